@@ -1,0 +1,1 @@
+//! Reads domains, holds recipes, plans, applies, journals, serves.

@@ -1,0 +1,3 @@
+//! Translates libvirt's qemu hook contract to the agent. Decides nothing.
+
+fn main() {}

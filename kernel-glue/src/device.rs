@@ -1,0 +1,73 @@
+//! One PCI function as sysfs shows it.
+
+use crate::address::PciAddress;
+use crate::config::Config;
+use crate::driver::DriverName;
+use crate::id::PciId;
+use crate::numa::NumaNode;
+
+/// One PCI function: everything planning reads, nothing that changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its address.
+    pub address: PciAddress,
+    /// Vendor and device id.
+    pub id: PciId,
+    /// Class code, 24 bits: base class, sub-class, programming interface.
+    pub class: u32,
+    /// The driver it is bound to; `None` when unbound.
+    pub driver: Option<DriverName>,
+    /// `driver_override` text; `None` when unset (sysfs prints `(null)`).
+    pub driver_override: Option<String>,
+    /// `numa_node`; `None` when the firmware gave none (sysfs prints -1).
+    pub numa_node: Option<NumaNode>,
+    /// Number of its IOMMU group; `None` without an IOMMU.
+    pub iommu_group: Option<u32>,
+    /// Name of the IOMMU it sits behind (target of the `iommu` link, e.g. `smmu3.0x0000000011000000`).
+    pub iommu: Option<String>,
+    /// `modalias` text.
+    pub modalias: String,
+    /// `resource` lines 0 to 5: the BARs; emulated BARs of a VFIO variant driver never show here.
+    pub bars: [Bar; 6],
+    /// `reset_method` words in use order; empty when the file is absent.
+    pub reset_methods: Vec<String>,
+    /// The physical function, when this is a virtual one (`physfn`).
+    pub physical_function: Option<PciAddress>,
+    /// Bridges from the root down to its parent, from the sysfs path; empty on the root bus.
+    pub ancestors: Vec<PciAddress>,
+    /// Config space as far as it could be read.
+    pub config: Config,
+}
+
+/// One base address register of `resource`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bar {
+    /// Size in bytes; 0 when unset.
+    pub size: u64,
+    /// Kernel resource flags (include/linux/ioport.h).
+    pub flags: u64,
+}
+
+impl Bar {
+    /// IORESOURCE_MEM.
+    const MEMORY: u64 = 0x200;
+    /// IORESOURCE_PREFETCH.
+    const PREFETCH: u64 = 0x2000;
+    /// IORESOURCE_MEM_64.
+    const MEM_64: u64 = 0x10_0000;
+
+    /// True for a set 64-bit prefetchable memory BAR, the kind that needs the 64-bit window.
+    #[must_use]
+    pub fn is_64bit_prefetchable(self) -> bool {
+        let wanted = Self::MEMORY | Self::PREFETCH | Self::MEM_64;
+        self.size > 0 && self.flags & wanted == wanted
+    }
+}
+
+impl Device {
+    /// Class codes 0x0604xx: PCI-to-PCI bridges, which root and switch ports are.
+    #[must_use]
+    pub fn is_bridge(&self) -> bool {
+        self.class >> 8 == 0x0604
+    }
+}

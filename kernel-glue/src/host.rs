@@ -1,0 +1,43 @@
+//! A whole host as read at one time: live from `/`, or recorded below a directory.
+
+use std::collections::BTreeMap;
+
+use crate::address::PciAddress;
+use crate::device::Device;
+use crate::numa::Numa;
+use crate::srat::Srat;
+
+/// A host as planning sees it. Two reads of an unchanged host are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// PCI functions by address.
+    pub devices: BTreeMap<PciAddress, Device>,
+    /// NUMA nodes.
+    pub numa: Numa,
+    /// The firmware's SRAT, when readable (root only) and present.
+    pub srat: Option<Srat>,
+    /// `modules.alias` lines with prefix `vfio_pci:`, in file order.
+    pub variants: Vec<crate::alias::Variant>,
+    /// Kernel release (`uname -r`), or what a recorded host says.
+    pub kernel_release: Option<String>,
+    /// What could not be read, in path order: shown to the user, never guessed over.
+    pub gaps: Vec<Gap>,
+}
+
+/// One thing that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gap {
+    /// The path below the root.
+    pub path: String,
+    /// Why, as a short text.
+    pub reason: String,
+}
+
+impl Host {
+    /// The functions of an IOMMU group, by address.
+    pub fn group(&self, group: u32) -> impl Iterator<Item = &Device> {
+        self.devices
+            .values()
+            .filter(move |device| device.iommu_group == Some(group))
+    }
+}

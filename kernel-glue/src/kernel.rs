@@ -1,0 +1,75 @@
+//! The only way to change the host: one narrow trait, live or modelled.
+
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use crate::address::PciAddress;
+use crate::driver::DriverName;
+
+/// A file that a change of the host writes to. Absolute, below the kernel's root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Knob {
+    /// `/sys/bus/pci/devices/<device>/driver_override`; an empty text clears it.
+    Override(PciAddress),
+    /// `/sys/bus/pci/drivers/<driver>/unbind`.
+    Unbind(DriverName),
+    /// `/sys/bus/pci/drivers/<driver>/bind`.
+    Bind(DriverName),
+    /// `/sys/bus/pci/drivers_probe`.
+    Probe,
+}
+
+/// What changes a host, and what is read back at once after a change.
+pub trait Kernel {
+    /// Called for each step of a plan, in order. One `write(2)`.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno>;
+
+    /// Called before a bind when the driver is not registered.
+    ///
+    /// # Errors
+    /// ENOENT when no such module, otherwise what modprobe reported as EIO.
+    fn load_module(&self, module: &str) -> Result<(), Errno>;
+
+    /// Called after each step: the driver the device is on now.
+    ///
+    /// # Errors
+    /// The errno of reading the link; ENODEV when the device is gone.
+    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno>;
+
+    /// Called before a plan is made and after it is applied: the override text.
+    ///
+    /// # Errors
+    /// The errno of reading the file; ENODEV when the device is gone.
+    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno>;
+
+    /// Called to resolve a module to its PCI driver's real name: the driver registered under
+    /// `name` as it is, with underscores, or through `/sys/module/<module>/drivers`.
+    fn registered(&self, name: &str) -> Option<DriverName>;
+
+    /// Processes that have a VFIO node of `device` or its group open, as process ids.
+    ///
+    /// # Errors
+    /// The errno of reading `/proc`.
+    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno>;
+}
+
+impl Knob {
+    /// The path of the file, absolute.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let bus = PathBuf::from("/sys/bus/pci");
+        match self {
+            Self::Override(device) => bus
+                .join("devices")
+                .join(device.to_string())
+                .join("driver_override"),
+            Self::Unbind(driver) => bus.join("drivers").join(driver.as_str()).join("unbind"),
+            Self::Bind(driver) => bus.join("drivers").join(driver.as_str()).join("bind"),
+            Self::Probe => bus.join("drivers_probe"),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The host as the kernel shows it, and the only way to change it.
+//!
+//! Reads below a root directory given to a constructor (`/` or a recorded host); writes only
+//! through [`kernel::Kernel`]. Knows nothing of XML, libvirt, D-Bus or recipes.
+
+pub mod address;
+pub mod alias;
+pub mod config;
+pub mod device;
+pub mod driver;
+pub mod host;
+pub mod id;
+pub mod kernel;
+pub mod numa;
+pub mod srat;

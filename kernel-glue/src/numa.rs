@@ -1,0 +1,203 @@
+//! Host NUMA nodes as `/sys/devices/system/node` shows them.
+//!
+//! Follows drivers/base/node.c: node lists are range lists, an empty line means none; `distance`
+//! has one value per *online* node, in id order.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Nodes the kernel can number at most (MAX_NUMNODES with NODES_SHIFT 10, arch/*/Kconfig).
+pub const MAX_NODES: u32 = 1024;
+
+/// A host NUMA node id, 0 to 1023.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct NumaNode(u32);
+
+/// A range list such as `0-1,4`: nodes or CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeList(BTreeSet<u32>);
+
+/// Why a number or text is no node or range list.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NumaError {
+    /// The number is above what the kernel can have.
+    #[error("NUMA node {0} is above {max}", max = MAX_NODES - 1)]
+    Node(u32),
+    /// The text is not ranges of numbers joined by commas.
+    #[error("'{0}' is not a range list such as 0-1,4")]
+    List(String),
+}
+
+impl TryFrom<u32> for NumaNode {
+    type Error = NumaError;
+
+    fn try_from(id: u32) -> Result<Self, NumaError> {
+        if id < MAX_NODES {
+            Ok(Self(id))
+        } else {
+            Err(NumaError::Node(id))
+        }
+    }
+}
+
+impl From<NumaNode> for u32 {
+    fn from(node: NumaNode) -> Self {
+        node.0
+    }
+}
+
+impl fmt::Display for NumaNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl RangeList {
+    /// Numbers in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// True when no number is in the list.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many numbers are in the list.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when `number` is in the list.
+    #[must_use]
+    pub fn contains(&self, number: u32) -> bool {
+        self.0.contains(&number)
+    }
+}
+
+impl FromIterator<u32> for RangeList {
+    fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
+        Self(numbers.into_iter().collect())
+    }
+}
+
+impl FromStr for RangeList {
+    type Err = NumaError;
+
+    /// Parses `0-1,4`; white space around it is dropped, an empty text is the empty list.
+    /// Numbers go up to 65535 (more CPUs than any kernel configuration has).
+    fn from_str(text: &str) -> Result<Self, NumaError> {
+        let error = || NumaError::List(text.chars().take(64).collect());
+        let number = |field: &str| {
+            let digits = !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit());
+            digits
+                .then(|| field.parse::<u16>().ok())
+                .flatten()
+                .map(u32::from)
+        };
+        let mut numbers = BTreeSet::new();
+        for range in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last) = number(first).zip(number(last)).ok_or_else(error)?;
+            if first > last {
+                return Err(error());
+            }
+            numbers.extend(first..=last);
+        }
+        Ok(Self(numbers))
+    }
+}
+
+impl fmt::Display for RangeList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for number in self.iter() {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => ranges.push((number, number)),
+            }
+        }
+        let texts: Vec<String> = ranges
+            .into_iter()
+            .map(|(a, b)| {
+                if a == b {
+                    a.to_string()
+                } else {
+                    format!("{a}-{b}")
+                }
+            })
+            .collect();
+        f.write_str(&texts.join(","))
+    }
+}
+
+/// One online node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its id.
+    pub id: NumaNode,
+    /// CPUs in it; empty for memory-only and generic-initiator nodes.
+    pub cpus: RangeList,
+    /// MemTotal of `meminfo` in KiB; 0 for a generic-initiator node without memory.
+    pub memory_kib: u64,
+    /// Distance to each online node, in the order of [`Numa::nodes`]; empty when unreadable.
+    pub distances: Vec<u8>,
+}
+
+/// All online nodes of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numa {
+    /// Online nodes by ascending id.
+    pub nodes: Vec<Node>,
+    /// `has_generic_initiator`; `None` when the kernel has no such file.
+    pub generic_initiators: Option<RangeList>,
+}
+
+impl Numa {
+    /// The node with this id, when online.
+    #[must_use]
+    pub fn node(&self, id: NumaNode) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// Distance as the kernel reports it (10 is local, 255 unreachable); `None` when either node
+    /// is not online or its `distance` could not be read.
+    #[must_use]
+    pub fn distance(&self, from: NumaNode, to: NumaNode) -> Option<u8> {
+        let column = self.nodes.iter().position(|node| node.id == to)?;
+        self.node(from)?.distances.get(column).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_empty_line_is_no_node() {
+        assert!("\n".parse::<RangeList>().expect("empty").is_empty());
+    }
+
+    #[test]
+    fn what_is_no_list_is_named() {
+        for bad in ["1-", "-1", "2-1", "1,,2", "a", "0-99999999", "1 2"] {
+            assert!(bad.parse::<RangeList>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_prints_as_it_parses(numbers in proptest::collection::btree_set(0u32..2000, 0..50)) {
+            let list: RangeList = numbers.into_iter().collect();
+            prop_assert_eq!(list.to_string().parse(), Ok(list));
+        }
+    }
+}
