@@ -1,0 +1,172 @@
+//! What the hook tells libvirt: exit status, output and one sentence.
+//!
+//! | guest | agent's reply | at prepare, start, migrate, restore | elsewhere |
+//! |---|---|---|---|
+//! | any | done | pass | pass |
+//! | any | refused, late | refuse | pass, with the sentence |
+//! | marked | unreachable | refuse, say how to start it | pass, with the sentence |
+//! | unmarked | unreachable | pass, with a warning | pass, with the sentence |
+
+use crate::agent::{self, Reply};
+use crate::business::Business;
+use crate::call::{Call, Operation};
+
+/// The hook's whole effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Exit status 1 instead of 0.
+    pub refused: bool,
+    /// Standard output; empty keeps the XML.
+    pub xml: String,
+    /// Standard error, which libvirt shows to whoever started the guest.
+    pub sentence: Option<String>,
+}
+
+impl Answer {
+    /// Exit 0, say nothing.
+    #[must_use]
+    pub fn pass() -> Self {
+        Self::default()
+    }
+}
+
+/// Asks the agent and turns its reply into the answer.
+#[must_use]
+pub fn ask(call: &Call, operation: Operation, business: &Business, xml: &str) -> Answer {
+    let reply = agent::call(call, operation, xml);
+    answer(call, operation, business, xml, reply)
+}
+
+fn answer(
+    call: &Call,
+    operation: Operation,
+    business: &Business,
+    xml: &str,
+    reply: Reply,
+) -> Answer {
+    let needed = match reply {
+        Reply::Done(text) => return rewritten(text, xml),
+        Reply::Unreachable(_) => business.marked,
+        Reply::Refused(_) | Reply::Late => true,
+    };
+    Answer {
+        refused: needed && operation.can_veto(),
+        xml: String::new(),
+        sentence: Some(sentence(call, operation, needed, &reply)),
+    }
+}
+
+fn rewritten(text: String, xml: &str) -> Answer {
+    let unchanged = text == xml;
+    Answer {
+        xml: if unchanged { String::new() } else { text },
+        ..Answer::pass()
+    }
+}
+
+fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> String {
+    let (domain, word) = (&call.domain, operation.word());
+    match reply {
+        Reply::Done(_) => String::new(),
+        Reply::Refused(text) => one_line(text),
+        Reply::Late => format!(
+            "variantd did not answer within {} s at '{word}' of '{domain}'; \
+             see 'journalctl -u variantd'",
+            operation.deadline().as_secs()
+        ),
+        Reply::Unreachable(why) if needed => format!(
+            "variantd, which prepared '{domain}', is not running ({}); \
+             start it with 'systemctl start variantd'",
+            one_line(why)
+        ),
+        Reply::Unreachable(why) => format!(
+            "warning: variantd is not running ({}), so the devices of '{domain}' are not checked; \
+             start it with 'systemctl start variantd'",
+            one_line(why)
+        ),
+    }
+}
+
+/// libvirt puts all of standard error into one message.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKED: Business = Business {
+        marked: true,
+        device: true,
+        journalled: false,
+    };
+    const UNMARKED: Business = Business {
+        marked: false,
+        device: true,
+        journalled: false,
+    };
+
+    fn answer_to(operation: Operation, business: &Business, reply: Reply) -> Answer {
+        let call = Call {
+            domain: "d0".into(),
+            operation: Some(operation),
+            extra: "-".into(),
+        };
+        answer(&call, operation, business, "<domain/>", reply)
+    }
+
+    #[test]
+    fn a_refusal_reaches_libvirt_as_one_line() {
+        let reply = Reply::Refused("'0009:01:00.0': held by\n nvidia-persistenced".into());
+        let answer = answer_to(Operation::Prepare, &UNMARKED, reply);
+        let sentence = answer.sentence.as_deref();
+        assert!(answer.refused);
+        assert_eq!(
+            sentence,
+            Some("'0009:01:00.0': held by nvidia-persistenced")
+        );
+    }
+
+    #[test]
+    fn nothing_makes_reconnect_release_or_stopped_fail() {
+        for operation in [
+            Operation::Reconnect,
+            Operation::Release,
+            Operation::Stopped,
+            Operation::Started,
+        ] {
+            for reply in [
+                Reply::Refused("no".into()),
+                Reply::Unreachable("gone".into()),
+                Reply::Late,
+            ] {
+                assert!(!answer_to(operation, &MARKED, reply).refused);
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_agent_only_a_marked_guest_stays_down() {
+        let gone = || Reply::Unreachable("no such name".into());
+        let marked = answer_to(Operation::Prepare, &MARKED, gone());
+        let unmarked = answer_to(Operation::Prepare, &UNMARKED, gone());
+        assert!(marked.refused && !unmarked.refused);
+        for answer in [marked, unmarked] {
+            let sentence = answer.sentence.expect("sentence");
+            assert!(sentence.contains("systemctl start variantd"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn an_unchanged_domain_is_not_written() {
+        let same = answer_to(Operation::Restore, &MARKED, Reply::Done("<domain/>".into()));
+        assert_eq!(same, Answer::pass());
+        let other = answer_to(
+            Operation::Restore,
+            &MARKED,
+            Reply::Done("<domain a='1'/>".into()),
+        );
+        assert_eq!(other.xml, "<domain a='1'/>");
+    }
+}

@@ -1,0 +1,36 @@
+//! libvirt's qemu hook: one operation of one guest, translated to one call of the agent.
+//!
+//! Installed as `/etc/libvirt/hooks/qemu.d/variantd`. `VARIANTD_RUN_DIR` replaces `/run/variantd`
+//! (tests; libvirt gives its hooks no such variable).
+
+use std::env;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use hooks::answer::{self, Answer};
+use hooks::business::Business;
+use hooks::call::Call;
+use hooks::input;
+
+fn main() -> ExitCode {
+    let arguments = env::args_os().skip(1);
+    let call = Call::from_arguments(arguments.map(|a| a.to_string_lossy().into_owned()));
+    let input = input::read(&mut io::stdin().lock());
+    let run = env::var_os("VARIANTD_RUN_DIR").map_or("/run/variantd".into(), PathBuf::from);
+    let business = Business::of(&input, &run);
+    let answer = match call.operation {
+        Some(operation) if business.any() => answer::ask(&call, operation, &business, &input),
+        _ => Answer::pass(),
+    };
+    deliver(&answer)
+}
+
+/// A reader that went away must not turn into a failed guest start.
+fn deliver(answer: &Answer) -> ExitCode {
+    if let Some(sentence) = &answer.sentence {
+        let _ = writeln!(io::stderr(), "{sentence}");
+    }
+    let written = io::stdout().write_all(answer.xml.as_bytes());
+    ExitCode::from(u8::from(answer.refused || written.is_err()))
+}

@@ -1,0 +1,155 @@
+//! What libvirt calls the hook for: `<domain> <operation> <sub-operation> <extra>`.
+//!
+//! Follows docs/hooks.rst, section "/etc/libvirt/hooks/qemu".
+
+use std::time::Duration;
+
+/// One run of the hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The domain's name.
+    pub domain: String,
+    /// What happens; `None` for operations that are not ours, now or in a later libvirt.
+    pub operation: Option<Operation>,
+    /// libvirt's last argument: since 10.5 the reason at `release`, otherwise `-`.
+    pub extra: String,
+}
+
+/// The operations that concern the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Before libvirt touches anything; may veto.
+    Prepare,
+    /// After libvirt's own device work, before QEMU runs; may veto.
+    Start,
+    /// QEMU runs.
+    Started,
+    /// QEMU is gone, labels are not yet restored.
+    Stopped,
+    /// Everything of the guest is released.
+    Release,
+    /// The daemon found a running guest after its own restart; a failure kills the guest.
+    Reconnect,
+    /// Incoming migration: output replaces the XML.
+    Migrate,
+    /// Restore from a saved image: output replaces the XML.
+    Restore,
+}
+
+impl Call {
+    /// Reads libvirt's arguments; what is missing counts as empty.
+    pub fn from_arguments(arguments: impl Iterator<Item = String>) -> Self {
+        let mut arguments = arguments;
+        let mut next = || arguments.next().unwrap_or_default();
+        let domain = next();
+        let operation = Operation::parse(&next(), &next());
+        Self {
+            domain,
+            operation,
+            extra: next(),
+        }
+    }
+}
+
+impl Operation {
+    fn parse(operation: &str, sub: &str) -> Option<Self> {
+        Some(match (operation, sub) {
+            ("prepare", "begin") => Self::Prepare,
+            ("start", "begin") => Self::Start,
+            ("started", "begin") => Self::Started,
+            ("stopped", "end") => Self::Stopped,
+            ("release", "end") => Self::Release,
+            ("reconnect", "begin") => Self::Reconnect,
+            ("migrate", "begin") => Self::Migrate,
+            ("restore", "begin") => Self::Restore,
+            _ => return None,
+        })
+    }
+
+    /// The agent's D-Bus method.
+    #[must_use]
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Prepare => "Prepare",
+            Self::Start => "Start",
+            Self::Started => "Started",
+            Self::Stopped => "Stopped",
+            Self::Release => "Release",
+            Self::Reconnect => "Reconnect",
+            Self::Migrate | Self::Restore => "Rewrite",
+        }
+    }
+
+    /// libvirt's word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Start => "start",
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Release => "release",
+            Self::Reconnect => "reconnect",
+            Self::Migrate => "migrate",
+            Self::Restore => "restore",
+        }
+    }
+
+    /// How long the agent may take. A Grace GPU's probe waits up to 30 s for its link and memory.
+    #[must_use]
+    pub fn deadline(self) -> Duration {
+        Duration::from_secs(if self == Self::Prepare { 60 } else { 20 })
+    }
+
+    /// True where a failure of the hook keeps the guest from running and does no other harm.
+    #[must_use]
+    pub fn can_veto(self) -> bool {
+        matches!(
+            self,
+            Self::Prepare | Self::Start | Self::Migrate | Self::Restore
+        )
+    }
+
+    /// True where output replaces the XML.
+    #[must_use]
+    pub fn rewrites(self) -> bool {
+        matches!(self, Self::Migrate | Self::Restore)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(arguments: &[&str]) -> Call {
+        Call::from_arguments(arguments.iter().map(|&a| a.to_owned()))
+    }
+
+    #[test]
+    fn the_documented_arguments_are_understood() {
+        let release = call(&["d0", "release", "end", "destroyed"]);
+        assert_eq!(release.domain, "d0");
+        assert_eq!(release.operation, Some(Operation::Release));
+        assert_eq!(release.extra, "destroyed");
+    }
+
+    #[test]
+    fn what_is_not_ours_is_no_operation() {
+        for other in [
+            &["d0", "attach", "begin", "-"][..],
+            &["d0", "prepare", "end", "-"],
+            &["d0"],
+            &[],
+        ] {
+            assert_eq!(call(other).operation, None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_does_no_harm_can_veto() {
+        assert!(Operation::Prepare.can_veto());
+        assert!(!Operation::Reconnect.can_veto());
+        assert!(!Operation::Started.can_veto());
+        assert!(!Operation::Release.can_veto());
+    }
+}

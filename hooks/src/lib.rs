@@ -1,0 +1,10 @@
+//! Translates a caller's hook contract to the agent. Decides nothing about devices.
+//!
+//! Never opens a libvirt connection: libvirt waits for its hook (docs/hooks.rst, "Calling libvirt
+//! functions from within a hook script").
+
+pub mod agent;
+pub mod answer;
+pub mod business;
+pub mod call;
+pub mod input;

@@ -1,3 +1,0 @@
-//! Translates libvirt's qemu hook contract to the agent. Decides nothing.
-
-fn main() {}
