@@ -1,0 +1,187 @@
+//! The live connection: opened in a thread of its own, opened again when the daemon restarts.
+//!
+//! One thread runs libvirt's default event loop for the life of the process; another opens the
+//! connection, registers for events and waits for its end. Calls come from any thread and share
+//! the connection, which libvirt serialises itself.
+
+use std::sync::{Arc, Once, PoisonError, RwLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, info, warn};
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt_sys as sys;
+
+use super::event::Watch;
+use super::{DomainRef, Event, Libvirt, LibvirtError};
+use crate::domain::DomainUuid;
+use crate::target::{Version, Versions};
+
+/// Seconds between keepalive messages, and how many may go unanswered.
+const KEEPALIVE: (i32, u32) = (5, 3);
+/// Longest pause between attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// libvirt has one event loop per process.
+static EVENT_LOOP: Once = Once::new();
+
+/// A connection that comes and goes with the daemon.
+#[derive(Clone, Default)]
+pub struct Live {
+    current: Arc<RwLock<Option<Connect>>>,
+}
+
+/// Starts the two threads; what happens goes to `events`, first of all [`Event::Connected`].
+///
+/// # Errors
+/// When libvirt's library cannot set up its event loop.
+pub fn connect(uri: String, events: UnboundedSender<Event>) -> Result<Live, LibvirtError> {
+    virt::error::clear_error_callback();
+    virt::event::event_register_default_impl().map_err(said)?;
+    let live = Live::default();
+    let kept = live.clone();
+    EVENT_LOOP.call_once(|| drop(thread::spawn(run_events)));
+    thread::spawn(move || kept.keep_open(&uri, &events));
+    Ok(live)
+}
+
+fn run_events() {
+    loop {
+        if let Err(error) = virt::event::event_run_default_impl() {
+            warn!("libvirt's event loop: {}", error.message());
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
+
+impl Live {
+    fn keep_open(&self, uri: &str, events: &UnboundedSender<Event>) {
+        let mut pause = Duration::from_millis(250);
+        while !events.is_closed() {
+            match self.open(uri, events) {
+                Ok(()) => pause = Duration::from_millis(250),
+                Err(error) => debug!("cannot connect to '{uri}': {}", error.message()),
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Opens, serves until the end of the connection, and lets go of it.
+    fn open(&self, uri: &str, events: &UnboundedSender<Event>) -> Result<(), virt::error::Error> {
+        let connect = Connect::open(Some(uri))?;
+        // The test driver of libvirt has no keepalive; the close callback does without.
+        let _ = connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1);
+        let (closed, wait) = mpsc::channel();
+        let watch = Watch::register(&connect, events.clone(), closed)?;
+        let versions = Versions {
+            libvirt: Version::from_number(connect.lib_version()?),
+            qemu: Version::from_number(connect.hyp_version()?),
+        };
+        self.replace(Some(connect));
+        info!("connected to '{uri}': {versions}");
+        let _ = events.send(Event::Connected(versions));
+        let reason = wait.recv().unwrap_or("end");
+        self.replace(None);
+        drop(watch);
+        warn!("connection to '{uri}' closed: {reason}");
+        let _ = events.send(Event::Disconnected);
+        Ok(())
+    }
+
+    fn replace(&self, connect: Option<Connect>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = connect;
+    }
+
+    /// A reference of its own, so that no lock is held during a call.
+    fn now(&self) -> Result<Connect, LibvirtError> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone().ok_or(LibvirtError::Disconnected)
+    }
+
+    fn lookup(&self, uuid: &DomainUuid) -> Result<Option<Domain>, LibvirtError> {
+        known(self.now()?.lookup_domain_by_uuid_string(&uuid.to_string()))
+    }
+}
+
+impl Libvirt for Live {
+    fn defined(&self) -> Result<Vec<DomainRef>, LibvirtError> {
+        let flags = sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT;
+        let domains = self.now()?.list_all_domains(flags).map_err(said)?;
+        domains.iter().map(named).collect()
+    }
+
+    fn running(&self) -> Result<Vec<(DomainRef, String)>, LibvirtError> {
+        let flags = sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE;
+        let domains = self.now()?.list_all_domains(flags).map_err(said)?;
+        let live = domains
+            .iter()
+            .filter_map(|domain| Some((named(domain), known(domain.xml_desc(0)).transpose()?)));
+        live.map(|(domain, xml)| Ok((domain?, xml?))).collect()
+    }
+
+    fn find(&self, name: &str) -> Result<Option<DomainRef>, LibvirtError> {
+        let by_uuid = match name.parse::<DomainUuid>() {
+            Ok(uuid) => self.lookup(&uuid)?,
+            Err(()) => None,
+        };
+        let domain = match by_uuid {
+            Some(domain) => Some(domain),
+            None => known(self.now()?.lookup_domain_by_name(name))?,
+        };
+        domain.as_ref().map(named).transpose()
+    }
+
+    fn inactive_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
+        let Some(domain) = self.lookup(uuid)? else {
+            return Ok(None);
+        };
+        if known(domain.is_persistent())? != Some(true) {
+            return Ok(None);
+        }
+        known(domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE))
+    }
+
+    fn is_active(&self, uuid: &DomainUuid) -> Result<bool, LibvirtError> {
+        match self.lookup(uuid)? {
+            Some(domain) => Ok(known(domain.is_active())?.unwrap_or(false)),
+            None => Ok(false),
+        }
+    }
+
+    fn define(&self, xml: &str) -> Result<(), LibvirtError> {
+        let defined = self
+            .now()?
+            .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE);
+        defined.map(drop).map_err(said)
+    }
+}
+
+fn named(domain: &Domain) -> Result<DomainRef, LibvirtError> {
+    let uuid = domain.uuid_string().map_err(said)?;
+    Ok(DomainRef {
+        uuid: uuid
+            .parse()
+            .map_err(|()| LibvirtError::Said(format!("'{uuid}' is not a UUID")))?,
+        name: domain.name().map_err(said)?,
+    })
+}
+
+/// A domain that went away meanwhile is no failure.
+fn known<T>(result: Result<T, virt::error::Error>) -> Result<Option<T>, LibvirtError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.code().to_raw() == sys::VIR_ERR_NO_DOMAIN => Ok(None),
+        Err(error) => Err(said(error)),
+    }
+}
+
+fn said(error: virt::error::Error) -> LibvirtError {
+    LibvirtError::Said(error.message().to_owned())
+}
+
+#[cfg(test)]
+#[path = "connection_test.rs"]
+mod test;

@@ -1,0 +1,46 @@
+//! The live connection against libvirt's own test driver, which lives in this process.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use super::super::{Event, Libvirt};
+use super::connect;
+
+const DOMAIN: &str = "<domain type='test'><name>d1</name>\
+    <uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid><memory>1024</memory>\
+    <os><type>hvm</type></os></domain>";
+
+async fn next(events: &mut UnboundedReceiver<Event>) -> Event {
+    let event = timeout(Duration::from_secs(20), events.recv()).await;
+    event.expect("an event in time").expect("an open channel")
+}
+
+#[tokio::test]
+async fn a_definition_is_seen_read_and_gone() {
+    let (send, mut events) = unbounded_channel();
+    let live = connect("test:///default".into(), send).expect("connect");
+    assert!(matches!(next(&mut events).await, Event::Connected(_)));
+    live.define(DOMAIN).expect("define");
+    let domain = live.find("d1").expect("find").expect("d1");
+    assert_eq!(next(&mut events).await, Event::Defined(domain.clone()));
+    assert_eq!(domain.name, "d1");
+    assert_eq!(live.find("nobody").expect("find"), None);
+    assert!(live.defined().expect("list").contains(&domain));
+    let xml = live.inactive_xml(&domain.uuid).expect("XML");
+    assert!(xml.expect("a definition").contains("<name>d1</name>"));
+    assert!(!live.is_active(&domain.uuid).expect("state"));
+    let running = live.running().expect("running guests");
+    assert_eq!(running[0].0.name, "test");
+}
+
+#[tokio::test]
+async fn what_the_schema_does_not_know_is_refused() {
+    let (send, mut events) = unbounded_channel();
+    let live = connect("test:///default".into(), send).expect("connect");
+    assert!(matches!(next(&mut events).await, Event::Connected(_)));
+    let wrong = DOMAIN.replace("<os>", "<colour/><os>");
+    let error = live.define(&wrong).expect_err("schema");
+    assert!(error.to_string().contains("colour"), "{error}");
+}

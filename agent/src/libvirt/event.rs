@@ -1,0 +1,166 @@
+//! The event shim: libvirt's callbacks turned into channel messages.
+//!
+//! Callbacks run in the event loop's thread and make no libvirt call but reading a domain's names,
+//! which are kept in its handle.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::mpsc::Sender;
+
+use tokio::sync::mpsc::UnboundedSender;
+use virt::connect::Connect;
+use virt::error::Error;
+use virt_sys as sys;
+
+use super::{DomainRef, Event};
+
+/// Registrations on a connection; dropping it takes them back, which lets the connection go.
+pub(super) struct Watch {
+    connect: Connect,
+    lifecycle: c_int,
+}
+
+impl Watch {
+    /// Registers for lifecycle events and for the connection's end.
+    pub(super) fn register(
+        connect: &Connect,
+        events: UnboundedSender<Event>,
+        closed: Sender<&'static str>,
+    ) -> Result<Self, Error> {
+        let lifecycle = register_lifecycle(connect, events)?;
+        let watch = Self {
+            connect: connect.clone(),
+            lifecycle,
+        };
+        register_close(connect, closed)?;
+        Ok(watch)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // SAFETY: the connection is alive (we hold a reference), and both registrations, if they
+        // exist, are ours; libvirt frees their data itself. A failure means they do not exist.
+        unsafe {
+            sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), self.lifecycle);
+            sys::virConnectUnregisterCloseCallback(self.connect.as_ptr(), Some(on_close));
+        }
+    }
+}
+
+type LifecycleCallback =
+    unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+type GenericCallback = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
+
+fn register_lifecycle(connect: &Connect, events: UnboundedSender<Event>) -> Result<c_int, Error> {
+    let data = Box::into_raw(Box::new(events));
+    // SAFETY: VIR_DOMAIN_EVENT_ID_LIFECYCLE promises that the callback is called with the arguments
+    // of `on_lifecycle` (virConnectDomainEventCallback); the cast is libvirt's own macro
+    // VIR_DOMAIN_EVENT_CALLBACK. `data` lives until libvirt calls `free_events` with it.
+    let id = unsafe {
+        let callback = std::mem::transmute::<LifecycleCallback, GenericCallback>(on_lifecycle as _);
+        sys::virConnectDomainEventRegisterAny(
+            connect.as_ptr(),
+            std::ptr::null_mut(),
+            sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
+            Some(callback),
+            data.cast(),
+            Some(free_events),
+        )
+    };
+    if id >= 0 {
+        return Ok(id);
+    }
+    // SAFETY: registration failed, so libvirt does not know `data` and it is still ours alone.
+    drop(unsafe { Box::from_raw(data) });
+    Err(Error::last_error())
+}
+
+fn register_close(connect: &Connect, closed: Sender<&'static str>) -> Result<(), Error> {
+    let data = Box::into_raw(Box::new(closed));
+    // SAFETY: `data` lives until libvirt calls `free_closed` with it.
+    let status = unsafe {
+        sys::virConnectRegisterCloseCallback(
+            connect.as_ptr(),
+            Some(on_close),
+            data.cast(),
+            Some(free_closed),
+        )
+    };
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: registration failed, so libvirt does not know `data` and it is still ours alone.
+    drop(unsafe { Box::from_raw(data) });
+    Err(Error::last_error())
+}
+
+unsafe extern "C" fn on_lifecycle(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    event: c_int,
+    _detail: c_int,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: `data` is the boxed sender given at registration; callbacks of one registration come
+    // from the one event loop thread. `domain` is valid during the call.
+    let (events, domain) = unsafe { (&*data.cast::<UnboundedSender<Event>>(), named(domain)) };
+    if let Some(event) = domain.and_then(|domain| event_of(event, domain)) {
+        let _ = events.send(event);
+    }
+    0
+}
+
+unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, reason: c_int, data: *mut c_void) {
+    // SAFETY: `data` is the boxed sender given at registration.
+    let closed = unsafe { &*data.cast::<Sender<&'static str>>() };
+    let reason = match reason.cast_unsigned() {
+        sys::VIR_CONNECT_CLOSE_REASON_EOF => "the daemon ended",
+        sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE => "no answer to keepalive messages",
+        _ => "an error or our own end",
+    };
+    let _ = closed.send(reason);
+}
+
+unsafe extern "C" fn free_events(data: *mut c_void) {
+    // SAFETY: libvirt calls this once, with the pointer given at registration.
+    drop(unsafe { Box::from_raw(data.cast::<UnboundedSender<Event>>()) });
+}
+
+unsafe extern "C" fn free_closed(data: *mut c_void) {
+    // SAFETY: libvirt calls this once, with the pointer given at registration.
+    drop(unsafe { Box::from_raw(data.cast::<Sender<&'static str>>()) });
+}
+
+/// # Safety
+/// `domain` must be a valid domain handle.
+unsafe fn named(domain: sys::virDomainPtr) -> Option<DomainRef> {
+    let mut uuid = [0 as c_char; sys::VIR_UUID_STRING_BUFLEN as usize];
+    // SAFETY: the handle is valid by contract and keeps its name for its life; the buffer has the
+    // documented size and is ended by NUL on success.
+    let (uuid, name) = unsafe {
+        if sys::virDomainGetUUIDString(domain, uuid.as_mut_ptr()) != 0 {
+            return None;
+        }
+        let name = sys::virDomainGetName(domain);
+        if name.is_null() {
+            return None;
+        }
+        (CStr::from_ptr(uuid.as_ptr()), CStr::from_ptr(name))
+    };
+    Some(DomainRef {
+        uuid: uuid.to_str().ok()?.parse().ok()?,
+        name: name.to_string_lossy().into_owned(),
+    })
+}
+
+fn event_of(event: c_int, domain: DomainRef) -> Option<Event> {
+    match event.cast_unsigned() {
+        sys::VIR_DOMAIN_EVENT_DEFINED => Some(Event::Defined(domain)),
+        sys::VIR_DOMAIN_EVENT_UNDEFINED => Some(Event::Undefined(domain)),
+        sys::VIR_DOMAIN_EVENT_STARTED => Some(Event::Started(domain)),
+        sys::VIR_DOMAIN_EVENT_STOPPED => Some(Event::Stopped(domain)),
+        _ => None,
+    }
+}

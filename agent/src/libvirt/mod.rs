@@ -1,0 +1,101 @@
+//! libvirt as the agent needs it: a narrow trait, its live side, and what happens to domains.
+//!
+//! Only this folder names the libvirt bindings. The hook's side of the agent never holds a
+//! [`Libvirt`]: libvirt waits for its hook (docs/hooks.rst).
+
+mod connection;
+mod event;
+#[cfg(test)]
+pub(crate) mod fake;
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::domain::DomainUuid;
+use crate::target::Versions;
+
+pub use connection::{Live, connect};
+
+/// A domain by both of its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainRef {
+    /// Its UUID, which stays when it is renamed.
+    pub uuid: DomainUuid,
+    /// Its name.
+    pub name: String,
+}
+
+/// What happened, in libvirt's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The connection stands; everything before it may have been missed.
+    Connected(Versions),
+    /// The connection is gone; it is being opened again.
+    Disconnected,
+    /// A definition is new or changed.
+    Defined(DomainRef),
+    /// A definition is gone.
+    Undefined(DomainRef),
+    /// A guest runs.
+    Started(DomainRef),
+    /// A guest ended.
+    Stopped(DomainRef),
+}
+
+/// libvirt said no, or could not be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LibvirtError {
+    /// No daemon.
+    #[error("libvirt is not reachable")]
+    Disconnected,
+    /// Its own words.
+    #[error("libvirt: {0}")]
+    Said(String),
+}
+
+/// What the agent asks of libvirt. Each call may block for as long as a guest's start takes.
+pub trait Libvirt: Send + Sync {
+    /// Called at start and on reconnection: domains with a definition.
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn defined(&self) -> Result<Vec<DomainRef>, LibvirtError>;
+
+    /// Called at start and on reconnection: running guests with their live XML.
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn running(&self) -> Result<Vec<(DomainRef, String)>, LibvirtError>;
+
+    /// Called for a request: the domain of this name or UUID.
+    ///
+    /// # Errors
+    /// libvirt's; a domain that does not exist is `None`.
+    fn find(&self, name: &str) -> Result<Option<DomainRef>, LibvirtError>;
+
+    /// Called before a definition is completed and to read it back: with its secrets, or `None`
+    /// when the domain is gone or has no definition (defining a transient one would keep it).
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn inactive_xml(&self, domain: &DomainUuid) -> Result<Option<String>, LibvirtError>;
+
+    /// Called after a running guest was adopted; false when it is gone.
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn is_active(&self, domain: &DomainUuid) -> Result<bool, LibvirtError>;
+
+    /// Called to complete a definition; validates against libvirt's own schema.
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn define(&self, xml: &str) -> Result<(), LibvirtError>;
+}
+
+impl fmt::Display for DomainRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
