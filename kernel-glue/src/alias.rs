@@ -3,6 +3,12 @@
 //! Follows libvirt's choice (src/util/virpci.c, since 10.0): among `vfio_pci:` lines that match the
 //! device's modalias the one with the fewest wildcards wins, the first of equals.
 
+/// What a line of interest starts with. Other VFIO buses (`vfio_ap:`, ...) have other prefixes.
+pub(crate) const LINE: &str = "alias vfio_pci:";
+
+/// The letters in front of each field, in order: vendor, device, both of the subsystem, class.
+const KEYS: [&str; 7] = ["v", "d", "sv", "sd", "bc", "sc", "i"];
+
 /// One `alias vfio_pci:... module` line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variant {
@@ -10,4 +16,116 @@ pub struct Variant {
     pub pattern: String,
     /// The module's name, with underscores.
     pub module: String,
+}
+
+impl Variant {
+    /// How many fields the pattern leaves open, 0 to 7, when it matches the device with this
+    /// `modalias` (`pci:v...`); `None` when it does not match. Letter case counts.
+    #[must_use]
+    pub fn wildcards(&self, modalias: &str) -> Option<usize> {
+        let pattern = fields(&self.pattern)?;
+        let device = fields(modalias.strip_prefix("pci:")?)?;
+        let mut pairs = pattern.iter().zip(device);
+        let fits = pairs.all(|(wanted, found)| *wanted == "*" || *wanted == found);
+        fits.then(|| pattern.iter().filter(|field| **field == "*").count())
+    }
+}
+
+/// The `vfio_pci:` lines of a `modules.alias`, in file order; all others are passed over.
+#[must_use]
+pub fn parse(text: &str) -> Vec<Variant> {
+    let variant = |line: &str| {
+        let (pattern, module) = line.strip_prefix(LINE)?.split_once(' ')?;
+        Some(Variant {
+            pattern: pattern.to_owned(),
+            module: module.trim().to_owned(),
+        })
+    };
+    text.lines().filter_map(variant).collect()
+}
+
+/// The variant that fits a device best: fewest wildcards, the first of equals.
+#[must_use]
+pub fn best<'a>(variants: &'a [Variant], modalias: &str) -> Option<&'a Variant> {
+    let fitting = variants
+        .iter()
+        .filter_map(|variant| variant.wildcards(modalias).map(|open| (open, variant)));
+    fitting.min_by_key(|(open, _)| *open).map(|(_, v)| v)
+}
+
+/// Splits `v...d...sv...sd...bc...sc...i...` into what stands behind the letters. Hex digits are
+/// upper case, so that the letters, which are lower case, end them.
+fn fields(text: &str) -> Option<[&str; 7]> {
+    let mut rest = text.strip_prefix(KEYS[0])?;
+    let mut fields = [""; 7];
+    for (field, next) in fields.iter_mut().zip(&KEYS[1..]) {
+        (*field, rest) = rest.split_once(next)?;
+    }
+    fields[6] = rest;
+    let shaped = |field: &&str| {
+        let hex = |b: u8| b.is_ascii_digit() || (b'A'..=b'F').contains(&b);
+        *field == "*" || (!field.is_empty() && field.bytes().all(hex))
+    };
+    fields.iter().all(shaped).then_some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINES: &str = "\
+# Aliases extracted from modules themselves.
+alias pci:v000010DEd*sv*sd*bc03sc00i00* nouveau
+alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci
+alias vfio_pci:v000010DEd000031C2sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci
+alias vfio_pci:v000010DEd00002941sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci
+alias vfio_pci:v000010DEd00002348sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci
+alias vfio_pci:v000010DEd00002345sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci
+alias vfio_pci:v000010DEd00002342sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci
+alias vfio_pci:v000010DEd00002342sv*sd*bc*sc*i* second_of_equals
+alias vfio_ap:t0A vfio_ap
+alias vfio_pci:damaged
+";
+
+    fn choice(modalias: &str) -> Option<String> {
+        best(&parse(LINES), modalias).map(|variant| variant.module.clone())
+    }
+
+    #[test]
+    fn each_grace_id_gets_the_variant_driver() {
+        for id in ["2342", "2345", "2348", "2941", "31C2"] {
+            let modalias = format!("pci:v000010DEd0000{id}sv000010DEsd000016EBbc03sc02i00");
+            assert_eq!(choice(&modalias).as_deref(), Some("nvgrace_gpu_vfio_pci"));
+        }
+    }
+
+    #[test]
+    fn another_device_gets_the_generic_driver() {
+        let modalias = "pci:v00008086d000010D3sv00008086sd00000000bc02sc00i00";
+        assert_eq!(choice(modalias).as_deref(), Some("vfio_pci"));
+    }
+
+    #[test]
+    fn letter_case_counts() {
+        let modalias = "pci:v000010ded00002342sv000010DEsd000016EBbc03sc02i00";
+        assert_eq!(choice(modalias), None);
+    }
+
+    #[test]
+    fn what_is_no_modalias_has_no_variant() {
+        for text in [
+            "",
+            "pci:",
+            "usb:v1d6Bp0002",
+            "pci:v*",
+            "pci:v1d2sv3sd4bc5sc6",
+        ] {
+            assert_eq!(choice(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_vfio_lines_of_pci_are_kept() {
+        assert_eq!(parse(LINES).len(), 7);
+    }
 }

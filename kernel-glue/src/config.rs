@@ -4,6 +4,8 @@
 
 use thiserror::Error;
 
+use crate::atomics::Widths;
+
 /// Config space as far as it could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Config {
@@ -61,4 +63,276 @@ pub enum Port {
     RootComplexEndpoint,
     RootComplexEventCollector,
     Other(u8),
+}
+
+/// Offset of the first capability's pointer in an ordinary header, and in a CardBus bridge's.
+const POINTER: usize = 0x34;
+const POINTER_CARDBUS: usize = 0x14;
+/// The header, which every reader sees.
+const HEADER: usize = 0x40;
+/// Conventional config space; all that capability pointers can reach.
+const REACH: usize = 0x100;
+/// Capabilities of 4 bytes that fit between header and end (PCI_FIND_CAP_TTL, drivers/pci/pci.h).
+const MAX_HOPS: usize = 48;
+/// Capability id of PCI Express.
+const EXPRESS: u8 = 0x10;
+
+impl Config {
+    /// Parses config space as read from `config`: whole, or the 64 bytes everyone may see.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Self {
+        match Space(bytes).express() {
+            Ok(Some(express)) => Self::Express(express),
+            Ok(None) => Self::Conventional,
+            Err(error) => Self::Unreadable(error),
+        }
+    }
+
+    /// The PCI Express capability, when it was found.
+    #[must_use]
+    pub fn express(&self) -> Option<&Express> {
+        match self {
+            Self::Express(express) => Some(express),
+            Self::Conventional | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+impl Express {
+    /// AtomicOp widths it completes: DEVCAP2 bits 7 to 9.
+    #[must_use]
+    pub fn completer(&self) -> Widths {
+        Widths::from_devcap2(self.devcap2)
+    }
+
+    /// Routes AtomicOps: DEVCAP2 bit 6. On a root port that means between root ports.
+    #[must_use]
+    pub fn routes_atomics(&self) -> bool {
+        self.devcap2 & 1 << 6 != 0
+    }
+
+    /// May send AtomicOps now: DEVCTL2 bit 6.
+    #[must_use]
+    pub fn requester_enabled(&self) -> bool {
+        self.devctl2 & 1 << 6 != 0
+    }
+
+    /// Blocks AtomicOps that would leave by this port: DEVCTL2 bit 7.
+    #[must_use]
+    pub fn egress_blocked(&self) -> bool {
+        self.devctl2 & 1 << 7 != 0
+    }
+
+    /// No relaxed-ordering-enabled passing between peers: DEVCAP2 bit 10.
+    #[must_use]
+    pub fn no_relaxed_peer_passing(&self) -> bool {
+        self.devcap2 & 1 << 10 != 0
+    }
+
+    /// Can be reset alone: DEVCAP bit 28.
+    #[must_use]
+    pub fn function_level_reset(&self) -> bool {
+        self.devcap & 1 << 28 != 0
+    }
+}
+
+impl From<u8> for Port {
+    /// From the four bits of the capability's flags.
+    fn from(bits: u8) -> Self {
+        match bits {
+            0 => Self::Endpoint,
+            1 => Self::LegacyEndpoint,
+            4 => Self::RootPort,
+            5 => Self::UpstreamPort,
+            6 => Self::DownstreamPort,
+            7 => Self::PcieToPci,
+            8 => Self::PciToPcie,
+            9 => Self::RootComplexEndpoint,
+            10 => Self::RootComplexEventCollector,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// Config space of any length, read without a panic.
+struct Space<'a>(&'a [u8]);
+
+impl Space<'_> {
+    fn express(&self) -> Result<Option<Express>, ConfigError> {
+        self.capability(EXPRESS)?
+            .map(|at| self.express_at(at))
+            .transpose()
+    }
+
+    /// The offset of a capability.
+    fn capability(&self, wanted: u8) -> Result<Option<u8>, ConfigError> {
+        let length = self.0.len();
+        if length < HEADER {
+            return Err(ConfigError::Short(length));
+        }
+        if self.0[..4] == [0xff; 4] {
+            return Err(ConfigError::AllOnes);
+        }
+        if self.0[6] & 1 << 4 == 0 {
+            return Ok(None);
+        }
+        let cardbus = self.0[0x0e] & 0x7f == 2;
+        let first = if cardbus { POINTER_CARDBUS } else { POINTER };
+        self.walk(self.0[first], wanted)
+    }
+
+    fn walk(&self, first: u8, wanted: u8) -> Result<Option<u8>, ConfigError> {
+        let mut at = first & !3;
+        for _ in 0..MAX_HOPS {
+            match usize::from(at) {
+                0 => return Ok(None),
+                low if low < HEADER => return Err(ConfigError::Damaged(at)),
+                _ => {}
+            }
+            let id = self.word(at, 0)?.to_le_bytes()[0];
+            match id {
+                0xff => return Err(ConfigError::Damaged(at)),
+                id if id == wanted => return Ok(Some(at)),
+                _ => at = self.word(at, 0)?.to_le_bytes()[1] & !3,
+            }
+        }
+        match at {
+            0 => Ok(None),
+            at => Err(ConfigError::Damaged(at)),
+        }
+    }
+
+    fn express_at(&self, at: u8) -> Result<Express, ConfigError> {
+        let flags = self.word(at, 2)?.to_le_bytes()[0];
+        let version = flags & 0xf;
+        let second = version >= 2;
+        Ok(Express {
+            version,
+            port: Port::from(flags >> 4),
+            devcap: self.long(at, 4)?,
+            devcap2: if second { self.long(at, 0x24)? } else { 0 },
+            devctl2: if second { self.word(at, 0x28)? } else { 0 },
+        })
+    }
+
+    fn word(&self, at: u8, offset: usize) -> Result<u16, ConfigError> {
+        Ok(u16::from_le_bytes(self.array(at, offset)?))
+    }
+
+    fn long(&self, at: u8, offset: usize) -> Result<u32, ConfigError> {
+        Ok(u32::from_le_bytes(self.array(at, offset)?))
+    }
+
+    /// Bytes of the capability at `at`. Beyond what was read is short; beyond what capabilities
+    /// can occupy is damage.
+    fn array<const N: usize>(&self, at: u8, offset: usize) -> Result<[u8; N], ConfigError> {
+        let start = usize::from(at) + offset;
+        if start + N > REACH {
+            return Err(ConfigError::Damaged(at));
+        }
+        self.0
+            .get(start..start + N)
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(ConfigError::Short(self.0.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::atomics::Width;
+    use proptest::prelude::*;
+
+    /// An endpoint whose PCI Express capability sits at 0x40.
+    fn endpoint(devcap2: u32, devctl2: u16) -> Vec<u8> {
+        let mut bytes = vec![0; 256];
+        bytes[..4].copy_from_slice(&[0xde, 0x10, 0x42, 0x23]);
+        bytes[6] = 0x10;
+        bytes[0x34] = 0x42;
+        bytes[0x40] = 0x05;
+        bytes[0x41] = 0x60;
+        bytes[0x60] = EXPRESS;
+        bytes[0x62] = 0x02;
+        bytes[0x84..0x88].copy_from_slice(&devcap2.to_le_bytes());
+        bytes[0x88..0x8a].copy_from_slice(&devctl2.to_le_bytes());
+        bytes
+    }
+
+    fn damaged(change: impl Fn(&mut Vec<u8>)) -> Config {
+        let mut bytes = endpoint(0, 0);
+        change(&mut bytes);
+        Config::parse(&bytes)
+    }
+
+    #[test]
+    fn the_bits_are_found_behind_another_capability() {
+        let config = Config::parse(&endpoint(0x0000_0180, 0x0040));
+        let express = config.express().expect("express");
+        assert_eq!((express.version, express.port), (2, Port::Endpoint));
+        assert_eq!(express.completer().to_string(), "32, 64");
+        assert!(express.completer().contains(Width::Bits64));
+        assert!(express.requester_enabled() && !express.egress_blocked());
+    }
+
+    #[test]
+    fn a_short_read_is_not_taken_for_a_missing_capability() {
+        let short = Config::parse(&endpoint(0, 0)[..64]);
+        assert_eq!(short, Config::Unreadable(ConfigError::Short(64)));
+        let none = Config::parse(&[]);
+        assert_eq!(none, Config::Unreadable(ConfigError::Short(0)));
+    }
+
+    #[test]
+    fn a_header_without_capabilities_needs_no_privilege() {
+        let mut bytes = endpoint(0, 0);
+        bytes[6] = 0;
+        assert_eq!(Config::parse(&bytes[..64]), Config::Conventional);
+    }
+
+    #[test]
+    fn all_ones_are_no_capability_bits() {
+        let gone = Config::parse(&[0xff; 4096]);
+        assert_eq!(gone, Config::Unreadable(ConfigError::AllOnes));
+    }
+
+    #[test]
+    fn a_pointer_into_the_header_is_damage() {
+        let config = damaged(|bytes| bytes[0x41] = 0x3c);
+        assert_eq!(config, Config::Unreadable(ConfigError::Damaged(0x3c)));
+    }
+
+    #[test]
+    fn a_loop_is_damage() {
+        let config = damaged(|bytes| bytes[0x41] = 0x40);
+        assert_eq!(config, Config::Unreadable(ConfigError::Damaged(0x40)));
+    }
+
+    #[test]
+    fn a_capability_that_runs_out_of_space_is_damage() {
+        let config = damaged(|bytes| {
+            bytes[0x41] = 0xf0;
+            bytes[0xf0] = EXPRESS;
+            bytes[0xf2] = 0x02;
+        });
+        assert_eq!(config, Config::Unreadable(ConfigError::Damaged(0xf0)));
+    }
+
+    #[test]
+    fn the_first_version_has_no_second_registers() {
+        let mut bytes = endpoint(0x380, 0x40);
+        bytes[0x62] = 0x01;
+        let config = Config::parse(&bytes);
+        assert!(config.express().expect("express").completer().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), list: bool) {
+            if let (true, Some(status)) = (list, bytes.get_mut(6)) {
+                *status |= 0x10;
+            }
+            let config = Config::parse(&bytes);
+            prop_assert!(bytes.len() >= 64 || config.express().is_none());
+        }
+    }
 }

@@ -5,11 +5,15 @@
 
 pub mod address;
 pub mod alias;
+pub mod atomics;
 pub mod config;
 pub mod device;
 pub mod driver;
+pub mod failure;
 pub mod host;
 pub mod id;
 pub mod kernel;
 pub mod numa;
+mod reader;
 pub mod srat;
+pub mod sysfs;

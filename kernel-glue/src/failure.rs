@@ -1,0 +1,98 @@
+//! Why the host, or a recording of it, could not be read or written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use thiserror::Error;
+
+/// The host said no. The text names action and object; the source, where there is one, says why.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// A file could not be read or written.
+    #[error("cannot {action} '{path}'")]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The root has no PCI devices, so it is neither a live nor a recorded host.
+    #[error("'{root}' has no 'sys/bus/pci/devices': {}", remedy(.root))]
+    NoDevices {
+        /// The root directory.
+        root: PathBuf,
+    },
+    /// A recording would be mixed with what is in the directory.
+    #[error("cannot record a host in '{0}': the directory is not empty")]
+    Occupied(PathBuf),
+}
+
+impl Failure {
+    /// Makes the failure of `action` on `path`.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// True when the object does not exist.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// The errno behind it; `None` when the content is at fault.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Io { source, .. } => source.raw_os_error().map(Errno::from_raw),
+            Self::NoDevices { .. } | Self::Occupied(_) => None,
+        }
+    }
+
+    /// Why, without action and object: a lower-case text without full stop.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Io { source, .. } => match self.errno() {
+                Some(errno) => describe(errno),
+                None => source.to_string(),
+            },
+            Self::NoDevices { .. } | Self::Occupied(_) => self.to_string(),
+        }
+    }
+}
+
+/// An errno in words, lower-case.
+pub(crate) fn describe(errno: Errno) -> String {
+    let text = errno.desc();
+    let (first, rest) = text.split_at(text.len().min(1));
+    first.to_lowercase() + rest
+}
+
+fn remedy(root: &Path) -> String {
+    if root == Path::new("/") {
+        "is sysfs mounted, and does the machine have PCI?".to_owned()
+    } else {
+        let root = root.display();
+        format!("make a recorded host with 'variantctl record-host {root}'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outer_text_does_not_repeat_the_source() {
+        let failure = Failure::io("read", Path::new("/a"), Errno::EACCES.into());
+        assert_eq!(failure.to_string(), "cannot read '/a'");
+        assert_eq!(failure.reason(), "permission denied");
+    }
+}

@@ -1,0 +1,206 @@
+//! Reads a whole host, or one device, below a root directory.
+//!
+//! Fails only where there are no PCI devices at all. What else is missing, unreadable or malformed
+//! becomes a [`Gap`]. Each file is read once. `record` stores what is read here and nothing else.
+
+mod device;
+mod node;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::address::PciAddress;
+use crate::alias;
+use crate::device::Device;
+use crate::failure::Failure;
+use crate::host::{Gap, Host};
+use crate::srat::Srat;
+use crate::sysfs::{self, MAX_ALIAS, MAX_SRAT, MAX_TEXT, Root, Tree};
+
+/// The directory of PCI functions: links into `sys/devices`.
+pub(crate) const DEVICES: &str = "sys/bus/pci/devices";
+/// In a recorded host only: what could not be recorded, `path: reason` in each line.
+pub(crate) const RECORDED_GAPS: &str = "recorded-gaps";
+
+const OSRELEASE: &str = "proc/sys/kernel/osrelease";
+const SRAT: &str = "sys/firmware/acpi/tables/SRAT";
+/// Bytes the list of recorded gaps may have: some 200 for each of 4,096 functions.
+const MAX_GAPS: usize = 1 << 20;
+
+impl Host {
+    /// Reads the host below `root`: `/`, or the directory of a recorded host.
+    ///
+    /// # Errors
+    /// When `root` cannot be opened or has no `sys/bus/pci/devices`.
+    pub fn read(root: &Path) -> Result<Self, Failure> {
+        Self::read_tree(&Root::new(root.to_owned())?, root)
+    }
+
+    pub(crate) fn read_tree(tree: &dyn Tree, root: &Path) -> Result<Self, Failure> {
+        let names = tree
+            .list(DEVICES)
+            .map_err(|failure| no_devices(failure, root))?;
+        let mut reader = Reader::new(tree);
+        let devices = reader.devices(names);
+        let numa = reader.numa();
+        let srat = reader.srat();
+        let kernel_release = reader.kernel_release();
+        let variants = kernel_release.as_deref().map(|r| reader.variants(r));
+        Ok(Self {
+            devices,
+            numa,
+            srat,
+            variants: variants.unwrap_or_default(),
+            kernel_release,
+            gaps: reader.into_gaps(),
+        })
+    }
+}
+
+impl Device {
+    /// Reads one device below `root`, without the rest of the host; with what could not be read.
+    ///
+    /// # Errors
+    /// When `root` cannot be opened, the device is not there, or it shows no vendor and device id.
+    pub fn read(root: &Path, address: PciAddress) -> Result<(Self, Vec<Gap>), Failure> {
+        let tree = Root::new(root.to_owned())?;
+        let dir = device::directory(address);
+        tree.link(&dir)?;
+        let mut reader = Reader::new(&tree);
+        let device = reader.device(address);
+        let own = |gap: &Gap| gap.path[1..].starts_with(&dir);
+        let gaps: Vec<Gap> = reader.into_gaps().into_iter().filter(own).collect();
+        device.map(|device| (device, gaps)).ok_or_else(|| {
+            let why =
+                std::io::Error::new(std::io::ErrorKind::InvalidData, "no vendor and device id");
+            Failure::io("read", &root.join(dir), why)
+        })
+    }
+}
+
+/// A read in progress: the tree, and what could not be read so far.
+struct Reader<'a> {
+    tree: &'a dyn Tree,
+    gaps: BTreeMap<String, String>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(tree: &'a dyn Tree) -> Self {
+        let recorded = sysfs::text(tree, RECORDED_GAPS, MAX_GAPS).unwrap_or_default();
+        let gaps = recorded
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(path, reason)| (path.to_owned(), reason.to_owned()))
+            .collect();
+        Self { tree, gaps }
+    }
+
+    /// Notes that `path` is not known, and returns the reason to show. The reason noted in a
+    /// recording wins: "permission denied" then, where now there is no such file.
+    fn gap(&mut self, path: &str, reason: impl Into<String>) -> String {
+        let reason = reason.into();
+        self.gaps
+            .entry(format!("/{path}"))
+            .or_insert(reason)
+            .clone()
+    }
+
+    fn into_gaps(self) -> Vec<Gap> {
+        let gap = |(path, reason)| Gap { path, reason };
+        self.gaps.into_iter().map(gap).collect()
+    }
+
+    /// A text file that belongs there.
+    fn text(&mut self, path: &str) -> Option<String> {
+        let text = sysfs::text(self.tree, path, MAX_TEXT);
+        text.map_err(|failure| self.gap(path, failure.reason()))
+            .ok()
+    }
+
+    /// A text file that not every kernel or device has.
+    fn optional_text(&mut self, path: &str) -> Option<String> {
+        match sysfs::text(self.tree, path, MAX_TEXT) {
+            Err(failure) if failure.is_absent() => None,
+            Err(failure) => {
+                self.gap(path, failure.reason());
+                None
+            }
+            Ok(text) => Some(text),
+        }
+    }
+
+    /// The last component of a link that not every device has.
+    fn optional_link(&mut self, path: &str) -> Option<String> {
+        match self.tree.link(path) {
+            Err(failure) if failure.is_absent() => None,
+            Err(failure) => {
+                self.gap(path, failure.reason());
+                None
+            }
+            Ok(target) => {
+                let name = sysfs::last_component(&target).map(str::to_owned);
+                self.known(path, name, &target)
+            }
+        }
+    }
+
+    /// Notes a gap when the text of `path` could not be understood.
+    fn known<T>(&mut self, path: &str, parsed: Option<T>, text: &str) -> Option<T> {
+        if parsed.is_none() {
+            self.gap(path, malformed(text));
+        }
+        parsed
+    }
+
+    fn srat(&mut self) -> Option<Srat> {
+        let bytes = match self.tree.bytes(SRAT, MAX_SRAT) {
+            Ok(bytes) => bytes,
+            Err(failure) if failure.is_absent() => return None,
+            Err(failure) => {
+                self.gap(SRAT, failure.reason());
+                return None;
+            }
+        };
+        Srat::parse(&bytes)
+            .map_err(|error| self.gap(SRAT, error.to_string()))
+            .ok()
+    }
+
+    fn kernel_release(&mut self) -> Option<String> {
+        let text = self.text(OSRELEASE)?;
+        let plain = !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\n']);
+        self.known(OSRELEASE, plain.then(|| text.clone()), &text)
+    }
+
+    fn variants(&mut self, release: &str) -> Vec<alias::Variant> {
+        let path = format!("lib/modules/{release}/modules.alias");
+        match sysfs::text(self.tree, &path, MAX_ALIAS) {
+            Ok(text) => alias::parse(&text),
+            Err(failure) => {
+                self.gap(&path, failure.reason());
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn no_devices(failure: Failure, root: &Path) -> Failure {
+    match failure.is_absent() {
+        true => Failure::NoDevices {
+            root: root.to_owned(),
+        },
+        false => failure,
+    }
+}
+
+fn malformed(text: &str) -> String {
+    let start: String = text
+        .chars()
+        .take(40)
+        .flat_map(char::escape_default)
+        .collect();
+    format!("unexpected content '{start}'")
+}
+
+#[cfg(test)]
+mod tests;

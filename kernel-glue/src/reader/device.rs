@@ -1,0 +1,176 @@
+//! One PCI function from its sysfs directory.
+//!
+//! Follows Documentation/ABI/testing/sysfs-bus-pci and drivers/pci/pci-sysfs.c.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use super::{DEVICES, Reader};
+use crate::address::PciAddress;
+use crate::config::{Config, ConfigError};
+use crate::device::{Bar, Device};
+use crate::id::PciId;
+use crate::numa::NumaNode;
+use crate::sysfs::MAX_CONFIG;
+
+/// The directory of a device; really a link to the one that shows where it is plugged in.
+pub(super) fn directory(address: PciAddress) -> String {
+    format!("{DEVICES}/{address}")
+}
+
+/// An override text as sysfs prints it, without its newline; `(null)` and nothing are none.
+pub(crate) fn override_text(text: &str) -> Option<String> {
+    (!text.is_empty() && text != "(null)").then(|| text.to_owned())
+}
+
+impl Reader<'_> {
+    pub(super) fn devices(&mut self, names: Vec<String>) -> BTreeMap<PciAddress, Device> {
+        let mut devices = BTreeMap::new();
+        for name in names {
+            let canonical = name
+                .parse()
+                .ok()
+                .filter(|a: &PciAddress| a.to_string() == name);
+            let path = format!("{DEVICES}/{name}");
+            if let Some(address) = self.known(&path, canonical, &name) {
+                devices.extend(self.device(address).map(|device| (address, device)));
+            }
+        }
+        devices
+    }
+
+    /// `None` when vendor or device id cannot be known; that is a gap then.
+    pub(super) fn device(&mut self, address: PciAddress) -> Option<Device> {
+        let dir = directory(address);
+        let ancestors = self.ancestors(&dir);
+        let id = PciId {
+            vendor: self.hex(&format!("{dir}/vendor"))?,
+            device: self.hex(&format!("{dir}/device"))?,
+        };
+        Some(Device {
+            address,
+            id,
+            class: self.class(&format!("{dir}/class")),
+            driver: self.named(&format!("{dir}/driver")),
+            driver_override: self
+                .text(&format!("{dir}/driver_override"))
+                .and_then(|text| override_text(&text)),
+            numa_node: self.numa_node(&format!("{dir}/numa_node")),
+            iommu_group: self.named(&format!("{dir}/iommu_group")),
+            iommu: self.optional_link(&format!("{dir}/iommu")),
+            modalias: self.text(&format!("{dir}/modalias")).unwrap_or_default(),
+            bars: self.bars(&format!("{dir}/resource")),
+            reset_methods: self.reset_methods(&format!("{dir}/reset_method")),
+            physical_function: self.named(&format!("{dir}/physfn")),
+            ancestors,
+            config: self.config(&format!("{dir}/config")),
+        })
+    }
+
+    /// The bridges above, from the link's text. What comes before the last `pciDDDD:BB` is no
+    /// bridge above the device: a VMD endpoint, for one.
+    fn ancestors(&mut self, dir: &str) -> Vec<PciAddress> {
+        let target = match self.tree.link(dir) {
+            Ok(target) => target,
+            Err(failure) => {
+                self.gap(dir, failure.reason());
+                return Vec::new();
+            }
+        };
+        let mut components: Vec<&str> = target.split('/').collect();
+        components.pop();
+        let below_root = components
+            .rsplit(|component| component.starts_with("pci"))
+            .next()
+            .unwrap_or_default();
+        let parsed: Option<Vec<PciAddress>> =
+            below_root.iter().map(|name| name.parse().ok()).collect();
+        self.known(dir, parsed, &target).unwrap_or_default()
+    }
+
+    fn hex(&mut self, path: &str) -> Option<u16> {
+        let text = self.text(path)?;
+        let number = number(&text).and_then(|n| u16::try_from(n).ok());
+        self.known(path, number, &text)
+    }
+
+    fn class(&mut self, path: &str) -> u32 {
+        let Some(text) = self.text(path) else {
+            return 0;
+        };
+        let class = number(&text).filter(|n| *n < 1 << 24);
+        let class = class.and_then(|n| u32::try_from(n).ok());
+        self.known(path, class, &text).unwrap_or_default()
+    }
+
+    /// What an optional link's last component names.
+    fn named<T: FromStr>(&mut self, path: &str) -> Option<T> {
+        let name = self.optional_link(path)?;
+        self.known(path, name.parse().ok(), &name)
+    }
+
+    fn numa_node(&mut self, path: &str) -> Option<NumaNode> {
+        let text = self.optional_text(path)?;
+        if text == "-1" {
+            return None;
+        }
+        let node = text.parse().ok().and_then(|n: u32| n.try_into().ok());
+        self.known(path, node, &text)
+    }
+
+    fn bars(&mut self, path: &str) -> [Bar; 6] {
+        let Some(text) = self.text(path) else {
+            return Default::default();
+        };
+        let mut bars = [Bar::default(); 6];
+        let mut lines = text.lines();
+        let read = bars.iter_mut().try_for_each(|bar| {
+            *bar = lines.next().and_then(resource)?;
+            Some(())
+        });
+        self.known(path, read, &text);
+        bars
+    }
+
+    fn reset_methods(&mut self, path: &str) -> Vec<String> {
+        let text = self.optional_text(path).unwrap_or_default();
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn config(&mut self, path: &str) -> Config {
+        let config = match self.tree.bytes(path, MAX_CONFIG) {
+            Ok(bytes) => Config::parse(&bytes),
+            Err(failure) => Config::Unreadable(ConfigError::Io(failure.reason())),
+        };
+        match config {
+            Config::Unreadable(ConfigError::Io(reason)) => {
+                Config::Unreadable(ConfigError::Io(self.gap(path, reason)))
+            }
+            Config::Unreadable(ref error) => {
+                self.gap(path, error.to_string());
+                config
+            }
+            known => known,
+        }
+    }
+}
+
+/// A line `start end flags` of `resource`; unset when its end is 0.
+fn resource(line: &str) -> Option<Bar> {
+    let mut fields = line.split(' ').map(number);
+    let (start, end, flags) = (fields.next()??, fields.next()??, fields.next()??);
+    let size = match end {
+        0 => 0,
+        _ => end.checked_sub(start)?.checked_add(1)?,
+    };
+    fields.next().is_none().then_some(Bar { size, flags })
+}
+
+/// A hex number with its `0x`.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x")?;
+    let shaped = digits.bytes().all(|b| b.is_ascii_hexdigit());
+    shaped
+        .then(|| u64::from_str_radix(digits, 16).ok())
+        .flatten()
+}

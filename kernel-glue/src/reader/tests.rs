@@ -1,0 +1,313 @@
+//! Reading hosts that are whole, and hosts that are not.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::address::PciAddress;
+use crate::config::{Config, ConfigError};
+use crate::device::Device;
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::id::PciId;
+
+const GPU: &str = "0009:01:00.0";
+const GPU_DIR: &str = "sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0";
+
+/// A host with one port and one GPU, complete in what the reader reads.
+fn host() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let root = dir.path();
+    device(root, "0009:00:00.0", "pci0009:00", "0x22b1", "0x060400");
+    device(root, GPU, "pci0009:00/0009:00:00.0", "0x2342", "0x030200");
+    let gpu = root.join(GPU_DIR);
+    link(&gpu.join("driver"), "../../../../bus/pci/drivers/nvidia");
+    link(
+        &gpu.join("iommu_group"),
+        "../../../../kernel/iommu_groups/7",
+    );
+    link(
+        &gpu.join("iommu"),
+        "../../../platform/arm-smmu-v3.3.auto/iommu/smmu3.0x11000000",
+    );
+    put(root, "proc/sys/kernel/osrelease", "7.2.12-arm64\n");
+    put(
+        root,
+        "lib/modules/7.2.12-arm64/modules.alias",
+        "alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n",
+    );
+    put(root, "sys/devices/system/node/online", "0-1\n");
+    put(root, "sys/devices/system/node/has_generic_initiator", "1\n");
+    for (node, cpus, memory, distance) in [(0, "0-71", 1024, "10 80"), (1, "", 0, "80 10")] {
+        let dir = format!("sys/devices/system/node/node{node}");
+        put(root, &format!("{dir}/cpulist"), &format!("{cpus}\n"));
+        let meminfo =
+            format!("Node {node} MemTotal:       {memory} kB\nNode {node} MemFree: 1 kB\n");
+        put(root, &format!("{dir}/meminfo"), &meminfo);
+        put(root, &format!("{dir}/distance"), &format!("{distance}\n"));
+    }
+    dir
+}
+
+fn device(root: &Path, address: &str, parent: &str, id: &str, class: &str) {
+    let dir = format!("sys/devices/{parent}/{address}");
+    let bar = "0x0000042000000000 0x0000042000ffffff 0x000000000014220c\n";
+    let resource = bar.to_owned() + &"0x0 0x0 0x0\n".repeat(6);
+    let files = [
+        ("vendor", "0x10de\n"),
+        ("device", &format!("{id}\n")),
+        ("class", &format!("{class}\n")),
+        ("driver_override", "(null)\n"),
+        ("numa_node", "0\n"),
+        ("modalias", "pci:v000010DE\n"),
+        ("resource", &resource),
+        ("reset_method", "flr bus\n"),
+    ];
+    for (name, content) in files {
+        put(root, &format!("{dir}/{name}"), content);
+    }
+    fs::write(root.join(&dir).join("config"), [0; 256]).expect("config");
+    let link_dir = root.join("sys/bus/pci/devices");
+    fs::create_dir_all(&link_dir).expect("directory of links");
+    symlink(
+        format!("../../../devices/{parent}/{address}"),
+        link_dir.join(address),
+    )
+    .expect("link");
+}
+
+fn put(root: &Path, path: &str, content: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+    fs::write(path, content).expect("file");
+}
+
+fn link(path: &Path, target: &str) {
+    symlink(target, path).expect("link");
+}
+
+fn gpu(host: &Host) -> &Device {
+    &host.devices[&GPU.parse().expect("address")]
+}
+
+/// Reads the host after a change to the GPU's file `name`.
+fn changed(name: &str, content: &[u8]) -> Host {
+    let dir = host();
+    fs::write(dir.path().join(GPU_DIR).join(name), content).expect("file");
+    Host::read(dir.path()).expect("host")
+}
+
+fn gaps(host: &Host) -> Vec<String> {
+    let line = |gap: &crate::host::Gap| format!("{}: {}", gap.path, gap.reason);
+    host.gaps.iter().map(line).collect()
+}
+
+#[test]
+fn a_whole_host_has_no_gaps() {
+    let dir = host();
+    let host = Host::read(dir.path()).expect("host");
+    assert_eq!(gaps(&host), Vec::<String>::new());
+    let gpu = gpu(&host);
+    let port: PciAddress = "0009:00:00.0".parse().expect("address");
+    assert_eq!(gpu.ancestors, [port]);
+    assert_eq!(
+        gpu.driver.as_ref().map(|name| name.as_str()),
+        Some("nvidia")
+    );
+    assert_eq!(gpu.driver_override, None);
+    assert_eq!(gpu.iommu_group, Some(7));
+    assert_eq!(gpu.iommu.as_deref(), Some("smmu3.0x11000000"));
+    assert_eq!(gpu.bars[0].size, 16 << 20);
+    assert!(gpu.bars[0].is_64bit_prefetchable());
+    assert_eq!(gpu.reset_methods, ["flr", "bus"]);
+    assert_eq!(host.numa.nodes[0].memory_kib, 1024);
+    assert_eq!(host.numa.nodes[1].distances, [80, 10]);
+    assert_eq!(host.variants.len(), 1);
+}
+
+#[test]
+fn one_device_reads_as_it_does_in_the_host() {
+    let dir = host();
+    fs::write(dir.path().join(GPU_DIR).join("numa_node"), "9999\n").expect("file");
+    let host = Host::read(dir.path()).expect("host");
+    let (device, gaps) = Device::read(dir.path(), gpu(&host).address).expect("device");
+    assert_eq!(&device, gpu(&host));
+    assert_eq!(gaps, host.gaps);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_a_failure() {
+    let dir = host();
+    let other = "0000:00:00.0".parse().expect("address");
+    let failure = Device::read(dir.path(), other).expect_err("absent");
+    assert!(failure.is_absent());
+}
+
+#[test]
+fn a_directory_without_devices_says_how_to_make_one() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let failure = Host::read(dir.path()).expect_err("empty");
+    assert!(matches!(failure, Failure::NoDevices { .. }));
+    assert!(failure.to_string().contains("variantctl record-host"));
+}
+
+#[test]
+fn a_host_with_nothing_but_ids_still_shows_its_devices() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    put(
+        dir.path(),
+        "sys/devices/pci0000:00/0000:00:01.0/vendor",
+        "0x10de\n",
+    );
+    put(
+        dir.path(),
+        "sys/devices/pci0000:00/0000:00:01.0/device",
+        "0x2342\n",
+    );
+    fs::create_dir_all(dir.path().join("sys/bus/pci/devices")).expect("directory");
+    let target = "../../../devices/pci0000:00/0000:00:01.0";
+    link(&dir.path().join("sys/bus/pci/devices/0000:00:01.0"), target);
+    let host = Host::read(dir.path()).expect("host");
+    let (vendor, device) = (0x10de, 0x2342);
+    let found = host.devices.values().next().expect("device");
+    assert_eq!(found.id, PciId { vendor, device });
+    assert!(matches!(
+        found.config,
+        Config::Unreadable(ConfigError::Io(_))
+    ));
+    assert!(
+        gaps(&host)
+            .iter()
+            .all(|gap| gap.ends_with("no such file or directory"))
+    );
+}
+
+#[test]
+fn a_device_without_an_id_is_only_a_gap() {
+    let host = changed("vendor", b"junk\n");
+    assert_eq!(host.devices.len(), 1);
+    assert_eq!(
+        gaps(&host),
+        ["/sys/bus/pci/devices/0009:01:00.0/vendor: unexpected content 'junk'"]
+    );
+}
+
+#[test]
+fn what_is_malformed_on_one_device_is_a_gap_and_nothing_else() {
+    let cases: [(&str, &[u8]); 9] = [
+        ("class", b"0x1000000\n"),
+        ("numa_node", b"1024\n"),
+        ("numa_node", b"\n"),
+        ("resource", b"0x0 0x0 0x0\n"),
+        ("resource", &b"0x2 0x1 0x200\n".repeat(6)),
+        ("resource", &b"0x0 0xffffffffffffffff 0x200\n".repeat(6)),
+        ("modalias", b"\xff\xfe\n"),
+        ("config", &[0xff; 4096]),
+        ("config", b""),
+    ];
+    for (name, content) in cases {
+        let host = changed(name, content);
+        assert_eq!(host.devices.len(), 2, "{name}");
+        assert_eq!(host.gaps.len(), 1, "{name}: {:?}", host.gaps);
+        assert!(host.gaps[0].path.ends_with(name), "{name}");
+    }
+}
+
+#[test]
+fn an_override_is_set_when_it_says_a_name() {
+    let unset = |content: &[u8]| {
+        gpu(&changed("driver_override", content))
+            .driver_override
+            .clone()
+    };
+    assert_eq!(unset(b"\n"), None);
+    assert_eq!(unset(b""), None);
+    assert_eq!(unset(b"(null)\n"), None);
+    assert_eq!(unset(b"vfio-pci\n").as_deref(), Some("vfio-pci"));
+}
+
+#[test]
+fn an_unknown_node_is_none() {
+    let host = changed("numa_node", b"-1\n");
+    assert_eq!(gpu(&host).numa_node, None);
+    assert!(host.gaps.is_empty());
+}
+
+#[test]
+fn a_distance_row_of_another_length_is_a_gap() {
+    let dir = host();
+    put(
+        dir.path(),
+        "sys/devices/system/node/node1/distance",
+        "80 10 20\n",
+    );
+    let host = Host::read(dir.path()).expect("host");
+    assert!(host.numa.nodes[1].distances.is_empty());
+    assert_eq!(host.gaps.len(), 1);
+}
+
+#[test]
+fn an_empty_list_of_initiators_is_not_a_missing_one() {
+    let dir = host();
+    let path = "sys/devices/system/node/has_generic_initiator";
+    put(dir.path(), path, "\n");
+    let empty = Host::read(dir.path())
+        .expect("host")
+        .numa
+        .generic_initiators;
+    assert_eq!(empty, Some("".parse().expect("list")));
+    fs::remove_file(dir.path().join(path)).expect("removed");
+    let host = Host::read(dir.path()).expect("host");
+    assert_eq!(host.numa.generic_initiators, None);
+    assert!(host.gaps.is_empty());
+}
+
+#[test]
+fn a_damaged_srat_is_a_gap() {
+    let dir = host();
+    put(dir.path(), "sys/firmware/acpi/tables/SRAT", "SRAT");
+    let host = Host::read(dir.path()).expect("host");
+    assert_eq!(gaps(&host), ["/sys/firmware/acpi/tables/SRAT: not an SRAT"]);
+}
+
+#[test]
+fn a_release_that_is_no_file_name_leads_nowhere() {
+    let dir = host();
+    put(dir.path(), "proc/sys/kernel/osrelease", "../../etc\n");
+    let host = Host::read(dir.path()).expect("host");
+    assert_eq!((host.kernel_release, host.variants.len()), (None, 0));
+}
+
+#[test]
+fn a_wide_domain_below_a_volume_management_device_has_its_own_root() {
+    let dir = host();
+    let parent = "pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0";
+    device(dir.path(), "10000:e1:00.0", parent, "0x2342", "0x030200");
+    let host = Host::read(dir.path()).expect("host");
+    let device = &host.devices[&"10000:e1:00.0".parse().expect("address")];
+    assert_eq!(device.ancestors, ["10000:e0:06.0".parse().expect("port")]);
+}
+
+#[test]
+fn a_name_that_is_no_address_is_a_gap() {
+    let dir = host();
+    put(dir.path(), "sys/bus/pci/devices/01:00.0/vendor", "0x10de\n");
+    let host = Host::read(dir.path()).expect("host");
+    assert_eq!(host.devices.len(), 2);
+    assert_eq!(host.gaps.len(), 1);
+}
+
+#[test]
+fn four_thousand_functions_are_read() {
+    let dir = host();
+    let links = dir.path().join("sys/bus/pci/devices");
+    for bus in 0x10..0x20_u8 {
+        for devfn in 0..=255_u8 {
+            let name = format!("0001:{bus:02x}:{:02x}.{}", devfn >> 3, devfn & 7);
+            let target = "../../../devices/pci0009:00/0009:00:00.0/0009:01:00.0";
+            link(&links.join(name), target);
+        }
+    }
+    let host = Host::read(dir.path()).expect("host");
+    assert_eq!(host.devices.len(), 4096 + 2);
+}

@@ -1,0 +1,285 @@
+//! Bounded reads below a root directory: the live host's `/`, or a recorded host.
+//!
+//! Never leaves the root: paths with `..` are refused, and links are resolved with openat2(2)
+//! RESOLVE_IN_ROOT, so neither an absolute link nor one of many `..` leads out of a recording.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
+use nix::sys::stat::Mode;
+
+use crate::failure::Failure;
+
+/// Bytes a text file may have; the kernel's own limit for an attribute is one page.
+pub const MAX_TEXT: usize = 64 << 10;
+/// Bytes of PCI Express configuration space.
+pub const MAX_CONFIG: usize = 4096;
+/// Bytes an SRAT may have; 4,096 processors with 34 nodes need about 75 KiB.
+pub const MAX_SRAT: usize = 1 << 20;
+/// Bytes `modules.alias` may have, as libvirt has it (src/util/virpci.c).
+pub const MAX_ALIAS: usize = 8 << 20;
+/// Entries a directory may have.
+pub const MAX_ENTRIES: usize = 65_536;
+
+/// What a host is read through; paths are relative to the root.
+pub(crate) trait Tree {
+    /// The content of a file of at most `cap` bytes; a larger one is a failure.
+    fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure>;
+
+    /// The text of a symbolic link.
+    fn link(&self, path: &str) -> Result<String, Failure>;
+
+    /// The names in a directory, sorted by bytes.
+    fn list(&self, path: &str) -> Result<Vec<String>, Failure>;
+}
+
+/// A directory with the layout of `/`, held open.
+#[derive(Debug)]
+pub struct Root {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+impl Root {
+    /// Opens a root: `/`, or the directory of a recorded host.
+    ///
+    /// # Errors
+    /// When `path` is no directory or cannot be opened.
+    pub fn new(path: PathBuf) -> Result<Self, Failure> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match open(&path, flags, Mode::empty()) {
+            Ok(directory) => Ok(Self { path, directory }),
+            Err(errno) => Err(Failure::io("open", &path, errno.into())),
+        }
+    }
+
+    /// The directory it was made from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A text file of at most [`MAX_TEXT`] bytes, without its final newline.
+    ///
+    /// # Errors
+    /// When it cannot be read, is larger, or is not UTF-8.
+    pub fn text(&self, path: &str) -> Result<String, Failure> {
+        text(self, path, MAX_TEXT)
+    }
+
+    /// The content of a file of at most `cap` bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read or is larger.
+    pub fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
+        let failure = |source| Failure::io("read", &self.path.join(path), source);
+        let file = self.open(path, OFlag::O_RDONLY).map_err(failure)?;
+        let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
+        let mut content = Vec::with_capacity(cap.min(4096) + 1);
+        let read = File::from(file).take(limit).read_to_end(&mut content);
+        read.map_err(failure)?;
+        if content.len() > cap {
+            let why = format!("larger than {cap} bytes");
+            return Err(failure(io::Error::new(io::ErrorKind::FileTooLarge, why)));
+        }
+        Ok(content)
+    }
+
+    /// The text of a symbolic link, as it was made.
+    ///
+    /// # Errors
+    /// When `path` cannot be read or is no link.
+    pub fn link(&self, path: &str) -> Result<String, Failure> {
+        let failure = |source| Failure::io("read the link", &self.path.join(path), source);
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let link = self.open(path, flags).map_err(failure)?;
+        // An empty path reads the link that the descriptor itself refers to; for anything else
+        // the kernel answers ENOENT, which would look like "no such link".
+        let text = match readlinkat(&link, "") {
+            Err(Errno::ENOENT) => Err(Errno::EINVAL),
+            other => other,
+        };
+        text.map_err(|errno| failure(errno.into()))?
+            .into_string()
+            .map_err(|_| failure(not_utf8()))
+    }
+
+    /// The last component of a symbolic link.
+    ///
+    /// # Errors
+    /// When `path` cannot be read, is no link, or its last component is `..`.
+    pub fn link_name(&self, path: &str) -> Result<String, Failure> {
+        let target = self.link(path)?;
+        last_component(&target)
+            .map(str::to_owned)
+            .ok_or_else(|| self.malformed(path, "the link names nothing"))
+    }
+
+    /// The names in a directory, sorted by bytes, without `.` and `..`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has more than [`MAX_ENTRIES`] entries.
+    pub fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
+        let failure = |source| Failure::io("list", &self.path.join(path), source);
+        let mut names = Vec::new();
+        for name in self.entries(path).map_err(failure)? {
+            if names.len() == MAX_ENTRIES {
+                let why = format!("more than {MAX_ENTRIES} entries");
+                return Err(failure(io::Error::new(io::ErrorKind::FileTooLarge, why)));
+            }
+            names.push(name.map_err(failure)?);
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// True when `path` is there and can be looked up.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        self.open(path, OFlag::O_PATH).is_ok()
+    }
+
+    /// Names in a directory in the kernel's order, without a limit: for `/proc`.
+    pub(crate) fn entries(
+        &self,
+        path: &str,
+    ) -> io::Result<impl Iterator<Item = io::Result<String>> + use<>> {
+        let fd = self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let entries = Dir::from_fd(fd)?.into_iter();
+        Ok(entries
+            .map(|entry| {
+                let name = entry?.file_name().to_bytes().to_vec();
+                let name = std::ffi::OsString::from_vec(name).into_string();
+                name.map_err(|_| not_utf8())
+            })
+            .filter(|name| !matches!(name.as_deref(), Ok("." | ".."))))
+    }
+
+    /// Opens what is at `path`; the root is the end of every link's way up.
+    pub(crate) fn open(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+        let plain = |component| matches!(component, Component::Normal(_));
+        if path.is_empty() || !Path::new(path).components().all(plain) {
+            let why = "the path leaves the root";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        Ok(openat2(&self.directory, path, how)?)
+    }
+
+    fn malformed(&self, path: &str, why: &str) -> Failure {
+        let source = io::Error::new(io::ErrorKind::InvalidData, why);
+        Failure::io("read", &self.path.join(path), source)
+    }
+}
+
+impl Tree for Root {
+    fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
+        Self::bytes(self, path, cap)
+    }
+
+    fn link(&self, path: &str) -> Result<String, Failure> {
+        Self::link(self, path)
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
+        Self::list(self, path)
+    }
+}
+
+/// A text file of at most `cap` bytes, without its final newline.
+pub(crate) fn text(tree: &dyn Tree, path: &str, cap: usize) -> Result<String, Failure> {
+    let mut text = String::from_utf8(tree.bytes(path, cap)?)
+        .map_err(|_| Failure::io("read", Path::new(path), not_utf8()))?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// The last component of a link's text; `None` when that is `..` or nothing.
+pub(crate) fn last_component(target: &str) -> Option<&str> {
+    Path::new(target).file_name()?.to_str()
+}
+
+fn not_utf8() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn scratch() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let root = Root::new(dir.path().join("host"));
+        assert!(root.is_err(), "a missing root was opened");
+        fs::create_dir(dir.path().join("host")).expect("host");
+        let root = Root::new(dir.path().join("host")).expect("root");
+        (dir, root)
+    }
+
+    #[test]
+    fn a_path_cannot_leave_the_root() {
+        let (dir, root) = scratch();
+        fs::write(dir.path().join("secret"), "x").expect("secret");
+        for path in ["../secret", "/etc/passwd", "a/../../secret", "", "./a"] {
+            let failure = root.text(path).expect_err(path).to_string();
+            assert!(failure.starts_with("cannot read '"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_link_cannot_leave_the_root() {
+        let (dir, root) = scratch();
+        fs::write(dir.path().join("secret"), "x").expect("secret");
+        symlink("../secret", root.path().join("up")).expect("up");
+        symlink("/etc/passwd", root.path().join("absolute")).expect("absolute");
+        assert!(root.text("up").is_err());
+        assert!(root.text("absolute").is_err());
+        assert_eq!(root.link_name("absolute").expect("link"), "passwd");
+    }
+
+    #[test]
+    fn a_file_at_the_cap_is_read_and_one_above_is_refused() {
+        let (_dir, root) = scratch();
+        fs::write(root.path().join("a"), vec![b'a'; 10]).expect("a");
+        assert_eq!(root.bytes("a", 10).expect("a").len(), 10);
+        let failure = root.bytes("a", 9).expect_err("too large");
+        assert_eq!(failure.reason(), "larger than 9 bytes");
+    }
+
+    #[test]
+    fn a_listing_is_sorted() {
+        let (_dir, root) = scratch();
+        for name in ["c", "a", "b"] {
+            fs::write(root.path().join(name), "").expect("file");
+        }
+        assert_eq!(
+            root.entries(".").err().map(|e| e.kind()),
+            Some(io::ErrorKind::InvalidInput)
+        );
+        fs::create_dir(root.path().join("d")).expect("d");
+        for name in ["2", "10", "1"] {
+            fs::write(root.path().join("d").join(name), "").expect("file");
+        }
+        assert_eq!(root.list("d").expect("list"), ["1", "10", "2"]);
+    }
+
+    #[test]
+    fn what_is_no_link_is_not_taken_for_a_missing_one() {
+        let (_dir, root) = scratch();
+        fs::write(root.path().join("file"), "").expect("file");
+        assert!(!root.link("file").expect_err("no link").is_absent());
+        assert!(root.link("nothing").expect_err("nothing").is_absent());
+    }
+}
