@@ -1,0 +1,127 @@
+//! Stable codes of refusals and notes: `VD-XXX-000`. A code, once released, keeps its meaning.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What a refusal or note is about; prints as `VD-XXX-000`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The printed form.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Code::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The text is not well-formed XML.
+    XmlMalformed = "VD-XML-001",
+    /// The text has a document type declaration.
+    XmlDtd = "VD-XML-002",
+    /// The text is over 1 MiB or has too many nodes.
+    XmlTooLarge = "VD-XML-003",
+    /// The root element is not `<domain>`, or an element every domain has is missing.
+    XmlNoDomain = "VD-XML-004",
+    /// An attribute or text cannot be read as what it must be.
+    XmlValue = "VD-XML-005",
+    /// libvirt dropped an element that was defined.
+    XmlDropped = "VD-XML-006",
+    /// The definition changed while it was being prepared.
+    XmlRaced = "VD-XML-007",
+    /// A device is not on this host.
+    DeviceMissing = "VD-DEV-001",
+    /// Two hostdevs name one device.
+    DeviceTwice = "VD-DEV-002",
+    /// Another domain uses the device.
+    DeviceTaken = "VD-DEV-003",
+    /// The guest address is not slot 0.
+    GuestSlot = "VD-TOP-001",
+    /// The guest address is not function 0.
+    GuestFunction = "VD-TOP-002",
+    /// The guest address has the multifunction flag.
+    GuestMultifunction = "VD-TOP-003",
+    /// The device is not directly below a root port.
+    GuestNotOnRootPort = "VD-TOP-004",
+    /// Another device shares the root port.
+    GuestPortShared = "VD-TOP-005",
+    /// The device has no guest address yet.
+    GuestNoAddress = "VD-TOP-006",
+    /// The host's generic-initiator nodes of a device cannot be told.
+    InitiatorsUnknown = "VD-NUM-001",
+    /// The host's distance table misses a pair.
+    DistanceMissing = "VD-NUM-002",
+    /// More NUMA cells than QEMU takes.
+    TooManyCells = "VD-NUM-003",
+    /// The guest lacks generic-initiator cells of a device.
+    CellsMissing = "VD-NUM-004",
+    /// The hostdev's nodeset is missing.
+    NodesetMissing = "VD-NUM-005",
+    /// The hostdev's nodeset names cells that cannot be its initiators.
+    NodesetWrong = "VD-NUM-006",
+    /// Distances between cells are missing.
+    CellDistanceMissing = "VD-NUM-007",
+    /// A cell is bound to no host node, so its distances are assumed.
+    CellUnbound = "VD-NUM-008",
+    /// The guest has more nodes than an arm64 kernel with its default configuration takes.
+    GuestNodeLimit = "VD-NUM-009",
+    /// The 64-bit MMIO window is not set.
+    WindowMissing = "VD-MEM-001",
+    /// The 64-bit MMIO window is too small or no power of two.
+    WindowWrong = "VD-MEM-002",
+    /// The mark that records what was added is missing or old.
+    MarkMissing = "VD-MRK-001",
+    /// The target's libvirt or QEMU is too old for a piece.
+    TargetOld = "VD-TGT-001",
+    /// The recipe does not serve this architecture or machine type.
+    TargetMachine = "VD-TGT-002",
+    /// The recipe serves this architecture, but no guest driver is known to use it there.
+    TargetUnused = "VD-TGT-003",
+    /// A driver could not be bound.
+    BindFailed = "VD-BND-001",
+    /// The device is not on the planned driver.
+    BindWrongDriver = "VD-BND-002",
+    /// The device is in use.
+    BindInUse = "VD-BND-003",
+    /// A failed undo left the device in an unknown state.
+    BindDegraded = "VD-BND-004",
+    /// The agent cannot be reached.
+    AgentUnreachable = "VD-AGT-001",
+    /// The host cannot be read.
+    HostUnreadable = "VD-AGT-002",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_codes_print_alike_and_all_have_the_form() {
+        let texts: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+        for text in texts {
+            let parts: Vec<_> = text.split('-').collect();
+            let shaped =
+                matches!(parts[..], ["VD", area, number] if area.len() == 3 && number.len() == 3);
+            assert!(shaped, "{text}");
+        }
+    }
+}

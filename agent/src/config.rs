@@ -1,0 +1,164 @@
+//! The agent's configuration: `/etc/variantd/variantd.conf`, TOML; every key has a default.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Where it is looked for unless an argument says otherwise.
+pub const PATH: &str = "/etc/variantd/variantd.conf";
+
+const KEYS: [&str; 2] = ["prepare", "repair"];
+
+/// What an administrator decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// When definitions are completed, as far as a recipe leaves it open.
+    pub prepare: Policy,
+    /// Whether an incomplete definition is completed after its start was refused.
+    pub repair: bool,
+}
+
+/// When definitions are completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// As soon as they are defined, where the recipe says so.
+    OnDefine,
+    /// Only when somebody asks.
+    OnRequest,
+}
+
+/// The file cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read '{file}': {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It says something that has no meaning.
+    #[error("'{file}', line {line}: {reason}")]
+    Meaning {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            prepare: Policy::OnDefine,
+            repair: true,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file; one that does not exist means the defaults.
+    ///
+    /// # Errors
+    /// Names file, line and the nearest key.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let name = file.display().to_string();
+        match fs::read_to_string(file) {
+            Ok(text) => Self::parse(&name, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read { file: name, source }),
+        }
+    }
+
+    fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let span = error.span().unwrap_or_default();
+            ConfigError::Meaning {
+                file: file.to_owned(),
+                line: text[..span.start].lines().count().max(1),
+                reason: reason(&error, text.get(span).unwrap_or_default()),
+            }
+        })
+    }
+}
+
+fn reason(error: &toml::de::Error, at: &str) -> String {
+    if !error.message().starts_with("unknown field") {
+        return error.message().replace('\n', " ");
+    }
+    let nearest = KEYS.iter().min_by_key(|key| distance(at, key));
+    let nearest = nearest.expect("there are keys");
+    format!("unknown key '{at}'; did you mean '{nearest}'?")
+}
+
+/// Levenshtein's distance: how many letters to add, drop or change.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_and_a_missing_one_mean_the_defaults() {
+        let default = Config::default();
+        assert_eq!(Config::parse("f", "").expect("empty"), default);
+        let missing = Path::new("/nonexistent/variantd.conf");
+        assert_eq!(Config::read(missing).expect("missing"), default);
+    }
+
+    #[test]
+    fn both_keys_are_read() {
+        let text = "# mine\nprepare = \"on-request\"\nrepair = false\n";
+        let config = Config::parse("f", text).expect("configuration");
+        assert_eq!(config.prepare, Policy::OnRequest);
+        assert!(!config.repair);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
+        let error = Config::parse("v.conf", "repair = true\nprepair = true\n");
+        let text = error.expect_err("unknown key").to_string();
+        assert_eq!(
+            text,
+            "'v.conf', line 2: unknown key 'prepair'; did you mean 'repair'?"
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line() {
+        let error = Config::parse("v.conf", "\nprepare = \"always\"\n");
+        let text = error.expect_err("wrong value").to_string();
+        assert!(
+            text.contains("line 2") && text.contains("on-define"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_shipped_file_means_the_defaults() {
+        let shipped = include_str!("../../packaging/variantd.conf");
+        let config = Config::parse("variantd.conf", shipped).expect("shipped file");
+        assert_eq!(config, Config::default());
+    }
+}

@@ -1,0 +1,57 @@
+//! PCI controllers, host devices, and the addresses the guest sees.
+
+use std::fmt;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::numa::RangeList;
+
+use crate::edit::Element;
+
+/// `<address type='pci'>`: where the guest sees a device. Bus is the index of a PCI controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestAddress {
+    /// Domain, bus, slot and function as numbers.
+    pub at: PciAddress,
+    /// `multifunction='on'`.
+    pub multifunction: bool,
+}
+
+/// `<controller type='pci'>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// `index`: the bus number that addresses name.
+    pub index: u32,
+    /// `model`, such as `pcie-root` or `pcie-root-port`.
+    pub model: String,
+    /// `<pcihole64>` in KiB.
+    pub hole64_kib: Option<u64>,
+    /// Its own address.
+    pub address: Option<GuestAddress>,
+    /// The controller.
+    pub element: Element,
+}
+
+/// `<hostdev mode='subsystem' type='pci'>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hostdev {
+    /// The host device.
+    pub source: PciAddress,
+    /// `managed='yes'`: libvirt binds and gives back.
+    pub managed: bool,
+    /// `<acpi nodeset>`.
+    pub nodeset: Option<RangeList>,
+    /// `<acpi>`, when there is one.
+    pub acpi_element: Option<Element>,
+    /// Where the guest sees it.
+    pub address: Option<GuestAddress>,
+    /// `<address>` outside `<source>`, when there is one.
+    pub address_element: Option<Element>,
+    /// The hostdev.
+    pub element: Element,
+}
+
+impl fmt::Display for GuestAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.at)
+    }
+}

@@ -1,0 +1,120 @@
+//! A domain definition as libvirt writes it: what planning reads, and where each piece stands.
+//!
+//! Follows libvirt's formatdomain page. Unknown elements are kept, not read.
+
+mod cell;
+mod device;
+mod mark;
+mod read;
+mod value;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::edit::Element;
+
+pub use cell::{Cell, MemoryNode};
+pub use device::{Controller, GuestAddress, Hostdev};
+pub use mark::{Mark, Marked, NAMESPACE};
+pub use read::MAX_BYTES;
+
+/// A domain's UUID in canonical form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomainUuid(String);
+
+/// One domain definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// `<name>`.
+    pub name: String,
+    /// `<uuid>`; a definition not yet given to libvirt may have none.
+    pub uuid: Option<DomainUuid>,
+    /// `<os><type arch>`; libvirt fills it in at define.
+    pub arch: Option<String>,
+    /// `<os><type machine>`, such as `virt`, `q35` or `pc-q35-10.0`.
+    pub machine: Option<String>,
+    /// `<memory>` in KiB.
+    pub memory_kib: u64,
+    /// `<vcpu>`: the maximum.
+    pub vcpus: u32,
+    /// `<cpu>`.
+    pub cpu: Option<Element>,
+    /// `<cpu><numa>`.
+    pub numa: Option<Element>,
+    /// `<cpu><numa><cell>` in document order.
+    pub cells: Vec<Cell>,
+    /// `<numatune><memnode>` in document order.
+    pub memory_nodes: Vec<MemoryNode>,
+    /// PCI controllers in document order.
+    pub controllers: Vec<Controller>,
+    /// PCI hostdevs in document order.
+    pub hostdevs: Vec<Hostdev>,
+    /// Guest PCI addresses of all other devices.
+    pub other_addresses: Vec<GuestAddress>,
+    /// `<devices>`.
+    pub devices: Element,
+    /// `<metadata>`.
+    pub metadata: Option<Element>,
+    /// The last of name, uuid, title and description, behind which `<metadata>` goes.
+    pub heading: Element,
+    /// What we added before.
+    pub mark: Option<Mark>,
+}
+
+impl Domain {
+    /// The cell with this id.
+    #[must_use]
+    pub fn cell(&self, id: u32) -> Option<&Cell> {
+        self.cells.iter().find(|cell| cell.id == id)
+    }
+
+    /// The PCI controller with this index.
+    #[must_use]
+    pub fn controller(&self, index: u32) -> Option<&Controller> {
+        self.controllers
+            .iter()
+            .find(|controller| controller.index == index)
+    }
+
+    /// True for q35 machine types, by their alias or versioned name.
+    #[must_use]
+    pub fn is_q35(&self) -> bool {
+        self.machine
+            .as_deref()
+            .is_some_and(|m| m == "q35" || m.starts_with("pc-q35"))
+    }
+
+    /// True for Arm's `virt` machine types, by their alias or versioned name.
+    #[must_use]
+    pub fn is_virt(&self) -> bool {
+        self.machine
+            .as_deref()
+            .is_some_and(|m| m == "virt" || m.starts_with("virt-"))
+    }
+}
+
+impl FromStr for DomainUuid {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+        if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(());
+        }
+        let d = digits.to_ascii_lowercase();
+        Ok(Self(format!(
+            "{}-{}-{}-{}-{}",
+            &d[..8],
+            &d[8..12],
+            &d[12..16],
+            &d[16..20],
+            &d[20..]
+        )))
+    }
+}
+
+impl fmt::Display for DomainUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

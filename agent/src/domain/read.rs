@@ -1,0 +1,296 @@
+//! Reads domain XML into [`Domain`]: the only door for it.
+
+use roxmltree::{Document, Node, ParsingOptions};
+
+use super::value::{
+    cell_memory, content, memory, optional, pci_address, required, text_number, uuid, value,
+};
+use super::{Cell, Controller, Domain, GuestAddress, Hostdev, Mark, Marked, MemoryNode, NAMESPACE};
+use crate::code::Code;
+use crate::edit::Element;
+use crate::refusal::Refusal;
+
+/// Largest definition that is read, in bytes.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// Most XML nodes in a definition.
+const MAX_NODES: u32 = 1 << 17;
+
+impl Domain {
+    /// Reads a definition.
+    ///
+    /// # Errors
+    /// A refusal with a `VD-XML` code when the text is too large, has a document type declaration,
+    /// is not well-formed, is no domain, or holds a value that cannot be read.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        if text.len() > MAX_BYTES {
+            return Err(too_large(&format!(
+                "the definition has {} bytes",
+                text.len()
+            )));
+        }
+        let options = ParsingOptions {
+            allow_dtd: false,
+            nodes_limit: MAX_NODES,
+            ..Default::default()
+        };
+        let document = Document::parse_with_options(text, options).map_err(unparsable)?;
+        let root = document.root_element();
+        if !root.has_tag_name("domain") {
+            return Err(no_domain(&format!(
+                "the root element is <{}>",
+                root.tag_name().name()
+            )));
+        }
+        Reader { text }.domain(root)
+    }
+}
+
+struct Reader<'t> {
+    text: &'t str,
+}
+
+impl Reader<'_> {
+    fn domain(&self, root: Node<'_, '_>) -> Result<Domain, Refusal> {
+        let name = child(root, "name")
+            .and_then(content)
+            .ok_or_else(|| no_domain("it has no <name>"))?;
+        let devices = child(root, "devices").ok_or_else(|| no_domain("it has no <devices>"))?;
+        let os_type = child(root, "os").and_then(|os| child(os, "type"));
+        let cpu = child(root, "cpu");
+        let numa = cpu.and_then(|cpu| child(cpu, "numa"));
+        let metadata = child(root, "metadata");
+        Ok(Domain {
+            name: name.to_owned(),
+            uuid: child(root, "uuid").map(uuid).transpose()?,
+            arch: os_type
+                .and_then(|node| node.attribute("arch"))
+                .map(str::to_owned),
+            machine: os_type
+                .and_then(|node| node.attribute("machine"))
+                .map(str::to_owned),
+            memory_kib: child(root, "memory").map(memory).transpose()?.unwrap_or(0),
+            vcpus: child(root, "vcpu")
+                .map(text_number)
+                .transpose()?
+                .unwrap_or(1),
+            cpu: cpu.map(|node| self.element(node)),
+            numa: numa.map(|node| self.element(node)),
+            cells: self.cells(numa)?,
+            memory_nodes: memory_nodes(root)?,
+            controllers: self.controllers(devices)?,
+            hostdevs: self.hostdevs(devices)?,
+            other_addresses: other_addresses(devices)?,
+            devices: self.element(devices),
+            metadata: metadata.map(|node| self.element(node)),
+            heading: self.element(heading(root)),
+            mark: metadata
+                .and_then(mark_node)
+                .map(|node| self.mark(node))
+                .transpose()?,
+        })
+    }
+
+    fn element(&self, node: Node<'_, '_>) -> Element {
+        Element::locate(self.text, node)
+    }
+
+    fn cells(&self, numa: Option<Node<'_, '_>>) -> Result<Vec<Cell>, Refusal> {
+        let nodes = numa.into_iter().flat_map(|numa| children(numa, "cell"));
+        nodes
+            .enumerate()
+            .map(|(position, node)| self.cell(position, node))
+            .collect()
+    }
+
+    fn cell(&self, position: usize, node: Node<'_, '_>) -> Result<Cell, Refusal> {
+        let distances = child(node, "distances");
+        let mut siblings = std::collections::BTreeMap::new();
+        for sibling in distances
+            .into_iter()
+            .flat_map(|node| children(node, "sibling"))
+        {
+            siblings.insert(required(sibling, "id")?, required(sibling, "value")?);
+        }
+        Ok(Cell {
+            id: optional(node, "id")?.unwrap_or(u32::try_from(position).unwrap_or(u32::MAX)),
+            cpus: optional(node, "cpus")?.unwrap_or_default(),
+            memory_kib: cell_memory(node)?,
+            distances: siblings,
+            distances_element: distances.map(|node| self.element(node)),
+            element: self.element(node),
+        })
+    }
+
+    fn controllers(&self, devices: Node<'_, '_>) -> Result<Vec<Controller>, Refusal> {
+        let pci =
+            children(devices, "controller").filter(|node| node.attribute("type") == Some("pci"));
+        pci.map(|node| {
+            Ok(Controller {
+                // libvirt gives a controller without an index the next free one: rare in practice,
+                // and nothing can name it as its bus then.
+                index: optional(node, "index")?.unwrap_or(u32::MAX),
+                model: node.attribute("model").unwrap_or_default().to_owned(),
+                hole64_kib: child(node, "pcihole64").map(memory).transpose()?,
+                address: guest_address(node)?,
+                element: self.element(node),
+            })
+        })
+        .collect()
+    }
+
+    fn hostdevs(&self, devices: Node<'_, '_>) -> Result<Vec<Hostdev>, Refusal> {
+        children(devices, "hostdev")
+            .filter(is_pci_hostdev)
+            .map(|node| self.hostdev(node))
+            .collect()
+    }
+
+    fn hostdev(&self, node: Node<'_, '_>) -> Result<Hostdev, Refusal> {
+        let source = child(node, "source")
+            .and_then(|source| child(source, "address"))
+            .ok_or_else(|| value(node, "source", "no <source><address>"))?;
+        let acpi = child(node, "acpi");
+        Ok(Hostdev {
+            source: pci_address(source)?,
+            managed: node.attribute("managed") == Some("yes"),
+            nodeset: acpi
+                .map(|acpi| optional(acpi, "nodeset"))
+                .transpose()?
+                .flatten(),
+            acpi_element: acpi.map(|node| self.element(node)),
+            address: guest_address(node)?,
+            address_element: child(node, "address").map(|node| self.element(node)),
+            element: self.element(node),
+        })
+    }
+
+    fn mark(&self, node: Node<'_, '_>) -> Result<Mark, Refusal> {
+        let devices = node
+            .children()
+            .filter(|n| n.has_tag_name((NAMESPACE, "device")));
+        let devices = devices.map(|device| {
+            Ok(Marked {
+                address: required(device, "address")?,
+                recipe: device.attribute("recipe").unwrap_or_default().to_owned(),
+                cells: optional(device, "cells")?.unwrap_or_default(),
+            })
+        });
+        Ok(Mark {
+            devices: devices.collect::<Result<_, Refusal>>()?,
+            element: self.element(node),
+        })
+    }
+}
+
+fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
+    node.children().find(|child| child.has_tag_name(name))
+}
+
+fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
+    node.children()
+        .filter(move |child| child.has_tag_name(name))
+}
+
+fn mark_node<'a, 'i>(metadata: Node<'a, 'i>) -> Option<Node<'a, 'i>> {
+    metadata
+        .children()
+        .find(|child| child.has_tag_name((NAMESPACE, "prepared")))
+}
+
+fn heading<'a, 'i>(root: Node<'a, 'i>) -> Node<'a, 'i> {
+    let names = ["name", "uuid", "genid", "title", "description"];
+    let headings = root
+        .children()
+        .filter(|node| names.iter().any(|name| node.has_tag_name(*name)));
+    headings.fold(root, |_, node| node)
+}
+
+fn is_pci_hostdev(node: &Node<'_, '_>) -> bool {
+    node.attribute("mode").unwrap_or("subsystem") == "subsystem"
+        && node.attribute("type") == Some("pci")
+}
+
+fn memory_nodes(root: Node<'_, '_>) -> Result<Vec<MemoryNode>, Refusal> {
+    let nodes = child(root, "numatune")
+        .into_iter()
+        .flat_map(|node| children(node, "memnode"));
+    nodes
+        .map(|node| {
+            Ok(MemoryNode {
+                cell: required(node, "cellid")?,
+                nodes: required(node, "nodeset")?,
+            })
+        })
+        .collect()
+}
+
+fn other_addresses(devices: Node<'_, '_>) -> Result<Vec<GuestAddress>, Refusal> {
+    let others = devices
+        .children()
+        .filter(|node| node.is_element() && !is_own_address(node));
+    others
+        .filter_map(|node| guest_address(node).transpose())
+        .collect()
+}
+
+/// Devices whose addresses are read elsewhere.
+fn is_own_address(node: &Node<'_, '_>) -> bool {
+    let pci_controller = node.has_tag_name("controller") && node.attribute("type") == Some("pci");
+    pci_controller || (node.has_tag_name("hostdev") && is_pci_hostdev(node))
+}
+
+fn guest_address(device: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> {
+    let Some(node) = child(device, "address").filter(|node| node.attribute("type") == Some("pci"))
+    else {
+        return Ok(None);
+    };
+    // `<address type='pci'/>` asks libvirt to choose one.
+    if node.attribute("bus").is_none() && node.attribute("slot").is_none() {
+        return Ok(None);
+    }
+    let multifunction = node.attribute("multifunction") == Some("on");
+    Ok(Some(GuestAddress {
+        at: pci_address(node)?,
+        multifunction,
+    }))
+}
+
+fn unparsable(error: roxmltree::Error) -> Refusal {
+    match error {
+        roxmltree::Error::DtdDetected => Refusal::new(
+            Code::XmlDtd,
+            "the definition has a document type declaration, which could name other files",
+            "remove <!DOCTYPE ...>",
+        ),
+        roxmltree::Error::NodesLimitReached => {
+            too_large(&format!("the definition has over {MAX_NODES} nodes"))
+        }
+        other => Refusal::new(
+            Code::XmlMalformed,
+            format!("the definition is not well-formed XML: {other}"),
+            "check it with 'xmllint --noout FILE'",
+        ),
+    }
+}
+
+fn too_large(what: &str) -> Refusal {
+    let reason = format!("{what}, more than a domain can need (limit {MAX_BYTES} bytes)");
+    Refusal::new(
+        Code::XmlTooLarge,
+        reason,
+        "give the definition of one domain",
+    )
+}
+
+fn no_domain(why: &str) -> Refusal {
+    let mend = "give domain XML as 'virsh dumpxml --inactive' prints it";
+    Refusal::new(
+        Code::XmlNoDomain,
+        format!("this is no domain definition: {why}"),
+        mend,
+    )
+}
+
+#[cfg(test)]
+mod tests;

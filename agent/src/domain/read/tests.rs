@@ -1,0 +1,137 @@
+//! What is read from good definitions, and what is said of bad ones.
+
+use super::*;
+use proptest::prelude::*;
+
+const GUEST: &str = r#"<domain type='kvm'>
+  <name>d0</name>
+  <uuid>AAAAAAAA-2222-3333-4444-555555555555</uuid>
+  <metadata>
+    <v:prepared xmlns:v='urn:variantd:1'><v:device address='0009:01:00.0' recipe='nvidia-grace' cells='1-8'/></v:prepared>
+  </metadata>
+  <memory unit='GiB'>1</memory>
+  <vcpu placement='static'>4</vcpu>
+  <numatune><memnode cellid='0' mode='strict' nodeset='1'/></numatune>
+  <os><type arch='aarch64' machine='virt-10.1'>hvm</type></os>
+  <cpu mode='host-passthrough'>
+    <numa>
+      <cell id='0' cpus='0-3' memory='1048576' unit='KiB'>
+        <distances><sibling id='0' value='10'/></distances>
+      </cell>
+    </numa>
+  </cpu>
+  <devices>
+    <controller type='pci' index='0' model='pcie-root'><pcihole64 unit='KiB'>1073741824</pcihole64></controller>
+    <controller type='pci' index='1' model='pcie-root-port'/>
+    <disk type='file' device='disk'>
+      <address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>
+    </disk>
+    <hostdev mode='subsystem' type='pci' managed='yes'>
+      <source><address domain='0x0009' bus='0x01' slot='0' function='0'/></source>
+      <acpi nodeset='1-8'/>
+      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x1' multifunction='on'/>
+    </hostdev>
+    <hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/></source></hostdev>
+  </devices>
+</domain>
+"#;
+
+fn refusal(text: &str) -> Refusal {
+    Domain::parse(text).expect_err("it must be refused")
+}
+
+#[test]
+fn everything_planning_needs_is_read() {
+    let domain = Domain::parse(GUEST).expect("a good definition");
+    assert_eq!(domain.name, "d0");
+    assert_eq!(
+        domain.uuid.expect("uuid").to_string(),
+        "aaaaaaaa-2222-3333-4444-555555555555"
+    );
+    assert_eq!(
+        (domain.arch.as_deref(), domain.machine.as_deref()),
+        (Some("aarch64"), Some("virt-10.1"))
+    );
+    assert_eq!((domain.memory_kib, domain.vcpus), (1 << 20, 4));
+    assert_eq!(domain.cells[0].distances.get(&0), Some(&10));
+    assert_eq!(domain.memory_nodes[0].nodes.to_string(), "1");
+    assert_eq!(domain.controllers[0].hole64_kib, Some(1 << 30));
+    assert_eq!(domain.other_addresses.len(), 1);
+    assert_eq!(
+        domain.mark.expect("mark").devices[0].cells.to_string(),
+        "1-8"
+    );
+}
+
+#[test]
+fn a_pci_hostdev_is_read_with_both_its_addresses() {
+    let domain = Domain::parse(GUEST).expect("a good definition");
+    assert_eq!(domain.hostdevs.len(), 1, "the USB hostdev is not read");
+    let hostdev = &domain.hostdevs[0];
+    assert_eq!(hostdev.source.to_string(), "0009:01:00.0");
+    let guest = hostdev.address.expect("guest address");
+    assert_eq!(
+        (guest.to_string().as_str(), guest.multifunction),
+        ("0000:01:00.1", true)
+    );
+    assert_eq!(
+        hostdev.nodeset.as_ref().expect("nodeset").to_string(),
+        "1-8"
+    );
+    assert!(hostdev.managed);
+}
+
+#[test]
+fn text_that_is_not_xml_is_refused_with_the_place() {
+    let refusal = refusal("<domain><name>x</domain>");
+    assert_eq!(refusal.code, Code::XmlMalformed);
+    assert!(refusal.reason.contains("1:"), "{}", refusal.reason);
+}
+
+#[test]
+fn a_document_type_declaration_is_refused() {
+    let text = "<!DOCTYPE domain [<!ENTITY e SYSTEM 'file:///etc/shadow'>]><domain/>";
+    assert_eq!(refusal(text).code, Code::XmlDtd);
+}
+
+#[test]
+fn a_definition_over_one_mebibyte_is_refused() {
+    assert_eq!(refusal(&" ".repeat(MAX_BYTES + 1)).code, Code::XmlTooLarge);
+}
+
+#[test]
+fn deep_nesting_is_refused_or_read_without_harm() {
+    let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
+    assert!(Domain::parse(&deep).is_err());
+}
+
+#[test]
+fn another_document_is_refused_by_its_root() {
+    assert!(refusal("<network/>").reason.contains("<network>"));
+    assert_eq!(
+        refusal("<domain><name>x</name></domain>").code,
+        Code::XmlNoDomain
+    );
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_named_with_its_line() {
+    let text = GUEST.replace("slot='0' function='0'", "slot='0x40' function='0'");
+    let refusal = refusal(&text);
+    assert_eq!(refusal.code, Code::XmlValue);
+    assert!(refusal.reason.contains("line 25"), "{}", refusal.reason);
+    assert_eq!(
+        refusal.path.as_deref(),
+        Some("/domain/devices/hostdev/source/address")
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_damage_to_a_definition_panics(at in 0usize..1600, with in "\\PC{0,3}") {
+        let mut text = GUEST.to_owned();
+        let at = (0..=at.min(text.len() - 1)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.replace_range(at..at + 1, &with);
+        let _ = Domain::parse(&text);
+    }
+}

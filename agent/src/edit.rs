@@ -1,0 +1,314 @@
+//! Changes to a text: spans and their replacements, and where in an XML element they go.
+//!
+//! Bytes outside the spans do not change: comments, quotes, order and foreign namespaces stay.
+
+use std::ops::Range;
+
+/// One change: the bytes in `span` become `text`. An empty span inserts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// Byte range in the original text.
+    pub span: Range<usize>,
+    /// What stands there afterwards.
+    pub text: String,
+}
+
+/// Where an element stands in its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// From `<` of the start tag to behind the end tag.
+    pub span: Range<usize>,
+    /// Behind `>` of the start tag; for `<a/>` the position of `/`.
+    inner_start: usize,
+    /// `<` of the end tag; for `<a/>` the position of `/`.
+    inner_end: usize,
+    /// End of the last child that is not white space; `inner_start` when there is none.
+    last_child_end: usize,
+    /// Qualified name as written.
+    name: String,
+    /// White space before the start tag on its line; `None` when other text stands before it.
+    indent: Option<String>,
+    self_closed: bool,
+}
+
+impl Element {
+    /// Locates the element that `node` is in `text`, the text the document was parsed from.
+    #[must_use]
+    pub fn locate(text: &str, node: roxmltree::Node<'_, '_>) -> Self {
+        let span = node.range();
+        let tag_end = start_tag_end(text, span.start);
+        let self_closed = text.as_bytes()[tag_end - 2] == b'/';
+        let inner_start = if self_closed { tag_end - 2 } else { tag_end };
+        let inner_end = if self_closed {
+            inner_start
+        } else {
+            end_tag_start(text, &span)
+        };
+        let inner = &text[inner_start..inner_end];
+        let last_child_end = inner_start + inner.trim_end().len();
+        let name: String = text[span.start + 1..]
+            .chars()
+            .take_while(|c| !c.is_whitespace() && !matches!(c, '/' | '>'))
+            .collect();
+        let indent = indent_before(text, span.start);
+        Self {
+            span,
+            inner_start,
+            inner_end,
+            last_child_end,
+            name,
+            indent,
+            self_closed,
+        }
+    }
+
+    /// Puts `child` behind the last child. Lines of `child` are indented to fit.
+    #[must_use]
+    pub fn append(&self, child: &str) -> Edit {
+        if self.self_closed {
+            return self.open_up(child);
+        }
+        let at = self.last_child_end;
+        if at == self.inner_start && self.inner_end == at {
+            let text = format!("{}{}", self.child_lines(child), self.newline());
+            return Edit { span: at..at, text };
+        }
+        Edit {
+            span: at..at,
+            text: self.child_lines(child),
+        }
+    }
+
+    /// Puts `sibling` behind this element, at its indentation.
+    #[must_use]
+    pub fn insert_after(&self, sibling: &str) -> Edit {
+        let text = match &self.indent {
+            Some(indent) => indented(sibling, indent),
+            None => inline(sibling),
+        };
+        Edit {
+            span: self.span.end..self.span.end,
+            text,
+        }
+    }
+
+    /// Puts `sibling` before this element, at its indentation.
+    #[must_use]
+    pub fn insert_before(&self, sibling: &str) -> Edit {
+        let text = match &self.indent {
+            Some(indent) => {
+                let lines = indented(sibling, indent);
+                let lines = lines
+                    .strip_prefix(&format!("\n{indent}"))
+                    .unwrap_or(&lines)
+                    .to_owned();
+                format!("{lines}\n{indent}")
+            }
+            None => inline(sibling),
+        };
+        Edit {
+            span: self.span.start..self.span.start,
+            text,
+        }
+    }
+
+    /// Replaces the whole element, at its indentation.
+    #[must_use]
+    pub fn replace(&self, with: &str) -> Edit {
+        let text = match &self.indent {
+            Some(indent) => {
+                let lines = indented(with, indent);
+                lines
+                    .strip_prefix(&format!("\n{indent}"))
+                    .unwrap_or(&lines)
+                    .to_owned()
+            }
+            None => inline(with),
+        };
+        Edit {
+            span: self.span.clone(),
+            text,
+        }
+    }
+
+    fn open_up(&self, child: &str) -> Edit {
+        let text = format!(
+            ">{}{}</{}>",
+            self.child_lines(child),
+            self.newline(),
+            self.name
+        );
+        Edit {
+            span: self.inner_start..self.span.end,
+            text,
+        }
+    }
+
+    fn child_lines(&self, child: &str) -> String {
+        match &self.indent {
+            Some(indent) => indented(child, &format!("{indent}  ")),
+            None => inline(child),
+        }
+    }
+
+    fn newline(&self) -> String {
+        self.indent
+            .as_ref()
+            .map(|indent| format!("\n{indent}"))
+            .unwrap_or_default()
+    }
+}
+
+/// Applies edits that do not overlap; inserts at one place keep their order.
+///
+/// # Errors
+/// When two edits overlap or a span is outside the text: the plan that made them is wrong.
+pub fn apply(text: &str, edits: &[Edit]) -> Result<String, OverlapError> {
+    let mut ordered: Vec<&Edit> = edits.iter().collect();
+    ordered.sort_by_key(|edit| (edit.span.start, edit.span.end));
+    let mut out =
+        String::with_capacity(text.len() + edits.iter().map(|e| e.text.len()).sum::<usize>());
+    let mut at = 0;
+    for edit in ordered {
+        let kept = text
+            .get(at..edit.span.start)
+            .ok_or(OverlapError(edit.span.start))?;
+        out.push_str(kept);
+        out.push_str(&edit.text);
+        at = edit.span.end;
+    }
+    out.push_str(text.get(at..).ok_or(OverlapError(at))?);
+    Ok(out)
+}
+
+/// Two edits overlap, or one is outside the text, at this byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("edits overlap at byte {0}")]
+pub struct OverlapError(usize);
+
+fn start_tag_end(text: &str, start: usize) -> usize {
+    let mut quote = None;
+    for (offset, byte) in text.as_bytes()[start..].iter().enumerate() {
+        match (quote, byte) {
+            (None, b'\'' | b'"') => quote = Some(*byte),
+            (Some(open), b) if open == *b => quote = None,
+            (None, b'>') => return start + offset + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn end_tag_start(text: &str, span: &Range<usize>) -> usize {
+    text[span.clone()]
+        .rfind("</")
+        .map_or(span.end, |offset| span.start + offset)
+}
+
+fn indent_before(text: &str, start: usize) -> Option<String> {
+    let line_start = text[..start].rfind('\n')? + 1;
+    let before = &text[line_start..start];
+    before
+        .bytes()
+        .all(|b| matches!(b, b' ' | b'\t'))
+        .then(|| before.to_owned())
+}
+
+fn indented(fragment: &str, indent: &str) -> String {
+    fragment
+        .lines()
+        .map(|line| format!("\n{indent}{line}"))
+        .collect()
+}
+
+fn inline(fragment: &str) -> String {
+    fragment.lines().map(str::trim_start).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn element(text: &str, name: &str) -> Element {
+        let document = roxmltree::Document::parse(text).expect("test document");
+        let node = document
+            .descendants()
+            .find(|n| n.has_tag_name(name))
+            .expect("element");
+        Element::locate(text, node)
+    }
+
+    fn after(text: &str, edit: Edit) -> String {
+        apply(text, &[edit]).expect("one edit")
+    }
+
+    #[test]
+    fn a_child_goes_behind_the_last_child_at_its_indentation() {
+        let text = "<a>\n  <b>\n    <c/>\n  </b>\n</a>";
+        let got = after(text, element(text, "b").append("<d>\n  <e/>\n</d>"));
+        assert_eq!(
+            got,
+            "<a>\n  <b>\n    <c/>\n    <d>\n      <e/>\n    </d>\n  </b>\n</a>"
+        );
+    }
+
+    #[test]
+    fn a_self_closed_element_is_opened_up() {
+        let text = "<a>\n  <b x='/>'/>\n</a>";
+        let got = after(text, element(text, "b").append("<c/>"));
+        assert_eq!(got, "<a>\n  <b x='/>'>\n    <c/>\n  </b>\n</a>");
+    }
+
+    #[test]
+    fn an_empty_element_gets_its_child_on_a_line_of_its_own() {
+        let text = "<a>\n  <b></b>\n</a>";
+        assert_eq!(
+            after(text, element(text, "b").append("<c/>")),
+            "<a>\n  <b>\n    <c/>\n  </b>\n</a>"
+        );
+    }
+
+    #[test]
+    fn a_document_on_one_line_stays_on_one_line() {
+        let text = "<a><b/></a>";
+        assert_eq!(
+            after(text, element(text, "b").append("<c>\n  <d/>\n</c>")),
+            "<a><b><c><d/></c></b></a>"
+        );
+        assert_eq!(
+            after(text, element(text, "b").insert_after("<c/>")),
+            "<a><b/><c/></a>"
+        );
+    }
+
+    #[test]
+    fn a_replacement_stands_where_the_element_stood() {
+        let text = "<a>\n  <b/>\n  <!-- kept -->\n</a>";
+        let got = after(text, element(text, "b").replace("<c>\n  <d/>\n</c>"));
+        assert_eq!(got, "<a>\n  <c>\n    <d/>\n  </c>\n  <!-- kept -->\n</a>");
+    }
+
+    #[test]
+    fn edits_that_overlap_are_an_error() {
+        let edit = |span| Edit {
+            span,
+            text: String::new(),
+        };
+        assert_eq!(
+            apply("abcdef", &[edit(1..4), edit(2..5)]),
+            Err(OverlapError(2))
+        );
+        assert_eq!(apply("abc", &[edit(2..9)]), Err(OverlapError(9)));
+    }
+
+    proptest! {
+        #[test]
+        fn inserts_at_one_place_keep_their_order_and_the_rest(text in "[a-z]{0,20}", at in 0usize..20) {
+            let at = at.min(text.len());
+            let insert = |t: &str| Edit { span: at..at, text: t.to_owned() };
+            let got = apply(&text, &[insert("1"), insert("2")]).expect("inserts");
+            prop_assert_eq!(got, format!("{}12{}", &text[..at], &text[at..]));
+        }
+    }
+}

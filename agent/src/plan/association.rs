@@ -1,0 +1,176 @@
+//! Which host nodes are a device's generic initiators.
+//!
+//! The kernel ties no node to a device (the SRAT handle is only printed, drivers/acpi/numa/srat.c),
+//! so in this order: SRAT itself; a `numa_node` that is the head of a group; groups on the device's
+//! socket, when every way to give them out leads to the same distances. Never by position alone.
+
+use kernel_glue::device::Device;
+use kernel_glue::numa::{Node, Numa, NumaNode};
+
+use super::Setting;
+use crate::code::Code;
+use crate::refusal::Refusal;
+
+/// The `count` host nodes of `device`, in cell order.
+pub(super) fn nodes(
+    setting: &Setting<'_>,
+    device: &Device,
+    count: usize,
+) -> Result<Vec<NumaNode>, Refusal> {
+    let host = setting.host;
+    if let Some(nodes) = host
+        .srat
+        .as_ref()
+        .and_then(|srat| srat.initiators.get(&device.address))
+    {
+        return from_srat(device, nodes, count);
+    }
+    let groups = groups(&host.numa, count)
+        .ok_or_else(|| unknown(device, count, "their number does not fit"))?;
+    if let Some(node) = device
+        .numa_node
+        .filter(|node| has_no_cpus(&host.numa, *node))
+    {
+        let own = groups.iter().find(|group| group.first() == Some(&node));
+        return own
+            .cloned()
+            .ok_or_else(|| unknown(device, count, &format!("node {node} is no head of a group")));
+    }
+    from_socket(setting, device, &groups)
+}
+
+fn from_srat(device: &Device, nodes: &[NumaNode], count: usize) -> Result<Vec<NumaNode>, Refusal> {
+    if nodes.len() == count {
+        return Ok(nodes.to_vec());
+    }
+    let reason = format!(
+        "the firmware's SRAT gives it {} generic initiators, the recipe wants {count}",
+        nodes.len()
+    );
+    let mend = "check the firmware's version, or override the recipe's 'cells'";
+    Err(Refusal::new(Code::InitiatorsUnknown, reason, mend).of(device.address))
+}
+
+/// Groups of `count` initiator nodes with consecutive ids; `None` when they do not divide evenly.
+fn groups(numa: &Numa, count: usize) -> Option<Vec<Vec<NumaNode>>> {
+    let nodes: Vec<NumaNode> = initiators(numa).map(|node| node.id).collect();
+    let even = count > 0 && !nodes.is_empty() && nodes.len().is_multiple_of(count);
+    even.then(|| nodes.chunks(count).map(<[NumaNode]>::to_vec).collect())
+}
+
+/// Initiator nodes as the kernel lists them; before 5.7, where it does not, nodes without CPUs and memory.
+fn initiators(numa: &Numa) -> impl Iterator<Item = &Node> {
+    numa.nodes
+        .iter()
+        .filter(|node| match &numa.generic_initiators {
+            Some(list) => list.contains(node.id.into()),
+            None => node.cpus.is_empty() && node.memory_kib == 0,
+        })
+}
+
+fn from_socket(
+    setting: &Setting<'_>,
+    device: &Device,
+    groups: &[Vec<NumaNode>],
+) -> Result<Vec<NumaNode>, Refusal> {
+    let numa = &setting.host.numa;
+    let count = groups.first().map_or(0, Vec::len);
+    let socket = device
+        .numa_node
+        .ok_or_else(|| unknown(device, count, "its numa_node is not known"))?;
+    let near: Vec<&Vec<NumaNode>> = groups
+        .iter()
+        .filter(|group| nearest(numa, group) == Some(socket))
+        .collect();
+    let peers: Vec<&Device> = peers(setting, device, socket).collect();
+    if near.len() != peers.len() {
+        let why = format!(
+            "socket {socket} has {} devices and {} groups",
+            peers.len(),
+            near.len()
+        );
+        return Err(unknown(device, count, &why));
+    }
+    if !interchangeable(numa, &near) {
+        return Err(unknown(
+            device,
+            count,
+            "the groups on its socket differ in their distances",
+        ));
+    }
+    let position = peers.iter().position(|peer| peer.address == device.address);
+    let own = position.and_then(|position| near.get(position));
+    own.map(|group| (*group).clone())
+        .ok_or_else(|| unknown(device, count, "it is not among its socket's devices"))
+}
+
+/// Devices of the same recipe on the same socket, by address.
+fn peers<'a>(
+    setting: &Setting<'a>,
+    device: &Device,
+    socket: NumaNode,
+) -> impl Iterator<Item = &'a Device> {
+    let recipe = setting
+        .recipes
+        .for_device(device)
+        .map(|recipe| &recipe.name);
+    let recipes = setting.recipes;
+    setting.host.devices.values().filter(move |peer| {
+        peer.numa_node == Some(socket) && recipes.for_device(peer).map(|r| &r.name) == recipe
+    })
+}
+
+/// The CPU node nearest to a group; `None` when two are equally near.
+fn nearest(numa: &Numa, group: &[NumaNode]) -> Option<NumaNode> {
+    let head = *group.first()?;
+    let sockets = numa.nodes.iter().filter(|node| !node.cpus.is_empty());
+    let mut by_distance: Vec<(u8, NumaNode)> = sockets
+        .filter_map(|node| Some((numa.distance(node.id, head)?, node.id)))
+        .collect();
+    by_distance.sort_unstable();
+    match by_distance[..] {
+        [(first, _), (second, _), ..] if first == second => None,
+        [(_, node), ..] => Some(node),
+        [] => None,
+    }
+}
+
+/// True when swapping any two groups changes no distance to any node outside them.
+fn interchangeable(numa: &Numa, groups: &[&Vec<NumaNode>]) -> bool {
+    let Some((first, rest)) = groups.split_first() else {
+        return false;
+    };
+    rest.iter()
+        .all(|other| profile(numa, first, groups) == profile(numa, other, groups))
+}
+
+/// Distances of a group's members to all nodes outside the groups, and to one another.
+fn profile(numa: &Numa, group: &[NumaNode], groups: &[&Vec<NumaNode>]) -> Vec<Vec<Option<u8>>> {
+    let outside = |node: &&Node| !groups.iter().any(|group| group.contains(&node.id));
+    let others: Vec<NumaNode> = numa
+        .nodes
+        .iter()
+        .filter(outside)
+        .map(|node| node.id)
+        .collect();
+    let row = |member: &NumaNode| {
+        others
+            .iter()
+            .chain(group)
+            .map(|node| numa.distance(*member, *node))
+            .collect()
+    };
+    group.iter().map(row).collect()
+}
+
+fn has_no_cpus(numa: &Numa, node: NumaNode) -> bool {
+    numa.node(node).is_some_and(|node| node.cpus.is_empty())
+}
+
+fn unknown(device: &Device, count: usize, why: &str) -> Refusal {
+    let reason = format!(
+        "which {count} generic-initiator nodes of the host belong to it cannot be told: {why}"
+    );
+    let mend = "run as root so that /sys/firmware/acpi/tables/SRAT can be read, and see 'variantctl topology'";
+    Refusal::new(Code::InitiatorsUnknown, reason, mend).of(device.address)
+}

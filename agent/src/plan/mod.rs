@@ -1,0 +1,180 @@
+//! The plan: what a domain needs for its devices, as edits of its text. Pure.
+//!
+//! No I/O, no clock, no environment: the same host, domain, recipes and versions give the same
+//! plan. A plan without changes says that the domain is as it must be.
+
+mod association;
+mod distance;
+mod fragment;
+mod mark;
+mod numa;
+mod placement;
+mod target;
+mod window;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::device::Device;
+use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
+use kernel_glue::numa::{NumaNode, RangeList};
+
+use crate::code::Code;
+use crate::domain::{Domain, Hostdev};
+use crate::edit::Edit;
+use crate::recipe::{Recipe, Recipes};
+use crate::refusal::Refusal;
+use crate::target::Versions;
+
+/// What a plan is made against.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// The host that will run the domain.
+    pub host: &'a Host,
+    /// The recipes in force.
+    pub recipes: &'a Recipes,
+    /// The versions that will read the definition.
+    pub versions: Versions,
+    /// Replace a guest address that contradicts the recipe, instead of refusing.
+    pub replace: bool,
+}
+
+/// What a domain needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The domain's name.
+    pub domain: String,
+    /// The devices that have a recipe, in address order.
+    pub devices: Vec<Planned>,
+    /// What is missing, in the order of the text.
+    pub changes: Vec<Change>,
+    /// What the user should know.
+    pub notes: Vec<Note>,
+}
+
+/// A device of the domain that has a recipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// The host device.
+    pub address: PciAddress,
+    /// The recipe's name.
+    pub recipe: String,
+    /// The vendor's name of the device.
+    pub label: String,
+    /// The driver to bind, as the recipe spells it.
+    pub driver: DriverName,
+    /// Guest cells that are its generic initiators.
+    pub cells: RangeList,
+    /// Host nodes that these cells stand for, in cell order.
+    pub host_nodes: Vec<NumaNode>,
+}
+
+/// One thing that is missing, and the edits that add it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The stable code.
+    pub code: Code,
+    /// The device it is for; `None` when for the domain.
+    pub device: Option<PciAddress>,
+    /// Where, as an XPath.
+    pub path: String,
+    /// Why it is needed.
+    pub reason: String,
+    /// The edits.
+    pub edits: Vec<Edit>,
+}
+
+/// Something to know that changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The stable code.
+    pub code: Code,
+    /// The device it is about, if one.
+    pub device: Option<PciAddress>,
+    /// What.
+    pub text: String,
+}
+
+/// A hostdev of the domain with its host device and recipe.
+#[derive(Clone, Copy, Debug)]
+struct Assigned<'a> {
+    hostdev: &'a Hostdev,
+    device: &'a Device,
+    recipe: &'a Recipe,
+}
+
+impl Plan {
+    /// All edits of all changes.
+    #[must_use]
+    pub fn edits(&self) -> Vec<Edit> {
+        self.changes
+            .iter()
+            .flat_map(|change| change.edits.iter().cloned())
+            .collect()
+    }
+}
+
+/// Plans what `domain` needs.
+///
+/// # Errors
+/// A refusal where the domain contradicts a recipe, the host does not tell what is needed, or the
+/// versions cannot express it.
+pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
+    let assigned = assigned(setting, domain)?;
+    let mut plan = Plan {
+        domain: domain.name.clone(),
+        ..Plan::default()
+    };
+    if assigned.is_empty() {
+        return Ok(plan);
+    }
+    target::check(setting, domain, &assigned, &mut plan)?;
+    placement::plan(setting, domain, &assigned, &mut plan)?;
+    window::plan(domain, &assigned, &mut plan)?;
+    numa::plan(setting, domain, &assigned, &mut plan)?;
+    mark::plan(domain, &mut plan);
+    plan.changes
+        .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
+    Ok(plan)
+}
+
+/// The hostdevs that have a recipe, by address.
+fn assigned<'a>(setting: &Setting<'a>, domain: &'a Domain) -> Result<Vec<Assigned<'a>>, Refusal> {
+    let mut assigned: Vec<Assigned<'a>> = Vec::new();
+    for hostdev in &domain.hostdevs {
+        let device = host_device(setting.host, hostdev.source)?;
+        let Some(recipe) = setting.recipes.for_device(device) else {
+            continue;
+        };
+        if assigned
+            .iter()
+            .any(|other| other.hostdev.source == hostdev.source)
+        {
+            let mend = format!("remove one of them with 'virsh edit {}'", domain.name);
+            let refusal = Refusal::new(Code::DeviceTwice, "two hostdevs name this device", mend);
+            return Err(refusal.of(hostdev.source).at("/domain/devices/hostdev"));
+        }
+        assigned.push(Assigned {
+            hostdev,
+            device,
+            recipe,
+        });
+    }
+    assigned.sort_by_key(|one| one.hostdev.source);
+    Ok(assigned)
+}
+
+fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
+    host.devices.get(&address).ok_or_else(|| {
+        let reason = "the definition assigns it, but this host has no such PCI device";
+        Refusal::new(
+            Code::DeviceMissing,
+            reason,
+            "run 'variantctl list' to see the devices of this host",
+        )
+        .of(address)
+        .at("/domain/devices/hostdev/source/address")
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,448 @@
+//! Plans for a modelled host of two sockets with two GPUs each, and what they leave alone.
+
+use std::collections::BTreeMap;
+
+use kernel_glue::config::{Config, ConfigError};
+use kernel_glue::device::Bar;
+use kernel_glue::numa::{Node, Numa};
+use kernel_glue::srat::Srat;
+use proptest::prelude::*;
+
+use super::*;
+use crate::rewrite::{rewrite, verify};
+
+const GPUS: [(&str, u32); 4] = [
+    ("0008:01:00.0", 0),
+    ("0009:01:00.0", 0),
+    ("0018:01:00.0", 1),
+    ("0019:01:00.0", 1),
+];
+
+fn address(text: &str) -> PciAddress {
+    text.parse().expect("test address")
+}
+
+fn node(id: u32) -> NumaNode {
+    id.try_into().expect("test node")
+}
+
+fn device(at: &str, id: &str, numa_node: u32) -> Device {
+    Device {
+        address: address(at),
+        id: id.parse().expect("test id"),
+        class: 0x03_0200,
+        driver: None,
+        driver_override: None,
+        numa_node: Some(node(numa_node)),
+        iommu_group: None,
+        iommu: None,
+        modalias: String::new(),
+        bars: [Bar::default(); 6],
+        reset_methods: Vec::new(),
+        physical_function: None,
+        ancestors: Vec::new(),
+        config: Config::Unreadable(ConfigError::Short(64)),
+    }
+}
+
+/// The GPU whose group a node is in: 2-9, 10-17, 18-25, 26-33.
+fn owner(id: u32) -> Option<usize> {
+    (id >= 2).then(|| (id as usize - 2) / 8)
+}
+
+/// Distances of grace-guests: 10 local, 11 in a group, 40 between, 80 and 120 from the sockets.
+fn distance(a: u32, b: u32) -> u8 {
+    let socket = |id: u32| owner(id).map_or(id, |gpu| GPUS[gpu].1);
+    match (owner(a), owner(b)) {
+        _ if a == b => 10,
+        (None, None) => 40,
+        (Some(x), Some(y)) => {
+            if x == y {
+                11
+            } else {
+                40
+            }
+        }
+        _ => {
+            if socket(a) == socket(b) {
+                80
+            } else {
+                120
+            }
+        }
+    }
+}
+
+fn host() -> Host {
+    let nodes = (0..34).map(|id| Node {
+        id: node(id),
+        cpus: if id < 2 {
+            (id * 72..id * 72 + 72).collect()
+        } else {
+            RangeList::default()
+        },
+        memory_kib: if id < 2 { 1 << 28 } else { 0 },
+        distances: (0..34).map(|to| distance(id, to)).collect(),
+    });
+    let devices = GPUS
+        .iter()
+        .map(|(at, socket)| (address(at), device(at, "10de:2941", *socket)));
+    let nic = device("0002:01:00.0", "15b3:1023", 0);
+    Host {
+        devices: devices.chain([(nic.address, nic)]).collect(),
+        numa: Numa {
+            nodes: nodes.collect(),
+            generic_initiators: Some((2..34).collect()),
+        },
+        ..Host::default()
+    }
+}
+
+fn hostdev(at: &str, inner: &str) -> String {
+    let a = address(at);
+    format!(
+        "    <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n        <address domain='{:#06x}' bus='{:#04x}' slot='0x00' function='0x0'/>\n      </source>\n{inner}    </hostdev>\n",
+        a.domain(),
+        a.bus()
+    )
+}
+
+fn guest(hostdevs: &str) -> String {
+    format!(
+        "<domain type='kvm'>\n  <name>d0</name>\n  <memory unit='KiB'>4194304</memory>\n  <vcpu>4</vcpu>\n  <os>\n    <type arch='aarch64' machine='virt'>hvm</type>\n  </os>\n  <!-- the user's -->\n  <cpu mode='host-passthrough'/>\n  <devices>\n    <controller type=\"pci\" index='0' model='pcie-root'/>\n{hostdevs}  </devices>\n</domain>\n"
+    )
+}
+
+struct Fixture {
+    host: Host,
+    recipes: Recipes,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self {
+            host: host(),
+            recipes: Recipes::shipped().expect("recipes"),
+        }
+    }
+
+    fn setting(&self) -> Setting<'_> {
+        Setting {
+            host: &self.host,
+            recipes: &self.recipes,
+            versions: Versions::NEWEST_TESTED,
+            replace: false,
+        }
+    }
+
+    fn rewrite(&self, text: &str) -> crate::rewrite::Rewrite {
+        rewrite(text, &self.setting()).expect("a plan")
+    }
+
+    fn refusal(&self, text: &str) -> Refusal {
+        rewrite(text, &self.setting()).expect_err("a refusal")
+    }
+}
+
+#[test]
+fn a_plain_hostdev_gets_cells_distances_nodeset_port_window_and_mark() {
+    let fixture = Fixture::new();
+    let got = fixture.rewrite(&guest(&hostdev("0009:01:00.0", "")));
+    insta::assert_snapshot!(got.text);
+}
+
+#[test]
+fn rewriting_twice_is_rewriting_once() {
+    let fixture = Fixture::new();
+    let once = fixture
+        .rewrite(&guest(
+            &(hostdev("0018:01:00.0", "") + &hostdev("0009:01:00.0", "")),
+        ))
+        .text;
+    let twice = fixture.rewrite(&once);
+    assert_eq!(twice.plan.changes, []);
+    assert_eq!(twice.text, once);
+    verify(&once, &fixture.setting()).expect("a completed definition passes");
+}
+
+#[test]
+fn the_third_and_fourth_gpu_get_their_own_nodes() {
+    let plan = Fixture::new()
+        .rewrite(&guest(
+            &(hostdev("0018:01:00.0", "") + &hostdev("0019:01:00.0", "")),
+        ))
+        .plan;
+    let nodes: Vec<Vec<u32>> = plan
+        .devices
+        .iter()
+        .map(|one| one.host_nodes.iter().map(|n| (*n).into()).collect())
+        .collect();
+    assert_eq!(nodes, [(18..26).collect::<Vec<_>>(), (26..34).collect()]);
+}
+
+#[test]
+fn the_order_of_hostdevs_does_not_matter_to_who_gets_which_cells() {
+    let fixture = Fixture::new();
+    let (a, b) = (hostdev("0008:01:00.0", ""), hostdev("0019:01:00.0", ""));
+    let devices = |text: &str| fixture.rewrite(text).plan.devices;
+    assert_eq!(
+        devices(&guest(&format!("{a}{b}"))),
+        devices(&guest(&format!("{b}{a}")))
+    );
+}
+
+#[test]
+fn srat_decides_when_it_can_be_read() {
+    let mut fixture = Fixture::new();
+    let nodes: Vec<NumaNode> = (26..34).map(node).collect();
+    fixture.host.srat = Some(Srat {
+        initiators: BTreeMap::from([(address("0008:01:00.0"), nodes.clone())]),
+    });
+    let plan = fixture.rewrite(&guest(&hostdev("0008:01:00.0", ""))).plan;
+    assert_eq!(plan.devices[0].host_nodes, nodes);
+}
+
+#[test]
+fn a_numa_node_that_heads_a_group_decides() {
+    let mut fixture = Fixture::new();
+    for (position, (at, _)) in GPUS.iter().enumerate() {
+        let head = node(2 + 8 * u32::try_from(position).expect("small"));
+        fixture
+            .host
+            .devices
+            .get_mut(&address(at))
+            .expect("gpu")
+            .numa_node = Some(head);
+    }
+    let plan = fixture.rewrite(&guest(&hostdev("0019:01:00.0", ""))).plan;
+    assert_eq!(plan.devices[0].host_nodes[0], node(26));
+}
+
+#[test]
+fn groups_that_differ_are_not_given_out_by_position() {
+    let mut fixture = Fixture::new();
+    fixture.host.numa.nodes[10].distances[0] = 81;
+    fixture.host.numa.nodes[10].distances[1] = 119;
+    assert_eq!(
+        fixture.refusal(&guest(&hostdev("0008:01:00.0", ""))).code,
+        Code::InitiatorsUnknown
+    );
+}
+
+#[test]
+fn initiators_of_other_devices_make_it_a_refusal_not_a_shift() {
+    let mut fixture = Fixture::new();
+    fixture.host.numa.generic_initiators = Some((2..33).collect());
+    assert_eq!(
+        fixture.refusal(&guest(&hostdev("0008:01:00.0", ""))).code,
+        Code::InitiatorsUnknown
+    );
+}
+
+#[test]
+fn a_domain_without_a_recipes_device_is_returned_byte_for_byte() {
+    let text = guest(&hostdev("0002:01:00.0", "")).replace('\n', "\r\n");
+    let got = Fixture::new().rewrite(&text);
+    assert_eq!((got.text, got.plan.devices.len()), (text, 0));
+}
+
+#[test]
+fn only_insertions_are_made() {
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    let got = Fixture::new().rewrite(&text);
+    for edit in got.plan.edits() {
+        let replaced = &text[edit.span.clone()];
+        assert!(
+            replaced.is_empty() || replaced == "/>",
+            "{replaced:?} was replaced"
+        );
+    }
+    assert!(got.text.contains("<!-- the user's -->") && got.text.contains("type=\"pci\""));
+}
+
+#[test]
+fn a_guest_address_that_breaks_a_rule_is_refused_with_both_values() {
+    let fixture = Fixture::new();
+    let at = |attributes: &str| {
+        guest(&format!(
+            "    <controller type='pci' index='1' model='pcie-root-port'/>\n    <controller type='pci' index='2' model='pcie-switch-downstream-port'/>\n{}",
+            hostdev(
+                "0009:01:00.0",
+                &format!("      <address type='pci' {attributes}/>\n")
+            )
+        ))
+    };
+    let cases = [
+        ("bus='0x01' slot='0x01' function='0'", Code::GuestSlot),
+        ("bus='0x01' slot='0x00' function='1'", Code::GuestFunction),
+        (
+            "bus='0x01' slot='0x00' function='0' multifunction='on'",
+            Code::GuestMultifunction,
+        ),
+        (
+            "bus='0x00' slot='0x00' function='0'",
+            Code::GuestNotOnRootPort,
+        ),
+        (
+            "bus='0x02' slot='0x00' function='0'",
+            Code::GuestNotOnRootPort,
+        ),
+        (
+            "bus='0x09' slot='0x00' function='0'",
+            Code::GuestNotOnRootPort,
+        ),
+    ];
+    for (attributes, code) in cases {
+        let refusal = fixture.refusal(&at(attributes));
+        assert_eq!(refusal.code, code, "{attributes}: {refusal}");
+        assert!(
+            refusal
+                .to_string()
+                .contains("variantctl prepare --replace d0"),
+            "{refusal}"
+        );
+    }
+    fixture.rewrite(&at("bus='0x01' slot='0x00' function='0'"));
+}
+
+#[test]
+fn replace_gives_a_contradicting_address_a_port_of_its_own() {
+    let fixture = Fixture::new();
+    let text = guest(&hostdev(
+        "0009:01:00.0",
+        "      <address type='pci' bus='0x00' slot='0x05' function='0x0'/>\n",
+    ));
+    let setting = Setting {
+        replace: true,
+        ..fixture.setting()
+    };
+    let got = rewrite(&text, &setting).expect("replaced");
+    verify(&got.text, &fixture.setting()).expect("passes without replace now");
+    assert!(!got.text.contains("slot='0x05'"));
+}
+
+#[test]
+fn a_removed_nodeset_gets_its_own_cells_back() {
+    let fixture = Fixture::new();
+    let once = fixture.rewrite(&guest(&hostdev("0009:01:00.0", ""))).text;
+    let damaged = once.replace("      <acpi nodeset='1-8'/>\n", "");
+    assert_ne!(damaged, once);
+    let refusal = verify(&damaged, &fixture.setting()).expect_err("initiators are gone");
+    assert_eq!(refusal.code, Code::NodesetMissing);
+    assert!(
+        refusal.to_string().contains("0009:01:00.0")
+            && refusal.to_string().contains("variantctl prepare d0")
+    );
+    assert_eq!(
+        fixture.rewrite(&damaged).plan.devices[0].cells.to_string(),
+        "1-8"
+    );
+}
+
+#[test]
+fn a_nodeset_that_names_the_wrong_cells_is_refused() {
+    let fixture = Fixture::new();
+    for nodeset in ["1-8", "0-7", "1-4"] {
+        let refusal = fixture.refusal(&guest(&hostdev(
+            "0009:01:00.0",
+            &format!("      <acpi nodeset='{nodeset}'/>\n"),
+        )));
+        assert_eq!(refusal.code, Code::NodesetWrong, "{nodeset}");
+    }
+}
+
+#[test]
+fn a_bound_cell_takes_the_distances_of_its_node() {
+    let text = guest(&hostdev("0009:01:00.0", "")).replace(
+        "  <cpu mode='host-passthrough'/>\n",
+        "  <numatune>\n    <memnode cellid='0' mode='strict' nodeset='1'/>\n  </numatune>\n  <cpu>\n    <numa>\n      <cell id='0' cpus='0-3' memory='4194304'/>\n    </numa>\n  </cpu>\n",
+    );
+    let got = Fixture::new().rewrite(&text);
+    assert!(
+        got.text.contains("<sibling id='1' value='120'/>"),
+        "{}",
+        got.text
+    );
+    assert!(
+        got.plan
+            .notes
+            .iter()
+            .all(|note| note.code != Code::CellUnbound)
+    );
+}
+
+#[test]
+fn a_window_is_never_shrunk_and_a_small_one_is_refused() {
+    let fixture = Fixture::new();
+    let with = |kib: u64| {
+        guest(&hostdev("0009:01:00.0", "")).replace(
+            "model='pcie-root'/>",
+            &format!("model='pcie-root'><pcihole64 unit='KiB'>{kib}</pcihole64></controller>"),
+        )
+    };
+    let large = with(1 << 33);
+    assert!(
+        fixture
+            .rewrite(&large)
+            .text
+            .contains("<pcihole64 unit='KiB'>8589934592</pcihole64>")
+    );
+    assert_eq!(fixture.refusal(&with(1 << 29)).code, Code::WindowWrong);
+    assert_eq!(
+        fixture.refusal(&with((1 << 30) + 1)).code,
+        Code::WindowWrong
+    );
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named() {
+    let refusal = Fixture::new().refusal(&guest(&hostdev("0042:01:00.0", "")));
+    assert_eq!(refusal.code, Code::DeviceMissing);
+    assert!(
+        refusal.to_string().starts_with("'0042:01:00.0': "),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn one_device_in_two_hostdevs_is_refused() {
+    let twice = hostdev("0009:01:00.0", "").repeat(2);
+    assert_eq!(
+        Fixture::new().refusal(&guest(&twice)).code,
+        Code::DeviceTwice
+    );
+}
+
+#[test]
+fn an_old_target_is_refused_with_the_version_that_can() {
+    let fixture = Fixture::new();
+    let versions = "libvirt=11.3,qemu=10.0".parse().expect("target");
+    let setting = Setting {
+        versions,
+        ..fixture.setting()
+    };
+    let refusal = rewrite(&guest(&hostdev("0009:01:00.0", "")), &setting).expect_err("too old");
+    assert_eq!(refusal.code, Code::TargetOld);
+    assert!(refusal.mend.contains("11.8.0"), "{refusal}");
+}
+
+proptest! {
+    #[test]
+    fn any_set_of_gpus_is_completed_once_and_for_all(mask in 1u8..16, reversed: bool, bound in 0u32..3) {
+        let fixture = Fixture::new();
+        let mut chosen: Vec<String> = GPUS.iter().enumerate()
+            .filter(|(bit, _)| mask & (1 << bit) != 0).map(|(_, (at, _))| hostdev(at, "")).collect();
+        if reversed { chosen.reverse() }
+        let memnode = format!("  <numatune>\n    <memnode cellid='0' mode='strict' nodeset='{bound}'/>\n  </numatune>\n  <cpu ");
+        let text = guest(&chosen.concat()).replace("  <cpu ", &memnode);
+        let once = fixture.rewrite(&text);
+        prop_assert_eq!(&fixture.rewrite(&once.text).text, &once.text);
+        let domain = Domain::parse(&once.text).expect("well-formed");
+        prop_assert_eq!(domain.cells.len(), 1 + 8 * chosen.len());
+        for cell in &domain.cells {
+            prop_assert_eq!(cell.distances.len(), domain.cells.len());
+            prop_assert_eq!(cell.distances[&cell.id], 10);
+            prop_assert!(cell.distances.iter().all(|(id, value)| *id == cell.id || *value > 10));
+        }
+    }
+}

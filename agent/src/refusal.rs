@@ -1,0 +1,61 @@
+//! A refusal: what we will not do, why, and the way out, in one sentence.
+
+use std::fmt;
+
+use kernel_glue::address::PciAddress;
+
+use crate::code::Code;
+
+/// Expected and explained; a *failure* (the host said no) is another type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The stable code.
+    pub code: Code,
+    /// The device it is about, if one.
+    pub device: Option<PciAddress>,
+    /// Where in the domain XML, as an XPath from the root.
+    pub path: Option<String>,
+    /// Why: lower case, no full stop.
+    pub reason: String,
+    /// The way out: lower case, no full stop.
+    pub mend: String,
+}
+
+impl Refusal {
+    /// A refusal about no device in particular.
+    #[must_use]
+    pub fn new(code: Code, reason: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            code,
+            device: None,
+            path: None,
+            reason: reason.into(),
+            mend: mend.into(),
+        }
+    }
+
+    /// The same, about `device`.
+    #[must_use]
+    pub fn of(mut self, device: PciAddress) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// The same, at `path` in the XML.
+    #[must_use]
+    pub fn at(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(device) = self.device {
+            write!(f, "'{device}': ")?;
+        }
+        write!(f, "{} ({}); {}", self.reason, self.code, self.mend)
+    }
+}
+
+impl std::error::Error for Refusal {}
