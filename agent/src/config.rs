@@ -83,7 +83,7 @@ impl Config {
             let span = error.span().unwrap_or_default();
             ConfigError::Meaning {
                 file: file.to_owned(),
-                line: text[..span.start].lines().count().max(1),
+                line: 1 + text[..span.start].matches('\n').count(),
                 reason: reason(&error, text.get(span).unwrap_or_default()),
             }
         })

@@ -1,1 +1,134 @@
+//! A libvirt for tests: definitions in memory, with the habits that the agent has to live with.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{DomainRef, Libvirt, LibvirtError};
+use crate::domain::{Domain, DomainUuid};
+
+/// Definitions by UUID.
+#[derive(Default)]
+pub(crate) struct Fake {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    definitions: BTreeMap<DomainUuid, String>,
+    running: Vec<(DomainRef, String)>,
+    defines: usize,
+    drops: Option<(String, String)>,
+    edits: Vec<(DomainUuid, String)>,
+    refuses: Option<String>,
+}
+
+impl Fake {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Defines as a user does.
+    pub(crate) fn put(&self, xml: &str) -> DomainRef {
+        let domain = reference(xml);
+        let mut state = self.state();
+        state
+            .definitions
+            .insert(domain.uuid.clone(), xml.to_owned());
+        domain
+    }
+
+    /// A guest that runs.
+    pub(crate) fn run(&self, xml: &str) -> DomainRef {
+        let domain = reference(xml);
+        self.state().running.push((domain.clone(), xml.to_owned()));
+        domain
+    }
+
+    /// A guest that ends.
+    pub(crate) fn end(&self, domain: &DomainRef) {
+        self.state().running.retain(|(other, _)| other != domain);
+    }
+
+    /// From now on a define replaces `from` by `to`, as a libvirt that does not know `from`.
+    pub(crate) fn drop_on_define(&self, from: &str, to: &str) {
+        self.state().drops = Some((from.to_owned(), to.to_owned()));
+    }
+
+    /// After each of the next reads somebody else defines one of `texts`.
+    pub(crate) fn edit_after_reads(&self, domain: &DomainRef, texts: Vec<String>) {
+        let edits = texts.into_iter().map(|text| (domain.uuid.clone(), text));
+        self.state().edits = edits.collect();
+    }
+
+    /// From now on every define fails.
+    pub(crate) fn refuse_defines(&self, words: &str) {
+        self.state().refuses = Some(words.to_owned());
+    }
+
+    /// How many defines there were.
+    pub(crate) fn defines(&self) -> usize {
+        self.state().defines
+    }
+
+    /// The present definition.
+    pub(crate) fn text(&self, domain: &DomainRef) -> String {
+        self.state().definitions[&domain.uuid].clone()
+    }
+}
+
+impl Libvirt for Fake {
+    fn defined(&self) -> Result<Vec<DomainRef>, LibvirtError> {
+        Ok(self
+            .state()
+            .definitions
+            .values()
+            .map(|x| reference(x))
+            .collect())
+    }
+
+    fn running(&self) -> Result<Vec<(DomainRef, String)>, LibvirtError> {
+        Ok(self.state().running.clone())
+    }
+
+    fn find(&self, name: &str) -> Result<Option<DomainRef>, LibvirtError> {
+        let named = |domain: &DomainRef| domain.name == name || domain.uuid.to_string() == name;
+        Ok(self.defined()?.into_iter().find(named))
+    }
+
+    fn inactive_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
+        let mut state = self.state();
+        let text = state.definitions.get(uuid).cloned();
+        if !state.edits.is_empty() {
+            let (domain, edit) = state.edits.remove(0);
+            state.definitions.insert(domain, edit);
+        }
+        Ok(text)
+    }
+
+    fn is_active(&self, uuid: &DomainUuid) -> Result<bool, LibvirtError> {
+        let state = self.state();
+        Ok(state.running.iter().any(|(domain, _)| domain.uuid == *uuid))
+    }
+
+    fn define(&self, xml: &str) -> Result<(), LibvirtError> {
+        let mut state = self.state();
+        state.defines += 1;
+        if let Some(words) = &state.refuses {
+            return Err(LibvirtError::Said(words.clone()));
+        }
+        let text = match &state.drops {
+            Some((from, to)) => xml.replace(from, to),
+            None => xml.to_owned(),
+        };
+        state.definitions.insert(reference(xml).uuid, text);
+        Ok(())
+    }
+}
+
+fn reference(xml: &str) -> DomainRef {
+    let domain = Domain::parse(xml).expect("a domain");
+    DomainRef {
+        uuid: domain.uuid.expect("a UUID"),
+        name: domain.name,
+    }
+}

@@ -1,0 +1,124 @@
+//! A host of one socket and one GPU with eight initiator nodes, and guests on it, for tests.
+
+use std::sync::Arc;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::config::{Config as ConfigSpace, ConfigError};
+use kernel_glue::device::{Bar, Device};
+use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
+use kernel_glue::model::Model;
+use kernel_glue::numa::{Node, Numa, NumaNode, RangeList};
+
+use crate::config::Config;
+use crate::learned::Learned;
+use crate::recipe::Recipes;
+use crate::site::{Rules, Site};
+use crate::target::Versions;
+
+pub(crate) const GPU: &str = "0009:01:00.0";
+/// A device without a recipe.
+pub(crate) const NIC: &str = "0002:01:00.0";
+pub(crate) const UUID: &str = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
+pub(crate) const VARIANT: &str = "nvgrace_gpu_vfio_pci";
+
+pub(crate) fn address(text: &str) -> PciAddress {
+    text.parse().expect("address")
+}
+
+pub(crate) fn driver(text: &str) -> DriverName {
+    text.parse().expect("driver name")
+}
+
+fn device(at: &str, id: &str, on: &str) -> Device {
+    Device {
+        address: address(at),
+        id: id.parse().expect("id"),
+        class: 0x03_0200,
+        driver: Some(driver(on)),
+        driver_override: None,
+        numa_node: Some(node(0)),
+        iommu_group: None,
+        iommu: None,
+        modalias: String::new(),
+        bars: [Bar::default(); 6],
+        reset_methods: vec!["flr".into()],
+        physical_function: None,
+        ancestors: Vec::new(),
+        config: ConfigSpace::Unreadable(ConfigError::Short(64)),
+    }
+}
+
+fn node(id: u32) -> NumaNode {
+    id.try_into().expect("node")
+}
+
+fn distance(a: u32, b: u32) -> u8 {
+    match (a, b) {
+        _ if a == b => 10,
+        (0, _) | (_, 0) => 80,
+        _ => 11,
+    }
+}
+
+pub(crate) fn host() -> Host {
+    let nodes = (0..9).map(|id| Node {
+        id: node(id),
+        cpus: if id == 0 {
+            (0..72).collect()
+        } else {
+            RangeList::default()
+        },
+        memory_kib: if id == 0 { 1 << 28 } else { 0 },
+        distances: (0..9).map(|to| distance(id, to)).collect(),
+    });
+    let devices = [
+        device(GPU, "10de:2342", "nvidia"),
+        device(NIC, "15b3:1023", "mlx5_core"),
+    ];
+    Host {
+        devices: devices.into_iter().map(|d| (d.address, d)).collect(),
+        numa: Numa {
+            nodes: nodes.collect(),
+            generic_initiators: Some((1..9).collect()),
+        },
+        ..Host::default()
+    }
+}
+
+/// A kernel with that host, where the variant driver is a module still to be loaded.
+pub(crate) fn kernel() -> Arc<Model> {
+    let model = Model::from_host(&host());
+    model.add_module(VARIANT, driver(VARIANT));
+    Arc::new(model)
+}
+
+/// Surroundings with that host, the shipped recipes and the newest tested versions.
+pub(crate) fn site(config: Config) -> (tempfile::TempDir, Arc<Site>) {
+    let directory = tempfile::tempdir().expect("directory");
+    let learned = Learned::load(directory.path().join("versions"));
+    learned.learn(Versions::NEWEST_TESTED);
+    let rules = Rules {
+        recipes: Recipes::shipped().expect("recipes"),
+        config,
+    };
+    let site = Site::new(Box::new(|| Ok(host())), learned, rules);
+    (directory, Arc::new(site))
+}
+
+/// A guest that is assigned the device at `at`.
+pub(crate) fn guest(at: &str) -> String {
+    let at = address(at);
+    format!(
+        "<domain type='kvm'>\n  <name>d0</name>\n  <uuid>{UUID}</uuid>\n  \
+         <memory unit='KiB'>4194304</memory>\n  <vcpu>4</vcpu>\n  \
+         <os>\n    <type arch='aarch64' machine='virt'>hvm</type>\n  </os>\n  \
+         <cpu mode='host-passthrough'/>\n  <devices>\n    \
+         <controller type='pci' index='0' model='pcie-root'/>\n    \
+         <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n        \
+         <address domain='{:#06x}' bus='{:#04x}' slot='0x00' function='0x0'/>\n      \
+         </source>\n    </hostdev>\n  </devices>\n</domain>\n",
+        at.domain(),
+        at.bus()
+    )
+}

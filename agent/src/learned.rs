@@ -1,0 +1,76 @@
+//! The versions of libvirt and QEMU, learned from libvirt and kept for when it cannot be asked.
+//!
+//! At boot libvirt starts guests, and calls the hook, before it accepts a connection.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+
+use tracing::warn;
+
+use crate::code::Code;
+use crate::file;
+use crate::refusal::Refusal;
+use crate::target::Versions;
+
+/// What libvirt said last, now or before the last reboot.
+#[derive(Debug)]
+pub struct Learned {
+    path: PathBuf,
+    versions: RwLock<Option<Versions>>,
+}
+
+impl Learned {
+    /// Starts with what `path` holds; nothing when there is no such file.
+    #[must_use]
+    pub fn load(path: PathBuf) -> Self {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let versions = RwLock::new(text.trim().parse().ok());
+        Self { path, versions }
+    }
+
+    /// Takes what libvirt says now and keeps it.
+    pub fn learn(&self, versions: Versions) {
+        let mut kept = self
+            .versions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *kept == Some(versions) {
+            return;
+        }
+        *kept = Some(versions);
+        let text = format!("libvirt={},qemu={}\n", versions.libvirt, versions.qemu);
+        if let Err(error) = file::replace(&self.path, &text, 0o644) {
+            warn!("cannot write '{}': {error}", self.path.display());
+        }
+    }
+
+    /// The versions.
+    ///
+    /// # Errors
+    /// When libvirt never could be asked on this host.
+    pub fn versions(&self) -> Result<Versions, Refusal> {
+        let kept = *self.versions.read().unwrap_or_else(PoisonError::into_inner);
+        kept.ok_or_else(|| {
+            let reason = "the versions of libvirt and QEMU are not known yet";
+            let mend = "try again once 'virsh version' answers";
+            Refusal::new(Code::TargetUnknown, reason, mend)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_learned_survives_a_restart() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("versions");
+        let learned = Learned::load(path.clone());
+        assert!(learned.versions().is_err());
+        learned.learn(Versions::NEWEST_TESTED);
+        let again = Learned::load(path).versions();
+        assert_eq!(again, Ok(Versions::NEWEST_TESTED));
+    }
+}

@@ -1,0 +1,151 @@
+//! Completes definitions: reads, plans, defines, reads back.
+//!
+//! ```text
+//! read -> ours? -> plan -> changed? -> read again -> same? -> define -> read back -> verify
+//!                            no: complete      no: start over
+//! ```
+//!
+//! Its own define raises the event that it reacts to; the second round finds nothing to change.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::code::Code;
+use crate::config::Policy;
+use crate::dropped::dropped;
+use crate::libvirt::{DomainRef, Libvirt, LibvirtError};
+use crate::refusal::Refusal;
+use crate::report::{Outcome, Report};
+use crate::rewrite::Rewrite;
+use crate::site::{Interest, Site};
+
+/// How often somebody else may edit the definition between our two reads.
+const ATTEMPTS: usize = 5;
+
+/// Why a domain is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// It was defined, or the agent started.
+    Define,
+    /// Its start was refused because it is incomplete.
+    Repair,
+    /// Somebody asked.
+    Request {
+        /// Replace a guest address that contradicts the recipe.
+        replace: bool,
+    },
+}
+
+/// A domain was not prepared.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PrepareError {
+    /// We will not.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no such definition.
+    #[error("domain '{0}' has no definition; 'virsh list --all --persistent' shows those that have")]
+    NotFound(String),
+    /// libvirt said no, or could not be asked.
+    #[error("cannot prepare domain '{domain}': {source}")]
+    Libvirt {
+        /// The domain.
+        domain: String,
+        /// Why.
+        source: LibvirtError,
+    },
+}
+
+/// Completes definitions through libvirt.
+#[derive(Clone)]
+pub struct Preparer {
+    libvirt: Arc<dyn Libvirt>,
+    site: Arc<Site>,
+}
+
+impl Preparer {
+    /// A preparer of the domains that `libvirt` has.
+    #[must_use]
+    pub fn new(libvirt: Arc<dyn Libvirt>, site: Arc<Site>) -> Self {
+        Self { libvirt, site }
+    }
+
+    /// Completes a domain's definition; blocks for as long as libvirt does. One call per domain at
+    /// a time.
+    ///
+    /// # Errors
+    /// A refusal, also one that names what libvirt dropped; or libvirt's own error.
+    pub fn prepare(&self, domain: &DomainRef, trigger: Trigger) -> Result<Report, PrepareError> {
+        for _ in 0..ATTEMPTS {
+            let before = self.read(domain)?;
+            if let Some(outcome) = self.wait_for_request(&before, trigger)? {
+                return Ok(Report::new(domain, outcome));
+            }
+            let replace = trigger == Trigger::Request { replace: true };
+            let rewrite = self.site.rewrite(&before, replace)?;
+            if rewrite.text == before {
+                let plan = &rewrite.plan;
+                return Ok(Report::of_plan(domain, Outcome::Complete, plan));
+            }
+            if self.read(domain)? == before {
+                return self.define(domain, &rewrite);
+            }
+        }
+        Err(raced(domain).into())
+    }
+
+    /// Why nothing is to be done now; `None` when there is.
+    fn wait_for_request(
+        &self,
+        xml: &str,
+        trigger: Trigger,
+    ) -> Result<Option<Outcome>, PrepareError> {
+        let asked = trigger != Trigger::Define;
+        let policy = self.site.rules().config.prepare;
+        Ok(match self.site.interest(xml)? {
+            Interest::None => Some(Outcome::Foreign),
+            Interest::OnDefine if asked || policy == Policy::OnDefine => None,
+            Interest::OnRequest if asked => None,
+            Interest::OnDefine | Interest::OnRequest => Some(Outcome::OnRequest),
+        })
+    }
+
+    fn define(&self, domain: &DomainRef, rewrite: &Rewrite) -> Result<Report, PrepareError> {
+        let defined = self.libvirt.define(&rewrite.text);
+        defined.map_err(|source| failed(domain, source))?;
+        let read = self.read(domain)?;
+        let lost = dropped(&rewrite.text, &read);
+        if !lost.is_empty() {
+            return Err(dropped_refusal(&lost).into());
+        }
+        self.site.verify(&read)?;
+        Ok(Report::of_plan(domain, Outcome::Completed, &rewrite.plan))
+    }
+
+    fn read(&self, domain: &DomainRef) -> Result<String, PrepareError> {
+        let xml = self.libvirt.inactive_xml(&domain.uuid);
+        xml.map_err(|source| failed(domain, source))?
+            .ok_or_else(|| PrepareError::NotFound(domain.name.clone()))
+    }
+}
+
+fn failed(domain: &DomainRef, source: LibvirtError) -> PrepareError {
+    let domain = domain.name.clone();
+    PrepareError::Libvirt { domain, source }
+}
+
+fn raced(domain: &DomainRef) -> Refusal {
+    let reason = format!("the definition of '{domain}' was edited again and again meanwhile");
+    let mend = format!("run 'variantctl prepare {domain}' when it is at rest");
+    Refusal::new(Code::XmlRaced, reason, mend)
+}
+
+fn dropped_refusal(lost: &[String]) -> Refusal {
+    let reason = format!("libvirt dropped {} of the definition", lost.join(", "));
+    let mend = "a newer libvirt knows it: 'variantctl plan' says which";
+    Refusal::new(Code::XmlDropped, reason, mend).at(lost[0].clone())
+}
+
+#[cfg(test)]
+#[path = "prepare_test.rs"]
+mod test;

@@ -1,0 +1,119 @@
+//! Preparing on a libvirt in memory.
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{GPU, NIC, guest, site};
+use crate::libvirt::fake::Fake;
+
+struct Scene {
+    libvirt: Arc<Fake>,
+    preparer: Preparer,
+    domain: DomainRef,
+    _directory: tempfile::TempDir,
+}
+
+fn scene_with(xml: &str, config: Config) -> Scene {
+    let (directory, site) = site(config);
+    let libvirt = Arc::new(Fake::default());
+    Scene {
+        domain: libvirt.put(xml),
+        preparer: Preparer::new(libvirt.clone(), site),
+        libvirt,
+        _directory: directory,
+    }
+}
+
+fn scene() -> Scene {
+    scene_with(&guest(GPU), Config::default())
+}
+
+impl Scene {
+    fn prepare(&self, trigger: Trigger) -> Result<Report, PrepareError> {
+        self.preparer.prepare(&self.domain, trigger)
+    }
+
+    fn outcome(&self, trigger: Trigger) -> Outcome {
+        self.prepare(trigger).expect("prepared").outcome
+    }
+}
+
+#[test]
+fn a_definition_is_completed_once_and_then_at_rest() {
+    let scene = scene();
+    let report = scene.prepare(Trigger::Define).expect("prepared");
+    assert_eq!(report.outcome, Outcome::Completed);
+    assert!(!report.changes.is_empty());
+    assert!(scene.libvirt.text(&scene.domain).contains("urn:variantd:1"));
+    assert_eq!(scene.outcome(Trigger::Define), Outcome::Complete);
+    assert_eq!(scene.libvirt.defines(), 1);
+}
+
+#[test]
+fn a_domain_without_our_devices_is_not_touched() {
+    let scene = scene_with(&guest(NIC), Config::default());
+    let request = Trigger::Request { replace: false };
+    for trigger in [Trigger::Define, Trigger::Repair, request] {
+        assert_eq!(scene.outcome(trigger), Outcome::Foreign);
+    }
+    assert_eq!(scene.libvirt.defines(), 0);
+}
+
+#[test]
+fn on_request_waits_for_the_request() {
+    let config = Config {
+        prepare: Policy::OnRequest,
+        repair: true,
+    };
+    let scene = scene_with(&guest(GPU), config);
+    assert_eq!(scene.outcome(Trigger::Define), Outcome::OnRequest);
+    assert_eq!(scene.libvirt.defines(), 0);
+    let request = Trigger::Request { replace: false };
+    assert_eq!(scene.outcome(request), Outcome::Completed);
+}
+
+#[test]
+fn what_somebody_else_defined_meanwhile_is_kept() {
+    let scene = scene();
+    let edited = guest(GPU).replace("<vcpu>4</vcpu>", "<vcpu>5</vcpu>");
+    scene
+        .libvirt
+        .edit_after_reads(&scene.domain, vec![edited]);
+    assert_eq!(scene.outcome(Trigger::Define), Outcome::Completed);
+    let text = scene.libvirt.text(&scene.domain);
+    assert!(text.contains("<vcpu>5</vcpu>"), "{text}");
+}
+
+#[test]
+fn a_definition_that_is_never_at_rest_is_left_alone() {
+    let scene = scene();
+    let edits = (0..20).map(|n| guest(GPU).replace("<vcpu>4", &format!("<vcpu>{}", n + 5)));
+    scene
+        .libvirt
+        .edit_after_reads(&scene.domain, edits.collect());
+    let error = scene.prepare(Trigger::Define).expect_err("raced");
+    assert!(matches!(error, PrepareError::Refused(r) if r.code == Code::XmlRaced));
+    assert_eq!(scene.libvirt.defines(), 0);
+}
+
+#[test]
+fn what_libvirt_drops_is_named() {
+    let scene = scene();
+    scene
+        .libvirt
+        .drop_on_define("<acpi nodeset='1-8'/>", "");
+    let error = scene.prepare(Trigger::Define).expect_err("dropped");
+    let text = error.to_string();
+    assert!(text.contains("/domain/devices/hostdev/acpi"), "{text}");
+    assert!(matches!(error, PrepareError::Refused(r) if r.code == Code::XmlDropped));
+}
+
+#[test]
+fn libvirts_own_words_come_through() {
+    let scene = scene();
+    scene.libvirt.refuse_defines("XML document failed to validate");
+    let text = scene.prepare(Trigger::Define).expect_err("no").to_string();
+    assert_eq!(
+        text,
+        "cannot prepare domain 'd0': libvirt: XML document failed to validate"
+    );
+}
