@@ -69,11 +69,16 @@ impl Failure {
     }
 }
 
-/// An errno in words, lower-case.
+/// An errno in words, lower-case but for abbreviations such as I/O.
 pub(crate) fn describe(errno: Errno) -> String {
     let text = errno.desc();
-    let (first, rest) = text.split_at(text.len().min(1));
-    first.to_lowercase() + rest
+    let mut letters = text.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(text.chars().skip(1)).collect()
+        }
+        _ => text.to_owned(),
+    }
 }
 
 fn remedy(root: &Path) -> String {

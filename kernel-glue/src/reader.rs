@@ -6,6 +6,8 @@
 mod device;
 mod node;
 
+pub(crate) use device::override_text;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

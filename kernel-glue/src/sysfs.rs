@@ -1,7 +1,8 @@
 //! Bounded reads below a root directory: the live host's `/`, or a recorded host.
 //!
-//! Never leaves the root: paths with `..` are refused, and links are resolved with openat2(2)
-//! RESOLVE_IN_ROOT, so neither an absolute link nor one of many `..` leads out of a recording.
+//! Never leaves the root: paths with `..` are refused, and below any root but `/` links are
+//! resolved with openat2(2) RESOLVE_IN_ROOT: neither an absolute link nor one with many `..` leads
+//! out of a recording. Magic links, as in `/proc/PID/fd`, are never followed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,6 +27,8 @@ pub const MAX_SRAT: usize = 1 << 20;
 pub const MAX_ALIAS: usize = 8 << 20;
 /// Entries a directory may have.
 pub const MAX_ENTRIES: usize = 65_536;
+/// Walks to try while renames elsewhere upset them.
+const MAX_TRIES: usize = 1000;
 
 /// What a host is read through; paths are relative to the root.
 pub(crate) trait Tree {
@@ -44,6 +47,7 @@ pub(crate) trait Tree {
 pub struct Root {
     path: PathBuf,
     directory: OwnedFd,
+    resolve: ResolveFlag,
 }
 
 impl Root {
@@ -54,7 +58,11 @@ impl Root {
     pub fn new(path: PathBuf) -> Result<Self, Failure> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match open(&path, flags, Mode::empty()) {
-            Ok(directory) => Ok(Self { path, directory }),
+            Ok(directory) => Ok(Self {
+                resolve: resolve(&path),
+                path,
+                directory,
+            }),
             Err(errno) => Err(Failure::io("open", &path, errno.into())),
         }
     }
@@ -168,10 +176,12 @@ impl Root {
             let why = "the path leaves the root";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        let how = OpenHow::new()
-            .flags(flags | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        Ok(openat2(&self.directory, path, how)?)
+        let flags = flags | OFlag::O_CLOEXEC;
+        let how = OpenHow::new().flags(flags).resolve(self.resolve);
+        // Any rename on the machine can upset a scoped walk through `..`: EAGAIN asks to try again.
+        let mut tries = (0..MAX_TRIES).map(|_| openat2(&self.directory, path, how));
+        let opened = tries.find(|fd| !matches!(fd, Err(Errno::EAGAIN)));
+        Ok(opened.unwrap_or(Err(Errno::EAGAIN))?)
     }
 
     fn malformed(&self, path: &str, why: &str) -> Failure {
@@ -191,6 +201,14 @@ impl Tree for Root {
 
     fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
         Self::list(self, path)
+    }
+}
+
+/// Below `/` nothing can be left; anywhere else a link must not lead out.
+fn resolve(root: &Path) -> ResolveFlag {
+    match root == Path::new("/") {
+        true => ResolveFlag::RESOLVE_NO_MAGICLINKS,
+        false => ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_IN_ROOT,
     }
 }
 

@@ -1,0 +1,215 @@
+//! The running kernel, as [`Kernel`] sees it: sysfs, `/proc` and modprobe below a root.
+//!
+//! Each write is one write(2) to a file that is no link. Nothing is retried: a write that blocks
+//! cannot be taken back, so a deadline belongs to the caller, who runs this in a child.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use crate::address::PciAddress;
+use crate::driver::DriverName;
+use crate::failure::Failure;
+use crate::kernel::{Kernel, Knob};
+use crate::reader::{DEVICES, override_text};
+use crate::sysfs::Root;
+
+/// The kernel below a root: `/`, or in tests a directory of the same layout.
+#[derive(Debug)]
+pub struct Live {
+    root: Root,
+    modprobe: PathBuf,
+}
+
+impl Live {
+    /// The kernel whose sysfs and `/proc` are below `root`.
+    ///
+    /// # Errors
+    /// When `root` is no directory or cannot be opened.
+    pub fn new(root: PathBuf) -> Result<Self, Failure> {
+        Ok(Self {
+            root: Root::new(root)?,
+            modprobe: PathBuf::from("modprobe"),
+        })
+    }
+
+    /// Runs `program` in place of `modprobe`, for a host that has it elsewhere.
+    #[must_use]
+    pub fn with_modprobe(self, program: PathBuf) -> Self {
+        Self {
+            modprobe: program,
+            ..self
+        }
+    }
+
+    /// What a device's file says; ENODEV when the device is gone.
+    fn device_path(&self, device: PciAddress) -> Result<String, Errno> {
+        let dir = format!("{DEVICES}/{device}");
+        match self.root.has(&dir) {
+            true => Ok(dir),
+            false => Err(Errno::ENODEV),
+        }
+    }
+
+    fn driver_of_module(&self, module: &str) -> Option<DriverName> {
+        let names = self.root.list(&format!("sys/module/{module}/drivers"));
+        let names = names.unwrap_or_default();
+        let mut drivers = names.iter().filter_map(|name| name.strip_prefix("pci:"));
+        drivers.next()?.parse().ok()
+    }
+
+    /// Texts that a descriptor's link in `/proc` has when it holds the device.
+    fn nodes(&self, device: PciAddress) -> Result<Vec<String>, Errno> {
+        let dir = self.device_path(device)?;
+        let group = match self.root.link_name(&format!("{dir}/iommu_group")) {
+            Ok(group) => Some(format!("/dev/vfio/{group}")),
+            Err(failure) if failure.is_absent() => None,
+            Err(failure) => return Err(errno(&failure)),
+        };
+        let devices = match self.root.list(&format!("{dir}/vfio-dev")) {
+            Ok(names) => names,
+            Err(failure) if failure.is_absent() => Vec::new(),
+            Err(failure) => return Err(errno(&failure)),
+        };
+        let devices = devices
+            .into_iter()
+            .map(|name| format!("/dev/vfio/devices/{name}"));
+        Ok(group.into_iter().chain(devices).collect())
+    }
+
+    /// True when a process has one of `nodes` open; false too when the process has gone.
+    fn holds(&self, process: u32, nodes: &[String]) -> Result<bool, Errno> {
+        let dir = format!("proc/{process}/fd");
+        let entries = match self.root.entries(&dir) {
+            Ok(entries) => entries,
+            Err(error) if gone(&error) => return Ok(false),
+            Err(error) => return Err(raw(&error)),
+        };
+        for entry in entries {
+            let link = match entry {
+                Ok(name) => self.root.link(&format!("{dir}/{name}")),
+                Err(error) if gone(&error) => return Ok(false),
+                Err(error) => return Err(raw(&error)),
+            };
+            // libvirt removes a node from the guest's /dev while the guest may still hold it.
+            let held = |text: String| {
+                let text = text.strip_suffix(" (deleted)").unwrap_or(&text);
+                nodes.iter().any(|node| node == text)
+            };
+            if link.is_ok_and(held) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Kernel for Live {
+    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+        let path = knob.path();
+        let path = path.strip_prefix("/").unwrap_or(&path).to_string_lossy();
+        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
+        let file = self.root.open(&path, flags).map_err(|error| raw(&error))?;
+        // sysfs drops a write of no bytes before the attribute sees it; the newline clears.
+        let text = if value.is_empty() { "\n" } else { value };
+        match File::from(file).write(text.as_bytes()) {
+            Ok(count) if count == text.len() => Ok(()),
+            Ok(_) => Err(Errno::EIO),
+            Err(error) => Err(raw(&error)),
+        }
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), Errno> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+        if module.is_empty() || !module.bytes().all(allowed) {
+            return Err(Errno::EINVAL);
+        }
+        if self.registered(module).is_some() {
+            return Ok(());
+        }
+        let output = Command::new(&self.modprobe)
+            .args(["--", module])
+            .env_clear()
+            .envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C")])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| raw(&error))?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        match output.status.success() {
+            true => Ok(()),
+            false if complaint.contains("not found") => Err(Errno::ENOENT),
+            false => Err(Errno::EIO),
+        }
+    }
+
+    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
+        let dir = self.device_path(device)?;
+        match self.root.link_name(&format!("{dir}/driver")) {
+            Ok(name) => name.parse().map(Some).map_err(|_| Errno::EILSEQ),
+            Err(failure) if failure.is_absent() => Ok(None),
+            Err(failure) => Err(errno(&failure)),
+        }
+    }
+
+    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
+        let dir = self.device_path(device)?;
+        match self.root.text(&format!("{dir}/driver_override")) {
+            Ok(text) => Ok(override_text(&text)),
+            Err(failure) => Err(errno(&failure)),
+        }
+    }
+
+    fn registered(&self, name: &str) -> Option<DriverName> {
+        let module = name.replace('-', "_");
+        let as_driver = |name: &str| {
+            let driver: DriverName = name.parse().ok()?;
+            let dir = format!("sys/bus/pci/drivers/{driver}");
+            self.root.has(&dir).then_some(driver)
+        };
+        as_driver(name)
+            .or_else(|| as_driver(&module))
+            .or_else(|| self.driver_of_module(&module))
+    }
+
+    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
+        let nodes = self.nodes(device)?;
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut users = Vec::new();
+        let mut hidden = None;
+        for name in self.root.entries("proc").map_err(|error| raw(&error))? {
+            let name = name.map_err(|error| raw(&error))?;
+            let Ok(process) = name.parse() else { continue };
+            match self.holds(process, &nodes) {
+                Ok(true) => users.push(process),
+                Ok(false) => {}
+                Err(errno) => hidden = Some(errno),
+            }
+        }
+        users.sort_unstable();
+        match hidden {
+            Some(errno) if users.is_empty() => Err(errno),
+            _ => Ok(users),
+        }
+    }
+}
+
+fn gone(error: &io::Error) -> bool {
+    matches!(raw(error), Errno::ENOENT | Errno::ESRCH)
+}
+
+fn raw(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+fn errno(failure: &Failure) -> Errno {
+    failure.errno().unwrap_or(Errno::EIO)
+}
+
+#[cfg(test)]
+mod tests;

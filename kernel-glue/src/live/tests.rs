@@ -1,0 +1,167 @@
+//! The live kernel below a scratch directory with sysfs' layout.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use super::*;
+
+const GPU: &str = "0009:01:00.0";
+const GPU_DIR: &str = "sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0";
+
+fn scene() -> (tempfile::TempDir, Live, PciAddress) {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let root = dir.path();
+    put(root, &format!("{GPU_DIR}/driver_override"), "(null)\n");
+    fs::create_dir_all(root.join(DEVICES)).expect("directory");
+    let target = "../../../devices/pci0009:00/0009:00:00.0/0009:01:00.0";
+    symlink(target, root.join(DEVICES).join(GPU)).expect("link");
+    symlink(
+        "../../../../kernel/iommu_groups/12",
+        root.join(GPU_DIR).join("iommu_group"),
+    )
+    .expect("link");
+    put(root, "sys/bus/pci/drivers/vfio-pci/bind", "");
+    put(root, "sys/bus/pci/drivers/nvgrace_gpu_vfio_pci/bind", "");
+    let live = Live::new(root.to_owned()).expect("root");
+    (dir, live, GPU.parse().expect("address"))
+}
+
+fn put(root: &Path, path: &str, content: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+    fs::write(path, content).expect("file");
+}
+
+fn descriptor(root: &Path, process: u32, target: &str) {
+    let dir = root.join(format!("proc/{process}/fd"));
+    fs::create_dir_all(&dir).expect("directory");
+    let number = fs::read_dir(&dir).expect("directory").count();
+    symlink(target, dir.join(number.to_string())).expect("link");
+}
+
+/// A program that stands for modprobe: notes its arguments, complains, ends with `status`.
+fn modprobe(root: &Path, complaint: &str, status: u8) -> PathBuf {
+    let path = root.join("modprobe");
+    let calls = root.join("calls");
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >> '{}'\necho '{complaint}' >&2\nexit {status}\n",
+        calls.display()
+    );
+    fs::write(&path, script).expect("script");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
+    path
+}
+
+#[test]
+fn an_override_is_written_as_it_is_and_cleared_with_a_newline() {
+    let (dir, live, gpu) = scene();
+    let file = dir.path().join(GPU_DIR).join("driver_override");
+    live.write(&Knob::Override(gpu), "nvgrace_gpu_vfio_pci")
+        .expect("set");
+    let set = fs::read_to_string(&file).expect("file");
+    assert!(set.starts_with("nvgrace_gpu_vfio_pci"));
+    fs::write(&file, "").expect("emptied");
+    live.write(&Knob::Override(gpu), "").expect("cleared");
+    assert_eq!(fs::read_to_string(&file).expect("file"), "\n");
+}
+
+#[test]
+fn a_knob_that_is_a_link_is_not_written() {
+    let (dir, live, _) = scene();
+    put(dir.path(), "victim", "intact");
+    let link = dir.path().join("sys/bus/pci/drivers/vfio-pci/unbind");
+    symlink("../../../../../victim", link).expect("link");
+    let driver: DriverName = "vfio-pci".parse().expect("name");
+    assert_eq!(live.write(&Knob::Unbind(driver), GPU), Err(Errno::ELOOP));
+    let victim = fs::read_to_string(dir.path().join("victim")).expect("victim");
+    assert_eq!(victim, "intact");
+}
+
+#[test]
+fn a_missing_knob_is_not_created() {
+    let (dir, live, _) = scene();
+    assert_eq!(live.write(&Knob::Probe, GPU), Err(Errno::ENOENT));
+    assert!(!dir.path().join("sys/bus/pci/drivers_probe").exists());
+}
+
+#[test]
+fn the_driver_is_what_the_link_names() {
+    let (dir, live, gpu) = scene();
+    assert_eq!(live.driver(gpu), Ok(None));
+    let link = dir.path().join(GPU_DIR).join("driver");
+    symlink("../../../../bus/pci/drivers/vfio-pci", link).expect("link");
+    let driver = live.driver(gpu).expect("driver").expect("bound");
+    assert_eq!(driver.as_str(), "vfio-pci");
+}
+
+#[test]
+fn a_device_that_is_gone_has_no_driver_and_no_override() {
+    let (_dir, live, _) = scene();
+    let gone = "0000:00:00.0".parse().expect("address");
+    assert_eq!(live.driver(gone), Err(Errno::ENODEV));
+    assert_eq!(live.driver_override(gone), Err(Errno::ENODEV));
+    assert_eq!(live.vfio_users(gone), Err(Errno::ENODEV));
+}
+
+#[test]
+fn a_driver_is_found_by_its_name_or_its_modules_name() {
+    let (dir, live, _) = scene();
+    let found = |name| live.registered(name).map(|driver| driver.to_string());
+    assert_eq!(found("vfio-pci").as_deref(), Some("vfio-pci"));
+    assert_eq!(
+        found("nvgrace-gpu-vfio-pci").as_deref(),
+        Some("nvgrace_gpu_vfio_pci")
+    );
+    assert_eq!(found("vfio_pci"), None);
+    let drivers = dir.path().join("sys/module/vfio_pci/drivers");
+    fs::create_dir_all(&drivers).expect("directory");
+    symlink(
+        "../../../bus/pci/drivers/vfio-pci",
+        drivers.join("pci:vfio-pci"),
+    )
+    .expect("link");
+    assert_eq!(found("vfio_pci").as_deref(), Some("vfio-pci"));
+    assert_eq!(found("../vfio-pci"), None);
+}
+
+#[test]
+fn a_module_is_loaded_once_and_without_a_shell() {
+    let (dir, live, _) = scene();
+    let live = live.with_modprobe(modprobe(dir.path(), "", 0));
+    live.load_module("vfio-pci").expect("registered already");
+    live.load_module("mlx5_vfio_pci").expect("loaded");
+    assert_eq!(live.load_module("a; touch b"), Err(Errno::EINVAL));
+    let calls = fs::read_to_string(dir.path().join("calls")).expect("calls");
+    assert_eq!(calls, "-- mlx5_vfio_pci\n");
+}
+
+#[test]
+fn a_missing_module_differs_from_one_that_fails() {
+    let (dir, live, _) = scene();
+    let missing = "modprobe: FATAL: Module x not found in directory /lib/modules/7";
+    let live = live.with_modprobe(modprobe(dir.path(), missing, 1));
+    assert_eq!(live.load_module("x"), Err(Errno::ENOENT));
+    let live = live.with_modprobe(modprobe(dir.path(), "modprobe: ERROR: could not insert", 1));
+    assert_eq!(live.load_module("x"), Err(Errno::EIO));
+}
+
+#[test]
+fn who_has_the_group_or_the_device_open_is_a_user() {
+    let (dir, live, gpu) = scene();
+    fs::create_dir_all(dir.path().join(GPU_DIR).join("vfio-dev/vfio3")).expect("directory");
+    for (process, target) in [
+        (400, "/dev/vfio/12"),
+        (30, "/dev/vfio/devices/vfio3"),
+        (31, "/dev/vfio/12 (deleted)"),
+        (5, "/dev/vfio/vfio"),
+        (6, "/dev/vfio/1"),
+        (7, "/dev/vfio/devices/vfio30"),
+    ] {
+        descriptor(dir.path(), process, "/dev/null");
+        descriptor(dir.path(), process, target);
+    }
+    put(dir.path(), "proc/meminfo", "");
+    fs::create_dir_all(dir.path().join("proc/8")).expect("a process that has just gone");
+    assert_eq!(live.vfio_users(gpu), Ok(vec![30, 31, 400]));
+}

@@ -1,0 +1,407 @@
+//! A modelled kernel in memory: binds and refuses as Linux does, and fails where it is told to.
+//!
+//! Follows drivers/base/bus.c, drivers/base/dd.c and drivers/pci/pci-driver.c. It has no devices
+//! of its own, never sleeps, and cannot block: where the kernel would wait for ever it answers
+//! EDEADLK.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+
+use crate::address::PciAddress;
+use crate::driver::DriverName;
+use crate::host::Host;
+use crate::id::PciId;
+use crate::kernel::{Kernel, Knob};
+
+/// A modelled kernel. Tests give it devices and drivers, or a host that was read.
+#[derive(Debug, Default)]
+pub struct Model {
+    state: Mutex<State>,
+}
+
+/// One write that was tried; prints as `path <- value`, with its errno when it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The file.
+    pub knob: Knob,
+    /// What was written; the newline that clears an override is there.
+    pub value: String,
+    /// Why it failed, when it did.
+    pub errno: Option<Errno>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    devices: BTreeMap<PciAddress, Slot>,
+    drivers: BTreeMap<DriverName, BTreeSet<PciId>>,
+    modules: BTreeMap<String, DriverName>,
+    writes: Vec<Write>,
+    loaded: Vec<String>,
+    failing_writes: BTreeMap<usize, Errno>,
+    failing_probes: BTreeMap<DriverName, Errno>,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    id: PciId,
+    driver: Option<DriverName>,
+    driver_override: Option<String>,
+    users: Vec<u32>,
+}
+
+impl Model {
+    /// The kernel of a host that was read: its devices as they are bound, their drivers, and the
+    /// variant drivers of `modules.alias` as modules that can be loaded.
+    #[must_use]
+    pub fn from_host(host: &Host) -> Self {
+        let model = Self::default();
+        for device in host.devices.values() {
+            let mut state = model.state();
+            let slot = Slot {
+                id: device.id,
+                driver: device.driver.clone(),
+                driver_override: device.driver_override.clone(),
+                users: Vec::new(),
+            };
+            state.devices.insert(device.address, slot);
+            if let Some(driver) = &device.driver {
+                let ids = state.drivers.entry(driver.clone()).or_default();
+                ids.insert(device.id);
+            }
+        }
+        for variant in &host.variants {
+            if let Some(driver) = driver_of_module(&variant.module) {
+                model.add_module(&variant.module, driver);
+            }
+        }
+        model
+    }
+
+    /// Plugs a device in, unbound, or bound to a driver that was added before.
+    pub fn add_device(&self, address: PciAddress, id: PciId, driver: Option<DriverName>) {
+        let slot = Slot {
+            id,
+            driver,
+            driver_override: None,
+            users: Vec::new(),
+        };
+        self.state().devices.insert(address, slot);
+    }
+
+    /// Registers a driver with the ids it takes without an override; none for a VFIO driver.
+    pub fn add_driver(&self, driver: DriverName, ids: impl IntoIterator<Item = PciId>) {
+        self.state()
+            .drivers
+            .insert(driver, ids.into_iter().collect());
+    }
+
+    /// Makes a module that registers a VFIO driver when it is loaded.
+    pub fn add_module(&self, module: &str, driver: DriverName) {
+        self.state().modules.insert(module.to_owned(), driver);
+    }
+
+    /// Unplugs a device: what a hot reset or a rescan can do in the middle of a plan.
+    pub fn remove_device(&self, address: PciAddress) {
+        self.state().devices.remove(&address);
+    }
+
+    /// Sets the processes that have the device's VFIO node open.
+    pub fn set_users(&self, device: PciAddress, users: &[u32]) {
+        if let Some(slot) = self.state().devices.get_mut(&device) {
+            slot.users = users.to_vec();
+        }
+    }
+
+    /// Makes the `number`th write from now on fail before it has an effect; the next is 1.
+    pub fn fail_write(&self, number: usize, errno: Errno) {
+        let mut state = self.state();
+        let number = state.writes.len() + number;
+        state.failing_writes.insert(number, errno);
+    }
+
+    /// Makes each probe of `driver` fail.
+    pub fn fail_probe(&self, driver: DriverName, errno: Errno) {
+        self.state().failing_probes.insert(driver, errno);
+    }
+
+    /// The writes so far, in order.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Write> {
+        self.state().writes.clone()
+    }
+
+    /// The modules loaded so far, in order.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<String> {
+        self.state().loaded.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kernel for Model {
+    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+        let mut state = self.state();
+        let value = if value.is_empty() { "\n" } else { value };
+        let number = state.writes.len() + 1;
+        let result = match state.failing_writes.remove(&number) {
+            Some(errno) => Err(errno),
+            None => state.write(knob, value),
+        };
+        state.writes.push(Write {
+            knob: knob.clone(),
+            value: value.to_owned(),
+            errno: result.err(),
+        });
+        result
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), Errno> {
+        if self.registered(module).is_some() {
+            return Ok(());
+        }
+        let mut state = self.state();
+        let module = module.replace('-', "_");
+        let driver = state.modules.get(&module).ok_or(Errno::ENOENT)?.clone();
+        state.drivers.entry(driver).or_default();
+        state.loaded.push(module);
+        Ok(())
+    }
+
+    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
+        Ok(self.state().slot(device)?.driver.clone())
+    }
+
+    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
+        Ok(self.state().slot(device)?.driver_override.clone())
+    }
+
+    fn registered(&self, name: &str) -> Option<DriverName> {
+        let state = self.state();
+        let module = name.replace('-', "_");
+        let of_module = state.modules.get(&module).map(DriverName::as_str);
+        [Some(name), Some(module.as_str()), of_module]
+            .into_iter()
+            .flatten()
+            .filter_map(|name| name.parse().ok())
+            .find(|driver| state.drivers.contains_key(driver))
+    }
+
+    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
+        Ok(self.state().slot(device)?.users.clone())
+    }
+}
+
+impl State {
+    fn write(&mut self, knob: &Knob, value: &str) -> Result<(), Errno> {
+        match knob {
+            Knob::Override(device) => self.set_override(*device, value),
+            Knob::Unbind(driver) => self.unbind(driver, address(value)?),
+            Knob::Bind(driver) => self.bind(driver, address(value)?),
+            Knob::Probe => self.probe_any(address(value)?),
+        }
+    }
+
+    fn slot(&self, device: PciAddress) -> Result<&Slot, Errno> {
+        self.devices.get(&device).ok_or(Errno::ENODEV)
+    }
+
+    fn slot_mut(&mut self, device: PciAddress) -> Result<&mut Slot, Errno> {
+        self.devices.get_mut(&device).ok_or(Errno::ENODEV)
+    }
+
+    /// The value ends at the first newline; nothing left clears. No driver need have the name.
+    fn set_override(&mut self, device: PciAddress, value: &str) -> Result<(), Errno> {
+        let slot = self.slot_mut(device).map_err(|_| Errno::ENOENT)?;
+        if value.len() >= 4095 {
+            return Err(Errno::EINVAL);
+        }
+        let text = value.split('\n').next().unwrap_or_default();
+        slot.driver_override = (!text.is_empty()).then(|| text.to_owned());
+        Ok(())
+    }
+
+    fn unbind(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {
+        self.registered(driver)?;
+        let slot = self.slot_mut(device)?;
+        if slot.driver.as_ref() != Some(driver) {
+            return Err(Errno::ENODEV);
+        }
+        if !slot.users.is_empty() {
+            return Err(Errno::EDEADLK);
+        }
+        slot.driver = None;
+        Ok(())
+    }
+
+    fn bind(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {
+        self.registered(driver)?;
+        let slot = self.slot(device)?;
+        if !self.matches(driver, slot) {
+            return Err(Errno::ENODEV);
+        }
+        if slot.driver.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        self.probe(driver, device)
+    }
+
+    /// Succeeds when the device is bound already, when nothing matches, when the probe fails.
+    fn probe_any(&mut self, device: PciAddress) -> Result<(), Errno> {
+        let slot = self.slot(device)?;
+        if slot.driver.is_none() {
+            let mut drivers = self.drivers.keys();
+            let found = drivers.find(|driver| self.matches(driver, slot)).cloned();
+            found.map(|driver| self.probe(&driver, device));
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {
+        if let Some(errno) = self.failing_probes.get(driver) {
+            return Err(*errno);
+        }
+        self.slot_mut(device)?.driver = Some(driver.clone());
+        Ok(())
+    }
+
+    /// An override decides alone, past the driver's ids.
+    fn matches(&self, driver: &DriverName, slot: &Slot) -> bool {
+        match &slot.driver_override {
+            Some(name) => name == driver.as_str(),
+            None => self
+                .drivers
+                .get(driver)
+                .is_some_and(|ids| ids.contains(&slot.id)),
+        }
+    }
+
+    fn registered(&self, driver: &DriverName) -> Result<(), Errno> {
+        let known = self.drivers.contains_key(driver);
+        known.then_some(()).ok_or(Errno::ENOENT)
+    }
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, value) = (self.knob.path(), self.value.escape_default());
+        write!(f, "{} <- {value}", path.display())?;
+        match self.errno {
+            Some(errno) => write!(f, " ({errno:?})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Drivers are named after their module, but for two whose names have hyphens (in Linux 7.2).
+fn driver_of_module(module: &str) -> Option<DriverName> {
+    let name = match module {
+        "vfio_pci" => "vfio-pci",
+        "xe_vfio_pci" => "xe-vfio-pci",
+        other => other,
+    };
+    name.parse().ok()
+}
+
+fn address(value: &str) -> Result<PciAddress, Errno> {
+    let value = value.strip_suffix('\n').unwrap_or(value);
+    value.parse().map_err(|_| Errno::ENODEV)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> DriverName {
+        text.parse().expect("name")
+    }
+
+    fn scene() -> (Model, PciAddress) {
+        let model = Model::default();
+        let gpu = "0009:01:00.0".parse().expect("address");
+        let id: PciId = "10de:2342".parse().expect("id");
+        model.add_driver(name("nvidia"), [id]);
+        model.add_driver(name("vfio-pci"), []);
+        model.add_module("nvgrace_gpu_vfio_pci", name("nvgrace_gpu_vfio_pci"));
+        model.add_device(gpu, id, Some(name("nvidia")));
+        (model, gpu)
+    }
+
+    fn bind(model: &Model, driver: &str, gpu: PciAddress) -> Result<(), Errno> {
+        model.write(&Knob::Bind(name(driver)), &gpu.to_string())
+    }
+
+    fn unbind(model: &Model, driver: &str, gpu: PciAddress) -> Result<(), Errno> {
+        model.write(&Knob::Unbind(name(driver)), &gpu.to_string())
+    }
+
+    #[test]
+    fn an_override_bypasses_the_id_table_both_ways() {
+        let (model, gpu) = scene();
+        unbind(&model, "nvidia", gpu).expect("unbind");
+        assert_eq!(bind(&model, "vfio-pci", gpu), Err(Errno::ENODEV));
+        model
+            .write(&Knob::Override(gpu), "vfio-pci")
+            .expect("override");
+        assert_eq!(bind(&model, "nvidia", gpu), Err(Errno::ENODEV));
+        bind(&model, "vfio-pci", gpu).expect("bind");
+        assert_eq!(model.driver(gpu), Ok(Some(name("vfio-pci"))));
+    }
+
+    #[test]
+    fn binding_a_bound_device_is_busy_and_unbinding_another_drivers_is_not_there() {
+        let (model, gpu) = scene();
+        assert_eq!(bind(&model, "nvidia", gpu), Err(Errno::EBUSY));
+        assert_eq!(unbind(&model, "vfio-pci", gpu), Err(Errno::ENODEV));
+        assert_eq!(bind(&model, "unheard_of", gpu), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn a_probe_that_fails_shows_its_errno_only_through_bind() {
+        let (model, gpu) = scene();
+        unbind(&model, "nvidia", gpu).expect("unbind");
+        model.fail_probe(name("nvidia"), Errno::ETIME);
+        assert_eq!(bind(&model, "nvidia", gpu), Err(Errno::ETIME));
+        assert_eq!(model.write(&Knob::Probe, &gpu.to_string()), Ok(()));
+        assert_eq!(model.driver(gpu), Ok(None));
+    }
+
+    #[test]
+    fn an_override_is_cleared_by_a_newline_and_by_nothing() {
+        let (model, gpu) = scene();
+        for clear in ["", "\n"] {
+            model.write(&Knob::Override(gpu), "x").expect("set");
+            model.write(&Knob::Override(gpu), clear).expect("clear");
+            assert_eq!(model.driver_override(gpu), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_module_registers_its_driver() {
+        let (model, _) = scene();
+        assert_eq!(model.registered("nvgrace-gpu-vfio-pci"), None);
+        model.load_module("nvgrace-gpu-vfio-pci").expect("loaded");
+        let driver = model.registered("nvgrace-gpu-vfio-pci");
+        assert_eq!(driver, Some(name("nvgrace_gpu_vfio_pci")));
+        assert_eq!(model.load_module("unheard_of"), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn writes_are_noted_in_order_with_what_failed() {
+        let (model, gpu) = scene();
+        model.fail_write(2, Errno::ENOMEM);
+        model.write(&Knob::Override(gpu), "").expect("clear");
+        assert!(model.write(&Knob::Override(gpu), "x").is_err());
+        let lines: Vec<String> = model.writes().iter().map(Write::to_string).collect();
+        let file = "/sys/bus/pci/devices/0009:01:00.0/driver_override";
+        assert_eq!(
+            lines,
+            [format!("{file} <- \\n"), format!("{file} <- x (ENOMEM)")]
+        );
+    }
+}

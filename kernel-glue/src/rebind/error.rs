@@ -1,0 +1,163 @@
+//! Why a device is not on the driver it should be on, in words an operator can act on.
+
+use nix::errno::Errno;
+use thiserror::Error;
+
+use crate::address::PciAddress;
+use crate::driver::DriverName;
+use crate::failure::describe;
+use crate::kernel::Knob;
+use crate::rebind::Step;
+
+/// A rebind or a restore that did not come about.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RebindError {
+    /// How the device is bound, or who holds it, could not be read. Nothing was written.
+    #[error("cannot read how '{device}' is bound: {}", describe(*.errno))]
+    Unreadable {
+        /// The device.
+        device: PciAddress,
+        /// Why; ENODEV when it is gone.
+        errno: Errno,
+    },
+    /// Somebody else has bound the device since its state was read. Nothing was written.
+    #[error("cannot bind '{0}': it was bound otherwise in the meantime")]
+    Changed(PciAddress),
+    /// Processes have the device's VFIO node open. Nothing was written.
+    #[error("cannot unbind '{device}': device is held through VFIO by {}", list(.processes))]
+    InUse {
+        /// The device.
+        device: PciAddress,
+        /// Their ids, ascending.
+        processes: Vec<u32>,
+    },
+    /// The driver is not registered and could not be loaded. Nothing was written.
+    #[error("cannot bind '{device}' to '{driver}': cannot load its module: {}", no_module(*.errno))]
+    NoDriver {
+        /// The device.
+        device: PciAddress,
+        /// The driver.
+        driver: DriverName,
+        /// ENOENT when there is no such module or it registers another driver.
+        errno: Errno,
+    },
+    /// A write failed, or the device is not where the writes should have led.
+    #[error("{}: {}{}", goal(.device, .to.as_ref()), reason(.step.as_ref(), .cause), tail(.undone))]
+    Failed {
+        /// The device.
+        device: PciAddress,
+        /// The driver it should be on; `None` when it should be unbound.
+        to: Option<DriverName>,
+        /// The write that failed; `None` when reading back failed.
+        step: Option<Step>,
+        /// Why.
+        cause: Cause,
+        /// Whether the device is as it was before; an error here is the *degraded* state.
+        undone: Result<(), Box<UndoError>>,
+    },
+}
+
+/// Why a step did not do what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The kernel refused.
+    Errno(Errno),
+    /// The kernel accepted, and the device is on this driver, or on none.
+    Elsewhere(Option<DriverName>),
+}
+
+/// A way back that failed too: the device is neither as it should be nor as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", reason(.step.as_ref(), .cause))]
+pub struct UndoError {
+    /// The write that failed; `None` when reading failed.
+    pub step: Option<Step>,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl RebindError {
+    /// True when the device was left neither as it should be nor as it was.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        matches!(self, Self::Failed { undone: Err(_), .. })
+    }
+
+    /// The errno behind it; EBUSY or ENODEV where the kernel gave none.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Unreadable { errno, .. } | Self::NoDriver { errno, .. } => *errno,
+            Self::Changed(_) | Self::InUse { .. } => Errno::EBUSY,
+            Self::Failed { cause, .. } => match cause {
+                Cause::Errno(errno) => *errno,
+                Cause::Elsewhere(_) => Errno::ENODEV,
+            },
+        }
+    }
+}
+
+impl UndoError {
+    pub(super) fn new(step: Option<Step>, cause: Cause) -> Self {
+        Self { step, cause }
+    }
+}
+
+fn goal(device: &PciAddress, to: Option<&DriverName>) -> String {
+    match to {
+        Some(driver) => format!("cannot bind '{device}' to '{driver}'"),
+        None => format!("cannot unbind '{device}'"),
+    }
+}
+
+fn tail(undone: &Result<(), Box<UndoError>>) -> String {
+    match undone {
+        Ok(()) => String::new(),
+        Err(error) => format!("; it could not be put back: {error}"),
+    }
+}
+
+fn reason(step: Option<&Step>, cause: &Cause) -> String {
+    match cause {
+        Cause::Errno(errno) => match step {
+            Some(step) => meaning(step, *errno),
+            None => format!("its driver cannot be read back: {}", describe(*errno)),
+        },
+        Cause::Elsewhere(Some(driver)) => format!("it is on '{driver}' now"),
+        Cause::Elsewhere(None) => "it is on no driver now".to_owned(),
+    }
+}
+
+/// What an errno of a write means (drivers/base/bus.c, dd.c; drivers/vfio/pci).
+fn meaning(step: &Step, errno: Errno) -> String {
+    let what = match (&step.knob, errno) {
+        (_, Errno::EACCES | Errno::EPERM) => "only root may do this",
+        (Knob::Bind(_), Errno::ETIME) => "the GPU did not become ready within the driver's 30 s",
+        (Knob::Bind(_), Errno::ENODEV) => "the driver does not take it, or it is gone",
+        (Knob::Bind(_), Errno::EBUSY) => {
+            "it is bound already, has virtual functions, or its IOMMU group is in use"
+        }
+        (Knob::Bind(_), Errno::EAGAIN) => "the driver waits for another device",
+        (Knob::Bind(_), Errno::EINVAL) => "the driver does not take this kind of function",
+        (Knob::Bind(_) | Knob::Unbind(_), Errno::ENOENT) => "the driver is not registered",
+        (Knob::Unbind(_), Errno::ENODEV) => "it is not on that driver any more",
+        (Knob::Override(_), Errno::ENOENT) => "it is gone",
+        _ => {
+            let verb = step.knob.path();
+            return format!("cannot write '{}': {}", verb.display(), describe(errno));
+        }
+    };
+    format!("{what} ({errno:?})")
+}
+
+fn no_module(errno: Errno) -> String {
+    match errno {
+        Errno::ENOENT => "no module of this kernel has it".to_owned(),
+        other => describe(other),
+    }
+}
+
+fn list(processes: &[u32]) -> String {
+    let ids: Vec<String> = processes.iter().map(|id| format!("pid {id}")).collect();
+    ids.join(", ")
+}
