@@ -18,6 +18,7 @@ pub mod model;
 pub mod numa;
 mod reader;
 pub mod rebind;
+pub mod record;
 pub mod srat;
 pub mod sysfs;
 pub mod topology;

@@ -205,4 +205,4 @@ fn malformed(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

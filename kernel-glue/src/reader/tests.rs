@@ -12,10 +12,10 @@ use crate::host::Host;
 use crate::id::PciId;
 
 const GPU: &str = "0009:01:00.0";
-const GPU_DIR: &str = "sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0";
+pub(crate) const GPU_DIR: &str = "sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0";
 
 /// A host with one port and one GPU, complete in what the reader reads.
-fn host() -> tempfile::TempDir {
+pub(crate) fn host() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("scratch directory");
     let root = dir.path();
     device(root, "0009:00:00.0", "pci0009:00", "0x22b1", "0x060400");

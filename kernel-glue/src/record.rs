@@ -1,0 +1,248 @@
+//! Records a host below a directory, so that it can be read again elsewhere.
+//!
+//! Stores what the reader asks for and nothing else: it reads the host through a tap and writes
+//! down what came by, without serial numbers. What could not be read is noted, so that reading the
+//! recording gives an equal [`Host`].
+
+mod scrub;
+
+use std::cell::RefCell;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::host::{Gap, Host};
+use crate::reader::{DEVICES, RECORDED_GAPS};
+use crate::sysfs::{Root, Tree, last_component};
+
+/// What was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Files written.
+    pub files: usize,
+    /// Symbolic links made.
+    pub links: usize,
+    /// What could not be read, and so is noted in the recording only.
+    pub gaps: Vec<Gap>,
+}
+
+/// Records the host below `root` (`/`, or another recording) in `dir`, which must be empty or not
+/// be there. Needs no privilege, but shows less without.
+///
+/// # Errors
+/// When `root` is no host, `dir` is not empty, or a file cannot be written.
+pub fn record(root: &Path, dir: &Path) -> Result<Recorded, Failure> {
+    let source = Root::new(root.to_owned())?;
+    let tap = Tap {
+        root: &source,
+        seen: RefCell::default(),
+    };
+    let host = Host::read_tree(&tap, root)?;
+    let writer = Writer::new(dir)?;
+    let seen = tap.seen.into_inner();
+    seen.iter().try_for_each(|item| writer.write(item))?;
+    writer.note(&host.gaps)?;
+    let links = seen.iter().filter(|item| matches!(item, Seen::Link { .. }));
+    let links = links.count();
+    Ok(Recorded {
+        files: seen.len() - links,
+        links,
+        gaps: host.gaps,
+    })
+}
+
+/// A tree that remembers what was read from it.
+struct Tap<'a> {
+    root: &'a Root,
+    seen: RefCell<Vec<Seen>>,
+}
+
+enum Seen {
+    File { path: String, content: Vec<u8> },
+    Link { path: String, target: String },
+}
+
+impl Tree for Tap<'_> {
+    fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
+        let content = self.root.bytes(path, cap)?;
+        if path != RECORDED_GAPS {
+            self.seen.borrow_mut().push(Seen::File {
+                path: path.to_owned(),
+                content: scrub::without_serials(path, content.clone()),
+            });
+        }
+        Ok(content)
+    }
+
+    fn link(&self, path: &str) -> Result<String, Failure> {
+        let target = self.root.link(path)?;
+        self.seen.borrow_mut().push(Seen::Link {
+            path: path.to_owned(),
+            target: target.clone(),
+        });
+        Ok(target)
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
+        self.root.list(path)
+    }
+}
+
+struct Writer {
+    dir: PathBuf,
+}
+
+impl Writer {
+    fn new(dir: &Path) -> Result<Self, Failure> {
+        let failure = |source| Failure::io("create", dir, source);
+        fs::create_dir_all(dir).map_err(failure)?;
+        if fs::read_dir(dir).map_err(failure)?.next().is_some() {
+            return Err(Failure::Occupied(dir.to_owned()));
+        }
+        fs::create_dir_all(dir.join(DEVICES)).map_err(failure)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+        })
+    }
+
+    fn write(&self, item: &Seen) -> Result<(), Failure> {
+        match item {
+            Seen::File { path, content } => self.file(path, content),
+            Seen::Link { path, target } => self.link(path, target),
+        }
+    }
+
+    fn file(&self, path: &str, content: &[u8]) -> Result<(), Failure> {
+        let path = self.dir.join(path);
+        let write = || {
+            create_parent(&path)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&path)?;
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.write_all(content)
+        };
+        write().map_err(|source| Failure::io("write", &path, source))
+    }
+
+    /// Links to devices are kept, and lead to a directory here; of others only the name counts.
+    fn link(&self, path: &str, target: &str) -> Result<(), Failure> {
+        let at = self.dir.join(path);
+        let make = || {
+            create_parent(&at)?;
+            if Path::new(path).parent() != Some(Path::new(DEVICES)) {
+                let relative = !target.starts_with('/');
+                let name = last_component(target).unwrap_or_default();
+                return symlink(if relative { target } else { name }, &at);
+            }
+            let below = target.strip_prefix("../../../devices/");
+            let below = below.filter(|below| !below.split('/').any(|name| name == ".."));
+            let below = below.ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, "it leads out of sys/devices")
+            })?;
+            fs::create_dir_all(self.dir.join("sys/devices").join(below))?;
+            symlink(target, &at)
+        };
+        make().map_err(|source| Failure::io("make the link", &at, source))
+    }
+
+    fn note(&self, gaps: &[Gap]) -> Result<(), Failure> {
+        if gaps.is_empty() {
+            return Ok(());
+        }
+        let line = |gap: &Gap| format!("{}: {}\n", gap.path, gap.reason);
+        let lines: String = gaps.iter().map(line).collect();
+        self.file(RECORDED_GAPS, lines.as_bytes())
+    }
+}
+
+fn create_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::tests::{GPU_DIR, host};
+
+    fn recorded(root: &Path) -> (tempfile::TempDir, Recorded) {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let recorded = record(root, &dir.path().join("new")).expect("recorded");
+        (dir, recorded)
+    }
+
+    /// Reads a host and its recording, which must be equal.
+    fn assert_equal(root: &Path) -> (tempfile::TempDir, Recorded) {
+        let (dir, recorded) = recorded(root);
+        let original = Host::read(root).expect("host");
+        let copy = Host::read(&dir.path().join("new")).expect("recording");
+        assert_eq!(original, copy);
+        assert_eq!(original.gaps, recorded.gaps);
+        (dir, recorded)
+    }
+
+    #[test]
+    fn a_recording_reads_as_the_host_did() {
+        let dir = host();
+        let (_copy, recorded) = assert_equal(dir.path());
+        assert!(recorded.gaps.is_empty());
+        assert_eq!(recorded.links, 2 + 3);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_noted_with_its_reason() {
+        let dir = host();
+        fs::create_dir_all(dir.path().join("sys/firmware/acpi/tables/SRAT")).expect("unreadable");
+        fs::write(dir.path().join(GPU_DIR).join("class"), "junk").expect("malformed");
+        fs::remove_file(dir.path().join(GPU_DIR).join("config")).expect("missing");
+        fs::create_dir(dir.path().join(GPU_DIR).join("config")).expect("unreadable");
+        fs::create_dir(dir.path().join(DEVICES).join("junk")).expect("no address");
+        let (_copy, recorded) = assert_equal(dir.path());
+        assert_eq!(recorded.gaps.len(), 4);
+    }
+
+    #[test]
+    fn recording_a_recording_changes_nothing() {
+        let dir = host();
+        fs::remove_file(dir.path().join(GPU_DIR).join("class")).expect("missing");
+        let (first, _) = recorded(dir.path());
+        assert_equal(&first.path().join("new"));
+    }
+
+    #[test]
+    fn a_directory_with_something_in_it_is_refused() {
+        let (dir, into) = (host(), host());
+        let failure = record(dir.path(), into.path()).expect_err("occupied");
+        assert!(matches!(failure, Failure::Occupied(_)));
+    }
+
+    #[test]
+    fn links_are_relative_and_files_are_readable_by_all() {
+        let dir = host();
+        let at = dir.path().join(GPU_DIR).join("driver");
+        fs::remove_file(&at).expect("removed");
+        symlink("/sys/bus/pci/drivers/nvidia", &at).expect("absolute");
+        let (copy, _) = assert_equal(dir.path());
+        let gpu = copy.path().join("new").join(GPU_DIR);
+        let driver = fs::read_link(gpu.join("driver")).expect("link");
+        assert_eq!(driver, Path::new("nvidia"));
+        let mode = fs::metadata(gpu.join("vendor"))
+            .expect("file")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o644);
+    }
+
+    #[test]
+    fn a_device_link_that_leads_elsewhere_is_refused() {
+        let dir = host();
+        let at = dir.path().join(DEVICES).join("0000:00:02.0");
+        symlink("../../../devices/../../etc", at).expect("link");
+        let into = tempfile::tempdir().expect("scratch directory");
+        let failure = record(dir.path(), into.path()).expect_err("leads out");
+        assert_eq!(failure.reason(), "it leads out of sys/devices");
+    }
+}

@@ -1,0 +1,115 @@
+//! Takes out of a file what identifies one machine, or is of no use to the reader.
+//!
+//! Follows PCIe base specification 7.9.3 (Device Serial Number) and PCI 3.0 appendix I (VPD).
+
+/// Id of the vital product data capability, whose data register may hold four bytes of it.
+const VITAL_PRODUCT_DATA: u8 = 0x03;
+/// Id of the Device Serial Number extended capability.
+const SERIAL_NUMBER: u32 = 0x0003;
+/// Where extended capabilities start, and how many of 8 bytes there can be.
+const EXTENDED: usize = 0x100;
+const MAX_EXTENDED: usize = (4096 - EXTENDED) / 8;
+
+/// What is recorded of a file's content.
+pub(super) fn without_serials(path: &str, mut content: Vec<u8>) -> Vec<u8> {
+    match path.rsplit('/').next().unwrap_or_default() {
+        "config" => {
+            clear_product_data(&mut content);
+            clear_serial_number(&mut content);
+            content
+        }
+        "modules.alias" => lines_with(&content, crate::alias::LINE),
+        "meminfo" => lines_with(&content, " MemTotal:"),
+        _ => content,
+    }
+}
+
+fn lines_with(content: &[u8], wanted: &str) -> Vec<u8> {
+    let holds = |line: &&[u8]| line.windows(wanted.len()).any(|w| w == wanted.as_bytes());
+    let lines = content.split_inclusive(|b| *b == b'\n').filter(holds);
+    lines.flatten().copied().collect()
+}
+
+/// Zeroes the serial number wherever the list of extended capabilities has it.
+fn clear_serial_number(config: &mut [u8]) {
+    let mut at = EXTENDED;
+    for _ in 0..MAX_EXTENDED {
+        let header = config.get(at..at + 4).and_then(|h| h.try_into().ok());
+        let Some(header) = header.map(u32::from_le_bytes) else {
+            return;
+        };
+        if header & 0xffff == SERIAL_NUMBER {
+            zero(config, at + 4, 8);
+        }
+        at = (header >> 20) as usize & !3;
+        if at < EXTENDED {
+            return;
+        }
+    }
+}
+
+/// Zeroes the data register of the vital product data capability.
+fn clear_product_data(config: &mut [u8]) {
+    let mut at = usize::from(config.get(0x34).copied().unwrap_or_default() & !3);
+    for _ in 0..48 {
+        let (Some(id), Some(next)) = (config.get(at).copied(), config.get(at + 1).copied()) else {
+            return;
+        };
+        if at < 0x40 {
+            return;
+        }
+        if id == VITAL_PRODUCT_DATA {
+            zero(config, at + 4, 4);
+        }
+        at = usize::from(next & !3);
+    }
+}
+
+fn zero(config: &mut [u8], start: usize, count: usize) {
+    config
+        .iter_mut()
+        .skip(start)
+        .take(count)
+        .for_each(|b| *b = 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn config() -> Vec<u8> {
+        let mut config = vec![0xaa; 4096];
+        config[0x34] = 0x50;
+        config[0x50..0x54].copy_from_slice(&[VITAL_PRODUCT_DATA, 0, 0, 0]);
+        let next: u32 = 0x1 | 1 << 16 | 0x148 << 20;
+        config[0x100..0x104].copy_from_slice(&next.to_le_bytes());
+        let serial: u32 = 0x3 | 1 << 16;
+        config[0x148..0x14c].copy_from_slice(&serial.to_le_bytes());
+        config
+    }
+
+    #[test]
+    fn a_serial_number_is_zeroed_and_nothing_beside_it() {
+        let before = config();
+        let after = without_serials("sys/x/config", before.clone());
+        let changed: Vec<usize> = (0..4096).filter(|at| before[*at] != after[*at]).collect();
+        let expected: Vec<usize> = (0x54..0x58).chain(0x14c..0x154).collect();
+        assert_eq!(changed, expected);
+    }
+
+    #[test]
+    fn of_aliases_only_those_of_vfio_are_kept() {
+        let text = "alias pci:v1 a\nalias vfio_pci:v2 b\nalias usb:v3 c\n";
+        let kept = without_serials("lib/modules/7/modules.alias", text.into());
+        assert_eq!(kept, b"alias vfio_pci:v2 b\n");
+    }
+
+    proptest! {
+        #[test]
+        fn no_config_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let length = bytes.len();
+            prop_assert_eq!(without_serials("config", bytes).len(), length);
+        }
+    }
+}
