@@ -138,12 +138,7 @@ impl Kernel for Live {
             .stdin(Stdio::null())
             .output()
             .map_err(|error| raw(&error))?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        match output.status.success() {
-            true => Ok(()),
-            false if complaint.contains("not found") => Err(Errno::ENOENT),
-            false => Err(Errno::EIO),
-        }
+        verdict(output.status.success(), &output.stderr)
     }
 
     fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
@@ -196,6 +191,15 @@ impl Kernel for Live {
             Some(errno) if users.is_empty() => Err(errno),
             _ => Ok(users),
         }
+    }
+}
+
+/// What modprobe's end means; it has one exit status for all failures.
+fn verdict(success: bool, complaint: &[u8]) -> Result<(), Errno> {
+    match success {
+        true => Ok(()),
+        false if String::from_utf8_lossy(complaint).contains("not found") => Err(Errno::ENOENT),
+        false => Err(Errno::EIO),
     }
 }
 

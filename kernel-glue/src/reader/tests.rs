@@ -298,16 +298,14 @@ fn a_name_that_is_no_address_is_a_gap() {
 }
 
 #[test]
-fn four_thousand_functions_are_read() {
+fn a_bus_full_of_functions_is_read() {
     let dir = host();
     let links = dir.path().join("sys/bus/pci/devices");
-    for bus in 0x10..0x20_u8 {
-        for devfn in 0..=255_u8 {
-            let name = format!("0001:{bus:02x}:{:02x}.{}", devfn >> 3, devfn & 7);
-            let target = "../../../devices/pci0009:00/0009:00:00.0/0009:01:00.0";
-            link(&links.join(name), target);
-        }
+    for devfn in 0..=255_u8 {
+        let name = format!("0001:10:{:02x}.{}", devfn >> 3, devfn & 7);
+        let target = "../../../devices/pci0009:00/0009:00:00.0/0009:01:00.0";
+        link(&links.join(name), target);
     }
     let host = Host::read(dir.path()).expect("host");
-    assert_eq!(host.devices.len(), 4096 + 2);
+    assert_eq!(host.devices.len(), 256 + 2);
 }
