@@ -1,0 +1,37 @@
+# A plain hostdev is completed within a second of 'virsh define', and nothing else is touched.
+agent_settings
+trap 'forget d0 d1' EXIT
+forget d0 d1
+
+guest d0 $GPU0 >/tmp/d0.xml
+virsh define /tmp/d0.xml >/dev/null
+within 1 is_complete d0
+xml=$(inactive d0)
+equal 'cells with CPUs' "$(grep -c "<cell id='[0-9]*' cpus=" <<<"$xml")" 1
+equal 'distances' "$(grep -c '<sibling id=' <<<"$xml")" 81
+contains 'own root port' "$(sed -n '/<hostdev /,/<\/hostdev>/p' <<<"$xml")" "slot='0x00' function='0x0'/>"
+contains 'mark' "$xml" "<variantd:device address='$GPU0' recipe='nvidia-grace' cells='1-8'/>"
+
+# What libvirt had before, we take from a definition made while the agent is away.
+systemctl stop variantd
+guest d1 $GPU1 >/tmp/d1.xml
+virsh define /tmp/d1.xml >/dev/null
+inactive d1 >/tmp/before.xml
+systemctl start variantd
+within 10 is_complete d1
+inactive d1 >/tmp/after.xml
+awk '/<metadata>/, /<\/metadata>/ { next } /<numa>/, /<\/numa>/ { next } /<acpi nodeset=/ { next }
+     { print }' /tmp/after.xml |
+    awk '/<cpu .*[^\/]>$/ { held = $0; next }
+         held != "" && /<\/cpu>/ { sub(/>$/, "/>", held); print held; held = ""; next }
+         { print }' >/tmp/stripped.xml
+diff /tmp/before.xml /tmp/stripped.xml || fail 'the rest of the definition changed'
+
+# A guest that is none of our business is not touched.
+guest d2 >/tmp/d2.xml
+virsh define /tmp/d2.xml >/dev/null
+inactive d2 >/tmp/d2.before
+virsh define /tmp/d0.xml >/dev/null
+within 1 is_complete d0
+cmp /tmp/d2.before <(inactive d2)
+virsh undefine d2 >/dev/null

@@ -1,0 +1,42 @@
+# A started guest has its GPU on the variant driver, its initiators, and AtomicOps on its root port;
+# destroyed, the GPU is as it was before.
+agent_settings
+trap 'forget d0; stand_in $GPU0' EXIT
+forget d0
+
+round() {
+    local before_driver before_override qemu
+    before_driver=$(driver $GPU0); before_override=$(override $GPU0)
+    virsh start d0 >/dev/null
+    equal 'driver while running' "$(driver $GPU0)" $VARIANT
+    qemu=$(cat /run/libvirt/qemu/d0.pid)
+    equal 'initiator objects' "$(tr '\0' '\n' <"/proc/$qemu/cmdline" | grep -c 'acpi-generic-initiator')" 8
+    equal 'AtomicOp completer bits' "$(($(devcap2 d0) & 0x380))" $((0x380))
+    virsh destroy d0 >/dev/null
+    equal 'driver afterwards' "$(driver $GPU0)" "$before_driver"
+    equal 'override afterwards' "$(override $GPU0)" "$before_override"
+    equal 'journal afterwards' "$(ls /run/variantd/journal)" ''
+}
+
+guest d0 $GPU0 >/tmp/d0.xml
+virsh define /tmp/d0.xml >/dev/null
+within 1 is_complete d0
+
+stand_in $GPU0
+round
+stand_in $GPU0 pci-stub
+round
+stand_in $GPU0 vfio-pci
+round
+
+# The nested guest itself says what it sees.
+stand_in $GPU0
+rm -f $LOG/d0-serial.log
+virsh start d0 >/dev/null
+within 120 grep -q '^L2-END' $LOG/d0-serial.log
+seen=$(tr -d '\r' <$LOG/d0-serial.log)
+contains 'the GPU in the guest' "$seen" '0x10de 0x2342'
+contains 'initiator nodes in the guest' "$seen" 'has_generic_initiator=1-8'
+port=$(sed -n 's/^L2-PCIE .* type=4 .*DEVCAP2=\(0x[0-9a-f]*\) .*/\1/p' <<<"$seen")
+for value in $port; do [ $((value & 0x380)) != $((0x380)) ] || found=yes; done
+equal 'AtomicOp bits as the guest reads them' "${found-no}" yes

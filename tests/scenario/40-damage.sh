@@ -1,0 +1,36 @@
+# A definition damaged after preparation is refused at start: device, rule and mend are named.
+agent_settings 'prepare = "on-request"' 'repair = false'
+trap 'forget d0; rm -f /etc/variantd/variantd.conf; systemctl restart variantd' EXIT
+forget d0
+guest d0 $GPU0 >/tmp/d0.xml
+virsh define /tmp/d0.xml >/dev/null
+variantctl prepare d0 >/dev/null
+is_complete d0 || fail 'prepare did not complete the definition'
+inactive d0 >/tmp/good.xml
+before="$(driver $GPU0)/$(override $GPU0)"
+
+# refused CODE PART: the start is refused with this code, and the device is left alone
+refused() {
+    local said
+    ! said=$(virsh start d0 2>&1) || fail "the damaged guest started: $1"
+    contains 'device' "$said" "$GPU0"
+    contains 'rule' "$said" "$1"
+    contains 'mend' "$said" "$2"
+    equal 'sentences' "$(grep -c . <<<"$said")" 2
+    equal 'device afterwards' "$(driver $GPU0)/$(override $GPU0)" "$before"
+    echo "$said"
+}
+
+grep -v '<acpi nodeset=' /tmp/good.xml >/tmp/damaged.xml
+virsh define /tmp/damaged.xml >/dev/null
+refused VD-NUM-005 'variantctl prepare d0'
+
+awk '/<hostdev /, /<\/hostdev>/ { if (/<address type=/) sub("function=.0x0.", "function=\"0x1\"") }
+     !/<acpi nodeset=/ { print }' /tmp/good.xml >/tmp/damaged.xml
+virsh define /tmp/damaged.xml >/dev/null
+refused VD-TOP-002 'variantctl prepare --replace d0'
+
+# The mend that the message names does mend it.
+variantctl prepare --replace d0 >/dev/null
+virsh start d0 >/dev/null
+equal 'driver' "$(driver $GPU0)" $VARIANT

@@ -1,0 +1,15 @@
+# A guest without a GPU starts with the agent stopped, masked, and removed.
+trap 'forget plain; systemctl unmask variantd >/dev/null 2>&1; dpkg -i /root/variantd.deb >/dev/null 2>&1; systemctl restart variantd' EXIT
+forget plain
+guest plain >/tmp/plain.xml
+virsh define /tmp/plain.xml >/dev/null
+starts() { virsh start plain >/dev/null || fail "a plain guest does not start with the agent $1"; virsh destroy plain >/dev/null; }
+
+systemctl stop variantd
+starts stopped
+systemctl mask --now variantd >/dev/null 2>&1
+starts masked
+systemctl unmask variantd >/dev/null 2>&1
+dpkg -r variantd >/dev/null
+[ ! -e /usr/sbin/variantd ] || fail 'the package is still there'
+starts removed

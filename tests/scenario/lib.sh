@@ -1,0 +1,81 @@
+# What the scenarios share. Each runs inside the emulated host as root, under bash -eu.
+
+GPU0=0000:21:00.0
+GPU1=0000:41:00.0
+VARIANT=nvgrace_gpu_vfio_pci
+GUEST=/lab/guest.xml
+LOG=/var/log/libvirt/qemu
+
+fail() { printf 'failed: %s\n' "$*" >&2; exit 1; }
+
+equal() { [ "$2" = "$3" ] || fail "$1: expected '$3', got '$2'"; }
+
+# contains WHAT TEXT PART
+contains() { case $2 in *"$3"*) ;; *) fail "$1: expected '$3' in: $2" ;; esac; }
+
+# within SECONDS COMMAND...: until it succeeds
+within() {
+    local deadline=$(($(date +%s%N) + $1 * 1000000000)); shift
+    until "$@" >/dev/null 2>&1; do
+        [ "$(date +%s%N)" -lt $deadline ] || fail "not within time: $*"
+        sleep 0.05
+    done
+}
+
+driver() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" 2>/dev/null)" 2>/dev/null || true; }
+override() { cat "/sys/bus/pci/devices/$1/driver_override"; }
+
+# stand_in DEVICE DRIVER: bind it by override, as an administrator would; no driver: leave it unbound
+stand_in() {
+    local dir=/sys/bus/pci/devices/$1
+    [ ! -e "$dir/driver" ] || echo "$1" >"$dir/driver/unbind"
+    printf '%s\n' "${2-}" >"$dir/driver_override"
+    [ -z "${2-}" ] || { modprobe -q "$2" || true; echo "$1" >"/sys/bus/pci/drivers/$2/bind"; }
+}
+
+# guest NAME [ADDRESS...]: the definition of a guest with these GPUs and nothing of ours
+guest() {
+    local name=$1 devices='' address; shift
+    for address in "$@"; do
+        devices+="<hostdev mode='subsystem' type='pci' managed='yes'><source><address domain='0x${address:0:4}' bus='0x${address:5:2}' slot='0x${address:8:2}' function='0x${address:11:1}'/></source></hostdev>"
+    done
+    awk -v name="$name" -v devices="$devices" '
+        /<hostdev /, /<\/hostdev>/ { if (!done) printf "%s", devices; done = 1; next }
+        { gsub("<name>guest</name>", "<name>" name "</name>"); gsub("guest-serial", name "-serial"); print }' $GUEST
+}
+
+inactive() { virsh dumpxml --inactive "$1"; }
+
+forget() {
+    local name
+    for name in "$@"; do
+        virsh destroy "$name" >/dev/null 2>&1 || true
+        virsh undefine "$name" >/dev/null 2>&1 || true
+    done
+}
+
+# is_complete NAME: what variantd adds is in the inactive definition
+is_complete() {
+    local xml; xml=$(inactive "$1")
+    [ "$(grep -c "<cell id='[0-9]*' memory='0' unit='KiB'>" <<<"$xml")" = 8 ] &&
+        grep -q "<acpi nodeset='1-8'/>" <<<"$xml" &&
+        grep -q 'variantd:prepared' <<<"$xml"
+}
+
+agent_settings() {
+    printf '%s\n' "$@" >/etc/variantd/variantd.conf
+    systemctl restart variantd
+}
+
+# devcap2 NAME: Device Capabilities 2 of the root port above the guest's hostdev, out of the guest's
+# config space (PCI Express capability of pcie-root-port at 0x54)
+devcap2() {
+    local xml bus port slot function
+    xml=$(virsh dumpxml "$1")
+    bus=$(sed -n '/<hostdev /,/<\/hostdev>/s/.*<address type=.pci.* bus=.0x\([0-9a-f]*\).*/\1/p' <<<"$xml" | head -1)
+    port=$(sed -n "/<controller type='pci' index='$((0x$bus))' /,/<\/controller>/s/.*<address \(.*\)\/>/\1/p" <<<"$xml")
+    slot=$(sed "s/.*slot='\([^']*\)'.*/\1/" <<<"$port")
+    function=$(sed "s/.*function='\([^']*\)'.*/\1/" <<<"$port")
+    virsh qemu-monitor-command "$1" --hmp "o /w 0xcf8 $(printf '%#x' $((0x80000000 | slot << 11 | function << 8 | 0x78)))" >/dev/null
+    virsh qemu-monitor-command "$1" --hmp 'i /w 0xcfc' | sed -n 's/.*= //p' | tr -d '\r'
+}

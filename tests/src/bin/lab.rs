@@ -1,0 +1,297 @@
+//! `lab`: starts, uses and stops the emulated Grace host.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tests::lab::debian::Suite;
+use tests::lab::host::SMALLEST_GPU_MEMORY;
+use tests::lab::machine::Accelerator;
+use tests::lab::progress::say;
+use tests::lab::size::Size;
+use tests::lab::{Lab, Settings, check, shell, state};
+
+#[derive(Parser)]
+#[command(
+    name = "tests/lab",
+    about = "An emulated Grace host: real kernel, driver, libvirt and QEMU, synthetic GPUs",
+    after_help = "The cache is in $VARIANTD_LAB_CACHE, else /var/cache/variantd-lab. Debian's archive is $VARIANTD_LAB_MIRROR, else deb.debian.org."
+)]
+struct Arguments {
+    /// Which lab, if you want several
+    #[arg(long, global = true, default_value = "default")]
+    name: String,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start it; the first time this builds it from Debian's packages
+    Up(Options),
+    /// Run a bash script in it; starts it if need be
+    Run {
+        /// Stop the script after this many seconds, with status 124
+        #[arg(long, default_value_t = 300)]
+        timeout: u64,
+        /// The script's text instead of a file
+        #[arg(short = 'c', long, value_name = "TEXT")]
+        command: Option<String>,
+        /// The script's file ('-' for standard input)
+        #[arg(required_unless_present = "command", conflicts_with = "command")]
+        script: Option<PathBuf>,
+    },
+    /// Open a shell in it; starts it if need be
+    Shell,
+    /// Copy a file or folder into it
+    Push {
+        /// Here
+        from: PathBuf,
+        /// There
+        to: String,
+    },
+    /// Copy a file or folder out of it
+    Pull {
+        /// There
+        from: String,
+        /// Here
+        to: PathBuf,
+    },
+    /// Set AtomicOp bits (DEVCAP2 bits 6 to 9) of an emulated port or device
+    Atomics {
+        /// 'slot=N' or a PCI address as the emulated host has it
+        selector: String,
+        /// Hexadecimal, for example 380
+        bits: String,
+    },
+    /// Set when a synthetic GPU is ready after a reset
+    Gpu {
+        /// 0, 1, ...
+        index: u32,
+        /// 'ready', 'never' or milliseconds
+        readiness: String,
+    },
+    /// Stop it
+    Down,
+    /// Say which labs there are
+    Status,
+    /// Show what variantd does, in a lab of its own
+    Demo(Options),
+    /// Install the package and run the scenarios
+    Check {
+        #[command(flatten)]
+        options: Options,
+        /// Do not build and install the package
+        #[arg(long)]
+        no_package: bool,
+        /// Deadline of each scenario in seconds
+        #[arg(long, default_value_t = 300)]
+        timeout: u64,
+        /// Only scenarios whose name has one of these parts
+        names: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct Options {
+    /// Look at Debian's archive even if the cache is recent
+    #[arg(long)]
+    fresh: bool,
+    /// Suite of the emulated host
+    #[arg(long, value_enum, default_value_t)]
+    suite: Suite,
+    /// Number of synthetic GPUs (0 to 2)
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=2))]
+    gpus: u32,
+    /// Memory of each synthetic GPU, with M or G; a guest's start maps all of it
+    #[arg(long, default_value_t = SMALLEST_GPU_MEMORY)]
+    gpu_memory: Size,
+    /// Order of the firmware's initiator entries: with 'unsorted' node ids differ from proximity domains
+    #[arg(long, value_enum, default_value_t)]
+    srat: Order,
+    /// AtomicOp bits of a port: SLOT=HEX (GPU ports are slots 1 and 2, others 11 to 16)
+    #[arg(long, value_parser = slot_bits)]
+    atomics: Vec<(u16, u32)>,
+    /// One more argument for the GPU servers, for example --gpu-argument=--cxl
+    #[arg(long, allow_hyphen_values = true)]
+    gpu_argument: Vec<String>,
+    /// How the emulated processors run
+    #[arg(long, value_enum, default_value_t)]
+    accelerator: Choice,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Order {
+    #[default]
+    Sorted,
+    Unsorted,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Choice {
+    /// KVM if a trial shows that it works, else TCG
+    #[default]
+    Auto,
+    Tcg,
+    Kvm,
+}
+
+impl Options {
+    fn settings(&self) -> Settings {
+        Settings {
+            suite: self.suite,
+            fresh: self.fresh,
+            gpus: self.gpus,
+            gpu_memory: self.gpu_memory,
+            sorted_srat: self.srat == Order::Sorted,
+            atomics: self.atomics.clone(),
+            gpu_arguments: self.gpu_argument.clone(),
+            accelerator: match self.accelerator {
+                Choice::Auto => None,
+                Choice::Tcg => Some(Accelerator::Tcg),
+                Choice::Kvm => Some(Accelerator::Kvm),
+            },
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match act(&arguments) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(arguments: &Arguments) -> Result<u8> {
+    let name = arguments.name.as_str();
+    match &arguments.verb {
+        Verb::Up(options) => up(name, options),
+        Verb::Run {
+            timeout,
+            command,
+            script,
+        } => {
+            let text = text_of(command.as_deref(), script.as_ref())?;
+            started(name)?
+                .run(&text, Duration::from_secs(*timeout))
+                .map(status)
+        }
+        Verb::Shell => shell::attach(started(name)?.state()).map(|()| 0),
+        Verb::Push { from, to } => running(name)?.push(from, to).map(|()| 0),
+        Verb::Pull { from, to } => running(name)?.pull(from, to).map(|()| 0),
+        Verb::Atomics { selector, bits } => outside(name, &["atomics", selector, bits]),
+        Verb::Gpu { index, readiness } => outside(name, &["gpu", &index.to_string(), readiness]),
+        Verb::Down => down(name),
+        Verb::Status => Ok(show_status()),
+        Verb::Demo(options) => demo(name, options),
+        Verb::Check {
+            options,
+            no_package,
+            timeout,
+            names,
+        } => {
+            let (lab, _) = Lab::up(name, &options.settings())?;
+            if !no_package {
+                check::install(&lab)?;
+            }
+            let passed = check::run(&lab, names, Duration::from_secs(*timeout))?;
+            Ok(u8::from(!passed))
+        }
+    }
+}
+
+fn up(name: &str, options: &Options) -> Result<u8> {
+    let (lab, is_new) = Lab::up(name, &options.settings())?;
+    if !is_new {
+        say(&format!("lab '{name}' is up already"));
+    }
+    say(&format!("console: '{}'", lab.state().console().display()));
+    Ok(0)
+}
+
+fn down(name: &str) -> Result<u8> {
+    match Lab::down(name)? {
+        0 => say(&format!("lab '{name}' was not up")),
+        _ => say(&format!("lab '{name}' is down")),
+    }
+    Ok(0)
+}
+
+fn demo(name: &str, options: &Options) -> Result<u8> {
+    let (lab, _) = Lab::up(name, &options.settings())?;
+    check::install(&lab)?;
+    check::demo(&lab, Duration::from_secs(900)).map(status)
+}
+
+fn started(name: &str) -> Result<Lab> {
+    Ok(Lab::up(name, &Settings::default())?.0)
+}
+
+fn running(name: &str) -> Result<Lab> {
+    Lab::find(name)?.with_context(|| format!("lab '{name}' is not up: run 'tests/lab up'"))
+}
+
+fn outside(name: &str, words: &[&str]) -> Result<u8> {
+    if words.iter().any(|word| word.contains(['\'', '\n'])) {
+        bail!("quotes are not part of any argument");
+    }
+    let script = format!("/lab/outside '{}'", words.join("' '"));
+    running(name)?
+        .run(&script, Duration::from_secs(60))
+        .map(status)
+}
+
+fn show_status() -> u8 {
+    let labs = state::all();
+    if labs.is_empty() {
+        println!("no lab");
+    }
+    for lab in labs {
+        let word = if lab.is_up() { "up" } else { "not up" };
+        let pid = lab
+            .qemu()
+            .map_or(String::new(), |qemu| format!(", pid {}", qemu.pid()));
+        println!(
+            "{}: {word}{pid}, console '{}'",
+            lab.name(),
+            lab.console().display()
+        );
+    }
+    0
+}
+
+fn text_of(command: Option<&str>, script: Option<&PathBuf>) -> Result<String> {
+    match (command, script) {
+        (Some(text), _) => Ok(text.to_owned()),
+        (None, Some(path)) if path.as_os_str() == "-" => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read standard input")?;
+            Ok(text)
+        }
+        (None, Some(path)) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read '{}'", path.display())),
+        (None, None) => bail!("no script"),
+    }
+}
+
+fn slot_bits(text: &str) -> Result<(u16, u32), String> {
+    let wrong = || format!("'{text}' is not SLOT=HEX, for example 11=380");
+    let (slot, bits) = text.split_once('=').ok_or_else(wrong)?;
+    let slot = slot.parse().map_err(|_| wrong())?;
+    let bits = u32::from_str_radix(bits.trim_start_matches("0x"), 16).map_err(|_| wrong())?;
+    Ok((slot, bits))
+}
+
+/// Exit statuses of scripts are 0 to 255; anything else is a failure.
+fn status(status: i32) -> u8 {
+    u8::try_from(status).unwrap_or(1)
+}

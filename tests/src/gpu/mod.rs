@@ -1,0 +1,12 @@
+//! A synthetic Grace GPU: what the kernel's driver and QEMU look at, served over vfio-user.
+//!
+//! It has configuration space, a register file with the two readiness registers, and resets.
+//! It executes nothing. Register numbers follow `drivers/vfio/pci/nvgrace-gpu/main.c`.
+
+pub mod backend;
+pub mod config;
+pub mod readiness;
+
+pub use backend::Gpu;
+pub use config::{ConfigSpace, Identity};
+pub use readiness::Readiness;

@@ -1,0 +1,182 @@
+//! Mends two ACPI tables of the outer machine, so that Linux reads of them what a Grace host's firmware would say.
+//!
+//! q35's DSDT has revision 1, which makes integers 32 bit wide in every table: revision 2 mends that.
+//! QEMU writes the generic initiators of the SRAT in hash order: sorted, node ids equal proximity domains.
+//! The kernel takes both from an uncompressed archive before its initial file system ("ACPI table upgrade").
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::command;
+use super::cpio::Archive;
+
+const HEADER: usize = 36;
+const REVISION: usize = 8;
+const CHECKSUM: usize = 9;
+const OEM_REVISION: usize = 24;
+/// Where the SRAT's entries begin.
+const SRAT_ENTRIES: usize = 48;
+const MEMORY_AFFINITY: u8 = 1;
+const GENERIC_INITIATOR: u8 = 5;
+const MEMORY_FLAGS: usize = 28;
+const HOT_PLUGGABLE: u8 = 2;
+
+/// An archive with the mended tables; the SRAT keeps its order unless `sort`.
+pub fn upgrade(dsdt: &[u8], srat: &[u8], sort: bool) -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
+    for folder in ["kernel", "kernel/firmware", "kernel/firmware/acpi"] {
+        archive.folder(folder);
+    }
+    archive.file("kernel/firmware/acpi/dsdt.aml", &with_wide_integers(dsdt)?);
+    if sort {
+        archive.file("kernel/firmware/acpi/srat.aml", &sorted(srat)?);
+    }
+    Ok(archive.finish())
+}
+
+/// Compiles ACPI source.
+pub fn compile(source: &str) -> Result<Vec<u8>> {
+    let stem = std::env::temp_dir().join(format!("variantd-lab-{}", std::process::id()));
+    let (asl, aml) = (stem.with_extension("asl"), stem.with_extension("aml"));
+    std::fs::write(&asl, source).with_context(|| format!("cannot write '{}'", asl.display()))?;
+    let compiled = command::run(Command::new("iasl").arg("-p").arg(&stem).arg(&asl))
+        .and_then(|()| std::fs::read(&aml).context("the compiled table is missing"));
+    for file in [asl, aml] {
+        // absent after a failure
+        let _ = std::fs::remove_file(file);
+    }
+    compiled
+}
+
+fn with_wide_integers(dsdt: &[u8]) -> Result<Vec<u8>> {
+    check(dsdt, b"DSDT")?;
+    let mut table = dsdt.to_vec();
+    table[REVISION] = 2;
+    Ok(renewed(table))
+}
+
+fn sorted(srat: &[u8]) -> Result<Vec<u8>> {
+    check(srat, b"SRAT")?;
+    let (mut initiators, others): (Vec<&[u8]>, Vec<&[u8]>) = entries(srat)?
+        .into_iter()
+        .partition(|entry| entry[0] == GENERIC_INITIATOR);
+    initiators.sort_by_key(|entry| proximity(entry, 4));
+    let mut table = srat[..SRAT_ENTRIES].to_vec();
+    for entry in others {
+        table.extend(without_late_memory(entry));
+    }
+    for entry in initiators {
+        table.extend_from_slice(entry);
+    }
+    Ok(renewed(table))
+}
+
+/// The range for memory hotplug belongs to the last node in QEMU, here a generic initiator: give it to node 0.
+fn without_late_memory(entry: &[u8]) -> Vec<u8> {
+    let mut entry = entry.to_vec();
+    let is_late = entry[0] == MEMORY_AFFINITY
+        && entry
+            .get(MEMORY_FLAGS)
+            .is_some_and(|flags| flags & HOT_PLUGGABLE != 0);
+    if is_late {
+        entry[2..6].fill(0);
+    }
+    entry
+}
+
+fn entries(srat: &[u8]) -> Result<Vec<&[u8]>> {
+    let mut found = Vec::new();
+    let mut rest = &srat[SRAT_ENTRIES..];
+    while let [_, length, ..] = rest {
+        let length = usize::from(*length);
+        ensure!(
+            length >= 8 && length <= rest.len(),
+            "the SRAT has an entry of length {length}"
+        );
+        let (entry, after) = rest.split_at(length);
+        found.push(entry);
+        rest = after;
+    }
+    Ok(found)
+}
+
+fn proximity(entry: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
+}
+
+fn check(table: &[u8], signature: &[u8; 4]) -> Result<()> {
+    let name = String::from_utf8_lossy(signature);
+    ensure!(table.starts_with(signature), "this is not a {name}");
+    ensure!(
+        table.len() >= HEADER.max(SRAT_ENTRIES),
+        "the {name} is cut short"
+    );
+    Ok(())
+}
+
+/// The kernel only takes a table whose OEM revision is higher than the one it replaces.
+fn renewed(mut table: Vec<u8>) -> Vec<u8> {
+    let length = (table.len() as u32).to_le_bytes();
+    table[4..8].copy_from_slice(&length);
+    let revision = proximity(&table, OEM_REVISION).wrapping_add(1);
+    table[OEM_REVISION..OEM_REVISION + 4].copy_from_slice(&revision.to_le_bytes());
+    table[CHECKSUM] = 0;
+    let sum = table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    table[CHECKSUM] = sum.wrapping_neg();
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(signature: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let mut table = vec![0; SRAT_ENTRIES];
+        table[..4].copy_from_slice(signature);
+        table[REVISION] = 1;
+        table.extend_from_slice(body);
+        table
+    }
+
+    fn initiator(node: u8) -> Vec<u8> {
+        let mut entry = vec![0; 32];
+        (entry[0], entry[1], entry[4]) = (GENERIC_INITIATOR, 32, node);
+        entry
+    }
+
+    fn sum(table: &[u8]) -> u8 {
+        table.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+    }
+
+    #[test]
+    fn the_dsdt_gets_revision_2_and_a_right_checksum() {
+        let mended = with_wide_integers(&table(b"DSDT", &[1, 2, 3])).expect("a table");
+        assert_eq!(mended[REVISION], 2);
+        assert_eq!(mended[OEM_REVISION], 1);
+        assert_eq!(sum(&mended), 0);
+    }
+
+    #[test]
+    fn initiators_are_sorted_behind_the_rest() {
+        let mut memory = vec![0; 40];
+        (memory[0], memory[1], memory[2], memory[MEMORY_FLAGS]) = (MEMORY_AFFINITY, 40, 9, 3);
+        let body = [initiator(9), memory, initiator(2), initiator(5)].concat();
+        let mended = sorted(&table(b"SRAT", &body)).expect("a table");
+        let entries = entries(&mended).expect("whole entries");
+        let kinds: Vec<u8> = entries.iter().map(|entry| entry[0]).collect();
+        assert_eq!(kinds, [1, 5, 5, 5]);
+        assert_eq!(entries[0][2], 0);
+        let nodes: Vec<u8> = entries[1..].iter().map(|entry| entry[4]).collect();
+        assert_eq!(nodes, [2, 5, 9]);
+        assert_eq!(sum(&mended), 0);
+    }
+
+    #[test]
+    fn broken_tables_are_refused() {
+        assert!(with_wide_integers(b"DSDT").is_err());
+        assert!(sorted(&table(b"DSDT", &[])).is_err());
+        assert!(sorted(&table(b"SRAT", &[5, 0, 0, 0])).is_err());
+        assert!(sorted(&table(b"SRAT", &[5, 32, 0, 0])).is_err());
+    }
+}

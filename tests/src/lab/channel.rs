@@ -1,0 +1,205 @@
+//! Runs scripts in the emulated host: the script lies on the shared folder, a line on a virtual console names it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::machine::last_words;
+use super::process::{Process, wait_until};
+use super::request;
+use super::state::State;
+
+/// Exit status of a job that ran past its deadline, as timeout(1) has it.
+pub const TIMED_OUT: i32 = 124;
+/// The usual deadline.
+pub const DEADLINE: Duration = Duration::from_secs(300);
+
+const BOOT_PATIENCE: Duration = Duration::from_secs(240);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_millis(20);
+const ATTEMPTS: u32 = 3;
+
+/// A script to run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    script: String,
+    deadline: Duration,
+}
+
+impl Job {
+    /// Runs `script` with bash.
+    pub fn new(script: impl Into<String>) -> Self {
+        Self {
+            script: script.into(),
+            deadline: DEADLINE,
+        }
+    }
+
+    /// With another deadline.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs it and hands its output on as it comes. The result is its exit status, 124 past the deadline.
+    pub fn run(&self, state: &State, output: &mut dyn Write) -> Result<i32> {
+        let files = Files::new(state);
+        fs::write(files.path("sh"), &self.script)
+            .context("cannot write the script to the shared folder")?;
+        let began = Instant::now();
+        files.begin(state)?;
+        let mut stream = Stream::default();
+        loop {
+            // the status first: all output is there once it is
+            let status = files.status();
+            stream.copy(&files.path("out"), output)?;
+            if let Some(status) = status {
+                files.remove();
+                return Ok(status);
+            }
+            request::serve(state)?;
+            check_alive(state)?;
+            if began.elapsed() > self.deadline {
+                return self.give_up(state, &files);
+            }
+            std::thread::sleep(INTERVAL);
+        }
+    }
+
+    /// Runs it and keeps its output.
+    pub fn collect(&self, state: &State) -> Result<(i32, String)> {
+        let mut output = Vec::new();
+        let status = self.run(state, &mut output)?;
+        Ok((status, String::from_utf8_lossy(&output).into_owned()))
+    }
+
+    fn give_up(&self, state: &State, files: &Files) -> Result<i32> {
+        send(state, &format!("kill {}", files.id))?;
+        let ended = wait_until(ANSWER_PATIENCE, || files.status().is_some());
+        let fate = if ended { "killed" } else { "not to be killed" };
+        super::progress::say(&format!(
+            "job past its deadline of {} s, {fate} (console: '{}')",
+            self.deadline.as_secs(),
+            state.console().display()
+        ));
+        Ok(TIMED_OUT)
+    }
+}
+
+/// Waits until the emulated host takes jobs.
+pub fn wait_for_agent(state: &State, qemu: &Process) -> Result<()> {
+    let sign = state.share().join("agent");
+    let is_there = wait_until(BOOT_PATIENCE, || sign.exists() || !qemu.is_alive());
+    if sign.exists() {
+        return Ok(());
+    }
+    let reason = match is_there {
+        true => format!("QEMU ended: {}", last_words(&state.path("qemu.log"))),
+        false => format!("no sign of life after {} s", BOOT_PATIENCE.as_secs()),
+    };
+    bail!(
+        "the emulated host did not boot: {reason}\nend of its console:\n{}",
+        last_words(&state.console())
+    )
+}
+
+/// The files of one job on the shared folder.
+struct Files {
+    id: String,
+    folder: PathBuf,
+}
+
+impl Files {
+    fn new(state: &State) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self {
+            id: format!("{}-{number}", std::process::id()),
+            folder: state.share().join("jobs"),
+        }
+    }
+
+    fn path(&self, extension: &str) -> PathBuf {
+        self.folder.join(format!("{}.{extension}", self.id))
+    }
+
+    fn begin(&self, state: &State) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            send(state, &format!("run {}", self.id))?;
+            if wait_until(ANSWER_PATIENCE, || self.path("began").exists()) {
+                return Ok(());
+            }
+            check_alive(state)?;
+        }
+        bail!(
+            "the emulated host takes no jobs (console: '{}')",
+            state.console().display()
+        )
+    }
+
+    fn status(&self) -> Option<i32> {
+        fs::read_to_string(self.path("rc"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    fn remove(&self) {
+        for extension in ["sh", "began", "out", "rc"] {
+            // left behind, they do no harm
+            let _ = fs::remove_file(self.path(extension));
+        }
+    }
+}
+
+/// Follows a file that grows.
+#[derive(Default)]
+struct Stream {
+    file: Option<File>,
+}
+
+impl Stream {
+    fn copy(&mut self, path: &Path, output: &mut dyn Write) -> Result<()> {
+        if self.file.is_none() {
+            self.file = File::open(path).ok();
+        }
+        let Some(file) = self.file.as_mut() else {
+            return Ok(());
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .context("cannot read the job's output")?;
+        if !bytes.is_empty() {
+            output
+                .write_all(&bytes)
+                .and_then(|()| output.flush())
+                .context("cannot pass on the job's output")?;
+        }
+        Ok(())
+    }
+}
+
+fn send(state: &State, line: &str) -> Result<()> {
+    let socket = state.path("jobs.sock");
+    UnixStream::connect(&socket)
+        .and_then(|mut stream| writeln!(stream, "{line}"))
+        .with_context(|| format!("cannot reach the emulated host at '{}'", socket.display()))
+}
+
+fn check_alive(state: &State) -> Result<()> {
+    if state.qemu().is_some() {
+        return Ok(());
+    }
+    bail!(
+        "the emulated host is gone (console: '{}'): {}",
+        state.console().display(),
+        last_words(&state.path("qemu.log"))
+    )
+}

@@ -1,0 +1,281 @@
+//! Trees of Debian packages, made by mmdebstrap from an archive's suite.
+//!
+//! No version is written down here: what the suite holds is what the lab runs.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use super::cache::{Cache, Key, remove};
+use super::command;
+use super::progress::{Step, say};
+
+/// How long a look at the archive's Release file counts.
+const RELEASE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What the emulated host is made of.
+const HOST_PACKAGES: &[&str] = &[
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "polkitd",
+    "kmod",
+    "udev",
+    "libvirt-daemon-system",
+    "libvirt-clients",
+    "libxml2-utils",
+    "qemu-system-x86",
+    "linux-image-amd64",
+    "pciutils",
+    "iproute2",
+    "busybox-static",
+    "procps",
+    "gzip",
+];
+
+/// What the module is built with; unpacked only, so with everything that is usually taken for granted.
+const BUILD_PACKAGES: &[&str] = &[
+    "linux-headers-amd64",
+    "linux-source",
+    "gcc",
+    "make",
+    "base-files",
+    "bash",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "findutils",
+    "gawk",
+    "grep",
+    "libc-bin",
+    "perl-base",
+    "sed",
+    "tar",
+    "xz-utils",
+];
+
+/// Left out of every tree: nobody reads it in the lab.
+const EXCLUDED: &[&str] = &[
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/man/*",
+];
+
+/// A suite of Debian's archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// The next release.
+    #[default]
+    Testing,
+    /// The present release.
+    Stable,
+    /// The release before.
+    Oldstable,
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Testing => "testing",
+            Self::Stable => "stable",
+            Self::Oldstable => "oldstable",
+        })
+    }
+}
+
+/// A tree of installed packages in the cache.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// The artefact.
+    pub artefact: PathBuf,
+    /// The suite it came from.
+    pub suite: Suite,
+}
+
+impl Tree {
+    /// Its root folder.
+    pub fn root(&self) -> PathBuf {
+        self.artefact.join("root")
+    }
+
+    /// The version of its kernel.
+    pub fn kernel(&self) -> Result<String> {
+        kernel(&self.root())
+    }
+}
+
+/// The tree of the emulated host; `fresh` looks at the archive again.
+pub fn host_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> {
+    let release = release(cache, suite, fresh)?;
+    let key = Key::new()
+        .with(HOST_PACKAGES.join(" "))
+        .with(include_str!("debian.rs"))
+        .with(&release);
+    let artefact = cache.artefact(&format!("host-{suite}"), key, |folder| {
+        let step = Step::begin(format!("installing Debian {suite} into a folder"));
+        bootstrap(suite, "minbase", HOST_PACKAGES, &folder.join("root"))?;
+        prepare(&folder.join("root"))?;
+        step.done();
+        Ok(())
+    })?;
+    Ok(Tree { artefact, suite })
+}
+
+/// Unpacks compiler, kernel headers and kernel source of a suite into `root`.
+pub fn build_tree(suite: Suite, root: &Path) -> Result<()> {
+    bootstrap(suite, "extract", BUILD_PACKAGES, root)?;
+    // an alternative, so it is made by a script that has not run
+    let awk = root.join("usr/bin/awk");
+    if !awk.exists() {
+        std::os::unix::fs::symlink("gawk", &awk).context("cannot link 'awk'")?;
+    }
+    Ok(())
+}
+
+/// The only kernel version below `root`.
+pub fn kernel(root: &Path) -> Result<String> {
+    let folder = root.join("usr/lib/modules");
+    let mut versions: Vec<String> = fs::read_dir(&folder)
+        .with_context(|| format!("cannot list '{}'", folder.display()))?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    match (versions.pop(), versions.pop()) {
+        (Some(version), None) => Ok(version),
+        (None, _) => bail!("'{}' holds no kernel", folder.display()),
+        (Some(one), Some(two)) => {
+            bail!("'{}' holds two kernels: {one} and {two}", folder.display())
+        }
+    }
+}
+
+fn mirror() -> String {
+    std::env::var("VARIANTD_LAB_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".into())
+}
+
+fn bootstrap(suite: Suite, variant: &str, packages: &[&str], root: &Path) -> Result<()> {
+    let mut mmdebstrap = Command::new("unshare");
+    mmdebstrap.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "mmdebstrap",
+        "--mode=root",
+        "--quiet",
+    ]);
+    mmdebstrap.arg(format!("--variant={variant}"));
+    // the Release file of a frozen mirror has expired
+    mmdebstrap.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
+    mmdebstrap.arg("--aptopt=Acquire::Languages \"none\"");
+    mmdebstrap.arg("--aptopt=Acquire::Retries \"3\"");
+    for path in EXCLUDED {
+        mmdebstrap.arg(format!("--dpkgopt=path-exclude={path}"));
+    }
+    mmdebstrap.arg(format!("--include={}", packages.join(",")));
+    mmdebstrap.arg(suite.to_string()).arg(root).arg(mirror());
+    command::run(&mut mmdebstrap)
+        .with_context(|| format!("cannot make a tree of Debian {suite} from '{}'", mirror()))
+}
+
+/// Makes the places where a QEMU that runs from this tree finds its files; drops what only costs space.
+fn prepare(root: &Path) -> Result<()> {
+    for folder in ["lab/run", "lab/image", "lab/acpi"] {
+        fs::create_dir_all(root.join(folder))
+            .with_context(|| format!("cannot create '{folder}'"))?;
+    }
+    remove(&root.join("var/cache/apt/archives"))?;
+    for entry in fs::read_dir(root.join("boot"))
+        .context("cannot list '/boot'")?
+        .flatten()
+    {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("initrd.img")
+        {
+            fs::remove_file(entry.path())
+                .context("cannot remove the initrd that the lab does not use")?;
+        }
+    }
+    Ok(())
+}
+
+/// The date of the suite's Release file; looked up at most once a week unless `fresh`.
+fn release(cache: &Cache, suite: Suite, fresh: bool) -> Result<String> {
+    let note = cache.folder().join(format!("release-{suite}"));
+    let known = fs::read_to_string(&note).ok();
+    if let Some(known) = known.clone().filter(|_| !fresh && is_recent(&note)) {
+        return Ok(known);
+    }
+    match fetch_release(suite) {
+        Ok(date) => {
+            fs::write(&note, &date)
+                .with_context(|| format!("cannot write '{}'", note.display()))?;
+            Ok(date)
+        }
+        Err(error) => match known {
+            Some(known) => {
+                say(&format!("using the cached Debian {suite}: {error:#}"));
+                Ok(known)
+            }
+            None => Err(error),
+        },
+    }
+}
+
+fn is_recent(path: &Path) -> bool {
+    fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok()
+        .and_then(|time| SystemTime::now().duration_since(time).ok())
+        .is_some_and(|age| age < RELEASE_LIFE)
+}
+
+fn fetch_release(suite: Suite) -> Result<String> {
+    let url = format!("{}/dists/{suite}/InRelease", mirror());
+    // apt's own downloader honours the machine's proxy settings and is always there
+    let text = download(&url).with_context(|| format!("cannot reach '{url}'"))?;
+    date_of(&text).with_context(|| format!("'{url}' has no Date line"))
+}
+
+/// By apt's own downloader: it is always there and honours the machine's proxy settings.
+fn download(url: &str) -> Result<String> {
+    let target = std::env::temp_dir().join(format!("variantd-lab-release-{}", std::process::id()));
+    let fetched = command::run(
+        Command::new("/usr/lib/apt/apt-helper")
+            .args(["-o", "Acquire::Retries=3", "download-file", url])
+            .arg(&target),
+    );
+    let text = fetched.and_then(|()| Ok(fs::read_to_string(&target)?));
+    // absent when the download failed
+    let _ = fs::remove_file(&target);
+    text
+}
+
+fn date_of(release: &str) -> Option<String> {
+    let line = release
+        .lines()
+        .find_map(|line| line.strip_prefix("Date: "))?;
+    Some(line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_a_release_is_its_date_line() {
+        let text = "Suite: testing\nDate: Fri, 30 Oct 2026 08:08:01 UTC\nValid-Until: x\n";
+        assert_eq!(
+            date_of(text).as_deref(),
+            Some("Fri, 30 Oct 2026 08:08:01 UTC")
+        );
+        assert_eq!(date_of("nothing"), None);
+    }
+}

@@ -1,0 +1,301 @@
+//! One emulated host from start to stop.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::cache::Cache;
+use super::channel::{self, Job};
+use super::config_edit::{Memory, Selector};
+use super::debian::{self, Suite, Tree};
+use super::driver;
+use super::image;
+use super::machine::{Accelerator, Boot, Machine, has_vfio_user, last_words};
+use super::process::Process;
+use super::progress::{Step, say};
+use super::qmp::Monitor;
+use super::size::Size;
+use super::state::State;
+use super::tables;
+use super::topology::{PORT_ATOMICS, Topology};
+
+/// The smallest memory that the driver takes: 1 GiB that it keeps for itself and one block of 512 MiB.
+/// A guest's start maps all of it, so the lab uses no more unless told.
+pub const SMALLEST_GPU_MEMORY: Size = Size::mebibytes(1536);
+
+const CHECKPOINT: &str = "until virsh -q list --all >/dev/null 2>&1; do sleep 0.2; done";
+
+/// How to start a lab.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The suite of the emulated host; QEMU around it is always from testing.
+    pub suite: Suite,
+    /// Look at Debian's archive even if the cache is recent.
+    pub fresh: bool,
+    /// Number of synthetic GPUs.
+    pub gpus: u32,
+    /// Memory of each.
+    pub gpu_memory: Size,
+    /// Whether node ids equal proximity domains, as most firmware has it.
+    pub sorted_srat: bool,
+    /// AtomicOp bits of ports, by slot number, beyond those of the GPUs' ports.
+    pub atomics: Vec<(u16, u32)>,
+    /// More arguments for each GPU server.
+    pub gpu_arguments: Vec<String>,
+    /// Processors; none means: try KVM, else emulate.
+    pub accelerator: Option<Accelerator>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            suite: Suite::Testing,
+            fresh: false,
+            gpus: 2,
+            gpu_memory: SMALLEST_GPU_MEMORY,
+            sorted_srat: true,
+            atomics: Vec::new(),
+            gpu_arguments: Vec::new(),
+            accelerator: None,
+        }
+    }
+}
+
+/// A lab that is up.
+#[derive(Clone, Debug)]
+pub struct Lab {
+    state: State,
+}
+
+impl Lab {
+    /// The lab of this name, if it is up.
+    pub fn find(name: &str) -> Result<Option<Self>> {
+        let state = State::new(name)?;
+        Ok(state.is_up().then_some(Self { state }))
+    }
+
+    /// The lab of this name; starts it if it is not up. Says whether it did.
+    pub fn up(name: &str, settings: &Settings) -> Result<(Self, bool)> {
+        let state = State::new(name)?;
+        let _lock = state.lock()?;
+        if state.is_up() {
+            return Ok((Self { state }, false));
+        }
+        state.stop()?;
+        let began = Instant::now();
+        let lab = Self { state };
+        if let Err(error) = lab.start(settings) {
+            lab.state.stop()?;
+            say(&format!(
+                "logs are kept in '{}'",
+                lab.state.folder().display()
+            ));
+            return Err(error);
+        }
+        say(&format!(
+            "lab '{name}' is up after {:.1} s",
+            began.elapsed().as_secs_f32()
+        ));
+        Ok((lab, true))
+    }
+
+    /// Stops it and removes its folder. Says how many processes it stopped.
+    pub fn down(name: &str) -> Result<usize> {
+        let state = State::new(name)?;
+        let _lock = state.lock()?;
+        let stopped = state.stop()?;
+        state.remove()?;
+        Ok(stopped)
+    }
+
+    /// Its paths.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Runs a script in it, output to standard output; gives back the exit status.
+    pub fn run(&self, script: &str, deadline: Duration) -> Result<i32> {
+        Job::new(script)
+            .deadline(deadline)
+            .run(&self.state, &mut std::io::stdout().lock())
+    }
+
+    /// Copies a file or folder into it.
+    pub fn push(&self, from: &Path, to: &str) -> Result<()> {
+        self.transfer(
+            |parcel| copy(from, parcel),
+            |parcel| format!("cp -rL {parcel} {}", quoted(to)),
+        )
+    }
+
+    /// Copies a file or folder out of it.
+    pub fn pull(&self, from: &str, to: &Path) -> Result<()> {
+        let parcel = self.state.share().join("parcel");
+        self.transfer(
+            |_| Ok(()),
+            |inside| format!("cp -rL {} {inside}", quoted(from)),
+        )?;
+        copy(&parcel, to)?;
+        super::cache::remove(&parcel)
+    }
+
+    /// Sets the AtomicOp bits of the emulated port with this slot number.
+    pub fn set_atomics(&self, slot: u16, bits: u32) -> Result<u32> {
+        let qemu = self.state.qemu().context("the lab is not up")?;
+        Memory::open(qemu.pid())?.set_atomics(&Selector::Slot(slot), bits)
+    }
+
+    fn transfer(
+        &self,
+        prepare: impl FnOnce(&Path) -> Result<()>,
+        script: impl FnOnce(&str) -> String,
+    ) -> Result<()> {
+        let parcel = self.state.share().join("parcel");
+        super::cache::remove(&parcel)?;
+        prepare(&parcel)?;
+        let (status, output) = Job::new(script("/share/parcel")).collect(&self.state)?;
+        if status != 0 {
+            bail!("cannot copy: {}", output.trim());
+        }
+        Ok(())
+    }
+
+    fn start(&self, settings: &Settings) -> Result<()> {
+        let cache = Cache::open()?;
+        let (machine, image) = prepare(&cache, settings)?;
+        let acpi = tables::build(&cache, &machine, &image, settings.sorted_srat)?;
+        self.state.create()?;
+        self.note(&[&machine.tree.artefact, &image, &acpi])?;
+        join(
+            &[&acpi.join("early.cpio"), &image.join("initrd.cpio")],
+            &self.state.path("initrd.cpio"),
+        )?;
+        let boot = Boot {
+            image,
+            acpi: Some(acpi),
+            initrd: "initrd.cpio",
+            keep: false,
+            paused: true,
+        };
+        let step = Step::begin("starting the emulated host");
+        let qemu = machine.start(&self.state, &boot)?;
+        // its greeting comes when all devices are there
+        let mut monitor =
+            Monitor::connect(&self.state.path("monitor.sock")).with_context(|| {
+                format!(
+                    "QEMU does not start: {}",
+                    last_words(&self.state.path("qemu.log"))
+                )
+            })?;
+        self.set_port_atomics(&qemu, &machine.topology, settings)?;
+        monitor.execute("cont")?;
+        channel::wait_for_agent(&self.state, &qemu)?;
+        self.wait_for_libvirt()?;
+        fs::write(self.state.path("ready"), "").context("cannot note that the lab is up")?;
+        step.done();
+        Ok(())
+    }
+
+    fn note(&self, artefacts: &[&Path]) -> Result<()> {
+        let text: String = artefacts
+            .iter()
+            .map(|path| format!("{}\n", path.display()))
+            .collect();
+        fs::write(self.state.path("artefacts"), text).context("cannot note what the lab uses")
+    }
+
+    fn set_port_atomics(
+        &self,
+        qemu: &Process,
+        topology: &Topology,
+        settings: &Settings,
+    ) -> Result<()> {
+        let memory = Memory::open(qemu.pid())?;
+        let own = topology.gpus.iter().map(|gpu| (gpu.slot, PORT_ATOMICS));
+        for (slot, bits) in own.chain(settings.atomics.iter().copied()) {
+            memory
+                .set_atomics(&Selector::Slot(slot), bits)
+                .with_context(|| format!("cannot set AtomicOp bits of slot {slot}"))?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_libvirt(&self) -> Result<()> {
+        let job = Job::new(CHECKPOINT).deadline(Duration::from_secs(120));
+        let (status, output) = job.collect(&self.state)?;
+        if status != 0 {
+            bail!(
+                "libvirt does not answer in the emulated host: {}\nend of its console:\n{}",
+                output.trim(),
+                last_words(&self.state.console())
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Makes all that takes time, from the cache if it is there.
+fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, std::path::PathBuf)> {
+    let outer = outer_tree(cache, settings.fresh)?;
+    let tree = match settings.suite == outer.suite {
+        true => outer.clone(),
+        false => debian::host_tree(cache, settings.suite, settings.fresh)?,
+    };
+    let driver = driver::build(cache, &tree)?;
+    let image = image::build(cache, &outer, &tree, &driver)?;
+    let gpus = if has_vfio_user(&outer)? {
+        settings.gpus
+    } else {
+        0
+    };
+    if gpus < settings.gpus {
+        say(&format!(
+            "QEMU of Debian {} has no vfio-user-pci: the lab has no synthetic GPU",
+            outer.suite
+        ));
+    }
+    let mut machine = Machine {
+        tree: outer,
+        topology: Topology::new(gpus, settings.gpu_memory),
+        accelerator: Accelerator::Tcg,
+        gpu_arguments: settings.gpu_arguments.clone(),
+    };
+    machine.accelerator = match settings.accelerator {
+        Some(accelerator) => accelerator,
+        None if tables::kvm_works(cache, &machine, &image)? => Accelerator::Kvm,
+        None => Accelerator::Tcg,
+    };
+    Ok((machine, image))
+}
+
+/// Where QEMU comes from: testing, or stable if testing cannot be had.
+fn outer_tree(cache: &Cache, fresh: bool) -> Result<Tree> {
+    debian::host_tree(cache, Suite::Testing, fresh).or_else(|error| {
+        say(&format!("Debian testing cannot be used: {error:#}"));
+        say("going on with Debian stable: its QEMU cannot have the synthetic GPUs, so only plain devices remain");
+        debian::host_tree(cache, Suite::Stable, fresh)
+    })
+}
+
+fn join(parts: &[&Path], whole: &Path) -> Result<()> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend(fs::read(part).with_context(|| format!("cannot read '{}'", part.display()))?);
+    }
+    fs::write(whole, bytes).with_context(|| format!("cannot write '{}'", whole.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    super::command::run(
+        std::process::Command::new("cp")
+            .arg("-rLT")
+            .arg(from)
+            .arg(to),
+    )
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}

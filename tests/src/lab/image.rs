@@ -1,0 +1,218 @@
+//! The disk of the emulated host and what boots it: the tree, the driver and the lab's own files, started once.
+//!
+//! That first start lets libvirt probe QEMU, so that later ones find the answer in its cache.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::cache::{Cache, Key, remove};
+use super::channel::{self, Job};
+use super::command;
+use super::debian::Tree;
+use super::driver::{Driver, MODULE};
+use super::initrd;
+use super::machine::{Accelerator, Boot, Machine};
+use super::progress::Step;
+use super::size::Size;
+use super::state::State;
+use super::topology::Topology;
+
+/// Room for what tests install; the file is sparse.
+const DISK: &str = "6G";
+
+const WARM_UP: &str = "
+set -e
+systemctl start libvirtd
+virsh -q capabilities >/dev/null
+virsh -q domcapabilities --virttype kvm --machine q35 >/dev/null
+virsh -q domcapabilities --virttype qemu --machine q35 >/dev/null
+ls /var/cache/libvirt/qemu/capabilities/*.xml
+systemctl stop libvirtd libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket virtlogd.socket virtlogd-admin.socket virtlogd
+rm -rf /var/log/journal
+sync
+# remount read-only, then off: nothing is lost and nothing is waited for
+echo u >/proc/sysrq-trigger
+(sleep 1; echo o >/proc/sysrq-trigger) &
+";
+
+/// The folder of the lab's data files.
+pub fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lab")
+}
+
+/// Makes disk, kernel and initial file systems for a host of this tree; `outer` is where QEMU comes from.
+pub fn build(cache: &Cache, outer: &Tree, tree: &Tree, driver: &Driver) -> Result<PathBuf> {
+    let key = Key::new()
+        .with(outer.artefact.as_os_str().as_encoded_bytes())
+        .with(tree.artefact.as_os_str().as_encoded_bytes())
+        .with(driver.artefact.as_os_str().as_encoded_bytes())
+        .with(include_str!("image.rs"))
+        .with(include_str!("initrd.rs"))
+        .with_folder(&data())?;
+    cache.artefact(&format!("image-{}", tree.suite), key, |folder| {
+        let step = Step::begin("making the disk of the emulated host");
+        let root = folder.join("root");
+        populate(tree, driver, &root)?;
+        boot_files(&root, folder)?;
+        file_system(&root, &folder.join("disk.raw"))?;
+        remove(&root)?;
+        step.done();
+        warm_up(outer, folder)
+    })
+}
+
+fn populate(tree: &Tree, driver: &Driver, root: &Path) -> Result<()> {
+    let copy = |from: &Path, to: &Path| {
+        command::run(
+            Command::new("cp")
+                .args(["-a", "--reflink=auto", "--no-preserve=ownership"])
+                .arg(from)
+                .arg(to),
+        )
+    };
+    command::run(
+        Command::new("cp")
+            .args(["-a", "--reflink=auto"])
+            .arg(tree.root())
+            .arg(root),
+    )?;
+    copy(&data().join("host/."), root)?;
+    if let Some(module) = driver.module() {
+        let updates = root
+            .join("usr/lib/modules")
+            .join(tree.kernel()?)
+            .join("updates");
+        fs::create_dir_all(&updates).context("cannot create the folder for the driver")?;
+        fs::copy(module, updates.join(MODULE)).context("cannot install the driver")?;
+    }
+    initrd::depmod(root)?;
+    configure(root)
+}
+
+fn configure(root: &Path) -> Result<()> {
+    let units = root.join("etc/systemd/system");
+    let masked =
+        fs::read_to_string(data().join("masked-units")).context("cannot read 'masked-units'")?;
+    for unit in masked.lines() {
+        link("/dev/null", &units.join(unit))?;
+    }
+    for (target, unit) in [("sysinit", "lab-agent"), ("multi-user", "lab-shell")] {
+        let wants = units.join(format!("{target}.target.wants"));
+        fs::create_dir_all(&wants).context("cannot enable a unit")?;
+        link(
+            &format!("../{unit}.service"),
+            &wants.join(format!("{unit}.service")),
+        )?;
+    }
+    let networks = root.join("etc/libvirt/qemu/networks/autostart");
+    if networks.exists() {
+        remove(&networks)?;
+    }
+    let extra = fs::read(data().join("qemu.conf")).context("cannot read 'qemu.conf'")?;
+    OpenOptions::new()
+        .append(true)
+        .open(root.join("etc/libvirt/qemu.conf"))
+        .and_then(|mut file| file.write_all(&extra))
+        .context("cannot write libvirt's 'qemu.conf'")
+}
+
+fn link(target: &str, path: &Path) -> Result<()> {
+    // the tree may have its own
+    let _ = fs::remove_file(path);
+    std::os::unix::fs::symlink(target, path)
+        .with_context(|| format!("cannot link '{}'", path.display()))
+}
+
+fn boot_files(root: &Path, folder: &Path) -> Result<()> {
+    let script = |name: &str| {
+        fs::read_to_string(data().join(name)).with_context(|| format!("cannot read '{name}'"))
+    };
+    let vmlinuz = root
+        .join("boot")
+        .join(format!("vmlinuz-{}", super::debian::kernel(root)?));
+    fs::copy(&vmlinuz, folder.join("vmlinuz"))
+        .with_context(|| format!("cannot copy '{}'", vmlinuz.display()))?;
+    fs::copy(&vmlinuz, root.join("lab/vmlinuz")).context("cannot copy the guest's kernel")?;
+    let host = initrd::build(
+        root,
+        &["virtio_pci", "virtio_blk", "virtio_console", "ext4"],
+        &script("host-init.sh")?,
+    )?;
+    initrd::write(&folder.join("initrd.cpio"), &host)?;
+    let dump = initrd::build(root, &[], &script("dump-init.sh")?)?;
+    initrd::write(&folder.join("dump.cpio"), &dump)?;
+    let probe = initrd::build(root, &[], &script("probe-init.sh")?)?;
+    initrd::write(&folder.join("probe.cpio"), &probe)?;
+    let guest = initrd::build(root, &[], &script("l2-init.sh")?)?;
+    initrd::write(&root.join("lab/l2-initrd.cpio"), &guest)
+}
+
+fn file_system(root: &Path, disk: &Path) -> Result<()> {
+    command::run(
+        Command::new("mke2fs")
+            .args([
+                "-q",
+                "-t",
+                "ext4",
+                "-O",
+                "^has_journal,^metadata_csum",
+                "-E",
+                "lazy_itable_init=1,nodiscard",
+            ])
+            .arg("-d")
+            .arg(root)
+            .arg(disk)
+            .arg(DISK),
+    )
+}
+
+fn warm_up(outer: &Tree, folder: &Path) -> Result<()> {
+    let step = Step::begin("starting the emulated host once, so that libvirt's cache is filled");
+    let state = State::new(&format!("warm-up-{}", std::process::id()))?;
+    state.create()?;
+    let warmed = warm_up_in(&state, outer, folder);
+    state.stop()?;
+    if warmed.is_ok() {
+        state.remove()?;
+        step.done();
+    }
+    warmed.with_context(|| {
+        format!(
+            "the first start failed (console: '{}')",
+            state.console().display()
+        )
+    })
+}
+
+fn warm_up_in(state: &State, outer: &Tree, folder: &Path) -> Result<()> {
+    let machine = Machine {
+        tree: outer.clone(),
+        topology: Topology::new(0, Size::mebibytes(0)),
+        accelerator: Accelerator::Tcg,
+        gpu_arguments: Vec::new(),
+    };
+    let boot = Boot {
+        image: folder.to_path_buf(),
+        acpi: None,
+        initrd: "initrd.cpio",
+        keep: true,
+        paused: false,
+    };
+    let qemu = machine.start(state, &boot)?;
+    channel::wait_for_agent(state, &qemu)?;
+    let (status, output) = Job::new(WARM_UP)
+        .deadline(Duration::from_secs(180))
+        .collect(state)?;
+    if status != 0 {
+        bail!("libvirt does not work in the emulated host:\n{output}");
+    }
+    if !qemu.ends_within(Duration::from_secs(30)) {
+        bail!("the emulated host does not power off");
+    }
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! The outer QEMU: its command line, and its start from a tree of Debian packages in a mount namespace of its own.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::command;
+use super::debian::Tree;
+use super::process::{Process, wait_until};
+use super::state::State;
+use super::topology::{GpuSlot, Topology, words};
+
+/// Boot messages off; nothing that costs time under emulation and proves nothing.
+const KERNEL_ARGUMENTS: &str = "rw console=ttyS0 quiet intel_iommu=on mitigations=off nokaslr tsc=reliable audit=0 \
+    selinux=0 apparmor=0 lsm=capability random.trust_cpu=on cryptomgr.notests systemd.show_status=0 nowatchdog panic=-1";
+
+/// Enters the tree: read-only, with devices, and with the lab's folders at /lab/run, /lab/image and /lab/acpi.
+const ENTER: &str = r#"
+root=$1 run=$2 image=$3 acpi=$4 mode=$5
+shift 5
+mount --bind "$root" "$root"
+mount -o "remount,bind,ro" "$root"
+mount --rbind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+mount --bind /var/tmp "$root/var/tmp"
+mount --bind "$run" "$root/lab/run"
+mount --bind "$image" "$root/lab/image"
+mount -o "remount,bind,$mode" "$root/lab/image"
+mount --bind "$acpi" "$root/lab/acpi"
+exec setsid chroot "$root" "$@"
+"#;
+
+const SOCKET_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How the emulated processors run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// In software: works everywhere.
+    Tcg,
+    /// By the kernel.
+    Kvm,
+}
+
+/// What to boot.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// Folder with `vmlinuz`, `initrd.cpio` and perhaps `disk.raw`.
+    pub image: PathBuf,
+    /// Folder with `early.cpio` and `ssdt.aml`; none before the tables are known.
+    pub acpi: Option<PathBuf>,
+    /// Name of the initial file system in the image folder.
+    pub initrd: &'static str,
+    /// Whether what is written to the disk stays.
+    pub keep: bool,
+    /// Whether to wait for `cont`.
+    pub paused: bool,
+}
+
+/// The machine to start.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The tree that QEMU comes from.
+    pub tree: Tree,
+    /// What it consists of.
+    pub topology: Topology,
+    /// How it runs.
+    pub accelerator: Accelerator,
+    /// More arguments for each GPU server.
+    pub gpu_arguments: Vec<String>,
+}
+
+impl Machine {
+    /// The part of the command line that the firmware's tables depend on.
+    pub fn hardware(&self) -> Vec<String> {
+        let (machine, cpu) = match self.accelerator {
+            Accelerator::Tcg => ("-accel tcg,thread=multi,tb-size=1024", "max"),
+            Accelerator::Kvm => ("-accel kvm", "host"),
+        };
+        let mut arguments = words(&format!(
+            "{machine} -machine q35,kernel-irqchip=split -cpu {cpu} -nodefaults -no-user-config -display none \
+             -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48"
+        ));
+        arguments.extend(
+            self.topology
+                .arguments(|gpu| format!("/lab/run/{}", socket(gpu))),
+        );
+        arguments.extend(words(
+            "-device virtio-serial-pci,id=serial,bus=pcie.0,addr=0x1e \
+             -chardev socket,id=jobs,path=/lab/run/jobs.sock,server=on,wait=off -device virtconsole,chardev=jobs \
+             -chardev socket,id=shell,path=/lab/run/shell.sock,server=on,wait=off -device virtconsole,chardev=shell \
+             -fsdev local,id=share,path=/lab/run/share,security_model=none \
+             -device virtio-9p-pci,fsdev=share,mount_tag=share,bus=pcie.0,addr=0x1c",
+        ));
+        arguments
+    }
+
+    /// Starts the GPU servers and QEMU; both are recorded in `state`.
+    pub fn start(&self, state: &State, boot: &Boot) -> Result<Process> {
+        for gpu in &self.topology.gpus {
+            self.serve(state, gpu)?;
+        }
+        let log = File::create(state.path("qemu.log")).context("cannot create the log of QEMU")?;
+        let acpi = boot.acpi.as_ref().unwrap_or(&boot.image);
+        let mut child = command::in_namespace(ENTER)
+            .arg(self.tree.root())
+            .arg(state.folder())
+            .arg(&boot.image)
+            .arg(acpi)
+            .arg(if boot.keep { "rw" } else { "ro" })
+            .arg("qemu-system-x86_64")
+            .args(self.hardware())
+            .args(software(boot))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start QEMU")?;
+        let process = Process::find(child.id())?;
+        process.record(&state.path("qemu.pid"))?;
+        let monitor = state.path("monitor.sock");
+        let is_there = wait_until(SOCKET_PATIENCE, || {
+            monitor.exists() || !matches!(child.try_wait(), Ok(None))
+        });
+        if !is_there || !monitor.exists() {
+            bail!(
+                "QEMU does not start: {}",
+                last_words(&state.path("qemu.log"))
+            );
+        }
+        Ok(process)
+    }
+
+    fn serve(&self, state: &State, gpu: &GpuSlot) -> Result<()> {
+        let name = format!("gpu{}", gpu.index);
+        let socket = state.path(&socket(gpu));
+        let log =
+            File::create(state.path(&format!("{name}.log"))).context("cannot create a log")?;
+        let mut child = Command::new("setsid")
+            .arg(server()?)
+            .arg("--socket")
+            .arg(&socket)
+            .arg("--control")
+            .arg(state.share().join("gpu").join(gpu.index.to_string()))
+            .arg(format!(
+                "--serial={:x}",
+                0x48b0_2d00_1234_5600 + u64::from(gpu.index)
+            ))
+            .args(&self.gpu_arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start 'lab-gpu'")?;
+        Process::find(child.id())?.record(&state.path(&format!("{name}.pid")))?;
+        let is_there = wait_until(SOCKET_PATIENCE, || {
+            socket.exists() || !matches!(child.try_wait(), Ok(None))
+        });
+        if !is_there || !socket.exists() {
+            bail!(
+                "'lab-gpu' does not start: {}",
+                last_words(&state.path(&format!("{name}.log")))
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether the QEMU of a tree can take a device from a vfio-user server.
+pub fn has_vfio_user(tree: &Tree) -> Result<bool> {
+    let list = command::output(Command::new("chroot").arg(tree.root()).args([
+        "qemu-system-x86_64",
+        "-device",
+        "help",
+    ]))?;
+    Ok(list.contains("\"vfio-user-pci\""))
+}
+
+/// The last lines of a log, for an error.
+pub fn last_words(log: &Path) -> String {
+    // QEMU repeats this line thousands of times while a guest maps its memory
+    let noise = |line: &&str| !line.contains("iommu map to non memory area");
+    let text = fs::read(log)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(noise).collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+fn socket(gpu: &GpuSlot) -> String {
+    format!("gpu{}.sock", gpu.index)
+}
+
+/// `lab-gpu` lies beside the program that runs.
+fn server() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    Ok(program.with_file_name("lab-gpu"))
+}
+
+fn software(boot: &Boot) -> Vec<String> {
+    let initrd = match boot.acpi {
+        Some(_) => "/lab/run/initrd.cpio".to_owned(),
+        None => format!("/lab/image/{}", boot.initrd),
+    };
+    let mut arguments = words(&format!(
+        "-kernel /lab/image/vmlinuz -initrd {initrd} -serial file:/lab/run/console.log -no-reboot \
+         -qmp unix:/lab/run/monitor.sock,server=on,wait=off"
+    ));
+    arguments.push("-append".into());
+    arguments.push(words(KERNEL_ARGUMENTS).join(" "));
+    if boot.image.join("disk.raw").exists() {
+        let snapshot = if boot.keep { "off" } else { "on" };
+        arguments.extend(words(&format!(
+            "-drive file=/lab/image/disk.raw,if=none,id=disk,format=raw,snapshot={snapshot},cache=unsafe \
+             -device virtio-blk-pci,drive=disk,bus=pcie.0,addr=0x1d"
+        )));
+    }
+    if boot.acpi.is_some() {
+        arguments.extend(words("-acpitable file=/lab/acpi/ssdt.aml"));
+    }
+    if boot.paused {
+        arguments.push("-S".into());
+    }
+    arguments
+}

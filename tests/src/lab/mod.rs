@@ -1,0 +1,30 @@
+//! The lab: an emulated Grace host with the real kernel, driver, libvirt and QEMU, and synthetic GPUs.
+//!
+//! Made of this project's files and Debian's packages; needs root and Debian's archive, no GPU and no KVM.
+//! `Lab` is the door: find or start one, run scripts in it, move files, stop it.
+
+pub mod acpi;
+pub mod cache;
+pub mod channel;
+pub mod check;
+pub mod command;
+pub mod config_edit;
+pub mod cpio;
+pub mod debian;
+pub mod driver;
+pub mod host;
+pub mod image;
+pub mod initrd;
+pub mod machine;
+pub mod process;
+pub mod progress;
+pub mod qmp;
+pub mod request;
+pub mod shell;
+pub mod size;
+pub mod state;
+pub mod tables;
+pub mod topology;
+
+pub use channel::{Job, TIMED_OUT};
+pub use host::{Lab, Settings};

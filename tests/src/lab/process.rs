@@ -1,0 +1,159 @@
+//! Processes that the lab started: recorded with their start time, so that a reused number is never signalled.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long a process may take to end after each signal.
+const PATIENCE: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// One recorded process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    pid: i32,
+    started: u64,
+}
+
+impl Process {
+    /// The process with this number, now.
+    pub fn find(pid: u32) -> Result<Self> {
+        let pid = i32::try_from(pid).context("no process has such a number")?;
+        let started = start_time(pid).with_context(|| format!("process {pid} ended at once"))?;
+        Ok(Self { pid, started })
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it still runs (and is not a zombie or another process with its number).
+    pub fn is_alive(&self) -> bool {
+        start_time(self.pid) == Some(self.started)
+    }
+
+    /// Records it in a file.
+    pub fn record(&self, path: &Path) -> Result<()> {
+        fs::write(path, format!("{} {}\n", self.pid, self.started))
+            .with_context(|| format!("cannot write '{}'", path.display()))
+    }
+
+    /// Reads a record; none if the file is missing or not a record.
+    pub fn recorded(path: &Path) -> Option<Self> {
+        let text = fs::read_to_string(path).ok()?;
+        let (pid, started) = text.trim().split_once(' ')?;
+        Some(Self {
+            pid: pid.parse().ok().filter(|pid| *pid > 1)?,
+            started: started.parse().ok()?,
+        })
+    }
+
+    /// Ends it: politely, then not.
+    pub fn stop(&self) -> Result<()> {
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            if !self.is_alive() {
+                return Ok(());
+            }
+            match kill(Pid::from_raw(self.pid), signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => {
+                    return Err(error).context(format!("cannot stop process {}", self.pid));
+                }
+            }
+            if self.ends_within(PATIENCE) {
+                return Ok(());
+            }
+        }
+        bail!("process {} does not end", self.pid)
+    }
+
+    /// Waits for its end.
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        wait_until(patience, || !self.is_alive())
+    }
+}
+
+/// All processes recorded in a folder (`*.pid`).
+pub fn recorded_in(folder: &Path) -> Vec<Process> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "pid"))
+        .filter_map(|path| Process::recorded(path))
+        .collect()
+}
+
+/// Looks often until it is so or patience ends; says whether it was so.
+pub fn wait_until(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + patience;
+    while !is_so() {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    true
+}
+
+/// Field 22 of `/proc/PID/stat`, in clock ticks since boot; none for a process that has ended.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // the name is in parentheses and may hold anything
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_recorded_process_is_found_again_and_stopped() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep runs");
+        let process = Process::find(child.id()).expect("it runs");
+        process
+            .record(&folder.path().join("sleep.pid"))
+            .expect("writable");
+        assert_eq!(recorded_in(folder.path()), [process]);
+        process.stop().expect("it ends");
+        child.wait().expect("it ended");
+        assert!(!process.is_alive());
+    }
+
+    #[test]
+    fn another_process_with_the_same_number_is_not_ours() {
+        let mine = Process::find(std::process::id()).expect("this test runs");
+        let other = Process {
+            started: mine.started + 1,
+            ..mine
+        };
+        assert!(!other.is_alive());
+        other.stop().expect("nothing to do");
+    }
+
+    #[test]
+    fn nonsense_is_no_record() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for text in ["", "x y", "1 5", "-5 3", "7"] {
+            let path = folder.path().join("a.pid");
+            fs::write(&path, text).expect("writable");
+            assert_eq!(Process::recorded(&path), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Says on standard error what the lab is doing and for how long; standard output stays the guest's.
+
+use std::io::{IsTerminal, Write};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// On a terminal the line is rewritten this often; elsewhere a line is added every `QUIET`.
+const TERMINAL: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_secs(15);
+
+/// Prints one line.
+pub fn say(text: &str) {
+    eprintln!("lab: {text}");
+}
+
+/// One thing under way, from `begin` to `done`; dropped before that, it counts as failed.
+pub struct Step {
+    text: String,
+    started: Instant,
+    ticker: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Step {
+    /// Announces the step.
+    pub fn begin(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let started = Instant::now();
+        let (stop, stopped) = mpsc::channel();
+        let shown = text.clone();
+        let terminal = std::io::stderr().is_terminal();
+        if !terminal {
+            say(&format!("{text} ..."));
+        }
+        let thread = std::thread::spawn(move || tick(&shown, started, terminal, &stopped));
+        Self {
+            text,
+            started,
+            ticker: Some((stop, thread)),
+        }
+    }
+
+    /// Ends the step well.
+    pub fn done(mut self) {
+        self.finish("done");
+    }
+
+    /// Time since the step began.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn finish(&mut self, word: &str) {
+        let Some((stop, thread)) = self.ticker.take() else {
+            return;
+        };
+        drop(stop);
+        // a ticker that panicked has nothing left to print
+        let _ = thread.join();
+        let clear = if std::io::stderr().is_terminal() {
+            "\r\x1b[K"
+        } else {
+            ""
+        };
+        let seconds = self.elapsed().as_secs_f32();
+        eprintln!("{clear}lab: {}: {word} after {seconds:.1} s", self.text);
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.finish("failed");
+    }
+}
+
+fn tick(text: &str, started: Instant, terminal: bool, stopped: &mpsc::Receiver<()>) {
+    let interval = if terminal { TERMINAL } else { QUIET };
+    loop {
+        if terminal {
+            eprint!("\r\x1b[Klab: {text} ... {} s", started.elapsed().as_secs());
+            // a lost progress line is no reason to stop
+            let _ = std::io::stderr().flush();
+        }
+        match stopped.recv_timeout(interval) {
+            Err(RecvTimeoutError::Timeout) if !terminal => {
+                say(&format!("{text} ... {} s", started.elapsed().as_secs()));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! One command at a time over QEMU's machine protocol.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection that is ready for commands.
+pub struct Monitor {
+    writer: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Monitor {
+    /// Connects and leaves negotiation mode.
+    pub fn connect(socket: &Path) -> Result<Self> {
+        let writer = UnixStream::connect(socket)
+            .with_context(|| format!("cannot reach QEMU at '{}'", socket.display()))?;
+        writer.set_read_timeout(Some(PATIENCE))?;
+        let reader = BufReader::new(writer.try_clone()?);
+        let mut monitor = Self { writer, reader };
+        monitor.read()?;
+        monitor.execute("qmp_capabilities")?;
+        Ok(monitor)
+    }
+
+    /// Runs a command without arguments.
+    pub fn execute(&mut self, command: &str) -> Result<Value> {
+        let line = json!({ "execute": command }).to_string();
+        writeln!(self.writer, "{line}").context("QEMU does not listen any more")?;
+        loop {
+            let answer = self.read()?;
+            if let Some(error) = answer.get("error") {
+                bail!(
+                    "QEMU refuses '{command}': {}",
+                    error["desc"].as_str().unwrap_or("no reason given")
+                );
+            }
+            if let Some(value) = answer.get("return") {
+                return Ok(value.clone());
+            }
+            // anything else is an event
+        }
+    }
+
+    fn read(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        let length = self
+            .reader
+            .read_line(&mut line)
+            .context("QEMU does not answer")?;
+        if length == 0 {
+            bail!("QEMU closed the connection");
+        }
+        serde_json::from_str(&line).context("QEMU answers with something that is not JSON")
+    }
+}

@@ -1,0 +1,59 @@
+//! What a script in the emulated host may ask of the machine outside (`/lab/outside`): edits of emulated hardware.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::config_edit::{Memory, Selector};
+use super::state::State;
+
+/// Answers each request that waits on the shared folder.
+pub fn serve(state: &State) -> Result<()> {
+    for path in waiting(&state.share().join("request")) {
+        // another command of the same lab may have taken it
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        let answer = match answer(state, &text) {
+            Ok(text) => format!("0 {text}\n"),
+            Err(error) => format!("1 {error:#}\n"),
+        };
+        let file = path.with_extension("answer");
+        let draft = path.with_extension("draft");
+        fs::write(&draft, answer)
+            .and_then(|()| fs::rename(&draft, &file))
+            .and_then(|()| fs::remove_file(&path))
+            .with_context(|| format!("cannot write '{}'", file.display()))?;
+    }
+    Ok(())
+}
+
+fn waiting(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_none())
+        .collect()
+}
+
+fn answer(state: &State, request: &str) -> Result<String> {
+    let words: Vec<&str> = request.split_whitespace().collect();
+    match words[..] {
+        ["atomics", selector, bits] => atomics(state, selector, bits),
+        _ => bail!("'{}' is no request", request.trim()),
+    }
+}
+
+fn atomics(state: &State, selector: &str, bits: &str) -> Result<String> {
+    let selector: Selector = selector.parse().map_err(anyhow::Error::msg)?;
+    let digits = bits.strip_prefix("0x").unwrap_or(bits);
+    let bits = u32::from_str_radix(digits, 16)
+        .with_context(|| format!("'{bits}' is not a hexadecimal number"))?;
+    let qemu = state.qemu().context("the lab is not up")?;
+    let value = Memory::open(qemu.pid())?.set_atomics(&selector, bits)?;
+    Ok(format!("DEVCAP2={value:#010x}"))
+}

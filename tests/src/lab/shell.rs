@@ -1,0 +1,147 @@
+//! Bridges the terminal to the shell on the emulated host's second virtual console.
+
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+use super::channel::Job;
+use super::progress::say;
+use super::state::State;
+
+/// Control and `]`: leaves the shell running.
+const LEAVE: u8 = 0x1d;
+/// What `/lab/shell` prints when its bash has ended.
+const ENDED: &[u8] = b"\x1b]lab-shell-ended\x07";
+
+/// Talks to the shell until it ends, or until Ctrl-] or the end of the input.
+pub fn attach(state: &State) -> Result<()> {
+    let socket = state.path("shell.sock");
+    let stream = UnixStream::connect(&socket)
+        .with_context(|| format!("cannot reach the shell at '{}'", socket.display()))?;
+    say("a shell in the emulated host; 'exit' ends it, Ctrl-] leaves it");
+    fit_window(state)?;
+    let _raw = RawTerminal::enter()?;
+    // the prompt was printed before anyone listened
+    (&stream)
+        .write_all(b"\n")
+        .context("the shell does not listen")?;
+    bridge(stream)
+}
+
+fn fit_window(state: &State) -> Result<()> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    // stty asks the terminal that is its standard input
+    let size = Command::new("stty")
+        .arg("size")
+        .stdin(std::process::Stdio::inherit())
+        .output();
+    let text = size
+        .map(|done| String::from_utf8_lossy(&done.stdout).into_owned())
+        .unwrap_or_default();
+    if let [rows, columns] = text.split_whitespace().collect::<Vec<_>>()[..] {
+        let script = format!("stty -F /dev/hvc1 rows {rows} cols {columns}");
+        Job::new(script)
+            .deadline(Duration::from_secs(20))
+            .collect(state)?;
+    }
+    Ok(())
+}
+
+fn bridge(stream: UnixStream) -> Result<()> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    let stdin = std::io::stdin();
+    let mut is_open = true;
+    loop {
+        let input_events = if is_open {
+            PollFlags::POLLIN
+        } else {
+            PollFlags::empty()
+        };
+        let mut sources = [
+            PollFd::new(stream.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stdin.as_fd(), input_events),
+        ];
+        poll(&mut sources, PollTimeout::NONE).context("cannot wait for input")?;
+        let ready = sources.map(|source| source.any().unwrap_or(false));
+        if ready[0] {
+            let length = (&stream)
+                .read(&mut buffer)
+                .context("the emulated host is gone")?;
+            if length == 0 || show(&buffer[..length], &mut seen)? {
+                return Ok(());
+            }
+        }
+        if ready[1] && is_open {
+            let length = stdin
+                .lock()
+                .read(&mut buffer)
+                .context("cannot read the terminal")?;
+            is_open = length > 0;
+            if buffer[..length].contains(&LEAVE) {
+                return Ok(());
+            }
+            let text = if is_open {
+                &buffer[..length]
+            } else {
+                b"exit\n".as_slice()
+            };
+            (&stream)
+                .write_all(text)
+                .context("the emulated host is gone")?;
+        }
+    }
+}
+
+/// Prints what the shell says; true once its end has been said.
+fn show(bytes: &[u8], seen: &mut Vec<u8>) -> Result<bool> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .context("cannot write to the terminal")?;
+    seen.extend_from_slice(bytes);
+    let has_ended = seen.windows(ENDED.len()).any(|window| window == ENDED);
+    let keep = seen.len().saturating_sub(ENDED.len());
+    seen.drain(..keep);
+    Ok(has_ended)
+}
+
+/// Puts the terminal back when it is dropped.
+struct RawTerminal {
+    before: Option<Termios>,
+}
+
+impl RawTerminal {
+    fn enter() -> Result<Self> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(Self { before: None });
+        }
+        let before = tcgetattr(&stdin).context("cannot read the terminal's settings")?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(&stdin, SetArg::TCSANOW, &raw)
+            .context("cannot change the terminal's settings")?;
+        Ok(Self {
+            before: Some(before),
+        })
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // nothing more can be done about a terminal that refuses
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
+            eprintln!();
+        }
+    }
+}

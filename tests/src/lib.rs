@@ -1,0 +1,4 @@
+//! Harness, fixtures, the modelled kernel and the lab.
+
+pub mod gpu;
+pub mod lab;
