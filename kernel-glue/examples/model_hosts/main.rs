@@ -1,0 +1,21 @@
+//! Writes the modelled hosts that tests read: `cargo run --example model_hosts -- tests/data/hosts`.
+//!
+//! Deterministic; a test of this crate fails when what is committed differs from what this writes.
+
+mod machine;
+mod pci;
+mod srat;
+mod tree;
+
+use std::path::PathBuf;
+
+fn main() -> std::io::Result<()> {
+    let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: model_hosts DIR");
+        std::process::exit(2);
+    };
+    for machine in machine::all() {
+        tree::write(&dir.join(machine.name), &machine.tree())?;
+    }
+    Ok(())
+}
