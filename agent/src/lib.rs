@@ -1,11 +1,24 @@
 //! Reads domains, holds recipes, plans, applies, journals, serves.
 
+pub mod assign;
+pub mod cli;
 pub mod code;
+pub mod config;
 pub mod domain;
+pub mod dropped;
 pub mod edit;
+pub mod file;
+#[cfg(test)]
+mod fixture;
+pub mod journal;
+pub mod learned;
 pub mod libvirt;
+pub mod lock;
 pub mod plan;
+pub mod prepare;
 pub mod recipe;
 pub mod refusal;
+pub mod report;
 pub mod rewrite;
+pub mod site;
 pub mod target;

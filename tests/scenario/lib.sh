@@ -3,7 +3,7 @@
 GPU0=0000:21:00.0
 GPU1=0000:41:00.0
 VARIANT=nvgrace_gpu_vfio_pci
-GUEST=/lab/guest.xml
+GUEST=/root/scenario/guest.xml
 LOG=/var/log/libvirt/qemu
 
 fail() { printf 'failed: %s\n' "$*" >&2; exit 1; }

@@ -1,5 +1,5 @@
 //! The command line: `variantctl`.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    agent::cli::main()
 }

@@ -137,6 +137,18 @@ pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
     Ok(plan)
 }
 
+/// The host nodes that are generic initiators of a device with a recipe, in cell order.
+///
+/// # Errors
+/// A refusal when the host does not tell which they are.
+pub fn initiators(setting: &Setting<'_>, device: &Device) -> Result<Vec<NumaNode>, Refusal> {
+    let cells = setting
+        .recipes
+        .for_device(device)
+        .map_or(0, |recipe| recipe.initiators.cells);
+    association::nodes(setting, device, cells)
+}
+
 /// The hostdevs that have a recipe, by address.
 fn assigned<'a>(setting: &Setting<'a>, domain: &'a Domain) -> Result<Vec<Assigned<'a>>, Refusal> {
     let mut assigned: Vec<Assigned<'a>> = Vec::new();

@@ -1,0 +1,94 @@
+//! `variantctl list`: one line per device.
+
+use kernel_glue::device::Device;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::{View, output};
+
+pub(super) fn run(view: &View, all: bool) -> Result<(), Problem> {
+    let wanted = |device: &&Device| all || view.recipes.for_device(device).is_some();
+    let devices: Vec<&Device> = view.host.devices.values().filter(wanted).collect();
+    if view.json {
+        let list: Value = devices.iter().map(|device| to_json(view, device)).collect();
+        return output::object(
+            json!({"devices": list, "gaps": output::gaps_json(&view.host.gaps)}),
+        );
+    }
+    output::text(&table(view, &devices))?;
+    if devices.is_empty() {
+        eprintln!(
+            "no device of this host is covered by a recipe; 'variantctl list --all' lists every PCI function"
+        );
+    }
+    if devices
+        .iter()
+        .any(|device| device.driver_override.is_some())
+    {
+        eprintln!("* driver_override is set");
+    }
+    output::gaps(&view.host.gaps);
+    Ok(())
+}
+
+fn table(view: &View, devices: &[&Device]) -> String {
+    let head = [
+        "ADDRESS", "DRIVER", "ID", "NODE", "GROUP", "RECIPE", "DEVICE",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let rows: Vec<Vec<String>> = if devices.is_empty() {
+        Vec::new()
+    } else {
+        std::iter::once(head)
+            .chain(devices.iter().map(|d| row(view, d)))
+            .collect()
+    };
+    output::columns(&rows)
+}
+
+fn row(view: &View, device: &Device) -> Vec<String> {
+    let recipe = view.recipes.for_device(device);
+    let label = recipe
+        .and_then(|recipe| recipe.member(device.id))
+        .map(|member| member.label.clone());
+    vec![
+        device.address.to_string(),
+        driver(device),
+        device.id.to_string(),
+        or_dash(device.numa_node),
+        or_dash(device.iommu_group),
+        or_dash(recipe.map(|recipe| &recipe.name)),
+        or_dash(label),
+    ]
+}
+
+/// The driver's name, `-` when unbound, with `*` when an override is set.
+pub(super) fn driver(device: &Device) -> String {
+    let mark = if device.driver_override.is_some() {
+        " *"
+    } else {
+        ""
+    };
+    format!("{}{mark}", or_dash(device.driver.as_ref()))
+}
+
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// What `list` and `show` say of a device.
+pub(super) fn to_json(view: &View, device: &Device) -> Value {
+    let recipe = view.recipes.for_device(device);
+    json!({
+        "address": device.address,
+        "id": device.id,
+        "class": format!("{:06x}", device.class),
+        "driver": device.driver,
+        "driver_override": device.driver_override,
+        "numa_node": device.numa_node,
+        "iommu_group": device.iommu_group,
+        "recipe": recipe.map(|recipe| &recipe.name),
+        "label": recipe.and_then(|recipe| recipe.member(device.id)).map(|member| &member.label),
+    })
+}

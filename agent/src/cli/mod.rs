@@ -1,0 +1,155 @@
+//! The command line `variantctl`: verbs, and what they exit with.
+//!
+//! Read verbs work without the agent, without libvirt and without root, and say what they could not
+//! see. Exit: 0 done or already so, 1 failed or a check failed, 2 usage, 3 not found, 4 agent not reachable.
+
+mod device;
+mod domain;
+mod list;
+mod output;
+mod plan;
+mod problem;
+mod record;
+mod topology;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use kernel_glue::address::PciAddress;
+use kernel_glue::host::Host;
+
+use crate::recipe::Recipes;
+use crate::target::Versions;
+
+use problem::Problem;
+
+/// Assign GPUs that need a VFIO variant driver to libvirt guests
+#[derive(Debug, Parser)]
+#[command(name = "variantctl", version, max_term_width = 100)]
+pub struct Cli {
+    /// Read a recorded host below DIR instead of this one
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/",
+        hide_default_value = true
+    )]
+    host: PathBuf,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the devices that a recipe covers
+    List {
+        /// List every PCI function
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one device: driver, group, node, initiators, path to its root port
+    Show {
+        /// PCI address: 0000:01:00.0, 01:00.0 or pci_0000_01_00_0
+        device: PciAddress,
+    },
+    /// Draw the host: root ports, switches, devices, NUMA nodes
+    Topology,
+    /// Show what a domain needs, as a diff with the reason for each part
+    Plan(Definition),
+    /// Complete a domain definition and print it; libvirt is not touched
+    Rewrite(Definition),
+    /// Record this host below DIR, for use with --host; serial numbers are left out
+    RecordHost {
+        /// Directory to make; it must be empty or not exist
+        dir: PathBuf,
+    },
+    /// Complete a domain in libvirt now
+    Prepare {
+        /// Name or UUID of the domain
+        domain: String,
+        /// Give a device whose guest address contradicts its recipe a new one
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Wait until a domain is complete, or exit with 1 and the reason why it is not
+    Wait {
+        /// Name or UUID of the domain
+        domain: String,
+        /// Seconds to wait
+        #[arg(long, default_value_t = 10)]
+        timeout: u64,
+    },
+}
+
+/// A definition and what it is for.
+#[derive(Debug, Args)]
+struct Definition {
+    /// File with domain XML; '-' reads standard input
+    file: PathBuf,
+    /// Versions to write for, such as libvirt=12.8,qemu=11.1
+    #[arg(long, value_name = "VERSIONS")]
+    target: Option<Versions>,
+    /// Give a device whose guest address contradicts its recipe a new one
+    #[arg(long)]
+    replace: bool,
+}
+
+/// What every verb that reads a host reads.
+struct View {
+    host: Host,
+    recipes: Recipes,
+    json: bool,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            output::complain(&problem, cli.json);
+            problem.exit()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Problem> {
+    match &cli.verb {
+        Verb::List { all } => list::run(&view(cli)?, *all),
+        Verb::Show { device } => device::run(&view(cli)?, *device),
+        Verb::Topology => topology::run(&view(cli)?),
+        Verb::Plan(definition) => plan::show(&view(cli)?, definition),
+        Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),
+        Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
+        Verb::Prepare { domain, replace } => domain::prepare(domain, *replace, cli.json),
+        Verb::Wait { domain, timeout } => domain::wait(domain, Duration::from_secs(*timeout)),
+    }
+}
+
+fn view(cli: &Cli) -> Result<View, Problem> {
+    let host = Host::read(&cli.host).map_err(|failure| Problem::Failed(failure.to_string()))?;
+    let recipes = Recipes::shipped().map_err(|error| Problem::Failed(error.to_string()))?;
+    Ok(View {
+        host,
+        recipes,
+        json: cli.json,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

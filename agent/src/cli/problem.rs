@@ -1,0 +1,54 @@
+//! Why a verb did not do what was asked, and the exit status that says so.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::refusal::Refusal;
+
+/// Why a verb failed.
+#[derive(Clone, Debug)]
+pub(super) enum Problem {
+    /// We will not.
+    Refused(Refusal),
+    /// We could not.
+    Failed(String),
+    /// There is no such device, file or domain.
+    NotFound(String),
+    /// The agent does not answer.
+    Unreachable(String),
+}
+
+impl Problem {
+    pub(super) fn exit(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Refused(_) | Self::Failed(_) => 1,
+            Self::NotFound(_) => 3,
+            Self::Unreachable(_) => 4,
+        })
+    }
+
+    /// The stable code, where there is one.
+    pub(super) fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.code.as_str()),
+            _ => None,
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Failed(text) | Self::NotFound(text) | Self::Unreachable(text) => {
+                f.write_str(text)
+            }
+        }
+    }
+}
