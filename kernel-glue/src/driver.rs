@@ -61,3 +61,39 @@ impl fmt::Display for DriverName {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_hyphens() {
+        for name in [
+            "vfio-pci",
+            "nvgrace_gpu_vfio_pci",
+            "xe-vfio-pci",
+            "PCI-DMA 2.0",
+        ] {
+            let driver: DriverName = name.parse().expect("name");
+            assert_eq!(driver.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_no_single_path_component_is_refused() {
+        let long = "a".repeat(64);
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            " a",
+            "a ",
+            "a\n",
+            "(null)",
+            long.as_str(),
+        ] {
+            assert!(bad.parse::<DriverName>().is_err(), "{bad:?} was accepted");
+        }
+    }
+}

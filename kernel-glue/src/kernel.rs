@@ -1,5 +1,6 @@
 //! The only way to change the host: one narrow trait, live or modelled.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -53,7 +54,8 @@ pub trait Kernel {
     /// Processes that have a VFIO node of `device` or its group open, as process ids.
     ///
     /// # Errors
-    /// The errno of reading `/proc`.
+    /// The errno of reading `/proc`; EACCES when some process cannot be looked into (that takes
+    /// CAP_SYS_PTRACE) and none of the others has the device.
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno>;
 }
 
@@ -72,4 +74,17 @@ impl Knob {
             Self::Probe => bus.join("drivers_probe"),
         }
     }
+}
+
+impl fmt::Display for Knob {
+    /// The path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path().display().fmt(f)
+    }
+}
+
+/// A value as a list of writes shows it: what really is written, control characters escaped.
+pub(crate) fn shown(value: &str) -> String {
+    let written = if value.is_empty() { "\n" } else { value };
+    written.escape_default().to_string()
 }

@@ -4,7 +4,6 @@
 //! of its own, never sleeps, and cannot block: where the kernel would wait for ever it answers
 //! EDEADLK.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +13,11 @@ use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::host::Host;
 use crate::id::PciId;
-use crate::kernel::{Kernel, Knob};
+use crate::kernel::{Kernel, Knob, shown};
+
+use state::{Slot, State};
+
+mod state;
 
 /// A modelled kernel. Tests give it devices and drivers, or a host that was read.
 #[derive(Debug, Default)]
@@ -31,25 +34,6 @@ pub struct Write {
     pub value: String,
     /// Why it failed, when it did.
     pub errno: Option<Errno>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    devices: BTreeMap<PciAddress, Slot>,
-    drivers: BTreeMap<DriverName, BTreeSet<PciId>>,
-    modules: BTreeMap<String, DriverName>,
-    writes: Vec<Write>,
-    loaded: Vec<String>,
-    failing_writes: BTreeMap<usize, Errno>,
-    failing_probes: BTreeMap<DriverName, Errno>,
-}
-
-#[derive(Clone, Debug)]
-struct Slot {
-    id: PciId,
-    driver: Option<DriverName>,
-    driver_override: Option<String>,
-    users: Vec<u32>,
 }
 
 impl Model {
@@ -197,100 +181,9 @@ impl Kernel for Model {
     }
 }
 
-impl State {
-    fn write(&mut self, knob: &Knob, value: &str) -> Result<(), Errno> {
-        match knob {
-            Knob::Override(device) => self.set_override(*device, value),
-            Knob::Unbind(driver) => self.unbind(driver, address(value)?),
-            Knob::Bind(driver) => self.bind(driver, address(value)?),
-            Knob::Probe => self.probe_any(address(value)?),
-        }
-    }
-
-    fn slot(&self, device: PciAddress) -> Result<&Slot, Errno> {
-        self.devices.get(&device).ok_or(Errno::ENODEV)
-    }
-
-    fn slot_mut(&mut self, device: PciAddress) -> Result<&mut Slot, Errno> {
-        self.devices.get_mut(&device).ok_or(Errno::ENODEV)
-    }
-
-    /// The value ends at the first newline; nothing left clears. No driver need have the name.
-    fn set_override(&mut self, device: PciAddress, value: &str) -> Result<(), Errno> {
-        let slot = self.slot_mut(device).map_err(|_| Errno::ENOENT)?;
-        if value.len() >= 4095 {
-            return Err(Errno::EINVAL);
-        }
-        let text = value.split('\n').next().unwrap_or_default();
-        slot.driver_override = (!text.is_empty()).then(|| text.to_owned());
-        Ok(())
-    }
-
-    fn unbind(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {
-        self.registered(driver)?;
-        let slot = self.slot_mut(device)?;
-        if slot.driver.as_ref() != Some(driver) {
-            return Err(Errno::ENODEV);
-        }
-        if !slot.users.is_empty() {
-            return Err(Errno::EDEADLK);
-        }
-        slot.driver = None;
-        Ok(())
-    }
-
-    fn bind(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {
-        self.registered(driver)?;
-        let slot = self.slot(device)?;
-        if !self.matches(driver, slot) {
-            return Err(Errno::ENODEV);
-        }
-        if slot.driver.is_some() {
-            return Err(Errno::EBUSY);
-        }
-        self.probe(driver, device)
-    }
-
-    /// Succeeds when the device is bound already, when nothing matches, when the probe fails.
-    fn probe_any(&mut self, device: PciAddress) -> Result<(), Errno> {
-        let slot = self.slot(device)?;
-        if slot.driver.is_none() {
-            let mut drivers = self.drivers.keys();
-            let found = drivers.find(|driver| self.matches(driver, slot)).cloned();
-            found.map(|driver| self.probe(&driver, device));
-        }
-        Ok(())
-    }
-
-    fn probe(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {
-        if let Some(errno) = self.failing_probes.get(driver) {
-            return Err(*errno);
-        }
-        self.slot_mut(device)?.driver = Some(driver.clone());
-        Ok(())
-    }
-
-    /// An override decides alone, past the driver's ids.
-    fn matches(&self, driver: &DriverName, slot: &Slot) -> bool {
-        match &slot.driver_override {
-            Some(name) => name == driver.as_str(),
-            None => self
-                .drivers
-                .get(driver)
-                .is_some_and(|ids| ids.contains(&slot.id)),
-        }
-    }
-
-    fn registered(&self, driver: &DriverName) -> Result<(), Errno> {
-        let known = self.drivers.contains_key(driver);
-        known.then_some(()).ok_or(Errno::ENOENT)
-    }
-}
-
 impl fmt::Display for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, value) = (self.knob.path(), self.value.escape_default());
-        write!(f, "{} <- {value}", path.display())?;
+        write!(f, "{} <- {}", self.knob, shown(&self.value))?;
         match self.errno {
             Some(errno) => write!(f, " ({errno:?})"),
             None => Ok(()),
@@ -306,11 +199,6 @@ fn driver_of_module(module: &str) -> Option<DriverName> {
         other => other,
     };
     name.parse().ok()
-}
-
-fn address(value: &str) -> Result<PciAddress, Errno> {
-    let value = value.strip_suffix('\n').unwrap_or(value);
-    value.parse().map_err(|_| Errno::ENODEV)
 }
 
 #[cfg(test)]

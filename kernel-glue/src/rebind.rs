@@ -9,12 +9,14 @@
 //! it must name the old driver before that is bound: the kernel still sees the new override. Never
 //! unbinds a device whose VFIO node is open: that would block for ever, and unplug it from a guest.
 
+use std::fmt;
+
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::address::PciAddress;
 use crate::driver::DriverName;
-use crate::kernel::{Kernel, Knob};
+use crate::kernel::{Kernel, Knob, shown};
 
 pub use error::{Cause, RebindError, UndoError};
 
@@ -38,7 +40,7 @@ pub struct Before {
     pub driver_override: Option<String>,
 }
 
-/// One write.
+/// One write; prints as `path <- value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The file.
@@ -54,6 +56,12 @@ pub enum Outcome {
     Done,
     /// Nothing was written: it was so already.
     AlreadySo,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} <- {}", self.knob, shown(&self.value))
+    }
 }
 
 impl Before {
@@ -224,7 +232,7 @@ fn refuse_users(
         return Ok(());
     }
     match kernel.vfio_users(device) {
-        Err(errno) => Err(RebindError::Unreadable { device, errno }),
+        Err(errno) => Err(RebindError::UsersHidden { device, errno }),
         Ok(users) if users.is_empty() => Ok(()),
         Ok(processes) => Err(RebindError::InUse { device, processes }),
     }

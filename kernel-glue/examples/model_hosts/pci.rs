@@ -20,59 +20,65 @@ struct Function {
 
 /// Both functions of the `index`th GPU.
 pub(crate) fn add(tree: &mut Tree, gpu: &Gpu, index: usize) {
-    let root = format!("pci{:04x}:00", gpu.domain);
-    let port = format!("{:04x}:00:00.0", gpu.domain);
-    let own = format!("{:04x}:01:00.0", gpu.domain);
-    add_function(
-        tree,
-        &Function {
-            dir: format!("{root}/{port}"),
-            address: port.clone(),
-            device: 0x22b1,
-            class: 0x06_0400,
-            socket: gpu.socket,
-            driver: "pcieport",
-            group: 2 * index,
-            smmu: gpu.smmu,
-            bars: [0; 6],
-            config: config(0x22b1, 0x06_0400, 4, gpu.port_devcap2),
-        },
-    );
-    add_function(
-        tree,
-        &Function {
-            dir: format!("{root}/{port}/{own}"),
-            address: own.clone(),
-            device: gpu.device,
-            class: 0x03_0200,
-            socket: gpu.socket,
-            driver: "nvidia",
-            group: 2 * index + 1,
-            smmu: gpu.smmu,
-            bars: gpu.bars,
-            config: config(gpu.device, 0x03_0200, 0, gpu.devcap2),
-        },
-    );
-    let dir = format!("sys/devices/{root}/{port}/{own}");
-    tree.insert(format!("{dir}/reset_method"), line("flr bus"));
+    let port = port(gpu, index);
+    let gpu = endpoint(gpu, index, &port);
+    add_function(tree, &port);
+    add_function(tree, &gpu);
+    let reset = format!("sys/devices/{}/reset_method", gpu.dir);
+    tree.insert(reset, line("flr bus"));
+}
+
+fn port(gpu: &Gpu, index: usize) -> Function {
+    let address = format!("{:04x}:00:00.0", gpu.domain);
+    Function {
+        dir: format!("pci{:04x}:00/{address}", gpu.domain),
+        address,
+        device: 0x22b1,
+        class: 0x06_0400,
+        socket: gpu.socket,
+        driver: "pcieport",
+        group: 2 * index,
+        smmu: gpu.smmu,
+        bars: [0; 6],
+        config: config(0x22b1, 0x06_0400, 4, gpu.port_devcap2),
+    }
+}
+
+fn endpoint(gpu: &Gpu, index: usize, port: &Function) -> Function {
+    let address = format!("{:04x}:01:00.0", gpu.domain);
+    Function {
+        dir: format!("{}/{address}", port.dir),
+        address,
+        device: gpu.device,
+        class: 0x03_0200,
+        socket: gpu.socket,
+        driver: "nvidia",
+        group: 2 * index + 1,
+        smmu: gpu.smmu,
+        bars: gpu.bars,
+        config: config(gpu.device, 0x03_0200, 0, gpu.devcap2),
+    }
 }
 
 fn add_function(tree: &mut Tree, function: &Function) {
     let dir = format!("sys/devices/{}", function.dir);
-    let up = "../".repeat(function.dir.split('/').count());
+    for (name, entry) in files(function).into_iter().chain(links(function)) {
+        tree.insert(format!("{dir}/{name}"), entry);
+    }
+    let link = format!("sys/bus/pci/devices/{}", function.address);
+    tree.insert(
+        link,
+        Entry::Link(format!("../../../devices/{}", function.dir)),
+    );
+}
+
+fn files(function: &Function) -> Vec<(&'static str, Entry)> {
     let (device, class) = (function.device, function.class);
+    let [_, base, sub, interface] = class.to_be_bytes();
     let modalias = format!(
-        "pci:v000010DEd{device:08X}sv000010DEsd00000000bc{:02X}sc{:02X}i{:02X}",
-        class >> 16,
-        class >> 8 & 0xff,
-        class & 0xff
+        "pci:v000010DEd{device:08X}sv000010DEsd00000000bc{base:02X}sc{sub:02X}i{interface:02X}"
     );
-    let smmu = format!(
-        "{up}platform/arm-smmu-v3.{}.auto/iommu/{}",
-        function.group / 2,
-        function.smmu
-    );
-    let entries = [
+    vec![
         ("vendor", line("0x10de")),
         ("device", line(format!("{device:#06x}"))),
         ("class", line(format!("{class:#08x}"))),
@@ -81,24 +87,25 @@ fn add_function(tree: &mut Tree, function: &Function) {
         ("modalias", line(modalias)),
         ("resource", Entry::File(resource(function).into_bytes())),
         ("config", Entry::File(function.config.clone())),
+    ]
+}
+
+fn links(function: &Function) -> Vec<(&'static str, Entry)> {
+    let devices = "../".repeat(function.dir.split('/').count());
+    let (driver, group, smmu) = (function.driver, function.group, function.smmu);
+    let instance = group / 2;
+    let iommu = format!("{devices}platform/arm-smmu-v3.{instance}.auto/iommu/{smmu}");
+    vec![
         (
             "driver",
-            Entry::Link(format!("{up}../bus/pci/drivers/{}", function.driver)),
+            Entry::Link(format!("{devices}../bus/pci/drivers/{driver}")),
         ),
         (
             "iommu_group",
-            Entry::Link(format!("{up}../kernel/iommu_groups/{}", function.group)),
+            Entry::Link(format!("{devices}../kernel/iommu_groups/{group}")),
         ),
-        ("iommu", Entry::Link(smmu)),
-    ];
-    for (name, entry) in entries {
-        tree.insert(format!("{dir}/{name}"), entry);
-    }
-    let link = format!("sys/bus/pci/devices/{}", function.address);
-    tree.insert(
-        link,
-        Entry::Link(format!("../../../devices/{}", function.dir)),
-    );
+        ("iommu", Entry::Link(iommu)),
+    ]
 }
 
 /// 13 lines; each BAR at a multiple of its size, in a window of its own.

@@ -160,3 +160,12 @@ fn who_has_the_group_or_the_device_open_is_a_user() {
     fs::create_dir_all(dir.path().join("proc/8")).expect("a process that has just gone");
     assert_eq!(live.vfio_users(gpu), Ok(vec![30, 31, 400]));
 }
+
+#[test]
+fn a_process_that_cannot_be_looked_into_may_be_a_user() {
+    let (dir, live, gpu) = scene();
+    put(dir.path(), "proc/9/fd", "no directory");
+    assert_eq!(live.vfio_users(gpu), Err(Errno::ENOTDIR));
+    descriptor(dir.path(), 10, "/dev/vfio/12");
+    assert_eq!(live.vfio_users(gpu), Ok(vec![10]));
+}

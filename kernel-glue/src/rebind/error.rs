@@ -12,7 +12,7 @@ use crate::rebind::Step;
 /// A rebind or a restore that did not come about.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RebindError {
-    /// How the device is bound, or who holds it, could not be read. Nothing was written.
+    /// How the device is bound could not be read. Nothing was written.
     #[error("cannot read how '{device}' is bound: {}", describe(*.errno))]
     Unreadable {
         /// The device.
@@ -30,6 +30,14 @@ pub enum RebindError {
         device: PciAddress,
         /// Their ids, ascending.
         processes: Vec<u32>,
+    },
+    /// Whether a process has it open could not be found out. Nothing was written.
+    #[error("cannot unbind '{device}': cannot see who holds it: {}", describe(*.errno))]
+    UsersHidden {
+        /// The device.
+        device: PciAddress,
+        /// Why; EACCES without CAP_SYS_PTRACE.
+        errno: Errno,
     },
     /// The driver is not registered and could not be loaded. Nothing was written.
     #[error("cannot bind '{device}' to '{driver}': cannot load its module: {}", no_module(*.errno))]
@@ -87,7 +95,9 @@ impl RebindError {
     #[must_use]
     pub fn errno(&self) -> Errno {
         match self {
-            Self::Unreadable { errno, .. } | Self::NoDriver { errno, .. } => *errno,
+            Self::Unreadable { errno, .. }
+            | Self::UsersHidden { errno, .. }
+            | Self::NoDriver { errno, .. } => *errno,
             Self::Changed(_) | Self::InUse { .. } => Errno::EBUSY,
             Self::Failed { cause, .. } => match cause {
                 Cause::Errno(errno) => *errno,

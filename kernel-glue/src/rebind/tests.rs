@@ -145,6 +145,21 @@ fn a_restore_after_a_bind_is_the_identity() {
 }
 
 #[test]
+fn a_crash_after_any_write_is_restored_from_the_journal() {
+    for before in befores() {
+        let steps = rebind().plan(&before);
+        for count in 0..=steps.len() {
+            let model = kernel(&before);
+            for step in &steps[..count] {
+                model.write(&step.knob, &step.value).expect("write");
+            }
+            restore(&model, gpu(), &before).expect("restored");
+            assert_eq!(now(&model), before, "after {count} writes");
+        }
+    }
+}
+
+#[test]
 fn a_second_time_writes_nothing() {
     let before = state(Some(OLD), None);
     let (model, _) = bind(&before, &[]);

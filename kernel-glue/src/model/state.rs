@@ -1,0 +1,125 @@
+//! The rules by which the modelled kernel binds, and what it remembers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nix::errno::Errno;
+
+use super::Write;
+use crate::address::PciAddress;
+use crate::driver::DriverName;
+use crate::id::PciId;
+use crate::kernel::Knob;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) devices: BTreeMap<PciAddress, Slot>,
+    pub(super) drivers: BTreeMap<DriverName, BTreeSet<PciId>>,
+    pub(super) modules: BTreeMap<String, DriverName>,
+    pub(super) writes: Vec<Write>,
+    pub(super) loaded: Vec<String>,
+    pub(super) failing_writes: BTreeMap<usize, Errno>,
+    pub(super) failing_probes: BTreeMap<DriverName, Errno>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) id: PciId,
+    pub(super) driver: Option<DriverName>,
+    pub(super) driver_override: Option<String>,
+    pub(super) users: Vec<u32>,
+}
+
+impl State {
+    pub(super) fn write(&mut self, knob: &Knob, value: &str) -> Result<(), Errno> {
+        match knob {
+            Knob::Override(device) => self.set_override(*device, value),
+            Knob::Unbind(driver) => self.unbind(driver, address(value)?),
+            Knob::Bind(driver) => self.bind(driver, address(value)?),
+            Knob::Probe => self.probe_any(address(value)?),
+        }
+    }
+
+    pub(super) fn slot(&self, device: PciAddress) -> Result<&Slot, Errno> {
+        self.devices.get(&device).ok_or(Errno::ENODEV)
+    }
+
+    fn slot_mut(&mut self, device: PciAddress) -> Result<&mut Slot, Errno> {
+        self.devices.get_mut(&device).ok_or(Errno::ENODEV)
+    }
+
+    /// The value ends at the first newline; nothing left clears. No driver need have the name.
+    fn set_override(&mut self, device: PciAddress, value: &str) -> Result<(), Errno> {
+        let slot = self.slot_mut(device).map_err(|_| Errno::ENOENT)?;
+        if value.len() >= 4095 {
+            return Err(Errno::EINVAL);
+        }
+        let text = value.split('\n').next().unwrap_or_default();
+        slot.driver_override = (!text.is_empty()).then(|| text.to_owned());
+        Ok(())
+    }
+
+    fn unbind(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {
+        self.registered(driver)?;
+        let slot = self.slot_mut(device)?;
+        if slot.driver.as_ref() != Some(driver) {
+            return Err(Errno::ENODEV);
+        }
+        if !slot.users.is_empty() {
+            return Err(Errno::EDEADLK);
+        }
+        slot.driver = None;
+        Ok(())
+    }
+
+    fn bind(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {
+        self.registered(driver)?;
+        let slot = self.slot(device)?;
+        if !self.matches(driver, slot) {
+            return Err(Errno::ENODEV);
+        }
+        if slot.driver.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        self.probe(driver, device)
+    }
+
+    /// Succeeds when the device is bound already, when nothing matches, when the probe fails.
+    fn probe_any(&mut self, device: PciAddress) -> Result<(), Errno> {
+        let slot = self.slot(device)?;
+        if slot.driver.is_none() {
+            let mut drivers = self.drivers.keys();
+            let found = drivers.find(|driver| self.matches(driver, slot)).cloned();
+            found.map(|driver| self.probe(&driver, device));
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {
+        if let Some(errno) = self.failing_probes.get(driver) {
+            return Err(*errno);
+        }
+        self.slot_mut(device)?.driver = Some(driver.clone());
+        Ok(())
+    }
+
+    /// An override decides alone, past the driver's ids.
+    fn matches(&self, driver: &DriverName, slot: &Slot) -> bool {
+        match &slot.driver_override {
+            Some(name) => name == driver.as_str(),
+            None => self
+                .drivers
+                .get(driver)
+                .is_some_and(|ids| ids.contains(&slot.id)),
+        }
+    }
+
+    fn registered(&self, driver: &DriverName) -> Result<(), Errno> {
+        let known = self.drivers.contains_key(driver);
+        known.then_some(()).ok_or(Errno::ENOENT)
+    }
+}
+
+fn address(value: &str) -> Result<PciAddress, Errno> {
+    let value = value.strip_suffix('\n').unwrap_or(value);
+    value.parse().map_err(|_| Errno::ENODEV)
+}
