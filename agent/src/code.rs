@@ -88,6 +88,8 @@ codes! {
     TargetMachine = "VD-TGT-002",
     /// The recipe serves this architecture, but no guest driver is known to use it there.
     TargetUnused = "VD-TGT-003",
+    /// The versions of libvirt and QEMU are not known.
+    TargetUnknown = "VD-TGT-004",
     /// A driver could not be bound.
     BindFailed = "VD-BND-001",
     /// The device is not on the planned driver.

@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn one_of_two_dropped_elements_is_named_once_without_its_content() {
-        let wanted = "<domain><d><acpi nodeset='1'><x/></acpi></d><d><acpi nodeset='2'/></d></domain>";
+        let wanted =
+            "<domain><d><acpi nodeset='1'><x/></acpi></d><d><acpi nodeset='2'/></d></domain>";
         let read = "<domain><d><acpi nodeset='1'><x/></acpi></d><d/></domain>";
         assert_eq!(dropped(wanted, read), ["/domain/d/acpi"]);
     }

@@ -44,7 +44,9 @@ pub enum PrepareError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// There is no such definition.
-    #[error("domain '{0}' has no definition; 'virsh list --all --persistent' shows those that have")]
+    #[error(
+        "domain '{0}' has no definition; 'virsh list --all --persistent' shows those that have"
+    )]
     NotFound(String),
     /// libvirt said no, or could not be asked.
     #[error("cannot prepare domain '{domain}': {source}")]

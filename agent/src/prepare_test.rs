@@ -75,9 +75,7 @@ fn on_request_waits_for_the_request() {
 fn what_somebody_else_defined_meanwhile_is_kept() {
     let scene = scene();
     let edited = guest(GPU).replace("<vcpu>4</vcpu>", "<vcpu>5</vcpu>");
-    scene
-        .libvirt
-        .edit_after_reads(&scene.domain, vec![edited]);
+    scene.libvirt.edit_after_reads(&scene.domain, vec![edited]);
     assert_eq!(scene.outcome(Trigger::Define), Outcome::Completed);
     let text = scene.libvirt.text(&scene.domain);
     assert!(text.contains("<vcpu>5</vcpu>"), "{text}");
@@ -98,9 +96,7 @@ fn a_definition_that_is_never_at_rest_is_left_alone() {
 #[test]
 fn what_libvirt_drops_is_named() {
     let scene = scene();
-    scene
-        .libvirt
-        .drop_on_define("<acpi nodeset='1-8'/>", "");
+    scene.libvirt.drop_on_define("<acpi nodeset='1-8'/>", "");
     let error = scene.prepare(Trigger::Define).expect_err("dropped");
     let text = error.to_string();
     assert!(text.contains("/domain/devices/hostdev/acpi"), "{text}");
@@ -110,7 +106,9 @@ fn what_libvirt_drops_is_named() {
 #[test]
 fn libvirts_own_words_come_through() {
     let scene = scene();
-    scene.libvirt.refuse_defines("XML document failed to validate");
+    scene
+        .libvirt
+        .refuse_defines("XML document failed to validate");
     let text = scene.prepare(Trigger::Define).expect_err("no").to_string();
     assert_eq!(
         text,

@@ -4,6 +4,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
 use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
 
@@ -107,6 +109,21 @@ impl Site {
         } else {
             Interest::None
         })
+    }
+
+    /// The domain's devices that have a recipe, with the driver the recipe names.
+    ///
+    /// # Errors
+    /// When the text is no domain or the host cannot be read.
+    pub fn covered(&self, xml: &str) -> Result<Vec<(PciAddress, DriverName)>, Refusal> {
+        let domain = Domain::parse(xml)?;
+        let (host, rules) = (self.host()?, self.rules());
+        let driver = |source| {
+            let recipe = rules.recipes.for_device(host.devices.get(&source)?)?;
+            Some((source, recipe.driver.clone()))
+        };
+        let sources = domain.hostdevs.iter().map(|hostdev| hostdev.source);
+        Ok(sources.filter_map(driver).collect())
     }
 
     fn with_setting<T>(

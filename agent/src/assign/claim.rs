@@ -1,0 +1,67 @@
+//! Claims: which domain holds which device, written before the device is touched.
+
+use std::sync::PoisonError;
+
+use kernel_glue::rebind::Before;
+
+use super::{AssignError, Assigner, bind, error};
+use crate::journal::{Entry, Held};
+use crate::libvirt::DomainRef;
+use crate::plan::Planned;
+
+impl Assigner {
+    /// Journals that the domain holds the devices, unless another domain does.
+    pub(super) fn claim(
+        &self,
+        domain: &DomainRef,
+        devices: &[Planned],
+    ) -> Result<Entry, AssignError> {
+        let _claim = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        for (other, entry) in self.journal.all() {
+            let shared = devices.iter().find(|d| entry.held(d.address).is_some());
+            match shared {
+                Some(device) if other.uuid != domain.uuid => {
+                    return Err(error::taken(device.address, &other.name));
+                }
+                _ => {}
+            }
+        }
+        let mut held = self
+            .journal
+            .read(&domain.uuid)?
+            .map_or(Vec::new(), |e| e.devices);
+        for device in devices {
+            let known = held.iter().position(|held| held.address == device.address);
+            let old = known.map(|index| held.remove(index));
+            held.push(self.hold(device, old)?);
+        }
+        held.sort_by_key(|held| held.address);
+        let entry = Entry::new(domain, held);
+        self.journal.write(&domain.uuid, &entry)?;
+        Ok(entry)
+    }
+
+    /// What an earlier start of the domain noted as the state before still counts.
+    fn hold(&self, device: &Planned, old: Option<Held>) -> Result<Held, AssignError> {
+        let before = match old.and_then(|held| held.before) {
+            Some(before) => before,
+            None => Before::read(&*self.kernel, device.address)?,
+        };
+        Ok(Held {
+            address: device.address,
+            driver: bind::resolve(&*self.kernel, &device.driver),
+            before: Some(before),
+        })
+    }
+
+    /// The domain's devices that have a recipe, as they would be adopted.
+    pub(super) fn covered(&self, xml: &str) -> Result<Vec<Held>, AssignError> {
+        let covered = self.site.covered(xml).map_err(AssignError::Refused)?;
+        let held = covered.into_iter().map(|(address, driver)| Held {
+            address,
+            driver: self.kernel.registered(driver.as_str()).unwrap_or(driver),
+            before: None,
+        });
+        Ok(held.collect())
+    }
+}

@@ -1,0 +1,59 @@
+//! Running guests and left-over entries that the agent finds when it, or libvirt, starts again.
+
+use tracing::{info, warn};
+
+use super::{AssignError, Assigner, reference};
+use crate::domain::DomainUuid;
+use crate::journal::Entry;
+
+impl Assigner {
+    /// libvirt found the guest running after its own restart, or we did after ours.
+    ///
+    /// # Errors
+    /// When the entry cannot be written.
+    pub fn adopt(&self, xml: &str) -> Result<(), AssignError> {
+        let domain = reference(xml)?;
+        self.locks.with(&domain.uuid, || {
+            self.heard_of(&domain.uuid);
+            let devices = self.covered(xml)?;
+            if devices.is_empty() || self.journal.read(&domain.uuid)?.is_some() {
+                return Ok(());
+            }
+            info!("guest '{domain}' was found running: its devices stay where they are");
+            let entry = Entry::new(&domain, devices);
+            Ok(self.journal.write(&domain.uuid, &entry)?)
+        })
+    }
+
+    /// Drops an entry that [`adopt`](Self::adopt) wrote for a guest that has ended meanwhile.
+    ///
+    /// # Errors
+    /// When the entry cannot be read or removed.
+    pub fn forget(&self, domain: &DomainUuid) -> Result<(), AssignError> {
+        self.locks.with(domain, || {
+            let entry = self.journal.read(domain)?;
+            let adopted = |entry: &Entry| entry.devices.iter().all(|held| held.before.is_none());
+            if entry.as_ref().is_some_and(adopted) {
+                self.journal.remove(domain)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives back what domains held before the agent started and that are not `running` now.
+    pub fn recover(&self, running: &[DomainUuid]) {
+        let orphans = self.orphans().clone();
+        for domain in orphans {
+            if running.contains(&domain) {
+                continue;
+            }
+            let result = self.locks.with(&domain, || match self.heard_of(&domain) {
+                true => self.give_back(&domain),
+                false => Ok(()),
+            });
+            if let Err(error) = result {
+                warn!("devices of domain {domain} are not given back: {error}");
+            }
+        }
+    }
+}

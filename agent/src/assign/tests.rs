@@ -1,0 +1,206 @@
+//! Assigning on a modelled kernel.
+
+use kernel_glue::model::Model;
+use nix::errno::Errno;
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest, kernel, site};
+
+struct Scene {
+    kernel: Arc<Model>,
+    assigner: Assigner,
+    site: Arc<Site>,
+    directory: tempfile::TempDir,
+}
+
+fn scene() -> Scene {
+    let (directory, site) = site(Config::default());
+    let kernel = kernel();
+    let journal = Journal::new(directory.path().join("journal"));
+    Scene {
+        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        kernel,
+        site,
+        directory,
+    }
+}
+
+impl Scene {
+    /// The complete definition of the guest with the GPU.
+    fn complete(&self) -> String {
+        let rewrite = self.site.rewrite(&guest(GPU), false);
+        rewrite.expect("a complete guest").text
+    }
+
+    fn other(&self) -> String {
+        let other = UUID.replace("6f1f", "7070");
+        self.complete().replace(UUID, &other).replace("d0", "d1")
+    }
+
+    fn driver(&self) -> Option<String> {
+        let driver = self.kernel.driver(address(GPU)).expect("device");
+        driver.map(|driver| driver.to_string())
+    }
+
+    fn driver_override(&self) -> Option<String> {
+        self.kernel.driver_override(address(GPU)).expect("device")
+    }
+
+    /// The agent after a crash: another assigner on the same journal.
+    fn restarted(&self) -> Assigner {
+        let journal = Journal::new(self.directory.path().join("journal"));
+        Assigner::new(self.kernel.clone(), self.site.clone(), journal)
+    }
+}
+
+fn uuid() -> DomainUuid {
+    UUID.parse().expect("uuid")
+}
+
+#[test]
+fn a_guest_gets_its_device_and_gives_it_back_as_it_was() {
+    let scene = scene();
+    let xml = scene.complete();
+    scene.assigner.prepare(&xml).expect("prepare");
+    assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+    scene.assigner.start(&xml).expect("start");
+    assert_eq!(scene.assigner.held().len(), 1);
+    scene.assigner.release(&uuid()).expect("release");
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+    assert_eq!(scene.driver_override(), None);
+    assert!(scene.assigner.held().is_empty());
+}
+
+#[test]
+fn an_incomplete_definition_touches_nothing() {
+    let scene = scene();
+    let error = scene.assigner.prepare(&guest(GPU)).expect_err("incomplete");
+    assert!(matches!(error, AssignError::Incomplete(_)), "{error}");
+    assert!(scene.kernel.writes().is_empty());
+    assert!(scene.assigner.held().is_empty());
+}
+
+#[test]
+fn a_guest_without_our_devices_passes() {
+    let scene = scene();
+    scene.assigner.prepare(&guest(NIC)).expect("prepare");
+    scene.assigner.start(&guest(NIC)).expect("start");
+    assert!(scene.kernel.writes().is_empty());
+}
+
+#[test]
+fn a_bind_that_fails_leaves_no_trace() {
+    for number in 1..=3 {
+        let scene = scene();
+        scene.kernel.fail_write(number, Errno::EIO);
+        let error = scene
+            .assigner
+            .prepare(&scene.complete())
+            .expect_err("fails");
+        assert!(matches!(error, AssignError::Failed(_)), "{error}");
+        assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+        assert_eq!(scene.driver_override(), None);
+        assert!(scene.assigner.held().is_empty());
+    }
+}
+
+#[test]
+fn a_device_that_could_not_be_put_back_stays_journalled_until_it_is() {
+    let scene = scene();
+    scene.kernel.fail_write(3, Errno::EIO);
+    scene.kernel.fail_write(4, Errno::EIO);
+    let error = scene
+        .assigner
+        .prepare(&scene.complete())
+        .expect_err("fails");
+    assert!(error.to_string().contains("VD-BND-004"), "{error}");
+    assert_eq!(scene.assigner.held().len(), 1);
+    scene.assigner.release(&uuid()).expect("release");
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+}
+
+#[test]
+fn two_domains_cannot_hold_one_device() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("first");
+    let error = scene.assigner.prepare(&scene.other()).expect_err("second");
+    assert!(
+        error.to_string().contains("assigned to domain 'd0'"),
+        "{error}"
+    );
+    scene.assigner.release(&uuid()).expect("release");
+    scene.assigner.prepare(&scene.other()).expect("now free");
+}
+
+#[test]
+fn a_device_on_another_driver_is_refused_at_start() {
+    let scene = scene();
+    let xml = scene.complete();
+    let error = scene.assigner.start(&xml).expect_err("on nvidia");
+    let text = error.to_string();
+    assert!(
+        text.contains("on 'nvidia' instead of 'nvgrace_gpu_vfio_pci'"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_second_start_without_a_release_remembers_the_first_driver() {
+    let scene = scene();
+    let xml = scene.complete();
+    scene.assigner.prepare(&xml).expect("first start");
+    scene.assigner.prepare(&xml).expect("second start");
+    scene.assigner.release(&uuid()).expect("release");
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+}
+
+#[test]
+fn after_a_crash_what_nobody_uses_is_given_back_and_what_runs_is_not() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    scene.restarted().recover(&[uuid()]);
+    assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+    scene.restarted().recover(&[]);
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+    assert!(scene.assigner.held().is_empty());
+}
+
+#[test]
+fn a_start_after_the_restart_is_not_taken_for_what_was_left_over() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    let agent = scene.restarted();
+    agent.prepare(&scene.complete()).expect("start again");
+    agent.recover(&[]);
+    assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+}
+
+#[test]
+fn a_guest_found_running_keeps_its_device_where_it_is() {
+    let scene = scene();
+    scene.kernel.add_driver(driver(VARIANT), []);
+    let id = "10de:2342".parse().expect("id");
+    scene
+        .kernel
+        .add_device(address(GPU), id, Some(driver(VARIANT)));
+    scene.assigner.adopt(&scene.complete()).expect("adopt");
+    assert_eq!(scene.assigner.held().len(), 1);
+    scene.assigner.prepare(&scene.other()).expect_err("held");
+    scene.assigner.release(&uuid()).expect("release");
+    assert!(scene.assigner.held().is_empty() && scene.kernel.writes().is_empty());
+}
+
+#[test]
+fn a_device_that_qemu_still_holds_is_not_taken_from_it() {
+    let mut scene = scene();
+    scene.assigner.let_go = Duration::ZERO;
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    scene.kernel.set_users(address(GPU), &[4711]);
+    let error = scene.assigner.release(&uuid()).expect_err("held");
+    assert!(error.to_string().contains("pid 4711"), "{error}");
+    assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+    scene.kernel.set_users(address(GPU), &[]);
+    scene.assigner.release(&uuid()).expect("release");
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+}
