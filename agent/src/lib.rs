@@ -1,6 +1,7 @@
 //! Reads domains, holds recipes, plans, applies, journals, serves.
 
 pub mod assign;
+pub mod child;
 pub mod cli;
 pub mod code;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod edit;
 pub mod file;
 #[cfg(test)]
 mod fixture;
+pub mod inventory;
 pub mod journal;
 pub mod learned;
 pub mod libvirt;
@@ -22,3 +24,4 @@ pub mod report;
 pub mod rewrite;
 pub mod site;
 pub mod target;
+pub mod worker;

@@ -1,0 +1,67 @@
+//! The list of host devices that some recipe covers, published for the hook.
+//!
+//! `devices` in the run directory, one address a line: the hook reads it to know, without asking the
+//! agent, which guests are none of its business.
+
+use std::path::Path;
+
+use kernel_glue::host::Host;
+use thiserror::Error;
+
+use crate::file;
+use crate::recipe::Recipes;
+use crate::refusal::Refusal;
+use crate::site::Site;
+
+/// The list could not be published.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The host cannot be read.
+    #[error(transparent)]
+    Host(#[from] Refusal),
+    /// The file cannot be written.
+    #[error("cannot write '{path}': {source}")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Writes the list into the run directory; returns how many devices are on it.
+///
+/// # Errors
+/// When the host cannot be read or the file cannot be written.
+pub fn publish(site: &Site, run: &Path) -> Result<usize, PublishError> {
+    let lines = lines(&site.host()?, &site.rules().recipes);
+    let path = run.join("devices");
+    file::replace(&path, &lines, 0o644).map_err(|source| PublishError::Write {
+        path: path.display().to_string(),
+        source,
+    })?;
+    Ok(lines.lines().count())
+}
+
+fn lines(host: &Host, recipes: &Recipes) -> String {
+    let covered = host.devices.values();
+    covered
+        .filter(|device| recipes.for_device(device).is_some())
+        .map(|device| format!("{}\n", device.address))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::fixture::{GPU, site};
+
+    #[test]
+    fn only_devices_with_a_recipe_are_listed() {
+        let (directory, site) = site(Config::default());
+        assert_eq!(publish(&site, directory.path()).expect("published"), 1);
+        let text = std::fs::read_to_string(directory.path().join("devices"));
+        assert_eq!(text.expect("list"), format!("{GPU}\n"));
+    }
+}

@@ -1,0 +1,214 @@
+//! The libvirt half of the agent: turns events, repairs and requests into prepared definitions.
+//!
+//! Each call of libvirt may block until a guest has started, so each runs in a thread of its own;
+//! at most [`AT_ONCE`] of them, and one per domain.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::spawn_blocking;
+use tracing::{debug, info, warn};
+
+use crate::assign::Assigner;
+use crate::domain::DomainUuid;
+use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
+use crate::lock::Locks;
+use crate::prepare::{PrepareError, Preparer, Trigger};
+use crate::report::{Outcome, Report};
+use crate::site::Site;
+
+/// libvirt takes five calls of one client at a time (max_client_requests); beyond that it stops
+/// reading, keepalive messages too.
+const AT_ONCE: usize = 4;
+
+/// Prepares domains, one call per domain at a time.
+pub struct Worker {
+    libvirt: Arc<dyn Libvirt>,
+    site: Arc<Site>,
+    assigner: Arc<Assigner>,
+    calls: Semaphore,
+    locks: Locks,
+    /// Domains whose preparation is queued: another event about them changes nothing.
+    queued: Mutex<BTreeSet<DomainUuid>>,
+    reports: Mutex<BTreeMap<DomainUuid, Report>>,
+}
+
+impl Worker {
+    /// A worker on `libvirt`.
+    #[must_use]
+    pub fn new(libvirt: Arc<dyn Libvirt>, site: Arc<Site>, assigner: Arc<Assigner>) -> Arc<Self> {
+        Arc::new(Self {
+            libvirt,
+            site,
+            assigner,
+            calls: Semaphore::new(AT_ONCE),
+            locks: Locks::default(),
+            queued: Mutex::default(),
+            reports: Mutex::default(),
+        })
+    }
+
+    /// Serves events and repairs until one of the channels ends.
+    pub async fn serve(
+        self: Arc<Self>,
+        mut events: UnboundedReceiver<Event>,
+        mut repairs: UnboundedReceiver<DomainRef>,
+    ) {
+        loop {
+            tokio::select! {
+                Some(event) = events.recv() => self.react(event),
+                Some(domain) = repairs.recv() => self.queue(domain, Trigger::Repair),
+                else => return,
+            }
+        }
+    }
+
+    /// Prepares a domain now and says what came of it.
+    ///
+    /// # Errors
+    /// As [`Preparer::prepare`].
+    pub async fn prepare(
+        self: &Arc<Self>,
+        domain: DomainRef,
+        trigger: Trigger,
+    ) -> Result<Report, PrepareError> {
+        let worker = self.clone();
+        let work = move || {
+            worker.locks.with(&domain.uuid, || {
+                worker.queued().remove(&domain.uuid);
+                worker.prepare_now(&domain, trigger)
+            })
+        };
+        self.call(work).await
+    }
+
+    /// The domain of this name or UUID.
+    ///
+    /// # Errors
+    /// When there is none, or libvirt cannot be asked.
+    pub async fn find(self: &Arc<Self>, name: String) -> Result<DomainRef, PrepareError> {
+        let libvirt = self.libvirt.clone();
+        let found = self.call(move || (libvirt.find(&name), name)).await;
+        match found {
+            (Ok(Some(domain)), _) => Ok(domain),
+            (Ok(None), name) => Err(PrepareError::NotFound(name)),
+            (Err(source), domain) => Err(PrepareError::Libvirt { domain, source }),
+        }
+    }
+
+    /// What came of each domain that is ours, by UUID.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        self.kept().values().cloned().collect()
+    }
+
+    fn react(self: &Arc<Self>, event: Event) {
+        match event {
+            Event::Connected(versions) => {
+                self.site.learned.learn(versions);
+                tokio::spawn(self.clone().catch_up());
+            }
+            Event::Defined(domain) => self.queue(domain, Trigger::Define),
+            Event::Undefined(domain) => drop(self.kept().remove(&domain.uuid)),
+            Event::Started(domain) => debug!("guest '{domain}' runs"),
+            Event::Stopped(domain) => debug!("guest '{domain}' ended"),
+            Event::Disconnected => {}
+        }
+    }
+
+    /// Prepares a domain in the background, unless that is queued already.
+    fn queue(self: &Arc<Self>, domain: DomainRef, trigger: Trigger) {
+        if trigger == Trigger::Define && !self.queued().insert(domain.uuid.clone()) {
+            return;
+        }
+        let worker = self.clone();
+        tokio::spawn(async move { worker.prepare(domain, trigger).await });
+    }
+
+    /// What happened while there was no connection: running guests first, then definitions.
+    async fn catch_up(self: Arc<Self>) {
+        let worker = self.clone();
+        let found = self.call(move || {
+            worker.settle()?;
+            worker.libvirt.defined()
+        });
+        match found.await {
+            Ok(domains) => {
+                for domain in domains {
+                    self.queue(domain, Trigger::Define);
+                }
+            }
+            Err(error) => warn!("cannot catch up with libvirt: {error}"),
+        }
+    }
+
+    /// Adopts running guests, then gives back what guests that ended unseen still hold.
+    fn settle(&self) -> Result<(), LibvirtError> {
+        let running = self.libvirt.running()?;
+        for (domain, xml) in &running {
+            if let Err(error) = self.assigner.adopt(xml) {
+                warn!("cannot adopt guest '{domain}': {error}");
+            }
+            if !self.libvirt.is_active(&domain.uuid)? {
+                let _ = self.assigner.forget(&domain.uuid);
+            }
+        }
+        let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();
+        self.assigner.recover(&running);
+        Ok(())
+    }
+
+    fn prepare_now(&self, domain: &DomainRef, trigger: Trigger) -> Result<Report, PrepareError> {
+        let preparer = Preparer::new(self.libvirt.clone(), self.site.clone());
+        let result = preparer.prepare(domain, trigger);
+        let report = match &result {
+            Ok(report) => report.clone(),
+            Err(error) => Report::of_error(domain, error),
+        };
+        self.note(domain, trigger, report);
+        result
+    }
+
+    /// Keeps a report for those who ask later, and logs what an operator should see.
+    fn note(&self, domain: &DomainRef, trigger: Trigger, report: Report) {
+        match (&report.sentence, report.outcome) {
+            (Some(sentence), _) => warn!("domain '{domain}' is not prepared: {sentence}"),
+            (None, Outcome::Completed) => info!(
+                "domain '{domain}' is prepared ({trigger:?}): {} changes",
+                report.changes.len()
+            ),
+            _ => debug!("domain '{domain}': {:?}", report.outcome),
+        }
+        let mut kept = self.kept();
+        if report.outcome == Outcome::Foreign {
+            kept.remove(&domain.uuid);
+        } else {
+            kept.insert(domain.uuid.clone(), report);
+        }
+    }
+
+    /// Runs a call of libvirt in a thread where it may block.
+    async fn call<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let _permit = self
+            .calls
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let done = spawn_blocking(work).await;
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    fn queued(&self) -> MutexGuard<'_, BTreeSet<DomainUuid>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<DomainUuid, Report>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "worker_test.rs"]
+mod test;

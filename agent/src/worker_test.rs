@@ -1,0 +1,120 @@
+//! The libvirt half on a libvirt in memory.
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{GPU, NIC, guest, kernel, site};
+use crate::journal::Journal;
+use crate::libvirt::fake::Fake;
+use crate::target::Versions;
+
+struct Scene {
+    libvirt: Arc<Fake>,
+    assigner: Arc<Assigner>,
+    worker: Arc<Worker>,
+    _directory: tempfile::TempDir,
+}
+
+fn scene() -> Scene {
+    let (directory, site) = site(Config::default());
+    let journal = Journal::new(directory.path().join("journal"));
+    let assigner = Arc::new(Assigner::new(kernel(), site.clone(), journal));
+    let libvirt = Arc::new(Fake::default());
+    Scene {
+        worker: Worker::new(libvirt.clone(), site, assigner.clone()),
+        libvirt,
+        assigner,
+        _directory: directory,
+    }
+}
+
+impl Scene {
+    /// Serves the events, and waits until each domain that they queued is at rest.
+    async fn serve(&self, events: Vec<Event>, repairs: Vec<DomainRef>) {
+        let (event, receive) = unbounded_channel();
+        let (repair, receive_repair) = unbounded_channel();
+        events
+            .into_iter()
+            .for_each(|e| event.send(e).expect("send"));
+        repairs
+            .into_iter()
+            .for_each(|d| repair.send(d).expect("send"));
+        drop((event, repair));
+        self.worker.clone().serve(receive, receive_repair).await;
+        let metrics = tokio::runtime::Handle::current().metrics();
+        while metrics.num_alive_tasks() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_definition_is_completed_as_soon_as_it_is_seen() {
+    let scene = scene();
+    let domain = scene.libvirt.put(&guest(GPU));
+    let seen = || Event::Defined(domain.clone());
+    scene.serve(vec![seen(), seen(), seen()], vec![]).await;
+    assert!(scene.libvirt.text(&domain).contains("urn:variantd:1"));
+    assert_eq!(scene.libvirt.defines(), 1);
+    assert_eq!(scene.worker.reports().len(), 1);
+    scene.serve(vec![Event::Undefined(domain)], vec![]).await;
+    assert!(scene.worker.reports().is_empty());
+}
+
+#[tokio::test]
+async fn what_was_defined_before_the_connection_is_completed_too() {
+    let scene = scene();
+    let domain = scene.libvirt.put(&guest(GPU));
+    let connected = Event::Connected(Versions::NEWEST_TESTED);
+    scene.serve(vec![connected], vec![]).await;
+    assert!(scene.libvirt.text(&domain).contains("urn:variantd:1"));
+}
+
+#[tokio::test]
+async fn a_guest_that_runs_already_is_adopted_and_one_that_ended_is_forgotten() {
+    let scene = scene();
+    let domain = scene.libvirt.run(&guest(GPU));
+    let connected = || vec![Event::Connected(Versions::NEWEST_TESTED)];
+    scene.serve(connected(), vec![]).await;
+    assert_eq!(scene.assigner.held().len(), 1);
+    scene.libvirt.end(&domain);
+    scene.assigner.release(&domain.uuid).expect("release");
+    scene.serve(connected(), vec![]).await;
+    assert!(scene.assigner.held().is_empty());
+}
+
+#[tokio::test]
+async fn a_refusal_is_kept_for_who_asks_later() {
+    let scene = scene();
+    let broken = guest(GPU).replace(
+        "arch='aarch64' machine='virt'",
+        "arch='ppc64' machine='pseries'",
+    );
+    let domain = scene.libvirt.put(&broken);
+    scene
+        .serve(vec![Event::Defined(domain.clone())], vec![])
+        .await;
+    let reports = scene.worker.reports();
+    assert_eq!(reports[0].outcome, Outcome::Refused);
+    assert!(reports[0].sentence.is_some() && reports[0].code.is_some());
+    assert_eq!(scene.libvirt.text(&domain), broken);
+}
+
+#[tokio::test]
+async fn a_repair_completes_what_the_policy_left_alone() {
+    let scene = scene();
+    let domain = scene.libvirt.put(&guest(GPU));
+    scene.serve(vec![], vec![domain.clone()]).await;
+    assert!(scene.libvirt.text(&domain).contains("urn:variantd:1"));
+}
+
+#[tokio::test]
+async fn other_guests_leave_no_report() {
+    let scene = scene();
+    let domain = scene.libvirt.put(&guest(NIC));
+    scene.serve(vec![Event::Defined(domain)], vec![]).await;
+    assert!(scene.worker.reports().is_empty());
+    let missing = scene.worker.find("nobody".into()).await.expect_err("none");
+    assert!(matches!(missing, PrepareError::NotFound(_)));
+}
