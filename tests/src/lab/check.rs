@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail};
 
 use super::channel::{Job, TIMED_OUT};
 use super::host::Lab;
-use super::image;
 use super::progress::Step;
 
 /// Where scenarios lie in the emulated host.
@@ -63,14 +62,9 @@ pub fn demo(lab: &Lab, deadline: Duration) -> Result<i32> {
     lab.run(&format!("cd {INSIDE}/demo && exec bash tour.sh"), deadline)
 }
 
-/// The scenarios, and the guest that they all start from.
 fn push(lab: &Lab) -> Result<()> {
     lab.run(&format!("rm -rf {INSIDE}"), PATIENCE)?;
-    lab.push(&folder(), INSIDE)?;
-    lab.push(
-        &image::data().join("guest.xml"),
-        &format!("{INSIDE}/guest.xml"),
-    )
+    lab.push(&folder(), INSIDE)
 }
 
 fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<bool> {
