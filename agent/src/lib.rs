@@ -27,4 +27,5 @@ pub mod report;
 pub mod rewrite;
 pub mod site;
 pub mod target;
+pub mod view;
 pub mod worker;

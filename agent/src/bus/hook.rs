@@ -135,7 +135,7 @@ impl Hook {
     ) -> Result<String, BusError> {
         admit(connection, &header, &options).await?;
         let rewritten = blocking(&self.site, move |site| {
-            let text = site.rewrite(&xml, false)?.text;
+            let text = site.look().rewrite(&xml, false)?.text;
             Ok(if text == xml { String::new() } else { text })
         });
         rewritten.await
