@@ -93,7 +93,7 @@ fn tell(report: &Value, as_json: bool) -> Result<(), Problem> {
     let changes: String = items("changes").iter().map(line).collect();
     let notes: String = items("notes")
         .iter()
-        .map(|note| format!("note:{}", line(note)))
+        .map(|note| format!("note: {}", line(note).trim_start()))
         .collect();
     eprint!("{notes}");
     output::text(&(said + &changes))
