@@ -4,7 +4,7 @@
 //! connection, registers for events and waits for its end. Calls come from any thread and share
 //! the connection, which libvirt serialises itself.
 
-use std::sync::{Arc, Once, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -27,10 +27,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// libvirt has one event loop per process.
 static EVENT_LOOP: Once = Once::new();
 
+/// How long a call waits for a connection that is being opened: the agent may have been started by
+/// the very call, and libvirt's daemon may be restarting.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A connection that comes and goes with the daemon.
 #[derive(Clone, Default)]
 pub struct Live {
-    current: Arc<RwLock<Option<Connect>>>,
+    current: Arc<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    connect: Mutex<Option<Connect>>,
+    replaced: Condvar,
 }
 
 /// Starts the two threads; what happens goes to `events`, first of all [`Event::Connected`].
@@ -92,12 +102,20 @@ impl Live {
     }
 
     fn replace(&self, connect: Option<Connect>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = connect;
+        let current = self.current.connect.lock();
+        *current.unwrap_or_else(PoisonError::into_inner) = connect;
+        self.current.replaced.notify_all();
     }
 
     /// A reference of its own, so that no lock is held during a call.
     fn now(&self) -> Result<Connect, LibvirtError> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.connect.lock();
+        let current = current.unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .current
+            .replaced
+            .wait_timeout_while(current, PATIENCE, |connect| connect.is_none());
+        let (current, _) = waited.unwrap_or_else(PoisonError::into_inner);
         current.clone().ok_or(LibvirtError::Disconnected)
     }
 
