@@ -24,4 +24,5 @@ pub mod report;
 pub mod rewrite;
 pub mod site;
 pub mod target;
+pub mod toml_text;
 pub mod worker;

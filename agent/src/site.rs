@@ -137,6 +137,7 @@ impl Site {
             recipes: &rules.recipes,
             versions: self.learned.versions()?,
             replace,
+            asked: true,
         })
     }
 }

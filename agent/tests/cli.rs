@@ -238,10 +238,12 @@ fn damaged(damage: impl Fn(&Path)) -> tempfile::TempDir {
     dir
 }
 
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+
 #[test]
 fn a_damaged_host_is_read_as_far_as_it_goes_and_says_what_is_missing() {
     let gpu = "sys/bus/pci/devices/0018:01:00.0";
-    let damages: [(&str, &dyn Fn(&Path)); 4] = [
+    let damages: [Damage<'_>; 4] = [
         ("numa_node", &|root| {
             fs::write(root.join(gpu).join("numa_node"), "").expect("emptied")
         }),
