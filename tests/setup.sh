@@ -42,3 +42,11 @@ has_cargo() {
     minor=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p')
     [ "${minor:-0}" -ge 89 ]
 }
+
+# need_lints: rustfmt and clippy; Debian 12 has no clippy as new as its cargo-web, so there it must come with rustup
+need_lints() {
+    cargo fmt --version >/dev/null 2>&1 || need_packages rustfmt-web || return
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >/dev/null 2>&1 && return
+    echo "no clippy is to be had here: install Rust from https://rustup.rs" >&2
+    return 1
+}

@@ -36,12 +36,12 @@ pub enum Policy {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("cannot read '{file}': {source}")]
+    #[error("cannot read '{file}': {why}")]
     Read {
         /// The file.
         file: String,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// It says something that has no meaning.
     #[error(transparent)]
@@ -67,7 +67,7 @@ impl Config {
         match fs::read_to_string(file) {
             Ok(text) => Self::parse(&name, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(ConfigError::Read { file: name, source }),
+            Err(why) => Err(ConfigError::Read { file: name, why }),
         }
     }
 

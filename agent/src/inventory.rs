@@ -20,12 +20,12 @@ pub enum PublishError {
     #[error(transparent)]
     Host(#[from] Refusal),
     /// The file cannot be written.
-    #[error("cannot write '{path}': {source}")]
+    #[error("cannot write '{path}': {why}")]
     Write {
         /// The file.
         path: String,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
 }
 
@@ -36,9 +36,9 @@ pub enum PublishError {
 pub fn publish(site: &Site, run: &Path) -> Result<usize, PublishError> {
     let lines = lines(&site.host()?, &site.rules().recipes);
     let path = run.join("devices");
-    file::replace(&path, &lines, 0o644).map_err(|source| PublishError::Write {
+    file::replace(&path, &lines, 0o644).map_err(|why| PublishError::Write {
         path: path.display().to_string(),
-        source,
+        why,
     })?;
     Ok(lines.lines().count())
 }

@@ -56,11 +56,11 @@ pub struct Held {
 
 /// An entry could not be read or written.
 #[derive(Debug, Error)]
-#[error("cannot {action} journal entry '{path}': {source}")]
+#[error("cannot {action} journal entry '{path}': {why}")]
 pub struct JournalError {
     action: &'static str,
     path: String,
-    source: io::Error,
+    why: io::Error,
 }
 
 impl Entry {
@@ -103,7 +103,7 @@ impl Journal {
     /// When the file is there and cannot be read; a damaged one is set aside and counts as none.
     pub fn read(&self, domain: &DomainUuid) -> Result<Option<Entry>, JournalError> {
         let path = self.path(domain);
-        let entry = load(&path).map_err(|source| failed("read", &path, source))?;
+        let entry = load(&path).map_err(|why| failed("read", &path, why))?;
         Ok(entry.filter(|entry| entry.uuid == domain.to_string()))
     }
 
@@ -115,7 +115,7 @@ impl Journal {
         let path = self.path(domain);
         let text = serde_json::to_string_pretty(entry).map_err(io::Error::other);
         text.and_then(|text| file::replace(&path, &text, 0o600))
-            .map_err(|source| failed("write", &path, source))
+            .map_err(|why| failed("write", &path, why))
     }
 
     /// Removes an entry, if there is one.
@@ -184,11 +184,11 @@ fn set_aside(path: &Path, reason: &str) -> io::Result<()> {
     fs::rename(path, aside)
 }
 
-fn failed(action: &'static str, path: &Path, source: io::Error) -> JournalError {
+fn failed(action: &'static str, path: &Path, why: io::Error) -> JournalError {
     JournalError {
         action,
         path: path.display().to_string(),
-        source,
+        why,
     }
 }
 

@@ -1,10 +1,13 @@
 //! Reads domains, holds recipes, plans, applies, journals, serves.
 
 pub mod assign;
+pub mod bus;
 pub mod child;
 pub mod cli;
+pub mod client;
 pub mod code;
 pub mod config;
+pub mod daemon;
 pub mod domain;
 pub mod dropped;
 pub mod edit;

@@ -49,12 +49,12 @@ pub enum PrepareError {
     )]
     NotFound(String),
     /// libvirt said no, or could not be asked.
-    #[error("cannot prepare domain '{domain}': {source}")]
+    #[error("cannot prepare domain '{domain}': {why}")]
     Libvirt {
         /// The domain.
         domain: String,
         /// Why.
-        source: LibvirtError,
+        why: LibvirtError,
     },
 }
 
@@ -114,7 +114,7 @@ impl Preparer {
 
     fn define(&self, domain: &DomainRef, rewrite: &Rewrite) -> Result<Report, PrepareError> {
         let defined = self.libvirt.define(&rewrite.text);
-        defined.map_err(|source| failed(domain, source))?;
+        defined.map_err(|why| failed(domain, why))?;
         let read = self.read(domain)?;
         let lost = dropped(&rewrite.text, &read);
         if !lost.is_empty() {
@@ -126,14 +126,14 @@ impl Preparer {
 
     fn read(&self, domain: &DomainRef) -> Result<String, PrepareError> {
         let xml = self.libvirt.inactive_xml(&domain.uuid);
-        xml.map_err(|source| failed(domain, source))?
+        xml.map_err(|why| failed(domain, why))?
             .ok_or_else(|| PrepareError::NotFound(domain.name.clone()))
     }
 }
 
-fn failed(domain: &DomainRef, source: LibvirtError) -> PrepareError {
+fn failed(domain: &DomainRef, why: LibvirtError) -> PrepareError {
     let domain = domain.name.clone();
-    PrepareError::Libvirt { domain, source }
+    PrepareError::Libvirt { domain, why }
 }
 
 fn raced(domain: &DomainRef) -> Refusal {

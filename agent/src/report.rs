@@ -62,6 +62,21 @@ pub struct Item {
     pub text: String,
 }
 
+impl Outcome {
+    /// The word, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Foreign => "foreign",
+            Self::OnRequest => "on-request",
+            Self::Complete => "complete",
+            Self::Completed => "completed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Report {
     /// A report without a plan.
     #[must_use]

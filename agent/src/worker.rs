@@ -94,7 +94,7 @@ impl Worker {
         match found {
             (Ok(Some(domain)), _) => Ok(domain),
             (Ok(None), name) => Err(PrepareError::NotFound(name)),
-            (Err(source), domain) => Err(PrepareError::Libvirt { domain, source }),
+            (Err(why), domain) => Err(PrepareError::Libvirt { domain, why }),
         }
     }
 

@@ -6,7 +6,8 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::Kernel;
 use kernel_glue::rebind::{self, Before, Outcome, Rebind, RebindError};
-use tracing::info;
+use nix::errno::Errno;
+use tracing::{info, warn};
 
 use crate::journal::Held;
 
@@ -24,33 +25,32 @@ pub(super) fn resolve(kernel: &SharedKernel, name: &DriverName) -> DriverName {
     registered().or_else(loaded).unwrap_or_else(|| name.clone())
 }
 
+/// Not all devices could be bound.
+pub(super) struct Setback {
+    /// The first failure.
+    pub(super) error: RebindError,
+    /// The devices that are not as they were before.
+    pub(super) stuck: Vec<Held>,
+}
+
 /// Binds each device to its driver. On a failure those that were bound are put back.
 ///
 /// # Errors
 /// The first failure, and the devices that are not as they were before.
-pub(super) fn bind(
-    kernel: &SharedKernel,
-    devices: &[Held],
-) -> Result<(), (RebindError, Vec<Held>)> {
+pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Setback>> {
     let results = at_once(devices, |held| bind_one(kernel, held));
-    let (mut bound, mut stuck, mut first) = (Vec::new(), Vec::new(), None);
-    for (held, result) in devices.iter().zip(results) {
-        match result {
-            Ok(_) => bound.push(held.clone()),
-            Err(error) => {
-                if error.is_degraded() {
-                    stuck.push(held.clone());
-                }
-                first.get_or_insert(error);
-            }
-        }
-    }
-    let Some(first) = first else {
+    let bound = devices.iter().zip(&results);
+    let bound: Vec<Held> = bound
+        .filter(|(_, result)| result.is_ok())
+        .map(|(held, _)| held.clone())
+        .collect();
+    let Some(error) = results.into_iter().find_map(Result::err) else {
         return Ok(());
     };
-    let kept = give_back(kernel, &bound).into_iter().map(|(held, _)| held);
-    stuck.extend(kept);
-    Err((first, stuck))
+    give_back(kernel, &bound);
+    let stuck = devices.iter().filter(|held| differs(kernel, held));
+    let stuck = stuck.cloned().collect();
+    Err(Box::new(Setback { error, stuck }))
 }
 
 /// Gives each device back as it was before.
@@ -80,10 +80,30 @@ fn give_back_one(kernel: &SharedKernel, held: &Held) -> Result<Outcome, RebindEr
     let Some(before) = &held.before else {
         return Ok(Outcome::AlreadySo);
     };
-    let outcome = rebind::restore(kernel, held.address, before)?;
+    let outcome = match rebind::restore(kernel, held.address, before) {
+        Err(RebindError::Unreadable {
+            errno: Errno::ENODEV,
+            ..
+        }) => {
+            warn!(
+                "'{}' is gone from this host: nothing to give back",
+                held.address
+            );
+            Outcome::AlreadySo
+        }
+        result => result?,
+    };
     let driver = before.driver.as_ref();
     report(held.address, outcome, "given back to", driver);
     Ok(outcome)
+}
+
+/// True when the device is there and not as it was before.
+fn differs(kernel: &SharedKernel, held: &Held) -> bool {
+    match Before::read(kernel, held.address) {
+        Ok(now) => held.before.as_ref() != Some(&now),
+        Err(error) => error.errno() != Errno::ENODEV,
+    }
 }
 
 fn report(device: PciAddress, outcome: Outcome, what: &str, driver: Option<&DriverName>) {

@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kernel_glue::kernel::Kernel;
 use kernel_glue::rebind::Before;
 
 use crate::code::Code;
@@ -25,7 +24,7 @@ use crate::domain::{Domain, DomainUuid};
 use crate::journal::{Entry, Held, Journal};
 use crate::libvirt::DomainRef;
 use crate::lock::Locks;
-use crate::plan::Planned;
+use crate::plan::{Plan, Planned};
 use crate::refusal::Refusal;
 use crate::site::{Interest, Site};
 
@@ -72,7 +71,7 @@ impl Assigner {
             return Ok(());
         }
         let domain = reference(xml)?;
-        let plan = self.site.verify(xml).map_err(AssignError::Incomplete)?;
+        let plan = self.verify(xml)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
             self.bind(&domain, &plan.devices)
@@ -117,6 +116,16 @@ impl Assigner {
         self.journal.all()
     }
 
+    /// A definition that a rewrite would mend is incomplete, any other that fails is refused.
+    fn verify(&self, xml: &str) -> Result<Plan, AssignError> {
+        self.site
+            .verify(xml)
+            .map_err(|refusal| match self.site.rewrite(xml, false) {
+                Ok(_) => AssignError::Incomplete(refusal),
+                Err(_) => AssignError::Refused(refusal),
+            })
+    }
+
     fn bind(&self, domain: &DomainRef, devices: &[Planned]) -> Result<(), AssignError> {
         if devices.is_empty() {
             return Ok(());
@@ -124,13 +133,13 @@ impl Assigner {
         let entry = self.claim(domain, devices)?;
         let planned = |held: &&Held| devices.iter().any(|d| d.address == held.address);
         let now: Vec<Held> = entry.devices.iter().filter(planned).cloned().collect();
-        let Err((first, stuck)) = bind::bind(&*self.kernel, &now) else {
+        let Err(setback) = bind::bind(&*self.kernel, &now) else {
             return Ok(());
         };
-        let undone = |held: &Held| !now.contains(held) || stuck.contains(held);
+        let undone = |held: &Held| !now.contains(held) || setback.stuck.contains(held);
         let left = entry.devices.into_iter().filter(undone).collect();
         self.keep(domain, left)?;
-        Err(first.into())
+        Err(setback.error.into())
     }
 
     fn give_back(&self, domain: &DomainUuid) -> Result<(), AssignError> {
@@ -138,13 +147,16 @@ impl Assigner {
             return Ok(());
         };
         self.wait_for_qemu(&entry);
-        let mut kept = bind::give_back(&*self.kernel, &entry.devices);
+        let kept = bind::give_back(&*self.kernel, &entry.devices);
         let left = kept.iter().map(|(held, _)| held.clone()).collect();
         let uuid = domain.clone();
         let name = entry.name;
         self.keep(&DomainRef { uuid, name }, left)?;
-        match kept.drain(..).next() {
-            Some((_, error)) => Err(error.into()),
+        match kept.into_iter().next() {
+            Some((_, error)) => {
+                self.orphans().insert(domain.clone());
+                Err(error.into())
+            }
             None => Ok(()),
         }
     }

@@ -47,13 +47,22 @@ impl Assigner {
             if running.contains(&domain) {
                 continue;
             }
-            let result = self.locks.with(&domain, || match self.heard_of(&domain) {
-                true => self.give_back(&domain),
-                false => Ok(()),
-            });
+            let result = self.release_left_over(&domain);
             if let Err(error) = result {
                 warn!("devices of domain {domain} are not given back: {error}");
             }
         }
+    }
+
+    /// Gives back what a domain holds, if nothing was heard of it since it failed to, or since the
+    /// agent started.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub fn release_left_over(&self, domain: &DomainUuid) -> Result<(), AssignError> {
+        self.locks.with(domain, || match self.heard_of(domain) {
+            true => self.give_back(domain),
+            false => Ok(()),
+        })
     }
 }

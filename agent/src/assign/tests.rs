@@ -1,5 +1,6 @@
 //! Assigning on a modelled kernel.
 
+use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
 use nix::errno::Errno;
 
@@ -201,6 +202,15 @@ fn a_device_that_qemu_still_holds_is_not_taken_from_it() {
     assert!(error.to_string().contains("pid 4711"), "{error}");
     assert_eq!(scene.driver().as_deref(), Some(VARIANT));
     scene.kernel.set_users(address(GPU), &[]);
-    scene.assigner.release(&uuid()).expect("release");
+    scene.assigner.release_left_over(&uuid()).expect("release");
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+}
+
+#[test]
+fn a_device_that_was_unplugged_does_not_hold_its_entry_for_ever() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    scene.kernel.remove_device(address(GPU));
+    scene.assigner.release(&uuid()).expect("nothing left to do");
+    assert!(scene.assigner.held().is_empty());
 }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::interrupt::Interrupt;
 use super::machine::last_words;
 use super::process::{Process, wait_until};
+use super::progress::say;
 use super::request;
 use super::state::State;
 
@@ -49,6 +51,7 @@ impl Job {
 
     /// Runs it and hands its output on as it comes. The result is its exit status, 124 past the deadline.
     pub fn run(&self, state: &State, output: &mut dyn Write) -> Result<i32> {
+        let mut interrupt = Interrupt::hold()?;
         let files = Files::new(state);
         fs::write(files.path("sh"), &self.script)
             .context("cannot write the script to the shared folder")?;
@@ -66,7 +69,17 @@ impl Job {
             request::serve(state)?;
             check_alive(state)?;
             if began.elapsed() > self.deadline {
-                return self.give_up(state, &files);
+                Self::kill(
+                    state,
+                    &files,
+                    &format!("past its deadline of {} s", self.deadline.as_secs()),
+                )?;
+                return Ok(TIMED_OUT);
+            }
+            if let Some(signal) = interrupt.came() {
+                Self::kill(state, &files, "interrupted")?;
+                // as shells have it
+                return Ok(128 + signal);
             }
             std::thread::sleep(INTERVAL);
         }
@@ -79,16 +92,16 @@ impl Job {
         Ok((status, String::from_utf8_lossy(&output).into_owned()))
     }
 
-    fn give_up(&self, state: &State, files: &Files) -> Result<i32> {
+    fn kill(state: &State, files: &Files, why: &str) -> Result<()> {
         send(state, &format!("kill {}", files.id))?;
         let ended = wait_until(ANSWER_PATIENCE, || files.status().is_some());
         let fate = if ended { "killed" } else { "not to be killed" };
-        super::progress::say(&format!(
-            "job past its deadline of {} s, {fate} (console: '{}')",
-            self.deadline.as_secs(),
-            state.console().display()
+        let console = state.console();
+        say(&format!(
+            "job {why}, {fate} (console: '{}')",
+            console.display()
         ));
-        Ok(TIMED_OUT)
+        Ok(())
     }
 }
 

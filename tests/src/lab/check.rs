@@ -10,11 +10,13 @@ use anyhow::{Context, Result, bail};
 
 use super::channel::{Job, TIMED_OUT};
 use super::host::Lab;
+use super::image;
 use super::progress::Step;
 
 /// Where scenarios lie in the emulated host.
 const INSIDE: &str = "/root/scenario";
 const LIBRARY: &str = "lib.sh";
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The scenarios' folder in the source tree.
 pub fn folder() -> PathBuf {
@@ -44,8 +46,7 @@ pub fn install(lab: &Lab) -> Result<()> {
 /// Runs the chosen scenarios (all when none is named) and prints a line for each; says whether all passed.
 pub fn run(lab: &Lab, names: &[String], deadline: Duration) -> Result<bool> {
     let scenarios = chosen(&folder(), names)?;
-    lab.run(&format!("rm -rf {INSIDE}"), deadline)?;
-    lab.push(&folder(), INSIDE)?;
+    push(lab)?;
     let mut failed = 0;
     for scenario in &scenarios {
         if !run_one(lab, scenario, deadline)? {
@@ -58,9 +59,18 @@ pub fn run(lab: &Lab, names: &[String], deadline: Duration) -> Result<bool> {
 
 /// Shows the tour.
 pub fn demo(lab: &Lab, deadline: Duration) -> Result<i32> {
-    lab.run(&format!("rm -rf {INSIDE}"), deadline)?;
-    lab.push(&folder(), INSIDE)?;
+    push(lab)?;
     lab.run(&format!("cd {INSIDE}/demo && exec bash tour.sh"), deadline)
+}
+
+/// The scenarios, and the guest that they all start from.
+fn push(lab: &Lab) -> Result<()> {
+    lab.run(&format!("rm -rf {INSIDE}"), PATIENCE)?;
+    lab.push(&folder(), INSIDE)?;
+    lab.push(
+        &image::data().join("guest.xml"),
+        &format!("{INSIDE}/guest.xml"),
+    )
 }
 
 fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<bool> {

@@ -22,6 +22,16 @@ use super::size::Size;
 use super::state::State;
 use super::topology::Topology;
 
+/// What the disk is made of, beside the files in `host`.
+const INPUTS: [&str; 6] = [
+    "dump-init.sh",
+    "host-init.sh",
+    "l2-init.sh",
+    "masked-units",
+    "probe-init.sh",
+    "qemu.conf",
+];
+
 /// Room for what tests install; the file is sparse.
 const DISK: &str = "6G";
 
@@ -47,13 +57,16 @@ pub fn data() -> PathBuf {
 
 /// Makes disk, kernel and initial file systems for a host of this tree; `outer` is where QEMU comes from.
 pub fn build(cache: &Cache, outer: &Tree, tree: &Tree, driver: &Driver) -> Result<PathBuf> {
-    let key = Key::new()
+    let mut key = Key::new()
         .with(outer.artefact.as_os_str().as_encoded_bytes())
         .with(tree.artefact.as_os_str().as_encoded_bytes())
         .with(driver.artefact.as_os_str().as_encoded_bytes())
         .with(include_str!("image.rs"))
         .with(include_str!("initrd.rs"))
-        .with_folder(&data())?;
+        .with_folder(&data().join("host"))?;
+    for name in INPUTS {
+        key = key.with(script(name)?);
+    }
     cache.artefact(&format!("image-{}", tree.suite), key, |folder| {
         let step = Step::begin("making the disk of the emulated host");
         let root = folder.join("root");
@@ -64,6 +77,11 @@ pub fn build(cache: &Cache, outer: &Tree, tree: &Tree, driver: &Driver) -> Resul
         step.done();
         warm_up(outer, folder)
     })
+}
+
+fn script(name: &str) -> Result<String> {
+    let path = data().join(name);
+    fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))
 }
 
 fn populate(tree: &Tree, driver: &Driver, root: &Path) -> Result<()> {
@@ -96,8 +114,7 @@ fn populate(tree: &Tree, driver: &Driver, root: &Path) -> Result<()> {
 
 fn configure(root: &Path) -> Result<()> {
     let units = root.join("etc/systemd/system");
-    let masked =
-        fs::read_to_string(data().join("masked-units")).context("cannot read 'masked-units'")?;
+    let masked = script("masked-units")?;
     for unit in masked.lines() {
         link("/dev/null", &units.join(unit))?;
     }
@@ -113,11 +130,11 @@ fn configure(root: &Path) -> Result<()> {
     if networks.exists() {
         remove(&networks)?;
     }
-    let extra = fs::read(data().join("qemu.conf")).context("cannot read 'qemu.conf'")?;
+    let extra = script("qemu.conf")?;
     OpenOptions::new()
         .append(true)
         .open(root.join("etc/libvirt/qemu.conf"))
-        .and_then(|mut file| file.write_all(&extra))
+        .and_then(|mut file| file.write_all(extra.as_bytes()))
         .context("cannot write libvirt's 'qemu.conf'")
 }
 
@@ -129,9 +146,6 @@ fn link(target: &str, path: &Path) -> Result<()> {
 }
 
 fn boot_files(root: &Path, folder: &Path) -> Result<()> {
-    let script = |name: &str| {
-        fs::read_to_string(data().join(name)).with_context(|| format!("cannot read '{name}'"))
-    };
     let vmlinuz = root
         .join("boot")
         .join(format!("vmlinuz-{}", super::debian::kernel(root)?));

@@ -15,6 +15,7 @@ pub mod driver;
 pub mod host;
 pub mod image;
 pub mod initrd;
+pub mod interrupt;
 pub mod machine;
 pub mod process;
 pub mod progress;

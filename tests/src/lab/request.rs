@@ -11,22 +11,26 @@ use super::state::State;
 /// Answers each request that waits on the shared folder.
 pub fn serve(state: &State) -> Result<()> {
     for path in waiting(&state.share().join("request")) {
+        let taken = path.with_extension("taken");
         // another command of the same lab may have taken it
-        let Ok(text) = fs::read_to_string(&path) else {
-            continue;
-        };
-        let answer = match answer(state, &text) {
-            Ok(text) => format!("0 {text}\n"),
-            Err(error) => format!("1 {error:#}\n"),
-        };
-        let file = path.with_extension("answer");
-        let draft = path.with_extension("draft");
-        fs::write(&draft, answer)
-            .and_then(|()| fs::rename(&draft, &file))
-            .and_then(|()| fs::remove_file(&path))
-            .with_context(|| format!("cannot write '{}'", file.display()))?;
+        if fs::rename(&path, &taken).is_ok() {
+            reply(state, &taken, &path.with_extension("answer"))?;
+        }
     }
     Ok(())
+}
+
+fn reply(state: &State, request: &Path, file: &Path) -> Result<()> {
+    let text = fs::read_to_string(request)
+        .with_context(|| format!("cannot read '{}'", request.display()))?;
+    let answer = match answer(state, &text) {
+        Ok(text) => format!("0 {text}\n"),
+        Err(error) => format!("1 {error:#}\n"),
+    };
+    // written aside, so that it is complete when it is seen
+    fs::write(request, answer)
+        .and_then(|()| fs::rename(request, file))
+        .with_context(|| format!("cannot write '{}'", file.display()))
 }
 
 fn waiting(folder: &Path) -> Vec<PathBuf> {

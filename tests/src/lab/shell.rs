@@ -6,9 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::read;
 
 use super::channel::Job;
 use super::progress::say;
@@ -19,8 +20,12 @@ const LEAVE: u8 = 0x1d;
 /// What `/lab/shell` prints when its bash has ended.
 const ENDED: &[u8] = b"\x1b]lab-shell-ended\x07";
 
-/// Talks to the shell until it ends, or until Ctrl-] or the end of the input.
+/// Talks to the shell until it ends, or until Ctrl-].
 pub fn attach(state: &State) -> Result<()> {
+    ensure!(
+        std::io::stdin().is_terminal(),
+        "a shell needs a terminal; 'tests/lab run' takes scripts"
+    );
     let socket = state.path("shell.sock");
     let stream = UnixStream::connect(&socket)
         .with_context(|| format!("cannot reach the shell at '{}'", socket.display()))?;
@@ -35,9 +40,6 @@ pub fn attach(state: &State) -> Result<()> {
 }
 
 fn fit_window(state: &State) -> Result<()> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(());
-    }
     // stty asks the terminal that is its standard input
     let size = Command::new("stty")
         .arg("size")
@@ -58,21 +60,15 @@ fn fit_window(state: &State) -> Result<()> {
 fn bridge(stream: UnixStream) -> Result<()> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
-    let stdin = std::io::stdin();
-    let mut is_open = true;
+    let terminal = std::io::stdin();
     loop {
-        let input_events = if is_open {
-            PollFlags::POLLIN
-        } else {
-            PollFlags::empty()
-        };
         let mut sources = [
             PollFd::new(stream.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stdin.as_fd(), input_events),
+            PollFd::new(terminal.as_fd(), PollFlags::POLLIN),
         ];
         poll(&mut sources, PollTimeout::NONE).context("cannot wait for input")?;
-        let ready = sources.map(|source| source.any().unwrap_or(false));
-        if ready[0] {
+        let [host_spoke, user_typed] = sources.map(|source| source.any().unwrap_or(false));
+        if host_spoke {
             let length = (&stream)
                 .read(&mut buffer)
                 .context("the emulated host is gone")?;
@@ -80,22 +76,14 @@ fn bridge(stream: UnixStream) -> Result<()> {
                 return Ok(());
             }
         }
-        if ready[1] && is_open {
-            let length = stdin
-                .lock()
-                .read(&mut buffer)
-                .context("cannot read the terminal")?;
-            is_open = length > 0;
-            if buffer[..length].contains(&LEAVE) {
+        if user_typed {
+            // not through the standard library's buffer, which poll cannot see
+            let length = read(&terminal, &mut buffer).context("cannot read the terminal")?;
+            if length == 0 || buffer[..length].contains(&LEAVE) {
                 return Ok(());
             }
-            let text = if is_open {
-                &buffer[..length]
-            } else {
-                b"exit\n".as_slice()
-            };
             (&stream)
-                .write_all(text)
+                .write_all(&buffer[..length])
                 .context("the emulated host is gone")?;
         }
     }
@@ -116,32 +104,25 @@ fn show(bytes: &[u8], seen: &mut Vec<u8>) -> Result<bool> {
 
 /// Puts the terminal back when it is dropped.
 struct RawTerminal {
-    before: Option<Termios>,
+    before: Termios,
 }
 
 impl RawTerminal {
     fn enter() -> Result<Self> {
-        let stdin = std::io::stdin();
-        if !stdin.is_terminal() {
-            return Ok(Self { before: None });
-        }
-        let before = tcgetattr(&stdin).context("cannot read the terminal's settings")?;
+        let terminal = std::io::stdin();
+        let before = tcgetattr(&terminal).context("cannot read the terminal's settings")?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
-        tcsetattr(&stdin, SetArg::TCSANOW, &raw)
+        tcsetattr(&terminal, SetArg::TCSANOW, &raw)
             .context("cannot change the terminal's settings")?;
-        Ok(Self {
-            before: Some(before),
-        })
+        Ok(Self { before })
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            // nothing more can be done about a terminal that refuses
-            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
-            eprintln!();
-        }
+        // nothing more can be done about a terminal that refuses
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.before);
+        eprintln!();
     }
 }

@@ -1,0 +1,116 @@
+//! The agent: completes definitions, binds and gives back devices, serves `org.variantd1`.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent::child;
+use agent::config;
+use agent::daemon::{self, Daemon, Places};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+/// Assigns GPUs that need a VFIO variant driver to libvirt guests.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, default_value = config::PATH)]
+    config: PathBuf,
+    /// Directory for what a reboot may forget.
+    #[arg(long, default_value = "/run/variantd")]
+    run_dir: PathBuf,
+    /// Directory for what a reboot must not forget.
+    #[arg(long, default_value = "/var/lib/variantd")]
+    state_dir: PathBuf,
+    /// libvirt's connection URI.
+    #[arg(long, default_value = "qemu:///system")]
+    connect: String,
+    /// Directory that has the host's sys and proc.
+    #[arg(long, default_value = "/", hide = true)]
+    root: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments
+        .first()
+        .is_some_and(|first| first == child::ARGUMENT)
+    {
+        return child::run(&arguments[1..]);
+    }
+    let arguments = Arguments::parse();
+    log_to_stderr();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let served = match runtime {
+        Ok(runtime) => {
+            let served = runtime.block_on(serve(arguments.into()));
+            // A thread that waits for the kernel or libvirt must not keep us from ending.
+            runtime.shutdown_background();
+            served
+        }
+        Err(error) => Err(error.into()),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(places: Places) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let Daemon { connection, reload } = daemon::start(&places).await?;
+    info!("variantd {} serves", env!("CARGO_PKG_VERSION"));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = connection.closed() => anyhow::bail!("the system bus has closed the connection"),
+            _ = hangup.recv() => {
+                if let Err(reason) = reload() {
+                    error!("cannot reload: {reason}");
+                }
+            }
+        }
+    }
+    info!("variantd ends; guests and devices stay as they are");
+    Ok(())
+}
+
+/// The journal stamps lines itself; a terminal gets time and colour.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("VARIANTD_LOG");
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(terminal);
+    if terminal {
+        log.init();
+    } else {
+        log.without_time().init();
+    }
+}
+
+impl From<Arguments> for Places {
+    fn from(arguments: Arguments) -> Self {
+        Self {
+            config: arguments.config,
+            run: arguments.run_dir,
+            state: arguments.state_dir,
+            root: arguments.root,
+            uri: arguments.connect,
+        }
+    }
+}

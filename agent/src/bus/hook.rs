@@ -1,0 +1,198 @@
+//! `org.variantd1.Hook`: what libvirt's hook asks, while libvirt waits for it.
+//!
+//! Holds no libvirt handle and nothing that waits for one: a repair is only queued, and runs when
+//! libvirt has let go of the domain.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, info, warn};
+use zbus::message::Header;
+use zbus::{Connection, OwnedVariant, interface};
+
+use super::{BusError, blocking, caller};
+use crate::assign::{AssignError, Assigner, reference};
+use crate::domain::DomainUuid;
+use crate::libvirt::DomainRef;
+use crate::refusal::Refusal;
+use crate::site::Site;
+
+/// Options that we do not know are libvirt's words, not wishes: they are not refused.
+type Options = HashMap<String, OwnedVariant>;
+
+/// Seconds between attempts to give a device back that something still holds.
+const PAUSES: [u64; 6] = [2, 5, 15, 30, 60, 300];
+
+/// The hook's object.
+pub struct Hook {
+    /// Binds and gives back.
+    pub assigner: Arc<Assigner>,
+    /// The surroundings.
+    pub site: Arc<Site>,
+    /// Where incomplete definitions are queued.
+    pub repairs: UnboundedSender<DomainRef>,
+}
+
+#[interface(name = "org.variantd1.Hook")]
+impl Hook {
+    /// A guest is about to start: checks its definition and binds its devices.
+    async fn prepare(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        xml: String,
+        options: Options,
+    ) -> Result<(), BusError> {
+        admit(connection, &header, &options).await?;
+        let text = xml.clone();
+        match blocking(&self.assigner, move |assigner| assigner.prepare(&text)).await {
+            Ok(()) => Ok(()),
+            Err(AssignError::Incomplete(refusal)) => Err(self.repair(refusal, &xml).into()),
+            Err(error) => Err(refused("start", &xml, error)),
+        }
+    }
+
+    /// libvirt has done its own device work: checks that each device is on its driver.
+    async fn start(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        xml: String,
+        options: Options,
+    ) -> Result<(), BusError> {
+        admit(connection, &header, &options).await?;
+        let text = xml.clone();
+        let started = blocking(&self.assigner, move |assigner| assigner.start(&text)).await;
+        started.map_err(|error| refused("start", &xml, error))
+    }
+
+    /// QEMU runs.
+    async fn started(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        xml: String,
+        options: Options,
+    ) -> Result<(), BusError> {
+        admit(connection, &header, &options).await?;
+        info!("guest '{}' runs", reference(&xml)?);
+        Ok(())
+    }
+
+    /// QEMU is gone.
+    async fn stopped(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        xml: String,
+        options: Options,
+    ) -> Result<(), BusError> {
+        admit(connection, &header, &options).await?;
+        info!("guest '{}' ended", reference(&xml)?);
+        Ok(())
+    }
+
+    /// Everything of the guest is released: gives its devices back.
+    async fn release(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        xml: String,
+        options: Options,
+    ) -> Result<(), BusError> {
+        admit(connection, &header, &options).await?;
+        let uuid = reference(&xml)?.uuid;
+        let domain = uuid.clone();
+        let released = blocking(&self.assigner, move |assigner| assigner.release(&uuid)).await;
+        released.map_err(|error| {
+            tokio::spawn(release_later(self.assigner.clone(), domain));
+            refused("release", &xml, error)
+        })
+    }
+
+    /// libvirt found the guest running after its own restart.
+    async fn reconnect(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        xml: String,
+        options: Options,
+    ) -> Result<(), BusError> {
+        admit(connection, &header, &options).await?;
+        let adopted = blocking(&self.assigner, move |assigner| assigner.adopt(&xml)).await;
+        Ok(adopted?)
+    }
+
+    /// An incoming or restored guest: its completed XML, empty when nothing is missing.
+    async fn rewrite(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        xml: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        admit(connection, &header, &options).await?;
+        let rewritten = blocking(&self.site, move |site| {
+            let text = site.rewrite(&xml, false)?.text;
+            Ok(if text == xml { String::new() } else { text })
+        });
+        rewritten.await
+    }
+}
+
+impl Hook {
+    /// Queues the completion of a definition; the refusal then says so.
+    fn repair(&self, refusal: Refusal, xml: &str) -> Refusal {
+        let domain = reference(xml).ok();
+        let Some(domain) = domain.filter(|_| self.site.rules().config.repair) else {
+            return refusal;
+        };
+        warn!("start of '{domain}' refused, its definition is to be completed: {refusal}");
+        let mend = format!("it is being completed now: start '{domain}' once more");
+        if self.repairs.send(domain).is_err() {
+            return refusal;
+        }
+        Refusal { mend, ..refusal }
+    }
+}
+
+/// Lets root pass. The options say what libvirt said: `domain`, `operation` and `extra`, its reason.
+async fn admit(
+    connection: &Connection,
+    header: &Header<'_>,
+    options: &Options,
+) -> Result<(), BusError> {
+    debug!("hook: {}", words(options));
+    caller::require_root(connection, header).await
+}
+
+fn words(options: &Options) -> String {
+    let word = |key: &str| {
+        options
+            .get(key)
+            .and_then(|value| <&str>::try_from(value).ok())
+    };
+    let words = ["domain", "operation", "extra"].map(|key| word(key).unwrap_or("-"));
+    words.join(" ")
+}
+
+fn refused(what: &str, xml: &str, error: AssignError) -> BusError {
+    let domain = reference(xml).map_or("a domain".into(), |domain| domain.name);
+    warn!("{what} of '{domain}': {error}");
+    error.into()
+}
+
+/// Tries again while nothing new is heard of the domain.
+async fn release_later(assigner: Arc<Assigner>, domain: DomainUuid) {
+    for pause in PAUSES {
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        let uuid = domain.clone();
+        let again = blocking(&assigner, move |assigner| assigner.release_left_over(&uuid));
+        match again.await {
+            Ok(()) => return,
+            Err(error) => warn!("devices of domain {domain} are still not given back: {error}"),
+        }
+    }
+}

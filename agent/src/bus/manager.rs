@@ -1,0 +1,170 @@
+//! `org.variantd1.Manager`: domains and devices for people and programs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel_glue::address::PciAddress;
+use tokio::time::timeout;
+use zbus::message::Header;
+use zbus::{Connection, OwnedVariant, Variant, interface};
+
+use super::{BusError, blocking, caller};
+use crate::assign::Assigner;
+use crate::prepare::Trigger;
+use crate::refusal::Refusal;
+use crate::report::Report;
+use crate::site::Site;
+use crate::worker::Worker;
+
+type Options = HashMap<String, OwnedVariant>;
+type Row = HashMap<&'static str, Variant<'static>>;
+
+/// Reads configuration and recipes again and publishes the devices they cover.
+pub type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// The manager's object.
+pub struct Manager {
+    /// The libvirt half.
+    pub worker: Arc<Worker>,
+    /// What is bound.
+    pub assigner: Arc<Assigner>,
+    /// The surroundings.
+    pub site: Arc<Site>,
+    /// What `Reload` does.
+    pub reload: Arc<Reload>,
+}
+
+#[interface(name = "org.variantd1.Manager")]
+impl Manager {
+    /// The domains that are ours, each with name, uuid, outcome and, if it has one, sentence and
+    /// code.
+    async fn list_domains(&self, options: Options) -> Result<Vec<Row>, BusError> {
+        known(&options, &[])?;
+        Ok(self.worker.reports().into_iter().map(domain_row).collect())
+    }
+
+    /// The host devices that a recipe covers, each with address, id, recipe, driver and, while one
+    /// holds it, domain.
+    async fn list_devices(&self, options: Options) -> Result<Vec<Row>, BusError> {
+        known(&options, &[])?;
+        let held = self.assigner.held();
+        let rows = blocking(&self.site, device_rows).await?;
+        let rows = rows.into_iter().map(|(address, mut row)| {
+            let holder = held.iter().find(|(_, entry)| entry.held(address).is_some());
+            if let Some((domain, _)) = holder {
+                row.insert("domain", domain.name.clone().into());
+            }
+            row
+        });
+        Ok(rows.collect())
+    }
+
+    /// Completes a domain's definition and says in JSON what was added. Option `replace` (b):
+    /// replace a guest address that contradicts the recipe.
+    async fn prepare(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        domain: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &["replace"])?;
+        let replace = flag(&options, "replace")?;
+        let domain = self.worker.find(domain).await?;
+        let report = self.worker.prepare(domain, Trigger::Request { replace });
+        Ok(json(&report.await?))
+    }
+
+    /// Waits until a domain's definition is at rest, as scripts need between define and start;
+    /// says the same as `Prepare`, but does only what a definition does by itself.
+    async fn wait(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        domain: String,
+        timeout_ms: u32,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &[])?;
+        let limit = Duration::from_millis(timeout_ms.into());
+        let late = format!("domain '{domain}' is not at rest after {timeout_ms} ms; wait longer");
+        let work = async {
+            let domain = self.worker.find(domain).await?;
+            self.worker.prepare(domain, Trigger::Define).await
+        };
+        let done = timeout(limit, work).await;
+        Ok(json(&done.map_err(|_| BusError::TimedOut(late))??))
+    }
+
+    /// Reads configuration and recipes again.
+    async fn reload(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        options: Options,
+    ) -> Result<(), BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &[])?;
+        let reloaded = blocking(&self.reload, |reload| reload()).await;
+        reloaded.map_err(BusError::Failed)
+    }
+
+    /// The agent's version.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+}
+
+fn domain_row(report: Report) -> Row {
+    let mut row = Row::from([
+        ("name", report.domain.into()),
+        ("uuid", report.uuid.into()),
+        ("outcome", report.outcome.as_str().into()),
+    ]);
+    let optional = [("sentence", report.sentence), ("code", report.code)];
+    for (key, value) in optional {
+        value.map(|value| row.insert(key, value.into()));
+    }
+    row
+}
+
+fn device_rows(site: &Site) -> Result<Vec<(PciAddress, Row)>, Refusal> {
+    let (host, rules) = (site.host()?, site.rules());
+    let rows = host.devices.values().filter_map(|device| {
+        let recipe = rules.recipes.for_device(device)?;
+        let driver = device
+            .driver
+            .as_ref()
+            .map_or(String::new(), ToString::to_string);
+        let row = Row::from([
+            ("address", device.address.to_string().into()),
+            ("id", device.id.to_string().into()),
+            ("recipe", recipe.name.clone().into()),
+            ("driver", driver.into()),
+        ]);
+        Some((device.address, row))
+    });
+    Ok(rows.collect())
+}
+
+/// An option that we do not know could mean anything, so it is refused.
+fn known(options: &Options, keys: &[&str]) -> Result<(), BusError> {
+    match options.keys().find(|key| !keys.contains(&key.as_str())) {
+        Some(key) => Err(BusError::Failed(format!("unknown option '{key}'"))),
+        None => Ok(()),
+    }
+}
+
+fn flag(options: &Options, key: &str) -> Result<bool, BusError> {
+    let value = options.get(key).map(bool::try_from).transpose();
+    let wrong = |_| BusError::Failed(format!("option '{key}' is not true or false"));
+    Ok(value.map_err(wrong)?.unwrap_or(false))
+}
+
+fn json(report: &Report) -> String {
+    serde_json::to_string(report).expect("a report has only strings and numbers")
+}

@@ -1,0 +1,216 @@
+//! Both objects over a pair of sockets, on a modelled kernel and a libvirt in memory.
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+
+use kernel_glue::kernel::Kernel;
+use kernel_glue::model::Model;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use zbus::{Connection, Guid, Variant, connection};
+
+use super::*;
+use crate::assign::Assigner;
+use crate::client::{Fault, ManagerProxy};
+use crate::config::Config;
+use crate::fixture::{GPU, VARIANT, address, guest, kernel, site};
+use crate::journal::Journal;
+use crate::libvirt::DomainRef;
+use crate::libvirt::fake::Fake;
+use crate::site::Site;
+use crate::worker::Worker;
+
+struct Scene {
+    client: Connection,
+    libvirt: Arc<Fake>,
+    kernel: Arc<Model>,
+    site: Arc<Site>,
+    repairs: UnboundedReceiver<DomainRef>,
+    _service: Connection,
+    _directory: tempfile::TempDir,
+}
+
+async fn scene() -> Scene {
+    let (directory, site) = site(Config::default());
+    let (kernel, libvirt) = (kernel(), Arc::new(Fake::default()));
+    let journal = Journal::new(directory.path().join("journal"));
+    let assigner = Arc::new(Assigner::new(kernel.clone(), site.clone(), journal));
+    let (send, repairs) = unbounded_channel();
+    let manager = Manager {
+        worker: Worker::new(libvirt.clone(), site.clone(), assigner.clone()),
+        assigner: assigner.clone(),
+        site: site.clone(),
+        reload: Arc::new(Box::new(|| Err("'variantd.conf', line 1: no".into()))),
+    };
+    let hook = Hook {
+        assigner,
+        site: site.clone(),
+        repairs: send,
+    };
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    let service = Builder::unix_stream(ours).server(Guid::generate()).p2p();
+    let client = connection::Builder::unix_stream(theirs).p2p().build();
+    let (service, client) = tokio::join!(serve(service, manager, hook).build(), client);
+    Scene {
+        client: client.expect("client"),
+        libvirt,
+        kernel,
+        site,
+        repairs,
+        _service: service.expect("service"),
+        _directory: directory,
+    }
+}
+
+impl Scene {
+    async fn manager(&self) -> ManagerProxy<'_> {
+        let proxy = ManagerProxy::builder(&self.client);
+        proxy.build().await.expect("proxy")
+    }
+
+    async fn hook(&self, method: &str, xml: &str) -> Result<zbus::Message, Fault> {
+        let options: HashMap<&str, Variant<'_>> = HashMap::new();
+        let (interface, name) = ("org.variantd1.Hook", None::<&str>);
+        let body = (xml, options);
+        let call = self
+            .client
+            .call_method(name, HOOK, Some(interface), method, &body);
+        call.await.map_err(Fault::from)
+    }
+
+    fn complete(&self) -> String {
+        let rewrite = self.site.rewrite(&guest(GPU), false);
+        rewrite.expect("a complete guest").text
+    }
+
+    fn driver(&self) -> String {
+        let driver = self.kernel.driver(address(GPU)).expect("device");
+        driver.expect("a driver").to_string()
+    }
+}
+
+#[tokio::test]
+async fn the_hook_takes_a_guest_through_its_life() {
+    let scene = scene().await;
+    let xml = scene.complete();
+    for method in ["Prepare", "Start", "Started", "Reconnect"] {
+        scene.hook(method, &xml).await.expect(method);
+        assert_eq!(scene.driver(), VARIANT, "after {method}");
+    }
+    for method in ["Stopped", "Release"] {
+        scene.hook(method, &xml).await.expect(method);
+    }
+    assert_eq!(scene.driver(), "nvidia");
+}
+
+#[tokio::test]
+async fn a_start_of_an_incomplete_guest_is_refused_and_its_repair_queued() {
+    let mut scene = scene().await;
+    let fault = scene
+        .hook("Prepare", &guest(GPU))
+        .await
+        .expect_err("refused");
+    let Fault::Refused(sentence) = fault else {
+        unreachable!("{fault:?}");
+    };
+    assert!(sentence.contains("VD-"), "{sentence}");
+    assert!(sentence.contains("start 'd0' once more"), "{sentence}");
+    assert!(!sentence.contains('\n'), "{sentence}");
+    assert_eq!(scene.repairs.recv().await.expect("repair").name, "d0");
+}
+
+#[tokio::test]
+async fn a_restored_guest_is_completed_and_a_complete_one_returned_empty() {
+    let scene = scene().await;
+    let text = async |xml: &str| {
+        let reply = scene.hook("Rewrite", xml).await.expect("rewritten");
+        reply.body().deserialize::<String>().expect("a string")
+    };
+    assert_eq!(text(&guest(GPU)).await, scene.complete());
+    assert_eq!(text(&scene.complete()).await, "");
+}
+
+#[tokio::test]
+async fn a_definition_is_prepared_and_listed() {
+    let scene = scene().await;
+    let domain = scene.libvirt.put(&guest(GPU));
+    let manager = scene.manager().await;
+    let json = manager
+        .wait("d0", 10_000, HashMap::new())
+        .await
+        .expect("wait");
+    assert!(json.contains(r#""outcome":"completed""#), "{json}");
+    let json = manager
+        .prepare("d0", HashMap::new())
+        .await
+        .expect("prepare");
+    assert!(json.contains(r#""outcome":"complete""#), "{json}");
+    let domains = manager.list_domains(HashMap::new()).await.expect("list");
+    let uuid = String::try_from(domains[0]["uuid"].clone()).expect("uuid");
+    assert_eq!(uuid, domain.uuid.to_string());
+    scene
+        .hook("Prepare", &scene.complete())
+        .await
+        .expect("start");
+    let devices = manager.list_devices(HashMap::new()).await.expect("list");
+    let holder = String::try_from(devices[0]["domain"].clone()).expect("domain");
+    assert_eq!((devices.len(), holder.as_str()), (1, "d0"));
+    assert!(!manager.version().await.expect("version").is_empty());
+}
+
+#[tokio::test]
+async fn errors_come_by_name_with_one_sentence() {
+    let scene = scene().await;
+    let manager = scene.manager().await;
+    let missing = manager.prepare("nobody", HashMap::new()).await;
+    let missing = Fault::from(missing.expect_err("no such domain"));
+    assert!(matches!(missing, Fault::NotFound(ref text) if text.contains("'nobody'")));
+    let options = HashMap::from([("dry-run", Variant::from(true))]);
+    let unknown = Fault::from(manager.reload(options).await.expect_err("unknown"));
+    assert_eq!(unknown, Fault::Failed("unknown option 'dry-run'".into()));
+    let reload = Fault::from(manager.reload(HashMap::new()).await.expect_err("no"));
+    assert_eq!(reload, Fault::Failed("'variantd.conf', line 1: no".into()));
+    let garbage = scene.hook("Prepare", "<domain").await.expect_err("garbage");
+    assert!(matches!(garbage, Fault::Refused(_)));
+}
+
+/// The shipped contract; `VARIANTD_WRITE_CONTRACT=1` writes what is served.
+#[tokio::test]
+async fn the_contract_is_what_is_served() {
+    let scene = scene().await;
+    let mut served = String::from(HEAD);
+    for (path, name) in [
+        (MANAGER, "org.variantd1.Manager"),
+        (HOOK, "org.variantd1.Hook"),
+    ] {
+        served += &introspect(&scene.client, path, name).await;
+    }
+    served += "</node>\n";
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../packaging/dbus/org.variantd1.xml"
+    );
+    if std::env::var_os("VARIANTD_WRITE_CONTRACT").is_some() {
+        std::fs::write(path, &served).expect("written");
+    }
+    let shipped = std::fs::read_to_string(path).expect("contract");
+    assert_eq!(shipped, served);
+}
+
+const HEAD: &str = "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n  \
+    \"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n<node>\n";
+
+/// The interface's element as the service prints it.
+async fn introspect(client: &Connection, path: &str, interface: &str) -> String {
+    let standard = Some("org.freedesktop.DBus.Introspectable");
+    let call = client.call_method(None::<&str>, path, standard, "Introspect", &());
+    let xml: String = call
+        .await
+        .expect("reply")
+        .body()
+        .deserialize()
+        .expect("XML");
+    let start = xml.find(&format!("  <interface name=\"{interface}\">"));
+    let rest = &xml[start.expect("the interface")..];
+    let end = rest.find("</interface>").expect("its end") + "</interface>\n".len();
+    rest[..end].to_owned()
+}

@@ -1,0 +1,139 @@
+//! Puts the agent together: site, assigner, libvirt half and bus objects.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kernel_glue::failure::Failure;
+use kernel_glue::host::Host;
+use kernel_glue::live::Live;
+use thiserror::Error;
+use tokio::sync::mpsc::unbounded_channel;
+use tracing::info;
+use zbus::Connection;
+use zbus::connection::Builder;
+
+use crate::assign::Assigner;
+use crate::bus::{self, Hook, Manager, Reload};
+use crate::child::InChild;
+use crate::config::{Config, ConfigError};
+use crate::inventory::{self, PublishError};
+use crate::journal::Journal;
+use crate::learned::Learned;
+use crate::libvirt::{self, LibvirtError};
+use crate::recipe::{RecipeError, Recipes};
+use crate::site::{Rules, Site};
+use crate::worker::Worker;
+
+/// Where the agent finds and keeps things.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Lost at reboot: journal and published devices.
+    pub run: PathBuf,
+    /// Kept over a reboot: learned versions.
+    pub state: PathBuf,
+    /// Where `sys` and `proc` are.
+    pub root: PathBuf,
+    /// libvirt's connection URI.
+    pub uri: String,
+}
+
+/// The agent cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A recipe cannot be used.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The host cannot be read.
+    #[error(transparent)]
+    Host(#[from] Failure),
+    /// The list of devices cannot be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// libvirt's library fails.
+    #[error(transparent)]
+    Libvirt(#[from] LibvirtError),
+    /// The bus, or the name on it, cannot be had.
+    #[error("cannot serve 'org.variantd1' on the system bus")]
+    Bus(#[from] zbus::Error),
+    /// Our own program cannot be found.
+    #[error("cannot find the running program")]
+    Program(#[from] io::Error),
+}
+
+/// The agent, serving.
+pub struct Daemon {
+    /// Ends the service when dropped.
+    pub connection: Connection,
+    /// Reads configuration and recipes again.
+    pub reload: Arc<Reload>,
+}
+
+/// Starts everything; libvirt need not be there yet.
+///
+/// # Errors
+/// Names what is missing.
+pub async fn start(places: &Places) -> Result<Daemon, StartError> {
+    let site = site(places)?;
+    let devices = inventory::publish(&site, &places.run)?;
+    info!("{devices} devices are covered by a recipe");
+    let assigner = Arc::new(assigner(places, site.clone())?);
+    let (events, seen) = unbounded_channel();
+    let (repairs, wanted) = unbounded_channel();
+    let live = libvirt::connect(places.uri.clone(), events)?;
+    let worker = Worker::new(Arc::new(live), site.clone(), assigner.clone());
+    tokio::spawn(worker.clone().serve(seen, wanted));
+    let reload = Arc::new(reload(places.clone(), site.clone()));
+    let manager = Manager {
+        worker,
+        assigner: assigner.clone(),
+        site: site.clone(),
+        reload: reload.clone(),
+    };
+    let hook = Hook {
+        assigner,
+        site,
+        repairs,
+    };
+    let builder = bus::serve(Builder::system(), manager, hook);
+    let connection = builder.name(bus::NAME).build().await?;
+    Ok(Daemon { connection, reload })
+}
+
+fn site(places: &Places) -> Result<Arc<Site>, StartError> {
+    let root = places.root.clone();
+    let learned = Learned::load(places.state.join("versions"));
+    let read_host = Box::new(move || Host::read(&root));
+    let site = Site::new(read_host, learned, rules(&places.config)?);
+    Ok(Arc::new(site))
+}
+
+fn assigner(places: &Places, site: Arc<Site>) -> Result<Assigner, StartError> {
+    let (root, program) = (places.root.clone(), std::env::current_exe()?);
+    let kernel = InChild::new(Live::new(root.clone())?, root, program);
+    let journal = Journal::new(places.run.join("journal"));
+    Ok(Assigner::new(Arc::new(kernel), site, journal))
+}
+
+fn rules(config: &Path) -> Result<Rules, StartError> {
+    Ok(Rules {
+        recipes: Recipes::shipped()?,
+        config: Config::read(config)?,
+    })
+}
+
+/// A mistake in the new files leaves the old rules in force.
+fn reload(places: Places, site: Arc<Site>) -> Reload {
+    Box::new(move || {
+        let rules = rules(&places.config).map_err(|error| error.to_string())?;
+        site.reload(rules);
+        let devices = inventory::publish(&site, &places.run).map_err(|error| error.to_string())?;
+        info!("configuration read again; {devices} devices are covered by a recipe");
+        Ok(())
+    })
+}
