@@ -79,6 +79,8 @@ golden!(
     "rewrite",
     "gb200-third-and-fourth.xml"
 );
+golden!(explain_list, "lab", "explain");
+golden!(explain_one, "lab", "explain", "vd-top-002");
 golden!(recipe_list, "lab", "recipe", "list");
 golden!(lab_list, "lab", "list");
 golden!(lab_topology, "lab", "topology");

@@ -5,6 +5,7 @@
 
 mod device;
 mod domain;
+mod explain;
 mod list;
 mod output;
 mod plan;
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
 
+use crate::code::Code;
 use crate::recipe::Recipes;
 use crate::target::Versions;
 
@@ -71,6 +73,11 @@ enum Verb {
     /// List, show or check recipes: what each family of guest drivers needs
     #[command(subcommand)]
     Recipe(RecipeVerb),
+    /// Explain a code such as VD-TOP-002, or list all of them
+    Explain {
+        /// The code
+        code: Option<Code>,
+    },
     /// Record this host below DIR, for use with --host; serial numbers are left out
     RecordHost {
         /// Directory to make; it must be empty or not exist
@@ -153,6 +160,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Recipe(RecipeVerb::List) => recipe::list(&recipes(cli)?, cli.json),
         Verb::Recipe(RecipeVerb::Show { name }) => recipe::show(&recipes(cli)?, name, cli.json),
         Verb::Recipe(RecipeVerb::Check { file }) => recipe::check(file, cli.json),
+        Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
         Verb::Prepare { domain, replace } => domain::prepare(domain, *replace, cli.json),
         Verb::Wait { domain, timeout } => domain::wait(domain, Duration::from_secs(*timeout)),
