@@ -58,7 +58,9 @@ impl From<zbus::Error> for Fault {
                 Self::named(name.as_str(), text.unwrap_or_default())
             }
             zbus::Error::FDO(error) => match *error {
-                fdo::Error::AccessDenied(text) => Self::NotAuthorized(text),
+                fdo::Error::AccessDenied(_) => {
+                    Self::NotAuthorized("only root may do this; try again with sudo".into())
+                }
                 other => Self::Unreachable(other.to_string()),
             },
             other => Self::Unreachable(other.to_string()),

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 use thiserror::Error;
 

@@ -28,4 +28,5 @@ pub mod rewrite;
 pub mod site;
 pub mod target;
 pub mod toml_text;
+pub mod view;
 pub mod worker;

@@ -1,34 +1,77 @@
-//! One lock per domain: operations on one domain wait for each other, never on another's.
+//! One lock per domain, in order of arrival: libvirt's order of operations on a domain is kept.
+//!
+//! A release that arrived before the next start must not be overtaken by it. Operations on
+//! different domains never wait for each other.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::domain::DomainUuid;
 
 /// Locks by domain, made when needed and dropped when nobody holds or awaits them.
 #[derive(Debug, Default)]
 pub struct Locks {
-    locks: Mutex<BTreeMap<DomainUuid, Arc<Mutex<()>>>>,
+    gates: Mutex<BTreeMap<DomainUuid, Arc<Gate>>>,
 }
 
 impl Locks {
-    /// Runs `work` while nothing else runs for `domain`.
+    /// Runs `work` while nothing else runs for `domain`, after all that came before.
     pub fn with<T>(&self, domain: &DomainUuid, work: impl FnOnce() -> T) -> T {
-        let lock = self.lock_of(domain);
-        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = self.gate(domain);
+        let _turn = gate.enter();
         work()
     }
 
-    fn lock_of(&self, domain: &DomainUuid) -> Arc<Mutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-        locks.entry(domain.clone()).or_default().clone()
+    fn gate(&self, domain: &DomainUuid) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        gates.entry(domain.clone()).or_default().clone()
+    }
+}
+
+/// Lets one in at a time, by ticket.
+#[derive(Debug, Default)]
+struct Gate {
+    tickets: Mutex<Tickets>,
+    turned: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Tickets {
+    next: u64,
+    inside: u64,
+}
+
+/// Being inside; dropping it lets the next in.
+struct Turn<'a>(&'a Gate);
+
+impl Gate {
+    fn enter(&self) -> Turn<'_> {
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = tickets.next;
+        tickets.next += 1;
+        let waits = |tickets: &mut Tickets| tickets.inside != mine;
+        drop(
+            self.turned
+                .wait_while(tickets, waits)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        Turn(self)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let tickets = self.0.tickets.lock();
+        tickets.unwrap_or_else(PoisonError::into_inner).inside += 1;
+        self.0.turned.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::mpsc;
     use std::thread;
 
@@ -37,18 +80,37 @@ mod tests {
         text.parse().expect("uuid")
     }
 
+    /// Returns once `count` have drawn a ticket for the domain.
+    fn await_arrivals(locks: &Locks, count: u64) {
+        let gate = locks.gate(&uuid(1));
+        while gate.tickets.lock().expect("tickets").next < count {
+            thread::yield_now();
+        }
+    }
+
     #[test]
-    fn one_domain_waits_for_itself_only() {
+    fn another_domain_does_not_wait_and_the_same_domain_waits_in_order() {
         let locks = Locks::default();
         let (send, order) = mpsc::channel();
         thread::scope(|scope| {
             locks.with(&uuid(1), || {
-                let (locks, send) = (&locks, send.clone());
-                let second = send.clone();
-                scope.spawn(move || locks.with(&uuid(1), || second.send("same")));
-                locks.with(&uuid(2), || send.send("other").expect("send"));
+                for number in 1..=5 {
+                    let (locks, send) = (&locks, send.clone());
+                    scope.spawn(move || locks.with(&uuid(1), || send.send(number)));
+                    await_arrivals(locks, number + 1);
+                }
+                locks.with(&uuid(2), || send.send(0).expect("send"));
             });
         });
-        assert_eq!(order.iter().take(2).collect::<Vec<_>>(), ["other", "same"]);
+        let order: Vec<u64> = order.try_iter().collect();
+        assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn work_that_panics_lets_the_next_in() {
+        let locks = Locks::default();
+        let work = || locks.with(&uuid(1), || std::panic::resume_unwind(Box::new(())));
+        catch_unwind(AssertUnwindSafe(work)).expect_err("panicked");
+        assert_eq!(locks.with(&uuid(1), || 7), 7);
     }
 }

@@ -18,7 +18,8 @@ use crate::libvirt::{DomainRef, Libvirt, LibvirtError};
 use crate::refusal::Refusal;
 use crate::report::{Outcome, Report};
 use crate::rewrite::Rewrite;
-use crate::site::{Interest, Site};
+use crate::site::Site;
+use crate::view::{Interest, View};
 
 /// How often somebody else may edit the definition between our two reads.
 const ATTEMPTS: usize = 5;
@@ -80,39 +81,29 @@ impl Preparer {
     pub fn prepare(&self, domain: &DomainRef, trigger: Trigger) -> Result<Report, PrepareError> {
         for _ in 0..ATTEMPTS {
             let before = self.read(domain)?;
-            if let Some(outcome) = self.wait_for_request(&before, trigger)? {
+            let view = self.site.look();
+            if let Some(outcome) = wait_for_request(&view, &before, trigger)? {
                 return Ok(Report::new(domain, outcome));
             }
             let replace = trigger == Trigger::Request { replace: true };
-            let rewrite = self.site.rewrite(&before, replace)?;
+            let rewrite = view.rewrite(&before, replace)?;
             if rewrite.text == before {
                 let plan = &rewrite.plan;
                 return Ok(Report::of_plan(domain, Outcome::Complete, plan));
             }
             if self.read(domain)? == before {
-                return self.define(domain, &rewrite);
+                return self.define(&view, domain, &rewrite);
             }
         }
         Err(raced(domain).into())
     }
 
-    /// Why nothing is to be done now; `None` when there is.
-    fn wait_for_request(
+    fn define(
         &self,
-        xml: &str,
-        trigger: Trigger,
-    ) -> Result<Option<Outcome>, PrepareError> {
-        let asked = trigger != Trigger::Define;
-        let policy = self.site.rules().config.prepare;
-        Ok(match self.site.interest(xml)? {
-            Interest::None => Some(Outcome::Foreign),
-            Interest::OnDefine if asked || policy == Policy::OnDefine => None,
-            Interest::OnRequest if asked => None,
-            Interest::OnDefine | Interest::OnRequest => Some(Outcome::OnRequest),
-        })
-    }
-
-    fn define(&self, domain: &DomainRef, rewrite: &Rewrite) -> Result<Report, PrepareError> {
+        view: &View<'_>,
+        domain: &DomainRef,
+        rewrite: &Rewrite,
+    ) -> Result<Report, PrepareError> {
         let defined = self.libvirt.define(&rewrite.text);
         defined.map_err(|why| failed(domain, why))?;
         let read = self.read(domain)?;
@@ -120,7 +111,7 @@ impl Preparer {
         if !lost.is_empty() {
             return Err(dropped_refusal(&lost).into());
         }
-        self.site.verify(&read)?;
+        view.verify(&read)?;
         Ok(Report::of_plan(domain, Outcome::Completed, &rewrite.plan))
     }
 
@@ -129,6 +120,22 @@ impl Preparer {
         xml.map_err(|why| failed(domain, why))?
             .ok_or_else(|| PrepareError::NotFound(domain.name.clone()))
     }
+}
+
+/// Why nothing is to be done now; `None` when there is.
+fn wait_for_request(
+    view: &View<'_>,
+    xml: &str,
+    trigger: Trigger,
+) -> Result<Option<Outcome>, PrepareError> {
+    let asked = trigger != Trigger::Define;
+    let policy = view.rules.config.prepare;
+    Ok(match view.interest(xml)? {
+        Interest::None => Some(Outcome::Foreign),
+        Interest::OnDefine if asked || policy == Policy::OnDefine => None,
+        Interest::OnRequest if asked => None,
+        Interest::OnDefine | Interest::OnRequest => Some(Outcome::OnRequest),
+    })
 }
 
 fn failed(domain: &DomainRef, why: LibvirtError) -> PrepareError {

@@ -4,19 +4,15 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use kernel_glue::address::PciAddress;
-use kernel_glue::driver::DriverName;
 use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
 
 use crate::code::Code;
 use crate::config::Config;
-use crate::domain::Domain;
 use crate::learned::Learned;
-use crate::plan::{Plan, Setting};
-use crate::recipe::{Prepare, Recipe, Recipes};
+use crate::recipe::Recipes;
 use crate::refusal::Refusal;
-use crate::rewrite::{self, Rewrite};
+use crate::view::View;
 
 /// Reads the host anew; called for each operation, since drivers change under us.
 pub type ReadHost = Box<dyn Fn() -> Result<Host, Failure> + Send + Sync>;
@@ -74,88 +70,9 @@ impl Site {
         })
     }
 
-    /// Completes a definition for this host.
-    ///
-    /// # Errors
-    /// The engine's refusal.
-    pub fn rewrite(&self, xml: &str, replace: bool) -> Result<Rewrite, Refusal> {
-        self.with_setting(replace, |setting| rewrite::rewrite(xml, setting))
+    /// One look at the surroundings, for one operation.
+    #[must_use]
+    pub fn look(&self) -> View<'_> {
+        View::new(self, self.rules())
     }
-
-    /// Checks that a definition is complete for this host.
-    ///
-    /// # Errors
-    /// The engine's refusal.
-    pub fn verify(&self, xml: &str) -> Result<Plan, Refusal> {
-        self.with_setting(false, |setting| rewrite::verify(xml, setting))
-    }
-
-    /// Whether a domain has the agent's mark or a device with a recipe, and when such devices'
-    /// definitions are completed.
-    ///
-    /// # Errors
-    /// When the text is no domain or the host cannot be read.
-    pub fn interest(&self, xml: &str) -> Result<Interest, Refusal> {
-        let domain = Domain::parse(xml)?;
-        if domain.hostdevs.is_empty() && domain.mark.is_none() {
-            return Ok(Interest::None);
-        }
-        let (host, rules) = (self.host()?, self.rules());
-        let recipes = recipes_of(&domain, &host, &rules.recipes);
-        Ok(if recipes.iter().any(|r| r.prepare == Prepare::OnDefine) {
-            Interest::OnDefine
-        } else if !recipes.is_empty() || domain.mark.is_some() {
-            Interest::OnRequest
-        } else {
-            Interest::None
-        })
-    }
-
-    /// The domain's devices that have a recipe, with the driver the recipe names.
-    ///
-    /// # Errors
-    /// When the text is no domain or the host cannot be read.
-    pub fn covered(&self, xml: &str) -> Result<Vec<(PciAddress, DriverName)>, Refusal> {
-        let domain = Domain::parse(xml)?;
-        let (host, rules) = (self.host()?, self.rules());
-        let driver = |source| {
-            let recipe = rules.recipes.for_device(host.devices.get(&source)?)?;
-            Some((source, recipe.driver.clone()))
-        };
-        let sources = domain.hostdevs.iter().map(|hostdev| hostdev.source);
-        Ok(sources.filter_map(driver).collect())
-    }
-
-    fn with_setting<T>(
-        &self,
-        replace: bool,
-        work: impl FnOnce(&Setting<'_>) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        let (host, rules) = (self.host()?, self.rules());
-        work(&Setting {
-            host: &host,
-            recipes: &rules.recipes,
-            versions: self.learned.versions()?,
-            replace,
-            asked: true,
-        })
-    }
-}
-
-/// How far a domain is the agent's business.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// Not at all.
-    None,
-    /// It is completed only when somebody asks.
-    OnRequest,
-    /// It is completed as soon as it is defined.
-    OnDefine,
-}
-
-fn recipes_of<'a>(domain: &Domain, host: &Host, recipes: &'a Recipes) -> Vec<&'a Recipe> {
-    let sources = domain.hostdevs.iter().map(|hostdev| hostdev.source);
-    sources
-        .filter_map(|source| recipes.for_device(host.devices.get(&source)?))
-        .collect()
 }

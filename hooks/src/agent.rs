@@ -18,6 +18,8 @@ pub enum Reply {
     Unreachable(String),
     /// The agent took the call and did not answer in time.
     Late,
+    /// The agent took the call and ended.
+    Broken,
 }
 
 /// Calls the method for `operation` and waits no longer than its deadline.
@@ -74,7 +76,8 @@ fn sort(error: zbus::Error) -> Reply {
 
 fn sort_standard(error: fdo::Error) -> Reply {
     match error {
-        fdo::Error::NoReply(_) | fdo::Error::Timeout(_) | fdo::Error::TimedOut(_) => Reply::Late,
+        fdo::Error::NoReply(_) => Reply::Broken,
+        fdo::Error::Timeout(_) | fdo::Error::TimedOut(_) => Reply::Late,
         other => Reply::Unreachable(other.to_string()),
     }
 }

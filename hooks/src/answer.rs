@@ -3,7 +3,7 @@
 //! | guest | agent's reply | at prepare, start, migrate, restore | elsewhere |
 //! |---|---|---|---|
 //! | any | done | pass | pass |
-//! | any | refused, late | refuse | pass, with the sentence |
+//! | any | refused, late, broken | refuse | pass, with the sentence |
 //! | marked | unreachable | refuse, say how to start it | pass, with the sentence |
 //! | unmarked | unreachable | pass, with a warning | pass, with the sentence |
 
@@ -47,7 +47,7 @@ fn answer(
     let needed = match reply {
         Reply::Done(text) => return rewritten(text, xml),
         Reply::Unreachable(_) => business.marked,
-        Reply::Refused(_) | Reply::Late => true,
+        Reply::Refused(_) | Reply::Late | Reply::Broken => true,
     };
     Answer {
         refused: needed && operation.can_veto(),
@@ -74,6 +74,10 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
              see 'journalctl -u variantd'",
             operation.deadline().as_secs()
         ),
+        Reply::Broken => format!(
+            "variantd ended before it answered at '{word}' of '{domain}'; \
+             see 'journalctl -u variantd', then try again"
+        ),
         Reply::Unreachable(why) if needed => format!(
             "variantd, which prepared '{domain}', is not running ({}); \
              start it with 'systemctl start variantd'",
@@ -87,9 +91,10 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
     }
 }
 
-/// libvirt puts all of standard error into one message.
+/// libvirt puts all of standard error into one message; systemd and the bus end theirs with a stop.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -140,6 +145,7 @@ mod tests {
                 Reply::Refused("no".into()),
                 Reply::Unreachable("gone".into()),
                 Reply::Late,
+                Reply::Broken,
             ] {
                 assert!(!answer_to(operation, &MARKED, reply).refused);
             }

@@ -18,9 +18,11 @@ round() {
     equal 'journal afterwards' "$(ls /run/variantd/journal)" ''
 }
 
+forget d0
 guest d0 $GPU0 >/tmp/d0.xml
 virsh define /tmp/d0.xml >/dev/null
-within 1 is_complete d0
+variantctl wait d0 >/dev/null
+is_complete d0 || fail 'the definition is not complete'
 
 stand_in $GPU0
 round

@@ -30,7 +30,10 @@ stand_in() {
     local dir=/sys/bus/pci/devices/$1
     [ ! -e "$dir/driver" ] || echo "$1" >"$dir/driver/unbind"
     printf '%s\n' "${2-}" >"$dir/driver_override"
-    [ -z "${2-}" ] || { modprobe -q "$2" || true; echo "$1" >"/sys/bus/pci/drivers/$2/bind"; }
+    [ -n "${2-}" ] || return 0
+    # A driver that registers now takes the device by its override.
+    modprobe -q "$2" || true
+    [ "$(driver "$1")" = "$2" ] || echo "$1" >"/sys/bus/pci/drivers/$2/bind"
 }
 
 # guest NAME [ADDRESS...]: the definition of a guest with these GPUs and nothing of ours
@@ -62,20 +65,37 @@ is_complete() {
         grep -q 'variantd:prepared' <<<"$xml"
 }
 
+# agent_settings [LINE...]: the agent with this configuration, connected to libvirt
 agent_settings() {
     printf '%s\n' "$@" >/etc/variantd/variantd.conf
     systemctl restart variantd
+    within 20 is_connected
+}
+
+# Only an agent that can ask libvirt says that a domain does not exist.
+is_connected() {
+    local status=0
+    variantctl wait no-such-domain || status=$?
+    [ $status = 3 ]
 }
 
 # devcap2 NAME: Device Capabilities 2 of the root port above the guest's hostdev, out of the guest's
-# config space (PCI Express capability of pcie-root-port at 0x54)
+# config space (PCI Express capability of pcie-root-port at 0x54). The guest is held still meanwhile, and
+# finds its address register as it left it.
 devcap2() {
-    local xml bus port slot function
+    local xml bus port slot function held
     xml=$(virsh dumpxml "$1")
     bus=$(sed -n '/<hostdev /,/<\/hostdev>/s/.*<address type=.pci.* bus=.0x\([0-9a-f]*\).*/\1/p' <<<"$xml" | head -1)
     port=$(sed -n "/<controller type='pci' index='$((0x$bus))' /,/<\/controller>/s/.*<address \(.*\)\/>/\1/p" <<<"$xml")
-    slot=$(sed "s/.*slot='\([^']*\)'.*/\1/" <<<"$port")
-    function=$(sed "s/.*function='\([^']*\)'.*/\1/" <<<"$port")
-    virsh qemu-monitor-command "$1" --hmp "o /w 0xcf8 $(printf '%#x' $((0x80000000 | slot << 11 | function << 8 | 0x78)))" >/dev/null
-    virsh qemu-monitor-command "$1" --hmp 'i /w 0xcfc' | sed -n 's/.*= //p' | tr -d '\r'
+    slot=$(sed "s/.* slot='\([^']*\)'.*/\1/" <<<"$port")
+    function=$(sed "s/.* function='\([^']*\)'.*/\1/" <<<"$port")
+    virsh suspend "$1" >/dev/null
+    held=$(port_in "$1" 0xcf8)
+    port_out "$1" 0xcf8 "$(printf '%#x' $((0x80000000 | slot << 11 | function << 8 | 0x78)))"
+    port_in "$1" 0xcfc
+    port_out "$1" 0xcf8 "$held"
+    virsh resume "$1" >/dev/null
 }
+
+port_in() { virsh qemu-monitor-command "$1" --hmp "i /w $2" | sed -n 's/.*= //p' | tr -d '\r'; }
+port_out() { virsh qemu-monitor-command "$1" --hmp "o /w $2 $3" >/dev/null; }

@@ -108,8 +108,8 @@ fn differs(kernel: &SharedKernel, held: &Held) -> bool {
 
 fn report(device: PciAddress, outcome: Outcome, what: &str, driver: Option<&DriverName>) {
     if outcome == Outcome::Done {
-        let driver = driver.map_or("no driver", DriverName::as_str);
-        info!("'{device}' {what} '{driver}'");
+        let driver = driver.map_or("no driver".into(), |driver| format!("'{driver}'"));
+        info!("'{device}' {what} {driver}");
     }
 }
 

@@ -56,7 +56,11 @@ impl Assigner {
 
     /// The domain's devices that have a recipe, as they would be adopted.
     pub(super) fn covered(&self, xml: &str) -> Result<Vec<Held>, AssignError> {
-        let covered = self.site.covered(xml).map_err(AssignError::Refused)?;
+        let covered = self
+            .site
+            .look()
+            .covered(xml)
+            .map_err(AssignError::Refused)?;
         let held = covered.into_iter().map(|(address, driver)| Held {
             address,
             driver: self.kernel.registered(driver.as_str()).unwrap_or(driver),

@@ -26,7 +26,8 @@ use crate::libvirt::DomainRef;
 use crate::lock::Locks;
 use crate::plan::{Plan, Planned};
 use crate::refusal::Refusal;
-use crate::site::{Interest, Site};
+use crate::site::Site;
+use crate::view::{Interest, View};
 
 pub use bind::SharedKernel;
 pub use error::AssignError;
@@ -67,11 +68,12 @@ impl Assigner {
     /// # Errors
     /// The start must not go on; the devices are as they were before.
     pub fn prepare(&self, xml: &str) -> Result<(), AssignError> {
-        if self.site.interest(xml).map_err(AssignError::Refused)? == Interest::None {
+        let view = self.site.look();
+        if view.interest(xml).map_err(AssignError::Refused)? == Interest::None {
             return Ok(());
         }
         let domain = reference(xml)?;
-        let plan = self.verify(xml)?;
+        let plan = verify(&view, xml)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
             self.bind(&domain, &plan.devices)
@@ -114,16 +116,6 @@ impl Assigner {
     #[must_use]
     pub fn held(&self) -> Vec<(DomainRef, Entry)> {
         self.journal.all()
-    }
-
-    /// A definition that a rewrite would mend is incomplete, any other that fails is refused.
-    fn verify(&self, xml: &str) -> Result<Plan, AssignError> {
-        self.site
-            .verify(xml)
-            .map_err(|refusal| match self.site.rewrite(xml, false) {
-                Ok(_) => AssignError::Incomplete(refusal),
-                Err(_) => AssignError::Refused(refusal),
-            })
     }
 
     fn bind(&self, domain: &DomainRef, devices: &[Planned]) -> Result<(), AssignError> {
@@ -196,6 +188,15 @@ impl Assigner {
     fn orphans(&self) -> MutexGuard<'_, BTreeSet<DomainUuid>> {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A definition that a rewrite would mend is incomplete, any other that fails is refused.
+fn verify(view: &View<'_>, xml: &str) -> Result<Plan, AssignError> {
+    view.verify(xml)
+        .map_err(|refusal| match view.rewrite(xml, false) {
+            Ok(_) => AssignError::Incomplete(refusal),
+            Err(_) => AssignError::Refused(refusal),
+        })
 }
 
 /// The names in a domain's XML.

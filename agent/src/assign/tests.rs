@@ -30,7 +30,7 @@ fn scene() -> Scene {
 impl Scene {
     /// The complete definition of the guest with the GPU.
     fn complete(&self) -> String {
-        let rewrite = self.site.rewrite(&guest(GPU), false);
+        let rewrite = self.site.look().rewrite(&guest(GPU), false);
         rewrite.expect("a complete guest").text
     }
 

@@ -135,7 +135,7 @@ impl Hook {
     ) -> Result<String, BusError> {
         admit(connection, &header, &options).await?;
         let rewritten = blocking(&self.site, move |site| {
-            let text = site.rewrite(&xml, false)?.text;
+            let text = site.look().rewrite(&xml, false)?.text;
             Ok(if text == xml { String::new() } else { text })
         });
         rewritten.await
@@ -150,7 +150,10 @@ impl Hook {
             return refusal;
         };
         warn!("start of '{domain}' refused, its definition is to be completed: {refusal}");
-        let mend = format!("it is being completed now: start '{domain}' once more");
+        let mend = format!(
+            "{}, or start '{domain}' once more: it is being completed now",
+            refusal.mend
+        );
         if self.repairs.send(domain).is_err() {
             return refusal;
         }

@@ -78,7 +78,7 @@ impl Scene {
     }
 
     fn complete(&self) -> String {
-        let rewrite = self.site.rewrite(&guest(GPU), false);
+        let rewrite = self.site.look().rewrite(&guest(GPU), false);
         rewrite.expect("a complete guest").text
     }
 

@@ -1,17 +1,100 @@
-//! `variantctl prepare` and `wait`: asks the agent.
+//! `variantctl prepare` and `wait`: asks the agent, which alone changes definitions.
 
 use std::time::Duration;
 
-use super::problem::Problem;
+use serde_json::{Value, json};
+use zbus::Connection;
 
-pub(super) fn prepare(_domain: &str, _replace: bool, _as_json: bool) -> Result<(), Problem> {
-    Err(Problem::Unreachable(
-        "the agent does not answer; start it with 'systemctl start variantd'".to_owned(),
-    ))
+use super::output;
+use super::problem::Problem;
+use crate::client::{Fault, ManagerProxy, Options};
+
+/// Completes a domain's definition and says what was added.
+pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
+    let report = ask(async |manager| {
+        let options = Options::from([("replace", replace.into())]);
+        manager.prepare(domain, options).await
+    })?;
+    tell(&report, as_json)
 }
 
-pub(super) fn wait(_domain: &str, _timeout: Duration) -> Result<(), Problem> {
-    Err(Problem::Unreachable(
-        "the agent does not answer; start it with 'systemctl start variantd'".to_owned(),
-    ))
+/// Waits until a definition is at rest, and says whether it is complete.
+pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(), Problem> {
+    let limit = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    let report = ask(async |manager| manager.wait(domain, limit, Options::new()).await)?;
+    tell(&report, as_json)?;
+    if report["outcome"] == "on-request" {
+        let text =
+            format!("domain '{domain}' waits for a request: run 'variantctl prepare {domain}'");
+        return Err(Problem::Failed(text));
+    }
+    Ok(())
+}
+
+/// Makes one call and reads its JSON.
+fn ask(
+    call: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<String>,
+) -> Result<Value, Problem> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| Problem::Failed(format!("cannot start: {error}")))?;
+    let reply = runtime.block_on(async {
+        let connection = Connection::system().await?;
+        call(&ManagerProxy::new(&connection).await?).await
+    });
+    let text = reply.map_err(|error| problem(error.into()))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Problem::Failed(format!("cannot read the agent's answer: {error}")))
+}
+
+fn problem(fault: Fault) -> Problem {
+    match fault {
+        Fault::Refused(text) | Fault::Failed(text) | Fault::NotAuthorized(text) => {
+            Problem::Failed(text)
+        }
+        Fault::NotFound(text) => Problem::NotFound(text),
+        Fault::Unreachable(why) => Problem::Unreachable(format!(
+            "variantd does not answer ({}); start it with 'systemctl start variantd'",
+            why.lines().next().unwrap_or_default()
+        )),
+    }
+}
+
+fn tell(report: &Value, as_json: bool) -> Result<(), Problem> {
+    if as_json {
+        return output::object(json!({"report": report}));
+    }
+    let word = |key: &str| report[key].as_str().unwrap_or_default().to_owned();
+    let said = match word("outcome").as_str() {
+        "completed" => format!("domain '{}' was completed\n", word("domain")),
+        "complete" => format!("domain '{}' is complete\n", word("domain")),
+        "foreign" => format!(
+            "domain '{}' has no device that a recipe covers\n",
+            word("domain")
+        ),
+        _ => String::new(),
+    };
+    let items = |key: &str| report[key].as_array().cloned().unwrap_or_default();
+    let line = |item: &Value| {
+        let part = |key: &str| {
+            item[key]
+                .as_str()
+                .map(|text| format!("{text} "))
+                .unwrap_or_default()
+        };
+        format!(
+            "  {}{}{}\n",
+            part("code"),
+            part("path"),
+            item["text"].as_str().unwrap_or_default()
+        )
+    };
+    let changes: String = items("changes").iter().map(line).collect();
+    let notes: String = items("notes")
+        .iter()
+        .map(|note| format!("note: {}", line(note).trim_start()))
+        .collect();
+    eprint!("{notes}");
+    output::text(&(said + &changes))
 }

@@ -163,7 +163,9 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
         Verb::Prepare { domain, replace } => domain::prepare(domain, *replace, cli.json),
-        Verb::Wait { domain, timeout } => domain::wait(domain, Duration::from_secs(*timeout)),
+        Verb::Wait { domain, timeout } => {
+            domain::wait(domain, Duration::from_secs(*timeout), cli.json)
+        }
     }
 }
 

@@ -197,11 +197,16 @@ fn act(arguments: &Arguments) -> Result<u8> {
             timeout,
             names,
         } => {
-            let (lab, _) = Lab::up(name, &options.settings())?;
-            if !no_package {
-                check::install(&lab)?;
-            }
-            let passed = check::run(&lab, names, Duration::from_secs(*timeout))?;
+            let ready = || -> Result<Lab> {
+                let (lab, _) = Lab::up(name, &options.settings())?;
+                if !no_package {
+                    check::install(&lab)?;
+                }
+                Ok(lab)
+            };
+            let restart = || Lab::down(name).and_then(|_| ready());
+            let deadline = Duration::from_secs(*timeout);
+            let passed = check::run(ready()?, names, deadline, restart)?;
             Ok(u8::from(!passed))
         }
     }

@@ -154,7 +154,13 @@ fn boot_files(root: &Path, folder: &Path) -> Result<()> {
     fs::copy(&vmlinuz, root.join("lab/vmlinuz")).context("cannot copy the guest's kernel")?;
     let host = initrd::build(
         root,
-        &["virtio_pci", "virtio_blk", "virtio_console", "ext4"],
+        &[
+            "virtio_pci",
+            "virtio_blk",
+            "virtio_console",
+            "crc32c_generic",
+            "ext4",
+        ],
         &script("host-init.sh")?,
     )?;
     initrd::write(&folder.join("initrd.cpio"), &host)?;
@@ -187,7 +193,7 @@ fn file_system(root: &Path, disk: &Path) -> Result<()> {
 
 fn warm_up(outer: &Tree, folder: &Path) -> Result<()> {
     let step = Step::begin("starting the emulated host once, so that libvirt's cache is filled");
-    let state = State::new(&format!("warm-up-{}", std::process::id()))?;
+    let state = State::new("warm-up")?;
     state.create()?;
     let warmed = warm_up_in(&state, outer, folder);
     state.stop()?;

@@ -37,6 +37,9 @@ const APPLETS: &[&str] = &[
     "umount",
 ];
 
+/// Older kernels need it for ext4 and say so only in a soft dependency; newer ones have it built in.
+const OPTIONAL: &str = "crc32c_generic";
+
 /// An initial file system that loads `modules` of the kernel below `root`, in order, then goes on with `script`.
 pub fn build(root: &Path, modules: &[&str], script: &str) -> Result<Vec<u8>> {
     let mut archive = skeleton(root)?;
@@ -86,7 +89,7 @@ fn with_dependencies(root: &Path, modules: &[&str]) -> Result<Vec<PathBuf>> {
     for module in modules {
         match line_of(&dependencies, module) {
             Some(line) => order.extend(files(line)),
-            None if builtin.contains(*module) => {}
+            None if builtin.contains(*module) || *module == OPTIONAL => {}
             None => bail!("the kernel has no module '{module}'"),
         }
     }

@@ -45,25 +45,35 @@ impl Step {
         self.finish("done");
     }
 
+    /// Ends the step without a word, where the result is told elsewhere.
+    pub fn end(mut self) {
+        self.stop();
+    }
+
     /// Time since the step began.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     fn finish(&mut self, word: &str) {
+        if self.stop() {
+            let seconds = self.elapsed().as_secs_f32();
+            say(&format!("{}: {word} after {seconds:.1} s", self.text));
+        }
+    }
+
+    /// Stops the ticker and clears its line; false if that was done before.
+    fn stop(&mut self) -> bool {
         let Some((stop, thread)) = self.ticker.take() else {
-            return;
+            return false;
         };
         drop(stop);
         // a ticker that panicked has nothing left to print
         let _ = thread.join();
-        let clear = if std::io::stderr().is_terminal() {
-            "\r\x1b[K"
-        } else {
-            ""
-        };
-        let seconds = self.elapsed().as_secs_f32();
-        eprintln!("{clear}lab: {}: {word} after {seconds:.1} s", self.text);
+        if std::io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
+        true
     }
 }
 

@@ -51,7 +51,7 @@ fn family(machine: &Machine, sort: bool) -> String {
 }
 
 fn dump(machine: &Machine, image: &Path) -> Result<String> {
-    let state = State::new(&format!("dump-{}", std::process::id()))?;
+    let state = State::new("dump")?;
     state.create()?;
     let boot = Boot {
         image: image.to_path_buf(),

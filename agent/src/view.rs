@@ -1,0 +1,143 @@
+//! One look at the surroundings: what one operation reads of host, recipes and versions.
+//!
+//! The host is read at most once, and not at all for a domain without host devices.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
+
+use crate::domain::Domain;
+use crate::plan::{Plan, Setting};
+use crate::recipe::Prepare;
+use crate::refusal::Refusal;
+use crate::rewrite::{self, Rewrite};
+use crate::site::{Rules, Site};
+
+/// What one operation sees.
+pub struct View<'a> {
+    site: &'a Site,
+    /// The rules in force when it began.
+    pub rules: Arc<Rules>,
+    host: OnceCell<Host>,
+}
+
+/// How far a domain is the agent's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Not at all.
+    None,
+    /// It is completed only when somebody asks.
+    OnRequest,
+    /// It is completed as soon as it is defined.
+    OnDefine,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(site: &'a Site, rules: Arc<Rules>) -> Self {
+        Self {
+            site,
+            rules,
+            host: OnceCell::new(),
+        }
+    }
+
+    /// The host, as it was when first asked for.
+    ///
+    /// # Errors
+    /// A refusal when it cannot be read.
+    pub fn host(&self) -> Result<&Host, Refusal> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let host = self.site.host()?;
+        Ok(self.host.get_or_init(|| host))
+    }
+
+    /// Completes a definition for this host.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn rewrite(&self, xml: &str, replace: bool) -> Result<Rewrite, Refusal> {
+        rewrite::rewrite(xml, &self.setting(replace)?)
+    }
+
+    /// Checks that a definition is complete for this host.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn verify(&self, xml: &str) -> Result<Plan, Refusal> {
+        rewrite::verify(xml, &self.setting(false)?)
+    }
+
+    /// Whether a domain has the agent's mark or a device with a recipe, and when such devices'
+    /// definitions are completed.
+    ///
+    /// # Errors
+    /// When the text is no domain or the host cannot be read.
+    pub fn interest(&self, xml: &str) -> Result<Interest, Refusal> {
+        let domain = Domain::parse(xml)?;
+        if domain.hostdevs.is_empty() && domain.mark.is_none() {
+            return Ok(Interest::None);
+        }
+        let devices = self.devices(&domain)?;
+        let now = devices.iter().any(|d| d.when == Prepare::OnDefine);
+        Ok(match devices.is_empty() && domain.mark.is_none() {
+            true => Interest::None,
+            false if now => Interest::OnDefine,
+            false => Interest::OnRequest,
+        })
+    }
+
+    /// The domain's devices that are given to it by us, with the driver their recipe names: those
+    /// that are prepared on define, and those that somebody had prepared.
+    ///
+    /// # Errors
+    /// When the text is no domain or the host cannot be read.
+    pub fn covered(&self, xml: &str) -> Result<Vec<(PciAddress, DriverName)>, Refusal> {
+        let domain = Domain::parse(xml)?;
+        if domain.hostdevs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ours =
+            |device: &Covered| device.when == Prepare::OnDefine || domain.is_marked(device.address);
+        let devices = self.devices(&domain)?.into_iter();
+        Ok(devices
+            .filter(ours)
+            .map(|device| (device.address, device.driver))
+            .collect())
+    }
+
+    fn devices(&self, domain: &Domain) -> Result<Vec<Covered>, Refusal> {
+        let host = self.host()?;
+        let covered = |address| {
+            let recipe = self.rules.recipes.for_device(host.devices.get(&address)?)?;
+            Some(Covered {
+                address,
+                driver: recipe.driver.clone(),
+                when: recipe.prepare,
+            })
+        };
+        let sources = domain.hostdevs.iter().map(|hostdev| hostdev.source);
+        Ok(sources.filter_map(covered).collect())
+    }
+
+    fn setting(&self, replace: bool) -> Result<Setting<'_>, Refusal> {
+        Ok(Setting {
+            host: self.host()?,
+            recipes: &self.rules.recipes,
+            versions: self.site.learned.versions()?,
+            replace,
+            asked: true,
+        })
+    }
+}
+
+/// A device of a domain that has a recipe.
+struct Covered {
+    address: PciAddress,
+    driver: DriverName,
+    when: Prepare,
+}
