@@ -7,10 +7,10 @@ use std::path::Path;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::toml_text::{self, TomlError};
+
 /// Where it is looked for unless an argument says otherwise.
 pub const PATH: &str = "/etc/variantd/variantd.conf";
-
-const KEYS: [&str; 2] = ["prepare", "repair"];
 
 /// What an administrator decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -44,15 +44,8 @@ pub enum ConfigError {
         why: io::Error,
     },
     /// It says something that has no meaning.
-    #[error("'{file}', line {line}: {reason}")]
-    Meaning {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
+    #[error(transparent)]
+    Meaning(#[from] TomlError),
 }
 
 impl Default for Config {
@@ -79,40 +72,8 @@ impl Config {
     }
 
     fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error: toml::de::Error| {
-            let span = error.span().unwrap_or_default();
-            ConfigError::Meaning {
-                file: file.to_owned(),
-                line: 1 + text[..span.start].matches('\n').count(),
-                reason: reason(&error, text.get(span).unwrap_or_default()),
-            }
-        })
+        Ok(toml_text::read(file, text)?)
     }
-}
-
-fn reason(error: &toml::de::Error, at: &str) -> String {
-    if !error.message().starts_with("unknown field") {
-        return error.message().replace('\n', " ");
-    }
-    let nearest = KEYS.iter().min_by_key(|key| distance(at, key));
-    let nearest = nearest.expect("there are keys");
-    format!("unknown key '{at}'; did you mean '{nearest}'?")
-}
-
-/// Levenshtein's distance: how many letters to add, drop or change.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -21,14 +21,14 @@ use crate::inventory::{self, PublishError};
 use crate::journal::Journal;
 use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
-use crate::recipe::{RecipeError, Recipes};
+use crate::recipe::{LoadError, Recipes};
 use crate::site::{Rules, Site};
 use crate::worker::Worker;
 
 /// Where the agent finds and keeps things.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The configuration file.
+    /// The configuration file; recipes are in `recipes.d` beside it.
     pub config: PathBuf,
     /// Lost at reboot: journal and published devices.
     pub run: PathBuf,
@@ -48,7 +48,7 @@ pub enum StartError {
     Config(#[from] ConfigError),
     /// A recipe cannot be used.
     #[error(transparent)]
-    Recipe(#[from] RecipeError),
+    Recipe(#[from] LoadError),
     /// The host cannot be read.
     #[error(transparent)]
     Host(#[from] Failure),
@@ -122,7 +122,7 @@ fn assigner(places: &Places, site: Arc<Site>) -> Result<Assigner, StartError> {
 
 fn rules(config: &Path) -> Result<Rules, StartError> {
     Ok(Rules {
-        recipes: Recipes::shipped()?,
+        recipes: Recipes::load(&config.with_file_name("recipes.d"))?,
         config: Config::read(config)?,
     })
 }

@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
+use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 use thiserror::Error;
 
 use crate::file;
-use crate::recipe::Recipes;
+use crate::recipe::{Prepare, Recipes};
 use crate::refusal::Refusal;
 use crate::site::Site;
 
@@ -44,9 +45,13 @@ pub fn publish(site: &Site, run: &Path) -> Result<usize, PublishError> {
 }
 
 fn lines(host: &Host, recipes: &Recipes) -> String {
-    let covered = host.devices.values();
-    covered
-        .filter(|device| recipes.for_device(device).is_some())
+    let due = |device: &&Device| {
+        let recipe = recipes.for_device(device);
+        recipe.is_some_and(|recipe| recipe.prepare == Prepare::OnDefine)
+    };
+    let devices = host.devices.values();
+    devices
+        .filter(due)
         .map(|device| format!("{}\n", device.address))
         .collect()
 }

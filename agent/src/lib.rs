@@ -27,5 +27,6 @@ pub mod report;
 pub mod rewrite;
 pub mod site;
 pub mod target;
+pub mod toml_text;
 pub mod view;
 pub mod worker;

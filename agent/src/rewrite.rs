@@ -32,12 +32,17 @@ pub fn rewrite(text: &str, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
     Ok(Rewrite { text, plan })
 }
 
-/// Checks that a definition is what its plan wants; a missing mark alone is no fault.
+/// Checks that a definition is what its plan wants, as far as a start may be refused for it: a missing
+/// mark is no fault, and devices that wait for a request count only once they are marked.
 ///
 /// # Errors
 /// The refusals of [`Domain::parse`] and [`plan`], and one that names the first missing piece.
 pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
-    let plan = plan(setting, &Domain::parse(text)?)?;
+    let setting = Setting {
+        asked: false,
+        ..*setting
+    };
+    let plan = plan(&setting, &Domain::parse(text)?)?;
     let Some(missing) = plan
         .changes
         .iter()

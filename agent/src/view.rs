@@ -91,7 +91,8 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The domain's devices that have a recipe, with the driver the recipe names.
+    /// The domain's devices that are given to it by us, with the driver their recipe names: those
+    /// that are prepared on define, and those that somebody had prepared.
     ///
     /// # Errors
     /// When the text is no domain or the host cannot be read.
@@ -100,8 +101,11 @@ impl<'a> View<'a> {
         if domain.hostdevs.is_empty() {
             return Ok(Vec::new());
         }
+        let ours =
+            |device: &Covered| device.when == Prepare::OnDefine || domain.is_marked(device.address);
         let devices = self.devices(&domain)?.into_iter();
         Ok(devices
+            .filter(ours)
             .map(|device| (device.address, device.driver))
             .collect())
     }
@@ -126,6 +130,7 @@ impl<'a> View<'a> {
             recipes: &self.rules.recipes,
             versions: self.site.learned.versions()?,
             replace,
+            asked: true,
         })
     }
 }

@@ -19,6 +19,7 @@ fn host(name: &str) -> PathBuf {
 fn variantctl(host: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_variantctl"))
         .current_dir(data("golden"))
+        .args(["--recipes", "/nonexistent"])
         .arg("--host")
         .arg(host)
         .args(arguments)
@@ -78,6 +79,9 @@ golden!(
     "rewrite",
     "gb200-third-and-fourth.xml"
 );
+golden!(explain_list, "lab", "explain");
+golden!(explain_one, "lab", "explain", "vd-top-002");
+golden!(recipe_list, "lab", "recipe", "list");
 golden!(lab_list, "lab", "list");
 golden!(lab_topology, "lab", "topology");
 
@@ -205,6 +209,47 @@ fn what_is_not_there_exits_with_3() {
 }
 
 #[test]
+fn a_recipe_file_is_checked_before_it_counts() {
+    let dir = tempfile::tempdir().expect("folder");
+    let file = dir.path().join("nvidia-grace.toml");
+    let shipped = stdout(&variantctl(
+        &host("lab"),
+        &["recipe", "show", "nvidia-grace"],
+    ));
+    fs::write(&file, &shipped).expect("file");
+    let said = stdout(&variantctl(
+        &host("lab"),
+        &["recipe", "check", &file.to_string_lossy()],
+    ));
+    assert!(
+        said.contains("recipe 'nvidia-grace' for 5 devices"),
+        "{said}"
+    );
+    fs::write(&file, shipped.replace("cells = 8", "cels = 8")).expect("file");
+    let (status, said) = failure(&variantctl(
+        &host("lab"),
+        &["recipe", "check", &file.to_string_lossy()],
+    ));
+    assert_eq!(status, 1);
+    assert!(
+        said.contains("nvidia-grace.toml") && said.contains("did you mean 'cells'?"),
+        "{said}"
+    );
+    assert_eq!(
+        failure(&variantctl(&host("lab"), &["recipe", "show", "no-such"])).0,
+        3
+    );
+    assert_eq!(
+        failure(&variantctl(
+            &host("lab"),
+            &["recipe", "check", "no-such.toml"]
+        ))
+        .0,
+        3
+    );
+}
+
+#[test]
 fn wrong_usage_exits_with_2() {
     for arguments in [
         &["show", "not-an-address"][..],
@@ -238,10 +283,12 @@ fn damaged(damage: impl Fn(&Path)) -> tempfile::TempDir {
     dir
 }
 
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+
 #[test]
 fn a_damaged_host_is_read_as_far_as_it_goes_and_says_what_is_missing() {
     let gpu = "sys/bus/pci/devices/0018:01:00.0";
-    let damages: [(&str, &dyn Fn(&Path)); 4] = [
+    let damages: [Damage<'_>; 4] = [
         ("numa_node", &|root| {
             fs::write(root.join(gpu).join("numa_node"), "").expect("emptied")
         }),

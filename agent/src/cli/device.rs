@@ -123,6 +123,7 @@ fn initiator_nodes(view: &View, device: &Device) -> Option<Nodes> {
         recipes: &view.recipes,
         versions: Versions::NEWEST_TESTED,
         replace: false,
+        asked: true,
     };
     Some(initiators(&setting, device))
 }

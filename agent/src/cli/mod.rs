@@ -5,10 +5,12 @@
 
 mod device;
 mod domain;
+mod explain;
 mod list;
 mod output;
 mod plan;
 mod problem;
+mod recipe;
 mod record;
 mod topology;
 
@@ -20,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
 
+use crate::code::Code;
 use crate::recipe::Recipes;
 use crate::target::Versions;
 
@@ -38,6 +41,9 @@ pub struct Cli {
         hide_default_value = true
     )]
     host: PathBuf,
+    /// Read recipes of DIR over the shipped ones
+    #[arg(long, global = true, value_name = "DIR", default_value = crate::recipe::DIRECTORY, hide_default_value = true)]
+    recipes: PathBuf,
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -64,6 +70,14 @@ enum Verb {
     Plan(Definition),
     /// Complete a domain definition and print it; libvirt is not touched
     Rewrite(Definition),
+    /// List, show or check recipes: what each family of guest drivers needs
+    #[command(subcommand)]
+    Recipe(RecipeVerb),
+    /// Explain a code such as VD-TOP-002, or list all of them
+    Explain {
+        /// The code
+        code: Option<Code>,
+    },
     /// Record this host below DIR, for use with --host; serial numbers are left out
     RecordHost {
         /// Directory to make; it must be empty or not exist
@@ -84,6 +98,22 @@ enum Verb {
         /// Seconds to wait
         #[arg(long, default_value_t = 10)]
         timeout: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum RecipeVerb {
+    /// List the recipes in force
+    List,
+    /// Print one as it is in force
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Check a file before it is put into the recipes' directory
+    Check {
+        /// The file
+        file: PathBuf,
     },
 }
 
@@ -127,6 +157,10 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Topology => topology::run(&view(cli)?),
         Verb::Plan(definition) => plan::show(&view(cli)?, definition),
         Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),
+        Verb::Recipe(RecipeVerb::List) => recipe::list(&recipes(cli)?, cli.json),
+        Verb::Recipe(RecipeVerb::Show { name }) => recipe::show(&recipes(cli)?, name, cli.json),
+        Verb::Recipe(RecipeVerb::Check { file }) => recipe::check(file, cli.json),
+        Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
         Verb::Prepare { domain, replace } => domain::prepare(domain, *replace, cli.json),
         Verb::Wait { domain, timeout } => {
@@ -137,12 +171,16 @@ fn run(cli: &Cli) -> Result<(), Problem> {
 
 fn view(cli: &Cli) -> Result<View, Problem> {
     let host = Host::read(&cli.host).map_err(|failure| Problem::Failed(failure.to_string()))?;
-    let recipes = Recipes::shipped().map_err(|error| Problem::Failed(error.to_string()))?;
+    let recipes = recipes(cli)?;
     Ok(View {
         host,
         recipes,
         json: cli.json,
     })
+}
+
+fn recipes(cli: &Cli) -> Result<Recipes, Problem> {
+    Recipes::load(&cli.recipes).map_err(recipe::problem)
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ fn planned(view: &View, definition: &Definition) -> Result<(String, Rewrite), Pr
         recipes: &view.recipes,
         versions: definition.target.unwrap_or(Versions::NEWEST_TESTED),
         replace: definition.replace,
+        asked: true,
     };
     let after = rewrite::rewrite(&text, &setting)?;
     Ok((text, after))

@@ -11,6 +11,8 @@ mod value;
 use std::fmt;
 use std::str::FromStr;
 
+use kernel_glue::address::PciAddress;
+
 use crate::edit::Element;
 
 pub use cell::{Cell, MemoryNode};
@@ -76,20 +78,21 @@ impl Domain {
             .find(|controller| controller.index == index)
     }
 
-    /// True for q35 machine types, by their alias or versioned name.
+    /// True when the mark says that this device was prepared.
     #[must_use]
-    pub fn is_q35(&self) -> bool {
-        self.machine
-            .as_deref()
-            .is_some_and(|m| m == "q35" || m.starts_with("pc-q35"))
+    pub fn is_marked(&self, device: PciAddress) -> bool {
+        let mut devices = self.mark.iter().flat_map(|mark| &mark.devices);
+        devices.any(|marked| marked.address == device)
     }
 
-    /// True for Arm's `virt` machine types, by their alias or versioned name.
+    /// The family of the machine type, without its version: `q35`, `virt`, or the name as it is.
     #[must_use]
-    pub fn is_virt(&self) -> bool {
-        self.machine
-            .as_deref()
-            .is_some_and(|m| m == "virt" || m.starts_with("virt-"))
+    pub fn family(&self) -> &str {
+        match self.machine.as_deref().unwrap_or_default() {
+            machine if machine == "q35" || machine.starts_with("pc-q35-") => "q35",
+            machine if machine.starts_with("virt-") => "virt",
+            machine => machine,
+        }
     }
 }
 

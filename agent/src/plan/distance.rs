@@ -1,12 +1,14 @@
 //! Distances between guest cells, projected from the host.
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::numa::{Numa, NumaNode};
 
 use crate::code::Code;
+use crate::recipe::Initiators;
 use crate::refusal::Refusal;
 
 /// Distance of a node to itself (ACPI 6.5, 5.2.17; QEMU takes no other value).
-pub(super) const LOCAL: u8 = 10;
+const LOCAL: u8 = 10;
 
 /// What libvirt and Linux take for two nodes of which nothing is known.
 const REMOTE: u8 = 20;
@@ -18,6 +20,8 @@ pub(super) struct Place {
     pub(super) cell: u32,
     /// Its host node; `None` for a cell that is bound to none.
     pub(super) node: Option<NumaNode>,
+    /// The device whose initiator it is, and what the recipe says of those.
+    pub(super) initiator: Option<(PciAddress, Initiators)>,
 }
 
 /// Gives distances between places.
@@ -25,8 +29,6 @@ pub(super) struct Place {
 pub(super) struct Projection<'a> {
     /// The host's nodes.
     pub(super) numa: &'a Numa,
-    /// What 10 or less between different cells becomes.
-    pub(super) raise_ten_to: u8,
 }
 
 impl Projection<'_> {
@@ -35,23 +37,30 @@ impl Projection<'_> {
         if from.cell == to.cell {
             return Ok(LOCAL);
         }
-        let distance = match (from.node, to.node) {
-            (Some(from), Some(to)) => self.host(from, to)?,
-            (Some(node), None) | (None, Some(node)) => self.nearest_socket(node)?,
-            (None, None) => REMOTE,
+        let rules = from.initiator.or(to.initiator).map(|(_, rules)| rules);
+        let distance = match chosen(from, to) {
+            Some(distance) => distance,
+            None => self.projected(from, to)?,
         };
-        Ok(if distance <= LOCAL {
-            self.raise_ten_to
-        } else {
-            distance
-        })
+        let raised = rules.map_or(REMOTE, |rules| rules.raise_ten_to);
+        Ok(if distance <= LOCAL { raised } else { distance })
+    }
+
+    fn projected(&self, from: Place, to: Place) -> Result<u8, Refusal> {
+        let distance = match (from.node, to.node) {
+            (Some(from), Some(to)) => self.host(from, to),
+            (Some(node), None) | (None, Some(node)) => self.nearest_socket(node),
+            (None, None) => Ok(REMOTE),
+        };
+        distance.or_else(|refusal| fallback(from, to).ok_or(refusal))
     }
 
     fn host(&self, from: NumaNode, to: NumaNode) -> Result<u8, Refusal> {
         self.numa.distance(from, to).ok_or_else(|| {
             let reason = format!("the host gives no distance from node {from} to node {to}");
-            let mend =
-                format!("see /sys/devices/system/node/node{from}/distance and the firmware's SLIT");
+            let mend = format!(
+                "see /sys/devices/system/node/node{from}/distance and the firmware's SLIT, or give the recipe an [initiators.fallback]"
+            );
             Refusal::new(Code::DistanceMissing, reason, mend)
         })
     }
@@ -66,5 +75,30 @@ impl Projection<'_> {
         let distances = sockets.map(|socket| self.host(socket.id, node));
         let distances: Vec<u8> = distances.collect::<Result<_, _>>()?;
         Ok(distances.into_iter().min().unwrap_or(REMOTE))
+    }
+}
+
+/// The recipe's own distance between a cell with CPUs and an initiator.
+fn chosen(from: Place, to: Place) -> Option<u8> {
+    match (from.initiator, to.initiator) {
+        (Some((_, rules)), None) | (None, Some((_, rules))) => rules.cpu_distance,
+        _ => None,
+    }
+}
+
+/// The recipe's stand-in for a distance that the host does not give.
+fn fallback(from: Place, to: Place) -> Option<u8> {
+    match (from.initiator, to.initiator) {
+        (Some((one, rules)), Some((other, _))) => rules.fallback.map(|table| {
+            if one == other {
+                table.same_device
+            } else {
+                table.other_device
+            }
+        }),
+        (Some((_, rules)), None) | (None, Some((_, rules))) => {
+            rules.fallback.map(|table| table.cpu)
+        }
+        (None, None) => None,
     }
 }

@@ -21,7 +21,7 @@ use kernel_glue::numa::{NumaNode, RangeList};
 use crate::code::Code;
 use crate::domain::{Domain, Hostdev};
 use crate::edit::Edit;
-use crate::recipe::{Recipe, Recipes};
+use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
 use crate::target::Versions;
 
@@ -36,6 +36,8 @@ pub struct Setting<'a> {
     pub versions: Versions,
     /// Replace a guest address that contradicts the recipe, instead of refusing.
     pub replace: bool,
+    /// Somebody asked: recipes that wait for a request count as well.
+    pub asked: bool,
 }
 
 /// What a domain needs.
@@ -142,11 +144,11 @@ pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
 /// # Errors
 /// A refusal when the host does not tell which they are.
 pub fn initiators(setting: &Setting<'_>, device: &Device) -> Result<Vec<NumaNode>, Refusal> {
-    let cells = setting
-        .recipes
-        .for_device(device)
-        .map_or(0, |recipe| recipe.initiators.cells);
-    association::nodes(setting, device, cells)
+    let recipe = setting.recipes.for_device(device);
+    let rules = recipe.and_then(|recipe| recipe.initiators);
+    rules.map_or(Ok(Vec::new()), |rules| {
+        association::nodes(setting, device, rules.cells)
+    })
 }
 
 /// The hostdevs that have a recipe, by address.
@@ -157,6 +159,12 @@ fn assigned<'a>(setting: &Setting<'a>, domain: &'a Domain) -> Result<Vec<Assigne
         let Some(recipe) = setting.recipes.for_device(device) else {
             continue;
         };
+        if !(setting.asked
+            || recipe.prepare == Prepare::OnDefine
+            || domain.is_marked(hostdev.source))
+        {
+            continue;
+        }
         if assigned
             .iter()
             .any(|other| other.hostdev.source == hostdev.source)

@@ -9,6 +9,7 @@ use super::fragment::{Fragment, print_all};
 use super::{Assigned, Change, Note, Plan, Planned, Setting, association};
 use crate::code::Code;
 use crate::domain::{Cell, Domain};
+use crate::recipe::Initiators;
 use crate::refusal::Refusal;
 
 /// Most nodes QEMU takes (MAX_NODES, include/sysemu/numa.h).
@@ -33,20 +34,19 @@ pub(super) fn plan(
 ) -> Result<(), Refusal> {
     let mut layout = Layout::of(domain);
     for one in assigned {
-        let host_nodes = association::nodes(setting, one.device, one.recipe.initiators.cells)?;
-        let cells = layout.give(one, &host_nodes)?;
+        let (mut cells, mut host_nodes) = (RangeList::default(), Vec::new());
+        if let Some(rules) = one.recipe.initiators {
+            host_nodes = association::nodes(setting, one.device, rules.cells)?;
+            cells = layout.give(one, rules, &host_nodes)?;
+        }
         plan.devices.push(planned(one, cells, host_nodes));
     }
+    if plan.devices.iter().all(|device| device.cells.is_empty()) {
+        return Ok(());
+    }
     limit(domain, &layout, plan)?;
-    let raise = assigned
-        .iter()
-        .map(|one| one.recipe.distances.raise_ten_to)
-        .max();
-    let projection = Projection {
-        numa: &setting.host.numa,
-        raise_ten_to: raise.unwrap_or(11),
-    };
-    layout.write(&projection, plan)?;
+    let numa = &setting.host.numa;
+    layout.write(&Projection { numa }, plan)?;
     for one in assigned {
         name_cells(one, plan);
     }
@@ -64,6 +64,7 @@ impl<'a> Layout<'a> {
             places.push(Place {
                 cell: 0,
                 node: None,
+                initiator: None,
             });
         }
         Self {
@@ -74,18 +75,25 @@ impl<'a> Layout<'a> {
     }
 
     /// The cells of a device: those its nodeset names, those its mark names, else new ones.
-    fn give(&mut self, one: &Assigned<'_>, host_nodes: &[NumaNode]) -> Result<RangeList, Refusal> {
+    fn give(
+        &mut self,
+        one: &Assigned<'_>,
+        rules: Initiators,
+        host_nodes: &[NumaNode],
+    ) -> Result<RangeList, Refusal> {
         let cells = match &one.hostdev.nodeset {
             Some(nodeset) => self.named(one, nodeset, host_nodes.len())?,
             None => self.marked_or_new(one, host_nodes.len()),
         };
         for (cell, node) in cells.iter().zip(host_nodes) {
+            let place = Place {
+                cell,
+                node: Some(*node),
+                initiator: Some((one.hostdev.source, rules)),
+            };
             match self.places.iter_mut().find(|place| place.cell == cell) {
-                Some(place) => place.node = Some(*node),
-                None => self.places.push(Place {
-                    cell,
-                    node: Some(*node),
-                }),
+                Some(known) => *known = place,
+                None => self.places.push(place),
             }
         }
         Ok(cells)
@@ -257,7 +265,11 @@ impl<'a> Layout<'a> {
         cell: u32,
         named: &BTreeSet<u32>,
     ) -> Result<Vec<Fragment>, Refusal> {
-        let unknown = Place { cell, node: None };
+        let unknown = Place {
+            cell,
+            node: None,
+            initiator: None,
+        };
         let from = *self
             .places
             .iter()
@@ -286,6 +298,7 @@ fn place(domain: &Domain, cell: &Cell) -> Place {
     Place {
         cell: cell.id,
         node: single.and_then(|id| NumaNode::try_from(id).ok()),
+        initiator: None,
     }
 }
 

@@ -16,10 +16,12 @@ pub(super) fn check(
 ) -> Result<(), Refusal> {
     let versions = setting.versions;
     for one in assigned {
-        since("libvirt", versions.libvirt, Version::ACPI_NODESET)
-            .map_err(|r| r.of(one.device.address))?;
-        since("QEMU", versions.qemu, Version::GENERIC_INITIATOR)
-            .map_err(|r| r.of(one.device.address))?;
+        if one.recipe.initiators.is_some() {
+            since("libvirt", versions.libvirt, Version::ACPI_NODESET)
+                .map_err(|r| r.of(one.device.address))?;
+            since("QEMU", versions.qemu, Version::GENERIC_INITIATOR)
+                .map_err(|r| r.of(one.device.address))?;
+        }
         let guest = guest(domain, one)?;
         if guest.is_some_and(|guest| !guest.driver_uses) {
             let arch = domain.arch.as_deref().unwrap_or("this architecture");
@@ -48,13 +50,7 @@ fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, R
     let (Some(arch), Some(machine)) = (&domain.arch, &domain.machine) else {
         return Ok(None);
     };
-    let family = if domain.is_q35() {
-        "q35"
-    } else if domain.is_virt() {
-        "virt"
-    } else {
-        machine
-    };
+    let family = domain.family();
     let guest = one
         .recipe
         .guests

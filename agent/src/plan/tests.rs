@@ -132,6 +132,7 @@ impl Fixture {
             recipes: &self.recipes,
             versions: Versions::NEWEST_TESTED,
             replace: false,
+            asked: true,
         }
     }
 

@@ -7,6 +7,7 @@ use super::fragment::Fragment;
 use super::{Assigned, Change, Plan};
 use crate::code::Code;
 use crate::domain::Domain;
+use crate::recipe::Window;
 use crate::refusal::Refusal;
 
 /// 1 GiB in KiB.
@@ -20,7 +21,7 @@ pub(super) fn plan(
 ) -> Result<(), Refusal> {
     let counting: Vec<&Assigned<'_>> = assigned
         .iter()
-        .filter(|one| domain.is_virt() && one.recipe.window.machine == "virt")
+        .filter(|one| window(domain, one).is_some())
         .collect();
     let Some(first) = counting.first() else {
         return Ok(());
@@ -37,12 +38,19 @@ pub(super) fn plan(
     }
 }
 
+/// The recipe's section, when it is about the domain's machine type.
+fn window<'a>(domain: &Domain, one: &Assigned<'a>) -> Option<&'a Window> {
+    let window = one.recipe.window.as_ref()?;
+    (domain.family() == window.machine).then_some(window)
+}
+
 /// What all devices need, and 1 GiB for everything else, as a power of two.
 fn needed_kib(assigned: &[&Assigned<'_>]) -> u64 {
     let sum: u64 = assigned.iter().map(|one| device_kib(one)).sum();
     let minimum = assigned
         .iter()
-        .map(|one| one.recipe.window.minimum_gib * GIB)
+        .filter_map(|one| one.recipe.window.as_ref())
+        .map(|window| window.minimum_gib * GIB)
         .max()
         .unwrap_or(0);
     (sum + GIB).next_power_of_two().max(minimum)

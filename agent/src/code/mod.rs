@@ -1,18 +1,32 @@
 //! Stable codes of refusals and notes: `VD-XXX-000`. A code, once released, keeps its meaning.
 
+mod explain;
+
 use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
         /// What a refusal or note is about; prints as `VD-XXX-000`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])* $name,)*
         }
 
         impl Code {
             /// Every code there is.
             pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The meaning in one line: lower case, no full stop.
+            #[must_use]
+            pub fn title(self) -> String {
+                let doc = match self {
+                    $(Code::$name => concat!($($doc),*),)*
+                };
+                titled(doc)
+            }
 
             /// The printed form.
             #[must_use]
@@ -104,6 +118,39 @@ codes! {
     HostUnreadable = "VD-AGT-002",
 }
 
+/// A text is no code.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is no code; 'variantctl explain' lists them")]
+pub struct CodeError(String);
+
+/// A doc comment's first sentence as a title.
+fn titled(doc: &str) -> String {
+    let text = doc.trim().trim_end_matches('.').replace('`', "");
+    let mut letters = text.chars();
+    let acronym = text
+        .split(' ')
+        .next()
+        .is_some_and(|word| word.len() > 1 && word.chars().all(|c| !c.is_lowercase()));
+    match letters.next() {
+        Some(first) if !acronym => first.to_lowercase().chain(letters).collect(),
+        _ => text,
+    }
+}
+
+impl FromStr for Code {
+    type Err = CodeError;
+
+    /// Upper and lower case are one.
+    fn from_str(text: &str) -> Result<Self, CodeError> {
+        let found = Self::ALL
+            .iter()
+            .find(|code| code.as_str().eq_ignore_ascii_case(text.trim()));
+        found
+            .copied()
+            .ok_or_else(|| CodeError(text.chars().take(64).collect()))
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -114,6 +161,23 @@ impl fmt::Display for Code {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn every_code_has_a_title_and_a_paragraph_with_its_source() {
+        for code in Code::ALL {
+            assert!(
+                code.title().len() > 15 && !code.title().ends_with('.'),
+                "{code}"
+            );
+            assert!(code.explanation().contains("Source: "), "{code}");
+            assert_eq!(code.as_str().to_lowercase().parse(), Ok(*code));
+        }
+    }
+
+    #[test]
+    fn what_is_no_code_is_named() {
+        assert!("VD-XML-999".parse::<Code>().is_err());
+    }
 
     #[test]
     fn no_two_codes_print_alike_and_all_have_the_form() {

@@ -1,0 +1,154 @@
+//! Reads the recipes of a directory over the shipped ones.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::{Recipe, Recipes, Sourced};
+use crate::toml_text::{MAX_BYTES, TomlError};
+
+/// Where an administrator puts recipes.
+pub const DIRECTORY: &str = "/etc/variantd/recipes.d";
+
+/// Most files that are read.
+const MAX_FILES: usize = 256;
+
+/// Recipes cannot be used.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// A file or the directory cannot be read.
+    #[error("cannot read '{path}': {source}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A recipe says something that has no meaning.
+    #[error(transparent)]
+    Meaning(#[from] TomlError),
+    /// The name in the file is not the file's.
+    #[error("'{path}': the recipe is called '{name}', so the file must be '{name}.toml'")]
+    Name {
+        /// The file.
+        path: String,
+        /// The recipe's name.
+        name: String,
+    },
+    /// One device in two recipes.
+    #[error("device '{id}' is in recipe '{first}' and in '{second}': remove it from one")]
+    Overlap {
+        /// The device's id.
+        id: String,
+        /// One recipe.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// More files than are read.
+    #[error("'{0}' has more than {MAX_FILES} recipes")]
+    TooMany(String),
+}
+
+impl Recipes {
+    /// The shipped recipes with those of `directory` over them; a missing directory adds none.
+    ///
+    /// # Errors
+    /// The first file that cannot be used; no recipe is dropped in silence.
+    pub fn load(directory: &Path) -> Result<Self, LoadError> {
+        let mut recipes = Self::shipped()?;
+        for path in files(directory)? {
+            let sourced = read(&path)?;
+            recipes
+                .0
+                .retain(|other| other.recipe.name != sourced.recipe.name);
+            recipes.0.push(sourced);
+        }
+        recipes.0.sort_by(|a, b| a.recipe.name.cmp(&b.recipe.name));
+        recipes.overlap().map_or(Ok(recipes), Err)
+    }
+
+    fn overlap(&self) -> Option<LoadError> {
+        let mut seen = std::collections::BTreeMap::new();
+        for recipe in self.iter() {
+            for member in &recipe.devices {
+                if let Some(first) = seen.insert(member.id, &recipe.name) {
+                    let (id, second) = (member.id.to_string(), recipe.name.clone());
+                    return Some(LoadError::Overlap {
+                        id,
+                        first: first.clone(),
+                        second,
+                    });
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Reads one recipe file, whose name must be the recipe's.
+///
+/// # Errors
+/// As [`Recipes::load`].
+pub(super) fn read(path: &Path) -> Result<Sourced, LoadError> {
+    let name = path.display().to_string();
+    let failed = |source| LoadError::Read {
+        path: name.clone(),
+        source,
+    };
+    let limit = u64::try_from(MAX_BYTES).map_or(u64::MAX, |max| max + 1);
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(limit).read_to_string(&mut text))
+        .map_err(failed)?;
+    let recipe = Recipe::parse(&name, &text)?;
+    if path.file_stem().and_then(|stem| stem.to_str()) != Some(&recipe.name) {
+        return Err(LoadError::Name {
+            path: name,
+            name: recipe.name,
+        });
+    }
+    Ok(Sourced {
+        recipe,
+        origin: name,
+        text,
+    })
+}
+
+impl Sourced {
+    /// Reads one recipe file, as `variantctl recipe check` does.
+    ///
+    /// # Errors
+    /// As [`Recipes::load`].
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
+        read(path)
+    }
+}
+
+fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, LoadError> {
+    let failed = |source| LoadError::Read {
+        path: directory.display().to_string(),
+        source,
+    };
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            files.push(path);
+        }
+        if files.len() > MAX_FILES {
+            return Err(LoadError::TooMany(directory.display().to_string()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}

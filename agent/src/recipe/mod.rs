@@ -1,0 +1,131 @@
+//! Recipes: what one family of guest drivers needs, as data.
+//!
+//! Shipped ones are compiled in; a file of the same name in `/etc/variantd/recipes.d` takes the place of
+//! one, a file of another name adds one. variantd.recipe(5) is the manual.
+
+mod check;
+mod load;
+mod schema;
+
+use kernel_glue::device::Device;
+use kernel_glue::id::PciId;
+
+use crate::toml_text::{self, TomlError};
+
+pub use load::{DIRECTORY, LoadError};
+pub use schema::{
+    Atomics, Fallback, Guest, Initiators, Member, Need, Placement, Prepare, Recipe, ResetFault,
+    Window,
+};
+
+/// The recipes compiled in: file name and text.
+const SHIPPED: [(&str, &str); 4] = [
+    (
+        "amd-instinct.toml",
+        include_str!("../../recipes/amd-instinct.toml"),
+    ),
+    ("mlx5.toml", include_str!("../../recipes/mlx5.toml")),
+    (
+        "nvidia-grace.toml",
+        include_str!("../../recipes/nvidia-grace.toml"),
+    ),
+    (
+        "nvidia-x86.toml",
+        include_str!("../../recipes/nvidia-x86.toml"),
+    ),
+];
+
+/// All recipes in force, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipes(Vec<Sourced>);
+
+/// A recipe and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sourced {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The file, or `shipped`.
+    pub origin: String,
+    /// The text it was read from.
+    pub text: String,
+}
+
+impl Recipe {
+    /// Reads a recipe from the TOML text of `file`.
+    ///
+    /// # Errors
+    /// Names the file, the line and the key; for a value out of range the key and its range.
+    pub fn parse(file: &str, text: &str) -> Result<Self, TomlError> {
+        let recipe: Self = toml_text::read(file, text)?;
+        match check::fault(&recipe) {
+            Some(reason) => Err(TomlError {
+                file: file.to_owned(),
+                line: line_of(text, &reason),
+                reason,
+            }),
+            None => Ok(recipe),
+        }
+    }
+
+    /// Its entry for a device id.
+    #[must_use]
+    pub fn member(&self, id: PciId) -> Option<&Member> {
+        self.devices.iter().find(|member| member.id == id)
+    }
+
+    /// The known fault of a device's reset.
+    #[must_use]
+    pub fn reset_fault(&self, id: PciId) -> Option<&ResetFault> {
+        self.resets.iter().find(|reset| reset.ids.contains(&id))
+    }
+}
+
+impl Recipes {
+    /// The recipes compiled in.
+    ///
+    /// # Errors
+    /// When a shipped recipe does not read: a fault of the build, found by its test.
+    pub fn shipped() -> Result<Self, TomlError> {
+        let read = |(file, text): &(&str, &str)| {
+            let recipe = Recipe::parse(file, text)?;
+            Ok(Sourced {
+                recipe,
+                origin: "shipped".to_owned(),
+                text: (*text).to_owned(),
+            })
+        };
+        Ok(Self(SHIPPED.iter().map(read).collect::<Result<_, _>>()?))
+    }
+
+    /// The recipe for a device, by its id.
+    #[must_use]
+    pub fn for_device(&self, device: &Device) -> Option<&Recipe> {
+        self.iter()
+            .find(|recipe| recipe.member(device.id).is_some())
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Recipe> {
+        self.0.iter().map(|sourced| &sourced.recipe)
+    }
+
+    /// All of them with their origin, by name.
+    pub fn sourced(&self) -> impl Iterator<Item = &Sourced> {
+        self.0.iter()
+    }
+}
+
+/// The line of the key that a fault's text begins with; 1 where it is in no line.
+fn line_of(text: &str, reason: &str) -> usize {
+    let key = reason.split([' ', '\'']).next().unwrap_or_default();
+    let key = key.rsplit('.').next().unwrap_or_default();
+    let found = text.lines().position(|line| {
+        line.trim_start()
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.trim_start().starts_with('='))
+    });
+    found.map_or(1, |line| line + 1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! The form of a recipe file; variantd.recipe(5) says the same for people.
+
+use std::collections::BTreeSet;
+
+use kernel_glue::driver::DriverName;
+use kernel_glue::id::PciId;
+use serde::Deserialize;
+
+/// What one family of guest drivers needs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Its name: lower-case letters, digits and hyphens; equal to the file's name without `.toml`.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// The VFIO driver; hyphen or underscore is resolved on the host.
+    pub driver: DriverName,
+    /// When definitions are completed.
+    pub prepare: Prepare,
+    /// The devices it is for.
+    #[serde(rename = "device")]
+    pub devices: Vec<Member>,
+    /// The guests it can serve.
+    #[serde(rename = "guest")]
+    pub guests: Vec<Guest>,
+    /// Generic initiators; without this section the guest gets none.
+    pub initiators: Option<Initiators>,
+    /// Where the guest sees the device.
+    #[serde(default)]
+    pub placement: Placement,
+    /// The 64-bit MMIO window; without this section it is left alone.
+    pub window: Option<Window>,
+    /// AtomicOps.
+    #[serde(default)]
+    pub atomics: Atomics,
+    /// Known faults of the devices' reset.
+    #[serde(default, rename = "reset")]
+    pub resets: Vec<ResetFault>,
+}
+
+/// When a definition is completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prepare {
+    /// As soon as it is defined; a guest without the pieces is refused.
+    OnDefine,
+    /// Only when somebody asks; a guest that nobody prepared is left alone.
+    OnRequest,
+}
+
+/// A device that the recipe is for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Vendor and device id.
+    pub id: PciId,
+    /// The vendor's name for it.
+    pub label: String,
+    /// 64-bit MMIO that its BARs take in a guest, in GiB, where sysfs does not show them all.
+    #[serde(default)]
+    pub window_gib: u64,
+}
+
+/// A kind of guest that the recipe can serve.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guest {
+    /// libvirt's architecture name.
+    pub arch: String,
+    /// Family of machine types: `virt` or `q35`.
+    pub machine: String,
+    /// Whether a guest driver is known to use the pieces there.
+    #[serde(default = "yes")]
+    pub driver_uses: bool,
+}
+
+/// Generic-initiator cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Initiators {
+    /// Cells per device, 1 to 64.
+    pub cells: usize,
+    /// What a host distance of 10 or less between different nodes becomes, 11 to 254.
+    #[serde(default = "eleven")]
+    pub raise_ten_to: u8,
+    /// Distance between cells with CPUs and initiators, 11 to 254, instead of the host's.
+    pub cpu_distance: Option<u8>,
+    /// Distances where the host gives none; without this section that is a refusal.
+    pub fallback: Option<Fallback>,
+}
+
+/// Distances where the host gives none, each 11 to 254.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fallback {
+    /// Between initiators of one device.
+    pub same_device: u8,
+    /// Between initiators of two devices.
+    pub other_device: u8,
+    /// Between a cell with CPUs and an initiator.
+    pub cpu: u8,
+}
+
+/// Where the guest sees the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Placement {
+    /// Slot 0, function 0, no multifunction, on a root port that it shares with nothing.
+    pub own_root_port: bool,
+}
+
+/// The 64-bit MMIO window.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Family of machine types on which it must be set: `virt` or `q35`.
+    pub machine: String,
+    /// Least size in GiB that the machine type takes, a power of two.
+    pub minimum_gib: u64,
+}
+
+/// AtomicOps that the guest's driver wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Atomics {
+    /// How much it wants them.
+    pub need: Need,
+    /// Widths in bits: 32, 64, 128.
+    pub widths: BTreeSet<u32>,
+    /// One of the widths is enough.
+    pub any: bool,
+}
+
+/// How much a guest's driver wants AtomicOps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// Without them it does not work.
+    Require,
+    /// It works better with them.
+    Prefer,
+    /// It does not ask.
+    #[default]
+    Ignore,
+}
+
+/// A reset that is known to fail.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetFault {
+    /// The devices.
+    pub ids: BTreeSet<PciId>,
+    /// What happens.
+    pub fault: String,
+    /// Who says so.
+    pub source: String,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn eleven() -> u8 {
+    11
+}

@@ -1,0 +1,156 @@
+//! The shipped recipes, overriding them, and what is said of bad ones.
+
+use super::*;
+use std::fs;
+
+const GRACE: &str = include_str!("../../recipes/nvidia-grace.toml");
+
+fn shipped() -> Recipes {
+    Recipes::shipped().expect("shipped recipes")
+}
+
+fn said(text: &str) -> String {
+    Recipe::parse("mine.toml", text)
+        .expect_err("it must be refused")
+        .to_string()
+}
+
+#[test]
+fn the_shipped_recipes_read_and_grace_covers_the_kernel_ids() {
+    let recipes = shipped();
+    let names: Vec<&str> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["amd-instinct", "mlx5", "nvidia-grace", "nvidia-x86"]
+    );
+    for id in [
+        "10de:2342",
+        "10de:2345",
+        "10de:2348",
+        "10de:2941",
+        "10de:31c2",
+    ] {
+        let id = id.parse().expect("id");
+        let owner = recipes
+            .iter()
+            .find(|recipe| recipe.member(id).is_some())
+            .expect("a recipe");
+        assert_eq!(owner.name, "nvidia-grace", "{id}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_file_line_and_the_nearest() {
+    let text = GRACE.replace("raise_ten_to", "raise_tem_to");
+    let line = 1 + text
+        .lines()
+        .position(|line| line.starts_with("raise_tem_to"))
+        .expect("there");
+    let expected = format!(
+        "'mine.toml', line {line}: unknown key 'raise_tem_to'; did you mean 'raise_ten_to'?"
+    );
+    assert_eq!(said(&text), expected);
+}
+
+#[test]
+fn what_is_out_of_range_is_named_with_its_range_and_line() {
+    let cases = [
+        (
+            "cells = 8",
+            "cells = 0",
+            "initiators.cells is 0, it must be 1 to 64",
+        ),
+        ("cells = 8", "cells = 65", "1 to 64"),
+        (
+            "raise_ten_to = 11",
+            "raise_ten_to = 10",
+            "initiators.raise_ten_to is 10, it must be 11 to 254",
+        ),
+        (
+            "raise_ten_to = 11",
+            "raise_ten_to = 11\ncpu_distance = 255",
+            "initiators.cpu_distance is 255",
+        ),
+        ("minimum_gib = 512", "minimum_gib = 500", "power of two"),
+        (
+            "name = \"nvidia-grace\"",
+            "name = \"../x\"",
+            "lower-case letters",
+        ),
+        ("id = \"10de:2345\"", "id = \"10de:2342\"", "named twice"),
+        (
+            "[placement]",
+            "[atomics]\nneed = \"require\"\n[placement]",
+            "atomics.widths is empty",
+        ),
+        (
+            "[placement]",
+            "[atomics]\nwidths = [16]\n[placement]",
+            "atomics.widths names 16",
+        ),
+    ];
+    for (from, to, part) in cases {
+        let text = GRACE.replacen(from, to, 1);
+        assert_ne!(text, GRACE, "{from}");
+        let said = said(&text);
+        assert!(
+            said.starts_with("'mine.toml', line ") && said.contains(part),
+            "{to}: {said}"
+        );
+    }
+    assert!(said(&GRACE.replacen("cells = 8", "cells = 0", 1)).contains("line 5"));
+}
+
+/// A directory with these recipe files.
+fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("folder");
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).expect("file");
+    }
+    dir
+}
+
+fn refused(files: &[(&str, &str)]) -> String {
+    Recipes::load(directory(files).path())
+        .expect_err("it must be refused")
+        .to_string()
+}
+
+#[test]
+fn a_file_of_the_same_name_takes_the_place_of_a_shipped_recipe() {
+    let text = GRACE.replacen("cells = 8", "cells = 4", 1);
+    let recipes =
+        Recipes::load(directory(&[("nvidia-grace.toml", &text)]).path()).expect("recipes");
+    let grace = recipes
+        .sourced()
+        .find(|one| one.recipe.name == "nvidia-grace")
+        .expect("grace");
+    assert_eq!(grace.recipe.initiators.expect("initiators").cells, 4);
+    assert!(grace.origin.ends_with("nvidia-grace.toml"));
+    assert_eq!(recipes.iter().count(), shipped().iter().count());
+}
+
+#[test]
+fn another_name_adds_a_recipe_and_other_files_are_left_alone() {
+    let text = GRACE
+        .replace("nvidia-grace", "rubin")
+        .replace("10de:", "10df:");
+    let recipes =
+        Recipes::load(directory(&[("rubin.toml", &text), ("rubin.toml.bak", "?")]).path())
+            .expect("recipes");
+    assert_eq!(recipes.iter().count(), 1 + shipped().iter().count());
+    let missing =
+        Recipes::load(std::path::Path::new("/nonexistent/recipes.d")).expect("no directory");
+    assert_eq!(missing, shipped());
+}
+
+#[test]
+fn a_file_that_cannot_be_used_stops_all_and_is_named() {
+    let renamed = GRACE.replace("nvidia-grace", "rubin");
+    assert!(
+        refused(&[("other.toml", &renamed.replace("10de", "10df"))])
+            .contains("must be 'rubin.toml'")
+    );
+    assert!(refused(&[("rubin.toml", &renamed)]).contains("remove it from one"));
+    assert!(refused(&[("broken.toml", "name = ")]).contains("broken.toml"));
+}

@@ -1,0 +1,99 @@
+//! TOML text into a type: recipes and configuration, with errors that name file, line and nearest key.
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// Largest file that is read, in bytes.
+pub const MAX_BYTES: usize = 256 * 1024;
+
+/// The text says something that has no meaning.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{file}', line {line}: {reason}")]
+pub struct TomlError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+/// Reads `text`, which is the content of `file`.
+///
+/// # Errors
+/// Over 256 KiB, not TOML, an unknown key, or a value of another type or range.
+pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError> {
+    let error = |line, reason| TomlError {
+        file: file.to_owned(),
+        line,
+        reason,
+    };
+    if text.len() > MAX_BYTES {
+        return Err(error(
+            1,
+            format!("the file has {} bytes, {MAX_BYTES} are allowed", text.len()),
+        ));
+    }
+    toml::from_str(text).map_err(|cause: toml::de::Error| {
+        let span = cause.span().unwrap_or_default();
+        let before = text.get(..span.start).unwrap_or_default();
+        error(1 + before.matches('\n').count(), reason(cause.message()))
+    })
+}
+
+/// Adds the nearest known key to serde's "unknown field `x`, expected one of `a`, `b`".
+fn reason(message: &str) -> String {
+    let message = message.replace('\n', " ");
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    match (message.starts_with("unknown field"), quoted.next()) {
+        (true, Some(key)) => match quoted.min_by_key(|known| strsim::levenshtein(key, known)) {
+            Some(nearest) => format!("unknown key '{key}'; did you mean '{nearest}'?"),
+            None => format!("unknown key '{key}'; no key is known here"),
+        },
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read")]
+    struct Sample {
+        cells: u8,
+        driver: String,
+    }
+
+    fn said(text: &str) -> String {
+        read::<Sample>("mine.toml", text)
+            .expect_err("it must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
+        let text = said("cells = 8\n# comment\ndrivre = 'x'\n");
+        assert_eq!(
+            text,
+            "'mine.toml', line 3: unknown key 'drivre'; did you mean 'driver'?"
+        );
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_its_line() {
+        assert!(said("\ncells = 300\ndriver = 'x'").starts_with("'mine.toml', line 2: "));
+    }
+
+    #[test]
+    fn text_that_is_not_toml_is_named_with_its_line() {
+        assert!(said("cells = 8\n[[[").starts_with("'mine.toml', line 2: "));
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused() {
+        assert!(said(&" ".repeat(MAX_BYTES + 1)).contains("are allowed"));
+    }
+}
