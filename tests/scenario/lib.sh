@@ -36,7 +36,8 @@ stand_in() {
     [ "$(driver "$1")" = "$2" ] || echo "$1" >"/sys/bus/pci/drivers/$2/bind"
 }
 
-# guest NAME [ADDRESS...]: the definition of a guest with these GPUs and nothing of ours
+# guest NAME [ADDRESS...]: the definition of a guest with these GPUs and nothing of ours. EMULATED=yes: its
+# processor is emulated once more, so slow that only its firmware runs; enough where nothing runs in it.
 guest() {
     local name=$1 devices='' address; shift
     for address in "$@"; do
@@ -44,7 +45,8 @@ guest() {
     done
     awk -v name="$name" -v devices="$devices" '
         /<hostdev /, /<\/hostdev>/ { if (!done) printf "%s", devices; done = 1; next }
-        { gsub("<name>guest</name>", "<name>" name "</name>"); gsub("guest-serial", name "-serial"); print }' $GUEST
+        { gsub("<name>guest</name>", "<name>" name "</name>"); gsub("guest-serial", name "-serial"); print }' $GUEST |
+        if [ "${EMULATED-}" = yes ]; then sed "s/type='kvm'/type='qemu'/; s/<cpu mode=.*/<cpu mode='maximum'\/>/"; else cat; fi
 }
 
 inactive() { virsh dumpxml --inactive "$1"; }
