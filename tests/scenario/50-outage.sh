@@ -1,0 +1,50 @@
+# libvirt's daemon and the agent end and come back at bad moments: no guest is lost, and the GPU gets
+# back the driver and override it had.
+agent_settings
+trap 'forget o0; systemctl unmask variantd >/dev/null 2>&1; systemctl start variantd; stand_in $GPU0' EXIT
+forget o0
+stand_in $GPU0 vfio-pci
+guest o0 $GPU0 >/tmp/o0.xml
+virsh define /tmp/o0.xml >/dev/null
+variantctl wait o0 >/dev/null
+pid() { systemctl show -p MainPID --value variantd; }
+given_back() { [ "$(driver $GPU0)/$(override $GPU0)" = vfio-pci/vfio-pci ] && [ -z "$(ls /run/variantd/journal)" ]; }
+
+# libvirt's daemon restarts under a running guest: its hook at reconnect must not fail.
+virsh start o0 --paused >/dev/null
+systemctl restart libvirtd
+within 30 is_connected
+equal 'guest after libvirt restarted' "$(virsh domstate o0 | head -1)" paused
+equal 'driver' "$(driver $GPU0)" $VARIANT
+
+# The agent is killed under a running guest, and knows later what was before.
+kill -9 "$(pid)"
+within 20 is_connected
+virsh destroy o0 >/dev/null
+within 20 given_back
+
+# The guest ends while there is no agent.
+virsh start o0 --paused >/dev/null
+systemctl mask --now variantd >/dev/null 2>&1
+virsh destroy o0 >/dev/null
+equal 'driver without an agent' "$(driver $GPU0)" $VARIANT
+! said=$(virsh start o0 2>&1) || fail 'a prepared guest started without its agent'
+contains 'way out' "$said" 'systemctl start variantd'
+systemctl unmask variantd >/dev/null 2>&1
+systemctl start variantd
+within 20 given_back
+
+# An agent that was only stopped is started by the hook's call.
+systemctl stop variantd
+virsh start o0 --paused >/dev/null
+systemctl --quiet is-active variantd || fail 'the hook did not start the agent'
+virsh destroy o0 >/dev/null
+within 20 given_back
+
+# Everybody may look; only root may change something.
+as_nobody() { setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"; }
+manager='org.variantd1 /org/variantd1 org.variantd1.Manager'
+contains 'list for everybody' "$(as_nobody busctl call $manager ListDomains 'a{sv}' 0)" '"o0"'
+! as_nobody busctl call $manager Prepare 'sa{sv}' o0 0 2>/dev/null || fail 'nobody may prepare'
+! as_nobody busctl call org.variantd1 /org/variantd1/Hook org.variantd1.Hook Release 'sa{sv}' '' 0 2>/dev/null ||
+    fail 'nobody may call the hook'
