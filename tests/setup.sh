@@ -33,7 +33,7 @@ need_cargo() {
     has_cargo || { PATH=$PATH:$HOME/.cargo/bin && has_cargo; } && return
     need_packages cargo-web rustc-web gcc libc6-dev || return
     has_cargo && return
-    echo "no cargo of at least 1.89 is to be had here: install Rust from https://rustup.rs" >&2
+    echo "no cargo of at least 1.89 is to be had here: let apt know Debian's security archive, or install Rust 1.89 or newer" >&2
     return 1
 }
 
@@ -49,4 +49,10 @@ need_lints() {
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >/dev/null 2>&1 && return
     echo "no clippy is to be had here: install Rust from https://rustup.rs" >&2
     return 1
+}
+
+# need_lints: leaves cargo's fmt and clippy in PATH; rustup has them as components, Debian 12 as packages
+need_lints() {
+    { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 && return
+    need_packages rustfmt-web rust-web-clippy
 }

@@ -18,7 +18,7 @@ use tests::lab::{Lab, Settings, check, shell, state};
 #[command(
     name = "tests/lab",
     about = "An emulated Grace host: real kernel, driver, libvirt and QEMU, synthetic GPUs",
-    after_help = "The cache is in $VARIANTD_LAB_CACHE, else /var/cache/variantd-lab. Debian's archive is $VARIANTD_LAB_MIRROR, else deb.debian.org."
+    after_help = "The cache is in $VARIANTD_LAB_CACHE, else /var/cache/variantd-lab. Debian's archive is $VARIANTD_LAB_MIRROR, else apt's."
 )]
 struct Arguments {
     /// Which lab, if you want several

@@ -155,8 +155,19 @@ pub fn kernel(root: &Path) -> Result<String> {
     }
 }
 
-fn mirror() -> String {
-    std::env::var("VARIANTD_LAB_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".into())
+/// The archive to take packages from: what the environment says, else what apt has for Debian here.
+fn mirror() -> Result<String> {
+    if let Ok(mirror) = std::env::var("VARIANTD_LAB_MIRROR") {
+        return Ok(mirror);
+    }
+    let mut apt = Command::new("apt-get");
+    apt.args(["indextargets", "--format", "$(LABEL) $(REPO_URI)"]);
+    let listed = command::output(apt.arg("Created-By: Packages"))?;
+    let debian = listed.lines().find_map(|line| line.strip_prefix("Debian "));
+    let mirror = debian.context(
+        "apt knows no archive of Debian: run 'apt-get update', or name one in VARIANTD_LAB_MIRROR",
+    )?;
+    Ok(mirror.trim_end_matches('/').to_owned())
 }
 
 fn bootstrap(suite: Suite, variant: &str, packages: &[&str], root: &Path) -> Result<()> {
@@ -178,9 +189,10 @@ fn bootstrap(suite: Suite, variant: &str, packages: &[&str], root: &Path) -> Res
         mmdebstrap.arg(format!("--dpkgopt=path-exclude={path}"));
     }
     mmdebstrap.arg(format!("--include={}", packages.join(",")));
-    mmdebstrap.arg(suite.to_string()).arg(root).arg(mirror());
+    let mirror = mirror()?;
+    mmdebstrap.arg(suite.to_string()).arg(root).arg(&mirror);
     command::run(&mut mmdebstrap)
-        .with_context(|| format!("cannot make a tree of Debian {suite} from '{}'", mirror()))
+        .with_context(|| format!("cannot make a tree of Debian {suite} from '{mirror}'"))
 }
 
 /// Makes the places where a QEMU that runs from this tree finds its files; drops what only costs space.
@@ -238,7 +250,7 @@ fn is_recent(path: &Path) -> bool {
 }
 
 fn fetch_release(suite: Suite) -> Result<String> {
-    let url = format!("{}/dists/{suite}/InRelease", mirror());
+    let url = format!("{}/dists/{suite}/InRelease", mirror()?);
     // apt's own downloader honours the machine's proxy settings and is always there
     let text = download(&url).with_context(|| format!("cannot reach '{url}'"))?;
     date_of(&text).with_context(|| format!("'{url}' has no Date line"))
