@@ -288,7 +288,7 @@ type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
 #[test]
 fn a_damaged_host_is_read_as_far_as_it_goes_and_says_what_is_missing() {
     let gpu = "sys/bus/pci/devices/0018:01:00.0";
-    let damages: [Damage<'_>; 4] = [
+    let damages: [Damage<'_>; 5] = [
         ("numa_node", &|root| {
             fs::write(root.join(gpu).join("numa_node"), "").expect("emptied")
         }),
@@ -297,6 +297,11 @@ fn a_damaged_host_is_read_as_far_as_it_goes_and_says_what_is_missing() {
         }),
         ("config", &|root| {
             fs::write(root.join(gpu).join("config"), [0u8; 7]).expect("truncated")
+        }),
+        ("driver_override", &|root| {
+            let file = root.join(gpu).join("driver_override");
+            fs::remove_file(&file).expect("removed");
+            fs::create_dir(&file).expect("a folder cannot be read as a file");
         }),
         ("vendor", &|root| {
             fs::write(root.join(gpu).join("vendor"), "\u{0}garbage").expect("damaged")

@@ -105,7 +105,44 @@ impl Topology {
         for node in self.gpus.iter().flat_map(GpuSlot::nodes) {
             let _ = write!(text, " -numa node,nodeid={node}");
         }
-        words(&text)
+        let mut arguments = words(&text);
+        arguments.extend(self.distances());
+        arguments
+    }
+
+    /// Distances of all pairs of nodes; QEMU takes one direction for both.
+    fn distances(&self) -> Vec<String> {
+        let gpus = self.gpus.iter().flat_map(GpuSlot::nodes);
+        let nodes: Vec<u32> = (0..HOST_NODES).chain(gpus).collect();
+        let pairs = nodes.iter().flat_map(|from| {
+            let later = nodes.iter().filter(move |to| *to > from);
+            later.map(move |to| (*from, *to))
+        });
+        pairs
+            .flat_map(|(from, to)| {
+                let value = distance(from, to);
+                [
+                    "-numa".into(),
+                    format!("dist,src={from},dst={to},val={value}"),
+                ]
+            })
+            .collect()
+    }
+}
+
+/// Distances as drafts of KubeVirt's Grace support had them: 11 within a GPU, 40 between GPUs and between
+/// processors, 80 between a GPU and its socket, 120 to the other socket.
+fn distance(from: u32, to: u32) -> u8 {
+    let gpu = |node: u32| {
+        node.checked_sub(HOST_NODES)
+            .map(|offset| offset / NODES_PER_GPU)
+    };
+    match (gpu(from), gpu(to)) {
+        (Some(one), Some(other)) if one == other => 11,
+        (Some(_), Some(_)) | (None, None) => 40,
+        (None, Some(gpu)) if gpu == from => 80,
+        (Some(gpu), None) if gpu == to => 80,
+        _ => 120,
     }
 }
 
@@ -226,6 +263,25 @@ mod tests {
             assert!(text.contains(&format!("id=gi{node},")), "{text}");
         }
         assert!(text.contains(r#""path":"/s1""#));
+    }
+
+    #[test]
+    fn each_pair_of_nodes_has_one_distance() {
+        let arguments = two().distances();
+        assert_eq!(arguments.len(), 2 * (18 * 17 / 2));
+        for expected in [
+            "src=0,dst=1,val=40",
+            "src=0,dst=2,val=80",
+            "src=0,dst=10,val=120",
+            "src=1,dst=10,val=80",
+            "src=2,dst=9,val=11",
+            "src=9,dst=10,val=40",
+        ] {
+            assert!(
+                arguments.contains(&format!("dist,{expected}")),
+                "{expected}"
+            );
+        }
     }
 
     #[test]
