@@ -57,6 +57,7 @@ pub fn run(
     for scenario in &scenarios {
         let mut outcome = run_one(&lab, scenario, deadline)?;
         if outcome.status != 0 && !lab.answers() {
+            say_where(lab.keep_registers());
             say(&format!(
                 "the emulated host hangs: '{scenario}' runs again in a fresh one"
             ));
@@ -80,6 +81,16 @@ pub fn demo(lab: &Lab, deadline: Duration) -> Result<i32> {
 fn push(lab: &Lab) -> Result<()> {
     lab.run(&format!("rm -rf {INSIDE}"), PATIENCE)?;
     lab.push(&folder(), INSIDE)
+}
+
+fn say_where(registers: Result<PathBuf>) {
+    match registers {
+        Ok(file) => say(&format!(
+            "registers of the processors: '{}'",
+            file.display()
+        )),
+        Err(error) => say(&format!("no registers of the processors: {error:#}")),
+    }
 }
 
 /// How one scenario went.

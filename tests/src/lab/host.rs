@@ -1,7 +1,7 @@
 //! One emulated host from start to stop.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -128,6 +128,18 @@ impl Lab {
         matches!(job.collect(&self.state), Ok((0, _)))
     }
 
+    /// Keeps what the emulated processors are doing, beside the lab's folder; for a host that hangs.
+    pub fn keep_registers(&self) -> Result<PathBuf> {
+        let mut monitor = Monitor::connect(&self.state.path("monitor.sock"))?;
+        let mut text = String::new();
+        for command in ["info registers -a", "info lapic 0", "info lapic 1"] {
+            text.push_str(&monitor.human(command)?);
+        }
+        let file = self.state.folder().with_extension("hang");
+        fs::write(&file, text).with_context(|| format!("cannot write '{}'", file.display()))?;
+        Ok(file)
+    }
+
     /// Copies a file or folder into it.
     pub fn push(&self, from: &Path, to: &str) -> Result<()> {
         self.transfer(
@@ -243,7 +255,7 @@ impl Lab {
 }
 
 /// Makes all that takes time, from the cache if it is there.
-fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, std::path::PathBuf)> {
+fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, PathBuf)> {
     let outer = outer_tree(cache, settings.fresh)?;
     let tree = match settings.suite == outer.suite {
         true => outer.clone(),

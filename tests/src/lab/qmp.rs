@@ -29,9 +29,20 @@ impl Monitor {
         Ok(monitor)
     }
 
+    /// Runs a command of the human monitor and gives back its text.
+    pub fn human(&mut self, command: &str) -> Result<String> {
+        let arguments = json!({ "command-line": command });
+        let answer = self.call("human-monitor-command", arguments)?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
+    }
+
     /// Runs a command without arguments.
     pub fn execute(&mut self, command: &str) -> Result<Value> {
-        let line = json!({ "execute": command }).to_string();
+        self.call(command, json!({}))
+    }
+
+    fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let line = json!({ "execute": command, "arguments": arguments }).to_string();
         writeln!(self.writer, "{line}").context("QEMU does not listen any more")?;
         loop {
             let answer = self.read()?;
