@@ -24,6 +24,7 @@ pub mod prepare;
 pub mod recipe;
 pub mod refusal;
 pub mod report;
+pub mod revert;
 pub mod rewrite;
 pub mod site;
 pub mod target;
