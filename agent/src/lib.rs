@@ -8,6 +8,7 @@ pub mod client;
 pub mod code;
 pub mod config;
 pub mod daemon;
+pub mod declined;
 pub mod domain;
 pub mod dropped;
 pub mod edit;
