@@ -22,6 +22,8 @@ pub trait Manager {
     async fn list_devices(&self, options: Options<'_>) -> zbus::Result<Vec<Row>>;
     /// Completes a definition; JSON.
     async fn prepare(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// Takes back what was added; JSON.
+    async fn revert(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Waits until a definition is at rest; JSON.
     async fn wait(
         &self,

@@ -17,6 +17,7 @@ use crate::assign::Assigner;
 use crate::bus::{self, Hook, Manager, Reload};
 use crate::child::InChild;
 use crate::config::{Config, ConfigError};
+use crate::declined::Declined;
 use crate::inventory::{self, PublishError};
 use crate::journal::Journal;
 use crate::learned::Learned;
@@ -109,7 +110,8 @@ fn site(places: &Places) -> Result<Arc<Site>, StartError> {
     let root = places.root.clone();
     let learned = Learned::load(places.state.join("versions"));
     let read_host = Box::new(move || Host::read(&root));
-    let site = Site::new(read_host, learned, rules(&places.config)?);
+    let declined = Declined::load(places.state.join("declined"));
+    let site = Site::new(read_host, learned, declined, rules(&places.config)?);
     Ok(Arc::new(site))
 }
 

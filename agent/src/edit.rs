@@ -18,6 +18,8 @@ pub struct Edit {
 pub struct Element {
     /// From `<` of the start tag to behind the end tag.
     pub span: Range<usize>,
+    /// Where the white space before the start tag begins.
+    lead: usize,
     /// Behind `>` of the start tag; for `<a/>` the position of `/`.
     inner_start: usize,
     /// `<` of the end tag; for `<a/>` the position of `/`.
@@ -51,8 +53,10 @@ impl Element {
             .take_while(|c| !c.is_whitespace() && !matches!(c, '/' | '>'))
             .collect();
         let indent = indent_before(text, span.start);
+        let lead = text[..span.start].trim_end().len();
         Self {
             span,
+            lead,
             inner_start,
             inner_end,
             last_child_end,
@@ -69,10 +73,6 @@ impl Element {
             return self.open_up(child);
         }
         let at = self.last_child_end;
-        if at == self.inner_start && self.inner_end == at {
-            let text = format!("{}{}", self.child_lines(child), self.newline());
-            return Edit { span: at..at, text };
-        }
         Edit {
             span: at..at,
             text: self.child_lines(child),
@@ -92,24 +92,46 @@ impl Element {
         }
     }
 
-    /// Puts `sibling` before this element, at its indentation.
+    /// Puts `child` before the first child.
     #[must_use]
-    pub fn insert_before(&self, sibling: &str) -> Edit {
-        let text = match &self.indent {
-            Some(indent) => {
-                let lines = indented(sibling, indent);
-                let lines = lines
-                    .strip_prefix(&format!("\n{indent}"))
-                    .unwrap_or(&lines)
-                    .to_owned();
-                format!("{lines}\n{indent}")
-            }
-            None => inline(sibling),
+    pub fn prepend(&self, child: &str) -> Edit {
+        if self.self_closed {
+            return self.open_up(child);
+        }
+        let at = self.inner_start;
+        Edit {
+            span: at..at,
+            text: self.child_lines(child),
+        }
+    }
+
+    /// Takes the element away with the white space before it: undoes every insertion.
+    #[must_use]
+    pub fn remove(&self) -> Edit {
+        Edit {
+            span: self.lead..self.span.end,
+            text: String::new(),
+        }
+    }
+
+    /// Takes the whole content away and closes the start tag: undoes the first child of `<a/>`.
+    #[must_use]
+    pub fn collapse(&self) -> Edit {
+        let start = if self.self_closed {
+            self.inner_start
+        } else {
+            self.inner_start - 1
         };
         Edit {
-            span: self.span.start..self.span.start,
-            text,
+            span: start..self.span.end,
+            text: "/>".to_owned(),
         }
+    }
+
+    /// True for `<a/>`.
+    #[must_use]
+    pub fn is_self_closed(&self) -> bool {
+        self.self_closed
     }
 
     /// Replaces the whole element, at its indentation.
@@ -261,12 +283,31 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_element_gets_its_child_on_a_line_of_its_own() {
-        let text = "<a>\n  <b></b>\n</a>";
-        assert_eq!(
-            after(text, element(text, "b").append("<c/>")),
-            "<a>\n  <b>\n    <c/>\n  </b>\n</a>"
-        );
+    fn what_was_inserted_is_removed_without_a_trace() {
+        for text in [
+            "<a>\n  <b></b>\n</a>",
+            "<a>\n  <b>\n  </b>\n</a>",
+            "<a> <b> <x/> </b></a>",
+            "<a>\n\n  <b>\n    <x/>\n  </b>\n</a>",
+        ] {
+            let before = element(text, "b");
+            for edit in [
+                before.append("<c>\n  <d/>\n</c>"),
+                before.prepend("<c/>"),
+                before.insert_after("<c/>"),
+            ] {
+                let with = after(text, edit);
+                assert_eq!(after(&with, element(&with, "c").remove()), text);
+            }
+        }
+    }
+
+    #[test]
+    fn an_element_that_was_opened_up_is_closed_again() {
+        for text in ["<a>\n  <b x='1' />\n</a>", "<a><b/></a>"] {
+            let with = after(text, element(text, "b").append("<c/>"));
+            assert_eq!(after(&with, element(&with, "b").collapse()), text);
+        }
     }
 
     #[test]

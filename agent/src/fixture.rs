@@ -11,6 +11,7 @@ use kernel_glue::model::Model;
 use kernel_glue::numa::{Node, Numa, NumaNode, RangeList};
 
 use crate::config::Config;
+use crate::declined::Declined;
 use crate::learned::Learned;
 use crate::recipe::Recipes;
 use crate::site::{Rules, Site};
@@ -102,7 +103,8 @@ pub(crate) fn site(config: Config) -> (tempfile::TempDir, Arc<Site>) {
         recipes: Recipes::shipped().expect("recipes"),
         config,
     };
-    let site = Site::new(Box::new(|| Ok(host())), learned, rules);
+    let declined = Declined::load(directory.path().join("declined"));
+    let site = Site::new(Box::new(|| Ok(host())), learned, declined, rules);
     (directory, Arc::new(site))
 }
 

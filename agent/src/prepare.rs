@@ -17,6 +17,7 @@ use crate::dropped::dropped;
 use crate::libvirt::{DomainRef, Libvirt, LibvirtError};
 use crate::refusal::Refusal;
 use crate::report::{Outcome, Report};
+use crate::revert::revert;
 use crate::rewrite::Rewrite;
 use crate::site::Site;
 use crate::view::{Interest, View};
@@ -31,6 +32,8 @@ pub enum Trigger {
     Define,
     /// Its start was refused because it is incomplete.
     Repair,
+    /// Somebody asked to take back what was added.
+    Revert,
     /// Somebody asked.
     Request {
         /// Replace a guest address that contradicts the recipe.
@@ -79,7 +82,15 @@ impl Preparer {
     /// # Errors
     /// A refusal, also one that names what libvirt dropped; or libvirt's own error.
     pub fn prepare(&self, domain: &DomainRef, trigger: Trigger) -> Result<Report, PrepareError> {
+        if trigger == Trigger::Revert {
+            return self.revert(domain);
+        }
         for _ in 0..ATTEMPTS {
+            if let Trigger::Request { .. } = trigger {
+                self.site.declined.remove(&domain.uuid);
+            } else if self.site.declined.has(&domain.uuid) {
+                return Ok(Report::new(domain, Outcome::OnRequest));
+            }
             let before = self.read(domain)?;
             let view = self.site.look();
             if let Some(outcome) = wait_for_request(&view, &before, trigger)? {
@@ -94,6 +105,25 @@ impl Preparer {
             if self.read(domain)? == before {
                 return self.define(&view, domain, &rewrite);
             }
+        }
+        Err(raced(domain).into())
+    }
+
+    /// Takes back what was added to a domain's definition, and leaves it alone until somebody asks.
+    fn revert(&self, domain: &DomainRef) -> Result<Report, PrepareError> {
+        for _ in 0..ATTEMPTS {
+            let before = self.read(domain)?;
+            let after = revert(&before)?;
+            if self.read(domain)? != before {
+                continue;
+            }
+            // Our own define raises an event that must find it declined.
+            self.site.declined.insert(&domain.uuid);
+            if after != before {
+                let defined = self.libvirt.define(&after);
+                defined.map_err(|why| failed(domain, why))?;
+            }
+            return Ok(Report::new(domain, Outcome::Reverted));
         }
         Err(raced(domain).into())
     }

@@ -43,6 +43,8 @@ pub enum Outcome {
     Complete,
     /// It was completed now.
     Completed,
+    /// What was added was taken back.
+    Reverted,
     /// It cannot be completed.
     Refused,
     /// libvirt could not be asked, or said no.
@@ -71,6 +73,7 @@ impl Outcome {
             Self::OnRequest => "on-request",
             Self::Complete => "complete",
             Self::Completed => "completed",
+            Self::Reverted => "reverted",
             Self::Refused => "refused",
             Self::Failed => "failed",
         }

@@ -9,6 +9,7 @@ use kernel_glue::host::Host;
 
 use crate::code::Code;
 use crate::config::Config;
+use crate::declined::Declined;
 use crate::learned::Learned;
 use crate::recipe::Recipes;
 use crate::refusal::Refusal;
@@ -22,6 +23,8 @@ pub struct Site {
     read_host: ReadHost,
     /// What libvirt said of itself.
     pub learned: Learned,
+    /// Domains whose preparation was taken back.
+    pub declined: Declined,
     /// What can be replaced while the agent runs.
     rules: RwLock<Arc<Rules>>,
 }
@@ -38,11 +41,12 @@ pub struct Rules {
 impl Site {
     /// Surroundings on the host that `read_host` reads.
     #[must_use]
-    pub fn new(read_host: ReadHost, learned: Learned, rules: Rules) -> Self {
+    pub fn new(read_host: ReadHost, learned: Learned, declined: Declined, rules: Rules) -> Self {
         let rules = RwLock::new(Arc::new(rules));
         Self {
             read_host,
             learned,
+            declined,
             rules,
         }
     }

@@ -111,7 +111,10 @@ impl Worker {
                 tokio::spawn(self.clone().catch_up());
             }
             Event::Defined(domain) => self.queue(domain, Trigger::Define),
-            Event::Undefined(domain) => drop(self.kept().remove(&domain.uuid)),
+            Event::Undefined(domain) => {
+                self.site.declined.remove(&domain.uuid);
+                drop(self.kept().remove(&domain.uuid));
+            }
             Event::Started(domain) => debug!("guest '{domain}' runs"),
             Event::Stopped(domain) => debug!("guest '{domain}' ended"),
             Event::Disconnected => {}
@@ -179,6 +182,9 @@ impl Worker {
                 "domain '{domain}' is prepared ({trigger:?}): {} changes",
                 report.changes.len()
             ),
+            (None, Outcome::Reverted) => {
+                info!("domain '{domain}' is reverted; it waits for 'variantctl prepare {domain}'");
+            }
             _ => debug!("domain '{domain}': {:?}", report.outcome),
         }
         let mut kept = self.kept();

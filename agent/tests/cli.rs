@@ -119,6 +119,28 @@ fn rewriting_the_rewritten_changes_nothing() {
 }
 
 #[test]
+fn reverting_the_rewritten_gives_the_text_from_before() {
+    for name in ["gh200.xml", "gb200-third-and-fourth.xml"] {
+        let host = host(if name.starts_with("gh") {
+            "gh200-1gpu"
+        } else {
+            "gb200-4gpu"
+        });
+        let dir = tempfile::tempdir().expect("folder");
+        let file = dir.path().join("with.xml");
+        fs::write(&file, stdout(&variantctl(&host, &["rewrite", name]))).expect("file");
+        let text = stdout(&variantctl(
+            &host,
+            &["revert", "--file", &file.to_string_lossy()],
+        ));
+        assert_eq!(
+            text,
+            fs::read_to_string(data("golden").join(name)).expect("file")
+        );
+    }
+}
+
+#[test]
 fn a_guest_without_a_gpu_comes_back_byte_for_byte() {
     let text = stdout(&variantctl(&host("gb200-4gpu"), &["rewrite", "plain.xml"]));
     assert_eq!(

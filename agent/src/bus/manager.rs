@@ -77,6 +77,22 @@ impl Manager {
         Ok(json(&report.await?))
     }
 
+    /// Takes back what was added to a domain's definition and says so in JSON; it is left alone
+    /// until somebody calls `Prepare`.
+    async fn revert(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        domain: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &[])?;
+        let domain = self.worker.find(domain).await?;
+        let report = self.worker.prepare(domain, Trigger::Revert);
+        Ok(json(&report.await?))
+    }
+
     /// Waits until a domain's definition is at rest, as scripts need between define and start;
     /// says the same as `Prepare`, but does only what a definition does by itself.
     async fn wait(

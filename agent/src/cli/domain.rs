@@ -1,4 +1,4 @@
-//! `variantctl prepare` and `wait`: asks the agent, which alone changes definitions.
+//! `variantctl prepare`, `revert` and `wait`: asks the agent, which alone changes definitions.
 
 use std::time::Duration;
 
@@ -15,6 +15,12 @@ pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), 
         let options = Options::from([("replace", replace.into())]);
         manager.prepare(domain, options).await
     })?;
+    tell(&report, as_json)
+}
+
+/// Takes back what was added to a domain's definition.
+pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
+    let report = ask(async |manager| manager.revert(domain, Options::new()).await)?;
     tell(&report, as_json)
 }
 
@@ -69,6 +75,10 @@ fn tell(report: &Value, as_json: bool) -> Result<(), Problem> {
     let said = match word("outcome").as_str() {
         "completed" => format!("domain '{}' was completed\n", word("domain")),
         "complete" => format!("domain '{}' is complete\n", word("domain")),
+        "reverted" => format!(
+            "domain '{0}' is reverted; it waits for 'variantctl prepare {0}'\n",
+            word("domain")
+        ),
         "foreign" => format!(
             "domain '{}' has no device that a recipe covers\n",
             word("domain")

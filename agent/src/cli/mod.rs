@@ -91,6 +91,15 @@ enum Verb {
         #[arg(long)]
         replace: bool,
     },
+    /// Take back what was added to a domain; it is left alone until it is prepared again
+    Revert {
+        /// Name or UUID of the domain
+        #[arg(required_unless_present = "file", conflicts_with = "file")]
+        domain: Option<String>,
+        /// Revert domain XML in FILE ('-' for standard input) and print it; libvirt is not touched
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
     /// Wait until a domain is complete, or exit with 1 and the reason why it is not
     Wait {
         /// Name or UUID of the domain
@@ -163,6 +172,12 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
         Verb::Prepare { domain, replace } => domain::prepare(domain, *replace, cli.json),
+        Verb::Revert {
+            file: Some(file), ..
+        } => plan::revert(file),
+        Verb::Revert { domain, .. } => {
+            domain::revert(domain.as_deref().unwrap_or_default(), cli.json)
+        }
         Verb::Wait { domain, timeout } => {
             domain::wait(domain, Duration::from_secs(*timeout), cli.json)
         }

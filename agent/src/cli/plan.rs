@@ -1,4 +1,5 @@
-//! `variantctl plan` and `rewrite`: what a definition needs, as a diff or as the finished text.
+//! `variantctl plan`, `rewrite` and `revert --file`: what a definition needs, as a diff or as the finished text,
+//! and the text from before.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -35,6 +36,11 @@ pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Proble
     output::text(&after.text)?;
     notes(view, &after.plan, definition);
     Ok(())
+}
+
+/// Prints a definition without what was added to it.
+pub(super) fn revert(file: &Path) -> Result<(), Problem> {
+    output::text(&crate::revert::revert(&read(file)?)?)
 }
 
 fn planned(view: &View, definition: &Definition) -> Result<(String, Rewrite), Problem> {

@@ -17,6 +17,8 @@ pub struct Cell {
     pub memory_kib: u64,
     /// `<distances><sibling>`: value by the other cell's id.
     pub distances: BTreeMap<u32, u8>,
+    /// `<sibling>` by the other cell's id.
+    pub siblings: BTreeMap<u32, Element>,
     /// `<distances>`, when there is one.
     pub distances_element: Option<Element>,
     /// The cell.

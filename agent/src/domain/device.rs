@@ -25,6 +25,8 @@ pub struct Controller {
     pub model: String,
     /// `<pcihole64>` in KiB.
     pub hole64_kib: Option<u64>,
+    /// `<pcihole64>`, when there is one.
+    pub hole64_element: Option<Element>,
     /// Its own address.
     pub address: Option<GuestAddress>,
     /// The controller.

@@ -17,7 +17,7 @@ use crate::edit::Element;
 
 pub use cell::{Cell, MemoryNode};
 pub use device::{Controller, GuestAddress, Hostdev};
-pub use mark::{Mark, Marked, NAMESPACE};
+pub use mark::{Added, Mark, Marked, NAMESPACE};
 pub use read::MAX_BYTES;
 
 /// A domain's UUID in canonical form.
@@ -41,6 +41,8 @@ pub struct Domain {
     pub vcpus: u32,
     /// `<cpu>`.
     pub cpu: Option<Element>,
+    /// `<cpu>` has no attributes and one child.
+    pub cpu_is_bare: bool,
     /// `<cpu><numa>`.
     pub numa: Option<Element>,
     /// `<cpu><numa><cell>` in document order.
@@ -57,6 +59,8 @@ pub struct Domain {
     pub devices: Element,
     /// `<metadata>`.
     pub metadata: Option<Element>,
+    /// `<metadata>` has one child.
+    pub metadata_is_ours: bool,
     /// The last of name, uuid, title and description, behind which `<metadata>` goes.
     pub heading: Element,
     /// What we added before.

@@ -1,5 +1,7 @@
 //! Reads domain XML into [`Domain`]: the only door for it.
 
+use std::collections::BTreeMap;
+
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::value::{
@@ -75,6 +77,7 @@ impl Reader<'_> {
                 .transpose()?
                 .unwrap_or(1),
             cpu: cpu.map(|node| self.element(node)),
+            cpu_is_bare: cpu.is_some_and(is_bare),
             numa: numa.map(|node| self.element(node)),
             cells: self.cells(numa)?,
             memory_nodes: memory_nodes(root)?,
@@ -83,6 +86,7 @@ impl Reader<'_> {
             other_addresses: other_addresses(devices)?,
             devices: self.element(devices),
             metadata: metadata.map(|node| self.element(node)),
+            metadata_is_ours: metadata.is_some_and(is_bare),
             heading: self.element(heading(root)),
             mark: metadata
                 .and_then(mark_node)
@@ -105,18 +109,21 @@ impl Reader<'_> {
 
     fn cell(&self, position: usize, node: Node<'_, '_>) -> Result<Cell, Refusal> {
         let distances = child(node, "distances");
-        let mut siblings = std::collections::BTreeMap::new();
+        let (mut values, mut siblings) = (BTreeMap::new(), BTreeMap::new());
         for sibling in distances
             .into_iter()
             .flat_map(|node| children(node, "sibling"))
         {
-            siblings.insert(required(sibling, "id")?, required(sibling, "value")?);
+            let id = required(sibling, "id")?;
+            values.insert(id, required(sibling, "value")?);
+            siblings.insert(id, self.element(sibling));
         }
         Ok(Cell {
             id: optional(node, "id")?.unwrap_or(u32::try_from(position).unwrap_or(u32::MAX)),
             cpus: optional(node, "cpus")?.unwrap_or_default(),
             memory_kib: cell_memory(node)?,
-            distances: siblings,
+            distances: values,
+            siblings,
             distances_element: distances.map(|node| self.element(node)),
             element: self.element(node),
         })
@@ -132,6 +139,7 @@ impl Reader<'_> {
                 index: optional(node, "index")?.unwrap_or(u32::MAX),
                 model: node.attribute("model").unwrap_or_default().to_owned(),
                 hole64_kib: child(node, "pcihole64").map(memory).transpose()?,
+                hole64_element: child(node, "pcihole64").map(|node| self.element(node)),
                 address: guest_address(node)?,
                 element: self.element(node),
             })
@@ -174,10 +182,12 @@ impl Reader<'_> {
                 address: required(device, "address")?,
                 recipe: device.attribute("recipe").unwrap_or_default().to_owned(),
                 cells: optional(device, "cells")?.unwrap_or_default(),
+                added: optional(device, "added")?.unwrap_or_default(),
             })
         });
         Ok(Mark {
             devices: devices.collect::<Result<_, Refusal>>()?,
+            added: optional(node, "added")?.unwrap_or_default(),
             element: self.element(node),
         })
     }
@@ -190,6 +200,11 @@ fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
 fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children()
         .filter(move |child| child.has_tag_name(name))
+}
+
+/// True for an element without attributes that has one child.
+fn is_bare(node: Node<'_, '_>) -> bool {
+    node.attributes().len() == 0 && node.children().filter(Node::is_element).count() == 1
 }
 
 fn mark_node<'a, 'i>(metadata: Node<'a, 'i>) -> Option<Node<'a, 'i>> {

@@ -26,6 +26,16 @@ impl Fragment {
         self
     }
 
+    /// The attribute, unless its value is empty.
+    pub(super) fn with_some(self, name: &'static str, value: impl ToString) -> Self {
+        let value = value.to_string();
+        if value.is_empty() {
+            self
+        } else {
+            self.with(name, value)
+        }
+    }
+
     pub(super) fn child(mut self, child: Fragment) -> Self {
         self.children.push(child);
         self

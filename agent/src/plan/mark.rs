@@ -1,29 +1,29 @@
 //! The mark in the metadata: what was added, for which device, by which recipe.
 
 use super::fragment::Fragment;
-use super::{Change, Plan};
+use super::{Change, Plan, Planned};
 use crate::code::Code;
-use crate::domain::{Domain, Marked, NAMESPACE};
+use crate::domain::{Added, Domain, Mark, Marked, NAMESPACE};
 
 /// Adds the mark, or replaces one that says something else.
 pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
+    let mut added = plan.added.clone();
+    match (&domain.mark, &domain.metadata) {
+        (Some(mark), _) => added.extend(&mark.added),
+        (None, Some(metadata)) if metadata.is_self_closed() => added.insert("open:metadata"),
+        (None, Some(_)) => {}
+        (None, None) => added.insert("metadata"),
+    }
     let wanted: Vec<Marked> = plan
         .devices
         .iter()
-        .map(|one| Marked {
-            address: one.address,
-            recipe: one.recipe.clone(),
-            cells: one.cells.clone(),
-        })
+        .map(|one| marked(domain, plan, one))
         .collect();
-    if domain
-        .mark
-        .as_ref()
-        .is_some_and(|mark| mark.devices == wanted)
-    {
+    let same = |mark: &Mark| mark.devices == wanted && mark.added == added;
+    if domain.mark.as_ref().is_some_and(same) {
         return;
     }
-    let mark = print(&wanted);
+    let mark = print(&wanted, &added);
     let edit = match (&domain.mark, &domain.metadata) {
         (Some(old), _) => old.element.replace(&mark.print()),
         (None, Some(metadata)) => metadata.append(&mark.print()),
@@ -40,15 +40,35 @@ pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
     });
 }
 
-fn print(devices: &[Marked]) -> Fragment {
+fn marked(domain: &Domain, plan: &Plan, one: &Planned) -> Marked {
+    let mut added = plan
+        .added_for
+        .get(&one.address)
+        .cloned()
+        .unwrap_or_default();
+    let before = domain.mark.iter().flat_map(|mark| &mark.devices);
+    before
+        .filter(|old| old.address == one.address)
+        .for_each(|old| added.extend(&old.added));
+    Marked {
+        address: one.address,
+        recipe: one.recipe.clone(),
+        cells: one.cells.clone(),
+        added,
+    }
+}
+
+fn print(devices: &[Marked], added: &Added) -> Fragment {
     let device = |marked: &Marked| {
         Fragment::new("variantd:device")
             .with("address", marked.address)
             .with("recipe", &marked.recipe)
-            .with("cells", &marked.cells)
+            .with_some("cells", &marked.cells)
+            .with_some("added", &marked.added)
     };
     Fragment::new("variantd:prepared")
         .with("xmlns:variantd", NAMESPACE)
         .with("version", env!("CARGO_PKG_VERSION"))
+        .with_some("added", added)
         .children(devices.iter().map(device))
 }

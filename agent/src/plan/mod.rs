@@ -12,6 +12,8 @@ mod placement;
 mod target;
 mod window;
 
+use std::collections::BTreeMap;
+
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
@@ -19,7 +21,7 @@ use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
 
 use crate::code::Code;
-use crate::domain::{Domain, Hostdev};
+use crate::domain::{Added, Domain, Hostdev};
 use crate::edit::Edit;
 use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
@@ -51,6 +53,10 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// What the user should know.
     pub notes: Vec<Note>,
+    /// What is added for the domain, for its mark.
+    pub added: Added,
+    /// What is added for each device, for its mark.
+    pub added_for: BTreeMap<PciAddress, Added>,
 }
 
 /// A device of the domain that has a recipe.
@@ -196,5 +202,7 @@ fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
     })
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -169,10 +169,14 @@ impl<'a> Layout<'a> {
         let added = self.added_cells(projection)?;
         if self.domain.cells.is_empty() {
             plan.changes.push(self.new_numa(projection, added)?);
+            self.record_new_numa(plan);
             return Ok(());
         }
         for cell in &self.domain.cells {
-            plan.changes.extend(self.complete(projection, cell)?);
+            if let Some(change) = self.complete(projection, cell)? {
+                plan.changes.push(change);
+                self.record_distances(cell, plan);
+            }
         }
         if let (Some(last), false) = (self.domain.cells.last(), added.is_empty()) {
             let edit = last.element.insert_after(&print_all(added));
@@ -214,11 +218,39 @@ impl<'a> Layout<'a> {
             (None, None) => {
                 let numa = Fragment::new("numa").children(cells);
                 domain
-                    .devices
-                    .insert_before(&Fragment::new("cpu").child(numa).print())
+                    .heading
+                    .insert_after(&Fragment::new("cpu").child(numa).print())
             }
         };
         Ok(cells_change(self.added.len(), vec![edit]))
+    }
+
+    fn record_new_numa(&self, plan: &mut Plan) {
+        match (&self.domain.numa, &self.domain.cpu) {
+            (Some(_), _) => plan.added.insert("cells"),
+            (None, Some(cpu)) => {
+                plan.added.insert("numa");
+                if cpu.is_self_closed() {
+                    plan.added.insert("open:cpu");
+                }
+            }
+            (None, None) => plan.added.insert("cpu"),
+        }
+    }
+
+    fn record_distances(&self, cell: &Cell, plan: &mut Plan) {
+        let id = cell.id;
+        if cell.distances_element.is_none() {
+            plan.added.insert(format!("distances:{id}"));
+            if cell.element.is_self_closed() {
+                plan.added.insert(format!("open:cell:{id}"));
+            }
+            return;
+        }
+        let others = self.domain.cells.iter().map(|other| other.id);
+        for other in others.filter(|other| !cell.distances.contains_key(other)) {
+            plan.added.insert(format!("sibling:{id}:{other}"));
+        }
     }
 
     /// The siblings that an existing cell does not name yet.
@@ -382,6 +414,8 @@ fn name_cells(one: &Assigned<'_>, plan: &mut Plan) {
         || one.hostdev.element.append(&acpi),
         |old| old.replace(&acpi),
     );
+    let added = plan.added_for.entry(one.hostdev.source).or_default();
+    added.insert("nodeset");
     plan.changes.push(Change {
         code: Code::NodesetMissing,
         device: Some(one.hostdev.source),

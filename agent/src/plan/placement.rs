@@ -42,6 +42,8 @@ pub(super) fn plan(
             ),
         };
         let edits = own_port(domain, one, next);
+        let added = plan.added_for.entry(one.hostdev.source).or_default();
+        added.insert(format!("port:{next}"));
         next += 1;
         let path = format!(
             "/domain/devices/hostdev[source='{}']/address",
@@ -129,7 +131,7 @@ fn own_port(domain: &Domain, one: &Assigned<'_>, index: u32) -> Vec<Edit> {
         .print();
     let last: Option<&Controller> = domain.controllers.last();
     let port = last.map_or_else(
-        || one.hostdev.element.insert_before(&controller),
+        || domain.devices.prepend(&controller),
         |last| last.element.insert_after(&controller),
     );
     let place = one.hostdev.address_element.as_ref();

@@ -33,6 +33,12 @@ pub(super) fn plan(
         Some(have) => Err(too_small(domain, have, needed).of(first.hostdev.source)),
         None => {
             plan.changes.push(add(domain, needed));
+            plan.added.insert("window");
+            match root {
+                None => plan.added.insert("root"),
+                Some(root) if root.element.is_self_closed() => plan.added.insert("open:root"),
+                Some(_) => {}
+            }
             Ok(())
         }
     }

@@ -1,0 +1,81 @@
+//! Reverting a rewritten definition gives the text from before.
+
+use super::*;
+use crate::plan::testing::{Fixture, GPUS, guest, hostdev};
+use proptest::prelude::*;
+
+fn there_and_back(text: &str) {
+    let fixture = Fixture::new();
+    let with = fixture.rewrite(text).text;
+    assert_ne!(with, text);
+    assert_eq!(revert(&with).expect("reverted"), text);
+}
+
+#[test]
+fn a_definition_without_a_mark_stays_as_it_is() {
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    assert_eq!(revert(&text).expect("reverted"), text);
+}
+
+#[test]
+fn every_shape_of_definition_comes_back_byte_for_byte() {
+    let plain = guest(&hostdev("0009:01:00.0", ""));
+    let cells = "  <cpu mode='host-passthrough'>\n    <numa>\n      <cell id='0' cpus='0-1' memory='2097152'/>\n      <cell id='1' cpus='2-3' memory='2097152'>\n        <distances>\n          <sibling id='0' value='21'/>\n        </distances>\n      </cell>\n    </numa>\n  </cpu>\n";
+    let cpu = "  <cpu mode='host-passthrough'/>\n";
+    let shapes = [
+        plain.clone(),
+        plain.replace(cpu, ""),
+        plain.replace(cpu, "  <cpu mode='host-passthrough'>\n    <feature policy='require' name='sve'/>\n  </cpu>\n"),
+        plain.replace(cpu, cells),
+        plain.replace("    <controller type=\"pci\" index='0' model='pcie-root'/>\n", ""),
+        plain.replace("model='pcie-root'/>", "model='pcie-root'>\n      <alias name='ua-root'/>\n    </controller>"),
+        plain.replace("  <memory ", "  <metadata/>\n  <memory "),
+        plain.replace("  <memory ", "  <metadata>\n    <a:b xmlns:a='urn:a'/>\n  </metadata>\n  <memory "),
+        plain.replace('\n', ""),
+        plain.replace('\n', "\r\n").replace("\r\n", "\n\n"),
+    ];
+    for shape in shapes {
+        there_and_back(&shape);
+    }
+}
+
+#[test]
+fn what_somebody_changed_since_stays() {
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    let with = Fixture::new().rewrite(&text).text;
+    let edited = with.replace("<vcpu>4</vcpu>", "<vcpu>8</vcpu>");
+    assert_eq!(
+        revert(&edited).expect("reverted"),
+        text.replace("<vcpu>4</vcpu>", "<vcpu>8</vcpu>")
+    );
+
+    let grown = with.replace("<cell id='3' memory='0'", "<cell id='3' memory='1024'");
+    let kept = revert(&grown).expect("reverted");
+    assert!(
+        kept.contains("<cell id='3' memory='1024'") && kept.contains("<cell id='0'"),
+        "{kept}"
+    );
+    assert!(
+        !kept.contains("<cell id='4'") && !kept.contains("nodeset"),
+        "{kept}"
+    );
+
+    let moved = with.replace(
+        "bus='0x01' slot='0x00' function='0x0'/>\n      <acpi",
+        "bus='0x07' slot='0x00' function='0x0'/>\n      <acpi",
+    );
+    assert!(revert(&moved).expect("reverted").contains("bus='0x07'"));
+}
+
+proptest! {
+    #[test]
+    fn revert_after_rewrite_is_the_identity(mask in 1u8..16, one_line: bool, with_cpu: bool) {
+        let chosen: Vec<String> = GPUS.iter().enumerate()
+            .filter(|(bit, _)| mask & (1 << bit) != 0).map(|(_, (at, _))| hostdev(at, "")).collect();
+        let mut text = guest(&chosen.concat());
+        if !with_cpu { text = text.replace("  <cpu mode='host-passthrough'/>\n", "") }
+        if one_line { text = text.replace('\n', "") }
+        let with = Fixture::new().rewrite(&text).text;
+        prop_assert_eq!(revert(&with).expect("reverted"), text);
+    }
+}
