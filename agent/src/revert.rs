@@ -88,21 +88,11 @@ impl Undo<'_> {
 
     /// The root port with this index, unless more than `own` devices sit on it.
     fn port(&self, index: u32, own: usize) -> Option<Edit> {
-        let domain = self.domain;
-        let hostdevs = domain.hostdevs.iter().filter_map(|hostdev| hostdev.address);
-        let controllers = domain
-            .controllers
-            .iter()
-            .filter_map(|controller| controller.address);
-        let all = hostdevs
-            .chain(controllers)
-            .chain(domain.other_addresses.iter().copied());
-        let users =
-            all.filter(|address| address.at.domain() == 0 && u32::from(address.at.bus()) == index);
-        let controller = domain
+        let controller = self
+            .domain
             .controller(index)
             .filter(|c| c.model == "pcie-root-port");
-        (users.count() <= own).then_some(controller?.element.remove())
+        (self.domain.devices_on(index) <= own).then_some(controller?.element.remove())
     }
 
     /// Cells that are still empty, and everything that speaks of them.

@@ -82,6 +82,18 @@ impl Domain {
             .find(|controller| controller.index == index)
     }
 
+    /// How many devices and controllers sit on the bus of the PCI controller with this index.
+    #[must_use]
+    pub fn devices_on(&self, index: u32) -> usize {
+        let hostdevs = self.hostdevs.iter().filter_map(|hostdev| hostdev.address);
+        let controllers = self.controllers.iter().filter_map(|c| c.address);
+        let all = hostdevs
+            .chain(controllers)
+            .chain(self.other_addresses.iter().copied());
+        let here = |a: &GuestAddress| a.at.domain() == 0 && u32::from(a.at.bus()) == index;
+        all.filter(here).count()
+    }
+
     /// True when the mark says that this device was prepared.
     #[must_use]
     pub fn is_marked(&self, device: PciAddress) -> bool {

@@ -4,8 +4,10 @@
 //! plan. A plan without changes says that the domain is as it must be.
 
 mod association;
+mod cells;
 mod distance;
 mod fragment;
+mod layout;
 mod mark;
 mod numa;
 mod placement;

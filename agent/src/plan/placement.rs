@@ -94,26 +94,12 @@ fn broken_rule(domain: &Domain, address: GuestAddress) -> Option<(Code, String)>
         );
         return Some((Code::GuestNotOnRootPort, reason));
     }
-    shared(domain, at.bus()).then(|| {
+    (domain.devices_on(at.bus().into()) > 1).then(|| {
         (
             Code::GuestPortShared,
             format!("another device is on its root port, bus {}", at.bus()),
         )
     })
-}
-
-fn shared(domain: &Domain, bus: u8) -> bool {
-    let hostdevs = domain.hostdevs.iter().filter_map(|hostdev| hostdev.address);
-    let controllers = domain
-        .controllers
-        .iter()
-        .filter_map(|controller| controller.address);
-    let all = hostdevs
-        .chain(controllers)
-        .chain(domain.other_addresses.iter().copied());
-    all.filter(|address| address.at.domain() == 0 && address.at.bus() == bus)
-        .count()
-        > 1
 }
 
 fn own_port(domain: &Domain, one: &Assigned<'_>, index: u32) -> Vec<Edit> {

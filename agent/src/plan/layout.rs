@@ -1,0 +1,145 @@
+//! Which cells of the guest are whose: those there are, and those to add.
+
+use std::collections::BTreeSet;
+
+use kernel_glue::numa::{NumaNode, RangeList};
+
+use super::Assigned;
+use super::distance::Place;
+use crate::code::Code;
+use crate::domain::{Cell, Domain};
+use crate::recipe::Initiators;
+use crate::refusal::Refusal;
+
+/// The cells of the finished guest: those there are, and those to add.
+pub(super) struct Layout<'a> {
+    pub(super) domain: &'a Domain,
+    pub(super) places: Vec<Place>,
+    pub(super) added: Vec<u32>,
+}
+
+impl<'a> Layout<'a> {
+    pub(super) fn of(domain: &'a Domain) -> Self {
+        let mut places: Vec<Place> = domain
+            .cells
+            .iter()
+            .map(|cell| place(domain, cell))
+            .collect();
+        if places.is_empty() {
+            places.push(Place {
+                cell: 0,
+                node: None,
+                initiator: None,
+            });
+        }
+        Self {
+            domain,
+            places,
+            added: Vec::new(),
+        }
+    }
+
+    /// The cells of a device: those its nodeset names, those its mark names, else new ones.
+    pub(super) fn give(
+        &mut self,
+        one: &Assigned<'_>,
+        rules: Initiators,
+        host_nodes: &[NumaNode],
+    ) -> Result<RangeList, Refusal> {
+        let cells = match &one.hostdev.nodeset {
+            Some(nodeset) => self.named(one, nodeset, host_nodes.len())?,
+            None => self.marked_or_new(one, host_nodes.len()),
+        };
+        for (cell, node) in cells.iter().zip(host_nodes) {
+            let place = Place {
+                cell,
+                node: Some(*node),
+                initiator: Some((one.hostdev.source, rules)),
+            };
+            match self.places.iter_mut().find(|place| place.cell == cell) {
+                Some(known) => *known = place,
+                None => self.places.push(place),
+            }
+        }
+        Ok(cells)
+    }
+
+    fn named(
+        &self,
+        one: &Assigned<'_>,
+        nodeset: &RangeList,
+        count: usize,
+    ) -> Result<RangeList, Refusal> {
+        let why = if nodeset.len() != count {
+            format!("names {} cells, the recipe wants {count}", nodeset.len())
+        } else if let Some(cell) = nodeset.iter().find(|id| self.domain.cell(*id).is_none()) {
+            format!("names cell {cell}, which does not exist")
+        } else if let Some(cell) = nodeset
+            .iter()
+            .find(|id| self.domain.cell(*id).is_some_and(|c| !c.is_empty()))
+        {
+            format!("names cell {cell}, which has CPUs or memory")
+        } else if let Some(cell) = self.taken(one).into_iter().find(|id| nodeset.contains(*id)) {
+            format!("names cell {cell}, which is another device's")
+        } else {
+            return Ok(nodeset.clone());
+        };
+        let reason = format!("its <acpi nodeset='{nodeset}'> {why}");
+        let mend = format!(
+            "remove the <acpi> element with 'virsh edit {0}' and run 'variantctl prepare {0}'",
+            self.domain.name
+        );
+        Err(Refusal::new(Code::NodesetWrong, reason, mend)
+            .of(one.hostdev.source)
+            .at("/domain/devices/hostdev/acpi"))
+    }
+
+    fn marked_or_new(&mut self, one: &Assigned<'_>, count: usize) -> RangeList {
+        let marks = self.domain.mark.iter().flat_map(|mark| &mark.devices);
+        let marked = marks
+            .filter(|marked| marked.address == one.hostdev.source)
+            .flat_map(|marked| marked.cells.iter());
+        let taken = self.taken(one);
+        let free =
+            |id: &u32| self.domain.cell(*id).is_some_and(Cell::is_empty) && !taken.contains(id);
+        let mut cells: BTreeSet<u32> = marked.filter(free).take(count).collect();
+        let mut next = self
+            .places
+            .iter()
+            .map(|place| place.cell + 1)
+            .max()
+            .unwrap_or(0);
+        while cells.len() < count {
+            cells.insert(next);
+            self.added.push(next);
+            next += 1;
+        }
+        cells.into_iter().collect()
+    }
+
+    /// Cells that other hostdevs name.
+    fn taken(&self, one: &Assigned<'_>) -> BTreeSet<u32> {
+        let others = self
+            .domain
+            .hostdevs
+            .iter()
+            .filter(|other| other.source != one.hostdev.source);
+        others
+            .filter_map(|other| other.nodeset.as_ref())
+            .flat_map(RangeList::iter)
+            .collect()
+    }
+}
+
+/// The host node of a cell: that of its `<memnode>`, when it is one node.
+fn place(domain: &Domain, cell: &Cell) -> Place {
+    let bound = domain.memory_nodes.iter().find(|node| node.cell == cell.id);
+    let single = bound
+        .filter(|bound| bound.nodes.len() == 1)
+        .and_then(|bound| bound.nodes.iter().next());
+    Place {
+        cell: cell.id,
+        node: single.and_then(|id| NumaNode::try_from(id).ok()),
+        initiator: None,
+    }
+}
