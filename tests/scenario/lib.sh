@@ -41,7 +41,9 @@ stand_in() {
 guest() {
     local name=$1 devices='' address; shift
     for address in "$@"; do
-        devices+="<hostdev mode='subsystem' type='pci' managed='yes'><source><address domain='0x${address:0:4}' bus='0x${address:5:2}' slot='0x${address:8:2}' function='0x${address:11:1}'/></source></hostdev>"
+        devices+="    <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n"
+        devices+="        <address domain='0x${address:0:4}' bus='0x${address:5:2}' slot='0x${address:8:2}' function='0x${address:11:1}'/>\n"
+        devices+="      </source>\n    </hostdev>\n"
     done
     awk -v name="$name" -v devices="$devices" '
         /<hostdev /, /<\/hostdev>/ { if (!done) printf "%s", devices; done = 1; next }

@@ -14,9 +14,10 @@ echo 'A guest as a user writes it: one plain <hostdev>.'
 show sed -n '/<hostdev/,/<\/hostdev>/p' demo.xml
 echo
 echo 'What is missing, and why:'
-show variantctl plan --target "libvirt=$(virsh version | sed -n 's/^Using library: libvirt //p'),qemu=$(virsh version | sed -n 's/^Running hypervisor: QEMU //p')" demo.xml | grep -v '^[-+ @]' || true
+target="libvirt=$(virsh version | sed -n 's/^Using library: libvirt //p'),qemu=$(virsh version | sed -n 's/^Running hypervisor: QEMU //p')"
+show sh -c "variantctl plan --target $target demo.xml 2>/dev/null | sed '/^--- /,\$d'"
 show virsh define demo.xml
-show variantctl wait demo
+show sh -c 'variantctl wait demo 2>/dev/null'
 echo
 echo 'The definition now:'
 show sh -c "virsh dumpxml --inactive demo | grep -E 'variantd:|<cell |acpi nodeset|pcie-root-port'"
@@ -25,4 +26,7 @@ show sh -c "readlink /sys/bus/pci/devices/$GPU0/driver"
 printf '\nDevice Capabilities 2 of the root port in the guest: %s (bits 7, 8, 9: AtomicOps of 32, 64, 128 bits)\n' "$(devcap2 demo)"
 printf 'Generic initiators on the command line of QEMU: %s\n' "$(tr '\0' '\n' </proc/"$(cat /run/libvirt/qemu/demo.pid)"/cmdline | grep -c acpi-generic-initiator)"
 show virsh destroy demo
+echo
+echo "And back to what the user wrote:"
+show variantctl revert demo
 printf '\nThe GPU is back: driver %s, driver_override %s\n' "$(driver $GPU0 | sed 's/^$/none/')" "$(override $GPU0)"
