@@ -67,6 +67,9 @@ const EXCLUDED: &[&str] = &[
     "/usr/share/man/*",
 ];
 
+/// Stands for what `prepare` does: raise it with each change there.
+const PREPARED: &str = "1";
+
 /// A suite of Debian's archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
@@ -114,8 +117,8 @@ impl Tree {
 pub fn host_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> {
     let release = release(cache, suite, fresh)?;
     let key = Key::new()
-        .with(HOST_PACKAGES.join(" "))
-        .with(include_str!("debian.rs"))
+        .with(arguments(suite, "minbase", HOST_PACKAGES).join("\n"))
+        .with(PREPARED)
         .with(&release);
     let artefact = cache.artefact(&format!("host-{suite}"), key, |folder| {
         let step = Step::begin(format!("installing Debian {suite} into a folder"));
@@ -125,6 +128,11 @@ pub fn host_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> {
         Ok(())
     })?;
     Ok(Tree { artefact, suite })
+}
+
+/// What `build_tree` depends on, beside the archive.
+pub fn build_inputs(suite: Suite) -> String {
+    arguments(suite, "extract", BUILD_PACKAGES).join("\n")
 }
 
 /// Unpacks compiler, kernel headers and kernel source of a suite into `root`.
@@ -140,7 +148,7 @@ pub fn build_tree(suite: Suite, root: &Path) -> Result<()> {
 
 /// The only kernel version below `root`.
 pub fn kernel(root: &Path) -> Result<String> {
-    let folder = root.join("usr/lib/modules");
+    let folder = root.join("lib/modules");
     let mut versions: Vec<String> = fs::read_dir(&folder)
         .with_context(|| format!("cannot list '{}'", folder.display()))?
         .flatten()
@@ -170,29 +178,33 @@ fn mirror() -> Result<String> {
     Ok(mirror.trim_end_matches('/').to_owned())
 }
 
+/// What mmdebstrap is told, but for the folder and the mirror.
+fn arguments(suite: Suite, variant: &str, packages: &[&str]) -> Vec<String> {
+    let mut arguments = vec![
+        "--mode=root".to_owned(),
+        "--quiet".to_owned(),
+        format!("--variant={variant}"),
+        // the Release file of a frozen mirror has expired
+        "--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned(),
+        "--aptopt=Acquire::Languages \"none\"".to_owned(),
+        "--aptopt=Acquire::Retries \"3\"".to_owned(),
+        format!("--include={}", packages.join(",")),
+    ];
+    let excluded = EXCLUDED.iter();
+    arguments.extend(excluded.map(|path| format!("--dpkgopt=path-exclude={path}")));
+    arguments.push(suite.to_string());
+    arguments
+}
+
 fn bootstrap(suite: Suite, variant: &str, packages: &[&str], root: &Path) -> Result<()> {
     let mut mmdebstrap = Command::new("unshare");
-    mmdebstrap.args([
-        "--mount",
-        "--propagation",
-        "private",
-        "mmdebstrap",
-        "--mode=root",
-        "--quiet",
-    ]);
-    mmdebstrap.arg(format!("--variant={variant}"));
-    // the Release file of a frozen mirror has expired
-    mmdebstrap.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
-    mmdebstrap.arg("--aptopt=Acquire::Languages \"none\"");
-    mmdebstrap.arg("--aptopt=Acquire::Retries \"3\"");
-    for path in EXCLUDED {
-        mmdebstrap.arg(format!("--dpkgopt=path-exclude={path}"));
-    }
-    mmdebstrap.arg(format!("--include={}", packages.join(",")));
-    let mirror = mirror()?;
-    mmdebstrap.arg(suite.to_string()).arg(root).arg(&mirror);
+    mmdebstrap
+        .args(["--mount", "--propagation", "private", "mmdebstrap"])
+        .args(arguments(suite, variant, packages))
+        .arg(root)
+        .arg(mirror());
     command::run(&mut mmdebstrap)
-        .with_context(|| format!("cannot make a tree of Debian {suite} from '{mirror}'"))
+        .with_context(|| format!("cannot make a tree of Debian {suite} from '{}'", mirror()))
 }
 
 /// Makes the places where a QEMU that runs from this tree finds its files; drops what only costs space.

@@ -52,7 +52,8 @@ impl Driver {
 pub fn build(cache: &Cache, tree: &Tree) -> Result<Driver> {
     let key = Key::new()
         .with(tree.artefact.as_os_str().as_encoded_bytes())
-        .with(include_str!("driver.rs"));
+        .with(debian::build_inputs(tree.suite))
+        .with(BUILD);
     let artefact = cache.artefact(&format!("driver-{}", tree.suite), key, |folder| {
         let step = Step::begin("building the kernel's nvgrace_gpu_vfio_pci");
         make(tree, folder)?;

@@ -102,7 +102,7 @@ fn populate(tree: &Tree, driver: &Driver, root: &Path) -> Result<()> {
     copy(&data().join("host/."), root)?;
     if let Some(module) = driver.module() {
         let updates = root
-            .join("usr/lib/modules")
+            .join("lib/modules")
             .join(tree.kernel()?)
             .join("updates");
         fs::create_dir_all(&updates).context("cannot create the folder for the driver")?;

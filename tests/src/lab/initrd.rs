@@ -73,9 +73,7 @@ fn skeleton(root: &Path) -> Result<Archive> {
 
 /// Files of these modules and of what they need, each after its needs; built-in ones have no file.
 fn with_dependencies(root: &Path, modules: &[&str]) -> Result<Vec<PathBuf>> {
-    let folder = root
-        .join("usr/lib/modules")
-        .join(super::debian::kernel(root)?);
+    let folder = root.join("lib/modules").join(super::debian::kernel(root)?);
     let read = |name: &str| {
         let path = folder.join(name);
         fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))
