@@ -197,14 +197,15 @@ fn arguments(suite: Suite, variant: &str, packages: &[&str]) -> Vec<String> {
 }
 
 fn bootstrap(suite: Suite, variant: &str, packages: &[&str], root: &Path) -> Result<()> {
+    let mirror = mirror()?;
     let mut mmdebstrap = Command::new("unshare");
     mmdebstrap
         .args(["--mount", "--propagation", "private", "mmdebstrap"])
         .args(arguments(suite, variant, packages))
         .arg(root)
-        .arg(mirror());
+        .arg(&mirror);
     command::run(&mut mmdebstrap)
-        .with_context(|| format!("cannot make a tree of Debian {suite} from '{}'", mirror()))
+        .with_context(|| format!("cannot make a tree of Debian {suite} from '{mirror}'"))
 }
 
 /// Makes the places where a QEMU that runs from this tree finds its files; drops what only costs space.
