@@ -106,6 +106,9 @@ fn name_cells(one: &Assigned<'_>, plan: &mut Plan) {
     let Some(cells) = planned.map(|planned| planned.cells.clone()) else {
         return;
     };
+    if cells.is_empty() {
+        return;
+    }
     let acpi = Fragment::new("acpi").with("nodeset", &cells).print();
     let place = one.hostdev.acpi_element.as_ref();
     let edit = place.map_or_else(

@@ -270,6 +270,50 @@ fn a_device_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_device_without_initiators_gets_a_port_and_no_nodeset() {
+    let mut fixture = Fixture::new();
+    let nic = device("0002:01:00.1", "15b3:101e", 0);
+    fixture.host.devices.insert(nic.address, nic);
+    let nic = hostdev("0002:01:00.1", "").replace("function='0x0'", "function='0x1'");
+    let got = fixture.rewrite(&guest(&(hostdev("0009:01:00.0", "") + &nic)));
+    assert_eq!(got.text.matches("<acpi nodeset='1-8'/>").count(), 1);
+    assert_eq!(got.text.matches("<acpi nodeset").count(), 1);
+    assert_eq!(got.text.matches("model='pcie-root-port'").count(), 2);
+    assert_eq!(fixture.rewrite(&got.text).text, got.text);
+}
+
+#[test]
+fn a_device_that_waits_for_a_request_is_left_alone_until_it_is_marked() {
+    let mut fixture = Fixture::new();
+    let gpu = device("0002:02:00.0", "1002:74a1", 0);
+    fixture.host.devices.insert(gpu.address, gpu);
+    let text = guest(&hostdev("0002:02:00.0", ""))
+        .replace("aarch64", "x86_64")
+        .replace("'virt'", "'q35'");
+    let unasked = verify(&text, &fixture.setting()).expect("nobody asked");
+    assert_eq!(unasked.devices, []);
+    let got = fixture.rewrite(&text).text;
+    let damaged = got.replace(
+        "slot='0x00' function='0x0'/>\n    </hostdev>",
+        "slot='0x00' function='0x1'/>\n    </hostdev>",
+    );
+    assert_ne!(damaged, got);
+    assert_eq!(
+        verify(&got, &fixture.setting())
+            .expect("prepared")
+            .devices
+            .len(),
+        1
+    );
+    assert_eq!(
+        verify(&damaged, &fixture.setting())
+            .expect_err("damaged")
+            .code,
+        Code::GuestFunction
+    );
+}
+
+#[test]
 fn one_device_in_two_hostdevs_is_refused() {
     let twice = hostdev("0009:01:00.0", "").repeat(2);
     assert_eq!(
