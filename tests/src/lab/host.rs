@@ -257,9 +257,10 @@ impl Lab {
 /// Makes all that takes time, from the cache if it is there.
 fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, PathBuf)> {
     let outer = outer_tree(cache, settings.fresh)?;
-    let tree = match settings.suite == outer.suite {
-        true => outer.clone(),
-        false => debian::host_tree(cache, settings.suite, settings.fresh)?,
+    // testing was tried for the outer tree, and is not tried again if that failed
+    let tree = match settings.suite {
+        suite if suite == outer.suite || suite == Suite::Testing => outer.clone(),
+        suite => debian::host_tree(cache, suite, settings.fresh)?,
     };
     let driver = driver::build(cache, &tree)?;
     let image = image::build(cache, &outer, &tree, &driver)?;
