@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 
 use crate::code::Code;
-use crate::domain::{Added, Cell, Domain, Mark, Marked};
+use crate::domain::{Added, Argument, Cell, Domain, Mark, Marked};
 use crate::edit::{self, Edit, Element};
+use crate::plan::command_line;
 use crate::refusal::Refusal;
 
 /// The definition without what was added; the text itself when it has no mark.
@@ -46,6 +47,7 @@ impl Undo<'_> {
             .iter()
             .flat_map(|marked| self.device(marked))
             .collect();
+        edits.extend(self.command_line());
         edits.extend(self.numa());
         edits.extend(self.window());
         edits.push(self.metadata());
@@ -71,6 +73,12 @@ impl Undo<'_> {
         ) {
             edits.push(acpi.remove());
         }
+        let alias = hostdev.and_then(|hostdev| hostdev.alias_element.as_ref());
+        edits.extend(
+            alias
+                .filter(|_| marked.added.has("alias"))
+                .map(Element::remove),
+        );
         for port in marked.added.numbers("port") {
             let own = hostdev.filter(|hostdev| {
                 hostdev
@@ -182,6 +190,20 @@ impl Undo<'_> {
             .iter()
             .filter(|(id, _)| gone.contains(id) || added.has(&format!("sibling:{}:{id}", cell.id)));
         ours.map(|(_, sibling)| sibling.remove()).collect()
+    }
+
+    /// Our arguments of QEMU, or the element around them where we made it and nothing else is in it.
+    fn command_line(&self) -> Vec<Edit> {
+        let ours: Vec<&Argument> = command_line::ours(self.domain).collect();
+        match &self.domain.command_line {
+            Some(line) if self.added().has("commandline") && line.arguments.len() == ours.len() => {
+                vec![line.element.remove()]
+            }
+            _ => ours
+                .into_iter()
+                .map(|argument| argument.element.remove())
+                .collect(),
+        }
     }
 
     fn window(&self) -> Option<Edit> {

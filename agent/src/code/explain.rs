@@ -110,6 +110,10 @@ impl Code {
                 "arm64 kernels take 16 NUMA nodes by default (CONFIG_NODES_SHIFT=4); more are ignored with 'Too many proximity \
                  domains'. Two GPUs need 17. Source: Linux, arch/arm64/Kconfig."
             }
+            Self::CommandLineTaken => {
+                "For a libvirt before 11.8 the initiators' nodes go through <qemu:commandline>, and the definition has '-numa' \
+                 arguments there already. QEMU takes each node once. Source: QEMU, hw/core/numa.c."
+            }
             Self::WindowMissing => {
                 "GPU memory appears in a BAR of 128 to 512 GiB. Arm's virt machine has a 64-bit MMIO window of 512 GiB unless \
                  told otherwise, and a guest cannot place what does not fit. Source: QEMU, hw/arm/virt.c, highmem-mmio-size."

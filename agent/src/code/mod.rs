@@ -90,6 +90,8 @@ codes! {
     CellUnbound = "VD-NUM-008",
     /// The guest has more nodes than an arm64 kernel with its default configuration takes.
     GuestNodeLimit = "VD-NUM-009",
+    /// The definition gives QEMU NUMA arguments of its own.
+    CommandLineTaken = "VD-NUM-010",
     /// The 64-bit MMIO window is not set.
     WindowMissing = "VD-MEM-001",
     /// The 64-bit MMIO window is too small or no power of two.

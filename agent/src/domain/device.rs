@@ -40,6 +40,10 @@ pub struct Hostdev {
     pub source: PciAddress,
     /// `managed='yes'`: libvirt binds and gives back.
     pub managed: bool,
+    /// `<alias name>`; one that the user chose begins with `ua-` and is kept by libvirt.
+    pub alias: Option<String>,
+    /// `<alias>`, when there is one.
+    pub alias_element: Option<Element>,
     /// `<acpi nodeset>`.
     pub nodeset: Option<RangeList>,
     /// `<acpi>`, when there is one.

@@ -39,9 +39,9 @@ pub struct Marked {
 
 /// What was added, as words, so that it can be taken back.
 ///
-/// For a domain: `metadata`, `cpu`, `numa`, `window`, `root` (the pcie-root controller), `distances:N` (all of
+/// For a domain: `metadata`, `cpu`, `numa`, `window`, `commandline`, `root` (the pcie-root controller), `distances:N` (all of
 /// cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X` where X had no content before (`metadata`, `cpu`, `root`, `cell:N`).
-/// For a device: `nodeset`, `port:N`.
+/// For a device: `nodeset`, `alias`, `port:N`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Added(BTreeSet<String>);
 

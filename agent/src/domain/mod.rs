@@ -3,6 +3,7 @@
 //! Follows libvirt's formatdomain page. Unknown elements are kept, not read.
 
 mod cell;
+mod command_line;
 mod device;
 mod mark;
 mod read;
@@ -16,6 +17,7 @@ use kernel_glue::address::PciAddress;
 use crate::edit::Element;
 
 pub use cell::{Cell, MemoryNode};
+pub use command_line::{Argument, CommandLine, QEMU_NAMESPACE};
 pub use device::{Controller, GuestAddress, Hostdev};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
 pub use read::MAX_BYTES;
@@ -57,6 +59,8 @@ pub struct Domain {
     pub other_addresses: Vec<GuestAddress>,
     /// `<devices>`.
     pub devices: Element,
+    /// `<qemu:commandline>`.
+    pub command_line: Option<CommandLine>,
     /// `<metadata>`.
     pub metadata: Option<Element>,
     /// `<metadata>` has one child.

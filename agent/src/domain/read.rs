@@ -7,7 +7,10 @@ use roxmltree::{Document, Node, ParsingOptions};
 use super::value::{
     cell_memory, content, memory, optional, pci_address, required, text_number, uuid, value,
 };
-use super::{Cell, Controller, Domain, GuestAddress, Hostdev, Mark, Marked, MemoryNode, NAMESPACE};
+use super::{
+    Argument, Cell, CommandLine, Controller, Domain, GuestAddress, Hostdev, Mark, Marked,
+    MemoryNode, NAMESPACE, QEMU_NAMESPACE,
+};
 use crate::code::Code;
 use crate::edit::Element;
 use crate::refusal::Refusal;
@@ -85,6 +88,7 @@ impl Reader<'_> {
             hostdevs: self.hostdevs(devices)?,
             other_addresses: other_addresses(devices)?,
             devices: self.element(devices),
+            command_line: command_line(root).map(|node| self.command_line(node)),
             metadata: metadata.map(|node| self.element(node)),
             metadata_is_ours: metadata.is_some_and(is_bare),
             heading: self.element(heading(root)),
@@ -158,10 +162,14 @@ impl Reader<'_> {
         let source = child(node, "source")
             .and_then(|source| child(source, "address"))
             .ok_or_else(|| value(node, "source", "no <source><address>"))?;
-        let acpi = child(node, "acpi");
+        let (acpi, alias) = (child(node, "acpi"), child(node, "alias"));
         Ok(Hostdev {
             source: pci_address(source)?,
             managed: node.attribute("managed") == Some("yes"),
+            alias: alias
+                .and_then(|alias| alias.attribute("name"))
+                .map(str::to_owned),
+            alias_element: alias.map(|node| self.element(node)),
             nodeset: acpi
                 .map(|acpi| optional(acpi, "nodeset"))
                 .transpose()?
@@ -171,6 +179,24 @@ impl Reader<'_> {
             address_element: child(node, "address").map(|node| self.element(node)),
             element: self.element(node),
         })
+    }
+
+    fn command_line(&self, node: Node<'_, '_>) -> CommandLine {
+        let arguments = node
+            .children()
+            .filter(|n| n.has_tag_name((QEMU_NAMESPACE, "arg")));
+        let argument = |node: Node<'_, '_>| Argument {
+            value: node.attribute("value").unwrap_or_default().to_owned(),
+            element: self.element(node),
+        };
+        let element = self.element(node);
+        let tag = &self.text[element.span.clone()];
+        let name = tag[1..].split("commandline").next().unwrap_or_default();
+        CommandLine {
+            arguments: arguments.map(argument).collect(),
+            prefix: name.to_owned(),
+            element,
+        }
     }
 
     fn mark(&self, node: Node<'_, '_>) -> Result<Mark, Refusal> {
@@ -205,6 +231,11 @@ fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Ite
 /// True for an element without attributes that has one child.
 fn is_bare(node: Node<'_, '_>) -> bool {
     node.attributes().len() == 0 && node.children().filter(Node::is_element).count() == 1
+}
+
+fn command_line<'a, 'i>(root: Node<'a, 'i>) -> Option<Node<'a, 'i>> {
+    root.children()
+        .find(|child| child.has_tag_name((QEMU_NAMESPACE, "commandline")))
 }
 
 fn mark_node<'a, 'i>(metadata: Node<'a, 'i>) -> Option<Node<'a, 'i>> {

@@ -9,7 +9,7 @@ use super::fragment::{Fragment, print_all};
 use super::layout::Layout;
 use super::{Change, Plan};
 use crate::code::Code;
-use crate::domain::Cell;
+use crate::domain::{Cell, Domain};
 use crate::edit::Edit;
 use crate::refusal::Refusal;
 
@@ -56,25 +56,9 @@ impl Layout<'_> {
         projection: &Projection<'_>,
         added: Vec<Fragment>,
     ) -> Result<Change, Refusal> {
-        let domain = self.domain;
-        let cpus: RangeList = (0..domain.vcpus).collect();
-        let first = Fragment::new("cell")
-            .with("id", 0)
-            .with("cpus", cpus)
-            .with("memory", domain.memory_kib)
-            .with("unit", "KiB")
-            .child(self.distances(projection, 0, &BTreeSet::new())?);
-        let cells = std::iter::once(first).chain(added);
-        let edit = match (&domain.numa, &domain.cpu) {
-            (Some(numa), _) => numa.append(&print_all(cells)),
-            (None, Some(cpu)) => cpu.append(&Fragment::new("numa").children(cells).print()),
-            (None, None) => {
-                let numa = Fragment::new("numa").children(cells);
-                domain
-                    .heading
-                    .insert_after(&Fragment::new("cpu").child(numa).print())
-            }
-        };
+        let distances = self.distances(projection, 0, &BTreeSet::new())?;
+        let first = first(self.domain).child(distances);
+        let edit = numa(self.domain, std::iter::once(first).chain(added));
         Ok(cells_change(self.added.len(), vec![edit]))
     }
 
@@ -172,6 +156,40 @@ impl Layout<'_> {
         };
         missing.map(sibling).collect()
     }
+}
+
+/// Cell 0 with all CPUs and memory.
+fn first(domain: &Domain) -> Fragment {
+    let cpus: RangeList = (0..domain.vcpus).collect();
+    Fragment::new("cell")
+        .with("id", 0)
+        .with("cpus", cpus)
+        .with("memory", domain.memory_kib)
+        .with("unit", "KiB")
+}
+
+/// `<numa>` with these cells, in a `<cpu>` where there is none.
+fn numa(domain: &Domain, cells: impl Iterator<Item = Fragment>) -> Edit {
+    match (&domain.numa, &domain.cpu) {
+        (Some(numa), _) => numa.append(&print_all(cells)),
+        (None, Some(cpu)) => cpu.append(&Fragment::new("numa").children(cells).print()),
+        (None, None) => {
+            let numa = Fragment::new("numa").children(cells);
+            let cpu = Fragment::new("cpu").child(numa).print();
+            domain.heading.insert_after(&cpu)
+        }
+    }
+}
+
+/// Gives a guest without cells one that holds CPUs and memory; the others come another way.
+pub(super) fn first_cell(layout: &Layout<'_>, plan: &mut Plan) {
+    let edit = numa(layout.domain, std::iter::once(first(layout.domain)));
+    plan.changes.push(Change {
+        reason: "one cell with all CPUs and memory, beside which the initiators' nodes can be"
+            .to_owned(),
+        ..cells_change(0, vec![edit])
+    });
+    layout.record_new_numa(plan);
 }
 
 fn cells_change(count: usize, edits: Vec<Edit>) -> Change {

@@ -16,10 +16,12 @@ pub(super) struct Layout<'a> {
     pub(super) domain: &'a Domain,
     pub(super) places: Vec<Place>,
     pub(super) added: Vec<u32>,
+    /// libvirt has elements for initiators and their cells; otherwise they are on QEMU's command line.
+    elements: bool,
 }
 
 impl<'a> Layout<'a> {
-    pub(super) fn of(domain: &'a Domain) -> Self {
+    pub(super) fn of(domain: &'a Domain, elements: bool) -> Self {
         let mut places: Vec<Place> = domain
             .cells
             .iter()
@@ -36,6 +38,7 @@ impl<'a> Layout<'a> {
             domain,
             places,
             added: Vec::new(),
+            elements,
         }
     }
 
@@ -47,8 +50,8 @@ impl<'a> Layout<'a> {
         host_nodes: &[NumaNode],
     ) -> Result<RangeList, Refusal> {
         let cells = match &one.hostdev.nodeset {
-            Some(nodeset) => self.named(one, nodeset, host_nodes.len())?,
-            None => self.marked_or_new(one, host_nodes.len()),
+            Some(nodeset) if self.elements => self.named(one, nodeset, host_nodes.len())?,
+            _ => self.marked_or_new(one, host_nodes.len()),
         };
         for (cell, node) in cells.iter().zip(host_nodes) {
             let place = Place {
@@ -100,8 +103,11 @@ impl<'a> Layout<'a> {
             .filter(|marked| marked.address == one.hostdev.source)
             .flat_map(|marked| marked.cells.iter());
         let taken = self.taken(one);
-        let free =
-            |id: &u32| self.domain.cell(*id).is_some_and(Cell::is_empty) && !taken.contains(id);
+        let usable = |id: &u32| match self.domain.cell(*id) {
+            Some(cell) => self.elements && cell.is_empty(),
+            None => !self.elements,
+        };
+        let free = |id: &u32| usable(id) && !taken.contains(id);
         let mut cells: BTreeSet<u32> = marked.filter(free).take(count).collect();
         let mut next = self
             .places

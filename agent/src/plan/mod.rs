@@ -5,6 +5,7 @@
 
 mod association;
 mod cells;
+pub(crate) mod command_line;
 mod distance;
 mod fragment;
 mod layout;

@@ -5,10 +5,11 @@ use kernel_glue::numa::{NumaNode, RangeList};
 use super::distance::Projection;
 use super::fragment::Fragment;
 use super::layout::Layout;
-use super::{Assigned, Change, Note, Plan, Planned, Setting, association};
+use super::{Assigned, Change, Note, Plan, Planned, Setting, association, command_line};
 use crate::code::Code;
 use crate::domain::Domain;
 use crate::refusal::Refusal;
+use crate::target::Version;
 
 /// Most nodes QEMU takes (MAX_NODES, include/sysemu/numa.h).
 const MAX_CELLS: usize = 128;
@@ -23,7 +24,8 @@ pub(super) fn plan(
     assigned: &[Assigned<'_>],
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
-    let mut layout = Layout::of(domain);
+    let elements = setting.versions.libvirt >= Version::ACPI_NODESET;
+    let mut layout = Layout::of(domain, elements);
     for one in assigned {
         let (mut cells, mut host_nodes) = (RangeList::default(), Vec::new());
         if let Some(rules) = one.recipe.initiators {
@@ -37,7 +39,11 @@ pub(super) fn plan(
     }
     limit(domain, &layout, plan)?;
     let numa = &setting.host.numa;
-    layout.write(&Projection { numa }, plan)?;
+    let projection = Projection { numa };
+    if !elements {
+        return command_line::plan(domain, assigned, &layout, &projection, plan);
+    }
+    layout.write(&projection, plan)?;
     for one in assigned {
         name_cells(one, plan);
     }

@@ -17,8 +17,10 @@ pub(super) fn check(
     let versions = setting.versions;
     for one in assigned {
         if one.recipe.initiators.is_some() {
-            since("libvirt", versions.libvirt, Version::ACPI_NODESET)
-                .map_err(|r| r.of(one.device.address))?;
+            if domain.family() == "virt" {
+                since("libvirt", versions.libvirt, Version::ACPI_NODESET)
+                    .map_err(|r| r.of(one.device.address))?;
+            }
             since("QEMU", versions.qemu, Version::GENERIC_INITIATOR)
                 .map_err(|r| r.of(one.device.address))?;
         }

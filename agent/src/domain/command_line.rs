@@ -1,0 +1,33 @@
+//! `<qemu:commandline>`: arguments that libvirt hands to QEMU as they are.
+
+use crate::edit::Element;
+
+/// XML namespace of the arguments (libvirt, docs/drvqemu.rst).
+pub const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+
+/// `<qemu:commandline>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The arguments in document order.
+    pub arguments: Vec<Argument>,
+    /// The element.
+    pub element: Element,
+    /// Its namespace prefix with the colon; empty for a default namespace.
+    pub prefix: String,
+}
+
+/// `<qemu:arg>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Argument {
+    /// `value`.
+    pub value: String,
+    /// The element.
+    pub element: Element,
+}
+
+impl CommandLine {
+    /// Options that take a value, with it: pairs of neighbouring arguments.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Argument, &Argument)> {
+        self.arguments.iter().zip(self.arguments.iter().skip(1))
+    }
+}
