@@ -43,14 +43,6 @@ has_cargo() {
     [ "${minor:-0}" -ge 89 ]
 }
 
-# need_lints: rustfmt and clippy; Debian 12 has no clippy as new as its cargo-web, so there it must come with rustup
-need_lints() {
-    cargo fmt --version >/dev/null 2>&1 || need_packages rustfmt-web || return
-    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >/dev/null 2>&1 && return
-    echo "no clippy is to be had here: install Rust from https://rustup.rs" >&2
-    return 1
-}
-
 # need_lints: leaves cargo's fmt and clippy in PATH; rustup has them as components, Debian 12 as packages
 need_lints() {
     { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 && return
