@@ -13,12 +13,12 @@ within 20 is_complete d0
 sed -n "s/^\([0-9-]*\) \([0-9:.]*\)[+0-9]*: event 'lifecycle' for domain 'd0': Defined \(.*\)/\2 \3/p" /tmp/events |
     awk '{ split($1, t, ":"); at = t[1] * 3600 + t[2] * 60 + t[3]
            if ($2 == "Added") added = at
-           else if (added) { printf "completed %d ms after it was defined\n", (at - added) * 1000; exit } }'
+           else if (added) { printf "= completed %d ms after it was defined\n", (at - added) * 1000; exit } }'
 xml=$(inactive d0)
 equal 'cells with CPUs' "$(grep -c "<cell id='[0-9]*' cpus=" <<<"$xml")" 1
 equal 'distances' "$(grep -c '<sibling id=' <<<"$xml")" 81
 contains 'own root port' "$(sed -n '/<hostdev /,/<\/hostdev>/p' <<<"$xml")" "slot='0x00' function='0x0'/>"
-contains 'mark' "$(tr '"' "'" <<<"$xml")" "<variantd:device address='$GPU0' recipe='nvidia-grace' cells='1-8'/>"
+contains 'mark' "$(tr '"' "'" <<<"$xml")" "<variantd:device address='$GPU0' recipe='nvidia-grace' cells='1-8' added='nodeset'/>"
 
 # What libvirt had before, we take from a definition made while the agent is away.
 systemctl stop variantd

@@ -12,7 +12,7 @@ for round in $(seq "$rounds"); do
     else
         contains "round $round: refusal" "$(cat /tmp/r0.err)" "$GPU0"
         contains "round $round: way out" "$(cat /tmp/r0.err)" 'variantctl prepare r0'
-        variantctl wait r0
+        variantctl wait r0 >/dev/null 2>&1
         virsh start r0 >/dev/null
         second=$((second + 1))
     fi
@@ -21,4 +21,4 @@ for round in $(seq "$rounds"); do
     equal "round $round: driver and override afterwards" "$(driver $GPU0)/$(override $GPU0)" "$before"
     virsh undefine r0 >/dev/null
 done
-echo "$rounds rounds: $first started at once, $second refused and started at the second try"
+echo "= $rounds rounds: $first started at once, $second refused and started at the second try"

@@ -1,4 +1,5 @@
-# What the scenarios share. Each runs inside the emulated host as root, under bash -eu.
+# What the scenarios share. Each runs inside the emulated host as root, under bash -eu. A line that begins
+# with '= ' is a result, shown when the scenario passes, too.
 
 GPU0=0000:21:00.0
 GPU1=0000:41:00.0

@@ -15,6 +15,8 @@ use super::progress::{Step, say};
 /// Where scenarios lie in the emulated host.
 const INSIDE: &str = "/root/scenario";
 const LIBRARY: &str = "lib.sh";
+/// How a scenario begins a line that is shown when it passes, too.
+const RESULT: &str = "= ";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The scenarios' folder in the source tree.
@@ -109,10 +111,12 @@ impl Outcome {
             "{word:6}  {scenario}  {:.1} s",
             self.time.as_secs_f32()
         )?;
-        if self.status != 0 {
-            for line in self.output.lines() {
-                writeln!(out, "    | {line}")?;
-            }
+        let failed = self.status != 0;
+        let shown = |line: &&str| failed || line.starts_with(RESULT);
+        for line in self.output.lines().filter(shown) {
+            writeln!(out, "    | {line}")?;
+        }
+        if failed {
             writeln!(out, "    | {}", self.reason())?;
         }
         Ok(())
