@@ -104,3 +104,7 @@ devcap2() {
 
 port_in() { virsh qemu-monitor-command "$1" --hmp "i /w $2" | sed -n 's/.*= //p' | tr -d '\r'; }
 port_out() { virsh qemu-monitor-command "$1" --hmp "o /w $2 $3" >/dev/null; }
+
+# What a scenario that was stopped left behind must not fail the next one.
+leftovers=$(virsh list --all --name)
+[ -z "$leftovers" ] || forget $leftovers
