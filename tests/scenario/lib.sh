@@ -62,12 +62,17 @@ forget() {
     done
 }
 
-# is_complete NAME: what variantd adds is in the inactive definition
+# is_complete NAME: what variantd adds is in the inactive definition, as elements or, for a libvirt that
+# has none for it, as arguments of QEMU
 is_complete() {
     local xml; xml=$(inactive "$1")
-    [ "$(grep -c "<cell id='[0-9]*' memory='0' unit='KiB'>" <<<"$xml")" = 8 ] &&
-        grep -q "<acpi nodeset='1-8'/>" <<<"$xml" &&
-        grep -q 'variantd:prepared' <<<"$xml"
+    grep -q 'variantd:prepared' <<<"$xml" || return 1
+    if grep -q '<qemu:commandline>' <<<"$xml"; then
+        [ "$(grep -c "'acpi-generic-initiator,.*,pci-dev=ua-variantd-.*'" <<<"$xml")" = 8 ]
+    else
+        [ "$(grep -c "<cell id='[0-9]*' memory='0' unit='KiB'>" <<<"$xml")" = 8 ] &&
+            grep -q "<acpi nodeset='1-8'/>" <<<"$xml"
+    fi
 }
 
 # agent_settings [LINE...]: the agent with this configuration, connected to libvirt
