@@ -70,7 +70,11 @@ impl Site {
     pub fn host(&self) -> Result<Host, Refusal> {
         (self.read_host)().map_err(|failure| {
             let reason = format!("{failure}: {}", failure.reason());
-            Refusal::new(Code::HostUnreadable, reason, "run 'variantctl doctor'")
+            Refusal::new(
+                Code::HostUnreadable,
+                reason,
+                "see that /sys is mounted and 'variantctl list --all' works as root",
+            )
         })
     }
 

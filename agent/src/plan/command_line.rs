@@ -217,3 +217,6 @@ fn change(edits: Vec<Edit>) -> Change {
         edits,
     }
 }
+
+#[cfg(test)]
+mod tests;

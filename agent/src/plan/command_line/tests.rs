@@ -1,0 +1,114 @@
+//! What an older libvirt gets, and that it comes back off again.
+
+use super::*;
+use crate::plan::Setting;
+use crate::plan::testing::{Fixture, guest, hostdev};
+use crate::rewrite::rewrite;
+use crate::target::Versions;
+
+/// A plain guest on q35, for a libvirt that has no elements for initiators.
+fn debian_13() -> (Fixture, Versions, String) {
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    let text = text.replace("aarch64", "x86_64").replace("'virt'", "'q35'");
+    (
+        Fixture::new(),
+        "libvirt=11.3,qemu=10.0".parse().expect("target"),
+        text,
+    )
+}
+
+#[test]
+fn an_older_libvirt_gets_nodes_distances_and_initiators_on_the_command_line() {
+    let (fixture, versions, text) = debian_13();
+    let setting = Setting {
+        versions,
+        ..fixture.setting()
+    };
+    let got = rewrite(&text, &setting).expect("planned");
+    let domain = Domain::parse(&got.text).expect("well-formed");
+    assert_eq!(
+        domain.cells.len(),
+        1,
+        "cells without memory would become backends of size 0"
+    );
+    let line = domain.command_line.as_ref().expect("arguments");
+    let values: Vec<&str> = line
+        .arguments
+        .iter()
+        .map(|argument| argument.value.as_str())
+        .collect();
+    for id in 1..=8 {
+        assert!(values.contains(&format!("node,nodeid={id}").as_str()));
+        let object = format!(
+            "acpi-generic-initiator,id=variantd-gi-{id},pci-dev=ua-variantd-0009-01-00-0,node={id}"
+        );
+        assert!(values.contains(&object.as_str()));
+    }
+    assert_eq!(
+        values
+            .iter()
+            .filter(|value| value.starts_with("dist,"))
+            .count(),
+        9 * 8
+    );
+    assert!(
+        values.contains(&"dist,src=0,dst=1,val=80") && values.contains(&"dist,src=1,dst=2,val=11")
+    );
+    assert_eq!(
+        domain.hostdevs[0].alias.as_deref(),
+        Some("ua-variantd-0009-01-00-0")
+    );
+    assert!(!got.text.contains("nodeset"));
+    assert_eq!(rewrite(&got.text, &setting).expect("again").text, got.text);
+    assert_eq!(crate::revert::revert(&got.text).expect("reverted"), text);
+}
+
+#[test]
+fn a_users_own_arguments_of_qemu_stay_and_numa_among_them_is_refused() {
+    let (fixture, versions, text) = debian_13();
+    let setting = Setting {
+        versions,
+        ..fixture.setting()
+    };
+    let own = |arguments: &str| {
+        let line = format!(
+            "  <q:commandline xmlns:q='{}'>\n{arguments}  </q:commandline>\n</domain>",
+            crate::domain::QEMU_NAMESPACE
+        );
+        text.replace("</domain>", &line)
+    };
+    let text = own("    <q:arg value='-no-hpet'/>\n");
+    let got = rewrite(&text, &setting).expect("planned").text;
+    assert!(
+        got.contains("<q:arg value='-no-hpet'/>\n    <q:arg value='-numa'/>"),
+        "{got}"
+    );
+    assert_eq!(crate::revert::revert(&got).expect("reverted"), text);
+    let numa = own("    <q:arg value='-numa'/>\n    <q:arg value='node,nodeid=1'/>\n");
+    assert_eq!(
+        rewrite(&numa, &setting).expect_err("refused").code,
+        Code::CommandLineTaken
+    );
+}
+
+#[test]
+fn a_target_that_cannot_is_refused_with_the_version_that_can() {
+    let (fixture, _, q35) = debian_13();
+    let virt = guest(&hostdev("0009:01:00.0", ""));
+    for (text, target, version) in [
+        (&q35, "libvirt=9.0,qemu=7.2", "9.0.0"),
+        (&virt, "libvirt=11.3,qemu=10.0", "11.8.0"),
+    ] {
+        let versions = target.parse().expect("target");
+        let refusal = rewrite(
+            text,
+            &Setting {
+                versions,
+                ..fixture.setting()
+            },
+        )
+        .expect_err("too old");
+        assert_eq!(refusal.code, Code::TargetOld);
+        assert!(refusal.mend.contains(version), "{refusal}");
+    }
+}
