@@ -1,11 +1,12 @@
 # 'virsh define x.xml && virsh start x' in one line: it works, or it is refused in one sentence and
 # works the second time. Counts are printed.
+# deadline: 1800
 agent_settings
 trap 'forget r0' EXIT
 forget r0
 rounds=${ROUNDS:-100} first=0 second=0
 before="$(driver $GPU0)/$(override $GPU0)"
-EMULATED=yes guest r0 $GPU0 >/tmp/r0.xml
+guest r0 $GPU0 >/tmp/r0.xml
 for round in $(seq "$rounds"); do
     if virsh define /tmp/r0.xml >/dev/null && virsh start r0 >/dev/null 2>/tmp/r0.err; then
         first=$((first + 1))

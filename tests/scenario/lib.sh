@@ -37,8 +37,9 @@ stand_in() {
     [ "$(driver "$1")" = "$2" ] || echo "$1" >"/sys/bus/pci/drivers/$2/bind"
 }
 
-# guest NAME [ADDRESS...]: the definition of a guest with these GPUs and nothing of ours. EMULATED=yes: its
-# processor is emulated once more, so slow that only its firmware runs; enough where nothing runs in it.
+# guest NAME [ADDRESS...]: the definition of a guest with these GPUs and nothing of ours. Its
+# processor is emulated once more, so slow that only its firmware runs: enough where nothing runs in it, and
+# safe, since QEMU's emulation of nested virtualisation hangs now and then. EMULATED=no: it boots.
 guest() {
     local name=$1 devices='' address; shift
     for address in "$@"; do
@@ -49,7 +50,7 @@ guest() {
     awk -v name="$name" -v devices="$devices" '
         /<hostdev /, /<\/hostdev>/ { if (!done) printf "%s", devices; done = 1; next }
         { gsub("<name>guest</name>", "<name>" name "</name>"); gsub("guest-serial", name "-serial"); print }' $GUEST |
-        if [ "${EMULATED-}" = yes ]; then sed "s/type='kvm'/type='qemu'/; s/<cpu mode=.*/<cpu mode='maximum'\/>/"; else cat; fi
+        if [ "${EMULATED-yes}" = yes ]; then sed "s/type='kvm'/type='qemu'/; s/<cpu mode=.*/<cpu mode='maximum'\/>/"; else cat; fi
 }
 
 inactive() { virsh dumpxml --inactive "$1"; }

@@ -87,8 +87,8 @@ enum Verb {
         /// Do not build and install the package
         #[arg(long)]
         no_package: bool,
-        /// Deadline of each scenario in seconds; the longest takes some 15 minutes
-        #[arg(long, default_value_t = 1800)]
+        /// Deadline of each scenario in seconds, unless it says another ('# deadline: N')
+        #[arg(long, default_value_t = 300)]
         timeout: u64,
         /// Only scenarios whose name has one of these parts
         names: Vec<String>,

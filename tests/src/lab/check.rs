@@ -136,6 +136,8 @@ fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<Outcome> {
         "cd {INSIDE} && exec bash -eu -c '[ ! -e {LIBRARY} ] || . ./{LIBRARY}; . ./{scenario}.sh'"
     );
     let step = Step::begin(format!("scenario '{scenario}'"));
+    let text = fs::read_to_string(folder().join(format!("{scenario}.sh"))).unwrap_or_default();
+    let deadline = own_deadline(&text).unwrap_or(deadline);
     let run = Job::new(script).deadline(deadline).collect(lab.state());
     step.end();
     // a host that hangs before it takes the job counts as a failed scenario, too
@@ -145,6 +147,15 @@ fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<Outcome> {
         output,
         time: began.elapsed(),
     })
+}
+
+/// What a scenario says of itself in a line such as `# deadline: 1800`, in seconds.
+fn own_deadline(text: &str) -> Option<Duration> {
+    let said = text
+        .lines()
+        .find_map(|line| line.strip_prefix("# deadline: "));
+    said.and_then(|seconds| seconds.trim().parse().ok())
+        .map(Duration::from_secs)
 }
 
 /// Names of the scenarios in the folder, in lexical order, without `.sh`.
@@ -226,6 +237,15 @@ mod tests {
     fn scenarios_run_in_lexical_order_without_their_library() {
         let folder = folder_with(&["20-b.sh", "lib.sh", "10-a.sh", "notes.txt"]);
         assert_eq!(chosen(folder.path(), &[]).expect("some"), ["10-a", "20-b"]);
+    }
+
+    #[test]
+    fn a_scenario_may_say_its_own_deadline() {
+        assert_eq!(
+            own_deadline("# it\n# deadline: 1800\n"),
+            Some(Duration::from_secs(1800))
+        );
+        assert_eq!(own_deadline("true\n"), None);
     }
 
     #[test]
