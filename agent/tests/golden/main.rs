@@ -1,0 +1,154 @@
+//! Recorded hosts times definitions times targets: the plan, the completed definition or the refusal is what is committed.
+//!
+//! `VARIANTD_WRITE_GOLDEN=1 cargo test -p agent --test golden` writes them anew. Of a plan the diff is not kept: it must
+//! be that of the two definitions beside it.
+
+mod case;
+mod distance;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Output;
+
+use case::{Case, Files};
+use serde_json::Value;
+use similar::TextDiff;
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+fn diff(before: &str, after: &str, names: (&str, &str)) -> String {
+    if before == after {
+        return String::new();
+    }
+    let diff = TextDiff::from_lines(before, after);
+    let mut diff = diff.unified_diff();
+    diff.context_radius(2).header(names.0, names.1).to_string()
+}
+
+/// What `variantctl` says of a case for one target.
+fn generated(case: &Case, target: &str) -> Files {
+    let plan = case.run(target, &["plan"], None);
+    let rewrite = case.run(target, &["rewrite"], None);
+    let name = format!("{} for {target}", case.name);
+    assert_eq!(stderr(&plan), stderr(&rewrite), "{name}");
+    if !plan.status.success() {
+        assert_eq!(plan.status.code(), Some(1), "{name}: {}", stderr(&plan));
+        assert_eq!(stdout(&plan) + &stdout(&rewrite), "", "{name}");
+        return Files::from([(format!("{target}.refusal"), stderr(&plan))]);
+    }
+    let (shown, xml) = (stdout(&plan), stdout(&rewrite));
+    let names = ("domain.xml", "domain.xml (planned)");
+    let head = shown.strip_suffix(&diff(&case.definition(), &xml, names));
+    let head = head.expect("a plan ends with the diff of both definitions");
+    Files::from([
+        (format!("{target}.plan"), head.to_owned() + &stderr(&plan)),
+        (format!("{target}.xml"), xml),
+    ])
+}
+
+fn all_generated(case: &Case) -> Files {
+    let targets = case.settings.targets.iter();
+    targets.flat_map(|target| generated(case, target)).collect()
+}
+
+/// Differences between what is committed and what is generated, for a reader.
+fn differences(case: &Case, committed: &Files, generated: &Files) -> String {
+    let names: BTreeSet<&String> = committed.keys().chain(generated.keys()).collect();
+    let one = |name: &String| {
+        let path = format!("{}/{name}", case.name);
+        match (committed.get(name), generated.get(name)) {
+            (Some(_), None) => format!("{path} is stale: nothing generates it\n"),
+            (None, Some(_)) => format!("{path} is missing\n"),
+            (Some(before), Some(after)) => diff(before, after, (&path, "now")),
+            (None, None) => String::new(),
+        }
+    };
+    names.into_iter().map(one).collect()
+}
+
+/// Cases and targets that are not refused, with the completed definition.
+fn completed() -> Vec<(Case, String, String)> {
+    let mut all = Vec::new();
+    for case in case::all() {
+        for target in case.settings.targets.clone() {
+            let output = case.run(&target, &["rewrite"], None);
+            if output.status.success() {
+                all.push((case.clone(), target, stdout(&output)));
+            }
+        }
+    }
+    assert!(all.len() > 1, "nearly every case is refused");
+    all
+}
+
+#[test]
+fn every_case_gives_what_is_committed() {
+    let mut report = String::new();
+    for case in case::all() {
+        assert!(
+            !case.settings.title.is_empty(),
+            "{} has no title",
+            case.name
+        );
+        let generated = all_generated(&case);
+        if std::env::var_os("VARIANTD_WRITE_GOLDEN").is_some() {
+            case.write(&generated);
+        }
+        report += &differences(&case, &case.committed(), &generated);
+    }
+    let mend = "read the differences; VARIANTD_WRITE_GOLDEN=1 cargo test -p agent --test golden writes them";
+    assert!(report.is_empty(), "{report}{mend}");
+}
+
+#[test]
+fn every_device_gets_the_nodes_that_its_case_names() {
+    for (case, target, _) in completed() {
+        let output = case.run(&target, &["plan", "--json"], None);
+        let plan: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        let nodes: BTreeMap<String, String> = distance::host_nodes(&plan)
+            .into_iter()
+            .map(|(address, nodes)| (address, nodes.to_string()))
+            .filter(|(_, nodes)| !nodes.is_empty())
+            .collect();
+        assert_eq!(nodes, case.settings.nodes, "{} for {target}", case.name);
+    }
+}
+
+#[test]
+fn every_distance_is_the_hosts() {
+    let mut pairs = 0;
+    for (case, target, xml) in completed() {
+        let output = case.run(&target, &["plan", "--json"], None);
+        let plan: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        let name = format!("{} for {target}", case.name);
+        pairs += distance::compare(&name, &case, &plan, &xml);
+    }
+    assert!(pairs > 50, "only {pairs} distances were compared");
+}
+
+#[test]
+fn a_completed_definition_is_complete() {
+    for (case, target, xml) in completed() {
+        let again = stdout(&case.run(&target, &["rewrite"], Some(&xml)));
+        let name = format!("{} for {target}", case.name);
+        assert_eq!(diff(&xml, &again, ("once", "twice")), "", "{name}");
+    }
+}
+
+/// An address that was replaced on request does not come back, so these cases are left out.
+#[test]
+fn a_completed_definition_goes_back_to_what_the_user_wrote() {
+    for (case, target, xml) in completed() {
+        if !case.settings.replace {
+            let back = case.revert(&xml);
+            let name = format!("{} for {target}", case.name);
+            let lost = diff(&case.definition(), &back, ("written", "reverted"));
+            assert_eq!(lost, "", "{name}");
+        }
+    }
+}
