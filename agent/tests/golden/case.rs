@@ -31,6 +31,11 @@ pub(crate) struct Settings {
     /// Whether `--replace` is given.
     #[serde(default)]
     pub(crate) replace: bool,
+    /// Whether it is bad input: every target must refuse it.
+    #[serde(default)]
+    pub(crate) refused: bool,
+    /// What is known to be wrong with the output; nothing else is claimed of it then.
+    pub(crate) fault: Option<String>,
     /// Which host nodes each device must get, written by hand.
     #[serde(default)]
     pub(crate) nodes: BTreeMap<String, String>,
