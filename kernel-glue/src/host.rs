@@ -20,6 +20,10 @@ pub struct Host {
     pub variants: Vec<crate::alias::Variant>,
     /// Kernel release (`uname -r`), or what a recorded host says.
     pub kernel_release: Option<String>,
+    /// Bits of a physical address, as x86 kernels print them; arm64 kernels print none.
+    pub address_bits: Option<u32>,
+    /// The iommufd device is there: `/dev/iommu` can be opened.
+    pub iommufd: bool,
     /// What could not be read, in path order: shown to the user, never guessed over.
     pub gaps: Vec<Gap>,
 }

@@ -24,6 +24,14 @@ pub(crate) const DEVICES: &str = "sys/bus/pci/devices";
 /// In a recorded host only: what could not be recorded, `path: reason` in each line.
 pub(crate) const RECORDED_GAPS: &str = "recorded-gaps";
 
+/// What the line of `/proc/cpuinfo` with the address widths begins with (arch/x86/kernel/cpu/proc.c).
+pub(crate) const ADDRESS_SIZES: &str = "address sizes";
+
+const CPUINFO: &str = "proc/cpuinfo";
+/// One CPU's block of it; all blocks say the same, and the kernel takes long to print hundreds.
+const CPUINFO_HEAD: usize = 4096;
+/// The misc device of drivers/iommu/iommufd/main.c.
+const IOMMUFD: &str = "sys/class/misc/iommu/dev";
 const OSRELEASE: &str = "proc/sys/kernel/osrelease";
 const SRAT: &str = "sys/firmware/acpi/tables/SRAT";
 /// Bytes the list of recorded gaps may have: some 200 for each of 4,096 functions.
@@ -47,6 +55,8 @@ impl Host {
         let numa = reader.numa();
         let srat = reader.srat();
         let kernel_release = reader.kernel_release();
+        let address_bits = reader.address_bits();
+        let iommufd = reader.optional_text(IOMMUFD).is_some();
         let variants = kernel_release.as_deref().map(|r| reader.variants(r));
         Ok(Self {
             devices,
@@ -54,6 +64,8 @@ impl Host {
             srat,
             variants: variants.unwrap_or_default(),
             kernel_release,
+            address_bits,
+            iommufd,
             gaps: reader.into_gaps(),
         })
     }
@@ -172,6 +184,16 @@ impl<'a> Reader<'a> {
         let text = self.text(OSRELEASE)?;
         let plain = !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\n']);
         self.known(OSRELEASE, plain.then(|| text.clone()), &text)
+    }
+
+    /// From a line such as `address sizes   : 46 bits physical, 57 bits virtual`.
+    fn address_bits(&self) -> Option<u32> {
+        let head = self.tree.head(CPUINFO, CPUINFO_HEAD).ok()?;
+        let text = String::from_utf8_lossy(&head);
+        let line = text.lines().find(|line| line.starts_with(ADDRESS_SIZES))?;
+        let (_, sizes) = line.split_once(':')?;
+        let bits = sizes.trim().split(' ').next()?.parse().ok()?;
+        (32..=64).contains(&bits).then_some(bits)
     }
 
     fn variants(&mut self, release: &str) -> Vec<alias::Variant> {

@@ -35,6 +35,9 @@ pub(crate) trait Tree {
     /// The content of a file of at most `cap` bytes; a larger one is a failure.
     fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure>;
 
+    /// The first `length` bytes of a file, or all of a shorter one.
+    fn head(&self, path: &str, length: usize) -> Result<Vec<u8>, Failure>;
+
     /// The text of a symbolic link.
     fn link(&self, path: &str) -> Result<String, Failure>;
 
@@ -96,6 +99,20 @@ impl Root {
             let why = format!("larger than {cap} bytes");
             return Err(failure(io::Error::new(io::ErrorKind::FileTooLarge, why)));
         }
+        Ok(content)
+    }
+
+    /// The first `length` bytes of a file, or all of a shorter one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn head(&self, path: &str, length: usize) -> Result<Vec<u8>, Failure> {
+        let failure = |source| Failure::io("read", &self.path.join(path), source);
+        let file = self.open(path, OFlag::O_RDONLY).map_err(failure)?;
+        let limit = u64::try_from(length).unwrap_or(u64::MAX);
+        let mut content = Vec::with_capacity(length);
+        let read = File::from(file).take(limit).read_to_end(&mut content);
+        read.map_err(failure)?;
         Ok(content)
     }
 
@@ -193,6 +210,10 @@ impl Root {
 impl Tree for Root {
     fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
         Self::bytes(self, path, cap)
+    }
+
+    fn head(&self, path: &str, length: usize) -> Result<Vec<u8>, Failure> {
+        Self::head(self, path, length)
     }
 
     fn link(&self, path: &str) -> Result<String, Failure> {

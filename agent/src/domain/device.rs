@@ -23,6 +23,10 @@ pub struct Controller {
     pub index: u32,
     /// `model`, such as `pcie-root` or `pcie-root-port`.
     pub model: String,
+    /// `<target busNr>` of an expander bus.
+    pub bus_number: Option<u8>,
+    /// `<target><node>` of an expander bus: the guest cell it is at.
+    pub cell: Option<u32>,
     /// `<pcihole64>` in KiB.
     pub hole64_kib: Option<u64>,
     /// `<pcihole64>`, when there is one.
@@ -40,6 +44,8 @@ pub struct Hostdev {
     pub source: PciAddress,
     /// `managed='yes'`: libvirt binds and gives back.
     pub managed: bool,
+    /// `<driver>`, when there is one.
+    pub driver: Option<Driver>,
     /// `<alias name>`; one that the user chose begins with `ua-` and is kept by libvirt.
     pub alias: Option<String>,
     /// `<alias>`, when there is one.
@@ -53,6 +59,19 @@ pub struct Hostdev {
     /// `<address>` outside `<source>`, when there is one.
     pub address_element: Option<Element>,
     /// The hostdev.
+    pub element: Element,
+}
+
+/// `<hostdev><driver>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Driver {
+    /// `model`: the VFIO driver that libvirt must use.
+    pub model: Option<String>,
+    /// `iommufd`.
+    pub iommufd: Option<bool>,
+    /// It says nothing but `model`.
+    pub is_bare: bool,
+    /// The element.
     pub element: Element,
 }
 

@@ -6,7 +6,9 @@ mod cell;
 mod command_line;
 mod device;
 mod mark;
+mod platform;
 mod read;
+mod read_platform;
 mod value;
 
 use std::fmt;
@@ -18,8 +20,9 @@ use crate::edit::Element;
 
 pub use cell::{Cell, MemoryNode};
 pub use command_line::{Argument, CommandLine, QEMU_NAMESPACE};
-pub use device::{Controller, GuestAddress, Hostdev};
+pub use device::{Controller, Driver, GuestAddress, Hostdev};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
+pub use platform::{AddressWidth, Iommu, Iommufd, Platform};
 pub use read::MAX_BYTES;
 
 /// A domain's UUID in canonical form.
@@ -67,6 +70,8 @@ pub struct Domain {
     pub metadata_is_ours: bool,
     /// The last of name, uuid, title and description, behind which `<metadata>` goes.
     pub heading: Element,
+    /// Accelerator, firmware, CPU address width, IOMMUs.
+    pub platform: Platform,
     /// What we added before.
     pub mark: Option<Mark>,
 }
@@ -84,6 +89,16 @@ impl Domain {
         self.controllers
             .iter()
             .find(|controller| controller.index == index)
+    }
+
+    /// The index of a new PCI controller: one above the highest there is.
+    #[must_use]
+    pub fn next_controller(&self) -> u32 {
+        let known = self.controllers.iter().map(|controller| controller.index);
+        known
+            .filter(|index| *index < 255)
+            .max()
+            .map_or(1, |index| index + 1)
     }
 
     /// How many devices and controllers sit on the bus of the PCI controller with this index.

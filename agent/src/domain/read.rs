@@ -8,7 +8,7 @@ use super::value::{
     cell_memory, content, memory, optional, pci_address, required, text_number, uuid, value,
 };
 use super::{
-    Argument, Cell, CommandLine, Controller, Domain, GuestAddress, Hostdev, Mark, Marked,
+    Argument, Cell, CommandLine, Controller, Domain, Driver, GuestAddress, Hostdev, Mark, Marked,
     MemoryNode, NAMESPACE, QEMU_NAMESPACE,
 };
 use crate::code::Code;
@@ -51,8 +51,8 @@ impl Domain {
     }
 }
 
-struct Reader<'t> {
-    text: &'t str,
+pub(super) struct Reader<'t> {
+    pub(super) text: &'t str,
 }
 
 impl Reader<'_> {
@@ -92,6 +92,7 @@ impl Reader<'_> {
             metadata: metadata.map(|node| self.element(node)),
             metadata_is_ours: metadata.is_some_and(is_bare),
             heading: self.element(heading(root)),
+            platform: self.platform(root, devices)?,
             mark: metadata
                 .and_then(mark_node)
                 .map(|node| self.mark(node))
@@ -99,7 +100,7 @@ impl Reader<'_> {
         })
     }
 
-    fn element(&self, node: Node<'_, '_>) -> Element {
+    pub(super) fn element(&self, node: Node<'_, '_>) -> Element {
         Element::locate(self.text, node)
     }
 
@@ -137,11 +138,20 @@ impl Reader<'_> {
         let pci =
             children(devices, "controller").filter(|node| node.attribute("type") == Some("pci"));
         pci.map(|node| {
+            let target = child(node, "target");
             Ok(Controller {
                 // libvirt gives a controller without an index the next free one: rare in practice,
                 // and nothing can name it as its bus then.
                 index: optional(node, "index")?.unwrap_or(u32::MAX),
                 model: node.attribute("model").unwrap_or_default().to_owned(),
+                bus_number: target
+                    .map(|target| optional(target, "busNr"))
+                    .transpose()?
+                    .flatten(),
+                cell: target
+                    .and_then(|target| child(target, "node"))
+                    .map(text_number)
+                    .transpose()?,
                 hole64_kib: child(node, "pcihole64").map(memory).transpose()?,
                 hole64_element: child(node, "pcihole64").map(|node| self.element(node)),
                 address: guest_address(node)?,
@@ -166,6 +176,7 @@ impl Reader<'_> {
         Ok(Hostdev {
             source: pci_address(source)?,
             managed: node.attribute("managed") == Some("yes"),
+            driver: child(node, "driver").map(|node| self.driver(node)),
             alias: alias
                 .and_then(|alias| alias.attribute("name"))
                 .map(str::to_owned),
@@ -179,6 +190,19 @@ impl Reader<'_> {
             address_element: child(node, "address").map(|node| self.element(node)),
             element: self.element(node),
         })
+    }
+
+    fn driver(&self, node: Node<'_, '_>) -> Driver {
+        let model = node.attribute("model");
+        let others = node
+            .attributes()
+            .filter(|a| !matches!(a.name(), "model" | "name"));
+        Driver {
+            model: model.map(str::to_owned),
+            iommufd: node.attribute("iommufd").map(|word| word == "yes"),
+            is_bare: others.count() == 0 && !node.has_children(),
+            element: self.element(node),
+        }
     }
 
     fn command_line(&self, node: Node<'_, '_>) -> CommandLine {
@@ -219,11 +243,14 @@ impl Reader<'_> {
     }
 }
 
-fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
+pub(super) fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
     node.children().find(|child| child.has_tag_name(name))
 }
 
-fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
+pub(super) fn children<'a, 'i>(
+    node: Node<'a, 'i>,
+    name: &'static str,
+) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children()
         .filter(move |child| child.has_tag_name(name))
 }

@@ -309,3 +309,18 @@ fn a_bus_full_of_functions_is_read() {
     let host = Host::read(dir.path()).expect("host");
     assert_eq!(host.devices.len(), 256 + 2);
 }
+
+#[test]
+fn the_address_width_and_the_iommufd_device_are_read_where_there_are_any() {
+    let with = |path: &str, content: &str| {
+        let dir = host();
+        put(dir.path(), path, content);
+        Host::read(dir.path()).expect("host")
+    };
+    let cpuinfo = "processor\t: 0\naddress sizes\t: 46 bits physical, 57 bits virtual\n";
+    let host = with("proc/cpuinfo", cpuinfo);
+    assert_eq!((host.address_bits, host.iommufd), (Some(46), false));
+    assert!(with("sys/class/misc/iommu/dev", "10:125\n").iommufd);
+    let strange = with("proc/cpuinfo", "address sizes\t: many\n");
+    assert_eq!(strange.address_bits, None);
+}
