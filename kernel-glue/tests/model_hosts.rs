@@ -78,6 +78,7 @@ fn gpus(host: &Host) -> Vec<(String, u32, Vec<u32>)> {
 
 fn assert_usual(host: &Host) {
     assert_eq!(host.gaps, []);
+    assert_eq!((host.address_bits, host.iommufd), (None, true));
     for device in host.devices.values().filter(|device| !device.is_bridge()) {
         let position = host.position(device);
         assert!(position.is_directly_on_root_port());
@@ -318,6 +319,7 @@ fn x86_hosts_have_eight_gpus_and_no_initiators() {
             Some(0)
         );
         assert_eq!(distance(&host, 0, 1), remote);
+        assert_eq!((host.address_bits, host.iommufd), (Some(52), false));
     }
 }
 

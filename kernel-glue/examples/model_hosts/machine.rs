@@ -112,6 +112,16 @@ impl Machine {
         tree.insert("proc/sys/kernel/osrelease".to_owned(), line(self.release));
         let alias = format!("lib/modules/{}/modules.alias", self.release);
         tree.insert(alias, line(include_str!("modules.alias").trim_end()));
+        let (name, text) = match self.platform {
+            // The misc device of drivers/iommu/iommufd/main.c; x86-64 hosts are without its module.
+            Platform::Grace => ("sys/class/misc/iommu/dev", "10:126"),
+            // arch/x86/kernel/cpu/proc.c
+            Platform::Intel | Platform::Amd => (
+                "proc/cpuinfo",
+                "address sizes\t: 52 bits physical, 57 bits virtual",
+            ),
+        };
+        tree.insert(name.to_owned(), line(text));
         node::add(&mut tree, self);
         pci::add(&mut tree, self);
         match self.reader {
