@@ -8,6 +8,7 @@ mod distance;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
+use std::sync::LazyLock;
 
 use case::{Case, Files};
 use serde_json::Value;
@@ -71,20 +72,47 @@ fn differences(case: &Case, committed: &Files, generated: &Files) -> String {
     names.into_iter().map(one).collect()
 }
 
-/// Sound cases and targets that are not refused, with the completed definition.
-fn completed() -> Vec<(Case, String, String)> {
-    let mut all = Vec::new();
-    let sound = |case: &Case| case.settings.fault.is_none();
-    for case in case::all().into_iter().filter(sound) {
-        for target in case.settings.targets.clone() {
-            let output = case.run(&target, &["rewrite"], None);
-            if output.status.success() {
-                all.push((case.clone(), target, stdout(&output)));
-            }
-        }
+/// A sound case for a target that does not refuse it.
+struct Completed {
+    case: Case,
+    target: String,
+    /// The completed definition.
+    xml: String,
+    /// `plan --json`.
+    plan: Value,
+}
+
+impl Completed {
+    fn name(&self) -> String {
+        format!("{} for {}", self.case.name, self.target)
     }
-    assert!(all.len() > 1, "nearly every case is refused");
-    all
+}
+
+/// All of them, made once.
+fn completed() -> &'static [Completed] {
+    static ALL: LazyLock<Vec<Completed>> = LazyLock::new(|| {
+        let sound = |case: &Case| case.settings.fault.is_none();
+        let cases = case::all().into_iter().filter(sound);
+        cases.flat_map(|case| complete(&case)).collect()
+    });
+    assert!(ALL.len() > 60, "nearly every case is refused");
+    &ALL
+}
+
+fn complete(case: &Case) -> Vec<Completed> {
+    let one = |target: &String| {
+        let output = case.run(target, &["rewrite"], None);
+        output.status.success().then(|| {
+            let plan = case.run(target, &["plan", "--json"], None);
+            Completed {
+                case: case.clone(),
+                target: target.clone(),
+                xml: stdout(&output),
+                plan: serde_json::from_str(&stdout(&plan)).expect("JSON"),
+            }
+        })
+    };
+    case.settings.targets.iter().filter_map(one).collect()
 }
 
 #[test]
@@ -122,48 +150,38 @@ fn bad_input_is_refused_by_every_target() {
 
 #[test]
 fn every_device_gets_the_nodes_that_its_case_names() {
-    for (case, target, _) in completed() {
-        let output = case.run(&target, &["plan", "--json"], None);
-        let plan: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
-        let nodes: BTreeMap<String, String> = distance::host_nodes(&plan)
+    for one in completed() {
+        let nodes: BTreeMap<String, String> = distance::host_nodes(&one.plan)
             .into_iter()
             .map(|(address, nodes)| (address, nodes.to_string()))
             .filter(|(_, nodes)| !nodes.is_empty())
             .collect();
-        assert_eq!(nodes, case.settings.nodes, "{} for {target}", case.name);
+        assert_eq!(nodes, one.case.settings.nodes, "{}", one.name());
     }
 }
 
 #[test]
 fn every_distance_is_the_hosts() {
-    let mut pairs = 0;
-    for (case, target, xml) in completed() {
-        let output = case.run(&target, &["plan", "--json"], None);
-        let plan: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
-        let name = format!("{} for {target}", case.name);
-        pairs += distance::compare(&name, &case, &plan, &xml);
-    }
-    assert!(pairs > 50, "only {pairs} distances were compared");
+    let compare = |one: &Completed| distance::compare(&one.name(), &one.case, &one.plan, &one.xml);
+    let pairs: usize = completed().iter().map(compare).sum();
+    assert!(pairs > 5000, "only {pairs} distances were compared");
 }
 
 #[test]
 fn a_completed_definition_is_complete() {
-    for (case, target, xml) in completed() {
-        let again = stdout(&case.run(&target, &["rewrite"], Some(&xml)));
-        let name = format!("{} for {target}", case.name);
-        assert_eq!(diff(&xml, &again, ("once", "twice")), "", "{name}");
+    for one in completed() {
+        let again = one.case.run(&one.target, &["rewrite"], Some(&one.xml));
+        let lost = diff(&one.xml, &stdout(&again), ("once", "twice"));
+        assert_eq!(lost, "", "{}", one.name());
     }
 }
 
 /// An address that was replaced on request does not come back, so these cases are left out.
 #[test]
 fn a_completed_definition_goes_back_to_what_the_user_wrote() {
-    for (case, target, xml) in completed() {
-        if !case.settings.replace {
-            let back = case.revert(&xml);
-            let name = format!("{} for {target}", case.name);
-            let lost = diff(&case.definition(), &back, ("written", "reverted"));
-            assert_eq!(lost, "", "{name}");
-        }
+    for one in completed().iter().filter(|one| !one.case.settings.replace) {
+        let back = one.case.revert(&one.xml);
+        let lost = diff(&one.case.definition(), &back, ("written", "reverted"));
+        assert_eq!(lost, "", "{}", one.name());
     }
 }

@@ -64,6 +64,8 @@ struct Distances {
     far: u8,
     same_socket: u8,
     other_socket: u8,
+    /// More than that between GPUs of which one has an even address and one an odd one.
+    skew: u8,
 }
 
 /// A device with initiators and where these are.
@@ -75,16 +77,24 @@ pub(crate) struct Owner {
     pub(crate) nodes: std::ops::Range<u32>,
 }
 
+impl Owner {
+    fn is_even(&self) -> bool {
+        self.address.domain().is_multiple_of(2)
+    }
+}
+
 fn distances() -> impl Strategy<Value = Distances> {
     let far = (20u8..90, 1u8..100);
-    (12u8..60, 10u8..16, far, 20u8..100, 0u8..50).prop_map(
-        |(sockets, within, (near, more), same_socket, step)| Distances {
+    let other = (0u8..50, prop_oneof![2 => Just(0u8), 1 => 1u8..20]);
+    (12u8..60, 10u8..16, far, 20u8..100, other).prop_map(
+        |(sockets, within, (near, more), same_socket, (step, skew))| Distances {
             sockets,
             within,
             near,
             far: near + more,
             same_socket,
             other_socket: same_socket + step,
+            skew,
         },
     )
 }
@@ -105,7 +115,7 @@ pub(crate) fn shape() -> impl Strategy<Value = Shape> {
         prop::bool::weighted(0.7),
         any::<bool>(),
     );
-    let order = prop::option::of(any::<u64>());
+    let order = prop::option::weighted(0.8, any::<u64>());
     (gpus, 0..GRACE.len(), foreign, order, distances(), told).prop_map(
         |(gpus, id, foreign, order, distances, (head, memory, listed, srat, shared))| Shape {
             gpus,
@@ -271,7 +281,8 @@ impl Shape {
             (None, None) => d.sockets,
             (Some(x), Some(y)) if x.address == y.address => d.within,
             (Some(x), Some(y)) if x.socket == y.socket => d.same_socket,
-            (Some(_), Some(_)) => d.other_socket,
+            (Some(x), Some(y)) if x.is_even() == y.is_even() => d.other_socket,
+            (Some(_), Some(_)) => d.other_socket + d.skew,
             (Some(x), None) if x.socket == b => d.near,
             (None, Some(y)) if y.socket == a => d.near,
             _ => d.far,

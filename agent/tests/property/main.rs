@@ -17,7 +17,7 @@ use agent::revert::revert;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use scene::{Outcome, Scene, Target, every_scene, same, with_device};
+use scene::{Outcome, Scene, Target, every_scene, same, scenes, with_device};
 
 /// What of a change does not depend on where it is in the text.
 fn essence(change: &Change) -> String {
@@ -246,7 +246,7 @@ fn every_gpu_gets_its_own_nodes_and_their_distances() {
 /// Without SRAT another group of the socket will do, when no distance tells them apart.
 #[test]
 fn without_the_table_the_distances_are_the_same_or_there_is_a_refusal() {
-    every_scene(|scene, target| {
+    scenes(35, |scene, target| {
         let (with, without) = (scene.with_table(), scene.without_table());
         let told = with.rewrite(&with.text(), target);
         unless_refused(without.rewrite(&without.text(), target), |guessed| {
