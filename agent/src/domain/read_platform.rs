@@ -4,7 +4,7 @@ use roxmltree::Node;
 
 use super::read::{Reader, child, children};
 use super::value::{content, memory, optional, value};
-use super::{AddressWidth, Iommu, Iommufd, Platform};
+use super::{AcpiTable, AddressWidth, Iommu, Iommufd, Platform};
 use crate::refusal::Refusal;
 
 impl Reader<'_> {
@@ -25,8 +25,9 @@ impl Reader<'_> {
             firmware: os.is_some_and(has_firmware),
             os_acpi: os_acpi.map(|node| self.element(node)),
             os: os.map(|node| self.element(node)),
-            acpi_tables: tables(os_acpi),
+            acpi_tables: self.acpi_tables(os_acpi),
             cpu_mode: cpu.and_then(|cpu| cpu.attribute("mode")).map(str::to_owned),
+            address_width_element: width.map(|node| self.element(node)),
             address_width: width.map(address_width).transpose()?,
             hard_limit_kib: limit.map(memory).transpose()?,
             hugepages: backing.is_some_and(|node| child(node, "hugepages").is_some()),
@@ -38,6 +39,15 @@ impl Reader<'_> {
                 .map(|node| self.iommu(node))
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    fn acpi_tables(&self, acpi: Option<Node<'_, '_>>) -> Vec<AcpiTable> {
+        let tables = acpi.into_iter().flat_map(|acpi| children(acpi, "table"));
+        let table = |node| AcpiTable {
+            path: content(node).unwrap_or_default().to_owned(),
+            element: self.element(node),
+        };
+        tables.map(table).collect()
     }
 
     fn iommu(&self, node: Node<'_, '_>) -> Result<Iommu, Refusal> {
@@ -56,11 +66,6 @@ impl Reader<'_> {
 
 fn has_firmware(os: Node<'_, '_>) -> bool {
     os.has_attribute("firmware") || child(os, "loader").is_some()
-}
-
-fn tables(acpi: Option<Node<'_, '_>>) -> Vec<String> {
-    let tables = acpi.into_iter().flat_map(|acpi| children(acpi, "table"));
-    tables.filter_map(content).map(str::to_owned).collect()
 }
 
 fn address_width(node: Node<'_, '_>) -> Result<AddressWidth, Refusal> {
