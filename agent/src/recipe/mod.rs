@@ -4,6 +4,7 @@
 //! one, a file of another name adds one. variantd.recipe(5) is the manual.
 
 mod check;
+mod extra;
 mod load;
 mod schema;
 
@@ -13,6 +14,7 @@ use kernel_glue::id::PciId;
 use crate::domain::Domain;
 use crate::toml_text::{self, TomlError};
 
+pub use extra::Extra;
 pub use load::{DIRECTORY, LoadError};
 pub use schema::{
     AcpiTable, Atomics, Attributes, Expander, Fallback, Guest, Initiators, Member, Need, Per,
