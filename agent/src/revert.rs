@@ -49,6 +49,7 @@ impl Undo<'_> {
             .collect();
         edits.extend(self.expanders());
         edits.extend(self.iommufd());
+        edits.extend(self.overrides());
         edits.extend(self.tables());
         edits.extend(self.command_line());
         edits.extend(self.cpu());
@@ -140,6 +141,19 @@ impl Undo<'_> {
         let iommufd = self.domain.platform.iommufd.as_ref();
         let iommufd = iommufd.filter(|_| self.added().has("iommufd") && !needed)?;
         Some(iommufd.element.remove())
+    }
+
+    /// `<qemu:override>`, while it says nothing but links.
+    fn overrides(&self) -> Option<Edit> {
+        let overrides = self.domain.overrides.as_ref();
+        let overrides = overrides.filter(|_| self.added().has("override"))?;
+        let mut names = overrides
+            .properties
+            .iter()
+            .map(|property| property.name.as_str());
+        names
+            .all(|name| matches!(name, "x-speed" | "x-width"))
+            .then(|| overrides.element.remove())
     }
 
     /// Our ACPI tables, or the element around them where we made it and nothing else is in it.

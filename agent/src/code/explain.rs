@@ -288,6 +288,16 @@ impl Code {
                 "A guest with a host device migrates only if the VFIO driver of each can save its state. nvgrace_gpu_vfio_pci and \
                  vfio-pci cannot, so 'virsh migrate', 'save' and memory snapshots fail. Source: Linux 7.2, drivers/vfio/pci."
             }
+            Self::LinkMissing => {
+                "QEMU's root ports advertise 16 GT/s and 32 lanes whatever the device's own link is, and libvirt has no element \
+                 for it. A recipe with placement.link has the slowest link of the host's path shown, as NVIDIA's fork of \
+                 KubeVirt does. Source: QEMU, pcie-root-port 'x-speed' and 'x-width'; libvirt 8.2, <qemu:override>."
+            }
+            Self::LinkUnknown => {
+                "Link capabilities are in config space beyond its first 64 bytes, which only root can read; and a \
+                 <qemu:override> of the definition's owner is not touched. The guest sees QEMU's defaults. Source: PCIe base \
+                 specification 7.5.3.6."
+            }
         }
     }
 }

@@ -86,6 +86,10 @@ codes! {
     GuestExpanderShared = "VD-TOP-009",
     /// The guest cell of an expander bus cannot be told.
     ExpanderCellUnknown = "VD-TOP-010",
+    /// The root port does not show the link of the device's path.
+    LinkMissing = "VD-TOP-011",
+    /// The link of the device's path cannot be shown.
+    LinkUnknown = "VD-TOP-012",
     /// The hostdev does not name the driver it needs.
     DriverMissing = "VD-DRV-001",
     /// libvirt would use another driver than the recipe needs.

@@ -13,6 +13,7 @@ mod driver;
 mod expander;
 mod fragment;
 mod layout;
+mod link;
 mod mark;
 mod numa;
 mod placement;
@@ -172,6 +173,7 @@ fn pieces(
     driver::plan(setting, domain, assigned, plan)?;
     let behind = placement::plan(setting, domain, assigned, plan)?;
     smmu::plan(setting, domain, assigned, &behind, plan)?;
+    link::plan(setting, domain, assigned, plan);
     window::plan(setting, domain, assigned, &mut arguments, plan)?;
     table::plan(setting, domain, assigned, &mut arguments, plan);
     numa::plan(setting, domain, assigned, &mut arguments, plan)?;
@@ -227,6 +229,8 @@ fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
     })
 }
 
+#[cfg(test)]
+mod link_test;
 #[cfg(test)]
 mod rule_test;
 #[cfg(test)]
