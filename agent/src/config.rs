@@ -7,19 +7,23 @@ use std::path::Path;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::recipe::Extra;
 use crate::toml_text::{self, TomlError};
 
 /// Where it is looked for unless an argument says otherwise.
 pub const PATH: &str = "/etc/variantd/variantd.conf";
 
 /// What an administrator decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// When definitions are completed, as far as a recipe leaves it open.
     pub prepare: Policy,
     /// Whether an incomplete definition is completed after its start was refused.
     pub repair: bool,
+    /// Devices that join a recipe.
+    #[serde(rename = "device")]
+    pub devices: Vec<Extra>,
 }
 
 /// When definitions are completed.
@@ -53,6 +57,7 @@ impl Default for Config {
         Self {
             prepare: Policy::OnDefine,
             repair: true,
+            devices: Vec::new(),
         }
     }
 }
@@ -94,6 +99,15 @@ mod tests {
         let config = Config::parse("f", text).expect("configuration");
         assert_eq!(config.prepare, Policy::OnRequest);
         assert!(!config.repair);
+    }
+
+    #[test]
+    fn devices_for_a_recipe_are_read() {
+        let text = "[[device]]\nid = \"10de:3041\"\nrecipe = \"nvidia-grace\"\nwindow_gib = 1024\n";
+        let config = Config::parse("f", text).expect("configuration");
+        assert_eq!(config.devices[0].window_gib, 1024);
+        let wrong = Config::parse("f", &text.replace("10de:", "10de"));
+        assert!(wrong.expect_err("no id").to_string().contains("line 2"));
     }
 
     #[test]

@@ -123,9 +123,11 @@ fn assigner(places: &Places, site: Arc<Site>) -> Result<Assigner, StartError> {
 }
 
 fn rules(config: &Path) -> Result<Rules, StartError> {
+    let recipes = Recipes::load(&config.with_file_name("recipes.d"))?;
+    let config = Config::read(config)?;
     Ok(Rules {
-        recipes: Recipes::load(&config.with_file_name("recipes.d"))?,
-        config: Config::read(config)?,
+        recipes: recipes.extended(&config.devices)?,
+        config,
     })
 }
 

@@ -114,7 +114,7 @@ pub(crate) fn guest(at: &str) -> String {
     format!(
         "<domain type='kvm'>\n  <name>d0</name>\n  <uuid>{UUID}</uuid>\n  \
          <memory unit='KiB'>4194304</memory>\n  <vcpu>4</vcpu>\n  \
-         <os>\n    <type arch='aarch64' machine='virt'>hvm</type>\n  </os>\n  \
+         <os firmware='efi'>\n    <type arch='aarch64' machine='virt'>hvm</type>\n  </os>\n  <features><acpi/></features>\n  \
          <cpu mode='host-passthrough'/>\n  <devices>\n    \
          <controller type='pci' index='0' model='pcie-root'/>\n    \
          <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n        \

@@ -63,6 +63,7 @@ fn on_request_waits_for_the_request() {
     let config = Config {
         prepare: Policy::OnRequest,
         repair: true,
+        ..Config::default()
     };
     let scene = scene_with(&guest(GPU), config);
     assert_eq!(scene.outcome(Trigger::Define), Outcome::OnRequest);

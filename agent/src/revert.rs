@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::code::Code;
-use crate::domain::{Added, Argument, Cell, Domain, Mark, Marked};
+use crate::domain::{AcpiTable, Added, Argument, Cell, Controller, Domain, Hostdev, Mark, Marked};
 use crate::edit::{self, Edit, Element};
 use crate::plan::command_line;
 use crate::refusal::Refusal;
@@ -47,8 +47,12 @@ impl Undo<'_> {
             .iter()
             .flat_map(|marked| self.device(marked))
             .collect();
+        edits.extend(self.expanders());
+        edits.extend(self.iommufd());
+        edits.extend(self.overrides());
+        edits.extend(self.tables());
         edits.extend(self.command_line());
-        edits.extend(self.numa());
+        edits.extend(self.cpu());
         edits.extend(self.window());
         edits.push(self.metadata());
         edits
@@ -79,50 +83,138 @@ impl Undo<'_> {
                 .filter(|_| marked.added.has("alias"))
                 .map(Element::remove),
         );
+        edits.extend(hostdev.and_then(|hostdev| driver(marked, hostdev)));
         for port in marked.added.numbers("port") {
-            let own = hostdev.filter(|hostdev| {
-                hostdev
-                    .address
-                    .is_some_and(|a| u32::from(a.at.bus()) == port)
-            });
-            edits.extend(
-                own.and_then(|hostdev| hostdev.address_element.as_ref())
-                    .map(Element::remove),
-            );
-            edits.extend(self.port(port, usize::from(own.is_some())));
+            let own = hostdev.filter(|hostdev| is_on(hostdev, port));
+            edits.extend(own.and_then(|hostdev| address(marked, hostdev)));
+            let unused = self.port(marked, port);
+            edits.extend(unused.map(|controller| controller.element.remove()));
         }
         edits
     }
 
-    /// The root port with this index, unless more than `own` devices sit on it.
-    fn port(&self, index: u32, own: usize) -> Option<Edit> {
-        let controller = self
-            .domain
-            .controller(index)
-            .filter(|c| c.model == "pcie-root-port");
-        (self.domain.devices_on(index) <= own).then_some(controller?.element.remove())
+    /// Our root port with this index, unless another device than ours sits on it.
+    fn port(&self, marked: &Marked, index: u32) -> Option<&Controller> {
+        let mut devices = self.domain.hostdevs.iter();
+        let own = devices.any(|hostdev| hostdev.source == marked.address && is_on(hostdev, index));
+        let controller = self.domain.controller(index);
+        let controller = controller.filter(|c| c.model == "pcie-root-port");
+        (self.domain.devices_on(index) <= usize::from(own)).then_some(controller?)
+    }
+
+    /// Our expander buses on which nothing is left, and the SMMUs in front of them.
+    fn expanders(&self) -> Vec<Edit> {
+        let ports = self.mark.devices.iter().flat_map(|marked| {
+            let ports = marked.added.numbers("port");
+            ports.filter_map(move |port| self.port(marked, port))
+        });
+        let going: BTreeSet<u32> = ports.map(|port| port.index).collect();
+        let empty = self.added().numbers("expander").filter(|index| {
+            let on = |c: &&Controller| c.address.is_some_and(|a| u32::from(a.at.bus()) == *index);
+            let left = self.domain.controllers.iter().filter(on);
+            let left = left.filter(|c| !going.contains(&c.index)).count();
+            let controllers = self.domain.controllers.iter().filter(on).count();
+            left == 0 && self.domain.devices_on(*index) == controllers
+        });
+        empty.flat_map(|index| self.expander(index)).collect()
+    }
+
+    fn expander(&self, index: u32) -> Vec<Edit> {
+        let controller = self.domain.controller(index);
+        let controller = controller.filter(|c| c.model == "pcie-expander-bus");
+        let ours = self.added().has(&format!("smmu:{index}"));
+        let smmus = self.domain.platform.iommus.iter();
+        let smmu = smmus.filter(|iommu| ours && iommu.bus == Some(index));
+        let controller = controller.map(|controller| controller.element.remove());
+        controller
+            .into_iter()
+            .chain(smmu.map(|iommu| iommu.element.remove()))
+            .collect()
+    }
+
+    /// `<iommufd>`, unless an SMMU that is not ours needs it.
+    fn iommufd(&self) -> Option<Edit> {
+        let ours =
+            |bus: Option<u32>| bus.is_some_and(|bus| self.added().has(&format!("smmu:{bus}")));
+        let mut iommus = self.domain.platform.iommus.iter();
+        let needed = iommus.any(|iommu| iommu.accelerated && !ours(iommu.bus));
+        let iommufd = self.domain.platform.iommufd.as_ref();
+        let iommufd = iommufd.filter(|_| self.added().has("iommufd") && !needed)?;
+        Some(iommufd.element.remove())
+    }
+
+    /// `<qemu:override>`, while it says nothing but links.
+    fn overrides(&self) -> Option<Edit> {
+        let overrides = self.domain.overrides.as_ref();
+        let overrides = overrides.filter(|_| self.added().has("override"))?;
+        let mut names = overrides
+            .properties
+            .iter()
+            .map(|property| property.name.as_str());
+        names
+            .all(|name| matches!(name, "x-speed" | "x-width"))
+            .then(|| overrides.element.remove())
+    }
+
+    /// Our ACPI tables, or the element around them where we made it and nothing else is in it.
+    fn tables(&self) -> Vec<Edit> {
+        let ours = |table: &&AcpiTable| self.added().has(&format!("table:{}", table.path));
+        let platform = &self.domain.platform;
+        let going: Vec<&AcpiTable> = platform.acpi_tables.iter().filter(ours).collect();
+        let all = going.len() == platform.acpi_tables.len();
+        match &platform.os_acpi {
+            Some(acpi) if all && self.added().has("acpi") => vec![acpi.remove()],
+            _ => going
+                .into_iter()
+                .map(|table| table.element.remove())
+                .collect(),
+        }
+    }
+
+    /// NUMA cells and address width: the whole `<cpu>` where nothing else was in it.
+    fn cpu(&self) -> Vec<Edit> {
+        let mut edits = self.numa();
+        let width = self.domain.platform.address_width_element.as_ref();
+        let width = width.filter(|_| self.added().has("width"));
+        edits.extend(width.map(Element::remove));
+        let whole = self.domain.numa.is_none() || self.whole_numa_goes();
+        let empty = whole && edits.len() == self.domain.cpu_children;
+        match self.domain.cpu.as_ref().filter(|_| empty) {
+            Some(cpu) if self.added().has("open:cpu") => vec![cpu.collapse()],
+            Some(cpu) if self.added().has("cpu") && self.domain.cpu_is_bare => vec![cpu.remove()],
+            _ => edits,
+        }
     }
 
     /// Cells that are still empty, and everything that speaks of them.
     fn numa(&self) -> Vec<Edit> {
-        let gone: BTreeSet<u32> = self.gone();
-        let others = |cell: &&Cell| !gone.contains(&cell.id);
-        let left: Vec<&Cell> = self.domain.cells.iter().filter(others).collect();
-        let only_first = matches!(left[..], [cell] if cell.id == 0);
-        if only_first && let Some(edit) = self.whole_numa() {
-            return vec![edit];
+        if let (true, Some(numa)) = (self.whole_numa_goes(), &self.domain.numa) {
+            return vec![numa.remove()];
         }
-        let removed = self
+        let gone = self.gone();
+        let (removed, left): (Vec<&Cell>, Vec<&Cell>) = self
             .domain
             .cells
             .iter()
-            .filter(|cell| gone.contains(&cell.id));
-        let mut edits: Vec<Edit> = removed.map(|cell| cell.element.remove()).collect();
+            .partition(|cell| gone.contains(&cell.id));
+        let mut edits: Vec<Edit> = removed.iter().map(|cell| cell.element.remove()).collect();
         edits.extend(
             left.into_iter()
                 .flat_map(|cell| self.distances(cell, &gone)),
         );
         edits
+    }
+
+    /// True when we made `<numa>`, and nothing but its first cell would be left.
+    fn whole_numa_goes(&self) -> bool {
+        let gone = self.gone();
+        let mut left = self
+            .domain
+            .cells
+            .iter()
+            .filter(|cell| !gone.contains(&cell.id));
+        let only_first = left.next().is_some_and(|cell| cell.id == 0) && left.next().is_none();
+        only_first && (self.added().has("cpu") || self.added().has("numa"))
     }
 
     /// Our cells that nobody gave memory or CPUs, and that no other device names.
@@ -133,14 +225,13 @@ impl Undo<'_> {
             .iter()
             .filter(|marked| marked.added.has("nodeset"));
         let foreign = |id: &u32| {
-            let named = |hostdev: &&crate::domain::Hostdev| {
+            let named = |hostdev: &&Hostdev| {
                 hostdev
                     .nodeset
                     .as_ref()
                     .is_some_and(|set| set.contains(*id))
             };
-            let is_marked =
-                |hostdev: &crate::domain::Hostdev| self.domain.is_marked(hostdev.source);
+            let is_marked = |hostdev: &Hostdev| self.domain.is_marked(hostdev.source);
             self.domain
                 .hostdevs
                 .iter()
@@ -151,23 +242,6 @@ impl Undo<'_> {
         ours.flat_map(|marked| marked.cells.iter())
             .filter(|id| empty(id) && !foreign(id))
             .collect()
-    }
-
-    /// `<numa>`, or the `<cpu>` around it, where we made it.
-    fn whole_numa(&self) -> Option<Edit> {
-        let (cpu, numa) = (self.domain.cpu.as_ref()?, self.domain.numa.as_ref()?);
-        let added = self.added();
-        if added.has("cpu") && self.domain.cpu_is_bare {
-            return Some(cpu.remove());
-        }
-        if !added.has("cpu") && !added.has("numa") {
-            return None;
-        }
-        Some(if added.has("open:cpu") {
-            cpu.collapse()
-        } else {
-            numa.remove()
-        })
     }
 
     /// Distances of a cell that stays, to cells that go.
@@ -230,6 +304,30 @@ impl Undo<'_> {
             _ => self.mark.element.remove(),
         }
     }
+}
+
+fn is_on(hostdev: &Hostdev, bus: u32) -> bool {
+    hostdev
+        .address
+        .is_some_and(|a| u32::from(a.at.bus()) == bus)
+}
+
+/// The address goes, or the one from before comes back as it stood there.
+fn address(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
+    let address = hostdev.address_element.as_ref()?;
+    Some(match &marked.replaced {
+        Some(old) => Edit {
+            span: address.span.clone(),
+            text: old.clone(),
+        },
+        None => address.remove(),
+    })
+}
+
+/// `<driver>`, while it says no more than the model.
+fn driver(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
+    let driver = hostdev.driver.as_ref().filter(|driver| driver.is_bare)?;
+    marked.added.has("driver").then(|| driver.element.remove())
 }
 
 #[cfg(test)]

@@ -1,27 +1,54 @@
 //! Text in, text out: completes a definition, or checks that it is complete.
 
 use crate::code::Code;
-use crate::domain::Domain;
+use crate::domain::{Domain, Mark};
 use crate::edit;
 use crate::plan::{Plan, Setting, plan};
 use crate::refusal::Refusal;
+use crate::revert::revert;
 
 /// A completed definition and what was planned for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite {
     /// The text; equal to the input, byte for byte, when nothing is missing.
     pub text: String,
+    /// The text that the plan's edits are for: the input, or the input without what an older plan added.
+    pub base: String,
     /// The plan.
     pub plan: Plan,
 }
 
-/// Completes a definition.
+/// Completes a definition. What was added by other recipes, for another host or for other versions is taken
+/// back first, so that exactly that is replaced.
 ///
 /// # Errors
 /// The refusals of [`Domain::parse`] and [`plan`].
 pub fn rewrite(text: &str, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
-    let plan = plan(setting, &Domain::parse(text)?)?;
-    let text = edit::apply(text, &plan.edits()).map_err(|error| {
+    let domain = Domain::parse(text)?;
+    let planned = plan(setting, &domain);
+    let Some(mark) = &domain.mark else {
+        return apply(text.to_owned(), planned?);
+    };
+    match planned {
+        Ok(plan) if plan.digest == mark.digest => apply(text.to_owned(), plan),
+        _ => again(text, mark, setting),
+    }
+}
+
+/// Plans the definition from before what was added to it.
+fn again(text: &str, mark: &Mark, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
+    let base = revert(text)?;
+    let replaced = mark.devices.iter().any(|marked| marked.replaced.is_some());
+    let setting = Setting {
+        replace: setting.replace || replaced,
+        ..*setting
+    };
+    let plan = plan(&setting, &Domain::parse(&base)?)?;
+    apply(base, plan)
+}
+
+fn apply(base: String, plan: Plan) -> Result<Rewrite, Refusal> {
+    let text = edit::apply(&base, &plan.edits()).map_err(|error| {
         let mend = "please report this with the definition";
         Refusal::new(
             Code::XmlValue,
@@ -29,7 +56,7 @@ pub fn rewrite(text: &str, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
             mend,
         )
     })?;
-    Ok(Rewrite { text, plan })
+    Ok(Rewrite { text, base, plan })
 }
 
 /// Checks that a definition is what its plan wants, as far as a start may be refused for it: a missing
@@ -59,3 +86,7 @@ pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
         None => refusal,
     })
 }
+
+#[cfg(test)]
+#[path = "rewrite_test.rs"]
+mod test;

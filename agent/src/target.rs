@@ -42,6 +42,24 @@ impl Version {
     /// First QEMU with `acpi-generic-initiator` (QEMU 9.0).
     pub const GENERIC_INITIATOR: Self = Self::new(9, 0, 0);
 
+    /// First libvirt with `<hostdev><driver model>` and its own choice of a variant (libvirt 10.0.0).
+    pub const DRIVER_MODEL: Self = Self::new(10, 0, 0);
+    /// First libvirt with `<iommufd>` (libvirt 12.2.0).
+    pub const IOMMUFD: Self = Self::new(12, 2, 0);
+    /// First libvirt with `accel` on an SMMUv3 (libvirt 12.7.0).
+    pub const SMMU_ACCEL: Self = Self::new(12, 7, 0);
+    /// First QEMU that accelerates an SMMUv3 (QEMU 11.0).
+    pub const SMMU_ACCEL_QEMU: Self = Self::new(11, 0, 0);
+    /// First QEMU whose accelerated SMMUv3 takes its attributes from the host's (`auto`, QEMU 11.1).
+    pub const SMMU_AUTO: Self = Self::new(11, 1, 0);
+    /// A libvirt that is known to take `<pcihole64>` on `virt` (12.8.0; 11.3.0 does not).
+    pub const VIRT_WINDOW: Self = Self::new(12, 8, 0);
+    /// First QEMU with `highmem-mmio-size` (QEMU 10.0).
+    pub const VIRT_WINDOW_QEMU: Self = Self::new(10, 0, 0);
+
+    /// First libvirt with `<os><acpi><table type='raw'>` (libvirt 11.2.0).
+    pub const ACPI_TABLE_RAW: Self = Self::new(11, 2, 0);
+
     /// From its parts.
     #[must_use]
     pub const fn new(major: u32, minor: u32, micro: u32) -> Self {

@@ -46,12 +46,18 @@ fn reason(message: &str) -> String {
     let message = message.replace('\n', " ");
     let mut quoted = message.split('`').skip(1).step_by(2);
     match (message.starts_with("unknown field"), quoted.next()) {
-        (true, Some(key)) => match quoted.min_by_key(|known| strsim::levenshtein(key, known)) {
+        (true, Some(key)) => match nearest(key, quoted) {
             Some(nearest) => format!("unknown key '{key}'; did you mean '{nearest}'?"),
             None => format!("unknown key '{key}'; no key is known here"),
         },
         _ => message,
     }
+}
+
+/// The known word that looks most like `word`.
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let nearest = known.min_by_key(|known| strsim::levenshtein(word, known));
+    nearest.map(str::to_owned)
 }
 
 #[cfg(test)]

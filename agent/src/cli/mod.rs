@@ -23,6 +23,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
 
 use crate::code::Code;
+use crate::config::Config;
 use crate::recipe::Recipes;
 use crate::target::Versions;
 
@@ -195,7 +196,10 @@ fn view(cli: &Cli) -> Result<View, Problem> {
 }
 
 fn recipes(cli: &Cli) -> Result<Recipes, Problem> {
-    Recipes::load(&cli.recipes).map_err(recipe::problem)
+    let config = Config::read(&cli.recipes.with_file_name("variantd.conf"));
+    let config = config.map_err(|error| Problem::Failed(error.to_string()))?;
+    let recipes = Recipes::load(&cli.recipes).and_then(|r| r.extended(&config.devices));
+    recipes.map_err(recipe::problem)
 }
 
 #[cfg(test)]

@@ -166,6 +166,138 @@ impl Code {
             Self::HostUnreadable => {
                 "There is no /sys/bus/pci/devices to read, or it cannot be read. Source: Linux, sysfs."
             }
+            Self::AcpiMissing => {
+                "Generic initiators and SMMUs exist only in ACPI tables (SRAT, IORT), and libvirt gives a guest ACPI only with \
+                 <features><acpi/>; on aarch64 also only with UEFI firmware ('ACPI requires UEFI on this architecture'). Without \
+                 it the guest starts, and its driver finds nothing. Source: libvirt 12.8, qemu_validate.c; QEMU, hw/acpi/pci.c."
+            }
+            Self::AcpiTableRefused => {
+                "QEMU has -acpitable on x86 alone: on Arm it says that the option is not supported for this target and exits. An \
+                 SRAT for 'virt' can be had only from QEMU's own objects. Source: QEMU 11.1, system/vl.c; run on aarch64."
+            }
+            Self::AcpiTableMissing => {
+                "A recipe can name ACPI tables ([[acpi_table]]) that the guest's firmware hands on as they are: as \
+                 <os><acpi><table type='raw'> since libvirt 11.2, before that as -acpitable on QEMU's command line. Source: \
+                 libvirt, format of domain XML."
+            }
+            Self::GuestNoExpander => {
+                "The device has a good address of its owner's, below a root port on the guest's root bus. There it works, but the \
+                 guest sees no NUMA node for it and it can have no SMMUv3, since both belong to an expander bus. An address that \
+                 somebody chose is left alone unless 'prepare --replace' is asked for. Source: QEMU, pxb-pcie and arm-smmuv3 \
+                 'primary-bus'."
+            }
+            Self::GuestBusNumbers => {
+                "PCI has 256 bus numbers per segment. Each expander bus takes one and each root port on it another; those of the \
+                 guest's own root bus grow from below and must not reach the lowest expander. Source: PCIe base specification \
+                 7.3.1; QEMU, hw/pci-bridge/pci_expander_bridge.c ('bus_nr')."
+            }
+            Self::GuestExpanderShared => {
+                "One accelerated SMMUv3 of a guest is one instance of one SMMU of the host, so devices behind two SMMUs of the \
+                 host must not share one expander bus. Source: QEMU 11.1, hw/arm/smmuv3-accel.c."
+            }
+            Self::ExpanderCellUnknown => {
+                "An expander bus tells the guest which NUMA cell its devices are near. That cell is the one whose memory comes \
+                 from the device's socket, by <numatune><memnode> with one host node. Where none is, nothing is guessed. Source: \
+                 QEMU, pxb-pcie 'numa_node'."
+            }
+            Self::DriverMissing => {
+                "libvirt since 10.0 picks the VFIO variant driver by /lib/modules/RELEASE/modules.alias, and falls back to plain \
+                 vfio-pci where that file is not found. <driver model> names the driver, so that libvirt uses it or says why not. \
+                 Source: libvirt, src/util/virpci.c."
+            }
+            Self::DriverWrong => {
+                "The definition makes libvirt put the device on another driver than its recipe needs: by <driver model>, or by \
+                 managed='yes' with a libvirt before 10.0, which knows plain vfio-pci alone. The guest would see a GPU without \
+                 its memory. Source: libvirt 10.0 release notes; src/util/virhostdev.c."
+            }
+            Self::NodesetOverlap => {
+                "A cell without CPUs and memory stands for the memory of one device. If two hostdevs name it, both drivers in the \
+                 guest put memory into one node. Source: ACPI 6.5, 5.2.16.6; NVIDIA open-gpu-kernel-modules takes every matching \
+                 node."
+            }
+            Self::DistanceInvalid => {
+                "ACPI's SLIT has 10 for a node itself and more for any other; Linux drops a table that says otherwise as a whole. \
+                 QEMU takes one direction for both only as long as no pair differs. Source: ACPI 6.5, 5.2.17; Linux, \
+                 drivers/acpi/numa/srat.c (slit_valid); QEMU, hw/core/numa.c."
+            }
+            Self::UnplugDangerous => {
+                "QEMU rebuilds its ACPI tables at each guest reset, and exits with status 1 when the device that a generic \
+                 initiator names is gone. So after a hot-unplug the guest dies at its next reboot, unless the initiator objects \
+                 are deleted too. Source: reproduced with QEMU 11.1.2."
+            }
+            Self::SmmuMissing => {
+                "With an accelerated SMMUv3 the guest's translation tables are used by the host's SMMU as they are (nested \
+                 translation), which address translation services of the GPU need. KubeVirt gives each GPU one, Kata one per \
+                 physical SMMU: the recipe's [expander] chooses. Source: QEMU 11.0, arm-smmuv3 'accel'; libvirt 12.7, \
+                 <iommu><driver pciBus accel>."
+            }
+            Self::SmmuLeftOut => {
+                "The recipe would give the guest an accelerated SMMUv3, and versions, host or guest cannot have it; the note says \
+                 which. Without one the GPU still works, with its DMA mapped by the host alone. The recipe's [smmu] need = \
+                 \"require\" makes this a refusal. Source: libvirt 12.7 (accel), 12.2 (iommufd); QEMU 11.0; Linux, CONFIG_IOMMUFD \
+                 and CONFIG_VFIO_DEVICE_CDEV."
+            }
+            Self::SmmuAssumed => {
+                "A QEMU before 11.1 does not take ATS, range invalidation, SubstreamID size and output address size from the \
+                 host's SMMU, and the kernel shows them only to the owner of the device (IOMMU_GET_HW_INFO). So the recipe's \
+                 values are used; where the host has less, QEMU says so at start and exits. Source: QEMU 11.1, \
+                 hw/arm/smmuv3-accel.c."
+            }
+            Self::SmmuWrongBus => {
+                "An SMMUv3 can be in front of the guest's root bus or an expander bus, not of a root port. libvirt accepts a root \
+                 port and QEMU exits at start. Source: QEMU 11.1, arm-smmuv3 'primary-bus'; run."
+            }
+            Self::SmmuTwice => {
+                "One bus has one IOMMU: QEMU exits when a second SMMUv3 names the same bus, or when one is for the machine and \
+                 another for its root bus. Source: QEMU 11.1, hw/arm/smmu-common.c; run."
+            }
+            Self::SmmuIdle => {
+                "QEMU's SMMUv3 tells nobody when the guest maps a page, and VFIO must know to map it in the host. So a host \
+                 device behind one that is not accelerated fails at start ('requires iommu MAP notifier'). Source: QEMU, \
+                 hw/arm/smmuv3.c, smmuv3_notify_flag_changed."
+            }
+            Self::IommufdMissing => {
+                "An accelerated SMMUv3 nests its tables through iommufd; with the older VFIO container QEMU exits at start, and \
+                 libvirt does not check it. <iommufd enabled='yes'/> is for all host devices of a domain. Source: libvirt 12.2 \
+                 release notes; QEMU 11.1."
+            }
+            Self::IommufdLeftOut => {
+                "Something needs iommufd for host devices, and libvirt (before 12.2) or the host's kernel (no /dev/iommu) has \
+                 none. Debian's kernels are built without it. Source: Linux, drivers/iommu/iommufd; libvirt 12.2 release notes."
+            }
+            Self::WindowTooWide => {
+                "QEMU places the 64-bit window of 'virt' at a multiple of its own size and drops it without a word when it does \
+                 not fit the CPU's physical addresses; on q35 it exits. The guest then cannot place its BARs. Source: QEMU, \
+                 hw/arm/virt.c (virt_set_high_memmap), hw/i386/pc.c ('phys-bits too low')."
+            }
+            Self::AddressWidthMissing => {
+                "An x86 CPU model without a width of its own has 40 bits of physical address in QEMU, 1 TiB for memory and BARs \
+                 together: not enough for several large GPUs, and firmware sizes its window by it. <maxphysaddr \
+                 mode='passthrough'/> gives the host's. Source: QEMU, target/i386/cpu.h; libvirt 8.7, <maxphysaddr>."
+            }
+            Self::HardLimit => {
+                "VFIO pins all memory of a guest before it starts. <memtune><hard_limit> is also the limit of locked memory, and \
+                 libvirt computes a fitting one only when it is not set. Source: libvirt, qemu_domain.c \
+                 (qemuDomainGetMemLockLimitBytes)."
+            }
+            Self::MemoryLocked => {
+                "A host device can reach all of the guest's memory, so all of it is allocated and locked at start, and \
+                 overcommitment, ballooning and swap do not help. Source: Linux, VFIO documentation."
+            }
+            Self::NotMigratable => {
+                "A guest with a host device migrates only if the VFIO driver of each can save its state. nvgrace_gpu_vfio_pci and \
+                 vfio-pci cannot, so 'virsh migrate', 'save' and memory snapshots fail. Source: Linux 7.2, drivers/vfio/pci."
+            }
+            Self::LinkMissing => {
+                "QEMU's root ports advertise 16 GT/s and 32 lanes whatever the device's own link is, and libvirt has no element \
+                 for it. A recipe with placement.link has the slowest link of the host's path shown, as NVIDIA's fork of \
+                 KubeVirt does. Source: QEMU, pcie-root-port 'x-speed' and 'x-width'; libvirt 8.2, <qemu:override>."
+            }
+            Self::LinkUnknown => {
+                "Link capabilities are in config space beyond its first 64 bytes, which only root can read; and a \
+                 <qemu:override> of the definition's owner is not touched. The guest sees QEMU's defaults. Source: PCIe base \
+                 specification 7.5.3.6."
+            }
         }
     }
 }

@@ -54,6 +54,12 @@ codes! {
     XmlDropped = "VD-XML-006",
     /// The definition changed while it was being prepared.
     XmlRaced = "VD-XML-007",
+    /// The guest has no ACPI, or no firmware for it.
+    AcpiMissing = "VD-XML-008",
+    /// An ACPI table is given to a machine that takes none.
+    AcpiTableRefused = "VD-XML-009",
+    /// An ACPI table that the recipe names is not given to the guest.
+    AcpiTableMissing = "VD-XML-010",
     /// A device is not on this host.
     DeviceMissing = "VD-DEV-001",
     /// Two hostdevs name one device.
@@ -72,6 +78,22 @@ codes! {
     GuestPortShared = "VD-TOP-005",
     /// The device has no guest address yet.
     GuestNoAddress = "VD-TOP-006",
+    /// The device's root port is on no expander bus.
+    GuestNoExpander = "VD-TOP-007",
+    /// The guest has no PCI bus number left.
+    GuestBusNumbers = "VD-TOP-008",
+    /// Devices of different groups share one expander bus.
+    GuestExpanderShared = "VD-TOP-009",
+    /// The guest cell of an expander bus cannot be told.
+    ExpanderCellUnknown = "VD-TOP-010",
+    /// The root port does not show the link of the device's path.
+    LinkMissing = "VD-TOP-011",
+    /// The link of the device's path cannot be shown.
+    LinkUnknown = "VD-TOP-012",
+    /// The hostdev does not name the driver it needs.
+    DriverMissing = "VD-DRV-001",
+    /// libvirt would use another driver than the recipe needs.
+    DriverWrong = "VD-DRV-002",
     /// The host's generic-initiator nodes of a device cannot be told.
     InitiatorsUnknown = "VD-NUM-001",
     /// The host's distance table misses a pair.
@@ -92,10 +114,42 @@ codes! {
     GuestNodeLimit = "VD-NUM-009",
     /// The definition gives QEMU NUMA arguments of its own.
     CommandLineTaken = "VD-NUM-010",
+    /// Two hostdevs name the same initiator cell.
+    NodesetOverlap = "VD-NUM-011",
+    /// The distances between cells make no table.
+    DistanceInvalid = "VD-NUM-012",
+    /// A device with initiators must not be hot-unplugged.
+    UnplugDangerous = "VD-NUM-013",
+    /// An expander bus has no SMMUv3 in front of it.
+    SmmuMissing = "VD-IOM-001",
+    /// The guest gets no SMMUv3.
+    SmmuLeftOut = "VD-IOM-002",
+    /// An SMMUv3's attributes are assumed, not the host's.
+    SmmuAssumed = "VD-IOM-003",
+    /// An SMMUv3 is in front of a bus that can have none.
+    SmmuWrongBus = "VD-IOM-004",
+    /// Two SMMUv3 are in front of one bus.
+    SmmuTwice = "VD-IOM-005",
+    /// A host device is behind an SMMUv3 without acceleration.
+    SmmuIdle = "VD-IOM-006",
+    /// Host devices do not go through iommufd.
+    IommufdMissing = "VD-IOM-007",
+    /// Host devices cannot go through iommufd.
+    IommufdLeftOut = "VD-IOM-008",
     /// The 64-bit MMIO window is not set.
     WindowMissing = "VD-MEM-001",
     /// The 64-bit MMIO window is too small or no power of two.
     WindowWrong = "VD-MEM-002",
+    /// The 64-bit MMIO window does not fit the guest's address width.
+    WindowTooWide = "VD-MEM-003",
+    /// The guest's addresses are too narrow for memory and MMIO window.
+    AddressWidthMissing = "VD-MEM-004",
+    /// The limit of locked memory is below the guest's memory.
+    HardLimit = "VD-MEM-005",
+    /// All of the guest's memory is locked on the host.
+    MemoryLocked = "VD-MEM-006",
+    /// The guest cannot migrate.
+    NotMigratable = "VD-MIG-001",
     /// The mark that records what was added is missing or old.
     MarkMissing = "VD-MRK-001",
     /// The target's libvirt or QEMU is too old for a piece.

@@ -56,6 +56,8 @@ pub struct Hostdev {
     pub acpi_element: Option<Element>,
     /// Where the guest sees it.
     pub address: Option<GuestAddress>,
+    /// `<address>` outside `<source>` as it stands there.
+    pub address_text: Option<String>,
     /// `<address>` outside `<source>`, when there is one.
     pub address_element: Option<Element>,
     /// The hostdev.

@@ -20,6 +20,8 @@ pub struct Mark {
     pub devices: Vec<Marked>,
     /// What was added for the domain.
     pub added: Added,
+    /// What the plan was made of; empty in marks of before there were digests.
+    pub digest: String,
     /// The element.
     pub element: Element,
 }
@@ -35,13 +37,16 @@ pub struct Marked {
     pub cells: RangeList,
     /// What was added for the device.
     pub added: Added,
+    /// The guest address that was replaced, as it stood there.
+    pub replaced: Option<String>,
 }
 
 /// What was added, as words, so that it can be taken back.
 ///
-/// For a domain: `metadata`, `cpu`, `numa`, `window`, `commandline`, `root` (the pcie-root controller), `distances:N` (all of
+/// For a domain: `metadata`, `cpu`, `numa`, `window`, `width` (`<maxphysaddr>`), `commandline`, `override`, `iommufd`, `acpi` (in `<os>`), `table:PATH`,
+/// `expander:N`, `smmu:N` (of expander N), `root` (the pcie-root controller), `distances:N` (all of
 /// cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X` where X had no content before (`metadata`, `cpu`, `root`, `cell:N`).
-/// For a device: `nodeset`, `alias`, `port:N`.
+/// For a device: `driver`, `nodeset`, `alias`, `port:N`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Added(BTreeSet<String>);
 

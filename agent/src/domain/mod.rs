@@ -19,10 +19,10 @@ use kernel_glue::address::PciAddress;
 use crate::edit::Element;
 
 pub use cell::{Cell, MemoryNode};
-pub use command_line::{Argument, CommandLine, QEMU_NAMESPACE};
+pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
 pub use device::{Controller, Driver, GuestAddress, Hostdev};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
-pub use platform::{AddressWidth, Iommu, Iommufd, Platform};
+pub use platform::{AcpiTable, AddressWidth, Iommu, Iommufd, Platform};
 pub use read::MAX_BYTES;
 
 /// A domain's UUID in canonical form.
@@ -46,8 +46,10 @@ pub struct Domain {
     pub vcpus: u32,
     /// `<cpu>`.
     pub cpu: Option<Element>,
-    /// `<cpu>` has no attributes and one child.
+    /// `<cpu>` has no attributes.
     pub cpu_is_bare: bool,
+    /// Elements in `<cpu>`.
+    pub cpu_children: usize,
     /// `<cpu><numa>`.
     pub numa: Option<Element>,
     /// `<cpu><numa><cell>` in document order.
@@ -64,6 +66,8 @@ pub struct Domain {
     pub devices: Element,
     /// `<qemu:commandline>`.
     pub command_line: Option<CommandLine>,
+    /// `<qemu:override>`.
+    pub overrides: Option<Overrides>,
     /// `<metadata>`.
     pub metadata: Option<Element>,
     /// `<metadata>` has one child.

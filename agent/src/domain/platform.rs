@@ -15,12 +15,14 @@ pub struct Platform {
     pub os_acpi: Option<Element>,
     /// `<os>`.
     pub os: Option<Element>,
-    /// Paths of `<os><acpi><table>`.
-    pub acpi_tables: Vec<String>,
+    /// `<os><acpi><table>` in document order.
+    pub acpi_tables: Vec<AcpiTable>,
     /// `<cpu mode>`.
     pub cpu_mode: Option<String>,
     /// `<cpu><maxphysaddr>`.
     pub address_width: Option<AddressWidth>,
+    /// `<maxphysaddr>`, when there is one.
+    pub address_width_element: Option<Element>,
     /// `<memtune><hard_limit>` in KiB.
     pub hard_limit_kib: Option<u64>,
     /// `<memoryBacking><hugepages>` is there.
@@ -41,6 +43,15 @@ pub enum AddressWidth {
     },
     /// `mode='emulate'`.
     Bits(u32),
+}
+
+/// `<os><acpi><table>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcpiTable {
+    /// Path of the file.
+    pub path: String,
+    /// The element.
+    pub element: Element,
 }
 
 /// `<iommufd>`.

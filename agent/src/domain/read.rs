@@ -80,7 +80,8 @@ impl Reader<'_> {
                 .transpose()?
                 .unwrap_or(1),
             cpu: cpu.map(|node| self.element(node)),
-            cpu_is_bare: cpu.is_some_and(is_bare),
+            cpu_is_bare: cpu.is_some_and(|cpu| cpu.attributes().len() == 0),
+            cpu_children: cpu.map_or(0, |cpu| cpu.children().filter(Node::is_element).count()),
             numa: numa.map(|node| self.element(node)),
             cells: self.cells(numa)?,
             memory_nodes: memory_nodes(root)?,
@@ -89,6 +90,7 @@ impl Reader<'_> {
             other_addresses: other_addresses(devices)?,
             devices: self.element(devices),
             command_line: command_line(root).map(|node| self.command_line(node)),
+            overrides: self.overrides(root),
             metadata: metadata.map(|node| self.element(node)),
             metadata_is_ours: metadata.is_some_and(is_bare),
             heading: self.element(heading(root)),
@@ -187,6 +189,7 @@ impl Reader<'_> {
                 .flatten(),
             acpi_element: acpi.map(|node| self.element(node)),
             address: guest_address(node)?,
+            address_text: child(node, "address").map(|node| self.text[node.range()].to_owned()),
             address_element: child(node, "address").map(|node| self.element(node)),
             element: self.element(node),
         })
@@ -233,11 +236,13 @@ impl Reader<'_> {
                 recipe: device.attribute("recipe").unwrap_or_default().to_owned(),
                 cells: optional(device, "cells")?.unwrap_or_default(),
                 added: optional(device, "added")?.unwrap_or_default(),
+                replaced: device.attribute("replaced").map(str::to_owned),
             })
         });
         Ok(Mark {
             devices: devices.collect::<Result<_, Refusal>>()?,
             added: optional(node, "added")?.unwrap_or_default(),
+            digest: node.attribute("digest").unwrap_or_default().to_owned(),
             element: self.element(node),
         })
     }

@@ -4,7 +4,9 @@ use roxmltree::Node;
 
 use super::read::{Reader, child, children};
 use super::value::{content, memory, optional, value};
-use super::{AddressWidth, Iommu, Iommufd, Platform};
+use super::{
+    AcpiTable, AddressWidth, Iommu, Iommufd, Override, Overrides, Platform, QEMU_NAMESPACE,
+};
 use crate::refusal::Refusal;
 
 impl Reader<'_> {
@@ -25,8 +27,9 @@ impl Reader<'_> {
             firmware: os.is_some_and(has_firmware),
             os_acpi: os_acpi.map(|node| self.element(node)),
             os: os.map(|node| self.element(node)),
-            acpi_tables: tables(os_acpi),
+            acpi_tables: self.acpi_tables(os_acpi),
             cpu_mode: cpu.and_then(|cpu| cpu.attribute("mode")).map(str::to_owned),
+            address_width_element: width.map(|node| self.element(node)),
             address_width: width.map(address_width).transpose()?,
             hard_limit_kib: limit.map(memory).transpose()?,
             hugepages: backing.is_some_and(|node| child(node, "hugepages").is_some()),
@@ -37,6 +40,36 @@ impl Reader<'_> {
             iommus: children(devices, "iommu")
                 .map(|node| self.iommu(node))
                 .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn acpi_tables(&self, acpi: Option<Node<'_, '_>>) -> Vec<AcpiTable> {
+        let tables = acpi.into_iter().flat_map(|acpi| children(acpi, "table"));
+        let table = |node| AcpiTable {
+            path: content(node).unwrap_or_default().to_owned(),
+            element: self.element(node),
+        };
+        tables.map(table).collect()
+    }
+
+    pub(super) fn overrides(&self, root: Node<'_, '_>) -> Option<Overrides> {
+        let named = |node: &Node<'_, '_>, name| node.has_tag_name((QEMU_NAMESPACE, name));
+        let node = root.children().find(|node| named(node, "override"))?;
+        let properties = node.descendants().filter(|node| named(node, "property"));
+        let text = |node: Node<'_, '_>, name| node.attribute(name).unwrap_or_default().to_owned();
+        let property = |property: Node<'_, '_>| {
+            let device = property.ancestors().find(|node| named(node, "device"));
+            Override {
+                alias: device
+                    .map(|device| text(device, "alias"))
+                    .unwrap_or_default(),
+                name: text(property, "name"),
+                value: text(property, "value"),
+            }
+        };
+        Some(Overrides {
+            properties: properties.map(property).collect(),
+            element: self.element(node),
         })
     }
 
@@ -56,11 +89,6 @@ impl Reader<'_> {
 
 fn has_firmware(os: Node<'_, '_>) -> bool {
     os.has_attribute("firmware") || child(os, "loader").is_some()
-}
-
-fn tables(acpi: Option<Node<'_, '_>>) -> Vec<String> {
-    let tables = acpi.into_iter().flat_map(|acpi| children(acpi, "table"));
-    tables.filter_map(content).map(str::to_owned).collect()
 }
 
 fn address_width(node: Node<'_, '_>) -> Result<AddressWidth, Refusal> {

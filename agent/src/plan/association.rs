@@ -104,6 +104,16 @@ fn from_socket(
         .ok_or_else(|| unknown(device, count, "it is not among its socket's devices"))
 }
 
+/// The node with CPUs that a device is at: its `numa_node`, or the one nearest to that.
+pub(super) fn socket(numa: &Numa, device: &Device) -> Option<NumaNode> {
+    let node = device.numa_node?;
+    if has_no_cpus(numa, node) {
+        nearest(numa, &[node])
+    } else {
+        Some(node)
+    }
+}
+
 /// Devices of the same recipe on the same socket, by address.
 fn peers<'a>(
     setting: &Setting<'a>,

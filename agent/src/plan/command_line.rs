@@ -1,4 +1,4 @@
-//! Nodes, distances and initiators as arguments of QEMU, for a libvirt that has no elements for them.
+//! Window, nodes, distances and initiators as arguments of QEMU, for a libvirt that has no elements for them.
 //!
 //! libvirt before 11.8 has no `<acpi nodeset>`, and turns a cell without memory into a memory backend of
 //! size 0, which QEMU refuses. So such cells exist on QEMU's command line alone, and the hostdev has an
@@ -11,37 +11,94 @@ use super::cells::first_cell;
 use super::distance::{Place, Projection};
 use super::fragment::Fragment;
 use super::layout::Layout;
-use super::{Assigned, Change, Plan};
+use super::{Assigned, Change, Plan, Setting};
 use crate::code::Code;
-use crate::domain::{Argument, CommandLine, Domain, QEMU_NAMESPACE};
+use crate::domain::{Argument, CommandLine, Domain, Mark, QEMU_NAMESPACE};
 use crate::edit::Edit;
 use crate::refusal::Refusal;
+use crate::target::Version;
+
+/// VIRT_HIGH_PCIE_MMIO (hw/arm/virt.c) in KiB: 512 GiB.
+const DEFAULT_WINDOW: u64 = 512 << 20;
+
+/// The window's property.
+const WINDOW: &str = "highmem-mmio-size=";
 
 /// What the ids of our initiator objects begin with.
 const OBJECT: &str = "acpi-generic-initiator,id=variantd-gi-";
 
-/// Plans the arguments, an alias for each device, and a first cell that holds CPUs and memory.
+/// Arguments that the finished guest needs: options with their values, in order.
+#[derive(Debug, Default)]
+pub(super) struct Arguments(Vec<(&'static str, String)>);
+
+impl Arguments {
+    fn push(&mut self, option: &'static str, value: String) {
+        self.0.push((option, value));
+    }
+
+    /// The 64-bit MMIO window of `virt` in KiB. Beyond its default of 512 GiB that takes QEMU 10.0.
+    pub(super) fn window(&mut self, setting: &Setting<'_>, kib: u64) -> Result<(), Refusal> {
+        let versions = setting.versions;
+        if kib == DEFAULT_WINDOW {
+            return Ok(());
+        }
+        if versions.qemu >= Version::VIRT_WINDOW_QEMU {
+            self.push("-machine", format!("{WINDOW}{kib}K"));
+            return Ok(());
+        }
+        let need = Version::VIRT_WINDOW_QEMU;
+        let reason = format!(
+            "QEMU {} has a 64-bit MMIO window of 512 GiB on 'virt', and {} GiB are needed",
+            versions.qemu,
+            kib >> 20
+        );
+        Err(Refusal::new(
+            Code::TargetOld,
+            reason,
+            format!("use QEMU {need} or newer"),
+        ))
+    }
+
+    /// An ACPI table in a file.
+    pub(super) fn table(&mut self, path: &str, plan: &mut Plan) {
+        self.push("-acpitable", format!("file={path}"));
+        plan.added.insert(format!("table:{path}"));
+    }
+
+    /// Plans what is not there yet.
+    pub(super) fn write(self, domain: &Domain, plan: &mut Plan) -> Result<(), Refusal> {
+        let pairs = self.0.into_iter();
+        let wanted: Vec<String> = pairs.flat_map(|(o, v)| [o.to_owned(), v]).collect();
+        if wanted.iter().any(|argument| argument == "-numa") {
+            refuse_foreign(domain)?;
+        }
+        let ours: Vec<&Argument> = ours(domain).collect();
+        if ours.iter().map(|argument| &argument.value).eq(&wanted) {
+            return Ok(());
+        }
+        let removed = ours.iter().map(|argument| argument.element.remove());
+        let mut edits: Vec<Edit> = removed.collect();
+        if !wanted.is_empty() {
+            edits.push(append(domain, &wanted, plan));
+        }
+        plan.changes.push(change(edits));
+        Ok(())
+    }
+}
+
+/// Adds the initiators' arguments; plans an alias for each device, and a first cell that holds CPUs and memory.
 pub(super) fn plan(
     domain: &Domain,
     assigned: &[Assigned<'_>],
     layout: &Layout<'_>,
     projection: &Projection<'_>,
+    arguments: &mut Arguments,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
-    refuse_foreign(domain)?;
     if domain.cells.is_empty() {
         first_cell(layout, plan);
     }
-    let wanted = arguments(domain, assigned, layout, projection, plan)?;
-    let ours: Vec<&Argument> = ours(domain).collect();
-    if !ours.iter().map(|argument| &argument.value).eq(&wanted) {
-        let mut edits: Vec<Edit> = ours
-            .iter()
-            .map(|argument| argument.element.remove())
-            .collect();
-        edits.push(append(domain, &wanted, plan));
-        plan.changes.push(change(edits));
-    }
+    initiators(domain, assigned, layout, projection, arguments, plan)?;
     for one in assigned
         .iter()
         .filter(|one| one.recipe.initiators.is_some())
@@ -54,15 +111,21 @@ pub(super) fn plan(
 /// Arguments that a plan of ours added: options and values, in order.
 pub(crate) fn ours(domain: &Domain) -> impl Iterator<Item = &Argument> {
     let pairs = domain.command_line.iter().flat_map(CommandLine::pairs);
-    let marked = domain.mark.is_some();
-    let added = pairs.filter(move |(option, value)| marked && is_ours(&option.value, &value.value));
+    let mark = domain.mark.as_ref();
+    let added = pairs.filter(move |(option, value)| {
+        mark.is_some_and(|mark| is_ours(mark, &option.value, &value.value))
+    });
     added.flat_map(|(option, value)| [option, value])
 }
 
-fn is_ours(option: &str, value: &str) -> bool {
+fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
     match option {
         "-numa" => value.starts_with("node,nodeid=") || value.starts_with("dist,"),
         "-object" => value.starts_with(OBJECT),
+        "-machine" => value.starts_with(WINDOW),
+        "-acpitable" => mark
+            .added
+            .has(&format!("table:{}", value.trim_start_matches("file="))),
         _ => false,
     }
 }
@@ -79,25 +142,24 @@ fn refuse_foreign(domain: &Domain) -> Result<(), Refusal> {
     Err(Refusal::new(Code::CommandLineTaken, reason, mend).at("/domain/qemu:commandline"))
 }
 
-fn arguments(
+fn initiators(
     domain: &Domain,
     assigned: &[Assigned<'_>],
     layout: &Layout<'_>,
     projection: &Projection<'_>,
+    arguments: &mut Arguments,
     plan: &Plan,
-) -> Result<Vec<String>, Refusal> {
-    let mut out = Vec::new();
-    let mut push = |option: &str, value: String| out.extend([option.to_owned(), value]);
+) -> Result<(), Refusal> {
     for place in layout
         .places
         .iter()
         .filter(|place| place.initiator.is_some())
     {
-        push("-numa", format!("node,nodeid={}", place.cell));
+        arguments.push("-numa", format!("node,nodeid={}", place.cell));
     }
     for (from, to) in pairs(domain, layout) {
         let value = projection.between(from, to)?;
-        push(
+        arguments.push(
             "-numa",
             format!("dist,src={},dst={},val={value}", from.cell, to.cell),
         );
@@ -105,13 +167,13 @@ fn arguments(
     for one in assigned {
         let alias = alias(one);
         for cell in cells(plan, one.hostdev.source).iter() {
-            push(
+            arguments.push(
                 "-object",
                 format!("{OBJECT}{cell},pci-dev={alias},node={cell}"),
             );
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Pairs of different cells, but not those of which libvirt writes the distance itself: it completes the
@@ -212,7 +274,7 @@ fn change(edits: Vec<Edit>) -> Change {
         code: Code::CellsMissing,
         device: None,
         path: "/domain/qemu:commandline".to_owned(),
-        reason: "generic-initiator nodes, their distances and the initiators: this libvirt has no elements for them"
+        reason: "what this libvirt has no elements for, as QEMU's own arguments: window, initiators, their nodes and distances"
             .to_owned(),
         edits,
     }

@@ -19,11 +19,12 @@ pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
         .iter()
         .map(|one| marked(domain, plan, one))
         .collect();
-    let same = |mark: &Mark| mark.devices == wanted && mark.added == added;
+    let same =
+        |mark: &Mark| mark.devices == wanted && mark.added == added && mark.digest == plan.digest;
     if domain.mark.as_ref().is_some_and(same) {
         return;
     }
-    let mark = print(&wanted, &added);
+    let mark = print(&wanted, &added, &plan.digest);
     let edit = match (&domain.mark, &domain.metadata) {
         (Some(old), _) => old.element.replace(&mark.print()),
         (None, Some(metadata)) => metadata.append(&mark.print()),
@@ -46,29 +47,34 @@ fn marked(domain: &Domain, plan: &Plan, one: &Planned) -> Marked {
         .get(&one.address)
         .cloned()
         .unwrap_or_default();
+    let mut replaced = plan.replaced.get(&one.address).cloned();
     let before = domain.mark.iter().flat_map(|mark| &mark.devices);
-    before
-        .filter(|old| old.address == one.address)
-        .for_each(|old| added.extend(&old.added));
+    for old in before.filter(|old| old.address == one.address) {
+        added.extend(&old.added);
+        replaced = old.replaced.clone().or(replaced);
+    }
     Marked {
         address: one.address,
         recipe: one.recipe.clone(),
         cells: one.cells.clone(),
         added,
+        replaced,
     }
 }
 
-fn print(devices: &[Marked], added: &Added) -> Fragment {
+fn print(devices: &[Marked], added: &Added, digest: &str) -> Fragment {
     let device = |marked: &Marked| {
         Fragment::new("variantd:device")
             .with("address", marked.address)
             .with("recipe", &marked.recipe)
             .with_some("cells", &marked.cells)
             .with_some("added", &marked.added)
+            .with_some("replaced", marked.replaced.as_deref().unwrap_or_default())
     };
     Fragment::new("variantd:prepared")
         .with("xmlns:variantd", NAMESPACE)
         .with("version", env!("CARGO_PKG_VERSION"))
+        .with("digest", digest)
         .with_some("added", added)
         .children(devices.iter().map(device))
 }

@@ -3,16 +3,25 @@
 //! No I/O, no clock, no environment: the same host, domain, recipes and versions give the same
 //! plan. A plan without changes says that the domain is as it must be.
 
+mod advice;
 mod association;
 mod cells;
 pub(crate) mod command_line;
+mod digest;
 mod distance;
+mod driver;
+mod expander;
 mod fragment;
 mod layout;
+mod link;
 mod mark;
 mod numa;
 mod placement;
+mod rule;
+mod smmu;
+mod table;
 mod target;
+mod width;
 mod window;
 
 use std::collections::BTreeMap;
@@ -29,6 +38,7 @@ use crate::edit::Edit;
 use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
 use crate::target::Versions;
+use command_line::Arguments;
 
 /// What a plan is made against.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +70,10 @@ pub struct Plan {
     pub added: Added,
     /// What is added for each device, for its mark.
     pub added_for: BTreeMap<PciAddress, Added>,
+    /// Guest addresses that are replaced, as they stood there, for the mark.
+    pub replaced: BTreeMap<PciAddress, String>,
+    /// What the plan was made of: equal for the same recipes, host and versions. Empty without devices.
+    pub digest: String,
 }
 
 /// A device of the domain that has a recipe.
@@ -139,13 +153,31 @@ pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
         return Ok(plan);
     }
     target::check(setting, domain, &assigned, &mut plan)?;
-    placement::plan(setting, domain, &assigned, &mut plan)?;
-    window::plan(domain, &assigned, &mut plan)?;
-    numa::plan(setting, domain, &assigned, &mut plan)?;
+    rule::check(setting, domain, &assigned)?;
+    pieces(setting, domain, &assigned, &mut plan)?;
+    advice::plan(domain, &assigned, &mut plan);
+    plan.digest = digest::digest(setting, &assigned, &plan);
     mark::plan(domain, &mut plan);
     plan.changes
         .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
     Ok(plan)
+}
+
+fn pieces(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    assigned: &[Assigned<'_>],
+    plan: &mut Plan,
+) -> Result<(), Refusal> {
+    let mut arguments = Arguments::default();
+    driver::plan(setting, domain, assigned, plan)?;
+    let behind = placement::plan(setting, domain, assigned, plan)?;
+    smmu::plan(setting, domain, assigned, &behind, plan)?;
+    link::plan(setting, domain, assigned, plan);
+    window::plan(setting, domain, assigned, &mut arguments, plan)?;
+    table::plan(setting, domain, assigned, &mut arguments, plan);
+    numa::plan(setting, domain, assigned, &mut arguments, plan)?;
+    arguments.write(domain, plan)
 }
 
 /// The host nodes that are generic initiators of a device with a recipe, in cell order.
@@ -174,14 +206,6 @@ fn assigned<'a>(setting: &Setting<'a>, domain: &'a Domain) -> Result<Vec<Assigne
         {
             continue;
         }
-        if assigned
-            .iter()
-            .any(|other| other.hostdev.source == hostdev.source)
-        {
-            let mend = format!("remove one of them with 'virsh edit {}'", domain.name);
-            let refusal = Refusal::new(Code::DeviceTwice, "two hostdevs name this device", mend);
-            return Err(refusal.of(hostdev.source).at("/domain/devices/hostdev"));
-        }
         assigned.push(Assigned {
             hostdev,
             device,
@@ -206,6 +230,14 @@ fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
 }
 
 #[cfg(test)]
+mod link_test;
+#[cfg(test)]
+mod rule_test;
+#[cfg(test)]
+mod smmu_test;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_test;

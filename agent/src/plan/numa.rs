@@ -2,6 +2,7 @@
 
 use kernel_glue::numa::{NumaNode, RangeList};
 
+use super::command_line::Arguments;
 use super::distance::Projection;
 use super::fragment::Fragment;
 use super::layout::Layout;
@@ -22,6 +23,7 @@ pub(super) fn plan(
     setting: &Setting<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
+    arguments: &mut Arguments,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
     let elements = setting.versions.libvirt >= Version::ACPI_NODESET;
@@ -41,7 +43,7 @@ pub(super) fn plan(
     let numa = &setting.host.numa;
     let projection = Projection { numa };
     if !elements {
-        return command_line::plan(domain, assigned, &layout, &projection, plan);
+        return command_line::plan(domain, assigned, &layout, &projection, arguments, plan);
     }
     layout.write(&projection, plan)?;
     for one in assigned {

@@ -3,61 +3,79 @@
 //! QEMU passes AtomicOp completer bits on only there (hw/vfio/pci.c, since 8.1), and NVIDIA's guest
 //! driver looks for generic initiators only at slot 0, function 0.
 
-use super::fragment::Fragment;
-use super::{Assigned, Change, Plan, Setting};
+use std::collections::BTreeMap;
+
+use kernel_glue::address::PciAddress;
+
+use super::expander::{self, Buses, Port};
+use super::fragment::print_all;
+use super::{Assigned, Change, Note, Plan, Setting};
 use crate::code::Code;
 use crate::domain::{Controller, Domain, GuestAddress};
 use crate::edit::Edit;
 use crate::refusal::Refusal;
 
-/// Gives each device that has none an address of its own; refuses one that contradicts.
+/// Gives each device that has none an address of its own; refuses one that contradicts. Returns the
+/// expander bus of each device that is behind one.
 pub(super) fn plan(
     setting: &Setting<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     plan: &mut Plan,
-) -> Result<(), Refusal> {
-    let mut next = domain
-        .controllers
-        .iter()
-        .filter(|c| c.index < 255)
-        .map(|c| c.index + 1)
-        .max()
-        .unwrap_or(1);
+) -> Result<BTreeMap<PciAddress, u32>, Refusal> {
+    let mut buses = Buses::of(setting, domain, assigned)?;
     for one in assigned
         .iter()
         .filter(|one| one.recipe.placement.own_root_port)
     {
-        let broken = one
-            .hostdev
-            .address
-            .and_then(|address| broken_rule(domain, address));
-        let (code, reason) = match (one.hostdev.address, broken) {
-            (Some(_), None) => continue,
-            (Some(_), Some(rule)) if setting.replace => rule,
-            (Some(_), Some(rule)) => return Err(refusal(domain, one, rule)),
-            (None, _) => (
-                Code::GuestNoAddress,
-                "a root port of its own, slot 0, function 0".to_owned(),
-            ),
+        let Some((code, reason)) = fault(setting, domain, one, plan)? else {
+            continue;
         };
-        let edits = own_port(domain, one, next);
+        let port = buses.port(one, plan)?;
+        plan.changes.push(change(domain, one, &port, code, reason));
         let added = plan.added_for.entry(one.hostdev.source).or_default();
-        added.insert(format!("port:{next}"));
-        next += 1;
-        let path = format!(
-            "/domain/devices/hostdev[source='{}']/address",
-            one.hostdev.source
-        );
-        plan.changes.push(Change {
-            code,
-            device: Some(one.hostdev.source),
-            path,
-            reason,
-            edits,
-        });
+        added.insert(format!("port:{}", port.index));
+        let old = one.hostdev.address_text.clone();
+        plan.replaced
+            .extend(old.map(|old| (one.hostdev.source, old)));
     }
-    Ok(())
+    Ok(buses.behind)
+}
+
+/// Why a device needs a new address; `None` when the one it has is right.
+fn fault(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    one: &Assigned<'_>,
+    plan: &mut Plan,
+) -> Result<Option<(Code, String)>, Refusal> {
+    let Some(address) = one.hostdev.address else {
+        let reason = "a root port of its own, slot 0, function 0".to_owned();
+        return Ok(Some((Code::GuestNoAddress, reason)));
+    };
+    if let Some(rule) = broken_rule(domain, address) {
+        return if setting.replace {
+            Ok(Some(rule))
+        } else {
+            Err(refusal(domain, one, rule))
+        };
+    }
+    if !expander::wanted(domain, one) || expander::expander_of(domain, one).is_some() {
+        return Ok(None);
+    }
+    let reason = "its root port is on no expander bus".to_owned();
+    if setting.replace {
+        return Ok(Some((Code::GuestNoExpander, reason)));
+    }
+    plan.notes.push(Note {
+        code: Code::GuestNoExpander,
+        device: Some(one.hostdev.source),
+        text: format!(
+            "{reason}: the guest sees no NUMA node of it and no SMMU; 'variantctl prepare --replace {}' moves it",
+            domain.name
+        ),
+    });
+    Ok(None)
 }
 
 /// The first rule that a guest address breaks, with both values.
@@ -102,30 +120,36 @@ fn broken_rule(domain: &Domain, address: GuestAddress) -> Option<(Code, String)>
     })
 }
 
-fn own_port(domain: &Domain, one: &Assigned<'_>, index: u32) -> Vec<Edit> {
-    let controller = Fragment::new("controller")
-        .with("type", "pci")
-        .with("index", index)
-        .with("model", "pcie-root-port")
-        .print();
-    let address = Fragment::new("address")
-        .with("type", "pci")
-        .with("domain", "0x0000")
-        .with("bus", format!("{index:#04x}"))
-        .with("slot", "0x00")
-        .with("function", "0x0")
-        .print();
+fn change(domain: &Domain, one: &Assigned<'_>, port: &Port, code: Code, reason: String) -> Change {
+    let behind = port.expander.map_or(String::new(), |index| {
+        format!(", behind expander bus {index}")
+    });
+    Change {
+        code,
+        device: Some(one.hostdev.source),
+        path: format!(
+            "/domain/devices/hostdev[source='{}']/address",
+            one.hostdev.source
+        ),
+        reason: format!("{reason}{behind}"),
+        edits: edits(domain, one, port),
+    }
+}
+
+fn edits(domain: &Domain, one: &Assigned<'_>, port: &Port) -> Vec<Edit> {
+    let controllers = print_all(port.controllers.clone());
     let last: Option<&Controller> = domain.controllers.last();
-    let port = last.map_or_else(
-        || domain.devices.prepend(&controller),
-        |last| last.element.insert_after(&controller),
+    let controllers = last.map_or_else(
+        || domain.devices.prepend(&controllers),
+        |last| last.element.insert_after(&controllers),
     );
+    let address = expander::address(port.index, 0).print();
     let place = one.hostdev.address_element.as_ref();
     let address = place.map_or_else(
         || one.hostdev.element.append(&address),
         |old| old.replace(&address),
     );
-    vec![port, address]
+    vec![controllers, address]
 }
 
 fn refusal(domain: &Domain, one: &Assigned<'_>, (code, reason): (Code, String)) -> Refusal {

@@ -17,10 +17,6 @@ pub(super) fn check(
     let versions = setting.versions;
     for one in assigned {
         if one.recipe.initiators.is_some() {
-            if domain.family() == "virt" {
-                since("libvirt", versions.libvirt, Version::ACPI_NODESET)
-                    .map_err(|r| r.of(one.device.address))?;
-            }
             since("QEMU", versions.qemu, Version::GENERIC_INITIATOR)
                 .map_err(|r| r.of(one.device.address))?;
         }
@@ -52,22 +48,15 @@ fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, R
     let (Some(arch), Some(machine)) = (&domain.arch, &domain.machine) else {
         return Ok(None);
     };
-    let family = domain.family();
-    let guest = one
-        .recipe
-        .guests
-        .iter()
-        .find(|guest| guest.arch == *arch && guest.machine == family);
-    guest.map(Some).ok_or_else(|| {
-        let served: Vec<String> = one
-            .recipe
-            .guests
-            .iter()
+    let recipe = one.recipe;
+    recipe.guest(domain).map(Some).ok_or_else(|| {
+        let guests = recipe.guests.iter();
+        let served: Vec<String> = guests
             .map(|guest| format!("{}/{}", guest.arch, guest.machine))
             .collect();
         let reason = format!(
             "recipe '{}' does not serve machine {arch}/{machine}",
-            one.recipe.name
+            recipe.name
         );
         let mend = format!("use one of {}", served.join(", "));
         Refusal::new(Code::TargetMachine, reason, mend)

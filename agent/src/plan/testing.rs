@@ -105,7 +105,7 @@ pub(crate) fn hostdev(at: &str, inner: &str) -> String {
 
 pub(crate) fn guest(hostdevs: &str) -> String {
     format!(
-        "<domain type='kvm'>\n  <name>d0</name>\n  <memory unit='KiB'>4194304</memory>\n  <vcpu>4</vcpu>\n  <os>\n    <type arch='aarch64' machine='virt'>hvm</type>\n  </os>\n  <!-- the user's -->\n  <cpu mode='host-passthrough'/>\n  <devices>\n    <controller type=\"pci\" index='0' model='pcie-root'/>\n{hostdevs}  </devices>\n</domain>\n"
+        "<domain type='kvm'>\n  <name>d0</name>\n  <memory unit='KiB'>4194304</memory>\n  <vcpu>4</vcpu>\n  <os>\n    <type arch='aarch64' machine='virt'>hvm</type>\n    <loader type='pflash'>/usr/share/AAVMF/AAVMF_CODE.fd</loader>\n  </os>\n  <features>\n    <acpi/>\n  </features>\n  <!-- the user's -->\n  <cpu mode='host-passthrough'/>\n  <devices>\n    <controller type=\"pci\" index='0' model='pcie-root'/>\n{hostdevs}  </devices>\n</domain>\n"
     )
 }
 

@@ -1,22 +1,29 @@
-//! The 64-bit MMIO window of Arm's `virt` machine, which does not size itself.
+//! The 64-bit MMIO window: large enough for all BARs, a power of two, within the guest's address width.
 //!
-//! QEMU takes a power of two of at least 512 GiB (hw/arm/virt.c, `highmem-mmio-size`), and drops the
-//! window without a word when it does not fit the address width.
+//! On `virt` QEMU takes a power of two of at least 512 GiB (hw/arm/virt.c, `highmem-mmio-size`), and drops the
+//! window without a word when it does not fit the address width. On `q35` it refuses to start then
+//! (hw/i386/pc.c, "phys-bits too low").
 
+use kernel_glue::device::Device;
+
+use super::command_line::Arguments;
 use super::fragment::Fragment;
-use super::{Assigned, Change, Plan};
+use super::{Assigned, Change, Plan, Setting, width};
 use crate::code::Code;
 use crate::domain::Domain;
 use crate::recipe::Window;
 use crate::refusal::Refusal;
+use crate::target::Version;
 
 /// 1 GiB in KiB.
-const GIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 20;
 
-/// Sets the window where none is set; refuses one that is too small or no power of two.
+/// Sets the window where none is set; refuses one that is too small, no power of two or too wide.
 pub(super) fn plan(
+    setting: &Setting<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
+    arguments: &mut Arguments,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
     let counting: Vec<&Assigned<'_>> = assigned
@@ -26,22 +33,24 @@ pub(super) fn plan(
     let Some(first) = counting.first() else {
         return Ok(());
     };
-    let needed = needed_kib(&counting);
-    let root = domain.controller(0);
-    match root.and_then(|root| root.hole64_kib) {
-        Some(have) if have >= needed && have.is_power_of_two() => Ok(()),
-        Some(have) => Err(too_small(domain, have, needed).of(first.hostdev.source)),
-        None => {
-            plan.changes.push(add(domain, needed));
-            plan.added.insert("window");
-            match root {
-                None => plan.added.insert("root"),
-                Some(root) if root.element.is_self_closed() => plan.added.insert("open:root"),
-                Some(_) => {}
-            }
-            Ok(())
-        }
+    let needed = needed_kib(setting, domain, &counting);
+    let have = domain.controller(0).and_then(|root| root.hole64_kib);
+    let size = have.unwrap_or(needed);
+    if size < needed || !size.is_power_of_two() {
+        return Err(wrong(domain, size, needed).of(first.hostdev.source));
     }
+    width::check(setting, domain, first, size, plan)?;
+    if have.is_some() {
+        return Ok(());
+    }
+    if domain.family() == "virt" && setting.versions.libvirt < Version::VIRT_WINDOW {
+        return arguments
+            .window(setting, size)
+            .map_err(|refusal| refusal.of(first.hostdev.source));
+    }
+    plan.changes.push(add(domain, size));
+    record(domain, plan);
+    Ok(())
 }
 
 /// The recipe's section, when it is about the domain's machine type.
@@ -50,10 +59,14 @@ fn window<'a>(domain: &Domain, one: &Assigned<'a>) -> Option<&'a Window> {
     (domain.family() == window.machine).then_some(window)
 }
 
-/// What all devices need, and 1 GiB for everything else, as a power of two.
-fn needed_kib(assigned: &[&Assigned<'_>]) -> u64 {
-    let sum: u64 = assigned.iter().map(|one| device_kib(one)).sum();
-    let minimum = assigned
+/// What all assigned devices need, with a recipe or without, and 1 GiB for everything else, as a power of two.
+fn needed_kib(setting: &Setting<'_>, domain: &Domain, counting: &[&Assigned<'_>]) -> u64 {
+    let devices = domain
+        .hostdevs
+        .iter()
+        .filter_map(|hostdev| setting.host.devices.get(&hostdev.source));
+    let sum: u64 = devices.map(|device| device_kib(setting, device)).sum();
+    let minimum = counting
         .iter()
         .filter_map(|one| one.recipe.window.as_ref())
         .map(|window| window.minimum_gib * GIB)
@@ -63,18 +76,14 @@ fn needed_kib(assigned: &[&Assigned<'_>]) -> u64 {
 }
 
 /// The larger of what sysfs shows and what the recipe knows: emulated BARs are not in sysfs.
-fn device_kib(one: &Assigned<'_>) -> u64 {
-    let shown = one
-        .device
-        .bars
-        .iter()
-        .filter(|bar| bar.is_64bit_prefetchable());
+fn device_kib(setting: &Setting<'_>, device: &Device) -> u64 {
+    let shown = device.bars.iter().filter(|bar| bar.is_64bit_prefetchable());
     let shown: u64 = shown.map(|bar| bar.size.div_ceil(1024)).sum();
-    let known = one
-        .recipe
-        .member(one.device.id)
-        .map_or(0, |member| member.window_gib * GIB);
-    shown.max(known)
+    let member = setting
+        .recipes
+        .for_device(device)
+        .and_then(|recipe| recipe.member(device.id));
+    shown.max(member.map_or(0, |member| member.window_gib * GIB))
 }
 
 fn add(domain: &Domain, kib: u64) -> Change {
@@ -89,26 +98,40 @@ fn add(domain: &Domain, kib: u64) -> Change {
             domain.devices.append(&root.child(hole).print())
         }
     };
-    let reason = format!(
-        "a 64-bit MMIO window of {} GiB for the BARs that hold GPU memory",
-        kib / GIB
-    );
-    let path = "/domain/devices/controller[@index='0']/pcihole64".to_owned();
     Change {
         code: Code::WindowMissing,
         device: None,
-        path,
-        reason,
+        path: "/domain/devices/controller[@index='0']/pcihole64".to_owned(),
+        reason: reason(kib),
         edits: vec![edit],
     }
 }
 
-fn too_small(domain: &Domain, have: u64, needed: u64) -> Refusal {
-    let reason = format!(
-        "the 64-bit MMIO window of {have} KiB is too small or no power of two, {needed} KiB are needed"
-    );
+fn reason(kib: u64) -> String {
+    let gib = kib / GIB;
+    format!("a 64-bit MMIO window of {gib} GiB for the BARs that hold GPU memory")
+}
+
+fn record(domain: &Domain, plan: &mut Plan) {
+    plan.added.insert("window");
+    match domain.controller(0) {
+        None => plan.added.insert("root"),
+        Some(root) if root.element.is_self_closed() => plan.added.insert("open:root"),
+        Some(_) => {}
+    }
+}
+
+fn wrong(domain: &Domain, have: u64, needed: u64) -> Refusal {
+    let why = match have {
+        0 => "zero, which QEMU does not take",
+        _ if have < needed => "too small",
+        _ => "no power of two",
+    };
+    let reason =
+        format!("the 64-bit MMIO window of {have} KiB is {why}; {needed} KiB are needed at least");
     let mend = format!(
-        "set <pcihole64 unit='KiB'>{needed}</pcihole64> with 'virsh edit {}', or remove it",
+        "set <pcihole64 unit='KiB'>{}</pcihole64> with 'virsh edit {}', or remove it",
+        have.max(needed).next_power_of_two(),
         domain.name
     );
     Refusal::new(Code::WindowWrong, reason, mend)

@@ -1,6 +1,6 @@
 //! What the form of a recipe does not rule out: values out of range, contradictions, the impossible.
 
-use super::schema::{Atomics, Fallback, Initiators, Need, Recipe};
+use super::schema::{Atomics, Fallback, Initiators, Need, Placement, Recipe, Smmu};
 
 /// Smallest and largest distance between different nodes (10 is local, 255 unreachable: ACPI 6.5, 5.2.17).
 const DISTANCES: std::ops::RangeInclusive<u8> = 11..=254;
@@ -14,7 +14,11 @@ pub(super) fn fault(recipe: &Recipe) -> Option<String> {
         .or_else(|| devices(recipe))
         .or_else(|| guests(recipe))
         .or_else(|| recipe.initiators.as_ref().and_then(initiators))
+        .or_else(|| placement(recipe))
+        .or_else(|| expander(recipe))
+        .or_else(|| recipe.smmu.as_ref().and_then(smmu))
         .or_else(|| window(recipe))
+        .or_else(|| acpi_tables(recipe))
         .or_else(|| atomics(recipe))
 }
 
@@ -43,7 +47,68 @@ fn guests(recipe: &Recipe) -> Option<String> {
         .guests
         .iter()
         .find(|guest| !is_machine(&guest.machine));
-    strange.map(|guest| format!("guest machine '{}' must be 'virt' or 'q35'", guest.machine))
+    let width = |bits: &u32| !(36..=52).contains(bits);
+    let wide = recipe.guests.iter().filter_map(|guest| guest.address_bits);
+    strange
+        .map(|guest| format!("guest machine '{}' must be 'virt' or 'q35'", guest.machine))
+        .or_else(|| {
+            let bits = wide.into_iter().find(width)?;
+            Some(format!("guest address_bits is {bits}, it must be 36 to 52"))
+        })
+}
+
+fn placement(recipe: &Recipe) -> Option<String> {
+    let Placement {
+        own_root_port,
+        link,
+    } = recipe.placement;
+    (link && !own_root_port)
+        .then(|| "placement.link needs placement.own_root_port, whose link it is".to_owned())
+}
+
+fn expander(recipe: &Recipe) -> Option<String> {
+    if recipe.smmu.is_some() && recipe.expander.is_none() {
+        return Some("[smmu] needs an [expander], in front of which it is put".to_owned());
+    }
+    let expander = recipe.expander.as_ref()?;
+    if !recipe.placement.own_root_port {
+        return Some("[expander] needs placement.own_root_port, which goes on it".to_owned());
+    }
+    let machine = &expander.machine;
+    if recipe.smmu.is_some() && machine != "virt" {
+        return Some(format!(
+            "[smmu] is for machine 'virt', and expander.machine is '{machine}'"
+        ));
+    }
+    (!is_machine(machine)).then(|| format!("expander.machine '{machine}' must be 'virt' or 'q35'"))
+}
+
+/// The ranges of QEMU's `arm-smmuv3` (hw/arm/smmuv3.c, QEMU 11.1).
+fn smmu(section: &Smmu) -> Option<String> {
+    if section.ssidsize > 20 {
+        return Some(format!(
+            "smmu.ssidsize is {}, it must be 0 to 20",
+            section.ssidsize
+        ));
+    }
+    (!matches!(section.oas, 44 | 48))
+        .then(|| format!("smmu.oas is {}, it must be 44 or 48", section.oas))
+}
+
+fn acpi_tables(recipe: &Recipe) -> Option<String> {
+    let plain = |path: &str| path.starts_with('/') && !path.contains([' ', '\t', '\n', ',']);
+    let bad = recipe.acpi_tables.iter().find(|t| !plain(&t.path));
+    if let Some(table) = bad {
+        return Some(format!(
+            "acpi_table.path '{}' must be an absolute path without blanks and commas",
+            table.path
+        ));
+    }
+    let virt = recipe.guests.iter().any(|guest| guest.machine == "virt");
+    (virt && !recipe.acpi_tables.is_empty()).then(|| {
+        "[[acpi_table]] cannot be given to a guest with machine 'virt': QEMU has no -acpitable there"
+            .to_owned()
+    })
 }
 
 fn is_machine(family: &str) -> bool {

@@ -47,6 +47,16 @@ pub enum LoadError {
         /// The other.
         second: String,
     },
+    /// A device of the configuration is to join a recipe that there is not.
+    #[error("device '{id}' is to join recipe '{recipe}', which there is not; did you mean '{}'?", hint.as_deref().unwrap_or("nvidia-grace"))]
+    NoRecipe {
+        /// The device's id.
+        id: String,
+        /// The recipe's name.
+        recipe: String,
+        /// The nearest name.
+        hint: Option<String>,
+    },
     /// More files than are read.
     #[error("'{0}' has more than {MAX_FILES} recipes")]
     TooMany(String),
@@ -70,7 +80,7 @@ impl Recipes {
         recipes.overlap().map_or(Ok(recipes), Err)
     }
 
-    fn overlap(&self) -> Option<LoadError> {
+    pub(super) fn overlap(&self) -> Option<LoadError> {
         let mut seen = std::collections::BTreeMap::new();
         for recipe in self.iter() {
             for member in &recipe.devices {

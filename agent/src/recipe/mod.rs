@@ -4,18 +4,21 @@
 //! one, a file of another name adds one. variantd.recipe(5) is the manual.
 
 mod check;
+mod extra;
 mod load;
 mod schema;
 
 use kernel_glue::device::Device;
 use kernel_glue::id::PciId;
 
+use crate::domain::Domain;
 use crate::toml_text::{self, TomlError};
 
+pub use extra::Extra;
 pub use load::{DIRECTORY, LoadError};
 pub use schema::{
-    Atomics, Fallback, Guest, Initiators, Member, Need, Placement, Prepare, Recipe, ResetFault,
-    Window,
+    AcpiTable, Atomics, Attributes, Expander, Fallback, Guest, Initiators, Member, Need, Per,
+    Placement, Prepare, Recipe, ResetFault, Smmu, Window,
 };
 
 /// The recipes compiled in: file name and text.
@@ -51,6 +54,15 @@ pub struct Sourced {
 }
 
 impl Recipe {
+    /// The entry for a domain's architecture and machine.
+    #[must_use]
+    pub fn guest(&self, domain: &Domain) -> Option<&Guest> {
+        let arch = domain.arch.as_deref();
+        let serves =
+            |guest: &&Guest| Some(guest.arch.as_str()) == arch && guest.machine == domain.family();
+        self.guests.iter().find(serves)
+    }
+
     /// Reads a recipe from the TOML text of `file`.
     ///
     /// # Errors
@@ -95,6 +107,17 @@ impl Recipes {
             })
         };
         Ok(Self(SHIPPED.iter().map(read).collect::<Result<_, _>>()?))
+    }
+
+    /// Recipes of these texts alone.
+    #[cfg(test)]
+    pub(crate) fn of(texts: &[&str]) -> Self {
+        let sourced = |text: &&str| Sourced {
+            recipe: Recipe::parse("test.toml", text).expect("a recipe"),
+            origin: "test".to_owned(),
+            text: (*text).to_owned(),
+        };
+        Self(texts.iter().map(sourced).collect())
     }
 
     /// The recipe for a device, by its id.

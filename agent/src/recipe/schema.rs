@@ -18,6 +18,9 @@ pub struct Recipe {
     pub driver: DriverName,
     /// When definitions are completed.
     pub prepare: Prepare,
+    /// The driver can migrate a guest with its device.
+    #[serde(default)]
+    pub migrates: bool,
     /// The devices it is for.
     #[serde(rename = "device")]
     pub devices: Vec<Member>,
@@ -29,8 +32,18 @@ pub struct Recipe {
     /// Where the guest sees the device.
     #[serde(default)]
     pub placement: Placement,
+    /// PCI expander buses; without this section root ports are on the guest's own root bus.
+    pub expander: Option<Expander>,
+    /// An SMMUv3 for each expander bus; without this section the guest gets none.
+    pub smmu: Option<Smmu>,
+    /// Whether host devices go through iommufd; an accelerated SMMUv3 needs it anyway.
+    #[serde(default)]
+    pub iommufd: Need,
     /// The 64-bit MMIO window; without this section it is left alone.
     pub window: Option<Window>,
+    /// ACPI tables that the guest's firmware is given as they are.
+    #[serde(default, rename = "acpi_table")]
+    pub acpi_tables: Vec<AcpiTable>,
     /// AtomicOps.
     #[serde(default)]
     pub atomics: Atomics,
@@ -73,6 +86,8 @@ pub struct Guest {
     /// Whether a guest driver is known to use the pieces there.
     #[serde(default = "yes")]
     pub driver_uses: bool,
+    /// Bits of a guest-physical address where the architecture's hosts do not print it, 36 to 52.
+    pub address_bits: Option<u32>,
 }
 
 /// Generic-initiator cells.
@@ -108,6 +123,68 @@ pub struct Fallback {
 pub struct Placement {
     /// Slot 0, function 0, no multifunction, on a root port that it shares with nothing.
     pub own_root_port: bool,
+    /// The root port shows the speed and width of the slowest link on the host's path.
+    pub link: bool,
+}
+
+/// PCI expander buses (`pxb-pcie`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expander {
+    /// Family of machine types that get them: `virt` or `q35`.
+    pub machine: String,
+    /// What each is for.
+    pub per: Per,
+}
+
+/// What an expander bus is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Per {
+    /// One device.
+    Device,
+    /// All devices of the guest behind one IOMMU of the host.
+    Iommu,
+}
+
+/// An accelerated SMMUv3 in front of an expander bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smmu {
+    /// How much it is needed.
+    pub need: Need,
+    /// Whose attributes it has.
+    #[serde(default)]
+    pub attributes: Attributes,
+    /// Address Translation Services.
+    pub ats: bool,
+    /// Range invalidation.
+    pub ril: bool,
+    /// Bits of a SubstreamID, 0 to 20.
+    pub ssidsize: u8,
+    /// Output address size in bits: 44 or 48.
+    pub oas: u8,
+    /// Tegra241 command queues; without this key QEMU chooses.
+    pub cmdqv: Option<bool>,
+}
+
+/// Whose attributes an SMMUv3 has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attributes {
+    /// The host's, where QEMU takes them from it (since 11.1); else the recipe's, as assumed.
+    #[default]
+    Host,
+    /// The recipe's.
+    Recipe,
+}
+
+/// An ACPI table (`<os><acpi><table>`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcpiTable {
+    /// Absolute path of the file on the host.
+    pub path: String,
 }
 
 /// The 64-bit MMIO window.
@@ -132,15 +209,15 @@ pub struct Atomics {
     pub any: bool,
 }
 
-/// How much a guest's driver wants AtomicOps.
+/// How much something is needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Need {
-    /// Without them it does not work.
+    /// Without it the guest's driver does not work.
     Require,
-    /// It works better with them.
+    /// The guest's driver works better with it.
     Prefer,
-    /// It does not ask.
+    /// It is left alone.
     #[default]
     Ignore,
 }

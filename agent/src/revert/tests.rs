@@ -61,7 +61,7 @@ fn what_somebody_changed_since_stays() {
     );
 
     let moved = with.replace(
-        "bus='0x01' slot='0x00' function='0x0'/>\n      <acpi",
+        "bus='0x02' slot='0x00' function='0x0'/>\n      <acpi",
         "bus='0x07' slot='0x00' function='0x0'/>\n      <acpi",
     );
     assert!(revert(&moved).expect("reverted").contains("bus='0x07'"));

@@ -97,7 +97,7 @@ fn a_target_that_cannot_is_refused_with_the_version_that_can() {
     let virt = guest(&hostdev("0009:01:00.0", ""));
     for (text, target, version) in [
         (&q35, "libvirt=9.0,qemu=7.2", "9.0.0"),
-        (&virt, "libvirt=11.3,qemu=10.0", "11.8.0"),
+        (&virt, "libvirt=11.3,qemu=9.2", "10.0.0"),
     ] {
         let versions = target.parse().expect("target");
         let refusal = rewrite(

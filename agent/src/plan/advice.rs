@@ -1,0 +1,30 @@
+//! What an operator should know of a guest with host devices, and what changes nothing.
+
+use super::{Assigned, Note, Plan};
+use crate::code::Code;
+use crate::domain::Domain;
+
+/// 1 MiB in KiB.
+const MIB: u64 = 1 << 10;
+
+/// Adds the notes that hold for every guest with covered devices.
+pub(super) fn plan(domain: &Domain, assigned: &[Assigned<'_>], plan: &mut Plan) {
+    let mut note = |code, device, text| plan.notes.push(Note { code, device, text });
+    let fixed = assigned.iter().find(|one| !one.recipe.migrates);
+    if let Some(one) = fixed {
+        let text = format!(
+            "the guest can neither migrate nor be saved: '{}' has no migration",
+            one.recipe.driver
+        );
+        note(Code::NotMigratable, Some(one.hostdev.source), text);
+    }
+    let pointed_at = assigned.iter().find(|one| one.recipe.initiators.is_some());
+    if let Some(one) = pointed_at {
+        let text = "do not hot-unplug it: QEMU exits at the guest's next reset when a device with initiators is gone".to_owned();
+        note(Code::UnplugDangerous, Some(one.hostdev.source), text);
+    }
+    let memory = domain.memory_kib / MIB;
+    let text =
+        format!("all {memory} MiB of the guest's memory are locked on the host while it runs");
+    note(Code::MemoryLocked, None, text);
+}

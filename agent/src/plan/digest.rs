@@ -1,0 +1,86 @@
+//! What a plan was made of, as one short text: a mark that has another one is old.
+//!
+//! Recipes, the host's facts about the devices, and what the versions can express. Not the domain: what its
+//! owner changes is his.
+
+use std::fmt::Write;
+
+use kernel_glue::numa::{Node, NumaNode};
+use sha2::{Digest, Sha256};
+
+use super::{Assigned, Plan, Setting};
+use crate::target::Version;
+
+/// Bytes of the hash that are kept.
+const BYTES: usize = 8;
+
+/// The digest of what a plan was made of.
+pub(super) fn digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Plan) -> String {
+    let mut hash = Sha256::new();
+    for one in assigned {
+        let device = one.device;
+        let facts = (
+            device.address,
+            device.id,
+            device.numa_node,
+            &device.iommu,
+            device.bars,
+        );
+        hash.update(format!("{:?} {facts:?}\n", one.recipe));
+    }
+    for device in &plan.devices {
+        hash.update(format!("{:?}\n", device.host_nodes));
+    }
+    hash.update(format!("{:?}\n", distances(setting, plan)));
+    hash.update(format!(
+        "{:?} {}\n",
+        abilities(setting),
+        setting.host.iommufd
+    ));
+    let bytes = hash.finalize();
+    bytes
+        .iter()
+        .take(BYTES)
+        .fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// Distances between the sockets and the devices' initiators.
+fn distances(setting: &Setting<'_>, plan: &Plan) -> Vec<Vec<Option<u8>>> {
+    let numa = &setting.host.numa;
+    let sockets = numa
+        .nodes
+        .iter()
+        .filter(|node: &&Node| !node.cpus.is_empty());
+    let initiators = plan.devices.iter().flat_map(|device| &device.host_nodes);
+    let nodes: Vec<NumaNode> = sockets
+        .map(|node| node.id)
+        .chain(initiators.copied())
+        .collect();
+    let row = |from: &NumaNode| nodes.iter().map(|to| numa.distance(*from, *to)).collect();
+    nodes.iter().map(row).collect()
+}
+
+/// Which pieces the versions can express: a newer version that can do no more changes nothing.
+fn abilities(setting: &Setting<'_>) -> Vec<bool> {
+    let versions = setting.versions;
+    let libvirt = [
+        Version::ACPI_NODESET,
+        Version::ACPI_TABLE_RAW,
+        Version::DRIVER_MODEL,
+        Version::IOMMUFD,
+        Version::SMMU_ACCEL,
+        Version::VIRT_WINDOW,
+    ];
+    let qemu = [
+        Version::SMMU_ACCEL_QEMU,
+        Version::SMMU_AUTO,
+        Version::VIRT_WINDOW_QEMU,
+    ];
+    let libvirt = libvirt.into_iter().map(|need| versions.libvirt >= need);
+    libvirt
+        .chain(qemu.into_iter().map(|need| versions.qemu >= need))
+        .collect()
+}

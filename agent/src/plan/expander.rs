@@ -1,0 +1,292 @@
+//! Expander buses and root ports: where new ones go, and which device is behind which.
+//!
+//! Bus numbers are given out from 255 downwards, since those behind the guest's own root bus grow from
+//! below: QEMU's `bus_nr` is the first number of an expander (hw/pci-bridge/pci_expander_bridge.c), and
+//! each root port on it takes one more.
+
+use std::collections::BTreeMap;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::numa::NumaNode;
+
+use super::fragment::Fragment;
+use super::{Assigned, Note, Plan, Setting, association};
+use crate::code::Code;
+use crate::domain::{Controller, Domain};
+use crate::recipe::Per;
+use crate::refusal::Refusal;
+
+/// One more than the highest PCI bus number.
+const BUSES: u32 = 256;
+
+/// A new root port: the controllers to add, and the index that is the device's bus.
+pub(super) struct Port {
+    pub(super) controllers: Vec<Fragment>,
+    pub(super) index: u32,
+    pub(super) expander: Option<u32>,
+}
+
+/// The PCI buses of the finished guest.
+pub(super) struct Buses<'a> {
+    setting: &'a Setting<'a>,
+    domain: &'a Domain,
+    /// Index of the next new controller.
+    next: u32,
+    /// Lowest bus number of any expander.
+    lowest: u32,
+    /// Expander of each group.
+    expanders: BTreeMap<String, Expander>,
+    /// Expander that each device is behind.
+    pub(super) behind: BTreeMap<PciAddress, u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Expander {
+    index: u32,
+    /// Root ports on it.
+    ports: u32,
+    /// Root ports that its bus numbers are enough for.
+    room: u32,
+}
+
+impl<'a> Buses<'a> {
+    /// The buses there are, and the devices that are on them already.
+    pub(super) fn of(
+        setting: &'a Setting<'a>,
+        domain: &'a Domain,
+        assigned: &[Assigned<'_>],
+    ) -> Result<Self, Refusal> {
+        let numbers = domain.controllers.iter().filter_map(|c| c.bus_number);
+        let mut buses = Self {
+            setting,
+            domain,
+            next: domain.next_controller(),
+            lowest: numbers.map(u32::from).min().unwrap_or(BUSES),
+            expanders: BTreeMap::new(),
+            behind: BTreeMap::new(),
+        };
+        for one in assigned.iter().filter(|one| wanted(domain, one)) {
+            buses.keep(one)?;
+        }
+        Ok(buses)
+    }
+
+    /// Notes the expander that a device with an address is behind.
+    fn keep(&mut self, one: &Assigned<'_>) -> Result<(), Refusal> {
+        let Some(controller) = expander_of(self.domain, one) else {
+            return Ok(());
+        };
+        let index = controller.index;
+        let group = group(one);
+        let other = self
+            .expanders
+            .iter()
+            .find(|(_, known)| known.index == index);
+        if let Some((other, _)) = other.filter(|(other, _)| **other != group) {
+            return Err(shared(self.domain, one, index, other, &group));
+        }
+        let known = Expander {
+            index,
+            ports: self.ports_on(index),
+            room: self.room(controller),
+        };
+        self.expanders.entry(group).or_insert(known);
+        self.behind.insert(one.hostdev.source, index);
+        Ok(())
+    }
+
+    fn ports_on(&self, index: u32) -> u32 {
+        u32::try_from(self.domain.devices_on(index)).unwrap_or(u32::MAX)
+    }
+
+    /// Bus numbers between this expander and the next one above it.
+    fn room(&self, expander: &Controller) -> u32 {
+        let Some(own) = expander.bus_number.map(u32::from) else {
+            return 1;
+        };
+        let others = self.domain.controllers.iter().filter_map(|c| c.bus_number);
+        let above = others.map(u32::from).filter(|number| *number > own).min();
+        above.unwrap_or(BUSES) - own - 1
+    }
+
+    /// A root port of its own for a device, on its group's expander where the recipe wants one.
+    pub(super) fn port(&mut self, one: &Assigned<'_>, plan: &mut Plan) -> Result<Port, Refusal> {
+        if !wanted(self.domain, one) {
+            return Ok(self.plain());
+        }
+        let group = group(one);
+        let mut controllers = Vec::new();
+        let mut expander = match self.expanders.get(&group) {
+            Some(known) if known.ports < known.room => *known,
+            Some(_) => return Err(full(self.domain, one)),
+            None => self.expander(one, plan, &mut controllers)?,
+        };
+        let index = self.take();
+        controllers.push(root_port(index).child(address(expander.index, expander.ports)));
+        expander.ports += 1;
+        self.expanders.insert(group, expander);
+        self.behind.insert(one.hostdev.source, expander.index);
+        Ok(Port {
+            controllers,
+            index,
+            expander: Some(expander.index),
+        })
+    }
+
+    fn plain(&mut self) -> Port {
+        let index = self.take();
+        Port {
+            controllers: vec![root_port(index)],
+            index,
+            expander: None,
+        }
+    }
+
+    fn take(&mut self) -> u32 {
+        let index = self.next;
+        self.next += 1;
+        index
+    }
+
+    /// A new expander with room for every device of its group that the host has.
+    fn expander(
+        &mut self,
+        one: &Assigned<'_>,
+        plan: &mut Plan,
+        controllers: &mut Vec<Fragment>,
+    ) -> Result<Expander, Refusal> {
+        let room = self.members(one);
+        let index = self.take();
+        let number = self.lowest.checked_sub(1 + room);
+        let number = number.filter(|number| *number > self.next + 1);
+        let number = number.ok_or_else(|| full(self.domain, one))?;
+        self.lowest = number;
+        let mut target = Fragment::new("target").with("busNr", number);
+        if let Some(cell) = self.cell(one, plan) {
+            target = target.child(Fragment::new("node").text(cell));
+        }
+        controllers.push(controller(index, "pcie-expander-bus").child(target));
+        plan.added.insert(format!("expander:{index}"));
+        Ok(Expander {
+            index,
+            ports: 0,
+            room,
+        })
+    }
+
+    /// Devices of the same recipe behind the same IOMMU of the host; 1 for an expander per device.
+    fn members(&self, one: &Assigned<'_>) -> u32 {
+        let per_device = one
+            .recipe
+            .expander
+            .as_ref()
+            .is_some_and(|e| e.per == Per::Device);
+        let (Some(iommu), false) = (&one.device.iommu, per_device) else {
+            return 1;
+        };
+        let recipes = self.setting.recipes;
+        let same = |device: &&kernel_glue::device::Device| {
+            device.iommu.as_ref() == Some(iommu)
+                && recipes.for_device(device).map(|r| &r.name) == Some(&one.recipe.name)
+        };
+        let count = self.setting.host.devices.values().filter(same).count();
+        u32::try_from(count).unwrap_or(BUSES).max(1)
+    }
+
+    /// The guest cell at the device's socket; a note where that is not to be told.
+    fn cell(&self, one: &Assigned<'_>, plan: &mut Plan) -> Option<u32> {
+        let with_cpus: Vec<u32> = self
+            .domain
+            .cells
+            .iter()
+            .filter(|cell| !cell.cpus.is_empty())
+            .map(|cell| cell.id)
+            .collect();
+        match with_cpus[..] {
+            [] => return Some(0),
+            [only] => return Some(only),
+            _ => {}
+        }
+        let socket = association::socket(&self.setting.host.numa, one.device);
+        let bound = |node: NumaNode| {
+            let here = |bound: &&crate::domain::MemoryNode| {
+                bound.nodes.iter().eq([u32::from(node)]) && with_cpus.contains(&bound.cell)
+            };
+            let bound = self.domain.memory_nodes.iter().find(here)?;
+            Some(bound.cell)
+        };
+        let cell = socket.and_then(bound);
+        if cell.is_none() {
+            plan.notes.push(Note {
+                code: Code::ExpanderCellUnknown,
+                device: Some(one.hostdev.source),
+                text: "no cell of the guest is bound to its socket by <numatune><memnode>, so its expander bus names no node".to_owned(),
+            });
+        }
+        cell
+    }
+}
+
+/// True when the recipe wants an expander on the domain's machine.
+pub(super) fn wanted(domain: &Domain, one: &Assigned<'_>) -> bool {
+    let expander = one.recipe.expander.as_ref();
+    expander.is_some_and(|expander| domain.family() == expander.machine)
+}
+
+/// The expander bus that a device's root port is on.
+pub(super) fn expander_of<'a>(domain: &'a Domain, one: &Assigned<'_>) -> Option<&'a Controller> {
+    let port = domain.controller(one.hostdev.address?.at.bus().into())?;
+    let above = domain.controller(port.address?.at.bus().into())?;
+    (above.model == "pcie-expander-bus").then_some(above)
+}
+
+/// What a device shares its expander with.
+fn group(one: &Assigned<'_>) -> String {
+    let per = one.recipe.expander.as_ref().map(|expander| expander.per);
+    let iommu = one.device.iommu.clone().filter(|_| per == Some(Per::Iommu));
+    iommu.unwrap_or_else(|| one.hostdev.source.to_string())
+}
+
+fn controller(index: u32, model: &str) -> Fragment {
+    Fragment::new("controller")
+        .with("type", "pci")
+        .with("index", index)
+        .with("model", model)
+}
+
+fn root_port(index: u32) -> Fragment {
+    controller(index, "pcie-root-port")
+}
+
+/// A guest address of function 0.
+pub(super) fn address(bus: u32, slot: u32) -> Fragment {
+    Fragment::new("address")
+        .with("type", "pci")
+        .with("domain", "0x0000")
+        .with("bus", format!("{bus:#04x}"))
+        .with("slot", format!("{slot:#04x}"))
+        .with("function", "0x0")
+}
+
+fn shared(domain: &Domain, one: &Assigned<'_>, index: u32, other: &str, own: &str) -> Refusal {
+    let reason =
+        format!("expander bus {index} serves '{other}' already, and it belongs to '{own}'");
+    let mend = format!(
+        "run 'variantctl prepare --replace {0}', or move its root port with 'virsh edit {0}'",
+        domain.name
+    );
+    Refusal::new(Code::GuestExpanderShared, reason, mend)
+        .of(one.hostdev.source)
+        .at("/domain/devices/controller[@model='pcie-expander-bus']")
+}
+
+fn full(domain: &Domain, one: &Assigned<'_>) -> Refusal {
+    let reason = "the guest has no PCI bus number left for its root port: there are 256";
+    let mend = format!(
+        "assign fewer devices, or give expander buses a lower 'busNr' with 'virsh edit {}'",
+        domain.name
+    );
+    Refusal::new(Code::GuestBusNumbers, reason, mend)
+        .of(one.hostdev.source)
+        .at("/domain/devices/controller/target")
+}

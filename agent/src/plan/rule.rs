@@ -1,0 +1,276 @@
+//! Rules that libvirt does not enforce: it accepts the definition, and QEMU or the guest fails later.
+//!
+//! Found by starting QEMU 11.1 and reading 10.0 and 11.1; each is a refusal with both values.
+
+use std::collections::BTreeSet;
+
+use super::{Assigned, Setting};
+use crate::code::Code;
+use crate::domain::{Cell, Domain, Hostdev, Iommu};
+use crate::refusal::Refusal;
+use crate::target::Version;
+
+/// The first rule that a domain with covered devices breaks.
+pub(super) fn check(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    assigned: &[Assigned<'_>],
+) -> Result<(), Refusal> {
+    let broken = device_twice(domain)
+        .or_else(|| acpi(domain, assigned))
+        .or_else(|| acpi_tables(domain))
+        .or_else(|| nodesets(setting, domain))
+        .or_else(|| distances(domain))
+        .or_else(|| iommus(domain))
+        .or_else(|| hard_limit(domain));
+    broken.map_or(Ok(()), Err)
+}
+
+/// 'virsh edit', and what to do there.
+fn edit(domain: &Domain, what: &str) -> String {
+    format!("{what} with 'virsh edit {}'", domain.name)
+}
+
+fn device_twice(domain: &Domain) -> Option<Refusal> {
+    let mut seen = BTreeSet::new();
+    let twice = domain
+        .hostdevs
+        .iter()
+        .find(|hostdev| !seen.insert(hostdev.source))?;
+    let mend = edit(domain, "remove one of them");
+    let refusal = Refusal::new(Code::DeviceTwice, "two hostdevs name this device", mend);
+    Some(refusal.of(twice.source).at("/domain/devices/hostdev"))
+}
+
+/// Initiators and SMMUs are described by ACPI alone; libvirt gives a guest ACPI only when asked.
+fn acpi(domain: &Domain, assigned: &[Assigned<'_>]) -> Option<Refusal> {
+    let one = assigned
+        .iter()
+        .find(|one| one.recipe.initiators.is_some())?;
+    let virt = domain.family() == "virt";
+    let (reason, mend) = if !domain.platform.acpi {
+        let mend = edit(domain, "add <features><acpi/></features>");
+        (
+            "the guest has no ACPI, which alone tells its driver of the initiators",
+            mend,
+        )
+    } else if virt && !domain.platform.firmware {
+        let mend = edit(domain, "set <os firmware='efi'>");
+        (
+            "the guest has ACPI without UEFI firmware, which libvirt refuses on this architecture",
+            mend,
+        )
+    } else {
+        return None;
+    };
+    let refusal = Refusal::new(Code::AcpiMissing, reason, mend);
+    Some(refusal.of(one.hostdev.source).at("/domain/features/acpi"))
+}
+
+fn acpi_tables(domain: &Domain) -> Option<Refusal> {
+    let path = &domain.platform.acpi_tables.first()?.path;
+    if domain.family() != "virt" {
+        return None;
+    }
+    let reason = format!(
+        "the ACPI table '{path}' cannot be given to machine 'virt': QEMU has -acpitable on x86 alone"
+    );
+    let mend = edit(domain, "remove <os><acpi>");
+    Some(Refusal::new(Code::AcpiTableRefused, reason, mend).at("/domain/os/acpi/table"))
+}
+
+fn nodesets(setting: &Setting<'_>, domain: &Domain) -> Option<Refusal> {
+    if setting.versions.libvirt < Version::ACPI_NODESET {
+        return None;
+    }
+    let named = domain
+        .hostdevs
+        .iter()
+        .filter(|hostdev| hostdev.nodeset.is_some());
+    let named: Vec<&Hostdev> = named.collect();
+    named
+        .iter()
+        .find_map(|hostdev| missing_cell(domain, hostdev))
+        .or_else(|| overlap(domain, &named))
+}
+
+fn missing_cell(domain: &Domain, hostdev: &Hostdev) -> Option<Refusal> {
+    let nodeset = hostdev.nodeset.as_ref()?;
+    let missing = nodeset.iter().find(|id| domain.cell(*id).is_none())?;
+    let reason = format!(
+        "its <acpi nodeset='{nodeset}'> names cell {missing}, which does not exist: QEMU exits at start"
+    );
+    let mend = edit(domain, "add the cell, or remove the <acpi> element");
+    Some(
+        Refusal::new(Code::NodesetWrong, reason, mend)
+            .of(hostdev.source)
+            .at("/domain/devices/hostdev/acpi"),
+    )
+}
+
+/// A cell without CPUs and memory is one device's; one with CPUs may be near to several.
+fn overlap(domain: &Domain, named: &[&Hostdev]) -> Option<Refusal> {
+    let sets = |hostdev: &&Hostdev| hostdev.nodeset.clone().unwrap_or_default();
+    for (position, one) in named.iter().enumerate() {
+        for other in &named[..position] {
+            let (own, others) = (sets(one), sets(other));
+            let both = own
+                .iter()
+                .find(|id| others.contains(*id) && domain.cell(*id).is_some_and(Cell::is_empty));
+            if let Some(cell) = both {
+                let reason = format!(
+                    "its <acpi nodeset='{own}'> and '{others}' of '{}' both name cell {cell}",
+                    other.source
+                );
+                let mend = edit(domain, "remove one of the two <acpi> elements");
+                let refusal = Refusal::new(Code::NodesetOverlap, reason, mend);
+                return Some(refusal.of(one.source).at("/domain/devices/hostdev/acpi"));
+            }
+        }
+    }
+    None
+}
+
+/// ACPI 6.5, 5.2.17: 10 for a node itself, more for any other; Linux drops a table that says otherwise.
+fn distances(domain: &Domain) -> Option<Refusal> {
+    let wrong = |cell: &Cell| {
+        cell.distances.iter().find_map(|(to, value)| {
+            let why = match (*to == cell.id, *value) {
+                (true, 10) => None,
+                (true, _) => Some("a cell's distance to itself must be 10"),
+                (false, 0..=10) => Some("it must be 11 to 255"),
+                (false, _) if domain.cell(*to).is_none() => Some("there is no such cell"),
+                _ => None,
+            };
+            Some((cell.id, *to, *value, why?))
+        })
+    };
+    let asymmetric = || {
+        domain.cells.iter().find_map(|cell| {
+            let (to, value) = cell.distances.iter().find(|(to, _)| {
+                let back = domain
+                    .cell(**to)
+                    .and_then(|other| other.distances.get(&cell.id));
+                **to != cell.id && back.is_none()
+            })?;
+            Some((
+                cell.id,
+                *to,
+                *value,
+                "the way back has no distance, and other pairs differ by direction",
+            ))
+        })
+    };
+    // QEMU takes one direction for both only while no pair differs (hw/core/numa.c, validate_numa_distance).
+    let asymmetric = || {
+        domain
+            .cells
+            .iter()
+            .any(|cell| differs(domain, cell))
+            .then(asymmetric)?
+    };
+    let (from, to, value, why) = domain.cells.iter().find_map(wrong).or_else(asymmetric)?;
+    let reason =
+        format!("the distance {value} from cell {from} to cell {to} makes no table: {why}");
+    let mend = edit(domain, "correct it, or remove <distances>");
+    let refusal = Refusal::new(Code::DistanceInvalid, reason, mend);
+    Some(refusal.at(format!("/domain/cpu/numa/cell[@id='{from}']/distances")))
+}
+
+/// True when a distance of a cell is not that of the way back.
+fn differs(domain: &Domain, cell: &Cell) -> bool {
+    cell.distances.iter().any(|(other, value)| {
+        let back = domain.cell(*other).and_then(|o| o.distances.get(&cell.id));
+        back.is_some_and(|back| back != value)
+    })
+}
+
+fn iommus(domain: &Domain) -> Option<Refusal> {
+    let smmus = domain
+        .platform
+        .iommus
+        .iter()
+        .filter(|iommu| iommu.model == "smmuv3");
+    let smmus: Vec<&Iommu> = smmus.collect();
+    let wrong = smmus.iter().find_map(|iommu| bus(domain, iommu));
+    wrong
+        .or_else(|| twice(domain, &smmus))
+        .or_else(|| idle(domain, &smmus))
+}
+
+fn smmu(code: Code, domain: &Domain, reason: String, what: &str) -> Refusal {
+    Refusal::new(code, reason, edit(domain, what)).at("/domain/devices/iommu")
+}
+
+fn bus(domain: &Domain, iommu: &Iommu) -> Option<Refusal> {
+    let index = iommu.bus?;
+    let model = domain
+        .controller(index)
+        .map_or("missing", |c| c.model.as_str());
+    if matches!(model, "pcie-root" | "pcie-expander-bus") {
+        return None;
+    }
+    let reason = format!(
+        "its <iommu> names PCI controller {index}, which is '{model}': it must be 'pcie-root' or 'pcie-expander-bus'"
+    );
+    Some(smmu(Code::SmmuWrongBus, domain, reason, "correct 'pciBus'"))
+}
+
+fn twice(domain: &Domain, smmus: &[&Iommu]) -> Option<Refusal> {
+    let mut seen = BTreeSet::new();
+    let double = smmus.iter().find(|iommu| !seen.insert(iommu.bus))?;
+    let place = double.bus.map_or("the machine".to_owned(), |bus| {
+        format!("PCI controller {bus}")
+    });
+    let reason = format!("two SMMUv3 are in front of {place}");
+    Some(smmu(Code::SmmuTwice, domain, reason, "remove one of them"))
+}
+
+/// An SMMUv3 without acceleration in front of a host device: QEMU refuses the mapping notifier.
+fn idle(domain: &Domain, smmus: &[&Iommu]) -> Option<Refusal> {
+    let idle = smmus.iter().find(|iommu| !iommu.accelerated)?;
+    let behind = |hostdev: &&Hostdev| idle.bus.is_none_or(|bus| is_behind(domain, hostdev, bus));
+    let hostdev = domain.hostdevs.iter().find(behind)?;
+    let reason = "it is behind an SMMUv3 without accel='on', which cannot serve VFIO".to_owned();
+    let refusal = smmu(
+        Code::SmmuIdle,
+        domain,
+        reason,
+        "set accel='on', or remove the <iommu>",
+    );
+    Some(refusal.of(hostdev.source))
+}
+
+/// True when a controller is above a device, on the way to the guest's root bus.
+fn is_behind(domain: &Domain, hostdev: &Hostdev, bus: u32) -> bool {
+    let mut at = hostdev.address;
+    for _ in 0..domain.controllers.len() {
+        let Some(address) = at else {
+            return false;
+        };
+        if u32::from(address.at.bus()) == bus {
+            return true;
+        }
+        at = domain
+            .controller(address.at.bus().into())
+            .and_then(|c| c.address);
+    }
+    false
+}
+
+/// VFIO pins all of the guest's memory.
+fn hard_limit(domain: &Domain) -> Option<Refusal> {
+    let limit = domain
+        .platform
+        .hard_limit_kib
+        .filter(|limit| *limit < domain.memory_kib)?;
+    let reason = format!(
+        "<hard_limit> is {limit} KiB, and a host device locks all {} KiB of the guest's memory",
+        domain.memory_kib
+    );
+    let mend = edit(
+        domain,
+        "remove it: libvirt raises the limit of locked memory by itself",
+    );
+    Some(Refusal::new(Code::HardLimit, reason, mend).at("/domain/memtune/hard_limit"))
+}

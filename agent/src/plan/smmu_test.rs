@@ -1,0 +1,263 @@
+//! Expander buses, SMMUs and iommufd: what is planned, left out with a note, or refused.
+
+use std::collections::BTreeMap;
+
+use super::testing::{Fixture, GPUS, address, guest, hostdev};
+use super::{Plan, Setting};
+use crate::code::Code;
+use crate::domain::Domain;
+use crate::refusal::Refusal;
+use crate::revert::revert;
+use crate::rewrite::rewrite;
+
+/// A host with iommufd where each GPU has an SMMU of its own, but the first two when they share one.
+fn fixture(shared: bool) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.host.iommufd = true;
+    for (position, (at, _)) in GPUS.iter().enumerate() {
+        let own = if shared && position < 2 { 0 } else { position };
+        let device = fixture.host.devices.get_mut(&address(at)).expect("gpu");
+        device.iommu = Some(format!("smmu3.0x{own:016x}"));
+    }
+    fixture
+}
+
+fn all() -> String {
+    guest(
+        &GPUS
+            .iter()
+            .map(|(at, _)| hostdev(at, ""))
+            .collect::<String>(),
+    )
+}
+
+/// Device to expander bus, and expander bus to busNr.
+fn behind(text: &str) -> (BTreeMap<String, u32>, BTreeMap<u32, u8>) {
+    let domain = Domain::parse(text).expect("well-formed");
+    let bus = |index: u32| {
+        domain
+            .controller(index)
+            .and_then(|c| c.address)
+            .map(|a| a.at.bus())
+    };
+    let devices = domain.hostdevs.iter().map(|hostdev| {
+        let port = hostdev.address.expect("an address").at.bus();
+        (
+            hostdev.source.to_string(),
+            bus(port.into()).expect("a port on a bus").into(),
+        )
+    });
+    let numbers = domain
+        .controllers
+        .iter()
+        .filter_map(|c| Some((c.index, c.bus_number?)));
+    (devices.collect(), numbers.collect())
+}
+
+fn codes(plan: &Plan) -> Vec<Code> {
+    plan.notes.iter().map(|note| note.code).collect()
+}
+
+#[test]
+fn each_gpu_gets_an_expander_and_an_accelerated_smmu_with_the_hosts_attributes() {
+    let text = all();
+    let got = fixture(false).rewrite(&text);
+    let (devices, numbers) = behind(&got.text);
+    assert_eq!(
+        numbers.values().copied().collect::<Vec<u8>>(),
+        [254, 252, 250, 248]
+    );
+    for bus in devices.values() {
+        let smmu = format!("<driver pciBus='{bus}' accel='on'/>");
+        assert!(got.text.contains(&smmu), "{smmu}");
+    }
+    assert!(got.text.contains("<iommufd enabled='yes'/>"));
+    assert!(!codes(&got.plan).contains(&Code::SmmuAssumed));
+    assert_eq!(fixture(false).rewrite(&got.text).text, got.text);
+    assert_eq!(revert(&got.text).expect("reverted"), text);
+}
+
+#[test]
+fn gpus_behind_one_smmu_of_the_host_share_an_expander_with_a_port_each() {
+    let got = fixture(true).rewrite(&all()).text;
+    let (devices, numbers) = behind(&got);
+    assert_eq!(devices["0008:01:00.0"], devices["0009:01:00.0"]);
+    assert_eq!(
+        numbers.values().copied().collect::<Vec<u8>>(),
+        [253, 251, 249]
+    );
+    let one = devices["0008:01:00.0"];
+    assert!(got.contains(&format!("bus='{one:#04x}' slot='0x00'")));
+    assert!(got.contains(&format!("bus='{one:#04x}' slot='0x01'")));
+    assert_eq!(got.matches("<iommu model='smmuv3'>").count(), 3);
+}
+
+#[test]
+fn a_recipe_can_ask_for_one_per_device() {
+    let mut fixture = fixture(true);
+    let text = include_str!("../../recipes/nvidia-grace.toml")
+        .replace("per = \"iommu\"", "per = \"device\"");
+    fixture.recipes = crate::recipe::Recipes::of(&[&text]);
+    let (devices, _) = behind(&fixture.rewrite(&all()).text);
+    assert_ne!(devices["0008:01:00.0"], devices["0009:01:00.0"]);
+}
+
+#[test]
+fn an_expander_names_the_cell_whose_memory_is_of_the_devices_socket() {
+    let cells = "<cpu mode='host-passthrough'>\n    <numa>\n      <cell id='0' cpus='0-1' memory='2097152' unit='KiB'/>\n      <cell id='1' cpus='2-3' memory='2097152' unit='KiB'/>\n    </numa>\n  </cpu>";
+    let bound = "<numatune><memnode cellid='0' mode='strict' nodeset='1'/><memnode cellid='1' mode='strict' nodeset='0'/></numatune>\n  ";
+    let guest = |numatune: &str| {
+        let text = guest(&hostdev("0018:01:00.0", ""));
+        text.replace(
+            "<cpu mode='host-passthrough'/>",
+            &format!("{numatune}{cells}"),
+        )
+    };
+    let got = fixture(false).rewrite(&guest(bound));
+    assert!(got.text.contains("<node>0</node>"), "{}", got.text);
+    let unbound = fixture(false).rewrite(&guest(""));
+    assert!(!unbound.text.contains("<node>"));
+    assert!(codes(&unbound.plan).contains(&Code::ExpanderCellUnknown));
+}
+
+#[test]
+fn what_keeps_an_smmu_away_is_said_or_refused_as_the_recipe_wants() {
+    type Change = fn(&mut Fixture);
+    let cases: [(&str, &str, Change, &str); 5] = [
+        ("libvirt=12.6,qemu=11.1", "kvm", |_| {}, "libvirt 12.6.0"),
+        ("libvirt=12.8,qemu=10.2", "kvm", |_| {}, "QEMU 10.2.0"),
+        ("libvirt=12.8,qemu=11.1", "qemu", |_| {}, "KVM"),
+        (
+            "libvirt=12.8,qemu=11.1",
+            "kvm",
+            |f| f.host.iommufd = false,
+            "/dev/iommu",
+        ),
+        (
+            "libvirt=12.8,qemu=11.1",
+            "kvm",
+            |f| {
+                let gpu = f
+                    .host
+                    .devices
+                    .get_mut(&address("0008:01:00.0"))
+                    .expect("gpu");
+                gpu.iommu = Some("dmar0".to_owned());
+            },
+            "dmar0",
+        ),
+    ];
+    for (target, kind, change, word) in cases {
+        let mut fixture = fixture(false);
+        change(&mut fixture);
+        let text = guest(&hostdev("0008:01:00.0", "")).replace("'kvm'", &format!("'{kind}'"));
+        let plan = |fixture: &Fixture| {
+            let versions = target.parse().expect("target");
+            rewrite(
+                &text,
+                &Setting {
+                    versions,
+                    ..fixture.setting()
+                },
+            )
+        };
+        let got = plan(&fixture).expect("planned");
+        let note = got
+            .plan
+            .notes
+            .iter()
+            .find(|note| note.code == Code::SmmuLeftOut);
+        assert!(
+            note.is_some_and(|note| note.text.contains(word)),
+            "{word}: {:?}",
+            got.plan.notes
+        );
+        assert!(!got.text.contains("<iommu"));
+        fixture.recipes = crate::recipe::Recipes::of(&[&require()]);
+        let refusal = plan(&fixture).expect_err("required");
+        assert!(
+            refusal.code == Code::SmmuLeftOut && refusal.reason.contains(word),
+            "{refusal}"
+        );
+    }
+}
+
+fn require() -> String {
+    let text = include_str!("../../recipes/nvidia-grace.toml");
+    text.replace("need = \"prefer\"", "need = \"require\"")
+}
+
+#[test]
+fn an_older_qemu_gets_the_recipes_attributes_and_a_note() {
+    let fixture = fixture(false);
+    let versions = "libvirt=12.8,qemu=11.0".parse().expect("target");
+    let setting = Setting {
+        versions,
+        ..fixture.setting()
+    };
+    let got = rewrite(&guest(&hostdev("0008:01:00.0", "")), &setting).expect("planned");
+    let driver = "<driver pciBus='1' accel='on' ats='on' ril='off' ssidsize='20' oas='48'/>";
+    assert!(got.text.contains(driver), "{}", got.text);
+    assert!(codes(&got.plan).contains(&Code::SmmuAssumed));
+}
+
+#[test]
+fn a_users_address_without_an_expander_is_left_alone_until_somebody_asks() {
+    let fixture = fixture(false);
+    let port = "    <controller type='pci' index='1' model='pcie-root-port'/>\n";
+    let address =
+        "      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>\n";
+    let text = guest(&format!("{port}{}", hostdev("0008:01:00.0", address)));
+    let got = fixture.rewrite(&text);
+    assert!(codes(&got.plan).contains(&Code::GuestNoExpander));
+    assert!(!got.text.contains("pcie-expander-bus") && !got.text.contains("<iommu"));
+    let setting = Setting {
+        replace: true,
+        ..fixture.setting()
+    };
+    let moved = rewrite(&text, &setting).expect("replaced").text;
+    assert!(moved.contains("pcie-expander-bus") && moved.contains("<iommu model='smmuv3'>"));
+    assert_eq!(
+        revert(&moved).expect("reverted"),
+        text,
+        "the address comes back as it stood there"
+    );
+}
+
+#[test]
+fn devices_of_two_smmus_on_one_expander_are_refused() {
+    let buses = "    <controller type='pci' index='1' model='pcie-expander-bus'>\n      <target busNr='200'/>\n    </controller>\n    <controller type='pci' index='2' model='pcie-root-port'>\n      <address type='pci' bus='1' slot='0'/>\n    </controller>\n    <controller type='pci' index='3' model='pcie-root-port'>\n      <address type='pci' bus='1' slot='1'/>\n    </controller>\n";
+    let on = |at, bus: u32| {
+        hostdev(
+            at,
+            &format!("      <address type='pci' bus='{bus}' slot='0'/>\n"),
+        )
+    };
+    let text = guest(&format!(
+        "{buses}{}{}",
+        on("0008:01:00.0", 2),
+        on("0018:01:00.0", 3)
+    ));
+    let refusal: Refusal = fixture(false).refusal(&text);
+    assert_eq!(refusal.code, Code::GuestExpanderShared, "{refusal}");
+    let near = text.replace("0x0018", "0x0009");
+    fixture(true).rewrite(&near);
+}
+
+#[test]
+fn iommufd_can_be_asked_for_alone() {
+    let mut fixture = fixture(false);
+    let recipe = include_str!("../../recipes/nvidia-grace.toml")
+        .replace("need = \"prefer\"", "need = \"ignore\"")
+        .replace(
+            "prepare = \"on-define\"",
+            "prepare = \"on-define\"\niommufd = \"require\"",
+        );
+    fixture.recipes = crate::recipe::Recipes::of(&[&recipe]);
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let got = fixture.rewrite(&text).text;
+    assert!(got.contains("<iommufd enabled='yes'/>") && !got.contains("<iommu model"));
+    assert_eq!(revert(&got).expect("reverted"), text);
+    let off = text.replace("  <vcpu>", "  <iommufd enabled='no'/>\n  <vcpu>");
+    assert_eq!(fixture.refusal(&off).code, Code::IommufdLeftOut);
+}

@@ -1,0 +1,133 @@
+//! The width of guest-physical addresses, and whether memory and the MMIO window fit into it.
+//!
+//! x86 (hw/i386/pc.c, target/i386 in QEMU): 40 bits, unless the guest takes the host's CPU under KVM or its
+//! `<maxphysaddr>` says otherwise; the window begins behind memory. Arm (hw/arm/virt.c): the window begins at a
+//! multiple of its own size.
+
+use super::fragment::Fragment;
+use super::window::GIB;
+use super::{Assigned, Change, Plan, Setting};
+use crate::code::Code;
+use crate::domain::{AddressWidth, Domain};
+use crate::refusal::Refusal;
+
+/// Address bits of an x86 CPU model that has no width of its own (TCG_PHYS_ADDR_BITS, target/i386/cpu.h).
+const DEFAULT_BITS: u32 = 40;
+
+/// Where QEMU moves memory on AMD hosts, behind HyperTransport's range (AMD_HT_START, hw/i386/pc.c), in KiB.
+const RELOCATED: u64 = 1012 * GIB;
+
+/// Checks that a window of `size` KiB fits; widens an x86 guest that says nothing about its width.
+pub(super) fn check(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    one: &Assigned<'_>,
+    size: u64,
+    plan: &mut Plan,
+) -> Result<(), Refusal> {
+    if domain.family() == "virt" {
+        return virt(domain, one, size);
+    }
+    let (needed, have) = (bits(end(domain, size)), x86_bits(setting, domain));
+    if have.is_none_or(|have| needed <= have) {
+        return Ok(());
+    }
+    let host = setting.host.address_bits;
+    let free = domain.platform.address_width.is_none() && !domain.platform.is_emulated();
+    let can = host.is_none_or(|host| needed <= host);
+    match &domain.cpu {
+        Some(cpu) if free && can => {
+            let width = Fragment::new("maxphysaddr").with("mode", "passthrough");
+            plan.changes
+                .push(widened(needed, cpu.append(&width.print())));
+            plan.added.insert("width");
+            if cpu.is_self_closed() {
+                plan.added.insert("open:cpu");
+            }
+            Ok(())
+        }
+        _ => Err(narrow(
+            domain,
+            one,
+            size,
+            needed,
+            have.unwrap_or(DEFAULT_BITS),
+        )),
+    }
+}
+
+fn virt(domain: &Domain, one: &Assigned<'_>, size: u64) -> Result<(), Refusal> {
+    let guest = one.recipe.guest(domain);
+    let bits_of_cpu = guest.and_then(|guest| guest.address_bits);
+    let needed = bits(size.saturating_mul(2));
+    match bits_of_cpu.filter(|_| !domain.platform.is_emulated()) {
+        Some(have) if needed > have => Err(narrow(domain, one, size, needed, have)),
+        _ => Ok(()),
+    }
+}
+
+/// Bits of the guest's addresses; `None` when they are the host's, and that is not known.
+fn x86_bits(setting: &Setting<'_>, domain: &Domain) -> Option<u32> {
+    let host = setting.host.address_bits;
+    match domain.platform.address_width {
+        Some(AddressWidth::Bits(bits)) => Some(bits),
+        Some(AddressWidth::Host { limit }) => host
+            .map(|host| limit.map_or(host, |l| l.min(host)))
+            .or(limit),
+        None if takes_the_hosts_cpu(domain) => host,
+        None => Some(DEFAULT_BITS),
+    }
+}
+
+/// `-cpu host` and `-cpu max` have the host's width under KVM (target/i386/host-cpu.c).
+fn takes_the_hosts_cpu(domain: &Domain) -> bool {
+    let mode = domain.platform.cpu_mode.as_deref();
+    matches!(mode, Some("host-passthrough" | "maximum")) && !domain.platform.is_emulated()
+}
+
+/// Where the window ends, in KiB: behind 4 GiB, memory, and the hole that AMD hosts have.
+fn end(domain: &Domain, size: u64) -> u64 {
+    let end = (4 * GIB)
+        .saturating_add(domain.memory_kib)
+        .saturating_add(size);
+    if end > RELOCATED {
+        end.saturating_add(1024 * GIB)
+    } else {
+        end
+    }
+}
+
+/// Address bits that reach `kib` KiB.
+fn bits(kib: u64) -> u32 {
+    u64::BITS - kib.saturating_sub(1).leading_zeros() + 10
+}
+
+fn widened(needed: u32, edit: crate::edit::Edit) -> Change {
+    Change {
+        code: Code::AddressWidthMissing,
+        device: None,
+        path: "/domain/cpu/maxphysaddr".to_owned(),
+        reason: format!(
+            "addresses as wide as the host's: memory and MMIO window take {needed} bits, and this CPU has {DEFAULT_BITS}"
+        ),
+        edits: vec![edit],
+    }
+}
+
+fn narrow(domain: &Domain, one: &Assigned<'_>, size: u64, needed: u32, have: u32) -> Refusal {
+    let reason = format!(
+        "a 64-bit MMIO window of {} GiB takes {needed} address bits, and the guest has {have}",
+        size / GIB
+    );
+    let mend = if domain.family() == "virt" {
+        "assign fewer devices, or set a smaller <pcihole64>".to_owned()
+    } else {
+        format!(
+            "use KVM and set <cpu mode='host-passthrough'> or <maxphysaddr mode='passthrough'/> with 'virsh edit {}', on a host that has {needed} bits",
+            domain.name
+        )
+    };
+    Refusal::new(Code::WindowTooWide, reason, mend)
+        .of(one.hostdev.source)
+        .at("/domain/devices/controller[@index='0']/pcihole64")
+}

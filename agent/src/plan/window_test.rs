@@ -1,0 +1,170 @@
+//! The MMIO window: what counts, what fits, and what an x86 guest's address width takes.
+
+use kernel_glue::device::Bar;
+
+use super::Setting;
+use super::testing::{Fixture, address, device, guest, hostdev};
+use crate::code::Code;
+use crate::revert::revert;
+use crate::rewrite::rewrite;
+
+const GIB: u64 = 1 << 30;
+
+/// 64-bit prefetchable memory.
+fn bar(size: u64) -> Bar {
+    let flags = 0x0014_220c;
+    Bar { size, flags }
+}
+
+/// A host with eight H100 of 128 GiB BARs each.
+fn hgx(bits: u32) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.host.address_bits = Some(bits);
+    for number in 1..=8 {
+        let mut gpu = device(&format!("00{number:02x}:01:00.0"), "10de:2330", 0);
+        gpu.bars[2] = bar(128 * GIB);
+        fixture.host.devices.insert(gpu.address, gpu);
+    }
+    fixture
+}
+
+fn x86(count: u32, cpu: &str) -> String {
+    let devices: String = (1..=count)
+        .map(|n| hostdev(&format!("00{n:02x}:01:00.0"), ""))
+        .collect();
+    let text = guest(&devices)
+        .replace("aarch64", "x86_64")
+        .replace("'virt'", "'q35'");
+    text.replace("<cpu mode='host-passthrough'/>", cpu)
+}
+
+#[test]
+fn a_nic_beside_the_gpu_counts() {
+    let mut fixture = Fixture::new();
+    let text = guest(&(hostdev("0008:01:00.0", "") + &hostdev("0002:01:00.0", "")));
+    assert!(
+        fixture
+            .rewrite(&text)
+            .text
+            .contains("<pcihole64 unit='KiB'>1073741824</pcihole64>")
+    );
+    let nic = fixture
+        .host
+        .devices
+        .get_mut(&address("0002:01:00.0"))
+        .expect("nic");
+    nic.bars[0] = bar(600 * GIB);
+    assert!(
+        fixture
+            .rewrite(&text)
+            .text
+            .contains("<pcihole64 unit='KiB'>2147483648</pcihole64>")
+    );
+}
+
+#[test]
+fn gb300_takes_the_larger_window() {
+    let mut fixture = Fixture::new();
+    for gpu in fixture
+        .host
+        .devices
+        .values_mut()
+        .filter(|d| d.id.to_string() == "10de:2941")
+    {
+        gpu.id = "10de:31c2".parse().expect("id");
+    }
+    let gpus: String = super::testing::GPUS
+        .iter()
+        .map(|(at, _)| hostdev(at, ""))
+        .collect();
+    let text = fixture.rewrite(&guest(&gpus)).text;
+    assert!(
+        text.contains("<pcihole64 unit='KiB'>8589934592</pcihole64>"),
+        "8 TiB for four"
+    );
+}
+
+#[test]
+fn zero_too_small_and_no_power_of_two_are_told_apart() {
+    let with = |kib: u64| {
+        let root = "<controller type=\"pci\" index='0' model='pcie-root'/>";
+        let own = format!(
+            "<controller type='pci' index='0' model='pcie-root'><pcihole64>{kib}</pcihole64></controller>"
+        );
+        guest(&hostdev("0008:01:00.0", "")).replace(root, &own)
+    };
+    for (kib, word) in [
+        (0, "zero"),
+        (1 << 29, "too small"),
+        (3 << 30, "no power of two"),
+    ] {
+        let refusal = Fixture::new().refusal(&with(kib));
+        assert!(
+            refusal.code == Code::WindowWrong && refusal.reason.contains(word),
+            "{refusal}"
+        );
+    }
+    let wide = Fixture::new().refusal(&with(1 << 38));
+    assert_eq!(wide.code, Code::WindowTooWide, "{wide}");
+    assert!(
+        Fixture::new()
+            .rewrite(&with(1 << 32))
+            .text
+            .contains("<pcihole64>4294967296<")
+    );
+}
+
+#[test]
+fn a_narrow_x86_cpu_gets_the_hosts_width_where_that_is_enough() {
+    let text = x86(8, "<cpu mode='host-model'/>");
+    let got = hgx(46).rewrite(&text).text;
+    assert!(got.contains("<maxphysaddr mode='passthrough'/>"), "{got}");
+    assert!(got.contains("<pcihole64 unit='KiB'>2147483648</pcihole64>"));
+    assert_eq!(hgx(46).rewrite(&got).text, got);
+    assert_eq!(revert(&got).expect("reverted"), text);
+    let own = hgx(46)
+        .rewrite(&x86(8, "<cpu mode='host-passthrough'/>"))
+        .text;
+    assert!(!own.contains("maxphysaddr"));
+    let few = hgx(46).rewrite(&x86(2, "<cpu mode='host-model'/>")).text;
+    assert!(!few.contains("maxphysaddr"), "512 GiB fit into 40 bits");
+}
+
+#[test]
+fn what_no_width_can_hold_is_refused_with_both_numbers() {
+    for (fixture, cpu) in [
+        (hgx(40), "<cpu mode='host-passthrough'/>"),
+        (hgx(40), "<cpu mode='host-model'/>"),
+        (
+            hgx(46),
+            "<cpu mode='host-model'><maxphysaddr mode='emulate' bits='40'/></cpu>",
+        ),
+        (
+            hgx(46),
+            "<cpu mode='host-passthrough'><maxphysaddr mode='passthrough' limit='40'/></cpu>",
+        ),
+    ] {
+        let refusal = fixture.refusal(&x86(8, cpu));
+        assert_eq!(refusal.code, Code::WindowTooWide, "{refusal}");
+        assert!(
+            refusal.reason.contains("42 address bits") && refusal.reason.contains("has 40"),
+            "{refusal}"
+        );
+    }
+    let emulated = x86(8, "<cpu mode='maximum'/>").replace("'kvm'", "'qemu'");
+    assert_eq!(hgx(46).refusal(&emulated).code, Code::WindowTooWide);
+}
+
+#[test]
+fn an_older_libvirt_gets_the_window_of_virt_on_the_command_line() {
+    let fixture = Fixture::new();
+    let versions = "libvirt=11.3,qemu=10.0".parse().expect("target");
+    let setting = Setting {
+        versions,
+        ..fixture.setting()
+    };
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let got = rewrite(&text, &setting).expect("planned").text;
+    assert!(got.contains("value='highmem-mmio-size=1073741824K'") && !got.contains("pcihole64"));
+    assert_eq!(revert(&got).expect("reverted"), text);
+}

@@ -1,0 +1,109 @@
+//! Devices that an administrator adds to a recipe: `[[device]]` in variantd.conf.
+//!
+//! For an id that is newer than the recipe; an own recipe file is for everything else.
+
+use kernel_glue::id::PciId;
+use serde::Deserialize;
+
+use super::load::LoadError;
+use super::{Member, Recipes};
+use crate::toml_text;
+
+/// One such device.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extra {
+    /// Vendor and device id.
+    pub id: PciId,
+    /// Name of the recipe that it joins.
+    pub recipe: String,
+    /// A name for people.
+    #[serde(default)]
+    pub label: String,
+    /// 64-bit MMIO that its BARs take in a guest, in GiB, where sysfs does not show them all.
+    #[serde(default)]
+    pub window_gib: u64,
+}
+
+impl Recipes {
+    /// The recipes with more devices.
+    ///
+    /// # Errors
+    /// When a device names a recipe that there is not, or is in one already.
+    pub fn extended(mut self, extras: &[Extra]) -> Result<Self, LoadError> {
+        for extra in extras {
+            self.add(extra)?;
+        }
+        self.overlap().map_or(Ok(self), Err)
+    }
+
+    fn add(&mut self, extra: &Extra) -> Result<(), LoadError> {
+        let position = self.iter().position(|recipe| recipe.name == extra.recipe);
+        let position = position.ok_or_else(|| {
+            let names = self.iter().map(|recipe| recipe.name.as_str());
+            LoadError::NoRecipe {
+                id: extra.id.to_string(),
+                recipe: extra.recipe.clone(),
+                hint: toml_text::nearest(&extra.recipe, names),
+            }
+        })?;
+        self.0[position].recipe.devices.push(Member {
+            id: extra.id,
+            label: extra.label.clone(),
+            window_gib: extra.window_gib,
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extra(id: &str, recipe: &str) -> Extra {
+        Extra {
+            id: id.parse().expect("id"),
+            recipe: recipe.to_owned(),
+            label: "Vera Rubin".to_owned(),
+            window_gib: 1024,
+        }
+    }
+
+    #[test]
+    fn a_device_joins_a_recipe() {
+        let recipes = Recipes::shipped().expect("recipes");
+        let recipes = recipes
+            .extended(&[extra("10de:3041", "nvidia-grace")])
+            .expect("extended");
+        let grace = recipes
+            .iter()
+            .find(|recipe| recipe.name == "nvidia-grace")
+            .expect("grace");
+        let member = grace
+            .member("10de:3041".parse().expect("id"))
+            .expect("member");
+        assert_eq!(
+            (member.label.as_str(), member.window_gib),
+            ("Vera Rubin", 1024)
+        );
+    }
+
+    #[test]
+    fn a_recipe_that_is_not_there_and_a_device_in_two_are_named() {
+        for (id, recipe, words) in [
+            ("10de:3041", "nvidia-grac", "did you mean 'nvidia-grace'"),
+            (
+                "10de:2342",
+                "nvidia-x86",
+                "'nvidia-grace' and in 'nvidia-x86'",
+            ),
+        ] {
+            let recipes = Recipes::shipped().expect("recipes");
+            let error = recipes
+                .extended(&[extra(id, recipe)])
+                .expect_err("refused")
+                .to_string();
+            assert!(error.contains(id) && error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Completing again after recipe, host or device list changed: what we added is replaced, and nothing else.
+
+use super::*;
+use crate::plan::testing::{Fixture, address, guest, hostdev};
+use crate::recipe::Recipes;
+
+const RECIPE: &str = include_str!("../recipes/nvidia-grace.toml");
+
+/// The recipe with Kata's distance from CPUs to initiators.
+fn far() -> String {
+    RECIPE.replace("raise_ten_to = 11", "raise_ten_to = 11\ncpu_distance = 254")
+}
+
+fn with(recipe: &str) -> Fixture {
+    let recipes = Recipes::of(&[recipe]);
+    Fixture {
+        recipes,
+        ..Fixture::new()
+    }
+}
+
+#[test]
+fn another_recipe_replaces_what_the_old_one_added() {
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    let old = Fixture::new().rewrite(&text).text;
+    let edited = old.replace("<vcpu>4</vcpu>", "<vcpu>6</vcpu><!-- mine -->");
+    let kata = with(&far());
+    let got = kata.rewrite(&edited).text;
+    assert!(
+        got.contains("value='254'")
+            && !got.contains("value='80'")
+            && got.contains("<vcpu>6</vcpu><!-- mine -->"),
+        "{got}"
+    );
+    assert_eq!(kata.rewrite(&got).text, got);
+    let base = text.replace("<vcpu>4</vcpu>", "<vcpu>6</vcpu><!-- mine -->");
+    assert_eq!(revert(&got).expect("reverted"), base);
+}
+
+#[test]
+fn another_host_replaces_the_distances() {
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    let mut fixture = Fixture::new();
+    let old = fixture.rewrite(&text).text;
+    for node in &mut fixture.host.numa.nodes {
+        for distance in node
+            .distances
+            .iter_mut()
+            .filter(|distance| **distance == 80)
+        {
+            *distance = 90;
+        }
+    }
+    let got = fixture.rewrite(&old).text;
+    assert!(
+        old.contains("value='80'") && !got.contains("value='80'") && got.contains("value='90'")
+    );
+}
+
+#[test]
+fn a_device_that_was_taken_out_takes_its_cells_along() {
+    let (one, two) = (hostdev("0008:01:00.0", ""), hostdev("0009:01:00.0", ""));
+    let fixture = Fixture::new();
+    let both = fixture.rewrite(&guest(&format!("{one}{two}"))).text;
+    let start = both.find("<hostdev").expect("hostdev");
+    let end = both.find("</hostdev>").expect("hostdev") + "</hostdev>".len();
+    let without = format!("{}{}", both[..start].trim_end(), &both[end..]);
+    let got = fixture.rewrite(&without);
+    assert_eq!(got.text, fixture.rewrite(&guest(&two)).text);
+    let none = guest("").replace("<devices>", "<devices><!-- x -->");
+    assert_eq!(fixture.rewrite(&none).text, none);
+}
+
+#[test]
+fn an_address_that_was_replaced_once_is_replaced_again() {
+    let wrong =
+        "      <address type='pci' domain='0x0000' bus='0x00' slot='0x05' function='0x0'/>\n";
+    let text = guest(&hostdev("0009:01:00.0", wrong));
+    let fixture = Fixture::new();
+    let setting = Setting {
+        replace: true,
+        ..fixture.setting()
+    };
+    let old = rewrite(&text, &setting).expect("replaced").text;
+    let again = rewrite(&old, &with(&far()).setting());
+    let got = again.expect("replaced without being asked for again").text;
+    assert!(got.contains("value='254'"), "{got}");
+    assert_eq!(revert(&got).expect("reverted"), text);
+    assert!(
+        Domain::parse(&got)
+            .expect("read")
+            .is_marked(address("0009:01:00.0"))
+    );
+}
