@@ -298,6 +298,17 @@ impl Code {
                  <qemu:override> of the definition's owner is not touched. The guest sees QEMU's defaults. Source: PCIe base \
                  specification 7.5.3.6."
             }
+            Self::SwitchMirrored => {
+                "With placement.switch devices behind one switch of the host are behind one switch in the guest, so that its \
+                 driver sees which are near to each other. QEMU's switch ports do not route AtomicOps, so none reach such a \
+                 device; without the key each device has a root port of its own. Source: QEMU, hw/pci-bridge/xio3130_upstream.c; \
+                 PCIe base specification 6.15."
+            }
+            Self::CommandQueues => {
+                "A recipe with smmu.cmdqv = true gives the guest's SMMUv3 the command queues of Tegra241 (Grace), which the \
+                 hardware reads from guest memory as one contiguous range: only huge pages are that. Source: NVIDIA's fork of \
+                 KubeVirt requires them; Linux, drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c."
+            }
         }
     }
 }

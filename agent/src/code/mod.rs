@@ -90,6 +90,8 @@ codes! {
     LinkMissing = "VD-TOP-011",
     /// The link of the device's path cannot be shown.
     LinkUnknown = "VD-TOP-012",
+    /// A device is behind a switch as on the host.
+    SwitchMirrored = "VD-TOP-013",
     /// The hostdev does not name the driver it needs.
     DriverMissing = "VD-DRV-001",
     /// libvirt would use another driver than the recipe needs.
@@ -136,6 +138,8 @@ codes! {
     IommufdMissing = "VD-IOM-007",
     /// Host devices cannot go through iommufd.
     IommufdLeftOut = "VD-IOM-008",
+    /// Command queues are asked for, and the guest's memory is not in huge pages.
+    CommandQueues = "VD-IOM-009",
     /// The 64-bit MMIO window is not set.
     WindowMissing = "VD-MEM-001",
     /// The 64-bit MMIO window is too small or no power of two.
