@@ -13,7 +13,12 @@ const SCHEMA: u32 = 1;
 
 /// Prints text; a closed pipe ends the program as it ends `cat`.
 pub(super) fn text(text: &str) -> Result<(), Problem> {
-    match io::stdout().write_all(text.as_bytes()) {
+    written(io::stdout().write_all(text.as_bytes()))
+}
+
+/// What came of writing to standard output.
+pub(super) fn written(result: io::Result<()>) -> Result<(), Problem> {
+    match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Problem::Failed(format!(
             "cannot write to standard output: {error}"

@@ -166,6 +166,16 @@ impl Code {
             Self::HostUnreadable => {
                 "There is no /sys/bus/pci/devices to read, or it cannot be read. Source: Linux, sysfs."
             }
+            Self::PlanStale => {
+                "A saved plan holds for the definition, host, recipes and versions that it was made from; the message names \
+                 what is different now. Nothing was changed: read a new plan before it is applied. A plan that was made of a \
+                 file without root has not seen SRAT, and then the host counts as different. Source: variantctl(1)."
+            }
+            Self::PlanUnreadable => {
+                "The agent applies a plan of its own, and only if the saved one says exactly the same. This one cannot be read, \
+                 or says something else although it was made from the same definition, host, recipes and versions. Source: \
+                 variantctl(1)."
+            }
         }
     }
 }

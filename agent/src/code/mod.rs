@@ -118,6 +118,10 @@ codes! {
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.
     HostUnreadable = "VD-AGT-002",
+    /// What a saved plan was made from changed since.
+    PlanStale = "VD-PLN-001",
+    /// The text is no saved plan, or somebody edited it.
+    PlanUnreadable = "VD-PLN-002",
 }
 
 /// A text is no code.

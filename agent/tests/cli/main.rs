@@ -1,5 +1,7 @@
 //! `variantctl` as a process: golden output on recorded hosts, and what bad input gets.
 
+mod plan;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -373,4 +375,5 @@ fn prepare_without_an_agent_exits_with_4() {
     let (status, said) = failure(&output);
     assert_eq!(status, 4);
     assert!(said.contains("systemctl start variantd"), "{said}");
+    assert!(said.contains("VD-AGT-001"), "{said}");
 }
