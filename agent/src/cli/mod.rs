@@ -3,6 +3,7 @@
 //! Read verbs work without the agent, without libvirt and without root, and say what they could not
 //! see. Exit: 0 done or already so, 1 failed or a check failed, 2 usage, 3 not found, 4 agent not reachable.
 
+mod completion;
 mod device;
 mod diff;
 mod domain;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
 
@@ -106,6 +108,12 @@ enum Verb {
         /// Revert domain XML in FILE ('-' for standard input) and print it; libvirt is not touched
         #[arg(long)]
         file: Option<PathBuf>,
+    },
+    /// Print completions for a shell, for packagers
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
     },
     /// Wait until a domain is complete, or exit with 1 and the reason why it is not
     Wait {
@@ -212,6 +220,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Revert { domain, .. } => {
             domain::revert(domain.as_deref().unwrap_or_default(), cli.json)
         }
+        Verb::Completions { shell } => completion::run(*shell),
         Verb::Wait { domain, timeout } => {
             domain::wait(domain, Duration::from_secs(*timeout), cli.json)
         }

@@ -274,6 +274,19 @@ fn a_recipe_file_is_checked_before_it_counts() {
 }
 
 #[test]
+fn completions_are_sound_and_know_the_verbs() {
+    let script = stdout(&variantctl(&host("lab"), &["completions", "bash"]));
+    let ask = "COMP_WORDS=(variantctl re); COMP_CWORD=1; _variantctl variantctl re variantctl; \
+               echo ${COMPREPLY[@]}";
+    let output = Command::new("bash")
+        .args(["--norc", "-c", &format!("{script}\n{ask}")])
+        .output()
+        .expect("bash runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text.trim(), "rewrite recipe record-host revert");
+}
+
+#[test]
 fn wrong_usage_exits_with_2() {
     for arguments in [
         &["show", "not-an-address"][..],
