@@ -7,6 +7,7 @@ use kernel_glue::host::Gap;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
+use crate::code::Code;
 
 /// Version of the JSON that every verb prints.
 const SCHEMA: u32 = 1;
@@ -36,7 +37,7 @@ pub(super) fn object(mut value: Value) -> Result<(), Problem> {
 /// Prints why a verb failed.
 pub(super) fn complain(problem: &Problem, as_json: bool) {
     if as_json {
-        let error = json!({"version": SCHEMA, "error": {"code": problem.code(), "text": problem.to_string()}});
+        let error = json!({"version": SCHEMA, "error": {"code": problem.code().map(Code::as_str), "text": problem.to_string()}});
         eprintln!("{error:#}");
     } else {
         eprintln!("error: {problem}");

@@ -40,12 +40,14 @@ impl Problem {
         }
     }
 
-    /// The stable code, where there is one.
-    pub(super) fn code(&self) -> Option<&'static str> {
+    /// The stable code, where there is one; the agent's sentences have theirs in parentheses.
+    pub(super) fn code(&self) -> Option<Code> {
         match self {
-            Self::Refused(refusal) => Some(refusal.code.as_str()),
-            Self::Unreachable(_) => Some(Code::AgentUnreachable.as_str()),
-            _ => None,
+            Self::Refused(refusal) => Some(refusal.code),
+            Self::Failed(text) | Self::NotFound(text) | Self::Unreachable(text) => text
+                .split(['(', ')'])
+                .find_map(|part| part.parse::<Code>().ok()),
+            Self::Usage(_) => None,
         }
     }
 }

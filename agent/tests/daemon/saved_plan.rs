@@ -78,6 +78,9 @@ fn a_plan_is_stale_once_the_host_the_recipes_or_the_versions_change() {
         assert!(said.contains("variantctl plan --json test"), "{said}");
     };
     stale("the host's NUMA nodes");
+    let json = scene.fails(&[&["--json"][..], &APPLY].concat()).1;
+    let error: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(error["error"]["code"], "VD-PLN-001");
     scene.write(distance, &before);
     scene.says(&APPLY);
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/mlx5.toml");
