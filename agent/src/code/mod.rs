@@ -156,6 +156,8 @@ codes! {
     NotMigratable = "VD-MIG-001",
     /// The mark that records what was added is missing or old.
     MarkMissing = "VD-MRK-001",
+    /// What was added before is for another recipe, host or version.
+    MarkOld = "VD-MRK-002",
     /// The target's libvirt or QEMU is too old for a piece.
     TargetOld = "VD-TGT-001",
     /// The recipe does not serve this architecture or machine type.
@@ -176,6 +178,10 @@ codes! {
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.
     HostUnreadable = "VD-AGT-002",
+    /// What a saved plan was made from changed since.
+    PlanStale = "VD-PLN-001",
+    /// The text is no saved plan, or somebody edited it.
+    PlanUnreadable = "VD-PLN-002",
 }
 
 /// A text is no code.
