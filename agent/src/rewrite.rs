@@ -3,7 +3,7 @@
 use crate::code::Code;
 use crate::domain::{Domain, Mark};
 use crate::edit;
-use crate::plan::{Plan, Setting, plan};
+use crate::plan::{Note, Plan, Setting, plan};
 use crate::refusal::Refusal;
 use crate::revert::revert;
 
@@ -43,7 +43,13 @@ fn again(text: &str, mark: &Mark, setting: &Setting<'_>) -> Result<Rewrite, Refu
         replace: setting.replace || replaced,
         ..*setting
     };
-    let plan = plan(&setting, &Domain::parse(&base)?)?;
+    let mut plan = plan(&setting, &Domain::parse(&base)?)?;
+    plan.notes.push(Note {
+        code: Code::MarkOld,
+        device: None,
+        text: "what was added before is replaced: it was for another recipe, host or version"
+            .to_owned(),
+    });
     apply(base, plan)
 }
 

@@ -1,4 +1,5 @@
 //! Harness, fixtures, the modelled kernel and the lab.
 
+pub mod bus;
 pub mod gpu;
 pub mod lab;

@@ -298,6 +298,32 @@ impl Code {
                  <qemu:override> of the definition's owner is not touched. The guest sees QEMU's defaults. Source: PCIe base \
                  specification 7.5.3.6."
             }
+            Self::SwitchMirrored => {
+                "With placement.switch devices behind one switch of the host are behind one switch in the guest, so that its \
+                 driver sees which are near to each other. QEMU's switch ports do not route AtomicOps, so none reach such a \
+                 device; without the key each device has a root port of its own. Source: QEMU, hw/pci-bridge/xio3130_upstream.c; \
+                 PCIe base specification 6.15."
+            }
+            Self::CommandQueues => {
+                "A recipe with smmu.cmdqv = true gives the guest's SMMUv3 the command queues of Tegra241 (Grace), which the \
+                 hardware reads from guest memory as one contiguous range: only huge pages are that. Source: NVIDIA's fork of \
+                 KubeVirt requires them; Linux, drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c."
+            }
+            Self::MarkOld => {
+                "The mark in the metadata says what a plan was made of, as a digest: recipes, the host's facts, what the versions \
+                 can express. It is another one now, so what was added before is taken back and the definition is completed \
+                 anew; what its owner changed stays. Source: variantctl(1), revert."
+            }
+            Self::PlanStale => {
+                "A saved plan holds for the definition, host, recipes and versions that it was made from; the message names \
+                 what is different now. Nothing was changed: read a new plan before it is applied. A plan that was made of a \
+                 file without root has not seen SRAT, and then the host counts as different. Source: variantctl(1)."
+            }
+            Self::PlanUnreadable => {
+                "The agent applies a plan of its own, and only if the saved one says exactly the same. This one cannot be read, \
+                 or says something else although it was made from the same definition, host, recipes and versions. Source: \
+                 variantctl(1)."
+            }
         }
     }
 }

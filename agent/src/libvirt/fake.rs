@@ -20,6 +20,7 @@ struct State {
     drops: Option<(String, String)>,
     edits: Vec<(DomainUuid, String)>,
     refuses: Option<String>,
+    secret: Option<String>,
 }
 
 impl Fake {
@@ -65,6 +66,11 @@ impl Fake {
         self.state().refuses = Some(words.to_owned());
     }
 
+    /// From now on only who may see secrets sees `secret`.
+    pub(crate) fn hide(&self, secret: &str) {
+        self.state().secret = Some(secret.to_owned());
+    }
+
     /// How many defines there were.
     pub(crate) fn defines(&self) -> usize {
         self.state().defines
@@ -73,6 +79,18 @@ impl Fake {
     /// The present definition.
     pub(crate) fn text(&self, domain: &DomainRef) -> String {
         self.state().definitions[&domain.uuid].clone()
+    }
+}
+
+impl State {
+    /// The definition, before somebody edits it.
+    fn read(&mut self, uuid: &DomainUuid) -> Option<String> {
+        let text = self.definitions.get(uuid).cloned();
+        if !self.edits.is_empty() {
+            let (domain, edit) = self.edits.remove(0);
+            self.definitions.insert(domain, edit);
+        }
+        text
     }
 }
 
@@ -96,13 +114,17 @@ impl Libvirt for Fake {
     }
 
     fn inactive_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
+        Ok(self.state().read(uuid))
+    }
+
+    fn public_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
         let mut state = self.state();
-        let text = state.definitions.get(uuid).cloned();
-        if !state.edits.is_empty() {
-            let (domain, edit) = state.edits.remove(0);
-            state.definitions.insert(domain, edit);
-        }
-        Ok(text)
+        let text = state.read(uuid);
+        let secret = state.secret.clone().unwrap_or_default();
+        Ok(match secret.as_str() {
+            "" => text,
+            secret => text.map(|text| text.replace(secret, "")),
+        })
     }
 
     fn is_active(&self, uuid: &DomainUuid) -> Result<bool, LibvirtError> {

@@ -19,6 +19,7 @@ mod numa;
 mod placement;
 mod rule;
 mod smmu;
+mod switch;
 mod table;
 mod target;
 mod width;
@@ -235,6 +236,8 @@ mod link_test;
 mod rule_test;
 #[cfg(test)]
 mod smmu_test;
+#[cfg(test)]
+mod switch_test;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub(super) fn plan(
                 plan.changes.push(add(setting, domain, one, rules, *bus));
                 plan.added.insert(format!("smmu:{bus}"));
                 assumed(setting, one, rules, plan);
+                command_queues(domain, one, rules, plan);
                 accelerated = true;
             }
             Some(lack) => leave_out(one, Code::SmmuLeftOut, "SMMUv3", rules.need, lack, plan)?,
@@ -185,6 +186,17 @@ fn assumed(setting: &Setting<'_>, one: &Assigned<'_>, rules: Smmu, plan: &mut Pl
         device: Some(one.hostdev.source),
         text,
     });
+}
+
+fn command_queues(domain: &Domain, one: &Assigned<'_>, rules: Smmu, plan: &mut Plan) {
+    if rules.cmdqv == Some(true) && !domain.platform.hugepages {
+        plan.notes.push(Note {
+            code: Code::CommandQueues,
+            device: Some(one.hostdev.source),
+            text: "its SMMUv3 has command queues, which need the guest's memory in <hugepages/>"
+                .to_owned(),
+        });
+    }
 }
 
 /// `<iommufd>`, where an accelerated SMMUv3 or a recipe needs it.

@@ -60,10 +60,21 @@ fn guests(recipe: &Recipe) -> Option<String> {
 fn placement(recipe: &Recipe) -> Option<String> {
     let Placement {
         own_root_port,
+        switch,
         link,
     } = recipe.placement;
-    (link && !own_root_port)
-        .then(|| "placement.link needs placement.own_root_port, whose link it is".to_owned())
+    let fault = if !own_root_port && (link || switch) {
+        "placement.link and placement.switch need placement.own_root_port, at which they are"
+    } else if switch && link {
+        "placement.switch excludes placement.link: QEMU's switch ports have no link of their own"
+    } else if switch && recipe.expander.is_some() {
+        "placement.switch goes on the guest's own root bus: it excludes [expander]"
+    } else if switch && recipe.atomics.need == Need::Require {
+        "placement.switch contradicts atomics.need = \"require\": QEMU's switches route no AtomicOps"
+    } else {
+        return None;
+    };
+    Some(fault.to_owned())
 }
 
 fn expander(recipe: &Recipe) -> Option<String> {

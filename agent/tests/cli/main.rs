@@ -1,5 +1,7 @@
 //! `variantctl` as a process: golden output on recorded hosts, and what bad input gets.
 
+mod plan;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -272,6 +274,19 @@ fn a_recipe_file_is_checked_before_it_counts() {
 }
 
 #[test]
+fn completions_are_sound_and_know_the_verbs() {
+    let script = stdout(&variantctl(&host("lab"), &["completions", "bash"]));
+    let ask = "COMP_WORDS=(variantctl re); COMP_CWORD=1; _variantctl variantctl re variantctl; \
+               echo ${COMPREPLY[@]}";
+    let output = Command::new("bash")
+        .args(["--norc", "-c", &format!("{script}\n{ask}")])
+        .output()
+        .expect("bash runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text.trim(), "rewrite recipe record-host revert");
+}
+
+#[test]
 fn wrong_usage_exits_with_2() {
     for arguments in [
         &["show", "not-an-address"][..],
@@ -373,4 +388,5 @@ fn prepare_without_an_agent_exits_with_4() {
     let (status, said) = failure(&output);
     assert_eq!(status, 4);
     assert!(said.contains("systemctl start variantd"), "{said}");
+    assert!(said.contains("VD-AGT-001"), "{said}");
 }
