@@ -28,6 +28,7 @@ pub mod refusal;
 pub mod report;
 pub mod revert;
 pub mod rewrite;
+pub(crate) mod sharing;
 pub mod site;
 pub mod target;
 pub mod toml_text;

@@ -20,6 +20,7 @@ use crate::refusal::Refusal;
 use crate::report::{Outcome, Report};
 use crate::revert::revert;
 use crate::rewrite::Rewrite;
+use crate::sharing;
 use crate::site::Site;
 use crate::view::{Interest, View};
 
@@ -178,7 +179,10 @@ impl Preparer {
             return Err(dropped_refusal(&lost).into());
         }
         view.verify(&read)?;
-        Ok(Report::of_plan(domain, Outcome::Completed, &rewrite.plan))
+        let mut plan = rewrite.plan.clone();
+        let shared = sharing::notes(&*self.libvirt, domain, &plan);
+        plan.notes.extend(shared);
+        Ok(Report::of_plan(domain, Outcome::Completed, &plan))
     }
 
     fn read(&self, domain: &DomainRef) -> Result<String, PrepareError> {

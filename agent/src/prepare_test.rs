@@ -191,3 +191,15 @@ fn libvirts_own_words_come_through() {
         "cannot prepare domain 'd0': libvirt: XML document failed to validate"
     );
 }
+
+#[test]
+fn a_device_that_another_definition_has_is_told() {
+    let scene = scene();
+    let other = guest(GPU)
+        .replace("<name>d0</name>", "<name>rival</name>")
+        .replace(crate::fixture::UUID, "11111111-2222-3333-4444-000000000009");
+    scene.libvirt.put(&other);
+    let report = scene.prepare(Trigger::Define).expect("prepared");
+    let told = report.notes.iter().find(|note| note.code == "VD-DEV-004");
+    assert!(told.is_some_and(|note| note.text.contains("'rival'")));
+}

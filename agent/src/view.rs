@@ -145,7 +145,7 @@ impl<'a> View<'a> {
         Ok(Setting {
             host: self.host()?,
             recipes: &self.rules.recipes,
-            versions: self.site.learned.versions()?,
+            target: self.site.learned.versions()?.into(),
             replace,
             asked: true,
         })

@@ -29,7 +29,7 @@ use kernel_glue::host::Host;
 use crate::code::Code;
 use crate::config::Config;
 use crate::recipe::Recipes;
-use crate::target::Versions;
+use crate::target::Target;
 
 use problem::Problem;
 
@@ -167,9 +167,9 @@ struct Request {
 /// What a plan is to be like.
 #[derive(Debug, Args)]
 struct Wish {
-    /// Versions to write for, such as libvirt=12.8,qemu=11.1
-    #[arg(long, value_name = "VERSIONS")]
-    target: Option<Versions>,
+    /// What to write for, such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt
+    #[arg(long, value_name = "TARGET")]
+    target: Option<Target>,
     /// Give a device whose guest address contradicts its recipe a new one
     #[arg(long)]
     replace: bool,

@@ -82,7 +82,7 @@ fn setting<'a>(view: &'a View, wish: &super::Wish) -> Setting<'a> {
     Setting {
         host: &view.host,
         recipes: &view.recipes,
-        versions: wish.target.unwrap_or(Versions::NEWEST_TESTED),
+        target: wish.target.unwrap_or(Versions::NEWEST_TESTED.into()),
         replace: wish.replace,
         asked: true,
     }

@@ -47,6 +47,10 @@ impl Code {
                 "Another running domain holds the device. Taking it would unplug it from that guest. Source: Linux, \
                  drivers/vfio/vfio_main.c (the REQ event) and QEMU's answer to it."
             }
+            Self::DeviceShared => {
+                "Two definitions may name one device, for guests that take turns. The one that starts second is refused while \
+                 the first runs (VD-DEV-003). Source: libvirt, src/util/virhostdev.c (active devices)."
+            }
             Self::GuestSlot => {
                 "A device behind a root port is only found in slot 0, and NVIDIA's guest driver looks for generic initiators \
                  only at slot 0, function 0. Source: PCIe base specification 7.3.1; NVIDIA open-gpu-kernel-modules."

@@ -66,6 +66,8 @@ codes! {
     DeviceTwice = "VD-DEV-002",
     /// Another domain uses the device.
     DeviceTaken = "VD-DEV-003",
+    /// Another definition assigns the device, too.
+    DeviceShared = "VD-DEV-004",
     /// The guest address is not slot 0.
     GuestSlot = "VD-TOP-001",
     /// The guest address is not function 0.

@@ -38,7 +38,7 @@ use crate::domain::{Added, Domain, Hostdev};
 use crate::edit::Edit;
 use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
-use crate::target::Versions;
+use crate::target::Target;
 use command_line::Arguments;
 
 /// What a plan is made against.
@@ -48,8 +48,8 @@ pub struct Setting<'a> {
     pub host: &'a Host,
     /// The recipes in force.
     pub recipes: &'a Recipes,
-    /// The versions that will read the definition.
-    pub versions: Versions,
+    /// What the definition is for.
+    pub target: Target,
     /// Replace a guest address that contradicts the recipe, instead of refusing.
     pub replace: bool,
     /// Somebody asked: recipes that wait for a request count as well.
@@ -145,6 +145,7 @@ impl Plan {
 /// A refusal where the domain contradicts a recipe, the host does not tell what is needed, or the
 /// versions cannot express it.
 pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
+    let domain = &*target::settled(setting, domain)?;
     let assigned = assigned(setting, domain)?;
     let mut plan = Plan {
         domain: domain.name.clone(),

@@ -53,7 +53,7 @@ fn has_smmu(domain: &Domain, bus: u32) -> bool {
 
 /// Why a guest cannot have an accelerated SMMUv3 for a device.
 fn lacking(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Option<String> {
-    let versions = setting.versions;
+    let versions = setting.target.versions;
     let host = one.device.iommu.as_deref().unwrap_or("none");
     if versions.libvirt < Version::SMMU_ACCEL {
         Some(format!(
@@ -80,7 +80,7 @@ fn lacking(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Option
 
 /// Why a guest's host devices cannot go through iommufd.
 fn lacking_iommufd(setting: &Setting<'_>, domain: &Domain) -> Option<String> {
-    let versions = setting.versions;
+    let versions = setting.target.versions;
     let off = domain
         .platform
         .iommufd
@@ -167,7 +167,7 @@ fn on(value: bool) -> &'static str {
 
 /// True when the attributes are the recipe's: by its choice, or since QEMU cannot take the host's.
 fn by_recipe(setting: &Setting<'_>, rules: Smmu) -> bool {
-    rules.attributes == Attributes::Recipe || setting.versions.qemu < Version::SMMU_AUTO
+    rules.attributes == Attributes::Recipe || setting.target.versions.qemu < Version::SMMU_AUTO
 }
 
 fn assumed(setting: &Setting<'_>, one: &Assigned<'_>, rules: Smmu, plan: &mut Plan) {

@@ -152,11 +152,11 @@ fn what_keeps_an_smmu_away_is_said_or_refused_as_the_recipe_wants() {
         change(&mut fixture);
         let text = guest(&hostdev("0008:01:00.0", "")).replace("'kvm'", &format!("'{kind}'"));
         let plan = |fixture: &Fixture| {
-            let versions = target.parse().expect("target");
+            let target = target.parse().expect("target");
             rewrite(
                 &text,
                 &Setting {
-                    versions,
+                    target,
                     ..fixture.setting()
                 },
             )
@@ -190,9 +190,9 @@ fn require() -> String {
 #[test]
 fn an_older_qemu_gets_the_recipes_attributes_and_a_note() {
     let fixture = fixture(false);
-    let versions = "libvirt=12.8,qemu=11.0".parse().expect("target");
+    let target = "libvirt=12.8,qemu=11.0".parse().expect("target");
     let setting = Setting {
-        versions,
+        target,
         ..fixture.setting()
     };
     let got = rewrite(&guest(&hostdev("0008:01:00.0", "")), &setting).expect("planned");

@@ -43,7 +43,7 @@ pub(super) fn plan(
     if have.is_some() {
         return Ok(());
     }
-    if domain.family() == "virt" && setting.versions.libvirt < Version::VIRT_WINDOW {
+    if domain.family() == "virt" && setting.target.versions.libvirt < Version::VIRT_WINDOW {
         return arguments
             .window(setting, size)
             .map_err(|refusal| refusal.of(first.hostdev.source));

@@ -39,8 +39,8 @@ impl Basis {
             definition: Digest::of(text.as_bytes()),
             host: facts::digests(domain, setting.host, setting.recipes),
             recipes: texts(setting.recipes),
-            libvirt: setting.versions.libvirt,
-            qemu: setting.versions.qemu,
+            libvirt: setting.target.versions.libvirt,
+            qemu: setting.target.versions.qemu,
             variantd: env!("CARGO_PKG_VERSION").to_owned(),
             replace: setting.replace,
         }

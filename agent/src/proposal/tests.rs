@@ -29,7 +29,7 @@ impl Inputs {
         Setting {
             host: &self.host,
             recipes: &self.recipes,
-            versions: self.versions,
+            target: self.versions.into(),
             replace: false,
             asked: true,
         }

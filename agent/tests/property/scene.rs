@@ -125,7 +125,7 @@ impl Scene {
         let setting = Setting {
             host: &host,
             recipes: &RECIPES,
-            versions: target.versions().parse().expect("versions"),
+            target: target.versions().parse().expect("target"),
             replace: false,
             asked: true,
         };
