@@ -1,7 +1,7 @@
 //! Recorded hosts times definitions times targets: the plan, the completed definition or the refusal is what is committed.
 //!
-//! `VARIANTD_WRITE_GOLDEN=1 cargo test -p agent --test golden` writes them anew. Of a plan the diff is not kept: it must
-//! be that of the two definitions beside it.
+//! `VARIANTD_WRITE_GOLDEN=1 cargo test -p agent --test golden` writes them anew. Of a plan's diff only the reasons are kept:
+//! the rest must lead from the one definition to the other.
 
 mod case;
 mod distance;
@@ -43,13 +43,47 @@ fn generated(case: &Case, target: &str) -> Files {
         return Files::from([(format!("{target}.refusal"), stderr(&plan))]);
     }
     let (shown, xml) = (stdout(&plan), stdout(&rewrite));
-    let names = ("domain.xml", "domain.xml (planned)");
-    let head = shown.strip_suffix(&diff(&case.definition(), &xml, names));
-    let head = head.expect("a plan ends with the diff of both definitions");
+    let (said, shown) = said(&shown);
+    let patched = patched(&case.definition(), &shown);
+    let lost = diff(&xml, &patched, ("rewritten", "by the plan's diff"));
+    assert_eq!(lost, "", "{name}");
     Files::from([
-        (format!("{target}.plan"), head.to_owned() + &stderr(&plan)),
+        (format!("{target}.plan"), said + &stderr(&plan)),
         (format!("{target}.xml"), xml),
     ])
+}
+
+/// What a plan says: lines before its diff and reasons in it; and the diff without them.
+fn said(plan: &str) -> (String, String) {
+    let start = plan.find("--- domain.xml\n").unwrap_or(plan.len());
+    let (head, diff) = plan.split_at(start);
+    let (reasons, diff): (Vec<&str>, Vec<&str>) = diff
+        .split_inclusive('\n')
+        .partition(|line| line.starts_with('#'));
+    (head.to_owned() + &reasons.concat(), diff.concat())
+}
+
+/// The text after a unified diff.
+fn patched(text: &str, diff: &str) -> String {
+    let mut lines = text.split_inclusive('\n');
+    let (mut out, mut read) = (String::new(), 1);
+    for line in diff.split_inclusive('\n').skip(2) {
+        if let Some(range) = line.strip_prefix("@@ -") {
+            let start = range.split([',', ' ']).next().expect("start");
+            let start: usize = start.parse().expect("number");
+            out.extend(lines.by_ref().take(start - read));
+            read = start;
+        } else if let Some(added) = line.strip_prefix('+') {
+            out += added;
+        } else {
+            let old = lines.next().expect("line");
+            assert_eq!(old, &line[1..]);
+            read += 1;
+            out += if line.starts_with(' ') { old } else { "" };
+        }
+    }
+    out.extend(lines);
+    out
 }
 
 fn all_generated(case: &Case) -> Files {
