@@ -42,8 +42,11 @@ impl Monitor {
     }
 
     fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
-        let line = json!({ "execute": command, "arguments": arguments }).to_string();
-        writeln!(self.writer, "{line}").context("QEMU does not listen any more")?;
+        let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
+        // in one piece: QEMU acts at the closing brace, and after 'quit' nobody reads the rest
+        line.push('\n');
+        let sent = self.writer.write_all(line.as_bytes());
+        sent.context("QEMU does not listen any more")?;
         loop {
             let answer = self.read()?;
             if let Some(error) = answer.get("error") {
