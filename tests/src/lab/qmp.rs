@@ -41,7 +41,8 @@ impl Monitor {
         self.call(command, json!({}))
     }
 
-    fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
+    /// Runs a command with arguments.
+    pub fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
         // in one piece: QEMU acts at the closing brace, and after 'quit' nobody reads the rest
         line.push('\n');

@@ -7,17 +7,18 @@
 //! | the host's processor | `maximum`, all that TCG can emulate |
 //! | `vfio-pci` | `virtio-rng-pci`, an endpoint with the same id, bus and address that needs nothing behind it |
 //! | host nodes of the memory, memory set aside | memory that is not there until it is touched |
+//! | `/dev/iommu` | a descriptor of nothing, which QEMU takes until a device comes |
 //! | `accel` of an SMMU and what goes with it | nothing: QEMU wants KVM's interrupt controller for it |
-//! | a window beyond the 40 address bits that TCG has on x86-64 | the largest that fits |
+//! | the processor's address width on x86-64 | 46 bits, where TCG has 40 unless it is told |
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use anyhow::{Context, Result};
 use roxmltree::{Document, Node};
 use serde_json::Value;
 
-use super::argument::{Argument, Properties};
-use super::size;
+use super::argument::Argument;
 
 const ENDPOINT: &str = "virtio-rng-pci";
 
@@ -28,8 +29,17 @@ const BINDING: [&str; 4] = ["host-nodes", "policy", "prealloc", "prealloc-thread
 /// What an SMMU has through KVM and the host's SMMU only.
 const ACCELERATED: [&str; 6] = ["accel", "ats", "cmdqv", "oas", "ril", "ssidsize"];
 
-/// Largest window for 64-bit BARs below 2^40 that leaves room for memory.
-const LARGEST_WINDOW: u64 = 512 << 20;
+/// What processors of hosts with GPUs have at least.
+const ADDRESS_BITS: &str = "46";
+
+/// Arguments for a QEMU without hardware.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// The arguments.
+    pub arguments: Vec<Argument>,
+    /// Properties that QEMU is not given, by their driver: it can still be asked whether it knows them.
+    pub withheld: BTreeSet<(String, String)>,
+}
 
 /// The definition for a libvirt without KVM.
 pub fn definition(text: &str) -> Result<String> {
@@ -76,79 +86,69 @@ fn backend(hostdev: Node<'_, '_>) -> Option<(Range<usize>, String)> {
     (is_pci && !has_driver).then(|| (start..start, "<driver name='vfio'/>".to_owned()))
 }
 
-/// The arguments for a QEMU without hardware, and what QEMU cannot be asked for this way.
-pub fn arguments(arguments: &[Argument]) -> Result<(Vec<Argument>, Vec<String>)> {
-    let mut notes = Vec::new();
-    let replaced = arguments
-        .iter()
-        .map(|argument| {
-            let value = match argument.option.as_str() {
-                "-device" => device(argument, &mut notes)?,
-                "-object" => memory(argument)?,
-                "-global" => window(argument, &mut notes),
-                _ => argument.value.clone(),
-            };
-            Ok(Argument::new(&argument.option, value))
-        })
-        .collect::<Result<_>>()?;
-    Ok((replaced, notes))
-}
-
-fn device(argument: &Argument, notes: &mut Vec<String>) -> Result<String> {
-    let read = argument.properties()?;
-    match read.kind.as_str() {
-        "vfio-pci" | "vfio-pci-nohotplug" => {
-            let kept = retain(&argument.value, |name| KEPT.contains(&name))?;
-            Ok(kept.replacen(&read.kind, ENDPOINT, 1))
-        }
-        "arm-smmuv3" if read.named("accel") == Some("on") => {
-            note(notes, dropped(&read));
-            retain(&argument.value, |name| !ACCELERATED.contains(&name))
-        }
-        _ => Ok(argument.value.clone()),
+/// Replaces what needs hardware.
+pub fn arguments(emulator: &str, arguments: &[Argument]) -> Result<Replaced> {
+    let is_x86 = emulator.ends_with("x86_64");
+    let mut replaced = Replaced::default();
+    for argument in arguments {
+        let value = match argument.option.as_str() {
+            "-device" => device(argument, &mut replaced.withheld)?,
+            "-object" => object(argument)?,
+            "-cpu" if is_x86 => address_width(argument)?,
+            _ => argument.value.clone(),
+        };
+        replaced
+            .arguments
+            .push(Argument::new(&argument.option, value));
     }
+    Ok(replaced)
 }
 
-fn note(notes: &mut Vec<String>, text: String) {
-    if !notes.contains(&text) {
-        notes.push(text);
-    }
-}
-
-fn dropped(smmu: &Properties) -> String {
-    let names = ACCELERATED.iter().filter(|name| smmu.named(name).is_some());
-    let names: Vec<&str> = names.copied().collect();
-    format!(
-        "started without {} of the SMMUs, which need KVM",
-        names.join(", ")
-    )
-}
-
-fn memory(argument: &Argument) -> Result<String> {
+fn device(argument: &Argument, withheld: &mut BTreeSet<(String, String)>) -> Result<String> {
     let read = argument.properties()?;
-    if read.kind != "memory-backend-ram" {
+    let is_kept: fn(&str) -> bool = match read.kind.as_str() {
+        "vfio-pci" | "vfio-pci-nohotplug" => |name| KEPT.contains(&name),
+        "arm-smmuv3" if read.named("accel") == Some("on") => |name| !ACCELERATED.contains(&name),
+        _ => return Ok(argument.value.clone()),
+    };
+    let names = read.named.keys().filter(|name| !is_kept(name));
+    withheld.extend(names.map(|name| (read.kind.clone(), name.clone())));
+    let kept = retain(&argument.value, is_kept)?;
+    if read.kind == "arm-smmuv3" {
+        return Ok(kept);
+    }
+    Ok(kept.replacen(&read.kind, ENDPOINT, 1))
+}
+
+/// Only of `max`, which has the host's under KVM.
+fn address_width(argument: &Argument) -> Result<String> {
+    let read = argument.properties()?;
+    if read.kind != "max" || read.named("phys-bits").is_some() {
         return Ok(argument.value.clone());
     }
-    let kept = retain(&argument.value, |name| !BINDING.contains(&name))?;
-    Ok(match kept.strip_suffix('}') {
-        Some(open) => format!(r#"{open},"reserve":false}}"#),
-        None => format!("{kept},reserve=off"),
+    let kept = retain(&argument.value, |name| !name.starts_with("host-phys-bits"))?;
+    Ok(format!("{kept},phys-bits={ADDRESS_BITS}"))
+}
+
+fn object(argument: &Argument) -> Result<String> {
+    let value = &argument.value;
+    Ok(match argument.properties()?.kind.as_str() {
+        "memory-backend-ram" => {
+            let kept = retain(value, |name| !BINDING.contains(&name))?;
+            with(&kept, "reserve", "false", "off")
+        }
+        // standard input
+        "iommufd" => with(&retain(value, |name| name == "id")?, "fd", r#""0""#, "0"),
+        _ => value.clone(),
     })
 }
 
-fn window(argument: &Argument, notes: &mut Vec<String>) -> String {
-    let Some((name, value)) = argument.value.split_once('=') else {
-        return argument.value.clone();
-    };
-    let is_large = size::kib(value).is_some_and(|kib| kib > LARGEST_WINDOW);
-    if name != "q35-pcihost.pci-hole64-size" || !is_large {
-        return argument.value.clone();
+/// The value with one property more, in whichever form it has.
+fn with(value: &str, name: &str, json: &str, plain: &str) -> String {
+    match value.strip_suffix('}') {
+        Some(open) => format!(r#"{open},"{name}":{json}}}"#),
+        None => format!("{value},{name}={plain}"),
     }
-    note(
-        notes,
-        format!("started with a window of {LARGEST_WINDOW} KiB: TCG has 40 address bits"),
-    );
-    format!("{name}={LARGEST_WINDOW}K")
 }
 
 /// The value with only those properties.
@@ -169,10 +169,14 @@ fn retain(value: &str, is_kept: impl Fn(&str) -> bool) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::translate::argument::Properties;
 
     fn one(option: &str, value: &str) -> (String, Vec<String>) {
-        let (arguments, notes) = arguments(&[Argument::new(option, value)]).expect("readable");
-        (arguments[0].value.clone(), notes)
+        let emulator = "/usr/bin/qemu-system-x86_64";
+        let replaced = arguments(emulator, &[Argument::new(option, value)]).expect("readable");
+        let withheld = replaced.withheld.iter();
+        let withheld = withheld.map(|(driver, name)| format!("{driver} {name}"));
+        (replaced.arguments[0].value.clone(), withheld.collect())
     }
 
     #[test]
@@ -214,11 +218,11 @@ mod tests {
     #[test]
     fn an_endpoint_stands_at_the_hostdevs_place() {
         let json = r#"{"driver":"vfio-pci","host":"0009:01:00.0","id":"hostdev0","iommufd":"i","bus":"pci.3","addr":"0x0"}"#;
-        let (value, notes) = one("-device", json);
+        let (value, withheld) = one("-device", json);
         let read = Properties::parse(&value).expect("readable");
         let expected = Properties::parse("virtio-rng-pci,id=hostdev0,bus=pci.3,addr=0x0");
         assert_eq!(read, expected.expect("readable"));
-        assert!(notes.is_empty());
+        assert_eq!(withheld, ["vfio-pci host", "vfio-pci iommufd"]);
     }
 
     #[test]
@@ -235,23 +239,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_of_an_smmu_is_said() {
-        let (value, notes) = one("-device", "arm-smmuv3,primary-bus=pci.1,accel=on,oas=48");
+    fn iommufd_gets_a_descriptor_in_either_form() {
+        let (json, _) = one("-object", r#"{"qom-type":"iommufd","id":"iommufd0"}"#);
+        let (plain, _) = one("-object", "iommufd,id=iommufd0");
+        assert_eq!(plain, "iommufd,id=iommufd0,fd=0");
+        let read = |value: &str| Properties::parse(value).expect("readable");
+        assert_eq!(read(&json), read(&plain));
+    }
+
+    #[test]
+    fn what_is_withheld_is_known() {
+        let (value, withheld) = one("-device", "arm-smmuv3,primary-bus=pci.1,accel=on,oas=48");
         assert_eq!(value, "arm-smmuv3,primary-bus=pci.1");
-        assert_eq!(
-            notes,
-            ["started without accel, oas of the SMMUs, which need KVM"]
-        );
+        assert_eq!(withheld, ["arm-smmuv3 accel", "arm-smmuv3 oas"]);
         let plain = "arm-smmuv3,primary-bus=pci.1";
         assert_eq!(one("-device", plain), (plain.to_owned(), Vec::new()));
     }
 
     #[test]
-    fn a_window_that_tcg_cannot_address_is_made_smaller_and_that_is_said() {
-        let (value, notes) = one("-global", "q35-pcihost.pci-hole64-size=1073741824K");
-        assert_eq!(value, "q35-pcihost.pci-hole64-size=536870912K");
-        assert_eq!(notes.len(), 1);
-        let small = "q35-pcihost.pci-hole64-size=1048576K";
-        assert_eq!(one("-global", small), (small.to_owned(), Vec::new()));
+    fn the_address_width_is_said_where_the_hosts_would_be_taken() {
+        assert_eq!(one("-cpu", "max").0, "max,phys-bits=46");
+        assert_eq!(
+            one("-cpu", "max,host-phys-bits=on,migratable=on").0,
+            "max,migratable=on,phys-bits=46"
+        );
+        for own in ["max,phys-bits=52", "qemu64", "cortex-a57"] {
+            assert_eq!(one("-cpu", own).0, own);
+        }
+        let arm = [Argument::new("-cpu", "max")];
+        let replaced = arguments("/usr/bin/qemu-system-aarch64", &arm).expect("readable");
+        assert_eq!(replaced.arguments, arm);
     }
 }

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::json;
 
 use super::argument::{Argument, Properties};
 use super::daemon::Daemon;
 use super::piece::Piece;
+use super::stand_in::Replaced;
 use crate::lab::process::wait_until;
 use crate::lab::qmp::Monitor;
 
@@ -29,10 +31,11 @@ const SECRET: [u8; 32] = [0; 32];
 pub fn start(
     daemon: &Daemon,
     emulator: &str,
-    arguments: &[Argument],
+    replaced: &Replaced,
     variables: Option<&str>,
     planned: &BTreeSet<Piece>,
 ) -> Result<()> {
+    let arguments = &replaced.arguments;
     let socket = files(daemon, arguments, variables)?;
     let log = File::create(daemon.path(LOG)).context("cannot create a log")?;
     let words = arguments.iter().flat_map(|a| [&a.option, &a.value]);
@@ -46,7 +49,7 @@ pub fn start(
         .stderr(log)
         .spawn()
         .context("cannot run QEMU")?;
-    let asked = ask(&mut qemu, &socket, planned);
+    let asked = ask(&mut qemu, &socket, planned, &replaced.withheld);
     if asked.is_err() {
         // it may have ended by itself
         let _ = qemu.kill();
@@ -72,17 +75,18 @@ fn printed(arguments: &[Argument]) -> String {
     arguments.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn ask(qemu: &mut Child, socket: &Path, planned: &BTreeSet<Piece>) -> Result<()> {
-    let mut ended = false;
-    let is_there = || {
-        ended = !matches!(qemu.try_wait(), Ok(None));
-        ended || socket.exists()
-    };
-    ensure!(wait_until(PATIENCE, is_there), "QEMU opens no monitor");
-    ensure!(!ended, "QEMU ends at once");
-    let mut monitor = connect(socket)?;
+fn ask(
+    qemu: &mut Child,
+    socket: &Path,
+    planned: &BTreeSet<Piece>,
+    withheld: &BTreeSet<(String, String)>,
+) -> Result<()> {
+    let mut monitor = connect(qemu, socket)?;
     is_status(&mut monitor, "prelaunch")?;
     compare(&mut monitor, planned)?;
+    for (driver, property) in withheld {
+        knows(&mut monitor, driver, property)?;
+    }
     monitor.execute("cont")?;
     std::thread::sleep(MOMENT);
     is_status(&mut monitor, "running")?;
@@ -90,16 +94,18 @@ fn ask(qemu: &mut Child, socket: &Path, planned: &BTreeSet<Piece>) -> Result<()>
 }
 
 /// Through the folder's descriptor: the path is longer than a socket's address may be.
-fn connect(socket: &Path) -> Result<Monitor> {
+fn connect(qemu: &mut Child, socket: &Path) -> Result<Monitor> {
     let folder = File::open(socket.parent().context("a socket without a folder")?)?;
     let name = socket.file_name().context("a socket without a name")?;
     let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
-    let mut connected = Err(anyhow::anyhow!("QEMU's monitor was not tried"));
-    // the socket's file is there a moment before QEMU listens
+    let mut connected = Err(anyhow!("QEMU's monitor was not tried"));
+    let mut ended = false;
     wait_until(PATIENCE, || {
+        ended = !matches!(qemu.try_wait(), Ok(None));
         connected = Monitor::connect(&short);
-        connected.is_ok()
+        ended || connected.is_ok()
     });
+    ensure!(!ended, "QEMU ends at once");
     connected
 }
 
@@ -132,6 +138,17 @@ fn compare(monitor: &mut Monitor, planned: &BTreeSet<Piece>) -> Result<()> {
         initiators == count("initiator"),
         "QEMU has {initiators} initiators instead of {}",
         count("initiator")
+    );
+    Ok(())
+}
+
+/// What was withheld for want of hardware must at least be a property of that driver.
+fn knows(monitor: &mut Monitor, driver: &str, property: &str) -> Result<()> {
+    let known = monitor.call("device-list-properties", json!({ "typename": driver }))?;
+    let mut known = known.as_array().into_iter().flatten();
+    ensure!(
+        known.any(|known| known["name"].as_str() == Some(property)),
+        "this QEMU's '{driver}' has no '{property}'"
     );
     Ok(())
 }

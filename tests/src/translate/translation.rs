@@ -1,5 +1,6 @@
 //! One definition through one release: validated, defined, translated, checked, compared and started.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -10,7 +11,9 @@ use similar::TextDiff;
 use super::argument;
 use super::check::{self, Verdict};
 use super::daemon::Daemon;
-use super::{normal, piece, stand_in, start};
+use super::piece::{self, Piece};
+use super::stand_in::{self, Replaced};
+use super::{normal, start};
 use crate::lab::command;
 
 /// Where the daemon's programs find a definition.
@@ -38,13 +41,25 @@ pub fn translate(daemon: &Daemon, written: &str, golden: &Path, update: bool) ->
     }
     let text = normal::text(emulator, &arguments, &machine(written)?)?;
     compare(&text, golden, update)?;
-    let (replaced, notes) = stand_in::arguments(&arguments)?;
+    let replaced = stand_in::arguments(emulator, &arguments)?;
     let variables = variables(&completed)?;
     start::start(daemon, emulator, &replaced, variables.as_deref(), &planned)
         .context("QEMU does not start with libvirt's arguments")?;
-    let mut summary = vec![piece::count(&planned)];
-    summary.extend(notes);
-    Ok(summary.join("; "))
+    Ok(summary(&planned, &replaced))
+}
+
+fn summary(planned: &BTreeSet<Piece>, replaced: &Replaced) -> String {
+    let count = piece::count(planned);
+    let withheld = replaced.withheld.iter();
+    let smmu = withheld.filter(|(driver, _)| driver == "arm-smmuv3");
+    let names: Vec<&str> = smmu.map(|(_, name)| name.as_str()).collect();
+    if names.is_empty() {
+        return count;
+    }
+    format!(
+        "{count}; started without the SMMUs' {}, for which QEMU wants KVM",
+        names.join(", ")
+    )
 }
 
 /// A refused definition has no golden arguments.
