@@ -42,6 +42,7 @@ impl<'a> Definition<'a> {
         for (position, cell) in elements(self.written, &["cpu", "numa", "cell"]).enumerate() {
             pieces.extend(node(cell, position)?);
         }
+        mirror(&mut pieces);
         for controller in elements(self.written, &["devices", "controller"]) {
             pieces.extend(self.controller(controller)?);
         }
@@ -270,6 +271,23 @@ fn node(cell: Node<'_, '_>, position: usize) -> Result<Vec<Piece>> {
         });
     }
     Ok(pieces)
+}
+
+/// A distance that is written in one direction is libvirt's for the other as well.
+fn mirror(pieces: &mut BTreeSet<Piece>) {
+    let distances = pieces.iter().filter_map(|piece| match piece {
+        Piece::Distance { from, to, value } => Some(((*from, *to), *value)),
+        _ => None,
+    });
+    let written: BTreeMap<(u32, u32), u32> = distances.collect();
+    let one_way = written
+        .iter()
+        .filter(|((from, to), _)| !written.contains_key(&(*to, *from)));
+    pieces.extend(one_way.map(|((from, to), value)| Piece::Distance {
+        from: *to,
+        to: *from,
+        value: *value,
+    }));
 }
 
 fn initiators(device: &Place, nodeset: &str) -> Result<Vec<Piece>> {

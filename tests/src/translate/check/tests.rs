@@ -201,6 +201,16 @@ fn distances_are_compared_one_by_one() {
 }
 
 #[test]
+fn a_distance_in_one_direction_is_meant_for_both() {
+    let one_way = MATRIX.replace("<distances><sibling id='0' value='80'/></distances>", "");
+    assert_ne!(one_way, MATRIX);
+    let sample = Sample::short(&one_way, &MATRIX_ARGUMENTS);
+    assert_eq!(sample.verdict().faults, Vec::<String>::new());
+    let faults = sample.faults_without("src=1,dst=0");
+    assert_eq!(faults, "not in the arguments: distance from 1 to 0 of 80");
+}
+
+#[test]
 fn memory_and_processors_of_a_node_count() {
     let other = MATRIX_ARGUMENTS.map(|word| word.replace("1073741824", "1073742848"));
     let other = Sample::short(MATRIX, &other.each_ref().map(String::as_str));
