@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::lab::command;
 use crate::lab::debian::Tree;
 use crate::lab::process::wait_until;
 
@@ -64,6 +63,20 @@ impl Daemon {
         Ok(())
     }
 
+    /// Runs a program beside the daemon to its end and gives back what it printed.
+    pub fn output(&self, program: &str, words: &[&str]) -> Result<String> {
+        let mut command = self.command(program);
+        let done = command.args(words).stdin(Stdio::null()).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if !done.status.success() {
+            bail!(
+                "'{program}' says '{}'",
+                text(&[done.stderr, done.stdout].concat())
+            );
+        }
+        Ok(text(&done.stdout))
+    }
+
     /// A command that runs beside the daemon, with nothing of this program's environment.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
@@ -85,9 +98,16 @@ impl Daemon {
 
     /// Runs virsh and gives back what it printed.
     pub fn virsh(&self, words: &[&str]) -> Result<String> {
-        let mut virsh = self.command("virsh");
-        virsh.args(["-q", "-c", "qemu:///system"]).args(words);
-        command::output(&mut virsh)
+        self.output("virsh", &[&["-q", "-c", "qemu:///system"], words].concat())
+    }
+
+    /// The versions of libvirt and QEMU, in words.
+    pub fn versions(&self) -> Result<String> {
+        let said = self.virsh(&["version"])?;
+        let of = |what: &str| said.lines().find_map(|line| line.strip_prefix(what));
+        let libvirt = of("Using library: ").context("virsh says no version of libvirt")?;
+        let qemu = of("Running hypervisor: ").context("virsh says no version of QEMU")?;
+        Ok(format!("{libvirt}, {qemu}"))
     }
 
     /// Where this program finds a file that the daemon sees at `inside`.

@@ -62,6 +62,7 @@ fn translate(tree: &Tree, cases: &[Case], update: bool) -> Result<Tally> {
     let target = tree.suite;
     let daemon =
         Daemon::start(tree).with_context(|| format!("cannot use libvirt of Debian {target}"))?;
+    println!("{target}: {}", daemon.versions()?);
     let mut tally = Tally::default();
     for case in cases {
         if let Some(outcome) = outcome(&daemon, case, target, update) {

@@ -14,7 +14,6 @@ use super::daemon::Daemon;
 use super::piece::{self, Piece};
 use super::stand_in::{self, Replaced};
 use super::{normal, start};
-use crate::lab::command;
 
 /// Where the daemon's programs find a definition.
 const FILE: &str = "/tmp/definition.xml";
@@ -79,7 +78,9 @@ pub fn no_arguments(golden: &Path, update: bool) -> Result<()> {
 /// The definition as it stands against the schema of this release.
 fn validate(daemon: &Daemon, written: &str) -> Result<()> {
     fs::write(daemon.path(FILE), written).context("cannot hand the definition over")?;
-    command::run(daemon.command("virt-xml-validate").args([FILE, "domain"]))
+    let valid = daemon.output("virt-xml-validate", &[FILE, "domain"]);
+    valid
+        .map(drop)
         .context("it is not valid by libvirt's schema")
 }
 
