@@ -52,6 +52,7 @@ impl<'a> Definition<'a> {
         pieces.extend(self.assigned(&hostdevs)?);
         pieces.extend(self.marked(&hostdevs)?);
         pieces.extend(self.by_arguments(&hostdevs)?);
+        pieces.extend(self.overridden()?);
         Ok(pieces)
     }
 
@@ -113,13 +114,25 @@ impl<'a> Definition<'a> {
                 &at,
                 device.attribute("cells").unwrap_or_default(),
             )?);
-            pieces.insert(Piece::Port {
-                id: at.bus.clone(),
-                bus: None,
-            });
+            pieces.insert(self.port_of(&at));
             pieces.insert(Piece::Hostdev { at, host: None });
         }
         Ok(pieces)
+    }
+
+    /// The port that a planned device is on.
+    fn port_of(&self, at: &Place) -> Piece {
+        let mut controllers = elements(self.written, &["devices", "controller"]);
+        let port = controllers.find_map(|controller| {
+            let index = controller.attribute("index")?;
+            let model = controller.attribute("model")?;
+            let is_it = self.bus(index) == at.bus;
+            port(model, at.bus.clone(), None).filter(|_| is_it)
+        });
+        port.unwrap_or_else(|| Piece::Port {
+            id: at.bus.clone(),
+            bus: None,
+        })
     }
 
     fn by_arguments(&self, hostdevs: &[Hostdev]) -> Result<BTreeSet<Piece>> {
@@ -140,21 +153,33 @@ impl<'a> Definition<'a> {
             .filter_map(|argument| argument.attribute("value").map(str::to_owned))
             .collect();
         let arguments = argument::pair(&words).context("cannot read <qemu:commandline>")?;
+        // what is by itself on the command line has no more properties than it says
         let mut pieces = found::pieces(&arguments, &places)?;
-        let overridden = self
-            .written
-            .descendants()
-            .filter(|node| node.has_tag_name((QEMU, "property")));
-        for property in overridden.filter(|p| p.attribute("name") == Some("iommufd")) {
-            let mut around = property
-                .ancestors()
-                .filter_map(|node| node.attribute("alias"));
-            let at = around.next().and_then(|alias| places.get(alias)).cloned();
-            pieces.insert(Piece::Through {
-                at: at.context("a <qemu:property name='iommufd'> is of no hostdev")?,
-            });
-        }
+        pieces.retain(|piece| !matches!(piece, Piece::Property { .. }));
         Ok(pieces)
+    }
+
+    /// `<qemu:override>`, whose devices have the ids that libvirt gives them.
+    fn overridden(&self) -> Result<BTreeSet<Piece>> {
+        let properties = self.written.descendants();
+        let properties = properties.filter(|node| node.has_tag_name((QEMU, "property")));
+        let read = |property: Node<'_, '_>| {
+            let device = property
+                .ancestors()
+                .find_map(|node| node.attribute("alias"));
+            let value = match property.attribute("value")? {
+                "true" => "on",
+                "false" => "off",
+                other => other,
+            };
+            Some(Piece::Property {
+                device: device?.to_owned(),
+                name: property.attribute("name")?.to_owned(),
+                value: value.to_owned(),
+            })
+        };
+        let read = |property| read(property).context("cannot read <qemu:override>");
+        properties.map(read).collect()
     }
 
     fn controller(&self, controller: Node<'_, '_>) -> Result<Option<Piece>> {
@@ -165,11 +190,11 @@ impl<'a> Definition<'a> {
         Ok(match controller.attribute("model") {
             Some("pcie-root") => window(controller)?,
             Some("pcie-expander-bus") => Some(self.expander(controller, index)?),
-            Some("pcie-root-port") => Some(Piece::Port {
-                id: self.bus(index),
-                bus: self.place(controller).map(|place| place.bus),
-            }),
-            _ => None,
+            Some(model) => {
+                let bus = self.place(controller).map(|place| place.bus);
+                port(model, self.bus(index), bus)
+            }
+            None => None,
         })
     }
 
@@ -246,6 +271,16 @@ impl<'a> Definition<'a> {
             bus: self.bus(&number("bus")?.to_string()),
             addr: format!("{:#x}{function}", number("slot")?),
         })
+    }
+}
+
+fn port(model: &str, id: String, bus: Option<String>) -> Option<Piece> {
+    match model {
+        "pcie-root-port" => Some(Piece::Port { id, bus }),
+        "pcie-switch-upstream-port" | "pcie-switch-downstream-port" => {
+            Some(Piece::SwitchPort { id, bus })
+        }
+        _ => None,
     }
 }
 

@@ -36,7 +36,11 @@ pub fn pieces(arguments: &[Argument], places: &Places) -> Result<BTreeSet<Piece>
         match argument.option.as_str() {
             "-numa" => pieces.extend(numa(&read()?, &memory)?),
             "-object" => pieces.extend(object(&read()?, places)?),
-            "-device" => pieces.extend(device(&read()?)?),
+            "-device" => {
+                let read = read()?;
+                pieces.extend(device(&read)?);
+                pieces.extend(properties(&read));
+            }
             "-machine" | "-M" => pieces.extend(machine(&read()?)?),
             "-global" => pieces.extend(global(&read()?)?),
             _ => {}
@@ -128,6 +132,9 @@ fn device(read: &Properties) -> Result<Vec<Piece>> {
         "pcie-root-port" | "ioh3420" => [None, bus()]
             .map(|bus| Piece::Port { id: id(), bus })
             .to_vec(),
+        "x3130-upstream" | "xio3130-downstream" => [None, bus()]
+            .map(|bus| Piece::SwitchPort { id: id(), bus })
+            .to_vec(),
         "arm-smmuv3" => vec![smmu(read)],
         kind if IOMMUS.contains(&kind) => vec![Piece::Iommu {
             kind: kind.to_owned(),
@@ -135,6 +142,20 @@ fn device(read: &Properties) -> Result<Vec<Piece>> {
         kind if HOSTDEVS.contains(&kind) => hostdev(read)?,
         _ => Vec::new(),
     })
+}
+
+fn properties(read: &Properties) -> Vec<Piece> {
+    let id = read.named("id");
+    let all = read.named.iter();
+    let of = |device: &str| {
+        let property = |(name, value): (&String, &String)| Piece::Property {
+            device: device.to_owned(),
+            name: name.clone(),
+            value: value.clone(),
+        };
+        all.map(property).collect()
+    };
+    id.map_or_else(Vec::new, of)
 }
 
 fn smmu(read: &Properties) -> Piece {

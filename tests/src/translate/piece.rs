@@ -30,6 +30,14 @@ pub enum Piece {
     },
     /// A root port by its id; the bus it sits on where that is known.
     Port { id: String, bus: Option<String> },
+    /// A port of a switch, likewise.
+    SwitchPort { id: String, bus: Option<String> },
+    /// A property of a device, as a definition sets it past libvirt.
+    Property {
+        device: String,
+        name: String,
+        value: String,
+    },
     /// A host device, by its address where that is said.
     Hostdev { at: Place, host: Option<String> },
     /// A host device that goes through iommufd.
@@ -56,6 +64,8 @@ impl Piece {
             Self::Initiator { .. } => "initiator",
             Self::Expander { .. } => "expander",
             Self::Port { .. } => "root port",
+            Self::SwitchPort { .. } => "switch port",
+            Self::Property { .. } => "property",
             Self::Hostdev { .. } => "hostdev",
             Self::Through { .. } => "hostdev through iommufd",
             Self::Iommufd => "iommufd object",
@@ -70,16 +80,20 @@ impl Piece {
         match self {
             Self::Distance { from, to, .. } => from != to,
             Self::Hostdev { host, .. } => host.is_some(),
-            Self::Port { bus, .. } => bus.is_none(),
+            Self::Port { bus, .. } | Self::SwitchPort { bus, .. } => bus.is_none(),
             _ => true,
         }
     }
 
-    /// Whether one that no plan holds is a fault; libvirt adds root ports of its own.
+    /// Whether one that no plan holds is a fault: libvirt adds ports of its own, and devices have many properties.
     pub fn must_be_planned(&self) -> bool {
         match self {
             Self::Distance { from, to, .. } => from != to,
-            Self::Port { .. } | Self::Hostdev { .. } => false,
+            Self::Port { .. }
+            | Self::SwitchPort { .. }
+            | Self::Property { .. }
+            | Self::Hostdev { .. }
+            | Self::Through { .. } => false,
             _ => true,
         }
     }
@@ -102,6 +116,7 @@ pub fn count(pieces: &BTreeSet<Piece>) -> String {
         let ending = if count == 1 { "" } else { "s" };
         match noun.split_once(" through ") {
             Some((noun, what)) => format!("{count} {noun}{ending} through {what}"),
+            None if noun == "property" && count > 1 => format!("{count} properties"),
             None => format!("{count} {noun}{ending}"),
         }
     };
@@ -129,7 +144,12 @@ impl fmt::Display for Piece {
                 let node = node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
                 write!(f, " '{bus}', bus number {number}, {node}")
             }
-            Self::Port { id, bus } => {
+            Self::Property {
+                device,
+                name,
+                value,
+            } => write!(f, " {name}={value} of '{device}'"),
+            Self::Port { id, bus } | Self::SwitchPort { id, bus } => {
                 write!(f, " '{id}'")?;
                 bus.iter().try_for_each(|bus| write!(f, " on '{bus}'"))
             }

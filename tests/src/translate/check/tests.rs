@@ -241,6 +241,36 @@ fn pieces_on_the_command_line_count_like_elements() {
 }
 
 #[test]
+fn switch_ports_and_overridden_properties_count() {
+    let inside = "<metadata><v:prepared xmlns:v='urn:variantd:1'><v:device address='0000:0a:00.0'/></v:prepared></metadata>
+        <devices><controller type='pci' index='4' model='pcie-switch-downstream-port'>
+        <address type='pci' bus='0x03' slot='0x01' function='0x0'/></controller>
+        <hostdev mode='subsystem' type='pci'><source><address bus='0x0a' slot='0' function='0'/></source>
+        <address type='pci' bus='0x04' slot='0x00' function='0x0'/></hostdev></devices>
+        <qemu:override><qemu:device alias='pci.4'><qemu:frontend>
+        <qemu:property name='x-speed' type='string' value='16'/></qemu:frontend></qemu:device></qemu:override>";
+    let made = [
+        "-device",
+        r#"{"driver":"xio3130-downstream","id":"pci.4","bus":"pci.3","addr":"0x1","x-speed":"16"}"#,
+        "-device",
+        r#"{"driver":"vfio-pci","host":"0000:0a:00.0","id":"hostdev0","bus":"pci.4","addr":"0x0"}"#,
+    ];
+    let sample = Sample::short(inside, &made);
+    assert_eq!(sample.verdict().faults, Vec::<String>::new());
+    let faults = sample.faults_without("xio3130");
+    assert!(
+        faults.contains("not in the arguments: switch port 'pci.4' on 'pci.3'"),
+        "{faults}"
+    );
+    let slow = made.map(|word| word.replace(r#""x-speed":"16""#, r#""x-speed":"8""#));
+    let slow = Sample::short(inside, &slow.each_ref().map(String::as_str));
+    assert_eq!(
+        slow.verdict().faults,
+        ["not in the arguments: property x-speed=16 of 'pci.4'"]
+    );
+}
+
+#[test]
 fn a_planned_device_that_is_not_at_slot_0_is_a_fault() {
     let moved = BY_ARGUMENTS_MADE.map(|word| word.replace(r#""addr":"0x0""#, r#""addr":"0x1""#));
     let moved = Sample::short(BY_ARGUMENTS, &moved.each_ref().map(String::as_str));
