@@ -53,6 +53,8 @@ pub(crate) struct Shape {
     srat: bool,
     /// GPUs of a socket share an SMMU.
     shared: bool,
+    /// It is loaded.
+    iommufd: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -113,21 +115,24 @@ pub(crate) fn shape() -> impl Strategy<Value = Shape> {
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.9),
         prop::bool::weighted(0.7),
-        any::<bool>(),
+        any::<[bool; 2]>(),
     );
     let order = prop::option::weighted(0.8, any::<u64>());
     (gpus, 0..GRACE.len(), foreign, order, distances(), told).prop_map(
-        |(gpus, id, foreign, order, distances, (head, memory, listed, srat, shared))| Shape {
-            gpus,
-            id,
-            foreign,
-            order,
-            distances,
-            head,
-            memory,
-            listed,
-            srat,
-            shared,
+        |(gpus, id, foreign, order, distances, (head, memory, listed, srat, [shared, iommufd]))| {
+            Shape {
+                gpus,
+                id,
+                foreign,
+                order,
+                distances,
+                head,
+                memory,
+                listed,
+                srat,
+                shared,
+                iommufd,
+            }
         },
     )
 }
@@ -208,6 +213,8 @@ impl Shape {
             devices: own.chain(others).map(|one| (one.address, one)).collect(),
             numa: self.numa(&owners),
             srat: self.srat.then(|| table(&owners)),
+            address_bits: Some(52),
+            iommufd: self.iommufd,
             ..Host::default()
         }
     }

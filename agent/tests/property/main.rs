@@ -51,7 +51,7 @@ fn unless_refused(
                 Outcome::Planned
             })
         }
-        Err(_) => Ok(Outcome::Refused),
+        Err(refusal) => Ok(Outcome::Refused(refusal.code.as_str())),
     }
 }
 
@@ -164,8 +164,9 @@ fn in_any_order(
             Ok(Outcome::Planned)
         }
         (Err(one), Err(other)) => {
+            let code = one.code.as_str();
             prop_assert_eq!(refusal(one), refusal(other));
-            Ok(Outcome::Refused)
+            Ok(Outcome::Refused(code))
         }
         (one, other) => Err(TestCaseError::fail(format!("{one:?}\nbut {other:?}"))),
     }
@@ -243,6 +244,15 @@ fn every_gpu_gets_its_own_nodes_and_their_distances() {
     });
 }
 
+/// The mark's digest is also about the host's nodes.
+fn without_digest(text: &str) -> String {
+    let Some((before, rest)) = text.split_once(" digest='") else {
+        return text.to_owned();
+    };
+    let (_, after) = rest.split_once('\'').expect("the end of an attribute");
+    format!("{before}{after}")
+}
+
 /// Without SRAT another group of the socket will do, when no distance tells them apart.
 #[test]
 fn without_the_table_the_distances_are_the_same_or_there_is_a_refusal() {
@@ -251,7 +261,7 @@ fn without_the_table_the_distances_are_the_same_or_there_is_a_refusal() {
         let told = with.rewrite(&with.text(), target);
         unless_refused(without.rewrite(&without.text(), target), |guessed| {
             let told = told.map_err(|refusal| TestCaseError::fail(refusal.to_string()))?;
-            same(&told.text, &guessed.text)
+            same(&without_digest(&told.text), &without_digest(&guessed.text))
         })
     });
 }
@@ -289,7 +299,6 @@ fn a_device_that_is_added_later_is_completed_and_taken_back_as_well() {
 }
 
 #[test]
-#[ignore = "cells and root port of a device that is taken out stay, and the mark forgets them"]
 fn a_device_that_is_taken_out_later_leaves_nothing() {
     every_scene(|scene, target| {
         let scene = scene.without_given_aliases();
@@ -326,7 +335,6 @@ fn a_definition_moves_to_a_newer_libvirt() {
 }
 
 #[test]
-#[ignore = "empty cells that the older libvirt cannot start stay, and the mark forgets them"]
 fn a_definition_moves_to_an_older_libvirt() {
     moved(Target::Testing, Target::Stable);
 }

@@ -18,6 +18,8 @@ impl Draft {
         domain = domain.child(Element::new("memory").with("unit", "MiB").text(2048));
         domain = domain.child(Element::new("vcpu").text(8));
         domain = domain.children(self.numatune()).child(self.os());
+        let features = Element::new("features").child(Element::new("acpi"));
+        domain = domain.child(features);
         domain = domain.children(self.cpu(order)).child(self.devices(order));
         domain.children(self.command_line())
     }
