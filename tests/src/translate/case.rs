@@ -1,4 +1,4 @@
-//! Golden cases: `data/case/NAME` holds `case.toml`, and per target the completed definition or the refusal.
+//! Golden cases: `data/case/NAME` holds `case.toml`, and per target the completed definition or the refusal, and known faults.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,18 @@ use crate::lab::debian::Suite;
 pub struct Case {
     /// The folder's name.
     pub name: String,
-    /// A fault of the completed definition that is known, in words.
-    pub fault: Option<String>,
     folder: PathBuf,
     targets: Vec<Suite>,
+    fault: Option<String>,
+}
+
+/// A fault of a completed definition that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// In words.
+    pub text: String,
+    /// This target has it for certain, so that the day it is gone is a failure as well.
+    pub is_certain: bool,
 }
 
 /// What a case has for a target.
@@ -95,7 +103,16 @@ impl Case {
         }
     }
 
-    /// One of its generated files.
+    /// What `TARGET.fault` says, or `fault` in `case.toml`, which is about some target.
+    pub fn fault(&self, target: Suite) -> Option<Fault> {
+        let certain = fs::read_to_string(self.path(target, "fault")).ok();
+        let is_certain = certain.is_some();
+        let text = certain.map(|text| text.trim().to_owned());
+        text.or_else(|| self.fault.clone())
+            .map(|text| Fault { text, is_certain })
+    }
+
+    /// One of its files for a target.
     pub fn path(&self, target: Suite, ending: &str) -> PathBuf {
         self.folder.join(format!("{target}.{ending}"))
     }
@@ -156,6 +173,18 @@ mod tests {
         assert!(neither.golden(Suite::Stable).is_err());
         let (_folder, both) = case(&["stable.xml", "stable.refusal"]);
         assert!(both.golden(Suite::Stable).is_err());
+    }
+
+    #[test]
+    fn a_fault_of_one_target_is_certain() {
+        let (folder, case) = case(&["testing.xml", "stable.xml"]);
+        fs::write(folder.path().join("stable.fault"), "odd\n").expect("writable");
+        let odd = Fault {
+            text: "odd".to_owned(),
+            is_certain: true,
+        };
+        assert_eq!(case.fault(Suite::Stable), Some(odd));
+        assert_eq!(case.fault(Suite::Testing), None);
     }
 
     #[test]

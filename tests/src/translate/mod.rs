@@ -86,8 +86,41 @@ fn outcome(daemon: &Daemon, case: &Case, target: Suite, update: bool) -> Option<
         }
         Err(error) => Err(error),
     };
-    Some(tried.unwrap_or_else(|error| match &case.fault {
-        Some(fault) => Outcome::Known(fault.clone(), error),
-        None => Outcome::Failed(error),
-    }))
+    Some(weighed(tried, case, target))
+}
+
+/// The outcome in the light of what is known of the case.
+fn weighed(tried: Result<Outcome>, case: &Case, target: Suite) -> Outcome {
+    match (tried, case.fault(target)) {
+        (Ok(_), Some(fault)) if fault.is_certain => Outcome::Failed(anyhow!(
+            "it passes, so '{}' is wrong: remove it",
+            case.path(target, "fault").display()
+        )),
+        (Ok(outcome), _) => outcome,
+        (Err(error), Some(fault)) => Outcome::Known(fault.text, error),
+        (Err(error), None) => Outcome::Failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_fault_is_no_failure_until_it_is_gone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("writable");
+        };
+        write("case.toml", "targets = ['stable', 'testing']");
+        write("stable.fault", "odd");
+        let case = Case::read(folder.path()).expect("a case");
+        let of = |tried, target| weighed(tried, &case, target);
+        let passed = || Ok(Outcome::Refused);
+        let failed = || Err(anyhow!("why"));
+        assert!(matches!(of(failed(), Suite::Stable), Outcome::Known(..)));
+        assert!(matches!(of(passed(), Suite::Stable), Outcome::Failed(_)));
+        assert!(matches!(of(failed(), Suite::Testing), Outcome::Failed(_)));
+        assert!(matches!(of(passed(), Suite::Testing), Outcome::Refused));
+    }
 }

@@ -54,7 +54,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Passed(found) => write!(f, "ok: {found}"),
             Self::Refused => f.write_str("refused, as its golden file says"),
-            Self::Known(fault, error) => write!(f, "known to be {fault}: {error:#}"),
+            Self::Known(fault, error) => write!(f, "known fault: {fault}: {error:#}"),
             Self::Failed(error) => write!(f, "FAILED: {error:#}"),
         }
     }
