@@ -57,7 +57,7 @@ pub fn start(
     let status = qemu.wait().context("cannot wait for QEMU")?;
     let said = fs::read_to_string(daemon.path(LOG)).unwrap_or_default();
     judge(asked, status, said.trim())
-        .with_context(|| format!("its arguments were\n{}", printed(arguments)))
+        .map_err(|error| anyhow!("{error:#}; its arguments were\n{}", printed(arguments)))
 }
 
 fn judge(asked: Result<()>, status: ExitStatus, said: &str) -> Result<()> {
