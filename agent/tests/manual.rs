@@ -65,7 +65,12 @@ fn codes_page(codes: &[Value]) -> String {
     let entry = |code: &Value| {
         let text = |key: &str| code[key].as_str().expect(key).to_owned();
         let (title, body) = (escaped(&text("title")), escaped(&text("explanation")));
-        format!("\n`{}` {title}\n{}", text("code"), filled(&body))
+        format!(
+            "\n`{}` ({}) {title}\n{}",
+            text("code"),
+            text("severity"),
+            filled(&body)
+        )
     };
     let entries: String = codes.iter().map(entry).collect();
     format!("{HEAD}{entries}{TAIL}")

@@ -3,3 +3,4 @@
 pub mod bus;
 pub mod gpu;
 pub mod lab;
+pub mod translate;

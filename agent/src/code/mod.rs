@@ -1,11 +1,14 @@
 //! Stable codes of refusals and notes: `VD-XXX-000`. A code, once released, keeps its meaning.
 
 mod explain;
+mod severity;
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+
+pub use severity::Severity;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {

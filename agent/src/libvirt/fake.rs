@@ -1,7 +1,8 @@
 //! A libvirt for tests: definitions in memory, with the habits that the agent has to live with.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{DomainRef, Libvirt, LibvirtError};
 use crate::domain::{Domain, DomainUuid};
@@ -10,6 +11,10 @@ use crate::domain::{Domain, DomainUuid};
 #[derive(Default)]
 pub(crate) struct Fake {
     state: Mutex<State>,
+    /// Whoever only looks waits while this is true.
+    closed: Mutex<bool>,
+    opened: Condvar,
+    looking: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -71,6 +76,23 @@ impl Fake {
         self.state().secret = Some(secret.to_owned());
     }
 
+    /// From now on whoever only looks waits, until it is opened again.
+    pub(crate) fn close_to_looks(&self, closed: bool) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
+        self.opened.notify_all();
+    }
+
+    /// How many have begun to look.
+    pub(crate) fn looking(&self) -> usize {
+        self.looking.load(Ordering::SeqCst)
+    }
+
+    fn look(&self) {
+        self.looking.fetch_add(1, Ordering::SeqCst);
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.opened.wait_while(closed, |closed| *closed));
+    }
+
     /// How many defines there were.
     pub(crate) fn defines(&self) -> usize {
         self.state().defines
@@ -118,6 +140,7 @@ impl Libvirt for Fake {
     }
 
     fn public_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
+        self.look();
         let mut state = self.state();
         let text = state.read(uuid);
         let secret = state.secret.clone().unwrap_or_default();

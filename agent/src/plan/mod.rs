@@ -25,7 +25,7 @@ mod target;
 mod width;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
@@ -33,7 +33,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
 
-use crate::code::Code;
+use crate::code::{Code, Severity};
 use crate::domain::{Added, Domain, Hostdev};
 use crate::edit::Edit;
 use crate::recipe::{Prepare, Recipe, Recipes};
@@ -65,6 +65,8 @@ pub struct Plan {
     pub devices: Vec<Planned>,
     /// What is missing, in the order of the text.
     pub changes: Vec<Change>,
+    /// Codes of changes that only a recipe's `need = "require"` makes a condition of starting.
+    pub required: BTreeSet<Code>,
     /// What the user should know.
     pub notes: Vec<Note>,
     /// What is added for the domain, for its mark.
@@ -129,6 +131,22 @@ struct Assigned<'a> {
 }
 
 impl Plan {
+    /// The first change without which the guest must not start: others are preferred, or for the record.
+    #[must_use]
+    pub fn lacking(&self) -> Option<&Change> {
+        let optional = [
+            Code::MarkMissing,
+            Code::DriverMissing,
+            Code::SmmuMissing,
+            Code::IommufdMissing,
+            Code::LinkMissing,
+        ];
+        let needed = |change: &&Change| {
+            !optional.contains(&change.code) || self.required.contains(&change.code)
+        };
+        self.changes.iter().find(needed)
+    }
+
     /// All edits of all changes.
     #[must_use]
     pub fn edits(&self) -> Vec<Edit> {
@@ -160,9 +178,24 @@ pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
     advice::plan(domain, &assigned, &mut plan);
     plan.digest = digest::digest(setting, &assigned, &plan);
     mark::plan(domain, &mut plan);
+    debug_assert!(
+        plan.notes
+            .iter()
+            .all(|note| note.code.severity() <= Severity::Warning)
+    );
+    debug_assert!(
+        plan.changes
+            .iter()
+            .all(|change| is_addition(setting, change.code))
+    );
     plan.changes
         .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
     Ok(plan)
+}
+
+/// True for a piece that can be missing; with `replace` also for an address that breaks a rule.
+fn is_addition(setting: &Setting<'_>, code: Code) -> bool {
+    code.severity() == Severity::Missing || setting.replace
 }
 
 fn pieces(

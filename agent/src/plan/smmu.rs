@@ -39,6 +39,10 @@ pub(super) fn plan(
                 assumed(setting, one, rules, plan);
                 command_queues(domain, one, rules, plan);
                 accelerated = true;
+                if rules.need == Need::Require {
+                    plan.required
+                        .extend([Code::SmmuMissing, Code::IommufdMissing]);
+                }
             }
             Some(lack) => leave_out(one, Code::SmmuLeftOut, "SMMUv3", rules.need, lack, plan)?,
         }
@@ -220,6 +224,9 @@ fn iommufd(
     }
     match (lacking_iommufd(setting, domain), asking) {
         (None, _) => {
+            if asking.is_some_and(|one| one.recipe.iommufd == Need::Require) {
+                plan.required.insert(Code::IommufdMissing);
+            }
             plan.changes.push(enable(domain));
             plan.added.insert("iommufd");
             Ok(())

@@ -8,7 +8,7 @@ use crate::code::Code;
 use crate::domain::Domain;
 use crate::refusal::Refusal;
 use crate::revert::revert;
-use crate::rewrite::rewrite;
+use crate::rewrite::{rewrite, verify};
 
 /// A host with iommufd where each GPU has an SMMU of its own, but the first two when they share one.
 fn fixture(shared: bool) -> Fixture {
@@ -260,4 +260,17 @@ fn iommufd_can_be_asked_for_alone() {
     assert_eq!(revert(&got).expect("reverted"), text);
     let off = text.replace("  <vcpu>", "  <iommufd enabled='no'/>\n  <vcpu>");
     assert_eq!(fixture.refusal(&off).code, Code::IommufdLeftOut);
+}
+
+#[test]
+fn a_start_waits_for_an_smmu_only_where_the_recipe_requires_it() {
+    let mut fixture = fixture(false);
+    fixture.host.iommufd = false;
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let without = fixture.rewrite(&text).text;
+    fixture.host.iommufd = true;
+    verify(&without, &fixture.setting()).expect("it was preferred, and could not be had then");
+    fixture.recipes = crate::recipe::Recipes::of(&[&require()]);
+    let refusal = verify(&without, &fixture.setting()).expect_err("required");
+    assert_eq!(refusal.code, Code::IommufdMissing, "{refusal}");
 }

@@ -8,7 +8,7 @@ use super::digest::Digest;
 use super::{facts, form};
 use crate::domain::Domain;
 use crate::plan::Setting;
-use crate::recipe::Recipes;
+use crate::recipe::{Member, Recipes, Sourced};
 use crate::target::Version;
 
 /// The inputs of a plan, by digest.
@@ -19,7 +19,7 @@ pub struct Basis {
     pub definition: Digest,
     /// Digests of the host's facts that planning reads, by part.
     pub host: BTreeMap<String, Digest>,
-    /// Digests of the texts of the recipes in force, by name.
+    /// Digests of the texts and devices of the recipes in force, by name.
     pub recipes: BTreeMap<String, Digest>,
     /// libvirt's version.
     #[serde(with = "form::text")]
@@ -85,12 +85,15 @@ fn differing(
     words
 }
 
+/// Of each recipe its text and its devices: an administrator can add some.
 fn texts(recipes: &Recipes) -> BTreeMap<String, Digest> {
+    let device = |one: &Member| format!("\n{} {:?} {}", one.id, one.label, one.window_gib);
     recipes
         .sourced()
-        .map(|sourced| {
-            let digest = Digest::of(sourced.text.as_bytes());
-            (sourced.recipe.name.clone(), digest)
+        .map(|Sourced { recipe, text, .. }| {
+            let devices: String = recipe.devices.iter().map(device).collect();
+            let digest = Digest::of(format!("{text}{devices}").as_bytes());
+            (recipe.name.clone(), digest)
         })
         .collect()
 }

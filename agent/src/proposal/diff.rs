@@ -15,8 +15,8 @@ use crate::code::Code;
 use crate::plan::Change;
 
 /// Unchanged lines around a change.
-const CONTEXT: usize = 2;
-const NO_NEWLINE: &str = "\\ No newline at end of file";
+pub(super) const CONTEXT: usize = 2;
+pub(super) const NO_NEWLINE: &str = "\\ No newline at end of file";
 
 /// One hunk of a unified diff.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +141,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn reason(change: &Change, line: usize, again: bool) -> Reason {
+pub(super) fn reason(change: &Change, line: usize, again: bool) -> Reason {
     Reason {
         line,
         code: change.code,
@@ -157,4 +157,4 @@ fn signed(lines: usize) -> isize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

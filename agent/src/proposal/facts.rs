@@ -1,14 +1,16 @@
 //! The host's facts that planning reads, in a fixed form, as one digest per part.
 //!
 //! What counts: of each PCI function that a recipe covers or the domain assigns, of the rest of its IOMMU
-//! group and of the bridges above them, identity, place and BARs; of each NUMA node its CPUs and distances;
-//! which nodes are generic initiators; the kernel's release, its address width and whether it has iommufd. What does not: drivers and overrides, since
-//! starting another guest changes them, control and status bits in config space, and sizes of memory.
+//! group and of the bridges above them, identity, place, BARs and PCI Express capabilities; of each NUMA node its
+//! CPUs and distances; which nodes are generic initiators; width of addresses, iommufd and the kernel's release.
+//! What does not: drivers and overrides, since starting another guest changes them, control and status bits in
+//! config space, and sizes of memory.
 //! The form is JSON with the keys in the order below; change it only with the plan's version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::config::Express;
 use kernel_glue::device::{Bar, Device};
 use kernel_glue::host::Host;
 use kernel_glue::numa::{Node, Numa};
@@ -29,8 +31,8 @@ struct DeviceFacts<'a> {
     physical_function: Option<PciAddress>,
     ancestors: &'a [PciAddress],
     bars: Vec<(u64, bool)>,
-    /// Link capabilities, where config space can be read.
-    link: Option<u32>,
+    /// Version, port type and capabilities: device, link, device 2.
+    express: Option<(u8, String, u32, u32, u32)>,
 }
 
 #[derive(Serialize)]
@@ -49,8 +51,10 @@ pub(super) fn digests(domain: &Domain, host: &Host, recipes: &Recipes) -> BTreeM
         ("NUMA nodes", json(&nodes(&host.numa))),
         ("generic initiators", json(&initiators(host))),
         ("kernel", json(&host.kernel_release)),
-        ("address width", json(&host.address_bits)),
-        ("iommufd", json(&host.iommufd)),
+        (
+            "address width or iommufd",
+            json(&(host.address_bits, host.iommufd)),
+        ),
     ];
     let digest = |(name, text): (&str, String)| (name.to_owned(), Digest::of(text.as_bytes()));
     parts.into_iter().map(digest).collect()
@@ -85,8 +89,13 @@ fn facts(device: &Device) -> DeviceFacts<'_> {
         physical_function: device.physical_function,
         ancestors: &device.ancestors,
         bars: device.bars.iter().map(bar).collect(),
-        link: device.config.express().map(|express| express.lnkcap),
+        express: device.config.express().map(express),
     }
+}
+
+fn express(one: &Express) -> (u8, String, u32, u32, u32) {
+    let port = format!("{:?}", one.port);
+    (one.version, port, one.devcap, one.lnkcap, one.devcap2)
 }
 
 fn nodes(numa: &Numa) -> Vec<NodeFacts<'_>> {

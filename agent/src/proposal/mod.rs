@@ -9,6 +9,7 @@ mod digest;
 mod facts;
 mod form;
 mod piece;
+mod replaced;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,12 +44,12 @@ pub struct Proposal {
     pub basis: Basis,
     /// The devices that have a recipe.
     pub devices: Vec<PlannedDevice>,
-    /// What is added, with the edits of the definition's bytes; where something older is replaced (VD-MRK-002),
-    /// of the definition without that.
+    /// What is added, with the edits of the definition's bytes; where what an older plan added is replaced, they
+    /// are for the definition without that.
     pub changes: Vec<Addition>,
     /// What the user should know.
     pub notes: Vec<Note>,
-    /// The unified diff, with the reasons; of the same text as the edits.
+    /// The unified diff, with the reasons.
     pub hunks: Vec<Hunk>,
     /// False when nothing is missing.
     pub changed: bool,
@@ -76,6 +77,11 @@ impl Proposal {
             base,
             plan,
         } = rewrite::rewrite(text, setting)?;
+        let hunks = if base == text {
+            diff::hunks(text, &plan.changes)
+        } else {
+            replaced::hunks(text, &base, &after, &plan.changes)
+        };
         Ok(Self {
             version: VERSION,
             basis: Basis::of(text, &domain, setting),
@@ -84,7 +90,7 @@ impl Proposal {
             devices: plan.devices.iter().map(PlannedDevice::of).collect(),
             changes: plan.changes.iter().map(Addition::of).collect(),
             notes: plan.notes.iter().map(Note::of).collect(),
-            hunks: diff::hunks(&base, &plan.changes),
+            hunks,
             changed: after != text,
             result: Digest::of(after.as_bytes()),
             text: after,

@@ -91,7 +91,7 @@ fn the_hosts_digests_are_those_of_earlier_releases() {
 #[test]
 fn a_stale_plan_names_what_changed() {
     type Case = (&'static str, fn(&mut Inputs));
-    let cases: [Case; 8] = [
+    let cases: [Case; 11] = [
         ("the definition", |i| {
             i.text = i.text.replace("<vcpu>4", "<vcpu>5")
         }),
@@ -103,6 +103,18 @@ fn a_stale_plan_names_what_changed() {
         }),
         ("the host's generic initiators", |i| {
             i.host.srat = Some(kernel_glue::srat::Srat::default());
+        }),
+        ("the host's address width or iommufd", |i| {
+            i.host.iommufd = !i.host.iommufd;
+        }),
+        ("the host's PCI devices", |i| {
+            let gpu = i.host.devices.get_mut(&address(GPU)).expect("GPU");
+            gpu.config = kernel_glue::config::Config::Express(LINK);
+        }),
+        ("recipe mlx5", |i| {
+            let extra = "id = \"15b3:ffff\"\nrecipe = \"mlx5\"";
+            let extra = crate::toml_text::read("variantd.conf", extra).expect("device");
+            i.recipes = i.recipes.clone().extended(&[extra]).expect("recipes");
         }),
         ("the host's kernel", |i| {
             i.host.kernel_release = Some("6.99".into())
@@ -120,6 +132,35 @@ fn a_stale_plan_names_what_changed() {
         let wanted = format!("since then changed: {what} (VD-PLN-001); plan again");
         assert!(said.contains(&wanted), "{what}: {said}");
     }
+}
+
+const LINK: kernel_glue::config::Express = kernel_glue::config::Express {
+    version: 2,
+    port: kernel_glue::config::Port::Endpoint,
+    devcap: 0,
+    lnkcap: 0x104,
+    devcap2: 0,
+    devctl2: 0,
+};
+
+#[test]
+fn a_plan_that_replaces_what_an_older_one_added_shows_the_difference_to_the_definition() {
+    let mut inputs = inputs();
+    inputs.text = inputs.proposal().text;
+    assert!(inputs.proposal().hunks.is_empty());
+    for node in &mut inputs.host.numa.nodes {
+        let far = node.distances.iter_mut().filter(|one| **one == 80);
+        far.for_each(|one| *one = 90);
+    }
+    let saved = inputs.proposal();
+    assert!(saved.changed && saved.text.contains("value='90'"));
+    assert_eq!(diff::tests::patched(&inputs.text, &saved.hunks), saved.text);
+    let reasons: Vec<_> = saved.hunks.iter().flat_map(|hunk| &hunk.reasons).collect();
+    assert!(
+        reasons.iter().any(|one| one.code == Code::CellsMissing),
+        "{reasons:?}"
+    );
+    assert!(saved.check(&inputs.text, &inputs.setting()).is_ok());
 }
 
 /// The shipped recipes, one of them with a comment more.

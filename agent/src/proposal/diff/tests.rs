@@ -22,7 +22,7 @@ fn change(edits: &[(Range<usize>, &str)]) -> Change {
 }
 
 /// Applies hunks to a text as patch(1) does: at the lines they name, and only where the lines fit.
-fn patched(text: &str, hunks: &[Hunk]) -> String {
+pub(crate) fn patched(text: &str, hunks: &[Hunk]) -> String {
     let old: Vec<&str> = text.split_inclusive('\n').collect();
     let (mut out, mut at) = (String::new(), 0);
     for hunk in hunks {
