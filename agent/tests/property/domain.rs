@@ -167,7 +167,16 @@ fn rest(
 ) -> impl Strategy<Value = Draft> {
     use Fault::{Missing, Multifunction, Slot, SmallWindow, Twice};
     let cpu = prop_oneof![Just(Cpu::Absent), Just(Cpu::Bare), Just(Cpu::Featured)];
-    let root = [Root::Absent, Root::Closed, Root::Aliased, Root::Windowed];
+    let root = [
+        Root::Absent,
+        Root::Absent,
+        Root::Closed,
+        Root::Closed,
+        Root::Aliased,
+        Root::Aliased,
+        Root::Aliased,
+        Root::Windowed,
+    ];
     let metadata = [Metadata::Absent, Metadata::Empty, Metadata::Foreign];
     let faults = vec![Slot, Multifunction, Twice, Missing, SmallWindow];
     let fault = prop_oneof![30 => Just(None), 1 => prop::sample::select(faults).prop_map(Some)];

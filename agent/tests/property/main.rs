@@ -325,7 +325,7 @@ fn moved(from: Target, to: Target) {
         let scene = scene.without_given_aliases();
         let text = scene.text();
         match scene.rewrite(&text, from) {
-            Ok(old) if target == to => {
+            Ok(old) if target == to && scene.rewrite(&text, to).is_ok() => {
                 changed_by_hand(&scene, to, &old.text, &text).map(|()| Outcome::Planned)
             }
             _ => Ok(Outcome::Planned),

@@ -103,7 +103,9 @@ impl Scene {
             seed: self.order,
         };
         let part = draft.tree(None).print(&self.style);
-        Some((part, hostdev.print(&plain).trim().to_owned()))
+        // A fragment has no line ends within tags.
+        let hostdev = hostdev.print(&plain).trim().replace('\n', " ");
+        Some((part, hostdev))
     }
 
     pub(crate) fn with_table(&self) -> Self {
