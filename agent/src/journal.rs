@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::error;
@@ -19,9 +20,20 @@ use crate::file;
 use crate::libvirt::DomainRef;
 
 /// The version written; another one is set aside like a damaged file.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Larger than any entry we write.
 const LIMIT: u64 = 64 << 10;
+
+/// What a file of the run directory says; the version tells whether we can use it.
+pub(crate) trait Record: DeserializeOwned {
+    fn version(&self) -> u32;
+}
+
+impl Record for Entry {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
 
 /// One file per domain below a directory.
 #[derive(Clone, Debug)]
@@ -103,7 +115,7 @@ impl Journal {
     /// When the file is there and cannot be read; a damaged one is set aside and counts as none.
     pub fn read(&self, domain: &DomainUuid) -> Result<Option<Entry>, JournalError> {
         let path = self.path(domain);
-        let entry = load(&path).map_err(|why| failed("read", &path, why))?;
+        let entry: Option<Entry> = load(&path).map_err(|why| failed("read", &path, why))?;
         Ok(entry.filter(|entry| entry.uuid == domain.to_string()))
     }
 
@@ -138,9 +150,14 @@ impl Journal {
         let files = fs::read_dir(&self.directory).into_iter().flatten();
         let paths = files.flatten().map(|file| file.path());
         let entries = paths.filter(|path| path.extension().is_some_and(|e| e == "json"));
-        let read = entries.filter_map(|path| load(&path).ok().flatten());
+        let read = entries.filter_map(|path| load::<Entry>(&path).ok().flatten());
         read.filter_map(|entry| Some((entry.domain()?, entry)))
             .collect()
+    }
+
+    /// A directory beside the journal's.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.directory.with_file_name(name)
     }
 
     fn path(&self, domain: &DomainUuid) -> PathBuf {
@@ -148,7 +165,8 @@ impl Journal {
     }
 }
 
-fn load(path: &Path) -> io::Result<Option<Entry>> {
+/// Reads a file; none when it is not there, or is damaged and set aside.
+pub(crate) fn load<T: Record>(path: &Path) -> io::Result<Option<T>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -157,20 +175,20 @@ fn load(path: &Path) -> io::Result<Option<Entry>> {
     let mut bytes = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut bytes)?;
     match parse(&bytes) {
-        Ok(entry) => Ok(Some(entry)),
+        Ok(record) => Ok(Some(record)),
         Err(reason) => set_aside(path, &reason).map(|()| None),
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Entry, String> {
+fn parse<T: Record>(bytes: &[u8]) -> Result<T, String> {
     if bytes.len() as u64 > LIMIT {
         return Err(format!("it is larger than {LIMIT} bytes"));
     }
-    let entry: Entry = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if entry.version != VERSION {
-        return Err(format!("it has version {}", entry.version));
+    let record: T = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match record.version() {
+        VERSION => Ok(record),
+        other => Err(format!("it has version {other}")),
     }
-    Ok(entry)
 }
 
 /// Keeps the file for a person to look at; its devices stay where they are.
@@ -184,7 +202,7 @@ fn set_aside(path: &Path, reason: &str) -> io::Result<()> {
     fs::rename(path, aside)
 }
 
-fn failed(action: &'static str, path: &Path, why: io::Error) -> JournalError {
+pub(crate) fn failed(action: &'static str, path: &Path, why: io::Error) -> JournalError {
     JournalError {
         action,
         path: path.display().to_string(),

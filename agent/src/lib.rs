@@ -1,6 +1,7 @@
 //! Reads domains, holds recipes, plans, applies, journals, serves.
 
 pub mod assign;
+pub mod bound;
 pub mod bus;
 pub mod child;
 pub mod cli;

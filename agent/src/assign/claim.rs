@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use kernel_glue::rebind::Before;
 
 use super::{AssignError, Assigner, bind, error};
+use crate::bound::DeviceLock;
 use crate::journal::{Entry, Held};
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
@@ -17,6 +18,8 @@ impl Assigner {
         devices: &[Planned],
     ) -> Result<Entry, AssignError> {
         let _claim = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = |device: &Planned| self.lock(device.address);
+        let _locks: Vec<DeviceLock> = devices.iter().map(lock).collect::<Result<_, _>>()?;
         for (other, entry) in self.journal.all() {
             let shared = devices.iter().find(|d| entry.held(d.address).is_some());
             match shared {

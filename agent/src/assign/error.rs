@@ -34,7 +34,7 @@ impl From<RebindError> for AssignError {
                 Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend))
             }
             _ if error.is_degraded() => {
-                let mend = "see 'journalctl -k', then restart variantd to try again";
+                let mend = "see 'journalctl -k', then run 'variantctl recover' to try again";
                 Self::Failed(Refusal::new(Code::BindDegraded, error.to_string(), mend))
             }
             _ => {
@@ -62,4 +62,11 @@ pub(super) fn taken(device: PciAddress, holder: &str) -> AssignError {
     let reason = format!("it is assigned to domain '{holder}'");
     let mend = format!("shut '{holder}' down first");
     AssignError::Refused(Refusal::new(Code::DeviceTaken, reason, mend).of(device))
+}
+
+/// Somebody binds or releases the device by hand right now.
+pub(super) fn busy(device: PciAddress) -> AssignError {
+    let reason = "it is being bound or released by hand";
+    let mend = "try again when that has ended";
+    AssignError::Refused(Refusal::new(Code::DeviceBusy, reason, mend).of(device))
 }

@@ -10,6 +10,7 @@
 mod bind;
 mod claim;
 mod error;
+mod manual;
 mod recover;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use kernel_glue::rebind::Before;
 
+use crate::bound::Bound;
 use crate::code::Code;
 use crate::domain::{Domain, DomainUuid};
 use crate::journal::{Entry, Held, Journal};
@@ -31,12 +33,15 @@ use crate::view::{Interest, View};
 
 pub use bind::SharedKernel;
 pub use error::AssignError;
+pub use manual::{Answer, Recovered, State};
 
 /// Assigns devices to domains.
 pub struct Assigner {
     kernel: Arc<SharedKernel>,
     site: Arc<Site>,
     journal: Journal,
+    /// What is bound outside of any guest.
+    bound: Bound,
     locks: Locks,
     /// Held while the journal is searched and a claim is written, never longer.
     claims: Mutex<()>,
@@ -52,10 +57,12 @@ impl Assigner {
     pub fn new(kernel: Arc<SharedKernel>, site: Arc<Site>, journal: Journal) -> Self {
         let orphans = journal.all().into_iter().map(|(domain, _)| domain.uuid);
         let orphans = Mutex::new(orphans.collect());
+        let bound = Bound::new(journal.beside("bound"));
         Self {
             kernel,
             site,
             journal,
+            bound,
             locks: Locks::default(),
             claims: Mutex::default(),
             orphans,
@@ -129,7 +136,10 @@ impl Assigner {
             return Ok(());
         };
         let undone = |held: &Held| !now.contains(held) || setback.stuck.contains(held);
-        let left = entry.devices.into_iter().filter(undone).collect();
+        let left: Vec<Held> = entry.devices.into_iter().filter(undone).collect();
+        if !left.is_empty() {
+            self.orphans().insert(domain.uuid.clone());
+        }
         self.keep(domain, left)?;
         Err(setback.error.into())
     }

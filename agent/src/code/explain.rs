@@ -163,6 +163,14 @@ impl Code {
                 "A change failed, and taking it back failed too. The device is left as it is, is not touched again by itself, \
                  and needs a look. Source: variantd."
             }
+            Self::DeviceBusy => {
+                "This device is being worked on by 'variantctl bind', 'release' or 'recover', or by the reservation at boot: one at a \
+                 time, and no guest starts with it meanwhile. A bind takes up to 40 s. Source: variantctl(1)."
+            }
+            Self::DriverUnknown => {
+                "The driver of a device is what its recipe names, and no recipe covers this one. A recipe may be extended by \
+                 [[device]] in variantd.conf. Source: variantctl(1), bind; variantd.recipe(5)."
+            }
             Self::AgentUnreachable => {
                 "variantd does not answer on the system bus. A guest that it prepared is not started without it. Source: \
                  variantd; 'systemctl status variantd'."

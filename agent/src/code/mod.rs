@@ -181,6 +181,10 @@ codes! {
     BindInUse = "VD-BND-003",
     /// A failed undo left the device in an unknown state.
     BindDegraded = "VD-BND-004",
+    /// The device is being bound or released by hand.
+    DeviceBusy = "VD-BND-020",
+    /// No driver is known for the device.
+    DriverUnknown = "VD-BND-022",
     /// The agent cannot be reached.
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.
