@@ -14,8 +14,9 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::live::Live;
+use kernel_glue::rebind::Step;
 use nix::errno::Errno;
-use tracing::error;
+use tracing::{debug, error};
 
 /// First argument of such a child.
 pub const ARGUMENT: &str = "write-knob";
@@ -75,6 +76,11 @@ impl Kernel for InChild {
     fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
         let device = device(knob, value)?;
         self.refuse_stuck(device)?;
+        let step = Step {
+            knob: knob.clone(),
+            value: value.to_owned(),
+        };
+        debug!("{step}");
         let wait = waiter(self.spawn(knob, value)?);
         match wait.recv_timeout(deadline(knob)) {
             Ok(Errno::UnknownErrno) => Ok(()),

@@ -33,6 +33,12 @@ pub trait Manager {
         timeout_ms: u32,
         options: Options<'_>,
     ) -> zbus::Result<String>;
+    /// Binds a device outside of any guest; JSON.
+    async fn bind(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// Gives such a device back; JSON.
+    async fn release(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// Gives back what was left half-way; JSON.
+    async fn recover(&self, options: Options<'_>) -> zbus::Result<String>;
     /// Reads configuration and recipes again.
     async fn reload(&self, options: Options<'_>) -> zbus::Result<()>;
     /// The agent's version.

@@ -84,6 +84,8 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let devices = inventory::publish(&site, &places.run)?;
     info!("{devices} devices are covered by a recipe");
     let assigner = Arc::new(assigner(places, site.clone())?);
+    // Before a guest asks for a device that a bind by hand was cut off at.
+    assigner.recover_by_hand(None);
     let (events, seen) = unbounded_channel();
     let (repairs, wanted) = unbounded_channel();
     let live = libvirt::connect(places.uri.clone(), events)?;

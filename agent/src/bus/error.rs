@@ -18,7 +18,7 @@ pub enum BusError {
     Refused(String),
     /// We, the host or libvirt could not.
     Failed(String),
-    /// There is no such domain.
+    /// There is no such domain or device.
     NotFound(String),
     /// The caller may not.
     NotAuthorized(String),

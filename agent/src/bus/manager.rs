@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use zbus::message::Header;
 use zbus::{Connection, OwnedVariant, Variant, interface};
 
-use super::{BusError, blocking, caller};
+use super::{BusError, blocking, caller, device};
 use crate::assign::Assigner;
 use crate::prepare::Trigger;
 use crate::proposal::Proposal;
@@ -19,7 +19,7 @@ use crate::report::Report;
 use crate::site::Site;
 use crate::worker::Worker;
 
-type Options = HashMap<String, OwnedVariant>;
+pub(super) type Options = HashMap<String, OwnedVariant>;
 type Row = HashMap<&'static str, Variant<'static>>;
 
 /// Reads configuration and recipes again and publishes the devices they cover.
@@ -131,6 +131,62 @@ impl Manager {
         };
         let done = timeout(limit, work).await;
         Ok(json(&done.map_err(|_| BusError::TimedOut(late))??))
+    }
+
+    /// Binds a device outside of any guest and says in JSON what was written. Option `driver` (s):
+    /// the driver, by default the one that its recipe names. Option `dry-run` (b): say it only.
+    async fn bind(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        device: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &["driver", "dry-run"])?;
+        let (address, driver) = (device::address(&device)?, device::driver(&options)?);
+        let dry = flag(&options, "dry-run")?;
+        let bound = blocking(&self.assigner, move |assigner| match dry {
+            true => assigner.plan_by_hand(address, driver),
+            false => assigner.bind_by_hand(address, driver),
+        });
+        Ok(json(&bound.await.map_err(device::error)?))
+    }
+
+    /// Gives a device back that `Bind` or a reservation bound, and says so in JSON.
+    async fn release(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        device: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &[])?;
+        let address = device::address(&device)?;
+        let released = blocking(&self.assigner, move |a| a.release_by_hand(address));
+        Ok(json(&released.await.map_err(device::error)?))
+    }
+
+    /// Gives back every device that a change left half-way and no running guest has, and lists them in
+    /// JSON, each with the reason where it could not be. Option `device` (s): only this one.
+    async fn recover(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &["device"])?;
+        let wanted = device::text(&options, "device")?;
+        let wanted = wanted.map(device::address).transpose()?;
+        let recovered = self.worker.recover(wanted).await;
+        let unknown = |why| {
+            let sentence =
+                format!("cannot ask libvirt which guests run: {why}; start libvirt first");
+            BusError::Failed(sentence)
+        };
+        Ok(json(&recovered.map_err(unknown)?))
     }
 
     /// Reads configuration and recipes again.

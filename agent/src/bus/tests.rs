@@ -19,6 +19,7 @@ use crate::libvirt::fake::Fake;
 use crate::site::Site;
 use crate::worker::Worker;
 
+mod by_hand;
 mod saved_plan;
 
 struct Scene {
