@@ -63,7 +63,7 @@ pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(),
 }
 
 /// Makes one call and reads its JSON.
-fn ask(
+pub(super) fn ask(
     call: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<String>,
 ) -> Result<Value, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread()

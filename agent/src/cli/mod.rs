@@ -3,6 +3,7 @@
 //! Read verbs work without the agent, without libvirt and without root, and say what they could not
 //! see. Exit: 0 done or already so, 1 failed or a check failed, 2 usage, 3 not found, 4 agent not reachable.
 
+mod bind;
 mod completion;
 mod device;
 mod diff;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 
 use crate::code::Code;
@@ -109,6 +111,27 @@ enum Verb {
         /// Revert domain XML in FILE ('-' for standard input) and print it; libvirt is not touched
         #[arg(long)]
         file: Option<PathBuf>,
+    },
+    /// Bind a device outside of any guest
+    Bind {
+        /// PCI address
+        device: PciAddress,
+        /// The driver; by default the one that its recipe names
+        #[arg(long)]
+        driver: Option<DriverName>,
+        /// Print the writes in order instead, each as 'path <- value'
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Give a device back that was bound outside of any guest
+    Release {
+        /// PCI address
+        device: PciAddress,
+    },
+    /// Give devices back that a change left half-way
+    Recover {
+        /// PCI address; by default every such device
+        device: Option<PciAddress>,
     },
     /// Print completions for a shell, for packagers
     #[command(hide = true)]
@@ -221,6 +244,13 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Revert { domain, .. } => {
             domain::revert(domain.as_deref().unwrap_or_default(), cli.json)
         }
+        Verb::Bind {
+            device,
+            driver,
+            dry_run,
+        } => bind::bind(*device, driver.as_ref(), *dry_run, cli.json),
+        Verb::Release { device } => bind::release(*device, cli.json),
+        Verb::Recover { device } => bind::recover(*device, cli.json),
         Verb::Completions { shell } => completion::run(*shell),
         Verb::Wait { domain, timeout } => {
             domain::wait(domain, Duration::from_secs(*timeout), cli.json)

@@ -1,5 +1,6 @@
 //! The real `variantd` on a private bus.
 
+mod by_hand;
 mod saved_plan;
 mod scene;
 
