@@ -39,6 +39,10 @@ pub trait Manager {
     async fn release(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Gives back what was left half-way; JSON.
     async fn recover(&self, options: Options<'_>) -> zbus::Result<String>;
+    /// Reserves a device for guests; JSON.
+    async fn reserve(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// Ends a reservation; JSON.
+    async fn unreserve(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Reads configuration and recipes again.
     async fn reload(&self, options: Options<'_>) -> zbus::Result<()>;
     /// The agent's version.

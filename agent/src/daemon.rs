@@ -23,13 +23,14 @@ use crate::journal::Journal;
 use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
 use crate::recipe::{LoadError, Recipes};
+use crate::reserve::{self, Reservations};
 use crate::site::{Rules, Site};
 use crate::worker::Worker;
 
 /// Where the agent finds and keeps things.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The configuration file; recipes are in `recipes.d` beside it.
+    /// The configuration file; `recipes.d` and `reserved.d` are beside it.
     pub config: PathBuf,
     /// Lost at reboot: journal and published devices.
     pub run: PathBuf,
@@ -96,6 +97,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         worker,
         assigner: assigner.clone(),
         site: site.clone(),
+        reservations: reservations(places),
         reload: reload.clone(),
     };
     let hook = Hook {
@@ -106,6 +108,21 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let builder = bus::serve(Builder::system(), manager, hook);
     let connection = builder.name(bus::NAME).build().await?;
     Ok(Daemon { connection, reload })
+}
+
+/// Binds what is reserved for guests; returns how many reservations are not in force.
+///
+/// # Errors
+/// When configuration, recipes or host cannot be read: nothing is bound then.
+pub fn reserve(places: &Places) -> Result<usize, StartError> {
+    let site = site(places)?;
+    let assigner = assigner(places, site.clone())?;
+    let host = site.host().map_err(PublishError::from)?;
+    Ok(reserve::apply(&assigner, &host, reservations(places).all()))
+}
+
+fn reservations(places: &Places) -> Reservations {
+    Reservations::new(places.config.with_file_name(reserve::DIRECTORY))
 }
 
 fn site(places: &Places) -> Result<Arc<Site>, StartError> {

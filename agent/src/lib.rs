@@ -27,6 +27,7 @@ pub mod proposal;
 pub mod recipe;
 pub mod refusal;
 pub mod report;
+pub mod reserve;
 pub mod revert;
 pub mod rewrite;
 pub(crate) mod sharing;

@@ -11,6 +11,7 @@
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
+use kernel_glue::id::PciId;
 use kernel_glue::rebind::{self, Before, Outcome, Rebind, RebindError, Step};
 use nix::errno::Errno;
 use serde::Serialize;
@@ -175,12 +176,27 @@ impl Assigner {
         recovered
     }
 
+    /// The id of a device that could be bound.
+    ///
+    /// # Errors
+    /// A refusal when it is not there, or no driver is known for it.
+    pub fn reservable(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<PciId, AssignError> {
+        self.wanted(device, driver)?;
+        let host = self.site.host().map_err(AssignError::Refused)?;
+        let found = host.devices.get(&device).ok_or_else(|| missing(device))?;
+        Ok(found.id)
+    }
+
     /// Keeps everybody else from the device, this process and others.
     pub(super) fn lock(&self, device: PciAddress) -> Result<DeviceLock, AssignError> {
         self.bound.lock(device)?.ok_or_else(|| error::busy(device))
     }
 
-    /// The driver that a device is to be bound to.
+    /// The driver that a device is to be bound to: `driver`, or what its recipe names.
     fn wanted(
         &self,
         device: PciAddress,

@@ -16,6 +16,7 @@ use crate::prepare::Trigger;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
 use crate::report::Report;
+use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
 
@@ -33,6 +34,8 @@ pub struct Manager {
     pub assigner: Arc<Assigner>,
     /// The surroundings.
     pub site: Arc<Site>,
+    /// What is reserved for guests.
+    pub reservations: Reservations,
     /// What `Reload` does.
     pub reload: Arc<Reload>,
 }
@@ -187,6 +190,40 @@ impl Manager {
             BusError::Failed(sentence)
         };
         Ok(json(&recovered.map_err(unknown)?))
+    }
+
+    /// Reserves a device for guests: from the next boot on it is bound before anything else takes it.
+    /// Says so in JSON, and binds nothing now. Option `driver` (s): as for `Bind`.
+    async fn reserve(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        device: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &["driver"])?;
+        let (address, driver) = (device::address(&device)?, device::driver(&options)?);
+        let reservations = self.reservations.clone();
+        let reserved = blocking(&self.assigner, move |assigner| {
+            reservations.reserve(assigner, address, driver)
+        });
+        Ok(json(&reserved.await?))
+    }
+
+    /// Ends a device's reservation and says so in JSON; it stays bound as it is now.
+    async fn unreserve(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        device: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &[])?;
+        Ok(json(
+            &self.reservations.unreserve(device::address(&device)?)?,
+        ))
     }
 
     /// Reads configuration and recipes again.

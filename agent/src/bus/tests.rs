@@ -16,10 +16,12 @@ use crate::fixture::{GPU, VARIANT, address, guest, kernel, site};
 use crate::journal::Journal;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
+use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
 
 mod by_hand;
+mod reserve;
 mod saved_plan;
 
 struct Scene {
@@ -42,6 +44,7 @@ async fn scene() -> Scene {
         worker: Worker::new(libvirt.clone(), site.clone(), assigner.clone()),
         assigner: assigner.clone(),
         site: site.clone(),
+        reservations: Reservations::new(directory.path().join("reserved.d")),
         reload: Arc::new(Box::new(|| Err("'variantd.conf', line 1: no".into()))),
     };
     let hook = Hook {

@@ -167,6 +167,11 @@ impl Code {
                 "This device is being worked on by 'variantctl bind', 'release' or 'recover', or by the reservation at boot: one at a \
                  time, and no guest starts with it meanwhile. A bind takes up to 40 s. Source: variantctl(1)."
             }
+            Self::ReservedOther => {
+                "A reservation names a device by its address, with the vendor and device id beside it. PCI addresses move when \
+                 cards or firmware settings change, so a device with another id at that address is left alone. Source: \
+                 variantctl(1), reserve."
+            }
             Self::DriverUnknown => {
                 "The driver of a device is what its recipe names, and no recipe covers this one. A recipe may be extended by \
                  [[device]] in variantd.conf. Source: variantctl(1), bind; variantd.recipe(5)."

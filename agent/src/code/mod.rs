@@ -183,6 +183,8 @@ codes! {
     BindDegraded = "VD-BND-004",
     /// The device is being bound or released by hand.
     DeviceBusy = "VD-BND-020",
+    /// Another device is at a reserved address.
+    ReservedOther = "VD-BND-021",
     /// No driver is known for the device.
     DriverUnknown = "VD-BND-022",
     /// The agent cannot be reached.
