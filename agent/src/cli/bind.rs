@@ -45,7 +45,11 @@ pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), P
     }
 }
 
-fn tell(report: &Value, as_json: bool, words: fn(&Value) -> String) -> Result<(), Problem> {
+pub(super) fn tell(
+    report: &Value,
+    as_json: bool,
+    words: fn(&Value) -> String,
+) -> Result<(), Problem> {
     match as_json {
         true => output::object(json!({"report": report})),
         false => output::text(&words(report)),
@@ -104,7 +108,7 @@ fn driver(report: &Value) -> String {
     driver.map_or("no driver".to_owned(), |driver| format!("'{driver}'"))
 }
 
-fn quoted(value: &Value) -> String {
+pub(super) fn quoted(value: &Value) -> String {
     format!("'{}'", word(value))
 }
 

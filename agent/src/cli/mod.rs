@@ -16,9 +16,10 @@ mod plan;
 mod problem;
 mod recipe;
 mod record;
+mod reserve;
 mod topology;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use kernel_glue::host::Host;
 use crate::code::Code;
 use crate::config::Config;
 use crate::recipe::Recipes;
+use crate::reserve::Reservations;
 use crate::target::Target;
 
 use problem::Problem;
@@ -133,6 +135,25 @@ enum Verb {
         /// PCI address; by default every such device
         device: Option<PciAddress>,
     },
+    /// Reserve a device for guests: it is bound at each boot, before anything else takes it
+    Reserve {
+        /// PCI address
+        device: PciAddress,
+        /// The driver; by default the one that its recipe names at that time
+        #[arg(long)]
+        driver: Option<DriverName>,
+        /// Bind it now, too
+        #[arg(long)]
+        now: bool,
+    },
+    /// End a reservation
+    Unreserve {
+        /// PCI address
+        device: PciAddress,
+        /// Give the device back now, too
+        #[arg(long)]
+        now: bool,
+    },
     /// Print completions for a shell, for packagers
     #[command(hide = true)]
     Completions {
@@ -202,6 +223,7 @@ struct Wish {
 struct View {
     host: Host,
     recipes: Recipes,
+    reservations: Reservations,
     json: bool,
 }
 
@@ -251,6 +273,12 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         } => bind::bind(*device, driver.as_ref(), *dry_run, cli.json),
         Verb::Release { device } => bind::release(*device, cli.json),
         Verb::Recover { device } => bind::recover(*device, cli.json),
+        Verb::Reserve {
+            device,
+            driver,
+            now,
+        } => reserve::reserve(*device, driver.as_ref(), *now, cli.json),
+        Verb::Unreserve { device, now } => reserve::unreserve(*device, *now, cli.json),
         Verb::Completions { shell } => completion::run(*shell),
         Verb::Wait { domain, timeout } => {
             domain::wait(domain, Duration::from_secs(*timeout), cli.json)
@@ -264,8 +292,19 @@ fn view(cli: &Cli) -> Result<View, Problem> {
     Ok(View {
         host,
         recipes,
+        reservations: reservations(cli),
         json: cli.json,
     })
+}
+
+/// Beside the recipes; those of this host say nothing of a recorded one.
+fn reservations(cli: &Cli) -> Reservations {
+    let recorded = cli.host != Path::new("/");
+    let directory = match recorded && cli.recipes == Path::new(crate::recipe::DIRECTORY) {
+        true => cli.host.join("etc/variantd"),
+        false => cli.recipes.with_file_name(""),
+    };
+    Reservations::new(directory.join(crate::reserve::DIRECTORY))
 }
 
 fn recipes(cli: &Cli) -> Result<Recipes, Problem> {

@@ -285,7 +285,7 @@ fn completions_are_sound_and_know_the_verbs() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(
         text.trim(),
-        "rewrite recipe record-host revert release recover"
+        "rewrite recipe record-host revert release recover reserve"
     );
 }
 
