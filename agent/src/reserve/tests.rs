@@ -180,3 +180,43 @@ fn a_driver_of_ones_own_is_kept() {
     assert_eq!(kept.driver, Some(driver("vfio-pci")));
     assert_eq!(kept.id.to_string(), "10de:2342");
 }
+
+/// Lines of a unit of the package that begin with `key`.
+fn unit(name: &str, key: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
+    let text = fs::read_to_string(Path::new(folder).join(name)).expect("the unit");
+    let lines = text.lines().filter(|line| line.starts_with(key));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_unit_comes_before_whoever_else_would_take_a_device() {
+    let unit = |key| unit("variantd-reserve.service", key);
+    assert_eq!(
+        unit("ExecStart"),
+        "ExecStart=/usr/sbin/variantd --reserve\n"
+    );
+    assert_eq!(unit("After"), "After=systemd-modules-load.service\n");
+    for other in ["nvidia-persistenced", "virtqemud", "libvirtd", "variantd"] {
+        assert!(
+            unit("Before").contains(&format!("{other}.service")),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn both_units_are_confined_alike() {
+    for key in [
+        "CapabilityBoundingSet",
+        "NoNew",
+        "Protect",
+        "Restrict",
+        "Lock",
+        "Memory",
+    ] {
+        let agents = unit("variantd.service", key);
+        assert!(!agents.is_empty(), "{key}");
+        assert_eq!(unit("variantd-reserve.service", key), agents);
+    }
+}

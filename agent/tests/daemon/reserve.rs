@@ -17,6 +17,7 @@ fn boot(scene: &Scene) -> (bool, String) {
         .args(["--run-dir".as_ref(), scene.path("run").as_os_str()])
         .args(["--state-dir".as_ref(), scene.path("state").as_os_str()])
         .args(["--root".as_ref(), scene.path("host").as_os_str()])
+        .env("VARIANTD_LOG", "info,agent::child=debug")
         .output()
         .expect("variantd runs");
     let log = String::from_utf8(output.stderr).expect("text");
@@ -93,6 +94,26 @@ fn what_is_not_in_force_is_said_in_the_log_and_by_list() {
     let sentences = json["reservations"].as_array().expect("reservations");
     assert_eq!(sentences.len(), 3);
     assert!(sentences.iter().all(|one| one["sentence"].is_string()));
+}
+
+#[test]
+fn a_dry_run_is_the_beginning_of_what_a_real_agent_writes() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    // Files that take the writes, and do nothing about them.
+    for file in ["nvidia/unbind", "nvgrace_gpu_vfio_pci/bind"] {
+        scene.write(&format!("host/sys/bus/pci/drivers/{file}"), "");
+    }
+    let planned = scene.says(&["bind", "--dry-run", GPU]);
+    scene.says(&["reserve", GPU]);
+    let (success, log) = boot(&scene);
+    assert!(!success && log.contains("it is on 'nvidia' now"), "{log}");
+    let written = log.lines().filter_map(|line| line.strip_prefix("DEBUG "));
+    let written: Vec<&str> = written.filter(|line| line.contains(" <- ")).collect();
+    let planned: Vec<&str> = planned.lines().collect();
+    assert_eq!(planned.len(), 3);
+    assert_eq!(written[..3], planned);
 }
 
 #[test]
