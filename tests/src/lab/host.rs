@@ -4,14 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
+use super::architecture::Architecture;
 use super::cache::Cache;
 use super::channel::{self, Job};
 use super::config_edit::{Memory, Selector};
 use super::debian::{self, Suite, Tree};
-use super::driver;
-use super::image;
+use super::driver::{self, Modules};
+use super::foreign;
+use super::image::{self, Parts};
 use super::machine::{Accelerator, Boot, Machine, has_vfio_user, last_words};
 use super::process::Process;
 use super::progress::{Step, say};
@@ -30,12 +32,16 @@ const CHECKPOINT: &str = "until virsh -q list --all >/dev/null 2>&1; do sleep 0.
 /// How to start a lab.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Processor of the emulated host.
+    pub architecture: Architecture,
+    /// What is built for its kernel.
+    pub modules: Modules,
     /// The suite of the emulated host; QEMU around it is always from testing.
     pub suite: Suite,
     /// Look at Debian's archive even if the cache is recent.
     pub fresh: bool,
-    /// Number of synthetic GPUs.
-    pub gpus: u32,
+    /// Number of synthetic GPUs; none means as many as the processor's kernel has nodes for, at most two.
+    pub gpus: Option<u32>,
     /// Memory of each.
     pub gpu_memory: Size,
     /// Whether node ids equal proximity domains, as most firmware has it.
@@ -48,12 +54,43 @@ pub struct Settings {
     pub accelerator: Option<Accelerator>,
 }
 
+impl Settings {
+    fn gpus(&self) -> Result<u32> {
+        let most = self.architecture.most_gpus();
+        let wanted = self.gpus.unwrap_or(most);
+        ensure!(
+            wanted <= most,
+            "an {} lab has no nodes for {wanted} GPUs (Debian's kernel for it has 16): ask for --gpus {most}",
+            self.architecture
+        );
+        Ok(wanted)
+    }
+
+    /// Only testing has been tried with another processor or other modules.
+    fn check(&self) -> Result<()> {
+        let is_plain = self.architecture == Architecture::X86_64 && self.modules == Modules::Driver;
+        ensure!(
+            is_plain || self.suite == Suite::Testing,
+            "--arch aarch64 and --iommufd need Debian testing, not {}: leave out --suite",
+            self.suite
+        );
+        ensure!(
+            self.architecture == Architecture::X86_64 || self.accelerator != Some(Accelerator::Kvm),
+            "the kernel here cannot run an {} host: leave out --accelerator kvm",
+            self.architecture
+        );
+        self.gpus().map(drop)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            architecture: Architecture::default(),
+            modules: Modules::default(),
             suite: Suite::Testing,
             fresh: false,
-            gpus: 2,
+            gpus: None,
             gpu_memory: SMALLEST_GPU_MEMORY,
             sorted_srat: true,
             atomics: Vec::new(),
@@ -181,11 +218,14 @@ impl Lab {
     }
 
     fn start(&self, settings: &Settings) -> Result<()> {
+        settings.check()?;
         let cache = Cache::open()?;
         let (machine, image) = prepare(&cache, settings)?;
         let acpi = tables::build(&cache, &machine, &image, settings.sorted_srat)?;
         self.state.create()?;
         self.note(&[&machine.tree.artefact, &image, &acpi])?;
+        self.state
+            .set_kind(settings.architecture, settings.modules)?;
         join(
             &[&acpi.join("early.cpio"), &image.join("initrd.cpio")],
             &self.state.path("initrd.cpio"),
@@ -256,37 +296,60 @@ impl Lab {
 
 /// Makes all that takes time, from the cache if it is there.
 fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, PathBuf)> {
+    let architecture = settings.architecture;
+    let (outer, tree) = trees(cache, settings)?;
+    let driver = driver::build(cache, &tree, architecture, settings.modules)?;
+    let parts = Parts {
+        outer: &outer,
+        tree: &tree,
+        driver: &driver,
+        architecture,
+    };
+    let kind = format!("{}{}", architecture.suffix(), settings.modules.suffix());
+    let image = image::build(cache, parts, &kind)?;
+    let gpus = possible_gpus(&outer, settings)?;
+    let mut machine = Machine {
+        tree: outer,
+        topology: Topology::new(architecture, gpus, settings.gpu_memory),
+        accelerator: Accelerator::Tcg,
+        gpu_arguments: settings.gpu_arguments.clone(),
+    };
+    machine.accelerator = match settings.accelerator {
+        Some(accelerator) => accelerator,
+        None if architecture != Architecture::X86_64 => Accelerator::Tcg,
+        None if tables::kvm_works(cache, &machine, &image)? => Accelerator::Kvm,
+        None => Accelerator::Tcg,
+    };
+    Ok((machine, image))
+}
+
+/// Where QEMU comes from, and the tree of the host.
+fn trees(cache: &Cache, settings: &Settings) -> Result<(Tree, Tree)> {
+    if settings.architecture != Architecture::X86_64 {
+        let model = debian::host_tree(cache, settings.suite, settings.fresh)?;
+        let outer = foreign::outer_tree(cache, &model, settings.architecture)?;
+        let tree = foreign::host_tree(cache, &model, settings.architecture)?;
+        return Ok((outer, tree));
+    }
     let outer = outer_tree(cache, settings.fresh)?;
     // testing was tried for the outer tree, and is not tried again if that failed
     let tree = match settings.suite {
         suite if suite == outer.suite || suite == Suite::Testing => outer.clone(),
         suite => debian::host_tree(cache, suite, settings.fresh)?,
     };
-    let driver = driver::build(cache, &tree)?;
-    let image = image::build(cache, &outer, &tree, &driver)?;
-    let gpus = if has_vfio_user(&outer)? {
-        settings.gpus
-    } else {
-        0
-    };
-    if gpus < settings.gpus {
-        say(&format!(
-            "QEMU of Debian {} has no vfio-user-pci: the lab has no synthetic GPU",
-            outer.suite
-        ));
+    Ok((outer, tree))
+}
+
+fn possible_gpus(outer: &Tree, settings: &Settings) -> Result<u32> {
+    let wanted = settings.gpus()?;
+    if wanted == 0 || has_vfio_user(outer, settings.architecture)? {
+        return Ok(wanted);
     }
-    let mut machine = Machine {
-        tree: outer,
-        topology: Topology::new(gpus, settings.gpu_memory),
-        accelerator: Accelerator::Tcg,
-        gpu_arguments: settings.gpu_arguments.clone(),
-    };
-    machine.accelerator = match settings.accelerator {
-        Some(accelerator) => accelerator,
-        None if tables::kvm_works(cache, &machine, &image)? => Accelerator::Kvm,
-        None => Accelerator::Tcg,
-    };
-    Ok((machine, image))
+    say(&format!(
+        "QEMU of Debian {} has no vfio-user-pci: the lab has no synthetic GPU",
+        outer.suite
+    ));
+    Ok(0)
 }
 
 /// Where QEMU comes from: testing, or stable if testing cannot be had.

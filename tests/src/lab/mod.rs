@@ -4,6 +4,7 @@
 //! `Lab` is the door: find or start one, run scripts in it, move files, stop it.
 
 pub mod acpi;
+pub mod architecture;
 pub mod cache;
 pub mod channel;
 pub mod check;
@@ -12,6 +13,7 @@ pub mod config_edit;
 pub mod cpio;
 pub mod debian;
 pub mod driver;
+pub mod foreign;
 pub mod host;
 pub mod image;
 pub mod initrd;
