@@ -14,7 +14,7 @@ use tests::lab::host::SMALLEST_GPU_MEMORY;
 use tests::lab::machine::Accelerator;
 use tests::lab::progress::say;
 use tests::lab::size::Size;
-use tests::lab::{Lab, Settings, check, shell, state};
+use tests::lab::{Lab, Settings, check, package, shell, state};
 use tests::translate;
 
 #[derive(Parser)]
@@ -241,7 +241,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
             let ready = || -> Result<Lab> {
                 let (lab, _) = Lab::up(name, &options.settings())?;
                 if !no_package {
-                    check::install(&lab)?;
+                    package::install(&lab)?;
                 }
                 Ok(lab)
             };
@@ -272,7 +272,7 @@ fn down(name: &str) -> Result<u8> {
 
 fn demo(name: &str, options: &Options) -> Result<u8> {
     let (lab, _) = Lab::up(name, &options.settings())?;
-    check::install(&lab)?;
+    package::install(&lab)?;
     check::demo(&lab, Duration::from_secs(900)).map(status)
 }
 

@@ -19,6 +19,7 @@ pub mod image;
 pub mod initrd;
 pub mod interrupt;
 pub mod machine;
+pub mod package;
 pub mod process;
 pub mod progress;
 pub mod qmp;
