@@ -4,101 +4,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::architecture::Architecture;
 use super::cache::Cache;
 use super::channel::{self, Job};
 use super::config_edit::{Memory, Selector};
 use super::debian::{self, Suite, Tree};
-use super::driver::{self, Modules};
+use super::driver;
 use super::foreign;
 use super::image::{self, Parts};
 use super::machine::{Accelerator, Boot, Machine, has_vfio_user, last_words};
 use super::process::Process;
 use super::progress::{Step, say};
 use super::qmp::Monitor;
-use super::size::Size;
+use super::settings::Settings;
 use super::state::State;
 use super::tables;
 use super::topology::{PORT_ATOMICS, Topology};
 
-/// The smallest memory that the driver takes: 1 GiB that it keeps for itself and one block of 512 MiB.
-/// A guest's start maps all of it, so the lab uses no more unless told.
-pub const SMALLEST_GPU_MEMORY: Size = Size::mebibytes(1536);
-
 const CHECKPOINT: &str = "until virsh -q list --all >/dev/null 2>&1; do sleep 0.2; done";
-
-/// How to start a lab.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Processor of the emulated host.
-    pub architecture: Architecture,
-    /// What is built for its kernel.
-    pub modules: Modules,
-    /// The suite of the emulated host; QEMU around it is always from testing.
-    pub suite: Suite,
-    /// Look at Debian's archive even if the cache is recent.
-    pub fresh: bool,
-    /// Number of synthetic GPUs; none means as many as the processor's kernel has nodes for, at most two.
-    pub gpus: Option<u32>,
-    /// Memory of each.
-    pub gpu_memory: Size,
-    /// Whether node ids equal proximity domains, as most firmware has it.
-    pub sorted_srat: bool,
-    /// AtomicOp bits of ports, by slot number, beyond those of the GPUs' ports.
-    pub atomics: Vec<(u16, u32)>,
-    /// More arguments for each GPU server.
-    pub gpu_arguments: Vec<String>,
-    /// Processors; none means: try KVM, else emulate.
-    pub accelerator: Option<Accelerator>,
-}
-
-impl Settings {
-    fn gpus(&self) -> Result<u32> {
-        let most = self.architecture.most_gpus();
-        let wanted = self.gpus.unwrap_or(most);
-        ensure!(
-            wanted <= most,
-            "an {} lab has no nodes for {wanted} GPUs (Debian's kernel for it has 16): ask for --gpus {most}",
-            self.architecture
-        );
-        Ok(wanted)
-    }
-
-    /// Only testing has been tried with another processor or other modules.
-    fn check(&self) -> Result<()> {
-        let is_plain = self.architecture == Architecture::X86_64 && self.modules == Modules::Driver;
-        ensure!(
-            is_plain || self.suite == Suite::Testing,
-            "--arch aarch64 and --iommufd need Debian testing, not {}: leave out --suite",
-            self.suite
-        );
-        ensure!(
-            self.architecture == Architecture::X86_64 || self.accelerator != Some(Accelerator::Kvm),
-            "the kernel here cannot run an {} host: leave out --accelerator kvm",
-            self.architecture
-        );
-        self.gpus().map(drop)
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            architecture: Architecture::default(),
-            modules: Modules::default(),
-            suite: Suite::Testing,
-            fresh: false,
-            gpus: None,
-            gpu_memory: SMALLEST_GPU_MEMORY,
-            sorted_srat: true,
-            atomics: Vec::new(),
-            gpu_arguments: Vec::new(),
-            accelerator: None,
-        }
-    }
-}
 
 /// A lab that is up.
 #[derive(Clone, Debug)]
@@ -341,7 +266,7 @@ fn trees(cache: &Cache, settings: &Settings) -> Result<(Tree, Tree)> {
 }
 
 fn possible_gpus(outer: &Tree, settings: &Settings) -> Result<u32> {
-    let wanted = settings.gpus()?;
+    let wanted = settings.gpu_count()?;
     if wanted == 0 || has_vfio_user(outer, settings.architecture)? {
         return Ok(wanted);
     }

@@ -24,6 +24,7 @@ pub mod process;
 pub mod progress;
 pub mod qmp;
 pub mod request;
+pub mod settings;
 pub mod shell;
 pub mod size;
 pub mod state;
@@ -31,4 +32,5 @@ pub mod tables;
 pub mod topology;
 
 pub use channel::{Job, TIMED_OUT};
-pub use host::{Lab, Settings};
+pub use host::Lab;
+pub use settings::Settings;
