@@ -86,6 +86,8 @@ golden!(explain_one, "lab", "explain", "vd-top-002");
 golden!(recipe_list, "lab", "recipe", "list");
 golden!(lab_list, "lab", "list");
 golden!(lab_topology, "lab", "topology");
+golden!(lab_arm_list, "lab-arm", "list");
+golden!(lab_arm_topology, "lab-arm", "topology");
 
 #[test]
 fn the_third_and_fourth_gpu_get_the_distances_of_their_own_socket() {
