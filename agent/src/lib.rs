@@ -22,6 +22,7 @@ pub mod libvirt;
 pub mod lock;
 pub mod plan;
 pub mod prepare;
+pub mod probe;
 pub mod recipe;
 pub mod refusal;
 pub mod report;
