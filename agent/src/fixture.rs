@@ -43,6 +43,7 @@ fn device(at: &str, id: &str, on: &str) -> Device {
         iommu: None,
         modalias: String::new(),
         bars: [Bar::default(); 6],
+        regions: None,
         reset_methods: vec!["flr".into()],
         physical_function: None,
         ancestors: Vec::new(),
