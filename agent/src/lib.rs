@@ -25,6 +25,7 @@ pub mod prepare;
 pub mod probe;
 pub mod recipe;
 pub mod refusal;
+pub mod region;
 pub mod report;
 pub mod revert;
 pub mod rewrite;

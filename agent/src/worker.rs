@@ -164,6 +164,9 @@ impl Worker {
     }
 
     fn prepare_now(&self, domain: &DomainRef, trigger: Trigger) -> Result<Report, PrepareError> {
+        if let Trigger::Request { .. } = trigger {
+            self.ask_regions(domain);
+        }
         let preparer = Preparer::new(self.libvirt.clone(), self.site.clone());
         let result = preparer.prepare(domain, trigger);
         let report = match &result {
@@ -172,6 +175,14 @@ impl Worker {
         };
         self.note(domain, trigger, report);
         result
+    }
+
+    /// Whoever asks for a definition gets it by what VFIO says, where it can be asked.
+    fn ask_regions(&self, domain: &DomainRef) {
+        // What is wrong with the definition or libvirt, preparing says at once.
+        if let Ok(Some(xml)) = self.libvirt.inactive_xml(&domain.uuid) {
+            let _ = self.assigner.ask_regions(&xml);
+        }
     }
 
     /// Keeps a report for those who ask later, and logs what an operator should see.
