@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use super::problem::Problem;
-use super::{Definition, View, output};
+use super::{Definition, View, output, region};
 use crate::domain::MAX_BYTES;
 use crate::plan::{Change, Note, Plan, Planned, Setting};
 use crate::rewrite::{self, Rewrite};
@@ -45,8 +45,12 @@ pub(super) fn revert(file: &Path) -> Result<(), Problem> {
 
 fn planned(view: &View, definition: &Definition) -> Result<(String, Rewrite), Problem> {
     let text = read(&definition.file)?;
+    let asked = match definition.regions {
+        true => Some(region::ask_for(view, &text)?),
+        false => None,
+    };
     let setting = Setting {
-        host: &view.host,
+        host: asked.as_ref().unwrap_or(&view.host),
         recipes: &view.recipes,
         versions: definition.target.unwrap_or(Versions::NEWEST_TESTED),
         replace: definition.replace,
