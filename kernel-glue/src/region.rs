@@ -52,7 +52,8 @@ pub enum RegionError {
     MemoryUnnamed,
     /// The driver shows no GPU memory: it has fallen back to what the device itself has.
     #[error(
-        "'{}' shows no GPU memory: the firmware names none for this device",
+        "'{}' shows no GPU memory, since the firmware names none for this device; Linux 7.2 now refuses \
+         every Grace GPU until the next boot",
         crate::vfio::NVGRACE
     )]
     MemoryMissing,

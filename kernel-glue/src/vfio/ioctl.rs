@@ -80,7 +80,7 @@ pub(super) fn device_of_group(group: impl AsFd, name: &str) -> Result<OwnedFd, E
 /// Binds a device's character device to an iommufd: the device is open only then. Resets the device.
 pub(super) fn bind_iommufd(device: impl AsFd, iommufd: impl AsFd) -> Result<(), Errno> {
     let mut bind = vfio_device_bind_iommufd {
-        // Without the token, which kernels before 6.18 do not know: they refuse bytes beyond theirs.
+        // Up to the token, which only newer kernels know and we do not have.
         argsz: std::mem::offset_of!(vfio_device_bind_iommufd, token_uuid_ptr) as u32,
         iommufd: iommufd.as_fd().as_raw_fd(),
         ..Default::default()
