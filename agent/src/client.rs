@@ -20,6 +20,8 @@ pub trait Manager {
     async fn list_domains(&self, options: Options<'_>) -> zbus::Result<Vec<Row>>;
     /// The host devices that a recipe covers.
     async fn list_devices(&self, options: Options<'_>) -> zbus::Result<Vec<Row>>;
+    /// What a definition needs; JSON.
+    async fn plan(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Completes a definition; JSON.
     async fn prepare(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Takes back what was added; JSON.

@@ -15,10 +15,12 @@ use crate::code::Code;
 use crate::config::Policy;
 use crate::dropped::dropped;
 use crate::libvirt::{DomainRef, Libvirt, LibvirtError};
+use crate::proposal::Proposal;
 use crate::refusal::Refusal;
 use crate::report::{Outcome, Report};
 use crate::revert::revert;
 use crate::rewrite::Rewrite;
+use crate::sharing;
 use crate::site::Site;
 use crate::view::{Interest, View};
 
@@ -109,6 +111,41 @@ impl Preparer {
         Err(raced(domain).into())
     }
 
+    /// Plans a domain's definition as who may only look sees it; changes nothing.
+    ///
+    /// # Errors
+    /// A refusal, or libvirt's own error.
+    pub fn propose(&self, domain: &DomainRef, replace: bool) -> Result<Proposal, PrepareError> {
+        let text = self.public(domain)?;
+        Ok(self.site.look().propose(&text, replace)?)
+    }
+
+    /// Makes exactly the edits of a saved plan; blocks for as long as libvirt does. One call per
+    /// domain at a time.
+    ///
+    /// # Errors
+    /// A refusal when the plan is not what is planned now; or as [`Self::prepare`].
+    pub fn apply(&self, domain: &DomainRef, saved: &Proposal) -> Result<Report, PrepareError> {
+        let before = self.read(domain)?;
+        let shown = self.public(domain)?;
+        let view = self.site.look();
+        view.check(&shown, saved)?;
+        // The same edits, in the text that has the secrets.
+        let rewrite = view.rewrite(&before, saved.basis.replace)?;
+        if !saved.adds_the_same(&rewrite) || self.read(domain)? != before {
+            return Err(saved.stale("the definition").into());
+        }
+        if rewrite.plan.devices.is_empty() {
+            return Ok(Report::new(domain, Outcome::Foreign));
+        }
+        self.site.declined.remove(&domain.uuid);
+        if rewrite.text == before {
+            let plan = &rewrite.plan;
+            return Ok(Report::of_plan(domain, Outcome::Complete, plan));
+        }
+        self.define(&view, domain, &rewrite)
+    }
+
     /// Takes back what was added to a domain's definition, and leaves it alone until somebody asks.
     fn revert(&self, domain: &DomainRef) -> Result<Report, PrepareError> {
         for _ in 0..ATTEMPTS {
@@ -142,13 +179,18 @@ impl Preparer {
             return Err(dropped_refusal(&lost).into());
         }
         view.verify(&read)?;
-        Ok(Report::of_plan(domain, Outcome::Completed, &rewrite.plan))
+        let mut plan = rewrite.plan.clone();
+        let shared = sharing::notes(&*self.libvirt, domain, &plan);
+        plan.notes.extend(shared);
+        Ok(Report::of_plan(domain, Outcome::Completed, &plan))
     }
 
     fn read(&self, domain: &DomainRef) -> Result<String, PrepareError> {
-        let xml = self.libvirt.inactive_xml(&domain.uuid);
-        xml.map_err(|why| failed(domain, why))?
-            .ok_or_else(|| PrepareError::NotFound(domain.name.clone()))
+        found(domain, self.libvirt.inactive_xml(&domain.uuid))
+    }
+
+    fn public(&self, domain: &DomainRef) -> Result<String, PrepareError> {
+        found(domain, self.libvirt.public_xml(&domain.uuid))
     }
 }
 
@@ -166,6 +208,14 @@ fn wait_for_request(
         Interest::OnRequest if asked => None,
         Interest::OnDefine | Interest::OnRequest => Some(Outcome::OnRequest),
     })
+}
+
+fn found(
+    domain: &DomainRef,
+    xml: Result<Option<String>, LibvirtError>,
+) -> Result<String, PrepareError> {
+    xml.map_err(|why| failed(domain, why))?
+        .ok_or_else(|| PrepareError::NotFound(domain.name.clone()))
 }
 
 fn failed(domain: &DomainRef, why: LibvirtError) -> PrepareError {

@@ -105,6 +105,81 @@ fn what_libvirt_drops_is_named() {
 }
 
 #[test]
+fn a_saved_plan_is_applied_as_it_is_and_only_once() {
+    let scene = scene();
+    let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
+    assert_eq!(scene.libvirt.defines(), 0);
+    let report = scene
+        .preparer
+        .apply(&scene.domain, &saved)
+        .expect("applied");
+    assert_eq!(report.outcome, Outcome::Completed);
+    assert_eq!(report.changes.len(), saved.changes.len());
+    assert_eq!(scene.libvirt.text(&scene.domain), saved.text);
+    let error = scene.preparer.apply(&scene.domain, &saved);
+    let text = error.expect_err("stale").to_string();
+    assert!(
+        text.contains("changed: the definition (VD-PLN-001)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_saved_plan_does_not_show_a_secret_and_keeps_it() {
+    let secret = "<!-- passwd='mellon' -->";
+    let scene = scene_with(
+        &guest(GPU).replace("<vcpu>", &format!("{secret}<vcpu>")),
+        Config::default(),
+    );
+    scene.libvirt.hide(secret);
+    let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
+    assert!(
+        !serde_json::to_string(&saved)
+            .expect("JSON")
+            .contains("mellon")
+    );
+    scene
+        .preparer
+        .apply(&scene.domain, &saved)
+        .expect("applied");
+    let text = scene.libvirt.text(&scene.domain);
+    assert_eq!(text.replace(secret, ""), saved.text);
+    assert!(text.contains(secret), "{text}");
+}
+
+#[test]
+fn a_definition_edited_while_its_plan_is_applied_is_kept() {
+    let scene = scene();
+    let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
+    let edited = guest(GPU).replace("<vcpu>4</vcpu>", "<vcpu>5</vcpu>");
+    for reads_before in 0..2 {
+        let same = vec![guest(GPU); reads_before];
+        scene.libvirt.put(&guest(GPU));
+        let edits = same.into_iter().chain([edited.clone()]);
+        scene
+            .libvirt
+            .edit_after_reads(&scene.domain, edits.collect());
+        let error = scene.preparer.apply(&scene.domain, &saved);
+        let error = error.expect_err("stale");
+        assert!(matches!(error, PrepareError::Refused(r) if r.code == Code::PlanStale));
+    }
+    assert_eq!(scene.libvirt.defines(), 0);
+    assert_eq!(scene.libvirt.text(&scene.domain), edited);
+}
+
+#[test]
+fn a_saved_plan_of_a_reverted_domain_asks_for_it_again() {
+    let scene = scene();
+    scene.outcome(Trigger::Revert);
+    let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
+    scene
+        .preparer
+        .apply(&scene.domain, &saved)
+        .expect("applied");
+    assert_eq!(scene.outcome(Trigger::Define), Outcome::Complete);
+}
+
+#[test]
 fn libvirts_own_words_come_through() {
     let scene = scene();
     scene
@@ -115,4 +190,16 @@ fn libvirts_own_words_come_through() {
         text,
         "cannot prepare domain 'd0': libvirt: XML document failed to validate"
     );
+}
+
+#[test]
+fn a_device_that_another_definition_has_is_told() {
+    let scene = scene();
+    let other = guest(GPU)
+        .replace("<name>d0</name>", "<name>rival</name>")
+        .replace(crate::fixture::UUID, "11111111-2222-3333-4444-000000000009");
+    scene.libvirt.put(&other);
+    let report = scene.prepare(Trigger::Define).expect("prepared");
+    let told = report.notes.iter().find(|note| note.code == "VD-DEV-004");
+    assert!(told.is_some_and(|note| note.text.contains("'rival'")));
 }

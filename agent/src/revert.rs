@@ -47,8 +47,9 @@ impl Undo<'_> {
             .iter()
             .flat_map(|marked| self.device(marked))
             .collect();
-        edits.extend(self.expanders());
+        edits.extend(self.controllers());
         edits.extend(self.iommufd());
+        edits.extend(self.overrides());
         edits.extend(self.tables());
         edits.extend(self.command_line());
         edits.extend(self.cpu());
@@ -86,49 +87,62 @@ impl Undo<'_> {
         for port in marked.added.numbers("port") {
             let own = hostdev.filter(|hostdev| is_on(hostdev, port));
             edits.extend(own.and_then(|hostdev| address(marked, hostdev)));
-            let unused = self.port(marked, port);
-            edits.extend(unused.map(|controller| controller.element.remove()));
         }
         edits
     }
 
-    /// Our root port with this index, unless another device than ours sits on it.
-    fn port(&self, marked: &Marked, index: u32) -> Option<&Controller> {
-        let mut devices = self.domain.hostdevs.iter();
-        let own = devices.any(|hostdev| hostdev.source == marked.address && is_on(hostdev, index));
-        let controller = self.domain.controller(index);
-        let controller = controller.filter(|c| c.model == "pcie-root-port");
-        (self.domain.devices_on(index) <= usize::from(own)).then_some(controller?)
-    }
-
-    /// Our expander buses on which nothing is left, and the SMMUs in front of them.
-    fn expanders(&self) -> Vec<Edit> {
-        let ports = self.mark.devices.iter().flat_map(|marked| {
-            let ports = marked.added.numbers("port");
-            ports.filter_map(move |port| self.port(marked, port))
+    /// Our PCI controllers on which nothing else is left, and the SMMUs in front of them.
+    fn controllers(&self) -> Vec<Edit> {
+        let unused = self.unused();
+        let controllers = self.domain.controllers.iter();
+        let controllers = controllers.filter(|controller| unused.contains(&controller.index));
+        let smmus = self.domain.platform.iommus.iter().filter(|iommu| {
+            let bus = iommu.bus.filter(|bus| unused.contains(bus));
+            bus.is_some_and(|bus| self.added().has(&format!("smmu:{bus}")))
         });
-        let going: BTreeSet<u32> = ports.map(|port| port.index).collect();
-        let empty = self.added().numbers("expander").filter(|index| {
-            let on = |c: &&Controller| c.address.is_some_and(|a| u32::from(a.at.bus()) == *index);
-            let left = self.domain.controllers.iter().filter(on);
-            let left = left.filter(|c| !going.contains(&c.index)).count();
-            let controllers = self.domain.controllers.iter().filter(on).count();
-            left == 0 && self.domain.devices_on(*index) == controllers
-        });
-        empty.flat_map(|index| self.expander(index)).collect()
-    }
-
-    fn expander(&self, index: u32) -> Vec<Edit> {
-        let controller = self.domain.controller(index);
-        let controller = controller.filter(|c| c.model == "pcie-expander-bus");
-        let ours = self.added().has(&format!("smmu:{index}"));
-        let smmus = self.domain.platform.iommus.iter();
-        let smmu = smmus.filter(|iommu| ours && iommu.bus == Some(index));
-        let controller = controller.map(|controller| controller.element.remove());
-        controller
-            .into_iter()
-            .chain(smmu.map(|iommu| iommu.element.remove()))
+        let elements = controllers.map(|controller| &controller.element);
+        elements
+            .chain(smmus.map(|iommu| &iommu.element))
+            .map(Element::remove)
             .collect()
+    }
+
+    /// From the leaves up: a controller is unused once everything on it goes.
+    fn unused(&self) -> BTreeSet<u32> {
+        let ports = self
+            .mark
+            .devices
+            .iter()
+            .flat_map(|marked| marked.added.numbers("port"));
+        let mut ours: BTreeSet<u32> = ports.collect();
+        for word in ["expander", "switch"] {
+            ours.extend(self.added().numbers(word));
+        }
+        let mut unused = BTreeSet::new();
+        loop {
+            let next = ours.iter().find(|index| {
+                !unused.contains(*index)
+                    && self.domain.devices_on(**index) == self.going(**index, &unused)
+            });
+            match next {
+                Some(index) => unused.insert(*index),
+                None => return unused,
+            };
+        }
+    }
+
+    /// How many of the devices and controllers on a bus go.
+    fn going(&self, index: u32, unused: &BTreeSet<u32>) -> usize {
+        let leaves = |marked: &&Marked| {
+            let mut devices = self.domain.hostdevs.iter();
+            let added = marked.added.numbers("port").any(|port| port == index);
+            added
+                && devices.any(|hostdev| hostdev.source == marked.address && is_on(hostdev, index))
+        };
+        let devices = self.mark.devices.iter().filter(leaves).count();
+        let on = |c: &&Controller| c.address.is_some_and(|a| u32::from(a.at.bus()) == index);
+        let controllers = self.domain.controllers.iter().filter(on);
+        devices + controllers.filter(|c| unused.contains(&c.index)).count()
     }
 
     /// `<iommufd>`, unless an SMMU that is not ours needs it.
@@ -140,6 +154,19 @@ impl Undo<'_> {
         let iommufd = self.domain.platform.iommufd.as_ref();
         let iommufd = iommufd.filter(|_| self.added().has("iommufd") && !needed)?;
         Some(iommufd.element.remove())
+    }
+
+    /// `<qemu:override>`, while it says nothing but links.
+    fn overrides(&self) -> Option<Edit> {
+        let overrides = self.domain.overrides.as_ref();
+        let overrides = overrides.filter(|_| self.added().has("override"))?;
+        let mut names = overrides
+            .properties
+            .iter()
+            .map(|property| property.name.as_str());
+        names
+            .all(|name| matches!(name, "x-speed" | "x-width"))
+            .then(|| overrides.element.remove())
     }
 
     /// Our ACPI tables, or the element around them where we made it and nothing else is in it.

@@ -3,7 +3,7 @@
 use crate::code::Code;
 use crate::domain::{Domain, Mark};
 use crate::edit;
-use crate::plan::{Plan, Setting, plan};
+use crate::plan::{Note, Plan, Setting, plan};
 use crate::refusal::Refusal;
 use crate::revert::revert;
 
@@ -43,7 +43,13 @@ fn again(text: &str, mark: &Mark, setting: &Setting<'_>) -> Result<Rewrite, Refu
         replace: setting.replace || replaced,
         ..*setting
     };
-    let plan = plan(&setting, &Domain::parse(&base)?)?;
+    let mut plan = plan(&setting, &Domain::parse(&base)?)?;
+    plan.notes.push(Note {
+        code: Code::MarkOld,
+        device: None,
+        text: "what was added before is replaced: it was for another recipe, host or version"
+            .to_owned(),
+    });
     apply(base, plan)
 }
 
@@ -69,12 +75,10 @@ pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
         asked: false,
         ..*setting
     };
-    let plan = plan(&setting, &Domain::parse(text)?)?;
-    let Some(missing) = plan
-        .changes
-        .iter()
-        .find(|change| change.code != Code::MarkMissing)
-    else {
+    let domain = Domain::parse(text)?;
+    let plan =
+        plan(&setting, &domain).map_err(|refusal| outdated(text, &domain, &setting, refusal))?;
+    let Some(missing) = plan.lacking() else {
         return Ok(plan);
     };
     let first = plan.devices.first().map(|device| device.address);
@@ -85,6 +89,31 @@ pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
         Some(device) => refusal.of(device),
         None => refusal,
     })
+}
+
+/// A refusal that completing the definition again would mend is one of an old mark.
+fn outdated(text: &str, domain: &Domain, setting: &Setting<'_>, refusal: Refusal) -> Refusal {
+    let setting = Setting {
+        asked: true,
+        ..*setting
+    };
+    let (Some(mark), Ok(again)) = (&domain.mark, rewrite(text, &setting)) else {
+        return refusal;
+    };
+    if mark.digest.is_empty() || mark.digest == again.plan.digest {
+        return refusal;
+    }
+    let reason = format!(
+        "what was added before is for another recipe, host or version: {}",
+        refusal.reason
+    );
+    let mend = format!("run 'variantctl prepare {}'", domain.name);
+    let old =
+        Refusal::new(Code::MarkMissing, reason, mend).at("/domain/metadata/variantd:prepared");
+    match refusal.device {
+        Some(device) => old.of(device),
+        None => old,
+    }
 }
 
 #[cfg(test)]

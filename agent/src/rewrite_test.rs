@@ -92,3 +92,30 @@ fn an_address_that_was_replaced_once_is_replaced_again() {
             .is_marked(address("0009:01:00.0"))
     );
 }
+
+#[test]
+fn a_start_after_the_recipe_changed_is_told_to_prepare_again() {
+    let fixture = Fixture::new();
+    let all: String = crate::plan::testing::GPUS
+        .iter()
+        .map(|(at, _)| hostdev(at, ""))
+        .collect();
+    let old = fixture.rewrite(&guest(&all)).text;
+    let mut four = with(&RECIPE.replace("cells = 8", "cells = 4"));
+    four.host.srat = Some(kernel_glue::srat::Srat {
+        initiators: crate::plan::testing::GPUS
+            .iter()
+            .zip([2, 10, 18, 26])
+            .map(|((at, _), head)| {
+                (
+                    address(at),
+                    (head..head + 4).map(crate::plan::testing::node).collect(),
+                )
+            })
+            .collect(),
+    });
+    let refusal = verify(&old, &four.setting()).expect_err("eight cells each");
+    assert_eq!(refusal.code, Code::MarkMissing, "{refusal}");
+    let again = four.rewrite(&old).text;
+    verify(&again, &four.setting()).expect("prepared again");
+}

@@ -1,4 +1,4 @@
-//! The target of a plan: versions of libvirt and QEMU.
+//! The target of a plan: versions of libvirt and QEMU, architecture and machine type.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +25,33 @@ pub struct Versions {
     pub qemu: Version,
 }
 
+/// What a definition is for: versions, and the guest that it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The versions that will read it.
+    pub versions: Versions,
+    /// The guest's architecture; `None` where the definition says it.
+    pub arch: Option<Arch>,
+    /// The guest's family of machine types; `None` where the definition says it.
+    pub machine: Option<Family>,
+}
+
+/// Architectures that recipes know, by libvirt's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Arch {
+    Aarch64,
+    X86_64,
+}
+
+/// Families of machine types that recipes know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Family {
+    Virt,
+    Q35,
+}
+
 /// A text is no version or no target.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
@@ -32,8 +59,11 @@ pub enum TargetError {
     #[error("'{0}' is not a version such as 12.8 or 11.1.2")]
     Version(String),
     /// Not `libvirt=...,qemu=...`.
-    #[error("'{0}' is not a target such as libvirt=12.8,qemu=11.1")]
+    #[error("'{0}' is not a target such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt")]
     Target(String),
+    /// An architecture or machine type of which no recipe knows.
+    #[error("'{0}' is none of {1}")]
+    Unknown(String, &'static str),
 }
 
 impl Version {
@@ -112,17 +142,87 @@ impl FromStr for Versions {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
-        let error = || TargetError::Target(text.chars().take(64).collect());
-        let mut versions = Self::NEWEST_TESTED;
+        let target: Target = text.parse()?;
+        match (target.arch, target.machine) {
+            (None, None) => Ok(target.versions),
+            _ => Err(TargetError::Target(shortened(text))),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let error = || TargetError::Target(shortened(text));
+        let mut target = Self::from(Versions::NEWEST_TESTED);
         for part in text.split(',') {
             match part.split_once('=').ok_or_else(error)? {
-                ("libvirt", version) => versions.libvirt = version.parse()?,
-                ("qemu", version) => versions.qemu = version.parse()?,
+                ("libvirt", version) => target.versions.libvirt = version.parse()?,
+                ("qemu", version) => target.versions.qemu = version.parse()?,
+                ("arch", name) => target.arch = Some(name.parse()?),
+                ("machine", name) => target.machine = Some(name.parse()?),
                 _ => return Err(error()),
             }
         }
-        Ok(versions)
+        Ok(target)
     }
+}
+
+impl FromStr for Arch {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let known = [Self::Aarch64, Self::X86_64];
+        let found = known.into_iter().find(|arch| arch.as_str() == text);
+        found.ok_or_else(|| TargetError::Unknown(shortened(text), "aarch64 and x86_64"))
+    }
+}
+
+impl FromStr for Family {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let known = [Self::Virt, Self::Q35];
+        let found = known.into_iter().find(|family| family.as_str() == text);
+        found.ok_or_else(|| TargetError::Unknown(shortened(text), "virt and q35"))
+    }
+}
+
+impl Arch {
+    /// libvirt's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aarch64 => "aarch64",
+            Self::X86_64 => "x86_64",
+        }
+    }
+}
+
+impl Family {
+    /// libvirt's name of the newest machine type of the family.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Virt => "virt",
+            Self::Q35 => "q35",
+        }
+    }
+}
+
+impl From<Versions> for Target {
+    fn from(versions: Versions) -> Self {
+        Self {
+            versions,
+            arch: None,
+            machine: None,
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 impl fmt::Display for Versions {
@@ -140,6 +240,23 @@ mod tests {
         let versions: Versions = "libvirt=11.3,qemu=10.0.2".parse().expect("target");
         assert_eq!(versions.to_string(), "libvirt 11.3.0, QEMU 10.0.2");
         assert_eq!(Version::from_number(12_008_000), Version::new(12, 8, 0));
+    }
+
+    #[test]
+    fn a_target_can_name_the_guest() {
+        let target: Target = "arch=aarch64,machine=virt,qemu=11.1"
+            .parse()
+            .expect("target");
+        assert_eq!(
+            (target.arch, target.machine),
+            (Some(Arch::Aarch64), Some(Family::Virt))
+        );
+        let unknown = "arch=riscv64"
+            .parse::<Target>()
+            .expect_err("unknown")
+            .to_string();
+        assert_eq!(unknown, "'riscv64' is none of aarch64 and x86_64");
+        assert!("arch=aarch64".parse::<Versions>().is_err());
     }
 
     #[test]

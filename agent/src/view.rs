@@ -11,6 +11,7 @@ use kernel_glue::host::Host;
 
 use crate::domain::Domain;
 use crate::plan::{Plan, Setting};
+use crate::proposal::Proposal;
 use crate::recipe::Prepare;
 use crate::refusal::Refusal;
 use crate::rewrite::{self, Rewrite};
@@ -62,6 +63,22 @@ impl<'a> View<'a> {
     /// The engine's refusal.
     pub fn rewrite(&self, xml: &str, replace: bool) -> Result<Rewrite, Refusal> {
         rewrite::rewrite(xml, &self.setting(replace)?)
+    }
+
+    /// Plans a definition for this host, in the form that people read and save.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn propose(&self, xml: &str, replace: bool) -> Result<Proposal, Refusal> {
+        Proposal::make(xml, &self.setting(replace)?)
+    }
+
+    /// Passes when a saved plan is what is planned for a definition now.
+    ///
+    /// # Errors
+    /// As [`Proposal::check`].
+    pub fn check(&self, xml: &str, saved: &Proposal) -> Result<(), Refusal> {
+        saved.check(xml, &self.setting(saved.basis.replace)?)
     }
 
     /// Checks that a definition is complete for this host.
@@ -128,7 +145,7 @@ impl<'a> View<'a> {
         Ok(Setting {
             host: self.host()?,
             recipes: &self.rules.recipes,
-            versions: self.site.learned.versions()?,
+            target: self.site.learned.versions()?.into(),
             replace,
             asked: true,
         })

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
@@ -16,12 +16,15 @@ use crate::domain::DomainUuid;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
 use crate::prepare::{PrepareError, Preparer, Trigger};
+use crate::proposal::Proposal;
 use crate::report::{Outcome, Report};
 use crate::site::Site;
 
 /// libvirt takes five calls of one client at a time (max_client_requests); beyond that it stops
 /// reading, keepalive messages too.
 const AT_ONCE: usize = 4;
+/// Of these, calls for callers who may only look: they must not keep the others waiting.
+const LOOKS_AT_ONCE: usize = 1;
 
 /// Prepares domains, one call per domain at a time.
 pub struct Worker {
@@ -29,6 +32,7 @@ pub struct Worker {
     site: Arc<Site>,
     assigner: Arc<Assigner>,
     calls: Semaphore,
+    looks: Semaphore,
     locks: Locks,
     /// Domains whose preparation is queued: another event about them changes nothing.
     queued: Mutex<BTreeSet<DomainUuid>>,
@@ -44,6 +48,7 @@ impl Worker {
             site,
             assigner,
             calls: Semaphore::new(AT_ONCE),
+            looks: Semaphore::new(LOOKS_AT_ONCE),
             locks: Locks::default(),
             queued: Mutex::default(),
             reports: Mutex::default(),
@@ -82,6 +87,39 @@ impl Worker {
             })
         };
         self.call(work).await
+    }
+
+    /// Makes the edits of a saved plan now and says what came of it.
+    ///
+    /// # Errors
+    /// As [`Preparer::apply`].
+    pub async fn apply(
+        self: &Arc<Self>,
+        domain: DomainRef,
+        saved: Proposal,
+    ) -> Result<Report, PrepareError> {
+        let worker = self.clone();
+        let work = move || {
+            worker
+                .locks
+                .with(&domain.uuid, || worker.apply_now(&domain, &saved))
+        };
+        self.call(work).await
+    }
+
+    /// Plans the domain of this name or UUID, for who may only look.
+    ///
+    /// # Errors
+    /// As [`Preparer::propose`]; when there is no such domain.
+    pub async fn propose(
+        self: &Arc<Self>,
+        name: String,
+        replace: bool,
+    ) -> Result<Proposal, PrepareError> {
+        let _permit = permit(&self.looks).await;
+        let domain = self.find(name).await?;
+        let preparer = self.preparer();
+        self.call(move || preparer.propose(&domain, replace)).await
     }
 
     /// The domain of this name or UUID.
@@ -167,8 +205,7 @@ impl Worker {
         if let Trigger::Request { .. } = trigger {
             self.ask_regions(domain);
         }
-        let preparer = Preparer::new(self.libvirt.clone(), self.site.clone());
-        let result = preparer.prepare(domain, trigger);
+        let result = self.preparer().prepare(domain, trigger);
         let report = match &result {
             Ok(report) => report.clone(),
             Err(error) => Report::of_error(domain, error),
@@ -183,6 +220,18 @@ impl Worker {
         if let Ok(Some(xml)) = self.libvirt.inactive_xml(&domain.uuid) {
             let _ = self.assigner.ask_regions(&xml);
         }
+    }
+
+    /// What a saved plan is refused for says nothing of the domain, so only what was done is kept.
+    fn apply_now(&self, domain: &DomainRef, saved: &Proposal) -> Result<Report, PrepareError> {
+        let report = self.preparer().apply(domain, saved)?;
+        let replace = saved.basis.replace;
+        self.note(domain, Trigger::Request { replace }, report.clone());
+        Ok(report)
+    }
+
+    fn preparer(&self) -> Preparer {
+        Preparer::new(self.libvirt.clone(), self.site.clone())
     }
 
     /// Keeps a report for those who ask later, and logs what an operator should see.
@@ -208,11 +257,7 @@ impl Worker {
 
     /// Runs a call of libvirt in a thread where it may block.
     async fn call<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let _permit = self
-            .calls
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
+        let _permit = permit(&self.calls).await;
         let done = spawn_blocking(work).await;
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
@@ -224,6 +269,11 @@ impl Worker {
     fn kept(&self) -> MutexGuard<'_, BTreeMap<DomainUuid, Report>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn permit(semaphore: &Semaphore) -> SemaphorePermit<'_> {
+    let permit = semaphore.acquire().await;
+    permit.expect("the semaphore is never closed")
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! The libvirt half on a libvirt in memory.
 
+use std::time::Duration;
+
 use kernel_glue::model::Model;
 use kernel_glue::region::{Region, Regions};
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::timeout;
 
 use super::*;
 use crate::config::Config;
@@ -146,4 +149,30 @@ async fn a_request_asks_vfio_and_a_definition_does_not() {
     prepare(Trigger::Define).await;
     assert!(libvirt.text(&domain).contains(&gib(512)), "still by VFIO");
     assert_eq!((kernel.opens(), libvirt.defines()), (1, 2));
+}
+
+#[tokio::test]
+async fn those_who_only_look_do_not_keep_the_others_waiting() {
+    let scene = scene();
+    scene.libvirt.put(&guest(GPU));
+    scene.libvirt.close_to_looks(true);
+    let look = || {
+        let worker = scene.worker.clone();
+        tokio::spawn(async move { worker.propose("d0".into(), false).await })
+    };
+    let looks: Vec<_> = (0..=AT_ONCE).map(|_| look()).collect();
+    while scene.libvirt.looking() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // More calls than there are looks: those that wait in line had their turn.
+    let mut served = 0;
+    for _ in 0..3 * AT_ONCE {
+        let found = timeout(Duration::from_secs(3), scene.worker.find("d0".into()));
+        served += usize::from(found.await.is_ok());
+    }
+    scene.libvirt.close_to_looks(false);
+    assert_eq!(served, 3 * AT_ONCE, "calls wait for those who look");
+    for look in looks {
+        assert!(look.await.expect("no panic").is_ok());
+    }
 }

@@ -11,6 +11,9 @@ use crate::agent::{self, Reply};
 use crate::business::Business;
 use crate::call::{Call, Operation};
 
+/// The code of "the agent cannot be reached"; a test of the agent's knows every code that is printed.
+const UNREACHABLE: &str = "VD-AGT-001";
+
 /// The hook's whole effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -79,12 +82,12 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
              see 'journalctl -u variantd', then try again"
         ),
         Reply::Unreachable(why) if needed => format!(
-            "variantd, which prepared '{domain}', is not running ({}); \
+            "variantd, which prepared '{domain}', is not running: {} ({UNREACHABLE}); \
              start it with 'systemctl start variantd'",
             one_line(why)
         ),
         Reply::Unreachable(why) => format!(
-            "warning: variantd is not running ({}), so the devices of '{domain}' are not checked; \
+            "warning: variantd is not running, so the devices of '{domain}' are not checked: {} ({UNREACHABLE}); \
              start it with 'systemctl start variantd'",
             one_line(why)
         ),
@@ -161,6 +164,10 @@ mod tests {
         for answer in [marked, unmarked] {
             let sentence = answer.sentence.expect("sentence");
             assert!(sentence.contains("systemctl start variantd"), "{sentence}");
+            assert!(
+                sentence.contains("no such name (VD-AGT-001); "),
+                "{sentence}"
+            );
         }
     }
 

@@ -1,12 +1,12 @@
 //! The real hook binary, called as libvirt calls it, against an agent on a private bus.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use tempfile::TempDir;
+use tests::bus::Bus;
 use zbus::{Connection, OwnedVariant, connection};
 
 const MARKED: &str = "<domain type='kvm'><name>d0</name><metadata>\
@@ -17,63 +17,35 @@ const UNMARKED: &str = "<domain type='kvm'><name>d0</name><devices>\
     </devices></domain>";
 const FOREIGN: &str = "<domain type='kvm'><name>d0</name></domain>";
 
-/// A message bus of its own, ended with the test.
-struct Bus {
-    daemon: Child,
-    address: String,
-    directory: TempDir,
+/// A bus, and the list of devices that the agent publishes.
+struct Scene {
+    bus: Bus,
 }
 
-impl Bus {
+impl Scene {
     fn start() -> Self {
-        let directory = tempfile::tempdir().expect("directory");
-        let mut daemon = Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--print-address"])
-            .arg(format!(
-                "--address=unix:path={}/bus",
-                directory.path().display()
-            ))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("dbus-daemon");
-        let mut address = String::new();
-        let output = daemon.stdout.take().expect("stdout");
-        BufReader::new(output)
-            .read_line(&mut address)
-            .expect("address");
-        let address = address.trim().to_owned();
-        std::fs::write(directory.path().join("devices"), "0009:01:00.0\n").expect("devices");
-        Self {
-            daemon,
-            address,
-            directory,
-        }
+        let bus = Bus::start().expect("bus");
+        std::fs::write(bus.path("devices"), "0009:01:00.0\n").expect("devices");
+        Self { bus }
     }
 
     fn run(&self, operation: [&str; 3], xml: &str) -> Output {
         run_hook(
-            &self.address,
-            self.directory.path().into(),
+            self.bus.address(),
+            self.bus.path(""),
             operation,
             xml.as_bytes(),
         )
     }
 
     async fn serve(&self, agent: Agent) -> Connection {
-        let builder = connection::Builder::address(self.address.as_str());
+        let builder = connection::Builder::address(self.bus.address());
         let builder = builder.serve_at("/org/variantd1/Hook", agent);
         builder
             .name("org.variantd1")
             .build()
             .await
             .expect("serve on the private bus")
-    }
-}
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
     }
 }
 
@@ -153,7 +125,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn the_agent_hears_what_libvirt_said_and_its_sentence_comes_back() {
-    let bus = Arc::new(Bus::start());
+    let bus = Arc::new(Scene::start());
     let agent = Agent::default();
     let _served = bus.serve(agent.clone()).await;
     let hook = bus.clone();
@@ -187,7 +159,7 @@ async fn the_agent_hears_what_libvirt_said_and_its_sentence_comes_back() {
 
 #[test]
 fn without_an_agent_a_marked_guest_stays_down_and_another_starts() {
-    let bus = Bus::start();
+    let bus = Scene::start();
     let marked = bus.run(["prepare", "begin", "-"], MARKED);
     assert_eq!(marked.status.code(), Some(1));
     assert!(text(&marked.stderr).contains("systemctl start variantd"));

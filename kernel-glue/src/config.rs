@@ -43,6 +43,8 @@ pub struct Express {
     pub port: Port,
     /// Device capabilities, offset 0x04.
     pub devcap: u32,
+    /// Link capabilities, offset 0x0c; 0 for an integrated function, which has no link.
+    pub lnkcap: u32,
     /// Device capabilities 2, offset 0x24; 0 when the version is below 2.
     pub devcap2: u32,
     /// Device control 2, offset 0x28; 0 when the version is below 2.
@@ -99,6 +101,18 @@ impl Config {
 }
 
 impl Express {
+    /// Highest link speed: 1 for 2.5 GT/s to 6 for 64 GT/s; 0 without a link (LNKCAP bits 3:0).
+    #[must_use]
+    pub fn link_speed(&self) -> u32 {
+        self.lnkcap & 0xf
+    }
+
+    /// Widest link in lanes; 0 without a link (LNKCAP bits 9:4).
+    #[must_use]
+    pub fn link_width(&self) -> u32 {
+        self.lnkcap >> 4 & 0x3f
+    }
+
     /// AtomicOp widths it completes: DEVCAP2 bits 7 to 9.
     #[must_use]
     pub fn completer(&self) -> Widths {
@@ -210,6 +224,10 @@ impl Space<'_> {
             version,
             port: Port::from(flags >> 4),
             devcap: self.long(at, 4)?,
+            lnkcap: match Port::from(flags >> 4) {
+                Port::RootComplexEndpoint | Port::RootComplexEventCollector => 0,
+                _ => self.long(at, 0x0c)?,
+            },
             devcap2: if second { self.long(at, 0x24)? } else { 0 },
             devctl2: if second { self.word(at, 0x28)? } else { 0 },
         })
@@ -272,6 +290,20 @@ mod tests {
         assert_eq!(express.completer().to_string(), "32, 64");
         assert!(express.completer().contains(Width::Bits64));
         assert!(express.requester_enabled() && !express.egress_blocked());
+    }
+
+    #[test]
+    fn a_link_is_read_where_there_is_one() {
+        let mut bytes = endpoint(0, 0);
+        bytes[0x6c..0x70].copy_from_slice(&0x0047_3904_u32.to_le_bytes());
+        let link = |bytes: &[u8]| {
+            let config = Config::parse(bytes);
+            let express = config.express().expect("express");
+            (express.link_speed(), express.link_width())
+        };
+        assert_eq!(link(&bytes), (4, 16));
+        bytes[0x62] = 0x92;
+        assert_eq!(link(&bytes), (0, 0), "an integrated endpoint");
     }
 
     #[test]

@@ -142,6 +142,7 @@ mod tests {
                 port,
                 devcap: 0,
                 devcap2: 0,
+                lnkcap: 0,
                 devctl2: 0,
             }),
         };

@@ -18,7 +18,7 @@ xml=$(inactive d0)
 equal 'cells with CPUs' "$(grep -c "<cell id='[0-9]*' cpus=" <<<"$xml")" 1
 equal 'distances' "$(grep -c '<sibling id=' <<<"$xml")" 81
 contains 'own root port' "$(sed -n '/<hostdev /,/<\/hostdev>/p' <<<"$xml")" "slot='0x00' function='0x0'/>"
-contains 'mark' "$(tr '"' "'" <<<"$xml")" "<variantd:device address='$GPU0' recipe='nvidia-grace' cells='1-8' added='nodeset'/>"
+contains 'mark' "$(tr '"' "'" <<<"$xml")" "<variantd:device address='$GPU0' recipe='nvidia-grace' cells='1-8' added='driver nodeset'/>"
 
 # What libvirt had before, we take from a definition made while the agent is away.
 systemctl stop variantd
@@ -28,7 +28,7 @@ inactive d1 >/tmp/before.xml
 systemctl start variantd
 within 20 is_complete d1
 inactive d1 >/tmp/after.xml
-awk '/<metadata>/, /<\/metadata>/ { next } /<numa>/, /<\/numa>/ { next } /<acpi nodeset=/ { next }
+awk '/<metadata>/, /<\/metadata>/ { next } /<numa>/, /<\/numa>/ { next } /<acpi nodeset=/ { next } /<driver name=.vfio. model=/ { next }
      { print }' /tmp/after.xml |
     awk '/<cpu .*[^\/]>$/ { held = $0; next }
          held != "" && /<\/cpu>/ { sub(/>$/, "/>", held); print held; held = ""; next }

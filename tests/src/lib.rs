@@ -1,4 +1,6 @@
 //! Harness, fixtures, the modelled kernel and the lab.
 
+pub mod bus;
 pub mod gpu;
 pub mod lab;
+pub mod translate;

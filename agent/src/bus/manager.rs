@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
+use serde::Serialize;
 use tokio::time::timeout;
 use zbus::message::Header;
 use zbus::{Connection, OwnedVariant, Variant, interface};
@@ -12,6 +13,7 @@ use zbus::{Connection, OwnedVariant, Variant, interface};
 use super::{BusError, blocking, caller};
 use crate::assign::Assigner;
 use crate::prepare::Trigger;
+use crate::proposal::Proposal;
 use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::site::Site;
@@ -60,8 +62,18 @@ impl Manager {
         Ok(rows.collect())
     }
 
+    /// What a domain's definition needs, as JSON: reasons, hunks of a diff, edits, and what they were
+    /// made from. Changes nothing. Option `replace` (b): replace a guest address that contradicts the
+    /// recipe.
+    async fn plan(&self, domain: String, options: Options) -> Result<String, BusError> {
+        known(&options, &["replace"])?;
+        let replace = flag(&options, "replace")?;
+        Ok(json(&self.worker.propose(domain, replace).await?))
+    }
+
     /// Completes a domain's definition and says in JSON what was added. Option `replace` (b):
-    /// replace a guest address that contradicts the recipe.
+    /// replace a guest address that contradicts the recipe. Option `plan` (s), alone: make exactly the
+    /// edits of what `Plan` said, or refuse when the definition, host, recipes or versions changed since.
     async fn prepare(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -70,11 +82,17 @@ impl Manager {
         options: Options,
     ) -> Result<String, BusError> {
         caller::require_root(connection, &header).await?;
-        known(&options, &["replace"])?;
+        known(&options, &["replace", "plan"])?;
         let replace = flag(&options, "replace")?;
+        let saved = saved(&options)?;
         let domain = self.worker.find(domain).await?;
-        let report = self.worker.prepare(domain, Trigger::Request { replace });
-        Ok(json(&report.await?))
+        Ok(json(&match saved {
+            Some(saved) => self.worker.apply(domain, saved).await?,
+            None => {
+                let trigger = Trigger::Request { replace };
+                self.worker.prepare(domain, trigger).await?
+            }
+        }))
     }
 
     /// Takes back what was added to a domain's definition and says so in JSON; it is left alone
@@ -181,6 +199,21 @@ fn flag(options: &Options, key: &str) -> Result<bool, BusError> {
     Ok(value.map_err(wrong)?.unwrap_or(false))
 }
 
-fn json(report: &Report) -> String {
-    serde_json::to_string(report).expect("a report has only strings and numbers")
+/// The saved plan among the options.
+fn saved(options: &Options) -> Result<Option<Proposal>, BusError> {
+    let Some(value) = options.get("plan") else {
+        return Ok(None);
+    };
+    if options.contains_key("replace") {
+        let sentence =
+            "option 'plan' excludes 'replace': the plan says whether addresses are replaced";
+        return Err(BusError::Failed(sentence.into()));
+    }
+    let text = <&str>::try_from(value);
+    let text = text.map_err(|_| BusError::Failed("option 'plan' is not a text".into()))?;
+    Ok(Some(Proposal::parse(text)?))
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings, numbers and lists")
 }

@@ -19,6 +19,8 @@ use crate::libvirt::fake::Fake;
 use crate::site::Site;
 use crate::worker::Worker;
 
+mod saved_plan;
+
 struct Scene {
     client: Connection,
     libvirt: Arc<Fake>,
@@ -26,7 +28,7 @@ struct Scene {
     site: Arc<Site>,
     repairs: UnboundedReceiver<DomainRef>,
     _service: Connection,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 async fn scene() -> Scene {
@@ -57,7 +59,7 @@ async fn scene() -> Scene {
         site,
         repairs,
         _service: service.expect("service"),
-        _directory: directory,
+        directory,
     }
 }
 

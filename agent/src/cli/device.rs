@@ -130,7 +130,7 @@ fn initiator_nodes(view: &View, device: &Device) -> Option<Nodes> {
     let setting = Setting {
         host: &view.host,
         recipes: &view.recipes,
-        versions: Versions::NEWEST_TESTED,
+        target: Versions::NEWEST_TESTED.into(),
         replace: false,
         asked: true,
     };

@@ -1,13 +1,16 @@
-//! `variantctl prepare`, `revert` and `wait`: asks the agent, which alone changes definitions.
+//! `variantctl plan DOMAIN`, `prepare`, `revert` and `wait`: asks the agent, which alone changes definitions.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use zbus::Connection;
 
-use super::output;
 use super::problem::Problem;
+use super::{input, output};
 use crate::client::{Fault, ManagerProxy, Options};
+use crate::code::Code;
+use crate::proposal::{MAX_BYTES, Proposal};
 
 /// Completes a domain's definition and says what was added.
 pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
@@ -16,6 +19,28 @@ pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), 
         manager.prepare(domain, options).await
     })?;
     tell(&report, as_json)
+}
+
+/// Has exactly the edits of a saved plan made.
+pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<(), Problem> {
+    let text = input::text(file, MAX_BYTES)?;
+    let saved = Proposal::parse(&text)?;
+    let uuid = saved.uuid.map(|uuid| uuid.to_string());
+    let own = uuid.unwrap_or(saved.domain);
+    let report = ask(async |manager| {
+        let options = Options::from([("plan", text.as_str().into())]);
+        manager.prepare(domain.unwrap_or(&own), options).await
+    })?;
+    tell(&report, as_json)
+}
+
+/// What the agent plans for a domain, and the same as JSON.
+pub(super) fn plan(domain: &str, replace: bool) -> Result<(Proposal, Value), Problem> {
+    let json = ask(async |manager| {
+        let options = Options::from([("replace", replace.into())]);
+        manager.plan(domain, options).await
+    })?;
+    Ok((Proposal::parse(&json.to_string())?, json))
 }
 
 /// Takes back what was added to a domain's definition.
@@ -61,8 +86,9 @@ fn problem(fault: Fault) -> Problem {
         }
         Fault::NotFound(text) => Problem::NotFound(text),
         Fault::Unreachable(why) => Problem::Unreachable(format!(
-            "variantd does not answer ({}); start it with 'systemctl start variantd'",
-            why.lines().next().unwrap_or_default()
+            "variantd does not answer: {} ({}); start it with 'systemctl start variantd'",
+            why.lines().next().unwrap_or_default().trim_end_matches('.'),
+            Code::AgentUnreachable
         )),
     }
 }

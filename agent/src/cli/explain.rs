@@ -16,16 +16,21 @@ pub(super) fn run(code: Option<Code>, as_json: bool) -> Result<(), Problem> {
         return output::object(json!({"codes": list}));
     }
     output::text(&match code {
-        Some(code) => format!("{code}: {}\n\n{}", code.title(), filled(code.explanation())),
+        Some(code) => format!(
+            "{code} ({}): {}\n\n{}",
+            code.severity(),
+            code.title(),
+            filled(code.explanation())
+        ),
         None => codes
             .iter()
-            .map(|code| format!("{code}  {}\n", code.title()))
+            .map(|code| format!("{code}  {:<7}  {}\n", code.severity(), code.title()))
             .collect(),
     })
 }
 
 fn entry(code: Code) -> Value {
-    json!({"code": code.as_str(), "title": code.title(), "explanation": code.explanation()})
+    json!({"code": code.as_str(), "severity": code.severity().to_string(), "title": code.title(), "explanation": code.explanation()})
 }
 
 fn filled(paragraph: &str) -> String {

@@ -3,9 +3,12 @@
 //! Read verbs work without the agent, without libvirt and without root, and say what they could not
 //! see. Exit: 0 done or already so, 1 failed or a check failed, 2 usage, 3 not found, 4 agent not reachable.
 
+mod completion;
 mod device;
+mod diff;
 mod domain;
 mod explain;
+mod input;
 mod list;
 mod output;
 mod plan;
@@ -20,13 +23,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
 
 use crate::code::Code;
 use crate::config::Config;
 use crate::recipe::Recipes;
-use crate::target::Versions;
+use crate::target::Target;
 
 use problem::Problem;
 
@@ -72,7 +76,7 @@ enum Verb {
     /// Draw the host: root ports, switches, devices, NUMA nodes
     Topology,
     /// Show what a domain needs, as a diff with the reason for each part
-    Plan(Definition),
+    Plan(Request),
     /// Complete a domain definition and print it; libvirt is not touched
     Rewrite(Definition),
     /// List, show or check recipes: what each family of guest drivers needs
@@ -91,10 +95,15 @@ enum Verb {
     /// Complete a domain in libvirt now
     Prepare {
         /// Name or UUID of the domain
-        domain: String,
+        #[arg(required_unless_present = "plan")]
+        domain: Option<String>,
         /// Give a device whose guest address contradicts its recipe a new one
-        #[arg(long)]
+        #[arg(long, conflicts_with = "plan")]
         replace: bool,
+        /// Make exactly the edits that 'plan --json' put into FILE ('-' for standard input), or refuse
+        /// because the definition, the host, the recipes or the versions changed since
+        #[arg(long, value_name = "FILE")]
+        plan: Option<PathBuf>,
     },
     /// Take back what was added to a domain; it is left alone until it is prepared again
     Revert {
@@ -104,6 +113,12 @@ enum Verb {
         /// Revert domain XML in FILE ('-' for standard input) and print it; libvirt is not touched
         #[arg(long)]
         file: Option<PathBuf>,
+    },
+    /// Print completions for a shell, for packagers
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
     },
     /// Wait until a domain is complete, or exit with 1 and the reason why it is not
     Wait {
@@ -136,9 +151,29 @@ enum RecipeVerb {
 struct Definition {
     /// File with domain XML; '-' reads standard input
     file: PathBuf,
-    /// Versions to write for, such as libvirt=12.8,qemu=11.1
-    #[arg(long, value_name = "VERSIONS")]
-    target: Option<Versions>,
+    #[command(flatten)]
+    wish: Wish,
+}
+
+/// What to plan for, and how to print it.
+#[derive(Debug, Args)]
+struct Request {
+    /// File with domain XML ('-' for standard input), or name or UUID of a domain in libvirt
+    #[arg(value_name = "FILE|DOMAIN")]
+    subject: PathBuf,
+    #[command(flatten)]
+    wish: Wish,
+    /// When to colour the diff
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: diff::Color,
+}
+
+/// What a plan is to be like.
+#[derive(Debug, Args)]
+struct Wish {
+    /// What to write for, such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt
+    #[arg(long, value_name = "TARGET")]
+    target: Option<Target>,
     /// Give a device whose guest address contradicts its recipe a new one
     #[arg(long)]
     replace: bool,
@@ -173,20 +208,28 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::List { all } => list::run(&view(cli)?, *all),
         Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
         Verb::Topology => topology::run(&view(cli)?),
-        Verb::Plan(definition) => plan::show(&view(cli)?, definition),
+        Verb::Plan(request) => plan::show(cli, request),
         Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),
         Verb::Recipe(RecipeVerb::List) => recipe::list(&recipes(cli)?, cli.json),
         Verb::Recipe(RecipeVerb::Show { name }) => recipe::show(&recipes(cli)?, name, cli.json),
         Verb::Recipe(RecipeVerb::Check { file }) => recipe::check(file, cli.json),
         Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
-        Verb::Prepare { domain, replace } => domain::prepare(domain, *replace, cli.json),
+        Verb::Prepare {
+            domain,
+            plan: Some(plan),
+            ..
+        } => domain::apply(domain.as_deref(), plan, cli.json),
+        Verb::Prepare {
+            domain, replace, ..
+        } => domain::prepare(domain.as_deref().unwrap_or_default(), *replace, cli.json),
         Verb::Revert {
             file: Some(file), ..
         } => plan::revert(file),
         Verb::Revert { domain, .. } => {
             domain::revert(domain.as_deref().unwrap_or_default(), cli.json)
         }
+        Verb::Completions { shell } => completion::run(*shell),
         Verb::Wait { domain, timeout } => {
             domain::wait(domain, Duration::from_secs(*timeout), cli.json)
         }

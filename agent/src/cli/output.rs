@@ -7,13 +7,19 @@ use kernel_glue::host::Gap;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
+use crate::code::Code;
 
 /// Version of the JSON that every verb prints.
 const SCHEMA: u32 = 1;
 
 /// Prints text; a closed pipe ends the program as it ends `cat`.
 pub(super) fn text(text: &str) -> Result<(), Problem> {
-    match io::stdout().write_all(text.as_bytes()) {
+    written(io::stdout().write_all(text.as_bytes()))
+}
+
+/// What came of writing to standard output.
+pub(super) fn written(result: io::Result<()>) -> Result<(), Problem> {
+    match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Problem::Failed(format!(
             "cannot write to standard output: {error}"
@@ -31,7 +37,7 @@ pub(super) fn object(mut value: Value) -> Result<(), Problem> {
 /// Prints why a verb failed.
 pub(super) fn complain(problem: &Problem, as_json: bool) {
     if as_json {
-        let error = json!({"version": SCHEMA, "error": {"code": problem.code(), "text": problem.to_string()}});
+        let error = json!({"version": SCHEMA, "error": {"code": problem.code().map(Code::as_str), "text": problem.to_string()}});
         eprintln!("{error:#}");
     } else {
         eprintln!("error: {problem}");

@@ -1,177 +1,151 @@
 //! `variantctl plan`, `rewrite` and `revert --file`: what a definition needs, as a diff or as the finished text,
 //! and the text from before.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
-use serde_json::{Value, json};
-use similar::TextDiff;
+use kernel_glue::host::Host;
 
 use super::problem::Problem;
-use super::{Definition, View, output, region};
+use super::{Cli, Definition, Request, View, diff, domain, input, output, region, view};
 use crate::domain::MAX_BYTES;
-use crate::plan::{Change, Note, Plan, Planned, Setting};
-use crate::rewrite::{self, Rewrite};
+use crate::plan::Setting;
+use crate::proposal::Proposal;
 use crate::target::Versions;
 
-/// Prints what is planned and why, then the diff.
-pub(super) fn show(view: &View, definition: &Definition) -> Result<(), Problem> {
-    let (before, after) = planned(view, definition)?;
-    if view.json {
-        return output::object(to_json(&before, &after));
+/// Prints what is planned for a file or a domain: the devices, then the diff with the reasons.
+pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
+    if is_file(&request.subject) {
+        return show_file(&view(cli)?, request);
     }
-    output::text(&summary(&after.plan))?;
-    output::text(&diff(&before, &after.text, &definition.file))?;
-    notes(view, &after.plan, definition);
-    Ok(())
+    let name = request.subject.to_string_lossy();
+    let own = cli.host == Path::new("/") && cli.recipes == Path::new(crate::recipe::DIRECTORY);
+    if !own || request.wish.target.is_some() || request.wish.regions {
+        return Err(Problem::Usage(format!(
+            "'{name}' is no file, and for a domain the agent plans with its own host, recipes and versions; \
+             leave out --host, --recipes, --target and --regions, or write './{name}' for a file"
+        )));
+    }
+    let (proposal, json) = domain::plan(&name, request.wish.replace).map_err(|problem| {
+        problem.with(&format!(
+            "no file '{name}' here, so it is taken for a domain"
+        ))
+    })?;
+    if cli.json {
+        return output::object(json);
+    }
+    print(&proposal, &name, request)
 }
 
 /// Prints the finished definition, and nothing else, on standard output.
 pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Problem> {
-    let (before, after) = planned(view, definition)?;
+    let text = input::text(&definition.file, MAX_BYTES)?;
+    let host = region::host(view, &text, definition.wish.regions)?;
+    let proposal = Proposal::make(&text, &setting(view, &host, &definition.wish))?;
     if view.json {
-        return output::object(to_json(&before, &after));
+        return output::object(json(&proposal)?);
     }
-    output::text(&after.text)?;
-    notes(view, &after.plan, definition);
+    output::text(&proposal.text)?;
+    notes(&proposal);
+    assumptions(view, &proposal, &definition.wish);
     Ok(())
 }
 
 /// Prints a definition without what was added to it.
 pub(super) fn revert(file: &Path) -> Result<(), Problem> {
-    output::text(&crate::revert::revert(&read(file)?)?)
+    output::text(&crate::revert::revert(&input::text(file, MAX_BYTES)?)?)
 }
 
-fn planned(view: &View, definition: &Definition) -> Result<(String, Rewrite), Problem> {
-    let text = read(&definition.file)?;
-    let asked = match definition.regions {
-        true => Some(region::ask_for(view, &text)?),
-        false => None,
-    };
-    let setting = Setting {
-        host: asked.as_ref().unwrap_or(&view.host),
+fn show_file(view: &View, request: &Request) -> Result<(), Problem> {
+    let text = input::text(&request.subject, MAX_BYTES)?;
+    let host = region::host(view, &text, request.wish.regions)?;
+    let proposal = Proposal::make(one_end(&text), &setting(view, &host, &request.wish))?;
+    if view.json {
+        return output::object(json(&proposal)?);
+    }
+    print(&proposal, &request.subject.to_string_lossy(), request)?;
+    assumptions(view, &proposal, &request.wish);
+    Ok(())
+}
+
+/// True when a plan is for a file; anything else is a domain in libvirt.
+fn is_file(subject: &Path) -> bool {
+    let text = subject.to_string_lossy();
+    let there = subject.exists() && !subject.is_dir();
+    text == "-" || text.contains('/') || text.ends_with(".xml") || there
+}
+
+/// The text with one line end at its end: `virsh dumpxml` prints one more than the definition has, and a saved
+/// plan is for the definition.
+fn one_end(text: &str) -> &str {
+    let end = text.trim_end_matches(['\r', '\n']).len();
+    let line_end = text[end..].find('\n').map_or(0, |at| at + 1);
+    &text[..end + line_end]
+}
+
+fn setting<'a>(view: &'a View, host: &'a Host, wish: &super::Wish) -> Setting<'a> {
+    Setting {
+        host,
         recipes: &view.recipes,
-        versions: definition.target.unwrap_or(Versions::NEWEST_TESTED),
-        replace: definition.replace,
+        target: wish.target.unwrap_or(Versions::NEWEST_TESTED.into()),
+        replace: wish.replace,
         asked: true,
-    };
-    let after = rewrite::rewrite(&text, &setting)?;
-    Ok((text, after))
-}
-
-fn read(file: &Path) -> Result<String, Problem> {
-    let name = file.display();
-    let source: Box<dyn Read> = if file == Path::new("-") {
-        Box::new(io::stdin())
-    } else {
-        Box::new(File::open(file).map_err(|error| missing(file, &error))?)
-    };
-    let mut bytes = Vec::new();
-    // One byte more than a definition may have, so that the parser can say that it is too large.
-    let limit = u64::try_from(MAX_BYTES).map_or(u64::MAX, |max| max + 1);
-    source
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|error| missing(file, &error))?;
-    String::from_utf8(bytes)
-        .map_err(|_| Problem::Failed(format!("cannot read '{name}': it is not UTF-8 text")))
-}
-
-fn missing(file: &Path, error: &io::Error) -> Problem {
-    let text = format!("cannot read '{}': {error}", file.display());
-    if error.kind() == io::ErrorKind::NotFound {
-        Problem::NotFound(text)
-    } else {
-        Problem::Failed(text)
     }
 }
 
-fn summary(plan: &Plan) -> String {
-    let device = |one: &Planned| {
-        let nodes: kernel_glue::numa::RangeList =
-            one.host_nodes.iter().map(|node| u32::from(*node)).collect();
-        let Planned {
-            address,
-            label,
-            recipe,
-            driver,
-            cells,
-            ..
-        } = one;
-        format!(
-            "{address} {label} by recipe {recipe}: driver {driver}, guest cells {cells} for host nodes {nodes}\n"
-        )
-    };
-    let change =
-        |change: &Change| format!("  {} {}: {}\n", change.code, change.path, change.reason);
-    let devices: String = plan.devices.iter().map(device).collect();
-    let changes: String = plan.changes.iter().map(change).collect();
-    match (plan.devices.is_empty(), plan.changes.is_empty()) {
-        (true, _) => format!(
-            "domain '{}' has no device that a recipe covers\n",
-            plan.domain
-        ),
-        (false, true) => format!("{devices}domain '{}' is complete\n", plan.domain),
-        (false, false) => format!(
-            "{devices}to be added to domain '{}':\n{changes}",
-            plan.domain
-        ),
+fn print(proposal: &Proposal, name: &str, request: &Request) -> Result<(), Problem> {
+    output::text(&summary(proposal))?;
+    diff::print(proposal, name, request.color)?;
+    notes(proposal);
+    Ok(())
+}
+
+fn summary(proposal: &Proposal) -> String {
+    let devices: String = proposal
+        .devices
+        .iter()
+        .map(|one| {
+            let nodes: kernel_glue::numa::RangeList =
+                one.host_nodes.iter().map(|node| u32::from(*node)).collect();
+            format!(
+                "{} {} by recipe {}: driver {}, guest cells {} for host nodes {nodes}\n",
+                one.address, one.label, one.recipe, one.driver, one.cells
+            )
+        })
+        .collect();
+    let domain = &proposal.domain;
+    match (proposal.devices.is_empty(), proposal.changes.len()) {
+        (true, _) => format!("domain '{domain}' has no device that a recipe covers\n"),
+        (false, 0) => format!("{devices}domain '{domain}' is complete\n"),
+        (false, 1) => format!("{devices}domain '{domain}' lacks 1 piece:\n"),
+        (false, count) => format!("{devices}domain '{domain}' lacks {count} pieces:\n"),
     }
 }
 
-fn diff(before: &str, after: &str, file: &Path) -> String {
-    if before == after {
-        return String::new();
-    }
-    let name = file.display().to_string();
-    TextDiff::from_lines(before, after)
-        .unified_diff()
-        .context_radius(2)
-        .header(&name, &format!("{name} (planned)"))
-        .to_string()
-}
-
-fn notes(view: &View, plan: &Plan, definition: &Definition) {
-    for Note { code, device, text } in &plan.notes {
-        let device = device
+fn notes(proposal: &Proposal) {
+    for note in &proposal.notes {
+        let device = note
+            .device
             .map(|device| format!("'{device}': "))
             .unwrap_or_default();
-        eprintln!("note: {device}{text} ({code})");
+        eprintln!("note: {device}{} ({})", note.text, note.code);
     }
-    if definition.target.is_none() && !plan.devices.is_empty() {
+}
+
+/// What a plan of a file takes for granted, and could not see.
+fn assumptions(view: &View, proposal: &Proposal, wish: &super::Wish) {
+    if proposal.devices.is_empty() {
+        return;
+    }
+    if wish.target.is_none() {
         eprintln!(
             "note: written for {}; say --target libvirt=...,qemu=... for another",
             Versions::NEWEST_TESTED
         );
     }
-    if !plan.devices.is_empty() {
-        output::gaps(&view.host.gaps);
-    }
+    output::gaps(&view.host.gaps);
 }
 
-fn to_json(before: &str, after: &Rewrite) -> Value {
-    let plan = &after.plan;
-    let device = |one: &Planned| {
-        json!({"address": one.address, "recipe": one.recipe, "label": one.label, "driver": one.driver,
-               "cells": one.cells.to_string(), "host_nodes": one.host_nodes})
-    };
-    let change = |change: &Change| {
-        let edits: Value = change
-            .edits
-            .iter()
-            .map(|e| json!({"start": e.span.start, "end": e.span.end, "text": e.text}))
-            .collect();
-        json!({"code": change.code.as_str(), "device": change.device, "path": change.path, "reason": change.reason, "edits": edits})
-    };
-    let note =
-        |note: &Note| json!({"code": note.code.as_str(), "device": note.device, "text": note.text});
-    json!({
-        "domain": plan.domain,
-        "devices": plan.devices.iter().map(device).collect::<Value>(),
-        "changes": plan.changes.iter().map(change).collect::<Value>(),
-        "notes": plan.notes.iter().map(note).collect::<Value>(),
-        "changed": before != after.text,
-        "text": after.text,
-    })
+fn json(proposal: &Proposal) -> Result<serde_json::Value, Problem> {
+    serde_json::to_value(proposal)
+        .map_err(|error| Problem::Failed(format!("cannot print the plan as JSON: {error}")))
 }

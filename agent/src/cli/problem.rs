@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::code::Code;
 use crate::refusal::Refusal;
 
 /// Why a verb failed.
@@ -16,22 +17,37 @@ pub(super) enum Problem {
     NotFound(String),
     /// The agent does not answer.
     Unreachable(String),
+    /// The arguments contradict each other.
+    Usage(String),
 }
 
 impl Problem {
     pub(super) fn exit(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Refused(_) | Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
             Self::Unreachable(_) => 4,
         })
     }
 
-    /// The stable code, where there is one.
-    pub(super) fn code(&self) -> Option<&'static str> {
+    /// The same with words before it, where the asked for was not found.
+    pub(super) fn with(self, words: &str) -> Self {
         match self {
-            Self::Refused(refusal) => Some(refusal.code.as_str()),
-            _ => None,
+            Self::NotFound(text) => Self::NotFound(format!("{words}: {text}")),
+            Self::Unreachable(text) => Self::Unreachable(format!("{words}: {text}")),
+            other => other,
+        }
+    }
+
+    /// The stable code, where there is one; the agent's sentences have theirs in parentheses.
+    pub(super) fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.code),
+            Self::Failed(text) | Self::NotFound(text) | Self::Unreachable(text) => text
+                .split(['(', ')'])
+                .find_map(|part| part.parse::<Code>().ok()),
+            Self::Usage(_) => None,
         }
     }
 }
@@ -46,9 +62,10 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::Failed(text) | Self::NotFound(text) | Self::Unreachable(text) => {
-                f.write_str(text)
-            }
+            Self::Failed(text)
+            | Self::NotFound(text)
+            | Self::Unreachable(text)
+            | Self::Usage(text) => f.write_str(text),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `--regions`: asks VFIO for the BARs that a guest would see. Opens the device, which resets it.
 
+use std::borrow::Cow;
 use std::env;
 use std::path::Path;
 
@@ -31,8 +32,20 @@ pub(super) fn ask(view: &View, device: PciAddress) -> Result<Regions, Problem> {
     answer.map_err(|error| refusal(device, &error).into())
 }
 
-/// The view's host, with what VFIO shows of the definition's devices; says which it could not ask.
-pub(super) fn ask_for(view: &View, definition: &str) -> Result<Host, Problem> {
+/// The view's host; when `asked`, with what VFIO shows of the definition's devices.
+pub(super) fn host<'a>(
+    view: &'a View,
+    definition: &str,
+    asked: bool,
+) -> Result<Cow<'a, Host>, Problem> {
+    match asked {
+        true => ask_for(view, definition).map(Cow::Owned),
+        false => Ok(Cow::Borrowed(&view.host)),
+    }
+}
+
+/// Says which devices it could not ask.
+fn ask_for(view: &View, definition: &str) -> Result<Host, Problem> {
     let mut host = view.host.clone();
     for hostdev in Domain::parse(definition)?.hostdevs {
         let Some(device) = host.devices.get_mut(&hostdev.source) else {

@@ -47,6 +47,10 @@ impl Code {
                 "Another running domain holds the device. Taking it would unplug it from that guest. Source: Linux, \
                  drivers/vfio/vfio_main.c (the REQ event) and QEMU's answer to it."
             }
+            Self::DeviceShared => {
+                "Two definitions may name one device, for guests that take turns. The one that starts second is refused while \
+                 the first runs (VD-DEV-003). Source: libvirt, src/util/virhostdev.c (active devices)."
+            }
             Self::GuestSlot => {
                 "A device behind a root port is only found in slot 0, and NVIDIA's guest driver looks for generic initiators \
                  only at slot 0, function 0. Source: PCIe base specification 7.3.1; NVIDIA open-gpu-kernel-modules."
@@ -294,6 +298,42 @@ impl Code {
             Self::NotMigratable => {
                 "A guest with a host device migrates only if the VFIO driver of each can save its state. nvgrace_gpu_vfio_pci and \
                  vfio-pci cannot, so 'virsh migrate', 'save' and memory snapshots fail. Source: Linux 7.2, drivers/vfio/pci."
+            }
+            Self::LinkMissing => {
+                "QEMU's root ports advertise 16 GT/s and 32 lanes whatever the device's own link is, and libvirt has no element \
+                 for it. A recipe with placement.link has the slowest link of the host's path shown, as NVIDIA's fork of \
+                 KubeVirt does. Source: QEMU, pcie-root-port 'x-speed' and 'x-width'; libvirt 8.2, <qemu:override>."
+            }
+            Self::LinkUnknown => {
+                "Link capabilities are in config space beyond its first 64 bytes, which only root can read; and a \
+                 <qemu:override> of the definition's owner is not touched. The guest sees QEMU's defaults. Source: PCIe base \
+                 specification 7.5.3.6."
+            }
+            Self::SwitchMirrored => {
+                "With placement.switch devices behind one switch of the host are behind one switch in the guest, so that its \
+                 driver sees which are near to each other. QEMU's switch ports do not route AtomicOps, so none reach such a \
+                 device; without the key each device has a root port of its own. Source: QEMU, hw/pci-bridge/xio3130_upstream.c; \
+                 PCIe base specification 6.15."
+            }
+            Self::CommandQueues => {
+                "A recipe with smmu.cmdqv = true gives the guest's SMMUv3 the command queues of Tegra241 (Grace), which the \
+                 hardware reads from guest memory as one contiguous range: only huge pages are that. Source: NVIDIA's fork of \
+                 KubeVirt requires them; Linux, drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c."
+            }
+            Self::MarkOld => {
+                "The mark in the metadata says what a plan was made of, as a digest: recipes, the host's facts, what the versions \
+                 can express. It is another one now, so what was added before is taken back and the definition is completed \
+                 anew; what its owner changed stays. Source: variantctl(1), revert."
+            }
+            Self::PlanStale => {
+                "A saved plan holds for the definition, host, recipes and versions that it was made from; the message names \
+                 what is different now. Nothing was changed: read a new plan before it is applied. A plan that was made of a \
+                 file without root has not seen SRAT, and then the host counts as different. Source: variantctl(1)."
+            }
+            Self::PlanUnreadable => {
+                "The agent applies a plan of its own, and only if the saved one says exactly the same. This one cannot be read, \
+                 or says something else although it was made from the same definition, host, recipes and versions. Source: \
+                 variantctl(1)."
             }
         }
     }

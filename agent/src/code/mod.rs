@@ -1,11 +1,14 @@
 //! Stable codes of refusals and notes: `VD-XXX-000`. A code, once released, keeps its meaning.
 
 mod explain;
+mod severity;
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+
+pub use severity::Severity;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
@@ -66,6 +69,8 @@ codes! {
     DeviceTwice = "VD-DEV-002",
     /// Another domain uses the device.
     DeviceTaken = "VD-DEV-003",
+    /// Another definition assigns the device, too.
+    DeviceShared = "VD-DEV-004",
     /// The guest address is not slot 0.
     GuestSlot = "VD-TOP-001",
     /// The guest address is not function 0.
@@ -86,6 +91,12 @@ codes! {
     GuestExpanderShared = "VD-TOP-009",
     /// The guest cell of an expander bus cannot be told.
     ExpanderCellUnknown = "VD-TOP-010",
+    /// The root port does not show the link of the device's path.
+    LinkMissing = "VD-TOP-011",
+    /// The link of the device's path cannot be shown.
+    LinkUnknown = "VD-TOP-012",
+    /// A device is behind a switch as on the host.
+    SwitchMirrored = "VD-TOP-013",
     /// The hostdev does not name the driver it needs.
     DriverMissing = "VD-DRV-001",
     /// libvirt would use another driver than the recipe needs.
@@ -132,6 +143,8 @@ codes! {
     IommufdMissing = "VD-IOM-007",
     /// Host devices cannot go through iommufd.
     IommufdLeftOut = "VD-IOM-008",
+    /// Command queues are asked for, and the guest's memory is not in huge pages.
+    CommandQueues = "VD-IOM-009",
     /// The 64-bit MMIO window is not set.
     WindowMissing = "VD-MEM-001",
     /// The 64-bit MMIO window is too small or no power of two.
@@ -150,6 +163,8 @@ codes! {
     NotMigratable = "VD-MIG-001",
     /// The mark that records what was added is missing or old.
     MarkMissing = "VD-MRK-001",
+    /// What was added before is for another recipe, host or version.
+    MarkOld = "VD-MRK-002",
     /// The target's libvirt or QEMU is too old for a piece.
     TargetOld = "VD-TGT-001",
     /// The recipe does not serve this architecture or machine type.
@@ -170,6 +185,10 @@ codes! {
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.
     HostUnreadable = "VD-AGT-002",
+    /// What a saved plan was made from changed since.
+    PlanStale = "VD-PLN-001",
+    /// The text is no saved plan, or somebody edited it.
+    PlanUnreadable = "VD-PLN-002",
 }
 
 /// A text is no code.

@@ -25,6 +25,26 @@ pub struct Argument {
     pub element: Element,
 }
 
+/// `<qemu:override>`: properties of devices that libvirt does not set itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overrides {
+    /// The properties in document order.
+    pub properties: Vec<Override>,
+    /// The element.
+    pub element: Element,
+}
+
+/// `<qemu:property>` of a `<qemu:device>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The device's alias.
+    pub alias: String,
+    /// The property.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
 impl CommandLine {
     /// Options that take a value, with it: pairs of neighbouring arguments.
     pub fn pairs(&self) -> impl Iterator<Item = (&Argument, &Argument)> {

@@ -16,6 +16,14 @@ pub struct GuestAddress {
     pub multifunction: bool,
 }
 
+impl GuestAddress {
+    /// True for slot 0, function 0 without the multifunction flag.
+    #[must_use]
+    pub fn is_origin(&self) -> bool {
+        self.at.device() == 0 && self.at.function() == 0 && !self.multifunction
+    }
+}
+
 /// `<controller type='pci'>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {

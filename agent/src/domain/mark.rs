@@ -43,8 +43,8 @@ pub struct Marked {
 
 /// What was added, as words, so that it can be taken back.
 ///
-/// For a domain: `metadata`, `cpu`, `numa`, `window`, `width` (`<maxphysaddr>`), `commandline`, `iommufd`, `acpi` (in `<os>`), `table:PATH`,
-/// `expander:N`, `smmu:N` (of expander N), `root` (the pcie-root controller), `distances:N` (all of
+/// For a domain: `metadata`, `cpu`, `numa`, `window`, `width` (`<maxphysaddr>`), `commandline`, `override`, `iommufd`, `acpi` (in `<os>`), `table:PATH`,
+/// `expander:N`, `smmu:N` (of expander N), `switch:N` (a switch's upstream port, and the root port above it), `root` (the pcie-root controller), `distances:N` (all of
 /// cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X` where X had no content before (`metadata`, `cpu`, `root`, `cell:N`).
 /// For a device: `driver`, `nodeset`, `alias`, `port:N`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use kernel_glue::address::PciAddress;
 use crate::edit::Element;
 
 pub use cell::{Cell, MemoryNode};
-pub use command_line::{Argument, CommandLine, QEMU_NAMESPACE};
+pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
 pub use device::{Controller, Driver, GuestAddress, Hostdev};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
 pub use platform::{AcpiTable, AddressWidth, Iommu, Iommufd, Platform};
@@ -66,6 +66,8 @@ pub struct Domain {
     pub devices: Element,
     /// `<qemu:commandline>`.
     pub command_line: Option<CommandLine>,
+    /// `<qemu:override>`.
+    pub overrides: Option<Overrides>,
     /// `<metadata>`.
     pub metadata: Option<Element>,
     /// `<metadata>` has one child.

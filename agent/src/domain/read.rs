@@ -90,6 +90,7 @@ impl Reader<'_> {
             other_addresses: other_addresses(devices)?,
             devices: self.element(devices),
             command_line: command_line(root).map(|node| self.command_line(node)),
+            overrides: self.overrides(root),
             metadata: metadata.map(|node| self.element(node)),
             metadata_is_ours: metadata.is_some_and(is_bare),
             heading: self.element(heading(root)),

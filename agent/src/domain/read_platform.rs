@@ -4,7 +4,9 @@ use roxmltree::Node;
 
 use super::read::{Reader, child, children};
 use super::value::{content, memory, optional, value};
-use super::{AcpiTable, AddressWidth, Iommu, Iommufd, Platform};
+use super::{
+    AcpiTable, AddressWidth, Iommu, Iommufd, Override, Overrides, Platform, QEMU_NAMESPACE,
+};
 use crate::refusal::Refusal;
 
 impl Reader<'_> {
@@ -48,6 +50,27 @@ impl Reader<'_> {
             element: self.element(node),
         };
         tables.map(table).collect()
+    }
+
+    pub(super) fn overrides(&self, root: Node<'_, '_>) -> Option<Overrides> {
+        let named = |node: &Node<'_, '_>, name| node.has_tag_name((QEMU_NAMESPACE, name));
+        let node = root.children().find(|node| named(node, "override"))?;
+        let properties = node.descendants().filter(|node| named(node, "property"));
+        let text = |node: Node<'_, '_>, name| node.attribute(name).unwrap_or_default().to_owned();
+        let property = |property: Node<'_, '_>| {
+            let device = property.ancestors().find(|node| named(node, "device"));
+            Override {
+                alias: device
+                    .map(|device| text(device, "alias"))
+                    .unwrap_or_default(),
+                name: text(property, "name"),
+                value: text(property, "value"),
+            }
+        };
+        Some(Overrides {
+            properties: properties.map(property).collect(),
+            element: self.element(node),
+        })
     }
 
     fn iommu(&self, node: Node<'_, '_>) -> Result<Iommu, Refusal> {

@@ -122,6 +122,16 @@ impl Live {
     fn lookup(&self, uuid: &DomainUuid) -> Result<Option<Domain>, LibvirtError> {
         known(self.now()?.lookup_domain_by_uuid_string(&uuid.to_string()))
     }
+
+    fn definition(&self, uuid: &DomainUuid, flags: u32) -> Result<Option<String>, LibvirtError> {
+        let Some(domain) = self.lookup(uuid)? else {
+            return Ok(None);
+        };
+        if known(domain.is_persistent())? != Some(true) {
+            return Ok(None);
+        }
+        known(domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE | flags))
+    }
 }
 
 impl Libvirt for Live {
@@ -153,13 +163,11 @@ impl Libvirt for Live {
     }
 
     fn inactive_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
-        let Some(domain) = self.lookup(uuid)? else {
-            return Ok(None);
-        };
-        if known(domain.is_persistent())? != Some(true) {
-            return Ok(None);
-        }
-        known(domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE))
+        self.definition(uuid, sys::VIR_DOMAIN_XML_SECURE)
+    }
+
+    fn public_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
+        self.definition(uuid, 0)
     }
 
     fn is_active(&self, uuid: &DomainUuid) -> Result<bool, LibvirtError> {

@@ -1,7 +1,8 @@
 //! A libvirt for tests: definitions in memory, with the habits that the agent has to live with.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{DomainRef, Libvirt, LibvirtError};
 use crate::domain::{Domain, DomainUuid};
@@ -10,6 +11,10 @@ use crate::domain::{Domain, DomainUuid};
 #[derive(Default)]
 pub(crate) struct Fake {
     state: Mutex<State>,
+    /// Whoever only looks waits while this is true.
+    closed: Mutex<bool>,
+    opened: Condvar,
+    looking: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -20,6 +25,7 @@ struct State {
     drops: Option<(String, String)>,
     edits: Vec<(DomainUuid, String)>,
     refuses: Option<String>,
+    secret: Option<String>,
 }
 
 impl Fake {
@@ -65,6 +71,28 @@ impl Fake {
         self.state().refuses = Some(words.to_owned());
     }
 
+    /// From now on only who may see secrets sees `secret`.
+    pub(crate) fn hide(&self, secret: &str) {
+        self.state().secret = Some(secret.to_owned());
+    }
+
+    /// From now on whoever only looks waits, until it is opened again.
+    pub(crate) fn close_to_looks(&self, closed: bool) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
+        self.opened.notify_all();
+    }
+
+    /// How many have begun to look.
+    pub(crate) fn looking(&self) -> usize {
+        self.looking.load(Ordering::SeqCst)
+    }
+
+    fn look(&self) {
+        self.looking.fetch_add(1, Ordering::SeqCst);
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.opened.wait_while(closed, |closed| *closed));
+    }
+
     /// How many defines there were.
     pub(crate) fn defines(&self) -> usize {
         self.state().defines
@@ -73,6 +101,18 @@ impl Fake {
     /// The present definition.
     pub(crate) fn text(&self, domain: &DomainRef) -> String {
         self.state().definitions[&domain.uuid].clone()
+    }
+}
+
+impl State {
+    /// The definition, before somebody edits it.
+    fn read(&mut self, uuid: &DomainUuid) -> Option<String> {
+        let text = self.definitions.get(uuid).cloned();
+        if !self.edits.is_empty() {
+            let (domain, edit) = self.edits.remove(0);
+            self.definitions.insert(domain, edit);
+        }
+        text
     }
 }
 
@@ -96,13 +136,18 @@ impl Libvirt for Fake {
     }
 
     fn inactive_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
+        Ok(self.state().read(uuid))
+    }
+
+    fn public_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
+        self.look();
         let mut state = self.state();
-        let text = state.definitions.get(uuid).cloned();
-        if !state.edits.is_empty() {
-            let (domain, edit) = state.edits.remove(0);
-            state.definitions.insert(domain, edit);
-        }
-        Ok(text)
+        let text = state.read(uuid);
+        let secret = state.secret.clone().unwrap_or_default();
+        Ok(match secret.as_str() {
+            "" => text,
+            secret => text.map(|text| text.replace(secret, "")),
+        })
     }
 
     fn is_active(&self, uuid: &DomainUuid) -> Result<bool, LibvirtError> {

@@ -81,6 +81,13 @@ pub trait Libvirt: Send + Sync {
     /// libvirt's.
     fn inactive_xml(&self, domain: &DomainUuid) -> Result<Option<String>, LibvirtError>;
 
+    /// Called to plan for who may only look: the same without its secrets, as 'virsh dumpxml --inactive'
+    /// prints it.
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn public_xml(&self, domain: &DomainUuid) -> Result<Option<String>, LibvirtError>;
+
     /// Called after a running guest was adopted; false when it is gone.
     ///
     /// # Errors

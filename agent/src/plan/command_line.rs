@@ -38,7 +38,7 @@ impl Arguments {
 
     /// The 64-bit MMIO window of `virt` in KiB. Beyond its default of 512 GiB that takes QEMU 10.0.
     pub(super) fn window(&mut self, setting: &Setting<'_>, kib: u64) -> Result<(), Refusal> {
-        let versions = setting.versions;
+        let versions = setting.target.versions;
         if kib == DEFAULT_WINDOW {
             return Ok(());
         }

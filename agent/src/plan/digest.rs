@@ -70,7 +70,7 @@ fn distances(setting: &Setting<'_>, plan: &Plan) -> Vec<Vec<Option<u8>>> {
 
 /// Which pieces the versions can express: a newer version that can do no more changes nothing.
 fn abilities(setting: &Setting<'_>) -> Vec<bool> {
-    let versions = setting.versions;
+    let versions = setting.target.versions;
     let libvirt = [
         Version::ACPI_NODESET,
         Version::ACPI_TABLE_RAW,

@@ -27,7 +27,7 @@ pub(super) fn plan(
             Some(model) if same(model, wanted) => {}
             Some(model) => return Err(contradicts(domain, one, model)),
             None if wanted == PLAIN => {}
-            None if setting.versions.libvirt < Version::DRIVER_MODEL => {
+            None if setting.target.versions.libvirt < Version::DRIVER_MODEL => {
                 unmanaged(setting, domain, one)?
             }
             None if named.is_some() => {}
@@ -83,7 +83,7 @@ fn unmanaged(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Resu
     }
     let reason = format!(
         "libvirt {} puts a managed device on {PLAIN}, and recipe '{}' needs '{}'",
-        setting.versions.libvirt, one.recipe.name, one.recipe.driver
+        setting.target.versions.libvirt, one.recipe.name, one.recipe.driver
     );
     let mend = format!(
         "set managed='no' with 'virsh edit {}': variantd binds the device; or use libvirt {}",

@@ -10,7 +10,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::numa::NumaNode;
 
 use super::fragment::Fragment;
-use super::{Assigned, Note, Plan, Setting, association};
+use super::{Assigned, Note, Plan, Setting, association, switch};
 use crate::code::Code;
 use crate::domain::{Controller, Domain};
 use crate::recipe::Per;
@@ -36,6 +36,8 @@ pub(super) struct Buses<'a> {
     lowest: u32,
     /// Expander of each group.
     expanders: BTreeMap<String, Expander>,
+    /// Index of the guest's upstream port for each of the host's, and the downstream ports on it.
+    switches: BTreeMap<PciAddress, (u32, u32)>,
     /// Expander that each device is behind.
     pub(super) behind: BTreeMap<PciAddress, u32>,
 }
@@ -63,10 +65,18 @@ impl<'a> Buses<'a> {
             next: domain.next_controller(),
             lowest: numbers.map(u32::from).min().unwrap_or(BUSES),
             expanders: BTreeMap::new(),
+            switches: BTreeMap::new(),
             behind: BTreeMap::new(),
         };
         for one in assigned.iter().filter(|one| wanted(domain, one)) {
             buses.keep(one)?;
+        }
+        for one in assigned {
+            let host = switch::of(setting.host, one);
+            if let Some((host, up)) = host.zip(switch::upstream(domain, one)) {
+                let ports = buses.ports_on(up.index);
+                buses.switches.insert(host, (up.index, ports));
+            }
         }
         Ok(buses)
     }
@@ -111,6 +121,10 @@ impl<'a> Buses<'a> {
 
     /// A root port of its own for a device, on its group's expander where the recipe wants one.
     pub(super) fn port(&mut self, one: &Assigned<'_>, plan: &mut Plan) -> Result<Port, Refusal> {
+        if let Some(host) = switch::of(self.setting.host, one) {
+            plan.notes.push(switch::note(one, host));
+            return Ok(self.behind_switch(host, plan));
+        }
         if !wanted(self.domain, one) {
             return Ok(self.plain());
         }
@@ -137,6 +151,30 @@ impl<'a> Buses<'a> {
         let index = self.take();
         Port {
             controllers: vec![root_port(index)],
+            index,
+            expander: None,
+        }
+    }
+
+    /// A downstream port, with the switch above it and its root port where the guest has none yet.
+    fn behind_switch(&mut self, host: PciAddress, plan: &mut Plan) -> Port {
+        let mut controllers = Vec::new();
+        let (up, ports) = match self.switches.get(&host) {
+            Some(known) => *known,
+            None => {
+                let (root, up) = (self.take(), self.take());
+                controllers.push(root_port(root));
+                controllers.push(controller(up, switch::UPSTREAM).child(address(root, 0)));
+                plan.added.insert(format!("switch:{root}"));
+                plan.added.insert(format!("switch:{up}"));
+                (up, 0)
+            }
+        };
+        let index = self.take();
+        controllers.push(controller(index, switch::DOWNSTREAM).child(address(up, ports)));
+        self.switches.insert(host, (up, ports + 1));
+        Port {
+            controllers,
             index,
             expander: None,
         }

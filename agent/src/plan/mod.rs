@@ -13,17 +13,19 @@ mod driver;
 mod expander;
 mod fragment;
 mod layout;
+mod link;
 mod mark;
 mod numa;
 mod placement;
 mod rule;
 mod smmu;
+mod switch;
 mod table;
 mod target;
 mod width;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
@@ -31,12 +33,12 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
 
-use crate::code::Code;
+use crate::code::{Code, Severity};
 use crate::domain::{Added, Domain, Hostdev};
 use crate::edit::Edit;
 use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
-use crate::target::Versions;
+use crate::target::Target;
 use command_line::Arguments;
 
 /// What a plan is made against.
@@ -46,8 +48,8 @@ pub struct Setting<'a> {
     pub host: &'a Host,
     /// The recipes in force.
     pub recipes: &'a Recipes,
-    /// The versions that will read the definition.
-    pub versions: Versions,
+    /// What the definition is for.
+    pub target: Target,
     /// Replace a guest address that contradicts the recipe, instead of refusing.
     pub replace: bool,
     /// Somebody asked: recipes that wait for a request count as well.
@@ -63,6 +65,8 @@ pub struct Plan {
     pub devices: Vec<Planned>,
     /// What is missing, in the order of the text.
     pub changes: Vec<Change>,
+    /// Codes of changes that only a recipe's `need = "require"` makes a condition of starting.
+    pub required: BTreeSet<Code>,
     /// What the user should know.
     pub notes: Vec<Note>,
     /// What is added for the domain, for its mark.
@@ -127,6 +131,22 @@ struct Assigned<'a> {
 }
 
 impl Plan {
+    /// The first change without which the guest must not start: others are preferred, or for the record.
+    #[must_use]
+    pub fn lacking(&self) -> Option<&Change> {
+        let optional = [
+            Code::MarkMissing,
+            Code::DriverMissing,
+            Code::SmmuMissing,
+            Code::IommufdMissing,
+            Code::LinkMissing,
+        ];
+        let needed = |change: &&Change| {
+            !optional.contains(&change.code) || self.required.contains(&change.code)
+        };
+        self.changes.iter().find(needed)
+    }
+
     /// All edits of all changes.
     #[must_use]
     pub fn edits(&self) -> Vec<Edit> {
@@ -143,6 +163,7 @@ impl Plan {
 /// A refusal where the domain contradicts a recipe, the host does not tell what is needed, or the
 /// versions cannot express it.
 pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
+    let domain = &*target::settled(setting, domain)?;
     let assigned = assigned(setting, domain)?;
     let mut plan = Plan {
         domain: domain.name.clone(),
@@ -157,9 +178,24 @@ pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
     advice::plan(domain, &assigned, &mut plan);
     plan.digest = digest::digest(setting, &assigned, &plan);
     mark::plan(domain, &mut plan);
+    debug_assert!(
+        plan.notes
+            .iter()
+            .all(|note| note.code.severity() <= Severity::Warning)
+    );
+    debug_assert!(
+        plan.changes
+            .iter()
+            .all(|change| is_addition(setting, change.code))
+    );
     plan.changes
         .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
     Ok(plan)
+}
+
+/// True for a piece that can be missing; with `replace` also for an address that breaks a rule.
+fn is_addition(setting: &Setting<'_>, code: Code) -> bool {
+    code.severity() == Severity::Missing || setting.replace
 }
 
 fn pieces(
@@ -172,6 +208,7 @@ fn pieces(
     driver::plan(setting, domain, assigned, plan)?;
     let behind = placement::plan(setting, domain, assigned, plan)?;
     smmu::plan(setting, domain, assigned, &behind, plan)?;
+    link::plan(setting, domain, assigned, plan);
     window::plan(setting, domain, assigned, &mut arguments, plan)?;
     table::plan(setting, domain, assigned, &mut arguments, plan);
     numa::plan(setting, domain, assigned, &mut arguments, plan)?;
@@ -228,9 +265,13 @@ fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
 }
 
 #[cfg(test)]
+mod link_test;
+#[cfg(test)]
 mod rule_test;
 #[cfg(test)]
 mod smmu_test;
+#[cfg(test)]
+mod switch_test;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

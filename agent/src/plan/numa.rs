@@ -26,7 +26,7 @@ pub(super) fn plan(
     arguments: &mut Arguments,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
-    let elements = setting.versions.libvirt >= Version::ACPI_NODESET;
+    let elements = setting.target.versions.libvirt >= Version::ACPI_NODESET;
     let mut layout = Layout::of(domain, elements);
     for one in assigned {
         let (mut cells, mut host_nodes) = (RangeList::default(), Vec::new());

@@ -9,7 +9,7 @@ use kernel_glue::address::PciAddress;
 
 use super::expander::{self, Buses, Port};
 use super::fragment::print_all;
-use super::{Assigned, Change, Note, Plan, Setting};
+use super::{Assigned, Change, Note, Plan, Setting, switch};
 use crate::code::Code;
 use crate::domain::{Controller, Domain, GuestAddress};
 use crate::edit::Edit;
@@ -53,6 +53,10 @@ fn fault(
         let reason = "a root port of its own, slot 0, function 0".to_owned();
         return Ok(Some((Code::GuestNoAddress, reason)));
     };
+    let mirrored = switch::of(setting.host, one).is_some();
+    if mirrored && switch::upstream(domain, one).is_some() && address.is_origin() {
+        return Ok(None);
+    }
     if let Some(rule) = broken_rule(domain, address) {
         return if setting.replace {
             Ok(Some(rule))

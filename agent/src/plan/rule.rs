@@ -80,7 +80,7 @@ fn acpi_tables(domain: &Domain) -> Option<Refusal> {
 }
 
 fn nodesets(setting: &Setting<'_>, domain: &Domain) -> Option<Refusal> {
-    if setting.versions.libvirt < Version::ACPI_NODESET {
+    if setting.target.versions.libvirt < Version::ACPI_NODESET {
         return None;
     }
     let named = domain

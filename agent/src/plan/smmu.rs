@@ -37,7 +37,12 @@ pub(super) fn plan(
                 plan.changes.push(add(setting, domain, one, rules, *bus));
                 plan.added.insert(format!("smmu:{bus}"));
                 assumed(setting, one, rules, plan);
+                command_queues(domain, one, rules, plan);
                 accelerated = true;
+                if rules.need == Need::Require {
+                    plan.required
+                        .extend([Code::SmmuMissing, Code::IommufdMissing]);
+                }
             }
             Some(lack) => leave_out(one, Code::SmmuLeftOut, "SMMUv3", rules.need, lack, plan)?,
         }
@@ -52,7 +57,7 @@ fn has_smmu(domain: &Domain, bus: u32) -> bool {
 
 /// Why a guest cannot have an accelerated SMMUv3 for a device.
 fn lacking(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Option<String> {
-    let versions = setting.versions;
+    let versions = setting.target.versions;
     let host = one.device.iommu.as_deref().unwrap_or("none");
     if versions.libvirt < Version::SMMU_ACCEL {
         Some(format!(
@@ -79,7 +84,7 @@ fn lacking(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Option
 
 /// Why a guest's host devices cannot go through iommufd.
 fn lacking_iommufd(setting: &Setting<'_>, domain: &Domain) -> Option<String> {
-    let versions = setting.versions;
+    let versions = setting.target.versions;
     let off = domain
         .platform
         .iommufd
@@ -166,7 +171,7 @@ fn on(value: bool) -> &'static str {
 
 /// True when the attributes are the recipe's: by its choice, or since QEMU cannot take the host's.
 fn by_recipe(setting: &Setting<'_>, rules: Smmu) -> bool {
-    rules.attributes == Attributes::Recipe || setting.versions.qemu < Version::SMMU_AUTO
+    rules.attributes == Attributes::Recipe || setting.target.versions.qemu < Version::SMMU_AUTO
 }
 
 fn assumed(setting: &Setting<'_>, one: &Assigned<'_>, rules: Smmu, plan: &mut Plan) {
@@ -185,6 +190,17 @@ fn assumed(setting: &Setting<'_>, one: &Assigned<'_>, rules: Smmu, plan: &mut Pl
         device: Some(one.hostdev.source),
         text,
     });
+}
+
+fn command_queues(domain: &Domain, one: &Assigned<'_>, rules: Smmu, plan: &mut Plan) {
+    if rules.cmdqv == Some(true) && !domain.platform.hugepages {
+        plan.notes.push(Note {
+            code: Code::CommandQueues,
+            device: Some(one.hostdev.source),
+            text: "its SMMUv3 has command queues, which need the guest's memory in <hugepages/>"
+                .to_owned(),
+        });
+    }
 }
 
 /// `<iommufd>`, where an accelerated SMMUv3 or a recipe needs it.
@@ -208,6 +224,9 @@ fn iommufd(
     }
     match (lacking_iommufd(setting, domain), asking) {
         (None, _) => {
+            if asking.is_some_and(|one| one.recipe.iommufd == Need::Require) {
+                plan.required.insert(Code::IommufdMissing);
+            }
             plan.changes.push(enable(domain));
             plan.added.insert("iommufd");
             Ok(())

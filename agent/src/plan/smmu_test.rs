@@ -8,7 +8,7 @@ use crate::code::Code;
 use crate::domain::Domain;
 use crate::refusal::Refusal;
 use crate::revert::revert;
-use crate::rewrite::rewrite;
+use crate::rewrite::{rewrite, verify};
 
 /// A host with iommufd where each GPU has an SMMU of its own, but the first two when they share one.
 fn fixture(shared: bool) -> Fixture {
@@ -152,11 +152,11 @@ fn what_keeps_an_smmu_away_is_said_or_refused_as_the_recipe_wants() {
         change(&mut fixture);
         let text = guest(&hostdev("0008:01:00.0", "")).replace("'kvm'", &format!("'{kind}'"));
         let plan = |fixture: &Fixture| {
-            let versions = target.parse().expect("target");
+            let target = target.parse().expect("target");
             rewrite(
                 &text,
                 &Setting {
-                    versions,
+                    target,
                     ..fixture.setting()
                 },
             )
@@ -190,9 +190,9 @@ fn require() -> String {
 #[test]
 fn an_older_qemu_gets_the_recipes_attributes_and_a_note() {
     let fixture = fixture(false);
-    let versions = "libvirt=12.8,qemu=11.0".parse().expect("target");
+    let target = "libvirt=12.8,qemu=11.0".parse().expect("target");
     let setting = Setting {
-        versions,
+        target,
         ..fixture.setting()
     };
     let got = rewrite(&guest(&hostdev("0008:01:00.0", "")), &setting).expect("planned");
@@ -260,4 +260,17 @@ fn iommufd_can_be_asked_for_alone() {
     assert_eq!(revert(&got).expect("reverted"), text);
     let off = text.replace("  <vcpu>", "  <iommufd enabled='no'/>\n  <vcpu>");
     assert_eq!(fixture.refusal(&off).code, Code::IommufdLeftOut);
+}
+
+#[test]
+fn a_start_waits_for_an_smmu_only_where_the_recipe_requires_it() {
+    let mut fixture = fixture(false);
+    fixture.host.iommufd = false;
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let without = fixture.rewrite(&text).text;
+    fixture.host.iommufd = true;
+    verify(&without, &fixture.setting()).expect("it was preferred, and could not be had then");
+    fixture.recipes = crate::recipe::Recipes::of(&[&require()]);
+    let refusal = verify(&without, &fixture.setting()).expect_err("required");
+    assert_eq!(refusal.code, Code::IommufdMissing, "{refusal}");
 }

@@ -20,7 +20,7 @@ pub(super) fn plan(
     let mut paths: Vec<&str> = named.map(|table| table.path.as_str()).collect();
     paths.sort_unstable();
     paths.dedup();
-    if setting.versions.libvirt < Version::ACPI_TABLE_RAW {
+    if setting.target.versions.libvirt < Version::ACPI_TABLE_RAW {
         paths
             .into_iter()
             .for_each(|path| arguments.table(path, plan));

@@ -1,11 +1,45 @@
 //! Whether the target can express what the recipes need.
 
+use std::borrow::Cow;
+
 use super::{Assigned, Note, Plan, Setting};
 use crate::code::Code;
 use crate::domain::Domain;
 use crate::recipe::Guest;
 use crate::refusal::Refusal;
-use crate::target::Version;
+use crate::target::{Arch, Family, Version};
+
+/// The domain, with the architecture and machine of the target where it names none.
+pub(super) fn settled<'a>(
+    setting: &Setting<'_>,
+    domain: &'a Domain,
+) -> Result<Cow<'a, Domain>, Refusal> {
+    let arch = setting.target.arch.map(Arch::as_str);
+    let machine = setting.target.machine.map(Family::as_str);
+    let family = domain.machine.as_ref().map(|_| domain.family());
+    agrees("arch", domain.arch.as_deref(), arch)?;
+    agrees("machine", family, machine)?;
+    let missing = (domain.arch.is_none() && arch.is_some())
+        || (domain.machine.is_none() && machine.is_some());
+    if !missing {
+        return Ok(Cow::Borrowed(domain));
+    }
+    let mut settled = domain.clone();
+    settled.arch = settled.arch.or(arch.map(str::to_owned));
+    settled.machine = settled.machine.or(machine.map(str::to_owned));
+    Ok(Cow::Owned(settled))
+}
+
+fn agrees(what: &str, have: Option<&str>, want: Option<&str>) -> Result<(), Refusal> {
+    match have.zip(want) {
+        Some((have, want)) if have != want => {
+            let reason = format!("the definition has {what} '{have}', the target '{want}'");
+            let mend = format!("leave '{what}' out of --target, or correct <os><type>");
+            Err(Refusal::new(Code::TargetMachine, reason, mend).at("/domain/os/type"))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Refuses versions and machines that cannot carry the plan; notes those that carry it for nothing.
 pub(super) fn check(
@@ -14,7 +48,7 @@ pub(super) fn check(
     assigned: &[Assigned<'_>],
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
-    let versions = setting.versions;
+    let versions = setting.target.versions;
     for one in assigned {
         if one.recipe.initiators.is_some() {
             since("QEMU", versions.qemu, Version::GENERIC_INITIATOR)
@@ -63,4 +97,41 @@ fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, R
             .of(one.device.address)
             .at("/domain/os/type")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, guest, hostdev};
+    use crate::code::Code;
+    use crate::plan::Setting;
+    use crate::rewrite::rewrite;
+
+    #[test]
+    fn a_target_fills_in_what_the_definition_leaves_out_and_contradicts_nothing() {
+        let fixture = Fixture::new();
+        let with = |text: &str, target: &str| {
+            let target = target.parse().expect("target");
+            rewrite(
+                text,
+                &Setting {
+                    target,
+                    ..fixture.setting()
+                },
+            )
+        };
+        let named = guest(&hostdev("0009:01:00.0", ""));
+        let unnamed = named.replace("arch='aarch64' machine='virt'", "");
+        let full = with(&named, "libvirt=12.8").expect("named").text;
+        let filled = with(&unnamed, "arch=aarch64,machine=virt")
+            .expect("filled in")
+            .text;
+        assert_eq!(
+            filled.replace("<type >", "<type arch='aarch64' machine='virt'>"),
+            full
+        );
+        for target in ["arch=x86_64", "machine=q35"] {
+            let refusal = with(&named, target).expect_err("contradicts");
+            assert_eq!(refusal.code, Code::TargetMachine, "{refusal}");
+        }
+    }
 }

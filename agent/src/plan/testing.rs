@@ -127,7 +127,7 @@ impl Fixture {
         Setting {
             host: &self.host,
             recipes: &self.recipes,
-            versions: Versions::NEWEST_TESTED,
+            target: crate::target::Versions::NEWEST_TESTED.into(),
             replace: false,
             asked: true,
         }

@@ -41,10 +41,14 @@ pub(super) fn plan(
         return Err(wrong(domain, size, needed).of(first.hostdev.source));
     }
     width::check(setting, domain, first, size, plan)?;
+    let old = domain.family() == "virt" && setting.target.versions.libvirt < Version::VIRT_WINDOW;
+    if have.is_some() && old {
+        return Err(no_element(setting, domain).of(first.hostdev.source));
+    }
     if have.is_some() {
         return Ok(());
     }
-    if domain.family() == "virt" && setting.versions.libvirt < Version::VIRT_WINDOW {
+    if old {
         return arguments
             .window(setting, size)
             .map_err(|refusal| refusal.of(first.hostdev.source));
@@ -99,6 +103,19 @@ pub(super) fn known_kib(setting: &Setting<'_>, device: &Device) -> u64 {
         .for_device(device)
         .and_then(|recipe| recipe.member(device.id));
     shown.max(member.map_or(0, |member| member.window_gib * GIB))
+}
+
+/// The user's own element, which this libvirt refuses.
+fn no_element(setting: &Setting<'_>, domain: &Domain) -> Refusal {
+    let libvirt = setting.target.versions.libvirt;
+    let reason = format!("libvirt {libvirt} takes no <pcihole64> on machine 'virt'");
+    let mend = format!(
+        "remove it with 'virsh edit {}': the window goes to QEMU as an argument then; or use libvirt {}",
+        domain.name,
+        Version::VIRT_WINDOW
+    );
+    Refusal::new(Code::TargetOld, reason, mend)
+        .at("/domain/devices/controller[@index='0']/pcihole64")
 }
 
 /// The devices whose regions VFIO was asked for.

@@ -257,9 +257,9 @@ fn what_no_width_can_hold_is_refused_with_both_numbers() {
 #[test]
 fn an_older_libvirt_gets_the_window_of_virt_on_the_command_line() {
     let fixture = Fixture::new();
-    let versions = "libvirt=11.3,qemu=10.0".parse().expect("target");
+    let target = "libvirt=11.3,qemu=10.0".parse().expect("target");
     let setting = Setting {
-        versions,
+        target,
         ..fixture.setting()
     };
     let text = guest(&hostdev("0008:01:00.0", ""));

@@ -1,6 +1,6 @@
 //! What the form of a recipe does not rule out: values out of range, contradictions, the impossible.
 
-use super::schema::{Atomics, Fallback, Initiators, Need, Recipe, Smmu};
+use super::schema::{Atomics, Fallback, Initiators, Need, Placement, Recipe, Smmu};
 
 /// Smallest and largest distance between different nodes (10 is local, 255 unreachable: ACPI 6.5, 5.2.17).
 const DISTANCES: std::ops::RangeInclusive<u8> = 11..=254;
@@ -14,6 +14,7 @@ pub(super) fn fault(recipe: &Recipe) -> Option<String> {
         .or_else(|| devices(recipe))
         .or_else(|| guests(recipe))
         .or_else(|| recipe.initiators.as_ref().and_then(initiators))
+        .or_else(|| placement(recipe))
         .or_else(|| expander(recipe))
         .or_else(|| recipe.smmu.as_ref().and_then(smmu))
         .or_else(|| window(recipe))
@@ -54,6 +55,26 @@ fn guests(recipe: &Recipe) -> Option<String> {
             let bits = wide.into_iter().find(width)?;
             Some(format!("guest address_bits is {bits}, it must be 36 to 52"))
         })
+}
+
+fn placement(recipe: &Recipe) -> Option<String> {
+    let Placement {
+        own_root_port,
+        switch,
+        link,
+    } = recipe.placement;
+    let fault = if !own_root_port && (link || switch) {
+        "placement.link and placement.switch need placement.own_root_port, at which they are"
+    } else if switch && link {
+        "placement.switch excludes placement.link: QEMU's switch ports have no link of their own"
+    } else if switch && recipe.expander.is_some() {
+        "placement.switch goes on the guest's own root bus: it excludes [expander]"
+    } else if switch && recipe.atomics.need == Need::Require {
+        "placement.switch contradicts atomics.need = \"require\": QEMU's switches route no AtomicOps"
+    } else {
+        return None;
+    };
+    Some(fault.to_owned())
 }
 
 fn expander(recipe: &Recipe) -> Option<String> {

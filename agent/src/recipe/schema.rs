@@ -123,6 +123,10 @@ pub struct Fallback {
 pub struct Placement {
     /// Slot 0, function 0, no multifunction, on a root port that it shares with nothing.
     pub own_root_port: bool,
+    /// Devices behind one switch of the host are behind one in the guest, which ends AtomicOps.
+    pub switch: bool,
+    /// The root port shows the speed and width of the slowest link on the host's path.
+    pub link: bool,
 }
 
 /// PCI expander buses (`pxb-pcie`).

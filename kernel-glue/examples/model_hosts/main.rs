@@ -2,10 +2,13 @@
 //!
 //! Deterministic; a test of this crate fails when what is committed differs from what this writes.
 
+mod grace;
 mod machine;
+mod node;
 mod pci;
 mod srat;
 mod tree;
+mod x86;
 
 use std::path::PathBuf;
 
@@ -14,7 +17,7 @@ fn main() -> std::io::Result<()> {
         eprintln!("usage: model_hosts DIR");
         std::process::exit(2);
     };
-    for machine in machine::all() {
+    for machine in grace::all().into_iter().chain(x86::all()) {
         tree::write(&dir.join(machine.name), &machine.tree())?;
     }
     Ok(())

@@ -1,63 +1,123 @@
-//! The sysfs directories of a GPU and of the root port above it.
+//! The sysfs directories of endpoints and of the root ports above them.
 
-use super::machine::Gpu;
+use std::collections::BTreeSet;
+
+use super::machine::{Endpoint, Machine, Platform, Reader};
 use super::tree::{Entry, Tree, line};
+
+/// Bytes of config space that a process without privilege reads.
+const HEADER: usize = 64;
 
 /// A PCI function as sysfs shows it.
 struct Function {
     address: String,
     /// The directory below `sys/devices`.
     dir: String,
+    vendor: u16,
     device: u16,
     class: u32,
-    socket: u32,
+    numa_node: u32,
     driver: &'static str,
     group: usize,
-    smmu: &'static str,
+    /// The directory of its IOMMU below `sys/devices`.
+    iommu: String,
     bars: [u64; 6],
+    physical: Option<&'static str>,
     config: Vec<u8>,
 }
 
-/// Both functions of the `index`th GPU.
-pub(crate) fn add(tree: &mut Tree, gpu: &Gpu, index: usize) {
-    let port = port(gpu, index);
-    let gpu = endpoint(gpu, index, &port);
-    add_function(tree, &port);
-    add_function(tree, &gpu);
-    let reset = format!("sys/devices/{}/reset_method", gpu.dir);
-    tree.insert(reset, line("flr bus"));
+/// Every root port and endpoint of a machine; each in an IOMMU group of its own.
+pub(crate) fn add(tree: &mut Tree, machine: &Machine) {
+    let (mut group, mut ports) = (0, BTreeSet::new());
+    for (index, endpoint) in machine.endpoints.iter().enumerate() {
+        let port = port(machine, endpoint, group);
+        let dir = port.dir.clone();
+        if ports.insert(endpoint.port) {
+            add_function(tree, &port);
+            group += 1;
+        }
+        add_endpoint(tree, machine, index, (&dir, group));
+        group += 1;
+    }
 }
 
-fn port(gpu: &Gpu, index: usize) -> Function {
-    let address = format!("{:04x}:00:00.0", gpu.domain);
+fn add_endpoint(tree: &mut Tree, machine: &Machine, index: usize, (port, group): (&str, usize)) {
+    let mut function = endpoint(&machine.endpoints[index], port, group);
+    function.numa_node = machine.numa_node(index);
+    function.iommu = iommu(machine, &machine.endpoints[index]);
+    if machine.reader == Reader::User {
+        function.config.truncate(HEADER);
+    }
+    add_function(tree, &function);
+    let reset = format!("sys/devices/{}/reset_method", function.dir);
+    tree.insert(reset, line(machine.endpoints[index].kind.reset));
+}
+
+fn port(machine: &Machine, endpoint: &Endpoint, group: usize) -> Function {
+    let (vendor, device) = match machine.platform {
+        Platform::Grace => (0x10de, 0x22b1),
+        Platform::Intel => (0x8086, 0x352a),
+        Platform::Amd => (0x1022, 0x14ab),
+    };
+    let address = endpoint.port.to_owned();
+    let mut config = config((vendor, device), 0x06_0400, 4, endpoint.port_devcap2);
+    if machine.reader == Reader::User {
+        config.truncate(HEADER);
+    }
     Function {
-        dir: format!("pci{:04x}:00/{address}", gpu.domain),
+        dir: format!("pci{}/{address}", &address[..7]),
         address,
-        device: 0x22b1,
+        vendor,
+        device,
         class: 0x06_0400,
-        socket: gpu.socket,
+        numa_node: endpoint.socket,
         driver: "pcieport",
-        group: 2 * index,
-        smmu: gpu.smmu,
+        group,
+        iommu: iommu(machine, endpoint),
         bars: [0; 6],
-        config: config(0x22b1, 0x06_0400, 4, gpu.port_devcap2),
+        physical: None,
+        config,
     }
 }
 
-fn endpoint(gpu: &Gpu, index: usize, port: &Function) -> Function {
-    let address = format!("{:04x}:01:00.0", gpu.domain);
+fn endpoint(endpoint: &Endpoint, port: &str, group: usize) -> Function {
+    let kind = endpoint.kind;
+    // A virtual function's own registers do not say what it is (SR-IOV 1.1, 3.4.1.1).
+    let shown = match endpoint.physical {
+        Some(_) => (0xffff, 0xffff),
+        None => (kind.vendor, kind.device),
+    };
     Function {
-        dir: format!("{}/{address}", port.dir),
-        address,
-        device: gpu.device,
-        class: 0x03_0200,
-        socket: gpu.socket,
-        driver: "nvidia",
-        group: 2 * index + 1,
-        smmu: gpu.smmu,
-        bars: gpu.bars,
-        config: config(gpu.device, 0x03_0200, 0, gpu.devcap2),
+        address: endpoint.address.to_owned(),
+        dir: format!("{port}/{}", endpoint.address),
+        vendor: kind.vendor,
+        device: kind.device,
+        class: kind.class,
+        numa_node: endpoint.socket,
+        driver: kind.driver,
+        group,
+        iommu: String::new(),
+        bars: endpoint.bars,
+        physical: endpoint.physical,
+        config: config(shown, kind.class, 0, endpoint.devcap2),
     }
+}
+
+/// SMMUs are platform devices, numbered as they are met; those of x86-64 are virtual ones.
+fn iommu(machine: &Machine, endpoint: &Endpoint) -> String {
+    let name = endpoint.iommu;
+    if machine.platform != Platform::Grace {
+        return format!("virtual/iommu/{name}");
+    }
+    let mut met = Vec::new();
+    for other in &machine.endpoints {
+        if !met.contains(&other.iommu) {
+            met.push(other.iommu);
+        }
+    }
+    let instance = met.iter().position(|other| *other == name);
+    let instance = instance.unwrap_or_default();
+    format!("platform/arm-smmu-v3.{instance}.auto/iommu/{name}")
 }
 
 fn add_function(tree: &mut Tree, function: &Function) {
@@ -73,17 +133,17 @@ fn add_function(tree: &mut Tree, function: &Function) {
 }
 
 fn files(function: &Function) -> Vec<(&'static str, Entry)> {
-    let (device, class) = (function.device, function.class);
+    let (vendor, device, class) = (function.vendor, function.device, function.class);
     let [_, base, sub, interface] = class.to_be_bytes();
     let modalias = format!(
-        "pci:v000010DEd{device:08X}sv000010DEsd00000000bc{base:02X}sc{sub:02X}i{interface:02X}"
+        "pci:v0000{vendor:04X}d0000{device:04X}sv0000{vendor:04X}sd00000000bc{base:02X}sc{sub:02X}i{interface:02X}"
     );
     vec![
-        ("vendor", line("0x10de")),
+        ("vendor", line(format!("{vendor:#06x}"))),
         ("device", line(format!("{device:#06x}"))),
         ("class", line(format!("{class:#08x}"))),
         ("driver_override", line("(null)")),
-        ("numa_node", line(function.socket)),
+        ("numa_node", line(function.numa_node)),
         ("modalias", line(modalias)),
         ("resource", Entry::File(resource(function).into_bytes())),
         ("config", Entry::File(function.config.clone())),
@@ -92,20 +152,19 @@ fn files(function: &Function) -> Vec<(&'static str, Entry)> {
 
 fn links(function: &Function) -> Vec<(&'static str, Entry)> {
     let devices = "../".repeat(function.dir.split('/').count());
-    let (driver, group, smmu) = (function.driver, function.group, function.smmu);
-    let instance = group / 2;
-    let iommu = format!("{devices}platform/arm-smmu-v3.{instance}.auto/iommu/{smmu}");
-    vec![
-        (
-            "driver",
-            Entry::Link(format!("{devices}../bus/pci/drivers/{driver}")),
-        ),
+    let (driver, group, iommu) = (function.driver, function.group, &function.iommu);
+    let mut links = vec![
+        ("driver", format!("{devices}../bus/pci/drivers/{driver}")),
         (
             "iommu_group",
-            Entry::Link(format!("{devices}../kernel/iommu_groups/{group}")),
+            format!("{devices}../kernel/iommu_groups/{group}"),
         ),
-        ("iommu", Entry::Link(iommu)),
-    ]
+        ("iommu", format!("{devices}{iommu}")),
+    ];
+    let physical = function.physical.map(|at| ("physfn", format!("../{at}")));
+    links.extend(physical);
+    let entry = |(name, target)| (name, Entry::Link(target));
+    links.into_iter().map(entry).collect()
 }
 
 /// 13 lines; each BAR at a multiple of its size, in a window of its own.
@@ -124,10 +183,10 @@ fn resource(function: &Function) -> String {
 
 /// 4096 bytes: a header, power management at 0x40, PCI Express version 2 at 0x60; no extended
 /// capability, so no serial number.
-fn config(device: u16, class: u32, port: u8, devcap2: u32) -> Vec<u8> {
+fn config((vendor, device): (u16, u16), class: u32, port: u8, devcap2: u32) -> Vec<u8> {
     let mut config = vec![0; 4096];
     let mut put = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x00, &[0xde, 0x10]);
+    put(0x00, &vendor.to_le_bytes());
     put(0x02, &device.to_le_bytes());
     put(0x04, &[0x06, 0x04, 0x10, 0x00]);
     put(0x08, &(class << 8 | 0xa1).to_le_bytes());

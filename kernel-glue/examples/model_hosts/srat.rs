@@ -1,6 +1,9 @@
 //! An SRAT in the order that Linux numbers nodes without surprises.
 
-use super::machine::{INITIATORS, Machine};
+use super::machine::{Endpoint, Machine, Platform};
+
+/// Where the kernel shows it.
+pub(crate) const PATH: &str = "sys/firmware/acpi/tables/SRAT";
 
 /// Enabled, as bit 0 of the flags of every kind of entry.
 const ENABLED: [u8; 4] = [1, 0, 0, 0];
@@ -9,20 +12,20 @@ const ENABLED: [u8; 4] = [1, 0, 0, 0];
 pub(crate) fn table(machine: &Machine) -> Vec<u8> {
     let mut entries = Vec::new();
     for cpu in 0..machine.sockets * machine.cpus {
-        entries.extend(processor(cpu / machine.cpus, cpu));
+        let domain = cpu / machine.cpus;
+        entries.extend(match machine.platform {
+            Platform::Grace => processor(domain, cpu),
+            Platform::Intel | Platform::Amd => x2apic(domain, cpu),
+        });
     }
-    for (index, gpu) in machine.gpus.iter().enumerate() {
+    for (index, endpoint) in machine.endpoints.iter().enumerate() {
         for node in machine.initiators(index) {
-            entries.extend(initiator(node, gpu.domain));
+            entries.extend(initiator(node, endpoint));
         }
     }
     for socket in 0..machine.sockets {
         entries.extend(memory(socket, machine.memory_kib));
     }
-    debug_assert_eq!(
-        machine.nodes(),
-        machine.sockets + INITIATORS * machine.gpu_count()
-    );
     let mut table = header(48 + entries.len());
     table.extend(entries);
     let sum = table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
@@ -53,11 +56,22 @@ fn processor(domain: u32, uid: u32) -> Vec<u8> {
     entry
 }
 
+/// Type 2, processor local x2APIC affinity, 24 bytes.
+fn x2apic(domain: u32, id: u32) -> Vec<u8> {
+    let mut entry = vec![2, 24, 0, 0];
+    entry.extend(domain.to_le_bytes());
+    entry.extend(id.to_le_bytes());
+    entry.extend(ENABLED);
+    entry.extend([0; 8]);
+    entry
+}
+
 /// Type 5, generic initiator affinity, 32 bytes, with a PCI handle: bus 1, device 0, function 0.
-fn initiator(domain: u32, segment: u16) -> Vec<u8> {
+fn initiator(domain: u32, endpoint: &Endpoint) -> Vec<u8> {
+    let segment = u16::from_str_radix(&endpoint.address[..4], 16);
     let mut entry = vec![5, 32, 0, 1];
     entry.extend(domain.to_le_bytes());
-    entry.extend(segment.to_le_bytes());
+    entry.extend(segment.unwrap_or_default().to_le_bytes());
     entry.extend([1, 0]);
     entry.extend([0; 12]);
     entry.extend(ENABLED);

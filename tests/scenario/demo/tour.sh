@@ -15,7 +15,7 @@ show sed -n '/<hostdev/,/<\/hostdev>/p' demo.xml
 echo
 echo 'What is missing, and why:'
 target="libvirt=$(virsh version | sed -n 's/^Using library: libvirt //p'),qemu=$(virsh version | sed -n 's/^Running hypervisor: QEMU //p')"
-show sh -c "variantctl plan --target $target demo.xml 2>/dev/null | sed '/^--- /,\$d'"
+show sh -c "variantctl plan --target $target demo.xml 2>/dev/null | grep -v '^[ +-]'"
 show virsh define demo.xml
 show sh -c 'variantctl wait demo 2>/dev/null'
 echo

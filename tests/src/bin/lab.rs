@@ -13,6 +13,7 @@ use tests::lab::machine::Accelerator;
 use tests::lab::progress::say;
 use tests::lab::size::Size;
 use tests::lab::{Lab, Settings, check, shell, state};
+use tests::translate;
 
 #[derive(Parser)]
 #[command(
@@ -80,6 +81,20 @@ enum Verb {
     Status,
     /// Show what variantd does, in a lab of its own
     Demo(Options),
+    /// Take golden definitions through the real libvirt and QEMU of Debian's releases
+    Translate {
+        /// Only this suite; may be repeated
+        #[arg(long, value_enum)]
+        suite: Vec<Suite>,
+        /// Write the golden arguments instead of comparing with them
+        #[arg(long)]
+        update: bool,
+        /// Look at Debian's archive even if the cache is recent
+        #[arg(long)]
+        fresh: bool,
+        /// Only these cases (folders of tests/data/case)
+        names: Vec<String>,
+    },
     /// Install the package and run the scenarios
     Check {
         #[command(flatten)]
@@ -191,6 +206,19 @@ fn act(arguments: &Arguments) -> Result<u8> {
         Verb::Down => down(name),
         Verb::Status => Ok(show_status()),
         Verb::Demo(options) => demo(name, options),
+        Verb::Translate {
+            suite,
+            update,
+            fresh,
+            names,
+        } => {
+            let suites = if suite.is_empty() {
+                &translate::SUITES
+            } else {
+                suite.as_slice()
+            };
+            Ok(u8::from(!translate::run(suites, names, *update, *fresh)?))
+        }
         Verb::Check {
             options,
             no_package,

@@ -59,6 +59,20 @@ const BUILD_PACKAGES: &[&str] = &[
     "xz-utils",
 ];
 
+/// What translates and starts the golden definitions: no kernel, but firmware and QEMU for Arm as well.
+const TRANSLATE_PACKAGES: &[&str] = &[
+    "libvirt-daemon-system",
+    "libvirt-clients",
+    "libxml2-utils",
+    "qemu-system-x86",
+    "qemu-system-arm",
+    "qemu-efi-aarch64",
+    "ovmf",
+];
+
+/// QEMUs that no definition names; libvirt would ask each of them what it can do.
+const UNUSED_QEMUS: &[&str] = &["qemu-system-arm", "qemu-system-i386"];
+
 /// Left out of every tree: nobody reads it in the lab.
 const EXCLUDED: &[&str] = &[
     "/usr/share/doc/*",
@@ -124,6 +138,29 @@ pub fn host_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> {
         let step = Step::begin(format!("installing Debian {suite} into a folder"));
         bootstrap(suite, "minbase", HOST_PACKAGES, &folder.join("root"))?;
         prepare(&folder.join("root"))?;
+        step.done();
+        Ok(())
+    })?;
+    Ok(Tree { artefact, suite })
+}
+
+/// The tree in which golden definitions are translated; `fresh` looks at the archive again.
+pub fn translate_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> {
+    let release = release(cache, suite, fresh)?;
+    let key = Key::new()
+        .with(arguments(suite, "minbase", TRANSLATE_PACKAGES).join("\n"))
+        .with(UNUSED_QEMUS.join("\n"))
+        .with(&release);
+    let artefact = cache.artefact(&format!("translate-{suite}"), key, |folder| {
+        let step = Step::begin(format!(
+            "installing libvirt and QEMU of Debian {suite} into a folder"
+        ));
+        let root = folder.join("root");
+        bootstrap(suite, "minbase", TRANSLATE_PACKAGES, &root)?;
+        for unused in UNUSED_QEMUS {
+            remove(&root.join("usr/bin").join(unused))?;
+        }
+        remove(&root.join("var/cache/apt/archives"))?;
         step.done();
         Ok(())
     })?;

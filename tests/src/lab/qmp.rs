@@ -41,9 +41,13 @@ impl Monitor {
         self.call(command, json!({}))
     }
 
-    fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
-        let line = json!({ "execute": command, "arguments": arguments }).to_string();
-        writeln!(self.writer, "{line}").context("QEMU does not listen any more")?;
+    /// Runs a command with arguments.
+    pub fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
+        // in one piece: QEMU acts at the closing brace, and after 'quit' nobody reads the rest
+        line.push('\n');
+        let sent = self.writer.write_all(line.as_bytes());
+        sent.context("QEMU does not listen any more")?;
         loop {
             let answer = self.read()?;
             if let Some(error) = answer.get("error") {

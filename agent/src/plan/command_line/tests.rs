@@ -4,10 +4,10 @@ use super::*;
 use crate::plan::Setting;
 use crate::plan::testing::{Fixture, guest, hostdev};
 use crate::rewrite::rewrite;
-use crate::target::Versions;
+use crate::target::Target;
 
 /// A plain guest on q35, for a libvirt that has no elements for initiators.
-fn debian_13() -> (Fixture, Versions, String) {
+fn debian_13() -> (Fixture, Target, String) {
     let text = guest(&hostdev("0009:01:00.0", ""));
     let text = text.replace("aarch64", "x86_64").replace("'virt'", "'q35'");
     (
@@ -19,9 +19,9 @@ fn debian_13() -> (Fixture, Versions, String) {
 
 #[test]
 fn an_older_libvirt_gets_nodes_distances_and_initiators_on_the_command_line() {
-    let (fixture, versions, text) = debian_13();
+    let (fixture, target, text) = debian_13();
     let setting = Setting {
-        versions,
+        target,
         ..fixture.setting()
     };
     let got = rewrite(&text, &setting).expect("planned");
@@ -65,9 +65,9 @@ fn an_older_libvirt_gets_nodes_distances_and_initiators_on_the_command_line() {
 
 #[test]
 fn a_users_own_arguments_of_qemu_stay_and_numa_among_them_is_refused() {
-    let (fixture, versions, text) = debian_13();
+    let (fixture, target, text) = debian_13();
     let setting = Setting {
-        versions,
+        target,
         ..fixture.setting()
     };
     let own = |arguments: &str| {
@@ -99,11 +99,11 @@ fn a_target_that_cannot_is_refused_with_the_version_that_can() {
         (&q35, "libvirt=9.0,qemu=7.2", "9.0.0"),
         (&virt, "libvirt=11.3,qemu=9.2", "10.0.0"),
     ] {
-        let versions = target.parse().expect("target");
+        let target = target.parse().expect("target");
         let refusal = rewrite(
             text,
             &Setting {
-                versions,
+                target,
                 ..fixture.setting()
             },
         )

@@ -1,0 +1,35 @@
+//! Reading: a file or standard input, no further than one byte over its limit.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::problem::Problem;
+
+/// The text of a file; '-' is standard input. One byte more than `limit` may come back, so that whoever
+/// parses it can say that it is too large.
+pub(super) fn text(file: &Path, limit: usize) -> Result<String, Problem> {
+    let name = file.display();
+    let source: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(file).map_err(|error| unreadable(file, &error))?)
+    };
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(limit).map_or(u64::MAX, |max| max + 1);
+    source
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(file, &error))?;
+    String::from_utf8(bytes)
+        .map_err(|_| Problem::Failed(format!("cannot read '{name}': it is not UTF-8 text")))
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> Problem {
+    let text = format!("cannot read '{}': {error}", file.display());
+    if error.kind() == io::ErrorKind::NotFound {
+        Problem::NotFound(text)
+    } else {
+        Problem::Failed(text)
+    }
+}

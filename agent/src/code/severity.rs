@@ -1,0 +1,66 @@
+//! How much each code asks of whoever reads it.
+
+use std::fmt;
+
+use super::Code;
+
+/// How much a code asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// To be known; nothing is to be done.
+    Note,
+    /// The guest will run, and perhaps not as it should.
+    Warning,
+    /// `prepare` adds it; a guest without it is not started.
+    Missing,
+    /// Nothing is done until it is mended.
+    Refusal,
+}
+
+impl Code {
+    /// How much it asks where it is said unasked; a recipe that requires a piece makes a refusal of its warning.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::MarkOld | Self::MemoryLocked | Self::NotMigratable => Severity::Note,
+            Self::CellUnbound
+            | Self::CommandQueues
+            | Self::DeviceShared
+            | Self::ExpanderCellUnknown
+            | Self::GuestNoExpander
+            | Self::GuestNodeLimit
+            | Self::IommufdLeftOut
+            | Self::LinkUnknown
+            | Self::RegionsUnknown
+            | Self::SmmuAssumed
+            | Self::SmmuLeftOut
+            | Self::SwitchMirrored
+            | Self::TargetUnused
+            | Self::UnplugDangerous => Severity::Warning,
+            Self::AcpiTableMissing
+            | Self::AddressWidthMissing
+            | Self::CellDistanceMissing
+            | Self::CellsMissing
+            | Self::DriverMissing
+            | Self::GuestNoAddress
+            | Self::IommufdMissing
+            | Self::LinkMissing
+            | Self::MarkMissing
+            | Self::NodesetMissing
+            | Self::SmmuMissing
+            | Self::WindowMissing => Severity::Missing,
+            _ => Severity::Refusal,
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Missing => "missing",
+            Self::Refusal => "refusal",
+        })
+    }
+}

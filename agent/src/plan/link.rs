@@ -1,0 +1,117 @@
+//! The link that a device's root port shows: that of the slowest link on the host's path, where the recipe asks.
+//!
+//! QEMU's root ports say 16 GT/s and 32 lanes; a guest driver that tunes by them sees another link than there is.
+//! libvirt has no element for it, so it goes through `<qemu:override>` (libvirt 8.2).
+
+use kernel_glue::config::Express;
+
+use super::fragment::Fragment;
+use super::{Assigned, Change, Note, Plan, Setting};
+use crate::code::Code;
+use crate::domain::{Domain, Override, QEMU_NAMESPACE};
+use crate::edit::Edit;
+
+/// QEMU's `x-speed` by the number of a link speed (PCIExpLinkSpeed, qapi/common.json).
+const SPEEDS: [&str; 6] = ["2_5", "5", "8", "16", "32", "64"];
+
+/// QEMU's `x-width` (PCIExpLinkWidth, qapi/common.json).
+const WIDTHS: [u32; 7] = [1, 2, 4, 8, 12, 16, 32];
+
+/// Plans the links of new and known root ports.
+pub(super) fn plan(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    assigned: &[Assigned<'_>],
+    plan: &mut Plan,
+) {
+    let mut wanted = Vec::new();
+    for one in assigned.iter().filter(|one| one.recipe.placement.link) {
+        let link = slowest(setting, one).zip(port(one, plan));
+        match link {
+            Some(((speed, width), port)) => {
+                wanted.push(set(port, "x-speed", speed.to_owned()));
+                wanted.push(set(port, "x-width", width.to_string()));
+            }
+            None => plan.notes.push(Note {
+                code: Code::LinkUnknown,
+                device: Some(one.hostdev.source),
+                text: "the speed and width of its path on the host cannot be read: run as root"
+                    .to_owned(),
+            }),
+        }
+    }
+    let ours = domain
+        .mark
+        .as_ref()
+        .is_some_and(|mark| mark.added.has("override"));
+    match &domain.overrides {
+        Some(known) if known.properties == wanted => {}
+        Some(known) if ours => push(known.element.replace(&print(&wanted)), plan),
+        Some(_) if !wanted.is_empty() => plan.notes.push(Note {
+            code: Code::LinkUnknown,
+            device: None,
+            text: "the definition has a <qemu:override> of its own, so links are left as they are"
+                .to_owned(),
+        }),
+        None if !wanted.is_empty() => push(domain.devices.insert_after(&print(&wanted)), plan),
+        _ => {}
+    }
+}
+
+fn set(port: u32, name: &str, value: String) -> Override {
+    Override {
+        alias: format!("pci.{port}"),
+        name: name.to_owned(),
+        value,
+    }
+}
+
+/// Speed and width that every link from the root to the device has at least; `None` where one is not visible.
+fn slowest(setting: &Setting<'_>, one: &Assigned<'_>) -> Option<(&'static str, u32)> {
+    let ancestors = one.device.ancestors.iter();
+    let bridges = ancestors.map(|address| setting.host.devices.get(address));
+    let path = bridges.chain([Some(one.device)]);
+    let links: Vec<&Express> = path
+        .map(|device| device?.config.express())
+        .collect::<Option<_>>()?;
+    let speed = links.iter().map(|link| link.link_speed()).min()?;
+    let width = links.iter().map(|link| link.link_width()).min()?;
+    let speed = SPEEDS.get(usize::try_from(speed.checked_sub(1)?).ok()?)?;
+    WIDTHS.contains(&width).then_some((*speed, width))
+}
+
+/// The device's root port: a new one, or the one it has.
+fn port(one: &Assigned<'_>, plan: &Plan) -> Option<u32> {
+    let added = plan.added_for.get(&one.hostdev.source);
+    let new = added.and_then(|added| added.numbers("port").last());
+    new.or_else(|| Some(one.hostdev.address?.at.bus().into()))
+}
+
+fn print(wanted: &[Override]) -> String {
+    let device = |set: &Override| {
+        let property = Fragment::new("qemu:property")
+            .with("name", &set.name)
+            .with("type", "string")
+            .with("value", &set.value);
+        let frontend = Fragment::new("qemu:frontend").child(property);
+        Fragment::new("qemu:device")
+            .with("alias", &set.alias)
+            .child(frontend)
+    };
+    Fragment::new("qemu:override")
+        .with("xmlns:qemu", QEMU_NAMESPACE)
+        .children(wanted.iter().map(device))
+        .print()
+}
+
+fn push(edit: Edit, plan: &mut Plan) {
+    plan.added.insert("override");
+    plan.changes.push(Change {
+        code: Code::LinkMissing,
+        device: None,
+        path: "/domain/qemu:override".to_owned(),
+        reason: "root ports that show the speed and width of the devices' links on the host"
+            .to_owned(),
+        edits: vec![edit],
+    });
+}

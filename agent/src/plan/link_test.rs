@@ -1,0 +1,81 @@
+//! The link of a root port: the slowest of the host's path, and what keeps it from being shown.
+
+use kernel_glue::config::{Config, Express, Port};
+
+use super::testing::{Fixture, address, guest, hostdev};
+use crate::code::Code;
+use crate::recipe::Recipes;
+use crate::revert::revert;
+
+fn config(lnkcap: u32) -> Config {
+    Config::Express(Express {
+        version: 2,
+        port: Port::Endpoint,
+        devcap: 0,
+        lnkcap,
+        devcap2: 0,
+        devctl2: 0,
+    })
+}
+
+/// A GPU of 32 GT/s and 16 lanes below a port of 16 GT/s and 8 lanes.
+fn fixture() -> Fixture {
+    let mut fixture = Fixture::new();
+    let recipe = include_str!("../../recipes/nvidia-grace.toml");
+    let recipe = recipe.replace("own_root_port = true", "own_root_port = true\nlink = true");
+    fixture.recipes = Recipes::of(&[&recipe]);
+    let mut port = super::testing::device("0008:00:00.0", "10de:22b1", 0);
+    port.config = config(8 << 4 | 4);
+    let gpu = fixture
+        .host
+        .devices
+        .get_mut(&address("0008:01:00.0"))
+        .expect("gpu");
+    gpu.ancestors = vec![port.address];
+    gpu.config = config(16 << 4 | 5);
+    fixture.host.devices.insert(port.address, port);
+    fixture
+}
+
+#[test]
+fn the_slowest_link_of_the_path_is_shown_and_taken_back() {
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let got = fixture().rewrite(&text).text;
+    let domain = crate::domain::Domain::parse(&got).expect("well-formed");
+    let set: Vec<String> = domain
+        .overrides
+        .expect("overrides")
+        .properties
+        .iter()
+        .map(|one| format!("{}.{}={}", one.alias, one.name, one.value))
+        .collect();
+    assert_eq!(set, ["pci.2.x-speed=16", "pci.2.x-width=8"]);
+    assert_eq!(fixture().rewrite(&got).text, got);
+    assert_eq!(revert(&got).expect("reverted"), text);
+}
+
+#[test]
+fn what_is_not_visible_or_the_owners_is_a_note() {
+    let noted = |fixture: &Fixture, text: &str| {
+        let got = fixture.rewrite(text);
+        assert!(!got.text.contains("x-speed"), "{}", got.text);
+        got.plan
+            .notes
+            .iter()
+            .any(|note| note.code == Code::LinkUnknown)
+    };
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    assert!(
+        noted(&fixture(), &text),
+        "config space of this one was not read"
+    );
+    let own = format!(
+        "<override xmlns='{}'><device alias='x'/></override></domain>",
+        crate::domain::QEMU_NAMESPACE
+    );
+    assert!(noted(
+        &fixture(),
+        &guest(&hostdev("0008:01:00.0", "")).replace("</domain>", &own)
+    ));
+    assert!(!noted(&Fixture::new(), &text), "nobody asked");
+}

@@ -1,0 +1,53 @@
+//! Switches of the host, mirrored in the guest, where the recipe asks: devices behind one upstream port stay together.
+//!
+//! Peer-to-peer traffic of a guest's driver can follow it. It ends AtomicOps: QEMU's switch ports
+//! (hw/pci-bridge/xio3130_*.c) advertise no AtomicOp routing.
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::config::Port;
+use kernel_glue::device::Device;
+use kernel_glue::host::Host;
+
+use super::{Assigned, Note};
+use crate::code::Code;
+use crate::domain::{Controller, Domain};
+
+/// Model of the port that a device behind a switch is on.
+pub(super) const DOWNSTREAM: &str = "pcie-switch-downstream-port";
+
+/// Model of the port above those.
+pub(super) const UPSTREAM: &str = "pcie-switch-upstream-port";
+
+/// The upstream port of the host's switch that a device is right behind, when its recipe mirrors switches.
+pub(super) fn of(host: &Host, one: &Assigned<'_>) -> Option<PciAddress> {
+    let above: Vec<&Device> = one
+        .device
+        .ancestors
+        .iter()
+        .filter_map(|a| host.devices.get(a))
+        .collect();
+    let kind = |device: &&Device| device.config.express().map(|express| express.port);
+    let upstream = above
+        .iter()
+        .rev()
+        .find(|device| kind(device) == Some(Port::UpstreamPort))?;
+    one.recipe.placement.switch.then_some(upstream.address)
+}
+
+/// The upstream port of the guest that a device with an address is behind.
+pub(super) fn upstream<'a>(domain: &'a Domain, one: &Assigned<'_>) -> Option<&'a Controller> {
+    let down = domain.controller(one.hostdev.address?.at.bus().into())?;
+    let up = domain.controller(down.address?.at.bus().into())?;
+    (down.model == DOWNSTREAM && up.model == UPSTREAM).then_some(up)
+}
+
+/// What a mirrored switch costs.
+pub(super) fn note(one: &Assigned<'_>, switch: PciAddress) -> Note {
+    Note {
+        code: Code::SwitchMirrored,
+        device: Some(one.hostdev.source),
+        text: format!(
+            "it is behind a switch as on the host (upstream port '{switch}'): no AtomicOps reach it in the guest"
+        ),
+    }
+}

@@ -1,0 +1,99 @@
+//! What a plan was made from: digests of the definition, the host and the recipes, and the versions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::{facts, form};
+use crate::domain::Domain;
+use crate::plan::Setting;
+use crate::recipe::{Member, Recipes, Sourced};
+use crate::target::Version;
+
+/// The inputs of a plan, by digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Basis {
+    /// Digest of the definition's text, without secrets.
+    pub definition: Digest,
+    /// Digests of the host's facts that planning reads, by part.
+    pub host: BTreeMap<String, Digest>,
+    /// Digests of the texts and devices of the recipes in force, by name.
+    pub recipes: BTreeMap<String, Digest>,
+    /// libvirt's version.
+    #[serde(with = "form::text")]
+    pub libvirt: Version,
+    /// QEMU's version.
+    #[serde(with = "form::text")]
+    pub qemu: Version,
+    /// Version of the program that planned.
+    pub variantd: String,
+    /// Whether a guest address that contradicts its recipe is replaced.
+    pub replace: bool,
+}
+
+impl Basis {
+    pub(super) fn of(text: &str, domain: &Domain, setting: &Setting<'_>) -> Self {
+        Self {
+            definition: Digest::of(text.as_bytes()),
+            host: facts::digests(domain, setting.host, setting.recipes),
+            recipes: texts(setting.recipes),
+            libvirt: setting.target.versions.libvirt,
+            qemu: setting.target.versions.qemu,
+            variantd: env!("CARGO_PKG_VERSION").to_owned(),
+            replace: setting.replace,
+        }
+    }
+
+    /// What is different in `now`, in words.
+    pub(super) fn changed(&self, now: &Self) -> Vec<String> {
+        let mut changed = Vec::new();
+        if self.definition != now.definition {
+            changed.push("the definition".to_owned());
+        }
+        changed.extend(differing(&self.host, &now.host, "the host's"));
+        changed.extend(differing(&self.recipes, &now.recipes, "recipe"));
+        if self.libvirt != now.libvirt {
+            changed.push(format!("libvirt ({} to {})", self.libvirt, now.libvirt));
+        }
+        if self.qemu != now.qemu {
+            changed.push(format!("QEMU ({} to {})", self.qemu, now.qemu));
+        }
+        if self.variantd != now.variantd {
+            changed.push(format!("variantd (now {})", now.variantd));
+        }
+        changed
+    }
+}
+
+/// Names of what is in one only, or differs; a name that only the plan has is not repeated.
+fn differing(
+    then: &BTreeMap<String, Digest>,
+    now: &BTreeMap<String, Digest>,
+    what: &str,
+) -> Vec<String> {
+    let other = |(name, digest): &(&String, &Digest)| then.get(*name) != Some(*digest);
+    let mut words: Vec<String> = now
+        .iter()
+        .filter(other)
+        .map(|(name, _)| format!("{what} {name}"))
+        .collect();
+    if then.keys().any(|name| !now.contains_key(name)) {
+        words.push(format!("{what} something that is gone"));
+    }
+    words
+}
+
+/// Of each recipe its text and its devices: an administrator can add some.
+fn texts(recipes: &Recipes) -> BTreeMap<String, Digest> {
+    let device = |one: &Member| format!("\n{} {:?} {}", one.id, one.label, one.window_gib);
+    recipes
+        .sourced()
+        .map(|Sourced { recipe, text, .. }| {
+            let devices: String = recipe.devices.iter().map(device).collect();
+            let digest = Digest::of(format!("{text}{devices}").as_bytes());
+            (recipe.name.clone(), digest)
+        })
+        .collect()
+}

@@ -1,0 +1,131 @@
+//! The host's facts that planning reads, in a fixed form, as one digest per part.
+//!
+//! What counts: of each PCI function that a recipe covers or the domain assigns, of the rest of its IOMMU
+//! group and of the bridges above them, identity, place, BARs and PCI Express capabilities; of each NUMA node its
+//! CPUs and distances; which nodes are generic initiators; width of addresses, iommufd and the kernel's release.
+//! What does not: drivers and overrides, since starting another guest changes them, control and status bits in
+//! config space, and sizes of memory.
+//! The form is JSON with the keys in the order below; change it only with the plan's version.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::config::Express;
+use kernel_glue::device::{Bar, Device};
+use kernel_glue::host::Host;
+use kernel_glue::numa::{Node, Numa};
+use serde::Serialize;
+
+use super::digest::Digest;
+use crate::domain::Domain;
+use crate::recipe::Recipes;
+
+#[derive(Serialize)]
+struct DeviceFacts<'a> {
+    address: PciAddress,
+    id: String,
+    class: u32,
+    numa_node: Option<u32>,
+    iommu_group: Option<u32>,
+    iommu: Option<&'a str>,
+    physical_function: Option<PciAddress>,
+    ancestors: &'a [PciAddress],
+    bars: Vec<(u64, bool)>,
+    /// What its VFIO driver shows; left out where nobody has asked, as earlier releases do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shown: Option<u64>,
+    /// Version, port type and capabilities: device, link, device 2.
+    express: Option<(u8, String, u32, u32, u32)>,
+}
+
+#[derive(Serialize)]
+struct NodeFacts<'a> {
+    id: u32,
+    cpus: String,
+    distances: &'a [u8],
+    /// Tells initiators from other nodes only where the kernel does not.
+    without_memory: Option<bool>,
+}
+
+/// One digest per part of the host.
+pub(super) fn digests(domain: &Domain, host: &Host, recipes: &Recipes) -> BTreeMap<String, Digest> {
+    let parts = [
+        ("PCI devices", json(&devices(domain, host, recipes))),
+        ("NUMA nodes", json(&nodes(&host.numa))),
+        ("generic initiators", json(&initiators(host))),
+        ("kernel", json(&host.kernel_release)),
+        (
+            "address width or iommufd",
+            json(&(host.address_bits, host.iommufd)),
+        ),
+    ];
+    let digest = |(name, text): (&str, String)| (name.to_owned(), Digest::of(text.as_bytes()));
+    parts.into_iter().map(digest).collect()
+}
+
+fn devices<'a>(domain: &Domain, host: &'a Host, recipes: &Recipes) -> Vec<DeviceFacts<'a>> {
+    let ours = |device: &Device| {
+        let assigned = |hostdev: &crate::domain::Hostdev| hostdev.source == device.address;
+        recipes.for_device(device).is_some() || domain.hostdevs.iter().any(assigned)
+    };
+    let mut read = BTreeSet::new();
+    for device in host.devices.values().filter(|device| ours(device)) {
+        let group = device.iommu_group.into_iter();
+        for member in group.flat_map(|group| host.group(group)).chain([device]) {
+            read.insert(member.address);
+            read.extend(&member.ancestors);
+        }
+    }
+    let found = read.iter().filter_map(|address| host.devices.get(address));
+    found.map(facts).collect()
+}
+
+fn facts(device: &Device) -> DeviceFacts<'_> {
+    let bar = |bar: &Bar| (bar.size, bar.is_64bit_prefetchable());
+    DeviceFacts {
+        address: device.address,
+        id: device.id.to_string(),
+        class: device.class,
+        numa_node: device.numa_node.map(u32::from),
+        iommu_group: device.iommu_group,
+        iommu: device.iommu.as_deref(),
+        physical_function: device.physical_function,
+        ancestors: &device.ancestors,
+        bars: device.bars.iter().map(bar).collect(),
+        shown: device.shown_bytes(),
+        express: device.config.express().map(express),
+    }
+}
+
+fn express(one: &Express) -> (u8, String, u32, u32, u32) {
+    let port = format!("{:?}", one.port);
+    (one.version, port, one.devcap, one.lnkcap, one.devcap2)
+}
+
+fn nodes(numa: &Numa) -> Vec<NodeFacts<'_>> {
+    let unsaid = numa.generic_initiators.is_none();
+    let node = |node: &'_ Node| (node.id.into(), node.cpus.to_string(), node.memory_kib == 0);
+    numa.nodes
+        .iter()
+        .map(|one| {
+            let (id, cpus, empty) = node(one);
+            NodeFacts {
+                id,
+                cpus,
+                distances: &one.distances,
+                without_memory: unsaid.then_some(empty),
+            }
+        })
+        .collect()
+}
+
+/// What the kernel says of nodes, and what SRAT says of devices.
+fn initiators(host: &Host) -> impl Serialize {
+    let nodes = host.numa.generic_initiators.as_ref();
+    let srat = host.srat.as_ref().map(|srat| &srat.initiators);
+    (nodes.map(ToString::to_string), srat.cloned())
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("numbers, texts and lists, with texts as keys")
+}

@@ -1,0 +1,165 @@
+//! A plan in the form that people read and save: reasons beside the hunks, and what it was made from.
+//!
+//! `variantctl plan --json` prints it, and `prepare --plan` hands it back. Nothing in one that comes back is
+//! applied: the agent makes its own from the same inputs, and the two must be equal.
+
+mod basis;
+mod diff;
+mod digest;
+mod facts;
+mod form;
+mod piece;
+mod replaced;
+
+use serde::{Deserialize, Serialize};
+
+use crate::code::Code;
+use crate::domain::{Domain, DomainUuid};
+use crate::plan::Setting;
+use crate::refusal::Refusal;
+use crate::rewrite::{self, Rewrite};
+
+pub use basis::Basis;
+pub use diff::{Hunk, Reason};
+pub use digest::Digest;
+pub use form::{Addition, Note, PlannedDevice};
+
+/// The version of the form.
+const VERSION: u32 = 1;
+/// Bytes of a saved plan: a definition of 1 MiB as text, as edits and as hunks, and their JSON.
+pub const MAX_BYTES: usize = 8 << 20;
+
+/// A plan and what it was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposal {
+    /// Version of this form.
+    pub version: u32,
+    /// The domain's name.
+    pub domain: String,
+    /// The domain's UUID, where the definition has one.
+    #[serde(with = "form::optional")]
+    pub uuid: Option<DomainUuid>,
+    /// What the plan was made from.
+    pub basis: Basis,
+    /// The devices that have a recipe.
+    pub devices: Vec<PlannedDevice>,
+    /// What is added, with the edits of the definition's bytes; where what an older plan added is replaced, they
+    /// are for the definition without that.
+    pub changes: Vec<Addition>,
+    /// What the user should know.
+    pub notes: Vec<Note>,
+    /// The unified diff, with the reasons.
+    pub hunks: Vec<Hunk>,
+    /// False when nothing is missing.
+    pub changed: bool,
+    /// The completed definition.
+    pub text: String,
+    /// Digest of the completed definition.
+    pub result: Digest,
+}
+
+/// The version alone, so that a plan of another version is named as such.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+impl Proposal {
+    /// Plans `text`.
+    ///
+    /// # Errors
+    /// The refusals of [`rewrite::rewrite`].
+    pub fn make(text: &str, setting: &Setting<'_>) -> Result<Self, Refusal> {
+        let domain = Domain::parse(text)?;
+        let Rewrite {
+            text: after,
+            base,
+            plan,
+        } = rewrite::rewrite(text, setting)?;
+        let hunks = if base == text {
+            diff::hunks(text, &plan.changes)
+        } else {
+            replaced::hunks(text, &base, &after, &plan.changes)
+        };
+        Ok(Self {
+            version: VERSION,
+            basis: Basis::of(text, &domain, setting),
+            domain: domain.name,
+            uuid: domain.uuid,
+            devices: plan.devices.iter().map(PlannedDevice::of).collect(),
+            changes: plan.changes.iter().map(Addition::of).collect(),
+            notes: plan.notes.iter().map(Note::of).collect(),
+            hunks,
+            changed: after != text,
+            result: Digest::of(after.as_bytes()),
+            text: after,
+        })
+    }
+
+    /// Reads a saved plan.
+    ///
+    /// # Errors
+    /// A refusal when the text is too large, no plan, or one of another version.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        if text.len() > MAX_BYTES {
+            return Err(unreadable(format!("it is over {} MiB", MAX_BYTES >> 20)));
+        }
+        let broken = |error: serde_json::Error| unreadable(error.to_string());
+        let Versioned { version } = serde_json::from_str(text).map_err(broken)?;
+        if version != VERSION {
+            let reason = format!("it has version {version}, and this variantd reads {VERSION}");
+            return Err(unreadable(reason));
+        }
+        serde_json::from_str(text).map_err(broken)
+    }
+
+    /// Passes when planning `text` again gives this plan.
+    ///
+    /// # Errors
+    /// A refusal that names what changed since; the planner's own.
+    pub fn check(&self, text: &str, setting: &Setting<'_>) -> Result<(), Refusal> {
+        let basis = Basis::of(text, &Domain::parse(text)?, setting);
+        let changed = self.basis.changed(&basis);
+        if !changed.is_empty() {
+            return Err(self.stale(&changed.join(", ")));
+        }
+        if Self::make(text, setting)? == *self {
+            return Ok(());
+        }
+        let reason = "the same definition and host now give another one, so it was edited, or made by \
+                      another build of variantd";
+        Err(unreadable(reason.into()))
+    }
+
+    /// The refusal to apply this plan since `what` is different now.
+    #[must_use]
+    pub fn stale(&self, what: &str) -> Refusal {
+        let domain = &self.domain;
+        let reason = format!("the plan of domain '{domain}' is stale: since then changed: {what}");
+        let mend =
+            format!("plan again with 'variantctl plan --json {domain}' and read what is different");
+        Refusal::new(Code::PlanStale, reason, mend)
+    }
+
+    /// True when `rewrite` adds for the same reasons the same texts in the same order; where they
+    /// go may differ by the secrets that a plan does not show.
+    #[must_use]
+    pub fn adds_the_same(&self, rewrite: &Rewrite) -> bool {
+        let theirs: Vec<Addition> = rewrite.plan.changes.iter().map(Addition::of).collect();
+        let same = |(ours, theirs): (&Addition, &Addition)| ours.is_like(theirs);
+        self.changes.len() == theirs.len() && self.changes.iter().zip(&theirs).all(same)
+    }
+}
+
+fn unreadable(reason: String) -> Refusal {
+    let mend = "make one with 'variantctl plan --json DOMAIN', and hand it back as it is";
+    Refusal::new(
+        Code::PlanUnreadable,
+        format!("cannot take the plan: {reason}"),
+        mend,
+    )
+}
+
+#[cfg(test)]
+mod tests;

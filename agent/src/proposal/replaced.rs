@@ -1,0 +1,118 @@
+//! The diff where what an older plan added is taken back first: between the two texts, with each reason at the
+//! first line of its own that is new.
+//!
+//! What the older plan had added and this one adds again is in no hunk, and so is its reason.
+
+use std::ops::Range;
+
+use similar::{ChangeTag, DiffOp, TextDiff};
+
+use super::diff::{CONTEXT, Hunk, NO_NEWLINE, reason};
+use crate::plan::Change;
+
+/// The diff of `text` to `after`, which `changes` make of `base`.
+pub(super) fn hunks(text: &str, base: &str, after: &str, changes: &[Change]) -> Vec<Hunk> {
+    let diff = TextDiff::from_lines(text, after);
+    let mut untold: Vec<(&Change, Vec<Range<usize>>)> =
+        changes.iter().zip(lines(base, changes)).collect();
+    let groups = diff.grouped_ops(CONTEXT);
+    groups
+        .iter()
+        .map(|ops| hunk(&diff, ops, &mut untold))
+        .collect()
+}
+
+fn hunk<'a>(
+    diff: &TextDiff<'a, 'a, str>,
+    ops: &[DiffOp],
+    untold: &mut Vec<(&Change, Vec<Range<usize>>)>,
+) -> Hunk {
+    let mut hunk = Hunk {
+        old_start: ops.first().map_or(0, |op| op.old_range().start) + 1,
+        old_lines: ops.iter().map(|op| op.old_range().len()).sum(),
+        new_start: ops.first().map_or(0, |op| op.new_range().start) + 1,
+        new_lines: ops.iter().map(|op| op.new_range().len()).sum(),
+        lines: Vec::new(),
+        reasons: Vec::new(),
+    };
+    for line in ops.iter().flat_map(|op| diff.iter_changes(op)) {
+        let sign = match line.tag() {
+            ChangeTag::Equal => ' ',
+            ChangeTag::Delete => '-',
+            ChangeTag::Insert => '+',
+        };
+        if let (ChangeTag::Insert, Some(number)) = (line.tag(), line.new_index()) {
+            let at = hunk.lines.len();
+            let here =
+                untold.extract_if(.., |(_, lines)| lines.iter().any(|l| l.contains(&number)));
+            hunk.reasons
+                .extend(here.map(|(change, _)| reason(change, at, false)));
+        }
+        let bare = line.value().trim_end_matches('\n');
+        hunk.lines.push(format!("{sign}{bare}"));
+        if line.missing_newline() {
+            hunk.lines.push(NO_NEWLINE.to_owned());
+        }
+    }
+    hunk
+}
+
+/// The lines of the completed text that each change has a part in.
+fn lines(base: &str, changes: &[Change]) -> Vec<Vec<Range<usize>>> {
+    let numbered = changes.iter().enumerate();
+    let mut edits: Vec<_> = numbered
+        .flat_map(|(number, change)| change.edits.iter().map(move |edit| (number, edit)))
+        .collect();
+    edits.sort_by_key(|(_, edit)| (edit.span.start, edit.span.end));
+    let mut lines = vec![Vec::new(); changes.len()];
+    let (mut at, mut line) = (0, 0);
+    let count = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count();
+    for (number, edit) in edits {
+        line += count(base.get(at..edit.span.start).unwrap_or_default());
+        // A text that begins with a line end leaves the line where it is put as it was.
+        let first = line + usize::from(edit.text.starts_with('\n'));
+        line += count(&edit.text);
+        lines[number].push(first..line + 1);
+        at = edit.span.end;
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::Code;
+    use crate::edit::{Edit, apply};
+
+    fn change(at: usize, text: &str) -> Change {
+        let text = text.to_owned();
+        Change {
+            code: Code::CellsMissing,
+            device: None,
+            path: "/a".into(),
+            reason: text.clone(),
+            edits: vec![Edit { span: at..at, text }],
+        }
+    }
+
+    #[test]
+    fn reasons_stand_at_their_new_lines_and_what_stays_has_none() {
+        let (text, base) = ("<a>\n old\n kept\n</a>\n", "<a>\n</a>\n");
+        let changes = [
+            change(3, "\n new"),
+            change(3, "\n kept"),
+            change(3, "\n more"),
+        ];
+        let edits: Vec<Edit> = changes.iter().flat_map(|c| c.edits.clone()).collect();
+        let after = apply(base, &edits).expect("edits");
+        let hunks = hunks(text, base, &after, &changes);
+        let lines: Vec<&str> = hunks[0].lines.iter().map(String::as_str).collect();
+        assert_eq!(
+            lines,
+            [" <a>", "- old", "+ new", "  kept", "+ more", " </a>"]
+        );
+        let said = hunks[0].reasons.iter().map(|r| (r.line, r.text.as_str()));
+        assert_eq!(said.collect::<Vec<_>>(), [(2, "\n new"), (4, "\n more")]);
+        assert_eq!((hunks[0].old_lines, hunks[0].new_lines), (4, 5));
+    }
+}

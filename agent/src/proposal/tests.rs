@@ -1,0 +1,284 @@
+//! Saved plans: what makes one stale, what is no plan, and what is refused as edited.
+
+use kernel_glue::host::Host;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fixture::{GPU, NIC, address, driver, guest, host};
+use crate::recipe::Recipes;
+use crate::target::Versions;
+
+struct Inputs {
+    text: String,
+    host: Host,
+    recipes: Recipes,
+    versions: Versions,
+}
+
+fn inputs() -> Inputs {
+    Inputs {
+        text: guest(GPU),
+        host: host(),
+        recipes: Recipes::shipped().expect("recipes"),
+        versions: Versions::NEWEST_TESTED,
+    }
+}
+
+impl Inputs {
+    fn setting(&self) -> Setting<'_> {
+        Setting {
+            host: &self.host,
+            recipes: &self.recipes,
+            target: self.versions.into(),
+            replace: false,
+            asked: true,
+        }
+    }
+
+    fn proposal(&self) -> Proposal {
+        Proposal::make(&self.text, &self.setting()).expect("a plan")
+    }
+
+    /// The sentence that a plan made before `change` is refused with after it; empty when it is taken.
+    fn refusal(mut self, change: impl FnOnce(&mut Self)) -> String {
+        let saved = self.proposal();
+        change(&mut self);
+        let checked = saved.check(&self.text, &self.setting());
+        checked.map_or_else(|refusal| refusal.to_string(), |()| String::new())
+    }
+}
+
+fn printed(proposal: &Proposal) -> Value {
+    serde_json::to_value(proposal).expect("JSON")
+}
+
+#[test]
+fn a_plan_is_read_as_it_was_saved_and_still_holds() {
+    let inputs = inputs();
+    let saved = inputs.proposal();
+    let read = Proposal::parse(&printed(&saved).to_string()).expect("a plan");
+    assert_eq!(read, saved);
+    assert!(saved.changed && saved.check(&inputs.text, &inputs.setting()).is_ok());
+    assert_eq!(saved.result, Digest::of(saved.text.as_bytes()));
+}
+
+#[test]
+fn each_change_gives_its_reason_once() {
+    let saved = inputs().proposal();
+    let reasons = saved.hunks.iter().flat_map(|hunk| &hunk.reasons);
+    let mut first: Vec<_> = reasons
+        .filter(|reason| !reason.again)
+        .map(|reason| (reason.code, reason.device, &reason.path, &reason.text))
+        .collect();
+    let mut changes: Vec<_> = saved
+        .changes
+        .iter()
+        .map(|change| (change.code, change.device, &change.path, &change.reason))
+        .collect();
+    first.sort();
+    changes.sort();
+    assert!(changes.len() > 3);
+    assert_eq!(first, changes);
+}
+
+#[test]
+fn the_hosts_digests_are_those_of_earlier_releases() {
+    let parts = inputs().proposal().basis.host;
+    let text: Vec<String> = parts.iter().map(|(k, v)| format!("{k} {v}")).collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn a_stale_plan_names_what_changed() {
+    type Case = (&'static str, fn(&mut Inputs));
+    let cases: [Case; 11] = [
+        ("the definition", |i| {
+            i.text = i.text.replace("<vcpu>4", "<vcpu>5")
+        }),
+        ("the host's NUMA nodes", |i| {
+            i.host.numa.nodes[0].distances[3] = 90
+        }),
+        ("the host's PCI devices", |i| {
+            i.host.devices.get_mut(&address(GPU)).expect("GPU").bars[0].size = 1 << 20;
+        }),
+        ("the host's generic initiators", |i| {
+            i.host.srat = Some(kernel_glue::srat::Srat::default());
+        }),
+        ("the host's address width or iommufd", |i| {
+            i.host.iommufd = !i.host.iommufd;
+        }),
+        ("the host's PCI devices", |i| {
+            let gpu = i.host.devices.get_mut(&address(GPU)).expect("GPU");
+            gpu.config = kernel_glue::config::Config::Express(LINK);
+        }),
+        ("recipe mlx5", |i| {
+            let extra = "id = \"15b3:ffff\"\nrecipe = \"mlx5\"";
+            let extra = crate::toml_text::read("variantd.conf", extra).expect("device");
+            i.recipes = i.recipes.clone().extended(&[extra]).expect("recipes");
+        }),
+        ("the host's kernel", |i| {
+            i.host.kernel_release = Some("6.99".into())
+        }),
+        ("libvirt (12.8.0 to 12.9.0)", |i| {
+            i.versions.libvirt.minor = 9
+        }),
+        ("QEMU (11.1.0 to 11.2.0)", |i| i.versions.qemu.minor = 2),
+        ("recipe nvidia-grace", |i| {
+            i.recipes = touched("nvidia-grace")
+        }),
+    ];
+    for (what, change) in cases {
+        let said = inputs().refusal(change);
+        let wanted = format!("since then changed: {what} (VD-PLN-001); plan again");
+        assert!(said.contains(&wanted), "{what}: {said}");
+    }
+}
+
+const LINK: kernel_glue::config::Express = kernel_glue::config::Express {
+    version: 2,
+    port: kernel_glue::config::Port::Endpoint,
+    devcap: 0,
+    lnkcap: 0x104,
+    devcap2: 0,
+    devctl2: 0,
+};
+
+#[test]
+fn a_plan_that_replaces_what_an_older_one_added_shows_the_difference_to_the_definition() {
+    let mut inputs = inputs();
+    inputs.text = inputs.proposal().text;
+    assert!(inputs.proposal().hunks.is_empty());
+    for node in &mut inputs.host.numa.nodes {
+        let far = node.distances.iter_mut().filter(|one| **one == 80);
+        far.for_each(|one| *one = 90);
+    }
+    let saved = inputs.proposal();
+    assert!(saved.changed && saved.text.contains("value='90'"));
+    assert_eq!(diff::tests::patched(&inputs.text, &saved.hunks), saved.text);
+    let reasons: Vec<_> = saved.hunks.iter().flat_map(|hunk| &hunk.reasons).collect();
+    assert!(
+        reasons.iter().any(|one| one.code == Code::CellsMissing),
+        "{reasons:?}"
+    );
+    assert!(saved.check(&inputs.text, &inputs.setting()).is_ok());
+}
+
+/// The shipped recipes, one of them with a comment more.
+fn touched(name: &str) -> Recipes {
+    let directory = tempfile::tempdir().expect("directory");
+    let recipes = Recipes::shipped().expect("recipes");
+    let mut sourced = recipes.sourced();
+    let one = sourced.find(|one| one.recipe.name == name).expect("recipe");
+    let file = directory.path().join(format!("{name}.toml"));
+    std::fs::write(file, format!("# ours\n{}", one.text)).expect("file");
+    Recipes::load(directory.path()).expect("recipes")
+}
+
+#[test]
+fn what_starting_another_guest_changes_does_not_make_a_plan_stale() {
+    let said = inputs().refusal(|i| {
+        let gpu = i.host.devices.get_mut(&address(GPU)).expect("GPU");
+        gpu.driver = Some(driver("vfio-pci"));
+        gpu.driver_override = Some("vfio-pci".into());
+        // No recipe covers it, and the guest has it not.
+        i.host.devices.remove(&address(NIC));
+        i.host.numa.nodes[0].memory_kib += 4;
+    });
+    assert_eq!(said, "");
+}
+
+/// Every value in a JSON document, changed a little, one at a time.
+fn changed(document: &Value) -> Vec<(String, Value)> {
+    fn paths(value: &Value, at: &str, out: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(k, v)| paths(v, &format!("{at}/{k}"), out)),
+            Value::Array(list) => {
+                let numbered = list.iter().enumerate();
+                numbered.for_each(|(n, v)| paths(v, &format!("{at}/{n}"), out));
+            }
+            _ => out.push(at.to_owned()),
+        }
+    }
+    let mut found = Vec::new();
+    paths(document, "", &mut found);
+    let other = |path: String| {
+        let mut copy = document.clone();
+        let value = copy.pointer_mut(&path).expect("the path");
+        *value = match value {
+            Value::String(text) => json!(format!("{text}x")),
+            Value::Number(number) => json!(number.as_u64().expect("positive") + 1),
+            Value::Bool(flag) => json!(!*flag),
+            _ => json!("0009:01:00.0"),
+        };
+        (path, copy)
+    };
+    found.into_iter().map(other).collect()
+}
+
+#[test]
+fn a_plan_with_any_one_value_edited_is_refused() {
+    let inputs = inputs();
+    let cases = changed(&printed(&inputs.proposal()));
+    assert!(cases.len() > 100, "{}", cases.len());
+    for (path, document) in cases {
+        let read = Proposal::parse(&document.to_string());
+        let setting = inputs.setting();
+        let checked = read.and_then(|saved| {
+            let replace = saved.basis.replace;
+            saved.check(&inputs.text, &Setting { replace, ..setting })
+        });
+        let refusal = match checked {
+            Err(refusal) => refusal,
+            // Nothing in this definition needs a new address: with and without 'replace' is one plan.
+            Ok(()) if path == "/basis/replace" => continue,
+            Ok(()) => unreachable!("{path} was taken"),
+        };
+        let codes = [Code::PlanStale, Code::PlanUnreadable];
+        assert!(codes.contains(&refusal.code), "{path}: {refusal}");
+    }
+}
+
+#[test]
+fn what_is_no_plan_is_refused_with_the_way_out() {
+    let good = printed(&inputs().proposal());
+    let with = |key: &str, value: Value| {
+        let mut copy = good.clone();
+        copy[key] = value;
+        copy.to_string()
+    };
+    let cases = [
+        (String::new(), "EOF"),
+        ("[]".into(), "invalid"),
+        ("{}".into(), "missing field `version`"),
+        (with("version", json!(2)), "it has version 2"),
+        (with("version", json!("1")), "invalid type"),
+        (with("extra", json!(1)), "unknown field `extra`"),
+        (with("uuid", json!("12")), "no UUID"),
+        (with("result", json!("md5:1")), "'md5:1' is not 'sha256:'"),
+        (
+            "{\"version\":1,\"x\":".to_owned() + &"[".repeat(100_000),
+            "EOF while parsing a list",
+        ),
+        (" ".repeat(MAX_BYTES + 1), "it is over 8 MiB"),
+    ];
+    for (text, why) in cases {
+        let refusal = Proposal::parse(&text).expect_err("no plan");
+        let said = refusal.to_string();
+        assert!(said.contains(why), "{why}: {said}");
+        assert!(said.contains("(VD-PLN-002); make one with"), "{said}");
+    }
+}
+
+#[test]
+fn the_largest_plan_fits() {
+    let mut inputs = inputs();
+    let comment = format!(
+        "<!--{}-->",
+        "\"x\n".repeat(crate::domain::MAX_BYTES / 3 - 2000)
+    );
+    inputs.text = inputs.text.replace("<vcpu>", &format!("{comment}<vcpu>"));
+    let text = format!("{:#}", printed(&inputs.proposal()));
+    assert!(Proposal::parse(&text).is_ok(), "{} bytes", text.len());
+}

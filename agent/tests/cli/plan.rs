@@ -1,0 +1,83 @@
+//! `variantctl plan`: reasons beside the hunks, and colour.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use crate::{data, host, stdout, variantctl};
+
+#[test]
+fn every_reason_stands_once_beside_a_hunk_for_every_target() {
+    let targets = ["libvirt=12.8,qemu=11.1", "libvirt=11.3,qemu=10.0"];
+    let cases = [
+        ("gh200-1gpu", "gh200.xml"),
+        ("gb200-4gpu", "gb200-third-and-fourth.xml"),
+    ];
+    let mut planned = 0;
+    for (target, (name, file)) in targets.iter().flat_map(|t| cases.map(|case| (t, case))) {
+        let arguments = ["plan", "--json", "--target", target, file];
+        let output = variantctl(&host(name), &arguments);
+        if !output.status.success() {
+            continue;
+        }
+        planned += 1;
+        let plan: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        let list = |value: &serde_json::Value| value.as_array().expect("a list").clone();
+        let said = |item: &serde_json::Value, text: &str| {
+            let parts = [&item["code"], &item["device"], &item["path"], &item[text]];
+            parts.map(ToString::to_string)
+        };
+        let hunks = list(&plan["hunks"]);
+        let reasons = hunks.iter().flat_map(|hunk| list(&hunk["reasons"]));
+        let first = reasons.filter(|reason| reason["again"] == false);
+        let mut reasons: Vec<_> = first.map(|reason| said(&reason, "text")).collect();
+        let changes = list(&plan["changes"]);
+        let mut wanted: Vec<_> = changes.iter().map(|c| said(c, "reason")).collect();
+        reasons.sort();
+        wanted.sort();
+        assert!(!wanted.is_empty(), "{file} for {target}");
+        assert_eq!(reasons, wanted, "{file} for {target}");
+    }
+    assert!(planned >= 2);
+}
+
+/// What `plan` prints on a terminal.
+fn on_a_terminal(arguments: &[&str], no_color: bool) -> String {
+    let terminal = nix::pty::openpty(None, None).expect("a terminal");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
+    command
+        .current_dir(data("golden"))
+        .args(["--host", "../hosts/gh200-1gpu", "plan", "gh200.xml"])
+        .args(arguments)
+        .env_clear()
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(terminal.slave)
+        .stderr(Stdio::null());
+    if no_color {
+        command.env("NO_COLOR", "1");
+    }
+    let mut child = command.spawn().expect("variantctl runs");
+    // Ours is closed with the command, so that reading ends when the child does.
+    drop(command);
+    let mut bytes = Vec::new();
+    let _ = fs::File::from(terminal.master).read_to_end(&mut bytes);
+    assert!(child.wait().expect("status").success());
+    String::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn a_diff_is_coloured_on_a_terminal_only_unless_told_otherwise() {
+    let piped = |arguments: &[&str]| {
+        let arguments = [&["plan", "gh200.xml"][..], arguments].concat();
+        stdout(&variantctl(&host("gh200-1gpu"), &arguments))
+    };
+    let coloured = |text: &str| text.contains("\u{1b}[32m+") && text.contains("\u{1b}[33m# VD-");
+    let plain = |text: &str| text.contains("\n+") && !text.contains('\u{1b}');
+    assert!(plain(&piped(&[])) && plain(&piped(&["--color", "never"])));
+    assert!(coloured(&piped(&["--color", "always"])));
+    assert!(coloured(&on_a_terminal(&[], false)));
+    assert!(plain(&on_a_terminal(&[], true)));
+    assert!(plain(&on_a_terminal(&["--color", "never"], false)));
+    assert!(coloured(&on_a_terminal(&["--color", "always"], true)));
+}

@@ -1,0 +1,114 @@
+//! The real `variantd` and `variantctl` on a private bus, with a recorded host and libvirt's test driver.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tests::bus::Bus;
+
+pub(crate) struct Scene {
+    pub(crate) bus: Bus,
+}
+
+pub(crate) struct Agent {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Scene {
+    /// A bus, and a copy of a host with one GPU.
+    pub(crate) fn new() -> Self {
+        let bus = Bus::start().expect("bus");
+        let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts/gh200-1gpu");
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(host)
+            .arg(bus.path("host"))
+            .status();
+        assert!(copied.expect("cp runs").success());
+        Self { bus }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.bus.path(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
+        fs::write(path, text).expect(name);
+    }
+
+    pub(crate) fn start(&self) -> Agent {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_variantd"))
+            .arg("--config")
+            .arg(self.path("variantd.conf"))
+            .arg("--run-dir")
+            .arg(self.path("run"))
+            .arg("--state-dir")
+            .arg(self.path("state"))
+            .arg("--root")
+            .arg(self.path("host"))
+            .args(["--connect", "test:///default"])
+            .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("variantd");
+        let log = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        Agent { child, log }
+    }
+
+    pub(crate) fn variantctl(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_variantctl"))
+            .args(arguments)
+            .current_dir(self.path(""))
+            .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
+            .stdin(Stdio::null())
+            .output()
+            .expect("variantctl runs")
+    }
+
+    /// What a run that must succeed prints.
+    pub(crate) fn says(&self, arguments: &[&str]) -> String {
+        let output = self.variantctl(arguments);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {complaint}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Exit status and complaint of a run that must fail.
+    pub(crate) fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.variantctl(arguments);
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        let complaint = String::from_utf8(output.stderr).expect("text");
+        (output.status.code().expect("a status"), complaint)
+    }
+}
+
+impl Agent {
+    /// Reads the log up to a line with `words`.
+    pub(crate) fn says(&mut self, words: &str) -> String {
+        let mut lines = self.log.by_ref().map_while(Result::ok);
+        let line = lines.find(|line| line.contains(words));
+        line.expect("the words before its end")
+    }
+
+    pub(crate) fn send(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("pid");
+        kill(Pid::from_raw(pid), signal).expect("signal");
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("status")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,253 @@
+//! A scene: a host, a definition and its surface; and running a property over many of them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::LazyLock;
+
+use agent::domain::Domain;
+use agent::plan::Setting;
+use agent::recipe::Recipes;
+use agent::refusal::Refusal;
+use agent::rewrite::{Rewrite, rewrite};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use similar::TextDiff;
+
+use crate::domain::{self, Draft};
+use crate::host::{self, Shape};
+use crate::xml::Style;
+
+static RECIPES: LazyLock<Recipes> = LazyLock::new(|| Recipes::shipped().expect("recipes"));
+
+/// Cases of each property, each for every target.
+const CASES: u32 = 128;
+
+/// Releases of Debian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Testing,
+    Stable,
+    Oldstable,
+}
+
+/// What became of a scene for one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Something was planned, or the property had nothing to refuse.
+    Planned,
+    /// No device is covered.
+    Idle,
+    /// By the code of the refusal.
+    Refused(&'static str),
+}
+
+/// A host, a definition and its surface.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    pub(crate) shape: Shape,
+    draft: Draft,
+    style: Style,
+    order: u64,
+}
+
+impl Target {
+    const ALL: [Self; 3] = [Self::Testing, Self::Stable, Self::Oldstable];
+
+    fn versions(self) -> &'static str {
+        match self {
+            Self::Testing => "libvirt=12.8,qemu=11.1",
+            Self::Stable => "libvirt=11.3,qemu=10.0",
+            Self::Oldstable => "libvirt=9.0,qemu=7.2",
+        }
+    }
+}
+
+impl Scene {
+    pub(crate) fn text(&self) -> String {
+        self.draft.tree(Some(!self.order)).print(&self.style)
+    }
+
+    /// The same definition with devices and attributes in another order.
+    pub(crate) fn shuffled(&self) -> String {
+        let style = Style {
+            seed: self.order,
+            ..self.style.clone()
+        };
+        self.draft.tree(Some(self.order)).print(&style)
+    }
+
+    pub(crate) fn without_recipes(&self) -> Self {
+        Self {
+            draft: self.draft.without_recipes(),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn without_given_aliases(&self) -> Self {
+        Self {
+            draft: self.draft.without_given_aliases(),
+            ..self.clone()
+        }
+    }
+
+    /// The definition without its last device, and that one's hostdev.
+    pub(crate) fn before_the_last(&self) -> Option<(String, String)> {
+        let (draft, hostdev) = self.draft.before_the_last()?;
+        let plain = Style {
+            indent: None,
+            crlf: false,
+            declaration: false,
+            comments: false,
+            ended: true,
+            seed: self.order,
+        };
+        let part = draft.tree(None).print(&self.style);
+        // A fragment has no line ends within tags.
+        let hostdev = hostdev.print(&plain).trim().replace('\n', " ");
+        Some((part, hostdev))
+    }
+
+    pub(crate) fn with_table(&self) -> Self {
+        Self {
+            shape: self.shape.with_table(),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn without_table(&self) -> Self {
+        Self {
+            shape: self.shape.without_table(),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn rewrite(&self, text: &str, target: Target) -> Result<Rewrite, Refusal> {
+        let host = self.shape.build();
+        let setting = Setting {
+            host: &host,
+            recipes: &RECIPES,
+            target: target.versions().parse().expect("target"),
+            replace: false,
+            asked: true,
+        };
+        rewrite(text, &setting)
+    }
+}
+
+impl fmt::Debug for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}\n{:?}\n{:?}", self.shape, self.draft, self.style)?;
+        f.write_str(&self.text())
+    }
+}
+
+fn scene() -> impl Strategy<Value = Scene> {
+    host::shape().prop_flat_map(|shape| {
+        let parts = (domain::draft(&shape), domain::style(), any::<u64>());
+        parts.prop_map(move |(draft, style, order)| Scene {
+            shape: shape.clone(),
+            draft,
+            style,
+            order,
+        })
+    })
+}
+
+/// Runs a property over generated scenes for every target, the same ones each time.
+///
+/// Few may be refused; for the oldest target, which knows no initiators, most, but not all.
+pub(crate) fn every_scene(property: impl Fn(&Scene, Target) -> Result<Outcome, TestCaseError>) {
+    scenes(25, property);
+}
+
+/// The same, where so many of a hundred may be refused.
+pub(crate) fn scenes(
+    limit: u32,
+    property: impl Fn(&Scene, Target) -> Result<Outcome, TestCaseError>,
+) {
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    let cases = cases.and_then(|cases| cases.parse().ok());
+    let mut runner = TestRunner::new(Config {
+        cases: cases.unwrap_or(CASES),
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(2),
+        ..Config::default()
+    });
+    let tally: [RefCell<Tally>; 3] = Default::default();
+    let result = runner.run(&scene(), |scene| {
+        for (target, tally) in Target::ALL.into_iter().zip(&tally) {
+            tally.borrow_mut().count(property(&scene, target)?);
+        }
+        Ok(())
+    });
+    let failure = result.err().map(|error| error.to_string());
+    assert!(failure.is_none(), "{}", failure.unwrap_or_default());
+    let [newest, older, oldest] = tally.map(RefCell::into_inner);
+    for tally in [newest, older] {
+        assert!(tally.refused() <= limit, "for {limit}: {tally:?}");
+        assert!(tally.planned * 2 >= tally.all, "too idle: {tally:?}");
+    }
+    assert!(oldest.planned * 20 >= oldest.all, "{oldest:?}");
+}
+
+/// Outcomes for one target.
+#[derive(Debug, Default)]
+struct Tally {
+    all: u32,
+    planned: u32,
+    refused: BTreeMap<&'static str, u32>,
+}
+
+impl Tally {
+    fn count(&mut self, outcome: Outcome) {
+        self.all += 1;
+        match outcome {
+            Outcome::Planned => self.planned += 1,
+            Outcome::Refused(code) => *self.refused.entry(code).or_default() += 1,
+            Outcome::Idle => {}
+        }
+    }
+
+    /// Of a hundred.
+    fn refused(&self) -> u32 {
+        self.refused.values().sum::<u32>() * 100 / self.all
+    }
+}
+
+/// A definition with a hostdev more, behind its other devices.
+pub(crate) fn with_device(text: &str, hostdev: &str) -> String {
+    let devices = Domain::parse(text).expect("definition").devices;
+    let edit = devices.append(hostdev);
+    agent::edit::apply(text, &[edit]).expect("one edit")
+}
+
+/// Fails with the difference of two texts.
+pub(crate) fn same(expected: &str, found: &str) -> Result<(), TestCaseError> {
+    let diff = TextDiff::from_lines(expected, found);
+    let diff = diff.unified_diff().context_radius(2).to_string();
+    prop_assert!(expected == found, "the texts differ\n{diff}");
+    Ok(())
+}
+
+/// Distances by pair of cells, by `<distances>` and by `-numa dist`.
+pub(crate) fn distances(domain: &Domain) -> BTreeMap<(u32, u32), u8> {
+    let mut all = BTreeMap::new();
+    for cell in &domain.cells {
+        all.extend(
+            cell.distances
+                .iter()
+                .map(|(to, value)| ((cell.id, *to), *value)),
+        );
+    }
+    let arguments = domain.command_line.iter().flat_map(|line| &line.arguments);
+    all.extend(arguments.filter_map(|argument| dist(&argument.value)));
+    all
+}
+
+/// `dist,src=A,dst=B,val=C`.
+fn dist(argument: &str) -> Option<((u32, u32), u8)> {
+    let (from, rest) = argument.strip_prefix("dist,src=")?.split_once(",dst=")?;
+    let (to, value) = rest.split_once(",val=")?;
+    Some(((from.parse().ok()?, to.parse().ok()?), value.parse().ok()?))
+}

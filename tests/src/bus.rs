@@ -1,0 +1,61 @@
+//! A message bus of its own for one test, ended with it.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+/// A private `dbus-daemon`, and a directory for whoever is tested on it.
+pub struct Bus {
+    daemon: Child,
+    address: String,
+    directory: TempDir,
+}
+
+impl Bus {
+    /// Starts one and waits until it listens.
+    ///
+    /// # Errors
+    /// When there is no `dbus-daemon`, or it ends at once.
+    pub fn start() -> Result<Self> {
+        let directory = tempfile::tempdir().context("cannot make a directory")?;
+        let mut daemon = Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--print-address"])
+            .arg(format!(
+                "--address=unix:path={}/bus",
+                directory.path().display()
+            ))
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run 'dbus-daemon': install the package 'dbus'")?;
+        let mut address = String::new();
+        let output = daemon.stdout.take().context("'dbus-daemon' says nothing")?;
+        BufReader::new(output).read_line(&mut address)?;
+        Ok(Self {
+            daemon,
+            address: address.trim().to_owned(),
+            directory,
+        })
+    }
+
+    /// What clients connect to; `DBUS_SYSTEM_BUS_ADDRESS` for programs.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A path in the directory that ends with the bus.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}

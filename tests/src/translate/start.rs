@@ -1,0 +1,214 @@
+//! Starts a release's QEMU with translated arguments, paused, asks it what it has made of them, lets it go and ends it.
+//!
+//! QEMU checks nodes, distances and initiators against each other only when it builds the firmware's tables, which
+//! it does before it waits for `cont`; the moment that the guest runs shows that it can.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::json;
+
+use super::argument::{Argument, Properties};
+use super::daemon::Daemon;
+use super::piece::Piece;
+use super::stand_in::Replaced;
+use crate::lab::process::wait_until;
+use crate::lab::qmp::Monitor;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the guest runs.
+const MOMENT: Duration = Duration::from_millis(200);
+const LOG: &str = "/tmp/qemu.log";
+/// As libvirt makes it.
+const SECRET: [u8; 32] = [0; 32];
+
+/// Starts QEMU and compares what it has with what was planned; `variables` is the template of the firmware's variables.
+pub fn start(
+    daemon: &Daemon,
+    emulator: &str,
+    replaced: &Replaced,
+    variables: Option<&str>,
+    planned: &BTreeSet<Piece>,
+) -> Result<()> {
+    let arguments = &replaced.arguments;
+    let socket = files(daemon, arguments, variables)?;
+    let log = File::create(daemon.path(LOG)).context("cannot create a log")?;
+    let words = arguments.iter().flat_map(|a| [&a.option, &a.value]);
+    let mut qemu = daemon
+        // ended with nsenter, which passes no signal on
+        .command("setpriv")
+        .args(["--pdeathsig", "KILL", emulator])
+        .args(words.filter(|word| !word.is_empty()))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot run QEMU")?;
+    let asked = ask(&mut qemu, &socket, planned, &replaced.withheld);
+    if asked.is_err() {
+        // it may have ended by itself
+        let _ = qemu.kill();
+    }
+    let status = qemu.wait().context("cannot wait for QEMU")?;
+    let said = fs::read_to_string(daemon.path(LOG)).unwrap_or_default();
+    judge(asked, status, said.trim())
+        .map_err(|error| anyhow!("{error:#}; its arguments were\n{}", printed(arguments)))
+}
+
+fn judge(asked: Result<()>, status: ExitStatus, said: &str) -> Result<()> {
+    match asked {
+        Err(error) if said.is_empty() => Err(error),
+        Err(error) => Err(error.context(format!("QEMU says '{said}'"))),
+        Ok(()) if !said.is_empty() => bail!("QEMU says '{said}'"),
+        Ok(()) if !status.success() => bail!("QEMU ends with {status}"),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn printed(arguments: &[Argument]) -> String {
+    let line = |a: &Argument| format!("    {} {}", a.option, a.value);
+    arguments.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn ask(
+    qemu: &mut Child,
+    socket: &Path,
+    planned: &BTreeSet<Piece>,
+    withheld: &BTreeSet<(String, String)>,
+) -> Result<()> {
+    let mut monitor = connect(qemu, socket)?;
+    is_status(&mut monitor, "prelaunch")?;
+    compare(&mut monitor, planned)?;
+    for (driver, property) in withheld {
+        knows(&mut monitor, driver, property)?;
+    }
+    monitor.execute("cont")?;
+    std::thread::sleep(MOMENT);
+    is_status(&mut monitor, "running")?;
+    monitor.execute("quit").map(drop)
+}
+
+/// Through the folder's descriptor: the path is longer than a socket's address may be.
+fn connect(qemu: &mut Child, socket: &Path) -> Result<Monitor> {
+    let folder = File::open(socket.parent().context("a socket without a folder")?)?;
+    let name = socket.file_name().context("a socket without a name")?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+    let mut connected = Err(anyhow!("QEMU's monitor was not tried"));
+    let mut ended = false;
+    wait_until(PATIENCE, || {
+        ended = !matches!(qemu.try_wait(), Ok(None));
+        connected = Monitor::connect(&short);
+        ended || connected.is_ok()
+    });
+    ensure!(!ended, "QEMU ends at once");
+    connected
+}
+
+fn is_status(monitor: &mut Monitor, expected: &str) -> Result<()> {
+    let answer = monitor.execute("query-status")?;
+    let status = answer["status"].as_str().unwrap_or_default();
+    ensure!(
+        status == expected,
+        "QEMU is '{status}' instead of '{expected}'"
+    );
+    Ok(())
+}
+
+/// QEMU's own count of what it has.
+fn compare(monitor: &mut Monitor, planned: &BTreeSet<Piece>) -> Result<()> {
+    let count = |noun| planned.iter().filter(|piece| piece.noun() == noun).count();
+    let nodes = monitor.human("info numa")?;
+    let nodes = nodes
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok());
+    ensure!(
+        count("node") == 0 || nodes == Some(count("node")),
+        "QEMU has {nodes:?} nodes instead of {}",
+        count("node")
+    );
+    let objects = monitor.human("qom-list /objects")?;
+    let initiators = objects.matches("acpi-generic-initiator").count();
+    ensure!(
+        initiators == count("initiator"),
+        "QEMU has {initiators} initiators instead of {}",
+        count("initiator")
+    );
+    Ok(())
+}
+
+/// What was withheld for want of hardware must at least be a property of that driver.
+fn knows(monitor: &mut Monitor, driver: &str, property: &str) -> Result<()> {
+    let known = monitor.call("device-list-properties", json!({ "typename": driver }))?;
+    let mut known = known.as_array().into_iter().flatten();
+    ensure!(
+        known.any(|known| known["name"].as_str() == Some(property)),
+        "this QEMU's '{driver}' has no '{property}'"
+    );
+    Ok(())
+}
+
+/// Makes the files that libvirt would make at a start; says where the monitor's socket will be.
+fn files(daemon: &Daemon, arguments: &[Argument], variables: Option<&str>) -> Result<PathBuf> {
+    let mut socket = None;
+    for argument in arguments {
+        let read = || argument.properties();
+        match argument.option.as_str() {
+            "-object" => secret(daemon, &read()?)?,
+            "-blockdev" => disk(daemon, &read()?, variables)?,
+            "-chardev" => socket = socket.or(monitor(daemon, &read()?)?),
+            _ => {}
+        }
+    }
+    socket.context("the arguments open no monitor")
+}
+
+fn secret(daemon: &Daemon, object: &Properties) -> Result<()> {
+    match (object.kind.as_str(), object.named("file")) {
+        ("secret", Some(file)) => {
+            fs::write(room(daemon, file)?, SECRET).context("cannot write a key")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The firmware's variables; any other disk of a definition is empty.
+fn disk(daemon: &Daemon, node: &Properties, variables: Option<&str>) -> Result<()> {
+    let Some(file) = node.named("filename").filter(|_| node.kind == "file") else {
+        return Ok(());
+    };
+    let path = room(daemon, file)?;
+    if path.exists() {
+        return Ok(());
+    }
+    match variables.filter(|_| file.contains("/nvram/")) {
+        Some(template) => fs::copy(daemon.path(template), &path).map(drop),
+        None => File::create(&path).and_then(|file| file.set_len(1 << 20)),
+    }
+    .with_context(|| format!("cannot make '{file}'"))
+}
+
+fn monitor(daemon: &Daemon, chardev: &Properties) -> Result<Option<PathBuf>> {
+    match (chardev.named("id"), chardev.named("path")) {
+        (Some("charmonitor"), Some(path)) => {
+            let path = room(daemon, path)?;
+            // absent unless a QEMU before this one had to be killed
+            let _ = fs::remove_file(&path);
+            Ok(Some(path))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The path as this program sees it, in a folder that exists.
+fn room(daemon: &Daemon, file: &str) -> Result<PathBuf> {
+    let path = daemon.path(file);
+    let folder = path.parent().context("a file without a folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create '{}'", folder.display()))?;
+    Ok(path)
+}
