@@ -13,8 +13,10 @@ use thiserror::Error;
 
 use crate::code::Code;
 use crate::config::Policy;
+use crate::domain::Domain;
 use crate::dropped::dropped;
-use crate::libvirt::{DomainRef, Libvirt, LibvirtError};
+use crate::libvirt::{Capabilities, DomainRef, Libvirt, LibvirtError};
+use crate::plan::Note;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
 use crate::report::{Outcome, Report};
@@ -94,7 +96,7 @@ impl Preparer {
                 return Ok(Report::new(domain, Outcome::OnRequest));
             }
             let before = self.read(domain)?;
-            let view = self.site.look();
+            let (view, capabilities) = self.look(&before);
             if let Some(outcome) = wait_for_request(&view, &before, trigger)? {
                 return Ok(Report::new(domain, outcome));
             }
@@ -105,7 +107,7 @@ impl Preparer {
                 return Ok(Report::of_plan(domain, Outcome::Complete, plan));
             }
             if self.read(domain)? == before {
-                return self.define(&view, domain, &rewrite);
+                return self.define(&view, domain, &rewrite, &capabilities);
             }
         }
         Err(raced(domain).into())
@@ -117,7 +119,7 @@ impl Preparer {
     /// A refusal, or libvirt's own error.
     pub fn propose(&self, domain: &DomainRef, replace: bool) -> Result<Proposal, PrepareError> {
         let text = self.public(domain)?;
-        Ok(self.site.look().propose(&text, replace)?)
+        Ok(self.look(&text).0.propose(&text, replace)?)
     }
 
     /// Makes exactly the edits of a saved plan; blocks for as long as libvirt does. One call per
@@ -128,7 +130,7 @@ impl Preparer {
     pub fn apply(&self, domain: &DomainRef, saved: &Proposal) -> Result<Report, PrepareError> {
         let before = self.read(domain)?;
         let shown = self.public(domain)?;
-        let view = self.site.look();
+        let (view, capabilities) = self.look(&before);
         view.check(&shown, saved)?;
         // The same edits, in the text that has the secrets.
         let rewrite = view.rewrite(&before, saved.basis.replace)?;
@@ -143,7 +145,7 @@ impl Preparer {
             let plan = &rewrite.plan;
             return Ok(Report::of_plan(domain, Outcome::Complete, plan));
         }
-        self.define(&view, domain, &rewrite)
+        self.define(&view, domain, &rewrite, &capabilities)
     }
 
     /// Takes back what was added to a domain's definition, and leaves it alone until somebody asks.
@@ -170,6 +172,7 @@ impl Preparer {
         view: &View<'_>,
         domain: &DomainRef,
         rewrite: &Rewrite,
+        capabilities: &Capabilities,
     ) -> Result<Report, PrepareError> {
         let defined = self.libvirt.define(&rewrite.text);
         defined.map_err(|why| failed(domain, why))?;
@@ -182,7 +185,19 @@ impl Preparer {
         let mut plan = rewrite.plan.clone();
         let shared = sharing::notes(&*self.libvirt, domain, &plan);
         plan.notes.extend(shared);
+        plan.notes.extend(emulator(&rewrite.text, capabilities));
         Ok(Report::of_plan(domain, Outcome::Completed, &plan))
+    }
+
+    /// One look at the surroundings, with what libvirt says a guest of this kind can have.
+    fn look(&self, xml: &str) -> (View<'_>, Capabilities) {
+        let domain = Domain::parse(xml).ok();
+        let domain = domain.filter(|domain| !domain.hostdevs.is_empty());
+        let said = domain.and_then(|domain| self.libvirt.capabilities(&domain).ok());
+        let capabilities = said.unwrap_or_default();
+        let mut view = self.site.look();
+        view.iommufd = capabilities.iommufd;
+        (view, capabilities)
     }
 
     fn read(&self, domain: &DomainRef) -> Result<String, PrepareError> {
@@ -192,6 +207,22 @@ impl Preparer {
     fn public(&self, domain: &DomainRef) -> Result<String, PrepareError> {
         found(domain, self.libvirt.public_xml(&domain.uuid))
     }
+}
+
+/// A note where the definition names another QEMU than the one whose version is known.
+fn emulator(xml: &str, capabilities: &Capabilities) -> Option<Note> {
+    let named = Domain::parse(xml).ok()?.platform.emulator?;
+    let known = capabilities
+        .emulator
+        .as_ref()
+        .filter(|known| **known != named)?;
+    Some(Note {
+        code: Code::TargetEmulator,
+        device: None,
+        text: format!(
+            "<emulator> names '{named}', and what was planned is for the version of '{known}'"
+        ),
+    })
 }
 
 /// Why nothing is to be done now; `None` when there is.

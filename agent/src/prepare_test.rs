@@ -203,3 +203,16 @@ fn a_device_that_another_definition_has_is_told() {
     let told = report.notes.iter().find(|note| note.code == "VD-DEV-004");
     assert!(told.is_some_and(|note| note.text.contains("'rival'")));
 }
+
+#[test]
+fn another_emulator_than_libvirts_own_is_told() {
+    let xml = guest(GPU).replace("<devices>", "<devices><emulator>/opt/qemu</emulator>");
+    let scene = scene_with(&xml, Config::default());
+    scene.libvirt.can(Capabilities {
+        emulator: Some("/usr/bin/qemu-system-aarch64".to_owned()),
+        iommufd: Some(false),
+    });
+    let report = scene.prepare(Trigger::Define).expect("prepared");
+    let told = report.notes.iter().find(|note| note.code == "VD-TGT-005");
+    assert!(told.is_some_and(|note| note.text.contains("'/opt/qemu'")));
+}

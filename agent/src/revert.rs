@@ -77,12 +77,10 @@ impl Undo<'_> {
         ) {
             edits.push(acpi.remove());
         }
-        let alias = hostdev.and_then(|hostdev| hostdev.alias_element.as_ref());
-        edits.extend(
-            alias
-                .filter(|_| marked.added.has("alias"))
-                .map(Element::remove),
-        );
+        if marked.added.has("alias") {
+            let alias = hostdev.and_then(|hostdev| hostdev.alias_element.as_ref());
+            edits.extend(alias.map(|alias| back(alias, marked.alias.as_ref())));
+        }
         edits.extend(hostdev.and_then(|hostdev| driver(marked, hostdev)));
         for port in marked.added.numbers("port") {
             let own = hostdev.filter(|hostdev| is_on(hostdev, port));
@@ -325,16 +323,21 @@ fn is_on(hostdev: &Hostdev, bus: u32) -> bool {
         .is_some_and(|a| u32::from(a.at.bus()) == bus)
 }
 
-/// The address goes, or the one from before comes back as it stood there.
+/// The address goes, or the one from before comes back.
 fn address(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
     let address = hostdev.address_element.as_ref()?;
-    Some(match &marked.replaced {
-        Some(old) => Edit {
-            span: address.span.clone(),
-            text: old.clone(),
+    Some(back(address, marked.replaced.as_ref()))
+}
+
+/// An element goes, or the one from before comes back as it stood there.
+fn back(element: &Element, before: Option<&String>) -> Edit {
+    match before {
+        Some(before) => Edit {
+            span: element.span.clone(),
+            text: before.clone(),
         },
-        None => address.remove(),
-    })
+        None => element.remove(),
+    }
 }
 
 /// `<driver>`, while it says no more than the model.

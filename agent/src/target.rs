@@ -34,6 +34,9 @@ pub struct Target {
     pub arch: Option<Arch>,
     /// The guest's family of machine types; `None` where the definition says it.
     pub machine: Option<Family>,
+    /// Whether libvirt says that this guest's host devices can go through iommufd (domain capabilities,
+    /// libvirt 12.1); `None` where it was not asked or says nothing.
+    pub iommufd: Option<bool>,
 }
 
 /// Architectures that recipes know, by libvirt's names.
@@ -89,6 +92,9 @@ impl Version {
 
     /// First libvirt with `<os><acpi><table type='raw'>` (libvirt 11.2.0).
     pub const ACPI_TABLE_RAW: Self = Self::new(11, 2, 0);
+
+    /// First QEMU whose ports show 32 and 64 GT/s (QEMU 9.0; 7.2 refuses them).
+    pub const FAST_LINK: Self = Self::new(9, 0, 0);
 
     /// From its parts.
     #[must_use]
@@ -217,6 +223,7 @@ impl From<Versions> for Target {
             versions,
             arch: None,
             machine: None,
+            iommufd: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::recipe::Prepare;
 use crate::refusal::Refusal;
 use crate::rewrite::{self, Rewrite};
 use crate::site::{Rules, Site};
+use crate::target::Target;
 
 /// What one operation sees.
 pub struct View<'a> {
@@ -23,6 +24,8 @@ pub struct View<'a> {
     /// The rules in force when it began.
     pub rules: Arc<Rules>,
     host: OnceCell<Host>,
+    /// libvirt's own word on iommufd for the domain that is looked at.
+    pub(crate) iommufd: Option<bool>,
 }
 
 /// How far a domain is the agent's business.
@@ -42,6 +45,7 @@ impl<'a> View<'a> {
             site,
             rules,
             host: OnceCell::new(),
+            iommufd: None,
         }
     }
 
@@ -145,7 +149,10 @@ impl<'a> View<'a> {
         Ok(Setting {
             host: self.host()?,
             recipes: &self.rules.recipes,
-            target: self.site.learned.versions()?.into(),
+            target: Target {
+                iommufd: self.iommufd,
+                ..self.site.learned.versions()?.into()
+            },
             replace,
             asked: true,
         })

@@ -184,7 +184,8 @@ impl Space<'_> {
         if length < HEADER {
             return Err(ConfigError::Short(length));
         }
-        if self.0[..4] == [0xff; 4] {
+        // A virtual function's ids alone read as all ones (PCI Express SR-IOV, 9.3.4.1.1).
+        if self.0[..HEADER] == [0xff; HEADER] {
             return Err(ConfigError::AllOnes);
         }
         if self.0[6] & 1 << 4 == 0 {

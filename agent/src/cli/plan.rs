@@ -11,6 +11,7 @@ use crate::domain::MAX_BYTES;
 use crate::plan::Setting;
 use crate::proposal::Proposal;
 use crate::target::Versions;
+use kernel_glue::host::Gap;
 
 /// Prints what is planned for a file or a domain: the devices, then the diff with the reasons.
 pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
@@ -106,9 +107,13 @@ fn summary(proposal: &Proposal) -> String {
         .map(|one| {
             let nodes: kernel_glue::numa::RangeList =
                 one.host_nodes.iter().map(|node| u32::from(*node)).collect();
+            let cells = match one.cells.is_empty() {
+                true => String::new(),
+                false => format!(", guest cells {} for host nodes {nodes}", one.cells),
+            };
             format!(
-                "{} {} by recipe {}: driver {}, guest cells {} for host nodes {nodes}\n",
-                one.address, one.label, one.recipe, one.driver, one.cells
+                "{} {} by recipe {}: driver {}{cells}\n",
+                one.address, one.label, one.recipe, one.driver
             )
         })
         .collect();
@@ -142,7 +147,17 @@ fn assumptions(view: &View, proposal: &Proposal, wish: &super::Wish) {
             Versions::NEWEST_TESTED
         );
     }
-    output::gaps(&view.host.gaps);
+    output::gaps(&concerned(view, proposal));
+}
+
+/// Gaps of the host as a whole and of the planned devices; others' are no matter of this plan.
+fn concerned(view: &View, proposal: &Proposal) -> Vec<Gap> {
+    let ours = |gap: &&Gap| {
+        let of_a_device = gap.path.contains("/bus/pci/devices/");
+        let mut devices = proposal.devices.iter();
+        !of_a_device || devices.any(|one| gap.path.contains(&one.address.to_string()))
+    };
+    view.host.gaps.iter().filter(ours).cloned().collect()
 }
 
 fn json(proposal: &Proposal) -> Result<serde_json::Value, Problem> {

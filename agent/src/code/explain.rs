@@ -320,6 +320,11 @@ impl Code {
                  hardware reads from guest memory as one contiguous range: only huge pages are that. Source: NVIDIA's fork of \
                  KubeVirt requires them; Linux, drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c."
             }
+            Self::TargetEmulator => {
+                "libvirt tells the version of the QEMU that it uses by default. A definition with another <emulator> may run on a \
+                 QEMU that can do less or more; 'variantctl plan --target qemu=...' plans for its version. Source: libvirt, \
+                 virConnectGetVersion and domain capabilities."
+            }
             Self::MarkOld => {
                 "The mark in the metadata says what a plan was made of, as a digest: recipes, the host's facts, what the versions \
                  can express. It is another one now, so what was added before is taken back and the definition is completed \

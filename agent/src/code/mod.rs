@@ -173,6 +173,8 @@ codes! {
     TargetUnused = "VD-TGT-003",
     /// The versions of libvirt and QEMU are not known.
     TargetUnknown = "VD-TGT-004",
+    /// The definition names another QEMU than the one that was planned for.
+    TargetEmulator = "VD-TGT-005",
     /// A driver could not be bound.
     BindFailed = "VD-BND-001",
     /// The device is not on the planned driver.

@@ -35,6 +35,7 @@ impl Code {
             | Self::SmmuAssumed
             | Self::SmmuLeftOut
             | Self::SwitchMirrored
+            | Self::TargetEmulator
             | Self::TargetUnused
             | Self::UnplugDangerous => Severity::Warning,
             Self::AcpiTableMissing

@@ -56,6 +56,8 @@ pub struct Hostdev {
     pub driver: Option<Driver>,
     /// `<alias name>`; one that the user chose begins with `ua-` and is kept by libvirt.
     pub alias: Option<String>,
+    /// `<alias>` as it stands there.
+    pub alias_text: Option<String>,
     /// `<alias>`, when there is one.
     pub alias_element: Option<Element>,
     /// `<acpi nodeset>`.

@@ -39,6 +39,8 @@ pub struct Marked {
     pub added: Added,
     /// The guest address that was replaced, as it stood there.
     pub replaced: Option<String>,
+    /// The alias that was replaced, as it stood there.
+    pub alias: Option<String>,
 }
 
 /// What was added, as words, so that it can be taken back.

@@ -7,6 +7,8 @@ use crate::edit::Element;
 pub struct Platform {
     /// `<domain type>`, such as `kvm` or `qemu`.
     pub accelerator: Option<String>,
+    /// `<devices><emulator>`.
+    pub emulator: Option<String>,
     /// `<features><acpi/>` is there.
     pub acpi: bool,
     /// `<os>` has a `firmware` attribute or a `<loader>`.

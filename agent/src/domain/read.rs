@@ -182,6 +182,7 @@ impl Reader<'_> {
             alias: alias
                 .and_then(|alias| alias.attribute("name"))
                 .map(str::to_owned),
+            alias_text: alias.map(|node| self.text[node.range()].to_owned()),
             alias_element: alias.map(|node| self.element(node)),
             nodeset: acpi
                 .map(|acpi| optional(acpi, "nodeset"))
@@ -237,6 +238,7 @@ impl Reader<'_> {
                 cells: optional(device, "cells")?.unwrap_or_default(),
                 added: optional(device, "added")?.unwrap_or_default(),
                 replaced: device.attribute("replaced").map(str::to_owned),
+                alias: device.attribute("alias").map(str::to_owned),
             })
         });
         Ok(Mark {

@@ -23,6 +23,9 @@ impl Reader<'_> {
         let width = cpu.and_then(|cpu| child(cpu, "maxphysaddr"));
         Ok(Platform {
             accelerator: root.attribute("type").map(str::to_owned),
+            emulator: child(devices, "emulator")
+                .and_then(content)
+                .map(str::to_owned),
             acpi: features.is_some_and(|node| child(node, "acpi").is_some()),
             firmware: os.is_some_and(has_firmware),
             os_acpi: os_acpi.map(|node| self.element(node)),

@@ -15,8 +15,8 @@ use virt::domain::Domain;
 use virt_sys as sys;
 
 use super::event::Watch;
-use super::{DomainRef, Event, Libvirt, LibvirtError};
-use crate::domain::DomainUuid;
+use super::{Capabilities, DomainRef, Event, Libvirt, LibvirtError};
+use crate::domain::{Domain as Definition, DomainUuid};
 use crate::target::{Version, Versions};
 
 /// Seconds between keepalive messages, and how many may go unanswered.
@@ -175,6 +175,18 @@ impl Libvirt for Live {
             Some(domain) => Ok(known(domain.is_active())?.unwrap_or(false)),
             None => Ok(false),
         }
+    }
+
+    fn capabilities(&self, domain: &Definition) -> Result<Capabilities, LibvirtError> {
+        let platform = &domain.platform;
+        let text = self.now()?.domain_capabilities(
+            None,
+            domain.arch.as_deref(),
+            domain.machine.as_deref(),
+            platform.accelerator.as_deref(),
+            0,
+        );
+        text.map(|text| Capabilities::parse(&text)).map_err(said)
     }
 
     fn define(&self, xml: &str) -> Result<(), LibvirtError> {

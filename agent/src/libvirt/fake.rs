@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{DomainRef, Libvirt, LibvirtError};
+use super::{Capabilities, DomainRef, Libvirt, LibvirtError};
 use crate::domain::{Domain, DomainUuid};
 
 /// Definitions by UUID.
@@ -26,6 +26,7 @@ struct State {
     edits: Vec<(DomainUuid, String)>,
     refuses: Option<String>,
     secret: Option<String>,
+    capabilities: Capabilities,
 }
 
 impl Fake {
@@ -94,6 +95,11 @@ impl Fake {
     }
 
     /// How many defines there were.
+    /// What guests can have.
+    pub(crate) fn can(&self, capabilities: Capabilities) {
+        self.state().capabilities = capabilities;
+    }
+
     pub(crate) fn defines(&self) -> usize {
         self.state().defines
     }
@@ -153,6 +159,10 @@ impl Libvirt for Fake {
     fn is_active(&self, uuid: &DomainUuid) -> Result<bool, LibvirtError> {
         let state = self.state();
         Ok(state.running.iter().any(|(domain, _)| domain.uuid == *uuid))
+    }
+
+    fn capabilities(&self, _: &Domain) -> Result<Capabilities, LibvirtError> {
+        Ok(self.state().capabilities.clone())
     }
 
     fn define(&self, xml: &str) -> Result<(), LibvirtError> {

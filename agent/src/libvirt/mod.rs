@@ -3,6 +3,7 @@
 //! Only this folder names the libvirt bindings. The hook's side of the agent never holds a
 //! [`Libvirt`]: libvirt waits for its hook (docs/hooks.rst).
 
+mod capability;
 mod connection;
 mod event;
 #[cfg(test)]
@@ -12,9 +13,10 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::domain::DomainUuid;
+use crate::domain::{Domain, DomainUuid};
 use crate::target::Versions;
 
+pub use capability::Capabilities;
 pub use connection::{Live, connect};
 
 /// A domain by both of its names.
@@ -93,6 +95,12 @@ pub trait Libvirt: Send + Sync {
     /// # Errors
     /// libvirt's.
     fn is_active(&self, domain: &DomainUuid) -> Result<bool, LibvirtError>;
+
+    /// Called before a plan is made: what guests of a domain's machine, architecture and accelerator can have.
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn capabilities(&self, domain: &Domain) -> Result<Capabilities, LibvirtError>;
 
     /// Called to complete a definition; validates against libvirt's own schema.
     ///

@@ -149,7 +149,12 @@ impl Layout<'_> {
             .iter()
             .filter(|place| !named.contains(&place.cell));
         let sibling = |to: &Place| {
-            let value = projection.between(from, *to)?;
+            // A distance that its owner gave in one direction is meant for both.
+            let back = self
+                .domain
+                .cell(to.cell)
+                .and_then(|cell| cell.distances.get(&from.cell));
+            let value = back.map_or_else(|| projection.between(from, *to), |back| Ok(*back))?;
             Ok(Fragment::new("sibling")
                 .with("id", to.cell)
                 .with("value", value))

@@ -231,6 +231,9 @@ fn name(one: &Assigned<'_>, plan: &mut Plan) {
         .entry(one.hostdev.source)
         .or_default()
         .insert("alias");
+    let old = one.hostdev.alias_text.clone();
+    plan.aliases
+        .extend(old.map(|old| (one.hostdev.source, old)));
     plan.changes.push(Change {
         code: Code::NodesetMissing,
         device: Some(one.hostdev.source),

@@ -63,7 +63,7 @@ impl Fragment {
         out.push('<');
         out.push_str(self.name);
         for (name, value) in &self.attributes {
-            out.push_str(&format!(" {name}='{}'", escape(value.as_str())));
+            out.push_str(&format!(" {name}='{}'", attribute(value)));
         }
         match &self.text {
             Some(text) => out.push_str(&format!(">{}</{}>", escape(text.as_str()), self.name)),
@@ -80,6 +80,12 @@ impl Fragment {
         }
         out.push_str(&format!("\n{}</{}>", "  ".repeat(depth), self.name));
     }
+}
+
+/// A value as it is read back: XML readers make a space of each white space that is not written as a number.
+fn attribute(value: &str) -> String {
+    let escaped = escape(value).replace('\n', "&#10;");
+    escaped.replace('\r', "&#13;").replace('\t', "&#9;")
 }
 
 /// Fragments one below the other.

@@ -10,6 +10,7 @@ use super::{Assigned, Change, Note, Plan, Setting};
 use crate::code::Code;
 use crate::domain::{Domain, Override, QEMU_NAMESPACE};
 use crate::edit::Edit;
+use crate::target::Version;
 
 /// QEMU's `x-speed` by the number of a link speed (PCIExpLinkSpeed, qapi/common.json).
 const SPEEDS: [&str; 6] = ["2_5", "5", "8", "16", "32", "64"];
@@ -75,9 +76,15 @@ fn slowest(setting: &Setting<'_>, one: &Assigned<'_>) -> Option<(&'static str, u
         .map(|device| device?.config.express())
         .collect::<Option<_>>()?;
     let speed = links.iter().map(|link| link.link_speed()).min()?;
+    let speed = speed.min(fastest(setting.target.versions.qemu));
     let width = links.iter().map(|link| link.link_width()).min()?;
     let speed = SPEEDS.get(usize::try_from(speed.checked_sub(1)?).ok()?)?;
     WIDTHS.contains(&width).then_some((*speed, width))
+}
+
+/// The fastest link that QEMU's ports can show: 32 and 64 GT/s since 9.0.
+fn fastest(qemu: Version) -> u32 {
+    if qemu >= Version::FAST_LINK { 6 } else { 4 }
 }
 
 /// The device's root port: a new one, or the one it has.

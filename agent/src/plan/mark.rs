@@ -48,10 +48,12 @@ fn marked(domain: &Domain, plan: &Plan, one: &Planned) -> Marked {
         .cloned()
         .unwrap_or_default();
     let mut replaced = plan.replaced.get(&one.address).cloned();
+    let mut alias = plan.aliases.get(&one.address).cloned();
     let before = domain.mark.iter().flat_map(|mark| &mark.devices);
     for old in before.filter(|old| old.address == one.address) {
         added.extend(&old.added);
         replaced = old.replaced.clone().or(replaced);
+        alias = old.alias.clone().or(alias);
     }
     Marked {
         address: one.address,
@@ -59,6 +61,7 @@ fn marked(domain: &Domain, plan: &Plan, one: &Planned) -> Marked {
         cells: one.cells.clone(),
         added,
         replaced,
+        alias,
     }
 }
 
@@ -69,6 +72,7 @@ fn print(devices: &[Marked], added: &Added, digest: &str) -> Fragment {
             .with("recipe", &marked.recipe)
             .with_some("cells", &marked.cells)
             .with_some("added", &marked.added)
+            .with_some("alias", marked.alias.as_deref().unwrap_or_default())
             .with_some("replaced", marked.replaced.as_deref().unwrap_or_default())
     };
     Fragment::new("variantd:prepared")

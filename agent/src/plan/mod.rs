@@ -75,6 +75,8 @@ pub struct Plan {
     pub added_for: BTreeMap<PciAddress, Added>,
     /// Guest addresses that are replaced, as they stood there, for the mark.
     pub replaced: BTreeMap<PciAddress, String>,
+    /// Aliases that are replaced, as they stood there, for the mark.
+    pub aliases: BTreeMap<PciAddress, String>,
     /// What the plan was made of: equal for the same recipes, host and versions. Empty without devices.
     pub digest: String,
 }
@@ -230,7 +232,9 @@ pub fn initiators(setting: &Setting<'_>, device: &Device) -> Result<Vec<NumaNode
 /// The hostdevs that have a recipe, by address.
 fn assigned<'a>(setting: &Setting<'a>, domain: &'a Domain) -> Result<Vec<Assigned<'a>>, Refusal> {
     let mut assigned: Vec<Assigned<'a>> = Vec::new();
-    for hostdev in &domain.hostdevs {
+    let mut hostdevs: Vec<&Hostdev> = domain.hostdevs.iter().collect();
+    hostdevs.sort_by_key(|hostdev| hostdev.source);
+    for hostdev in hostdevs {
         let device = host_device(setting.host, hostdev.source)?;
         let Some(recipe) = setting.recipes.for_device(device) else {
             continue;
@@ -247,7 +251,6 @@ fn assigned<'a>(setting: &Setting<'a>, domain: &'a Domain) -> Result<Vec<Assigne
             recipe,
         });
     }
-    assigned.sort_by_key(|one| one.hostdev.source);
     Ok(assigned)
 }
 

@@ -39,7 +39,7 @@ pub(super) fn plan(
     if plan.devices.iter().all(|device| device.cells.is_empty()) {
         return Ok(());
     }
-    limit(domain, &layout, plan)?;
+    limit(setting, domain, &layout, plan)?;
     let numa = &setting.host.numa;
     let projection = Projection { numa };
     if !elements {
@@ -67,7 +67,12 @@ fn planned(one: &Assigned<'_>, cells: RangeList, host_nodes: Vec<NumaNode>) -> P
     }
 }
 
-fn limit(domain: &Domain, layout: &Layout<'_>, plan: &mut Plan) -> Result<(), Refusal> {
+fn limit(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    layout: &Layout<'_>,
+    plan: &mut Plan,
+) -> Result<(), Refusal> {
     let count = layout.places.len();
     if count > MAX_CELLS {
         let reason = format!("the guest would have {count} NUMA cells, QEMU takes {MAX_CELLS}");
@@ -88,7 +93,15 @@ fn limit(domain: &Domain, layout: &Layout<'_>, plan: &mut Plan) -> Result<(), Re
             text,
         });
     }
-    let unbound = layout.places.iter().filter(|place| place.node.is_none());
+    let sockets = setting
+        .host
+        .numa
+        .nodes
+        .iter()
+        .filter(|node| !node.cpus.is_empty());
+    let several = sockets.count() > 1;
+    let places = layout.places.iter();
+    let unbound = places.filter(|place| several && place.node.is_none());
     for place in unbound {
         let text = format!(
             "cell {} is bound to no single host node by <numatune><memnode>: its distances are those of the nearest socket",

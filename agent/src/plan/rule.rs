@@ -33,10 +33,11 @@ fn edit(domain: &Domain, what: &str) -> String {
 
 fn device_twice(domain: &Domain) -> Option<Refusal> {
     let mut seen = BTreeSet::new();
-    let twice = domain
+    let again = domain
         .hostdevs
         .iter()
-        .find(|hostdev| !seen.insert(hostdev.source))?;
+        .filter(|hostdev| !seen.insert(hostdev.source));
+    let twice = again.min_by_key(|hostdev| hostdev.source)?;
     let mend = edit(domain, "remove one of them");
     let refusal = Refusal::new(Code::DeviceTwice, "two hostdevs name this device", mend);
     Some(refusal.of(twice.source).at("/domain/devices/hostdev"))
@@ -80,18 +81,41 @@ fn acpi_tables(domain: &Domain) -> Option<Refusal> {
 }
 
 fn nodesets(setting: &Setting<'_>, domain: &Domain) -> Option<Refusal> {
-    if setting.target.versions.libvirt < Version::ACPI_NODESET {
-        return None;
+    let named = domain.hostdevs.iter();
+    let named: Vec<&Hostdev> = named.filter(|hostdev| hostdev.nodeset.is_some()).collect();
+    let libvirt = setting.target.versions.libvirt;
+    if libvirt < Version::ACPI_NODESET {
+        let nodeset = named
+            .iter()
+            .map(|hostdev| no_nodeset(domain, hostdev, libvirt))
+            .next();
+        return nodeset.or_else(|| empty_cell(domain, libvirt));
     }
-    let named = domain
-        .hostdevs
-        .iter()
-        .filter(|hostdev| hostdev.nodeset.is_some());
-    let named: Vec<&Hostdev> = named.collect();
     named
         .iter()
         .find_map(|hostdev| missing_cell(domain, hostdev))
         .or_else(|| overlap(domain, &named))
+}
+
+/// What libvirt drops in silence, or refuses by its schema.
+fn no_nodeset(domain: &Domain, hostdev: &Hostdev, libvirt: Version) -> Refusal {
+    let reason = format!("libvirt {libvirt} has no <acpi nodeset>");
+    let mend =
+        edit(domain, "remove the <acpi> element") + ": the initiators go to QEMU as arguments then";
+    Refusal::new(Code::TargetOld, reason, mend)
+        .of(hostdev.source)
+        .at("/domain/devices/hostdev/acpi")
+}
+
+/// A cell without memory becomes a memory backend of size 0, which QEMU refuses.
+fn empty_cell(domain: &Domain, libvirt: Version) -> Option<Refusal> {
+    let id = domain.cells.iter().find(|cell| cell.memory_kib == 0)?.id;
+    let reason =
+        format!("libvirt {libvirt} cannot start a guest with cell {id}, which has no memory");
+    let mend = edit(domain, "remove the cell, or give it memory")
+        + ": cells of initiators go to QEMU as arguments";
+    let refusal = Refusal::new(Code::TargetOld, reason, mend);
+    Some(refusal.at(format!("/domain/cpu/numa/cell[@id='{id}']")))
 }
 
 fn missing_cell(domain: &Domain, hostdev: &Hostdev) -> Option<Refusal> {
@@ -230,7 +254,8 @@ fn twice(domain: &Domain, smmus: &[&Iommu]) -> Option<Refusal> {
 fn idle(domain: &Domain, smmus: &[&Iommu]) -> Option<Refusal> {
     let idle = smmus.iter().find(|iommu| !iommu.accelerated)?;
     let behind = |hostdev: &&Hostdev| idle.bus.is_none_or(|bus| is_behind(domain, hostdev, bus));
-    let hostdev = domain.hostdevs.iter().find(behind)?;
+    let hostdevs = domain.hostdevs.iter().filter(behind);
+    let hostdev = hostdevs.min_by_key(|hostdev| hostdev.source)?;
     let reason = "it is behind an SMMUv3 without accel='on', which cannot serve VFIO".to_owned();
     let refusal = smmu(
         Code::SmmuIdle,

@@ -100,6 +100,11 @@ fn lacking_iommufd(setting: &Setting<'_>, domain: &Domain) -> Option<String> {
         let mend =
             "'modprobe iommufd' or a kernel built with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV";
         Some(format!("the host has no /dev/iommu: it takes {mend}"))
+    } else if setting.target.iommufd == Some(false) {
+        Some(
+            "libvirt says that it cannot give this guest iommufd ('virsh domcapabilities')"
+                .to_owned(),
+        )
     } else {
         off.then(|| "the definition says <iommufd enabled='no'/>".to_owned())
     }

@@ -274,3 +274,18 @@ fn a_start_waits_for_an_smmu_only_where_the_recipe_requires_it() {
     let refusal = verify(&without, &fixture.setting()).expect_err("required");
     assert_eq!(refusal.code, Code::IommufdMissing, "{refusal}");
 }
+
+#[test]
+fn libvirts_own_word_on_iommufd_counts() {
+    let fixture = fixture(false);
+    let mut setting = fixture.setting();
+    setting.target.iommufd = Some(false);
+    let got = rewrite(&guest(&hostdev("0008:01:00.0", "")), &setting).expect("planned");
+    assert!(!got.text.contains("<iommu"));
+    let note = got
+        .plan
+        .notes
+        .iter()
+        .find(|note| note.code == Code::SmmuLeftOut);
+    assert!(note.is_some_and(|note| note.text.contains("domcapabilities")));
+}

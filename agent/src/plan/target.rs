@@ -50,11 +50,11 @@ pub(super) fn check(
 ) -> Result<(), Refusal> {
     let versions = setting.target.versions;
     for one in assigned {
+        let guest = guest(domain, one)?;
         if one.recipe.initiators.is_some() {
             since("QEMU", versions.qemu, Version::GENERIC_INITIATOR)
                 .map_err(|r| r.of(one.device.address))?;
         }
-        let guest = guest(domain, one)?;
         if guest.is_some_and(|guest| !guest.driver_uses) {
             let arch = domain.arch.as_deref().unwrap_or("this architecture");
             let text = format!("no guest driver for {arch} is known to use its generic initiators");
@@ -73,7 +73,7 @@ fn since(what: &str, have: Version, need: Version) -> Result<(), Refusal> {
         return Ok(());
     }
     let reason = format!("{what} {have} cannot give a guest ACPI generic initiators");
-    let mend = format!("use {what} {need} or newer (Debian testing has it)");
+    let mend = format!("use {what} {need} or newer");
     Err(Refusal::new(Code::TargetOld, reason, mend))
 }
 

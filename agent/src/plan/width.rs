@@ -33,11 +33,15 @@ pub(super) fn check(
         return Ok(());
     }
     let host = setting.host.address_bits;
-    let free = domain.platform.address_width.is_none() && !domain.platform.is_emulated();
+    let free = domain.platform.address_width.is_none();
     let can = host.is_none_or(|host| needed <= host);
     match &domain.cpu {
         Some(cpu) if free && can => {
-            let width = Fragment::new("maxphysaddr").with("mode", "passthrough");
+            let width = Fragment::new("maxphysaddr");
+            let width = match domain.platform.is_emulated() {
+                true => width.with("mode", "emulate").with("bits", needed),
+                false => width.with("mode", "passthrough"),
+            };
             plan.changes
                 .push(widened(needed, cpu.append(&width.print())));
             plan.added.insert("width");
@@ -108,7 +112,7 @@ fn widened(needed: u32, edit: crate::edit::Edit) -> Change {
         device: None,
         path: "/domain/cpu/maxphysaddr".to_owned(),
         reason: format!(
-            "addresses as wide as the host's: memory and MMIO window take {needed} bits, and this CPU has {DEFAULT_BITS}"
+            "wider guest-physical addresses: memory and MMIO window take {needed} bits, and this CPU has {DEFAULT_BITS}"
         ),
         edits: vec![edit],
     }

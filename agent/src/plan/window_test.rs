@@ -251,7 +251,12 @@ fn what_no_width_can_hold_is_refused_with_both_numbers() {
         );
     }
     let emulated = x86(8, "<cpu mode='maximum'/>").replace("'kvm'", "'qemu'");
-    assert_eq!(hgx(46).refusal(&emulated).code, Code::WindowTooWide);
+    assert_eq!(hgx(40).refusal(&emulated).code, Code::WindowTooWide);
+    let wide = hgx(46).rewrite(&emulated).text;
+    assert!(
+        wide.contains("<maxphysaddr mode='emulate' bits='42'/>"),
+        "{wide}"
+    );
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn assigned(addresses: Vec<PciAddress>) -> impl Strategy<Value = Vec<Assigned>> 
 
 fn cells(sockets: u32) -> impl Strategy<Value = Cells> {
     let count = prop_oneof![2 => Just(0), 2 => Just(1), 3 => Just(sockets)];
-    let named = (prop::bool::weighted(0.8), prop::bool::weighted(0.1));
+    let named = (prop::bool::weighted(0.8), prop::bool::weighted(0.02));
     (count, 0usize..4, named, 0usize..3, any::<bool>()).prop_map(
         |(count, bound, (named, own), distances, megabytes)| Cells {
             count,

@@ -54,7 +54,11 @@ impl fmt::Display for Outcome {
         match self {
             Self::Passed(found) => write!(f, "ok: {found}"),
             Self::Refused => f.write_str("refused, as its golden file says"),
-            Self::Known(fault, error) => write!(f, "known fault: {fault}: {error:#}"),
+            Self::Known(fault, error) => {
+                let error = format!("{error:#}");
+                let first = error.lines().next().unwrap_or_default();
+                write!(f, "known fault: {fault}: {first}")
+            }
             Self::Failed(error) => write!(f, "FAILED: {error:#}"),
         }
     }

@@ -1,0 +1,69 @@
+//! What libvirt says a kind of guest can have: the few of its domain capabilities that planning asks for.
+
+use roxmltree::{Document, Node};
+
+/// Most bytes that are read: CPU models make these texts some 100 KiB long.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Domain capabilities (libvirt, formatdomaincaps).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `<path>`: the QEMU that they are of.
+    pub emulator: Option<String>,
+    /// `yes` is among the values of the host devices' enum `iommufd`; `None` where there is no such enum.
+    pub iommufd: Option<bool>,
+}
+
+impl Capabilities {
+    /// Reads them; what is not there or cannot be read is not known.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let document = Document::parse(text)
+            .ok()
+            .filter(|_| text.len() <= MAX_BYTES);
+        let Some(root) = document.as_ref().map(Document::root_element) else {
+            return Self::default();
+        };
+        let named = |name| move |node: &Node<'_, '_>| node.has_tag_name(name);
+        let path = root.children().find(named("path"));
+        let hostdev = root.descendants().find(named("hostdev"));
+        let iommufd = hostdev.and_then(|hostdev| {
+            hostdev
+                .children()
+                .find(|node| node.attribute("name") == Some("iommufd"))
+        });
+        Self {
+            emulator: path.and_then(|path| path.text()).map(str::to_owned),
+            iommufd: iommufd.map(|values| {
+                values
+                    .descendants()
+                    .any(|value| value.text() == Some("yes"))
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_emulator_and_iommufd_are_found() {
+        let with = |values: &str| {
+            Capabilities::parse(&format!(
+                "<domainCapabilities><path>/usr/bin/q</path><devices><hostdev supported='yes'><enum name='mode'><value>yes</value></enum>{values}</hostdev></devices></domainCapabilities>"
+            ))
+        };
+        let yes = with("<enum name='iommufd'><value>no</value><value>yes</value></enum>");
+        assert_eq!(
+            (yes.emulator.as_deref(), yes.iommufd),
+            (Some("/usr/bin/q"), Some(true))
+        );
+        assert_eq!(
+            with("<enum name='iommufd'><value>no</value></enum>").iommufd,
+            Some(false)
+        );
+        assert_eq!(with("").iommufd, None);
+        assert_eq!(Capabilities::parse("<a"), Capabilities::default());
+    }
+}

@@ -1,0 +1,44 @@
+# Also on a host whose QEMU has no initiators: the refusal names the version that has, a guest that is not ours is left
+# alone, and a recipe without initiators carries a guest from define to revert.
+agent_settings
+trap 'forget o0 o1; rm -f /etc/variantd/recipes.d/nvidia-grace.toml; systemctl restart variantd; stand_in $GPU0' EXIT
+forget o0 o1
+stand_in $GPU0 pci-stub
+
+guest o1 >/tmp/o1.xml
+virsh define /tmp/o1.xml >/dev/null
+inactive o1 >/tmp/o1.before
+virsh start o1 >/dev/null
+virsh destroy o1 >/dev/null
+cmp /tmp/o1.before <(inactive o1)
+
+# A libvirt before 10.0 would put a managed device on vfio-pci.
+guest o0 $GPU0 | sed "s/managed='yes'/managed='no'/" >/tmp/o0.xml
+qemu=$(virsh version | sed -n 's/^Running hypervisor: QEMU \([0-9]*\).*/\1/p')
+if [ "$qemu" -lt 9 ]; then
+    virsh define /tmp/o0.xml >/dev/null
+    ! said=$(variantctl wait o0 2>&1) || fail 'a guest without initiators is not complete'
+    contains 'version that can' "$said" 'use QEMU 9.0.0 or newer'
+    ! said=$(virsh start o0 2>&1) || fail 'a guest without initiators started'
+    contains 'refusal at start' "$said" 'VD-TGT-001'
+    equal 'driver after the refusal' "$(driver $GPU0)" pci-stub
+    forget o0
+    echo "= QEMU $qemu: $(sed -n 's/^error: //p' <<<"$said" | grep -o 'QEMU.*' | head -1)"
+fi
+
+mkdir -p /etc/variantd/recipes.d
+variantctl recipe show nvidia-grace |
+    awk '/^\[initiators\]/ { out = 1; next } /^\[/ { out = 0 } !out' >/etc/variantd/recipes.d/nvidia-grace.toml
+systemctl stop variantd
+virsh define /tmp/o0.xml >/dev/null
+inactive o0 >/tmp/o0.before
+systemctl start variantd
+marked() { inactive o0 | grep -q 'variantd:prepared'; }
+within 20 marked
+virsh start o0 >/dev/null
+equal 'driver while running' "$(driver $GPU0)" $VARIANT
+equal 'AtomicOp completer bits' "$(($(devcap2 o0) & 0x380))" $((0x380))
+virsh destroy o0 >/dev/null
+equal 'driver afterwards' "$(driver $GPU0)" pci-stub
+variantctl revert o0 >/dev/null
+cmp /tmp/o0.before <(inactive o0)
