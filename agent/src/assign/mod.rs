@@ -7,16 +7,18 @@
 //!
 //! Must never ask libvirt, directly or through anything that waits for it.
 
+mod ask;
 mod bind;
 mod claim;
 mod error;
 mod recover;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::rebind::Before;
 
 use crate::code::Code;
@@ -38,8 +40,11 @@ pub struct Assigner {
     site: Arc<Site>,
     journal: Journal,
     locks: Locks,
-    /// Held while the journal is searched and a claim is written, never longer.
-    claims: Mutex<()>,
+    /// Held while the journal is searched and a claim is written, never longer; the devices that are
+    /// being asked for their regions, which cannot be claimed meanwhile.
+    claims: Mutex<BTreeSet<PciAddress>>,
+    /// A device has been asked.
+    asked: Condvar,
     /// Entries from before the agent started, whose domains nothing was heard of yet.
     orphans: Mutex<BTreeSet<DomainUuid>>,
     /// How long a QEMU that libvirt has ended may still hold its device files.
@@ -58,6 +63,7 @@ impl Assigner {
             journal,
             locks: Locks::default(),
             claims: Mutex::default(),
+            asked: Condvar::new(),
             orphans,
             let_go: Duration::from_secs(10),
         }
@@ -218,5 +224,7 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
     })
 }
 
+#[cfg(test)]
+mod ask_test;
 #[cfg(test)]
 mod tests;

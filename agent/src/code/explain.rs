@@ -288,6 +288,13 @@ impl Code {
                 "A host device can reach all of the guest's memory, so all of it is allocated and locked at start, and \
                  overcommitment, ballooning and swap do not help. Source: Linux, VFIO documentation."
             }
+            Self::RegionsUnknown => {
+                "The BARs that hold GPU memory exist only while a VFIO variant driver has the device, and only VFIO tells their \
+                 sizes (VFIO_DEVICE_GET_REGION_INFO). Asking opens the device, which resets it: so it is done only when somebody \
+                 asks, as root, and never for a device that is in use. Until then the recipe's table counts. A Grace GPU whose \
+                 firmware names no memory is not opened at all, because Linux then refuses every Grace GPU until the next boot. \
+                 Source: Linux, include/uapi/linux/vfio.h and drivers/vfio/pci/nvgrace-gpu/main.c."
+            }
             Self::NotMigratable => {
                 "A guest with a host device migrates only if the VFIO driver of each can save its state. nvgrace_gpu_vfio_pci and \
                  vfio-pci cannot, so 'virsh migrate', 'save' and memory snapshots fail. Source: Linux 7.2, drivers/vfio/pci."
