@@ -73,6 +73,7 @@ fn apply(base: String, plan: Plan) -> Result<Rewrite, Refusal> {
 pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
     let setting = Setting {
         asked: false,
+        formatted: false,
         ..*setting
     };
     let domain = Domain::parse(text)?;

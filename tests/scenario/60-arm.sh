@@ -14,8 +14,6 @@ before="$(driver $GPU0)/$(override $GPU0)"
 EMULATED=no guest a0 $GPU0 >/tmp/a0.xml
 virsh define /tmp/a0.xml >/dev/null
 variantctl wait a0 >/dev/null
-# libvirt gave the GPU an address as soon as it was defined: moving it to an expander bus is for somebody to ask
-variantctl prepare --replace a0 >/dev/null
 is_complete a0 || fail 'the definition is not complete'
 xml=$(inactive a0)
 contains 'expander bus' "$xml" "model='pcie-expander-bus'"

@@ -133,6 +133,7 @@ fn initiator_nodes(view: &View, device: &Device) -> Option<Nodes> {
         target: Versions::NEWEST_TESTED.into(),
         replace: false,
         asked: true,
+        formatted: false,
     };
     Some(initiators(&setting, device))
 }

@@ -90,6 +90,7 @@ fn setting<'a>(view: &'a View, host: &'a Host, wish: &super::Wish) -> Setting<'a
         target: wish.target.unwrap_or(Versions::NEWEST_TESTED.into()),
         replace: wish.replace,
         asked: true,
+        formatted: false,
     }
 }
 

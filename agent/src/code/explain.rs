@@ -186,9 +186,11 @@ impl Code {
             }
             Self::GuestNoExpander => {
                 "The device has a good address of its owner's, below a root port on the guest's root bus. There it works, but the \
-                 guest sees no NUMA node for it and it can have no SMMUv3, since both belong to an expander bus. An address that \
-                 somebody chose is left alone unless 'prepare --replace' is asked for. Source: QEMU, pxb-pcie and arm-smmuv3 \
-                 'primary-bus'."
+                 guest sees no NUMA node for it and it can have no SMMUv3, since both belong to an expander bus. libvirt \
+                 gives every device such an address when it is defined, and nothing tells it from one that somebody chose: so the \
+                 agent moves it when it completes a definition for the first time, and 'revert' brings it back. Later, and in a \
+                 file, it is taken for its owner's, and moved by '--replace' alone. Source: QEMU, pxb-pcie and arm-smmuv3 \
+                 'primary-bus'; seen with libvirt 12.8."
             }
             Self::GuestBusNumbers => {
                 "PCI has 256 bus numbers per segment. Each expander bus takes one and each root port on it another; those of the \

@@ -38,9 +38,9 @@ pub(super) fn digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Pl
     }
     hash.update(format!("{:?}\n", distances(setting, plan)));
     hash.update(format!(
-        "{:?} {}\n",
+        "{:?} {:?}\n",
         abilities(setting),
-        setting.host.iommufd
+        (setting.host.iommufd, setting.host.nests_smmu)
     ));
     let bytes = hash.finalize();
     bytes

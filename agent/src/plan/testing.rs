@@ -130,6 +130,7 @@ impl Fixture {
             target: crate::target::Versions::NEWEST_TESTED.into(),
             replace: false,
             asked: true,
+            formatted: false,
         }
     }
 

@@ -32,6 +32,7 @@ impl Inputs {
             target: self.versions.into(),
             replace: false,
             asked: true,
+            formatted: false,
         }
     }
 
