@@ -9,6 +9,9 @@
 //!
 //! A guest that starts with a device bound here finds it on its driver and leaves it there.
 
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
@@ -82,7 +85,7 @@ impl Assigner {
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
         let driver = self.wanted(device, driver)?;
-        let _lock = self.lock(device)?;
+        let _lock = self.lock_by_hand(device)?;
         let way = self.way(device, bind::resolve(&*self.kernel, &driver))?;
         let answer = way.answer(State::Bound, None);
         if answer.writes.is_empty() {
@@ -105,7 +108,7 @@ impl Assigner {
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
         let driver = self.wanted(device, driver)?;
-        let _lock = self.lock(device)?;
+        let _lock = self.lock_by_hand(device)?;
         let registered = self.kernel.registered(driver.as_str());
         let module = registered
             .is_none()
@@ -120,7 +123,7 @@ impl Assigner {
     /// A refusal while a guest has the device; on a failure it stays recorded, so that this can be
     /// called again.
     pub fn release_by_hand(&self, device: PciAddress) -> Result<Answer, AssignError> {
-        let _lock = self.lock(device)?;
+        let _lock = self.lock_by_hand(device)?;
         self.refuse_held(device)?;
         let outcome = match self.bound.read(device)? {
             Some(record) => self.restore(record)?,
@@ -189,6 +192,15 @@ impl Assigner {
         let host = self.site.host().map_err(AssignError::Refused)?;
         let found = host.devices.get(&device).ok_or_else(|| missing(device))?;
         Ok(found.id)
+    }
+
+    /// The device's lock, once VFIO is not being asked about it: whoever asks holds it for a moment.
+    fn lock_by_hand(&self, device: PciAddress) -> Result<DeviceLock, AssignError> {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_asked = |asked: &mut BTreeSet<PciAddress>| asked.contains(&device);
+        let claims = self.asked.wait_while(claims, is_asked);
+        let _claim = claims.unwrap_or_else(PoisonError::into_inner);
+        self.lock(device)
     }
 
     /// Keeps everybody else from the device, this process and others.
@@ -274,7 +286,7 @@ impl Assigner {
     }
 
     fn recover_one(&self, device: PciAddress) -> Result<Option<State>, AssignError> {
-        let _lock = self.lock(device)?;
+        let _lock = self.lock_by_hand(device)?;
         match self.bound.read(device)? {
             Some(record) if !record.done => {
                 self.refuse_held(device)?;

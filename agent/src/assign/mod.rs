@@ -7,6 +7,7 @@
 //!
 //! Must never ask libvirt, directly or through anything that waits for it.
 
+mod ask;
 mod bind;
 mod claim;
 mod error;
@@ -14,10 +15,11 @@ mod manual;
 mod recover;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::rebind::Before;
 
 use crate::bound::Bound;
@@ -43,8 +45,11 @@ pub struct Assigner {
     /// What is bound outside of any guest.
     bound: Bound,
     locks: Locks,
-    /// Held while the journal is searched and a claim is written, never longer.
-    claims: Mutex<()>,
+    /// Held while the journal is searched and a claim is written, never longer; the devices that are
+    /// being asked for their regions, which cannot be claimed meanwhile.
+    claims: Mutex<BTreeSet<PciAddress>>,
+    /// A device has been asked.
+    asked: Condvar,
     /// Entries from before the agent started, whose domains nothing was heard of yet.
     orphans: Mutex<BTreeSet<DomainUuid>>,
     /// How long a QEMU that libvirt has ended may still hold its device files.
@@ -65,6 +70,7 @@ impl Assigner {
             bound,
             locks: Locks::default(),
             claims: Mutex::default(),
+            asked: Condvar::new(),
             orphans,
             let_go: Duration::from_secs(10),
         }
@@ -228,5 +234,7 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
     })
 }
 
+#[cfg(test)]
+mod ask_test;
 #[cfg(test)]
 mod tests;
