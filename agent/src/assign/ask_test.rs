@@ -100,6 +100,17 @@ fn a_device_that_a_domain_holds_is_not_opened() {
 }
 
 #[test]
+fn a_device_that_somebody_binds_by_hand_is_not_opened() {
+    let scene = scene(VARIANT);
+    let lock = scene.assigner.lock(address(GPU)).expect("lock");
+    scene.ask();
+    assert_eq!(scene.kernel.opens(), 0);
+    drop(lock);
+    scene.ask();
+    assert_eq!(scene.kernel.opens(), 1);
+}
+
+#[test]
 fn a_device_that_is_open_or_fails_is_planned_by_the_table() {
     let scene = scene(VARIANT);
     scene.kernel.set_users(address(GPU), &[42]);
@@ -111,6 +122,30 @@ fn a_device_that_is_open_or_fails_is_planned_by_the_table() {
         .fail_regions(address(GPU), driver(VARIANT), failing);
     scene.ask();
     assert_eq!((scene.kernel.opens(), scene.known()), (1, None));
+}
+
+#[test]
+fn a_release_by_hand_waits_until_its_device_has_been_asked() {
+    let there = scene(VARIANT);
+    let (open, opened) = mpsc::channel();
+    let (close, closed) = mpsc::channel();
+    let slow = Slow {
+        model: there.kernel.clone(),
+        open,
+        closed: Mutex::new(closed),
+    };
+    let journal = Journal::new(there.directory.path().join("journal"));
+    let assigner = Assigner::new(Arc::new(slow), there.site.clone(), journal);
+    thread::scope(|scope| {
+        scope.spawn(|| assigner.ask_regions(&guest(GPU)));
+        opened.recv().expect("the device is open");
+        let release = scope.spawn(|| assigner.release_by_hand(address(GPU)));
+        thread::sleep(Duration::from_millis(100));
+        let waits = !release.is_finished();
+        close.send(()).expect("close");
+        assert!(waits, "the device was taken while it was open");
+        release.join().expect("thread").expect("not busy");
+    });
 }
 
 #[test]
