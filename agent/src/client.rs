@@ -57,7 +57,7 @@ pub enum Fault {
     Refused(String),
     /// The agent could not: its sentence.
     Failed(String),
-    /// There is no such domain.
+    /// There is no such domain or device.
     NotFound(String),
     /// The caller may not.
     NotAuthorized(String),
