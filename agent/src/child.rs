@@ -14,6 +14,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::live::Live;
+use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 use tracing::error;
@@ -117,6 +118,10 @@ impl Kernel for InChild {
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
         self.refuse_stuck(device).map_err(|_| RegionError::Stuck)?;
         probe::ask(&self.program, &self.root, device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.live.occupancy(device)
     }
 }
 

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use crate::address::PciAddress;
 use crate::driver::DriverName;
+use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
 /// A file that a change of the host writes to. Absolute, below the kernel's root.
@@ -65,6 +66,12 @@ pub trait Kernel {
     /// # Errors
     /// [`RegionError`]; all but a few of them before anything was opened.
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError>;
+
+    /// Called before anything is planned for a device: what stands against taking it.
+    ///
+    /// # Errors
+    /// The errno of reading `/proc`; ENOENT when the device is gone.
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno>;
 }
 
 impl Knob {

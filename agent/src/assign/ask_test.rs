@@ -7,6 +7,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{Region, RegionError, Regions};
 use nix::errno::Errno;
 
@@ -170,6 +171,10 @@ impl Kernel for Slow {
 
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
         self.model.vfio_users(device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.model.occupancy(device)
     }
 
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {

@@ -9,6 +9,7 @@ use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::id::PciId;
 use crate::kernel::Knob;
+use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ pub(super) struct State {
     /// What a VFIO driver shows of a device; a driver without an entry is none.
     pub(super) regions: BTreeMap<(PciAddress, DriverName), Result<Regions, RegionError>>,
     pub(super) opens: usize,
+    pub(super) occupancies: BTreeMap<PciAddress, Occupancy>,
 }
 
 #[derive(Clone, Debug)]
