@@ -1,7 +1,7 @@
 //! Gives a domain its devices and takes them back: what libvirt's hook asks for.
 //!
 //! ```text
-//! prepare: verify -> claim and journal -> bind all -> (a failure: put back, drop the entry)
+//! prepare: verify -> devices are free -> claim and journal -> bind all -> (a failure: put back, drop the entry)
 //! release: journal -> nobody holds the device -> restore all -> drop the entry
 //! ```
 //!
@@ -9,6 +9,7 @@
 
 mod ask;
 mod bind;
+mod check;
 mod claim;
 mod error;
 mod recover;
@@ -82,7 +83,8 @@ impl Assigner {
         let plan = verify(&view, xml)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
-            self.bind(&domain, &plan.devices)
+            let devices = self.free(&view, xml, &domain, plan.devices)?;
+            self.bind(&domain, &devices)
         })
     }
 
