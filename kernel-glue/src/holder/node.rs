@@ -55,6 +55,15 @@ impl Nodes {
         })
     }
 
+    /// These nodes alone.
+    #[cfg(test)]
+    pub(super) fn of(own: &[String]) -> Self {
+        Self {
+            own: own.to_vec(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.own.is_empty() && self.driver.is_empty()
     }

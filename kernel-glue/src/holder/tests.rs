@@ -219,3 +219,26 @@ fn an_old_cgroup_hierarchy_names_the_unit_too() {
         Some("a.service")
     );
 }
+
+#[test]
+fn the_kernels_own_proc_shows_what_this_process_has_open_and_mapped() {
+    let root = Root::new("/".into()).expect("root");
+    let id = std::process::id();
+    let found = |path: &Path| {
+        let nodes = Nodes::of(&[path.to_string_lossy().into_owned()]);
+        process::holder(&root, id, &nodes).expect("own process")
+    };
+    let file = tempfile::NamedTempFile::new().expect("file");
+    let holder = found(file.path()).expect("it is open");
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&file);
+    assert_eq!(
+        holder.nodes[0].descriptor.map(i64::from),
+        Some(descriptor.into())
+    );
+    let program = std::env::current_exe().expect("program");
+    let holder = found(&program).expect("it is mapped");
+    assert_eq!((holder.process, holder.nodes[0].descriptor), (id, None));
+    let name = program.file_name().expect("name").to_string_lossy();
+    assert!(name.starts_with(&holder.command), "{}", holder.command);
+    assert_eq!(found(Path::new("/dev/vfio/4096")), None);
+}
