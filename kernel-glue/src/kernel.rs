@@ -21,6 +21,8 @@ pub enum Knob {
     Bind(DriverName),
     /// `/sys/bus/pci/drivers_probe`.
     Probe,
+    /// `/proc/driver/nvidia/gpus/<device>/unbindLock`; takes effect when the file is closed.
+    UnbindLock(PciAddress),
 }
 
 /// What changes a host, and what is read back at once after a change.
@@ -72,6 +74,10 @@ pub trait Kernel {
     /// # Errors
     /// The errno of reading `/proc`; ENOENT when the device is gone.
     fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno>;
+
+    /// Called before a device is unbound and after a failure: the state of NVIDIA's `unbindLock`;
+    /// `None` where the device's driver has none.
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool>;
 }
 
 impl Knob {
@@ -87,6 +93,9 @@ impl Knob {
             Self::Unbind(driver) => bus.join("drivers").join(driver.as_str()).join("unbind"),
             Self::Bind(driver) => bus.join("drivers").join(driver.as_str()).join("bind"),
             Self::Probe => bus.join("drivers_probe"),
+            Self::UnbindLock(device) => PathBuf::from("/proc/driver/nvidia/gpus")
+                .join(device.to_string())
+                .join("unbindLock"),
         }
     }
 }

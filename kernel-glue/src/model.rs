@@ -212,6 +212,10 @@ impl Kernel for Model {
         state.slot(device)?;
         Ok(state.occupancies.get(&device).cloned().unwrap_or_default())
     }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.state().occupancies.get(&device)?.unbind_lock
+    }
 }
 
 impl fmt::Display for Write {

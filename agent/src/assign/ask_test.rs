@@ -177,6 +177,10 @@ impl Kernel for Slow {
         self.model.occupancy(device)
     }
 
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.model.unbind_lock(device)
+    }
+
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
         self.open.send(()).expect("the test waits");
         let closed = self.closed.lock().expect("receiver");

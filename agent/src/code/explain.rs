@@ -161,8 +161,10 @@ impl Code {
                  changed it meanwhile. Source: /sys/bus/pci/devices/ADDRESS/driver."
             }
             Self::BindInUse => {
-                "A process has the device open through VFIO. Unbinding it would wait for ever in the kernel, and unplug the \
-                 device from a guest. Source: Linux, drivers/vfio/vfio_main.c, vfio_unregister_group_dev."
+                "A process has the device open through VFIO, or NVIDIA's driver counts users of it and does not give its \
+                 unbindLock. Unbinding it would wait for ever in the kernel, and unplug the device from a guest. Source: Linux, \
+                 drivers/vfio/vfio_main.c, vfio_unregister_group_dev; NVIDIA open-gpu-kernel-modules, \
+                 kernel-open/nvidia/nv-procfs.c."
             }
             Self::BindDegraded => {
                 "A change failed, and taking it back failed too. The device is left as it is, is not touched again by itself, \

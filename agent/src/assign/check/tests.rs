@@ -296,3 +296,17 @@ fn a_member_that_goes_to_the_same_guest_is_not_in_the_way() {
         .prepare(&complete)
         .expect("both go to the guest");
 }
+
+#[test]
+fn a_lock_that_nvidias_driver_does_not_give_is_refused_with_the_way_out() {
+    let scene = usual();
+    let shared = held("python3", "train.service", "/dev/nvidia-uvm", true);
+    scene.occupied(|o| (o.holders, o.unbind_lock) = (shared, Some(false)));
+    let error = scene.prepare().expect_err("in use");
+    assert!(matches!(error, AssignError::Refused(_)), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("unbindLock (VD-BND-003)"), "{text}");
+    assert!(text.contains("nvidia-smi -i 0009:01:00.0 -pm 0"), "{text}");
+    assert_eq!(scene.driver(GPU).as_deref(), Some("nvidia"));
+    assert!(scene.assigner.held().is_empty());
+}
