@@ -32,18 +32,19 @@ struct Subject<'a> {
 }
 
 impl Assigner {
-    /// The planned devices and those of their IOMMU groups that must go along, all of them free.
+    /// The planned devices and those of their IOMMU groups that must go along, all of them free. `given` is what
+    /// goes to the same guest, planned or not.
     ///
     /// # Errors
     /// The refusal names what is in the way and the command that frees the device.
     pub(super) fn free(
         &self,
         view: &View<'_>,
-        xml: &str,
         domain: &DomainRef,
+        given: &[PciAddress],
         planned: Vec<Planned>,
     ) -> Result<Vec<Planned>, AssignError> {
-        let devices = self.whole(view, xml, planned);
+        let devices = self.whole(view, given, planned);
         let devices = devices.map_err(AssignError::Refused)?;
         for planned in &devices {
             self.refuse_taken(domain, planned.address)?;
@@ -57,19 +58,19 @@ impl Assigner {
     fn whole(
         &self,
         view: &View<'_>,
-        xml: &str,
+        given: &[PciAddress],
         mut planned: Vec<Planned>,
     ) -> Result<Vec<Planned>, Refusal> {
         let host = view.host()?;
-        let domain = Domain::parse(xml)?;
-        let given = |at: PciAddress| domain.hostdevs.iter().any(|hostdev| hostdev.source == at);
         let allowed = view.rules.config.allow_group;
         for index in 0..planned.len() {
             let device = host.devices.get(&planned[index].address);
             let Some(number) = device.and_then(|device| device.iommu_group) else {
                 continue;
             };
-            let others = host.group(number).filter(|other| !given(other.address));
+            let others = host
+                .group(number)
+                .filter(|other| !given.contains(&other.address));
             let members: Vec<Member<'_>> = others
                 .filter(|other| !planned.iter().any(|one| one.address == other.address))
                 .filter_map(|device| Member::read(&*self.kernel, device))
@@ -108,6 +109,13 @@ impl Assigner {
             needs_reset: recipe.is_some_and(|recipe| recipe.needs_reset),
         })
     }
+}
+
+/// The host devices of a definition, whether a recipe covers them or not.
+pub(super) fn sources(xml: &str) -> Result<Vec<PciAddress>, AssignError> {
+    let domain = Domain::parse(xml).map_err(AssignError::Refused)?;
+    let sources = domain.hostdevs.iter().map(|hostdev| hostdev.source);
+    Ok(sources.collect())
 }
 
 fn decide(subject: &Subject<'_>) -> Result<(), Refusal> {

@@ -83,7 +83,8 @@ impl Assigner {
         let plan = verify(&view, xml)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
-            let devices = self.free(&view, xml, &domain, plan.devices)?;
+            let given = check::sources(xml)?;
+            let devices = self.free(&view, &domain, &given, plan.devices)?;
             self.bind(&domain, &devices)
         })
     }
