@@ -5,6 +5,7 @@ use std::thread;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
+use kernel_glue::holder::{HeldNode, Holder};
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
 use kernel_glue::occupancy::Occupancy;
@@ -182,9 +183,29 @@ impl Kernel for Slow {
     }
 
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.model.set_occupancy(device, by_ourselves());
         self.open.send(()).expect("the test waits");
         let closed = self.closed.lock().expect("receiver");
         closed.recv().expect("the test closes");
+        self.model.set_occupancy(device, Occupancy::default());
         self.model.regions(device)
     }
+}
+
+/// What a start must not find: whoever asks has the device open.
+fn by_ourselves() -> Occupancy {
+    let node = HeldNode {
+        path: "/dev/vfio/7".into(),
+        descriptor: Some(3),
+        shared: false,
+    };
+    let holder = Holder {
+        process: 1,
+        command: "variantd".into(),
+        unit: None,
+        nodes: vec![node],
+    };
+    let mut occupancy = Occupancy::default();
+    occupancy.holders.found.push(holder);
+    occupancy
 }

@@ -11,7 +11,7 @@ use kernel_glue::failure;
 use kernel_glue::occupancy::{Occupancy, Onlined};
 use nix::errno::Errno;
 
-use super::{AssignError, Assigner, error};
+use super::{AssignError, Assigner};
 use crate::code::Code;
 use crate::domain::Domain;
 use crate::libvirt::DomainRef;
@@ -32,30 +32,36 @@ struct Subject<'a> {
 }
 
 impl Assigner {
-    /// The planned devices and those of their IOMMU groups that must go along, all of them free. `given` is what
-    /// goes to the same guest, planned or not.
+    /// Claims the devices for the domain and sees that nothing stands against taking them. They are claimed before,
+    /// since only then nobody of our own has one open to ask for its regions.
     ///
     /// # Errors
-    /// The refusal names what is in the way and the command that frees the device.
-    pub(super) fn free(
+    /// The refusal names what is in the way and the command that frees the device; the claim is as it was.
+    pub(super) fn claim_free(
         &self,
         view: &View<'_>,
         domain: &DomainRef,
-        given: &[PciAddress],
-        planned: Vec<Planned>,
-    ) -> Result<Vec<Planned>, AssignError> {
-        let devices = self.whole(view, given, planned);
-        let devices = devices.map_err(AssignError::Refused)?;
-        for planned in &devices {
-            self.refuse_taken(domain, planned.address)?;
-            let refusal = |refusal: Refusal| AssignError::Refused(refusal.of(planned.address));
-            self.inspect(view, planned).map_err(refusal)?;
-        }
-        Ok(devices)
+        devices: &[Planned],
+    ) -> Result<(), AssignError> {
+        let before = self.journal.read(&domain.uuid)?;
+        self.claim(domain, devices)?;
+        let refused = devices.iter().find_map(|planned| {
+            let refusal = self.inspect(view, planned).err()?;
+            Some(refusal.of(planned.address))
+        });
+        let Some(refusal) = refused else {
+            return Ok(());
+        };
+        self.keep(domain, before.map_or(Vec::new(), |entry| entry.devices))?;
+        Err(AssignError::Refused(refusal))
     }
 
-    /// The planned devices with the rest of their IOMMU groups, as far as that is in the way.
-    fn whole(
+    /// The planned devices with the rest of their IOMMU groups, as far as that is in the way. `given` is what goes to
+    /// the same guest, planned or not.
+    ///
+    /// # Errors
+    /// When the host uses the rest, and nobody consented to give it.
+    pub(super) fn whole(
         &self,
         view: &View<'_>,
         given: &[PciAddress],
@@ -83,15 +89,6 @@ impl Assigner {
             )?);
         }
         Ok(planned)
-    }
-
-    /// In better words than the process id of that domain's QEMU.
-    fn refuse_taken(&self, domain: &DomainRef, device: PciAddress) -> Result<(), AssignError> {
-        let entries = self.journal.all();
-        let other = entries
-            .iter()
-            .find(|(other, entry)| other.uuid != domain.uuid && entry.held(device).is_some());
-        other.map_or(Ok(()), |(other, _)| Err(error::taken(device, &other.name)))
     }
 
     fn inspect(&self, view: &View<'_>, planned: &Planned) -> Result<(), Refusal> {

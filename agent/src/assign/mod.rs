@@ -1,7 +1,7 @@
 //! Gives a domain its devices and takes them back: what libvirt's hook asks for.
 //!
 //! ```text
-//! prepare: verify -> devices are free -> claim and journal -> bind all -> (a failure: put back, drop the entry)
+//! prepare: verify -> claim and journal -> devices are free -> bind all -> (a failure: put back, drop the entry)
 //! release: journal -> nobody holds the device -> restore all -> drop the entry
 //! ```
 //!
@@ -84,7 +84,9 @@ impl Assigner {
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
             let given = check::sources(xml)?;
-            let devices = self.free(&view, &domain, &given, plan.devices)?;
+            let devices = self.whole(&view, &given, plan.devices);
+            let devices = devices.map_err(AssignError::Refused)?;
+            self.claim_free(&view, &domain, &devices)?;
             self.bind(&domain, &devices)
         })
     }

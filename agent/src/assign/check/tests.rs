@@ -140,6 +140,15 @@ fn a_device_that_is_on_its_driver_is_refused_while_somebody_has_it_open() {
     let error = scene.prepare().expect_err("held").to_string();
     assert!(error.contains("virsh shutdown other"), "{error}");
     assert_eq!(scene.kernel.writes().len(), writes);
+    scene
+        .assigner
+        .release(&UUID.parse().expect("uuid"))
+        .expect("release");
+    assert_eq!(
+        scene.driver(GPU).as_deref(),
+        Some("nvidia"),
+        "the first start is still journalled"
+    );
 }
 
 #[test]
