@@ -21,6 +21,8 @@ pub struct Config {
     pub prepare: Policy,
     /// Whether an incomplete definition is completed after its start was refused.
     pub repair: bool,
+    /// Whether the rest of a device's IOMMU group is taken from the host with it.
+    pub allow_group: bool,
     /// Devices that join a recipe.
     #[serde(rename = "device")]
     pub devices: Vec<Extra>,
@@ -57,6 +59,7 @@ impl Default for Config {
         Self {
             prepare: Policy::OnDefine,
             repair: true,
+            allow_group: false,
             devices: Vec::new(),
         }
     }
@@ -94,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn both_keys_are_read() {
-        let text = "# mine\nprepare = \"on-request\"\nrepair = false\n";
+    fn each_key_is_read() {
+        let text = "# mine\nprepare = \"on-request\"\nrepair = false\nallow_group = true\n";
         let config = Config::parse("f", text).expect("configuration");
         assert_eq!(config.prepare, Policy::OnRequest);
-        assert!(!config.repair);
+        assert!(!config.repair && config.allow_group);
     }
 
     #[test]

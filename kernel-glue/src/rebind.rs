@@ -1,7 +1,7 @@
 //! Binds a device to another driver as a transaction: it is done, or it is as it was before.
 //!
 //! ```text
-//! there:  override = new    unbind old    bind new    the driver link says new
+//! there:  (unbindLock = 1)   override = new    unbind old    bind new    the driver link says new
 //! back:   override = old    unbind new    bind old    override = its text before
 //! ```
 //!
@@ -21,6 +21,7 @@ use crate::kernel::{Kernel, Knob, shown};
 pub use error::{Cause, RebindError, UndoError};
 
 mod error;
+mod lock;
 
 /// The wish to have a device on a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +118,11 @@ pub fn restore(
     before: &Before,
 ) -> Result<Outcome, RebindError> {
     let now = Before::read(kernel, device)?;
-    transact(kernel, device, &way(device, &now, before), &now, before)
+    let steps = way(device, &now, before);
+    if steps.is_empty() {
+        lock::release(kernel, device)?;
+    }
+    transact(kernel, device, &steps, &now, before)
 }
 
 /// Takes the steps, and on a failure the way back to `from`.
@@ -133,16 +138,21 @@ fn transact(
     }
     refuse_users(kernel, device, steps)?;
     load(kernel, device, wanted)?;
-    match take(kernel, device, steps, wanted) {
-        Ok(()) => Ok(Outcome::Done),
-        Err((step, cause)) => Err(RebindError::Failed {
-            device,
-            to: wanted.driver.clone(),
-            step,
-            cause,
-            undone: undo(kernel, device, from).map_err(Box::new),
-        }),
+    let locked = lock::take(kernel, device, steps)?;
+    let Err((step, cause)) = take(kernel, device, steps, wanted) else {
+        return Ok(Outcome::Done);
+    };
+    let mut undone = undo(kernel, device, from);
+    if locked {
+        undone = undone.and(lock::release(kernel, device).map_err(unread));
     }
+    Err(RebindError::Failed {
+        device,
+        to: wanted.driver.clone(),
+        step,
+        cause,
+        undone: undone.map_err(Box::new),
+    })
 }
 
 /// Writes the steps; then the driver link must name what is wanted.
@@ -166,7 +176,6 @@ fn take(
 
 /// Brings the device back from wherever it is, and reads that it is back.
 fn undo(kernel: &dyn Kernel, device: PciAddress, from: &Before) -> Result<(), UndoError> {
-    let unread = |error: RebindError| UndoError::new(None, Cause::Errno(error.errno()));
     let now = Before::read(kernel, device).map_err(unread)?;
     let steps = way(device, &now, from);
     refuse_users(kernel, device, &steps).map_err(unread)?;
@@ -175,6 +184,10 @@ fn undo(kernel: &dyn Kernel, device: PciAddress, from: &Before) -> Result<(), Un
         there if there == *from => Ok(()),
         there => Err(UndoError::new(None, Cause::Elsewhere(there.driver))),
     }
+}
+
+fn unread(error: RebindError) -> UndoError {
+    UndoError::new(None, Cause::Errno(error.errno()))
 }
 
 /// The writes that lead from any state to any other.

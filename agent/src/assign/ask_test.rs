@@ -5,8 +5,10 @@ use std::thread;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
+use kernel_glue::holder::{HeldNode, Holder};
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{Region, RegionError, Regions};
 use nix::errno::Errno;
 
@@ -207,10 +209,38 @@ impl Kernel for Slow {
         self.model.vfio_users(device)
     }
 
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.model.occupancy(device)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.model.unbind_lock(device)
+    }
+
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.model.set_occupancy(device, by_ourselves());
         self.open.send(()).expect("the test waits");
         let closed = self.closed.lock().expect("receiver");
         closed.recv().expect("the test closes");
+        self.model.set_occupancy(device, Occupancy::default());
         self.model.regions(device)
     }
+}
+
+/// What a start must not find: whoever asks has the device open.
+fn by_ourselves() -> Occupancy {
+    let node = HeldNode {
+        path: "/dev/vfio/7".into(),
+        descriptor: Some(3),
+        shared: false,
+    };
+    let holder = Holder {
+        process: 1,
+        command: "variantd".into(),
+        unit: None,
+        nodes: vec![node],
+    };
+    let mut occupancy = Occupancy::default();
+    occupancy.holders.found.push(holder);
+    occupancy
 }

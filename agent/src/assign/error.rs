@@ -33,6 +33,15 @@ impl From<RebindError> for AssignError {
                 let mend = "end what holds it, then try again";
                 Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend))
             }
+            RebindError::Locked {
+                device,
+                errno: None,
+            } => {
+                let mend = format!(
+                    "see 'nvidia-smi -i {device}' for who uses it and run 'nvidia-smi -i {device} -pm 0', then try again"
+                );
+                Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend))
+            }
             _ if error.is_degraded() => {
                 let mend = "see 'journalctl -k', then run 'variantctl recover' to try again";
                 Self::Failed(Refusal::new(Code::BindDegraded, error.to_string(), mend))

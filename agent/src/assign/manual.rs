@@ -85,6 +85,8 @@ impl Assigner {
             let outcome = State::AlreadySo;
             return Ok(Answer { outcome, ..answer });
         }
+        let free = self.inspect(&self.site.look(), device, &driver);
+        free.map_err(AssignError::Refused)?;
         self.take(way)?;
         info!("'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)

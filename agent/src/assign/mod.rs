@@ -1,7 +1,7 @@
 //! Gives a domain its devices and takes them back: what libvirt's hook asks for.
 //!
 //! ```text
-//! prepare: verify -> claim and journal -> bind all -> (a failure: put back, drop the entry)
+//! prepare: verify -> claim and journal -> devices are free -> bind all -> (a failure: put back, drop the entry)
 //! release: journal -> nobody holds the device -> restore all -> drop the entry
 //! ```
 //!
@@ -9,6 +9,7 @@
 
 mod ask;
 mod bind;
+mod check;
 mod claim;
 mod error;
 mod manual;
@@ -89,7 +90,11 @@ impl Assigner {
         let plan = verify(&view, xml)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
-            self.bind(&domain, &plan.devices)
+            let given = check::sources(xml)?;
+            let devices = self.whole(&view, &given, plan.devices);
+            let devices = devices.map_err(AssignError::Refused)?;
+            self.claim_free(&view, &domain, &devices)?;
+            self.bind(&domain, &devices)
         })
     }
 

@@ -11,6 +11,7 @@ mod domain;
 mod explain;
 mod input;
 mod list;
+mod occupancy;
 mod output;
 mod plan;
 mod problem;
@@ -69,7 +70,7 @@ enum Verb {
         #[arg(long)]
         all: bool,
     },
-    /// Show one device: driver, group, node, initiators, path to its root port
+    /// Show one device: driver, group, node, initiators, path to its root port, and who holds it
     Show {
         /// PCI address: 0000:01:00.0, 01:00.0 or pci_0000_01_00_0
         device: PciAddress,
