@@ -1,7 +1,7 @@
 # What stands against taking a GPU is named by the refusal with what frees it; libvirt answers meanwhile, the
 # GPU stays where it was, and when it is free the guest starts.
 agent_settings
-trap 'systemctl stop holder >/dev/null 2>&1; forget h0; echo default >$reset; stand_in $GPU0' EXIT
+trap 'systemctl stop holder >/dev/null 2>&1 || true; forget h0; echo default >$reset; stand_in $GPU0' EXIT
 reset=/sys/bus/pci/devices/$GPU0/reset_method
 node=/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$GPU0/iommu_group")")
 forget h0
