@@ -84,6 +84,9 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let devices = inventory::publish(&site, &places.run)?;
     info!("{devices} devices are covered by a recipe");
     let assigner = Arc::new(assigner(places, site.clone())?);
+    let resumed = assigner.clone();
+    // May wait for the kernel; a hook that asks for one of these domains meanwhile comes after it.
+    tokio::task::spawn_blocking(move || resumed.resume());
     let (events, seen) = unbounded_channel();
     let (repairs, wanted) = unbounded_channel();
     let live = libvirt::connect(places.uri.clone(), events)?;

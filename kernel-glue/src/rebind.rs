@@ -120,6 +120,25 @@ pub fn restore(
     transact(kernel, device, &way(device, &now, before), &now, before)
 }
 
+/// As [`restore`], and certain that no earlier write for the device is still under way: where nothing
+/// is to be changed it writes the override once more, which waits for the device's lock as every
+/// bind and unbind does.
+///
+/// # Errors
+/// As [`restore`]; `is_hung` while an earlier write is under way.
+pub fn settle(
+    kernel: &dyn Kernel,
+    device: PciAddress,
+    before: &Before,
+) -> Result<Outcome, RebindError> {
+    let now = Before::read(kernel, device)?;
+    let mut steps = way(device, &now, before);
+    if steps.is_empty() {
+        steps.push(text(device, before));
+    }
+    transact(kernel, device, &steps, &now, before)
+}
+
 /// Takes the steps, and on a failure the way back to `from`.
 fn transact(
     kernel: &dyn Kernel,
@@ -180,24 +199,27 @@ fn undo(kernel: &dyn Kernel, device: PciAddress, from: &Before) -> Result<(), Un
 /// The writes that lead from any state to any other.
 fn way(device: PciAddress, now: &Before, wanted: &Before) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut text = now.driver_override.clone();
+    let mut named = now.driver_override.clone();
     if now.driver != wanted.driver {
         match &wanted.driver {
             Some(driver) => {
                 steps.extend(switch(device, now.driver.as_ref(), driver));
-                text = Some(driver.to_string());
+                named = Some(driver.to_string());
             }
             None => steps.extend(unbind(device, now.driver.as_ref())),
         }
     }
-    if text != wanted.driver_override {
-        let value = wanted.driver_override.clone().unwrap_or_default();
-        steps.push(Step {
-            knob: Knob::Override(device),
-            value,
-        });
+    if named != wanted.driver_override {
+        steps.push(text(device, wanted));
     }
     steps
+}
+
+fn text(device: PciAddress, wanted: &Before) -> Step {
+    Step {
+        knob: Knob::Override(device),
+        value: wanted.driver_override.clone().unwrap_or_default(),
+    }
 }
 
 fn switch(device: PciAddress, old: Option<&DriverName>, new: &DriverName) -> Vec<Step> {

@@ -109,14 +109,22 @@ fn a_bind_that_fails_leaves_no_trace() {
 #[test]
 fn a_device_that_could_not_be_put_back_stays_journalled_until_it_is() {
     let scene = scene();
-    scene.kernel.fail_write(3, Errno::EIO);
-    scene.kernel.fail_write(4, Errno::EIO);
+    for number in 3..=5 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
     let error = scene
         .assigner
         .prepare(&scene.complete())
         .expect_err("fails");
     assert!(error.to_string().contains("VD-BND-004"), "{error}");
     assert_eq!(scene.assigner.held().len(), 1);
+    let again = scene.assigner.prepare(&scene.complete());
+    assert!(
+        again
+            .expect_err("degraded")
+            .to_string()
+            .contains("VD-BND-004")
+    );
     scene.assigner.release(&uuid()).expect("release");
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
 }

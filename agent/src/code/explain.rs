@@ -160,8 +160,18 @@ impl Code {
                  device from a guest. Source: Linux, drivers/vfio/vfio_main.c, vfio_unregister_group_dev."
             }
             Self::BindDegraded => {
-                "A change failed, and taking it back failed too. The device is left as it is, is not touched again by itself, \
-                 and needs a look. Source: variantd."
+                "A change failed, and taking it back failed too. No guest gets the device before it is as it was. That is \
+                 tried again when libvirt releases the guest and when variantd starts; the journal entry says what it was. \
+                 Source: variantd.journal(5)."
+            }
+            Self::JournalFailed => {
+                "What a guest's devices were bound to is journalled before anything is changed, so that a crash can be taken \
+                 back. Without the entry nothing is bound; with one that cannot be ended, the domain goes on holding its \
+                 devices. Source: variantd.journal(5)."
+            }
+            Self::JournalNewer => {
+                "The entry may say what this version does not know, so it is left alone, and so are its devices: no other \
+                 guest gets them. All other domains are served. Source: variantd.journal(5)."
             }
             Self::AgentUnreachable => {
                 "variantd does not answer on the system bus. A guest that it prepared is not started without it. Source: \

@@ -181,6 +181,10 @@ codes! {
     BindInUse = "VD-BND-003",
     /// A failed undo left the device in an unknown state.
     BindDegraded = "VD-BND-004",
+    /// The journal of bound devices cannot be read or written.
+    JournalFailed = "VD-BND-010",
+    /// A newer variantd wrote the journal.
+    JournalNewer = "VD-BND-011",
     /// The agent cannot be reached.
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.
