@@ -96,6 +96,11 @@ pub(crate) fn kernel() -> Arc<Model> {
 
 /// Surroundings with that host, the shipped recipes and the newest tested versions.
 pub(crate) fn site(config: Config) -> (tempfile::TempDir, Arc<Site>) {
+    site_of(host, config)
+}
+
+/// The same with another host.
+pub(crate) fn site_of(host: fn() -> Host, config: Config) -> (tempfile::TempDir, Arc<Site>) {
     let directory = tempfile::tempdir().expect("directory");
     let learned = Learned::load(directory.path().join("versions"));
     learned.learn(Versions::NEWEST_TESTED);
@@ -104,7 +109,7 @@ pub(crate) fn site(config: Config) -> (tempfile::TempDir, Arc<Site>) {
         config,
     };
     let declined = Declined::load(directory.path().join("declined"));
-    let site = Site::new(Box::new(|| Ok(host())), learned, declined, rules);
+    let site = Site::new(Box::new(move || Ok(host())), learned, declined, rules);
     (directory, Arc::new(site))
 }
 

@@ -77,6 +77,14 @@ pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {
     AssignError::Failed(Refusal::new(Code::BindDegraded, reason, RETRY))
 }
 
+/// The device's config space reads as all ones.
+pub(super) fn silent(device: PciAddress) -> AssignError {
+    let reason = "it does not answer: its config space reads as all ones";
+    let mend =
+        "look for its link or power in 'journalctl -k', then rescan its bus or restart the host";
+    AssignError::Refused(Refusal::new(Code::BindSilent, reason, mend).of(device))
+}
+
 /// An earlier change of the device could not be taken back.
 pub(super) fn degraded(device: PciAddress) -> AssignError {
     let reason = "an earlier change of its driver could not be taken back";

@@ -34,8 +34,13 @@ pub(super) enum Fault {
     DiesBefore,
     /// The agent dies after it.
     DiesAfter,
+    /// Its device is unplugged.
+    Vanishes,
+    /// The kernel or the file system does not let the agent.
+    Denied,
 }
 
+/// Those that leave the machine as it is.
 pub(super) const FAULTS: [Fault; 6] = [
     Fault::Fails,
     Fault::FailsLate,
@@ -136,7 +141,7 @@ impl Life {
     fn at_point(
         &self,
         work: impl FnOnce() -> Result<(), Errno>,
-        hang: impl FnOnce(bool),
+        other: impl FnOnce(Fault),
     ) -> Result<(), Errno> {
         if self.is_over() {
             return Err(Errno::EINTR);
@@ -149,9 +154,14 @@ impl Life {
             None => work(),
             Some(Fault::Fails) => Err(Errno::ENOSPC),
             Some(Fault::FailsLate) => work().and(Err(Errno::EIO)),
+            Some(Fault::Denied) => Err(Errno::EACCES),
             Some(fault @ (Fault::Hangs | Fault::HangsLate)) => {
-                hang(fault == Fault::HangsLate);
+                other(fault);
                 Err(Errno::ETIMEDOUT)
+            }
+            Some(Fault::Vanishes) => {
+                other(Fault::Vanishes);
+                Err(Errno::ENODEV)
             }
             Some(Fault::DiesBefore) => die(),
             Some(Fault::DiesAfter) => {
@@ -172,11 +182,14 @@ impl Kernel for Life {
         if machine.script().stuck.contains_key(&device) {
             return Err(Errno::ETIMEDOUT);
         }
-        let hang = |late| {
-            let write = (knob.clone(), value.to_owned(), late);
+        let other = |fault| {
+            if fault == Fault::Vanishes {
+                return machine.model.remove_device(device);
+            }
+            let write = (knob.clone(), value.to_owned(), fault == Fault::HangsLate);
             machine.script().stuck.insert(device, write);
         };
-        self.at_point(|| machine.model.write(knob, value), hang)
+        self.at_point(|| machine.model.write(knob, value), other)
     }
 
     fn load_module(&self, module: &str) -> Result<(), Errno> {

@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kernel_glue::config::{Config, ConfigError};
+use kernel_glue::host::Host;
 use kernel_glue::rebind::Before;
 use tracing::warn;
 
@@ -80,6 +82,7 @@ impl Assigner {
         }
         let domain = reference(xml)?;
         let plan = verify(&view, xml)?;
+        answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
             self.bind(&domain, &plan.devices)
@@ -209,6 +212,17 @@ impl Assigner {
     }
 }
 
+/// A device that has fallen off its bus would take a driver with it.
+fn answering(host: &Host, devices: &[Planned]) -> Result<(), AssignError> {
+    let config = |address| host.devices.get(&address).map(|device| &device.config);
+    let dead = Config::Unreadable(ConfigError::AllOnes);
+    let silent = devices.iter().find(|d| config(d.address) == Some(&dead));
+    match silent {
+        Some(device) => Err(error::silent(device.address)),
+        None => Ok(()),
+    }
+}
+
 /// In address order, as an entry has them.
 fn sorted(devices: impl Iterator<Item = Held>) -> Vec<Held> {
     let mut devices: Vec<Held> = devices.collect();
@@ -245,8 +259,14 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
 }
 
 #[cfg(test)]
+mod bad_input_test;
+#[cfg(test)]
 mod fault_fixture;
 #[cfg(test)]
 mod fault_test;
 #[cfg(test)]
+mod parallel_test;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trial_fixture;

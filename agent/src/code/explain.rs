@@ -173,6 +173,11 @@ impl Code {
                 "The entry may say what this version does not know, so it is left alone, and so are its devices: no other \
                  guest gets them. All other domains are served. Source: variantd.journal(5)."
             }
+            Self::BindSilent => {
+                "All of its config space reads as ones: it is off its bus, without power, or in a failed reset. Binding a driver \
+                 to it would block or hang up the guest, so it is not touched. Source: PCI Express Base Specification, 2.3.2, \
+                 completions without a completer."
+            }
             Self::AgentUnreachable => {
                 "variantd does not answer on the system bus. A guest that it prepared is not started without it. Source: \
                  variantd; 'systemctl status variantd'."

@@ -185,6 +185,8 @@ codes! {
     JournalFailed = "VD-BND-010",
     /// A newer variantd wrote the journal.
     JournalNewer = "VD-BND-011",
+    /// The device does not answer.
+    BindSilent = "VD-BND-012",
     /// The agent cannot be reached.
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.
