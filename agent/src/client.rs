@@ -33,6 +33,8 @@ pub trait Manager {
         timeout_ms: u32,
         options: Options<'_>,
     ) -> zbus::Result<String>;
+    /// Puts a host device back that was left half-way.
+    async fn recover(&self, device: &str, options: Options<'_>) -> zbus::Result<()>;
     /// Reads configuration and recipes again.
     async fn reload(&self, options: Options<'_>) -> zbus::Result<()>;
     /// The agent's version.

@@ -61,7 +61,7 @@ impl From<JournalError> for AssignError {
 }
 
 /// The way out of *degraded*.
-const RETRY: &str = "see 'journalctl -k', then restart variantd to have it put back";
+const RETRY: &str = "see 'journalctl -k', then have it put back by 'variantctl recover DEVICE'";
 
 /// A bind failed; `stuck` are the devices that are not as they were before.
 pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {

@@ -222,3 +222,32 @@ fn a_device_that_was_unplugged_does_not_hold_its_entry_for_ever() {
     scene.assigner.release(&uuid()).expect("nothing left to do");
     assert!(scene.assigner.held().is_empty());
 }
+
+#[test]
+fn a_degraded_device_is_put_back_when_somebody_asks() {
+    let scene = scene();
+    let gpu = address(GPU);
+    scene.assigner.recover_device(gpu).expect("already so");
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    let held = scene.assigner.recover_device(gpu).expect_err("bound");
+    assert!(held.to_string().contains("VD-DEV-003"), "{held}");
+    scene.assigner.release(&uuid()).expect("release");
+    for number in 3..=5 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
+    let failed = scene.assigner.prepare(&scene.complete());
+    assert!(
+        failed
+            .expect_err("degraded")
+            .to_string()
+            .contains("recover")
+    );
+    scene.assigner.recover_device(gpu).expect("put back");
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+    assert_eq!(scene.driver_override(), None);
+    assert!(scene.assigner.held().is_empty());
+    scene
+        .assigner
+        .prepare(&scene.complete())
+        .expect("next start");
+}

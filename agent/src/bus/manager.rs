@@ -133,6 +133,24 @@ impl Manager {
         Ok(json(&done.map_err(|_| BusError::TimedOut(late))??))
     }
 
+    /// Puts a host device back, named by its PCI address, whose bind or release failed half-way; does
+    /// nothing when it is as it should be.
+    async fn recover(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        device: String,
+        options: Options,
+    ) -> Result<(), BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &[])?;
+        let device: PciAddress = device
+            .parse()
+            .map_err(|error| BusError::NotFound(format!("{error}")))?;
+        let recovered = blocking(&self.assigner, move |all| all.recover_device(device)).await;
+        Ok(recovered?)
+    }
+
     /// Reads configuration and recipes again.
     async fn reload(
         &self,

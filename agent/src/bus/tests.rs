@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
+use nix::errno::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use zbus::{Connection, Guid, Variant, connection};
 
@@ -173,6 +174,26 @@ async fn errors_come_by_name_with_one_sentence() {
     assert_eq!(reload, Fault::Failed("'variantd.conf', line 1: no".into()));
     let garbage = scene.hook("Prepare", "<domain").await.expect_err("garbage");
     assert!(matches!(garbage, Fault::Refused(_)));
+}
+
+#[tokio::test]
+async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
+    let scene = scene().await;
+    let manager = scene.manager().await;
+    let complete = scene.site.look().rewrite(&guest(GPU), false);
+    let xml = complete.expect("complete").text;
+    for number in 3..=5 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
+    let refused = scene.hook("Prepare", &xml).await.expect_err("fails");
+    assert!(matches!(refused, Fault::Failed(ref text) if text.contains("VD-BND-004")));
+    let recovered = manager.recover(GPU, HashMap::new()).await;
+    recovered.expect("put back");
+    let driver = scene.kernel.driver(address(GPU)).expect("device");
+    assert_eq!(driver.map(String::from).as_deref(), Some("nvidia"));
+    let garbage = manager.recover("gpu0", HashMap::new()).await;
+    let garbage = Fault::from(garbage.expect_err("no address"));
+    assert!(matches!(garbage, Fault::NotFound(ref text) if text.contains("gpu0")));
 }
 
 /// The shipped contract; `VARIANTD_WRITE_CONTRACT=1` writes what is served.

@@ -110,6 +110,11 @@ enum Verb {
         #[arg(long)]
         file: Option<PathBuf>,
     },
+    /// Put a device back whose bind or release failed half-way
+    Recover {
+        /// PCI address: 0000:01:00.0, 01:00.0 or pci_0000_01_00_0
+        device: PciAddress,
+    },
     /// Print completions for a shell, for packagers
     #[command(hide = true)]
     Completions {
@@ -221,6 +226,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Revert { domain, .. } => {
             domain::revert(domain.as_deref().unwrap_or_default(), cli.json)
         }
+        Verb::Recover { device } => domain::recover(*device, cli.json),
         Verb::Completions { shell } => completion::run(*shell),
         Verb::Wait { domain, timeout } => {
             domain::wait(domain, Duration::from_secs(*timeout), cli.json)

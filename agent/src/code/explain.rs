@@ -161,8 +161,7 @@ impl Code {
             }
             Self::BindDegraded => {
                 "A change failed, and taking it back failed too. No guest gets the device before it is as it was. That is \
-                 tried again when libvirt releases the guest and when variantd starts; the journal entry says what it was. \
-                 Source: variantd.journal(5)."
+                 tried again when libvirt releases the guest, when variantd starts and by 'variantctl recover'. Source: variantd.journal(5)."
             }
             Self::JournalFailed => {
                 "What a guest's devices were bound to is journalled before anything is changed, so that a crash can be taken \

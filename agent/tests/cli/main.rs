@@ -283,7 +283,7 @@ fn completions_are_sound_and_know_the_verbs() {
         .output()
         .expect("bash runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(text.trim(), "rewrite recipe record-host revert");
+    assert_eq!(text.trim(), "rewrite recipe record-host revert recover");
 }
 
 #[test]
