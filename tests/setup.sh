@@ -43,6 +43,12 @@ has_cargo() {
     [ "${minor:-0}" -ge 89 ]
 }
 
+# need_target TARGET: Rust's library for another processor; where it cannot be had, the lab says so once it needs it
+need_target() {
+    [ ! -d "$(rustc --print target-libdir --target "$1")" ] || return 0
+    ! command -v rustup >/dev/null || rustup --quiet target add "$1"
+}
+
 # need_lints: leaves cargo's fmt and clippy in PATH; rustup has them as components, Debian 12 as packages
 need_lints() {
     { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 && return

@@ -14,8 +14,11 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::live::Live;
+use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 use tracing::error;
+
+use crate::probe;
 
 /// First argument of such a child.
 pub const ARGUMENT: &str = "write-knob";
@@ -33,7 +36,7 @@ pub struct InChild {
 }
 
 impl InChild {
-    /// Runs `program`, which must call [`run`] for its arguments, to write below `root`.
+    /// Runs `program`, which must call [`run`] and [`probe::run`] for its arguments, to write below `root`.
     #[must_use]
     pub fn new(live: Live, root: PathBuf, program: PathBuf) -> Self {
         Self {
@@ -109,6 +112,11 @@ impl Kernel for InChild {
 
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
         self.live.vfio_users(device)
+    }
+
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.refuse_stuck(device).map_err(|_| RegionError::Stuck)?;
+        probe::ask(&self.program, &self.root, device)
     }
 }
 

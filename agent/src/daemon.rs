@@ -23,6 +23,7 @@ use crate::journal::Journal;
 use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
 use crate::recipe::{LoadError, Recipes};
+use crate::region::Shown;
 use crate::site::{Rules, Site};
 use crate::worker::Worker;
 
@@ -33,7 +34,7 @@ pub struct Places {
     pub config: PathBuf,
     /// Lost at reboot: journal and published devices.
     pub run: PathBuf,
-    /// Kept over a reboot: learned versions.
+    /// Kept over a reboot: learned versions and regions.
     pub state: PathBuf,
     /// Where `sys` and `proc` are.
     pub root: PathBuf,
@@ -114,7 +115,8 @@ fn site(places: &Places) -> Result<Arc<Site>, StartError> {
     let learned = Learned::load(places.state.join("versions"));
     let read_host = Box::new(move || Host::read(&root));
     let declined = Declined::load(places.state.join("declined"));
-    let site = Site::new(read_host, learned, declined, rules(&places.config)?);
+    let mut site = Site::new(read_host, learned, declined, rules(&places.config)?);
+    site.shown = Shown::load(places.state.join("regions"));
     Ok(Arc::new(site))
 }
 

@@ -43,6 +43,7 @@ fn device(at: &str, id: &str, on: &str) -> Device {
         iommu: None,
         modalias: String::new(),
         bars: [Bar::default(); 6],
+        regions: None,
         reset_methods: vec!["flr".into()],
         physical_function: None,
         ancestors: Vec::new(),
@@ -94,13 +95,21 @@ pub(crate) fn kernel() -> Arc<Model> {
     Arc::new(model)
 }
 
+/// That host with its GPU on another driver.
+pub(crate) fn host_on(name: &str) -> Host {
+    let mut host = host();
+    let gpu = host.devices.get_mut(&address(GPU)).expect("gpu");
+    gpu.driver = Some(driver(name));
+    host
+}
+
 /// Surroundings with that host, the shipped recipes and the newest tested versions.
 pub(crate) fn site(config: Config) -> (tempfile::TempDir, Arc<Site>) {
-    site_of(host, config)
+    site_of(host(), config)
 }
 
 /// The same with another host.
-pub(crate) fn site_of(host: fn() -> Host, config: Config) -> (tempfile::TempDir, Arc<Site>) {
+pub(crate) fn site_of(host: Host, config: Config) -> (tempfile::TempDir, Arc<Site>) {
     let directory = tempfile::tempdir().expect("directory");
     let learned = Learned::load(directory.path().join("versions"));
     learned.learn(Versions::NEWEST_TESTED);
@@ -109,7 +118,7 @@ pub(crate) fn site_of(host: fn() -> Host, config: Config) -> (tempfile::TempDir,
         config,
     };
     let declined = Declined::load(directory.path().join("declined"));
-    let site = Site::new(Box::new(move || Ok(host())), learned, declined, rules);
+    let site = Site::new(Box::new(move || Ok(host.clone())), learned, declined, rules);
     (directory, Arc::new(site))
 }
 

@@ -119,13 +119,22 @@ impl Journal {
     #[must_use]
     pub fn holder(&self, device: PciAddress, domain: &DomainUuid) -> Option<String> {
         let uuid = domain.to_string();
+        let mut holders = self.holders(device);
+        let other = holders.find(|outline| outline.uuid != uuid);
+        other.map(|outline| outline.name)
+    }
+
+    /// True when any domain holds the device.
+    #[must_use]
+    pub fn holds(&self, device: PciAddress) -> bool {
+        self.holders(device).next().is_some()
+    }
+
+    fn holders(&self, device: PciAddress) -> impl Iterator<Item = Outline> {
         let outlines = self
             .paths()
             .filter_map(|path| Outline::parse(&bytes(&path).ok()??));
-        let mut others = outlines.filter(|outline| outline.uuid != uuid);
-        others
-            .find(|outline| outline.has(device))
-            .map(|outline| outline.name)
+        outlines.filter(move |outline| outline.has(device))
     }
 
     fn paths(&self) -> impl Iterator<Item = PathBuf> {

@@ -69,6 +69,8 @@ fn an_entry_of_a_newer_version_is_left_alone_and_still_holds_its_devices() {
         .expect("uuid");
     assert_eq!(journal.holder(device, &other).as_deref(), Some("d0"));
     assert_eq!(journal.holder(device, &uuid), None);
+    assert!(journal.holds(device));
+    assert!(!journal.holds("0009:01:00.1".parse().expect("address")));
     assert_eq!(
         fs::read_to_string(journal.path(&uuid)).expect("kept"),
         newer

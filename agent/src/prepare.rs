@@ -197,6 +197,7 @@ impl Preparer {
         let capabilities = said.unwrap_or_default();
         let mut view = self.site.look();
         view.iommufd = capabilities.iommufd;
+        view.formatted = true;
         (view, capabilities)
     }
 

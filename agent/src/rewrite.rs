@@ -1,7 +1,7 @@
 //! Text in, text out: completes a definition, or checks that it is complete.
 
 use crate::code::Code;
-use crate::domain::{Domain, Mark};
+use crate::domain::{Domain, Mark, Marked};
 use crate::edit;
 use crate::plan::{Note, Plan, Setting, plan};
 use crate::refusal::Refusal;
@@ -31,16 +31,24 @@ pub fn rewrite(text: &str, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
     };
     match planned {
         Ok(plan) if plan.digest == mark.digest => apply(text.to_owned(), plan),
-        _ => again(text, mark, setting),
+        _ => again(text, &domain, mark, setting),
     }
 }
 
-/// Plans the definition from before what was added to it.
-fn again(text: &str, mark: &Mark, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
+/// Plans the definition from before what was added to it. Addresses that were replaced are replaced again, unless
+/// somebody has chosen one since.
+fn again(
+    text: &str,
+    domain: &Domain,
+    mark: &Mark,
+    setting: &Setting<'_>,
+) -> Result<Rewrite, Refusal> {
     let base = revert(text)?;
+    let chosen = mark.devices.iter().any(|marked| is_chosen(domain, marked));
     let replaced = mark.devices.iter().any(|marked| marked.replaced.is_some());
     let setting = Setting {
-        replace: setting.replace || replaced,
+        replace: setting.replace || (replaced && !chosen),
+        formatted: setting.formatted && !chosen,
         ..*setting
     };
     let mut plan = plan(&setting, &Domain::parse(&base)?)?;
@@ -51,6 +59,16 @@ fn again(text: &str, mark: &Mark, setting: &Setting<'_>) -> Result<Rewrite, Refu
             .to_owned(),
     });
     apply(base, plan)
+}
+
+/// True for a device that was moved away from the root port that we gave it.
+fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
+    let hostdev = domain.hostdevs.iter().find(|h| h.source == marked.address);
+    let bus = hostdev
+        .and_then(|hostdev| hostdev.address)
+        .map(|a| u32::from(a.at.bus()));
+    let mut ports = marked.added.numbers("port").peekable();
+    bus.is_some() && ports.peek().is_some() && !ports.any(|port| Some(port) == bus)
 }
 
 fn apply(base: String, plan: Plan) -> Result<Rewrite, Refusal> {
@@ -73,6 +91,7 @@ fn apply(base: String, plan: Plan) -> Result<Rewrite, Refusal> {
 pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
     let setting = Setting {
         asked: false,
+        formatted: false,
         ..*setting
     };
     let domain = Domain::parse(text)?;

@@ -119,3 +119,32 @@ fn a_start_after_the_recipe_changed_is_told_to_prepare_again() {
     let again = four.rewrite(&old).text;
     verify(&again, &four.setting()).expect("prepared again");
 }
+
+#[test]
+fn an_address_that_somebody_chose_since_stays() {
+    let port = "    <controller type='pci' index='1' model='pcie-root-port'/>\n";
+    let given =
+        "      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>\n";
+    let text = guest(&format!("{port}{}", hostdev("0009:01:00.0", given)));
+    let from_libvirt = |fixture: &Fixture, text: &str| {
+        let setting = Setting {
+            formatted: true,
+            ..fixture.setting()
+        };
+        rewrite(text, &setting).expect("planned").text
+    };
+    let moved = from_libvirt(&Fixture::new(), &text);
+    let place = |bus: &str| format!("bus='{bus}' slot='0x00' function='0x0'/>\n      <acpi");
+    assert!(moved.contains(&place("0x03")), "{moved}");
+    let again = from_libvirt(&with(&far()), &moved);
+    assert!(
+        again.contains(&place("0x03")) && again.contains("value='254'"),
+        "{again}"
+    );
+    let chosen = moved.replace(&place("0x03"), &place("0x01"));
+    let kept = from_libvirt(&with(&far()), &chosen);
+    assert!(
+        kept.contains(&place("0x01")) && kept.contains("value='254'"),
+        "{kept}"
+    );
+}

@@ -13,6 +13,7 @@ use crate::declined::Declined;
 use crate::learned::Learned;
 use crate::recipe::Recipes;
 use crate::refusal::Refusal;
+use crate::region::Shown;
 use crate::view::View;
 
 /// Reads the host anew; called for each operation, since drivers change under us.
@@ -25,6 +26,8 @@ pub struct Site {
     pub learned: Learned,
     /// Domains whose preparation was taken back.
     pub declined: Declined,
+    /// What VFIO showed of devices when somebody asked.
+    pub shown: Shown,
     /// What can be replaced while the agent runs.
     rules: RwLock<Arc<Rules>>,
 }
@@ -47,6 +50,7 @@ impl Site {
             read_host,
             learned,
             declined,
+            shown: Shown::default(),
             rules,
         }
     }
@@ -63,19 +67,22 @@ impl Site {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
-    /// The host as it is now.
+    /// The host as it is now, with what VFIO showed of its devices before.
     ///
     /// # Errors
     /// A refusal when it cannot be read.
     pub fn host(&self) -> Result<Host, Refusal> {
-        (self.read_host)().map_err(|failure| {
+        let host = (self.read_host)();
+        let mut host = host.map_err(|failure| {
             let reason = format!("{failure}: {}", failure.reason());
             Refusal::new(
                 Code::HostUnreadable,
                 reason,
                 "see that /sys is mounted and 'variantctl list --all' works as root",
             )
-        })
+        })?;
+        self.shown.add_to(&mut host);
+        Ok(host)
     }
 
     /// One look at the surroundings, for one operation.

@@ -26,6 +26,8 @@ pub struct View<'a> {
     host: OnceCell<Host>,
     /// libvirt's own word on iommufd for the domain that is looked at.
     pub(crate) iommufd: Option<bool>,
+    /// What is looked at are definitions as libvirt formats them.
+    pub(crate) formatted: bool,
 }
 
 /// How far a domain is the agent's business.
@@ -46,6 +48,7 @@ impl<'a> View<'a> {
             rules,
             host: OnceCell::new(),
             iommufd: None,
+            formatted: false,
         }
     }
 
@@ -67,6 +70,19 @@ impl<'a> View<'a> {
     /// The engine's refusal.
     pub fn rewrite(&self, xml: &str, replace: bool) -> Result<Rewrite, Refusal> {
         rewrite::rewrite(xml, &self.setting(replace)?)
+    }
+
+    /// Completes an incoming or restored guest; empty when nothing is missing. One with a mark was completed where it
+    /// comes from, and must look here as it did there.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn filter(&self, xml: &str) -> Result<String, Refusal> {
+        if Domain::parse(xml)?.mark.is_some() {
+            return Ok(String::new());
+        }
+        let text = self.rewrite(xml, false)?.text;
+        Ok(if text == xml { String::new() } else { text })
     }
 
     /// Plans a definition for this host, in the form that people read and save.
@@ -155,6 +171,7 @@ impl<'a> View<'a> {
             },
             replace,
             asked: true,
+            formatted: self.formatted,
         })
     }
 }

@@ -202,6 +202,9 @@ impl Worker {
     }
 
     fn prepare_now(&self, domain: &DomainRef, trigger: Trigger) -> Result<Report, PrepareError> {
+        if let Trigger::Request { .. } = trigger {
+            self.ask_regions(domain);
+        }
         let result = self.preparer().prepare(domain, trigger);
         let report = match &result {
             Ok(report) => report.clone(),
@@ -209,6 +212,14 @@ impl Worker {
         };
         self.note(domain, trigger, report);
         result
+    }
+
+    /// Whoever asks for a definition gets it by what VFIO says, where it can be asked.
+    fn ask_regions(&self, domain: &DomainRef) {
+        // What is wrong with the definition or libvirt, preparing says at once.
+        if let Ok(Some(xml)) = self.libvirt.inactive_xml(&domain.uuid) {
+            let _ = self.assigner.ask_regions(&xml);
+        }
     }
 
     /// What a saved plan is refused for says nothing of the domain, so only what was done is kept.

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use kernel_glue::model::Model;
+use kernel_glue::region::{Region, Regions};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, NIC, guest, kernel, site};
+use crate::fixture::{GPU, NIC, VARIANT, address, driver, guest, host_on, kernel, site, site_of};
 use crate::journal::Journal;
 use crate::libvirt::fake::Fake;
 use crate::target::Versions;
@@ -120,6 +122,33 @@ async fn other_guests_leave_no_report() {
     assert!(scene.worker.reports().is_empty());
     let missing = scene.worker.find("nobody".into()).await.expect_err("none");
     assert!(matches!(missing, PrepareError::NotFound(_)));
+}
+
+#[tokio::test]
+async fn a_request_asks_vfio_and_a_definition_does_not() {
+    let there = host_on(VARIANT);
+    let kernel = Arc::new(Model::from_host(&there));
+    let mut regions = Regions::default();
+    regions[4].size = 128 << 30;
+    regions[4].kind = Region::MEMORY_64_PREFETCH;
+    kernel.set_regions(address(GPU), driver(VARIANT), regions);
+    let (directory, site) = site_of(there, Config::default());
+    let journal = Journal::new(directory.path().join("journal"));
+    let assigner = Arc::new(Assigner::new(kernel.clone(), site.clone(), journal));
+    let libvirt = Arc::new(Fake::default());
+    let worker = Worker::new(libvirt.clone(), site, assigner);
+    let domain = libvirt.put(&guest(GPU));
+    let prepare = async |trigger| worker.prepare(domain.clone(), trigger).await.expect("ok");
+    prepare(Trigger::Define).await;
+    let gib = |gib: u64| format!("<pcihole64 unit='KiB'>{}</pcihole64>", gib << 20);
+    assert!(libvirt.text(&domain).contains(&gib(1024)), "by the table");
+    assert_eq!(kernel.opens(), 0);
+    prepare(Trigger::Request { replace: false }).await;
+    assert!(libvirt.text(&domain).contains(&gib(512)), "by VFIO");
+    assert_eq!(kernel.opens(), 1);
+    prepare(Trigger::Define).await;
+    assert!(libvirt.text(&domain).contains(&gib(512)), "still by VFIO");
+    assert_eq!((kernel.opens(), libvirt.defines()), (1, 2));
 }
 
 #[tokio::test]

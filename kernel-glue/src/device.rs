@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::driver::DriverName;
 use crate::id::PciId;
 use crate::numa::NumaNode;
+use crate::region::Regions;
 
 /// One PCI function: everything planning reads, nothing that changes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub struct Device {
     pub modalias: String,
     /// `resource` lines 0 to 5: the BARs; emulated BARs of a VFIO variant driver never show here.
     pub bars: [Bar; 6],
+    /// The BARs that its VFIO driver shows, once somebody has asked ([`crate::kernel::Kernel::regions`]);
+    /// reading a host never does.
+    pub regions: Option<Regions>,
     /// `reset_method` words in use order; empty when the file is absent.
     pub reset_methods: Vec<String>,
     /// The physical function, when this is a virtual one (`physfn`).
@@ -65,6 +69,20 @@ impl Bar {
 }
 
 impl Device {
+    /// Bytes of its 64-bit prefetchable BARs as its VFIO driver shows them; `None` when nobody has asked.
+    #[must_use]
+    pub fn shown_bytes(&self) -> Option<u64> {
+        let regions = self.regions?;
+        let counting = regions
+            .iter()
+            .filter(|region| region.is_64bit_prefetchable());
+        Some(
+            counting
+                .map(|region| region.size)
+                .fold(0, u64::saturating_add),
+        )
+    }
+
     /// Class codes 0x0604xx: PCI-to-PCI bridges, which root and switch ports are.
     #[must_use]
     pub fn is_bridge(&self) -> bool {

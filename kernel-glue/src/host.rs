@@ -24,6 +24,9 @@ pub struct Host {
     pub address_bits: Option<u32>,
     /// The iommufd device is there: `/dev/iommu` can be opened.
     pub iommufd: bool,
+    /// The kernel can nest a guest's SMMUv3 in the host's (CONFIG_ARM_SMMU_V3_IOMMUFD); `None` where its
+    /// configuration is not in `/boot`.
+    pub nests_smmu: Option<bool>,
     /// What could not be read, in path order: shown to the user, never guessed over.
     pub gaps: Vec<Gap>,
 }

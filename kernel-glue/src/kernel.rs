@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use crate::address::PciAddress;
 use crate::driver::DriverName;
+use crate::region::{RegionError, Regions};
 
 /// A file that a change of the host writes to. Absolute, below the kernel's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,13 @@ pub trait Kernel {
     /// The errno of reading `/proc`; EACCES when some process cannot be looked into (that takes
     /// CAP_SYS_PTRACE) and none of the others has the device.
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno>;
+
+    /// Called when somebody asked, never on the way of a guest's start: the BARs that the device's VFIO
+    /// driver shows. Opens the device, which resets it, and closes it again; never one that is open already.
+    ///
+    /// # Errors
+    /// [`RegionError`]; all but a few of them before anything was opened.
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError>;
 }
 
 impl Knob {

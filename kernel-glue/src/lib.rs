@@ -19,6 +19,8 @@ pub mod numa;
 mod reader;
 pub mod rebind;
 pub mod record;
+pub mod region;
 pub mod srat;
 pub mod sysfs;
 pub mod topology;
+mod vfio;

@@ -16,7 +16,9 @@ use crate::driver::DriverName;
 use crate::failure::Failure;
 use crate::kernel::{Kernel, Knob};
 use crate::reader::{DEVICES, override_text};
+use crate::region::{RegionError, Regions};
 use crate::sysfs::Root;
+use crate::vfio;
 
 /// The kernel below a root: `/`, or in tests a directory of the same layout.
 #[derive(Debug)]
@@ -191,6 +193,11 @@ impl Kernel for Live {
             Some(errno) if users.is_empty() => Err(errno),
             _ => Ok(users),
         }
+    }
+
+    /// Blocks for as long as the device's reset does, or for ever.
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        vfio::regions(self, &self.root, device)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::driver::DriverName;
 use crate::host::Host;
 use crate::id::PciId;
 use crate::kernel::{Kernel, Knob, shown};
+use crate::region::{RegionError, Regions};
 
 use state::{Slot, State};
 
@@ -111,6 +112,22 @@ impl Model {
         self.state().failing_probes.insert(driver, errno);
     }
 
+    /// Makes `driver`, a VFIO driver, show these regions of `device`.
+    pub fn set_regions(&self, device: PciAddress, driver: DriverName, regions: Regions) {
+        self.state().regions.insert((device, driver), Ok(regions));
+    }
+
+    /// Makes each attempt to learn what `driver` shows of `device` fail once it has been opened.
+    pub fn fail_regions(&self, device: PciAddress, driver: DriverName, error: RegionError) {
+        self.state().regions.insert((device, driver), Err(error));
+    }
+
+    /// How often devices were opened.
+    #[must_use]
+    pub fn opens(&self) -> usize {
+        self.state().opens
+    }
+
     /// The writes so far, in order.
     #[must_use]
     pub fn writes(&self) -> Vec<Write> {
@@ -178,6 +195,10 @@ impl Kernel for Model {
 
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
         Ok(self.state().slot(device)?.users.clone())
+    }
+
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.state().open(device)
     }
 }
 
@@ -277,6 +298,41 @@ mod tests {
         let driver = model.registered("nvgrace-gpu-vfio-pci");
         assert_eq!(driver, Some(name("nvgrace_gpu_vfio_pci")));
         assert_eq!(model.load_module("unheard_of"), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn only_the_driver_the_device_is_on_shows_its_regions() {
+        let (model, gpu) = scene();
+        let mut regions = Regions::default();
+        regions[4].size = 128 << 30;
+        model.set_regions(gpu, name("vfio-pci"), regions);
+        let on_nvidia = Some(name("nvidia"));
+        assert_eq!(model.regions(gpu), Err(RegionError::NotVfio(on_nvidia)));
+        unbind(&model, "nvidia", gpu).expect("unbind");
+        assert_eq!(model.regions(gpu), Err(RegionError::NotVfio(None)));
+        model
+            .write(&Knob::Override(gpu), "vfio-pci")
+            .expect("override");
+        bind(&model, "vfio-pci", gpu).expect("bind");
+        assert_eq!(model.regions(gpu), Ok(regions));
+        assert_eq!(model.opens(), 1);
+    }
+
+    #[test]
+    fn a_device_that_is_open_is_not_opened_again() {
+        let (model, gpu) = scene();
+        model.set_regions(gpu, name("nvidia"), Regions::default());
+        model.set_users(gpu, &[42]);
+        assert_eq!(model.regions(gpu), Err(RegionError::InUse(vec![42])));
+        assert_eq!(model.opens(), 0);
+    }
+
+    #[test]
+    fn an_open_fails_where_it_is_told_to() {
+        let (model, gpu) = scene();
+        model.fail_regions(gpu, name("nvidia"), RegionError::MemoryMissing);
+        assert_eq!(model.regions(gpu), Err(RegionError::MemoryMissing));
+        assert_eq!(model.opens(), 1);
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub(crate) const RECORDED_GAPS: &str = "recorded-gaps";
 /// What the line of `/proc/cpuinfo` with the address widths begins with (arch/x86/kernel/cpu/proc.c).
 pub(crate) const ADDRESS_SIZES: &str = "address sizes";
 
+/// The line of a kernel's configuration that says that a guest's SMMUv3 can be nested in the host's.
+pub(crate) const NESTED_SMMU: &str = "CONFIG_ARM_SMMU_V3_IOMMUFD=y";
+/// Bytes of a kernel's configuration: some 300 KiB.
+const MAX_CONFIGURATION: usize = 2 << 20;
+
 const CPUINFO: &str = "proc/cpuinfo";
 /// One CPU's block of it; all blocks say the same, and the kernel takes long to print hundreds.
 const CPUINFO_HEAD: usize = 4096;
@@ -63,6 +68,7 @@ impl Host {
             numa,
             srat,
             variants: variants.unwrap_or_default(),
+            nests_smmu: kernel_release.as_deref().and_then(|r| reader.nests_smmu(r)),
             kernel_release,
             address_bits,
             iommufd,
@@ -194,6 +200,13 @@ impl<'a> Reader<'a> {
         let (_, sizes) = line.split_once(':')?;
         let bits = sizes.trim().split(' ').next()?.parse().ok()?;
         (32..=64).contains(&bits).then_some(bits)
+    }
+
+    /// From the kernel's configuration as distributions install it.
+    fn nests_smmu(&self, release: &str) -> Option<bool> {
+        let path = format!("boot/config-{release}");
+        let text = sysfs::text(self.tree, &path, MAX_CONFIGURATION).ok()?;
+        Some(text.lines().any(|line| line == NESTED_SMMU))
     }
 
     fn variants(&mut self, release: &str) -> Vec<alias::Variant> {

@@ -161,6 +161,7 @@ mod tests {
             iommu: None,
             modalias: String::new(),
             bars: Default::default(),
+            regions: None,
             reset_methods: Vec::new(),
             physical_function: None,
             ancestors: ancestors

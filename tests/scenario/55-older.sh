@@ -27,8 +27,8 @@ if [ "$qemu" -lt 9 ]; then
 fi
 
 mkdir -p /etc/variantd/recipes.d
-variantctl recipe show nvidia-grace |
-    awk '/^\[initiators\]/ { out = 1; next } /^\[/ { out = 0 } !out' >/etc/variantd/recipes.d/nvidia-grace.toml
+awk '/^\[initiators\]/ { out = 1; next } /^\[/ { out = 0 } !out' /usr/share/variantd/recipes.d/nvidia-grace.toml \
+    >/etc/variantd/recipes.d/nvidia-grace.toml
 systemctl stop variantd
 virsh define /tmp/o0.xml >/dev/null
 inactive o0 >/tmp/o0.before

@@ -59,7 +59,7 @@ forget() {
     local name
     for name in "$@"; do
         virsh destroy "$name" >/dev/null 2>&1 || true
-        virsh undefine "$name" >/dev/null 2>&1 || true
+        virsh undefine --nvram "$name" >/dev/null 2>&1 || true
     done
 }
 

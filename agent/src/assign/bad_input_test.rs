@@ -104,7 +104,7 @@ fn dead_host() -> Host {
 
 #[test]
 fn a_device_whose_config_space_is_all_ones_is_not_touched() {
-    let (directory, site) = site_of(dead_host, Configuration::default());
+    let (directory, site) = site_of(dead_host(), Configuration::default());
     let kernel = fixture::kernel();
     let journal = Journal::new(directory.path().join("journal"));
     let assigner = Assigner::new(kernel.clone(), site.clone(), journal);

@@ -1,7 +1,9 @@
 //! Claims: which domain holds which device, written before the device is touched.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::rebind::Before;
 
 use super::{AssignError, Assigner, bind, error};
@@ -16,7 +18,12 @@ impl Assigner {
         domain: &DomainRef,
         devices: &[Planned],
     ) -> Result<Entry, AssignError> {
-        let _claim = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever asks holds the device open for a moment, and QEMU would find it busy.
+        let is_asked =
+            |asked: &mut BTreeSet<PciAddress>| devices.iter().any(|d| asked.contains(&d.address));
+        let claims = self.asked.wait_while(claims, is_asked);
+        let _claim = claims.unwrap_or_else(PoisonError::into_inner);
         for device in devices {
             if let Some(other) = self.journal.holder(device.address, &domain.uuid) {
                 return Err(error::taken(device.address, &other));

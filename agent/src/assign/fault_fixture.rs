@@ -15,6 +15,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
+use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
 use crate::journal::Storage;
@@ -210,6 +211,10 @@ impl Kernel for Life {
 
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
         self.machine.model.vfio_users(device)
+    }
+
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.machine.model.regions(device)
     }
 }
 

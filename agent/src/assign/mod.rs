@@ -10,6 +10,7 @@
 //!
 //! Must never ask libvirt, directly or through anything that waits for it.
 
+mod ask;
 mod bind;
 mod claim;
 mod error;
@@ -17,10 +18,11 @@ mod recover;
 mod release;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::config::{Config, ConfigError};
 use kernel_glue::host::Host;
 use kernel_glue::rebind::Before;
@@ -45,8 +47,11 @@ pub struct Assigner {
     site: Arc<Site>,
     journal: Journal,
     locks: Locks,
-    /// Held while the journal is searched and a claim is written, never longer.
-    claims: Mutex<()>,
+    /// Held while the journal is searched and a claim is written, never longer; the devices that are
+    /// being asked for their regions, which cannot be claimed meanwhile.
+    claims: Mutex<BTreeSet<PciAddress>>,
+    /// A device has been asked.
+    asked: Condvar,
     /// Domains with an entry from before the agent started, or with devices that could not be given
     /// back, of which nothing was heard since.
     orphans: Mutex<BTreeSet<DomainUuid>>,
@@ -66,6 +71,7 @@ impl Assigner {
             journal,
             locks: Locks::default(),
             claims: Mutex::default(),
+            asked: Condvar::new(),
             orphans,
             let_go: Duration::from_secs(10),
         }
@@ -258,6 +264,8 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
     })
 }
 
+#[cfg(test)]
+mod ask_test;
 #[cfg(test)]
 mod bad_input_test;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
+use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
 use super::trial_fixture::*;
@@ -82,6 +83,10 @@ impl Kernel for Rendezvous {
 
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
         self.model.vfio_users(device)
+    }
+
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.model.regions(device)
     }
 }
 

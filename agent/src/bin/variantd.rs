@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use agent::child;
 use agent::config;
 use agent::daemon::{self, Daemon, Places};
+use agent::probe;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -35,11 +36,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments
-        .first()
-        .is_some_and(|first| first == child::ARGUMENT)
-    {
-        return child::run(&arguments[1..]);
+    match arguments.first().map(String::as_str) {
+        Some(child::ARGUMENT) => return child::run(&arguments[1..]),
+        Some(probe::ARGUMENT) => return probe::run(&arguments[1..]),
+        _ => {}
     }
     let arguments = Arguments::parse();
     log_to_stderr();

@@ -134,10 +134,7 @@ impl Hook {
         options: Options,
     ) -> Result<String, BusError> {
         admit(connection, &header, &options).await?;
-        let rewritten = blocking(&self.site, move |site| {
-            let text = site.look().rewrite(&xml, false)?.text;
-            Ok(if text == xml { String::new() } else { text })
-        });
+        let rewritten = blocking(&self.site, move |site| Ok(site.look().filter(&xml)?));
         rewritten.await
     }
 }

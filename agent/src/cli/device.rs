@@ -8,24 +8,33 @@ use serde_json::{Value, json};
 
 use super::list::{driver, or_dash, to_json};
 use super::problem::Problem;
-use super::{View, output};
+use super::{View, output, region};
 use crate::plan::{Setting, initiators};
 use crate::target::Versions;
 
-pub(super) fn run(view: &View, address: PciAddress) -> Result<(), Problem> {
+/// Prints it; with `regions` also what VFIO shows, or last of all why it could not be asked.
+pub(super) fn run(view: &View, address: PciAddress, regions: bool) -> Result<(), Problem> {
     let device = view
         .host
         .devices
         .get(&address)
         .ok_or_else(|| not_found(address))?;
+    let asked = regions.then(|| region::ask(view, address)).transpose();
+    let shown = asked.as_ref().ok().and_then(Option::as_ref);
     if view.json {
-        return output::object(
-            json!({"device": full_json(view, device), "gaps": output::gaps_json(&view.host.gaps)}),
-        );
+        let mut device = full_json(view, device);
+        if let Some(regions) = shown {
+            device["regions"] = region::to_json(regions);
+        }
+        let gaps = output::gaps_json(&view.host.gaps);
+        output::object(json!({"device": device, "gaps": gaps}))?;
+    } else {
+        let bars = shown.map(region::rows).unwrap_or_default();
+        let rows = [rows(view, device), bars].concat();
+        output::text(&output::columns(&rows))?;
+        output::gaps(&view.host.gaps);
     }
-    output::text(&output::columns(&rows(view, device)))?;
-    output::gaps(&view.host.gaps);
-    Ok(())
+    asked.map(drop)
 }
 
 fn not_found(address: PciAddress) -> Problem {
@@ -124,6 +133,7 @@ fn initiator_nodes(view: &View, device: &Device) -> Option<Nodes> {
         target: Versions::NEWEST_TESTED.into(),
         replace: false,
         asked: true,
+        formatted: false,
     };
     Some(initiators(&setting, device))
 }

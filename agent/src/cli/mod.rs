@@ -15,6 +15,7 @@ mod plan;
 mod problem;
 mod recipe;
 mod record;
+mod region;
 mod topology;
 
 use std::path::PathBuf;
@@ -68,6 +69,9 @@ enum Verb {
     Show {
         /// PCI address: 0000:01:00.0, 01:00.0 or pci_0000_01_00_0
         device: PciAddress,
+        /// Ask VFIO for the BARs a guest would see; opens the device, which resets it (root only)
+        #[arg(long)]
+        regions: bool,
     },
     /// Draw the host: root ports, switches, devices, NUMA nodes
     Topology,
@@ -178,10 +182,14 @@ struct Wish {
     /// Give a device whose guest address contradicts its recipe a new one
     #[arg(long)]
     replace: bool,
+    /// Ask VFIO for the BARs of devices that are on their recipe's driver; opens and resets them (root only)
+    #[arg(long)]
+    regions: bool,
 }
 
 /// What every verb that reads a host reads.
 struct View {
+    root: PathBuf,
     host: Host,
     recipes: Recipes,
     json: bool,
@@ -203,7 +211,7 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), Problem> {
     match &cli.verb {
         Verb::List { all } => list::run(&view(cli)?, *all),
-        Verb::Show { device } => device::run(&view(cli)?, *device),
+        Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
         Verb::Topology => topology::run(&view(cli)?),
         Verb::Plan(request) => plan::show(cli, request),
         Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),
@@ -238,6 +246,7 @@ fn view(cli: &Cli) -> Result<View, Problem> {
     let host = Host::read(&cli.host).map_err(|failure| Problem::Failed(failure.to_string()))?;
     let recipes = recipes(cli)?;
     Ok(View {
+        root: cli.host.clone(),
         host,
         recipes,
         json: cli.json,

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
+use kernel_glue::host::Host;
+
 use super::problem::Problem;
-use super::{Cli, Definition, Request, View, diff, domain, input, output, view};
+use super::{Cli, Definition, Request, View, diff, domain, input, output, region, view};
 use crate::domain::MAX_BYTES;
 use crate::plan::Setting;
 use crate::proposal::Proposal;
@@ -18,10 +20,10 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
     }
     let name = request.subject.to_string_lossy();
     let own = cli.host == Path::new("/") && cli.recipes == Path::new(crate::recipe::DIRECTORY);
-    if !own || request.wish.target.is_some() {
+    if !own || request.wish.target.is_some() || request.wish.regions {
         return Err(Problem::Usage(format!(
             "'{name}' is no file, and for a domain the agent plans with its own host, recipes and versions; \
-             leave out --host, --recipes and --target, or write './{name}' for a file"
+             leave out --host, --recipes, --target and --regions, or write './{name}' for a file"
         )));
     }
     let (proposal, json) = domain::plan(&name, request.wish.replace).map_err(|problem| {
@@ -38,7 +40,8 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
 /// Prints the finished definition, and nothing else, on standard output.
 pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Problem> {
     let text = input::text(&definition.file, MAX_BYTES)?;
-    let proposal = Proposal::make(&text, &setting(view, &definition.wish))?;
+    let host = region::host(view, &text, definition.wish.regions)?;
+    let proposal = Proposal::make(&text, &setting(view, &host, &definition.wish))?;
     if view.json {
         return output::object(json(&proposal)?);
     }
@@ -55,7 +58,8 @@ pub(super) fn revert(file: &Path) -> Result<(), Problem> {
 
 fn show_file(view: &View, request: &Request) -> Result<(), Problem> {
     let text = input::text(&request.subject, MAX_BYTES)?;
-    let proposal = Proposal::make(one_end(&text), &setting(view, &request.wish))?;
+    let host = region::host(view, &text, request.wish.regions)?;
+    let proposal = Proposal::make(one_end(&text), &setting(view, &host, &request.wish))?;
     if view.json {
         return output::object(json(&proposal)?);
     }
@@ -79,13 +83,14 @@ fn one_end(text: &str) -> &str {
     &text[..end + line_end]
 }
 
-fn setting<'a>(view: &'a View, wish: &super::Wish) -> Setting<'a> {
+fn setting<'a>(view: &'a View, host: &'a Host, wish: &super::Wish) -> Setting<'a> {
     Setting {
-        host: &view.host,
+        host,
         recipes: &view.recipes,
         target: wish.target.unwrap_or(Versions::NEWEST_TESTED.into()),
         replace: wish.replace,
         asked: true,
+        formatted: false,
     }
 }
 

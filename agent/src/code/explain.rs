@@ -200,9 +200,11 @@ impl Code {
             }
             Self::GuestNoExpander => {
                 "The device has a good address of its owner's, below a root port on the guest's root bus. There it works, but the \
-                 guest sees no NUMA node for it and it can have no SMMUv3, since both belong to an expander bus. An address that \
-                 somebody chose is left alone unless 'prepare --replace' is asked for. Source: QEMU, pxb-pcie and arm-smmuv3 \
-                 'primary-bus'."
+                 guest sees no NUMA node for it and it can have no SMMUv3, since both belong to an expander bus. libvirt \
+                 gives every device such an address when it is defined, and nothing tells it from one that somebody chose: so the \
+                 agent moves it when it completes a definition for the first time, and 'revert' brings it back. Later, and in a \
+                 file, it is taken for its owner's, and moved by '--replace' alone. Source: QEMU, pxb-pcie and arm-smmuv3 \
+                 'primary-bus'; seen with libvirt 12.8."
             }
             Self::GuestBusNumbers => {
                 "PCI has 256 bus numbers per segment. Each expander bus takes one and each root port on it another; those of the \
@@ -301,6 +303,13 @@ impl Code {
             Self::MemoryLocked => {
                 "A host device can reach all of the guest's memory, so all of it is allocated and locked at start, and \
                  overcommitment, ballooning and swap do not help. Source: Linux, VFIO documentation."
+            }
+            Self::RegionsUnknown => {
+                "The BARs that hold GPU memory exist only while a VFIO variant driver has the device, and only VFIO tells their \
+                 sizes (VFIO_DEVICE_GET_REGION_INFO). Asking opens the device, which resets it: so it is done only when somebody \
+                 asks, as root, and never for a device that is in use. Until then the recipe's table counts. A Grace GPU whose \
+                 firmware names no memory is not opened at all, because Linux then refuses every Grace GPU until the next boot. \
+                 Source: Linux, include/uapi/linux/vfio.h and drivers/vfio/pci/nvgrace-gpu/main.c."
             }
             Self::NotMigratable => {
                 "A guest with a host device migrates only if the VFIO driver of each can save its state. nvgrace_gpu_vfio_pci and \

@@ -157,6 +157,8 @@ codes! {
     HardLimit = "VD-MEM-005",
     /// All of the guest's memory is locked on the host.
     MemoryLocked = "VD-MEM-006",
+    /// VFIO does not tell a device's regions.
+    RegionsUnknown = "VD-REG-001",
     /// The guest cannot migrate.
     NotMigratable = "VD-MIG-001",
     /// The mark that records what was added is missing or old.

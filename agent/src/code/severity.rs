@@ -31,6 +31,7 @@ impl Code {
             | Self::GuestNodeLimit
             | Self::IommufdLeftOut
             | Self::LinkUnknown
+            | Self::RegionsUnknown
             | Self::SmmuAssumed
             | Self::SmmuLeftOut
             | Self::SwitchMirrored

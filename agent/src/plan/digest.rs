@@ -8,7 +8,7 @@ use std::fmt::Write;
 use kernel_glue::numa::{Node, NumaNode};
 use sha2::{Digest, Sha256};
 
-use super::{Assigned, Plan, Setting};
+use super::{Assigned, Plan, Setting, window};
 use crate::target::Version;
 
 /// Bytes of the hash that are kept.
@@ -27,15 +27,20 @@ pub(super) fn digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Pl
             device.bars,
         );
         hash.update(format!("{:?} {facts:?}\n", one.recipe));
+        // What VFIO says counts only where it differs: to ask is no reason to replace a definition.
+        let asked = window::asked_kib(device);
+        if let Some(kib) = asked.filter(|kib| *kib != window::known_kib(setting, device)) {
+            hash.update(format!("regions {kib}\n"));
+        }
     }
     for device in &plan.devices {
         hash.update(format!("{:?}\n", device.host_nodes));
     }
     hash.update(format!("{:?}\n", distances(setting, plan)));
     hash.update(format!(
-        "{:?} {}\n",
+        "{:?} {:?}\n",
         abilities(setting),
-        setting.host.iommufd
+        (setting.host.iommufd, setting.host.nests_smmu)
     ));
     let bytes = hash.finalize();
     bytes

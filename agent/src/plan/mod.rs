@@ -54,6 +54,9 @@ pub struct Setting<'a> {
     pub replace: bool,
     /// Somebody asked: recipes that wait for a request count as well.
     pub asked: bool,
+    /// libvirt formatted the text, so a sound address may be one that it gave by itself, and is moved to an expander
+    /// bus when the device is planned for the first time. In a text of the user's own it is his.
+    pub formatted: bool,
 }
 
 /// What a domain needs.
@@ -142,6 +145,7 @@ impl Plan {
             Code::SmmuMissing,
             Code::IommufdMissing,
             Code::LinkMissing,
+            Code::GuestNoExpander,
         ];
         let needed = |change: &&Change| {
             !optional.contains(&change.code) || self.required.contains(&change.code)
@@ -197,7 +201,7 @@ pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
 
 /// True for a piece that can be missing; with `replace` also for an address that breaks a rule.
 fn is_addition(setting: &Setting<'_>, code: Code) -> bool {
-    code.severity() == Severity::Missing || setting.replace
+    code.severity() == Severity::Missing || setting.replace || code == Code::GuestNoExpander
 }
 
 fn pieces(

@@ -68,7 +68,8 @@ fn fault(
         return Ok(None);
     }
     let reason = "its root port is on no expander bus".to_owned();
-    if setting.replace {
+    let first = setting.formatted && !domain.is_marked(one.hostdev.source);
+    if setting.replace || first {
         return Ok(Some((Code::GuestNoExpander, reason)));
     }
     plan.notes.push(Note {

@@ -77,6 +77,8 @@ fn lacking(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Option
         Some(format!(
             "the device's IOMMU on this host is no SMMUv3 but '{host}'"
         ))
+    } else if setting.host.nests_smmu == Some(false) {
+        Some("the host's kernel is built without CONFIG_ARM_SMMU_V3_IOMMUFD".to_owned())
     } else {
         lacking_iommufd(setting, domain)
     }

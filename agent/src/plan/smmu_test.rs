@@ -123,7 +123,13 @@ fn an_expander_names_the_cell_whose_memory_is_of_the_devices_socket() {
 #[test]
 fn what_keeps_an_smmu_away_is_said_or_refused_as_the_recipe_wants() {
     type Change = fn(&mut Fixture);
-    let cases: [(&str, &str, Change, &str); 5] = [
+    let cases: [(&str, &str, Change, &str); 6] = [
+        (
+            "libvirt=12.8,qemu=11.1",
+            "kvm",
+            |f| f.host.nests_smmu = Some(false),
+            "CONFIG_ARM_SMMU_V3_IOMMUFD",
+        ),
         ("libvirt=12.6,qemu=11.1", "kvm", |_| {}, "libvirt 12.6.0"),
         ("libvirt=12.8,qemu=10.2", "kvm", |_| {}, "QEMU 10.2.0"),
         ("libvirt=12.8,qemu=11.1", "qemu", |_| {}, "KVM"),
@@ -288,4 +294,37 @@ fn libvirts_own_word_on_iommufd_counts() {
         .iter()
         .find(|note| note.code == Code::SmmuLeftOut);
     assert!(note.is_some_and(|note| note.text.contains("domcapabilities")));
+}
+
+#[test]
+fn an_address_that_libvirt_may_have_given_is_moved_once_and_comes_back() {
+    let fixture = fixture(false);
+    let port = "    <controller type='pci' index='1' model='pcie-root-port'/>\n";
+    let address =
+        "      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>\n";
+    let text = guest(&format!("{port}{}", hostdev("0008:01:00.0", address)));
+    let setting = Setting {
+        formatted: true,
+        ..fixture.setting()
+    };
+    let moved = rewrite(&text, &setting).expect("planned").text;
+    let (devices, _) = behind(&moved);
+    assert_eq!(devices["0008:01:00.0"], 2);
+    assert_eq!(rewrite(&moved, &setting).expect("again").text, moved);
+    assert_eq!(revert(&moved).expect("reverted"), text);
+    let chosen = moved.replace(
+        "bus='0x03' slot='0x00' function='0x0'/>\n      <acpi",
+        "bus='0x01' slot='0x00' function='0x0'/>\n      <acpi",
+    );
+    assert_ne!(chosen, moved);
+    let kept = rewrite(&chosen, &setting).expect("kept");
+    assert!(
+        codes(&kept.plan).contains(&Code::GuestNoExpander),
+        "moved by its owner since"
+    );
+    verify(
+        &text.replace("<features>", "<!-- x --><features>"),
+        &setting,
+    )
+    .expect_err("cells are missing");
 }

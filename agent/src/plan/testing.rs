@@ -34,6 +34,7 @@ pub(crate) fn device(at: &str, id: &str, numa_node: u32) -> Device {
         iommu: None,
         modalias: String::new(),
         bars: [Bar::default(); 6],
+        regions: None,
         reset_methods: Vec::new(),
         physical_function: None,
         ancestors: Vec::new(),
@@ -129,6 +130,7 @@ impl Fixture {
             target: crate::target::Versions::NEWEST_TESTED.into(),
             replace: false,
             asked: true,
+            formatted: false,
         }
     }
 

@@ -4,6 +4,7 @@
 //! window without a word when it does not fit the address width. On `q35` it refuses to start then
 //! (hw/i386/pc.c, "phys-bits too low").
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 
 use super::command_line::Arguments;
@@ -52,7 +53,8 @@ pub(super) fn plan(
             .window(setting, size)
             .map_err(|refusal| refusal.of(first.hostdev.source));
     }
-    plan.changes.push(add(domain, size));
+    let reason = reason(size, &asked(&counting));
+    plan.changes.push(add(domain, size, reason));
     record(domain, plan);
     Ok(())
 }
@@ -79,8 +81,21 @@ fn needed_kib(setting: &Setting<'_>, domain: &Domain, counting: &[&Assigned<'_>]
     (sum + GIB).next_power_of_two().max(minimum)
 }
 
-/// The larger of what sysfs shows and what the recipe knows: emulated BARs are not in sysfs.
+/// What VFIO says when it was asked, else what is known of the device without it.
 fn device_kib(setting: &Setting<'_>, device: &Device) -> u64 {
+    asked_kib(device).unwrap_or_else(|| known_kib(setting, device))
+}
+
+/// As a power of two: a bridge's window begins at a multiple of the largest BAR in it, so that small BARs
+/// beside it cost as much again when another such window follows.
+pub(super) fn asked_kib(device: &Device) -> Option<u64> {
+    let bytes = device.shown_bytes()?;
+    let rounded = bytes.checked_next_power_of_two().unwrap_or(1 << 63);
+    Some(rounded.div_ceil(1024))
+}
+
+/// The larger of what sysfs shows and what the recipe knows: emulated BARs are not in sysfs.
+pub(super) fn known_kib(setting: &Setting<'_>, device: &Device) -> u64 {
     let shown = device.bars.iter().filter(|bar| bar.is_64bit_prefetchable());
     let shown: u64 = shown.map(|bar| bar.size.div_ceil(1024)).sum();
     let member = setting
@@ -103,7 +118,14 @@ fn no_element(setting: &Setting<'_>, domain: &Domain) -> Refusal {
         .at("/domain/devices/controller[@index='0']/pcihole64")
 }
 
-fn add(domain: &Domain, kib: u64) -> Change {
+/// The devices whose regions VFIO was asked for.
+fn asked(counting: &[&Assigned<'_>]) -> Vec<PciAddress> {
+    let devices = counting.iter().map(|one| one.device);
+    let asked = devices.filter(|device| device.regions.is_some());
+    asked.map(|device| device.address).collect()
+}
+
+fn add(domain: &Domain, kib: u64, reason: String) -> Change {
     let hole = Fragment::new("pcihole64").with("unit", "KiB").text(kib);
     let edit = match domain.controller(0) {
         Some(root) => root.element.append(&hole.print()),
@@ -119,14 +141,19 @@ fn add(domain: &Domain, kib: u64) -> Change {
         code: Code::WindowMissing,
         device: None,
         path: "/domain/devices/controller[@index='0']/pcihole64".to_owned(),
-        reason: reason(kib),
+        reason,
         edits: vec![edit],
     }
 }
 
-fn reason(kib: u64) -> String {
+fn reason(kib: u64, asked: &[PciAddress]) -> String {
     let gib = kib / GIB;
-    format!("a 64-bit MMIO window of {gib} GiB for the BARs that hold GPU memory")
+    let text = format!("a 64-bit MMIO window of {gib} GiB for the BARs that hold GPU memory");
+    let quoted: Vec<String> = asked.iter().map(|device| format!("'{device}'")).collect();
+    match quoted.is_empty() {
+        true => text,
+        false => format!("{text}, by what VFIO says of {}", quoted.join(", ")),
+    }
 }
 
 fn record(domain: &Domain, plan: &mut Plan) {

@@ -1,6 +1,7 @@
 //! The MMIO window: what counts, what fits, and what an x86 guest's address width takes.
 
 use kernel_glue::device::Bar;
+use kernel_glue::region::{Region, Regions};
 
 use super::Setting;
 use super::testing::{Fixture, address, device, guest, hostdev};
@@ -60,6 +61,104 @@ fn a_nic_beside_the_gpu_counts() {
             .text
             .contains("<pcihole64 unit='KiB'>2147483648</pcihole64>")
     );
+}
+
+/// 64-bit prefetchable BARs 0, 2 and 4, as VFIO shows them.
+fn shown(sizes: [u64; 3]) -> Regions {
+    let mut regions = Regions::default();
+    for (number, size) in sizes.into_iter().enumerate() {
+        regions[2 * number] = Region {
+            size,
+            mmap: true,
+            kind: Region::MEMORY_64_PREFETCH,
+        };
+    }
+    regions
+}
+
+/// A host whose GPUs VFIO was asked for.
+fn asked(sizes: [u64; 3]) -> Fixture {
+    let mut fixture = Fixture::new();
+    for (at, _) in super::testing::GPUS {
+        let gpu = fixture.host.devices.get_mut(&address(at)).expect("gpu");
+        gpu.regions = Some(shown(sizes));
+    }
+    fixture
+}
+
+fn window_gib(fixture: &Fixture, count: usize) -> u64 {
+    let gpus = super::testing::GPUS.iter().take(count);
+    let gpus: String = gpus.map(|(at, _)| hostdev(at, "")).collect();
+    let text = fixture.rewrite(&guest(&gpus)).text;
+    let (_, hole) = text.split_once("<pcihole64 unit='KiB'>").expect("a window");
+    let (kib, _) = hole.split_once('<').expect("its end");
+    kib.parse::<u64>().expect("a number") >> 20
+}
+
+#[test]
+fn what_vfio_says_counts_more_than_the_recipes_table() {
+    assert_eq!(window_gib(&Fixture::new(), 1), 1024, "by the table");
+    assert_eq!(window_gib(&asked([16 << 20, GIB, 128 * GIB]), 1), 512);
+    assert_eq!(window_gib(&asked([16 << 20, GIB, 512 * GIB]), 1), 2048);
+}
+
+#[test]
+fn small_bars_beside_the_memory_round_each_gpu_up() {
+    // Three windows of 129 GiB that begin at multiples of 128 GiB do not fit into 512 GiB.
+    assert_eq!(window_gib(&asked([0, GIB, 128 * GIB]), 3), 1024);
+    assert_eq!(window_gib(&asked([0, 0, 128 * GIB]), 3), 512);
+}
+
+#[test]
+fn a_bar_that_is_not_64_bit_prefetchable_does_not_count() {
+    let mut fixture = asked([0, 0, 128 * GIB]);
+    let gpu = fixture.host.devices.get_mut(&address("0008:01:00.0"));
+    let regions = gpu.expect("gpu").regions.as_mut().expect("regions");
+    regions[0] = Region {
+        size: 1 << 40,
+        mmap: true,
+        kind: 0x4,
+    };
+    assert_eq!(window_gib(&fixture, 1), 512);
+}
+
+#[test]
+fn the_reason_says_that_vfio_was_asked() {
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let reason = |fixture: &Fixture| {
+        let plan = fixture.rewrite(&text).plan;
+        let mut changes = plan.changes.into_iter();
+        let window = changes.find(|change| change.code == Code::WindowMissing);
+        window.expect("a window").reason
+    };
+    let with = reason(&asked([0, GIB, 128 * GIB]));
+    assert!(
+        with.ends_with(", by what VFIO says of '0008:01:00.0'"),
+        "{with}"
+    );
+    assert!(!reason(&Fixture::new()).contains("VFIO"));
+}
+
+#[test]
+fn the_digest_changes_only_where_vfio_says_something_else() {
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let digest = |fixture: &Fixture| fixture.rewrite(&text).plan.digest;
+    let table = digest(&Fixture::new());
+    assert_eq!(digest(&asked([0, 0, 512 * GIB])), table);
+    let smaller = digest(&asked([0, 0, 128 * GIB]));
+    let larger = digest(&asked([0, 0, 1024 * GIB]));
+    assert!(smaller != table && larger != table && smaller != larger);
+}
+
+#[test]
+fn a_definition_from_before_vfio_was_asked_gets_its_window_replaced() {
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let before = Fixture::new().rewrite(&text).text;
+    let asked = asked([16 << 20, GIB, 128 * GIB]);
+    let after = asked.rewrite(&before).text;
+    assert_eq!(after, asked.rewrite(&text).text);
+    assert!(after.contains("<pcihole64 unit='KiB'>536870912</pcihole64>"));
+    assert_eq!(asked.rewrite(&after).text, after);
 }
 
 #[test]

@@ -31,6 +31,9 @@ struct DeviceFacts<'a> {
     physical_function: Option<PciAddress>,
     ancestors: &'a [PciAddress],
     bars: Vec<(u64, bool)>,
+    /// What its VFIO driver shows; left out where nobody has asked, as earlier releases do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shown: Option<u64>,
     /// Version, port type and capabilities: device, link, device 2.
     express: Option<(u8, String, u32, u32, u32)>,
 }
@@ -89,6 +92,7 @@ fn facts(device: &Device) -> DeviceFacts<'_> {
         physical_function: device.physical_function,
         ancestors: &device.ancestors,
         bars: device.bars.iter().map(bar).collect(),
+        shown: device.shown_bytes(),
         express: device.config.express().map(express),
     }
 }

@@ -32,6 +32,7 @@ impl Inputs {
             target: self.versions.into(),
             replace: false,
             asked: true,
+            formatted: false,
         }
     }
 
@@ -91,7 +92,7 @@ fn the_hosts_digests_are_those_of_earlier_releases() {
 #[test]
 fn a_stale_plan_names_what_changed() {
     type Case = (&'static str, fn(&mut Inputs));
-    let cases: [Case; 11] = [
+    let cases: [Case; 12] = [
         ("the definition", |i| {
             i.text = i.text.replace("<vcpu>4", "<vcpu>5")
         }),
@@ -110,6 +111,10 @@ fn a_stale_plan_names_what_changed() {
         ("the host's PCI devices", |i| {
             let gpu = i.host.devices.get_mut(&address(GPU)).expect("GPU");
             gpu.config = kernel_glue::config::Config::Express(LINK);
+        }),
+        ("the host's PCI devices", |i| {
+            let gpu = i.host.devices.get_mut(&address(GPU)).expect("GPU");
+            gpu.regions = Some(kernel_glue::region::Regions::default());
         }),
         ("recipe mlx5", |i| {
             let extra = "id = \"15b3:ffff\"\nrecipe = \"mlx5\"";

@@ -86,6 +86,8 @@ golden!(explain_one, "lab", "explain", "vd-top-002");
 golden!(recipe_list, "lab", "recipe", "list");
 golden!(lab_list, "lab", "list");
 golden!(lab_topology, "lab", "topology");
+golden!(lab_arm_list, "lab-arm", "list");
+golden!(lab_arm_topology, "lab-arm", "topology");
 
 #[test]
 fn the_third_and_fourth_gpu_get_the_distances_of_their_own_socket() {
@@ -102,6 +104,37 @@ fn the_third_and_fourth_gpu_get_the_distances_of_their_own_socket() {
         .map(|node| node.as_u64().expect("a number"))
         .collect();
     assert_eq!(nodes, (18..34).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_recorded_host_has_no_regions_to_ask_for_and_is_shown_all_the_same() {
+    let output = variantctl(&host("gh200-1gpu"), &["show", "--regions", "0009:01:00.0"]);
+    let complaint = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        complaint.contains("error: a recorded host has no device to open"),
+        "{complaint}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let shown = String::from_utf8(output.stdout).expect("text");
+    assert!(shown.contains("10de:2342"), "{shown}");
+}
+
+#[test]
+fn a_plan_says_which_device_it_could_not_ask() {
+    let output = variantctl(
+        &host("gb200-4gpu"),
+        &["rewrite", "--regions", "gb200-third-and-fourth.xml"],
+    );
+    let note = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        note.contains("only 'nvgrace_gpu_vfio_pci' shows its BARs (VD-REG-001)"),
+        "{note}"
+    );
+    let without = variantctl(
+        &host("gb200-4gpu"),
+        &["rewrite", "gb200-third-and-fourth.xml"],
+    );
+    assert_eq!(stdout(&output), stdout(&without));
 }
 
 #[test]

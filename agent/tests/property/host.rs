@@ -247,6 +247,7 @@ impl Shape {
                 bar,
                 Bar::default(),
             ],
+            regions: None,
             reset_methods: Vec::new(),
             physical_function: None,
             ancestors: Vec::new(),

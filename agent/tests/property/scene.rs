@@ -130,6 +130,7 @@ impl Scene {
             target: target.versions().parse().expect("target"),
             replace: false,
             asked: true,
+            formatted: false,
         };
         rewrite(text, &setting)
     }

@@ -9,6 +9,7 @@ use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::id::PciId;
 use crate::kernel::Knob;
+use crate::region::{RegionError, Regions};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -19,6 +20,9 @@ pub(super) struct State {
     pub(super) loaded: Vec<String>,
     pub(super) failing_writes: BTreeMap<usize, Errno>,
     pub(super) failing_probes: BTreeMap<DriverName, Errno>,
+    /// What a VFIO driver shows of a device; a driver without an entry is none.
+    pub(super) regions: BTreeMap<(PciAddress, DriverName), Result<Regions, RegionError>>,
+    pub(super) opens: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +45,22 @@ impl State {
 
     pub(super) fn slot(&self, device: PciAddress) -> Result<&Slot, Errno> {
         self.devices.get(&device).ok_or(Errno::ENODEV)
+    }
+
+    pub(super) fn open(&mut self, device: PciAddress) -> Result<Regions, RegionError> {
+        let slot = self.slot(device);
+        let slot = slot.map_err(|errno| RegionError::kernel("read how it is bound", errno))?;
+        let driver = slot.driver.clone();
+        let shown = driver.as_ref().map(|driver| (device, driver.clone()));
+        let shown = shown.and_then(|key| self.regions.get(&key).cloned());
+        match shown {
+            None => Err(RegionError::NotVfio(driver)),
+            Some(_) if !slot.users.is_empty() => Err(RegionError::InUse(slot.users.clone())),
+            Some(shown) => {
+                self.opens += 1;
+                shown
+            }
+        }
     }
 
     fn slot_mut(&mut self, device: PciAddress) -> Result<&mut Slot, Errno> {

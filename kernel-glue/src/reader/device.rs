@@ -60,6 +60,7 @@ impl Reader<'_> {
             iommu: self.optional_link(&format!("{dir}/iommu")),
             modalias: self.text(&format!("{dir}/modalias")).unwrap_or_default(),
             bars: self.bars(&format!("{dir}/resource")),
+            regions: None,
             reset_methods: self.reset_methods(&format!("{dir}/reset_method")),
             physical_function: self.named(&format!("{dir}/physfn")),
             ancestors,

@@ -321,6 +321,14 @@ fn the_address_width_and_the_iommufd_device_are_read_where_there_are_any() {
     let host = with("proc/cpuinfo", cpuinfo);
     assert_eq!((host.address_bits, host.iommufd), (Some(46), false));
     assert!(with("sys/class/misc/iommu/dev", "10:125\n").iommufd);
+    let release = host.kernel_release.as_deref().expect("release");
+    let config = |text: &str| with(&format!("boot/config-{release}"), text).nests_smmu;
+    assert_eq!(host.nests_smmu, None);
+    assert_eq!(config("CONFIG_ARM_SMMU_V3_IOMMUFD=y\n"), Some(true));
+    assert_eq!(
+        config("# CONFIG_ARM_SMMU_V3_IOMMUFD is not set\n"),
+        Some(false)
+    );
     let strange = with("proc/cpuinfo", "address sizes\t: many\n");
     assert_eq!(strange.address_bits, None);
 }

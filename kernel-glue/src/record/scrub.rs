@@ -19,6 +19,7 @@ pub(super) fn without_serials(path: &str, mut content: Vec<u8>) -> Vec<u8> {
             content
         }
         "modules.alias" => lines_with(&content, crate::alias::LINE),
+        name if name.starts_with("config-") => lines_with(&content, crate::reader::NESTED_SMMU),
         "cpuinfo" => lines_with(&content, crate::reader::ADDRESS_SIZES),
         "meminfo" => lines_with(&content, " MemTotal:"),
         _ => content,

@@ -1,7 +1,8 @@
-# prints the two tables that the lab mends, then ends
-for table in DSDT SRAT; do
+# prints the tables that the lab mends, then ends
+for table in DSDT SRAT IORT; do
+    [ -e "/sys/firmware/acpi/tables/$table" ] || continue
     echo "BEGIN-$table"
     base64 "/sys/firmware/acpi/tables/$table"
     echo "END-$table"
-done >/dev/ttyS0
+done >/dev/console
 poweroff -f

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tests::lab::architecture::Architecture;
 use tests::lab::debian::Suite;
-use tests::lab::host::SMALLEST_GPU_MEMORY;
+use tests::lab::driver::Modules;
 use tests::lab::machine::Accelerator;
 use tests::lab::progress::say;
+use tests::lab::settings::SMALLEST_GPU_MEMORY;
 use tests::lab::size::Size;
-use tests::lab::{Lab, Settings, check, shell, state};
+use tests::lab::{Lab, Settings, check, package, shell, state};
 use tests::translate;
 
 #[derive(Parser)]
@@ -118,9 +120,15 @@ struct Options {
     /// Suite of the emulated host
     #[arg(long, value_enum, default_value_t)]
     suite: Suite,
-    /// Number of synthetic GPUs (0 to 2)
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=2))]
-    gpus: u32,
+    /// Processor of the emulated host
+    #[arg(long, value_enum, default_value_t)]
+    arch: Architecture,
+    /// Build iommufd and VFIO's character devices for its kernel, which Debian leaves out
+    #[arg(long)]
+    iommufd: bool,
+    /// Number of synthetic GPUs: 0 to 2, on aarch64 to 1 [default: the most]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=2))]
+    gpus: Option<u32>,
     /// Memory of each synthetic GPU, with M or G; a guest's start maps all of it
     #[arg(long, default_value_t = SMALLEST_GPU_MEMORY)]
     gpu_memory: Size,
@@ -157,6 +165,11 @@ enum Choice {
 impl Options {
     fn settings(&self) -> Settings {
         Settings {
+            architecture: self.arch,
+            modules: match self.iommufd {
+                true => Modules::Iommufd,
+                false => Modules::Driver,
+            },
             suite: self.suite,
             fresh: self.fresh,
             gpus: self.gpus,
@@ -228,7 +241,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
             let ready = || -> Result<Lab> {
                 let (lab, _) = Lab::up(name, &options.settings())?;
                 if !no_package {
-                    check::install(&lab)?;
+                    package::install(&lab)?;
                 }
                 Ok(lab)
             };
@@ -259,7 +272,7 @@ fn down(name: &str) -> Result<u8> {
 
 fn demo(name: &str, options: &Options) -> Result<u8> {
     let (lab, _) = Lab::up(name, &options.settings())?;
-    check::install(&lab)?;
+    package::install(&lab)?;
     check::demo(&lab, Duration::from_secs(900)).map(status)
 }
 

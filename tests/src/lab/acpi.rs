@@ -1,8 +1,10 @@
-//! Mends two ACPI tables of the outer machine, so that Linux reads of them what a Grace host's firmware would say.
+//! Mends ACPI tables of the outer machine, so that Linux reads of them what a Grace host's firmware would say.
 //!
 //! q35's DSDT has revision 1, which makes integers 32 bit wide in every table: revision 2 mends that.
 //! QEMU writes the generic initiators of the SRAT in hash order: sorted, node ids equal proximity domains.
-//! The kernel takes both from an uncompressed archive before its initial file system ("ACPI table upgrade").
+//! GPUs bypass the emulated SMMUv3, which cannot translate for a device in another process: the IORT says that they are
+//! behind it. Linux then groups and attaches them like any other; the synthetic GPU does no DMA that would show it.
+//! The kernel takes the tables from an uncompressed archive before its initial file system ("ACPI table upgrade").
 
 use std::process::Command;
 
@@ -22,17 +24,34 @@ const GENERIC_INITIATOR: u8 = 5;
 const MEMORY_FLAGS: usize = 28;
 const HOT_PLUGGABLE: u8 = 2;
 
-/// An archive with the mended tables; the SRAT keeps its order unless `sort`.
-pub fn upgrade(dsdt: &[u8], srat: &[u8], sort: bool) -> Result<Vec<u8>> {
+const IORT_SMMU_V3: u8 = 4;
+const IORT_ROOT_COMPLEX: u8 = 2;
+const IORT_MAPPING: usize = 20;
+
+/// One table of the firmware, and its name.
+pub type Table = (&'static str, Vec<u8>);
+
+/// An archive with the mended tables and `added`; the SRAT keeps its order unless `sort`.
+pub fn upgrade(tables: &[Table], added: &[u8], sort: bool) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     for folder in ["kernel", "kernel/firmware", "kernel/firmware/acpi"] {
         archive.folder(folder);
     }
-    archive.file("kernel/firmware/acpi/dsdt.aml", &with_wide_integers(dsdt)?);
-    if sort {
-        archive.file("kernel/firmware/acpi/srat.aml", &sorted(srat)?);
+    for (name, table) in tables {
+        let mended = match *name {
+            "DSDT" => with_wide_integers(table)?,
+            "IORT" => behind_smmu(table)?,
+            _ if sort => sorted(table)?,
+            _ => continue,
+        };
+        archive.file(&path(name), &mended);
     }
+    archive.file(&path("SSDT"), added);
     Ok(archive.finish())
+}
+
+fn path(name: &str) -> String {
+    format!("kernel/firmware/acpi/{}.aml", name.to_lowercase())
 }
 
 /// Compiles ACPI source.
@@ -70,6 +89,44 @@ fn sorted(srat: &[u8]) -> Result<Vec<u8>> {
         table.extend_from_slice(entry);
     }
     Ok(renewed(table))
+}
+
+/// All root complexes' ids go to the SMMU.
+fn behind_smmu(iort: &[u8]) -> Result<Vec<u8>> {
+    check(iort, b"IORT")?;
+    let nodes = iort_nodes(iort)?;
+    let smmu = nodes.iter().find(|(_, kind)| *kind == IORT_SMMU_V3);
+    let (smmu, _) = smmu.context("the IORT has no SMMUv3")?;
+    let mut table = iort.to_vec();
+    let complexes = nodes.iter().filter(|(_, kind)| *kind == IORT_ROOT_COMPLEX);
+    for (at, _) in complexes {
+        let (count, first) = (number(&table, at + 8)?, number(&table, at + 12)?);
+        for mapping in 0..count {
+            let target = at + first + mapping * IORT_MAPPING + 12;
+            let field = table.get_mut(target..target + 4);
+            field
+                .context("the IORT is cut short")?
+                .copy_from_slice(&(*smmu as u32).to_le_bytes());
+        }
+    }
+    Ok(renewed(table))
+}
+
+/// Place and type of each node.
+fn iort_nodes(iort: &[u8]) -> Result<Vec<(usize, u8)>> {
+    let (count, mut at) = (number(iort, 36)?, number(iort, 40)?);
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        let header = iort.get(at..at + 3).context("the IORT is cut short")?;
+        nodes.push((at, header[0]));
+        at += usize::from(u16::from_le_bytes([header[1], header[2]]));
+    }
+    Ok(nodes)
+}
+
+fn number(table: &[u8], at: usize) -> Result<usize> {
+    ensure!(at + 4 <= table.len(), "the table is cut short");
+    Ok(proximity(table, at) as usize)
 }
 
 /// The range for memory hotplug belongs to the last node in QEMU, here a generic initiator: give it to node 0.
@@ -170,6 +227,45 @@ mod tests {
         let nodes: Vec<u8> = entries[1..].iter().map(|entry| entry[4]).collect();
         assert_eq!(nodes, [2, 5, 9]);
         assert_eq!(sum(&mended), 0);
+    }
+
+    /// An ITS, an SMMU and a root complex with two mappings, of which `second` tells where the other goes.
+    fn iort(second: u32) -> Vec<u8> {
+        let node = |kind: u8, words: &[u32]| {
+            let mut node = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+            node.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            node[1] = node.len() as u8;
+            node
+        };
+        let mut table = table(b"IORT", &[]);
+        table[36..44].copy_from_slice(&[3, 0, 0, 0, 48, 0, 0, 0]);
+        table.extend(node(0, &[0, 0]));
+        table.extend(node(IORT_SMMU_V3, &[0, 0]));
+        table.extend(node(
+            IORT_ROOT_COMPLEX,
+            &[2, 16, 0, 0xff, 0, 64, 0, 0x100, 0xfeff, 0x100, second, 0],
+        ));
+        table
+    }
+
+    #[test]
+    fn ids_that_bypass_the_smmu_are_given_to_it() {
+        let mended = behind_smmu(&iort(48)).expect("a table");
+        let untouched = renewed(iort(64));
+        assert_eq!(mended, untouched);
+        assert_eq!(sum(&mended), 0);
+        assert!(behind_smmu(&iort(48)[..70]).is_err());
+    }
+
+    #[test]
+    fn an_archive_holds_mended_and_added_tables() {
+        let tables: [Table; 2] = [("SRAT", table(b"SRAT", &[])), ("IORT", iort(48))];
+        let text = |sort| {
+            let bytes = upgrade(&tables, b"added", sort).expect("an archive");
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        assert!(text(true).contains("acpi/srat.aml") && !text(false).contains("acpi/srat.aml"));
+        assert!(text(false).contains("acpi/iort.aml") && text(false).contains("acpi/ssdt.aml"));
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Runs the project's scenarios in the emulated host, with the project's own package installed there.
+//! Runs the project's scenarios in the emulated host.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -24,26 +23,6 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenario")
 }
 
-/// Builds the package and installs it in the emulated host; starts the service.
-pub fn install(lab: &Lab) -> Result<()> {
-    let step = Step::begin("building the package");
-    let output = tempdir()?;
-    let package = build(&output);
-    let package = package.and_then(|()| only_package(&output));
-    step.done();
-    let step = Step::begin("installing the package in the emulated host");
-    let installed = package.and_then(|package| lab.push(&package, "/root/variantd.deb"));
-    super::cache::remove(&output)?;
-    installed?;
-    let script = "dpkg -i /root/variantd.deb && systemctl daemon-reload && systemctl restart variantd.service";
-    let (status, text) = Job::new(script).collect(lab.state())?;
-    if status != 0 {
-        bail!("cannot install the package in the emulated host:\n{text}");
-    }
-    step.done();
-    Ok(())
-}
-
 /// Runs the chosen scenarios (all when none is named) and prints a line for each; says whether all passed.
 /// `restart` gives a fresh lab, for when the emulated processors have come to a stop: QEMU's emulation of nested
 /// guests does that once in a while, and it says nothing about what is tested.
@@ -53,7 +32,7 @@ pub fn run(
     deadline: Duration,
     restart: impl Fn() -> Result<Lab>,
 ) -> Result<bool> {
-    let scenarios = chosen(&folder(), names)?;
+    let scenarios = chosen(&folder(), names, &lab.state().kind())?;
     push(&lab)?;
     let mut failed = 0;
     for scenario in &scenarios {
@@ -158,8 +137,17 @@ fn own_deadline(text: &str) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
-/// Names of the scenarios in the folder, in lexical order, without `.sh`.
-fn chosen(folder: &Path, names: &[String]) -> Result<Vec<String>> {
+/// Whether a scenario runs in a lab of this kind: all words of its line `# on: WORD...` are the lab's; without such a
+/// line it needs an x86-64 lab.
+fn fits(text: &str, kind: &[String]) -> bool {
+    let said = text.lines().find_map(|line| line.strip_prefix("# on: "));
+    said.unwrap_or("x86_64")
+        .split_whitespace()
+        .all(|word| kind.iter().any(|one| one == word))
+}
+
+/// Names of the scenarios in the folder that fit this kind of lab, in lexical order, without `.sh`.
+fn chosen(folder: &Path, names: &[String], kind: &[String]) -> Result<Vec<String>> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list '{}'", folder.display()))?;
     let mut all: Vec<String> = entries
@@ -181,49 +169,36 @@ fn chosen(folder: &Path, names: &[String]) -> Result<Vec<String>> {
                 .any(|part| name.contains(part.trim_end_matches(".sh")))
     };
     all.retain(is_wanted);
+    all.retain(|name| {
+        let text = fs::read_to_string(folder.join(format!("{name}.sh"))).unwrap_or_default();
+        fits(&text, kind)
+    });
     if all.is_empty() {
-        bail!("no scenario in '{}' fits", folder.display());
+        bail!(
+            "no scenario in '{}' has such a name and runs in a lab of kind '{}'",
+            folder.display(),
+            kind.join(" ")
+        );
     }
     Ok(all)
-}
-
-fn build(output: &Path) -> Result<()> {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/build");
-    let status = Command::new(&program)
-        .arg(output)
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .status()
-        .with_context(|| format!("cannot run '{}'", program.display()))?;
-    if !status.success() {
-        bail!("'{}' failed ({status})", program.display());
-    }
-    Ok(())
-}
-
-fn only_package(folder: &Path) -> Result<PathBuf> {
-    let mut packages: Vec<PathBuf> = fs::read_dir(folder)
-        .with_context(|| format!("cannot list '{}'", folder.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .collect();
-    match (packages.pop(), packages.len()) {
-        (Some(package), 0) => Ok(package),
-        (None, _) => bail!("'packaging/build' made no .deb"),
-        _ => bail!("'packaging/build' made more than one .deb"),
-    }
-}
-
-fn tempdir() -> Result<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("variantd-lab-package-{}", std::process::id()));
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create '{}'", folder.display()))?;
-    Ok(folder)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn x86() -> Vec<String> {
+        vec!["x86_64".to_owned()]
+    }
+
+    #[test]
+    fn a_scenario_says_which_labs_it_fits() {
+        let kind = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert!(fits("true\n", &kind("x86_64 iommufd")));
+        assert!(!fits("true\n", &kind("aarch64")));
+        assert!(!fits("# on: aarch64 iommufd\n", &kind("aarch64")));
+        assert!(fits("# on: iommufd\n", &kind("aarch64 iommufd")));
+    }
 
     fn folder_with(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -236,7 +211,10 @@ mod tests {
     #[test]
     fn scenarios_run_in_lexical_order_without_their_library() {
         let folder = folder_with(&["20-b.sh", "lib.sh", "10-a.sh", "notes.txt"]);
-        assert_eq!(chosen(folder.path(), &[]).expect("some"), ["10-a", "20-b"]);
+        assert_eq!(
+            chosen(folder.path(), &[], &x86()).expect("some"),
+            ["10-a", "20-b"]
+        );
     }
 
     #[test]
@@ -252,16 +230,9 @@ mod tests {
     fn a_part_of_a_name_chooses() {
         let folder = folder_with(&["20-b.sh", "10-a.sh"]);
         assert_eq!(
-            chosen(folder.path(), &["20".into()]).expect("some"),
+            chosen(folder.path(), &["20".into()], &x86()).expect("some"),
             ["20-b"]
         );
-        assert!(chosen(folder.path(), &["x".into()]).is_err());
-    }
-
-    #[test]
-    fn exactly_one_package_is_expected() {
-        assert!(only_package(folder_with(&[]).path()).is_err());
-        assert!(only_package(folder_with(&["a.deb", "b"]).path()).is_ok());
-        assert!(only_package(folder_with(&["a.deb", "b.deb"]).path()).is_err());
+        assert!(chosen(folder.path(), &["x".into()], &x86()).is_err());
     }
 }

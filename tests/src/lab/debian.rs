@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use super::architecture::Architecture;
 use super::cache::{Cache, Key, remove};
 use super::command;
 use super::progress::{Step, say};
@@ -19,7 +20,7 @@ use super::progress::{Step, say};
 const RELEASE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What the emulated host is made of.
-const HOST_PACKAGES: &[&str] = &[
+pub(super) const HOST_PACKAGES: &[&str] = &[
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -40,9 +41,7 @@ const HOST_PACKAGES: &[&str] = &[
 
 /// What the module is built with; unpacked only, so with everything that is usually taken for granted.
 const BUILD_PACKAGES: &[&str] = &[
-    "linux-headers-amd64",
     "linux-source",
-    "gcc",
     "make",
     "base-files",
     "bash",
@@ -168,19 +167,51 @@ pub fn translate_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> 
 }
 
 /// What `build_tree` depends on, beside the archive.
-pub fn build_inputs(suite: Suite) -> String {
-    arguments(suite, "extract", BUILD_PACKAGES).join("\n")
+pub fn build_inputs(suite: Suite, architecture: Architecture) -> String {
+    arguments(suite, "extract", &build_packages(architecture)).join("\n")
 }
 
-/// Unpacks compiler, kernel headers and kernel source of a suite into `root`.
-pub fn build_tree(suite: Suite, root: &Path) -> Result<()> {
-    bootstrap(suite, "extract", BUILD_PACKAGES, root)?;
+/// Unpacks kernel source, headers and a compiler for the kernel of this processor into `root`.
+pub fn build_tree(suite: Suite, architecture: Architecture, root: &Path) -> Result<()> {
+    let architectures = match architecture {
+        Architecture::X86_64 => vec![architecture],
+        Architecture::Aarch64 => vec![Architecture::X86_64, architecture],
+    };
+    unpack(suite, &architectures, &build_packages(architecture), root)?;
     // an alternative, so it is made by a script that has not run
     let awk = root.join("usr/bin/awk");
     if !awk.exists() {
         std::os::unix::fs::symlink("gawk", &awk).context("cannot link 'awk'")?;
     }
     Ok(())
+}
+
+fn build_packages(architecture: Architecture) -> Vec<String> {
+    let name = architecture.debian();
+    let (headers, compiler) = match architecture {
+        Architecture::X86_64 => (format!("linux-headers-{name}"), "gcc"),
+        // the programs that the headers bring are this machine's own
+        Architecture::Aarch64 => (
+            format!("linux-headers-{name}:{name}"),
+            "gcc-aarch64-linux-gnu",
+        ),
+    };
+    let mut packages = vec![headers, compiler.to_owned()];
+    packages.extend(owned(BUILD_PACKAGES));
+    packages
+}
+
+/// Unpacks packages and what they need into `root`, without running their scripts.
+pub(super) fn unpack(
+    suite: Suite,
+    architectures: &[Architecture],
+    packages: &[String],
+    root: &Path,
+) -> Result<()> {
+    let mut wanted = arguments(suite, "extract", packages);
+    let names: Vec<&str> = architectures.iter().map(|one| one.debian()).collect();
+    wanted.insert(0, format!("--architectures={}", names.join(",")));
+    run(suite, &wanted, root)
 }
 
 /// The only kernel version below `root`.
@@ -216,7 +247,7 @@ fn mirror() -> Result<String> {
 }
 
 /// What mmdebstrap is told, but for the folder and the mirror.
-fn arguments(suite: Suite, variant: &str, packages: &[&str]) -> Vec<String> {
+fn arguments(suite: Suite, variant: &str, packages: &[impl AsRef<str>]) -> Vec<String> {
     let mut arguments = vec![
         "--mode=root".to_owned(),
         "--quiet".to_owned(),
@@ -225,7 +256,7 @@ fn arguments(suite: Suite, variant: &str, packages: &[&str]) -> Vec<String> {
         "--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned(),
         "--aptopt=Acquire::Languages \"none\"".to_owned(),
         "--aptopt=Acquire::Retries \"3\"".to_owned(),
-        format!("--include={}", packages.join(",")),
+        format!("--include={}", joined(packages)),
     ];
     let excluded = EXCLUDED.iter();
     arguments.extend(excluded.map(|path| format!("--dpkgopt=path-exclude={path}")));
@@ -233,12 +264,25 @@ fn arguments(suite: Suite, variant: &str, packages: &[&str]) -> Vec<String> {
     arguments
 }
 
+pub(super) fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn joined(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    names.join(",")
+}
+
 fn bootstrap(suite: Suite, variant: &str, packages: &[&str], root: &Path) -> Result<()> {
+    run(suite, &arguments(suite, variant, packages), root)
+}
+
+fn run(suite: Suite, arguments: &[String], root: &Path) -> Result<()> {
     let mirror = mirror()?;
     let mut mmdebstrap = Command::new("unshare");
     mmdebstrap
         .args(["--mount", "--propagation", "private", "mmdebstrap"])
-        .args(arguments(suite, variant, packages))
+        .args(arguments)
         .arg(root)
         .arg(&mirror);
     command::run(&mut mmdebstrap)
@@ -246,8 +290,8 @@ fn bootstrap(suite: Suite, variant: &str, packages: &[&str], root: &Path) -> Res
 }
 
 /// Makes the places where a QEMU that runs from this tree finds its files; drops what only costs space.
-fn prepare(root: &Path) -> Result<()> {
-    for folder in ["lab/run", "lab/image", "lab/acpi"] {
+pub(super) fn prepare(root: &Path) -> Result<()> {
+    for folder in ["lab/run", "lab/image"] {
         fs::create_dir_all(root.join(folder))
             .with_context(|| format!("cannot create '{folder}'"))?;
     }

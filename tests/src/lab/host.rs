@@ -6,62 +6,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::architecture::Architecture;
 use super::cache::Cache;
 use super::channel::{self, Job};
 use super::config_edit::{Memory, Selector};
 use super::debian::{self, Suite, Tree};
 use super::driver;
-use super::image;
+use super::foreign;
+use super::image::{self, Parts};
 use super::machine::{Accelerator, Boot, Machine, has_vfio_user, last_words};
 use super::process::Process;
 use super::progress::{Step, say};
 use super::qmp::Monitor;
-use super::size::Size;
+use super::settings::Settings;
 use super::state::State;
 use super::tables;
 use super::topology::{PORT_ATOMICS, Topology};
 
-/// The smallest memory that the driver takes: 1 GiB that it keeps for itself and one block of 512 MiB.
-/// A guest's start maps all of it, so the lab uses no more unless told.
-pub const SMALLEST_GPU_MEMORY: Size = Size::mebibytes(1536);
-
 const CHECKPOINT: &str = "until virsh -q list --all >/dev/null 2>&1; do sleep 0.2; done";
-
-/// How to start a lab.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The suite of the emulated host; QEMU around it is always from testing.
-    pub suite: Suite,
-    /// Look at Debian's archive even if the cache is recent.
-    pub fresh: bool,
-    /// Number of synthetic GPUs.
-    pub gpus: u32,
-    /// Memory of each.
-    pub gpu_memory: Size,
-    /// Whether node ids equal proximity domains, as most firmware has it.
-    pub sorted_srat: bool,
-    /// AtomicOp bits of ports, by slot number, beyond those of the GPUs' ports.
-    pub atomics: Vec<(u16, u32)>,
-    /// More arguments for each GPU server.
-    pub gpu_arguments: Vec<String>,
-    /// Processors; none means: try KVM, else emulate.
-    pub accelerator: Option<Accelerator>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            suite: Suite::Testing,
-            fresh: false,
-            gpus: 2,
-            gpu_memory: SMALLEST_GPU_MEMORY,
-            sorted_srat: true,
-            atomics: Vec::new(),
-            gpu_arguments: Vec::new(),
-            accelerator: None,
-        }
-    }
-}
 
 /// A lab that is up.
 #[derive(Clone, Debug)]
@@ -181,11 +143,14 @@ impl Lab {
     }
 
     fn start(&self, settings: &Settings) -> Result<()> {
+        settings.check()?;
         let cache = Cache::open()?;
         let (machine, image) = prepare(&cache, settings)?;
         let acpi = tables::build(&cache, &machine, &image, settings.sorted_srat)?;
         self.state.create()?;
         self.note(&[&machine.tree.artefact, &image, &acpi])?;
+        self.state
+            .set_kind(settings.architecture, settings.modules)?;
         join(
             &[&acpi.join("early.cpio"), &image.join("initrd.cpio")],
             &self.state.path("initrd.cpio"),
@@ -256,37 +221,60 @@ impl Lab {
 
 /// Makes all that takes time, from the cache if it is there.
 fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, PathBuf)> {
+    let architecture = settings.architecture;
+    let (outer, tree) = trees(cache, settings)?;
+    let driver = driver::build(cache, &tree, architecture, settings.modules)?;
+    let parts = Parts {
+        outer: &outer,
+        tree: &tree,
+        driver: &driver,
+        architecture,
+    };
+    let kind = format!("{}{}", architecture.suffix(), settings.modules.suffix());
+    let image = image::build(cache, parts, &kind)?;
+    let gpus = possible_gpus(&outer, settings)?;
+    let mut machine = Machine {
+        tree: outer,
+        topology: Topology::new(architecture, gpus, settings.gpu_memory),
+        accelerator: Accelerator::Tcg,
+        gpu_arguments: settings.gpu_arguments.clone(),
+    };
+    machine.accelerator = match settings.accelerator {
+        Some(accelerator) => accelerator,
+        None if architecture != Architecture::X86_64 => Accelerator::Tcg,
+        None if tables::kvm_works(cache, &machine, &image)? => Accelerator::Kvm,
+        None => Accelerator::Tcg,
+    };
+    Ok((machine, image))
+}
+
+/// Where QEMU comes from, and the tree of the host.
+fn trees(cache: &Cache, settings: &Settings) -> Result<(Tree, Tree)> {
+    if settings.architecture != Architecture::X86_64 {
+        let model = debian::host_tree(cache, settings.suite, settings.fresh)?;
+        let outer = foreign::outer_tree(cache, &model, settings.architecture)?;
+        let tree = foreign::host_tree(cache, &model, settings.architecture)?;
+        return Ok((outer, tree));
+    }
     let outer = outer_tree(cache, settings.fresh)?;
     // testing was tried for the outer tree, and is not tried again if that failed
     let tree = match settings.suite {
         suite if suite == outer.suite || suite == Suite::Testing => outer.clone(),
         suite => debian::host_tree(cache, suite, settings.fresh)?,
     };
-    let driver = driver::build(cache, &tree)?;
-    let image = image::build(cache, &outer, &tree, &driver)?;
-    let gpus = if has_vfio_user(&outer)? {
-        settings.gpus
-    } else {
-        0
-    };
-    if gpus < settings.gpus {
-        say(&format!(
-            "QEMU of Debian {} has no vfio-user-pci: the lab has no synthetic GPU",
-            outer.suite
-        ));
+    Ok((outer, tree))
+}
+
+fn possible_gpus(outer: &Tree, settings: &Settings) -> Result<u32> {
+    let wanted = settings.gpu_count()?;
+    if wanted == 0 || has_vfio_user(outer, settings.architecture)? {
+        return Ok(wanted);
     }
-    let mut machine = Machine {
-        tree: outer,
-        topology: Topology::new(gpus, settings.gpu_memory),
-        accelerator: Accelerator::Tcg,
-        gpu_arguments: settings.gpu_arguments.clone(),
-    };
-    machine.accelerator = match settings.accelerator {
-        Some(accelerator) => accelerator,
-        None if tables::kvm_works(cache, &machine, &image)? => Accelerator::Kvm,
-        None => Accelerator::Tcg,
-    };
-    Ok((machine, image))
+    say(&format!(
+        "QEMU of Debian {} has no vfio-user-pci: the lab has no synthetic GPU",
+        outer.suite
+    ));
+    Ok(0)
 }
 
 /// Where QEMU comes from: testing, or stable if testing cannot be had.

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::architecture::Architecture;
 use super::cache::{Cache, Key, remove};
 use super::channel::{self, Job};
 use super::command;
 use super::debian::Tree;
-use super::driver::{Driver, MODULE};
+use super::driver::Driver;
 use super::initrd;
 use super::machine::{Accelerator, Boot, Machine};
 use super::progress::Step;
@@ -39,8 +40,8 @@ const WARM_UP: &str = "
 set -e
 systemctl start libvirtd
 virsh -q capabilities >/dev/null
-virsh -q domcapabilities --virttype kvm --machine q35 >/dev/null
-virsh -q domcapabilities --virttype qemu --machine q35 >/dev/null
+virsh -q domcapabilities --virttype kvm --machine MACHINE >/dev/null
+virsh -q domcapabilities --virttype qemu --machine MACHINE >/dev/null
 ls /var/cache/libvirt/qemu/capabilities/*.xml
 systemctl stop libvirtd libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket virtlogd.socket virtlogd-admin.socket virtlogd
 rm -rf /var/log/journal
@@ -55,8 +56,27 @@ pub fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lab")
 }
 
-/// Makes disk, kernel and initial file systems for a host of this tree; `outer` is where QEMU comes from.
-pub fn build(cache: &Cache, outer: &Tree, tree: &Tree, driver: &Driver) -> Result<PathBuf> {
+/// What a disk is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// Where QEMU comes from.
+    pub outer: &'a Tree,
+    /// The tree of the host.
+    pub tree: &'a Tree,
+    /// What is built for its kernel.
+    pub driver: &'a Driver,
+    /// Its processor.
+    pub architecture: Architecture,
+}
+
+/// Makes disk, kernel and initial file systems; `kind` tells labs of several kinds apart.
+pub fn build(cache: &Cache, parts: Parts<'_>, kind: &str) -> Result<PathBuf> {
+    let Parts {
+        outer,
+        tree,
+        driver,
+        architecture,
+    } = parts;
     let mut key = Key::new()
         .with(outer.artefact.as_os_str().as_encoded_bytes())
         .with(tree.artefact.as_os_str().as_encoded_bytes())
@@ -67,15 +87,15 @@ pub fn build(cache: &Cache, outer: &Tree, tree: &Tree, driver: &Driver) -> Resul
     for name in INPUTS {
         key = key.with(script(name)?);
     }
-    cache.artefact(&format!("image-{}", tree.suite), key, |folder| {
+    cache.artefact(&format!("image-{}{kind}", tree.suite), key, |folder| {
         let step = Step::begin("making the disk of the emulated host");
         let root = folder.join("root");
-        populate(tree, driver, &root)?;
+        populate(parts, &root)?;
         boot_files(&root, folder)?;
         file_system(&root, &folder.join("disk.raw"))?;
         remove(&root)?;
         step.done();
-        warm_up(outer, folder)
+        warm_up(outer, architecture, folder)
     })
 }
 
@@ -84,7 +104,7 @@ fn script(name: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))
 }
 
-fn populate(tree: &Tree, driver: &Driver, root: &Path) -> Result<()> {
+fn populate(parts: Parts<'_>, root: &Path) -> Result<()> {
     let copy = |from: &Path, to: &Path| {
         command::run(
             Command::new("cp")
@@ -96,20 +116,23 @@ fn populate(tree: &Tree, driver: &Driver, root: &Path) -> Result<()> {
     command::run(
         Command::new("cp")
             .args(["-a", "--reflink=auto"])
-            .arg(tree.root())
+            .arg(parts.tree.root())
             .arg(root),
     )?;
     copy(&data().join("host/."), root)?;
-    if let Some(module) = driver.module() {
-        let updates = root
-            .join("lib/modules")
-            .join(tree.kernel()?)
-            .join("updates");
-        fs::create_dir_all(&updates).context("cannot create the folder for the driver")?;
-        fs::copy(module, updates.join(MODULE)).context("cannot install the driver")?;
-    }
-    initrd::depmod(root)?;
+    install(&parts.driver.modules()?, &parts.tree.kernel()?, root)?;
+    initrd::depmod(&parts.outer.root(), root)?;
     configure(root)
+}
+
+fn install(modules: &[PathBuf], kernel: &str, root: &Path) -> Result<()> {
+    let updates = root.join("lib/modules").join(kernel).join("updates");
+    fs::create_dir_all(&updates).context("cannot create the folder for the driver")?;
+    for module in modules {
+        let name = module.file_name().unwrap_or_default();
+        fs::copy(module, updates.join(name)).context("cannot install the driver")?;
+    }
+    Ok(())
 }
 
 fn configure(root: &Path) -> Result<()> {
@@ -146,9 +169,7 @@ fn link(target: &str, path: &Path) -> Result<()> {
 }
 
 fn boot_files(root: &Path, folder: &Path) -> Result<()> {
-    let vmlinuz = root
-        .join("boot")
-        .join(format!("vmlinuz-{}", super::debian::kernel(root)?));
+    let vmlinuz = kernel_file(root)?;
     fs::copy(&vmlinuz, folder.join("vmlinuz"))
         .with_context(|| format!("cannot copy '{}'", vmlinuz.display()))?;
     fs::copy(&vmlinuz, root.join("lab/vmlinuz")).context("cannot copy the guest's kernel")?;
@@ -172,6 +193,18 @@ fn boot_files(root: &Path, folder: &Path) -> Result<()> {
     initrd::write(&root.join("lab/l2-initrd.cpio"), &guest)
 }
 
+/// The kernel: a package's script copies it to /boot where such scripts run.
+fn kernel_file(root: &Path) -> Result<PathBuf> {
+    let version = super::debian::kernel(root)?;
+    let installed = root.join("boot").join(format!("vmlinuz-{version}"));
+    let packaged = root.join("lib/modules").join(&version).join("vmlinuz");
+    Ok(if installed.exists() {
+        installed
+    } else {
+        packaged
+    })
+}
+
 fn file_system(root: &Path, disk: &Path) -> Result<()> {
     command::run(
         Command::new("mke2fs")
@@ -191,11 +224,11 @@ fn file_system(root: &Path, disk: &Path) -> Result<()> {
     )
 }
 
-fn warm_up(outer: &Tree, folder: &Path) -> Result<()> {
+fn warm_up(outer: &Tree, architecture: Architecture, folder: &Path) -> Result<()> {
     let step = Step::begin("starting the emulated host once, so that libvirt's cache is filled");
-    let state = State::new("warm-up")?;
+    let state = State::new(&format!("warm-up{}", architecture.suffix()))?;
     state.create()?;
-    let warmed = warm_up_in(&state, outer, folder);
+    let warmed = warm_up_in(&state, outer, architecture, folder);
     state.stop()?;
     if warmed.is_ok() {
         state.remove()?;
@@ -209,10 +242,15 @@ fn warm_up(outer: &Tree, folder: &Path) -> Result<()> {
     })
 }
 
-fn warm_up_in(state: &State, outer: &Tree, folder: &Path) -> Result<()> {
+fn warm_up_in(
+    state: &State,
+    outer: &Tree,
+    architecture: Architecture,
+    folder: &Path,
+) -> Result<()> {
     let machine = Machine {
         tree: outer.clone(),
-        topology: Topology::new(0, Size::mebibytes(0)),
+        topology: Topology::new(architecture, 0, Size::mebibytes(0)),
         accelerator: Accelerator::Tcg,
         gpu_arguments: Vec::new(),
     };
@@ -225,7 +263,8 @@ fn warm_up_in(state: &State, outer: &Tree, folder: &Path) -> Result<()> {
     };
     let qemu = machine.start(state, &boot)?;
     channel::wait_for_agent(state, &qemu)?;
-    let (status, output) = Job::new(WARM_UP)
+    let script = WARM_UP.replace("MACHINE", architecture.guest_machine());
+    let (status, output) = Job::new(script)
         .deadline(Duration::from_secs(180))
         .collect(state)?;
     if status != 0 {

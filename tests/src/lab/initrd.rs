@@ -146,10 +146,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// Fills in what depmod knows about the modules below `root`.
-pub fn depmod(root: &Path) -> Result<()> {
+/// Fills in what depmod knows about the modules below `root`; the program comes from `tools`, which may be another
+/// processor's tree.
+pub fn depmod(tools: &Path, root: &Path) -> Result<()> {
     let version = super::debian::kernel(root)?;
-    command::run(Command::new("chroot").arg(root).args(["depmod", &version]))
+    let script = r#"mount --bind "$2" "$1/mnt" && exec chroot "$1" depmod -b /mnt "$3""#;
+    command::run(
+        command::in_namespace(script)
+            .arg(tools)
+            .arg(root)
+            .arg(&version),
+    )
 }
 
 #[cfg(test)]

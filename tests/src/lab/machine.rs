@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::architecture::Architecture;
 use super::command;
 use super::debian::Tree;
 use super::process::{Process, wait_until};
@@ -14,13 +15,13 @@ use super::state::State;
 use super::topology::{GpuSlot, Topology, words};
 
 /// Boot messages off; nothing that costs time under emulation and proves nothing.
-const KERNEL_ARGUMENTS: &str = "rw console=ttyS0 quiet intel_iommu=on mitigations=off nokaslr tsc=reliable audit=0 \
-    selinux=0 apparmor=0 lsm=capability random.trust_cpu=on cryptomgr.notests systemd.show_status=0 nowatchdog panic=-1";
+const KERNEL_ARGUMENTS: &str = "rw quiet mitigations=off nokaslr audit=0 selinux=0 apparmor=0 lsm=capability \
+    random.trust_cpu=on cryptomgr.notests systemd.show_status=0 nowatchdog panic=-1";
 
-/// Enters the tree: read-only, with devices, and with the lab's folders at /lab/run, /lab/image and /lab/acpi.
+/// Enters the tree: read-only, with devices, and with the lab's folders at /lab/run and /lab/image.
 const ENTER: &str = r#"
-root=$1 run=$2 image=$3 acpi=$4 mode=$5
-shift 5
+root=$1 run=$2 image=$3 mode=$4
+shift 4
 mount --bind "$root" "$root"
 mount -o "remount,bind,ro" "$root"
 mount --rbind /dev "$root/dev"
@@ -29,7 +30,6 @@ mount --bind /var/tmp "$root/var/tmp"
 mount --bind "$run" "$root/lab/run"
 mount --bind "$image" "$root/lab/image"
 mount -o "remount,bind,$mode" "$root/lab/image"
-mount --bind "$acpi" "$root/lab/acpi"
 exec setsid chroot "$root" "$@"
 "#;
 
@@ -49,7 +49,7 @@ pub enum Accelerator {
 pub struct Boot {
     /// Folder with `vmlinuz`, `initrd.cpio` and perhaps `disk.raw`.
     pub image: PathBuf,
-    /// Folder with `early.cpio` and `ssdt.aml`; none before the tables are known.
+    /// Folder with `early.cpio`; none before the tables are known.
     pub acpi: Option<PathBuf>,
     /// Name of the initial file system in the image folder.
     pub initrd: &'static str,
@@ -75,14 +75,8 @@ pub struct Machine {
 impl Machine {
     /// The part of the command line that the firmware's tables depend on.
     pub fn hardware(&self) -> Vec<String> {
-        let (machine, cpu) = match self.accelerator {
-            Accelerator::Tcg => ("-accel tcg,thread=multi,tb-size=1024", "max"),
-            Accelerator::Kvm => ("-accel kvm", "host"),
-        };
-        let mut arguments = words(&format!(
-            "{machine} -machine q35,kernel-irqchip=split -cpu {cpu} -nodefaults -no-user-config -display none \
-             -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48"
-        ));
+        let mut arguments = words(self.processor());
+        arguments.extend(words("-nodefaults -no-user-config -display none"));
         arguments.extend(
             self.topology
                 .arguments(|gpu| format!("/lab/run/{}", socket(gpu))),
@@ -97,22 +91,39 @@ impl Machine {
         arguments
     }
 
+    /// Accelerator, machine type, processor and IOMMU.
+    fn processor(&self) -> &'static str {
+        match (self.topology.architecture, self.accelerator) {
+            (Architecture::X86_64, Accelerator::Tcg) => {
+                "-accel tcg,thread=multi,tb-size=1024 -machine q35,kernel-irqchip=split -cpu max \
+                 -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48"
+            }
+            (Architecture::X86_64, Accelerator::Kvm) => {
+                "-accel kvm -machine q35,kernel-irqchip=split -cpu host \
+                 -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48"
+            }
+            (Architecture::Aarch64, _) => {
+                "-accel tcg,thread=multi,tb-size=1024 -cpu max,pauth-impdef=on \
+                 -machine virt,virtualization=on,iommu=smmuv3,gic-version=3 \
+                 -bios /usr/share/qemu-efi-aarch64/QEMU_EFI.fd"
+            }
+        }
+    }
+
     /// Starts the GPU servers and QEMU; both are recorded in `state`.
     pub fn start(&self, state: &State, boot: &Boot) -> Result<Process> {
         for gpu in &self.topology.gpus {
             self.serve(state, gpu)?;
         }
         let log = File::create(state.path("qemu.log")).context("cannot create the log of QEMU")?;
-        let acpi = boot.acpi.as_ref().unwrap_or(&boot.image);
         let mut child = command::in_namespace(ENTER)
             .arg(self.tree.root())
             .arg(state.folder())
             .arg(&boot.image)
-            .arg(acpi)
             .arg(if boot.keep { "rw" } else { "ro" })
-            .arg("qemu-system-x86_64")
+            .arg(self.topology.architecture.qemu())
             .args(self.hardware())
-            .args(software(boot))
+            .args(software(self.topology.architecture, boot))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -169,9 +180,9 @@ impl Machine {
 }
 
 /// Whether the QEMU of a tree can take a device from a vfio-user server.
-pub fn has_vfio_user(tree: &Tree) -> Result<bool> {
+pub fn has_vfio_user(tree: &Tree, architecture: Architecture) -> Result<bool> {
     let list = command::output(Command::new("chroot").arg(tree.root()).args([
-        "qemu-system-x86_64",
+        architecture.qemu(),
         "-device",
         "help",
     ]))?;
@@ -199,7 +210,7 @@ fn server() -> Result<PathBuf> {
     Ok(program.with_file_name("lab-gpu"))
 }
 
-fn software(boot: &Boot) -> Vec<String> {
+fn software(architecture: Architecture, boot: &Boot) -> Vec<String> {
     let initrd = match boot.acpi {
         Some(_) => "/lab/run/initrd.cpio".to_owned(),
         None => format!("/lab/image/{}", boot.initrd),
@@ -209,16 +220,18 @@ fn software(boot: &Boot) -> Vec<String> {
          -qmp unix:/lab/run/monitor.sock,server=on,wait=off"
     ));
     arguments.push("-append".into());
-    arguments.push(words(KERNEL_ARGUMENTS).join(" "));
+    let own = match architecture {
+        Architecture::X86_64 => "intel_iommu=on tsc=reliable",
+        Architecture::Aarch64 => "",
+    };
+    let console = architecture.console();
+    arguments.push(words(&format!("{KERNEL_ARGUMENTS} console={console} {own}")).join(" "));
     if boot.image.join("disk.raw").exists() {
         let snapshot = if boot.keep { "off" } else { "on" };
         arguments.extend(words(&format!(
             "-drive file=/lab/image/disk.raw,if=none,id=disk,format=raw,snapshot={snapshot},cache=unsafe \
              -device virtio-blk-pci,drive=disk,bus=pcie.0,addr=0x1d"
         )));
-    }
-    if boot.acpi.is_some() {
-        arguments.extend(words("-acpitable file=/lab/acpi/ssdt.aml"));
     }
     if boot.paused {
         arguments.push("-S".into());

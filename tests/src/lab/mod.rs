@@ -4,6 +4,7 @@
 //! `Lab` is the door: find or start one, run scripts in it, move files, stop it.
 
 pub mod acpi;
+pub mod architecture;
 pub mod cache;
 pub mod channel;
 pub mod check;
@@ -12,15 +13,18 @@ pub mod config_edit;
 pub mod cpio;
 pub mod debian;
 pub mod driver;
+pub mod foreign;
 pub mod host;
 pub mod image;
 pub mod initrd;
 pub mod interrupt;
 pub mod machine;
+pub mod package;
 pub mod process;
 pub mod progress;
 pub mod qmp;
 pub mod request;
+pub mod settings;
 pub mod shell;
 pub mod size;
 pub mod state;
@@ -28,4 +32,5 @@ pub mod tables;
 pub mod topology;
 
 pub use channel::{Job, TIMED_OUT};
-pub use host::{Lab, Settings};
+pub use host::Lab;
+pub use settings::Settings;

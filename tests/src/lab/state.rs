@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
+use super::architecture::Architecture;
+use super::driver::Modules;
 use super::process::{self, Process};
 use super::progress::Step;
 
@@ -61,6 +63,18 @@ impl State {
     /// Its QEMU, if that runs.
     pub fn qemu(&self) -> Option<Process> {
         Process::recorded(&self.path("qemu.pid")).filter(Process::is_alive)
+    }
+
+    /// Notes what kind of host it is.
+    pub fn set_kind(&self, architecture: Architecture, modules: Modules) -> Result<()> {
+        let text = format!("{architecture}{}", modules.suffix());
+        fs::write(self.path("kind"), text).context("cannot note the kind of the lab")
+    }
+
+    /// Words for what it has, for scenarios that only fit some labs: its processor, and "iommufd".
+    pub fn kind(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path("kind")).unwrap_or_default();
+        text.split('-').map(str::to_owned).collect()
     }
 
     /// Whether the lab has been started completely.

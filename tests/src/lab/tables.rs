@@ -15,7 +15,7 @@ use super::state::State;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Makes the folder with `early.cpio` and `ssdt.aml` for this machine; the SRAT is sorted if `sort`.
+/// Makes the folder with `early.cpio` for this machine; the SRAT is sorted if `sort`.
 pub fn build(cache: &Cache, machine: &Machine, image: &Path, sort: bool) -> Result<PathBuf> {
     let key = Key::new()
         .with(machine.tree.artefact.as_os_str().as_encoded_bytes())
@@ -27,14 +27,12 @@ pub fn build(cache: &Cache, machine: &Machine, image: &Path, sort: bool) -> Resu
     cache.artefact(&family, key, |folder| {
         let step = Step::begin("starting the machine once, to read its firmware tables");
         let console = dump(machine, image)?;
-        let (dsdt, srat) = (table(&console, "DSDT")?, table(&console, "SRAT")?);
         let ssdt = acpi::compile(&machine.topology.asl())?;
-        fs::write(
-            folder.join("early.cpio"),
-            acpi::upgrade(&dsdt, &srat, sort)?,
-        )
-        .and_then(|()| fs::write(folder.join("ssdt.aml"), ssdt))
-        .context("cannot keep the tables")?;
+        let tables = machine.topology.architecture.tables().iter();
+        let tables = tables.map(|&name| Ok((name, table(&console, name)?)));
+        let tables = tables.collect::<Result<Vec<acpi::Table>>>()?;
+        let archive = acpi::upgrade(&tables, &ssdt, sort)?;
+        fs::write(folder.join("early.cpio"), archive).context("cannot keep the tables")?;
         step.done();
         Ok(())
     })
@@ -47,11 +45,12 @@ fn family(machine: &Machine, sort: bool) -> String {
         .first()
         .map_or("none".to_owned(), |gpu| gpu.memory.to_string());
     let order = if sort { "sorted" } else { "unsorted" };
-    format!("tables-{}x{memory}-{order}", gpus.len())
+    let processor = machine.topology.architecture.suffix();
+    format!("tables{processor}-{}x{memory}-{order}", gpus.len())
 }
 
 fn dump(machine: &Machine, image: &Path) -> Result<String> {
-    let state = State::new("dump")?;
+    let state = State::new(&format!("dump{}", machine.topology.architecture.suffix()))?;
     state.create()?;
     let boot = Boot {
         image: image.to_path_buf(),

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use super::architecture::Architecture;
 use super::size::Size;
 
 /// Device-specific data properties: the UUID that the ACPI specification gives them.
@@ -36,6 +37,8 @@ pub struct GpuSlot {
 /// The emulated host.
 #[derive(Clone, Debug)]
 pub struct Topology {
+    /// Its processor.
+    pub architecture: Architecture,
     /// The GPUs; none when the outer QEMU cannot have them.
     pub gpus: Vec<GpuSlot>,
     /// Memory of each node that has some.
@@ -46,18 +49,19 @@ pub struct Topology {
 
 impl Topology {
     /// A host with this many GPUs, each on its own expander bus and NUMA node.
-    pub fn new(gpus: u32, gpu_memory: Size) -> Self {
+    pub fn new(architecture: Architecture, gpus: u32, gpu_memory: Size) -> Self {
         let gpus = (0..gpus)
             .map(|index| GpuSlot {
                 index,
                 bus: 0x20 * (index as u8 + 1),
                 slot: index as u16 + 1,
-                memory_base: 0x40_0000_0000 + 0x20_0000_0000 * u64::from(index),
+                memory_base: architecture.gpu_memory_base() + 0x20_0000_0000 * u64::from(index),
                 memory: gpu_memory,
                 first_node: HOST_NODES + NODES_PER_GPU * index,
             })
             .collect();
         Self {
+            architecture,
             gpus,
             node_memory: Size::mebibytes(2048),
             cpus: 2,
@@ -68,7 +72,7 @@ impl Topology {
     pub fn arguments(&self, socket: impl Fn(&GpuSlot) -> String) -> Vec<String> {
         let mut arguments = self.nodes();
         for gpu in &self.gpus {
-            arguments.extend(gpu.arguments(&socket(gpu)));
+            arguments.extend(gpu.arguments(self.architecture, &socket(gpu)));
         }
         arguments.extend(words(PLAIN_DEVICES));
         arguments
@@ -153,11 +157,16 @@ impl GpuSlot {
         (0..NODES_PER_GPU).map(move |offset| first + offset)
     }
 
-    fn arguments(&self, socket: &str) -> Vec<String> {
+    fn arguments(&self, architecture: Architecture, socket: &str) -> Vec<String> {
         let (index, bus, slot) = (self.index, self.bus, self.slot);
         let place = 0x10 + index;
+        // QEMU's SMMUv3 cannot translate for a device in another process; `acpi` tells Linux that it does
+        let bypass = match architecture {
+            Architecture::X86_64 => "",
+            Architecture::Aarch64 => ",bypass_iommu=on",
+        };
         let mut arguments = words(&format!(
-            "-device pxb-pcie,id=pxb{index},bus_nr={bus},bus=pcie.0,addr={place:#x},numa_node={index} \
+            "-device pxb-pcie,id=pxb{index},bus_nr={bus},bus=pcie.0,addr={place:#x},numa_node={index}{bypass} \
              -device pcie-root-port,id=gpuport{index},slot={slot},chassis={slot},bus=pxb{index},addr=0x0"
         ));
         // a socket address only fits the JSON form
@@ -221,7 +230,7 @@ const PLAIN_DEVICES: &str = "
  -device nvme,id=switched,drive=n3,serial=SWITCHED,bus=down14
  -device nvme,id=integrated,drive=n4,serial=INTEGRATED,bus=pcie.0,addr=0x6
  -device pcie-root-port,id=rp16,bus=pcie.0,addr=0x7,chassis=16,slot=16
- -device e1000e,id=old,bus=rp16
+ -device e1000e,id=old,bus=rp16,romfile=
 ";
 
 /// Splits at white space.
@@ -234,7 +243,7 @@ mod tests {
     use super::*;
 
     fn two() -> Topology {
-        Topology::new(2, Size::mebibytes(1536))
+        Topology::new(Architecture::X86_64, 2, Size::mebibytes(1536))
     }
 
     #[test]
@@ -286,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_host_without_gpus_has_two_nodes_and_the_plain_devices() {
-        let text = Topology::new(0, Size::mebibytes(1536))
+        let text = Topology::new(Architecture::X86_64, 0, Size::mebibytes(1536))
             .arguments(|_| String::new())
             .join(" ");
         assert!(

@@ -1,0 +1,69 @@
+//! Asks VFIO for the regions of a domain's devices, while no start can want them.
+
+use std::sync::PoisonError;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::region::{RegionError, Regions};
+use tracing::{debug, warn};
+
+use super::Assigner;
+use crate::domain::Domain;
+use crate::refusal::Refusal;
+use crate::region::{on_its_driver, refusal};
+
+impl Assigner {
+    /// Asks for the devices of a definition that are on their recipe's driver and given to no domain, and
+    /// keeps the answers for every later plan. Resets those devices. What cannot be asked is planned by the
+    /// recipe's table.
+    ///
+    /// # Errors
+    /// When the text is no domain or the host cannot be read.
+    pub fn ask_regions(&self, xml: &str) -> Result<(), Refusal> {
+        let view = self.site.look();
+        let domain = Domain::parse(xml)?;
+        for hostdev in &domain.hostdevs {
+            let device = view.host()?.devices.get(&hostdev.source);
+            let known = device.and_then(|device| {
+                let recipe = view.rules.recipes.for_device(device)?;
+                Some((device, on_its_driver(device, recipe)))
+            });
+            let Some((device, Ok(()))) = known else {
+                continue;
+            };
+            match self.ask(device.address) {
+                None => {}
+                Some(Ok(regions)) => self.site.shown.learn(device, regions),
+                Some(Err(error @ RegionError::InUse(_))) => debug!("'{}': {error}", device.address),
+                Some(Err(error)) => warn!("{}", refusal(device.address, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` when a domain holds the device, or it is being asked already.
+    fn ask(&self, device: PciAddress) -> Option<Result<Regions, RegionError>> {
+        let _asking = Asking::begin(self, device)?;
+        Some(self.kernel.regions(device))
+    }
+}
+
+/// A device that is being asked; a claim of it waits until this is dropped.
+struct Asking<'a>(&'a Assigner, PciAddress);
+
+impl<'a> Asking<'a> {
+    fn begin(assigner: &'a Assigner, device: PciAddress) -> Option<Self> {
+        let claims = assigner.claims.lock();
+        let mut asked = claims.unwrap_or_else(PoisonError::into_inner);
+        let held = assigner.journal.holds(device);
+        (!held && asked.insert(device)).then(|| Self(assigner, device))
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let claims = self.0.claims.lock();
+        let mut asked = claims.unwrap_or_else(PoisonError::into_inner);
+        asked.remove(&self.1);
+        self.0.asked.notify_all();
+    }
+}

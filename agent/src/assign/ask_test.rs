@@ -1,0 +1,181 @@
+//! Asking for regions on a modelled kernel.
+
+use std::sync::mpsc;
+use std::thread;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::model::Model;
+use kernel_glue::region::{Region, RegionError, Regions};
+use nix::errno::Errno;
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{GPU, NIC, VARIANT, address, driver, guest, host_on, site_of};
+
+struct Scene {
+    kernel: Arc<Model>,
+    assigner: Assigner,
+    site: Arc<Site>,
+    directory: tempfile::TempDir,
+}
+
+/// The GPU on `on`, and 128 GiB of memory behind the variant driver.
+fn scene(on: &str) -> Scene {
+    let kernel = Arc::new(Model::from_host(&host_on(on)));
+    kernel.set_regions(address(GPU), driver(VARIANT), regions());
+    let (directory, site) = site_of(host_on(on), Config::default());
+    let journal = Journal::new(directory.path().join("journal"));
+    Scene {
+        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        kernel,
+        site,
+        directory,
+    }
+}
+
+fn regions() -> Regions {
+    let mut regions = Regions::default();
+    regions[4] = Region {
+        size: 128 << 30,
+        mmap: true,
+        kind: Region::MEMORY_64_PREFETCH,
+    };
+    regions
+}
+
+impl Scene {
+    fn ask(&self) {
+        self.assigner.ask_regions(&guest(GPU)).expect("a domain");
+    }
+
+    fn known(&self) -> Option<Regions> {
+        self.site.host().expect("host").devices[&address(GPU)].regions
+    }
+}
+
+#[test]
+fn what_vfio_shows_counts_in_every_later_look() {
+    let scene = scene(VARIANT);
+    assert_eq!(scene.known(), None);
+    scene.ask();
+    assert_eq!(scene.known(), Some(regions()));
+    let text = scene.site.look().rewrite(&guest(GPU), false);
+    let text = text.expect("a plan").text;
+    assert!(
+        text.contains("<pcihole64 unit='KiB'>536870912</pcihole64>"),
+        "{text}"
+    );
+    scene.site.look().verify(&text).expect("complete");
+}
+
+#[test]
+fn a_device_on_another_driver_is_not_opened() {
+    for on in ["nvidia", "vfio-pci"] {
+        let scene = scene(on);
+        scene
+            .kernel
+            .set_regions(address(GPU), driver(on), regions());
+        scene.ask();
+        assert_eq!((scene.kernel.opens(), scene.known()), (0, None), "{on}");
+    }
+}
+
+#[test]
+fn a_device_without_a_recipe_is_not_opened() {
+    let scene = scene(VARIANT);
+    scene.assigner.ask_regions(&guest(NIC)).expect("a domain");
+    assert_eq!(scene.kernel.opens(), 0);
+}
+
+#[test]
+fn a_device_that_a_domain_holds_is_not_opened() {
+    let scene = scene(VARIANT);
+    let complete = scene.site.look().rewrite(&guest(GPU), false);
+    let complete = complete.expect("a plan").text;
+    scene.assigner.prepare(&complete).expect("bound");
+    scene.ask();
+    assert_eq!(scene.kernel.opens(), 0);
+}
+
+#[test]
+fn a_device_that_is_open_or_fails_is_planned_by_the_table() {
+    let scene = scene(VARIANT);
+    scene.kernel.set_users(address(GPU), &[42]);
+    scene.ask();
+    scene.kernel.set_users(address(GPU), &[]);
+    let failing = RegionError::MemoryMissing;
+    scene
+        .kernel
+        .fail_regions(address(GPU), driver(VARIANT), failing);
+    scene.ask();
+    assert_eq!((scene.kernel.opens(), scene.known()), (1, None));
+}
+
+#[test]
+fn a_start_waits_until_its_device_has_been_asked() {
+    let there = scene(VARIANT);
+    let (open, opened) = mpsc::channel();
+    let (close, closed) = mpsc::channel();
+    let slow = Slow {
+        model: there.kernel.clone(),
+        open,
+        closed: Mutex::new(closed),
+    };
+    let journal = Journal::new(there.directory.path().join("journal"));
+    let assigner = Assigner::new(Arc::new(slow), there.site.clone(), journal);
+    let complete = there.site.look().rewrite(&guest(GPU), false);
+    let complete = complete.expect("a plan").text;
+    thread::scope(|scope| {
+        scope.spawn(|| assigner.ask_regions(&guest(GPU)));
+        opened.recv().expect("the device is open");
+        let start = scope.spawn(|| assigner.prepare(&complete));
+        thread::sleep(Duration::from_millis(100));
+        let waits = !start.is_finished() && assigner.held().is_empty();
+        close.send(()).expect("close");
+        assert!(waits, "the device was claimed while it was open");
+        start.join().expect("thread").expect("bound");
+    });
+    assert_eq!(assigner.held().len(), 1);
+}
+
+/// A kernel that says when a device is open, and closes it when it is told to.
+struct Slow {
+    model: Arc<Model>,
+    open: mpsc::Sender<()>,
+    closed: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Kernel for Slow {
+    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+        self.model.write(knob, value)
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), Errno> {
+        self.model.load_module(module)
+    }
+
+    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
+        self.model.driver(device)
+    }
+
+    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
+        self.model.driver_override(device)
+    }
+
+    fn registered(&self, name: &str) -> Option<DriverName> {
+        self.model.registered(name)
+    }
+
+    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
+        self.model.vfio_users(device)
+    }
+
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.open.send(()).expect("the test waits");
+        let closed = self.closed.lock().expect("receiver");
+        closed.recv().expect("the test closes");
+        self.model.regions(device)
+    }
+}

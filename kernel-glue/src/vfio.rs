@@ -1,0 +1,221 @@
+//! Asks VFIO for the regions of a device that is bound to one of its drivers. **Opening resets the device.**
+//!
+//! ```text
+//! on a VFIO driver? -> open by nobody? -> firmware names GPU memory? -> open -> ask -> close
+//! ```
+//!
+//! What comes before the open is read from sysfs, `/proc` and ACPI tables. Both the open and the close can
+//! block, for a reset or for ever: run this where nobody minds (a child with a deadline), once per device at
+//! a time. Follows include/uapi/linux/vfio.h, Documentation/driver-api/vfio.rst and drivers/vfio.
+
+mod ioctl;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use vfio_bindings::bindings::vfio::{
+    VFIO_DEVICE_FLAGS_PCI, VFIO_GROUP_FLAGS_VIABLE, VFIO_PCI_CONFIG_REGION_INDEX,
+    VFIO_REGION_INFO_FLAG_MMAP,
+};
+
+use crate::address::PciAddress;
+use crate::device::Device;
+use crate::driver::DriverName;
+use crate::kernel::Kernel;
+use crate::reader::DEVICES;
+use crate::region::{Region, RegionError, Regions};
+use crate::sysfs::Root;
+
+/// The PCI driver of Grace GPUs, which takes the memory to show from the firmware (drivers/vfio/pci/nvgrace-gpu).
+pub(crate) const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
+
+/// The region that is the memory of a Grace GPU.
+const MEMORY: usize = 4;
+/// The property it is read from; a string constant in the AML of the table that has it.
+const MEMORY_SIZE: &[u8] = b"nvidia,gpu-mem-size\0";
+const TABLES: &str = "sys/firmware/acpi/tables";
+/// Bytes a DSDT or SSDT may have; Grace's have some 100 KiB.
+const MAX_TABLE: usize = 16 << 20;
+/// The base address registers in configuration space, four bytes each.
+const BASE_ADDRESS: u64 = 0x10;
+/// What a group in noiommu mode is called.
+const NO_IOMMU: &str = "vfio-noiommu";
+
+/// Opens the device, asks, and closes it.
+pub(crate) fn regions(
+    kernel: &dyn Kernel,
+    root: &Root,
+    device: PciAddress,
+) -> Result<Regions, RegionError> {
+    let read = |errno| RegionError::kernel(format!("read how '{device}' is bound"), errno);
+    let driver = kernel.driver(device).map_err(read)?;
+    let node = node(root, device).ok_or(RegionError::NotVfio(driver.clone()))?;
+    refuse_users(kernel, device)?;
+    let grace = driver.as_ref().map(DriverName::as_str) == Some(NVGRACE);
+    if grace && !names_memory(root) {
+        return Err(RegionError::MemoryUnnamed);
+    }
+    let regions = Open::new(root, device, &node)?.regions()?;
+    match grace && has_fallen_back(root, device, &regions) {
+        true => Err(RegionError::MemoryMissing),
+        false => Ok(regions),
+    }
+}
+
+/// The device's number among VFIO's, such as `vfio3`; only a device on a VFIO driver has one.
+fn node(root: &Root, device: PciAddress) -> Option<String> {
+    let names = root.list(&format!("{DEVICES}/{device}/vfio-dev")).ok()?;
+    names.into_iter().next()
+}
+
+fn refuse_users(kernel: &dyn Kernel, device: PciAddress) -> Result<(), RegionError> {
+    match kernel.vfio_users(device) {
+        Ok(users) if users.is_empty() => Ok(()),
+        Ok(users) => Err(RegionError::InUse(users)),
+        Err(errno) => Err(RegionError::kernel("see who has it open", errno)),
+    }
+}
+
+/// False when no table that describes devices has the property. Which device has it takes an AML interpreter.
+fn names_memory(root: &Root) -> bool {
+    ["", "/dynamic"].into_iter().any(|below| {
+        let dir = format!("{TABLES}{below}");
+        let tables = root.list(&dir).unwrap_or_default().into_iter();
+        let mut described =
+            tables.filter(|name| name.starts_with("DSDT") || name.starts_with("SSDT"));
+        described.any(|name| has_property(root, &format!("{dir}/{name}")))
+    })
+}
+
+fn has_property(root: &Root, table: &str) -> bool {
+    let bytes = root.bytes(table, MAX_TABLE).unwrap_or_default();
+    bytes
+        .windows(MEMORY_SIZE.len())
+        .any(|window| window == MEMORY_SIZE)
+}
+
+/// Without the properties the driver shows what the device itself has.
+fn has_fallen_back(root: &Root, device: PciAddress, regions: &Regions) -> bool {
+    let own = Device::read(root.path(), device).map(|(device, _)| device.bars[MEMORY].size);
+    own.is_ok_and(|own| own == regions[MEMORY].size)
+}
+
+/// An open device, and what keeps it open.
+struct Open {
+    device: File,
+    _keep: [OwnedFd; 2],
+}
+
+impl Open {
+    /// Through the character device and iommufd where the host has both, else through the group.
+    fn new(root: &Root, device: PciAddress, node: &str) -> Result<Self, RegionError> {
+        let listed = root.has(&format!("{DEVICES}/{device}/vfio-dev/{node}/dev"));
+        match listed && root.has("dev/iommu") {
+            true => Self::by_node(root, node),
+            false => Self::by_group(root, device),
+        }
+    }
+
+    fn by_node(root: &Root, node: &str) -> Result<Self, RegionError> {
+        let iommufd = open(root, "dev/iommu")?;
+        let path = format!("dev/vfio/devices/{node}");
+        let device = open(root, &path)?;
+        ioctl::bind_iommufd(&device, &iommufd).map_err(|errno| match errno {
+            // A character device can be bound once at a time (drivers/vfio/vfio_main.c, vfio_df_open).
+            Errno::EINVAL => RegionError::Busy,
+            // Another device of the group is on a driver that uses DMA (drivers/iommu/iommufd/device.c).
+            Errno::EPERM => RegionError::NotViable,
+            _ => RegionError::refused(format!("bind '/{path}' to an iommufd"), errno),
+        })?;
+        let again = device.try_clone().map_err(|error| failed(&path, &error))?;
+        Ok(Self {
+            device: device.into(),
+            _keep: [again, iommufd],
+        })
+    }
+
+    fn by_group(root: &Root, device: PciAddress) -> Result<Self, RegionError> {
+        let number = group(root, device)?;
+        let container = open(root, "dev/vfio/vfio")?;
+        let path = format!("dev/vfio/{number}");
+        let group = open(root, &path)?;
+        let refused = |what| {
+            let action = format!("{what} '/{path}'");
+            |errno| RegionError::refused(action, errno)
+        };
+        let flags = ioctl::group_flags(&group).map_err(refused("ask for the state of"))?;
+        if flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
+            return Err(RegionError::NotViable);
+        }
+        ioctl::contain(&group, &container).map_err(refused("attach an IOMMU to"))?;
+        let device = ioctl::device_of_group(&group, &device.to_string())
+            .map_err(refused("open the device in"))?;
+        Ok(Self {
+            device: device.into(),
+            _keep: [group, container],
+        })
+    }
+
+    fn regions(&self) -> Result<Regions, RegionError> {
+        let asked = |errno| RegionError::refused("ask for its regions", errno);
+        let info = ioctl::device_info(&self.device).map_err(asked)?;
+        if info.flags & VFIO_DEVICE_FLAGS_PCI == 0
+            || info.num_regions <= VFIO_PCI_CONFIG_REGION_INDEX
+        {
+            return Err(asked(Errno::ENXIO));
+        }
+        let config =
+            ioctl::region_info(&self.device, VFIO_PCI_CONFIG_REGION_INDEX).map_err(asked)?;
+        let mut regions = Regions::default();
+        for (index, region) in (0..).zip(&mut regions) {
+            let info = ioctl::region_info(&self.device, index).map_err(asked)?;
+            let register = config.offset + BASE_ADDRESS + 4 * u64::from(index);
+            *region = Region {
+                size: info.size,
+                mmap: info.flags & VFIO_REGION_INFO_FLAG_MMAP != 0,
+                kind: self.kind(register, info.size)?,
+            };
+        }
+        Ok(regions)
+    }
+
+    /// The type bits; the register after a 64-bit one holds the upper half of its address, and no type.
+    fn kind(&self, register: u64, size: u64) -> Result<u8, RegionError> {
+        let mut bytes = [0; 4];
+        if size > 0 {
+            let read = self.device.read_exact_at(&mut bytes, register);
+            read.map_err(|error| failed("its base address registers", &error))?;
+        }
+        Ok(bytes[0] & 0xf)
+    }
+}
+
+fn group(root: &Root, device: PciAddress) -> Result<u32, RegionError> {
+    let link = format!("{DEVICES}/{device}/iommu_group");
+    let name = root.text(&format!("{link}/name")).unwrap_or_default();
+    let number = root
+        .link_name(&link)
+        .ok()
+        .and_then(|name| name.parse().ok());
+    match number {
+        Some(number) if name != NO_IOMMU => Ok(number),
+        _ => Err(RegionError::NoIommu),
+    }
+}
+
+fn open(root: &Root, path: &str) -> Result<OwnedFd, RegionError> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW;
+    root.open(path, flags).map_err(|error| failed(path, &error))
+}
+
+fn failed(path: &str, error: &io::Error) -> RegionError {
+    let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    RegionError::kernel(format!("open '/{path}'"), errno)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+# VFIO shows the GPU memory as BAR 2 and 4, which sysfs does not; a GPU in use is not opened.
+trap 'forget d0; stand_in $GPU0' EXIT
+agent_settings
+forget d0
+
+regions() { variantctl show "$GPU0" --regions; }
+
+# fails CASE PART: it shows what it knows all the same, and says why not more
+fails() {
+    local text status=0
+    text=$(regions 2>&1) || status=$?
+    equal "$1: exit status" $status 1
+    contains "$1: what is known" "$text" 10de:2342
+    contains "$1" "$text" "$2"
+}
+
+stand_in $GPU0 pci-stub
+fails 'on another driver' "it is on 'pci-stub': only a VFIO driver tells (VD-REG-001)"
+
+stand_in $GPU0 $VARIANT
+# bar N: the BAR as VFIO shows it; own N: its size as sysfs has it
+bar() { sed -n "s/^guest BAR $1  *//p" <<<"$shown"; }
+own() { awk -v line=$(($1 + 1)) 'NR == line { print $1, $2 }' /sys/bus/pci/devices/$GPU0/resource | { read -r start end; echo $(((end - start + 1) >> 20)) MiB; }; }
+shown=$(regions)
+for number in 0 2 4; do echo "= BAR $number in sysfs: $(own $number); for the guest: $(bar $number)"; done
+equal 'the registers' "$(bar 0)" "$(own 0), 64-bit prefetchable, mapped"
+equal 'the memory that is not cached' "$(bar 2)" '1 GiB, 64-bit prefetchable, mapped'
+contains 'the memory' "$(bar 4)" ', 64-bit prefetchable, mapped'
+case $(bar 4) in "$(own 4),"*) fail 'the memory is no more than what the device itself has' ;; esac
+contains 'asked again at once' "$(regions)" 'guest BAR 4'
+equal 'driver after being asked' "$(driver $GPU0)" $VARIANT
+! variantctl show $GPU0 | grep -q '^guest BAR' || fail 'regions are shown though nobody asked'
+
+guest d0 $GPU0 >/tmp/d0.xml
+virsh define /tmp/d0.xml >/dev/null
+variantctl wait d0 >/dev/null
+variantctl prepare d0 >/dev/null
+contains 'what the agent keeps' "$(cat /var/lib/variantd/regions)" "\"$GPU0\""
+virsh start d0 >/dev/null
+fails 'in use' "it is in use by pid $(cat /run/libvirt/qemu/d0.pid) (VD-BND-003)"
+equal 'guest after somebody asked' "$(virsh domstate d0)" running
+variantctl prepare d0 >/dev/null
+virsh destroy d0 >/dev/null
+contains 'asked when the guest has ended' "$(regions)" 'guest BAR 4'

@@ -1,0 +1,30 @@
+# A guest whose host devices go through iommufd starts with the variant driver's character device.
+# on: iommufd
+own=/etc/variantd/recipes.d/nvidia-grace.toml
+trap 'forget i0; rm -f $own; systemctl restart variantd' EXIT
+mkdir -p "${own%/*}"
+sed 's/^prepare = .*/&\niommufd = "require"/; /^\[smmu\]/,/^\[/s/^need = .*/need = "ignore"/' \
+    /usr/share/variantd/recipes.d/nvidia-grace.toml >$own
+modprobe iommufd
+agent_settings
+forget i0
+stand_in $GPU0
+before="$(driver $GPU0)/$(override $GPU0)"
+EMULATED=yes
+if [ "$(uname -m)" = aarch64 ]; then EMULATED=no GUEST=/root/scenario/guest-arm.xml; fi
+guest i0 $GPU0 >/tmp/i0.xml
+virsh define /tmp/i0.xml >/dev/null
+variantctl wait i0 >/dev/null
+contains 'iommufd in the definition' "$(inactive i0)" "<iommufd enabled='yes'/>"
+virsh start i0 >/dev/null
+equal 'driver' "$(driver $GPU0)" $VARIANT
+qemu=$(cat /run/libvirt/qemu/i0.pid)
+arguments=$(tr '\0' '\n' <"/proc/$qemu/cmdline")
+contains 'iommufd object' "$arguments" '"qom-type":"iommufd"'
+contains 'device behind it' "$arguments" '"iommufd":"iommufd0"'
+files=$(ls -l "/proc/$qemu/fd" | sed -n 's/.* -> //p')
+contains 'character device' "$files" /dev/vfio/devices/vfio
+contains 'iommufd' "$files" /dev/iommu
+case $files in *"/dev/vfio/vfio"*) fail 'the container of old is open, too' ;; esac
+virsh destroy i0 >/dev/null
+equal 'driver and override afterwards' "$(driver $GPU0)/$(override $GPU0)" "$before"

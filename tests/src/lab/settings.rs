@@ -1,0 +1,139 @@
+//! What a lab is asked to be, and which wishes do not go together.
+
+use anyhow::{Result, ensure};
+
+use super::architecture::Architecture;
+use super::debian::Suite;
+use super::driver::Modules;
+use super::machine::Accelerator;
+use super::size::Size;
+
+/// The smallest memory that the driver takes: 1 GiB that it keeps for itself and one block of 512 MiB.
+/// A guest's start maps all of it, so the lab uses no more unless told.
+pub const SMALLEST_GPU_MEMORY: Size = Size::mebibytes(1536);
+
+/// How to start a lab.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Processor of the emulated host.
+    pub architecture: Architecture,
+    /// What is built for its kernel.
+    pub modules: Modules,
+    /// The suite of the emulated host; QEMU around it is always from testing.
+    pub suite: Suite,
+    /// Look at Debian's archive even if the cache is recent.
+    pub fresh: bool,
+    /// Number of synthetic GPUs; none means as many as the processor's kernel has nodes for, at most two.
+    pub gpus: Option<u32>,
+    /// Memory of each.
+    pub gpu_memory: Size,
+    /// Whether node ids equal proximity domains, as most firmware has it.
+    pub sorted_srat: bool,
+    /// AtomicOp bits of ports, by slot number, beyond those of the GPUs' ports.
+    pub atomics: Vec<(u16, u32)>,
+    /// More arguments for each GPU server.
+    pub gpu_arguments: Vec<String>,
+    /// Processors; none means: try KVM, else emulate.
+    pub accelerator: Option<Accelerator>,
+}
+
+impl Settings {
+    /// How many GPUs it gets.
+    pub fn gpu_count(&self) -> Result<u32> {
+        let most = self.architecture.most_gpus();
+        let wanted = self.gpus.unwrap_or(most);
+        ensure!(
+            wanted <= most,
+            "an {} lab has no nodes for {wanted} GPUs (Debian's kernel for it has 16): ask for --gpus {most}",
+            self.architecture
+        );
+        Ok(wanted)
+    }
+
+    /// Refuses what cannot be had together. Only testing has been tried with another processor or other modules.
+    pub fn check(&self) -> Result<()> {
+        let is_plain = self.architecture == Architecture::X86_64 && self.modules == Modules::Driver;
+        ensure!(
+            is_plain || self.suite == Suite::Testing,
+            "--arch aarch64 and --iommufd need Debian testing, not {}: leave out --suite",
+            self.suite
+        );
+        ensure!(
+            self.architecture == Architecture::X86_64 || self.accelerator != Some(Accelerator::Kvm),
+            "the kernel here cannot run an {} host: leave out --accelerator kvm",
+            self.architecture
+        );
+        self.gpu_count().map(drop)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            architecture: Architecture::default(),
+            modules: Modules::default(),
+            suite: Suite::Testing,
+            fresh: false,
+            gpus: None,
+            gpu_memory: SMALLEST_GPU_MEMORY,
+            sorted_srat: true,
+            atomics: Vec::new(),
+            gpu_arguments: Vec::new(),
+            accelerator: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arm() -> Settings {
+        Settings {
+            architecture: Architecture::Aarch64,
+            ..Settings::default()
+        }
+    }
+
+    fn refusal(settings: &Settings) -> String {
+        settings
+            .check()
+            .map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn a_lab_has_as_many_gpus_as_its_kernel_has_nodes_for() {
+        assert_eq!(Settings::default().gpu_count().ok(), Some(2));
+        assert_eq!(arm().gpu_count().ok(), Some(1));
+        let two = Settings {
+            gpus: Some(2),
+            ..arm()
+        };
+        assert!(refusal(&two).contains("--gpus 1"), "{}", refusal(&two));
+    }
+
+    #[test]
+    fn another_processor_and_other_modules_need_testing() {
+        let iommufd = Settings {
+            modules: Modules::Iommufd,
+            ..Settings::default()
+        };
+        assert!(refusal(&arm()).is_empty() && refusal(&iommufd).is_empty());
+        for settings in [arm(), iommufd] {
+            let stable = Settings {
+                suite: Suite::Stable,
+                ..settings
+            };
+            assert!(refusal(&stable).contains("leave out --suite"));
+        }
+    }
+
+    #[test]
+    fn another_processor_is_emulated() {
+        let kvm = Settings {
+            accelerator: Some(Accelerator::Kvm),
+            ..arm()
+        };
+        assert!(refusal(&kvm).contains("leave out --accelerator"));
+    }
+}
