@@ -14,9 +14,11 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::live::Live;
+use kernel_glue::occupancy::Occupancy;
+use kernel_glue::rebind::Step;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
-use tracing::error;
+use tracing::{debug, error};
 
 use crate::probe;
 
@@ -78,6 +80,11 @@ impl Kernel for InChild {
     fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
         let device = device(knob, value)?;
         self.refuse_stuck(device)?;
+        let step = Step {
+            knob: knob.clone(),
+            value: value.to_owned(),
+        };
+        debug!("{step}");
         let wait = waiter(self.spawn(knob, value)?);
         match wait.recv_timeout(deadline(knob)) {
             Ok(Errno::UnknownErrno) => Ok(()),
@@ -118,6 +125,14 @@ impl Kernel for InChild {
         self.refuse_stuck(device).map_err(|_| RegionError::Stuck)?;
         probe::ask(&self.program, &self.root, device)
     }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.live.occupancy(device)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.live.unbind_lock(device)
+    }
 }
 
 /// The child's side: one write; its errno is the exit status.
@@ -150,13 +165,15 @@ fn arguments(knob: &Knob) -> [String; 2] {
         Knob::Unbind(driver) => ["unbind".into(), driver.to_string()],
         Knob::Bind(driver) => ["bind".into(), driver.to_string()],
         Knob::Probe => ["probe".into(), String::new()],
+        Knob::UnbindLock(device) => ["unbind-lock".into(), device.to_string()],
     }
 }
 
 fn parse(kind: &str, name: &str) -> Result<Knob, Errno> {
     let driver = || name.parse::<DriverName>().map_err(|_| Errno::EINVAL);
     match kind {
-        "override" => name.parse().map(Knob::Override).map_err(|_| Errno::EINVAL),
+        "override" => device_in(name).map(Knob::Override),
+        "unbind-lock" => device_in(name).map(Knob::UnbindLock),
         "unbind" => driver().map(Knob::Unbind),
         "bind" => driver().map(Knob::Bind),
         "probe" => Ok(Knob::Probe),
@@ -166,15 +183,19 @@ fn parse(kind: &str, name: &str) -> Result<Knob, Errno> {
 
 fn device(knob: &Knob, value: &str) -> Result<PciAddress, Errno> {
     match knob {
-        Knob::Override(device) => Ok(*device),
-        _ => value.parse().map_err(|_| Errno::EINVAL),
+        Knob::Override(device) | Knob::UnbindLock(device) => Ok(*device),
+        _ => device_in(value),
     }
+}
+
+fn device_in(text: &str) -> Result<PciAddress, Errno> {
+    text.parse().map_err(|_| Errno::EINVAL)
 }
 
 fn deadline(knob: &Knob) -> Duration {
     match knob {
         Knob::Bind(_) | Knob::Probe => BIND_DEADLINE,
-        Knob::Override(_) | Knob::Unbind(_) => DEADLINE,
+        Knob::Override(_) | Knob::Unbind(_) | Knob::UnbindLock(_) => DEADLINE,
     }
 }
 
@@ -195,6 +216,7 @@ mod tests {
             Knob::Unbind(driver.clone()),
             Knob::Bind(driver),
             Knob::Probe,
+            Knob::UnbindLock(device),
         ] {
             let [kind, name] = arguments(&knob);
             assert_eq!(parse(&kind, &name), Ok(knob));

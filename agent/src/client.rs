@@ -33,8 +33,16 @@ pub trait Manager {
         timeout_ms: u32,
         options: Options<'_>,
     ) -> zbus::Result<String>;
-    /// Puts a host device back that was left half-way.
-    async fn recover(&self, device: &str, options: Options<'_>) -> zbus::Result<()>;
+    /// Binds a device outside of any guest; JSON.
+    async fn bind(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// Gives such a device back; JSON.
+    async fn release(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// Gives back what was left half-way; JSON.
+    async fn recover(&self, options: Options<'_>) -> zbus::Result<String>;
+    /// Reserves a device for guests; JSON.
+    async fn reserve(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// Ends a reservation; JSON.
+    async fn unreserve(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Reads configuration and recipes again.
     async fn reload(&self, options: Options<'_>) -> zbus::Result<()>;
     /// The agent's version.
@@ -49,7 +57,7 @@ pub enum Fault {
     Refused(String),
     /// The agent could not: its sentence.
     Failed(String),
-    /// There is no such domain.
+    /// There is no such domain or device.
     NotFound(String),
     /// The caller may not.
     NotAuthorized(String),

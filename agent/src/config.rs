@@ -24,6 +24,8 @@ pub struct Config {
     pub repair: bool,
     /// Where a device goes when its guest has ended.
     pub release: Release,
+    /// Whether the rest of a device's IOMMU group is taken from the host with it.
+    pub allow_group: bool,
     /// Devices that join a recipe.
     #[serde(rename = "device")]
     pub devices: Vec<Extra>,
@@ -85,6 +87,7 @@ impl Default for Config {
             prepare: Policy::OnDefine,
             repair: true,
             release: Release::Previous,
+            allow_group: false,
             devices: Vec::new(),
         }
     }
@@ -122,11 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn both_keys_are_read() {
-        let text = "# mine\nprepare = \"on-request\"\nrepair = false\n";
+    fn each_key_is_read() {
+        let text = "# mine\nprepare = \"on-request\"\nrepair = false\nallow_group = true\n";
         let config = Config::parse("f", text).expect("configuration");
         assert_eq!(config.prepare, Policy::OnRequest);
-        assert!(!config.repair);
+        assert!(!config.repair && config.allow_group);
     }
 
     #[test]

@@ -24,13 +24,14 @@ use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
 use crate::recipe::{LoadError, Recipes};
 use crate::region::Shown;
+use crate::reserve::{self, Reservations};
 use crate::site::{Rules, Site};
 use crate::worker::Worker;
 
 /// Where the agent finds and keeps things.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The configuration file; recipes are in `recipes.d` beside it.
+    /// The configuration file; `recipes.d` and `reserved.d` are beside it.
     pub config: PathBuf,
     /// Lost at reboot: journal and published devices.
     pub run: PathBuf,
@@ -85,6 +86,8 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let devices = inventory::publish(&site, &places.run)?;
     info!("{devices} devices are covered by a recipe");
     let assigner = Arc::new(assigner(places, site.clone())?);
+    // Before a guest asks for a device that a bind by hand was cut off at.
+    assigner.recover_by_hand(None);
     let resumed = assigner.clone();
     // May wait for the kernel; a hook that asks for one of these domains meanwhile comes after it.
     tokio::task::spawn_blocking(move || resumed.resume());
@@ -98,6 +101,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         worker,
         assigner: assigner.clone(),
         site: site.clone(),
+        reservations: reservations(places),
         reload: reload.clone(),
     };
     let hook = Hook {
@@ -108,6 +112,21 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let builder = bus::serve(Builder::system(), manager, hook);
     let connection = builder.name(bus::NAME).build().await?;
     Ok(Daemon { connection, reload })
+}
+
+/// Binds what is reserved for guests; returns how many reservations are not in force.
+///
+/// # Errors
+/// When configuration, recipes or host cannot be read: nothing is bound then.
+pub fn reserve(places: &Places) -> Result<usize, StartError> {
+    let site = site(places)?;
+    let assigner = assigner(places, site.clone())?;
+    let host = site.host().map_err(PublishError::from)?;
+    Ok(reserve::apply(&assigner, &host, reservations(places).all()))
+}
+
+fn reservations(places: &Places) -> Reservations {
+    Reservations::new(places.config.with_file_name(reserve::DIRECTORY))
 }
 
 fn site(places: &Places) -> Result<Arc<Site>, StartError> {

@@ -31,7 +31,7 @@ pub(crate) fn driver(text: &str) -> DriverName {
     text.parse().expect("driver name")
 }
 
-fn device(at: &str, id: &str, on: &str) -> Device {
+pub(crate) fn device(at: &str, id: &str, on: &str) -> Device {
     Device {
         address: address(at),
         id: id.parse().expect("id"),
@@ -90,7 +90,12 @@ pub(crate) fn host() -> Host {
 
 /// A kernel with that host, where the variant driver is a module still to be loaded.
 pub(crate) fn kernel() -> Arc<Model> {
-    let model = Model::from_host(&host());
+    kernel_of(&host())
+}
+
+/// A kernel with `host`, where the variant driver is a module still to be loaded.
+pub(crate) fn kernel_of(host: &Host) -> Arc<Model> {
+    let model = Model::from_host(host);
     model.add_module(VARIANT, driver(VARIANT));
     Arc::new(model)
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use kernel_glue::address::PciAddress;
 use nix::fcntl::OFlag;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tracing::error;
 
@@ -19,11 +20,17 @@ use crate::libvirt::DomainRef;
 
 use entry::{LIMIT, Outline, Unusable};
 
+pub(crate) use entry::VERSION;
 pub use entry::{Entry, Held, State};
 pub use storage::{Files, Storage};
 
 mod entry;
 mod storage;
+
+/// What a file beside the journal says; the version tells whether we can use it.
+pub(crate) trait Record: DeserializeOwned {
+    fn version(&self) -> u32;
+}
 
 /// One file per domain below a directory.
 #[derive(Clone, Debug)]
@@ -74,7 +81,7 @@ impl Journal {
     /// When the file is there and cannot be read, or is from a newer version; a damaged one is set
     /// aside and counts as none.
     pub fn read(&self, domain: &DomainUuid) -> Result<Option<Entry>, JournalError> {
-        load(&self.path(domain))
+        load_entry(&self.path(domain))
     }
 
     /// Writes an entry; it is on disk when this returns.
@@ -106,7 +113,7 @@ impl Journal {
     #[must_use]
     pub fn all(&self) -> Vec<(DomainRef, Entry)> {
         let read = self.paths().filter_map(|path| {
-            load(&path).unwrap_or_else(|why| {
+            load_entry(&path).unwrap_or_else(|why| {
                 error!("{why}: its devices stay where they are");
                 None
             })
@@ -115,26 +122,16 @@ impl Journal {
             .collect()
     }
 
-    /// The name of another domain that holds the device, also by an entry of a newer version.
+    /// The name of a domain that holds the device, other than `domain`; also by an entry of a newer version.
     #[must_use]
-    pub fn holder(&self, device: PciAddress, domain: &DomainUuid) -> Option<String> {
-        let uuid = domain.to_string();
-        let mut holders = self.holders(device);
-        let other = holders.find(|outline| outline.uuid != uuid);
-        other.map(|outline| outline.name)
-    }
-
-    /// True when any domain holds the device.
-    #[must_use]
-    pub fn holds(&self, device: PciAddress) -> bool {
-        self.holders(device).next().is_some()
-    }
-
-    fn holders(&self, device: PciAddress) -> impl Iterator<Item = Outline> {
+    pub fn holder(&self, device: PciAddress, domain: Option<&DomainUuid>) -> Option<String> {
+        let uuid = domain.map(ToString::to_string);
         let outlines = self
             .paths()
             .filter_map(|path| Outline::parse(&bytes(&path).ok()??));
-        outlines.filter(move |outline| outline.has(device))
+        let mut holders = outlines.filter(|outline| outline.has(device));
+        let other = holders.find(|outline| Some(&outline.uuid) != uuid.as_ref());
+        other.map(|outline| outline.name)
     }
 
     fn paths(&self) -> impl Iterator<Item = PathBuf> {
@@ -143,16 +140,19 @@ impl Journal {
         paths.filter(|path| path.extension().is_some_and(|e| e == "json"))
     }
 
+    /// A directory beside the journal's.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.directory.with_file_name(name)
+    }
+
     fn path(&self, domain: &DomainUuid) -> PathBuf {
         self.directory.join(format!("{domain}.json"))
     }
 }
 
-fn load(path: &Path) -> Result<Option<Entry>, JournalError> {
-    let bytes = match bytes(path) {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => return Ok(None),
-        Err(why) => return Err(failed("read", path, why)),
+fn load_entry(path: &Path) -> Result<Option<Entry>, JournalError> {
+    let Some(bytes) = bytes(path).map_err(|why| failed("read", path, why))? else {
+        return Ok(None);
     };
     let uuid = path.file_stem().unwrap_or_default().to_string_lossy();
     match entry::parse(&bytes, &uuid) {
@@ -164,6 +164,28 @@ fn load(path: &Path) -> Result<Option<Entry>, JournalError> {
         Err(Unusable::Damaged(reason)) => set_aside(path, &reason)
             .map(|()| None)
             .map_err(|why| failed("set aside", path, why)),
+    }
+}
+
+/// Reads a record; none when it is not there, or is damaged and set aside.
+pub(crate) fn load<T: Record>(path: &Path) -> io::Result<Option<T>> {
+    let Some(bytes) = bytes(path)? else {
+        return Ok(None);
+    };
+    match parse(&bytes) {
+        Ok(record) => Ok(Some(record)),
+        Err(reason) => set_aside(path, &reason).map(|()| None),
+    }
+}
+
+fn parse<T: Record>(bytes: &[u8]) -> Result<T, String> {
+    if bytes.len() as u64 > LIMIT {
+        return Err(format!("it is larger than {LIMIT} bytes"));
+    }
+    let record: T = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match record.version() {
+        VERSION => Ok(record),
+        other => Err(format!("it has version {other}")),
     }
 }
 
@@ -195,7 +217,7 @@ fn set_aside(path: &Path, reason: &str) -> io::Result<()> {
     fs::rename(path, aside)
 }
 
-fn failed(action: &'static str, path: &Path, why: io::Error) -> JournalError {
+pub(crate) fn failed(action: &'static str, path: &Path, why: io::Error) -> JournalError {
     JournalError::Failed {
         action,
         path: path.display().to_string(),

@@ -67,10 +67,11 @@ fn an_entry_of_a_newer_version_is_left_alone_and_still_holds_its_devices() {
     let other = "70700b9e-3c1e-4b3a-9a39-0d0c7b9f6a11"
         .parse()
         .expect("uuid");
-    assert_eq!(journal.holder(device, &other).as_deref(), Some("d0"));
-    assert_eq!(journal.holder(device, &uuid), None);
-    assert!(journal.holds(device));
-    assert!(!journal.holds("0009:01:00.1".parse().expect("address")));
+    assert_eq!(journal.holder(device, Some(&other)).as_deref(), Some("d0"));
+    assert_eq!(journal.holder(device, Some(&uuid)), None);
+    assert!(journal.holder(device, None).is_some());
+    let free = "0009:01:00.1".parse().expect("address");
+    assert_eq!(journal.holder(free, None), None);
     assert_eq!(
         fs::read_to_string(journal.path(&uuid)).expect("kept"),
         newer

@@ -1,6 +1,7 @@
 //! Reads domains, holds recipes, plans, applies, journals, serves.
 
 pub mod assign;
+pub mod bound;
 pub mod bus;
 pub mod child;
 pub mod cli;
@@ -28,6 +29,7 @@ pub mod recipe;
 pub mod refusal;
 pub mod region;
 pub mod report;
+pub mod reserve;
 pub mod revert;
 pub mod rewrite;
 pub(crate) mod sharing;

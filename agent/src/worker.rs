@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kernel_glue::address::PciAddress;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
-use crate::assign::Assigner;
+use crate::assign::{Assigner, Recovered};
 use crate::domain::DomainUuid;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
@@ -134,6 +135,29 @@ impl Worker {
             (Ok(None), name) => Err(PrepareError::NotFound(name)),
             (Err(why), domain) => Err(PrepareError::Libvirt { domain, why }),
         }
+    }
+
+    /// Gives back what was left half-way, `device` or all such devices. libvirt is asked only when
+    /// a guest may have left something bound.
+    ///
+    /// # Errors
+    /// When libvirt does not say which guests run; nothing that a guest has bound was touched then.
+    pub async fn recover(
+        self: &Arc<Self>,
+        device: Option<PciAddress>,
+    ) -> Result<Vec<Recovered>, LibvirtError> {
+        let worker = self.clone();
+        let work = move || {
+            let mut recovered = worker.assigner.recover_by_hand(device);
+            recovered.extend(worker.assigner.recover_unsettled(device));
+            if !worker.assigner.held().is_empty() {
+                let running = worker.libvirt.running()?;
+                let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();
+                recovered.extend(worker.assigner.recover_guests(&running, device));
+            }
+            Ok(recovered)
+        };
+        self.call(work).await
     }
 
     /// What came of each domain that is ours, by UUID.

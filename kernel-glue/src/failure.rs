@@ -70,7 +70,8 @@ impl Failure {
 }
 
 /// An errno in words, lower-case but for abbreviations such as I/O.
-pub(crate) fn describe(errno: Errno) -> String {
+#[must_use]
+pub fn describe(errno: Errno) -> String {
     let text = errno.desc();
     let mut letters = text.chars();
     match (letters.next(), letters.next()) {

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use crate::address::PciAddress;
 use crate::driver::DriverName;
+use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
 /// A file that a change of the host writes to. Absolute, below the kernel's root.
@@ -20,6 +21,8 @@ pub enum Knob {
     Bind(DriverName),
     /// `/sys/bus/pci/drivers_probe`.
     Probe,
+    /// `/proc/driver/nvidia/gpus/<device>/unbindLock`; takes effect when the file is closed.
+    UnbindLock(PciAddress),
 }
 
 /// What changes a host, and what is read back at once after a change.
@@ -65,6 +68,16 @@ pub trait Kernel {
     /// # Errors
     /// [`RegionError`]; all but a few of them before anything was opened.
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError>;
+
+    /// Called before anything is planned for a device: what stands against taking it.
+    ///
+    /// # Errors
+    /// The errno of reading `/proc`; ENOENT when the device is gone.
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno>;
+
+    /// Called before a device is unbound and after a failure: the state of NVIDIA's `unbindLock`;
+    /// `None` where the device's driver has none.
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool>;
 }
 
 impl Knob {
@@ -80,6 +93,9 @@ impl Knob {
             Self::Unbind(driver) => bus.join("drivers").join(driver.as_str()).join("unbind"),
             Self::Bind(driver) => bus.join("drivers").join(driver.as_str()).join("bind"),
             Self::Probe => bus.join("drivers_probe"),
+            Self::UnbindLock(device) => PathBuf::from("/proc/driver/nvidia/gpus")
+                .join(device.to_string())
+                .join("unbindLock"),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::failure::Failure;
 use crate::kernel::{Kernel, Knob};
+use crate::occupancy::{self, Occupancy};
 use crate::reader::{DEVICES, override_text};
 use crate::region::{RegionError, Regions};
 use crate::sysfs::Root;
@@ -198,6 +199,14 @@ impl Kernel for Live {
     /// Blocks for as long as the device's reset does, or for ever.
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
         vfio::regions(self, &self.root, device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        Occupancy::read_root(&self.root, device).map_err(|failure| errno(&failure))
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        occupancy::unbind_lock(&self.root, device)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::driver::DriverName;
 use crate::host::Host;
 use crate::id::PciId;
 use crate::kernel::{Kernel, Knob, shown};
+use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
 use state::{Slot, State};
@@ -98,6 +99,11 @@ impl Model {
         if let Some(slot) = self.state().devices.get_mut(&device) {
             slot.users = users.to_vec();
         }
+    }
+
+    /// Sets what stands against taking a device from its driver.
+    pub fn set_occupancy(&self, device: PciAddress, occupancy: Occupancy) {
+        self.state().occupancies.insert(device, occupancy);
     }
 
     /// Makes the `number`th write from now on fail before it has an effect; the next is 1.
@@ -199,6 +205,16 @@ impl Kernel for Model {
 
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
         self.state().open(device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        let state = self.state();
+        state.slot(device)?;
+        Ok(state.occupancies.get(&device).cloned().unwrap_or_default())
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.state().occupancies.get(&device)?.unbind_lock
     }
 }
 

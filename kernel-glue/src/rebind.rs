@@ -1,7 +1,7 @@
 //! Binds a device to another driver as a transaction: it is done, or it is as it was before.
 //!
 //! ```text
-//! there:  override = new    unbind old    bind new    the driver link says new
+//! there:  (unbindLock = 1)   override = new    unbind old    bind new    the driver link says new
 //! back:   override = old    unbind new    bind old    override = its text before
 //! ```
 //!
@@ -21,6 +21,7 @@ use crate::kernel::{Kernel, Knob, shown};
 pub use error::{Cause, RebindError, UndoError};
 
 mod error;
+mod lock;
 
 /// The wish to have a device on a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,12 @@ pub enum Outcome {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} <- {}", self.knob, shown(&self.value))
+    }
+}
+
+impl Step {
+    fn unbinds(&self) -> bool {
+        matches!(self.knob, Knob::Unbind(_))
     }
 }
 
@@ -117,7 +124,9 @@ pub fn restore(
     before: &Before,
 ) -> Result<Outcome, RebindError> {
     let now = Before::read(kernel, device)?;
-    transact(kernel, device, &way(device, &now, before), &now, before)
+    let steps = way(device, &now, before);
+    unlock(kernel, device, &steps)?;
+    transact(kernel, device, &steps, &now, before)
 }
 
 /// As [`restore`], and certain that no earlier write for the device is still under way: where nothing
@@ -133,10 +142,19 @@ pub fn settle(
 ) -> Result<Outcome, RebindError> {
     let now = Before::read(kernel, device)?;
     let mut steps = way(device, &now, before);
+    unlock(kernel, device, &steps)?;
     if steps.is_empty() {
         steps.push(text(device, before));
     }
     transact(kernel, device, &steps, &now, before)
+}
+
+/// A crash before the unbind leaves the lock taken; where a step unbinds, it ends with the binding.
+fn unlock(kernel: &dyn Kernel, device: PciAddress, steps: &[Step]) -> Result<(), RebindError> {
+    match steps.iter().any(Step::unbinds) {
+        true => Ok(()),
+        false => lock::release(kernel, device),
+    }
 }
 
 /// Takes the steps, and on a failure the way back to `from`.
@@ -152,16 +170,21 @@ fn transact(
     }
     refuse_users(kernel, device, steps)?;
     load(kernel, device, wanted)?;
-    match take(kernel, device, steps, wanted) {
-        Ok(()) => Ok(Outcome::Done),
-        Err((step, cause)) => Err(RebindError::Failed {
-            device,
-            to: wanted.driver.clone(),
-            step,
-            cause,
-            undone: undo(kernel, device, from).map_err(Box::new),
-        }),
+    let locked = lock::take(kernel, device, steps)?;
+    let Err((step, cause)) = take(kernel, device, steps, wanted) else {
+        return Ok(Outcome::Done);
+    };
+    let mut undone = undo(kernel, device, from);
+    if locked {
+        undone = undone.and(lock::release(kernel, device).map_err(unread));
     }
+    Err(RebindError::Failed {
+        device,
+        to: wanted.driver.clone(),
+        step,
+        cause,
+        undone: undone.map_err(Box::new),
+    })
 }
 
 /// Writes the steps; then the driver link must name what is wanted.
@@ -185,7 +208,6 @@ fn take(
 
 /// Brings the device back from wherever it is, and reads that it is back.
 fn undo(kernel: &dyn Kernel, device: PciAddress, from: &Before) -> Result<(), UndoError> {
-    let unread = |error: RebindError| UndoError::new(None, Cause::Errno(error.errno()));
     let now = Before::read(kernel, device).map_err(unread)?;
     let steps = way(device, &now, from);
     refuse_users(kernel, device, &steps).map_err(unread)?;
@@ -194,6 +216,10 @@ fn undo(kernel: &dyn Kernel, device: PciAddress, from: &Before) -> Result<(), Un
         there if there == *from => Ok(()),
         there => Err(UndoError::new(None, Cause::Elsewhere(there.driver))),
     }
+}
+
+fn unread(error: RebindError) -> UndoError {
+    UndoError::new(None, Cause::Errno(error.errno()))
 }
 
 /// The writes that lead from any state to any other.
@@ -249,8 +275,7 @@ fn refuse_users(
     device: PciAddress,
     steps: &[Step],
 ) -> Result<(), RebindError> {
-    let unbinds = |step: &Step| matches!(step.knob, Knob::Unbind(_));
-    if !steps.iter().any(unbinds) {
+    if !steps.iter().any(Step::unbinds) {
         return Ok(());
     }
     match kernel.vfio_users(device) {

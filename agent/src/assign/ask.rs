@@ -43,6 +43,8 @@ impl Assigner {
     /// `None` when a domain holds the device, or it is being asked already.
     fn ask(&self, device: PciAddress) -> Option<Result<Regions, RegionError>> {
         let _asking = Asking::begin(self, device)?;
+        // Nor while somebody binds it by hand.
+        let _lock = self.lock(device).ok()?;
         Some(self.kernel.regions(device))
     }
 }
@@ -54,7 +56,7 @@ impl<'a> Asking<'a> {
     fn begin(assigner: &'a Assigner, device: PciAddress) -> Option<Self> {
         let claims = assigner.claims.lock();
         let mut asked = claims.unwrap_or_else(PoisonError::into_inner);
-        let held = assigner.journal.holds(device);
+        let held = assigner.journal.holder(device, None).is_some();
         (!held && asked.insert(device)).then(|| Self(assigner, device))
     }
 }

@@ -5,8 +5,10 @@ use std::thread;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
+use kernel_glue::holder::{HeldNode, Holder};
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{Region, RegionError, Regions};
 use nix::errno::Errno;
 
@@ -100,6 +102,17 @@ fn a_device_that_a_domain_holds_is_not_opened() {
 }
 
 #[test]
+fn a_device_that_somebody_binds_by_hand_is_not_opened() {
+    let scene = scene(VARIANT);
+    let lock = scene.assigner.lock(address(GPU)).expect("lock");
+    scene.ask();
+    assert_eq!(scene.kernel.opens(), 0);
+    drop(lock);
+    scene.ask();
+    assert_eq!(scene.kernel.opens(), 1);
+}
+
+#[test]
 fn a_device_that_is_open_or_fails_is_planned_by_the_table() {
     let scene = scene(VARIANT);
     scene.kernel.set_users(address(GPU), &[42]);
@@ -111,6 +124,30 @@ fn a_device_that_is_open_or_fails_is_planned_by_the_table() {
         .fail_regions(address(GPU), driver(VARIANT), failing);
     scene.ask();
     assert_eq!((scene.kernel.opens(), scene.known()), (1, None));
+}
+
+#[test]
+fn a_release_by_hand_waits_until_its_device_has_been_asked() {
+    let there = scene(VARIANT);
+    let (open, opened) = mpsc::channel();
+    let (close, closed) = mpsc::channel();
+    let slow = Slow {
+        model: there.kernel.clone(),
+        open,
+        closed: Mutex::new(closed),
+    };
+    let journal = Journal::new(there.directory.path().join("journal"));
+    let assigner = Assigner::new(Arc::new(slow), there.site.clone(), journal);
+    thread::scope(|scope| {
+        scope.spawn(|| assigner.ask_regions(&guest(GPU)));
+        opened.recv().expect("the device is open");
+        let release = scope.spawn(|| assigner.release_by_hand(address(GPU)));
+        thread::sleep(Duration::from_millis(100));
+        let waits = !release.is_finished();
+        close.send(()).expect("close");
+        assert!(waits, "the device was taken while it was open");
+        release.join().expect("thread").expect("not busy");
+    });
 }
 
 #[test]
@@ -172,10 +209,38 @@ impl Kernel for Slow {
         self.model.vfio_users(device)
     }
 
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.model.occupancy(device)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.model.unbind_lock(device)
+    }
+
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.model.set_occupancy(device, by_ourselves());
         self.open.send(()).expect("the test waits");
         let closed = self.closed.lock().expect("receiver");
         closed.recv().expect("the test closes");
+        self.model.set_occupancy(device, Occupancy::default());
         self.model.regions(device)
     }
+}
+
+/// What a start must not find: whoever asks has the device open.
+fn by_ourselves() -> Occupancy {
+    let node = HeldNode {
+        path: "/dev/vfio/7".into(),
+        descriptor: Some(3),
+        shared: false,
+    };
+    let holder = Holder {
+        process: 1,
+        command: "variantd".into(),
+        unit: None,
+        nodes: vec![node],
+    };
+    let mut occupancy = Occupancy::default();
+    occupancy.holders.found.push(holder);
+    occupancy
 }

@@ -7,6 +7,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::rebind::Before;
 
 use super::{AssignError, Assigner, bind, error};
+use crate::bound::DeviceLock;
 use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
@@ -24,8 +25,10 @@ impl Assigner {
             |asked: &mut BTreeSet<PciAddress>| devices.iter().any(|d| asked.contains(&d.address));
         let claims = self.asked.wait_while(claims, is_asked);
         let _claim = claims.unwrap_or_else(PoisonError::into_inner);
+        let lock = |device: &Planned| self.lock(device.address);
+        let _locks: Vec<DeviceLock> = devices.iter().map(lock).collect::<Result<_, _>>()?;
         for device in devices {
-            if let Some(other) = self.journal.holder(device.address, &domain.uuid) {
+            if let Some(other) = self.journal.holder(device.address, Some(&domain.uuid)) {
                 return Err(error::taken(device.address, &other));
             }
         }

@@ -30,6 +30,15 @@ impl From<RebindError> for AssignError {
                 let mend = "end what holds it, then try again";
                 return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend));
             }
+            RebindError::Locked {
+                device,
+                errno: None,
+            } => {
+                let mend = format!(
+                    "see 'nvidia-smi -i {device}' for who uses it and run 'nvidia-smi -i {device} -pm 0', then try again"
+                );
+                return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend));
+            }
             RebindError::NoDriver { .. } => (
                 Code::BindFailed,
                 "run a kernel that has the driver, or name another one",
@@ -108,4 +117,11 @@ pub(super) fn taken(device: PciAddress, holder: &str) -> AssignError {
     let reason = format!("it is assigned to domain '{holder}'");
     let mend = format!("shut '{holder}' down first");
     AssignError::Refused(Refusal::new(Code::DeviceTaken, reason, mend).of(device))
+}
+
+/// Somebody binds or releases the device by hand right now.
+pub(super) fn busy(device: PciAddress) -> AssignError {
+    let reason = "it is being bound or released by hand";
+    let mend = "try again when that has ended";
+    AssignError::Refused(Refusal::new(Code::DeviceBusy, reason, mend).of(device))
 }

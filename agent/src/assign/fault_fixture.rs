@@ -15,6 +15,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
@@ -176,7 +177,7 @@ impl Life {
 impl Kernel for Life {
     fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
         let device = match knob {
-            Knob::Override(device) => *device,
+            Knob::Override(device) | Knob::UnbindLock(device) => *device,
             _ => value.parse().expect("an address"),
         };
         let machine = &self.machine;
@@ -215,6 +216,14 @@ impl Kernel for Life {
 
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
         self.machine.model.regions(device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.machine.model.occupancy(device)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.machine.model.unbind_lock(device)
     }
 }
 

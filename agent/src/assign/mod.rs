@@ -1,7 +1,7 @@
 //! Gives a domain its devices and takes them back: what libvirt's hook asks for.
 //!
 //! ```text
-//! prepare: verify -> claim: journal 'binding' -> bind all -> journal 'bound'
+//! prepare: verify -> claim: journal 'binding' -> devices are free -> bind all -> journal 'bound'
 //!                                     a failure: put all back -> drop the entry
 //! release: nobody holds the device -> journal 'releasing' -> give all back -> drop the entry
 //! start of the agent: 'binding', 'degraded' -> put back; 'releasing' -> give back;
@@ -12,8 +12,10 @@
 
 mod ask;
 mod bind;
+mod check;
 mod claim;
 mod error;
+mod manual;
 mod recover;
 mod release;
 
@@ -28,6 +30,7 @@ use kernel_glue::host::Host;
 use kernel_glue::rebind::Before;
 use tracing::warn;
 
+use crate::bound::Bound;
 use crate::code::Code;
 use crate::domain::{Domain, DomainUuid};
 use crate::journal::{Entry, Held, Journal, State};
@@ -40,12 +43,15 @@ use crate::view::{Interest, View};
 
 pub use bind::SharedKernel;
 pub use error::AssignError;
+pub use manual::{Answer, Fate, Recovered};
 
 /// Assigns devices to domains.
 pub struct Assigner {
     kernel: Arc<SharedKernel>,
     site: Arc<Site>,
     journal: Journal,
+    /// What is bound outside of any guest.
+    bound: Bound,
     locks: Locks,
     /// Held while the journal is searched and a claim is written, never longer; the devices that are
     /// being asked for their regions, which cannot be claimed meanwhile.
@@ -65,10 +71,12 @@ impl Assigner {
     pub fn new(kernel: Arc<SharedKernel>, site: Arc<Site>, journal: Journal) -> Self {
         let orphans = journal.all().into_iter().map(|(domain, _)| domain.uuid);
         let orphans = Mutex::new(orphans.collect());
+        let bound = Bound::new(journal.beside("bound"));
         Self {
             kernel,
             site,
             journal,
+            bound,
             locks: Locks::default(),
             claims: Mutex::default(),
             asked: Condvar::new(),
@@ -91,7 +99,11 @@ impl Assigner {
         answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
-            self.bind(&domain, &plan.devices)
+            let given = check::sources(xml)?;
+            let devices = self.whole(&view, &given, plan.devices);
+            let devices = devices.map_err(AssignError::Refused)?;
+            self.claim_free(&view, &domain, &devices)?;
+            self.bind(&domain, &devices)
         })
     }
 

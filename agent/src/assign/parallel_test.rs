@@ -6,6 +6,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
@@ -87,6 +88,14 @@ impl Kernel for Rendezvous {
 
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
         self.model.regions(device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.model.occupancy(device)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.model.unbind_lock(device)
     }
 }
 

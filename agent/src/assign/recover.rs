@@ -1,9 +1,8 @@
 //! Running guests and left-over entries that the agent finds when it, or libvirt, starts again.
 
-use kernel_glue::address::PciAddress;
 use tracing::{info, warn};
 
-use super::{AssignError, Assigner, error, reference};
+use super::{AssignError, Assigner, reference};
 use crate::domain::DomainUuid;
 use crate::journal::{Entry, Held};
 use crate::libvirt::DomainRef;
@@ -68,28 +67,6 @@ impl Assigner {
         if let Err(error) = result {
             warn!("devices of '{domain}' are not given back: {error}");
         }
-    }
-
-    /// Puts one device back whose bind or release has not come to its end, when somebody asks.
-    ///
-    /// # Errors
-    /// When a domain holds it as it should, and as [`release`](Self::release).
-    pub fn recover_device(&self, device: PciAddress) -> Result<(), AssignError> {
-        let holds = |entry: &Entry| entry.held(device).is_some();
-        let all = self.journal.all();
-        let Some((domain, _)) = all.into_iter().find(|(_, entry)| holds(entry)) else {
-            return Ok(());
-        };
-        self.locks.with(&domain.uuid, || {
-            let entry = self.journal.read(&domain.uuid)?;
-            match entry.as_ref().and_then(|entry| entry.held(device)) {
-                Some(held) if held.is_unsettled() => {
-                    self.give_back_those(&domain.uuid, |held| held.address == device)
-                }
-                Some(_) => Err(error::taken(device, &domain.name)),
-                None => Ok(()),
-            }
-        })
     }
 
     /// Gives back what domains held before the agent started and that are not `running` now.

@@ -227,10 +227,8 @@ fn a_device_that_was_unplugged_does_not_hold_its_entry_for_ever() {
 fn a_degraded_device_is_put_back_when_somebody_asks() {
     let scene = scene();
     let gpu = address(GPU);
-    scene.assigner.recover_device(gpu).expect("already so");
     scene.assigner.prepare(&scene.complete()).expect("prepare");
-    let held = scene.assigner.recover_device(gpu).expect_err("bound");
-    assert!(held.to_string().contains("VD-DEV-003"), "{held}");
+    assert!(scene.assigner.recover_unsettled(Some(gpu)).is_empty());
     scene.assigner.release(&uuid()).expect("release");
     for number in 3..=5 {
         scene.kernel.fail_write(number, Errno::EIO);
@@ -242,7 +240,10 @@ fn a_degraded_device_is_put_back_when_somebody_asks() {
             .to_string()
             .contains("recover")
     );
-    scene.assigner.recover_device(gpu).expect("put back");
+    let other = Some(address(NIC));
+    assert!(scene.assigner.recover_unsettled(other).is_empty());
+    let recovered = scene.assigner.recover_unsettled(Some(gpu));
+    assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
     assert_eq!(scene.driver_override(), None);
     assert!(scene.assigner.held().is_empty());

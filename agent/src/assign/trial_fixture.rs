@@ -130,7 +130,10 @@ impl Trial {
 
     /// As libvirt does it: a start that is refused is released.
     pub(super) fn start(&self) -> bool {
-        let bound = self.agent.bind(&domain(), &planned(self.plan)).is_ok();
+        let (view, devices) = (self.site.look(), planned(self.plan));
+        let claimed = self.agent.claim_free(&view, &domain(), &devices);
+        let bound = claimed.and_then(|()| self.agent.bind(&domain(), &devices));
+        let bound = bound.is_ok();
         self.check_journalled("after the bind");
         if !bound {
             let _ = self.agent.release(&domain().uuid);

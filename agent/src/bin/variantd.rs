@@ -29,6 +29,9 @@ struct Arguments {
     /// libvirt's connection URI.
     #[arg(long, default_value = "qemu:///system")]
     connect: String,
+    /// Bind what is reserved for guests, and end: what variantd-reserve.service runs at boot.
+    #[arg(long)]
+    reserve: bool,
     /// Directory that has the host's sys and proc.
     #[arg(long, default_value = "/", hide = true)]
     root: PathBuf,
@@ -43,6 +46,9 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     log_to_stderr();
+    if arguments.reserve {
+        return reserve(&arguments.into());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -59,6 +65,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Fails when one reservation is not in force; the others are.
+fn reserve(places: &Places) -> ExitCode {
+    match daemon::reserve(places) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            error!("nothing is reserved: {:#}", anyhow::Error::from(error));
             ExitCode::FAILURE
         }
     }

@@ -2,10 +2,12 @@
 
 use zbus::DBusError;
 
+use super::device;
 use crate::assign::AssignError;
 use crate::inventory::PublishError;
 use crate::prepare::PrepareError;
 use crate::refusal::Refusal;
+use crate::reserve::ReserveError;
 
 /// An error reply.
 #[derive(Debug, DBusError)]
@@ -18,7 +20,7 @@ pub enum BusError {
     Refused(String),
     /// We, the host or libvirt could not.
     Failed(String),
-    /// There is no such domain.
+    /// There is no such domain or device.
     NotFound(String),
     /// The caller may not.
     NotAuthorized(String),
@@ -43,6 +45,15 @@ impl From<PrepareError> for BusError {
             PrepareError::Refused(_) => Self::Refused(sentence),
             PrepareError::NotFound(_) => Self::NotFound(sentence),
             PrepareError::Libvirt { .. } => Self::Failed(sentence),
+        }
+    }
+}
+
+impl From<ReserveError> for BusError {
+    fn from(error: ReserveError) -> Self {
+        match error {
+            ReserveError::Assign(error) => device::error(error),
+            other => Self::Failed(other.to_string()),
         }
     }
 }

@@ -10,16 +10,17 @@ use tokio::time::timeout;
 use zbus::message::Header;
 use zbus::{Connection, OwnedVariant, Variant, interface};
 
-use super::{BusError, blocking, caller};
+use super::{BusError, blocking, caller, device};
 use crate::assign::Assigner;
 use crate::prepare::Trigger;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
 use crate::report::Report;
+use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
 
-type Options = HashMap<String, OwnedVariant>;
+pub(super) type Options = HashMap<String, OwnedVariant>;
 type Row = HashMap<&'static str, Variant<'static>>;
 
 /// Reads configuration and recipes again and publishes the devices they cover.
@@ -33,6 +34,8 @@ pub struct Manager {
     pub assigner: Arc<Assigner>,
     /// The surroundings.
     pub site: Arc<Site>,
+    /// What is reserved for guests.
+    pub reservations: Reservations,
     /// What `Reload` does.
     pub reload: Arc<Reload>,
 }
@@ -133,22 +136,94 @@ impl Manager {
         Ok(json(&done.map_err(|_| BusError::TimedOut(late))??))
     }
 
-    /// Puts a host device back, named by its PCI address, whose bind or release failed half-way; does
-    /// nothing when it is as it should be.
-    async fn recover(
+    /// Binds a device outside of any guest and says in JSON what was written. Option `driver` (s):
+    /// the driver, by default the one that its recipe names. Option `dry-run` (b): say it only.
+    async fn bind(
         &self,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         device: String,
         options: Options,
-    ) -> Result<(), BusError> {
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &["driver", "dry-run"])?;
+        let (address, driver) = (device::address(&device)?, device::driver(&options)?);
+        let dry = flag(&options, "dry-run")?;
+        let bound = blocking(&self.assigner, move |assigner| match dry {
+            true => assigner.plan_by_hand(address, driver),
+            false => assigner.bind_by_hand(address, driver),
+        });
+        Ok(json(&bound.await.map_err(device::error)?))
+    }
+
+    /// Gives a device back that `Bind` or a reservation bound, and says so in JSON.
+    async fn release(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        device: String,
+        options: Options,
+    ) -> Result<String, BusError> {
         caller::require_root(connection, &header).await?;
         known(&options, &[])?;
-        let device: PciAddress = device
-            .parse()
-            .map_err(|error| BusError::NotFound(format!("{error}")))?;
-        let recovered = blocking(&self.assigner, move |all| all.recover_device(device)).await;
-        Ok(recovered?)
+        let address = device::address(&device)?;
+        let released = blocking(&self.assigner, move |a| a.release_by_hand(address));
+        Ok(json(&released.await.map_err(device::error)?))
+    }
+
+    /// Gives back every device that a change left half-way and no running guest has, and lists them in
+    /// JSON, each with the reason where it could not be. Option `device` (s): only this one.
+    async fn recover(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &["device"])?;
+        let wanted = device::text(&options, "device")?;
+        let wanted = wanted.map(device::address).transpose()?;
+        let recovered = self.worker.recover(wanted).await;
+        let unknown = |why| {
+            let sentence =
+                format!("cannot ask libvirt which guests run: {why}; start libvirt first");
+            BusError::Failed(sentence)
+        };
+        Ok(json(&recovered.map_err(unknown)?))
+    }
+
+    /// Reserves a device for guests: from the next boot on it is bound before anything else takes it.
+    /// Says so in JSON, and binds nothing now. Option `driver` (s): as for `Bind`.
+    async fn reserve(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        device: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &["driver"])?;
+        let (address, driver) = (device::address(&device)?, device::driver(&options)?);
+        let reservations = self.reservations.clone();
+        let reserved = blocking(&self.assigner, move |assigner| {
+            reservations.reserve(assigner, address, driver)
+        });
+        Ok(json(&reserved.await?))
+    }
+
+    /// Ends a device's reservation and says so in JSON; it stays bound as it is now.
+    async fn unreserve(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        device: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        caller::require_root(connection, &header).await?;
+        known(&options, &[])?;
+        Ok(json(
+            &self.reservations.unreserve(device::address(&device)?)?,
+        ))
     }
 
     /// Reads configuration and recipes again.

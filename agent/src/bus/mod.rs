@@ -3,6 +3,7 @@
 //! `packaging/dbus/org.variantd1.xml` is the contract; a test compares it with what is served.
 
 mod caller;
+mod device;
 mod error;
 mod hook;
 mod manager;

@@ -17,9 +17,12 @@ use crate::fixture::{GPU, VARIANT, address, guest, kernel, site};
 use crate::journal::Journal;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
+use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
 
+mod by_hand;
+mod reserve;
 mod saved_plan;
 
 struct Scene {
@@ -42,6 +45,7 @@ async fn scene() -> Scene {
         worker: Worker::new(libvirt.clone(), site.clone(), assigner.clone()),
         assigner: assigner.clone(),
         site: site.clone(),
+        reservations: Reservations::new(directory.path().join("reserved.d")),
         reload: Arc::new(Box::new(|| Err("'variantd.conf', line 1: no".into()))),
     };
     let hook = Hook {
@@ -187,13 +191,16 @@ async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
     }
     let refused = scene.hook("Prepare", &xml).await.expect_err("fails");
     assert!(matches!(refused, Fault::Failed(ref text) if text.contains("VD-BND-004")));
-    let recovered = manager.recover(GPU, HashMap::new()).await;
-    recovered.expect("put back");
+    let asked = |text| HashMap::from([("device", Variant::from(text))]);
+    let recovered = manager.recover(asked(GPU)).await.expect("an answer");
+    let rows: serde_json::Value = serde_json::from_str(&recovered).expect("JSON");
+    let row = serde_json::json!([{"device": GPU, "domain": "d0", "sentence": null}]);
+    assert_eq!(rows, row);
     let driver = scene.kernel.driver(address(GPU)).expect("device");
     assert_eq!(driver.map(String::from).as_deref(), Some("nvidia"));
-    let garbage = manager.recover("gpu0", HashMap::new()).await;
+    let garbage = manager.recover(asked("gpu0")).await;
     let garbage = Fault::from(garbage.expect_err("no address"));
-    assert!(matches!(garbage, Fault::NotFound(ref text) if text.contains("gpu0")));
+    assert!(matches!(garbage, Fault::Failed(ref text) if text.contains("gpu0")));
 }
 
 /// The shipped contract; `VARIANTD_WRITE_CONTRACT=1` writes what is served.

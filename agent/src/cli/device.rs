@@ -7,6 +7,7 @@ use kernel_glue::device::Device;
 use serde_json::{Value, json};
 
 use super::list::{driver, or_dash, to_json};
+use super::occupancy::{self, Seen};
 use super::problem::Problem;
 use super::{View, output, region};
 use crate::plan::{Setting, initiators};
@@ -19,10 +20,11 @@ pub(super) fn run(view: &View, address: PciAddress, regions: bool) -> Result<(),
         .devices
         .get(&address)
         .ok_or_else(|| not_found(address))?;
+    let seen = Seen::read(&view.root, device);
     let asked = regions.then(|| region::ask(view, address)).transpose();
     let shown = asked.as_ref().ok().and_then(Option::as_ref);
     if view.json {
-        let mut device = full_json(view, device);
+        let mut device = full_json(view, device, &seen);
         if let Some(regions) = shown {
             device["regions"] = region::to_json(regions);
         }
@@ -30,7 +32,7 @@ pub(super) fn run(view: &View, address: PciAddress, regions: bool) -> Result<(),
         output::object(json!({"device": device, "gaps": gaps}))?;
     } else {
         let bars = shown.map(region::rows).unwrap_or_default();
-        let rows = [rows(view, device), bars].concat();
+        let rows = [rows(view, device, &seen), bars].concat();
         output::text(&output::columns(&rows))?;
         output::gaps(&view.host.gaps);
     }
@@ -43,24 +45,11 @@ fn not_found(address: PciAddress) -> Problem {
     ))
 }
 
-fn rows(view: &View, device: &Device) -> Vec<Vec<String>> {
-    let host = &view.host;
+fn rows(view: &View, device: &Device, seen: &Seen) -> Vec<Vec<String>> {
     let recipe = view.recipes.for_device(device);
     let label = recipe
         .and_then(|recipe| recipe.member(device.id))
         .map(|member| member.label.clone());
-    let group = device.iommu_group.map(|group| {
-        let others: Vec<String> = host
-            .group(group)
-            .filter(|d| d.address != device.address)
-            .map(|d| d.address.to_string())
-            .collect();
-        if others.is_empty() {
-            format!("{group}, alone")
-        } else {
-            format!("{group}, with {}", others.join(", "))
-        }
-    });
     let path: Vec<String> = device.ancestors.iter().map(ToString::to_string).collect();
     [
         ("address", device.address.to_string()),
@@ -77,7 +66,7 @@ fn rows(view: &View, device: &Device) -> Vec<Vec<String>> {
             "recipe",
             or_dash(recipe.map(|recipe| format!("{}: {}", recipe.name, recipe.title))),
         ),
-        ("IOMMU group", or_dash(group)),
+        ("IOMMU group", or_dash(occupancy::group(&view.host, device))),
         ("NUMA node", or_dash(device.numa_node)),
         ("initiators", initiator_text(view, device)),
         (
@@ -98,11 +87,13 @@ fn rows(view: &View, device: &Device) -> Vec<Vec<String>> {
             },
         ),
     ]
+    .into_iter()
+    .chain(seen.rows())
     .map(|(name, value)| vec![name.to_owned(), value])
-    .to_vec()
+    .collect()
 }
 
-fn full_json(view: &View, device: &Device) -> Value {
+fn full_json(view: &View, device: &Device, seen: &Seen) -> Value {
     let mut value = to_json(view, device);
     value["variant_driver"] = json!(variant(view, device));
     value["path"] = json!(device.ancestors);
@@ -113,6 +104,8 @@ fn full_json(view: &View, device: &Device) -> Value {
             .express()
             .map(|e| e.completer().iter().map(|w| w.bits()).collect::<Vec<_>>())
     );
+    value["group_members"] = occupancy::group_json(&view.host, device);
+    value["occupancy"] = seen.json();
     let nodes = initiator_nodes(view, device);
     value["initiators"] = json!(nodes.as_ref().and_then(|nodes| nodes.as_ref().ok()));
     value

@@ -1,9 +1,8 @@
-//! `variantctl plan DOMAIN`, `prepare`, `revert`, `wait` and `recover`: asks the agent, which alone changes definitions and drivers.
+//! `variantctl plan DOMAIN`, `prepare`, `revert` and `wait`: asks the agent, which alone changes definitions.
 
 use std::path::Path;
 use std::time::Duration;
 
-use kernel_glue::address::PciAddress;
 use serde_json::{Value, json};
 use zbus::Connection;
 
@@ -63,36 +62,21 @@ pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(),
     Ok(())
 }
 
-/// Has a device put back that was left half-way.
-pub(super) fn recover(device: PciAddress, as_json: bool) -> Result<(), Problem> {
-    let name = device.to_string();
-    call(async |manager| manager.recover(&name, Options::new()).await)?;
-    match as_json {
-        true => output::object(json!({"device": name, "recovered": true})),
-        false => output::text(&format!("'{name}' is as it should be\n")),
-    }
-}
-
 /// Makes one call and reads its JSON.
-fn ask(
-    method: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<String>,
+pub(super) fn ask(
+    call: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<String>,
 ) -> Result<Value, Problem> {
-    let text = call(method)?;
-    serde_json::from_str(&text)
-        .map_err(|error| Problem::Failed(format!("cannot read the agent's answer: {error}")))
-}
-
-/// Makes one call.
-fn call<T>(method: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<T>) -> Result<T, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Problem::Failed(format!("cannot start: {error}")))?;
     let reply = runtime.block_on(async {
         let connection = Connection::system().await?;
-        method(&ManagerProxy::new(&connection).await?).await
+        call(&ManagerProxy::new(&connection).await?).await
     });
-    reply.map_err(|error| problem(error.into()))
+    let text = reply.map_err(|error| problem(error.into()))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Problem::Failed(format!("cannot read the agent's answer: {error}")))
 }
 
 fn problem(fault: Fault) -> Problem {

@@ -4,15 +4,16 @@ use kernel_glue::device::Device;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{View, output};
+use super::{View, output, reserve};
 
 pub(super) fn run(view: &View, all: bool) -> Result<(), Problem> {
     let wanted = |device: &&Device| all || view.recipes.for_device(device).is_some();
     let devices: Vec<&Device> = view.host.devices.values().filter(wanted).collect();
+    let reserved = reserve::found(view);
     if view.json {
         let list: Value = devices.iter().map(|device| to_json(view, device)).collect();
         return output::object(
-            json!({"devices": list, "gaps": output::gaps_json(&view.host.gaps)}),
+            json!({"devices": list, "reservations": reserve::to_json(&reserved), "gaps": output::gaps_json(&view.host.gaps)}),
         );
     }
     output::text(&table(view, &devices))?;
@@ -27,6 +28,7 @@ pub(super) fn run(view: &View, all: bool) -> Result<(), Problem> {
     {
         eprintln!("* driver_override is set");
     }
+    reserve::tell(&reserved);
     output::gaps(&view.host.gaps);
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Read verbs work without the agent, without libvirt and without root, and say what they could not
 //! see. Exit: 0 done or already so, 1 failed or a check failed, 2 usage, 3 not found, 4 agent not reachable.
 
+mod bind;
 mod completion;
 mod device;
 mod diff;
@@ -10,26 +11,30 @@ mod domain;
 mod explain;
 mod input;
 mod list;
+mod occupancy;
 mod output;
 mod plan;
 mod problem;
 mod recipe;
 mod record;
 mod region;
+mod reserve;
 mod topology;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 
 use crate::code::Code;
 use crate::config::Config;
 use crate::recipe::Recipes;
+use crate::reserve::Reservations;
 use crate::target::Target;
 
 use problem::Problem;
@@ -65,7 +70,7 @@ enum Verb {
         #[arg(long)]
         all: bool,
     },
-    /// Show one device: driver, group, node, initiators, path to its root port
+    /// Show one device: driver, group, node, initiators, path to its root port, and who holds it
     Show {
         /// PCI address: 0000:01:00.0, 01:00.0 or pci_0000_01_00_0
         device: PciAddress,
@@ -114,10 +119,45 @@ enum Verb {
         #[arg(long)]
         file: Option<PathBuf>,
     },
-    /// Put a device back whose bind or release failed half-way
-    Recover {
-        /// PCI address: 0000:01:00.0, 01:00.0 or pci_0000_01_00_0
+    /// Bind a device outside of any guest
+    Bind {
+        /// PCI address
         device: PciAddress,
+        /// The driver; by default the one that its recipe names
+        #[arg(long)]
+        driver: Option<DriverName>,
+        /// Print the writes in order instead, each as 'path <- value'
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Give a device back that was bound outside of any guest
+    Release {
+        /// PCI address
+        device: PciAddress,
+    },
+    /// Give devices back that a change left half-way
+    Recover {
+        /// PCI address; by default every such device
+        device: Option<PciAddress>,
+    },
+    /// Reserve a device for guests: it is bound at each boot, before anything else takes it
+    Reserve {
+        /// PCI address
+        device: PciAddress,
+        /// The driver; by default the one that its recipe names at that time
+        #[arg(long)]
+        driver: Option<DriverName>,
+        /// Bind it now, too
+        #[arg(long)]
+        now: bool,
+    },
+    /// End a reservation
+    Unreserve {
+        /// PCI address
+        device: PciAddress,
+        /// Give the device back now, too
+        #[arg(long)]
+        now: bool,
     },
     /// Print completions for a shell, for packagers
     #[command(hide = true)]
@@ -192,6 +232,7 @@ struct View {
     root: PathBuf,
     host: Host,
     recipes: Recipes,
+    reservations: Reservations,
     json: bool,
 }
 
@@ -234,7 +275,19 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Revert { domain, .. } => {
             domain::revert(domain.as_deref().unwrap_or_default(), cli.json)
         }
-        Verb::Recover { device } => domain::recover(*device, cli.json),
+        Verb::Bind {
+            device,
+            driver,
+            dry_run,
+        } => bind::bind(*device, driver.as_ref(), *dry_run, cli.json),
+        Verb::Release { device } => bind::release(*device, cli.json),
+        Verb::Recover { device } => bind::recover(*device, cli.json),
+        Verb::Reserve {
+            device,
+            driver,
+            now,
+        } => reserve::reserve(*device, driver.as_ref(), *now, cli.json),
+        Verb::Unreserve { device, now } => reserve::unreserve(*device, *now, cli.json),
         Verb::Completions { shell } => completion::run(*shell),
         Verb::Wait { domain, timeout } => {
             domain::wait(domain, Duration::from_secs(*timeout), cli.json)
@@ -249,8 +302,19 @@ fn view(cli: &Cli) -> Result<View, Problem> {
         root: cli.host.clone(),
         host,
         recipes,
+        reservations: reservations(cli),
         json: cli.json,
     })
+}
+
+/// Beside the recipes; those of this host say nothing of a recorded one.
+fn reservations(cli: &Cli) -> Reservations {
+    let recorded = cli.host != Path::new("/");
+    let directory = match recorded && cli.recipes == Path::new(crate::recipe::DIRECTORY) {
+        true => cli.host.join("etc/variantd"),
+        false => cli.recipes.with_file_name(""),
+    };
+    Reservations::new(directory.join(crate::reserve::DIRECTORY))
 }
 
 fn recipes(cli: &Cli) -> Result<Recipes, Problem> {

@@ -51,6 +51,11 @@ impl Code {
                 "Two definitions may name one device, for guests that take turns. The one that starts second is refused while \
                  the first runs (VD-DEV-003). Source: libvirt, src/util/virhostdev.c (active devices)."
             }
+            Self::DeviceHasFunctions => {
+                "A physical function whose virtual functions are enabled cannot be bound to a VFIO driver (EBUSY), and removing \
+                 them takes them from whoever has them. Source: Linux, drivers/vfio/pci/vfio_pci_core.c \
+                 (vfio_pci_core_register_device)."
+            }
             Self::GuestSlot => {
                 "A device behind a root port is only found in slot 0, and NVIDIA's guest driver looks for generic initiators \
                  only at slot 0, function 0. Source: PCIe base specification 7.3.1; NVIDIA open-gpu-kernel-modules."
@@ -156,8 +161,10 @@ impl Code {
                  changed it meanwhile. Source: /sys/bus/pci/devices/ADDRESS/driver."
             }
             Self::BindInUse => {
-                "A process has the device open through VFIO. Unbinding it would wait for ever in the kernel, and unplug the \
-                 device from a guest. Source: Linux, drivers/vfio/vfio_main.c, vfio_unregister_group_dev."
+                "A process has the device open through VFIO, or NVIDIA's driver counts users of it and does not give its \
+                 unbindLock. Unbinding it would wait for ever in the kernel, and unplug the device from a guest. Source: Linux, \
+                 drivers/vfio/vfio_main.c, vfio_unregister_group_dev; NVIDIA open-gpu-kernel-modules, \
+                 kernel-open/nvidia/nv-procfs.c."
             }
             Self::BindDegraded => {
                 "A change failed, and taking it back failed too. No guest gets the device before it is as it was. That is \
@@ -176,6 +183,46 @@ impl Code {
                 "All of its config space reads as ones: it is off its bus, without power, or in a failed reset. Binding a driver \
                  to it would block or hang up the guest, so it is not touched. Source: PCI Express Base Specification, 2.3.2, \
                  completions without a completer."
+            }
+            Self::DeviceBusy => {
+                "This device is being worked on by 'variantctl bind', 'release' or 'recover', or by the reservation at boot: one at a \
+                 time, and no guest starts with it meanwhile. A bind takes up to 40 s. Source: variantctl(1)."
+            }
+            Self::ReservedOther => {
+                "A reservation names a device by its address, with the vendor and device id beside it. PCI addresses move when \
+                 cards or firmware settings change, so a device with another id at that address is left alone. Source: \
+                 variantctl(1), reserve."
+            }
+            Self::DriverUnknown => {
+                "The driver of a device is what its recipe names, and no recipe covers this one. A recipe may be extended by \
+                 [[device]] in variantd.conf. Source: variantctl(1), bind; variantd.recipe(5)."
+            }
+            Self::BindHeld => {
+                "A process has one of the device's nodes open or mapped (/dev/nvidiaN, /dev/dri, /dev/kfd, /dev/vfio), so taking \
+                 the device from its driver would wait for ever in the kernel. Nodes that all GPUs of NVIDIA's or AMD's \
+                 driver share count only where there is one such GPU. Source: /proc/PID/fd and /proc/PID/maps; \
+                 NVIDIA open-gpu-kernel-modules, kernel-open/nvidia/nv-pci.c (non-zero usage count)."
+            }
+            Self::BindHolderHidden => {
+                "Looking into other users' processes takes CAP_SYS_PTRACE. A device that may be held is not taken from its \
+                 driver. Source: proc(5), /proc/PID/fd."
+            }
+            Self::BindGroup => {
+                "Functions of one IOMMU group cannot be kept apart: VFIO takes the group only when none of them is on a driver \
+                 that does DMA for the host (EPERM). Bridges and unbound functions are harmless; an NVSwitch (class 0680) is \
+                 no bridge. With allow_group = true what the host uses is bound to vfio-pci with the device and given back \
+                 with it, but for storage and network. Source: Linux, drivers/iommu/iommu.c."
+            }
+            Self::ResetMissing => {
+                "A device is reset before a guest opens it. Where the kernel has no method (sysfs reset_method), or somebody \
+                 turned them off, memory of the last guest can reach the next. A recipe with needs_reset = false accepts that. \
+                 Source: Linux, Documentation/ABI/testing/sysfs-bus-pci; drivers/vfio/pci/vfio_pci_core.c."
+            }
+            Self::BindMemoryOnlined => {
+                "On Grace NVIDIA's driver gives the GPU's memory to the host as a NUMA node. While something has memory there it \
+                 cannot be taken back, and the driver does not let go of the device. Where several GPUs are on the driver, \
+                 its numa_status says whose memory it is. Source: /proc/iomem; NVIDIA open-gpu-kernel-modules, \
+                 kernel-open/nvidia/nv-procfs.c; OpenNebula's manual for GB200."
             }
             Self::AgentUnreachable => {
                 "variantd does not answer on the system bus. A guest that it prepared is not started without it. Source: \

@@ -71,6 +71,8 @@ codes! {
     DeviceTaken = "VD-DEV-003",
     /// Another definition assigns the device, too.
     DeviceShared = "VD-DEV-004",
+    /// The device has virtual functions.
+    DeviceHasFunctions = "VD-DEV-005",
     /// The guest address is not slot 0.
     GuestSlot = "VD-TOP-001",
     /// The guest address is not function 0.
@@ -183,12 +185,28 @@ codes! {
     BindInUse = "VD-BND-003",
     /// A failed undo left the device in an unknown state.
     BindDegraded = "VD-BND-004",
+    /// A process of the host holds the device.
+    BindHeld = "VD-BND-005",
+    /// It cannot be seen who holds the device.
+    BindHolderHidden = "VD-BND-006",
+    /// The host uses another function of the IOMMU group.
+    BindGroup = "VD-BND-007",
+    /// The kernel has no way to reset the device.
+    ResetMissing = "VD-BND-008",
+    /// The host uses the device's memory as its own.
+    BindMemoryOnlined = "VD-BND-009",
     /// The journal of bound devices cannot be read or written.
     JournalFailed = "VD-BND-010",
     /// A newer variantd wrote the journal.
     JournalNewer = "VD-BND-011",
     /// The device does not answer.
     BindSilent = "VD-BND-012",
+    /// The device is being bound or released by hand.
+    DeviceBusy = "VD-BND-020",
+    /// Another device is at a reserved address.
+    ReservedOther = "VD-BND-021",
+    /// No driver is known for the device.
+    DriverUnknown = "VD-BND-022",
     /// The agent cannot be reached.
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.

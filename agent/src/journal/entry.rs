@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::libvirt::DomainRef;
 
 /// The version written, and the newest that is read.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Larger than any entry we write, in bytes.
 pub(super) const LIMIT: u64 = 64 << 10;
 

@@ -9,6 +9,7 @@ use kernel_glue::numa::{Node, NumaNode};
 use sha2::{Digest, Sha256};
 
 use super::{Assigned, Plan, Setting, window};
+use crate::recipe::Recipe;
 use crate::target::Version;
 
 /// Bytes of the hash that are kept.
@@ -26,7 +27,7 @@ pub(super) fn digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Pl
             &device.iommu,
             device.bars,
         );
-        hash.update(format!("{:?} {facts:?}\n", one.recipe));
+        hash.update(format!("{} {facts:?}\n", definition(one.recipe)));
         // What VFIO says counts only where it differs: to ask is no reason to replace a definition.
         let asked = window::asked_kib(device);
         if let Some(kib) = asked.filter(|kib| *kib != window::known_kib(setting, device)) {
@@ -50,6 +51,12 @@ pub(super) fn digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Pl
             let _ = write!(text, "{byte:02x}");
             text
         })
+}
+
+/// What a recipe says of definitions; that a device needs a reset is about assigning it.
+fn definition(recipe: &Recipe) -> String {
+    let assigning = format!("needs_reset: {:?}, ", recipe.needs_reset);
+    format!("{recipe:?}").replacen(&assigning, "", 1)
 }
 
 /// Distances between the sockets and the devices' initiators.

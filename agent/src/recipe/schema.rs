@@ -21,6 +21,9 @@ pub struct Recipe {
     /// The driver can migrate a guest with its device.
     #[serde(default)]
     pub migrates: bool,
+    /// Devices that the kernel cannot reset are not assigned.
+    #[serde(default = "yes")]
+    pub needs_reset: bool,
     /// The devices it is for.
     #[serde(rename = "device")]
     pub devices: Vec<Member>,

@@ -1,5 +1,6 @@
 //! `variantctl` as a process: golden output on recorded hosts, and what bad input gets.
 
+mod holder;
 mod plan;
 
 use std::fs;
@@ -316,7 +317,10 @@ fn completions_are_sound_and_know_the_verbs() {
         .output()
         .expect("bash runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(text.trim(), "rewrite recipe record-host revert recover");
+    assert_eq!(
+        text.trim(),
+        "rewrite recipe record-host revert release recover reserve"
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The real `variantd` on a private bus.
 
+mod by_hand;
+mod reserve;
 mod saved_plan;
 mod scene;
 

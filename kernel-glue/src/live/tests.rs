@@ -169,3 +169,15 @@ fn a_process_that_cannot_be_looked_into_may_be_a_user() {
     descriptor(dir.path(), 10, "/dev/vfio/12");
     assert_eq!(live.vfio_users(gpu), Ok(vec![10]));
 }
+
+#[test]
+fn the_unbind_lock_is_read_and_written_where_there_is_one() {
+    let (dir, live, gpu) = scene();
+    assert_eq!(live.unbind_lock(gpu), None);
+    assert_eq!(live.write(&Knob::UnbindLock(gpu), "1"), Err(Errno::ENOENT));
+    let file = format!("proc/driver/nvidia/gpus/{GPU}/unbindLock");
+    put(dir.path(), &file, "0\n");
+    assert_eq!(live.unbind_lock(gpu), Some(false));
+    live.write(&Knob::UnbindLock(gpu), "1").expect("taken");
+    assert_eq!(live.unbind_lock(gpu), Some(true));
+}

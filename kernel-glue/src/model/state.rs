@@ -9,6 +9,7 @@ use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::id::PciId;
 use crate::kernel::Knob;
+use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ pub(super) struct State {
     /// What a VFIO driver shows of a device; a driver without an entry is none.
     pub(super) regions: BTreeMap<(PciAddress, DriverName), Result<Regions, RegionError>>,
     pub(super) opens: usize,
+    pub(super) occupancies: BTreeMap<PciAddress, Occupancy>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +42,7 @@ impl State {
             Knob::Unbind(driver) => self.unbind(driver, address(value)?),
             Knob::Bind(driver) => self.bind(driver, address(value)?),
             Knob::Probe => self.probe_any(address(value)?),
+            Knob::UnbindLock(device) => self.lock(*device, value == "1"),
         }
     }
 
@@ -88,6 +91,19 @@ impl State {
             return Err(Errno::EDEADLK);
         }
         slot.driver = None;
+        let lock = self.occupancies.get_mut(&device);
+        if let Some(locked) = lock.and_then(|one| one.unbind_lock.as_mut()) {
+            *locked = false;
+        }
+        Ok(())
+    }
+
+    /// NVIDIA's driver does not give the lock while it counts users, and says so only when it is read.
+    fn lock(&mut self, device: PciAddress, wanted: bool) -> Result<(), Errno> {
+        let occupancy = self.occupancies.get_mut(&device).ok_or(Errno::ENOENT)?;
+        let free = occupancy.holders.found.is_empty();
+        let locked = occupancy.unbind_lock.as_mut().ok_or(Errno::ENOENT)?;
+        *locked = wanted && (free || *locked);
         Ok(())
     }
 

@@ -31,6 +31,14 @@ pub enum RebindError {
         /// Their ids, ascending.
         processes: Vec<u32>,
     },
+    /// NVIDIA's driver counts users, or its lock could not be written. Nothing else was written.
+    #[error("cannot unbind '{device}': {}", unlocked(*.errno))]
+    Locked {
+        /// The device.
+        device: PciAddress,
+        /// Why the lock could not be written; `None` when the driver did not give it.
+        errno: Option<Errno>,
+    },
     /// Whether a process has it open could not be found out. Nothing was written.
     #[error("cannot unbind '{device}': cannot see who holds it: {}", describe(*.errno))]
     UsersHidden {
@@ -99,6 +107,7 @@ impl RebindError {
             Self::Failed { cause, undone, .. } => {
                 late(cause) || undone.as_ref().is_err_and(|error| late(&error.cause))
             }
+            Self::Locked { errno, .. } => *errno == Some(Errno::ETIMEDOUT),
             _ => false,
         }
     }
@@ -110,6 +119,7 @@ impl RebindError {
             Self::Unreadable { device, .. }
             | Self::Changed(device)
             | Self::InUse { device, .. }
+            | Self::Locked { device, .. }
             | Self::UsersHidden { device, .. }
             | Self::NoDriver { device, .. }
             | Self::Failed { device, .. } => device,
@@ -133,6 +143,7 @@ impl RebindError {
             Self::Unreadable { errno, .. }
             | Self::UsersHidden { errno, .. }
             | Self::NoDriver { errno, .. } => *errno,
+            Self::Locked { errno, .. } => errno.unwrap_or(Errno::EBUSY),
             Self::Changed(_) | Self::InUse { .. } => Errno::EBUSY,
             Self::Failed { cause, .. } => match cause {
                 Cause::Errno(errno) => *errno,
@@ -202,6 +213,13 @@ fn no_module(errno: Errno) -> String {
     match errno {
         Errno::ENOENT => "no module of this kernel has it".to_owned(),
         other => describe(other),
+    }
+}
+
+fn unlocked(errno: Option<Errno>) -> String {
+    match errno {
+        Some(errno) => format!("cannot write its unbindLock: {}", describe(errno)),
+        None => "NVIDIA's driver counts users of it and does not give its unbindLock".to_owned(),
     }
 }
 

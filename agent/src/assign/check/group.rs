@@ -1,0 +1,119 @@
+//! The rest of a device's IOMMU group: what is in the way of VFIO, and what goes along by consent.
+//!
+//! VFIO takes a group only when no member is on a driver that does DMA for the host (EPERM); bridges, unbound
+//! devices and drivers that leave DMA alone are harmless. Follows drivers/iommu/iommu.c.
+
+use kernel_glue::device::Device;
+use kernel_glue::driver::DriverName;
+
+use crate::assign::SharedKernel;
+use crate::code::Code;
+use crate::plan::Planned;
+use crate::refusal::Refusal;
+
+/// What goes along is bound to this driver.
+const VFIO: &str = "vfio-pci";
+/// Drivers with `driver_managed_dma` that are not named after VFIO (Linux 7.2).
+const HARMLESS: [&str; 2] = ["pci-stub", "pcieport"];
+/// Base classes of what a host may need to live: mass storage and network.
+const VITAL: [(u32, &str); 2] = [(0x01, "storage"), (0x02, "network")];
+
+/// A member of the group that does DMA for the host.
+pub(super) struct Member<'a> {
+    device: &'a Device,
+    driver: DriverName,
+}
+
+impl<'a> Member<'a> {
+    /// The device, if it is in the way: no bridge, and on such a driver now. An NVSwitch (class 0680) calls
+    /// itself a bridge and is none.
+    pub(super) fn read(kernel: &SharedKernel, device: &'a Device) -> Option<Self> {
+        if matches!(device.class >> 8, 0x0600 | 0x0604) {
+            return None;
+        }
+        let driver = kernel.driver(device.address).ok().flatten()?;
+        (!leaves_dma_alone(driver.as_str())).then_some(Self { device, driver })
+    }
+
+    fn text(&self) -> String {
+        let (device, class) = (self.device, self.device.class >> 8);
+        format!(
+            "'{}' (class {class:04x}, on '{}')",
+            device.address, self.driver
+        )
+    }
+
+    fn vital(&self) -> Option<&'static str> {
+        let named = VITAL
+            .iter()
+            .find(|(base, _)| *base == self.device.class >> 16);
+        named.map(|(_, name)| *name)
+    }
+}
+
+/// The members that go along with `leader`: none, or with the administrator's consent all.
+pub(super) fn companions(
+    leader: &Planned,
+    group: u32,
+    members: &[Member<'_>],
+    allowed: bool,
+) -> Result<Vec<Planned>, Refusal> {
+    if !allowed {
+        return match members.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(refusal(leader, group, members)),
+        };
+    }
+    if let Some((member, what)) = members.iter().find_map(|one| Some((one, one.vital()?))) {
+        return Err(vital(leader, group, member, what));
+    }
+    let companion = |member: &Member<'_>| companion(leader, group, member);
+    Ok(members.iter().filter_map(companion).collect())
+}
+
+fn companion(leader: &Planned, group: u32, member: &Member<'_>) -> Option<Planned> {
+    Some(Planned {
+        address: member.device.address,
+        recipe: leader.recipe.clone(),
+        label: format!("rest of IOMMU group {group}"),
+        driver: VFIO.parse().ok()?,
+        cells: Default::default(),
+        host_nodes: Vec::new(),
+    })
+}
+
+fn refusal(leader: &Planned, group: u32, members: &[Member<'_>]) -> Refusal {
+    let names: Vec<String> = members.iter().map(Member::text).collect();
+    let reason = format!(
+        "its IOMMU group {group} has functions that the host uses: {}",
+        names.join(", ")
+    );
+    let commands = members.iter().map(unbind).collect::<Vec<_>>().join(" and ");
+    let mend = format!(
+        "assign them to the same guest, run {commands}, or give the whole group with 'allow_group = true' in variantd.conf"
+    );
+    Refusal::new(Code::BindGroup, reason, mend).of(leader.address)
+}
+
+/// Consent to a group is none to end the host.
+fn vital(leader: &Planned, group: u32, member: &Member<'_>, what: &str) -> Refusal {
+    let reason = format!(
+        "its IOMMU group {group} has {what} of the host: {}",
+        member.text()
+    );
+    let mend = format!(
+        "see that the host can do without it, then run {}",
+        unbind(member)
+    );
+    Refusal::new(Code::BindGroup, reason, mend).of(leader.address)
+}
+
+fn unbind(member: &Member<'_>) -> String {
+    let (device, driver) = (member.device.address, &member.driver);
+    format!("'echo {device} > /sys/bus/pci/drivers/{driver}/unbind'")
+}
+
+/// VFIO drivers are named `vfio-pci`, `..._vfio_pci` or `...-vfio-pci`.
+fn leaves_dma_alone(driver: &str) -> bool {
+    driver.replace('-', "_").ends_with("vfio_pci") || HARMLESS.contains(&driver)
+}

@@ -1,0 +1,215 @@
+//! The holders of a device in a sentence, each with the command that frees it.
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::holder::{Holder, Holders};
+
+use crate::code::Code;
+use crate::refusal::Refusal;
+
+/// Holders that a sentence names; the rest is counted.
+const NAMED: usize = 3;
+
+/// Programs known to hold GPUs and the units that distributions run them in, for where the cgroup says
+/// nothing.
+const SERVICES: [(&str, &str); 5] = [
+    ("nvidia-persistenced", "nvidia-persistenced.service"),
+    ("nv-hostengine", "nvidia-dcgm.service"),
+    ("nv-fabricmanager", "nvidia-fabricmanager.service"),
+    ("nvidia-imex", "nvidia-imex.service"),
+    ("rdcd", "rdc.service"),
+];
+
+/// Programs that have a GPU for a graphical session.
+const DISPLAYS: [&str; 5] = [
+    "Xorg",
+    "Xwayland",
+    "gnome-shell",
+    "kwin_wayland",
+    "systemd-logind",
+];
+
+/// What libvirt's scope of a guest begins with, systemd's escapes taken back.
+const GUEST: &str = "machine-qemu-";
+
+/// Refuses a device that a process certainly holds.
+pub(super) fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
+    let certain: Vec<&Holder> = holders.found.iter().filter(|h| h.is_certain()).collect();
+    if certain.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<String> = certain
+        .iter()
+        .take(NAMED)
+        .map(ToString::to_string)
+        .collect();
+    if certain.len() > NAMED {
+        names.push(format!("{} more", certain.len() - NAMED));
+    }
+    let mut ways: Vec<String> = Vec::new();
+    for holder in certain.iter().take(NAMED) {
+        let way = way_out(device, holder);
+        if !ways.contains(&way) {
+            ways.push(way);
+        }
+    }
+    let reason = format!("it is held by {}", names.join(" and "));
+    Err(Refusal::new(Code::BindHeld, reason, ways.join(" and ")))
+}
+
+/// Refuses a device whose holder may be among the processes that cannot be seen.
+pub(super) fn refuse_hidden(holders: &Holders) -> Result<(), Refusal> {
+    if holders.hidden == 0 {
+        return Ok(());
+    }
+    let reason = format!(
+        "cannot see who holds it: {} of {} processes may not be looked into",
+        holders.hidden, holders.seen
+    );
+    let mend = "run variantd as root with CAP_SYS_PTRACE, as its unit does";
+    Err(Refusal::new(Code::BindHolderHidden, reason, mend))
+}
+
+fn way_out(device: PciAddress, holder: &Holder) -> String {
+    let command = holder.command.as_str();
+    let known = SERVICES.iter().find(|(name, _)| *name == command);
+    let unit = holder.unit.as_deref().or(known.map(|(_, unit)| *unit));
+    if let Some(guest) = unit.and_then(guest) {
+        return format!("shut it down: 'virsh shutdown {guest}'");
+    }
+    if DISPLAYS.contains(&command) {
+        return "end the graphical session: 'systemctl stop display-manager'".to_owned();
+    }
+    match unit.filter(|unit| is_own(unit)) {
+        Some(unit) if command == "nvidia-persistenced" => {
+            format!("run 'systemctl stop {unit}' or 'nvidia-smi -i {device} -pm 0'")
+        }
+        Some(unit) => format!("run 'systemctl stop {unit}'"),
+        None => format!("end it: 'kill {}'", holder.process),
+    }
+}
+
+/// A unit that can be stopped without ending a user's session, or all of the host.
+fn is_own(unit: &str) -> bool {
+    !["user@", "session-", "init."]
+        .iter()
+        .any(|start| unit.starts_with(start))
+}
+
+/// The guest that a scope is of, by libvirt's `machine-qemu\x2dID\x2dNAME.scope`.
+fn guest(unit: &str) -> Option<String> {
+    let scope = unescaped(unit.strip_suffix(".scope")?);
+    let (_, name) = scope.strip_prefix(GUEST)?.split_once('-')?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Text without systemd's `\xHH`.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split("\\x");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let number = part
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match number.filter(u8::is_ascii_graphic) {
+            Some(byte) => {
+                plain.push(char::from(byte));
+                plain.push_str(&part[2..]);
+            }
+            None => {
+                plain.push_str("\\x");
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel_glue::holder::HeldNode;
+
+    fn way(command: &str, unit: Option<&str>) -> String {
+        let holder = Holder {
+            process: 9,
+            command: command.into(),
+            unit: unit.map(str::to_owned),
+            nodes: Vec::new(),
+        };
+        way_out("0009:01:00.0".parse().expect("address"), &holder)
+    }
+
+    #[test]
+    fn each_kind_of_holder_has_the_command_that_ends_it() {
+        let guest = "machine-qemu\\x2d12\\x2dred\\x2dhat.scope";
+        let cases = [
+            (
+                "qemu-system-aarch64",
+                Some(guest),
+                "'virsh shutdown red-hat'",
+            ),
+            (
+                "nv-hostengine",
+                None,
+                "'systemctl stop nvidia-dcgm.service'",
+            ),
+            (
+                "dcgm",
+                Some("docker-1f.scope"),
+                "'systemctl stop docker-1f.scope'",
+            ),
+            (
+                "nvidia-persistenced",
+                None,
+                "'nvidia-smi -i 0009:01:00.0 -pm 0'",
+            ),
+            (
+                "Xorg",
+                Some("gdm.service"),
+                "'systemctl stop display-manager'",
+            ),
+            ("python3", Some("user@0.service"), "'kill 9'"),
+            ("python3", Some("session-3.scope"), "'kill 9'"),
+            ("python3", None, "'kill 9'"),
+        ];
+        for (command, unit, expected) in cases {
+            let way = way(command, unit);
+            assert!(way.contains(expected), "{command}: {way}");
+        }
+    }
+
+    #[test]
+    fn a_scope_that_is_no_guests_is_none() {
+        for unit in [
+            "machine-qemu.scope",
+            "machine-qemu\\x2d1.scope",
+            "a\\x",
+            "\\xzz.scope",
+            "x.service",
+        ] {
+            assert_eq!(guest(unit), None, "{unit}");
+        }
+    }
+
+    #[test]
+    fn many_holders_are_counted_and_one_way_out_is_said_once() {
+        let holder = |process| Holder {
+            process,
+            command: "python3".into(),
+            unit: Some("train.service".into()),
+            nodes: vec![HeldNode {
+                path: "/dev/nvidia0".into(),
+                descriptor: Some(4),
+                shared: false,
+            }],
+        };
+        let holders = Holders {
+            found: (1..=5).map(holder).collect(),
+            ..Holders::default()
+        };
+        let gpu = "0009:01:00.0".parse().expect("address");
+        let refusal = refuse(gpu, &holders).expect_err("held");
+        assert!(refusal.reason.ends_with(" and 2 more"), "{refusal}");
+        assert_eq!(refusal.mend, "run 'systemctl stop train.service'");
+    }
+}

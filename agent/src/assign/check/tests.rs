@@ -1,0 +1,321 @@
+//! Devices that are free, and devices that something stands against, on a modelled kernel.
+
+use std::sync::Arc;
+
+use kernel_glue::holder::{HeldNode, Holder, Holders};
+use kernel_glue::host::Host;
+use kernel_glue::kernel::Kernel;
+use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, driver, guest};
+use crate::journal::Journal;
+use crate::site::Site;
+
+const AUDIO: &str = "0009:01:00.1";
+const SWITCH: &str = "0009:02:00.0";
+
+struct Scene {
+    kernel: Arc<Model>,
+    assigner: Assigner,
+    site: Arc<Site>,
+    _directory: tempfile::TempDir,
+}
+
+fn scene(host: Host, allow_group: bool) -> Scene {
+    let kernel = fixture::kernel_of(&host);
+    let config = Config {
+        allow_group,
+        ..Config::default()
+    };
+    let (directory, site) = fixture::site_of(host, config);
+    let journal = Journal::new(directory.path().join("journal"));
+    Scene {
+        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        kernel,
+        site,
+        _directory: directory,
+    }
+}
+
+fn usual() -> Scene {
+    scene(fixture::host(), false)
+}
+
+/// The GPU with these other functions in its IOMMU group: address, class, driver.
+fn grouped(others: &[(&str, u32, Option<&str>)]) -> Host {
+    let mut host = fixture::host();
+    for (at, class, on) in others {
+        let mut other = fixture::device(at, "10de:22a3", "pcieport");
+        other.class = *class;
+        other.driver = on.map(driver);
+        other.iommu_group = Some(7);
+        host.devices.insert(other.address, other);
+    }
+    let gpu = host.devices.get_mut(&address(GPU)).expect("the GPU");
+    gpu.iommu_group = Some(7);
+    host
+}
+
+impl Scene {
+    fn complete(&self) -> String {
+        let rewrite = self.site.look().rewrite(&guest(GPU), false);
+        rewrite.expect("a complete guest").text
+    }
+
+    fn prepare(&self) -> Result<(), AssignError> {
+        self.assigner.prepare(&self.complete())
+    }
+
+    /// The sentence of a refusal that touched nothing.
+    fn refused(&self) -> String {
+        let error = self.prepare().expect_err("a refusal");
+        assert!(matches!(error, AssignError::Refused(_)), "{error}");
+        assert!(self.kernel.writes().is_empty(), "it was touched");
+        assert!(self.assigner.held().is_empty(), "it was journalled");
+        error.to_string()
+    }
+
+    fn occupied(&self, change: impl FnOnce(&mut Occupancy)) {
+        let mut occupancy = Occupancy::default();
+        change(&mut occupancy);
+        self.kernel.set_occupancy(address(GPU), occupancy);
+    }
+
+    fn driver(&self, at: &str) -> Option<String> {
+        let driver = self.kernel.driver(address(at)).expect("device");
+        driver.map(|driver| driver.to_string())
+    }
+}
+
+fn held(command: &str, unit: &str, path: &str, shared: bool) -> Holders {
+    let node = HeldNode {
+        path: path.into(),
+        descriptor: Some(4),
+        shared,
+    };
+    Holders {
+        found: vec![Holder {
+            process: 2211,
+            command: command.into(),
+            unit: Some(unit.into()),
+            nodes: vec![node],
+        }],
+        hidden: 0,
+        seen: 1,
+    }
+}
+
+#[test]
+fn a_holder_is_named_with_the_command_that_frees_the_device() {
+    let scene = usual();
+    let service = "nvidia-persistenced.service";
+    scene.occupied(|o| o.holders = held("nvidia-persistenced", service, "/dev/nvidia0", false));
+    assert_eq!(
+        scene.refused(),
+        "'0009:01:00.0': it is held by nvidia-persistenced (pid 2211, nvidia-persistenced.service, \
+         '/dev/nvidia0' as fd 4) (VD-BND-005); run 'systemctl stop nvidia-persistenced.service' or \
+         'nvidia-smi -i 0009:01:00.0 -pm 0'"
+    );
+    scene.occupied(|_| ());
+    scene.prepare().expect("free now");
+}
+
+#[test]
+fn a_holder_of_a_node_that_another_gpu_may_be_meant_by_is_not_in_the_way() {
+    let scene = usual();
+    scene.occupied(|o| o.holders = held("python3", "train.service", "/dev/nvidia-uvm", true));
+    scene.prepare().expect("free");
+}
+
+#[test]
+fn a_device_that_is_on_its_driver_is_refused_while_somebody_has_it_open() {
+    let scene = usual();
+    scene.prepare().expect("first start");
+    let writes = scene.kernel.writes().len();
+    let scope = "machine-qemu\\x2d1\\x2dother.scope";
+    scene.occupied(|o| o.holders = held("qemu-system-aarch64", scope, "/dev/vfio/7", false));
+    let error = scene.prepare().expect_err("held").to_string();
+    assert!(error.contains("virsh shutdown other"), "{error}");
+    assert_eq!(scene.kernel.writes().len(), writes);
+    scene
+        .assigner
+        .release(&UUID.parse().expect("uuid"))
+        .expect("release");
+    assert_eq!(
+        scene.driver(GPU).as_deref(),
+        Some("nvidia"),
+        "the first start is still journalled"
+    );
+}
+
+#[test]
+fn hidden_processes_keep_a_device_on_its_driver_and_not_one_that_need_not_move() {
+    let hide = |scene: &Scene| scene.occupied(|o| (o.holders.hidden, o.holders.seen) = (3, 9));
+    let scene = usual();
+    hide(&scene);
+    let text = scene.refused();
+    assert!(
+        text.contains("3 of 9 processes") && text.contains("VD-BND-006"),
+        "{text}"
+    );
+    scene.occupied(|_| ());
+    scene.prepare().expect("bound");
+    hide(&scene);
+    scene.prepare().expect("it stays where it is");
+}
+
+#[test]
+fn memory_that_is_the_hosts_is_refused_with_its_node() {
+    let scene = usual();
+    let node = Some(4.try_into().expect("node"));
+    scene.occupied(|o| o.onlined = Some(Onlined { node, ranges: 2 }));
+    let text = scene.refused();
+    assert!(
+        text.contains("NUMA node 4") && text.contains("/proc/iomem"),
+        "{text}"
+    );
+}
+
+#[test]
+fn virtual_functions_are_refused_with_the_command_that_removes_them() {
+    let scene = usual();
+    scene.occupied(|o| o.virtual_functions = 4);
+    let text = scene.refused();
+    let command = "echo 0 > /sys/bus/pci/devices/0009:01:00.0/sriov_numvfs";
+    assert!(text.contains("(4)") && text.contains(command), "{text}");
+}
+
+fn without_reset() -> Host {
+    let mut host = fixture::host();
+    let gpu = host.devices.get_mut(&address(GPU)).expect("the GPU");
+    gpu.reset_methods.clear();
+    host
+}
+
+#[test]
+fn a_device_without_a_reset_is_refused_unless_its_recipe_accepts_it() {
+    let scene = scene(without_reset(), false);
+    let text = scene.refused();
+    assert!(
+        text.contains("VD-BND-008") && text.contains("needs_reset = false"),
+        "{text}"
+    );
+    let mut rules = (*scene.site.rules()).clone();
+    let shipped = rules
+        .recipes
+        .sourced()
+        .find(|one| one.recipe.name == "nvidia-grace");
+    let text = shipped.expect("recipe").text.clone();
+    let text = text.replacen("title", "needs_reset = false\ntitle", 1);
+    rules.recipes = crate::recipe::Recipes::of(&[&text]);
+    scene.site.reload(rules);
+    scene.prepare().expect("accepted");
+}
+
+#[test]
+fn what_the_host_uses_of_a_group_is_refused_and_what_is_harmless_is_not() {
+    let host = grouped(&[
+        (AUDIO, 0x04_0300, Some("snd_hda_intel")),
+        (SWITCH, 0x06_8000, Some("nvidia-nvswitch")),
+    ]);
+    let text = scene(host, false).refused();
+    for part in [
+        "IOMMU group 7",
+        "'0009:01:00.1' (class 0403, on 'snd_hda_intel')",
+        "'0009:02:00.0' (class 0680, on 'nvidia-nvswitch')",
+        "echo 0009:01:00.1 > /sys/bus/pci/drivers/snd_hda_intel/unbind",
+        "allow_group = true",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let harmless = grouped(&[
+        ("0009:00:00.0", 0x06_0400, Some("pcieport")),
+        ("0009:00:01.0", 0x06_0000, Some("a_host_bridge")),
+        (AUDIO, 0x04_0300, None),
+        (SWITCH, 0x06_8000, Some("vfio-pci")),
+        ("0009:03:00.0", 0x06_8000, Some("nvgrace_gpu_vfio_pci")),
+    ]);
+    scene(harmless, false).prepare().expect("harmless");
+}
+
+#[test]
+fn with_consent_the_whole_group_goes_along_and_comes_back() {
+    let scene = scene(grouped(&[(AUDIO, 0x04_0300, Some("snd_hda_intel"))]), true);
+    scene.kernel.add_driver(driver("vfio-pci"), []);
+    scene.prepare().expect("both");
+    assert_eq!(scene.driver(GPU).as_deref(), Some(VARIANT));
+    assert_eq!(scene.driver(AUDIO).as_deref(), Some("vfio-pci"));
+    scene.assigner.start(&scene.complete()).expect("start");
+    scene.prepare().expect("a second start");
+    scene
+        .assigner
+        .release(&UUID.parse().expect("uuid"))
+        .expect("release");
+    assert_eq!(scene.driver(GPU).as_deref(), Some("nvidia"));
+    assert_eq!(scene.driver(AUDIO).as_deref(), Some("snd_hda_intel"));
+}
+
+#[test]
+fn a_member_that_is_held_keeps_the_whole_group() {
+    let scene = scene(grouped(&[(AUDIO, 0x04_0300, Some("snd_hda_intel"))]), true);
+    let holders = held("pipewire", "user@1000.service", "/dev/dri/card1", false);
+    let occupancy = Occupancy {
+        holders,
+        ..Occupancy::default()
+    };
+    scene.kernel.set_occupancy(address(AUDIO), occupancy);
+    let text = scene.refused();
+    assert!(
+        text.starts_with("'0009:01:00.1': it is held by pipewire"),
+        "{text}"
+    );
+}
+
+#[test]
+fn consent_to_a_group_is_none_to_take_the_hosts_storage_or_network() {
+    for (class, what) in [(0x01_0802, "storage"), (0x02_0000, "network")] {
+        let text = scene(grouped(&[(AUDIO, class, Some("nvme"))]), true).refused();
+        assert!(text.contains(&format!("has {what} of the host")), "{text}");
+    }
+}
+
+#[test]
+fn a_member_that_goes_to_the_same_guest_is_not_in_the_way() {
+    let mut host = grouped(&[]);
+    let nic = host.devices.get_mut(&address(NIC)).expect("the NIC");
+    nic.iommu_group = Some(7);
+    let scene = scene(host, false);
+    let text = scene.refused();
+    assert!(text.contains(NIC), "{text}");
+    let other = "<hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n        \
+                 <address domain='0x0002' bus='0x01' slot='0x00' function='0x0'/>\n      \
+                 </source>\n    </hostdev>\n  </devices>";
+    let xml = guest(GPU).replace("</devices>", other);
+    let complete = scene
+        .site
+        .look()
+        .rewrite(&xml, false)
+        .expect("complete")
+        .text;
+    scene
+        .assigner
+        .prepare(&complete)
+        .expect("both go to the guest");
+}
+
+#[test]
+fn a_lock_that_nvidias_driver_does_not_give_is_refused_with_the_way_out() {
+    let scene = usual();
+    let shared = held("python3", "train.service", "/dev/nvidia-uvm", true);
+    scene.occupied(|o| (o.holders, o.unbind_lock) = (shared, Some(false)));
+    let error = scene.prepare().expect_err("in use");
+    assert!(matches!(error, AssignError::Refused(_)), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("unbindLock (VD-BND-003)"), "{text}");
+    assert!(text.contains("nvidia-smi -i 0009:01:00.0 -pm 0"), "{text}");
+    assert_eq!(scene.driver(GPU).as_deref(), Some("nvidia"));
+    assert!(scene.assigner.held().is_empty());
+}

@@ -1,0 +1,281 @@
+//! Devices bound and released outside of any guest: by hand, and by a reservation.
+//!
+//! ```text
+//! bind:    lock -> no guest has it -> record (not done) -> rebind -> record (done)
+//!                  a failure: the record as it was; an undo that failed, too: it stays not done
+//! release: lock -> no guest has it -> restore -> drop the record
+//! recover: release what is not done
+//! ```
+//!
+//! A guest that starts with a device bound here finds it on its driver and leaves it there.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::id::PciId;
+use kernel_glue::rebind::{self, Before, Outcome, Rebind, RebindError, Step};
+use nix::errno::Errno;
+use serde::Serialize;
+use tracing::info;
+
+use super::{AssignError, Assigner, bind, error};
+use crate::bound::{DeviceLock, Record};
+use crate::code::Code;
+use crate::refusal::Refusal;
+
+pub use recover::Recovered;
+
+mod recover;
+
+/// What came of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is bound now.
+    Bound,
+    /// It is given back now.
+    Released,
+    /// Nothing was written: it was so already.
+    AlreadySo,
+    /// Nothing was written: this is what would be.
+    Planned,
+}
+
+/// What is said of a bind or release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// The device.
+    pub device: PciAddress,
+    /// The driver it is on, or would be on.
+    pub driver: Option<DriverName>,
+    /// What came of it.
+    pub outcome: Fate,
+    /// The module that is loaded first.
+    pub module: Option<String>,
+    /// The writes in order, each as `path <- value`.
+    pub writes: Vec<String>,
+}
+
+/// A bind as it would go.
+struct Way {
+    rebind: Rebind,
+    now: Before,
+    old: Option<Record>,
+}
+
+impl Assigner {
+    /// Binds a device outside of any guest; by default to the driver that its recipe names.
+    ///
+    /// # Errors
+    /// A refusal while a guest has the device; a failure leaves it as it was before unless its code
+    /// says otherwise.
+    pub fn bind_by_hand(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<Answer, AssignError> {
+        let driver = self.wanted(device, driver)?;
+        let _lock = self.lock_by_hand(device)?;
+        let way = self.way(device, bind::resolve(&*self.kernel, &driver))?;
+        let answer = way.answer(Fate::Bound, None);
+        if answer.writes.is_empty() {
+            self.finish(&way)?;
+            let outcome = Fate::AlreadySo;
+            return Ok(Answer { outcome, ..answer });
+        }
+        let free = self.inspect(&self.site.look(), device, &driver);
+        free.map_err(AssignError::Refused)?;
+        self.take(way)?;
+        info!("'{device}' bound to '{driver}', outside of any guest");
+        Ok(answer)
+    }
+
+    /// The writes that [`bind_by_hand`](Self::bind_by_hand) would make, under the same checks.
+    ///
+    /// # Errors
+    /// The same refusals.
+    pub fn plan_by_hand(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<Answer, AssignError> {
+        let driver = self.wanted(device, driver)?;
+        let _lock = self.lock_by_hand(device)?;
+        let registered = self.kernel.registered(driver.as_str());
+        let module = registered
+            .is_none()
+            .then(|| driver.as_str().replace('-', "_"));
+        let way = self.way(device, registered.unwrap_or(driver))?;
+        Ok(way.answer(Fate::Planned, module))
+    }
+
+    /// Gives a device back that was bound outside of any guest.
+    ///
+    /// # Errors
+    /// A refusal while a guest has the device; on a failure it stays recorded, so that this can be
+    /// called again.
+    pub fn release_by_hand(&self, device: PciAddress) -> Result<Answer, AssignError> {
+        let _lock = self.lock_by_hand(device)?;
+        self.refuse_held(device)?;
+        let outcome = match self.bound.read(device)? {
+            Some(record) => self.restore(record)?,
+            None => Fate::AlreadySo,
+        };
+        Ok(Answer {
+            device,
+            driver: self.now(device)?.driver,
+            outcome,
+            module: None,
+            writes: Vec::new(),
+        })
+    }
+
+    /// The id of a device that could be bound.
+    ///
+    /// # Errors
+    /// A refusal when it is not there, or no driver is known for it.
+    pub fn reservable(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<PciId, AssignError> {
+        self.wanted(device, driver)?;
+        let host = self.site.host().map_err(AssignError::Refused)?;
+        let found = host.devices.get(&device).ok_or_else(|| missing(device))?;
+        Ok(found.id)
+    }
+
+    /// The device's lock, once VFIO is not being asked about it: whoever asks holds it for a moment.
+    fn lock_by_hand(&self, device: PciAddress) -> Result<DeviceLock, AssignError> {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_asked = |asked: &mut BTreeSet<PciAddress>| asked.contains(&device);
+        let claims = self.asked.wait_while(claims, is_asked);
+        let _claim = claims.unwrap_or_else(PoisonError::into_inner);
+        self.lock(device)
+    }
+
+    /// Keeps everybody else from the device, this process and others.
+    pub(super) fn lock(&self, device: PciAddress) -> Result<DeviceLock, AssignError> {
+        self.bound.lock(device)?.ok_or_else(|| error::busy(device))
+    }
+
+    /// The driver that a device is to be bound to: `driver`, or what its recipe names.
+    fn wanted(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<DriverName, AssignError> {
+        let view = self.site.look();
+        let found = view.host().map_err(AssignError::Refused)?;
+        let found = found.devices.get(&device).ok_or_else(|| missing(device))?;
+        let recipe = view.rules.recipes.for_device(found);
+        let known = driver.or_else(|| recipe.map(|recipe| recipe.driver.clone()));
+        known.ok_or_else(|| {
+            let reason = "no recipe covers it";
+            let mend = "name the driver with '--driver'";
+            AssignError::Refused(Refusal::new(Code::DriverUnknown, reason, mend).of(device))
+        })
+    }
+
+    fn way(&self, device: PciAddress, to: DriverName) -> Result<Way, AssignError> {
+        self.refuse_held(device)?;
+        Ok(Way {
+            rebind: Rebind { device, to },
+            now: self.now(device)?,
+            old: self.bound.read(device)?,
+        })
+    }
+
+    /// Binds; what was noted as the state before by an earlier bind still counts.
+    fn take(&self, way: Way) -> Result<(), AssignError> {
+        let Rebind { device, to } = &way.rebind;
+        let before = way.old.as_ref().map_or(&way.now, |old| &old.before);
+        let record = Record::new(*device, to.clone(), before.clone());
+        self.bound.write(&record)?;
+        match way.rebind.apply(&*self.kernel, &way.now) {
+            Ok(_) => Ok(self.bound.write(&record.with(true))?),
+            Err(error) if error.is_degraded() => Err(error.into()),
+            Err(error) => {
+                match &way.old {
+                    Some(old) => self.bound.write(old)?,
+                    None => self.bound.remove(*device)?,
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A bind that was cut off after its last write is done.
+    fn finish(&self, way: &Way) -> Result<(), AssignError> {
+        match &way.old {
+            Some(old) if !old.done && old.driver == way.rebind.to => {
+                Ok(self.bound.write(&old.clone().with(true))?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn restore(&self, record: Record) -> Result<Fate, AssignError> {
+        let device = record.device;
+        let outcome = match rebind::restore(&*self.kernel, device, &record.before) {
+            Err(error) if gone(&error) => Outcome::AlreadySo,
+            Err(error) => {
+                let done = record.done && !error.is_degraded();
+                self.bound.write(&record.with(done))?;
+                return Err(error.into());
+            }
+            Ok(outcome) => outcome,
+        };
+        self.bound.remove(device)?;
+        Ok(match outcome {
+            Outcome::Done => {
+                info!("'{device}' given back, outside of any guest");
+                Fate::Released
+            }
+            Outcome::AlreadySo => Fate::AlreadySo,
+        })
+    }
+
+    fn refuse_held(&self, device: PciAddress) -> Result<(), AssignError> {
+        match self.journal.holder(device, None) {
+            Some(domain) => Err(error::taken(device, &domain)),
+            None => Ok(()),
+        }
+    }
+
+    fn now(&self, device: PciAddress) -> Result<Before, AssignError> {
+        match Before::read(&*self.kernel, device) {
+            Err(error) if gone(&error) => Err(missing(device)),
+            result => Ok(result?),
+        }
+    }
+}
+
+impl Way {
+    fn answer(&self, outcome: Fate, module: Option<String>) -> Answer {
+        let steps = self.rebind.plan(&self.now);
+        Answer {
+            device: self.rebind.device,
+            driver: Some(self.rebind.to.clone()),
+            outcome,
+            module,
+            writes: steps.iter().map(Step::to_string).collect(),
+        }
+    }
+}
+
+fn gone(error: &RebindError) -> bool {
+    let gone = Errno::ENODEV;
+    matches!(error, RebindError::Unreadable { errno, .. } if *errno == gone)
+}
+
+fn missing(device: PciAddress) -> AssignError {
+    let reason = "this host has no such PCI device";
+    let mend = "run 'variantctl list --all'";
+    AssignError::Refused(Refusal::new(Code::DeviceMissing, reason, mend).of(device))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! Binding and releasing by hand on a modelled kernel.
+
+use std::sync::Arc;
+
+use kernel_glue::kernel::Kernel;
+use kernel_glue::model::{Model, Write};
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest, kernel, site};
+use crate::journal::Journal;
+use crate::site::Site;
+
+struct Scene {
+    kernel: Arc<Model>,
+    assigner: Assigner,
+    site: Arc<Site>,
+    directory: tempfile::TempDir,
+}
+
+fn scene() -> Scene {
+    let (directory, site) = site(Config::default());
+    let kernel = kernel();
+    let journal = Journal::new(directory.path().join("journal"));
+    Scene {
+        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        kernel,
+        site,
+        directory,
+    }
+}
+
+impl Scene {
+    fn bind(&self) -> Result<Answer, AssignError> {
+        self.assigner.bind_by_hand(address(GPU), None)
+    }
+
+    fn release(&self) -> Result<Answer, AssignError> {
+        self.assigner.release_by_hand(address(GPU))
+    }
+
+    fn complete(&self) -> String {
+        let rewrite = self.site.look().rewrite(&guest(GPU), false);
+        rewrite.expect("a complete guest").text
+    }
+
+    fn restarted(&self) -> Assigner {
+        let journal = Journal::new(self.directory.path().join("journal"));
+        Assigner::new(self.kernel.clone(), self.site.clone(), journal)
+    }
+
+    /// Driver and override.
+    fn state(&self) -> (String, Option<String>) {
+        let driver = self.kernel.driver(address(GPU)).expect("device");
+        let text = self.kernel.driver_override(address(GPU)).expect("device");
+        (driver.map_or("-".into(), |d| d.to_string()), text)
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.kernel.writes().iter().map(Write::to_string).collect()
+    }
+}
+
+fn bound() -> (String, Option<String>) {
+    (VARIANT.into(), Some(VARIANT.into()))
+}
+
+fn unbound() -> (String, Option<String>) {
+    ("nvidia".into(), None)
+}
+
+#[test]
+fn a_device_is_bound_and_released_as_it_was_and_twice_is_once() {
+    let scene = scene();
+    assert_eq!(scene.bind().expect("bind").outcome, Fate::Bound);
+    assert_eq!(scene.state(), bound());
+    let writes = scene.kernel.writes().len();
+    assert_eq!(scene.bind().expect("again").outcome, Fate::AlreadySo);
+    assert_eq!(scene.kernel.writes().len(), writes);
+    assert_eq!(scene.release().expect("release").outcome, Fate::Released);
+    assert_eq!(scene.state(), unbound());
+    let again = scene.release().expect("again");
+    assert_eq!(again.outcome, Fate::AlreadySo);
+    assert_eq!(again.driver, Some(driver("nvidia")));
+}
+
+#[test]
+fn a_dry_run_prints_the_writes_that_the_kernel_then_sees() {
+    let scene = scene();
+    let plan = scene.assigner.plan_by_hand(address(GPU), None);
+    let plan = plan.expect("plan");
+    assert_eq!(plan.module.as_deref(), Some(VARIANT));
+    assert!(scene.kernel.writes().is_empty() && scene.kernel.loaded().is_empty());
+    assert_eq!(plan.writes.len(), 3);
+    let done = scene.bind().expect("bind");
+    assert_eq!((&plan.writes, &done.writes), (&scene.lines(), &plan.writes));
+    let after = scene.assigner.plan_by_hand(address(GPU), None);
+    assert!(after.expect("plan").writes.is_empty());
+}
+
+#[test]
+fn another_driver_by_hand_keeps_the_state_before_the_first() {
+    let scene = scene();
+    scene.kernel.add_driver(driver("vfio-pci"), []);
+    let other = Some(driver("vfio-pci"));
+    scene
+        .assigner
+        .bind_by_hand(address(GPU), other)
+        .expect("vfio-pci");
+    scene.bind().expect("variant");
+    scene.release().expect("release");
+    assert_eq!(scene.state(), unbound());
+}
+
+#[test]
+fn a_guest_uses_a_device_bound_by_hand_and_leaves_it_there() {
+    let scene = scene();
+    scene.bind().expect("bind");
+    scene.assigner.prepare(&scene.complete()).expect("start");
+    let bind = scene.bind().expect_err("the guest has it").to_string();
+    let release = scene.release().expect_err("the guest has it").to_string();
+    for said in [bind, release] {
+        assert!(
+            said.contains("VD-DEV-003") && said.contains("'d0'"),
+            "{said}"
+        );
+    }
+    let uuid = UUID.parse().expect("uuid");
+    scene.assigner.release(&uuid).expect("the guest's end");
+    assert_eq!(scene.state(), bound());
+    scene.release().expect("release");
+    assert_eq!(scene.state(), unbound());
+}
+
+#[test]
+fn nobody_works_on_a_device_that_is_locked() {
+    let scene = scene();
+    let other = scene.restarted();
+    let lock = other.lock(address(GPU)).expect("lock");
+    for error in [
+        scene.bind().expect_err("busy"),
+        scene.release().expect_err("busy"),
+        scene.assigner.prepare(&scene.complete()).expect_err("busy"),
+    ] {
+        assert!(error.to_string().contains("VD-BND-020"), "{error}");
+    }
+    assert!(scene.kernel.writes().is_empty() && scene.assigner.held().is_empty());
+    drop(lock);
+    scene.assigner.prepare(&scene.complete()).expect("start");
+}
+
+#[test]
+fn a_bind_that_fails_at_any_write_leaves_no_trace() {
+    for number in 1..=3 {
+        let scene = scene();
+        scene.kernel.fail_write(number, Errno::EIO);
+        let error = scene.bind().expect_err("fails").to_string();
+        assert!(error.contains("VD-BND-001"), "{error}");
+        assert_eq!(scene.state(), unbound());
+        assert!(scene.assigner.bound.devices().is_empty());
+    }
+}
+
+#[test]
+fn an_undo_that_failed_is_recovered_on_request() {
+    let scene = scene();
+    scene.kernel.fail_write(3, Errno::EIO);
+    scene.kernel.fail_write(4, Errno::EIO);
+    let error = scene.bind().expect_err("degraded").to_string();
+    assert!(error.contains("VD-BND-004"), "{error}");
+    assert!(error.contains("variantctl recover"), "{error}");
+    assert!(
+        scene
+            .assigner
+            .recover_by_hand(Some(address(NIC)))
+            .is_empty()
+    );
+    let recovered = scene.restarted().recover_by_hand(None);
+    assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
+    assert_eq!(scene.state(), unbound());
+    assert!(scene.assigner.recover_by_hand(None).is_empty());
+}
+
+#[test]
+fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
+    let scene = scene();
+    scene.bind().expect("bind");
+    assert!(scene.restarted().recover_by_hand(None).is_empty());
+    assert_eq!(scene.state(), bound());
+    let record = scene.assigner.bound.read(address(GPU)).expect("read");
+    let record = record.expect("a record").with(false);
+    scene.assigner.bound.write(&record).expect("written");
+    assert_eq!(scene.restarted().recover_by_hand(None).len(), 1);
+    assert_eq!(scene.state(), unbound());
+}
+
+#[test]
+fn what_a_failed_start_left_is_recovered_without_libvirt() {
+    let scene = scene();
+    for number in 3..=5 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
+    scene
+        .assigner
+        .prepare(&scene.complete())
+        .expect_err("degraded");
+    let recovered = scene.assigner.recover_unsettled(Some(address(GPU)));
+    assert_eq!(recovered[0].domain.as_deref(), Some("d0"));
+    assert_eq!(recovered[0].sentence, None);
+    assert_eq!(scene.state(), unbound());
+}
+
+#[test]
+fn what_still_cannot_be_given_back_is_recovered_with_the_reason() {
+    let scene = scene();
+    for number in 3..=8 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
+    let failed = scene.assigner.prepare(&scene.complete());
+    failed.expect_err("degraded");
+    let reason = scene.assigner.recover_unsettled(None).remove(0).sentence;
+    assert!(reason.expect("still degraded").contains(GPU));
+    assert_eq!(scene.assigner.held().len(), 1);
+}
+
+#[test]
+fn what_a_guest_left_bound_is_recovered_unless_it_runs_or_was_heard_of() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    assert!(scene.assigner.recover_guests(&[], None).is_empty());
+    let restarted = scene.restarted();
+    let running = [UUID.parse().expect("uuid")];
+    assert!(restarted.recover_guests(&running, None).is_empty());
+    assert!(restarted.recover_unsettled(None).is_empty());
+    let recovered = restarted.recover_guests(&[], Some(address(GPU)));
+    assert_eq!(recovered[0].domain.as_deref(), Some("d0"));
+    assert_eq!(scene.state(), unbound());
+}
+
+#[test]
+fn a_device_that_is_not_there_or_has_no_recipe_is_refused() {
+    let scene = scene();
+    let nowhere = address("0000:00:1f.0");
+    let missing = scene.assigner.bind_by_hand(nowhere, None);
+    assert!(
+        missing
+            .expect_err("missing")
+            .to_string()
+            .contains("VD-DEV-001")
+    );
+    let missing = scene.assigner.release_by_hand(nowhere);
+    assert!(
+        missing
+            .expect_err("missing")
+            .to_string()
+            .contains("VD-DEV-001")
+    );
+    let none = scene.assigner.bind_by_hand(address(NIC), None);
+    let said = none.expect_err("no recipe").to_string();
+    assert!(
+        said.contains("VD-BND-022") && said.contains("--driver"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_device_in_use_is_not_unbound() {
+    let scene = scene();
+    scene.bind().expect("bind");
+    scene.kernel.set_users(address(GPU), &[4711]);
+    let said = scene.release().expect_err("in use").to_string();
+    assert!(
+        said.contains("VD-BND-003") && said.contains("4711"),
+        "{said}"
+    );
+    assert_eq!(scene.state(), bound());
+    scene.kernel.set_users(address(GPU), &[]);
+    assert_eq!(scene.release().expect("later").outcome, Fate::Released);
+}

@@ -1,0 +1,206 @@
+//! What is bound outside of any guest: one record per device, written before the device is touched.
+//!
+//! Beside the journal of guests in the run directory. A record stands until the device is released;
+//! one that is not `done` is of a change that failed half-way or was cut off. The locks keep the agent
+//! and `variantd --reserve`, two processes, from working on one device at the same time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::rebind::Before;
+use serde::{Deserialize, Serialize};
+
+use crate::file;
+use crate::journal::{self, JournalError, VERSION, failed};
+
+/// Records and locks by device below a directory.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    directory: PathBuf,
+}
+
+/// A device that was bound by hand or by a reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    version: u32,
+    /// The device.
+    pub device: PciAddress,
+    /// The driver it was, or is about to be, bound to.
+    pub driver: DriverName,
+    /// Driver and override before.
+    pub before: Before,
+    /// False from before the first write until the last one has succeeded.
+    pub done: bool,
+}
+
+/// Nobody else works on the device until this is dropped, or its process has ended.
+#[derive(Debug)]
+pub struct DeviceLock(#[expect(dead_code, reason = "held open")] File);
+
+impl journal::Record for Record {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Record {
+    /// The record of a bind that is about to begin.
+    #[must_use]
+    pub fn new(device: PciAddress, driver: DriverName, before: Before) -> Self {
+        Self {
+            version: VERSION,
+            device,
+            driver,
+            before,
+            done: false,
+        }
+    }
+
+    /// The same, done or not.
+    #[must_use]
+    pub fn with(self, done: bool) -> Self {
+        Self { done, ..self }
+    }
+}
+
+impl Bound {
+    /// Records in `directory`, which is made when it is needed.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The device's lock; `None` while somebody else has it.
+    ///
+    /// # Errors
+    /// When its file cannot be opened.
+    pub fn lock(&self, device: PciAddress) -> Result<Option<DeviceLock>, JournalError> {
+        let path = self.directory.join(format!("{device}.lock"));
+        match self.open(&path).map(|file| (file.try_lock(), file)) {
+            Ok((Ok(()), file)) => Ok(Some(DeviceLock(file))),
+            Ok((Err(TryLockError::WouldBlock), _)) => Ok(None),
+            Ok((Err(TryLockError::Error(why)), _)) | Err(why) => Err(failed("lock", &path, why)),
+        }
+    }
+
+    /// The record of a device.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read; a damaged one is set aside and counts as none.
+    pub fn read(&self, device: PciAddress) -> Result<Option<Record>, JournalError> {
+        let path = self.path(device);
+        let record: Option<Record> =
+            journal::load(&path).map_err(|why| failed("read", &path, why))?;
+        Ok(record.filter(|record| record.device == device))
+    }
+
+    /// Writes a record; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// When it is not: nothing may be changed on the host then.
+    pub fn write(&self, record: &Record) -> Result<(), JournalError> {
+        let path = self.path(record.device);
+        let text = serde_json::to_string_pretty(record).map_err(io::Error::other);
+        text.and_then(|text| file::replace(&path, &text, 0o600))
+            .map_err(|why| failed("write", &path, why))
+    }
+
+    /// Removes a record, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, device: PciAddress) -> Result<(), JournalError> {
+        let path = self.path(device);
+        match fs::remove_file(&path) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path, why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The devices that have a record, in address order.
+    #[must_use]
+    pub fn devices(&self) -> Vec<PciAddress> {
+        let files = fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let names = files.filter_map(|file| file.file_name().into_string().ok());
+        let mut devices: Vec<PciAddress> = names
+            .filter_map(|name| name.strip_suffix(".json")?.parse().ok())
+            .collect();
+        devices.sort_unstable();
+        devices
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        fs::create_dir_all(&self.directory)?;
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+    }
+
+    fn path(&self, device: PciAddress) -> PathBuf {
+        self.directory.join(format!("{device}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{GPU, NIC, VARIANT, address, driver};
+
+    fn scene() -> (tempfile::TempDir, Bound) {
+        let directory = tempfile::tempdir().expect("directory");
+        let bound = Bound::new(directory.path().join("bound"));
+        (directory, bound)
+    }
+
+    fn record() -> Record {
+        let before = Before {
+            driver: Some(driver("nvidia")),
+            driver_override: None,
+        };
+        Record::new(address(GPU), driver(VARIANT), before)
+    }
+
+    #[test]
+    fn a_record_is_read_back_until_it_is_removed() {
+        let (_directory, bound) = scene();
+        bound.write(&record()).expect("written");
+        assert_eq!(bound.read(address(GPU)).expect("read"), Some(record()));
+        assert_eq!(bound.devices(), [address(GPU)]);
+        bound.remove(address(GPU)).expect("removed");
+        bound.remove(address(GPU)).expect("removed twice");
+        assert_eq!(bound.read(address(GPU)).expect("read"), None);
+        assert!(bound.devices().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_record_is_set_aside_and_counts_as_none() {
+        let (directory, bound) = scene();
+        bound.write(&record()).expect("written");
+        let path = directory.path().join(format!("bound/{GPU}.json"));
+        fs::write(&path, "{").expect("damaged");
+        assert_eq!(bound.read(address(GPU)).expect("read"), None);
+        assert!(path.with_extension("damaged").exists() && !path.exists());
+    }
+
+    #[test]
+    fn a_lock_is_had_once_at_a_time_and_per_device() {
+        let (_directory, bound) = scene();
+        let lock = bound.lock(address(GPU)).expect("lock");
+        assert!(lock.is_some());
+        assert!(bound.lock(address(GPU)).expect("lock").is_none());
+        assert!(bound.lock(address(NIC)).expect("lock").is_some());
+        drop(lock);
+        assert!(bound.lock(address(GPU)).expect("lock").is_some());
+    }
+}

@@ -1,0 +1,159 @@
+//! `variantctl bind`, `release` and `recover`: asks the agent, which alone changes the host.
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use serde_json::{Value, json};
+
+use super::domain::ask;
+use super::output;
+use super::problem::Problem;
+use crate::client::Options;
+
+/// Binds a device outside of any guest, or prints the writes that would.
+pub(super) fn bind(
+    device: PciAddress,
+    driver: Option<&DriverName>,
+    dry_run: bool,
+    as_json: bool,
+) -> Result<(), Problem> {
+    let mut options = Options::from([("dry-run", dry_run.into())]);
+    if let Some(driver) = driver {
+        options.insert("driver", driver.as_str().into());
+    }
+    let device = device.to_string();
+    let report = ask(async |manager| manager.bind(&device, options).await)?;
+    tell(&report, as_json, bound)
+}
+
+/// Gives a device back that was bound outside of any guest.
+pub(super) fn release(device: PciAddress, as_json: bool) -> Result<(), Problem> {
+    let device = device.to_string();
+    let report = ask(async |manager| manager.release(&device, Options::new()).await)?;
+    tell(&report, as_json, released)
+}
+
+/// Gives devices back that a change left half-way; fails when one could not be.
+pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), Problem> {
+    let device = device.map(|device| device.to_string());
+    let options = device.as_deref().map(|device| ("device", device.into()));
+    let report = ask(async |manager| manager.recover(options.into_iter().collect()).await)?;
+    tell(&report, as_json, recovered)?;
+    let rows = report.as_array().into_iter().flatten();
+    match rows.filter_map(|row| row["sentence"].as_str()).next() {
+        Some(sentence) => Err(Problem::Failed(sentence.to_owned())),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn tell(
+    report: &Value,
+    as_json: bool,
+    words: fn(&Value) -> String,
+) -> Result<(), Problem> {
+    match as_json {
+        true => output::object(json!({"report": report})),
+        false => output::text(&words(report)),
+    }
+}
+
+fn bound(report: &Value) -> String {
+    let on = format!("{} is on {}", quoted(&report["device"]), driver(report));
+    match report["outcome"].as_str() {
+        Some("planned") => {
+            note_module(report);
+            let writes = report["writes"].as_array().into_iter().flatten();
+            writes.map(|write| format!("{}\n", word(write))).collect()
+        }
+        Some("already-so") => format!("{on} already\n"),
+        _ => format!("{on} now\n"),
+    }
+}
+
+/// A module that is loaded is no write, so it is not among them.
+fn note_module(report: &Value) {
+    if let Some(module) = report["module"].as_str() {
+        eprintln!("note: module '{module}' is loaded first");
+    }
+}
+
+fn released(report: &Value) -> String {
+    let (device, driver) = (quoted(&report["device"]), driver(report));
+    match report["outcome"].as_str() {
+        Some("released") => format!("{device} is given back to {driver}\n"),
+        _ => format!("{device} was not bound by variantd: it stays on {driver}\n"),
+    }
+}
+
+fn recovered(report: &Value) -> String {
+    let rows = report.as_array().into_iter().flatten();
+    let given_back = rows.filter(|row| row["sentence"].is_null());
+    let lines: String = given_back
+        .map(|row| format!("{} is given back{}\n", quoted(&row["device"]), left_by(row)))
+        .collect();
+    match report.as_array().is_none_or(Vec::is_empty) {
+        true => "no device was left half-way\n".to_owned(),
+        false => lines,
+    }
+}
+
+fn left_by(row: &Value) -> String {
+    let domain = row["domain"].as_str();
+    domain.map_or(String::new(), |domain| {
+        format!(": domain '{domain}' had left it")
+    })
+}
+
+fn driver(report: &Value) -> String {
+    let driver = report["driver"].as_str();
+    driver.map_or("no driver".to_owned(), |driver| format!("'{driver}'"))
+}
+
+pub(super) fn quoted(value: &Value) -> String {
+    format!("'{}'", word(value))
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GPU: &str = "0009:01:00.0";
+
+    fn answer(outcome: &str, driver: Option<&str>) -> Value {
+        json!({"device": GPU, "driver": driver, "outcome": outcome, "module": null, "writes": ["a <- b", "c <- d"]})
+    }
+
+    #[test]
+    fn a_dry_run_is_its_writes_and_nothing_else() {
+        assert_eq!(bound(&answer("planned", Some("x"))), "a <- b\nc <- d\n");
+    }
+
+    #[test]
+    fn what_was_done_and_what_was_so_already_differ() {
+        let said = |outcome| bound(&answer(outcome, Some("vfio-pci")));
+        assert_eq!(said("bound"), format!("'{GPU}' is on 'vfio-pci' now\n"));
+        assert_eq!(
+            said("already-so"),
+            format!("'{GPU}' is on 'vfio-pci' already\n")
+        );
+        let released = released(&answer("released", None));
+        assert_eq!(released, format!("'{GPU}' is given back to no driver\n"));
+    }
+
+    #[test]
+    fn only_what_was_given_back_is_listed_as_such() {
+        assert_eq!(recovered(&json!([])), "no device was left half-way\n");
+        let rows = json!([
+            {"device": GPU, "domain": "d0", "sentence": null},
+            {"device": "0009:02:00.0", "domain": null, "sentence": "no"},
+        ]);
+        let said = recovered(&rows);
+        assert_eq!(
+            said,
+            format!("'{GPU}' is given back: domain 'd0' had left it\n")
+        );
+    }
+}

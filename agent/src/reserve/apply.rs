@@ -1,0 +1,61 @@
+//! `variantd --reserve`: binds what is reserved for guests, each device by itself and all at once.
+
+use std::thread;
+
+use kernel_glue::host::Host;
+use tracing::{error, info};
+
+use super::{Reservation, ReserveError};
+use crate::assign::{AssignError, Assigner, Fate};
+use crate::code::Code;
+
+/// Binds each reserved device; one that fails leaves the others alone. Returns how many are not in force.
+pub fn apply(
+    assigner: &Assigner,
+    host: &Host,
+    all: Vec<Result<Reservation, ReserveError>>,
+) -> usize {
+    let results = thread::scope(|scope| {
+        let one = |found| scope.spawn(move || bind(assigner, host, found));
+        let threads: Vec<_> = all.into_iter().map(one).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, Result<String, ReserveError>>| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect::<Vec<_>>()
+    });
+    for result in &results {
+        match result {
+            Ok(sentence) => info!("{sentence}"),
+            Err(error) => error!("a reservation is not in force: {error}"),
+        }
+    }
+    results.iter().filter(|result| result.is_err()).count()
+}
+
+/// Binds one, and says so.
+fn bind(
+    assigner: &Assigner,
+    host: &Host,
+    found: Result<Reservation, ReserveError>,
+) -> Result<String, ReserveError> {
+    let found = found?;
+    found.device(host).map_err(AssignError::Refused)?;
+    let device = found.device;
+    match assigner.bind_by_hand(device, found.driver) {
+        Ok(answer) => {
+            let already = match answer.outcome {
+                Fate::AlreadySo => " already",
+                _ => "",
+            };
+            let driver = answer.driver.map_or(String::new(), |name| name.to_string());
+            Ok(format!("'{device}' is reserved and on '{driver}'{already}"))
+        }
+        // What it is reserved for.
+        Err(AssignError::Refused(refusal)) if refusal.code == Code::DeviceTaken => {
+            Ok(format!("'{device}' is reserved and a guest has it"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

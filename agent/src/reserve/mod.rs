@@ -1,0 +1,238 @@
+//! Devices reserved for guests: one file per device below `reserved.d`, applied at each boot.
+//!
+//! A file each and no list in variantd.conf: the agent writes them, and never edits a file that a person
+//! wrote; one mistake spoils one reservation; and a file comes or goes in one step. The device's id
+//! stands beside its address, so that another device at that address is refused, not bound.
+
+mod apply;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::device::Device;
+use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
+use kernel_glue::id::PciId;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::assign::{AssignError, Assigner};
+use crate::code::Code;
+use crate::file;
+use crate::refusal::Refusal;
+use crate::toml_text::{self, TomlError};
+
+pub use apply::apply;
+
+/// The directory's name, beside variantd.conf.
+pub const DIRECTORY: &str = "reserved.d";
+
+/// One device that is bound for guests at boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    /// Its address, which is the file's name, too.
+    pub device: PciAddress,
+    /// The id that must be found there.
+    pub id: PciId,
+    /// The driver; by default the one that the device's recipe names at that time.
+    #[serde(default)]
+    pub driver: Option<DriverName>,
+}
+
+/// What is said of a reservation that was made or ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reserved {
+    /// The device.
+    pub device: PciAddress,
+    /// `reserved`, `unreserved` or `already-so`.
+    pub outcome: &'static str,
+}
+
+/// A reservation could not be read, made or ended.
+#[derive(Debug, Error)]
+pub enum ReserveError {
+    /// The file or the directory.
+    #[error("cannot {action} reservation '{path}': {why}")]
+    File {
+        /// What was done with it.
+        action: &'static str,
+        /// Which.
+        path: String,
+        /// Why.
+        why: io::Error,
+    },
+    /// It says something that has no meaning.
+    #[error(transparent)]
+    Meaning(#[from] TomlError),
+    /// The address in the file is not the file's name.
+    #[error("'{path}': it reserves '{device}', so the file must be '{device}.toml'")]
+    Name {
+        /// The file.
+        path: String,
+        /// What is in it.
+        device: PciAddress,
+    },
+    /// The device cannot be reserved.
+    #[error(transparent)]
+    Assign(#[from] AssignError),
+}
+
+/// The files below a directory.
+#[derive(Clone, Debug)]
+pub struct Reservations {
+    directory: PathBuf,
+}
+
+impl Reservation {
+    /// The device that is reserved, on this host.
+    ///
+    /// # Errors
+    /// A refusal when it is not there, or another one is in its place.
+    pub fn device<'a>(&self, host: &'a Host) -> Result<&'a Device, Refusal> {
+        let missing = || {
+            let reason = format!(
+                "it is reserved, and this host has no such PCI device{}",
+                self.elsewhere(host)
+            );
+            Refusal::new(Code::DeviceMissing, reason, self.mend()).of(self.device)
+        };
+        let found = host.devices.get(&self.device).ok_or_else(missing)?;
+        if found.id == self.id {
+            return Ok(found);
+        }
+        let reason = format!(
+            "it was reserved as {}, and {} is there now{}",
+            self.id,
+            found.id,
+            self.elsewhere(host)
+        );
+        Err(Refusal::new(Code::ReservedOther, reason, self.mend()).of(self.device))
+    }
+
+    /// Where else devices with the reserved id are.
+    fn elsewhere(&self, host: &Host) -> String {
+        let same = host.devices.values().filter(|device| device.id == self.id);
+        let found: Vec<String> = same.map(|device| format!("'{}'", device.address)).collect();
+        match found.is_empty() {
+            true => String::new(),
+            false => format!("; {} is at {}", self.id, found.join(", ")),
+        }
+    }
+
+    fn mend(&self) -> String {
+        format!(
+            "run 'variantctl unreserve {}', and 'variantctl reserve' for the device that is meant",
+            self.device
+        )
+    }
+
+    fn text(&self) -> String {
+        let (device, id) = (self.device, self.id);
+        let driver = self.driver.as_ref();
+        let driver = driver.map_or(String::new(), |driver| format!("driver = \"{driver}\"\n"));
+        format!(
+            "# Written by 'variantctl reserve'; 'variantctl unreserve {device}' ends it.\n\
+             device = \"{device}\"\nid = \"{id}\"\n{driver}"
+        )
+    }
+}
+
+impl Reservations {
+    /// Reservations below `directory`, which is made when it is needed.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// All of them by file name, each as it is or why it cannot be used.
+    #[must_use]
+    pub fn all(&self) -> Vec<Result<Reservation, ReserveError>> {
+        let paths = match self.paths() {
+            Ok(paths) => paths,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(why) => return vec![Err(failed("list", &self.directory, why))],
+        };
+        paths.iter().map(|path| read(path)).collect()
+    }
+
+    /// Reserves a device that is there and has a driver; binds nothing.
+    ///
+    /// # Errors
+    /// A refusal when it is not or has none; a failure when the file cannot be written.
+    pub fn reserve(
+        &self,
+        assigner: &Assigner,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<Reserved, ReserveError> {
+        let id = assigner.reservable(device, driver.clone())?;
+        let wanted = Reservation { device, id, driver };
+        let path = self.path(device);
+        if read(&path).is_ok_and(|old| old == wanted) {
+            return Ok(Reserved::new(device, "already-so"));
+        }
+        file::replace(&path, &wanted.text(), 0o644).map_err(|why| failed("write", &path, why))?;
+        Ok(Reserved::new(device, "reserved"))
+    }
+
+    /// Ends a reservation, also of a device that is not there and one whose file has a mistake.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn unreserve(&self, device: PciAddress) -> Result<Reserved, ReserveError> {
+        let path = self.path(device);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(Reserved::new(device, "unreserved")),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {
+                Ok(Reserved::new(device, "already-so"))
+            }
+            Err(why) => Err(failed("remove", &path, why)),
+        }
+    }
+
+    fn paths(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.directory)?;
+        let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+        let mut paths = paths?;
+        paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn path(&self, device: PciAddress) -> PathBuf {
+        self.directory.join(format!("{device}.toml"))
+    }
+}
+
+impl Reserved {
+    fn new(device: PciAddress, outcome: &'static str) -> Self {
+        Self { device, outcome }
+    }
+}
+
+fn read(path: &Path) -> Result<Reservation, ReserveError> {
+    let text = fs::read_to_string(path).map_err(|why| failed("read", path, why))?;
+    let found: Reservation = toml_text::read(&path.display().to_string(), &text)?;
+    let name = path.file_stem().and_then(|name| name.to_str());
+    if name == Some(&found.device.to_string()) {
+        return Ok(found);
+    }
+    Err(ReserveError::Name {
+        path: path.display().to_string(),
+        device: found.device,
+    })
+}
+
+fn failed(action: &'static str, path: &Path, why: io::Error) -> ReserveError {
+    ReserveError::File {
+        action,
+        path: path.display().to_string(),
+        why,
+    }
+}
+
+#[cfg(test)]
+mod tests;

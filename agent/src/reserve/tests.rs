@@ -1,0 +1,222 @@
+//! Reservations in a directory, and applied on a modelled kernel.
+
+use std::sync::Arc;
+
+use kernel_glue::kernel::Kernel;
+use kernel_glue::model::Model;
+use nix::errno::Errno;
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{GPU, NIC, VARIANT, address, driver, guest, host, kernel, site};
+use crate::journal::Journal;
+use crate::site::Site;
+
+struct Scene {
+    kernel: Arc<Model>,
+    assigner: Assigner,
+    site: Arc<Site>,
+    reservations: Reservations,
+    directory: tempfile::TempDir,
+}
+
+fn scene() -> Scene {
+    let (directory, site) = site(Config::default());
+    let kernel = kernel();
+    let journal = Journal::new(directory.path().join("journal"));
+    Scene {
+        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        kernel,
+        site,
+        reservations: Reservations::new(directory.path().join(DIRECTORY)),
+        directory,
+    }
+}
+
+impl Scene {
+    fn reserve(&self, at: &str, driver: Option<DriverName>) -> Result<&'static str, ReserveError> {
+        let reserved = self
+            .reservations
+            .reserve(&self.assigner, address(at), driver);
+        reserved.map(|reserved| reserved.outcome)
+    }
+
+    /// Writes a file below the directory.
+    fn write(&self, name: &str, text: &str) {
+        let path = self.directory.path().join(DIRECTORY).join(name);
+        file::replace(&path, text, 0o644).expect("written");
+    }
+
+    fn apply(&self) -> usize {
+        apply(&self.assigner, &host(), self.reservations.all())
+    }
+
+    fn driver(&self, at: &str) -> String {
+        let driver = self.kernel.driver(address(at)).expect("device");
+        driver.expect("a driver").to_string()
+    }
+}
+
+fn file_of(at: &str, id: &str) -> String {
+    format!("device = \"{at}\"\nid = \"{id}\"\n")
+}
+
+#[test]
+fn what_is_reserved_is_bound_at_each_boot_until_it_is_not() {
+    let scene = scene();
+    assert_eq!(scene.reserve(GPU, None).expect("reserved"), "reserved");
+    assert_eq!(scene.reserve(GPU, None).expect("again"), "already-so");
+    assert_eq!(scene.driver(GPU), "nvidia");
+    assert_eq!(scene.apply(), 0);
+    assert_eq!(scene.driver(GPU), VARIANT);
+    let writes = scene.kernel.writes().len();
+    assert_eq!(scene.apply(), 0);
+    assert_eq!(scene.kernel.writes().len(), writes);
+    let ended = scene.reservations.unreserve(address(GPU)).expect("ended");
+    assert_eq!(ended.outcome, "unreserved");
+    let again = scene.reservations.unreserve(address(GPU)).expect("again");
+    assert_eq!(again.outcome, "already-so");
+    assert!(scene.reservations.all().is_empty());
+}
+
+#[test]
+fn the_same_files_give_the_same_answer_after_each_reboot() {
+    let scenes = [scene(), scene()];
+    let answers = scenes.map(|scene| {
+        scene.reserve(GPU, None).expect("reserved");
+        assert_eq!(scene.apply(), 0);
+        scene.kernel.writes()
+    });
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0].len(), 3);
+}
+
+#[test]
+fn a_failure_of_one_leaves_the_others_done() {
+    let scene = scene();
+    scene.kernel.add_driver(driver("vfio-pci"), []);
+    scene.kernel.fail_probe(driver("vfio-pci"), Errno::EIO);
+    let other = Some(driver("vfio-pci"));
+    scene.reserve(NIC, other).expect("reserved");
+    scene.reserve(GPU, None).expect("reserved");
+    scene.write("broken.toml", "devise = 1\n");
+    assert_eq!(scene.apply(), 2);
+    assert_eq!(scene.driver(GPU), VARIANT);
+    assert_eq!(scene.driver(NIC), "mlx5_core");
+}
+
+#[test]
+fn a_device_that_moved_is_refused_and_no_other_bound_in_its_place() {
+    let scene = scene();
+    let text = file_of(NIC, "10de:2342");
+    scene.write(&format!("{NIC}.toml"), &text);
+    assert_eq!(scene.apply(), 1);
+    assert!(scene.kernel.writes().is_empty());
+    let moved = scene.reservations.all().remove(0).expect("read");
+    let said = moved.device(&host()).expect_err("moved").to_string();
+    assert!(said.contains("15b3:1023 is there now"), "{said}");
+    assert!(said.contains(&format!("10de:2342 is at '{GPU}'")), "{said}");
+    assert!(said.contains("VD-BND-021"), "{said}");
+    let gone = Reservation {
+        device: address("0000:00:1f.0"),
+        ..moved
+    };
+    let said = gone.device(&host()).expect_err("gone").to_string();
+    assert!(said.contains("VD-DEV-001"), "{said}");
+    assert!(said.contains("variantctl unreserve 0000:00:1f.0"), "{said}");
+}
+
+#[test]
+fn a_device_that_a_guest_has_counts_as_reserved() {
+    let scene = scene();
+    scene.reserve(GPU, None).expect("reserved");
+    let complete = scene.site.look().rewrite(&guest(GPU), false);
+    let complete = complete.expect("a complete guest").text;
+    scene.assigner.prepare(&complete).expect("start");
+    let writes = scene.kernel.writes().len();
+    assert_eq!(scene.apply(), 0);
+    assert_eq!(scene.kernel.writes().len(), writes);
+}
+
+#[test]
+fn what_is_not_there_or_has_no_driver_cannot_be_reserved() {
+    let scene = scene();
+    let said = |at| scene.reserve(at, None).expect_err("refused").to_string();
+    assert!(said("0000:00:1f.0").contains("VD-DEV-001"));
+    assert!(said(NIC).contains("VD-BND-022"));
+    assert!(scene.reservations.all().is_empty());
+}
+
+#[test]
+fn a_mistake_in_a_file_is_named_with_its_place() {
+    let scene = scene();
+    let said = |name: &str, text: &str| {
+        scene.write(name, text);
+        let mut all = scene.reservations.all();
+        fs::remove_file(scene.directory.path().join(DIRECTORY).join(name)).expect("removed");
+        all.remove(0).expect_err("a mistake").to_string()
+    };
+    let name = format!("{GPU}.toml");
+    let key = said(&name, &(file_of(GPU, "10de:2342") + "drivers = \"x\"\n"));
+    assert!(
+        key.contains("line 3: unknown key 'drivers'; did you mean 'driver'?"),
+        "{key}"
+    );
+    let id = said(&name, &file_of(GPU, "2342"));
+    assert!(id.contains("line 2") && id.contains("10de:2342"), "{id}");
+    let lacks = said(&name, &format!("device = \"{GPU}\"\n"));
+    assert!(lacks.contains("missing field `id`"), "{lacks}");
+    let other = said("gpu.toml", &file_of(GPU, "10de:2342"));
+    assert!(other.contains(&format!("must be '{GPU}.toml'")), "{other}");
+}
+
+#[test]
+fn a_driver_of_ones_own_is_kept() {
+    let scene = scene();
+    scene
+        .reserve(GPU, Some(driver("vfio-pci")))
+        .expect("reserved");
+    let kept = scene.reservations.all().remove(0).expect("read");
+    assert_eq!(kept.driver, Some(driver("vfio-pci")));
+    assert_eq!(kept.id.to_string(), "10de:2342");
+}
+
+/// Lines of a unit of the package that begin with `key`.
+fn unit(name: &str, key: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
+    let text = fs::read_to_string(Path::new(folder).join(name)).expect("the unit");
+    let lines = text.lines().filter(|line| line.starts_with(key));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_unit_comes_before_whoever_else_would_take_a_device() {
+    let unit = |key| unit("variantd-reserve.service", key);
+    assert_eq!(
+        unit("ExecStart"),
+        "ExecStart=/usr/sbin/variantd --reserve\n"
+    );
+    assert_eq!(unit("After"), "After=systemd-modules-load.service\n");
+    for other in ["nvidia-persistenced", "virtqemud", "libvirtd", "variantd"] {
+        assert!(
+            unit("Before").contains(&format!("{other}.service")),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn both_units_are_confined_alike() {
+    for key in [
+        "CapabilityBoundingSet",
+        "NoNew",
+        "Protect",
+        "Restrict",
+        "Lock",
+        "Memory",
+    ] {
+        let agents = unit("variantd.service", key);
+        assert!(!agents.is_empty(), "{key}");
+        assert_eq!(unit("variantd-reserve.service", key), agents);
+    }
+}

@@ -1,0 +1,130 @@
+//! `variantctl reserve`, `variantd --reserve` and `variantctl list` together, on a recorded host. Its files
+//! bind nothing, so only what is so already is in force there.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::scene::Scene;
+
+const GPU: &str = "0009:01:00.0";
+const NIC: &str = "0000:00:1f.0";
+
+/// What the unit runs at boot.
+fn boot(scene: &Scene) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_variantd"))
+        .arg("--reserve")
+        .args(["--config".as_ref(), scene.path("variantd.conf").as_os_str()])
+        .args(["--run-dir".as_ref(), scene.path("run").as_os_str()])
+        .args(["--state-dir".as_ref(), scene.path("state").as_os_str()])
+        .args(["--root".as_ref(), scene.path("host").as_os_str()])
+        .env("VARIANTD_LOG", "info,agent::child=debug")
+        .output()
+        .expect("variantd runs");
+    let log = String::from_utf8(output.stderr).expect("text");
+    (output.status.success(), log)
+}
+
+fn list(scene: &Scene, arguments: &[&str]) -> Output {
+    let host = ["--host", "host", "--recipes", "recipes.d"];
+    let output = scene.variantctl(&[&["list"], &host[..], arguments].concat());
+    assert!(output.status.success());
+    output
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+#[test]
+fn a_reservation_in_force_is_listed_and_applied_without_a_bus() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    let said = scene.says(&["reserve", "--driver", "nvidia", GPU]);
+    assert_eq!(
+        said,
+        format!("'{GPU}' is reserved: it is bound at each boot\n")
+    );
+    let said = scene.says(&["reserve", "--driver", "nvidia", GPU]);
+    assert_eq!(said, format!("'{GPU}' is reserved already\n"));
+    drop(agent);
+    let (success, log) = boot(&scene);
+    assert!(success, "{log}");
+    assert!(log.contains("is reserved and on 'nvidia' already"), "{log}");
+    let listed = complaint(&list(&scene, &[]));
+    assert_eq!(listed, format!("reserved for guests: {GPU}\n"));
+}
+
+#[test]
+fn what_is_not_in_force_is_said_in_the_log_and_by_list() {
+    let scene = Scene::new();
+    let (success, log) = boot(&scene);
+    assert!(success && log.is_empty(), "{log}");
+    // A registered driver, so that no module is looked for; what is written there binds nothing.
+    let driver = scene.path("host/sys/bus/pci/drivers/nvgrace_gpu_vfio_pci");
+    fs::create_dir_all(driver).expect("driver");
+    scene.write(
+        &format!("reserved.d/{GPU}.toml"),
+        &format!("device = \"{GPU}\"\nid = \"10de:2342\"\n"),
+    );
+    scene.write(
+        &format!("reserved.d/{NIC}.toml"),
+        &format!("device = \"{NIC}\"\nid = \"10de:2342\"\n"),
+    );
+    scene.write("reserved.d/x.toml", "devise = 1\n");
+    let (success, log) = boot(&scene);
+    assert!(!success);
+    for part in [
+        &format!("cannot bind '{GPU}'"),
+        "VD-DEV-001",
+        "unknown key 'devise'",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    let said = complaint(&list(&scene, &[]));
+    for part in [
+        "instead of 'nvgrace_gpu_vfio_pci'",
+        "VD-DEV-001",
+        "unknown key 'devise'",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_slice(&list(&scene, &["--json"]).stdout).expect("JSON");
+    let sentences = json["reservations"].as_array().expect("reservations");
+    assert_eq!(sentences.len(), 3);
+    assert!(sentences.iter().all(|one| one["sentence"].is_string()));
+}
+
+#[test]
+fn a_dry_run_is_the_beginning_of_what_a_real_agent_writes() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    // Files that take the writes, and do nothing about them.
+    for file in ["nvidia/unbind", "nvgrace_gpu_vfio_pci/bind"] {
+        scene.write(&format!("host/sys/bus/pci/drivers/{file}"), "");
+    }
+    let planned = scene.says(&["bind", "--dry-run", GPU]);
+    scene.says(&["reserve", GPU]);
+    let (success, log) = boot(&scene);
+    assert!(!success && log.contains("it is on 'nvidia' now"), "{log}");
+    let written = log.lines().filter_map(|line| line.strip_prefix("DEBUG "));
+    let written: Vec<&str> = written.filter(|line| line.contains(" <- ")).collect();
+    let planned: Vec<&str> = planned.lines().collect();
+    assert_eq!(planned.len(), 3);
+    assert_eq!(written[..3], planned);
+}
+
+#[test]
+fn a_reservation_ends_even_when_its_device_is_gone() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    scene.write(&format!("reserved.d/{NIC}.toml"), "nonsense");
+    let said = scene.says(&["unreserve", NIC]);
+    assert_eq!(said, format!("'{NIC}' is not reserved any more\n"));
+    let said = scene.says(&["unreserve", NIC]);
+    assert_eq!(said, format!("'{NIC}' was not reserved\n"));
+    assert_eq!(scene.fails(&["reserve", NIC]).0, 3);
+}

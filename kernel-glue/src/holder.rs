@@ -1,0 +1,121 @@
+//! Who holds a device: the processes that have one of its nodes open or mapped.
+//!
+//! Below `/proc`, which changes while it is read: a process that ends meanwhile is no error, and one that
+//! may not be looked into is counted. Follows proc(5).
+
+mod node;
+mod process;
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+use crate::address::PciAddress;
+use crate::failure::Failure;
+use crate::sysfs::Root;
+
+pub(crate) use node::{NVIDIA, is_alone};
+
+use node::Nodes;
+
+/// What was found out about the holders of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// The processes, by id.
+    pub found: Vec<Holder>,
+    /// How many processes could not be looked into; that takes CAP_SYS_PTRACE.
+    pub hidden: usize,
+    /// How many processes were looked at; none in a recorded host.
+    pub seen: usize,
+}
+
+/// A process that holds a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id.
+    pub process: u32,
+    /// The name of its program, bounded and printable.
+    pub command: String,
+    /// The systemd unit it runs in; below `user.slice` the user's own manager or the session.
+    pub unit: Option<String>,
+    /// The nodes that it holds, in the order of `/proc/PID/fd`.
+    pub nodes: Vec<HeldNode>,
+}
+
+/// A node that a process holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldNode {
+    /// The node's path.
+    pub path: String,
+    /// The descriptor; `None` when the node is only mapped.
+    pub descriptor: Option<u32>,
+    /// The node stands for all devices of its driver, so it may be another one that is used.
+    pub shared: bool,
+}
+
+impl Holders {
+    /// Looks for the holders of `device` below `root`.
+    ///
+    /// # Errors
+    /// When the device's directory or `/proc` cannot be read.
+    pub(crate) fn read(root: &Root, device: PciAddress) -> Result<Self, Failure> {
+        let nodes = Nodes::read(root, device)?;
+        let mut holders = Self::default();
+        if nodes.is_empty() {
+            return Ok(holders);
+        }
+        let failure = |source| Failure::io("list", &root.path().join("proc"), source);
+        for name in root.entries("proc").map_err(failure)? {
+            let Ok(process) = name.map_err(failure)?.parse() else {
+                continue;
+            };
+            holders.seen += 1;
+            match process::holder(root, process, &nodes) {
+                Ok(holder) => holders.found.extend(holder),
+                Err(_) => holders.hidden += 1,
+            }
+        }
+        holders.found.sort_by_key(|holder| holder.process);
+        Ok(holders)
+    }
+}
+
+impl Holder {
+    /// True when one of its nodes is the device's alone.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.nodes.iter().any(|node| !node.shared)
+    }
+}
+
+impl fmt::Display for Holder {
+    /// As in `nvidia-persistenced (pid 2211, nvidia-persistenced.service, '/dev/nvidia0' as fd 4)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {}", self.command, self.process)?;
+        if let Some(unit) = &self.unit {
+            write!(f, ", {unit}")?;
+        }
+        let certain = self.nodes.iter().find(|node| !node.shared);
+        if let Some(node) = certain.or(self.nodes.first()) {
+            write!(f, ", {node}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl fmt::Display for HeldNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.descriptor {
+            Some(number) => write!(f, "'{}' as fd {number}", self.path),
+            None => write!(f, "'{}' mapped", self.path),
+        }
+    }
+}
+
+/// True for what a process that has ended answers.
+fn gone(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ESRCH)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! The nodes below `/dev` through which a device is used, by the driver that it is on.
+//!
+//! Follows drivers/vfio (group and device nodes), drivers/gpu/drm, drivers/gpu/drm/amd/amdkfd, and
+//! NVIDIA's open kernel modules (kernel-open/nvidia/nv-procfs.c, `Device Minor`).
+
+use crate::address::PciAddress;
+use crate::failure::Failure;
+use crate::reader::DEVICES;
+use crate::sysfs::Root;
+
+/// The PCI driver of NVIDIA's own modules.
+pub(crate) const NVIDIA: &str = "nvidia";
+const AMDGPU: &str = "amdgpu";
+/// Nodes of all GPUs on `nvidia`. Not `nvidiactl`: it is opened to ask which GPUs there are.
+const NVIDIA_SHARED: [&str; 3] = [
+    "/dev/nvidia-uvm",
+    "/dev/nvidia-modeset",
+    "/dev/nvidia-caps/",
+];
+/// The node of all GPUs on `amdgpu`.
+const AMDGPU_SHARED: [&str; 1] = ["/dev/kfd"];
+
+/// Nodes that lead to one device.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    own: Vec<String>,
+    /// Those of the driver; one that ends with a slash is a directory.
+    driver: &'static [&'static str],
+    /// Another device is on the driver, too.
+    several: bool,
+}
+
+impl Nodes {
+    pub(super) fn read(root: &Root, device: PciAddress) -> Result<Self, Failure> {
+        let dir = format!("{DEVICES}/{device}");
+        root.link(&dir)?;
+        let driver = optional(root.link_name(&format!("{dir}/driver")))?;
+        let group = optional(root.link_name(&format!("{dir}/iommu_group")))?;
+        let group = group.map(|group| format!("/dev/vfio/{group}"));
+        let mut own: Vec<String> = group.into_iter().collect();
+        own.extend(children(root, &dir, "vfio-dev", "/dev/vfio/devices")?);
+        own.extend(children(root, &dir, "drm", "/dev/dri")?);
+        let driver = driver.as_deref();
+        if driver == Some(NVIDIA) {
+            own.extend(minor(root, device).map(|minor| format!("/dev/nvidia{minor}")));
+        }
+        Ok(Self {
+            own,
+            several: driver.is_some_and(|driver| !is_alone(root, driver)),
+            driver: match driver {
+                Some(NVIDIA) => &NVIDIA_SHARED,
+                Some(AMDGPU) => &AMDGPU_SHARED,
+                _ => &[],
+            },
+        })
+    }
+
+    /// These nodes alone.
+    #[cfg(test)]
+    pub(super) fn of(own: &[String]) -> Self {
+        Self {
+            own: own.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.driver.is_empty()
+    }
+
+    /// Whether `path` is one of them; inside, whether it may be for another device. A node that was
+    /// removed while it is held has a mark behind its path: libvirt removes those of a guest.
+    pub(super) fn find<'a>(&self, path: &'a str) -> Option<(&'a str, bool)> {
+        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+        if self.own.iter().any(|node| node == path) {
+            return Some((path, false));
+        }
+        let named = |node: &&str| match node.ends_with('/') {
+            true => path.starts_with(*node),
+            false => path == *node,
+        };
+        let shared = self.driver.iter().any(named);
+        shared.then_some((path, self.several))
+    }
+}
+
+/// True when no second device is on the driver.
+pub(crate) fn is_alone(root: &Root, driver: &str) -> bool {
+    let names = root.list(&format!("sys/bus/pci/drivers/{driver}"));
+    let names = names.unwrap_or_default();
+    let devices = names
+        .iter()
+        .filter(|name| name.parse::<PciAddress>().is_ok());
+    devices.count() < 2
+}
+
+/// The nodes in `directory` that have the names of what is below `dir/class`.
+fn children(root: &Root, dir: &str, class: &str, directory: &str) -> Result<Vec<String>, Failure> {
+    let names = optional(root.list(&format!("{dir}/{class}")))?;
+    let nodes = names.unwrap_or_default().into_iter();
+    Ok(nodes.map(|name| format!("{directory}/{name}")).collect())
+}
+
+/// The number in `/dev/nvidiaN`; unknown where NVIDIA's driver says nothing of the device.
+fn minor(root: &Root, device: PciAddress) -> Option<u32> {
+    let path = format!("proc/driver/nvidia/gpus/{device}/information");
+    let text = root.text(&path).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Device Minor:"))?;
+    line.trim().parse().ok()
+}
+
+fn optional<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(failure) if failure.is_absent() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}

@@ -1,0 +1,134 @@
+//! What `/proc` says of one process: the nodes it holds, its program, its unit.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::node::Nodes;
+use super::{HeldNode, Holder, gone};
+use crate::sysfs::Root;
+
+/// Bytes of a list of mappings that are read; 65,530 mappings, the kernel's limit, have some 8 MiB.
+const MAX_MAPS: u64 = 16 << 20;
+/// Bytes of a command line that are read; only its first word counts.
+const COMMAND_HEAD: usize = 4096;
+/// Characters of a name that are shown.
+const MAX_NAME: usize = 64;
+/// Characters a unit may have (systemd, UNIT_NAME_MAX).
+const MAX_UNIT: usize = 255;
+
+/// The process as a holder; `None` when it holds none of the nodes, or has ended.
+pub(super) fn holder(root: &Root, process: u32, nodes: &Nodes) -> Result<Option<Holder>, Errno> {
+    let mut held = ended(opened(root, process, nodes))?;
+    if held.is_empty() {
+        held = ended(mapped(root, process, nodes))?;
+    }
+    if held.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Holder {
+        process,
+        command: command(root, process),
+        unit: unit(root, process),
+        nodes: held,
+    }))
+}
+
+/// Nothing, when the process has ended.
+fn ended(held: Result<Vec<HeldNode>, Errno>) -> Result<Vec<HeldNode>, Errno> {
+    match held {
+        Err(errno) if gone(errno) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+fn opened(root: &Root, process: u32, nodes: &Nodes) -> Result<Vec<HeldNode>, Errno> {
+    let dir = format!("proc/{process}/fd");
+    let mut held = Vec::new();
+    for name in root.entries(&dir).map_err(|error| raw(&error))? {
+        let name = name.map_err(|error| raw(&error))?;
+        let Ok(target) = root.link(&format!("{dir}/{name}")) else {
+            continue;
+        };
+        if let Some((path, shared)) = nodes.find(&target) {
+            held.push(HeldNode {
+                path: path.to_owned(),
+                descriptor: name.parse().ok(),
+                shared,
+            });
+        }
+    }
+    held.sort_by_key(|node| node.descriptor);
+    Ok(held)
+}
+
+/// A node can be mapped after its descriptor was closed, and is in use all the same.
+fn mapped(root: &Root, process: u32, nodes: &Nodes) -> Result<Vec<HeldNode>, Errno> {
+    let path = format!("proc/{process}/maps");
+    let file = root.open(&path, OFlag::O_RDONLY);
+    let file = file.map_err(|error| raw(&error))?;
+    let mut held: Vec<HeldNode> = Vec::new();
+    for line in BufReader::new(File::from(file).take(MAX_MAPS)).split(b'\n') {
+        let line = line.map_err(|error| raw(&error))?;
+        let line = String::from_utf8_lossy(&line);
+        let found = line.find('/').and_then(|at| nodes.find(&line[at..]));
+        if let Some((path, shared)) = found
+            && !held.iter().any(|node| node.path == path)
+        {
+            held.push(HeldNode {
+                path: path.to_owned(),
+                descriptor: None,
+                shared,
+            });
+        }
+    }
+    Ok(held)
+}
+
+/// The program's file name; the kernel's short name where there is no command line.
+fn command(root: &Root, process: u32) -> String {
+    let line = root.head(&format!("proc/{process}/cmdline"), COMMAND_HEAD);
+    let line = line.unwrap_or_default();
+    let line = String::from_utf8_lossy(&line);
+    let word = line.split(['\0', ' ']).next().unwrap_or_default();
+    let name = printable(word.rsplit('/').next().unwrap_or_default());
+    if !name.is_empty() {
+        return name;
+    }
+    let short = root.text(&format!("proc/{process}/comm"));
+    printable(&short.unwrap_or_else(|_| "a process".to_owned()))
+}
+
+fn printable(text: &str) -> String {
+    let plain = text.chars().filter(|c| !c.is_control());
+    plain.take(MAX_NAME).collect()
+}
+
+/// The unit in the cgroup's path; `None` outside systemd's.
+fn unit(root: &Root, process: u32) -> Option<String> {
+    let text = root.text(&format!("proc/{process}/cgroup")).ok()?;
+    let path = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .filter(|path| *path != "/")
+        .or_else(|| {
+            text.lines()
+                .find_map(|line| line.split_once(":name=systemd:"))
+                .map(|(_, path)| path)
+        })?;
+    let is_unit = |name: &&str| name.ends_with(".service") || name.ends_with(".scope");
+    let mut units = path.split('/').filter(is_unit);
+    let unit = match path.starts_with("/user.slice/") {
+        true => units.next(),
+        false => units.next_back(),
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    unit.filter(|unit| unit.len() <= MAX_UNIT && unit.chars().all(allowed))
+        .map(str::to_owned)
+}
+
+fn raw(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

@@ -1,0 +1,95 @@
+//! What stands against taking a device from its driver: holders, virtual functions, onlined memory.
+//!
+//! Read at once before a device is touched. Follows Documentation/ABI/testing/sysfs-bus-pci and NVIDIA's
+//! open kernel modules (kernel-open/nvidia/nv-procfs.c).
+
+use std::path::Path;
+
+use crate::address::PciAddress;
+use crate::failure::Failure;
+use crate::holder::{Holders, NVIDIA, is_alone};
+use crate::numa::NumaNode;
+use crate::reader::DEVICES;
+use crate::sysfs::Root;
+
+/// How NVIDIA's driver names the GPU memory that it gave to the host's kernel.
+const ONLINED: &str = "System RAM (NVIDIA)";
+/// Bytes that `/proc/iomem` may have: 4,096 functions with a dozen lines each have some 3 MiB.
+const MAX_IOMEM: usize = 8 << 20;
+
+/// What stands against taking one device from its driver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Who holds it.
+    pub holders: Holders,
+    /// `sriov_numvfs`: virtual functions that exist now.
+    pub virtual_functions: u32,
+    /// GPU memory that the host's kernel uses as its own.
+    pub onlined: Option<Onlined>,
+    /// The state of NVIDIA's `unbindLock`; `None` where the driver has none.
+    pub unbind_lock: Option<bool>,
+}
+
+/// GPU memory that is the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Onlined {
+    /// Its NUMA node, where the driver says it.
+    pub node: Option<NumaNode>,
+    /// Its ranges in `/proc/iomem`, of all GPUs.
+    pub ranges: usize,
+}
+
+impl Occupancy {
+    /// Reads what stands against taking `device` from its driver, below `root`.
+    ///
+    /// # Errors
+    /// When the device is not there, or `/proc` cannot be read.
+    pub fn read(root: &Path, device: PciAddress) -> Result<Self, Failure> {
+        Self::read_root(&Root::new(root.to_owned())?, device)
+    }
+
+    pub(crate) fn read_root(root: &Root, device: PciAddress) -> Result<Self, Failure> {
+        let functions = root.text(&format!("{DEVICES}/{device}/sriov_numvfs"));
+        let functions = functions.ok().and_then(|text| text.parse().ok());
+        Ok(Self {
+            holders: Holders::read(root, device)?,
+            virtual_functions: functions.unwrap_or_default(),
+            onlined: onlined(root, device),
+            unbind_lock: unbind_lock(root, device),
+        })
+    }
+}
+
+/// `/proc/driver/nvidia/gpus/<device>/unbindLock`; only builds for vGPU hosts have it.
+pub(crate) fn unbind_lock(root: &Root, device: PciAddress) -> Option<bool> {
+    let text = root.text(&format!("proc/driver/nvidia/gpus/{device}/unbindLock"));
+    text.ok().map(|text| text.trim() == "1")
+}
+
+/// `/proc/iomem` does not say whose memory it is: it counts where no other GPU is on the driver.
+fn onlined(root: &Root, device: PciAddress) -> Option<Onlined> {
+    let driver = root.link_name(&format!("{DEVICES}/{device}/driver"));
+    if driver.ok().as_deref() != Some(NVIDIA) {
+        return None;
+    }
+    let iomem = root.bytes("proc/iomem", MAX_IOMEM).unwrap_or_default();
+    let iomem = String::from_utf8_lossy(&iomem);
+    let ranges = iomem.lines().filter(|line| line.contains(ONLINED)).count();
+    let status = root.text(&format!("proc/driver/nvidia/gpus/{device}/numa_status"));
+    let (node, online) = status.map_or((None, false), |text| numa_status(&text));
+    let certain = online || (ranges > 0 && is_alone(root, NVIDIA));
+    certain.then_some(Onlined { node, ranges })
+}
+
+/// The node, and whether its memory is the host's or on the way to or from it.
+fn numa_status(text: &str) -> (Option<NumaNode>, bool) {
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let node = field("Node:").and_then(|node| node.trim().parse::<u32>().ok());
+    let node = node.and_then(|node| node.try_into().ok());
+    let status = field("Status:").map_or("", str::trim);
+    let away = matches!(status, "" | "disabled" | "offline" | "online_failed");
+    (node, !away)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! `unbindLock`: the word of NVIDIA's driver that nobody opens a GPU from now on.
+//!
+//! Only builds for vGPU hosts have the file. The lock is given when the use count is 0, which also counts users
+//! without a file; what was written takes effect when the file is closed, and without an error, so only reading
+//! it back tells. It ends with the binding. Follows kernel-open/nvidia/nv-procfs.c (nv_procfs_close_unbind_lock).
+
+use crate::address::PciAddress;
+use crate::kernel::{Kernel, Knob};
+
+use super::{RebindError, Step};
+
+const TAKE: &str = "1";
+const RELEASE: &str = "0";
+
+/// Takes the lock before the steps, where there is one and a step unbinds; true when it is ours to release.
+pub(super) fn take(
+    kernel: &dyn Kernel,
+    device: PciAddress,
+    steps: &[Step],
+) -> Result<bool, RebindError> {
+    if !steps.iter().any(Step::unbinds) || kernel.unbind_lock(device) != Some(false) {
+        return Ok(false);
+    }
+    let written = kernel.write(&Knob::UnbindLock(device), TAKE);
+    match kernel.unbind_lock(device) {
+        Some(true) => Ok(true),
+        _ => Err(RebindError::Locked {
+            device,
+            errno: written.err(),
+        }),
+    }
+}
+
+/// Lets the device be opened again, if it is locked.
+pub(super) fn release(kernel: &dyn Kernel, device: PciAddress) -> Result<(), RebindError> {
+    if kernel.unbind_lock(device) != Some(true) {
+        return Ok(());
+    }
+    let written = kernel.write(&Knob::UnbindLock(device), RELEASE);
+    written.map_err(|errno| RebindError::Locked {
+        device,
+        errno: Some(errno),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::driver::DriverName;
+    use crate::holder::{Holder, Holders};
+    use crate::model::{Model, Write};
+    use crate::occupancy::Occupancy;
+    use crate::rebind::{Before, Outcome, Rebind, restore, settle};
+
+    fn name(text: &str) -> DriverName {
+        text.parse().expect("name")
+    }
+
+    /// A GPU on `nvidia` whose driver has the lock.
+    fn scene(locked: bool) -> (Model, PciAddress) {
+        let (model, gpu) = (Model::default(), "0009:01:00.0".parse().expect("address"));
+        let id = "10de:2342".parse().expect("id");
+        model.add_driver(name("nvidia"), [id]);
+        model.add_driver(name("vfio-pci"), []);
+        model.add_device(gpu, id, Some(name("nvidia")));
+        model.set_occupancy(gpu, occupancy(locked));
+        (model, gpu)
+    }
+
+    fn occupancy(locked: bool) -> Occupancy {
+        Occupancy {
+            unbind_lock: Some(locked),
+            ..Occupancy::default()
+        }
+    }
+
+    fn bind(model: &Model, device: PciAddress) -> Result<Outcome, RebindError> {
+        let before = Before::read(model, device).expect("state");
+        let to = name("vfio-pci");
+        Rebind { device, to }.apply(model, &before)
+    }
+
+    fn lines(model: &Model) -> Vec<String> {
+        let short = |write: &Write| write.to_string().rsplit('/').next().map(str::to_owned);
+        model.writes().iter().filter_map(short).collect()
+    }
+
+    #[test]
+    fn the_lock_is_taken_first_and_ends_with_the_binding() {
+        let (model, gpu) = scene(false);
+        let before = Before::read(&model, gpu).expect("state");
+        bind(&model, gpu).expect("bound");
+        assert_eq!(
+            lines(&model)[..2],
+            ["unbindLock <- 1", "driver_override <- vfio-pci"]
+        );
+        restore(&model, gpu, &before).expect("given back");
+        assert_eq!(model.unbind_lock(gpu), Some(false));
+    }
+
+    #[test]
+    fn a_lock_that_the_driver_does_not_give_leaves_the_device_alone() {
+        let (model, gpu) = scene(false);
+        let user = Holder {
+            process: 9,
+            command: "a".into(),
+            unit: None,
+            nodes: Vec::new(),
+        };
+        let holders = Holders {
+            found: vec![user],
+            ..Holders::default()
+        };
+        model.set_occupancy(
+            gpu,
+            Occupancy {
+                holders,
+                ..occupancy(false)
+            },
+        );
+        let error = bind(&model, gpu).expect_err("in use");
+        assert_eq!(
+            error,
+            RebindError::Locked {
+                device: gpu,
+                errno: None
+            }
+        );
+        assert_eq!(lines(&model), ["unbindLock <- 1"]);
+        assert_eq!(model.driver(gpu), Ok(Some(name("nvidia"))));
+    }
+
+    #[test]
+    fn whichever_write_fails_the_device_can_be_opened_afterwards() {
+        for number in 1..=4 {
+            let (model, gpu) = scene(false);
+            let before = Before::read(&model, gpu).expect("state");
+            model.fail_write(number, Errno::EIO);
+            bind(&model, gpu).expect_err("fails");
+            assert_eq!(Before::read(&model, gpu), Ok(before), "write {number}");
+            assert_eq!(model.unbind_lock(gpu), Some(false), "write {number}");
+        }
+    }
+
+    #[test]
+    fn a_crash_behind_the_lock_is_mended_by_the_restore() {
+        let (model, gpu) = scene(true);
+        let before = Before::read(&model, gpu).expect("state");
+        restore(&model, gpu, &before).expect("nothing else to do");
+        assert_eq!(lines(&model), ["unbindLock <- 0"]);
+    }
+
+    #[test]
+    fn a_crash_between_the_override_and_the_unbind_is_mended_too() {
+        for back in [restore, settle] {
+            let (model, gpu) = scene(true);
+            let before = Before::read(&model, gpu).expect("state");
+            let knob = Knob::Override(gpu);
+            model.write(&knob, "vfio-pci").expect("override");
+            back(&model, gpu, &before).expect("given back");
+            assert_eq!(Before::read(&model, gpu), Ok(before));
+            assert_eq!(model.unbind_lock(gpu), Some(false));
+        }
+    }
+
+    #[test]
+    fn a_lock_that_somebody_else_has_stays_his() {
+        let (model, gpu) = scene(true);
+        model.fail_write(1, Errno::EIO);
+        bind(&model, gpu).expect_err("fails");
+        assert_eq!(model.unbind_lock(gpu), Some(true));
+    }
+}

@@ -1,0 +1,84 @@
+# A GPU is bound and given back by hand, and the dry run lists the very writes; what is reserved is bound by
+# its unit, and a device that is not the reserved one is left alone.
+settings=/run/systemd/system/variantd.service.d
+log=/run/variantd-writes.log
+agent_settings
+trap 'forget b0; rm -rf $settings /etc/variantd/reserved.d/*; systemctl daemon-reload; systemctl restart variantd; stand_in $GPU0' EXIT
+forget b0
+stand_in $GPU0 pci-stub
+state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
+bound=$VARIANT/$VARIANT
+no_guest() { [ -z "$(ls /run/variantd/journal)" ]; }
+
+# The agent's record of its writes, made at each write.
+mkdir -p $settings
+printf '[Service]\nEnvironment=VARIANTD_LOG=info,agent::child=debug\nStandardError=truncate:%s\n' $log >$settings/writes.conf
+systemctl daemon-reload
+systemctl restart variantd
+within 20 is_connected
+writes() { sed -n 's/^ *DEBUG \(\/sys\/.* <- .*\)/\1/p' $log; }
+
+planned=$(variantctl bind --dry-run $GPU0)
+equal 'state after a dry run' "$(state)" pci-stub/pci-stub
+equal 'writes of a dry run' "$(writes)" ''
+variantctl bind $GPU0
+equal 'state once bound' "$(state)" $bound
+equal 'writes' "$(writes)" "$planned"
+printf '= %s\n' "writes as the dry run said: $(wc -l <<<"$planned")"
+contains 'second bind' "$(variantctl bind $GPU0)" already
+equal 'writes of a second bind' "$(writes)" "$planned"
+
+# A guest takes it as it is and leaves it there.
+guest b0 $GPU0 >/tmp/b0.xml
+virsh define /tmp/b0.xml >/dev/null
+variantctl wait b0 >/dev/null
+virsh start b0 --paused >/dev/null
+! said=$(variantctl release $GPU0 2>&1) || fail 'a device of a running guest was released'
+contains 'holder' "$said" "domain 'b0' (VD-DEV-003)"
+virsh destroy b0 >/dev/null
+within 20 no_guest
+equal 'state after the guest' "$(state)" $bound
+variantctl release $GPU0
+equal 'state once released' "$(state)" pci-stub/pci-stub
+contains 'second release' "$(variantctl release $GPU0)" 'was not bound'
+equal 'nothing half-way' "$(variantctl recover)" 'no device was left half-way'
+
+# The bind outlives the agent.
+variantctl bind $GPU0 >/dev/null
+kill -9 "$(systemctl show -p MainPID --value variantd)"
+within 20 is_connected
+equal 'state after a crash of the agent' "$(state)" $bound
+variantctl release $GPU0 >/dev/null
+equal 'state once released' "$(state)" pci-stub/pci-stub
+
+# At boot the unit binds what is reserved, before whoever else would take it.
+variantctl reserve $GPU0
+equal 'state of a device reserved for the next boot' "$(state)" pci-stub/pci-stub
+contains 'list' "$(variantctl list 2>&1)" "'$GPU0' is reserved and on 'pci-stub'"
+before=$(systemctl show -p Before --value variantd-reserve)
+for unit in nvidia-persistenced virtqemud libvirtd variantd; do
+    contains 'order' "$before" $unit.service
+done
+systemctl --quiet is-enabled variantd-reserve || fail 'the unit is not enabled'
+for _ in 1 2; do
+    systemctl restart variantd-reserve
+    equal 'state of a reserved device' "$(state)" $bound
+done
+said=$(variantctl list 2>&1 >/dev/null)
+contains 'list' "$said" "reserved for guests: $GPU0"
+! grep -q '^warning: ' <<<"$said" || fail "a reservation in force is warned of: $said"
+
+# Another device at the address is not bound in its place.
+variantctl release $GPU0 >/dev/null
+sed -i 's/^id = .*/id = "10de:0001"/' /etc/variantd/reserved.d/$GPU0.toml
+! systemctl restart variantd-reserve 2>/dev/null || fail 'a reservation of another device was in force'
+equal 'state of another device' "$(state)" pci-stub/pci-stub
+contains 'list' "$(variantctl list 2>&1)" VD-BND-021
+
+variantctl unreserve $GPU0
+variantctl reserve --now $GPU0
+equal 'state of a device reserved now' "$(state)" $bound
+variantctl unreserve --now $GPU0
+equal 'state of a device not reserved any more' "$(state)" pci-stub/pci-stub
+equal 'reservations' "$(ls /etc/variantd/reserved.d)" ''
+systemctl restart variantd-reserve
