@@ -27,8 +27,10 @@ if [ "$qemu" -lt 9 ]; then
 fi
 
 mkdir -p /etc/variantd/recipes.d
-awk '/^\[initiators\]/ { out = 1; next } /^\[/ { out = 0 } !out' /usr/share/variantd/recipes.d/nvidia-grace.toml \
-    >/etc/variantd/recipes.d/nvidia-grace.toml
+# A kernel before 6.8 has no variant driver either; QEMU passes AtomicOps on since 8.1.
+modinfo -n $VARIANT >/dev/null 2>&1 || VARIANT=vfio-pci
+awk '/^\[initiators\]/ { out = 1; next } /^\[/ { out = 0 } !out' /usr/share/variantd/recipes.d/nvidia-grace.toml |
+    sed "s/^driver = .*/driver = \"$VARIANT\"/" >/etc/variantd/recipes.d/nvidia-grace.toml
 systemctl stop variantd
 virsh define /tmp/o0.xml >/dev/null
 inactive o0 >/tmp/o0.before
@@ -37,7 +39,7 @@ marked() { inactive o0 | grep -q 'variantd:prepared'; }
 within 20 marked
 virsh start o0 >/dev/null
 equal 'driver while running' "$(driver $GPU0)" $VARIANT
-equal 'AtomicOp completer bits' "$(($(devcap2 o0) & 0x380))" $((0x380))
+[ "$qemu" -lt 9 ] || equal 'AtomicOp completer bits' "$(($(devcap2 o0) & 0x380))" $((0x380))
 virsh destroy o0 >/dev/null
 equal 'driver afterwards' "$(driver $GPU0)" pci-stub
 variantctl revert o0 >/dev/null

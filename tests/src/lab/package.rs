@@ -19,7 +19,7 @@ const LINKER: &str = "aarch64-linux-gnu-gcc";
 const LIBRARIES: [&str; 3] = ["libvirt", "libvirt-qemu", "libvirt-lxc"];
 
 const INSTALL: &str =
-    "dpkg -i /root/variantd.deb && systemctl daemon-reload && systemctl restart variantd.service";
+    "dpkg -i --force-confold /root/variantd.deb && systemctl daemon-reload && systemctl restart variantd.service";
 const UNPACK: &str = "dpkg-deb -x /root/variantd.deb / && systemctl daemon-reload && systemctl reload dbus.service &&
     systemctl restart libvirtd.service variantd.service";
 
