@@ -70,7 +70,7 @@ impl InChild {
             stuck.remove(&device);
         }
         if stuck.contains_key(&device) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::ETIMEDOUT);
         }
         Ok(())
     }

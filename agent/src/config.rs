@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use kernel_glue::driver::{DriverName, DriverNameError};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -21,6 +22,8 @@ pub struct Config {
     pub prepare: Policy,
     /// Whether an incomplete definition is completed after its start was refused.
     pub repair: bool,
+    /// Where a device goes when its guest has ended.
+    pub release: Release,
     /// Whether the rest of a device's IOMMU group is taken from the host with it.
     pub allow_group: bool,
     /// Devices that join a recipe.
@@ -36,6 +39,30 @@ pub enum Policy {
     OnDefine,
     /// Only when somebody asks.
     OnRequest,
+}
+
+/// Where a device goes when its guest has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Release {
+    /// To the driver and the override that it had before.
+    Previous,
+    /// It stays on the driver that it had in the guest.
+    Keep,
+    /// To this driver.
+    Driver(DriverName),
+}
+
+impl TryFrom<String> for Release {
+    type Error = DriverNameError;
+
+    fn try_from(text: String) -> Result<Self, DriverNameError> {
+        Ok(match text.as_str() {
+            "previous" => Self::Previous,
+            "keep" => Self::Keep,
+            _ => Self::Driver(text.parse()?),
+        })
+    }
 }
 
 /// The file cannot be used.
@@ -59,6 +86,7 @@ impl Default for Config {
         Self {
             prepare: Policy::OnDefine,
             repair: true,
+            release: Release::Previous,
             allow_group: false,
             devices: Vec::new(),
         }
@@ -102,6 +130,18 @@ mod tests {
         let config = Config::parse("f", text).expect("configuration");
         assert_eq!(config.prepare, Policy::OnRequest);
         assert!(!config.repair && config.allow_group);
+    }
+
+    #[test]
+    fn a_device_is_released_to_what_it_was_or_stays_or_goes_to_a_driver() {
+        let release = |text: &str| Config::parse("f", &format!("release = {text:?}\n"));
+        let read = |text: &str| release(text).expect("configuration").release;
+        assert_eq!(read("previous"), Release::Previous);
+        assert_eq!(read("keep"), Release::Keep);
+        let driver = "vfio-pci".parse().expect("driver");
+        assert_eq!(read("vfio-pci"), Release::Driver(driver));
+        let error = release("a/b").expect_err("a path").to_string();
+        assert!(error.contains("line 1") && error.contains("a/b"), "{error}");
     }
 
     #[test]

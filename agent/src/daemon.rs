@@ -88,6 +88,9 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let assigner = Arc::new(assigner(places, site.clone())?);
     // Before a guest asks for a device that a bind by hand was cut off at.
     assigner.recover_by_hand(None);
+    let resumed = assigner.clone();
+    // May wait for the kernel; a hook that asks for one of these domains meanwhile comes after it.
+    tokio::task::spawn_blocking(move || resumed.resume());
     let (events, seen) = unbounded_channel();
     let (repairs, wanted) = unbounded_channel();
     let live = libvirt::connect(places.uri.clone(), events)?;

@@ -3,130 +3,95 @@
 //! An entry stands from before the first write of a bind until every device is given back. It lives
 //! in the run directory, since drivers and overrides do not survive a reboot either.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kernel_glue::address::PciAddress;
-use kernel_glue::driver::DriverName;
-use kernel_glue::rebind::Before;
+use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::error;
 
 use crate::domain::DomainUuid;
-use crate::file;
 use crate::libvirt::DomainRef;
 
-/// The version written; another one is set aside like a damaged file.
-pub(crate) const VERSION: u32 = 1;
-/// Larger than any entry we write.
-const LIMIT: u64 = 64 << 10;
+use entry::{LIMIT, Outline, Unusable};
 
-/// What a file of the run directory says; the version tells whether we can use it.
+pub(crate) use entry::VERSION;
+pub use entry::{Entry, Held, State};
+pub use storage::{Files, Storage};
+
+mod entry;
+mod storage;
+
+/// What a file beside the journal says; the version tells whether we can use it.
 pub(crate) trait Record: DeserializeOwned {
     fn version(&self) -> u32;
-}
-
-impl Record for Entry {
-    fn version(&self) -> u32 {
-        self.version
-    }
 }
 
 /// One file per domain below a directory.
 #[derive(Clone, Debug)]
 pub struct Journal {
     directory: PathBuf,
-}
-
-/// What one domain holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    version: u32,
-    uuid: String,
-    /// The domain's name at the time.
-    pub name: String,
-    /// Its devices, in address order.
-    pub devices: Vec<Held>,
-}
-
-/// A device that a domain holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Held {
-    /// The device.
-    pub address: PciAddress,
-    /// The driver it was, or is about to be, bound to.
-    pub driver: DriverName,
-    /// Driver and override before; `None` when the device was found in a running guest, and then
-    /// it stays where it is.
-    pub before: Option<Before>,
+    storage: Arc<dyn Storage>,
 }
 
 /// An entry could not be read or written.
 #[derive(Debug, Error)]
-#[error("cannot {action} journal entry '{path}': {why}")]
-pub struct JournalError {
-    action: &'static str,
-    path: String,
-    why: io::Error,
-}
-
-impl Entry {
-    /// An entry about `domain`.
-    #[must_use]
-    pub fn new(domain: &DomainRef, devices: Vec<Held>) -> Self {
-        Self {
-            version: VERSION,
-            uuid: domain.uuid.to_string(),
-            name: domain.name.clone(),
-            devices,
-        }
-    }
-
-    /// The entry's line for a device.
-    #[must_use]
-    pub fn held(&self, device: PciAddress) -> Option<&Held> {
-        self.devices.iter().find(|held| held.address == device)
-    }
-
-    /// The domain; `None` when the file's name and content differ.
-    fn domain(&self) -> Option<DomainRef> {
-        Some(DomainRef {
-            uuid: self.uuid.parse().ok()?,
-            name: self.name.clone(),
-        })
-    }
+pub enum JournalError {
+    /// The file, or its directory, says no.
+    #[error("cannot {action} journal entry '{path}': {why}")]
+    Failed {
+        /// What was to be done.
+        action: &'static str,
+        /// The entry.
+        path: String,
+        /// Why not.
+        why: io::Error,
+    },
+    /// A newer variantd wrote it, and may mean what we do not know.
+    #[error("journal entry '{path}' has version {version}, which a newer variantd wrote")]
+    Newer {
+        /// The entry.
+        path: String,
+        /// Its version.
+        version: u32,
+    },
 }
 
 impl Journal {
     /// A journal in `directory`, which is made at the first entry.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self::with_storage(directory, Arc::new(Files))
+    }
+
+    /// A journal whose changes go through `storage`.
+    #[must_use]
+    pub fn with_storage(directory: PathBuf, storage: Arc<dyn Storage>) -> Self {
+        Self { directory, storage }
     }
 
     /// The entry of a domain.
     ///
     /// # Errors
-    /// When the file is there and cannot be read; a damaged one is set aside and counts as none.
+    /// When the file is there and cannot be read, or is from a newer version; a damaged one is set
+    /// aside and counts as none.
     pub fn read(&self, domain: &DomainUuid) -> Result<Option<Entry>, JournalError> {
-        let path = self.path(domain);
-        let entry: Option<Entry> = load(&path).map_err(|why| failed("read", &path, why))?;
-        Ok(entry.filter(|entry| entry.uuid == domain.to_string()))
+        load_entry(&self.path(domain))
     }
 
     /// Writes an entry; it is on disk when this returns.
     ///
     /// # Errors
-    /// When it is not: nothing may be changed on the host then.
+    /// When it may not be: nothing may be changed on the host then.
     pub fn write(&self, domain: &DomainUuid, entry: &Entry) -> Result<(), JournalError> {
         let path = self.path(domain);
         let text = serde_json::to_string_pretty(entry).map_err(io::Error::other);
-        text.and_then(|text| file::replace(&path, &text, 0o600))
+        text.and_then(|text| self.storage.replace(&path, &text))
             .map_err(|why| failed("write", &path, why))
     }
 
@@ -136,7 +101,7 @@ impl Journal {
     /// When it cannot be removed.
     pub fn remove(&self, domain: &DomainUuid) -> Result<(), JournalError> {
         let path = self.path(domain);
-        match fs::remove_file(&path) {
+        match self.storage.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed("remove", &path, error))
             }
@@ -144,15 +109,35 @@ impl Journal {
         }
     }
 
-    /// All entries that can be read.
+    /// All entries that can be read; says which cannot.
     #[must_use]
     pub fn all(&self) -> Vec<(DomainRef, Entry)> {
-        let files = fs::read_dir(&self.directory).into_iter().flatten();
-        let paths = files.flatten().map(|file| file.path());
-        let entries = paths.filter(|path| path.extension().is_some_and(|e| e == "json"));
-        let read = entries.filter_map(|path| load::<Entry>(&path).ok().flatten());
+        let read = self.paths().filter_map(|path| {
+            load_entry(&path).unwrap_or_else(|why| {
+                error!("{why}: its devices stay where they are");
+                None
+            })
+        });
         read.filter_map(|entry| Some((entry.domain()?, entry)))
             .collect()
+    }
+
+    /// The name of a domain that holds the device, other than `domain`; also by an entry of a newer version.
+    #[must_use]
+    pub fn holder(&self, device: PciAddress, domain: Option<&DomainUuid>) -> Option<String> {
+        let uuid = domain.map(ToString::to_string);
+        let outlines = self
+            .paths()
+            .filter_map(|path| Outline::parse(&bytes(&path).ok()??));
+        let mut holders = outlines.filter(|outline| outline.has(device));
+        let other = holders.find(|outline| Some(&outline.uuid) != uuid.as_ref());
+        other.map(|outline| outline.name)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        let files = fs::read_dir(&self.directory).into_iter().flatten();
+        let paths = files.flatten().map(|file| file.path());
+        paths.filter(|path| path.extension().is_some_and(|e| e == "json"))
     }
 
     /// A directory beside the journal's.
@@ -165,15 +150,28 @@ impl Journal {
     }
 }
 
-/// Reads a file; none when it is not there, or is damaged and set aside.
-pub(crate) fn load<T: Record>(path: &Path) -> io::Result<Option<T>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+fn load_entry(path: &Path) -> Result<Option<Entry>, JournalError> {
+    let Some(bytes) = bytes(path).map_err(|why| failed("read", path, why))? else {
+        return Ok(None);
     };
-    let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    let uuid = path.file_stem().unwrap_or_default().to_string_lossy();
+    match entry::parse(&bytes, &uuid) {
+        Ok(entry) => Ok(Some(entry)),
+        Err(Unusable::Newer(version)) => {
+            let path = path.display().to_string();
+            Err(JournalError::Newer { path, version })
+        }
+        Err(Unusable::Damaged(reason)) => set_aside(path, &reason)
+            .map(|()| None)
+            .map_err(|why| failed("set aside", path, why)),
+    }
+}
+
+/// Reads a record; none when it is not there, or is damaged and set aside.
+pub(crate) fn load<T: Record>(path: &Path) -> io::Result<Option<T>> {
+    let Some(bytes) = bytes(path)? else {
+        return Ok(None);
+    };
     match parse(&bytes) {
         Ok(record) => Ok(Some(record)),
         Err(reason) => set_aside(path, &reason).map(|()| None),
@@ -191,6 +189,23 @@ fn parse<T: Record>(bytes: &[u8]) -> Result<T, String> {
     }
 }
 
+/// What a file has, one byte over the limit at most; never waits for a pipe, follows no link.
+fn bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
 /// Keeps the file for a person to look at; its devices stay where they are.
 fn set_aside(path: &Path, reason: &str) -> io::Result<()> {
     let aside = path.with_extension("damaged");
@@ -203,7 +218,7 @@ fn set_aside(path: &Path, reason: &str) -> io::Result<()> {
 }
 
 pub(crate) fn failed(action: &'static str, path: &Path, why: io::Error) -> JournalError {
-    JournalError {
+    JournalError::Failed {
         action,
         path: path.display().to_string(),
         why,

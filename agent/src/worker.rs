@@ -138,10 +138,10 @@ impl Worker {
     }
 
     /// Gives back what was left half-way, `device` or all such devices. libvirt is asked only when
-    /// a guest may have left something.
+    /// a guest may have left something bound.
     ///
     /// # Errors
-    /// When libvirt does not say which guests run; nothing of a guest was touched then.
+    /// When libvirt does not say which guests run; nothing that a guest has bound was touched then.
     pub async fn recover(
         self: &Arc<Self>,
         device: Option<PciAddress>,
@@ -149,6 +149,7 @@ impl Worker {
         let worker = self.clone();
         let work = move || {
             let mut recovered = worker.assigner.recover_by_hand(device);
+            recovered.extend(worker.assigner.recover_unsettled(device));
             if !worker.assigner.held().is_empty() {
                 let running = worker.libvirt.running()?;
                 let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();

@@ -65,6 +65,12 @@ impl fmt::Display for Step {
     }
 }
 
+impl Step {
+    fn unbinds(&self) -> bool {
+        matches!(self.knob, Knob::Unbind(_))
+    }
+}
+
 impl Before {
     /// Reads how `device` is bound now.
     ///
@@ -119,10 +125,36 @@ pub fn restore(
 ) -> Result<Outcome, RebindError> {
     let now = Before::read(kernel, device)?;
     let steps = way(device, &now, before);
+    unlock(kernel, device, &steps)?;
+    transact(kernel, device, &steps, &now, before)
+}
+
+/// As [`restore`], and certain that no earlier write for the device is still under way: where nothing
+/// is to be changed it writes the override once more, which waits for the device's lock as every
+/// bind and unbind does.
+///
+/// # Errors
+/// As [`restore`]; `is_hung` while an earlier write is under way.
+pub fn settle(
+    kernel: &dyn Kernel,
+    device: PciAddress,
+    before: &Before,
+) -> Result<Outcome, RebindError> {
+    let now = Before::read(kernel, device)?;
+    let mut steps = way(device, &now, before);
+    unlock(kernel, device, &steps)?;
     if steps.is_empty() {
-        lock::release(kernel, device)?;
+        steps.push(text(device, before));
     }
     transact(kernel, device, &steps, &now, before)
+}
+
+/// A crash before the unbind leaves the lock taken; where a step unbinds, it ends with the binding.
+fn unlock(kernel: &dyn Kernel, device: PciAddress, steps: &[Step]) -> Result<(), RebindError> {
+    match steps.iter().any(Step::unbinds) {
+        true => Ok(()),
+        false => lock::release(kernel, device),
+    }
 }
 
 /// Takes the steps, and on a failure the way back to `from`.
@@ -193,24 +225,27 @@ fn unread(error: RebindError) -> UndoError {
 /// The writes that lead from any state to any other.
 fn way(device: PciAddress, now: &Before, wanted: &Before) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut text = now.driver_override.clone();
+    let mut named = now.driver_override.clone();
     if now.driver != wanted.driver {
         match &wanted.driver {
             Some(driver) => {
                 steps.extend(switch(device, now.driver.as_ref(), driver));
-                text = Some(driver.to_string());
+                named = Some(driver.to_string());
             }
             None => steps.extend(unbind(device, now.driver.as_ref())),
         }
     }
-    if text != wanted.driver_override {
-        let value = wanted.driver_override.clone().unwrap_or_default();
-        steps.push(Step {
-            knob: Knob::Override(device),
-            value,
-        });
+    if named != wanted.driver_override {
+        steps.push(text(device, wanted));
     }
     steps
+}
+
+fn text(device: PciAddress, wanted: &Before) -> Step {
+    Step {
+        knob: Knob::Override(device),
+        value: wanted.driver_override.clone().unwrap_or_default(),
+    }
 }
 
 fn switch(device: PciAddress, old: Option<&DriverName>, new: &DriverName) -> Vec<Step> {
@@ -240,8 +275,7 @@ fn refuse_users(
     device: PciAddress,
     steps: &[Step],
 ) -> Result<(), RebindError> {
-    let unbinds = |step: &Step| matches!(step.knob, Knob::Unbind(_));
-    if !steps.iter().any(unbinds) {
+    if !steps.iter().any(Step::unbinds) {
         return Ok(());
     }
     match kernel.vfio_users(device) {

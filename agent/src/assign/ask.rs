@@ -56,10 +56,7 @@ impl<'a> Asking<'a> {
     fn begin(assigner: &'a Assigner, device: PciAddress) -> Option<Self> {
         let claims = assigner.claims.lock();
         let mut asked = claims.unwrap_or_else(PoisonError::into_inner);
-        let entries = assigner.journal.all();
-        let held = entries
-            .iter()
-            .any(|(_, entry)| entry.held(device).is_some());
+        let held = assigner.journal.holder(device, None).is_some();
         (!held && asked.insert(device)).then(|| Self(assigner, device))
     }
 }

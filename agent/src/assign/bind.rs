@@ -9,6 +9,8 @@ use kernel_glue::rebind::{self, Before, Outcome, Rebind, RebindError};
 use nix::errno::Errno;
 use tracing::{info, warn};
 
+use super::release;
+use crate::config::Release;
 use crate::journal::Held;
 
 /// A kernel that several threads share.
@@ -33,31 +35,60 @@ pub(super) struct Setback {
     pub(super) stuck: Vec<Held>,
 }
 
-/// Binds each device to its driver. On a failure those that were bound are put back.
+/// Binds each device to its driver. On a failure all are put back as they were before.
 ///
 /// # Errors
 /// The first failure, and the devices that are not as they were before.
 pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Setback>> {
     let results = at_once(devices, |held| bind_one(kernel, held));
-    let bound = devices.iter().zip(&results);
-    let bound: Vec<Held> = bound
-        .filter(|(_, result)| result.is_ok())
-        .map(|(held, _)| held.clone())
-        .collect();
+    let failed = results.iter().filter_map(|result| result.as_ref().err());
+    let hung = |held: &Held| {
+        let mut about = failed.clone().filter(|error| error.is_about(held.address));
+        about.any(RebindError::is_hung)
+    };
+    let stuck = match failed.clone().next() {
+        Some(_) => put_back(kernel, devices, hung),
+        None => return Ok(()),
+    };
     let Some(error) = results.into_iter().find_map(Result::err) else {
         return Ok(());
     };
-    give_back(kernel, &bound);
-    let stuck = devices.iter().filter(|held| differs(kernel, held));
-    let stuck = stuck.cloned().collect();
+    let error = match stuck.iter().any(|held| error.is_about(held.address)) {
+        true => error,
+        false => error.put_back(),
+    };
     Err(Box::new(Setback { error, stuck }))
 }
 
-/// Gives each device back as it was before.
+/// Puts each device back as it was before its bind, wherever it is; returns those that are not.
 ///
-/// Returns the devices that were not, with the reason.
-pub(super) fn give_back(kernel: &SharedKernel, devices: &[Held]) -> Vec<(Held, RebindError)> {
-    let results = at_once(devices, |held| give_back_one(kernel, held));
+/// What was found half-way by a bind, after a crash, was not as before either: so what is asked
+/// for is never the state that the bind began with, but the journalled one. A device with a write
+/// that `hung` is not as before until that write has ended, whatever it looks like.
+pub(super) fn put_back(
+    kernel: &SharedKernel,
+    devices: &[Held],
+    hung: impl Fn(&Held) -> bool + Sync,
+) -> Vec<Held> {
+    let results = at_once(devices, |held| match &held.before {
+        Some(before) => settle(kernel, held.address, before, hung(held)),
+        None => Ok(Outcome::AlreadySo),
+    });
+    let astray = devices.iter().zip(results).filter(|(held, result)| {
+        result.as_ref().is_err_and(RebindError::is_hung) || differs(kernel, held)
+    });
+    astray.map(|(held, _)| held.clone()).collect()
+}
+
+/// Gives each device to where it belongs after a release.
+///
+/// Returns the devices that are not there, with the reason.
+pub(super) fn give_back(
+    kernel: &SharedKernel,
+    devices: &[Held],
+    policy: &Release,
+) -> Vec<(Held, RebindError)> {
+    let results = at_once(devices, |held| give_back_one(kernel, held, policy));
     let failed = devices.iter().zip(results);
     failed
         .filter_map(|(held, result)| Some((held.clone(), result.err()?)))
@@ -75,33 +106,48 @@ fn bind_one(kernel: &SharedKernel, held: &Held) -> Result<Outcome, RebindError> 
     Ok(outcome)
 }
 
-/// A device without a known state before stays where it is.
-fn give_back_one(kernel: &SharedKernel, held: &Held) -> Result<Outcome, RebindError> {
-    let Some(before) = &held.before else {
-        return Ok(Outcome::AlreadySo);
+fn give_back_one(
+    kernel: &SharedKernel,
+    held: &Held,
+    policy: &Release,
+) -> Result<Outcome, RebindError> {
+    match release::goal(kernel, held, policy) {
+        // A write of an agent that has died, or that hung, may still be under way.
+        Some(goal) => settle(kernel, held.address, &goal, held.is_unsettled()),
+        None => Ok(Outcome::AlreadySo),
+    }
+}
+
+/// Brings a device to a state, if need be `certain` that it stays there; one that is gone from the
+/// host needs nothing.
+fn settle(
+    kernel: &SharedKernel,
+    device: PciAddress,
+    goal: &Before,
+    certain: bool,
+) -> Result<Outcome, RebindError> {
+    let settled = match certain {
+        true => rebind::settle(kernel, device, goal),
+        false => rebind::restore(kernel, device, goal),
     };
-    let outcome = match rebind::restore(kernel, held.address, before) {
+    let outcome = match settled {
         Err(RebindError::Unreadable {
             errno: Errno::ENODEV,
             ..
         }) => {
-            warn!(
-                "'{}' is gone from this host: nothing to give back",
-                held.address
-            );
+            warn!("'{device}' is gone from this host: nothing to give back");
             Outcome::AlreadySo
         }
         result => result?,
     };
-    let driver = before.driver.as_ref();
-    report(held.address, outcome, "given back to", driver);
+    report(device, outcome, "given back to", goal.driver.as_ref());
     Ok(outcome)
 }
 
-/// True when the device is there and not as it was before.
+/// True when the device is there and not as it was before; one that was found running is.
 fn differs(kernel: &SharedKernel, held: &Held) -> bool {
     match Before::read(kernel, held.address) {
-        Ok(now) => held.before.as_ref() != Some(&now),
+        Ok(now) => held.before.as_ref().is_some_and(|before| *before != now),
         Err(error) => error.errno() != Errno::ENODEV,
     }
 }

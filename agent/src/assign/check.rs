@@ -44,8 +44,12 @@ impl Assigner {
         domain: &DomainRef,
         devices: &[Planned],
     ) -> Result<(), AssignError> {
+        if devices.is_empty() {
+            return Ok(());
+        }
         let before = self.journal.read(&domain.uuid)?;
-        self.claim(domain, devices)?;
+        let claimed = self.claim(domain, devices);
+        claimed.inspect_err(|_| self.left_over(&domain.uuid))?;
         let refused = devices
             .iter()
             .find_map(|planned| self.inspect(view, planned.address, &planned.driver).err());

@@ -8,7 +8,7 @@ use kernel_glue::rebind::Before;
 
 use super::{AssignError, Assigner, bind, error};
 use crate::bound::DeviceLock;
-use crate::journal::{Entry, Held};
+use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
 
@@ -27,13 +27,9 @@ impl Assigner {
         let _claim = claims.unwrap_or_else(PoisonError::into_inner);
         let lock = |device: &Planned| self.lock(device.address);
         let _locks: Vec<DeviceLock> = devices.iter().map(lock).collect::<Result<_, _>>()?;
-        for (other, entry) in self.journal.all() {
-            let shared = devices.iter().find(|d| entry.held(d.address).is_some());
-            match shared {
-                Some(device) if other.uuid != domain.uuid => {
-                    return Err(error::taken(device.address, &other.name));
-                }
-                _ => {}
+        for device in devices {
+            if let Some(other) = self.journal.holder(device.address, Some(&domain.uuid)) {
+                return Err(error::taken(device.address, &other));
             }
         }
         let mut held = self
@@ -53,6 +49,12 @@ impl Assigner {
 
     /// What an earlier start of the domain noted as the state before still counts.
     fn hold(&self, device: &Planned, old: Option<Held>) -> Result<Held, AssignError> {
+        if old
+            .as_ref()
+            .is_some_and(|held| held.state == State::Degraded)
+        {
+            return Err(error::degraded(device.address));
+        }
         let before = match old.and_then(|held| held.before) {
             Some(before) => before,
             None => Before::read(&*self.kernel, device.address)?,
@@ -61,6 +63,7 @@ impl Assigner {
             address: device.address,
             driver: bind::resolve(&*self.kernel, &device.driver),
             before: Some(before),
+            state: State::Binding,
         })
     }
 
@@ -75,6 +78,7 @@ impl Assigner {
             address,
             driver: self.kernel.registered(driver.as_str()).unwrap_or(driver),
             before: None,
+            state: State::Bound,
         });
         Ok(held.collect())
     }

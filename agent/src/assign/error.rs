@@ -6,7 +6,7 @@ use kernel_glue::rebind::RebindError;
 use thiserror::Error;
 
 use crate::code::Code;
-use crate::journal::JournalError;
+use crate::journal::{Held, JournalError};
 use crate::refusal::Refusal;
 
 /// An operation on a domain's devices did not come about.
@@ -21,17 +21,14 @@ pub enum AssignError {
     /// The host said no; the sentence has a refusal's form.
     #[error("{0}")]
     Failed(Refusal),
-    /// Nothing may be changed that is not journalled.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
 }
 
 impl From<RebindError> for AssignError {
     fn from(error: RebindError) -> Self {
-        match &error {
+        let (code, mend) = match &error {
             RebindError::InUse { .. } => {
                 let mend = "end what holds it, then try again";
-                Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend))
+                return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend));
             }
             RebindError::Locked {
                 device,
@@ -40,18 +37,67 @@ impl From<RebindError> for AssignError {
                 let mend = format!(
                     "see 'nvidia-smi -i {device}' for who uses it and run 'nvidia-smi -i {device} -pm 0', then try again"
                 );
-                Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend))
+                return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend));
             }
-            _ if error.is_degraded() => {
-                let mend = "see 'journalctl -k', then run 'variantctl recover' to try again";
-                Self::Failed(Refusal::new(Code::BindDegraded, error.to_string(), mend))
-            }
-            _ => {
-                let mend = "see 'journalctl -k' for the driver's own words";
-                Self::Failed(Refusal::new(Code::BindFailed, error.to_string(), mend))
-            }
-        }
+            RebindError::NoDriver { .. } => (
+                Code::BindFailed,
+                "run a kernel that has the driver, or name another one",
+            ),
+            _ if error.is_degraded() => (Code::BindDegraded, RETRY),
+            _ => (
+                Code::BindFailed,
+                "see 'journalctl -k' for the driver's own words",
+            ),
+        };
+        Self::Failed(Refusal::new(code, error.to_string(), mend))
     }
+}
+
+impl From<JournalError> for AssignError {
+    fn from(error: JournalError) -> Self {
+        let (code, mend) = match &error {
+            JournalError::Failed { .. } => (
+                Code::JournalFailed,
+                "make room there, and see that variantd may write: nothing is bound that is not journalled first",
+            ),
+            JournalError::Newer { .. } => (
+                Code::JournalNewer,
+                "install that version again, or remove the file when the domain's devices need not be given back",
+            ),
+        };
+        Self::Failed(Refusal::new(code, error.to_string(), mend))
+    }
+}
+
+/// The way out of *degraded*.
+const RETRY: &str = "see 'journalctl -k', then have it put back by 'variantctl recover DEVICE'";
+
+/// A bind failed; `stuck` are the devices that are not as they were before.
+pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {
+    let unsaid: Vec<String> = stuck
+        .iter()
+        .filter(|held| !(error.is_degraded() && error.is_about(held.address)))
+        .map(|held| format!("'{}'", held.address))
+        .collect();
+    if unsaid.is_empty() {
+        return error.into();
+    }
+    let reason = format!("{error}; {} could not be put back", unsaid.join(", "));
+    AssignError::Failed(Refusal::new(Code::BindDegraded, reason, RETRY))
+}
+
+/// The device's config space reads as all ones.
+pub(super) fn silent(device: PciAddress) -> AssignError {
+    let reason = "it does not answer: its config space reads as all ones";
+    let mend =
+        "look for its link or power in 'journalctl -k', then rescan its bus or restart the host";
+    AssignError::Refused(Refusal::new(Code::BindSilent, reason, mend).of(device))
+}
+
+/// An earlier change of the device could not be taken back.
+pub(super) fn degraded(device: PciAddress) -> AssignError {
+    let reason = "an earlier change of its driver could not be taken back";
+    AssignError::Refused(Refusal::new(Code::BindDegraded, reason, RETRY).of(device))
 }
 
 /// The device is on another driver than planned once libvirt is done with it.

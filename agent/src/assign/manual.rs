@@ -32,7 +32,7 @@ mod recover;
 /// What came of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum Fate {
     /// It is bound now.
     Bound,
     /// It is given back now.
@@ -51,7 +51,7 @@ pub struct Answer {
     /// The driver it is on, or would be on.
     pub driver: Option<DriverName>,
     /// What came of it.
-    pub outcome: State,
+    pub outcome: Fate,
     /// The module that is loaded first.
     pub module: Option<String>,
     /// The writes in order, each as `path <- value`.
@@ -79,10 +79,10 @@ impl Assigner {
         let driver = self.wanted(device, driver)?;
         let _lock = self.lock_by_hand(device)?;
         let way = self.way(device, bind::resolve(&*self.kernel, &driver))?;
-        let answer = way.answer(State::Bound, None);
+        let answer = way.answer(Fate::Bound, None);
         if answer.writes.is_empty() {
             self.finish(&way)?;
-            let outcome = State::AlreadySo;
+            let outcome = Fate::AlreadySo;
             return Ok(Answer { outcome, ..answer });
         }
         let free = self.inspect(&self.site.look(), device, &driver);
@@ -108,7 +108,7 @@ impl Assigner {
             .is_none()
             .then(|| driver.as_str().replace('-', "_"));
         let way = self.way(device, registered.unwrap_or(driver))?;
-        Ok(way.answer(State::Planned, module))
+        Ok(way.answer(Fate::Planned, module))
     }
 
     /// Gives a device back that was bound outside of any guest.
@@ -121,7 +121,7 @@ impl Assigner {
         self.refuse_held(device)?;
         let outcome = match self.bound.read(device)? {
             Some(record) => self.restore(record)?,
-            None => State::AlreadySo,
+            None => Fate::AlreadySo,
         };
         Ok(Answer {
             device,
@@ -217,7 +217,7 @@ impl Assigner {
         }
     }
 
-    fn restore(&self, record: Record) -> Result<State, AssignError> {
+    fn restore(&self, record: Record) -> Result<Fate, AssignError> {
         let device = record.device;
         let outcome = match rebind::restore(&*self.kernel, device, &record.before) {
             Err(error) if gone(&error) => Outcome::AlreadySo,
@@ -232,17 +232,15 @@ impl Assigner {
         Ok(match outcome {
             Outcome::Done => {
                 info!("'{device}' given back, outside of any guest");
-                State::Released
+                Fate::Released
             }
-            Outcome::AlreadySo => State::AlreadySo,
+            Outcome::AlreadySo => Fate::AlreadySo,
         })
     }
 
     fn refuse_held(&self, device: PciAddress) -> Result<(), AssignError> {
-        let held = self.journal.all();
-        let holder = held.iter().find(|(_, entry)| entry.held(device).is_some());
-        match holder {
-            Some((domain, _)) => Err(error::taken(device, &domain.name)),
+        match self.journal.holder(device, None) {
+            Some(domain) => Err(error::taken(device, &domain)),
             None => Ok(()),
         }
     }
@@ -256,7 +254,7 @@ impl Assigner {
 }
 
 impl Way {
-    fn answer(&self, outcome: State, module: Option<String>) -> Answer {
+    fn answer(&self, outcome: Fate, module: Option<String>) -> Answer {
         let steps = self.rebind.plan(&self.now);
         Answer {
             device: self.rebind.device,

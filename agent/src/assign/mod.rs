@@ -1,8 +1,11 @@
 //! Gives a domain its devices and takes them back: what libvirt's hook asks for.
 //!
 //! ```text
-//! prepare: verify -> claim and journal -> devices are free -> bind all -> (a failure: put back, drop the entry)
-//! release: journal -> nobody holds the device -> restore all -> drop the entry
+//! prepare: verify -> claim: journal 'binding' -> devices are free -> bind all -> journal 'bound'
+//!                                     a failure: put all back -> drop the entry
+//! release: nobody holds the device -> journal 'releasing' -> give all back -> drop the entry
+//! start of the agent: 'binding', 'degraded' -> put back; 'releasing' -> give back;
+//!                     'bound' -> stays while libvirt says that the guest runs, else give back
 //! ```
 //!
 //! Must never ask libvirt, directly or through anything that waits for it.
@@ -14,6 +17,7 @@ mod claim;
 mod error;
 mod manual;
 mod recover;
+mod release;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,12 +25,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::config::{Config, ConfigError};
+use kernel_glue::host::Host;
 use kernel_glue::rebind::Before;
+use tracing::warn;
 
 use crate::bound::Bound;
 use crate::code::Code;
 use crate::domain::{Domain, DomainUuid};
-use crate::journal::{Entry, Held, Journal};
+use crate::journal::{Entry, Held, Journal, State};
 use crate::libvirt::DomainRef;
 use crate::lock::Locks;
 use crate::plan::{Plan, Planned};
@@ -36,7 +43,7 @@ use crate::view::{Interest, View};
 
 pub use bind::SharedKernel;
 pub use error::AssignError;
-pub use manual::{Answer, Recovered, State};
+pub use manual::{Answer, Fate, Recovered};
 
 /// Assigns devices to domains.
 pub struct Assigner {
@@ -51,7 +58,8 @@ pub struct Assigner {
     claims: Mutex<BTreeSet<PciAddress>>,
     /// A device has been asked.
     asked: Condvar,
-    /// Entries from before the agent started, whose domains nothing was heard of yet.
+    /// Domains with an entry from before the agent started, or with devices that could not be given
+    /// back, of which nothing was heard since.
     orphans: Mutex<BTreeSet<DomainUuid>>,
     /// How long a QEMU that libvirt has ended may still hold its device files.
     let_go: Duration,
@@ -88,6 +96,7 @@ impl Assigner {
         }
         let domain = reference(xml)?;
         let plan = verify(&view, xml)?;
+        answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
             let given = check::sources(xml)?;
@@ -140,56 +149,61 @@ impl Assigner {
         if devices.is_empty() {
             return Ok(());
         }
-        let entry = self.claim(domain, devices)?;
-        let planned = |held: &&Held| devices.iter().any(|d| d.address == held.address);
-        let now: Vec<Held> = entry.devices.iter().filter(planned).cloned().collect();
-        let Err(setback) = bind::bind(&*self.kernel, &now) else {
-            return Ok(());
-        };
-        let undone = |held: &Held| !now.contains(held) || setback.stuck.contains(held);
-        let left: Vec<Held> = entry.devices.into_iter().filter(undone).collect();
-        if !left.is_empty() {
-            self.orphans().insert(domain.uuid.clone());
+        let entry = self.claim(domain, devices).inspect_err(|_| {
+            self.left_over(&domain.uuid);
+        })?;
+        let planned = |held: &Held| devices.iter().any(|d| d.address == held.address);
+        let (now, others): (Vec<_>, Vec<_>) = entry.devices.into_iter().partition(planned);
+        if let Err(setback) = bind::bind(&*self.kernel, &now) {
+            let error = error::setback(setback.error, &setback.stuck);
+            return Err(self.step_back(domain, others, setback.stuck, error));
         }
-        self.keep(domain, left)?;
-        Err(setback.error.into())
+        let bound = now.iter().map(|held| held.clone().at(State::Bound));
+        let all = sorted(others.iter().cloned().chain(bound));
+        match self.journal.write(&domain.uuid, &Entry::new(domain, all)) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let stuck = bind::put_back(&*self.kernel, &now, |_| false);
+                Err(self.step_back(domain, others, stuck, error.into()))
+            }
+        }
     }
 
-    fn give_back(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        let Some(entry) = self.journal.read(domain)? else {
-            return Ok(());
-        };
-        self.wait_for_qemu(&entry);
-        let kept = bind::give_back(&*self.kernel, &entry.devices);
-        let left = kept.iter().map(|(held, _)| held.clone()).collect();
-        let uuid = domain.clone();
-        let name = entry.name;
-        self.keep(&DomainRef { uuid, name }, left)?;
-        match kept.into_iter().next() {
-            Some((_, error)) => {
-                self.orphans().insert(domain.clone());
-                Err(error.into())
-            }
-            None => Ok(()),
+    /// Journals what is left of a bind that did not come about; the first reason counts.
+    fn step_back(
+        &self,
+        domain: &DomainRef,
+        others: Vec<Held>,
+        stuck: Vec<Held>,
+        reason: AssignError,
+    ) -> AssignError {
+        let stuck = stuck.into_iter().map(|held| held.at(State::Degraded));
+        let left = sorted(others.into_iter().chain(stuck));
+        if let Err(error) = self.keep(domain, left) {
+            warn!("{error}");
         }
+        reason
     }
 
     /// Writes what is left of an entry, or removes it when nothing is.
     fn keep(&self, domain: &DomainRef, left: Vec<Held>) -> Result<(), AssignError> {
-        if left.is_empty() {
-            return Ok(self.journal.remove(&domain.uuid)?);
-        }
-        let entry = Entry::new(domain, left);
-        Ok(self.journal.write(&domain.uuid, &entry)?)
+        let kept = match left.is_empty() {
+            true => self.journal.remove(&domain.uuid),
+            false => {
+                self.left_over(&domain.uuid);
+                let entry = Entry::new(domain, left);
+                self.journal.write(&domain.uuid, &entry)
+            }
+        };
+        Ok(kept.inspect_err(|_| self.left_over(&domain.uuid))?)
     }
 
     /// The kernel closes a killed QEMU's files after libvirt has reaped it.
-    fn wait_for_qemu(&self, entry: &Entry) {
+    fn wait_for_qemu(&self, devices: &[Held]) {
         let until = Instant::now() + self.let_go;
         let users = |held: &Held| self.kernel.vfio_users(held.address).unwrap_or_default();
         let returned = |held: &&Held| held.before.is_some();
-        while entry
-            .devices
+        while devices
             .iter()
             .filter(returned)
             .any(|h| !users(h).is_empty())
@@ -201,6 +215,11 @@ impl Assigner {
         }
     }
 
+    /// Puts the domain on the list of those whose devices are still to be given back.
+    fn left_over(&self, domain: &DomainUuid) {
+        self.orphans().insert(domain.clone());
+    }
+
     /// Takes the domain off the list of those nothing was heard of; true when it was on it.
     fn heard_of(&self, domain: &DomainUuid) -> bool {
         self.orphans().remove(domain)
@@ -209,6 +228,24 @@ impl Assigner {
     fn orphans(&self) -> MutexGuard<'_, BTreeSet<DomainUuid>> {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A device that has fallen off its bus would take a driver with it.
+fn answering(host: &Host, devices: &[Planned]) -> Result<(), AssignError> {
+    let config = |address| host.devices.get(&address).map(|device| &device.config);
+    let dead = Config::Unreadable(ConfigError::AllOnes);
+    let silent = devices.iter().find(|d| config(d.address) == Some(&dead));
+    match silent {
+        Some(device) => Err(error::silent(device.address)),
+        None => Ok(()),
+    }
+}
+
+/// In address order, as an entry has them.
+fn sorted(devices: impl Iterator<Item = Held>) -> Vec<Held> {
+    let mut devices: Vec<Held> = devices.collect();
+    devices.sort_by_key(|held| held.address);
+    devices
 }
 
 /// A definition that a rewrite would mend is incomplete, any other that fails is refused.
@@ -242,4 +279,14 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
 #[cfg(test)]
 mod ask_test;
 #[cfg(test)]
+mod bad_input_test;
+#[cfg(test)]
+mod fault_fixture;
+#[cfg(test)]
+mod fault_test;
+#[cfg(test)]
+mod parallel_test;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trial_fixture;

@@ -4,7 +4,8 @@ use tracing::{info, warn};
 
 use super::{AssignError, Assigner, reference};
 use crate::domain::DomainUuid;
-use crate::journal::Entry;
+use crate::journal::{Entry, Held};
+use crate::libvirt::DomainRef;
 
 impl Assigner {
     /// libvirt found the guest running after its own restart, or we did after ours.
@@ -38,6 +39,34 @@ impl Assigner {
             }
             Ok(())
         })
+    }
+
+    /// Ends what the agent had begun when it stopped, by the journal alone: a bind goes back, since no
+    /// guest runs before it is done; a release is finished. Called before libvirt is heard.
+    pub fn resume(&self) {
+        for (domain, entry) in self.journal.all() {
+            if entry.devices.iter().any(Held::is_unsettled) {
+                self.resume_one(&domain, &entry);
+            }
+        }
+    }
+
+    fn resume_one(&self, domain: &DomainRef, entry: &Entry) {
+        for held in entry.devices.iter().filter(|held| held.is_unsettled()) {
+            let (device, state) = (held.address, held.state);
+            warn!("'{device}' of '{domain}' was left {state:?}: it is given back");
+        }
+        let result = self.locks.with(&domain.uuid, || {
+            // Otherwise a hook has come first, and the entry is of its making.
+            let unheard = self.orphans().contains(&domain.uuid);
+            match unheard {
+                true => self.give_back_those(&domain.uuid, Held::is_unsettled),
+                false => Ok(()),
+            }
+        });
+        if let Err(error) = result {
+            warn!("devices of '{domain}' are not given back: {error}");
+        }
     }
 
     /// Gives back what domains held before the agent started and that are not `running` now.

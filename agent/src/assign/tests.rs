@@ -109,14 +109,22 @@ fn a_bind_that_fails_leaves_no_trace() {
 #[test]
 fn a_device_that_could_not_be_put_back_stays_journalled_until_it_is() {
     let scene = scene();
-    scene.kernel.fail_write(3, Errno::EIO);
-    scene.kernel.fail_write(4, Errno::EIO);
+    for number in 3..=5 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
     let error = scene
         .assigner
         .prepare(&scene.complete())
         .expect_err("fails");
     assert!(error.to_string().contains("VD-BND-004"), "{error}");
     assert_eq!(scene.assigner.held().len(), 1);
+    let again = scene.assigner.prepare(&scene.complete());
+    assert!(
+        again
+            .expect_err("degraded")
+            .to_string()
+            .contains("VD-BND-004")
+    );
     scene.assigner.release(&uuid()).expect("release");
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
 }
@@ -213,4 +221,34 @@ fn a_device_that_was_unplugged_does_not_hold_its_entry_for_ever() {
     scene.kernel.remove_device(address(GPU));
     scene.assigner.release(&uuid()).expect("nothing left to do");
     assert!(scene.assigner.held().is_empty());
+}
+
+#[test]
+fn a_degraded_device_is_put_back_when_somebody_asks() {
+    let scene = scene();
+    let gpu = address(GPU);
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    assert!(scene.assigner.recover_unsettled(Some(gpu)).is_empty());
+    scene.assigner.release(&uuid()).expect("release");
+    for number in 3..=5 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
+    let failed = scene.assigner.prepare(&scene.complete());
+    assert!(
+        failed
+            .expect_err("degraded")
+            .to_string()
+            .contains("recover")
+    );
+    let other = Some(address(NIC));
+    assert!(scene.assigner.recover_unsettled(other).is_empty());
+    let recovered = scene.assigner.recover_unsettled(Some(gpu));
+    assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+    assert_eq!(scene.driver_override(), None);
+    assert!(scene.assigner.held().is_empty());
+    scene
+        .assigner
+        .prepare(&scene.complete())
+        .expect("next start");
 }

@@ -33,7 +33,7 @@ impl From<AssignError> for BusError {
         let sentence = error.to_string();
         match error {
             AssignError::Refused(_) | AssignError::Incomplete(_) => Self::Refused(sentence),
-            AssignError::Failed(_) | AssignError::Journal(_) => Self::Failed(sentence),
+            AssignError::Failed(_) => Self::Failed(sentence),
         }
     }
 }

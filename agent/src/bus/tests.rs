@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
+use nix::errno::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use zbus::{Connection, Guid, Variant, connection};
 
@@ -177,6 +178,29 @@ async fn errors_come_by_name_with_one_sentence() {
     assert_eq!(reload, Fault::Failed("'variantd.conf', line 1: no".into()));
     let garbage = scene.hook("Prepare", "<domain").await.expect_err("garbage");
     assert!(matches!(garbage, Fault::Refused(_)));
+}
+
+#[tokio::test]
+async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
+    let scene = scene().await;
+    let manager = scene.manager().await;
+    let complete = scene.site.look().rewrite(&guest(GPU), false);
+    let xml = complete.expect("complete").text;
+    for number in 3..=5 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
+    let refused = scene.hook("Prepare", &xml).await.expect_err("fails");
+    assert!(matches!(refused, Fault::Failed(ref text) if text.contains("VD-BND-004")));
+    let asked = |text| HashMap::from([("device", Variant::from(text))]);
+    let recovered = manager.recover(asked(GPU)).await.expect("an answer");
+    let rows: serde_json::Value = serde_json::from_str(&recovered).expect("JSON");
+    let row = serde_json::json!([{"device": GPU, "domain": "d0", "sentence": null}]);
+    assert_eq!(rows, row);
+    let driver = scene.kernel.driver(address(GPU)).expect("device");
+    assert_eq!(driver.map(String::from).as_deref(), Some("nvidia"));
+    let garbage = manager.recover(asked("gpu0")).await;
+    let garbage = Fault::from(garbage.expect_err("no address"));
+    assert!(matches!(garbage, Fault::Failed(ref text) if text.contains("gpu0")));
 }
 
 /// The shipped contract; `VARIANTD_WRITE_CONTRACT=1` writes what is served.

@@ -167,8 +167,22 @@ impl Code {
                  kernel-open/nvidia/nv-procfs.c."
             }
             Self::BindDegraded => {
-                "A change failed, and taking it back failed too. The device is left as it is, is not touched again by itself, \
-                 and needs a look. Source: variantd."
+                "A change failed, and taking it back failed too. No guest gets the device before it is as it was. That is \
+                 tried again when libvirt releases the guest, when variantd starts and by 'variantctl recover'. Source: variantd.journal(5)."
+            }
+            Self::JournalFailed => {
+                "What a guest's devices were bound to is journalled before anything is changed, so that a crash can be taken \
+                 back. Without the entry nothing is bound; with one that cannot be ended, the domain goes on holding its \
+                 devices. Source: variantd.journal(5)."
+            }
+            Self::JournalNewer => {
+                "The entry may say what this version does not know, so it is left alone, and so are its devices: no other \
+                 guest gets them. All other domains are served. Source: variantd.journal(5)."
+            }
+            Self::BindSilent => {
+                "All of its config space reads as ones: it is off its bus, without power, or in a failed reset. Binding a driver \
+                 to it would block or hang up the guest, so it is not touched. Source: PCI Express Base Specification, 2.3.2, \
+                 completions without a completer."
             }
             Self::DeviceBusy => {
                 "This device is being worked on by 'variantctl bind', 'release' or 'recover', or by the reservation at boot: one at a \

@@ -195,6 +195,12 @@ codes! {
     ResetMissing = "VD-BND-008",
     /// The host uses the device's memory as its own.
     BindMemoryOnlined = "VD-BND-009",
+    /// The journal of bound devices cannot be read or written.
+    JournalFailed = "VD-BND-010",
+    /// A newer variantd wrote the journal.
+    JournalNewer = "VD-BND-011",
+    /// The device does not answer.
+    BindSilent = "VD-BND-012",
     /// The device is being bound or released by hand.
     DeviceBusy = "VD-BND-020",
     /// Another device is at a reserved address.

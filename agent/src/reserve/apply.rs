@@ -6,7 +6,7 @@ use kernel_glue::host::Host;
 use tracing::{error, info};
 
 use super::{Reservation, ReserveError};
-use crate::assign::{AssignError, Assigner, State};
+use crate::assign::{AssignError, Assigner, Fate};
 use crate::code::Code;
 
 /// Binds each reserved device; one that fails leaves the others alone. Returns how many are not in force.
@@ -46,7 +46,7 @@ fn bind(
     match assigner.bind_by_hand(device, found.driver) {
         Ok(answer) => {
             let already = match answer.outcome {
-                State::AlreadySo => " already",
+                Fate::AlreadySo => " already",
                 _ => "",
             };
             let driver = answer.driver.map_or(String::new(), |name| name.to_string());

@@ -332,3 +332,26 @@ fn the_address_width_and_the_iommufd_device_are_read_where_there_are_any() {
     let strange = with("proc/cpuinfo", "address sizes\t: many\n");
     assert_eq!(strange.address_bits, None);
 }
+
+#[test]
+fn a_modules_alias_that_is_missing_or_huge_is_a_gap_and_costs_nothing_else() {
+    let dir = host();
+    let whole = Host::read(dir.path()).expect("host");
+    let path = dir.path().join("lib/modules/7.2.12-arm64/modules.alias");
+    let line = "alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n";
+    for text in [None, Some(line.repeat((9 << 20) / line.len()))] {
+        fs::remove_file(&path).expect("removed");
+        if let Some(text) = text {
+            fs::write(&path, text).expect("huge");
+        }
+        let host = Host::read(dir.path()).expect("still a host");
+        assert!(host.variants.is_empty());
+        assert_eq!(host.devices, whole.devices);
+        let gaps = gaps(&host);
+        assert!(
+            matches!(&gaps[..], [gap] if gap.contains("modules.alias")),
+            "{gaps:?}"
+        );
+        fs::write(&path, line).expect("as before");
+    }
+}

@@ -99,6 +99,43 @@ impl RebindError {
         matches!(self, Self::Failed { undone: Err(_), .. })
     }
 
+    /// True when a write did not end in time: it may still have its effect.
+    #[must_use]
+    pub fn is_hung(&self) -> bool {
+        let late = |cause: &Cause| *cause == Cause::Errno(Errno::ETIMEDOUT);
+        match self {
+            Self::Failed { cause, undone, .. } => {
+                late(cause) || undone.as_ref().is_err_and(|error| late(&error.cause))
+            }
+            Self::Locked { errno, .. } => *errno == Some(Errno::ETIMEDOUT),
+            _ => false,
+        }
+    }
+
+    /// True when it is about `device`.
+    #[must_use]
+    pub fn is_about(&self, device: PciAddress) -> bool {
+        let about = match self {
+            Self::Unreadable { device, .. }
+            | Self::Changed(device)
+            | Self::InUse { device, .. }
+            | Self::Locked { device, .. }
+            | Self::UsersHidden { device, .. }
+            | Self::NoDriver { device, .. }
+            | Self::Failed { device, .. } => device,
+        };
+        *about == device
+    }
+
+    /// The same, after a later attempt has put the device back.
+    #[must_use]
+    pub fn put_back(mut self) -> Self {
+        if let Self::Failed { undone, .. } = &mut self {
+            *undone = Ok(());
+        }
+        self
+    }
+
     /// The errno behind it; EBUSY or ENODEV where the kernel gave none.
     #[must_use]
     pub fn errno(&self) -> Errno {
@@ -151,6 +188,9 @@ fn reason(step: Option<&Step>, cause: &Cause) -> String {
 fn meaning(step: &Step, errno: Errno) -> String {
     let what = match (&step.knob, errno) {
         (_, Errno::EACCES | Errno::EPERM) => "only root may do this",
+        (_, Errno::ETIMEDOUT) => {
+            "the kernel did not answer in time, and the write may be under way"
+        }
         (Knob::Bind(_), Errno::ETIME) => "the GPU did not become ready within the driver's 30 s",
         (Knob::Bind(_), Errno::ENODEV) => "the driver does not take it, or it is gone",
         (Knob::Bind(_), Errno::EBUSY) => {

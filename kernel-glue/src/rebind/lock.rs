@@ -18,8 +18,7 @@ pub(super) fn take(
     device: PciAddress,
     steps: &[Step],
 ) -> Result<bool, RebindError> {
-    let unbinds = |step: &Step| matches!(step.knob, Knob::Unbind(_));
-    if !steps.iter().any(unbinds) || kernel.unbind_lock(device) != Some(false) {
+    if !steps.iter().any(Step::unbinds) || kernel.unbind_lock(device) != Some(false) {
         return Ok(false);
     }
     let written = kernel.write(&Knob::UnbindLock(device), TAKE);
@@ -53,7 +52,7 @@ mod tests {
     use crate::holder::{Holder, Holders};
     use crate::model::{Model, Write};
     use crate::occupancy::Occupancy;
-    use crate::rebind::{Before, Outcome, Rebind, restore};
+    use crate::rebind::{Before, Outcome, Rebind, restore, settle};
 
     fn name(text: &str) -> DriverName {
         text.parse().expect("name")
@@ -151,6 +150,19 @@ mod tests {
         let before = Before::read(&model, gpu).expect("state");
         restore(&model, gpu, &before).expect("nothing else to do");
         assert_eq!(lines(&model), ["unbindLock <- 0"]);
+    }
+
+    #[test]
+    fn a_crash_between_the_override_and_the_unbind_is_mended_too() {
+        for back in [restore, settle] {
+            let (model, gpu) = scene(true);
+            let before = Before::read(&model, gpu).expect("state");
+            let knob = Knob::Override(gpu);
+            model.write(&knob, "vfio-pci").expect("override");
+            back(&model, gpu, &before).expect("given back");
+            assert_eq!(Before::read(&model, gpu), Ok(before));
+            assert_eq!(model.unbind_lock(gpu), Some(false));
+        }
     }
 
     #[test]

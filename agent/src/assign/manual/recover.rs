@@ -4,9 +4,11 @@ use kernel_glue::address::PciAddress;
 use serde::Serialize;
 use tracing::warn;
 
-use super::State;
+use super::Fate;
 use crate::assign::{AssignError, Assigner};
 use crate::domain::DomainUuid;
+use crate::journal::Held;
+use crate::libvirt::DomainRef;
 
 /// What came of a device that had been left half-way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,30 +40,61 @@ impl Assigner {
         recovered.collect()
     }
 
-    /// Gives back what guests that are not `running` left half-way: `device`, or all such devices.
+    /// Gives back, without libvirt, what domains hold whose bind or release has not come to its end: `device`,
+    /// or all such devices.
+    pub fn recover_unsettled(&self, device: Option<PciAddress>) -> Vec<Recovered> {
+        self.recover_entries(|_, held| {
+            device.is_none_or(|device| device == held.address) && held.is_unsettled()
+        })
+    }
+
+    /// Gives back what guests that are not `running` left bound: `device`, or all such devices.
     pub fn recover_guests(
         &self,
         running: &[DomainUuid],
         device: Option<PciAddress>,
     ) -> Vec<Recovered> {
-        let mut recovered = Vec::new();
-        for (domain, entry) in self.journal.all() {
-            let asked = device.is_none_or(|device| entry.held(device).is_some());
-            let left = self.orphans().contains(&domain.uuid);
-            if !asked || !left || running.contains(&domain.uuid) {
-                continue;
-            }
-            let sentence = self.release_left_over(&domain.uuid).err();
-            recovered.extend(entry.devices.iter().map(|held| Recovered {
-                device: held.address,
-                domain: Some(domain.name.clone()),
-                sentence: sentence.as_ref().map(ToString::to_string),
-            }));
-        }
-        recovered
+        self.recover_entries(|domain, held| {
+            let asked = device.is_none_or(|device| device == held.address);
+            let left = !running.contains(domain) && self.orphans().contains(domain);
+            asked && left && !held.is_unsettled()
+        })
     }
 
-    fn recover_one(&self, device: PciAddress) -> Result<Option<State>, AssignError> {
+    fn recover_entries(&self, due: impl Fn(&DomainUuid, &Held) -> bool) -> Vec<Recovered> {
+        let all = self.journal.all().into_iter();
+        all.flat_map(|(domain, _)| {
+            self.locks.with(&domain.uuid, || {
+                self.recover_entry(&domain, |held| due(&domain.uuid, held))
+            })
+        })
+        .collect()
+    }
+
+    /// Gives those devices of a domain back that are `due`; called with the domain's lock.
+    fn recover_entry(&self, domain: &DomainRef, due: impl Fn(&Held) -> bool) -> Vec<Recovered> {
+        let devices = || {
+            let entry = self.journal.read(&domain.uuid).ok().flatten();
+            entry.map_or(Vec::new(), |entry| entry.devices)
+        };
+        let asked: Vec<Held> = devices().into_iter().filter(|held| due(held)).collect();
+        if asked.is_empty() {
+            return Vec::new();
+        }
+        let is_asked = |held: &Held| asked.iter().any(|one| one.address == held.address);
+        let result = self.give_back_those(&domain.uuid, is_asked);
+        let sentence = result.err().map(|error| error.to_string());
+        let kept = devices();
+        let still = |held: &&Held| kept.iter().any(|one| one.address == held.address);
+        let recovered = asked.iter().map(|held| Recovered {
+            device: held.address,
+            domain: Some(domain.name.clone()),
+            sentence: sentence.clone().filter(|_| still(&held)),
+        });
+        recovered.collect()
+    }
+
+    fn recover_one(&self, device: PciAddress) -> Result<Option<Fate>, AssignError> {
         let _lock = self.lock_by_hand(device)?;
         match self.bound.read(device)? {
             Some(record) if !record.done => {

@@ -72,15 +72,15 @@ fn unbound() -> (String, Option<String>) {
 #[test]
 fn a_device_is_bound_and_released_as_it_was_and_twice_is_once() {
     let scene = scene();
-    assert_eq!(scene.bind().expect("bind").outcome, State::Bound);
+    assert_eq!(scene.bind().expect("bind").outcome, Fate::Bound);
     assert_eq!(scene.state(), bound());
     let writes = scene.kernel.writes().len();
-    assert_eq!(scene.bind().expect("again").outcome, State::AlreadySo);
+    assert_eq!(scene.bind().expect("again").outcome, Fate::AlreadySo);
     assert_eq!(scene.kernel.writes().len(), writes);
-    assert_eq!(scene.release().expect("release").outcome, State::Released);
+    assert_eq!(scene.release().expect("release").outcome, Fate::Released);
     assert_eq!(scene.state(), unbound());
     let again = scene.release().expect("again");
-    assert_eq!(again.outcome, State::AlreadySo);
+    assert_eq!(again.outcome, Fate::AlreadySo);
     assert_eq!(again.driver, Some(driver("nvidia")));
 }
 
@@ -195,17 +195,44 @@ fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
 }
 
 #[test]
-fn what_a_failed_start_left_is_recovered_unless_the_guest_runs() {
+fn what_a_failed_start_left_is_recovered_without_libvirt() {
     let scene = scene();
-    scene.kernel.fail_write(3, Errno::EIO);
-    scene.kernel.fail_write(4, Errno::EIO);
+    for number in 3..=5 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
     scene
         .assigner
         .prepare(&scene.complete())
         .expect_err("degraded");
+    let recovered = scene.assigner.recover_unsettled(Some(address(GPU)));
+    assert_eq!(recovered[0].domain.as_deref(), Some("d0"));
+    assert_eq!(recovered[0].sentence, None);
+    assert_eq!(scene.state(), unbound());
+}
+
+#[test]
+fn what_still_cannot_be_given_back_is_recovered_with_the_reason() {
+    let scene = scene();
+    for number in 3..=8 {
+        scene.kernel.fail_write(number, Errno::EIO);
+    }
+    let failed = scene.assigner.prepare(&scene.complete());
+    failed.expect_err("degraded");
+    let reason = scene.assigner.recover_unsettled(None).remove(0).sentence;
+    assert!(reason.expect("still degraded").contains(GPU));
+    assert_eq!(scene.assigner.held().len(), 1);
+}
+
+#[test]
+fn what_a_guest_left_bound_is_recovered_unless_it_runs_or_was_heard_of() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    assert!(scene.assigner.recover_guests(&[], None).is_empty());
+    let restarted = scene.restarted();
     let running = [UUID.parse().expect("uuid")];
-    assert!(scene.assigner.recover_guests(&running, None).is_empty());
-    let recovered = scene.assigner.recover_guests(&[], Some(address(GPU)));
+    assert!(restarted.recover_guests(&running, None).is_empty());
+    assert!(restarted.recover_unsettled(None).is_empty());
+    let recovered = restarted.recover_guests(&[], Some(address(GPU)));
     assert_eq!(recovered[0].domain.as_deref(), Some("d0"));
     assert_eq!(scene.state(), unbound());
 }
@@ -248,5 +275,5 @@ fn a_device_in_use_is_not_unbound() {
     );
     assert_eq!(scene.state(), bound());
     scene.kernel.set_users(address(GPU), &[]);
-    assert_eq!(scene.release().expect("later").outcome, State::Released);
+    assert_eq!(scene.release().expect("later").outcome, Fate::Released);
 }

@@ -1,0 +1,250 @@
+//! What is wrong with a host or a journal costs its own domain a clear sentence, and no other domain anything.
+
+use std::fs;
+
+use kernel_glue::config::{Config as ConfigSpace, ConfigError};
+use kernel_glue::host::Host;
+use kernel_glue::kernel::Kernel;
+use kernel_glue::model::Model;
+
+use super::fault_fixture::Fault;
+use super::trial_fixture::*;
+use super::*;
+use crate::config::Config as Configuration;
+use crate::fixture::{self, GPU, UUID, VARIANT, address, driver, guest, site, site_of};
+
+const OTHER: &str = "70700b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
+
+fn other() -> DomainRef {
+    DomainRef {
+        uuid: OTHER.parse().expect("uuid"),
+        name: "d1".into(),
+    }
+}
+
+/// Two GPUs; the first is what is wrong, and the second is for another domain.
+fn trial(faults: &[(usize, Fault)]) -> (tempfile::TempDir, Trial) {
+    let (directory, site) = site(Configuration::default());
+    (directory, Trial::new(&site, TWO, faults))
+}
+
+impl Trial {
+    fn refused(&self) -> String {
+        let error = self.agent.bind(&domain(), &planned(ONE));
+        error.expect_err("it must not be bound").to_string()
+    }
+
+    fn entry(&self) -> std::path::PathBuf {
+        let journal = self.directory.path().join("journal");
+        fs::create_dir_all(&journal).expect("directory");
+        journal.join(format!("{UUID}.json"))
+    }
+
+    /// The other domain gets its device and gives it back.
+    fn check_the_rest_works(&self) {
+        let mine = planned(&TWO[1..]);
+        self.agent.bind(&other(), &mine).expect("the other domain");
+        assert_eq!(self.state(&GPU1).driver, Some(driver(VARIANT)));
+        self.agent.release(&other().uuid).expect("given back");
+        assert_eq!(self.state(&GPU1), before(&GPU1));
+    }
+
+    fn check_untouched(&self) {
+        assert_eq!(self.state(&GPU0), before(&GPU0));
+        assert_eq!(self.journalled(&GPU0), None);
+        self.check_the_rest_works();
+    }
+}
+
+#[test]
+fn a_device_that_is_gone_is_said_to_be() {
+    let (_site, trial) = trial(&[]);
+    trial.machine.model.remove_device(address(GPU0.0));
+    let text = trial.refused();
+    assert!(
+        text.starts_with("cannot read how '0009:01:00.0' is bound: no such device"),
+        "{text}"
+    );
+    trial.check_the_rest_works();
+}
+
+#[test]
+fn a_device_that_vanishes_at_any_write_takes_its_entry_with_it() {
+    let mut points = 0;
+    for point in 1.. {
+        let (_site, trial) = trial(&[(point, Fault::Vanishes)]);
+        let bound = trial.agent.bind(&domain(), &planned(TWO)).is_ok();
+        if trial.machine.ahead() > 0 {
+            assert!(bound);
+            break;
+        }
+        points += 1;
+        trial
+            .agent
+            .release(&domain().uuid)
+            .expect("nothing left to do");
+        let next = agent(&trial.life, &trial.site, &trial.directory);
+        next.resume();
+        next.recover(&[]);
+        assert!(next.held().is_empty(), "at {point}");
+        for line in TWO {
+            let state = Before::read(&trial.machine.model, address(line.0));
+            assert!(state.is_err() || state == Ok(before(line)), "at {point}");
+        }
+    }
+    assert!(points > 6, "{points}");
+}
+
+fn dead_host() -> Host {
+    let mut host = fixture::host();
+    let gpu = host.devices.get_mut(&address(GPU)).expect("GPU");
+    gpu.config = ConfigSpace::Unreadable(ConfigError::AllOnes);
+    host
+}
+
+#[test]
+fn a_device_whose_config_space_is_all_ones_is_not_touched() {
+    let (directory, site) = site_of(dead_host(), Configuration::default());
+    let kernel = fixture::kernel();
+    let journal = Journal::new(directory.path().join("journal"));
+    let assigner = Assigner::new(kernel.clone(), site.clone(), journal);
+    let complete = site.look().rewrite(&guest(GPU), false).expect("complete");
+    let text = assigner
+        .prepare(&complete.text)
+        .expect_err("dead")
+        .to_string();
+    assert!(
+        text.contains("does not answer") && text.contains("VD-BND-012"),
+        "{text}"
+    );
+    assert!(kernel.writes().is_empty() && assigner.held().is_empty());
+}
+
+#[test]
+fn a_driver_that_no_module_has_is_named() {
+    let (_site, trial) = trial(&[]);
+    let mut devices = planned(ONE);
+    devices[0].driver = driver("no-such-vfio-pci");
+    let text = trial
+        .agent
+        .bind(&domain(), &devices)
+        .expect_err("no driver");
+    let text = text.to_string();
+    assert!(
+        text.contains("'no-such-vfio-pci'") && text.contains("no module of this kernel"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("run a kernel that has the driver, or name another one"),
+        "{text}"
+    );
+    trial.check_untouched();
+}
+
+#[test]
+fn a_released_device_whose_policy_names_no_driver_stays_where_it_is_and_journalled() {
+    let (_directory, site) = site(Configuration {
+        release: "no-such-driver".to_owned().try_into().expect("policy"),
+        ..Configuration::default()
+    });
+    let trial = Trial::new(&site, ONE, &[]);
+    assert!(trial.start());
+    let error = trial.agent.release(&domain().uuid).expect_err("no driver");
+    assert!(error.to_string().contains("'no-such-driver'"), "{error}");
+    assert_eq!(trial.state(&GPU0).driver, Some(driver(VARIANT)));
+    assert_eq!(trial.journalled(&GPU0), Some(State::Releasing));
+}
+
+#[test]
+fn a_journal_of_a_newer_version_holds_its_device_and_nothing_else() {
+    let (_site, mut trial) = trial(&[]);
+    let device = GPU0.0;
+    let newer = format!(
+        "{{\"version\":2,\"uuid\":\"{UUID}\",\"name\":\"d0\",\"devices\":[{{\"address\":\"{device}\"}}]}}"
+    );
+    fs::write(trial.entry(), &newer).expect("newer");
+    trial.recover(&[]);
+    assert!(
+        trial.refused().contains("has version 2"),
+        "{}",
+        trial.refused()
+    );
+    assert!(trial.refused().contains("VD-BND-011"));
+    let taken = trial.agent.bind(&other(), &planned(ONE)).expect_err("held");
+    assert!(
+        taken.to_string().contains("assigned to domain 'd0'"),
+        "{taken}"
+    );
+    assert_eq!(fs::read_to_string(trial.entry()).expect("kept"), newer);
+    trial.check_untouched();
+}
+
+#[test]
+fn a_journal_that_was_cut_off_costs_nobody_a_start() {
+    let (_site, mut trial) = trial(&[]);
+    fs::write(trial.entry(), "{\"version\":1,\"uuid\":\"6f").expect("half");
+    trial.recover(&[]);
+    trial.check_untouched();
+    assert!(trial.start());
+    assert!(trial.is_bound(&GPU0));
+}
+
+#[test]
+fn a_full_run_directory_binds_nothing_and_still_lets_go() {
+    // The first point loads the module.
+    let (_site, trial) = trial(&[(2, Fault::Fails)]);
+    let text = trial.refused();
+    assert!(
+        text.contains("No space left on device") && text.contains("VD-BND-010"),
+        "{text}"
+    );
+    assert!(text.contains("make room there"), "{text}");
+    assert!(
+        trial.machine.model.writes().len() == 1,
+        "only the fixture's own"
+    );
+    trial.check_untouched();
+}
+
+#[test]
+fn a_release_needs_no_room_in_the_run_directory() {
+    let bound = trial(&[]).1;
+    assert!(bound.start());
+    let intent = bound.machine.point() + 1;
+    let (_site, trial) = trial(&[(intent, Fault::Fails)]);
+    assert!(trial.start());
+    trial.agent.release(&domain().uuid).expect("given back");
+    assert_eq!(trial.machine.ahead(), 0);
+    trial.check_untouched();
+}
+
+#[test]
+fn a_journal_directory_that_cannot_be_made_is_named() {
+    let (_site, trial) = trial(&[]);
+    let path = trial.directory.path().join("journal");
+    fs::write(&path, "in the way").expect("a file");
+    let journal = Journal::new(path.clone());
+    let kernel = Arc::new(trial.life.clone());
+    let agent = Assigner::new(kernel, trial.site.clone(), journal);
+    let error = agent
+        .bind(&domain(), &planned(ONE))
+        .expect_err("no journal");
+    assert!(
+        error.to_string().contains(&path.display().to_string()),
+        "{error}"
+    );
+    assert_eq!(trial.state(&GPU0), before(&GPU0));
+}
+
+#[test]
+fn without_permission_nothing_is_changed_and_the_reason_is_said() {
+    let denied: Vec<_> = (2..9).map(|point| (point, Fault::Denied)).collect();
+    let (_site, trial) = trial(&denied[1..]);
+    let text = trial.refused();
+    assert!(text.contains("only root may do this (EACCES)"), "{text}");
+    assert_eq!(trial.state(&GPU0), before(&GPU0));
+    trial.machine.heal();
+    trial.check_the_rest_works();
+    let model: &Model = &trial.machine.model;
+    assert_eq!(model.driver(address(GPU0.0)), Ok(GPU0.2.map(driver)));
+}

@@ -1,0 +1,247 @@
+//! A machine whose writes, to the kernel and to the journal, fail, hang or end the agent at a chosen point.
+//!
+//! Every write and every load of a module is one point, counted over all agents that run on the
+//! machine one after the other. An agent that has died goes on in the test, but nothing it does
+//! has an effect any more.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
+use kernel_glue::region::{RegionError, Regions};
+use nix::errno::Errno;
+
+use crate::journal::Storage;
+
+/// What happens at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It fails without effect.
+    Fails,
+    /// It has its effect, and says that it failed.
+    FailsLate,
+    /// It blocks past its deadline, and comes to nothing when it ends.
+    Hangs,
+    /// It blocks past its deadline, and has its effect when it ends.
+    HangsLate,
+    /// The agent dies before it.
+    DiesBefore,
+    /// The agent dies after it.
+    DiesAfter,
+    /// Its device is unplugged.
+    Vanishes,
+    /// The kernel or the file system does not let the agent.
+    Denied,
+}
+
+/// Those that leave the machine as it is.
+pub(super) const FAULTS: [Fault; 6] = [
+    Fault::Fails,
+    Fault::FailsLate,
+    Fault::Hangs,
+    Fault::HangsLate,
+    Fault::DiesBefore,
+    Fault::DiesAfter,
+];
+
+/// What outlives an agent.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) model: Model,
+    script: Mutex<Script>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    point: usize,
+    faults: BTreeMap<usize, Fault>,
+    healthy: bool,
+    /// The write that each device's lock is held by, and whether it will have an effect.
+    stuck: BTreeMap<PciAddress, (Knob, String, bool)>,
+}
+
+/// One life of the agent: its kernel and its storage.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    machine: Arc<Machine>,
+    dead: Arc<AtomicBool>,
+}
+
+impl Machine {
+    pub(super) fn new(model: Model, faults: &[(usize, Fault)]) -> Arc<Self> {
+        let script = Script {
+            faults: faults.iter().copied().collect(),
+            ..Script::default()
+        };
+        Arc::new(Self {
+            model,
+            script: Mutex::new(script),
+        })
+    }
+
+    pub(super) fn life(self: &Arc<Self>) -> Life {
+        Life {
+            machine: self.clone(),
+            dead: Arc::default(),
+        }
+    }
+
+    /// Faults whose point has not come.
+    pub(super) fn ahead(&self) -> usize {
+        self.script().faults.len()
+    }
+
+    /// Points that have come.
+    pub(super) fn point(&self) -> usize {
+        self.script().point
+    }
+
+    /// Ends every write that is stuck; nothing fails from now on.
+    pub(super) fn heal(&self) {
+        self.script().healthy = true;
+        self.let_go();
+    }
+
+    /// Ends every write that is stuck.
+    pub(super) fn let_go(&self) {
+        for (_, (knob, value, late)) in std::mem::take(&mut self.script().stuck) {
+            if late {
+                let _ = self.model.write(&knob, &value);
+            }
+        }
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("no test panics with it")
+    }
+
+    fn next(&self) -> Option<Fault> {
+        let mut script = self.script();
+        if script.healthy {
+            return None;
+        }
+        script.point += 1;
+        let point = script.point;
+        script.faults.remove(&point)
+    }
+}
+
+impl Life {
+    pub(super) fn is_over(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    /// Does `work` at the next point as its fault has it.
+    fn at_point(
+        &self,
+        work: impl FnOnce() -> Result<(), Errno>,
+        other: impl FnOnce(Fault),
+    ) -> Result<(), Errno> {
+        if self.is_over() {
+            return Err(Errno::EINTR);
+        }
+        let die = || {
+            self.dead.store(true, Ordering::SeqCst);
+            Err(Errno::EINTR)
+        };
+        match self.machine.next() {
+            None => work(),
+            Some(Fault::Fails) => Err(Errno::ENOSPC),
+            Some(Fault::FailsLate) => work().and(Err(Errno::EIO)),
+            Some(Fault::Denied) => Err(Errno::EACCES),
+            Some(fault @ (Fault::Hangs | Fault::HangsLate)) => {
+                other(fault);
+                Err(Errno::ETIMEDOUT)
+            }
+            Some(Fault::Vanishes) => {
+                other(Fault::Vanishes);
+                Err(Errno::ENODEV)
+            }
+            Some(Fault::DiesBefore) => die(),
+            Some(Fault::DiesAfter) => {
+                let _ = work();
+                die()
+            }
+        }
+    }
+}
+
+impl Kernel for Life {
+    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+        let device = match knob {
+            Knob::Override(device) | Knob::UnbindLock(device) => *device,
+            _ => value.parse().expect("an address"),
+        };
+        let machine = &self.machine;
+        if machine.script().stuck.contains_key(&device) {
+            return Err(Errno::ETIMEDOUT);
+        }
+        let other = |fault| {
+            if fault == Fault::Vanishes {
+                return machine.model.remove_device(device);
+            }
+            let write = (knob.clone(), value.to_owned(), fault == Fault::HangsLate);
+            machine.script().stuck.insert(device, write);
+        };
+        self.at_point(|| machine.model.write(knob, value), other)
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), Errno> {
+        self.at_point(|| self.machine.model.load_module(module), |_| {})
+    }
+
+    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
+        self.machine.model.driver(device)
+    }
+
+    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
+        self.machine.model.driver_override(device)
+    }
+
+    fn registered(&self, name: &str) -> Option<DriverName> {
+        self.machine.model.registered(name)
+    }
+
+    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
+        self.machine.model.vfio_users(device)
+    }
+
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.machine.model.regions(device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.machine.model.occupancy(device)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.machine.model.unbind_lock(device)
+    }
+}
+
+impl Storage for Life {
+    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
+        let write = || {
+            fs::create_dir_all(path.parent().expect("a directory"))?;
+            fs::write(path, text)
+        };
+        let result = self.at_point(|| write().map_err(|_| Errno::EIO), |_| {});
+        result.map_err(io::Error::from)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let remove = || match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Errno::EIO),
+            _ => Ok(()),
+        };
+        self.at_point(remove, |_| {}).map_err(io::Error::from)
+    }
+}

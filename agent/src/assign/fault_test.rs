@@ -1,0 +1,154 @@
+//! Every write of every plan fails, hangs or ends the agent; no device is ever in a third state for good.
+//!
+//! At any time a device that is not as it was before is journalled. Once an agent has recovered on a
+//! machine where nothing fails any more, each device is on its driver and journalled as bound, or
+//! as it was before and not journalled.
+
+use super::fault_fixture::{FAULTS, Fault};
+use super::trial_fixture::*;
+use super::*;
+use crate::config::{Config, Release};
+use crate::fixture::{VARIANT, driver, site};
+
+fn plain_site() -> (tempfile::TempDir, Arc<Site>) {
+    site(Config::default())
+}
+
+/// Points of a start, or of what follows it, at which a single fault strikes; how many there were.
+fn each_point(run: impl FnMut(&[(usize, Fault)]) -> bool) -> usize {
+    each_point_behind(&[], &FAULTS, run)
+}
+
+/// The same with another fault before it, for each of `faults`.
+fn each_point_behind(
+    first: &[(usize, Fault)],
+    faults: &[Fault],
+    mut run: impl FnMut(&[(usize, Fault)]) -> bool,
+) -> usize {
+    let begin = first.first().map_or(1, |(point, _)| point + 1);
+    let struck = (begin..).take_while(|point| {
+        let both = |fault: &Fault| [first, &[(*point, *fault)]].concat();
+        let struck = faults.iter().filter(|fault| run(&both(fault)));
+        struck.count() > 0
+    });
+    struck.count() * faults.len()
+}
+
+#[test]
+fn one_write_that_fails_is_undone_at_once() {
+    let (_directory, site) = plain_site();
+    for plan in PLANS {
+        let struck = (1..).take_while(|point| {
+            let tried = [Fault::Fails, Fault::FailsLate].map(|fault| {
+                let trial = Trial::new(&site, plan, &[(*point, fault)]);
+                let bound = trial.agent.bind(&domain(), &planned(plan)).is_ok();
+                let back = plan.iter().all(|line| trial.state(line) == before(line));
+                assert!(back || bound, "{fault:?} at {point}");
+                trial.machine.ahead() == 0
+            });
+            tried.contains(&true)
+        });
+        assert!(struck.count() > 4);
+    }
+}
+
+#[test]
+fn a_start_ends_bound_or_as_before_wherever_one_fault_strikes() {
+    let (_directory, site) = plain_site();
+    let mut points = 0;
+    for plan in PLANS {
+        for (running, stuck) in [(false, false), (false, true), (true, true)] {
+            points += each_point(|faults| {
+                let mut trial = Trial::new(&site, plan, faults);
+                trial.start_and_recover(running, stuck);
+                trial.machine.ahead() == 0
+            });
+        }
+    }
+    println!("{points} points of a start tried");
+    assert!(points > 800, "{points}");
+}
+
+#[test]
+fn a_release_ends_where_the_policy_says_or_as_before_wherever_one_fault_strikes() {
+    let vfio = Release::Driver(driver("vfio-pci"));
+    let policies = [Release::Previous, Release::Keep, vfio];
+    let points: usize = policies.map(points_of_a_release).iter().sum();
+    println!("{points} points of a release tried");
+    assert!(points > 500, "{points}");
+}
+
+fn points_of_a_release(release: Release) -> usize {
+    let (_directory, site) = site(Config {
+        release,
+        ..Config::default()
+    });
+    let points = PLANS.map(|plan| {
+        let bound = Trial::new(&site, plan, &[]);
+        assert!(bound.start());
+        let begin = bound.machine.point();
+        each_point(|faults| {
+            let faults: Vec<_> = faults.iter().map(|(p, f)| (p + begin, *f)).collect();
+            let mut trial = Trial::new(&site, plan, &faults);
+            assert!(trial.start());
+            trial.release_and_recover();
+            trial.machine.ahead() == 0
+        })
+    });
+    points.iter().sum()
+}
+
+#[test]
+fn an_undisturbed_release_ends_where_the_policy_says() {
+    let cases = [
+        ("previous", Some("nvidia"), None),
+        ("keep", Some(VARIANT), Some(VARIANT)),
+        ("vfio-pci", Some("vfio-pci"), Some("vfio-pci")),
+        ("nvidia", Some("nvidia"), None),
+    ];
+    for (policy, on, text) in cases {
+        let release = policy.to_owned().try_into().expect("policy");
+        let (_directory, site) = site(Config {
+            release,
+            ..Config::default()
+        });
+        let trial = Trial::new(&site, ONE, &[]);
+        assert!(trial.start());
+        trial.agent.release(&domain().uuid).expect("released");
+        let state = trial.state(&GPU0);
+        let (found, named) = (state.driver.map(String::from), state.driver_override);
+        assert_eq!((found.as_deref(), named.as_deref()), (on, text), "{policy}");
+        assert_eq!(trial.journalled(&GPU0), None, "{policy}");
+        assert!(trial.start(), "the next start after '{policy}'");
+    }
+}
+
+#[test]
+fn two_faults_one_in_the_undo_or_the_recovery_of_the_other_leave_no_third_state() {
+    let pairs = pairs(ONE, &FAULTS);
+    println!("{pairs} pairs of points of one device tried");
+    assert!(pairs > 500, "{pairs}");
+}
+
+#[test]
+fn a_failure_or_a_crash_in_the_undo_of_two_devices_leaves_no_third_state() {
+    let pairs = pairs(TWO, &[Fault::Fails, Fault::DiesBefore]);
+    println!("{pairs} pairs of points of two devices tried");
+    assert!(pairs > 500, "{pairs}");
+}
+
+fn pairs(plan: &'static [Line], second: &[Fault]) -> usize {
+    let (_directory, site) = plain_site();
+    let mut pairs = 0;
+    each_point(|first| {
+        let mut struck = false;
+        pairs += each_point_behind(first, second, |faults| {
+            let mut trial = Trial::new(&site, plan, faults);
+            trial.start_and_recover(false, true);
+            struck |= trial.machine.ahead() < 2;
+            trial.machine.ahead() == 0
+        });
+        struck
+    });
+    pairs
+}

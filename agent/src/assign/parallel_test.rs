@@ -1,0 +1,153 @@
+//! The devices of a domain are bound and put back at once: each waits for its link and memory up to 30 s.
+
+use std::sync::Condvar;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
+use kernel_glue::region::{RegionError, Regions};
+use nix::errno::Errno;
+
+use super::trial_fixture::*;
+use super::*;
+use crate::config::Config;
+use crate::fixture::{VARIANT, address, driver, site};
+
+/// Longer than any machine needs to start four threads; only a fault waits for it.
+const GIVE_UP: Duration = Duration::from_secs(20);
+
+/// A kernel where the probe of a driver ends only when it has begun on all devices of a domain.
+struct Rendezvous {
+    model: Model,
+    probed: DriverName,
+    devices: usize,
+    /// A device that the VFIO driver does not take; the others do not wait for it.
+    failing: Option<PciAddress>,
+    arrived: Mutex<usize>,
+    all: Condvar,
+}
+
+impl Rendezvous {
+    fn new(plan: &[Line], probed: &str, failing: Option<&str>) -> Arc<Self> {
+        Arc::new(Self {
+            model: model(plan),
+            probed: driver(probed),
+            devices: plan.len() - usize::from(failing.is_some()),
+            failing: failing.map(address),
+            arrived: Mutex::default(),
+            all: Condvar::new(),
+        })
+    }
+
+    fn meet(&self) -> Result<(), Errno> {
+        let mut arrived = self.arrived.lock().expect("lock");
+        *arrived += 1;
+        self.all.notify_all();
+        let missing = |arrived: &mut usize| *arrived < self.devices;
+        let waited = self.all.wait_timeout_while(arrived, GIVE_UP, missing);
+        match waited.expect("lock").1.timed_out() {
+            true => Err(Errno::ETIME),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Kernel for Rendezvous {
+    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+        let failing = self.failing.map(|device| device.to_string());
+        let alone = failing.as_deref() == Some(value);
+        match knob {
+            Knob::Bind(to) if alone && *to == driver(VARIANT) => return Err(Errno::ETIME),
+            Knob::Bind(to) if !alone && *to == self.probed => self.meet()?,
+            _ => {}
+        }
+        self.model.write(knob, value)
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), Errno> {
+        self.model.load_module(module)
+    }
+
+    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
+        self.model.driver(device)
+    }
+
+    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
+        self.model.driver_override(device)
+    }
+
+    fn registered(&self, name: &str) -> Option<DriverName> {
+        self.model.registered(name)
+    }
+
+    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
+        self.model.vfio_users(device)
+    }
+
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.model.regions(device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.model.occupancy(device)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.model.unbind_lock(device)
+    }
+}
+
+fn state(kernel: &Rendezvous, line: &Line) -> Before {
+    Before::read(kernel, address(line.0)).expect("state")
+}
+
+fn assigner(kernel: &Arc<Rendezvous>) -> (tempfile::TempDir, Assigner) {
+    let (directory, site) = site(Config::default());
+    let journal = Journal::new(directory.path().join("journal"));
+    (directory, Assigner::new(kernel.clone(), site, journal))
+}
+
+#[test]
+fn four_devices_are_probed_at_once() {
+    let kernel = Rendezvous::new(FOUR, VARIANT, None);
+    let (_directory, assigner) = assigner(&kernel);
+    assigner.bind(&domain(), &planned(FOUR)).expect("all bound");
+    for line in FOUR {
+        assert_eq!(state(&kernel, line).driver, Some(driver(VARIANT)));
+    }
+}
+
+/// Four GPUs that come from the host's driver, to see them go back to it.
+const BUSY: &[Line] = &[
+    ("0009:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT),
+    ("0019:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT),
+    ("0029:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT),
+    ("0039:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT),
+];
+
+#[test]
+fn four_devices_are_given_back_at_once() {
+    let kernel = Rendezvous::new(BUSY, "nvidia", None);
+    let (_directory, assigner) = assigner(&kernel);
+    assigner.bind(&domain(), &planned(BUSY)).expect("all bound");
+    assigner.release(&domain().uuid).expect("all given back");
+    for line in BUSY {
+        assert_eq!(state(&kernel, line), before(line));
+    }
+}
+
+#[test]
+fn one_failing_device_of_four_takes_all_back_at_once() {
+    let kernel = Rendezvous::new(BUSY, "nvidia", Some(BUSY[2].0));
+    let (_directory, assigner) = assigner(&kernel);
+    let error = assigner
+        .bind(&domain(), &planned(BUSY))
+        .expect_err("one fails");
+    assert!(error.to_string().contains(BUSY[2].0), "{error}");
+    for line in BUSY {
+        assert_eq!(state(&kernel, line), before(line));
+    }
+    assert!(assigner.held().is_empty());
+}

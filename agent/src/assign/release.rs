@@ -1,0 +1,91 @@
+//! Where a device goes when its domain has ended, and the way there.
+
+use kernel_glue::rebind::Before;
+use tracing::warn;
+
+use super::{AssignError, Assigner, SharedKernel, bind, sorted};
+use crate::config::Release;
+use crate::domain::DomainUuid;
+use crate::journal::{Entry, Held, State};
+use crate::libvirt::DomainRef;
+
+/// The state that the policy wants for a device; `None` where it stays as it is.
+///
+/// What was found in a running guest stays. What a guest never had goes back to what it was: the
+/// policy is about guests that have run.
+pub(super) fn goal(kernel: &SharedKernel, held: &Held, policy: &Release) -> Option<Before> {
+    let before = held.before.as_ref()?;
+    let ran = matches!(held.state, State::Bound | State::Releasing);
+    match policy {
+        Release::Keep if ran && on_its_driver(kernel, held) => None,
+        Release::Driver(name) if ran && before.driver.as_ref() != Some(name) => {
+            let driver = bind::resolve(kernel, name);
+            Some(Before {
+                driver_override: Some(driver.to_string()),
+                driver: Some(driver),
+            })
+        }
+        _ => Some(before.clone()),
+    }
+}
+
+fn on_its_driver(kernel: &SharedKernel, held: &Held) -> bool {
+    let driver = kernel.driver(held.address);
+    driver.is_ok_and(|driver| driver.as_ref() == Some(&held.driver))
+}
+
+impl Assigner {
+    /// Gives all devices of a domain back.
+    pub(super) fn give_back(&self, domain: &DomainUuid) -> Result<(), AssignError> {
+        self.give_back_those(domain, |_| true)
+    }
+
+    /// Gives those devices of a domain back that are `due`; the entry keeps what is left.
+    pub(super) fn give_back_those(
+        &self,
+        domain: &DomainUuid,
+        due: impl Fn(&Held) -> bool,
+    ) -> Result<(), AssignError> {
+        let entry = self.journal.read(domain);
+        let Some(entry) = entry.inspect_err(|_| self.left_over(domain))? else {
+            return Ok(());
+        };
+        let uuid = domain.clone();
+        let name = entry.name;
+        let domain = DomainRef { uuid, name };
+        let (due, others): (Vec<_>, Vec<_>) = entry.devices.into_iter().partition(due);
+        self.wait_for_qemu(&due);
+        self.intend(&domain, &due, &others);
+        let policy = &self.site.rules().config.release;
+        let kept = bind::give_back(&*self.kernel, &due, policy);
+        let left = kept.iter().map(
+            |(held, error)| match error.is_degraded() || error.is_hung() {
+                true => held.clone().at(State::Degraded),
+                false => begun(held.clone()),
+            },
+        );
+        self.keep(&domain, sorted(others.into_iter().chain(left)))?;
+        match kept.into_iter().next() {
+            Some((_, error)) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Journals that devices are about to be given back. Where that fails they are given back all
+    /// the same: the entry that stands says no less, only that libvirt is to be asked first.
+    fn intend(&self, domain: &DomainRef, due: &[Held], others: &[Held]) {
+        let due = due.iter().cloned().map(begun);
+        let all = sorted(due.chain(others.iter().cloned()));
+        if let Err(error) = self.journal.write(&domain.uuid, &Entry::new(domain, all)) {
+            warn!("{error}");
+        }
+    }
+}
+
+/// A device whose release has begun.
+fn begun(held: Held) -> Held {
+    match held.state {
+        State::Bound => held.at(State::Releasing),
+        _ => held,
+    }
+}

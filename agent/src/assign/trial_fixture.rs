@@ -1,0 +1,249 @@
+//! A plan on a machine that fails, and the agents that run there one after the other.
+
+use kernel_glue::driver::DriverName;
+use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::model::Model;
+
+use super::fault_fixture::{Fault, Life, Machine};
+use super::*;
+use crate::config::Release;
+use crate::fixture::{UUID, VARIANT, address, driver};
+
+/// A device of a plan: address, id, the driver before, the override before, the driver wanted.
+pub(super) type Line = (
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    Option<&'static str>,
+    &'static str,
+);
+
+pub(super) const GPU0: Line = ("0009:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT);
+pub(super) const GPU1: Line = ("0019:01:00.0", "10de:2342", None, Some("none"), VARIANT);
+pub(super) const GPU2: Line = (
+    "0029:01:00.0",
+    "10de:2342",
+    Some("vfio-pci"),
+    Some("vfio-pci"),
+    VARIANT,
+);
+pub(super) const GPU3: Line = ("0039:01:00.0", "10de:2342", None, None, VARIANT);
+pub(super) const AUDIO: Line = (
+    "0009:01:00.1",
+    "10de:22ba",
+    Some("snd_hda_intel"),
+    None,
+    "vfio-pci",
+);
+pub(super) const USB: Line = (
+    "0009:01:00.2",
+    "10de:1ad8",
+    Some("xhci_hcd"),
+    Some("xhci_hcd"),
+    "vfio-pci",
+);
+
+pub(super) const ONE: &[Line] = &[GPU0];
+pub(super) const TWO: &[Line] = &[GPU0, GPU1];
+pub(super) const FOUR: &[Line] = &[GPU0, GPU1, GPU2, GPU3];
+/// A GPU with the other functions of its card.
+pub(super) const COMPANIONS: &[Line] = &[GPU0, AUDIO, USB];
+/// Two GPUs of one IOMMU group with the function beside them.
+pub(super) const GROUP: &[Line] = &[GPU0, GPU2, AUDIO];
+pub(super) const PLANS: [&[Line]; 5] = [ONE, TWO, FOUR, COMPANIONS, GROUP];
+
+/// A machine with a plan, and agents on it.
+pub(super) struct Trial {
+    pub(super) plan: &'static [Line],
+    pub(super) machine: Arc<Machine>,
+    pub(super) life: Life,
+    pub(super) agent: Assigner,
+    pub(super) site: Arc<Site>,
+    pub(super) directory: tempfile::TempDir,
+    /// For who reads of a failure.
+    pub(super) faults: Vec<(usize, Fault)>,
+}
+
+pub(super) fn model(plan: &[Line]) -> Model {
+    let model = Model::default();
+    model.add_driver(driver("vfio-pci"), []);
+    model.add_module(VARIANT, driver(VARIANT));
+    for (at, id, on, text, _) in plan {
+        let id = id.parse().expect("id");
+        if let Some(on) = on {
+            model.add_driver(driver(on), [id]);
+        }
+        model.add_device(address(at), id, on.map(driver));
+        let knob = Knob::Override(address(at));
+        text.map(|text| model.write(&knob, text).expect("override"));
+    }
+    model
+}
+
+pub(super) fn agent(life: &Life, site: &Arc<Site>, directory: &tempfile::TempDir) -> Assigner {
+    let path = directory.path().join("journal");
+    let journal = Journal::with_storage(path, Arc::new(life.clone()));
+    Assigner::new(Arc::new(life.clone()), site.clone(), journal)
+}
+
+pub(super) fn planned(plan: &[Line]) -> Vec<Planned> {
+    let planned = plan.iter().map(|(at, .., wanted)| Planned {
+        address: address(at),
+        recipe: String::new(),
+        label: String::new(),
+        driver: driver(wanted),
+        cells: Default::default(),
+        host_nodes: Vec::new(),
+    });
+    planned.collect()
+}
+
+pub(super) fn domain() -> DomainRef {
+    DomainRef {
+        uuid: UUID.parse().expect("uuid"),
+        name: "d0".into(),
+    }
+}
+
+pub(super) fn before(line: &Line) -> Before {
+    Before {
+        driver: line.2.map(driver),
+        driver_override: line.3.map(str::to_owned),
+    }
+}
+
+impl Trial {
+    pub(super) fn new(site: &Arc<Site>, plan: &'static [Line], faults: &[(usize, Fault)]) -> Self {
+        let directory = tempfile::tempdir().expect("directory");
+        let machine = Machine::new(model(plan), faults);
+        let life = machine.life();
+        Self {
+            plan,
+            agent: agent(&life, site, &directory),
+            machine,
+            life,
+            site: site.clone(),
+            directory,
+            faults: faults.to_vec(),
+        }
+    }
+
+    /// As libvirt does it: a start that is refused is released.
+    pub(super) fn start(&self) -> bool {
+        let (view, devices) = (self.site.look(), planned(self.plan));
+        let claimed = self.agent.claim_free(&view, &domain(), &devices);
+        let bound = claimed.and_then(|()| self.agent.bind(&domain(), &devices));
+        let bound = bound.is_ok();
+        self.check_journalled("after the bind");
+        if !bound {
+            let _ = self.agent.release(&domain().uuid);
+            self.check_journalled("after the release of a start that failed");
+        }
+        bound && !self.life.is_over()
+    }
+
+    /// A new agent recovers, again and again while it dies of it.
+    pub(super) fn recover(&mut self, running: &[DomainUuid]) {
+        for _ in 0..3 {
+            self.life = self.machine.life();
+            self.agent = agent(&self.life, &self.site, &self.directory);
+            self.agent.resume();
+            self.check_journalled("after resuming");
+            self.agent.recover(running);
+            self.check_journalled("after recovering");
+            if !self.life.is_over() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn state(&self, line: &Line) -> Before {
+        Before::read(&self.machine.model, address(line.0)).expect("state")
+    }
+
+    pub(super) fn journalled(&self, line: &Line) -> Option<State> {
+        let held = self.agent.held();
+        let mut devices = held.iter().flat_map(|(_, entry)| &entry.devices);
+        let found = devices.find(|held| held.address == address(line.0));
+        found.map(|held| held.state)
+    }
+
+    pub(super) fn is_bound(&self, line: &Line) -> bool {
+        let state = self.state(line);
+        state.driver == Some(driver(line.4)) && self.journalled(line) == Some(State::Bound)
+    }
+
+    /// Nothing has been changed that is not journalled, but by the policy.
+    pub(super) fn check_journalled(&self, when: &str) {
+        for line in self.plan {
+            let state = self.state(line);
+            let known = self.journalled(line).is_some() || self.is_released(line);
+            let faults = &self.faults;
+            assert!(known, "{}: {state:?}, {when}: {faults:?}", line.0);
+        }
+    }
+
+    /// As it was before, or where the policy says.
+    pub(super) fn is_released(&self, line: &Line) -> bool {
+        let state = self.state(line);
+        let policy = &self.site.rules().config.release;
+        let driven = |driver: DriverName| Before {
+            driver_override: Some(driver.to_string()),
+            driver: Some(driver),
+        };
+        state == before(line)
+            || match policy {
+                Release::Previous => false,
+                Release::Keep => state == driven(driver(line.4)),
+                Release::Driver(name) => state == driven(name.clone()),
+            }
+    }
+
+    /// Each device is fully there and journalled, or fully back and forgotten.
+    pub(super) fn check_settled(&self) {
+        for line in self.plan {
+            let (state, noted) = (self.state(line), self.journalled(line));
+            let back = state == before(line) && noted.is_none();
+            let (known, faults) = (back || self.is_bound(line), &self.faults);
+            assert!(known, "{}: {state:?} {noted:?}: {faults:?}", line.0);
+        }
+        let bound = self.plan.iter().filter(|line| self.is_bound(line)).count();
+        assert!([0, self.plan.len()].contains(&bound), "{bound} bound");
+    }
+
+    /// A start; `running` is what libvirt says afterwards whatever the agent said to it.
+    pub(super) fn start_and_recover(&mut self, running: bool, stuck_meanwhile: bool) {
+        let started = self.start();
+        let running = match running || started {
+            true => vec![domain().uuid],
+            false => Vec::new(),
+        };
+        if stuck_meanwhile {
+            self.recover(&running);
+        }
+        self.machine.let_go();
+        self.recover(&running);
+        self.machine.heal();
+        self.recover(&running);
+        self.check_settled();
+        if started {
+            assert!(self.plan.iter().all(|line| self.is_bound(line)));
+        }
+    }
+
+    /// A guest that has run ends, and libvirt says so.
+    pub(super) fn release_and_recover(&mut self) {
+        let _ = self.agent.release(&domain().uuid);
+        self.check_journalled("after the release");
+        self.recover(&[]);
+        self.machine.let_go();
+        self.recover(&[]);
+        self.machine.heal();
+        self.recover(&[]);
+        for line in self.plan {
+            let (released, faults) = (self.is_released(line), &self.faults);
+            assert!(released, "{:?}: {faults:?}", self.state(line));
+            assert_eq!(self.journalled(line), None, "{faults:?}");
+        }
+    }
+}
