@@ -18,8 +18,7 @@ const LINKER: &str = "aarch64-linux-gnu-gcc";
 /// What the agent links with, beside C's library.
 const LIBRARIES: [&str; 3] = ["libvirt", "libvirt-qemu", "libvirt-lxc"];
 
-const INSTALL: &str =
-    "dpkg -i --force-confold /root/variantd.deb && systemctl daemon-reload && systemctl restart variantd.service";
+const INSTALL: &str = "dpkg -i --force-confold /root/variantd.deb && systemctl daemon-reload && systemctl restart variantd.service";
 const UNPACK: &str = "dpkg-deb -x /root/variantd.deb / && systemctl daemon-reload && systemctl reload dbus.service &&
     systemctl restart libvirtd.service variantd.service";
 
