@@ -67,6 +67,7 @@ impl<'a> Layout<'a> {
         Ok(cells)
     }
 
+    /// The cells that the nodeset names; that they exist and are no other device's is a rule of its own.
     fn named(
         &self,
         one: &Assigned<'_>,
@@ -75,15 +76,11 @@ impl<'a> Layout<'a> {
     ) -> Result<RangeList, Refusal> {
         let why = if nodeset.len() != count {
             format!("names {} cells, the recipe wants {count}", nodeset.len())
-        } else if let Some(cell) = nodeset.iter().find(|id| self.domain.cell(*id).is_none()) {
-            format!("names cell {cell}, which does not exist")
         } else if let Some(cell) = nodeset
             .iter()
             .find(|id| self.domain.cell(*id).is_some_and(|c| !c.is_empty()))
         {
             format!("names cell {cell}, which has CPUs or memory")
-        } else if let Some(cell) = self.taken(one).into_iter().find(|id| nodeset.contains(*id)) {
-            format!("names cell {cell}, which is another device's")
         } else {
             return Ok(nodeset.clone());
         };
