@@ -96,10 +96,11 @@ impl Preparer {
                 return Ok(Report::new(domain, Outcome::OnRequest));
             }
             let before = self.read(domain)?;
-            let (view, capabilities) = self.look(&before);
+            let mut view = self.site.look();
             if let Some(outcome) = wait_for_request(&view, &before, trigger)? {
                 return Ok(Report::new(domain, outcome));
             }
+            let capabilities = self.ask(&mut view, &before);
             let replace = trigger == Trigger::Request { replace: true };
             let rewrite = view.rewrite(&before, replace)?;
             if rewrite.text == before {
@@ -191,14 +192,20 @@ impl Preparer {
 
     /// One look at the surroundings, with what libvirt says a guest of this kind can have.
     fn look(&self, xml: &str) -> (View<'_>, Capabilities) {
+        let mut view = self.site.look();
+        let capabilities = self.ask(&mut view, xml);
+        (view, capabilities)
+    }
+
+    /// Adds libvirt's word to a look. Not before the domain is known to be our business: libvirt may start QEMU for it.
+    fn ask(&self, view: &mut View<'_>, xml: &str) -> Capabilities {
         let domain = Domain::parse(xml).ok();
         let domain = domain.filter(|domain| !domain.hostdevs.is_empty());
         let said = domain.and_then(|domain| self.libvirt.capabilities(&domain).ok());
         let capabilities = said.unwrap_or_default();
-        let mut view = self.site.look();
         view.iommufd = capabilities.iommufd;
         view.formatted = true;
-        (view, capabilities)
+        capabilities
     }
 
     fn read(&self, domain: &DomainRef) -> Result<String, PrepareError> {

@@ -27,6 +27,7 @@ struct State {
     refuses: Option<String>,
     secret: Option<String>,
     capabilities: Capabilities,
+    asked: usize,
 }
 
 impl Fake {
@@ -95,6 +96,11 @@ impl Fake {
     }
 
     /// How many defines there were.
+    /// How often it was asked what guests can have.
+    pub(crate) fn asked(&self) -> usize {
+        self.state().asked
+    }
+
     /// What guests can have.
     pub(crate) fn can(&self, capabilities: Capabilities) {
         self.state().capabilities = capabilities;
@@ -162,7 +168,9 @@ impl Libvirt for Fake {
     }
 
     fn capabilities(&self, _: &Domain) -> Result<Capabilities, LibvirtError> {
-        Ok(self.state().capabilities.clone())
+        let mut state = self.state();
+        state.asked += 1;
+        Ok(state.capabilities.clone())
     }
 
     fn define(&self, xml: &str) -> Result<(), LibvirtError> {
