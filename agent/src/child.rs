@@ -166,6 +166,7 @@ fn arguments(knob: &Knob) -> [String; 2] {
         Knob::Bind(driver) => ["bind".into(), driver.to_string()],
         Knob::Probe => ["probe".into(), String::new()],
         Knob::UnbindLock(device) => ["unbind-lock".into(), device.to_string()],
+        Knob::Barrier(device) => ["barrier".into(), device.to_string()],
     }
 }
 
@@ -174,6 +175,7 @@ fn parse(kind: &str, name: &str) -> Result<Knob, Errno> {
     match kind {
         "override" => device_in(name).map(Knob::Override),
         "unbind-lock" => device_in(name).map(Knob::UnbindLock),
+        "barrier" => device_in(name).map(Knob::Barrier),
         "unbind" => driver().map(Knob::Unbind),
         "bind" => driver().map(Knob::Bind),
         "probe" => Ok(Knob::Probe),
@@ -183,7 +185,7 @@ fn parse(kind: &str, name: &str) -> Result<Knob, Errno> {
 
 fn device(knob: &Knob, value: &str) -> Result<PciAddress, Errno> {
     match knob {
-        Knob::Override(device) | Knob::UnbindLock(device) => Ok(*device),
+        Knob::Override(device) | Knob::UnbindLock(device) | Knob::Barrier(device) => Ok(*device),
         _ => device_in(value),
     }
 }
@@ -194,7 +196,8 @@ fn device_in(text: &str) -> Result<PciAddress, Errno> {
 
 fn deadline(knob: &Knob) -> Duration {
     match knob {
-        Knob::Bind(_) | Knob::Probe => BIND_DEADLINE,
+        // A barrier waits for a bind under way.
+        Knob::Bind(_) | Knob::Probe | Knob::Barrier(_) => BIND_DEADLINE,
         Knob::Override(_) | Knob::Unbind(_) | Knob::UnbindLock(_) => DEADLINE,
     }
 }
@@ -217,6 +220,7 @@ mod tests {
             Knob::Bind(driver),
             Knob::Probe,
             Knob::UnbindLock(device),
+            Knob::Barrier(device),
         ] {
             let [kind, name] = arguments(&knob);
             assert_eq!(parse(&kind, &name), Ok(knob));

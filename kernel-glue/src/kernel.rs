@@ -23,6 +23,9 @@ pub enum Knob {
     Probe,
     /// `/proc/driver/nvidia/gpus/<device>/unbindLock`; takes effect when the file is closed.
     UnbindLock(PciAddress),
+    /// `/sys/bus/pci/devices/<device>/power/control`. What is no word of its own is refused with EINVAL, behind
+    /// the device's lock: whoever writes it waits for every bind and unbind under way, and changes nothing.
+    Barrier(PciAddress),
 }
 
 /// What changes a host, and what is read back at once after a change.
@@ -93,6 +96,10 @@ impl Knob {
             Self::Unbind(driver) => bus.join("drivers").join(driver.as_str()).join("unbind"),
             Self::Bind(driver) => bus.join("drivers").join(driver.as_str()).join("bind"),
             Self::Probe => bus.join("drivers_probe"),
+            Self::Barrier(device) => bus
+                .join("devices")
+                .join(device.to_string())
+                .join("power/control"),
             Self::UnbindLock(device) => PathBuf::from("/proc/driver/nvidia/gpus")
                 .join(device.to_string())
                 .join("unbindLock"),

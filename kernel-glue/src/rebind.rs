@@ -23,6 +23,9 @@ pub use error::{Cause, RebindError, UndoError};
 mod error;
 mod lock;
 
+/// No word of runtime power management's.
+const NO_WORD: &str = "settle";
+
 /// The wish to have a device on a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebind {
@@ -129,24 +132,38 @@ pub fn restore(
     transact(kernel, device, &steps, &now, before)
 }
 
-/// As [`restore`], and certain that no earlier write for the device is still under way: where nothing
-/// is to be changed it writes the override once more, which waits for the device's lock as every
-/// bind and unbind does.
+/// As [`restore`], once no earlier write for the device is under way any more. It must be waited for before the
+/// state is read: a driver link shows while its probe runs and is gone while its remove does, and Linux 7.2 has
+/// the override changed without the device's lock, also in the middle of a probe.
 ///
 /// # Errors
-/// As [`restore`]; `is_hung` while an earlier write is under way.
+/// As [`restore`]; `is_hung` while an earlier write is under way, and nothing was written then.
 pub fn settle(
     kernel: &dyn Kernel,
     device: PciAddress,
     before: &Before,
 ) -> Result<Outcome, RebindError> {
-    let now = Before::read(kernel, device)?;
-    let mut steps = way(device, &now, before);
-    unlock(kernel, device, &steps)?;
-    if steps.is_empty() {
-        steps.push(text(device, before));
+    Before::read(kernel, device)?;
+    await_turn(kernel, device, before)?;
+    restore(kernel, device, before)
+}
+
+/// Waits for the device's lock; a kernel without runtime power management has no file for that.
+fn await_turn(kernel: &dyn Kernel, device: PciAddress, wanted: &Before) -> Result<(), RebindError> {
+    let step = Step {
+        knob: Knob::Barrier(device),
+        value: NO_WORD.to_owned(),
+    };
+    match kernel.write(&step.knob, &step.value) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(RebindError::Failed {
+            device,
+            to: wanted.driver.clone(),
+            step: Some(step),
+            cause: Cause::Errno(errno),
+            undone: Ok(()),
+        }),
     }
-    transact(kernel, device, &steps, &now, before)
 }
 
 /// A crash before the unbind leaves the lock taken; where a step unbinds, it ends with the binding.

@@ -177,7 +177,7 @@ impl Life {
 impl Kernel for Life {
     fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
         let device = match knob {
-            Knob::Override(device) | Knob::UnbindLock(device) => *device,
+            Knob::Override(device) | Knob::UnbindLock(device) | Knob::Barrier(device) => *device,
             _ => value.parse().expect("an address"),
         };
         let machine = &self.machine;

@@ -219,7 +219,13 @@ impl Assigner {
 
     fn restore(&self, record: Record) -> Result<Fate, AssignError> {
         let device = record.device;
-        let outcome = match rebind::restore(&*self.kernel, device, &record.before) {
+        // A write of a change that was cut off may still be under way.
+        let back = if record.done {
+            rebind::restore
+        } else {
+            rebind::settle
+        };
+        let outcome = match back(&*self.kernel, device, &record.before) {
             Err(error) if gone(&error) => Outcome::AlreadySo,
             Err(error) => {
                 let done = record.done && !error.is_degraded();

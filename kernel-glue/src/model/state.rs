@@ -43,6 +43,7 @@ impl State {
             Knob::Bind(driver) => self.bind(driver, address(value)?),
             Knob::Probe => self.probe_any(address(value)?),
             Knob::UnbindLock(device) => self.lock(*device, value == "1"),
+            Knob::Barrier(device) => self.control(*device, value),
         }
     }
 
@@ -105,6 +106,15 @@ impl State {
         let locked = occupancy.unbind_lock.as_mut().ok_or(Errno::ENOENT)?;
         *locked = wanted && (free || *locked);
         Ok(())
+    }
+
+    /// Of runtime power management only its own words are known, and nothing else comes of them here.
+    fn control(&self, device: PciAddress, word: &str) -> Result<(), Errno> {
+        self.slot(device).map_err(|_| Errno::ENOENT)?;
+        match word {
+            "on" | "auto" => Ok(()),
+            _ => Err(Errno::EINVAL),
+        }
     }
 
     fn bind(&mut self, driver: &DriverName, device: PciAddress) -> Result<(), Errno> {

@@ -274,13 +274,13 @@ fn a_driver_that_is_not_registered_is_loaded_first() {
 }
 
 #[test]
-fn to_be_certain_the_override_is_written_once_more() {
+fn to_be_certain_the_devices_lock_is_waited_for() {
     let before = state(Some(OLD), None);
     let model = kernel(&before);
-    assert_eq!(settle(&model, gpu(), &before), Ok(Outcome::Done));
+    assert_eq!(settle(&model, gpu(), &before), Ok(Outcome::AlreadySo));
     let written: Vec<String> = model.writes().iter().map(ToString::to_string).collect();
-    let path = "/sys/bus/pci/devices/0009:01:00.0/driver_override";
-    assert_eq!(written, [format!("{path} <- \\n")]);
+    let path = "/sys/bus/pci/devices/0009:01:00.0/power/control";
+    assert_eq!(written, [format!("{path} <- settle (EINVAL)")]);
     model.fail_write(1, Errno::ETIMEDOUT);
     let error = settle(&model, gpu(), &before).expect_err("stuck");
     assert!(error.is_hung() && !error.is_degraded());
