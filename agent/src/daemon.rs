@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
@@ -27,6 +28,9 @@ use crate::region::Shown;
 use crate::reserve::{self, Reservations};
 use crate::site::{Rules, Site};
 use crate::worker::Worker;
+
+/// How long the recovery of what was cut off may keep the agent from serving.
+const BEFORE_SERVING: Duration = Duration::from_secs(2);
 
 /// Where the agent finds and keeps things.
 #[derive(Clone, Debug)]
@@ -86,8 +90,11 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let devices = inventory::publish(&site, &places.run)?;
     info!("{devices} devices are covered by a recipe");
     let assigner = Arc::new(assigner(places, site.clone())?);
-    // Before a guest asks for a device that a bind by hand was cut off at.
-    assigner.recover_by_hand(None);
+    // Before a guest asks for a device that a bind by hand was cut off at; but where a write is still under way,
+    // which may take as long as a probe, nobody else waits for it.
+    let by_hand = assigner.clone();
+    let by_hand = tokio::task::spawn_blocking(move || by_hand.recover_by_hand(None));
+    let _ = tokio::time::timeout(BEFORE_SERVING, by_hand).await;
     let resumed = assigner.clone();
     // May wait for the kernel; a hook that asks for one of these domains meanwhile comes after it.
     tokio::task::spawn_blocking(move || resumed.resume());

@@ -31,6 +31,14 @@ impl Assigner {
             if let Some(other) = self.journal.holder(device.address, Some(&domain.uuid)) {
                 return Err(error::taken(device.address, &other));
             }
+            // What a bind by hand has left half-way is no state to come back to.
+            if self
+                .bound
+                .read(device.address)?
+                .is_some_and(|by_hand| !by_hand.done)
+            {
+                return Err(error::degraded(device.address));
+            }
         }
         let mut held = self
             .journal

@@ -98,7 +98,7 @@ impl Assigner {
         let plan = verify(&view, xml)?;
         answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
         self.locks.with(&domain.uuid, || {
-            self.heard_of(&domain.uuid);
+            self.put_back_half_way(&domain.uuid)?;
             let given = check::sources(xml)?;
             let devices = self.whole(&view, &given, plan.devices);
             let devices = devices.map_err(AssignError::Refused)?;

@@ -4,7 +4,7 @@ use tracing::{info, warn};
 
 use super::{AssignError, Assigner, reference};
 use crate::domain::DomainUuid;
-use crate::journal::{Entry, Held};
+use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
 
 impl Assigner {
@@ -49,6 +49,22 @@ impl Assigner {
                 self.resume_one(&domain, &entry);
             }
         }
+    }
+
+    /// A start may come before [`resume`](Self::resume) does. What is half-way is then put back first: a write of the
+    /// agent that has died may still be under way, and a driver link that it shows says nothing.
+    pub(super) fn put_back_half_way(&self, domain: &DomainUuid) -> Result<(), AssignError> {
+        if !self.heard_of(domain) {
+            return Ok(());
+        }
+        let entry = self.journal.read(domain);
+        let entry = entry.inspect_err(|_| self.left_over(domain))?;
+        let half_way = |held: &Held| matches!(held.state, State::Binding | State::Releasing);
+        if entry.is_some_and(|entry| entry.devices.iter().any(half_way)) {
+            self.give_back_those(domain, half_way)?;
+            self.heard_of(domain);
+        }
+        Ok(())
     }
 
     fn resume_one(&self, domain: &DomainRef, entry: &Entry) {

@@ -186,6 +186,31 @@ fn a_start_after_the_restart_is_not_taken_for_what_was_left_over() {
 }
 
 #[test]
+fn a_start_right_after_a_crash_waits_for_the_write_that_is_under_way() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    let entry = scene.assigner.journal.read(&uuid()).expect("read");
+    let Entry { name, devices, .. } = entry.expect("an entry");
+    let cut_off = devices.into_iter().map(|held| held.at(State::Binding));
+    let domain = DomainRef { uuid: uuid(), name };
+    let entry = Entry::new(&domain, cut_off.collect());
+    scene
+        .assigner
+        .journal
+        .write(&uuid(), &entry)
+        .expect("cut off");
+    let agent = scene.restarted();
+    scene.kernel.fail_write(1, Errno::ETIMEDOUT);
+    let error = agent.prepare(&scene.complete()).expect_err("under way");
+    assert!(error.to_string().contains("under way"), "{error}");
+    agent.recover(&[]);
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+    assert!(scene.assigner.held().is_empty());
+    agent.prepare(&scene.complete()).expect("start");
+    assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+}
+
+#[test]
 fn a_guest_found_running_keeps_its_device_where_it_is() {
     let scene = scene();
     scene.kernel.add_driver(driver(VARIANT), []);

@@ -175,6 +175,9 @@ fn an_undo_that_failed_is_recovered_on_request() {
             .recover_by_hand(Some(address(NIC)))
             .is_empty()
     );
+    let start = scene.assigner.prepare(&scene.complete());
+    let start = start.expect_err("half-way").to_string();
+    assert!(start.contains("VD-BND-004"), "{start}");
     let recovered = scene.restarted().recover_by_hand(None);
     assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
     assert_eq!(scene.state(), unbound());
