@@ -290,3 +290,5 @@ mod parallel_test;
 mod tests;
 #[cfg(test)]
 mod trial_fixture;
+#[cfg(test)]
+mod writes_test;

@@ -1,0 +1,75 @@
+//! The writes of a guest's start and end on the modelled kernel, by the state that its GPU had before.
+//!
+//! `tests/data/writes` has them, and the lab compares the same files with what the real kernel got
+//! (`tests/scenario/64-writes.sh`); `VARIANTD_WRITE_GOLDEN=1` writes them.
+
+use std::fs;
+use std::path::Path;
+
+use kernel_glue::driver::DriverName;
+use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::model::Model;
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{GPU, UUID, VARIANT, address, driver, guest, site};
+
+/// The files' names: the driver before, which the override names, too.
+const BEFORE: [&str; 3] = ["unbound", "pci-stub", "vfio-pci"];
+
+fn kernel(before: &str) -> Arc<Model> {
+    let model = Model::default();
+    model.add_driver(driver("pci-stub"), []);
+    model.add_driver(driver("vfio-pci"), []);
+    model.add_driver(driver(VARIANT), []);
+    let on = (before != "unbound").then(|| driver(before));
+    let text = on.as_ref().map_or("", DriverName::as_str);
+    let id = "10de:2342".parse().expect("id");
+    model.add_device(address(GPU), id, on.clone());
+    model
+        .write(&Knob::Override(address(GPU)), text)
+        .expect("override");
+    Arc::new(model)
+}
+
+/// A start and an end, as the files have them.
+fn start_and_end(before: &str) -> String {
+    let (directory, site) = site(Config::default());
+    let kernel = kernel(before);
+    let journal = Journal::new(directory.path().join("journal"));
+    let assigner = Assigner::new(kernel.clone(), site.clone(), journal);
+    let xml = site.look().rewrite(&guest(GPU), false).expect("complete");
+    let first = kernel.writes().len();
+    assigner.prepare(&xml.text).expect("prepare");
+    assigner.start(&xml.text).expect("start");
+    let started = kernel.writes().len();
+    assigner
+        .release(&UUID.parse().expect("uuid"))
+        .expect("release");
+    let lines = |from: usize, to: usize| -> String {
+        let writes = kernel.writes();
+        let lines = writes[from..to].iter().map(|write| format!("{write}\n"));
+        lines.collect::<String>().replace(GPU, "DEVICE")
+    };
+    let end = kernel.writes().len();
+    format!(
+        "start\n{}end\n{}",
+        lines(first, started),
+        lines(started, end)
+    )
+}
+
+#[test]
+fn the_writes_of_a_guests_start_and_end_are_those_of_the_lab() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/writes");
+    for before in BEFORE {
+        let path = folder.join(format!("{before}.txt"));
+        let text = start_and_end(before);
+        if std::env::var_os("VARIANTD_WRITE_GOLDEN").is_some() {
+            fs::create_dir_all(&folder).expect("folder");
+            fs::write(&path, &text).expect("written");
+        }
+        let golden = fs::read_to_string(&path).expect("golden file");
+        assert_eq!(text, golden, "{}", path.display());
+    }
+}
