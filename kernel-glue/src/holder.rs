@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::sysfs::Root;
 
 pub(crate) use node::{NVIDIA, is_alone};
+pub(crate) use process::vfio_device;
 
 use node::Nodes;
 

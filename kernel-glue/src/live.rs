@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::failure::Failure;
+use crate::holder;
 use crate::kernel::{Kernel, Knob};
 use crate::occupancy::{self, Occupancy};
 use crate::reader::{DEVICES, override_text};
@@ -84,8 +85,8 @@ impl Live {
         Ok(group.into_iter().chain(devices).collect())
     }
 
-    /// True when a process has one of `nodes` open; false too when the process has gone.
-    fn holds(&self, process: u32, nodes: &[String]) -> Result<bool, Errno> {
+    /// True when a process has one of `nodes`, or the device itself, open; false too when the process has gone.
+    fn holds(&self, process: u32, device: PciAddress, nodes: &[String]) -> Result<bool, Errno> {
         let dir = format!("proc/{process}/fd");
         let entries = match self.root.entries(&dir) {
             Ok(entries) => entries,
@@ -93,15 +94,19 @@ impl Live {
             Err(error) => return Err(raw(&error)),
         };
         for entry in entries {
-            let link = match entry {
-                Ok(name) => self.root.link(&format!("{dir}/{name}")),
+            let (name, link) = match entry {
+                Ok(name) => {
+                    let link = self.root.link(&format!("{dir}/{name}"));
+                    (name, link)
+                }
                 Err(error) if gone(&error) => return Ok(false),
                 Err(error) => return Err(raw(&error)),
             };
             // libvirt removes a node from the guest's /dev while the guest may still hold it.
             let held = |text: String| {
-                let text = text.strip_suffix(" (deleted)").unwrap_or(&text);
-                nodes.iter().any(|node| node == text)
+                let node = text.strip_suffix(" (deleted)").unwrap_or(&text);
+                nodes.iter().any(|one| one == node)
+                    || holder::vfio_device(&self.root, process, &name, &text) == Some(device)
             };
             if link.is_ok_and(held) {
                 return Ok(true);
@@ -183,7 +188,7 @@ impl Kernel for Live {
         for name in self.root.entries("proc").map_err(|error| raw(&error))? {
             let name = name.map_err(|error| raw(&error))?;
             let Ok(process) = name.parse() else { continue };
-            match self.holds(process, &nodes) {
+            match self.holds(process, device, &nodes) {
                 Ok(true) => users.push(process),
                 Ok(false) => {}
                 Err(errno) => hidden = Some(errno),

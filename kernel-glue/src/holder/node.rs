@@ -23,6 +23,8 @@ const AMDGPU_SHARED: [&str; 1] = ["/dev/kfd"];
 /// Nodes that lead to one device.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
+    /// The device itself.
+    pub(super) device: Option<PciAddress>,
     own: Vec<String>,
     /// Those of the driver; one that ends with a slash is a directory.
     driver: &'static [&'static str],
@@ -45,6 +47,7 @@ impl Nodes {
             own.extend(minor(root, device).map(|minor| format!("/dev/nvidia{minor}")));
         }
         Ok(Self {
+            device: Some(device),
             own,
             several: driver.is_some_and(|driver| !is_alone(root, driver)),
             driver: match driver {

@@ -8,6 +8,7 @@ use nix::fcntl::OFlag;
 
 use super::node::Nodes;
 use super::{HeldNode, Holder, gone};
+use crate::address::PciAddress;
 use crate::sysfs::Root;
 
 /// Bytes of a list of mappings that are read; 65,530 mappings, the kernel's limit, have some 8 MiB.
@@ -52,7 +53,12 @@ fn opened(root: &Root, process: u32, nodes: &Nodes) -> Result<Vec<HeldNode>, Err
         let Ok(target) = root.link(&format!("{dir}/{name}")) else {
             continue;
         };
-        if let Some((path, shared)) = nodes.find(&target) {
+        let device = || vfio_device(root, process, &name, &target);
+        let found = match nodes.find(&target) {
+            None if nodes.device.is_some() && nodes.device == device() => Some((&*target, false)),
+            found => found,
+        };
+        if let Some((path, shared)) = found {
             held.push(HeldNode {
                 path: path.to_owned(),
                 descriptor: name.parse().ok(),
@@ -62,6 +68,24 @@ fn opened(root: &Root, process: u32, nodes: &Nodes) -> Result<Vec<HeldNode>, Err
     }
     held.sort_by_key(|node| node.descriptor);
     Ok(held)
+}
+
+/// The device that VFIO has opened behind a descriptor, which stays when the group's own is closed. Older kernels than
+/// 6.18 do not say (drivers/vfio/vfio_main.c, `vfio_device_show_fdinfo`).
+pub(crate) fn vfio_device(
+    root: &Root,
+    process: u32,
+    descriptor: &str,
+    target: &str,
+) -> Option<PciAddress> {
+    if target != "anon_inode:[vfio-device]" {
+        return None;
+    }
+    let text = root.text(&format!("proc/{process}/fdinfo/{descriptor}"));
+    let text = text.ok()?;
+    let mut lines = text.lines();
+    let path = lines.find_map(|line| line.strip_prefix("vfio-device-syspath:"))?;
+    path.rsplit('/').next()?.parse().ok()
 }
 
 /// A node can be mapped after its descriptor was closed, and is in use all the same.

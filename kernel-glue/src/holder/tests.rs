@@ -108,6 +108,19 @@ fn a_guest_is_found_by_group_and_by_device_node_also_when_they_were_removed() {
 }
 
 #[test]
+fn a_device_that_stays_open_when_its_group_is_closed_is_held() {
+    let dir = scene();
+    for (id, device) in [(5, GPU), (6, "0019:01:00.0")] {
+        process(dir.path(), id, "dpdk\0", "/", &["anon_inode:[vfio-device]"]);
+        let text = format!("pos:\t0\nvfio-device-syspath: /sys/devices/pci0009:00/{device}\n");
+        put(dir.path(), &format!("proc/{id}/fdinfo/3"), &text);
+    }
+    process(dir.path(), 7, "old\0", "/", &["anon_inode:[vfio-device]"]);
+    let said = ["dpdk (pid 5, 'anon_inode:[vfio-device]' as fd 3)"];
+    assert_eq!(sentences(dir.path()), said);
+}
+
+#[test]
 fn a_node_that_is_only_mapped_is_held() {
     let dir = scene();
     process(dir.path(), 5, "/opt/a.out\0", "/", &[]);

@@ -162,6 +162,20 @@ fn who_has_the_group_or_the_device_open_is_a_user() {
 }
 
 #[test]
+fn who_has_only_the_device_open_is_a_user_too() {
+    let (dir, live, gpu) = scene();
+    descriptor(dir.path(), 9, "anon_inode:[vfio-device]");
+    assert_eq!(live.vfio_users(gpu), Ok(Vec::new()));
+    let number = fs::read_dir(dir.path().join("proc/9/fd")).expect("descriptors");
+    for number in number.flatten().map(|entry| entry.file_name()) {
+        let path = format!("proc/9/fdinfo/{}", number.to_string_lossy());
+        let text = format!("vfio-device-syspath: /sys/devices/{GPU}\n");
+        put(dir.path(), &path, &text);
+    }
+    assert_eq!(live.vfio_users(gpu), Ok(vec![9]));
+}
+
+#[test]
 fn a_process_that_cannot_be_looked_into_may_be_a_user() {
     let (dir, live, gpu) = scene();
     put(dir.path(), "proc/9/fd", "no directory");
