@@ -43,7 +43,12 @@ impl From<RebindError> for AssignError {
                 Code::BindFailed,
                 "run a kernel that has the driver, or name another one",
             ),
+            _ if error.is_hung() => (Code::BindStuck, WAIT),
             _ if error.is_degraded() => (Code::BindDegraded, RETRY),
+            _ if error.is_not_ready() => (
+                Code::BindNotReady,
+                "see 'journalctl -k' for its link and memory and try again; if it stays so, reset it or restart the host",
+            ),
             _ => (
                 Code::BindFailed,
                 "see 'journalctl -k' for the driver's own words",
@@ -68,6 +73,9 @@ impl From<JournalError> for AssignError {
         Self::Failed(Refusal::new(code, error.to_string(), mend))
     }
 }
+
+/// The way out of a write that is under way.
+const WAIT: &str = "see 'journalctl -k' and 'variantctl show DEVICE' for what holds it; once that has let go, run 'variantctl recover DEVICE'";
 
 /// The way out of *degraded*.
 const RETRY: &str = "see 'journalctl -k', then have it put back by 'variantctl recover DEVICE'";

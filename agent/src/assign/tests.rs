@@ -107,6 +107,18 @@ fn a_bind_that_fails_leaves_no_trace() {
 }
 
 #[test]
+fn a_gpu_that_is_not_ready_is_put_back_and_the_refusal_says_so() {
+    let scene = scene();
+    scene.kernel.fail_probe(driver(VARIANT), Errno::ETIME);
+    let error = scene.assigner.prepare(&scene.complete());
+    let error = error.expect_err("not ready").to_string();
+    assert!(error.contains("VD-BND-030"), "{error}");
+    assert!(error.contains("restart the host"), "{error}");
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+    assert!(scene.assigner.held().is_empty());
+}
+
+#[test]
 fn a_device_that_could_not_be_put_back_stays_journalled_until_it_is() {
     let scene = scene();
     for number in 3..=5 {
@@ -203,6 +215,7 @@ fn a_start_right_after_a_crash_waits_for_the_write_that_is_under_way() {
     scene.kernel.fail_write(1, Errno::ETIMEDOUT);
     let error = agent.prepare(&scene.complete()).expect_err("under way");
     assert!(error.to_string().contains("under way"), "{error}");
+    assert!(error.to_string().contains("VD-BND-031"), "{error}");
     agent.recover(&[]);
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
     assert!(scene.assigner.held().is_empty());

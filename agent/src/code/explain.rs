@@ -193,6 +193,16 @@ impl Code {
                  cards or firmware settings change, so a device with another id at that address is left alone. Source: \
                  variantctl(1), reserve."
             }
+            Self::BindNotReady => {
+                "The driver waits 30 s for the GPU's link and memory, and this one did not come up. The device was put back \
+                 as it was; after a reset it may need longer than the driver waits. Source: Linux, \
+                 drivers/vfio/pci/nvgrace-gpu/main.c."
+            }
+            Self::BindStuck => {
+                "A write that binds or unbinds waits in the kernel for the device: for its driver, for who has it open, or \
+                 for a change that somebody else makes. It cannot be taken back, so nothing else is written to this device \
+                 until it has ended; other devices are not concerned. Source: Linux, drivers/base/dd.c."
+            }
             Self::DriverUnknown => {
                 "The driver of a device is what its recipe names, and no recipe covers this one. A recipe may be extended by \
                  [[device]] in variantd.conf. Source: variantctl(1), bind; variantd.recipe(5)."

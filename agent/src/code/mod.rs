@@ -207,6 +207,10 @@ codes! {
     ReservedOther = "VD-BND-021",
     /// No driver is known for the device.
     DriverUnknown = "VD-BND-022",
+    /// The GPU was not ready in time.
+    BindNotReady = "VD-BND-030",
+    /// The kernel has not come back from a write.
+    BindStuck = "VD-BND-031",
     /// The agent cannot be reached.
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.

@@ -112,6 +112,18 @@ impl RebindError {
         }
     }
 
+    /// True when the driver has waited for the device in vain, and the device is as it was before.
+    #[must_use]
+    pub fn is_not_ready(&self) -> bool {
+        let bind = |step: &Step| matches!(step.knob, Knob::Bind(_));
+        match self {
+            Self::Failed { step, cause, .. } => {
+                step.as_ref().is_some_and(bind) && *cause == Cause::Errno(Errno::ETIME)
+            }
+            _ => false,
+        }
+    }
+
     /// True when it is about `device`.
     #[must_use]
     pub fn is_about(&self, device: PciAddress) -> bool {
