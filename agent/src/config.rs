@@ -9,6 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::recipe::Extra;
+use crate::service::ServiceName;
 use crate::toml_text::{self, TomlError};
 
 /// Where it is looked for unless an argument says otherwise.
@@ -26,6 +27,8 @@ pub struct Config {
     pub release: Release,
     /// Whether the rest of a device's IOMMU group is taken from the host with it.
     pub allow_group: bool,
+    /// Services that a guest's start stops when they hold its device.
+    pub stop_services: Vec<ServiceName>,
     /// Devices that join a recipe.
     #[serde(rename = "device")]
     pub devices: Vec<Extra>,
@@ -88,6 +91,7 @@ impl Default for Config {
             repair: true,
             release: Release::Previous,
             allow_group: false,
+            stop_services: Vec::new(),
             devices: Vec::new(),
         }
     }
@@ -142,6 +146,17 @@ mod tests {
         assert_eq!(read("vfio-pci"), Release::Driver(driver));
         let error = release("a/b").expect_err("a path").to_string();
         assert!(error.contains("line 1") && error.contains("a/b"), "{error}");
+    }
+
+    #[test]
+    fn services_that_may_be_stopped_are_named_and_libvirt_is_none() {
+        let read = |name: &str| Config::parse("f", &format!("stop_services = [{name:?}]\n"));
+        let config = read("nvidia-imex.service").expect("configuration");
+        assert_eq!(config.stop_services[0].as_str(), "nvidia-imex.service");
+        for name in ["virtqemud.service", "nvidia-imex", "session-1.scope"] {
+            let error = read(name).expect_err("not stopped").to_string();
+            assert!(error.contains("line 1") && error.contains(name), "{error}");
+        }
     }
 
     #[test]

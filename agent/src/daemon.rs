@@ -25,6 +25,7 @@ use crate::libvirt::{self, LibvirtError};
 use crate::recipe::{LoadError, Recipes};
 use crate::region::Shown;
 use crate::reserve::{self, Reservations};
+use crate::service::Systemd;
 use crate::site::{Rules, Site};
 use crate::worker::Worker;
 
@@ -85,7 +86,8 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let site = site(places)?;
     let devices = inventory::publish(&site, &places.run)?;
     info!("{devices} devices are covered by a recipe");
-    let assigner = Arc::new(assigner(places, site.clone())?);
+    let assigner = assigner(places, site.clone())?.with_services(Arc::new(Systemd));
+    let assigner = Arc::new(assigner);
     // Before a guest asks for a device that a bind by hand was cut off at.
     assigner.recover_by_hand(None);
     let resumed = assigner.clone();

@@ -18,6 +18,7 @@ use crate::domain::Domain;
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
 use crate::refusal::Refusal;
+use crate::service::ServiceName;
 use crate::view::View;
 
 use group::Member;
@@ -50,14 +51,35 @@ impl Assigner {
         let before = self.journal.read(&domain.uuid)?;
         let claimed = self.claim(domain, devices);
         claimed.inspect_err(|_| self.left_over(&domain.uuid))?;
-        let refused = devices
-            .iter()
-            .find_map(|planned| self.inspect(view, planned.address, &planned.driver).err());
-        let Some(refusal) = refused else {
+        let allowed = &view.rules.config.stop_services;
+        let refused = devices.iter().find_map(|planned| {
+            let Planned {
+                address, driver, ..
+            } = planned;
+            self.take_from_holders(view, *address, driver, allowed)
+                .err()
+        });
+        let Some(error) = refused else {
             return Ok(());
         };
         self.keep(domain, before.map_or(Vec::new(), |entry| entry.devices))?;
-        Err(AssignError::Refused(refusal))
+        Err(error)
+    }
+
+    /// Stops the services of `allowed` that hold a device, and sees that nothing else stands against taking it.
+    ///
+    /// # Errors
+    /// As [`inspect`](Self::inspect) and [`stop_services`](Self::stop_services).
+    pub(super) fn take_from_holders(
+        &self,
+        view: &View<'_>,
+        address: PciAddress,
+        driver: &DriverName,
+        allowed: &[ServiceName],
+    ) -> Result<(), AssignError> {
+        self.stop_services(address, driver, allowed)?;
+        let free = self.inspect(view, address, driver);
+        free.map_err(AssignError::Refused)
     }
 
     /// The planned devices with the rest of their IOMMU groups, as far as that is in the way. `given` is what goes to

@@ -18,9 +18,10 @@ mod error;
 mod manual;
 mod recover;
 mod release;
+mod service;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,9 @@ use crate::libvirt::DomainRef;
 use crate::lock::Locks;
 use crate::plan::{Plan, Planned};
 use crate::refusal::Refusal;
+use crate::service::{Services, Untouched};
 use crate::site::Site;
+use crate::stopped::Stopped;
 use crate::view::{Interest, View};
 
 pub use bind::SharedKernel;
@@ -61,6 +64,11 @@ pub struct Assigner {
     /// Domains with an entry from before the agent started, or with devices that could not be given
     /// back, of which nothing was heard since.
     orphans: Mutex<BTreeSet<DomainUuid>>,
+    services: Arc<dyn Services>,
+    /// Services that were stopped for a device.
+    stopped: Stopped,
+    /// Read while devices are bound, written while services are started.
+    binding: RwLock<()>,
     /// How long a QEMU that libvirt has ended may still hold its device files.
     let_go: Duration,
 }
@@ -72,6 +80,7 @@ impl Assigner {
         let orphans = journal.all().into_iter().map(|(domain, _)| domain.uuid);
         let orphans = Mutex::new(orphans.collect());
         let bound = Bound::new(journal.beside("bound"));
+        let stopped = Stopped::new(journal.beside("stopped"), journal.storage());
         Self {
             kernel,
             site,
@@ -81,8 +90,17 @@ impl Assigner {
             claims: Mutex::default(),
             asked: Condvar::new(),
             orphans,
+            services: Arc::new(Untouched),
+            stopped,
+            binding: RwLock::default(),
             let_go: Duration::from_secs(10),
         }
+    }
+
+    /// The same, that stops and starts services through `services`; otherwise none is touched.
+    #[must_use]
+    pub fn with_services(self, services: Arc<dyn Services>) -> Self {
+        Self { services, ..self }
     }
 
     /// Before libvirt touches anything: checks the definition and binds its devices.
@@ -97,14 +115,15 @@ impl Assigner {
         let domain = reference(xml)?;
         let plan = verify(&view, xml)?;
         answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
-        self.locks.with(&domain.uuid, || {
+        let bind = || {
             self.heard_of(&domain.uuid);
             let given = check::sources(xml)?;
             let devices = self.whole(&view, &given, plan.devices);
             let devices = devices.map_err(AssignError::Refused)?;
             self.claim_free(&view, &domain, &devices)?;
             self.bind(&domain, &devices)
-        })
+        };
+        self.locks.with(&domain.uuid, || self.undisturbed(bind))
     }
 
     /// After libvirt's own device work: each device must be on its planned driver.
@@ -133,10 +152,12 @@ impl Assigner {
     /// Names the devices that could not be given back; they stay journalled, so that this can be
     /// called again.
     pub fn release(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        self.locks.with(domain, || {
+        let released = self.locks.with(domain, || {
             self.heard_of(domain);
             self.give_back(domain)
-        })
+        });
+        self.start_services();
+        released
     }
 
     /// What domains hold, by the journal.
@@ -286,6 +307,8 @@ mod fault_fixture;
 mod fault_test;
 #[cfg(test)]
 mod parallel_test;
+#[cfg(test)]
+mod service_test;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

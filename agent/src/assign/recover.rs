@@ -49,6 +49,7 @@ impl Assigner {
                 self.resume_one(&domain, &entry);
             }
         }
+        self.start_services();
     }
 
     fn resume_one(&self, domain: &DomainRef, entry: &Entry) {
@@ -81,6 +82,7 @@ impl Assigner {
                 warn!("devices of domain {domain} are not given back: {error}");
             }
         }
+        self.start_services();
     }
 
     /// Gives back what a domain holds, if nothing was heard of it since it failed to, or since the
