@@ -235,7 +235,10 @@ impl Assigner {
         self.bound.write(&record)?;
         match way.rebind.apply(&*self.kernel, &way.now) {
             Ok(_) => Ok(self.bound.write(&record.with(true))?),
-            Err(error) if error.is_degraded() => Err(error.into()),
+            Err(error) if error.is_degraded() => {
+                self.again.something();
+                Err(error.into())
+            }
             Err(error) => {
                 match &way.old {
                     Some(old) => self.bound.write(old)?,
@@ -262,6 +265,9 @@ impl Assigner {
             Err(error) if gone(&error) => Outcome::AlreadySo,
             Err(error) => {
                 let done = record.done && !error.is_degraded();
+                if !done {
+                    self.again.something();
+                }
                 self.bound.write(&record.with(done))?;
                 return Err(error.into());
             }

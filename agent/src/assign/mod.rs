@@ -10,6 +10,7 @@
 //!
 //! Must never ask libvirt, directly or through anything that waits for it.
 
+mod again;
 mod ask;
 mod bind;
 mod check;
@@ -44,6 +45,9 @@ use crate::site::Site;
 use crate::stopped::Stopped;
 use crate::view::{Interest, View};
 
+use again::Again;
+
+pub use again::serve as try_again;
 pub use bind::SharedKernel;
 pub use error::AssignError;
 pub use manual::{Answer, Fate, Recovered};
@@ -64,6 +68,8 @@ pub struct Assigner {
     /// Domains with an entry from before the agent started, or with devices that could not be given
     /// back, of which nothing was heard since.
     orphans: Mutex<BTreeSet<DomainUuid>>,
+    /// What could not be given back.
+    again: Again,
     services: Arc<dyn Services>,
     /// Services that were stopped for a device.
     stopped: Stopped,
@@ -90,6 +96,7 @@ impl Assigner {
             claims: Mutex::default(),
             asked: Condvar::new(),
             orphans,
+            again: Again::default(),
             services: Arc::new(Untouched),
             stopped,
             binding: RwLock::default(),
@@ -200,6 +207,9 @@ impl Assigner {
     ) -> AssignError {
         let stuck = stuck.into_iter().map(|held| held.at(State::Degraded));
         let left = sorted(others.into_iter().chain(stuck));
+        if !left.is_empty() {
+            self.again.something();
+        }
         if let Err(error) = self.keep(domain, left) {
             warn!("{error}");
         }
@@ -297,6 +307,8 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
     })
 }
 
+#[cfg(test)]
+mod again_test;
 #[cfg(test)]
 mod ask_test;
 #[cfg(test)]

@@ -105,9 +105,13 @@ impl Assigner {
             Ok(()) | Err(ServiceError::Gone(_)) => {
                 if let Err(error) = self.stopped.remove(service) {
                     warn!("{error}");
+                    self.again.something();
                 }
             }
-            Err(error) => warn!("{}", not_started(service, &error)),
+            Err(error) => {
+                warn!("{}", not_started(service, &error));
+                self.again.something();
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Services that hold a GPU, on a modelled kernel and a modelled service manager.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kernel_glue::holder::{HeldNode, Holder};
 use kernel_glue::kernel::Kernel;
@@ -20,6 +21,8 @@ struct Units {
     kernel: Arc<Model>,
     running: Mutex<BTreeSet<String>>,
     needs: BTreeMap<String, Vec<String>>,
+    /// The manager cannot be asked to start one.
+    silent: AtomicBool,
     /// It does not end when it is told to.
     stubborn: Option<&'static str>,
     done: Mutex<Vec<String>>,
@@ -76,6 +79,10 @@ impl Services for Units {
     }
 
     fn start(&self, unit: &ServiceName) -> Result<(), ServiceError> {
+        if self.silent.load(Ordering::SeqCst) {
+            let (action, unit, why) = ("start", unit.to_string(), "no answer".into());
+            return Err(ServiceError::Failed { action, unit, why });
+        }
         self.note("start", unit);
         let mut running = self.running.lock().expect("running");
         running.insert(unit.to_string());
@@ -105,6 +112,7 @@ fn scene(running: &[&str], named: &[&str], alter: impl FnOnce(&mut Units)) -> Sc
         kernel: kernel.clone(),
         running: Mutex::new(running.iter().map(ToString::to_string).collect()),
         needs: BTreeMap::new(),
+        silent: AtomicBool::new(false),
         stubborn: None,
         done: Mutex::default(),
     };
@@ -272,6 +280,23 @@ fn an_agent_that_died_between_stop_and_bind_leaves_no_service_stopped() {
     record.expect("recorded");
     scene.units.stop(&name).expect("stopped");
     scene.restarted().resume();
+    assert!(scene.units.is_running(DAEMON));
+    assert_eq!(scene.records(), 0);
+}
+
+#[test]
+fn a_service_that_could_not_be_started_is_started_later() {
+    let scene = scene(&[DAEMON], &[DAEMON], |_| {});
+    scene.assigner.prepare(&scene.complete()).expect("bound");
+    scene.units.silent.store(true, Ordering::SeqCst);
+    scene
+        .assigner
+        .release(&uuid())
+        .expect("the device is released");
+    assert_eq!((scene.driver(), scene.records()), ("nvidia".into(), 1));
+    assert!(!scene.assigner.settle(), "it does not run yet");
+    scene.units.silent.store(false, Ordering::SeqCst);
+    assert!(scene.assigner.settle());
     assert!(scene.units.is_running(DAEMON));
     assert_eq!(scene.records(), 0);
 }

@@ -30,6 +30,7 @@ impl Assigner {
             let result = self.recover_one(device).transpose()?;
             if let Err(error) = &result {
                 warn!("'{device}' is not given back: {error}");
+                self.again.something();
             }
             Some(Recovered {
                 device,
@@ -63,7 +64,10 @@ impl Assigner {
         })
     }
 
-    fn recover_entries(&self, due: impl Fn(&DomainUuid, &Held) -> bool) -> Vec<Recovered> {
+    pub(in crate::assign) fn recover_entries(
+        &self,
+        due: impl Fn(&DomainUuid, &Held) -> bool,
+    ) -> Vec<Recovered> {
         let all = self.journal.all().into_iter();
         let recovered = all
             .flat_map(|(domain, _)| {
