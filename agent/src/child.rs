@@ -139,6 +139,10 @@ impl Kernel for InChild {
         self.live.occupancy(device)
     }
 
+    fn names_memory(&self, driver: &DriverName) -> bool {
+        self.live.names_memory(driver)
+    }
+
     fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
         self.live.unbind_lock(device)
     }

@@ -25,6 +25,8 @@ pub struct Config {
     pub repair: bool,
     /// Where a device goes when its guest has ended.
     pub release: Release,
+    /// What is seen to of a device once it is bound for a guest.
+    pub verify: Verify,
     /// Whether the rest of a device's IOMMU group is taken from the host with it.
     pub allow_group: bool,
     /// Services that a guest's start stops when they hold its device.
@@ -54,6 +56,16 @@ pub enum Release {
     Keep,
     /// To this driver.
     Driver(DriverName),
+}
+
+/// What is seen to of a device once it is bound for a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// It is on its driver.
+    Driver,
+    /// VFIO shows its memory, too: the device is opened, which resets it, and closed.
+    Regions,
 }
 
 impl TryFrom<String> for Release {
@@ -90,6 +102,7 @@ impl Default for Config {
             prepare: Policy::OnDefine,
             repair: true,
             release: Release::Previous,
+            verify: Verify::Driver,
             allow_group: false,
             stop_services: Vec::new(),
             devices: Vec::new(),
@@ -134,6 +147,19 @@ mod tests {
         let config = Config::parse("f", text).expect("configuration");
         assert_eq!(config.prepare, Policy::OnRequest);
         assert!(!config.repair && config.allow_group);
+    }
+
+    #[test]
+    fn what_is_verified_is_the_driver_unless_regions_are_asked_for() {
+        let read = |word: &str| Config::parse("f", &format!("verify = {word:?}\n"));
+        assert_eq!(read("regions").expect("regions").verify, Verify::Regions);
+        assert_eq!(read("driver").expect("driver").verify, Verify::Driver);
+        assert!(
+            read("all")
+                .expect_err("no such")
+                .to_string()
+                .contains("line 1")
+        );
     }
 
     #[test]

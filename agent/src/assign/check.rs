@@ -4,6 +4,7 @@
 
 mod group;
 mod holder;
+mod memory;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
@@ -133,6 +134,9 @@ impl Assigner {
         let registered = self.kernel.registered(driver.as_str());
         let now = self.kernel.driver(device.address).map_err(unreadable)?;
         let occupancy = self.kernel.occupancy(device.address).map_err(unreadable)?;
+        if !self.kernel.names_memory(driver) {
+            return Err(memory::unnamed(driver).of(address));
+        }
         let recipe = view.rules.recipes.for_device(device);
         decide(&Subject {
             device,

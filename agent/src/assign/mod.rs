@@ -186,15 +186,16 @@ impl Assigner {
             let error = error::setback(setback.error, &setback.stuck);
             return Err(self.step_back(domain, others, setback.stuck, error));
         }
-        let bound = now.iter().map(|held| held.clone().at(State::Bound));
-        let all = sorted(others.iter().cloned().chain(bound));
-        match self.journal.write(&domain.uuid, &Entry::new(domain, all)) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let stuck = bind::put_back(&*self.kernel, &now, |_| false);
-                Err(self.step_back(domain, others, stuck, error.into()))
-            }
-        }
+        let kept = self.verify_memory(&now).and_then(|()| {
+            let bound = now.iter().map(|held| held.clone().at(State::Bound));
+            let all = sorted(others.iter().cloned().chain(bound));
+            let written = self.journal.write(&domain.uuid, &Entry::new(domain, all));
+            Ok(written?)
+        });
+        kept.map_err(|error| {
+            let stuck = bind::put_back(&*self.kernel, &now, |_| false);
+            self.step_back(domain, others, stuck, error)
+        })
     }
 
     /// Journals what is left of a bind that did not come about; the first reason counts.

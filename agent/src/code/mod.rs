@@ -205,6 +205,8 @@ codes! {
     ServiceNotStopped = "VD-BND-013",
     /// A service that was stopped for a device does not run again.
     ServiceNotStarted = "VD-BND-014",
+    /// The driver shows the guest no GPU memory.
+    MemoryNotShown = "VD-BND-015",
     /// The device is being bound or released by hand.
     DeviceBusy = "VD-BND-020",
     /// Another device is at a reserved address.
