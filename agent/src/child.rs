@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use kernel_glue::occupancy::Occupancy;
 use kernel_glue::rebind::Step;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
-use tracing::{debug, error};
+use tokio::sync::Notify;
+use tracing::{debug, error, info};
 
 use crate::probe;
 
@@ -34,7 +36,8 @@ pub struct InChild {
     live: Live,
     root: PathBuf,
     program: PathBuf,
-    stuck: Mutex<BTreeMap<PciAddress, mpsc::Receiver<Errno>>>,
+    stuck: Mutex<BTreeMap<PciAddress, Answer>>,
+    ended: Arc<Notify>,
 }
 
 impl InChild {
@@ -46,7 +49,14 @@ impl InChild {
             root,
             program,
             stuck: Mutex::default(),
+            ended: Arc::default(),
         }
+    }
+
+    /// Told of each write that was stuck and has ended.
+    #[must_use]
+    pub fn ended(&self) -> Arc<Notify> {
+        self.ended.clone()
     }
 
     fn spawn(&self, knob: &Knob, value: &str) -> Result<Child, Errno> {
@@ -64,9 +74,8 @@ impl InChild {
     /// Never writes on top of a write that is still stuck.
     fn refuse_stuck(&self, device: PciAddress) -> Result<(), Errno> {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended =
-            |wait: &mpsc::Receiver<Errno>| wait.try_recv() != Err(mpsc::TryRecvError::Empty);
-        if stuck.get(&device).is_some_and(ended) {
+        let ended = stuck.get(&device).and_then(Answer::now);
+        if ended.is_some() {
             stuck.remove(&device);
         }
         if stuck.contains_key(&device) {
@@ -85,17 +94,17 @@ impl Kernel for InChild {
             value: value.to_owned(),
         };
         debug!("{step}");
-        let wait = waiter(self.spawn(knob, value)?);
-        match wait.recv_timeout(deadline(knob)) {
-            Ok(Errno::UnknownErrno) => Ok(()),
-            Ok(errno) => Err(errno),
-            Err(_) => {
+        let answer = Answer::of(self.spawn(knob, value)?, self.ended.clone());
+        match answer.within(deadline(knob)) {
+            Some(Errno::UnknownErrno) => Ok(()),
+            Some(errno) => Err(errno),
+            None => {
                 error!(
                     "the write to '{}' for '{device}' is stuck",
                     knob.path().display()
                 );
                 let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-                stuck.insert(device, wait);
+                stuck.insert(device, answer);
                 Err(Errno::ETIMEDOUT)
             }
         }
@@ -130,6 +139,10 @@ impl Kernel for InChild {
         self.live.occupancy(device)
     }
 
+    fn names_memory(&self, driver: &DriverName) -> bool {
+        self.live.names_memory(driver)
+    }
+
     fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
         self.live.unbind_lock(device)
     }
@@ -149,14 +162,46 @@ pub fn run(arguments: &[String]) -> ExitCode {
     ExitCode::from(u8::try_from(number).unwrap_or(Errno::EIO as u8))
 }
 
-/// Waits in a thread of its own; [`Errno::UnknownErrno`], which is 0, means success.
-fn waiter(mut child: Child) -> mpsc::Receiver<Errno> {
-    let (send, wait) = mpsc::channel();
-    thread::spawn(move || {
-        let status = child.wait().ok().and_then(|status| status.code());
-        let _ = send.send(Errno::from_raw(status.unwrap_or(Errno::EINTR as i32)));
-    });
-    wait
+/// What a child will have said; [`Errno::UnknownErrno`], which is 0, means success.
+struct Answer {
+    wait: mpsc::Receiver<Errno>,
+    /// Nobody waits for it any more.
+    late: Arc<AtomicBool>,
+}
+
+impl Answer {
+    /// Waits in a thread of its own, and tells `ended` when it comes late.
+    fn of(mut child: Child, ended: Arc<Notify>) -> Self {
+        let (send, wait) = mpsc::channel();
+        let late = Arc::new(AtomicBool::new(false));
+        let is_late = late.clone();
+        thread::spawn(move || {
+            let status = child.wait().ok().and_then(|status| status.code());
+            let _ = send.send(Errno::from_raw(status.unwrap_or(Errno::EINTR as i32)));
+            if is_late.load(Ordering::SeqCst) {
+                info!("a write that was stuck has ended");
+                ended.notify_one();
+            }
+        });
+        Self { wait, late }
+    }
+
+    fn within(&self, limit: Duration) -> Option<Errno> {
+        let answer = self.wait.recv_timeout(limit).ok();
+        answer.or_else(|| {
+            self.late.store(true, Ordering::SeqCst);
+            // It may have come between the two.
+            self.now()
+        })
+    }
+
+    fn now(&self) -> Option<Errno> {
+        match self.wait.try_recv() {
+            Ok(errno) => Some(errno),
+            Err(mpsc::TryRecvError::Empty) => None,
+            Err(mpsc::TryRecvError::Disconnected) => Some(Errno::EINTR),
+        }
+    }
 }
 
 fn arguments(knob: &Knob) -> [String; 2] {
@@ -227,15 +272,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_childs_status_is_the_errno() {
+    fn answer(script: &str, ended: &Arc<Notify>) -> Answer {
+        let child = Command::new("sh").args(["-c", script]).spawn();
+        Answer::of(child.expect("sh"), ended.clone())
+    }
+
+    #[tokio::test]
+    async fn the_childs_status_is_the_errno_and_nobody_is_told_that_it_ended_in_time() {
+        let ended = Arc::default();
         let status = |code: i32| {
-            let child = Command::new("sh")
-                .args(["-c", &format!("exit {code}")])
-                .spawn();
-            waiter(child.expect("sh")).recv().expect("status")
+            let answer = answer(&format!("exit {code}"), &ended);
+            answer.within(Duration::from_secs(20))
         };
-        assert_eq!(status(0), Errno::UnknownErrno);
-        assert_eq!(status(Errno::ETIME as i32), Errno::ETIME);
+        assert_eq!(status(0), Some(Errno::UnknownErrno));
+        assert_eq!(status(Errno::ETIME as i32), Some(Errno::ETIME));
+        let told = tokio::time::timeout(Duration::from_millis(50), ended.notified());
+        told.await.expect_err("nothing was late");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_ends_after_its_deadline_is_told_of() {
+        let ended = Arc::default();
+        let answer = answer("sleep 0.3; exit 5", &ended);
+        assert_eq!(answer.within(Duration::from_millis(20)), None);
+        let told = tokio::time::timeout(Duration::from_secs(20), ended.notified());
+        told.await.expect("told");
+        assert_eq!(answer.now(), Some(Errno::EIO));
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::recipe::Extra;
+use crate::service::ServiceName;
 use crate::toml_text::{self, TomlError};
 
 /// Where it is looked for unless an argument says otherwise.
@@ -24,8 +25,12 @@ pub struct Config {
     pub repair: bool,
     /// Where a device goes when its guest has ended.
     pub release: Release,
+    /// What is seen to of a device once it is bound for a guest.
+    pub verify: Verify,
     /// Whether the rest of a device's IOMMU group is taken from the host with it.
     pub allow_group: bool,
+    /// Services that a guest's start stops when they hold its device.
+    pub stop_services: Vec<ServiceName>,
     /// Devices that join a recipe.
     #[serde(rename = "device")]
     pub devices: Vec<Extra>,
@@ -51,6 +56,16 @@ pub enum Release {
     Keep,
     /// To this driver.
     Driver(DriverName),
+}
+
+/// What is seen to of a device once it is bound for a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// It is on its driver.
+    Driver,
+    /// VFIO shows its memory, too: the device is opened, which resets it, and closed.
+    Regions,
 }
 
 impl TryFrom<String> for Release {
@@ -87,7 +102,9 @@ impl Default for Config {
             prepare: Policy::OnDefine,
             repair: true,
             release: Release::Previous,
+            verify: Verify::Driver,
             allow_group: false,
+            stop_services: Vec::new(),
             devices: Vec::new(),
         }
     }
@@ -133,6 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_verified_is_the_driver_unless_regions_are_asked_for() {
+        let read = |word: &str| Config::parse("f", &format!("verify = {word:?}\n"));
+        assert_eq!(read("regions").expect("regions").verify, Verify::Regions);
+        assert_eq!(read("driver").expect("driver").verify, Verify::Driver);
+        assert!(
+            read("all")
+                .expect_err("no such")
+                .to_string()
+                .contains("line 1")
+        );
+    }
+
+    #[test]
     fn a_device_is_released_to_what_it_was_or_stays_or_goes_to_a_driver() {
         let release = |text: &str| Config::parse("f", &format!("release = {text:?}\n"));
         let read = |text: &str| release(text).expect("configuration").release;
@@ -142,6 +172,17 @@ mod tests {
         assert_eq!(read("vfio-pci"), Release::Driver(driver));
         let error = release("a/b").expect_err("a path").to_string();
         assert!(error.contains("line 1") && error.contains("a/b"), "{error}");
+    }
+
+    #[test]
+    fn services_that_may_be_stopped_are_named_and_libvirt_is_none() {
+        let read = |name: &str| Config::parse("f", &format!("stop_services = [{name:?}]\n"));
+        let config = read("nvidia-imex.service").expect("configuration");
+        assert_eq!(config.stop_services[0].as_str(), "nvidia-imex.service");
+        for name in ["virtqemud.service", "nvidia-imex", "session-1.scope"] {
+            let error = read(name).expect_err("not stopped").to_string();
+            assert!(error.contains("line 1") && error.contains(name), "{error}");
+        }
     }
 
     #[test]

@@ -9,12 +9,13 @@ use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
 use kernel_glue::live::Live;
 use thiserror::Error;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tracing::info;
 use zbus::Connection;
 use zbus::connection::Builder;
 
-use crate::assign::Assigner;
+use crate::assign::{self, Assigner};
 use crate::bus::{self, Hook, Manager, Reload};
 use crate::child::InChild;
 use crate::config::{Config, ConfigError};
@@ -26,6 +27,7 @@ use crate::libvirt::{self, LibvirtError};
 use crate::recipe::{LoadError, Recipes};
 use crate::region::Shown;
 use crate::reserve::{self, Reservations};
+use crate::service::Systemd;
 use crate::site::{Rules, Site};
 use crate::worker::Worker;
 
@@ -89,7 +91,9 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let site = site(places)?;
     let devices = inventory::publish(&site, &places.run)?;
     info!("{devices} devices are covered by a recipe");
-    let assigner = Arc::new(assigner(places, site.clone())?);
+    let (assigner, ended) = assigner(places, site.clone())?;
+    let assigner = Arc::new(assigner.with_services(Arc::new(Systemd)));
+    tokio::spawn(assign::try_again(assigner.clone(), ended));
     // Before a guest asks for a device that a bind by hand was cut off at; but where a write is still under way,
     // which may take as long as a probe, nobody else waits for it.
     let by_hand = assigner.clone();
@@ -127,7 +131,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
 /// When configuration, recipes or host cannot be read: nothing is bound then.
 pub fn reserve(places: &Places) -> Result<usize, StartError> {
     let site = site(places)?;
-    let assigner = assigner(places, site.clone())?;
+    let (assigner, _) = assigner(places, site.clone())?;
     let host = site.host().map_err(PublishError::from)?;
     Ok(reserve::apply(&assigner, &host, reservations(places).all()))
 }
@@ -146,11 +150,13 @@ fn site(places: &Places) -> Result<Arc<Site>, StartError> {
     Ok(Arc::new(site))
 }
 
-fn assigner(places: &Places, site: Arc<Site>) -> Result<Assigner, StartError> {
+/// With what is told of writes that were stuck and have ended.
+fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>), StartError> {
     let (root, program) = (places.root.clone(), std::env::current_exe()?);
     let kernel = InChild::new(Live::new(root.clone())?, root, program);
     let journal = Journal::new(places.run.join("journal"));
-    Ok(Assigner::new(Arc::new(kernel), site, journal))
+    let ended = kernel.ended();
+    Ok((Assigner::new(Arc::new(kernel), site, journal), ended))
 }
 
 fn rules(config: &Path) -> Result<Rules, StartError> {

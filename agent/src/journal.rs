@@ -140,6 +140,11 @@ impl Journal {
         paths.filter(|path| path.extension().is_some_and(|e| e == "json"))
     }
 
+    /// What its changes go through.
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
+        self.storage.clone()
+    }
+
     /// A directory beside the journal's.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.directory.with_file_name(name)

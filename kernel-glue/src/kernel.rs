@@ -78,6 +78,13 @@ pub trait Kernel {
     /// The errno of reading `/proc`; ENOENT when the device is gone.
     fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno>;
 
+    /// Called before a device is bound, without opening it: false when the firmware certainly names none of the GPU
+    /// memory that `driver` is there to show, so that it would act as plain `vfio-pci`.
+    fn names_memory(&self, driver: &DriverName) -> bool {
+        let _ = driver;
+        true
+    }
+
     /// Called before a device is unbound and after a failure: the state of NVIDIA's `unbindLock`;
     /// `None` where the device's driver has none.
     fn unbind_lock(&self, device: PciAddress) -> Option<bool>;

@@ -210,6 +210,10 @@ impl Kernel for Live {
         Occupancy::read_root(&self.root, device).map_err(|failure| errno(&failure))
     }
 
+    fn names_memory(&self, driver: &DriverName) -> bool {
+        driver.as_str() != vfio::NVGRACE || vfio::names_memory(&self.root) != Some(false)
+    }
+
     fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
         occupancy::unbind_lock(&self.root, device)
     }

@@ -128,6 +128,11 @@ impl Model {
         self.state().regions.insert((device, driver), Err(error));
     }
 
+    /// Makes the firmware name no memory for `driver` to show.
+    pub fn unname_memory(&self, driver: DriverName) {
+        self.state().memoryless.insert(driver);
+    }
+
     /// How often devices were opened.
     #[must_use]
     pub fn opens(&self) -> usize {
@@ -211,6 +216,10 @@ impl Kernel for Model {
         let state = self.state();
         state.slot(device)?;
         Ok(state.occupancies.get(&device).cloned().unwrap_or_default())
+    }
+
+    fn names_memory(&self, driver: &DriverName) -> bool {
+        !self.state().memoryless.contains(driver)
     }
 
     fn unbind_lock(&self, device: PciAddress) -> Option<bool> {

@@ -56,7 +56,7 @@ pub(crate) fn regions(
     let node = node(root, device).ok_or(RegionError::NotVfio(driver.clone()))?;
     refuse_users(kernel, device)?;
     let grace = driver.as_ref().map(DriverName::as_str) == Some(NVGRACE);
-    if grace && !names_memory(root) {
+    if grace && names_memory(root) != Some(true) {
         return Err(RegionError::MemoryUnnamed);
     }
     let regions = Open::new(root, device, &node)?.regions()?;
@@ -80,22 +80,29 @@ fn refuse_users(kernel: &dyn Kernel, device: PciAddress) -> Result<(), RegionErr
     }
 }
 
-/// False when no table that describes devices has the property. Which device has it takes an AML interpreter.
-fn names_memory(root: &Root) -> bool {
-    ["", "/dynamic"].into_iter().any(|below| {
+/// Whether some table that describes devices has the property; which device has it takes an AML interpreter. `None`
+/// when it has not been found and not every table can be read.
+pub(crate) fn names_memory(root: &Root) -> Option<bool> {
+    let mut all = true;
+    let mut count = 0;
+    for below in ["", "/dynamic"] {
         let dir = format!("{TABLES}{below}");
         let tables = root.list(&dir).unwrap_or_default().into_iter();
-        let mut described =
-            tables.filter(|name| name.starts_with("DSDT") || name.starts_with("SSDT"));
-        described.any(|name| has_property(root, &format!("{dir}/{name}")))
-    })
+        for name in tables.filter(|name| name.starts_with("DSDT") || name.starts_with("SSDT")) {
+            count += 1;
+            match root.bytes(&format!("{dir}/{name}"), MAX_TABLE) {
+                Ok(bytes) if has_property(&bytes) => return Some(true),
+                Ok(_) => {}
+                Err(_) => all = false,
+            }
+        }
+    }
+    (all && count > 0).then_some(false)
 }
 
-fn has_property(root: &Root, table: &str) -> bool {
-    let bytes = root.bytes(table, MAX_TABLE).unwrap_or_default();
-    bytes
-        .windows(MEMORY_SIZE.len())
-        .any(|window| window == MEMORY_SIZE)
+fn has_property(table: &[u8]) -> bool {
+    let mut parts = table.windows(MEMORY_SIZE.len());
+    parts.any(|part| part == MEMORY_SIZE)
 }
 
 /// Without the properties the driver shows what the device itself has.

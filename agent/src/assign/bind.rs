@@ -159,7 +159,7 @@ fn report(device: PciAddress, outcome: Outcome, what: &str, driver: Option<&Driv
     }
 }
 
-fn at_once<T: Send>(devices: &[Held], work: impl Fn(&Held) -> T + Sync) -> Vec<T> {
+pub(super) fn at_once<T: Send>(devices: &[Held], work: impl Fn(&Held) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
         let threads: Vec<_> = devices

@@ -4,6 +4,7 @@
 
 mod group;
 mod holder;
+mod memory;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
@@ -18,6 +19,7 @@ use crate::domain::Domain;
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
 use crate::refusal::Refusal;
+use crate::service::ServiceName;
 use crate::view::View;
 
 use group::Member;
@@ -50,14 +52,35 @@ impl Assigner {
         let before = self.journal.read(&domain.uuid)?;
         let claimed = self.claim(domain, devices);
         claimed.inspect_err(|_| self.left_over(&domain.uuid))?;
-        let refused = devices
-            .iter()
-            .find_map(|planned| self.inspect(view, planned.address, &planned.driver).err());
-        let Some(refusal) = refused else {
+        let allowed = &view.rules.config.stop_services;
+        let refused = devices.iter().find_map(|planned| {
+            let Planned {
+                address, driver, ..
+            } = planned;
+            self.take_from_holders(view, *address, driver, allowed)
+                .err()
+        });
+        let Some(error) = refused else {
             return Ok(());
         };
         self.keep(domain, before.map_or(Vec::new(), |entry| entry.devices))?;
-        Err(AssignError::Refused(refusal))
+        Err(error)
+    }
+
+    /// Stops the services of `allowed` that hold a device, and sees that nothing else stands against taking it.
+    ///
+    /// # Errors
+    /// As [`inspect`](Self::inspect) and [`stop_services`](Self::stop_services).
+    pub(super) fn take_from_holders(
+        &self,
+        view: &View<'_>,
+        address: PciAddress,
+        driver: &DriverName,
+        allowed: &[ServiceName],
+    ) -> Result<(), AssignError> {
+        self.stop_services(address, driver, allowed)?;
+        let free = self.inspect(view, address, driver);
+        free.map_err(AssignError::Refused)
     }
 
     /// The planned devices with the rest of their IOMMU groups, as far as that is in the way. `given` is what goes to
@@ -111,6 +134,9 @@ impl Assigner {
         let registered = self.kernel.registered(driver.as_str());
         let now = self.kernel.driver(device.address).map_err(unreadable)?;
         let occupancy = self.kernel.occupancy(device.address).map_err(unreadable)?;
+        if !self.kernel.names_memory(driver) {
+            return Err(memory::unnamed(driver).of(address));
+        }
         let recipe = view.rules.recipes.for_device(device);
         decide(&Subject {
             device,

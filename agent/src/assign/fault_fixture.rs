@@ -231,7 +231,9 @@ impl Storage for Life {
     fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
         let write = || {
             fs::create_dir_all(path.parent().expect("a directory"))?;
-            fs::write(path, text)
+            let beside = path.with_extension("new");
+            fs::write(&beside, text)?;
+            fs::rename(&beside, path)
         };
         let result = self.at_point(|| write().map_err(|_| Errno::EIO), |_| {});
         result.map_err(io::Error::from)

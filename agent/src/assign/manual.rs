@@ -24,6 +24,7 @@ use super::{AssignError, Assigner, bind, error};
 use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
 use crate::refusal::Refusal;
+use crate::service::ServiceName;
 
 pub use recover::Recovered;
 
@@ -76,17 +77,49 @@ impl Assigner {
         device: PciAddress,
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
+        self.bind_from_holders(device, driver, &[])
+    }
+
+    /// The same, where services that are known to hold GPUs, or that the configuration names, are stopped first when
+    /// they hold the device; they are started again when it is released, or is not bound after all.
+    ///
+    /// # Errors
+    /// As [`bind_by_hand`](Self::bind_by_hand); when a service does not end.
+    pub fn bind_stopping_services(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<Answer, AssignError> {
+        let named = self.site.rules().config.stop_services.clone();
+        let allowed: Vec<ServiceName> = ServiceName::known().chain(named).collect();
+        self.bind_from_holders(device, driver, &allowed)
+    }
+
+    fn bind_from_holders(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+        allowed: &[ServiceName],
+    ) -> Result<Answer, AssignError> {
         let driver = self.wanted(device, driver)?;
         let _lock = self.lock_by_hand(device)?;
-        let way = self.way(device, bind::resolve(&*self.kernel, &driver))?;
+        self.undisturbed(|| self.bind_locked(device, &driver, allowed))
+    }
+
+    fn bind_locked(
+        &self,
+        device: PciAddress,
+        driver: &DriverName,
+        allowed: &[ServiceName],
+    ) -> Result<Answer, AssignError> {
+        let way = self.way(device, bind::resolve(&*self.kernel, driver))?;
         let answer = way.answer(Fate::Bound, None);
         if answer.writes.is_empty() {
             self.finish(&way)?;
             let outcome = Fate::AlreadySo;
             return Ok(Answer { outcome, ..answer });
         }
-        let free = self.inspect(&self.site.look(), device, &driver);
-        free.map_err(AssignError::Refused)?;
+        self.take_from_holders(&self.site.look(), device, driver, allowed)?;
         self.take(way)?;
         info!("'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)
@@ -117,12 +150,9 @@ impl Assigner {
     /// A refusal while a guest has the device; on a failure it stays recorded, so that this can be
     /// called again.
     pub fn release_by_hand(&self, device: PciAddress) -> Result<Answer, AssignError> {
-        let _lock = self.lock_by_hand(device)?;
-        self.refuse_held(device)?;
-        let outcome = match self.bound.read(device)? {
-            Some(record) => self.restore(record)?,
-            None => Fate::AlreadySo,
-        };
+        let outcome = self.release_locked(device);
+        self.start_services();
+        let outcome = outcome?;
         Ok(Answer {
             device,
             driver: self.now(device)?.driver,
@@ -130,6 +160,15 @@ impl Assigner {
             module: None,
             writes: Vec::new(),
         })
+    }
+
+    fn release_locked(&self, device: PciAddress) -> Result<Fate, AssignError> {
+        let _lock = self.lock_by_hand(device)?;
+        self.refuse_held(device)?;
+        match self.bound.read(device)? {
+            Some(record) => self.restore(record),
+            None => Ok(Fate::AlreadySo),
+        }
     }
 
     /// The id of a device that could be bound.
@@ -196,7 +235,10 @@ impl Assigner {
         self.bound.write(&record)?;
         match way.rebind.apply(&*self.kernel, &way.now) {
             Ok(_) => Ok(self.bound.write(&record.with(true))?),
-            Err(error) if error.is_degraded() => Err(error.into()),
+            Err(error) if error.is_degraded() => {
+                self.again.something();
+                Err(error.into())
+            }
             Err(error) => {
                 match &way.old {
                     Some(old) => self.bound.write(old)?,
@@ -229,6 +271,9 @@ impl Assigner {
             Err(error) if gone(&error) => Outcome::AlreadySo,
             Err(error) => {
                 let done = record.done && !error.is_degraded();
+                if !done {
+                    self.again.something();
+                }
                 self.bound.write(&record.with(done))?;
                 return Err(error.into());
             }

@@ -10,6 +10,7 @@
 //!
 //! Must never ask libvirt, directly or through anything that waits for it.
 
+mod again;
 mod ask;
 mod bind;
 mod check;
@@ -18,9 +19,10 @@ mod error;
 mod manual;
 mod recover;
 mod release;
+mod service;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,9 +40,14 @@ use crate::libvirt::DomainRef;
 use crate::lock::Locks;
 use crate::plan::{Plan, Planned};
 use crate::refusal::Refusal;
+use crate::service::{Services, Untouched};
 use crate::site::Site;
+use crate::stopped::Stopped;
 use crate::view::{Interest, View};
 
+use again::Again;
+
+pub use again::serve as try_again;
 pub use bind::SharedKernel;
 pub use error::AssignError;
 pub use manual::{Answer, Fate, Recovered};
@@ -61,6 +68,13 @@ pub struct Assigner {
     /// Domains with an entry from before the agent started, or with devices that could not be given
     /// back, of which nothing was heard since.
     orphans: Mutex<BTreeSet<DomainUuid>>,
+    /// What could not be given back.
+    again: Again,
+    services: Arc<dyn Services>,
+    /// Services that were stopped for a device.
+    stopped: Stopped,
+    /// Read while devices are bound, written while services are started.
+    binding: RwLock<()>,
     /// How long a QEMU that libvirt has ended may still hold its device files.
     let_go: Duration,
 }
@@ -72,6 +86,7 @@ impl Assigner {
         let orphans = journal.all().into_iter().map(|(domain, _)| domain.uuid);
         let orphans = Mutex::new(orphans.collect());
         let bound = Bound::new(journal.beside("bound"));
+        let stopped = Stopped::new(journal.beside("stopped"), journal.storage());
         Self {
             kernel,
             site,
@@ -81,8 +96,18 @@ impl Assigner {
             claims: Mutex::default(),
             asked: Condvar::new(),
             orphans,
+            again: Again::default(),
+            services: Arc::new(Untouched),
+            stopped,
+            binding: RwLock::default(),
             let_go: Duration::from_secs(10),
         }
+    }
+
+    /// The same, that stops and starts services through `services`; otherwise none is touched.
+    #[must_use]
+    pub fn with_services(self, services: Arc<dyn Services>) -> Self {
+        Self { services, ..self }
     }
 
     /// Before libvirt touches anything: checks the definition and binds its devices.
@@ -97,14 +122,15 @@ impl Assigner {
         let domain = reference(xml)?;
         let plan = verify(&view, xml)?;
         answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
-        self.locks.with(&domain.uuid, || {
+        let bind = || {
             self.put_back_half_way(&domain.uuid)?;
             let given = check::sources(xml)?;
             let devices = self.whole(&view, &given, plan.devices);
             let devices = devices.map_err(AssignError::Refused)?;
             self.claim_free(&view, &domain, &devices)?;
             self.bind(&domain, &devices)
-        })
+        };
+        self.locks.with(&domain.uuid, || self.undisturbed(bind))
     }
 
     /// After libvirt's own device work: each device must be on its planned driver.
@@ -133,10 +159,12 @@ impl Assigner {
     /// Names the devices that could not be given back; they stay journalled, so that this can be
     /// called again.
     pub fn release(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        self.locks.with(domain, || {
+        let released = self.locks.with(domain, || {
             self.heard_of(domain);
             self.give_back(domain)
-        })
+        });
+        self.start_services();
+        released
     }
 
     /// What domains hold, by the journal.
@@ -158,15 +186,16 @@ impl Assigner {
             let error = error::setback(setback.error, &setback.stuck);
             return Err(self.step_back(domain, others, setback.stuck, error));
         }
-        let bound = now.iter().map(|held| held.clone().at(State::Bound));
-        let all = sorted(others.iter().cloned().chain(bound));
-        match self.journal.write(&domain.uuid, &Entry::new(domain, all)) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let stuck = bind::put_back(&*self.kernel, &now, |_| false);
-                Err(self.step_back(domain, others, stuck, error.into()))
-            }
-        }
+        let kept = self.verify_memory(&now).and_then(|()| {
+            let bound = now.iter().map(|held| held.clone().at(State::Bound));
+            let all = sorted(others.iter().cloned().chain(bound));
+            let written = self.journal.write(&domain.uuid, &Entry::new(domain, all));
+            Ok(written?)
+        });
+        kept.map_err(|error| {
+            let stuck = bind::put_back(&*self.kernel, &now, |_| false);
+            self.step_back(domain, others, stuck, error)
+        })
     }
 
     /// Journals what is left of a bind that did not come about; the first reason counts.
@@ -179,6 +208,9 @@ impl Assigner {
     ) -> AssignError {
         let stuck = stuck.into_iter().map(|held| held.at(State::Degraded));
         let left = sorted(others.into_iter().chain(stuck));
+        if !left.is_empty() {
+            self.again.something();
+        }
         if let Err(error) = self.keep(domain, left) {
             warn!("{error}");
         }
@@ -277,6 +309,8 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
 }
 
 #[cfg(test)]
+mod again_test;
+#[cfg(test)]
 mod ask_test;
 #[cfg(test)]
 mod bad_input_test;
@@ -286,6 +320,8 @@ mod fault_fixture;
 mod fault_test;
 #[cfg(test)]
 mod parallel_test;
+#[cfg(test)]
+mod service_test;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -49,6 +49,7 @@ impl Assigner {
                 self.resume_one(&domain, &entry);
             }
         }
+        self.start_services();
     }
 
     /// A start may come before [`resume`](Self::resume) does. What is half-way is then put back first: a write of the
@@ -97,6 +98,7 @@ impl Assigner {
                 warn!("devices of domain {domain} are not given back: {error}");
             }
         }
+        self.start_services();
     }
 
     /// Gives back what a domain holds, if nothing was heard of it since it failed to, or since the

@@ -40,8 +40,17 @@ impl Assigner {
         self.give_back_those(domain, |_| true)
     }
 
-    /// Gives those devices of a domain back that are `due`; the entry keeps what is left.
+    /// Gives those devices of a domain back that are `due`; the entry keeps what is left, and that is tried again.
     pub(super) fn give_back_those(
+        &self,
+        domain: &DomainUuid,
+        due: impl Fn(&Held) -> bool,
+    ) -> Result<(), AssignError> {
+        let given_back = self.try_to_give_back(domain, due);
+        given_back.inspect_err(|_| self.again.domain(domain))
+    }
+
+    fn try_to_give_back(
         &self,
         domain: &DomainUuid,
         due: impl Fn(&Held) -> bool,

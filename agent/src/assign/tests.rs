@@ -2,10 +2,11 @@
 
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
+use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, Verify};
 use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest, kernel, site};
 
 struct Scene {
@@ -17,6 +18,10 @@ struct Scene {
 
 fn scene() -> Scene {
     let (directory, site) = site(Config::default());
+    scene_of(directory, site)
+}
+
+fn scene_of(directory: tempfile::TempDir, site: Arc<Site>) -> Scene {
     let kernel = kernel();
     let journal = Journal::new(directory.path().join("journal"));
     Scene {
@@ -289,4 +294,70 @@ fn a_degraded_device_is_put_back_when_somebody_asks() {
         .assigner
         .prepare(&scene.complete())
         .expect("next start");
+}
+
+/// The GPU's driver shows this of it, and regions are verified.
+fn verified(shown: Result<Regions, RegionError>) -> Scene {
+    let (directory, site) = site(Config {
+        verify: Verify::Regions,
+        ..Config::default()
+    });
+    let scene = scene_of(directory, site);
+    match shown {
+        Ok(regions) => scene
+            .kernel
+            .set_regions(address(GPU), driver(VARIANT), regions),
+        Err(error) => scene
+            .kernel
+            .fail_regions(address(GPU), driver(VARIANT), error),
+    }
+    scene
+}
+
+#[test]
+fn a_device_that_shows_its_memory_is_opened_once_and_given_to_the_guest() {
+    let scene = verified(Ok(Regions::default()));
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    assert_eq!(scene.kernel.opens(), 1);
+    assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+}
+
+#[test]
+fn a_device_is_not_opened_unless_that_is_asked_for() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    assert_eq!(scene.kernel.opens(), 0);
+}
+
+#[test]
+fn a_device_whose_driver_fell_back_is_given_back_and_its_guest_refused() {
+    for (error, code) in [
+        (RegionError::MemoryMissing, "VD-BND-015"),
+        (RegionError::Busy, "VD-BND-003"),
+        (RegionError::Stuck, "VD-REG-001"),
+    ] {
+        let scene = verified(Err(error));
+        let refused = scene.assigner.prepare(&scene.complete());
+        let text = refused.expect_err("no memory").to_string();
+        assert!(text.contains(code) && text.contains(GPU), "{text}");
+        assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+        assert_eq!(
+            (scene.driver_override(), scene.assigner.held().len()),
+            (None, 0)
+        );
+    }
+}
+
+#[test]
+fn where_the_firmware_names_no_memory_nothing_is_touched() {
+    let scene = scene();
+    scene.kernel.unname_memory(driver(VARIANT));
+    let refused = scene.assigner.prepare(&scene.complete());
+    let text = refused.expect_err("no memory").to_string();
+    assert!(
+        text.contains("VD-BND-015") && text.contains("nvidia,gpu-mem-size"),
+        "{text}"
+    );
+    assert!(scene.kernel.writes().is_empty() && scene.assigner.held().is_empty());
+    assert_eq!(scene.kernel.opens(), 0);
 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
@@ -14,16 +13,12 @@ use zbus::{Connection, OwnedVariant, interface};
 
 use super::{BusError, blocking, caller};
 use crate::assign::{AssignError, Assigner, reference};
-use crate::domain::DomainUuid;
 use crate::libvirt::DomainRef;
 use crate::refusal::Refusal;
 use crate::site::Site;
 
 /// Options that we do not know are libvirt's words, not wishes: they are not refused.
 type Options = HashMap<String, OwnedVariant>;
-
-/// Seconds between attempts to give a device back that something still holds.
-const PAUSES: [u64; 6] = [2, 5, 15, 30, 60, 300];
 
 /// The hook's object.
 pub struct Hook {
@@ -104,12 +99,8 @@ impl Hook {
     ) -> Result<(), BusError> {
         admit(connection, &header, &options).await?;
         let uuid = reference(&xml)?.uuid;
-        let domain = uuid.clone();
         let released = blocking(&self.assigner, move |assigner| assigner.release(&uuid)).await;
-        released.map_err(|error| {
-            tokio::spawn(release_later(self.assigner.clone(), domain));
-            refused("release", &xml, error)
-        })
+        released.map_err(|error| refused("release", &xml, error))
     }
 
     /// libvirt found the guest running after its own restart.
@@ -182,17 +173,4 @@ fn refused(what: &str, xml: &str, error: AssignError) -> BusError {
     let domain = reference(xml).map_or("a domain".into(), |domain| domain.name);
     warn!("{what} of '{domain}': {error}");
     error.into()
-}
-
-/// Tries again while nothing new is heard of the domain.
-async fn release_later(assigner: Arc<Assigner>, domain: DomainUuid) {
-    for pause in PAUSES {
-        tokio::time::sleep(Duration::from_secs(pause)).await;
-        let uuid = domain.clone();
-        let again = blocking(&assigner, move |assigner| assigner.release_left_over(&uuid));
-        match again.await {
-            Ok(()) => return,
-            Err(error) => warn!("devices of domain {domain} are still not given back: {error}"),
-        }
-    }
 }

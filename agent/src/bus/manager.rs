@@ -137,7 +137,8 @@ impl Manager {
     }
 
     /// Binds a device outside of any guest and says in JSON what was written. Option `driver` (s):
-    /// the driver, by default the one that its recipe names. Option `dry-run` (b): say it only.
+    /// the driver, by default the one that its recipe names. Option `dry-run` (b): say it only. Option
+    /// `stop-services` (b): stop services that are known to hold GPUs, while they hold it.
     async fn bind(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -146,12 +147,13 @@ impl Manager {
         options: Options,
     ) -> Result<String, BusError> {
         caller::require_root(connection, &header).await?;
-        known(&options, &["driver", "dry-run"])?;
+        known(&options, &["driver", "dry-run", "stop-services"])?;
         let (address, driver) = (device::address(&device)?, device::driver(&options)?);
-        let dry = flag(&options, "dry-run")?;
-        let bound = blocking(&self.assigner, move |assigner| match dry {
-            true => assigner.plan_by_hand(address, driver),
-            false => assigner.bind_by_hand(address, driver),
+        let (dry, stop) = (flag(&options, "dry-run")?, flag(&options, "stop-services")?);
+        let bound = blocking(&self.assigner, move |assigner| match (dry, stop) {
+            (true, _) => assigner.plan_by_hand(address, driver),
+            (false, true) => assigner.bind_stopping_services(address, driver),
+            (false, false) => assigner.bind_by_hand(address, driver),
         });
         Ok(json(&bound.await.map_err(device::error)?))
     }

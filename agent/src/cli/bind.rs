@@ -9,14 +9,24 @@ use super::output;
 use super::problem::Problem;
 use crate::client::Options;
 
+/// What a bind is to do besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct How {
+    pub(super) dry_run: bool,
+    pub(super) stop_services: bool,
+}
+
 /// Binds a device outside of any guest, or prints the writes that would.
 pub(super) fn bind(
     device: PciAddress,
     driver: Option<&DriverName>,
-    dry_run: bool,
+    how: How,
     as_json: bool,
 ) -> Result<(), Problem> {
-    let mut options = Options::from([("dry-run", dry_run.into())]);
+    let mut options = Options::from([("dry-run", how.dry_run.into())]);
+    if how.stop_services {
+        options.insert("stop-services", true.into());
+    }
     if let Some(driver) = driver {
         options.insert("driver", driver.as_str().into());
     }

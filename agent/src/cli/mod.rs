@@ -129,6 +129,9 @@ enum Verb {
         /// Print the writes in order instead, each as 'path <- value'
         #[arg(long)]
         dry_run: bool,
+        /// Stop known services that hold it, such as nvidia-persistenced, until it is released
+        #[arg(long)]
+        stop_services: bool,
     },
     /// Give a device back that was bound outside of any guest
     Release {
@@ -279,7 +282,14 @@ fn run(cli: &Cli) -> Result<(), Problem> {
             device,
             driver,
             dry_run,
-        } => bind::bind(*device, driver.as_ref(), *dry_run, cli.json),
+            stop_services,
+        } => {
+            let how = bind::How {
+                dry_run: *dry_run,
+                stop_services: *stop_services,
+            };
+            bind::bind(*device, driver.as_ref(), how, cli.json)
+        }
         Verb::Release { device } => bind::release(*device, cli.json),
         Verb::Recover { device } => bind::recover(*device, cli.json),
         Verb::Reserve {

@@ -184,6 +184,25 @@ impl Code {
                  to it would block or hang up the guest, so it is not touched. Source: PCI Express Base Specification, 2.3.2, \
                  completions without a completer."
             }
+            Self::ServiceNotStopped => {
+                "A service that may be stopped ('stop_services' in variantd.conf, or 'bind --stop-services') holds the device \
+                 and did not end within 15 s, or systemd would stop another unit with it that nobody named. Nothing was bound; \
+                 what was stopped is started again. Source: org.freedesktop.systemd1(5), StopUnit; systemd.unit(5), Requires=, \
+                 BindsTo= and PartOf=."
+            }
+            Self::ServiceNotStarted => {
+                "What is stopped for a device is started again when the device is given back, when it was not bound after all, \
+                 and when variantd starts. systemd could not be asked, or said no. /run/variantd/stopped names the service until \
+                 it was started. Source: org.freedesktop.systemd1(5), StartUnit."
+            }
+            Self::MemoryNotShown => {
+                "nvgrace_gpu_vfio_pci takes the place and size of a GPU's memory from the properties nvidia,gpu-mem-base-pa and \
+                 nvidia,gpu-mem-size of the firmware. Without them it binds all the same, says nothing, and shows what the \
+                 device itself has, as vfio-pci does: the guest would run without GPU memory. No table with the property is \
+                 seen before a device is touched; a property that is missing for one GPU, or 0, only by opening it (verify = \
+                 \"regions\" in variantd.conf), and Linux 7.2 then refuses every Grace GPU until the next boot. Source: Linux, \
+                 drivers/vfio/pci/nvgrace-gpu/main.c (nvgrace_gpu_fetch_memory_property)."
+            }
             Self::DeviceBusy => {
                 "This device is being worked on by 'variantctl bind', 'release' or 'recover', or by the reservation at boot: one at a \
                  time, and no guest starts with it meanwhile. A bind takes up to 40 s. Source: variantctl(1)."

@@ -201,6 +201,12 @@ codes! {
     JournalNewer = "VD-BND-011",
     /// The device does not answer.
     BindSilent = "VD-BND-012",
+    /// A service that holds the device could not be stopped.
+    ServiceNotStopped = "VD-BND-013",
+    /// A service that was stopped for a device does not run again.
+    ServiceNotStarted = "VD-BND-014",
+    /// The driver shows the guest no GPU memory.
+    MemoryNotShown = "VD-BND-015",
     /// The device is being bound or released by hand.
     DeviceBusy = "VD-BND-020",
     /// Another device is at a reserved address.

@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) failing_probes: BTreeMap<DriverName, Errno>,
     /// What a VFIO driver shows of a device; a driver without an entry is none.
     pub(super) regions: BTreeMap<(PciAddress, DriverName), Result<Regions, RegionError>>,
+    /// Drivers whose memory the firmware does not name.
+    pub(super) memoryless: BTreeSet<DriverName>,
     pub(super) opens: usize,
     pub(super) occupancies: BTreeMap<PciAddress, Occupancy>,
 }

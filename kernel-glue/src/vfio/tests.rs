@@ -134,6 +134,23 @@ fn a_grace_gpu_is_not_opened_where_the_firmware_names_no_memory() {
 }
 
 #[test]
+fn what_the_firmware_names_is_unknown_where_its_tables_cannot_be_read() {
+    let scene = scene(NVGRACE);
+    let root = || Root::new(scene.path().to_owned()).expect("root");
+    assert_eq!(names_memory(&root()), Some(true));
+    scene.remove(TABLES);
+    assert_eq!(names_memory(&root()), None);
+    put(scene.path(), &format!("{TABLES}/DSDT"), "no such property");
+    assert_eq!(names_memory(&root()), Some(false));
+    put(
+        scene.path(),
+        &format!("{TABLES}/SSDT1/below"),
+        "a directory",
+    );
+    assert_eq!(names_memory(&root()), None);
+}
+
+#[test]
 fn another_drivers_device_is_opened_whatever_the_firmware_names() {
     let scene = scene("vfio-pci");
     scene.remove(TABLES);

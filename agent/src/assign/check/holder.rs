@@ -5,6 +5,7 @@ use kernel_glue::holder::{Holder, Holders};
 
 use crate::code::Code;
 use crate::refusal::Refusal;
+use crate::service;
 
 /// Holders that a sentence names; the rest is counted.
 const NAMED: usize = 3;
@@ -81,11 +82,23 @@ fn way_out(device: PciAddress, holder: &Holder) -> String {
     }
     match unit.filter(|unit| is_own(unit)) {
         Some(unit) if command == "nvidia-persistenced" => {
-            format!("run 'systemctl stop {unit}' or 'nvidia-smi -i {device} -pm 0'")
+            let way = format!("run 'systemctl stop {unit}' or 'nvidia-smi -i {device} -pm 0'");
+            way + &by_itself(device, unit)
         }
-        Some(unit) => format!("run 'systemctl stop {unit}'"),
+        Some(unit) => format!("run 'systemctl stop {unit}'{}", by_itself(device, unit)),
         None => format!("end it: 'kill {}'", holder.process),
     }
+}
+
+/// What stops a known service and starts it again.
+fn by_itself(device: PciAddress, unit: &str) -> String {
+    if !service::KNOWN.contains(&unit) {
+        return String::new();
+    }
+    format!(
+        ", or let variantd stop and start it: 'variantctl bind {device} --stop-services', for guests \
+         'stop_services = [\"{unit}\"]' in variantd.conf"
+    )
 }
 
 /// A unit that can be stopped without ending a user's session, or all of the host.
@@ -176,6 +189,18 @@ mod tests {
             let way = way(command, unit);
             assert!(way.contains(expected), "{command}: {way}");
         }
+    }
+
+    #[test]
+    fn a_known_service_can_be_stopped_and_started_by_itself_and_no_other() {
+        let known = way("nv-hostengine", Some("nvidia-dcgm.service"));
+        assert!(known.contains("--stop-services"), "{known}");
+        assert!(
+            known.contains("stop_services = [\"nvidia-dcgm.service\"]"),
+            "{known}"
+        );
+        let other = way("python3", Some("train.service"));
+        assert_eq!(other, "run 'systemctl stop train.service'");
     }
 
     #[test]

@@ -117,7 +117,8 @@ fn a_holder_is_named_with_the_command_that_frees_the_device() {
         scene.refused(),
         "'0009:01:00.0': it is held by nvidia-persistenced (pid 2211, nvidia-persistenced.service, \
          '/dev/nvidia0' as fd 4) (VD-BND-005); run 'systemctl stop nvidia-persistenced.service' or \
-         'nvidia-smi -i 0009:01:00.0 -pm 0'"
+         'nvidia-smi -i 0009:01:00.0 -pm 0', or let variantd stop and start it: 'variantctl bind 0009:01:00.0 \
+         --stop-services', for guests 'stop_services = [\"nvidia-persistenced.service\"]' in variantd.conf"
     );
     scene.occupied(|_| ());
     scene.prepare().expect("free now");

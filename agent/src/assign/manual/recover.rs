@@ -30,6 +30,7 @@ impl Assigner {
             let result = self.recover_one(device).transpose()?;
             if let Err(error) = &result {
                 warn!("'{device}' is not given back: {error}");
+                self.again.something();
             }
             Some(Recovered {
                 device,
@@ -37,7 +38,9 @@ impl Assigner {
                 sentence: result.err().map(|error| error.to_string()),
             })
         });
-        recovered.collect()
+        let recovered = recovered.collect();
+        self.start_services();
+        recovered
     }
 
     /// Gives back, without libvirt, what domains hold whose bind or release has not come to its end: `device`,
@@ -61,14 +64,20 @@ impl Assigner {
         })
     }
 
-    fn recover_entries(&self, due: impl Fn(&DomainUuid, &Held) -> bool) -> Vec<Recovered> {
+    pub(in crate::assign) fn recover_entries(
+        &self,
+        due: impl Fn(&DomainUuid, &Held) -> bool,
+    ) -> Vec<Recovered> {
         let all = self.journal.all().into_iter();
-        all.flat_map(|(domain, _)| {
-            self.locks.with(&domain.uuid, || {
-                self.recover_entry(&domain, |held| due(&domain.uuid, held))
+        let recovered = all
+            .flat_map(|(domain, _)| {
+                self.locks.with(&domain.uuid, || {
+                    self.recover_entry(&domain, |held| due(&domain.uuid, held))
+                })
             })
-        })
-        .collect()
+            .collect();
+        self.start_services();
+        recovered
     }
 
     /// Gives those devices of a domain back that are `due`; called with the domain's lock.

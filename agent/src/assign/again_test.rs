@@ -1,0 +1,122 @@
+//! What is left half-way is settled as soon as it can be, without anybody who asks.
+
+use std::future::pending;
+
+use kernel_glue::kernel::Kernel;
+use nix::errno::Errno;
+use tokio::sync::Notify;
+
+use super::again::serve_with;
+use super::fault_fixture::Fault;
+use super::trial_fixture::*;
+use super::*;
+use crate::config::Config;
+use crate::fixture::{GPU, VARIANT, address, driver, kernel, site};
+
+const SOON: Duration = Duration::from_millis(10);
+/// Longer than any test waits, so that only what was told of can have been the reason.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// Runs the agent's retries until `done`.
+async fn until(
+    agent: &Arc<Assigner>,
+    ended: &Arc<Notify>,
+    pause: Duration,
+    done: impl Fn() -> bool,
+) {
+    let pauses = [pause];
+    let retries = async {
+        serve_with(agent.clone(), ended.clone(), &pauses).await;
+        pending::<()>().await;
+    };
+    let watch = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let done = async {
+        tokio::select! {
+            () = retries => {}
+            () = watch => {}
+        }
+    };
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, done).await.expect("settled");
+}
+
+#[tokio::test]
+async fn what_was_busy_when_the_agent_started_is_given_back_once_it_is_free() {
+    let (directory, site) = site(Config::default());
+    let kernel = kernel();
+    let start = || {
+        let journal = Journal::new(directory.path().join("journal"));
+        let mut agent = Assigner::new(kernel.clone(), site.clone(), journal);
+        agent.let_go = Duration::ZERO;
+        Arc::new(agent)
+    };
+    let agent = start();
+    agent.bind(&domain(), &planned(ONE)).expect("bound");
+    kernel.set_users(address(GPU), &[4711]);
+    agent.release(&domain().uuid).expect_err("held");
+    let agent = start();
+    agent.resume();
+    assert!(!agent.settle(), "it is held");
+    kernel.set_users(address(GPU), &[]);
+    until(&agent, &Arc::default(), SOON, || agent.held().is_empty()).await;
+    assert_eq!(kernel.driver(address(GPU)), Ok(Some(driver("nvidia"))));
+}
+
+#[tokio::test]
+async fn a_write_that_was_stuck_is_settled_when_it_ends_whatever_came_of_it() {
+    for fault in [Fault::Hangs, Fault::HangsLate] {
+        let mut settled = 0;
+        for point in 1.. {
+            let (_directory, site) = site(Config::default());
+            let trial = Trial::new(&site, ONE, &[(point, fault)]);
+            let agent = Arc::new(agent(&trial.life, &site, &trial.directory));
+            let bound = agent.bind(&domain(), &planned(ONE)).is_ok();
+            if trial.machine.ahead() > 0 {
+                break;
+            }
+            if bound || agent.held().is_empty() {
+                continue; // The module or the journal: no device has hung.
+            }
+            let ended = Arc::new(Notify::new());
+            trial.machine.let_go();
+            ended.notify_one();
+            until(&agent, &ended, NEVER, || agent.held().is_empty()).await;
+            assert_eq!(trial.state(&GPU0), before(&GPU0), "{fault:?} at {point}");
+            settled += 1;
+        }
+        assert_eq!(settled, 3, "the override, the unbind and the bind");
+    }
+}
+
+#[tokio::test]
+async fn a_bind_by_hand_that_could_not_be_undone_is_undone_later() {
+    let (directory, site) = site(Config::default());
+    let kernel = kernel();
+    let journal = Journal::new(directory.path().join("journal"));
+    let agent = Arc::new(Assigner::new(kernel.clone(), site, journal));
+    kernel.fail_write(3, Errno::EIO);
+    kernel.fail_write(4, Errno::EIO);
+    let failed = agent.bind_by_hand(address(GPU), Some(driver(VARIANT)));
+    assert!(
+        failed
+            .expect_err("degraded")
+            .to_string()
+            .contains("VD-BND-004")
+    );
+    let back = || kernel.driver(address(GPU)) == Ok(Some(driver("nvidia")));
+    until(&agent, &Arc::default(), SOON, back).await;
+    assert!(agent.settle());
+}
+
+#[test]
+fn what_a_running_guest_has_is_left_alone() {
+    let (_directory, site) = site(Config::default());
+    let trial = Trial::new(&site, TWO, &[]);
+    assert!(trial.start());
+    assert!(trial.agent.settle());
+    assert!(TWO.iter().all(|line| trial.is_bound(line)));
+}

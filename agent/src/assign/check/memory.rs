@@ -1,0 +1,62 @@
+//! Whether a driver will show, or shows, the GPU memory that the guest is to have.
+//!
+//! Opening is the only way to see it; what the firmware says of all GPUs is known without.
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::region::RegionError;
+
+use crate::assign::{AssignError, Assigner, bind};
+use crate::code::Code;
+use crate::config::Verify;
+use crate::journal::Held;
+use crate::refusal::Refusal;
+use crate::region;
+
+/// The driver without anything of its own to show.
+const PLAIN: &str = "vfio-pci";
+
+impl Assigner {
+    /// Opens and closes each device whose driver has something of its own to show, where the configuration wants that.
+    ///
+    /// # Errors
+    /// The first device, by address, that shows no GPU memory or cannot be asked.
+    pub(in crate::assign) fn verify_memory(&self, bound: &[Held]) -> Result<(), AssignError> {
+        if self.site.rules().config.verify != Verify::Regions {
+            return Ok(());
+        }
+        let variants: Vec<Held> = bound
+            .iter()
+            .filter(|held| is_variant(held))
+            .cloned()
+            .collect();
+        let shown = bind::at_once(&variants, |held| self.kernel.regions(held.address));
+        let mut results = variants.iter().zip(shown);
+        let failed = results.find_map(|(held, result)| Some((held.address, result.err()?)));
+        match failed {
+            Some((device, error)) => Err(AssignError::Failed(missing(device, &error))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The firmware names none of the memory that the driver is there to show.
+pub(super) fn unnamed(driver: &DriverName) -> Refusal {
+    let error = RegionError::MemoryUnnamed;
+    let reason = format!(
+        "the firmware's ACPI tables name no GPU memory, so '{driver}' would act as plain '{PLAIN}' and the guest get none"
+    );
+    Refusal::new(Code::MemoryNotShown, reason, error.mend())
+}
+
+fn missing(device: PciAddress, error: &RegionError) -> Refusal {
+    let code = match error {
+        RegionError::MemoryMissing | RegionError::MemoryUnnamed => Code::MemoryNotShown,
+        _ => return region::refusal(device, error),
+    };
+    Refusal::new(code, error.to_string(), error.mend()).of(device)
+}
+
+fn is_variant(held: &Held) -> bool {
+    held.driver.as_str() != PLAIN
+}

@@ -1,0 +1,145 @@
+//! Stops the services that hold a device, and starts them again when nobody has the device any more.
+//!
+//! ```text
+//! held by a service that may be stopped -> record -> stop -> look again who holds it -> bind
+//! device given back, or not bound after all, or agent started -> start -> drop the record
+//! ```
+//!
+//! Only what a record names is started, and only what the configuration or the caller allows is stopped.
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use std::sync::PoisonError;
+use tracing::warn;
+
+use super::{AssignError, Assigner};
+use crate::code::Code;
+use crate::refusal::Refusal;
+use crate::service::{ServiceError, ServiceName};
+use crate::stopped::Record;
+
+impl Assigner {
+    /// Does `work`, which may bind; no service that was stopped is started before it has ended.
+    pub(super) fn undisturbed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let turn = self.binding.read().unwrap_or_else(PoisonError::into_inner);
+        let done = work();
+        drop(turn);
+        self.start_services();
+        done
+    }
+
+    /// Stops those of `allowed` that hold a device which is to be taken from its driver for `driver`.
+    ///
+    /// # Errors
+    /// When one does not end, or another unit would end with it; what was stopped is on record.
+    pub(super) fn stop_services(
+        &self,
+        device: PciAddress,
+        driver: &DriverName,
+        allowed: &[ServiceName],
+    ) -> Result<(), AssignError> {
+        if allowed.is_empty() || self.stays(device, driver) {
+            return Ok(());
+        }
+        let Ok(occupancy) = self.kernel.occupancy(device) else {
+            return Ok(()); // Looking at its holders says why.
+        };
+        let certain = occupancy.holders.found.iter().filter(|h| h.is_certain());
+        let units: Vec<&str> = certain
+            .filter_map(|holder| holder.unit.as_deref())
+            .collect();
+        for service in allowed.iter().filter(|name| units.contains(&name.as_str())) {
+            self.stop_service(service, device, allowed)?;
+        }
+        Ok(())
+    }
+
+    /// Starts every service again whose devices nobody has any more. Where a bind is under way, its end does that.
+    pub(super) fn start_services(&self) {
+        let Ok(_turn) = self.binding.try_write() else {
+            return;
+        };
+        for record in self.stopped.all() {
+            if !record.devices.iter().any(|device| self.is_taken(*device)) {
+                self.start_service(&record);
+            }
+        }
+    }
+
+    /// True while a service that should run has not been started again.
+    pub(super) fn owes_services(&self) -> bool {
+        let taken = |record: &Record| record.devices.iter().any(|device| self.is_taken(*device));
+        self.stopped.all().iter().any(|record| !taken(record))
+    }
+
+    fn stop_service(
+        &self,
+        service: &ServiceName,
+        device: PciAddress,
+        allowed: &[ServiceName],
+    ) -> Result<(), AssignError> {
+        let with_it = self.services.dependents(service);
+        let with_it = with_it.map_err(|error| not_stopped(device, service, &error))?;
+        let find = |unit: &String| allowed.iter().find(|name| name.as_str() == unit);
+        let mut all = Vec::new();
+        for unit in with_it {
+            all.push(find(&unit).ok_or_else(|| {
+                let (unit, other) = (service.to_string(), unit.clone());
+                not_stopped(device, service, &ServiceError::Others { unit, other })
+            })?);
+        }
+        all.push(service);
+        for name in &all {
+            self.stopped.add(name, device)?;
+        }
+        for name in all {
+            let stopped = self.services.stop(name);
+            stopped.map_err(|error| not_stopped(device, name, &error))?;
+        }
+        Ok(())
+    }
+
+    fn start_service(&self, record: &Record) {
+        let service = &record.service;
+        match self.services.start(service) {
+            Ok(()) | Err(ServiceError::Gone(_)) => {
+                if let Err(error) = self.stopped.remove(service) {
+                    warn!("{error}");
+                    self.again.something();
+                }
+            }
+            Err(error) => {
+                warn!("{}", not_started(service, &error));
+                self.again.something();
+            }
+        }
+    }
+
+    fn stays(&self, device: PciAddress, driver: &DriverName) -> bool {
+        let now = self.kernel.driver(device).ok().flatten();
+        now.is_some() && now == self.kernel.registered(driver.as_str())
+    }
+
+    /// True while a guest has the device, or it is bound outside of any.
+    fn is_taken(&self, device: PciAddress) -> bool {
+        let by_hand = self.bound.read(device);
+        self.journal.holder(device, None).is_some() || !matches!(by_hand, Ok(None))
+    }
+}
+
+fn not_stopped(device: PciAddress, service: &ServiceName, error: &ServiceError) -> AssignError {
+    let reason = format!("'{service}' holds it, and {error}");
+    let mend = match error {
+        ServiceError::Others { other, .. } => {
+            format!("stop '{other}' first, or name it in 'stop_services' in variantd.conf, too")
+        }
+        _ => format!("see 'systemctl status {service}', stop it, then try again"),
+    };
+    AssignError::Failed(Refusal::new(Code::ServiceNotStopped, reason, mend).of(device))
+}
+
+fn not_started(service: &ServiceName, error: &ServiceError) -> Refusal {
+    let reason = format!("'{service}' was stopped for a device and does not run again: {error}");
+    let mend = format!("'systemctl start {service}'; that is tried again by itself, too");
+    Refusal::new(Code::ServiceNotStarted, reason, mend)
+}

@@ -1,0 +1,151 @@
+//! systemd over the system bus, each call with a deadline. Follows org.freedesktop.systemd1(5).
+//!
+//! Blocks its thread, which must not be one that serves the agent's own bus.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use tracing::info;
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, fdo, proxy};
+
+use super::{ServiceError, ServiceName, Services};
+
+/// A stop may take this long; libvirt and its hook wait meanwhile (60 s, and 40 s of that are the bind's).
+const STOP: Duration = Duration::from_secs(15);
+/// Everything else.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Between two looks at a unit that ends.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The host's systemd.
+#[derive(Clone, Copy, Debug)]
+pub struct Systemd;
+
+#[proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    async fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    async fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    async fn load_unit(&self, name: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+}
+
+#[proxy(
+    interface = "org.freedesktop.systemd1.Unit",
+    default_service = "org.freedesktop.systemd1"
+)]
+trait Unit {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn active_state(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn required_by(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn bound_by(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn consists_of(&self) -> zbus::Result<Vec<String>>;
+}
+
+impl Services for Systemd {
+    fn dependents(&self, unit: &ServiceName) -> Result<Vec<String>, ServiceError> {
+        within(ANSWER, "ask about", unit, async {
+            let bus = Connection::system().await?;
+            let proxy = look_at(&bus, unit.as_str()).await?;
+            let needing = [
+                proxy.required_by().await?,
+                proxy.bound_by().await?,
+                proxy.consists_of().await?,
+            ];
+            let mut running = Vec::new();
+            for name in needing.concat() {
+                if runs(&look_at(&bus, &name).await?.active_state().await?) {
+                    running.push(name);
+                }
+            }
+            Ok(running)
+        })
+    }
+
+    fn stop(&self, unit: &ServiceName) -> Result<(), ServiceError> {
+        let begun = Instant::now();
+        within(STOP, "stop", unit, async {
+            let bus = Connection::system().await?;
+            let manager = ManagerProxy::new(&bus).await?;
+            manager.stop_unit(unit.as_str(), "replace").await?;
+            let proxy = look_at(&bus, unit.as_str()).await?;
+            while runs(&proxy.active_state().await?) {
+                tokio::time::sleep(LOOK).await;
+            }
+            Ok(())
+        })?;
+        info!("'{unit}' stopped in {} ms", begun.elapsed().as_millis());
+        Ok(())
+    }
+
+    fn start(&self, unit: &ServiceName) -> Result<(), ServiceError> {
+        within(ANSWER, "start", unit, async {
+            let bus = Connection::system().await?;
+            let manager = ManagerProxy::new(&bus).await?;
+            manager.start_unit(unit.as_str(), "replace").await?;
+            Ok(())
+        })?;
+        info!("'{unit}' started again");
+        Ok(())
+    }
+}
+
+async fn look_at(bus: &Connection, unit: &str) -> zbus::Result<UnitProxy<'static>> {
+    let path = ManagerProxy::new(bus).await?.load_unit(unit).await?;
+    let proxy = UnitProxy::builder(bus).path(path);
+    proxy.cache_properties(CacheProperties::No).build().await
+}
+
+/// `deactivating` is not over yet; `failed` is.
+fn runs(state: &str) -> bool {
+    !matches!(state, "inactive" | "failed")
+}
+
+fn within<T>(
+    limit: Duration,
+    action: &'static str,
+    unit: &ServiceName,
+    work: impl Future<Output = zbus::Result<T>>,
+) -> Result<T, ServiceError> {
+    let done = zbus::block_on(async { tokio::time::timeout(limit, work).await });
+    match done {
+        Ok(result) => result.map_err(|error| failed(action, unit, error)),
+        Err(_) if action == "stop" => Err(ServiceError::Late {
+            unit: unit.to_string(),
+            seconds: limit.as_secs(),
+        }),
+        Err(_) => {
+            let why = format!("systemd does not answer within {} s", limit.as_secs());
+            Err(no(action, unit, why))
+        }
+    }
+}
+
+fn failed(action: &'static str, unit: &ServiceName, error: zbus::Error) -> ServiceError {
+    match error {
+        zbus::Error::MethodError(name, ..)
+            if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" =>
+        {
+            ServiceError::Gone(unit.to_string())
+        }
+        zbus::Error::MethodError(_, Some(text), _) => {
+            no(action, unit, text.trim_end_matches('.').to_owned())
+        }
+        zbus::Error::FDO(error) => match *error {
+            fdo::Error::ServiceUnknown(_) => no(action, unit, "systemd is not on the bus".into()),
+            other => no(action, unit, other.to_string()),
+        },
+        other => no(action, unit, other.to_string()),
+    }
+}
+
+fn no(action: &'static str, unit: &ServiceName, why: String) -> ServiceError {
+    let unit = unit.to_string();
+    ServiceError::Failed { action, unit, why }
+}

@@ -1,0 +1,84 @@
+# A service that holds a GPU and that may be stopped is, for a guest's start and for a bind by hand, and runs again when
+# the GPU was given back: also when the agent is killed between stopping it and binding.
+unit=nvidia-persistenced.service
+node=/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$GPU0/iommu_group")")
+put_right() {
+    rm -f /run/systemd/system/variantd.service.d/slow.conf /run/modprobe.d/slow.conf
+    systemctl daemon-reload
+    systemctl stop $unit >/dev/null 2>&1 || true
+    forget s0
+    variantctl release $GPU0 >/dev/null 2>&1 || true
+    rm -f /run/systemd/system/$unit
+    systemctl daemon-reload
+    agent_settings
+    stand_in $GPU0
+}
+trap put_right EXIT
+forget s0
+stand_in $GPU0 vfio-pci
+guest s0 $GPU0 >/tmp/s0.xml
+virsh define /tmp/s0.xml >/dev/null
+variantctl wait s0 >/dev/null
+
+# It takes a moment to end, as a daemon that closes GPUs does, and knows how often it was started.
+cat >/run/systemd/system/$unit <<END
+[Service]
+ExecStart=/bin/bash -c 'echo >>/run/starts; exec 9<>$node; trap "sleep 0.3; exit" TERM; while :; do sleep 0.1; done'
+Restart=on-failure
+RestartSec=1
+END
+systemctl daemon-reload
+rm -f /run/starts
+holds() { variantctl show $GPU0 | grep -q "^held by .*$unit"; }
+state() { systemctl show -p ActiveState --value $unit; }
+is() { [ "$(state)" = "$1" ]; }
+noted() { ls /run/variantd/stopped 2>/dev/null; }
+systemctl start $unit
+within 10 holds
+
+agent_settings
+! said=$(timeout 30 virsh start s0 --paused 2>&1) || fail 'the guest started'
+for part in VD-BND-005 "systemctl stop $unit" --stop-services 'stop_services'; do contains 'refusal' "$said" "$part"; done
+equal 'the service that nobody named' "$(state)" active
+printf '= %s\n' "$(grep -o "'$GPU0': .*" <<<"$said" | head -1)"
+
+agent_settings "stop_services = [\"$unit\"]"
+before=$(date +%s%N)
+virsh start s0 --paused >/dev/null
+printf '= the start with a service to stop took %s ms\n' $((($(date +%s%N) - before) / 1000000))
+equal 'driver' "$(driver $GPU0)" $VARIANT
+equal 'the service while the guest has the GPU' "$(state)" inactive
+equal 'its record' "$(noted)" $unit.json
+systemctl restart variantd
+within 20 is_connected
+equal 'the service after the agent restarted' "$(state)" inactive
+virsh destroy s0 >/dev/null
+within 10 is active
+equal 'driver afterwards' "$(driver $GPU0)" vfio-pci
+equal 'its record afterwards' "$(noted)" ''
+within 10 holds
+
+# A bind that fails: another driver of that name cannot be bound.
+! said=$(variantctl bind $GPU0 --driver pcieport --stop-services 2>&1) || fail 'a GPU is no port'
+within 10 is active
+equal 'driver after a bind that failed' "$(driver $GPU0)/$(override $GPU0)" vfio-pci/vfio-pci
+within 10 holds
+
+variantctl bind $GPU0 --stop-services >/dev/null
+equal 'the service while the GPU is bound by hand' "$(state)" inactive
+variantctl release $GPU0 >/dev/null
+within 10 is active
+within 10 holds
+
+# Killed once the service is stopped: the hook's answer is lost, the next agent starts it again.
+begun() { [ -n "$(noted)" ]; }
+variantctl bind $GPU0 --stop-services >/dev/null 2>&1 &
+within 20 begun
+systemctl kill -s KILL variantd
+wait || true
+within 20 is_connected
+variantctl release $GPU0 >/dev/null 2>&1 || true
+within 20 is active
+equal 'records after a crash' "$(noted)" ''
+equal 'driver after a crash' "$(driver $GPU0)/$(override $GPU0)" vfio-pci/vfio-pci
+printf '= the service was started %s times\n' "$(wc -l </run/starts)"
