@@ -24,6 +24,8 @@ use tracing::{debug, error, info};
 
 use crate::probe;
 
+/// The program that such children run: it lies beside the agent and loads nothing of libvirt.
+pub const PROGRAM: &str = "variantd-child";
 /// First argument of such a child.
 pub const ARGUMENT: &str = "write-knob";
 

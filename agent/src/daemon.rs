@@ -17,7 +17,7 @@ use zbus::connection::Builder;
 
 use crate::assign::{self, Assigner};
 use crate::bus::{self, Hook, Manager, Reload};
-use crate::child::InChild;
+use crate::child::{self, InChild};
 use crate::config::{Config, ConfigError};
 use crate::declined::Declined;
 use crate::inventory::{self, PublishError};
@@ -73,6 +73,9 @@ pub enum StartError {
     /// Our own program cannot be found.
     #[error("cannot find the running program")]
     Program(#[from] io::Error),
+    /// The program that writes is not there.
+    #[error("cannot find '{}', which lies beside variantd: install the package again", .0.display())]
+    Child(PathBuf),
 }
 
 /// The agent, serving.
@@ -152,11 +155,20 @@ fn site(places: &Places) -> Result<Arc<Site>, StartError> {
 
 /// With what is told of writes that were stuck and have ended.
 fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>), StartError> {
-    let (root, program) = (places.root.clone(), std::env::current_exe()?);
-    let kernel = InChild::new(Live::new(root.clone())?, root, program);
+    let root = places.root.clone();
+    let kernel = InChild::new(Live::new(root.clone())?, root, writer()?);
     let journal = Journal::new(places.run.join("journal"));
     let ended = kernel.ended();
     Ok((Assigner::new(Arc::new(kernel), site, journal), ended))
+}
+
+/// The program that writes for the agent.
+fn writer() -> Result<PathBuf, StartError> {
+    let program = std::env::current_exe()?.with_file_name(child::PROGRAM);
+    match program.exists() {
+        true => Ok(program),
+        false => Err(StartError::Child(program)),
+    }
 }
 
 fn rules(config: &Path) -> Result<Rules, StartError> {

@@ -26,8 +26,10 @@ use crate::code::Code;
 use crate::refusal::Refusal;
 use crate::service::ServiceName;
 
+pub use group::GroupAnswer;
 pub use recover::Recovered;
 
+mod group;
 mod recover;
 
 /// What came of a device.
@@ -59,11 +61,23 @@ pub struct Answer {
     pub writes: Vec<String>,
 }
 
+/// What somebody who binds by hand wants, and allows.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The driver; by default the one that the device's recipe names.
+    pub driver: Option<DriverName>,
+    /// What the host uses of the device's IOMMU group may be taken along.
+    pub allow_group: bool,
+    /// Services that are known to hold GPUs, or that the configuration names, may be stopped while they hold it.
+    pub stop_services: bool,
+}
+
 /// A bind as it would go.
 struct Way {
     rebind: Rebind,
     now: Before,
     old: Option<Record>,
+    leader: Option<PciAddress>,
 }
 
 impl Assigner {
@@ -80,21 +94,8 @@ impl Assigner {
         self.bind_from_holders(device, driver, &[])
     }
 
-    /// The same, where services that are known to hold GPUs, or that the configuration names, are stopped first when
-    /// they hold the device; they are started again when it is released, or is not bound after all.
-    ///
-    /// # Errors
-    /// As [`bind_by_hand`](Self::bind_by_hand); when a service does not end.
-    pub fn bind_stopping_services(
-        &self,
-        device: PciAddress,
-        driver: Option<DriverName>,
-    ) -> Result<Answer, AssignError> {
-        let named = self.site.rules().config.stop_services.clone();
-        let allowed: Vec<ServiceName> = ServiceName::known().chain(named).collect();
-        self.bind_from_holders(device, driver, &allowed)
-    }
-
+    /// The same, where services of `allowed` are stopped first when they hold the device; they are started again when
+    /// it is released, or is not bound after all.
     fn bind_from_holders(
         &self,
         device: PciAddress,
@@ -120,7 +121,7 @@ impl Assigner {
             return Ok(Answer { outcome, ..answer });
         }
         self.take_from_holders(&self.site.look(), device, driver, allowed)?;
-        self.take(way)?;
+        self.take(&way)?;
         info!("'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)
     }
@@ -224,14 +225,15 @@ impl Assigner {
             rebind: Rebind { device, to },
             now: self.now(device)?,
             old: self.bound.read(device)?,
+            leader: None,
         })
     }
 
     /// Binds; what was noted as the state before by an earlier bind still counts.
-    fn take(&self, way: Way) -> Result<(), AssignError> {
+    fn take(&self, way: &Way) -> Result<(), AssignError> {
         let Rebind { device, to } = &way.rebind;
         let before = way.old.as_ref().map_or(&way.now, |old| &old.before);
-        let record = Record::new(*device, to.clone(), before.clone());
+        let record = Record::new(*device, to.clone(), before.clone()).along(way.leader);
         self.bound.write(&record)?;
         match way.rebind.apply(&*self.kernel, &way.now) {
             Ok(_) => Ok(self.bound.write(&record.with(true))?),

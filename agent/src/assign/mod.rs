@@ -50,7 +50,7 @@ use again::Again;
 pub use again::serve as try_again;
 pub use bind::SharedKernel;
 pub use error::AssignError;
-pub use manual::{Answer, Fate, Recovered};
+pub use manual::{Answer, Fate, GroupAnswer, Recovered, Wish};
 
 /// Assigns devices to domains.
 pub struct Assigner {
@@ -125,7 +125,8 @@ impl Assigner {
         let bind = || {
             self.put_back_half_way(&domain.uuid)?;
             let given = check::sources(xml)?;
-            let devices = self.whole(&view, &given, plan.devices);
+            let consent = check::Consent::configured(view.rules.config.allow_group);
+            let devices = self.whole(&view, &given, plan.devices, consent);
             let devices = devices.map_err(AssignError::Refused)?;
             self.claim_free(&view, &domain, &devices)?;
             self.bind(&domain, &devices)

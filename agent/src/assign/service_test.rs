@@ -319,8 +319,12 @@ fn known_services_are_stopped_for_a_bind_by_hand_that_asks_for_it_until_the_rele
     let scene = scene(&[DAEMON], &[], |_| {});
     let refused = scene.assigner.bind_by_hand(address(GPU), None);
     assert!(refused.expect_err("held").to_string().contains(DAEMON));
-    let bound = scene.assigner.bind_stopping_services(address(GPU), None);
-    assert_eq!(bound.expect("bound").outcome, Fate::Bound);
+    let wish = Wish {
+        stop_services: true,
+        ..Wish::default()
+    };
+    let bound = scene.assigner.bind_group_by_hand(address(GPU), wish);
+    assert_eq!(bound.expect("bound").device.outcome, Fate::Bound);
     assert!(!scene.units.is_running(DAEMON));
     scene.restarted().resume();
     assert!(!scene.units.is_running(DAEMON), "it is bound still");

@@ -4,10 +4,8 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent::child;
 use agent::config;
 use agent::daemon::{self, Daemon, Places};
-use agent::probe;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -38,12 +36,6 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some(child::ARGUMENT) => return child::run(&arguments[1..]),
-        Some(probe::ARGUMENT) => return probe::run(&arguments[1..]),
-        _ => {}
-    }
     let arguments = Arguments::parse();
     log_to_stderr();
     if arguments.reserve {

@@ -11,7 +11,7 @@ use zbus::message::Header;
 use zbus::{Connection, OwnedVariant, Variant, interface};
 
 use super::{BusError, blocking, caller, device};
-use crate::assign::Assigner;
+use crate::assign::{Assigner, Wish};
 use crate::prepare::Trigger;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
@@ -138,6 +138,7 @@ impl Manager {
 
     /// Binds a device outside of any guest and says in JSON what was written. Option `driver` (s):
     /// the driver, by default the one that its recipe names. Option `dry-run` (b): say it only. Option
+    /// `allow-group` (b): bind what the host uses of its IOMMU group along with it. Option
     /// `stop-services` (b): stop services that are known to hold GPUs, while they hold it.
     async fn bind(
         &self,
@@ -147,18 +148,23 @@ impl Manager {
         options: Options,
     ) -> Result<String, BusError> {
         caller::require_root(connection, &header).await?;
-        known(&options, &["driver", "dry-run", "stop-services"])?;
-        let (address, driver) = (device::address(&device)?, device::driver(&options)?);
-        let (dry, stop) = (flag(&options, "dry-run")?, flag(&options, "stop-services")?);
-        let bound = blocking(&self.assigner, move |assigner| match (dry, stop) {
-            (true, _) => assigner.plan_by_hand(address, driver),
-            (false, true) => assigner.bind_stopping_services(address, driver),
-            (false, false) => assigner.bind_by_hand(address, driver),
+        let keys = ["driver", "dry-run", "allow-group", "stop-services"];
+        known(&options, &keys)?;
+        let address = device::address(&device)?;
+        let wish = Wish {
+            driver: device::driver(&options)?,
+            allow_group: flag(&options, "allow-group")?,
+            stop_services: flag(&options, "stop-services")?,
+        };
+        let dry = flag(&options, "dry-run")?;
+        let bound = blocking(&self.assigner, move |assigner| match dry {
+            true => assigner.plan_group_by_hand(address, wish),
+            false => assigner.bind_group_by_hand(address, wish),
         });
         Ok(json(&bound.await.map_err(device::error)?))
     }
 
-    /// Gives a device back that `Bind` or a reservation bound, and says so in JSON.
+    /// Gives a device back that `Bind` or a reservation bound, with what was bound along with it, and says so in JSON.
     async fn release(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -169,7 +175,7 @@ impl Manager {
         caller::require_root(connection, &header).await?;
         known(&options, &[])?;
         let address = device::address(&device)?;
-        let released = blocking(&self.assigner, move |a| a.release_by_hand(address));
+        let released = blocking(&self.assigner, move |a| a.release_group_by_hand(address));
         Ok(json(&released.await.map_err(device::error)?))
     }
 

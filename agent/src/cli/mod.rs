@@ -126,6 +126,9 @@ enum Verb {
         /// The driver; by default the one that its recipe names
         #[arg(long)]
         driver: Option<DriverName>,
+        /// Bind what the host uses of its IOMMU group along with it
+        #[arg(long)]
+        allow_group: bool,
         /// Print the writes in order instead, each as 'path <- value'
         #[arg(long)]
         dry_run: bool,
@@ -281,11 +284,13 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Bind {
             device,
             driver,
+            allow_group,
             dry_run,
             stop_services,
         } => {
             let how = bind::How {
                 dry_run: *dry_run,
+                allow_group: *allow_group,
                 stop_services: *stop_services,
             };
             bind::bind(*device, driver.as_ref(), how, cli.json)

@@ -46,3 +46,13 @@ fn each_mistake_has_its_exit_status() {
     assert_eq!(status, 1, "{said}");
     assert!(said.contains("VD-BND-001"), "{said}");
 }
+
+#[test]
+fn the_program_that_writes_loads_nothing_of_libvirt() {
+    let needs_libvirt = |program: &str| {
+        let bytes = fs::read(program).expect("a program");
+        bytes.windows(11).any(|part| part == b"libvirt.so.")
+    };
+    assert!(needs_libvirt(env!("CARGO_BIN_EXE_variantd")));
+    assert!(!needs_libvirt(env!("CARGO_BIN_EXE_variantd-child")));
+}

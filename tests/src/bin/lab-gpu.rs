@@ -34,7 +34,7 @@ struct Arguments {
     /// Never report memory and link as ready
     #[arg(long, conflicts_with = "ready_ms")]
     never_ready: bool,
-    /// File that overrides readiness while it exists: 'never' or milliseconds
+    /// File that overrides readiness while it exists: 'never', milliseconds, or these and 'asked'
     #[arg(long)]
     control: Option<PathBuf>,
     /// NVIDIA's capability that says MIG works with cached memory

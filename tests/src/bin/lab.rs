@@ -74,7 +74,7 @@ enum Verb {
     Gpu {
         /// 0, 1, ...
         index: u32,
-        /// 'ready', 'never' or milliseconds
+        /// 'ready', 'never', milliseconds, or '3000 asked': counted from the first look after the reset
         readiness: String,
     },
     /// Stop it
@@ -126,8 +126,8 @@ struct Options {
     /// Build iommufd and VFIO's character devices for its kernel, which Debian leaves out
     #[arg(long)]
     iommufd: bool,
-    /// Number of synthetic GPUs: 0 to 2, on aarch64 to 1 [default: the most]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=2))]
+    /// Number of synthetic GPUs: 0 to 4 [default: 2], on aarch64 0 or 1 [default: 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=4))]
     gpus: Option<u32>,
     /// Memory of each synthetic GPU, with M or G; a guest's start maps all of it
     #[arg(long, default_value_t = SMALLEST_GPU_MEMORY)]
@@ -135,7 +135,7 @@ struct Options {
     /// Order of the firmware's initiator entries: with 'unsorted' node ids differ from proximity domains
     #[arg(long, value_enum, default_value_t)]
     srat: Order,
-    /// AtomicOp bits of a port: SLOT=HEX (GPU ports are slots 1 and 2, others 11 to 16)
+    /// AtomicOp bits of a port: SLOT=HEX (GPU ports are slots 1 to 4, others 11 to 16)
     #[arg(long, value_parser = slot_bits)]
     atomics: Vec<(u16, u32)>,
     /// One more argument for the GPU servers, for example --gpu-argument=--cxl

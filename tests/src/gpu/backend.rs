@@ -90,7 +90,7 @@ impl Gpu {
 impl ServerBackend for Gpu {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
-            let ready = self.readiness.is_ready();
+            let ready = || self.readiness.is_ready();
             self.config.read(offset as usize, ready, data);
         } else {
             for (index, byte) in data.iter_mut().enumerate() {

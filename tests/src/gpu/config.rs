@@ -96,12 +96,13 @@ impl ConfigSpace {
         space
     }
 
-    /// Copies bytes from `offset`; what lies outside reads as ones. `ready` shows in the CXL DVSEC.
-    pub fn read(&self, offset: usize, ready: bool, data: &mut [u8]) {
+    /// Copies bytes from `offset`; what lies outside reads as ones. `ready` shows in the CXL DVSEC, and is asked when
+    /// that is read.
+    pub fn read(&self, offset: usize, ready: impl Fn() -> bool, data: &mut [u8]) {
         for (index, byte) in data.iter_mut().enumerate() {
             let at = offset.saturating_add(index);
             *byte = self.bytes.get(at).copied().unwrap_or(0xff);
-            if ready && self.cxl == Some(at) {
+            if self.cxl == Some(at) && ready() {
                 *byte |= CXL_ACTIVE as u8;
             }
         }
@@ -251,7 +252,7 @@ mod tests {
 
     fn read32(space: &ConfigSpace, at: usize, ready: bool) -> u32 {
         let mut bytes = [0; 4];
-        space.read(at, ready, &mut bytes);
+        space.read(at, || ready, &mut bytes);
         u32::from_le_bytes(bytes)
     }
 

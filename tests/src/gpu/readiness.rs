@@ -2,6 +2,7 @@
 //!
 //! A control file, if there is one, overrides what was given at the start, so that a test can change it while the device is in use.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 pub enum Delay {
     /// This long after the last reset.
     After(Duration),
+    /// This long after somebody first looked, since the last reset: what is waited for then tells whether several
+    /// devices are waited for at once or one after another.
+    AfterLook(Duration),
     /// Never.
     Never,
 }
@@ -19,12 +23,16 @@ impl FromStr for Delay {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.trim() {
-            "never" => Ok(Self::Never),
-            number => number
-                .parse()
-                .map(|milliseconds| Self::After(Duration::from_millis(milliseconds)))
-                .map_err(|_| format!("'{number}' is neither 'never' nor a number of milliseconds")),
+        let wrong = |_| {
+            format!(
+                "'{text}' is neither 'never' nor a number of milliseconds, with 'asked' behind it or not"
+            )
+        };
+        let milliseconds = |number: &str| number.parse().map(Duration::from_millis).map_err(wrong);
+        match text.split_whitespace().collect::<Vec<_>>()[..] {
+            ["never"] => Ok(Self::Never),
+            [number, "asked"] => milliseconds(number).map(Self::AfterLook),
+            _ => milliseconds(text.trim()).map(Self::After),
         }
     }
 }
@@ -35,27 +43,33 @@ pub struct Readiness {
     delay: Delay,
     control: Option<PathBuf>,
     since: Instant,
+    looked: Cell<Option<Instant>>,
 }
 
 impl Readiness {
-    /// Counts from now. `control` is a file holding `never` or milliseconds; no file means `delay`.
+    /// Counts from now. `control` is a file holding `never`, milliseconds, or these and `asked`; no file means `delay`.
     pub fn new(delay: Delay, control: Option<PathBuf>) -> Self {
         Self {
             delay,
             control,
             since: Instant::now(),
+            looked: Cell::new(None),
         }
     }
 
     /// Starts the delay again.
     pub fn restart(&mut self) {
         self.since = Instant::now();
+        self.looked.set(None);
     }
 
     /// Whether the device is ready now.
     pub fn is_ready(&self) -> bool {
+        let looked = self.looked.get().unwrap_or_else(Instant::now);
+        self.looked.set(Some(looked));
         match self.controlled().unwrap_or(self.delay) {
             Delay::After(time) => self.since.elapsed() >= time,
+            Delay::AfterLook(time) => looked.elapsed() >= time,
             Delay::Never => false,
         }
     }
@@ -83,7 +97,26 @@ mod tests {
             "1500".parse(),
             Ok(Delay::After(Duration::from_millis(1500)))
         );
-        assert!("soon".parse::<Delay>().is_err());
+        assert_eq!(
+            "1500 asked\n".parse(),
+            Ok(Delay::AfterLook(Duration::from_millis(1500)))
+        );
+        for wrong in ["soon", "soon asked", "1500 then", ""] {
+            assert!(wrong.parse::<Delay>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_delay_that_counts_from_a_look_begins_with_the_first_one_after_a_reset() {
+        let time = Duration::from_millis(40);
+        let mut readiness = Readiness::new(Delay::AfterLook(time), None);
+        for _ in 0..2 {
+            std::thread::sleep(time);
+            assert!(!readiness.is_ready());
+            std::thread::sleep(time);
+            assert!(readiness.is_ready());
+            readiness.restart();
+        }
     }
 
     #[test]

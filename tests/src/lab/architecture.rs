@@ -60,9 +60,14 @@ impl Architecture {
     /// Most GPUs with eight initiator nodes each. Debian's arm64 kernel has room for 16 nodes in all (CONFIG_NODES_SHIFT=4).
     pub fn most_gpus(self) -> u32 {
         match self {
-            Self::X86_64 => 2,
+            Self::X86_64 => 4,
             Self::Aarch64 => 1,
         }
+    }
+
+    /// GPUs of a lab that is not asked for a number: each one is a process more and eight nodes more at boot.
+    pub fn usual_gpus(self) -> u32 {
+        self.most_gpus().min(2)
     }
 
     /// Where GPU memory begins: above all that the machine type uses itself.

@@ -149,8 +149,9 @@ impl Lab {
         let acpi = tables::build(&cache, &machine, &image, settings.sorted_srat)?;
         self.state.create()?;
         self.note(&[&machine.tree.artefact, &image, &acpi])?;
+        let gpus = machine.topology.gpus.len();
         self.state
-            .set_kind(settings.architecture, settings.modules)?;
+            .set_kind(settings.architecture, settings.modules, gpus)?;
         join(
             &[&acpi.join("early.cpio"), &image.join("initrd.cpio")],
             &self.state.path("initrd.cpio"),

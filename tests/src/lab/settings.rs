@@ -23,7 +23,7 @@ pub struct Settings {
     pub suite: Suite,
     /// Look at Debian's archive even if the cache is recent.
     pub fresh: bool,
-    /// Number of synthetic GPUs; none means as many as the processor's kernel has nodes for, at most two.
+    /// Number of synthetic GPUs; none means the usual one of the processor.
     pub gpus: Option<u32>,
     /// Memory of each.
     pub gpu_memory: Size,
@@ -41,10 +41,10 @@ impl Settings {
     /// How many GPUs it gets.
     pub fn gpu_count(&self) -> Result<u32> {
         let most = self.architecture.most_gpus();
-        let wanted = self.gpus.unwrap_or(most);
+        let wanted = self.gpus.unwrap_or(self.architecture.usual_gpus());
         ensure!(
             wanted <= most,
-            "an {} lab has no nodes for {wanted} GPUs (Debian's kernel for it has 16): ask for --gpus {most}",
+            "an {} lab has no room for {wanted} GPUs: ask for --gpus {most}",
             self.architecture
         );
         Ok(wanted)
@@ -102,14 +102,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lab_has_as_many_gpus_as_its_kernel_has_nodes_for() {
+    fn a_lab_has_one_or_two_gpus_and_no_more_than_there_is_room_for() {
         assert_eq!(Settings::default().gpu_count().ok(), Some(2));
         assert_eq!(arm().gpu_count().ok(), Some(1));
-        let two = Settings {
-            gpus: Some(2),
-            ..arm()
+        let asked = |number, settings| Settings {
+            gpus: Some(number),
+            ..settings
         };
-        assert!(refusal(&two).contains("--gpus 1"), "{}", refusal(&two));
+        assert_eq!(asked(4, Settings::default()).gpu_count().ok(), Some(4));
+        for (settings, most) in [(asked(5, Settings::default()), 4), (asked(2, arm()), 1)] {
+            let said = refusal(&settings);
+            assert!(said.contains(&format!("--gpus {most}")), "{said}");
+        }
     }
 
     #[test]

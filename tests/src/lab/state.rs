@@ -66,12 +66,18 @@ impl State {
     }
 
     /// Notes what kind of host it is.
-    pub fn set_kind(&self, architecture: Architecture, modules: Modules) -> Result<()> {
-        let text = format!("{architecture}{}", modules.suffix());
+    pub fn set_kind(
+        &self,
+        architecture: Architecture,
+        modules: Modules,
+        gpus: usize,
+    ) -> Result<()> {
+        let text = format!("{architecture}{}-gpus={gpus}", modules.suffix());
         fs::write(self.path("kind"), text).context("cannot note the kind of the lab")
     }
 
-    /// Words for what it has, for scenarios that only fit some labs: its processor, and "iommufd".
+    /// Words for what it has, for scenarios that only fit some labs: its processor, "iommufd", and as "gpus=2" how
+    /// many GPUs.
     pub fn kind(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path("kind")).unwrap_or_default();
         text.split('-').map(str::to_owned).collect()

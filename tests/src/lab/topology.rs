@@ -32,6 +32,8 @@ pub struct GpuSlot {
     pub memory: Size,
     /// First of its generic-initiator nodes.
     pub first_node: u32,
+    /// Node of the socket that it is attached to.
+    pub host_node: u32,
 }
 
 /// The emulated host.
@@ -48,7 +50,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// A host with this many GPUs, each on its own expander bus and NUMA node.
+    /// A host with this many GPUs, each on its own expander bus, on the two sockets in turn.
     pub fn new(architecture: Architecture, gpus: u32, gpu_memory: Size) -> Self {
         let gpus = (0..gpus)
             .map(|index| GpuSlot {
@@ -58,6 +60,7 @@ impl Topology {
                 memory_base: architecture.gpu_memory_base() + 0x20_0000_0000 * u64::from(index),
                 memory: gpu_memory,
                 first_node: HOST_NODES + NODES_PER_GPU * index,
+                host_node: index % HOST_NODES,
             })
             .collect();
         Self {
@@ -144,8 +147,8 @@ fn distance(from: u32, to: u32) -> u8 {
     match (gpu(from), gpu(to)) {
         (Some(one), Some(other)) if one == other => 11,
         (Some(_), Some(_)) | (None, None) => 40,
-        (None, Some(gpu)) if gpu == from => 80,
-        (Some(gpu), None) if gpu == to => 80,
+        (None, Some(gpu)) if gpu % HOST_NODES == from => 80,
+        (Some(gpu), None) if gpu % HOST_NODES == to => 80,
         _ => 120,
     }
 }
@@ -158,7 +161,7 @@ impl GpuSlot {
     }
 
     fn arguments(&self, architecture: Architecture, socket: &str) -> Vec<String> {
-        let (index, bus, slot) = (self.index, self.bus, self.slot);
+        let (index, bus, slot, node) = (self.index, self.bus, self.slot, self.host_node);
         let place = 0x10 + index;
         // QEMU's SMMUv3 cannot translate for a device in another process; `acpi` tells Linux that it does
         let bypass = match architecture {
@@ -166,7 +169,7 @@ impl GpuSlot {
             Architecture::Aarch64 => ",bypass_iommu=on",
         };
         let mut arguments = words(&format!(
-            "-device pxb-pcie,id=pxb{index},bus_nr={bus},bus=pcie.0,addr={place:#x},numa_node={index}{bypass} \
+            "-device pxb-pcie,id=pxb{index},bus_nr={bus},bus=pcie.0,addr={place:#x},numa_node={node}{bypass} \
              -device pcie-root-port,id=gpuport{index},slot={slot},chassis={slot},bus=pxb{index},addr=0x0"
         ));
         // a socket address only fits the JSON form
@@ -242,8 +245,12 @@ pub fn words(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn with(gpus: u32) -> Topology {
+        Topology::new(Architecture::X86_64, gpus, Size::mebibytes(1536))
+    }
+
     fn two() -> Topology {
-        Topology::new(Architecture::X86_64, 2, Size::mebibytes(1536))
+        with(2)
     }
 
     #[test]
@@ -294,10 +301,33 @@ mod tests {
     }
 
     #[test]
+    fn four_gpus_are_on_the_two_sockets_in_turn_and_apart_from_each_other() {
+        let four = with(4);
+        let places: Vec<_> = four
+            .gpus
+            .iter()
+            .map(|gpu| (gpu.bus, gpu.host_node))
+            .collect();
+        assert_eq!(places, [(0x20, 0), (0x40, 1), (0x60, 0), (0x80, 1)]);
+        let arguments = four.arguments(|_| String::new()).join(" ");
+        for expected in [
+            "src=0,dst=18,val=80",
+            "src=1,dst=18,val=120",
+            "src=1,dst=33,val=80",
+        ] {
+            assert!(
+                arguments.contains(&format!("dist,{expected}")),
+                "{expected}"
+            );
+        }
+        // the emulated processor has 40 address bits
+        let last = &four.gpus[3];
+        assert!(last.memory_base + Size::mebibytes(128 << 10).bytes() <= 1 << 40);
+    }
+
+    #[test]
     fn a_host_without_gpus_has_two_nodes_and_the_plain_devices() {
-        let text = Topology::new(Architecture::X86_64, 0, Size::mebibytes(1536))
-            .arguments(|_| String::new())
-            .join(" ");
+        let text = with(0).arguments(|_| String::new()).join(" ");
         assert!(
             !text.contains("vfio-user") && text.contains("nodeid=1") && !text.contains("nodeid=2")
         );
