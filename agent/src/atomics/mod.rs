@@ -64,6 +64,8 @@ pub struct Report {
     pub path: Vec<Element>,
     /// What VFIO tells QEMU, by width.
     pub host: PerWidth,
+    /// Widths that config space gives by the kernel's rules.
+    pub computed: Widths,
     /// What VFIO said when it was asked; `host` is that, then.
     pub asked: Option<Widths>,
     /// Where the guest sees it; `None` without a guest.
@@ -115,7 +117,9 @@ fn judge(
     asked: Option<Widths>,
 ) -> Report {
     let judged = Judged::of(question.host, device);
-    let host = asked.map_or_else(|| host::judge(&judged, question.kernel), host::as_asked);
+    let computed = host::judge(&judged, question.kernel);
+    let granted = computed.granted();
+    let host = asked.map_or(computed, host::as_asked);
     let passed = place
         .as_ref()
         .map(|place| guest::judge(place, question.qemu));
@@ -136,6 +140,7 @@ fn judge(
         path: judged.path.iter().map(Element::of).collect(),
         facts: fact::facts(&judged, guest.as_ref(), initiators(question, device)),
         host,
+        computed: granted,
         asked,
         place,
         guest: passed,

@@ -1,8 +1,10 @@
-//! Verdicts on modelled paths and guests, on images of config space, and on anything at random.
+//! Verdicts on modelled paths, and on images of config space.
+
+mod guest;
+mod random;
 
 use kernel_glue::atomics::Width;
-use kernel_glue::config::{Config, ConfigError};
-use proptest::prelude::*;
+use kernel_glue::config::Config;
 
 use super::*;
 use crate::code::Code;
@@ -12,7 +14,6 @@ const ROOT: &str = "0000:00:01.0";
 const UP: &str = "0000:01:00.0";
 const DOWN: &str = "0000:02:00.0";
 const GPU: &str = "0000:03:00.0";
-const BELOW: [u32; 4] = [4, 5, 6, 0];
 
 /// Config space with a PCI Express capability of this version and port type at 0x60.
 fn image(version: u8, port: u32, devcap2: u32, devctl2: u16) -> Vec<u8> {
@@ -245,139 +246,6 @@ fn a_virtual_function_is_judged_by_its_physical_one() {
     assert_eq!(codes(&report), [Some(Code::AtomicsHidden); 3]);
 }
 
-/// A guest of q35 with these controllers, and the GPU at this address.
-fn guest(controllers: &str, address: &str) -> Domain {
-    let text = format!(
-        "<domain type='kvm'><name>d</name><memory>1</memory><os><type arch='x86_64' machine='q35'>hvm</type></os><devices>\
-         <controller type='pci' index='0' model='pcie-root'/>{controllers}\
-         <hostdev mode='subsystem' type='pci'><source><address domain='0' bus='3' slot='0' function='0'/></source>\
-         {address}</hostdev></devices></domain>"
-    );
-    Domain::parse(&text).expect("a domain")
-}
-
-const PORT: &str = "<controller type='pci' index='1' model='pcie-root-port'/>";
-const SWITCH: &str = "<controller type='pci' index='1' model='pcie-root-port'/>\
-    <controller type='pci' index='2' model='pcie-switch-upstream-port'><address type='pci' bus='1' slot='0'/></controller>\
-    <controller type='pci' index='3' model='pcie-switch-downstream-port'><address type='pci' bus='2' slot='0'/></controller>";
-
-fn placed(domain: &Domain, attach: bool, qemu: Version) -> (Option<bool>, Option<Code>) {
-    let host = chain(&good());
-    let recipes = recipes();
-    let question = Question {
-        host: &host,
-        recipes: &recipes,
-        kernel: "7.2".parse().expect("a release"),
-        qemu,
-    };
-    let guest = Guest { domain, attach };
-    let report = report(
-        &question,
-        &host.devices[&fixture::address(GPU)],
-        Some(guest),
-        None,
-    );
-    let answer = report.guest.expect("a guest");
-    (answer.ok(), answer.finding().map(|finding| finding.code))
-}
-
-const NEW: Version = Version::new(11, 1, 0);
-
-#[test]
-fn qemus_rules_are_applied_to_the_place() {
-    let at = |bus: u32, slot: u32, function: u32, more: &str| {
-        format!("<address type='pci' bus='{bus}' slot='{slot}' function='{function}'{more}/>")
-    };
-    let expander = "<controller type='pci' index='1' model='pcie-expander-bus'/>";
-    let bridge = "<controller type='pci' index='1' model='pcie-to-pci-bridge'/>";
-    let nic =
-        "<interface type='user'><address type='pci' bus='1' slot='0' function='1'/></interface>";
-    let shared = format!("{PORT}{nic}");
-    let cases = [
-        (PORT, at(1, 0, 0, ""), None),
-        (PORT, at(7, 0, 0, ""), None),
-        (PORT, at(0, 5, 0, ""), Some(Code::AtomicsGuestRootBus)),
-        (expander, at(1, 0, 0, ""), Some(Code::AtomicsGuestRootBus)),
-        (bridge, at(1, 1, 0, ""), Some(Code::AtomicsGuestBehind)),
-        (SWITCH, at(3, 0, 0, ""), Some(Code::AtomicsGuestBehind)),
-        (PORT, at(1, 0, 1, ""), Some(Code::AtomicsGuestFunction)),
-        (PORT, at(1, 1, 0, ""), Some(Code::AtomicsGuestFunction)),
-        (
-            PORT,
-            at(1, 0, 0, " multifunction='on'"),
-            Some(Code::AtomicsGuestMultifunction),
-        ),
-        (
-            &shared,
-            at(1, 0, 0, ""),
-            Some(Code::AtomicsGuestMultifunction),
-        ),
-    ];
-    for (controllers, address, code) in cases {
-        let (ok, said) = placed(&guest(controllers, &address), false, NEW);
-        assert_eq!((ok, said), (Some(code.is_none()), code), "{address}");
-    }
-}
-
-#[test]
-fn qemus_version_decides() {
-    let place = guest(PORT, "<address type='pci' bus='1' slot='0' function='0'/>");
-    let several = guest(
-        PORT,
-        "<address type='pci' bus='1' slot='0' function='0' multifunction='on'/>",
-    );
-    let old = Version::new(8, 0, 5);
-    assert_eq!(
-        placed(&place, false, old),
-        (Some(false), Some(Code::AtomicsQemu))
-    );
-    for qemu in [
-        Version::new(8, 1, 0),
-        Version::new(10, 0, 2),
-        Version::new(12, 0, 0),
-    ] {
-        assert_eq!(placed(&place, false, qemu), (Some(true), None), "{qemu}");
-    }
-    let newer = placed(&several, false, Version::new(12, 0, 0));
-    assert_eq!(newer, (None, Some(Code::AtomicsQemuNewer)));
-}
-
-#[test]
-fn libvirts_choice_is_predicted_where_it_can_be() {
-    assert_eq!(placed(&guest("", ""), false, NEW), (Some(true), None));
-    assert_eq!(placed(&guest(PORT, ""), false, NEW), (Some(true), None));
-    let open = placed(&guest(SWITCH, ""), false, NEW);
-    assert_eq!(open, (None, Some(Code::AtomicsGuestUnknown)));
-    let conventional = |machine: &str| {
-        let text = "<domain><name>d</name><os><type arch='x86_64'MACHINE>hvm</type></os><devices><hostdev mode='subsystem' \
-                    type='pci'><source><address bus='3'/></source></hostdev></devices></domain>";
-        let domain = Domain::parse(&text.replace("MACHINE", machine)).expect("a domain");
-        placed(&domain, false, NEW)
-    };
-    let i440fx = conventional(" machine='pc-i440fx-10.0'");
-    assert_eq!(i440fx, (Some(false), Some(Code::AtomicsGuestMachine)));
-    assert_eq!(conventional(""), (None, Some(Code::AtomicsGuestUnknown)));
-}
-
-#[test]
-fn a_device_that_is_attached_takes_the_free_port_of_the_lowest_index() {
-    let fixed = PORT.replace("/>", "><target hotplug='off'/></controller>");
-    let used = "<address type='pci' bus='1' slot='0' function='0'/>";
-    for (controllers, address, wanted) in [
-        (PORT, "", (Some(true), None)),
-        (SWITCH, "", (Some(false), Some(Code::AtomicsGuestBehind))),
-        (PORT, used, (Some(false), Some(Code::AtomicsGuestNoPort))),
-        (&fixed, "", (Some(false), Some(Code::AtomicsGuestNoPort))),
-        ("", "", (None, Some(Code::AtomicsGuestUnknown))),
-    ] {
-        assert_eq!(
-            placed(&guest(controllers, address), true, NEW),
-            wanted,
-            "{controllers}"
-        );
-    }
-}
-
 #[test]
 fn the_drivers_need_is_what_its_recipe_says() {
     let path = |devcap2| {
@@ -407,7 +275,7 @@ fn vfios_own_answer_takes_the_place_of_the_computed_one() {
         host: &host,
         recipes: &recipes,
         kernel: Kernel::default(),
-        qemu: NEW,
+        qemu: Version::new(11, 1, 0),
     };
     let asked = Widths::from_devcap2(0x100);
     let report = report(
@@ -418,68 +286,4 @@ fn vfios_own_answer_takes_the_place_of_the_computed_one() {
     );
     assert_eq!(report.host.granted(), asked);
     assert_eq!(codes(&report)[0], Some(Code::AtomicsVfio));
-}
-
-proptest! {
-    #[test]
-    fn any_path_gets_a_verdict_that_agrees_with_its_bits(
-        images in proptest::collection::vec((0_u8..4, 0_u32..11, any::<u32>(), any::<u16>(), 0_usize..300), 4),
-        kernel in prop_oneof![Just("6.4"), Just("6.12"), Just("7.2")],
-        physical: bool,
-    ) {
-        let path: Vec<(&str, Vec<u8>)> = [ROOT, UP, DOWN, GPU]
-            .into_iter()
-            .zip(&images)
-            .zip(BELOW)
-            .map(|((at, (version, port, devcap2, devctl2, length)), usual)| {
-                let port = if *version > 1 { usual } else { *port };
-                let mut bytes = image(*version, port, *devcap2, *devctl2);
-                bytes.truncate((*length).max(40));
-                (at, bytes)
-            })
-            .collect();
-        let mut host = chain(&path);
-        if physical {
-            let gpu = host.devices.get_mut(&fixture::address(GPU)).expect("gpu");
-            gpu.physical_function = Some(fixture::address(UP));
-        }
-        let report = judged(&host, GPU, kernel, None);
-        for (width, answer) in report.host.iter() {
-            let own = report.completer.map(|widths| widths.contains(width));
-            prop_assert!(*answer != Answer::Yes || (own == Some(true) && kernel != "6.4"));
-            prop_assert!(answer.ok() != Some(false) || answer.finding().is_some());
-        }
-        let hidden = report.path.iter().any(|element| element.hidden.is_some());
-        let grants = !report.host.granted().is_empty();
-        prop_assert!(!(hidden && grants), "a yes that hangs on what is hidden: {report:?}");
-    }
-
-    #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), place in 0_usize..4) {
-        let mut path = good();
-        path[place].1 = bytes;
-        let host = chain(&path);
-        let report = judged(&host, GPU, "7.2", None);
-        let unreadable = host.devices.values().any(|d| matches!(d.config, Config::Unreadable(ConfigError::Short(_))));
-        prop_assert!(!unreadable || report.host.granted().is_empty());
-    }
-
-    #[test]
-    fn any_guest_gets_a_verdict(
-        models in proptest::collection::vec(0_usize..7, 0..5),
-        bus in 0_u8..8, slot in 0_u8..32, function in 0_u8..8, several: bool, addressed: bool, attach: bool,
-    ) {
-        const MODELS: [&str; 7] = ["pcie-root-port", "pcie-switch-upstream-port", "pcie-switch-downstream-port",
-            "pcie-expander-bus", "pcie-to-pci-bridge", "pci-bridge", ""];
-        let controllers: String = models.iter().enumerate().map(|(at, model)| {
-            format!("<controller type='pci' index='{}' model='{}'/>", at + 1, MODELS[*model])
-        }).collect();
-        let flag = if several { "on" } else { "off" };
-        let address = format!("<address type='pci' bus='{bus}' slot='{slot}' function='{function}' multifunction='{flag}'/>");
-        let domain = guest(&controllers, if addressed { &address } else { "" });
-        let (ok, code) = placed(&domain, attach, NEW);
-        prop_assert_eq!(ok == Some(true), code.is_none());
-        let given = addressed && !attach && ok == Some(true);
-        prop_assert!(!given || (bus > 0 && (slot, function, several) == (0, 0, false)));
-    }
 }

@@ -191,6 +191,12 @@ fn guest(report: &Report) -> String {
 }
 
 fn asked(report: &Report) -> String {
-    let text = |widths| format!("  VFIO was asked, and says: {widths}\n");
-    report.asked.map(text).unwrap_or_default()
+    let Some(asked) = report.asked else {
+        return String::new();
+    };
+    let differs = match asked == report.computed {
+        true => String::new(),
+        false => format!("; config space gives {}", report.computed),
+    };
+    format!("  VFIO was asked, and says: {asked}{differs}\n")
 }
