@@ -121,6 +121,9 @@ impl Assigner {
         }
         let domain = reference(xml)?;
         let plan = verify(&view, xml)?;
+        if let Some(unmet) = plan.unmet {
+            return Err(AssignError::Refused(unmet));
+        }
         answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
         let bind = || {
             self.put_back_half_way(&domain.uuid)?;
@@ -313,6 +316,8 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
 mod again_test;
 #[cfg(test)]
 mod ask_test;
+#[cfg(test)]
+mod atomics_test;
 #[cfg(test)]
 mod bad_input_test;
 #[cfg(test)]

@@ -27,6 +27,8 @@ fn fixture() -> Fixture {
             version: 2,
             port: Port::UpstreamPort,
             devcap: 0,
+            devctl: 0,
+            access_control: None,
             lnkcap: 0,
             devcap2: 0,
             devctl2: 0,
@@ -75,6 +77,22 @@ fn devices_behind_one_switch_of_the_host_are_behind_one_of_the_guests() {
     assert_eq!(noted.count(), 3);
     assert_eq!(fixture().rewrite(&got.text).text, got.text);
     assert_eq!(revert(&got.text).expect("reverted"), text());
+}
+
+#[test]
+fn a_driver_that_prefers_atomics_misses_them_behind_a_mirrored_switch() {
+    let mut fixture = fixture();
+    let placement = "own_root_port = true\nswitch = true";
+    let recipe = RECIPE.replace("own_root_port = true", placement);
+    let recipe = format!("{recipe}\n[atomics]\nneed = \"prefer\"\nwidths = [32]\n");
+    fixture.recipes = Recipes::of(&[&recipe]);
+    let missed = |plan: &crate::plan::Plan| {
+        let missed = |note: &&crate::plan::Note| note.code == Code::AtomicsMissed;
+        plan.notes.iter().filter(missed).count()
+    };
+    let got = fixture.rewrite(&text());
+    assert_eq!(missed(&got.plan), 3);
+    assert_eq!(missed(&fixture.rewrite(&got.text).plan), 3);
 }
 
 #[test]
