@@ -36,5 +36,6 @@ pub(crate) mod sharing;
 pub mod site;
 pub mod target;
 pub mod toml_text;
+pub(crate) mod unplug;
 pub mod view;
 pub mod worker;

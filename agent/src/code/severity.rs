@@ -29,6 +29,7 @@ impl Code {
             | Self::ExpanderCellUnknown
             | Self::GuestNoExpander
             | Self::GuestNodeLimit
+            | Self::InitiatorsStale
             | Self::IommufdLeftOut
             | Self::LinkUnknown
             | Self::RegionsUnknown
