@@ -1,6 +1,7 @@
 //! Reads domains, holds recipes, plans, applies, journals, serves.
 
 pub mod assign;
+pub mod atomics;
 pub mod bound;
 pub mod bus;
 pub mod child;

@@ -43,12 +43,17 @@ pub struct Express {
     pub port: Port,
     /// Device capabilities, offset 0x04.
     pub devcap: u32,
+    /// Device control, offset 0x08.
+    pub devctl: u16,
     /// Link capabilities, offset 0x0c; 0 for an integrated function, which has no link.
     pub lnkcap: u32,
     /// Device capabilities 2, offset 0x24; 0 when the version is below 2.
     pub devcap2: u32,
     /// Device control 2, offset 0x28; 0 when the version is below 2.
     pub devctl2: u16,
+    /// Access control (ACS control register); `None` where the function has none, or extended config space is not
+    /// visible.
+    pub access_control: Option<u16>,
 }
 
 /// Port type, bits 7:4 of the capability's flags.
@@ -78,6 +83,10 @@ const REACH: usize = 0x100;
 const MAX_HOPS: usize = 48;
 /// Capability id of PCI Express.
 const EXPRESS: u8 = 0x10;
+/// Extended capability id of Access Control Services.
+const ACCESS_CONTROL: u16 = 0x0d;
+/// Extended capabilities that fit behind conventional config space (PCI_CFG_SPACE_EXP_SIZE, eight bytes each).
+const MAX_EXTENDED: usize = (4096 - REACH) / 8;
 
 impl Config {
     /// Parses config space as read from `config`: whole, or the 64 bytes everyone may see.
@@ -135,6 +144,18 @@ impl Express {
     #[must_use]
     pub fn egress_blocked(&self) -> bool {
         self.devctl2 & 1 << 7 != 0
+    }
+
+    /// May mark its writes as relaxed: DEVCTL bit 4.
+    #[must_use]
+    pub fn relaxed_ordering(&self) -> bool {
+        self.devctl & 1 << 4 != 0
+    }
+
+    /// Sends requests between devices below it up, instead of across: ACS control bit 2.
+    #[must_use]
+    pub fn redirects_peers(&self) -> bool {
+        self.access_control.unwrap_or_default() & 1 << 2 != 0
     }
 
     /// No relaxed-ordering-enabled passing between peers: DEVCAP2 bit 10.
@@ -225,13 +246,34 @@ impl Space<'_> {
             version,
             port: Port::from(flags >> 4),
             devcap: self.long(at, 4)?,
+            devctl: self.word(at, 8)?,
             lnkcap: match Port::from(flags >> 4) {
                 Port::RootComplexEndpoint | Port::RootComplexEventCollector => 0,
                 _ => self.long(at, 0x0c)?,
             },
             devcap2: if second { self.long(at, 0x24)? } else { 0 },
             devctl2: if second { self.word(at, 0x28)? } else { 0 },
+            access_control: self.access_control(),
         })
+    }
+
+    /// What is damaged there is as good as missing: no verdict hangs on it.
+    fn access_control(&self) -> Option<u16> {
+        let mut at = REACH;
+        for _ in 0..MAX_EXTENDED {
+            let header = u32::from_le_bytes(self.0.get(at..at + 4)?.try_into().ok()?);
+            let [low, high, next, above] = header.to_le_bytes();
+            let id = u16::from_le_bytes([low, high]);
+            if id == ACCESS_CONTROL {
+                let control = self.0.get(at + 6..at + 8)?;
+                return control.try_into().ok().map(u16::from_le_bytes);
+            }
+            at = usize::from(u16::from_le_bytes([next, above]) >> 4 & !3);
+            if at < REACH {
+                return None;
+            }
+        }
+        None
     }
 
     fn word(&self, at: u8, offset: usize) -> Result<u16, ConfigError> {
@@ -291,6 +333,30 @@ mod tests {
         assert_eq!(express.completer().to_string(), "32, 64");
         assert!(express.completer().contains(Width::Bits64));
         assert!(express.requester_enabled() && !express.egress_blocked());
+    }
+
+    #[test]
+    fn access_control_is_found_behind_another_extended_capability() {
+        let mut bytes = endpoint(0, 0);
+        bytes[0x68] = 0x10;
+        assert_eq!(
+            Config::parse(&bytes)
+                .express()
+                .expect("express")
+                .access_control,
+            None
+        );
+        bytes.resize(4096, 0);
+        bytes[0x100..0x104].copy_from_slice(&0x1401_0001_u32.to_le_bytes());
+        bytes[0x140..0x144].copy_from_slice(&0x0001_000d_u32.to_le_bytes());
+        bytes[0x146] = 0x1d;
+        let config = Config::parse(&bytes);
+        let express = config.express().expect("express");
+        assert_eq!(express.access_control, Some(0x1d));
+        assert!(express.redirects_peers() && express.relaxed_ordering());
+        bytes[0x100..0x104].copy_from_slice(&0x1001_0001_u32.to_le_bytes());
+        let looped = Config::parse(&bytes);
+        assert!(!looped.express().expect("express").redirects_peers());
     }
 
     #[test]
@@ -360,7 +426,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), list: bool) {
+        fn no_bytes_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), list: bool) {
             if let (true, Some(status)) = (list, bytes.get_mut(6)) {
                 *status |= 0x10;
             }

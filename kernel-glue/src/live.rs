@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::address::PciAddress;
+use crate::atomics::Widths;
 use crate::driver::DriverName;
 use crate::failure::Failure;
 use crate::kernel::{Kernel, Knob};
@@ -47,6 +48,14 @@ impl Live {
             modprobe: program,
             ..self
         }
+    }
+
+    /// What VFIO tells QEMU of a device's AtomicOps. Opens the device, which resets it, as [`Kernel::regions`] does.
+    ///
+    /// # Errors
+    /// As [`Kernel::regions`].
+    pub fn atomics(&self, device: PciAddress) -> Result<Widths, RegionError> {
+        vfio::atomics(self, &self.root, device)
     }
 
     /// What a device's file says; ENODEV when the device is gone.

@@ -141,6 +141,8 @@ mod tests {
                 version: 2,
                 port,
                 devcap: 0,
+                devctl: 0,
+                access_control: None,
                 devcap2: 0,
                 lnkcap: 0,
                 devctl2: 0,

@@ -1,4 +1,4 @@
-//! Asks VFIO for the regions of a device that is bound to one of its drivers. **Opening resets the device.**
+//! Asks VFIO for the regions or the AtomicOps of a device on one of its drivers. **Opening resets the device.**
 //!
 //! ```text
 //! on a VFIO driver? -> open by nobody? -> firmware names GPU memory? -> open -> ask -> close
@@ -8,6 +8,7 @@
 //! block, for a reset or for ever: run this where nobody minds (a child with a deadline), once per device at
 //! a time. Follows include/uapi/linux/vfio.h, Documentation/driver-api/vfio.rst and drivers/vfio.
 
+mod capability;
 mod ioctl;
 
 use std::fs::File;
@@ -23,6 +24,7 @@ use vfio_bindings::bindings::vfio::{
 };
 
 use crate::address::PciAddress;
+use crate::atomics::Widths;
 use crate::device::Device;
 use crate::driver::DriverName;
 use crate::kernel::Kernel;
@@ -45,12 +47,39 @@ const BASE_ADDRESS: u64 = 0x10;
 /// What a group in noiommu mode is called.
 const NO_IOMMU: &str = "vfio-noiommu";
 
-/// Opens the device, asks, and closes it.
+/// Opens the device, asks for its regions, and closes it.
 pub(crate) fn regions(
     kernel: &dyn Kernel,
     root: &Root,
     device: PciAddress,
 ) -> Result<Regions, RegionError> {
+    let (open, grace) = opened(kernel, root, device)?;
+    let regions = open.regions()?;
+    match grace && has_fallen_back(root, device, &regions) {
+        true => Err(RegionError::MemoryMissing),
+        false => Ok(regions),
+    }
+}
+
+/// Opens the device, asks which AtomicOps it completes and can send to its root port, and closes it. The kernel
+/// enables their sending in the device, or in its physical function; closing puts that back.
+pub(crate) fn atomics(
+    kernel: &dyn Kernel,
+    root: &Root,
+    device: PciAddress,
+) -> Result<Widths, RegionError> {
+    let (open, _) = opened(kernel, root, device)?;
+    let bytes = ioctl::device_capabilities(&open.device);
+    let bytes = bytes.map_err(|errno| RegionError::refused("ask for its AtomicOps", errno))?;
+    Ok(capability::atomics(&bytes))
+}
+
+/// The device, and whether it is a Grace GPU.
+fn opened(
+    kernel: &dyn Kernel,
+    root: &Root,
+    device: PciAddress,
+) -> Result<(Open, bool), RegionError> {
     let read = |errno| RegionError::kernel(format!("read how '{device}' is bound"), errno);
     let driver = kernel.driver(device).map_err(read)?;
     let node = node(root, device).ok_or(RegionError::NotVfio(driver.clone()))?;
@@ -59,11 +88,7 @@ pub(crate) fn regions(
     if grace && !names_memory(root) {
         return Err(RegionError::MemoryUnnamed);
     }
-    let regions = Open::new(root, device, &node)?.regions()?;
-    match grace && has_fallen_back(root, device, &regions) {
-        true => Err(RegionError::MemoryMissing),
-        false => Ok(regions),
-    }
+    Ok((Open::new(root, device, &node)?, grace))
 }
 
 /// The device's number among VFIO's, such as `vfio3`; only a device on a VFIO driver has one.

@@ -39,7 +39,7 @@ pub(super) fn run(view: &View, address: PciAddress, regions: bool) -> Result<(),
     asked.map(drop)
 }
 
-fn not_found(address: PciAddress) -> Problem {
+pub(super) fn not_found(address: PciAddress) -> Problem {
     Problem::NotFound(format!(
         "'{address}': this host has no such PCI device; run 'variantctl list --all'"
     ))

@@ -3,6 +3,7 @@
 //! Read verbs work without the agent, without libvirt and without root, and say what they could not
 //! see. Exit: 0 done or already so, 1 failed or a check failed, 2 usage, 3 not found, 4 agent not reachable.
 
+mod atomics;
 mod bind;
 mod completion;
 mod device;
@@ -80,6 +81,8 @@ enum Verb {
     },
     /// Draw the host: root ports, switches, devices, NUMA nodes
     Topology,
+    /// Show whether AtomicOps reach a device's guest: by width, on the host and in the guest, with the rule that fails
+    Atomics(atomics::Request),
     /// Show what a domain needs, as a diff with the reason for each part
     Plan(Request),
     /// Complete a domain definition and print it; libvirt is not touched
@@ -254,6 +257,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::List { all } => list::run(&view(cli)?, *all),
         Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
         Verb::Topology => topology::run(&view(cli)?),
+        Verb::Atomics(request) => atomics::run(&view(cli)?, request),
         Verb::Plan(request) => plan::show(cli, request),
         Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),
         Verb::Recipe(RecipeVerb::List) => recipe::list(&recipes(cli)?, cli.json),

@@ -267,6 +267,150 @@ impl Code {
                  from the device's socket, by <numatune><memnode> with one host node. Where none is, nothing is guessed. Source: \
                  QEMU, pxb-pcie 'numa_node'."
             }
+            Self::AtomicsHidden => {
+                "Whether a port completes, routes or blocks AtomicOps stands in its PCI Express capability. The kernel gives a \
+                 reader without CAP_SYS_ADMIN 64 bytes of config space and no error, which ends before any capability; a device \
+                 that is gone or powered down reads as all ones. Neither means that AtomicOps are not supported: run it as root, \
+                 or wake the device. Source: Linux, drivers/pci/pci-sysfs.c (pci_read_config)."
+            }
+            Self::AtomicsNoEndpoint => {
+                "Linux enables AtomicOps for PCI Express endpoints and legacy endpoints alone, and the register that has them \
+                 (Device Capabilities 2) came with version 2 of the capability. Source: Linux, drivers/pci/pci.c, \
+                 pci_enable_atomic_ops_to_root; PCIe base specification 7.5.3.15."
+            }
+            Self::AtomicsDevice => {
+                "VFIO names a width only when the function itself completes it (Device Capabilities 2, bits 7 to 9), although a \
+                 function that only sends AtomicOps would not have to. For a virtual function its physical one is looked at. \
+                 Nothing in the guest mends it. Source: Linux, drivers/vfio/pci/vfio_pci_core.c, vfio_pci_info_atomic_cap."
+            }
+            Self::AtomicsRootPort => {
+                "AtomicOps to memory end at the root port, which must complete the width (Device Capabilities 2, bits 7 to 9). \
+                 Some firmware has a setting for it; otherwise another slot may have another root port. Source: Linux, \
+                 drivers/pci/pci.c, pci_enable_atomic_ops_to_root."
+            }
+            Self::AtomicsUnrouted => {
+                "Each port of a switch between device and root port must route AtomicOps (Device Capabilities 2, bit 6). Use a \
+                 slot without that switch. Source: Linux, drivers/pci/pci.c, pci_enable_atomic_ops_to_root."
+            }
+            Self::AtomicsBlocked => {
+                "An upstream port with AtomicOp egress blocking (Device Control 2, bit 7) sends none on to the root port. \
+                 Firmware or an administrator set it; variantd never writes it. Source: Linux, drivers/pci/pci.c, \
+                 pci_enable_atomic_ops_to_root."
+            }
+            Self::AtomicsIntegrated => {
+                "An endpoint of the root complex has no root port that could be asked. Linux before 7.1 took it for granted that \
+                 such a device has AtomicOps; since then, and in stable kernels down to 5.15 since June 2026, it has none. \
+                 Source: Linux, drivers/pci/pci.c, pci_enable_atomic_ops_to_root; commit 1ae8c4ce1570."
+            }
+            Self::AtomicsNoRootPort => {
+                "Above the device is no root port that the host shows, as in many guests and on s390. Linux before 7.1 enabled \
+                 AtomicOps there unseen; since then, and in stable kernels down to 5.15 since June 2026, it does not. Source: \
+                 Linux, drivers/pci/pci.c, pci_enable_atomic_ops_to_root; commit 1ae8c4ce1570."
+            }
+            Self::AtomicsKernel => {
+                "VFIO tells QEMU of AtomicOps since Linux 6.5 (VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP); with an older kernel QEMU \
+                 sets no bit on the root port of any guest. Kernels of distributions may have it earlier: --ask-vfio tells. \
+                 Source: Linux, include/uapi/linux/vfio.h."
+            }
+            Self::AtomicsVfio => {
+                "With --ask-vfio the device is opened as QEMU would open it, and what VFIO says takes the place of what was \
+                 computed. Opening resets the device, and the question sets AtomicOp requester enable in it (or in its physical \
+                 function); the last close puts that back. A device that is in use is left alone. Source: Linux, \
+                 drivers/vfio/pci/vfio_pci_core.c, vfio_pci_info_atomic_cap."
+            }
+            Self::AtomicsQemu => {
+                "QEMU puts the host's AtomicOp widths on the guest's root port since 8.1; an older one never does. Source: QEMU, \
+                 hw/vfio/pci.c, vfio_pci_enable_rp_atomics."
+            }
+            Self::AtomicsGuestRootBus => {
+                "Directly on the root bus, of the machine or of an expander, a device becomes an integrated endpoint, and there \
+                 is no root port on which QEMU could set AtomicOp widths. Source: QEMU, hw/vfio/pci.c, \
+                 vfio_pci_enable_rp_atomics."
+            }
+            Self::AtomicsGuestBehind => {
+                "QEMU sets AtomicOp widths only on a root port directly above the device. Its switch ports neither pass them on \
+                 nor route AtomicOps. Source: QEMU, hw/vfio/pci.c, vfio_pci_enable_rp_atomics; hw/pci- \
+                 bridge/xio3130_downstream.c."
+            }
+            Self::AtomicsGuestFunction => {
+                "QEMU passes AtomicOps on only for slot 0, function 0 of the root port; another slot is not even found by most \
+                 guests. Source: QEMU, hw/vfio/pci.c, vfio_pci_enable_rp_atomics."
+            }
+            Self::AtomicsGuestMultifunction => {
+                "With the multifunction flag, which libvirt also sets by itself where a slot has several functions, QEMU sets no \
+                 AtomicOp widths: another function could have other ones. A change that takes the widths of all functions was \
+                 proposed in 2025 and is not in QEMU 11.1. Source: QEMU, hw/vfio/pci.c, vfio_pci_enable_rp_atomics; qemu-devel, \
+                 February 2026."
+            }
+            Self::AtomicsGuestPortTaken => {
+                "QEMU sets AtomicOp widths only on a root port that has none yet. Two devices on one port can never both have \
+                 them. Source: QEMU, hw/vfio/pci.c, vfio_pci_enable_rp_atomics."
+            }
+            Self::AtomicsGuestMachine => {
+                "Machines such as pc (i440FX) have conventional PCI buses, on which a device loses its PCI Express capability. \
+                 Use q35, or virt on aarch64. Source: QEMU, hw/vfio/pci.c."
+            }
+            Self::AtomicsGuestUnknown => {
+                "The definition gives the device no address, and which one libvirt will choose depends on what it does not say: \
+                 the machine type, or which of several free ports other devices get first. Give the device an address, or have it \
+                 completed. Source: libvirt, src/conf/domain_addr.c."
+            }
+            Self::AtomicsGuestNoPort => {
+                "libvirt plugs a device into a free port of a running guest and can add none. Define root ports for later beside \
+                 those that are in use (<controller type='pci' model='pcie-root-port'/>). Source: libvirt, PCI topology and \
+                 hotplug."
+            }
+            Self::AtomicsQemuNewer => {
+                "A change that lets several functions of a slot share their AtomicOp widths was under review when this was \
+                 written, and this QEMU is newer than the newest whose rules are known (11.1). Source: qemu-devel, February 2026."
+            }
+            Self::AtomicsLacking => {
+                "The recipe requires AtomicOps that the guest's root port will not have. 'variantctl atomics' shows which rule \
+                 fails for each width, where, and what mends it. Source: the recipe's [atomics]."
+            }
+            Self::AtomicsMissed => {
+                "The recipe prefers AtomicOps that the guest's root port will not have; the guest's driver works without them. \
+                 Source: the recipe's [atomics]."
+            }
+            Self::AtomicsOtherwise => {
+                "The driver does not look at PCI Express AtomicOps to the root port: AMD's virtual functions are told by the \
+                 host's driver, accelerators in the processor's package and Grace GPUs have a coherent link of their own. What \
+                 the device advertises is then a finding, and not a fault. Source: the recipe's [atomics]."
+            }
+            Self::AtomicsUndecided => {
+                "Something that decides could not be seen; the reasons for each width name it. Nothing is guessed, and no start \
+                 is refused for it. Source: VD-ATM-001, VD-ATM-018."
+            }
+            Self::AtomicsPeerHost => {
+                "On a root port AtomicOp routing (Device Capabilities 2, bit 6) is about traffic between devices below different \
+                 root ports, and optional. AtomicOps to memory do not need it. Source: PCIe base specification 6.15."
+            }
+            Self::AtomicsPeerGuest => {
+                "QEMU's root ports and switch ports never advertise AtomicOp routing, whatever the host's do: a guest's driver \
+                 cannot send AtomicOps from device to device. Source: QEMU, hw/pci-bridge/xio3130_upstream.c and \
+                 xio3130_downstream.c."
+            }
+            Self::AtomicsOrdering => {
+                "Relaxed ordering is the device's own switch (Device Control, bit 4), which the guest may change. 'No RO-enabled \
+                 PR-PR passing' (Device Capabilities 2, bit 10) says that a port never lets relaxed writes between devices \
+                 overtake others. Both are reported and left alone. Source: PCIe base specification 2.4.1 and 7.5.3.15."
+            }
+            Self::AtomicsRequester => {
+                "AtomicOp requester enable (Device Control 2, bit 6) is set by whoever used the device last, or uses it now. VFIO \
+                 sets it when QEMU asks for widths, and the guest may set and clear it. Source: Linux, drivers/pci/pci.c, \
+                 pci_enable_atomic_ops_to_root."
+            }
+            Self::AtomicsHotplug => {
+                "QEMU sets a root port's widths when a device is plugged in and clears them when it leaves. A guest's driver that \
+                 read the port earlier may act on what it read. And where an attach fails half-way, QEMU 10.0 leaves the widths \
+                 on the port until it is gone, so that the next device there gets none. Source: QEMU, hw/vfio/pci.c, \
+                 vfio_pci_enable_rp_atomics and vfio_exitfn."
+            }
+            Self::AtomicsPeerBlocked => {
+                "AtomicOp egress blocking on a root port or downstream port stops AtomicOps that go down to a device, not those \
+                 that it sends to memory. Source: PCIe base specification 6.15; Linux, drivers/pci/pci.c, \
+                 pci_enable_atomic_ops_to_root."
+            }
             Self::DriverMissing => {
                 "libvirt since 10.0 picks the VFIO variant driver by /lib/modules/RELEASE/modules.alias, and falls back to plain \
                  vfio-pci where that file is not found. <driver model> names the driver, so that libvirt uses it or says why not. \

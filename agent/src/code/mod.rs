@@ -99,6 +99,66 @@ codes! {
     LinkUnknown = "VD-TOP-012",
     /// A device is behind a switch as on the host.
     SwitchMirrored = "VD-TOP-013",
+    /// Config space on the way of AtomicOps cannot be read.
+    AtomicsHidden = "VD-ATM-001",
+    /// The device is no PCI Express endpoint of version 2.
+    AtomicsNoEndpoint = "VD-ATM-002",
+    /// The device itself does not complete AtomicOps of this width.
+    AtomicsDevice = "VD-ATM-003",
+    /// The host's root port does not complete AtomicOps of this width.
+    AtomicsRootPort = "VD-ATM-004",
+    /// A switch port of the host does not route AtomicOps.
+    AtomicsUnrouted = "VD-ATM-005",
+    /// A switch port of the host blocks AtomicOps.
+    AtomicsBlocked = "VD-ATM-006",
+    /// The device is integrated into the host's root complex.
+    AtomicsIntegrated = "VD-ATM-007",
+    /// The host shows no root port above the device.
+    AtomicsNoRootPort = "VD-ATM-008",
+    /// The host's kernel does not tell QEMU of AtomicOps.
+    AtomicsKernel = "VD-ATM-009",
+    /// VFIO itself was asked for AtomicOps.
+    AtomicsVfio = "VD-ATM-010",
+    /// The target's QEMU passes no AtomicOps on.
+    AtomicsQemu = "VD-ATM-011",
+    /// The guest sees the device on its root bus.
+    AtomicsGuestRootBus = "VD-ATM-012",
+    /// The guest sees the device behind something that is no root port.
+    AtomicsGuestBehind = "VD-ATM-013",
+    /// The guest does not see the device as function 0 of slot 0.
+    AtomicsGuestFunction = "VD-ATM-014",
+    /// The guest sees the device as one of several functions.
+    AtomicsGuestMultifunction = "VD-ATM-015",
+    /// The guest's root port has AtomicOps of another device.
+    AtomicsGuestPortTaken = "VD-ATM-016",
+    /// The guest's machine has no PCI Express.
+    AtomicsGuestMachine = "VD-ATM-017",
+    /// It cannot be told where the guest will see the device.
+    AtomicsGuestUnknown = "VD-ATM-018",
+    /// The guest has no free root port for a device that is attached while it runs.
+    AtomicsGuestNoPort = "VD-ATM-019",
+    /// The target's QEMU is newer than what is known of its rules.
+    AtomicsQemuNewer = "VD-ATM-020",
+    /// The guest's driver lacks AtomicOps that it needs.
+    AtomicsLacking = "VD-ATM-021",
+    /// The guest's driver lacks AtomicOps that it works better with.
+    AtomicsMissed = "VD-ATM-022",
+    /// The guest's driver has its atomic operations by other means.
+    AtomicsOtherwise = "VD-ATM-023",
+    /// It cannot be told whether the guest's driver gets its AtomicOps.
+    AtomicsUndecided = "VD-ATM-024",
+    /// The host's root port routes no AtomicOps between devices.
+    AtomicsPeerHost = "VD-ATM-031",
+    /// The guest's ports route no AtomicOps between devices.
+    AtomicsPeerGuest = "VD-ATM-032",
+    /// Relaxed ordering on the way of the device.
+    AtomicsOrdering = "VD-ATM-033",
+    /// The device may send AtomicOps now.
+    AtomicsRequester = "VD-ATM-034",
+    /// A guest that runs may not see AtomicOps of a device that is attached.
+    AtomicsHotplug = "VD-ATM-036",
+    /// A port blocks AtomicOps in a direction that the kernel does not look at.
+    AtomicsPeerBlocked = "VD-ATM-037",
     /// The hostdev does not name the driver it needs.
     DriverMissing = "VD-DRV-001",
     /// libvirt would use another driver than the recipe needs.

@@ -22,8 +22,40 @@ impl Code {
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
-            Self::MarkOld | Self::MemoryLocked | Self::NotMigratable => Severity::Note,
-            Self::CellUnbound
+            Self::AtomicsOrdering
+            | Self::AtomicsOtherwise
+            | Self::AtomicsPeerBlocked
+            | Self::AtomicsPeerGuest
+            | Self::AtomicsPeerHost
+            | Self::AtomicsRequester
+            | Self::AtomicsVfio
+            | Self::MarkOld
+            | Self::MemoryLocked
+            | Self::NotMigratable => Severity::Note,
+            Self::AtomicsBlocked
+            | Self::AtomicsDevice
+            | Self::AtomicsGuestBehind
+            | Self::AtomicsGuestFunction
+            | Self::AtomicsGuestMachine
+            | Self::AtomicsGuestMultifunction
+            | Self::AtomicsGuestNoPort
+            | Self::AtomicsGuestPortTaken
+            | Self::AtomicsGuestRootBus
+            | Self::AtomicsGuestUnknown
+            | Self::AtomicsHidden
+            | Self::AtomicsHotplug
+            | Self::AtomicsIntegrated
+            | Self::AtomicsKernel
+            | Self::AtomicsLacking
+            | Self::AtomicsMissed
+            | Self::AtomicsNoEndpoint
+            | Self::AtomicsNoRootPort
+            | Self::AtomicsQemu
+            | Self::AtomicsQemuNewer
+            | Self::AtomicsRootPort
+            | Self::AtomicsUndecided
+            | Self::AtomicsUnrouted
+            | Self::CellUnbound
             | Self::CommandQueues
             | Self::DeviceShared
             | Self::ExpanderCellUnknown

@@ -35,6 +35,8 @@ pub struct Controller {
     pub bus_number: Option<u8>,
     /// `<target><node>` of an expander bus: the guest cell it is at.
     pub cell: Option<u32>,
+    /// Devices can be plugged in while the guest runs (`<target hotplug>`).
+    pub hotplug: bool,
     /// `<pcihole64>` in KiB.
     pub hole64_kib: Option<u64>,
     /// `<pcihole64>`, when there is one.

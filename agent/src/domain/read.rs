@@ -154,6 +154,7 @@ impl Reader<'_> {
                     .and_then(|target| child(target, "node"))
                     .map(text_number)
                     .transpose()?,
+                hotplug: target.and_then(|t| t.attribute("hotplug")) != Some("off"),
                 hole64_kib: child(node, "pcihole64").map(memory).transpose()?,
                 hole64_element: child(node, "pcihole64").map(|node| self.element(node)),
                 address: guest_address(node)?,

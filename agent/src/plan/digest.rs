@@ -53,10 +53,13 @@ pub(super) fn digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Pl
         })
 }
 
-/// What a recipe says of definitions; that a device needs a reset is about assigning it.
+/// What a recipe says of definitions; that a device needs a reset is about assigning it, and how other drivers do
+/// without AtomicOps changes none.
 fn definition(recipe: &Recipe) -> String {
     let assigning = format!("needs_reset: {:?}, ", recipe.needs_reset);
-    format!("{recipe:?}").replacen(&assigning, "", 1)
+    let otherwise = format!(", otherwise: {:?}", recipe.atomics.otherwise);
+    let text = format!("{recipe:?}").replacen(&assigning, "", 1);
+    text.replacen(&otherwise, "", 1)
 }
 
 /// Distances between the sockets and the devices' initiators.

@@ -12,6 +12,8 @@ fn config(lnkcap: u32) -> Config {
         version: 2,
         port: Port::Endpoint,
         devcap: 0,
+        devctl: 0,
+        access_control: None,
         lnkcap,
         devcap2: 0,
         devctl2: 0,

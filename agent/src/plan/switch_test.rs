@@ -27,6 +27,8 @@ fn fixture() -> Fixture {
             version: 2,
             port: Port::UpstreamPort,
             devcap: 0,
+            devctl: 0,
+            access_control: None,
             lnkcap: 0,
             devcap2: 0,
             devctl2: 0,

@@ -143,6 +143,8 @@ const LINK: kernel_glue::config::Express = kernel_glue::config::Express {
     version: 2,
     port: kernel_glue::config::Port::Endpoint,
     devcap: 0,
+    devctl: 0,
+    access_control: None,
     lnkcap: 0x104,
     devcap2: 0,
     devctl2: 0,

@@ -17,8 +17,8 @@ use crate::toml_text::{self, TomlError};
 pub use extra::Extra;
 pub use load::{DIRECTORY, LoadError};
 pub use schema::{
-    AcpiTable, Atomics, Attributes, Expander, Fallback, Guest, Initiators, Member, Need, Per,
-    Placement, Prepare, Recipe, ResetFault, Smmu, Window,
+    AcpiTable, Atomics, Attributes, Expander, Fallback, Guest, Initiators, Member, Need, Otherwise,
+    Per, Placement, Prepare, Recipe, ResetFault, Smmu, Window,
 };
 
 /// The recipes compiled in: file name and text.
@@ -125,6 +125,19 @@ impl Recipes {
     pub fn for_device(&self, device: &Device) -> Option<&Recipe> {
         self.iter()
             .find(|recipe| recipe.member(device.id).is_some())
+    }
+
+    /// The recipe that says how the driver of a device has atomic operations without AtomicOps to the root port, and
+    /// how; such a device need not be one that the recipe is for.
+    #[must_use]
+    pub fn otherwise(&self, id: PciId) -> Option<(&Recipe, &str)> {
+        let named = |recipe| -> Option<(&Recipe, &str)> {
+            let recipe: &Recipe = recipe;
+            let mut others = recipe.atomics.otherwise.iter();
+            let other = others.find(|other| other.ids.contains(&id))?;
+            Some((recipe, other.means.as_str()))
+        };
+        self.iter().find_map(named)
     }
 
     /// All of them, by name.

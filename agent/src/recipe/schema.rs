@@ -212,6 +212,18 @@ pub struct Atomics {
     pub widths: BTreeSet<u32>,
     /// One of the widths is enough.
     pub any: bool,
+    /// Devices whose driver has atomic operations by other means.
+    pub otherwise: Vec<Otherwise>,
+}
+
+/// Devices whose driver does not look at AtomicOps to the root port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Otherwise {
+    /// The devices; they need not be among the recipe's own.
+    pub ids: BTreeSet<PciId>,
+    /// How it has them: completes "its driver has atomic operations ...".
+    pub means: String,
 }
 
 /// How much something is needed.

@@ -47,6 +47,9 @@ nix::ioctl_read_bad!(
     vfio_device_bind_iommufd
 );
 
+/// Bytes of an answer about a device; it has some hundred.
+const MAX_INFO: u32 = 1 << 16;
+
 /// The flags of a group.
 pub(super) fn group_flags(group: impl AsFd) -> Result<u32, Errno> {
     let mut status = vfio_group_status {
@@ -99,6 +102,20 @@ pub(super) fn device_info(device: impl AsFd) -> Result<vfio_device_info, Errno> 
     // SAFETY: the kernel writes at most `argsz` bytes of a structure that lives until the call returns.
     unsafe { device_get_info(device.as_fd().as_raw_fd(), &raw mut info) }?;
     Ok(info)
+}
+
+/// The whole answer about a device, with the capabilities that the kernel has room for only when it is given some.
+pub(super) fn device_capabilities(device: impl AsFd) -> Result<Vec<u8>, Errno> {
+    let wanted = device_info(&device)?.argsz.min(MAX_INFO);
+    let words = usize::try_from(wanted).map_err(|_| Errno::EOVERFLOW)?;
+    // Words of 8 bytes, so that the structure in them is aligned.
+    let mut answer = vec![0_u64; words.max(size_of::<vfio_device_info>()).div_ceil(8)];
+    let info = answer.as_mut_ptr().cast::<vfio_device_info>();
+    // SAFETY: the structure fits into the words, is aligned as they are, and consists of integers.
+    unsafe { (*info).argsz = wanted };
+    // SAFETY: the kernel writes at most `argsz` bytes, which the words hold, and they live until the call returns.
+    unsafe { device_get_info(device.as_fd().as_raw_fd(), info) }?;
+    Ok(answer.into_iter().flat_map(u64::to_ne_bytes).collect())
 }
 
 /// Size, flags and offset of a region; its capabilities, for which there is no room, are left out.
@@ -182,6 +199,7 @@ mod tests {
         assert!(device_of_group(&file, "0000:01:00.0").is_err());
         assert_eq!(bind_iommufd(&file, &file), Err(Errno::ENOTTY));
         assert!(device_info(&file).is_err());
+        assert!(device_capabilities(&file).is_err());
         assert!(region_info(&file, 0).is_err());
     }
 

@@ -98,6 +98,17 @@ fn a_device_on_no_vfio_driver_is_not_opened() {
 }
 
 #[test]
+fn asking_for_atomics_looks_at_the_same_things_before_it_opens() {
+    let scene = scene(NVGRACE);
+    link(scene.path(), "proc/4711/fd/9", "/dev/vfio/12");
+    let in_use = scene.live.atomics(scene.gpu);
+    assert_eq!(in_use, Err(RegionError::InUse(vec![4711])));
+    scene.remove("proc/4711/fd/9");
+    let opened = scene.live.atomics(scene.gpu).expect_err("no device");
+    assert!(opened.to_string().contains(NO_VFIO), "{opened}");
+}
+
+#[test]
 fn a_device_that_is_gone_says_so() {
     let scene = scene(NVGRACE);
     scene.remove(&format!("{DEVICES}/{GPU}"));

@@ -1,0 +1,99 @@
+//! QEMU's rules: on which places in a guest it passes the host's widths on.
+//!
+//! Follows vfio_pci_enable_rp_atomics (hw/vfio/pci.c) of QEMU 8.1 to 11.1. A place that was predicted is judged as
+//! one that stands in the definition.
+
+use super::answer::{Answer, Finding};
+use super::place::{Bus, Place};
+use crate::code::Code;
+use crate::target::Version;
+
+/// First QEMU that passes widths on.
+const FIRST: Version = Version::new(8, 1, 0);
+/// First QEMU of which nothing is known: the change for several functions may be in it.
+const UNKNOWN: Version = Version::new(11, 2, 0);
+
+/// A rule on the place: whether it stands against passing widths on.
+type Rule = fn(&Place, Version) -> Option<Answer>;
+
+/// In QEMU's order.
+const RULES: [Rule; 6] = [version, machine, bus, function, multifunction, taken];
+
+/// Whether QEMU passes the host's widths on at this place.
+pub(super) fn judge(place: &Place, qemu: Version) -> Answer {
+    let broken = RULES.iter().filter_map(|rule| rule(place, qemu));
+    Answer::all(broken)
+}
+
+fn no(code: Code, reason: impl Into<String>) -> Option<Answer> {
+    Some(Answer::No(Finding::new(code, reason)))
+}
+
+fn version(_: &Place, qemu: Version) -> Option<Answer> {
+    let reason = || format!("QEMU {qemu} passes no AtomicOps on; {FIRST} and newer do");
+    (qemu < FIRST).then(|| no(Code::AtomicsQemu, reason()))?
+}
+
+fn machine(place: &Place, _: Version) -> Option<Answer> {
+    match &place.bus {
+        Bus::Conventional(what) => no(
+            Code::AtomicsGuestMachine,
+            format!("it is on {what}, where it is no PCI Express device"),
+        ),
+        _ => None,
+    }
+}
+
+fn bus(place: &Place, _: Version) -> Option<Answer> {
+    match &place.bus {
+        Bus::RootPort(_) | Bus::SomeRootPort | Bus::Conventional(_) => None,
+        Bus::Root(index) => no(
+            Code::AtomicsGuestRootBus,
+            format!(
+                "bus {index} is a root bus: without a root port above it, it is an integrated endpoint"
+            ),
+        ),
+        Bus::Switch(index) => no(
+            Code::AtomicsGuestBehind,
+            format!("bus {index} is a port of a switch; only a root port directly above it counts"),
+        ),
+        Bus::Other(index, model) => no(
+            Code::AtomicsGuestBehind,
+            format!("bus {index} is a {model}; only a root port directly above it counts"),
+        ),
+        Bus::NoFreePort => no(
+            Code::AtomicsGuestNoPort,
+            "no port of the guest is free, and a running guest gets no new one",
+        ),
+        Bus::Unknown(why) => Some(Answer::Open(Finding::new(
+            Code::AtomicsGuestUnknown,
+            why.clone(),
+        ))),
+    }
+}
+
+fn function(place: &Place, _: Version) -> Option<Answer> {
+    let (slot, function) = place.slot;
+    let reason =
+        || format!("it is function {function} of slot {slot}, it must be function 0 of slot 0");
+    let behind = matches!(place.bus, Bus::RootPort(_));
+    (behind && (slot, function) != (0, 0)).then(|| no(Code::AtomicsGuestFunction, reason()))?
+}
+
+fn multifunction(place: &Place, qemu: Version) -> Option<Answer> {
+    let why = place.multifunction.as_ref()?;
+    if qemu >= UNKNOWN {
+        let reason = format!("{why}; whether QEMU {qemu} minds is not known");
+        return Some(Answer::Open(Finding::new(Code::AtomicsQemuNewer, reason)));
+    }
+    let reason = format!("{why}: QEMU {qemu} passes nothing on there; a newer one may");
+    no(Code::AtomicsGuestMultifunction, reason)
+}
+
+fn taken(place: &Place, _: Version) -> Option<Answer> {
+    let other = place.shared_with?;
+    no(
+        Code::AtomicsGuestPortTaken,
+        format!("'{other}' is on the same root port, which takes the widths of one device"),
+    )
+}

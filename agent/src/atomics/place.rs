@@ -1,0 +1,247 @@
+//! Where the guest sees a device: as the definition says, or as libvirt will choose.
+//!
+//! libvirt (src/conf/domain_addr.c) gives a PCI Express device without an address the free port of the lowest index,
+//! of a root port or a switch alike, and adds a root port where none is free. Which of several free ones it takes
+//! depends on devices that come before; that matters only where ports of a switch are among them.
+
+use std::fmt;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::config::Config;
+use kernel_glue::device::Device;
+
+use super::Guest;
+use crate::domain::{Controller, Domain, GuestAddress, Hostdev};
+
+/// Where the guest sees a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The bus.
+    pub bus: Bus,
+    /// Slot and function on it.
+    pub slot: (u8, u8),
+    /// Why it is one of several functions; `None` where it is alone.
+    pub multifunction: Option<String>,
+    /// Another host device on the same root port.
+    pub shared_with: Option<PciAddress>,
+    /// How it was predicted; `None` where the definition says it.
+    pub predicted: Option<String>,
+}
+
+/// What a device is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// A root port.
+    RootPort(u32),
+    /// A root port of libvirt's choice.
+    SomeRootPort,
+    /// A root bus: the machine's or an expander's.
+    Root(u32),
+    /// A switch's downstream port.
+    Switch(u32),
+    /// Something else, by its model.
+    Other(u32, String),
+    /// A machine without PCI Express.
+    Conventional(String),
+    /// Nothing: no port is free.
+    NoFreePort,
+    /// It cannot be told, for this reason.
+    Unknown(String),
+}
+
+const ROOT_PORT: &str = "pcie-root-port";
+const DOWNSTREAM: &str = "pcie-switch-downstream-port";
+
+/// The place of a device in a guest.
+pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
+    let domain = guest.domain;
+    let hostdev = domain
+        .hostdevs
+        .iter()
+        .find(|hostdev| hostdev.source == device.address);
+    match hostdev {
+        Some(hostdev) if !guest.attach => match hostdev.address {
+            Some(address) => given(domain, hostdev, address),
+            None => chosen(domain, device),
+        },
+        _ => attached(domain, device),
+    }
+}
+
+impl Place {
+    fn predicted(bus: Bus, how: &str) -> Self {
+        Self {
+            bus,
+            slot: (0, 0),
+            multifunction: None,
+            shared_with: None,
+            predicted: Some(how.to_owned()),
+        }
+    }
+}
+
+fn given(domain: &Domain, hostdev: &Hostdev, address: GuestAddress) -> Place {
+    let index = u32::from(address.at.bus());
+    let added =
+        "libvirt adds the controller of a bus that the definition does not name, as a root port";
+    let missing = domain.controller(index).is_none() && index > 0;
+    Place {
+        bus: bus(domain, index),
+        slot: (address.at.device(), address.at.function()),
+        multifunction: several(domain, address),
+        shared_with: neighbour(domain, hostdev, address),
+        predicted: missing.then(|| added.to_owned()),
+    }
+}
+
+fn bus(domain: &Domain, index: u32) -> Bus {
+    match (express(domain), domain.controller(index)) {
+        (Err(conventional), _) => conventional,
+        (Ok(()), None) if index > 0 => Bus::RootPort(index),
+        (Ok(()), None) => Bus::Root(0),
+        (Ok(()), Some(controller)) => match controller.model.as_str() {
+            ROOT_PORT => Bus::RootPort(index),
+            DOWNSTREAM => Bus::Switch(index),
+            "pcie-root" | "pcie-expander-bus" => Bus::Root(index),
+            "" => Bus::Unknown(format!("the controller of bus {index} names no model")),
+            model => Bus::Other(index, model.to_owned()),
+        },
+    }
+}
+
+/// Passes for a machine whose root bus is PCI Express.
+fn express(domain: &Domain) -> Result<(), Bus> {
+    let has = |model: &str| domain.controllers.iter().any(|c| c.model == model);
+    let machine = domain.machine.as_deref().unwrap_or_default();
+    match domain.family() {
+        _ if has("pcie-root") => Ok(()),
+        _ if has("pci-root") => Err(Bus::Conventional(
+            "a root bus of model 'pci-root'".to_owned(),
+        )),
+        "q35" | "virt" => Ok(()),
+        "pc" => Err(Bus::Conventional("machine 'pc'".to_owned())),
+        family if family.starts_with("pc-i440fx") => {
+            Err(Bus::Conventional(format!("machine '{machine}'")))
+        }
+        "" => Err(Bus::Unknown(
+            "the definition names no machine type".to_owned(),
+        )),
+        _ => Err(Bus::Unknown(format!(
+            "nothing is known of machine '{machine}'"
+        ))),
+    }
+}
+
+/// libvirt sets the flag itself on function 0 of a slot that has other functions.
+fn several(domain: &Domain, address: GuestAddress) -> Option<String> {
+    if address.multifunction {
+        return Some("its address has multifunction='on'".to_owned());
+    }
+    let (at, slot) = (address.at, slot(address.at));
+    let other = addresses(domain).find(|other| slot == self::slot(other.at) && other.at != at)?;
+    Some(format!(
+        "function {} is in its slot, too",
+        other.at.function()
+    ))
+}
+
+fn slot(at: PciAddress) -> (u32, u8, u8) {
+    (at.domain(), at.bus(), at.device())
+}
+
+fn addresses(domain: &Domain) -> impl Iterator<Item = GuestAddress> {
+    let hostdevs = domain.hostdevs.iter().filter_map(|hostdev| hostdev.address);
+    let controllers = domain.controllers.iter().filter_map(|c| c.address);
+    hostdevs
+        .chain(controllers)
+        .chain(domain.other_addresses.iter().copied())
+}
+
+fn neighbour(domain: &Domain, hostdev: &Hostdev, address: GuestAddress) -> Option<PciAddress> {
+    let here = |other: &&Hostdev| {
+        let bus = other.address.map(|other| other.at.bus());
+        other.source != hostdev.source && bus == Some(address.at.bus())
+    };
+    let other = domain.hostdevs.iter().find(here)?;
+    let port = domain.controller(address.at.bus().into());
+    port.is_none_or(|port| port.model == ROOT_PORT)
+        .then_some(other.source)
+}
+
+/// What libvirt will choose when the domain is defined.
+fn chosen(domain: &Domain, device: &Device) -> Place {
+    if let Err(bus) = express(domain) {
+        return Place::predicted(bus, "the definition gives it no address");
+    }
+    if device.config == Config::Conventional {
+        let bridge = Bus::Other(0, "pcie-to-pci-bridge".to_owned());
+        return Place::predicted(
+            bridge,
+            "libvirt puts a conventional PCI device behind a bridge",
+        );
+    }
+    let switch = free(domain).find(|port| port.model == DOWNSTREAM);
+    if let Some(port) = switch {
+        let why = format!(
+            "the definition gives it no address, and libvirt may choose the free port of a switch, bus {}",
+            port.index
+        );
+        return Place::predicted(Bus::Unknown(why), "libvirt chooses among the free ports");
+    }
+    let how = "libvirt gives it a free root port, or adds one";
+    Place::predicted(Bus::SomeRootPort, how)
+}
+
+/// What libvirt will choose while the guest runs: by then each device has an address.
+fn attached(domain: &Domain, device: &Device) -> Place {
+    if let Err(bus) = express(domain) {
+        return Place::predicted(bus, "it is to be attached");
+    }
+    if device.config == Config::Conventional {
+        let bridge = Bus::Other(0, "pcie-to-pci-bridge".to_owned());
+        return Place::predicted(
+            bridge,
+            "libvirt puts a conventional PCI device behind a bridge",
+        );
+    }
+    let how = "libvirt plugs it into the free port of the lowest index";
+    let ports = domain.controllers.iter().filter(|port| is_port(port));
+    if ports.count() == 0 {
+        let why = "the definition names no port; libvirt adds some when it is defined".to_owned();
+        return Place::predicted(Bus::Unknown(why), how);
+    }
+    let first = free(domain)
+        .filter(|port| port.hotplug)
+        .min_by_key(|port| port.index);
+    let bus = match first {
+        None => Bus::NoFreePort,
+        Some(port) if port.model == ROOT_PORT => Bus::RootPort(port.index),
+        Some(port) => Bus::Switch(port.index),
+    };
+    Place::predicted(bus, how)
+}
+
+fn is_port(controller: &Controller) -> bool {
+    matches!(controller.model.as_str(), ROOT_PORT | DOWNSTREAM)
+}
+
+/// Ports on which the definition puts nothing.
+fn free(domain: &Domain) -> impl Iterator<Item = &Controller> {
+    let ports = domain.controllers.iter().filter(|port| is_port(port));
+    ports.filter(|port| domain.devices_on(port.index) == 0)
+}
+
+impl fmt::Display for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RootPort(index) => write!(f, "root port, bus {index}"),
+            Self::SomeRootPort => f.write_str("a root port of libvirt's choice"),
+            Self::Root(index) => write!(f, "root bus {index}"),
+            Self::Switch(index) => write!(f, "switch downstream port, bus {index}"),
+            Self::Other(index, model) => write!(f, "{model}, bus {index}"),
+            Self::Conventional(what) => f.write_str(what),
+            Self::NoFreePort => f.write_str("no free port"),
+            Self::Unknown(_) => f.write_str("not known"),
+        }
+    }
+}

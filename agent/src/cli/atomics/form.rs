@@ -1,0 +1,123 @@
+//! A report on AtomicOps as JSON, and the words that stand for kinds of ports.
+
+use kernel_glue::atomics::Widths;
+use kernel_glue::config::Port;
+use serde_json::{Map, Value, json};
+
+use crate::atomics::{Answer, Element, Fact, PerWidth, Place, Report};
+use crate::recipe;
+
+/// One device.
+pub(super) fn json(report: &Report) -> Value {
+    json!({
+        "address": report.address,
+        "judged_by": report.judged,
+        "type": report.kind.map(word),
+        "completer": report.completer.map(widths),
+        "requester_enabled": report.requester_enabled,
+        "root_port": report.root_port,
+        "path": report.path.iter().map(element).collect::<Value>(),
+        "host": per_width(&report.host),
+        "vfio": report.asked.map(widths),
+        "place": report.place.as_ref().map(place),
+        "guest": report.guest.as_ref().map(|answer| repeated(answer, &report.host)),
+        "verdict": verdict(report),
+        "driver": driver(report),
+        "facts": report.facts.iter().map(fact).collect::<Value>(),
+    })
+}
+
+/// What kind of function it is, as `topology` says it.
+pub(in crate::cli) fn word(port: Port) -> &'static str {
+    match port {
+        Port::Endpoint => "endpoint",
+        Port::LegacyEndpoint => "legacy endpoint",
+        Port::RootPort => "root port",
+        Port::UpstreamPort => "switch upstream port",
+        Port::DownstreamPort => "switch downstream port",
+        Port::PcieToPci | Port::PciToPcie => "bridge",
+        Port::RootComplexEndpoint => "root complex endpoint",
+        Port::RootComplexEventCollector => "event collector",
+        Port::Other(_) => "other",
+    }
+}
+
+fn element(element: &Element) -> Value {
+    json!({
+        "address": element.address,
+        "type": element.kind.map(word),
+        "routing": element.routing,
+        "egress_blocked": element.egress_blocked,
+        "completer": element.completer.map(widths),
+        "hidden": element.hidden,
+    })
+}
+
+fn widths(widths: Widths) -> Vec<u32> {
+    widths.iter().map(|width| width.bits()).collect()
+}
+
+fn per_width(answers: &PerWidth) -> Value {
+    let entries = answers
+        .iter()
+        .map(|(width, one)| (width.to_string(), answer(one)));
+    Value::Object(entries.collect())
+}
+
+/// The place in the guest is good or bad for all widths alike.
+fn repeated(one: &Answer, like: &PerWidth) -> Value {
+    let entries = like
+        .iter()
+        .map(|(width, _)| (width.to_string(), answer(one)));
+    Value::Object(entries.collect())
+}
+
+fn answer(answer: &Answer) -> Value {
+    let finding = answer.finding();
+    json!({
+        "ok": answer.ok(),
+        "code": finding.map(|finding| finding.code.as_str()),
+        "reason": finding.map(|finding| &finding.reason),
+        "at": finding.and_then(|finding| finding.at),
+    })
+}
+
+fn verdict(report: &Report) -> Value {
+    let mut value = per_width(&report.verdict);
+    value["driver"] = answer(&report.driver);
+    value
+}
+
+fn driver(report: &Report) -> Value {
+    let need = &report.need;
+    json!({
+        "recipe": need.recipe,
+        "need": need_word(need.need),
+        "widths": widths(need.widths),
+        "any": need.any,
+        "otherwise": need.otherwise,
+    })
+}
+
+/// The recipe's own word.
+pub(super) fn need_word(need: recipe::Need) -> &'static str {
+    match need {
+        recipe::Need::Require => "require",
+        recipe::Need::Prefer => "prefer",
+        recipe::Need::Ignore => "ignore",
+    }
+}
+
+fn place(place: &Place) -> Value {
+    let (slot, function) = place.slot;
+    let mut value = Map::new();
+    value.insert("bus".to_owned(), json!(place.bus.to_string()));
+    value.insert("slot".to_owned(), json!(slot));
+    value.insert("function".to_owned(), json!(function));
+    value.insert("predicted".to_owned(), json!(place.predicted));
+    Value::Object(value)
+}
+
+fn fact(fact: &Fact) -> Value {
+    json!({"code": fact.code.as_str(), "at": fact.at, "text": fact.text})
+}
