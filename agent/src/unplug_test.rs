@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use kernel_glue::host::Host;
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
 
 use super::*;
-use crate::fixture::{GPU, NIC, VARIANT, address, guest, kernel, site};
+use crate::config::Config;
+use crate::fixture::{GPU, NIC, VARIANT, address, guest, host, kernel_of, site_of};
 use crate::journal::Journal;
 use crate::libvirt::fake::Fake;
 
@@ -20,14 +22,15 @@ struct Scene {
 
 /// A guest runs with the GPU.
 fn scene() -> Scene {
-    let (directory, site) = site(crate::config::Config::default());
-    let kernel = kernel();
+    scene_of(host(), &guest(GPU))
+}
+
+/// A guest runs on this host.
+fn scene_of(host: Host, xml: &str) -> Scene {
+    let kernel = kernel_of(&host);
+    let (directory, site) = site_of(host, Config::default());
     let journal = Journal::new(directory.path().join("journal"));
-    let complete = site
-        .look()
-        .rewrite(&guest(GPU), false)
-        .expect("complete")
-        .text;
+    let complete = site.look().rewrite(xml, false).expect("complete").text;
     let assigner = Assigner::new(kernel.clone(), site, journal);
     assigner.prepare(&complete).expect("bound");
     let libvirt = Fake::default();
@@ -103,4 +106,31 @@ fn a_device_that_is_still_there_stays() {
     assert_eq!(scene.driver().as_deref(), Some(VARIANT));
     assert_eq!(scene.kernel.writes().len(), before);
     assert_eq!(scene.assigner.held().len(), 1);
+}
+
+/// The guest with both devices, which are in these groups.
+fn two(groups: [u32; 2]) -> Scene {
+    let mut host = host();
+    for (at, group) in [GPU, NIC].into_iter().zip(groups) {
+        let device = host.devices.get_mut(&address(at)).expect("device");
+        device.iommu_group = Some(group);
+    }
+    let other = guest(NIC);
+    let start = other.find("    <hostdev").expect("hostdev");
+    let end = other.find("  </devices>").expect("end");
+    let both = guest(GPU).replace(
+        "  </devices>",
+        &format!("{}  </devices>", &other[start..end]),
+    );
+    scene_of(host, &both)
+}
+
+#[test]
+fn a_device_stays_while_its_guest_has_another_one_of_its_group() {
+    for (groups, driver) in [([5, 5], VARIANT), ([5, 6], "nvidia")] {
+        let scene = two(groups);
+        let domain = scene.libvirt.unplug(&guest(NIC), &[]);
+        give_back(&scene.assigner, &domain, &guest(NIC));
+        assert_eq!(scene.driver().as_deref(), Some(driver), "{groups:?}");
+    }
 }
