@@ -1,5 +1,7 @@
 //! The modelled hosts are what their generator writes, and read as the machines they model.
 
+#[path = "../examples/model_hosts/atomics.rs"]
+mod atomics;
 #[path = "../examples/model_hosts/grace.rs"]
 mod grace;
 #[path = "../examples/model_hosts/machine.rs"]
@@ -20,6 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::config::Port;
 use kernel_glue::host::Host;
 use kernel_glue::{alias, device::Device, record};
 
@@ -33,7 +36,8 @@ fn read(name: &str) -> Host {
 }
 
 fn machines() -> Vec<machine::Machine> {
-    grace::all().into_iter().chain(x86::all()).collect()
+    let machines = grace::all().into_iter().chain(x86::all());
+    machines.chain(atomics::all()).collect()
 }
 
 /// What lies below `dir`, as the generator's tree.
@@ -320,6 +324,30 @@ fn x86_hosts_have_eight_gpus_and_no_initiators() {
         assert_eq!(distance(&host, 0, 1), remote);
         assert_eq!((host.address_bits, host.iommufd), (Some(52), false));
     }
+}
+
+#[test]
+fn on_the_atomics_host_each_path_is_as_it_is_modelled() {
+    let host = read("atomics");
+    let path = |address: &str| {
+        let device = device(&host, address);
+        let express = |at: &PciAddress| *host.devices[at].config.express().expect("express");
+        let above: Vec<_> = device.ancestors.iter().map(express).collect();
+        (above, express(&device.address))
+    };
+    let (routed, gpu) = path("0000:03:00.0");
+    assert_eq!(gpu.completer().to_string(), "32, 64");
+    assert!(routed[1..].iter().all(|port| port.routes_atomics()));
+    assert!(routed[2].redirects_peers() && !routed[1].redirects_peers());
+    let (unrouted, _) = path("0000:04:00.0");
+    assert!(unrouted[1].routes_atomics() && !unrouted[2].routes_atomics());
+    let (blocked, _) = path("0000:23:00.0");
+    assert!(blocked[1].egress_blocked());
+    let (silent, _) = path("0000:41:00.0");
+    assert!(silent[0].completer().is_empty() && silent[0].no_relaxed_peer_passing());
+    let (alone, integrated) = path("0000:00:05.0");
+    assert!(alone.is_empty() && integrated.port == Port::RootComplexEndpoint);
+    assert!(path("0000:61:00.0").1.requester_enabled());
 }
 
 #[test]

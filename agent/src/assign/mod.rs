@@ -96,6 +96,9 @@ impl Assigner {
         }
         let domain = reference(xml)?;
         let plan = verify(&view, xml)?;
+        if let Some(unmet) = plan.unmet {
+            return Err(AssignError::Refused(unmet));
+        }
         answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
@@ -278,6 +281,8 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
 
 #[cfg(test)]
 mod ask_test;
+#[cfg(test)]
+mod atomics_test;
 #[cfg(test)]
 mod bad_input_test;
 #[cfg(test)]

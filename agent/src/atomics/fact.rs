@@ -5,7 +5,6 @@ use kernel_glue::config::Port;
 
 use super::Guest;
 use super::path::{Judged, Step};
-use super::place::Place;
 use crate::code::Code;
 
 /// Something to know.
@@ -30,30 +29,44 @@ impl Fact {
 }
 
 /// All of them, from the device up, and those of the guest last.
-pub(super) fn facts(
-    judged: &Judged<'_>,
-    guest: Option<&Guest<'_>>,
-    place: Option<&Place>,
-) -> Vec<Fact> {
-    let mut facts: Vec<Fact> = device(judged).collect();
-    facts.extend(judged.path.iter().flat_map(port));
-    facts.extend(guest.map(|_| in_guest()));
-    if guest.is_some_and(|guest| guest.attach) && place.is_some() {
-        let text =
-            "a guest driver that read its root port before the device came may act on what it read";
-        facts.push(Fact::new(Code::AtomicsHotplug, None, text));
+pub(super) fn facts(judged: &Judged<'_>, guest: Option<&Guest<'_>>, initiators: bool) -> Vec<Fact> {
+    let mut facts: Vec<Fact> = device(judged);
+    facts.extend(judged.path.iter().rev().flat_map(port));
+    if let Some(guest) = guest {
+        facts.push(in_guest());
+        facts.extend(plugged(guest, initiators));
     }
     facts
 }
 
-fn device(judged: &Judged<'_>) -> impl Iterator<Item = Fact> {
-    let express = judged.express();
-    let enabled = express.is_some_and(|express| express.requester_enabled());
-    let text = "it may send AtomicOps now (requester enable is set)";
-    let at = judged.address;
-    enabled
-        .then(|| Fact::new(Code::AtomicsRequester, at, text))
-        .into_iter()
+fn device(judged: &Judged<'_>) -> Vec<Fact> {
+    let Some(express) = judged.express() else {
+        return Vec::new();
+    };
+    let mut facts = Vec::new();
+    if express.requester_enabled() {
+        let text = "it may send AtomicOps now (requester enable is set)";
+        facts.push(Fact::new(Code::AtomicsRequester, judged.address, text));
+    }
+    if express.relaxed_ordering() {
+        let text = "its writes may be relaxed (relaxed ordering is enabled)";
+        facts.push(Fact::new(Code::AtomicsOrdering, judged.address, text));
+    }
+    facts
+}
+
+fn plugged(guest: &Guest<'_>, initiators: bool) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    if guest.attach {
+        let text = "plugged in while the guest runs: a guest driver that read its root port before may act on what it read, \
+                    and after an attach that failed the port may keep widths, and the next device there gets none";
+        facts.push(Fact::new(Code::AtomicsHotplug, None, text));
+    }
+    if initiators {
+        let text = "do not unplug it from a running guest: QEMU exits at the guest's next reset when a device with initiators is gone";
+        facts.push(Fact::new(Code::UnplugDangerous, None, text));
+    }
+    facts
 }
 
 fn port(step: &Step<'_>) -> Vec<Fact> {
@@ -72,6 +85,10 @@ fn port(step: &Step<'_>) -> Vec<Fact> {
     if express.port != Port::UpstreamPort && express.egress_blocked() {
         let text = "it blocks AtomicOps on their way down to a device";
         facts.push(Fact::new(Code::AtomicsPeerBlocked, at, text));
+    }
+    if express.redirects_peers() {
+        let text = "it sends requests between devices up to the root port (ACS request redirect)";
+        facts.push(Fact::new(Code::AtomicsAccessControl, at, text));
     }
     if express.no_relaxed_peer_passing() {
         let text =

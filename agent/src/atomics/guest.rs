@@ -57,9 +57,9 @@ fn bus(place: &Place, _: Version) -> Option<Answer> {
             Code::AtomicsGuestBehind,
             format!("bus {index} is a port of a switch; only a root port directly above it counts"),
         ),
-        Bus::Other(index, model) => no(
+        Bus::Other(_, model) => no(
             Code::AtomicsGuestBehind,
-            format!("bus {index} is a {model}; only a root port directly above it counts"),
+            format!("it is on a {model}; only a root port directly above it counts"),
         ),
         Bus::NoFreePort => no(
             Code::AtomicsGuestNoPort,

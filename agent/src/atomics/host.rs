@@ -83,15 +83,15 @@ fn function(judged: &Judged<'_>, width: Width) -> Answer {
     if express.completer().contains(width) {
         return Answer::Yes;
     }
-    let reason = format!(
-        "it completes {} bits itself, not {width}",
-        express.completer()
-    );
+    let reason = format!("the device completes {}", bits(express.completer(), width));
     no(Code::AtomicsDevice, reason)
 }
 
-/// The way up to the root port.
+/// The way up to the root port; that of a function that is not shown is not known either.
 fn way(judged: &Judged<'_>, kernel: Kernel, width: Width) -> Answer {
+    if judged.function.is_none() {
+        return Answer::Yes;
+    }
     let Some(root) = judged.root_index() else {
         return without_root_port(judged, kernel);
     };
@@ -109,8 +109,9 @@ fn root_port(step: &Step<'_>, width: Width) -> Answer {
         return Answer::Yes;
     }
     let reason = format!(
-        "the root port '{}' completes {completer} bits, not {width}",
-        step.address
+        "the root port '{}' completes {}",
+        step.address,
+        bits(completer, width)
     );
     Answer::No(Finding::new(Code::AtomicsRootPort, reason).at(step.address))
 }
@@ -135,6 +136,13 @@ fn switch_port(step: &Step<'_>) -> Answer {
             no(Code::AtomicsUnrouted, "does not route AtomicOps")
         }
         _ => Answer::Yes,
+    }
+}
+
+fn bits(widths: Widths, lacking: Width) -> String {
+    match widths.is_empty() {
+        true => "no AtomicOps".to_owned(),
+        false => format!("{widths} bits, not {lacking}"),
     }
 }
 

@@ -12,7 +12,7 @@ use thiserror::Error;
 pub struct Kernel {
     /// Major and minor; `None` where it is not known.
     version: Option<(u32, u32)>,
-    /// An enterprise distribution's: older in name than in what it does.
+    /// An enterprise distribution's (Red Hat, openEuler, SUSE): older in name than in what it does.
     backports: bool,
 }
 
@@ -65,7 +65,7 @@ impl FromStr for Kernel {
         let version = number(true).zip(number(false)).ok_or_else(error)?;
         Ok(Self {
             version: Some(version),
-            backports: text.contains(".el"),
+            backports: text.contains(".el") || text.contains(".oe") || text.ends_with("-default"),
         })
     }
 }
@@ -91,6 +91,7 @@ mod tests {
             ("7.1.0-rc1", (Some(true), Some(true))),
             ("7.2.12", (Some(true), Some(true))),
             ("5.14.0-503.11.1.el9_5.x86_64", (None, None)),
+            ("6.4.0-150600.23.47-default", (None, None)),
         ] {
             assert_eq!(rules(release), wanted, "{release}");
         }

@@ -64,6 +64,8 @@ pub struct Report {
     pub path: Vec<Element>,
     /// What VFIO tells QEMU, by width.
     pub host: PerWidth,
+    /// Widths that config space gives by the kernel's rules.
+    pub computed: Widths,
     /// What VFIO said when it was asked; `host` is that, then.
     pub asked: Option<Widths>,
     /// Where the guest sees it; `None` without a guest.
@@ -89,6 +91,12 @@ pub struct Guest<'a> {
     pub attach: bool,
 }
 
+/// Judges one device in a guest for which a place is planned: a root port of its own, or a port of a switch.
+#[must_use]
+pub fn report_planned(question: &Question<'_>, device: &Device, switch: bool) -> Report {
+    judge(question, device, Some(Place::planned(switch)), None, None)
+}
+
 /// Judges one device; `asked` is VFIO's own answer, where somebody had it asked.
 #[must_use]
 pub fn report(
@@ -97,9 +105,21 @@ pub fn report(
     guest: Option<Guest<'_>>,
     asked: Option<Widths>,
 ) -> Report {
-    let judged = Judged::of(question.host, device);
-    let host = asked.map_or_else(|| host::judge(&judged, question.kernel), host::as_asked);
     let place = guest.map(|guest| place::of(&guest, device));
+    judge(question, device, place, guest, asked)
+}
+
+fn judge(
+    question: &Question<'_>,
+    device: &Device,
+    place: Option<Place>,
+    guest: Option<Guest<'_>>,
+    asked: Option<Widths>,
+) -> Report {
+    let judged = Judged::of(question.host, device);
+    let computed = host::judge(&judged, question.kernel);
+    let granted = computed.granted();
+    let host = asked.map_or(computed, host::as_asked);
     let passed = place
         .as_ref()
         .map(|place| guest::judge(place, question.qemu));
@@ -118,8 +138,9 @@ pub fn report(
         requester_enabled: express.map(Express::requester_enabled),
         root_port: judged.root_port(),
         path: judged.path.iter().map(Element::of).collect(),
-        facts: fact::facts(&judged, guest.as_ref(), place.as_ref()),
+        facts: fact::facts(&judged, guest.as_ref(), initiators(question, device)),
         host,
+        computed: granted,
         asked,
         place,
         guest: passed,
@@ -129,6 +150,12 @@ pub fn report(
     }
 }
 
+/// Whether its recipe gives the guest generic initiators of it.
+fn initiators(question: &Question<'_>, device: &Device) -> bool {
+    let recipe = question.recipes.for_device(device);
+    recipe.is_some_and(|recipe| recipe.initiators.is_some())
+}
+
 /// Why config space does not tell; `None` where it does.
 fn hidden(config: &Config) -> Option<String> {
     match config {
@@ -136,3 +163,6 @@ fn hidden(config: &Config) -> Option<String> {
         Config::Express(_) | Config::Conventional => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

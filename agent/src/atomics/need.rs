@@ -67,7 +67,12 @@ impl Need {
             true => yes > 0,
             false => yes == self.widths.iter().count(),
         };
-        let no = of(Some(false)).next();
+        // What one width is enough for may fail for another reason than the device's own.
+        let in_guest = |width: &Width| {
+            let finding = verdict.of(*width).finding();
+            self.any && finding.is_some_and(|finding| finding.at.is_none())
+        };
+        let no = of(Some(false)).find(in_guest).or(of(Some(false)).next());
         match (enough, no, open) {
             (true, ..) => Answer::Yes,
             (false, None, Some(width)) => self.undecided(verdict, width),

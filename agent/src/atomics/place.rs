@@ -40,7 +40,7 @@ pub enum Bus {
     /// A switch's downstream port.
     Switch(u32),
     /// Something else, by its model.
-    Other(u32, String),
+    Other(Option<u32>, String),
     /// A machine without PCI Express.
     Conventional(String),
     /// Nothing: no port is free.
@@ -69,6 +69,15 @@ pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
 }
 
 impl Place {
+    /// A port of its own that is still to be added, of a switch or a root port.
+    pub(super) fn planned(switch: bool) -> Self {
+        let bus = match switch {
+            true => Bus::Other(None, DOWNSTREAM.to_owned()),
+            false => Bus::SomeRootPort,
+        };
+        Self::predicted(bus, "a port of its own is planned")
+    }
+
     fn predicted(bus: Bus, how: &str) -> Self {
         Self {
             bus,
@@ -104,7 +113,7 @@ fn bus(domain: &Domain, index: u32) -> Bus {
             DOWNSTREAM => Bus::Switch(index),
             "pcie-root" | "pcie-expander-bus" => Bus::Root(index),
             "" => Bus::Unknown(format!("the controller of bus {index} names no model")),
-            model => Bus::Other(index, model.to_owned()),
+            model => Bus::Other(Some(index), model.to_owned()),
         },
     }
 }
@@ -174,7 +183,7 @@ fn chosen(domain: &Domain, device: &Device) -> Place {
         return Place::predicted(bus, "the definition gives it no address");
     }
     if device.config == Config::Conventional {
-        let bridge = Bus::Other(0, "pcie-to-pci-bridge".to_owned());
+        let bridge = Bus::Other(None, "pcie-to-pci-bridge".to_owned());
         return Place::predicted(
             bridge,
             "libvirt puts a conventional PCI device behind a bridge",
@@ -198,7 +207,7 @@ fn attached(domain: &Domain, device: &Device) -> Place {
         return Place::predicted(bus, "it is to be attached");
     }
     if device.config == Config::Conventional {
-        let bridge = Bus::Other(0, "pcie-to-pci-bridge".to_owned());
+        let bridge = Bus::Other(None, "pcie-to-pci-bridge".to_owned());
         return Place::predicted(
             bridge,
             "libvirt puts a conventional PCI device behind a bridge",
@@ -238,7 +247,8 @@ impl fmt::Display for Bus {
             Self::SomeRootPort => f.write_str("a root port of libvirt's choice"),
             Self::Root(index) => write!(f, "root bus {index}"),
             Self::Switch(index) => write!(f, "switch downstream port, bus {index}"),
-            Self::Other(index, model) => write!(f, "{model}, bus {index}"),
+            Self::Other(None, model) => f.write_str(model),
+            Self::Other(Some(index), model) => write!(f, "{model}, bus {index}"),
             Self::Conventional(what) => f.write_str(what),
             Self::NoFreePort => f.write_str("no free port"),
             Self::Unknown(_) => f.write_str("not known"),

@@ -1,71 +1,127 @@
 //! `variantctl atomics`: whether AtomicOps reach a device's guest, and the rule that stands against them.
 
+mod ask;
+mod definition;
+mod fix;
 mod form;
+mod text;
+pub(super) mod word;
 
 use std::path::PathBuf;
 
 use clap::Args;
 use kernel_glue::address::PciAddress;
+use kernel_glue::atomics::Widths;
 use kernel_glue::device::Device;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{View, input, output};
+use super::{View, diff, output};
 use crate::atomics::{Guest, Kernel, Question, Report, report};
-use crate::domain::{Domain, MAX_BYTES};
+use crate::domain::Domain;
 use crate::target::{Version, Versions};
+
+use definition::Definition;
 
 /// What to judge.
 #[derive(Debug, Args)]
 pub(super) struct Request {
-    /// PCI address; by default every device that a recipe covers, or that the guest has
+    /// PCI address; by default every device that the guest has, or that a recipe knows
     device: Option<PciAddress>,
+    /// Name or UUID of the guest in libvirt, which virsh is asked for
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    domain: Option<String>,
     /// Domain XML of the guest ('-' for standard input)
     #[arg(long, value_name = "XML")]
     file: Option<PathBuf>,
-    /// The guest's QEMU, such as 11.1; by default the newest that is tested
+    /// The guest's QEMU, such as 11.1; by default libvirt's for a domain, else the newest that is tested
     #[arg(long, value_name = "VERSION")]
     qemu: Option<Version>,
     /// The host's kernel, such as 7.2; by default the one that it runs
     #[arg(long, value_name = "VERSION")]
     kernel: Option<Kernel>,
+    /// Ask VFIO as QEMU would; opens the device, which resets it, and enables AtomicOp requests in it meanwhile (root only)
+    #[arg(long, requires = "device")]
+    ask_vfio: bool,
+    /// When to colour the diff
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: diff::Color,
 }
 
 pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
-    let text = request
-        .file
+    let definition = Definition::of(view, request)?;
+    let domain = definition.as_ref().map(|definition| &definition.domain);
+    let devices = devices(view, request.device, domain)?;
+    let asked = ask::vfio(view, request);
+    let question = question(view, request, definition.as_ref());
+    let told = asked.as_ref().ok().copied().flatten();
+    let reports: Vec<Report> = devices
+        .iter()
+        .map(|device| judge(&question, device, domain, told))
+        .collect();
+    let fix = definition
         .as_ref()
-        .map(|file| input::text(file, MAX_BYTES));
-    let domain = text
-        .transpose()?
-        .map(|text| Domain::parse(&text))
-        .transpose()?;
-    let reports = reports(view, request, domain.as_ref())?;
-    let devices: serde_json::Value = reports.iter().map(form::json).collect();
-    output::object(json!({"devices": devices, "gaps": output::gaps_json(&view.host.gaps)}))
+        .and_then(|definition| fix::of(view, definition, question.qemu, &reports));
+    match view.json {
+        true => print_json(view, &reports, fix.as_ref())?,
+        false => {
+            text::print(&reports)?;
+            assumptions(view, request, definition.as_ref());
+            fix.iter().try_for_each(|fix| fix.print(request.color))?;
+            output::gaps(&text::concerned(&view.host.gaps, &reports));
+        }
+    }
+    asked.map(drop)
 }
 
-fn reports(
-    view: &View,
+fn question<'a>(
+    view: &'a View,
     request: &Request,
-    domain: Option<&Domain>,
-) -> Result<Vec<Report>, Problem> {
+    definition: Option<&Definition>,
+) -> Question<'a> {
     let release = view.host.kernel_release.as_deref();
-    let question = Question {
+    let of_domain = definition.and_then(|definition| definition.qemu);
+    let newest = Versions::NEWEST_TESTED.qemu;
+    Question {
         host: &view.host,
         recipes: &view.recipes,
         kernel: request.kernel.unwrap_or_else(|| Kernel::of(release)),
-        qemu: request.qemu.unwrap_or(Versions::NEWEST_TESTED.qemu),
+        qemu: request.qemu.or(of_domain).unwrap_or(newest),
+    }
+}
+
+fn judge(
+    question: &Question<'_>,
+    device: &Device,
+    domain: Option<&Domain>,
+    told: Option<Widths>,
+) -> Report {
+    let has = |domain: &Domain| domain.hostdevs.iter().any(|h| h.source == device.address);
+    let guest = domain.map(|domain| Guest {
+        domain,
+        attach: !has(domain),
+    });
+    report(question, device, guest, told)
+}
+
+fn print_json(view: &View, reports: &[Report], fix: Option<&fix::Fix>) -> Result<(), Problem> {
+    let devices: Value = reports.iter().map(form::json).collect();
+    let gaps = output::gaps_json(&view.host.gaps);
+    let fix = fix.map(fix::Fix::json);
+    output::object(json!({"devices": devices, "fix": fix, "gaps": gaps}))
+}
+
+fn assumptions(view: &View, request: &Request, definition: Option<&Definition>) {
+    let Some(definition) = definition else {
+        return;
     };
-    let devices = devices(view, request.device, domain)?;
-    let judge = |device: &&Device| {
-        let guest = domain.map(|domain| Guest {
-            domain,
-            attach: !domain.hostdevs.iter().any(|h| h.source == device.address),
-        });
-        report(&question, device, guest, None)
-    };
-    Ok(devices.iter().map(judge).collect())
+    if request.qemu.is_none() && definition.qemu.is_none() {
+        let newest = Versions::NEWEST_TESTED.qemu;
+        eprintln!("note: judged for QEMU {newest}; say --qemu VERSION for another");
+    }
+    if request.kernel.is_none() && view.host.kernel_release.is_none() {
+        eprintln!("note: the host's kernel is not known; say --kernel VERSION");
+    }
 }
 
 fn devices<'a>(
@@ -80,12 +136,12 @@ fn devices<'a>(
     match (one, domain) {
         (Some(address), _) => find(address).map(|device| vec![device]),
         (None, Some(domain)) => domain.hostdevs.iter().map(|h| find(h.source)).collect(),
-        (None, None) => Ok(covered(view)),
+        (None, None) => Ok(known(view)),
     }
 }
 
 /// Those of which a recipe says something.
-fn covered(view: &View) -> Vec<&Device> {
+fn known(view: &View) -> Vec<&Device> {
     let known = |device: &&Device| {
         let recipes = &view.recipes;
         recipes.for_device(device).is_some() || recipes.otherwise(device.id).is_some()

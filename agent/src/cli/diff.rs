@@ -34,13 +34,18 @@ pub(super) enum Color {
 
 /// Prints the diff of a plan whose definition is called `name`.
 pub(super) fn print(proposal: &Proposal, name: &str, color: Color) -> Result<(), Problem> {
+    print_hunks(&proposal.hunks, name, color)
+}
+
+/// Prints the hunks of a definition that is called `name`.
+pub(super) fn print_hunks(hunks: &[Hunk], name: &str, color: Color) -> Result<(), Problem> {
     let choice = match color {
         Color::Auto => AutoStream::choice(&io::stdout()),
         Color::Always => ColorChoice::Always,
         Color::Never => ColorChoice::Never,
     };
     let mut out = AutoStream::new(io::stdout(), choice);
-    output::written(out.write_all(text(&proposal.hunks, name).as_bytes()))
+    output::written(out.write_all(text(hunks, name).as_bytes()))
 }
 
 /// The diff with colours; nothing for no hunks.

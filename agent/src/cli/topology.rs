@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use kernel_glue::address::PciAddress;
-use kernel_glue::config::{Config, Port};
+use kernel_glue::config::Port;
 use kernel_glue::device::Device;
 use kernel_glue::numa::{Node, RangeList};
 use serde_json::{Value, json};
 
+use super::atomics::word;
 use super::list::{driver, or_dash, to_json};
 use super::problem::Problem;
 use super::{View, output};
@@ -94,33 +95,16 @@ fn line(view: &View, device: &Device) -> String {
         driver(device),
         or_dash(device.iommu_group),
         or_dash(device.numa_node),
-        atomics(device)
+        word::atomics(&device.config)
     )
 }
 
 fn port(device: &Device) -> &'static str {
     match device.config.express().map(|express| express.port) {
-        Some(Port::RootPort) => "root port",
-        Some(Port::UpstreamPort) => "switch upstream port",
-        Some(Port::DownstreamPort) => "switch downstream port",
-        Some(Port::RootComplexEndpoint) => "root complex endpoint",
-        _ if device.is_bridge() => "bridge",
-        _ => "device",
-    }
-}
-
-fn atomics(device: &Device) -> String {
-    match &device.config {
-        Config::Express(express) => {
-            let routing = if express.routes_atomics() {
-                ", routing"
-            } else {
-                ""
-            };
-            format!("{}{routing}", express.completer())
-        }
-        Config::Conventional => "none".to_owned(),
-        Config::Unreadable(_) => "not visible".to_owned(),
+        Some(Port::Endpoint | Port::LegacyEndpoint | Port::Other(_)) => "device",
+        Some(port) => word::port(port),
+        None if device.is_bridge() => "bridge",
+        None => "device",
     }
 }
 

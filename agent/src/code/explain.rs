@@ -400,6 +400,12 @@ impl Code {
                  sets it when QEMU asks for widths, and the guest may set and clear it. Source: Linux, drivers/pci/pci.c, \
                  pci_enable_atomic_ops_to_root."
             }
+            Self::AtomicsAccessControl => {
+                "Access Control Services that redirect requests send traffic between devices up to the root port, where \
+                 the IOMMU sees it: good for isolation, slow for peer to peer, and AtomicOps between devices then need a \
+                 root port that routes them. It is reported and left alone. Source: PCIe base specification 6.12; Linux, \
+                 drivers/pci/pci.c (pci_acs_init)."
+            }
             Self::AtomicsHotplug => {
                 "QEMU sets a root port's widths when a device is plugged in and clears them when it leaves. A guest's driver that \
                  read the port earlier may act on what it read. And where an attach fails half-way, QEMU 10.0 leaves the widths \

@@ -155,6 +155,8 @@ codes! {
     AtomicsOrdering = "VD-ATM-033",
     /// The device may send AtomicOps now.
     AtomicsRequester = "VD-ATM-034",
+    /// Access control sends traffic between devices up to the root port.
+    AtomicsAccessControl = "VD-ATM-035",
     /// A guest that runs may not see AtomicOps of a device that is attached.
     AtomicsHotplug = "VD-ATM-036",
     /// A port blocks AtomicOps in a direction that the kernel does not look at.

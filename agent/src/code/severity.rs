@@ -22,7 +22,8 @@ impl Code {
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
-            Self::AtomicsOrdering
+            Self::AtomicsAccessControl
+            | Self::AtomicsOrdering
             | Self::AtomicsOtherwise
             | Self::AtomicsPeerBlocked
             | Self::AtomicsPeerGuest

@@ -5,6 +5,7 @@
 
 mod advice;
 mod association;
+mod atomics;
 mod cells;
 pub(crate) mod command_line;
 mod digest;
@@ -72,6 +73,8 @@ pub struct Plan {
     pub required: BTreeSet<Code>,
     /// What the user should know.
     pub notes: Vec<Note>,
+    /// What stands against a start and cannot be added to the definition.
+    pub unmet: Option<Refusal>,
     /// What is added for the domain, for its mark.
     pub added: Added,
     /// What is added for each device, for its mark.
@@ -181,6 +184,7 @@ pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
     target::check(setting, domain, &assigned, &mut plan)?;
     rule::check(setting, domain, &assigned)?;
     pieces(setting, domain, &assigned, &mut plan)?;
+    atomics::plan(setting, domain, &assigned, &mut plan);
     advice::plan(domain, &assigned, &mut plan);
     plan.digest = digest::digest(setting, &assigned, &plan);
     mark::plan(domain, &mut plan);
@@ -219,6 +223,18 @@ fn pieces(
     table::plan(setting, domain, assigned, &mut arguments, plan);
     numa::plan(setting, domain, assigned, &mut arguments, plan)?;
     arguments.write(domain, plan)
+}
+
+/// The changes that put devices of the domain onto root ports of their own, whatever their recipes say of switches.
+///
+/// # Errors
+/// A refusal when the host has no such device, or the guest no room for a port.
+pub fn placed(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    devices: &[PciAddress],
+) -> Result<Vec<Change>, Refusal> {
+    atomics::placed(setting, domain, devices)
 }
 
 /// The host nodes that are generic initiators of a device with a recipe, in cell order.
@@ -271,6 +287,8 @@ fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
     })
 }
 
+#[cfg(test)]
+mod atomics_test;
 #[cfg(test)]
 mod link_test;
 #[cfg(test)]

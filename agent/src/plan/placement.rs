@@ -24,10 +24,7 @@ pub(super) fn plan(
     plan: &mut Plan,
 ) -> Result<BTreeMap<PciAddress, u32>, Refusal> {
     let mut buses = Buses::of(setting, domain, assigned)?;
-    for one in assigned
-        .iter()
-        .filter(|one| one.recipe.placement.own_root_port)
-    {
+    for one in assigned.iter().filter(|one| one.recipe.own_root_port()) {
         let Some((code, reason)) = fault(setting, domain, one, plan)? else {
             continue;
         };

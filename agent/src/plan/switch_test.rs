@@ -80,6 +80,22 @@ fn devices_behind_one_switch_of_the_host_are_behind_one_of_the_guests() {
 }
 
 #[test]
+fn a_driver_that_prefers_atomics_misses_them_behind_a_mirrored_switch() {
+    let mut fixture = fixture();
+    let placement = "own_root_port = true\nswitch = true";
+    let recipe = RECIPE.replace("own_root_port = true", placement);
+    let recipe = format!("{recipe}\n[atomics]\nneed = \"prefer\"\nwidths = [32]\n");
+    fixture.recipes = Recipes::of(&[&recipe]);
+    let missed = |plan: &crate::plan::Plan| {
+        let missed = |note: &&crate::plan::Note| note.code == Code::AtomicsMissed;
+        plan.notes.iter().filter(missed).count()
+    };
+    let got = fixture.rewrite(&text());
+    assert_eq!(missed(&got.plan), 3);
+    assert_eq!(missed(&fixture.rewrite(&got.text).plan), 3);
+}
+
+#[test]
 fn a_switch_stays_while_somebody_elses_device_is_on_it() {
     let got = fixture().rewrite(&text()).text;
     let own = "<interface type='user'><address type='pci' bus='3' slot='0'/></interface></devices>";

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
 use crate::domain::{Domain, DomainUuid};
-use crate::plan::Setting;
+use crate::plan::{Change, Setting};
 use crate::refusal::Refusal;
 use crate::rewrite::{self, Rewrite};
 
@@ -57,6 +57,12 @@ pub struct Proposal {
     pub text: String,
     /// Digest of the completed definition.
     pub result: Digest,
+}
+
+/// The diff of `text` that changes make, with their reasons; for changes that are in no plan.
+#[must_use]
+pub fn hunks(text: &str, changes: &[Change]) -> Vec<Hunk> {
+    diff::hunks(text, changes)
 }
 
 /// The version alone, so that a plan of another version is named as such.

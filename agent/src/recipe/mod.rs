@@ -79,6 +79,12 @@ impl Recipe {
         }
     }
 
+    /// Whether its devices get a root port of their own: it says so, or wants AtomicOps, which reach a guest nowhere else.
+    #[must_use]
+    pub fn own_root_port(&self) -> bool {
+        self.placement.own_root_port || self.atomics.need != Need::Ignore
+    }
+
     /// Its entry for a device id.
     #[must_use]
     pub fn member(&self, id: PciId) -> Option<&Member> {

@@ -64,6 +64,8 @@ macro_rules! golden {
     };
 }
 
+mod atomics;
+
 golden!(gh200_list, "gh200-1gpu", "list");
 golden!(gh200_topology, "gh200-1gpu", "topology");
 golden!(gh200_rewrite, "gh200-1gpu", "rewrite", "gh200.xml");

@@ -69,12 +69,14 @@ fn gpu(
 ) -> Endpoint {
     Endpoint {
         port,
+        between: &[],
         address,
         kind: gpu_kind(device),
         socket,
         iommu,
         bars: [64 * MIB, 0, 256 * GIB, 0, 32 * MIB, 0],
         devcap2: 0,
+        devctl2: 0,
         port_devcap2: ALL_WIDTHS,
         initiators: 8,
         memory_kib: 0,

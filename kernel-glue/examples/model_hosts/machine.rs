@@ -40,14 +40,17 @@ pub(crate) enum Reader {
 /// A function with the root port above it.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
-    /// The root port's address; functions of one slot share it.
+    /// The root port's address; functions of one slot share it. Empty for an endpoint of the root complex.
     pub(crate) port: &'static str,
+    /// Ports of switches below the root port, from above; endpoints may share them.
+    pub(crate) between: &'static [SwitchPort],
     pub(crate) address: &'static str,
     pub(crate) kind: Kind,
     pub(crate) socket: u32,
     pub(crate) iommu: &'static str,
     pub(crate) bars: [u64; 6],
     pub(crate) devcap2: u32,
+    pub(crate) devctl2: u16,
     pub(crate) port_devcap2: u32,
     /// Generic initiators of its own: eight for a Grace GPU, one for each MIG instance and one for the whole.
     pub(crate) initiators: u32,
@@ -56,6 +59,17 @@ pub(crate) struct Endpoint {
     pub(crate) numa_node: At,
     /// The physical function of a virtual one.
     pub(crate) physical: Option<&'static str>,
+}
+
+/// A port of a switch.
+#[derive(Clone, Copy)]
+pub(crate) struct SwitchPort {
+    pub(crate) address: &'static str,
+    pub(crate) upstream: bool,
+    pub(crate) devcap2: u32,
+    pub(crate) devctl2: u16,
+    /// The ACS control register; 0 without that capability.
+    pub(crate) access_control: u16,
 }
 
 /// Which product a function is.

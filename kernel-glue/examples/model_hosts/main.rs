@@ -2,6 +2,7 @@
 //!
 //! Deterministic; a test of this crate fails when what is committed differs from what this writes.
 
+mod atomics;
 mod grace;
 mod machine;
 mod node;
@@ -17,7 +18,8 @@ fn main() -> std::io::Result<()> {
         eprintln!("usage: model_hosts DIR");
         std::process::exit(2);
     };
-    for machine in grace::all().into_iter().chain(x86::all()) {
+    let machines = grace::all().into_iter().chain(x86::all());
+    for machine in machines.chain(atomics::all()) {
         tree::write(&dir.join(machine.name), &machine.tree())?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::machine::{Endpoint, Machine, Platform, Reader};
+use super::machine::{Endpoint, Machine, Platform, Reader, SwitchPort};
 use super::tree::{Entry, Tree, line};
 
 /// Bytes of config space that a process without privilege reads.
@@ -26,18 +26,66 @@ struct Function {
     config: Vec<u8>,
 }
 
-/// Every root port and endpoint of a machine; each in an IOMMU group of its own.
+/// What config space says of a function's place and of its AtomicOps.
+struct Registers {
+    /// Port type, bits 7:4 of the capability's flags.
+    port: u8,
+    devcap2: u32,
+    devctl2: u16,
+    access_control: u16,
+}
+
+const ENDPOINT: u8 = 0;
+const ROOT_PORT: u8 = 4;
+const UPSTREAM: u8 = 5;
+const DOWNSTREAM: u8 = 6;
+const INTEGRATED: u8 = 9;
+
+/// Every port and endpoint of a machine; each in an IOMMU group of its own.
 pub(crate) fn add(tree: &mut Tree, machine: &Machine) {
     let (mut group, mut ports) = (0, BTreeSet::new());
     for (index, endpoint) in machine.endpoints.iter().enumerate() {
-        let port = port(machine, endpoint, group);
-        let dir = port.dir.clone();
-        if ports.insert(endpoint.port) {
-            add_function(tree, &port);
-            group += 1;
+        let mut dir = format!("pci{}", &endpoint.address[..7]);
+        for port in above(machine, endpoint) {
+            let port = Function { group, ..port };
+            dir.clone_from(&port.dir);
+            if ports.insert(port.address.clone()) {
+                add_function(tree, &port);
+                group += 1;
+            }
         }
         add_endpoint(tree, machine, index, (&dir, group));
         group += 1;
+    }
+}
+
+/// The ports above an endpoint, from the root port down.
+fn above(machine: &Machine, endpoint: &Endpoint) -> Vec<Function> {
+    if endpoint.port.is_empty() {
+        return Vec::new();
+    }
+    let mut ports = vec![port(machine, endpoint)];
+    for one in endpoint.between {
+        let parent = &ports[ports.len() - 1].dir;
+        ports.push(switch_port(machine, endpoint, one, parent));
+    }
+    ports
+}
+
+fn switch_port(machine: &Machine, endpoint: &Endpoint, port: &SwitchPort, above: &str) -> Function {
+    let registers = Registers {
+        port: if port.upstream { UPSTREAM } else { DOWNSTREAM },
+        devcap2: port.devcap2,
+        devctl2: port.devctl2,
+        access_control: port.access_control,
+    };
+    Function {
+        address: port.address.to_owned(),
+        dir: format!("{above}/{}", port.address),
+        vendor: 0x1000,
+        device: 0xc030,
+        config: config((0x1000, 0xc030), 0x06_0400, &registers),
+        ..self::port(machine, endpoint)
     }
 }
 
@@ -53,14 +101,20 @@ fn add_endpoint(tree: &mut Tree, machine: &Machine, index: usize, (port, group):
     tree.insert(reset, line(machine.endpoints[index].kind.reset));
 }
 
-fn port(machine: &Machine, endpoint: &Endpoint, group: usize) -> Function {
+fn port(machine: &Machine, endpoint: &Endpoint) -> Function {
     let (vendor, device) = match machine.platform {
         Platform::Grace => (0x10de, 0x22b1),
         Platform::Intel => (0x8086, 0x352a),
         Platform::Amd => (0x1022, 0x14ab),
     };
     let address = endpoint.port.to_owned();
-    let mut config = config((vendor, device), 0x06_0400, 4, endpoint.port_devcap2);
+    let registers = Registers {
+        port: ROOT_PORT,
+        devcap2: endpoint.port_devcap2,
+        devctl2: 0,
+        access_control: 0,
+    };
+    let mut config = config((vendor, device), 0x06_0400, &registers);
     if machine.reader == Reader::User {
         config.truncate(HEADER);
     }
@@ -72,7 +126,7 @@ fn port(machine: &Machine, endpoint: &Endpoint, group: usize) -> Function {
         class: 0x06_0400,
         numa_node: endpoint.socket,
         driver: "pcieport",
-        group,
+        group: 0,
         iommu: iommu(machine, endpoint),
         bars: [0; 6],
         physical: None,
@@ -82,6 +136,16 @@ fn port(machine: &Machine, endpoint: &Endpoint, group: usize) -> Function {
 
 fn endpoint(endpoint: &Endpoint, port: &str, group: usize) -> Function {
     let kind = endpoint.kind;
+    let registers = Registers {
+        port: if endpoint.port.is_empty() {
+            INTEGRATED
+        } else {
+            ENDPOINT
+        },
+        devcap2: endpoint.devcap2,
+        devctl2: endpoint.devctl2,
+        access_control: 0,
+    };
     // A virtual function's own registers do not say what it is (SR-IOV 1.1, 3.4.1.1).
     let shown = match endpoint.physical {
         Some(_) => (0xffff, 0xffff),
@@ -99,7 +163,7 @@ fn endpoint(endpoint: &Endpoint, port: &str, group: usize) -> Function {
         iommu: String::new(),
         bars: endpoint.bars,
         physical: endpoint.physical,
-        config: config(shown, kind.class, 0, endpoint.devcap2),
+        config: config(shown, kind.class, &registers),
     }
 }
 
@@ -181,21 +245,28 @@ fn resource(function: &Function) -> String {
     text
 }
 
-/// 4096 bytes: a header, power management at 0x40, PCI Express version 2 at 0x60; no extended
-/// capability, so no serial number.
-fn config((vendor, device): (u16, u16), class: u32, port: u8, devcap2: u32) -> Vec<u8> {
+/// 4096 bytes: a header, power management at 0x40, PCI Express version 2 at 0x60; of extended capabilities access
+/// control alone, so no serial number.
+fn config((vendor, device): (u16, u16), class: u32, registers: &Registers) -> Vec<u8> {
+    let port = registers.port;
+    let is_port = matches!(port, ROOT_PORT | UPSTREAM | DOWNSTREAM);
     let mut config = vec![0; 4096];
     let mut put = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
     put(0x00, &vendor.to_le_bytes());
     put(0x02, &device.to_le_bytes());
     put(0x04, &[0x06, 0x04, 0x10, 0x00]);
     put(0x08, &(class << 8 | 0xa1).to_le_bytes());
-    put(0x0e, &[u8::from(port == 4)]);
+    put(0x0e, &[u8::from(is_port)]);
     put(0x34, &[0x40]);
     put(0x40, &[0x01, 0x60, 0x03, 0x00]);
     put(0x60, &[0x10, 0x00, 0x02 | port << 4, 0x00]);
-    let flr = if port == 4 { 0 } else { 1 << 28 };
+    let flr = if is_port { 0 } else { 1 << 28 };
     put(0x64, &(flr | 1_u32 << 15 | 1 << 5 | 1).to_le_bytes());
-    put(0x84, &devcap2.to_le_bytes());
+    put(0x84, &registers.devcap2.to_le_bytes());
+    put(0x88, &registers.devctl2.to_le_bytes());
+    if registers.access_control != 0 {
+        put(0x100, &0x0001_000d_u32.to_le_bytes());
+        put(0x106, &registers.access_control.to_le_bytes());
+    }
     config
 }

@@ -24,7 +24,7 @@ const H100: Kind = Kind {
     reset: "flr bus",
 };
 
-const MI300X: Kind = Kind {
+pub(crate) const MI300X: Kind = Kind {
     vendor: 0x1002,
     device: 0x74a1,
     class: 0x12_0000,
@@ -52,15 +52,21 @@ pub(crate) fn virtual_function(address: &'static str, physical: &Endpoint) -> En
     }
 }
 
-fn endpoint(kind: Kind, [port, address, iommu]: [&'static str; 3], socket: u32) -> Endpoint {
+pub(crate) fn endpoint(
+    kind: Kind,
+    [port, address, iommu]: [&'static str; 3],
+    socket: u32,
+) -> Endpoint {
     Endpoint {
         port,
+        between: &[],
         address,
         kind,
         socket,
         iommu,
         bars: [0; 6],
         devcap2: TWO_WIDTHS,
+        devctl2: 0,
         port_devcap2: TWO_WIDTHS,
         initiators: 0,
         memory_kib: 0,

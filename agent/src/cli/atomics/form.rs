@@ -1,9 +1,9 @@
-//! A report on AtomicOps as JSON, and the words that stand for kinds of ports.
+//! A report on AtomicOps as JSON.
 
 use kernel_glue::atomics::Widths;
-use kernel_glue::config::Port;
 use serde_json::{Map, Value, json};
 
+use super::word;
 use crate::atomics::{Answer, Element, Fact, PerWidth, Place, Report};
 use crate::recipe;
 
@@ -12,7 +12,7 @@ pub(super) fn json(report: &Report) -> Value {
     json!({
         "address": report.address,
         "judged_by": report.judged,
-        "type": report.kind.map(word),
+        "type": report.kind.map(word::port),
         "completer": report.completer.map(widths),
         "requester_enabled": report.requester_enabled,
         "root_port": report.root_port,
@@ -27,25 +27,10 @@ pub(super) fn json(report: &Report) -> Value {
     })
 }
 
-/// What kind of function it is, as `topology` says it.
-pub(in crate::cli) fn word(port: Port) -> &'static str {
-    match port {
-        Port::Endpoint => "endpoint",
-        Port::LegacyEndpoint => "legacy endpoint",
-        Port::RootPort => "root port",
-        Port::UpstreamPort => "switch upstream port",
-        Port::DownstreamPort => "switch downstream port",
-        Port::PcieToPci | Port::PciToPcie => "bridge",
-        Port::RootComplexEndpoint => "root complex endpoint",
-        Port::RootComplexEventCollector => "event collector",
-        Port::Other(_) => "other",
-    }
-}
-
 fn element(element: &Element) -> Value {
     json!({
         "address": element.address,
-        "type": element.kind.map(word),
+        "type": element.kind.map(word::port),
         "routing": element.routing,
         "egress_blocked": element.egress_blocked,
         "completer": element.completer.map(widths),
@@ -100,7 +85,7 @@ fn driver(report: &Report) -> Value {
 }
 
 /// The recipe's own word.
-pub(super) fn need_word(need: recipe::Need) -> &'static str {
+fn need_word(need: recipe::Need) -> &'static str {
     match need {
         recipe::Need::Require => "require",
         recipe::Need::Prefer => "prefer",

@@ -1,0 +1,55 @@
+//! A start that a recipe's AtomicOps stand against.
+
+use std::path::Path;
+
+use kernel_glue::host::Host;
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{UUID, kernel_of, site_of};
+
+const GUEST: &str = include_str!("../../../tests/data/golden/atomics.xml");
+
+/// What preparing a completed guest with this device comes to, on the modelled host where AtomicOps end.
+fn prepared(device: &str, change: impl Fn(&mut Host)) -> Result<(), AssignError> {
+    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts");
+    let mut host = Host::read(&hosts.join("atomics")).expect("a modelled host");
+    change(&mut host);
+    let kernel = kernel_of(&host);
+    let (directory, site) = site_of(host, Config::default());
+    let journal = Journal::new(directory.path().join("journal"));
+    let text = GUEST
+        .replace("bus='0x03'", &format!("bus='0x{device}'"))
+        .replace("<memory", &format!("<uuid>{UUID}</uuid>\n  <memory"));
+    let complete = site.look().rewrite(&text, false).expect("a complete guest");
+    Assigner::new(kernel, site, journal).prepare(&complete.text)
+}
+
+#[test]
+fn a_start_is_refused_where_required_atomics_do_not_reach_the_guest() {
+    for (device, rule) in [
+        ("04", "VD-ATM-005"),
+        ("23", "VD-ATM-006"),
+        ("41", "VD-ATM-004"),
+    ] {
+        let error = prepared(device, |_| {}).expect_err("it does not reach the guest");
+        assert!(
+            matches!(error, AssignError::Refused(_)),
+            "no repair mends it"
+        );
+        let said = error.to_string();
+        let words = ["VD-ATM-021", rule, "variantctl atomics"];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    prepared("03", |_| {}).expect("AtomicOps reach it");
+}
+
+#[test]
+fn a_start_is_not_refused_for_what_cannot_be_seen() {
+    let hide = |host: &mut Host| {
+        for device in host.devices.values_mut() {
+            device.config = kernel_glue::config::Config::Unreadable(ConfigError::Short(64));
+        }
+    };
+    prepared("04", hide).expect("not visible is not unsupported");
+}

@@ -1,0 +1,123 @@
+//! AtomicOps in a plan: what keeps them from drivers that want them, and the change that gives a device its root port.
+//!
+//! A start is refused only where the recipe requires them and the verdict is no: what cannot be told refuses nothing.
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::device::Device;
+
+use super::{Assigned, Change, Note, Plan, Setting, host_device, placement, switch};
+use crate::atomics::{Answer, Finding, Guest, Kernel, Question, report, report_planned};
+use crate::code::Code;
+use crate::domain::Domain;
+use crate::recipe::{Need, Placement, Recipe};
+use crate::refusal::Refusal;
+
+/// What a device without a recipe is planned by: nothing but its place.
+const PLACE_ALONE: &str = r#"
+name = "place-alone"
+title = "a root port of its own"
+driver = "vfio-pci"
+prepare = "on-request"
+device = [{ id = "ffff:ffff", label = "any" }]
+guest = [{ arch = "x86_64", machine = "q35" }]
+placement = { own_root_port = true }
+"#;
+
+/// Notes what stands between the host's AtomicOps and each driver that wants them.
+pub(super) fn plan(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    assigned: &[Assigned<'_>],
+    plan: &mut Plan,
+) {
+    let wanting = |one: &&Assigned<'_>| one.recipe.atomics.need != Need::Ignore;
+    for one in assigned.iter().filter(wanting) {
+        let answer = judge(setting, domain, one, plan);
+        let Some(finding) = answer.finding() else {
+            continue;
+        };
+        plan.notes.push(Note {
+            code: finding.code,
+            device: Some(one.hostdev.source),
+            text: finding.reason.clone(),
+        });
+        let refused = one.recipe.atomics.need == Need::Require && answer.ok() == Some(false);
+        if refused && plan.unmet.is_none() {
+            plan.unmet = Some(refusal(one, finding));
+        }
+    }
+}
+
+/// Whether the driver gets them in the completed guest.
+fn judge(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>, plan: &Plan) -> Answer {
+    let question = Question {
+        host: setting.host,
+        recipes: setting.recipes,
+        kernel: Kernel::of(setting.host.kernel_release.as_deref()),
+        qemu: setting.target.versions.qemu,
+    };
+    let added = plan.added_for.get(&one.hostdev.source);
+    let moved = added.is_some_and(|added| added.numbers("port").next().is_some());
+    let moving = plan.changes.iter().any(|change| {
+        change.device == Some(one.hostdev.source) && change.path.ends_with("/address")
+    });
+    let mirrored = switch::of(setting.host, one).is_some();
+    if moved && moving {
+        return report_planned(&question, one.device, mirrored).driver;
+    }
+    let guest = Guest {
+        domain,
+        attach: false,
+    };
+    report(&question, one.device, Some(guest), None).driver
+}
+
+fn refusal(one: &Assigned<'_>, finding: &Finding) -> Refusal {
+    let mend = format!(
+        "see 'variantctl atomics {}', or say need = \"prefer\" in [atomics] of recipe '{}'",
+        one.hostdev.source, one.recipe.name
+    );
+    Refusal::new(Code::AtomicsLacking, finding.reason.clone(), mend).of(one.hostdev.source)
+}
+
+/// The place alone: the expander bus stays as the recipe wants it, a mirrored switch does not.
+pub(super) fn placed(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    devices: &[PciAddress],
+) -> Result<Vec<Change>, Refusal> {
+    let hostdevs = domain.hostdevs.iter();
+    let hostdevs = hostdevs.filter(|hostdev| devices.contains(&hostdev.source));
+    let found = hostdevs.map(|hostdev| {
+        let device = host_device(setting.host, hostdev.source)?;
+        Ok((hostdev, device, for_place(setting, device)))
+    });
+    let found: Vec<_> = found.collect::<Result<_, Refusal>>()?;
+    let assigned = found.iter().map(|(hostdev, device, recipe)| Assigned {
+        hostdev,
+        device,
+        recipe,
+    });
+    let setting = Setting {
+        replace: true,
+        ..*setting
+    };
+    let mut plan = Plan::default();
+    let assigned: Vec<Assigned<'_>> = assigned.collect();
+    placement::plan(&setting, domain, &assigned, &mut plan)?;
+    plan.changes
+        .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
+    Ok(plan.changes)
+}
+
+fn for_place(setting: &Setting<'_>, device: &Device) -> Recipe {
+    let bare = || Recipe::parse("place-alone.toml", PLACE_ALONE).expect("a recipe of our own");
+    let recipe = setting.recipes.for_device(device).cloned();
+    let mut recipe = recipe.unwrap_or_else(bare);
+    recipe.placement = Placement {
+        own_root_port: true,
+        switch: false,
+        ..recipe.placement
+    };
+    recipe
+}

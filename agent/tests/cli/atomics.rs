@@ -1,0 +1,125 @@
+//! `variantctl atomics`: golden verdicts for a good place and each bad one, and what it refuses to do.
+
+use crate::{data, failure, host, stdout, variantctl};
+
+golden!(atomics_host, "atomics", "atomics");
+golden!(atomics_good, "atomics", "atomics", "--file", "atomics.xml");
+golden!(
+    atomics_good_json,
+    "atomics",
+    "atomics",
+    "--json",
+    "--file",
+    "atomics.xml"
+);
+golden!(
+    atomics_misplaced,
+    "atomics",
+    "atomics",
+    "--file",
+    "atomics-misplaced.xml"
+);
+golden!(
+    atomics_misplaced_json,
+    "atomics",
+    "atomics",
+    "0000:03:00.0",
+    "--json",
+    "--file",
+    "atomics-misplaced.xml"
+);
+golden!(
+    atomics_attach,
+    "atomics",
+    "atomics",
+    "0000:61:00.0",
+    "--file",
+    "atomics.xml"
+);
+golden!(
+    atomics_older,
+    "atomics",
+    "atomics",
+    "--qemu",
+    "7.2",
+    "--kernel",
+    "6.1",
+    "--file",
+    "atomics.xml"
+);
+golden!(
+    atomics_hidden,
+    "gb200-user",
+    "atomics",
+    "0008:01:00.0",
+    "--file",
+    "gh200.xml"
+);
+golden!(atomics_topology, "atomics", "topology");
+
+#[test]
+fn a_recorded_host_has_neither_vfio_nor_libvirt_to_ask() {
+    let asked = variantctl(&host("atomics"), &["atomics", "--ask-vfio", "0000:03:00.0"]);
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(
+        said.contains("a recorded host has no device to open"),
+        "{said}"
+    );
+    assert_eq!(asked.status.code(), Some(1));
+    let shown = String::from_utf8_lossy(&asked.stdout).into_owned();
+    assert!(shown.contains("0000:03:00.0"), "{shown}");
+    let (status, said) = failure(&variantctl(&host("atomics"), &["atomics", "--domain", "d"]));
+    assert!(status == 2 && said.contains("--file"), "{said}");
+}
+
+#[test]
+fn wrong_words_are_usage_and_missing_devices_are_not_found() {
+    for arguments in [
+        &["atomics", "--kernel", "new"][..],
+        &["atomics", "--qemu", "new"],
+        &["atomics", "--ask-vfio"],
+        &["atomics", "--file", "atomics.xml", "--domain", "d"],
+    ] {
+        let status = variantctl(&host("atomics"), arguments).status.code();
+        assert_eq!(status, Some(2), "{arguments:?}");
+    }
+    for arguments in [
+        &["atomics", "0042:00:00.0"][..],
+        &["atomics", "--file", "no-such.xml"],
+        &["atomics", "--file", "gh200.xml"],
+    ] {
+        let (status, said) = failure(&variantctl(&host("atomics"), arguments));
+        assert_eq!(status, 3, "{said}");
+    }
+}
+
+#[test]
+fn the_change_that_is_offered_mends_the_place() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("guest.xml");
+    std::fs::copy(data("golden/atomics-misplaced.xml"), &file).expect("copied");
+    let judge = |json: bool| {
+        let file = file.to_string_lossy();
+        let mut arguments = vec!["atomics", "--file", &*file];
+        arguments.extend(json.then_some("--json"));
+        stdout(&variantctl(&host("atomics"), &arguments))
+    };
+    let text = judge(false);
+    let diff = &text[text.find("--- ").expect("a diff")..];
+    let patch = folder.path().join("mend.diff");
+    std::fs::write(&patch, diff).expect("written");
+    let patched = std::process::Command::new("patch")
+        .arg("--silent")
+        .arg(&file)
+        .arg(&patch)
+        .status();
+    if patched.is_err() {
+        eprintln!("no patch(1): nothing to apply the diff with");
+        return;
+    }
+    let after: serde_json::Value = serde_json::from_str(&judge(true)).expect("JSON");
+    assert!(after["fix"].is_null());
+    for device in after["devices"].as_array().expect("devices") {
+        assert_eq!(device["guest"]["32"]["ok"], true, "{device}");
+    }
+}
