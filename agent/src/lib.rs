@@ -39,5 +39,6 @@ pub mod site;
 pub mod stopped;
 pub mod target;
 pub mod toml_text;
+pub(crate) mod unplug;
 pub mod view;
 pub mod worker;

@@ -20,6 +20,7 @@ use crate::prepare::{PrepareError, Preparer, Trigger};
 use crate::proposal::Proposal;
 use crate::report::{Outcome, Report};
 use crate::site::Site;
+use crate::unplug;
 
 /// libvirt takes five calls of one client at a time (max_client_requests); beyond that it stops
 /// reading, keepalive messages too.
@@ -179,6 +180,7 @@ impl Worker {
             }
             Event::Started(domain) => debug!("guest '{domain}' runs"),
             Event::Stopped(domain) => debug!("guest '{domain}' ended"),
+            Event::Unplugged(domain) => drop(tokio::spawn(self.clone().device_left(domain))),
             Event::Disconnected => {}
         }
     }
@@ -209,6 +211,20 @@ impl Worker {
         }
     }
 
+    /// A device has left a guest: what stays behind in QEMU goes, and the device goes back.
+    async fn device_left(self: Arc<Self>, domain: DomainRef) {
+        let worker = self.clone();
+        let work = move || {
+            unplug::rescue(&*worker.libvirt, &domain);
+            match worker.libvirt.live_xml(&domain.uuid) {
+                Ok(Some(xml)) => unplug::give_back(&worker.assigner, &domain, &xml),
+                Ok(None) => {}
+                Err(why) => warn!("cannot ask for the devices of guest '{domain}': {why}"),
+            }
+        };
+        self.call(work).await;
+    }
+
     /// Adopts running guests, then gives back what guests that ended unseen still hold.
     fn settle(&self) -> Result<(), LibvirtError> {
         let running = self.libvirt.running()?;
@@ -219,6 +235,8 @@ impl Worker {
             if !self.libvirt.is_active(&domain.uuid)? {
                 let _ = self.assigner.forget(&domain.uuid);
             }
+            unplug::rescue(&*self.libvirt, domain);
+            unplug::give_back(&self.assigner, domain, xml);
         }
         let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();
         self.assigner.recover(&running);

@@ -90,6 +90,26 @@ async fn a_guest_that_runs_already_is_adopted_and_one_that_ended_is_forgotten() 
 }
 
 #[tokio::test]
+async fn a_device_that_leaves_a_guest_goes_back_and_leaves_no_initiator_behind() {
+    // The second time the event was missed.
+    for is_seen in [true, false] {
+        let scene = scene();
+        let complete = scene.worker.site.look().rewrite(&guest(GPU), false);
+        let complete = complete.expect("complete").text;
+        scene.assigner.prepare(&complete).expect("bound");
+        let domain = scene.libvirt.unplug(&guest(NIC), &["gi0", "gi1"]);
+        let event = match is_seen {
+            true => Event::Unplugged(domain.clone()),
+            false => Event::Connected(Versions::NEWEST_TESTED),
+        };
+        scene.serve(vec![event], vec![]).await;
+        assert!(scene.assigner.held().is_empty());
+        let left = scene.libvirt.stale_initiators(&domain.uuid);
+        assert_eq!(left, Ok(vec![]));
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_kept_for_who_asks_later() {
     let scene = scene();
     let broken = guest(GPU).replace(

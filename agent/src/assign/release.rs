@@ -1,9 +1,10 @@
 //! Where a device goes when its domain has ended, and the way there.
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::rebind::Before;
 use tracing::warn;
 
-use super::{AssignError, Assigner, SharedKernel, bind, sorted};
+use super::{AssignError, Assigner, SharedKernel, bind, check, reference, sorted};
 use crate::config::Release;
 use crate::domain::DomainUuid;
 use crate::journal::{Entry, Held, State};
@@ -78,6 +79,32 @@ impl Assigner {
             Some((_, error)) => Err(error.into()),
             None => Ok(()),
         }
+    }
+
+    /// A device has left a guest that goes on: gives back what the guest's live XML no longer has.
+    ///
+    /// A VFIO group is given as a whole, so a device stays while the guest has another one of its group.
+    ///
+    /// # Errors
+    /// Names the device that could not be given back; it stays journalled.
+    pub fn release_departed(&self, xml: &str) -> Result<(), AssignError> {
+        let domain = reference(xml)?.uuid;
+        let given = check::sources(xml)?;
+        let host = self.site.host().map_err(AssignError::Refused)?;
+        let group = |address: &PciAddress| host.devices.get(address)?.iommu_group;
+        let stays = |held: &Held| {
+            let own = group(&held.address);
+            let near = |one: &PciAddress| own.is_some() && group(one) == own;
+            given.contains(&held.address) || given.iter().any(near)
+        };
+        let departed = |held: &Held| held.state == State::Bound && !stays(held);
+        self.locks.with(&domain, || {
+            let entry = self.journal.read(&domain)?;
+            match entry.is_some_and(|entry| entry.devices.iter().any(departed)) {
+                true => self.give_back_those(&domain, departed),
+                false => Ok(()),
+            }
+        })
     }
 
     /// Journals that devices are about to be given back. Where that fails they are given back all

@@ -469,7 +469,14 @@ impl Code {
             Self::UnplugDangerous => {
                 "QEMU rebuilds its ACPI tables at each guest reset, and exits with status 1 when the device that a generic \
                  initiator names is gone. So after a hot-unplug the guest dies at its next reboot, unless the initiator objects \
-                 are deleted too. Source: reproduced with QEMU 11.1.2."
+                 are deleted too; the agent does that as soon as libvirt says that the device is gone, and gives the device \
+                 back. A device that is plugged in again has no initiators until the guest is started anew. Source: reproduced \
+                 with QEMU 11.1.2."
+            }
+            Self::InitiatorsStale => {
+                "A device was hot-unplugged, and the agent could not delete its initiator objects in QEMU (VD-NUM-013), so QEMU \
+                 exits at the guest's next reset. The message has the command that deletes them; a guest that is shut down and \
+                 started again has none left. Source: reproduced with QEMU 11.1.2."
             }
             Self::SmmuMissing => {
                 "With an accelerated SMMUv3 the guest's translation tables are used by the host's SMMU as they are (nested \

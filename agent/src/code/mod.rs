@@ -191,6 +191,8 @@ codes! {
     DistanceInvalid = "VD-NUM-012",
     /// A device with initiators must not be hot-unplugged.
     UnplugDangerous = "VD-NUM-013",
+    /// A device was hot-unplugged, and its initiators are still there.
+    InitiatorsStale = "VD-ATM-041",
     /// An expander bus has no SMMUv3 in front of it.
     SmmuMissing = "VD-IOM-001",
     /// The guest gets no SMMUv3.

@@ -62,6 +62,7 @@ impl Code {
             | Self::ExpanderCellUnknown
             | Self::GuestNoExpander
             | Self::GuestNodeLimit
+            | Self::InitiatorsStale
             | Self::IommufdLeftOut
             | Self::LinkUnknown
             | Self::RegionsUnknown

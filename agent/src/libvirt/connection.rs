@@ -4,6 +4,7 @@
 //! connection, registers for events and waits for its end. Calls come from any thread and share
 //! the connection, which libvirt serialises itself.
 
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use virt::domain::Domain;
 use virt_sys as sys;
 
 use super::event::Watch;
-use super::{Capabilities, DomainRef, Event, Libvirt, LibvirtError};
+use super::{Capabilities, DomainRef, Event, Libvirt, LibvirtError, initiator};
 use crate::domain::{Domain as Definition, DomainUuid};
 use crate::target::{Version, Versions};
 
@@ -26,6 +27,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// libvirt has one event loop per process.
 static EVENT_LOOP: Once = Once::new();
+
+/// QEMU runs on this host, as a process of its own.
+const PROCESSES: &str = "/proc";
 
 /// How long a call waits for a connection that is being opened: the agent may have been started by
 /// the very call, and libvirt's daemon may be restarting.
@@ -123,6 +127,14 @@ impl Live {
         known(self.now()?.lookup_domain_by_uuid_string(&uuid.to_string()))
     }
 
+    /// QEMU's answer on its monitor; libvirt notes in the guest's log that somebody has asked.
+    fn ask_qemu(&self, uuid: &DomainUuid, command: &str) -> Result<String, LibvirtError> {
+        let gone = || LibvirtError::Said(format!("no domain with UUID {uuid}"));
+        let domain = self.lookup(uuid)?.ok_or_else(gone)?;
+        let flags = sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT;
+        domain.qemu_monitor_command(command, flags).map_err(said)
+    }
+
     fn definition(&self, uuid: &DomainUuid, flags: u32) -> Result<Option<String>, LibvirtError> {
         let Some(domain) = self.lookup(uuid)? else {
             return Ok(None);
@@ -175,6 +187,35 @@ impl Libvirt for Live {
             Some(domain) => Ok(known(domain.is_active())?.unwrap_or(false)),
             None => Ok(false),
         }
+    }
+
+    fn live_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
+        let Some(domain) = self.lookup(uuid)? else {
+            return Ok(None);
+        };
+        let xml = known(domain.xml_desc(0))?;
+        // Asked last: without a guest the text was the definition.
+        let runs = known(domain.is_active())?.unwrap_or(false);
+        Ok(xml.filter(|_| runs))
+    }
+
+    fn stale_initiators(&self, uuid: &DomainUuid) -> Result<Vec<String>, LibvirtError> {
+        let started_with = initiator::started_with(Path::new(PROCESSES), uuid);
+        if started_with.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names = |path| {
+            let answer = self.ask_qemu(uuid, &initiator::list(path))?;
+            initiator::names(&answer).map_err(LibvirtError::Said)
+        };
+        let (objects, devices) = (names(initiator::OBJECTS)?, names(initiator::DEVICES)?);
+        Ok(initiator::stale(&started_with, &objects, &devices))
+    }
+
+    fn delete_initiator(&self, uuid: &DomainUuid, id: &str) -> Result<(), LibvirtError> {
+        let answer = self.ask_qemu(uuid, &initiator::delete(id))?;
+        let nothing: Result<serde_json::Map<_, _>, _> = initiator::returned(&answer);
+        nothing.map(drop).map_err(LibvirtError::Said)
     }
 
     fn capabilities(&self, domain: &Definition) -> Result<Capabilities, LibvirtError> {

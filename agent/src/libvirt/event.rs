@@ -18,21 +18,22 @@ use super::{DomainRef, Event};
 /// Registrations on a connection; dropping it takes them back, which lets the connection go.
 pub(super) struct Watch {
     connect: Connect,
-    lifecycle: c_int,
+    registered: Vec<c_int>,
 }
 
 impl Watch {
-    /// Registers for lifecycle events and for the connection's end.
+    /// Registers for what happens to guests, for devices that leave them, and for the connection's end.
     pub(super) fn register(
         connect: &Connect,
         events: UnboundedSender<Event>,
         closed: Sender<&'static str>,
     ) -> Result<Self, Error> {
-        let lifecycle = register_lifecycle(connect, events)?;
-        let watch = Self {
+        let mut watch = Self {
             connect: connect.clone(),
-            lifecycle,
+            registered: Vec::new(),
         };
+        watch.add(lifecycle(), events.clone())?;
+        watch.add(removal(), events)?;
         register_close(connect, closed)?;
         Ok(watch)
     }
@@ -40,10 +41,12 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // SAFETY: the connection is alive (we hold a reference), and both registrations, if they
+        // SAFETY: the connection is alive (we hold a reference), and all registrations, if they
         // exist, are ours; libvirt frees their data itself. A failure means they do not exist.
         unsafe {
-            sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), self.lifecycle);
+            for id in &self.registered {
+                sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), *id);
+            }
             sys::virConnectUnregisterCloseCallback(self.connect.as_ptr(), Some(on_close));
         }
     }
@@ -51,30 +54,64 @@ impl Drop for Watch {
 
 type LifecycleCallback =
     unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+type RemovalCallback =
+    unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
 type GenericCallback = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
 
-fn register_lifecycle(connect: &Connect, events: UnboundedSender<Event>) -> Result<c_int, Error> {
-    let data = Box::into_raw(Box::new(events));
-    // SAFETY: VIR_DOMAIN_EVENT_ID_LIFECYCLE promises that the callback is called with the arguments
-    // of `on_lifecycle` (virConnectDomainEventCallback); the cast is libvirt's own macro
-    // VIR_DOMAIN_EVENT_CALLBACK. `data` lives until libvirt calls `free_events` with it.
-    let id = unsafe {
-        let callback = std::mem::transmute::<LifecycleCallback, GenericCallback>(on_lifecycle as _);
-        sys::virConnectDomainEventRegisterAny(
-            connect.as_ptr(),
-            std::ptr::null_mut(),
-            sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
-            Some(callback),
-            data.cast(),
-            Some(free_events),
-        )
-    };
-    if id >= 0 {
-        return Ok(id);
+/// A kind of event, with a callback whose data is the boxed sender.
+struct Subscription {
+    event: c_int,
+    callback: GenericCallback,
+}
+
+fn lifecycle() -> Subscription {
+    Subscription {
+        event: sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
+        // SAFETY: this event promises to call with the arguments of `on_lifecycle`
+        // (virConnectDomainEventCallback); the cast is libvirt's own macro VIR_DOMAIN_EVENT_CALLBACK.
+        callback: unsafe {
+            std::mem::transmute::<LifecycleCallback, GenericCallback>(on_lifecycle as _)
+        },
     }
-    // SAFETY: registration failed, so libvirt does not know `data` and it is still ours alone.
-    drop(unsafe { Box::from_raw(data) });
-    Err(Error::last_error())
+}
+
+fn removal() -> Subscription {
+    Subscription {
+        event: sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED as c_int,
+        // SAFETY: the same, with the arguments of `on_removal` (virConnectDomainEventDeviceRemovedCallback).
+        callback: unsafe {
+            std::mem::transmute::<RemovalCallback, GenericCallback>(on_removal as _)
+        },
+    }
+}
+
+impl Watch {
+    fn add(
+        &mut self,
+        subscription: Subscription,
+        events: UnboundedSender<Event>,
+    ) -> Result<(), Error> {
+        let data = Box::into_raw(Box::new(events));
+        // SAFETY: the callback fits its event, by the making of the subscription, and takes `data`, which
+        // lives until libvirt calls `free_events` with it.
+        let id = unsafe {
+            sys::virConnectDomainEventRegisterAny(
+                self.connect.as_ptr(),
+                std::ptr::null_mut(),
+                subscription.event,
+                Some(subscription.callback),
+                data.cast(),
+                Some(free_events),
+            )
+        };
+        if id >= 0 {
+            self.registered.push(id);
+            return Ok(());
+        }
+        // SAFETY: registration failed, so libvirt does not know `data` and it is still ours alone.
+        drop(unsafe { Box::from_raw(data) });
+        Err(Error::last_error())
+    }
 }
 
 fn register_close(connect: &Connect, closed: Sender<&'static str>) -> Result<(), Error> {
@@ -110,6 +147,19 @@ unsafe extern "C" fn on_lifecycle(
         let _ = events.send(event);
     }
     0
+}
+
+unsafe extern "C" fn on_removal(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _alias: *const c_char,
+    data: *mut c_void,
+) {
+    // SAFETY: as in `on_lifecycle`.
+    let (events, domain) = unsafe { (&*data.cast::<UnboundedSender<Event>>(), named(domain)) };
+    if let Some(domain) = domain {
+        let _ = events.send(Event::Unplugged(domain));
+    }
 }
 
 unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, reason: c_int, data: *mut c_void) {

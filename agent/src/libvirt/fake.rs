@@ -28,6 +28,8 @@ struct State {
     secret: Option<String>,
     capabilities: Capabilities,
     asked: usize,
+    stale: Vec<String>,
+    keeps_initiators: bool,
 }
 
 impl Fake {
@@ -50,6 +52,19 @@ impl Fake {
         let domain = reference(xml);
         self.state().running.push((domain.clone(), xml.to_owned()));
         domain
+    }
+
+    /// A device leaves a guest, whose XML is `xml` from now on; `stale` are the initiator objects that stay behind.
+    pub(crate) fn unplug(&self, xml: &str, stale: &[&str]) -> DomainRef {
+        let domain = reference(xml);
+        self.end(&domain);
+        self.state().stale = stale.iter().map(|id| (*id).to_owned()).collect();
+        self.run(xml)
+    }
+
+    /// From now on QEMU deletes no initiator.
+    pub(crate) fn keep_initiators(&self) {
+        self.state().keeps_initiators = true;
     }
 
     /// A guest that ends.
@@ -95,7 +110,6 @@ impl Fake {
         drop(self.opened.wait_while(closed, |closed| *closed));
     }
 
-    /// How many defines there were.
     /// How often it was asked what guests can have.
     pub(crate) fn asked(&self) -> usize {
         self.state().asked
@@ -106,6 +120,7 @@ impl Fake {
         self.state().capabilities = capabilities;
     }
 
+    /// How many defines there were.
     pub(crate) fn defines(&self) -> usize {
         self.state().defines
     }
@@ -165,6 +180,28 @@ impl Libvirt for Fake {
     fn is_active(&self, uuid: &DomainUuid) -> Result<bool, LibvirtError> {
         let state = self.state();
         Ok(state.running.iter().any(|(domain, _)| domain.uuid == *uuid))
+    }
+
+    fn live_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
+        let state = self.state();
+        let found = state
+            .running
+            .iter()
+            .find(|(domain, _)| domain.uuid == *uuid);
+        Ok(found.map(|(_, xml)| xml.clone()))
+    }
+
+    fn stale_initiators(&self, _: &DomainUuid) -> Result<Vec<String>, LibvirtError> {
+        Ok(self.state().stale.clone())
+    }
+
+    fn delete_initiator(&self, _: &DomainUuid, id: &str) -> Result<(), LibvirtError> {
+        let mut state = self.state();
+        if state.keeps_initiators {
+            return Err(LibvirtError::Said("monitor is busy".into()));
+        }
+        state.stale.retain(|other| other != id);
+        Ok(())
     }
 
     fn capabilities(&self, _: &Domain) -> Result<Capabilities, LibvirtError> {

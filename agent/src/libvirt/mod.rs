@@ -8,6 +8,7 @@ mod connection;
 mod event;
 #[cfg(test)]
 pub(crate) mod fake;
+mod initiator;
 
 use std::fmt;
 
@@ -43,6 +44,8 @@ pub enum Event {
     Started(DomainRef),
     /// A guest ended.
     Stopped(DomainRef),
+    /// A device has left a guest that goes on.
+    Unplugged(DomainRef),
 }
 
 /// libvirt said no, or could not be asked.
@@ -95,6 +98,24 @@ pub trait Libvirt: Send + Sync {
     /// # Errors
     /// libvirt's.
     fn is_active(&self, domain: &DomainUuid) -> Result<bool, LibvirtError>;
+
+    /// Called when a device has left a guest: the guest's live XML; `None` when it does not run.
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn live_xml(&self, domain: &DomainUuid) -> Result<Option<String>, LibvirtError>;
+
+    /// Called when a device may have left a guest: ids of the initiator objects in its QEMU whose device is gone.
+    ///
+    /// # Errors
+    /// libvirt's, or QEMU's.
+    fn stale_initiators(&self, domain: &DomainUuid) -> Result<Vec<String>, LibvirtError>;
+
+    /// Called with an id from [`stale_initiators`](Self::stale_initiators): deletes the object.
+    ///
+    /// # Errors
+    /// libvirt's, or QEMU's.
+    fn delete_initiator(&self, domain: &DomainUuid, id: &str) -> Result<(), LibvirtError>;
 
     /// Called before a plan is made: what guests of a domain's machine, architecture and accelerator can have.
     ///

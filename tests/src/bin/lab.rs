@@ -67,7 +67,7 @@ enum Verb {
     Atomics {
         /// 'slot=N' or a PCI address as the emulated host has it
         selector: String,
-        /// Hexadecimal, for example 380
+        /// Hexadecimal, for example 380; '40+blocked' lets no AtomicOp out
         bits: String,
     },
     /// Set when a synthetic GPU is ready after a reset

@@ -1,16 +1,20 @@
 //! Finds the configuration space of emulated PCI functions in a running QEMU and edits their AtomicOp bits.
 //!
-//! No QEMU property makes a root or switch port advertise AtomicOps, and QEMU never writes Device Capabilities 2
-//! after creating a device; so the bits are set from outside, through `/proc/PID/mem`.
+//! No QEMU property makes a root or switch port advertise AtomicOps, nor block them, and QEMU never writes Device
+//! Capabilities 2 after creating a device; so the bits are set from outside, through `/proc/PID/mem`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
 /// AtomicOp routing and the three completer bits.
 pub const ATOMICS: u32 = 0x3c0;
+/// AtomicOp egress blocking, in Device Control 2.
+const EGRESS_BLOCKED: u16 = 0x80;
 
 /// What is read of each candidate: the header and the capability list.
 const WINDOW: usize = 512;
@@ -29,6 +33,39 @@ const KNOWN: &[[u8; 4]] = &[
     [0x4c, 0x10, 0x33, 0x82],
     [0x86, 0x80, 0xd3, 0x10],
 ];
+
+/// What a function is to say of AtomicOps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Atomics {
+    /// Its bits in Device Capabilities 2.
+    pub bits: u32,
+    /// Whether it lets no AtomicOp out.
+    pub egress_blocked: bool,
+}
+
+impl FromStr for Atomics {
+    type Err = String;
+
+    /// `3c0`, or `40+blocked`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (digits, egress_blocked) = match text.strip_suffix("+blocked") {
+            Some(digits) => (digits, true),
+            None => (text, false),
+        };
+        let digits = digits.strip_prefix("0x").unwrap_or(digits);
+        let bits = u32::from_str_radix(digits, 16)
+            .map_err(|_| format!("'{digits}' is not a hexadecimal number"))?;
+        if bits & !ATOMICS != 0 {
+            return Err(format!(
+                "{bits:#x} has bits that are no AtomicOp bits ({ATOMICS:#x})"
+            ));
+        }
+        Ok(Self {
+            bits,
+            egress_blocked,
+        })
+    }
+}
 
 /// Which function is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +156,9 @@ impl Function {
     }
 }
 
+/// Where functions were found, by process: a search reads all of a QEMU's memory, and they stay where they are.
+static FOUND: Mutex<BTreeMap<i32, Vec<u64>>> = Mutex::new(BTreeMap::new());
+
 /// The memory of a QEMU process.
 pub struct Memory {
     file: File,
@@ -136,8 +176,21 @@ impl Memory {
         Ok(Self { file, pid })
     }
 
-    /// Each emulated function found.
-    pub fn functions(&self) -> Result<Vec<Function>> {
+    /// The functions that an earlier search found, as they are now.
+    fn known(&self) -> Vec<Function> {
+        let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses = found.get(&self.pid).into_iter().flatten();
+        let now = addresses.filter_map(|address| {
+            let mut window = vec![0; WINDOW];
+            self.file.read_exact_at(&mut window, *address).ok()?;
+            let is_known = KNOWN.iter().any(|ids| window.starts_with(ids));
+            is_known.then(|| Function::parse(*address, &window))?
+        });
+        now.collect()
+    }
+
+    /// Searches for each emulated function.
+    fn search(&self) -> Result<Vec<Function>> {
         let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid))
             .with_context(|| format!("cannot read the memory map of process {}", self.pid))?;
         let mut found = Vec::new();
@@ -148,34 +201,44 @@ impl Memory {
                 found.extend(scan(start, &bytes));
             }
         }
+        let addresses = found.iter().map(|function| function.address).collect();
+        let mut all = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(self.pid, addresses);
         Ok(found)
     }
 
     /// Replaces the AtomicOp bits of the selected function; gives back the new Device Capabilities 2.
-    pub fn set_atomics(&self, selector: &Selector, atomics: u32) -> Result<u32> {
-        ensure!(
-            atomics & !ATOMICS == 0,
-            "{atomics:#x} has bits that are no AtomicOp bits ({ATOMICS:#x})"
-        );
+    pub fn set_atomics(&self, selector: &Selector, atomics: Atomics) -> Result<u32> {
         let function = self.only(selector)?;
         ensure!(
             function.flags() & 15 >= 2,
             "the function has a version-1 capability, which has no AtomicOp bits"
         );
-        let value = function.devcap2() & !ATOMICS | atomics;
-        let at = function.address + function.express as u64 + 0x24;
-        self.file
-            .write_all_at(&value.to_le_bytes(), at)
-            .context("cannot write to QEMU's memory")?;
+        let value = function.devcap2() & !ATOMICS | atomics.bits;
+        self.write(&function, 0x24, &value.to_le_bytes())?;
+        let control = function.word(function.express + 0x28) & !EGRESS_BLOCKED
+            | u16::from(atomics.egress_blocked) * EGRESS_BLOCKED;
+        self.write(&function, 0x28, &control.to_le_bytes())?;
         Ok(value)
     }
 
+    /// `offset` counts from the PCI Express capability.
+    fn write(&self, function: &Function, offset: u64, bytes: &[u8]) -> Result<()> {
+        let at = function.address + function.express as u64 + offset;
+        self.file
+            .write_all_at(bytes, at)
+            .context("cannot write to QEMU's memory")
+    }
+
     fn only(&self, selector: &Selector) -> Result<Function> {
-        let mut found: Vec<Function> = self
-            .functions()?
-            .into_iter()
-            .filter(|function| function.matches(selector))
-            .collect();
+        let fitting = |functions: Vec<Function>| -> Vec<Function> {
+            let fits = |function: &Function| function.matches(selector);
+            functions.into_iter().filter(fits).collect()
+        };
+        let mut found = fitting(self.known());
+        if found.len() != 1 {
+            found = fitting(self.search()?);
+        }
         match (found.pop(), found.len()) {
             (Some(function), 0) => Ok(function),
             (None, _) => bail!("the lab's QEMU has no emulated PCI function that fits {selector}"),
@@ -301,6 +364,17 @@ mod tests {
         assert!("slot=x".parse::<Selector>().is_err());
         assert!("00".parse::<Selector>().is_err());
         assert!("ab ".repeat(64).parse::<Selector>().is_ok());
+    }
+
+    #[test]
+    fn bits_are_hexadecimal_and_may_be_blocked() {
+        let atomics = |bits, egress_blocked| Atomics {
+            bits,
+            egress_blocked,
+        };
+        assert_eq!("0x380".parse(), Ok(atomics(0x380, false)));
+        assert_eq!("40+blocked".parse(), Ok(atomics(0x40, true)));
+        assert!("400".parse::<Atomics>().is_err() && "+blocked".parse::<Atomics>().is_err());
     }
 
     #[test]

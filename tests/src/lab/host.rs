@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::architecture::Architecture;
 use super::cache::Cache;
 use super::channel::{self, Job};
-use super::config_edit::{Memory, Selector};
+use super::config_edit::{Atomics, Memory, Selector};
 use super::debian::{self, Suite, Tree};
 use super::driver;
 use super::foreign;
@@ -124,7 +124,7 @@ impl Lab {
     /// Sets the AtomicOp bits of the emulated port with this slot number.
     pub fn set_atomics(&self, slot: u16, bits: u32) -> Result<u32> {
         let qemu = self.state.qemu().context("the lab is not up")?;
-        Memory::open(qemu.pid())?.set_atomics(&Selector::Slot(slot), bits)
+        Memory::open(qemu.pid())?.set_atomics(&Selector::Slot(slot), open(bits))
     }
 
     fn transfer(
@@ -200,7 +200,7 @@ impl Lab {
         let own = topology.gpus.iter().map(|gpu| (gpu.slot, PORT_ATOMICS));
         for (slot, bits) in own.chain(settings.atomics.iter().copied()) {
             memory
-                .set_atomics(&Selector::Slot(slot), bits)
+                .set_atomics(&Selector::Slot(slot), open(bits))
                 .with_context(|| format!("cannot set AtomicOp bits of slot {slot}"))?;
         }
         Ok(())
@@ -217,6 +217,14 @@ impl Lab {
             );
         }
         Ok(())
+    }
+}
+
+/// Bits of a port that blocks nothing.
+fn open(bits: u32) -> Atomics {
+    Atomics {
+        bits,
+        egress_blocked: false,
     }
 }
 

@@ -54,10 +54,8 @@ fn answer(state: &State, request: &str) -> Result<String> {
 
 fn atomics(state: &State, selector: &str, bits: &str) -> Result<String> {
     let selector: Selector = selector.parse().map_err(anyhow::Error::msg)?;
-    let digits = bits.strip_prefix("0x").unwrap_or(bits);
-    let bits = u32::from_str_radix(digits, 16)
-        .with_context(|| format!("'{bits}' is not a hexadecimal number"))?;
+    let atomics = bits.parse().map_err(anyhow::Error::msg)?;
     let qemu = state.qemu().context("the lab is not up")?;
-    let value = Memory::open(qemu.pid())?.set_atomics(&selector, bits)?;
+    let value = Memory::open(qemu.pid())?.set_atomics(&selector, atomics)?;
     Ok(format!("DEVCAP2={value:#010x}"))
 }

@@ -1,0 +1,52 @@
+//! After a hot-unplug: no initiator may name a device that is gone, and the device goes back.
+//!
+//! QEMU rebuilds its tables at each reset of the guest, and exits when an initiator's device is not there.
+
+use tracing::{info, warn};
+
+use crate::assign::Assigner;
+use crate::code::Code;
+use crate::libvirt::{DomainRef, Libvirt, LibvirtError};
+use crate::refusal::Refusal;
+
+/// Deletes the initiators of devices that have left the guest, and says what a person has to do where that fails.
+pub(crate) fn rescue(libvirt: &dyn Libvirt, domain: &DomainRef) {
+    let stale = match libvirt.stale_initiators(&domain.uuid) {
+        Ok(stale) => stale,
+        Err(why) => return warn!("cannot look for initiators of guest '{domain}': {why}"),
+    };
+    let mut deleted = 0;
+    for id in &stale {
+        match libvirt.delete_initiator(&domain.uuid, id) {
+            Ok(()) => deleted += 1,
+            Err(why) => warn!("{}", stays(domain, id, &why)),
+        }
+    }
+    if deleted > 0 {
+        info!(
+            "{deleted} initiators of an unplugged device are deleted, so that guest '{domain}' survives its next reset"
+        );
+    }
+}
+
+/// Gives back what the guest's live XML no longer has.
+pub(crate) fn give_back(assigner: &Assigner, domain: &DomainRef, xml: &str) {
+    if let Err(error) = assigner.release_departed(xml) {
+        warn!("a device that left guest '{domain}' is not given back: {error}");
+    }
+}
+
+fn stays(domain: &DomainRef, id: &str, why: &LibvirtError) -> Refusal {
+    let reason = format!(
+        "guest '{domain}' ends at its next reset: initiator '{id}' names a device that was unplugged, and cannot be deleted: {why}"
+    );
+    let command = format!(r#"{{"execute":"object-del","arguments":{{"id":"{id}"}}}}"#);
+    let mend = format!(
+        "'virsh qemu-monitor-command {domain} {command}', or shut the guest down instead of rebooting it"
+    );
+    Refusal::new(Code::InitiatorsStale, reason, mend)
+}
+
+#[cfg(test)]
+#[path = "unplug_test.rs"]
+mod test;

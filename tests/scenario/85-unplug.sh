@@ -1,0 +1,68 @@
+# A GPU that is hot-unplugged leaves its initiators behind in QEMU, which exits for them at the guest's next reset. With the
+# agent the guest goes on: the initiators are deleted, and the GPU goes back to the driver it had.
+# deadline: 900
+. atomics/guest.sh
+agent_settings
+trap 'forget d0; systemctl start variantd; stand_in $GPU0' EXIT
+forget d0
+stand_in $GPU0 pci-stub
+
+initiators() { virsh -q qemu-monitor-command d0 '{"execute":"qom-list","arguments":{"path":"/objects"}}' | grep -o 'child<acpi-generic-initiator>' | wc -l; }
+has_no_device() { ! virsh dumpxml d0 | grep -q '<hostdev'; }
+is_off() { [ "$(virsh domstate d0)" = 'shut off' ]; }
+defined() {
+    sed "s/<on_reboot>destroy/<on_reboot>restart/" >/tmp/d0.xml
+    virsh define /tmp/d0.xml >/dev/null
+    variantctl wait d0 >/dev/null
+    inactive d0 | sed -n '/<hostdev /,/<\/hostdev>/p' >/tmp/device.xml
+}
+
+# Without the agent. Only firmware runs in this guest, and lets go as it is told to.
+guest d0 $GPU0 | defined
+virsh start d0 >/dev/null
+systemctl stop variantd
+virsh detach-device d0 /tmp/device.xml --live >/dev/null &
+within 60 eject d0
+within 60 has_no_device
+wait
+equal 'initiators that libvirt leaves' "$(initiators)" 8
+virsh reset d0 >/dev/null
+within 180 is_off
+said=$(grep -a 'qemu-system-x86_64: ' $LOG/d0.log | tail -1)
+contains 'last words of QEMU' "$said" 'Specified device must be a PCI device'
+echo "= without the agent QEMU exits: ${said#*qemu-system-x86_64: }"
+# libvirt's hook has called the agent, which starts for it.
+given_back() { [ "$(driver $GPU0)" = pci-stub ]; }
+within 60 given_back
+forget d0
+
+# With the agent. A kernel runs in this guest, and answers the request itself.
+agent_settings
+EMULATED=no guest d0 $GPU0 | defined
+booted() { [ "$(grep -ac '^L2-END' $LOG/d0-serial.log)" -ge "$1" ]; }
+has_booted() {
+    rm -f $LOG/d0-serial.log
+    virsh start d0 >/dev/null
+    for wait in $(seq 150); do
+        ! booted 1 2>/dev/null || return 0
+        sleep 1
+    done
+    virsh destroy d0 >/dev/null
+    return 1
+}
+# An emulated nested guest resets itself now and then, whatever is assigned to it.
+has_booted || { echo '= the guest did not come up and was started again'; has_booted; } || fail 'the guest does not come up'
+equal 'initiators at first' "$(initiators)" 8
+virsh detach-device d0 /tmp/device.xml --live >/dev/null
+within 60 has_no_device
+has_none() { [ "$(initiators)" = 0 ]; }
+within 30 has_none
+within 60 given_back
+equal 'journal while the guest runs' "$(ls /run/variantd/journal)" ''
+before=$(grep -ac '^L2-END' $LOG/d0-serial.log)
+virsh reset d0 >/dev/null
+within 150 booted $((before + 1))
+equal 'state after the reset' "$(virsh domstate d0)" running
+contains 'nodes after the reset' "$(tr -d '\r' <$LOG/d0-serial.log | grep -a '^L2-NODES has_generic_initiator' | tail -1)$" 'has_generic_initiator=$'
+virsh destroy d0 >/dev/null
+equal 'driver at last' "$(driver $GPU0)" pci-stub

@@ -1,0 +1,108 @@
+# Definitions of guests, piece by piece, and what their root ports say once they are started.
+
+# port INDEX SLOT [BUS]: a root port, on the root bus or an expander's
+port() {
+    printf "<controller type='pci' index='%s' model='pcie-root-port'%s" "$1" ">${MODEL:+<model name='$MODEL'/>}"
+    printf "<address type='pci' bus='%s' slot='%s' function='0'/></controller>" "${3-0}" "$2"
+}
+
+# hostdev DEVICE BUS SLOT FUNCTION [ATTRIBUTE]
+hostdev() {
+    local IFS=:. where; where=(${1})
+    printf "<hostdev mode='subsystem' type='pci' managed='no'><source><address domain='0x%s' bus='0x%s' slot='0x%s' function='%s'/>" "${where[@]}"
+    printf "</source><address type='pci' bus='%s' slot='%s' function='%s' %s/></hostdev>" "$2" "$3" "$4" "${5-}"
+}
+
+upstream() { printf "<controller type='pci' index='%s' model='pcie-switch-upstream-port'><address type='pci' bus='%s' slot='0' function='0'/></controller>" "$1" "$2"; }
+downstream() { printf "<controller type='pci' index='%s' model='pcie-switch-downstream-port'><address type='pci' bus='%s' slot='0' function='0'/></controller>" "$1" "$2"; }
+expander() { printf "<controller type='pci' index='%s' model='pcie-expander-bus'><target busNr='%s'/><address type='pci' bus='0' slot='%s' function='0'/></controller>" "$1" "$2" "$3"; }
+
+# definition PIECES: of a guest that is never let run; what runs in it is of no account
+definition() {
+    cat <<XML
+<domain type='qemu'>
+  <name>cell</name>
+  <uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a80</uuid>
+  <memory unit='MiB'>64</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <features><acpi/></features>
+  <on_reboot>destroy</on_reboot>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <controller type='pci' index='0' model='pcie-root'/>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+    $1
+  </devices>
+</domain>
+XML
+}
+
+# eject DOMAIN: lets go of the device that QEMU asks back, as the guest's ACPI would (docs/specs/acpi_pci_hotplug in QEMU)
+eject() {
+    local bus asked
+    for bus in $(seq 0 7); do
+        virsh -q qemu-monitor-command "$1" --hmp "o /w 0xcd0 $bus" >/dev/null
+        asked=$(virsh -q qemu-monitor-command "$1" --hmp 'i /w 0xcc4' | tr -d '\r' | sed -n 's/.*= //p')
+        [ $((asked)) != 0 ] || continue
+        virsh -q qemu-monitor-command "$1" --hmp "o /w 0xcc8 $asked" >/dev/null
+        return 0
+    done
+    return 1
+}
+
+# registers BUS:SLOT...: of each port its capability headers at 0x54 (QEMU's own port) and 0x90 (ioh3420), and its Device
+# Capabilities 2 by either; read all at once, for each start of virsh takes a while here
+registers() {
+    local commands='' port offset base
+    for port in "$@"; do
+        base=$((0x80000000 | ${port%:*} << 16 | ${port#*:} << 11))
+        for offset in 0x54 0x78 0x90 0xb4; do
+            commands+="qemu-monitor-command cell --hmp 'o /w 0xcf8 $(printf '%#x' $((base | offset)))'; qemu-monitor-command cell --hmp 'i /w 0xcfc'; "
+        done
+    done
+    virsh -q "$commands" | tr -d '\r' | sed -n 's/.*= \(0x[0-9a-f]*\).*/\1/p' | paste -d' ' - - - -
+}
+
+is_root_port() { [ $(($1 & 0xf000ff)) = $((0x400010)) ]; }
+
+# compare NAME=BUS:SLOT=DEVICE...: the root port that the paused guest has there has what was predicted for the device in
+# its slot; without DEVICE it has nothing, and without BUS:SLOT the device is below no port.
+compare() {
+    local one name at device expected found ports=() own wide
+    for one in "$@"; do
+        at=${one#*=}; at=${at%%=*}
+        ports+=(${at:-0:2})
+    done
+    registers "${ports[@]}" >/tmp/registers
+    variantctl atomics --file /tmp/cell.xml --qemu "$QEMU" --json >/tmp/atomics.json
+    exec 3</tmp/registers
+    for one in "$@"; do
+        IFS='=' read -r name at device <<<"$one"
+        read -r -u 3 own found other wide
+        if ! is_root_port "$own"; then
+            is_root_port "$other" || fail "no root port at $at"
+            found=$wide
+        fi
+        [ -n "$at" ] || found=0
+        expected=0
+        [ -z "$device" ] || expected=$(perl "$HERE/predicted.pl" verdict "$device" </tmp/atomics.json)
+        cell "$name" "$expected" "$(printf '%#05x' $((found & 0x380)))"
+    done
+    exec 3<&-
+}
+
+# started PIECES NAME=BUS:SLOT=DEVICE...: several cells in one guest. The definition is as libvirt completes it.
+started() {
+    begin "$1"; shift
+    compare "$@"
+    virsh destroy cell >/dev/null
+}
+
+begin() {
+    definition "$1" >/tmp/cell.in.xml
+    virsh define /tmp/cell.in.xml >/dev/null
+    inactive cell >/tmp/cell.xml
+    virsh start --paused cell >/dev/null
+}
