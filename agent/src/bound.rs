@@ -15,7 +15,7 @@ use kernel_glue::rebind::Before;
 use serde::{Deserialize, Serialize};
 
 use crate::file;
-use crate::journal::{self, JournalError, VERSION, failed};
+use crate::journal::{self, JournalError, Peeked, VERSION, failed};
 
 /// Records and locks by device below a directory.
 #[derive(Clone, Debug)]
@@ -135,6 +135,14 @@ impl Bound {
             .collect();
         devices.sort_unstable();
         devices
+    }
+
+    /// All records by file, for who only looks.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn peek(&self) -> io::Result<Vec<(String, Peeked<Record>)>> {
+        journal::peek_records(&self.directory)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {

@@ -25,6 +25,7 @@ use vfio_bindings::bindings::vfio::{
 use crate::address::PciAddress;
 use crate::device::Device;
 use crate::driver::DriverName;
+use crate::failure::Failure;
 use crate::kernel::Kernel;
 use crate::reader::DEVICES;
 use crate::region::{Region, RegionError, Regions};
@@ -89,6 +90,29 @@ fn names_memory(root: &Root) -> bool {
             tables.filter(|name| name.starts_with("DSDT") || name.starts_with("SSDT"));
         described.any(|name| has_property(root, &format!("{dir}/{name}")))
     })
+}
+
+/// Whether a table that describes devices names GPU memory; `None` where no such table is shown.
+///
+/// # Errors
+/// When one cannot be read: only root may.
+pub fn firmware_names_memory(root: &Root) -> Result<Option<bool>, Failure> {
+    let mut named = None;
+    for below in ["", "/dynamic"] {
+        let dir = format!("{TABLES}{below}");
+        let tables = match root.list(&dir) {
+            Err(failure) if failure.is_absent() => continue,
+            tables => tables?,
+        };
+        for name in tables {
+            if name.starts_with("DSDT") || name.starts_with("SSDT") {
+                root.head(&format!("{dir}/{name}"), 1)?;
+                let found = has_property(root, &format!("{dir}/{name}"));
+                named = Some(named.unwrap_or(false) || found);
+            }
+        }
+    }
+    Ok(named)
 }
 
 fn has_property(root: &Root, table: &str) -> bool {

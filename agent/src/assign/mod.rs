@@ -12,7 +12,7 @@
 
 mod ask;
 mod bind;
-mod check;
+pub(crate) mod check;
 mod claim;
 mod error;
 mod manual;

@@ -7,6 +7,7 @@ mod bind;
 mod completion;
 mod device;
 mod diff;
+mod doctor;
 mod domain;
 mod explain;
 mod input;
@@ -78,6 +79,8 @@ enum Verb {
         #[arg(long)]
         regions: bool,
     },
+    /// Check host, devices, libvirt, domains and installation; changes nothing
+    Doctor(doctor::Request),
     /// Draw the host: root ports, switches, devices, NUMA nodes
     Topology,
     /// Show what a domain needs, as a diff with the reason for each part
@@ -253,6 +256,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
     match &cli.verb {
         Verb::List { all } => list::run(&view(cli)?, *all),
         Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
+        Verb::Doctor(request) => doctor::run(cli, request),
         Verb::Topology => topology::run(&view(cli)?),
         Verb::Plan(request) => plan::show(cli, request),
         Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),

@@ -8,6 +8,7 @@ mod connection;
 mod event;
 #[cfg(test)]
 pub(crate) mod fake;
+mod look;
 
 use std::fmt;
 
@@ -18,6 +19,7 @@ use crate::target::Versions;
 
 pub use capability::Capabilities;
 pub use connection::{Live, connect};
+pub use look::{Defined, Look, LookError, look};
 
 /// A domain by both of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,10 @@
 //! VFIO takes a group only when no member is on a driver that does DMA for the host (EPERM); bridges, unbound
 //! devices and drivers that leave DMA alone are harmless. Follows drivers/iommu/iommu.c.
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
 
 use crate::assign::SharedKernel;
 use crate::code::Code;
@@ -28,10 +30,13 @@ impl<'a> Member<'a> {
     /// The device, if it is in the way: no bridge, and on such a driver now. An NVSwitch (class 0680) calls
     /// itself a bridge and is none.
     pub(super) fn read(kernel: &SharedKernel, device: &'a Device) -> Option<Self> {
+        Self::on(device, kernel.driver(device.address).ok().flatten()?)
+    }
+
+    fn on(device: &'a Device, driver: DriverName) -> Option<Self> {
         if matches!(device.class >> 8, 0x0600 | 0x0604) {
             return None;
         }
-        let driver = kernel.driver(device.address).ok().flatten()?;
         (!leaves_dma_alone(driver.as_str())).then_some(Self { device, driver })
     }
 
@@ -61,7 +66,7 @@ pub(super) fn companions(
     if !allowed {
         return match members.is_empty() {
             true => Ok(Vec::new()),
-            false => Err(refusal(leader, group, members)),
+            false => Err(refusal(leader.address, group, members)),
         };
     }
     if let Some((member, what)) = members.iter().find_map(|one| Some((one, one.vital()?))) {
@@ -69,6 +74,20 @@ pub(super) fn companions(
     }
     let companion = |member: &Member<'_>| companion(leader, group, member);
     Ok(members.iter().filter_map(companion).collect())
+}
+
+/// Refuses a device whose group has functions that the host uses, as the host was read.
+pub(crate) fn refuse(host: &Host, device: &Device, group: u32) -> Result<(), Refusal> {
+    let others = host
+        .group(group)
+        .filter(|one| one.address != device.address);
+    let members: Vec<Member<'_>> = others
+        .filter_map(|one| Member::on(one, one.driver.clone()?))
+        .collect();
+    match members.is_empty() {
+        true => Ok(()),
+        false => Err(refusal(device.address, group, &members)),
+    }
 }
 
 fn companion(leader: &Planned, group: u32, member: &Member<'_>) -> Option<Planned> {
@@ -82,7 +101,7 @@ fn companion(leader: &Planned, group: u32, member: &Member<'_>) -> Option<Planne
     })
 }
 
-fn refusal(leader: &Planned, group: u32, members: &[Member<'_>]) -> Refusal {
+fn refusal(leader: PciAddress, group: u32, members: &[Member<'_>]) -> Refusal {
     let names: Vec<String> = members.iter().map(Member::text).collect();
     let reason = format!(
         "its IOMMU group {group} has functions that the host uses: {}",
@@ -92,7 +111,7 @@ fn refusal(leader: &Planned, group: u32, members: &[Member<'_>]) -> Refusal {
     let mend = format!(
         "assign them to the same guest, run {commands}, or give the whole group with 'allow_group = true' in variantd.conf"
     );
-    Refusal::new(Code::BindGroup, reason, mend).of(leader.address)
+    Refusal::new(Code::BindGroup, reason, mend).of(leader)
 }
 
 /// Consent to a group is none to end the host.
