@@ -15,7 +15,7 @@ use kernel_glue::rebind::Before;
 use serde::{Deserialize, Serialize};
 
 use crate::file;
-use crate::journal::{self, JournalError, VERSION, failed};
+use crate::journal::{self, JournalError, Peeked, VERSION, failed};
 
 /// Records and locks by device below a directory.
 #[derive(Clone, Debug)]
@@ -157,6 +157,14 @@ impl Bound {
             records.extend(self.read(device)?.filter(|one| one.leader == Some(leader)));
         }
         Ok(records)
+    }
+
+    /// All records by file, for who only looks.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn peek(&self) -> io::Result<Vec<(String, Peeked<Record>)>> {
+        journal::peek_records(&self.directory)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {

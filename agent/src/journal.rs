@@ -122,6 +122,18 @@ impl Journal {
             .collect()
     }
 
+    /// All entries by file, as [`Self::all`], but for who only looks: nothing is set aside or logged.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn peek(&self) -> io::Result<Vec<(String, Peeked<Entry>)>> {
+        let parse = |path: &Path, bytes: &[u8]| {
+            let uuid = path.file_stem().unwrap_or_default().to_string_lossy();
+            entry::parse(bytes, &uuid)
+        };
+        peek(&self.directory, parse)
+    }
+
     /// The name of a domain that holds the device, other than `domain`; also by an entry of a newer version.
     #[must_use]
     pub fn holder(&self, device: PciAddress, domain: Option<&DomainUuid>) -> Option<String> {
@@ -192,6 +204,53 @@ fn parse<T: Record>(bytes: &[u8]) -> Result<T, String> {
         VERSION => Ok(record),
         other => Err(format!("it has version {other}")),
     }
+}
+
+/// A file of a journal, as it is.
+#[derive(Debug)]
+pub enum Peeked<T> {
+    /// It can be used.
+    Good(T),
+    /// It cannot: why.
+    Damaged(String),
+    /// A newer variantd wrote it.
+    Newer(u32),
+    /// It cannot be read: why.
+    Hidden(io::Error),
+}
+
+/// The records of a directory by file.
+pub(crate) fn peek_records<T: Record>(directory: &Path) -> io::Result<Vec<(String, Peeked<T>)>> {
+    peek(directory, |_, bytes| {
+        parse(bytes).map_err(Unusable::Damaged)
+    })
+}
+
+fn peek<T>(
+    directory: &Path,
+    parse: impl Fn(&Path, &[u8]) -> Result<T, Unusable>,
+) -> io::Result<Vec<(String, Peeked<T>)>> {
+    let files = match fs::read_dir(directory) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        files => files?,
+    };
+    let paths = files.flatten().map(|file| file.path());
+    let mut paths: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .collect();
+    paths.sort();
+    let one = |path: PathBuf| {
+        let peeked = match bytes(&path).transpose()? {
+            Err(why) => Peeked::Hidden(why),
+            Ok(bytes) => match parse(&path, &bytes) {
+                Ok(one) => Peeked::Good(one),
+                Err(Unusable::Damaged(why)) => Peeked::Damaged(why),
+                Err(Unusable::Newer(version)) => Peeked::Newer(version),
+            },
+        };
+        Some((path.display().to_string(), peeked))
+    };
+    Ok(paths.into_iter().filter_map(one).collect())
 }
 
 /// What a file has, one byte over the limit at most; never waits for a pipe, follows no link.

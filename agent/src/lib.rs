@@ -11,6 +11,7 @@ pub mod code;
 pub mod config;
 pub mod daemon;
 pub mod declined;
+pub mod doctor;
 pub mod domain;
 pub mod dropped;
 pub mod edit;

@@ -10,6 +10,8 @@ use thiserror::Error;
 use crate::driver::DriverName;
 use crate::failure::describe;
 
+pub use crate::vfio::names_memory;
+
 /// Regions 0 to 5: the BARs, by number.
 pub type Regions = [Region; 6];
 

@@ -107,7 +107,7 @@ fn refuse_users(kernel: &dyn Kernel, device: PciAddress) -> Result<(), RegionErr
 
 /// Whether some table that describes devices has the property; which device has it takes an AML interpreter. `None`
 /// when it has not been found and not every table can be read.
-pub(crate) fn names_memory(root: &Root) -> Option<bool> {
+pub fn names_memory(root: &Root) -> Option<bool> {
     let mut all = true;
     let mut count = 0;
     for below in ["", "/dynamic"] {

@@ -23,7 +23,9 @@ use crate::service::ServiceName;
 use crate::view::View;
 
 use group::Member;
+pub(crate) use group::refuse as refuse_group;
 pub(super) use group::{Consent, companion, in_the_way, is_vfio};
+pub(crate) use holder::{guest_of, refuse as refuse_holders};
 
 /// A device that is about to be assigned.
 struct Subject<'a> {
@@ -165,9 +167,9 @@ fn decide(subject: &Subject<'_>) -> Result<(), Refusal> {
             .onlined
             .as_ref()
             .map_or(Ok(()), |memory| Err(onlined(memory)))?;
-        refuse_functions(subject)?;
+        refuse_functions(subject.device.address, occupancy.virtual_functions)?;
     }
-    refuse_without_reset(subject)
+    refuse_without_reset(subject.device, subject.needs_reset)
 }
 
 fn unreadable(errno: Errno) -> Refusal {
@@ -179,7 +181,8 @@ fn unreadable(errno: Errno) -> Refusal {
     )
 }
 
-fn onlined(memory: &Onlined) -> Refusal {
+/// Refuses a device whose memory the host uses.
+pub(crate) fn onlined(memory: &Onlined) -> Refusal {
     let whose = match memory.node {
         Some(node) => format!("its memory is NUMA node {node} of the host"),
         None => "its memory is in use as the host's own".to_owned(),
@@ -190,29 +193,24 @@ fn onlined(memory: &Onlined) -> Refusal {
     Refusal::new(Code::BindMemoryOnlined, reason, mend)
 }
 
-fn refuse_functions(subject: &Subject<'_>) -> Result<(), Refusal> {
-    let count = subject.occupancy.virtual_functions;
+/// Refuses a device that has virtual functions now.
+pub(crate) fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Refusal> {
     if count == 0 {
         return Ok(());
     }
     let reason =
         format!("it has virtual functions ({count}), and VFIO drivers take no such device");
-    let file = format!(
-        "/sys/bus/pci/devices/{}/sriov_numvfs",
-        subject.device.address
-    );
+    let file = format!("/sys/bus/pci/devices/{device}/sriov_numvfs");
     let mend = format!("remove them when nobody uses them: 'echo 0 > {file}'");
     Err(Refusal::new(Code::DeviceHasFunctions, reason, mend))
 }
 
-fn refuse_without_reset(subject: &Subject<'_>) -> Result<(), Refusal> {
-    if !subject.needs_reset || !subject.device.reset_methods.is_empty() {
+/// Refuses a device that the kernel cannot reset, where its recipe wants that.
+pub(crate) fn refuse_without_reset(device: &Device, needs_reset: bool) -> Result<(), Refusal> {
+    if !needs_reset || !device.reset_methods.is_empty() {
         return Ok(());
     }
-    let file = format!(
-        "/sys/bus/pci/devices/{}/reset_method",
-        subject.device.address
-    );
+    let file = format!("/sys/bus/pci/devices/{}/reset_method", device.address);
     let reason =
         "the kernel has no way to reset it, so what one guest leaves in it reaches the next";
     let mend = format!(

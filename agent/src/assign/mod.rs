@@ -13,7 +13,7 @@
 mod again;
 mod ask;
 mod bind;
-mod check;
+pub(crate) mod check;
 mod claim;
 mod error;
 mod manual;

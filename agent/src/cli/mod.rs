@@ -8,6 +8,7 @@ mod bind;
 mod completion;
 mod device;
 mod diff;
+mod doctor;
 mod domain;
 mod explain;
 mod input;
@@ -79,6 +80,8 @@ enum Verb {
         #[arg(long)]
         regions: bool,
     },
+    /// Check host, devices, libvirt, domains and installation; changes nothing
+    Doctor(doctor::Request),
     /// Draw the host: root ports, switches, devices, NUMA nodes
     Topology,
     /// Show whether AtomicOps reach a device's guest: by width, on the host and in the guest, with the rule that fails
@@ -262,6 +265,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
     match &cli.verb {
         Verb::List { all } => list::run(&view(cli)?, *all),
         Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
+        Verb::Doctor(request) => doctor::run(cli, request),
         Verb::Topology => topology::run(&view(cli)?),
         Verb::Atomics(request) => atomics::run(&view(cli)?, request),
         Verb::Plan(request) => plan::show(cli, request),

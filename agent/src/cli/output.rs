@@ -36,6 +36,9 @@ pub(super) fn object(mut value: Value) -> Result<(), Problem> {
 
 /// Prints why a verb failed.
 pub(super) fn complain(problem: &Problem, as_json: bool) {
+    if matches!(problem, Problem::Found) {
+        return;
+    }
     if as_json {
         let error = json!({"version": SCHEMA, "error": {"code": problem.code().map(Code::as_str), "text": problem.to_string()}});
         eprintln!("{error:#}");

@@ -19,12 +19,14 @@ pub(super) enum Problem {
     Unreachable(String),
     /// The arguments contradict each other.
     Usage(String),
+    /// Checks failed, and everything about them was printed.
+    Found,
 }
 
 impl Problem {
     pub(super) fn exit(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Refused(_) | Self::Failed(_) => 1,
+            Self::Refused(_) | Self::Failed(_) | Self::Found => 1,
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
             Self::Unreachable(_) => 4,
@@ -47,7 +49,7 @@ impl Problem {
             Self::Failed(text) | Self::NotFound(text) | Self::Unreachable(text) => text
                 .split(['(', ')'])
                 .find_map(|part| part.parse::<Code>().ok()),
-            Self::Usage(_) => None,
+            Self::Usage(_) | Self::Found => None,
         }
     }
 }
@@ -66,6 +68,7 @@ impl fmt::Display for Problem {
             | Self::NotFound(text)
             | Self::Unreachable(text)
             | Self::Usage(text) => f.write_str(text),
+            Self::Found => f.write_str("a check failed"),
         }
     }
 }

@@ -579,6 +579,139 @@ impl Code {
                  can express. It is another one now, so what was added before is taken back and the definition is completed \
                  anew; what its owner changed stays. Source: variantctl(1), revert."
             }
+            Self::IommuOff => {
+                "VFIO gives a guest only devices whose DMA an IOMMU confines, and the kernel puts every such device into an IOMMU \
+                 group. Where no device has one, the IOMMU is off in the firmware or on the kernel's command line. Source: Linux, \
+                 Documentation/driver-api/vfio.rst; admin-guide/kernel-parameters.txt (intel_iommu, amd_iommu)."
+            }
+            Self::IommuNone => {
+                "With enable_unsafe_noiommu_mode VFIO offers devices that no IOMMU confines: whoever has one can reach all of the \
+                 host's memory. No guest of libvirt's needs it. Source: Linux, drivers/vfio/vfio_main.c and group.c."
+            }
+            Self::InterruptsUnsafe => {
+                "With allow_unsafe_interrupts a guest's device can send any interrupt message of the host's, so a guest can \
+                 disturb the host or another guest. It is a way out for old machines without interrupt remapping. Source: Linux, \
+                 drivers/vfio/vfio_iommu_type1.c."
+            }
+            Self::AcsOverride => {
+                "pcie_acs_override, a patch that some distributions carry, tells the kernel that ports isolate devices from each \
+                 other although they do not say so. Devices of such groups can reach each other past the IOMMU. Source: Linux, \
+                 drivers/pci/quirks.c (ACS); the patch is not in Linux."
+            }
+            Self::LockLimit => {
+                "VFIO locks all of a guest's memory, and libvirt raises QEMU's limit for it at start. Its daemon can do so when \
+                 it has CAP_SYS_RESOURCE or no limit itself, as the units of distributions have; in a container it often cannot, \
+                 and the guest's start fails with ENOMEM. Source: libvirt, qemuProcessStart and virProcessSetMaxMemLock; Linux, \
+                 capabilities(7)."
+            }
+            Self::GuestMemory => {
+                "A guest with a host device has all of its memory allocated and locked at start. One that is larger than the \
+                 host's memory, or asks for more huge pages than are free, does not start. Source: Linux, Documentation/driver- \
+                 api/vfio.rst and admin-guide/mm/hugetlbpage.rst."
+            }
+            Self::NothingCovered => {
+                "A recipe lists the PCI ids that it is for, and none of them was found. Either the device is not in this host, or \
+                 its id is new: [[device]] in variantd.conf adds an id to a recipe. Source: variantd.recipe(5)."
+            }
+            Self::ModuleMissing => {
+                "libvirt and variantd look for a VFIO variant driver in modules.alias, where each such driver lists its ids. A \
+                 kernel that is too old, was built without the driver, or whose index is old has no line for it, and vfio-pci \
+                 alone shows none of the GPU's memory. Source: libvirt, src/util/virpci.c; Linux, drivers/vfio/pci/nvgrace- \
+                 gpu/Kconfig (Linux 6.8)."
+            }
+            Self::ModuleFile => {
+                "The index of modules (modules.dep) names a file that is not there, so modprobe fails when a guest starts, if the \
+                 driver is not loaded already. Source: modules.dep(5), depmod(8)."
+            }
+            Self::ModuleBlocked => {
+                "A blacklist or install line of modprobe.d, or module_blacklist on the kernel's command line, names the driver's \
+                 module. libvirt loads it with 'modprobe -b', which heeds a blacklist. Source: modprobe.d(5); Linux, admin- \
+                 guide/kernel-parameters.txt; libvirt, src/util/virkmod.c."
+            }
+            Self::OverrideStray => {
+                "driver_override names a driver that is not loaded, so the device stays without one. variantd writes its own \
+                 override when a guest starts and restores this one afterwards. Source: Linux, Documentation/ABI/testing/sysfs- \
+                 bus-pci."
+            }
+            Self::ReservedUnbound => {
+                "'variantctl reserve' has the device bound at each boot by variantd-reserve.service. It is on another driver now: \
+                 the unit has not run, could not bind it, or somebody bound it elsewhere since. Source: variantctl(1), reserve."
+            }
+            Self::MemoryUnnamed => {
+                "nvgrace_gpu_vfio_pci reads address and size of GPU memory from ACPI (_DSD, 'nvidia,gpu-mem-base-pa' and \
+                 'nvidia,gpu-mem-size'); without them it behaves like vfio-pci and a guest sees no GPU memory. With Linux 7.2 \
+                 worse follows: the first open of such a device makes every later open of any Grace GPU fail with EBUSY until the \
+                 next boot, since a registration of the whole page-frame space is never taken back. Tables are read for this, no \
+                 device is opened. Source: Linux 7.2, drivers/vfio/pci/nvgrace-gpu/main.c."
+            }
+            Self::ResetFault => {
+                "The device's recipe lists it with a reported fault of its reset. A guest's start and end reset the device, so \
+                 the fault shows at the second start at the latest. Source: the recipe; 'variantctl recipe show'."
+            }
+            Self::BarUnset => {
+                "The firmware, or the kernel after it, found no room in the host's MMIO window for a BAR, so nothing can use the \
+                 device. Large BARs need a 64-bit window ('Above 4G Decoding'). Source: Linux, include/linux/ioport.h \
+                 (IORESOURCE_UNSET)."
+            }
+            Self::NodeUnknown => {
+                "The firmware gives the device's root bus no proximity domain (_PXM), so numa_node reads -1 and a guest cannot be \
+                 placed beside its device. Source: Linux, Documentation/ABI/testing/sysfs-bus-pci; ACPI 6.5, 6.2.14."
+            }
+            Self::AtomicsMissing => {
+                "VFIO passes on a width when the function itself completes it, the root port above it completes it, each switch \
+                 port between routes AtomicOps and no upstream port blocks their egress; QEMU then sets the bits of the guest's \
+                 root port. Source: Linux 7.2, drivers/vfio/pci/vfio_pci_core.c and drivers/pci/pci.c; QEMU, hw/vfio/pci.c."
+            }
+            Self::LibvirtSilent => {
+                "No daemon of libvirt's listens at qemu:///system, so no guest can be defined or started, and variantd cannot \
+                 complete definitions. Source: libvirt, docs/daemons.rst."
+            }
+            Self::DefinitionLacks => {
+                "'variantctl plan DOMAIN' shows what is missing and why; the hook refuses to start the guest until it is there. \
+                 Source: the codes that the check names."
+            }
+            Self::HookMissing => {
+                "libvirt calls /etc/libvirt/hooks/qemu and what is in qemu.d around a guest's life. Without variantd's hook there \
+                 a guest starts unchecked, on whatever driver libvirt chooses. Source: libvirt, docs/hooks.rst."
+            }
+            Self::HookNotExecutable => {
+                "libvirt passes over a hook that is not executable, with a line in its log alone: guests start unchecked. Source: \
+                 libvirt, src/util/virhook.c; seen with 12.8."
+            }
+            Self::HookNotCalled => {
+                "libvirt looks for hooks when its daemon starts (virHookInitialize); where no qemu hook was there then, none is \
+                 called until the daemon is started again. The hook notes each call in /run/variantd/called: a call since the \
+                 daemon's start proves it, and a hook that is older than the daemon is trusted. After an upgrade of variantd its \
+                 hook is newer although it is called; one start of any guest proves it. Source: libvirt, src/util/virhook.c; seen \
+                 with 12.8."
+            }
+            Self::HookOther => {
+                "The path of variantd's hook leads to something else, so variantd is not asked about guests. Other hooks belong \
+                 beside it in qemu.d, where libvirt calls each in turn. Source: libvirt, docs/hooks.rst."
+            }
+            Self::HookConfined => {
+                "AppArmor's profile of libvirt's daemon (usr.sbin.libvirtd) lets it run programs of /usr/sbin and /usr/bin and \
+                 the files below /etc/libvirt/hooks, and a hook elsewhere fails with status 126; so the package puts it into \
+                 /usr/sbin. Under SELinux the hook runs in the daemon's own domain. Source: libvirt, \
+                 src/security/apparmor/usr.sbin.libvirtd.in."
+            }
+            Self::AgentVersion => {
+                "The package was replaced and the agent that runs is the one from before: it is restarted by the package's script \
+                 where it can be. Source: variantd's debian/postinst."
+            }
+            Self::PolicyMissing => {
+                "dbus-daemon lets nobody own a name or call it without a policy (/usr/share/dbus-1/system.d/org.variantd1.conf): \
+                 root alone may change something, everybody may look. Source: dbus-daemon(1)."
+            }
+            Self::SettingsUnusable => {
+                "variantd.conf or a file of recipes.d has a mistake; the message names file, line and the nearest key. The agent \
+                 does not start with it, and when it runs it goes on with what it read before. Source: variantd.conf, \
+                 variantd.recipe(5)."
+            }
+            Self::UnitDisabled => {
+                "variantd.service is started on demand by the bus, but completes definitions unasked only while it runs; \
+                 variantd-reserve.service binds what is reserved, at boot alone. Source: systemd.unit(5); variantctl(1), reserve."
+            }
             Self::PlanStale => {
                 "A saved plan holds for the definition, host, recipes and versions that it was made from; the message names \
                  what is different now. Nothing was changed: read a new plan before it is applied. A plan that was made of a \

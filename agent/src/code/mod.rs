@@ -285,6 +285,62 @@ codes! {
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.
     HostUnreadable = "VD-AGT-002",
+    /// The IOMMU of the host is off.
+    IommuOff = "VD-DOC-001",
+    /// VFIO takes devices without an IOMMU.
+    IommuNone = "VD-DOC-002",
+    /// VFIO takes devices whose interrupts are not isolated.
+    InterruptsUnsafe = "VD-DOC-003",
+    /// IOMMU groups are split against what the hardware isolates.
+    AcsOverride = "VD-DOC-004",
+    /// libvirt cannot let QEMU lock a guest's memory.
+    LockLimit = "VD-DOC-005",
+    /// The host has not the memory that a guest locks.
+    GuestMemory = "VD-DOC-006",
+    /// No device of the host is covered by a recipe.
+    NothingCovered = "VD-DOC-009",
+    /// The kernel offers no VFIO driver for the device.
+    ModuleMissing = "VD-DOC-010",
+    /// The file of the device's VFIO driver is gone.
+    ModuleFile = "VD-DOC-011",
+    /// The device's VFIO driver is kept from being loaded.
+    ModuleBlocked = "VD-DOC-012",
+    /// The device is on no driver, and its override keeps others away.
+    OverrideStray = "VD-DOC-013",
+    /// A reserved device is not on its driver.
+    ReservedUnbound = "VD-DOC-014",
+    /// The firmware names no memory of the GPU.
+    MemoryUnnamed = "VD-DOC-015",
+    /// The reset of the device is known to fail.
+    ResetFault = "VD-DOC-017",
+    /// A BAR of the device has no address.
+    BarUnset = "VD-DOC-018",
+    /// The NUMA node of the device is not known.
+    NodeUnknown = "VD-DOC-019",
+    /// AtomicOps that the guest's driver needs do not reach the root.
+    AtomicsMissing = "VD-DOC-020",
+    /// libvirt does not answer.
+    LibvirtSilent = "VD-DOC-025",
+    /// A definition lacks what its device's driver needs.
+    DefinitionLacks = "VD-DOC-031",
+    /// libvirt's hook is not installed.
+    HookMissing = "VD-DOC-040",
+    /// libvirt's hook cannot be executed.
+    HookNotExecutable = "VD-DOC-041",
+    /// The running libvirt does not call its hook.
+    HookNotCalled = "VD-DOC-042",
+    /// Another program is in the place of libvirt's hook.
+    HookOther = "VD-DOC-043",
+    /// libvirt may not run its hook.
+    HookConfined = "VD-DOC-044",
+    /// The agent is of another version than variantctl.
+    AgentVersion = "VD-DOC-046",
+    /// The bus policy of variantd is missing.
+    PolicyMissing = "VD-DOC-047",
+    /// Configuration or recipes cannot be read.
+    SettingsUnusable = "VD-DOC-048",
+    /// A unit of variantd does not start with the host.
+    UnitDisabled = "VD-DOC-049",
     /// What a saved plan was made from changed since.
     PlanStale = "VD-PLN-001",
     /// The text is no saved plan, or somebody edited it.

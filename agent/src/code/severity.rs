@@ -13,6 +13,8 @@ pub enum Severity {
     Warning,
     /// `prepare` adds it; a guest without it is not started.
     Missing,
+    /// `variantctl doctor` finds it: a guest will not start, or not as it should.
+    Failure,
     /// Nothing is done until it is mended.
     Refusal,
 }
@@ -56,6 +58,15 @@ impl Code {
             | Self::AtomicsRootPort
             | Self::AtomicsUndecided
             | Self::AtomicsUnrouted
+            | Self::AcsOverride
+            | Self::AgentVersion
+            | Self::InterruptsUnsafe
+            | Self::IommuNone
+            | Self::NodeUnknown
+            | Self::NothingCovered
+            | Self::OverrideStray
+            | Self::ResetFault
+            | Self::UnitDisabled
             | Self::CellUnbound
             | Self::CommandQueues
             | Self::DeviceShared
@@ -84,6 +95,25 @@ impl Code {
             | Self::NodesetMissing
             | Self::SmmuMissing
             | Self::WindowMissing => Severity::Missing,
+            Self::AtomicsMissing
+            | Self::BarUnset
+            | Self::DefinitionLacks
+            | Self::GuestMemory
+            | Self::HookConfined
+            | Self::HookMissing
+            | Self::HookNotCalled
+            | Self::HookNotExecutable
+            | Self::HookOther
+            | Self::IommuOff
+            | Self::LibvirtSilent
+            | Self::LockLimit
+            | Self::MemoryUnnamed
+            | Self::ModuleBlocked
+            | Self::ModuleFile
+            | Self::ModuleMissing
+            | Self::PolicyMissing
+            | Self::ReservedUnbound
+            | Self::SettingsUnusable => Severity::Failure,
             _ => Severity::Refusal,
         }
     }
@@ -95,6 +125,7 @@ impl fmt::Display for Severity {
             Self::Note => "note",
             Self::Warning => "warning",
             Self::Missing => "missing",
+            Self::Failure => "failure",
             Self::Refusal => "refusal",
         })
     }

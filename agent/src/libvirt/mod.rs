@@ -9,6 +9,7 @@ mod event;
 #[cfg(test)]
 pub(crate) mod fake;
 mod initiator;
+mod look;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ use crate::target::Versions;
 
 pub use capability::Capabilities;
 pub use connection::{Live, connect};
+pub use look::{Defined, Look, LookError, look};
 
 /// A domain by both of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]

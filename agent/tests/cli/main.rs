@@ -1,5 +1,6 @@
 //! `variantctl` as a process: golden output on recorded hosts, and what bad input gets.
 
+mod doctor;
 mod holder;
 mod plan;
 

@@ -6,6 +6,7 @@
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
 
 use crate::assign::SharedKernel;
 use crate::code::Code;
@@ -58,10 +59,13 @@ impl<'a> Member<'a> {
     /// The device, if it is in the way: no bridge, and on such a driver now. An NVSwitch (class 0680) calls
     /// itself a bridge and is none.
     pub(super) fn read(kernel: &SharedKernel, device: &'a Device) -> Option<Self> {
+        Self::on(device, kernel.driver(device.address).ok().flatten()?)
+    }
+
+    fn on(device: &'a Device, driver: DriverName) -> Option<Self> {
         if matches!(device.class >> 8, 0x0600 | 0x0604) {
             return None;
         }
-        let driver = kernel.driver(device.address).ok().flatten()?;
         (!leaves_dma_alone(driver.as_str())).then_some(Self { device, driver })
     }
 
@@ -97,7 +101,7 @@ pub(super) fn companions(
         return Ok(Vec::new());
     }
     if consent != Consent::Given {
-        return Err(refusal(leader, group, members, consent));
+        return Err(refusal(leader.address, group, members, consent));
     }
     if let Some((member, what)) = members.iter().find_map(|one| Some((one, one.vital()?))) {
         return Err(vital(leader, group, member, what));
@@ -105,6 +109,25 @@ pub(super) fn companions(
     let label = || format!("rest of IOMMU group {group}");
     let companion = |member: &Member<'_>| companion(leader, member.device.address, label());
     Ok(members.iter().filter_map(companion).collect())
+}
+
+/// Refuses a device whose group has functions that the host uses, as the host was read.
+pub(crate) fn refuse(host: &Host, device: &Device, group: u32) -> Result<(), Refusal> {
+    let others = host
+        .group(group)
+        .filter(|one| one.address != device.address);
+    let members: Vec<Member<'_>> = others
+        .filter_map(|one| Member::on(one, one.driver.clone()?))
+        .collect();
+    match members.is_empty() {
+        true => Ok(()),
+        false => Err(refusal(
+            device.address,
+            group,
+            &members,
+            Consent::NotConfigured,
+        )),
+    }
 }
 
 /// What goes along with `leader`.
@@ -123,7 +146,7 @@ pub(in crate::assign) fn companion(
     })
 }
 
-fn refusal(leader: &Planned, group: u32, members: &[Member<'_>], consent: Consent) -> Refusal {
+fn refusal(leader: PciAddress, group: u32, members: &[Member<'_>], consent: Consent) -> Refusal {
     let names: Vec<String> = members.iter().map(Member::text).collect();
     let reason = format!(
         "its IOMMU group {group} has functions that the host uses: {}",
@@ -132,14 +155,13 @@ fn refusal(leader: &Planned, group: u32, members: &[Member<'_>], consent: Consen
     let commands = members.iter().map(unbind).collect::<Vec<_>>().join(" and ");
     let mend = match consent {
         Consent::NotSaid => format!(
-            "run {commands}, or bind the whole group with 'variantctl bind {} --allow-group'",
-            leader.address
+            "run {commands}, or bind the whole group with 'variantctl bind {leader} --allow-group'"
         ),
         _ => format!(
             "assign them to the same guest, run {commands}, or give the whole group with 'allow_group = true' in variantd.conf"
         ),
     };
-    Refusal::new(Code::BindGroup, reason, mend).of(leader.address)
+    Refusal::new(Code::BindGroup, reason, mend).of(leader)
 }
 
 /// Consent to a group is none to end the host.

@@ -33,7 +33,7 @@ const DISPLAYS: [&str; 5] = [
 const GUEST: &str = "machine-qemu-";
 
 /// Refuses a device that a process certainly holds.
-pub(super) fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
+pub(crate) fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
     let certain: Vec<&Holder> = holders.found.iter().filter(|h| h.is_certain()).collect();
     if certain.is_empty() {
         return Ok(());
@@ -106,6 +106,11 @@ fn is_own(unit: &str) -> bool {
     !["user@", "session-", "init."]
         .iter()
         .any(|start| unit.starts_with(start))
+}
+
+/// The guest whose QEMU a holder is.
+pub(crate) fn guest_of(holder: &Holder) -> Option<String> {
+    holder.unit.as_deref().and_then(guest)
 }
 
 /// The guest that a scope is of, by libvirt's `machine-qemu\x2dID\x2dNAME.scope`.

@@ -1,0 +1,238 @@
+//! One check and what came of it: a stable code, a verdict, and for whoever must act a hint.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::code::Code;
+use crate::refusal::Refusal;
+
+use super::scene::Unseen;
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It is as it must be.
+    Pass,
+    /// It could not be seen.
+    Unseen,
+    /// It may be meant so, and is worth knowing.
+    Warn,
+    /// A guest will not start, or not as it should.
+    Fail,
+}
+
+/// What a check is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Group {
+    Host,
+    Devices,
+    Libvirt,
+    Domains,
+    Installation,
+}
+
+/// One check of one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The stable code: the same for each verdict, and of a refusal for the same reason.
+    pub code: Code,
+    /// Where it stands on the screen.
+    pub group: Group,
+    /// The device or domain it is of; `None` for the host as a whole.
+    pub subject: Option<String>,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// What is so, in a few words that are equal for equal subjects.
+    pub text: String,
+    /// What exactly was found.
+    pub detail: Option<String>,
+    /// What to do, or why it could not be seen.
+    pub hint: Option<String>,
+}
+
+/// Programs that a hint's command begins with.
+const PROGRAMS: [&str; 16] = [
+    "mkdir",
+    "variantctl",
+    "sudo",
+    "systemctl",
+    "virsh",
+    "depmod",
+    "modprobe",
+    "chmod",
+    "ln",
+    "mv",
+    "sed",
+    "echo",
+    "kill",
+    "apt-get",
+    "touch",
+    "dpkg",
+];
+
+/// What a hint begins with when a person has to do something before its command helps.
+const BY_HAND: [&str; 7] = [
+    "install ", "put ", "mend ", "look ", "see ", "start ", "switch ",
+];
+
+impl Check {
+    /// It is as it must be.
+    pub(super) fn pass(code: Code, text: impl Into<String>) -> Self {
+        Self::new(code, Verdict::Pass, text, None)
+    }
+
+    /// It is worth knowing.
+    pub(super) fn warn(code: Code, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(code, Verdict::Warn, text, Some(hint.into()))
+    }
+
+    /// It is in the way.
+    pub(super) fn fail(code: Code, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(code, Verdict::Fail, text, Some(hint.into()))
+    }
+
+    /// It could not be seen.
+    pub(super) fn unseen(code: Code, text: impl Into<String>, why: &Unseen) -> Self {
+        Self::new(code, Verdict::Unseen, text, Some(why.0.clone()))
+    }
+
+    /// It is in the way, as a refusal says.
+    pub(super) fn refused(refusal: &Refusal) -> Self {
+        let failed = Self::fail(refusal.code, refusal.reason.clone(), refusal.mend.clone());
+        match refusal.device {
+            Some(device) => failed.of(device),
+            None => failed,
+        }
+    }
+
+    /// A pass, or the refusal.
+    pub(super) fn of_result(code: Code, text: &str, result: Result<(), Refusal>) -> Self {
+        match result {
+            Ok(()) => Self::pass(code, text),
+            Err(refusal) => Self::refused(&refusal),
+        }
+    }
+
+    /// The same, about `subject`.
+    pub(super) fn of(self, subject: impl fmt::Display) -> Self {
+        Self {
+            subject: Some(subject.to_string()),
+            ..self
+        }
+    }
+
+    /// The same, with what exactly was found.
+    pub(super) fn with(self, detail: impl Into<String>) -> Self {
+        Self {
+            detail: Some(detail.into()),
+            ..self
+        }
+    }
+
+    /// The command that the hint has, when it is enough: what stands between ticks and begins with a program.
+    #[must_use]
+    pub fn command(&self) -> Option<&str> {
+        let hint = self.hint.as_deref()?;
+        if BY_HAND.iter().any(|word| hint.starts_with(word)) {
+            return None;
+        }
+        let quoted = hint.split('\'').skip(1).step_by(2);
+        let mut commands = quoted.filter(|text| {
+            let (program, rest) = text.split_once(' ').unwrap_or((text, ""));
+            PROGRAMS.contains(&program) && !rest.is_empty()
+        });
+        commands.next()
+    }
+
+    fn new(code: Code, verdict: Verdict, text: impl Into<String>, hint: Option<String>) -> Self {
+        Self {
+            code,
+            group: Group::Host,
+            subject: None,
+            verdict,
+            text: text.into(),
+            detail: None,
+            hint,
+        }
+    }
+}
+
+impl Verdict {
+    /// As on the screen and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "PASS",
+            Self::Unseen => "NOT SEEN",
+            Self::Warn => "WARN",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+impl Group {
+    /// Every group, in the order of the screen.
+    pub const ALL: [Self; 5] = [
+        Self::Host,
+        Self::Devices,
+        Self::Libvirt,
+        Self::Domains,
+        Self::Installation,
+    ];
+
+    /// As given on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Devices => "devices",
+            Self::Libvirt => "libvirt",
+            Self::Domains => "domains",
+            Self::Installation => "installation",
+        }
+    }
+
+    /// What several of its subjects are called.
+    pub(super) fn several(self) -> &'static str {
+        match self {
+            Self::Domains => "domains",
+            _ => "devices",
+        }
+    }
+
+    /// The line above its checks.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Libvirt => "libvirt and QEMU",
+            other => other.as_str(),
+        }
+    }
+}
+
+impl FromStr for Group {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let found = Self::ALL.into_iter().find(|group| group.as_str() == text);
+        found.ok_or(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_of_a_hint_is_what_stands_in_ticks_and_begins_with_a_program() {
+        let hint = |hint: &str| Check::fail(Code::IommuOff, "x", hint);
+        let command = |text: &str| hint(text).command().map(str::to_owned);
+        assert_eq!(
+            command("if '/sys/x' is there, 'echo default > /sys/x'").as_deref(),
+            Some("echo default > /sys/x")
+        );
+        assert_eq!(command("remove the line 'install x /bin/false'"), None);
+        assert_eq!(command("see 'variantctl'"), None);
+        assert_eq!(command("install it, then run 'depmod -a'"), None);
+    }
+}

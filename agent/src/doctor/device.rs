@@ -1,0 +1,192 @@
+//! Each device that a recipe covers: can a guest have it, and does its driver get what it needs?
+
+use kernel_glue::config::{Config, ConfigError};
+use kernel_glue::device::Device;
+
+use super::atomics::host_path;
+use super::check::Check;
+use super::scene::{Scene, Unseen};
+use super::{driver, occupancy, record};
+use crate::code::Code;
+use crate::plan::{Setting, initiators};
+use crate::recipe::{Need, Recipe};
+use crate::target::Versions;
+
+/// IORESOURCE_UNSET (include/linux/ioport.h): the firmware and the kernel found no room for it.
+const UNSET: u64 = 0x2000_0000;
+
+pub(super) fn checks(scene: &Scene) -> Vec<Check> {
+    let mut checks: Vec<Check> = Vec::new();
+    for (device, recipe) in scene.covered() {
+        let own = one(scene, device, recipe).into_iter();
+        checks.extend(own.map(|check| check.of(device.address)));
+    }
+    if checks.is_empty() {
+        checks.push(Check::warn(
+            Code::NothingCovered,
+            "no device of this host is covered by a recipe",
+            "'variantctl list --all' lists every PCI function; [[device]] in variantd.conf adds an id to a recipe",
+        ));
+    }
+    checks.extend(record::reservations(scene));
+    checks
+}
+
+fn one(scene: &Scene, device: &Device, recipe: &Recipe) -> Vec<Check> {
+    let mut checks = vec![answers(device)];
+    checks.extend(driver::checks(scene, device, recipe));
+    checks.extend(occupancy::checks(scene, device));
+    checks.push(reset(device, recipe));
+    checks.extend(reset_fault(device, recipe));
+    checks.push(bars(device, recipe));
+    checks.push(node(scene, device));
+    checks.extend(initiator_nodes(scene, device, recipe));
+    checks.extend(atomics(scene, device, recipe));
+    checks
+}
+
+fn answers(device: &Device) -> Check {
+    match &device.config {
+        Config::Unreadable(ConfigError::AllOnes) => Check::fail(
+            Code::BindSilent,
+            "it does not answer: config space reads as all ones",
+            "boot the host again; if it stays so, the device is broken or has no power",
+        ),
+        Config::Unreadable(ConfigError::Io(why)) => {
+            Check::unseen(Code::BindSilent, "it answers", &Unseen(why.clone()))
+        }
+        _ => Check::pass(Code::BindSilent, "it answers").with(device.id.to_string()),
+    }
+}
+
+fn reset(device: &Device, recipe: &Recipe) -> Check {
+    let methods = device.reset_methods.join(" ");
+    let result = crate::assign::check::refuse_without_reset(device, recipe.needs_reset);
+    let check = Check::of_result(Code::ResetMissing, "the kernel can reset it", result);
+    match methods.is_empty() {
+        true => check,
+        false => check.with(methods),
+    }
+}
+
+fn reset_fault(device: &Device, recipe: &Recipe) -> Option<Check> {
+    let fault = recipe.reset_fault(device.id)?;
+    let hint = format!(
+        "start and stop a guest with it once before anybody depends on it; source: {}",
+        fault.source
+    );
+    Some(Check::warn(Code::ResetFault, fault.fault.clone(), hint))
+}
+
+fn bars(device: &Device, recipe: &Recipe) -> Check {
+    let fine = "its BARs have addresses";
+    let unset = device
+        .bars
+        .iter()
+        .position(|bar| bar.size > 0 && bar.flags & UNSET != 0);
+    if let Some(index) = unset {
+        let (size, text) = (
+            gib(device.bars[index].size),
+            "has no address, so the device does not work",
+        );
+        return Check::fail(
+            Code::BarUnset,
+            format!("BAR {index} ({size}) {text}"),
+            "switch 'Above 4G Decoding' (64-bit MMIO) on in the firmware, make its window larger, and boot again",
+        );
+    }
+    let window = recipe.member(device.id).map_or(0, |one| one.window_gib);
+    let detail = match device.shown_bytes() {
+        Some(bytes) => format!("a guest sees {}", gib(bytes)),
+        None if window > 0 => format!("a guest sees {window} GiB"),
+        None => String::new(),
+    };
+    match detail.is_empty() {
+        true => Check::pass(Code::BarUnset, fine),
+        false => Check::pass(Code::BarUnset, fine).with(detail),
+    }
+}
+
+fn gib(bytes: u64) -> String {
+    match bytes >> 30 {
+        0 => format!("{} MiB", bytes >> 20),
+        gib => format!("{gib} GiB"),
+    }
+}
+
+fn node(scene: &Scene, device: &Device) -> Check {
+    let sockets = scene.host.numa.nodes.iter();
+    let sockets = sockets.filter(|node| !node.cpus.is_empty()).count();
+    let fine = "its NUMA node is known";
+    match device.numa_node {
+        Some(node) => Check::pass(Code::NodeUnknown, fine).with(format!("node {node}")),
+        None if sockets < 2 => {
+            Check::pass(Code::NodeUnknown, fine).with("one node with processors")
+        }
+        None => Check::warn(
+            Code::NodeUnknown,
+            "the firmware does not say at which NUMA node it is",
+            "look for a firmware that has _PXM for its root port; until then pin the guest by hand",
+        ),
+    }
+}
+
+fn initiator_nodes(scene: &Scene, device: &Device, recipe: &Recipe) -> Option<Check> {
+    recipe.initiators?;
+    let fine = "its generic-initiator nodes are known";
+    let setting = Setting {
+        host: &scene.host,
+        recipes: &scene.recipes,
+        target: Versions::NEWEST_TESTED.into(),
+        replace: false,
+        asked: true,
+        formatted: false,
+    };
+    let srat = |gap: &&kernel_glue::host::Gap| gap.path.ends_with("/SRAT");
+    Some(match initiators(&setting, device) {
+        Ok(nodes) => {
+            let nodes: kernel_glue::numa::RangeList = nodes.into_iter().map(u32::from).collect();
+            Check::pass(Code::InitiatorsUnknown, fine).with(format!("host nodes {nodes}"))
+        }
+        Err(refusal) => match scene.host.gaps.iter().find(srat) {
+            Some(gap) => {
+                let why = Unseen(format!("SRAT: {}", gap.reason));
+                Check::unseen(Code::InitiatorsUnknown, fine, &why)
+            }
+            None => Check::refused(&refusal),
+        },
+    })
+}
+
+fn atomics(scene: &Scene, device: &Device, recipe: &Recipe) -> Option<Check> {
+    let wanted = &recipe.atomics;
+    if wanted.need == Need::Ignore {
+        return None;
+    }
+    let fine = "AtomicOps reach the root";
+    let path = match host_path(&scene.host, device) {
+        Ok(path) => path,
+        Err(why) => return Some(Check::unseen(Code::AtomicsMissing, fine, &why)),
+    };
+    let had: Vec<u32> = path.widths.iter().map(|width| width.bits()).collect();
+    let has = |bits: &u32| had.contains(bits);
+    let enough = match wanted.any {
+        true => wanted.widths.iter().any(has),
+        false => wanted.widths.iter().all(has),
+    };
+    if enough {
+        let pass = Check::pass(Code::AtomicsMissing, fine);
+        return Some(pass.with(format!("{} bits", path.widths)));
+    }
+    let widths: Vec<String> = wanted.widths.iter().map(ToString::to_string).collect();
+    let text = format!(
+        "AtomicOps of {} bits do not reach the root: {}",
+        widths.join(" and "),
+        path.missing.unwrap_or_default()
+    );
+    let hint = "put it into a slot of a root port that completes them; 'variantctl topology' shows each port's";
+    Some(match wanted.need {
+        Need::Require => Check::fail(Code::AtomicsMissing, text, hint),
+        _ => Check::warn(Code::AtomicsMissing, text, hint),
+    })
+}

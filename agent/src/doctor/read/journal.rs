@@ -1,0 +1,49 @@
+//! What is journalled, looked at without setting anything aside.
+
+use std::path::Path;
+
+use super::super::scene::{Journal, Seen, Unseen};
+use super::Look;
+use crate::bound::Bound;
+use crate::journal::{self, Peeked};
+
+const RUN: &str = "run/variantd";
+
+pub(super) fn read(look: &Look, root: &Path) -> Seen<Journal> {
+    look.absent(RUN)?;
+    let run = root.join(RUN);
+    let mut journal = Journal::default();
+    let entries = journal::Journal::new(run.join("journal")).peek();
+    for (path, entry) in entries.map_err(hidden)? {
+        sort(&mut journal.entries, &mut journal.unusable, path, entry)?;
+    }
+    let records = Bound::new(run.join("bound")).peek();
+    for (path, record) in records.map_err(hidden)? {
+        sort(&mut journal.records, &mut journal.unusable, path, record)?;
+    }
+    Ok(journal)
+}
+
+fn sort<T>(
+    good: &mut Vec<T>,
+    bad: &mut Vec<(String, String, bool)>,
+    path: String,
+    one: Peeked<T>,
+) -> Seen<()> {
+    match one {
+        Peeked::Good(one) => good.push(one),
+        Peeked::Damaged(why) => bad.push((path, why, false)),
+        Peeked::Newer(version) => bad.push((path, format!("it has version {version}"), true)),
+        Peeked::Hidden(why) => return Err(hidden(why)),
+    }
+    Ok(())
+}
+
+fn hidden(why: std::io::Error) -> Unseen {
+    match why.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            Unseen("only root may read it; run it as root".to_owned())
+        }
+        _ => Unseen(why.to_string()),
+    }
+}

@@ -1,0 +1,200 @@
+//! The modules of drivers: where the index has them, where they are, and what keeps them from being loaded.
+//!
+//! Follows modprobe.d(5), modules.dep(5) and kernel-parameters.txt (`module_blacklist`, `modprobe.blacklist`).
+
+use std::collections::BTreeMap;
+
+use kernel_glue::host::Host;
+
+use super::super::scene::{Blocked, Boot, Module};
+use super::Look;
+
+/// Where modprobe looks for its configuration.
+const CONFIGURATION: [&str; 4] = [
+    "etc/modprobe.d",
+    "run/modprobe.d",
+    "usr/lib/modprobe.d",
+    "lib/modprobe.d",
+];
+/// Bytes of `modules.dep`: some 600 KiB.
+const MAX_INDEX: usize = 8 << 20;
+/// Folders below a kernel's modules that are looked through for a file that the index does not have.
+const MAX_FOLDERS: usize = 4096;
+
+/// The modules by name; empty for a recording without an index.
+pub(super) fn read(
+    look: &Look,
+    host: &Host,
+    boot: &Boot,
+    names: impl Iterator<Item = String>,
+) -> BTreeMap<String, Module> {
+    let Some(release) = &host.kernel_release else {
+        return BTreeMap::new();
+    };
+    let base = format!("lib/modules/{release}");
+    let index = text(look, &format!("{base}/modules.dep"));
+    if index.is_empty() && look.absent(&format!("{base}/modules.dep")).is_err() {
+        return BTreeMap::new();
+    }
+    let built_in = text(look, &format!("{base}/modules.builtin"));
+    let lines = configuration(look);
+    let one = |name: String| {
+        let module = module(look, &base, &index, &built_in, &name);
+        let blocked = blocked(&lines, &name).or_else(|| on_command_line(boot, &name));
+        (name, Module { blocked, ..module })
+    };
+    names.map(one).collect()
+}
+
+fn module(look: &Look, base: &str, index: &str, built_in: &str, name: &str) -> Module {
+    let indexed = index
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(path, _)| path)
+        .find(|path| is_module(path, name));
+    let there = indexed.filter(|path| look.root.has(&format!("{base}/{path}")));
+    let built_in = built_in.lines().any(|path| is_module(path, name));
+    let search = || match built_in {
+        true => None,
+        false => found(look, base, name),
+    };
+    Module {
+        built_in,
+        indexed: indexed.map(str::to_owned),
+        file: there.map(str::to_owned).or_else(search),
+        blocked: None,
+    }
+}
+
+/// A file of the module below `base`, whatever the index says.
+fn found(look: &Look, base: &str, name: &str) -> Option<String> {
+    let mut folders = vec![String::new()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        seen += 1;
+        let entries = look
+            .root
+            .list(format!("{base}/{folder}").trim_end_matches('/'));
+        for entry in entries.unwrap_or_default() {
+            let path = format!("{folder}{entry}");
+            if is_module(&path, name) {
+                return Some(path);
+            }
+            // Build trees of headers are large, and hold no modules.
+            let folder = !entry.contains('.') && !matches!(entry.as_str(), "build" | "source");
+            if folder && seen < MAX_FOLDERS {
+                folders.push(format!("{path}/"));
+            }
+        }
+    }
+    None
+}
+
+/// True for the file of a module: `.../nvgrace-gpu-vfio-pci.ko.xz` is `nvgrace_gpu_vfio_pci`.
+fn is_module(path: &str, name: &str) -> bool {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let (stem, end) = file.split_once(".ko").unwrap_or((file, "-"));
+    matches!(end, "" | ".xz" | ".zst" | ".gz") && stem.replace('-', "_") == name
+}
+
+/// The lines of modprobe's configuration, each with its file and number.
+fn configuration(look: &Look) -> Vec<(String, usize, String)> {
+    let mut lines = Vec::new();
+    for dir in CONFIGURATION {
+        let names = look.root.list(dir).unwrap_or_default();
+        for name in names.iter().filter(|name| name.ends_with(".conf")) {
+            let file = format!("{dir}/{name}");
+            let text = look.root.text(&file).unwrap_or_default();
+            let numbered = text.lines().enumerate();
+            lines.extend(
+                numbered.map(|(at, line)| (format!("/{file}"), at + 1, line.trim().to_owned())),
+            );
+        }
+    }
+    lines
+}
+
+/// The line that keeps a module from being loaded: libvirt heeds `blacklist` (`modprobe -b`), everybody `install`.
+fn blocked(lines: &[(String, usize, String)], name: &str) -> Option<Blocked> {
+    let blocks = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (verb, module) = (words.next(), words.next().unwrap_or_default());
+        let command = words.next().unwrap_or_default();
+        let ends = [
+            "/bin/false",
+            "/bin/true",
+            "/usr/bin/false",
+            "/usr/bin/true",
+            "false",
+            "true",
+        ];
+        module.replace('-', "_") == name
+            && (verb == Some("blacklist") || verb == Some("install") && ends.contains(&command))
+    };
+    let (file, number, line) = lines.iter().find(|(_, _, line)| blocks(line))?;
+    Some(Blocked {
+        file: file.clone(),
+        line: line.clone(),
+        number: Some(*number),
+    })
+}
+
+fn on_command_line(boot: &Boot, name: &str) -> Option<Blocked> {
+    let line = boot.command_line.as_deref().unwrap_or_default();
+    let blocks = |word: &&str| {
+        let (key, modules) = word.split_once('=').unwrap_or((word, ""));
+        matches!(key, "module_blacklist" | "modprobe.blacklist")
+            && modules
+                .split(',')
+                .any(|module| module.replace('-', "_") == name)
+    };
+    let word = line.split_whitespace().find(blocks)?;
+    Some(Blocked {
+        file: "the kernel's command line".to_owned(),
+        line: word.to_owned(),
+        number: None,
+    })
+}
+
+fn text(look: &Look, path: &str) -> String {
+    let bytes = look.root.bytes(path, MAX_INDEX).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_blocked(text: &str) -> bool {
+        let lines = [("/etc/modprobe.d/x.conf".to_owned(), 3, text.to_owned())];
+        blocked(&lines, "nvgrace_gpu_vfio_pci").is_some()
+    }
+
+    #[test]
+    fn a_module_is_known_by_its_file_whatever_its_dashes_and_packing() {
+        for file in [
+            "kernel/x/nvgrace-gpu-vfio-pci.ko",
+            "updates/nvgrace_gpu_vfio_pci.ko.xz",
+        ] {
+            assert!(is_module(file, "nvgrace_gpu_vfio_pci"), "{file}");
+        }
+        for file in [
+            "a/nvgrace-gpu-vfio-pci.kompost",
+            "nvgrace-gpu-vfio-pci",
+            "a/vfio-pci.ko",
+        ] {
+            assert!(!is_module(file, "nvgrace_gpu_vfio_pci"), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_blacklist_blocks_and_so_does_an_install_that_does_nothing() {
+        assert!(is_blocked("blacklist nvgrace-gpu-vfio-pci"));
+        assert!(is_blocked("install nvgrace_gpu_vfio_pci /bin/false"));
+        assert!(!is_blocked(
+            "install nvgrace_gpu_vfio_pci /sbin/modprobe vfio-pci"
+        ));
+        assert!(!is_blocked("# blacklist nvgrace_gpu_vfio_pci"));
+        assert!(!is_blocked("blacklist nouveau"));
+    }
+}

@@ -1,0 +1,70 @@
+//! libvirt's daemon among the processes: when it started, how it is confined, what it may lock. See proc(5).
+
+use std::time::{Duration, SystemTime};
+
+use kernel_glue::sysfs::Root;
+
+use super::super::scene::{Daemon, Seen, Unseen};
+
+/// The monolithic daemon, and the one for QEMU of the modular ones.
+const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
+/// USER_HZ: the kernel shows clock ticks in this unit on every architecture that libvirt runs QEMU on.
+const TICKS: u64 = 100;
+/// CAP_SYS_RESOURCE (include/uapi/linux/capability.h).
+const SYS_RESOURCE: u64 = 1 << 24;
+
+/// The daemon that has run longest; `None` when none runs.
+pub(super) fn daemon(root: &Root) -> Option<Daemon> {
+    let names = root.list("proc").unwrap_or_default();
+    let processes = names
+        .iter()
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+    let found = processes.filter_map(|process| {
+        let unit = root.text(&format!("proc/{process}/comm")).ok()?;
+        DAEMONS.contains(&unit.as_str()).then_some(())?;
+        Some((ticks(root, process)?, process, unit))
+    });
+    let (ticks, process, unit) = found.min()?;
+    Some(Daemon {
+        unit,
+        started: started(root, ticks)?,
+        label: label(root, process),
+        can_lock: can_lock(root, process),
+    })
+}
+
+/// Clock ticks from boot to the start: field 22 of `stat`, whose second, the name, may have blanks.
+fn ticks(root: &Root, process: &str) -> Option<u64> {
+    let text = root.text(&format!("proc/{process}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn started(root: &Root, ticks: u64) -> Option<SystemTime> {
+    let uptime = root.text("proc/uptime").ok()?;
+    let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
+    let age = Duration::try_from_secs_f64(uptime).ok()?;
+    let age = age.saturating_sub(Duration::from_millis(ticks * 1000 / TICKS));
+    SystemTime::now().checked_sub(age)
+}
+
+fn label(root: &Root, process: &str) -> Option<String> {
+    let text = root.text(&format!("proc/{process}/attr/current")).ok()?;
+    Some(text.trim_end_matches(['\0', '\n']).to_owned())
+}
+
+/// It may raise QEMU's limit, or has none itself.
+fn can_lock(root: &Root, process: &str) -> Seen<bool> {
+    let read = |file: &str| {
+        let text = root.text(&format!("proc/{process}/{file}"));
+        text.map_err(|failure| Unseen(failure.reason()))
+    };
+    let (status, limits) = (read("status")?, read("limits")?);
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let limit = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max locked memory"));
+    let hard = limit.and_then(|rest| rest.split_whitespace().nth(1));
+    Ok(capabilities.is_some_and(|set| set & SYS_RESOURCE != 0) || hard == Some("unlimited"))
+}

@@ -1,0 +1,121 @@
+//! What was written down: reservations that must be in force, and journalled changes that failed half-way.
+
+use kernel_glue::device::Device;
+
+use super::check::Check;
+use super::driver::module_name;
+use super::scene::{Agent, Journal, Scene};
+use crate::code::Code;
+use crate::journal::{Entry, State};
+use crate::reserve::Reservation;
+
+pub(super) fn reservations(scene: &Scene) -> Vec<Check> {
+    let fine = "reservations are in force";
+    let all = match &scene.reservations {
+        Ok(all) => all,
+        Err(why) => return vec![Check::unseen(Code::ReservedUnbound, fine, why)],
+    };
+    if all.is_empty() {
+        return vec![Check::pass(Code::ReservedUnbound, "no device is reserved")];
+    }
+    all.iter().map(|one| reservation(scene, one)).collect()
+}
+
+fn reservation(scene: &Scene, one: &Result<Reservation, String>) -> Check {
+    let one = match one {
+        Ok(one) => one,
+        Err(why) => {
+            let hint = "mend or remove the file, or run 'variantctl reserve' for its device again";
+            return Check::fail(Code::ReservedUnbound, why.clone(), hint);
+        }
+    };
+    match one.device(&scene.host) {
+        Ok(device) => in_force(scene, one, device),
+        Err(refusal) => Check::refused(&refusal),
+    }
+}
+
+fn in_force(scene: &Scene, one: &Reservation, device: &Device) -> Check {
+    let recipe = scene
+        .recipes
+        .for_device(device)
+        .map(|recipe| &recipe.driver);
+    let Some(wanted) = one.driver.as_ref().or(recipe) else {
+        let hint = format!("run 'variantctl unreserve {}'", one.device);
+        let text = "it is reserved, and neither recipe nor reservation names a driver";
+        return Check::fail(Code::DriverUnknown, text, hint).of(one.device);
+    };
+    let on = device.driver.as_ref();
+    if on.map(module_name) == Some(module_name(wanted)) {
+        return Check::pass(Code::ReservedUnbound, "its reservation is in force")
+            .of(one.device)
+            .with(format!("on {wanted}"));
+    }
+    let text = format!(
+        "it is reserved for guests and on {} instead of '{wanted}'",
+        on.map_or("no driver".to_owned(), |on| format!("'{on}'"))
+    );
+    let hint = format!(
+        "run 'variantctl bind {}', or see 'journalctl -u variantd-reserve' for why it is not",
+        one.device
+    );
+    Check::fail(Code::ReservedUnbound, text, hint).of(one.device)
+}
+
+/// Devices whose change failed, or was cut off and nobody is at it.
+pub(super) fn journal(scene: &Scene) -> Vec<Check> {
+    let fine = "no change of a device failed half-way";
+    let journal = match &scene.journal {
+        Ok(journal) => journal,
+        Err(why) => return vec![Check::unseen(Code::BindDegraded, fine, why)],
+    };
+    let works = matches!(scene.agent, Ok(Agent::Answers(_)));
+    let mut checks = unusable(journal);
+    checks.extend(journal.entries.iter().flat_map(|entry| held(entry, works)));
+    let undone = journal.records.iter().filter(|record| !record.done);
+    checks
+        .extend(undone.map(|record| half_way(record.device.to_string(), "by hand or reservation")));
+    if checks.is_empty() {
+        checks.push(Check::pass(Code::BindDegraded, fine));
+    }
+    checks
+}
+
+fn held(entry: &Entry, works: bool) -> Vec<Check> {
+    let unsettled = |state| match state {
+        State::Degraded => true,
+        State::Binding | State::Releasing => !works,
+        State::Bound => false,
+    };
+    let devices = entry.devices.iter().filter(|held| unsettled(held.state));
+    let check = |held: &crate::journal::Held| {
+        half_way(
+            held.address.to_string(),
+            &format!("for domain '{}'", entry.name),
+        )
+    };
+    devices.map(check).collect()
+}
+
+fn half_way(device: String, what: &str) -> Check {
+    let text = format!("a change of it {what} failed half-way or was cut off");
+    let hint = format!("run 'variantctl recover {device}'");
+    Check::fail(Code::BindDegraded, text, hint).of(device)
+}
+
+fn unusable(journal: &Journal) -> Vec<Check> {
+    let check = |(path, why, newer): &(String, String, bool)| {
+        let code = match newer {
+            true => Code::JournalNewer,
+            false => Code::JournalFailed,
+        };
+        let hint = match newer {
+            true => "install the newer variantd again".to_owned(),
+            false => format!(
+                "look at it, and when its devices are as they should be, run 'mv {path} {path}.damaged'"
+            ),
+        };
+        Check::fail(code, format!("'{path}' cannot be used: {why}"), hint)
+    };
+    journal.unusable.iter().map(check).collect()
+}

@@ -1,0 +1,339 @@
+//! Each check as it passes, warns, fails and is not seen.
+
+use kernel_glue::config::{Config, ConfigError};
+use kernel_glue::holder::Holders;
+use kernel_glue::host::Gap;
+use kernel_glue::occupancy::{Occupancy, Onlined};
+use kernel_glue::rebind::Before;
+
+use super::check::Verdict;
+use super::scene::{Agent, Blocked, Libvirt, Module, Scene, Trouble, Unseen, Vendor};
+use super::testing::{
+    answers, at, bad, check, definition, holder, hook, module, ready, variant, with_companion,
+    with_gpu,
+};
+use super::{examine, next, text};
+use crate::bound::Record;
+use crate::code::Code;
+use crate::fixture::{GPU, UUID, VARIANT, address, driver};
+use crate::journal::{Entry, Held, State};
+use crate::libvirt::DomainRef;
+use crate::reserve::Reservation;
+use crate::target::Versions;
+
+type Spoil = fn(&mut Scene);
+
+fn spoiled(spoil: Spoil) -> Scene {
+    let mut scene = ready();
+    spoil(&mut scene);
+    scene
+}
+
+fn gpu(scene: &mut Scene, change: impl FnOnce(&mut kernel_glue::device::Device)) {
+    change(scene.host.devices.get_mut(&address(GPU)).expect("gpu"));
+}
+
+fn variant_module(scene: &mut Scene) -> &mut Module {
+    scene.modules.get_mut(VARIANT).expect("module")
+}
+
+fn occupied(scene: &mut Scene, occupancy: Occupancy) {
+    scene.occupancy.insert(address(GPU), Ok(occupancy));
+}
+
+fn held_by(scene: &mut Scene, command: &str, unit: Option<&str>) {
+    let holders = Holders {
+        found: vec![holder(command, unit)],
+        ..Holders::default()
+    };
+    occupied(
+        scene,
+        Occupancy {
+            holders,
+            ..Occupancy::default()
+        },
+    );
+}
+
+fn silent(scene: &mut Scene, unit: Option<&str>) {
+    scene.libvirt = Ok(Libvirt::Silent {
+        unit: unit.map(str::to_owned),
+        why: "Failed to connect socket".into(),
+    });
+}
+
+fn reserved(scene: &mut Scene, id: &str) {
+    scene.reservations = Ok(vec![Ok(Reservation {
+        device: address(GPU),
+        id: id.parse().expect("id"),
+        driver: None,
+    })]);
+}
+
+fn journalled(scene: &mut Scene, state: State) {
+    let domain = DomainRef {
+        uuid: UUID.parse().expect("uuid"),
+        name: "d0".into(),
+    };
+    let held = Held {
+        address: address(GPU),
+        driver: driver(VARIANT),
+        before: None,
+        state,
+    };
+    let journal = scene.journal.as_mut().expect("journal");
+    journal.entries.push(Entry::new(&domain, vec![held]));
+}
+
+#[test]
+fn a_ready_host_passes_every_check_and_is_told_to_define_a_guest() {
+    let scene = ready();
+    assert_eq!(bad(&scene), []);
+    assert_eq!(next(&scene, &examine(&scene)), "virsh define guest.xml");
+    insta::assert_snapshot!("ready", text(&examine(&scene), false));
+    assert_eq!(text(&examine(&scene), true), "");
+}
+
+/// What spoils a ready host, the code that must fail for it, and the command or words that mend it.
+#[rustfmt::skip]
+const FAILURES: &[(Spoil, Code, &str)] = &[
+    (|s| gpu(s, |gpu| gpu.iommu_group = None), Code::IommuOff, "'intel_iommu=on'"),
+    (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.vendor = Vendor::Amd }, Code::IommuOff, "AMD-Vi"),
+    (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.vendor = Vendor::Arm }, Code::IommuOff, "IORT"),
+    (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.command_line = Ok("quiet intel_iommu=off".into()) },
+     Code::IommuOff, "remove 'intel_iommu=off'"),
+    (|s| s.daemon.as_mut().unwrap().as_mut().unwrap().can_lock = Ok(false), Code::LockLimit, "LimitMEMLOCK"),
+    (|s| gpu(s, |gpu| gpu.config = Config::Unreadable(ConfigError::AllOnes)), Code::BindSilent, "boot the host again"),
+    (|s| { s.host.variants.clear(); variant_module(s).file = None }, Code::ModuleMissing, "CONFIG_NVGRACE_GPU_VFIO_PCI"),
+    (|s| { s.host.variants.clear(); *variant_module(s) = Module { indexed: None, ..module() } },
+     Code::ModuleMissing, "'depmod -a'"),
+    (|s| variant_module(s).file = None, Code::ModuleFile, "'depmod -a'"),
+    (|s| variant_module(s).file = Some("extra/nvgrace-gpu-vfio-pci.ko".into()), Code::ModuleFile, "'depmod -a'"),
+    (|s| variant_module(s).blocked = Some(Blocked { file: "/etc/modprobe.d/x.conf".into(), line: "blacklist x".into(), number: Some(3) }),
+     Code::ModuleBlocked, "'sed -i 3s/^/#/ /etc/modprobe.d/x.conf'"),
+    (|s| variant_module(s).blocked = Some(Blocked { file: "the command line".into(), line: "module_blacklist=x".into(), number: None }),
+     Code::ModuleBlocked, "remove 'module_blacklist=x'"),
+    (|s| s.memory_named = Ok(false), Code::MemoryUnnamed, "start no guest with it"),
+    (|s| held_by(s, "nvidia-persistenced", None), Code::BindHeld, "'systemctl stop nvidia-persistenced.service'"),
+    (|s| held_by(s, "train", None), Code::BindHeld, "'kill 41'"),
+    (|s| occupied(s, Occupancy { virtual_functions: 2, ..Occupancy::default() }), Code::DeviceHasFunctions, "'echo 0 > /sys"),
+    (|s| occupied(s, Occupancy { onlined: Some(Onlined { node: None, ranges: 1 }), ..Occupancy::default() }),
+     Code::BindMemoryOnlined, "'systemctl stop nvidia-persistenced'"),
+    (|s| *s = with_companion(ready()), Code::BindGroup, "'echo 0002:01:00.0 > /sys/bus/pci/drivers/mlx5_core/unbind'"),
+    (|s| gpu(s, |gpu| gpu.reset_methods.clear()), Code::ResetMissing, "'echo default > /sys/bus/pci/devices/0009:01:00.0/reset_method'"),
+    (|s| gpu(s, |gpu| { gpu.bars[2].size = 1 << 36; gpu.bars[2].flags = 0x2000_0000 }), Code::BarUnset, "Above 4G"),
+    (|s| s.host.numa.nodes.truncate(5), Code::InitiatorsUnknown, ""),
+    (|s| silent(s, Some("libvirtd")), Code::LibvirtSilent, "'systemctl start libvirtd'"),
+    (|s| silent(s, None), Code::LibvirtSilent, "'apt-get install libvirt-daemon-system'"),
+    (|s| s.libvirt = Ok(Libvirt::Answers { versions: old(), domains: Vec::new() }), Code::TargetOld, "QEMU 9.0"),
+    (|s| s.libvirt = Ok(answers(vec![definition()])), Code::DefinitionLacks, "'variantctl prepare d0'"),
+    (|s| s.libvirt = Ok(answers(vec![drifted()])), Code::MarkOld, "'variantctl prepare d0'"),
+    (|s| s.libvirt = Ok(answers(vec![refused()])), Code::GuestFunction, "'variantctl prepare --replace d0'"),
+    (|s| { s.libvirt = Ok(answers(vec![definition()])); s.boot.memory.as_mut().unwrap().total = 1024 }, Code::GuestMemory, "'virsh edit d0'"),
+    (|s| { let mut d = definition(); d.xml = d.xml.replace("<vcpu>", "<memoryBacking><hugepages/></memoryBacking><vcpu>");
+           s.libvirt = Ok(answers(vec![d])) }, Code::GuestMemory, "'echo 2056 > /proc/sys/vm/nr_hugepages'"),
+    (|s| s.settings = Err("'variantd.conf', line 2: unknown key".into()), Code::SettingsUnusable, "mend the line"),
+    (|s| s.hook.as_mut().unwrap().state = Trouble::Missing, Code::HookMissing, "&& ln -sfn /usr/sbin/variantd-hook"),
+    (|s| { let hook = s.hook.as_mut().unwrap(); hook.state = Trouble::Missing; hook.program = None }, Code::HookMissing, "install the variantd package"),
+    (|s| s.hook.as_mut().unwrap().state = Trouble::Dangling("/x".into()), Code::HookMissing, "install the variantd package again"),
+    (|s| s.hook.as_mut().unwrap().state = Trouble::NotExecutable("/usr/sbin/variantd-hook".into()),
+     Code::HookNotExecutable, "'chmod 755 /usr/sbin/variantd-hook && systemctl restart libvirtd'"),
+    (|s| s.hook.as_mut().unwrap().state = Trouble::Other("/opt/x".into()), Code::HookOther, "under another name"),
+    (|s| s.hook.as_mut().unwrap().since = Some(at(1001)), Code::HookNotCalled, "'systemctl restart libvirtd'"),
+    (|s| { let hook = s.hook.as_mut().unwrap(); hook.since = Some(at(1001)); hook.called = Some(at(999)) },
+     Code::HookNotCalled, "'systemctl restart libvirtd'"),
+    (|s| s.hook.as_mut().unwrap().program = Some("/opt/variantd-hook".into()), Code::HookConfined, "'ln -sfn /usr/sbin/variantd-hook"),
+    (|s| s.agent = Ok(Agent::Stopped), Code::AgentUnreachable, "'systemctl start variantd'"),
+    (|s| s.agent = Ok(Agent::NotInstalled), Code::AgentUnreachable, "install the variantd package"),
+    (|s| s.agent = Ok(Agent::NoBus("x".into())), Code::AgentUnreachable, "'systemctl start dbus'"),
+    (|s| s.agent = Ok(Agent::Denied("x".into())), Code::PolicyMissing, "'systemctl reload dbus'"),
+    (|s| s.policy = Ok(false), Code::PolicyMissing, "'systemctl reload dbus'"),
+    (|s| reserved(s, "10de:2342"), Code::ReservedUnbound, "'variantctl bind 0009:01:00.0'"),
+    (|s| reserved(s, "10de:2941"), Code::ReservedOther, "'variantctl unreserve 0009:01:00.0'"),
+    (|s| s.reservations = Ok(vec![Err("'x.toml', line 1".into())]), Code::ReservedUnbound, "mend or remove the file"),
+    (|s| { reserved(s, "10de:2342"); s.enabled = Ok(vec!["variantd".into()]) }, Code::UnitDisabled, "'systemctl enable variantd-reserve'"),
+    (|s| journalled(s, State::Degraded), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| { journalled(s, State::Binding); s.agent = Ok(Agent::Stopped) }, Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| s.journal.as_mut().unwrap().records.push(record()), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| s.journal.as_mut().unwrap().unusable.push(("/run/x.json".into(), "damaged".into(), false)), Code::JournalFailed, "'mv /run/x.json"),
+    (|s| s.journal.as_mut().unwrap().unusable.push(("/run/x.json".into(), "newer".into(), true)), Code::JournalNewer, "install the newer"),
+];
+
+fn old() -> Versions {
+    "libvirt=9.0,qemu=7.2".parse().expect("versions")
+}
+
+fn record() -> Record {
+    let before = Before {
+        driver: None,
+        driver_override: None,
+    };
+    Record::new(address(GPU), driver(VARIANT), before)
+}
+
+fn drifted() -> super::Definition {
+    super::Definition {
+        planned: Some(Ok(vec![Code::MarkOld, Code::CellsMissing])),
+        ..definition()
+    }
+}
+
+fn refused() -> super::Definition {
+    let sentence = "'0009:01:00.0': its guest address is function 1 (VD-TOP-002); run 'variantctl prepare --replace d0'";
+    super::Definition {
+        planned: Some(Err(sentence.into())),
+        ..definition()
+    }
+}
+
+#[test]
+fn each_failure_has_its_code_and_what_mends_it() {
+    for (index, (spoil, code, mend)) in FAILURES.iter().enumerate() {
+        let failed = check(&spoiled(*spoil), *code);
+        let hint = failed.hint.clone().unwrap_or_default();
+        assert_eq!(failed.verdict, Verdict::Fail, "{index}: {failed:?}");
+        assert!(hint.contains(mend), "{index}: {failed:?}");
+    }
+}
+
+#[test]
+fn the_screen_of_each_failure_is_what_it_was() {
+    let screens = FAILURES.iter().map(|(spoil, ..)| {
+        let scene = spoiled(*spoil);
+        let checks = examine(&scene);
+        format!("{}next: {}\n", text(&checks, true), next(&scene, &checks))
+    });
+    insta::assert_snapshot!("failures", screens.collect::<Vec<_>>().join("\n"));
+}
+
+/// What spoils a ready host without being in a guest's way.
+#[rustfmt::skip]
+const WARNINGS: &[(Spoil, Code, &str)] = &[
+    (|s| s.boot.no_iommu = Ok(true), Code::IommuNone, "'echo N > /sys/module/vfio/"),
+    (|s| s.boot.unsafe_interrupts = Ok(true), Code::InterruptsUnsafe, "'echo N > /sys/module/vfio_iommu_type1/"),
+    (|s| s.boot.command_line = Ok("pcie_acs_override=downstream".into()), Code::AcsOverride, "remove 'pcie_acs_override=downstream'"),
+    (|s| { s.host.devices.remove(&address(GPU)); }, Code::NothingCovered, "variantctl list --all"),
+    (|s| s.host.variants = vec![variant("v000010DEd00002941sv*sd*bc*sc*i*", VARIANT)], Code::ModuleMissing, "install a kernel"),
+    (|s| gpu(s, |gpu| { gpu.driver = None; gpu.driver_override = Some("nvidia-open".into()) }), Code::OverrideStray, "driver_override'"),
+    (|s| { gpu(s, |gpu| gpu.numa_node = None); s.host.numa.nodes[1].cpus = (72..144).collect() }, Code::NodeUnknown, "_PXM"),
+    (|s| gpu(s, |gpu| gpu.id = "1002:74a1".parse().expect("id")), Code::ResetFault, "source: github.com/amd"),
+    (|s| s.agent = Ok(Agent::Answers("0.0.9".into())), Code::AgentVersion, "'systemctl restart variantd'"),
+    (|s| s.enabled = Ok(Vec::new()), Code::UnitDisabled, "'systemctl enable variantd'"),
+    (|s| s.hook.as_mut().unwrap().selinux = true, Code::HookConfined, "ausearch"),
+];
+
+#[test]
+fn each_warning_has_its_code_and_a_hint() {
+    for (index, (spoil, code, mend)) in WARNINGS.iter().enumerate() {
+        let warned = check(&spoiled(*spoil), *code);
+        let hint = warned.hint.clone().unwrap_or_default();
+        assert_eq!(warned.verdict, Verdict::Warn, "{index}: {warned:?}");
+        assert!(hint.contains(mend), "{index}: {warned:?}");
+    }
+}
+
+fn hidden<T>() -> Result<T, Unseen> {
+    Err(Unseen("run it as root".into()))
+}
+
+/// What cannot be seen of a ready host.
+#[rustfmt::skip]
+const HIDDEN: &[(Spoil, Code)] = &[
+    (|s| s.boot.no_iommu = hidden(), Code::IommuNone),
+    (|s| s.boot.unsafe_interrupts = hidden(), Code::InterruptsUnsafe),
+    (|s| s.boot.command_line = hidden(), Code::AcsOverride),
+    (|s| s.daemon = hidden(), Code::LockLimit),
+    (|s| s.daemon = Ok(None), Code::HookNotCalled),
+    (|s| gpu(s, |gpu| gpu.config = Config::Unreadable(ConfigError::Io("permission denied".into()))), Code::BindSilent),
+    (|s| { s.host.variants.clear(); s.host.gaps = vec![gap("/lib/modules/7.2.12/modules.alias")] }, Code::ModuleMissing),
+    (|s| s.modules.clear(), Code::ModuleFile),
+    (|s| s.modules.clear(), Code::ModuleBlocked),
+    (|s| s.memory_named = hidden(), Code::MemoryUnnamed),
+    (|s| { s.occupancy.insert(address(GPU), hidden()); }, Code::BindHeld),
+    (|s| occupied(s, Occupancy { holders: Holders { hidden: 3, seen: 9, ..Holders::default() }, ..Occupancy::default() }), Code::BindHeld),
+    (|s| gpu(s, |gpu| gpu.iommu_group = None), Code::BindGroup),
+    (|s| { s.host.numa.nodes.truncate(5); s.host.gaps = vec![gap("/sys/firmware/acpi/tables/SRAT")] }, Code::InitiatorsUnknown),
+    (|s| s.libvirt = hidden(), Code::LibvirtSilent),
+    (|s| s.libvirt = hidden(), Code::DefinitionLacks),
+    (|s| { s.libvirt = Ok(answers(vec![definition()])); s.boot.memory = hidden() }, Code::GuestMemory),
+    (|s| s.hook = hidden(), Code::HookMissing),
+    (|s| s.agent = hidden(), Code::AgentUnreachable),
+    (|s| s.policy = hidden(), Code::PolicyMissing),
+    (|s| s.enabled = hidden(), Code::UnitDisabled),
+    (|s| s.journal = hidden(), Code::BindDegraded),
+    (|s| s.reservations = hidden(), Code::ReservedUnbound),
+];
+
+fn gap(path: &str) -> Gap {
+    Gap {
+        path: path.into(),
+        reason: "permission denied".into(),
+    }
+}
+
+#[test]
+fn what_cannot_be_seen_is_neither_passed_nor_failed() {
+    for (index, (spoil, code)) in HIDDEN.iter().enumerate() {
+        let scene = spoiled(*spoil);
+        let unseen = check(&scene, *code);
+        assert_eq!(unseen.verdict, Verdict::Unseen, "{index}: {unseen:?}");
+        assert!(unseen.hint.is_some(), "{index}: {unseen:?}");
+    }
+}
+
+#[test]
+fn a_guest_that_has_the_device_is_no_obstacle() {
+    let unit = "machine-qemu\\x2d1\\x2dred.scope";
+    let scene = spoiled(|scene| {
+        held_by(
+            scene,
+            "qemu-system-x86",
+            Some("machine-qemu\\x2d1\\x2dred.scope"),
+        )
+    });
+    assert_eq!(bad(&scene), [], "{unit}");
+    assert_eq!(check(&scene, Code::BindHeld).detail.as_deref(), Some("red"));
+}
+
+#[test]
+fn a_call_since_the_daemon_started_proves_a_younger_hook() {
+    let mut scene = ready();
+    scene.hook = Ok(super::Hook {
+        since: Some(at(2000)),
+        called: Some(at(1500)),
+        ..hook()
+    });
+    assert_eq!(bad(&scene), []);
+}
+
+#[test]
+fn the_agents_own_change_that_goes_on_is_no_failure() {
+    assert_eq!(bad(&spoiled(|scene| journalled(scene, State::Binding))), []);
+    assert_eq!(bad(&spoiled(|scene| journalled(scene, State::Bound))), []);
+}
+
+#[test]
+fn a_reservation_in_force_passes_under_either_spelling() {
+    let mut scene = with_gpu(ready(), |gpu| {
+        gpu.driver = Some(driver("nvgrace-gpu-vfio-pci"))
+    });
+    reserved(&mut scene, "10de:2342");
+    assert_eq!(bad(&scene), []);
+}
+
+#[test]
+fn the_agent_and_libvirt_are_mended_before_what_needs_them() {
+    let scene = spoiled(|scene| {
+        scene.libvirt = Ok(answers(vec![definition()]));
+        scene.agent = Ok(Agent::Stopped);
+    });
+    assert_eq!(next(&scene, &examine(&scene)), "systemctl start variantd");
+}
+
+#[test]
+fn every_code_of_a_check_is_explained_by_a_page() {
+    let all = FAILURES.iter().chain(WARNINGS).map(|(_, code, _)| code);
+    for code in all {
+        assert!(code.explanation().contains("Source: "), "{code}");
+    }
+}

@@ -1,0 +1,89 @@
+//! libvirt and QEMU: do they answer, and can they express what the recipes of this host's devices ask for?
+
+use super::check::Check;
+use super::scene::{Libvirt, Scene};
+use crate::code::Code;
+use crate::recipe::{Need, Recipe};
+use crate::target::{Version, Versions};
+
+pub(super) fn checks(scene: &Scene) -> Vec<Check> {
+    match &scene.libvirt {
+        Err(why) => vec![
+            Check::unseen(Code::LibvirtSilent, "libvirt answers", why),
+            Check::unseen(Code::TargetOld, "its versions can express the recipes", why),
+        ],
+        Ok(Libvirt::Silent { unit, why }) => vec![silent(unit.as_deref(), why)],
+        Ok(Libvirt::Answers { versions, .. }) => {
+            let kernel = scene.host.kernel_release.as_deref().unwrap_or("unknown");
+            let answers = Check::pass(Code::LibvirtSilent, "libvirt answers")
+                .with(format!("{versions}, kernel {kernel}"));
+            vec![answers, expressible(scene, *versions)]
+        }
+    }
+}
+
+fn silent(unit: Option<&str>, why: &str) -> Check {
+    let hint = match unit {
+        Some(unit) => format!("run 'systemctl start {unit}'"),
+        None => {
+            "run 'apt-get install libvirt-daemon-system', or your distribution's like".to_owned()
+        }
+    };
+    let text = match unit {
+        Some(_) => format!("libvirt does not answer: {why}"),
+        None => "libvirt is not installed".to_owned(),
+    };
+    Check::fail(Code::LibvirtSilent, text, hint)
+}
+
+/// What a version lacks, and whether a guest can do without it.
+fn expressible(scene: &Scene, versions: Versions) -> Check {
+    let mut required = Vec::new();
+    let mut preferred = Vec::new();
+    for (_, recipe) in scene.covered() {
+        lacks(recipe, versions, &mut required, &mut preferred);
+    }
+    required.dedup();
+    preferred.dedup();
+    if let Some(first) = required.first() {
+        let text = format!("{versions}: too old for {first}");
+        return Check::fail(
+            Code::TargetOld,
+            text,
+            "install QEMU 9.0 or newer, from your distribution's backports if need be",
+        );
+    }
+    match preferred.is_empty() {
+        true => Check::pass(Code::TargetOld, "its versions can express the recipes"),
+        false => Check::warn(
+            Code::TargetOld,
+            format!("{versions}: guests do without {}", preferred.join(", ")),
+            "they start all the same; newer versions give them what is named",
+        ),
+    }
+}
+
+fn lacks(
+    recipe: &Recipe,
+    versions: Versions,
+    required: &mut Vec<&'static str>,
+    preferred: &mut Vec<&'static str>,
+) {
+    if recipe.initiators.is_some() && versions.qemu < Version::GENERIC_INITIATOR {
+        required.push("generic initiators (QEMU 9.0)");
+    }
+    let arm = cfg!(target_arch = "aarch64");
+    let need = recipe.smmu.as_ref().map_or(Need::Ignore, |smmu| smmu.need);
+    let old = versions.libvirt < Version::SMMU_ACCEL || versions.qemu < Version::SMMU_ACCEL_QEMU;
+    if arm && old {
+        let text = "an accelerated SMMUv3 (libvirt 12.7, QEMU 11.0)";
+        match need {
+            Need::Require => required.push(text),
+            Need::Prefer => preferred.push(text),
+            Need::Ignore => {}
+        }
+    }
+    if recipe.placement.link && versions.qemu < Version::FAST_LINK {
+        preferred.push("links of 32 GT/s (QEMU 9.0)");
+    }
+}

@@ -1,0 +1,107 @@
+//! One look at libvirt for whoever may only look: versions, and definitions that have one of certain devices.
+
+use kernel_glue::address::PciAddress;
+use thiserror::Error;
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::error::Error;
+use virt_sys as sys;
+
+use super::Capabilities;
+use crate::domain::Domain as Definition;
+use crate::target::{Version, Versions};
+
+/// What libvirt says.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// libvirt's version and QEMU's.
+    pub versions: Versions,
+    /// Definitions with one of the devices, by name.
+    pub domains: Vec<Defined>,
+}
+
+/// A definition.
+#[derive(Clone, Debug)]
+pub struct Defined {
+    /// Its name.
+    pub name: String,
+    /// Its inactive XML without secrets.
+    pub xml: String,
+    /// It runs.
+    pub active: bool,
+    /// libvirt says that its host devices can go through iommufd.
+    pub iommufd: Option<bool>,
+}
+
+/// libvirt said nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LookError {
+    /// We may not ask.
+    #[error("{0}")]
+    Denied(String),
+    /// It does not answer.
+    #[error("{0}")]
+    Silent(String),
+}
+
+/// Connects to read only, looks, and closes the connection. May block for as long as a guest's start takes.
+///
+/// # Errors
+/// libvirt's words.
+pub fn look(uri: &str, devices: &[PciAddress]) -> Result<Look, LookError> {
+    virt::error::clear_error_callback();
+    let connect = Connect::open_read_only(Some(uri)).map_err(said)?;
+    let versions = Versions {
+        libvirt: Version::from_number(connect.lib_version().map_err(said)?),
+        qemu: Version::from_number(connect.hyp_version().map_err(said)?),
+    };
+    let listed = connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT);
+    let listed = listed.map_err(said)?;
+    // One that is gone meanwhile is none.
+    let found = listed
+        .iter()
+        .filter_map(|one| defined(&connect, one, devices).ok()?);
+    let mut domains: Vec<Defined> = found.collect();
+    domains.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Look { versions, domains })
+}
+
+fn defined(
+    connect: &Connect,
+    domain: &Domain,
+    devices: &[PciAddress],
+) -> Result<Option<Defined>, Error> {
+    let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+    let Ok(definition) = Definition::parse(&xml) else {
+        return Ok(None);
+    };
+    let mut sources = definition.hostdevs.iter().map(|one| one.source);
+    let ours = definition.mark.is_some() || sources.any(|source| devices.contains(&source));
+    if !ours {
+        return Ok(None);
+    }
+    let capabilities = connect.domain_capabilities(
+        None,
+        definition.arch.as_deref(),
+        definition.machine.as_deref(),
+        definition.platform.accelerator.as_deref(),
+        0,
+    );
+    Ok(Some(Defined {
+        name: domain.name()?,
+        active: domain.is_active()?,
+        iommufd: capabilities
+            .ok()
+            .and_then(|text| Capabilities::parse(&text).iommufd),
+        xml,
+    }))
+}
+
+fn said(error: Error) -> LookError {
+    let text = error.message().to_owned();
+    let denied = ["ermission denied", "authentication", "access denied"];
+    match denied.iter().any(|words| text.contains(words)) {
+        true => LookError::Denied(text),
+        false => LookError::Silent(text),
+    }
+}

@@ -1,0 +1,203 @@
+//! `variantctl doctor` as a process: the screen of recorded and modelled hosts, its JSON and its exit status.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use super::{damaged, host, variantctl};
+
+const GPU: &str = "0018:01:00.0";
+
+fn put(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().expect("a parent")).expect("directory");
+    fs::write(path, text).expect("file");
+}
+
+/// The recorded host on which nobody has installed anything.
+fn untouched() -> tempfile::TempDir {
+    damaged(|root| {
+        put(root, "proc/cmdline", "root=/dev/nvme0n1p2 ro\n");
+        for dir in [
+            "sys/module",
+            "etc/libvirt",
+            "usr/share/dbus-1",
+            "run/variantd",
+            "etc/variantd",
+        ] {
+            fs::create_dir_all(root.join(dir)).expect("directory");
+        }
+        fs::create_dir_all(root.join("etc/systemd/system/multi-user.target.wants"))
+            .expect("directory");
+        let release = fs::read_to_string(root.join("proc/sys/kernel/osrelease")).expect("release");
+        put(
+            root,
+            &format!("lib/modules/{}/modules.dep", release.trim()),
+            "updates/nvgrace-gpu-vfio-pci.ko:\n",
+        );
+        put(
+            root,
+            &format!(
+                "lib/modules/{}/updates/nvgrace-gpu-vfio-pci.ko",
+                release.trim()
+            ),
+            "",
+        );
+        put(
+            root,
+            "sys/firmware/acpi/tables/SSDT1",
+            "..nvidia,gpu-mem-size\0..",
+        );
+    })
+}
+
+fn doctor(root: &Path, arguments: &[&str]) -> (i32, String) {
+    let output: Output = variantctl(root, &[&["doctor"], arguments].concat());
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).expect("text");
+    let shown = text.replace(&root.display().to_string(), "DIR");
+    (output.status.code().expect("an exit status"), shown)
+}
+
+fn screen(name: &str, text: String) {
+    insta::with_settings!({snapshot_path => super::data("golden"), prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+#[test]
+fn a_recorded_host_says_what_was_not_recorded() {
+    let (status, text) = doctor(&host("gb200-4gpu"), &[]);
+    assert_eq!(status, 0);
+    screen("doctor_recorded", text);
+}
+
+#[test]
+fn an_untouched_host_lacks_the_hook_and_the_policy() {
+    let root = untouched();
+    let (status, text) = doctor(root.path(), &[]);
+    assert_eq!(status, 1);
+    screen("doctor_untouched", text);
+}
+
+#[test]
+fn what_is_quiet_says_nothing_but_what_asks_for_something() {
+    let root = untouched();
+    let (status, text) = doctor(root.path(), &["-q", "--only", "devices,host"]);
+    assert_eq!((status, text.as_str()), (0, ""));
+    let (status, text) = doctor(root.path(), &["-q", "--only", "VD-DOC-040"]);
+    assert!(
+        status == 1 && text.starts_with("installation\n  VD-DOC-040: "),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 2, "{text}");
+}
+
+/// What is changed of the untouched host, the code that shows it, and words of the line.
+type Change = (fn(&Path), &'static str, &'static str);
+
+#[rustfmt::skip]
+const CHANGES: [Change; 9] = [
+    (|root| put(root, "etc/modprobe.d/gpu.conf", "# mine\nblacklist nvgrace-gpu-vfio-pci\n"),
+     "VD-DOC-012", "'sed -i 2s/^/#/ /etc/modprobe.d/gpu.conf'"),
+    (|root| put(root, "proc/cmdline", "module_blacklist=nouveau,nvgrace_gpu_vfio_pci\n"), "VD-DOC-012", "command line"),
+    (|root| put(root, "sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n"), "VD-DOC-002", "WARN"),
+    (|root| put(root, "sys/firmware/acpi/tables/SSDT1", "nothing"), "VD-DOC-015", "no ACPI table"),
+    (|root| put(root, &format!("sys/bus/pci/devices/{GPU}/reset_method"), "\n"), "VD-BND-008", "no way to reset it"),
+    (|root| put(root, "etc/libvirt/hooks/qemu.d/variantd", "#!/bin/sh\nexit 0\n"), "VD-DOC-043", "under another name"),
+    (|root| symlinked(root, "/opt/gone/variantd-hook"), "VD-DOC-040", "which is not there"),
+    (|root| { symlinked(root, "/usr/sbin/variantd-hook"); put(root, "usr/sbin/variantd-hook", "\x7fELF") },
+     "VD-DOC-041", "'chmod 755 /usr/sbin/variantd-hook"),
+    (|root| put(root, "run/variantd/journal/6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11.json", DEGRADED), "VD-BND-004", "'variantctl recover 0018:01:00.0'"),
+];
+
+const DEGRADED: &str = r#"{"version": 1, "uuid": "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11", "name": "d0", "devices":
+    [{"address": "0018:01:00.0", "driver": "nvgrace_gpu_vfio_pci", "before": null, "state": "degraded"}]}"#;
+
+fn symlinked(root: &Path, target: &str) {
+    let dir = root.join("etc/libvirt/hooks/qemu.d");
+    fs::create_dir_all(&dir).expect("directory");
+    symlink(target, dir.join("variantd")).expect("link");
+}
+
+#[test]
+fn each_fault_of_a_modelled_host_is_found_by_its_code() {
+    for (change, code, words) in CHANGES {
+        let root = untouched();
+        change(root.path());
+        let (_, text) = doctor(root.path(), &["-q", "--only", code]);
+        assert!(
+            text.contains(code) && text.contains(words),
+            "{code}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_named_and_left_where_it_is() {
+    let root = untouched();
+    let entry = "run/variantd/journal/6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11.json";
+    put(root.path(), entry, "{");
+    let (status, text) = doctor(root.path(), &["-q", "--only", "VD-BND-010"]);
+    assert!(status == 1 && text.contains(entry), "{text}");
+    assert!(root.path().join(entry).exists());
+}
+
+#[test]
+fn a_warning_counts_only_when_it_is_asked_for() {
+    let root = untouched();
+    put(
+        root.path(),
+        "sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
+        "Y\n",
+    );
+    let (status, text) = doctor(root.path(), &["--only", "host"]);
+    assert!(
+        status == 0 && text.contains("do not change the exit status without --strict"),
+        "{text}"
+    );
+    let (status, text) = doctor(root.path(), &["--only", "host", "--strict"]);
+    assert!(status == 1 && !text.contains("without --strict"), "{text}");
+}
+
+#[test]
+fn the_json_has_each_check_with_its_command() {
+    let root = untouched();
+    let (status, text) = doctor(root.path(), &["--json", "--only", "installation"]);
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((status, &json["version"]), (1, &1.into()));
+    let checks = json["checks"].as_array().expect("checks");
+    let hook = checks
+        .iter()
+        .find(|check| check["code"] == "VD-DOC-040")
+        .expect("the hook's");
+    assert_eq!(
+        (&hook["verdict"], &hook["group"]),
+        (&"fail".into(), &"installation".into())
+    );
+    assert_eq!(
+        json["summary"]["fail"],
+        checks
+            .iter()
+            .filter(|check| check["verdict"] == "fail")
+            .count()
+    );
+}
+
+#[test]
+fn what_is_neither_group_nor_code_is_wrong_usage() {
+    let output = variantctl(&host("gb200-4gpu"), &["doctor", "--only", "hostt"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said.contains("host, devices, libvirt, domains, installation"),
+        "{said}"
+    );
+}
