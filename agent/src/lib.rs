@@ -1,6 +1,7 @@
 //! Reads domains, holds recipes, plans, applies, journals, serves.
 
 pub mod assign;
+pub mod bell;
 pub mod bound;
 pub mod bus;
 pub mod child;
@@ -16,6 +17,7 @@ pub mod edit;
 pub mod file;
 #[cfg(test)]
 mod fixture;
+pub mod idle;
 pub mod inventory;
 pub mod journal;
 pub mod learned;
@@ -24,6 +26,7 @@ pub mod lock;
 pub mod plan;
 pub mod prepare;
 pub mod probe;
+pub mod progress;
 pub mod proposal;
 pub mod recipe;
 pub mod refusal;
@@ -34,7 +37,10 @@ pub mod revert;
 pub mod rewrite;
 pub(crate) mod sharing;
 pub mod site;
+pub mod status;
+pub mod supervisor;
 pub mod target;
 pub mod toml_text;
+pub mod uevent;
 pub mod view;
 pub mod worker;

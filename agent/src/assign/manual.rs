@@ -20,9 +20,10 @@ use nix::errno::Errno;
 use serde::Serialize;
 use tracing::info;
 
-use super::{AssignError, Assigner, bind, error};
+use super::{AssignError, Assigner, Condition, bind, error};
 use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
+use crate::progress;
 use crate::refusal::Refusal;
 
 pub use recover::Recovered;
@@ -78,6 +79,8 @@ impl Assigner {
     ) -> Result<Answer, AssignError> {
         let driver = self.wanted(device, driver)?;
         let _lock = self.lock_by_hand(device)?;
+        progress::begin().map_err(AssignError::Refused)?;
+        let _work = self.at_work(device, Condition::Binding);
         let way = self.way(device, bind::resolve(&*self.kernel, &driver))?;
         let answer = way.answer(Fate::Bound, None);
         if answer.writes.is_empty() {
@@ -85,8 +88,10 @@ impl Assigner {
             let outcome = Fate::AlreadySo;
             return Ok(Answer { outcome, ..answer });
         }
+        progress::stage("looking who uses the device", 0.2);
         let free = self.inspect(&self.site.look(), device, &driver);
         free.map_err(AssignError::Refused)?;
+        progress::stage("binding the device", 0.4);
         self.take(way)?;
         info!("'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)
@@ -118,9 +123,14 @@ impl Assigner {
     /// called again.
     pub fn release_by_hand(&self, device: PciAddress) -> Result<Answer, AssignError> {
         let _lock = self.lock_by_hand(device)?;
+        progress::begin().map_err(AssignError::Refused)?;
+        let _work = self.at_work(device, Condition::Releasing);
         self.refuse_held(device)?;
         let outcome = match self.bound.read(device)? {
-            Some(record) => self.restore(record)?,
+            Some(record) => {
+                progress::stage("giving the device back", 0.3);
+                self.restore(record)?
+            }
             None => Fate::AlreadySo,
         };
         Ok(Answer {

@@ -18,8 +18,9 @@ mod error;
 mod manual;
 mod recover;
 mod release;
+mod standing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,6 +45,7 @@ use crate::view::{Interest, View};
 pub use bind::SharedKernel;
 pub use error::AssignError;
 pub use manual::{Answer, Fate, Recovered};
+pub use standing::{Condition, Standing};
 
 /// Assigns devices to domains.
 pub struct Assigner {
@@ -52,6 +54,8 @@ pub struct Assigner {
     journal: Journal,
     /// What is bound outside of any guest.
     bound: Bound,
+    /// What is being done outside of any guest.
+    at_work: Mutex<BTreeMap<PciAddress, Condition>>,
     locks: Locks,
     /// Held while the journal is searched and a claim is written, never longer; the devices that are
     /// being asked for their regions, which cannot be claimed meanwhile.
@@ -71,12 +75,13 @@ impl Assigner {
     pub fn new(kernel: Arc<SharedKernel>, site: Arc<Site>, journal: Journal) -> Self {
         let orphans = journal.all().into_iter().map(|(domain, _)| domain.uuid);
         let orphans = Mutex::new(orphans.collect());
-        let bound = Bound::new(journal.beside("bound"));
+        let bound = Bound::new(journal.beside("bound"), journal.bell().clone());
         Self {
             kernel,
             site,
             journal,
             bound,
+            at_work: Mutex::default(),
             locks: Locks::default(),
             claims: Mutex::default(),
             asked: Condvar::new(),
