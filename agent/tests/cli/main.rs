@@ -2,6 +2,7 @@
 
 mod holder;
 mod plan;
+mod schema;
 
 use std::fs;
 use std::io::Write;

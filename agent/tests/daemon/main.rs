@@ -1,6 +1,7 @@
 //! The real `variantd` on a private bus.
 
 mod by_hand;
+mod contract;
 mod monitor;
 mod reserve;
 mod saved_plan;

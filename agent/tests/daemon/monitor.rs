@@ -11,13 +11,13 @@ use crate::scene::Scene;
 
 const GPU: &str = "0009:01:00.0";
 
-struct Monitor {
+pub(crate) struct Monitor {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Monitor {
-    fn start(scene: &Scene) -> Self {
+    pub(crate) fn start(scene: &Scene) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_variantctl"))
             .args(["--json", "monitor"])
             .env("DBUS_SYSTEM_BUS_ADDRESS", scene.bus.address())
@@ -29,13 +29,13 @@ impl Monitor {
     }
 
     /// The next event that is `wanted`.
-    fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let lines = self.lines.by_ref().map_while(Result::ok);
         let mut events = lines.map(|line| serde_json::from_str(&line).expect("JSON"));
         events.find(wanted).expect("the event before its end")
     }
 
-    fn interrupt(mut self) -> bool {
+    pub(crate) fn interrupt(mut self) -> bool {
         let pid = i32::try_from(self.child.id()).expect("pid");
         kill(Pid::from_raw(pid), Signal::SIGINT).expect("signal");
         self.child.wait().expect("status").success()

@@ -60,7 +60,7 @@ impl Jobs {
         server.at(path(number), job.clone()).await?;
         tokio::spawn(self.clone().see_through(emitter, number, job, work));
         let path = OwnedObjectPath::try_from(path(number));
-        Ok(path.map_err(zbus::Error::from)?)
+        Ok(path?)
     }
 
     /// How many are under way.

@@ -53,7 +53,7 @@ impl Manager {
             Operation::Recover => {
                 if !name.is_empty() {
                     let name = OwnedVariant::try_from(Variant::from(name));
-                    options.insert("device".into(), name.map_err(zbus::Error::from)?);
+                    options.insert("device".into(), name?);
                 }
                 self.recover(connection, header, options).await
             }
