@@ -14,6 +14,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
 use serde::{Deserialize, Serialize};
 
+use crate::bell::Bell;
 use crate::file;
 use crate::journal::{self, JournalError, Peeked, VERSION, failed};
 
@@ -21,6 +22,8 @@ use crate::journal::{self, JournalError, Peeked, VERSION, failed};
 #[derive(Clone, Debug)]
 pub struct Bound {
     directory: PathBuf,
+    /// Rings after each change.
+    bell: Bell,
 }
 
 /// A device that was bound by hand or by a reservation.
@@ -79,10 +82,10 @@ impl Record {
 }
 
 impl Bound {
-    /// Records in `directory`, which is made when it is needed.
+    /// Records in `directory`, which is made when it is needed; `bell` rings when one changes.
     #[must_use]
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    pub fn new(directory: PathBuf, bell: Bell) -> Self {
+        Self { directory, bell }
     }
 
     /// The device's lock; `None` while somebody else has it.
@@ -116,8 +119,9 @@ impl Bound {
     pub fn write(&self, record: &Record) -> Result<(), JournalError> {
         let path = self.path(record.device);
         let text = serde_json::to_string_pretty(record).map_err(io::Error::other);
-        text.and_then(|text| file::replace(&path, &text, 0o600))
-            .map_err(|why| failed("write", &path, why))
+        let written = text.and_then(|text| file::replace(&path, &text, 0o600));
+        self.bell.ring();
+        written.map_err(|why| failed("write", &path, why))
     }
 
     /// Removes a record, if there is one.
@@ -126,7 +130,9 @@ impl Bound {
     /// When it cannot be removed.
     pub fn remove(&self, device: PciAddress) -> Result<(), JournalError> {
         let path = self.path(device);
-        match fs::remove_file(&path) {
+        let removed = fs::remove_file(&path);
+        self.bell.ring();
+        match removed {
             Err(why) if why.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path, why)),
             _ => Ok(()),
         }
@@ -189,7 +195,7 @@ mod tests {
 
     fn scene() -> (tempfile::TempDir, Bound) {
         let directory = tempfile::tempdir().expect("directory");
-        let bound = Bound::new(directory.path().join("bound"));
+        let bound = Bound::new(directory.path().join("bound"), Bell::default());
         (directory, bound)
     }
 

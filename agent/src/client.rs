@@ -1,13 +1,21 @@
 //! The agent as its callers see it: a proxy of `org.variantd1.Manager` and its errors in words.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
 
-use zbus::{OwnedVariant, Variant, fdo, proxy};
+use futures_core::Stream;
+use zbus::{OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
 /// Options of a call.
 pub type Options<'a> = HashMap<&'a str, Variant<'a>>;
 /// A row of a list.
 pub type Row = HashMap<String, OwnedVariant>;
+
+/// The next of a stream of signals; `None` when there will be no more.
+pub async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
+}
 
 /// `org.variantd1.Manager`; see `packaging/dbus/org.variantd1.xml`.
 #[proxy(
@@ -23,10 +31,13 @@ pub trait Manager {
     /// What a definition needs; JSON.
     async fn plan(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Completes a definition; JSON.
+    #[zbus(allow_interactive_auth)]
     async fn prepare(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Takes back what was added; JSON.
+    #[zbus(allow_interactive_auth)]
     async fn revert(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Waits until a definition is at rest; JSON.
+    #[zbus(allow_interactive_auth)]
     async fn wait(
         &self,
         domain: &str,
@@ -34,20 +45,93 @@ pub trait Manager {
         options: Options<'_>,
     ) -> zbus::Result<String>;
     /// Binds a device outside of any guest; JSON.
+    #[zbus(allow_interactive_auth)]
     async fn bind(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Gives such a device back; JSON.
+    #[zbus(allow_interactive_auth)]
     async fn release(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Gives back what was left half-way; JSON.
+    #[zbus(allow_interactive_auth)]
     async fn recover(&self, options: Options<'_>) -> zbus::Result<String>;
     /// Reserves a device for guests; JSON.
+    #[zbus(allow_interactive_auth)]
     async fn reserve(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Ends a reservation; JSON.
+    #[zbus(allow_interactive_auth)]
     async fn unreserve(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Reads configuration and recipes again.
     async fn reload(&self, options: Options<'_>) -> zbus::Result<()>;
+    /// Calls a method as a job.
+    #[zbus(allow_interactive_auth)]
+    async fn start_job(
+        &self,
+        operation: &str,
+        subject: &str,
+        options: Options<'_>,
+    ) -> zbus::Result<OwnedObjectPath>;
+    /// What came of a domain.
+    #[zbus(signal)]
+    fn domain_changed(
+        &self,
+        name: &str,
+        uuid: &str,
+        outcome: &str,
+        details: HashMap<String, OwnedVariant>,
+    ) -> zbus::Result<()>;
     /// The agent's version.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
+}
+
+/// `org.variantd1.Device`.
+#[proxy(interface = "org.variantd1.Device", default_service = "org.variantd1")]
+pub trait Device {
+    /// PCI address.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn address(&self) -> zbus::Result<String>;
+    /// How it stands.
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    /// The driver it is on.
+    #[zbus(property)]
+    fn driver(&self) -> zbus::Result<String>;
+    /// The driver it goes back to.
+    #[zbus(property)]
+    fn previous_driver(&self) -> zbus::Result<String>;
+    /// The domain that has it.
+    #[zbus(property)]
+    fn domain(&self) -> zbus::Result<String>;
+    /// Whether it is reserved for guests.
+    #[zbus(property)]
+    fn reserved(&self) -> zbus::Result<bool>;
+}
+
+/// `org.variantd1.Job`.
+#[proxy(interface = "org.variantd1.Job", default_service = "org.variantd1")]
+pub trait Job {
+    /// Ends it while it waits.
+    async fn cancel(&self, options: Options<'_>) -> zbus::Result<()>;
+    /// What is done.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn operation(&self) -> zbus::Result<String>;
+    /// `waiting`, `working`, `done`, `failed` or `cancelled`.
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    /// What is being done.
+    #[zbus(property)]
+    fn stage(&self) -> zbus::Result<String>;
+    /// From 0 to 1.
+    #[zbus(property)]
+    fn progress(&self) -> zbus::Result<f64>;
+    /// The error; empty for none.
+    #[zbus(property)]
+    fn error_name(&self) -> zbus::Result<String>;
+    /// What came of it.
+    #[zbus(property)]
+    fn result(&self) -> zbus::Result<String>;
+    /// It has ended.
+    #[zbus(signal)]
+    fn completed(&self, success: bool, error_name: &str, result: &str) -> zbus::Result<()>;
 }
 
 /// What an error of a call means to a caller.

@@ -1,22 +1,26 @@
-//! The agent's configuration: `/etc/variantd/variantd.conf`, TOML; every key has a default.
+//! The agent's configuration: `/etc/variantd/variantd.conf` and its drop-ins, TOML; every key has a default.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use kernel_glue::driver::{DriverName, DriverNameError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::code::Code;
 use crate::recipe::Extra;
 use crate::service::ServiceName;
-use crate::toml_text::{self, TomlError};
+use crate::toml_text::TomlError;
+
+pub use layer::{Files, Layers, Origin};
+
+mod layer;
 
 /// Where it is looked for unless an argument says otherwise.
 pub const PATH: &str = "/etc/variantd/variantd.conf";
 
 /// What an administrator decides.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// When definitions are completed, as far as a recipe leaves it open.
@@ -31,13 +35,15 @@ pub struct Config {
     pub allow_group: bool,
     /// Services that a guest's start stops when they hold its device.
     pub stop_services: Vec<ServiceName>,
+    /// Seconds after which an agent that nothing needs ends; 0 for never.
+    pub idle_exit: u64,
     /// Devices that join a recipe.
     #[serde(rename = "device")]
     pub devices: Vec<Extra>,
 }
 
 /// When definitions are completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// As soon as they are defined, where the recipe says so.
@@ -47,8 +53,8 @@ pub enum Policy {
 }
 
 /// Where a device goes when its guest has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Release {
     /// To the driver and the override that it had before.
     Previous,
@@ -59,7 +65,7 @@ pub enum Release {
 }
 
 /// What is seen to of a device once it is bound for a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verify {
     /// It is on its driver.
@@ -80,11 +86,21 @@ impl TryFrom<String> for Release {
     }
 }
 
+impl From<Release> for String {
+    fn from(release: Release) -> Self {
+        match release {
+            Release::Previous => "previous".to_owned(),
+            Release::Keep => "keep".to_owned(),
+            Release::Driver(driver) => driver.to_string(),
+        }
+    }
+}
+
 /// The file cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("cannot read '{file}': {why}")]
+    #[error("cannot read '{file}': {why} ({code}); see that root can", code = Code::ConfigUnreadable)]
     Read {
         /// The file.
         file: String,
@@ -92,7 +108,7 @@ pub enum ConfigError {
         why: io::Error,
     },
     /// It says something that has no meaning.
-    #[error(transparent)]
+    #[error("{0} ({code})", code = Code::ConfigMistake)]
     Meaning(#[from] TomlError),
 }
 
@@ -105,38 +121,41 @@ impl Default for Config {
             verify: Verify::Driver,
             allow_group: false,
             stop_services: Vec::new(),
+            idle_exit: 0,
             devices: Vec::new(),
         }
     }
 }
 
 impl Config {
-    /// Reads a file; one that does not exist means the defaults.
+    /// The key whose values add up.
+    pub(crate) const DEVICE: &str = "device";
+
+    /// Reads a file, its drop-ins and what the distribution ships; none of them means the defaults.
     ///
     /// # Errors
-    /// Names file, line and the nearest key.
+    /// Names file, line and the nearest key of the first mistake.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let name = file.display().to_string();
-        match fs::read_to_string(file) {
-            Ok(text) => Self::parse(&name, &text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(why) => Err(ConfigError::Read { file: name, why }),
+        match Layers::read(&Files::around(file)) {
+            Ok(layers) => Ok(layers.config),
+            Err(errors) => errors.into_iter().next().map_or(Ok(Self::default()), Err),
         }
-    }
-
-    fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
-        Ok(toml_text::read(file, text)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::toml_text;
+
+    fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+        Ok(toml_text::read(file, text)?)
+    }
 
     #[test]
     fn an_empty_file_and_a_missing_one_mean_the_defaults() {
         let default = Config::default();
-        assert_eq!(Config::parse("f", "").expect("empty"), default);
+        assert_eq!(parse("f", "").expect("empty"), default);
         let missing = Path::new("/nonexistent/variantd.conf");
         assert_eq!(Config::read(missing).expect("missing"), default);
     }
@@ -144,14 +163,14 @@ mod tests {
     #[test]
     fn each_key_is_read() {
         let text = "# mine\nprepare = \"on-request\"\nrepair = false\nallow_group = true\n";
-        let config = Config::parse("f", text).expect("configuration");
+        let config = parse("f", text).expect("configuration");
         assert_eq!(config.prepare, Policy::OnRequest);
         assert!(!config.repair && config.allow_group);
     }
 
     #[test]
     fn what_is_verified_is_the_driver_unless_regions_are_asked_for() {
-        let read = |word: &str| Config::parse("f", &format!("verify = {word:?}\n"));
+        let read = |word: &str| parse("f", &format!("verify = {word:?}\n"));
         assert_eq!(read("regions").expect("regions").verify, Verify::Regions);
         assert_eq!(read("driver").expect("driver").verify, Verify::Driver);
         assert!(
@@ -164,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_device_is_released_to_what_it_was_or_stays_or_goes_to_a_driver() {
-        let release = |text: &str| Config::parse("f", &format!("release = {text:?}\n"));
+        let release = |text: &str| parse("f", &format!("release = {text:?}\n"));
         let read = |text: &str| release(text).expect("configuration").release;
         assert_eq!(read("previous"), Release::Previous);
         assert_eq!(read("keep"), Release::Keep);
@@ -176,7 +195,7 @@ mod tests {
 
     #[test]
     fn services_that_may_be_stopped_are_named_and_libvirt_is_none() {
-        let read = |name: &str| Config::parse("f", &format!("stop_services = [{name:?}]\n"));
+        let read = |name: &str| parse("f", &format!("stop_services = [{name:?}]\n"));
         let config = read("nvidia-imex.service").expect("configuration");
         assert_eq!(config.stop_services[0].as_str(), "nvidia-imex.service");
         for name in ["virtqemud.service", "nvidia-imex", "session-1.scope"] {
@@ -188,25 +207,25 @@ mod tests {
     #[test]
     fn devices_for_a_recipe_are_read() {
         let text = "[[device]]\nid = \"10de:3041\"\nrecipe = \"nvidia-grace\"\nwindow_gib = 1024\n";
-        let config = Config::parse("f", text).expect("configuration");
+        let config = parse("f", text).expect("configuration");
         assert_eq!(config.devices[0].window_gib, 1024);
-        let wrong = Config::parse("f", &text.replace("10de:", "10de"));
+        let wrong = parse("f", &text.replace("10de:", "10de"));
         assert!(wrong.expect_err("no id").to_string().contains("line 2"));
     }
 
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
-        let error = Config::parse("v.conf", "repair = true\nprepair = true\n");
+        let error = parse("v.conf", "repair = true\nprepair = true\n");
         let text = error.expect_err("unknown key").to_string();
         assert_eq!(
             text,
-            "'v.conf', line 2: unknown key 'prepair'; did you mean 'repair'?"
+            "'v.conf', line 2: unknown key 'prepair'; did you mean 'repair'? (VD-CFG-001)"
         );
     }
 
     #[test]
     fn a_wrong_value_is_named_with_its_line() {
-        let error = Config::parse("v.conf", "\nprepare = \"always\"\n");
+        let error = parse("v.conf", "\nprepare = \"always\"\n");
         let text = error.expect_err("wrong value").to_string();
         assert!(
             text.contains("line 2") && text.contains("on-define"),
@@ -217,7 +236,7 @@ mod tests {
     #[test]
     fn the_shipped_file_means_the_defaults() {
         let shipped = include_str!("../../packaging/variantd.conf");
-        let config = Config::parse("variantd.conf", shipped).expect("shipped file");
+        let config = parse("variantd.conf", shipped).expect("shipped file");
         assert_eq!(config, Config::default());
     }
 }

@@ -16,10 +16,11 @@ use zbus::Connection;
 use zbus::connection::Builder;
 
 use crate::assign::{self, Assigner};
-use crate::bus::{self, Hook, Manager, Reload};
+use crate::bus::{self, Authority, BusError, Hook, Jobs, Manager, Publisher, Reload, Sources};
 use crate::child::{self, InChild};
 use crate::config::{Config, ConfigError};
 use crate::declined::Declined;
+use crate::idle::Idle;
 use crate::inventory::{self, PublishError};
 use crate::journal::Journal;
 use crate::learned::Learned;
@@ -29,6 +30,8 @@ use crate::region::Shown;
 use crate::reserve::{self, Reservations};
 use crate::service::Systemd;
 use crate::site::{Rules, Site};
+use crate::supervisor::Supervisor;
+use crate::uevent;
 use crate::worker::Worker;
 
 /// How long the recovery of what was cut off may keep the agent from serving.
@@ -70,6 +73,9 @@ pub enum StartError {
     /// The bus, or the name on it, cannot be had.
     #[error("cannot serve 'org.variantd1' on the system bus")]
     Bus(#[from] zbus::Error),
+    /// The devices cannot be shown there.
+    #[error("cannot show the devices on the system bus: {0}")]
+    Show(#[from] BusError),
     /// Our own program cannot be found.
     #[error("cannot find the running program")]
     Program(#[from] io::Error),
@@ -80,6 +86,10 @@ pub enum StartError {
 
 /// The agent, serving.
 pub struct Daemon {
+    /// What it tells systemd.
+    pub supervisor: Supervisor,
+    /// When it may end by itself.
+    pub idle: Idle,
     /// Ends the service when dropped.
     pub connection: Connection,
     /// Reads configuration and recipes again.
@@ -110,22 +120,62 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let live = libvirt::connect(places.uri.clone(), events)?;
     let worker = Worker::new(Arc::new(live), site.clone(), assigner.clone());
     tokio::spawn(worker.clone().serve(seen, wanted));
-    let reload = Arc::new(reload(places.clone(), site.clone()));
+    let supervisor = Supervisor::of_environment();
+    tokio::spawn(supervisor.clone().watch(assigner.clone(), worker.clone()));
+    let reload = Arc::new(reload(places.clone(), site.clone(), supervisor.clone()));
     let manager = Manager {
         worker,
         assigner: assigner.clone(),
         site: site.clone(),
         reservations: reservations(places),
-        reload: reload.clone(),
+        reload,
+        authority: Authority::default(),
+        jobs: Jobs::default(),
     };
     let hook = Hook {
         assigner,
         site,
         repairs,
     };
-    let builder = bus::serve(Builder::system(), manager, hook);
-    let connection = builder.name(bus::NAME).build().await?;
-    Ok(Daemon { connection, reload })
+    let connection = serve(manager.clone(), hook).await?;
+    supervisor.ready();
+    Ok(Daemon::new(connection, manager, supervisor))
+}
+
+/// Everything is there before the name is.
+async fn serve(manager: Manager, hook: Hook) -> Result<Connection, StartError> {
+    let sources = Sources {
+        site: manager.site.clone(),
+        assigner: manager.assigner.clone(),
+        reservations: manager.reservations.clone(),
+    };
+    let (bell, worker) = (manager.assigner.bell().clone(), manager.worker.clone());
+    let connection = bus::serve(Builder::system(), manager, hook).build().await?;
+    let publisher = Publisher::start(connection.clone(), sources).await?;
+    tokio::spawn(publisher.serve());
+    tokio::spawn(bus::announce(connection.clone(), worker));
+    uevent::follow(bell);
+    connection.request_name(bus::NAME).await?;
+    Ok(connection)
+}
+
+impl Daemon {
+    fn new(connection: Connection, manager: Manager, supervisor: Supervisor) -> Self {
+        let idle = Idle {
+            connection: connection.clone(),
+            site: manager.site,
+            assigner: manager.assigner,
+            worker: manager.worker,
+            reservations: manager.reservations,
+            jobs: manager.jobs,
+        };
+        Self {
+            supervisor,
+            idle,
+            connection,
+            reload: manager.reload,
+        }
+    }
 }
 
 /// Binds what is reserved for guests; returns how many reservations are not in force.
@@ -181,12 +231,18 @@ fn rules(config: &Path) -> Result<Rules, StartError> {
 }
 
 /// A mistake in the new files leaves the old rules in force.
-fn reload(places: Places, site: Arc<Site>) -> Reload {
+fn reload(places: Places, site: Arc<Site>, supervisor: Supervisor) -> Reload {
     Box::new(move || {
-        let rules = rules(&places.config).map_err(|error| error.to_string())?;
-        site.reload(rules);
-        let devices = inventory::publish(&site, &places.run).map_err(|error| error.to_string())?;
+        supervisor.reloading();
+        let reloaded = read_again(&places, &site);
+        supervisor.ready();
+        let devices = reloaded?;
         info!("configuration read again; {devices} devices are covered by a recipe");
         Ok(())
     })
+}
+
+fn read_again(places: &Places, site: &Site) -> Result<usize, String> {
+    site.reload(rules(&places.config).map_err(|error| error.to_string())?);
+    inventory::publish(site, &places.run).map_err(|error| error.to_string())
 }

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::declined::Declined;
 use crate::learned::Learned;
 use crate::recipe::Recipes;
-use crate::site::{Rules, Site};
+use crate::site::{ReadHost, Rules, Site};
 use crate::target::Versions;
 
 pub(crate) const GPU: &str = "0009:01:00.0";
@@ -115,6 +115,11 @@ pub(crate) fn site(config: Config) -> (tempfile::TempDir, Arc<Site>) {
 
 /// The same with another host.
 pub(crate) fn site_of(host: Host, config: Config) -> (tempfile::TempDir, Arc<Site>) {
+    site_reading(Box::new(move || Ok(host.clone())), config)
+}
+
+/// The same with a host that is read anew each time.
+pub(crate) fn site_reading(read_host: ReadHost, config: Config) -> (tempfile::TempDir, Arc<Site>) {
     let directory = tempfile::tempdir().expect("directory");
     let learned = Learned::load(directory.path().join("versions"));
     learned.learn(Versions::NEWEST_TESTED);
@@ -123,7 +128,7 @@ pub(crate) fn site_of(host: Host, config: Config) -> (tempfile::TempDir, Arc<Sit
         config,
     };
     let declined = Declined::load(directory.path().join("declined"));
-    let site = Site::new(Box::new(move || Ok(host.clone())), learned, declined, rules);
+    let site = Site::new(read_host, learned, declined, rules);
     (directory, Arc::new(site))
 }
 

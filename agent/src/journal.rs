@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tracing::error;
 
+use crate::bell::Bell;
 use crate::domain::DomainUuid;
 use crate::libvirt::DomainRef;
 
@@ -37,6 +38,8 @@ pub(crate) trait Record: DeserializeOwned {
 pub struct Journal {
     directory: PathBuf,
     storage: Arc<dyn Storage>,
+    /// Rings after each change.
+    bell: Bell,
 }
 
 /// An entry could not be read or written.
@@ -72,7 +75,12 @@ impl Journal {
     /// A journal whose changes go through `storage`.
     #[must_use]
     pub fn with_storage(directory: PathBuf, storage: Arc<dyn Storage>) -> Self {
-        Self { directory, storage }
+        let bell = Bell::default();
+        Self {
+            directory,
+            storage,
+            bell,
+        }
     }
 
     /// The entry of a domain.
@@ -91,8 +99,9 @@ impl Journal {
     pub fn write(&self, domain: &DomainUuid, entry: &Entry) -> Result<(), JournalError> {
         let path = self.path(domain);
         let text = serde_json::to_string_pretty(entry).map_err(io::Error::other);
-        text.and_then(|text| self.storage.replace(&path, &text))
-            .map_err(|why| failed("write", &path, why))
+        let written = text.and_then(|text| self.storage.replace(&path, &text));
+        self.bell.ring();
+        written.map_err(|why| failed("write", &path, why))
     }
 
     /// Removes an entry, if there is one.
@@ -101,7 +110,9 @@ impl Journal {
     /// When it cannot be removed.
     pub fn remove(&self, domain: &DomainUuid) -> Result<(), JournalError> {
         let path = self.path(domain);
-        match self.storage.remove(&path) {
+        let removed = self.storage.remove(&path);
+        self.bell.ring();
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed("remove", &path, error))
             }
@@ -132,6 +143,18 @@ impl Journal {
             entry::parse(bytes, &uuid)
         };
         peek(&self.directory, parse)
+    }
+
+    /// All entries that can be read, for who looks often: says nothing of the others.
+    pub(crate) fn readable(&self) -> impl Iterator<Item = (DomainRef, Entry)> {
+        let read = self.paths().filter_map(|path| load_entry(&path).ok()?);
+        read.filter_map(|entry| Some((entry.domain()?, entry)))
+    }
+
+    /// Rings after each change of an entry.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// The name of a domain that holds the device, other than `domain`; also by an entry of a newer version.

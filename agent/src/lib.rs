@@ -2,6 +2,7 @@
 
 pub mod assign;
 pub mod atomics;
+pub mod bell;
 pub mod bound;
 pub mod bus;
 pub mod child;
@@ -18,6 +19,7 @@ pub mod edit;
 pub mod file;
 #[cfg(test)]
 mod fixture;
+pub mod idle;
 pub mod inventory;
 pub mod journal;
 pub mod learned;
@@ -26,6 +28,7 @@ pub mod lock;
 pub mod plan;
 pub mod prepare;
 pub mod probe;
+pub mod progress;
 pub mod proposal;
 pub mod recipe;
 pub mod refusal;
@@ -37,9 +40,12 @@ pub mod rewrite;
 pub mod service;
 pub(crate) mod sharing;
 pub mod site;
+pub mod status;
 pub mod stopped;
+pub mod supervisor;
 pub mod target;
 pub mod toml_text;
+pub mod uevent;
 pub(crate) mod unplug;
 pub mod view;
 pub mod worker;

@@ -17,6 +17,7 @@ use crate::domain::Domain;
 use crate::dropped::dropped;
 use crate::libvirt::{Capabilities, DomainRef, Libvirt, LibvirtError};
 use crate::plan::Note;
+use crate::progress;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
 use crate::report::{Outcome, Report};
@@ -100,6 +101,7 @@ impl Preparer {
             if let Some(outcome) = wait_for_request(&view, &before, trigger)? {
                 return Ok(Report::new(domain, outcome));
             }
+            progress::stage("planning what the definition needs", 0.3);
             let capabilities = self.ask(&mut view, &before);
             let replace = trigger == Trigger::Request { replace: true };
             let rewrite = view.rewrite(&before, replace)?;
@@ -175,8 +177,10 @@ impl Preparer {
         rewrite: &Rewrite,
         capabilities: &Capabilities,
     ) -> Result<Report, PrepareError> {
+        progress::stage("defining the completed domain", 0.6);
         let defined = self.libvirt.define(&rewrite.text);
         defined.map_err(|why| failed(domain, why))?;
+        progress::stage("reading back what libvirt has kept", 0.8);
         let read = self.read(domain)?;
         let lost = dropped(&rewrite.text, &read);
         if !lost.is_empty() {

@@ -36,9 +36,15 @@ pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError>
     }
     toml::from_str(text).map_err(|cause: toml::de::Error| {
         let span = cause.span().unwrap_or_default();
-        let before = text.get(..span.start).unwrap_or_default();
-        error(1 + before.matches('\n').count(), reason(cause.message()))
+        error(line(text, span.start), reason(cause.message()))
     })
+}
+
+/// The line, from 1, that has the byte at `offset`.
+#[must_use]
+pub fn line(text: &str, offset: usize) -> usize {
+    let before = text.get(..offset).unwrap_or_default();
+    1 + before.matches('\n').count()
 }
 
 /// Adds the nearest known key to serde's "unknown field `x`, expected one of `a`, `b`".

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernel_glue::address::PciAddress;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
 use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
@@ -17,6 +17,7 @@ use crate::domain::DomainUuid;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
 use crate::prepare::{PrepareError, Preparer, Trigger};
+use crate::progress;
 use crate::proposal::Proposal;
 use crate::report::{Outcome, Report};
 use crate::site::Site;
@@ -27,6 +28,9 @@ use crate::unplug;
 const AT_ONCE: usize = 4;
 /// Of these, calls for callers who may only look: they must not keep the others waiting.
 const LOOKS_AT_ONCE: usize = 1;
+
+/// Reports that wait for somebody who follows them; the oldest are lost beyond that.
+const BACKLOG: usize = 256;
 
 /// Prepares domains, one call per domain at a time.
 pub struct Worker {
@@ -39,6 +43,8 @@ pub struct Worker {
     /// Domains whose preparation is queued: another event about them changes nothing.
     queued: Mutex<BTreeSet<DomainUuid>>,
     reports: Mutex<BTreeMap<DomainUuid, Report>>,
+    /// Whoever follows the reports.
+    watchers: broadcast::Sender<Report>,
 }
 
 impl Worker {
@@ -54,6 +60,7 @@ impl Worker {
             locks: Locks::default(),
             queued: Mutex::default(),
             reports: Mutex::default(),
+            watchers: broadcast::Sender::new(BACKLOG),
         })
     }
 
@@ -85,6 +92,7 @@ impl Worker {
         let work = move || {
             worker.locks.with(&domain.uuid, || {
                 worker.queued().remove(&domain.uuid);
+                progress::begin()?;
                 worker.prepare_now(&domain, trigger)
             })
         };
@@ -102,9 +110,10 @@ impl Worker {
     ) -> Result<Report, PrepareError> {
         let worker = self.clone();
         let work = move || {
-            worker
-                .locks
-                .with(&domain.uuid, || worker.apply_now(&domain, &saved))
+            worker.locks.with(&domain.uuid, || {
+                progress::begin()?;
+                worker.apply_now(&domain, &saved)
+            })
         };
         self.call(work).await
     }
@@ -149,9 +158,16 @@ impl Worker {
     ) -> Result<Vec<Recovered>, LibvirtError> {
         let worker = self.clone();
         let work = move || {
+            // Nobody hears what comes of a job that was cancelled.
+            if progress::begin().is_err() {
+                return Ok(Vec::new());
+            }
+            progress::stage("giving devices back that no guest had", 0.1);
             let mut recovered = worker.assigner.recover_by_hand(device);
+            progress::stage("giving back what guests left half-way", 0.4);
             recovered.extend(worker.assigner.recover_unsettled(device));
             if !worker.assigner.held().is_empty() {
+                progress::stage("asking libvirt which guests run", 0.7);
                 let running = worker.libvirt.running()?;
                 let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();
                 recovered.extend(worker.assigner.recover_guests(&running, device));
@@ -167,6 +183,25 @@ impl Worker {
         self.kept().values().cloned().collect()
     }
 
+    /// The reports from now on: what `reports` keeps, and `foreign` of a domain that is ours no more.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Report> {
+        self.watchers.subscribe()
+    }
+
+    /// Returns once each lock was had that is never held while libvirt is called.
+    pub fn answers(&self) {
+        drop(self.queued());
+        drop(self.kept());
+        self.locks.answer();
+    }
+
+    /// No definition is ours, and no call of libvirt is under way.
+    #[must_use]
+    pub fn is_unneeded(&self) -> bool {
+        self.kept().is_empty() && self.calls.available_permits() == AT_ONCE
+    }
+
     fn react(self: &Arc<Self>, event: Event) {
         match event {
             Event::Connected(versions) => {
@@ -176,7 +211,7 @@ impl Worker {
             Event::Defined(domain) => self.queue(domain, Trigger::Define),
             Event::Undefined(domain) => {
                 self.site.declined.remove(&domain.uuid);
-                drop(self.kept().remove(&domain.uuid));
+                self.keep(&domain, Report::new(&domain, Outcome::Foreign));
             }
             Event::Started(domain) => debug!("guest '{domain}' runs"),
             Event::Stopped(domain) => debug!("guest '{domain}' ended"),
@@ -259,6 +294,7 @@ impl Worker {
     /// Whoever asks for a definition gets it by what VFIO says, where it can be asked.
     fn ask_regions(&self, domain: &DomainRef) {
         // What is wrong with the definition or libvirt, preparing says at once.
+        progress::stage("asking VFIO for the devices' regions", 0.1);
         if let Ok(Some(xml)) = self.libvirt.inactive_xml(&domain.uuid) {
             let _ = self.assigner.ask_regions(&xml);
         }
@@ -289,18 +325,26 @@ impl Worker {
             }
             _ => debug!("domain '{domain}': {:?}", report.outcome),
         }
+        self.keep(domain, report);
+    }
+
+    /// Keeps a report, and tells it to whoever follows them.
+    fn keep(&self, domain: &DomainRef, report: Report) {
         let mut kept = self.kept();
-        if report.outcome == Outcome::Foreign {
-            kept.remove(&domain.uuid);
-        } else {
-            kept.insert(domain.uuid.clone(), report);
+        let is_news = match report.outcome {
+            Outcome::Foreign => kept.remove(&domain.uuid).is_some(),
+            _ => kept.insert(domain.uuid.clone(), report.clone()).as_ref() != Some(&report),
+        };
+        if is_news {
+            // Nobody follows: nobody is told.
+            let _ = self.watchers.send(report);
         }
     }
 
     /// Runs a call of libvirt in a thread where it may block.
     async fn call<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let _permit = permit(&self.calls).await;
-        let done = spawn_blocking(work).await;
+        let done = spawn_blocking(progress::carried(work)).await;
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 

@@ -20,9 +20,10 @@ use nix::errno::Errno;
 use serde::Serialize;
 use tracing::info;
 
-use super::{AssignError, Assigner, bind, error};
+use super::{AssignError, Assigner, Condition, bind, error};
 use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
+use crate::progress;
 use crate::refusal::Refusal;
 use crate::service::ServiceName;
 
@@ -104,6 +105,8 @@ impl Assigner {
     ) -> Result<Answer, AssignError> {
         let driver = self.wanted(device, driver)?;
         let _lock = self.lock_by_hand(device)?;
+        progress::begin().map_err(AssignError::Refused)?;
+        let _work = self.at_work(device, Condition::Binding);
         self.undisturbed(|| self.bind_locked(device, &driver, allowed))
     }
 
@@ -120,7 +123,9 @@ impl Assigner {
             let outcome = Fate::AlreadySo;
             return Ok(Answer { outcome, ..answer });
         }
+        progress::stage("looking who uses the device", 0.2);
         self.take_from_holders(&self.site.look(), device, driver, allowed)?;
+        progress::stage("binding the device", 0.4);
         self.take(&way)?;
         info!("'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)
@@ -165,11 +170,14 @@ impl Assigner {
 
     fn release_locked(&self, device: PciAddress) -> Result<Fate, AssignError> {
         let _lock = self.lock_by_hand(device)?;
+        progress::begin().map_err(AssignError::Refused)?;
+        let _work = self.at_work(device, Condition::Releasing);
         self.refuse_held(device)?;
-        match self.bound.read(device)? {
-            Some(record) => self.restore(record),
-            None => Ok(Fate::AlreadySo),
-        }
+        let Some(record) = self.bound.read(device)? else {
+            return Ok(Fate::AlreadySo);
+        };
+        progress::stage("giving the device back", 0.3);
+        self.restore(record)
     }
 
     /// The id of a device that could be bound.

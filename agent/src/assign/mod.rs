@@ -20,8 +20,9 @@ mod manual;
 mod recover;
 mod release;
 mod service;
+mod standing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,6 +52,7 @@ pub use again::serve as try_again;
 pub use bind::SharedKernel;
 pub use error::AssignError;
 pub use manual::{Answer, Fate, GroupAnswer, Recovered, Wish};
+pub use standing::{Condition, Standing};
 
 /// Assigns devices to domains.
 pub struct Assigner {
@@ -59,6 +61,8 @@ pub struct Assigner {
     journal: Journal,
     /// What is bound outside of any guest.
     bound: Bound,
+    /// What is being done outside of any guest.
+    at_work: Mutex<BTreeMap<PciAddress, Condition>>,
     locks: Locks,
     /// Held while the journal is searched and a claim is written, never longer; the devices that are
     /// being asked for their regions, which cannot be claimed meanwhile.
@@ -85,13 +89,14 @@ impl Assigner {
     pub fn new(kernel: Arc<SharedKernel>, site: Arc<Site>, journal: Journal) -> Self {
         let orphans = journal.all().into_iter().map(|(domain, _)| domain.uuid);
         let orphans = Mutex::new(orphans.collect());
-        let bound = Bound::new(journal.beside("bound"));
+        let bound = Bound::new(journal.beside("bound"), journal.bell().clone());
         let stopped = Stopped::new(journal.beside("stopped"), journal.storage());
         Self {
             kernel,
             site,
             journal,
             bound,
+            at_work: Mutex::default(),
             locks: Locks::default(),
             claims: Mutex::default(),
             asked: Condvar::new(),

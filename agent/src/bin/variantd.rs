@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use agent::bus::NAME;
 use agent::config;
-use agent::daemon::{self, Daemon, Places};
+use agent::daemon::{self, Places};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -78,20 +79,27 @@ async fn serve(places: Places) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let Daemon { connection, reload } = daemon::start(&places).await?;
+    let agent = daemon::start(&places).await?;
     info!("variantd {} serves", env!("CARGO_PKG_VERSION"));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = connection.closed() => anyhow::bail!("the system bus has closed the connection"),
+            () = agent.idle.reached() => {
+                info!("nothing needs variantd ('idle_exit' of its configuration)");
+                // From now on a call starts it anew.
+                agent.connection.release_name(NAME).await?;
+                break;
+            }
+            () = agent.connection.closed() => anyhow::bail!("the system bus has closed the connection"),
             _ = hangup.recv() => {
-                if let Err(reason) = reload() {
+                if let Err(reason) = (agent.reload)() {
                     error!("cannot reload: {reason}");
                 }
             }
         }
     }
+    agent.supervisor.stopping();
     info!("variantd ends; guests and devices stay as they are");
     Ok(())
 }

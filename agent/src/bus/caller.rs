@@ -1,5 +1,4 @@
-//! Who calls: root, or the user that the agent runs as (tests). The bus policy says the same; this
-//! holds where somebody has loosened it.
+//! Who calls: the user behind a message, and whether it is root or the user that the agent runs as.
 
 use nix::unistd::geteuid;
 use zbus::Connection;
@@ -7,8 +6,28 @@ use zbus::fdo::DBusProxy;
 use zbus::message::Header;
 
 use super::BusError;
+use crate::code::Code;
 
-/// Passes when the caller may change the host.
+/// The user who sent a message; `None` for a peer without a bus, who was given its end of the socket by us.
+pub(super) async fn user(
+    connection: &Connection,
+    header: &Header<'_>,
+) -> Result<Option<u32>, BusError> {
+    let Some(sender) = header.sender() else {
+        return Ok(None);
+    };
+    let bus = DBusProxy::new(connection).await?;
+    let user = bus.get_connection_unix_user(sender.clone().into()).await;
+    Ok(Some(user.map_err(zbus::Error::from)?))
+}
+
+/// Root, or the user that the agent runs as (tests).
+pub(super) fn is_root(user: u32) -> bool {
+    user == 0 || user == geteuid().as_raw()
+}
+
+/// Passes for root alone. The bus policy says the same of the hook; this holds where somebody has
+/// loosened it.
 ///
 /// # Errors
 /// [`BusError::NotAuthorized`].
@@ -16,16 +35,16 @@ pub(super) async fn require_root(
     connection: &Connection,
     header: &Header<'_>,
 ) -> Result<(), BusError> {
-    // A peer without a bus was given its end of the socket by us.
-    let Some(sender) = header.sender() else {
-        return Ok(());
-    };
-    let bus = DBusProxy::new(connection).await?;
-    let user = bus.get_connection_unix_user(sender.clone().into()).await;
-    let user = user.map_err(zbus::Error::from)?;
-    if user == 0 || user == geteuid().as_raw() {
-        return Ok(());
+    match user(connection, header).await? {
+        Some(user) if !is_root(user) => Err(root_only(user)),
+        _ => Ok(()),
     }
-    let sentence = format!("only root may do this, not user {user}; try again with sudo");
-    Err(BusError::NotAuthorized(sentence))
+}
+
+/// Only root may.
+pub(super) fn root_only(user: u32) -> BusError {
+    BusError::NotAuthorized(format!(
+        "only root may do this, not user {user} ({}); try again with sudo",
+        Code::NotAuthorized
+    ))
 }

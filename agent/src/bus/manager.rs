@@ -8,9 +8,12 @@ use kernel_glue::address::PciAddress;
 use serde::Serialize;
 use tokio::time::timeout;
 use zbus::message::Header;
-use zbus::{Connection, OwnedVariant, Variant, interface};
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, interface};
 
-use super::{BusError, blocking, caller, device};
+use super::authority::Action;
+use super::job::{Operation, Subject};
+use super::{Authority, BusError, Jobs, blocking, caller, device};
 use crate::assign::{Assigner, Wish};
 use crate::prepare::Trigger;
 use crate::proposal::Proposal;
@@ -20,6 +23,10 @@ use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
 
+use run::Call;
+
+mod run;
+
 pub(super) type Options = HashMap<String, OwnedVariant>;
 type Row = HashMap<&'static str, Variant<'static>>;
 
@@ -27,6 +34,7 @@ type Row = HashMap<&'static str, Variant<'static>>;
 pub type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// The manager's object.
+#[derive(Clone)]
 pub struct Manager {
     /// The libvirt half.
     pub worker: Arc<Worker>,
@@ -38,20 +46,52 @@ pub struct Manager {
     pub reservations: Reservations,
     /// What `Reload` does.
     pub reload: Arc<Reload>,
+    /// Who may do what.
+    pub authority: Authority,
+    /// Calls that are answered later.
+    pub jobs: Jobs,
+}
+
+impl Manager {
+    async fn admit(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        action: Action,
+        about: &[(&str, &str)],
+    ) -> Result<(), BusError> {
+        self.authority
+            .admit(connection, header, action, about)
+            .await
+    }
 }
 
 #[interface(name = "org.variantd1.Manager")]
 impl Manager {
     /// The domains that are ours, each with name, uuid, outcome and, if it has one, sentence and
     /// code.
-    async fn list_domains(&self, options: Options) -> Result<Vec<Row>, BusError> {
+    async fn list_domains(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        options: Options,
+    ) -> Result<Vec<Row>, BusError> {
+        self.admit(connection, &header, Action::Inspect, &[])
+            .await?;
         known(&options, &[])?;
         Ok(self.worker.reports().into_iter().map(domain_row).collect())
     }
 
     /// The host devices that a recipe covers, each with address, id, recipe, driver and, while one
     /// holds it, domain.
-    async fn list_devices(&self, options: Options) -> Result<Vec<Row>, BusError> {
+    async fn list_devices(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        options: Options,
+    ) -> Result<Vec<Row>, BusError> {
+        self.admit(connection, &header, Action::Inspect, &[])
+            .await?;
         known(&options, &[])?;
         let held = self.assigner.held();
         let rows = blocking(&self.site, device_rows).await?;
@@ -68,7 +108,15 @@ impl Manager {
     /// What a domain's definition needs, as JSON: reasons, hunks of a diff, edits, and what they were
     /// made from. Changes nothing. Option `replace` (b): replace a guest address that contradicts the
     /// recipe.
-    async fn plan(&self, domain: String, options: Options) -> Result<String, BusError> {
+    async fn plan(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        domain: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        self.admit(connection, &header, Action::Plan, &[("domain", &domain)])
+            .await?;
         known(&options, &["replace"])?;
         let replace = flag(&options, "replace")?;
         Ok(json(&self.worker.propose(domain, replace).await?))
@@ -84,7 +132,8 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        caller::require_root(connection, &header).await?;
+        self.admit(connection, &header, Action::Prepare, &[("domain", &domain)])
+            .await?;
         known(&options, &["replace", "plan"])?;
         let replace = flag(&options, "replace")?;
         let saved = saved(&options)?;
@@ -107,7 +156,8 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        caller::require_root(connection, &header).await?;
+        self.admit(connection, &header, Action::Prepare, &[("domain", &domain)])
+            .await?;
         known(&options, &[])?;
         let domain = self.worker.find(domain).await?;
         let report = self.worker.prepare(domain, Trigger::Revert);
@@ -124,7 +174,8 @@ impl Manager {
         timeout_ms: u32,
         options: Options,
     ) -> Result<String, BusError> {
-        caller::require_root(connection, &header).await?;
+        self.admit(connection, &header, Action::Prepare, &[("domain", &domain)])
+            .await?;
         known(&options, &[])?;
         let limit = Duration::from_millis(timeout_ms.into());
         let late = format!("domain '{domain}' is not at rest after {timeout_ms} ms; wait longer");
@@ -147,15 +198,18 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        caller::require_root(connection, &header).await?;
-        let keys = ["driver", "dry-run", "allow-group", "stop-services"];
-        known(&options, &keys)?;
-        let address = device::address(&device)?;
-        let wish = Wish {
-            driver: device::driver(&options)?,
-            allow_group: flag(&options, "allow-group")?,
-            stop_services: flag(&options, "stop-services")?,
-        };
+        self.admit(
+            connection,
+            &header,
+            binding(&options),
+            &[("device", &device)],
+        )
+        .await?;
+        known(
+            &options,
+            &["driver", "dry-run", "allow-group", "stop-services"],
+        )?;
+        let (address, wish) = (device::address(&device)?, wish(&options)?);
         let dry = flag(&options, "dry-run")?;
         let bound = blocking(&self.assigner, move |assigner| match dry {
             true => assigner.plan_group_by_hand(address, wish),
@@ -172,7 +226,8 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        caller::require_root(connection, &header).await?;
+        self.admit(connection, &header, Action::Bind, &[("device", &device)])
+            .await?;
         known(&options, &[])?;
         let address = device::address(&device)?;
         let released = blocking(&self.assigner, move |a| a.release_group_by_hand(address));
@@ -187,7 +242,8 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<String, BusError> {
-        caller::require_root(connection, &header).await?;
+        self.admit(connection, &header, Action::Recover, &[])
+            .await?;
         known(&options, &["device"])?;
         let wanted = device::text(&options, "device")?;
         let wanted = wanted.map(device::address).transpose()?;
@@ -209,14 +265,17 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        caller::require_root(connection, &header).await?;
+        self.admit(connection, &header, Action::Bind, &[("device", &device)])
+            .await?;
         known(&options, &["driver"])?;
         let (address, driver) = (device::address(&device)?, device::driver(&options)?);
         let reservations = self.reservations.clone();
         let reserved = blocking(&self.assigner, move |assigner| {
             reservations.reserve(assigner, address, driver)
         });
-        Ok(json(&reserved.await?))
+        let reserved = reserved.await;
+        self.assigner.bell().ring();
+        Ok(json(&reserved?))
     }
 
     /// Ends a device's reservation and says so in JSON; it stays bound as it is now.
@@ -227,11 +286,12 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        caller::require_root(connection, &header).await?;
+        self.admit(connection, &header, Action::Bind, &[("device", &device)])
+            .await?;
         known(&options, &[])?;
-        Ok(json(
-            &self.reservations.unreserve(device::address(&device)?)?,
-        ))
+        let ended = self.reservations.unreserve(device::address(&device)?);
+        self.assigner.bell().ring();
+        Ok(json(&ended?))
     }
 
     /// Reads configuration and recipes again.
@@ -244,8 +304,47 @@ impl Manager {
         caller::require_root(connection, &header).await?;
         known(&options, &[])?;
         let reloaded = blocking(&self.reload, |reload| reload()).await;
+        self.assigner.bell().ring();
         reloaded.map_err(BusError::Failed)
     }
+
+    /// Calls a method as a job, for whoever does not want to wait for it: returns the path of an object of
+    /// `org.variantd1.Job` at once. Operation: `prepare`, `revert`, `bind`, `release` or `recover`. Subject:
+    /// the method's domain or device; empty for all devices of `recover`. The options are the method's.
+    /// Subscribe to the job's signals, then read `State`: it may have ended before. A caller has at most 8
+    /// jobs under way; a job goes on when its caller leaves.
+    #[zbus(out_args("job"))]
+    async fn start_job(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        operation: String,
+        subject: String,
+        options: Options,
+    ) -> Result<OwnedObjectPath, BusError> {
+        let operation = Operation::parse(&operation)?;
+        let owner = caller::user(connection, &header).await?;
+        let call = Call::new(&header, operation, subject.clone(), options)?;
+        let subject = Subject {
+            operation,
+            name: subject,
+            owner,
+        };
+        let (manager, bus) = (self.clone(), connection.clone());
+        let work = async move { manager.run(&bus, call).await };
+        self.jobs.start(connection, subject, work).await
+    }
+
+    /// What came of a domain: the outcome as in `ListDomains`, or `foreign` once it is our business no more;
+    /// details have sentence and code, if it has one.
+    #[zbus(signal)]
+    pub(super) async fn domain_changed(
+        emitter: &SignalEmitter<'_>,
+        name: &str,
+        uuid: &str,
+        outcome: &str,
+        details: HashMap<&str, Variant<'_>>,
+    ) -> zbus::Result<()>;
 
     /// The agent's version.
     #[zbus(property(emits_changed_signal = "const"))]
@@ -286,8 +385,26 @@ fn device_rows(site: &Site) -> Result<Vec<(PciAddress, Row)>, Refusal> {
     Ok(rows.collect())
 }
 
+/// The options that take a device from whoever uses it ask for more.
+fn binding(options: &Options) -> Action {
+    let takes = ["stop-services", "allow-group"];
+    match takes.iter().any(|key| options.contains_key(*key)) {
+        true => Action::BindInUse,
+        false => Action::Bind,
+    }
+}
+
+/// What `Bind`'s options ask for.
+fn wish(options: &Options) -> Result<Wish, BusError> {
+    Ok(Wish {
+        driver: device::driver(options)?,
+        allow_group: flag(options, "allow-group")?,
+        stop_services: flag(options, "stop-services")?,
+    })
+}
+
 /// An option that we do not know could mean anything, so it is refused.
-fn known(options: &Options, keys: &[&str]) -> Result<(), BusError> {
+pub(super) fn known(options: &Options, keys: &[&str]) -> Result<(), BusError> {
     match options.keys().find(|key| !keys.contains(&key.as_str())) {
         Some(key) => Err(BusError::Failed(format!("unknown option '{key}'"))),
         None => Ok(()),

@@ -1,21 +1,33 @@
-//! The D-Bus service: name `org.variantd1`, objects `/org/variantd1` and `/org/variantd1/Hook`.
+//! The D-Bus service `org.variantd1`: `/org/variantd1`, `/org/variantd1/Hook`, and an object per device.
 //!
 //! `packaging/dbus/org.variantd1.xml` is the contract; a test compares it with what is served.
 
+mod announce;
+mod authority;
 mod caller;
 mod device;
 mod error;
 mod hook;
+mod job;
 mod manager;
+mod object;
+mod publish;
 
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 use zbus::connection::Builder;
+use zbus::fdo::ObjectManager;
 
+use crate::progress::carried;
+
+pub use announce::announce;
+pub use authority::Authority;
 pub use error::BusError;
 pub use hook::Hook;
+pub use job::Jobs;
 pub use manager::{Manager, Reload};
+pub use publish::{Publisher, Sources};
 
 /// The bus name.
 pub const NAME: &str = "org.variantd1";
@@ -24,8 +36,9 @@ pub const MANAGER: &str = "/org/variantd1";
 /// The hook's object.
 pub const HOOK: &str = "/org/variantd1/Hook";
 
-/// Adds both objects to a connection.
+/// Adds both objects to a connection, and the list of all of them.
 pub fn serve(builder: Builder<'_>, manager: Manager, hook: Hook) -> Builder<'_> {
+    let builder = builder.serve_at(MANAGER, ObjectManager);
     builder.serve_at(MANAGER, manager).serve_at(HOOK, hook)
 }
 
@@ -36,7 +49,7 @@ where
     T: Send + 'static,
 {
     let part = part.clone();
-    let done = spawn_blocking(move || work(&part)).await;
+    let done = spawn_blocking(carried(move || work(&part))).await;
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 

@@ -11,9 +11,9 @@ use zbus::{Connection, Guid, Variant, connection};
 
 use super::*;
 use crate::assign::Assigner;
-use crate::client::{Fault, ManagerProxy};
+use crate::client::{Fault, ManagerProxy, next};
 use crate::config::Config;
-use crate::fixture::{GPU, VARIANT, address, guest, kernel, site};
+use crate::fixture::{GPU, VARIANT, address, guest, host, kernel, site_reading};
 use crate::journal::Journal;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
@@ -21,7 +21,10 @@ use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
 
+mod authority;
 mod by_hand;
+mod device;
+mod job;
 mod reserve;
 mod saved_plan;
 
@@ -35,9 +38,28 @@ struct Scene {
     directory: tempfile::TempDir,
 }
 
-async fn scene() -> Scene {
-    let (directory, site) = site(Config::default());
+/// Objects on a modelled host, and what they stand on.
+struct Parts {
+    manager: Manager,
+    hook: Hook,
+    libvirt: Arc<Fake>,
+    kernel: Arc<Model>,
+    site: Arc<Site>,
+    repairs: UnboundedReceiver<DomainRef>,
+    directory: tempfile::TempDir,
+}
+
+fn parts() -> Parts {
     let (kernel, libvirt) = (kernel(), Arc::new(Fake::default()));
+    let model = kernel.clone();
+    let read = move || {
+        let mut host = host();
+        for device in host.devices.values_mut() {
+            device.driver = model.driver(device.address).expect("device");
+        }
+        Ok(host)
+    };
+    let (directory, site) = site_reading(Box::new(read), Config::default());
     let journal = Journal::new(directory.path().join("journal"));
     let assigner = Arc::new(Assigner::new(kernel.clone(), site.clone(), journal));
     let (send, repairs) = unbounded_channel();
@@ -47,24 +69,53 @@ async fn scene() -> Scene {
         site: site.clone(),
         reservations: Reservations::new(directory.path().join("reserved.d")),
         reload: Arc::new(Box::new(|| Err("'variantd.conf', line 1: no".into()))),
+        authority: Authority::default(),
+        jobs: Jobs::default(),
     };
     let hook = Hook {
         assigner,
         site: site.clone(),
         repairs: send,
     };
-    let (ours, theirs) = UnixStream::pair().expect("sockets");
-    let service = Builder::unix_stream(ours).server(Guid::generate()).p2p();
-    let client = connection::Builder::unix_stream(theirs).p2p().build();
-    let (service, client) = tokio::join!(serve(service, manager, hook).build(), client);
-    Scene {
-        client: client.expect("client"),
+    Parts {
+        manager,
+        hook,
         libvirt,
         kernel,
         site,
         repairs,
-        _service: service.expect("service"),
         directory,
+    }
+}
+
+async fn scene() -> Scene {
+    scene_of(parts()).await
+}
+
+async fn scene_of(parts: Parts) -> Scene {
+    let sources = Sources {
+        site: parts.site.clone(),
+        assigner: parts.manager.assigner.clone(),
+        reservations: parts.manager.reservations.clone(),
+    };
+    let worker = parts.manager.worker.clone();
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    let service = Builder::unix_stream(ours).server(Guid::generate()).p2p();
+    let client = connection::Builder::unix_stream(theirs).p2p().build();
+    let service = serve(service, parts.manager, parts.hook);
+    let (service, client) = tokio::join!(service.build(), client);
+    let service = service.expect("service");
+    let publisher = Publisher::start(service.clone(), sources).await;
+    tokio::spawn(publisher.expect("devices").serve());
+    tokio::spawn(announce(service.clone(), worker));
+    Scene {
+        client: client.expect("client"),
+        libvirt: parts.libvirt,
+        kernel: parts.kernel,
+        site: parts.site,
+        repairs: parts.repairs,
+        _service: service,
+        directory: parts.directory,
     }
 }
 
@@ -165,6 +216,37 @@ async fn a_definition_is_prepared_and_listed() {
 }
 
 #[tokio::test]
+async fn what_came_of_a_domain_is_told_once() {
+    let scene = scene().await;
+    scene.libvirt.put(&guest(GPU));
+    let manager = scene.manager().await;
+    let mut told = manager.receive_domain_changed().await.expect("signals");
+    let outcomes = ["completed", "complete", "reverted"];
+    manager
+        .prepare("d0", HashMap::new())
+        .await
+        .expect("completed");
+    manager
+        .prepare("d0", HashMap::new())
+        .await
+        .expect("complete");
+    manager
+        .prepare("d0", HashMap::new())
+        .await
+        .expect("complete again");
+    manager
+        .revert("d0", HashMap::new())
+        .await
+        .expect("reverted");
+    for wanted in outcomes {
+        let signal = next(&mut told).await.expect("a signal");
+        let signal = signal.args().expect("arguments");
+        assert_eq!((*signal.name(), *signal.outcome()), ("d0", wanted));
+        assert!(signal.details().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn errors_come_by_name_with_one_sentence() {
     let scene = scene().await;
     let manager = scene.manager().await;
@@ -208,8 +290,14 @@ async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
 async fn the_contract_is_what_is_served() {
     let scene = scene().await;
     let mut served = String::from(HEAD);
+    let manager = scene.manager().await;
+    let job = manager.start_job("recover", "", HashMap::new()).await;
+    let job = job.expect("a job");
+    let device = object::path(address(GPU));
     for (path, name) in [
         (MANAGER, "org.variantd1.Manager"),
+        (&*device, "org.variantd1.Device"),
+        (job.as_str(), "org.variantd1.Job"),
         (HOOK, "org.variantd1.Hook"),
     ] {
         served += &introspect(&scene.client, path, name).await;

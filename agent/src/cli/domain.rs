@@ -79,7 +79,7 @@ pub(super) fn ask(
         .map_err(|error| Problem::Failed(format!("cannot read the agent's answer: {error}")))
 }
 
-fn problem(fault: Fault) -> Problem {
+pub(super) fn problem(fault: Fault) -> Problem {
     match fault {
         Fault::Refused(text) | Fault::Failed(text) | Fault::NotAuthorized(text) => {
             Problem::Failed(text)

@@ -6,6 +6,7 @@
 mod atomics;
 mod bind;
 mod completion;
+mod config;
 mod device;
 mod diff;
 mod doctor;
@@ -13,6 +14,7 @@ mod domain;
 mod explain;
 mod input;
 mod list;
+mod monitor;
 mod occupancy;
 mod output;
 mod plan;
@@ -93,6 +95,9 @@ enum Verb {
     /// List, show or check recipes: what each family of guest drivers needs
     #[command(subcommand)]
     Recipe(RecipeVerb),
+    /// Show or check the configuration: variantd.conf, its drop-ins and the shipped defaults
+    #[command(subcommand)]
+    Config(ConfigVerb),
     /// Explain a code such as VD-TOP-002, or list all of them
     Explain {
         /// The code
@@ -171,6 +176,8 @@ enum Verb {
         #[arg(long)]
         now: bool,
     },
+    /// Follow what happens to devices, domains and jobs, until Ctrl-C; a line each, JSON with --json
+    Monitor,
     /// Print completions for a shell, for packagers
     #[command(hide = true)]
     Completions {
@@ -201,6 +208,14 @@ enum RecipeVerb {
         /// The file
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Print every setting in force, with the file and line that it comes from
+    Show,
+    /// Check all files, and name every mistake
+    Check,
 }
 
 /// A definition and what it is for.
@@ -273,6 +288,10 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Recipe(RecipeVerb::List) => recipe::list(&recipes(cli)?, cli.json),
         Verb::Recipe(RecipeVerb::Show { name }) => recipe::show(&recipes(cli)?, name, cli.json),
         Verb::Recipe(RecipeVerb::Check { file }) => recipe::check(file, cli.json),
+        Verb::Config(ConfigVerb::Show) => config::show(&configuration(cli), cli.json),
+        Verb::Config(ConfigVerb::Check) => {
+            config::check(&configuration(cli), &cli.recipes, cli.json)
+        }
         Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
         Verb::Prepare {
@@ -311,6 +330,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
             now,
         } => reserve::reserve(*device, driver.as_ref(), *now, cli.json),
         Verb::Unreserve { device, now } => reserve::unreserve(*device, *now, cli.json),
+        Verb::Monitor => monitor::run(cli.json),
         Verb::Completions { shell } => completion::run(*shell),
         Verb::Wait { domain, timeout } => {
             domain::wait(domain, Duration::from_secs(*timeout), cli.json)
@@ -340,8 +360,13 @@ fn reservations(cli: &Cli) -> Reservations {
     Reservations::new(directory.join(crate::reserve::DIRECTORY))
 }
 
+/// Beside the recipes.
+fn configuration(cli: &Cli) -> PathBuf {
+    cli.recipes.with_file_name("variantd.conf")
+}
+
 fn recipes(cli: &Cli) -> Result<Recipes, Problem> {
-    let config = Config::read(&cli.recipes.with_file_name("variantd.conf"));
+    let config = Config::read(&configuration(cli));
     let config = config.map_err(|error| Problem::Failed(error.to_string()))?;
     let recipes = Recipes::load(&cli.recipes).and_then(|r| r.extended(&config.devices));
     recipes.map_err(recipe::problem)

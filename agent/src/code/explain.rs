@@ -712,6 +712,37 @@ impl Code {
                 "variantd.service is started on demand by the bus, but completes definitions unasked only while it runs; \
                  variantd-reserve.service binds what is reserved, at boot alone. Source: systemd.unit(5); variantctl(1), reserve."
             }
+            Self::JobBegun => {
+                "A job can be cancelled while it waits: for an answer of polkit, or for its turn. Once it changes a device or a \
+                 definition it goes on to its end, because a change that is cut off in the middle is worse than one that is \
+                 finished or taken back. Source: org.variantd1.xml, Job."
+            }
+            Self::JobsFull => {
+                "Each caller may have 8 jobs under way, and the agent 32 in all, so that no caller takes its memory. Wait for one \
+                 of them to complete. Source: org.variantd1.xml, StartJob."
+            }
+            Self::JobCancelled => {
+                "Whoever started the job, or root, cancelled it before it changed anything. Source: org.variantd1.xml, Job."
+            }
+            Self::NotAuthorized => {
+                "Looking and planning are open to everybody; what changes something is asked of polkit, by an action for each kind \
+                 of change: org.variantd1.prepare, bind, bind-in-use and recover. 'pkaction --verbose --action-id ACTION' shows \
+                 who gets it; a rule below /etc/polkit-1/rules.d grants it without a password. Without polkit only root may change \
+                 something. libvirt's hook is root's alone. Source: org.variantd1.policy; polkit(8)."
+            }
+            Self::AuthoritySilent => {
+                "polkit is there, and failed or did not answer in time, so nobody but root is let through. Source: 'systemctl \
+                 status polkit' and its journal."
+            }
+            Self::ConfigMistake => {
+                "A key is unknown, or a value is not of its kind; the message has file, line and the nearest key. The agent does \
+                 not start with it, and a reload leaves the old configuration in force. 'variantctl config check' names every \
+                 mistake in all files. Source: variantd.conf and its comments."
+            }
+            Self::ConfigUnreadable => {
+                "The file or the directory of drop-ins is there and cannot be read, so what it says would be missed. Source: \
+                 variantctl(1), config."
+            }
             Self::PlanStale => {
                 "A saved plan holds for the definition, host, recipes and versions that it was made from; the message names \
                  what is different now. Nothing was changed: read a new plan before it is applied. A plan that was made of a \

@@ -341,6 +341,20 @@ codes! {
     SettingsUnusable = "VD-DOC-048",
     /// A unit of variantd does not start with the host.
     UnitDisabled = "VD-DOC-049",
+    /// A job cannot be cancelled any more.
+    JobBegun = "VD-AGT-003",
+    /// There are too many jobs.
+    JobsFull = "VD-AGT-004",
+    /// A job was cancelled.
+    JobCancelled = "VD-AGT-005",
+    /// The caller may not do this.
+    NotAuthorized = "VD-AGT-006",
+    /// polkit gives no answer.
+    AuthoritySilent = "VD-AGT-007",
+    /// A configuration file says something that has no meaning.
+    ConfigMistake = "VD-CFG-001",
+    /// A configuration file cannot be read.
+    ConfigUnreadable = "VD-CFG-002",
     /// What a saved plan was made from changed since.
     PlanStale = "VD-PLN-001",
     /// The text is no saved plan, or somebody edited it.

@@ -13,7 +13,10 @@ pub(crate) struct Fake {
     state: Mutex<State>,
     /// Whoever only looks waits while this is true.
     closed: Mutex<bool>,
+    /// Whoever defines waits while this is true.
+    held: Mutex<bool>,
     opened: Condvar,
+    let_go: Condvar,
     looking: AtomicUsize,
 }
 
@@ -97,6 +100,12 @@ impl Fake {
     pub(crate) fn close_to_looks(&self, closed: bool) {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
         self.opened.notify_all();
+    }
+
+    /// From now on every define waits, until they are let go.
+    pub(crate) fn hold_defines(&self, held: bool) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        self.let_go.notify_all();
     }
 
     /// How many have begun to look.
@@ -211,6 +220,8 @@ impl Libvirt for Fake {
     }
 
     fn define(&self, xml: &str) -> Result<(), LibvirtError> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.let_go.wait_while(held, |held| *held));
         let mut state = self.state();
         state.defines += 1;
         if let Some(words) = &state.refuses {

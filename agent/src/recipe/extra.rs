@@ -3,14 +3,14 @@
 //! For an id that is newer than the recipe; an own recipe file is for everything else.
 
 use kernel_glue::id::PciId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::load::LoadError;
 use super::{Member, Recipes};
 use crate::toml_text;
 
 /// One such device.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Extra {
     /// Vendor and device id.

@@ -3,6 +3,7 @@
 mod doctor;
 mod holder;
 mod plan;
+mod schema;
 
 use std::fs;
 use std::io::Write;

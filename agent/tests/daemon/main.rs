@@ -1,9 +1,12 @@
 //! The real `variantd` on a private bus.
 
 mod by_hand;
+mod contract;
+mod monitor;
 mod reserve;
 mod saved_plan;
 mod scene;
+mod service;
 
 use std::collections::HashMap;
 use std::fs;
@@ -35,7 +38,9 @@ async fn it_publishes_its_devices_serves_reloads_and_ends() {
     let Fault::Failed(sentence) = Fault::from(fault) else {
         unreachable!("a mistake in a file is a failure");
     };
-    assert!(sentence.ends_with("line 1: unknown key 'repairs'; did you mean 'repair'?"));
+    assert!(
+        sentence.ends_with("line 1: unknown key 'repairs'; did you mean 'repair'? (VD-CFG-001)")
+    );
     fs::write(scene.path("variantd.conf"), "repair = false\n").expect("configuration");
     agent.send(Signal::SIGHUP);
     agent.says("configuration read again");

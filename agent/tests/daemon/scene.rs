@@ -43,6 +43,11 @@ impl Scene {
     }
 
     pub(crate) fn start(&self) -> Agent {
+        self.start_with(&[])
+    }
+
+    /// With more in its environment.
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Agent {
         let mut child = Command::new(env!("CARGO_BIN_EXE_variantd"))
             .arg("--config")
             .arg(self.path("variantd.conf"))
@@ -54,6 +59,7 @@ impl Scene {
             .arg(self.path("host"))
             .args(["--connect", "test:///default"])
             .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("variantd");

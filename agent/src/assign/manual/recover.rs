@@ -5,7 +5,7 @@ use serde::Serialize;
 use tracing::warn;
 
 use super::Fate;
-use crate::assign::{AssignError, Assigner};
+use crate::assign::{AssignError, Assigner, Condition};
 use crate::domain::DomainUuid;
 use crate::journal::Held;
 use crate::libvirt::DomainRef;
@@ -105,6 +105,7 @@ impl Assigner {
 
     fn recover_one(&self, device: PciAddress) -> Result<Option<Fate>, AssignError> {
         let _lock = self.lock_by_hand(device)?;
+        let _work = self.at_work(device, Condition::Releasing);
         match self.bound.read(device)? {
             Some(record) if !record.done || self.is_stray(&record)? => {
                 self.refuse_held(device)?;

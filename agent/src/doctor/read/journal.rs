@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::super::scene::{Journal, Seen, Unseen};
 use super::Look;
+use crate::bell::Bell;
 use crate::bound::Bound;
 use crate::journal::{self, Peeked};
 
@@ -17,7 +18,7 @@ pub(super) fn read(look: &Look, root: &Path) -> Seen<Journal> {
     for (path, entry) in entries.map_err(hidden)? {
         sort(&mut journal.entries, &mut journal.unusable, path, entry)?;
     }
-    let records = Bound::new(run.join("bound")).peek();
+    let records = Bound::new(run.join("bound"), Bell::default()).peek();
     for (path, record) in records.map_err(hidden)? {
         sort(&mut journal.records, &mut journal.unusable, path, record)?;
     }

@@ -1,0 +1,170 @@
+//! How each device stands that is, or is becoming, bound: what callers see of journal and records.
+
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::rebind::Before;
+
+use super::Assigner;
+use crate::bell::Bell;
+use crate::bound::Record;
+use crate::journal::State;
+use crate::libvirt::DomainRef;
+
+/// How a device stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nobody has it.
+    Free,
+    /// It is reserved, and not bound.
+    Reserved,
+    /// It is being bound.
+    Binding,
+    /// It is bound: for a domain, by hand or by its reservation.
+    Bound,
+    /// It is being given back.
+    Releasing,
+    /// A change of it was left half-way.
+    Degraded,
+}
+
+/// How a device stands, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// In a word.
+    pub condition: Condition,
+    /// The domain that has it.
+    pub domain: Option<DomainRef>,
+    /// The driver it goes back to.
+    pub previous: Option<DriverName>,
+    /// Another process works on it, which rings no bell.
+    pub elsewhere: bool,
+}
+
+impl Condition {
+    /// The word, as on the bus.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Reserved => "reserved",
+            Self::Binding => "binding",
+            Self::Bound => "bound",
+            Self::Releasing => "releasing",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
+impl From<State> for Condition {
+    fn from(state: State) -> Self {
+        match state {
+            State::Binding => Self::Binding,
+            State::Bound => Self::Bound,
+            State::Releasing => Self::Releasing,
+            State::Degraded => Self::Degraded,
+        }
+    }
+}
+
+impl Standing {
+    fn new(condition: Condition, before: Option<Before>) -> Self {
+        Self {
+            condition,
+            domain: None,
+            previous: before.and_then(|before| before.driver),
+            elsewhere: false,
+        }
+    }
+}
+
+/// Work on a device outside of any guest; dropping it ends it.
+pub(super) struct AtWork<'a>(&'a Assigner, PciAddress);
+
+impl Assigner {
+    /// How each device stands that is bound or worked on; what is not here is free.
+    #[must_use]
+    pub fn standings(&self) -> BTreeMap<PciAddress, Standing> {
+        let mut all = BTreeMap::new();
+        for device in self.bound.devices() {
+            if let Ok(Some(record)) = self.bound.read(device) {
+                all.insert(device, self.recorded(record));
+            }
+        }
+        for (device, condition) in self.work().iter() {
+            let standing = all.entry(*device);
+            let standing = standing.or_insert_with(|| Standing::new(*condition, None));
+            standing.condition = *condition;
+            standing.elsewhere = false;
+        }
+        for (domain, entry) in self.journal.readable() {
+            for held in entry.devices {
+                let standing = Standing {
+                    domain: Some(domain.clone()),
+                    ..Standing::new(held.state.into(), held.before)
+                };
+                all.insert(held.address, standing);
+            }
+        }
+        all
+    }
+
+    /// Returns once each lock was had that a call may need.
+    pub fn answers(&self) {
+        drop(self.claims.lock());
+        drop(self.orphans());
+        drop(self.work());
+        self.locks.answer();
+    }
+
+    /// Rings when one of them may have changed.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        self.journal.bell()
+    }
+
+    /// From now on the device is being bound or released by hand; called with its lock.
+    pub(super) fn at_work(&self, device: PciAddress, condition: Condition) -> AtWork<'_> {
+        self.work().insert(device, condition);
+        self.bell().ring();
+        AtWork(self, device)
+    }
+
+    /// A record that is not done is of another process at work, or was left so.
+    fn recorded(&self, record: Record) -> Standing {
+        // Whoever wants the lock for work has the claims, too: this look keeps nobody from it.
+        let _claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = || matches!(self.bound.lock(record.device), Ok(Some(_)));
+        let condition = match record.done {
+            true => Condition::Bound,
+            false if free() => Condition::Degraded,
+            false => Condition::Binding,
+        };
+        let elsewhere = condition == Condition::Binding;
+        Standing {
+            elsewhere,
+            ..Standing::new(condition, Some(record.before))
+        }
+    }
+
+    fn work(&self) -> MutexGuard<'_, BTreeMap<PciAddress, Condition>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Assigner {
+    /// Nobody can claim a device meanwhile.
+    pub(crate) fn hold_claims(&self) -> MutexGuard<'_, std::collections::BTreeSet<PciAddress>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.work().remove(&self.1);
+        self.0.bell().ring();
+    }
+}

@@ -1,0 +1,41 @@
+//! Says on the bus what came of domains, as soon as it is known.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::broadcast::error::RecvError;
+use tracing::debug;
+use zbus::Connection;
+use zbus::object_server::SignalEmitter;
+
+use super::{MANAGER, Manager};
+use crate::report::Report;
+use crate::worker::Worker;
+
+/// Follows the worker's reports for as long as the connection lasts.
+pub async fn announce(connection: Connection, worker: Arc<Worker>) {
+    let mut reports = worker.watch();
+    loop {
+        match reports.recv().await {
+            Ok(report) => {
+                if let Err(error) = say(&connection, report).await {
+                    debug!("a domain cannot be told of: {error}");
+                }
+            }
+            // 'ListDomains' has what was missed.
+            Err(RecvError::Lagged(missed)) => debug!("{missed} reports of domains were not told"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn say(connection: &Connection, report: Report) -> zbus::Result<()> {
+    let emitter = SignalEmitter::new(connection, MANAGER)?;
+    let details = [("sentence", report.sentence), ("code", report.code)];
+    let details = details
+        .into_iter()
+        .filter_map(|(key, text)| Some((key, text?.into())));
+    let details: HashMap<_, _> = details.collect();
+    let (name, uuid, outcome) = (&report.domain, &report.uuid, report.outcome.as_str());
+    Manager::domain_changed(&emitter, name, uuid, outcome, details).await
+}

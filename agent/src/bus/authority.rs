@@ -1,0 +1,221 @@
+//! Who may do what: polkit decides for everybody but root (polkit(8), CheckAuthorization).
+//!
+//! Where there is no polkit, looking stays open and changes are root's. A polkit that fails or is silent
+//! lets nobody through: it may have a rule that says no.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::warn;
+use zbus::message::{Flags, Header, Message};
+use zbus::{Connection, Variant, fdo};
+
+use super::{BusError, caller};
+use crate::code::Code;
+
+const POLKIT: &str = "org.freedesktop.PolicyKit1";
+const PATH: &str = "/org/freedesktop/PolicyKit1/Authority";
+const INTERFACE: &str = "org.freedesktop.PolicyKit1.Authority";
+/// POLKIT_CHECK_AUTHORIZATION_FLAGS_ALLOW_USER_INTERACTION.
+const ALLOW_INTERACTION: u32 = 1;
+
+/// What polkit is asked about; `org.variantd1.policy` has the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Look at devices and domains.
+    Inspect,
+    /// Plan a definition.
+    Plan,
+    /// Change a definition.
+    Prepare,
+    /// Bind, release or reserve a device.
+    Bind,
+    /// Bind a device that is taken from somebody for it.
+    BindInUse,
+    /// Give back what was left half-way.
+    Recover,
+}
+
+/// Asks polkit.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// Whether root passes unasked; false in tests, which may run as root.
+    pub root_passes: bool,
+    /// For an answer that needs no person.
+    pub deadline: Duration,
+    /// For a person who types a password.
+    pub patience: Duration,
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self {
+            root_passes: true,
+            deadline: Duration::from_secs(10),
+            patience: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What polkit said.
+enum Verdict {
+    Yes,
+    No,
+    /// It would ask for a password, and may not.
+    Challenge,
+    /// The person closed the question.
+    Dismissed,
+    /// There is no polkit here.
+    Absent,
+    Silent(String),
+}
+
+impl Action {
+    fn is_open(self) -> bool {
+        matches!(self, Self::Inspect | Self::Plan)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inspect => "org.variantd1.inspect",
+            Self::Plan => "org.variantd1.plan",
+            Self::Prepare => "org.variantd1.prepare",
+            Self::Bind => "org.variantd1.bind",
+            Self::BindInUse => "org.variantd1.bind-in-use",
+            Self::Recover => "org.variantd1.recover",
+        })
+    }
+}
+
+impl Authority {
+    /// Passes when the sender of a call may have `action` done; `about` are details for polkit's rules.
+    ///
+    /// # Errors
+    /// [`BusError::NotAuthorized`], with the action and how to get it.
+    pub(super) async fn admit(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        action: Action,
+        about: &[(&str, &str)],
+    ) -> Result<(), BusError> {
+        match caller::user(connection, header).await? {
+            None => Ok(()),
+            Some(user) if self.root_passes && caller::is_root(user) => Ok(()),
+            Some(user) => {
+                let verdict = self.ask(connection, header, action, about).await;
+                decide(verdict, action, user)
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        action: Action,
+        about: &[(&str, &str)],
+    ) -> Verdict {
+        let flags = header.primary().flags();
+        let interactive = flags.contains(Flags::ALLOW_INTERACTIVE_AUTH);
+        let sender = header.sender().map(ToString::to_string).unwrap_or_default();
+        // Of this call alone: the sender's serial numbers are its own.
+        let id = format!("{sender}/{}", header.primary().serial_num());
+        let subject = (
+            "system-bus-name",
+            HashMap::from([("name", Variant::from(sender))]),
+        );
+        let details: HashMap<&str, &str> = about.iter().copied().collect();
+        let interaction = if interactive { ALLOW_INTERACTION } else { 0 };
+        let body = (subject, action.to_string(), details, interaction, &*id);
+        let check = call(connection, "CheckAuthorization", &body);
+        let limit = if interactive {
+            self.patience
+        } else {
+            self.deadline
+        };
+        match timeout(limit, check).await {
+            Ok(reply) => verdict(reply),
+            Err(_) => {
+                let connection = connection.clone();
+                // Nobody waits for the answer any more: the question is to be closed.
+                tokio::spawn(async move {
+                    let _ = call(&connection, "CancelCheckAuthorization", &(id,)).await;
+                });
+                Verdict::Silent(format!("no answer within {} s", limit.as_secs()))
+            }
+        }
+    }
+}
+
+async fn call<B>(connection: &Connection, method: &str, body: &B) -> zbus::Result<Message>
+where
+    B: serde::Serialize + zbus::Type,
+{
+    connection
+        .call_method(Some(POLKIT), PATH, Some(INTERFACE), method, body)
+        .await
+}
+
+fn verdict(reply: zbus::Result<Message>) -> Verdict {
+    let message = match reply {
+        Ok(message) => message,
+        // Nobody has the name, and nothing is known that could be started for it.
+        Err(zbus::Error::FDO(error)) if matches!(*error, fdo::Error::ServiceUnknown(_)) => {
+            return Verdict::Absent;
+        }
+        Err(error) => return Verdict::Silent(error.to_string()),
+    };
+    let answer = message.body();
+    let answer: zbus::Result<(bool, bool, HashMap<String, String>)> = answer.deserialize();
+    match answer {
+        Ok((true, ..)) => Verdict::Yes,
+        Ok((_, true, _)) => Verdict::Challenge,
+        Ok((_, _, details)) if details.contains_key("polkit.dismissed") => Verdict::Dismissed,
+        Ok(_) => Verdict::No,
+        Err(error) => Verdict::Silent(error.to_string()),
+    }
+}
+
+fn decide(verdict: Verdict, action: Action, user: u32) -> Result<(), BusError> {
+    let refused = |code: Code, reason: &str, mend: &str| {
+        let sentence = format!("user {user} may not do this: {reason} ({code}); {mend}");
+        Err(BusError::NotAuthorized(sentence))
+    };
+    let rule =
+        format!("try again with sudo, or have a rule below /etc/polkit-1/rules.d grant '{action}'");
+    match verdict {
+        Verdict::Yes => Ok(()),
+        Verdict::Absent if action.is_open() => Ok(()),
+        Verdict::Absent => Err(caller::root_only(user)),
+        Verdict::No => refused(
+            Code::NotAuthorized,
+            &format!("polkit denies '{action}'"),
+            &rule,
+        ),
+        Verdict::Dismissed => {
+            let reason = format!("polkit's question for '{action}' was closed");
+            refused(
+                Code::NotAuthorized,
+                &reason,
+                "answer it, or try again with sudo",
+            )
+        }
+        Verdict::Challenge => {
+            let reason = format!(
+                "polkit wants a password for '{action}', and nobody is there to ask for it"
+            );
+            refused(Code::NotAuthorized, &reason, &rule)
+        }
+        Verdict::Silent(why) => {
+            warn!("polkit cannot be asked for '{action}' of user {user}: {why}");
+            let reason = format!("polkit does not say whether '{action}' is granted: {why}");
+            let mend = "see 'systemctl status polkit', or try again with sudo";
+            refused(Code::AuthoritySilent, &reason, mend)
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The jobs there are: bounded for each caller and in all, and gone a minute after their end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::debug;
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, OwnedObjectPath};
+
+use super::{BusError, Job, Subject};
+use crate::code::Code;
+use crate::progress;
+use crate::refusal::Refusal;
+
+/// Jobs under way, for all callers and for one.
+const LIMIT: usize = 32;
+const LIMIT_OF_ONE: usize = 8;
+/// Jobs that have ended are kept up to this many beside those under way.
+const KEPT: usize = 32;
+
+/// The jobs of a connection.
+#[derive(Clone)]
+pub struct Jobs {
+    /// How long one can be looked at after its end.
+    pub kept: Duration,
+    list: Arc<Mutex<List>>,
+}
+
+#[derive(Default)]
+struct List {
+    last: u32,
+    jobs: BTreeMap<u32, Job>,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self {
+            kept: Duration::from_secs(60),
+            list: Arc::default(),
+        }
+    }
+}
+
+impl Jobs {
+    /// Starts a job, and says where it is.
+    pub(in crate::bus) async fn start(
+        &self,
+        connection: &Connection,
+        subject: Subject,
+        work: impl Future<Output = Result<String, BusError>> + Send + 'static,
+    ) -> Result<OwnedObjectPath, BusError> {
+        let job = Job::new(subject);
+        let (number, oldest) = self.enter(&job)?;
+        let server = connection.object_server();
+        if let Some(oldest) = oldest {
+            server.remove::<Job, _>(path(oldest)).await?;
+        }
+        let emitter = SignalEmitter::new(connection, path(number))?.into_owned();
+        server.at(path(number), job.clone()).await?;
+        tokio::spawn(self.clone().see_through(emitter, number, job, work));
+        let path = OwnedObjectPath::try_from(path(number));
+        Ok(path?)
+    }
+
+    /// How many are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.list().under_way(|_| true)
+    }
+
+    async fn see_through(
+        self,
+        emitter: SignalEmitter<'static>,
+        number: u32,
+        job: Job,
+        work: impl Future<Output = Result<String, BusError>>,
+    ) {
+        let work = progress::heard(Arc::new(job.clone()), work);
+        if let Err(error) = job.run(&emitter, work).await {
+            debug!("job {number} cannot be told of: {error}");
+        }
+        tokio::time::sleep(self.kept).await;
+        if self.list().jobs.remove(&number).is_some() {
+            let server = emitter.connection().object_server();
+            let _ = server.remove::<Job, _>(path(number)).await;
+        }
+    }
+
+    /// The number of a new job, and that of an old one that makes room for it.
+    fn enter(&self, job: &Job) -> Result<(u32, Option<u32>), Refusal> {
+        let mut list = self.list();
+        let owner = job.subject.owner;
+        let own = list.under_way(|job| job.subject.owner == owner);
+        let all = list.under_way(|_| true);
+        if own >= LIMIT_OF_ONE || all >= LIMIT {
+            let reason = format!("{own} jobs of this caller are under way, and {all} in all");
+            let mend = "wait until one of them completes";
+            return Err(Refusal::new(Code::JobsFull, reason, mend));
+        }
+        let mut ended = list.jobs.iter().filter(|(_, job)| job.state().is_end());
+        let oldest = ended.next().map(|(number, _)| *number);
+        let oldest = oldest.filter(|_| list.jobs.len() - all >= KEPT);
+        if let Some(oldest) = oldest {
+            list.jobs.remove(&oldest);
+        }
+        list.last += 1;
+        let number = list.last;
+        list.jobs.insert(number, job.clone());
+        Ok((number, oldest))
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl List {
+    fn under_way(&self, which: impl Fn(&Job) -> bool) -> usize {
+        let jobs = self.jobs.values().filter(|job| !job.state().is_end());
+        jobs.filter(|job| which(job)).count()
+    }
+}
+
+fn path(number: u32) -> String {
+    format!("/org/variantd1/job/{number}")
+}

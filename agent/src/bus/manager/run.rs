@@ -1,0 +1,62 @@
+//! A method of `Manager` as a job: the very call that the caller could have made, answered later.
+
+use zbus::message::{Header, Message};
+use zbus::{Connection, OwnedVariant, Variant};
+
+use super::{Manager, Operation, Options};
+use crate::bus::{BusError, MANAGER};
+
+/// The call of a job, with the sender and flags of the call that started it.
+pub(super) struct Call {
+    pub(super) operation: Operation,
+    pub(super) name: String,
+    pub(super) options: Options,
+    message: Message,
+}
+
+impl Call {
+    pub(super) fn new(
+        header: &Header<'_>,
+        operation: Operation,
+        name: String,
+        options: Options,
+    ) -> Result<Self, BusError> {
+        let call = Message::method_call(MANAGER, "StartJob");
+        let call = call.with_flags(header.primary().flags());
+        let call = match header.sender() {
+            Some(sender) => call.sender(sender.clone()),
+            None => call,
+        };
+        Ok(Self {
+            operation,
+            name,
+            options,
+            message: call.build(&())?,
+        })
+    }
+}
+
+impl Manager {
+    /// Answers as the method does; asks polkit as it does, too, which may take until a person has answered.
+    pub(super) async fn run(
+        &self,
+        connection: &Connection,
+        call: Call,
+    ) -> Result<String, BusError> {
+        let header = call.message.header();
+        let (name, mut options) = (call.name, call.options);
+        match call.operation {
+            Operation::Prepare => self.prepare(connection, header, name, options).await,
+            Operation::Revert => self.revert(connection, header, name, options).await,
+            Operation::Bind => self.bind(connection, header, name, options).await,
+            Operation::Release => self.release(connection, header, name, options).await,
+            Operation::Recover => {
+                if !name.is_empty() {
+                    let name = OwnedVariant::try_from(Variant::from(name));
+                    options.insert("device".into(), name?);
+                }
+                self.recover(connection, header, options).await
+            }
+        }
+    }
+}

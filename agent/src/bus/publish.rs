@@ -1,0 +1,123 @@
+//! Keeps the devices' objects true: looks at the host whenever the bell rings, and says what changed.
+//!
+//! Nothing is polled: journal and records ring when we change a device, the kernel's uevents when somebody
+//! else does. Only while another process works on a device is it looked at again by time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel_glue::address::PciAddress;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+use zbus::Connection;
+
+use super::object::{DeviceObject, INTERFACE, Properties, path};
+use super::{BusError, blocking};
+use crate::assign::Assigner;
+use crate::reserve::Reservations;
+use crate::site::Site;
+use crate::status::{self, Status, Statuses};
+
+/// Between two looks at a device that another process works on.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What the objects are made from.
+#[derive(Clone)]
+pub struct Sources {
+    /// The host.
+    pub site: Arc<Site>,
+    /// What is bound.
+    pub assigner: Arc<Assigner>,
+    /// What is reserved.
+    pub reservations: Reservations,
+}
+
+/// The objects of devices on a connection.
+pub struct Publisher {
+    connection: Connection,
+    sources: Arc<Sources>,
+    shown: BTreeMap<PciAddress, DeviceObject>,
+}
+
+impl Publisher {
+    /// Shows the devices that are there.
+    ///
+    /// # Errors
+    /// When the host cannot be read, or the bus fails.
+    pub async fn start(connection: Connection, sources: Sources) -> Result<Self, BusError> {
+        let mut publisher = Self {
+            connection,
+            sources: Arc::new(sources),
+            shown: BTreeMap::new(),
+        };
+        publisher.refresh().await?;
+        Ok(publisher)
+    }
+
+    /// Follows all changes for as long as the connection lasts.
+    pub async fn serve(mut self) {
+        let assigner = self.sources.assigner.clone();
+        loop {
+            let unsettled = self.refresh().await.unwrap_or_else(|error| {
+                warn!("cannot show the devices: {error}");
+                false
+            });
+            let rung = assigner.bell().rung();
+            match unsettled {
+                true => drop(timeout(AGAIN, rung).await),
+                false => rung.await,
+            }
+        }
+    }
+
+    /// Looks once; true when that is to be done again soon.
+    async fn refresh(&mut self) -> Result<bool, BusError> {
+        let look = |sources: &Sources| {
+            status::look(&sources.site, &sources.assigner, &sources.reservations)
+        };
+        let Statuses { devices, unsettled } = blocking(&self.sources, look).await?;
+        let gone: BTreeSet<_> = self.shown.keys().copied().collect();
+        for device in gone.into_iter().filter(|one| !devices.contains_key(one)) {
+            self.remove(device).await?;
+        }
+        for (_, status) in devices {
+            self.show(status).await?;
+        }
+        Ok(unsettled)
+    }
+
+    async fn show(&mut self, status: Status) -> Result<(), BusError> {
+        let device = status.address;
+        let Some(object) = self.shown.get(&device) else {
+            let object = DeviceObject::new(status);
+            let server = self.connection.object_server();
+            server.at(path(device), object.clone()).await?;
+            self.shown.insert(device, object);
+            return Ok(());
+        };
+        let changed = object.set(status);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        debug!("'{device}': {changed:?}");
+        self.say(device, changed).await
+    }
+
+    async fn say(&self, device: PciAddress, changed: Properties) -> Result<(), BusError> {
+        let none: &[&str] = &[];
+        let body = (INTERFACE, changed, none);
+        let (interface, name) = ("org.freedesktop.DBus.Properties", "PropertiesChanged");
+        let said = self
+            .connection
+            .emit_signal(None::<&str>, path(device), interface, name, &body);
+        Ok(said.await?)
+    }
+
+    async fn remove(&mut self, device: PciAddress) -> Result<(), BusError> {
+        let server = self.connection.object_server();
+        server.remove::<DeviceObject, _>(path(device)).await?;
+        self.shown.remove(&device);
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! Who may do what, on a private bus with a polkit that says what it is told to.
+
+use std::time::{Duration, Instant};
+
+use ::tests::bus::Bus;
+use tokio::sync::Notify;
+use zbus::interface;
+
+use super::*;
+use crate::client::{JobProxy, Options};
+
+/// What the polkit of a test does.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Allows,
+    Denies,
+    Challenges,
+    Dismissed,
+    Hangs,
+    Vanishes,
+}
+
+/// A polkit that keeps the actions it was asked about.
+struct Polkit {
+    mood: Mood,
+    asked: Arc<std::sync::Mutex<Vec<String>>>,
+    cancelled: Arc<Notify>,
+    gone: Arc<Notify>,
+}
+
+type Details = HashMap<String, String>;
+
+#[interface(name = "org.freedesktop.PolicyKit1.Authority")]
+impl Polkit {
+    async fn check_authorization(
+        &self,
+        subject: (String, HashMap<String, zbus::OwnedVariant>),
+        action: String,
+        details: Details,
+        flags: u32,
+        _cancellation_id: String,
+    ) -> (bool, bool, Details) {
+        assert_eq!(subject.0, "system-bus-name");
+        let name = String::try_from(subject.1["name"].clone()).expect("name");
+        assert!(name.starts_with(':'), "{name}");
+        let device = details.get("device").map(String::as_str);
+        let about = device.map_or(String::new(), |device| format!(" {device}"));
+        let words = format!("{action}{about} {flags}");
+        self.asked.lock().expect("asked").push(words);
+        match self.mood {
+            Mood::Allows => (true, false, Details::new()),
+            Mood::Denies => (false, false, Details::new()),
+            // A person is asked where that is allowed, and knows the password.
+            Mood::Challenges => (flags == 1, flags == 0, Details::new()),
+            Mood::Dismissed => {
+                let dismissed = ("polkit.dismissed".to_owned(), "true".to_owned());
+                (false, false, Details::from([dismissed]))
+            }
+            Mood::Hangs => std::future::pending().await,
+            Mood::Vanishes => {
+                self.gone.notify_one();
+                std::future::pending().await
+            }
+        }
+    }
+
+    fn cancel_check_authorization(&self, _cancellation_id: String) {
+        self.cancelled.notify_one();
+    }
+}
+
+struct Court {
+    client: Connection,
+    _agent: Connection,
+    asked: Arc<std::sync::Mutex<Vec<String>>>,
+    cancelled: Arc<Notify>,
+    kernel: Arc<Model>,
+    _directory: tempfile::TempDir,
+    _bus: Bus,
+}
+
+/// An agent that lets nobody pass unasked, and a polkit in this mood; `None` for no polkit.
+async fn court(mood: Option<Mood>) -> Court {
+    let bus = Bus::start().expect("bus");
+    let (asked, cancelled, gone) = (Arc::default(), Arc::default(), Arc::new(Notify::new()));
+    if let Some(mood) = mood {
+        let polkit = Polkit {
+            mood,
+            asked: Arc::clone(&asked),
+            cancelled: Arc::clone(&cancelled),
+            gone: gone.clone(),
+        };
+        let builder =
+            connection::Builder::address(bus.address()).name("org.freedesktop.PolicyKit1");
+        let builder = builder.serve_at("/org/freedesktop/PolicyKit1/Authority", polkit);
+        let polkit = builder.build().await.expect("polkit");
+        tokio::spawn(async move {
+            gone.notified().await;
+            polkit.close().await.expect("closed");
+        });
+    }
+    let mut parts = parts();
+    parts.manager.authority = Authority {
+        root_passes: false,
+        deadline: Duration::from_millis(300),
+        ..Authority::default()
+    };
+    let builder = connection::Builder::address(bus.address()).name(NAME);
+    let agent = serve(builder, parts.manager, parts.hook).build().await;
+    let client = connection::Builder::address(bus.address()).build().await;
+    Court {
+        client: client.expect("client"),
+        _agent: agent.expect("agent"),
+        asked,
+        cancelled,
+        kernel: parts.kernel,
+        _directory: parts.directory,
+        _bus: bus,
+    }
+}
+
+impl Court {
+    async fn manager(&self) -> ManagerProxy<'_> {
+        ManagerProxy::new(&self.client).await.expect("proxy")
+    }
+
+    /// Binds without leave to ask a person.
+    async fn bind_quietly(&self) -> Result<(), Fault> {
+        let options: Options<'_> = HashMap::new();
+        let (name, interface) = (Some(NAME), Some("org.variantd1.Manager"));
+        let body = (GPU, options);
+        let call = self
+            .client
+            .call_method(name, MANAGER, interface, "Bind", &body);
+        call.await.map(drop).map_err(Fault::from)
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("asked").clone()
+    }
+
+    fn is_bound(&self) -> bool {
+        let driver = self.kernel.driver(address(GPU)).expect("device");
+        driver.map(String::from).as_deref() == Some(VARIANT)
+    }
+
+    async fn is_refused(&self, words: &[&str]) {
+        let fault = self.bind_quietly().await.expect_err("refused");
+        let Fault::NotAuthorized(sentence) = fault else {
+            unreachable!("{fault:?}");
+        };
+        for word in words {
+            assert!(sentence.contains(word), "'{word}': {sentence}");
+        }
+        assert!(!self.is_bound() && self.kernel.writes().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whom_polkit_allows_is_let_through() {
+    let court = court(Some(Mood::Allows)).await;
+    court.bind_quietly().await.expect("bound");
+    assert!(court.is_bound());
+    assert_eq!(court.asked(), [format!("org.variantd1.bind {GPU} 0")]);
+}
+
+#[tokio::test]
+async fn whom_polkit_denies_hears_the_action_and_how_to_get_it() {
+    let court = court(Some(Mood::Denies)).await;
+    let words = [
+        "polkit denies 'org.variantd1.bind'",
+        "VD-AGT-006",
+        "/etc/polkit-1/rules.d",
+        "sudo",
+    ];
+    court.is_refused(&words).await;
+}
+
+#[tokio::test]
+async fn a_person_is_asked_only_where_the_caller_allows_it() {
+    let court = court(Some(Mood::Challenges)).await;
+    court
+        .is_refused(&["wants a password for 'org.variantd1.bind'", "VD-AGT-006"])
+        .await;
+    court
+        .manager()
+        .await
+        .bind(GPU, Options::new())
+        .await
+        .expect("bound");
+    assert!(court.is_bound());
+    assert_eq!(court.asked()[1], format!("org.variantd1.bind {GPU} 1"));
+}
+
+#[tokio::test]
+async fn a_question_that_was_closed_is_a_no() {
+    let court = court(Some(Mood::Dismissed)).await;
+    court
+        .is_refused(&["question for 'org.variantd1.bind' was closed"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_silent_polkit_is_a_no_in_time_and_its_question_is_taken_back() {
+    let court = court(Some(Mood::Hangs)).await;
+    let begin = Instant::now();
+    court
+        .is_refused(&["VD-AGT-007", "systemctl status polkit"])
+        .await;
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    let cancelled = court.cancelled.notified();
+    tokio::time::timeout(Duration::from_secs(10), cancelled)
+        .await
+        .expect("taken back");
+}
+
+#[tokio::test]
+async fn a_polkit_that_vanishes_is_a_no() {
+    court(Some(Mood::Vanishes))
+        .await
+        .is_refused(&["VD-AGT-007"])
+        .await;
+}
+
+#[tokio::test]
+async fn without_polkit_everybody_looks_and_only_root_changes() {
+    let court = court(None).await;
+    court.is_refused(&["only root", "VD-AGT-006"]).await;
+    let manager = court.manager().await;
+    manager.list_devices(Options::new()).await.expect("a look");
+    let plan = manager.plan("nobody", Options::new()).await;
+    assert!(matches!(
+        Fault::from(plan.expect_err("no domain")),
+        Fault::NotFound(_)
+    ));
+}
+
+#[tokio::test]
+async fn each_method_asks_for_its_action() {
+    let court = court(Some(Mood::Denies)).await;
+    let manager = court.manager().await;
+    let (none, taking) = (Options::new, || {
+        Options::from([("stop-services", true.into())])
+    });
+    drop(manager.list_domains(none()).await.expect_err("no"));
+    drop(manager.list_devices(none()).await.expect_err("no"));
+    drop(manager.plan("d0", none()).await.expect_err("no"));
+    drop(manager.prepare("d0", none()).await.expect_err("no"));
+    drop(manager.revert("d0", none()).await.expect_err("no"));
+    drop(manager.wait("d0", 1, none()).await.expect_err("no"));
+    drop(manager.bind(GPU, none()).await.expect_err("no"));
+    drop(manager.bind(GPU, taking()).await.expect_err("no"));
+    drop(manager.release(GPU, none()).await.expect_err("no"));
+    drop(manager.reserve(GPU, none()).await.expect_err("no"));
+    drop(manager.unreserve(GPU, none()).await.expect_err("no"));
+    drop(manager.recover(none()).await.expect_err("no"));
+    let asked = court.asked();
+    let actions = asked
+        .iter()
+        .map(|words| words.split(' ').next().unwrap_or_default());
+    let actions: Vec<_> = actions
+        .map(|id| id.trim_start_matches("org.variantd1."))
+        .collect();
+    let wanted =
+        "inspect inspect plan prepare prepare prepare bind bind-in-use bind bind bind recover";
+    assert_eq!(actions.join(" "), wanted);
+}
+
+#[tokio::test]
+async fn a_job_asks_as_its_method_does_and_can_be_cancelled_meanwhile() {
+    let court = court(Some(Mood::Hangs)).await;
+    let manager = court.manager().await;
+    let path = manager
+        .start_job("bind", GPU, Options::new())
+        .await
+        .expect("job");
+    let job = JobProxy::builder(&court.client)
+        .path(path)
+        .build()
+        .await
+        .expect("proxy");
+    while court.asked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(court.asked(), [format!("org.variantd1.bind {GPU} 1")]);
+    job.cancel(Options::new()).await.expect("cancelled");
+    assert!(!court.is_bound());
+}
+
+/// Every action that is asked for is in the policy that is shipped, and no other.
+#[test]
+fn the_shipped_policy_has_each_action() {
+    use crate::bus::authority::Action::{Bind, BindInUse, Inspect, Plan, Prepare, Recover};
+    let policy = include_str!("../../../../packaging/polkit/org.variantd1.policy");
+    let text = roxmltree::Document::parse_with_options(
+        policy,
+        roxmltree::ParsingOptions {
+            allow_dtd: true,
+            ..Default::default()
+        },
+    );
+    let text = text.expect("XML");
+    let actions = text
+        .descendants()
+        .filter(|node| node.has_tag_name("action"));
+    let shipped: Vec<_> = actions.filter_map(|node| node.attribute("id")).collect();
+    let asked = [Inspect, Plan, Prepare, Bind, BindInUse, Recover].map(|one| one.to_string());
+    assert_eq!(shipped, asked);
+}

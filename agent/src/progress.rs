@@ -1,0 +1,123 @@
+//! What a piece of work says of itself while it goes on: to the job that it is done for, else to nobody.
+//!
+//! The work runs several calls below whoever listens, in a thread of its own; so the listener goes with the
+//! task, and from there with the thread, and no function in between has to hand it on.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::code::Code;
+use crate::refusal::Refusal;
+
+/// Hears of the progress of one piece of work.
+pub trait Listener: Send + Sync {
+    /// Called at each stage; `done` is between 0 and 1.
+    fn stage(&self, text: &str, done: f64);
+
+    /// Called before the first change; false when nobody wants it any more.
+    fn begin(&self) -> bool;
+}
+
+tokio::task_local! {
+    static TASK: Arc<dyn Listener>;
+}
+
+thread_local! {
+    static THREAD: RefCell<Option<Arc<dyn Listener>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` with a listener.
+pub async fn heard<T>(listener: Arc<dyn Listener>, work: impl Future<Output = T>) -> T {
+    TASK.scope(listener, work).await
+}
+
+/// The same work, to be run in another thread: the task's listener goes with it.
+pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let listener = TASK.try_with(Arc::clone).ok();
+    move || {
+        THREAD.set(listener);
+        let _end = End;
+        work()
+    }
+}
+
+/// Threads are used again for other work.
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        THREAD.set(None);
+    }
+}
+
+/// Says how far this thread's work is.
+pub fn stage(text: &str, done: f64) {
+    if let Some(listener) = listener() {
+        listener.stage(text, done);
+    }
+}
+
+/// From here on this thread's work changes things, and goes on to its end.
+///
+/// # Errors
+/// When somebody cancelled it before.
+pub fn begin() -> Result<(), Refusal> {
+    if listener().is_none_or(|listener| listener.begin()) {
+        return Ok(());
+    }
+    let reason = "the job was cancelled before it began";
+    Err(Refusal::new(
+        Code::JobCancelled,
+        reason,
+        "nothing was changed",
+    ))
+}
+
+fn listener() -> Option<Arc<dyn Listener>> {
+    THREAD.with_borrow(Clone::clone)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    struct Ear {
+        heard: Mutex<Vec<String>>,
+        wanted: bool,
+    }
+
+    impl Listener for Ear {
+        fn stage(&self, text: &str, done: f64) {
+            let mut heard = self.heard.lock().expect("heard");
+            heard.push(format!("{text} {done}"));
+        }
+
+        fn begin(&self) -> bool {
+            self.wanted
+        }
+    }
+
+    fn ear(wanted: bool) -> Arc<Ear> {
+        let heard = Mutex::default();
+        Arc::new(Ear { heard, wanted })
+    }
+
+    #[tokio::test]
+    async fn work_in_another_thread_is_heard_and_the_next_in_it_is_not() {
+        let ear = ear(false);
+        let begun = heard(ear.clone(), async {
+            let work = carried(|| {
+                stage("half", 0.5);
+                begin()
+            });
+            std::thread::spawn(work).join().expect("joined")
+        });
+        assert_eq!(begun.await.expect_err("cancelled").code, Code::JobCancelled);
+        assert_eq!(*ear.heard.lock().expect("heard"), ["half 0.5"]);
+        carried(|| stage("after", 1.0))();
+        assert!(begin().is_ok());
+        assert_eq!(ear.heard.lock().expect("heard").len(), 1);
+    }
+}

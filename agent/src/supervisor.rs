@@ -1,0 +1,165 @@
+//! What the agent tells systemd (sd_notify(3)): ready, reloading, ending, and that it still answers.
+
+use std::env;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::assign::Assigner;
+use crate::worker::Worker;
+
+/// The socket of whoever started us; nothing is said where there is none.
+#[derive(Clone, Debug, Default)]
+pub struct Supervisor {
+    socket: Option<SocketAddr>,
+    /// How often it wants to hear that we answer.
+    watchdog: Option<Duration>,
+}
+
+impl Supervisor {
+    /// By the environment that systemd sets.
+    #[must_use]
+    pub fn of_environment() -> Self {
+        let socket = env::var("NOTIFY_SOCKET").ok();
+        let number = |key| env::var(key).ok()?.parse::<u64>().ok();
+        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let watchdog = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0);
+        Self {
+            socket: socket.and_then(|path| address(&path).ok()),
+            watchdog: watchdog.map(Duration::from_micros),
+        }
+    }
+
+    /// Serves from now on.
+    pub fn ready(&self) {
+        self.say("READY=1");
+    }
+
+    /// Reads its configuration again, until it is ready.
+    pub fn reloading(&self) {
+        self.say("RELOADING=1");
+    }
+
+    /// Ends.
+    pub fn stopping(&self) {
+        self.say("STOPPING=1");
+    }
+
+    /// Says at half the interval that we answer: that this loop runs, that a thread can be had, and every
+    /// lock that a call may need. Silence makes systemd end and restart us.
+    pub async fn watch(self, assigner: Arc<Assigner>, worker: Arc<Worker>) {
+        let Some(interval) = self.watchdog else {
+            return;
+        };
+        loop {
+            let (assigner, worker) = (assigner.clone(), worker.clone());
+            let answers = spawn_blocking(move || {
+                assigner.answers();
+                worker.answers();
+            });
+            match answers.await {
+                Ok(()) => self.say("WATCHDOG=1"),
+                Err(error) => warn!("the watchdog is not told that all is well: {error}"),
+            }
+            sleep(interval / 2).await;
+        }
+    }
+
+    fn say(&self, words: &str) {
+        let Some(socket) = &self.socket else {
+            return;
+        };
+        let sent =
+            UnixDatagram::unbound().and_then(|own| own.send_to_addr(words.as_bytes(), socket));
+        if let Err(error) = sent {
+            debug!("systemd does not hear '{words}': {error}");
+        }
+    }
+}
+
+fn address(path: &str) -> io::Result<SocketAddr> {
+    match path.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::fixture::{kernel, site};
+    use crate::journal::Journal;
+    use crate::libvirt::fake::Fake;
+
+    fn heard(socket: &UnixDatagram) -> String {
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).expect("a message");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    fn supervisor(directory: &std::path::Path) -> (Supervisor, UnixDatagram) {
+        let path = directory.join("notify");
+        let socket = UnixDatagram::bind(&path).expect("socket");
+        let limit = Some(Duration::from_secs(10));
+        socket.set_read_timeout(limit).expect("limit");
+        let supervisor = Supervisor {
+            socket: Some(address(path.to_str().expect("text")).expect("address")),
+            watchdog: Some(Duration::from_millis(2)),
+        };
+        (supervisor, socket)
+    }
+
+    #[test]
+    fn each_state_is_one_message() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (supervisor, socket) = supervisor(directory.path());
+        supervisor.ready();
+        supervisor.reloading();
+        supervisor.stopping();
+        let said = [heard(&socket), heard(&socket), heard(&socket)];
+        assert_eq!(said, ["READY=1", "RELOADING=1", "STOPPING=1"]);
+        Supervisor::default().ready();
+    }
+
+    #[tokio::test]
+    async fn the_watchdog_hears_of_us_only_while_the_locks_can_be_had() {
+        let (directory, site) = site(Config::default());
+        let journal = Journal::new(directory.path().join("journal"));
+        let assigner = Arc::new(Assigner::new(kernel(), site.clone(), journal));
+        let worker = Worker::new(Arc::new(Fake::default()), site, assigner.clone());
+        let (supervisor, socket) = supervisor(directory.path());
+        let watch = tokio::spawn(supervisor.watch(assigner.clone(), worker));
+        let socket = Arc::new(socket);
+        let next = async || {
+            let socket = socket.clone();
+            spawn_blocking(move || heard(&socket)).await.expect("heard")
+        };
+        assert_eq!(next().await, "WATCHDOG=1");
+        assert_eq!(next().await, "WATCHDOG=1");
+        let held = assigner.hold_claims();
+        // What was under way is said; then nothing more.
+        let silence = async {
+            socket.set_nonblocking(true).expect("mode");
+            let mut quiet = 0;
+            while quiet < 20 {
+                quiet = match socket.recv(&mut [0; 64]) {
+                    Ok(_) => 0,
+                    Err(_) => quiet + 1,
+                };
+                sleep(Duration::from_millis(5)).await;
+            }
+            socket.set_nonblocking(false).expect("mode");
+        };
+        silence.await;
+        drop(held);
+        assert_eq!(next().await, "WATCHDOG=1");
+        watch.abort();
+    }
+}

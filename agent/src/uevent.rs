@@ -1,0 +1,82 @@
+//! The kernel's word that a PCI function came, went or changed its driver (NETLINK_KOBJECT_UEVENT).
+//!
+//! What it says is not used, only that it speaks: whoever hears it looks at the host anew.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
+use tracing::warn;
+
+use crate::bell::Bell;
+
+/// The group on which the kernel itself sends; udev has the other.
+const KERNEL: u32 = 1;
+/// Larger than any event (UEVENT_BUFFER_SIZE is 2 KiB, and the header).
+const LIMIT: usize = 8 << 10;
+
+/// From now on `bell` rings for each event about a PCI function.
+pub fn follow(bell: Bell) {
+    let listener = thread::Builder::new().name("uevent".into());
+    let listened = open().and_then(|socket| listener.spawn(move || listen(&socket, &bell)));
+    if let Err(error) = listened {
+        deaf(&error);
+    }
+}
+
+fn deaf(error: &io::Error) {
+    warn!("no events of the kernel ({error}): devices are looked at when variantd changes one");
+}
+
+fn open() -> io::Result<OwnedFd> {
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkKObjectUEvent,
+    )?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL))?;
+    Ok(socket)
+}
+
+fn listen(socket: &OwnedFd, bell: &Bell) {
+    let mut buffer = vec![0; LIMIT];
+    loop {
+        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Ok(length) if is_about_pci(&buffer[..length]) => bell.ring(),
+            // Events were lost: one look sees what they were about.
+            Err(Errno::ENOBUFS) => bell.ring(),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return deaf(&error.into()),
+        }
+    }
+}
+
+/// A `add@PATH`, then words `KEY=VALUE`, each ended by a zero.
+fn is_about_pci(event: &[u8]) -> bool {
+    let mut words = event.split(|byte| *byte == 0);
+    words.any(|word| word == b"SUBSYSTEM=pci")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_events_of_pci_functions_count() {
+        let pci = b"bind@/devices/pci0009:00/0009:01:00.0\0ACTION=bind\0SUBSYSTEM=pci\0DRIVER=x\0";
+        assert!(is_about_pci(pci));
+        let other = b"add@/devices/virtual/net/pci\0ACTION=add\0SUBSYSTEM=net\0INTERFACE=pci\0";
+        assert!(!is_about_pci(other));
+        assert!(!is_about_pci(b""));
+    }
+
+    #[test]
+    fn the_kernels_socket_can_be_had() {
+        open().expect("a netlink socket");
+    }
+}

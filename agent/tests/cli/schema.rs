@@ -1,0 +1,178 @@
+//! What each read verb prints with `--json` against the schemas in `packaging/schema`.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use clap::CommandFactory;
+use jsonschema::Validator;
+use serde_json::Value;
+
+use super::{data, host, stdout, variantctl};
+
+fn folder() -> std::path::PathBuf {
+    data("../../packaging/schema")
+}
+
+fn schema(name: &str) -> Validator {
+    let text = fs::read_to_string(folder().join(format!("{name}.json"))).expect(name);
+    let schema: Value = serde_json::from_str(&text).expect("JSON");
+    jsonschema::validator_for(&schema).expect("a schema")
+}
+
+fn check(name: &str, said: &str) -> Value {
+    let said: Value = serde_json::from_str(said).expect("JSON");
+    let wrong: Vec<String> = schema(name)
+        .iter_errors(&said)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(wrong.is_empty(), "{name}: {wrong:#?}");
+    said
+}
+
+/// The verb's output on a host.
+fn said(name: &str, on: &str, arguments: &[&str]) -> Value {
+    let arguments = [&["--json"], arguments].concat();
+    check(name, &stdout(&variantctl(&host(on), &arguments)))
+}
+
+fn hosts() -> Vec<String> {
+    let entries = fs::read_dir(data("hosts")).expect("hosts");
+    let names = entries.map(|entry| entry.expect("a host").file_name());
+    names
+        .map(|name| name.into_string().expect("text"))
+        .collect()
+}
+
+#[test]
+fn every_recorded_host_is_listed_shown_and_drawn_by_schema() {
+    let hosts = hosts();
+    assert!(hosts.len() > 10);
+    for name in &hosts {
+        said("topology", name, &["topology"]);
+        said("list", name, &["list", "--all"]);
+        let listed = said("list", name, &["list"]);
+        for device in listed["devices"].as_array().expect("devices") {
+            let address = device["address"].as_str().expect("address");
+            said("show", name, &["show", address]);
+        }
+    }
+}
+
+#[test]
+fn plans_recipes_and_codes_are_as_their_schemas_say() {
+    for xml in ["gh200.xml", "plain.xml"] {
+        said("plan", "gh200-1gpu", &["plan", xml]);
+    }
+    said(
+        "plan",
+        "gb200-4gpu",
+        &["plan", "gb200-third-and-fourth.xml"],
+    );
+    let recipes = said("recipe-list", "lab", &["recipe", "list"]);
+    for recipe in recipes["recipes"].as_array().expect("recipes") {
+        let name = recipe["name"].as_str().expect("name");
+        said("recipe-show", "lab", &["recipe", "show", name]);
+        let file = format!("../../../agent/recipes/{name}.toml");
+        said("recipe-check", "lab", &["recipe", "check", &file]);
+    }
+    said("explain", "lab", &["explain"]);
+    said("explain", "lab", &["explain", "VD-TOP-002"]);
+}
+
+#[test]
+fn settings_are_as_their_schema_says_each_with_its_line() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("variantd.conf");
+    let text =
+        "# mine\nrepair = false\n[[device]]\nid = \"10de:3041\"\nrecipe = \"nvidia-grace\"\n";
+    fs::write(&file, text).expect("written");
+    let drop_ins = directory.path().join("variantd.conf.d");
+    fs::create_dir(&drop_ins).expect("directory");
+    fs::write(drop_ins.join("10-a.conf"), "allow_group = true\n").expect("written");
+    let recipes = directory.path().join("recipes.d");
+    let recipes = ["--recipes", recipes.to_str().expect("text")];
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_variantctl"));
+        command
+            .args(recipes)
+            .args(arguments)
+            .output()
+            .expect("variantctl runs")
+    };
+    let shown = check("config-show", &stdout(&run(&["--json", "config", "show"])));
+    assert_eq!(shown["files"].as_array().expect("files").len(), 2);
+    check(
+        "config-check",
+        &stdout(&run(&["--json", "config", "check"])),
+    );
+    let text = stdout(&run(&["config", "show"]));
+    let has = |setting: &str, origin: &str| {
+        let mut lines = text.lines();
+        lines.any(|line| line.starts_with(setting) && line.ends_with(origin))
+    };
+    assert!(has("repair = false ", "variantd.conf:2"), "{text}");
+    assert!(has("allow_group = true ", "10-a.conf:1"), "{text}");
+    assert!(has("prepare = \"on-define\" ", "# default"), "{text}");
+    assert!(has("id = \"10de:3041\" ", "variantd.conf:4"), "{text}");
+    fs::write(drop_ins.join("20-b.conf"), "\nprepair = 1\n").expect("written");
+    fs::write(&file, "repair = 1\n").expect("written");
+    let output = run(&["--json", "config", "check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = check("error", &String::from_utf8_lossy(&output.stderr));
+    let text = error["error"]["text"].as_str().expect("text");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(
+        text.contains("20-b.conf', line 2: unknown key 'prepair'"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_error_is_as_its_schema_says() {
+    let output = variantctl(&host("lab"), &["--json", "show", "0000:ff:00.0"]);
+    check("error", &String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_no_schema_says_is_found() {
+    let wrong = serde_json::json!({"version": 1, "files": [], "more": 1});
+    assert!(!schema("config-check").is_valid(&wrong));
+}
+
+/// A verb that only reads, and prints one JSON object.
+#[test]
+fn every_read_verb_has_a_schema() {
+    let files = fs::read_dir(folder()).expect("schemas").flatten();
+    let names = files.map(|file| file.file_name().to_string_lossy().replace(".json", ""));
+    let schemas: BTreeSet<String> = names.collect();
+    // They print a definition or a script; or ask for a change, and print a report.
+    let others = [
+        "rewrite",
+        "completions",
+        "record-host",
+        "prepare",
+        "revert",
+        "wait",
+        "bind",
+        "release",
+        "recover",
+        "reserve",
+        "unreserve",
+    ];
+    for verb in agent::cli::Cli::command().get_subcommands() {
+        let name = verb.get_name();
+        let below: Vec<String> = match verb.has_subcommands() {
+            true => verb
+                .get_subcommands()
+                .map(|one| format!("{name}-{}", one.get_name()))
+                .collect(),
+            false => vec![name.to_owned()],
+        };
+        for name in below.iter().filter(|name| !others.contains(&name.as_str())) {
+            assert!(
+                schemas.contains(name),
+                "packaging/schema lacks '{name}.json'"
+            );
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Every method, property and signal of the contract against the real agent on a private bus, by a client that
+//! knows nothing but the contract. A method without a line here fails.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use agent::client::{JobProxy, next};
+use roxmltree::{Document, Node, ParsingOptions};
+use serde_json::Value;
+use zbus::message::Message;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, connection};
+
+use crate::scene::Scene;
+
+const GPU: &str = "0009:01:00.0";
+/// A guest that is none of the agent's business.
+const GUEST: &str = "<domain type='kvm'><name>d0</name><uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid>\
+    <memory>1024</memory><os><type arch='aarch64' machine='virt'>hvm</type></os><devices/></domain>";
+
+struct Client {
+    bus: Connection,
+    job: OwnedObjectPath,
+}
+
+impl Client {
+    async fn new(scene: &Scene) -> Self {
+        let bus = connection::Builder::address(scene.bus.address()).build();
+        let mut client = Self {
+            bus: bus.await.expect("bus"),
+            job: OwnedObjectPath::try_from("/").expect("path"),
+        };
+        let started = client.call("org.variantd1.Manager", "StartJob").await;
+        let started = started.expect("a job");
+        client.job = started.body().deserialize().expect("a path");
+        client
+    }
+
+    /// A call that has an answer, whatever it is.
+    async fn call(&self, interface: &str, method: &str) -> zbus::Result<Message> {
+        let none: HashMap<&str, Variant<'_>> = HashMap::new();
+        let dry = HashMap::from([("dry-run", true.into()), ("driver", "vfio-pci".into())]);
+        let driver = HashMap::from([("driver", "nvidia".into())]);
+        let dry: HashMap<&str, Variant<'_>> = dry;
+        let driver: HashMap<&str, Variant<'_>> = driver;
+        let name = interface.trim_start_matches("org.variantd1.");
+        let path = self.path(interface);
+        let call = self.caller(&path, interface, method);
+        match (name, method) {
+            ("Manager", "ListDomains" | "ListDevices" | "Recover" | "Reload") => {
+                call.with(&(none,)).await
+            }
+            ("Manager", "Plan" | "Prepare" | "Revert") => call.with(&("test", none)).await,
+            ("Manager", "Wait") => call.with(&("test", 10_000_u32, none)).await,
+            ("Manager", "Bind") => call.with(&(GPU, dry)).await,
+            ("Manager", "Reserve") => call.with(&(GPU, driver)).await,
+            ("Manager", "Release" | "Unreserve") => call.with(&(GPU, none)).await,
+            ("Manager", "StartJob") => call.with(&("recover", GPU, none)).await,
+            ("Job", "Cancel") => call.with(&(none,)).await,
+            ("Hook", _) => call.with(&(GUEST, none)).await,
+            _ => unreachable!("'{name}.{method}' has no test"),
+        }
+    }
+
+    fn caller<'a>(&'a self, path: &'a str, interface: &'a str, method: &'a str) -> Caller<'a> {
+        Caller {
+            bus: &self.bus,
+            path,
+            interface,
+            method,
+        }
+    }
+
+    fn path(&self, interface: &str) -> String {
+        match interface {
+            "org.variantd1.Device" => "/org/variantd1/device/0009_01_00_0".into(),
+            "org.variantd1.Job" => self.job.to_string(),
+            "org.variantd1.Hook" => "/org/variantd1/Hook".into(),
+            _ => "/org/variantd1".into(),
+        }
+    }
+}
+
+struct Caller<'a> {
+    bus: &'a Connection,
+    path: &'a str,
+    interface: &'a str,
+    method: &'a str,
+}
+
+impl Caller<'_> {
+    async fn with<B: serde::Serialize + zbus::Type>(self, body: &B) -> zbus::Result<Message> {
+        let name = Some("org.variantd1");
+        let call = self
+            .bus
+            .call_method(name, self.path, Some(self.interface), self.method, body);
+        call.await
+    }
+}
+
+fn contract() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/dbus/org.variantd1.xml");
+    fs::read_to_string(path).expect("contract")
+}
+
+fn parsed(text: &str) -> Document<'_> {
+    let options = ParsingOptions {
+        allow_dtd: true,
+        ..ParsingOptions::default()
+    };
+    Document::parse_with_options(text, options).expect("XML")
+}
+
+fn interfaces<'a>(document: &'a Document<'a>) -> impl Iterator<Item = (Node<'a, 'a>, &'a str)> {
+    let nodes = document
+        .descendants()
+        .filter(|node| node.has_tag_name("interface"));
+    nodes.map(|node| (node, node.attribute("name").expect("a name")))
+}
+
+fn parts<'a>(interface: Node<'a, 'a>, kind: &'static str) -> impl Iterator<Item = Node<'a, 'a>> {
+    interface
+        .children()
+        .filter(move |node| node.has_tag_name(kind))
+}
+
+/// The signature of what comes back.
+fn output(method: Node<'_, '_>) -> String {
+    let out = parts(method, "arg").filter(|arg| arg.attribute("direction") == Some("out"));
+    out.filter_map(|arg| arg.attribute("type")).collect()
+}
+
+#[tokio::test]
+async fn every_method_answers_with_what_the_contract_says() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    scene.says(&["wait", "test"]);
+    let (text, client) = (contract(), Client::new(&scene).await);
+    let mut called = 0;
+    for (interface, name) in interfaces(&parsed(&text)) {
+        for method in parts(interface, "method") {
+            let member = method.attribute("name").expect("a name");
+            let answer = client.call(name, member).await;
+            called += 1;
+            match (member, answer) {
+                // The job has ended before this, or has begun.
+                ("Cancel", answer) => {
+                    let error = answer.expect_err("too late").to_string();
+                    assert!(error.contains("VD-AGT-003"), "{error}");
+                }
+                (_, answer) => {
+                    let answer = answer.unwrap_or_else(|error| unreachable!("{member}: {error}"));
+                    let said = answer.body().signature().to_string();
+                    assert_eq!(said, output(method), "{name}.{member}");
+                }
+            }
+        }
+    }
+    assert!(called > 20, "{called}");
+}
+
+#[tokio::test]
+async fn every_property_is_there_with_its_type() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    let (text, client) = (contract(), Client::new(&scene).await);
+    let mut read = 0;
+    for (interface, name) in interfaces(&parsed(&text)) {
+        for property in parts(interface, "property") {
+            let member = property.attribute("name").expect("a name");
+            let path = client.path(name);
+            let call = client.caller(&path, "org.freedesktop.DBus.Properties", "Get");
+            let answer = call.with(&(name, member)).await.expect(member);
+            let value: OwnedVariant = answer.body().deserialize().expect(member);
+            let signature = value.value_signature().to_string();
+            assert_eq!(
+                Some(&*signature),
+                property.attribute("type"),
+                "{name}.{member}"
+            );
+            read += 1;
+        }
+    }
+    assert!(read > 20, "{read}");
+}
+
+#[tokio::test]
+async fn a_job_ends_with_its_signal_on_the_bus() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    let client = Client::new(&scene).await;
+    let job = JobProxy::builder(&client.bus).path(client.job.clone());
+    let job = job.cache_properties(zbus::proxy::CacheProperties::No);
+    let job = job.build().await.expect("proxy");
+    let mut completed = job.receive_completed().await.expect("signals");
+    // Started before anybody listened: either is heard, or is over.
+    if ["waiting", "working"].contains(&&*job.state().await.expect("state")) {
+        let completed = tokio::time::timeout(Duration::from_secs(20), next(&mut completed)).await;
+        assert!(
+            *completed
+                .expect("in time")
+                .expect("a signal")
+                .args()
+                .expect("args")
+                .success()
+        );
+    }
+    assert_eq!(job.state().await.expect("state"), "done");
+    assert_eq!(job.result().await.expect("result"), "[]");
+}
+
+/// What `prepare` and `monitor` print, against the schemas.
+#[test]
+fn reports_and_events_are_as_their_schemas_say() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    for verb in ["wait", "prepare", "revert"] {
+        let said = scene.says(&["--json", verb, "test"]);
+        check("report", &serde_json::from_str(&said).expect("JSON"));
+    }
+    let mut monitor = crate::monitor::Monitor::start(&scene);
+    check("monitor", &monitor.until(|event| event["kind"] == "device"));
+    scene.says(&["reserve", "--driver", "nvidia", GPU]);
+    check(
+        "monitor",
+        &monitor.until(|event| event["now"]["state"] == "reserved"),
+    );
+    assert!(monitor.interrupt());
+}
+
+fn check(name: &str, said: &Value) {
+    let path = format!("../packaging/schema/{name}.json");
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("schema");
+    let schema: Value = serde_json::from_str(&text).expect("JSON");
+    let schema = jsonschema::validator_for(&schema).expect("a schema");
+    let wrong: Vec<String> = schema
+        .iter_errors(said)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(wrong.is_empty(), "{name}: {wrong:#?} in {said:#}");
+}
