@@ -23,6 +23,7 @@ use tracing::info;
 use super::{AssignError, Assigner, bind, error};
 use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
+use crate::plan::Planned;
 use crate::refusal::Refusal;
 use crate::service::ServiceName;
 
@@ -57,6 +58,8 @@ pub struct Answer {
     pub module: Option<String>,
     /// The writes in order, each as `path <- value`.
     pub writes: Vec<String>,
+    /// What a dry run found to stand against them, as sentences.
+    pub against: Vec<String>,
 }
 
 /// A bind as it would go.
@@ -125,10 +128,10 @@ impl Assigner {
         Ok(answer)
     }
 
-    /// The writes that [`bind_by_hand`](Self::bind_by_hand) would make, under the same checks.
+    /// The writes that [`bind_by_hand`](Self::bind_by_hand) would make, and what stands against them. Touches nothing.
     ///
     /// # Errors
-    /// The same refusals.
+    /// When a guest has the device, or it cannot be read.
     pub fn plan_by_hand(
         &self,
         device: PciAddress,
@@ -141,7 +144,33 @@ impl Assigner {
             .is_none()
             .then(|| driver.as_str().replace('-', "_"));
         let way = self.way(device, registered.unwrap_or(driver))?;
-        Ok(way.answer(Fate::Planned, module))
+        let answer = way.answer(Fate::Planned, module);
+        let against = match answer.writes.is_empty() {
+            true => Vec::new(),
+            false => self.against_by_hand(device, &way.rebind.to)?,
+        };
+        Ok(Answer { against, ..answer })
+    }
+
+    /// What stands against a bind, or against a guest that then gets the device.
+    fn against_by_hand(
+        &self,
+        device: PciAddress,
+        driver: &DriverName,
+    ) -> Result<Vec<String>, AssignError> {
+        let view = self.site.look();
+        let found = self.against(&view, device, driver);
+        let mut found = found.map_err(AssignError::Refused)?;
+        let planned = Planned {
+            address: device,
+            recipe: String::new(),
+            label: String::new(),
+            driver: driver.clone(),
+            cells: Default::default(),
+            host_nodes: Vec::new(),
+        };
+        found.extend(self.whole(&view, &[device], vec![planned]).err());
+        Ok(found.iter().map(ToString::to_string).collect())
     }
 
     /// Gives a device back that was bound outside of any guest.
@@ -159,6 +188,7 @@ impl Assigner {
             outcome,
             module: None,
             writes: Vec::new(),
+            against: Vec::new(),
         })
     }
 
@@ -307,6 +337,7 @@ impl Way {
             outcome,
             module,
             writes: steps.iter().map(Step::to_string).collect(),
+            against: Vec::new(),
         }
     }
 }

@@ -71,6 +71,7 @@ fn bound(report: &Value) -> String {
     match report["outcome"].as_str() {
         Some("planned") => {
             note_module(report);
+            note_against(report);
             let writes = report["writes"].as_array().into_iter().flatten();
             writes.map(|write| format!("{}\n", word(write))).collect()
         }
@@ -83,6 +84,13 @@ fn bound(report: &Value) -> String {
 fn note_module(report: &Value) {
     if let Some(module) = report["module"].as_str() {
         eprintln!("note: module '{module}' is loaded first");
+    }
+}
+
+/// Nor is what stands against it.
+fn note_against(report: &Value) {
+    for sentence in report["against"].as_array().into_iter().flatten() {
+        eprintln!("in the way: {}", word(sentence));
     }
 }
 
