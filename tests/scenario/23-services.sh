@@ -3,7 +3,6 @@
 unit=nvidia-persistenced.service
 node=/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$GPU0/iommu_group")")
 put_right() {
-    rm -f /run/systemd/system/variantd.service.d/slow.conf /run/modprobe.d/slow.conf
     systemctl daemon-reload
     systemctl stop $unit >/dev/null 2>&1 || true
     forget s0
