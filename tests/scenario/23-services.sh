@@ -22,7 +22,7 @@ variantctl wait s0 >/dev/null
 # It takes a moment to end, as a daemon that closes GPUs does, and knows how often it was started.
 cat >/run/systemd/system/$unit <<END
 [Service]
-ExecStart=/bin/bash -c 'echo >>/run/starts; exec 9<>$node; trap "sleep 0.3; exit" TERM; while :; do sleep 0.1; done'
+ExecStart=/bin/bash -c 'echo >>/run/starts; exec 9<>$node; trap "sleep 0.3; exit 0" TERM; while :; do sleep 0.1; done'
 Restart=on-failure
 RestartSec=1
 END
