@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -32,6 +32,11 @@ pub const ARGUMENT: &str = "write-knob";
 /// A Grace GPU's probe waits up to 31 s for its link and memory (drivers/vfio/pci/nvgrace-gpu).
 const BIND_DEADLINE: Duration = Duration::from_secs(40);
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// After this long it is said that a write is waited for,
+const FIRST_WORD: Duration = Duration::from_secs(2);
+/// and after this long again.
+const NEXT_WORD: Duration = Duration::from_secs(10);
 
 /// The live kernel, written to by children of this program.
 pub struct InChild {
@@ -97,7 +102,8 @@ impl Kernel for InChild {
         };
         debug!("{step}");
         let answer = Answer::of(self.spawn(knob, value)?, self.ended.clone());
-        match answer.within(deadline(knob)) {
+        let limit = deadline(knob);
+        match answer.within(limit, |waited| progress(knob, device, waited, limit)) {
             Some(Errno::UnknownErrno) => Ok(()),
             Some(errno) => Err(errno),
             None => {
@@ -188,13 +194,24 @@ impl Answer {
         Self { wait, late }
     }
 
-    fn within(&self, limit: Duration) -> Option<Errno> {
-        let answer = self.wait.recv_timeout(limit).ok();
-        answer.or_else(|| {
-            self.late.store(true, Ordering::SeqCst);
-            // It may have come between the two.
-            self.now()
-        })
+    /// Says every now and then how long it has waited.
+    fn within(&self, limit: Duration, waiting: impl Fn(Duration)) -> Option<Errno> {
+        let begun = Instant::now();
+        let mut pause = FIRST_WORD;
+        loop {
+            let left = limit.saturating_sub(begun.elapsed());
+            match self.wait.recv_timeout(left.min(pause)) {
+                Ok(errno) => return Some(errno),
+                Err(mpsc::RecvTimeoutError::Timeout) if begun.elapsed() < limit => {
+                    waiting(begun.elapsed());
+                    pause = NEXT_WORD;
+                }
+                Err(_) => break,
+            }
+        }
+        self.late.store(true, Ordering::SeqCst);
+        // It may have come between the two.
+        self.now()
     }
 
     fn now(&self) -> Option<Errno> {
@@ -249,6 +266,16 @@ fn deadline(knob: &Knob) -> Duration {
     }
 }
 
+fn progress(knob: &Knob, device: PciAddress, waited: Duration, limit: Duration) {
+    let what = match knob {
+        Knob::Bind(driver) => format!("to become ready on '{driver}'"),
+        Knob::Unbind(driver) => format!("to be let go by '{driver}'"),
+        _ => format!("(the write to '{knob}')"),
+    };
+    let (waited, limit) = (waited.as_secs(), limit.as_secs());
+    info!("waiting for '{device}' {what} ({waited} s of at most {limit} s)");
+}
+
 fn errno(raw: Option<i32>) -> Errno {
     Errno::from_raw(raw.unwrap_or(Errno::EIO as i32))
 }
@@ -284,7 +311,7 @@ mod tests {
         let ended = Arc::default();
         let status = |code: i32| {
             let answer = answer(&format!("exit {code}"), &ended);
-            answer.within(Duration::from_secs(20))
+            answer.within(Duration::from_secs(20), |_| {})
         };
         assert_eq!(status(0), Some(Errno::UnknownErrno));
         assert_eq!(status(Errno::ETIME as i32), Some(Errno::ETIME));
@@ -292,11 +319,21 @@ mod tests {
         told.await.expect_err("nothing was late");
     }
 
+    #[test]
+    fn a_wait_of_over_two_seconds_is_told_while_it_lasts() {
+        let told = Mutex::new(Vec::new());
+        let answer = answer("sleep 2.5", &Arc::default());
+        let note = |waited: Duration| told.lock().expect("told").push(waited.as_secs());
+        let answer = answer.within(Duration::from_secs(60), note);
+        assert_eq!(answer, Some(Errno::UnknownErrno));
+        assert_eq!(*told.lock().expect("told"), [2]);
+    }
+
     #[tokio::test]
     async fn a_write_that_ends_after_its_deadline_is_told_of() {
         let ended = Arc::default();
         let answer = answer("sleep 0.3; exit 5", &ended);
-        assert_eq!(answer.within(Duration::from_millis(20)), None);
+        assert_eq!(answer.within(Duration::from_millis(20), |_| {}), None);
         let told = tokio::time::timeout(Duration::from_secs(20), ended.notified());
         told.await.expect("told");
         assert_eq!(answer.now(), Some(Errno::EIO));

@@ -3,7 +3,6 @@
 unit=nvidia-persistenced.service
 node=/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$GPU0/iommu_group")")
 put_right() {
-    rm -f /run/systemd/system/variantd.service.d/slow.conf /run/modprobe.d/slow.conf
     systemctl daemon-reload
     systemctl stop $unit >/dev/null 2>&1 || true
     forget s0
@@ -23,7 +22,7 @@ variantctl wait s0 >/dev/null
 # It takes a moment to end, as a daemon that closes GPUs does, and knows how often it was started.
 cat >/run/systemd/system/$unit <<END
 [Service]
-ExecStart=/bin/bash -c 'echo >>/run/starts; exec 9<>$node; trap "sleep 0.3; exit" TERM; while :; do sleep 0.1; done'
+ExecStart=/bin/bash -c 'echo >>/run/starts; exec 9<>$node; trap "sleep 0.3; exit 0" TERM; while :; do sleep 0.1; done'
 Restart=on-failure
 RestartSec=1
 END

@@ -207,6 +207,61 @@ fn a_full_run_directory_binds_nothing_and_still_lets_go() {
 }
 
 #[test]
+fn no_room_or_no_permission_for_any_write_of_the_journal_is_said_and_leaves_nothing() {
+    for (fault, reason) in [
+        (Fault::Fails, "No space left on device"),
+        (Fault::Denied, "Permission denied"),
+        (Fault::ReadOnly, "Read-only file system"),
+    ] {
+        let mut refused = 0;
+        for point in 2.. {
+            let (_site, trial) = trial(&[(point, fault)]);
+            let bound = trial.agent.bind(&domain(), &planned(ONE));
+            if trial.machine.ahead() > 0 {
+                break;
+            }
+            let text = bound.map_or_else(|error| error.to_string(), |()| String::new());
+            if text.contains("VD-BND-010") {
+                assert!(
+                    text.contains(reason) && text.contains("make room"),
+                    "{text}"
+                );
+                refused += 1;
+            }
+            trial.check_untouched();
+        }
+        assert_eq!(refused, 2, "{fault:?}: before the bind and after it");
+    }
+}
+
+#[test]
+fn an_entry_that_is_no_file_costs_its_own_domain_a_start_and_no_other_anything() {
+    type Place = fn(&std::path::Path) -> std::io::Result<()>;
+    let cases: [(Place, bool); 3] = [
+        (|path| fs::create_dir(path), false),
+        (
+            |path| std::os::unix::fs::symlink("/etc/passwd", path),
+            false,
+        ),
+        (|path| fs::write(path, vec![b' '; 1 << 20]), true),
+    ];
+    for (place, is_set_aside) in cases {
+        let (_site, mut trial) = trial(&[]);
+        place(&trial.entry()).expect("in the way");
+        trial.recover(&[]);
+        assert_eq!(
+            trial.entry().with_extension("damaged").exists(),
+            is_set_aside
+        );
+        if !is_set_aside {
+            let text = trial.refused();
+            assert!(text.contains("VD-BND-010") && text.contains(UUID), "{text}");
+        }
+        trial.check_untouched();
+    }
+}
+
+#[test]
 fn a_release_needs_no_room_in_the_run_directory() {
     let bound = trial(&[]).1;
     assert!(bound.start());

@@ -131,23 +131,36 @@ impl Assigner {
         address: PciAddress,
         driver: &DriverName,
     ) -> Result<(), Refusal> {
+        let against = self.against(view, address, driver)?;
+        against.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All that stands against taking a device for a driver, the worst first.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub(super) fn against(
+        &self,
+        view: &View<'_>,
+        address: PciAddress,
+        driver: &DriverName,
+    ) -> Result<Vec<Refusal>, Refusal> {
         let Some(device) = view.host()?.devices.get(&address) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let registered = self.kernel.registered(driver.as_str());
         let now = self.kernel.driver(device.address).map_err(unreadable)?;
         let occupancy = self.kernel.occupancy(device.address).map_err(unreadable)?;
-        if !self.kernel.names_memory(driver) {
-            return Err(memory::unnamed(driver).of(address));
-        }
         let recipe = view.rules.recipes.for_device(device);
-        decide(&Subject {
+        let unnamed = (!self.kernel.names_memory(driver)).then(|| memory::unnamed(driver));
+        let others = decide(&Subject {
             device,
             occupancy: &occupancy,
             stays: now.is_some() && now == registered,
             needs_reset: recipe.is_some_and(|recipe| recipe.needs_reset),
-        })
-        .map_err(|refusal| refusal.of(address))
+        });
+        let all = unnamed.into_iter().chain(others);
+        Ok(all.map(|refusal| refusal.of(address)).collect())
     }
 }
 
@@ -158,18 +171,18 @@ pub(super) fn sources(xml: &str) -> Result<Vec<PciAddress>, AssignError> {
     Ok(sources.collect())
 }
 
-fn decide(subject: &Subject<'_>) -> Result<(), Refusal> {
+fn decide(subject: &Subject<'_>) -> Vec<Refusal> {
     let occupancy = subject.occupancy;
-    holder::refuse(subject.device.address, &occupancy.holders)?;
+    let held = holder::refuse(subject.device.address, &occupancy.holders);
+    let mut all = vec![held.err()];
     if !subject.stays {
-        holder::refuse_hidden(&occupancy.holders)?;
-        occupancy
-            .onlined
-            .as_ref()
-            .map_or(Ok(()), |memory| Err(onlined(memory)))?;
-        refuse_functions(subject.device.address, occupancy.virtual_functions)?;
+        all.push(holder::refuse_hidden(&occupancy.holders).err());
+        all.push(occupancy.onlined.as_ref().map(onlined));
+        let functions = refuse_functions(subject.device.address, occupancy.virtual_functions);
+        all.push(functions.err());
     }
-    refuse_without_reset(subject.device, subject.needs_reset)
+    all.push(refuse_without_reset(subject.device, subject.needs_reset).err());
+    all.into_iter().flatten().collect()
 }
 
 fn unreadable(errno: Errno) -> Refusal {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
+use kernel_glue::holder::{HeldNode, Holder};
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
 use kernel_glue::occupancy::Occupancy;
@@ -20,6 +21,10 @@ use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
 use crate::journal::Storage;
+use crate::service::{ServiceError, ServiceName, Services};
+
+/// The service that a machine may have.
+pub(super) const SERVICE: &str = "nvidia-persistenced.service";
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,8 @@ pub(super) enum Fault {
     Vanishes,
     /// The kernel or the file system does not let the agent.
     Denied,
+    /// The file system cannot be written to.
+    ReadOnly,
 }
 
 /// Those that leave the machine as it is.
@@ -57,6 +64,8 @@ pub(super) const FAULTS: [Fault; 6] = [
 pub(super) struct Machine {
     pub(super) model: Model,
     script: Mutex<Script>,
+    /// The device that a service holds while it runs, and whether it does.
+    service: Mutex<Option<(PciAddress, bool)>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +93,7 @@ impl Machine {
         Arc::new(Self {
             model,
             script: Mutex::new(script),
+            service: Mutex::default(),
         })
     }
 
@@ -92,6 +102,31 @@ impl Machine {
             machine: self.clone(),
             dead: Arc::default(),
         }
+    }
+
+    /// A service runs that holds `device`.
+    pub(super) fn serve(&self, device: PciAddress) {
+        *self.service.lock().expect("service") = Some((device, false));
+        self.run_service(true);
+    }
+
+    /// False while there is a service that does not run.
+    pub(super) fn is_served(&self) -> bool {
+        self.service
+            .lock()
+            .expect("service")
+            .is_none_or(|(_, runs)| runs)
+    }
+
+    fn run_service(&self, runs: bool) {
+        let mut service = self.service.lock().expect("service");
+        let Some((device, running)) = service.as_mut() else {
+            return;
+        };
+        *running = runs;
+        let mut occupancy = Occupancy::default();
+        occupancy.holders.found.extend(runs.then(daemon));
+        self.model.set_occupancy(*device, occupancy);
     }
 
     /// Faults whose point has not come.
@@ -157,6 +192,7 @@ impl Life {
             Some(Fault::Fails) => Err(Errno::ENOSPC),
             Some(Fault::FailsLate) => work().and(Err(Errno::EIO)),
             Some(Fault::Denied) => Err(Errno::EACCES),
+            Some(Fault::ReadOnly) => Err(Errno::EROFS),
             Some(fault @ (Fault::Hangs | Fault::HangsLate)) => {
                 other(fault);
                 Err(Errno::ETIMEDOUT)
@@ -224,6 +260,55 @@ impl Kernel for Life {
 
     fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
         self.machine.model.unbind_lock(device)
+    }
+}
+
+impl Services for Life {
+    fn dependents(&self, _: &ServiceName) -> Result<Vec<String>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    fn stop(&self, unit: &ServiceName) -> Result<(), ServiceError> {
+        self.set_service(false, "stop", unit)
+    }
+
+    fn start(&self, unit: &ServiceName) -> Result<(), ServiceError> {
+        self.set_service(true, "start", unit)
+    }
+}
+
+impl Life {
+    fn set_service(
+        &self,
+        runs: bool,
+        action: &'static str,
+        unit: &ServiceName,
+    ) -> Result<(), ServiceError> {
+        let set = || {
+            self.machine.run_service(runs);
+            Ok(())
+        };
+        let failed = |errno: Errno| ServiceError::Failed {
+            action,
+            unit: unit.to_string(),
+            why: errno.to_string(),
+        };
+        self.at_point(set, |_| {}).map_err(failed)
+    }
+}
+
+/// The service's process.
+fn daemon() -> Holder {
+    let node = HeldNode {
+        path: "/dev/nvidia0".into(),
+        descriptor: Some(4),
+        shared: false,
+    };
+    Holder {
+        process: 2211,
+        command: "nvidia-persistenced".into(),
+        unit: Some(SERVICE.into()),
+        nodes: vec![node],
     }
 }
 

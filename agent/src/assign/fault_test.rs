@@ -4,11 +4,12 @@
 //! machine where nothing fails any more, each device is on its driver and journalled as bound, or
 //! as it was before and not journalled.
 
-use super::fault_fixture::{FAULTS, Fault};
+use super::fault_fixture::{FAULTS, Fault, SERVICE};
 use super::trial_fixture::*;
 use super::*;
 use crate::config::{Config, Release};
-use crate::fixture::{VARIANT, driver, site};
+use crate::fixture::{VARIANT, address, driver, site};
+use crate::service::ServiceName;
 
 fn plain_site() -> (tempfile::TempDir, Arc<Site>) {
     site(Config::default())
@@ -67,6 +68,40 @@ fn a_start_ends_bound_or_as_before_wherever_one_fault_strikes() {
     }
     println!("{points} points of a start tried");
     assert!(points > 800, "{points}");
+}
+
+#[test]
+fn a_service_that_was_stopped_runs_again_wherever_one_fault_strikes() {
+    let named = ServiceName::known().filter(|name| name.as_str() == SERVICE);
+    let (_directory, site) = site(Config {
+        stop_services: named.collect(),
+        ..Config::default()
+    });
+    let mut points = 0;
+    let served = |faults: &[(usize, Fault)]| {
+        let trial = Trial::new(&site, ONE, faults);
+        trial.machine.serve(address(GPU0.0));
+        trial
+    };
+    for stuck in [false, true] {
+        points += each_point(|faults| {
+            let mut trial = served(faults);
+            trial.start_and_recover(false, stuck);
+            trial.machine.ahead() == 0
+        });
+    }
+    let bound = served(&[]);
+    assert!(bound.start() && !bound.machine.is_served());
+    let begin = bound.machine.point();
+    points += each_point(|faults| {
+        let faults: Vec<_> = faults.iter().map(|(p, f)| (p + begin, *f)).collect();
+        let mut trial = served(&faults);
+        assert!(trial.start());
+        trial.release_and_recover();
+        trial.machine.ahead() == 0
+    });
+    println!("{points} points of a guest's life beside a service tried");
+    assert!(points > 140, "{points}");
 }
 
 #[test]

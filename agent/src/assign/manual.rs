@@ -60,6 +60,8 @@ pub struct Answer {
     pub module: Option<String>,
     /// The writes in order, each as `path <- value`.
     pub writes: Vec<String>,
+    /// What a dry run found to stand against them, as sentences.
+    pub against: Vec<String>,
 }
 
 /// What somebody who binds by hand wants, and allows.
@@ -131,10 +133,10 @@ impl Assigner {
         Ok(answer)
     }
 
-    /// The writes that [`bind_by_hand`](Self::bind_by_hand) would make, under the same checks.
+    /// The writes that [`bind_by_hand`](Self::bind_by_hand) would make, and what stands against them. Touches nothing.
     ///
     /// # Errors
-    /// The same refusals.
+    /// When a guest has the device, or it cannot be read.
     pub fn plan_by_hand(
         &self,
         device: PciAddress,
@@ -147,7 +149,24 @@ impl Assigner {
             .is_none()
             .then(|| driver.as_str().replace('-', "_"));
         let way = self.way(device, registered.unwrap_or(driver))?;
-        Ok(way.answer(Fate::Planned, module))
+        let answer = way.answer(Fate::Planned, module);
+        let against = match answer.writes.is_empty() {
+            true => Vec::new(),
+            false => self.against_by_hand(device, &way.rebind.to)?,
+        };
+        Ok(Answer { against, ..answer })
+    }
+
+    /// What stands against a bind, or against a guest that then gets the device.
+    fn against_by_hand(
+        &self,
+        device: PciAddress,
+        driver: &DriverName,
+    ) -> Result<Vec<String>, AssignError> {
+        let view = self.site.look();
+        let found = self.against(&view, device, driver);
+        let found = found.map_err(AssignError::Refused)?;
+        Ok(found.iter().map(ToString::to_string).collect())
     }
 
     /// Gives a device back that was bound outside of any guest.
@@ -165,6 +184,7 @@ impl Assigner {
             outcome,
             module: None,
             writes: Vec::new(),
+            against: Vec::new(),
         })
     }
 
@@ -323,6 +343,7 @@ impl Way {
             outcome,
             module,
             writes: steps.iter().map(Step::to_string).collect(),
+            against: Vec::new(),
         }
     }
 }

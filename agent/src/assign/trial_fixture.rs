@@ -3,6 +3,7 @@
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
 
 use super::fault_fixture::{Fault, Life, Machine};
 use super::*;
@@ -28,6 +29,8 @@ pub(super) const GPU2: Line = (
     VARIANT,
 );
 pub(super) const GPU3: Line = ("0039:01:00.0", "10de:2342", None, None, VARIANT);
+/// A vGPU build of NVIDIA's driver has it.
+pub(super) const GPU4: Line = ("0049:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT);
 pub(super) const AUDIO: Line = (
     "0009:01:00.1",
     "10de:22ba",
@@ -50,7 +53,9 @@ pub(super) const FOUR: &[Line] = &[GPU0, GPU1, GPU2, GPU3];
 pub(super) const COMPANIONS: &[Line] = &[GPU0, AUDIO, USB];
 /// Two GPUs of one IOMMU group with the function beside them.
 pub(super) const GROUP: &[Line] = &[GPU0, GPU2, AUDIO];
-pub(super) const PLANS: [&[Line]; 5] = [ONE, TWO, FOUR, COMPANIONS, GROUP];
+/// A GPU whose driver has an `unbindLock`, with the function beside it.
+pub(super) const LOCKED: &[Line] = &[GPU4, AUDIO];
+pub(super) const PLANS: [&[Line]; 6] = [ONE, TWO, FOUR, COMPANIONS, GROUP, LOCKED];
 
 /// A machine with a plan, and agents on it.
 pub(super) struct Trial {
@@ -76,6 +81,14 @@ pub(super) fn model(plan: &[Line]) -> Model {
         model.add_device(address(at), id, on.map(driver));
         let knob = Knob::Override(address(at));
         text.map(|text| model.write(&knob, text).expect("override"));
+        if *at == GPU4.0 {
+            let unbind_lock = Some(false);
+            let occupancy = Occupancy {
+                unbind_lock,
+                ..Occupancy::default()
+            };
+            model.set_occupancy(address(at), occupancy);
+        }
     }
     model
 }
@@ -83,7 +96,8 @@ pub(super) fn model(plan: &[Line]) -> Model {
 pub(super) fn agent(life: &Life, site: &Arc<Site>, directory: &tempfile::TempDir) -> Assigner {
     let path = directory.path().join("journal");
     let journal = Journal::with_storage(path, Arc::new(life.clone()));
-    Assigner::new(Arc::new(life.clone()), site.clone(), journal)
+    let agent = Assigner::new(Arc::new(life.clone()), site.clone(), journal);
+    agent.with_services(Arc::new(life.clone()))
 }
 
 pub(super) fn planned(plan: &[Line]) -> Vec<Planned> {
@@ -131,8 +145,10 @@ impl Trial {
     /// As libvirt does it: a start that is refused is released.
     pub(super) fn start(&self) -> bool {
         let (view, devices) = (self.site.look(), planned(self.plan));
-        let claimed = self.agent.claim_free(&view, &domain(), &devices);
-        let bound = claimed.and_then(|()| self.agent.bind(&domain(), &devices));
+        let bound = self.agent.undisturbed(|| {
+            self.agent.claim_free(&view, &domain(), &devices)?;
+            self.agent.bind(&domain(), &devices)
+        });
         let bound = bound.is_ok();
         self.check_journalled("after the bind");
         if !bound {
@@ -209,6 +225,11 @@ impl Trial {
         }
         let bound = self.plan.iter().filter(|line| self.is_bound(line)).count();
         assert!([0, self.plan.len()].contains(&bound), "{bound} bound");
+        let (served, faults) = (self.machine.is_served(), &self.faults);
+        assert!(bound > 0 || served, "the service does not run: {faults:?}");
+        let locked = |line: &&Line| self.machine.model.unbind_lock(address(line.0)) == Some(true);
+        let left = self.plan.iter().find(locked);
+        assert_eq!(left, None, "its unbindLock is taken: {faults:?}");
     }
 
     /// A start; `running` is what libvirt says afterwards whatever the agent said to it.
@@ -245,5 +266,6 @@ impl Trial {
             assert!(released, "{:?}: {faults:?}", self.state(line));
             assert_eq!(self.journalled(line), None, "{faults:?}");
         }
+        assert!(self.machine.is_served(), "{:?}", self.faults);
     }
 }

@@ -1,13 +1,22 @@
 //! `variantctl bind`, `release` and `recover`: asks the agent, which alone changes the host.
 
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::domain::ask;
 use super::output;
 use super::problem::Problem;
 use crate::client::Options;
+
+/// After this long it is said that the agent is waited for,
+const FIRST_WORD: Duration = Duration::from_secs(2);
+/// and after this long again.
+const NEXT_WORD: Duration = Duration::from_secs(10);
 
 /// What a bind is to do besides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,14 +48,17 @@ pub(super) fn bind(
         options.insert("driver", driver.as_str().into());
     }
     let device = device.to_string();
-    let report = ask(async |manager| manager.bind(&device, options).await)?;
+    let report = ask(async |manager| patiently(&device, manager.bind(&device, options)).await)?;
     tell(&report, as_json, bound)
 }
 
 /// Gives a device back that was bound outside of any guest.
 pub(super) fn release(device: PciAddress, as_json: bool) -> Result<(), Problem> {
     let device = device.to_string();
-    let report = ask(async |manager| manager.release(&device, Options::new()).await)?;
+    let report = ask(async |manager| {
+        let release = manager.release(&device, Options::new());
+        patiently(&device, release).await
+    })?;
     tell(&report, as_json, released)
 }
 
@@ -60,6 +72,33 @@ pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), P
     match rows.filter_map(|row| row["sentence"].as_str()).next() {
         Some(sentence) => Err(Problem::Failed(sentence.to_owned())),
         None => Ok(()),
+    }
+}
+
+/// Says on standard error that the agent has not answered yet.
+async fn patiently<T>(device: &str, call: impl Future<Output = T>) -> T {
+    let say = |waited: Duration| {
+        let waited = waited.as_secs();
+        eprintln!("waiting for '{device}' ({waited} s); 'journalctl -u variantd' says what for");
+    };
+    meanwhile(call, [FIRST_WORD, NEXT_WORD], say).await
+}
+
+/// Says how long a call takes: for the first time after the first pause.
+async fn meanwhile<T>(
+    call: impl Future<Output = T>,
+    [first, next]: [Duration; 2],
+    say: impl Fn(Duration),
+) -> T {
+    let mut call = pin!(call);
+    let begun = Instant::now();
+    let mut pause = first;
+    loop {
+        match timeout(pause, &mut call).await {
+            Ok(answer) => return answer,
+            Err(_) => say(begun.elapsed()),
+        }
+        pause = next;
     }
 }
 
@@ -80,6 +119,7 @@ fn bound(report: &Value) -> String {
         Some("planned") => {
             let whole = || along(report).chain([report]);
             whole().for_each(note_module);
+            whole().for_each(note_against);
             whole().flat_map(writes).collect()
         }
         Some("already-so") => format!("{on} already\n{}", bound_along(report)),
@@ -112,6 +152,13 @@ fn writes(report: &Value) -> impl Iterator<Item = String> {
 fn note_module(report: &Value) {
     if let Some(module) = report["module"].as_str() {
         eprintln!("note: module '{module}' is loaded first");
+    }
+}
+
+/// Nor is what stands against it.
+fn note_against(report: &Value) {
+    for sentence in report["against"].as_array().into_iter().flatten() {
+        eprintln!("in the way: {}", word(sentence));
     }
 }
 
@@ -173,6 +220,22 @@ mod tests {
     #[test]
     fn a_dry_run_is_its_writes_and_nothing_else() {
         assert_eq!(bound(&answer("planned", Some("x"))), "a <- b\nc <- d\n");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_takes_long_is_told_of_until_it_is_answered() {
+        let count = std::cell::Cell::new(0);
+        let call = async {
+            while count.get() < 3 {
+                tokio::task::yield_now().await;
+            }
+            7
+        };
+        let pauses = [Duration::from_millis(20), Duration::from_millis(1)];
+        let answer = meanwhile(call, pauses, |_| count.set(count.get() + 1)).await;
+        assert_eq!((answer, count.get()), (7, 3));
+        let quick = meanwhile(async { 8 }, pauses, |_| unreachable!("it was answered")).await;
+        assert_eq!(quick, 8);
     }
 
     #[test]

@@ -320,3 +320,25 @@ fn a_lock_that_nvidias_driver_does_not_give_is_refused_with_the_way_out() {
     assert_eq!(scene.driver(GPU).as_deref(), Some("nvidia"));
     assert!(scene.assigner.held().is_empty());
 }
+
+#[test]
+fn a_dry_run_says_all_that_is_in_the_way_and_touches_nothing() {
+    let mut host = grouped(&[(AUDIO, 0x04_0300, Some("snd_hda_intel"))]);
+    let gpu = host.devices.get_mut(&address(GPU)).expect("the GPU");
+    gpu.reset_methods.clear();
+    let scene = scene(host, false);
+    let service = "nvidia-persistenced.service";
+    scene.occupied(|o| o.holders = held("nvidia-persistenced", service, "/dev/nvidia0", false));
+    let answer = scene.assigner.plan_by_hand(address(GPU), None);
+    let answer = answer.expect("a plan");
+    assert_eq!(answer.writes.len(), 3);
+    let codes = ["VD-BND-005", "VD-BND-008", "VD-BND-007"];
+    assert_eq!(answer.against.len(), codes.len(), "{:?}", answer.against);
+    for (sentence, code) in answer.against.iter().zip(codes) {
+        assert!(sentence.contains(code), "{sentence}");
+    }
+    assert!(scene.kernel.writes().is_empty() && scene.kernel.loaded().is_empty());
+    scene.occupied(|_| ());
+    let free = usual().assigner.plan_by_hand(address(GPU), None);
+    assert!(free.expect("a plan").against.is_empty());
+}

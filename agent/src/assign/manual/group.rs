@@ -19,6 +19,7 @@ use super::{Answer, AssignError, Assigner, Fate, Way, Wish};
 use crate::assign::bind;
 use crate::assign::check::{Consent, companion, in_the_way, is_vfio};
 use crate::bound::{DeviceLock, Record};
+use crate::code::Code;
 use crate::plan::Planned;
 use crate::refusal::Refusal;
 use crate::service::ServiceName;
@@ -72,21 +73,29 @@ impl Assigner {
         Ok(GroupAnswer { device, along })
     }
 
-    /// The writes that [`bind_group_by_hand`](Self::bind_group_by_hand) would make, under the same checks.
+    /// The writes that [`bind_group_by_hand`](Self::bind_group_by_hand) would make, and what stands against them, the
+    /// rest of the group among it.
     ///
     /// # Errors
-    /// The same refusals.
+    /// As [`plan_by_hand`](Self::plan_by_hand).
     pub fn plan_group_by_hand(
         &self,
         device: PciAddress,
         wish: Wish,
     ) -> Result<GroupAnswer, AssignError> {
-        let companions = self.companions(device, &wish)?;
+        let (companions, in_the_way) = match self.companions(device, &wish) {
+            Ok(companions) => (companions, None),
+            Err(AssignError::Refused(refusal)) if refusal.code == Code::BindGroup => {
+                (Vec::new(), Some(refusal.to_string()))
+            }
+            Err(error) => return Err(error),
+        };
         let planned = companions
             .into_iter()
             .map(|companion| self.plan_by_hand(companion.address, Some(companion.driver)));
         let along = planned.collect::<Result<_, _>>()?;
-        let device = self.plan_by_hand(device, wish.driver)?;
+        let mut device = self.plan_by_hand(device, wish.driver)?;
+        device.against.extend(in_the_way);
         Ok(GroupAnswer { device, along })
     }
 
