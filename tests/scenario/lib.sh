@@ -53,6 +53,33 @@ guest() {
         if [ "${EMULATED-yes}" = yes ]; then sed "s/type='kvm'/type='qemu'/; s/<cpu mode=.*/<cpu mode='maximum'\/>/"; else cat; fi
 }
 
+# calibrate: sets how many seconds an answer may take: 5, and where the machine is so busy that one takes more than half a
+# second undisturbed, ten times as long
+calibrate() {
+    local began
+    began=$(date +%s%N)
+    virsh -q version >/dev/null
+    patience=$((($(date +%s%N) - began) / 100000000))
+    [ "$patience" -gt 5 ] || patience=5
+}
+
+answers() { timeout "$patience" "$@" >/dev/null || fail "no answer within $patience s: $*"; }
+
+# watch_libvirt: from now on libvirt is asked again and again, and must answer; libvirt_answered fails when it did not
+watched=/run/lab-watched
+watch_libvirt() {
+    calibrate
+    : >$watched
+    while sleep 3; do
+        for verb in version 'list --all'; do
+            if timeout "$patience" virsh -q $verb >/dev/null 2>&1; then echo answered; else echo "silent: $verb"; fi
+        done
+    done >>$watched &
+    watcher=$!
+}
+unwatch_libvirt() { kill "${watcher-}" 2>/dev/null || true; }
+libvirt_answered() { ! grep -m1 silent $watched || fail "libvirt did not answer within $patience s"; }
+
 inactive() { virsh dumpxml --inactive "$1"; }
 
 forget() {
@@ -111,6 +138,8 @@ devcap2() {
 port_in() { virsh qemu-monitor-command "$1" --hmp "i /w $2" | sed -n 's/.*= //p' | tr -d '\r'; }
 port_out() { virsh qemu-monitor-command "$1" --hmp "o /w $2 $3" >/dev/null; }
 
-# What a scenario that was stopped left behind must not fail the next one.
-leftovers=$(virsh list --all --name)
-[ -z "$leftovers" ] || forget $leftovers
+# What a scenario that was stopped left behind must not fail the next one; behind a reboot it is the scenario's own.
+if [ "${PART-1}" = 1 ]; then
+    leftovers=$(virsh list --all --name)
+    [ -z "$leftovers" ] || forget $leftovers
+fi

@@ -3,7 +3,8 @@
 //! ```text
 //! bind:    lock -> no guest has it -> record (not done) -> rebind -> record (done)
 //!                  a failure: the record as it was; an undo that failed, too: it stays not done
-//! release: lock -> no guest has it -> restore -> drop the record
+//! release: lock -> no guest has it -> record (not done) -> restore -> drop the record
+//!                  a failure: the record as it was; an undo that failed, too: it stays not done
 //! recover: release what is not done
 //! ```
 //!
@@ -291,6 +292,9 @@ impl Assigner {
 
     fn restore(&self, record: Record) -> Result<Fate, AssignError> {
         let device = record.device;
+        if record.done {
+            self.bound.write(&record.clone().with(false))?;
+        }
         // A write of a change that was cut off may still be under way.
         let back = if record.done {
             rebind::restore
@@ -300,7 +304,7 @@ impl Assigner {
         let outcome = match back(&*self.kernel, device, &record.before) {
             Err(error) if gone(&error) => Outcome::AlreadySo,
             Err(error) => {
-                let done = record.done && !error.is_degraded();
+                let done = record.done && !error.is_degraded() && !error.is_hung();
                 if !done {
                     self.again.something();
                 }

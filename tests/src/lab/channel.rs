@@ -105,9 +105,18 @@ impl Job {
     }
 }
 
+/// Before the emulated host starts again: its sign of life is the next one's.
+pub fn forget_agent(state: &State) -> Result<()> {
+    fs::remove_file(sign(state)).context("cannot remove the sign of life")
+}
+
+fn sign(state: &State) -> PathBuf {
+    state.share().join("agent")
+}
+
 /// Waits until the emulated host takes jobs.
 pub fn wait_for_agent(state: &State, qemu: &Process) -> Result<()> {
-    let sign = state.share().join("agent");
+    let sign = sign(state);
     let is_there = wait_until(BOOT_PATIENCE, || sign.exists() || !qemu.is_alive());
     if sign.exists() {
         return Ok(());

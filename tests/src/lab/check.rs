@@ -3,12 +3,15 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::channel::{Job, TIMED_OUT};
+use super::command;
 use super::host::Lab;
+use super::image::data;
 use super::progress::{Step, say};
 
 /// Where scenarios lie in the emulated host.
@@ -16,6 +19,8 @@ const INSIDE: &str = "/root/scenario";
 const LIBRARY: &str = "lib.sh";
 /// How a scenario begins a line that is shown when it passes, too.
 const RESULT: &str = "= ";
+/// A line at which the emulated host starts again, and the scenario goes on with what is below.
+const REBOOT: &str = "# reboot";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The scenarios' folder in the source tree.
@@ -61,7 +66,26 @@ pub fn demo(lab: &Lab, deadline: Duration) -> Result<i32> {
 
 fn push(lab: &Lab) -> Result<()> {
     lab.run(&format!("rm -rf {INSIDE}"), PATIENCE)?;
-    lab.push(&folder(), INSIDE)
+    lab.push(&folder(), INSIDE)?;
+    lab.push(
+        &data().with_file_name("writes"),
+        &format!("{INSIDE}/writes"),
+    )?;
+    if lab.state().kind().iter().any(|word| word == "x86_64") {
+        push_steps(lab)?;
+    }
+    Ok(())
+}
+
+/// What ends the agent at a chosen step, built for the emulated host.
+fn push_steps(lab: &Lab) -> Result<()> {
+    let library = lab.state().path("step.so");
+    let mut compiler = Command::new("gcc");
+    compiler.args([
+        "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o",
+    ]);
+    command::run(compiler.arg(&library).arg(data().join("step.c")))?;
+    lab.push(&library, &format!("{INSIDE}/step.so"))
 }
 
 fn say_where(registers: Result<PathBuf>) {
@@ -111,21 +135,44 @@ impl Outcome {
 
 fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<Outcome> {
     let began = Instant::now();
-    let script = format!(
-        "cd {INSIDE} && exec bash -eu -c '[ ! -e {LIBRARY} ] || . ./{LIBRARY}; . ./{scenario}.sh'"
-    );
     let step = Step::begin(format!("scenario '{scenario}'"));
     let text = fs::read_to_string(folder().join(format!("{scenario}.sh"))).unwrap_or_default();
     let deadline = own_deadline(&text).unwrap_or(deadline);
-    let run = Job::new(script).deadline(deadline).collect(lab.state());
+    let (mut status, mut output) = (0, String::new());
+    for part in 1..=parts(&text) {
+        // a host that hangs before it takes the job counts as a failed scenario, too
+        let run = run_part(lab, scenario, part, deadline);
+        let (ended, said) = run.unwrap_or_else(|error| (1, format!("{error:#}\n")));
+        output.push_str(&said);
+        status = ended;
+        if status != 0 {
+            break;
+        }
+    }
     step.end();
-    // a host that hangs before it takes the job counts as a failed scenario, too
-    let (status, output) = run.unwrap_or_else(|error| (1, format!("{error:#}\n")));
     Ok(Outcome {
         status,
         output,
         time: began.elapsed(),
     })
+}
+
+/// One more than there are reboots.
+fn parts(text: &str) -> usize {
+    text.lines().filter(|line| *line == REBOOT).count() + 1
+}
+
+/// Runs the part of this number, behind a reboot unless it is the first. In each part lines count as in the file.
+fn run_part(lab: &Lab, scenario: &str, part: usize, deadline: Duration) -> Result<(i32, String)> {
+    if part > 1 {
+        lab.reboot()?;
+    }
+    let script = format!(
+        "export PART={part}\ncd {INSIDE}\n\
+         awk -v wanted=$PART '/^{REBOOT}$/ {{ part++ }} {{ print part + 1 == wanted ? $0 : \"\" }}' {scenario}.sh >part.sh\n\
+         exec bash -eu -c '[ ! -e {LIBRARY} ] || . ./{LIBRARY}; . ./part.sh'"
+    );
+    Job::new(script).deadline(deadline).collect(lab.state())
 }
 
 /// What a scenario says of itself in a line such as `# deadline: 1800`, in seconds.
@@ -135,6 +182,11 @@ fn own_deadline(text: &str) -> Option<Duration> {
         .find_map(|line| line.strip_prefix("# deadline: "));
     said.and_then(|seconds| seconds.trim().parse().ok())
         .map(Duration::from_secs)
+}
+
+/// Whether a scenario is left out unless it is named: it has a line `# by name`.
+fn is_by_name(text: &str) -> bool {
+    text.lines().any(|line| line == "# by name")
 }
 
 /// Whether a scenario runs in a lab of this kind: all words of its line `# on: WORD...` are the lab's; without such a
@@ -171,7 +223,7 @@ fn chosen(folder: &Path, names: &[String], kind: &[String]) -> Result<Vec<String
     all.retain(is_wanted);
     all.retain(|name| {
         let text = fs::read_to_string(folder.join(format!("{name}.sh"))).unwrap_or_default();
-        fits(&text, kind)
+        fits(&text, kind) && (!names.is_empty() || !is_by_name(&text))
     });
     if all.is_empty() {
         bail!(
@@ -224,6 +276,24 @@ mod tests {
             Some(Duration::from_secs(1800))
         );
         assert_eq!(own_deadline("true\n"), None);
+    }
+
+    #[test]
+    fn a_scenario_by_name_is_left_out_of_all() {
+        let folder = folder_with(&["20-b.sh"]);
+        fs::write(folder.path().join("30-c.sh"), "# by name\ntrue\n").expect("writable");
+        let all = chosen(folder.path(), &[], &x86()).expect("some");
+        let named = chosen(folder.path(), &["30".into()], &x86()).expect("some");
+        assert_eq!(
+            (all, named),
+            (vec!["20-b".to_owned()], vec!["30-c".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_scenario_has_one_part_more_than_reboots() {
+        assert_eq!(parts("true\n"), 1);
+        assert_eq!(parts("true\n# reboot\nfalse\n# rebooted\n"), 2);
     }
 
     #[test]

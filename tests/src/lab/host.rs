@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use super::architecture::Architecture;
 use super::cache::Cache;
@@ -88,6 +89,22 @@ impl Lab {
     pub fn answers(&self) -> bool {
         let job = Job::new("true").deadline(Duration::from_secs(20));
         matches!(job.collect(&self.state), Ok((0, _)))
+    }
+
+    /// Starts it again from within, as an operator would; the disk keeps what was written.
+    pub fn reboot(&self) -> Result<()> {
+        let step = Step::begin("the emulated host starts again");
+        let qemu = self.state.qemu().context("the lab is not up")?;
+        let mut monitor = Monitor::connect(&self.state.path("monitor.sock"))?;
+        channel::forget_agent(&self.state)?;
+        monitor.call("set-action", json!({ "reboot": "reset" }))?;
+        Job::new("systemctl reboot --no-block").collect(&self.state)?;
+        channel::wait_for_agent(&self.state, &qemu)?;
+        // a panic is to end it again
+        monitor.call("set-action", json!({ "reboot": "shutdown" }))?;
+        self.wait_for_libvirt()?;
+        step.done();
+        Ok(())
     }
 
     /// Keeps what the emulated processors are doing, beside the lab's folder; for a host that hangs.

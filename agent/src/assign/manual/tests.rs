@@ -1,9 +1,13 @@
 //! Binding and releasing by hand on a modelled kernel.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kernel_glue::kernel::Kernel;
+use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::{Model, Write};
+use kernel_glue::occupancy::Occupancy;
+use kernel_glue::region::{RegionError, Regions};
 
 use super::*;
 use crate::config::Config;
@@ -195,6 +199,82 @@ fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
     scene.assigner.bound.write(&record).expect("written");
     assert_eq!(scene.restarted().recover_by_hand(None).len(), 1);
     assert_eq!(scene.state(), unbound());
+}
+
+/// A kernel under which the agent dies before the write that is behind so many.
+struct Dying(Arc<Model>, AtomicUsize);
+
+impl Kernel for Dying {
+    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+        if self.1.fetch_sub(1, Ordering::SeqCst) == 0 {
+            std::panic::resume_unwind(Box::new(()));
+        }
+        self.0.write(knob, value)
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), Errno> {
+        self.0.load_module(module)
+    }
+
+    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
+        self.0.driver(device)
+    }
+
+    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
+        self.0.driver_override(device)
+    }
+
+    fn registered(&self, name: &str) -> Option<DriverName> {
+        self.0.registered(name)
+    }
+
+    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
+        self.0.vfio_users(device)
+    }
+
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.0.regions(device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.0.occupancy(device)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.0.unbind_lock(device)
+    }
+}
+
+impl Scene {
+    /// An agent that dies before the write that is behind `writes`.
+    fn dying(&self, writes: usize) -> Assigner {
+        let journal = Journal::new(self.directory.path().join("journal"));
+        let kernel = Dying(self.kernel.clone(), AtomicUsize::new(writes));
+        Assigner::new(Arc::new(kernel), self.site.clone(), journal)
+    }
+}
+
+#[test]
+fn a_bind_or_release_that_is_cut_off_at_any_write_is_taken_back_or_finished() {
+    let acts: [fn(&Assigner); 2] = [
+        |agent| drop(agent.bind_by_hand(address(GPU), None)),
+        |agent| drop(agent.release_by_hand(address(GPU))),
+    ];
+    for (released, act) in acts.into_iter().enumerate() {
+        for writes in 0..3 + released {
+            let scene = scene();
+            if released == 1 {
+                scene.bind().expect("bind");
+            }
+            let agent = scene.dying(writes);
+            catch_unwind(AssertUnwindSafe(|| act(&agent))).expect_err("dies");
+            let recovered = scene.restarted().recover_by_hand(None);
+            assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
+            assert_eq!(scene.state(), unbound(), "behind {writes} writes");
+            assert!(scene.assigner.bound.devices().is_empty());
+            scene.bind().expect("the next bind");
+        }
+    }
 }
 
 #[test]
