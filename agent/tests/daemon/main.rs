@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod reserve;
+mod rounds;
 mod saved_plan;
 mod scene;
 
