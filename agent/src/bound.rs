@@ -36,6 +36,9 @@ pub struct Record {
     pub before: Before,
     /// False from before the first write until the last one has succeeded.
     pub done: bool,
+    /// The device that it was bound along with, of whose IOMMU group it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<PciAddress>,
 }
 
 /// Nobody else works on the device until this is dropped, or its process has ended.
@@ -58,7 +61,14 @@ impl Record {
             driver,
             before,
             done: false,
+            leader: None,
         }
+    }
+
+    /// The same, bound along with `leader`.
+    #[must_use]
+    pub fn along(self, leader: Option<PciAddress>) -> Self {
+        Self { leader, ..self }
     }
 
     /// The same, done or not.
@@ -135,6 +145,18 @@ impl Bound {
             .collect();
         devices.sort_unstable();
         devices
+    }
+
+    /// The records of the devices that were bound along with `leader`.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn along(&self, leader: PciAddress) -> Result<Vec<Record>, JournalError> {
+        let mut records = Vec::new();
+        for device in self.devices() {
+            records.extend(self.read(device)?.filter(|one| one.leader == Some(leader)));
+        }
+        Ok(records)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {

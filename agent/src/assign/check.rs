@@ -21,6 +21,7 @@ use crate::refusal::Refusal;
 use crate::view::View;
 
 use group::Member;
+pub(super) use group::{Consent, companion, in_the_way, is_vfio};
 
 /// A device that is about to be assigned.
 struct Subject<'a> {
@@ -64,15 +65,15 @@ impl Assigner {
     /// the same guest, planned or not.
     ///
     /// # Errors
-    /// When the host uses the rest, and nobody consented to give it.
+    /// When the host uses the rest, and there is no consent to take it.
     pub(super) fn whole(
         &self,
         view: &View<'_>,
         given: &[PciAddress],
         mut planned: Vec<Planned>,
+        consent: Consent,
     ) -> Result<Vec<Planned>, Refusal> {
         let host = view.host()?;
-        let allowed = view.rules.config.allow_group;
         for index in 0..planned.len() {
             let device = host.devices.get(&planned[index].address);
             let Some(number) = device.and_then(|device| device.iommu_group) else {
@@ -89,7 +90,7 @@ impl Assigner {
                 &planned[index],
                 number,
                 &members,
-                allowed,
+                consent,
             )?);
         }
         Ok(planned)

@@ -25,8 +25,10 @@ use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
 use crate::refusal::Refusal;
 
+pub use group::GroupAnswer;
 pub use recover::Recovered;
 
+mod group;
 mod recover;
 
 /// What came of a device.
@@ -63,6 +65,7 @@ struct Way {
     rebind: Rebind,
     now: Before,
     old: Option<Record>,
+    leader: Option<PciAddress>,
 }
 
 impl Assigner {
@@ -87,7 +90,7 @@ impl Assigner {
         }
         let free = self.inspect(&self.site.look(), device, &driver);
         free.map_err(AssignError::Refused)?;
-        self.take(way)?;
+        self.take(&way)?;
         info!("'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)
     }
@@ -185,14 +188,15 @@ impl Assigner {
             rebind: Rebind { device, to },
             now: self.now(device)?,
             old: self.bound.read(device)?,
+            leader: None,
         })
     }
 
     /// Binds; what was noted as the state before by an earlier bind still counts.
-    fn take(&self, way: Way) -> Result<(), AssignError> {
+    fn take(&self, way: &Way) -> Result<(), AssignError> {
         let Rebind { device, to } = &way.rebind;
         let before = way.old.as_ref().map_or(&way.now, |old| &old.before);
-        let record = Record::new(*device, to.clone(), before.clone());
+        let record = Record::new(*device, to.clone(), before.clone()).along(way.leader);
         self.bound.write(&record)?;
         match way.rebind.apply(&*self.kernel, &way.now) {
             Ok(_) => Ok(self.bound.write(&record.with(true))?),

@@ -43,7 +43,7 @@ use crate::view::{Interest, View};
 
 pub use bind::SharedKernel;
 pub use error::AssignError;
-pub use manual::{Answer, Fate, Recovered};
+pub use manual::{Answer, Fate, GroupAnswer, Recovered};
 
 /// Assigns devices to domains.
 pub struct Assigner {
@@ -100,7 +100,8 @@ impl Assigner {
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
             let given = check::sources(xml)?;
-            let devices = self.whole(&view, &given, plan.devices);
+            let consent = check::Consent::configured(view.rules.config.allow_group);
+            let devices = self.whole(&view, &given, plan.devices, consent);
             let devices = devices.map_err(AssignError::Refused)?;
             self.claim_free(&view, &domain, &devices)?;
             self.bind(&domain, &devices)

@@ -137,7 +137,8 @@ impl Manager {
     }
 
     /// Binds a device outside of any guest and says in JSON what was written. Option `driver` (s):
-    /// the driver, by default the one that its recipe names. Option `dry-run` (b): say it only.
+    /// the driver, by default the one that its recipe names. Option `dry-run` (b): say it only. Option
+    /// `allow-group` (b): bind what the host uses of its IOMMU group along with it.
     async fn bind(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -146,17 +147,18 @@ impl Manager {
         options: Options,
     ) -> Result<String, BusError> {
         caller::require_root(connection, &header).await?;
-        known(&options, &["driver", "dry-run"])?;
+        known(&options, &["driver", "dry-run", "allow-group"])?;
         let (address, driver) = (device::address(&device)?, device::driver(&options)?);
         let dry = flag(&options, "dry-run")?;
+        let whole = flag(&options, "allow-group")?;
         let bound = blocking(&self.assigner, move |assigner| match dry {
-            true => assigner.plan_by_hand(address, driver),
-            false => assigner.bind_by_hand(address, driver),
+            true => assigner.plan_group_by_hand(address, driver, whole),
+            false => assigner.bind_group_by_hand(address, driver, whole),
         });
         Ok(json(&bound.await.map_err(device::error)?))
     }
 
-    /// Gives a device back that `Bind` or a reservation bound, and says so in JSON.
+    /// Gives a device back that `Bind` or a reservation bound, with what was bound along with it, and says so in JSON.
     async fn release(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -167,7 +169,7 @@ impl Manager {
         caller::require_root(connection, &header).await?;
         known(&options, &[])?;
         let address = device::address(&device)?;
-        let released = blocking(&self.assigner, move |a| a.release_by_hand(address));
+        let released = blocking(&self.assigner, move |a| a.release_group_by_hand(address));
         Ok(json(&released.await.map_err(device::error)?))
     }
 

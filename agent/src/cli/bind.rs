@@ -13,10 +13,14 @@ use crate::client::Options;
 pub(super) fn bind(
     device: PciAddress,
     driver: Option<&DriverName>,
+    allow_group: bool,
     dry_run: bool,
     as_json: bool,
 ) -> Result<(), Problem> {
-    let mut options = Options::from([("dry-run", dry_run.into())]);
+    let mut options = Options::from([
+        ("dry-run", dry_run.into()),
+        ("allow-group", allow_group.into()),
+    ]);
     if let Some(driver) = driver {
         options.insert("driver", driver.as_str().into());
     }
@@ -60,13 +64,34 @@ fn bound(report: &Value) -> String {
     let on = format!("{} is on {}", quoted(&report["device"]), driver(report));
     match report["outcome"].as_str() {
         Some("planned") => {
-            note_module(report);
-            let writes = report["writes"].as_array().into_iter().flatten();
-            writes.map(|write| format!("{}\n", word(write))).collect()
+            let whole = || along(report).chain([report]);
+            whole().for_each(note_module);
+            whole().flat_map(writes).collect()
         }
-        Some("already-so") => format!("{on} already\n"),
-        _ => format!("{on} now\n"),
+        Some("already-so") => format!("{on} already\n{}", bound_along(report)),
+        _ => format!("{on} now\n{}", bound_along(report)),
     }
+}
+
+/// What went with the device.
+fn along(report: &Value) -> impl Iterator<Item = &Value> {
+    report["along"].as_array().into_iter().flatten()
+}
+
+fn bound_along(report: &Value) -> String {
+    let line = |one: &Value| {
+        format!(
+            "{} goes along, on {}\n",
+            quoted(&one["device"]),
+            driver(one)
+        )
+    };
+    along(report).map(line).collect()
+}
+
+fn writes(report: &Value) -> impl Iterator<Item = String> {
+    let writes = report["writes"].as_array().into_iter().flatten();
+    writes.map(|write| format!("{}\n", word(write)))
 }
 
 /// A module that is loaded is no write, so it is not among them.
@@ -77,6 +102,11 @@ fn note_module(report: &Value) {
 }
 
 fn released(report: &Value) -> String {
+    let whole = [report].into_iter().chain(along(report));
+    whole.map(released_one).collect()
+}
+
+fn released_one(report: &Value) -> String {
     let (device, driver) = (quoted(&report["device"]), driver(report));
     match report["outcome"].as_str() {
         Some("released") => format!("{device} is given back to {driver}\n"),
@@ -141,6 +171,27 @@ mod tests {
         );
         let released = released(&answer("released", None));
         assert_eq!(released, format!("'{GPU}' is given back to no driver\n"));
+    }
+
+    #[test]
+    fn what_goes_along_is_said_and_in_a_dry_run_comes_first() {
+        let with = |outcome: &str| {
+            let mut report = answer(outcome, Some("vfio-pci"));
+            let mut other = answer(outcome, Some("snd"));
+            (other["device"], other["writes"]) = ("0009:01:00.1".into(), json!(["e <- f"]));
+            report["along"] = json!([other]);
+            report
+        };
+        assert_eq!(
+            bound(&with("bound")),
+            format!("'{GPU}' is on 'vfio-pci' now\n'0009:01:00.1' goes along, on 'snd'\n")
+        );
+        assert_eq!(bound(&with("planned")), "e <- f\na <- b\nc <- d\n");
+        let said = released(&with("released"));
+        assert!(
+            said.ends_with("\n'0009:01:00.1' is given back to 'snd'\n"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -126,6 +126,9 @@ enum Verb {
         /// The driver; by default the one that its recipe names
         #[arg(long)]
         driver: Option<DriverName>,
+        /// Bind what the host uses of its IOMMU group along with it
+        #[arg(long)]
+        allow_group: bool,
         /// Print the writes in order instead, each as 'path <- value'
         #[arg(long)]
         dry_run: bool,
@@ -278,8 +281,9 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Bind {
             device,
             driver,
+            allow_group,
             dry_run,
-        } => bind::bind(*device, driver.as_ref(), *dry_run, cli.json),
+        } => bind::bind(*device, driver.as_ref(), *allow_group, *dry_run, cli.json),
         Verb::Release { device } => bind::release(*device, cli.json),
         Verb::Recover { device } => bind::recover(*device, cli.json),
         Verb::Reserve {

@@ -30,7 +30,7 @@ pub(super) fn reserve(
     let report = ask(async |manager| manager.reserve(&name, options).await)?;
     bind::tell(&report, as_json, said)?;
     match now {
-        true => bind::bind(device, driver, false, as_json),
+        true => bind::bind(device, driver, false, false, as_json),
         false => Ok(()),
     }
 }

@@ -210,8 +210,8 @@ impl Code {
             Self::BindGroup => {
                 "Functions of one IOMMU group cannot be kept apart: VFIO takes the group only when none of them is on a driver \
                  that does DMA for the host (EPERM). Bridges and unbound functions are harmless; an NVSwitch (class 0680) is \
-                 no bridge. With allow_group = true what the host uses is bound to vfio-pci with the device and given back \
-                 with it, but for storage and network. Source: Linux, drivers/iommu/iommu.c."
+                 no bridge. With allow_group = true, or by hand with 'variantctl bind --allow-group', what the host uses is bound \
+                 to vfio-pci with the device and given back with it, but for storage and network. Source: Linux, drivers/iommu/iommu.c."
             }
             Self::ResetMissing => {
                 "A device is reset before a guest opens it. Where the kernel has no method (sysfs reset_method), or somebody \

@@ -3,6 +3,7 @@
 //! VFIO takes a group only when no member is on a driver that does DMA for the host (EPERM); bridges, unbound
 //! devices and drivers that leave DMA alone are harmless. Follows drivers/iommu/iommu.c.
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 
@@ -17,6 +18,35 @@ const VFIO: &str = "vfio-pci";
 const HARMLESS: [&str; 2] = ["pci-stub", "pcieport"];
 /// Base classes of what a host may need to live: mass storage and network.
 const VITAL: [(u32, &str); 2] = [(0x01, "storage"), (0x02, "network")];
+
+/// Whether what the host uses of a group may be taken from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::assign) enum Consent {
+    /// It may.
+    Given,
+    /// A guest starts, and the configuration does not say so.
+    NotConfigured,
+    /// Somebody binds by hand, and did not say so.
+    NotSaid,
+}
+
+impl Consent {
+    /// For a guest that starts.
+    pub(in crate::assign) fn configured(allow_group: bool) -> Self {
+        match allow_group {
+            true => Self::Given,
+            false => Self::NotConfigured,
+        }
+    }
+
+    /// For somebody who binds by hand.
+    pub(in crate::assign) fn said(allow_group: bool) -> Self {
+        match allow_group {
+            true => Self::Given,
+            false => Self::NotSaid,
+        }
+    }
+}
 
 /// A member of the group that does DMA for the host.
 pub(super) struct Member<'a> {
@@ -51,47 +81,64 @@ impl<'a> Member<'a> {
     }
 }
 
-/// The members that go along with `leader`: none, or with the administrator's consent all.
+/// Whether the host uses a device in a way that keeps VFIO from its group.
+pub(in crate::assign) fn in_the_way(kernel: &SharedKernel, device: &Device) -> bool {
+    Member::read(kernel, device).is_some()
+}
+
+/// The members that go along with `leader`: none, or with consent all.
 pub(super) fn companions(
     leader: &Planned,
     group: u32,
     members: &[Member<'_>],
-    allowed: bool,
+    consent: Consent,
 ) -> Result<Vec<Planned>, Refusal> {
-    if !allowed {
-        return match members.is_empty() {
-            true => Ok(Vec::new()),
-            false => Err(refusal(leader, group, members)),
-        };
+    if members.is_empty() {
+        return Ok(Vec::new());
+    }
+    if consent != Consent::Given {
+        return Err(refusal(leader, group, members, consent));
     }
     if let Some((member, what)) = members.iter().find_map(|one| Some((one, one.vital()?))) {
         return Err(vital(leader, group, member, what));
     }
-    let companion = |member: &Member<'_>| companion(leader, group, member);
+    let label = || format!("rest of IOMMU group {group}");
+    let companion = |member: &Member<'_>| companion(leader, member.device.address, label());
     Ok(members.iter().filter_map(companion).collect())
 }
 
-fn companion(leader: &Planned, group: u32, member: &Member<'_>) -> Option<Planned> {
+/// What goes along with `leader`.
+pub(in crate::assign) fn companion(
+    leader: &Planned,
+    address: PciAddress,
+    label: String,
+) -> Option<Planned> {
     Some(Planned {
-        address: member.device.address,
+        address,
         recipe: leader.recipe.clone(),
-        label: format!("rest of IOMMU group {group}"),
+        label,
         driver: VFIO.parse().ok()?,
         cells: Default::default(),
         host_nodes: Vec::new(),
     })
 }
 
-fn refusal(leader: &Planned, group: u32, members: &[Member<'_>]) -> Refusal {
+fn refusal(leader: &Planned, group: u32, members: &[Member<'_>], consent: Consent) -> Refusal {
     let names: Vec<String> = members.iter().map(Member::text).collect();
     let reason = format!(
         "its IOMMU group {group} has functions that the host uses: {}",
         names.join(", ")
     );
     let commands = members.iter().map(unbind).collect::<Vec<_>>().join(" and ");
-    let mend = format!(
-        "assign them to the same guest, run {commands}, or give the whole group with 'allow_group = true' in variantd.conf"
-    );
+    let mend = match consent {
+        Consent::NotSaid => format!(
+            "run {commands}, or bind the whole group with 'variantctl bind {} --allow-group'",
+            leader.address
+        ),
+        _ => format!(
+            "assign them to the same guest, run {commands}, or give the whole group with 'allow_group = true' in variantd.conf"
+        ),
+    };
     Refusal::new(Code::BindGroup, reason, mend).of(leader.address)
 }
 
@@ -114,6 +161,10 @@ fn unbind(member: &Member<'_>) -> String {
 }
 
 /// VFIO drivers are named `vfio-pci`, `..._vfio_pci` or `...-vfio-pci`.
+pub(in crate::assign) fn is_vfio(driver: &str) -> bool {
+    driver.replace('-', "_").ends_with("vfio_pci")
+}
+
 fn leaves_dma_alone(driver: &str) -> bool {
-    driver.replace('-', "_").ends_with("vfio_pci") || HARMLESS.contains(&driver)
+    is_vfio(driver) || HARMLESS.contains(&driver)
 }

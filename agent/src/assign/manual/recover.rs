@@ -97,7 +97,7 @@ impl Assigner {
     fn recover_one(&self, device: PciAddress) -> Result<Option<Fate>, AssignError> {
         let _lock = self.lock_by_hand(device)?;
         match self.bound.read(device)? {
-            Some(record) if !record.done => {
+            Some(record) if !record.done || self.is_stray(&record)? => {
                 self.refuse_held(device)?;
                 self.restore(record).map(Some)
             }

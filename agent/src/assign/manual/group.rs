@@ -1,0 +1,218 @@
+//! A device and what has to go with it: the rest of its IOMMU group, and its own other functions.
+//!
+//! ```text
+//! bind:    consent -> companions are free -> companions, one after another -> the device
+//!                                            a failure: companions back, last one first
+//! release: the device -> companions        recover: companions of a device that is not bound, too
+//! ```
+//!
+//! Companions stay locked until the device is bound, and their records name it.
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::device::Device;
+use kernel_glue::driver::DriverName;
+use kernel_glue::rebind;
+use serde::Serialize;
+use tracing::warn;
+
+use super::{Answer, AssignError, Assigner, Fate, Way};
+use crate::assign::bind;
+use crate::assign::check::{Consent, companion, in_the_way, is_vfio};
+use crate::bound::{DeviceLock, Record};
+use crate::plan::Planned;
+use crate::refusal::Refusal;
+use crate::view::View;
+
+/// Classes of the functions that a GPU has beside itself: audio, USB, and the controller of USB-C.
+const BESIDE: [u32; 3] = [0x0403, 0x0c03, 0x0c80];
+
+/// What is said of a device and of what went with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupAnswer {
+    /// The device.
+    #[serde(flatten)]
+    pub device: Answer,
+    /// What went with it.
+    pub along: Vec<Answer>,
+}
+
+/// A companion that is about to be bound.
+struct Companion {
+    way: Way,
+    /// Held until the device itself is bound.
+    _lock: DeviceLock,
+}
+
+impl Assigner {
+    /// Binds a device outside of any guest, and with consent what the host uses of its IOMMU group.
+    ///
+    /// # Errors
+    /// As a guest's start refuses while the host uses the rest of the group and nobody consented; a failure leaves all
+    /// as it was before unless its code says otherwise.
+    pub fn bind_group_by_hand(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+        allow_group: bool,
+    ) -> Result<GroupAnswer, AssignError> {
+        let companions = self.companions(device, driver.as_ref(), allow_group)?;
+        let companions = self.free(device, &companions)?;
+        let mut along = Vec::new();
+        for (index, companion) in companions.iter().enumerate() {
+            along.push(companion.way.answer(Fate::Bound, None));
+            if let Err(error) = self.take(&companion.way) {
+                self.put_back(&companions[..index]);
+                return Err(error);
+            }
+        }
+        let bound = self.bind_by_hand(device, driver);
+        let device = bound.inspect_err(|_| self.put_back(&companions))?;
+        Ok(GroupAnswer { device, along })
+    }
+
+    /// The writes that [`bind_group_by_hand`](Self::bind_group_by_hand) would make, under the same checks.
+    ///
+    /// # Errors
+    /// The same refusals.
+    pub fn plan_group_by_hand(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+        allow_group: bool,
+    ) -> Result<GroupAnswer, AssignError> {
+        let companions = self.companions(device, driver.as_ref(), allow_group)?;
+        let planned = companions
+            .into_iter()
+            .map(|companion| self.plan_by_hand(companion.address, Some(companion.driver)));
+        let along = planned.collect::<Result<_, _>>()?;
+        let device = self.plan_by_hand(device, driver)?;
+        Ok(GroupAnswer { device, along })
+    }
+
+    /// Gives a device back that was bound outside of any guest, and what was bound along with it.
+    ///
+    /// # Errors
+    /// A refusal while a guest has the device; what could not be given back stays recorded, so that this can be called
+    /// again.
+    pub fn release_group_by_hand(&self, device: PciAddress) -> Result<GroupAnswer, AssignError> {
+        if let Some(leader) = self.bound.read(device)?.and_then(|record| record.leader) {
+            self.refuse_held(leader)?;
+        }
+        let answer = self.release_by_hand(device)?;
+        let companions = self.bound.along(device)?.into_iter();
+        let released = companions.map(|record| self.release_by_hand(record.device));
+        // each is tried, whatever becomes of the others
+        let released: Vec<_> = released.collect();
+        let along = released.into_iter().collect::<Result<_, _>>()?;
+        Ok(GroupAnswer {
+            device: answer,
+            along,
+        })
+    }
+
+    /// Whether a companion was left behind: what it was bound along with is not bound.
+    pub(super) fn is_stray(&self, record: &Record) -> Result<bool, AssignError> {
+        let Some(leader) = record.leader else {
+            return Ok(false);
+        };
+        if let Some(leader) = self.bound.read(leader)? {
+            return Ok(!leader.done);
+        }
+        let driver = self.kernel.driver(leader).ok().flatten();
+        Ok(!driver.is_some_and(|driver| is_vfio(driver.as_str())))
+    }
+
+    /// What has to go along with a device that goes to a VFIO driver.
+    fn companions(
+        &self,
+        device: PciAddress,
+        driver: Option<&DriverName>,
+        allow_group: bool,
+    ) -> Result<Vec<Planned>, AssignError> {
+        let driver = self.wanted(device, driver.cloned())?;
+        if !is_vfio(driver.as_str()) {
+            return Ok(Vec::new());
+        }
+        let view = self.site.look();
+        let consent = Consent::said(allow_group || view.rules.config.allow_group);
+        let planned = vec![leader(device, driver)];
+        let whole = self.whole(&view, &[device], planned, consent);
+        let mut whole = whole.map_err(AssignError::Refused)?;
+        if consent == Consent::Given {
+            let beside = self.beside(&view, &whole).map_err(AssignError::Refused)?;
+            whole.extend(beside);
+        }
+        Ok(whole.split_off(1))
+    }
+
+    /// The device's own other functions that the host uses and that are in groups of their own.
+    fn beside(&self, view: &View<'_>, planned: &[Planned]) -> Result<Vec<Planned>, Refusal> {
+        let leader = &planned[0];
+        let known = |one: &Device| planned.iter().any(|other| other.address == one.address);
+        let functions = view.host()?.devices.values().filter(|one| {
+            one.address.same_slot(leader.address) && BESIDE.contains(&(one.class >> 8))
+        });
+        let used = functions.filter(|one| !known(one) && in_the_way(&*self.kernel, one));
+        let label = || format!("function of '{}'", leader.address);
+        Ok(used
+            .filter_map(|one| companion(leader, one.address, label()))
+            .collect())
+    }
+
+    /// The companions locked, once nothing stands against taking any of them.
+    fn free(
+        &self,
+        leader: PciAddress,
+        companions: &[Planned],
+    ) -> Result<Vec<Companion>, AssignError> {
+        let view = self.site.look();
+        let free = companions.iter().map(|planned| {
+            let _lock = self.lock_by_hand(planned.address)?;
+            let to = bind::resolve(&*self.kernel, &planned.driver);
+            let way = self.way(planned.address, to)?;
+            let inspected = self.inspect(&view, planned.address, &planned.driver);
+            inspected.map_err(AssignError::Refused)?;
+            let leader = Some(leader);
+            Ok(Companion {
+                way: Way { leader, ..way },
+                _lock,
+            })
+        });
+        free.collect()
+    }
+
+    /// Brings companions back to what they were before this bind; one that is not stays recorded for `recover`.
+    fn put_back(&self, companions: &[Companion]) {
+        for Companion { way, .. } in companions.iter().rev() {
+            let device = way.rebind.device;
+            let back = rebind::restore(&*self.kernel, device, &way.now);
+            let noted = match (&back, &way.old) {
+                (Err(_), _) => self.bound.read(device).and_then(|record| {
+                    record.map_or(Ok(()), |record| self.bound.write(&record.with(false)))
+                }),
+                (Ok(_), Some(old)) => self.bound.write(old),
+                (Ok(_), None) => self.bound.remove(device),
+            };
+            if let Err(error) = back {
+                warn!("'{device}' is not given back: {error}");
+            }
+            if let Err(error) = noted {
+                warn!("{error}");
+            }
+        }
+    }
+}
+
+fn leader(address: PciAddress, driver: DriverName) -> Planned {
+    Planned {
+        address,
+        recipe: String::new(),
+        label: String::new(),
+        driver,
+        cells: Default::default(),
+        host_nodes: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! A device and its group by hand, on a modelled kernel.
+
+use std::sync::Arc;
+
+use kernel_glue::holder::{Holder, Holders};
+use kernel_glue::kernel::Kernel;
+use kernel_glue::model::{Model, Write};
+use kernel_glue::occupancy::Occupancy;
+use nix::errno::Errno;
+
+use super::*;
+use crate::config::Config;
+use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, driver, guest};
+use crate::journal::Journal;
+use crate::site::Site;
+
+const AUDIO: &str = "0009:01:00.1";
+const USB: &str = "0009:01:00.2";
+const SOUND: &str = "snd_hda_intel";
+
+struct Scene {
+    kernel: Arc<Model>,
+    assigner: Assigner,
+    site: Arc<Site>,
+    directory: tempfile::TempDir,
+}
+
+/// The GPU with its audio function in its IOMMU group, and its USB function in a group of its own.
+fn scene() -> Scene {
+    let mut host = fixture::host();
+    for (at, class, on, group) in [
+        (AUDIO, 0x04_0300, SOUND, 7),
+        (USB, 0x0c_0330, "xhci_hcd", 8),
+    ] {
+        let mut function = fixture::device(at, "10de:22a3", on);
+        (function.class, function.iommu_group) = (class, Some(group));
+        host.devices.insert(function.address, function);
+    }
+    let gpu = host.devices.get_mut(&address(GPU)).expect("the GPU");
+    gpu.iommu_group = Some(7);
+    let kernel = fixture::kernel_of(&host);
+    kernel.add_driver(driver("vfio-pci"), []);
+    let (directory, site) = fixture::site_of(host, Config::default());
+    let journal = Journal::new(directory.path().join("journal"));
+    Scene {
+        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        kernel,
+        site,
+        directory,
+    }
+}
+
+impl Scene {
+    fn bind(&self, allow_group: bool) -> Result<GroupAnswer, AssignError> {
+        let device = address(GPU);
+        self.assigner.bind_group_by_hand(device, None, allow_group)
+    }
+
+    fn release(&self, at: &str) -> Result<GroupAnswer, AssignError> {
+        self.assigner.release_group_by_hand(address(at))
+    }
+
+    fn prepare(&self) -> Result<(), AssignError> {
+        let guest = self.site.look().rewrite(&guest(GPU), false);
+        self.assigner.prepare(&guest.expect("complete").text)
+    }
+
+    fn restarted(&self) -> Assigner {
+        let journal = Journal::new(self.directory.path().join("journal"));
+        Assigner::new(self.kernel.clone(), self.site.clone(), journal)
+    }
+
+    /// Drivers of the GPU, its audio and its USB function.
+    fn drivers(&self) -> [String; 3] {
+        [GPU, AUDIO, USB].map(|at| {
+            let driver = self.kernel.driver(address(at)).expect("device");
+            driver.map_or("-".into(), |driver| driver.to_string())
+        })
+    }
+
+    fn is_untouched(&self) -> bool {
+        let text = |at| self.kernel.driver_override(address(at)).expect("device");
+        self.drivers() == BEFORE
+            && [GPU, AUDIO, USB].into_iter().all(|at| text(at).is_none())
+            && self.assigner.bound.devices().is_empty()
+    }
+}
+
+const BEFORE: [&str; 3] = ["nvidia", SOUND, "xhci_hcd"];
+const TAKEN: [&str; 3] = [VARIANT, "vfio-pci", "vfio-pci"];
+
+#[test]
+fn without_consent_a_bind_refuses_as_the_start_of_a_guest_does() {
+    let scene = scene();
+    let start = scene.prepare().expect_err("refused").to_string();
+    let bind = scene.bind(false).expect_err("refused").to_string();
+    let dry = scene.assigner.plan_group_by_hand(address(GPU), None, false);
+    assert_eq!(dry.expect_err("refused").to_string(), bind);
+    let reason = |text: &str| text.split("; ").next().map(str::to_owned);
+    assert_eq!(reason(&start), reason(&bind));
+    assert!(bind.contains("VD-BND-007"), "{bind}");
+    let way = format!("variantctl bind {GPU} --allow-group");
+    assert!(bind.contains(&way) && !start.contains(&way), "{bind}");
+    assert!(scene.is_untouched() && scene.kernel.writes().is_empty());
+}
+
+#[test]
+fn with_consent_all_goes_along_and_comes_back_with_the_device() {
+    let scene = scene();
+    let answer = scene.bind(true).expect("bound");
+    let along: Vec<_> = answer.along.iter().map(|one| one.device).collect();
+    assert_eq!(along, [address(AUDIO), address(USB)]);
+    assert_eq!(scene.drivers(), TAKEN);
+    let again = scene.bind(true).expect("again");
+    assert_eq!(again.device.outcome, Fate::AlreadySo);
+    assert!(again.along.is_empty());
+    assert_eq!(scene.release(GPU).expect("released").along.len(), 2);
+    assert!(scene.is_untouched());
+}
+
+#[test]
+fn a_dry_run_lists_the_writes_in_their_order() {
+    let scene = scene();
+    let plan = scene.assigner.plan_group_by_hand(address(GPU), None, true);
+    let plan = plan.expect("plan");
+    assert!(scene.is_untouched());
+    scene.bind(true).expect("bound");
+    let all = plan.along.into_iter().chain([plan.device]);
+    let planned: Vec<String> = all.flat_map(|answer| answer.writes).collect();
+    let done: Vec<String> = scene.kernel.writes().iter().map(Write::to_string).collect();
+    assert_eq!(planned, done);
+}
+
+#[test]
+fn a_bind_that_fails_at_any_write_leaves_no_trace_of_any() {
+    for number in 1..=9 {
+        let scene = scene();
+        scene.kernel.fail_write(number, Errno::EIO);
+        let error = scene.bind(true).expect_err("fails").to_string();
+        assert!(error.contains("VD-BND-001"), "{error}");
+        assert!(scene.is_untouched(), "write {number}");
+    }
+}
+
+#[test]
+fn a_companion_that_is_held_keeps_all_where_they_are() {
+    let scene = scene();
+    let player = Holder {
+        process: 9,
+        command: "player".into(),
+        unit: None,
+        nodes: vec![kernel_glue::holder::HeldNode {
+            path: "/dev/snd/controlC1".into(),
+            descriptor: Some(4),
+            shared: false,
+        }],
+    };
+    let holders = Holders {
+        found: vec![player],
+        ..Holders::default()
+    };
+    let occupancy = Occupancy {
+        holders,
+        ..Occupancy::default()
+    };
+    scene.kernel.set_occupancy(address(USB), occupancy);
+    let error = scene.bind(true).expect_err("held").to_string();
+    assert!(error.contains("player (pid 9"), "{error}");
+    assert!(scene.is_untouched() && scene.kernel.writes().is_empty());
+}
+
+#[test]
+fn companions_of_a_bind_that_was_cut_off_are_recovered() {
+    let scene = scene();
+    scene.bind(true).expect("bound");
+    assert!(scene.restarted().recover_by_hand(None).is_empty());
+    let gpu = scene.assigner.bound.read(address(GPU)).expect("read");
+    let before = &gpu.expect("a record").before;
+    rebind::restore(&*scene.kernel, address(GPU), before).expect("back");
+    scene.assigner.bound.remove(address(GPU)).expect("removed");
+    assert_eq!(scene.restarted().recover_by_hand(None).len(), 2);
+    assert!(scene.is_untouched());
+}
+
+#[test]
+fn a_release_that_fails_is_called_again() {
+    let scene = scene();
+    scene.bind(true).expect("bound");
+    scene.kernel.set_users(address(AUDIO), &[4711]);
+    let error = scene.release(GPU).expect_err("in use").to_string();
+    assert!(error.contains("4711"), "{error}");
+    assert_eq!(scene.drivers(), ["nvidia", "vfio-pci", "xhci_hcd"]);
+    scene.kernel.set_users(address(AUDIO), &[]);
+    scene.release(GPU).expect("released");
+    assert!(scene.is_untouched());
+}
+
+#[test]
+fn what_a_guest_needs_out_of_its_devices_group_is_not_released_alone() {
+    let scene = scene();
+    scene.bind(true).expect("bound");
+    scene.prepare().expect("start");
+    for at in [GPU, AUDIO] {
+        let error = scene.release(at).expect_err("a guest has it").to_string();
+        assert!(error.contains("VD-DEV-003"), "{error}");
+    }
+    let uuid = UUID.parse().expect("uuid");
+    scene.assigner.release(&uuid).expect("the guest's end");
+    assert_eq!(scene.drivers(), TAKEN);
+    scene.release(AUDIO).expect("alone");
+    assert_eq!(scene.drivers(), [VARIANT, SOUND, "vfio-pci"]);
+}
+
+#[test]
+fn to_a_driver_that_is_none_of_vfio_a_device_goes_alone() {
+    let scene = scene();
+    scene.kernel.add_driver(driver("pci-stub"), []);
+    let stub = Some(driver("pci-stub"));
+    let answer = scene
+        .assigner
+        .bind_group_by_hand(address(GPU), stub, false)
+        .expect("bound");
+    assert!(answer.along.is_empty());
+    let alone = Some(driver("vfio-pci"));
+    let nic = scene.assigner.bind_group_by_hand(address(NIC), alone, true);
+    assert!(nic.expect("bound").along.is_empty());
+}
