@@ -4,6 +4,7 @@ mod by_hand;
 mod contract;
 mod monitor;
 mod reserve;
+mod rounds;
 mod saved_plan;
 mod scene;
 mod service;

@@ -250,6 +250,8 @@ mod tests {
         assert!(!fits("true\n", &kind("aarch64")));
         assert!(!fits("# on: aarch64 iommufd\n", &kind("aarch64")));
         assert!(fits("# on: iommufd\n", &kind("aarch64 iommufd")));
+        let four = "# on: x86_64 gpus=4\n";
+        assert!(fits(four, &kind("x86_64 gpus=4")) && !fits(four, &kind("x86_64 gpus=2")));
     }
 
     fn folder_with(names: &[&str]) -> tempfile::TempDir {
