@@ -40,9 +40,8 @@ fn stays(domain: &DomainRef, id: &str, why: &LibvirtError) -> Refusal {
     let reason = format!(
         "guest '{domain}' ends at its next reset: initiator '{id}' names a device that was unplugged, and cannot be deleted: {why}"
     );
-    let command = format!(r#"{{"execute":"object-del","arguments":{{"id":"{id}"}}}}"#);
     let mend = format!(
-        "'virsh qemu-monitor-command {domain} {command}', or shut the guest down instead of rebooting it"
+        "'virsh qemu-monitor-command {domain} --hmp \"object_del {id}\"', or shut the guest down instead of rebooting it"
     );
     Refusal::new(Code::InitiatorsStale, reason, mend)
 }

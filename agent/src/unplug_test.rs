@@ -77,9 +77,7 @@ fn an_initiator_that_stays_is_said_with_the_command_that_deletes_it() {
         text.contains("guest 'd0' ends at its next reset")
             && text.contains("monitor is busy")
             && text.contains("VD-ATM-041")
-            && text.contains(
-                r#"virsh qemu-monitor-command d0 {"execute":"object-del","arguments":{"id":"gi0"}}"#
-            ),
+            && text.contains(r#"'virsh qemu-monitor-command d0 --hmp "object_del gi0"'"#),
         "{text}"
     );
 }

@@ -242,18 +242,22 @@ impl Assigner {
     /// The kernel closes a killed QEMU's files after libvirt has reaped it.
     fn wait_for_qemu(&self, devices: &[Held]) {
         let until = Instant::now() + self.let_go;
-        let users = |held: &Held| self.kernel.vfio_users(held.address).unwrap_or_default();
         let returned = |held: &&Held| held.before.is_some();
         while devices
             .iter()
             .filter(returned)
-            .any(|h| !users(h).is_empty())
+            .any(|held| !self.is_free(held))
         {
             if Instant::now() > until {
                 return;
             }
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    fn is_free(&self, held: &Held) -> bool {
+        let users = self.kernel.vfio_users(held.address);
+        users.unwrap_or_default().is_empty()
     }
 
     /// Puts the domain on the list of those whose devices are still to be given back.

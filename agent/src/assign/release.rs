@@ -83,7 +83,8 @@ impl Assigner {
 
     /// A device has left a guest that goes on: gives back what the guest's live XML no longer has.
     ///
-    /// A VFIO group is given as a whole, so a device stays while the guest has another one of its group.
+    /// A VFIO group is given as a whole, so a device stays while the guest has another one of its group. It also stays
+    /// while somebody holds it: the guest may have it again.
     ///
     /// # Errors
     /// Names the device that could not be given back; it stays journalled.
@@ -99,11 +100,15 @@ impl Assigner {
         };
         let departed = |held: &Held| held.state == State::Bound && !stays(held);
         self.locks.with(&domain, || {
-            let entry = self.journal.read(&domain)?;
-            match entry.is_some_and(|entry| entry.devices.iter().any(departed)) {
-                true => self.give_back_those(&domain, departed),
-                false => Ok(()),
+            let held = self.journal.read(&domain)?.map(|entry| entry.devices);
+            let mut gone = held.unwrap_or_default();
+            gone.retain(departed);
+            self.wait_for_qemu(&gone);
+            gone.retain(|held| self.is_free(held));
+            if gone.is_empty() {
+                return Ok(());
             }
+            self.give_back_those(&domain, |held| gone.contains(held))
         })
     }
 

@@ -147,6 +147,23 @@ fn a_device_that_could_not_be_put_back_stays_journalled_until_it_is() {
 }
 
 #[test]
+fn a_device_that_left_its_guest_stays_while_somebody_holds_it() {
+    let mut scene = scene();
+    scene.assigner.let_go = Duration::ZERO;
+    scene.assigner.prepare(&scene.complete()).expect("bound");
+    scene.kernel.set_users(address(GPU), &[42]);
+    let departed = scene.assigner.release_departed(&guest(NIC));
+    departed.expect("nothing to do");
+    assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+    assert_eq!(scene.assigner.held().len(), 1);
+    scene.kernel.set_users(address(GPU), &[]);
+    let departed = scene.assigner.release_departed(&guest(NIC));
+    departed.expect("given back");
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+    assert!(scene.assigner.held().is_empty());
+}
+
+#[test]
 fn two_domains_cannot_hold_one_device() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("first");

@@ -201,7 +201,9 @@ impl Libvirt for Live {
 
     fn stale_initiators(&self, uuid: &DomainUuid) -> Result<Vec<String>, LibvirtError> {
         let started_with = initiator::started_with(Path::new(PROCESSES), uuid);
-        if started_with.is_empty() {
+        let live = self.live_xml(uuid)?.unwrap_or_default();
+        // QEMU's monitor is asked only then: libvirt marks the guest for it.
+        if initiator::have_devices(&started_with, &live) {
             return Ok(Vec::new());
         }
         let names = |path| {

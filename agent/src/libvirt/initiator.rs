@@ -29,6 +29,12 @@ pub(super) fn started_with(processes: &Path, guest: &DomainUuid) -> BTreeMap<Str
     })
 }
 
+/// Whether the live XML has each device that an initiator names.
+pub(super) fn have_devices(started_with: &BTreeMap<String, String>, live: &str) -> bool {
+    let has = |device: &String| live.contains(&format!("<alias name='{device}'/>"));
+    started_with.values().all(has)
+}
+
 /// The objects that are still there and whose device is not.
 pub(super) fn stale(
     started_with: &BTreeMap<String, String>,

@@ -57,6 +57,15 @@ fn a_guest_whose_process_is_not_found_has_none() {
 }
 
 #[test]
+fn a_guest_that_has_all_its_devices_is_left_alone() {
+    let started = [("gi0".to_owned(), "hostdev1".to_owned())].into();
+    let live = |alias| format!("<hostdev><alias name='{alias}'/></hostdev>");
+    assert!(have_devices(&started, &live("hostdev1")));
+    assert!(!have_devices(&started, &live("hostdev10")));
+    assert!(have_devices(&BTreeMap::new(), ""));
+}
+
+#[test]
 fn only_what_is_there_and_points_nowhere_is_stale() {
     let pairs = [
         ("gi0", "hostdev0"),

@@ -216,8 +216,11 @@ impl Memory {
         );
         let value = function.devcap2() & !ATOMICS | atomics.bits;
         self.write(&function, 0x24, &value.to_le_bytes())?;
-        let control = function.word(function.express + 0x28) & !EGRESS_BLOCKED
-            | u16::from(atomics.egress_blocked) * EGRESS_BLOCKED;
+        let control = function.word(function.express + 0x28);
+        let control = match atomics.egress_blocked {
+            true => control | EGRESS_BLOCKED,
+            false => control & !EGRESS_BLOCKED,
+        };
         self.write(&function, 0x28, &control.to_le_bytes())?;
         Ok(value)
     }
