@@ -23,6 +23,7 @@ use tracing::info;
 use super::{AssignError, Assigner, Condition, bind, error};
 use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
+use crate::journald;
 use crate::progress;
 use crate::refusal::Refusal;
 
@@ -93,7 +94,7 @@ impl Assigner {
         free.map_err(AssignError::Refused)?;
         progress::stage("binding the device", 0.4);
         self.take(way)?;
-        info!("'{device}' bound to '{driver}', outside of any guest");
+        info!(variantd_device = %device, message_id = journald::BOUND, "'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)
     }
 
@@ -241,7 +242,7 @@ impl Assigner {
         self.bound.remove(device)?;
         Ok(match outcome {
             Outcome::Done => {
-                info!("'{device}' given back, outside of any guest");
+                info!(variantd_device = %device, message_id = journald::GIVEN_BACK, "'{device}' given back, outside of any guest");
                 Fate::Released
             }
             Outcome::AlreadySo => Fate::AlreadySo,

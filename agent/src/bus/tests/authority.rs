@@ -1,6 +1,6 @@
 //! Who may do what, on a private bus with a polkit that says what it is told to.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ::tests::bus::Bus;
 use tokio::sync::Notify;
