@@ -71,7 +71,9 @@ impl Kernel for Rendezvous {
 
     fn load_module(&self, module: &str) -> Result<(), Errno> {
         if let Some(stops) = &self.loading {
-            stops.iter().for_each(|stop| drop(stop.wait()));
+            for stop in stops {
+                stop.wait();
+            }
         }
         self.model.load_module(module)
     }
