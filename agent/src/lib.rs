@@ -22,6 +22,7 @@ mod fixture;
 pub mod idle;
 pub mod inventory;
 pub mod journal;
+pub mod journald;
 pub mod learned;
 pub mod libvirt;
 pub mod lock;

@@ -143,7 +143,14 @@ mod tests {
         };
         assert_eq!(next().await, "WATCHDOG=1");
         assert_eq!(next().await, "WATCHDOG=1");
-        let held = assigner.hold_claims();
+        let (begun, begin) = tokio::sync::oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let holder = spawn_blocking(move || {
+            let _held = assigner.hold_claims();
+            begun.send(()).expect("somebody waits");
+            let _ = released.recv();
+        });
+        begin.await.expect("held");
         // What was under way is said; then nothing more.
         let silence = async {
             socket.set_nonblocking(true).expect("mode");
@@ -158,7 +165,8 @@ mod tests {
             socket.set_nonblocking(false).expect("mode");
         };
         silence.await;
-        drop(held);
+        drop(release);
+        holder.await.expect("let go");
         assert_eq!(next().await, "WATCHDOG=1");
         watch.abort();
     }

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::assign::{Assigner, Recovered};
 use crate::domain::DomainUuid;
+use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
 use crate::prepare::{PrepareError, Preparer, Trigger};
@@ -314,14 +315,24 @@ impl Worker {
 
     /// Keeps a report for those who ask later, and logs what an operator should see.
     fn note(&self, domain: &DomainRef, trigger: Trigger, report: Report) {
+        let variantd_domain = &*domain.name;
         match (&report.sentence, report.outcome) {
-            (Some(sentence), _) => warn!("domain '{domain}' is not prepared: {sentence}"),
+            (Some(sentence), _) => warn!(
+                variantd_domain,
+                message_id = journald::NOT_PREPARED,
+                "domain '{domain}' is not prepared: {sentence}"
+            ),
             (None, Outcome::Completed) => info!(
+                variantd_domain,
+                message_id = journald::PREPARED,
                 "domain '{domain}' is prepared ({trigger:?}): {} changes",
                 report.changes.len()
             ),
             (None, Outcome::Reverted) => {
-                info!("domain '{domain}' is reverted; it waits for 'variantctl prepare {domain}'");
+                info!(
+                    variantd_domain,
+                    "domain '{domain}' is reverted; it waits for 'variantctl prepare {domain}'"
+                );
             }
             _ => debug!("domain '{domain}': {:?}", report.outcome),
         }

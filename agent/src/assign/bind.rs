@@ -12,6 +12,9 @@ use tracing::{info, warn};
 use super::release;
 use crate::config::Release;
 use crate::journal::Held;
+use crate::journald;
+
+const BOUND_TO: &str = "bound to";
 
 /// A kernel that several threads share.
 pub type SharedKernel = dyn Kernel + Send + Sync;
@@ -102,7 +105,7 @@ fn bind_one(kernel: &SharedKernel, held: &Held) -> Result<Outcome, RebindError> 
     };
     let now = Before::read(kernel, held.address)?;
     let outcome = rebind.apply(kernel, &now)?;
-    report(held.address, outcome, "bound to", Some(&held.driver));
+    report(held.address, outcome, BOUND_TO, Some(&held.driver));
     Ok(outcome)
 }
 
@@ -155,7 +158,11 @@ fn differs(kernel: &SharedKernel, held: &Held) -> bool {
 fn report(device: PciAddress, outcome: Outcome, what: &str, driver: Option<&DriverName>) {
     if outcome == Outcome::Done {
         let driver = driver.map_or("no driver".into(), |driver| format!("'{driver}'"));
-        info!("'{device}' {what} {driver}");
+        let message_id = match what {
+            BOUND_TO => journald::BOUND,
+            _ => journald::GIVEN_BACK,
+        };
+        info!(variantd_device = %device, message_id, "'{device}' {what} {driver}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
 
 use super::{AssignError, Assigner, bind, error};
@@ -19,6 +20,9 @@ impl Assigner {
         domain: &DomainRef,
         devices: &[Planned],
     ) -> Result<Entry, AssignError> {
+        // A module may take its time to load: nobody waits for that but this domain.
+        let resolved = |device: &Planned| bind::resolve(&*self.kernel, &device.driver);
+        let drivers: Vec<DriverName> = devices.iter().map(resolved).collect();
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever asks holds the device open for a moment, and QEMU would find it busy.
         let is_asked =
@@ -44,10 +48,10 @@ impl Assigner {
             .journal
             .read(&domain.uuid)?
             .map_or(Vec::new(), |e| e.devices);
-        for device in devices {
+        for (device, driver) in devices.iter().zip(drivers) {
             let known = held.iter().position(|held| held.address == device.address);
             let old = known.map(|index| held.remove(index));
-            held.push(self.hold(device, old)?);
+            held.push(self.hold(device, driver, old)?);
         }
         held.sort_by_key(|held| held.address);
         let entry = Entry::new(domain, held);
@@ -56,7 +60,12 @@ impl Assigner {
     }
 
     /// What an earlier start of the domain noted as the state before still counts.
-    fn hold(&self, device: &Planned, old: Option<Held>) -> Result<Held, AssignError> {
+    fn hold(
+        &self,
+        device: &Planned,
+        driver: DriverName,
+        old: Option<Held>,
+    ) -> Result<Held, AssignError> {
         if old
             .as_ref()
             .is_some_and(|held| held.state == State::Degraded)
@@ -69,7 +78,7 @@ impl Assigner {
         };
         Ok(Held {
             address: device.address,
-            driver: bind::resolve(&*self.kernel, &device.driver),
+            driver,
             before: Some(before),
             state: State::Binding,
         })

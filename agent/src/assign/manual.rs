@@ -24,6 +24,7 @@ use tracing::info;
 use super::{AssignError, Assigner, Condition, bind, error};
 use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
+use crate::journald;
 use crate::progress;
 use crate::refusal::Refusal;
 use crate::service::ServiceName;
@@ -130,7 +131,7 @@ impl Assigner {
         self.take_from_holders(&self.site.look(), device, driver, allowed)?;
         progress::stage("binding the device", 0.4);
         self.take(&way)?;
-        info!("'{device}' bound to '{driver}', outside of any guest");
+        info!(variantd_device = %device, message_id = journald::BOUND, "'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)
     }
 
@@ -316,7 +317,7 @@ impl Assigner {
         self.bound.remove(device)?;
         Ok(match outcome {
             Outcome::Done => {
-                info!("'{device}' given back, outside of any guest");
+                info!(variantd_device = %device, message_id = journald::GIVEN_BACK, "'{device}' given back, outside of any guest");
                 Fate::Released
             }
             Outcome::AlreadySo => Fate::AlreadySo,

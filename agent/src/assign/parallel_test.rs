@@ -1,6 +1,6 @@
 //! The devices of a domain are bound and put back at once: each waits for its link and memory up to 30 s.
 
-use std::sync::Condvar;
+use std::sync::{Barrier, Condvar};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -27,6 +27,8 @@ struct Rendezvous {
     failing: Option<PciAddress>,
     arrived: Mutex<usize>,
     all: Condvar,
+    /// Where a module waits: once when it begins to load, once before it has.
+    loading: Option<[Barrier; 2]>,
 }
 
 impl Rendezvous {
@@ -38,6 +40,7 @@ impl Rendezvous {
             failing: failing.map(address),
             arrived: Mutex::default(),
             all: Condvar::new(),
+            loading: None,
         })
     }
 
@@ -67,6 +70,11 @@ impl Kernel for Rendezvous {
     }
 
     fn load_module(&self, module: &str) -> Result<(), Errno> {
+        if let Some(stops) = &self.loading {
+            for stop in stops {
+                stop.wait();
+            }
+        }
         self.model.load_module(module)
     }
 
@@ -126,6 +134,26 @@ const BUSY: &[Line] = &[
     ("0029:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT),
     ("0039:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT),
 ];
+
+#[test]
+fn a_module_that_takes_its_time_keeps_no_lock_that_others_need() {
+    let one = &FOUR[..1];
+    let mut kernel = Rendezvous::new(one, "nvidia", None);
+    let stops = [Barrier::new(2), Barrier::new(2)];
+    Arc::get_mut(&mut kernel)
+        .expect("nobody else has it")
+        .loading = Some(stops);
+    let (_directory, assigner) = assigner(&kernel);
+    let [begun, go_on] = kernel.loading.as_ref().expect("stops");
+    thread::scope(|scope| {
+        let bind = scope.spawn(|| assigner.bind(&domain(), &planned(one)));
+        begun.wait();
+        assigner.answers();
+        assert!(assigner.standings().is_empty());
+        go_on.wait();
+        bind.join().expect("joined").expect("bound");
+    });
+}
 
 #[test]
 fn four_devices_are_given_back_at_once() {

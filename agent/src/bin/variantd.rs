@@ -7,10 +7,14 @@ use std::process::ExitCode;
 use agent::bus::NAME;
 use agent::config;
 use agent::daemon::{self, Places};
+use agent::journald;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::{self, format::debug_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Assigns GPUs that need a VFIO variant driver to libvirt guests.
 #[derive(Parser)]
@@ -38,7 +42,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr();
+    begin_log();
     if arguments.reserve {
         return reserve(&arguments.into());
     }
@@ -104,20 +108,29 @@ async fn serve(places: Places) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The journal stamps lines itself; a terminal gets time and colour.
-fn log_to_stderr() {
+/// The journal gets fields beside each line; what else standard error is gets the line, a terminal with time
+/// and colour.
+fn begin_log() {
     let filter = EnvFilter::try_from_env("VARIANTD_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::registry().with(filter);
+    if let Some(journal) = journald::layer() {
+        return log.with(journal).init();
+    }
     let terminal = io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let line = debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        _ => Ok(()),
+    });
+    let lines = fmt::layer()
+        .fmt_fields(line)
         .with_writer(io::stderr)
         .with_target(false)
         .with_ansi(terminal);
     if terminal {
-        log.init();
+        log.with(lines).init();
     } else {
-        log.without_time().init();
+        log.with(lines.without_time()).init();
     }
 }
 

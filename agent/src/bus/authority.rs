@@ -47,6 +47,8 @@ pub struct Authority {
     pub deadline: Duration,
     /// For a person who types a password.
     pub patience: Duration,
+    /// What the caller of a job was granted when it was started; the caller may be gone by now.
+    pub(super) granted: Option<Action>,
 }
 
 impl Default for Authority {
@@ -55,6 +57,7 @@ impl Default for Authority {
             root_passes: true,
             deadline: Duration::from_secs(10),
             patience: Duration::from_secs(300),
+            granted: None,
         }
     }
 }
@@ -103,13 +106,45 @@ impl Authority {
         action: Action,
         about: &[(&str, &str)],
     ) -> Result<(), BusError> {
+        if self.granted == Some(action) {
+            return Ok(());
+        }
         match caller::user(connection, header).await? {
             None => Ok(()),
             Some(user) if self.root_passes && caller::is_root(user) => Ok(()),
             Some(user) => {
-                let verdict = self.ask(connection, header, action, about).await;
-                decide(verdict, action, user)
+                let interactive = is_interactive(header);
+                let question = self.ask(connection, header, action, about, interactive);
+                decide(question.await, action, user)
             }
+        }
+    }
+
+    /// The authority for a job: what needs no person is decided now, while the caller is there. Where a
+    /// person is to be asked, the job does that, and the caller has to stay until then.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub(super) async fn foresee(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        action: Action,
+        about: &[(&str, &str)],
+    ) -> Result<Self, BusError> {
+        let granted = Self {
+            granted: Some(action),
+            ..self.clone()
+        };
+        let user = match caller::user(connection, header).await? {
+            None => return Ok(granted),
+            Some(user) if self.root_passes && caller::is_root(user) => return Ok(granted),
+            Some(user) => user,
+        };
+        let question = self.ask(connection, header, action, about, false);
+        match question.await {
+            Verdict::Challenge if is_interactive(header) => Ok(self.clone()),
+            verdict => decide(verdict, action, user).map(|()| granted),
         }
     }
 
@@ -119,9 +154,8 @@ impl Authority {
         header: &Header<'_>,
         action: Action,
         about: &[(&str, &str)],
+        interactive: bool,
     ) -> Verdict {
-        let flags = header.primary().flags();
-        let interactive = flags.contains(Flags::ALLOW_INTERACTIVE_AUTH);
         let sender = header.sender().map(ToString::to_string).unwrap_or_default();
         // Of this call alone: the sender's serial numbers are its own.
         let id = format!("{sender}/{}", header.primary().serial_num());
@@ -150,6 +184,12 @@ impl Authority {
             }
         }
     }
+}
+
+/// The caller is ready to have a person asked.
+fn is_interactive(header: &Header<'_>) -> bool {
+    let flags = header.primary().flags();
+    flags.contains(Flags::ALLOW_INTERACTIVE_AUTH)
 }
 
 async fn call<B>(connection: &Connection, method: &str, body: &B) -> zbus::Result<Message>

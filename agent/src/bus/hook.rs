@@ -13,6 +13,7 @@ use zbus::{Connection, OwnedVariant, interface};
 
 use super::{BusError, blocking, caller};
 use crate::assign::{AssignError, Assigner, reference};
+use crate::journald;
 use crate::libvirt::DomainRef;
 use crate::refusal::Refusal;
 use crate::site::Site;
@@ -72,7 +73,8 @@ impl Hook {
         options: Options,
     ) -> Result<(), BusError> {
         admit(connection, &header, &options).await?;
-        info!("guest '{}' runs", reference(&xml)?);
+        let domain = reference(&xml)?;
+        info!(variantd_domain = &*domain.name, "guest '{domain}' runs");
         Ok(())
     }
 
@@ -85,7 +87,8 @@ impl Hook {
         options: Options,
     ) -> Result<(), BusError> {
         admit(connection, &header, &options).await?;
-        info!("guest '{}' ended", reference(&xml)?);
+        let domain = reference(&xml)?;
+        info!(variantd_domain = &*domain.name, "guest '{domain}' ended");
         Ok(())
     }
 
@@ -137,7 +140,11 @@ impl Hook {
         let Some(domain) = domain.filter(|_| self.site.rules().config.repair) else {
             return refusal;
         };
-        warn!("start of '{domain}' refused, its definition is to be completed: {refusal}");
+        let (variantd_domain, message_id) = (&*domain.name, journald::REFUSED);
+        warn!(
+            variantd_domain,
+            message_id, "start of '{domain}' refused, its definition is to be completed: {refusal}"
+        );
         let mend = format!(
             "{}, or start '{domain}' once more: it is being completed now",
             refusal.mend
@@ -171,6 +178,7 @@ fn words(options: &Options) -> String {
 
 fn refused(what: &str, xml: &str, error: AssignError) -> BusError {
     let domain = reference(xml).map_or("a domain".into(), |domain| domain.name);
-    warn!("{what} of '{domain}': {error}");
+    let (variantd_domain, message_id) = (&*domain, journald::REFUSED);
+    warn!(variantd_domain, message_id, "{what} of '{domain}': {error}");
     error.into()
 }

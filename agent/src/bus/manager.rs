@@ -312,7 +312,7 @@ impl Manager {
     /// `org.variantd1.Job` at once. Operation: `prepare`, `revert`, `bind`, `release` or `recover`. Subject:
     /// the method's domain or device; empty for all devices of `recover`. The options are the method's.
     /// Subscribe to the job's signals, then read `State`: it may have ended before. A caller has at most 8
-    /// jobs under way; a job goes on when its caller leaves.
+    /// jobs under way. A job goes on when its caller leaves, unless polkit still has to ask somebody for it.
     #[zbus(out_args("job"))]
     async fn start_job(
         &self,
@@ -324,6 +324,9 @@ impl Manager {
     ) -> Result<OwnedObjectPath, BusError> {
         let operation = Operation::parse(&operation)?;
         let owner = caller::user(connection, &header).await?;
+        let (action, about) = (operation.action(&options), operation.about(&subject));
+        let authority = self.authority.foresee(connection, &header, action, &about);
+        let authority = authority.await?;
         let call = Call::new(&header, operation, subject.clone(), options)?;
         let subject = Subject {
             operation,
@@ -331,6 +334,10 @@ impl Manager {
             owner,
         };
         let (manager, bus) = (self.clone(), connection.clone());
+        let manager = Self {
+            authority,
+            ..manager
+        };
         let work = async move { manager.run(&bus, call).await };
         self.jobs.start(connection, subject, work).await
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
@@ -213,6 +214,37 @@ async fn a_definition_is_prepared_and_listed() {
     let holder = String::try_from(devices[0]["domain"].clone()).expect("domain");
     assert_eq!((devices.len(), holder.as_str()), (1, "d0"));
     assert!(!manager.version().await.expect("version").is_empty());
+}
+
+#[tokio::test]
+async fn no_hook_waits_for_a_libvirt_that_is_slow_about_other_guests() {
+    let scene = scene().await;
+    let complete = scene.complete();
+    // As many calls of libvirt as there may be, and one more.
+    let others: Vec<String> = (0..5)
+        .map(|number| {
+            let xml = guest(GPU).replace("<name>d0<", &format!("<name>other{number}<"));
+            xml.replace("9f6a11<", &format!("9f6a2{number}<"))
+        })
+        .collect();
+    others.iter().for_each(|xml| drop(scene.libvirt.put(xml)));
+    scene.libvirt.hold_defines(true);
+    let manager = scene.manager().await;
+    for number in 0..5 {
+        let name = format!("other{number}");
+        let job = manager.start_job("prepare", &name, HashMap::new()).await;
+        job.expect("a job");
+    }
+    for method in ["Prepare", "Start", "Started", "Stopped", "Release"] {
+        let answer = scene.hook(method, &complete);
+        let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
+        answer.expect("in time").expect(method);
+    }
+    // What was refused only queues: its repair is for later.
+    let refused = scene.hook("Prepare", &others[0]);
+    let refused = tokio::time::timeout(Duration::from_secs(20), refused).await;
+    refused.expect("in time").expect_err("incomplete");
+    scene.libvirt.hold_defines(false);
 }
 
 #[tokio::test]

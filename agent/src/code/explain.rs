@@ -718,8 +718,8 @@ impl Code {
                  finished or taken back. Source: org.variantd1.xml, Job."
             }
             Self::JobsFull => {
-                "Each caller may have 8 jobs under way, and the agent 32 in all, so that no caller takes its memory. Wait for one \
-                 of them to complete. Source: org.variantd1.xml, StartJob."
+                "Each caller may have 8 jobs under way, and all but root 32 together, so that no caller takes the agent's memory. Wait \
+                 for one of them to complete. Source: org.variantd1.xml, StartJob."
             }
             Self::JobCancelled => {
                 "Whoever started the job, or root, cancelled it before it changed anything. Source: org.variantd1.xml, Job."

@@ -8,6 +8,7 @@ use tracing::{error, info};
 use super::{Reservation, ReserveError};
 use crate::assign::{AssignError, Assigner, Fate};
 use crate::code::Code;
+use crate::journald;
 
 /// Binds each reserved device; one that fails leaves the others alone. Returns how many are not in force.
 pub fn apply(
@@ -28,7 +29,10 @@ pub fn apply(
     for result in &results {
         match result {
             Ok(sentence) => info!("{sentence}"),
-            Err(error) => error!("a reservation is not in force: {error}"),
+            Err(error) => error!(
+                message_id = journald::NOT_RESERVED,
+                "a reservation is not in force: {error}"
+            ),
         }
     }
     results.iter().filter(|result| result.is_err()).count()

@@ -8,6 +8,7 @@ use super::Fate;
 use crate::assign::{AssignError, Assigner, Condition};
 use crate::domain::DomainUuid;
 use crate::journal::Held;
+use crate::journald;
 use crate::libvirt::DomainRef;
 
 /// What came of a device that had been left half-way.
@@ -29,7 +30,8 @@ impl Assigner {
         let recovered = left.filter_map(|device| {
             let result = self.recover_one(device).transpose()?;
             if let Err(error) = &result {
-                warn!("'{device}' is not given back: {error}");
+                let message_id = journald::NOT_GIVEN_BACK;
+                warn!(variantd_device = %device, message_id, "'{device}' is not given back: {error}");
                 self.again.something();
             }
             Some(Recovered {

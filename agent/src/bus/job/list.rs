@@ -9,6 +9,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedObjectPath};
 
 use super::{BusError, Job, Subject};
+use crate::bus::caller;
 use crate::code::Code;
 use crate::progress;
 use crate::refusal::Refusal;
@@ -93,7 +94,9 @@ impl Jobs {
         let owner = job.subject.owner;
         let own = list.under_way(|job| job.subject.owner == owner);
         let all = list.under_way(|_| true);
-        if own >= LIMIT_OF_ONE || all >= LIMIT {
+        // Others cannot keep root from its own.
+        let is_root = owner.is_none_or(caller::is_root);
+        if own >= LIMIT_OF_ONE || (all >= LIMIT && !is_root) {
             let reason = format!("{own} jobs of this caller are under way, and {all} in all");
             let mend = "wait until one of them completes";
             return Err(Refusal::new(Code::JobsFull, reason, mend));

@@ -3,7 +3,7 @@
 use zbus::message::{Header, Message};
 use zbus::{Connection, OwnedVariant, Variant};
 
-use super::{Manager, Operation, Options};
+use super::{Action, Manager, Operation, Options, binding};
 use crate::bus::{BusError, MANAGER};
 
 /// The call of a job, with the sender and flags of the call that started it.
@@ -33,6 +33,27 @@ impl Call {
             options,
             message: call.build(&())?,
         })
+    }
+}
+
+impl Operation {
+    /// What its method asks polkit for.
+    pub(super) fn action(self, options: &Options) -> Action {
+        match self {
+            Self::Prepare | Self::Revert => Action::Prepare,
+            Self::Bind => binding(options),
+            Self::Release => Action::Bind,
+            Self::Recover => Action::Recover,
+        }
+    }
+
+    /// The details that its method gives polkit.
+    pub(super) fn about(self, name: &str) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Prepare | Self::Revert => vec![("domain", name)],
+            Self::Bind | Self::Release => vec![("device", name)],
+            Self::Recover => Vec::new(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who may do what, on a private bus with a polkit that says what it is told to.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ::tests::bus::Bus;
 use tokio::sync::Notify;
@@ -17,6 +17,8 @@ enum Mood {
     Challenges,
     Dismissed,
     Hangs,
+    /// Wants a person, who does not answer.
+    Ponders,
     Vanishes,
 }
 
@@ -56,7 +58,8 @@ impl Polkit {
                 let dismissed = ("polkit.dismissed".to_owned(), "true".to_owned());
                 (false, false, Details::from([dismissed]))
             }
-            Mood::Hangs => std::future::pending().await,
+            Mood::Ponders if flags == 0 => (false, true, Details::new()),
+            Mood::Hangs | Mood::Ponders => std::future::pending().await,
             Mood::Vanishes => {
                 self.gone.notify_one();
                 std::future::pending().await
@@ -76,7 +79,7 @@ struct Court {
     cancelled: Arc<Notify>,
     kernel: Arc<Model>,
     _directory: tempfile::TempDir,
-    _bus: Bus,
+    bus: Bus,
 }
 
 /// An agent that lets nobody pass unasked, and a polkit in this mood; `None` for no polkit.
@@ -115,7 +118,7 @@ async fn court(mood: Option<Mood>) -> Court {
         cancelled,
         kernel: parts.kernel,
         _directory: parts.directory,
-        _bus: bus,
+        bus,
     }
 }
 
@@ -242,18 +245,18 @@ async fn each_method_asks_for_its_action() {
     let (none, taking) = (Options::new, || {
         Options::from([("stop-services", true.into())])
     });
-    drop(manager.list_domains(none()).await.expect_err("no"));
-    drop(manager.list_devices(none()).await.expect_err("no"));
-    drop(manager.plan("d0", none()).await.expect_err("no"));
-    drop(manager.prepare("d0", none()).await.expect_err("no"));
-    drop(manager.revert("d0", none()).await.expect_err("no"));
-    drop(manager.wait("d0", 1, none()).await.expect_err("no"));
-    drop(manager.bind(GPU, none()).await.expect_err("no"));
-    drop(manager.bind(GPU, taking()).await.expect_err("no"));
-    drop(manager.release(GPU, none()).await.expect_err("no"));
-    drop(manager.reserve(GPU, none()).await.expect_err("no"));
-    drop(manager.unreserve(GPU, none()).await.expect_err("no"));
-    drop(manager.recover(none()).await.expect_err("no"));
+    manager.list_domains(none()).await.expect_err("no");
+    manager.list_devices(none()).await.expect_err("no");
+    manager.plan("d0", none()).await.expect_err("no");
+    manager.prepare("d0", none()).await.expect_err("no");
+    manager.revert("d0", none()).await.expect_err("no");
+    manager.wait("d0", 1, none()).await.expect_err("no");
+    manager.bind(GPU, none()).await.expect_err("no");
+    manager.bind(GPU, taking()).await.expect_err("no");
+    manager.release(GPU, none()).await.expect_err("no");
+    manager.reserve(GPU, none()).await.expect_err("no");
+    manager.unreserve(GPU, none()).await.expect_err("no");
+    manager.recover(none()).await.expect_err("no");
     let asked = court.asked();
     let actions = asked
         .iter()
@@ -268,7 +271,7 @@ async fn each_method_asks_for_its_action() {
 
 #[tokio::test]
 async fn a_job_asks_as_its_method_does_and_can_be_cancelled_meanwhile() {
-    let court = court(Some(Mood::Hangs)).await;
+    let court = court(Some(Mood::Ponders)).await;
     let manager = court.manager().await;
     let path = manager
         .start_job("bind", GPU, Options::new())
@@ -279,12 +282,47 @@ async fn a_job_asks_as_its_method_does_and_can_be_cancelled_meanwhile() {
         .build()
         .await
         .expect("proxy");
-    while court.asked().is_empty() {
+    while court.asked().len() < 2 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(court.asked(), [format!("org.variantd1.bind {GPU} 1")]);
+    let asked = [0, 1].map(|flags| format!("org.variantd1.bind {GPU} {flags}"));
+    assert_eq!(court.asked(), asked);
     job.cancel(Options::new()).await.expect("cancelled");
     assert!(!court.is_bound());
+}
+
+#[tokio::test]
+async fn a_job_that_was_granted_goes_on_when_its_caller_has_left() {
+    let court = court(Some(Mood::Allows)).await;
+    let guest = connection::Builder::address(court.bus.address())
+        .build()
+        .await;
+    let guest = guest.expect("client");
+    let manager = ManagerProxy::new(&guest).await.expect("proxy");
+    let path = manager
+        .start_job("bind", GPU, Options::new())
+        .await
+        .expect("job");
+    drop(manager);
+    guest.close().await.expect("closed");
+    let job = JobProxy::builder(&court.client).path(path);
+    let job = job.cache_properties(zbus::proxy::CacheProperties::No);
+    let job = job.build().await.expect("proxy");
+    while ["waiting", "working"].contains(&&*job.state().await.expect("state")) {
+        tokio::task::yield_now().await;
+    }
+    assert!(job.result().await.expect("result").contains("bound"));
+    assert!(court.is_bound());
+    assert_eq!(court.asked(), [format!("org.variantd1.bind {GPU} 0")]);
+}
+
+#[tokio::test]
+async fn a_job_that_is_denied_is_not_started() {
+    let court = court(Some(Mood::Denies)).await;
+    let manager = court.manager().await;
+    let fault = manager.start_job("recover", "", Options::new()).await;
+    let fault = Fault::from(fault.expect_err("denied"));
+    assert!(matches!(fault, Fault::NotAuthorized(ref text) if text.contains("recover")));
 }
 
 /// Every action that is asked for is in the policy that is shipped, and no other.

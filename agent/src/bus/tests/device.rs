@@ -1,7 +1,5 @@
 //! The devices' objects: there from the beginning, and true after every change.
 
-use std::time::Duration;
-
 use tokio::time::timeout;
 use zbus::fdo::{ObjectManagerProxy, PropertiesProxy};
 

@@ -1,7 +1,5 @@
 //! Calls as jobs: started, followed, cancelled, counted and forgotten.
 
-use std::time::Duration;
-
 use tokio::time::timeout;
 
 use super::*;
