@@ -22,6 +22,7 @@ pub mod journal;
 pub mod learned;
 pub mod libvirt;
 pub mod lock;
+pub mod picture;
 pub mod plan;
 pub mod prepare;
 pub mod probe;
