@@ -26,6 +26,7 @@ pub mod journald;
 pub mod learned;
 pub mod libvirt;
 pub mod lock;
+pub mod picture;
 pub mod plan;
 pub mod prepare;
 pub mod probe;

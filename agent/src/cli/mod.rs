@@ -84,8 +84,8 @@ enum Verb {
     },
     /// Check host, devices, libvirt, domains and installation; changes nothing
     Doctor(doctor::Request),
-    /// Draw the host: root ports, switches, devices, NUMA nodes
-    Topology,
+    /// Draw the host: sockets, root ports, switches, devices, NUMA nodes; and a guest beside it
+    Topology(topology::Request),
     /// Show whether AtomicOps reach a device's guest: by width, on the host and in the guest, with the rule that fails
     Atomics(atomics::Request),
     /// Show what a domain needs, as a diff with the reason for each part
@@ -281,7 +281,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::List { all } => list::run(&view(cli)?, *all),
         Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
         Verb::Doctor(request) => doctor::run(cli, request),
-        Verb::Topology => topology::run(&view(cli)?),
+        Verb::Topology(request) => topology::run(&view(cli)?, request),
         Verb::Atomics(request) => atomics::run(&view(cli)?, request),
         Verb::Plan(request) => plan::show(cli, request),
         Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),

@@ -1,136 +1,178 @@
-//! `variantctl topology`: the host as a tree of ports and devices, and its NUMA nodes.
+//! `variantctl topology`: the host, and a guest beside it, as a tree, a matrix, a picture, a graph or NCCL's file.
 
-use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use kernel_glue::address::PciAddress;
-use kernel_glue::config::Port;
+use clap::Args;
 use kernel_glue::device::Device;
 use kernel_glue::numa::{Node, RangeList};
 use serde_json::{Value, json};
 
-use super::atomics::word;
-use super::list::{driver, or_dash, to_json};
+use super::list::to_json;
 use super::problem::Problem;
-use super::{View, output};
+use super::{View, input, output};
+use crate::domain::{Domain, MAX_BYTES};
+use crate::libvirt;
+use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
+use crate::plan::Setting;
+use crate::rewrite;
+use crate::target::Versions;
 
-pub(super) fn run(view: &View) -> Result<(), Problem> {
-    if view.json {
-        let devices: Value = view
-            .host
-            .devices
-            .values()
-            .map(|device| with_path(view, device))
-            .collect();
-        let nodes: Value = view.host.numa.nodes.iter().map(node_json).collect();
-        let gaps = output::gaps_json(&view.host.gaps);
-        return output::object(json!({"devices": devices, "nodes": nodes, "gaps": gaps}));
+const URI: &str = "qemu:///system";
+
+/// What to draw, and of which guest.
+#[derive(Debug, Args)]
+pub(super) struct Request {
+    /// Print device by device what two of them share, and how far apart they are
+    #[arg(long, group = "form", conflicts_with = "guest")]
+    matrix: bool,
+    /// Write a picture to FILE ('-' for standard output)
+    #[arg(long, group = "form", value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Print a graph for Graphviz
+    #[arg(long, group = "form")]
+    dot: bool,
+    /// Print the topology file that NCCL reads (NCCL_TOPO_FILE)
+    #[arg(long, group = "form")]
+    nccl: bool,
+    /// Beside the host, the guest that a domain of libvirt's will see
+    #[arg(long, group = "guest", value_name = "NAME")]
+    domain: Option<String>,
+    /// Beside the host, the guest of domain XML in FILE ('-' for standard input), as it is once completed
+    #[arg(long, group = "guest", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
+    let domain = request.definition()?;
+    let domain = domain.map(|text| completed(view, &text)).transpose()?;
+    let domain = domain.as_ref();
+    match &request.svg {
+        Some(file) => return picture(view, file, domain),
+        None if request.dot => output::text(&dot::text(&machines(view, domain)))?,
+        None if request.nccl => output::text(&nccl(view, domain)?)?,
+        None if request.matrix => output::text(&matrix::text(&view.host, &view.recipes))?,
+        None if view.json => return as_json(view),
+        None => text(view, domain)?,
     }
-    output::text(&tree(view))?;
-    output::text(&nodes(view))?;
     output::gaps(&view.host.gaps);
     Ok(())
+}
+
+impl Request {
+    /// The definition's text, from libvirt or a file.
+    fn definition(&self) -> Result<Option<String>, Problem> {
+        if let Some(file) = &self.file {
+            return input::text(file, MAX_BYTES).map(Some);
+        }
+        let Some(name) = &self.domain else {
+            return Ok(None);
+        };
+        let found = libvirt::definition(URI, name);
+        let found = found.map_err(|why| Problem::Unreachable(format!("libvirt: {why}")))?;
+        let missing = || {
+            Problem::NotFound(format!(
+                "libvirt has no domain '{name}'; run 'virsh list --all'"
+            ))
+        };
+        found.ok_or_else(missing).map(Some)
+    }
+}
+
+/// The definition as the guest will have it.
+fn completed(view: &View, text: &str) -> Result<Domain, Problem> {
+    let setting = Setting {
+        host: &view.host,
+        recipes: &view.recipes,
+        target: Versions::NEWEST_TESTED.into(),
+        replace: false,
+        asked: true,
+        formatted: false,
+    };
+    let completed = rewrite::rewrite(text, &setting)?;
+    Ok(Domain::parse(&completed.text)?)
+}
+
+fn text(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
+    output::text(&tree::text(&host::parts(&view.host, &view.recipes)))?;
+    output::text(&nodes(view))?;
+    match domain {
+        Some(domain) => {
+            let tree = tree::text(&guest::parts(domain));
+            output::text(&format!("\nguest {}\n{tree}", domain.name))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The host, and the guest beside it, without what leads to no device that matters.
+fn machines(view: &View, domain: Option<&Domain>) -> Vec<Part> {
+    let host = host::parts(&view.host, &view.recipes);
+    let assigned = |part: &Part| {
+        let mut hostdevs = domain.iter().flat_map(|domain| &domain.hostdevs);
+        hostdevs.any(|one| Some(one.source) == part.device)
+    };
+    let wanted = |part: &Part| part.kind == Kind::Covered || assigned(part);
+    let ours = host
+        .clone()
+        .leading_to(&wanted)
+        .filter(|host| !host.below.is_empty());
+    let guest = domain.map(guest::parts);
+    let device = |part: &Part| matches!(part.kind, Kind::Covered | Kind::Device);
+    let guest = guest.and_then(|guest| guest.leading_to(&device));
+    [Some(ours.unwrap_or(host)), guest]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn picture(view: &View, file: &Path, domain: Option<&Domain>) -> Result<(), Problem> {
+    let machines = machines(view, domain);
+    let text = svg::picture(&machines[0], machines.get(1));
+    if file == Path::new("-") {
+        return output::text(&text);
+    }
+    fs::write(file, text)
+        .map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", file.display())))
+}
+
+fn nccl(view: &View, domain: Option<&Domain>) -> Result<String, Problem> {
+    Ok(match domain {
+        Some(domain) => nccl::guest(&view.host, domain)?,
+        None => nccl::host(&view.host, &view.recipes)?,
+    })
+}
+
+fn as_json(view: &View) -> Result<(), Problem> {
+    let devices = view.host.devices.values();
+    let devices: Value = devices.map(|device| with_path(view, device)).collect();
+    let nodes: Value = view.host.numa.nodes.iter().map(node_json).collect();
+    let gaps = output::gaps_json(&view.host.gaps);
+    output::object(json!({"devices": devices, "nodes": nodes, "gaps": gaps}))
 }
 
 fn with_path(view: &View, device: &Device) -> Value {
     let mut value = to_json(view, device);
     value["path"] = json!(device.ancestors);
+    let express = device.config.express();
+    value["link_speed"] = json!(express.map(|express| express.link_speed()));
+    value["link_width"] = json!(express.map(|express| express.link_width()));
     value
 }
 
-type Children<'a> = BTreeMap<Option<PciAddress>, Vec<&'a Device>>;
-
-/// Root buses, and below each its functions, as `lspci -t` would indent them.
-fn tree(view: &View) -> String {
-    let mut children: Children<'_> = BTreeMap::new();
-    for device in view.host.devices.values() {
-        children
-            .entry(device.ancestors.last().copied())
-            .or_default()
-            .push(device);
-    }
-    let mut roots: BTreeMap<(u32, u8), Vec<&Device>> = BTreeMap::new();
-    for device in children.get(&None).into_iter().flatten() {
-        roots
-            .entry((device.address.domain(), device.address.bus()))
-            .or_default()
-            .push(device);
-    }
-    let mut out = String::new();
-    for ((domain, bus), devices) in roots {
-        out.push_str(&format!("{domain:04x}:{bus:02x} root bus\n"));
-        branch(view, &children, &devices, "", &mut out);
-    }
-    out
-}
-
-fn branch(
-    view: &View,
-    children: &Children<'_>,
-    devices: &[&Device],
-    indent: &str,
-    out: &mut String,
-) {
-    for (position, device) in devices.iter().enumerate() {
-        let last = position + 1 == devices.len();
-        let (tee, bar) = if last { ("`- ", "   ") } else { ("|- ", "|  ") };
-        out.push_str(&format!("{indent}{tee}{}\n", line(view, device)));
-        let below = children
-            .get(&Some(device.address))
-            .map_or(&[][..], Vec::as_slice);
-        branch(view, children, below, &format!("{indent}{bar}"), out);
-    }
-}
-
-fn line(view: &View, device: &Device) -> String {
-    let label = view
-        .recipes
-        .for_device(device)
-        .and_then(|r| r.member(device.id))
-        .map(|m| m.label.clone());
-    let what = label.unwrap_or_else(|| port(device).to_owned());
-    format!(
-        "{} {} {what}  driver {}, group {}, node {}, atomics {}",
-        device.address,
-        device.id,
-        driver(device),
-        or_dash(device.iommu_group),
-        or_dash(device.numa_node),
-        word::atomics(&device.config)
-    )
-}
-
-fn port(device: &Device) -> &'static str {
-    match device.config.express().map(|express| express.port) {
-        Some(Port::Endpoint | Port::LegacyEndpoint | Port::Other(_)) => "device",
-        Some(port) => word::port(port),
-        None if device.is_bridge() => "bridge",
-        None => "device",
-    }
-}
-
+/// The nodes without processors; runs of equal ones, such as a GPU's eight, take one line.
 fn nodes(view: &View) -> String {
-    let initiators = view
-        .host
-        .numa
-        .generic_initiators
-        .clone()
-        .unwrap_or_default();
+    let numa = &view.host.numa;
+    let initiators = numa.generic_initiators.clone().unwrap_or_default();
     let kind = |node: &Node| {
-        let initiator = if initiators.contains(node.id.into()) {
-            ", generic initiator"
-        } else {
-            ""
+        let initiator = match initiators.contains(node.id.into()) {
+            true => ", generic initiator",
+            false => "",
         };
-        let cpus = if node.cpus.is_empty() {
-            "no CPUs".to_owned()
-        } else {
-            format!("CPUs {}", node.cpus)
-        };
-        format!("{cpus}, {} MiB{initiator}", node.memory_kib / 1024)
+        format!("no CPUs, {} MiB{initiator}", node.memory_kib / 1024)
     };
-    // Runs of equal nodes, such as a GPU's eight, take one line.
     let mut runs: Vec<(RangeList, String)> = Vec::new();
-    for node in &view.host.numa.nodes {
+    for node in numa.nodes.iter().filter(|node| node.cpus.is_empty()) {
         let kind = kind(node);
         match runs.last_mut() {
             Some((ids, last)) if *last == kind => {
@@ -139,9 +181,10 @@ fn nodes(view: &View) -> String {
             _ => runs.push(([u32::from(node.id)].into_iter().collect(), kind)),
         }
     }
-    runs.into_iter()
-        .map(|(ids, kind)| format!("NUMA node {ids}: {kind}\n"))
-        .collect()
+    let lines = runs
+        .into_iter()
+        .map(|(ids, kind)| format!("NUMA node {ids}: {kind}\n"));
+    lines.collect()
 }
 
 fn node_json(node: &Node) -> Value {

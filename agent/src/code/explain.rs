@@ -634,7 +634,7 @@ impl Code {
                  bus-pci."
             }
             Self::ReservedUnbound => {
-                "'variantctl reserve' has the device bound at each boot by variantd-reserve.service. It is on another driver now: \
+                "A reservation ('variantctl reserve') has the device bound at each boot by variantd-reserve.service. It is on another driver now: \
                  the unit has not run, could not bind it, or somebody bound it elsewhere since. Source: variantctl(1), reserve."
             }
             Self::MemoryUnnamed => {
@@ -667,7 +667,7 @@ impl Code {
                  complete definitions. Source: libvirt, docs/daemons.rst."
             }
             Self::DefinitionLacks => {
-                "'variantctl plan DOMAIN' shows what is missing and why; the hook refuses to start the guest until it is there. \
+                "What is missing, and why, is shown by 'variantctl plan DOMAIN'; the hook refuses to start the guest until it is there. \
                  Source: the codes that the check names."
             }
             Self::HookMissing => {

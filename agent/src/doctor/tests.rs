@@ -7,7 +7,9 @@ use kernel_glue::occupancy::{Occupancy, Onlined};
 use kernel_glue::rebind::Before;
 
 use super::check::Verdict;
-use super::scene::{Agent, Blocked, Libvirt, Module, Scene, Trouble, Unseen, Vendor};
+use super::scene::{
+    Agent, Blocked, Daemon, Hook, Journal, Libvirt, Memory, Module, Scene, Trouble, Unseen, Vendor,
+};
 use super::testing::{
     answers, at, bad, check, definition, holder, hook, module, ready, variant, with_companion,
     with_gpu,
@@ -55,6 +57,23 @@ fn held_by(scene: &mut Scene, command: &str, unit: Option<&str>) {
     );
 }
 
+fn daemon(scene: &mut Scene) -> &mut Daemon {
+    let daemon = scene.daemon.as_mut().expect("seen");
+    daemon.as_mut().expect("running")
+}
+
+fn installed(scene: &mut Scene) -> &mut Hook {
+    scene.hook.as_mut().expect("seen")
+}
+
+fn memory(scene: &mut Scene) -> &mut Memory {
+    scene.boot.memory.as_mut().expect("seen")
+}
+
+fn journal(scene: &mut Scene) -> &mut Journal {
+    scene.journal.as_mut().expect("seen")
+}
+
 fn silent(scene: &mut Scene, unit: Option<&str>) {
     scene.libvirt = Ok(Libvirt::Silent {
         unit: unit.map(str::to_owned),
@@ -81,8 +100,7 @@ fn journalled(scene: &mut Scene, state: State) {
         before: None,
         state,
     };
-    let journal = scene.journal.as_mut().expect("journal");
-    journal.entries.push(Entry::new(&domain, vec![held]));
+    journal(scene).entries.push(Entry::new(&domain, vec![held]));
 }
 
 #[test]
@@ -102,7 +120,7 @@ const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.vendor = Vendor::Arm }, Code::IommuOff, "IORT"),
     (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.command_line = Ok("quiet intel_iommu=off".into()) },
      Code::IommuOff, "remove 'intel_iommu=off'"),
-    (|s| s.daemon.as_mut().unwrap().as_mut().unwrap().can_lock = Ok(false), Code::LockLimit, "LimitMEMLOCK"),
+    (|s| daemon(s).can_lock = Ok(false), Code::LockLimit, "LimitMEMLOCK"),
     (|s| gpu(s, |gpu| gpu.config = Config::Unreadable(ConfigError::AllOnes)), Code::BindSilent, "boot the host again"),
     (|s| { s.host.variants.clear(); variant_module(s).file = None }, Code::ModuleMissing, "CONFIG_NVGRACE_GPU_VFIO_PCI"),
     (|s| { s.host.variants.clear(); *variant_module(s) = Module { indexed: None, ..module() } },
@@ -129,20 +147,20 @@ const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| s.libvirt = Ok(answers(vec![definition()])), Code::DefinitionLacks, "'variantctl prepare d0'"),
     (|s| s.libvirt = Ok(answers(vec![drifted()])), Code::MarkOld, "'variantctl prepare d0'"),
     (|s| s.libvirt = Ok(answers(vec![refused()])), Code::GuestFunction, "'variantctl prepare --replace d0'"),
-    (|s| { s.libvirt = Ok(answers(vec![definition()])); s.boot.memory.as_mut().unwrap().total = 1024 }, Code::GuestMemory, "'virsh edit d0'"),
+    (|s| { s.libvirt = Ok(answers(vec![definition()])); memory(s).total = 1024 }, Code::GuestMemory, "'virsh edit d0'"),
     (|s| { let mut d = definition(); d.xml = d.xml.replace("<vcpu>", "<memoryBacking><hugepages/></memoryBacking><vcpu>");
            s.libvirt = Ok(answers(vec![d])) }, Code::GuestMemory, "'echo 2056 > /proc/sys/vm/nr_hugepages'"),
     (|s| s.settings = Err("'variantd.conf', line 2: unknown key".into()), Code::SettingsUnusable, "mend the line"),
-    (|s| s.hook.as_mut().unwrap().state = Trouble::Missing, Code::HookMissing, "&& ln -sfn /usr/sbin/variantd-hook"),
-    (|s| { let hook = s.hook.as_mut().unwrap(); hook.state = Trouble::Missing; hook.program = None }, Code::HookMissing, "install the variantd package"),
-    (|s| s.hook.as_mut().unwrap().state = Trouble::Dangling("/x".into()), Code::HookMissing, "install the variantd package again"),
-    (|s| s.hook.as_mut().unwrap().state = Trouble::NotExecutable("/usr/sbin/variantd-hook".into()),
+    (|s| installed(s).state = Trouble::Missing, Code::HookMissing, "&& ln -sfn /usr/sbin/variantd-hook"),
+    (|s| { let hook = installed(s); hook.state = Trouble::Missing; hook.program = None }, Code::HookMissing, "install the variantd package"),
+    (|s| installed(s).state = Trouble::Dangling("/x".into()), Code::HookMissing, "install the variantd package again"),
+    (|s| installed(s).state = Trouble::NotExecutable("/usr/sbin/variantd-hook".into()),
      Code::HookNotExecutable, "'chmod 755 /usr/sbin/variantd-hook && systemctl restart libvirtd'"),
-    (|s| s.hook.as_mut().unwrap().state = Trouble::Other("/opt/x".into()), Code::HookOther, "under another name"),
-    (|s| s.hook.as_mut().unwrap().since = Some(at(1001)), Code::HookNotCalled, "'systemctl restart libvirtd'"),
-    (|s| { let hook = s.hook.as_mut().unwrap(); hook.since = Some(at(1001)); hook.called = Some(at(999)) },
+    (|s| installed(s).state = Trouble::Other("/opt/x".into()), Code::HookOther, "under another name"),
+    (|s| installed(s).since = Some(at(1001)), Code::HookNotCalled, "'systemctl restart libvirtd'"),
+    (|s| { let hook = installed(s); hook.since = Some(at(1001)); hook.called = Some(at(999)) },
      Code::HookNotCalled, "'systemctl restart libvirtd'"),
-    (|s| s.hook.as_mut().unwrap().program = Some("/opt/variantd-hook".into()), Code::HookConfined, "'ln -sfn /usr/sbin/variantd-hook"),
+    (|s| installed(s).program = Some("/opt/variantd-hook".into()), Code::HookConfined, "'ln -sfn /usr/sbin/variantd-hook"),
     (|s| s.agent = Ok(Agent::Stopped), Code::AgentUnreachable, "'systemctl start variantd'"),
     (|s| s.agent = Ok(Agent::NotInstalled), Code::AgentUnreachable, "install the variantd package"),
     (|s| s.agent = Ok(Agent::NoBus("x".into())), Code::AgentUnreachable, "'systemctl start dbus'"),
@@ -154,9 +172,9 @@ const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| { reserved(s, "10de:2342"); s.enabled = Ok(vec!["variantd".into()]) }, Code::UnitDisabled, "'systemctl enable variantd-reserve'"),
     (|s| journalled(s, State::Degraded), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
     (|s| { journalled(s, State::Binding); s.agent = Ok(Agent::Stopped) }, Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
-    (|s| s.journal.as_mut().unwrap().records.push(record()), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
-    (|s| s.journal.as_mut().unwrap().unusable.push(("/run/x.json".into(), "damaged".into(), false)), Code::JournalFailed, "'mv /run/x.json"),
-    (|s| s.journal.as_mut().unwrap().unusable.push(("/run/x.json".into(), "newer".into(), true)), Code::JournalNewer, "install the newer"),
+    (|s| journal(s).records.push(record()), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| journal(s).unusable.push(("/run/x.json".into(), "damaged".into(), false)), Code::JournalFailed, "'mv /run/x.json"),
+    (|s| journal(s).unusable.push(("/run/x.json".into(), "newer".into(), true)), Code::JournalNewer, "install the newer"),
 ];
 
 fn old() -> Versions {
@@ -219,7 +237,7 @@ const WARNINGS: &[(Spoil, Code, &str)] = &[
     (|s| gpu(s, |gpu| gpu.id = "1002:74a1".parse().expect("id")), Code::ResetFault, "source: github.com/amd"),
     (|s| s.agent = Ok(Agent::Answers("0.0.9".into())), Code::AgentVersion, "'systemctl restart variantd'"),
     (|s| s.enabled = Ok(Vec::new()), Code::UnitDisabled, "'systemctl enable variantd'"),
-    (|s| s.hook.as_mut().unwrap().selinux = true, Code::HookConfined, "ausearch"),
+    (|s| installed(s).selinux = true, Code::HookConfined, "ausearch"),
 ];
 
 #[test]

@@ -66,6 +66,27 @@ pub fn look(uri: &str, devices: &[PciAddress]) -> Result<Look, LookError> {
     Ok(Look { versions, domains })
 }
 
+/// The inactive definition of the domain with this name or UUID, without secrets; `None` when there is none.
+///
+/// # Errors
+/// libvirt's words.
+pub fn definition(uri: &str, name: &str) -> Result<Option<String>, LookError> {
+    virt::error::clear_error_callback();
+    let connect = Connect::open_read_only(Some(uri)).map_err(said)?;
+    let by_uuid = || connect.lookup_domain_by_uuid_string(name);
+    let found = connect
+        .lookup_domain_by_name(name)
+        .or_else(|why| by_uuid().map_err(|_| why));
+    match found {
+        Ok(domain) => domain
+            .xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)
+            .map(Some)
+            .map_err(said),
+        Err(why) if why.code().to_raw() == sys::VIR_ERR_NO_DOMAIN => Ok(None),
+        Err(why) => Err(said(why)),
+    }
+}
+
 fn defined(
     connect: &Connect,
     domain: &Domain,

@@ -91,6 +91,25 @@ golden!(explain_one, "lab", "explain", "vd-top-002");
 golden!(recipe_list, "lab", "recipe", "list");
 golden!(lab_list, "lab", "list");
 golden!(lab_topology, "lab", "topology");
+golden!(gb200_matrix, "gb200-4gpu", "topology", "--matrix");
+golden!(lab_dot, "lab", "topology", "--dot");
+golden!(hgx_nccl, "hgx-8gpu", "topology", "--nccl");
+golden!(
+    gh200_beside_its_guest,
+    "gh200-4gpu",
+    "topology",
+    "--file",
+    "../case/gh200-all/domain.xml"
+);
+golden!(
+    gh200_picture,
+    "gh200-4gpu",
+    "topology",
+    "--svg",
+    "-",
+    "--file",
+    "../case/gh200-all/domain.xml"
+);
 golden!(lab_arm_list, "lab-arm", "list");
 golden!(lab_arm_topology, "lab-arm", "topology");
 

@@ -1,0 +1,364 @@
+//! Pictures are well-formed and nothing overlaps in them; NCCL's file is what its reader takes; the matrix says who shares what.
+
+use std::path::Path;
+
+use kernel_glue::host::Host;
+use roxmltree::{Document, Node};
+
+use super::{Kind, Part, dot, guest, host, matrix, nccl, svg};
+use crate::domain::Domain;
+use crate::fixture::address;
+use crate::recipe::Recipes;
+
+fn data(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/data")
+        .join(path)
+}
+
+fn read(name: &str) -> Host {
+    Host::read(&data("hosts").join(name)).expect("host")
+}
+
+fn recipes() -> Recipes {
+    Recipes::shipped().expect("recipes")
+}
+
+/// The completed definition of a golden case.
+fn completed(case: &str) -> Domain {
+    let text = std::fs::read_to_string(data("case").join(case).join("testing.xml"));
+    Domain::parse(&text.expect("file")).expect("domain")
+}
+
+fn drawn(name: &str, case: Option<&str>) -> String {
+    let host = host::parts(&read(name), &recipes());
+    let guest = case.map(|case| guest::parts(&completed(case)));
+    svg::picture(&host, guest.as_ref())
+}
+
+type Frame = (f64, f64, f64, f64);
+
+fn number(node: &Node<'_, '_>, name: &str) -> f64 {
+    node.attribute(name).expect(name).parse().expect("a number")
+}
+
+fn overlap(a: &Frame, b: &Frame) -> bool {
+    a.0 < b.0 + b.2 && b.0 < a.0 + a.2 && a.1 < b.1 + b.3 && b.1 < a.1 + a.3
+}
+
+#[test]
+fn pictures_are_well_formed_no_two_boxes_overlap_and_text_stays_in_its_box() {
+    let pictures = [
+        drawn("gh200-4gpu", None),
+        drawn("gh200-4gpu", Some("gh200-all")),
+        drawn("gb200-4gpu", Some("gb200-all")),
+        drawn("hgx-8gpu", Some("q35-h100-all")),
+        drawn("lab", None),
+    ];
+    for picture in pictures {
+        let document = Document::parse(&picture).expect("XML");
+        let named =
+            |name: &'static str| document.descendants().filter(move |n| n.has_tag_name(name));
+        let side = |node: Node<'_, '_>| {
+            let of = |name| number(&node, name);
+            (of("x"), of("y"), of("width"), of("height"))
+        };
+        let boxes: Vec<Frame> = named("rect").map(side).collect();
+        assert!(boxes.len() > 3);
+        for (index, one) in boxes.iter().enumerate() {
+            assert!(
+                !boxes[index + 1..].iter().any(|other| overlap(one, other)),
+                "{one:?}"
+            );
+        }
+        let root = document.root_element();
+        let (width, height) = (number(&root, "width"), number(&root, "height"));
+        assert!(
+            boxes
+                .iter()
+                .all(|one| one.0 + one.2 < width && one.1 + one.3 < height)
+        );
+        for text in named("text").filter(|text| text.attribute("class") != Some("title")) {
+            let length = text.text().unwrap_or_default().chars().count();
+            let (x, y) = (number(&text, "x"), number(&text, "y"));
+            let right = x + f64::from(u32::try_from(length).expect("short")) * 7.3;
+            let inside = |one: &&Frame| {
+                one.0 < x && right < one.0 + one.2 && one.1 < y - 10.0 && y < one.1 + one.3
+            };
+            assert!(boxes.iter().any(|one| inside(&one)), "{:?}", text.text());
+        }
+    }
+}
+
+#[test]
+fn each_assigned_device_has_a_line_from_host_to_guest() {
+    let picture = drawn("gh200-4gpu", Some("gh200-all"));
+    assert_eq!(picture.matches("class=\"same\"").count(), 4);
+    assert_eq!(
+        drawn("gh200-4gpu", None).matches("class=\"same\"").count(),
+        0
+    );
+}
+
+#[test]
+fn what_is_markup_in_a_name_is_text() {
+    let mut part = Part::new(Kind::Machine, "<a & \"b\">", "");
+    part.below.push(Part::new(Kind::Device, "x", "y"));
+    let picture = svg::picture(&part, Some(&part));
+    assert!(Document::parse(&picture).is_ok() && picture.contains("&lt;a &amp; &quot;b&quot;&gt;"));
+    assert!(dot::text(&[part]).contains(r#"label="<a & \"b\">""#));
+}
+
+/// A byte-wise reader with the limits of NCCL's (src/graph/xml.cc): one blank before each attribute, no tab, no
+/// declaration, names and values below 255 characters, at most 16 attributes.
+struct Reader<'a>(std::str::Chars<'a>);
+
+#[derive(Debug, Default)]
+struct Element {
+    name: String,
+    attributes: Vec<(String, String)>,
+    below: Vec<Element>,
+}
+
+impl Reader<'_> {
+    fn next(&mut self) -> char {
+        self.0.next().expect("more text")
+    }
+
+    fn until(&mut self, ends: &[char]) -> (String, char) {
+        let mut text = String::new();
+        loop {
+            match self.next() {
+                c if ends.contains(&c) => return (text, c),
+                c => text.push(c),
+            }
+            assert!(text.len() < 255, "too long: {text}");
+        }
+    }
+
+    /// The next element; `None` at a closing tag with this name, and at the end.
+    fn element(&mut self, parent: &str) -> Option<Element> {
+        let start = self.0.find(|c| !matches!(c, ' ' | '\n'))?;
+        assert_eq!(start, '<', "text between elements");
+        let (name, mut last) = self.until(&[' ', '>', '/', '\n']);
+        if name.is_empty() && last == '/' {
+            assert_eq!(self.until(&['>']).0, parent, "closing tag");
+            return None;
+        }
+        let mut element = Element {
+            name,
+            ..Element::default()
+        };
+        while last == ' ' {
+            let (key, _) = self.until(&['=']);
+            assert_eq!(self.next(), '"', "a quote");
+            let (value, _) = self.until(&['"']);
+            element.attributes.push((key, value));
+            last = self.next();
+        }
+        assert!(element.attributes.len() <= 16);
+        match last {
+            '/' => assert_eq!(self.next(), '>'),
+            '>' => {
+                while let Some(below) = self.element(&element.name.clone()) {
+                    element.below.push(below);
+                }
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+        Some(element)
+    }
+}
+
+impl Element {
+    fn get(&self, key: &str) -> &str {
+        let found = self.attributes.iter().find(|(name, _)| name == key);
+        found.map_or("", |(_, value)| value.as_str())
+    }
+
+    /// As `ncclTopoAddCpu` and `ncclTopoAddPci` ask.
+    fn check(&self, parent: &str) {
+        match self.name.as_str() {
+            "cpu" => {
+                assert_eq!(parent, "system");
+                self.get("numaid").parse::<u32>().expect("numaid");
+                assert!(["arm64", "x86_64"].contains(&self.get("arch")));
+                let mut groups = self.get("affinity").split(',');
+                assert!(groups.all(|group| u32::from_str_radix(group, 16).is_ok()));
+            }
+            "pci" => {
+                assert!(["cpu", "pci"].contains(&parent), "{parent}");
+                let busid = self.get("busid");
+                assert!(
+                    busid.len() == 12 && busid.parse::<kernel_glue::address::PciAddress>().is_ok(),
+                    "{busid}"
+                );
+                assert!(
+                    self.get("class").len() == 8 && self.get("class").starts_with("0x"),
+                    "{self:?}"
+                );
+                assert!(self.get("vendor").len() == 6 && self.get("device").len() == 6);
+                let speeds = [
+                    "",
+                    "2.5 GT/s PCIe",
+                    "5.0 GT/s PCIe",
+                    "8.0 GT/s PCIe",
+                    "16.0 GT/s PCIe",
+                    "32.0 GT/s PCIe",
+                    "64.0 GT/s PCIe",
+                ];
+                assert!(speeds.contains(&self.get("link_speed")), "{self:?}");
+            }
+            other => panic!("NCCL ignores <{other}>"),
+        }
+        self.below.iter().for_each(|below| below.check(&self.name));
+    }
+}
+
+fn system(text: &str) -> Element {
+    let mut reader = Reader(text.chars());
+    let system = reader.element("").expect("an element");
+    assert_eq!(
+        (system.name.as_str(), system.get("version")),
+        ("system", "1")
+    );
+    assert!(reader.0.all(|c| c == '\n'));
+    system.below.iter().for_each(|cpu| cpu.check("system"));
+    system
+}
+
+#[test]
+fn the_nccl_file_is_what_its_reader_takes() {
+    for name in [
+        "gh200-4gpu",
+        "gb200-4gpu",
+        "hgx-8gpu",
+        "mi300x-8gpu",
+        "lab",
+        "gb200-nic",
+    ] {
+        let text = nccl::host(&read(name), &recipes()).expect("file");
+        assert!(
+            system(&text).below.iter().any(|cpu| !cpu.below.is_empty()),
+            "{name}"
+        );
+    }
+    let domain = completed("gh200-all");
+    let system = system(&nccl::guest(&read("gh200-4gpu"), &domain).expect("file"));
+    let count: usize = system.below.iter().map(|cpu| cpu.below.len()).sum();
+    assert_eq!(count, domain.hostdevs.len());
+}
+
+#[test]
+fn a_guest_sees_its_device_behind_its_expander_at_the_cell_of_it() {
+    let system = system(&nccl::guest(&read("gh200-4gpu"), &completed("gh200-all")).expect("file"));
+    let seen: Vec<(&str, &str)> = system
+        .below
+        .iter()
+        .map(|cpu| (cpu.get("numaid"), cpu.below[0].get("busid")))
+        .collect();
+    let expected = [
+        ("0", "0000:ff:00.0"),
+        ("1", "0000:fd:00.0"),
+        ("2", "0000:fb:00.0"),
+        ("3", "0000:f9:00.0"),
+    ];
+    assert_eq!(seen, expected);
+}
+
+/// A guest with the lab's device that is behind a switch, on a plain root port.
+const SWITCHED: &str =
+    "<domain type='kvm'><name>s0</name><memory unit='KiB'>4194304</memory><vcpu>4</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os><devices>
+    <controller type='pci' index='0' model='pcie-root'/>
+    <controller type='pci' index='1' model='pcie-root-port'>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x0'/></controller>
+    <controller type='pci' index='2' model='pcie-root-port'>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x0'/></controller>
+    <hostdev mode='subsystem' type='pci' managed='yes'><source>
+      <address domain='0x0000' bus='0x05' slot='0x00' function='0x0'/></source>
+      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></hostdev>
+  </devices></domain>";
+
+#[test]
+fn a_switch_of_the_host_is_above_its_device_and_buses_count_in_the_order_of_slots() {
+    let domain = Domain::parse(SWITCHED).expect("domain");
+    let system = system(&nccl::guest(&read("lab"), &domain).expect("file"));
+    let switch = &system.below[0].below[0];
+    assert_eq!(
+        (switch.get("busid"), switch.get("class")),
+        ("0000:03:00.0", "0x060400")
+    );
+    assert_eq!(switch.below[0].get("busid"), "0000:02:00.0");
+    assert_eq!(switch.below[0].get("link_width"), "1");
+}
+
+#[test]
+fn a_guest_whose_ports_libvirt_has_not_placed_yet_is_refused() {
+    let refusal =
+        nccl::guest(&read("hgx-8gpu"), &completed("q35-h100-all")).expect_err("no numbers");
+    assert!(refusal.mend.contains("--domain NAME"), "{refusal}");
+}
+
+#[test]
+fn a_guest_without_addresses_is_refused_with_the_way_out() {
+    let text = SWITCHED.replace(
+        "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>",
+        "",
+    );
+    let refusal =
+        nccl::guest(&read("lab"), &Domain::parse(&text).expect("domain")).expect_err("no address");
+    assert!(refusal.mend.contains("--domain"), "{refusal}");
+}
+
+#[test]
+fn the_matrix_says_what_two_devices_share() {
+    let host = read("lab");
+    let shared = |a: &str, b: &str| {
+        matrix::shared(
+            &host,
+            &host.devices[&address(a)],
+            &host.devices[&address(b)],
+        )
+    };
+    assert_eq!(
+        shared("0000:21:00.0", "0000:21:00.0"),
+        matrix::Shared::Itself
+    );
+    assert_eq!(shared("0000:02:00.0", "0000:02:00.1"), matrix::Shared::Slot);
+    assert_eq!(shared("0000:21:00.0", "0000:41:00.0"), matrix::Shared::Host);
+    let mut near = host.clone();
+    let one = address("0000:41:00.0");
+    near.devices.get_mut(&one).expect("gpu").numa_node =
+        near.devices[&address("0000:21:00.0")].numa_node;
+    let (a, b) = (&near.devices[&address("0000:21:00.0")], &near.devices[&one]);
+    assert_eq!(matrix::shared(&near, a, b), matrix::Shared::Node);
+}
+
+#[test]
+fn functions_below_one_switch_and_below_two_are_told_apart() {
+    let host = read("lab");
+    let at = |above: &[&str], own: &str| {
+        let mut device = host.devices[&address("0000:05:00.0")].clone();
+        device.address = address(own);
+        device.ancestors = above.iter().map(|text| address(text)).collect();
+        device
+    };
+    let (port, up, down, other) = (
+        "0000:00:04.0",
+        "0000:03:00.0",
+        "0000:04:00.0",
+        "0000:04:01.0",
+    );
+    let one = at(&[port, up, down], "0000:05:00.0");
+    let beside = at(&[port, up, other], "0000:06:00.0");
+    let deeper = at(
+        &[port, up, other, "0000:06:00.0", "0000:07:00.0"],
+        "0000:08:00.0",
+    );
+    assert_eq!(matrix::shared(&host, &one, &beside), matrix::Shared::Switch);
+    assert_eq!(
+        matrix::shared(&host, &one, &deeper),
+        matrix::Shared::RootPort
+    );
+}
