@@ -1,0 +1,44 @@
+# Many starts and ends of a guest leave the GPU, the agent's records and the agent itself as after the first:
+# driver, override, journal, bound records, descriptors, threads, children and memory. ROUNDS=100: more of them.
+# deadline: 1200
+agent_settings
+trap 'forget n0; stand_in $GPU0' EXIT
+forget n0
+stand_in $GPU0 pci-stub
+guest n0 $GPU0 >/tmp/n0.xml
+virsh define /tmp/n0.xml >/dev/null
+variantctl wait n0 >/dev/null
+rounds=${ROUNDS:-20}
+# What allocators keep may still grow a little.
+spare=2048
+pid=$(systemctl show -p MainPID --value variantd)
+
+count() { find "$1" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l; }
+memory() { awk '/^VmRSS:/ { print $2 }' /proc/$pid/status; }
+records() { find /run/variantd/journal /run/variantd/bound -name '*.json' 2>/dev/null | sort | tr '\n' ' '; }
+children() { cat /proc/$pid/task/*/children 2>/dev/null || true; }
+rest() { printf '%s/%s [%s] fd %s children [%s]' "$(driver $GPU0)" "$(override $GPU0)" "$(records)" "$(count /proc/$pid/fd)" "$(children)"; }
+at_rest() { [ "$(rest)" = "$first" ]; }
+few_threads() { [ "$(count /proc/$pid/task)" -le $threads ]; }
+
+began=$(date +%s%N)
+for round in $(seq $rounds); do
+    virsh start n0 --paused >/dev/null
+    equal "round $round: driver" "$(driver $GPU0)" $VARIANT
+    virsh destroy n0 >/dev/null
+    if [ $round = 1 ]; then
+        # Threads of a pool end some seconds after their work.
+        sleep 12
+        first=$(rest) threads=$(count /proc/$pid/task) kilobytes=$(memory)
+        contains 'device after the first round' "$first" 'pci-stub/pci-stub [] fd '
+        contains 'children after the first round' "$first" 'children []'
+    elif ! at_rest; then
+        within 5 at_rest
+    fi
+    case $round in 1 | 10 | $rounds) printf '= round %d: %s, %d threads, %d KiB\n' $round "$(rest)" "$(count /proc/$pid/task)" "$(memory)" ;; esac
+done
+time=$(($(date +%s%N) - began - 12000000000))
+printf '= %d ms a round\n' $((time / 1000000 / rounds))
+within 20 few_threads
+equal 'process' "$(systemctl show -p MainPID --value variantd)" "$pid"
+[ "$(memory)" -le $((kilobytes + spare)) ] || fail "the agent grew from $kilobytes to $(memory) KiB in $rounds rounds"
