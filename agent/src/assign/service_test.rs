@@ -217,7 +217,7 @@ fn a_service_runs_again_after_a_bind_that_failed() {
     let scene = scene(&[DAEMON], &[DAEMON], |_| {});
     scene.kernel.fail_write(3, Errno::ETIME);
     let error = scene.assigner.prepare(&scene.complete());
-    assert!(error.expect_err("fails").to_string().contains("VD-BND-001"));
+    assert!(error.expect_err("fails").to_string().contains("VD-BND-030"));
     assert!(scene.units.is_running(DAEMON));
     assert_eq!((scene.driver(), scene.records()), ("nvidia".into(), 0));
     assert!(scene.assigner.held().is_empty());

@@ -637,13 +637,6 @@ impl Code {
                 "A reservation ('variantctl reserve') has the device bound at each boot by variantd-reserve.service. It is on another driver now: \
                  the unit has not run, could not bind it, or somebody bound it elsewhere since. Source: variantctl(1), reserve."
             }
-            Self::MemoryUnnamed => {
-                "nvgrace_gpu_vfio_pci reads address and size of GPU memory from ACPI (_DSD, 'nvidia,gpu-mem-base-pa' and \
-                 'nvidia,gpu-mem-size'); without them it behaves like vfio-pci and a guest sees no GPU memory. With Linux 7.2 \
-                 worse follows: the first open of such a device makes every later open of any Grace GPU fail with EBUSY until the \
-                 next boot, since a registration of the whole page-frame space is never taken back. Tables are read for this, no \
-                 device is opened. Source: Linux 7.2, drivers/vfio/pci/nvgrace-gpu/main.c."
-            }
             Self::ResetFault => {
                 "The device's recipe lists it with a reported fault of its reset. A guest's start and end reset the device, so \
                  the fault shows at the second start at the latest. Source: the recipe; 'variantctl recipe show'."
@@ -656,11 +649,6 @@ impl Code {
             Self::NodeUnknown => {
                 "The firmware gives the device's root bus no proximity domain (_PXM), so numa_node reads -1 and a guest cannot be \
                  placed beside its device. Source: Linux, Documentation/ABI/testing/sysfs-bus-pci; ACPI 6.5, 6.2.14."
-            }
-            Self::AtomicsMissing => {
-                "VFIO passes on a width when the function itself completes it, the root port above it completes it, each switch \
-                 port between routes AtomicOps and no upstream port blocks their egress; QEMU then sets the bits of the guest's \
-                 root port. Source: Linux 7.2, drivers/vfio/pci/vfio_pci_core.c and drivers/pci/pci.c; QEMU, hw/vfio/pci.c."
             }
             Self::LibvirtSilent => {
                 "No daemon of libvirt's listens at qemu:///system, so no guest can be defined or started, and variantd cannot \

@@ -309,16 +309,12 @@ codes! {
     OverrideStray = "VD-DOC-013",
     /// A reserved device is not on its driver.
     ReservedUnbound = "VD-DOC-014",
-    /// The firmware names no memory of the GPU.
-    MemoryUnnamed = "VD-DOC-015",
     /// The reset of the device is known to fail.
     ResetFault = "VD-DOC-017",
     /// A BAR of the device has no address.
     BarUnset = "VD-DOC-018",
     /// The NUMA node of the device is not known.
     NodeUnknown = "VD-DOC-019",
-    /// AtomicOps that the guest's driver needs do not reach the root.
-    AtomicsMissing = "VD-DOC-020",
     /// libvirt does not answer.
     LibvirtSilent = "VD-DOC-025",
     /// A definition lacks what its device's driver needs.

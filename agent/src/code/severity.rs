@@ -95,8 +95,7 @@ impl Code {
             | Self::NodesetMissing
             | Self::SmmuMissing
             | Self::WindowMissing => Severity::Missing,
-            Self::AtomicsMissing
-            | Self::BarUnset
+            Self::BarUnset
             | Self::DefinitionLacks
             | Self::GuestMemory
             | Self::HookConfined
@@ -107,7 +106,6 @@ impl Code {
             | Self::IommuOff
             | Self::LibvirtSilent
             | Self::LockLimit
-            | Self::MemoryUnnamed
             | Self::ModuleBlocked
             | Self::ModuleFile
             | Self::ModuleMissing

@@ -3,10 +3,10 @@
 use kernel_glue::config::{Config, ConfigError};
 use kernel_glue::device::Device;
 
-use super::atomics::host_path;
 use super::check::Check;
 use super::scene::{Scene, Unseen};
 use super::{driver, occupancy, record};
+use crate::atomics::{self, Answer, Kernel, Question};
 use crate::code::Code;
 use crate::plan::{Setting, initiators};
 use crate::recipe::{Need, Recipe};
@@ -41,7 +41,7 @@ fn one(scene: &Scene, device: &Device, recipe: &Recipe) -> Vec<Check> {
     checks.push(bars(device, recipe));
     checks.push(node(scene, device));
     checks.extend(initiator_nodes(scene, device, recipe));
-    checks.extend(atomics(scene, device, recipe));
+    checks.extend(atomics(scene, device));
     checks
 }
 
@@ -158,35 +158,27 @@ fn initiator_nodes(scene: &Scene, device: &Device, recipe: &Recipe) -> Option<Ch
     })
 }
 
-fn atomics(scene: &Scene, device: &Device, recipe: &Recipe) -> Option<Check> {
-    let wanted = &recipe.atomics;
-    if wanted.need == Need::Ignore {
-        return None;
-    }
+fn atomics(scene: &Scene, device: &Device) -> Option<Check> {
+    let question = Question {
+        host: &scene.host,
+        recipes: &scene.recipes,
+        kernel: Kernel::of(scene.host.kernel_release.as_deref()),
+        qemu: Versions::NEWEST_TESTED.qemu,
+    };
+    let report = atomics::report(&question, device, None, None);
+    let code = match report.need.need {
+        Need::Ignore => return None,
+        Need::Prefer => Code::AtomicsMissed,
+        Need::Require => Code::AtomicsLacking,
+    };
     let fine = "AtomicOps reach the root";
-    let path = match host_path(&scene.host, device) {
-        Ok(path) => path,
-        Err(why) => return Some(Check::unseen(Code::AtomicsMissing, fine, &why)),
-    };
-    let had: Vec<u32> = path.widths.iter().map(|width| width.bits()).collect();
-    let has = |bits: &u32| had.contains(bits);
-    let enough = match wanted.any {
-        true => wanted.widths.iter().any(has),
-        false => wanted.widths.iter().all(has),
-    };
-    if enough {
-        let pass = Check::pass(Code::AtomicsMissing, fine);
-        return Some(pass.with(format!("{} bits", path.widths)));
-    }
-    let widths: Vec<String> = wanted.widths.iter().map(ToString::to_string).collect();
-    let text = format!(
-        "AtomicOps of {} bits do not reach the root: {}",
-        widths.join(" and "),
-        path.missing.unwrap_or_default()
-    );
-    let hint = "put it into a slot of a root port that completes them; 'variantctl topology' shows each port's";
-    Some(match wanted.need {
-        Need::Require => Check::fail(Code::AtomicsMissing, text, hint),
-        _ => Check::warn(Code::AtomicsMissing, text, hint),
+    let hint = format!("see 'variantctl atomics {}'", device.address);
+    Some(match report.driver {
+        Answer::Yes => Check::pass(code, fine).with(format!("{} bits", report.host.granted())),
+        Answer::Open(finding) => Check::unseen(code, fine, &Unseen(finding.reason)),
+        Answer::No(finding) if code == Code::AtomicsLacking => {
+            Check::fail(code, finding.reason, hint)
+        }
+        Answer::No(finding) => Check::warn(code, finding.reason, hint),
     })
 }

@@ -146,7 +146,7 @@ fn memory(scene: &Scene) -> Check {
     let fine = "the firmware names GPU memory";
     let named: &Seen<bool> = &scene.memory_named;
     match named {
-        Ok(true) => Check::pass(Code::MemoryUnnamed, fine),
+        Ok(true) => Check::pass(Code::MemoryNotShown, fine),
         Ok(false) => {
             let release = scene.host.kernel_release.as_deref().unwrap_or_default();
             let fault = match release.starts_with("7.2") {
@@ -156,14 +156,14 @@ fn memory(scene: &Scene) -> Check {
                 false => "",
             };
             Check::fail(
-                Code::MemoryUnnamed,
+                Code::MemoryNotShown,
                 format!(
                     "no ACPI table has 'nvidia,gpu-mem-size', so a guest sees no GPU memory{fault}"
                 ),
                 "start no guest with it, update the firmware or switch its coherent memory on there, and boot again",
             )
         }
-        Err(why) => Check::unseen(Code::MemoryUnnamed, fine, why),
+        Err(why) => Check::unseen(Code::MemoryNotShown, fine, why),
     }
 }
 

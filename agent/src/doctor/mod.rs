@@ -3,7 +3,6 @@
 //! [`read`] looks and changes nothing; everything else here is pure and decides over what was read. A check that
 //! could not be made is *unseen*, with the reason: never passed, never failed.
 
-mod atomics;
 mod check;
 mod definition;
 mod device;
@@ -22,7 +21,6 @@ mod testing;
 mod tests;
 mod virtualization;
 
-pub use atomics::{HostPath, host_path};
 pub use check::{Check, Group, Verdict};
 pub use next::next;
 pub use scene::{

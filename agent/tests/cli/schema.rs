@@ -49,6 +49,9 @@ fn every_recorded_host_is_listed_shown_and_drawn_by_schema() {
     assert!(hosts.len() > 10);
     for name in &hosts {
         said("topology", name, &["topology"]);
+        said("atomics", name, &["atomics"]);
+        let doctor = variantctl(&host(name), &["--json", "doctor"]);
+        check("doctor", &String::from_utf8_lossy(&doctor.stdout));
         said("list", name, &["list", "--all"]);
         let listed = said("list", name, &["list"]);
         for device in listed["devices"].as_array().expect("devices") {

@@ -9,6 +9,7 @@ use kernel_glue::model::Model;
 use kernel_glue::occupancy::Occupancy;
 
 use super::*;
+use crate::assign::Wish;
 use crate::config::Config;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, driver, guest};
 use crate::journal::Journal;
@@ -329,8 +330,9 @@ fn a_dry_run_says_all_that_is_in_the_way_and_touches_nothing() {
     let scene = scene(host, false);
     let service = "nvidia-persistenced.service";
     scene.occupied(|o| o.holders = held("nvidia-persistenced", service, "/dev/nvidia0", false));
-    let answer = scene.assigner.plan_by_hand(address(GPU), None);
-    let answer = answer.expect("a plan");
+    let wish = Wish::default();
+    let answer = scene.assigner.plan_group_by_hand(address(GPU), wish);
+    let answer = answer.expect("a plan").device;
     assert_eq!(answer.writes.len(), 3);
     let codes = ["VD-BND-005", "VD-BND-008", "VD-BND-007"];
     assert_eq!(answer.against.len(), codes.len(), "{:?}", answer.against);

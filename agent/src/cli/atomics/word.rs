@@ -1,7 +1,7 @@
 //! The words for kinds of functions and their AtomicOps, alike wherever they are printed.
 
 use kernel_glue::atomics::Widths;
-use kernel_glue::config::{Config, Port};
+use kernel_glue::config::Port;
 
 /// What kind of function it is.
 pub(in crate::cli) fn port(port: Port) -> &'static str {
@@ -15,19 +15,6 @@ pub(in crate::cli) fn port(port: Port) -> &'static str {
         Port::RootComplexEndpoint => "root complex endpoint",
         Port::RootComplexEventCollector => "event collector",
         Port::Other(_) => "other",
-    }
-}
-
-/// What config space says of its AtomicOps.
-pub(in crate::cli) fn atomics(config: &Config) -> String {
-    match config {
-        Config::Express(express) => bits(
-            express.completer(),
-            express.routes_atomics(),
-            express.egress_blocked(),
-        ),
-        Config::Conventional => "none".to_owned(),
-        Config::Unreadable(_) => "not visible".to_owned(),
     }
 }
 
