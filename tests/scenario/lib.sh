@@ -65,20 +65,26 @@ calibrate() {
 
 answers() { timeout "$patience" "$@" >/dev/null || fail "no answer within $patience s: $*"; }
 
-# watch_libvirt: from now on libvirt is asked again and again, and must answer; libvirt_answered fails when it did not
+# watch_libvirt VERB...: from now on virsh is asked for these again and again, and must answer; libvirt_answered ends that, and
+# fails when it did not. A list of all guests waits for each hook of one that libvirt starts or ends.
 watched=/run/lab-watched
+answered=0
 watch_libvirt() {
     calibrate
     : >$watched
     while sleep 3; do
-        for verb in version 'list --all'; do
+        for verb in "$@"; do
             if timeout "$patience" virsh -q $verb >/dev/null 2>&1; then echo answered; else echo "silent: $verb"; fi
         done
     done >>$watched &
     watcher=$!
 }
 unwatch_libvirt() { kill "${watcher-}" 2>/dev/null || true; }
-libvirt_answered() { ! grep -m1 silent $watched || fail "libvirt did not answer within $patience s"; }
+libvirt_answered() {
+    unwatch_libvirt
+    ! grep -m1 silent $watched || fail "libvirt did not answer within $patience s"
+    answered=$((answered + $(wc -l <$watched)))
+}
 
 inactive() { virsh dumpxml --inactive "$1"; }
 

@@ -1,0 +1,45 @@
+# deadline: 900
+# The host starts again with a reservation in force: the GPU is bound before libvirt starts, a guest that libvirt starts
+# by itself has it, and of the records from before nothing is left.
+agent_settings
+forget r0
+stand_in $GPU0 vfio-pci
+guest r0 $GPU0 >/tmp/r0.xml
+virsh define /tmp/r0.xml >/dev/null
+variantctl wait r0 >/dev/null
+variantctl reserve $GPU0
+systemctl --quiet is-enabled variantd-reserve || fail 'the unit is not enabled'
+virsh autostart r0 >/dev/null
+systemctl --quiet enable libvirtd
+virsh start r0 --paused >/dev/null
+equal 'driver before the reboot' "$(driver $GPU0)" $VARIANT
+cp /proc/sys/kernel/random/boot_id /root/boot
+sync
+# reboot
+trap 'virsh autostart --disable r0 >/dev/null 2>&1 || true; forget r0; rm -f /etc/variantd/reserved.d/*; stand_in $GPU0' EXIT
+state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
+at() { systemctl show -p "$2" --value "$1"; }
+bound=$VARIANT/$VARIANT
+! cmp -s /proc/sys/kernel/random/boot_id /root/boot || fail 'the host has not started again'
+within 60 is_connected
+equal 'state after the reboot' "$(state)" $bound
+equal 'reservations' "$(at variantd-reserve ActiveState)" active
+[ "$(at variantd-reserve ActiveEnterTimestampMonotonic)" -lt "$(at libvirtd ExecMainStartTimestampMonotonic)" ] ||
+    fail 'libvirt started before the GPU was bound'
+! grep -q '^warning: ' <<<"$(variantctl list 2>&1)" || fail "$(variantctl list 2>&1)"
+
+# libvirt has started the guest by itself; what is recorded is of this start.
+runs() { [ "$(virsh domstate r0 | head -1)" = running ]; }
+within 60 runs
+contains 'journal' "$(cat /run/variantd/journal/*.json)" '"bound"'
+equal 'state with the guest' "$(state)" $bound
+virsh autostart --disable r0 >/dev/null
+virsh destroy r0 >/dev/null
+no_guest() { [ -z "$(ls /run/variantd/journal)" ]; }
+within 20 no_guest
+equal 'state after the guest' "$(state)" $bound
+equal 'nothing half-way' "$(variantctl recover)" 'no device was left half-way'
+variantctl unreserve --now $GPU0
+equal 'state given back' "$(state)" '/(null)'
+printf '= bound %s ms after the kernel began, libvirt started at %s ms\n' \
+    $(($(at variantd-reserve ActiveEnterTimestampMonotonic) / 1000)) $(($(at libvirtd ExecMainStartTimestampMonotonic) / 1000))
