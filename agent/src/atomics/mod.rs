@@ -138,7 +138,11 @@ fn judge(
         requester_enabled: express.map(Express::requester_enabled),
         root_port: judged.root_port(),
         path: judged.path.iter().map(Element::of).collect(),
-        facts: fact::facts(&judged, guest.as_ref(), initiators(question, device)),
+        facts: fact::facts(
+            &judged,
+            guest.as_ref(),
+            initiators(question, device, guest.as_ref()),
+        ),
         host,
         computed: granted,
         asked,
@@ -150,10 +154,16 @@ fn judge(
     }
 }
 
-/// Whether its recipe gives the guest generic initiators of it.
-fn initiators(question: &Question<'_>, device: &Device) -> bool {
+/// Whether the guest has generic initiators of the device, or may get them with it.
+fn initiators(question: &Question<'_>, device: &Device, guest: Option<&Guest<'_>>) -> bool {
+    let Some(guest) = guest else {
+        return false;
+    };
+    let mut hostdevs = guest.domain.hostdevs.iter();
+    let given = hostdevs.any(|h| h.source == device.address && h.nodeset.is_some());
     let recipe = question.recipes.for_device(device);
-    recipe.is_some_and(|recipe| recipe.initiators.is_some())
+    let wanted = recipe.is_some_and(|recipe| recipe.initiators.is_some());
+    given || (guest.attach && wanted)
 }
 
 /// Why config space does not tell; `None` where it does.

@@ -1,8 +1,10 @@
 //! Where the guest sees a device: as the definition says, or as libvirt will choose.
 //!
-//! libvirt (src/conf/domain_addr.c) gives a PCI Express device without an address the free port of the lowest index,
-//! of a root port or a switch alike, and adds a root port where none is free. Which of several free ones it takes
-//! depends on devices that come before; that matters only where ports of a switch are among them.
+//! libvirt (src/conf/domain_addr.c; seen with 9.0, 11.3 and 12.8) gives a PCI Express device without an address the
+//! free port of the lowest index, of a root port or a switch alike, and adds a root port where none is free. Which of
+//! several free ones it takes depends on devices that come before, such as a USB controller that nobody wrote down; that
+//! matters only where ports of a switch are among them. It also adds a root port for a bus that has no controller, and
+//! sets the multifunction flag on function 0 of a slot with others.
 
 use std::fmt;
 
@@ -133,7 +135,7 @@ fn express(domain: &Domain) -> Result<(), Bus> {
             Err(Bus::Conventional(format!("machine '{machine}'")))
         }
         "" => Err(Bus::Unknown(
-            "the definition names no machine type".to_owned(),
+            "the definition names no machine type, and libvirt's own choice may have no PCI Express".to_owned(),
         )),
         _ => Err(Bus::Unknown(format!(
             "nothing is known of machine '{machine}'"

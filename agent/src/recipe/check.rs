@@ -177,7 +177,18 @@ fn window(recipe: &Recipe) -> Option<String> {
 }
 
 fn atomics(recipe: &Recipe) -> Option<String> {
-    let Atomics { need, widths, .. } = &recipe.atomics;
+    let Atomics {
+        need,
+        widths,
+        otherwise,
+        ..
+    } = &recipe.atomics;
+    if otherwise
+        .iter()
+        .any(|other| other.ids.is_empty() || other.means.trim().is_empty())
+    {
+        return Some("atomics.otherwise must name ids and means".to_owned());
+    }
     if let Some(width) = widths.iter().find(|width| !matches!(width, 32 | 64 | 128)) {
         return Some(format!(
             "atomics.widths names {width}, there are 32, 64 and 128"

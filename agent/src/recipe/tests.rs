@@ -88,6 +88,11 @@ fn what_is_out_of_range_is_named_with_its_range_and_line() {
             "[atomics]\nwidths = [16]\n[placement]",
             "atomics.widths names 16",
         ),
+        (
+            "ids = [\"10de:2342\", \"10de:2345\", \"10de:2348\", \"10de:2941\", \"10de:31c2\"]",
+            "ids = []",
+            "atomics.otherwise must name ids and means",
+        ),
     ];
     for (from, to, part) in cases {
         let text = GRACE.replacen(from, to, 1);

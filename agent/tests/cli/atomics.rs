@@ -72,6 +72,18 @@ fn a_recorded_host_has_neither_vfio_nor_libvirt_to_ask() {
     assert!(status == 2 && said.contains("--file"), "{said}");
 }
 
+/// What the child that asks VFIO answers below a recorded host, where no device can be opened.
+#[test]
+fn the_child_that_asks_opens_nothing_on_another_driver() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_variantctl"))
+        .args(["ask-vfio", "atomics"])
+        .arg(host("atomics"))
+        .arg("0000:03:00.0")
+        .output()
+        .expect("variantctl runs");
+    assert_eq!(stdout(&output), r#"{"Err":{"NotVfio":"amdgpu"}}"#);
+}
+
 #[test]
 fn wrong_words_are_usage_and_missing_devices_are_not_found() {
     for arguments in [
@@ -90,6 +102,28 @@ fn wrong_words_are_usage_and_missing_devices_are_not_found() {
     ] {
         let (status, said) = failure(&variantctl(&host("atomics"), arguments));
         assert_eq!(status, 3, "{said}");
+    }
+}
+
+#[test]
+fn what_is_completed_for_atomics_gets_them() {
+    let host = host("mi300x-8gpu");
+    let text = stdout(&variantctl(
+        &host,
+        &["rewrite", "../case/q35-mi300x-all/domain.xml"],
+    ));
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("guest.xml");
+    std::fs::write(&file, text).expect("written");
+    let arguments = ["atomics", "--json", "--file", &file.to_string_lossy()];
+    let json = stdout(&variantctl(&host, &arguments));
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let devices = json["devices"].as_array().expect("devices");
+    assert_eq!(devices.len(), 8);
+    for device in devices {
+        assert_eq!(device["place"]["predicted"], serde_json::Value::Null);
+        assert_eq!(device["verdict"]["driver"]["ok"], true, "{device}");
+        assert_eq!(device["verdict"]["128"]["ok"], false, "{device}");
     }
 }
 

@@ -134,3 +134,19 @@ fn a_device_that_is_attached_takes_the_free_port_of_the_lowest_index() {
         );
     }
 }
+
+#[test]
+fn a_guest_with_initiators_of_the_device_is_warned_of_unplugging_it() {
+    let host = chain(&good());
+    let warned = |inner: &str| {
+        let domain = guest(PORT, inner);
+        let guest = Guest {
+            domain: &domain,
+            attach: false,
+        };
+        let facts = judged(&host, GPU, "7.2", Some(guest)).facts;
+        facts.iter().any(|fact| fact.code == Code::UnplugDangerous)
+    };
+    assert!(warned("<acpi nodeset='1-8'/>"));
+    assert!(!warned(""));
+}

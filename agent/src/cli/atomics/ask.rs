@@ -27,7 +27,7 @@ pub(super) fn vfio(view: &View, request: &Request) -> Result<Option<Widths>, Pro
     let program =
         program.map_err(|error| Problem::Failed(format!("cannot find this program: {error}")))?;
     eprintln!(
-        "note: '{device}' is opened, which resets it, and may send AtomicOps until it is closed again"
+        "note: asking opens '{device}', which resets it, and lets it send AtomicOps until it is closed again"
     );
     let answer = probe::ask_atomics(&program, &view.root, device);
     answer.map(Some).map_err(|error| {

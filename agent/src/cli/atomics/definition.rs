@@ -109,10 +109,8 @@ impl Virsh {
 }
 
 fn refused(said: &str) -> Problem {
-    let said = said
-        .trim()
-        .trim_start_matches("error: ")
-        .replace('\n', ": ");
+    let lines = said.lines().map(|line| line.trim_start_matches("error: "));
+    let said = lines.collect::<Vec<_>>().join(": ");
     match said.contains("failed to get domain") {
         true => Problem::NotFound(format!("virsh: {said}")),
         false => Problem::Failed(format!("virsh: {said}")),
@@ -160,6 +158,8 @@ mod tests {
         let (_directory, program) = virsh(script);
         let problem = Definition::in_libvirt(&program, "x", None).err();
         assert!(matches!(problem, Some(Problem::NotFound(_))), "{problem:?}");
+        let text = problem.expect("a problem").to_string();
+        assert_eq!(text, "virsh: failed to get domain x: Domain not found");
         let nowhere = Virsh(PathBuf::from("/nonexistent/virsh"));
         let problem = Definition::in_libvirt(&nowhere, "x", None).err();
         let text = problem.expect("no virsh").to_string();
