@@ -5,6 +5,7 @@
 agent_settings
 trap 'forget d0; systemctl start variantd; stand_in $GPU0' EXIT
 forget d0
+rm -f $LOG/d0.log
 stand_in $GPU0 pci-stub
 
 initiators() { virsh -q qemu-monitor-command d0 '{"execute":"qom-list","arguments":{"path":"/objects"}}' | grep -o 'child<acpi-generic-initiator>' | wc -l; }
@@ -28,9 +29,9 @@ wait
 equal 'initiators that libvirt leaves' "$(initiators)" 8
 virsh reset d0 >/dev/null
 within 180 is_off
-said=$(grep -a 'qemu-system-x86_64: ' $LOG/d0.log | tail -1)
-contains 'last words of QEMU' "$said" 'Specified device must be a PCI device'
-echo "= without the agent QEMU exits: ${said#*qemu-system-x86_64: }"
+said=$(grep -a 'Specified device must be a PCI device' $LOG/d0.log | tail -1)
+[ -n "$said" ] || fail "QEMU ended for another reason: $(tail -3 $LOG/d0.log)"
+echo "= without the agent QEMU exits: $said"
 # libvirt's hook has called the agent, which starts for it.
 given_back() { [ "$(driver $GPU0)" = pci-stub ]; }
 within 60 given_back
