@@ -16,6 +16,7 @@ use zbus::Connection;
 use zbus::connection::Builder;
 
 use crate::assign::{self, Assigner};
+use crate::bell::Bell;
 use crate::bus::{self, Authority, BusError, Hook, Jobs, Manager, Publisher, Reload, Sources};
 use crate::child::{self, InChild};
 use crate::config::{Config, ConfigError};
@@ -122,13 +123,14 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     tokio::spawn(worker.clone().serve(seen, wanted));
     let supervisor = Supervisor::of_environment();
     tokio::spawn(supervisor.clone().watch(assigner.clone(), worker.clone()));
-    let reload = Arc::new(reload(places.clone(), site.clone(), supervisor.clone()));
+    let bell = assigner.bell().clone();
+    let reload = reload(places.clone(), site.clone(), supervisor.clone(), bell);
     let manager = Manager {
         worker,
         assigner: assigner.clone(),
         site: site.clone(),
         reservations: reservations(places),
-        reload,
+        reload: Arc::new(reload),
         authority: Authority::default(),
         jobs: Jobs::default(),
     };
@@ -231,11 +233,12 @@ fn rules(config: &Path) -> Result<Rules, StartError> {
 }
 
 /// A mistake in the new files leaves the old rules in force.
-fn reload(places: Places, site: Arc<Site>, supervisor: Supervisor) -> Reload {
+fn reload(places: Places, site: Arc<Site>, supervisor: Supervisor, bell: Bell) -> Reload {
     Box::new(move || {
         supervisor.reloading();
         let reloaded = read_again(&places, &site);
         supervisor.ready();
+        bell.ring();
         let devices = reloaded?;
         info!("configuration read again; {devices} devices are covered by a recipe");
         Ok(())

@@ -113,9 +113,12 @@ impl Authority {
             None => Ok(()),
             Some(user) if self.root_passes && caller::is_root(user) => Ok(()),
             Some(user) => {
-                let interactive = is_interactive(header);
-                let question = self.ask(connection, header, action, about, interactive);
-                decide(question.await, action, user)
+                // First what needs no person, in time: a polkit that hangs is not waited for as a person is.
+                let mut verdict = self.ask(connection, header, action, about, false).await;
+                if matches!(verdict, Verdict::Challenge) && is_interactive(header) {
+                    verdict = self.ask(connection, header, action, about, true).await;
+                }
+                decide(verdict, action, user)
             }
         }
     }

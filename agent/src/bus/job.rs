@@ -19,8 +19,10 @@ use crate::code::Code;
 use crate::progress::Listener;
 use crate::refusal::Refusal;
 
+pub(super) use kind::{Operation, State};
 pub use list::Jobs;
 
+mod kind;
 mod list;
 
 /// The interface.
@@ -46,16 +48,6 @@ pub(super) struct Subject {
     pub(super) owner: Option<u32>,
 }
 
-/// What can be a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
-    Prepare,
-    Revert,
-    Bind,
-    Release,
-    Recover,
-}
-
 #[derive(Clone, Debug, PartialEq)]
 struct Progress {
     state: State,
@@ -63,59 +55,6 @@ struct Progress {
     done: f64,
     error: String,
     result: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Waiting,
-    Working,
-    Done,
-    Failed,
-    Cancelled,
-}
-
-impl Operation {
-    const ALL: [(&str, Self); 5] = [
-        ("prepare", Self::Prepare),
-        ("revert", Self::Revert),
-        ("bind", Self::Bind),
-        ("release", Self::Release),
-        ("recover", Self::Recover),
-    ];
-
-    pub(super) fn parse(text: &str) -> Result<Self, BusError> {
-        let found = Self::ALL.iter().find(|(name, _)| *name == text);
-        found.map(|(_, operation)| *operation).ok_or_else(|| {
-            let known = Self::ALL.map(|(name, _)| format!("'{name}'")).join(", ");
-            BusError::Failed(format!("'{text}' cannot be a job; {known} can"))
-        })
-    }
-
-    fn as_str(self) -> &'static str {
-        let found = Self::ALL.iter().find(|(_, operation)| *operation == self);
-        found.map_or("", |(name, _)| name)
-    }
-
-    fn is_about_a_domain(self) -> bool {
-        matches!(self, Self::Prepare | Self::Revert)
-    }
-}
-
-impl State {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Working => "working",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Nothing comes after it.
-    pub(super) fn is_end(self) -> bool {
-        !matches!(self, Self::Waiting | Self::Working)
-    }
 }
 
 impl Job {

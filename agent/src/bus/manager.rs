@@ -304,7 +304,6 @@ impl Manager {
         caller::require_root(connection, &header).await?;
         known(&options, &[])?;
         let reloaded = blocking(&self.reload, |reload| reload()).await;
-        self.assigner.bell().ring();
         reloaded.map_err(BusError::Failed)
     }
 

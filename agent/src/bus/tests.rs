@@ -26,6 +26,7 @@ mod authority;
 mod by_hand;
 mod device;
 mod job;
+mod polkit;
 mod reserve;
 mod saved_plan;
 

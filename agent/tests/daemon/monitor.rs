@@ -71,6 +71,22 @@ fn it_follows_devices_jobs_and_the_agents_end_and_return() {
 }
 
 #[test]
+fn a_device_that_a_reload_covers_is_told_at_once() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    let mut monitor = Monitor::start(&scene);
+    monitor.until(|event| event["subject"] == GPU);
+    // Whatever it is: an id that the host has.
+    let device = "[[device]]\nid = \"10de:22b1\"\nrecipe = \"nvidia-grace\"\n";
+    scene.write("variantd.conf.d/10-new.conf", device);
+    agent.send(Signal::SIGHUP);
+    let told = monitor.until(|event| event["subject"] == "0009:00:00.0");
+    assert_eq!(told["now"]["recipe"], "nvidia-grace");
+    assert!(monitor.interrupt());
+}
+
+#[test]
 fn without_an_agent_it_says_how_to_start_one() {
     let scene = Scene::new();
     let (status, said) = scene.fails(&["monitor"]);

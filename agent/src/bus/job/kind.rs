@@ -1,0 +1,67 @@
+//! What a job does, and how far it can be.
+
+use crate::bus::BusError;
+
+/// What can be a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::bus) enum Operation {
+    Prepare,
+    Revert,
+    Bind,
+    Release,
+    Recover,
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::bus) enum State {
+    Waiting,
+    Working,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+impl Operation {
+    const ALL: [(&str, Self); 5] = [
+        ("prepare", Self::Prepare),
+        ("revert", Self::Revert),
+        ("bind", Self::Bind),
+        ("release", Self::Release),
+        ("recover", Self::Recover),
+    ];
+
+    pub(in crate::bus) fn parse(text: &str) -> Result<Self, BusError> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == text);
+        found.map(|(_, operation)| *operation).ok_or_else(|| {
+            let known = Self::ALL.map(|(name, _)| format!("'{name}'")).join(", ");
+            BusError::Failed(format!("'{text}' cannot be a job; {known} can"))
+        })
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, operation)| *operation == self);
+        found.map_or("", |(name, _)| name)
+    }
+
+    pub(super) fn is_about_a_domain(self) -> bool {
+        matches!(self, Self::Prepare | Self::Revert)
+    }
+}
+
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Working => "working",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Nothing comes after it.
+    pub(in crate::bus) fn is_end(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Working)
+    }
+}

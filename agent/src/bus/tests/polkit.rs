@@ -1,0 +1,70 @@
+//! A polkit that says what it is told to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use zbus::interface;
+
+/// What the polkit of a test does.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Mood {
+    Allows,
+    Denies,
+    Challenges,
+    Dismissed,
+    Hangs,
+    /// Wants a person, who does not answer.
+    Ponders,
+    Vanishes,
+}
+
+/// A polkit that keeps the actions it was asked about.
+pub(super) struct Polkit {
+    pub(super) mood: Mood,
+    pub(super) asked: Arc<std::sync::Mutex<Vec<String>>>,
+    pub(super) cancelled: Arc<Notify>,
+    pub(super) gone: Arc<Notify>,
+}
+
+type Details = HashMap<String, String>;
+
+#[interface(name = "org.freedesktop.PolicyKit1.Authority")]
+impl Polkit {
+    async fn check_authorization(
+        &self,
+        subject: (String, HashMap<String, zbus::OwnedVariant>),
+        action: String,
+        details: Details,
+        flags: u32,
+        _cancellation_id: String,
+    ) -> (bool, bool, Details) {
+        assert_eq!(subject.0, "system-bus-name");
+        let name = String::try_from(subject.1["name"].clone()).expect("name");
+        assert!(name.starts_with(':'), "{name}");
+        let device = details.get("device").map(String::as_str);
+        let about = device.map_or(String::new(), |device| format!(" {device}"));
+        let words = format!("{action}{about} {flags}");
+        self.asked.lock().expect("asked").push(words);
+        match self.mood {
+            Mood::Allows => (true, false, Details::new()),
+            Mood::Denies => (false, false, Details::new()),
+            // A person is asked where that is allowed, and knows the password.
+            Mood::Challenges => (flags == 1, flags == 0, Details::new()),
+            Mood::Dismissed => {
+                let dismissed = ("polkit.dismissed".to_owned(), "true".to_owned());
+                (false, false, Details::from([dismissed]))
+            }
+            Mood::Ponders if flags == 0 => (false, true, Details::new()),
+            Mood::Hangs | Mood::Ponders => std::future::pending().await,
+            Mood::Vanishes => {
+                self.gone.notify_one();
+                std::future::pending().await
+            }
+        }
+    }
+
+    fn cancel_check_authorization(&self, _cancellation_id: String) {
+        self.cancelled.notify_one();
+    }
+}
