@@ -122,7 +122,7 @@ mod tests {
             .config
         {
             Config::Express(express) => change(express),
-            _ => panic!("no PCI Express"),
+            _ => unreachable!("the model has PCI Express"),
         }
         host
     }
@@ -161,11 +161,11 @@ mod tests {
             let above = vec![root.address, port];
             match &mut root.config {
                 Config::Express(express) => express.port = Port::RootPort,
-                _ => panic!("no PCI Express"),
+                _ => unreachable!("the model has PCI Express"),
             }
             match &mut host.devices.get_mut(&port).expect("port").config {
                 Config::Express(express) => change(express),
-                _ => panic!("no PCI Express"),
+                _ => unreachable!("the model has PCI Express"),
             }
             host.devices.insert(root.address, root);
             host.devices

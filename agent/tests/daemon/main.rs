@@ -1,6 +1,7 @@
 //! The real `variantd` on a private bus.
 
 mod by_hand;
+mod doctor;
 mod reserve;
 mod saved_plan;
 mod scene;
