@@ -45,11 +45,12 @@ const HEAD: &str = "% VARIANTD.CODES 7 \"\" variantd \"Codes\"
 
 # NAME
 
-variantd.codes - what each code of a refusal or note means
+variantd.codes - what each code of a refusal, note or check means
 
 # DESCRIPTION
 
-Every refusal and note of variantd, its hook and variantctl(1) has a code, which keeps its meaning once it is released.
+Every refusal and note of variantd, its hook and variantctl(1), and every check of `variantctl doctor`, has a code, which
+keeps its meaning once it is released. A `failure` is what such a check finds; a guest will not start then, or not as it should.
 `variantctl explain CODE` prints the same as this page.
 
 # CODES

@@ -192,3 +192,16 @@ fn a_guest_that_is_not_ours_needs_no_bus_at_all() {
     assert_eq!(marked.status.code(), Some(1));
     assert!(marked.stdout.is_empty());
 }
+
+#[test]
+fn each_call_is_noted_also_for_a_guest_that_is_no_business_of_ours() {
+    let scene = Scene::start();
+    let noted = scene.bus.path("called");
+    assert!(!noted.exists());
+    assert!(scene.run(["start", "begin", "-"], FOREIGN).status.success());
+    let first = std::fs::metadata(&noted).and_then(|file| file.modified());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert!(scene.run(["stopped", "end", "-"], FOREIGN).status.success());
+    let second = std::fs::metadata(&noted).and_then(|file| file.modified());
+    assert!(second.expect("noted again") > first.expect("noted"));
+}

@@ -13,14 +13,14 @@ pub(super) fn checks(scene: &Scene, device: &Device) -> Vec<Check> {
     let mut checks = match scene.occupancy.get(&device.address) {
         None => vec![unseen(fine, "not recorded")],
         Some(Err(why)) => vec![Check::unseen(Code::BindHeld, fine, why)],
-        Some(Ok(occupancy)) => seen(device, occupancy, fine),
+        Some(Ok(occupancy)) => seen(scene, device, occupancy, fine),
     };
     checks.push(group(scene, device));
     checks
 }
 
-fn seen(device: &Device, occupancy: &Occupancy, fine: &str) -> Vec<Check> {
-    let mut checks = vec![holders(device, occupancy, fine)];
+fn seen(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) -> Vec<Check> {
+    let mut checks = vec![holders(scene, device, occupancy, fine)];
     if occupancy.virtual_functions > 0 {
         let refused = check::refuse_functions(device.address, occupancy.virtual_functions);
         checks.push(Check::of_result(
@@ -35,9 +35,11 @@ fn seen(device: &Device, occupancy: &Occupancy, fine: &str) -> Vec<Check> {
 }
 
 /// A guest that has it is no obstacle: it is what the device is for.
-fn holders(device: &Device, occupancy: &Occupancy, fine: &str) -> Check {
+fn holders(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) -> Check {
     let holders = &occupancy.holders;
-    if let Some(guest) = holders.found.iter().find_map(check::guest_of) {
+    let scope = holders.found.iter().find_map(check::guest_of);
+    let running = || Some(scene.guest_with(device)?.to_owned());
+    if let Some(guest) = scope.or_else(running) {
         return Check::pass(Code::BindHeld, "a guest has it").with(guest);
     }
     if let Err(refusal) = check::refuse_holders(device.address, holders) {

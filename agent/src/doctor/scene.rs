@@ -10,6 +10,7 @@ use kernel_glue::host::Host;
 use kernel_glue::occupancy::Occupancy;
 
 use crate::bound::Record;
+use crate::domain::Domain;
 use crate::journal::Entry;
 use crate::recipe::{Recipe, Recipes};
 use crate::reserve::Reservation;
@@ -245,5 +246,19 @@ impl Scene {
     pub(super) fn covered(&self) -> impl Iterator<Item = (&Device, &Recipe)> {
         let devices = self.host.devices.values();
         devices.filter_map(|device| Some((device, self.recipes.for_device(device)?)))
+    }
+
+    /// The running guest that libvirt has given a device to.
+    pub(super) fn guest_with(&self, device: &Device) -> Option<&str> {
+        let Ok(Libvirt::Answers { domains, .. }) = &self.libvirt else {
+            return None;
+        };
+        let has = |one: &&Definition| {
+            let definition = Domain::parse(&one.xml);
+            let mut sources = definition.iter().flat_map(|domain| &domain.hostdevs);
+            sources.any(|hostdev| hostdev.source == device.address)
+        };
+        let mut running = domains.iter().filter(|one| one.active);
+        running.find(has).map(|one| one.name.as_str())
     }
 }

@@ -181,6 +181,10 @@ fn old() -> Versions {
     "libvirt=9.0,qemu=7.2".parse().expect("versions")
 }
 
+fn trixie() -> Versions {
+    "libvirt=11.3,qemu=10.0".parse().expect("versions")
+}
+
 fn record() -> Record {
     let before = Before {
         driver: None,
@@ -235,6 +239,8 @@ const WARNINGS: &[(Spoil, Code, &str)] = &[
     (|s| gpu(s, |gpu| { gpu.driver = None; gpu.driver_override = Some("nvidia-open".into()) }), Code::OverrideStray, "driver_override'"),
     (|s| { gpu(s, |gpu| gpu.numa_node = None); s.host.numa.nodes[1].cpus = (72..144).collect() }, Code::NodeUnknown, "_PXM"),
     (|s| gpu(s, |gpu| gpu.id = "1002:74a1".parse().expect("id")), Code::ResetFault, "source: github.com/amd"),
+    (|s| { s.boot.vendor = Vendor::Arm; s.libvirt = Ok(Libvirt::Answers { versions: trixie(), domains: Vec::new() }) },
+     Code::TargetOld, "newer versions"),
     (|s| s.agent = Ok(Agent::Answers("0.0.9".into())), Code::AgentVersion, "'systemctl restart variantd'"),
     (|s| s.enabled = Ok(Vec::new()), Code::UnitDisabled, "'systemctl enable variantd'"),
     (|s| installed(s).selinux = true, Code::HookConfined, "ausearch"),
@@ -311,6 +317,19 @@ fn a_guest_that_has_the_device_is_no_obstacle() {
     });
     assert_eq!(bad(&scene), [], "{unit}");
     assert_eq!(check(&scene, Code::BindHeld).detail.as_deref(), Some("red"));
+}
+
+#[test]
+fn a_guest_that_libvirt_runs_has_its_device_whatever_its_scope_is_called() {
+    let mut scene = spoiled(|scene| held_by(scene, "qemu-system-x86", None));
+    let running = super::Definition {
+        active: true,
+        planned: Some(Ok(Vec::new())),
+        ..definition()
+    };
+    scene.libvirt = Ok(answers(vec![running]));
+    assert_eq!(bad(&scene), []);
+    assert_eq!(check(&scene, Code::BindHeld).detail.as_deref(), Some("d0"));
 }
 
 #[test]

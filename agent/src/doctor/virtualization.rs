@@ -1,7 +1,7 @@
 //! libvirt and QEMU: do they answer, and can they express what the recipes of this host's devices ask for?
 
 use super::check::Check;
-use super::scene::{Libvirt, Scene};
+use super::scene::{Libvirt, Scene, Vendor};
 use crate::code::Code;
 use crate::recipe::{Need, Recipe};
 use crate::target::{Version, Versions};
@@ -38,10 +38,11 @@ fn silent(unit: Option<&str>, why: &str) -> Check {
 
 /// What a version lacks, and whether a guest can do without it.
 fn expressible(scene: &Scene, versions: Versions) -> Check {
+    let is_arm = scene.boot.vendor == Vendor::Arm;
     let mut required = Vec::new();
     let mut preferred = Vec::new();
     for (_, recipe) in scene.covered() {
-        lacks(recipe, versions, &mut required, &mut preferred);
+        lacks(recipe, versions, is_arm, &mut required, &mut preferred);
     }
     required.dedup();
     preferred.dedup();
@@ -66,16 +67,16 @@ fn expressible(scene: &Scene, versions: Versions) -> Check {
 fn lacks(
     recipe: &Recipe,
     versions: Versions,
+    is_arm: bool,
     required: &mut Vec<&'static str>,
     preferred: &mut Vec<&'static str>,
 ) {
     if recipe.initiators.is_some() && versions.qemu < Version::GENERIC_INITIATOR {
         required.push("generic initiators (QEMU 9.0)");
     }
-    let arm = cfg!(target_arch = "aarch64");
     let need = recipe.smmu.as_ref().map_or(Need::Ignore, |smmu| smmu.need);
     let old = versions.libvirt < Version::SMMU_ACCEL || versions.qemu < Version::SMMU_ACCEL_QEMU;
-    if arm && old {
+    if is_arm && old {
         let text = "an accelerated SMMUv3 (libvirt 12.7, QEMU 11.0)";
         match need {
             Need::Require => required.push(text),

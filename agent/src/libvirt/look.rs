@@ -126,3 +126,34 @@ fn said(error: Error) -> LookError {
         false => LookError::Silent(text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URI: &str = "test:///default";
+
+    #[test]
+    fn a_definition_is_had_by_name_and_by_uuid_and_one_that_is_not_there_is_none() {
+        let xml = definition(URI, "test")
+            .expect("answer")
+            .expect("a definition");
+        assert!(xml.contains("<name>test</name>"));
+        let uuid = "6695eb01-f6a4-8304-79aa-97f2502e193f";
+        assert!(definition(URI, uuid).expect("answer").is_some());
+        assert_eq!(definition(URI, "nobody").expect("answer"), None);
+    }
+
+    #[test]
+    fn a_look_has_the_versions_and_no_definition_without_one_of_the_devices() {
+        let look = look(URI, &[]).expect("answer");
+        assert!(look.versions.libvirt.major >= 9, "{:?}", look.versions);
+        assert!(look.domains.is_empty());
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_there_is_silent() {
+        let why = look("qemu+unix:///system?socket=/nonexistent/libvirt-sock", &[]);
+        assert!(matches!(why, Err(LookError::Silent(_))), "{why:?}");
+    }
+}

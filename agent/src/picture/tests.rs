@@ -164,7 +164,7 @@ impl Reader<'_> {
                     element.below.push(below);
                 }
             }
-            other => panic!("unexpected {other:?}"),
+            other => unreachable!("unexpected {other:?}"),
         }
         Some(element)
     }
@@ -209,7 +209,7 @@ impl Element {
                 ];
                 assert!(speeds.contains(&self.get("link_speed")), "{self:?}");
             }
-            other => panic!("NCCL ignores <{other}>"),
+            other => unreachable!("NCCL ignores <{other}>"),
         }
         self.below.iter().for_each(|below| below.check(&self.name));
     }

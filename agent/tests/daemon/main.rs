@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod contract;
+mod doctor;
 mod monitor;
 mod reserve;
 mod rounds;

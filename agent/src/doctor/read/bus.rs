@@ -12,23 +12,22 @@ use super::Look;
 use crate::client::{Fault, ManagerProxy, Options};
 use crate::proposal::Proposal;
 
+const PROGRAM: &str = "usr/sbin/variantd";
 const NAME: &str = "org.variantd1";
 /// A plan waits for libvirt, and libvirt for every start that is going on.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the agent for its version and what it plans for each definition.
 pub(super) fn agent(look: &Look, domains: &mut [Definition]) -> Seen<Agent> {
-    if !look.root.has("usr/sbin/variantd") {
-        return Ok(Agent::NotInstalled);
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Unseen(error.to_string()))?;
     let late = Unseen(format!("it did not answer within {} s", PATIENCE.as_secs()));
-    runtime.block_on(async {
-        let asked = timeout(PATIENCE, ask(domains)).await;
-        asked.map_err(|_| late)
+    let asked = runtime.block_on(async { timeout(PATIENCE, ask(domains)).await });
+    Ok(match asked.map_err(|_| late)? {
+        Agent::Stopped if !look.root.has(PROGRAM) => Agent::NotInstalled,
+        found => found,
     })
 }
 

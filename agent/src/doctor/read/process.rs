@@ -68,3 +68,71 @@ fn can_lock(root: &Root, process: &str) -> Seen<bool> {
     let hard = limit.and_then(|rest| rest.split_whitespace().nth(1));
     Ok(capabilities.is_some_and(|set| set & SYS_RESOURCE != 0) || hard == Some("unlimited"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A process whose name has a blank and a parenthesis, as a hostile one may, that started `ticks` after boot.
+    fn process(root: &std::path::Path, id: u32, name: &str, ticks: u64) {
+        let dir = root.join(format!("proc/{id}"));
+        fs::create_dir_all(dir.join("attr")).expect("directory");
+        let put = |file: &str, text: &str| fs::write(dir.join(file), text).expect("file");
+        put("comm", &format!("{name}\n"));
+        let zeros = "0 ".repeat(18);
+        put("stat", &format!("{id} ({name} ) x) S {zeros}{ticks} 0\n"));
+        put("status", "Name:\tx\nCapEff:\t0000000000000000\n");
+        put(
+            "limits",
+            "Max locked memory         67108864             67108864             bytes\n",
+        );
+        put("attr/current", "libvirtd (enforce)\n");
+    }
+
+    fn scene() -> (tempfile::TempDir, Root) {
+        let directory = tempfile::tempdir().expect("directory");
+        fs::create_dir_all(directory.path().join("proc")).expect("directory");
+        fs::write(directory.path().join("proc/uptime"), "100.50 7.00\n").expect("file");
+        let root = Root::new(directory.path().to_owned()).expect("root");
+        (directory, root)
+    }
+
+    #[test]
+    fn the_oldest_daemon_counts_with_its_start_label_and_limit() {
+        let (directory, root) = scene();
+        process(directory.path(), 41, "libvirtd", 9050);
+        process(directory.path(), 42, "libvirtd", 5050);
+        process(directory.path(), 43, "bash", 10);
+        let daemon = daemon(&root).expect("a daemon");
+        let age = SystemTime::now()
+            .duration_since(daemon.started)
+            .expect("the past");
+        assert!((49..52).contains(&age.as_secs()), "{age:?}");
+        assert_eq!(daemon.label.as_deref(), Some("libvirtd (enforce)"));
+        assert_eq!(daemon.can_lock, Ok(false));
+    }
+
+    #[test]
+    fn a_capability_or_no_limit_lets_it_lock() {
+        let (directory, root) = scene();
+        process(directory.path(), 41, "virtqemud", 1);
+        let dir = directory.path().join("proc/41");
+        fs::write(dir.join("status"), "CapEff:\t000001ffffffffff\n").expect("file");
+        assert_eq!(daemon(&root).expect("a daemon").can_lock, Ok(true));
+        fs::write(dir.join("status"), "CapEff:\t0\n").expect("file");
+        fs::write(
+            dir.join("limits"),
+            "Max locked memory  8388608  unlimited  bytes\n",
+        )
+        .expect("file");
+        assert_eq!(daemon(&root).expect("a daemon").can_lock, Ok(true));
+    }
+
+    #[test]
+    fn without_a_daemon_there_is_none() {
+        let (directory, root) = scene();
+        process(directory.path(), 43, "bash", 10);
+        assert_eq!(daemon(&root), None);
+    }
+}
