@@ -1,0 +1,51 @@
+# deadline: 900
+# A device that cannot be taken: who has it open through VFIO is named, and a write that waits in the kernel is given up
+# in time. libvirt is not concerned.
+agent_settings
+trap 'unwatch_libvirt; systemctl stop holder >/dev/null 2>&1 || true; /lab/outside gpu 0 ready; forget s0
+    within 60 variantctl recover; stand_in $GPU0; stand_in $GPU1' EXIT
+forget s0
+stand_in $GPU0 vfio-pci
+stand_in $GPU1 pci-stub
+guest s0 $GPU0 >/tmp/s0.xml
+virsh define /tmp/s0.xml >/dev/null
+variantctl wait s0 >/dev/null
+state() { echo "$(driver "$1")/$(override "$1")"; }
+group=$(basename "$(readlink "/sys/bus/pci/devices/$GPU0/iommu_group")")
+watch_libvirt version nodedev-list
+# So busy that the 30 s of a probe are short.
+is_busy() { [ $patience -gt 5 ]; }
+
+# A program has it open, with its group or without: the device's own file is enough to block an unbind for ever.
+for alone in '' alone; do
+    systemd-run --quiet --unit=holder perl "$PWD/hold.pl" $GPU0 "$group" $alone
+    is_held() { variantctl show $GPU0 | grep -q '^held by .*perl (pid [0-9]*, holder.service'; }
+    within 20 is_held
+    for verb in "variantctl bind $GPU0" 'virsh start s0 --paused'; do
+        ! said=$(timeout $((patience + 5)) $verb 2>&1) || fail "it was taken: $verb"
+        contains 'refusal' "$said" VD-BND-005
+        contains 'refusal' "$said" 'systemctl stop holder.service'
+    done
+    systemctl stop holder
+    equal 'state' "$(state $GPU0)" vfio-pci/vfio-pci
+    printf '= %s\n' "$(grep -o "held by perl.*fd [0-9]*" <<<"$said" | head -1)"
+done
+
+# An administrator binds it, and its probe waits: so does an unbind.
+echo $GPU0 >/sys/bus/pci/drivers/vfio-pci/unbind
+echo $VARIANT >/sys/bus/pci/devices/$GPU0/driver_override
+modprobe $VARIANT
+/lab/outside gpu 0 never
+echo $GPU0 >/sys/bus/pci/drivers/$VARIANT/bind &
+binder=$!
+is_probed() { [ "$(driver $GPU0)" = $VARIANT ]; }
+within 60 is_probed
+began=$SECONDS
+! said=$(variantctl bind --driver vfio-pci $GPU0 2>&1) || fail 'it was bound'
+took=$((SECONDS - began))
+contains 'stuck write' "$said" VD-BND-031
+contains 'stuck write' "$said" 'may be under way'
+contains 'way out' "$said" 'variantctl recover'
+[ $took -lt 25 ] || is_busy || fail "given up only after $took s"
+printf '= given up after %s s: %s\n' $took "$said"
+libvirt_answered
