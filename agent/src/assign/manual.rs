@@ -120,10 +120,10 @@ impl Assigner {
         driver: &DriverName,
         allowed: &[ServiceName],
     ) -> Result<Answer, AssignError> {
+        self.settle_by_hand(device)?;
         let way = self.way(device, bind::resolve(&*self.kernel, driver))?;
         let answer = way.answer(Fate::Bound, None);
         if answer.writes.is_empty() {
-            self.finish(&way)?;
             let outcome = Fate::AlreadySo;
             return Ok(Answer { outcome, ..answer });
         }
@@ -281,12 +281,12 @@ impl Assigner {
         }
     }
 
-    /// A bind that was cut off after its last write is done.
-    fn finish(&self, way: &Way) -> Result<(), AssignError> {
-        match &way.old {
-            Some(old) if !old.done && old.driver == way.rebind.to => {
-                Ok(self.bound.write(&old.clone().with(true))?)
-            }
+    /// Puts a device back that an earlier change was cut off at, or hung: a write of it may still be under way, and a
+    /// driver link that shows meanwhile says nothing.
+    fn settle_by_hand(&self, device: PciAddress) -> Result<(), AssignError> {
+        self.refuse_held(device)?;
+        match self.bound.read(device)? {
+            Some(record) if !record.done => self.restore(record).map(drop),
             _ => Ok(()),
         }
     }

@@ -154,7 +154,12 @@ fn atomics(device: &Device) -> String {
             } else {
                 ""
             };
-            format!("{}{routing}", express.completer())
+            let blocked = if express.egress_blocked() {
+                ", egress blocked"
+            } else {
+                ""
+            };
+            format!("{}{routing}{blocked}", express.completer())
         }
         Config::Conventional => "none".to_owned(),
         Config::Unreadable(_) => "not visible".to_owned(),

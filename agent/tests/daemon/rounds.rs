@@ -69,7 +69,7 @@ async fn a_hundred_binds_leave_no_descriptor_child_or_memory_behind() {
         }
     }
     let (first, last) = (first.expect("round 10"), holdings(agent.id()));
-    assert_eq!(last.descriptors, first.descriptors, "{first:?} {last:?}");
+    assert!(last.descriptors <= first.descriptors, "{first:?} {last:?}");
     assert_eq!(last.children, "", "{last:?}");
     assert!(
         last.resident_kib <= first.resident_kib + SPARE_KIB,

@@ -188,6 +188,27 @@ fn an_undo_that_failed_is_recovered_on_request() {
     assert!(scene.assigner.recover_by_hand(None).is_empty());
 }
 
+/// The driver link shows while the probe runs, so a bind to that driver must not take it for done.
+#[test]
+fn a_second_bind_does_not_believe_the_link_of_a_device_whose_write_is_under_way() {
+    let scene = scene();
+    scene.bind().expect("bind");
+    let record = scene.assigner.bound.read(address(GPU)).expect("read");
+    let cut_off = record.expect("a record").with(false);
+    scene.assigner.bound.write(&cut_off).expect("written");
+    let written = scene.kernel.writes().len();
+    scene.kernel.fail_write(1, Errno::ETIMEDOUT);
+    let error = scene.bind().expect_err("under way").to_string();
+    assert!(error.contains("under way"), "{error}");
+    assert!(scene.kernel.writes().len() <= written + 1);
+    let record = scene.assigner.bound.read(address(GPU)).expect("read");
+    assert_eq!(record, Some(cut_off));
+    scene.bind().expect("bound from where it was before");
+    assert_eq!(scene.state(), bound());
+    scene.release().expect("release");
+    assert_eq!(scene.state(), unbound());
+}
+
 #[test]
 fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
     let scene = scene();
