@@ -74,9 +74,10 @@ systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd
 found VD-DOC-025 'does not answer'
 mended VD-DOC-025
 mv $policy /tmp/aside.conf
-found VD-DOC-047 'no bus policy'
+# The bus sees by itself that the file is gone, and denies the call then.
+found VD-DOC-047 'systemctl reload dbus'
 mv /tmp/aside.conf $policy
-passes VD-DOC-047 || fail 'the bus policy is not seen again'
+within 20 passes VD-DOC-047
 echo 'prepair = "on-define"' >/etc/variantd/variantd.conf
 found VD-DOC-048 "did you mean 'prepare'?"
 rm /etc/variantd/variantd.conf
