@@ -149,3 +149,33 @@ if [ "${PART-1}" = 1 ]; then
     leftovers=$(virsh list --all --name)
     [ -z "$leftovers" ] || forget $leftovers
 fi
+# 'variantctl doctor'. one CODE: the line of a check
+one() { variantctl doctor --only "$1" | grep -F "$1: " | head -1; }
+
+# found CODE PART: the check fails with this in its line
+found() {
+    local line
+    ! variantctl doctor -q --only "$1" >/dev/null || fail "$1 does not fail: $(one "$1")"
+    line=$(variantctl doctor -q --only "$1" | grep -F "$1: " | head -1)
+    contains "$1" "$line" ' : FAIL ('
+    contains "$1" "$line" "$2"
+    printf '= %s\n' "$(sed 's/^ *//; s/  */ /g' <<<"$line")"
+}
+
+passes() { variantctl doctor -q --strict --only "$1" >/dev/null; }
+
+# mended CODE: the command in its hint is enough
+mended() {
+    local command
+    command=$(variantctl doctor --json --only "$1" | sed -n 's/^ *"command": "\(.*\)",$/\1/p' | head -1)
+    [ -n "$command" ] || fail "$1 has no command"
+    equal "next of $1" "$(variantctl doctor --only "$1" | sed -n 's/^next: //p')" "$command"
+    bash -c "$command" >/dev/null || fail "the command of $1 fails: $command"
+    within 30 passes "$1"
+}
+
+ready() { variantctl doctor -q --strict >/dev/null; }
+
+# What a scenario that was stopped left behind must not fail the next one.
+leftovers=$(virsh list --all --name)
+[ -z "$leftovers" ] || forget $leftovers
