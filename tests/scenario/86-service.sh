@@ -1,0 +1,52 @@
+# systemd sees that the agent serves and restarts one that does not answer; 'variantctl monitor' tells what
+# happens, also what others do to a device.
+agent_settings
+settings=/run/systemd/system/variantd.service.d
+events=/tmp/events
+trap 'kill $monitor 2>/dev/null || true; rm -rf $settings /etc/variantd/variantd.conf.d/*; systemctl daemon-reload; systemctl restart variantd; stand_in $GPU0' EXIT
+stand_in $GPU0
+variantctl --json monitor >$events &
+monitor=$!
+# event WORDS...: one line with all of them has come
+event() { local word lines; lines=$(cat $events); for word in "$@"; do lines=$(grep -F "$word" <<<"$lines") || return 1; done; }
+within 20 event '"kind":"device"' "\"subject\":\"$GPU0\"" '"state":"free"'
+stand_in $GPU0 pci-stub
+within 20 event "\"subject\":\"$GPU0\"" '"driver":"pci-stub"'
+echo '= a driver that somebody else bound was told'
+variantctl bind $GPU0 >/dev/null
+within 20 event "\"subject\":\"$GPU0\"" "\"driver\":\"$VARIANT\""
+within 20 event "\"subject\":\"$GPU0\"" '"state":"bound"'
+variantctl release $GPU0 >/dev/null
+
+# Settings of a drop-in, and where they come from.
+mkdir -p /etc/variantd/variantd.conf.d
+printf '# ours\nrepair = false\n' >/etc/variantd/variantd.conf.d/10-lab.conf
+contains 'config show' "$(variantctl config show)" 'variantd.conf.d/10-lab.conf:2'
+systemctl reload variantd
+is_reloaded() { [ "$(systemctl is-active variantd)" = active ]; }
+within 20 is_reloaded
+printf 'repairs = false\n' >/etc/variantd/variantd.conf.d/10-lab.conf
+! said=$(variantctl config check 2>&1) || fail 'a mistake passed'
+contains 'config check' "$said" "line 1: unknown key 'repairs'; did you mean 'repair'? (VD-CFG-001)"
+rm /etc/variantd/variantd.conf.d/10-lab.conf
+
+# An agent that stands still.
+equal 'type' "$(systemctl show -p Type --value variantd)" notify
+mkdir -p $settings
+printf '[Service]\nWatchdogSec=5\n' >$settings/watchdog.conf
+systemctl daemon-reload
+systemctl restart variantd
+within 20 is_connected
+restarts() { systemctl show -p NRestarts --value variantd; }
+before=$(restarts)
+sleep 12
+equal 'restarts of an agent that answers' "$(restarts)" "$before"
+pid=$(systemctl show -p MainPID --value variantd)
+kill -STOP "$pid"
+restarted() { [ "$(restarts)" -gt "$before" ]; }
+within 60 restarted
+within 20 is_connected
+within 20 event '"kind":"agent"' 'serves again'
+echo '= an agent that stood still was restarted by its watchdog'
+kill -INT $monitor
+wait $monitor || fail 'monitor did not end cleanly'
