@@ -144,11 +144,6 @@ devcap2() {
 port_in() { virsh qemu-monitor-command "$1" --hmp "i /w $2" | sed -n 's/.*= //p' | tr -d '\r'; }
 port_out() { virsh qemu-monitor-command "$1" --hmp "o /w $2 $3" >/dev/null; }
 
-# What a scenario that was stopped left behind must not fail the next one; behind a reboot it is the scenario's own.
-if [ "${PART-1}" = 1 ]; then
-    leftovers=$(virsh list --all --name)
-    [ -z "$leftovers" ] || forget $leftovers
-fi
 # 'variantctl doctor'. one CODE: the line of a check
 one() { variantctl doctor --only "$1" | grep -F "$1: " | head -1; }
 
@@ -176,6 +171,8 @@ mended() {
 
 ready() { variantctl doctor -q --strict >/dev/null; }
 
-# What a scenario that was stopped left behind must not fail the next one.
-leftovers=$(virsh list --all --name)
-[ -z "$leftovers" ] || forget $leftovers
+# What a scenario that was stopped left behind must not fail the next one; behind a reboot it is the scenario's own.
+if [ "${PART-1}" = 1 ]; then
+    leftovers=$(virsh list --all --name)
+    [ -z "$leftovers" ] || forget $leftovers
+fi
