@@ -1,32 +1,68 @@
-# The main job, shown: a guest with nothing but a plain <hostdev> gets what its GPU's driver needs.
+# The first hour of a new user, from the package to a started guest and back, as Markdown: packaging/doc/first-hour.md.
+# Runs in a fresh host. What differs from run to run (process ids, times) is replaced by words.
 . ../lib.sh
 set -eu
-show() { printf '\n$ %s\n' "$*"; "$@"; }
-trap 'forget demo' EXIT
-forget demo
-guest demo $GPU0 >demo.xml
+cd /root
+trap 'forget guest other; rm -f guest.xml other.xml' EXIT
 
-echo 'The GPUs of this host, and the one path that matters:'
-show variantctl list
-show variantctl show $GPU0
-echo
-echo 'A guest as a user writes it: one plain <hostdev>.'
-show sed -n '/<hostdev/,/<\/hostdev>/p' demo.xml
-echo
-echo 'What is missing, and why:'
-target="libvirt=$(virsh version | sed -n 's/^Using library: libvirt //p'),qemu=$(virsh version | sed -n 's/^Running hypervisor: QEMU //p')"
-show sh -c "variantctl plan --target $target demo.xml 2>/dev/null | grep -v '^[ +-]'"
-show virsh define demo.xml
-show sh -c 'variantctl wait demo 2>/dev/null'
-echo
-echo 'The definition now:'
-show sh -c "virsh dumpxml --inactive demo | grep -E 'variantd:|<cell |acpi nodeset|pcie-root-port'"
-show virsh start demo
-show sh -c "readlink /sys/bus/pci/devices/$GPU0/driver"
-printf '\nDevice Capabilities 2 of the root port in the guest: %s (bits 7, 8, 9: AtomicOps of 32, 64, 128 bits)\n' "$(devcap2 demo)"
-printf 'Generic initiators on the command line of QEMU: %s\n' "$(tr '\0' '\n' </proc/"$(cat /run/libvirt/qemu/demo.pid)"/cmdline | grep -c acpi-generic-initiator)"
-show virsh destroy demo
-echo
-echo "And back to what the user wrote:"
-show variantctl revert demo
-printf '\nThe GPU is back: driver %s, driver_override %s\n' "$(driver $GPU0 | sed 's/^$/none/')" "$(override $GPU0)"
+say() { printf '\n%s\n' "$*"; }
+tidy() {
+    sed -E -e '/^\((Reading database|Lese Datenbank)/d; /^(Selecting|Preparing|Unpacking|Processing triggers)/d; /^Created symlink/d' \
+        -e 's/\(pid [0-9]+/(pid N/; s/within [0-9]+ ms/within N ms/; s/[[:space:]]+$//' -e '/./,$!d'
+}
+# show COMMAND: runs it as the user would, and shows it with what it prints
+show() {
+    local status=0
+    printf '\n    $ %s\n' "$1"
+    bash -c "$1" >/tmp/said 2>&1 || status=$?
+    tidy </tmp/said | sed 's/^./    &/'
+    [ "$status" = "${2-0}" ] || fail "'$1' ended with status $status: $(cat /tmp/said)"
+}
+
+forget guest other
+dpkg -P variantd >/dev/null 2>&1 || true
+systemctl restart libvirtd
+stand_in $GPU0; stand_in $GPU1
+guest guest $GPU0 >guest.xml
+guest other $GPU0 >other.xml
+
+echo '# The first hour'
+say 'Every command here was run in the emulated Grace host of the lab (`tests/lab demo --write`), which has two synthetic GPUs;
+the output is what it printed.'
+
+say '## Install'
+show 'dpkg -i variantd.deb'
+say 'The agent runs, and libvirt knows its hook. What does it think of this host?'
+show 'variantctl doctor'
+show 'variantctl list'
+show "variantctl show $GPU0"
+
+say '## Define a guest'
+say 'It is a guest as anybody would write it, with one plain `<hostdev>`:'
+show "sed -n '/<hostdev/,/<\\/hostdev>/p' guest.xml"
+say 'What would its GPU lack in it? Nothing is changed by asking.'
+show "variantctl plan guest.xml | grep '^#'"
+show 'virsh define guest.xml'
+say 'The agent has seen the definition and completes it, which takes about as long as the definition itself. A script waits for it:'
+show 'variantctl wait guest'
+show "virsh dumpxml --inactive guest | grep -E 'variantd:|<cell |acpi nodeset|pcie-root-port'"
+
+say '## Start it'
+show 'virsh start guest'
+show 'variantctl list'
+show "readlink /sys/bus/pci/devices/$GPU0/driver"
+say "The guest's root port shows the AtomicOps that the GPU and its host port complete (bits 7, 8, 9 of Device Capabilities 2: $(devcap2 guest)),
+and QEMU has $(tr '\0' '\n' </proc/"$(cat /run/libvirt/qemu/guest.pid)"/cmdline | grep -c acpi-generic-initiator) generic initiators on its command line."
+
+say '## When something is wrong'
+say 'Another guest wants the same GPU:'
+show 'virsh define other.xml >/dev/null && variantctl wait other' 
+show 'virsh start other' 1
+say 'Each refusal has a code:'
+show 'variantctl explain VD-DEV-003'
+
+say '## And back'
+show 'virsh destroy guest'
+show "ls /sys/bus/pci/devices/$GPU0/driver || echo 'no driver, as before'"
+say 'What was added to the definition can be taken out again, to the byte:'
+show 'variantctl revert guest'

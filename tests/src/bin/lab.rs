@@ -14,7 +14,7 @@ use tests::lab::machine::Accelerator;
 use tests::lab::progress::say;
 use tests::lab::settings::SMALLEST_GPU_MEMORY;
 use tests::lab::size::Size;
-use tests::lab::{Lab, Settings, check, package, shell, state};
+use tests::lab::{Lab, Settings, check, package, shell, state, walk};
 use tests::translate;
 
 #[derive(Parser)]
@@ -81,8 +81,14 @@ enum Verb {
     Down,
     /// Say which labs there are
     Status,
-    /// Show what variantd does, in a lab of its own
-    Demo(Options),
+    /// Show what variantd does: the first hour of a new user
+    Demo {
+        #[command(flatten)]
+        options: Options,
+        /// Write it to packaging/doc/first-hour.md instead of comparing with that
+        #[arg(long)]
+        write: bool,
+    },
     /// Take golden definitions through the real libvirt and QEMU of Debian's releases
     Translate {
         /// Only this suite; may be repeated
@@ -218,7 +224,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
         Verb::Gpu { index, readiness } => outside(name, &["gpu", &index.to_string(), readiness]),
         Verb::Down => down(name),
         Verb::Status => Ok(show_status()),
-        Verb::Demo(options) => demo(name, options),
+        Verb::Demo { options, write } => demo(name, options, *write),
         Verb::Translate {
             suite,
             update,
@@ -270,10 +276,14 @@ fn down(name: &str) -> Result<u8> {
     Ok(0)
 }
 
-fn demo(name: &str, options: &Options) -> Result<u8> {
+fn demo(name: &str, options: &Options, write: bool) -> Result<u8> {
     let (lab, _) = Lab::up(name, &options.settings())?;
     package::install(&lab)?;
-    check::demo(&lab, Duration::from_secs(900)).map(status)
+    let walk = walk::take(&lab, Duration::from_secs(900))?;
+    match write {
+        true => walk.write().map(|()| 0),
+        false => walk.compare().map(|same| u8::from(!same)),
+    }
 }
 
 fn started(name: &str) -> Result<Lab> {

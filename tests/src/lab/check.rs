@@ -15,7 +15,7 @@ use super::image::data;
 use super::progress::{Step, say};
 
 /// Where scenarios lie in the emulated host.
-const INSIDE: &str = "/root/scenario";
+pub(super) const INSIDE: &str = "/root/scenario";
 const LIBRARY: &str = "lib.sh";
 /// How a scenario begins a line that is shown when it passes, too.
 const RESULT: &str = "= ";
@@ -58,13 +58,8 @@ pub fn run(
     Ok(failed == 0)
 }
 
-/// Shows the tour.
-pub fn demo(lab: &Lab, deadline: Duration) -> Result<i32> {
-    push(lab)?;
-    lab.run(&format!("cd {INSIDE}/demo && exec bash tour.sh"), deadline)
-}
-
-fn push(lab: &Lab) -> Result<()> {
+/// Copies the scenarios into the emulated host.
+pub(super) fn push(lab: &Lab) -> Result<()> {
     lab.run(&format!("rm -rf {INSIDE}"), PATIENCE)?;
     lab.push(&folder(), INSIDE)?;
     lab.push(

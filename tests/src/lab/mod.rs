@@ -30,6 +30,7 @@ pub mod size;
 pub mod state;
 pub mod tables;
 pub mod topology;
+pub mod walk;
 
 pub use channel::{Job, TIMED_OUT};
 pub use host::Lab;

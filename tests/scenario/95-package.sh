@@ -1,0 +1,75 @@
+# The package under a running guest: upgraded, removed, installed again, purged. The guest runs on, its GPU
+# stays where it is, and is given back by the agent that is there when the guest has ended.
+next=/tmp/variantd-next
+restore() {
+    forget p0
+    dpkg -i --force-confmiss /root/variantd.deb >/dev/null 2>&1
+    systemctl restart libvirtd variantd
+    stand_in $GPU0
+    rm -rf $next $next.deb
+}
+trap restore EXIT
+forget p0
+agent_settings 'release = "previous"'
+stand_in $GPU0 pci-stub
+state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
+process() { cat /run/libvirt/qemu/p0.pid; }
+main() { systemctl show -p MainPID --value "$1"; }
+# runs_on WHEN: the guest is the process it was, and has its GPU
+runs_on() {
+    kill -0 "$qemu" 2>/dev/null || fail "the guest ended: $1"
+    equal "process of the guest $1" "$(process)" "$qemu"
+    equal "state $1" "$(state)" $VARIANT/$VARIANT
+    contains "guest $1" "$(virsh domstate p0)" paused
+}
+no_guest() { [ -z "$(ls /run/variantd/journal)" ]; }
+
+guest p0 $GPU0 >/tmp/p0.xml
+virsh define /tmp/p0.xml >/dev/null
+variantctl wait p0 >/dev/null
+virsh start p0 --paused >/dev/null
+qemu=$(process)
+runs_on 'before anything'
+
+# A newer version of the same files, with the administrator's configuration in place.
+rm -rf $next
+dpkg-deb -R /root/variantd.deb $next
+sed -i 's/^Version: .*/&+next/' $next/DEBIAN/control
+echo '# newer' >>$next/etc/variantd/variantd.conf
+dpkg-deb --root-owner-group -b $next $next.deb >/dev/null
+libvirt=$(main libvirtd) agent=$(main variantd)
+dpkg -i --force-confold $next.deb >/dev/null
+within 20 is_connected
+runs_on 'after an upgrade'
+equal "libvirt's process" "$(main libvirtd)" "$libvirt"
+[ "$(main variantd)" != "$agent" ] || fail 'the old agent still runs'
+equal 'configuration' "$(cat /etc/variantd/variantd.conf)" 'release = "previous"'
+contains 'holder' "$(variantctl release $GPU0 2>&1 || true)" "domain 'p0' (VD-DEV-003)"
+virsh destroy p0 >/dev/null
+within 20 no_guest
+equal 'state after the guest' "$(state)" pci-stub/pci-stub
+echo '= upgraded under a running guest, which the new agent gave back'
+
+virsh start p0 --paused >/dev/null
+qemu=$(process)
+dpkg -r variantd >/dev/null 2>&1
+[ ! -e /usr/sbin/variantd ] && [ ! -e /etc/libvirt/hooks/qemu.d/variantd ] || fail 'the package is still there'
+runs_on 'after the removal'
+equal 'configuration after the removal' "$(cat /etc/variantd/variantd.conf)" 'release = "previous"'
+virsh destroy p0 >/dev/null
+dpkg -i --force-confold /root/variantd.deb >/dev/null 2>&1
+within 20 is_connected
+within 20 no_guest
+equal 'state once installed again' "$(state)" pci-stub/pci-stub
+echo '= removed under a running guest, whose GPU was given back once installed again'
+
+variantctl reserve $GPU0 >/dev/null
+dpkg -P variantd >/dev/null 2>&1
+for path in /etc/variantd /var/lib/variantd /run/variantd /etc/libvirt/hooks/qemu.d/variantd; do
+    [ ! -e $path ] || fail "left after a purge: $(find $path | head -5)"
+done
+! systemctl list-unit-files --no-legend | grep variantd || fail 'units are left after a purge'
+virsh start p0 --paused >/dev/null || fail 'a prepared guest does not start once the package is purged'
+virsh destroy p0 >/dev/null
+equal 'state after a guest without us' "$(state)" pci-stub/pci-stub
+echo '= purged: nothing of it is left, and the prepared guest starts without it'
