@@ -106,7 +106,10 @@ fn without_consent_a_bind_refuses_as_the_start_of_a_guest_does() {
     let dry = scene
         .assigner
         .plan_group_by_hand(address(GPU), wish(None, false));
-    assert_eq!(dry.expect("planned").device.against, [bind.clone()]);
+    assert_eq!(
+        dry.expect("planned").device.against,
+        std::slice::from_ref(&bind)
+    );
     let reason = |text: &str| text.split("; ").next().map(str::to_owned);
     assert_eq!(reason(&start), reason(&bind));
     assert!(bind.contains("VD-BND-007"), "{bind}");
