@@ -30,6 +30,14 @@ printf 'repairs = false\n' >/etc/variantd/variantd.conf.d/10-lab.conf
 contains 'config check' "$said" "line 1: unknown key 'repairs'; did you mean 'repair'? (VD-CFG-001)"
 rm /etc/variantd/variantd.conf.d/10-lab.conf
 
+# What the sandbox leaves open is what the page explains.
+page=/usr/share/doc/variantd/sandbox.md
+for unit in variantd variantd-reserve; do
+    open=$(systemd-analyze security --json=short $unit.service | tr '{' '\n' | grep '"set":false' | sed 's/.*"name":"\([^"]*\)".*/\1/' | sort)
+    equal "what $unit leaves open" "$open" "$(sed -n 's/^| `\(.*\)` | .*/\1/p' $page | sed 's/\\|/|/' | sort)"
+done
+printf '= the sandbox: %s\n' "$(systemd-analyze security --no-pager variantd.service | tail -1)"
+
 # An agent that stands still.
 equal 'type' "$(systemctl show -p Type --value variantd)" notify
 mkdir -p $settings

@@ -1,0 +1,46 @@
+# What is computed of AtomicOps is what VFIO says and what the guest's root port shows.
+trap 'forget d0; stand_in $GPU0' EXIT
+agent_settings
+forget d0
+
+# widths COLUMN ARGUMENT...: those of which the table says yes in that column
+widths() {
+    local column=$1; shift
+    variantctl atomics $GPU0 "$@" 2>/dev/null |
+        awk -v gpu=$GPU0 -v column="$column" '$1 == gpu && $column == "yes" { print $2 }' | xargs
+}
+
+# shown NAME: the widths on the root port of a guest that runs
+shown() {
+    local bits=$(($(devcap2 "$1"))) list=''
+    [ $((bits & 0x080)) = 0 ] || list+=' 32'
+    [ $((bits & 0x100)) = 0 ] || list+=' 64'
+    [ $((bits & 0x200)) = 0 ] || list+=' 128'
+    echo $list
+}
+
+stand_in $GPU0 pci-stub
+text=$(variantctl atomics $GPU0 --ask-vfio 2>&1) && fail 'asked on another driver' || true
+contains 'on another driver' "$text" "it is on 'pci-stub': only a VFIO driver tells (VD-ATM-010)"
+computed=$(widths 3)
+echo "= AtomicOps of $GPU0 by config space: ${computed:-none}"
+
+stand_in $GPU0 $VARIANT
+text=$(variantctl atomics $GPU0 --ask-vfio 2>/dev/null)
+contains 'VFIO' "$text" 'VFIO was asked, and says: '
+asked=$(sed -n 's/^ *VFIO was asked, and says: //p' <<<"$text" | tr -d ,)
+echo "= AtomicOps of $GPU0 by VFIO: $asked"
+equal 'what VFIO says' "$asked" "${computed:-none}"
+equal 'config space afterwards' "$(widths 3)" "$computed"
+
+guest d0 $GPU0 >/tmp/d0.xml
+virsh define /tmp/d0.xml >/dev/null
+variantctl wait d0 >/dev/null
+judged=$(widths 6 --domain d0)
+equal 'the verdict on the domain' "$judged" "$computed"
+virsh start d0 >/dev/null
+equal "the guest's root port" "$(shown d0)" "$judged"
+text=$(variantctl atomics $GPU0 --ask-vfio 2>&1) && fail 'asked while in use' || true
+contains 'in use' "$text" "it is in use by pid $(cat /run/libvirt/qemu/d0.pid) (VD-BND-003)"
+equal 'guest after somebody asked' "$(virsh domstate d0)" running
+virsh destroy d0 >/dev/null
