@@ -1,5 +1,7 @@
 //! The manual against its sources: codes against the table and against what the code prints, verbs and
-//! options against the command line. `VARIANTD_WRITE_MANUAL=1` writes variantd.codes(7).
+//! options against the command line. `VARIANTD_WRITE_MANUAL=1` writes variantd.codes(7) and org.variantd1(5).
+
+mod bus;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,0 +1,139 @@
+//! org.variantd1(5) against the contract of the bus, from which it is written.
+
+use std::fs;
+
+use roxmltree::{Document, Node};
+
+use super::{filled, page, root};
+
+/// The interfaces in the order of the page, each with its object and what it is for.
+const INTERFACES: [(&str, &str); 4] = [
+    (
+        "org.variantd1.Manager",
+        "At `/org/variantd1`, which also has `org.freedesktop.DBus.ObjectManager`. Who may call what is decided by polkit.",
+    ),
+    (
+        "org.variantd1.Device",
+        "At `/org/variantd1/device/...`, one object for each device that a recipe covers, or that is bound or reserved. A property that changes is signalled.",
+    ),
+    (
+        "org.variantd1.Job",
+        "At `/org/variantd1/job/...`, one object for each call of `StartJob`, until a minute after its end.",
+    ),
+    (
+        "org.variantd1.Hook",
+        "At `/org/variantd1/Hook`, for variantd-hook(8): root alone may call it. The options are libvirt's words: `domain`, `operation`, `extra`.",
+    ),
+];
+
+const HEAD: &str = "% ORG.VARIANTD1 5 \"\" variantd \"D-Bus interfaces\"
+
+# NAME
+
+org.variantd1 - the agent on the system bus
+
+# DESCRIPTION
+
+What variantctl(1) asks of variantd(8), any program may ask. The name has the version of the interface: what is written here does
+not change its meaning under it. An option that a method does not know is an error. The same as XML is in
+`/usr/share/dbus-1/interfaces/org.variantd1.xml`.
+";
+
+const TAIL: &str = "
+# ERRORS
+
+`org.variantd1.Error.Refused`
+:   It will not be done: reason, code in parentheses, way out.
+
+`org.variantd1.Error.Failed`
+:   It could not be done, by the host, libvirt or the agent.
+
+`org.variantd1.Error.NotFound`
+:   There is no such domain or device.
+
+`org.variantd1.Error.NotAuthorized`
+:   The caller may not; the sentence names the action of polkit.
+
+`org.variantd1.Error.TimedOut`
+:   It is not done within the time that the caller gave, and goes on.
+
+# EXAMPLES
+
+    busctl call org.variantd1 /org/variantd1 org.variantd1.Manager ListDevices 'a{sv}' 0
+    busctl call org.variantd1 /org/variantd1 org.variantd1.Manager StartJob 'ssa{sv}' bind 0009:01:00.0 0
+
+# SEE ALSO
+
+variantctl(1), variantd(8), variantd.codes(7), busctl(1)
+";
+
+#[test]
+fn the_page_of_the_bus_is_what_the_contract_says() {
+    let path = root().join("packaging/dbus/org.variantd1.xml");
+    let text = fs::read_to_string(path).expect("the contract");
+    let options = roxmltree::ParsingOptions {
+        allow_dtd: true,
+        ..Default::default()
+    };
+    let contract = Document::parse_with_options(&text, options).expect("XML");
+    let found = elements(contract.root_element(), "interface");
+    assert_eq!(found.len(), INTERFACES.len());
+    let sections: String = INTERFACES
+        .iter()
+        .map(|(name, what)| section(&found, name, what))
+        .collect();
+    let wanted = format!("{HEAD}{sections}{TAIL}");
+    let path = page("org.variantd1.5.md");
+    if std::env::var_os("VARIANTD_WRITE_MANUAL").is_some() {
+        fs::write(&path, &wanted).expect("written");
+    }
+    let shipped = fs::read_to_string(path).expect("the page");
+    assert!(
+        shipped == wanted,
+        "org.variantd1.5.md is old: run 'VARIANTD_WRITE_MANUAL=1 cargo test -p agent --test manual'"
+    );
+}
+
+fn elements<'a>(parent: Node<'a, 'a>, name: &str) -> Vec<Node<'a, 'a>> {
+    let children = parent.children();
+    children.filter(|child| child.has_tag_name(name)).collect()
+}
+
+fn section(interfaces: &[Node<'_, '_>], name: &str, what: &str) -> String {
+    let named = |node: &&Node<'_, '_>| node.attribute("name") == Some(name);
+    let interface = interfaces.iter().find(named).expect(name);
+    let parts = interface.children().filter(Node::is_element);
+    let parts: String = parts.map(part).collect();
+    format!("\n# {name}\n\n{what}\n{parts}")
+}
+
+/// A method, signal or property with what the comment before it says.
+fn part(node: Node<'_, '_>) -> String {
+    let before = node
+        .prev_siblings()
+        .skip(1)
+        .find(|one| one.is_element() || one.is_comment());
+    let comment = before.and_then(|one| one.text()).expect("a comment");
+    let words: Vec<&str> = comment.split_whitespace().collect();
+    let name = node.attribute("name").expect("name");
+    let head = match node.tag_name().name() {
+        "property" => format!("`{name}` ({})", node.attribute("type").expect("type")),
+        "signal" => format!("`{name}` ({}) (signal)", arguments(node, None)),
+        _ => match arguments(node, Some("out")).as_str() {
+            "" => format!("`{name}` ({})", arguments(node, Some("in"))),
+            out => format!("`{name}` ({}) → {out}", arguments(node, Some("in"))),
+        },
+    };
+    format!("\n{head}\n{}", filled(&words.join(" ")))
+}
+
+/// Arguments of a direction, each as `name type`.
+fn arguments(node: Node<'_, '_>, direction: Option<&str>) -> String {
+    let all = elements(node, "arg").into_iter();
+    let all = all.filter(|arg| arg.attribute("direction") == direction);
+    let shown = all.map(|arg| match (arg.attribute("name"), arg.attribute("type")) {
+        (Some(name), Some(kind)) => format!("{name} {kind}"),
+        (_, kind) => kind.unwrap_or_default().to_owned(),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
