@@ -6,12 +6,13 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
+use nix::sys::stat;
 use serde::{Deserialize, Serialize};
 
 use crate::bell::Bell;
@@ -99,6 +100,20 @@ impl Bound {
             Ok((Err(TryLockError::WouldBlock), _)) => Ok(None),
             Ok((Err(TryLockError::Error(why)), _)) | Err(why) => Err(failed("lock", &path, why)),
         }
+    }
+
+    /// Whether somebody has the device's lock. Only looks: who takes a lock to see whether it is free keeps others from it.
+    #[must_use]
+    pub fn is_locked(&self, device: PciAddress) -> bool {
+        let Ok(file) = fs::metadata(self.directory.join(format!("{device}.lock"))) else {
+            return false;
+        };
+        // Major, minor and inode as the kernel prints them (fs/locks.c, lock_get_status).
+        let (major, minor) = (stat::major(file.dev()), stat::minor(file.dev()));
+        let wanted = format!("{major:02x}:{minor:02x}:{}", file.ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let mut locks = locks.lines().map(str::split_ascii_whitespace);
+        locks.any(|mut words| words.any(|word| word == wanted))
     }
 
     /// The record of a device.
@@ -236,7 +251,9 @@ mod tests {
         assert!(lock.is_some());
         assert!(bound.lock(address(GPU)).expect("lock").is_none());
         assert!(bound.lock(address(NIC)).expect("lock").is_some());
+        assert!(bound.is_locked(address(GPU)) && !bound.is_locked(address(NIC)));
         drop(lock);
+        assert!(!bound.is_locked(address(GPU)));
         assert!(bound.lock(address(GPU)).expect("lock").is_some());
     }
 }

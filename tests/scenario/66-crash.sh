@@ -128,7 +128,7 @@ libvirt_answered
 
 # The write lives on: the GPU's probe waits, and its end comes behind the agent's return.
 watch_libvirt version 'list --all'
-is_under_way() { pgrep -f 'variantd write-knob / bind' >/dev/null; }
+is_under_way() { pgrep -f 'variantd-child write-knob / bind' >/dev/null; }
 outlived() {
     /lab/outside gpu 0 never
     crash "$1" "$(sed -n "s/ write .*$VARIANT\/bind\$//p" /tmp/steps)" meanwhile is_under_way

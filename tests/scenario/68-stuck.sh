@@ -47,7 +47,7 @@ contains 'stuck write' "$said" VD-BND-031
 contains 'stuck write' "$said" 'may be under way'
 contains 'way out' "$said" 'variantctl recover'
 [ $took -lt 25 ] || is_busy || fail "given up only after $took s"
-printf '= given up after %s s: %s\n' $took "$said"
+printf "= given up after %s s: %s\n" $took "$(tail -1 <<<"$said")"
 
 # Nothing is written on top of it; the other device is not concerned, and no guest gets this one.
 writers() { pgrep -fc "variantd-child .* $GPU0"; }

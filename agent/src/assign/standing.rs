@@ -134,13 +134,10 @@ impl Assigner {
 
     /// A record that is not done is of another process at work, or was left so.
     fn recorded(&self, record: Record) -> Standing {
-        // Whoever wants the lock for work has the claims, too: this look keeps nobody from it.
-        let _claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = || matches!(self.bound.lock(record.device), Ok(Some(_)));
         let condition = match record.done {
             true => Condition::Bound,
-            false if free() => Condition::Degraded,
-            false => Condition::Binding,
+            false if self.bound.is_locked(record.device) => Condition::Binding,
+            false => Condition::Degraded,
         };
         let elsewhere = condition == Condition::Binding;
         Standing {
