@@ -8,7 +8,7 @@ stand_in $GPU0 pci-stub
 guest n0 $GPU0 >/tmp/n0.xml
 virsh define /tmp/n0.xml >/dev/null
 variantctl wait n0 >/dev/null
-rounds=${ROUNDS:-20}
+rounds=${ROUNDS:-10}
 # What allocators keep may still grow a little.
 spare=2048
 pid=$(systemctl show -p MainPID --value variantd)
