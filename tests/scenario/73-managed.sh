@@ -40,7 +40,7 @@ wanted() {
 
 round() {
     local policy=$1 managed=$2 from=$3 before
-    stand_in $GPU0 $from
+    stand_in $GPU0 "$from"
     before=$(state)
     : >$steps
     virsh start m0 --paused >/dev/null
@@ -60,7 +60,7 @@ for managed in yes no; do
     variantctl wait m0 >/dev/null
     for policy in previous keep pci-stub; do
         agent_settings "release = \"$policy\""
-        for from in '' pci-stub vfio-pci; do round $policy $managed $from; done
+        for from in '' pci-stub vfio-pci; do round $policy $managed "$from"; done
     done
     forget m0
 done
