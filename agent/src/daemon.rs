@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
 use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
 use kernel_glue::live::Live;
@@ -28,7 +30,7 @@ use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
 use crate::recipe::{LoadError, Recipes};
 use crate::region::Shown;
-use crate::reserve::{self, Reservations};
+use crate::reserve::{self, Reservations, ReserveError};
 use crate::service::Systemd;
 use crate::site::{Rules, Site};
 use crate::supervisor::Supervisor;
@@ -80,6 +82,9 @@ pub enum StartError {
     /// Our own program cannot be found.
     #[error("cannot find the running program")]
     Program(#[from] io::Error),
+    /// A reservation cannot be used.
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
     /// The program that writes is not there.
     #[error("cannot find '{}', which lies beside variantd: install the package again", .0.display())]
     Child(PathBuf),
@@ -189,6 +194,18 @@ pub fn reserve(places: &Places) -> Result<usize, StartError> {
     let (assigner, _) = assigner(places, site.clone())?;
     let host = site.host().map_err(PublishError::from)?;
     Ok(reserve::apply(&assigner, &host, reservations(places).all()))
+}
+
+/// The driver for the override of a device that has just appeared, if it is reserved.
+///
+/// # Errors
+/// As [`reserve`]; when its reservation cannot be used.
+pub fn reserved(places: &Places, device: PciAddress) -> Result<Option<DriverName>, StartError> {
+    let site = site(places)?;
+    let (assigner, _) = assigner(places, site.clone())?;
+    let host = site.host().map_err(PublishError::from)?;
+    let all = reservations(places).all();
+    Ok(reserve::claim(&assigner, &host, all, device)?)
 }
 
 fn reservations(places: &Places) -> Reservations {

@@ -51,6 +51,18 @@ equal 'state after a crash of the agent' "$(state)" $bound
 variantctl release $GPU0 >/dev/null
 equal 'state once released' "$(state)" pci-stub/pci-stub
 
+# udev keeps a reserved device that appears from every other driver, until the unit binds it; what the rule wrote is
+# nothing to come back to.
+stand_in $GPU0
+variantctl reserve $GPU0
+udevadm trigger --settle --action=add /sys/bus/pci/devices/$GPU0
+equal 'state of a reserved device that appeared' "$(state)" /$VARIANT
+systemctl restart variantd-reserve
+equal 'state of it once bound' "$(state)" $bound
+variantctl unreserve --now $GPU0
+equal 'state of it given back' "$(state)" '/(null)'
+stand_in $GPU0 pci-stub
+
 # At boot the unit binds what is reserved, before whoever else would take it.
 variantctl reserve $GPU0
 equal 'state of a device reserved for the next boot' "$(state)" pci-stub/pci-stub

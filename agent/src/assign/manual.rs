@@ -32,6 +32,7 @@ use crate::service::ServiceName;
 pub use group::GroupAnswer;
 pub use recover::Recovered;
 
+mod claim;
 mod group;
 mod recover;
 

@@ -9,6 +9,7 @@ use agent::config;
 use agent::daemon::{self, Places};
 use agent::journald;
 use clap::Parser;
+use kernel_glue::address::PciAddress;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -35,6 +36,9 @@ struct Arguments {
     /// Bind what is reserved for guests, and end: what variantd-reserve.service runs at boot.
     #[arg(long)]
     reserve: bool,
+    /// Claim a device that has just appeared if it is reserved, and print the driver for its override: what udev's rule asks.
+    #[arg(long, value_name = "DEVICE", conflicts_with = "reserve")]
+    reserved: Option<PciAddress>,
     /// Directory that has the host's sys and proc.
     #[arg(long, default_value = "/", hide = true)]
     root: PathBuf,
@@ -43,6 +47,9 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     begin_log();
+    if let Some(device) = arguments.reserved {
+        return reserved(&arguments.into(), device);
+    }
     if arguments.reserve {
         return reserve(&arguments.into());
     }
@@ -74,6 +81,24 @@ fn reserve(places: &Places) -> ExitCode {
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             error!("nothing is reserved: {:#}", anyhow::Error::from(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Fails when the device is to be left alone.
+fn reserved(places: &Places, device: PciAddress) -> ExitCode {
+    match daemon::reserved(places, device) {
+        Ok(Some(driver)) => {
+            println!("{driver}");
+            ExitCode::SUCCESS
+        }
+        Ok(None) => ExitCode::FAILURE,
+        Err(error) => {
+            error!(
+                "'{device}' is not claimed: {:#}",
+                anyhow::Error::from(error)
+            );
             ExitCode::FAILURE
         }
     }

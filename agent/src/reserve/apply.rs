@@ -1,7 +1,10 @@
-//! `variantd --reserve`: binds what is reserved for guests, each device by itself and all at once.
+//! `variantd --reserve`: binds what is reserved for guests, each device by itself and all at once; `variantd --reserved`:
+//! keeps one that appears from every other driver until then.
 
 use std::thread;
 
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use tracing::{error, info};
 
@@ -36,6 +39,24 @@ pub fn apply(
         }
     }
     results.iter().filter(|result| result.is_err()).count()
+}
+
+/// Claims a device that has just appeared, if it is reserved; returns the driver for its override.
+///
+/// # Errors
+/// When its reservation cannot be used, or another device is in its place.
+pub fn claim(
+    assigner: &Assigner,
+    host: &Host,
+    all: Vec<Result<Reservation, ReserveError>>,
+    device: PciAddress,
+) -> Result<Option<DriverName>, ReserveError> {
+    let mut usable = all.into_iter().flatten();
+    let Some(found) = usable.find(|found| found.device == device) else {
+        return Ok(None);
+    };
+    found.device(host).map_err(AssignError::Refused)?;
+    Ok(assigner.claim_reserved(device, found.driver)?)
 }
 
 /// Binds one, and says so.

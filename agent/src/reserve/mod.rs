@@ -24,7 +24,7 @@ use crate::file;
 use crate::refusal::Refusal;
 use crate::toml_text::{self, TomlError};
 
-pub use apply::apply;
+pub use apply::{apply, claim};
 
 /// The directory's name, beside variantd.conf.
 pub const DIRECTORY: &str = "reserved.d";

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kernel_glue::kernel::Kernel;
+use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
 use nix::errno::Errno;
 
@@ -219,4 +219,50 @@ fn both_units_are_confined_alike() {
         assert!(!agents.is_empty(), "{key}");
         assert_eq!(unit("variantd-reserve.service", key), agents);
     }
+}
+
+/// A machine whose GPU has no driver yet, as at boot before udev loads modules.
+fn without_driver() -> Scene {
+    let scene = scene();
+    let unbind = Knob::Unbind(driver("nvidia"));
+    scene.kernel.write(&unbind, GPU).expect("unbound");
+    scene
+}
+
+fn claimed(scene: &Scene) -> Result<Option<DriverName>, ReserveError> {
+    let all = scene.reservations.all();
+    claim(&scene.assigner, &host(), all, address(GPU))
+}
+
+#[test]
+fn a_reserved_device_that_appears_is_claimed_bound_and_given_back_without_an_override() {
+    let scene = without_driver();
+    assert_eq!(claimed(&scene).expect("not reserved"), None);
+    scene.reserve(GPU, None).expect("reserved");
+    let wanted = claimed(&scene).expect("claimed").expect("a driver");
+    assert_eq!(wanted.as_str(), VARIANT);
+    let name = Knob::Override(address(GPU));
+    scene
+        .kernel
+        .write(&name, VARIANT)
+        .expect("as the rule does");
+    assert_eq!(claimed(&scene).expect("claimed already"), None);
+    assert_eq!(scene.apply(), 0);
+    assert_eq!(scene.driver(GPU), VARIANT);
+    let released = scene.assigner.release_by_hand(address(GPU));
+    released.expect("released");
+    let text = scene.kernel.driver_override(address(GPU));
+    assert_eq!(scene.kernel.driver(address(GPU)).expect("device"), None);
+    assert_eq!(text.expect("device"), None);
+}
+
+#[test]
+fn a_device_on_a_driver_and_another_one_in_its_place_are_not_claimed() {
+    let scene = scene();
+    scene.reserve(GPU, None).expect("reserved");
+    assert_eq!(claimed(&scene).expect("on a driver"), None);
+    let scene = without_driver();
+    scene.write(&format!("{GPU}.toml"), &file_of(GPU, "10de:0001"));
+    let error = claimed(&scene).expect_err("another device").to_string();
+    assert!(error.contains("VD-BND-021"), "{error}");
 }

@@ -1,0 +1,36 @@
+//! A reserved device is claimed when it appears, before any module for it is loaded.
+//!
+//! ```text
+//! udev: device appears -> claim: record (not done) -> the rule writes the override -> modules load, none takes it
+//! variantd-reserve.service -> what is not done is put back -> bind
+//! ```
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+
+use super::{AssignError, Assigner};
+use crate::bound::Record;
+
+impl Assigner {
+    /// Records that a device is about to get an override; returns the driver that is to stand in it. `None` for a device
+    /// that has a driver, an override or a record already: it is bound when its reservation is applied.
+    ///
+    /// # Errors
+    /// When it is not there, no driver is known for it, or the record cannot be written.
+    pub fn claim_reserved(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<Option<DriverName>, AssignError> {
+        let driver = self.wanted(device, driver)?;
+        let _lock = self.lock_by_hand(device)?;
+        let now = self.now(device)?;
+        let is_free = now.driver.is_none() && now.driver_override.is_none();
+        if !is_free || self.bound.read(device)?.is_some() {
+            return Ok(None);
+        }
+        self.bound
+            .write(&Record::new(device, driver.clone(), now))?;
+        Ok(Some(driver))
+    }
+}
