@@ -13,6 +13,8 @@ use crate::call::{Call, Operation};
 
 /// The code of "the agent cannot be reached"; a test of the agent's knows every code that is printed.
 const UNREACHABLE: &str = "VD-AGT-001";
+/// The code of "the agent has not answered in time".
+const LATE: &str = "VD-BND-045";
 
 /// The hook's whole effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +70,7 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
         Reply::Done(_) => String::new(),
         Reply::Refused(text) => one_line(text),
         Reply::Late(limit) => format!(
-            "variantd did not answer within {} s at '{word}' of '{domain}'; \
+            "variantd did not answer within {} s at '{word}' of '{domain}' ({LATE}); \
              see 'journalctl -u variantd'",
             limit.as_secs()
         ),
@@ -139,9 +141,9 @@ mod tests {
         let answer = answer_to(Operation::Prepare, &UNMARKED, late);
         let sentence = answer.sentence.expect("sentence");
         assert!(answer.refused);
-        assert!(
-            sentence.starts_with("variantd did not answer within 607 s at 'prepare' of 'd0'"),
-            "{sentence}"
+        assert_eq!(
+            sentence,
+            "variantd did not answer within 607 s at 'prepare' of 'd0' (VD-BND-045); see 'journalctl -u variantd'"
         );
     }
 
