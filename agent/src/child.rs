@@ -22,6 +22,7 @@ use nix::errno::Errno;
 use tokio::sync::Notify;
 use tracing::{debug, error, info};
 
+use crate::patience::BindLimits;
 use crate::probe;
 
 /// The program that such children run: it lies beside the agent and loads nothing of libvirt.
@@ -29,20 +30,23 @@ pub const PROGRAM: &str = "variantd-child";
 /// First argument of such a child.
 pub const ARGUMENT: &str = "write-knob";
 
-/// A Grace GPU's probe waits up to 31 s for its link and memory (drivers/vfio/pci/nvgrace-gpu).
-const BIND_DEADLINE: Duration = Duration::from_secs(40);
-const DEADLINE: Duration = Duration::from_secs(15);
+/// A write that no probe waits in.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 
 /// After this long it is said that a write is waited for,
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// and after this long again.
 const NEXT_WORD: Duration = Duration::from_secs(10);
 
+/// How long binds may take now; called for each write, since recipes are read again under us.
+pub type Limits = Box<dyn Fn() -> BindLimits + Send + Sync>;
+
 /// The live kernel, written to by children of this program.
 pub struct InChild {
     live: Live,
     root: PathBuf,
     program: PathBuf,
+    limits: Limits,
     stuck: Mutex<BTreeMap<PciAddress, Answer>>,
     ended: Arc<Notify>,
 }
@@ -50,11 +54,12 @@ pub struct InChild {
 impl InChild {
     /// Runs `program`, which must call [`run`] and [`probe::run`] for its arguments, to write below `root`.
     #[must_use]
-    pub fn new(live: Live, root: PathBuf, program: PathBuf) -> Self {
+    pub fn new(live: Live, root: PathBuf, program: PathBuf, limits: Limits) -> Self {
         Self {
             live,
             root,
             program,
+            limits,
             stuck: Mutex::default(),
             ended: Arc::default(),
         }
@@ -76,6 +81,11 @@ impl InChild {
             .stdout(Stdio::null())
             .spawn();
         child.map_err(|error| errno(error.raw_os_error()))
+    }
+
+    fn deadline(&self, knob: &Knob) -> Duration {
+        let registered = |name: &DriverName| self.live.registered(name.as_str());
+        deadline(knob, &(self.limits)(), registered)
     }
 
     /// Never writes on top of a write that is still stuck.
@@ -102,7 +112,7 @@ impl Kernel for InChild {
         };
         debug!("{step}");
         let answer = Answer::of(self.spawn(knob, value)?, self.ended.clone());
-        let limit = deadline(knob);
+        let limit = self.deadline(knob);
         match answer.within(limit, |waited| progress(knob, device, waited, limit)) {
             Some(Errno::UnknownErrno) => Ok(()),
             Some(errno) => Err(errno),
@@ -258,22 +268,34 @@ fn device_in(text: &str) -> Result<PciAddress, Errno> {
     text.parse().map_err(|_| Errno::EINVAL)
 }
 
-fn deadline(knob: &Knob) -> Duration {
+/// `registered` says under which name the host has a recipe's driver.
+fn deadline(
+    knob: &Knob,
+    limits: &BindLimits,
+    registered: impl Fn(&DriverName) -> Option<DriverName>,
+) -> Duration {
     match knob {
-        // A barrier waits for a bind under way.
-        Knob::Bind(_) | Knob::Probe | Knob::Barrier(_) => BIND_DEADLINE,
+        Knob::Bind(driver) => {
+            limits.of(|name| name == driver || registered(name).as_ref() == Some(driver))
+        }
+        // A barrier waits for a bind under way, and the kernel chooses who probes: to any driver.
+        Knob::Probe | Knob::Barrier(_) => limits.longest(),
         Knob::Override(_) | Knob::Unbind(_) | Knob::UnbindLock(_) => DEADLINE,
     }
 }
 
 fn progress(knob: &Knob, device: PciAddress, waited: Duration, limit: Duration) {
+    info!("{}", waiting(knob, device, waited, limit));
+}
+
+fn waiting(knob: &Knob, device: PciAddress, waited: Duration, limit: Duration) -> String {
     let what = match knob {
         Knob::Bind(driver) => format!("to become ready on '{driver}'"),
         Knob::Unbind(driver) => format!("to be let go by '{driver}'"),
         _ => format!("(the write to '{knob}')"),
     };
     let (waited, limit) = (waited.as_secs(), limit.as_secs());
-    info!("waiting for '{device}' {what} ({waited} s of at most {limit} s)");
+    format!("waiting for '{device}' {what} ({waited} s of at most {limit} s)")
 }
 
 fn errno(raw: Option<i32>) -> Errno {
@@ -283,6 +305,7 @@ fn errno(raw: Option<i32>) -> Errno {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Recipes;
 
     #[test]
     fn each_knob_survives_the_way_to_the_child() {
@@ -299,6 +322,41 @@ mod tests {
             let [kind, name] = arguments(&knob);
             assert_eq!(parse(&kind, &name), Ok(knob));
         }
+    }
+
+    #[test]
+    fn a_bind_has_the_time_of_its_recipe_and_a_barrier_that_of_the_longest() {
+        let grace = include_str!("../recipes/nvidia-grace.toml");
+        let named = "driver = \"nvgrace-gpu-vfio-pci\"\nbind_seconds = 260";
+        let text = grace.replacen("driver = \"nvgrace_gpu_vfio_pci\"", named, 1);
+        let limits = BindLimits::of_recipes(&Recipes::of(&[&text]));
+        let name = |text: &str| text.parse::<DriverName>().expect("driver");
+        let on_host = |named: &DriverName| name(&named.as_str().replace('-', "_")).into();
+        let seconds = |knob: &Knob| deadline(knob, &limits, on_host).as_secs();
+        let device = "0009:01:00.0".parse().expect("address");
+        let variant = name("nvgrace_gpu_vfio_pci");
+        for (knob, limit) in [
+            (Knob::Bind(variant.clone()), 260),
+            (Knob::Bind(name("nvidia")), 40),
+            (Knob::Probe, 260),
+            (Knob::Barrier(device), 260),
+            (Knob::Unbind(variant), 15),
+            (Knob::Override(device), 15),
+            (Knob::UnbindLock(device), 15),
+        ] {
+            assert_eq!(seconds(&knob), limit, "{knob}");
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_with_the_time_that_it_has() {
+        let knob = Knob::Bind("nvgrace_gpu_vfio_pci".parse().expect("driver"));
+        let device = "0009:01:00.0".parse().expect("address");
+        let [waited, limit] = [12, 260].map(Duration::from_secs);
+        assert_eq!(
+            waiting(&knob, device, waited, limit),
+            "waiting for '0009:01:00.0' to become ready on 'nvgrace_gpu_vfio_pci' (12 s of at most 260 s)"
+        );
     }
 
     fn answer(script: &str, ended: &Arc<Notify>) -> Answer {

@@ -28,6 +28,7 @@ use crate::inventory::{self, PublishError};
 use crate::journal::Journal;
 use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
+use crate::patience::{self, BindLimits};
 use crate::recipe::{LoadError, Recipes};
 use crate::region::Shown;
 use crate::reserve::{self, Reservations, ReserveError};
@@ -108,6 +109,7 @@ pub struct Daemon {
 /// Names what is missing.
 pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let site = site(places)?;
+    patience::publish(&site, &places.run)?;
     let devices = inventory::publish(&site, &places.run)?;
     info!("{devices} devices are covered by a recipe");
     let (assigner, ended) = assigner(places, site.clone())?;
@@ -225,7 +227,9 @@ fn site(places: &Places) -> Result<Arc<Site>, StartError> {
 /// With what is told of writes that were stuck and have ended.
 fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>), StartError> {
     let root = places.root.clone();
-    let kernel = InChild::new(Live::new(root.clone())?, root, writer()?);
+    let recipes = site.clone();
+    let limits = Box::new(move || BindLimits::of_recipes(&recipes.rules().recipes));
+    let kernel = InChild::new(Live::new(root.clone())?, root, writer()?, limits);
     let journal = Journal::new(places.run.join("journal"));
     let ended = kernel.ended();
     Ok((Assigner::new(Arc::new(kernel), site, journal), ended))
@@ -264,5 +268,7 @@ fn reload(places: Places, site: Arc<Site>, supervisor: Supervisor, bell: Bell) -
 
 fn read_again(places: &Places, site: &Site) -> Result<usize, String> {
     site.reload(rules(&places.config).map_err(|error| error.to_string())?);
-    inventory::publish(site, &places.run).map_err(|error| error.to_string())
+    let published = patience::publish(site, &places.run);
+    let devices = published.and_then(|()| inventory::publish(site, &places.run));
+    devices.map_err(|error| error.to_string())
 }

@@ -14,7 +14,7 @@ use crate::recipe::{Prepare, Recipes};
 use crate::refusal::Refusal;
 use crate::site::Site;
 
-/// The list could not be published.
+/// What the hook is to read could not be published.
 #[derive(Debug, Error)]
 pub enum PublishError {
     /// The host cannot be read.
@@ -36,12 +36,16 @@ pub enum PublishError {
 /// When the host cannot be read or the file cannot be written.
 pub fn publish(site: &Site, run: &Path) -> Result<usize, PublishError> {
     let lines = lines(&site.host()?, &site.rules().recipes);
-    let path = run.join("devices");
-    file::replace(&path, &lines, 0o644).map_err(|why| PublishError::Write {
+    write(&run.join("devices"), &lines)?;
+    Ok(lines.lines().count())
+}
+
+/// Replaces a file that the hook reads.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), PublishError> {
+    file::replace(path, text, 0o644).map_err(|why| PublishError::Write {
         path: path.display().to_string(),
         why,
-    })?;
-    Ok(lines.lines().count())
+    })
 }
 
 fn lines(host: &Host, recipes: &Recipes) -> String {

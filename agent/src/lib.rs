@@ -26,6 +26,7 @@ pub mod journald;
 pub mod learned;
 pub mod libvirt;
 pub mod lock;
+pub mod patience;
 pub mod picture;
 pub mod plan;
 pub mod prepare;

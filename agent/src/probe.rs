@@ -26,7 +26,7 @@ const REGIONS: &str = "regions";
 const ATOMICS: &str = "atomics";
 
 /// A function that is reset may take 60 s until it answers again (drivers/pci/pci.c, PCIE_RESET_READY_POLL_MS).
-const DEADLINE: Duration = Duration::from_secs(70);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(70);
 
 /// What the child writes on standard output, as JSON.
 type Answer<T> = Result<T, RegionError>;

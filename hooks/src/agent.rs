@@ -16,21 +16,20 @@ pub enum Reply {
     Refused(String),
     /// No agent answered the call at all: why.
     Unreachable(String),
-    /// The agent took the call and did not answer in time.
-    Late,
+    /// The agent took the call and did not answer within this time.
+    Late(Duration),
     /// The agent took the call and ended.
     Broken,
 }
 
-/// Calls the method for `operation` and waits no longer than its deadline.
+/// Calls the method for `operation` and waits no longer than `limit`.
 #[must_use]
-pub fn call(call: &Call, operation: Operation, xml: &str) -> Reply {
-    let limit = operation.deadline();
+pub fn call(call: &Call, operation: Operation, xml: &str, limit: Duration) -> Reply {
     zbus::block_on(async {
         match tokio::time::timeout(limit, exchange(call, operation, xml)).await {
             Ok(Ok(text)) => Reply::Done(text),
-            Ok(Err(error)) => sort(error),
-            Err(_) => Reply::Late,
+            Ok(Err(error)) => sort(error, limit),
+            Err(_) => Reply::Late(limit),
         }
     })
 }
@@ -61,7 +60,7 @@ async fn exchange(call: &Call, operation: Operation, xml: &str) -> zbus::Result<
 }
 
 /// An error that the agent sent is its answer; any other means that there is no agent.
-fn sort(error: zbus::Error) -> Reply {
+fn sort(error: zbus::Error, limit: Duration) -> Reply {
     match error {
         zbus::Error::MethodError(name, text, _) if name.as_str().starts_with("org.variantd1.") => {
             Reply::Refused(text.unwrap_or_else(|| name.to_string()))
@@ -69,15 +68,15 @@ fn sort(error: zbus::Error) -> Reply {
         zbus::Error::MethodError(name, text, _) => {
             Reply::Unreachable(text.unwrap_or_else(|| name.to_string()))
         }
-        zbus::Error::FDO(error) => sort_standard(*error),
+        zbus::Error::FDO(error) => sort_standard(*error, limit),
         other => Reply::Unreachable(other.to_string()),
     }
 }
 
-fn sort_standard(error: fdo::Error) -> Reply {
+fn sort_standard(error: fdo::Error, limit: Duration) -> Reply {
     match error {
         fdo::Error::NoReply(_) => Reply::Broken,
-        fdo::Error::Timeout(_) | fdo::Error::TimedOut(_) => Reply::Late,
+        fdo::Error::Timeout(_) | fdo::Error::TimedOut(_) => Reply::Late(limit),
         other => Reply::Unreachable(other.to_string()),
     }
 }

@@ -7,12 +7,14 @@
 //! | marked | unreachable | refuse, say how to start it | pass, with the sentence |
 //! | unmarked | unreachable | pass, with a warning | pass, with the sentence |
 
-use crate::agent::{self, Reply};
+use crate::agent::Reply;
 use crate::business::Business;
 use crate::call::{Call, Operation};
 
 /// The code of "the agent cannot be reached"; a test of the agent's knows every code that is printed.
 const UNREACHABLE: &str = "VD-AGT-001";
+/// The code of "the agent has not answered in time".
+const LATE: &str = "VD-BND-045";
 
 /// The hook's whole effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,14 +35,9 @@ impl Answer {
     }
 }
 
-/// Asks the agent and turns its reply into the answer.
+/// Turns the agent's reply about a guest's `xml` into the answer.
 #[must_use]
-pub fn ask(call: &Call, operation: Operation, business: &Business, xml: &str) -> Answer {
-    let reply = agent::call(call, operation, xml);
-    answer(call, operation, business, xml, reply)
-}
-
-fn answer(
+pub fn answer(
     call: &Call,
     operation: Operation,
     business: &Business,
@@ -50,7 +47,7 @@ fn answer(
     let needed = match reply {
         Reply::Done(text) => return rewritten(text, xml),
         Reply::Unreachable(_) => business.marked,
-        Reply::Refused(_) | Reply::Late | Reply::Broken => true,
+        Reply::Refused(_) | Reply::Late(_) | Reply::Broken => true,
     };
     Answer {
         refused: needed && operation.can_veto(),
@@ -72,10 +69,10 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
     match reply {
         Reply::Done(_) => String::new(),
         Reply::Refused(text) => one_line(text),
-        Reply::Late => format!(
-            "variantd did not answer within {} s at '{word}' of '{domain}'; \
+        Reply::Late(limit) => format!(
+            "variantd did not answer within {} s at '{word}' of '{domain}' ({LATE}); \
              see 'journalctl -u variantd'",
-            operation.deadline().as_secs()
+            limit.as_secs()
         ),
         Reply::Broken => format!(
             "variantd ended before it answered at '{word}' of '{domain}'; \
@@ -102,6 +99,8 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const MARKED: Business = Business {
@@ -137,6 +136,18 @@ mod tests {
     }
 
     #[test]
+    fn a_late_agent_is_said_with_the_time_that_it_had() {
+        let late = Reply::Late(Duration::from_secs(607));
+        let answer = answer_to(Operation::Prepare, &UNMARKED, late);
+        let sentence = answer.sentence.expect("sentence");
+        assert!(answer.refused);
+        assert_eq!(
+            sentence,
+            "variantd did not answer within 607 s at 'prepare' of 'd0' (VD-BND-045); see 'journalctl -u variantd'"
+        );
+    }
+
+    #[test]
     fn nothing_makes_reconnect_release_or_stopped_fail() {
         for operation in [
             Operation::Reconnect,
@@ -147,7 +158,7 @@ mod tests {
             for reply in [
                 Reply::Refused("no".into()),
                 Reply::Unreachable("gone".into()),
-                Reply::Late,
+                Reply::Late(Duration::from_secs(20)),
                 Reply::Broken,
             ] {
                 assert!(!answer_to(operation, &MARKED, reply).refused);

@@ -2,8 +2,6 @@
 //!
 //! Follows docs/hooks.rst, section "/etc/libvirt/hooks/qemu".
 
-use std::time::Duration;
-
 /// One run of the hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -93,12 +91,6 @@ impl Operation {
             Self::Migrate => "migrate",
             Self::Restore => "restore",
         }
-    }
-
-    /// How long the agent may take. A Grace GPU's probe waits up to 30 s for its link and memory.
-    #[must_use]
-    pub fn deadline(self) -> Duration {
-        Duration::from_secs(if self == Self::Prepare { 60 } else { 20 })
     }
 
     /// True where a failure of the hook keeps the guest from running and does no other harm.

@@ -8,3 +8,4 @@ pub mod answer;
 pub mod business;
 pub mod call;
 pub mod input;
+pub mod patience;

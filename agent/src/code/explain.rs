@@ -205,7 +205,8 @@ impl Code {
             }
             Self::DeviceBusy => {
                 "This device is being worked on by 'variantctl bind', 'release' or 'recover', or by the reservation at boot: one at a \
-                 time, and no guest starts with it meanwhile. A bind takes up to 40 s. Source: variantctl(1)."
+                 time, and no guest starts with it meanwhile. A bind takes up to 40 s, or what its recipe says. Source: variantctl(1); \
+                 variantd.recipe(5), bind_seconds."
             }
             Self::ReservedOther => {
                 "A reservation names a device by its address, with the vendor and device id beside it. PCI addresses move when \
@@ -213,14 +214,20 @@ impl Code {
                  variantctl(1), reserve."
             }
             Self::BindNotReady => {
-                "The driver waits 30 s for the GPU's link and memory, and this one did not come up. The device was put back \
-                 as it was; after a reset it may need longer than the driver waits. Source: Linux, \
-                 drivers/vfio/pci/nvgrace-gpu/main.c."
+                "The driver waits 30 s for the GPU's link and memory, or as long as a part that is attached by CXL says (up to \
+                 256 s), and this one did not come up. The device was put back as it was; after a reset it may need longer than \
+                 the driver waits. Source: Linux, drivers/vfio/pci/nvgrace-gpu/main.c."
             }
             Self::BindStuck => {
                 "A write that binds or unbinds waits in the kernel for the device: for its driver, for who has it open, or \
                  for a change that somebody else makes. It cannot be taken back, so nothing else is written to this device \
                  until it has ended; other devices are not concerned. Source: Linux, drivers/base/dd.c."
+            }
+            Self::HookLate => {
+                "libvirt's hook waits for a guest's start as long as the agent says in /run/variantd/patience: the longest bind of \
+                 the recipes, taking it back, and what else may be waited for; 20 s for anything else. The agent goes on, and \
+                 gives back what a refused start has bound. Where a device needs longer, raise bind_seconds in its recipe. \
+                 Source: variantd-hook(8); variantd.recipe(5)."
             }
             Self::DriverUnknown => {
                 "The driver of a device is what its recipe names, and no recipe covers this one. A recipe may be extended by \

@@ -281,6 +281,8 @@ codes! {
     BindNotReady = "VD-BND-030",
     /// The kernel has not come back from a write.
     BindStuck = "VD-BND-031",
+    /// The agent has not answered libvirt's hook in time.
+    HookLate = "VD-BND-045",
     /// The agent cannot be reached.
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.

@@ -53,10 +53,11 @@ pub(super) fn digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Pl
         })
 }
 
-/// What a recipe says of definitions; that a device needs a reset is about assigning it, and how other drivers do
-/// without AtomicOps changes none.
+/// What a recipe says of definitions; that a device needs a reset, and how long its bind may take, is about assigning
+/// it, and how other drivers do without AtomicOps changes none.
 fn definition(recipe: &Recipe) -> String {
-    let assigning = format!("needs_reset: {:?}, ", recipe.needs_reset);
+    let (reset, seconds) = (recipe.needs_reset, recipe.bind_seconds);
+    let assigning = format!("needs_reset: {reset:?}, bind_seconds: {seconds:?}, ");
     let otherwise = format!(", otherwise: {:?}", recipe.atomics.otherwise);
     let text = format!("{recipe:?}").replacen(&assigning, "", 1);
     text.replacen(&otherwise, "", 1)
@@ -98,4 +99,24 @@ fn abilities(setting: &Setting<'_>) -> Vec<bool> {
     libvirt
         .chain(qemu.into_iter().map(|need| versions.qemu >= need))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_recipe_says_of_assigning_makes_no_definition_old() {
+        let grace = include_str!("../../recipes/nvidia-grace.toml");
+        let prepare = "prepare = \"on-define\"";
+        let said = |keys: &str| {
+            let text = grace.replacen(prepare, &format!("{prepare}\n{keys}"), 1);
+            definition(&Recipe::parse("test.toml", &text).expect("a recipe"))
+        };
+        let shipped = said("");
+        assert_eq!(said("bind_seconds = 260"), shipped);
+        assert_eq!(said("bind_seconds = 260\nneeds_reset = false"), shipped);
+        assert_ne!(said("migrates = true"), shipped);
+        assert!(!shipped.contains("seconds"), "{shipped}");
+    }
 }

@@ -1,5 +1,7 @@
 //! What the form of a recipe does not rule out: values out of range, contradictions, the impossible.
 
+use crate::patience;
+
 use super::schema::{Atomics, Fallback, Initiators, Need, Placement, Recipe, Smmu};
 
 /// Smallest and largest distance between different nodes (10 is local, 255 unreachable: ACPI 6.5, 5.2.17).
@@ -11,6 +13,7 @@ const CELLS: std::ops::RangeInclusive<usize> = 1..=64;
 /// The first thing that is wrong with a recipe: the key, and what it must be.
 pub(super) fn fault(recipe: &Recipe) -> Option<String> {
     name(&recipe.name)
+        .or_else(|| bind_seconds(recipe.bind_seconds))
         .or_else(|| devices(recipe))
         .or_else(|| guests(recipe))
         .or_else(|| recipe.initiators.as_ref().and_then(initiators))
@@ -27,6 +30,12 @@ fn name(name: &str) -> Option<String> {
     let shaped = (1..=64).contains(&name.len()) && name.bytes().all(allowed);
     (!shaped)
         .then(|| format!("name '{name}' must be 1 to 64 lower-case letters, digits and hyphens"))
+}
+
+fn bind_seconds(seconds: u64) -> Option<String> {
+    let (least, most) = (patience::BIND.start(), patience::BIND.end());
+    (!patience::BIND.contains(&seconds))
+        .then(|| format!("bind_seconds is {seconds}, it must be {least} to {most}"))
 }
 
 fn devices(recipe: &Recipe) -> Option<String> {

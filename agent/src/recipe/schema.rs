@@ -6,6 +6,8 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
 use serde::Deserialize;
 
+use crate::patience;
+
 /// What one family of guest drivers needs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +26,9 @@ pub struct Recipe {
     /// Devices that the kernel cannot reset are not assigned.
     #[serde(default = "yes")]
     pub needs_reset: bool,
+    /// How long a probe of the driver may take, 10 to 600 s.
+    #[serde(default = "forty")]
+    pub bind_seconds: u64,
     /// The devices it is for.
     #[serde(rename = "device")]
     pub devices: Vec<Member>,
@@ -257,4 +262,8 @@ fn yes() -> bool {
 
 fn eleven() -> u8 {
     11
+}
+
+fn forty() -> u64 {
+    patience::UNSAID.as_secs()
 }

@@ -73,6 +73,11 @@ fn what_is_out_of_range_is_named_with_its_range_and_line() {
         ),
         ("minimum_gib = 512", "minimum_gib = 500", "power of two"),
         (
+            "prepare = \"on-define\"",
+            "prepare = \"on-define\"\nbind_seconds = 601",
+            "bind_seconds is 601, it must be 10 to 600",
+        ),
+        (
             "name = \"nvidia-grace\"",
             "name = \"../x\"",
             "lower-case letters",
@@ -104,6 +109,39 @@ fn what_is_out_of_range_is_named_with_its_range_and_line() {
         );
     }
     assert!(said(&GRACE.replacen("cells = 8", "cells = 0", 1)).contains("line 5"));
+}
+
+#[test]
+fn a_bind_has_10_to_600_seconds_and_40_where_nothing_is_said() {
+    let parsed = |value: &str| {
+        let text = GRACE.replacen(
+            "[[device]]",
+            &format!("bind_seconds = {value}\n[[device]]"),
+            1,
+        );
+        Recipe::parse("mine.toml", &text).map_err(|error| error.to_string())
+    };
+    let line = 1 + GRACE
+        .lines()
+        .position(|line| line == "[[device]]")
+        .expect("a device");
+    for value in ["9", "601"] {
+        let expected =
+            format!("'mine.toml', line {line}: bind_seconds is {value}, it must be 10 to 600");
+        assert_eq!(parsed(value).expect_err(value), expected);
+    }
+    for value in ["-40", "\"40\"", "40.5"] {
+        let said = parsed(value).expect_err(value);
+        assert!(
+            said.starts_with(&format!("'mine.toml', line {line}: ")),
+            "{said}"
+        );
+    }
+    for (value, seconds) in [("10", 10), ("256", 256), ("600", 600)] {
+        assert_eq!(parsed(value).expect(value).bind_seconds, seconds);
+    }
+    let unsaid = Recipe::parse("mine.toml", GRACE).expect("shipped");
+    assert_eq!(unsaid.bind_seconds, 40);
 }
 
 /// A directory with these recipe files.

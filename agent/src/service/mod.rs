@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub(crate) use systemd::STOP;
 pub use systemd::Systemd;
 
 /// Services that hold GPUs and that nothing else needs: the persistence daemon, the monitors of NVIDIA and AMD,

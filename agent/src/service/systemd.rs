@@ -11,8 +11,8 @@ use zbus::{Connection, fdo, proxy};
 
 use super::{ServiceError, ServiceName, Services};
 
-/// A stop may take this long; libvirt and its hook wait meanwhile (60 s, and 40 s of that are the bind's).
-const STOP: Duration = Duration::from_secs(15);
+/// A stop may take this long; libvirt and its hook wait meanwhile, which [`crate::patience::of_start`] counts.
+pub(crate) const STOP: Duration = Duration::from_secs(15);
 /// Everything else.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between two looks at a unit that ends.

@@ -9,10 +9,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use hooks::agent;
 use hooks::answer::{self, Answer};
 use hooks::business::Business;
 use hooks::call::Call;
 use hooks::input;
+use hooks::patience;
 
 fn main() -> ExitCode {
     let arguments = env::args_os().skip(1);
@@ -22,7 +24,11 @@ fn main() -> ExitCode {
     note(&run);
     let business = Business::of(&input, &run);
     let answer = match call.operation {
-        Some(operation) if business.any() => answer::ask(&call, operation, &business, &input),
+        Some(operation) if business.any() => {
+            let limit = patience::limit(operation, &run);
+            let reply = agent::call(&call, operation, &input, limit);
+            answer::answer(&call, operation, &business, &input, reply)
+        }
         _ => Answer::pass(),
     };
     deliver(&answer)

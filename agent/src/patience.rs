@@ -1,0 +1,201 @@
+//! How long a bind may take, and with it the start of a guest, which libvirt's hook waits for.
+//!
+//! `patience` in the run directory has the seconds of a start: the hook reads it at `prepare`. Longer than that only a
+//! start takes that finds a write of an agent which has died; the agent then goes on without the hook.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use kernel_glue::driver::DriverName;
+
+use crate::child;
+use crate::config::Verify;
+use crate::inventory::{self, PublishError};
+use crate::probe;
+use crate::recipe::{Recipe, Recipes};
+use crate::service;
+use crate::site::{Rules, Site};
+
+/// Where no recipe says more: a Grace GPU's probe waits up to 31 s for its link and memory
+/// (drivers/vfio/pci/nvgrace-gpu).
+pub const UNSAID: Duration = Duration::from_secs(40);
+
+/// Seconds that a recipe may give a bind. The longest wait known is the 256 s that a CXL device may ask for until its
+/// memory is active (CXL 3.1, 8.1.3, Memory_Active_Timeout).
+pub const BIND: RangeInclusive<u64> = 10..=600;
+
+/// Seconds that a hook waits for a start, whatever is published; the hook has the same range.
+const START: RangeInclusive<u64> = 60..=1500;
+
+/// Everything of a start that waits for no device: to read the host, to check, to write the journal.
+const REST: Duration = Duration::from_secs(10);
+
+/// How long a bind to the drivers of the recipes may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BindLimits(BTreeMap<DriverName, Duration>);
+
+impl BindLimits {
+    /// By the recipes in force; of several that name one driver the longest counts.
+    #[must_use]
+    pub fn of_recipes(recipes: &Recipes) -> Self {
+        let mut limits = BTreeMap::new();
+        for Recipe {
+            driver,
+            bind_seconds,
+            ..
+        } in recipes.iter()
+        {
+            let limit: &mut Duration = limits.entry(driver.clone()).or_default();
+            *limit = Duration::from_secs(*bind_seconds).max(*limit);
+        }
+        Self(limits)
+    }
+
+    /// For the driver that `is_it` knows by the names that recipes give it.
+    pub fn of(&self, is_it: impl Fn(&DriverName) -> bool) -> Duration {
+        let named = self.0.iter().filter(|(name, _)| is_it(name));
+        named.map(|(_, limit)| *limit).max().unwrap_or(UNSAID)
+    }
+
+    /// For any driver, also one that no recipe names.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.0.values().copied().fold(UNSAID, Duration::max)
+    }
+}
+
+/// How long a guest's start may take: somebody may be asking VFIO for its device, services stop, the devices are bound
+/// at once, VFIO may be asked for their memory, and then all is taken back.
+#[must_use]
+pub fn of_start(rules: &Rules) -> Duration {
+    let bind = BindLimits::of_recipes(&rules.recipes).longest();
+    let services = rules.config.stop_services.iter().map(|_| service::STOP);
+    let verified = match rules.config.verify {
+        Verify::Regions => probe::DEADLINE,
+        Verify::Driver => Duration::ZERO,
+    };
+    let undo = child::DEADLINE + bind;
+    let all = probe::DEADLINE + services.sum::<Duration>() + bind + verified + undo + REST;
+    Duration::from_secs(all.as_secs().clamp(*START.start(), *START.end()))
+}
+
+/// Writes the seconds of a start into the run directory.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn publish(site: &Site, run: &Path) -> Result<(), PublishError> {
+    let seconds = of_start(&site.rules()).as_secs();
+    inventory::write(&run.join("patience"), &format!("{seconds}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::fixture::{self, VARIANT, driver};
+    use crate::service::ServiceName;
+
+    const GRACE: &str = include_str!("../recipes/nvidia-grace.toml");
+    const X86: &str = include_str!("../recipes/nvidia-x86.toml");
+
+    /// The shipped recipe of Grace GPUs, whose bind may take so long.
+    fn grace(seconds: u64) -> String {
+        let key = format!("prepare = \"on-define\"\nbind_seconds = {seconds}");
+        let text = GRACE.replacen("prepare = \"on-define\"", &key, 1);
+        assert_ne!(text, GRACE);
+        text
+    }
+
+    /// Another recipe with the driver of Grace GPUs.
+    fn second(seconds: u64) -> String {
+        let own = [("nvidia-grace", "rubin"), ("10de:", "10df:")];
+        let replaced = |text: String, (from, to): (&str, &str)| text.replace(from, to);
+        own.into_iter().fold(grace(seconds), replaced)
+    }
+
+    fn rules(recipes: &[&str], config: Config) -> Rules {
+        Rules {
+            recipes: Recipes::of(recipes),
+            config,
+        }
+    }
+
+    fn imex() -> ServiceName {
+        let name = String::from("nvidia-imex.service");
+        name.try_into().expect("service")
+    }
+
+    fn limits(recipes: &[&str]) -> BindLimits {
+        BindLimits::of_recipes(&Recipes::of(recipes))
+    }
+
+    fn to(limits: &BindLimits, name: &str) -> u64 {
+        limits.of(|known| *known == driver(name)).as_secs()
+    }
+
+    #[test]
+    fn a_bind_has_the_longest_time_of_the_recipes_that_name_its_driver() {
+        let limits = limits(&[&grace(260), &second(90), X86]);
+        assert_eq!(to(&limits, VARIANT), 260);
+        assert_eq!(to(&limits, "nvidia"), 40);
+        assert_eq!(limits.longest().as_secs(), 260);
+    }
+
+    #[test]
+    fn less_time_for_one_driver_is_no_less_for_any_other() {
+        let limits = limits(&[&grace(10)]);
+        assert_eq!(to(&limits, VARIANT), 10);
+        assert_eq!(to(&limits, "nvidia"), 40);
+        assert_eq!(limits.longest().as_secs(), 40);
+    }
+
+    #[test]
+    fn the_shipped_recipes_give_each_bind_40_s() {
+        let shipped = BindLimits::of_recipes(&Recipes::shipped().expect("recipes"));
+        assert_eq!(to(&shipped, VARIANT), 40);
+        assert_eq!(shipped.longest(), UNSAID);
+    }
+
+    #[test]
+    fn a_start_has_time_to_bind_and_to_take_it_back() {
+        let seconds = |recipe: &str, config| of_start(&rules(&[recipe], config)).as_secs();
+        // Asked for by another (70), bound (40), unbound (15), bound back (40), the rest (10).
+        assert_eq!(seconds(GRACE, Config::default()), 175);
+        assert_eq!(seconds(&grace(260), Config::default()), 615);
+        let verified = Config {
+            verify: Verify::Regions,
+            stop_services: vec![imex()],
+            ..Config::default()
+        };
+        assert_eq!(seconds(GRACE, verified.clone()), 175 + 70 + 15);
+        assert_eq!(seconds(&grace(600), verified.clone()), 1380);
+        let many = Config {
+            stop_services: vec![imex(); 64],
+            ..verified
+        };
+        assert_eq!(seconds(&grace(600), many), 1500);
+    }
+
+    #[test]
+    fn what_is_published_follows_a_reload_and_the_hook_believes_it() {
+        let (directory, site) = fixture::site(Config::default());
+        let prepare = hooks::call::Operation::Prepare;
+        let believed = || {
+            publish(&site, directory.path()).expect("published");
+            hooks::patience::limit(prepare, directory.path()).as_secs()
+        };
+        assert_eq!(believed(), 175);
+        for (seconds, start) in [(260, 615), (600, 1295), (10, 175)] {
+            site.reload(rules(&[&grace(seconds)], Config::default()));
+            assert_eq!(believed(), start);
+        }
+        let many = Config {
+            stop_services: vec![imex(); 64],
+            ..Config::default()
+        };
+        site.reload(rules(&[&grace(600)], many));
+        assert_eq!(believed(), *START.end(), "the hook has the same range");
+    }
+}
