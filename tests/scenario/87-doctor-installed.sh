@@ -78,7 +78,7 @@ mv $policy /tmp/aside.conf
 found VD-DOC-047 'systemctl reload dbus'
 mv /tmp/aside.conf $policy
 within 20 passes VD-DOC-047
-echo 'prepair = "on-define"' >/etc/variantd/variantd.conf
+echo 'prepar = "on-define"' >/etc/variantd/variantd.conf
 found VD-DOC-048 "did you mean 'prepare'?"
 rm /etc/variantd/variantd.conf
 passes VD-DOC-048 || fail 'the configuration is not read again'
