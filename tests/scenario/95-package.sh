@@ -3,13 +3,15 @@
 next=/tmp/variantd-next
 restore() {
     forget p0
-    dpkg -i --force-confmiss /root/variantd.deb >/dev/null 2>&1
+    dpkg -i --force-confold --force-confmiss /root/variantd.deb >/dev/null 2>&1
     systemctl restart libvirtd variantd
     stand_in $GPU0
     rm -rf $next $next.deb
 }
 trap restore EXIT
 forget p0
+# What other scenarios made here is the administrator's, and would stay.
+rm -rf /etc/variantd/recipes.d
 agent_settings 'release = "previous"'
 stand_in $GPU0 pci-stub
 state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
