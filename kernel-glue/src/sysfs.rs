@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::sys::stat::Mode;
 
 use crate::failure::Failure;
@@ -194,11 +194,22 @@ impl Root {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let flags = flags | OFlag::O_CLOEXEC;
-        let how = OpenHow::new().flags(flags).resolve(self.resolve);
         // Any rename on the machine can upset a scoped walk through `..`: EAGAIN asks to try again.
-        let mut tries = (0..MAX_TRIES).map(|_| openat2(&self.directory, path, how));
+        let mut tries = (0..MAX_TRIES).map(|_| self.open_once(path, flags));
         let opened = tries.find(|fd| !matches!(fd, Err(Errno::EAGAIN)));
         Ok(opened.unwrap_or(Err(Errno::EAGAIN))?)
+    }
+
+    /// What systemd runs with RestrictSUIDSGID, as a program of a udev rule is, has no openat2(2); below `/` a plain
+    /// open leads to the same file.
+    fn open_once(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new().flags(flags).resolve(self.resolve);
+        match openat2(&self.directory, path, how) {
+            Err(Errno::ENOSYS) if !self.resolve.contains(ResolveFlag::RESOLVE_IN_ROOT) => {
+                openat(&self.directory, path, flags, Mode::empty())
+            }
+            opened => opened,
+        }
     }
 
     fn malformed(&self, path: &str, why: &str) -> Failure {
