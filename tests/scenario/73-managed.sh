@@ -1,6 +1,7 @@
 # Who binds what when, with managed='yes' and 'no': once it is released the GPU is where the policy says, whatever
 # libvirt did, and wherever it came from.
 # deadline: 600
+# by name
 steps=/tmp/steps
 hooks=/etc/libvirt/hooks/qemu.d
 trap 'rm -f $hooks/00-state $hooks/zz-state; forget m0; rm -f /etc/variantd/recipes.d/nvidia-grace.toml /etc/variantd/variantd.conf; systemctl restart variantd; stand_in $GPU0' EXIT
