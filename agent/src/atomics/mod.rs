@@ -32,6 +32,14 @@ pub use need::Need;
 pub use path::{Element, Judged};
 pub use place::{Bus, Place};
 
+/// What a function does with AtomicOps: the widths that it completes, and what else is set.
+#[must_use]
+pub fn in_words(completer: Widths, routing: bool, blocked: bool) -> String {
+    let routing = if routing { ", routing" } else { "" };
+    let blocked = if blocked { ", egress blocked" } else { "" };
+    format!("{completer}{routing}{blocked}")
+}
+
 /// What the judgement is made against.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {

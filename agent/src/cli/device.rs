@@ -11,7 +11,6 @@ use super::occupancy::{self, Seen};
 use super::problem::Problem;
 use super::{View, output, region};
 use crate::plan::{Setting, initiators};
-use crate::target::Versions;
 
 /// Prints it; with `regions` also what VFIO shows, or last of all why it could not be asked.
 pub(super) fn run(view: &View, address: PciAddress, regions: bool) -> Result<(), Problem> {
@@ -120,14 +119,7 @@ type Nodes = Result<Vec<kernel_glue::numa::NumaNode>, crate::refusal::Refusal>;
 
 fn initiator_nodes(view: &View, device: &Device) -> Option<Nodes> {
     view.recipes.for_device(device)?;
-    let setting = Setting {
-        host: &view.host,
-        recipes: &view.recipes,
-        target: Versions::NEWEST_TESTED.into(),
-        replace: false,
-        asked: true,
-        formatted: false,
-    };
+    let setting = Setting::newest(&view.host, &view.recipes);
     Some(initiators(&setting, device))
 }
 

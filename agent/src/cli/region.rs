@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
@@ -18,16 +18,20 @@ use crate::region::{on_its_driver, refusal};
 
 const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
 
-/// Asks for one device, whatever VFIO driver it is on.
-pub(super) fn ask(view: &View, device: PciAddress) -> Result<Regions, Problem> {
+/// This program, which asks VFIO in a child of its own; only on the host itself is there a device to open.
+pub(super) fn asking(view: &View) -> Result<PathBuf, Problem> {
     if view.root != Path::new("/") {
         let text =
             "a recorded host has no device to open; run this without --host, on the host itself";
         return Err(Problem::Failed(text.to_owned()));
     }
-    let program = env::current_exe();
-    let program =
-        program.map_err(|error| Problem::Failed(format!("cannot find this program: {error}")))?;
+    env::current_exe()
+        .map_err(|error| Problem::Failed(format!("cannot find this program: {error}")))
+}
+
+/// Asks for one device, whatever VFIO driver it is on.
+pub(super) fn ask(view: &View, device: PciAddress) -> Result<Regions, Problem> {
+    let program = asking(view)?;
     let answer = probe::ask(&program, &view.root, device);
     answer.map_err(|error| refusal(device, &error).into())
 }

@@ -16,7 +16,6 @@ use crate::libvirt;
 use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
 use crate::plan::Setting;
 use crate::rewrite;
-use crate::target::Versions;
 
 const URI: &str = "qemu:///system";
 
@@ -81,14 +80,7 @@ impl Request {
 
 /// The definition as the guest will have it.
 fn completed(view: &View, text: &str) -> Result<Domain, Problem> {
-    let setting = Setting {
-        host: &view.host,
-        recipes: &view.recipes,
-        target: Versions::NEWEST_TESTED.into(),
-        replace: false,
-        asked: true,
-        formatted: false,
-    };
+    let setting = Setting::newest(&view.host, &view.recipes);
     let completed = rewrite::rewrite(text, &setting)?;
     Ok(Domain::parse(&completed.text)?)
 }

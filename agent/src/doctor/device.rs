@@ -134,14 +134,7 @@ fn node(scene: &Scene, device: &Device) -> Check {
 fn initiator_nodes(scene: &Scene, device: &Device, recipe: &Recipe) -> Option<Check> {
     recipe.initiators?;
     let fine = "its generic-initiator nodes are known";
-    let setting = Setting {
-        host: &scene.host,
-        recipes: &scene.recipes,
-        target: Versions::NEWEST_TESTED.into(),
-        replace: false,
-        asked: true,
-        formatted: false,
-    };
+    let setting = Setting::newest(&scene.host, &scene.recipes);
     let srat = |gap: &&kernel_glue::host::Gap| gap.path.ends_with("/SRAT");
     Some(match initiators(&setting, device) {
         Ok(nodes) => {

@@ -9,9 +9,9 @@ use kernel_glue::host::Host;
 use kernel_glue::numa::{Node, NumaNode, RangeList};
 
 use super::{Kind, Part};
+use crate::atomics::in_words;
 use crate::plan::{Setting, initiators};
 use crate::recipe::Recipes;
-use crate::target::Versions;
 
 type Children<'a> = BTreeMap<Option<PciAddress>, Vec<&'a Device>>;
 
@@ -148,19 +148,11 @@ pub(super) fn speed(express: &Express) -> Option<&'static str> {
 
 fn atomics(device: &Device) -> String {
     match &device.config {
-        Config::Express(express) => {
-            let routing = if express.routes_atomics() {
-                ", routing"
-            } else {
-                ""
-            };
-            let blocked = if express.egress_blocked() {
-                ", egress blocked"
-            } else {
-                ""
-            };
-            format!("{}{routing}{blocked}", express.completer())
-        }
+        Config::Express(express) => in_words(
+            express.completer(),
+            express.routes_atomics(),
+            express.egress_blocked(),
+        ),
         Config::Conventional => "none".to_owned(),
         Config::Unreadable(_) => "not visible".to_owned(),
     }
@@ -168,14 +160,7 @@ fn atomics(device: &Device) -> String {
 
 /// The nodes that are its generic initiators, where that can be told.
 fn nodes(host: &Host, recipes: &Recipes, device: &Device) -> String {
-    let setting = Setting {
-        host,
-        recipes,
-        target: Versions::NEWEST_TESTED.into(),
-        replace: false,
-        asked: true,
-        formatted: false,
-    };
+    let setting = Setting::newest(host, recipes);
     match initiators(&setting, device) {
         Ok(nodes) if !nodes.is_empty() => {
             let nodes: RangeList = nodes.into_iter().map(u32::from).collect();

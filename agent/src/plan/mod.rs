@@ -39,7 +39,7 @@ use crate::domain::{Added, Domain, Hostdev};
 use crate::edit::Edit;
 use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
-use crate::target::Target;
+use crate::target::{Target, Versions};
 use command_line::Arguments;
 
 /// What a plan is made against.
@@ -58,6 +58,21 @@ pub struct Setting<'a> {
     /// libvirt formatted the text, so a sound address may be one that it gave by itself, and is moved to an expander
     /// bus when the device is planned for the first time. In a text of the user's own it is his.
     pub formatted: bool,
+}
+
+impl<'a> Setting<'a> {
+    /// What somebody asks of a text of his own, for the newest versions that are tested.
+    #[must_use]
+    pub fn newest(host: &'a Host, recipes: &'a Recipes) -> Self {
+        Self {
+            host,
+            recipes,
+            target: Versions::NEWEST_TESTED.into(),
+            replace: false,
+            asked: true,
+            formatted: false,
+        }
+    }
 }
 
 /// What a domain needs.

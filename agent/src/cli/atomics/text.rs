@@ -6,7 +6,7 @@ use kernel_glue::host::Gap;
 use super::super::output;
 use super::super::problem::Problem;
 use super::word;
-use crate::atomics::{Answer, Bus, Element, Report};
+use crate::atomics::{Answer, Bus, Element, Report, in_words};
 use crate::recipe::Need;
 
 const HEAD: [&str; 7] = [
@@ -140,7 +140,7 @@ fn what(element: &Element) -> String {
     let bits = match (&element.hidden, element.completer) {
         (Some(why), _) => format!("not visible: {why}"),
         (None, None) => "none".to_owned(),
-        (None, Some(completer)) => word::bits(
+        (None, Some(completer)) => in_words(
             completer,
             element.routing.unwrap_or_default(),
             element.egress_blocked.unwrap_or_default(),

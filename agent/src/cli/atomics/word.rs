@@ -1,6 +1,5 @@
-//! The words for kinds of functions and their AtomicOps, alike wherever they are printed.
+//! The words for kinds of functions.
 
-use kernel_glue::atomics::Widths;
 use kernel_glue::config::Port;
 
 /// What kind of function it is.
@@ -16,11 +15,4 @@ pub(in crate::cli) fn port(port: Port) -> &'static str {
         Port::RootComplexEventCollector => "event collector",
         Port::Other(_) => "other",
     }
-}
-
-/// Widths that are completed, and what else is set.
-pub(super) fn bits(completer: Widths, routing: bool, blocked: bool) -> String {
-    let routing = if routing { ", routing" } else { "" };
-    let blocked = if blocked { ", egress blocked" } else { "" };
-    format!("{completer}{routing}{blocked}")
 }
