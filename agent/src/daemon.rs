@@ -87,8 +87,17 @@ pub enum StartError {
     #[error(transparent)]
     Reserve(#[from] ReserveError),
     /// The program that writes is not there.
-    #[error("cannot find '{}', which lies beside variantd: install the package again", .0.display())]
-    Child(PathBuf),
+    #[error(
+        "'{}' is not there, nor '{}': install the package again; without it nothing can be written to the host",
+        beside.display(),
+        installed.display()
+    )]
+    Child {
+        /// Where it lies in a build's tree.
+        beside: PathBuf,
+        /// Where a package puts it.
+        installed: PathBuf,
+    },
 }
 
 /// The agent, serving.
@@ -235,13 +244,16 @@ fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>),
     Ok((Assigner::new(Arc::new(kernel), site, journal), ended))
 }
 
-/// The program that writes for the agent.
+/// The program that writes for the agent: beside it where both were built, in libexec where they are installed.
 fn writer() -> Result<PathBuf, StartError> {
-    let program = std::env::current_exe()?.with_file_name(child::PROGRAM);
-    match program.exists() {
-        true => Ok(program),
-        false => Err(StartError::Child(program)),
-    }
+    let beside = std::env::current_exe()?.with_file_name(child::PROGRAM);
+    let installed = Path::new(child::LIBEXEC).join(child::PROGRAM);
+    let places = [beside, installed];
+    let there = places.iter().find(|program| program.exists());
+    there.cloned().ok_or_else(|| {
+        let [beside, installed] = places;
+        StartError::Child { beside, installed }
+    })
 }
 
 fn rules(config: &Path) -> Result<Rules, StartError> {
