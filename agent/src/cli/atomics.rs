@@ -5,7 +5,6 @@ mod definition;
 mod fix;
 mod form;
 mod text;
-pub(super) mod word;
 
 use std::path::PathBuf;
 
