@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
@@ -33,7 +34,7 @@ use crate::recipe::{LoadError, Recipes};
 use crate::region::Shown;
 use crate::reserve::{self, Reservations, ReserveError};
 use crate::service::Systemd;
-use crate::site::{Rules, Site};
+use crate::site::{ReadHost, Rules, Site};
 use crate::supervisor::Supervisor;
 use crate::uevent;
 use crate::worker::Worker;
@@ -212,11 +213,26 @@ pub fn reserve(places: &Places) -> Result<usize, StartError> {
 /// # Errors
 /// As [`reserve`]; when its reservation cannot be used.
 pub fn reserved(places: &Places, device: PciAddress) -> Result<Option<DriverName>, StartError> {
-    let site = site(places)?;
+    let root = places.root.clone();
+    let site = site_on(places, Box::new(move || alone(&root, device)))?;
     let (assigner, _) = assigner(places, site.clone())?;
     let host = site.host().map_err(PublishError::from)?;
     let all = reservations(places).all();
     Ok(reserve::claim(&assigner, &host, all, device)?)
+}
+
+/// A host of one device, or of none where that is not there: udev waits for each that appears, and reads of the
+/// others would take as long as there are others.
+fn alone(root: &Path, device: PciAddress) -> Result<Host, Failure> {
+    match Device::read(root, device) {
+        Ok((found, gaps)) => Ok(Host {
+            devices: [(device, found)].into(),
+            gaps,
+            ..Host::default()
+        }),
+        Err(failure) if failure.is_absent() => Ok(Host::default()),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn reservations(places: &Places) -> Reservations {
@@ -225,8 +241,11 @@ fn reservations(places: &Places) -> Reservations {
 
 fn site(places: &Places) -> Result<Arc<Site>, StartError> {
     let root = places.root.clone();
+    site_on(places, Box::new(move || Host::read(&root)))
+}
+
+fn site_on(places: &Places, read_host: ReadHost) -> Result<Arc<Site>, StartError> {
     let learned = Learned::load(places.state.join("versions"));
-    let read_host = Box::new(move || Host::read(&root));
     let declined = Declined::load(places.state.join("declined"));
     let mut site = Site::new(read_host, learned, declined, rules(&places.config)?);
     site.shown = Shown::load(places.state.join("regions"));

@@ -14,11 +14,13 @@ cmp /tmp/o1.before <(inactive o1)
 
 # A libvirt before 10.0 would put a managed device on vfio-pci.
 guest o0 $GPU0 | sed "s/managed='yes'/managed='no'/" >/tmp/o0.xml
-qemu=$(virsh version | sed -n 's/^Running hypervisor: QEMU \([0-9]*\).*/\1/p')
+qemu=$(qemu_major)
 if [ "$qemu" -lt 9 ]; then
     virsh define /tmp/o0.xml >/dev/null
     ! said=$(variantctl wait o0 2>&1) || fail 'a guest without initiators is not complete'
     contains 'version that can' "$said" 'use QEMU 9.0.0 or newer'
+    # The other suites follow its hint: there 86-doctor finds the check passed.
+    found VD-TGT-001 'too old for generic initiators (QEMU 9.0)'
     ! said=$(virsh start o0 2>&1) || fail 'a guest without initiators started'
     contains 'refusal at start' "$said" 'VD-TGT-001'
     equal 'driver after the refusal' "$(driver $GPU0)" pci-stub
@@ -26,11 +28,7 @@ if [ "$qemu" -lt 9 ]; then
     echo "= QEMU $qemu: $(sed -n 's/^error: //p' <<<"$said" | grep -o 'QEMU.*' | head -1)"
 fi
 
-mkdir -p /etc/variantd/recipes.d
-# A kernel before 6.8 has no variant driver either; QEMU passes AtomicOps on since 8.1.
-modinfo -n $VARIANT >/dev/null 2>&1 || VARIANT=vfio-pci
-awk '/^\[initiators\]/ { out = 1; next } /^\[/ { out = 0 } !out' /usr/share/variantd/recipes.d/nvidia-grace.toml |
-    sed "s/^driver = .*/driver = \"$VARIANT\"/" >/etc/variantd/recipes.d/nvidia-grace.toml
+without_initiators
 systemctl stop variantd
 virsh define /tmp/o0.xml >/dev/null
 inactive o0 >/tmp/o0.before

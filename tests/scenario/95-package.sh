@@ -1,5 +1,6 @@
 # The package under a running guest: upgraded, removed, installed again, purged. The guest runs on, its GPU
 # stays where it is, and is given back by the agent that is there when the guest has ended.
+# deadline: 900
 next=/tmp/variantd-next
 restore() {
     forget p0
@@ -12,6 +13,7 @@ trap restore EXIT
 forget p0
 # What other scenarios made here is the administrator's, and would stay.
 rm -rf /etc/variantd/recipes.d
+[ "$(qemu_major)" -ge 9 ] || without_initiators
 agent_settings 'release = "previous"'
 stand_in $GPU0 pci-stub
 state() { echo "$(driver $GPU0)/$(override $GPU0)"; }

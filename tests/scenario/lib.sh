@@ -26,6 +26,18 @@ within() {
 driver() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" 2>/dev/null)" 2>/dev/null || true; }
 override() { cat "/sys/bus/pci/devices/$1/driver_override"; }
 
+# without_initiators: from the agent's next start on the GPUs' recipe is one for hosts whose QEMU has no initiators. A kernel
+# before 6.8 has no variant driver either: VARIANT is the driver then.
+without_initiators() {
+    modinfo -n $VARIANT >/dev/null 2>&1 || VARIANT=vfio-pci
+    mkdir -p /etc/variantd/recipes.d
+    awk '/^\[initiators\]/ { out = 1; next } /^\[/ { out = 0 } !out' /usr/share/variantd/recipes.d/nvidia-grace.toml |
+        sed "s/^driver = .*/driver = \"$VARIANT\"/" >/etc/variantd/recipes.d/nvidia-grace.toml
+}
+
+# qemu_major: the first number of QEMU's version
+qemu_major() { virsh version | sed -n 's/^Running hypervisor: QEMU \([0-9]*\).*/\1/p'; }
+
 # stand_in DEVICE DRIVER: bind it by override, as an administrator would; no driver: leave it unbound
 stand_in() {
     local dir=/sys/bus/pci/devices/$1

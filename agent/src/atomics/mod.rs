@@ -14,6 +14,7 @@ mod kernel;
 mod need;
 mod path;
 mod place;
+pub mod word;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::atomics::Widths;

@@ -5,16 +5,17 @@ mod definition;
 mod fix;
 mod form;
 mod text;
-pub(super) mod word;
 
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use kernel_glue::address::PciAddress;
 use kernel_glue::atomics::Widths;
 use kernel_glue::device::Device;
 use serde_json::{Value, json};
 
+use super::completion;
 use super::problem::Problem;
 use super::{View, diff, output};
 use crate::atomics::{Guest, Kernel, Question, Report, report};
@@ -27,9 +28,11 @@ use definition::Definition;
 #[derive(Debug, Args)]
 pub(super) struct Request {
     /// PCI address; by default every device that the guest has, or that a recipe knows
+    #[arg(add = ArgValueCandidates::new(completion::devices))]
     device: Option<PciAddress>,
     /// Name or UUID of the guest in libvirt, which virsh is asked for
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    #[arg(add = ArgValueCandidates::new(completion::domains))]
     domain: Option<String>,
     /// Domain XML of the guest ('-' for standard input)
     #[arg(long, value_name = "XML")]

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
@@ -77,6 +78,7 @@ enum Verb {
     /// Show one device: driver, group, node, initiators, path to its root port, and who holds it
     Show {
         /// PCI address: 0000:01:00.0, 01:00.0 or pci_0000_01_00_0
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: PciAddress,
         /// Ask VFIO for the BARs a guest would see; opens the device, which resets it (root only)
         #[arg(long)]
@@ -112,6 +114,7 @@ enum Verb {
     Prepare {
         /// Name or UUID of the domain
         #[arg(required_unless_present = "plan")]
+        #[arg(add = ArgValueCandidates::new(completion::domains))]
         domain: Option<String>,
         /// Give a device whose guest address contradicts its recipe a new one
         #[arg(long, conflicts_with = "plan")]
@@ -125,6 +128,7 @@ enum Verb {
     Revert {
         /// Name or UUID of the domain
         #[arg(required_unless_present = "file", conflicts_with = "file")]
+        #[arg(add = ArgValueCandidates::new(completion::domains))]
         domain: Option<String>,
         /// Revert domain XML in FILE ('-' for standard input) and print it; libvirt is not touched
         #[arg(long)]
@@ -133,6 +137,7 @@ enum Verb {
     /// Bind a device outside of any guest
     Bind {
         /// PCI address
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: PciAddress,
         /// The driver; by default the one that its recipe names
         #[arg(long)]
@@ -150,16 +155,19 @@ enum Verb {
     /// Give a device back that was bound outside of any guest
     Release {
         /// PCI address
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: PciAddress,
     },
     /// Give devices back that a change left half-way
     Recover {
         /// PCI address; by default every such device
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: Option<PciAddress>,
     },
     /// Reserve a device for guests: it is bound at each boot, before anything else takes it
     Reserve {
         /// PCI address
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: PciAddress,
         /// The driver; by default the one that its recipe names at that time
         #[arg(long)]
@@ -171,6 +179,7 @@ enum Verb {
     /// End a reservation
     Unreserve {
         /// PCI address
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: PciAddress,
         /// Give the device back now, too
         #[arg(long)]
@@ -187,6 +196,7 @@ enum Verb {
     /// Wait until a domain is complete, or exit with 1 and the reason why it is not
     Wait {
         /// Name or UUID of the domain
+        #[arg(add = ArgValueCandidates::new(completion::domains))]
         domain: String,
         /// Seconds to wait
         #[arg(long, default_value_t = 10)]
@@ -202,6 +212,9 @@ enum RecipeVerb {
     Show {
         /// Its name
         name: String,
+        /// The one that variantd brings, whatever is over it
+        #[arg(long)]
+        shipped: bool,
     },
     /// Check a file before it is put into the recipes' directory
     Check {
@@ -231,7 +244,7 @@ struct Definition {
 #[derive(Debug, Args)]
 struct Request {
     /// File with domain XML ('-' for standard input), or name or UUID of a domain in libvirt
-    #[arg(value_name = "FILE|DOMAIN")]
+    #[arg(value_name = "FILE|DOMAIN", add = ArgValueCompleter::new(completion::files_and_domains))]
     subject: PathBuf,
     #[command(flatten)]
     wish: Wish,
@@ -266,6 +279,7 @@ struct View {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    completion::answer();
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -286,7 +300,11 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Plan(request) => plan::show(cli, request),
         Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),
         Verb::Recipe(RecipeVerb::List) => recipe::list(&recipes(cli)?, cli.json),
-        Verb::Recipe(RecipeVerb::Show { name }) => recipe::show(&recipes(cli)?, name, cli.json),
+        Verb::Recipe(RecipeVerb::Show {
+            name,
+            shipped: true,
+        }) => recipe::show(&shipped()?, name, cli.json),
+        Verb::Recipe(RecipeVerb::Show { name, .. }) => recipe::show(&recipes(cli)?, name, cli.json),
         Verb::Recipe(RecipeVerb::Check { file }) => recipe::check(file, cli.json),
         Verb::Config(ConfigVerb::Show) => config::show(&configuration(cli), cli.json),
         Verb::Config(ConfigVerb::Check) => {
@@ -370,6 +388,10 @@ fn recipes(cli: &Cli) -> Result<Recipes, Problem> {
     let config = config.map_err(|error| Problem::Failed(error.to_string()))?;
     let recipes = Recipes::load(&cli.recipes).and_then(|r| r.extended(&config.devices));
     recipes.map_err(recipe::problem)
+}
+
+fn shipped() -> Result<Recipes, Problem> {
+    Recipes::shipped().map_err(|error| Problem::Failed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use kernel_glue::device::Device;
 use kernel_glue::numa::{Node, RangeList};
 use serde_json::{Value, json};
 
+use super::completion;
 use super::list::to_json;
 use super::problem::Problem;
 use super::{View, input, output};
@@ -36,6 +38,7 @@ pub(super) struct Request {
     nccl: bool,
     /// Beside the host, the guest that a domain of libvirt's will see
     #[arg(long, group = "guest", value_name = "NAME")]
+    #[arg(add = ArgValueCandidates::new(completion::domains))]
     domain: Option<String>,
     /// Beside the host, the guest of domain XML in FILE ('-' for standard input), as it is once completed
     #[arg(long, group = "guest", value_name = "FILE")]

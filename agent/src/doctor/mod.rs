@@ -9,6 +9,8 @@ mod device;
 mod driver;
 mod host;
 mod installation;
+#[cfg(test)]
+mod lab_test;
 mod next;
 mod occupancy;
 pub mod read;

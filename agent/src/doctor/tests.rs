@@ -23,7 +23,7 @@ use crate::libvirt::DomainRef;
 use crate::reserve::Reservation;
 use crate::target::Versions;
 
-type Spoil = fn(&mut Scene);
+pub(super) type Spoil = fn(&mut Scene);
 
 fn spoiled(spoil: Spoil) -> Scene {
     let mut scene = ready();
@@ -114,7 +114,7 @@ fn a_ready_host_passes_every_check_and_is_told_to_define_a_guest() {
 
 /// What spoils a ready host, the code that must fail for it, and the command or words that mend it.
 #[rustfmt::skip]
-const FAILURES: &[(Spoil, Code, &str)] = &[
+pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| gpu(s, |gpu| gpu.iommu_group = None), Code::IommuOff, "'intel_iommu=on'"),
     (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.vendor = Vendor::Amd }, Code::IommuOff, "AMD-Vi"),
     (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.vendor = Vendor::Arm }, Code::IommuOff, "IORT"),

@@ -87,6 +87,21 @@ pub fn definition(uri: &str, name: &str) -> Result<Option<String>, LookError> {
     }
 }
 
+/// Names of all domains that have a definition.
+///
+/// # Errors
+/// libvirt's words.
+pub fn names(uri: &str) -> Result<Vec<String>, LookError> {
+    virt::error::clear_error_callback();
+    let connect = Connect::open_read_only(Some(uri)).map_err(said)?;
+    let listed = connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT);
+    let listed = listed.map_err(said)?;
+    // One that is gone meanwhile is none.
+    let mut names: Vec<String> = listed.iter().filter_map(|one| one.name().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
 fn defined(
     connect: &Connect,
     domain: &Domain,

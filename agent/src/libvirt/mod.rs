@@ -20,7 +20,7 @@ use crate::target::Versions;
 
 pub use capability::Capabilities;
 pub use connection::{Live, connect};
-pub use look::{Defined, Look, LookError, definition, look};
+pub use look::{Defined, Look, LookError, definition, look, names};
 
 /// A domain by both of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]

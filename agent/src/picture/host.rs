@@ -9,7 +9,7 @@ use kernel_glue::host::Host;
 use kernel_glue::numa::{Node, NumaNode, RangeList};
 
 use super::{Kind, Part};
-use crate::atomics::in_words;
+use crate::atomics::{in_words, word};
 use crate::plan::{Setting, initiators};
 use crate::recipe::Recipes;
 
@@ -120,13 +120,10 @@ fn kind(device: &Device) -> Kind {
 }
 
 fn port(device: &Device) -> &'static str {
-    match device.config.express().map(|express| express.port) {
-        Some(Port::RootPort) => "root port",
-        Some(Port::UpstreamPort) => "switch upstream port",
-        Some(Port::DownstreamPort) => "switch downstream port",
-        Some(Port::RootComplexEndpoint) => "root complex endpoint",
-        _ if device.is_bridge() => "bridge",
-        _ => "device",
+    match device.config.express() {
+        Some(express) => word::port(express.port),
+        None if device.is_bridge() => "bridge",
+        None => "device",
     }
 }
 

@@ -20,7 +20,9 @@ pub(super) fn plan(domain: &Domain, assigned: &[Assigned<'_>], plan: &mut Plan) 
     }
     let pointed_at = assigned.iter().find(|one| one.recipe.initiators.is_some());
     if let Some(one) = pointed_at {
-        let text = "do not hot-unplug it: QEMU exits at the guest's next reset when a device with initiators is gone".to_owned();
+        let text = "hot-unplugged, it leaves initiators behind that end QEMU at the guest's next reset, unless the agent runs and \
+                    deletes them; plugged in again, it has none until the guest is started anew"
+            .to_owned();
         note(Code::UnplugDangerous, Some(one.hostdev.source), text);
     }
     let memory = domain.memory_kib / MIB;

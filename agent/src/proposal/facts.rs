@@ -4,7 +4,7 @@
 //! group and of the bridges above them, identity, place, BARs and PCI Express capabilities; of each NUMA node its
 //! CPUs and distances; which nodes are generic initiators; width of addresses, iommufd and the kernel's release.
 //! What does not: drivers and overrides, since starting another guest changes them, control and status bits in
-//! config space, and sizes of memory.
+//! config space but the one that blocks AtomicOps, and sizes of memory.
 //! The form is JSON with the keys in the order below; change it only with the plan's version.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,9 @@ struct DeviceFacts<'a> {
     shown: Option<u64>,
     /// Version, port type and capabilities: device, link, device 2.
     express: Option<(u8, String, u32, u32, u32)>,
+    /// It blocks AtomicOps on their way out; left out where it does not, as earlier releases do.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    blocks_atomics: bool,
 }
 
 #[derive(Serialize)]
@@ -94,6 +97,7 @@ fn facts(device: &Device) -> DeviceFacts<'_> {
         bars: device.bars.iter().map(bar).collect(),
         shown: device.shown_bytes(),
         express: device.config.express().map(express),
+        blocks_atomics: device.config.express().is_some_and(Express::egress_blocked),
     }
 }
 

@@ -139,6 +139,22 @@ fn a_stale_plan_names_what_changed() {
     }
 }
 
+#[test]
+fn a_plan_is_stale_once_a_port_blocks_atomics() {
+    let set = |inputs: &mut Inputs, devctl2: u16| {
+        let link = kernel_glue::config::Express { devctl2, ..LINK };
+        let gpu = inputs.host.devices.get_mut(&address(GPU)).expect("GPU");
+        gpu.config = kernel_glue::config::Config::Express(link);
+    };
+    let mut inputs = inputs();
+    set(&mut inputs, 0);
+    let said = inputs.refusal(|inputs| set(inputs, 1 << 7));
+    assert!(
+        said.contains("changed: the host's PCI devices (VD-PLN-001)"),
+        "{said}"
+    );
+}
+
 const LINK: kernel_glue::config::Express = kernel_glue::config::Express {
     version: 2,
     port: kernel_glue::config::Port::Endpoint,

@@ -37,6 +37,14 @@ pub enum LoadError {
         /// The recipe's name.
         name: String,
     },
+    /// A file without a recipe, as `recipe show NAME > NAME.toml` leaves it: the shell empties it first.
+    #[error("'{path}' is empty: {}", mend_empty(path, *shipped))]
+    Empty {
+        /// The file.
+        path: String,
+        /// A shipped recipe has this name.
+        shipped: bool,
+    },
     /// One device in two recipes.
     #[error("device '{id}' is in recipe '{first}' and in '{second}': remove it from one")]
     Overlap {
@@ -113,6 +121,14 @@ pub(super) fn read(path: &Path) -> Result<Sourced, LoadError> {
     fs::File::open(path)
         .and_then(|file| file.take(limit).read_to_string(&mut text))
         .map_err(failed)?;
+    if text.trim().is_empty() {
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let shipped = Recipes::shipped()?;
+        return Err(LoadError::Empty {
+            path: name,
+            shipped: shipped.iter().any(|one| Some(one.name.as_str()) == stem),
+        });
+    }
     let recipe = Recipe::parse(&name, &text)?;
     if path.file_stem().and_then(|stem| stem.to_str()) != Some(&recipe.name) {
         return Err(LoadError::Name {
@@ -125,6 +141,19 @@ pub(super) fn read(path: &Path) -> Result<Sourced, LoadError> {
         origin: name,
         text,
     })
+}
+
+/// How to mend an empty file.
+fn mend_empty(path: &str, shipped: bool) -> String {
+    let name = Path::new(path).file_stem().unwrap_or_default();
+    let name = name.to_string_lossy();
+    match shipped {
+        true => format!(
+            "'recipe show' into it reads what the shell has just emptied; run 'variantctl recipe show --shipped {name} > \
+             {path}', or remove it"
+        ),
+        false => "remove it, or put a recipe into it".to_owned(),
+    }
 }
 
 impl Sourced {

@@ -1,6 +1,8 @@
 //! `variantctl` as a process: golden output on recorded hosts, and what bad input gets.
 
+mod completion;
 mod doctor;
+mod help;
 mod holder;
 mod plan;
 mod schema;
@@ -316,6 +318,23 @@ fn a_recipe_file_is_checked_before_it_counts() {
         said.contains("nvidia-grace.toml") && said.contains("did you mean 'cells'?"),
         "{said}"
     );
+    // As the shell leaves it before 'recipe show nvidia-grace > nvidia-grace.toml' runs.
+    fs::write(&file, "").expect("emptied");
+    let (status, said) = failure(&variantctl(
+        &host("lab"),
+        &["recipe", "check", &file.to_string_lossy()],
+    ));
+    assert_eq!(status, 1);
+    let mend = "run 'variantctl recipe show --shipped nvidia-grace > ";
+    assert!(said.contains("is empty") && said.contains(mend), "{said}");
+    let over = ["--recipes", &dir.path().to_string_lossy()].map(String::from);
+    let with = |verb: &[&'static str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
+        command.args(&over).args(["recipe", "show", "nvidia-grace"]);
+        command.args(verb).output().expect("variantctl runs")
+    };
+    assert!(failure(&with(&[])).1.contains(mend));
+    assert_eq!(stdout(&with(&["--shipped"])), shipped);
     assert_eq!(
         failure(&variantctl(&host("lab"), &["recipe", "show", "no-such"])).0,
         3
@@ -327,22 +346,6 @@ fn a_recipe_file_is_checked_before_it_counts() {
         ))
         .0,
         3
-    );
-}
-
-#[test]
-fn completions_are_sound_and_know_the_verbs() {
-    let script = stdout(&variantctl(&host("lab"), &["completions", "bash"]));
-    let ask = "COMP_WORDS=(variantctl re); COMP_CWORD=1; _variantctl variantctl re variantctl; \
-               echo ${COMPREPLY[@]}";
-    let output = Command::new("bash")
-        .args(["--norc", "-c", &format!("{script}\n{ask}")])
-        .output()
-        .expect("bash runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(
-        text.trim(),
-        "rewrite recipe record-host revert release recover reserve"
     );
 }
 

@@ -1,9 +1,7 @@
 //! What each read verb prints with `--json` against the schemas in `packaging/schema`.
 
-use std::collections::BTreeSet;
 use std::fs;
 
-use clap::CommandFactory;
 use jsonschema::Validator;
 use serde_json::Value;
 
@@ -140,42 +138,4 @@ fn an_error_is_as_its_schema_says() {
 fn what_no_schema_says_is_found() {
     let wrong = serde_json::json!({"version": 1, "files": [], "more": 1});
     assert!(!schema("config-check").is_valid(&wrong));
-}
-
-/// A verb that only reads, and prints one JSON object.
-#[test]
-fn every_read_verb_has_a_schema() {
-    let files = fs::read_dir(folder()).expect("schemas").flatten();
-    let names = files.map(|file| file.file_name().to_string_lossy().replace(".json", ""));
-    let schemas: BTreeSet<String> = names.collect();
-    // They print a definition or a script; or ask for a change, and print a report.
-    let others = [
-        "rewrite",
-        "completions",
-        "record-host",
-        "prepare",
-        "revert",
-        "wait",
-        "bind",
-        "release",
-        "recover",
-        "reserve",
-        "unreserve",
-    ];
-    for verb in agent::cli::Cli::command().get_subcommands() {
-        let name = verb.get_name();
-        let below: Vec<String> = match verb.has_subcommands() {
-            true => verb
-                .get_subcommands()
-                .map(|one| format!("{name}-{}", one.get_name()))
-                .collect(),
-            false => vec![name.to_owned()],
-        };
-        for name in below.iter().filter(|name| !others.contains(&name.as_str())) {
-            assert!(
-                schemas.contains(name),
-                "packaging/schema lacks '{name}.json'"
-            );
-        }
-    }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use agent::client::{JobProxy, next};
 use roxmltree::{Document, Node, ParsingOptions};
-use serde_json::Value;
 use zbus::message::Message;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, connection};
 
@@ -211,37 +210,4 @@ async fn a_job_ends_with_its_signal_on_the_bus() {
     }
     assert_eq!(job.state().await.expect("state"), "done");
     assert_eq!(job.result().await.expect("result"), "[]");
-}
-
-/// What `prepare` and `monitor` print, against the schemas.
-#[test]
-fn reports_and_events_are_as_their_schemas_say() {
-    let scene = Scene::new();
-    let mut agent = scene.start();
-    agent.says("serves");
-    for verb in ["wait", "prepare", "revert"] {
-        let said = scene.says(&["--json", verb, "test"]);
-        check("report", &serde_json::from_str(&said).expect("JSON"));
-    }
-    let mut monitor = crate::monitor::Monitor::start(&scene);
-    check("monitor", &monitor.until(|event| event["kind"] == "device"));
-    scene.says(&["reserve", "--driver", "nvidia", GPU]);
-    check(
-        "monitor",
-        &monitor.until(|event| event["now"]["state"] == "reserved"),
-    );
-    assert!(monitor.interrupt());
-}
-
-fn check(name: &str, said: &Value) {
-    let path = format!("../packaging/schema/{name}.json");
-    let text =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("schema");
-    let schema: Value = serde_json::from_str(&text).expect("JSON");
-    let schema = jsonschema::validator_for(&schema).expect("a schema");
-    let wrong: Vec<String> = schema
-        .iter_errors(said)
-        .map(|error| error.to_string())
-        .collect();
-    assert!(wrong.is_empty(), "{name}: {wrong:#?} in {said:#}");
 }

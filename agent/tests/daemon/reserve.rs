@@ -8,6 +8,8 @@ use crate::scene::Scene;
 
 const GPU: &str = "0009:01:00.0";
 const NIC: &str = "0000:00:1f.0";
+/// The one above the GPU.
+const PORT: &str = "0009:00:00.0";
 
 /// What the unit runs at boot.
 fn boot(scene: &Scene) -> (bool, String) {
@@ -22,6 +24,42 @@ fn boot(scene: &Scene) -> (bool, String) {
         .expect("variantd runs");
     let log = String::from_utf8(output.stderr).expect("text");
     (output.status.success(), log)
+}
+
+/// What udev's rule runs.
+fn claim(scene: &Scene, device: &str) -> Output {
+    Command::new("timeout")
+        .args(["60", env!("CARGO_BIN_EXE_variantd"), "--reserved", device])
+        .args(["--config".as_ref(), scene.path("variantd.conf").as_os_str()])
+        .args(["--run-dir".as_ref(), scene.path("run").as_os_str()])
+        .args(["--state-dir".as_ref(), scene.path("state").as_os_str()])
+        .args(["--root".as_ref(), scene.path("host").as_os_str()])
+        .output()
+        .expect("variantd runs")
+}
+
+#[test]
+fn a_device_that_appears_is_claimed_without_a_look_at_any_other() {
+    let scene = Scene::new();
+    let reserved = |device: &str, id: &str| {
+        let text = format!("device = \"{device}\"\nid = \"{id}\"\n");
+        scene.write(&format!("reserved.d/{device}.toml"), &text);
+    };
+    let devices = scene.path("host/sys/bus/pci/devices");
+    fs::remove_file(devices.join(GPU).join("driver")).expect("off its driver");
+    reserved(GPU, "10de:2342");
+    // Who reads all devices waits here for somebody who writes.
+    let pipe = devices.join(PORT).join("config");
+    fs::remove_file(&pipe).expect("removed");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
+    let output = claim(&scene, GPU);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.trim(), "nvgrace_gpu_vfio_pci", "{complaint}");
+    reserved("0009:42:00.0", "10de:2342");
+    let output = claim(&scene, "0009:42:00.0");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("VD-DEV-001"), "{complaint}");
 }
 
 fn list(scene: &Scene, arguments: &[&str]) -> Output {

@@ -147,6 +147,9 @@ struct Options {
     /// One more argument for the GPU servers, for example --gpu-argument=--cxl
     #[arg(long, allow_hyphen_values = true)]
     gpu_argument: Vec<String>,
+    /// One more word for the kernel's command line, for example intel_iommu=off
+    #[arg(long)]
+    kernel_argument: Vec<String>,
     /// How the emulated processors run
     #[arg(long, value_enum, default_value_t)]
     accelerator: Choice,
@@ -183,6 +186,7 @@ impl Options {
             sorted_srat: self.srat == Order::Sorted,
             atomics: self.atomics.clone(),
             gpu_arguments: self.gpu_argument.clone(),
+            kernel_arguments: self.kernel_argument.clone(),
             accelerator: match self.accelerator {
                 Choice::Auto => None,
                 Choice::Tcg => Some(Accelerator::Tcg),

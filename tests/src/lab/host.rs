@@ -167,8 +167,12 @@ impl Lab {
         self.state.create()?;
         self.note(&[&machine.tree.artefact, &image, &acpi])?;
         let gpus = machine.topology.gpus.len();
-        self.state
-            .set_kind(settings.architecture, settings.modules, gpus)?;
+        self.state.set_kind(
+            settings.architecture,
+            settings.modules,
+            gpus,
+            &settings.kernel_arguments,
+        )?;
         join(
             &[&acpi.join("early.cpio"), &image.join("initrd.cpio")],
             &self.state.path("initrd.cpio"),
@@ -264,6 +268,7 @@ fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, PathBuf)> {
         topology: Topology::new(architecture, gpus, settings.gpu_memory),
         accelerator: Accelerator::Tcg,
         gpu_arguments: settings.gpu_arguments.clone(),
+        kernel_arguments: settings.kernel_arguments.clone(),
     };
     machine.accelerator = match settings.accelerator {
         Some(accelerator) => accelerator,

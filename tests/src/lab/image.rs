@@ -253,6 +253,7 @@ fn warm_up_in(
         topology: Topology::new(architecture, 0, Size::mebibytes(0)),
         accelerator: Accelerator::Tcg,
         gpu_arguments: Vec::new(),
+        kernel_arguments: Vec::new(),
     };
     let boot = Boot {
         image: folder.to_path_buf(),

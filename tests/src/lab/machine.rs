@@ -70,6 +70,8 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// More arguments for each GPU server.
     pub gpu_arguments: Vec<String>,
+    /// Words behind the kernel's command line.
+    pub kernel_arguments: Vec<String>,
 }
 
 impl Machine {
@@ -123,7 +125,7 @@ impl Machine {
             .arg(if boot.keep { "rw" } else { "ro" })
             .arg(self.topology.architecture.qemu())
             .args(self.hardware())
-            .args(software(self.topology.architecture, boot))
+            .args(self.software(boot))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -142,6 +144,38 @@ impl Machine {
             );
         }
         Ok(process)
+    }
+
+    fn software(&self, boot: &Boot) -> Vec<String> {
+        let architecture = self.topology.architecture;
+        let initrd = match boot.acpi {
+            Some(_) => "/lab/run/initrd.cpio".to_owned(),
+            None => format!("/lab/image/{}", boot.initrd),
+        };
+        let mut arguments = words(&format!(
+            "-kernel /lab/image/vmlinuz -initrd {initrd} -serial file:/lab/run/console.log -no-reboot \
+         -qmp unix:/lab/run/monitor.sock,server=on,wait=off"
+        ));
+        arguments.push("-append".into());
+        let own = match architecture {
+            Architecture::X86_64 => "intel_iommu=on tsc=reliable",
+            Architecture::Aarch64 => "",
+        };
+        let console = architecture.console();
+        let mut line = words(&format!("{KERNEL_ARGUMENTS} console={console} {own}"));
+        line.extend(self.kernel_arguments.iter().cloned());
+        arguments.push(line.join(" "));
+        if boot.image.join("disk.raw").exists() {
+            let snapshot = if boot.keep { "off" } else { "on" };
+            arguments.extend(words(&format!(
+            "-drive file=/lab/image/disk.raw,if=none,id=disk,format=raw,snapshot={snapshot},cache=unsafe \
+             -device virtio-blk-pci,drive=disk,bus=pcie.0,addr=0x1d"
+        )));
+        }
+        if boot.paused {
+            arguments.push("-S".into());
+        }
+        arguments
     }
 
     fn serve(&self, state: &State, gpu: &GpuSlot) -> Result<()> {
@@ -208,33 +242,4 @@ fn socket(gpu: &GpuSlot) -> String {
 fn server() -> Result<PathBuf> {
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     Ok(program.with_file_name("lab-gpu"))
-}
-
-fn software(architecture: Architecture, boot: &Boot) -> Vec<String> {
-    let initrd = match boot.acpi {
-        Some(_) => "/lab/run/initrd.cpio".to_owned(),
-        None => format!("/lab/image/{}", boot.initrd),
-    };
-    let mut arguments = words(&format!(
-        "-kernel /lab/image/vmlinuz -initrd {initrd} -serial file:/lab/run/console.log -no-reboot \
-         -qmp unix:/lab/run/monitor.sock,server=on,wait=off"
-    ));
-    arguments.push("-append".into());
-    let own = match architecture {
-        Architecture::X86_64 => "intel_iommu=on tsc=reliable",
-        Architecture::Aarch64 => "",
-    };
-    let console = architecture.console();
-    arguments.push(words(&format!("{KERNEL_ARGUMENTS} console={console} {own}")).join(" "));
-    if boot.image.join("disk.raw").exists() {
-        let snapshot = if boot.keep { "off" } else { "on" };
-        arguments.extend(words(&format!(
-            "-drive file=/lab/image/disk.raw,if=none,id=disk,format=raw,snapshot={snapshot},cache=unsafe \
-             -device virtio-blk-pci,drive=disk,bus=pcie.0,addr=0x1d"
-        )));
-    }
-    if boot.paused {
-        arguments.push("-S".into());
-    }
-    arguments
 }

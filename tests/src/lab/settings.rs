@@ -33,6 +33,8 @@ pub struct Settings {
     pub atomics: Vec<(u16, u32)>,
     /// More arguments for each GPU server.
     pub gpu_arguments: Vec<String>,
+    /// Words behind the kernel's command line.
+    pub kernel_arguments: Vec<String>,
     /// Processors; none means: try KVM, else emulate.
     pub accelerator: Option<Accelerator>,
 }
@@ -79,6 +81,7 @@ impl Default for Settings {
             sorted_srat: true,
             atomics: Vec::new(),
             gpu_arguments: Vec::new(),
+            kernel_arguments: Vec::new(),
             accelerator: None,
         }
     }

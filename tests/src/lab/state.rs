@@ -71,13 +71,15 @@ impl State {
         architecture: Architecture,
         modules: Modules,
         gpus: usize,
+        kernel_arguments: &[String],
     ) -> Result<()> {
-        let text = format!("{architecture}{}-gpus={gpus}", modules.suffix());
+        let mut text = format!("{architecture}{}-gpus={gpus}", modules.suffix());
+        text.extend(kernel_arguments.iter().map(|word| format!("-{word}")));
         fs::write(self.path("kind"), text).context("cannot note the kind of the lab")
     }
 
-    /// Words for what it has, for scenarios that only fit some labs: its processor, "iommufd", and as "gpus=2" how
-    /// many GPUs.
+    /// Words for what it has, for scenarios that only fit some labs: its processor, "iommufd", as "gpus=2" how many
+    /// GPUs, and what its kernel was told beside the usual, such as "intel_iommu=off".
     pub fn kind(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path("kind")).unwrap_or_default();
         text.split('-').map(str::to_owned).collect()

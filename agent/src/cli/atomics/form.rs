@@ -3,7 +3,7 @@
 use kernel_glue::atomics::Widths;
 use serde_json::{Map, Value, json};
 
-use super::word;
+use crate::atomics::word;
 use crate::atomics::{Answer, Element, Fact, PerWidth, Place, Report};
 use crate::recipe;
 

@@ -5,8 +5,7 @@ use kernel_glue::host::Gap;
 
 use super::super::output;
 use super::super::problem::Problem;
-use super::word;
-use crate::atomics::{Answer, Bus, Element, Report, in_words};
+use crate::atomics::{Answer, Bus, Element, Report, in_words, word};
 use crate::recipe::Need;
 
 const HEAD: [&str; 7] = [

@@ -3,7 +3,8 @@
 use kernel_glue::config::Port;
 
 /// What kind of function it is.
-pub(in crate::cli) fn port(port: Port) -> &'static str {
+#[must_use]
+pub fn port(port: Port) -> &'static str {
     match port {
         Port::Endpoint => "endpoint",
         Port::LegacyEndpoint => "legacy endpoint",

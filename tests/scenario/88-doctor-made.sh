@@ -1,0 +1,184 @@
+# by name
+# What 'variantctl doctor' can fail for beyond 86 and 87: each fault is made, found by its code, and gone once its hint was
+# followed. A stand-in, mounted over the kernel's file, is used only where this host cannot have the fault:
+#
+#   VD-DOC-018  firmware and kernel find room for every BAR of the emulated GPU: 'resource' says IORESOURCE_UNSET
+#   VD-DOC-044  the host boots with 'apparmor=0': the daemon's label says that a profile is enforced
+#   VD-DEV-005  the GPU has no SR-IOV capability: its folder has 'sriov_numvfs'
+#   VD-BND-015  the tables are the firmware's, and in use: the one with the GPUs' memory is empty
+#   VD-BND-009  there is no driver that gives GPU memory to the host: driver link, 'numa_status' and 'iomem' say so
+#
+# VD-DOC-001 needs another boot (89-no-iommu), VD-TGT-001 an older QEMU (55-older).
+# deadline: 900
+agent_settings
+sys=/sys/bus/pci/devices/$GPU0
+real=$(readlink -f $sys)
+port=$(basename "$(dirname "$real")")
+dropin=/etc/systemd/system/libvirtd.service.d
+hook=/etc/libvirt/hooks/qemu.d/variantd
+reserved=/etc/variantd/reserved.d
+covered=''
+# over FILE COMMAND...: what the command makes of the file stands in its place
+over() {
+    local file=$1 from to; shift
+    from=$(mktemp) to=$(mktemp)
+    cat "$file" >"$from" 2>/dev/null || true
+    "$@" <"$from" >"$to"
+    mount --bind "$to" "$file"
+    covered+=" $file"
+}
+# over_folder LINE: the GPU's folder is a copy in which the line was run
+over_folder() {
+    local copy; copy=$(mktemp -d)
+    cp -a $real/. "$copy" 2>/dev/null || true
+    (cd "$copy" && eval "$1")
+    mount --bind "$copy" $real
+    covered+=" $real"
+}
+uncover() {
+    local file
+    for file in $covered; do umount "$file" || true; done
+    covered=''
+}
+restore() {
+    uncover
+    echo 0000:00:1f.2 >/sys/bus/pci/drivers/ahci/bind 2>/dev/null || true
+    [ -z "${bus-}" ] || secondary "$bus"
+    rm -rf $dropin $reserved /run/variantd/journal/made* /etc/variantd/recipes.d
+    rm -f $hook; ln -s /usr/sbin/variantd-hook $hook
+    forget big pages turned
+    echo 0 >/proc/sys/vm/nr_hugepages
+    systemctl daemon-reload
+    systemctl restart libvirtd
+    agent_settings
+    stand_in $GPU0
+}
+trap restore EXIT
+forget big pages turned
+stand_in $GPU0 vfio-pci
+# gone CODE: the check passes by itself again
+gone() { within 30 passes "$1"; }
+
+# Libvirt's daemon may not raise a limit that it has.
+mkdir -p $dropin
+printf '[Service]\nLimitMEMLOCK=65536\nCapabilityBoundingSet=~CAP_SYS_RESOURCE\n' >$dropin/made.conf
+systemctl daemon-reload
+systemctl restart libvirtd
+found VD-DOC-005 'cannot raise it'
+printf '[Service]\nLimitMEMLOCK=infinity\n' >$dropin/made.conf
+systemctl daemon-reload
+systemctl restart libvirtd
+gone VD-DOC-005
+
+# Definitions: more memory than there is, huge pages that are not there, an address that breaks a rule.
+guest big $GPU0 | sed "s|<memory unit='MiB'>192</memory>|<memory unit='GiB'>900</memory>|" >/tmp/big.xml
+virsh define /tmp/big.xml >/dev/null
+found VD-DOC-006 'all locked at start'
+contains 'the hint' "$(variantctl doctor --only VD-DOC-006 || true)" 'virsh edit big'
+EDITOR="sed -i s/943718400/196608/" virsh edit big >/dev/null
+gone VD-DOC-006
+forget big
+guest pages $GPU0 | sed "s|<vcpu>|<memoryBacking><hugepages/></memoryBacking><vcpu>|" >/tmp/pages.xml
+virsh define /tmp/pages.xml >/dev/null
+found VD-DOC-006 'huge pages of 2048 KiB'
+mended VD-DOC-006
+forget pages
+echo 0 >/proc/sys/vm/nr_hugepages
+guest turned $GPU0 | sed "s|</hostdev>|<address type='pci' domain='0' bus='1' slot='0' function='1'/></hostdev>|;
+    s|<hostdev |<controller type='pci' index='1' model='pcie-root-port'/><hostdev |" >/tmp/turned.xml
+virsh define /tmp/turned.xml >/dev/null
+found VD-TOP-002 'function 1'
+mended VD-TOP-002
+forget turned
+
+# The device does not answer: its port leads to another bus.
+secondary() { printf "\\x$1" | dd of=/sys/bus/pci/devices/$port/config bs=1 seek=25 conv=notrunc 2>/dev/null; }
+number=$(od -An -tx1 -j25 -N1 /sys/bus/pci/devices/$port/config | tr -d ' ')
+bus=$number
+secondary fe
+found VD-BND-012 'all ones'
+secondary "$bus"
+bus=''
+gone VD-BND-012
+over $sys/resource sed '3s/0x[0-9a-f]*$/0x0000000020000000/; 3s/^0x[0-9a-f]*/0x0000000000000000/; 3s/ 0x[0-9a-f]* / 0x00000000000fffff /'
+found VD-DOC-018 'has no address'
+uncover
+gone VD-DOC-018
+
+over_folder 'echo 2 >sriov_numvfs'
+found VD-DEV-005 'virtual functions (2)'
+uncover
+gone VD-DEV-005
+over_folder 'ln -sfn ../../../../bus/pci/drivers/nvidia driver'
+over /proc/iomem sed '$a4080000000-40ffffffff : System RAM (NVIDIA)'
+found VD-BND-009 "the host's own"
+uncover
+gone VD-BND-009
+for table in /sys/firmware/acpi/tables/SSDT*; do
+    ! grep -q nvidia,gpu-mem-size "$table" || over "$table" true
+done
+found VD-BND-015 'no GPU memory'
+uncover
+gone VD-BND-015
+
+# Its group, and its initiators: a function of the chipset's, taken for a GPU.
+chip=0000:00:1f.3
+id=$(printf '%s:%s' "$(sed s/0x// /sys/bus/pci/devices/$chip/vendor)" "$(sed s/0x// /sys/bus/pci/devices/$chip/device)")
+agent_settings '[[device]]' "id = \"$id\"" 'recipe = "nvidia-grace"'
+found VD-NUM-001 ''
+found VD-BND-007 0000:00:1f.2
+mended VD-BND-007
+agent_settings
+gone VD-NUM-001
+
+# A recipe that requires what the path does not let through.
+mkdir -p /etc/variantd/recipes.d
+sed '/^\[atomics\]/,/^\[/s/^need = .*/need = "require"/' /usr/share/variantd/recipes.d/nvidia-grace.toml >/tmp/nvidia-grace.toml
+mv /tmp/nvidia-grace.toml /etc/variantd/recipes.d/
+/lab/outside atomics $port 0 >/dev/null
+found VD-ATM-021 ''
+/lab/outside atomics $port 380 >/dev/null
+gone VD-ATM-021
+rm -r /etc/variantd/recipes.d
+agent_settings
+
+# Reservations: of another device, of none, of one without a driver.
+mkdir -p $reserved
+reserve() { printf 'device = "%s"\nid = "%s"\n' "$1" "$2" >$reserved/$1.toml; }
+reserve $GPU0 10de:2941
+found VD-BND-021 'reserved as 10de:2941'
+mended VD-BND-021
+reserve 0000:99:00.0 10de:2342
+found VD-DEV-001 'no such PCI device'
+mended VD-DEV-001
+reserve $chip "$id"
+found VD-BND-022 'names a driver'
+mended VD-BND-022
+
+# Records that cannot be used.
+echo nonsense >/run/variantd/journal/made.json
+found VD-BND-010 'cannot be used'
+mended VD-BND-010
+echo '{"version": 99}' >/run/variantd/journal/made.json
+found VD-BND-011 'version 99'
+rm /run/variantd/journal/made.json*
+gone VD-BND-011
+
+# libvirt's hook: another program in its place, and one from where a profile lets nothing run.
+ln -sfn /usr/bin/true $hook
+found VD-DOC-043 "not variantd's hook"
+mv $hook $hook-other
+bash -c "$(variantctl doctor --only VD-DOC-040 --json | sed -n 's/^ *"command": "\(.*\)",$/\1/p' | head -1)"
+gone VD-DOC-040
+rm $hook-other
+mkdir -p /opt
+cp -a /usr/sbin/variantd-hook /opt/variantd-hook
+ln -sfn /opt/variantd-hook $hook
+over /proc/$(pidof libvirtd)/attr/current echo 'libvirtd (enforce)'
+found VD-DOC-044 '/opt/variantd-hook'
+ln -sfn /usr/sbin/variantd-hook $hook
+passes VD-DOC-044 || fail 'the hook is where the profile lets it run'
+uncover
+rm /opt/variantd-hook
+systemctl restart libvirtd
+within 30 ready
