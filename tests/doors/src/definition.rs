@@ -73,7 +73,7 @@ fn completed(text: &str, domain: &Domain, setting: &Setting<'_>) {
     well_formed(&done.text);
     untouched(&done.base, &done.plan.edits(), &done.text);
     let twice = rewrite::rewrite(&done.text, setting);
-    let twice = twice.unwrap_or_else(|refusal| panic!("completed, then refused: {refusal}"));
+    let twice = twice.expect("what was completed is not refused");
     assert_eq!(
         twice.text, done.text,
         "completing twice is not completing once"
@@ -89,9 +89,11 @@ fn completed(text: &str, domain: &Domain, setting: &Setting<'_>) {
 }
 
 fn well_formed(text: &str) {
-    if let Err(error) = Document::parse(text) {
-        panic!("no well-formed definition came out: {error}\n{text}");
-    }
+    let read = Document::parse(text);
+    assert!(
+        read.is_ok(),
+        "no well-formed definition came out: {read:?}\n{text}"
+    );
 }
 
 /// The bytes between the edits are in the output, in their order.
