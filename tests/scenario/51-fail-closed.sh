@@ -1,5 +1,6 @@
 # Faults of agent, bus and libvirt under guests: one with the mark is refused at its start, within the hook's deadline and with
 # a reason; others start; one that runs is never ended.
+# by name
 # deadline: 1200
 drop_in=/run/systemd/system/variantd.service.d
 pid() { systemctl show -p MainPID --value variantd; }
