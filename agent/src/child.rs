@@ -163,6 +163,10 @@ impl Kernel for InChild {
         self.live.names_memory(driver)
     }
 
+    fn no_iommu(&self) -> bool {
+        self.live.no_iommu()
+    }
+
     fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
         self.live.unbind_lock(device)
     }

@@ -20,7 +20,9 @@ use zbus::connection::Builder;
 
 use crate::assign::{self, Assigner};
 use crate::bell::Bell;
-use crate::bus::{self, Authority, BusError, Hook, Jobs, Manager, Publisher, Reload, Sources};
+use crate::bus::{
+    self, Authority, BusError, Hook, Jobs, Manager, Publisher, Reload, Sources, Turns,
+};
 use crate::child::{self, InChild};
 use crate::config::{Config, ConfigError};
 use crate::declined::Declined;
@@ -150,6 +152,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         reload: Arc::new(reload),
         authority: Authority::default(),
         jobs: Jobs::default(),
+        turns: Turns::default(),
     };
     let hook = Hook {
         assigner,

@@ -1,7 +1,6 @@
 //! Domains whose preparation somebody took back: they wait for a request until somebody asks again.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +20,7 @@ impl Declined {
     /// Starts with what `path` holds; nothing when there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
-        let text = fs::read_to_string(&path).unwrap_or_default();
+        let text = file::read(&path).unwrap_or_default();
         let domains = text.lines().filter_map(|line| line.parse().ok()).collect();
         Self {
             path,

@@ -1,9 +1,40 @@
-//! A file replaced in one step: readers see the old text or the new one, also after a crash.
+//! Files: read with a bound, and replaced in one step, so that readers see the old text or the new one, also after a
+//! crash.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+/// Largest file of settings or of the agent's own that is read, in bytes.
+pub const MAX_BYTES: u64 = 256 << 10;
+
+/// The text of a file of at most [`MAX_BYTES`]. Never waits for a pipe or a terminal.
+///
+/// # Errors
+/// When it cannot be read, is larger, is no UTF-8, or is neither a file nor `/dev/null`.
+pub fn read(path: &Path) -> io::Result<String> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = options.open(path)?;
+    let kind = file.metadata()?;
+    // A drop-in that is a link to /dev/null leaves out another.
+    if !kind.is_file() && fs::canonicalize(path)? != Path::new("/dev/null") {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        let why = format!("it is larger than {MAX_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
+}
 
 /// Writes `text` beside `path`, syncs it and renames it over `path`.
 ///
@@ -19,7 +50,10 @@ pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
         .create(true)
         .truncate(true)
         .mode(mode)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(&name)?;
+    // One that a crash left behind may have another mode.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&name, path)?;
@@ -39,5 +73,40 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("text"), "second");
         let names = fs::read_dir(path.parent().expect("parent")).expect("list");
         assert_eq!(names.count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_file_has_its_mode_whatever_lies_in_its_way_and_no_link_is_followed() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (path, beside) = (
+            directory.path().join("entry"),
+            directory.path().join("entry.new"),
+        );
+        fs::write(&beside, "left behind").expect("left behind");
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o666)).expect("mode");
+        replace(&path, "text", 0o600).expect("replaced");
+        let mode = fs::metadata(&path).expect("entry").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "kept").expect("victim");
+        std::os::unix::fs::symlink(&victim, &beside).expect("link");
+        assert!(replace(&path, "other", 0o600).is_err());
+        assert_eq!(fs::read_to_string(&victim).expect("victim"), "kept");
+        assert_eq!(read(&path).expect("as it was"), "text");
+    }
+
+    #[test]
+    fn what_is_too_large_or_would_wait_is_not_read() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = |name: &str| directory.path().join(name);
+        let text = " ".repeat(usize::try_from(MAX_BYTES).expect("a size"));
+        fs::write(path("full"), &text).expect("full");
+        assert_eq!(read(&path("full")).expect("at the limit").len(), text.len());
+        fs::write(path("large"), text + " ").expect("large");
+        assert!(read(&path("large")).is_err());
+        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("pipe");
+        assert!(read(&path("pipe")).is_err());
+        assert!(read(Path::new("/dev/zero")).is_err());
+        assert_eq!(read(Path::new("/dev/null")).expect("nothing"), "");
     }
 }

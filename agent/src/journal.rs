@@ -19,10 +19,10 @@ use crate::bell::Bell;
 use crate::domain::DomainUuid;
 use crate::libvirt::DomainRef;
 
-use entry::{LIMIT, Outline, Unusable};
+use entry::{LIMIT, Outline};
 
 pub(crate) use entry::VERSION;
-pub use entry::{Entry, Held, State};
+pub use entry::{Entry, Held, State, Unusable};
 pub use storage::{Files, Storage};
 
 mod entry;
@@ -140,7 +140,7 @@ impl Journal {
     pub fn peek(&self) -> io::Result<Vec<(String, Peeked<Entry>)>> {
         let parse = |path: &Path, bytes: &[u8]| {
             let uuid = path.file_stem().unwrap_or_default().to_string_lossy();
-            entry::parse(bytes, &uuid)
+            Entry::parse(bytes, &uuid)
         };
         peek(&self.directory, parse)
     }
@@ -195,7 +195,7 @@ fn load_entry(path: &Path) -> Result<Option<Entry>, JournalError> {
         return Ok(None);
     };
     let uuid = path.file_stem().unwrap_or_default().to_string_lossy();
-    match entry::parse(&bytes, &uuid) {
+    match Entry::parse(&bytes, &uuid) {
         Ok(entry) => Ok(Some(entry)),
         Err(Unusable::Newer(version)) => {
             let path = path.display().to_string();

@@ -2,7 +2,6 @@
 //!
 //! At boot libvirt starts guests, and calls the hook, before it accepts a connection.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
@@ -24,7 +23,7 @@ impl Learned {
     /// Starts with what `path` holds; nothing when there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
-        let text = fs::read_to_string(&path).unwrap_or_default();
+        let text = file::read(&path).unwrap_or_default();
         let versions = RwLock::new(text.trim().parse().ok());
         Self { path, versions }
     }

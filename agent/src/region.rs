@@ -4,7 +4,6 @@
 //! completed would be replaced as soon as the agent looks at it again.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
@@ -40,7 +39,7 @@ impl Shown {
     /// Starts with what `path` holds; nothing when there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
-        let text = fs::read_to_string(&path).unwrap_or_else(|_| "{}".to_owned());
+        let text = file::read(&path).unwrap_or_else(|_| "{}".to_owned());
         let devices = serde_json::from_str(&text).unwrap_or_else(|error| {
             warn!("'{}' is not used: {error}", path.display());
             BTreeMap::new()
@@ -153,7 +152,7 @@ mod tests {
     fn a_file_that_cannot_be_read_is_as_good_as_none() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("regions");
-        fs::write(&path, "{\"0009:01:00.0\": 7}").expect("file");
+        std::fs::write(&path, "{\"0009:01:00.0\": 7}").expect("file");
         assert_eq!(of_gpu(&Shown::load(path), &mut host()), None);
     }
 

@@ -20,6 +20,8 @@ pub enum Reply {
     Late(Duration),
     /// The agent took the call and ended.
     Broken,
+    /// An agent answers, and does not know this call: it is of another version.
+    Foreign(String),
 }
 
 /// Calls the method for `operation` and waits no longer than `limit`.
@@ -53,7 +55,9 @@ async fn exchange(call: &Call, operation: Operation, xml: &str) -> zbus::Result<
         )
         .await?;
     if operation.rewrites() {
-        reply.body().deserialize()
+        let text = reply.body().deserialize();
+        // An agent that gives something else than a text is none that this hook knows.
+        text.map_err(|error| fdo::Error::InvalidArgs(error.to_string()).into())
     } else {
         Ok(String::new())
     }
@@ -76,6 +80,10 @@ fn sort(error: zbus::Error, limit: Duration) -> Reply {
 fn sort_standard(error: fdo::Error, limit: Duration) -> Reply {
     match error {
         fdo::Error::NoReply(_) => Reply::Broken,
+        fdo::Error::UnknownMethod(why)
+        | fdo::Error::UnknownInterface(why)
+        | fdo::Error::UnknownObject(why)
+        | fdo::Error::InvalidArgs(why) => Reply::Foreign(why),
         fdo::Error::Timeout(_) | fdo::Error::TimedOut(_) => Reply::Late(limit),
         other => Reply::Unreachable(other.to_string()),
     }

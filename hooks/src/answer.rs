@@ -4,17 +4,26 @@
 //! |---|---|---|---|
 //! | any | done | pass | pass |
 //! | any | refused, late, broken | refuse | pass, with the sentence |
-//! | marked | unreachable | refuse, say how to start it | pass, with the sentence |
-//! | unmarked | unreachable | pass, with a warning | pass, with the sentence |
+//! | marked | unreachable, of another version, or the XML unreadable | refuse, say what to do | pass, with the sentence |
+//! | unmarked | unreachable, of another version | pass, with a warning | pass, with the sentence |
+//! | unmarked | the XML is unreadable | pass: none of our business | pass |
+//!
+//! `reconnect`, `started`, `stopped` and `release` never fail. variantd-hook(8) has each case, and a test of each.
 
 use crate::agent::Reply;
 use crate::business::Business;
 use crate::call::{Call, Operation};
+use crate::input::Unreadable;
 
 /// The code of "the agent cannot be reached"; a test of the agent's knows every code that is printed.
 const UNREACHABLE: &str = "VD-AGT-001";
 /// The code of "the agent has not answered in time".
 const LATE: &str = "VD-BND-045";
+/// The codes of what the hook says by itself.
+const TOO_LARGE: &str = "VD-HOK-001";
+const UNREADABLE: &str = "VD-HOK-002";
+const FOREIGN: &str = "VD-HOK-003";
+const BROKEN: &str = "VD-HOK-004";
 
 /// The hook's whole effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,13 +55,31 @@ pub fn answer(
 ) -> Answer {
     let needed = match reply {
         Reply::Done(text) => return rewritten(text, xml),
-        Reply::Unreachable(_) => business.marked,
+        Reply::Unreachable(_) | Reply::Foreign(_) => business.marked,
         Reply::Refused(_) | Reply::Late(_) | Reply::Broken => true,
     };
     Answer {
         refused: needed && operation.can_veto(),
         xml: String::new(),
         sentence: Some(sentence(call, operation, needed, &reply)),
+    }
+}
+
+/// The answer for a marked guest whose XML cannot be read: nobody has to be asked.
+#[must_use]
+pub fn unreadable(call: &Call, operation: Operation, why: &Unreadable) -> Answer {
+    let (domain, word) = (&call.domain, operation.word());
+    let reason = match why {
+        Unreadable::TooLarge(size) => format!("has {size} bytes, over 1 MiB ({TOO_LARGE})"),
+        Unreadable::Malformed(why) => format!("cannot be read: {} ({UNREADABLE})", one_line(why)),
+    };
+    Answer {
+        refused: operation.can_veto(),
+        xml: String::new(),
+        sentence: Some(format!(
+            "at '{word}' the definition of '{domain}', which variantd prepared, {reason}; \
+             make it smaller or correct it with 'virsh edit {domain}'"
+        )),
     }
 }
 
@@ -75,8 +102,18 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
             limit.as_secs()
         ),
         Reply::Broken => format!(
-            "variantd ended before it answered at '{word}' of '{domain}'; \
+            "variantd ended before it answered at '{word}' of '{domain}' ({BROKEN}); \
              see 'journalctl -u variantd', then try again"
+        ),
+        Reply::Foreign(why) if needed => format!(
+            "variantd, which prepared '{domain}', is of another version than its hook: {} ({FOREIGN}); \
+             end the upgrade with 'systemctl restart variantd'",
+            one_line(why)
+        ),
+        Reply::Foreign(why) => format!(
+            "warning: variantd is of another version than its hook, so the devices of '{domain}' are not checked: \
+             {} ({FOREIGN}); end the upgrade with 'systemctl restart variantd'",
+            one_line(why)
         ),
         Reply::Unreachable(why) if needed => format!(
             "variantd, which prepared '{domain}', is not running: {} ({UNREACHABLE}); \
@@ -107,11 +144,13 @@ mod tests {
         marked: true,
         device: true,
         journalled: false,
+        unreadable: None,
     };
     const UNMARKED: Business = Business {
         marked: false,
         device: true,
         journalled: false,
+        unreadable: None,
     };
 
     fn answer_to(operation: Operation, business: &Business, reply: Reply) -> Answer {
@@ -160,6 +199,7 @@ mod tests {
                 Reply::Unreachable("gone".into()),
                 Reply::Late(Duration::from_secs(20)),
                 Reply::Broken,
+                Reply::Foreign("no such method".into()),
             ] {
                 assert!(!answer_to(operation, &MARKED, reply).refused);
             }

@@ -3,14 +3,19 @@
 //! A host full of other guests must not depend on the agent, so most runs of the hook end here.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use kernel_glue::address::PciAddress;
-use roxmltree::{Document, Node};
+use roxmltree::{Document, Node, ParsingOptions};
 
-/// The namespace of the mark that the agent leaves in a definition's metadata.
-pub const NAMESPACE: &str = "urn:variantd:1";
+use crate::input::{Input, NAMESPACE, Unreadable};
+
+/// Most XML nodes in a definition, as the agent has it.
+const MAX_NODES: u32 = 1 << 17;
+/// Bytes of the list of devices; 4,096 have 13 each.
+const MAX_LIST: u64 = 64 << 10;
 
 /// Why a guest concerns the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,22 +26,27 @@ pub struct Business {
     pub device: bool,
     /// The agent holds a journal entry for it.
     pub journalled: bool,
+    /// Why its XML cannot be read; then only the mark is looked for, in the bytes.
+    pub unreadable: Option<Unreadable>,
 }
 
 impl Business {
     /// Looks at the XML, at `devices` and at `journal` in the agent's run directory.
     #[must_use]
-    pub fn of(xml: &str, run: &Path) -> Self {
-        let Ok(document) = Document::parse(xml) else {
-            return Self {
-                marked: xml.contains(NAMESPACE),
+    pub fn of(input: &Input, run: &Path) -> Self {
+        let document = input.text.as_deref().map_err(Clone::clone).and_then(parse);
+        match document {
+            Ok(document) => Self {
+                marked: document.descendants().any(is_mark),
+                device: has_device(&document, &covered(&run.join("devices"))),
+                journalled: is_journalled(&document, run),
+                unreadable: None,
+            },
+            Err(why) => Self {
+                marked: input.names_mark,
+                unreadable: Some(why),
                 ..Self::default()
-            };
-        };
-        Self {
-            marked: document.descendants().any(is_mark),
-            device: has_device(&document, &covered(&run.join("devices"))),
-            journalled: is_journalled(&document, run),
+            },
         }
     }
 
@@ -47,13 +57,27 @@ impl Business {
     }
 }
 
+fn parse(text: &str) -> Result<Document<'_>, Unreadable> {
+    let options = ParsingOptions {
+        allow_dtd: false,
+        nodes_limit: MAX_NODES,
+        ..Default::default()
+    };
+    let document = Document::parse_with_options(text, options);
+    document.map_err(|error| Unreadable::Malformed(error.to_string()))
+}
+
 fn is_mark(node: Node<'_, '_>) -> bool {
     node.tag_name().namespace() == Some(NAMESPACE)
 }
 
 /// The devices that the agent published, one address a line.
 fn covered(path: &Path) -> BTreeSet<PciAddress> {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_LIST).read_to_string(&mut text));
+    if read.is_err() {
+        return BTreeSet::new();
+    }
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
@@ -98,7 +122,13 @@ fn is_journalled(document: &Document<'_>, run: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    fn of(text: &str, run: &Path) -> Business {
+        Business::of(&Input::from(text), run)
+    }
 
     const UUID: &str = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
 
@@ -124,22 +154,22 @@ mod tests {
     #[test]
     fn a_covered_device_is_business_and_another_is_not() {
         let run = run_directory();
-        assert!(Business::of(&hostdev("0x01"), run.path()).device);
-        assert!(Business::of(&hostdev("1"), run.path()).device);
-        assert!(!Business::of(&hostdev("0x02"), run.path()).any());
+        assert!(of(&hostdev("0x01"), run.path()).device);
+        assert!(of(&hostdev("1"), run.path()).device);
+        assert!(!of(&hostdev("0x02"), run.path()).any());
     }
 
     #[test]
     fn the_address_inside_the_guest_is_not_a_host_device() {
         let run = run_directory();
         fs::write(run.path().join("devices"), "0000:01:00.0\n").expect("devices");
-        assert!(!Business::of(&hostdev("0x01"), run.path()).any());
+        assert!(!of(&hostdev("0x01"), run.path()).any());
     }
 
     #[test]
     fn a_marked_guest_is_business_without_any_file() {
         let mark = "<metadata><v:prepared xmlns:v='urn:variantd:1'/></metadata>";
-        let business = Business::of(&guest(mark), Path::new("/nonexistent"));
+        let business = of(&guest(mark), Path::new("/nonexistent"));
         assert!(business.marked && !business.device);
     }
 
@@ -148,13 +178,20 @@ mod tests {
         let run = run_directory();
         fs::create_dir(run.path().join("journal")).expect("journal");
         fs::write(run.path().join(format!("journal/{UUID}.json")), "{}").expect("entry");
-        assert!(Business::of(&guest(""), run.path()).journalled);
+        assert!(of(&guest(""), run.path()).journalled);
     }
 
     #[test]
     fn what_cannot_be_parsed_is_business_only_with_our_namespace() {
         let run = run_directory();
-        assert!(!Business::of("<domain", run.path()).any());
-        assert!(Business::of("<domain xmlns:v='urn:variantd:1'", run.path()).marked);
+        assert!(!of("<domain", run.path()).any());
+        assert!(of("<domain xmlns:v='urn:variantd:1'", run.path()).marked);
+    }
+
+    #[test]
+    fn a_document_type_is_not_read() {
+        let declared = "<!DOCTYPE domain [<!ENTITY a 'urn:variantd:1'>]><domain xmlns:v='&a;'/>";
+        let business = of(declared, Path::new("/nonexistent"));
+        assert!(business.marked && business.unreadable.is_some());
     }
 }

@@ -1,24 +1,94 @@
 //! The domain XML on standard input, read to its end and bounded.
 
-use std::io::{self, Read};
+use std::io::Read;
 
-/// Larger than any domain libvirt writes; what is longer is not looked at.
+use crate::shape;
+
+/// The namespace of the mark that the agent leaves in a definition's metadata.
+pub const NAMESPACE: &str = "urn:variantd:1";
+
+/// Larger than any domain libvirt writes; the agent reads no more either.
 const LIMIT: usize = 1 << 20;
 
+/// Why what libvirt sent is not looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It has this many bytes.
+    TooLarge(usize),
+    /// It is no XML, or of a shape that no domain has: why.
+    Malformed(String),
+}
+
+/// What came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The text, of a shape that can be parsed safely; or why there is none.
+    pub text: Result<String, Unreadable>,
+    /// The mark's namespace stands somewhere in the bytes, also behind the limit.
+    pub names_mark: bool,
+}
+
 /// Reads everything, so that libvirt's write never fails; keeps at most 1 MiB.
-///
-/// An input that is longer, cannot be read or is no UTF-8 is an empty text: nothing of ours.
-pub fn read(source: &mut impl Read) -> String {
-    let mut bytes = Vec::new();
-    let kept = source
-        .by_ref()
-        .take(LIMIT as u64 + 1)
-        .read_to_end(&mut bytes);
-    let _ = io::copy(source, &mut io::sink());
-    if kept.is_err() || bytes.len() > LIMIT {
-        return String::new();
+pub fn read(source: &mut impl Read) -> Input {
+    let (mut kept, mut size, mut search) = (Vec::new(), 0, Search::default());
+    let mut chunk = [0; 16 << 10];
+    let failed = loop {
+        match source.read(&mut chunk) {
+            Ok(0) => break None,
+            Ok(count) => {
+                search.feed(&chunk[..count]);
+                size += count;
+                let room = LIMIT.saturating_sub(kept.len());
+                kept.extend_from_slice(&chunk[..count.min(room)]);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    let text = match failed {
+        Some(why) => Err(Unreadable::Malformed(why)),
+        None if size > LIMIT => Err(Unreadable::TooLarge(size)),
+        None => text(kept),
+    };
+    Input {
+        text,
+        names_mark: search.found,
     }
-    String::from_utf8(bytes).unwrap_or_default()
+}
+
+impl From<&str> for Input {
+    fn from(text: &str) -> Self {
+        read(&mut text.as_bytes())
+    }
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, Unreadable> {
+    let text =
+        String::from_utf8(bytes).map_err(|error| Unreadable::Malformed(error.to_string()))?;
+    match shape::excess(&text) {
+        Some(excess) => Err(Unreadable::Malformed(excess)),
+        None => Ok(text),
+    }
+}
+
+/// Looks for the namespace in bytes that come in pieces.
+#[derive(Default)]
+struct Search {
+    tail: Vec<u8>,
+    found: bool,
+}
+
+impl Search {
+    fn feed(&mut self, piece: &[u8]) {
+        let wanted = NAMESPACE.as_bytes();
+        self.tail.extend_from_slice(piece);
+        self.found |= self
+            .tail
+            .windows(wanted.len())
+            .any(|window| window == wanted);
+        let done = self.tail.len().saturating_sub(wanted.len() - 1);
+        self.tail.drain(..done);
+    }
 }
 
 #[cfg(test)]
@@ -26,15 +96,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_input_is_drained_and_dropped() {
-        let long = vec![b' '; LIMIT + 3];
-        let mut source = &long[..];
-        assert_eq!(read(&mut source), "");
-        assert!(source.is_empty());
+    fn a_long_input_is_drained_and_its_mark_is_seen_wherever_it_stands() {
+        for at in [0, LIMIT - 7, LIMIT + 3, 2 * LIMIT - NAMESPACE.len()] {
+            let mut long = vec![b' '; 2 * LIMIT];
+            long[at..at + NAMESPACE.len()].copy_from_slice(NAMESPACE.as_bytes());
+            let mut source = &long[..];
+            let input = read(&mut source);
+            assert!(source.is_empty() && input.names_mark, "at {at}");
+            assert_eq!(input.text, Err(Unreadable::TooLarge(2 * LIMIT)));
+        }
+    }
+
+    #[test]
+    fn a_mark_that_comes_byte_by_byte_is_seen() {
+        struct Slow<'a>(&'a [u8]);
+        impl Read for Slow<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let one = self.0.len().min(1);
+                self.0.read(&mut buffer[..one])
+            }
+        }
+        assert!(read(&mut Slow(b"<a b='urn:variantd:1'/>")).names_mark);
+        assert!(!read(&mut Slow(b"<a b='urn:variantd:'/>")).names_mark);
     }
 
     #[test]
     fn a_domain_is_kept() {
-        assert_eq!(read(&mut &b"<domain/>"[..]), "<domain/>");
+        let input = Input::from("<domain/>");
+        assert_eq!(
+            (input.text.as_deref(), input.names_mark),
+            (Ok("<domain/>"), false)
+        );
+    }
+
+    #[test]
+    fn what_no_parser_should_see_is_not_kept() {
+        let deep = "<a>".repeat(100_000);
+        for bytes in [&b"\xff<a/>"[..], deep.as_bytes()] {
+            let mut source = bytes;
+            assert!(matches!(
+                read(&mut source).text,
+                Err(Unreadable::Malformed(_))
+            ));
+        }
     }
 }

@@ -85,6 +85,12 @@ pub trait Kernel {
         true
     }
 
+    /// Called before a device is bound: true when VFIO would take one that no IOMMU confines
+    /// (`enable_unsafe_noiommu_mode`).
+    fn no_iommu(&self) -> bool {
+        false
+    }
+
     /// Called before a device is unbound and after a failure: the state of NVIDIA's `unbindLock`;
     /// `None` where the device's driver has none.
     fn unbind_lock(&self, device: PciAddress) -> Option<bool>;

@@ -223,6 +223,13 @@ impl Kernel for Live {
         driver.as_str() != vfio::NVGRACE || vfio::names_memory(&self.root) != Some(false)
     }
 
+    fn no_iommu(&self) -> bool {
+        let switch = self
+            .root
+            .text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
+        switch.is_ok_and(|text| text == "Y")
+    }
+
     fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
         occupancy::unbind_lock(&self.root, device)
     }

@@ -133,6 +133,11 @@ impl Model {
         self.state().memoryless.insert(driver);
     }
 
+    /// Switches VFIO's no-IOMMU mode on.
+    pub fn allow_no_iommu(&self) {
+        self.state().no_iommu = true;
+    }
+
     /// How often devices were opened.
     #[must_use]
     pub fn opens(&self) -> usize {
@@ -220,6 +225,10 @@ impl Kernel for Model {
 
     fn names_memory(&self, driver: &DriverName) -> bool {
         !self.state().memoryless.contains(driver)
+    }
+
+    fn no_iommu(&self) -> bool {
+        self.state().no_iommu
     }
 
     fn unbind_lock(&self, device: PciAddress) -> Option<bool> {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// A private `dbus-daemon`, and a directory for whoever is tested on it.
@@ -44,6 +46,12 @@ impl Bus {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Holds the daemon still: who calls gets no answer from now on.
+    pub fn stop(&self) {
+        let pid = i32::try_from(self.daemon.id()).map(Pid::from_raw);
+        let _ = pid.map(|pid| kill(pid, Signal::SIGSTOP));
     }
 
     /// A path in the directory that ends with the bus.

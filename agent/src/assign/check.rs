@@ -159,7 +159,8 @@ impl Assigner {
             stays: now.is_some() && now == registered,
             needs_reset: recipe.is_some_and(|recipe| recipe.needs_reset),
         });
-        let all = unnamed.into_iter().chain(others);
+        let unconfined = refuse_unconfined(device, self.kernel.no_iommu()).err();
+        let all = unconfined.into_iter().chain(unnamed).chain(others);
         Ok(all.map(|refusal| refusal.of(address)).collect())
     }
 }
@@ -216,6 +217,18 @@ pub(crate) fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Ref
     let file = format!("/sys/bus/pci/devices/{device}/sriov_numvfs");
     let mend = format!("remove them when nobody uses them: 'echo 0 > {file}'");
     Err(Refusal::new(Code::DeviceHasFunctions, reason, mend))
+}
+
+/// Refuses a device that no IOMMU confines, where VFIO would hand it out all the same: its guest could reach all of the
+/// host's memory. Without that mode VFIO refuses it by itself, and `doctor` says why.
+fn refuse_unconfined(device: &Device, no_iommu: bool) -> Result<(), Refusal> {
+    if !no_iommu || device.iommu_group.is_some() {
+        return Ok(());
+    }
+    let reason = "no IOMMU confines it, and VFIO's no-IOMMU mode is on: its guest could reach all of the host's memory";
+    let mend = "switch the IOMMU on ('variantctl doctor --only VD-DOC-001'), and that mode off: 'echo N > \
+                /sys/module/vfio/parameters/enable_unsafe_noiommu_mode'";
+    Err(Refusal::new(Code::DeviceUnconfined, reason, mend))
 }
 
 /// Refuses a device that the kernel cannot reset, where its recipe wants that.

@@ -13,7 +13,8 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, interface};
 
 use super::authority::Action;
 use super::job::{Operation, Subject};
-use super::{Authority, BusError, Jobs, blocking, caller, device};
+use super::turn::Turn;
+use super::{Authority, BusError, Jobs, Turns, blocking, caller, device};
 use crate::assign::{Assigner, Wish};
 use crate::prepare::Trigger;
 use crate::proposal::Proposal;
@@ -48,6 +49,8 @@ pub struct Manager {
     pub reload: Arc<Reload>,
     /// Who may do what.
     pub authority: Authority,
+    /// The calls under way.
+    pub turns: Turns,
     /// Calls that are answered later.
     pub jobs: Jobs,
 }
@@ -59,10 +62,10 @@ impl Manager {
         header: &Header<'_>,
         action: Action,
         about: &[(&str, &str)],
-    ) -> Result<(), BusError> {
-        self.authority
-            .admit(connection, header, action, about)
-            .await
+    ) -> Result<Turn, BusError> {
+        let turn = self.turns.take(header)?;
+        let admitted = self.authority.admit(connection, header, action, about);
+        admitted.await.map(|()| turn)
     }
 }
 
@@ -76,7 +79,8 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<Vec<Row>, BusError> {
-        self.admit(connection, &header, Action::Inspect, &[])
+        let _turn = self
+            .admit(connection, &header, Action::Inspect, &[])
             .await?;
         known(&options, &[])?;
         Ok(self.worker.reports().into_iter().map(domain_row).collect())
@@ -90,7 +94,8 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<Vec<Row>, BusError> {
-        self.admit(connection, &header, Action::Inspect, &[])
+        let _turn = self
+            .admit(connection, &header, Action::Inspect, &[])
             .await?;
         known(&options, &[])?;
         let held = self.assigner.held();
@@ -115,7 +120,8 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        self.admit(connection, &header, Action::Plan, &[("domain", &domain)])
+        let _turn = self
+            .admit(connection, &header, Action::Plan, &[("domain", &domain)])
             .await?;
         known(&options, &["replace"])?;
         let replace = flag(&options, "replace")?;
@@ -132,7 +138,8 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        self.admit(connection, &header, Action::Prepare, &[("domain", &domain)])
+        let _turn = self
+            .admit(connection, &header, Action::Prepare, &[("domain", &domain)])
             .await?;
         known(&options, &["replace", "plan"])?;
         let replace = flag(&options, "replace")?;
@@ -156,7 +163,8 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        self.admit(connection, &header, Action::Prepare, &[("domain", &domain)])
+        let _turn = self
+            .admit(connection, &header, Action::Prepare, &[("domain", &domain)])
             .await?;
         known(&options, &[])?;
         let domain = self.worker.find(domain).await?;
@@ -174,7 +182,8 @@ impl Manager {
         timeout_ms: u32,
         options: Options,
     ) -> Result<String, BusError> {
-        self.admit(connection, &header, Action::Prepare, &[("domain", &domain)])
+        let _turn = self
+            .admit(connection, &header, Action::Prepare, &[("domain", &domain)])
             .await?;
         known(&options, &[])?;
         let limit = Duration::from_millis(timeout_ms.into());
@@ -198,13 +207,14 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        self.admit(
-            connection,
-            &header,
-            binding(&options),
-            &[("device", &device)],
-        )
-        .await?;
+        let _turn = self
+            .admit(
+                connection,
+                &header,
+                binding(&options),
+                &[("device", &device)],
+            )
+            .await?;
         known(
             &options,
             &["driver", "dry-run", "allow-group", "stop-services"],
@@ -226,7 +236,8 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        self.admit(connection, &header, Action::Bind, &[("device", &device)])
+        let _turn = self
+            .admit(connection, &header, Action::Bind, &[("device", &device)])
             .await?;
         known(&options, &[])?;
         let address = device::address(&device)?;
@@ -242,7 +253,8 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<String, BusError> {
-        self.admit(connection, &header, Action::Recover, &[])
+        let _turn = self
+            .admit(connection, &header, Action::Recover, &[])
             .await?;
         known(&options, &["device"])?;
         let wanted = device::text(&options, "device")?;
@@ -265,7 +277,8 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        self.admit(connection, &header, Action::Bind, &[("device", &device)])
+        let _turn = self
+            .admit(connection, &header, Action::Bind, &[("device", &device)])
             .await?;
         known(&options, &["driver"])?;
         let (address, driver) = (device::address(&device)?, device::driver(&options)?);
@@ -286,7 +299,8 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        self.admit(connection, &header, Action::Bind, &[("device", &device)])
+        let _turn = self
+            .admit(connection, &header, Action::Bind, &[("device", &device)])
             .await?;
         known(&options, &[])?;
         let ended = self.reservations.unreserve(device::address(&device)?);
@@ -322,6 +336,7 @@ impl Manager {
         options: Options,
     ) -> Result<OwnedObjectPath, BusError> {
         let operation = Operation::parse(&operation)?;
+        let _turn = self.turns.take(&header)?;
         let owner = caller::user(connection, &header).await?;
         let (action, about) = (operation.action(&options), operation.about(&subject));
         let authority = self.authority.foresee(connection, &header, action, &about);

@@ -12,6 +12,7 @@ mod job;
 mod manager;
 mod object;
 mod publish;
+mod turn;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub use hook::Hook;
 pub use job::Jobs;
 pub use manager::{Manager, Reload};
 pub use publish::{Publisher, Sources};
+pub use turn::Turns;
 
 /// The bus name.
 pub const NAME: &str = "org.variantd1";

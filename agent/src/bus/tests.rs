@@ -73,6 +73,7 @@ fn parts() -> Parts {
         reload: Arc::new(Box::new(|| Err("'variantd.conf', line 1: no".into()))),
         authority: Authority::default(),
         jobs: Jobs::default(),
+        turns: Turns::default(),
     };
     let hook = Hook {
         assigner,

@@ -17,8 +17,9 @@ impl Code {
                  other files, so a text with one is not read at all. Source: libvirt, format of domain XML; CWE-611."
             }
             Self::XmlTooLarge => {
-                "A definition with 128 NUMA cells and all their distances has about 700 KiB. What is over 1 MiB, or has over \
-                 131,072 nodes, is not a definition of one domain. Source: QEMU takes 128 nodes (MAX_NODES)."
+                "A definition with 128 NUMA cells and all their distances has about 700 KiB. What is over 1 MiB, has over \
+                 131,072 nodes, 256 elements in each other, 256 attributes of an element, 1024 cells or hostdevs, 4096 controllers \
+                 or other devices, or 65,536 processors, is not a definition of one domain. Source: QEMU takes 128 nodes (MAX_NODES)."
             }
             Self::XmlNoDomain => {
                 "The text is XML, but not one <domain> with <name> and <devices>. 'virsh dumpxml --inactive' prints what is \
@@ -259,6 +260,29 @@ impl Code {
                  cannot be taken back, and the driver does not let go of the device. Where several GPUs are on the driver, \
                  its numa_status says whose memory it is. Source: /proc/iomem; NVIDIA open-gpu-kernel-modules, \
                  kernel-open/nvidia/nv-procfs.c; OpenNebula's manual for GB200."
+            }
+            Self::DeviceUnconfined => {
+                "A device that is in no IOMMU group reaches all memory. VFIO gives such a one to nobody, unless \
+                 enable_unsafe_noiommu_mode is on; then it is not given to a guest by variantd either. Source: \
+                 drivers/vfio/group.c (vfio_noiommu)."
+            }
+            Self::HookTooLarge => {
+                "libvirt gave its hook a definition of over 1 MiB that has variantd's mark somewhere. It is not looked at, so the \
+                 guest does not start; a guest that runs is left alone. Metadata of other programs may have grown: see \
+                 'virsh dumpxml'. Source: variantd-hook(8)."
+            }
+            Self::HookUnreadable => {
+                "What libvirt gave its hook has variantd's mark somewhere, and is no well-formed XML, has a document type, or is \
+                 nested deeper than libvirt's own parser takes. The guest does not start; one that runs is left alone. Source: \
+                 variantd-hook(8)."
+            }
+            Self::HookForeign => {
+                "The hook and the agent come in one package. During an upgrade an agent from before may still run, and know \
+                 another interface: a prepared guest waits for the new one, any other starts unchecked. Source: variantd-hook(8)."
+            }
+            Self::HookBroken => {
+                "The agent took the hook's call and ended before it answered: it crashed, was killed or restarted. What it had \
+                 begun is taken back when it starts again; then the guest can be started. Source: 'journalctl -u variantd'."
             }
             Self::AgentUnreachable => {
                 "variantd does not answer on the system bus. A guest that it prepared is not started without it. Source: \
@@ -728,6 +752,10 @@ impl Code {
             Self::AuthoritySilent => {
                 "polkit is there, and failed or did not answer in time, so nobody but root is let through. Source: 'systemctl \
                  status polkit' and its journal."
+            }
+            Self::CallsFull => {
+                "Each connection to the bus may have 32 calls of the agent under way, so that nobody takes its memory or keeps others \
+                 waiting. Wait for answers; StartJob does not wait for its work. Source: org.variantd1(5)."
             }
             Self::ConfigMistake => {
                 "A key is unknown, or a value is not of its kind; the message has file, line and the nearest key. The agent does \

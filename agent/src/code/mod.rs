@@ -47,7 +47,7 @@ codes! {
     XmlMalformed = "VD-XML-001",
     /// The text has a document type declaration.
     XmlDtd = "VD-XML-002",
-    /// The text is over 1 MiB or has too many nodes.
+    /// The text is over 1 MiB, or has more nodes, or more of something, than a domain can have.
     XmlTooLarge = "VD-XML-003",
     /// The root element is not `<domain>`, or an element every domain has is missing.
     XmlNoDomain = "VD-XML-004",
@@ -283,6 +283,16 @@ codes! {
     BindStuck = "VD-BND-031",
     /// The agent has not answered libvirt's hook in time.
     HookLate = "VD-BND-045",
+    /// No IOMMU confines the device, and VFIO would give it to a guest all the same.
+    DeviceUnconfined = "VD-BND-050",
+    /// A prepared definition is over 1 MiB, and the hook cannot check it.
+    HookTooLarge = "VD-HOK-001",
+    /// A prepared definition is no XML that the hook can read.
+    HookUnreadable = "VD-HOK-002",
+    /// The agent is of another version than the hook.
+    HookForeign = "VD-HOK-003",
+    /// The agent ended before it answered the hook.
+    HookBroken = "VD-HOK-004",
     /// The agent cannot be reached.
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.
@@ -349,6 +359,8 @@ codes! {
     NotAuthorized = "VD-AGT-006",
     /// polkit gives no answer.
     AuthoritySilent = "VD-AGT-007",
+    /// Too many calls of one connection are under way.
+    CallsFull = "VD-AGT-010",
     /// A configuration file says something that has no meaning.
     ConfigMistake = "VD-CFG-001",
     /// A configuration file cannot be read.

@@ -20,6 +20,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::{Config, ConfigError, PATH};
+use crate::file;
 use crate::toml_text::{self, TomlError};
 
 /// What a distribution ships.
@@ -193,7 +194,7 @@ fn keys(place: &DeValue<'_>, origin: &impl Fn(usize) -> Origin) -> BTreeMap<Stri
 }
 
 fn read(path: &Path) -> Result<Option<String>, ConfigError> {
-    match fs::read_to_string(path) {
+    match file::read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(failed(path, why)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hooks::shape;
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::value::{
@@ -21,6 +22,15 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// Most XML nodes in a definition.
 const MAX_NODES: u32 = 1 << 17;
 
+/// Most guest processors; QEMU's machines have 4096 at most.
+const MAX_VCPUS: u32 = 1 << 16;
+
+/// Most cells, and one more than a cell's id may be; QEMU takes 128.
+const MAX_CELLS: usize = 1024;
+
+/// Most of any other list of a definition: controllers, hostdevs, other devices, memory nodes, arguments.
+const MAX_ITEMS: usize = 4096;
+
 impl Domain {
     /// Reads a definition.
     ///
@@ -32,6 +42,11 @@ impl Domain {
             return Err(too_large(&format!(
                 "the definition has {} bytes",
                 text.len()
+            )));
+        }
+        if let Some(excess) = shape::excess(text) {
+            return Err(too_large(&format!(
+                "the definition is no domain's: {excess}"
             )));
         }
         let options = ParsingOptions {
@@ -47,8 +62,43 @@ impl Domain {
                 root.tag_name().name()
             )));
         }
-        Reader { text }.domain(root)
+        let domain = Reader { text }.domain(root)?;
+        crowded(&domain).map_or(Ok(domain), Err)
     }
+}
+
+/// Refuses what no guest can have, and what planning takes the square of.
+fn crowded(domain: &Domain) -> Option<Refusal> {
+    let cell = domain.cells.iter().map(|cell| cell.id as usize + 1).max();
+    let arguments = domain
+        .command_line
+        .as_ref()
+        .map_or(0, |line| line.arguments.len());
+    let marked = domain.mark.as_ref().map_or(0, |mark| mark.devices.len());
+    let counts = [
+        ("processors", domain.vcpus as usize, MAX_VCPUS as usize),
+        (
+            "NUMA cells",
+            domain.cells.len().max(cell.unwrap_or(0)),
+            MAX_CELLS,
+        ),
+        ("<memnode>", domain.memory_nodes.len(), MAX_ITEMS),
+        ("PCI controllers", domain.controllers.len(), MAX_ITEMS),
+        ("PCI hostdevs", domain.hostdevs.len(), MAX_CELLS),
+        ("devices", domain.other_addresses.len(), MAX_ITEMS),
+        ("arguments for QEMU", arguments, MAX_ITEMS),
+        ("marked devices", marked, MAX_CELLS),
+    ];
+    let over = counts.into_iter().find(|(_, count, limit)| count > limit);
+    over.map(|(what, count, limit)| {
+        let reason =
+            format!("the definition has {count} {what}, more than any guest can have ({limit})");
+        Refusal::new(
+            Code::XmlTooLarge,
+            reason,
+            "give the definition of one domain",
+        )
+    })
 }
 
 pub(super) struct Reader<'t> {

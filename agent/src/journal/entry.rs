@@ -57,7 +57,7 @@ pub enum State {
 
 /// Why a text is no entry.
 #[derive(Debug)]
-pub(super) enum Unusable {
+pub enum Unusable {
     /// Written by a newer variantd, whose meaning is not known here.
     Newer(u32),
     /// Anything else.
@@ -88,6 +88,14 @@ impl Entry {
             name: domain.name.clone(),
             devices,
         }
+    }
+
+    /// Reads an entry that must be about the domain whose UUID is `uuid`; trusts nothing in it.
+    ///
+    /// # Errors
+    /// When it is larger than any we write, is none, or is from a newer version.
+    pub fn parse(bytes: &[u8], uuid: &str) -> Result<Self, Unusable> {
+        parse(bytes, uuid)
     }
 
     /// The entry's line for a device.
@@ -130,8 +138,7 @@ impl Outline {
     }
 }
 
-/// Reads an entry that must be about the domain whose UUID is `uuid`; trusts nothing in it.
-pub(super) fn parse(bytes: &[u8], uuid: &str) -> Result<Entry, Unusable> {
+fn parse(bytes: &[u8], uuid: &str) -> Result<Entry, Unusable> {
     let damaged = |reason: String| Err(Unusable::Damaged(reason));
     if bytes.len() as u64 > LIMIT {
         return damaged(format!("it is larger than {LIMIT} bytes"));

@@ -83,7 +83,7 @@ pub fn guest(host: &Host, domain: &Domain) -> Result<String, Refusal> {
         cells.map(|cell| (cell.id, cell.cpus.clone())).collect();
     nodes
         .entry(0)
-        .or_insert_with(|| (0..domain.vcpus).collect());
+        .or_insert_with(|| RangeList::from(0..domain.vcpus));
     let arch = match domain.arch.as_deref() {
         Some("aarch64") => "arm64",
         _ => "x86_64",

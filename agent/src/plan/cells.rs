@@ -165,7 +165,7 @@ impl Layout<'_> {
 
 /// Cell 0 with all CPUs and memory.
 fn first(domain: &Domain) -> Fragment {
-    let cpus: RangeList = (0..domain.vcpus).collect();
+    let cpus = RangeList::from(0..domain.vcpus);
     Fragment::new("cell")
         .with("id", 0)
         .with("cpus", cpus)

@@ -214,7 +214,7 @@ impl Reserved {
 }
 
 fn read(path: &Path) -> Result<Reservation, ReserveError> {
-    let text = fs::read_to_string(path).map_err(|why| failed("read", path, why))?;
+    let text = file::read(path).map_err(|why| failed("read", path, why))?;
     let found: Reservation = toml_text::read(&path.display().to_string(), &text)?;
     let name = path.file_stem().and_then(|name| name.to_str());
     if name == Some(&found.device.to_string()) {

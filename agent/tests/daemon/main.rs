@@ -3,6 +3,7 @@
 mod by_hand;
 mod contract;
 mod doctor;
+mod flood;
 mod json;
 mod monitor;
 mod reserve;

@@ -1,19 +1,20 @@
 //! libvirt's qemu hook: one operation of one guest, translated to one call of the agent.
 //!
-//! Installed as `/etc/libvirt/hooks/qemu.d/variantd`. `VARIANTD_RUN_DIR` replaces `/run/variantd`
-//! (tests; libvirt gives its hooks no such variable).
+//! Installed as `/etc/libvirt/hooks/qemu.d/variantd`. `VARIANTD_RUN_DIR` replaces `/run/variantd`, and
+//! `VARIANTD_HOOK_SECONDS` every deadline (tests; libvirt gives its hooks no such variables).
 
 use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use hooks::agent;
 use hooks::answer::{self, Answer};
 use hooks::business::Business;
-use hooks::call::Call;
-use hooks::input;
+use hooks::call::{Call, Operation};
+use hooks::input::{self, Input};
 use hooks::patience;
 
 fn main() -> ExitCode {
@@ -24,14 +25,31 @@ fn main() -> ExitCode {
     note(&run);
     let business = Business::of(&input, &run);
     let answer = match call.operation {
-        Some(operation) if business.any() => {
-            let limit = patience::limit(operation, &run);
-            let reply = agent::call(&call, operation, &input, limit);
-            answer::answer(&call, operation, &business, &input, reply)
-        }
+        Some(operation) if business.any() => ask(&call, operation, &business, &input, &run),
         _ => Answer::pass(),
     };
     deliver(&answer)
+}
+
+fn ask(
+    call: &Call,
+    operation: Operation,
+    business: &Business,
+    input: &Input,
+    run: &Path,
+) -> Answer {
+    let text = match (&business.unreadable, &input.text) {
+        (Some(why), _) | (None, Err(why)) => return answer::unreadable(call, operation, why),
+        (None, Ok(text)) => text,
+    };
+    let limit = shortened().unwrap_or_else(|| patience::limit(operation, run));
+    let reply = agent::call(call, operation, text, limit);
+    answer::answer(call, operation, business, text, reply)
+}
+
+fn shortened() -> Option<Duration> {
+    let seconds = env::var("VARIANTD_HOOK_SECONDS").ok()?.parse();
+    seconds.ok().map(Duration::from_secs)
 }
 
 /// The time of this file tells `variantctl doctor` that libvirt calls its hook; nothing depends on it.

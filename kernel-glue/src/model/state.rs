@@ -25,6 +25,7 @@ pub(super) struct State {
     pub(super) regions: BTreeMap<(PciAddress, DriverName), Result<Regions, RegionError>>,
     /// Drivers whose memory the firmware does not name.
     pub(super) memoryless: BTreeSet<DriverName>,
+    pub(super) no_iommu: bool,
     pub(super) opens: usize,
     pub(super) occupancies: BTreeMap<PciAddress, Occupancy>,
 }

@@ -198,6 +198,25 @@ fn without_reset() -> Host {
 }
 
 #[test]
+fn a_device_without_an_iommu_is_refused_whatever_vfio_would_allow() {
+    let scene = scene(fixture::host(), false);
+    scene.kernel.allow_no_iommu();
+    let text = scene.refused();
+    assert!(
+        text.contains("VD-BND-050") && text.contains("no-IOMMU mode"),
+        "{text}"
+    );
+    let mut host = fixture::host();
+    let gpu = host.devices.get_mut(&address(GPU)).expect("the GPU");
+    gpu.iommu_group = Some(7);
+    let scene = self::scene(host, false);
+    scene.kernel.allow_no_iommu();
+    scene
+        .prepare()
+        .expect("the mode is nothing to a device that is confined");
+}
+
+#[test]
 fn a_device_without_a_reset_is_refused_unless_its_recipe_accepts_it() {
     let scene = scene(without_reset(), false);
     let text = scene.refused();

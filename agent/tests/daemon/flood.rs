@@ -1,0 +1,155 @@
+//! Somebody who floods the agent with calls, slowly or leaving in the middle, does not keep libvirt's hook waiting.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use agent::client::{ManagerProxy, Options};
+use zbus::message::{Flags, Message};
+use zbus::{Connection, Variant, connection};
+
+use crate::scene::Scene;
+
+const GUEST: &str = "<domain type='kvm'><name>d0</name><uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid>\
+    <memory>1024</memory><os><type arch='aarch64' machine='virt'>hvm</type></os><devices/></domain>";
+/// What allocators keep of a flood.
+const SPARE_KIB: u64 = 32 << 10;
+
+async fn client(scene: &Scene) -> Connection {
+    let bus = connection::Builder::address(scene.bus.address()).build();
+    bus.await.expect("bus")
+}
+
+/// What a guest's start waits for: both calls of the hook.
+async fn hook(bus: &Connection) -> Duration {
+    let began = Instant::now();
+    for method in ["Prepare", "Start"] {
+        let options: Options<'_> = HashMap::from([("domain", Variant::from("d0"))]);
+        let body = (GUEST, options);
+        let (path, interface) = ("/org/variantd1/Hook", Some("org.variantd1.Hook"));
+        let call = bus.call_method(Some("org.variantd1"), path, interface, method, &body);
+        call.await.expect("a guest without devices passes");
+    }
+    began.elapsed()
+}
+
+async fn median(bus: &Connection, count: usize) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        times.push(hook(bus).await);
+    }
+    times.sort_unstable();
+    times[count / 2]
+}
+
+fn resident_kib(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .expect("kibibytes")
+}
+
+/// A call of `Plan` whose answer nobody waits for: the bus bounds only those with an answer.
+fn plan(domain: &str) -> Message {
+    let call = Message::method_call("/org/variantd1", "Plan").destination("org.variantd1");
+    let call = call
+        .interface("org.variantd1.Manager")
+        .with_flags(Flags::NO_REPLY_EXPECTED);
+    let options: Options<'_> = HashMap::new();
+    call.build(&(domain, options)).expect("a body")
+}
+
+async fn flood(scene: &Scene, count: usize) {
+    let bus = client(scene).await;
+    for _ in 0..count {
+        bus.send(&plan("test")).await.expect("sent");
+    }
+    // An answer comes behind all of it.
+    let manager = ManagerProxy::new(&bus).await.expect("proxy");
+    let _ = manager.list_domains(Options::new()).await;
+}
+
+#[tokio::test]
+async fn who_vanishes_in_the_middle_of_its_calls_leaves_nothing_behind() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    let hooks = client(&scene).await;
+    hook(&hooks).await;
+    for _ in 0..40 {
+        let bus = client(&scene).await;
+        for _ in 0..40 {
+            bus.send(&plan("test")).await.expect("sent");
+        }
+        drop(bus);
+    }
+    // A domain that is gone, or never was, is said to be; the turns of who left are free again.
+    let bus = client(&scene).await;
+    let manager = ManagerProxy::new(&bus).await.expect("proxy");
+    let fault = manager
+        .plan("nobody", Options::new())
+        .await
+        .expect_err("no such domain");
+    assert!(fault.to_string().contains("nobody"), "{fault}");
+    manager.plan("test", Options::new()).await.expect("a turn");
+    hook(&hooks).await;
+}
+
+#[tokio::test]
+async fn no_more_than_its_turns_of_one_caller_are_under_way() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    let bus = client(&scene).await;
+    let manager = ManagerProxy::new(&bus).await.expect("proxy");
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let manager = manager.clone();
+        calls.spawn(async move { manager.plan("test", Options::new()).await });
+    }
+    let (mut answered, mut refused) = (0, 0);
+    while let Some(call) = calls.join_next().await {
+        match call.expect("a call") {
+            Ok(_) => answered += 1,
+            Err(fault) => {
+                assert!(fault.to_string().contains("VD-AGT-010"), "{fault}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(answered >= 32, "{answered} answered, {refused} refused");
+    assert_eq!(answered + refused, 100);
+}
+
+/// By name, for its times mean nothing on a busy machine: `cargo test -p agent --test daemon --release -- --ignored
+/// --nocapture flood`.
+#[tokio::test]
+#[ignore = "takes times: by name"]
+async fn a_flood_of_ten_thousand_calls_leaves_the_hook_its_time() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    let bus = client(&scene).await;
+    let idle = median(&bus, 101).await;
+    let before = resident_kib(agent.id());
+    let began = Instant::now();
+    let flooding = flood(&scene, 10_000);
+    let during = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        median(&bus, 25).await
+    };
+    let ((), during) = tokio::join!(flooding, during);
+    let took = began.elapsed();
+    let after = resident_kib(agent.id());
+    println!(
+        "hook {idle:?} idle, {during:?} in a flood of 10,000 calls in {took:?}; {before} KiB, then {after} KiB"
+    );
+    assert!(
+        after <= before + SPARE_KIB,
+        "memory grew from {before} to {after} KiB"
+    );
+    assert!(
+        during < idle * 2,
+        "the hook took {during:?} instead of {idle:?}"
+    );
+}

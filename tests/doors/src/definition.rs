@@ -1,0 +1,115 @@
+//! Domain XML, through the plan to the edits and back.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use agent::domain::{Domain, MAX_BYTES, NAMESPACE};
+use agent::edit;
+use agent::plan::{Setting, plan};
+use agent::recipe::Recipes;
+use agent::revert;
+use agent::rewrite;
+use kernel_glue::host::Host;
+use roxmltree::Document;
+
+static RECIPES: LazyLock<Recipes> = LazyLock::new(|| Recipes::shipped().expect("recipes"));
+
+/// Recorded hosts: GPUs at 0009:01:00.0 and elsewhere, for both architectures.
+static HOSTS: LazyLock<Vec<Host>> = LazyLock::new(|| {
+    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/hosts");
+    let read = |name: &str| Host::read(&hosts.join(name)).expect("recorded host");
+    ["gh200-1gpu", "hgx-8gpu", "gb200-4gpu"].map(read).into()
+});
+
+const VERSIONS: [&str; 2] = ["libvirt=12.8,qemu=11.1", "libvirt=11.3,qemu=10.0"];
+
+/// A definition of anybody's is refused, or completed: well-formed, the input's bytes untouched outside of the
+/// edits, complete once it is completed, and what was added is taken back exactly.
+pub(crate) fn rewrite(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let Ok(domain) = Domain::parse(text) else {
+        return;
+    };
+    assert!(text.len() <= MAX_BYTES, "an oversized text was read");
+    for host in &*HOSTS {
+        for versions in VERSIONS {
+            completed(text, &domain, &setting(host, versions));
+        }
+    }
+}
+
+/// A definition with a mark that somebody else may have written is taken back without harm: twice is once.
+pub(crate) fn revert(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let Ok(reverted) = revert::revert(text) else {
+        return;
+    };
+    well_formed(&reverted);
+    assert!(reverted.len() <= text.len(), "taking back added something");
+    let again = revert::revert(&reverted).expect("what was taken back can be read");
+    assert_eq!(again, reverted, "taking back twice is not taking back once");
+    rewrite(input);
+}
+
+fn setting<'a>(host: &'a Host, versions: &str) -> Setting<'a> {
+    Setting {
+        host,
+        recipes: &RECIPES,
+        target: versions.parse().expect("versions"),
+        replace: false,
+        asked: true,
+        formatted: false,
+    }
+}
+
+fn completed(text: &str, domain: &Domain, setting: &Setting<'_>) {
+    let Ok(done) = rewrite::rewrite(text, setting) else {
+        return;
+    };
+    well_formed(&done.text);
+    untouched(&done.base, &done.plan.edits(), &done.text);
+    let twice = rewrite::rewrite(&done.text, setting);
+    let twice = twice.expect("what was completed is not refused");
+    assert_eq!(
+        twice.text, done.text,
+        "completing twice is not completing once"
+    );
+    // libvirt defines no <numa> without a cell; the first cell, which is ours there, stays.
+    let is_definable = domain.numa.is_none() || !domain.cells.is_empty();
+    if domain.mark.is_none() && is_definable && !text.contains(NAMESPACE) {
+        let back = revert::revert(&done.text).expect("what was completed can be read");
+        assert_eq!(
+            back, text,
+            "taking back does not give the definition as it was"
+        );
+    }
+    let _ = plan(setting, domain);
+}
+
+fn well_formed(text: &str) {
+    let read = Document::parse(text);
+    assert!(
+        read.is_ok(),
+        "no well-formed definition came out: {read:?}\n{text}"
+    );
+}
+
+/// The bytes between the edits are in the output, in their order.
+fn untouched(before: &str, edits: &[edit::Edit], after: &str) {
+    let mut edits: Vec<_> = edits.iter().collect();
+    edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
+    let (mut from, mut rest) = (0, after);
+    for edit in edits {
+        for piece in [&before[from..edit.span.start], &edit.text] {
+            rest = rest
+                .strip_prefix(piece)
+                .expect("bytes outside of the edits changed");
+        }
+        from = edit.span.end;
+    }
+    assert_eq!(rest, &before[from..], "bytes behind the edits changed");
+}

@@ -1,0 +1,42 @@
+//! What libvirt gives its hook: arguments, and XML on standard input.
+
+use std::path::Path;
+
+use agent::domain::NAMESPACE;
+use hooks::business::Business;
+use hooks::call::Call;
+use hooks::input;
+
+/// Nothing with our mark is taken for nobody's business.
+pub(crate) fn input(bytes: &[u8]) {
+    let mut source = bytes;
+    let read = input::read(&mut source);
+    assert!(source.is_empty(), "libvirt's write would fail");
+    let business = Business::of(&read, Path::new("/nonexistent"));
+    let named = contains(bytes, NAMESPACE.as_bytes());
+    assert!(
+        business.marked || business.unreadable.is_none() || !named,
+        "a mark was overlooked"
+    );
+    if business.marked {
+        assert!(
+            contains(bytes, NAMESPACE.as_bytes()) || contains(bytes, b"&#"),
+            "a mark from nowhere"
+        );
+    }
+}
+
+/// Any arguments are a call; an operation is one that libvirt documents.
+pub(crate) fn arguments(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let call = Call::from_arguments(text.split('\0').map(str::to_owned));
+    let words: Vec<&str> = text.split('\0').collect();
+    assert_eq!(call.domain, words.first().copied().unwrap_or_default());
+    if let Some(operation) = call.operation {
+        assert_eq!(Some(&operation.word()), words.get(1));
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}

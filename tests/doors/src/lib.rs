@@ -1,0 +1,38 @@
+//! The parsers at the doors, each with what must hold whatever comes in.
+//!
+//! A door takes any bytes; it panics when an invariant does not hold. The fuzzer (tests/fuzz) and the replay of
+//! its corpus (tests/doors/tests) call the same functions.
+
+mod definition;
+mod hook;
+mod host;
+mod journal;
+mod name;
+mod setting;
+
+/// What a door does with bytes from outside.
+pub type Door = fn(&[u8]);
+
+/// Every door by the name of its fuzz target and of its folder in the corpus.
+pub const DOORS: [(&str, Door); 13] = [
+    ("definition", definition::rewrite),
+    ("prepared", definition::revert),
+    ("hook_input", hook::input),
+    ("hook_arguments", hook::arguments),
+    ("journal", journal::entry),
+    ("configuration", setting::configuration),
+    ("recipe", setting::recipe),
+    ("proposal", setting::proposal),
+    ("config_space", host::config_space),
+    ("srat", host::srat),
+    ("alias", host::alias),
+    ("address", name::address),
+    ("nodeset", name::nodeset),
+];
+
+/// The door of this name.
+#[must_use]
+pub fn door(name: &str) -> Option<Door> {
+    let named = DOORS.iter().find(|(other, _)| *other == name);
+    named.map(|(_, door)| *door)
+}

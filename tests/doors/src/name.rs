@@ -1,0 +1,48 @@
+//! Short texts: addresses and ids of devices, names of drivers, lists of numbers, versions.
+
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+
+use agent::domain::DomainUuid;
+use agent::target::Versions;
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::id::PciId;
+use kernel_glue::numa::RangeList;
+
+/// What is accepted prints as something that is read as the same.
+pub(crate) fn address(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    same_again::<PciAddress>(&text);
+    same_again::<PciId>(&text);
+    same_again::<DriverName>(&text);
+    same_again::<DomainUuid>(&text);
+    let _ = text.parse::<Versions>();
+    if let Ok(driver) = text.parse::<DriverName>() {
+        let name = driver.as_str();
+        assert!(
+            !name.contains('/') && !name.starts_with('.'),
+            "a name that is a path"
+        );
+    }
+}
+
+/// A list has no number twice, and prints shorter than it was or equal.
+pub(crate) fn nodeset(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    same_again::<RangeList>(&text);
+    let Ok(list) = text.parse::<RangeList>() else {
+        return;
+    };
+    assert_eq!(list.iter().count(), list.len());
+    assert!(list.iter().all(|number| list.contains(number)));
+    assert_eq!(list.iter().collect::<RangeList>(), list);
+    assert!(list.to_string().len() <= text.len());
+}
+
+fn same_again<T: FromStr + Display + PartialEq + Debug>(text: &str) {
+    if let Ok(read) = text.parse::<T>() {
+        let again = read.to_string().parse::<T>().ok();
+        assert_eq!(again, Some(read), "'{text}'");
+    }
+}

@@ -1,0 +1,36 @@
+//! What administrators and users write: configuration, recipes and saved plans.
+
+use agent::config::Config;
+use agent::proposal::Proposal;
+use agent::recipe::Recipe;
+use agent::toml_text;
+
+/// A mistake has a line of the text.
+pub(crate) fn configuration(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Err(error) = toml_text::read::<Config>("variantd.conf", &text) {
+        placed(error.line, &text);
+    }
+}
+
+/// As for the configuration; what is accepted has at least a name.
+pub(crate) fn recipe(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match Recipe::parse("fuzz.toml", &text) {
+        Ok(recipe) => assert!(!recipe.name.is_empty(), "a recipe without a name"),
+        Err(error) => placed(error.line, &text),
+    }
+}
+
+/// A refused plan has a sentence of bounded length.
+pub(crate) fn proposal(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Err(refusal) = Proposal::parse(&text) {
+        assert!(!refusal.reason.is_empty());
+    }
+}
+
+fn placed(line: usize, text: &str) {
+    let lines = 1 + text.matches('\n').count();
+    assert!((1..=lines).contains(&line), "line {line} of {lines}");
+}

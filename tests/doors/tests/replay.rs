@@ -1,0 +1,161 @@
+//! The fuzzer's corpus and the tests' data through every door, as they are and changed in small ways, each time the
+//! tests run: what the fuzzer found stays found. tests/fuzz/run looks for more.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use doors::{DOORS, Door};
+
+/// Changed copies of each input; DOORS_ROUNDS=1000 for more.
+const ROUNDS: u64 = 8;
+/// No input may take longer, also in a debug build on a busy machine; the fuzzer's own limit is a second.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// All files below a folder whose name ends so.
+fn files(folder: &str, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(folder))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let (path, name) = (entry.path(), entry.file_name());
+        let below = format!("{folder}/{}", name.to_string_lossy());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(files(&below, end));
+        } else if below.ends_with(end) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The corpus of a door, and what of the tests' data it reads.
+fn inputs(door: &str) -> Vec<PathBuf> {
+    let mut inputs = files(&format!("tests/fuzz/corpus/{door}"), "");
+    inputs.extend(match door {
+        "definition" | "hook_input" => files("tests/data/case", "/domain.xml"),
+        "prepared" => files("tests/data/case", "0/testing.xml"),
+        "recipe" => files("agent/recipes", ".toml"),
+        "configuration" => files("packaging", "variantd.conf"),
+        "config_space" => files("tests/data/hosts/atomics", "/config"),
+        "srat" => files("tests/data/hosts/gh200-1gpu", "/SRAT"),
+        _ => Vec::new(),
+    });
+    inputs
+}
+
+/// Small numbers from a seed (splitmix64): the same changes each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % sides.max(1) as u64).expect("below the number of sides")
+    }
+}
+
+/// What breaks parsers: numbers at their ends, quotes, signs, bytes that are no text.
+const TOKENS: [&[u8]; 16] = [
+    b"0",
+    b"-1",
+    b"4294967295",
+    b"18446744073709551615",
+    b"0x",
+    b"'",
+    b"\"",
+    b"<",
+    b"/>",
+    b"&#0;",
+    b"\0",
+    b"\xff",
+    b"\r\n",
+    b",",
+    b"-",
+    b"urn:variantd:1",
+];
+
+fn changed(input: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = input.to_vec();
+    for _ in 0..=dice.roll(3) {
+        let at = dice.roll(bytes.len() + 1);
+        let end = (at + dice.roll(24)).min(bytes.len());
+        match dice.roll(5) {
+            0 => drop(bytes.drain(at..end)),
+            1 => drop(bytes.splice(at..end, TOKENS[dice.roll(TOKENS.len())].iter().copied())),
+            2 => drop(bytes.splice(at..at, TOKENS[dice.roll(TOKENS.len())].iter().copied())),
+            3 => drop(bytes.splice(
+                at..at,
+                input[at.min(input.len())..end.min(input.len()).max(at.min(input.len()))].to_vec(),
+            )),
+            _ => {
+                let from = dice.roll(other.len() + 1);
+                let piece = &other[from..(from + dice.roll(200)).min(other.len())];
+                drop(bytes.splice(at..end, piece.iter().copied()));
+            }
+        }
+    }
+    bytes
+}
+
+fn in_time(door: Door, bytes: &[u8], what: &dyn Fn() -> String) {
+    let began = Instant::now();
+    if let Err(panic) = std::panic::catch_unwind(|| door(bytes)) {
+        let kept = std::env::temp_dir().join("variantd-door-input");
+        let _ = fs::write(&kept, bytes);
+        eprintln!("{}: the input is in '{}'", what(), kept.display());
+        std::panic::resume_unwind(panic);
+    }
+    assert!(
+        began.elapsed() < LIMIT,
+        "{} takes {:?}",
+        what(),
+        began.elapsed()
+    );
+}
+
+#[test]
+fn every_door_stands_its_corpus_and_small_changes_of_it() {
+    let rounds = std::env::var("DOORS_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok());
+    for (index, (name, door)) in DOORS.into_iter().enumerate() {
+        let inputs: Vec<(PathBuf, Vec<u8>)> = inputs(name)
+            .into_iter()
+            .map(|path| (path.clone(), fs::read(path).expect("an input")))
+            .collect();
+        assert!(!inputs.is_empty(), "'{name}' has no corpus");
+        let mut dice = Dice(index as u64);
+        for (path, bytes) in &inputs {
+            in_time(door, bytes, &|| {
+                format!("'{name}' with '{}'", path.display())
+            });
+            for round in 0..rounds.unwrap_or(ROUNDS) {
+                let other = &inputs[dice.roll(inputs.len())].1;
+                let bytes = changed(bytes, other, &mut dice);
+                in_time(door, &bytes, &|| {
+                    format!("'{name}' with '{}', change {round}", path.display())
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn every_door_has_its_fuzzer() {
+    let manifest = fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).expect("manifest");
+    let names = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let names: Vec<&str> = names.filter(|name| *name != "fuzz").collect();
+    assert_eq!(names, DOORS.map(|(name, _)| name));
+}

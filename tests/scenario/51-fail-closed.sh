@@ -1,0 +1,98 @@
+# Faults of agent, bus and libvirt under guests: one with the mark is refused at its start, within the hook's deadline and with
+# a reason; others start; one that runs is never ended.
+# by name
+# deadline: 1200
+drop_in=/run/systemd/system/variantd.service.d
+pid() { systemctl show -p MainPID --value variantd; }
+trap 'kill -CONT "$(pid)" 2>/dev/null || true; rm -rf $drop_in; systemctl daemon-reload; systemctl restart variantd; forget f0 f1 f2
+    stand_in $GPU0; stand_in $GPU1' EXIT
+# The watchdog would end a hung agent sooner than the hook does: not here.
+mkdir -p $drop_in
+printf '%s\n' '[Service]' WatchdogSec=0 >$drop_in/fail-closed.conf
+systemctl daemon-reload
+agent_settings
+forget f0 f1 f2
+stand_in $GPU0 pci-stub
+stand_in $GPU1 pci-stub
+guest f0 $GPU0 >/tmp/f0.xml
+guest f1 $GPU1 >/tmp/f1.xml
+guest f2 >/tmp/f2.xml
+for name in f0 f1 f2; do virsh define /tmp/$name.xml >/dev/null; done
+variantctl wait f0 >/dev/null
+variantctl wait f1 >/dev/null
+virsh start f1 --paused >/dev/null
+qemu=$(cat /run/libvirt/qemu/f1.pid)
+
+# f1 runs on: the same process, on its driver
+runs_on() {
+    equal "f1 after $1" "$(virsh domstate f1 | head -1)" paused
+    equal "process of f1 after $1" "$(cat /run/libvirt/qemu/f1.pid)" "$qemu"
+    equal "driver of f1 after $1" "$(driver $GPU1)" $VARIANT
+}
+given_back() { [ "$(driver $GPU0)/$(override $GPU0)" = pci-stub/pci-stub ] && [ "$(ls /run/variantd/journal | wc -l)" = 1 ]; }
+plain_starts() { virsh start f2 --paused >/dev/null || fail "a plain guest does not start: $1"; virsh destroy f2 >/dev/null; }
+
+# refused WHAT CODE SECONDS: the start of f0, with this code, in this time
+refused() {
+    local began said
+    began=$(date +%s)
+    ! said=$(virsh start f0 --paused 2>&1) || fail "f0 starts: $1"
+    contains "reason of $1" "$said" "$2"
+    printf '= %s: refused after %d s: %s\n' "$1" $(($(date +%s) - began)) "$(sed -n 's/.*exit status 1: //p' <<<"$said" | head -1)"
+    [ $(($(date +%s) - began)) -le "$3" ] || fail "$1: refused after $(($(date +%s) - began)) s only"
+}
+
+# The agent hangs. Its deadline at a start is what it has published; the two hooks behind a refused start have 20 s each.
+echo 60 >/run/variantd/patience
+kill -STOP "$(pid)"
+plain_starts 'the agent hangs'
+refused 'the agent hangs' VD-BND-045 115
+runs_on 'a hung agent'
+# libvirt's daemon restarts while the agent hangs: its hook at reconnect passes in spite of it.
+systemctl restart libvirtd
+within 60 virsh -q version
+runs_on 'a restart of libvirt with a hung agent'
+kill -CONT "$(pid)"
+within 60 given_back
+within 30 is_connected
+
+# The agent cannot be started at all.
+systemctl mask --now variantd >/dev/null 2>&1
+plain_starts 'the agent is masked'
+refused 'the agent is masked' VD-AGT-001 30
+runs_on 'an end of the agent'
+systemctl unmask variantd >/dev/null 2>&1
+systemctl start variantd
+within 30 is_connected
+
+# The agent is killed in the call.
+/lab/outside gpu 0 '6000 asked'
+(sleep 2; kill -9 "$(pid)") &
+refused 'the agent is killed in the call' VD-HOK-004 90
+/lab/outside gpu 0 ready
+wait
+within 30 is_connected
+within 60 given_back
+runs_on 'a killed agent'
+
+# A definition of over a megabyte, with the mark at its end.
+virsh dumpxml f0 >/tmp/f0.big.xml
+{ sed 's,</domain>,,' /tmp/f0.big.xml; head -c 1100000 /dev/zero | tr '\0' ' '; echo '</domain>'; } >/tmp/f0.large.xml
+! said=$(/usr/sbin/variantd-hook f0 prepare begin - </tmp/f0.large.xml 2>&1) || fail 'a large definition with the mark passes'
+contains 'reason' "$said" VD-HOK-001
+/usr/sbin/variantd-hook f0 reconnect begin - </tmp/f0.large.xml 2>/dev/null || fail 'reconnect fails'
+
+# The bus restarts, and the package is installed anew, under a running guest.
+systemctl restart dbus.service
+within 60 is_connected
+runs_on 'a restart of the bus'
+dpkg -i --force-confold /root/variantd.deb >/dev/null 2>&1
+within 60 is_connected
+runs_on 'an upgrade of the package'
+virsh start f0 --paused >/dev/null
+equal 'driver of f0' "$(driver $GPU0)" $VARIANT
+virsh destroy f0 >/dev/null
+virsh destroy f1 >/dev/null
+is_empty() { [ -z "$(ls /run/variantd/journal)" ]; }
+within 30 is_empty
+equal 'f1 gave back' "$(driver $GPU1)" pci-stub

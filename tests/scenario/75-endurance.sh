@@ -1,0 +1,122 @@
+# 200 domains are defined at once. Then four guests start and end on four GPUs for MINUTES (30), while the agent is killed at
+# random and somebody else edits their definitions: no edit is lost, no device is on the wrong driver, nothing leaks, and
+# the journal is empty at the end. MINUTES=5: shorter, by 'tests/lab run'.
+# by name
+# on: x86_64 gpus=4
+# deadline: 5400
+minutes=${MINUTES:-30}
+GPUS=($GPU0 $GPU1 0000:61:00.0 0000:81:00.0)
+drop_in=/run/systemd/system/variantd.service.d
+log=/run/lab-endurance
+mkdir -p $drop_in $log
+rm -f $log/*
+trap 'touch $log/end; rm -rf $drop_in; systemctl daemon-reload; wait; forget e0 e1 e2 e3
+    for gpu in ${GPUS[@]}; do stand_in $gpu; done' EXIT
+printf '%s\n' '[Unit]' StartLimitIntervalSec=0 '[Service]' RestartSec=50ms >$drop_in/endurance.conf
+systemctl daemon-reload
+agent_settings
+pid() { systemctl show -p MainPID --value variantd; }
+count() { find "$1" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l; }
+descriptors() { count "/proc/$(pid)/fd"; }
+is_marked() { grep -q variantd:prepared /etc/libvirt/qemu/"$1".xml; }
+
+# Many definitions at once, from eight clients.
+crowd=$(seq -f 'crowd%g' 200)
+began=$(date +%s)
+for name in $crowd; do guest $name "${GPUS[$((${name#crowd} % 4))]}" >$log/$name.xml; done
+printf '%s\n' $crowd | xargs -P 8 -I{} virsh -q define $log/{}.xml >/dev/null
+defined=$(($(date +%s) - began))
+all_marked() { [ "$(grep -l variantd:prepared /etc/libvirt/qemu/crowd*.xml | wc -l)" = 200 ]; }
+within 600 all_marked
+printf '= 200 domains were defined in %d s, and are complete after %d s\n' $defined $(($(date +%s) - began))
+for name in $crowd; do virsh -q undefine $name >/dev/null; rm $log/$name.xml; done
+
+for index in 0 1 2 3; do
+    stand_in "${GPUS[$index]}" pci-stub
+    guest e$index "${GPUS[$index]}" >$log/e$index.xml
+    virsh define $log/e$index.xml >/dev/null
+    variantctl wait e$index >/dev/null
+done
+settled=$(descriptors)
+libvirt=$(systemctl show -p MainPID --value libvirtd)
+opened=$(count /proc/$libvirt/fd)
+
+over() { [ -e $log/end ]; }
+finding() { printf '%s: %s\n' "$(date +%T)" "$*" >>$log/findings; }
+
+# cycle INDEX: a guest starts and ends again and again. A start may be refused while the agent comes back or an edit is completed.
+cycle() {
+    local name=e$1 gpu=${GPUS[$1]} said
+    until over; do
+        if said=$(virsh start $name --paused 2>&1); then
+            echo >>$log/rounds
+            [ "$(driver $gpu)" = $VARIANT ] || finding "$name runs with $gpu on '$(driver $gpu)'"
+            virsh -q destroy $name >/dev/null 2>&1 || finding "$name cannot be ended"
+        else
+            echo "$said" | grep -o 'VD-[A-Z]*-[0-9]*' | head -1 >>$log/refused
+            grep -q 'VD-[A-Z]*-[0-9]*' <<<"$said" || finding "$name: a refusal without a code: $said"
+            sleep 1
+        fi
+    done
+}
+
+# edit: somebody gives each definition another description, as 'virsh edit' does, and finds it again later.
+edit() {
+    local number=0 name xml
+    until over; do
+        number=$((number + 1)) name=e$((RANDOM % 4))
+        xml=$(virsh dumpxml --inactive $name | grep -v '<description>')
+        sed "s,</name>,&<description>edit $number</description>," <<<"$xml" >$log/edit.xml
+        virsh -q define $log/edit.xml >/dev/null || { finding "$name cannot be edited"; continue; }
+        echo >>$log/edits
+        sleep $((1 + RANDOM % 4))
+        virsh dumpxml --inactive $name | grep -q "<description>edit $number</description>" || finding "$name lost edit $number"
+    done
+}
+
+# kill_at_random: whatever the agent does.
+kill_at_random() {
+    until over; do
+        sleep $((2 + RANDOM % 8)).$((RANDOM % 10))
+        kill -9 "$(pid)" 2>/dev/null && echo >>$log/kills
+    done
+}
+
+for index in 0 1 2 3; do cycle $index & done
+edit &
+kill_at_random &
+sleep $((minutes * 60))
+touch $log/end
+wait
+
+# At rest.
+lines() { cat "$log/$1" 2>/dev/null | wc -l; }
+at_rest() {
+    local gpu
+    [ -z "$(ls /run/variantd/journal /run/variantd/bound 2>/dev/null | grep json)" ] || return 1
+    for gpu in "${GPUS[@]}"; do [ "$(driver $gpu)/$(override $gpu)" = pci-stub/pci-stub ] || return 1; done
+}
+within 60 is_connected
+within 120 at_rest
+for index in 0 1 2 3; do
+    variantctl wait e$index >/dev/null
+    is_marked e$index || finding "e$index is not complete at the end"
+done
+printf '= %d minutes: %d rounds, %d kills, %d edits, %d refused starts (%s), %d findings\n' "$minutes" "$(lines rounds)" \
+    "$(lines kills)" "$(lines edits)" "$(lines refused)" "$(sort $log/refused 2>/dev/null | uniq -c | awk '{ printf "%s%s %s", sep, $1, $2; sep = ", " }')" "$(lines findings)"
+[ "$(lines rounds)" -gt 0 ] && [ "$(lines kills)" -gt 0 ] && [ "$(lines edits)" -gt 0 ] || fail 'nothing happened'
+
+# Nobody disturbs it any more: the same guests again, and what the agent and libvirt hold does not grow.
+for round in 1 2 3; do
+    for index in 0 1 2 3; do
+        virsh start e$index --paused >/dev/null
+        virsh destroy e$index >/dev/null
+    done
+done
+within 60 at_rest
+few() { [ "$(descriptors)" -le $((settled + 2)) ] && ! pgrep -x variantd-hook && ! pgrep -x variantd-child; }
+within 60 few
+printf '= descriptors of the agent %d and %d, of libvirt %d and %d\n' "$settled" "$(descriptors)" "$opened" "$(count /proc/$libvirt/fd)"
+[ "$(count /proc/$libvirt/fd)" -le $((opened + 8)) ] || finding "libvirt's descriptors grew from $opened to $(count /proc/$libvirt/fd)"
+sed 's/^/= /' $log/findings 2>/dev/null || true
+[ ! -s $log/findings ] || fail "$(lines findings) findings"
