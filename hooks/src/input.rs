@@ -9,7 +9,8 @@ const LIMIT: usize = 1 << 20;
 ///
 /// An input that is longer, cannot be read or is no UTF-8 is an empty text: nothing of ours.
 pub fn read(source: &mut impl Read) -> String {
-    let mut bytes = Vec::new();
+    // Its pages come as they are filled: it never grows, and is never copied.
+    let mut bytes = Vec::with_capacity(LIMIT + 1);
     let kept = source
         .by_ref()
         .take(LIMIT as u64 + 1)
