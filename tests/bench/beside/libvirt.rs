@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use tempfile::TempDir;
 use tests::lab::cache::Cache;
 use tests::lab::debian::{self, Suite};
 use tests::translate::daemon::Daemon;
@@ -30,6 +31,8 @@ struct Stand {
     virsh: PathBuf,
     uri: String,
     scene: Scene,
+    /// Where the socket's short name is.
+    _folder: TempDir,
 }
 
 impl Stand {
@@ -39,7 +42,7 @@ impl Stand {
         let virsh = rival("virsh", "libvirt-clients")?;
         let folder = tempfile::tempdir()?;
         // A socket's path has room for 107 bytes.
-        let socket = folder.keep().join("libvirt");
+        let socket = folder.path().join("libvirt");
         symlink(daemon.path("/run/libvirt/libvirt-sock"), &socket)?;
         let uri = format!("qemu+unix:///system?socket={}", socket.display());
         let scene = Scene::new(&uri)?;
@@ -49,6 +52,7 @@ impl Stand {
             virsh,
             uri,
             scene,
+            _folder: folder,
         })
     }
 
