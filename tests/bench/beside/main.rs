@@ -98,6 +98,7 @@ fn main() -> Result<ExitCode> {
     }
     if arguments.write {
         report::write(&rows)?;
+        growth::write()?;
     }
     let missed = rows.iter().any(Row::is_missed);
     Ok(ExitCode::from(u8::from(arguments.check && missed)))
