@@ -1,11 +1,30 @@
 //! One call of the agent over the system bus, with a deadline.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use zbus::{Connection, Variant, fdo};
+use zbus::{Message, Variant};
 
+use crate::bus::{self, Exchange, Fault};
 use crate::call::{Call, Operation};
+
+/// What every error of the agent's own begins with.
+const OURS: &str = "org.variantd1.";
+/// The bus's words for an agent that ended before it answered, and for one that is late.
+const NO_REPLY: &str = "org.freedesktop.DBus.Error.NoReply";
+/// See [`NO_REPLY`].
+const LATE: [&str; 2] = [
+    "org.freedesktop.DBus.Error.Timeout",
+    "org.freedesktop.DBus.Error.TimedOut",
+];
+/// What an agent of another version answers.
+const UNKNOWN: [&str; 4] = [
+    "org.freedesktop.DBus.Error.UnknownMethod",
+    "org.freedesktop.DBus.Error.UnknownInterface",
+    "org.freedesktop.DBus.Error.UnknownObject",
+    "org.freedesktop.DBus.Error.InvalidArgs",
+];
 
 /// What came of asking the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,64 +46,44 @@ pub enum Reply {
 /// Calls the method for `operation` and waits no longer than `limit`.
 #[must_use]
 pub fn call(call: &Call, operation: Operation, xml: &str, limit: Duration) -> Reply {
-    zbus::block_on(async {
-        match tokio::time::timeout(limit, exchange(call, operation, xml)).await {
-            Ok(Ok(text)) => Reply::Done(text),
-            Ok(Err(error)) => sort(error, limit),
-            Err(_) => Reply::Late(limit),
-        }
-    })
+    let message = match message(call, operation, xml) {
+        Ok(message) => message,
+        Err(error) => return Reply::Unreachable(error.to_string()),
+    };
+    match Exchange::with_system_bus(&message, limit) {
+        Ok(text) if operation.rewrites() => match text {
+            Some(text) => Reply::Done(text),
+            // An agent that gives something else than a text is none that this hook knows.
+            None => Reply::Foreign("its answer is no text".into()),
+        },
+        Ok(_) => Reply::Done(String::new()),
+        Err(Fault::Late) => Reply::Late(limit),
+        Err(Fault::Bus(why)) => Reply::Unreachable(why),
+        Err(Fault::Said(name, text)) => sort(&name, text, limit),
+    }
 }
 
-async fn exchange(call: &Call, operation: Operation, xml: &str) -> zbus::Result<String> {
-    let bus = tokio::time::timeout(Duration::from_secs(5), Connection::system()).await;
-    let bus =
-        bus.unwrap_or_else(|_| Err(zbus::Error::Failure("the bus does not answer".into())))?;
+fn message(call: &Call, operation: Operation, xml: &str) -> zbus::Result<Message> {
     let options = HashMap::from([
         ("domain", Variant::from(call.domain.as_str())),
         ("operation", Variant::from(operation.word())),
         ("extra", Variant::from(call.extra.as_str())),
     ]);
-    let reply = bus
-        .call_method(
-            Some("org.variantd1"),
-            "/org/variantd1/Hook",
-            Some("org.variantd1.Hook"),
-            operation.method(),
-            &(xml, options),
-        )
-        .await?;
-    if operation.rewrites() {
-        let text = reply.body().deserialize();
-        // An agent that gives something else than a text is none that this hook knows.
-        text.map_err(|error| fdo::Error::InvalidArgs(error.to_string()).into())
-    } else {
-        Ok(String::new())
-    }
+    Message::method_call("/org/variantd1/Hook", operation.method())
+        .destination("org.variantd1")
+        .interface("org.variantd1.Hook")
+        .serial(NonZeroU32::new(bus::CALL).unwrap_or(NonZeroU32::MAX))
+        .build(&(xml, options))
 }
 
 /// An error that the agent sent is its answer; any other means that there is no agent.
-fn sort(error: zbus::Error, limit: Duration) -> Reply {
-    match error {
-        zbus::Error::MethodError(name, text, _) if name.as_str().starts_with("org.variantd1.") => {
-            Reply::Refused(text.unwrap_or_else(|| name.to_string()))
-        }
-        zbus::Error::MethodError(name, text, _) => {
-            Reply::Unreachable(text.unwrap_or_else(|| name.to_string()))
-        }
-        zbus::Error::FDO(error) => sort_standard(*error, limit),
-        other => Reply::Unreachable(other.to_string()),
-    }
-}
-
-fn sort_standard(error: fdo::Error, limit: Duration) -> Reply {
-    match error {
-        fdo::Error::NoReply(_) => Reply::Broken,
-        fdo::Error::UnknownMethod(why)
-        | fdo::Error::UnknownInterface(why)
-        | fdo::Error::UnknownObject(why)
-        | fdo::Error::InvalidArgs(why) => Reply::Foreign(why),
-        fdo::Error::Timeout(_) | fdo::Error::TimedOut(_) => Reply::Late(limit),
-        other => Reply::Unreachable(other.to_string()),
+fn sort(name: &str, text: Option<String>, limit: Duration) -> Reply {
+    let words = text.clone().unwrap_or_else(|| name.to_owned());
+    match name {
+        _ if name.starts_with(OURS) => Reply::Refused(words),
+        NO_REPLY => Reply::Broken,
+        _ if LATE.contains(&name) => Reply::Late(limit),
+        _ if UNKNOWN.contains(&name) => Reply::Foreign(words),
+        _ => Reply::Unreachable(text.map_or(words, |text| format!("{name}: {text}"))),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod answer;
+mod bus;
 pub mod business;
 pub mod call;
 pub mod input;

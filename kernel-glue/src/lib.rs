@@ -26,3 +26,4 @@ pub mod srat;
 pub mod sysfs;
 pub mod topology;
 mod vfio;
+mod walk;

@@ -179,15 +179,19 @@ impl Numa {
     /// The node with this id, when online.
     #[must_use]
     pub fn node(&self, id: NumaNode) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.id == id)
+        self.place(id).map(|place| &self.nodes[place])
     }
 
     /// Distance as the kernel reports it (10 is local, 255 unreachable); `None` when either node
     /// is not online or its `distance` could not be read.
     #[must_use]
     pub fn distance(&self, from: NumaNode, to: NumaNode) -> Option<u8> {
-        let column = self.nodes.iter().position(|node| node.id == to)?;
+        let column = self.place(to)?;
         self.node(from)?.distances.get(column).copied()
+    }
+
+    fn place(&self, id: NumaNode) -> Option<usize> {
+        self.nodes.binary_search_by_key(&id, |node| node.id).ok()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::host::{Gap, Host};
 use crate::srat::Srat;
 use crate::sysfs::{self, MAX_ALIAS, MAX_SRAT, MAX_TEXT, Root, Tree};
+use crate::walk::Walk;
 
 /// The directory of PCI functions: links into `sys/devices`.
 pub(crate) const DEVICES: &str = "sys/bus/pci/devices";
@@ -48,7 +49,8 @@ impl Host {
     /// # Errors
     /// When `root` cannot be opened or has no `sys/bus/pci/devices`.
     pub fn read(root: &Path) -> Result<Self, Failure> {
-        Self::read_tree(&Root::new(root.to_owned())?, root)
+        let opened = Root::new(root.to_owned())?;
+        Self::read_tree(&Walk::new(&opened), root)
     }
 
     pub(crate) fn read_tree(tree: &dyn Tree, root: &Path) -> Result<Self, Failure> {

@@ -91,15 +91,7 @@ impl Root {
     pub fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
         let failure = |source| Failure::io("read", &self.path.join(path), source);
         let file = self.open(path, OFlag::O_RDONLY).map_err(failure)?;
-        let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
-        let mut content = Vec::with_capacity(cap.min(4096) + 1);
-        let read = File::from(file).take(limit).read_to_end(&mut content);
-        read.map_err(failure)?;
-        if content.len() > cap {
-            let why = format!("larger than {cap} bytes");
-            return Err(failure(io::Error::new(io::ErrorKind::FileTooLarge, why)));
-        }
-        Ok(content)
+        content(file, cap).map_err(failure)
     }
 
     /// The first `length` bytes of a file, or all of a shorter one.
@@ -234,6 +226,18 @@ impl Tree for Root {
     fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
         Self::list(self, path)
     }
+}
+
+/// What is in a file of at most `cap` bytes.
+pub(crate) fn content(file: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
+    let mut content = Vec::with_capacity(cap.min(4096) + 1);
+    File::from(file).take(limit).read_to_end(&mut content)?;
+    if content.len() > cap {
+        let why = format!("larger than {cap} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(content)
 }
 
 /// Below `/` nothing can be left; anywhere else a link must not lead out.

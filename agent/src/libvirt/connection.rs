@@ -4,8 +4,9 @@
 //! connection, registers for events and waits for its end. Calls come from any thread and share
 //! the connection, which libvirt serialises itself.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -43,9 +44,19 @@ pub struct Live {
 
 #[derive(Default)]
 struct Current {
-    connect: Mutex<Option<Connect>>,
+    open: Mutex<Option<Open>>,
     replaced: Condvar,
 }
+
+/// A connection, and what libvirt has said on it of a kind of guest: like the versions, for as long as it lasts.
+#[derive(Clone)]
+struct Open {
+    connect: Connect,
+    capabilities: Arc<Mutex<BTreeMap<Kind, Capabilities>>>,
+}
+
+/// Architecture, machine type and accelerator.
+type Kind = [Option<String>; 3];
 
 /// Starts the two threads; what happens goes to `events`, first of all [`Event::Connected`].
 ///
@@ -94,7 +105,10 @@ impl Live {
             libvirt: Version::from_number(connect.lib_version()?),
             qemu: Version::from_number(connect.hyp_version()?),
         };
-        self.replace(Some(connect));
+        self.replace(Some(Open {
+            connect,
+            capabilities: Arc::default(),
+        }));
         info!("connected to '{uri}': {versions}");
         let _ = events.send(Event::Connected(versions));
         let reason = wait.recv().unwrap_or("end");
@@ -105,22 +119,26 @@ impl Live {
         Ok(())
     }
 
-    fn replace(&self, connect: Option<Connect>) {
-        let current = self.current.connect.lock();
-        *current.unwrap_or_else(PoisonError::into_inner) = connect;
+    fn replace(&self, open: Option<Open>) {
+        let current = self.current.open.lock();
+        *current.unwrap_or_else(PoisonError::into_inner) = open;
         self.current.replaced.notify_all();
     }
 
     /// A reference of its own, so that no lock is held during a call.
-    fn now(&self) -> Result<Connect, LibvirtError> {
-        let current = self.current.connect.lock();
+    fn opened(&self) -> Result<Open, LibvirtError> {
+        let current = self.current.open.lock();
         let current = current.unwrap_or_else(PoisonError::into_inner);
         let waited = self
             .current
             .replaced
-            .wait_timeout_while(current, PATIENCE, |connect| connect.is_none());
+            .wait_timeout_while(current, PATIENCE, |open| open.is_none());
         let (current, _) = waited.unwrap_or_else(PoisonError::into_inner);
         current.clone().ok_or(LibvirtError::Disconnected)
+    }
+
+    fn now(&self) -> Result<Connect, LibvirtError> {
+        self.opened().map(|open| open.connect)
     }
 
     fn lookup(&self, uuid: &DomainUuid) -> Result<Option<Domain>, LibvirtError> {
@@ -221,15 +239,19 @@ impl Libvirt for Live {
     }
 
     fn capabilities(&self, domain: &Definition) -> Result<Capabilities, LibvirtError> {
-        let platform = &domain.platform;
-        let text = self.now()?.domain_capabilities(
-            None,
-            domain.arch.as_deref(),
-            domain.machine.as_deref(),
-            platform.accelerator.as_deref(),
-            0,
-        );
-        text.map(|text| Capabilities::parse(&text)).map_err(said)
+        let accelerator = &domain.platform.accelerator;
+        let kind = [&domain.arch, &domain.machine, accelerator].map(Clone::clone);
+        let open = self.opened()?;
+        if let Some(known) = lock(&open.capabilities).get(&kind) {
+            return Ok(known.clone());
+        }
+        let [arch, machine, accelerator] = kind.each_ref().map(Option::as_deref);
+        let text = open
+            .connect
+            .domain_capabilities(None, arch, machine, accelerator, 0);
+        let capabilities = Capabilities::parse(&text.map_err(said)?);
+        lock(&open.capabilities).insert(kind, capabilities.clone());
+        Ok(capabilities)
     }
 
     fn define(&self, xml: &str) -> Result<(), LibvirtError> {
@@ -238,6 +260,10 @@ impl Libvirt for Live {
             .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE);
         defined.map(drop).map_err(said)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn named(domain: &Domain) -> Result<DomainRef, LibvirtError> {

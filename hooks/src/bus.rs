@@ -1,0 +1,253 @@
+//! One call over the bus, blocking, on a socket of its own: what a process that makes one call needs of D-Bus.
+//!
+//! Everything that does not wait for an answer is sent at once: authentication, `Hello` and the call (D-Bus
+//! specification, "Authentication Protocol" and "Message Protocol"). Encoding is zbus's; no runtime, no thread.
+
+use std::io::{self, Read, Write};
+use std::num::NonZeroU32;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt::SendTimeout,
+};
+use nix::sys::time::TimeVal;
+use nix::unistd::geteuid;
+use zbus::address::transport::{Transport, UnixSocket};
+use zbus::wire::{Endian, serialized::Context, serialized::Data};
+use zbus::{Address, Message, OwnedVariant, Variant};
+
+/// How long the bus may take until it has greeted us.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// Longer than any answer of the agent's: a domain is at most 1 MiB.
+const LONGEST: usize = 8 << 20;
+/// A message up to its header fields: the fixed part, and their length.
+const FIXED: usize = 16;
+/// Longest line in which a bus answers to the authentication.
+const LINE: usize = 256;
+
+/// The number of our `Hello`, and of the call after it.
+const HELLO: u32 = 1;
+/// See [`HELLO`].
+pub(crate) const CALL: u32 = 2;
+
+const RETURN: u8 = 2;
+const ERROR: u8 = 3;
+const FIELD_ERROR_NAME: u8 = 4;
+const FIELD_REPLY_SERIAL: u8 = 5;
+const FIELD_SIGNATURE: u8 = 8;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// An error that came instead: its name and text.
+    Said(String, Option<String>),
+    /// The call was sent, and its time is up.
+    Late,
+    /// The bus cannot be reached, or is none.
+    Bus(String),
+}
+
+/// A connection that has sent its call.
+pub(crate) struct Exchange {
+    stream: UnixStream,
+    until: Instant,
+}
+
+/// A message that came in.
+struct Incoming {
+    kind: u8,
+    reply_to: Option<u32>,
+    error: Option<String>,
+    text: Option<String>,
+}
+
+impl Exchange {
+    /// Sends `call`, which has the number [`CALL`], and waits for its answer: the text in it, if it has one.
+    pub(crate) fn with_system_bus(
+        call: &Message,
+        limit: Duration,
+    ) -> Result<Option<String>, Fault> {
+        let start = Instant::now();
+        let mut exchange = Self {
+            stream: connected()?,
+            until: start + GREETING.min(limit),
+        };
+        exchange.send(call).map_err(no_greeting)?;
+        exchange.authenticated()?;
+        exchange.answer(HELLO).map_err(|fault| match fault {
+            Fault::Late => no_greeting(io::ErrorKind::TimedOut.into()),
+            other => other,
+        })?;
+        exchange.until = start + limit;
+        exchange.answer(CALL)
+    }
+
+    fn send(&mut self, call: &Message) -> io::Result<()> {
+        let user = geteuid().to_string();
+        let hexadecimal: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut bytes = format!("\0AUTH EXTERNAL {hexadecimal}\r\nBEGIN\r\n").into_bytes();
+        bytes.extend_from_slice(hello()?.data());
+        bytes.extend_from_slice(call.data());
+        self.stream.set_write_timeout(Some(GREETING))?;
+        self.stream.write_all(&bytes)
+    }
+
+    /// The line `OK`, byte by byte: what comes after it is a message.
+    fn authenticated(&mut self) -> Result<(), Fault> {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let mut byte = [0];
+            self.fill(&mut byte).map_err(no_greeting)?;
+            line.push(byte[0]);
+            if line.len() > LINE {
+                return Err(Fault::Bus("what answers is no bus".into()));
+            }
+        }
+        match line.starts_with(b"OK ") {
+            true => Ok(()),
+            false => Err(Fault::Bus("the bus does not let us in".into())),
+        }
+    }
+
+    /// The answer to the message with this number; what else comes is not for us.
+    fn answer(&mut self, to: u32) -> Result<Option<String>, Fault> {
+        loop {
+            let message = self.message()?;
+            match message.kind {
+                _ if message.reply_to != Some(to) => {}
+                ERROR => return Err(Fault::Said(message.error.unwrap_or_default(), message.text)),
+                RETURN => return Ok(message.text),
+                _ => {}
+            }
+        }
+    }
+
+    fn message(&mut self) -> Result<Incoming, Fault> {
+        let mut bytes = vec![0; FIXED];
+        self.fill(&mut bytes).map_err(cut_off)?;
+        let length = length(&bytes).ok_or_else(|| Fault::Bus("what answers is no bus".into()))?;
+        bytes.resize(length, 0);
+        self.fill(&mut bytes[FIXED..]).map_err(cut_off)?;
+        decoded(bytes).map_err(|error| Fault::Bus(error.to_string()))
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            match self.stream.read(&mut buffer[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where `DBUS_SYSTEM_BUS_ADDRESS` says, else where the system bus is.
+fn connected() -> Result<UnixStream, Fault> {
+    let address = Address::system().map_err(|error| Fault::Bus(error.to_string()))?;
+    let unix = match address.transport() {
+        Transport::Unix(unix) => match unix.path() {
+            UnixSocket::File(path) => UnixAddr::new(path.as_path()),
+            UnixSocket::Abstract(name) => UnixAddr::new_abstract(name.as_encoded_bytes()),
+            _ => Err(nix::Error::EAFNOSUPPORT),
+        },
+        _ => Err(nix::Error::EAFNOSUPPORT),
+    };
+    let connected = unix.and_then(|unix| {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        // A bus that does not accept keeps connect(2) waiting for as long as a send may take.
+        let seconds = i64::try_from(GREETING.as_secs()).unwrap_or(i64::MAX);
+        setsockopt(&socket, SendTimeout, &TimeVal::new(seconds, 0))?;
+        connect(socket.as_raw_fd(), &unix)?;
+        Ok(UnixStream::from(socket))
+    });
+    connected.map_err(|errno| no_greeting(errno.into()))
+}
+
+fn hello() -> io::Result<Message> {
+    let bus = "org.freedesktop.DBus";
+    let message = Message::method_call("/org/freedesktop/DBus", "Hello")
+        .destination(bus)
+        .interface(bus)
+        .serial(NonZeroU32::MIN)
+        .build(&());
+    message.map_err(io::Error::other)
+}
+
+fn no_greeting(error: io::Error) -> Fault {
+    Fault::Bus(match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "the bus does not answer".into(),
+        _ => error.to_string(),
+    })
+}
+
+fn cut_off(error: io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Fault::Late,
+        io::ErrorKind::UnexpectedEof => Fault::Bus("the bus has closed the connection".into()),
+        _ => Fault::Bus(error.to_string()),
+    }
+}
+
+/// Bytes of the message that begins with these; `None` for what is none, or too long.
+fn length(fixed: &[u8]) -> Option<usize> {
+    let endian = endian(fixed)?;
+    let number = |at: usize| usize::try_from(endian.read_u32(&fixed[at..at + 4])).ok();
+    let (body, fields) = (number(4)?, number(12)?);
+    let length = body.checked_add(fields.checked_next_multiple_of(8)?)?;
+    Some(length.checked_add(FIXED)?).filter(|length| *length <= LONGEST)
+}
+
+fn endian(fixed: &[u8]) -> Option<Endian> {
+    match fixed.first()? {
+        b'l' => Some(Endian::Little),
+        b'B' => Some(Endian::Big),
+        _ => None,
+    }
+}
+
+type Header = (u8, u8, u8, u8, u32, u32, Vec<(u8, OwnedVariant)>);
+
+fn decoded(bytes: Vec<u8>) -> zbus::Result<Incoming> {
+    let context = Context::new(endian(&bytes).unwrap_or(Endian::Little), 0);
+    let data = Data::new(bytes, context);
+    let (header, read): (Header, usize) = data.deserialize()?;
+    let field = |code| {
+        header
+            .6
+            .iter()
+            .find(|(one, _)| *one == code)
+            .map(|(_, value)| value)
+    };
+    let word = |code| <&str>::try_from(&**field(code)?).ok().map(str::to_owned);
+    let begins_with_text = match field(FIELD_SIGNATURE).map(|value| &**value) {
+        Some(Variant::Signature(signature)) => signature
+            .to_string()
+            .trim_start_matches('(')
+            .starts_with('s'),
+        _ => false,
+    };
+    let body = data.slice(read.next_multiple_of(8)..);
+    let text: Option<(String, usize)> = match begins_with_text {
+        true => Some(body.deserialize()?),
+        false => None,
+    };
+    Ok(Incoming {
+        kind: header.1,
+        reply_to: field(FIELD_REPLY_SERIAL).and_then(|value| u32::try_from(&**value).ok()),
+        error: word(FIELD_ERROR_NAME),
+        text: text.map(|(text, _)| text),
+    })
+}

@@ -1,0 +1,132 @@
+//! One walk over a whole host: the directory that was read last is held open, so that the next file in it is opened
+//! by its name and not by its way from the root.
+//!
+//! Says what [`Root`] says: a name that is a link is opened by the root, whose links do not lead out.
+
+use std::cell::{Ref, RefCell};
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+
+use crate::failure::Failure;
+use crate::sysfs::{self, Root, Tree};
+
+/// A root, and the directory below it that was read last.
+pub(crate) struct Walk<'a> {
+    root: &'a Root,
+    last: RefCell<Option<(String, OwnedFd)>>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(root: &'a Root) -> Self {
+        let last = RefCell::default();
+        Self { root, last }
+    }
+
+    /// The directory of `path`, open, and the name in it; `None` where only the root can say what is wrong.
+    fn near<'p>(&self, path: &'p str) -> Option<(Ref<'_, OwnedFd>, &'p str)> {
+        let (directory, name) = path.rsplit_once('/')?;
+        if matches!(name, "" | "." | "..") {
+            return None;
+        }
+        let is_last = |last: &(String, OwnedFd)| last.0 == directory;
+        if !self.last.borrow().as_ref().is_some_and(is_last) {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+            let opened = self.root.open(directory, flags).ok()?;
+            *self.last.borrow_mut() = Some((directory.to_owned(), opened));
+        }
+        let last = Ref::filter_map(self.last.borrow(), |last| last.as_ref().map(|(_, fd)| fd));
+        last.ok().map(|directory| (directory, name))
+    }
+}
+
+impl Tree for Walk<'_> {
+    fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
+        let Some((directory, name)) = self.near(path) else {
+            return self.root.bytes(path, cap);
+        };
+        let no_link = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let failure = |why| Failure::io("read", &self.root.path().join(path), why);
+        match openat2(
+            &*directory,
+            name,
+            OpenHow::new().flags(flags).resolve(no_link),
+        ) {
+            Ok(file) => sysfs::content(file, cap).map_err(failure),
+            Err(errno @ (Errno::ENOENT | Errno::EACCES)) => Err(failure(errno.into())),
+            Err(_) => self.root.bytes(path, cap),
+        }
+    }
+
+    fn head(&self, path: &str, length: usize) -> Result<Vec<u8>, Failure> {
+        self.root.head(path, length)
+    }
+
+    fn link(&self, path: &str) -> Result<String, Failure> {
+        let Some((directory, name)) = self.near(path) else {
+            return self.root.link(path);
+        };
+        match readlinkat(&*directory, name).map(std::ffi::OsString::into_string) {
+            Ok(Ok(text)) => Ok(text),
+            Err(Errno::ENOENT) => Err(Failure::io(
+                "read the link",
+                &self.root.path().join(path),
+                Errno::ENOENT.into(),
+            )),
+            _ => self.root.link(path),
+        }
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
+        self.root.list(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn it_says_what_the_root_says() {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        fs::write(dir.path().join("secret"), "x").expect("secret");
+        let host = dir.path().join("host");
+        fs::create_dir_all(host.join("a/b")).expect("directories");
+        fs::write(host.join("a/file"), "text").expect("file");
+        fs::write(host.join("a/b/file"), "deeper").expect("file");
+        for (name, target) in [
+            ("a/inside", "file"),
+            ("a/absolute", "/a/file"),
+            ("a/out", "../../secret"),
+            ("a/gone", "nothing"),
+            ("there", "a"),
+        ] {
+            symlink(target, host.join(name)).expect("link");
+        }
+        let root = Root::new(host).expect("root");
+        let walk = Walk::new(&root);
+        let names =
+            "file inside absolute out gone b b/file nothing none/file ../a/file a/.. . a/ /a/file";
+        for name in names.split(' ').flat_map(|name| {
+            [
+                format!("a/{name}"),
+                format!("there/{name}"),
+                name.to_owned(),
+            ]
+        }) {
+            for cap in [100, 2] {
+                let (read, known) = (walk.bytes(&name, cap), root.bytes(&name, cap));
+                assert_eq!(said(read), said(known), "{name}");
+            }
+            assert_eq!(said(walk.link(&name)), said(root.link(&name)), "{name}");
+        }
+    }
+
+    fn said<T>(result: Result<T, Failure>) -> Result<T, String> {
+        result.map_err(|failure| format!("{failure}: {}", failure.reason()))
+    }
+}

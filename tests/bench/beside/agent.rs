@@ -1,0 +1,131 @@
+//! A release agent on a private bus, with a host below a directory.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tests::bus::Bus;
+
+use crate::process::binary;
+
+/// A libvirt that there is not: the versions that were learned count.
+pub(crate) const NO_LIBVIRT: &str = "qemu+unix:///system?socket=/nonexistent";
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What one needs, and the bus that it is on.
+pub(crate) struct Scene {
+    pub(crate) bus: Bus,
+    connect: String,
+}
+
+/// The running agent; ends when it is dropped.
+pub(crate) struct Agent {
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Scene {
+    /// A bus, an empty host's directory, and versions of libvirt and QEMU as if libvirt had said them.
+    pub(crate) fn new(connect: &str) -> Result<Self> {
+        let bus = Bus::start()?;
+        fs::create_dir(bus.path("state"))?;
+        fs::create_dir(bus.path("run"))?;
+        fs::write(bus.path("state/versions"), "libvirt=12.8.0,qemu=11.1.0\n")?;
+        fs::write(bus.path("variantd.conf"), "")?;
+        Ok(Self {
+            bus,
+            connect: connect.to_owned(),
+        })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.bus.path(name)
+    }
+
+    /// Starts the agent and waits until it serves.
+    pub(crate) fn start(&self) -> Result<Agent> {
+        let mut agent = self.spawn()?;
+        agent.wait_for("serves")?;
+        Ok(agent)
+    }
+
+    /// Starts the agent.
+    pub(crate) fn spawn(&self) -> Result<Agent> {
+        let mut child = Command::new(binary("variantd")?)
+            .arg("--config")
+            .arg(self.path("variantd.conf"))
+            .arg("--run-dir")
+            .arg(self.path("run"))
+            .arg("--state-dir")
+            .arg(self.path("state"))
+            .arg("--root")
+            .arg(self.path("host"))
+            .args(["--connect", &self.connect])
+            .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run 'variantd'")?;
+        let log = Arc::<Mutex<String>>::default();
+        let stderr = child.stderr.take().context("no standard error")?;
+        let kept = log.clone();
+        thread::spawn(move || follow(stderr, &kept));
+        Ok(Agent { child, log })
+    }
+}
+
+/// An agent whose log nobody reads would stop at a full pipe.
+fn follow(stderr: ChildStderr, log: &Mutex<String>) {
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.push_str(&line);
+        log.push('\n');
+    }
+}
+
+impl Agent {
+    /// Waits until the log has these words.
+    pub(crate) fn wait_for(&mut self, words: &str) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !self.log().contains(words) {
+            if self.child.try_wait()?.is_some() || Instant::now() > end {
+                bail!("variantd does not say '{words}': {}", self.log());
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Resident memory, in KiB, with and without what is a file's.
+    pub(crate) fn memory(&self) -> Result<(u64, u64)> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(Path::new(&path))?;
+        let of = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        let all = of("VmRSS:").context("no VmRSS")?;
+        Ok((all, of("RssAnon:").context("no RssAnon")?))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

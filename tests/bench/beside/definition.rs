@@ -1,0 +1,147 @@
+//! Large definitions rewritten, beside `xmllint` as a process and libxml2 in process.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use agent::plan::Setting;
+use agent::recipe::Recipes;
+use agent::rewrite::rewrite;
+use anyhow::{Context, Result, bail, ensure};
+use kernel_glue::host::Host;
+use tempfile::TempDir;
+
+use crate::libxml2::Libxml2;
+use crate::measure::{Pair, alternate};
+use crate::model;
+use crate::process::{binary, rival, says};
+use crate::row::Row;
+
+const ROUNDS: usize = 40;
+
+/// A host, and a completed definition for it whose mark is of an older plan: all that was added is taken back and
+/// planned anew, and what comes out must be what the plan in force makes of the plain definition.
+pub(crate) struct Work {
+    folder: TempDir,
+    old: String,
+    completed: String,
+}
+
+impl Work {
+    fn new(gpus: usize) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        model::gpus(folder.path(), gpus)?;
+        let host = Host::read(folder.path())?;
+        let recipes = Recipes::shipped()?;
+        let setting = Setting::newest(&host, &recipes);
+        let completed = rewritten(&model::guest(gpus), &setting)?;
+        let old = outdated(&completed)?;
+        fs::write(folder.path().join("old.xml"), &old)?;
+        Ok(Self {
+            folder,
+            old,
+            completed,
+        })
+    }
+}
+
+fn rewritten(text: &str, setting: &Setting<'_>) -> Result<String> {
+    match rewrite(text, setting) {
+        Ok(done) => Ok(done.text),
+        Err(refusal) => bail!("{refusal}"),
+    }
+}
+
+/// The definition with another digest in its mark.
+fn outdated(text: &str) -> Result<String> {
+    let at = text.find(" digest=").context("no digest in the mark")? + " digest='".len();
+    let mut old = text.to_owned();
+    let digit = if old[at..].starts_with('0') { "1" } else { "0" };
+    old.replace_range(at..=at, digit);
+    Ok(old)
+}
+
+/// QEMU takes 128 cells: a guest with 16 such GPUs would have 130.
+pub(crate) fn rows() -> Vec<Row> {
+    [(4, "64 KB", 34), (15, "512 KB", 122)]
+        .into_iter()
+        .flat_map(|(gpus, size, cells)| of_size(gpus, size, cells))
+        .collect()
+}
+
+fn of_size(gpus: usize, size: &str, cells: usize) -> [Row; 2] {
+    let work = Work::new(gpus);
+    let length = work.as_ref().map_or(0, |work| work.old.len() >> 10);
+    let pair = |compare: fn(&Work) -> Result<Pair>| match &work {
+        Ok(work) => compare(work),
+        Err(error) => bail!("{error:#}"),
+    };
+    let what = format!("rewrite a domain of {cells} cells ({length} KiB, for {size})");
+    [
+        Row::ratio(
+            &format!("{what}, whole process, host read"),
+            "`xmllint --format` on it",
+            0.7,
+            pair(process),
+        ),
+        Row::ratio(
+            &format!("{what}, in process"),
+            "parse and serialise with libxml2",
+            0.5,
+            pair(in_process),
+        ),
+    ]
+}
+
+fn process(work: &Work) -> Result<Pair> {
+    let (variantctl, xmllint) = (binary("variantctl")?, rival("xmllint", "libxml2-utils")?);
+    let (host, input) = (work.folder.path(), work.folder.path().join("old.xml"));
+    let ours = || {
+        let mut command = Command::new(&variantctl);
+        command
+            .arg("--host")
+            .arg(host)
+            .args(["--recipes", "/nonexistent", "rewrite"])
+            .arg(&input);
+        let (text, time) = says(&mut command, None)?;
+        ensure!(
+            text == work.completed,
+            "the definition is not what is planned"
+        );
+        Ok(time)
+    };
+    alternate(ROUNDS, ours, || formatted(&xmllint, &input, work))
+}
+
+fn formatted(xmllint: &Path, input: &Path, work: &Work) -> Result<Duration> {
+    let (text, time) = says(Command::new(xmllint).arg("--format").arg(input), None)?;
+    ensure!(text.len() > work.old.len() / 2, "xmllint drops some of it");
+    Ok(time)
+}
+
+fn in_process(work: &Work) -> Result<Pair> {
+    let libxml2 = Libxml2::load()?;
+    let host = Host::read(work.folder.path())?;
+    let recipes = Recipes::shipped()?;
+    let setting = Setting::newest(&host, &recipes);
+    let ours = || {
+        let start = Instant::now();
+        let text = rewritten(black_box(&work.old), &setting)?;
+        let time = start.elapsed();
+        ensure!(
+            text == work.completed,
+            "the definition is not what is planned"
+        );
+        Ok(time)
+    };
+    let theirs = || {
+        let start = Instant::now();
+        let length = libxml2.round(black_box(&work.old))?;
+        let time = start.elapsed();
+        ensure!(length > work.old.len() / 2, "libxml2 drops some of it");
+        Ok(time)
+    };
+    alternate(5 * ROUNDS, ours, theirs)
+}

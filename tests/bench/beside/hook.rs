@@ -1,0 +1,127 @@
+//! libvirt's hook as libvirt runs it, beside an empty script of `bash`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::agent::{Agent, NO_LIBVIRT, Scene};
+use crate::measure::{Pair, alternate};
+use crate::model;
+use crate::process::{binary, rival, run, says};
+use crate::row::Row;
+
+const ROUNDS: usize = 200;
+const SCRIPT: &str = "an empty `bash` hook script";
+
+pub(crate) fn rows() -> Vec<Row> {
+    let foreign = |size: &str, bytes| {
+        let work = format!("hook process for a guest without our devices, {size} of XML");
+        Row::ratio(&work, SCRIPT, 0.8, foreign(bytes))
+    };
+    let prepared = "hook process for a prepared GPU guest, agent running: verify, check topology, already bound";
+    vec![
+        foreign("1 KB", 1 << 10),
+        foreign("200 KB", 200 << 10),
+        Row::ratio(prepared, SCRIPT, 3.0, prepared_guest()),
+    ]
+}
+
+/// A guest with as many disks as make it this long.
+fn other_guest(bytes: usize) -> String {
+    let head = "<domain type='kvm'>\n  <name>bench</name>\n  <uuid>6b3f1a52-9d0c-4c57-8a43-0f64d2f1c002</uuid>\n  \
+                <memory unit='MiB'>1024</memory>\n  <os><type arch='x86_64' machine='q35'>hvm</type></os>\n  <devices>\n";
+    let disk = |index: usize| {
+        format!(
+            "    <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2' cache='none'/>\n      \
+             <source file='/var/lib/libvirt/images/disk-{index}.qcow2'/>\n      <target dev='vd{index}' bus='virtio'/>\n      \
+             <address type='pci' domain='0x0000' bus='0x04' slot='0x00' function='0x0'/>\n    </disk>\n"
+        )
+    };
+    let mut text = head.to_owned();
+    for index in 0.. {
+        if text.len() + 360 > bytes {
+            break;
+        }
+        text += &disk(index);
+    }
+    text + "  </devices>\n</domain>\n"
+}
+
+fn foreign(bytes: usize) -> Result<Pair> {
+    let scene = Scene::new(NO_LIBVIRT)?;
+    fs::write(scene.path("run/devices"), "0010:01:00.0\n")?;
+    compare(&scene, &other_guest(bytes), None)
+}
+
+/// The guest's GPU is on its driver, and journalled by a first `prepare` that is not timed.
+fn prepared_guest() -> Result<Pair> {
+    let scene = Scene::new(NO_LIBVIRT)?;
+    let host = scene.path("host");
+    model::gpus(&host, 1)?;
+    fs::create_dir_all(host.join("sys/bus/pci/drivers/nvgrace_gpu_vfio_pci"))?;
+    let plain = scene.path("plain.xml");
+    fs::write(&plain, model::guest(1))?;
+    let mut rewrite = Command::new(binary("variantctl")?);
+    rewrite
+        .arg("--host")
+        .arg(&host)
+        .args(["--recipes", "/nonexistent", "rewrite"])
+        .arg(&plain);
+    let (completed, _) = says(&mut rewrite, None)?;
+    ensure!(
+        completed.contains("urn:variantd:1"),
+        "the guest was not completed"
+    );
+    let agent = scene.start()?;
+    let pair = compare(&scene, &completed, Some(&agent))?;
+    let entries = fs::read_dir(scene.path("run/journal"))
+        .context("no journal")?
+        .count();
+    ensure!(entries == 1, "{entries} entries in the journal");
+    Ok(pair)
+}
+
+fn compare(scene: &Scene, xml: &str, agent: Option<&Agent>) -> Result<Pair> {
+    let (hook, script) = (binary("variantd-hook")?, script(scene)?);
+    let input = scene.path("guest.xml");
+    fs::write(&input, xml)?;
+    let ours = || {
+        let time = call(&hook, scene, &input)?;
+        ensure!(scene.path("run/called").exists(), "the hook has not run");
+        ensure!(agent.is_none_or(|agent| !agent.log().contains("refused")));
+        Ok(time)
+    };
+    alternate(ROUNDS, ours, || call(&script, scene, &input))
+}
+
+fn script(scene: &Scene) -> Result<PathBuf> {
+    let bash = rival("bash", "bash")?;
+    let path = scene.path("script");
+    fs::write(&path, format!("#!{}\nexit 0\n", bash.display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+/// Once, as libvirt calls it; both must pass in silence.
+fn call(program: &Path, scene: &Scene, input: &Path) -> Result<Duration> {
+    let mut command = Command::new(program);
+    command
+        .args(["bench", "prepare", "begin", "-"])
+        .env_clear()
+        .env("DBUS_SYSTEM_BUS_ADDRESS", scene.bus.address())
+        .env("VARIANTD_RUN_DIR", scene.path("run"))
+        .current_dir("/");
+    let (output, time) = run(&mut command, Some(input))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        output.status.success() && said.is_empty(),
+        "{}: {said}",
+        output.status
+    );
+    ensure!(output.stdout.is_empty(), "the hook writes XML");
+    Ok(time)
+}

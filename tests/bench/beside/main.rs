@@ -1,0 +1,105 @@
+//! Measures variantd beside what a user would use instead, in one run and in turns, and writes the table of
+//! `packaging/doc/performance.md`. Each round checks the result of what it timed. `tests/bench/run` runs it.
+
+mod agent;
+mod definition;
+mod growth;
+mod hook;
+mod host;
+mod lab;
+mod libvirt;
+mod libxml2;
+mod measure;
+mod model;
+mod process;
+mod report;
+mod row;
+mod size;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use row::Row;
+
+#[derive(Parser)]
+#[command(
+    name = "tests/bench/run",
+    about = "Measures variantd beside what a user would use instead"
+)]
+struct Arguments {
+    /// Write packaging/doc/performance.md
+    #[arg(long, conflicts_with = "groups")]
+    write: bool,
+    /// Exit with 1 where a reach is missed
+    #[arg(long)]
+    check: bool,
+    /// A tenth of the rounds: to try something
+    #[arg(long, conflicts_with = "write")]
+    quick: bool,
+    /// Only these groups
+    groups: Vec<String>,
+}
+
+/// Rows that share what they are measured on.
+struct Group {
+    name: &'static str,
+    rows: fn() -> Vec<Row>,
+}
+
+const GROUPS: &[Group] = &[
+    Group {
+        name: "hook",
+        rows: hook::rows,
+    },
+    Group {
+        name: "host",
+        rows: host::rows,
+    },
+    Group {
+        name: "definition",
+        rows: definition::rows,
+    },
+    Group {
+        name: "growth",
+        rows: growth::rows,
+    },
+    Group {
+        name: "size",
+        rows: size::rows,
+    },
+    Group {
+        name: "libvirt",
+        rows: libvirt::rows,
+    },
+    Group {
+        name: "lab",
+        rows: lab::rows,
+    },
+];
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if arguments.quick {
+        measure::quick();
+    }
+    let wanted = |group: &&Group| {
+        arguments.groups.is_empty() || arguments.groups.iter().any(|name| name == group.name)
+    };
+    let mut rows = Vec::new();
+    for group in GROUPS.iter().filter(wanted) {
+        eprintln!("measuring: {}", group.name);
+        let measured = (group.rows)();
+        for row in &measured {
+            println!("{}", report::line(row));
+        }
+        rows.extend(measured);
+    }
+    if arguments.write {
+        report::write(&rows)?;
+        growth::write()?;
+    }
+    let missed = rows.iter().any(Row::is_missed);
+    Ok(ExitCode::from(u8::from(arguments.check && missed)))
+}

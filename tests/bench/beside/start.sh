@@ -1,0 +1,37 @@
+# Runs in the lab: `virsh start` of a prepared guest, with the package's hook and with none, in turns. libvirt looks for hooks
+# when it starts, so each turn restarts it. Prints 'hook NANOSECONDS' and 'none NANOSECONDS'.
+. /root/scenario/lib.sh
+link=/etc/libvirt/hooks/qemu.d/variantd
+rounds=${ROUNDS:-8}
+bring_back() { forget d0; stand_in $GPU0; ln -sf /usr/sbin/variantd-hook $link; systemctl restart libvirtd; }
+trap bring_back EXIT
+agent_settings
+forget d0
+guest d0 $GPU0 >/tmp/d0.xml
+virsh define /tmp/d0.xml >/dev/null
+variantctl wait d0 >/dev/null
+is_complete d0 || fail 'the definition is not complete'
+stand_in $GPU0 $VARIANT
+
+# turn WORD: one start, checked
+turn() {
+    systemctl restart libvirtd
+    within 30 virsh -q version
+    local began ended
+    began=$(date +%s%N)
+    virsh start d0 >/dev/null
+    ended=$(date +%s%N)
+    equal 'driver while running' "$(driver $GPU0)" $VARIANT
+    equal 'in the journal' "$(ls /run/variantd/journal | wc -l)" "$2"
+    virsh destroy d0 >/dev/null
+    # without our hook libvirt gives the device back to nobody
+    [ "$(driver $GPU0)" = $VARIANT ] || stand_in $GPU0 $VARIANT
+    printf '%s %s\n' "$1" $((ended - began))
+}
+
+for _ in $(seq "$rounds"); do
+    ln -sf /usr/sbin/variantd-hook $link
+    turn hook 1
+    rm $link
+    turn none 0
+done

@@ -1,0 +1,45 @@
+//! Functions on the way of each definition, by criterion: `cargo bench -p tests`. Whole processes are `beside`.
+
+#[path = "beside/model.rs"]
+mod model;
+
+use agent::domain::Domain;
+use agent::dropped::dropped;
+use agent::plan::{Setting, plan};
+use agent::recipe::Recipes;
+use agent::revert::revert;
+use agent::rewrite::{rewrite, verify};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use kernel_glue::host::Host;
+
+/// GPUs of the host and of the guest.
+const GPUS: [usize; 2] = [1, 4];
+
+fn definition(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("definition");
+    let recipes = Recipes::shipped().expect("recipes");
+    for gpus in GPUS {
+        let folder = tempfile::tempdir().expect("folder");
+        model::gpus(folder.path(), gpus).expect("host");
+        let host = Host::read(folder.path()).expect("host");
+        let setting = Setting::newest(&host, &recipes);
+        let plain = model::guest(gpus);
+        let domain = Domain::parse(&plain).expect("domain");
+        let completed = rewrite(&plain, &setting).expect("completed").text;
+        assert_eq!(revert(&completed).expect("reverted"), plain);
+        let id = |name| BenchmarkId::new(name, gpus);
+        group.bench_function(id("parse"), |b| b.iter(|| Domain::parse(&completed)));
+        group.bench_function(id("plan"), |b| b.iter(|| plan(&setting, &domain)));
+        group.bench_function(id("rewrite"), |b| b.iter(|| rewrite(&plain, &setting)));
+        group.bench_function(id("verify"), |b| b.iter(|| verify(&completed, &setting)));
+        group.bench_function(id("revert"), |b| b.iter(|| revert(&completed)));
+        group.bench_function(id("dropped"), |b| {
+            b.iter(|| dropped(&completed, &completed))
+        });
+        group.bench_function(id("host"), |b| b.iter(|| Host::read(folder.path())));
+    }
+    group.finish();
+}
+
+criterion_group!(functions, definition);
+criterion_main!(functions);
