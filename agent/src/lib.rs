@@ -43,6 +43,7 @@ pub mod rewrite;
 pub mod service;
 pub(crate) mod sharing;
 pub mod site;
+pub mod snapshot;
 pub mod status;
 pub mod stopped;
 pub mod supervisor;

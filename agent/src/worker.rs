@@ -207,6 +207,7 @@ impl Worker {
         match event {
             Event::Connected(versions) => {
                 self.site.learned.learn(versions);
+                self.assigner.bell().ring();
                 tokio::spawn(self.clone().catch_up());
             }
             Event::Defined(domain) => self.queue(domain, Trigger::Define),

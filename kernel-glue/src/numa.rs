@@ -19,7 +19,8 @@ pub const MAX_NODES: u32 = 1024;
 pub struct NumaNode(u32);
 
 /// A range list such as `0-1,4`: nodes or CPUs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RangeList(BTreeSet<u32>);
 
 /// Why a number or text is no node or range list.
@@ -88,6 +89,20 @@ impl FromIterator<u32> for RangeList {
     }
 }
 
+impl TryFrom<String> for RangeList {
+    type Error = NumaError;
+
+    fn try_from(text: String) -> Result<Self, NumaError> {
+        text.parse()
+    }
+}
+
+impl From<RangeList> for String {
+    fn from(list: RangeList) -> Self {
+        list.to_string()
+    }
+}
+
 impl FromStr for RangeList {
     type Err = NumaError;
 
@@ -139,7 +154,8 @@ impl fmt::Display for RangeList {
 }
 
 /// One online node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Node {
     /// Its id.
     pub id: NumaNode,
@@ -152,7 +168,8 @@ pub struct Node {
 }
 
 /// All online nodes of a host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Numa {
     /// Online nodes by ascending id.
     pub nodes: Vec<Node>,

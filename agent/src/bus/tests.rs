@@ -99,6 +99,7 @@ async fn scene_of(parts: Parts) -> Scene {
         site: parts.site.clone(),
         assigner: parts.manager.assigner.clone(),
         reservations: parts.manager.reservations.clone(),
+        run: parts.directory.path().join("run"),
     };
     let worker = parts.manager.worker.clone();
     let (ours, theirs) = UnixStream::pair().expect("sockets");

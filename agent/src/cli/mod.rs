@@ -23,6 +23,7 @@ mod recipe;
 mod record;
 mod region;
 mod reserve;
+mod snapshot;
 mod topology;
 
 use std::path::{Path, PathBuf};
@@ -39,7 +40,8 @@ use crate::code::Code;
 use crate::config::Config;
 use crate::recipe::Recipes;
 use crate::reserve::Reservations;
-use crate::target::Target;
+use crate::snapshot::Snapshot;
+use crate::target::{Target, Versions};
 
 use problem::Problem;
 
@@ -47,11 +49,11 @@ use problem::Problem;
 #[derive(Debug, Parser)]
 #[command(name = "variantctl", version, max_term_width = 100)]
 pub struct Cli {
-    /// Read a recorded host below DIR instead of this one
+    /// Read a recorded host below DIR, or a snapshot of one, instead of this host
     #[arg(
         long,
         global = true,
-        value_name = "DIR",
+        value_name = "DIR|FILE",
         default_value = "/",
         hide_default_value = true
     )]
@@ -108,6 +110,8 @@ enum Verb {
         /// Directory to make; it must be empty or not exist
         dir: PathBuf,
     },
+    /// Write what planning reads of this host as one JSON text, for use with --host and by programs elsewhere
+    Snapshot(snapshot::Request),
     /// Complete a domain in libvirt now
     Prepare {
         /// Name or UUID of the domain
@@ -258,6 +262,8 @@ struct Wish {
 struct View {
     root: PathBuf,
     host: Host,
+    /// What a snapshot says of libvirt and QEMU there.
+    versions: Option<Versions>,
     recipes: Recipes,
     reservations: Reservations,
     json: bool,
@@ -294,6 +300,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         }
         Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
+        Verb::Snapshot(request) => snapshot::run(&view(cli)?, request),
         Verb::Prepare {
             domain,
             plan: Some(plan),
@@ -339,15 +346,32 @@ fn run(cli: &Cli) -> Result<(), Problem> {
 }
 
 fn view(cli: &Cli) -> Result<View, Problem> {
-    let host = Host::read(&cli.host).map_err(|failure| Problem::Failed(failure.to_string()))?;
     let recipes = recipes(cli)?;
+    if is_snapshot(&cli.host) {
+        let snapshot = Snapshot::read(&cli.host)?;
+        return Ok(View {
+            root: cli.host.clone(),
+            host: snapshot.host,
+            versions: snapshot.target.versions,
+            recipes,
+            reservations: Reservations::noted(snapshot.reservations),
+            json: cli.json,
+        });
+    }
+    let host = Host::read(&cli.host).map_err(|failure| Problem::Failed(failure.to_string()))?;
     Ok(View {
         root: cli.host.clone(),
         host,
+        versions: None,
         recipes,
         reservations: reservations(cli),
         json: cli.json,
     })
+}
+
+/// True for a snapshot; a host, recorded or not, is a directory.
+fn is_snapshot(host: &Path) -> bool {
+    host.is_file()
 }
 
 /// Beside the recipes; those of this host say nothing of a recorded one.

@@ -87,11 +87,16 @@ fn setting<'a>(view: &'a View, host: &'a Host, wish: &super::Wish) -> Setting<'a
     Setting {
         host,
         recipes: &view.recipes,
-        target: wish.target.unwrap_or(Versions::NEWEST_TESTED.into()),
+        target: wish.target.unwrap_or(assumed(view).into()),
         replace: wish.replace,
         asked: true,
         formatted: false,
     }
+}
+
+/// The versions that a snapshot names, or the newest tested.
+fn assumed(view: &View) -> Versions {
+    view.versions.unwrap_or(Versions::NEWEST_TESTED)
 }
 
 fn print(proposal: &Proposal, name: &str, request: &Request) -> Result<(), Problem> {
@@ -142,7 +147,7 @@ fn assumptions(view: &View, proposal: &Proposal, wish: &super::Wish) {
     if proposal.devices.is_empty() {
         return;
     }
-    if wish.target.is_none() {
+    if wish.target.is_none() && view.versions.is_none() {
         eprintln!(
             "note: written for {}; say --target libvirt=...,qemu=... for another",
             Versions::NEWEST_TESTED

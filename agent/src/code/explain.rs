@@ -36,6 +36,20 @@ impl Code {
                 "Between reading a definition and writing the completed one somebody else changed it, several times in a row. \
                  His change stays. Source: libvirt has no compare-and-define."
             }
+            Self::SnapshotUnreadable => {
+                "The file is not there, cannot be read, is no JSON, or says something that no host can be. A directory with \
+                 'sys' is a recorded host, and everything else that --host names must be a snapshot, which 'variantctl \
+                 snapshot' writes and the agent publishes in /run/variantd/host.json. Source: variantctl(1), snapshot."
+            }
+            Self::SnapshotVersion => {
+                "The form of snapshots has a number, and each variantctl reads the numbers that it knows. Write the snapshot \
+                 anew with a variantctl as old as the one that reads it, or read it with a newer one. Source: variantctl(1), \
+                 snapshot."
+            }
+            Self::SnapshotTooLarge => {
+                "A host of 4,096 PCI functions and 1,024 NUMA nodes makes a snapshot of some 7 MiB; what is above 16 MiB is not \
+                 read. Source: variantctl(1), snapshot."
+            }
             Self::DeviceMissing => {
                 "A <hostdev> names a PCI function that this host does not have: a wrong address, a device that was removed, or \
                  one whose number changed at boot. Source: /sys/bus/pci/devices."

@@ -63,6 +63,12 @@ codes! {
     AcpiTableRefused = "VD-XML-009",
     /// An ACPI table that the recipe names is not given to the guest.
     AcpiTableMissing = "VD-XML-010",
+    /// A snapshot of a host cannot be read.
+    SnapshotUnreadable = "VD-HST-001",
+    /// A snapshot of a host has a form that this version does not know.
+    SnapshotVersion = "VD-HST-002",
+    /// A snapshot of a host is larger than any host's.
+    SnapshotTooLarge = "VD-HST-003",
     /// A device is not on this host.
     DeviceMissing = "VD-DEV-001",
     /// Two hostdevs name one device.

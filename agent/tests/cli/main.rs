@@ -4,6 +4,7 @@ mod doctor;
 mod holder;
 mod plan;
 mod schema;
+mod snapshot;
 
 use std::fs;
 use std::io::Write;

@@ -53,6 +53,7 @@ fn every_recorded_host_is_listed_shown_and_drawn_by_schema() {
         let doctor = variantctl(&host(name), &["--json", "doctor"]);
         check("doctor", &String::from_utf8_lossy(&doctor.stdout));
         said("list", name, &["list", "--all"]);
+        said("snapshot", name, &["snapshot"]);
         let listed = said("list", name, &["list"]);
         for device in listed["devices"].as_array().expect("devices") {
             let address = device["address"].as_str().expect("address");
