@@ -41,6 +41,9 @@ use crate::worker::Worker;
 /// Where versions and regions are kept unless an argument says otherwise.
 pub const STATE: &str = "/var/lib/variantd";
 
+/// Where libvirt's system daemon keeps definitions of guests of QEMU.
+const DEFINITIONS: &str = "etc/libvirt/qemu";
+
 /// How long the recovery of what was cut off may keep the agent from serving.
 const BEFORE_SERVING: Duration = Duration::from_secs(2);
 
@@ -157,6 +160,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         assigner,
         site,
         repairs,
+        definitions: places.root.join(DEFINITIONS),
     };
     let connection = serve(manager.clone(), hook, &places.run).await?;
     supervisor.ready();

@@ -19,6 +19,7 @@ pub mod edit;
 pub mod file;
 #[cfg(test)]
 mod fixture;
+pub mod fleet;
 pub mod idle;
 pub mod inventory;
 pub mod journal;

@@ -49,16 +49,16 @@ impl FromStr for Only {
 
 /// Looks, prints, and fails when a check did.
 pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
-    let (host, reservations) = match is_snapshot(&cli.host) {
+    let (host, reservations) = match is_snapshot(cli.host()) {
         true => {
-            let snapshot = Snapshot::read(&cli.host)?;
+            let snapshot = Snapshot::read(cli.host())?;
             let noted = Reservations::noted(snapshot.reservations);
             (Some(snapshot.host), noted)
         }
         false => (None, reservations(cli)),
     };
     let places = Places {
-        root: cli.host.clone(),
+        root: cli.host().to_owned(),
         host,
         recipes: cli.recipes.clone(),
         reservations,

@@ -7,11 +7,13 @@ mod atomics;
 mod bind;
 mod completion;
 mod config;
+mod create;
 mod device;
 mod diff;
 mod doctor;
 mod domain;
 mod explain;
+mod fleet;
 mod input;
 mod list;
 mod monitor;
@@ -49,7 +51,7 @@ use problem::Problem;
 #[derive(Debug, Parser)]
 #[command(name = "variantctl", version, max_term_width = 100)]
 pub struct Cli {
-    /// Read a recorded host below DIR, or a snapshot of one, instead of this host
+    /// Read a recorded host below DIR, or a snapshot of one, instead of this host; for 'plan' several, or a DIR of snapshots
     #[arg(
         long,
         global = true,
@@ -57,7 +59,7 @@ pub struct Cli {
         default_value = "/",
         hide_default_value = true
     )]
-    host: PathBuf,
+    host: Vec<PathBuf>,
     /// Read recipes of DIR over the shipped ones
     #[arg(long, global = true, value_name = "DIR", default_value = crate::recipe::DIRECTORY, hide_default_value = true)]
     recipes: PathBuf,
@@ -125,6 +127,8 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         plan: Option<PathBuf>,
     },
+    /// Complete domain XML and create a transient guest of it, as 'virsh create' does
+    Create(create::Request),
     /// Take back what was added to a domain; it is left alone until it is prepared again
     Revert {
         /// Name or UUID of the domain
@@ -242,6 +246,9 @@ struct Request {
     /// When to colour the diff
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: diff::Color,
+    /// Say on which of the hosts in FILE it fits: a snapshot or recorded host a line ('-' for standard input)
+    #[arg(long, value_name = "FILE")]
+    hosts_from: Option<PathBuf>,
 }
 
 /// What a plan is to be like.
@@ -283,6 +290,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Problem> {
+    let many = match &cli.verb {
+        Verb::Plan(request) if fleet::is_asked(cli, request) => return fleet::run(cli, request),
+        _ => cli.host.len() > 1,
+    };
+    if many {
+        let text = "only 'plan' of a file takes more than one host; name one host";
+        return Err(Problem::Usage(text.to_owned()));
+    }
     match &cli.verb {
         Verb::List { all } => list::run(&view(cli)?, *all),
         Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
@@ -299,7 +314,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
             config::check(&configuration(cli), &cli.recipes, cli.json)
         }
         Verb::Explain { code } => explain::run(*code, cli.json),
-        Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
+        Verb::RecordHost { dir } => record::run(cli.host(), dir, cli.json),
         Verb::Snapshot(request) => snapshot::run(&view(cli)?, request),
         Verb::Prepare {
             domain,
@@ -309,6 +324,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Prepare {
             domain, replace, ..
         } => domain::prepare(domain.as_deref().unwrap_or_default(), *replace, cli.json),
+        Verb::Create(request) => create::run(request, cli.json),
         Verb::Revert {
             file: Some(file), ..
         } => plan::revert(file),
@@ -345,12 +361,19 @@ fn run(cli: &Cli) -> Result<(), Problem> {
     }
 }
 
+impl Cli {
+    /// The one host; the first of several.
+    fn host(&self) -> &Path {
+        self.host.first().map_or(Path::new("/"), PathBuf::as_path)
+    }
+}
+
 fn view(cli: &Cli) -> Result<View, Problem> {
     let recipes = recipes(cli)?;
-    if is_snapshot(&cli.host) {
-        let snapshot = Snapshot::read(&cli.host)?;
+    if is_snapshot(cli.host()) {
+        let snapshot = Snapshot::read(cli.host())?;
         return Ok(View {
-            root: cli.host.clone(),
+            root: cli.host().to_owned(),
             host: snapshot.host,
             versions: snapshot.target.versions,
             recipes,
@@ -358,9 +381,9 @@ fn view(cli: &Cli) -> Result<View, Problem> {
             json: cli.json,
         });
     }
-    let host = Host::read(&cli.host).map_err(|failure| Problem::Failed(failure.to_string()))?;
+    let host = Host::read(cli.host()).map_err(|failure| Problem::Failed(failure.to_string()))?;
     Ok(View {
-        root: cli.host.clone(),
+        root: cli.host().to_owned(),
         host,
         versions: None,
         recipes,
@@ -376,9 +399,9 @@ fn is_snapshot(host: &Path) -> bool {
 
 /// Beside the recipes; those of this host say nothing of a recorded one.
 fn reservations(cli: &Cli) -> Reservations {
-    let recorded = cli.host != Path::new("/");
+    let recorded = cli.host() != Path::new("/");
     let directory = match recorded && cli.recipes == Path::new(crate::recipe::DIRECTORY) {
-        true => cli.host.join("etc/variantd"),
+        true => cli.host().join("etc/variantd"),
         false => cli.recipes.with_file_name(""),
     };
     Reservations::new(directory.join(crate::reserve::DIRECTORY))

@@ -1,6 +1,7 @@
 //! `variantctl` as a process: golden output on recorded hosts, and what bad input gets.
 
 mod doctor;
+mod fleet;
 mod holder;
 mod plan;
 mod schema;

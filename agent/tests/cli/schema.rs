@@ -79,6 +79,13 @@ fn plans_recipes_and_codes_are_as_their_schemas_say() {
         let file = format!("../../../agent/recipes/{name}.toml");
         said("recipe-check", "lab", &["recipe", "check", &file]);
     }
+    let several = host("gh200-4gpu");
+    let several = several.to_str().expect("text");
+    said(
+        "plan-fleet",
+        "gh200-1gpu",
+        &["--host", several, "plan", "gh200.xml"],
+    );
     said("explain", "lab", &["explain"]);
     said("explain", "lab", &["explain", "VD-TOP-002"]);
 }
@@ -155,6 +162,7 @@ fn every_read_verb_has_a_schema() {
         "completions",
         "record-host",
         "prepare",
+        "create",
         "revert",
         "wait",
         "bind",
