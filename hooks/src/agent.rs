@@ -35,9 +35,7 @@ pub fn call(call: &Call, operation: Operation, xml: &str, limit: Duration) -> Re
 }
 
 async fn exchange(call: &Call, operation: Operation, xml: &str) -> zbus::Result<String> {
-    let bus = tokio::time::timeout(Duration::from_secs(5), Connection::system()).await;
-    let bus =
-        bus.unwrap_or_else(|_| Err(zbus::Error::Failure("the bus does not answer".into())))?;
+    let bus = bus().await?;
     let options = HashMap::from([
         ("domain", Variant::from(call.domain.as_str())),
         ("operation", Variant::from(operation.word())),
@@ -57,6 +55,39 @@ async fn exchange(call: &Call, operation: Operation, xml: &str) -> zbus::Result<
     } else {
         Ok(String::new())
     }
+}
+
+/// Has the XML of a guest that is about to be made completed, and waits no longer than `limit`.
+#[must_use]
+pub fn complete(xml: &str, limit: Duration) -> Reply {
+    zbus::block_on(async {
+        match tokio::time::timeout(limit, completed(xml)).await {
+            Ok(Ok(text)) => Reply::Done(text),
+            Ok(Err(error)) => sort(error, limit),
+            Err(_) => Reply::Late(limit),
+        }
+    })
+}
+
+async fn completed(xml: &str) -> zbus::Result<String> {
+    let options: HashMap<&str, Variant<'_>> = HashMap::new();
+    let reply = bus()
+        .await?
+        .call_method(
+            Some("org.variantd1"),
+            "/org/variantd1",
+            Some("org.variantd1.Manager"),
+            "PrepareXml",
+            &(xml, options),
+        )
+        .await?;
+    let (text, _findings): (String, String) = reply.body().deserialize()?;
+    Ok(text)
+}
+
+async fn bus() -> zbus::Result<Connection> {
+    let bus = tokio::time::timeout(Duration::from_secs(5), Connection::system()).await;
+    bus.unwrap_or_else(|_| Err(zbus::Error::Failure("the bus does not answer".into())))
 }
 
 /// An error that the agent sent is its answer; any other means that there is no agent.

@@ -9,3 +9,4 @@ pub mod business;
 pub mod call;
 pub mod input;
 pub mod patience;
+pub mod vdsm;
