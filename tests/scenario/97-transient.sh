@@ -53,7 +53,7 @@ for round in $(seq "$rounds"); do
         first=$((first + 1))
     else
         contains "round $round: way out" "$(cat /tmp/n0.out)" 'start '
-        variantctl wait n0 >/dev/null 2>&1
+        variantctl wait --timeout 120 n0 >/dev/null 2>&1
         virsh start n0 >/dev/null
         second=$((second + 1))
     fi
