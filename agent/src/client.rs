@@ -30,6 +30,9 @@ pub trait Manager {
     async fn list_devices(&self, options: Options<'_>) -> zbus::Result<Vec<Row>>;
     /// What a definition needs; JSON.
     async fn plan(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// Completes a text that libvirt does not have: the text, and JSON.
+    #[zbus(allow_interactive_auth)]
+    async fn prepare_xml(&self, xml: &str, options: Options<'_>) -> zbus::Result<(String, String)>;
     /// Completes a definition; JSON.
     #[zbus(allow_interactive_auth)]
     async fn prepare(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;

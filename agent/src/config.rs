@@ -13,8 +13,10 @@ use crate::service::ServiceName;
 use crate::toml_text::TomlError;
 
 pub use layer::{Files, Layers, Origin};
+pub use mode::{Mode, ModeError};
 
 mod layer;
+mod mode;
 
 /// Where it is looked for unless an argument says otherwise.
 pub const PATH: &str = "/etc/variantd/variantd.conf";
@@ -35,6 +37,8 @@ pub struct Config {
     pub allow_group: bool,
     /// Services that a guest's start stops when they hold its device.
     pub stop_services: Vec<ServiceName>,
+    /// Who may read the snapshot of the host that the agent publishes.
+    pub snapshot_mode: Mode,
     /// Seconds after which an agent that nothing needs ends; 0 for never.
     pub idle_exit: u64,
     /// Devices that join a recipe.
@@ -121,6 +125,7 @@ impl Default for Config {
             verify: Verify::Driver,
             allow_group: false,
             stop_services: Vec::new(),
+            snapshot_mode: Mode::default(),
             idle_exit: 0,
             devices: Vec::new(),
         }
@@ -201,6 +206,19 @@ mod tests {
         for name in ["virtqemud.service", "nvidia-imex", "session-1.scope"] {
             let error = read(name).expect_err("not stopped").to_string();
             assert!(error.contains("line 1") && error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_never_for_others_to_write() {
+        let read = |mode: &str| parse("f", &format!("snapshot_mode = {mode:?}\n"));
+        assert_eq!(read("0600").expect("a mode").snapshot_mode.bits(), 0o600);
+        for mode in ["0666", "0755", "644", "none"] {
+            let error = read(mode).expect_err("no such").to_string();
+            assert!(
+                error.contains("line 1") && error.contains("0640"),
+                "{error}"
+            );
         }
     }
 

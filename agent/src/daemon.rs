@@ -41,6 +41,12 @@ use crate::supervisor::Supervisor;
 use crate::uevent;
 use crate::worker::Worker;
 
+/// Where versions and regions are kept unless an argument says otherwise.
+pub const STATE: &str = "/var/lib/variantd";
+
+/// Where libvirt's system daemon keeps definitions of guests of QEMU.
+const DEFINITIONS: &str = "etc/libvirt/qemu";
+
 /// How long the recovery of what was cut off may keep the agent from serving.
 const BEFORE_SERVING: Duration = Duration::from_secs(2);
 
@@ -158,18 +164,20 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         assigner,
         site,
         repairs,
+        definitions: places.root.join(DEFINITIONS),
     };
-    let connection = serve(manager.clone(), hook).await?;
+    let connection = serve(manager.clone(), hook, &places.run).await?;
     supervisor.ready();
     Ok(Daemon::new(connection, manager, supervisor))
 }
 
 /// Everything is there before the name is.
-async fn serve(manager: Manager, hook: Hook) -> Result<Connection, StartError> {
+async fn serve(manager: Manager, hook: Hook, run: &Path) -> Result<Connection, StartError> {
     let sources = Sources {
         site: manager.site.clone(),
         assigner: manager.assigner.clone(),
         reservations: manager.reservations.clone(),
+        run: run.to_owned(),
     };
     let (bell, worker) = (manager.assigner.bell().clone(), manager.worker.clone());
     let connection = bus::serve(Builder::system(), manager, hook).build().await?;

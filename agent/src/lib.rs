@@ -19,6 +19,7 @@ pub mod edit;
 pub mod file;
 #[cfg(test)]
 mod fixture;
+pub mod fleet;
 pub mod idle;
 pub mod inventory;
 pub mod journal;
@@ -43,6 +44,7 @@ pub mod rewrite;
 pub mod service;
 pub(crate) mod sharing;
 pub mod site;
+pub mod snapshot;
 pub mod status;
 pub mod stopped;
 pub mod supervisor;

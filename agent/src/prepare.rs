@@ -54,7 +54,8 @@ pub enum PrepareError {
     Refused(#[from] Refusal),
     /// There is no such definition.
     #[error(
-        "domain '{0}' has no definition; 'virsh list --all --persistent' shows those that have"
+        "domain '{0}' has no definition; 'virsh list --all --persistent' shows those that have, and a guest without one \
+         is made with 'variantctl create FILE'"
     )]
     NotFound(String),
     /// libvirt said no, or could not be asked.
@@ -123,6 +124,16 @@ impl Preparer {
     pub fn propose(&self, domain: &DomainRef, replace: bool) -> Result<Proposal, PrepareError> {
         let text = self.public(domain)?;
         Ok(self.look(&text).0.propose(&text, replace)?)
+    }
+
+    /// Plans a text that libvirt has not formatted: what a transient guest is made of.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub fn propose_text(&self, xml: &str, replace: bool) -> Result<Proposal, PrepareError> {
+        let (mut view, _) = self.look(xml);
+        view.formatted = false;
+        Ok(view.propose(xml, replace)?)
     }
 
     /// Makes exactly the edits of a saved plan; blocks for as long as libvirt does. One call per

@@ -134,6 +134,21 @@ impl Worker {
         self.call(move || preparer.propose(&domain, replace)).await
     }
 
+    /// Plans a text that libvirt has not seen.
+    ///
+    /// # Errors
+    /// As [`Preparer::propose_text`].
+    pub async fn propose_text(
+        self: &Arc<Self>,
+        xml: String,
+        replace: bool,
+    ) -> Result<Proposal, PrepareError> {
+        let _permit = permit(&self.looks).await;
+        let preparer = self.preparer();
+        self.call(move || preparer.propose_text(&xml, replace))
+            .await
+    }
+
     /// The domain of this name or UUID.
     ///
     /// # Errors
@@ -207,6 +222,7 @@ impl Worker {
         match event {
             Event::Connected(versions) => {
                 self.site.learned.learn(versions);
+                self.assigner.bell().ring();
                 tokio::spawn(self.clone().catch_up());
             }
             Event::Defined(domain) => self.queue(domain, Trigger::Define),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use zbus::message::Builder;
 use zbus::{Message, Variant};
 
 use crate::bus::{self, Exchange, Fault};
@@ -46,12 +47,36 @@ pub enum Reply {
 /// Calls the method for `operation` and waits no longer than `limit`.
 #[must_use]
 pub fn call(call: &Call, operation: Operation, xml: &str, limit: Duration) -> Reply {
-    let message = match message(call, operation, xml) {
+    let options = HashMap::from([
+        ("domain", Variant::from(call.domain.as_str())),
+        ("operation", Variant::from(operation.word())),
+        ("extra", Variant::from(call.extra.as_str())),
+    ]);
+    let message = numbered(
+        "/org/variantd1/Hook",
+        "org.variantd1.Hook",
+        operation.method(),
+    )
+    .build(&(xml, options));
+    exchanged(message, operation.rewrites(), limit)
+}
+
+/// Has the XML of a guest that is about to be made completed, and waits no longer than `limit`.
+#[must_use]
+pub fn complete(xml: &str, limit: Duration) -> Reply {
+    let options: HashMap<&str, Variant<'_>> = HashMap::new();
+    let message =
+        numbered("/org/variantd1", "org.variantd1.Manager", "PrepareXml").build(&(xml, options));
+    exchanged(message, true, limit)
+}
+
+fn exchanged(message: zbus::Result<Message>, wants_text: bool, limit: Duration) -> Reply {
+    let message = match message {
         Ok(message) => message,
         Err(error) => return Reply::Unreachable(error.to_string()),
     };
     match Exchange::with_system_bus(&message, limit) {
-        Ok(text) if operation.rewrites() => match text {
+        Ok(text) if wants_text => match text {
             Some(text) => Reply::Done(text),
             // An agent that gives something else than a text is none that this hook knows.
             None => Reply::Foreign("its answer is no text".into()),
@@ -63,17 +88,12 @@ pub fn call(call: &Call, operation: Operation, xml: &str, limit: Duration) -> Re
     }
 }
 
-fn message(call: &Call, operation: Operation, xml: &str) -> zbus::Result<Message> {
-    let options = HashMap::from([
-        ("domain", Variant::from(call.domain.as_str())),
-        ("operation", Variant::from(operation.word())),
-        ("extra", Variant::from(call.extra.as_str())),
-    ]);
-    Message::method_call("/org/variantd1/Hook", operation.method())
+/// A call of the agent with the number that [`Exchange`] waits for.
+fn numbered<'a>(path: &'a str, interface: &'a str, method: &'a str) -> Builder<'a> {
+    Message::method_call(path, method)
         .destination("org.variantd1")
-        .interface("org.variantd1.Hook")
+        .interface(interface)
         .serial(NonZeroU32::new(bus::CALL).unwrap_or(NonZeroU32::MAX))
-        .build(&(xml, options))
 }
 
 /// An error that the agent sent is its answer; any other means that there is no agent.

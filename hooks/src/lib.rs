@@ -11,3 +11,4 @@ pub mod call;
 pub mod input;
 pub mod patience;
 pub mod shape;
+pub mod vdsm;

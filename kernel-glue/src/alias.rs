@@ -3,6 +3,8 @@
 //! Follows libvirt's choice (src/util/virpci.c, since 10.0): among `vfio_pci:` lines that match the
 //! device's modalias the one with the fewest wildcards wins, the first of equals.
 
+use serde::{Deserialize, Serialize};
+
 /// What a line of interest starts with. Other VFIO buses (`vfio_ap:`, ...) have other prefixes.
 pub(crate) const LINE: &str = "alias vfio_pci:";
 
@@ -10,7 +12,8 @@ pub(crate) const LINE: &str = "alias vfio_pci:";
 const KEYS: [&str; 7] = ["v", "d", "sv", "sd", "bc", "sc", "i"];
 
 /// One `alias vfio_pci:... module` line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Variant {
     /// The pattern behind `vfio_pci:`.
     pub pattern: String,

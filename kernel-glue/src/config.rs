@@ -2,12 +2,14 @@
 //!
 //! Follows PCIe base specification 7.5.3 (register layout) and include/uapi/linux/pci_regs.h.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::atomics::Widths;
 
 /// Config space as far as it could be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Config {
     /// The PCI Express capability was found.
     Express(Express),
@@ -18,7 +20,8 @@ pub enum Config {
 }
 
 /// Why config space says nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ConfigError {
     /// The kernel gives a reader without CAP_SYS_ADMIN 64 bytes and no error.
     #[error("only {0} bytes are visible without CAP_SYS_ADMIN")]
@@ -35,7 +38,8 @@ pub enum ConfigError {
 }
 
 /// The PCI Express capability (id 0x10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Express {
     /// Capability version, bits 3:0 of the flags; 2 has DEVCAP2.
     pub version: u8,
@@ -57,7 +61,8 @@ pub struct Express {
 }
 
 /// Port type, bits 7:4 of the capability's flags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Port {
     Endpoint,

@@ -1,5 +1,7 @@
 //! One PCI function as sysfs shows it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::PciAddress;
 use crate::config::Config;
 use crate::driver::DriverName;
@@ -8,7 +10,8 @@ use crate::numa::NumaNode;
 use crate::region::Regions;
 
 /// One PCI function: everything planning reads, nothing that changes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Device {
     /// Its address.
     pub address: PciAddress,
@@ -44,7 +47,8 @@ pub struct Device {
 }
 
 /// One base address register of `resource`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Bar {
     /// Size in bytes; 0 when unset.
     pub size: u64,

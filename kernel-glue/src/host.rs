@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::address::PciAddress;
 use crate::device::Device;
 use crate::numa::Numa;
 use crate::srat::Srat;
 
 /// A host as planning sees it. Two reads of an unchanged host are equal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Host {
-    /// PCI functions by address.
+    /// PCI functions by address; a list where the host is written down.
+    #[serde(serialize_with = "list", deserialize_with = "by_address")]
     pub devices: BTreeMap<PciAddress, Device>,
     /// NUMA nodes.
     pub numa: Numa,
@@ -32,7 +37,8 @@ pub struct Host {
 }
 
 /// One thing that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Gap {
     /// The path below the root.
     pub path: String,
@@ -47,4 +53,23 @@ impl Host {
             .values()
             .filter(move |device| device.iommu_group == Some(group))
     }
+}
+
+fn list<S: Serializer>(devices: &BTreeMap<PciAddress, Device>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(devices.values())
+}
+
+fn by_address<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<PciAddress, Device>, D::Error> {
+    let mut devices = BTreeMap::new();
+    for device in Vec::<Device>::deserialize(from)? {
+        let address = device.address;
+        if devices.insert(address, device).is_some() {
+            return Err(D::Error::custom(format!(
+                "device '{address}' is there twice"
+            )));
+        }
+    }
+    Ok(devices)
 }

@@ -20,7 +20,8 @@ pub struct NumaNode(u32);
 
 /// A range list such as `0-1,4`: nodes or CPUs. Kept as ranges in order that do not touch, for a guest's
 /// definition may name 65536 numbers in seven bytes, many times.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RangeList(Vec<(u32, u32)>);
 
 /// Why a number or text is no node or range list.
@@ -113,6 +114,20 @@ impl FromIterator<u32> for RangeList {
     }
 }
 
+impl TryFrom<String> for RangeList {
+    type Error = NumaError;
+
+    fn try_from(text: String) -> Result<Self, NumaError> {
+        text.parse()
+    }
+}
+
+impl From<RangeList> for String {
+    fn from(list: RangeList) -> Self {
+        list.to_string()
+    }
+}
+
 impl FromStr for RangeList {
     type Err = NumaError;
 
@@ -154,7 +169,8 @@ impl fmt::Display for RangeList {
 }
 
 /// One online node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Node {
     /// Its id.
     pub id: NumaNode,
@@ -167,7 +183,8 @@ pub struct Node {
 }
 
 /// All online nodes of a host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Numa {
     /// Online nodes by ascending id.
     pub nodes: Vec<Node>,

@@ -48,7 +48,11 @@ impl Occupancy {
         Self::read_root(&Root::new(root.to_owned())?, device)
     }
 
-    pub(crate) fn read_root(root: &Root, device: PciAddress) -> Result<Self, Failure> {
+    /// The same below a root that is open already.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_root(root: &Root, device: PciAddress) -> Result<Self, Failure> {
         let functions = root.text(&format!("{DEVICES}/{device}/sriov_numvfs"));
         let functions = functions.ok().and_then(|text| text.parse().ok());
         Ok(Self {

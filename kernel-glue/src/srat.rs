@@ -7,13 +7,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::address::PciAddress;
 use crate::numa::{MAX_NODES, NumaNode};
 
 /// What SRAT says of generic initiators, translated to the kernel's node ids.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Srat {
     /// Nodes of the enabled PCI generic initiators, by device, in table order.
     pub initiators: BTreeMap<PciAddress, Vec<NumaNode>>,

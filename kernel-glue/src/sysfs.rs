@@ -49,7 +49,8 @@ pub(crate) trait Tree {
 #[derive(Debug)]
 pub struct Root {
     path: PathBuf,
-    directory: OwnedFd,
+    /// `None`: nothing is below it.
+    directory: Option<OwnedFd>,
     resolve: ResolveFlag,
 }
 
@@ -64,9 +65,19 @@ impl Root {
             Ok(directory) => Ok(Self {
                 resolve: resolve(&path),
                 path,
-                directory,
+                directory: Some(directory),
             }),
             Err(errno) => Err(Failure::io("open", &path, errno.into())),
+        }
+    }
+
+    /// A root that nothing is below: what stands for the files of a host that has none, such as a snapshot.
+    #[must_use]
+    pub fn empty(path: PathBuf) -> Self {
+        Self {
+            path,
+            directory: None,
+            resolve: ResolveFlag::empty(),
         }
     }
 
@@ -196,9 +207,10 @@ impl Root {
     /// open leads to the same file.
     fn open_once(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
         let how = OpenHow::new().flags(flags).resolve(self.resolve);
-        match openat2(&self.directory, path, how) {
+        let directory = self.directory.as_ref().ok_or(Errno::ENOENT)?;
+        match openat2(directory, path, how) {
             Err(Errno::ENOSYS) if !self.resolve.contains(ResolveFlag::RESOLVE_IN_ROOT) => {
-                openat(&self.directory, path, flags, Mode::empty())
+                openat(directory, path, flags, Mode::empty())
             }
             opened => opened,
         }

@@ -32,7 +32,10 @@ impl Assigner {
             };
             match self.ask(device.address) {
                 None => {}
-                Some(Ok(regions)) => self.site.shown.learn(device, regions),
+                Some(Ok(regions)) => {
+                    self.site.shown.learn(device, regions);
+                    self.bell().ring();
+                }
                 Some(Err(error @ RegionError::InUse(_))) => debug!("'{}': {error}", device.address),
                 Some(Err(error)) => warn!("{}", refusal(device.address, &error)),
             }

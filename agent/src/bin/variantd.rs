@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long, default_value = "/run/variantd")]
     run_dir: PathBuf,
     /// Directory for what a reboot must not forget.
-    #[arg(long, default_value = "/var/lib/variantd")]
+    #[arg(long, default_value = daemon::STATE)]
     state_dir: PathBuf,
     /// libvirt's connection URI.
     #[arg(long, default_value = "qemu:///system")]

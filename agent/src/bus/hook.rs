@@ -4,6 +4,7 @@
 //! libvirt has let go of the domain.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -29,6 +30,8 @@ pub struct Hook {
     pub site: Arc<Site>,
     /// Where incomplete definitions are queued.
     pub repairs: UnboundedSender<DomainRef>,
+    /// Where libvirt keeps definitions, a file each.
+    pub definitions: PathBuf,
 }
 
 #[interface(name = "org.variantd1.Hook")]
@@ -136,10 +139,20 @@ impl Hook {
 impl Hook {
     /// Queues the completion of a definition; the refusal then says so.
     fn repair(&self, refusal: Refusal, xml: &str) -> Refusal {
-        let domain = reference(xml).ok();
-        let Some(domain) = domain.filter(|_| self.site.rules().config.repair) else {
+        let Ok(domain) = reference(xml) else {
             return refusal;
         };
+        if self.is_transient(&domain) {
+            warn!(
+                variantd_domain = &*domain.name,
+                message_id = journald::REFUSED,
+                "start of '{domain}', which has no definition, refused: {refusal}"
+            );
+            return transient(refusal);
+        }
+        if !self.site.rules().config.repair {
+            return refusal;
+        }
         let (variantd_domain, message_id) = (&*domain.name, journald::REFUSED);
         warn!(
             variantd_domain,
@@ -153,6 +166,26 @@ impl Hook {
             return refusal;
         }
         Refusal { mend, ..refusal }
+    }
+}
+
+impl Hook {
+    /// True when libvirt, which may not be asked now, keeps no definition: 'virsh create' or virDomainCreateXML made it.
+    /// libvirt writes the file before a define returns.
+    fn is_transient(&self, domain: &DomainRef) -> bool {
+        let file = format!("{}.xml", domain.name);
+        self.definitions.is_dir() && !self.definitions.join(file).exists()
+    }
+}
+
+/// There is no definition to complete: whoever makes the guest has to have its XML completed before.
+fn transient(refusal: Refusal) -> Refusal {
+    let mend = "the guest has no definition that could be completed: create it with 'variantctl create FILE' in the \
+                place of 'virsh create FILE', or complete its XML before with 'variantctl rewrite FILE' or \
+                PrepareXml of org.variantd1";
+    Refusal {
+        mend: mend.to_owned(),
+        ..refusal
     }
 }
 

@@ -128,6 +128,25 @@ impl Manager {
         Ok(json(&self.worker.propose(domain, replace).await?))
     }
 
+    /// Completes the XML of a guest that has no definition, or none yet, for virDomainCreateXML or virDomainDefineXML;
+    /// `findings` says as JSON what was added and what is to be known. Changes nothing. Option `replace` (b) as for
+    /// `Plan`.
+    #[zbus(out_args("completed", "findings"))]
+    async fn prepare_xml(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        xml: String,
+        options: Options,
+    ) -> Result<(String, String), BusError> {
+        self.admit(connection, &header, Action::Plan, &[]).await?;
+        known(&options, &["replace"])?;
+        let replace = flag(&options, "replace")?;
+        let proposal = self.worker.propose_text(xml, replace).await?;
+        let findings = json(&proposal.findings());
+        Ok((proposal.text, findings))
+    }
+
     /// Completes a domain's definition and says in JSON what was added. Option `replace` (b):
     /// replace a guest address that contradicts the recipe. Option `plan` (s), alone: make exactly the
     /// edits of what `Plan` said, or refuse when the definition, host, recipes or versions changed since.

@@ -4,7 +4,8 @@
 //! else does. Only while another process works on a device is it looked at again by time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
@@ -17,6 +18,7 @@ use super::{BusError, blocking};
 use crate::assign::Assigner;
 use crate::reserve::Reservations;
 use crate::site::Site;
+use crate::snapshot::Published;
 use crate::status::{self, Status, Statuses};
 
 /// Between two looks at a device that another process works on.
@@ -31,12 +33,15 @@ pub struct Sources {
     pub assigner: Arc<Assigner>,
     /// What is reserved.
     pub reservations: Reservations,
+    /// Where the snapshot of the host is published.
+    pub run: PathBuf,
 }
 
 /// The objects of devices on a connection.
 pub struct Publisher {
     connection: Connection,
     sources: Arc<Sources>,
+    snapshot: Arc<Mutex<Published>>,
     shown: BTreeMap<PciAddress, DeviceObject>,
 }
 
@@ -48,6 +53,7 @@ impl Publisher {
     pub async fn start(connection: Connection, sources: Sources) -> Result<Self, BusError> {
         let mut publisher = Self {
             connection,
+            snapshot: Arc::new(Mutex::new(Published::new(&sources.run))),
             sources: Arc::new(sources),
             shown: BTreeMap::new(),
         };
@@ -84,7 +90,23 @@ impl Publisher {
         for (_, status) in devices {
             self.show(status).await?;
         }
+        self.publish().await;
         Ok(unsettled)
+    }
+
+    /// The snapshot is for programs elsewhere: what goes wrong with it keeps nothing here from working.
+    async fn publish(&self) {
+        let snapshot = self.snapshot.clone();
+        let update = move |sources: &Sources| {
+            let mut snapshot = snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok::<_, BusError>(snapshot.update(&sources.site, &sources.reservations))
+        };
+        match blocking(&self.sources, update).await {
+            Ok(Ok(true)) => debug!("the snapshot of the host is published"),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => warn!("cannot publish the snapshot of the host: {error}"),
+            Err(error) => warn!("cannot publish the snapshot of the host: {error}"),
+        }
     }
 
     async fn show(&mut self, status: Status) -> Result<(), BusError> {

@@ -18,6 +18,7 @@ use crate::fixture::{GPU, VARIANT, address, guest, host, kernel, site_reading};
 use crate::journal::Journal;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
+use crate::proposal::Findings;
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
@@ -79,6 +80,7 @@ fn parts() -> Parts {
         assigner,
         site: site.clone(),
         repairs: send,
+        definitions: directory.path().join("definitions"),
     };
     Parts {
         manager,
@@ -100,6 +102,7 @@ async fn scene_of(parts: Parts) -> Scene {
         site: parts.site.clone(),
         assigner: parts.manager.assigner.clone(),
         reservations: parts.manager.reservations.clone(),
+        run: parts.directory.path().join("run"),
     };
     let worker = parts.manager.worker.clone();
     let (ours, theirs) = UnixStream::pair().expect("sockets");
@@ -177,6 +180,47 @@ async fn a_start_of_an_incomplete_guest_is_refused_and_its_repair_queued() {
     assert!(sentence.contains("start 'd0' once more"), "{sentence}");
     assert!(!sentence.contains('\n'), "{sentence}");
     assert_eq!(scene.repairs.recv().await.expect("repair").name, "d0");
+}
+
+#[tokio::test]
+async fn a_transient_guest_is_told_what_can_help_it() {
+    let mut scene = scene().await;
+    let definitions = scene.directory.path().join("definitions");
+    std::fs::create_dir(&definitions).expect("folder");
+    let refused = async |scene: &Scene| {
+        let fault = scene.hook("Prepare", &guest(GPU)).await;
+        words(fault.expect_err("refused"))
+    };
+    let sentence = refused(&scene).await;
+    assert!(sentence.contains("'variantctl create FILE'"), "{sentence}");
+    assert!(sentence.contains("PrepareXml"), "{sentence}");
+    assert!(!sentence.contains("variantctl prepare"), "{sentence}");
+    assert!(scene.repairs.try_recv().is_err(), "nothing to repair");
+    std::fs::write(definitions.join("d0.xml"), "").expect("definition");
+    let sentence = refused(&scene).await;
+    assert!(sentence.contains("variantctl prepare"), "{sentence}");
+}
+
+#[tokio::test]
+async fn xml_is_completed_for_who_creates_a_guest_of_it() {
+    let scene = scene().await;
+    let manager = scene.manager().await;
+    let none = HashMap::new;
+    let answer = async |xml: &str| {
+        let answer = manager.prepare_xml(xml, none()).await;
+        let (text, findings) = answer.expect("completed");
+        let findings: Findings = serde_json::from_str(&findings).expect("findings");
+        (text, findings)
+    };
+    let (text, findings) = answer(&guest(GPU)).await;
+    assert!(findings.changed && findings.changes.len() > 3);
+    assert_eq!(text, scene.complete());
+    scene.hook("Prepare", &text).await.expect("starts");
+    let (again, findings) = answer(&text).await;
+    assert_eq!((findings.changed, again), (false, text));
+    let fault = manager.prepare_xml("<network/>", none()).await;
+    let fault = words(fault.expect_err("no domain").into());
+    assert!(fault.contains("VD-XML-004"), "{fault}");
 }
 
 #[tokio::test]
@@ -365,4 +409,11 @@ async fn introspect(client: &Connection, path: &str, interface: &str) -> String 
     let rest = &xml[start.expect("the interface")..];
     let end = rest.find("</interface>").expect("its end") + "</interface>\n".len();
     rest[..end].to_owned()
+}
+
+fn words(fault: Fault) -> String {
+    match fault {
+        Fault::Refused(text) => text,
+        other => unreachable!("{other:?}"),
+    }
 }

@@ -19,7 +19,7 @@ pub(super) fn run(view: &View, address: PciAddress, regions: bool) -> Result<(),
         .devices
         .get(&address)
         .ok_or_else(|| not_found(address))?;
-    let seen = Seen::read(&view.root, device);
+    let seen = Seen::read(view, device);
     let asked = regions.then(|| region::ask(view, address)).transpose();
     let shown = asked.as_ref().ok().and_then(Option::as_ref);
     if view.json {

@@ -6,10 +6,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{Cli, output, reservations};
+use super::{Cli, is_snapshot, output, reservations};
 use crate::code::Code;
 use crate::doctor::read::{self, Places};
 use crate::doctor::{Check, Group, Tally, Verdict, examine, next, text};
+use crate::reserve::Reservations;
+use crate::snapshot::Snapshot;
 
 /// Which checks to make, and what counts.
 #[derive(Debug, Args)]
@@ -47,12 +49,21 @@ impl FromStr for Only {
 
 /// Looks, prints, and fails when a check did.
 pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
-    let places = Places {
-        root: cli.host.clone(),
-        recipes: cli.recipes.clone(),
-        reservations: reservations(cli),
+    let (host, reservations) = match is_snapshot(cli.host()) {
+        true => {
+            let snapshot = Snapshot::read(cli.host())?;
+            let noted = Reservations::noted(snapshot.reservations);
+            (Some(snapshot.host), noted)
+        }
+        false => (None, reservations(cli)),
     };
-    let scene = read::scene(&places).map_err(|failure| Problem::Failed(failure.to_string()))?;
+    let places = Places {
+        root: cli.host().to_owned(),
+        host,
+        recipes: cli.recipes.clone(),
+        reservations,
+    };
+    let scene = read::scene(places).map_err(|failure| Problem::Failed(failure.to_string()))?;
     let mut checks = examine(&scene);
     checks.retain(|check| request.wants(check));
     let (tally, next) = (Tally::of(&checks), next(&scene, &checks));

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::{input, output};
 use crate::client::{Fault, ManagerProxy, Options};
 use crate::code::Code;
-use crate::proposal::{MAX_BYTES, Proposal};
+use crate::proposal::{Findings, MAX_BYTES, Proposal};
 
 /// Completes a domain's definition and says what was added.
 pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
@@ -43,6 +43,15 @@ pub(super) fn plan(domain: &str, replace: bool) -> Result<(Proposal, Value), Pro
     Ok((Proposal::parse(&json.to_string())?, json))
 }
 
+/// A text of the user's own, completed, and what the agent says of it.
+pub(super) fn complete(xml: &str, replace: bool) -> Result<(String, Findings), Problem> {
+    let (completed, findings) = answer(async |manager| {
+        let options = Options::from([("replace", replace.into())]);
+        manager.prepare_xml(xml, options).await
+    })?;
+    Ok((completed, serde_json::from_str(&findings).map_err(unread)?))
+}
+
 /// Takes back what was added to a domain's definition.
 pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
     let report = ask(async |manager| manager.revert(domain, Options::new()).await)?;
@@ -66,6 +75,15 @@ pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(),
 pub(super) fn ask(
     call: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<String>,
 ) -> Result<Value, Problem> {
+    serde_json::from_str(&answer(call)?).map_err(unread)
+}
+
+fn unread(error: serde_json::Error) -> Problem {
+    Problem::Failed(format!("cannot read the agent's answer: {error}"))
+}
+
+/// Makes one call.
+fn answer<T>(call: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<T>) -> Result<T, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -74,9 +92,7 @@ pub(super) fn ask(
         let connection = Connection::system().await?;
         call(&ManagerProxy::new(&connection).await?).await
     });
-    let text = reply.map_err(|error| problem(error.into()))?;
-    serde_json::from_str(&text)
-        .map_err(|error| Problem::Failed(format!("cannot read the agent's answer: {error}")))
+    reply.map_err(|error| problem(error.into()))
 }
 
 pub(super) fn problem(fault: Fault) -> Problem {

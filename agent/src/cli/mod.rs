@@ -7,11 +7,13 @@ mod atomics;
 mod bind;
 mod completion;
 mod config;
+mod create;
 mod device;
 mod diff;
 mod doctor;
 mod domain;
 mod explain;
+mod fleet;
 mod input;
 mod list;
 mod monitor;
@@ -23,6 +25,7 @@ mod recipe;
 mod record;
 mod region;
 mod reserve;
+mod snapshot;
 mod topology;
 
 use std::path::{Path, PathBuf};
@@ -40,7 +43,8 @@ use crate::code::Code;
 use crate::config::Config;
 use crate::recipe::Recipes;
 use crate::reserve::Reservations;
-use crate::target::Target;
+use crate::snapshot::Snapshot;
+use crate::target::{Target, Versions};
 
 use problem::Problem;
 
@@ -48,15 +52,15 @@ use problem::Problem;
 #[derive(Debug, Parser)]
 #[command(name = "variantctl", version, max_term_width = 100)]
 pub struct Cli {
-    /// Read a recorded host below DIR instead of this one
+    /// Read a recorded host below DIR, or a snapshot of one, instead of this host; for 'plan' several, or a DIR of snapshots
     #[arg(
         long,
         global = true,
-        value_name = "DIR",
+        value_name = "DIR|FILE",
         default_value = "/",
         hide_default_value = true
     )]
-    host: PathBuf,
+    host: Vec<PathBuf>,
     /// Read recipes of DIR over the shipped ones
     #[arg(long, global = true, value_name = "DIR", default_value = crate::recipe::DIRECTORY, hide_default_value = true)]
     recipes: PathBuf,
@@ -110,6 +114,8 @@ enum Verb {
         /// Directory to make; it must be empty or not exist
         dir: PathBuf,
     },
+    /// Write what planning reads of this host as one JSON text, for use with --host and by programs elsewhere
+    Snapshot(snapshot::Request),
     /// Complete a domain in libvirt now
     Prepare {
         /// Name or UUID of the domain
@@ -124,6 +130,8 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         plan: Option<PathBuf>,
     },
+    /// Complete domain XML and create a transient guest of it, as 'virsh create' does
+    Create(create::Request),
     /// Take back what was added to a domain; it is left alone until it is prepared again
     Revert {
         /// Name or UUID of the domain
@@ -251,6 +259,9 @@ struct Request {
     /// When to colour the diff
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: diff::Color,
+    /// Say on which of the hosts in FILE it fits: a snapshot or recorded host a line ('-' for standard input)
+    #[arg(long, value_name = "FILE")]
+    hosts_from: Option<PathBuf>,
 }
 
 /// What a plan is to be like.
@@ -271,6 +282,8 @@ struct Wish {
 struct View {
     root: PathBuf,
     host: Host,
+    /// What a snapshot says of libvirt and QEMU there.
+    versions: Option<Versions>,
     recipes: Recipes,
     reservations: Reservations,
     json: bool,
@@ -291,6 +304,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Problem> {
+    let many = match &cli.verb {
+        Verb::Plan(request) if fleet::is_asked(cli, request) => return fleet::run(cli, request),
+        _ => cli.host.len() > 1,
+    };
+    if many {
+        let text = "only 'plan' of a file takes more than one host; name one host";
+        return Err(Problem::Usage(text.to_owned()));
+    }
     match &cli.verb {
         Verb::List { all } => list::run(&view(cli)?, *all),
         Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
@@ -311,7 +332,8 @@ fn run(cli: &Cli) -> Result<(), Problem> {
             config::check(&configuration(cli), &cli.recipes, cli.json)
         }
         Verb::Explain { code } => explain::run(*code, cli.json),
-        Verb::RecordHost { dir } => record::run(&cli.host, dir, cli.json),
+        Verb::RecordHost { dir } => record::run(cli.host(), dir, cli.json),
+        Verb::Snapshot(request) => snapshot::run(&view(cli)?, request),
         Verb::Prepare {
             domain,
             plan: Some(plan),
@@ -320,6 +342,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Prepare {
             domain, replace, ..
         } => domain::prepare(domain.as_deref().unwrap_or_default(), *replace, cli.json),
+        Verb::Create(request) => create::run(request, cli.json),
         Verb::Revert {
             file: Some(file), ..
         } => plan::revert(file),
@@ -356,23 +379,47 @@ fn run(cli: &Cli) -> Result<(), Problem> {
     }
 }
 
+impl Cli {
+    /// The one host; the first of several.
+    fn host(&self) -> &Path {
+        self.host.first().map_or(Path::new("/"), PathBuf::as_path)
+    }
+}
+
 fn view(cli: &Cli) -> Result<View, Problem> {
-    let host = Host::read(&cli.host).map_err(|failure| Problem::Failed(failure.to_string()))?;
     let recipes = recipes(cli)?;
+    if is_snapshot(cli.host()) {
+        let snapshot = Snapshot::read(cli.host())?;
+        return Ok(View {
+            root: cli.host().to_owned(),
+            host: snapshot.host,
+            versions: snapshot.target.versions,
+            recipes,
+            reservations: Reservations::noted(snapshot.reservations),
+            json: cli.json,
+        });
+    }
+    let host = Host::read(cli.host()).map_err(|failure| Problem::Failed(failure.to_string()))?;
     Ok(View {
-        root: cli.host.clone(),
+        root: cli.host().to_owned(),
         host,
+        versions: None,
         recipes,
         reservations: reservations(cli),
         json: cli.json,
     })
 }
 
+/// True for a snapshot; a host, recorded or not, is a directory.
+fn is_snapshot(host: &Path) -> bool {
+    host.is_file()
+}
+
 /// Beside the recipes; those of this host say nothing of a recorded one.
 fn reservations(cli: &Cli) -> Reservations {
-    let recorded = cli.host != Path::new("/");
+    let recorded = cli.host() != Path::new("/");
     let directory = match recorded && cli.recipes == Path::new(crate::recipe::DIRECTORY) {
-        true => cli.host.join("etc/variantd"),
+        true => cli.host().join("etc/variantd"),
         false => cli.recipes.with_file_name(""),
     };
     Reservations::new(directory.join(crate::reserve::DIRECTORY))

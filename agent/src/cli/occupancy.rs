@@ -10,6 +10,7 @@ use kernel_glue::occupancy::{Occupancy, Onlined};
 use serde_json::{Value, json};
 
 use super::list::or_dash;
+use super::{View, is_snapshot};
 
 /// What was read, and where.
 pub(super) struct Seen {
@@ -19,10 +20,14 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn read(root: &Path, device: &Device) -> Self {
+    pub(super) fn read(view: &View, device: &Device) -> Self {
+        let read = || Occupancy::read(&view.root, device.address);
         Self {
-            occupancy: Occupancy::read(root, device.address),
-            recorded: root != Path::new("/"),
+            occupancy: match is_snapshot(&view.root) {
+                true => Ok(Occupancy::default()),
+                false => read(),
+            },
+            recorded: view.root != Path::new("/"),
         }
     }
 

@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::{Cli, Definition, Request, View, diff, domain, input, output, region, view};
 use crate::domain::MAX_BYTES;
 use crate::plan::Setting;
-use crate::proposal::Proposal;
+use crate::proposal::{Note, Proposal};
 use crate::target::Versions;
 use kernel_glue::host::Gap;
 
@@ -19,7 +19,7 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
         return show_file(&view(cli)?, request);
     }
     let name = request.subject.to_string_lossy();
-    let own = cli.host == Path::new("/") && cli.recipes == Path::new(crate::recipe::DIRECTORY);
+    let own = cli.host() == Path::new("/") && cli.recipes == Path::new(crate::recipe::DIRECTORY);
     if !own || request.wish.target.is_some() || request.wish.regions {
         return Err(Problem::Usage(format!(
             "'{name}' is no file, and for a domain the agent plans with its own host, recipes and versions; \
@@ -46,7 +46,7 @@ pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Proble
         return output::object(json(&proposal)?);
     }
     output::text(&proposal.text)?;
-    notes(&proposal);
+    notes(&proposal.notes);
     assumptions(view, &proposal, &definition.wish);
     Ok(())
 }
@@ -87,17 +87,22 @@ fn setting<'a>(view: &'a View, host: &'a Host, wish: &super::Wish) -> Setting<'a
     Setting {
         host,
         recipes: &view.recipes,
-        target: wish.target.unwrap_or(Versions::NEWEST_TESTED.into()),
+        target: wish.target.unwrap_or(assumed(view).into()),
         replace: wish.replace,
         asked: true,
         formatted: false,
     }
 }
 
+/// The versions that a snapshot names, or the newest tested.
+fn assumed(view: &View) -> Versions {
+    view.versions.unwrap_or(Versions::NEWEST_TESTED)
+}
+
 fn print(proposal: &Proposal, name: &str, request: &Request) -> Result<(), Problem> {
     output::text(&summary(proposal))?;
     diff::print(proposal, name, request.color)?;
-    notes(proposal);
+    notes(&proposal.notes);
     Ok(())
 }
 
@@ -127,8 +132,8 @@ fn summary(proposal: &Proposal) -> String {
     }
 }
 
-fn notes(proposal: &Proposal) {
-    for note in &proposal.notes {
+pub(super) fn notes(notes: &[Note]) {
+    for note in notes {
         let device = note
             .device
             .map(|device| format!("'{device}': "))
@@ -142,7 +147,7 @@ fn assumptions(view: &View, proposal: &Proposal, wish: &super::Wish) {
     if proposal.devices.is_empty() {
         return;
     }
-    if wish.target.is_none() {
+    if wish.target.is_none() && view.versions.is_none() {
         eprintln!(
             "note: written for {}; say --target libvirt=...,qemu=... for another",
             Versions::NEWEST_TESTED

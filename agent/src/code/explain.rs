@@ -37,6 +37,83 @@ impl Code {
                 "Between reading a definition and writing the completed one somebody else changed it, several times in a row. \
                  His change stays. Source: libvirt has no compare-and-define."
             }
+            Self::SnapshotUnreadable => {
+                "The file is not there, cannot be read, is no JSON, or says something that no host can be. A directory with \
+                 'sys' is a recorded host, and everything else that --host names must be a snapshot, which 'variantctl \
+                 snapshot' writes and the agent publishes in /run/variantd/host.json. Source: variantctl(1), snapshot."
+            }
+            Self::SnapshotVersion => {
+                "The form of snapshots has a number, and each variantctl reads the numbers that it knows. Write the snapshot \
+                 anew with a variantctl as old as the one that reads it, or read it with a newer one. Source: variantctl(1), \
+                 snapshot."
+            }
+            Self::SnapshotTooLarge => {
+                "A host of 4,096 PCI functions and 1,024 NUMA nodes makes a snapshot of some 7 MiB; what is above 16 MiB is not \
+                 read. Source: variantctl(1), snapshot."
+            }
+            Self::FleetDriver => {
+                "The snapshot has the vfio_pci lines of the host's modules.alias, none of them names the driver, and no device there is \
+                 on it. A guest that is moved there would not start. Source: variantctl(1), plan."
+            }
+            Self::FleetDriverUnknown => {
+                "The snapshot has no line of the host's modules.alias: it could not be read when it was taken, or it was taken in \
+                 a container that does not see /lib/modules. Source: variantctl(1), snapshot."
+            }
+            Self::FleetArch => {
+                "The snapshot says of which architecture the host is. A guest of another one is emulated there, which no GPU is \
+                 assigned for. Source: variantctl(1), plan."
+            }
+            Self::FleetSpelling => {
+                "What is added to the guest's definition differs from what the first host on which it fits wants: other pieces, or \
+                 the same for other versions of libvirt and QEMU, such as elements in the place of QEMU's arguments. A \
+                 definition that was completed for the one is completed anew for the other; a running guest cannot be moved \
+                 between them. Source: variantctl(1), plan."
+            }
+            Self::FleetWindow => {
+                "The BARs of the devices there need another 64-bit MMIO window. The guest sees the difference, so it cannot be moved \
+                 while it runs. Source: variantctl(1), plan."
+            }
+            Self::FleetNodes => {
+                "The device there is for another driver, or its generic initiators are other nodes of the host or other cells of the \
+                 guest. Other cells are seen by the guest; other nodes of the host alone change distances. Source: variantctl(1), \
+                 plan."
+            }
+            Self::FleetVersions => {
+                "The snapshot was taken where nobody knew the versions, so what is planned is for the newest that are tested. \
+                 'variantctl snapshot --target libvirt=...,qemu=...' says them. Source: variantctl(1), snapshot."
+            }
+            Self::FleetEmpty => {
+                "The list is empty, or the directory has no file that ends in '.json'. Source: variantctl(1), plan."
+            }
+            Self::KubevirtSnapshot => {
+                "The sidecar plans from /run/variantd/host.json of its node, which the agent's DaemonSet keeps and the pod must mount \
+                 (hostPath). It is not there, or its form is another: the message says which. Source: \
+                 packaging/kubevirt/README.md."
+            }
+            Self::KubevirtVmi => {
+                "virt-launcher hands the VirtualMachineInstance over as one JSON object beside the domain. Source: KubeVirt, \
+                 pkg/hooks/v1alpha3/api_v1alpha3.proto."
+            }
+            Self::KubevirtArgument => {
+                "KubeVirt's shim passes the domain to a program as one argument, and Linux takes at most 128 KiB (MAX_ARG_STRLEN): with \
+                 some 45 NUMA cells and all their distances a domain is larger, and the program is not even started (E2BIG, \
+                 'argument list too long'). The server form has no such limit. Source: execve(2); packaging/kubevirt/README.md."
+            }
+            Self::KubevirtDone => {
+                "KubeVirt's own Grace support (VEP 199) writes expander buses, generic initiators, an SMMUv3 and a window for ids that \
+                 it knows. What it wrote is kept, and what it lacks is added; nothing is doubled. Source: kubevirt/enhancements, \
+                 VEP 199."
+            }
+            Self::KubevirtContradicts => {
+                "What KubeVirt's own Grace support has written is not what the host's tables or the recipe want; both values are in \
+                 the message. One of the two has to leave the pieces to the other. Source: kubevirt/enhancements, VEP 199."
+            }
+            Self::KubevirtLossy => {
+                "What a sidecar hands back goes to libvirt as it is, and is also read into KubeVirt's own types, which know not all of \
+                 it; with an object of kind Plugin loaded (VEP 190) it makes a round trip through libvirt's Go types, which drop \
+                 attributes of an SMMUv3. The sidecar adds all of it again at the next define. Source: kubevirt/enhancements, \
+                 VEP 190."
+            }
             Self::DeviceMissing => {
                 "A <hostdev> names a PCI function that this host does not have: a wrong address, a device that was removed, or \
                  one whose number changed at boot. Source: /sys/bus/pci/devices."

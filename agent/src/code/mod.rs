@@ -63,6 +63,40 @@ codes! {
     AcpiTableRefused = "VD-XML-009",
     /// An ACPI table that the recipe names is not given to the guest.
     AcpiTableMissing = "VD-XML-010",
+    /// A snapshot of a host cannot be read.
+    SnapshotUnreadable = "VD-HST-001",
+    /// A snapshot of a host has a form that this version does not know.
+    SnapshotVersion = "VD-HST-002",
+    /// A snapshot of a host is larger than any host's.
+    SnapshotTooLarge = "VD-HST-003",
+    /// A host's kernel lacks the driver that a guest's device needs.
+    FleetDriver = "VD-FLT-001",
+    /// Whether a host's kernel has the driver was not seen.
+    FleetDriverUnknown = "VD-FLT-002",
+    /// A guest is of another architecture than a host.
+    FleetArch = "VD-FLT-003",
+    /// What is added to a guest is other, or written otherwise, on another host.
+    FleetSpelling = "VD-FLT-004",
+    /// A guest gets another MMIO window on another host.
+    FleetWindow = "VD-FLT-005",
+    /// A guest's device has another driver or other nodes on another host.
+    FleetNodes = "VD-FLT-006",
+    /// The versions of libvirt and QEMU of a host are not known.
+    FleetVersions = "VD-FLT-007",
+    /// No host is named.
+    FleetEmpty = "VD-FLT-008",
+    /// KubeVirt's sidecar has no snapshot of its host.
+    KubevirtSnapshot = "VD-KVT-001",
+    /// The VMI that KubeVirt hands over cannot be read.
+    KubevirtVmi = "VD-KVT-002",
+    /// A domain is near or above what a program takes as one argument.
+    KubevirtArgument = "VD-KVT-003",
+    /// KubeVirt has written pieces itself, which are kept.
+    KubevirtDone = "VD-KVT-004",
+    /// KubeVirt has written pieces itself that contradict the host or its recipe.
+    KubevirtContradicts = "VD-KVT-005",
+    /// KubeVirt's own reading of a domain loses what was added.
+    KubevirtLossy = "VD-KVT-006",
     /// A device is not on this host.
     DeviceMissing = "VD-DEV-001",
     /// Two hostdevs name one device.

@@ -32,6 +32,7 @@ impl Code {
             | Self::AtomicsPeerHost
             | Self::AtomicsRequester
             | Self::AtomicsVfio
+            | Self::KubevirtDone
             | Self::MarkOld
             | Self::MemoryLocked
             | Self::NotMigratable => Severity::Note,
@@ -80,6 +81,13 @@ impl Code {
             | Self::SmmuAssumed
             | Self::SmmuLeftOut
             | Self::SwitchMirrored
+            | Self::FleetDriverUnknown
+            | Self::FleetNodes
+            | Self::FleetSpelling
+            | Self::FleetVersions
+            | Self::FleetWindow
+            | Self::KubevirtArgument
+            | Self::KubevirtLossy
             | Self::TargetEmulator
             | Self::TargetUnused
             | Self::UnplugDangerous => Severity::Warning,

@@ -285,7 +285,7 @@ fn known<T>(result: Result<T, virt::error::Error>) -> Result<Option<T>, LibvirtE
     }
 }
 
-fn said(error: virt::error::Error) -> LibvirtError {
+pub(super) fn said(error: virt::error::Error) -> LibvirtError {
     LibvirtError::Said(error.message().to_owned())
 }
 

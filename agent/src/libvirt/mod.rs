@@ -5,6 +5,7 @@
 
 mod capability;
 mod connection;
+mod create;
 mod event;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -20,6 +21,7 @@ use crate::target::Versions;
 
 pub use capability::Capabilities;
 pub use connection::{Live, connect};
+pub use create::create;
 pub use look::{Defined, Look, LookError, definition, look, names};
 
 /// A domain by both of its names.

@@ -59,6 +59,23 @@ pub struct Proposal {
     pub result: Digest,
 }
 
+/// What is said beside a completed text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    /// Version of this form.
+    pub version: u32,
+    /// The domain's name.
+    pub domain: String,
+    /// False when nothing was missing.
+    pub changed: bool,
+    /// The devices that have a recipe.
+    pub devices: Vec<PlannedDevice>,
+    /// What was added, and why.
+    pub changes: Vec<Note>,
+    /// What the user should know.
+    pub notes: Vec<Note>,
+}
+
 /// The diff of `text` that changes make, with their reasons; for changes that are in no plan.
 #[must_use]
 pub fn hunks(text: &str, changes: &[Change]) -> Vec<Hunk> {
@@ -101,6 +118,24 @@ impl Proposal {
             result: Digest::of(after.as_bytes()),
             text: after,
         })
+    }
+
+    /// What is said beside a completed text: pieces and notes, without the text and its edits.
+    #[must_use]
+    pub fn findings(&self) -> Findings {
+        let piece = |one: &Addition| Note {
+            code: one.code,
+            device: one.device,
+            text: one.reason.clone(),
+        };
+        Findings {
+            version: VERSION,
+            domain: self.domain.clone(),
+            changed: self.changed,
+            devices: self.devices.clone(),
+            changes: self.changes.iter().map(piece).collect(),
+            notes: self.notes.clone(),
+        }
     }
 
     /// Reads a saved plan.

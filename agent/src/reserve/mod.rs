@@ -84,6 +84,8 @@ pub enum ReserveError {
 #[derive(Clone, Debug)]
 pub struct Reservations {
     directory: PathBuf,
+    /// Of a host that has no files.
+    noted: Vec<Reservation>,
 }
 
 impl Reservation {
@@ -144,7 +146,19 @@ impl Reservations {
     /// Reservations below `directory`, which is made when it is needed.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self {
+            directory,
+            noted: Vec::new(),
+        }
+    }
+
+    /// Those that a snapshot of a host names; none can be made or ended.
+    #[must_use]
+    pub fn noted(noted: Vec<Reservation>) -> Self {
+        Self {
+            directory: PathBuf::from("/nonexistent"),
+            noted,
+        }
     }
 
     /// All of them by file name, each as it is or why it cannot be used.
@@ -155,7 +169,8 @@ impl Reservations {
             Err(why) if why.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(why) => return vec![Err(failed("list", &self.directory, why))],
         };
-        paths.iter().map(|path| read(path)).collect()
+        let noted = self.noted.iter().cloned().map(Ok);
+        noted.chain(paths.iter().map(|path| read(path))).collect()
     }
 
     /// Reserves a device that is there and has a driver; binds nothing.

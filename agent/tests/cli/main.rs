@@ -2,10 +2,12 @@
 
 mod completion;
 mod doctor;
+mod fleet;
 mod help;
 mod holder;
 mod plan;
 mod schema;
+mod snapshot;
 
 use std::fs;
 use std::io::Write;

@@ -51,6 +51,7 @@ fn every_recorded_host_is_listed_shown_and_drawn_by_schema() {
         let doctor = variantctl(&host(name), &["--json", "doctor"]);
         check("doctor", &String::from_utf8_lossy(&doctor.stdout));
         said("list", name, &["list", "--all"]);
+        said("snapshot", name, &["snapshot"]);
         let listed = said("list", name, &["list"]);
         for device in listed["devices"].as_array().expect("devices") {
             let address = device["address"].as_str().expect("address");
@@ -76,6 +77,13 @@ fn plans_recipes_and_codes_are_as_their_schemas_say() {
         let file = format!("../../../agent/recipes/{name}.toml");
         said("recipe-check", "lab", &["recipe", "check", &file]);
     }
+    let several = host("gh200-4gpu");
+    let several = several.to_str().expect("text");
+    said(
+        "plan-fleet",
+        "gh200-1gpu",
+        &["--host", several, "plan", "gh200.xml"],
+    );
     said("explain", "lab", &["explain"]);
     said("explain", "lab", &["explain", "VD-TOP-002"]);
 }

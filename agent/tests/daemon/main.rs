@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use agent::client::{Fault, ManagerProxy};
+use agent::snapshot::Snapshot;
 use nix::sys::signal::Signal;
 use zbus::connection;
 
@@ -28,6 +29,13 @@ async fn it_publishes_its_devices_serves_reloads_and_ends() {
     agent.says("serves");
     let devices = fs::read_to_string(scene.path("run/devices")).expect("devices");
     assert_eq!(devices, "0009:01:00.0\n");
+    let snapshot = Snapshot::read(&scene.path("run/host.json")).expect("a snapshot");
+    assert!(
+        snapshot
+            .host
+            .devices
+            .contains_key(&"0009:01:00.0".parse().expect("address"))
+    );
 
     let bus = connection::Builder::address(scene.bus.address()).build();
     let bus = bus.await.expect("bus");

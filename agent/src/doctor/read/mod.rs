@@ -38,6 +38,8 @@ const URI: &str = "qemu:///system";
 pub struct Places {
     /// `/`, or the directory of a recorded host.
     pub root: PathBuf,
+    /// The host of a snapshot, which has no files.
+    pub host: Option<Host>,
     /// The directory of recipes of one's own.
     pub recipes: PathBuf,
     /// Where reservations are.
@@ -54,10 +56,13 @@ struct Look {
 ///
 /// # Errors
 /// When there are no PCI devices at all.
-pub fn scene(places: &Places) -> Result<Scene, Failure> {
-    let host = Host::read(&places.root)?;
+pub fn scene(places: Places) -> Result<Scene, Failure> {
+    let (root, host) = match places.host {
+        Some(host) => (Root::empty(places.root.clone()), host),
+        None => (Root::new(places.root.clone())?, Host::read(&places.root)?),
+    };
     let look = Look {
-        root: Root::new(places.root.clone())?,
+        root,
         live: places.root == Path::new("/"),
     };
     let (recipes, settings, allow_group) = settings(&places.recipes);
@@ -74,7 +79,7 @@ pub fn scene(places: &Places) -> Result<Scene, Failure> {
     let agent = look.if_live(|| bus::agent(&look, domains(&mut libvirt)));
     Ok(Scene {
         recorded: (!look.live).then(|| places.root.clone()),
-        occupancy: occupancy(&look, &places.root, covered.keys()),
+        occupancy: occupancy(&look, covered.keys()),
         memory_named: memory_named(&look),
         hook: hook::read(&look),
         policy: policy(&look),
@@ -113,16 +118,15 @@ fn settings(recipes: &Path) -> (Recipes, Result<(), String>, bool) {
 
 fn occupancy<'a>(
     look: &Look,
-    root: &Path,
     devices: impl Iterator<Item = &'a PciAddress>,
 ) -> BTreeMap<PciAddress, Seen<Occupancy>> {
     let one = |device: &PciAddress| {
-        let read = Occupancy::read(root, *device).map_err(|failure| Unseen(failure.reason()));
-        let recorded = |occupancy: &Occupancy| look.live || occupancy.holders.seen > 0;
-        let seen = read.and_then(|one| match recorded(&one) {
-            true => Ok(one),
-            false => Err(Unseen::not_recorded()),
-        });
+        let read = Occupancy::read_root(&look.root, *device);
+        let seen = match read {
+            Ok(one) if look.live || one.holders.seen > 0 => Ok(one),
+            Err(failure) if look.live || !failure.is_absent() => Err(Unseen(failure.reason())),
+            Ok(_) | Err(_) => Err(Unseen::not_recorded()),
+        };
         (*device, seen)
     };
     devices.map(one).collect()

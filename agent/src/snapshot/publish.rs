@@ -1,0 +1,109 @@
+//! The snapshot of this host in the run directory, where programs read it that may not ask libvirt or be root.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{Runs, Snapshot};
+use crate::config::Mode;
+use crate::file;
+use crate::inventory::PublishError;
+use crate::reserve::Reservations;
+use crate::site::Site;
+
+/// Its name in the run directory.
+pub const FILE: &str = "host.json";
+
+/// What was published last, so that only a change is written.
+#[derive(Debug)]
+pub struct Published {
+    path: PathBuf,
+    last: Option<(Mode, [u8; 32])>,
+}
+
+impl Published {
+    /// Publishes in the run directory.
+    #[must_use]
+    pub fn new(run: &Path) -> Self {
+        Self {
+            path: run.join(FILE),
+            last: None,
+        }
+    }
+
+    /// Replaces the file when the host is another than the one it shows; true when it was.
+    ///
+    /// # Errors
+    /// When the host cannot be read or the file cannot be written.
+    pub fn update(
+        &mut self,
+        site: &Site,
+        reservations: &Reservations,
+    ) -> Result<bool, PublishError> {
+        let mode = site.rules().config.snapshot_mode;
+        let runs = Runs::here(site.learned.versions().ok());
+        let usable = reservations.all().into_iter().flatten().collect();
+        let text = Snapshot::new(site.host()?, runs, usable).text();
+        let now = (mode, Sha256::digest(&text).into());
+        if self.last == Some(now) {
+            return Ok(false);
+        }
+        let written = file::replace(&self.path, &text, mode.bits());
+        written.map_err(|why| PublishError::Write {
+            path: self.path.display().to_string(),
+            why,
+        })?;
+        self.last = Some(now);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::fixture::{GPU, address, site};
+
+    fn inode(path: &Path) -> u64 {
+        fs::metadata(path).expect("published").ino()
+    }
+
+    #[test]
+    fn what_planning_reads_is_published_once_and_again_when_it_changes() {
+        let (run, site) = site(Config::default());
+        let none = Reservations::new(run.path().join("reserved.d"));
+        let mut published = Published::new(run.path());
+        let path = run.path().join(FILE);
+        assert!(published.update(&site, &none).expect("written"));
+        let first = inode(&path);
+        assert!(!published.update(&site, &none).expect("looked"));
+        assert_eq!(inode(&path), first, "an unchanged host writes nothing");
+        let read = Snapshot::read(&path).expect("a snapshot");
+        assert_eq!(read.host, site.host().expect("host"));
+        assert_eq!(read.target.versions, site.learned.versions().ok());
+        let reserved = format!("device = \"{GPU}\"\nid = \"10de:2342\"\n");
+        let reservation = run.path().join(format!("reserved.d/{GPU}.toml"));
+        file::replace(&reservation, &reserved, 0o644).expect("reserved");
+        assert!(published.update(&site, &none).expect("written"));
+        let read = Snapshot::read(&path).expect("a snapshot");
+        assert_eq!(read.reservations[0].device, address(GPU));
+    }
+
+    #[test]
+    fn its_mode_is_the_configurations() {
+        let mode = |text: &str| Mode::try_from(text.to_owned()).expect("a mode");
+        let (run, site) = site(Config {
+            snapshot_mode: mode("0640"),
+            ..Config::default()
+        });
+        let none = Reservations::noted(Vec::new());
+        Published::new(run.path())
+            .update(&site, &none)
+            .expect("written");
+        let found = fs::metadata(run.path().join(FILE)).expect("published");
+        assert_eq!(found.permissions().mode() & 0o777, 0o640);
+    }
+}

@@ -1,0 +1,118 @@
+//! A snapshot in the place of a recorded host: the same answers, and what is said where it cannot be read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{data, failure, host, stdout, variantctl};
+
+struct Pair {
+    directory: PathBuf,
+    snapshot: PathBuf,
+    _keep: tempfile::TempDir,
+}
+
+/// A recorded host, and its snapshot as `variantctl snapshot` writes it.
+fn pair(name: &str) -> Pair {
+    let keep = tempfile::tempdir().expect("directory");
+    let (directory, snapshot) = (host(name), keep.path().join("host.json"));
+    let file = snapshot.to_str().expect("text").to_owned();
+    assert_eq!(stdout(&variantctl(&directory, &["snapshot", &file])), "");
+    Pair {
+        directory,
+        snapshot,
+        _keep: keep,
+    }
+}
+
+/// Exit status, output and complaints on a host, without the host's own name.
+fn said(on: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = variantctl(on, arguments);
+    let text = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        text.replace(&*on.to_string_lossy(), "HOST")
+    };
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+fn names(folder: &str, end: &str) -> Vec<String> {
+    let entries = fs::read_dir(data(folder)).expect(folder).flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(end)).collect()
+}
+
+#[test]
+fn every_recorded_host_is_answered_for_alike_by_its_snapshot() {
+    let (hosts, definitions) = (names("hosts", ""), names("golden", ".xml"));
+    assert!(hosts.len() > 10 && definitions.len() > 3);
+    for name in hosts {
+        let pair = pair(&name);
+        let same = |arguments: &[&str]| {
+            let files = said(&pair.directory, arguments);
+            assert_eq!(
+                files,
+                said(&pair.snapshot, arguments),
+                "{name}: {arguments:?}"
+            );
+            files
+        };
+        for verb in ["topology", "atomics"] {
+            same(&["--json", verb]);
+        }
+        same(&["list", "--all"]);
+        same(&["doctor"]);
+        let (_, listed, _) = same(&["--json", "list"]);
+        let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+        if let Some(address) = listed["devices"][0]["address"].as_str() {
+            same(&["show", address]);
+        }
+        for xml in definitions.iter().step_by(4) {
+            same(&["plan", xml]);
+        }
+        same(&["--json", "plan", &definitions[0]]);
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_snapshot_is_the_same_text() {
+    let pair = pair("gb200-4gpu");
+    let again = stdout(&variantctl(&pair.snapshot, &["snapshot"]));
+    assert_eq!(again, fs::read_to_string(&pair.snapshot).expect("text"));
+    assert!(again.len() < 128 << 10, "{} bytes", again.len());
+}
+
+#[test]
+fn a_plan_is_for_the_versions_that_a_snapshot_names() {
+    let keep = tempfile::tempdir().expect("directory");
+    let file = keep.path().join("old.json");
+    let name = file.to_str().expect("text");
+    let versions = ["--target", "libvirt=11.3,qemu=10.0"];
+    let write = [&["snapshot", name], &versions[..]].concat();
+    stdout(&variantctl(&host("gh200-1gpu"), &write));
+    let (_, asked, _) = said(
+        &host("gh200-1gpu"),
+        &[&["plan", "gh200.xml"], &versions[..]].concat(),
+    );
+    let (_, named, notes) = said(&file, &["plan", "gh200.xml"]);
+    assert_eq!(asked, named);
+    assert!(asked.contains("qemu:commandline"), "{asked}");
+    assert!(!notes.contains("--target"), "{notes}");
+}
+
+#[test]
+fn what_is_no_snapshot_is_refused_with_the_way_out() {
+    let (code, text) = failure(&variantctl(&data("golden/gh200.xml"), &["list"]));
+    assert_eq!(code, 1);
+    assert!(
+        text.contains("VD-HST-001") && text.contains("variantctl snapshot"),
+        "{text}"
+    );
+    let keep = tempfile::tempdir().expect("directory");
+    let newer = keep.path().join("newer.json");
+    fs::write(&newer, "{\"version\": 2}\n").expect("written");
+    let (code, text) = failure(&variantctl(&newer, &["doctor"]));
+    assert!(code == 1 && text.contains("VD-HST-002"), "{text}");
+}

@@ -1,0 +1,106 @@
+//! One domain completed: the snapshot read, the text rewritten, and what is to be known of it.
+
+use std::path::PathBuf;
+
+use agent::code::Code;
+use agent::domain::{Domain, MAX_BYTES};
+use agent::plan::{Note, Setting};
+use agent::recipe::Recipes;
+use agent::refusal::Refusal;
+use agent::rewrite::rewrite;
+use agent::snapshot::Snapshot;
+use agent::target::{Target, Versions};
+use serde_json::Value;
+
+use crate::foreign;
+
+/// What a sidecar is started with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The snapshot of the host, which the agent keeps.
+    pub host: PathBuf,
+    /// The recipes in force.
+    pub recipes: Recipes,
+    /// The versions in virt-launcher's image; those of the host are others.
+    pub target: Option<Target>,
+}
+
+/// A completed domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// The text; equal to the input, byte for byte, when nothing is missing.
+    pub text: String,
+    /// What the operator should know.
+    pub notes: Vec<Note>,
+}
+
+/// Completes a domain as virt-launcher hands it over, with its VMI as JSON.
+///
+/// # Errors
+/// A refusal with its code, about the snapshot, the input or the domain.
+pub fn complete(setup: &Setup, domain: &[u8], vmi: &[u8]) -> Result<Completed, Refusal> {
+    let text = text(domain)?;
+    known_vmi(vmi)?;
+    let before = Domain::parse(text)?;
+    if before.hostdevs.is_empty() {
+        return Ok(Completed {
+            text: text.to_owned(),
+            notes: Vec::new(),
+        });
+    }
+    let snapshot = Snapshot::read(&setup.host).map_err(unseen)?;
+    let versions = snapshot.target.versions.unwrap_or(Versions::NEWEST_TESTED);
+    let setting = Setting {
+        target: setup.target.unwrap_or(versions.into()),
+        ..Setting::newest(&snapshot.host, &setup.recipes)
+    };
+    let found = foreign::found(&before);
+    let done = rewrite(text, &setting).map_err(|refusal| foreign::contradicted(refusal, &found))?;
+    let mut notes = done.plan.notes;
+    if !done.plan.devices.is_empty() {
+        notes.extend(foreign::notes(&before, &done.text, &found));
+    }
+    Ok(Completed {
+        text: done.text,
+        notes,
+    })
+}
+
+fn text(domain: &[u8]) -> Result<&str, Refusal> {
+    if domain.len() > MAX_BYTES {
+        let reason = format!("the domain is over {} MiB", MAX_BYTES >> 20);
+        return Err(Refusal::new(
+            Code::XmlTooLarge,
+            reason,
+            "leave out what fills it",
+        ));
+    }
+    std::str::from_utf8(domain).map_err(|_| {
+        let reason = "the domain is no UTF-8 text";
+        Refusal::new(Code::XmlMalformed, reason, "hand over what KubeVirt made")
+    })
+}
+
+/// The VMI says who asks; nothing of it decides.
+fn known_vmi(vmi: &[u8]) -> Result<(), Refusal> {
+    let broken = |why: String| {
+        let mend = "hand over the VMI as virt-launcher does";
+        Refusal::new(
+            Code::KubevirtVmi,
+            format!("the VMI cannot be read: {why}"),
+            mend,
+        )
+    };
+    match serde_json::from_slice(vmi) {
+        Ok(Value::Object(_)) => Ok(()),
+        Ok(_) => Err(broken("it is no JSON object".to_owned())),
+        Err(error) => Err(broken(error.to_string())),
+    }
+}
+
+fn unseen(refusal: Refusal) -> Refusal {
+    let mend =
+        "run variantd's DaemonSet on this node, and mount its /run/variantd into the sidecar";
+    let reason = format!("{} ({})", refusal.reason, refusal.code);
+    Refusal::new(Code::KubevirtSnapshot, reason, mend)
+}

@@ -1,0 +1,102 @@
+//! Pieces that KubeVirt itself has written (its Grace support, VEP 199), and what its own reading of a domain loses.
+//!
+//! What is there is kept and completed, never doubled; what contradicts the host is refused with both values.
+
+use agent::code::Code;
+use agent::domain::Domain;
+use agent::plan::Note;
+use agent::refusal::Refusal;
+
+/// Pieces that KubeVirt made, in words.
+pub type Found = Vec<&'static str>;
+
+/// The pieces of a Grace guest that a domain has although we have not completed it.
+#[must_use]
+pub fn found(domain: &Domain) -> Found {
+    if domain.mark.is_some() {
+        return Vec::new();
+    }
+    let models = |wanted: &str| domain.controllers.iter().any(|one| one.model == wanted);
+    let pieces = [
+        ("expander buses", models("pcie-expander-bus")),
+        (
+            "generic initiators",
+            domain.hostdevs.iter().any(|one| one.nodeset.is_some()),
+        ),
+        ("IOMMUs", !domain.platform.iommus.is_empty()),
+        (
+            "the MMIO window",
+            domain
+                .controllers
+                .iter()
+                .any(|one| one.hole64_kib.is_some_and(|size| size > 0)),
+        ),
+    ];
+    let there = pieces.into_iter().filter(|(_, there)| *there);
+    there.map(|(word, _)| word).collect()
+}
+
+/// A refusal of a domain that KubeVirt has worked on says so.
+#[must_use]
+pub fn contradicted(refusal: Refusal, found: &Found) -> Refusal {
+    if found.is_empty() {
+        return refusal;
+    }
+    let reason = format!(
+        "KubeVirt has written {} itself, and the host wants something else: {} ({})",
+        found.join(", "),
+        refusal.reason,
+        refusal.code
+    );
+    let mend = format!(
+        "leave these pieces to one of the two: turn KubeVirt's Grace support off for this VMI, or this sidecar; {}",
+        refusal.mend
+    );
+    Refusal {
+        code: Code::KubevirtContradicts,
+        reason,
+        mend,
+        ..refusal
+    }
+}
+
+/// What is to be known of a domain that was completed.
+#[must_use]
+pub fn notes(before: &Domain, after: &str, found: &Found) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if !found.is_empty() {
+        let text = format!(
+            "KubeVirt has written {} itself: they are kept as they are, and only what they lack was added",
+            found.join(", ")
+        );
+        notes.push(note(Code::KubevirtDone, text));
+    }
+    let lost = lost(after);
+    if before.mark.is_none() && !lost.is_empty() {
+        let text = format!(
+            "KubeVirt's own types have no {}: it goes to libvirt as it is, unless an object of kind Plugin is loaded, \
+             whose round trip would drop it",
+            lost.join(", ")
+        );
+        notes.push(note(Code::KubevirtLossy, text));
+    }
+    notes
+}
+
+/// Pieces that KubeVirt's round trip through libvirt's Go types drops (libvirtxml 1.12002).
+fn lost(after: &str) -> Vec<&'static str> {
+    let pieces = [
+        ("<iommu> driver attributes (accel, ats, ril)", "accel="),
+        ("metadata of variantd", "urn:variantd:1"),
+    ];
+    let there = pieces.into_iter().filter(|(_, sign)| after.contains(sign));
+    there.map(|(word, _)| word).collect()
+}
+
+fn note(code: Code, text: String) -> Note {
+    Note {
+        code,
+        device: None,
+        text,
+    }
+}

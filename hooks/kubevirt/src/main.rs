@@ -1,0 +1,121 @@
+//! KubeVirt's hook sidecar as a server, and as the program `onDefineDomain`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use agent::config::Config;
+use agent::recipe::Recipes;
+use agent::target::Target;
+use clap::{Args, Parser, Subcommand};
+use kubevirt::complete::{Setup, complete};
+use kubevirt::{server, shim};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The name by which KubeVirt's shim calls a program, which a link to this one may have.
+const PROGRAM: &str = "onDefineDomain";
+
+/// Completes the domains of KubeVirt's guests with what their GPUs' drivers need
+#[derive(Debug, Parser)]
+#[command(name = "variantd-kubevirt", version)]
+struct Arguments {
+    #[command(flatten)]
+    setup: Sources,
+    /// Directory in which virt-launcher looks for sockets
+    #[arg(long, value_name = "DIR", default_value = "/var/run/kubevirt-hooks")]
+    socket_dir: PathBuf,
+    #[command(subcommand)]
+    form: Option<Form>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Form {
+    /// Complete one domain and print it, as KubeVirt's shim calls a program
+    #[command(name = PROGRAM)]
+    Define {
+        /// The VMI as JSON
+        #[arg(long)]
+        vmi: String,
+        /// The domain as XML
+        #[arg(long)]
+        domain: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Sources {
+    /// Snapshot of the host, which the agent keeps
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/run/variantd/host.json"
+    )]
+    host: PathBuf,
+    /// Recipes over the shipped ones; variantd.conf is read beside the directory
+    #[arg(long, global = true, value_name = "DIR", default_value = agent::recipe::DIRECTORY)]
+    recipes: PathBuf,
+    /// libvirt and QEMU in virt-launcher's image, such as libvirt=12.5,qemu=10.1; by default what the snapshot says
+    #[arg(long, global = true, value_name = "TARGET")]
+    target: Option<Target>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse_from(words(std::env::args_os().collect()));
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("error: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Under the shim's name the form is not said again.
+fn words(mut words: Vec<OsString>) -> Vec<OsString> {
+    let name = words.first().and_then(|word| Path::new(word).file_name());
+    if name.is_some_and(|name| name == PROGRAM) {
+        words.insert(1, PROGRAM.into());
+    }
+    words
+}
+
+fn run(arguments: Arguments) -> Result<(), String> {
+    let setup = setup(arguments.setup)?;
+    match arguments.form {
+        Some(Form::Define { vmi, domain }) => define(&setup, &vmi, &domain),
+        None => listen(setup, &arguments.socket_dir),
+    }
+}
+
+fn setup(sources: Sources) -> Result<Setup, String> {
+    let config = Config::read(&sources.recipes.with_file_name("variantd.conf"));
+    let config = config.map_err(|error| error.to_string())?;
+    let recipes = Recipes::load(&sources.recipes).and_then(|all| all.extended(&config.devices));
+    Ok(Setup {
+        host: sources.host,
+        recipes: recipes.map_err(|error| error.to_string())?,
+        target: sources.target,
+    })
+}
+
+fn define(setup: &Setup, vmi: &str, domain: &str) -> Result<(), String> {
+    let done = complete(setup, domain.as_bytes(), vmi.as_bytes());
+    let done = done.map_err(|refusal| refusal.to_string())?;
+    let warning = shim::warning(domain.len(), done.text.len());
+    for note in done.notes.iter().chain(&warning) {
+        eprintln!("note: {} ({})", note.text, note.code);
+    }
+    print!("{}", done.text);
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn listen(setup: Setup, directory: &Path) -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let end = async move {
+        terminate.recv().await;
+    };
+    let served = server::serve(setup, directory, end).await;
+    served.map_err(|error| format!("cannot serve in '{}': {error}", directory.display()))
+}

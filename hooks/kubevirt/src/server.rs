@@ -1,0 +1,149 @@
+//! KubeVirt's hook protocol on a Unix socket: who we are, and the callbacks of each version.
+
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use agent::code::Code;
+use agent::refusal::Refusal;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic::{Code as GrpcCode, Request, Response, Status};
+
+use crate::complete::{Setup, complete};
+use crate::proto::info::info_server::{Info, InfoServer};
+use crate::proto::info::{HookPoint, InfoParams, InfoResult};
+use crate::proto::{v1alpha1, v1alpha2, v1alpha3};
+
+/// The hook point that we subscribe to.
+pub const HOOK_POINT: &str = "OnDefineDomain";
+/// The versions of the callbacks, the newest first; virt-launcher takes the newest that it knows.
+pub const VERSIONS: [&str; 3] = ["v1alpha3", "v1alpha2", "v1alpha1"];
+/// Our name, and the socket's.
+pub const NAME: &str = "variantd";
+
+/// The services of one sidecar.
+#[derive(Clone)]
+pub struct Sidecar(Arc<Setup>);
+
+/// Serves in the directory that virt-launcher looks for sockets in, until `end`.
+///
+/// # Errors
+/// When the socket cannot be had, or the server fails.
+pub async fn serve(
+    setup: Setup,
+    directory: &Path,
+    end: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let path = directory.join(format!("{NAME}.sock"));
+    forget(&path)?;
+    let listener = UnixListener::bind(&path)?;
+    eprintln!("variantd-kubevirt listens on '{}'", path.display());
+    let sidecar = Sidecar(Arc::new(setup));
+    let served = Server::builder()
+        .add_service(InfoServer::new(sidecar.clone()))
+        .add_service(v1alpha1::callbacks_server::CallbacksServer::new(
+            sidecar.clone(),
+        ))
+        .add_service(v1alpha2::callbacks_server::CallbacksServer::new(
+            sidecar.clone(),
+        ))
+        .add_service(v1alpha3::callbacks_server::CallbacksServer::new(sidecar))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)
+        .await;
+    let _ = fs::remove_file(&path);
+    served.map_err(io::Error::other)
+}
+
+/// A socket that a sidecar before us has left; anything else is not ours to remove.
+fn forget(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+impl Sidecar {
+    async fn define(&self, domain: Vec<u8>, vmi: Vec<u8>) -> Result<Vec<u8>, Status> {
+        let setup = self.0.clone();
+        let work = move || complete(&setup, &domain, &vmi);
+        let done = tokio::task::spawn_blocking(work).await;
+        let done = done.map_err(|error| Status::internal(error.to_string()))?;
+        match done {
+            Ok(completed) => {
+                for note in &completed.notes {
+                    eprintln!("note: {} ({})", note.text, note.code);
+                }
+                Ok(completed.text.into_bytes())
+            }
+            Err(refusal) => {
+                eprintln!("error: {refusal}");
+                Err(Status::new(grpc_code(&refusal), refusal.to_string()))
+            }
+        }
+    }
+}
+
+/// gRPC's word for a refusal; the message has our own code.
+fn grpc_code(refusal: &Refusal) -> GrpcCode {
+    match refusal.code {
+        Code::KubevirtSnapshot => GrpcCode::Unavailable,
+        Code::KubevirtVmi
+        | Code::XmlMalformed
+        | Code::XmlDtd
+        | Code::XmlTooLarge
+        | Code::XmlNoDomain
+        | Code::XmlValue => GrpcCode::InvalidArgument,
+        _ => GrpcCode::FailedPrecondition,
+    }
+}
+
+#[tonic::async_trait]
+impl Info for Sidecar {
+    async fn info(&self, _: Request<InfoParams>) -> Result<Response<InfoResult>, Status> {
+        Ok(Response::new(InfoResult {
+            name: NAME.to_owned(),
+            hook_points: vec![HookPoint {
+                name: HOOK_POINT.to_owned(),
+                priority: 0,
+            }],
+            versions: VERSIONS.map(str::to_owned).to_vec(),
+        }))
+    }
+}
+
+macro_rules! callbacks {
+    ($version:ident $($more:tt)*) => {
+        #[tonic::async_trait]
+        impl $version::callbacks_server::Callbacks for Sidecar {
+            async fn on_define_domain(
+                &self,
+                request: Request<$version::OnDefineDomainParams>,
+            ) -> Result<Response<$version::OnDefineDomainResult>, Status> {
+                let $version::OnDefineDomainParams { domain_xml, vmi } = request.into_inner();
+                let domain_xml = self.define(domain_xml, vmi).await?;
+                Ok(Response::new($version::OnDefineDomainResult { domain_xml }))
+            }
+
+            $($more)*
+        }
+    };
+}
+
+callbacks!(v1alpha1);
+callbacks!(v1alpha2);
+callbacks! {
+    v1alpha3
+
+    /// Nothing is held that would have to be let go.
+    async fn shutdown(
+        &self,
+        _: Request<v1alpha3::ShutdownParams>,
+    ) -> Result<Response<v1alpha3::ShutdownResult>, Status> {
+        Ok(Response::new(v1alpha3::ShutdownResult {}))
+    }
+}

@@ -1,0 +1,34 @@
+//! The form of a program: `onDefineDomain --vmi JSON --domain XML`, the domain on standard output.
+//!
+//! Linux limits one argument to 128 KiB (MAX_ARG_STRLEN). A larger domain never gets here: whoever calls is told E2BIG.
+
+use agent::code::Code;
+use agent::plan::Note;
+
+/// Bytes of one argument with its terminating zero (include/uapi/linux/binfmts.h, for pages of 4 KiB).
+pub const MAX_ARGUMENT: usize = 128 << 10;
+
+/// A warning for a domain that has not much left to the limit; the next hook may not get what this one prints.
+#[must_use]
+pub fn warning(before: usize, after: usize) -> Option<Note> {
+    let largest = before.max(after);
+    if largest < MAX_ARGUMENT / 4 * 3 {
+        return None;
+    }
+    let text = match after < MAX_ARGUMENT {
+        true => format!(
+            "the domain has {largest} bytes, and Linux passes at most {} as one argument of a program",
+            MAX_ARGUMENT - 1
+        ),
+        false => format!(
+            "the completed domain has {after} bytes, more than the {} that Linux passes as one argument: it goes to libvirt as \
+             it is, but no hook in the form of a program can take it behind this one (E2BIG)",
+            MAX_ARGUMENT - 1
+        ),
+    };
+    Some(Note {
+        code: Code::KubevirtArgument,
+        device: None,
+        text: format!("{text}; run the sidecar in the form of a server"),
+    })
+}

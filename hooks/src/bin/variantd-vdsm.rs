@@ -1,0 +1,21 @@
+//! VDSM's hook before_vm_start and before_vm_migrate_destination: completes the domain that VDSM is about to create.
+//!
+//! A link to this program lies in `/usr/libexec/vdsm/hooks/before_vm_start/`. `VARIANTD_RUN_DIR` replaces
+//! `/run/variantd` (tests).
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use hooks::{agent, vdsm};
+
+fn main() -> ExitCode {
+    let file = env::var_os(vdsm::FILE).map(PathBuf::from);
+    let run = env::var_os("VARIANTD_RUN_DIR").map_or("/run/variantd".into(), PathBuf::from);
+    let ask = |xml: &str| agent::complete(xml, vdsm::LIMIT);
+    let outcome = vdsm::run(file.as_deref(), &run, ask);
+    if let Some(sentence) = outcome.sentence {
+        eprintln!("{sentence}");
+    }
+    ExitCode::from(outcome.status)
+}

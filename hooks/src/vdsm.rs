@@ -1,0 +1,139 @@
+//! VDSM's hook contract, before_vm_start and before_vm_migrate_destination: `_hook_domxml` names a file with the
+//! domain, which is completed where it lies.
+//!
+//! Exit: 0 fine; 1 failed, and the guest may go on; 2 failed, and the guest must not. VDSM shows the last line of
+//! standard error. Follows VDSM's lib/vdsm/common/hooks.py.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::agent::Reply;
+use crate::business::Business;
+use crate::input::Input;
+
+/// The variable that names the file.
+pub const FILE: &str = "_hook_domxml";
+/// How long the agent may take: it only plans.
+pub const LIMIT: Duration = Duration::from_secs(20);
+/// Bytes of the largest domain that is looked at.
+const LARGEST: u64 = 1 << 20;
+/// The code of "the agent cannot be reached".
+const UNREACHABLE: &str = "VD-AGT-001";
+/// The code of "the agent is of another version than the hook".
+const FOREIGN: &str = "VD-HOK-003";
+
+/// What VDSM is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit status.
+    pub status: u8,
+    /// Standard error.
+    pub sentence: Option<String>,
+}
+
+impl Outcome {
+    const FINE: Self = Self {
+        status: 0,
+        sentence: None,
+    };
+
+    fn failed(status: u8, sentence: impl Into<String>) -> Self {
+        let sentence = Some(sentence.into());
+        Self { status, sentence }
+    }
+}
+
+/// Completes the domain in `file` by what `ask` says of it. `run` is the agent's run directory.
+#[must_use]
+pub fn run(file: Option<&Path>, run: &Path, ask: impl FnOnce(&str) -> Reply) -> Outcome {
+    let Some(file) = file else {
+        let text = format!(
+            "VDSM has not said where the domain is: {FILE} is not set; run this as a hook of VDSM"
+        );
+        return Outcome::failed(2, text);
+    };
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(error) => {
+            let text = format!("cannot read the domain '{}': {error}", file.display());
+            return Outcome::failed(2, text);
+        }
+    };
+    let business = Business::of(&Input::from(text.as_str()), run);
+    // What has a mark was completed where it comes from, and its guest has seen it so.
+    if business.marked || !business.device {
+        return Outcome::FINE;
+    }
+    match ask(&text) {
+        Reply::Done(completed) if completed == text => Outcome::FINE,
+        Reply::Done(completed) => match write(file, &completed) {
+            Ok(()) => Outcome::FINE,
+            Err(error) => {
+                let text = format!("cannot write the domain '{}': {error}", file.display());
+                Outcome::failed(2, text)
+            }
+        },
+        other => answer(&other),
+    }
+}
+
+/// The agent's own no stops a guest. Without an agent libvirt's hook lets an unprepared guest pass, and so do we.
+fn answer(reply: &Reply) -> Outcome {
+    match reply {
+        Reply::Done(_) => Outcome::FINE,
+        Reply::Refused(text) => Outcome::failed(2, one_line(text)),
+        Reply::Unreachable(why) => Outcome::failed(
+            1,
+            format!(
+                "warning: variantd is not running, so the guest is not completed: {} ({UNREACHABLE}); start it with \
+                 'systemctl start variantd'",
+                one_line(why)
+            ),
+        ),
+        Reply::Foreign(why) => Outcome::failed(
+            2,
+            format!(
+                "variantd is of another version than this hook: {} ({FOREIGN}); end the upgrade with \
+                 'systemctl restart variantd'",
+                one_line(why)
+            ),
+        ),
+        Reply::Late(_) | Reply::Broken => Outcome::failed(
+            2,
+            "variantd did not answer; see 'journalctl -u variantd', then try again",
+        ),
+    }
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = File::open(file)?
+        .take(LARGEST + 1)
+        .read_to_string(&mut text)?;
+    match length as u64 > LARGEST {
+        true => Err(io::ErrorKind::FileTooLarge.into()),
+        false => Ok(text),
+    }
+}
+
+/// Where it lies: VDSM made the file, and reads it again by its name. What was there comes back when the disk is full.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    let before = fs::read(file)?;
+    let written = overwrite(file, text.as_bytes());
+    if written.is_err() {
+        overwrite(file, &before)?;
+    }
+    written
+}
+
+fn overwrite(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(file)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
