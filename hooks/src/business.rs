@@ -215,6 +215,15 @@ mod tests {
     }
 
     #[test]
+    fn what_no_parser_should_see_is_not_parsed() {
+        let deep = format!("<v xmlns='urn:variantd:1'>{}", "<a>".repeat(100_000));
+        let business = of(&deep, Path::new("/nonexistent"));
+        assert!(
+            matches!(business.unreadable, Some(Unreadable::Malformed(why)) if why.contains("in each other"))
+        );
+    }
+
+    #[test]
     fn a_document_type_is_not_read() {
         let declared = "<!DOCTYPE domain [<!ENTITY a 'urn:variantd:1'>]><domain xmlns:v='&a;'/>";
         let business = of(declared, Path::new("/nonexistent"));

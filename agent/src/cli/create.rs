@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::{domain, input, output, plan};
 use crate::domain::MAX_BYTES;
 use crate::libvirt;
+use crate::proposal::Findings;
 
 const URI: &str = "qemu:///system";
 
@@ -42,8 +43,8 @@ pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
     })?;
     let added = findings.changes.len();
     if as_json {
-        let report = json!({"domain": name, "outcome": "created", "pieces": added});
-        return output::object(json!({"report": report}));
+        let Findings { changes, notes, .. } = findings;
+        return output::object(json!({"domain": name, "changes": changes, "notes": notes}));
     }
     output::text(&match added {
         0 => format!("domain '{name}' was complete, and is created\n"),

@@ -15,13 +15,18 @@ const GPU: &str = "0009:01:00.0";
 const READ: [&str; 4] = ["--host", "host", "--recipes", "recipes.d"];
 
 /// Each verb, the schema of its answer, and how it is asked.
-const VERBS: [(&str, &str, &[&str]); 22] = [
+const VERBS: [(&str, &str, &[&str]); 25] = [
     ("list", "list", &[]),
     ("show", "show", &[GPU]),
     ("doctor", "doctor", &[]),
     ("topology", "topology", &[]),
     ("atomics", "atomics", &[GPU]),
     ("plan", "plan", &["guest.xml"]),
+    (
+        "plan",
+        "plan-fleet",
+        &["--host", "host", "--host", "host", "guest.xml"],
+    ),
     ("rewrite", "plan", &["guest.xml"]),
     ("recipe list", "recipe-list", &[]),
     ("recipe show", "recipe-show", &["nvidia-grace"]),
@@ -29,10 +34,16 @@ const VERBS: [(&str, &str, &[&str]); 22] = [
     ("config show", "config-show", &[]),
     ("config check", "config-check", &[]),
     ("explain", "explain", &["VD-TOP-002"]),
+    ("snapshot", "snapshot", &[]),
     ("record-host", "record-host", &["recorded"]),
     ("wait", "report", &["test"]),
     ("prepare", "report", &["test"]),
     ("revert", "report", &["test"]),
+    (
+        "create",
+        "create",
+        &["--connect", "test:///default", "plain.xml"],
+    ),
     ("bind", "bind", &["--dry-run", "--driver", "vfio-pci", GPU]),
     ("release", "bind", &[GPU]),
     ("recover", "recover", &[]),
@@ -90,6 +101,8 @@ fn every_verb_answers_by_its_schema() {
     agent.says("serves");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden/gh200.xml");
     fs::copy(golden, scene.path("guest.xml")).expect("copied");
+    let plain = "<domain type='test'><name>plain</name><memory>1</memory><os><type>hvm</type></os><devices/></domain>";
+    scene.write("plain.xml", plain);
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/nvidia-grace.toml");
     fs::copy(recipe, scene.path("nvidia-grace.toml")).expect("copied");
     for (verb, schema, arguments) in VERBS {
