@@ -27,8 +27,6 @@ use crate::probe;
 
 /// The program that such children run: it loads nothing of libvirt.
 pub const PROGRAM: &str = "variantd-child";
-/// Where packages install it: nobody runs it by hand.
-pub const LIBEXEC: &str = "/usr/libexec/variantd";
 /// First argument of such a child.
 pub const ARGUMENT: &str = "write-knob";
 

@@ -32,6 +32,7 @@ use crate::journal::Journal;
 use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
 use crate::patience::{self, BindLimits};
+use crate::program::{self, ProgramError};
 use crate::recipe::{LoadError, Recipes};
 use crate::region::Shown;
 use crate::reserve::{self, Reservations, ReserveError};
@@ -95,18 +96,9 @@ pub enum StartError {
     /// A reservation cannot be used.
     #[error(transparent)]
     Reserve(#[from] ReserveError),
-    /// The program that writes is not there.
-    #[error(
-        "'{}' is not there, nor '{}': install the package again; without it nothing can be written to the host",
-        beside.display(),
-        installed.display()
-    )]
-    Child {
-        /// Where it lies in a build's tree.
-        beside: PathBuf,
-        /// Where a package puts it.
-        installed: PathBuf,
-    },
+    /// The program that writes to the host is not there.
+    #[error(transparent)]
+    Child(#[from] ProgramError),
 }
 
 /// The agent, serving.
@@ -268,22 +260,15 @@ fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>),
     let root = places.root.clone();
     let recipes = site.clone();
     let limits = Box::new(move || BindLimits::of_recipes(&recipes.rules().recipes));
-    let kernel = InChild::new(Live::new(root.clone())?, root, writer()?, limits);
+    let kernel = InChild::new(
+        Live::new(root.clone())?,
+        root,
+        program::find(child::PROGRAM)?,
+        limits,
+    );
     let journal = Journal::new(places.run.join("journal"));
     let ended = kernel.ended();
     Ok((Assigner::new(Arc::new(kernel), site, journal), ended))
-}
-
-/// The program that writes for the agent: beside it where both were built, in libexec where they are installed.
-fn writer() -> Result<PathBuf, StartError> {
-    let beside = std::env::current_exe()?.with_file_name(child::PROGRAM);
-    let installed = Path::new(child::LIBEXEC).join(child::PROGRAM);
-    let places = [beside, installed];
-    let there = places.iter().find(|program| program.exists());
-    there.cloned().ok_or_else(|| {
-        let [beside, installed] = places;
-        StartError::Child { beside, installed }
-    })
 }
 
 fn rules(config: &Path) -> Result<Rules, StartError> {

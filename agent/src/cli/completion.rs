@@ -6,8 +6,6 @@
 use std::env;
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use clap::CommandFactory;
@@ -19,7 +17,7 @@ use kernel_glue::host::Host;
 
 use super::problem::Problem;
 use super::{Cli, output};
-use crate::libvirt;
+use crate::inquiry;
 use crate::recipe::Recipes;
 
 const PROGRAM: &str = "variantctl";
@@ -70,11 +68,7 @@ pub(super) fn devices() -> Vec<CompletionCandidate> {
 /// Every domain of libvirt's.
 pub(super) fn domains() -> Vec<CompletionCandidate> {
     let uri = env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| URI.to_owned());
-    let (send, receive) = mpsc::channel();
-    // libvirt's library has no deadline of its own; the thread ends with the process.
-    thread::spawn(move || send.send(libvirt::names(&uri)));
-    let names = receive.recv_timeout(PATIENCE);
-    let names = names.map(Result::unwrap_or_default).unwrap_or_default();
+    let names = inquiry::names(&uri, PATIENCE).unwrap_or_default();
     names.into_iter().map(CompletionCandidate::new).collect()
 }
 

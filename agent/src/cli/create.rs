@@ -10,7 +10,7 @@ use serde_json::json;
 use super::problem::Problem;
 use super::{domain, input, output, plan};
 use crate::domain::MAX_BYTES;
-use crate::libvirt;
+use crate::inquiry;
 use crate::proposal::Findings;
 
 const URI: &str = "qemu:///system";
@@ -36,10 +36,10 @@ pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
     let text = input::text(&request.file, MAX_BYTES)?;
     let (completed, findings) = domain::complete(&text, request.replace)?;
     plan::notes(&findings.notes);
-    let created = libvirt::create(&request.connect, &completed, request.paused);
+    let created = inquiry::create(&request.connect, &completed, request.paused);
     let name = created.map_err(|why| {
         let domain = &findings.domain;
-        Problem::Failed(format!("cannot create domain '{domain}': {why}"))
+        Problem::Failed(format!("cannot create domain '{domain}': libvirt: {why}"))
     })?;
     let added = findings.changes.len();
     if as_json {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
@@ -14,12 +15,14 @@ use super::list::to_json;
 use super::problem::Problem;
 use super::{View, input, output};
 use crate::domain::{Domain, MAX_BYTES};
-use crate::libvirt;
+use crate::inquiry;
 use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
 use crate::plan::Setting;
 use crate::rewrite;
 
 const URI: &str = "qemu:///system";
+/// How long libvirt may take; it waits while the hook of another guest runs.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to draw, and of which guest.
 #[derive(Debug, Args)]
@@ -70,7 +73,7 @@ impl Request {
         let Some(name) = &self.domain else {
             return Ok(None);
         };
-        let found = libvirt::definition(URI, name);
+        let found = inquiry::definition(URI, name, PATIENCE);
         let found = found.map_err(|why| Problem::Unreachable(format!("libvirt: {why}")))?;
         let missing = || {
             Problem::NotFound(format!(

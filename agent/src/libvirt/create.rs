@@ -3,15 +3,15 @@
 use virt::connect::Connect;
 use virt_sys as sys;
 
-use super::LibvirtError;
-use super::connection::said;
+use super::LookError;
+use super::look::said;
 
 /// Creates a transient guest from `xml`, which libvirt holds against its own schema; returns its name. Blocks for as
 /// long as the start takes.
 ///
 /// # Errors
 /// libvirt's words, the hook's refusal among them.
-pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LibvirtError> {
+pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LookError> {
     virt::error::clear_error_callback();
     let connect = Connect::open(Some(uri)).map_err(said)?;
     let mut flags = sys::VIR_DOMAIN_START_VALIDATE;

@@ -1,6 +1,7 @@
 //! One look at libvirt for whoever may only look: versions, and definitions that have one of certain devices.
 
 use kernel_glue::address::PciAddress;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -12,7 +13,7 @@ use crate::domain::Domain as Definition;
 use crate::target::{Version, Versions};
 
 /// What libvirt says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Look {
     /// libvirt's version and QEMU's.
     pub versions: Versions,
@@ -21,7 +22,7 @@ pub struct Look {
 }
 
 /// A definition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Defined {
     /// Its name.
     pub name: String,
@@ -34,7 +35,8 @@ pub struct Defined {
 }
 
 /// libvirt said nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LookError {
     /// We may not ask.
     #[error("{0}")]
@@ -42,6 +44,9 @@ pub enum LookError {
     /// It does not answer.
     #[error("{0}")]
     Silent(String),
+    /// It has not answered within so many seconds.
+    #[error("it did not answer within {0} s")]
+    Late(u64),
 }
 
 /// Connects to read only, looks, and closes the connection. May block for as long as a guest's start takes.
@@ -133,7 +138,7 @@ fn defined(
     }))
 }
 
-fn said(error: Error) -> LookError {
+pub(super) fn said(error: Error) -> LookError {
     let text = error.message().to_owned();
     let denied = ["ermission denied", "authentication", "access denied"];
     match denied.iter().any(|words| text.contains(words)) {

@@ -48,11 +48,13 @@ fn each_mistake_has_its_exit_status() {
 }
 
 #[test]
-fn the_program_that_writes_loads_nothing_of_libvirt() {
+fn only_the_agent_and_who_asks_libvirt_load_its_libraries() {
     let needs_libvirt = |program: &str| {
         let bytes = fs::read(program).expect("a program");
         bytes.windows(11).any(|part| part == b"libvirt.so.")
     };
     assert!(needs_libvirt(env!("CARGO_BIN_EXE_variantd")));
+    assert!(needs_libvirt(env!("CARGO_BIN_EXE_variantd-libvirt")));
     assert!(!needs_libvirt(env!("CARGO_BIN_EXE_variantd-child")));
+    assert!(!needs_libvirt(env!("CARGO_BIN_EXE_variantctl")));
 }

@@ -10,8 +10,6 @@ mod process;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
@@ -25,7 +23,8 @@ use kernel_glue::sysfs::Root;
 use super::driver::module_name;
 use super::scene::{Definition, Libvirt, Scene, Seen, Unseen};
 use crate::config::Config;
-use crate::libvirt::{LookError, look};
+use crate::inquiry;
+use crate::libvirt::LookError;
 use crate::recipe::Recipes;
 use crate::reserve::Reservations;
 
@@ -141,27 +140,20 @@ fn memory_named(look: &Look) -> Seen<bool> {
 }
 
 fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
-    let (send, receive) = mpsc::channel();
     let covered: Vec<PciAddress> = host
         .devices
         .values()
         .filter(|device| recipes.for_device(device).is_some())
         .map(|device| device.address)
         .collect();
-    // libvirt's library has no deadline of its own; the thread ends with the process.
-    thread::spawn(move || send.send(look(URI, &covered)));
-    let late = |_| {
-        Unseen(format!(
-            "libvirt did not answer within {} s",
-            PATIENCE.as_secs()
-        ))
-    };
-    match receive.recv_timeout(PATIENCE).map_err(late)? {
+    match inquiry::look(URI, covered, PATIENCE) {
         Ok(found) => Ok(Libvirt::Answers {
             versions: found.versions,
             domains: found.domains.into_iter().map(Definition::from).collect(),
         }),
-        Err(LookError::Denied(why)) => Err(Unseen(format!("libvirt: {why}"))),
+        Err(why @ (LookError::Denied(_) | LookError::Late(_))) => {
+            Err(Unseen(format!("libvirt: {why}")))
+        }
         Err(LookError::Silent(why)) => Ok(Libvirt::Silent {
             unit: unit(files),
             why,

@@ -1,0 +1,194 @@
+//! Asks libvirt in a process of its own, with a deadline: `variantctl` asks seldom, and loading libvirt's libraries
+//! takes longer than all else it does.
+
+use std::io::{self, Read, Write};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use kernel_glue::address::PciAddress;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::libvirt::{Look, LookError};
+use crate::program;
+
+/// The program that asks.
+pub const PROGRAM: &str = "variantd-libvirt";
+/// Bytes of the longest question: a definition of 1 MiB, escaped.
+const LONGEST: u64 = 8 << 20;
+
+/// What is asked, as JSON on the program's standard input.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Question {
+    /// Versions, and definitions with one of the devices.
+    Look {
+        /// libvirt's connection URI, here and below.
+        uri: String,
+        /// The devices.
+        devices: Vec<PciAddress>,
+    },
+    /// The inactive definition of one domain.
+    Definition {
+        /// See above.
+        uri: String,
+        /// The domain's name or UUID.
+        name: String,
+    },
+    /// The names of all domains that have a definition.
+    Names {
+        /// See above.
+        uri: String,
+    },
+    /// Creates a transient guest.
+    Create {
+        /// See above.
+        uri: String,
+        /// Its definition.
+        xml: String,
+        /// It is left paused.
+        paused: bool,
+    },
+}
+
+/// What libvirt says; see [`crate::libvirt::look`].
+///
+/// # Errors
+/// libvirt's words, or [`LookError::Late`].
+pub fn look(uri: &str, devices: Vec<PciAddress>, limit: Duration) -> Result<Look, LookError> {
+    let uri = uri.to_owned();
+    ask(&Question::Look { uri, devices }, Some(limit))
+}
+
+/// The inactive definition of a domain; see [`crate::libvirt::definition`].
+///
+/// # Errors
+/// As [`look`].
+pub fn definition(uri: &str, name: &str, limit: Duration) -> Result<Option<String>, LookError> {
+    let (uri, name) = (uri.to_owned(), name.to_owned());
+    ask(&Question::Definition { uri, name }, Some(limit))
+}
+
+/// Names of all domains that have a definition.
+///
+/// # Errors
+/// As [`look`].
+pub fn names(uri: &str, limit: Duration) -> Result<Vec<String>, LookError> {
+    let uri = uri.to_owned();
+    ask(&Question::Names { uri }, Some(limit))
+}
+
+/// Creates a transient guest, and waits for as long as its start takes; see [`crate::libvirt::create`].
+///
+/// # Errors
+/// libvirt's words, the hook's refusal among them.
+pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LookError> {
+    let (uri, xml) = (uri.to_owned(), xml.to_owned());
+    ask(&Question::Create { uri, xml, paused }, None)
+}
+
+/// The program's side: one question, and the answer of `reply` on standard output.
+pub fn serve(reply: impl FnOnce(Question) -> serde_json::Result<Vec<u8>>) -> ExitCode {
+    let mut text = String::new();
+    let read = io::stdin().take(LONGEST).read_to_string(&mut text);
+    let question = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+    let Some(question) = question else {
+        eprintln!("{PROGRAM}: this is variantctl's own; people use 'variantctl' and 'virsh'");
+        return ExitCode::from(2);
+    };
+    let answer = reply(question).map_err(io::Error::from);
+    match answer.and_then(|bytes| io::stdout().write_all(&bytes)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn ask<T: DeserializeOwned + Send + 'static>(
+    question: &Question,
+    limit: Option<Duration>,
+) -> Result<T, LookError> {
+    let program = program::find(PROGRAM).map_err(silent)?;
+    answered(Command::new(program), question, limit)
+}
+
+fn answered<T: DeserializeOwned + Send + 'static>(
+    mut command: Command,
+    question: &Question,
+    limit: Option<Duration>,
+) -> Result<T, LookError> {
+    let text = serde_json::to_vec(question).map_err(silent)?;
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().map_err(silent)?;
+    let (send, receive) = mpsc::channel();
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    thread::spawn(move || send.send(exchange(input, output, &text)));
+    let read = match limit {
+        Some(limit) => receive.recv_timeout(limit),
+        None => receive.recv().map_err(mpsc::RecvTimeoutError::from),
+    };
+    end(&mut child, read.is_err());
+    let late = |_| LookError::Late(limit.unwrap_or_default().as_secs());
+    let bytes = read.map_err(late)?.map_err(silent)?;
+    let broken = |_| LookError::Silent(format!("'{PROGRAM}' ended without an answer"));
+    serde_json::from_slice::<Result<T, LookError>>(&bytes).map_err(broken)?
+}
+
+fn exchange(
+    input: Option<impl Write>,
+    output: Option<impl Read>,
+    question: &[u8],
+) -> io::Result<Vec<u8>> {
+    let (Some(mut input), Some(mut output)) = (input, output) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    input.write_all(question)?;
+    drop(input);
+    let mut answer = Vec::new();
+    output.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// One that is late only reads, and holds nothing.
+fn end(child: &mut Child, late: bool) {
+    if late {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+}
+
+fn silent(why: impl ToString) -> LookError {
+    LookError::Silent(why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(script: &str, seconds: u64) -> Result<Vec<String>, LookError> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let uri = "test:///default".to_owned();
+        let limit = Some(Duration::from_secs(seconds));
+        answered(command, &Question::Names { uri }, limit)
+    }
+
+    #[test]
+    fn an_answer_is_read_and_an_error_is_one() {
+        let names = says(r#"cat >/dev/null; echo '{"Ok":["a","b"]}'"#, 20);
+        assert_eq!(names, Ok(vec!["a".to_owned(), "b".to_owned()]));
+        let denied = says(r#"cat >/dev/null; echo '{"Err":{"denied":"no"}}'"#, 20);
+        assert_eq!(denied, Err(LookError::Denied("no".to_owned())));
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended_and_one_that_breaks_is_silent() {
+        assert_eq!(
+            says("cat >/dev/null; exec sleep 1000", 1),
+            Err(LookError::Late(1))
+        );
+        let broken = says("cat >/dev/null", 20);
+        assert!(matches!(broken, Err(LookError::Silent(_))), "{broken:?}");
+    }
+}
