@@ -13,7 +13,8 @@ use clap_complete::engine::ArgValueCandidates;
 use kernel_glue::address::PciAddress;
 use kernel_glue::atomics::Widths;
 use kernel_glue::device::Device;
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::completion;
 use super::problem::Problem;
@@ -108,10 +109,26 @@ fn judge(
 }
 
 fn print_json(view: &View, reports: &[Report], fix: Option<&fix::Fix>) -> Result<(), Problem> {
-    let devices: Value = reports.iter().map(form::json).collect();
-    let gaps = output::gaps_json(&view.host.gaps);
-    let fix = fix.map(fix::Fix::json);
-    output::object(json!({"devices": devices, "fix": fix, "gaps": gaps}))
+    output::stream(&Answer {
+        devices: reports,
+        fix: fix.map(fix::Fix::json),
+        gaps: output::gaps_json(&view.host.gaps),
+        version: output::SCHEMA,
+    })
+}
+
+/// What `--json` prints: thousands of devices are never all in memory as JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(serialize_with = "each")]
+    devices: &'a [Report],
+    fix: Option<Value>,
+    gaps: Value,
+    version: u32,
+}
+
+fn each<S: Serializer>(reports: &[Report], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(reports.iter().map(form::json))
 }
 
 fn assumptions(view: &View, request: &Request, definition: Option<&Definition>) {

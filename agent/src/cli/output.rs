@@ -1,16 +1,17 @@
 //! Printing: text and JSON to standard output, complaints and gaps to standard error.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use kernel_glue::host::Gap;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::code::Code;
 
 /// Version of the JSON that every verb prints.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 /// Prints text; a closed pipe ends the program as it ends `cat`.
 pub(super) fn text(text: &str) -> Result<(), Problem> {
@@ -32,6 +33,17 @@ pub(super) fn written(result: io::Result<()>) -> Result<(), Problem> {
 pub(super) fn object(mut value: Value) -> Result<(), Problem> {
     value["version"] = json!(SCHEMA);
     text(&format!("{value:#}\n"))
+}
+
+/// Prints one JSON object that is made while it is printed, and has the schema's version as its last field.
+pub(super) fn stream(object: &impl Serialize) -> Result<(), Problem> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let printed = serde_json::to_writer_pretty(&mut out, object).map_err(io::Error::from);
+    written(
+        printed
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush()),
+    )
 }
 
 /// Prints why a verb failed.
