@@ -67,6 +67,7 @@ impl Scene {
             .arg("--root")
             .arg(self.path("host"))
             .args(["--connect", &self.connect])
+            .envs(environment())
             .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
@@ -79,6 +80,14 @@ impl Scene {
         thread::spawn(move || follow(stderr, &kept));
         Ok(Agent { child, log })
     }
+}
+
+/// What its unit sets.
+fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = include_str!("../../../packaging/systemd/variantd.service").lines();
+    let set = lines.filter_map(|line| line.strip_prefix("Environment="));
+    set.flat_map(str::split_whitespace)
+        .filter_map(|one| one.split_once('='))
 }
 
 /// An agent whose log nobody reads would stop at a full pipe.
