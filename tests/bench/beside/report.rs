@@ -57,7 +57,7 @@ fn surroundings() -> String {
             models.len(),
             models.first().unwrap_or(&"unknown processor")
         ),
-        format!("- kernel: {}", kernel.trim()),
+        format!("- kernel: Linux {}", numbers(&kernel)),
     ];
     for (program, argument) in [
         ("bash", "--version"),
@@ -72,4 +72,10 @@ fn surroundings() -> String {
         ));
     }
     lines.join("\n") + "\n"
+}
+
+/// The numbers that a release begins with; what a distributor appends says nothing here.
+fn numbers(release: &str) -> &str {
+    let end = release.find(|c: char| c != '.' && !c.is_ascii_digit());
+    &release[..end.unwrap_or(release.len())]
 }
