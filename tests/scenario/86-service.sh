@@ -35,7 +35,7 @@ page=$(mktemp)
 dpkg-deb --fsys-tarfile /root/variantd.deb | tar -xO ./usr/share/doc/variantd/sandbox.md >$page
 for unit in variantd variantd-reserve; do
     open=$(systemd-analyze security --json=short $unit.service | tr '{' '\n' | grep '"set":false' | sed 's/.*"name":"\([^"]*\)".*/\1/' | sort)
-    equal "what $unit leaves open" "$open" "$(sed -n 's/^| `\(.*\)` | .*/\1/p' $page | sed 's/\\|/|/' | sort)"
+    equal "what $unit leaves open" "$open" "$(sed -n 's/^| `\(.*\)` | .*/\1/p' $page | sed 's/\\|/|/g' | sort)"
 done
 printf '= the sandbox: %s\n' "$(systemd-analyze security --no-pager variantd.service | tail -1)"
 
