@@ -133,8 +133,10 @@ gone VD-NUM-001
 
 # A recipe that requires what the path does not let through.
 mkdir -p /etc/variantd/recipes.d
-sed '/^\[atomics\]/,/^\[/s/^need = .*/need = "require"/' /usr/share/variantd/recipes.d/nvidia-grace.toml >/tmp/nvidia-grace.toml
-mv /tmp/nvidia-grace.toml /etc/variantd/recipes.d/
+{
+    sed '/^\[\[atomics.otherwise\]\]/,$d' /usr/share/variantd/recipes.d/nvidia-grace.toml
+    printf '[atomics]\nneed = "require"\nwidths = [32]\n'
+} >/etc/variantd/recipes.d/nvidia-grace.toml
 /lab/outside atomics $port 0 >/dev/null
 found VD-ATM-021 ''
 /lab/outside atomics $port 380 >/dev/null
