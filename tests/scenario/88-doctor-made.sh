@@ -158,6 +158,7 @@ found VD-BND-022 'names a driver'
 mended VD-BND-022
 
 # Records that cannot be used.
+mkdir -p /run/variantd/journal
 echo nonsense >/run/variantd/journal/made.json
 found VD-BND-010 'cannot be used'
 mended VD-BND-010
