@@ -161,7 +161,9 @@ mended VD-BND-022
 mkdir -p /run/variantd/journal
 echo nonsense >/run/variantd/journal/made.json
 found VD-BND-010 'cannot be used'
-mended VD-BND-010
+contains 'the hint' "$(variantctl doctor --only VD-BND-010 || true)" 'mv /run/variantd/journal/made.json /run/variantd/journal/made.json.damaged'
+mv /run/variantd/journal/made.json /run/variantd/journal/made.json.damaged
+gone VD-BND-010
 echo '{"version": 99}' >/run/variantd/journal/made.json
 found VD-BND-011 'version 99'
 rm /run/variantd/journal/made.json*
