@@ -164,7 +164,7 @@ found VD-BND-010 'cannot be used'
 contains 'the hint' "$(variantctl doctor --only VD-BND-010 || true)" 'mv /run/variantd/journal/made.json /run/variantd/journal/made.json.damaged'
 mv /run/variantd/journal/made.json /run/variantd/journal/made.json.damaged
 gone VD-BND-010
-echo '{"version": 99}' >/run/variantd/journal/made.json
+echo '{"version": 99, "uuid": "made", "name": "made", "devices": []}' >/run/variantd/journal/made.json
 found VD-BND-011 'version 99'
 rm /run/variantd/journal/made.json*
 gone VD-BND-011
