@@ -16,13 +16,13 @@ use crate::call::{Call, Operation};
 use crate::input::Unreadable;
 
 /// The code of "the agent cannot be reached"; a test of the agent's knows every code that is printed.
-const UNREACHABLE: &str = "VD-AGT-001";
+pub(crate) const UNREACHABLE: &str = "VD-AGT-001";
 /// The code of "the agent has not answered in time".
 const LATE: &str = "VD-BND-045";
-/// The codes of what the hook says by itself.
+/// The codes of what hooks say by themselves.
 const TOO_LARGE: &str = "VD-HOK-001";
 const UNREADABLE: &str = "VD-HOK-002";
-const FOREIGN: &str = "VD-HOK-003";
+pub(crate) const FOREIGN: &str = "VD-HOK-003";
 const BROKEN: &str = "VD-HOK-004";
 
 /// The hook's whole effect.
@@ -129,7 +129,7 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
 }
 
 /// libvirt puts all of standard error into one message; systemd and the bus end theirs with a stop.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").trim_end_matches('.').to_owned()
 }

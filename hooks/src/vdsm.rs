@@ -10,19 +10,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::agent::Reply;
+use crate::answer::{FOREIGN, UNREACHABLE, one_line};
 use crate::business::Business;
-use crate::input::Input;
+use crate::input::{self, Input};
 
 /// The variable that names the file.
 pub const FILE: &str = "_hook_domxml";
 /// How long the agent may take: it only plans.
 pub const LIMIT: Duration = Duration::from_secs(20);
-/// Bytes of the largest domain that is looked at.
-const LARGEST: u64 = 1 << 20;
-/// The code of "the agent cannot be reached".
-const UNREACHABLE: &str = "VD-AGT-001";
-/// The code of "the agent is of another version than the hook".
-const FOREIGN: &str = "VD-HOK-003";
 
 /// What VDSM is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,9 +105,9 @@ fn answer(reply: &Reply) -> Outcome {
 fn read(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     let length = File::open(file)?
-        .take(LARGEST + 1)
+        .take(input::LIMIT as u64 + 1)
         .read_to_string(&mut text)?;
-    match length as u64 > LARGEST {
+    match length > input::LIMIT {
         true => Err(io::ErrorKind::FileTooLarge.into()),
         false => Ok(text),
     }
@@ -132,8 +127,4 @@ fn overwrite(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).truncate(true).open(file)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,3 +1,5 @@
+//! One guest on several hosts: where it fits, and what differs.
+
 use std::path::Path;
 
 use super::*;

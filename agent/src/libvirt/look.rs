@@ -54,14 +54,12 @@ pub enum LookError {
 /// # Errors
 /// libvirt's words.
 pub fn look(uri: &str, devices: &[PciAddress]) -> Result<Look, LookError> {
-    virt::error::clear_error_callback();
-    let connect = Connect::open_read_only(Some(uri)).map_err(said)?;
+    let connect = opened(uri)?;
     let versions = Versions {
         libvirt: Version::from_number(connect.lib_version().map_err(said)?),
         qemu: Version::from_number(connect.hyp_version().map_err(said)?),
     };
-    let listed = connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT);
-    let listed = listed.map_err(said)?;
+    let listed = listed(&connect)?;
     // One that is gone meanwhile is none.
     let found = listed
         .iter()
@@ -76,8 +74,7 @@ pub fn look(uri: &str, devices: &[PciAddress]) -> Result<Look, LookError> {
 /// # Errors
 /// libvirt's words.
 pub fn definition(uri: &str, name: &str) -> Result<Option<String>, LookError> {
-    virt::error::clear_error_callback();
-    let connect = Connect::open_read_only(Some(uri)).map_err(said)?;
+    let connect = opened(uri)?;
     let by_uuid = || connect.lookup_domain_by_uuid_string(name);
     let found = connect
         .lookup_domain_by_name(name)
@@ -97,14 +94,24 @@ pub fn definition(uri: &str, name: &str) -> Result<Option<String>, LookError> {
 /// # Errors
 /// libvirt's words.
 pub fn names(uri: &str) -> Result<Vec<String>, LookError> {
-    virt::error::clear_error_callback();
-    let connect = Connect::open_read_only(Some(uri)).map_err(said)?;
-    let listed = connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT);
-    let listed = listed.map_err(said)?;
+    let connect = opened(uri)?;
+    let listed = listed(&connect)?;
     // One that is gone meanwhile is none.
     let mut names: Vec<String> = listed.iter().filter_map(|one| one.name().ok()).collect();
     names.sort();
     Ok(names)
+}
+
+/// To read only; libvirt's library prints nothing of its own.
+fn opened(uri: &str) -> Result<Connect, LookError> {
+    virt::error::clear_error_callback();
+    Connect::open_read_only(Some(uri)).map_err(said)
+}
+
+/// All domains that have a definition.
+fn listed(connect: &Connect) -> Result<Vec<Domain>, LookError> {
+    let listed = connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT);
+    listed.map_err(said)
 }
 
 fn defined(

@@ -1,3 +1,5 @@
+//! Recorded hosts through a snapshot and back, and what is no snapshot.
+
 use std::fs;
 use std::path::PathBuf;
 
