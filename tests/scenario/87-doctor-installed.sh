@@ -59,11 +59,18 @@ virsh define /tmp/plain.xml >/dev/null
 virsh start --paused plain >/dev/null
 [ ! -e /run/variantd/called ] || fail 'libvirt calls a hook that was not there when it started'
 virsh destroy plain >/dev/null
+# An upgrade brings a newer hook, and keeps what is known of the one before: that it is called, or is not.
+upgraded() { sleep 2; dpkg -i --force-confold --force-confmiss /root/variantd.deb >/dev/null 2>&1; within 30 is_connected; }
+upgraded
+found VD-DOC-042 'newer than the running libvirtd'
 mended VD-DOC-042
 within 20 virsh start --paused plain
 [ -e /run/variantd/called ] || fail 'libvirt does not call its hook'
 contains 'a hook that was called' "$(one VD-DOC-042)" 'it did since it started'
 forget plain
+rm /run/variantd/called
+upgraded
+passes VD-DOC-042 || fail 'an upgrade forgets that libvirt calls its hook'
 
 # The agent, libvirt, the bus policy, the configuration.
 systemctl stop variantd

@@ -777,8 +777,8 @@ impl Code {
             Self::HookNotCalled => {
                 "libvirt looks for hooks when its daemon starts (virHookInitialize); where no qemu hook was there then, none is \
                  called until the daemon is started again. The hook notes each call in /run/variantd/called: a call since the \
-                 daemon's start proves it, and a hook that is older than the daemon is trusted. After an upgrade of variantd its \
-                 hook is newer although it is called; one start of any guest proves it. Source: libvirt, src/util/virhook.c; seen \
+                 daemon's start proves it, and a hook that is older than the daemon is trusted. An upgrade of the package, whose \
+                 hook is newer, keeps what was known before. Source: libvirt, src/util/virhook.c; seen \
                  with 12.8."
             }
             Self::HookOther => {
