@@ -207,6 +207,14 @@ impl Numa {
         self.node(from)?.distances.get(column).copied()
     }
 
+    /// A line of `/sys/devices/system/node/nodeN/distance`: one for each of so many online nodes (0 to 255), or
+    /// `None` (drivers/base/node.c, node_read_distance).
+    #[must_use]
+    pub fn parse_distances(line: &str, online: usize) -> Option<Vec<u8>> {
+        let distances: Result<Vec<u8>, _> = line.split_whitespace().map(str::parse).collect();
+        distances.ok().filter(|row| row.len() == online)
+    }
+
     fn place(&self, id: NumaNode) -> Option<usize> {
         self.nodes.binary_search_by_key(&id, |node| node.id).ok()
     }

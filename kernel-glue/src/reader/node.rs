@@ -63,9 +63,8 @@ impl Reader<'_> {
         let Some(text) = self.text(path) else {
             return Vec::new();
         };
-        let distances: Result<Vec<u8>, _> = text.split_whitespace().map(str::parse).collect();
-        let complete = distances.ok().filter(|row| row.len() == online);
-        self.known(path, complete, &text).unwrap_or_default()
+        let distances = Numa::parse_distances(&text, online);
+        self.known(path, distances, &text).unwrap_or_default()
     }
 }
 

@@ -9,6 +9,8 @@ use agent::plan::{Setting, plan};
 use agent::recipe::Recipes;
 use agent::revert;
 use agent::rewrite;
+use agent::snapshot::Snapshot;
+use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
 use roxmltree::Document;
 
@@ -53,6 +55,36 @@ pub(crate) fn revert(input: &[u8]) {
     let again = revert::revert(&reverted).expect("what was taken back can be read");
     assert_eq!(again, reverted, "taking back twice is not taking back once");
     rewrite(input);
+}
+
+/// A snapshot of anybody's host is refused, or a guest with two of its devices is: planned for, or refused.
+pub(crate) fn snapshot(input: &[u8]) {
+    let Ok(snapshot) = Snapshot::parse(input, "a snapshot") else {
+        return;
+    };
+    let again = Snapshot::parse(snapshot.text().as_bytes(), "its own text");
+    assert_eq!(again.expect("what was read is written"), snapshot);
+    let devices = snapshot.host.devices.keys().take(2);
+    let hostdevs: String = devices.map(|address| hostdev(*address)).collect();
+    let text = format!(
+        "<domain type='kvm'><name>a</name><memory>1048576</memory><vcpu>2</vcpu>\
+         <os><type arch='x86_64' machine='q35'>hvm</type></os><devices>{hostdevs}</devices></domain>"
+    );
+    let domain = Domain::parse(&text).expect("a definition");
+    for versions in VERSIONS {
+        completed(&text, &domain, &setting(&snapshot.host, versions));
+    }
+}
+
+fn hostdev(address: PciAddress) -> String {
+    format!(
+        "<hostdev mode='subsystem' type='pci' managed='no'><source><address domain='{:#06x}' bus='{:#04x}' slot='{:#04x}' \
+         function='{:#x}'/></source></hostdev>",
+        address.domain(),
+        address.bus(),
+        address.device(),
+        address.function()
+    )
 }
 
 fn setting<'a>(host: &'a Host, versions: &str) -> Setting<'a> {

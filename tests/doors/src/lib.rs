@@ -14,7 +14,7 @@ mod setting;
 pub type Door = fn(&[u8]);
 
 /// Every door by the name of its fuzz target and of its folder in the corpus.
-pub const DOORS: [(&str, Door); 13] = [
+pub const DOORS: [(&str, Door); 15] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
     ("hook_input", hook::input),
@@ -23,11 +23,13 @@ pub const DOORS: [(&str, Door); 13] = [
     ("configuration", setting::configuration),
     ("recipe", setting::recipe),
     ("proposal", setting::proposal),
+    ("snapshot", definition::snapshot),
     ("config_space", host::config_space),
     ("srat", host::srat),
     ("alias", host::alias),
     ("address", name::address),
     ("nodeset", name::nodeset),
+    ("distances", name::distances),
 ];
 
 /// The door of this name.

@@ -8,7 +8,7 @@ use agent::target::Versions;
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
-use kernel_glue::numa::RangeList;
+use kernel_glue::numa::{Numa, RangeList};
 
 /// What is accepted prints as something that is read as the same.
 pub(crate) fn address(bytes: &[u8]) {
@@ -38,6 +38,18 @@ pub(crate) fn nodeset(bytes: &[u8]) {
     assert!(list.iter().all(|number| list.contains(number)));
     assert_eq!(list.iter().collect::<RangeList>(), list);
     assert!(list.to_string().len() <= text.len());
+}
+
+/// A row of distances has one for each node, and no other number of nodes has the same row.
+pub(crate) fn distances(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let words = text.split_whitespace().count();
+    assert_eq!(Numa::parse_distances(&text, words + 1), None);
+    if let Some(row) = Numa::parse_distances(&text, words) {
+        assert_eq!(row.len(), words);
+        let line: Vec<String> = row.iter().map(u8::to_string).collect();
+        assert_eq!(Numa::parse_distances(&line.join(" "), words), Some(row));
+    }
 }
 
 fn same_again<T: FromStr + Display + PartialEq + Debug>(text: &str) {

@@ -45,6 +45,7 @@ fn inputs(door: &str) -> Vec<PathBuf> {
         "recipe" => files("agent/recipes", ".toml"),
         "configuration" => files("packaging", "variantd.conf"),
         "config_space" => files("tests/data/hosts/atomics", "/config"),
+        "distances" => files("tests/data/hosts/gb200-4gpu", "/distance"),
         "srat" => files("tests/data/hosts/gh200-1gpu", "/SRAT"),
         _ => Vec::new(),
     });
