@@ -107,15 +107,25 @@ pub(super) fn device_info(device: impl AsFd) -> Result<vfio_device_info, Errno> 
 /// The whole answer about a device, with the capabilities that the kernel has room for only when it is given some.
 pub(super) fn device_capabilities(device: impl AsFd) -> Result<Vec<u8>, Errno> {
     let wanted = device_info(&device)?.argsz.min(MAX_INFO);
-    let words = usize::try_from(wanted).map_err(|_| Errno::EOVERFLOW)?;
-    // Words of 8 bytes, so that the structure in them is aligned.
-    let mut answer = vec![0_u64; words.max(size_of::<vfio_device_info>()).div_ceil(8)];
-    let info = answer.as_mut_ptr().cast::<vfio_device_info>();
-    // SAFETY: the structure fits into the words, is aligned as they are, and consists of integers.
-    unsafe { (*info).argsz = wanted };
+    let mut answer = room(wanted);
     // SAFETY: the kernel writes at most `argsz` bytes, which the words hold, and they live until the call returns.
-    unsafe { device_get_info(device.as_fd().as_raw_fd(), info) }?;
+    unsafe { device_get_info(device.as_fd().as_raw_fd(), answer.as_mut_ptr().cast()) }?;
     Ok(answer.into_iter().flat_map(u64::to_ne_bytes).collect())
+}
+
+/// Room for an answer of so many bytes, with that number in `argsz`, which is the first word of the structure: words of
+/// 8 bytes, so that the structure in them is aligned.
+fn room(wanted: u32) -> Vec<u64> {
+    let mut words = vec![
+        0;
+        (wanted as usize)
+            .max(size_of::<vfio_device_info>())
+            .div_ceil(8)
+    ];
+    let mut first = [0; 8];
+    first[..4].copy_from_slice(&wanted.to_ne_bytes());
+    words[0] = u64::from_ne_bytes(first);
+    words
 }
 
 /// Size, flags and offset of a region; its capabilities, for which there is no room, are left out.
@@ -134,6 +144,26 @@ pub(super) fn region_info(device: impl AsFd, index: u32) -> Result<vfio_region_i
 mod tests {
     use super::*;
     use vfio_bindings::bindings::vfio;
+
+    /// What the kernel does with it: it reads `argsz` and writes as many bytes.
+    #[test]
+    fn the_kernel_finds_its_limit_in_the_room_for_its_answer_and_the_room_holds_it() {
+        assert_eq!(std::mem::offset_of!(vfio_device_info, argsz), 0);
+        for wanted in [0, 20, 24, 33, 100, MAX_INFO] {
+            let mut words = room(wanted);
+            let info = words.as_mut_ptr().cast::<vfio_device_info>();
+            // SAFETY: the structure fits into the words, is aligned as they are, and consists of integers.
+            let argsz = unsafe { (*info).argsz };
+            assert_eq!(argsz, wanted);
+            // SAFETY: so many bytes are in the words.
+            unsafe { info.cast::<u8>().write_bytes(0xff, argsz as usize) };
+            let written = words.iter().flat_map(|word| word.to_ne_bytes());
+            assert_eq!(
+                written.filter(|byte| *byte == 0xff).count(),
+                wanted as usize
+            );
+        }
+    }
 
     /// The value of `#define NAME _IO(VFIO_TYPE, VFIO_BASE + value)` or `#define NAME value`.
     fn defined(header: &str, name: &str) -> Option<u32> {
