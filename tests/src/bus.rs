@@ -1,6 +1,8 @@
 //! A message bus of its own for one test, ended with it.
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -8,6 +10,10 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+
+/// dbus-daemon(1), "CONFIGURATION FILE".
+const FOR_ALL: &str = "<busconfig><type>system</type><auth>EXTERNAL</auth><policy context='default'><allow user='*'/>\
+    <allow own='*'/><allow send_destination='*' send_type='method_call'/></policy></busconfig>";
 
 /// A private `dbus-daemon`, and a directory for whoever is tested on it.
 pub struct Bus {
@@ -23,8 +29,25 @@ impl Bus {
     /// When there is no `dbus-daemon`, or it ends at once.
     pub fn start() -> Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory")?;
+        Self::run(directory, "--session")
+    }
+
+    /// One to which every user of the machine may come, as to the system's, with the limits of that.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn for_all() -> Result<Self> {
+        let directory = tempfile::tempdir().context("cannot make a directory")?;
+        let file = directory.path().join("bus.conf");
+        fs::write(&file, FOR_ALL).context("cannot write the bus's configuration")?;
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o711))?;
+        let option = format!("--config-file={}", file.display());
+        Self::run(directory, &option)
+    }
+
+    fn run(directory: TempDir, configuration: &str) -> Result<Self> {
         let mut daemon = Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--print-address"])
+            .args([configuration, "--nofork", "--print-address"])
             .arg(format!(
                 "--address=unix:path={}/bus",
                 directory.path().display()

@@ -21,7 +21,10 @@ pub(crate) struct Agent {
 impl Scene {
     /// A bus, and a copy of a host with one GPU.
     pub(crate) fn new() -> Self {
-        let bus = Bus::start().expect("bus");
+        Self::on(Bus::start().expect("bus"))
+    }
+
+    pub(crate) fn on(bus: Bus) -> Self {
         let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts/gh200-1gpu");
         let copied = Command::new("cp")
             .arg("-a")
