@@ -68,6 +68,8 @@ equal 'state once installed again' "$(state)" pci-stub/pci-stub
 echo '= removed under a running guest, whose GPU was given back once installed again'
 
 variantctl reserve $GPU0 >/dev/null
+# The recipe of an older QEMU's host is the administrator's as well.
+rm -rf /etc/variantd/recipes.d
 dpkg -P variantd >/dev/null 2>&1
 for path in /etc/variantd /var/lib/variantd /run/variantd /etc/libvirt/hooks/qemu.d/variantd; do
     [ ! -e $path ] || fail "left after a purge: $(find $path | head -5)"

@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// dbus-daemon(1), "CONFIGURATION FILE".
-const FOR_ALL: &str = "<busconfig><type>system</type><auth>EXTERNAL</auth><policy context='default'><allow user='*'/>\
-    <allow own='*'/><allow send_destination='*' send_type='method_call'/></policy></busconfig>";
+const FOR_ALL: &str = "<busconfig><type>system</type><listen>unix:runtime=yes</listen><auth>EXTERNAL</auth><policy context='default'><allow user='*'/>\
+    <allow own='*'/><allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/></policy></busconfig>";
 
 /// A private `dbus-daemon`, and a directory for whoever is tested on it.
 pub struct Bus {
