@@ -21,11 +21,16 @@ pub(crate) struct Agent {
 impl Scene {
     /// A bus, and a copy of a host with one GPU.
     pub(crate) fn new() -> Self {
+        Self::on("gh200-1gpu")
+    }
+
+    /// With another recorded host.
+    pub(crate) fn on(host: &str) -> Self {
         let bus = Bus::start().expect("bus");
-        let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts/gh200-1gpu");
+        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts");
         let copied = Command::new("cp")
             .arg("-a")
-            .arg(host)
+            .arg(hosts.join(host))
             .arg(bus.path("host"))
             .status();
         assert!(copied.expect("cp runs").success());
@@ -48,19 +53,11 @@ impl Scene {
 
     /// With more in its environment.
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Agent {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_variantd"))
-            .arg("--config")
-            .arg(self.path("variantd.conf"))
-            .arg("--run-dir")
-            .arg(self.path("run"))
-            .arg("--state-dir")
-            .arg(self.path("state"))
-            .arg("--root")
-            .arg(self.path("host"))
-            .args(["--connect", "test:///default"])
-            .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
+        let program = Path::new(env!("CARGO_BIN_EXE_variantd"));
+        let mut child = self
+            .bus
+            .agent(program, "test:///default")
             .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
             .spawn()
             .expect("variantd");
         let log = BufReader::new(child.stderr.take().expect("stderr")).lines();
