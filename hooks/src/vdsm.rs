@@ -1,8 +1,8 @@
 //! VDSM's hook contract, before_vm_start and before_vm_migrate_destination: `_hook_domxml` names a file with the
 //! domain, which is completed where it lies.
 //!
-//! Exit: 0 fine; 1 failed, and the guest may go on; 2 failed, and the guest must not. VDSM shows the last line of
-//! standard error. Follows VDSM's lib/vdsm/common/hooks.py.
+//! Exit: 0 fine, 2 failed. VDSM starts a guest after neither 1 nor 2 and shows standard error; 1 would only let hooks behind
+//! this one run, of which the last one's words, none mostly, then stand for ours. Follows VDSM's lib/vdsm/common/hooks.py.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -34,9 +34,12 @@ impl Outcome {
         sentence: None,
     };
 
-    fn failed(status: u8, sentence: impl Into<String>) -> Self {
+    fn failed(sentence: impl Into<String>) -> Self {
         let sentence = Some(sentence.into());
-        Self { status, sentence }
+        Self {
+            status: 2,
+            sentence,
+        }
     }
 }
 
@@ -47,13 +50,13 @@ pub fn run(file: Option<&Path>, run: &Path, ask: impl FnOnce(&str) -> Reply) -> 
         let text = format!(
             "VDSM has not said where the domain is: {FILE} is not set; run this as a hook of VDSM"
         );
-        return Outcome::failed(2, text);
+        return Outcome::failed(text);
     };
     let text = match read(file) {
         Ok(text) => text,
         Err(error) => {
             let text = format!("cannot read the domain '{}': {error}", file.display());
-            return Outcome::failed(2, text);
+            return Outcome::failed(text);
         }
     };
     let business = Business::of(&Input::from(text.as_str()), run);
@@ -67,38 +70,32 @@ pub fn run(file: Option<&Path>, run: &Path, ask: impl FnOnce(&str) -> Reply) -> 
             Ok(()) => Outcome::FINE,
             Err(error) => {
                 let text = format!("cannot write the domain '{}': {error}", file.display());
-                Outcome::failed(2, text)
+                Outcome::failed(text)
             }
         },
         other => answer(&other),
     }
 }
 
-/// The agent's own no stops a guest. Without an agent libvirt's hook lets an unprepared guest pass, and so do we.
+/// All but a completed domain stops the guest: VDSM makes each anew, so one that ran prepared yesterday would start without what
+/// its driver needs.
 fn answer(reply: &Reply) -> Outcome {
     match reply {
         Reply::Done(_) => Outcome::FINE,
-        Reply::Refused(text) => Outcome::failed(2, one_line(text)),
-        Reply::Unreachable(why) => Outcome::failed(
-            1,
-            format!(
-                "warning: variantd is not running, so the guest is not completed: {} ({UNREACHABLE}); start it with \
+        Reply::Refused(text) => Outcome::failed(one_line(text)),
+        Reply::Unreachable(why) => Outcome::failed(format!(
+            "variantd is not running, so the guest cannot be completed: {} ({UNREACHABLE}); start it with \
                  'systemctl start variantd'",
-                one_line(why)
-            ),
-        ),
-        Reply::Foreign(why) => Outcome::failed(
-            2,
-            format!(
-                "variantd is of another version than this hook: {} ({FOREIGN}); end the upgrade with \
+            one_line(why)
+        )),
+        Reply::Foreign(why) => Outcome::failed(format!(
+            "variantd is of another version than this hook: {} ({FOREIGN}); end the upgrade with \
                  'systemctl restart variantd'",
-                one_line(why)
-            ),
-        ),
-        Reply::Late(_) | Reply::Broken => Outcome::failed(
-            2,
-            "variantd did not answer; see 'journalctl -u variantd', then try again",
-        ),
+            one_line(why)
+        )),
+        Reply::Late(_) | Reply::Broken => {
+            Outcome::failed("variantd did not answer; see 'journalctl -u variantd', then try again")
+        }
     }
 }
 

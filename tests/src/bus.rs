@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -69,6 +69,28 @@ impl Bus {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The agent on this bus: all that it reads and writes is below [`Self::path`], `host` its host.
+    #[must_use]
+    pub fn agent(&self, variantd: &Path, connect: &str) -> Command {
+        let mut agent = Command::new(variantd);
+        let places = [
+            ("--config", "variantd.conf"),
+            ("--run-dir", "run"),
+            ("--state-dir", "state"),
+            ("--root", "host"),
+        ];
+        for (option, name) in places {
+            agent.arg(option).arg(self.path(name));
+        }
+        agent
+            .args(["--connect", connect])
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        agent
     }
 
     /// Holds the daemon still: who calls gets no answer from now on.

@@ -28,6 +28,8 @@ mod reserve;
 mod snapshot;
 mod topology;
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -293,7 +295,11 @@ struct View {
 #[must_use]
 pub fn main() -> ExitCode {
     completion::answer();
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    let named = hosts(std::env::args_os());
+    if !named.is_empty() {
+        cli.host = named;
+    }
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -301,6 +307,20 @@ pub fn main() -> ExitCode {
             problem.exit()
         }
     }
+}
+
+/// All hosts that are named, before the verb and behind it: of a global option clap keeps those of one side.
+fn hosts(words: impl Iterator<Item = OsString>) -> Vec<PathBuf> {
+    let mut words = words.take_while(|word| word != "--");
+    let mut hosts = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_bytes().strip_prefix(b"--host=") {
+            Some(path) => hosts.push(OsStr::from_bytes(path).into()),
+            None if word == "--host" => hosts.extend(words.next().map(PathBuf::from)),
+            None => {}
+        }
+    }
+    hosts
 }
 
 fn run(cli: &Cli) -> Result<(), Problem> {
@@ -449,5 +469,13 @@ mod tests {
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn hosts_are_found_on_both_sides_of_the_verb_and_not_behind_the_end_of_options() {
+        let words = "variantctl --host a plan --host=b --target x --host c -- --host d";
+        let found = hosts(words.split(' ').map(OsString::from));
+        assert_eq!(found, ["a", "b", "c"].map(PathBuf::from));
+        assert!(hosts(["variantctl", "list"].map(OsString::from).into_iter()).is_empty());
     }
 }

@@ -68,6 +68,8 @@ fn hosts_are_named_one_by_one_or_in_a_list() {
     let by_list = command.output().expect("variantctl runs");
     assert_eq!(rows(&by_name), rows(&by_list));
     assert_eq!(rows(&by_name).len(), 3);
+    let around = variantctl(&a, &["plan", "gh200.xml", "--host", d_text]);
+    assert_eq!(rows(&around), rows(&by_name), "on both sides of the verb");
 }
 
 #[test]
@@ -90,6 +92,8 @@ fn only_a_plan_of_a_file_takes_several_hosts() {
     let a: PathBuf = folder.path().join("a.json");
     let name = a.to_str().expect("text");
     let (code, text) = failure(&variantctl(&a, &["--host", name, "list"]));
+    assert!(code == 2 && text.contains("one host"), "{text}");
+    let (code, text) = failure(&variantctl(&a, &["list", "--host", name]));
     assert!(code == 2 && text.contains("one host"), "{text}");
     let (code, text) = failure(&variantctl(
         Path::new(name),

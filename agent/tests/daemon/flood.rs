@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use agent::client::{ManagerProxy, Options};
 use nix::unistd::Uid;
-use tests::bus::Bus;
 use zbus::message::{Flags, Message};
 use zbus::{Connection, Variant, connection};
 
@@ -161,7 +160,7 @@ async fn no_more_than_its_turns_of_one_caller_are_under_way() {
 #[tokio::test]
 #[ignore = "takes times: by name"]
 async fn a_flood_of_ten_thousand_calls_leaves_the_hook_its_time() {
-    let scene = Scene::on(Bus::for_all().expect("bus"));
+    let scene = Scene::for_all();
     let mut agent = scene.start();
     agent.says("serves");
     let bus = client(&scene).await;

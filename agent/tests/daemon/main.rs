@@ -11,6 +11,7 @@ mod rounds;
 mod saved_plan;
 mod scene;
 mod service;
+mod vdsm;
 
 use std::collections::HashMap;
 use std::fs;

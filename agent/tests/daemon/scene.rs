@@ -21,14 +21,24 @@ pub(crate) struct Agent {
 impl Scene {
     /// A bus, and a copy of a host with one GPU.
     pub(crate) fn new() -> Self {
-        Self::on(Bus::start().expect("bus"))
+        Self::on("gh200-1gpu")
     }
 
-    pub(crate) fn on(bus: Bus) -> Self {
-        let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts/gh200-1gpu");
+    /// With another recorded host.
+    pub(crate) fn on(host: &str) -> Self {
+        Self::with(Bus::start().expect("bus"), host)
+    }
+
+    /// On a bus to which every user of the machine may come.
+    pub(crate) fn for_all() -> Self {
+        Self::with(Bus::for_all().expect("bus"), "gh200-1gpu")
+    }
+
+    fn with(bus: Bus, host: &str) -> Self {
+        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts");
         let copied = Command::new("cp")
             .arg("-a")
-            .arg(host)
+            .arg(hosts.join(host))
             .arg(bus.path("host"))
             .status();
         assert!(copied.expect("cp runs").success());
@@ -51,19 +61,11 @@ impl Scene {
 
     /// With more in its environment.
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Agent {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_variantd"))
-            .arg("--config")
-            .arg(self.path("variantd.conf"))
-            .arg("--run-dir")
-            .arg(self.path("run"))
-            .arg("--state-dir")
-            .arg(self.path("state"))
-            .arg("--root")
-            .arg(self.path("host"))
-            .args(["--connect", "test:///default"])
-            .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
+        let program = Path::new(env!("CARGO_BIN_EXE_variantd"));
+        let mut child = self
+            .bus
+            .agent(program, "test:///default")
             .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
             .spawn()
             .expect("variantd");
         let log = BufReader::new(child.stderr.take().expect("stderr")).lines();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,21 +57,10 @@ impl Scene {
 
     /// Starts the agent.
     pub(crate) fn spawn(&self) -> Result<Agent> {
-        let mut child = Command::new(binary("variantd")?)
-            .arg("--config")
-            .arg(self.path("variantd.conf"))
-            .arg("--run-dir")
-            .arg(self.path("run"))
-            .arg("--state-dir")
-            .arg(self.path("state"))
-            .arg("--root")
-            .arg(self.path("host"))
-            .args(["--connect", &self.connect])
+        let mut child = self
+            .bus
+            .agent(&binary("variantd")?, &self.connect)
             .envs(environment())
-            .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
-            .env_remove("NOTIFY_SOCKET")
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
             .spawn()
             .context("cannot run 'variantd'")?;
         let log = Arc::<Mutex<String>>::default();

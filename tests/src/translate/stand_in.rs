@@ -10,6 +10,8 @@
 //! | `/dev/iommu` | a descriptor of nothing, which QEMU takes until a device comes |
 //! | `accel` of an SMMU and what goes with it | nothing: QEMU wants KVM's interrupt controller for it |
 //! | the processor's address width on x86-64 | 46 bits, where TCG has 40 unless it is told |
+//! | an interface, for which libvirt makes a tap device even when it only translates | nothing |
+//! | a disk in an image's format, with what is behind it | the empty file itself |
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -52,6 +54,9 @@ pub fn definition(text: &str) -> Result<String> {
     let arch = root.descendants().find_map(|node| node.attribute("arch"));
     edits.extend(processor(root, arch == Some("aarch64")));
     edits.extend(root.descendants().filter_map(backend));
+    let is_interface = |node: &Node<'_, '_>| node.has_tag_name("interface");
+    let interfaces = root.descendants().filter(is_interface);
+    edits.extend(interfaces.map(|node| (node.range(), String::new())));
     // from the end, so that earlier positions stay true
     edits.sort_by_key(|(range, _)| range.start);
     let mut edited = text.to_owned();
@@ -94,6 +99,7 @@ pub fn arguments(emulator: &str, arguments: &[Argument]) -> Result<Replaced> {
         let value = match argument.option.as_str() {
             "-device" => device(argument, &mut replaced.withheld)?,
             "-object" => object(argument)?,
+            "-blockdev" => image(argument)?,
             "-cpu" if is_x86 => address_width(argument)?,
             _ => argument.value.clone(),
         };
@@ -118,6 +124,15 @@ fn device(argument: &Argument, withheld: &mut BTreeSet<(String, String)>) -> Res
         return Ok(kept);
     }
     Ok(kept.replacen(&read.kind, ENDPOINT, 1))
+}
+
+/// Of a format that an empty file does not have.
+fn image(argument: &Argument) -> Result<String> {
+    if argument.properties()?.kind != "qcow2" {
+        return Ok(argument.value.clone());
+    }
+    let kept = retain(&argument.value, |name| name != "backing")?;
+    Ok(kept.replacen("qcow2", "raw", 1))
 }
 
 /// Only of `max`, which has the host's under KVM.
@@ -213,6 +228,23 @@ mod tests {
         };
         let named = definition(&with("<driver name='vfio'/>")).expect("readable");
         assert_eq!(definition(&with("")).expect("readable"), named);
+    }
+
+    #[test]
+    fn an_interface_is_left_out() {
+        let with = |interface: &str| format!("<domain type='qemu'>{interface}<rng/></domain>");
+        let ethernet = "<interface type='ethernet'><target dev='tap0' managed='no'/></interface>";
+        assert_eq!(definition(&with(ethernet)).expect("readable"), with(""));
+    }
+
+    #[test]
+    fn an_image_is_its_empty_file() {
+        let text = r#"{"node-name":"libvirt-1-format","driver":"qcow2","file":"libvirt-1-storage","backing":"libvirt-2-format"}"#;
+        let read = Properties::parse(&one("-blockdev", text).0).expect("readable");
+        let expected = Properties::parse("raw,node-name=libvirt-1-format,file=libvirt-1-storage");
+        assert_eq!(read, expected.expect("readable"));
+        let raw = r#"{"node-name":"x","driver":"raw","file":"y"}"#;
+        assert_eq!(one("-blockdev", raw).0, raw);
     }
 
     #[test]

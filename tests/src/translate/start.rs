@@ -161,7 +161,9 @@ fn files(daemon: &Daemon, arguments: &[Argument], variables: Option<&str>) -> Re
         match argument.option.as_str() {
             "-object" => secret(daemon, &read()?)?,
             "-blockdev" => disk(daemon, &read()?, variables)?,
-            "-chardev" => socket = socket.or(monitor(daemon, &read()?)?),
+            "-chardev" => socket = socket.or(chardev(daemon, &read()?)?),
+            "-vnc" => display(daemon, &argument.value)?,
+            "-fw_cfg" => blob(daemon, &read()?)?,
             _ => {}
         }
     }
@@ -193,20 +195,41 @@ fn disk(daemon: &Daemon, node: &Properties, variables: Option<&str>) -> Result<(
     .with_context(|| format!("cannot make '{file}'"))
 }
 
-fn monitor(daemon: &Daemon, chardev: &Properties) -> Result<Option<PathBuf>> {
-    match (chardev.named("id"), chardev.named("path")) {
-        (Some("charmonitor"), Some(path)) => {
-            let path = room(daemon, path)?;
-            // absent unless a QEMU before this one had to be killed
-            let _ = fs::remove_file(&path);
-            Ok(Some(path))
-        }
-        _ => Ok(None),
+/// Room for its socket and its log; of the monitor's says where it will be.
+fn chardev(daemon: &Daemon, chardev: &Properties) -> Result<Option<PathBuf>> {
+    if let Some(log) = chardev.named("logfile") {
+        room(daemon, log)?;
     }
+    let Some(path) = chardev.named("path") else {
+        return Ok(None);
+    };
+    let path = room(daemon, path)?;
+    // absent unless a QEMU before this one had to be killed
+    let _ = fs::remove_file(&path);
+    Ok((chardev.named("id") == Some("charmonitor")).then_some(path))
+}
+
+/// A display on a socket.
+fn display(daemon: &Daemon, value: &str) -> Result<()> {
+    let socket = value.split(',').find_map(|part| part.split_once("unix:"));
+    socket.map_or(Ok(()), |(_, path)| room(daemon, path).map(drop))
+}
+
+/// A file that the firmware hands to the guest.
+fn blob(daemon: &Daemon, configuration: &Properties) -> Result<()> {
+    let Some(file) = configuration.named("file") else {
+        return Ok(());
+    };
+    fs::write(room(daemon, file)?, "{}").with_context(|| format!("cannot make '{file}'"))
 }
 
 /// The path as this program sees it, in a folder that exists.
 fn room(daemon: &Daemon, file: &str) -> Result<PathBuf> {
+    // a link, which from here would lead into this host's
+    let file = file
+        .strip_prefix("/var")
+        .filter(|file| file.starts_with("/run/"))
+        .unwrap_or(file);
     let path = daemon.path(file);
     let folder = path.parent().context("a file without a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("cannot create '{}'", folder.display()))?;

@@ -1,6 +1,7 @@
 //! The real sidecar, spoken to as virt-launcher speaks: it looks into the socket directory, asks who is there, takes the
 //! newest version that both know and calls `OnDefineDomain`, each with its time limit.
 
+mod golden;
 mod launcher;
 mod scene;
 mod shim;
@@ -92,7 +93,7 @@ async fn what_kubevirt_did_is_kept_and_completed_or_contradicted_with_both_value
     let launcher = Launcher::find(&scene.sockets()).await;
     let window = |kib: &str| {
         domain(&GRACE).replace(
-            "<controller type='pci' index='0' model='pcie-root'></controller>",
+            r#"<controller type="pci" index="0" model="pcie-root"></controller>"#,
             &format!(
                 "<controller type='pci' index='0' model='pcie-root'><pcihole64 unit='KiB'>{kib}</pcihole64></controller>"
             ),

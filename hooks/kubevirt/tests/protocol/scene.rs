@@ -20,6 +20,10 @@ pub(crate) const GB200: [&str; 4] = [
     "0019:01:00.0",
 ];
 
+/// Golden cases of tests/data/case: virt-launcher's domains, which `tests/lab translate` takes through libvirt and QEMU.
+pub(crate) const ONE: &str = "kubevirt-one";
+pub(crate) const ALL: &str = "kubevirt-four";
+
 /// How far the second half of a host of eight GPUs is from the first.
 const SEGMENTS: u32 = 0x100;
 
@@ -30,11 +34,16 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn of_host(name: &str) -> Self {
-        Self::start(Some(recorded(name)))
+        Self::start(Some(recorded(name)), None)
+    }
+
+    /// With what virt-launcher's image has said.
+    pub(crate) fn of_target(host: &str, target: &str) -> Self {
+        Self::start(Some(recorded(host)), Some(target))
     }
 
     pub(crate) fn without_snapshot() -> Self {
-        Self::start(None)
+        Self::start(None, None)
     }
 
     /// A host of eight GPUs and 66 cells: two of four side by side.
@@ -42,10 +51,10 @@ impl Scene {
         let devices = GB200.map(|text| text.parse().expect("address"));
         let shifted = devices.map(|one: PciAddress| moved(one).to_string());
         let all = GB200.map(str::to_owned).into_iter().chain(shifted);
-        (Self::start(Some(eight())), all.collect())
+        (Self::start(Some(eight()), None), all.collect())
     }
 
-    fn start(host: Option<Host>) -> Self {
+    fn start(host: Option<Host>, target: Option<&str>) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         fs::create_dir(directory.path().join("sockets")).expect("sockets");
         if let Some(host) = host {
@@ -56,6 +65,7 @@ impl Scene {
         let sidecar = program(directory.path())
             .arg("--socket-dir")
             .arg(directory.path().join("sockets"))
+            .args(target.into_iter().flat_map(|target| ["--target", target]))
             .stderr(Stdio::from(said))
             .spawn()
             .expect("the sidecar runs");
@@ -142,45 +152,63 @@ fn eight() -> Host {
     host
 }
 
-/// A domain in the form that virt-launcher marshals: no self-closing elements, cells with bytes, host devices by alias
-/// and without guest addresses.
+/// The domain of a golden case as virt-launcher emits it.
+pub(crate) fn emitted(case: &str) -> String {
+    as_emitted(&read(case, "domain.xml"))
+}
+
+/// What a golden case has for a target, as if virt-launcher had emitted it: `None` where it is refused.
+pub(crate) fn completed(case: &str, target: &str) -> Option<String> {
+    let name = format!("{target}.xml");
+    cases()
+        .join(case)
+        .join(&name)
+        .exists()
+        .then(|| as_emitted(&read(case, &name)))
+}
+
+/// The refusal of a golden case.
+pub(crate) fn refusal(case: &str, target: &str) -> String {
+    read(case, &format!("{target}.refusal"))
+}
+
+fn read(case: &str, name: &str) -> String {
+    fs::read_to_string(cases().join(case).join(name)).expect(name)
+}
+
+fn cases() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/case")
+}
+
+/// With what virt-launcher writes beyond libvirt's schema, so that golden cases, which go through that, have none of it.
+fn as_emitted(text: &str) -> String {
+    let empty =
+        "\t\t</system>\n\t\t<bios></bios>\n\t\t<baseBoard></baseBoard>\n\t\t<chassis></chassis>\n";
+    let source = "<source>\n\t\t\t\t<address type=\"pci\" domain=";
+    let text = text.replace("\t\t</system>\n", empty);
+    text.replace("<source>\n\t\t\t\t<address domain=", source)
+}
+
+/// Virt-launcher's domain with these host devices instead.
 pub(crate) fn domain(devices: &[&str]) -> String {
-    let hostdev = |(number, device): (usize, &&str)| {
-        let address: PciAddress = device.parse().expect("address");
-        format!(
-            "<hostdev type='pci' managed='no' mode='subsystem'><source><address type='pci' domain='0x{:04x}' \
-             bus='0x{:02x}' slot='0x{:02x}' function='0x{:x}'></address></source>\
-             <alias name='ua-gpu-gpu{number}'></alias></hostdev>",
-            address.domain(),
-            address.bus(),
-            address.device(),
-            address.function()
-        )
-    };
-    let cell = |id: u32, cpus: &str, gib: u64| {
-        let bytes = gib << 30;
-        format!("<cell id='{id}' cpus='{cpus}' memory='{bytes}' unit='b'></cell>")
-    };
     // With GPUs of both sockets, a cell for each.
-    let cells = match devices.len() {
-        0 | 1 => cell(0, "0-7", 64),
-        _ => cell(0, "0-3", 32) + &cell(1, "4-7", 32),
-    };
+    let text = emitted(if devices.len() < 2 { ONE } else { ALL });
+    let (before, rest) = text.split_once("\t\t<hostdev ").expect("a hostdev");
+    let (_, after) = rest.rsplit_once("</hostdev>\n").expect("its end");
     let hostdevs: String = devices.iter().enumerate().map(hostdev).collect();
+    format!("{before}{hostdevs}{after}")
+}
+
+fn hostdev((number, device): (usize, &&str)) -> String {
+    let address: PciAddress = device.parse().expect("address");
     format!(
-        "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>default_vmi-grace</name>\
-         <memory unit='b'>68719476736</memory><os><type arch='aarch64' machine='virt'>hvm</type>\
-         <loader readonly='yes' type='pflash'>/usr/share/AAVMF/AAVMF_CODE.fd</loader></os>\
-         <sysinfo type='smbios'><system></system><bios></bios></sysinfo>\
-         <devices><emulator>/usr/libexec/qemu-kvm</emulator>\
-         <controller type='usb' index='0' model='none'></controller>\
-         <controller type='pci' index='0' model='pcie-root'></controller>\
-         <controller type='scsi' index='0' model='virtio-non-transitional'></controller>{hostdevs}\
-         <serial type='unix'><target port='0'></target></serial></devices>\
-         <metadata><kubevirt xmlns='http://kubevirt.io'><uid>a1</uid></kubevirt></metadata>\
-         <features><acpi></acpi></features>\
-         <cpu mode='host-passthrough'><topology sockets='1' cores='8' threads='1'></topology>\
-         <numa>{cells}</numa></cpu>\
-         <vcpu placement='static'>8</vcpu><iothreads>1</iothreads></domain>"
+        "\t\t<hostdev type=\"pci\" managed=\"no\" mode=\"subsystem\">\n\t\t\t<source>\n\t\t\t\t<address type=\"pci\" \
+         domain=\"0x{:04x}\" bus=\"0x{:02x}\" slot=\"0x{:02x}\" function=\"0x{:x}\"></address>\n\t\t\t</source>\n\t\t\t\
+         <alias name=\"ua-gpu-gpu{}\"></alias>\n\t\t</hostdev>\n",
+        address.domain(),
+        address.bus(),
+        address.device(),
+        address.function(),
+        number + 1
     )
 }

@@ -1,42 +1,28 @@
 //! The real VDSM hook, run as VDSM runs it: one variable names a file, and the exit status is the answer.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use tests::bus::Bus;
-use zbus::{Connection, OwnedVariant, connection};
+use super::scene::{FOREIGN, Options, Refusal, Scene, UNMARKED, text};
 
-const UNPREPARED: &str = "<domain type='kvm'><name>d0</name><devices>\
-    <hostdev mode='subsystem' type='pci'><source>\
-    <address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/></source></hostdev>\
-    </devices></domain>";
+/// With the mark as with the device.
 const PREPARED: &str = "<domain type='kvm'><name>d0</name><metadata>\
     <v:prepared xmlns:v='urn:variantd:1'/></metadata><devices>\
     <hostdev mode='subsystem' type='pci'><source>\
     <address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/></source></hostdev>\
     </devices></domain>";
-const FOREIGN: &str = "<domain type='kvm'><name>d0</name></domain>";
-
-struct Scene {
-    bus: Bus,
-}
+/// The object that completes.
+const MANAGER: &str = "/org/variantd1";
 
 impl Scene {
-    fn start() -> Arc<Self> {
-        let bus = Bus::start().expect("bus");
-        fs::write(bus.path("devices"), "0009:01:00.0\n").expect("devices");
-        Arc::new(Self { bus })
-    }
-
     fn domain(&self) -> PathBuf {
         self.bus.path("domain.xml")
     }
 
     /// With the environment that VDSM gives: the file, the guest's id, its custom properties.
-    fn run(&self, file: Option<&Path>) -> Output {
+    fn run_vdsm(&self, file: Option<&Path>) -> Output {
         let mut hook = Command::new(env!("CARGO_BIN_EXE_variantd-vdsm"));
         hook.env_clear()
             .env("vmId", "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11")
@@ -53,18 +39,11 @@ impl Scene {
     async fn run_on(self: &Arc<Self>, xml: &str) -> (Option<i32>, String, String) {
         fs::write(self.domain(), xml).expect("domain");
         let scene = self.clone();
-        let run = move || scene.run(Some(&scene.domain()));
+        let run = move || scene.run_vdsm(Some(&scene.domain()));
         let output = tokio::task::spawn_blocking(run).await.expect("run");
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let said = text(&output.stderr);
         let after = fs::read_to_string(self.domain()).expect("domain");
         (output.status.code(), said, after)
-    }
-
-    async fn serve(&self, agent: Agent) -> Connection {
-        let builder = connection::Builder::address(self.bus.address());
-        let builder = builder.serve_at("/org/variantd1", agent);
-        let named = builder.name("org.variantd1").build().await;
-        named.expect("serve on the private bus")
     }
 }
 
@@ -75,21 +54,9 @@ struct Agent {
     calls: Arc<Mutex<usize>>,
 }
 
-#[derive(Debug, zbus::DBusError)]
-#[zbus(prefix = "org.variantd1.Error")]
-enum Refusal {
-    #[zbus(error)]
-    ZBus(zbus::Error),
-    Refused(String),
-}
-
 #[zbus::interface(name = "org.variantd1.Manager")]
 impl Agent {
-    fn prepare_xml(
-        &self,
-        xml: &str,
-        _options: HashMap<String, OwnedVariant>,
-    ) -> Result<(String, String), Refusal> {
+    fn prepare_xml(&self, xml: &str, _options: Options) -> Result<(String, String), Refusal> {
         *self.calls.lock().expect("calls") += 1;
         match self.refuses {
             true => Err(Refusal::Refused("'0009:01:00.0': not\n so".into())),
@@ -100,12 +67,12 @@ impl Agent {
 
 #[tokio::test]
 async fn a_guest_is_completed_where_its_file_lies() {
-    let scene = Scene::start();
+    let scene = Arc::new(Scene::start());
     let agent = Agent::default();
-    let _served = scene.serve(agent.clone()).await;
-    let (status, said, after) = scene.run_on(UNPREPARED).await;
+    let _served = scene.serve(MANAGER, agent.clone()).await;
+    let (status, said, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*said), (Some(0), ""));
-    assert_eq!(after, format!("{UNPREPARED}<!-- new -->"));
+    assert_eq!(after, format!("{UNMARKED}<!-- new -->"));
     for untouched in [PREPARED, FOREIGN] {
         let (status, said, after) = scene.run_on(untouched).await;
         assert_eq!((status, &*said, &*after), (Some(0), "", untouched));
@@ -119,22 +86,22 @@ async fn a_guest_is_completed_where_its_file_lies() {
 
 #[tokio::test]
 async fn a_refusal_stops_the_guest_with_one_line() {
-    let scene = Scene::start();
+    let scene = Arc::new(Scene::start());
     let agent = Agent {
         refuses: true,
         ..Agent::default()
     };
-    let _served = scene.serve(agent).await;
-    let (status, said, after) = scene.run_on(UNPREPARED).await;
+    let _served = scene.serve(MANAGER, agent).await;
+    let (status, said, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*said), (Some(2), "'0009:01:00.0': not so"));
-    assert_eq!(after, UNPREPARED);
+    assert_eq!(after, UNMARKED);
 }
 
 #[tokio::test]
-async fn without_the_agent_the_guest_may_go_on() {
-    let scene = Scene::start();
-    let (status, said, after) = scene.run_on(UNPREPARED).await;
-    assert_eq!((status, &*after), (Some(1), UNPREPARED));
+async fn without_the_agent_a_guest_with_a_device_does_not_start() {
+    let scene = Arc::new(Scene::start());
+    let (status, said, after) = scene.run_on(UNMARKED).await;
+    assert_eq!((status, &*after), (Some(2), UNMARKED));
     assert!(said.contains("VD-AGT-001"), "{said}");
     assert!(said.contains("systemctl start variantd"), "{said}");
     assert_eq!(scene.run_on(FOREIGN).await.0, Some(0));
@@ -143,9 +110,9 @@ async fn without_the_agent_the_guest_may_go_on() {
 #[test]
 fn a_contract_that_is_not_kept_stops_the_guest() {
     let scene = Scene::start();
-    let output = scene.run(None);
+    let output = scene.run_vdsm(None);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("_hook_domxml"));
-    let output = scene.run(Some(&scene.domain()));
+    assert!(text(&output.stderr).contains("_hook_domxml"));
+    let output = scene.run_vdsm(Some(&scene.domain()));
     assert_eq!(output.status.code(), Some(2), "there is no such file");
 }

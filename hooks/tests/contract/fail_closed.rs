@@ -1,13 +1,12 @@
 //! Each cell of the table in variantd-hook(8): what a fault means for a guest, by the real hook.
 
-mod scene;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use scene::{Fault, MARKED, Scene, Told, UNMARKED};
+use super::fault::{Fault, Faulty};
+use super::scene::{MARKED, Told, UNMARKED};
 
-const MANUAL: &str = include_str!("../../packaging/man/variantd-hook.8.md");
+const MANUAL: &str = include_str!("../../../packaging/man/variantd-hook.8.md");
 const VETOING: [&str; 4] = [
     "prepare begin",
     "start begin",
@@ -84,12 +83,12 @@ async fn each_operation(fault: Fault, row: Row) -> Vec<String> {
     let xml = fault.bend(if row.marked { MARKED } else { UNMARKED });
     let wanted = VETOING.map(|word| (word, row.vetoing)).into_iter();
     let wanted = wanted.chain(OTHERS.map(|word| (word, row.others)));
-    let mut scene = Scene::with(fault).await;
+    let mut scene = Faulty::with(fault).await;
     let (mut runs, mut scenes) = (tokio::task::JoinSet::new(), Vec::new());
     for (operation, expected) in wanted {
         // An agent ends once.
         if fault == Fault::Crashed {
-            scenes.push(std::mem::replace(&mut scene, Scene::with(fault).await));
+            scenes.push(std::mem::replace(&mut scene, Faulty::with(fault).await));
         }
         let (call, xml) = (scene.call(operation), xml.clone());
         runs.spawn_blocking(move || (operation, expected, call.run(&xml)));
@@ -137,7 +136,7 @@ fn each_refusal_has_a_code_that_is_explained() {
         .iter()
         .filter_map(|row| row.vetoing.strip_prefix("1 "))
         .collect();
-    let explained = include_str!("../../packaging/man/variantd.codes.7.md");
+    let explained = include_str!("../../../packaging/man/variantd.codes.7.md");
     for code in refusing {
         assert!(
             explained.contains(code),

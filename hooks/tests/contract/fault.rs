@@ -1,0 +1,132 @@
+//! What can be wrong with the agent, its bus or a definition.
+
+use zbus::Connection;
+
+use super::libvirt::HOOK;
+use super::scene::{Call, Options, Scene};
+
+/// A bus that there is not.
+pub(crate) const NOWHERE: &str = "unix:path=/nonexistent/bus";
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Missing,
+    Hung,
+    Crashed,
+    Foreign,
+    NoBus,
+    HungBus,
+    Unreadable,
+    TooLarge,
+}
+
+/// A scene with a fault.
+pub(crate) struct Faulty {
+    scene: Scene,
+    fault: Fault,
+    _agent: Option<Connection>,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Missing,
+        Self::Hung,
+        Self::Crashed,
+        Self::Foreign,
+        Self::NoBus,
+        Self::HungBus,
+        Self::Unreadable,
+        Self::TooLarge,
+    ];
+
+    /// As variantd-hook(8) has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "the agent does not run",
+            Self::Hung => "the agent hangs",
+            Self::Crashed => "the agent ends in the call",
+            Self::Foreign => "the agent is of another version",
+            Self::NoBus => "there is no bus",
+            Self::HungBus => "the bus hangs",
+            Self::Unreadable => "the XML cannot be read",
+            Self::TooLarge => "the XML is over 1 MiB",
+        }
+    }
+
+    /// A definition with the fault.
+    pub(crate) fn bend(self, xml: &str) -> String {
+        match self {
+            Self::Unreadable => xml.replace("</domain>", "</domian>"),
+            // Nothing of ours stands in the first megabyte.
+            Self::TooLarge => xml.replace("<name>", &format!("{}<name>", " ".repeat(1 << 20))),
+            _ => xml.to_owned(),
+        }
+    }
+}
+
+impl Faulty {
+    pub(crate) async fn with(fault: Fault) -> Self {
+        let scene = Scene::start();
+        let ends = fault == Fault::Crashed;
+        let agent = match fault {
+            Fault::Hung | Fault::Crashed => Some(scene.serve(HOOK, Silent { ends }).await),
+            Fault::Foreign => Some(scene.serve(HOOK, Foreign).await),
+            _ => None,
+        };
+        if fault == Fault::HungBus {
+            scene.bus.stop();
+        }
+        Self {
+            scene,
+            fault,
+            _agent: agent,
+        }
+    }
+
+    /// `operation` with its sub-operation.
+    pub(crate) fn call(&self, operation: &str) -> Call {
+        let call = self.scene.call(&format!("{operation} -"));
+        match self.fault {
+            Fault::NoBus => Call {
+                address: NOWHERE.to_owned(),
+                ..call
+            },
+            _ => call,
+        }
+    }
+}
+
+/// An agent that takes a call and never answers, or leaves the bus with it.
+struct Silent {
+    ends: bool,
+}
+
+impl Silent {
+    async fn never(&self, bus: &Connection) {
+        if self.ends {
+            let _ = bus.clone().close().await;
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+macro_rules! silent {
+    ($($method:ident)*) => {
+        #[zbus::interface(name = "org.variantd1.Hook")]
+        impl Silent {
+            $(async fn $method(&self, #[zbus(connection)] bus: &Connection, _xml: &str, _options: Options) {
+                self.never(bus).await;
+            })*
+        }
+    };
+}
+silent! { prepare start started stopped release reconnect rewrite }
+
+/// An agent of another version: the same object, another interface.
+struct Foreign;
+
+#[zbus::interface(name = "org.variantd2.Hook")]
+impl Foreign {
+    fn prepare(&self) {}
+}

@@ -1,0 +1,119 @@
+//! A bus with the list of devices that an agent publishes, guests, and runs of libvirt's hook.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::bus::Bus;
+use zbus::object_server::Interface;
+use zbus::{Connection, OwnedVariant, connection};
+
+pub(crate) const MARKED: &str = "<domain type='kvm'><name>d0</name><metadata>\
+    <v:prepared xmlns:v='urn:variantd:1'/></metadata></domain>";
+pub(crate) const UNMARKED: &str = "<domain type='kvm'><name>d0</name><devices>\
+    <hostdev mode='subsystem' type='pci'><source>\
+    <address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/></source></hostdev>\
+    </devices></domain>";
+/// None of our business.
+pub(crate) const FOREIGN: &str = "<domain type='kvm'><name>d0</name></domain>";
+/// Longer than the hook waits for a bus to answer.
+const SECONDS: &str = "7";
+
+/// The last argument of each call.
+pub(crate) type Options = HashMap<String, OwnedVariant>;
+
+/// How an agent says no.
+#[derive(Debug, zbus::DBusError)]
+#[zbus(prefix = "org.variantd1.Error")]
+pub(crate) enum Refusal {
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    Refused(String),
+}
+
+pub(crate) struct Scene {
+    pub(crate) bus: Bus,
+}
+
+/// A run of libvirt's hook.
+pub(crate) struct Call {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) address: String,
+    pub(crate) run: PathBuf,
+}
+
+/// What the hook says, and how long it takes for it.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) status: i32,
+    pub(crate) said: String,
+    pub(crate) xml: String,
+    pub(crate) took: Duration,
+}
+
+impl Scene {
+    pub(crate) fn start() -> Self {
+        let bus = Bus::start().expect("bus");
+        std::fs::write(bus.path("devices"), "0009:01:00.0\n").expect("devices");
+        Self { bus }
+    }
+
+    /// Has an agent serve one object.
+    pub(crate) async fn serve(&self, path: &str, agent: impl Interface) -> Connection {
+        let builder = connection::Builder::address(self.bus.address());
+        let builder = builder.serve_at(path, agent);
+        let named = builder.name("org.variantd1").build().await;
+        named.expect("serve on the private bus")
+    }
+
+    /// `operation` with what libvirt says behind it.
+    pub(crate) fn call(&self, operation: &str) -> Call {
+        let arguments = format!("d0 {operation}");
+        Call {
+            arguments: arguments.split(' ').map(str::to_owned).collect(),
+            address: self.bus.address().to_owned(),
+            run: self.bus.path(""),
+        }
+    }
+
+    pub(crate) fn run(&self, operation: &str, xml: &str) -> Told {
+        self.call(operation).run(xml)
+    }
+}
+
+impl Call {
+    pub(crate) fn run(&self, xml: &str) -> Told {
+        let began = Instant::now();
+        let mut hook = Command::new(env!("CARGO_BIN_EXE_variantd-hook"))
+            .args(&self.arguments)
+            .env_clear()
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
+            .env("VARIANTD_RUN_DIR", &self.run)
+            .env("VARIANTD_HOOK_SECONDS", SECONDS)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("hook");
+        let mut stdin = hook.stdin.take().expect("stdin");
+        stdin
+            .write_all(xml.as_bytes())
+            .expect("the hook reads all of it");
+        drop(stdin);
+        let output = hook.wait_with_output().expect("output");
+        Told {
+            status: output.status.code().unwrap_or(-1),
+            said: text(&output.stderr),
+            xml: text(&output.stdout),
+            took: began.elapsed(),
+        }
+    }
+}
+
+/// What a program printed, without the end of its last line.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
