@@ -109,6 +109,8 @@ pub struct Daemon {
     pub idle: Idle,
     /// Ends the service when dropped.
     pub connection: Connection,
+    /// Ends the hook's when dropped.
+    pub hooks: Connection,
     /// Reads configuration and recipes again.
     pub reload: Arc<Reload>,
 }
@@ -158,13 +160,15 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         repairs,
         definitions: places.root.join(DEFINITIONS),
     };
-    let connection = serve(manager.clone(), hook, &places.run).await?;
+    let hooks = bus::serve_hook(hook).await?;
+    let connection = serve(manager.clone(), &places.run).await?;
+    hooks.request_name(bus::HOOK_NAME).await?;
     supervisor.ready();
-    Ok(Daemon::new(connection, manager, supervisor))
+    Ok(Daemon::new([connection, hooks], manager, supervisor))
 }
 
 /// Everything is there before the name is.
-async fn serve(manager: Manager, hook: Hook, run: &Path) -> Result<Connection, StartError> {
+async fn serve(manager: Manager, run: &Path) -> Result<Connection, StartError> {
     let sources = Sources {
         site: manager.site.clone(),
         assigner: manager.assigner.clone(),
@@ -172,7 +176,7 @@ async fn serve(manager: Manager, hook: Hook, run: &Path) -> Result<Connection, S
         run: run.to_owned(),
     };
     let (bell, worker) = (manager.assigner.bell().clone(), manager.worker.clone());
-    let connection = bus::serve(Builder::system(), manager, hook).build().await?;
+    let connection = bus::serve(Builder::system(), manager).build().await?;
     let publisher = Publisher::start(connection.clone(), sources).await?;
     tokio::spawn(publisher.serve());
     tokio::spawn(bus::announce(connection.clone(), worker));
@@ -182,7 +186,7 @@ async fn serve(manager: Manager, hook: Hook, run: &Path) -> Result<Connection, S
 }
 
 impl Daemon {
-    fn new(connection: Connection, manager: Manager, supervisor: Supervisor) -> Self {
+    fn new([connection, hooks]: [Connection; 2], manager: Manager, supervisor: Supervisor) -> Self {
         let idle = Idle {
             connection: connection.clone(),
             site: manager.site,
@@ -195,6 +199,7 @@ impl Daemon {
             supervisor,
             idle,
             connection,
+            hooks,
             reload: manager.reload,
         }
     }

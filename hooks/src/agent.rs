@@ -52,12 +52,9 @@ pub fn call(call: &Call, operation: Operation, xml: &str, limit: Duration) -> Re
         ("operation", Variant::from(operation.word())),
         ("extra", Variant::from(call.extra.as_str())),
     ]);
-    let message = numbered(
-        "/org/variantd1/Hook",
-        "org.variantd1.Hook",
-        operation.method(),
-    )
-    .build(&(xml, options));
+    let name = "org.variantd1.Hook";
+    let message =
+        numbered(name, "/org/variantd1/Hook", name, operation.method()).build(&(xml, options));
     exchanged(message, operation.rewrites(), limit)
 }
 
@@ -65,8 +62,13 @@ pub fn call(call: &Call, operation: Operation, xml: &str, limit: Duration) -> Re
 #[must_use]
 pub fn complete(xml: &str, limit: Duration) -> Reply {
     let options: HashMap<&str, Variant<'_>> = HashMap::new();
-    let message =
-        numbered("/org/variantd1", "org.variantd1.Manager", "PrepareXml").build(&(xml, options));
+    let message = numbered(
+        "org.variantd1",
+        "/org/variantd1",
+        "org.variantd1.Manager",
+        "PrepareXml",
+    )
+    .build(&(xml, options));
     exchanged(message, true, limit)
 }
 
@@ -89,9 +91,9 @@ fn exchanged(message: zbus::Result<Message>, wants_text: bool, limit: Duration) 
 }
 
 /// A call of the agent with the number that [`Exchange`] waits for.
-fn numbered<'a>(path: &'a str, interface: &'a str, method: &'a str) -> Builder<'a> {
+fn numbered<'a>(name: &'a str, path: &'a str, interface: &'a str, method: &'a str) -> Builder<'a> {
     Message::method_call(path, method)
-        .destination("org.variantd1")
+        .destination(name)
         .interface(interface)
         .serial(NonZeroU32::new(bus::CALL).unwrap_or(NonZeroU32::MAX))
 }

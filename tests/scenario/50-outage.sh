@@ -46,5 +46,5 @@ as_nobody() { setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"; }
 manager='org.variantd1 /org/variantd1 org.variantd1.Manager'
 contains 'list for everybody' "$(as_nobody busctl call $manager ListDomains 'a{sv}' 0)" '"o0"'
 ! as_nobody busctl call $manager Prepare 'sa{sv}' o0 0 2>/dev/null || fail 'nobody may prepare'
-! as_nobody busctl call org.variantd1 /org/variantd1/Hook org.variantd1.Hook Release 'sa{sv}' '' 0 2>/dev/null ||
+! as_nobody busctl call org.variantd1.Hook /org/variantd1/Hook org.variantd1.Hook Release 'sa{sv}' '' 0 2>/dev/null ||
     fail 'nobody may call the hook'

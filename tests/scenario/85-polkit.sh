@@ -27,7 +27,7 @@ equal 'driver after refusals' "$(driver $GPU0)" pci-stub
 printf '= without leave: %s\n' "$(as_user variantctl bind $GPU0 | head -1)"
 
 # Neither by its interface nor without one.
-! as_user busctl call org.variantd1 /org/variantd1/Hook org.variantd1.Hook Stopped 'sa{sv}' x 0 >/tmp/hook.out ||
+! as_user busctl call org.variantd1.Hook /org/variantd1/Hook org.variantd1.Hook Stopped 'sa{sv}' x 0 >/tmp/hook.out ||
     fail 'a user called the hook'
 contains 'hook' "$(cat /tmp/hook.out)" 'denied'
 

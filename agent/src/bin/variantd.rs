@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent::bus::NAME;
+use agent::bus::{HOOK_NAME, NAME};
 use agent::config;
 use agent::daemon::{self, Places};
 use agent::journald;
@@ -117,9 +117,11 @@ async fn serve(places: Places) -> anyhow::Result<()> {
             () = agent.idle.reached() => {
                 info!("nothing needs variantd ('idle_exit' of its configuration)");
                 // From now on a call starts it anew.
+                agent.hooks.release_name(HOOK_NAME).await?;
                 agent.connection.release_name(NAME).await?;
                 break;
             }
+            () = agent.hooks.closed() => anyhow::bail!("the system bus has closed the hook's connection"),
             () = agent.connection.closed() => anyhow::bail!("the system bus has closed the connection"),
             _ = hangup.recv() => {
                 if let Err(reason) = (agent.reload)() {

@@ -1,4 +1,5 @@
-//! The D-Bus service `org.variantd1`: `/org/variantd1`, `/org/variantd1/Hook`, and an object per device.
+//! The D-Bus service `org.variantd1`: `/org/variantd1`, and an object per device. And `org.variantd1.Hook`, on a
+//! connection of its own: what anybody sends to the first never stands before what libvirt waits for.
 //!
 //! `packaging/dbus/org.variantd1.xml` is the contract; a test compares it with what is served.
 
@@ -14,9 +15,14 @@ mod object;
 mod publish;
 mod turn;
 
+use std::io;
 use std::sync::Arc;
+use std::thread;
 
+use tokio::runtime;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
+use zbus::Connection;
 use zbus::connection::Builder;
 use zbus::fdo::ObjectManager;
 
@@ -33,15 +39,42 @@ pub use turn::Turns;
 
 /// The bus name.
 pub const NAME: &str = "org.variantd1";
+/// The hook's bus name.
+pub const HOOK_NAME: &str = "org.variantd1.Hook";
 /// The manager's object.
 pub const MANAGER: &str = "/org/variantd1";
 /// The hook's object.
 pub const HOOK: &str = "/org/variantd1/Hook";
 
-/// Adds both objects to a connection, and the list of all of them.
-pub fn serve(builder: Builder<'_>, manager: Manager, hook: Hook) -> Builder<'_> {
+/// Adds the manager to a connection, and the list of all objects.
+pub fn serve(builder: Builder<'_>, manager: Manager) -> Builder<'_> {
     let builder = builder.serve_at(MANAGER, ObjectManager);
-    builder.serve_at(MANAGER, manager).serve_at(HOOK, hook)
+    builder.serve_at(MANAGER, manager)
+}
+
+/// Serves the hook's object on a connection and in a thread of its own, and gives the connection, which has no name yet:
+/// neither on the bus nor here does a call of libvirt's hook wait behind what somebody else sends.
+///
+/// # Errors
+/// When there is no bus, or no thread to be had.
+pub async fn serve_hook(hook: Hook) -> zbus::Result<Connection> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (send, made) = oneshot::channel();
+    let serve = move || {
+        runtime.block_on(async {
+            let connection = Builder::system().serve_at(HOOK, hook).build().await;
+            let served = connection.as_ref().ok().cloned();
+            let _ = send.send(connection);
+            if let Some(connection) = served {
+                connection.closed().await;
+            }
+        });
+    };
+    thread::Builder::new().name("hook".into()).spawn(serve)?;
+    made.await
+        .unwrap_or_else(|_| Err(io::Error::other("the thread of the hook has ended").into()))
 }
 
 /// Runs `work`, which may block, on `part` in a thread of its own.

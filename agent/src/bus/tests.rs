@@ -108,7 +108,7 @@ async fn scene_of(parts: Parts) -> Scene {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     let service = Builder::unix_stream(ours).server(Guid::generate()).p2p();
     let client = connection::Builder::unix_stream(theirs).p2p().build();
-    let service = serve(service, parts.manager, parts.hook);
+    let service = serve(service, parts.manager).serve_at(HOOK, parts.hook);
     let (service, client) = tokio::join!(service.build(), client);
     let service = service.expect("service");
     let publisher = Publisher::start(service.clone(), sources).await;

@@ -91,10 +91,18 @@ struct Caller<'a> {
 
 impl Caller<'_> {
     async fn with<B: serde::Serialize + zbus::Type>(self, body: &B) -> zbus::Result<Message> {
-        let name = Some("org.variantd1");
-        let call = self
-            .bus
-            .call_method(name, self.path, Some(self.interface), self.method, body);
+        // The hook has a name of its own, that of its interface.
+        let name = match self.interface {
+            "org.variantd1.Hook" => self.interface,
+            _ => "org.variantd1",
+        };
+        let call = self.bus.call_method(
+            Some(name),
+            self.path,
+            Some(self.interface),
+            self.method,
+            body,
+        );
         call.await
     }
 }

@@ -30,7 +30,7 @@ async fn hook(bus: &Connection) -> Duration {
         let options: Options<'_> = HashMap::from([("domain", Variant::from("d0"))]);
         let body = (GUEST, options);
         let (path, interface) = ("/org/variantd1/Hook", Some("org.variantd1.Hook"));
-        let call = bus.call_method(Some("org.variantd1"), path, interface, method, &body);
+        let call = bus.call_method(interface, path, interface, method, &body);
         call.await.expect("a guest without devices passes");
     }
     began.elapsed()

@@ -64,7 +64,11 @@ impl Scene {
     pub(crate) async fn serve(&self, path: &str, agent: impl Interface) -> Connection {
         let builder = connection::Builder::address(self.bus.address());
         let builder = builder.serve_at(path, agent);
-        let named = builder.name("org.variantd1").build().await;
+        let named = builder
+            .name("org.variantd1")
+            .name("org.variantd1.Hook")
+            .build()
+            .await;
         named.expect("serve on the private bus")
     }
 
