@@ -141,11 +141,10 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let worker = Worker::new(Arc::new(live), site.clone(), assigner.clone());
     tokio::spawn(worker.clone().serve(seen, wanted));
     let supervisor = Supervisor::of_environment();
-    tokio::spawn(supervisor.clone().watch(assigner.clone(), worker.clone()));
     let bell = assigner.bell().clone();
     let reload = reload(places.clone(), site.clone(), supervisor.clone(), bell);
     let manager = Manager {
-        worker,
+        worker: worker.clone(),
         assigner: assigner.clone(),
         site: site.clone(),
         reservations: reservations(places),
@@ -155,15 +154,16 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         turns: Turns::default(),
     };
     let hook = Hook {
-        assigner,
+        assigner: assigner.clone(),
         site,
         repairs,
         definitions: places.root.join(DEFINITIONS),
     };
-    let hooks = bus::serve_hook(hook).await?;
+    let (hooks, thread) = bus::serve_hook(hook).await?;
     let connection = serve(manager.clone(), &places.run).await?;
     hooks.request_name(bus::HOOK_NAME).await?;
     supervisor.ready();
+    tokio::spawn(supervisor.clone().watch(assigner, worker, thread));
     Ok(Daemon::new([connection, hooks], manager, supervisor))
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -51,19 +52,20 @@ impl Supervisor {
         self.say("STOPPING=1");
     }
 
-    /// Says at half the interval that we answer: that this loop runs, that a thread can be had, and every
-    /// lock that a call may need. Silence makes systemd end and restart us.
-    pub async fn watch(self, assigner: Arc<Assigner>, worker: Arc<Worker>) {
+    /// Says at half the interval that we answer: that this loop runs and the hook's does, that a thread can be had, and
+    /// every lock that a call may need. Silence makes systemd end and restart us.
+    pub async fn watch(self, assigner: Arc<Assigner>, worker: Arc<Worker>, hooks: Handle) {
         let Some(interval) = self.watchdog else {
             return;
         };
         loop {
             let (assigner, worker) = (assigner.clone(), worker.clone());
-            let answers = spawn_blocking(move || {
+            let locks = move || {
                 assigner.answers();
                 worker.answers();
-            });
-            match answers.await {
+            };
+            let answers = hooks.spawn(async move { spawn_blocking(locks).await });
+            match answers.await.and_then(|answered| answered) {
                 Ok(()) => self.say("WATCHDOG=1"),
                 Err(error) => warn!("the watchdog is not told that all is well: {error}"),
             }
@@ -135,7 +137,7 @@ mod tests {
         let assigner = Arc::new(Assigner::new(kernel(), site.clone(), journal));
         let worker = Worker::new(Arc::new(Fake::default()), site, assigner.clone());
         let (supervisor, socket) = supervisor(directory.path());
-        let watch = tokio::spawn(supervisor.watch(assigner.clone(), worker));
+        let watch = tokio::spawn(supervisor.watch(assigner.clone(), worker, Handle::current()));
         let socket = Arc::new(socket);
         let next = async || {
             let socket = socket.clone();

@@ -19,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use tokio::runtime;
+use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use zbus::Connection;
@@ -52,15 +52,16 @@ pub fn serve(builder: Builder<'_>, manager: Manager) -> Builder<'_> {
     builder.serve_at(MANAGER, manager)
 }
 
-/// Serves the hook's object on a connection and in a thread of its own, and gives the connection, which has no name yet:
-/// neither on the bus nor here does a call of libvirt's hook wait behind what somebody else sends.
+/// Serves the hook's object on a connection and in a thread of its own, and gives both; it has no name yet. Neither on
+/// the bus nor here does a call of libvirt's hook wait behind what somebody else sends.
 ///
 /// # Errors
 /// When there is no bus, or no thread to be had.
-pub async fn serve_hook(hook: Hook) -> zbus::Result<Connection> {
+pub async fn serve_hook(hook: Hook) -> zbus::Result<(Connection, Handle)> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let handle = runtime.handle().clone();
     let (send, made) = oneshot::channel();
     let serve = move || {
         runtime.block_on(async {
@@ -73,8 +74,9 @@ pub async fn serve_hook(hook: Hook) -> zbus::Result<Connection> {
         });
     };
     thread::Builder::new().name("hook".into()).spawn(serve)?;
-    made.await
-        .unwrap_or_else(|_| Err(io::Error::other("the thread of the hook has ended").into()))
+    let ended = || io::Error::other("the thread of the hook has ended");
+    let connection = made.await.map_err(|_| ended())??;
+    Ok((connection, handle))
 }
 
 /// Runs `work`, which may block, on `part` in a thread of its own.

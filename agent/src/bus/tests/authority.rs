@@ -46,7 +46,10 @@ async fn court(mood: Option<Mood>) -> Court {
         ..Authority::default()
     };
     let builder = connection::Builder::address(bus.address()).name(NAME);
-    let agent = serve(builder, parts.manager).serve_at(HOOK, parts.hook).build().await;
+    let agent = serve(builder, parts.manager)
+        .serve_at(HOOK, parts.hook)
+        .build()
+        .await;
     let client = connection::Builder::address(bus.address()).build().await;
     Court {
         client: client.expect("client"),
