@@ -116,3 +116,12 @@ fn a_contract_that_is_not_kept_stops_the_guest() {
     let output = scene.run_vdsm(Some(&scene.domain()));
     assert_eq!(output.status.code(), Some(2), "there is no such file");
 }
+
+#[test]
+fn the_manual_has_the_contract() {
+    let page = include_str!("../../../packaging/man/variantd-vdsm.8.md");
+    let seconds = format!("{} s;", hooks::vdsm::LIMIT.as_secs());
+    for word in [hooks::vdsm::FILE, &seconds, "VD-AGT-001", "VD-HOK-003"] {
+        assert!(page.contains(word), "the page lacks '{word}'");
+    }
+}

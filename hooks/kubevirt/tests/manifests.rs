@@ -1,0 +1,210 @@
+//! packaging/kubevirt against the programs: what its files name is there, and they name the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use agent::config::{self, Config};
+use agent::snapshot;
+use agent::target::Target;
+use kernel_glue::id::PciId;
+use serde::Deserialize;
+use serde_json::Value;
+
+const RUN: &str = "/run/variantd";
+
+/// One of `hooks.kubevirt.io/hookSidecars`: the fields of KubeVirt's pkg/hooks/hooks.go.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[allow(dead_code)]
+struct Sidecar {
+    image: String,
+    image_pull_policy: Option<String>,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    config_map: Option<BTreeMap<String, String>>,
+    pvc: Option<Claim>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Claim {
+    name: String,
+    volume_path: String,
+    shared_compute_path: String,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/kubevirt")
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(folder().join(name)).expect(name)
+}
+
+/// The objects of a file, by their kinds.
+fn objects(name: &str) -> BTreeMap<String, Value> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text(name)).expect(name);
+    let kind = |object: Value| (word(&object["kind"]), object);
+    objects.into_iter().map(kind).collect()
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+fn rows(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().expect("a list").iter()
+}
+
+/// The pod of the DaemonSet, and its one container.
+fn pod() -> (Value, Value) {
+    let pod = objects("daemonset.yaml")["DaemonSet"]["spec"]["template"]["spec"].clone();
+    let container = pod["containers"][0].clone();
+    assert_eq!(rows(&pod["containers"]).count(), 1);
+    (pod, container)
+}
+
+fn sidecar() -> Sidecar {
+    let vmi = &objects("vmi.yaml")["VirtualMachineInstance"];
+    let annotation = word(&vmi["metadata"]["annotations"]["hooks.kubevirt.io/hookSidecars"]);
+    let mut sidecars: Vec<Sidecar> = serde_json::from_str(&annotation).expect("sidecars");
+    assert_eq!(sidecars.len(), 1);
+    sidecars.remove(0)
+}
+
+/// What the image has, by the path that it has it at.
+fn image() -> BTreeSet<String> {
+    let file = text("Containerfile");
+    let (_, last) = file.rsplit_once("\nFROM ").expect("two stages");
+    let copies = last.lines().filter_map(|line| line.strip_prefix("COPY "));
+    copies
+        .flat_map(|line| {
+            let words: Vec<&str> = line
+                .split(' ')
+                .filter(|word| !word.starts_with("--"))
+                .collect();
+            let (to, from) = words.split_last().expect("a destination");
+            let at = |from: &&str| match to.strip_suffix('/') {
+                Some(folder) => format!("{folder}/{}", from.rsplit('/').next().expect("a name")),
+                None => (*to).to_owned(),
+            };
+            from.iter().map(at).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn agent_and_sidecar_are_of_the_image_that_the_recipe_builds() {
+    let (_, container) = pod();
+    let tag = format!("-t {} .", word(&container["image"]));
+    assert!(text("Containerfile").contains(&tag), "{tag}");
+    assert_eq!(sidecar().image, word(&container["image"]));
+    let has = image();
+    let entry = text("Containerfile");
+    let entry = entry
+        .lines()
+        .find_map(|line| line.strip_prefix("ENTRYPOINT "));
+    let entry: Vec<String> = serde_json::from_str(entry.expect("an entry")).expect("its form");
+    assert!(has.contains(&entry[0]), "{has:?}");
+    assert!(has.contains(&word(&container["command"][0])), "{has:?}");
+    let mode = fs::metadata(folder().join("agent"))
+        .expect("the agent's script")
+        .permissions();
+    assert_eq!(mode.mode() & 0o555, 0o555);
+}
+
+#[test]
+fn each_mount_has_its_volume() {
+    let (pod, container) = pod();
+    let names = |list: &Value| {
+        rows(list)
+            .map(|one| word(&one["name"]))
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(names(&container["volumeMounts"]), names(&pod["volumes"]));
+}
+
+#[test]
+fn the_snapshot_is_where_the_agent_keeps_it_and_the_sidecar_looks() {
+    let (pod, container) = pod();
+    let named = |list: &Value, name: &str| {
+        let found = rows(list).find(|one| one["name"] == name);
+        found.expect(name).clone()
+    };
+    assert_eq!(named(&container["volumeMounts"], "run")["mountPath"], RUN);
+    assert_eq!(named(&pod["volumes"], "run")["hostPath"]["path"], RUN);
+    let objects = objects("vmi.yaml");
+    let (volume, claim) = (
+        &objects["PersistentVolume"],
+        &objects["PersistentVolumeClaim"],
+    );
+    assert_eq!(volume["spec"]["hostPath"]["path"], RUN);
+    assert_eq!(claim["spec"]["volumeName"], volume["metadata"]["name"]);
+    for key in ["name", "namespace"] {
+        assert_eq!(volume["spec"]["claimRef"][key], claim["metadata"][key]);
+    }
+    assert_eq!(
+        objects["VirtualMachineInstance"]["metadata"]["namespace"],
+        claim["metadata"]["namespace"]
+    );
+    let pvc = sidecar().pvc.expect("a claim");
+    assert_eq!(pvc.name, word(&claim["metadata"]["name"]));
+    assert_eq!((&*pvc.volume_path, &*pvc.shared_compute_path), (RUN, RUN));
+    let page = include_str!("../../../packaging/man/variantd-kubevirt.8.md");
+    assert!(page.contains(&format!("default `{RUN}/{}`", snapshot::FILE)));
+}
+
+#[test]
+fn the_configuration_is_the_agents_and_lets_the_sidecar_read() {
+    let objects = objects("daemonset.yaml");
+    let data = objects["ConfigMap"]["data"].as_object().expect("data");
+    let (_, container) = pod();
+    let mut mounts = rows(&container["volumeMounts"]);
+    let mount = mounts
+        .find(|mount| mount["name"] == "config")
+        .expect("config");
+    assert_eq!(mount["mountPath"], config::PATH);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("variantd.conf");
+    fs::write(&path, word(&data[&word(&mount["subPath"])])).expect("written");
+    let config = Config::read(&path).expect("no key that the agent does not know");
+    assert_eq!(config.snapshot_mode.bits() & 0o004, 0o004);
+}
+
+#[test]
+fn the_sidecars_arguments_are_its_programs() {
+    let arguments = sidecar().args;
+    assert_eq!(arguments[0], "--target");
+    arguments[1].parse::<Target>().expect("versions");
+    assert_eq!(arguments.len(), 2);
+}
+
+#[test]
+fn the_guest_asks_for_what_the_readme_permits_and_a_recipe_covers() {
+    let readme = text("README.md");
+    let block: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .collect();
+    let block = &block[block
+        .iter()
+        .position(|line| *line == "spec:")
+        .expect("a configuration")..];
+    let cluster: Value = serde_saphyr::from_str(&block.join("\n")).expect("YAML");
+    let permitted = &cluster["spec"]["configuration"]["permittedHostDevices"]["pciHostDevices"][0];
+    assert_eq!(permitted["externalResourceProvider"], true);
+    let vmi = &objects("vmi.yaml")["VirtualMachineInstance"];
+    let gpu = &vmi["spec"]["domain"]["devices"]["gpus"][0];
+    assert_eq!(permitted["resourceName"], gpu["deviceName"]);
+    let recipes = agent::recipe::Recipes::shipped().expect("recipes");
+    let id = word(&permitted["pciVendorSelector"]).to_lowercase();
+    let id: PciId = id.parse().expect("an id");
+    assert!(
+        recipes.iter().any(|recipe| recipe.member(id).is_some()),
+        "{id}"
+    );
+}
