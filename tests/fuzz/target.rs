@@ -3,10 +3,24 @@
 #![no_main]
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use doors::Door;
 use libfuzzer_sys::fuzz_target;
+use nix::time::{ClockId, clock_gettime};
 
 static DOOR: LazyLock<Door> = LazyLock::new(|| doors::door(env!("CARGO_BIN_NAME")).expect("a door"));
+/// Of the processor's time, which a busy machine does not stretch, as it does the fuzzer's own limit.
+const LIMIT: Duration = Duration::from_secs(1);
 
-fuzz_target!(|bytes: &[u8]| DOOR(bytes));
+fn worked() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock of each thread");
+    time.into()
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let began = worked();
+    DOOR(bytes);
+    let took = worked() - began;
+    assert!(took < LIMIT, "it takes {took:?}");
+});
