@@ -46,6 +46,8 @@ pub struct Statuses {
     pub devices: BTreeMap<PciAddress, Status>,
     /// Another process works on one of them.
     pub unsettled: bool,
+    /// The host on which they were seen.
+    pub host: Host,
 }
 
 /// Looks at the host, the journal and the reservations.
@@ -62,11 +64,11 @@ pub fn look(
     let reserved = reservations.all().into_iter().flatten();
     let reserved = reserved.map(|reservation| reservation.device).collect();
     let (host, rules) = (site.host()?, site.rules());
-    Ok(statuses(&host, &rules.recipes, &standings, &reserved))
+    Ok(statuses(host, &rules.recipes, &standings, &reserved))
 }
 
 fn statuses(
-    host: &Host,
+    host: Host,
     recipes: &Recipes,
     standings: &BTreeMap<PciAddress, Standing>,
     reserved: &BTreeSet<PciAddress>,
@@ -81,6 +83,7 @@ fn statuses(
     Statuses {
         devices: devices.collect(),
         unsettled: standings.values().any(|standing| standing.elsewhere),
+        host,
     }
 }
 
@@ -130,7 +133,7 @@ mod tests {
         let standings = standing.map(|standing| (address(GPU), standing));
         let reserved = reserved.then(|| address(GPU));
         statuses(
-            &host(),
+            host(),
             &Recipes::shipped().expect("recipes"),
             &standings.into_iter().collect(),
             &reserved.into_iter().collect(),
@@ -160,7 +163,7 @@ mod tests {
         assert!(!seen(None, false).contains_key(&address(NIC)));
         let standings = BTreeMap::from([(address(NIC), standing(Condition::Bound))]);
         let recipes = Recipes::shipped().expect("recipes");
-        let seen = statuses(&host(), &recipes, &standings, &BTreeSet::new());
+        let seen = statuses(host(), &recipes, &standings, &BTreeSet::new());
         assert_eq!(seen.devices[&address(NIC)].recipe, "");
     }
 }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
-use tokio::time::timeout;
+use kernel_glue::host::Host;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 use zbus::Connection;
 
@@ -23,6 +24,9 @@ use crate::status::{self, Status, Statuses};
 
 /// Between two looks at a device that another process works on.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Between two looks: one bind rings several times.
+const REST: Duration = Duration::from_millis(100);
 
 /// What the objects are made from.
 #[derive(Clone)]
@@ -69,6 +73,7 @@ impl Publisher {
                 warn!("cannot show the devices: {error}");
                 false
             });
+            sleep(REST).await;
             let rung = assigner.bell().rung();
             match unsettled {
                 true => drop(timeout(AGAIN, rung).await),
@@ -82,7 +87,12 @@ impl Publisher {
         let look = |sources: &Sources| {
             status::look(&sources.site, &sources.assigner, &sources.reservations)
         };
-        let Statuses { devices, unsettled } = blocking(&self.sources, look).await?;
+        let statuses = blocking(&self.sources, look).await?;
+        let Statuses {
+            devices,
+            unsettled,
+            host,
+        } = statuses;
         let gone: BTreeSet<_> = self.shown.keys().copied().collect();
         for device in gone.into_iter().filter(|one| !devices.contains_key(one)) {
             self.remove(device).await?;
@@ -90,16 +100,16 @@ impl Publisher {
         for (_, status) in devices {
             self.show(status).await?;
         }
-        self.publish().await;
+        self.publish(host).await;
         Ok(unsettled)
     }
 
     /// The snapshot is for programs elsewhere: what goes wrong with it keeps nothing here from working.
-    async fn publish(&self) {
+    async fn publish(&self, host: Host) {
         let snapshot = self.snapshot.clone();
         let update = move |sources: &Sources| {
             let mut snapshot = snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok::<_, BusError>(snapshot.update(&sources.site, &sources.reservations))
+            Ok::<_, BusError>(snapshot.update(&sources.site, host, &sources.reservations))
         };
         match blocking(&self.sources, update).await {
             Ok(Ok(true)) => debug!("the snapshot of the host is published"),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kernel_glue::host::Host;
 use sha2::{Digest, Sha256};
 
 use super::{Runs, Snapshot};
@@ -34,16 +35,17 @@ impl Published {
     /// Replaces the file when the host is another than the one it shows; true when it was.
     ///
     /// # Errors
-    /// When the host cannot be read or the file cannot be written.
+    /// When the file cannot be written.
     pub fn update(
         &mut self,
         site: &Site,
+        host: Host,
         reservations: &Reservations,
     ) -> Result<bool, PublishError> {
         let mode = site.rules().config.snapshot_mode;
         let runs = Runs::here(site.learned.versions().ok());
         let usable = reservations.all().into_iter().flatten().collect();
-        let text = Snapshot::new(site.host()?, runs, usable).text();
+        let text = Snapshot::new(host, runs, usable).text();
         let now = (mode, Sha256::digest(&text).into());
         if self.last == Some(now) {
             return Ok(false);
@@ -77,9 +79,17 @@ mod tests {
         let none = Reservations::new(run.path().join("reserved.d"));
         let mut published = Published::new(run.path());
         let path = run.path().join(FILE);
-        assert!(published.update(&site, &none).expect("written"));
+        assert!(
+            published
+                .update(&site, site.host().expect("host"), &none)
+                .expect("written")
+        );
         let first = inode(&path);
-        assert!(!published.update(&site, &none).expect("looked"));
+        assert!(
+            !published
+                .update(&site, site.host().expect("host"), &none)
+                .expect("looked")
+        );
         assert_eq!(inode(&path), first, "an unchanged host writes nothing");
         let read = Snapshot::read(&path).expect("a snapshot");
         assert_eq!(read.host, site.host().expect("host"));
@@ -87,7 +97,11 @@ mod tests {
         let reserved = format!("device = \"{GPU}\"\nid = \"10de:2342\"\n");
         let reservation = run.path().join(format!("reserved.d/{GPU}.toml"));
         file::replace(&reservation, &reserved, 0o644).expect("reserved");
-        assert!(published.update(&site, &none).expect("written"));
+        assert!(
+            published
+                .update(&site, site.host().expect("host"), &none)
+                .expect("written")
+        );
         let read = Snapshot::read(&path).expect("a snapshot");
         assert_eq!(read.reservations[0].device, address(GPU));
     }
@@ -101,7 +115,7 @@ mod tests {
         });
         let none = Reservations::noted(Vec::new());
         Published::new(run.path())
-            .update(&site, &none)
+            .update(&site, site.host().expect("host"), &none)
             .expect("written");
         let found = fs::metadata(run.path().join(FILE)).expect("published");
         assert_eq!(found.permissions().mode() & 0o777, 0o640);

@@ -128,8 +128,10 @@ async fn a_device_without_recipe_comes_when_it_is_bound_and_goes_when_it_is_rele
     let objects = ObjectManagerProxy::builder(&scene.client);
     let objects = objects.path(MANAGER).destination(NAME);
     let objects = objects.build().await.expect("proxy");
+    let mut come = objects.receive_interfaces_added().await.expect("signals");
     let mut gone = objects.receive_interfaces_removed().await.expect("signals");
     manager.bind(NIC, options()).await.expect("bound");
+    next(&mut come).await.expect("an object");
     until(&scene, NIC, "bound").await;
     assert!(device(&scene, NIC).await.address().await.is_ok());
     manager
