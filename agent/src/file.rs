@@ -41,7 +41,8 @@ pub fn read(path: &Path) -> io::Result<String> {
 /// # Errors
 /// The first failing step's; `path` is then as it was.
 pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let named = path.parent().filter(|parent| *parent != Path::new(""));
+    let directory = named.unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
     let mut name = path.as_os_str().to_owned();
     name.push(".new");

@@ -1,5 +1,7 @@
 # A guest without a definition: prepared it starts, unprepared it is refused with the command that helps, which then does.
-# And define and start in one process, as OpenStack Nova does it.
+# And define and start in one process, as OpenStack Nova does it, and as a Nova does that has the call of packaging/doc/openstack.md.
+# ROUNDS=10: more of the latter.
+# deadline: 900
 agent_settings
 trap 'forget t0 n0' EXIT
 forget t0 n0
@@ -61,3 +63,14 @@ for round in $(seq "$rounds"); do
     forget n0
 done
 echo "= define and start in one process, $rounds rounds: $first started at once, $second at the second try"
+
+# That call, by a user who may nothing: completed before it is defined, from the agent's snapshot. No race is left, so few rounds do.
+rounds=${ROUNDS:-3}
+for round in $(seq "$rounds"); do
+    setpriv --reuid 65534 --regid 65534 --clear-groups variantctl --host /run/variantd/host.json rewrite - \
+        </tmp/n0.xml >/tmp/n0.done 2>/tmp/n0.out || fail "round $round: $(cat /tmp/n0.out)"
+    virsh "define /tmp/n0.done; start n0" >/tmp/n0.out 2>&1 || fail "round $round: $(cat /tmp/n0.out)"
+    equal "round $round: driver of a guest that was completed first" "$(driver $GPU0)" $VARIANT
+    forget n0
+done
+echo "= completed first, then defined and started in one process: $rounds of $rounds started at once"

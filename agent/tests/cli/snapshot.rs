@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::{data, failure, host, stdout, variantctl};
 
@@ -115,4 +116,19 @@ fn what_is_no_snapshot_is_refused_with_the_way_out() {
     fs::write(&newer, "{\"version\": 2}\n").expect("written");
     let (code, text) = failure(&variantctl(&newer, &["doctor"]));
     assert!(code == 1 && text.contains("VD-HST-002"), "{text}");
+}
+
+#[test]
+fn a_bare_name_is_a_file_of_the_directory_that_one_is_in() {
+    let keep = tempfile::tempdir().expect("directory");
+    let written = Command::new(env!("CARGO_BIN_EXE_variantctl"))
+        .current_dir(keep.path())
+        .args(["--recipes", "/nonexistent", "--host"])
+        .arg(host("gh200-1gpu"))
+        .args(["snapshot", "host.json"])
+        .output()
+        .expect("variantctl runs");
+    assert_eq!(stdout(&written), "");
+    let list = variantctl(&keep.path().join("host.json"), &["list"]);
+    assert!(stdout(&list).contains("0009:01:00.0"));
 }
