@@ -34,10 +34,9 @@ pub struct Element {
 }
 
 impl Element {
-    /// Locates the element that `node` is in `text`, the text the document was parsed from.
+    /// Locates the element that is at `span` in `text`.
     #[must_use]
-    pub fn locate(text: &str, node: roxmltree::Node<'_, '_>) -> Self {
-        let span = node.range();
+    pub fn locate(text: &str, span: Range<usize>) -> Self {
         let tag_end = start_tag_end(text, span.start);
         let self_closed = text.as_bytes()[tag_end - 2] == b'/';
         let inner_start = if self_closed { tag_end - 2 } else { tag_end };
@@ -185,11 +184,14 @@ impl Element {
 ///
 /// # Errors
 /// When two edits overlap or a span is outside the text: the plan that made them is wrong.
-pub fn apply(text: &str, edits: &[Edit]) -> Result<String, OverlapError> {
-    let mut ordered: Vec<&Edit> = edits.iter().collect();
+pub fn apply<'e>(
+    text: &str,
+    edits: impl IntoIterator<Item = &'e Edit>,
+) -> Result<String, OverlapError> {
+    let mut ordered: Vec<&Edit> = edits.into_iter().collect();
     ordered.sort_by_key(|edit| (edit.span.start, edit.span.end));
-    let mut out =
-        String::with_capacity(text.len() + edits.iter().map(|e| e.text.len()).sum::<usize>());
+    let added: usize = ordered.iter().map(|edit| edit.text.len()).sum();
+    let mut out = String::with_capacity(text.len() + added);
     let mut at = 0;
     for edit in ordered {
         let kept = text
@@ -237,10 +239,14 @@ fn indent_before(text: &str, start: usize) -> Option<String> {
 }
 
 fn indented(fragment: &str, indent: &str) -> String {
-    fragment
-        .lines()
-        .map(|line| format!("\n{indent}{line}"))
-        .collect()
+    let lines = fragment.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let mut out = String::with_capacity(fragment.len() + lines * (indent.len() + 1));
+    for line in fragment.lines() {
+        out.push('\n');
+        out.push_str(indent);
+        out.push_str(line);
+    }
+    out
 }
 
 fn inline(fragment: &str) -> String {
@@ -258,7 +264,7 @@ mod tests {
             .descendants()
             .find(|n| n.has_tag_name(name))
             .expect("element");
-        Element::locate(text, node)
+        Element::locate(text, node.range())
     }
 
     fn after(text: &str, edit: Edit) -> String {

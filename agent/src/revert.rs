@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 use crate::code::Code;
-use crate::domain::{AcpiTable, Added, Argument, Cell, Controller, Domain, Hostdev, Mark, Marked};
+use crate::domain::{
+    AcpiTable, Added, Argument, Cell, Controller, Domain, Hostdev, Mark, Marked, Sibling,
+};
 use crate::edit::{self, Edit, Element};
 use crate::plan::command_line;
 use crate::refusal::Refusal;
@@ -16,14 +18,15 @@ use crate::refusal::Refusal;
 /// # Errors
 /// The refusals of [`Domain::parse`].
 pub fn revert(text: &str) -> Result<String, Refusal> {
-    let domain = Domain::parse(text)?;
+    taken_back(text, &Domain::parse(text)?)
+}
+
+/// The same of a text that is read already.
+pub(crate) fn taken_back(text: &str, domain: &Domain) -> Result<String, Refusal> {
     let Some(mark) = &domain.mark else {
         return Ok(text.to_owned());
     };
-    let undo = Undo {
-        domain: &domain,
-        mark,
-    };
+    let undo = Undo { domain, mark };
     edit::apply(text, &undo.edits()).map_err(|error| {
         let mend = "please report this with the definition";
         Refusal::new(
@@ -270,11 +273,10 @@ impl Undo<'_> {
                 _ => Vec::new(),
             };
         }
-        let ours = cell
-            .siblings
-            .iter()
-            .filter(|(id, _)| gone.contains(id) || added.has(&format!("sibling:{}:{id}", cell.id)));
-        ours.map(|(_, sibling)| sibling.remove()).collect()
+        let ours = cell.siblings.iter().filter(|one| {
+            gone.contains(&one.id) || added.has(&format!("sibling:{}:{}", cell.id, one.id))
+        });
+        ours.map(Sibling::remove).collect()
     }
 
     /// Our arguments of QEMU, or the element around them where we made it and nothing else is in it.

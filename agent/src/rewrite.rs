@@ -3,9 +3,9 @@
 use crate::code::Code;
 use crate::domain::{Domain, Mark, Marked};
 use crate::edit;
-use crate::plan::{Note, Plan, Setting, plan};
+use crate::plan::{Note, Origin, Plan, Setting, origin, plan, plan_from};
 use crate::refusal::Refusal;
-use crate::revert::revert;
+use crate::revert::taken_back;
 
 /// A completed definition and what was planned for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +24,24 @@ pub struct Rewrite {
 /// # Errors
 /// The refusals of [`Domain::parse`] and [`plan`].
 pub fn rewrite(text: &str, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
-    let domain = Domain::parse(text)?;
-    let planned = plan(setting, &domain);
+    rewrite_read(text, &Domain::parse(text)?, setting)
+}
+
+/// The same of a text that is read already.
+pub(crate) fn rewrite_read(
+    text: &str,
+    domain: &Domain,
+    setting: &Setting<'_>,
+) -> Result<Rewrite, Refusal> {
     let Some(mark) = &domain.mark else {
-        return apply(text.to_owned(), planned?);
+        return apply(text.to_owned(), plan(setting, domain)?);
     };
-    match planned {
-        Ok(plan) if plan.digest == mark.digest => apply(text.to_owned(), plan),
-        _ => again(text, &domain, mark, setting),
+    // Of an old mark only what the plan would be made of counts.
+    let origin = origin(setting, &domain).ok();
+    let current = origin.as_ref().filter(|now| now.digest == mark.digest);
+    match current.map(|current| plan_from(setting, domain, Some(current))) {
+        Some(Ok(plan)) => apply(text.to_owned(), plan),
+        _ => again(text, domain, mark, origin.as_ref(), setting),
     }
 }
 
@@ -41,9 +51,10 @@ fn again(
     text: &str,
     domain: &Domain,
     mark: &Mark,
+    origin: Option<&Origin>,
     setting: &Setting<'_>,
 ) -> Result<Rewrite, Refusal> {
-    let base = revert(text)?;
+    let base = taken_back(text, domain)?;
     let chosen = mark.devices.iter().any(|marked| is_chosen(domain, marked));
     let replaced = mark.devices.iter().any(|marked| marked.replaced.is_some());
     let setting = Setting {
@@ -51,7 +62,7 @@ fn again(
         formatted: setting.formatted && !chosen,
         ..*setting
     };
-    let mut plan = plan(&setting, &Domain::parse(&base)?)?;
+    let mut plan = plan_from(&setting, &Domain::parse(&base)?, origin)?;
     plan.notes.push(Note {
         code: Code::MarkOld,
         device: None,
@@ -72,7 +83,7 @@ fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
 }
 
 fn apply(base: String, plan: Plan) -> Result<Rewrite, Refusal> {
-    let text = edit::apply(&base, &plan.edits()).map_err(|error| {
+    let text = edit::apply(&base, plan.edits()).map_err(|error| {
         let mend = "please report this with the definition";
         Refusal::new(
             Code::XmlValue,
@@ -116,7 +127,7 @@ fn outdated(text: &str, domain: &Domain, setting: &Setting<'_>, refusal: Refusal
         asked: true,
         ..*setting
     };
-    let (Some(mark), Ok(again)) = (&domain.mark, rewrite(text, &setting)) else {
+    let (Some(mark), Ok(again)) = (&domain.mark, rewrite_read(text, domain, &setting)) else {
         return refusal;
     };
     if mark.digest.is_empty() || mark.digest == again.plan.digest {

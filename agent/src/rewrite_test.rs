@@ -3,6 +3,7 @@
 use super::*;
 use crate::plan::testing::{Fixture, address, guest, hostdev};
 use crate::recipe::Recipes;
+use crate::revert::revert;
 
 const RECIPE: &str = include_str!("../recipes/nvidia-grace.toml");
 

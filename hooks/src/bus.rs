@@ -25,6 +25,8 @@ const GREETING: Duration = Duration::from_secs(5);
 const LONGEST: usize = 8 << 20;
 /// A message up to its header fields: the fixed part, and their length.
 const FIXED: usize = 16;
+/// Bytes that are read at once: a greeting and a short answer.
+const PIECE: usize = 4096;
 /// Longest line in which a bus answers to the authentication.
 const LINE: usize = 256;
 
@@ -54,6 +56,8 @@ pub(crate) enum Fault {
 pub(crate) struct Exchange {
     stream: UnixStream,
     until: Instant,
+    /// What has come and is not read yet.
+    ahead: Vec<u8>,
 }
 
 /// A message that came in.
@@ -74,6 +78,7 @@ impl Exchange {
         let mut exchange = Self {
             stream: connected()?,
             until: start + GREETING.min(limit),
+            ahead: Vec::new(),
         };
         exchange.send(call).map_err(no_greeting)?;
         exchange.authenticated()?;
@@ -95,17 +100,16 @@ impl Exchange {
         self.stream.write_all(&bytes)
     }
 
-    /// The line `OK`, byte by byte: what comes after it is a message.
+    /// The line `OK`; what comes after it is a message.
     fn authenticated(&mut self) -> Result<(), Fault> {
-        let mut line = Vec::new();
-        while !line.ends_with(b"\r\n") {
-            let mut byte = [0];
-            self.fill(&mut byte).map_err(no_greeting)?;
-            line.push(byte[0]);
-            if line.len() > LINE {
-                return Err(Fault::Bus("what answers is no bus".into()));
+        let end = loop {
+            match self.ahead.windows(2).position(|end| end == b"\r\n") {
+                Some(end) if end < LINE => break end,
+                None if self.ahead.len() <= LINE => self.receive().map_err(no_greeting)?,
+                _ => return Err(Fault::Bus("what answers is no bus".into())),
             }
-        }
+        };
+        let line: Vec<u8> = self.ahead.drain(..end + 2).collect();
         match line.starts_with(b"OK ") {
             true => Ok(()),
             false => Err(Fault::Bus("the bus does not let us in".into())),
@@ -135,19 +139,28 @@ impl Exchange {
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let left = self.until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            self.stream.set_read_timeout(Some(left))?;
-            match self.stream.read(&mut buffer[filled..]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        while self.ahead.len() < buffer.len() {
+            self.receive()?;
+        }
+        let rest = self.ahead.split_off(buffer.len());
+        buffer.copy_from_slice(&self.ahead);
+        self.ahead = rest;
+        Ok(())
+    }
+
+    /// Takes what has come, and waits until something has.
+    fn receive(&mut self) -> io::Result<()> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        let mut bytes = [0; PIECE];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => self.ahead.extend_from_slice(&bytes[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }

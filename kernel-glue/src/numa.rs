@@ -216,6 +216,11 @@ impl Numa {
     }
 
     fn place(&self, id: NumaNode) -> Option<usize> {
+        // On most hosts all nodes are online, and a node's place is its id.
+        let place = id.0 as usize;
+        if self.nodes.get(place).is_some_and(|node| node.id == id) {
+            return Some(place);
+        }
         self.nodes.binary_search_by_key(&id, |node| node.id).ok()
     }
 }

@@ -1,4 +1,4 @@
-//! Functions on the way of each definition, by criterion: `cargo bench -p tests`. Whole processes are `beside`.
+//! Functions on the way of each definition, by criterion: `cargo bench -p bench`. Whole processes are `beside`.
 
 #[path = "beside/model.rs"]
 mod model;

@@ -10,12 +10,15 @@ use super::problem::Problem;
 /// parses it can say that it is too large.
 pub(super) fn text(file: &Path, limit: usize) -> Result<String, Problem> {
     let name = file.display();
+    let mut bytes = Vec::new();
     let source: Box<dyn Read> = if file == Path::new("-") {
         Box::new(io::stdin())
     } else {
-        Box::new(File::open(file).map_err(|error| unreadable(file, &error))?)
+        let file = File::open(file).map_err(|error| unreadable(file, &error))?;
+        let length = file.metadata().map_or(0, |known| known.len());
+        bytes.reserve(usize::try_from(length).map_or(0, |length| length.min(limit) + 1));
+        Box::new(file)
     };
-    let mut bytes = Vec::new();
     let limit = u64::try_from(limit).map_or(u64::MAX, |max| max + 1);
     source
         .take(limit)

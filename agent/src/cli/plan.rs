@@ -3,15 +3,16 @@
 
 use std::path::Path;
 
-use kernel_glue::host::Host;
+use kernel_glue::address::PciAddress;
+use kernel_glue::host::{Gap, Host};
 
 use super::problem::Problem;
 use super::{Cli, Definition, Request, View, diff, domain, input, output, region, view};
 use crate::domain::MAX_BYTES;
 use crate::plan::Setting;
 use crate::proposal::{Note, Proposal};
+use crate::rewrite::{self, Rewrite};
 use crate::target::Versions;
-use kernel_glue::host::Gap;
 
 /// Prints what is planned for a file or a domain: the devices, then the diff with the reasons.
 pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
@@ -41,13 +42,16 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
 pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Problem> {
     let text = input::text(&definition.file, MAX_BYTES)?;
     let host = region::host(view, &text, definition.wish.regions)?;
-    let proposal = Proposal::make(&text, &setting(view, &host, &definition.wish))?;
+    let setting = setting(view, &host, &definition.wish);
     if view.json {
-        return output::object(json(&proposal)?);
+        return output::object(json(&Proposal::make(&text, &setting)?)?);
     }
-    output::text(&proposal.text)?;
-    notes(&proposal.notes);
-    assumptions(view, &proposal, &definition.wish);
+    // The text alone: the diff that a proposal has takes longer than all else.
+    let Rewrite { text, plan, .. } = rewrite::rewrite(&text, &setting)?;
+    output::text(&text)?;
+    notes(&plan.notes.iter().map(Note::of).collect::<Vec<_>>());
+    let devices = plan.devices.iter().map(|one| one.address);
+    assumptions(view, &devices.collect::<Vec<_>>(), &definition.wish);
     Ok(())
 }
 
@@ -64,7 +68,8 @@ fn show_file(view: &View, request: &Request) -> Result<(), Problem> {
         return output::object(json(&proposal)?);
     }
     print(&proposal, &request.subject.to_string_lossy(), request)?;
-    assumptions(view, &proposal, &request.wish);
+    let devices = proposal.devices.iter().map(|one| one.address);
+    assumptions(view, &devices.collect::<Vec<_>>(), &request.wish);
     Ok(())
 }
 
@@ -133,35 +138,38 @@ fn summary(proposal: &Proposal) -> String {
 }
 
 pub(super) fn notes(notes: &[Note]) {
-    for note in notes {
+    let note = |note: &Note| {
         let device = note
             .device
             .map(|device| format!("'{device}': "))
             .unwrap_or_default();
-        eprintln!("note: {device}{} ({})", note.text, note.code);
-    }
+        format!("note: {device}{} ({})\n", note.text, note.code)
+    };
+    // Standard error has no buffer: each piece of a format string would be a call to the kernel.
+    eprint!("{}", notes.iter().map(note).collect::<String>());
 }
 
 /// What a plan of a file takes for granted, and could not see.
-fn assumptions(view: &View, proposal: &Proposal, wish: &super::Wish) {
-    if proposal.devices.is_empty() {
+fn assumptions(view: &View, devices: &[PciAddress], wish: &super::Wish) {
+    if devices.is_empty() {
         return;
     }
     if wish.target.is_none() && view.versions.is_none() {
-        eprintln!(
-            "note: written for {}; say --target libvirt=...,qemu=... for another",
-            Versions::NEWEST_TESTED
+        let versions = Versions::NEWEST_TESTED;
+        let text = format!(
+            "note: written for {versions}; say --target libvirt=...,qemu=... for another\n"
         );
+        eprint!("{text}");
     }
-    output::gaps(&concerned(view, proposal));
+    output::gaps(&concerned(view, devices));
 }
 
 /// Gaps of the host as a whole and of the planned devices; others' are no matter of this plan.
-fn concerned(view: &View, proposal: &Proposal) -> Vec<Gap> {
+fn concerned(view: &View, devices: &[PciAddress]) -> Vec<Gap> {
     let ours = |gap: &&Gap| {
         let of_a_device = gap.path.contains("/bus/pci/devices/");
-        let mut devices = proposal.devices.iter();
-        !of_a_device || devices.any(|one| gap.path.contains(&one.address.to_string()))
+        let mut devices = devices.iter();
+        !of_a_device || devices.any(|device| gap.path.contains(&device.to_string()))
     };
     view.host.gaps.iter().filter(ours).cloned().collect()
 }

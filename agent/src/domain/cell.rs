@@ -1,10 +1,11 @@
 //! Guest NUMA cells and their binding to host nodes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use kernel_glue::numa::RangeList;
 
-use crate::edit::Element;
+use crate::edit::{Edit, Element};
 
 /// `<cpu><numa><cell>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub struct Cell {
     pub memory_kib: u64,
     /// `<distances><sibling>`: value by the other cell's id.
     pub distances: BTreeMap<u32, u8>,
-    /// `<sibling>` by the other cell's id.
-    pub siblings: BTreeMap<u32, Element>,
+    /// `<sibling>` in document order.
+    pub siblings: Vec<Sibling>,
     /// `<distances>`, when there is one.
     pub distances_element: Option<Element>,
     /// The cell.
@@ -30,6 +31,38 @@ impl Cell {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.cpus.is_empty() && self.memory_kib == 0
+    }
+}
+
+/// `<sibling>`: small, for there are as many as the square of the cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// The other cell.
+    pub id: u32,
+    /// The distance.
+    pub value: u8,
+    start: u32,
+    end: u32,
+}
+
+impl Sibling {
+    /// `None` for a place that no definition has.
+    pub(super) fn new(id: u32, value: u8, span: Range<usize>) -> Option<Self> {
+        Some(Self {
+            id,
+            value,
+            start: u32::try_from(span.start).ok()?,
+            end: u32::try_from(span.end).ok()?,
+        })
+    }
+
+    /// Takes it away with the white space before it.
+    #[must_use]
+    pub fn remove(&self) -> Edit {
+        Edit {
+            span: self.start as usize..self.end as usize,
+            text: String::new(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod cell;
 mod command_line;
 mod device;
 mod mark;
+mod outline;
 mod platform;
 mod read;
 mod read_platform;
@@ -18,7 +19,7 @@ use kernel_glue::address::PciAddress;
 
 use crate::edit::Element;
 
-pub use cell::{Cell, MemoryNode};
+pub use cell::{Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
 pub use device::{Controller, Driver, GuestAddress, Hostdev};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
@@ -54,6 +55,8 @@ pub struct Domain {
     pub numa: Option<Element>,
     /// `<cpu><numa><cell>` in document order.
     pub cells: Vec<Cell>,
+    /// Each cell's id is its place in `cells`.
+    pub numbered: bool,
     /// `<numatune><memnode>` in document order.
     pub memory_nodes: Vec<MemoryNode>,
     /// PCI controllers in document order.
@@ -84,6 +87,9 @@ impl Domain {
     /// The cell with this id.
     #[must_use]
     pub fn cell(&self, id: u32) -> Option<&Cell> {
+        if self.numbered {
+            return self.cells.get(id as usize);
+        }
         self.cells.iter().find(|cell| cell.id == id)
     }
 

@@ -1,16 +1,15 @@
 //! Reads domain XML into [`Domain`]: the only door for it.
 
-use std::collections::BTreeMap;
-
 use hooks::shape;
 use roxmltree::{Document, Node, ParsingOptions};
 
+use super::outline::Outline;
 use super::value::{
     cell_memory, content, memory, optional, pci_address, required, text_number, uuid, value,
 };
 use super::{
     Argument, Cell, CommandLine, Controller, Domain, Driver, GuestAddress, Hostdev, Mark, Marked,
-    MemoryNode, NAMESPACE, QEMU_NAMESPACE,
+    MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling,
 };
 use crate::code::Code;
 use crate::edit::Element;
@@ -44,27 +43,40 @@ impl Domain {
                 text.len()
             )));
         }
-        if let Some(excess) = shape::excess(text) {
-            return Err(too_large(&format!(
-                "the definition is no domain's: {excess}"
-            )));
+        let outline = Outline::of(text);
+        if !outline.is_whole()
+            && let Ok(domain) = read(&outline)
+        {
+            return Ok(domain);
         }
-        let options = ParsingOptions {
-            allow_dtd: false,
-            nodes_limit: MAX_NODES,
-            ..Default::default()
-        };
-        let document = Document::parse_with_options(text, options).map_err(unparsable)?;
-        let root = document.root_element();
-        if !root.has_tag_name("domain") {
-            return Err(no_domain(&format!(
-                "the root element is <{}>",
-                root.tag_name().name()
-            )));
-        }
-        let domain = Reader { text }.domain(root)?;
-        crowded(&domain).map_or(Ok(domain), Err)
+        // A refusal names lines of the whole text.
+        read(&Outline::whole(text))
     }
+}
+
+/// Reads what is parsed of a text.
+pub(super) fn read(outline: &Outline<'_>) -> Result<Domain, Refusal> {
+    let text = outline.parsed();
+    if let Some(excess) = shape::excess(text) {
+        return Err(too_large(&format!(
+            "the definition is no domain's: {excess}"
+        )));
+    }
+    let options = ParsingOptions {
+        allow_dtd: false,
+        nodes_limit: MAX_NODES,
+        ..Default::default()
+    };
+    let document = Document::parse_with_options(text, options).map_err(unparsable)?;
+    let root = document.root_element();
+    if !root.has_tag_name("domain") {
+        return Err(no_domain(&format!(
+            "the root element is <{}>",
+            root.tag_name().name()
+        )));
+    }
+    let domain = Reader { outline }.domain(root)?;
+    crowded(&domain).map_or(Ok(domain), Err)
 }
 
 /// Refuses what no guest can have, and what planning takes the square of.
@@ -102,7 +114,7 @@ fn crowded(domain: &Domain) -> Option<Refusal> {
 }
 
 pub(super) struct Reader<'t> {
-    pub(super) text: &'t str,
+    outline: &'t Outline<'t>,
 }
 
 impl Reader<'_> {
@@ -115,6 +127,7 @@ impl Reader<'_> {
         let cpu = child(root, "cpu");
         let numa = cpu.and_then(|cpu| child(cpu, "numa"));
         let metadata = child(root, "metadata");
+        let cells = self.cells(numa)?;
         Ok(Domain {
             name: name.to_owned(),
             uuid: child(root, "uuid").map(uuid).transpose()?,
@@ -133,7 +146,8 @@ impl Reader<'_> {
             cpu_is_bare: cpu.is_some_and(|cpu| cpu.attributes().len() == 0),
             cpu_children: cpu.map_or(0, |cpu| cpu.children().filter(Node::is_element).count()),
             numa: numa.map(|node| self.element(node)),
-            cells: self.cells(numa)?,
+            numbered: cells.iter().zip(0..).all(|(cell, place)| cell.id == place),
+            cells,
             memory_nodes: memory_nodes(root)?,
             controllers: self.controllers(devices)?,
             hostdevs: self.hostdevs(devices)?,
@@ -153,7 +167,12 @@ impl Reader<'_> {
     }
 
     pub(super) fn element(&self, node: Node<'_, '_>) -> Element {
-        Element::locate(self.text, node)
+        Element::locate(self.outline.text, self.outline.span(node))
+    }
+
+    /// A node as it is written.
+    fn written(&self, node: Node<'_, '_>) -> String {
+        self.outline.text[self.outline.span(node)].to_owned()
     }
 
     fn cells(&self, numa: Option<Node<'_, '_>>) -> Result<Vec<Cell>, Refusal> {
@@ -166,24 +185,29 @@ impl Reader<'_> {
 
     fn cell(&self, position: usize, node: Node<'_, '_>) -> Result<Cell, Refusal> {
         let distances = child(node, "distances");
-        let (mut values, mut siblings) = (BTreeMap::new(), BTreeMap::new());
-        for sibling in distances
-            .into_iter()
-            .flat_map(|node| children(node, "sibling"))
-        {
-            let id = required(sibling, "id")?;
-            values.insert(id, required(sibling, "value")?);
-            siblings.insert(id, self.element(sibling));
-        }
+        let siblings = distances.map(|node| self.siblings(node)).transpose()?;
+        let siblings = siblings.unwrap_or_default();
         Ok(Cell {
             id: optional(node, "id")?.unwrap_or(u32::try_from(position).unwrap_or(u32::MAX)),
             cpus: optional(node, "cpus")?.unwrap_or_default(),
             memory_kib: cell_memory(node)?,
-            distances: values,
+            distances: siblings.iter().map(|one| (one.id, one.value)).collect(),
             siblings,
             distances_element: distances.map(|node| self.element(node)),
             element: self.element(node),
         })
+    }
+
+    fn siblings(&self, distances: Node<'_, '_>) -> Result<Vec<Sibling>, Refusal> {
+        if let Some(siblings) = self.outline.siblings(distances) {
+            return Ok(siblings);
+        }
+        let sibling = |node: Node<'_, '_>| {
+            let span = self.element(node).remove().span;
+            Sibling::new(required(node, "id")?, required(node, "value")?, span)
+                .ok_or_else(|| value(node, "", "it is too far behind"))
+        };
+        children(distances, "sibling").map(sibling).collect()
     }
 
     fn controllers(&self, devices: Node<'_, '_>) -> Result<Vec<Controller>, Refusal> {
@@ -233,7 +257,7 @@ impl Reader<'_> {
             alias: alias
                 .and_then(|alias| alias.attribute("name"))
                 .map(str::to_owned),
-            alias_text: alias.map(|node| self.text[node.range()].to_owned()),
+            alias_text: alias.map(|node| self.written(node)),
             alias_element: alias.map(|node| self.element(node)),
             nodeset: acpi
                 .map(|acpi| optional(acpi, "nodeset"))
@@ -241,7 +265,7 @@ impl Reader<'_> {
                 .flatten(),
             acpi_element: acpi.map(|node| self.element(node)),
             address: guest_address(node)?,
-            address_text: child(node, "address").map(|node| self.text[node.range()].to_owned()),
+            address_text: child(node, "address").map(|node| self.written(node)),
             address_element: child(node, "address").map(|node| self.element(node)),
             element: self.element(node),
         })
@@ -269,7 +293,7 @@ impl Reader<'_> {
             element: self.element(node),
         };
         let element = self.element(node);
-        let tag = &self.text[element.span.clone()];
+        let tag = &self.outline.text[element.span.clone()];
         let name = tag[1..].split("commandline").next().unwrap_or_default();
         CommandLine {
             arguments: arguments.map(argument).collect(),

@@ -14,7 +14,7 @@ use crate::domain::Domain;
 use crate::plan::{Plan, Setting};
 use crate::recipe::Recipes;
 use crate::refusal::Refusal;
-use crate::revert::revert;
+use crate::revert::taken_back;
 use crate::rewrite;
 use crate::snapshot::Runs;
 use crate::target::{Arch, Target, Versions};
@@ -74,7 +74,7 @@ impl<'a> Question<'a> {
         Ok(Self {
             text,
             base: match marked {
-                true => revert(text)?,
+                true => taken_back(text, &domain)?,
                 false => text.to_owned(),
             },
             arch: domain.arch.as_deref().and_then(|name| name.parse().ok()),

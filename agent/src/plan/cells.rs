@@ -1,17 +1,20 @@
 //! Writes the cells that a layout adds, and the distances that are missing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use kernel_glue::numa::RangeList;
 
 use super::distance::{Place, Projection};
-use super::fragment::{Fragment, print_all};
+use super::fragment::{Fragment, push_number};
 use super::layout::Layout;
 use super::{Change, Plan};
 use crate::code::Code;
 use crate::domain::{Cell, Domain};
 use crate::edit::Edit;
 use crate::refusal::Refusal;
+
+/// Bytes of a `<sibling>`, about.
+const SIBLING: usize = 32;
 
 impl Layout<'_> {
     pub(super) fn write(
@@ -32,33 +35,34 @@ impl Layout<'_> {
             }
         }
         if let (Some(last), false) = (self.domain.cells.last(), added.is_empty()) {
-            let edit = last.element.insert_after(&print_all(added));
+            let edit = last.element.insert_after(&added);
             plan.changes
                 .push(cells_change(self.added.len(), vec![edit]));
         }
         Ok(())
     }
 
-    fn added_cells(&self, projection: &Projection<'_>) -> Result<Vec<Fragment>, Refusal> {
-        let cell = |id: &u32| {
+    /// The added cells, printed one below the other.
+    fn added_cells(&self, projection: &Projection<'_>) -> Result<String, Refusal> {
+        let none = BTreeMap::new();
+        let mut printed = String::new();
+        for id in &self.added {
             let cell = Fragment::new("cell")
                 .with("id", id)
                 .with("memory", 0)
                 .with("unit", "KiB");
-            Ok(cell.child(self.distances(projection, *id, &BTreeSet::new())?))
-        };
-        self.added.iter().map(cell).collect()
+            let cell = cell.child(self.distances(projection, *id, &none)?);
+            printed.push_str(&cell.print());
+            printed.push('\n');
+        }
+        Ok(printed)
     }
 
     /// `<numa>` for a guest that has none: cell 0 with all CPUs and memory, then the added ones.
-    fn new_numa(
-        &self,
-        projection: &Projection<'_>,
-        added: Vec<Fragment>,
-    ) -> Result<Change, Refusal> {
-        let distances = self.distances(projection, 0, &BTreeSet::new())?;
+    fn new_numa(&self, projection: &Projection<'_>, added: String) -> Result<Change, Refusal> {
+        let distances = self.distances(projection, 0, &BTreeMap::new())?;
         let first = first(self.domain).child(distances);
-        let edit = numa(self.domain, std::iter::once(first).chain(added));
+        let edit = numa(self.domain, first, added);
         Ok(cells_change(self.added.len(), vec![edit]))
     }
 
@@ -96,17 +100,19 @@ impl Layout<'_> {
         projection: &Projection<'_>,
         cell: &Cell,
     ) -> Result<Option<Change>, Refusal> {
-        let named: BTreeSet<u32> = cell.distances.keys().copied().collect();
-        if self.places.iter().all(|place| named.contains(&place.cell)) {
+        let named = &cell.distances;
+        if self
+            .places
+            .iter()
+            .all(|place| named.contains_key(&place.cell))
+        {
             return Ok(None);
         }
         let edit = match &cell.distances_element {
-            Some(element) => {
-                element.append(&print_all(self.siblings(projection, cell.id, &named)?))
-            }
+            Some(element) => element.append(&self.siblings(projection, cell.id, named)?),
             None => cell
                 .element
-                .append(&self.distances(projection, cell.id, &named)?.print()),
+                .append(&self.distances(projection, cell.id, named)?.print()),
         };
         Ok(Some(Change {
             code: Code::CellDistanceMissing,
@@ -123,17 +129,18 @@ impl Layout<'_> {
         &self,
         projection: &Projection<'_>,
         cell: u32,
-        named: &BTreeSet<u32>,
+        named: &BTreeMap<u32, u8>,
     ) -> Result<Fragment, Refusal> {
-        Ok(Fragment::new("distances").children(self.siblings(projection, cell, named)?))
+        Ok(Fragment::new("distances").lines(self.siblings(projection, cell, named)?))
     }
 
+    /// The siblings that a cell does not name yet, one a line. There are as many as the square of the cells.
     fn siblings(
         &self,
         projection: &Projection<'_>,
         cell: u32,
-        named: &BTreeSet<u32>,
-    ) -> Result<Vec<Fragment>, Refusal> {
+        named: &BTreeMap<u32, u8>,
+    ) -> Result<String, Refusal> {
         let unknown = Place {
             cell,
             node: None,
@@ -147,19 +154,22 @@ impl Layout<'_> {
         let missing = self
             .places
             .iter()
-            .filter(|place| !named.contains(&place.cell));
-        let sibling = |to: &Place| {
+            .filter(|place| !named.contains_key(&place.cell));
+        let mut lines = String::with_capacity(self.places.len() * SIBLING);
+        for to in missing {
             // A distance that its owner gave in one direction is meant for both.
             let back = self
                 .domain
                 .cell(to.cell)
                 .and_then(|cell| cell.distances.get(&from.cell));
             let value = back.map_or_else(|| projection.between(from, *to), |back| Ok(*back))?;
-            Ok(Fragment::new("sibling")
-                .with("id", to.cell)
-                .with("value", value))
-        };
-        missing.map(sibling).collect()
+            lines.push_str("<sibling id='");
+            push_number(&mut lines, to.cell);
+            lines.push_str("' value='");
+            push_number(&mut lines, value.into());
+            lines.push_str("'/>\n");
+        }
+        Ok(lines)
     }
 }
 
@@ -174,12 +184,12 @@ fn first(domain: &Domain) -> Fragment {
 }
 
 /// `<numa>` with these cells, in a `<cpu>` where there is none.
-fn numa(domain: &Domain, cells: impl Iterator<Item = Fragment>) -> Edit {
+fn numa(domain: &Domain, first: Fragment, added: String) -> Edit {
     match (&domain.numa, &domain.cpu) {
-        (Some(numa), _) => numa.append(&print_all(cells)),
-        (None, Some(cpu)) => cpu.append(&Fragment::new("numa").children(cells).print()),
+        (Some(numa), _) => numa.append(&format!("{}\n{added}", first.print())),
+        (None, Some(cpu)) => cpu.append(&Fragment::new("numa").child(first).lines(added).print()),
         (None, None) => {
-            let numa = Fragment::new("numa").children(cells);
+            let numa = Fragment::new("numa").child(first).lines(added);
             let cpu = Fragment::new("cpu").child(numa).print();
             domain.heading.insert_after(&cpu)
         }
@@ -188,7 +198,7 @@ fn numa(domain: &Domain, cells: impl Iterator<Item = Fragment>) -> Edit {
 
 /// Gives a guest without cells one that holds CPUs and memory; the others come another way.
 pub(super) fn first_cell(layout: &Layout<'_>, plan: &mut Plan) {
-    let edit = numa(layout.domain, std::iter::once(first(layout.domain)));
+    let edit = numa(layout.domain, first(layout.domain), String::new());
     plan.changes.push(Change {
         reason: "one cell with all CPUs and memory, beside which the initiators' nodes can be"
             .to_owned(),

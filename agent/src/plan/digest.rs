@@ -8,16 +8,25 @@ use std::fmt::Write;
 use kernel_glue::numa::{Node, NumaNode};
 use sha2::{Digest, Sha256};
 
-use super::{Assigned, Plan, Setting, window};
+use super::fragment::push_number;
+use super::{Assigned, Setting, window};
 use crate::recipe::Recipe;
 use crate::target::Version;
+
+/// Bytes of `Some(255), `.
+const ONE: usize = 11;
 
 /// Bytes of the hash that are kept.
 const BYTES: usize = 8;
 
-/// The digest of what a plan was made of.
-pub(super) fn digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Plan) -> String {
+/// The digest of what a plan is made of; `host_nodes` has the initiators of each assigned device.
+pub(super) fn digest(
+    setting: &Setting<'_>,
+    assigned: &[Assigned<'_>],
+    host_nodes: &[&[NumaNode]],
+) -> String {
     let mut hash = Sha256::new();
+    let mut said: Option<(&Recipe, String)> = None;
     for one in assigned {
         let device = one.device;
         let facts = (
@@ -27,17 +36,22 @@ pub(super) fn digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Pl
             &device.iommu,
             device.bars,
         );
-        hash.update(format!("{} {facts:?}\n", definition(one.recipe)));
+        // Devices of one recipe mostly follow each other.
+        let (_, recipe) = match said.take() {
+            Some(same) if std::ptr::eq(same.0, one.recipe) => said.insert(same),
+            _ => said.insert((one.recipe, definition(one.recipe))),
+        };
+        hash.update(format!("{recipe} {facts:?}\n"));
         // What VFIO says counts only where it differs: to ask is no reason to replace a definition.
         let asked = window::asked_kib(device);
         if let Some(kib) = asked.filter(|kib| *kib != window::known_kib(setting, device)) {
             hash.update(format!("regions {kib}\n"));
         }
     }
-    for device in &plan.devices {
-        hash.update(format!("{:?}\n", device.host_nodes));
+    for nodes in host_nodes {
+        hash.update(format!("{nodes:?}\n"));
     }
-    hash.update(format!("{:?}\n", distances(setting, plan)));
+    hash.update(distances(setting, host_nodes));
     hash.update(format!(
         "{:?} {:?}\n",
         abilities(setting),
@@ -63,20 +77,39 @@ fn definition(recipe: &Recipe) -> String {
     text.replacen(&otherwise, "", 1)
 }
 
-/// Distances between the sockets and the devices' initiators.
-fn distances(setting: &Setting<'_>, plan: &Plan) -> Vec<Vec<Option<u8>>> {
+/// Distances between the sockets and the devices' initiators: as `{:?}` writes rows of `Option<u8>`, which is slow,
+/// and they are as many as the square of the cells.
+fn distances(setting: &Setting<'_>, host_nodes: &[&[NumaNode]]) -> String {
     let numa = &setting.host.numa;
     let sockets = numa
         .nodes
         .iter()
         .filter(|node: &&Node| !node.cpus.is_empty());
-    let initiators = plan.devices.iter().flat_map(|device| &device.host_nodes);
-    let nodes: Vec<NumaNode> = sockets
-        .map(|node| node.id)
-        .chain(initiators.copied())
-        .collect();
-    let row = |from: &NumaNode| nodes.iter().map(|to| numa.distance(*from, *to)).collect();
-    nodes.iter().map(row).collect()
+    let initiators = host_nodes.iter().flat_map(|nodes| nodes.iter().copied());
+    let nodes: Vec<NumaNode> = sockets.map(|node| node.id).chain(initiators).collect();
+    let mut text = String::with_capacity(nodes.len() * nodes.len() * ONE + 3);
+    text.push('[');
+    for (row, from) in nodes.iter().enumerate() {
+        text.push_str(if row == 0 { "[" } else { ", [" });
+        for (column, to) in nodes.iter().enumerate() {
+            text.push_str(if column == 0 { "" } else { ", " });
+            push(&mut text, numa.distance(*from, *to));
+        }
+        text.push(']');
+    }
+    text.push_str("]\n");
+    text
+}
+
+fn push(text: &mut String, distance: Option<u8>) {
+    match distance {
+        Some(distance) => {
+            text.push_str("Some(");
+            push_number(text, distance.into());
+            text.push(')');
+        }
+        None => text.push_str("None"),
+    }
 }
 
 /// Which pieces the versions can express: a newer version that can do no more changes nothing.

@@ -1,5 +1,7 @@
 //! XML fragments as libvirt would print them: two spaces of indentation, single quotes.
 
+use std::borrow::Cow;
+
 use quick_xml::escape::escape;
 
 /// An element under construction.
@@ -7,8 +9,15 @@ use quick_xml::escape::escape;
 pub(super) struct Fragment {
     name: &'static str,
     attributes: Vec<(&'static str, String)>,
-    children: Vec<Fragment>,
+    children: Vec<Child>,
     text: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Child {
+    Element(Fragment),
+    /// Elements that are written already, one a line.
+    Lines(String),
 }
 
 impl Fragment {
@@ -36,13 +45,19 @@ impl Fragment {
         }
     }
 
-    pub(super) fn child(mut self, child: Fragment) -> Self {
-        self.children.push(child);
-        self
+    pub(super) fn child(self, child: Fragment) -> Self {
+        self.children([child])
     }
 
     pub(super) fn children(mut self, children: impl IntoIterator<Item = Fragment>) -> Self {
+        let children = children.into_iter().map(Child::Element);
         self.children.extend(children);
+        self
+    }
+
+    /// Children that are written already, one a line, without indentation.
+    pub(super) fn lines(mut self, lines: String) -> Self {
+        self.children.push(Child::Lines(lines));
         self
     }
 
@@ -59,14 +74,22 @@ impl Fragment {
     }
 
     fn write(&self, out: &mut String, depth: usize) {
-        out.push_str(&"  ".repeat(depth));
+        indent(out, depth);
         out.push('<');
         out.push_str(self.name);
         for (name, value) in &self.attributes {
-            out.push_str(&format!(" {name}='{}'", attribute(value)));
+            out.push(' ');
+            out.push_str(name);
+            out.push_str("='");
+            out.push_str(&attribute(value));
+            out.push('\'');
         }
         match &self.text {
-            Some(text) => out.push_str(&format!(">{}</{}>", escape(text.as_str()), self.name)),
+            Some(text) => {
+                out.push('>');
+                out.push_str(&escape(text.as_str()));
+                self.end(out);
+            }
             None if self.children.is_empty() => out.push_str("/>"),
             None => self.write_children(out, depth),
         }
@@ -75,24 +98,78 @@ impl Fragment {
     fn write_children(&self, out: &mut String, depth: usize) {
         out.push('>');
         for child in &self.children {
-            out.push('\n');
-            child.write(out, depth + 1);
+            match child {
+                Child::Element(child) => {
+                    out.push('\n');
+                    child.write(out, depth + 1);
+                }
+                Child::Lines(lines) => {
+                    for line in lines.split_terminator('\n') {
+                        out.push('\n');
+                        indent(out, depth + 1);
+                        out.push_str(line);
+                    }
+                }
+            }
         }
-        out.push_str(&format!("\n{}</{}>", "  ".repeat(depth), self.name));
+        out.push('\n');
+        indent(out, depth);
+        self.end(out);
+    }
+
+    fn end(&self, out: &mut String) {
+        out.push_str("</");
+        out.push_str(self.name);
+        out.push('>');
+    }
+}
+
+fn indent(out: &mut String, depth: usize) {
+    for _ in 0..depth {
+        out.push_str("  ");
     }
 }
 
 /// A value as it is read back: XML readers make a space of each white space that is not written as a number.
-fn attribute(value: &str) -> String {
-    let escaped = escape(value).replace('\n', "&#10;");
-    escaped.replace('\r', "&#13;").replace('\t', "&#9;")
+fn attribute(value: &str) -> Cow<'_, str> {
+    let escaped = escape(value);
+    if !escaped.contains(['\n', '\r', '\t']) {
+        return escaped;
+    }
+    let escaped = escaped.replace('\n', "&#10;");
+    Cow::Owned(escaped.replace('\r', "&#13;").replace('\t', "&#9;"))
 }
 
 /// Fragments one below the other.
 pub(super) fn print_all(fragments: impl IntoIterator<Item = Fragment>) -> String {
-    let texts: Vec<String> = fragments
-        .into_iter()
-        .map(|fragment| fragment.print())
-        .collect();
-    texts.join("\n")
+    let mut out = String::new();
+    for fragment in fragments {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        fragment.write(&mut out, 0);
+    }
+    out
+}
+
+/// The number's digits; what formats numbers takes four times as long, and there are two for each pair of cells.
+pub(super) fn push_number(out: &mut String, number: u32) {
+    if number >= 10 {
+        push_number(out, number / 10);
+    }
+    out.push(char::from(b'0' + (number % 10) as u8));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_pushed_as_it_is_displayed() {
+        for number in [0, 9, 10, 99, 100, 255, 1023, 65_536, u32::MAX] {
+            let mut out = "x".to_owned();
+            push_number(&mut out, number);
+            assert_eq!(out, format!("x{number}"));
+        }
+    }
 }

@@ -172,13 +172,35 @@ impl Plan {
     }
 
     /// All edits of all changes.
-    #[must_use]
-    pub fn edits(&self) -> Vec<Edit> {
-        self.changes
-            .iter()
-            .flat_map(|change| change.edits.iter().cloned())
-            .collect()
+    pub fn edits(&self) -> impl Iterator<Item = &Edit> {
+        self.changes.iter().flat_map(|change| &change.edits)
     }
+}
+
+/// What a plan would be made of, without making it.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// The plan's digest.
+    pub(crate) digest: String,
+    /// How many devices it is of.
+    devices: usize,
+}
+
+/// The origin of the plan that [`plan`] makes, if it makes one.
+///
+/// # Errors
+/// A refusal where the host does not tell what is needed.
+pub(crate) fn origin(setting: &Setting<'_>, domain: &Domain) -> Result<Origin, Refusal> {
+    let assigned = assigned(setting, domain)?;
+    let nodes = assigned.iter().map(|one| host_nodes(setting, one));
+    let nodes: Vec<Vec<NumaNode>> = nodes.collect::<Result<_, _>>()?;
+    let nodes: Vec<&[NumaNode]> = nodes.iter().map(Vec::as_slice).collect();
+    let digest = match assigned.is_empty() {
+        true => String::new(),
+        false => digest::digest(setting, &assigned, &nodes),
+    };
+    let devices = assigned.len();
+    Ok(Origin { digest, devices })
 }
 
 /// Plans what `domain` needs.
@@ -187,6 +209,16 @@ impl Plan {
 /// A refusal where the domain contradicts a recipe, the host does not tell what is needed, or the
 /// versions cannot express it.
 pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
+    plan_from(setting, domain, None)
+}
+
+/// The same where the origin is known: of this domain, or of this domain with other pieces of ours in it, whose mark can
+/// have let more devices count.
+pub(crate) fn plan_from(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    origin: Option<&Origin>,
+) -> Result<Plan, Refusal> {
     let domain = &*target::settled(setting, domain)?;
     let assigned = assigned(setting, domain)?;
     let mut plan = Plan {
@@ -201,7 +233,12 @@ pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
     pieces(setting, domain, &assigned, &mut plan)?;
     atomics::plan(setting, domain, &assigned, &mut plan);
     advice::plan(domain, &assigned, &mut plan);
-    plan.digest = digest::digest(setting, &assigned, &plan);
+    let known = origin.filter(|origin| origin.devices == assigned.len());
+    plan.digest = known.map_or_else(
+        || planned_digest(setting, &assigned, &plan),
+        |origin| origin.digest.clone(),
+    );
+    debug_assert_eq!(plan.digest, planned_digest(setting, &assigned, &plan));
     mark::plan(domain, &mut plan);
     debug_assert!(
         plan.notes
@@ -216,6 +253,12 @@ pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
     plan.changes
         .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
     Ok(plan)
+}
+
+fn planned_digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Plan) -> String {
+    let devices = plan.devices.iter();
+    let nodes: Vec<&[NumaNode]> = devices.map(|one| one.host_nodes.as_slice()).collect();
+    digest::digest(setting, assigned, &nodes)
 }
 
 /// True for a piece that can be missing; with `replace` also for an address that breaks a rule.
@@ -261,6 +304,12 @@ pub fn initiators(setting: &Setting<'_>, device: &Device) -> Result<Vec<NumaNode
     let rules = recipe.and_then(|recipe| recipe.initiators);
     rules.map_or(Ok(Vec::new()), |rules| {
         association::nodes(setting, device, rules.cells)
+    })
+}
+
+fn host_nodes(setting: &Setting<'_>, one: &Assigned<'_>) -> Result<Vec<NumaNode>, Refusal> {
+    one.recipe.initiators.map_or(Ok(Vec::new()), |rules| {
+        association::nodes(setting, one.device, rules.cells)
     })
 }
 

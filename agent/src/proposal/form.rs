@@ -107,7 +107,7 @@ impl Addition {
 }
 
 impl Note {
-    pub(super) fn of(note: &plan::Note) -> Self {
+    pub(crate) fn of(note: &plan::Note) -> Self {
         Self {
             code: note.code,
             device: note.device,

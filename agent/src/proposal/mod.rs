@@ -99,7 +99,7 @@ impl Proposal {
             text: after,
             base,
             plan,
-        } = rewrite::rewrite(text, setting)?;
+        } = rewrite::rewrite_read(text, &domain, setting)?;
         let hunks = if base == text {
             diff::hunks(text, &plan.changes)
         } else {

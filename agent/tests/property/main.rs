@@ -120,7 +120,7 @@ fn untouched_bytes_stay() {
     every_scene(|scene, target| {
         let text = scene.text();
         unless_refused(scene.rewrite(&text, target), |with| {
-            let edits = with.plan.edits();
+            let edits: Vec<Edit> = with.plan.edits().cloned().collect();
             for edit in &edits {
                 let old = &text[edit.span.clone()];
                 prop_assert!(may_go(old), "{:?} is taken away", old);

@@ -3,6 +3,7 @@
 
 mod agent;
 mod definition;
+mod fleet;
 mod growth;
 mod hook;
 mod host;
@@ -63,7 +64,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "growth",
-        rows: growth::rows,
+        rows: || growth::rows().into_iter().chain(fleet::rows()).collect(),
     },
     Group {
         name: "size",

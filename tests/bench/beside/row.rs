@@ -15,8 +15,12 @@ pub(crate) struct Row {
 
 /// What a measurement gave.
 pub(crate) enum Found {
-    /// Ours and theirs, milliseconds; and whether the ratio is within reach.
-    Pair { pair: Pair, ratio: f64, met: bool },
+    /// Ours and theirs, milliseconds; and whether the ratio is within reach, if one is set.
+    Pair {
+        pair: Pair,
+        ratio: f64,
+        met: Option<bool>,
+    },
     /// Something else, in words.
     Words { text: String, met: bool },
     /// Not run here, and why.
@@ -28,16 +32,26 @@ pub(crate) enum Found {
 impl Row {
     /// A ratio of medians that is to be at most `limit`.
     pub(crate) fn ratio(work: &str, beside: &str, limit: f64, pair: anyhow::Result<Pair>) -> Self {
+        Self::compared(work, beside, Some(limit), &format!("at most {limit}"), pair)
+    }
+
+    /// A ratio of medians with a reach in words; nothing is missed without a limit.
+    pub(crate) fn compared(
+        work: &str,
+        beside: &str,
+        limit: Option<f64>,
+        reach: &str,
+        pair: anyhow::Result<Pair>,
+    ) -> Self {
         let found = match pair {
             Ok(pair) => {
                 let ratio = pair.ratio();
-                let met = ratio <= limit;
+                let met = limit.map(|limit| ratio <= limit);
                 Found::Pair { pair, ratio, met }
             }
             Err(error) => Found::of_error(&error),
         };
-        let (work, beside) = (work.to_owned(), beside.to_owned());
-        let reach = format!("at most {limit}");
+        let [work, beside, reach] = [work, beside, reach].map(str::to_owned);
         Self {
             work,
             beside,
@@ -72,7 +86,7 @@ impl Row {
                 pair.ours.words(),
                 pair.theirs.words(),
                 digits(*ratio),
-                word(*met),
+                met.map_or_else(none, word),
             ),
             Found::Words { text, met } => (text.clone(), none(), none(), word(*met)),
             Found::Absent(why) => (format!("not run here: {why}"), none(), none(), none()),
@@ -85,7 +99,8 @@ impl Row {
     /// True where the reach was missed or what was timed went wrong.
     pub(crate) fn is_missed(&self) -> bool {
         match &self.found {
-            Found::Pair { met, .. } | Found::Words { met, .. } => !met,
+            Found::Pair { met, .. } => *met == Some(false),
+            Found::Words { met, .. } => !met,
             Found::Failed(_) => true,
             Found::Absent(_) => false,
         }

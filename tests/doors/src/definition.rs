@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use agent::domain::{Domain, MAX_BYTES, NAMESPACE};
-use agent::edit;
+use agent::edit::Edit;
 use agent::plan::{Setting, plan};
 use agent::recipe::Recipes;
 use agent::revert;
@@ -103,7 +103,8 @@ fn completed(text: &str, domain: &Domain, setting: &Setting<'_>) {
         return;
     };
     well_formed(&done.text);
-    untouched(&done.base, &done.plan.edits(), &done.text);
+    let edits: Vec<Edit> = done.plan.edits().cloned().collect();
+    untouched(&done.base, &edits, &done.text);
     let twice = rewrite::rewrite(&done.text, setting);
     let twice = twice.expect("what was completed is not refused");
     assert_eq!(
@@ -131,7 +132,7 @@ fn well_formed(text: &str) {
 }
 
 /// The bytes between the edits are in the output, in their order.
-fn untouched(before: &str, edits: &[edit::Edit], after: &str) {
+fn untouched(before: &str, edits: &[Edit], after: &str) {
     let mut edits: Vec<_> = edits.iter().collect();
     edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
     let (mut from, mut rest) = (0, after);

@@ -1,0 +1,124 @@
+//! A guest planned for 1,000 and for 10,000 snapshots of hosts in one call: how time and memory grow.
+
+#[path = "../../../agent/examples/fleet/made_up.rs"]
+mod made_up;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use kernel_glue::host::Host;
+
+use crate::measure::digits;
+use crate::model;
+use crate::process::binary;
+use crate::row::Row;
+
+const FEW: usize = 1_000;
+const MANY: usize = 10_000;
+/// GPUs of each host, and of the guest.
+const GPUS: usize = 4;
+/// What a measurement may be off by.
+const SLACK: f64 = 1.2;
+/// How often a running call is asked for its memory.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// One call: how long it took, and the most memory it had, in KiB.
+struct Call {
+    time: Duration,
+    memory: u64,
+}
+
+pub(crate) fn rows() -> Vec<Row> {
+    let work = "plan of a guest with 4 GPUs for 10,000 snapshots of hosts, in one call";
+    let found = calls().map(|(few, many)| verdict(&few, &many));
+    let reach = "time at most linear in the snapshots";
+    vec![Row::words(work, "-", reach, found)]
+}
+
+fn calls() -> Result<(Call, Call)> {
+    let folder = tempfile::tempdir()?;
+    let recorded = folder.path().join("host");
+    fs::create_dir(&recorded)?;
+    model::gpus(&recorded, GPUS)?;
+    let host = Host::read(&recorded)?;
+    let guest = folder.path().join("guest.xml");
+    fs::write(&guest, model::guest(GPUS))?;
+    let fleet = folder.path().join("fleet");
+    fs::create_dir(&fleet)?;
+    write(&fleet, &host, 0..FEW)?;
+    call(&fleet, &guest, FEW)?;
+    let few = call(&fleet, &guest, FEW)?;
+    write(&fleet, &host, FEW..MANY)?;
+    Ok((few, call(&fleet, &guest, MANY)?))
+}
+
+fn write(fleet: &Path, host: &Host, numbers: std::ops::Range<usize>) -> Result<()> {
+    for number in numbers {
+        let snapshot = made_up::snapshot(host.clone(), number);
+        fs::write(fleet.join(format!("{number:05}.json")), snapshot.text())?;
+    }
+    Ok(())
+}
+
+/// Every host has its line, and the guest fits on all but those that the fleet has without a driver.
+fn call(fleet: &Path, guest: &Path, count: usize) -> Result<Call> {
+    let said = fleet.with_extension("said");
+    let start = Instant::now();
+    let mut child = Command::new(binary("variantctl")?)
+        .args(["--recipes", "/nonexistent", "--host"])
+        .arg(fleet)
+        .arg("plan")
+        .arg(guest)
+        .stdout(File::create(&said)?)
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut memory = 0;
+    let status = loop {
+        memory = memory.max(peak(&child).unwrap_or(0));
+        match child.try_wait()? {
+            Some(status) => break status,
+            None => thread::sleep(LOOK),
+        }
+    };
+    let time = start.elapsed();
+    ensure!(status.success(), "the call ends with {status}");
+    let said = fs::read_to_string(said)?;
+    let last = said.lines().last().context("the call says nothing")?;
+    ensure!(
+        last.starts_with(&format!("{count} hosts: it fits on ")),
+        "{last}"
+    );
+    ensure!(
+        said.lines().count() == count + 1,
+        "not every host has its line"
+    );
+    Ok(Call { time, memory })
+}
+
+fn peak(child: &Child) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+fn verdict(few: &Call, many: &Call) -> (String, bool) {
+    let (short, long) = (few.time.as_secs_f64(), many.time.as_secs_f64());
+    let grown = long / short / (MANY / FEW) as f64;
+    let mib = |call: &Call| format!("{:.0}", call.memory as f64 / 1024.0);
+    let text = format!(
+        "{} s, {:.0} snapshots a second, {} MiB at most; {FEW} of them {} s and {} MiB: {} times as much time as the snapshots",
+        digits(long),
+        MANY as f64 / long,
+        mib(many),
+        digits(short),
+        mib(few),
+        digits(grown)
+    );
+    (text, grown <= SLACK)
+}
