@@ -1,5 +1,5 @@
-# Runs in the lab: `virsh start` of a prepared guest, with the package's hook and with none, in turns. libvirt looks for hooks
-# when it starts, so each turn restarts it. Prints 'hook NANOSECONDS' and 'none NANOSECONDS'.
+# Runs in the lab: `virsh start` of a prepared guest, with the package's hook, with an empty script for a hook and with none, in
+# turns. libvirt looks for hooks when it starts, so each turn restarts it. Prints 'hook NANOSECONDS', 'script' and 'none'.
 . /root/scenario/lib.sh
 link=/etc/libvirt/hooks/qemu.d/variantd
 rounds=${ROUNDS:-8}
@@ -34,4 +34,8 @@ for _ in $(seq "$rounds"); do
     turn hook 1
     rm $link
     turn none 0
+    printf '#!/bin/bash\n' >$link
+    chmod 755 $link
+    turn script 0
+    rm $link
 done
