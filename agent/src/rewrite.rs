@@ -37,7 +37,7 @@ pub(crate) fn rewrite_read(
         return apply(text.to_owned(), plan(setting, domain)?);
     };
     // Of an old mark only what the plan would be made of counts.
-    let origin = origin(setting, &domain).ok();
+    let origin = origin(setting, domain).ok();
     let current = origin.as_ref().filter(|now| now.digest == mark.digest);
     match current.map(|current| plan_from(setting, domain, Some(current))) {
         Some(Ok(plan)) => apply(text.to_owned(), plan),
