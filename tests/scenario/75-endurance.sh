@@ -27,7 +27,7 @@ for name in $crowd; do guest $name "${GPUS[$((${name#crowd} % 4))]}" >$log/$name
 printf '%s\n' $crowd | xargs -P 8 -I{} virsh -q define $log/{}.xml >/dev/null
 defined=$(($(date +%s) - began))
 all_marked() { [ "$(grep -l variantd:prepared /etc/libvirt/qemu/crowd*.xml | wc -l)" = 200 ]; }
-within 600 all_marked
+within 1800 all_marked
 printf '= 200 domains were defined in %d s, and are complete after %d s\n' $defined $(($(date +%s) - began))
 for name in $crowd; do virsh -q undefine $name >/dev/null; rm $log/$name.xml; done
 
