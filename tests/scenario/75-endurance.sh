@@ -76,9 +76,12 @@ edit() {
 
 # kill_at_random: whatever the agent does.
 kill_at_random() {
+    local agent
     until over; do
         sleep $((2 + RANDOM % 8)).$((RANDOM % 10))
-        kill -9 "$(pid)" 2>/dev/null && echo >>$log/kills
+        agent=$(pid)
+        # 0 while it is started again, which is this process group to kill.
+        [ "$agent" = 0 ] || { kill -9 "$agent" 2>/dev/null && echo >>$log/kills; }
     done
 }
 
