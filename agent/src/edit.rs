@@ -33,6 +33,15 @@ pub struct Element {
     self_closed: bool,
 }
 
+impl Edit {
+    /// Takes these bytes away.
+    #[must_use]
+    pub fn removal(span: Range<usize>) -> Self {
+        let text = String::new();
+        Self { span, text }
+    }
+}
+
 impl Element {
     /// Locates the element that is at `span` in `text`.
     #[must_use]
@@ -101,6 +110,16 @@ impl Element {
         Edit {
             span: at..at,
             text: self.child_lines(child),
+        }
+    }
+
+    /// Gives the element another attribute, as its first.
+    #[must_use]
+    pub fn with_attribute(&self, attribute: &str) -> Edit {
+        let at = self.span.start + 1 + self.name.len();
+        Edit {
+            span: at..at,
+            text: format!(" {attribute}"),
         }
     }
 

@@ -74,7 +74,10 @@ impl Undo<'_> {
             .iter()
             .find(|hostdev| hostdev.source == marked.address);
         let acpi = hostdev.filter(|hostdev| hostdev.nodeset.as_ref() == Some(&marked.cells));
-        if let (true, Some(acpi)) = (
+        if marked.added.has("open:nodeset") {
+            let attribute = acpi.and_then(|hostdev| hostdev.nodeset_attribute.clone());
+            edits.extend(attribute.map(Edit::removal));
+        } else if let (true, Some(acpi)) = (
             marked.added.has("nodeset"),
             acpi.and_then(|h| h.acpi_element.as_ref()),
         ) {

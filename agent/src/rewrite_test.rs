@@ -149,3 +149,25 @@ fn an_address_that_somebody_chose_since_stays() {
         "{kept}"
     );
 }
+
+#[test]
+fn an_acpi_element_of_the_users_gets_the_nodes_and_keeps_its_index() {
+    let text = guest(&hostdev("0009:01:00.0", "<acpi index='3'/>"));
+    let done = Fixture::new().rewrite(&text).text;
+    assert!(done.contains("<acpi nodeset='1-8' index='3'/>"), "{done}");
+    assert_eq!(Fixture::new().rewrite(&done).text, done);
+    assert_eq!(revert(&done).expect("reverted"), text);
+    // In the order in which somebody else may print it.
+    let printed = done.replace("nodeset='1-8' index='3'", "index='3' nodeset='1-8'");
+    assert_eq!(revert(&printed).expect("reverted"), text);
+}
+
+#[test]
+fn arguments_of_the_users_stay_where_the_mark_has_none() {
+    let own = "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\
+        <qemu:arg value='-numa'/><qemu:arg value='dist,src=0,dst=0,val=10'/></qemu:commandline>";
+    let text = guest(&hostdev("0009:01:00.0", "")).replace("</devices>", own);
+    let done = Fixture::new().rewrite(&text).text;
+    assert_eq!(Fixture::new().rewrite(&done).text, done);
+    assert_eq!(revert(&done).expect("reverted"), text);
+}

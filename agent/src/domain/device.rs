@@ -1,6 +1,7 @@
 //! PCI controllers, host devices, and the addresses the guest sees.
 
 use std::fmt;
+use std::ops::Range;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::numa::RangeList;
@@ -64,6 +65,8 @@ pub struct Hostdev {
     pub alias_element: Option<Element>,
     /// `<acpi nodeset>`.
     pub nodeset: Option<RangeList>,
+    /// `nodeset` with the white space before it.
+    pub nodeset_attribute: Option<Range<usize>>,
     /// `<acpi>`, when there is one.
     pub acpi_element: Option<Element>,
     /// Where the guest sees it.

@@ -7,7 +7,7 @@
 use std::cell::Cell as Taken;
 use std::ops::Range;
 
-use roxmltree::Node;
+use roxmltree::{Attribute, Node};
 
 use super::Sibling;
 
@@ -85,6 +85,13 @@ impl<'t> Outline<'t> {
     pub(super) fn span(&self, node: Node<'_, '_>) -> Range<usize> {
         let range = node.range();
         self.place(range.start)..self.place(range.end)
+    }
+
+    /// Where an attribute stands in the whole text, with the white space before it.
+    pub(super) fn attribute(&self, attribute: Attribute<'_, '_>) -> Range<usize> {
+        let range = attribute.range();
+        let (start, end) = (self.place(range.start), self.place(range.end));
+        self.text[..start].trim_end().len()..end
     }
 
     fn place(&self, at: usize) -> usize {

@@ -1,5 +1,7 @@
 //! Reads domain XML into [`Domain`]: the only door for it.
 
+use std::ops::Range;
+
 use hooks::shape;
 use roxmltree::{Document, Node, ParsingOptions};
 
@@ -170,6 +172,12 @@ impl Reader<'_> {
         Element::locate(self.outline.text, self.outline.span(node))
     }
 
+    /// Where an attribute stands, with the white space before it.
+    fn attribute(&self, node: Node<'_, '_>, name: &str) -> Option<Range<usize>> {
+        let attribute = node.attribute_node(name)?;
+        Some(self.outline.attribute(attribute))
+    }
+
     /// A node as it is written.
     fn written(&self, node: Node<'_, '_>) -> String {
         self.outline.text[self.outline.span(node)].to_owned()
@@ -263,6 +271,7 @@ impl Reader<'_> {
                 .map(|acpi| optional(acpi, "nodeset"))
                 .transpose()?
                 .flatten(),
+            nodeset_attribute: acpi.and_then(|acpi| self.attribute(acpi, "nodeset")),
             acpi_element: acpi.map(|node| self.element(node)),
             address: guest_address(node)?,
             address_text: child(node, "address").map(|node| self.written(node)),

@@ -112,6 +112,11 @@ pub(super) fn plan(
 pub(crate) fn ours(domain: &Domain) -> impl Iterator<Item = &Argument> {
     let pairs = domain.command_line.iter().flat_map(CommandLine::pairs);
     let mark = domain.mark.as_ref();
+    let mark = mark.filter(|mark| {
+        ["commandline", "arguments"]
+            .iter()
+            .any(|word| mark.added.has(word))
+    });
     let added = pairs.filter(move |(option, value)| {
         mark.is_some_and(|mark| is_ours(mark, &option.value, &value.value))
     });
@@ -132,8 +137,12 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
 
 /// Two sources of NUMA arguments would contradict each other.
 fn refuse_foreign(domain: &Domain) -> Result<(), Refusal> {
-    let mut pairs = domain.command_line.iter().flat_map(CommandLine::pairs);
-    if domain.mark.is_some() || !pairs.any(|(option, _)| option.value == "-numa") {
+    let pairs = domain.command_line.iter().flat_map(CommandLine::pairs);
+    let all = pairs.filter(|(option, _)| option.value == "-numa").count();
+    let own = ours(domain)
+        .filter(|argument| argument.value == "-numa")
+        .count();
+    if all == own {
         return Ok(());
     }
     let reason =
@@ -254,6 +263,7 @@ fn append(domain: &Domain, arguments: &[String], plan: &mut Plan) -> Edit {
         )
     };
     if let Some(line) = &domain.command_line {
+        plan.added.insert("arguments");
         let lines: Vec<String> = arguments
             .iter()
             .map(|value| argument(&line.prefix, value))

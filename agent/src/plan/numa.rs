@@ -130,14 +130,19 @@ fn name_cells(one: &Assigned<'_>, plan: &mut Plan) {
     if cells.is_empty() {
         return;
     }
-    let acpi = Fragment::new("acpi").with("nodeset", &cells).print();
-    let place = one.hostdev.acpi_element.as_ref();
-    let edit = place.map_or_else(
-        || one.hostdev.element.append(&acpi),
-        |old| old.replace(&acpi),
-    );
     let added = plan.added_for.entry(one.hostdev.source).or_default();
     added.insert("nodeset");
+    let edit = match &one.hostdev.acpi_element {
+        // It may have an index.
+        Some(own) => {
+            added.insert("open:nodeset");
+            own.with_attribute(&format!("nodeset='{cells}'"))
+        }
+        None => {
+            let acpi = Fragment::new("acpi").with("nodeset", &cells).print();
+            one.hostdev.element.append(&acpi)
+        }
+    };
     plan.changes.push(Change {
         code: Code::NodesetMissing,
         device: Some(one.hostdev.source),
