@@ -12,9 +12,10 @@ use anyhow::{Context, Result, bail};
 #[error("{0}")]
 pub(crate) struct Unavailable(pub(crate) String);
 
-/// A release binary of ours, beside this one.
+/// A release binary of ours, as tests/bench/run has installed it.
 pub(crate) fn binary(name: &str) -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name(name);
+    let path = std::env::current_exe()?.with_file_name("installed");
+    let path = path.join(name);
     if !path.exists() {
         bail!("'{}' is not built: run tests/bench/run", path.display());
     }
