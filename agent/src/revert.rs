@@ -95,14 +95,16 @@ impl Undo<'_> {
         edits
     }
 
-    /// Our PCI controllers on which nothing else is left, and the SMMUs in front of them.
+    /// Our PCI controllers on which nothing else is left, and our SMMUs in front of these and of the user's.
     fn controllers(&self) -> Vec<Edit> {
         let unused = self.unused();
         let controllers = self.domain.controllers.iter();
         let controllers = controllers.filter(|controller| unused.contains(&controller.index));
+        let added = self.added();
+        let is_going = |bus: &u32| unused.contains(bus) || !added.has(&format!("expander:{bus}"));
         let smmus = self.domain.platform.iommus.iter().filter(|iommu| {
-            let bus = iommu.bus.filter(|bus| unused.contains(bus));
-            bus.is_some_and(|bus| self.added().has(&format!("smmu:{bus}")))
+            let bus = iommu.bus.filter(is_going);
+            bus.is_some_and(|bus| added.has(&format!("smmu:{bus}")))
         });
         let elements = controllers.map(|controller| &controller.element);
         elements

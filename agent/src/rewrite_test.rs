@@ -171,3 +171,21 @@ fn arguments_of_the_users_stay_where_the_mark_has_none() {
     assert_eq!(Fixture::new().rewrite(&done).text, done);
     assert_eq!(revert(&done).expect("reverted"), text);
 }
+
+/// libvirt has no `<memnode>` without cells; a file that was never defined may.
+#[test]
+fn a_first_cell_is_on_the_node_that_a_memnode_names_for_it_from_the_beginning() {
+    let nodes = "<numatune><memnode cellid='0' mode='strict' nodeset='1'/></numatune><devices>";
+    let text = guest(&hostdev("0009:01:00.0", "")).replace("<devices>", nodes);
+    let fixture = Fixture::new();
+    // Its distances are arguments, which are made anew each time.
+    let target = "libvirt=11.3,qemu=10.0".parse().expect("target");
+    let setting = Setting {
+        target,
+        ..fixture.setting()
+    };
+    let done = rewrite(&text, &setting).expect("completed").text;
+    assert!(done.contains("'dist,src=0,dst=1,val="), "{done}");
+    let twice = rewrite(&done, &setting).expect("complete");
+    assert_eq!(twice.text, done);
+}

@@ -7,7 +7,7 @@ use kernel_glue::numa::{NumaNode, RangeList};
 use super::Assigned;
 use super::distance::Place;
 use crate::code::Code;
-use crate::domain::{Cell, Domain};
+use crate::domain::Domain;
 use crate::recipe::Initiators;
 use crate::refusal::Refusal;
 
@@ -25,14 +25,10 @@ impl<'a> Layout<'a> {
         let mut places: Vec<Place> = domain
             .cells
             .iter()
-            .map(|cell| place(domain, cell))
+            .map(|cell| place(domain, cell.id))
             .collect();
         if places.is_empty() {
-            places.push(Place {
-                cell: 0,
-                node: None,
-                initiator: None,
-            });
+            places.push(place(domain, 0));
         }
         Self {
             domain,
@@ -135,13 +131,13 @@ impl<'a> Layout<'a> {
 }
 
 /// The host node of a cell: that of its `<memnode>`, when it is one node.
-fn place(domain: &Domain, cell: &Cell) -> Place {
-    let bound = domain.memory_nodes.iter().find(|node| node.cell == cell.id);
+fn place(domain: &Domain, cell: u32) -> Place {
+    let bound = domain.memory_nodes.iter().find(|node| node.cell == cell);
     let single = bound
         .filter(|bound| bound.nodes.len() == 1)
         .and_then(|bound| bound.nodes.iter().next());
     Place {
-        cell: cell.id,
+        cell,
         node: single.and_then(|id| NumaNode::try_from(id).ok()),
         initiator: None,
     }

@@ -328,3 +328,13 @@ fn an_address_that_libvirt_may_have_given_is_moved_once_and_comes_back() {
     )
     .expect_err("cells are missing");
 }
+
+#[test]
+fn an_smmu_that_was_put_in_front_of_a_users_expander_goes_and_the_expander_stays() {
+    let buses = "    <controller type='pci' index='1' model='pcie-expander-bus'>\n      <target busNr='254'/>\n    </controller>\n    <controller type='pci' index='2' model='pcie-root-port'>\n      <address type='pci' bus='1' slot='0'/>\n    </controller>\n";
+    let address = "      <address type='pci' bus='2' slot='0'/>\n";
+    let text = guest(&format!("{buses}{}", hostdev("0008:01:00.0", address)));
+    let got = fixture(false).rewrite(&text).text;
+    assert!(got.contains("<driver pciBus='1' accel='on'/>"), "{got}");
+    assert_eq!(revert(&got).expect("reverted"), text);
+}
