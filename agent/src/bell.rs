@@ -2,6 +2,7 @@
 //!
 //! Whoever hears it looks at everything anew, so that a ring needs no words and none can be lost.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -19,5 +20,10 @@ impl Bell {
     /// Waits for a ring, also for one since the last time.
     pub async fn rung(&self) {
         self.0.notified().await;
+    }
+
+    /// What has rung until now is heard.
+    pub fn hear(&self) {
+        pin!(self.0.notified()).enable();
     }
 }

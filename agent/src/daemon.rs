@@ -10,6 +10,7 @@ use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
+use kernel_glue::kept::Kept;
 use kernel_glue::live::Live;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -248,8 +249,8 @@ fn reservations(places: &Places) -> Reservations {
 }
 
 fn site(places: &Places) -> Result<Arc<Site>, StartError> {
-    let root = places.root.clone();
-    site_on(places, Box::new(move || Host::read(&root)))
+    let (root, kept) = (places.root.clone(), Kept::default());
+    site_on(places, Box::new(move || Host::read_again(&root, &kept)))
 }
 
 fn site_on(places: &Places, read_host: ReadHost) -> Result<Arc<Site>, StartError> {

@@ -2,6 +2,10 @@
 //!
 //! Follows PCIe base specification 7.5.3 (register layout) and include/uapi/linux/pci_regs.h.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -97,7 +101,36 @@ impl Config {
     /// Parses config space as read from `config`: whole, or the 64 bytes everyone may see.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
-        match Space(bytes).express() {
+        let conventional = &bytes[..bytes.len().min(REACH)];
+        Self::of(Space {
+            conventional,
+            extended: &|at| bytes.get(at..at + 4)?.try_into().ok(),
+        })
+    }
+
+    /// Reads config space where it is looked at: the kernel asks the device for each four bytes, and a look at all 4,096
+    /// takes a millisecond.
+    pub(crate) fn read(file: &File) -> io::Result<Self> {
+        let mut bytes = [0; REACH];
+        let mut length = 0;
+        while length < REACH {
+            match file.read_at(&mut bytes[length..], length as u64)? {
+                0 => break,
+                count => length += count,
+            }
+        }
+        Ok(Self::of(Space {
+            conventional: &bytes[..length],
+            extended: &|at| {
+                let mut long = [0; 4];
+                file.read_exact_at(&mut long, at as u64).ok()?;
+                Some(long)
+            },
+        }))
+    }
+
+    fn of(space: Space<'_>) -> Self {
+        match space.express() {
             Ok(Some(express)) => Self::Express(express),
             Ok(None) => Self::Conventional,
             Err(error) => Self::Unreadable(error),
@@ -195,7 +228,12 @@ impl From<u8> for Port {
 }
 
 /// Config space of any length, read without a panic.
-struct Space<'a>(&'a [u8]);
+struct Space<'a> {
+    /// As much as there is of the first 256 bytes.
+    conventional: &'a [u8],
+    /// The four bytes at an offset behind them.
+    extended: &'a dyn Fn(usize) -> Option<[u8; 4]>,
+}
 
 impl Space<'_> {
     fn express(&self) -> Result<Option<Express>, ConfigError> {
@@ -206,20 +244,20 @@ impl Space<'_> {
 
     /// The offset of a capability.
     fn capability(&self, wanted: u8) -> Result<Option<u8>, ConfigError> {
-        let length = self.0.len();
+        let length = self.conventional.len();
         if length < HEADER {
             return Err(ConfigError::Short(length));
         }
         // A virtual function's ids alone read as all ones (PCI Express SR-IOV, 9.3.4.1.1).
-        if self.0[..HEADER] == [0xff; HEADER] {
+        if self.conventional[..HEADER] == [0xff; HEADER] {
             return Err(ConfigError::AllOnes);
         }
-        if self.0[6] & 1 << 4 == 0 {
+        if self.conventional[6] & 1 << 4 == 0 {
             return Ok(None);
         }
-        let cardbus = self.0[0x0e] & 0x7f == 2;
+        let cardbus = self.conventional[0x0e] & 0x7f == 2;
         let first = if cardbus { POINTER_CARDBUS } else { POINTER };
-        self.walk(self.0[first], wanted)
+        self.walk(self.conventional[first], wanted)
     }
 
     fn walk(&self, first: u8, wanted: u8) -> Result<Option<u8>, ConfigError> {
@@ -266,12 +304,11 @@ impl Space<'_> {
     fn access_control(&self) -> Option<u16> {
         let mut at = REACH;
         for _ in 0..MAX_EXTENDED {
-            let header = u32::from_le_bytes(self.0.get(at..at + 4)?.try_into().ok()?);
-            let [low, high, next, above] = header.to_le_bytes();
+            let [low, high, next, above] = (self.extended)(at)?;
             let id = u16::from_le_bytes([low, high]);
             if id == ACCESS_CONTROL {
-                let control = self.0.get(at + 6..at + 8)?;
-                return control.try_into().ok().map(u16::from_le_bytes);
+                let [_, _, low, high] = (self.extended)(at + 4)?;
+                return Some(u16::from_le_bytes([low, high]));
             }
             at = usize::from(u16::from_le_bytes([next, above]) >> 4 & !3);
             if at < REACH {
@@ -296,10 +333,10 @@ impl Space<'_> {
         if start + N > REACH {
             return Err(ConfigError::Damaged(at));
         }
-        self.0
+        self.conventional
             .get(start..start + N)
             .and_then(|bytes| bytes.try_into().ok())
-            .ok_or(ConfigError::Short(self.0.len()))
+            .ok_or(ConfigError::Short(self.conventional.len()))
     }
 }
 
@@ -322,6 +359,13 @@ mod tests {
         bytes[0x84..0x88].copy_from_slice(&devcap2.to_le_bytes());
         bytes[0x88..0x8a].copy_from_slice(&devctl2.to_le_bytes());
         bytes
+    }
+
+    /// The same bytes in a file.
+    fn read(bytes: &[u8]) -> Config {
+        let mut file = tempfile::tempfile().expect("file");
+        std::io::Write::write_all(&mut file, bytes).expect("written");
+        Config::read(&file).expect("read")
     }
 
     fn damaged(change: impl Fn(&mut Vec<u8>)) -> Config {
@@ -356,6 +400,7 @@ mod tests {
         bytes[0x140..0x144].copy_from_slice(&0x0001_000d_u32.to_le_bytes());
         bytes[0x146] = 0x1d;
         let config = Config::parse(&bytes);
+        assert_eq!(read(&bytes), config);
         let express = config.express().expect("express");
         assert_eq!(express.access_control, Some(0x1d));
         assert!(express.redirects_peers() && express.relaxed_ordering());
@@ -437,6 +482,7 @@ mod tests {
             }
             let config = Config::parse(&bytes);
             prop_assert!(bytes.len() >= 64 || config.express().is_none());
+            prop_assert_eq!(read(&bytes), config);
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod failure;
 pub mod holder;
 pub mod host;
 pub mod id;
+pub mod kept;
 pub mod kernel;
 pub mod live;
 pub mod model;

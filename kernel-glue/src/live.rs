@@ -96,18 +96,14 @@ impl Live {
 
     /// True when a process has one of `nodes`, or the device itself, open; false too when the process has gone.
     fn holds(&self, process: u32, device: PciAddress, nodes: &[String]) -> Result<bool, Errno> {
-        let dir = format!("proc/{process}/fd");
-        let entries = match self.root.entries(&dir) {
-            Ok(entries) => entries,
+        let links = match self.root.links(&format!("proc/{process}/fd")) {
+            Ok(links) => links,
             Err(error) if gone(&error) => return Ok(false),
             Err(error) => return Err(raw(&error)),
         };
-        for entry in entries {
-            let (name, link) = match entry {
-                Ok(name) => {
-                    let link = self.root.link(&format!("{dir}/{name}"));
-                    (name, link)
-                }
+        for link in links {
+            let (name, text) = match link {
+                Ok(link) => link,
                 Err(error) if gone(&error) => return Ok(false),
                 Err(error) => return Err(raw(&error)),
             };
@@ -117,7 +113,7 @@ impl Live {
                 nodes.iter().any(|one| one == node)
                     || holder::vfio_device(&self.root, process, &name, &text) == Some(device)
             };
-            if link.is_ok_and(held) {
+            if text.is_some_and(held) {
                 return Ok(true);
             }
         }

@@ -16,6 +16,7 @@ use crate::alias;
 use crate::device::Device;
 use crate::failure::Failure;
 use crate::host::{Gap, Host};
+use crate::kept::Kept;
 use crate::srat::Srat;
 use crate::sysfs::{self, MAX_ALIAS, MAX_SRAT, MAX_TEXT, Root, Tree};
 use crate::walk::Walk;
@@ -49,11 +50,19 @@ impl Host {
     /// # Errors
     /// When `root` cannot be opened or has no `sys/bus/pci/devices`.
     pub fn read(root: &Path) -> Result<Self, Failure> {
-        let opened = Root::new(root.to_owned())?;
-        Self::read_tree(&Walk::new(&opened), root)
+        Self::read_again(root, &Kept::default())
     }
 
-    pub(crate) fn read_tree(tree: &dyn Tree, root: &Path) -> Result<Self, Failure> {
+    /// The same by somebody who looks often: what only a package changes is read anew only when it was changed.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_again(root: &Path, kept: &Kept) -> Result<Self, Failure> {
+        let opened = Root::new(root.to_owned())?;
+        Self::read_tree(&Walk::new(&opened), root, kept)
+    }
+
+    pub(crate) fn read_tree(tree: &dyn Tree, root: &Path, kept: &Kept) -> Result<Self, Failure> {
         let names = tree
             .list(DEVICES)
             .map_err(|failure| no_devices(failure, root))?;
@@ -64,13 +73,15 @@ impl Host {
         let kernel_release = reader.kernel_release();
         let address_bits = reader.address_bits();
         let iommufd = reader.optional_text(IOMMUFD).is_some();
-        let variants = kernel_release.as_deref().map(|r| reader.variants(r));
+        let variants = kernel_release.as_deref().map(|r| reader.variants(r, kept));
         Ok(Self {
             devices,
             numa,
             srat,
             variants: variants.unwrap_or_default(),
-            nests_smmu: kernel_release.as_deref().and_then(|r| reader.nests_smmu(r)),
+            nests_smmu: kernel_release
+                .as_deref()
+                .and_then(|r| reader.nests_smmu(r, kept)),
             kernel_release,
             address_bits,
             iommufd,
@@ -205,21 +216,25 @@ impl<'a> Reader<'a> {
     }
 
     /// From the kernel's configuration as distributions install it.
-    fn nests_smmu(&self, release: &str) -> Option<bool> {
+    fn nests_smmu(&self, release: &str, kept: &Kept) -> Option<bool> {
         let path = format!("boot/config-{release}");
-        let text = sysfs::text(self.tree, &path, MAX_CONFIGURATION).ok()?;
-        Some(text.lines().any(|line| line == NESTED_SMMU))
+        let said = kept.nests_smmu.of(self.tree.stamp(&path), || {
+            let text = sysfs::text(self.tree, &path, MAX_CONFIGURATION)?;
+            Ok(text.lines().any(|line| line == NESTED_SMMU))
+        });
+        said.ok()
     }
 
-    fn variants(&mut self, release: &str) -> Vec<alias::Variant> {
+    fn variants(&mut self, release: &str, kept: &Kept) -> Vec<alias::Variant> {
         let path = format!("lib/modules/{release}/modules.alias");
-        match sysfs::text(self.tree, &path, MAX_ALIAS) {
-            Ok(text) => alias::parse(&text),
-            Err(failure) => {
-                self.gap(&path, failure.reason());
-                Vec::new()
-            }
-        }
+        let said = kept.variants.of(self.tree.stamp(&path), || {
+            let text = sysfs::text(self.tree, &path, MAX_ALIAS)?;
+            Ok(alias::parse(&text))
+        });
+        said.unwrap_or_else(|failure| {
+            self.gap(&path, failure.reason());
+            Vec::new()
+        })
     }
 }
 

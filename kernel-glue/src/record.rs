@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::host::{Gap, Host};
+use crate::kept::Kept;
 use crate::reader::{DEVICES, RECORDED_GAPS};
 use crate::sysfs::{Root, Tree, last_component};
 
@@ -39,7 +40,7 @@ pub fn record(root: &Path, dir: &Path) -> Result<Recorded, Failure> {
         root: &source,
         seen: RefCell::default(),
     };
-    let host = Host::read_tree(&tap, root)?;
+    let host = Host::read_tree(&tap, root, &Kept::default())?;
     let writer = Writer::new(dir)?;
     let seen = tap.seen.into_inner();
     seen.iter().try_for_each(|item| writer.write(item))?;

@@ -13,9 +13,11 @@ use std::path::{Component, Path, PathBuf};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 
+use crate::config::Config;
 use crate::failure::Failure;
+use crate::kept::Stamp;
 
 /// Bytes a text file may have; the kernel's own limit for an attribute is one page.
 pub const MAX_TEXT: usize = 64 << 10;
@@ -38,11 +40,21 @@ pub(crate) trait Tree {
     /// The first `length` bytes of a file, or all of a shorter one.
     fn head(&self, path: &str, length: usize) -> Result<Vec<u8>, Failure>;
 
+    /// A function's config space.
+    fn config(&self, path: &str) -> Result<Config, Failure> {
+        Ok(Config::parse(&self.bytes(path, MAX_CONFIG)?))
+    }
+
     /// The text of a symbolic link.
     fn link(&self, path: &str) -> Result<String, Failure>;
 
     /// The names in a directory, sorted by bytes.
     fn list(&self, path: &str) -> Result<Vec<String>, Failure>;
+
+    /// Which file is at `path` now; `None` where nothing that it says may be kept.
+    fn stamp(&self, _path: &str) -> Option<Stamp> {
+        None
+    }
 }
 
 /// A directory with the layout of `/`, held open.
@@ -179,14 +191,21 @@ impl Root {
         path: &str,
     ) -> io::Result<impl Iterator<Item = io::Result<String>> + use<>> {
         let fd = self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-        let entries = Dir::from_fd(fd)?.into_iter();
-        Ok(entries
-            .map(|entry| {
-                let name = entry?.file_name().to_bytes().to_vec();
-                let name = std::ffi::OsString::from_vec(name).into_string();
-                name.map_err(|_| not_utf8())
-            })
-            .filter(|name| !matches!(name.as_deref(), Ok("." | ".."))))
+        Ok(names(Dir::from_fd(fd)?))
+    }
+
+    /// The same of a directory of links, each with its text where it can be read.
+    pub(crate) fn links(
+        &self,
+        path: &str,
+    ) -> io::Result<impl Iterator<Item = io::Result<(String, Option<String>)>> + use<>> {
+        let fd = self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let names = names(Dir::from_fd(fd.try_clone()?)?);
+        Ok(names.map(move |name| {
+            let name = name?;
+            let text = readlinkat(&fd, name.as_str()).ok();
+            Ok((name, text.and_then(|text| text.into_string().ok())))
+        }))
     }
 
     /// Opens what is at `path`; the root is the end of every link's way up.
@@ -231,6 +250,12 @@ impl Tree for Root {
         Self::head(self, path, length)
     }
 
+    fn config(&self, path: &str) -> Result<Config, Failure> {
+        let failure = |source| Failure::io("read", &self.path.join(path), source);
+        let file = self.open(path, OFlag::O_RDONLY).map_err(failure)?;
+        Config::read(&file.into()).map_err(failure)
+    }
+
     fn link(&self, path: &str) -> Result<String, Failure> {
         Self::link(self, path)
     }
@@ -238,6 +263,29 @@ impl Tree for Root {
     fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
         Self::list(self, path)
     }
+
+    fn stamp(&self, path: &str) -> Option<Stamp> {
+        let stat = fstat(self.open(path, OFlag::O_PATH).ok()?).ok()?;
+        Some(Stamp {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        })
+    }
+}
+
+/// Without `.` and `..`.
+fn names(directory: Dir) -> impl Iterator<Item = io::Result<String>> {
+    directory
+        .into_iter()
+        .map(|entry| {
+            let name = entry?.file_name().to_bytes().to_vec();
+            let name = std::ffi::OsString::from_vec(name).into_string();
+            name.map_err(|_| not_utf8())
+        })
+        .filter(|name| !matches!(name.as_deref(), Ok("." | "..")))
 }
 
 /// What is in a file of at most `cap` bytes.

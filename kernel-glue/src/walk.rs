@@ -4,12 +4,15 @@
 //! Says what [`Root`] says: a name that is a link is opened by the root, whose links do not lead out.
 
 use std::cell::{Ref, RefCell};
+use std::io;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 
+use crate::config::Config;
 use crate::failure::Failure;
+use crate::kept::Stamp;
 use crate::sysfs::{self, Root, Tree};
 
 /// A root, and the directory below it that was read last.
@@ -39,24 +42,37 @@ impl<'a> Walk<'a> {
         let last = Ref::filter_map(self.last.borrow(), |last| last.as_ref().map(|(_, fd)| fd));
         last.ok().map(|directory| (directory, name))
     }
+
+    /// A file to read; `None` where only the root can say what is wrong.
+    fn open(&self, path: &str) -> Option<io::Result<OwnedFd>> {
+        let (directory, name) = self.near(path)?;
+        let no_link = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let how = OpenHow::new().flags(flags).resolve(no_link);
+        match openat2(&*directory, name, how) {
+            Ok(file) => Some(Ok(file)),
+            Err(errno @ (Errno::ENOENT | Errno::EACCES)) => Some(Err(errno.into())),
+            Err(_) => None,
+        }
+    }
+
+    fn said<T>(&self, path: &str, read: io::Result<T>) -> Result<T, Failure> {
+        read.map_err(|why| Failure::io("read", &self.root.path().join(path), why))
+    }
 }
 
 impl Tree for Walk<'_> {
     fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
-        let Some((directory, name)) = self.near(path) else {
-            return self.root.bytes(path, cap);
-        };
-        let no_link = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let failure = |why| Failure::io("read", &self.root.path().join(path), why);
-        match openat2(
-            &*directory,
-            name,
-            OpenHow::new().flags(flags).resolve(no_link),
-        ) {
-            Ok(file) => sysfs::content(file, cap).map_err(failure),
-            Err(errno @ (Errno::ENOENT | Errno::EACCES)) => Err(failure(errno.into())),
-            Err(_) => self.root.bytes(path, cap),
+        match self.open(path) {
+            Some(file) => self.said(path, file.and_then(|file| sysfs::content(file, cap))),
+            None => self.root.bytes(path, cap),
+        }
+    }
+
+    fn config(&self, path: &str) -> Result<Config, Failure> {
+        match self.open(path) {
+            Some(file) => self.said(path, file.and_then(|file| Config::read(&file.into()))),
+            None => self.root.config(path),
         }
     }
 
@@ -81,6 +97,10 @@ impl Tree for Walk<'_> {
 
     fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
         self.root.list(path)
+    }
+
+    fn stamp(&self, path: &str) -> Option<Stamp> {
+        self.root.stamp(path)
     }
 }
 
@@ -123,6 +143,8 @@ mod tests {
                 assert_eq!(said(read), said(known), "{name}");
             }
             assert_eq!(said(walk.link(&name)), said(root.link(&name)), "{name}");
+            let (read, known) = (walk.config(&name), Tree::config(&root, &name));
+            assert_eq!(said(read), said(known), "{name}");
         }
     }
 

@@ -25,8 +25,8 @@ use crate::status::{self, Status, Statuses};
 /// Between two looks at a device that another process works on.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Between two looks: one bind rings several times.
-const REST: Duration = Duration::from_millis(100);
+/// Between a ring and the look: one start rings several times, and a look takes from what the start still has to do.
+const REST: Duration = Duration::from_millis(250);
 
 /// What the objects are made from.
 #[derive(Clone)]
@@ -73,12 +73,13 @@ impl Publisher {
                 warn!("cannot show the devices: {error}");
                 false
             });
-            sleep(REST).await;
             let rung = assigner.bell().rung();
             match unsettled {
                 true => drop(timeout(AGAIN, rung).await),
                 false => rung.await,
             }
+            sleep(REST).await;
+            assigner.bell().hear();
         }
     }
 

@@ -16,6 +16,7 @@ fn process(root: &Path, id: u32, command: &str, node: &str) {
     fs::write(dir.join("cmdline"), format!("{command}\0")).expect("file");
     fs::write(dir.join("maps"), "").expect("file");
     fs::write(dir.join("cgroup"), "0::/system.slice/train.service\n").expect("file");
+    symlink(command, dir.join("exe")).expect("link");
     symlink(node, dir.join("fd/17")).expect("link");
 }
 

@@ -71,6 +71,15 @@ impl Nodes {
         self.own.is_empty() && self.driver.is_empty()
     }
 
+    /// A group's node cannot be mapped (drivers/vfio/group.c), and a device that was opened through it has no name in mappings.
+    pub(super) fn can_be_mapped(&self) -> bool {
+        let is_group = |node: &String| {
+            let name = node.strip_prefix("/dev/vfio/");
+            name.is_some_and(|name| !name.contains('/'))
+        };
+        !self.driver.is_empty() || !self.own.iter().all(is_group)
+    }
+
     /// Whether `path` is one of them; inside, whether it may be for another device. A node that was
     /// removed while it is held has a mark behind its path: libvirt removes those of a guest.
     pub(super) fn find<'a>(&self, path: &'a str) -> Option<(&'a str, bool)> {

@@ -9,7 +9,8 @@ use nix::fcntl::OFlag;
 use super::node::Nodes;
 use super::{HeldNode, Holder, gone};
 use crate::address::PciAddress;
-use crate::sysfs::Root;
+use crate::sysfs::{Root, Tree};
+use crate::walk::Walk;
 
 /// Bytes of a list of mappings that are read; 65,530 mappings, the kernel's limit, have some 8 MiB.
 const MAX_MAPS: u64 = 16 << 20;
@@ -22,8 +23,11 @@ const MAX_UNIT: usize = 255;
 
 /// The process as a holder; `None` when it holds none of the nodes, or has ended.
 pub(super) fn holder(root: &Root, process: u32, nodes: &Nodes) -> Result<Option<Holder>, Errno> {
+    if is_kernels(root, process) {
+        return Ok(None);
+    }
     let mut held = ended(opened(root, process, nodes))?;
-    if held.is_empty() {
+    if held.is_empty() && nodes.can_be_mapped() {
         held = ended(mapped(root, process, nodes))?;
     }
     if held.is_empty() {
@@ -37,6 +41,13 @@ pub(super) fn holder(root: &Root, process: u32, nodes: &Nodes) -> Result<Option<
     }))
 }
 
+/// True for a thread of the kernel, which has neither files nor mappings, as one that has ended: it has no program. There are
+/// more of these on a host than of others.
+fn is_kernels(root: &Root, process: u32) -> bool {
+    let program = Walk::new(root).link(&format!("proc/{process}/exe"));
+    program.is_err_and(|failure| failure.is_absent())
+}
+
 /// Nothing, when the process has ended.
 fn ended(held: Result<Vec<HeldNode>, Errno>) -> Result<Vec<HeldNode>, Errno> {
     match held {
@@ -48,9 +59,8 @@ fn ended(held: Result<Vec<HeldNode>, Errno>) -> Result<Vec<HeldNode>, Errno> {
 fn opened(root: &Root, process: u32, nodes: &Nodes) -> Result<Vec<HeldNode>, Errno> {
     let dir = format!("proc/{process}/fd");
     let mut held = Vec::new();
-    for name in root.entries(&dir).map_err(|error| raw(&error))? {
-        let name = name.map_err(|error| raw(&error))?;
-        let Ok(target) = root.link(&format!("{dir}/{name}")) else {
+    for link in root.links(&dir).map_err(|error| raw(&error))? {
+        let (name, Some(target)) = link.map_err(|error| raw(&error))? else {
             continue;
         };
         let device = || vfio_device(root, process, &name, &target);

@@ -26,6 +26,7 @@ fn process(root: &Path, id: u32, command: &str, cgroup: &str, targets: &[&str]) 
         &format!("0::{cgroup}\n"),
     );
     put(root, &format!("proc/{id}/maps"), "");
+    symlink("/usr/bin/program", root.join(format!("proc/{id}/exe"))).expect("link");
     let dir = root.join(format!("proc/{id}/fd"));
     fs::create_dir_all(&dir).expect("directory");
     for (number, target) in (3..).zip(targets) {
@@ -182,11 +183,32 @@ fn a_process_that_ended_is_no_error_and_one_that_is_hidden_is_counted() {
     let dir = scene();
     fs::create_dir_all(dir.path().join("proc/5")).expect("a process without files");
     put(dir.path(), "proc/6/fd", "no directory");
+    symlink("/usr/bin/program", dir.path().join("proc/6/exe")).expect("link");
     let holders = holders(dir.path());
     assert_eq!(
         (holders.found.len(), holders.hidden, holders.seen),
         (0, 1, 2)
     );
+}
+
+#[test]
+fn only_a_node_that_can_be_mapped_is_looked_for_in_mappings() {
+    let dir = scene();
+    let driver = dir.path().join(GPU_DIR).join("driver");
+    fs::remove_file(&driver).expect("on nvidia before");
+    symlink("../../bus/pci/drivers/vfio-pci", &driver).expect("link");
+    let map = |node: &str| {
+        process(dir.path(), 5, "vmm\0", "/", &["/dev/null"]);
+        let line = format!("7f00-7f01 rw-s 0 00:05 9 {node}\n");
+        put(dir.path(), "proc/5/maps", &line);
+        let found = sentences(dir.path());
+        fs::remove_dir_all(dir.path().join("proc/5")).expect("gone");
+        found
+    };
+    assert_eq!(map("/dev/vfio/7"), [""; 0]);
+    fs::create_dir_all(dir.path().join(GPU_DIR).join("vfio-dev/vfio4")).expect("directory");
+    let node = "/dev/vfio/devices/vfio4";
+    assert_eq!(map(node), [format!("vmm (pid 5, '{node}' mapped)")]);
 }
 
 #[test]

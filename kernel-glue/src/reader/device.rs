@@ -9,9 +9,9 @@ use super::{DEVICES, Reader};
 use crate::address::PciAddress;
 use crate::config::{Config, ConfigError};
 use crate::device::{Bar, Device};
+use crate::failure::Failure;
 use crate::id::PciId;
 use crate::numa::NumaNode;
-use crate::sysfs::MAX_CONFIG;
 
 /// The directory of a device; really a link to the one that shows where it is plugged in.
 pub(super) fn directory(address: PciAddress) -> String {
@@ -139,17 +139,15 @@ impl Reader<'_> {
     }
 
     fn config(&mut self, path: &str) -> Config {
-        let config = match self.tree.bytes(path, MAX_CONFIG) {
-            Ok(bytes) => Config::parse(&bytes),
-            Err(failure) => Config::Unreadable(ConfigError::Io(failure.reason())),
-        };
-        match config {
+        let read = self.tree.config(path);
+        let unread = |failure: Failure| Config::Unreadable(ConfigError::Io(failure.reason()));
+        match read.unwrap_or_else(unread) {
             Config::Unreadable(ConfigError::Io(reason)) => {
                 Config::Unreadable(ConfigError::Io(self.gap(path, reason)))
             }
-            Config::Unreadable(ref error) => {
+            Config::Unreadable(error) => {
                 self.gap(path, error.to_string());
-                config
+                Config::Unreadable(error)
             }
             known => known,
         }

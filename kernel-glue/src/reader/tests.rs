@@ -10,6 +10,7 @@ use crate::device::Device;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::id::PciId;
+use crate::kept::Kept;
 
 const GPU: &str = "0009:01:00.0";
 pub(crate) const GPU_DIR: &str = "sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0";
@@ -331,6 +332,30 @@ fn the_address_width_and_the_iommufd_device_are_read_where_there_are_any() {
     );
     let strange = with("proc/cpuinfo", "address sizes\t: many\n");
     assert_eq!(strange.address_bits, None);
+}
+
+#[test]
+fn a_look_keeps_what_installed_files_said_until_they_are_changed() {
+    let dir = host();
+    let path = dir.path().join("lib/modules/7.2.12-arm64/modules.alias");
+    let line = |module: &str| format!("alias vfio_pci:v*d*sv*sd*bc*sc*i* {module}\n");
+    let kept = Kept::default();
+    let modules = || {
+        let host = Host::read_again(dir.path(), &kept).expect("host");
+        let modules = host.variants.into_iter().map(|variant| variant.module);
+        modules.collect::<Vec<_>>()
+    };
+    fs::write(&path, line("one")).expect("written");
+    assert_eq!(modules(), ["one"]);
+    assert_eq!(modules(), ["one"]);
+    let new = path.with_extension("new");
+    fs::write(&new, line("two")).expect("written");
+    fs::rename(&new, &path).expect("replaced, as depmod does it");
+    assert_eq!(modules(), ["two"]);
+    fs::write(&path, line("three")).expect("written in place");
+    assert_eq!(modules(), ["three"]);
+    fs::remove_file(&path).expect("removed");
+    assert_eq!(modules(), [""; 0]);
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! What one look at the host leaves to the next: files that only a package changes, as they were understood.
+//!
+//! `modules.alias` and the kernel's configuration have 2 MB on a distribution's kernel, of which a look wants some lines.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::alias::Variant;
+use crate::failure::Failure;
+
+/// Which file it was, and in which state (stat(2)): one that was written or replaced since has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) size: i64,
+    /// Seconds and nanoseconds.
+    pub(crate) modified: (i64, i64),
+    /// The same of its inode, which nobody can set back.
+    pub(crate) changed: (i64, i64),
+}
+
+/// What is kept from look to look.
+#[derive(Debug, Default)]
+pub struct Kept {
+    pub(crate) variants: Slot<Vec<Variant>>,
+    pub(crate) nests_smmu: Slot<bool>,
+}
+
+/// What one file said, and which file that was.
+#[derive(Debug)]
+pub(crate) struct Slot<T>(Mutex<Option<(Stamp, T)>>);
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Slot<T> {
+    /// What the file says that `stamp` was taken of before; it is read where it is another one than the last time, or has none.
+    pub(crate) fn of(
+        &self,
+        stamp: Option<Stamp>,
+        read: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(now), Some((then, value))) = (stamp, &*kept)
+            && now == *then
+        {
+            return Ok(value.clone());
+        }
+        let value = read()?;
+        *kept = stamp.map(|stamp| (stamp, value.clone()));
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_change_is_not_read_again() {
+        let stamp = |size| Stamp {
+            device: 1,
+            inode: 2,
+            size,
+            modified: (3, 4),
+            changed: (3, 4),
+        };
+        let slot = Slot::default();
+        let say = |stamp, word: &str| slot.of(stamp, || Ok(word.to_owned())).expect("said");
+        assert_eq!(say(Some(stamp(5)), "first"), "first");
+        assert_eq!(say(Some(stamp(5)), "unread"), "first");
+        assert_eq!(say(Some(stamp(6)), "second"), "second");
+        assert_eq!(say(None, "third"), "third");
+        assert_eq!(say(Some(stamp(6)), "fourth"), "fourth");
+    }
+}
