@@ -19,6 +19,9 @@ use super::{DomainRef, Event};
 pub(super) struct Watch {
     connect: Connect,
     registered: Vec<c_int>,
+    /// The data of `on_close`; a driver that knows no end of its connection, as libvirt's test driver, takes the registration
+    /// and frees nothing.
+    closed: *mut Sender<&'static str>,
 }
 
 impl Watch {
@@ -31,10 +34,11 @@ impl Watch {
         let mut watch = Self {
             connect: connect.clone(),
             registered: Vec::new(),
+            closed: Box::into_raw(Box::new(closed)),
         };
         watch.add(lifecycle(), events.clone())?;
         watch.add(removal(), events)?;
-        register_close(connect, closed)?;
+        watch.add_close()?;
         Ok(watch)
     }
 }
@@ -42,12 +46,14 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         // SAFETY: the connection is alive (we hold a reference), and all registrations, if they
-        // exist, are ours; libvirt frees their data itself. A failure means they do not exist.
+        // exist, are ours; libvirt frees the data of events itself. A failure means they do not exist. `on_close` is called
+        // under the lock that its end takes (src/datatypes.c), so nobody has `closed` any more.
         unsafe {
             for id in &self.registered {
                 sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), *id);
             }
             sys::virConnectUnregisterCloseCallback(self.connect.as_ptr(), Some(on_close));
+            drop(Box::from_raw(self.closed));
         }
     }
 }
@@ -112,25 +118,22 @@ impl Watch {
         drop(unsafe { Box::from_raw(data) });
         Err(Error::last_error())
     }
-}
 
-fn register_close(connect: &Connect, closed: Sender<&'static str>) -> Result<(), Error> {
-    let data = Box::into_raw(Box::new(closed));
-    // SAFETY: `data` lives until libvirt calls `free_closed` with it.
-    let status = unsafe {
-        sys::virConnectRegisterCloseCallback(
-            connect.as_ptr(),
-            Some(on_close),
-            data.cast(),
-            Some(free_closed),
-        )
-    };
-    if status == 0 {
-        return Ok(());
+    fn add_close(&self) -> Result<(), Error> {
+        // SAFETY: `closed` lives until the registration has been taken back.
+        let status = unsafe {
+            sys::virConnectRegisterCloseCallback(
+                self.connect.as_ptr(),
+                Some(on_close),
+                self.closed.cast(),
+                None,
+            )
+        };
+        match status {
+            0 => Ok(()),
+            _ => Err(Error::last_error()),
+        }
     }
-    // SAFETY: registration failed, so libvirt does not know `data` and it is still ours alone.
-    drop(unsafe { Box::from_raw(data) });
-    Err(Error::last_error())
 }
 
 unsafe extern "C" fn on_lifecycle(
@@ -163,7 +166,7 @@ unsafe extern "C" fn on_removal(
 }
 
 unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, reason: c_int, data: *mut c_void) {
-    // SAFETY: `data` is the boxed sender given at registration.
+    // SAFETY: `data` is the sender that the registration's `Watch` keeps.
     let closed = unsafe { &*data.cast::<Sender<&'static str>>() };
     let reason = match reason.cast_unsigned() {
         sys::VIR_CONNECT_CLOSE_REASON_EOF => "the daemon ended",
@@ -176,11 +179,6 @@ unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, reason: c_int, data:
 unsafe extern "C" fn free_events(data: *mut c_void) {
     // SAFETY: libvirt calls this once, with the pointer given at registration.
     drop(unsafe { Box::from_raw(data.cast::<UnboundedSender<Event>>()) });
-}
-
-unsafe extern "C" fn free_closed(data: *mut c_void) {
-    // SAFETY: libvirt calls this once, with the pointer given at registration.
-    drop(unsafe { Box::from_raw(data.cast::<Sender<&'static str>>()) });
 }
 
 /// # Safety
