@@ -26,8 +26,9 @@ impl Code {
                  expected. Source: libvirt, format of domain XML."
             }
             Self::XmlValue => {
-                "A number, address, size, UUID or list in the definition cannot be read as what it must be. Guessing could \
-                 assign the wrong device, so the definition is refused. Source: libvirt, format of domain XML."
+                "A number, address, size, UUID or list in the definition cannot be read as what it must be, or the ids of its \
+                 NUMA cells are not 0, 1, 2 and so on. Guessing could assign the wrong device, so the definition is refused. \
+                 Source: libvirt, format of domain XML, src/conf/numa_conf.c."
             }
             Self::XmlDropped => {
                 "libvirt drops elements that its version does not know, without a word. The definition was read back after it \

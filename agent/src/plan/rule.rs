@@ -17,6 +17,7 @@ pub(super) fn check(
     assigned: &[Assigned<'_>],
 ) -> Result<(), Refusal> {
     let broken = device_twice(domain)
+        .or_else(|| cell_ids(domain))
         .or_else(|| acpi(domain, assigned))
         .or_else(|| acpi_tables(domain))
         .or_else(|| nodesets(setting, domain))
@@ -41,6 +42,25 @@ fn device_twice(domain: &Domain) -> Option<Refusal> {
     let mend = edit(domain, "remove one of them");
     let refusal = Refusal::new(Code::DeviceTwice, "two hostdevs name this device", mend);
     Some(refusal.of(twice.source).at("/domain/devices/hostdev"))
+}
+
+/// libvirt wants the ids of N cells to be 0 to N - 1 (src/conf/numa_conf.c), and a file need not have been through it.
+fn cell_ids(domain: &Domain) -> Option<Refusal> {
+    let count = domain.cells.len();
+    let mut seen = BTreeSet::new();
+    let mut is_wrong = |id: u32| id as usize >= count || !seen.insert(id);
+    let mut ids = domain.cells.iter().map(|cell| cell.id);
+    let wrong = ids.find(|id| is_wrong(*id))?;
+    let why = match seen.contains(&wrong) {
+        true => "two cells have it".to_owned(),
+        false => format!("of {count} cells the last has id {}", count - 1),
+    };
+    let reason = format!(
+        "NUMA cell id '{wrong}' is none that libvirt takes: {why}, and a cell without an id is numbered by its place"
+    );
+    let mend = edit(domain, "number the cells from 0 on");
+    let at = format!("/domain/cpu/numa/cell[@id='{wrong}']");
+    Some(Refusal::new(Code::XmlValue, reason, mend).at(at))
 }
 
 /// Initiators and SMMUs are described by ACPI alone; libvirt gives a guest ACPI only when asked.

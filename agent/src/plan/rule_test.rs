@@ -115,3 +115,26 @@ fn distances_of_one_direction_are_a_table_only_while_no_pair_differs() {
     let refusal = Fixture::new().refusal(&table("<sibling id='0' value='21'/>"));
     assert_eq!(refusal.code, Code::DistanceInvalid, "{refusal}");
 }
+
+#[test]
+fn cells_are_numbered_from_0_on_without_holes_and_each_once() {
+    let with = |ids: [&str; 2]| {
+        let cells = ids.map(|id| format!("<cell {id} cpus='0-1' memory='2097152'/>"));
+        let numa = format!("<cpu><numa>{}</numa></cpu>", cells.concat());
+        guest(&hostdev("0009:01:00.0", "")).replace("<cpu mode='host-passthrough'/>", &numa)
+    };
+    // libvirt numbers a cell without an id by its place.
+    for sound in [["id='1'", "id='0'"], ["", ""], ["id='0'", ""]] {
+        Fixture::new().rewrite(&with(sound));
+    }
+    for (wrong, words) in [
+        (["id='1'", "id='1'"], "two cells have it"),
+        (["id='1'", ""], "two cells have it"),
+        (["id='0'", "id='2'"], "the last has id 1"),
+        (["id='1'", "id='2'"], "the last has id 1"),
+    ] {
+        let refusal = Fixture::new().refusal(&with(wrong));
+        assert_eq!(refusal.code, Code::XmlValue, "{refusal}");
+        assert!(refusal.reason.contains(words), "{refusal}");
+    }
+}
