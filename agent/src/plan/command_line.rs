@@ -135,14 +135,12 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
     }
 }
 
-/// Two sources of NUMA arguments would contradict each other.
+/// Two sources of NUMA arguments would contradict each other, and a '-numa' at the end would take what we append as its value.
 fn refuse_foreign(domain: &Domain) -> Result<(), Refusal> {
-    let pairs = domain.command_line.iter().flat_map(CommandLine::pairs);
-    let all = pairs.filter(|(option, _)| option.value == "-numa").count();
-    let own = ours(domain)
-        .filter(|argument| argument.value == "-numa")
-        .count();
-    if all == own {
+    let is_numa = |argument: &&Argument| argument.value == "-numa";
+    let line = domain.command_line.iter();
+    let all = line.flat_map(|line| &line.arguments).filter(is_numa);
+    if all.count() == ours(domain).filter(is_numa).count() {
         return Ok(());
     }
     let reason =

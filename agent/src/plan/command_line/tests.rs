@@ -112,3 +112,29 @@ fn a_target_that_cannot_is_refused_with_the_version_that_can() {
         assert!(refusal.mend.contains(version), "{refusal}");
     }
 }
+
+#[test]
+fn a_numa_option_without_a_value_is_refused_before_anything_is_put_behind_it() {
+    let (fixture, target, text) = debian_13();
+    let setting = Setting {
+        target,
+        ..fixture.setting()
+    };
+    let lone = "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\
+        <qemu:arg value='-numa'/></qemu:commandline>";
+    let refusal = rewrite(&text.replace("</devices>", lone), &setting).expect_err("no value");
+    assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
+    // Also where ours are there already, and one has lost its value.
+    let done = rewrite(&text, &setting).expect("planned").text;
+    let at = done
+        .rfind("    <qemu:arg value='acpi-gen")
+        .expect("the last");
+    let end = at + done[at..].find("/>").expect("its end") + 2;
+    let cut = done[..at]
+        .trim_end()
+        .rfind("<qemu:arg")
+        .expect("its option");
+    let damaged = format!("{}<qemu:arg value='-numa'/>{}", &done[..cut], &done[end..]);
+    let refusal = rewrite(&damaged, &setting).expect_err("no value");
+    assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
+}
