@@ -278,10 +278,17 @@ impl Undo<'_> {
                 _ => Vec::new(),
             };
         }
-        let ours = cell.siblings.iter().filter(|one| {
+        let is_ours = |one: &&Sibling| {
             gone.contains(&one.id) || added.has(&format!("sibling:{}:{}", cell.id, one.id))
-        });
-        ours.map(Sibling::remove).collect()
+        };
+        let ours: Vec<&Sibling> = cell.siblings.iter().filter(is_ours).collect();
+        let opened = added.has(&format!("open:distances:{}", cell.id));
+        match &cell.distances_element {
+            Some(element) if opened && ours.len() == cell.siblings.len() => {
+                vec![element.collapse()]
+            }
+            _ => ours.into_iter().map(Sibling::remove).collect(),
+        }
     }
 
     /// Our arguments of QEMU, or the element around them where we made it and nothing else is in it.

@@ -47,7 +47,7 @@ pub struct Marked {
 ///
 /// For a domain: `metadata`, `cpu`, `numa`, `window`, `width` (`<maxphysaddr>`), `commandline`, `override`, `iommufd`, `acpi` (in `<os>`), `table:PATH`,
 /// `expander:N`, `smmu:N` (of expander N), `switch:N` (a switch's upstream port, and the root port above it), `root` (the pcie-root controller), `distances:N` (all of
-/// cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X` where X had no content before (`metadata`, `cpu`, `root`, `cell:N`).
+/// cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X` where X had no content before (`metadata`, `cpu`, `root`, `cell:N`, `distances:N`).
 /// `arguments` where a `<qemu:commandline>` was there before and has got some.
 /// For a device: `driver`, `nodeset` (and `open:nodeset` where `<acpi>` was there before), `alias`, `port:N`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

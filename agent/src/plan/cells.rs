@@ -81,12 +81,15 @@ impl Layout<'_> {
 
     fn record_distances(&self, cell: &Cell, plan: &mut Plan) {
         let id = cell.id;
-        if cell.distances_element.is_none() {
+        let Some(distances) = &cell.distances_element else {
             plan.added.insert(format!("distances:{id}"));
             if cell.element.is_self_closed() {
                 plan.added.insert(format!("open:cell:{id}"));
             }
             return;
+        };
+        if distances.is_self_closed() {
+            plan.added.insert(format!("open:distances:{id}"));
         }
         let others = self.domain.cells.iter().map(|other| other.id);
         for other in others.filter(|other| !cell.distances.contains_key(other)) {

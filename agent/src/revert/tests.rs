@@ -67,6 +67,26 @@ fn what_somebody_changed_since_stays() {
     assert!(revert(&moved).expect("reverted").contains("bus='0x07'"));
 }
 
+#[test]
+fn distances_of_the_users_come_back_with_what_was_in_them() {
+    let with = |distances: &str| {
+        let cells = format!(
+            "<cpu>\n    <numa>\n      <cell id='0' cpus='0-1' memory='2097152'>\n        {distances}\n      </cell>\n      <cell id='1' cpus='2-3' memory='2097152'/>\n    </numa>\n  </cpu>"
+        );
+        guest(&hostdev("0009:01:00.0", "")).replace("<cpu mode='host-passthrough'/>", &cells)
+    };
+    there_and_back(&with("<distances/>"));
+    there_and_back(&with("<distances />"));
+    there_and_back(&with("<distances></distances>"));
+    there_and_back(&with(
+        "<distances>\n          <!-- none -->\n        </distances>",
+    ));
+    there_and_back(&with(
+        "<distances>\n          <other id='1' value='30'/>\n        </distances>",
+    ));
+    there_and_back(&with("<distances><sibling id='1' value='30'/></distances>"));
+}
+
 proptest! {
     #[test]
     fn revert_after_rewrite_is_the_identity(mask in 1u8..16, one_line: bool, with_cpu: bool) {
