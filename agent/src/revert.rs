@@ -210,7 +210,13 @@ impl Undo<'_> {
         if let (true, Some(numa)) = (self.whole_numa_goes(), &self.domain.numa) {
             return vec![numa.remove()];
         }
-        let gone = self.gone();
+        let mut gone = self.gone();
+        if self.added().has("cells") && self.only_first_left(&gone) {
+            gone.insert(0);
+            if let (true, Some(numa)) = (self.added().has("open:numa"), &self.domain.numa) {
+                return vec![numa.collapse()];
+            }
+        }
         let (removed, left): (Vec<&Cell>, Vec<&Cell>) = self
             .domain
             .cells
@@ -226,14 +232,14 @@ impl Undo<'_> {
 
     /// True when we made `<numa>`, and nothing but its first cell would be left.
     fn whole_numa_goes(&self) -> bool {
-        let gone = self.gone();
-        let mut left = self
-            .domain
-            .cells
-            .iter()
-            .filter(|cell| !gone.contains(&cell.id));
-        let only_first = left.next().is_some_and(|cell| cell.id == 0) && left.next().is_none();
-        only_first && (self.added().has("cpu") || self.added().has("numa"))
+        let is_ours = self.added().has("cpu") || self.added().has("numa");
+        is_ours && self.only_first_left(&self.gone())
+    }
+
+    fn only_first_left(&self, gone: &BTreeSet<u32>) -> bool {
+        let cells = self.domain.cells.iter();
+        let mut left = cells.filter(|cell| !gone.contains(&cell.id));
+        left.next().is_some_and(|cell| cell.id == 0) && left.next().is_none()
     }
 
     /// Our cells that nobody gave memory or CPUs, and that no other device names.

@@ -45,9 +45,10 @@ pub struct Marked {
 
 /// What was added, as words, so that it can be taken back.
 ///
-/// For a domain: `metadata`, `cpu`, `numa`, `window`, `width` (`<maxphysaddr>`), `commandline`, `override`, `iommufd`, `acpi` (in `<os>`), `table:PATH`,
-/// `expander:N`, `smmu:N` (of expander N), `switch:N` (a switch's upstream port, and the root port above it), `root` (the pcie-root controller), `distances:N` (all of
-/// cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X` where X had no content before (`metadata`, `cpu`, `root`, `cell:N`, `distances:N`).
+/// For a domain: `metadata`, `cpu`, `numa`, `cells` (all of them, in a `<numa>` that was there before), `window`, `width` (`<maxphysaddr>`), `commandline`,
+/// `override`, `iommufd`, `acpi` (in `<os>`), `table:PATH`, `expander:N`, `smmu:N` (of expander N), `switch:N` (a switch's upstream port, and the root port
+/// above it), `root` (the pcie-root controller), `distances:N` (all of cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X`
+/// where X had no content before (`metadata`, `cpu`, `numa`, `root`, `cell:N`, `distances:N`).
 /// `arguments` where a `<qemu:commandline>` was there before and has got some.
 /// For a device: `driver`, `nodeset` (and `open:nodeset` where `<acpi>` was there before), `alias`, `port:N`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -68,7 +68,12 @@ impl Layout<'_> {
 
     fn record_new_numa(&self, plan: &mut Plan) {
         match (&self.domain.numa, &self.domain.cpu) {
-            (Some(_), _) => plan.added.insert("cells"),
+            (Some(numa), _) => {
+                plan.added.insert("cells");
+                if numa.is_self_closed() {
+                    plan.added.insert("open:numa");
+                }
+            }
             (None, Some(cpu)) => {
                 plan.added.insert("numa");
                 if cpu.is_self_closed() {

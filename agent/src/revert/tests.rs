@@ -87,6 +87,31 @@ fn distances_of_the_users_come_back_with_what_was_in_them() {
     there_and_back(&with("<distances><sibling id='1' value='30'/></distances>"));
 }
 
+#[test]
+fn a_numa_element_without_cells_comes_back_without_cells() {
+    let fixture = Fixture::new();
+    let older = crate::plan::Setting {
+        target: "libvirt=11.3,qemu=10.0".parse().expect("target"),
+        ..fixture.setting()
+    };
+    for numa in [
+        "<numa/>",
+        "<numa></numa>",
+        "<numa>\n    </numa>",
+        "<numa>\n      <!-- none -->\n    </numa>",
+    ] {
+        let cpu = format!("<cpu>\n    {numa}\n  </cpu>");
+        let text = guest(&hostdev("0009:01:00.0", ""));
+        let text = text.replace("<cpu mode='host-passthrough'/>", &cpu);
+        there_and_back(&text);
+        there_and_back(&text.replace('\n', ""));
+        let with = crate::rewrite::rewrite(&text, &older)
+            .expect("planned")
+            .text;
+        assert_eq!(revert(&with).expect("reverted"), text);
+    }
+}
+
 proptest! {
     #[test]
     fn revert_after_rewrite_is_the_identity(mask in 1u8..16, one_line: bool, with_cpu: bool) {

@@ -111,9 +111,7 @@ fn completed(text: &str, domain: &Domain, setting: &Setting<'_>) {
         twice.text, done.text,
         "completing twice is not completing once"
     );
-    // libvirt defines no <numa> without a cell; the first cell, which is ours there, stays.
-    let is_definable = domain.numa.is_none() || !domain.cells.is_empty();
-    if domain.mark.is_none() && is_definable && !text.contains(NAMESPACE) {
+    if domain.mark.is_none() && !text.contains(NAMESPACE) {
         let back = revert::revert(&done.text).expect("what was completed can be read");
         assert_eq!(
             back, text,
