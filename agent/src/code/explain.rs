@@ -199,8 +199,9 @@ impl Code {
                  domains'. Two GPUs need 17. Source: Linux, arch/arm64/Kconfig."
             }
             Self::CommandLineTaken => {
-                "For a libvirt before 11.8 the initiators' nodes go through <qemu:commandline>, and the definition has '-numa' \
-                 arguments there already. QEMU takes each node once. Source: QEMU, hw/core/numa.c."
+                "For a libvirt that has no elements for them, the initiators' nodes and the window of Arm's virt machine go \
+                 through <qemu:commandline>, and the definition has '-numa' or 'highmem-mmio-size' there already. QEMU takes each \
+                 node once, and of two windows the last. Source: QEMU, hw/core/numa.c, hw/arm/virt.c."
             }
             Self::WindowMissing => {
                 "GPU memory appears in a BAR of 128 to 512 GiB. Arm's virt machine has a 64-bit MMIO window of 512 GiB unless \

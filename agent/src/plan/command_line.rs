@@ -27,6 +27,25 @@ const WINDOW: &str = "highmem-mmio-size=";
 /// What the ids of our initiator objects begin with.
 const OBJECT: &str = "acpi-generic-initiator,id=variantd-gi-";
 
+/// An argument that we and the user cannot both give.
+struct Taken {
+    name: &'static str,
+    is_it: fn(&str) -> bool,
+    why: &'static str,
+}
+
+const NUMA: Taken = Taken {
+    name: "-numa",
+    is_it: |argument| argument == "-numa",
+    why: "which the initiators' nodes would contradict",
+};
+
+const OWN_WINDOW: Taken = Taken {
+    name: "highmem-mmio-size",
+    is_it: |argument| argument.contains(WINDOW),
+    why: "and the window that the devices need goes there",
+};
+
 /// Arguments that the finished guest needs: options with their values, in order.
 #[derive(Debug, Default)]
 pub(super) struct Arguments(Vec<(&'static str, String)>);
@@ -69,8 +88,10 @@ impl Arguments {
     pub(super) fn write(self, domain: &Domain, plan: &mut Plan) -> Result<(), Refusal> {
         let pairs = self.0.into_iter();
         let wanted: Vec<String> = pairs.flat_map(|(o, v)| [o.to_owned(), v]).collect();
-        if wanted.iter().any(|argument| argument == "-numa") {
-            refuse_foreign(domain)?;
+        for taken in [NUMA, OWN_WINDOW] {
+            if wanted.iter().any(|argument| (taken.is_it)(argument)) {
+                refuse_foreign(domain, &taken)?;
+            }
         }
         let ours: Vec<&Argument> = ours(domain).collect();
         if ours.iter().map(|argument| &argument.value).eq(&wanted) {
@@ -135,16 +156,16 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
     }
 }
 
-/// Two sources of NUMA arguments would contradict each other, and a '-numa' at the end would take what we append as its value.
-fn refuse_foreign(domain: &Domain) -> Result<(), Refusal> {
-    let is_numa = |argument: &&Argument| argument.value == "-numa";
+/// Refuses such an argument that is not ours. A '-numa' at the end would take what we append as its value.
+fn refuse_foreign(domain: &Domain, taken: &Taken) -> Result<(), Refusal> {
+    let is_such = |argument: &&Argument| (taken.is_it)(&argument.value);
     let line = domain.command_line.iter();
-    let all = line.flat_map(|line| &line.arguments).filter(is_numa);
-    if all.count() == ours(domain).filter(is_numa).count() {
+    let all = line.flat_map(|line| &line.arguments).filter(is_such);
+    if all.count() == ours(domain).filter(is_such).count() {
         return Ok(());
     }
-    let reason =
-        "its <qemu:commandline> has '-numa' already, which the initiators' nodes would contradict";
+    let (name, why) = (taken.name, taken.why);
+    let reason = format!("its <qemu:commandline> has '{name}' already, {why}");
     let mend = format!("remove those arguments with 'virsh edit {}'", domain.name);
     Err(Refusal::new(Code::CommandLineTaken, reason, mend).at("/domain/qemu:commandline"))
 }

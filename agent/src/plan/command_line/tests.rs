@@ -138,3 +138,25 @@ fn a_numa_option_without_a_value_is_refused_before_anything_is_put_behind_it() {
     let refusal = rewrite(&damaged, &setting).expect_err("no value");
     assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
 }
+
+#[test]
+fn a_window_of_the_users_among_the_arguments_is_refused_and_not_taken_for_ours() {
+    let (fixture, target, _) = debian_13();
+    let setting = Setting {
+        target,
+        ..fixture.setting()
+    };
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    for window in ["highmem-mmio-size=4T", "virt,highmem-mmio-size=4T"] {
+        let own = format!(
+            "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\
+            <qemu:arg value='-machine'/><qemu:arg value='{window}'/></qemu:commandline>"
+        );
+        let text = text.replace("</devices>", &own);
+        let refusal = rewrite(&text, &setting).expect_err("a window already");
+        assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
+        // Where the window is an element, no argument is anybody's but the user's.
+        let done = fixture.rewrite(&text).text;
+        assert_eq!(crate::revert::revert(&done).expect("reverted"), text);
+    }
+}
