@@ -6,9 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::code::Code;
-use crate::domain::{
-    AcpiTable, Added, Argument, Cell, Controller, Domain, Hostdev, Mark, Marked, Sibling,
-};
+use crate::domain::{AcpiTable, Added, Cell, Controller, Domain, Hostdev, Mark, Marked, Sibling};
 use crate::edit::{self, Edit, Element};
 use crate::plan::command_line;
 use crate::refusal::Refusal;
@@ -299,7 +297,7 @@ impl Undo<'_> {
 
     /// Our arguments of QEMU, or the element around them where we made it and nothing else is in it.
     fn command_line(&self) -> Vec<Edit> {
-        let ours: Vec<&Argument> = command_line::ours(self.domain).collect();
+        let ours = command_line::ours(self.domain);
         match &self.domain.command_line {
             Some(line) if self.added().has("commandline") && line.arguments.len() == ours.len() => {
                 vec![line.element.remove()]

@@ -44,10 +44,3 @@ pub struct Override {
     /// Its value.
     pub value: String,
 }
-
-impl CommandLine {
-    /// Options that take a value, with it: pairs of neighbouring arguments.
-    pub fn pairs(&self) -> impl Iterator<Item = (&Argument, &Argument)> {
-        self.arguments.iter().zip(self.arguments.iter().skip(1))
-    }
-}

@@ -13,7 +13,7 @@ use super::fragment::Fragment;
 use super::layout::Layout;
 use super::{Assigned, Change, Plan, Setting};
 use crate::code::Code;
-use crate::domain::{Argument, CommandLine, Domain, Mark, QEMU_NAMESPACE};
+use crate::domain::{Argument, Domain, Mark, QEMU_NAMESPACE};
 use crate::edit::Edit;
 use crate::refusal::Refusal;
 use crate::target::Version;
@@ -93,7 +93,7 @@ impl Arguments {
                 refuse_foreign(domain, &taken)?;
             }
         }
-        let ours: Vec<&Argument> = ours(domain).collect();
+        let ours = ours(domain);
         if ours.iter().map(|argument| &argument.value).eq(&wanted) {
             return Ok(());
         }
@@ -129,19 +129,28 @@ pub(super) fn plan(
     Ok(())
 }
 
-/// Arguments that a plan of ours added: options and values, in order.
-pub(crate) fn ours(domain: &Domain) -> impl Iterator<Item = &Argument> {
-    let pairs = domain.command_line.iter().flat_map(CommandLine::pairs);
-    let mark = domain.mark.as_ref();
-    let mark = mark.filter(|mark| {
-        ["commandline", "arguments"]
-            .iter()
-            .any(|word| mark.added.has(word))
-    });
-    let added = pairs.filter(move |(option, value)| {
-        mark.is_some_and(|mark| is_ours(mark, &option.value, &value.value))
-    });
-    added.flat_map(|(option, value)| [option, value])
+/// Arguments that a plan of ours added: options and values, in order. An option and its value are a pair also when only
+/// such pairs are between them: they would be one once those are gone.
+pub(crate) fn ours(domain: &Domain) -> Vec<&Argument> {
+    let has = |mark: &&Mark| mark.added.has("commandline") || mark.added.has("arguments");
+    let Some(mark) = domain.mark.as_ref().filter(has) else {
+        return Vec::new();
+    };
+    let arguments = domain.command_line.iter().flat_map(|line| &line.arguments);
+    let (mut ours, mut open) = (Vec::new(), Vec::<(usize, &Argument)>::new());
+    for value in arguments.enumerate() {
+        let is_value =
+            |option: &&(usize, &Argument)| is_ours(mark, &option.1.value, &value.1.value);
+        match open.last().filter(is_value) {
+            Some(option) => {
+                ours.extend([*option, value]);
+                open.pop();
+            }
+            None => open.push(value),
+        }
+    }
+    ours.sort_by_key(|(place, _)| *place);
+    ours.into_iter().map(|(_, argument)| argument).collect()
 }
 
 fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
@@ -161,7 +170,7 @@ fn refuse_foreign(domain: &Domain, taken: &Taken) -> Result<(), Refusal> {
     let is_such = |argument: &&Argument| (taken.is_it)(&argument.value);
     let line = domain.command_line.iter();
     let all = line.flat_map(|line| &line.arguments).filter(is_such);
-    if all.count() == ours(domain).filter(is_such).count() {
+    if all.count() == ours(domain).into_iter().filter(is_such).count() {
         return Ok(());
     }
     let (name, why) = (taken.name, taken.why);

@@ -160,3 +160,25 @@ fn a_window_of_the_users_among_the_arguments_is_refused_and_not_taken_for_ours()
         assert_eq!(crate::revert::revert(&done).expect("reverted"), text);
     }
 }
+
+#[test]
+fn an_option_that_is_a_pair_once_ours_behind_it_are_gone_is_ours_as_well() {
+    let (fixture, target, text) = debian_13();
+    let setting = Setting {
+        target,
+        ..fixture.setting()
+    };
+    let done = rewrite(&text, &setting).expect("planned").text;
+    let option = "    <qemu:arg value='-object'/>\n";
+    let last = done.rfind(option).expect("the last");
+    let first = done
+        .find("    <qemu:arg value='-numa'/>")
+        .expect("the first");
+    let (before, between) = (&done[..first], &done[first..last]);
+    let parted = format!("{before}{option}{between}{}", &done[last + option.len()..]);
+    assert_eq!(crate::revert::revert(&parted).expect("reverted"), text);
+    let mended = rewrite(&parted, &setting).expect("planned").text;
+    let twice = rewrite(&mended, &setting).expect("planned").text;
+    assert_eq!(twice, mended);
+    assert_eq!(crate::revert::revert(&mended).expect("reverted"), text);
+}
