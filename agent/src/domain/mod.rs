@@ -101,26 +101,33 @@ impl Domain {
             .find(|controller| controller.index == index)
     }
 
-    /// The index of a new PCI controller: one above the highest there is.
+    /// The index of a new PCI controller: one above the highest there is, and above any bus that a device is on, for which
+    /// libvirt adds a controller where there is none.
     #[must_use]
     pub fn next_controller(&self) -> u32 {
         let known = self.controllers.iter().map(|controller| controller.index);
+        let buses = self.addresses().filter(|address| address.at.domain() == 0);
         known
+            .chain(buses.map(|address| address.at.bus().into()))
             .filter(|index| *index < 255)
             .max()
             .map_or(1, |index| index + 1)
     }
 
+    /// Guest addresses of all devices and controllers.
+    fn addresses(&self) -> impl Iterator<Item = GuestAddress> {
+        let hostdevs = self.hostdevs.iter().filter_map(|hostdev| hostdev.address);
+        let controllers = self.controllers.iter().filter_map(|c| c.address);
+        hostdevs
+            .chain(controllers)
+            .chain(self.other_addresses.iter().copied())
+    }
+
     /// How many devices and controllers sit on the bus of the PCI controller with this index.
     #[must_use]
     pub fn devices_on(&self, index: u32) -> usize {
-        let hostdevs = self.hostdevs.iter().filter_map(|hostdev| hostdev.address);
-        let controllers = self.controllers.iter().filter_map(|c| c.address);
-        let all = hostdevs
-            .chain(controllers)
-            .chain(self.other_addresses.iter().copied());
         let here = |a: &GuestAddress| a.at.domain() == 0 && u32::from(a.at.bus()) == index;
-        all.filter(here).count()
+        self.addresses().filter(here).count()
     }
 
     /// True when the mark says that this device was prepared.

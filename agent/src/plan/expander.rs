@@ -123,10 +123,12 @@ impl<'a> Buses<'a> {
     pub(super) fn port(&mut self, one: &Assigned<'_>, plan: &mut Plan) -> Result<Port, Refusal> {
         if let Some(host) = switch::of(self.setting.host, one) {
             plan.notes.push(switch::note(one, host));
-            return Ok(self.behind_switch(host, plan));
+            let port = self.behind_switch(host, plan);
+            return self.numbered(one, port);
         }
         if !wanted(self.domain, one) {
-            return Ok(self.plain());
+            let port = self.plain();
+            return self.numbered(one, port);
         }
         let group = group(one);
         let mut controllers = Vec::new();
@@ -145,6 +147,14 @@ impl<'a> Buses<'a> {
             index,
             expander: Some(expander.index),
         })
+    }
+
+    /// Refuses a port whose index is no bus number.
+    fn numbered(&self, one: &Assigned<'_>, port: Port) -> Result<Port, Refusal> {
+        match port.index < BUSES {
+            true => Ok(port),
+            false => Err(full(self.domain, one)),
+        }
     }
 
     fn plain(&mut self) -> Port {

@@ -112,6 +112,25 @@ fn a_numa_element_without_cells_comes_back_without_cells() {
     }
 }
 
+#[test]
+fn a_bus_that_only_a_device_names_is_none_of_ours() {
+    let nic = "<interface type='user'><address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></interface>";
+    let text = guest(&(hostdev("0009:01:00.0", "") + nic));
+    let with = Fixture::new().rewrite(&text).text;
+    assert!(
+        with.contains("index='2' model='pcie-expander-bus'"),
+        "{with}"
+    );
+    there_and_back(&text);
+    let last = nic.replace("0x01", "0xfe");
+    let both = hostdev("0008:01:00.0", "") + &hostdev("0009:01:00.0", "") + &last;
+    let x86 = guest(&both)
+        .replace("aarch64", "x86_64")
+        .replace("'virt'", "'q35'");
+    let refusal = Fixture::new().refusal(&x86);
+    assert_eq!(refusal.code, Code::GuestBusNumbers, "{refusal}");
+}
+
 proptest! {
     #[test]
     fn revert_after_rewrite_is_the_identity(mask in 1u8..16, one_line: bool, with_cpu: bool) {
