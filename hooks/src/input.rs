@@ -1,6 +1,6 @@
 //! The domain XML on standard input, read to its end and bounded.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use memchr::memmem;
 
@@ -32,52 +32,63 @@ pub struct Input {
 pub fn read(source: &mut impl Read) -> Input {
     // Its pages come as they are filled: it never grows.
     let mut kept = Vec::with_capacity(LIMIT);
-    let (mut size, mut search) = (0, Search::default());
-    let mut chunk = [0; 16 << 10];
-    let failed = loop {
-        match source.read(&mut chunk) {
-            Ok(0) => break None,
-            Ok(count) => {
-                search.feed(&chunk[..count]);
-                size += count;
-                let room = LIMIT.saturating_sub(kept.len());
-                kept.extend_from_slice(&chunk[..count.min(room)]);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => break Some(error.to_string()),
+    let read = source.by_ref().take(LIMIT as u64).read_to_end(&mut kept);
+    let mut names_mark = names(&kept);
+    let rest = read.and_then(|_| drain(source, &kept));
+    let text = match rest {
+        Err(why) => Err(Unreadable::Malformed(why.to_string())),
+        Ok(Rest { size: 0, .. }) => {
+            String::from_utf8(kept).map_err(|error| Unreadable::Malformed(error.to_string()))
+        }
+        Ok(rest) => {
+            names_mark |= rest.names_mark;
+            Err(Unreadable::TooLarge(LIMIT + rest.size))
         }
     };
-    let text = match failed {
-        Some(why) => Err(Unreadable::Malformed(why)),
-        None if size > LIMIT => Err(Unreadable::TooLarge(size)),
-        None => String::from_utf8(kept).map_err(|error| Unreadable::Malformed(error.to_string())),
+    Input { text, names_mark }
+}
+
+/// What is behind the limit.
+struct Rest {
+    size: usize,
+    names_mark: bool,
+}
+
+fn drain(source: &mut impl Read, kept: &[u8]) -> io::Result<Rest> {
+    let mut rest = Rest {
+        size: 0,
+        names_mark: false,
     };
-    Input {
-        text,
-        names_mark: search.found,
+    let mut tail = end(kept).to_vec();
+    let mut chunk = [0; 16 << 10];
+    loop {
+        match source.read(&mut chunk) {
+            Ok(0) => return Ok(rest),
+            Ok(count) => {
+                rest.size += count;
+                tail.extend_from_slice(&chunk[..count]);
+                rest.names_mark |= names(&tail);
+                tail = end(&tail).to_vec();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
+}
+
+/// The mark's namespace stands in the bytes.
+fn names(bytes: &[u8]) -> bool {
+    memmem::find(bytes, NAMESPACE.as_bytes()).is_some()
+}
+
+/// As much of it as the namespace can begin in.
+fn end(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.len().saturating_sub(NAMESPACE.len() - 1)..]
 }
 
 impl From<&str> for Input {
     fn from(text: &str) -> Self {
         read(&mut text.as_bytes())
-    }
-}
-
-/// Looks for the namespace in bytes that come in pieces.
-#[derive(Default)]
-struct Search {
-    tail: Vec<u8>,
-    found: bool,
-}
-
-impl Search {
-    fn feed(&mut self, piece: &[u8]) {
-        let wanted = NAMESPACE.as_bytes();
-        self.tail.extend_from_slice(piece);
-        self.found |= memmem::find(&self.tail, wanted).is_some();
-        let done = self.tail.len().saturating_sub(wanted.len() - 1);
-        self.tail.drain(..done);
     }
 }
 

@@ -7,7 +7,8 @@ use roxmltree::{Document, Node, ParsingOptions};
 
 use super::outline::Outline;
 use super::value::{
-    cell_memory, content, memory, optional, pci_address, required, text_number, uuid, value,
+    cell_memory, content, element, memory, optional, pci_address, required, text_number, uuid,
+    value,
 };
 use super::{
     Argument, Cell, CommandLine, Controller, Domain, Driver, GuestAddress, Hostdev, Mark, Marked,
@@ -321,8 +322,8 @@ impl Reader<'_> {
                 recipe: device.attribute("recipe").unwrap_or_default().to_owned(),
                 cells: optional(device, "cells")?.unwrap_or_default(),
                 added: optional(device, "added")?.unwrap_or_default(),
-                replaced: device.attribute("replaced").map(str::to_owned),
-                alias: device.attribute("alias").map(str::to_owned),
+                replaced: element(device, "replaced", "address")?,
+                alias: element(device, "alias", "alias")?,
             })
         });
         Ok(Mark {

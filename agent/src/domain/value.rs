@@ -3,11 +3,14 @@
 use std::str::FromStr;
 
 use kernel_glue::address::PciAddress;
-use roxmltree::Node;
+use roxmltree::{Document, Node, ParsingOptions};
 
 use super::DomainUuid;
 use crate::code::Code;
 use crate::refusal::Refusal;
+
+/// Bytes of an element that a mark keeps; an address has 200.
+const MAX_ELEMENT: usize = 4096;
 
 pub(super) fn content<'a>(node: Node<'a, '_>) -> Option<&'a str> {
     node.text().map(str::trim).filter(|text| !text.is_empty())
@@ -42,6 +45,34 @@ pub(super) fn optional<T: FromStr>(node: Node<'_, '_>, name: &str) -> Result<Opt
     parsed
         .map(Some)
         .map_err(|_| value(node, name, &format!("'{}' cannot be read", shortened(text))))
+}
+
+/// An attribute with the text of an element of this name, and of nothing else: it is put into a definition as it is.
+pub(super) fn element(
+    node: Node<'_, '_>,
+    name: &str,
+    tag: &str,
+) -> Result<Option<String>, Refusal> {
+    let Some(text) = node.attribute(name) else {
+        return Ok(None);
+    };
+    let options = ParsingOptions {
+        nodes_limit: 64,
+        ..Default::default()
+    };
+    let bounded = text.len() <= MAX_ELEMENT;
+    let read = bounded.then(|| Document::parse_with_options(text, options));
+    let is_one = read.and_then(Result::ok).is_some_and(|document| {
+        let root = document.root_element();
+        root.has_tag_name(tag) && root.range() == (0..text.len())
+    });
+    match is_one {
+        true => Ok(Some(text.to_owned())),
+        false => {
+            let why = format!("'{}' is no <{tag}>", shortened(text));
+            Err(value(node, name, &why))
+        }
+    }
 }
 
 pub(super) fn required<T: FromStr>(node: Node<'_, '_>, name: &str) -> Result<T, Refusal> {

@@ -40,6 +40,40 @@ fn every_shape_of_definition_comes_back_byte_for_byte() {
 }
 
 #[test]
+fn a_mark_puts_back_one_element_of_its_kind_and_nothing_else() {
+    let marked = |attribute: &str, kept: &str| {
+        let kept = kept.replace('<', "&lt;").replace('\'', "&apos;");
+        let mark = format!(
+            "  <metadata>\n    <v:prepared xmlns:v='urn:variantd:1' added='metadata'>\n      <v:device address='0009:01:00.0' \
+             recipe='nvidia-grace' added='port:1' {attribute}='{kept}'/>\n    </v:prepared>\n  </metadata>\n"
+        );
+        let plain = guest(&hostdev("0009:01:00.0", ""));
+        revert(&plain.replace("  <memory ", &format!("{mark}  <memory ")))
+    };
+    for (attribute, kept) in [
+        ("replaced", "<address type='pci' slot='0x05'/>"),
+        ("alias", "<alias name='ua-gpu'/>"),
+    ] {
+        assert_eq!(marked(attribute, kept).map(|_| ()), Ok(()), "{kept}");
+    }
+    let long = format!("<address a='{}'/>", "x".repeat(5000));
+    for (attribute, kept) in [
+        ("replaced", "<address bus=x/>"),
+        ("replaced", "<address/><emulator>/tmp/x</emulator>"),
+        ("replaced", "<alias/>"),
+        ("replaced", " <address/>"),
+        ("replaced", "<!DOCTYPE a><address/>"),
+        ("replaced", &long),
+        ("replaced", ""),
+        ("alias", "<address/>"),
+    ] {
+        let refusal = marked(attribute, kept).expect_err(kept);
+        assert_eq!(refusal.code, Code::XmlValue, "{refusal}");
+        assert!(refusal.reason.contains("is no <"), "{refusal}");
+    }
+}
+
+#[test]
 fn what_somebody_changed_since_stays() {
     let text = guest(&hostdev("0009:01:00.0", ""));
     let with = Fixture::new().rewrite(&text).text;
