@@ -27,3 +27,31 @@ impl Bell {
         pin!(self.0.notified()).enable();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_heard_does_not_ring_again_and_what_rings_later_does() {
+        let bell = Bell::default();
+        let rings = async || {
+            timeout(Duration::from_millis(20), bell.rung())
+                .await
+                .is_ok()
+        };
+        bell.ring();
+        bell.ring();
+        assert!(rings().await && !rings().await, "two rings are one");
+        bell.ring();
+        bell.hear();
+        assert!(!rings().await, "it was heard");
+        bell.hear();
+        bell.ring();
+        assert!(rings().await, "what rings behind is another ring");
+    }
+}
