@@ -322,8 +322,8 @@ impl Reader<'_> {
                 recipe: device.attribute("recipe").unwrap_or_default().to_owned(),
                 cells: optional(device, "cells")?.unwrap_or_default(),
                 added: optional(device, "added")?.unwrap_or_default(),
-                replaced: element(device, "replaced", "address")?,
-                alias: element(device, "alias", "alias")?,
+                replaced: element(device, "replaced", "address", |node| address(node).is_ok())?,
+                alias: element(device, "alias", "alias", |_| true)?,
             })
         });
         Ok(Mark {
@@ -406,8 +406,11 @@ fn is_own_address(node: &Node<'_, '_>) -> bool {
 }
 
 fn guest_address(device: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> {
-    let Some(node) = child(device, "address").filter(|node| node.attribute("type") == Some("pci"))
-    else {
+    child(device, "address").map_or(Ok(None), address)
+}
+
+fn address(node: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> {
+    let Some(node) = Some(node).filter(|node| node.attribute("type") == Some("pci")) else {
         return Ok(None);
     };
     // `<address type='pci'/>` asks libvirt to choose one.

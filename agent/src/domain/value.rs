@@ -47,11 +47,13 @@ pub(super) fn optional<T: FromStr>(node: Node<'_, '_>, name: &str) -> Result<Opt
         .map_err(|_| value(node, name, &format!("'{}' cannot be read", shortened(text))))
 }
 
-/// An attribute with the text of an element of this name, and of nothing else: it is put into a definition as it is.
+/// An attribute with the text of an element of this name that can be read, and of nothing else: it is put into a definition as
+/// it is.
 pub(super) fn element(
     node: Node<'_, '_>,
     name: &str,
     tag: &str,
+    can_be_read: impl Fn(Node<'_, '_>) -> bool,
 ) -> Result<Option<String>, Refusal> {
     let Some(text) = node.attribute(name) else {
         return Ok(None);
@@ -64,7 +66,7 @@ pub(super) fn element(
     let read = bounded.then(|| Document::parse_with_options(text, options));
     let is_one = read.and_then(Result::ok).is_some_and(|document| {
         let root = document.root_element();
-        root.has_tag_name(tag) && root.range() == (0..text.len())
+        root.has_tag_name(tag) && root.range() == (0..text.len()) && can_be_read(root)
     });
     match is_one {
         true => Ok(Some(text.to_owned())),

@@ -59,6 +59,7 @@ fn a_mark_puts_back_one_element_of_its_kind_and_nothing_else() {
     let long = format!("<address a='{}'/>", "x".repeat(5000));
     for (attribute, kept) in [
         ("replaced", "<address bus=x/>"),
+        ("replaced", "<address type='pci' bus='0z00'/>"),
         ("replaced", "<address/><emulator>/tmp/x</emulator>"),
         ("replaced", "<alias/>"),
         ("replaced", " <address/>"),
