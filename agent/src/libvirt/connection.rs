@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
@@ -23,6 +23,8 @@ use crate::target::{Version, Versions};
 
 /// Seconds between keepalive messages, and how many may go unanswered.
 const KEEPALIVE: (i32, u32) = (5, 3);
+/// Shortest pause between attempts to connect, and the only one while a call waits.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause between attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -32,8 +34,9 @@ static EVENT_LOOP: Once = Once::new();
 /// QEMU runs on this host, as a process of its own.
 const PROCESSES: &str = "/proc";
 
-/// How long a call waits for a connection that is being opened: the agent may have been started by
-/// the very call, and libvirt's daemon may be restarting.
+/// How long a call waits for a connection at most: the agent may have been started by the very call, and libvirt's
+/// daemon may be restarting. Once there has been none for so long, one more attempt is all that a call waits for, so
+/// that calls which come one after another do not add up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection that comes and goes with the daemon.
@@ -44,8 +47,31 @@ pub struct Live {
 
 #[derive(Default)]
 struct Current {
-    open: Mutex<Option<Open>>,
-    replaced: Condvar,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    open: Option<Open>,
+    /// Since when there is none, where there is none.
+    without_since: Instant,
+    /// Attempts to connect, by their beginnings and their ends.
+    begun: u64,
+    ended: u64,
+    /// Calls that wait for a connection.
+    waiting: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            open: None,
+            without_since: Instant::now(),
+            begun: 0,
+            ended: 0,
+            waiting: 0,
+        }
+    }
 }
 
 /// A connection, and what libvirt has said on it of a kind of guest: like the versions, for as long as it lasts.
@@ -83,15 +109,31 @@ fn run_events() {
 
 impl Live {
     fn keep_open(&self, uri: &str, events: &UnboundedSender<Event>) {
-        let mut pause = Duration::from_millis(250);
+        let mut pause = SHORTEST_PAUSE;
         while !events.is_closed() {
+            lock(&self.current.state).begun += 1;
             match self.open(uri, events) {
-                Ok(()) => pause = Duration::from_millis(250),
+                Ok(()) => pause = SHORTEST_PAUSE,
                 Err(error) => debug!("cannot connect to '{uri}': {}", error.message()),
             }
-            thread::sleep(pause);
+            lock(&self.current.state).ended += 1;
+            self.current.changed.notify_all();
+            self.rest(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Pauses between two attempts; a call that waits makes it short.
+    fn rest(&self, pause: Duration) {
+        thread::sleep(SHORTEST_PAUSE);
+        let longer = pause.saturating_sub(SHORTEST_PAUSE);
+        let state = lock(&self.current.state);
+        let nobody = |state: &mut State| state.waiting == 0;
+        drop(
+            self.current
+                .changed
+                .wait_timeout_while(state, longer, nobody),
+        );
     }
 
     /// Opens, serves until the end of the connection, and lets go of it.
@@ -120,21 +162,30 @@ impl Live {
     }
 
     fn replace(&self, open: Option<Open>) {
-        let current = self.current.open.lock();
-        *current.unwrap_or_else(PoisonError::into_inner) = open;
-        self.current.replaced.notify_all();
+        let mut state = lock(&self.current.state);
+        state.without_since = Instant::now();
+        state.open = open;
+        self.current.changed.notify_all();
     }
 
     /// A reference of its own, so that no lock is held during a call.
     fn opened(&self) -> Result<Open, LibvirtError> {
-        let current = self.current.open.lock();
-        let current = current.unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.current.state);
+        // The attempt that is under way may have begun before libvirt could be reached.
+        let next = state.begun + 1;
+        let hopes = |state: &mut State| {
+            let lately = state.without_since.elapsed() < PATIENCE;
+            state.open.is_none() && (lately || state.ended < next)
+        };
+        state.waiting += 1;
+        self.current.changed.notify_all();
         let waited = self
             .current
-            .replaced
-            .wait_timeout_while(current, PATIENCE, |open| open.is_none());
-        let (current, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        current.clone().ok_or(LibvirtError::Disconnected)
+            .changed
+            .wait_timeout_while(state, PATIENCE, hopes);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state.open.clone().ok_or(LibvirtError::Disconnected)
     }
 
     fn now(&self) -> Result<Connect, LibvirtError> {

@@ -1,12 +1,13 @@
 //! The live connection against libvirt's own test driver, which lives in this process.
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
-use super::super::{Event, Libvirt};
-use super::connect;
+use super::super::{Event, Libvirt, LibvirtError};
+use super::{Live, PATIENCE, connect, lock};
 
 const DOMAIN: &str = "<domain type='test'><name>d1</name>\
     <uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid><memory>1024</memory>\
@@ -43,4 +44,37 @@ async fn what_the_schema_does_not_know_is_refused() {
     let wrong = DOMAIN.replace("<os>", "<colour/><os>");
     let error = live.define(&wrong).expect_err("schema");
     assert!(error.to_string().contains("colour"), "{error}");
+}
+
+/// libvirt has been away for as long as a call waits for it.
+fn long_away(live: &Live) {
+    lock(&live.current.state).without_since -= PATIENCE;
+}
+
+#[test]
+fn calls_that_come_one_after_another_do_not_each_wait_for_a_libvirt_that_is_away() {
+    let (send, _events) = unbounded_channel();
+    let live = connect("test:///nonexistent/node.xml".into(), send).expect("connect");
+    long_away(&live);
+    let began = Instant::now();
+    for _ in 0..4 {
+        let told = live.defined().expect_err("nothing to connect to");
+        assert!(matches!(told, LibvirtError::Disconnected), "{told}");
+    }
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_call_finds_a_libvirt_that_came_back_before_the_next_attempt_was_due() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = folder.path().join("node.xml");
+    let (send, _events) = unbounded_channel();
+    let live = connect(format!("test://{}", node.display()), send).expect("connect");
+    long_away(&live);
+    // Behind the fifth attempt comes a pause of 4 s.
+    while lock(&live.current.state).ended < 5 {
+        let _ = live.defined();
+    }
+    fs::write(&node, "<node><cpu><nodes>1</nodes></cpu></node>").expect("write");
+    live.defined().expect("connected by then");
 }
