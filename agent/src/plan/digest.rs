@@ -1,23 +1,95 @@
 //! What a plan was made of, as one short text: a mark that has another one is old.
 //!
-//! Recipes, the host's facts about the devices, and what the versions can express. Not the domain: what its
-//! owner changes is his.
+//! What recipes say of definitions, the host's facts about the devices, and what the versions can express. Not the
+//! domain: what its owner changes is his. The form is JSON; what a later release adds to it is left out where it is not
+//! there or as before, so that no definition is old of an upgrade alone.
 
 use std::fmt::Write;
 
+use kernel_glue::address::PciAddress;
+use kernel_glue::device::Bar;
+use kernel_glue::driver::DriverName;
+use kernel_glue::id::PciId;
 use kernel_glue::numa::{Node, NumaNode};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::fragment::push_number;
 use super::{Assigned, Setting, window};
-use crate::recipe::Recipe;
+use crate::recipe::{AcpiTable, Expander, Guest, Initiators, Need, Recipe, Smmu, Window};
 use crate::target::Version;
 
-/// Bytes of `Some(255), `.
-const ONE: usize = 11;
+/// Bytes of `null,`.
+const ONE: usize = 5;
 
 /// Bytes of the hash that are kept.
 const BYTES: usize = 8;
+
+/// What a recipe says of definitions. Not its names and other devices, nor when it completes and how it assigns, nor what
+/// it only lets us say: of migration, of faults, of the widths of AtomicOps.
+#[derive(Serialize)]
+struct Needs<'a> {
+    driver: &'a DriverName,
+    guests: &'a [Guest],
+    initiators: Option<Initiators>,
+    own_root_port: bool,
+    switch: bool,
+    link: bool,
+    expander: Option<&'a Expander>,
+    smmu: Option<Smmu>,
+    iommufd: Need,
+    window: Option<&'a Window>,
+    acpi_tables: &'a [AcpiTable],
+}
+
+impl<'a> From<&'a Recipe> for Needs<'a> {
+    fn from(recipe: &'a Recipe) -> Self {
+        Self {
+            driver: &recipe.driver,
+            guests: &recipe.guests,
+            initiators: recipe.initiators,
+            own_root_port: recipe.own_root_port(),
+            switch: recipe.placement.switch,
+            link: recipe.placement.link,
+            expander: recipe.expander.as_ref(),
+            smmu: recipe.smmu,
+            iommufd: recipe.iommufd,
+            window: recipe.window.as_ref(),
+            acpi_tables: &recipe.acpi_tables,
+        }
+    }
+}
+
+/// The host's facts about a device.
+#[derive(Serialize)]
+struct Facts<'a> {
+    address: PciAddress,
+    id: PciId,
+    numa_node: Option<NumaNode>,
+    iommu: Option<&'a str>,
+    bars: &'a [Bar],
+    window_gib: u64,
+    /// What VFIO says of its regions counts only where it differs: to ask is no reason to replace a definition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regions_kib: Option<u64>,
+}
+
+impl<'a> Facts<'a> {
+    fn of(one: &Assigned<'a>, setting: &Setting<'_>) -> Self {
+        let device = one.device;
+        let asked = window::asked_kib(device);
+        let member = one.recipe.member(device.id);
+        Self {
+            address: device.address,
+            id: device.id,
+            numa_node: device.numa_node,
+            iommu: device.iommu.as_deref(),
+            bars: &device.bars,
+            window_gib: member.map_or(0, |member| member.window_gib),
+            regions_kib: asked.filter(|kib| *kib != window::known_kib(setting, device)),
+        }
+    }
+}
 
 /// The digest of what a plan is made of; `host_nodes` has the initiators of each assigned device.
 pub(super) fn digest(
@@ -28,35 +100,18 @@ pub(super) fn digest(
     let mut hash = Sha256::new();
     let mut said: Option<(&Recipe, String)> = None;
     for one in assigned {
-        let device = one.device;
-        let facts = (
-            device.address,
-            device.id,
-            device.numa_node,
-            &device.iommu,
-            device.bars,
-        );
         // Devices of one recipe mostly follow each other.
-        let (_, recipe) = match said.take() {
+        let (_, needs) = match said.take() {
             Some(same) if std::ptr::eq(same.0, one.recipe) => said.insert(same),
-            _ => said.insert((one.recipe, definition(one.recipe))),
+            _ => said.insert((one.recipe, json(&Needs::from(one.recipe)))),
         };
-        hash.update(format!("{recipe} {facts:?}\n"));
-        // What VFIO says counts only where it differs: to ask is no reason to replace a definition.
-        let asked = window::asked_kib(device);
-        if let Some(kib) = asked.filter(|kib| *kib != window::known_kib(setting, device)) {
-            hash.update(format!("regions {kib}\n"));
-        }
+        hash.update(&*needs);
+        hash.update(json(&Facts::of(one, setting)));
     }
-    for nodes in host_nodes {
-        hash.update(format!("{nodes:?}\n"));
-    }
+    hash.update(json(&host_nodes));
     hash.update(distances(setting, host_nodes));
-    hash.update(format!(
-        "{:?} {:?}\n",
-        abilities(setting),
-        (setting.host.iommufd, setting.host.nests_smmu)
-    ));
+    let host = setting.host;
+    hash.update(json(&(abilities(setting), host.iommufd, host.nests_smmu)));
     let bytes = hash.finalize();
     bytes
         .iter()
@@ -67,18 +122,11 @@ pub(super) fn digest(
         })
 }
 
-/// What a recipe says of definitions; that a device needs a reset, and how long its bind may take, is about assigning
-/// it, and how other drivers do without AtomicOps changes none.
-fn definition(recipe: &Recipe) -> String {
-    let (reset, seconds) = (recipe.needs_reset, recipe.bind_seconds);
-    let assigning = format!("needs_reset: {reset:?}, bind_seconds: {seconds:?}, ");
-    let otherwise = format!(", otherwise: {:?}", recipe.atomics.otherwise);
-    let text = format!("{recipe:?}").replacen(&assigning, "", 1);
-    text.replacen(&otherwise, "", 1)
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("numbers, texts and lists, with texts as keys")
 }
 
-/// Distances between the sockets and the devices' initiators: as `{:?}` writes rows of `Option<u8>`, which is slow,
-/// and they are as many as the square of the cells.
+/// Distances between the sockets and the devices' initiators: as many as the square of the cells, so without a serializer.
 fn distances(setting: &Setting<'_>, host_nodes: &[&[NumaNode]]) -> String {
     let numa = &setting.host.numa;
     let sockets = numa
@@ -87,69 +135,77 @@ fn distances(setting: &Setting<'_>, host_nodes: &[&[NumaNode]]) -> String {
         .filter(|node: &&Node| !node.cpus.is_empty());
     let initiators = host_nodes.iter().flat_map(|nodes| nodes.iter().copied());
     let nodes: Vec<NumaNode> = sockets.map(|node| node.id).chain(initiators).collect();
-    let mut text = String::with_capacity(nodes.len() * nodes.len() * ONE + 3);
+    let mut text = String::with_capacity(nodes.len() * (nodes.len() * ONE + 3) + 2);
     text.push('[');
     for (row, from) in nodes.iter().enumerate() {
-        text.push_str(if row == 0 { "[" } else { ", [" });
+        text.push_str(if row == 0 { "[" } else { ",[" });
         for (column, to) in nodes.iter().enumerate() {
-            text.push_str(if column == 0 { "" } else { ", " });
-            push(&mut text, numa.distance(*from, *to));
+            text.push_str(if column == 0 { "" } else { "," });
+            match numa.distance(*from, *to) {
+                Some(distance) => push_number(&mut text, distance.into()),
+                None => text.push_str("null"),
+            }
         }
         text.push(']');
     }
-    text.push_str("]\n");
+    text.push(']');
     text
 }
 
-fn push(text: &mut String, distance: Option<u8>) {
-    match distance {
-        Some(distance) => {
-            text.push_str("Some(");
-            push_number(text, distance.into());
-            text.push(')');
-        }
-        None => text.push_str("None"),
-    }
-}
-
 /// Which pieces the versions can express: a newer version that can do no more changes nothing.
-fn abilities(setting: &Setting<'_>) -> Vec<bool> {
+fn abilities(setting: &Setting<'_>) -> Vec<&'static str> {
     let versions = setting.target.versions;
     let libvirt = [
-        Version::ACPI_NODESET,
-        Version::ACPI_TABLE_RAW,
-        Version::DRIVER_MODEL,
-        Version::IOMMUFD,
-        Version::SMMU_ACCEL,
-        Version::VIRT_WINDOW,
+        ("acpi-nodeset", Version::ACPI_NODESET),
+        ("acpi-table-raw", Version::ACPI_TABLE_RAW),
+        ("driver-model", Version::DRIVER_MODEL),
+        ("iommufd", Version::IOMMUFD),
+        ("smmu-accel", Version::SMMU_ACCEL),
+        ("virt-window", Version::VIRT_WINDOW),
     ];
     let qemu = [
-        Version::SMMU_ACCEL_QEMU,
-        Version::SMMU_AUTO,
-        Version::VIRT_WINDOW_QEMU,
+        ("qemu-smmu-accel", Version::SMMU_ACCEL_QEMU),
+        ("qemu-smmu-auto", Version::SMMU_AUTO),
+        ("qemu-virt-window", Version::VIRT_WINDOW_QEMU),
     ];
-    let libvirt = libvirt.into_iter().map(|need| versions.libvirt >= need);
-    libvirt
-        .chain(qemu.into_iter().map(|need| versions.qemu >= need))
-        .collect()
+    let of_libvirt = libvirt
+        .into_iter()
+        .filter(|(_, need)| versions.libvirt >= *need);
+    let of_qemu = qemu.into_iter().filter(|(_, need)| versions.qemu >= *need);
+    of_libvirt.chain(of_qemu).map(|(name, _)| name).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_a_recipe_says_of_assigning_makes_no_definition_old() {
+    /// What the shipped recipe, with one of its texts replaced, says of definitions.
+    fn said(old: &str, new: &str) -> String {
         let grace = include_str!("../../recipes/nvidia-grace.toml");
+        assert!(grace.contains(old), "{old}");
+        let text = grace.replacen(old, new, 1);
+        json(&Needs::from(
+            &Recipe::parse("test.toml", &text).expect("a recipe"),
+        ))
+    }
+
+    #[test]
+    fn what_a_recipe_says_of_other_things_makes_no_definition_old() {
         let prepare = "prepare = \"on-define\"";
-        let said = |keys: &str| {
-            let text = grace.replacen(prepare, &format!("{prepare}\n{keys}"), 1);
-            definition(&Recipe::parse("test.toml", &text).expect("a recipe"))
-        };
-        let shipped = said("");
-        assert_eq!(said("bind_seconds = 260"), shipped);
-        assert_eq!(said("bind_seconds = 260\nneeds_reset = false"), shipped);
-        assert_ne!(said("migrates = true"), shipped);
-        assert!(!shipped.contains("seconds"), "{shipped}");
+        let shipped = said(prepare, prepare);
+        let with = |keys: &str| said(prepare, &format!("{prepare}\n{keys}"));
+        assert_eq!(with("bind_seconds = 260\nneeds_reset = false"), shipped);
+        assert_eq!(with("migrates = true"), shipped);
+        assert_eq!(said(prepare, "prepare = \"on-request\""), shipped);
+        let device = "[[device]]\nid = \"10de:ffff\"\nlabel = \"later\"\n\n[[device]]";
+        assert_eq!(said("[[device]]", device), shipped);
+        assert_ne!(with("iommufd = \"require\""), shipped);
+        assert_ne!(said("cells = 8", "cells = 4"), shipped);
+    }
+
+    #[test]
+    fn the_form_is_this_one() {
+        let needs = said("", "");
+        insta::assert_snapshot!(needs.replace(",\"", ",\n\""));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::patience;
 
@@ -84,7 +84,7 @@ pub struct Member {
 }
 
 /// A kind of guest that the recipe can serve.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Guest {
     /// libvirt's architecture name.
@@ -99,7 +99,7 @@ pub struct Guest {
 }
 
 /// Generic-initiator cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Initiators {
     /// Cells per device, 1 to 64.
@@ -114,7 +114,7 @@ pub struct Initiators {
 }
 
 /// Distances where the host gives none, each 11 to 254.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fallback {
     /// Between initiators of one device.
@@ -138,7 +138,7 @@ pub struct Placement {
 }
 
 /// PCI expander buses (`pxb-pcie`).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expander {
     /// Family of machine types that get them: `virt` or `q35`.
@@ -148,7 +148,7 @@ pub struct Expander {
 }
 
 /// What an expander bus is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Per {
     /// One device.
@@ -158,7 +158,7 @@ pub enum Per {
 }
 
 /// An accelerated SMMUv3 in front of an expander bus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Smmu {
     /// How much it is needed.
@@ -179,7 +179,7 @@ pub struct Smmu {
 }
 
 /// Whose attributes an SMMUv3 has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attributes {
     /// The host's, where QEMU takes them from it (since 11.1); else the recipe's, as assumed.
@@ -190,7 +190,7 @@ pub enum Attributes {
 }
 
 /// An ACPI table (`<os><acpi><table>`).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AcpiTable {
     /// Absolute path of the file on the host.
@@ -198,7 +198,7 @@ pub struct AcpiTable {
 }
 
 /// The 64-bit MMIO window.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// Family of machine types on which it must be set: `virt` or `q35`.
@@ -232,7 +232,7 @@ pub struct Otherwise {
 }
 
 /// How much something is needed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Need {
     /// Without it the guest's driver does not work.
