@@ -199,9 +199,10 @@ impl Code {
                  domains'. Two GPUs need 17. Source: Linux, arch/arm64/Kconfig."
             }
             Self::CommandLineTaken => {
-                "For a libvirt that has no elements for them, the initiators' nodes and the window of Arm's virt machine go \
-                 through <qemu:commandline>, and the definition has '-numa' or 'highmem-mmio-size' there already. QEMU takes each \
-                 node once, and of two windows the last. Source: QEMU, hw/core/numa.c, hw/arm/virt.c."
+                "The definition has nodes or initiators in <qemu:commandline>, as one writes them by hand. QEMU takes each node once, and \
+                 a second initiator of a device gives the guest's driver memory nodes that it does not expect. For a libvirt that has no \
+                 elements for them, ours go there, too, and so does the window of Arm's virt machine: of two windows ('highmem-mmio-size') \
+                 QEMU takes the last. Source: QEMU, hw/core/numa.c, hw/acpi/pci.c, hw/arm/virt.c."
             }
             Self::WindowMissing => {
                 "GPU memory appears in a BAR of 128 to 512 GiB. Arm's virt machine has a 64-bit MMIO window of 512 GiB unless \
@@ -685,9 +686,9 @@ impl Code {
                  virConnectGetVersion and domain capabilities."
             }
             Self::MarkOld => {
-                "The mark in the metadata says what a plan was made of, as a digest: recipes, the host's facts, what the versions \
-                 can express. It is another one now, so what was added before is taken back and the definition is completed \
-                 anew; what its owner changed stays. Source: variantctl(1), revert."
+                "The mark in the metadata says what a plan was made of, as a digest: what the recipe says of definitions, the host's \
+                 facts about the devices, what the versions can express. It is another one now, so what was added before is taken \
+                 back and the definition is completed anew; what its owner changed stays. Source: variantctl(1), revert."
             }
             Self::IommuOff => {
                 "VFIO gives a guest only devices whose DMA an IOMMU confines, and the kernel puts every such device into an IOMMU \

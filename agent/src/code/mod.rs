@@ -217,7 +217,7 @@ codes! {
     CellUnbound = "VD-NUM-008",
     /// The guest has more nodes than an arm64 kernel with its default configuration takes.
     GuestNodeLimit = "VD-NUM-009",
-    /// The definition gives QEMU NUMA or window arguments of its own.
+    /// The definition gives QEMU NUMA, initiator or window arguments of its own.
     CommandLineTaken = "VD-NUM-010",
     /// Two hostdevs name the same initiator cell.
     NodesetOverlap = "VD-NUM-011",

@@ -40,6 +40,18 @@ const NUMA: Taken = Taken {
     why: "which the initiators' nodes would contradict",
 };
 
+const NODE: Taken = Taken {
+    name: "-numa node",
+    is_it: |argument| argument.starts_with("node,"),
+    why: NUMA.why,
+};
+
+const INITIATOR: Taken = Taken {
+    name: "acpi-generic-initiator",
+    is_it: |argument| argument.contains("acpi-generic-initiator"),
+    why: "and the devices' own would be beside them",
+};
+
 const OWN_WINDOW: Taken = Taken {
     name: "highmem-mmio-size",
     is_it: |argument| argument.contains(WINDOW),
@@ -163,6 +175,12 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
             .has(&format!("table:{}", value.trim_start_matches("file="))),
         _ => false,
     }
+}
+
+/// Refuses nodes and initiators of the user's among the arguments, whatever gives the guest those that it needs.
+pub(super) fn refuse_initiators(domain: &Domain) -> Result<(), Refusal> {
+    refuse_foreign(domain, &NODE)?;
+    refuse_foreign(domain, &INITIATOR)
 }
 
 /// Refuses such an argument that is not ours. A '-numa' at the end would take what we append as its value.

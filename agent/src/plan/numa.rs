@@ -39,6 +39,7 @@ pub(super) fn plan(
     if plan.devices.iter().all(|device| device.cells.is_empty()) {
         return Ok(());
     }
+    command_line::refuse_initiators(domain)?;
     limit(setting, domain, &layout, plan)?;
     let numa = &setting.host.numa;
     let projection = Projection { numa };

@@ -162,6 +162,29 @@ fn a_window_of_the_users_among_the_arguments_is_refused_and_not_taken_for_ours()
 }
 
 #[test]
+fn nodes_and_initiators_of_the_users_among_the_arguments_are_refused_whatever_libvirt_can() {
+    let (fixture, target, text) = debian_13();
+    let initiator = "<qemu:arg value='-object'/>\
+        <qemu:arg value='acpi-generic-initiator,id=gi0,pci-dev=hostdev0,node=1'/>";
+    let leftover = initiator.replace("gi0", "variantd-gi-9");
+    let node = "<qemu:arg value='-numa'/><qemu:arg value='node,nodeid=1'/>";
+    for arguments in [initiator, &leftover, node] {
+        let own = format!(
+            "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>{arguments}</qemu:commandline>"
+        );
+        let text = text.replace("</devices>", &own);
+        let older = Setting {
+            target,
+            ..fixture.setting()
+        };
+        for setting in [older, fixture.setting()] {
+            let refusal = rewrite(&text, &setting).expect_err("initiators by hand");
+            assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
+        }
+    }
+}
+
+#[test]
 fn an_option_that_is_a_pair_once_ours_behind_it_are_gone_is_ours_as_well() {
     let (fixture, target, text) = debian_13();
     let setting = Setting {
