@@ -94,6 +94,22 @@ fn a_node_set_that_names_all_numbers_a_hundred_thousand_times() {
     assert!(began.elapsed() < LIMIT, "it takes {:?}", began.elapsed());
 }
 
+/// libvirt's bindings end the process at one (RUSTSEC-2025-0126).
+#[test]
+fn a_null_character_is_refused_however_it_is_written() {
+    let whole = guest("<title>a</title>", "");
+    for null in ["\0", "&#0;", "&#x0;", "&#00;"] {
+        let title = guest(&format!("<title>{null}</title>"), "");
+        assert!(refused(&title).contains("VD-XML-001"), "{null:?} in a text");
+        let machine = whole.replacen("machine='", &format!("machine='{null}"), 1);
+        assert_ne!(machine, whole);
+        assert!(
+            refused(&machine).contains("VD-XML-001"),
+            "{null:?} in a value"
+        );
+    }
+}
+
 #[test]
 fn entities_and_document_types_are_refused() {
     let laughs = "<!DOCTYPE domain [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>".to_owned()
