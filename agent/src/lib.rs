@@ -25,6 +25,7 @@ pub mod inquiry;
 pub mod inventory;
 pub mod journal;
 pub mod journald;
+mod json;
 pub mod learned;
 pub mod libvirt;
 pub mod lock;

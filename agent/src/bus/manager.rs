@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
-use serde::Serialize;
 use tokio::time::timeout;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
@@ -16,6 +15,7 @@ use super::job::{Operation, Subject};
 use super::turn::Turn;
 use super::{Authority, BusError, Jobs, Turns, blocking, caller, device};
 use crate::assign::{Assigner, Wish};
+use crate::json;
 use crate::prepare::Trigger;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
@@ -125,7 +125,7 @@ impl Manager {
             .await?;
         known(&options, &["replace"])?;
         let replace = flag(&options, "replace")?;
-        Ok(json(&self.worker.propose(domain, replace).await?))
+        Ok(json::text(&self.worker.propose(domain, replace).await?))
     }
 
     /// Completes the XML of a guest that has no definition, or none yet, for virDomainCreateXML or virDomainDefineXML;
@@ -143,7 +143,7 @@ impl Manager {
         known(&options, &["replace"])?;
         let replace = flag(&options, "replace")?;
         let proposal = self.worker.propose_text(xml, replace).await?;
-        let findings = json(&proposal.findings());
+        let findings = json::text(&proposal.findings());
         Ok((proposal.text, findings))
     }
 
@@ -164,7 +164,7 @@ impl Manager {
         let replace = flag(&options, "replace")?;
         let saved = saved(&options)?;
         let domain = self.worker.find(domain).await?;
-        Ok(json(&match saved {
+        Ok(json::text(&match saved {
             Some(saved) => self.worker.apply(domain, saved).await?,
             None => {
                 let trigger = Trigger::Request { replace };
@@ -188,7 +188,7 @@ impl Manager {
         known(&options, &[])?;
         let domain = self.worker.find(domain).await?;
         let report = self.worker.prepare(domain, Trigger::Revert);
-        Ok(json(&report.await?))
+        Ok(json::text(&report.await?))
     }
 
     /// Waits until a domain's definition is at rest, as scripts need between define and start;
@@ -212,7 +212,7 @@ impl Manager {
             self.worker.prepare(domain, Trigger::Define).await
         };
         let done = timeout(limit, work).await;
-        Ok(json(&done.map_err(|_| BusError::TimedOut(late))??))
+        Ok(json::text(&done.map_err(|_| BusError::TimedOut(late))??))
     }
 
     /// Binds a device outside of any guest and says in JSON what was written. Option `driver` (s):
@@ -244,7 +244,7 @@ impl Manager {
             true => assigner.plan_group_by_hand(address, wish),
             false => assigner.bind_group_by_hand(address, wish),
         });
-        Ok(json(&bound.await.map_err(device::error)?))
+        Ok(json::text(&bound.await.map_err(device::error)?))
     }
 
     /// Gives a device back that `Bind` or a reservation bound, with what was bound along with it, and says so in JSON.
@@ -261,7 +261,7 @@ impl Manager {
         known(&options, &[])?;
         let address = device::address(&device)?;
         let released = blocking(&self.assigner, move |a| a.release_group_by_hand(address));
-        Ok(json(&released.await.map_err(device::error)?))
+        Ok(json::text(&released.await.map_err(device::error)?))
     }
 
     /// Gives back every device that a change left half-way and no running guest has, and lists them in
@@ -284,7 +284,7 @@ impl Manager {
                 format!("cannot ask libvirt which guests run: {why}; start libvirt first");
             BusError::Failed(sentence)
         };
-        Ok(json(&recovered.map_err(unknown)?))
+        Ok(json::text(&recovered.map_err(unknown)?))
     }
 
     /// Reserves a device for guests: from the next boot on it is bound before anything else takes it.
@@ -307,7 +307,7 @@ impl Manager {
         });
         let reserved = reserved.await;
         self.assigner.bell().ring();
-        Ok(json(&reserved?))
+        Ok(json::text(&reserved?))
     }
 
     /// Ends a device's reservation and says so in JSON; it stays bound as it is now.
@@ -324,7 +324,7 @@ impl Manager {
         known(&options, &[])?;
         let ended = self.reservations.unreserve(device::address(&device)?);
         self.assigner.bell().ring();
-        Ok(json(&ended?))
+        Ok(json::text(&ended?))
     }
 
     /// Reads configuration and recipes again.
@@ -470,8 +470,4 @@ fn saved(options: &Options) -> Result<Option<Proposal>, BusError> {
     let text = <&str>::try_from(value);
     let text = text.map_err(|_| BusError::Failed("option 'plan' is not a text".into()))?;
     Ok(Some(Proposal::parse(text)?))
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("strings, numbers and lists")
 }

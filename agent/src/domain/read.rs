@@ -410,9 +410,9 @@ fn guest_address(device: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> 
 }
 
 fn address(node: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> {
-    let Some(node) = Some(node).filter(|node| node.attribute("type") == Some("pci")) else {
+    if node.attribute("type") != Some("pci") {
         return Ok(None);
-    };
+    }
     // `<address type='pci'/>` asks libvirt to choose one.
     if node.attribute("bus").is_none() && node.attribute("slot").is_none() {
         return Ok(None);

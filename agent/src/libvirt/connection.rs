@@ -53,7 +53,7 @@ struct Current {
 
 struct State {
     open: Option<Open>,
-    /// Since when there is none, where there is none.
+    /// Since when there is none; of no meaning where there is one.
     without_since: Instant,
     /// Attempts to connect, by their beginnings and their ends.
     begun: u64,

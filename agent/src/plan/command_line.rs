@@ -100,12 +100,12 @@ impl Arguments {
     pub(super) fn write(self, domain: &Domain, plan: &mut Plan) -> Result<(), Refusal> {
         let pairs = self.0.into_iter();
         let wanted: Vec<String> = pairs.flat_map(|(o, v)| [o.to_owned(), v]).collect();
+        let ours = ours(domain);
         for taken in [NUMA, OWN_WINDOW] {
             if wanted.iter().any(|argument| (taken.is_it)(argument)) {
-                refuse_foreign(domain, &taken)?;
+                refuse_foreign(domain, &ours, &taken)?;
             }
         }
-        let ours = ours(domain);
         if ours.iter().map(|argument| &argument.value).eq(&wanted) {
             return Ok(());
         }
@@ -179,16 +179,17 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
 
 /// Refuses nodes and initiators of the user's among the arguments, whatever gives the guest those that it needs.
 pub(super) fn refuse_initiators(domain: &Domain) -> Result<(), Refusal> {
-    refuse_foreign(domain, &NODE)?;
-    refuse_foreign(domain, &INITIATOR)
+    let ours = ours(domain);
+    refuse_foreign(domain, &ours, &NODE)?;
+    refuse_foreign(domain, &ours, &INITIATOR)
 }
 
 /// Refuses such an argument that is not ours. A '-numa' at the end would take what we append as its value.
-fn refuse_foreign(domain: &Domain, taken: &Taken) -> Result<(), Refusal> {
+fn refuse_foreign(domain: &Domain, ours: &[&Argument], taken: &Taken) -> Result<(), Refusal> {
     let is_such = |argument: &&Argument| (taken.is_it)(&argument.value);
     let line = domain.command_line.iter();
     let all = line.flat_map(|line| &line.arguments).filter(is_such);
-    if all.count() == ours(domain).into_iter().filter(is_such).count() {
+    if all.count() == ours.iter().copied().filter(is_such).count() {
         return Ok(());
     }
     let (name, why) = (taken.name, taken.why);

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::fragment::push_number;
 use super::{Assigned, Setting, window};
+use crate::json;
 use crate::recipe::{AcpiTable, Expander, Guest, Initiators, Need, Recipe, Smmu, Window};
 use crate::target::Version;
 
@@ -103,15 +104,19 @@ pub(super) fn digest(
         // Devices of one recipe mostly follow each other.
         let (_, needs) = match said.take() {
             Some(same) if std::ptr::eq(same.0, one.recipe) => said.insert(same),
-            _ => said.insert((one.recipe, json(&Needs::from(one.recipe)))),
+            _ => said.insert((one.recipe, json::text(&Needs::from(one.recipe)))),
         };
         hash.update(&*needs);
-        hash.update(json(&Facts::of(one, setting)));
+        hash.update(json::text(&Facts::of(one, setting)));
     }
-    hash.update(json(&host_nodes));
+    hash.update(json::text(&host_nodes));
     hash.update(distances(setting, host_nodes));
     let host = setting.host;
-    hash.update(json(&(abilities(setting), host.iommufd, host.nests_smmu)));
+    hash.update(json::text(&(
+        abilities(setting),
+        host.iommufd,
+        host.nests_smmu,
+    )));
     let bytes = hash.finalize();
     bytes
         .iter()
@@ -120,10 +125,6 @@ pub(super) fn digest(
             let _ = write!(text, "{byte:02x}");
             text
         })
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("numbers, texts and lists, with texts as keys")
 }
 
 /// Distances between the sockets and the devices' initiators: as many as the square of the cells, so without a serializer.
@@ -184,7 +185,7 @@ mod tests {
         let grace = include_str!("../../recipes/nvidia-grace.toml");
         assert!(grace.contains(old), "{old}");
         let text = grace.replacen(old, new, 1);
-        json(&Needs::from(
+        json::text(&Needs::from(
             &Recipe::parse("test.toml", &text).expect("a recipe"),
         ))
     }

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::digest::Digest;
 use crate::domain::Domain;
+use crate::json;
 use crate::recipe::Recipes;
 
 #[derive(Serialize)]
@@ -53,13 +54,13 @@ struct NodeFacts<'a> {
 /// One digest per part of the host.
 pub(super) fn digests(domain: &Domain, host: &Host, recipes: &Recipes) -> BTreeMap<String, Digest> {
     let parts = [
-        ("PCI devices", json(&devices(domain, host, recipes))),
-        ("NUMA nodes", json(&nodes(&host.numa))),
-        ("generic initiators", json(&initiators(host))),
-        ("kernel", json(&host.kernel_release)),
+        ("PCI devices", json::text(&devices(domain, host, recipes))),
+        ("NUMA nodes", json::text(&nodes(&host.numa))),
+        ("generic initiators", json::text(&initiators(host))),
+        ("kernel", json::text(&host.kernel_release)),
         (
             "address width or iommufd",
-            json(&(host.address_bits, host.iommufd)),
+            json::text(&(host.address_bits, host.iommufd)),
         ),
     ];
     let digest = |(name, text): (&str, String)| (name.to_owned(), Digest::of(text.as_bytes()));
@@ -128,8 +129,4 @@ fn initiators(host: &Host) -> impl Serialize {
     let nodes = host.numa.generic_initiators.as_ref();
     let srat = host.srat.as_ref().map(|srat| &srat.initiators);
     (nodes.map(ToString::to_string), srat.cloned())
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("numbers, texts and lists, with texts as keys")
 }

@@ -13,6 +13,7 @@ use kernel_glue::host::Host;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
+use crate::json;
 use crate::refusal::Refusal;
 use crate::reserve::Reservation;
 use crate::target::{Arch, Versions};
@@ -72,8 +73,7 @@ impl Snapshot {
     /// Its text, which ends with a line end.
     #[must_use]
     pub fn text(&self) -> String {
-        let text = serde_json::to_string(self);
-        text.expect("every key is a text and no type fails to be written") + "\n"
+        json::text(self) + "\n"
     }
 
     /// Reads a file.
