@@ -15,14 +15,14 @@ use kernel_glue::live::Live;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
-use tracing::info;
+use tracing::{info, warn};
 use zbus::Connection;
 use zbus::connection::Builder;
 
 use crate::assign::{self, Assigner};
 use crate::bell::Bell;
 use crate::bus::{
-    self, Authority, BusError, Hook, Jobs, Manager, Publisher, Reload, Sources, Turns,
+    self, Authority, BusError, Hook, Jobs, Manager, Publisher, Reload, Socket, Sources, Turns,
 };
 use crate::child::{self, InChild};
 use crate::config::{Config, ConfigError};
@@ -112,6 +112,8 @@ pub struct Daemon {
     pub connection: Connection,
     /// Ends the hook's when dropped.
     pub hooks: Connection,
+    /// The way of libvirt's hook past the bus; without it the hook asks over the bus.
+    pub socket: Option<Socket>,
     /// Reads configuration and recipes again.
     pub reload: Arc<Reload>,
 }
@@ -121,6 +123,8 @@ pub struct Daemon {
 /// # Errors
 /// Names what is missing.
 pub async fn start(places: &Places) -> Result<Daemon, StartError> {
+    let thread = bus::hook_thread()?;
+    bus::give_way();
     let site = site(places)?;
     patience::publish(&site, &places.run)?;
     let devices = inventory::publish(&site, &places.run)?;
@@ -160,12 +164,23 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         repairs,
         definitions: places.root.join(DEFINITIONS),
     };
-    let (hooks, thread) = bus::serve_hook(hook).await?;
+    let hooks = bus::serve_hook(hook.clone(), &thread).await?;
     let connection = serve(manager.clone(), &places.run).await?;
     hooks.request_name(bus::HOOK_NAME).await?;
+    let socket = Socket::listen(&places.run, hook, &thread);
+    if let Err(error) = &socket {
+        warn!("libvirt's hook asks over the bus, for it cannot have a socket: {error}");
+    }
     supervisor.ready();
     tokio::spawn(supervisor.clone().watch(assigner, worker, thread));
-    Ok(Daemon::new([connection, hooks], manager, supervisor))
+    Ok(Daemon {
+        reload: manager.reload.clone(),
+        idle: idle(connection.clone(), manager),
+        supervisor,
+        connection,
+        hooks,
+        socket: socket.ok(),
+    })
 }
 
 /// Everything is there before the name is.
@@ -186,23 +201,14 @@ async fn serve(manager: Manager, run: &Path) -> Result<Connection, StartError> {
     Ok(connection)
 }
 
-impl Daemon {
-    fn new([connection, hooks]: [Connection; 2], manager: Manager, supervisor: Supervisor) -> Self {
-        let idle = Idle {
-            connection: connection.clone(),
-            site: manager.site,
-            assigner: manager.assigner,
-            worker: manager.worker,
-            reservations: manager.reservations,
-            jobs: manager.jobs,
-        };
-        Self {
-            supervisor,
-            idle,
-            connection,
-            hooks,
-            reload: manager.reload,
-        }
+fn idle(connection: Connection, manager: Manager) -> Idle {
+    Idle {
+        connection,
+        site: manager.site,
+        assigner: manager.assigner,
+        worker: manager.worker,
+        reservations: manager.reservations,
+        jobs: manager.jobs,
     }
 }
 

@@ -1,7 +1,8 @@
-//! One call of the agent over the system bus, with a deadline.
+//! One call of the agent, with a deadline: past the bus where it is for libvirt's hook, else over the system bus.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use zbus::message::Builder;
@@ -44,9 +45,13 @@ pub enum Reply {
     Foreign(String),
 }
 
-/// Calls the method for `operation` and waits no longer than `limit`.
+/// The agent's socket for libvirt's hook, in its run directory.
+pub const SOCKET: &str = "hook";
+
+/// Calls the method for `operation` and waits no longer than `limit`. Where nobody listens in `run`, the agent's run
+/// directory, the bus starts the agent.
 #[must_use]
-pub fn call(call: &Call, operation: Operation, xml: &str, limit: Duration) -> Reply {
+pub fn call(call: &Call, operation: Operation, xml: &str, run: &Path, limit: Duration) -> Reply {
     let options = HashMap::from([
         ("domain", Variant::from(call.domain.as_str())),
         ("operation", Variant::from(operation.word())),
@@ -55,7 +60,12 @@ pub fn call(call: &Call, operation: Operation, xml: &str, limit: Duration) -> Re
     let name = "org.variantd1.Hook";
     let message =
         numbered(name, "/org/variantd1/Hook", name, operation.method()).build(&(xml, options));
-    exchanged(message, operation.rewrites(), limit)
+    let socket = run.join(SOCKET);
+    let ask = |message: &Message| {
+        let asked = Exchange::with_agent(&socket, message, limit);
+        asked.unwrap_or_else(|| Exchange::with_system_bus(message, limit))
+    };
+    replied(message, operation.rewrites(), limit, ask)
 }
 
 /// Has the XML of a guest that is about to be made completed, and waits no longer than `limit`.
@@ -69,15 +79,22 @@ pub fn complete(xml: &str, limit: Duration) -> Reply {
         "PrepareXml",
     )
     .build(&(xml, options));
-    exchanged(message, true, limit)
+    replied(message, true, limit, |message| {
+        Exchange::with_system_bus(message, limit)
+    })
 }
 
-fn exchanged(message: zbus::Result<Message>, wants_text: bool, limit: Duration) -> Reply {
+fn replied(
+    message: zbus::Result<Message>,
+    wants_text: bool,
+    limit: Duration,
+    exchange: impl FnOnce(&Message) -> Result<Option<String>, Fault>,
+) -> Reply {
     let message = match message {
         Ok(message) => message,
         Err(error) => return Reply::Unreachable(error.to_string()),
     };
-    match Exchange::with_system_bus(&message, limit) {
+    match exchange(&message) {
         Ok(text) if wants_text => match text {
             Some(text) => Reply::Done(text),
             // An agent that gives something else than a text is none that this hook knows.
@@ -85,6 +102,7 @@ fn exchanged(message: zbus::Result<Message>, wants_text: bool, limit: Duration) 
         },
         Ok(_) => Reply::Done(String::new()),
         Err(Fault::Late) => Reply::Late(limit),
+        Err(Fault::Ended) => Reply::Broken,
         Err(Fault::Bus(why)) => Reply::Unreachable(why),
         Err(Fault::Said(name, text)) => sort(&name, text, limit),
     }

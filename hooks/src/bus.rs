@@ -1,16 +1,19 @@
-//! One call over the bus, blocking, on a socket of its own: what a process that makes one call needs of D-Bus.
+//! One call over the bus, or past it to the agent itself, blocking, on a socket of its own: what a process that makes one call
+//! needs of D-Bus.
 //!
-//! Everything that does not wait for an answer is sent at once: authentication, `Hello` and the call (D-Bus
+//! Everything that does not wait for an answer is sent at once: authentication, the bus's `Hello` and the call (D-Bus
 //! specification, "Authentication Protocol" and "Message Protocol"). Encoding is zbus's; no runtime, no thread.
 
 use std::io::{self, Read, Write};
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt::SendTimeout,
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket,
+    sockopt::{PeerCredentials, SendTimeout},
 };
 use nix::sys::time::TimeVal;
 use nix::unistd::geteuid;
@@ -30,6 +33,9 @@ const PIECE: usize = 4096;
 /// Longest line in which a bus answers to the authentication.
 const LINE: usize = 256;
 
+/// What is said of an answer in no form of D-Bus.
+const NO_BUS: &str = "what answers is no bus";
+
 /// The number of our `Hello`, and of the call after it.
 const HELLO: u32 = 1;
 /// See [`HELLO`].
@@ -48,6 +54,8 @@ pub(crate) enum Fault {
     Said(String, Option<String>),
     /// The call was sent, and its time is up.
     Late,
+    /// The agent has taken the call from its socket, and ended.
+    Ended,
     /// The bus cannot be reached, or is none.
     Bus(String),
 }
@@ -68,6 +76,16 @@ struct Incoming {
     text: Option<String>,
 }
 
+impl Incoming {
+    /// The text in an answer, if it has one.
+    fn text(self) -> Result<Option<String>, Fault> {
+        match self.kind {
+            ERROR => Err(Fault::Said(self.error.unwrap_or_default(), self.text)),
+            _ => Ok(self.text),
+        }
+    }
+}
+
 impl Exchange {
     /// Sends `call`, which has the number [`CALL`], and waits for its answer: the text in it, if it has one.
     pub(crate) fn with_system_bus(
@@ -76,28 +94,57 @@ impl Exchange {
     ) -> Result<Option<String>, Fault> {
         let start = Instant::now();
         let mut exchange = Self {
-            stream: connected()?,
+            stream: system_bus()?,
             until: start + GREETING.min(limit),
             ahead: Vec::new(),
         };
-        exchange.send(call).map_err(no_greeting)?;
+        let hello = hello().map_err(no_greeting)?;
+        let sent = exchange.send(&[&authentication(), hello.data(), call.data()]);
+        sent.map_err(no_greeting)?;
         exchange.authenticated()?;
-        exchange.answer(HELLO).map_err(|fault| match fault {
-            Fault::Late => no_greeting(io::ErrorKind::TimedOut.into()),
-            other => other,
-        })?;
+        exchange.answer(HELLO).map_err(no_greeting)?.text()?;
         exchange.until = start + limit;
+        exchange.answer(CALL).map_err(cut_off)?.text()
+    }
+
+    /// The same with the agent that listens at `path`; `None` where nobody takes the call. The kernel tells either side who the
+    /// other is, so that nothing is sent but messages.
+    pub(crate) fn with_agent(
+        path: &Path,
+        call: &Message,
+        limit: Duration,
+    ) -> Option<Result<Option<String>, Fault>> {
+        match Self::past_the_bus(path, call, limit) {
+            Ok(answer) => Some(answer.text()),
+            Err(error) if is_late(&error) => Some(Err(Fault::Late)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
+                    Some(Err(Fault::Ended))
+                }
+                // Also ECONNRESET: who closes and has not read all of the call (unix(7)).
+                _ => None,
+            },
+        }
+    }
+
+    fn past_the_bus(path: &Path, call: &Message, limit: Duration) -> io::Result<Incoming> {
+        let until = Instant::now() + limit;
+        let stream = connected(&UnixAddr::new(path)?, limit)?;
+        if !is_ours(&stream) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let mut exchange = Self {
+            stream,
+            until,
+            ahead: Vec::new(),
+        };
+        exchange.send(&[call.data()])?;
         exchange.answer(CALL)
     }
 
-    fn send(&mut self, call: &Message) -> io::Result<()> {
-        let user = geteuid().to_string();
-        let hexadecimal: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let mut bytes = format!("\0AUTH EXTERNAL {hexadecimal}\r\nBEGIN\r\n").into_bytes();
-        bytes.extend_from_slice(hello()?.data());
-        bytes.extend_from_slice(call.data());
-        self.stream.set_write_timeout(Some(GREETING))?;
-        self.stream.write_all(&bytes)
+    fn send(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write_all(&pieces.concat())
     }
 
     /// The line `OK`; what comes after it is a message.
@@ -106,7 +153,7 @@ impl Exchange {
             match self.ahead.windows(2).position(|end| end == b"\r\n") {
                 Some(end) if end < LINE => break end,
                 None if self.ahead.len() <= LINE => self.receive().map_err(no_greeting)?,
-                _ => return Err(Fault::Bus("what answers is no bus".into())),
+                _ => return Err(Fault::Bus(NO_BUS.into())),
             }
         };
         let line: Vec<u8> = self.ahead.drain(..end + 2).collect();
@@ -117,25 +164,23 @@ impl Exchange {
     }
 
     /// The answer to the message with this number; what else comes is not for us.
-    fn answer(&mut self, to: u32) -> Result<Option<String>, Fault> {
+    fn answer(&mut self, to: u32) -> io::Result<Incoming> {
         loop {
             let message = self.message()?;
-            match message.kind {
-                _ if message.reply_to != Some(to) => {}
-                ERROR => return Err(Fault::Said(message.error.unwrap_or_default(), message.text)),
-                RETURN => return Ok(message.text),
-                _ => {}
+            if message.reply_to == Some(to) && [ERROR, RETURN].contains(&message.kind) {
+                return Ok(message);
             }
         }
     }
 
-    fn message(&mut self) -> Result<Incoming, Fault> {
+    fn message(&mut self) -> io::Result<Incoming> {
         let mut bytes = vec![0; FIXED];
-        self.fill(&mut bytes).map_err(cut_off)?;
-        let length = length(&bytes).ok_or_else(|| Fault::Bus("what answers is no bus".into()))?;
+        self.fill(&mut bytes)?;
+        let invalid = io::ErrorKind::InvalidData;
+        let length = length(&bytes).ok_or_else(|| io::Error::new(invalid, NO_BUS))?;
         bytes.resize(length, 0);
-        self.fill(&mut bytes[FIXED..]).map_err(cut_off)?;
-        decoded(bytes).map_err(|error| Fault::Bus(error.to_string()))
+        self.fill(&mut bytes[FIXED..])?;
+        decoded(bytes).map_err(|error| io::Error::new(invalid, error))
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
@@ -148,13 +193,18 @@ impl Exchange {
         Ok(())
     }
 
+    /// The time that is left, which is some.
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(left),
+        }
+    }
+
     /// Takes what has come, and waits until something has.
     fn receive(&mut self) -> io::Result<()> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.set_read_timeout(Some(left))?;
+        self.stream.set_read_timeout(Some(self.left()?))?;
         let mut bytes = [0; PIECE];
         match self.stream.read(&mut bytes) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -167,7 +217,7 @@ impl Exchange {
 }
 
 /// Where `DBUS_SYSTEM_BUS_ADDRESS` says, else where the system bus is.
-fn connected() -> Result<UnixStream, Fault> {
+fn system_bus() -> Result<UnixStream, Fault> {
     let address = Address::system().map_err(|error| Fault::Bus(error.to_string()))?;
     let unix = match address.transport() {
         Transport::Unix(unix) => match unix.path() {
@@ -177,16 +227,31 @@ fn connected() -> Result<UnixStream, Fault> {
         },
         _ => Err(nix::Error::EAFNOSUPPORT),
     };
-    let connected = unix.and_then(|unix| {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        // A bus that does not accept keeps connect(2) waiting for as long as a send may take.
-        let seconds = i64::try_from(GREETING.as_secs()).unwrap_or(i64::MAX);
-        setsockopt(&socket, SendTimeout, &TimeVal::new(seconds, 0))?;
-        connect(socket.as_raw_fd(), &unix)?;
-        Ok(UnixStream::from(socket))
-    });
-    connected.map_err(|errno| no_greeting(errno.into()))
+    let stream = unix.and_then(|unix| connected(&unix, GREETING));
+    stream.map_err(|errno| no_greeting(errno.into()))
+}
+
+/// Who listens and does not accept keeps connect(2) waiting for as long as a send may take.
+fn connected(address: &UnixAddr, limit: Duration) -> nix::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let seconds = i64::try_from(limit.as_secs().max(1)).unwrap_or(i64::MAX);
+    setsockopt(&socket, SendTimeout, &TimeVal::new(seconds, 0))?;
+    connect(socket.as_raw_fd(), address)?;
+    Ok(UnixStream::from(socket))
+}
+
+/// True when root listens, or the user that the hook runs as (tests).
+fn is_ours(stream: &UnixStream) -> bool {
+    let peer = getsockopt(stream, PeerCredentials);
+    peer.is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
+}
+
+/// D-Bus specification, "Authentication Protocol": who we are, in hexadecimal digits.
+fn authentication() -> Vec<u8> {
+    let user = geteuid().to_string();
+    let hexadecimal: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("\0AUTH EXTERNAL {hexadecimal}\r\nBEGIN\r\n").into_bytes()
 }
 
 fn hello() -> io::Result<Message> {
@@ -200,18 +265,25 @@ fn hello() -> io::Result<Message> {
 }
 
 fn no_greeting(error: io::Error) -> Fault {
-    Fault::Bus(match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "the bus does not answer".into(),
-        _ => error.to_string(),
-    })
+    match cut_off(error) {
+        Fault::Late => Fault::Bus("the bus does not answer".into()),
+        other => other,
+    }
 }
 
 fn cut_off(error: io::Error) -> Fault {
     match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Fault::Late,
+        _ if is_late(&error) => Fault::Late,
         io::ErrorKind::UnexpectedEof => Fault::Bus("the bus has closed the connection".into()),
         _ => Fault::Bus(error.to_string()),
     }
+}
+
+fn is_late(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+    )
 }
 
 /// Bytes of the message that begins with these; `None` for what is none, or too long.

@@ -5,8 +5,10 @@
 use std::process::ExitCode;
 
 use agent::{child, probe};
+use rustix::process::{getpriority_process, setpriority_process};
 
 fn main() -> ExitCode {
+    give_back();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some(child::ARGUMENT) => child::run(&arguments[1..]),
@@ -15,5 +17,13 @@ fn main() -> ExitCode {
             eprintln!("variantd-child: this is variantd's own; people use 'variantctl'");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Who starts us for libvirt's hook comes before other programs. A driver's probe, which may take long, does not stand before
+/// guests.
+fn give_back() {
+    if getpriority_process(None).is_ok_and(|priority| priority < 0) {
+        let _ = setpriority_process(None, 0);
     }
 }

@@ -117,6 +117,9 @@ async fn serve(places: Places) -> anyhow::Result<()> {
             () = agent.idle.reached() => {
                 info!("nothing needs variantd ('idle_exit' of its configuration)");
                 // From now on a call starts it anew.
+                if let Some(socket) = &agent.socket {
+                    socket.close().await;
+                }
                 agent.hooks.release_name(HOOK_NAME).await?;
                 agent.connection.release_name(NAME).await?;
                 break;

@@ -8,12 +8,12 @@ use zbus::message::Header;
 use super::BusError;
 use crate::code::Code;
 
-/// The user who sent a message; `None` for a peer without a bus, who was given its end of the socket by us.
+/// The user who sent a message; `None` for a peer without a bus, who was looked at when it came.
 pub(super) async fn user(
     connection: &Connection,
     header: &Header<'_>,
 ) -> Result<Option<u32>, BusError> {
-    let Some(sender) = header.sender() else {
+    let Some(sender) = header.sender().filter(|_| connection.is_bus()) else {
         return Ok(None);
     };
     let bus = DBusProxy::new(connection).await?;

@@ -23,6 +23,7 @@ use crate::site::Site;
 type Options = HashMap<String, OwnedVariant>;
 
 /// The hook's object.
+#[derive(Clone)]
 pub struct Hook {
     /// Binds and gives back.
     pub assigner: Arc<Assigner>,

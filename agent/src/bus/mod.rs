@@ -13,15 +13,17 @@ mod job;
 mod manager;
 mod object;
 mod publish;
+mod socket;
 mod turn;
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::thread;
 
 use tokio::runtime::{self, Handle};
-use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
+use tracing::warn;
 use zbus::Connection;
 use zbus::connection::Builder;
 use zbus::fdo::ObjectManager;
@@ -35,6 +37,7 @@ pub use hook::Hook;
 pub use job::Jobs;
 pub use manager::{Manager, Reload};
 pub use publish::{Publisher, Sources};
+pub use socket::Socket;
 pub use turn::Turns;
 
 /// The bus name.
@@ -46,37 +49,44 @@ pub const MANAGER: &str = "/org/variantd1";
 /// The hook's object.
 pub const HOOK: &str = "/org/variantd1/Hook";
 
+/// How far everything else stands behind the hook (nice(2)); by as much variantd.service has the agent before other programs.
+const BEHIND: i32 = 10;
+
 /// Adds the manager to a connection, and the list of all objects.
 pub fn serve(builder: Builder<'_>, manager: Manager) -> Builder<'_> {
     let builder = builder.serve_at(MANAGER, ObjectManager);
     builder.serve_at(MANAGER, manager)
 }
 
-/// Serves the hook's object on a connection and in a thread of its own, and gives both; it has no name yet. Neither on
-/// the bus nor here does a call of libvirt's hook wait behind what somebody else sends.
+/// Starts the thread in which the hook is served, and gives its runtime. Made before [`give_way`], it comes before all others.
 ///
 /// # Errors
-/// When there is no bus, or no thread to be had.
-pub async fn serve_hook(hook: Hook) -> zbus::Result<(Connection, Handle)> {
+/// When there is no thread to be had.
+pub fn hook_thread() -> io::Result<Handle> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let handle = runtime.handle().clone();
-    let (send, made) = oneshot::channel();
-    let serve = move || {
-        runtime.block_on(async {
-            let connection = Builder::system().serve_at(HOOK, hook).build().await;
-            let served = connection.as_ref().ok().cloned();
-            let _ = send.send(connection);
-            if let Some(connection) = served {
-                connection.closed().await;
-            }
-        });
-    };
+    let serve = move || runtime.block_on(pending::<()>());
     thread::Builder::new().name("hook".into()).spawn(serve)?;
-    let ended = || io::Error::other("the thread of the hook has ended");
-    let connection = made.await.map_err(|_| ended())??;
-    Ok((connection, handle))
+    Ok(handle)
+}
+
+/// Has this thread, and all that it starts, stand back behind the hook's, for which libvirt waits.
+pub fn give_way() {
+    if let Err(error) = rustix::process::nice(BEHIND) {
+        warn!("libvirt's hook has to share the processor with other callers: {error}");
+    }
+}
+
+/// Serves the hook's object on a connection of its own, in its `thread`; it has no name yet. Neither on the bus nor here does a
+/// call of libvirt's hook wait behind what somebody else sends.
+///
+/// # Errors
+/// When there is no bus.
+pub async fn serve_hook(hook: Hook, thread: &Handle) -> zbus::Result<Connection> {
+    let served = thread.spawn(async { Builder::system().serve_at(HOOK, hook).build().await });
+    served.await.map_err(io::Error::other)?
 }
 
 /// Runs `work`, which may block, on `part` in a thread of its own.

@@ -11,6 +11,7 @@ mod rounds;
 mod saved_plan;
 mod scene;
 mod service;
+mod socket;
 mod vdsm;
 
 use std::collections::HashMap;

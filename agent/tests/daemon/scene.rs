@@ -2,12 +2,20 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use tests::bus::Bus;
+
+/// A guest without devices.
+pub(crate) const GUEST: &str = "<domain type='kvm'><name>d0</name><uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid>\
+    <memory>1024</memory><os><type arch='aarch64' machine='virt'>hvm</type></os><devices/></domain>";
+
+/// `nobody`, to whom nothing belongs.
+const NOBODY: u32 = 65534;
 
 pub(crate) struct Scene {
     pub(crate) bus: Bus,
@@ -126,4 +134,15 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// One ignored test of this program in a process of its own: as another user where we are root. The program's path may be
+/// closed to that user, what runs is not.
+pub(crate) fn as_nobody(test: &str) -> Command {
+    let mut process = Command::new("/proc/self/exe");
+    process.args(["--exact", "--ignored", test]);
+    if Uid::effective().is_root() {
+        process.uid(NOBODY).gid(NOBODY);
+    }
+    process
 }

@@ -16,8 +16,14 @@ use hooks::business::Business;
 use hooks::call::{Call, Operation};
 use hooks::input::{self, Input};
 use hooks::patience;
+use rustix::process::nice;
+
+/// As the agent's thread that answers has it (packaging/systemd/variantd.service).
+const NICE: i32 = -10;
 
 fn main() -> ExitCode {
+    // libvirt waits for us, however busy the host is. Where it may not be, it is not.
+    let _ = nice(NICE);
     let arguments = env::args_os().skip(1);
     let call = Call::from_arguments(arguments.map(|a| a.to_string_lossy().into_owned()));
     let input = input::read(&mut io::stdin().lock());
@@ -43,7 +49,7 @@ fn ask(
         (None, Ok(text)) => text,
     };
     let limit = shortened().unwrap_or_else(|| patience::limit(operation, run));
-    let reply = agent::call(call, operation, text, limit);
+    let reply = agent::call(call, operation, text, run, limit);
     answer::answer(call, operation, business, text, reply)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::fault::{Fault, Faulty};
+use super::fault::{Fault, Faulty, Way};
 use super::scene::{MARKED, Told, UNMARKED};
 
 const MANUAL: &str = include_str!("../../../packaging/man/variantd-hook.8.md");
@@ -65,11 +65,13 @@ fn the_table_has_each_fault_for_each_guest_once() {
 #[tokio::test]
 async fn a_fault_does_to_a_guest_what_the_manual_says() {
     let mut runs = tokio::task::JoinSet::new();
-    for row in rows() {
-        let fault = Fault::ALL
-            .into_iter()
-            .find(|fault| fault.name() == row.fault);
-        runs.spawn(each_operation(fault.expect("a fault"), row));
+    for way in [Way::Bus, Way::Socket] {
+        for row in rows() {
+            let fault = Fault::ALL
+                .into_iter()
+                .find(|fault| fault.name() == row.fault);
+            runs.spawn(each_operation(fault.expect("a fault"), way, row));
+        }
     }
     let mut wrong = Vec::new();
     while let Some(found) = runs.join_next().await {
@@ -79,16 +81,19 @@ async fn a_fault_does_to_a_guest_what_the_manual_says() {
 }
 
 /// What is not as the row says.
-async fn each_operation(fault: Fault, row: Row) -> Vec<String> {
+async fn each_operation(fault: Fault, way: Way, row: Row) -> Vec<String> {
     let xml = fault.bend(if row.marked { MARKED } else { UNMARKED });
     let wanted = VETOING.map(|word| (word, row.vetoing)).into_iter();
     let wanted = wanted.chain(OTHERS.map(|word| (word, row.others)));
-    let mut scene = Faulty::with(fault).await;
+    let mut scene = Faulty::with(fault, way).await;
     let (mut runs, mut scenes) = (tokio::task::JoinSet::new(), Vec::new());
     for (operation, expected) in wanted {
         // An agent ends once.
         if fault == Fault::Crashed {
-            scenes.push(std::mem::replace(&mut scene, Faulty::with(fault).await));
+            scenes.push(std::mem::replace(
+                &mut scene,
+                Faulty::with(fault, way).await,
+            ));
         }
         let (call, xml) = (scene.call(operation), xml.clone());
         runs.spawn_blocking(move || (operation, expected, call.run(&xml)));
@@ -103,7 +108,7 @@ async fn each_operation(fault: Fault, row: Row) -> Vec<String> {
                 "without"
             };
             wrong.push(format!(
-                "{}, {guest}, {operation}: {why} in {told:?}",
+                "{}, {way:?}, {guest}, {operation}: {why} in {told:?}",
                 row.fault
             ));
         }

@@ -1,5 +1,8 @@
 //! What can be wrong with the agent, its bus or a definition.
 
+use std::os::unix::net::UnixListener;
+
+use tokio::task::JoinSet;
 use zbus::Connection;
 
 use super::libvirt::HOOK;
@@ -21,11 +24,19 @@ pub(crate) enum Fault {
     TooLarge,
 }
 
+/// How the hook comes to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Bus,
+    Socket,
+}
+
 /// A scene with a fault.
 pub(crate) struct Faulty {
     scene: Scene,
     fault: Fault,
     _agent: Option<Connection>,
+    _listening: Option<JoinSet<()>>,
 }
 
 impl Fault {
@@ -66,14 +77,23 @@ impl Fault {
 }
 
 impl Faulty {
-    pub(crate) async fn with(fault: Fault) -> Self {
+    pub(crate) async fn with(fault: Fault, way: Way) -> Self {
         let scene = Scene::start();
         let ends = fault == Fault::Crashed;
-        let agent = match fault {
-            Fault::Hung | Fault::Crashed => Some(scene.serve(HOOK, Silent { ends }).await),
-            Fault::Foreign => Some(scene.serve(HOOK, Foreign).await),
-            _ => None,
-        };
+        let (mut agent, mut listening) = (None, None);
+        match (fault, way) {
+            (Fault::Hung | Fault::Crashed, Way::Bus) => {
+                agent = Some(scene.serve(HOOK, Silent { ends }).await);
+            }
+            (Fault::Hung | Fault::Crashed, Way::Socket) => {
+                listening = Some(scene.listen(HOOK, move || Silent { ends }));
+            }
+            (Fault::Foreign, Way::Bus) => agent = Some(scene.serve(HOOK, Foreign).await),
+            (Fault::Foreign, Way::Socket) => listening = Some(scene.listen(HOOK, || Foreign)),
+            // What an agent leaves that was killed.
+            (_, Way::Socket) => drop(UnixListener::bind(scene.socket()).expect("socket")),
+            (_, Way::Bus) => {}
+        }
         if fault == Fault::HungBus {
             scene.bus.stop();
         }
@@ -81,6 +101,7 @@ impl Faulty {
             scene,
             fault,
             _agent: agent,
+            _listening: listening,
         }
     }
 
@@ -97,7 +118,7 @@ impl Faulty {
     }
 }
 
-/// An agent that takes a call and never answers, or leaves the bus with it.
+/// An agent that takes a call and never answers, or leaves with it.
 struct Silent {
     ends: bool,
 }

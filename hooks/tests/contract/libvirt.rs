@@ -51,17 +51,29 @@ impl Agent {
 
 #[tokio::test]
 async fn the_agent_hears_what_libvirt_said_and_its_sentence_comes_back() {
-    let scene = Arc::new(Scene::start());
+    let scene = Scene::start();
     let agent = Agent::default();
     let _served = scene.serve(HOOK, agent.clone()).await;
-    let hook = scene.clone();
+    heard(scene, agent).await;
+}
+
+#[tokio::test]
+async fn past_the_bus_it_is_the_same() {
+    let (scene, agent) = (Scene::start(), Agent::default());
+    let listens = agent.clone();
+    let _listening = scene.listen(HOOK, move || listens.clone());
+    scene.bus.stop();
+    heard(scene, agent).await;
+}
+
+async fn heard(scene: Scene, agent: Agent) {
     let told = tokio::task::spawn_blocking(move || {
         [
-            hook.run("prepare begin -", UNMARKED),
-            hook.run("start begin -", MARKED),
-            hook.run("release end destroyed", MARKED),
-            hook.run("restore begin -", MARKED),
-            hook.run("prepare begin -", FOREIGN),
+            scene.run("prepare begin -", UNMARKED),
+            scene.run("start begin -", MARKED),
+            scene.run("release end destroyed", MARKED),
+            scene.run("restore begin -", MARKED),
+            scene.run("prepare begin -", FOREIGN),
         ]
     })
     .await

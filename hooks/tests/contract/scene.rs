@@ -6,9 +6,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::unistd::geteuid;
 use tests::bus::Bus;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 use zbus::object_server::Interface;
-use zbus::{Connection, OwnedVariant, connection};
+use zbus::{Connection, Guid, OwnedVariant, connection};
 
 pub(crate) const MARKED: &str = "<domain type='kvm'><name>d0</name><metadata>\
     <v:prepared xmlns:v='urn:variantd:1'/></metadata></domain>";
@@ -72,6 +76,28 @@ impl Scene {
         named.expect("serve on the private bus")
     }
 
+    /// Has an agent serve one object past the bus, to everybody who comes to its socket.
+    pub(crate) fn listen<I: Interface>(
+        &self,
+        path: &'static str,
+        agent: impl Fn() -> I + Send + 'static,
+    ) -> JoinSet<()> {
+        let listener = UnixListener::bind(self.socket()).expect("socket");
+        let mut listening = JoinSet::new();
+        listening.spawn(async move {
+            let mut peers = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                peers.spawn(answer(stream, path, agent()));
+            }
+        });
+        listening
+    }
+
+    /// Where the hook looks for the agent before it goes to the bus.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.bus.path(hooks::agent::SOCKET)
+    }
+
     /// `operation` with what libvirt says behind it.
     pub(crate) fn call(&self, operation: &str) -> Call {
         let arguments = format!("d0 {operation}");
@@ -115,6 +141,26 @@ impl Call {
             took: began.elapsed(),
         }
     }
+}
+
+/// Serves a peer that knows from the kernel who we are, as the agent does: zbus' authentication is between us and zbus.
+async fn answer(mut stream: UnixStream, path: &str, agent: impl Interface) {
+    let (mut ours, zbus) = UnixStream::pair().expect("sockets");
+    let zbus = connection::Builder::unix_stream(zbus.into_std().expect("a socket"));
+    let served = zbus
+        .server(Guid::generate())
+        .p2p()
+        .serve_at(path, agent)
+        .build();
+    let relay = async {
+        let user = geteuid().to_string();
+        let user: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let authentication = format!("\0AUTH EXTERNAL {user}\r\nBEGIN\r\n");
+        ours.write_all(authentication.as_bytes()).await?;
+        while ours.read_u8().await? != b'\n' {}
+        copy_bidirectional(&mut stream, &mut ours).await
+    };
+    let _ = tokio::join!(served, relay);
 }
 
 /// What a program printed, without the end of its last line.
