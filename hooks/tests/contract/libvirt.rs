@@ -10,7 +10,7 @@ pub(crate) const HOOK: &str = "/org/variantd1/Hook";
 
 /// An agent that notes calls, refuses `Start` and rewrites by appending a comment.
 #[derive(Clone, Default)]
-struct Agent {
+pub(crate) struct Agent {
     calls: Arc<Mutex<Vec<String>>>,
 }
 
@@ -24,6 +24,11 @@ impl Agent {
         };
         let call = format!("{what} {} {}", text("operation"), text("extra"));
         self.calls.lock().expect("calls").push(call);
+    }
+
+    /// What it was asked.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.lock().expect("calls").clone()
     }
 }
 
@@ -85,7 +90,7 @@ async fn heard(scene: Scene, agent: Agent) {
     assert_eq!(release.status, 0);
     assert_eq!(restore.xml, format!("{MARKED}<!-- new -->"));
     assert_eq!((foreign.status, &*foreign.xml), (0, ""));
-    let calls = agent.calls.lock().expect("calls").clone();
+    let calls = agent.calls();
     let expected = [
         "Prepare prepare -",
         "Start start -",

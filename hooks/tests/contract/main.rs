@@ -4,4 +4,5 @@ mod fail_closed;
 mod fault;
 mod libvirt;
 mod scene;
+mod socket;
 mod vdsm;
