@@ -1,5 +1,5 @@
 //! The D-Bus service `org.variantd1`: `/org/variantd1`, and an object per device. And `org.variantd1.Hook`, on a
-//! connection of its own: what anybody sends to the first never stands before what libvirt waits for.
+//! connection of its own, and past the bus on a socket: what anybody sends to the first never stands before what libvirt waits for.
 //!
 //! `packaging/dbus/org.variantd1.xml` is the contract; a test compares it with what is served.
 

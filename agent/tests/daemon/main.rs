@@ -6,6 +6,7 @@ mod doctor;
 mod flood;
 mod json;
 mod monitor;
+mod priority;
 mod reserve;
 mod rounds;
 mod saved_plan;

@@ -22,7 +22,7 @@ const INTERFACES: [(&str, &str); 4] = [
     ),
     (
         "org.variantd1.Hook",
-        "At `/org/variantd1/Hook` of the bus name `org.variantd1.Hook`, for variantd-hook(8): root alone may send there, so nothing stands before a call of libvirt's hook. The options are libvirt's words: `domain`, `operation`, `extra`.",
+        "At `/org/variantd1/Hook` of the bus name `org.variantd1.Hook`, for variantd-hook(8): root alone may send there. The hook itself comes past the bus, on `/run/variantd/hook`. The options are libvirt's words: `domain`, `operation`, `extra`.",
     ),
 ];
 
