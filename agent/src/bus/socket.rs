@@ -36,6 +36,8 @@ use super::{HOOK, caller};
 const CALLERS: u32 = 256;
 /// How long a caller may say nothing.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long the hook waits for an answer, but at a guest's start (variantd-hook(8)); then the agent does not end by itself.
+const ANSWER: Duration = Duration::from_secs(20);
 /// After a failure to let somebody in, as when no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -64,11 +66,11 @@ impl Socket {
         })
     }
 
-    /// Lets nobody in any more, and returns once who was in has its answer.
+    /// Lets nobody in any more, and returns once who was in has its answer or has left off waiting for it.
     pub async fn close(&self) {
         let _ = fs::remove_file(&self.path);
         self.listening.abort();
-        let _ = self.callers.acquire_many(CALLERS).await;
+        let _ = timeout(ANSWER, self.callers.acquire_many(CALLERS)).await;
     }
 }
 
