@@ -231,7 +231,7 @@ impl Worker {
                 self.keep(&domain, Report::new(&domain, Outcome::Foreign));
             }
             Event::Started(domain) => debug!("guest '{domain}' runs"),
-            Event::Stopped(domain) => debug!("guest '{domain}' ended"),
+            Event::Stopped(domain) => drop(tokio::spawn(self.clone().ended(domain))),
             Event::Unplugged(domain) => drop(tokio::spawn(self.clone().device_left(domain))),
             Event::Disconnected => {}
         }
@@ -263,6 +263,23 @@ impl Worker {
         }
     }
 
+    /// A guest has ended: its devices go back, if its hook has not come through.
+    async fn ended(self: Arc<Self>, domain: DomainRef) {
+        debug!("guest '{domain}' ended");
+        let worker = self.clone();
+        let work = move || {
+            if let Err(error) = worker.release_unheard(&domain) {
+                warn!("cannot ask whether guest '{domain}' has ended: {error}");
+            }
+        };
+        self.call(work).await;
+    }
+
+    fn release_unheard(&self, domain: &DomainRef) -> Result<(), LibvirtError> {
+        let is_active = || self.libvirt.is_active(&domain.uuid);
+        self.assigner.release_unheard(&domain.uuid, is_active)
+    }
+
     /// A device has left a guest: what stays behind in QEMU goes, and the device goes back.
     async fn device_left(self: Arc<Self>, domain: DomainRef) {
         let worker = self.clone();
@@ -292,6 +309,9 @@ impl Worker {
         }
         let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();
         self.assigner.recover(&running);
+        for (domain, _) in self.assigner.held() {
+            self.release_unheard(&domain)?;
+        }
         Ok(())
     }
 

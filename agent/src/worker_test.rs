@@ -90,6 +90,28 @@ async fn a_guest_that_runs_already_is_adopted_and_one_that_ended_is_forgotten() 
 }
 
 #[tokio::test]
+async fn what_a_guest_held_whose_release_was_missed_goes_back() {
+    // The second time its end was missed, too.
+    for is_seen in [true, false] {
+        let scene = scene();
+        let complete = scene.worker.site.look().rewrite(&guest(GPU), false);
+        let complete = complete.expect("complete").text;
+        scene.assigner.prepare(&complete).expect("bound");
+        let domain = scene.libvirt.run(&complete);
+        let event = || match is_seen {
+            true => Event::Stopped(domain.clone()),
+            false => Event::Connected(Versions::NEWEST_TESTED),
+        };
+        // It was started anew, and the event is late.
+        scene.serve(vec![event()], vec![]).await;
+        assert_eq!(scene.assigner.held().len(), 1);
+        scene.libvirt.end(&domain);
+        scene.serve(vec![event()], vec![]).await;
+        assert!(scene.assigner.held().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_device_that_leaves_a_guest_goes_back_and_leaves_no_initiator_behind() {
     // The second time the event was missed.
     for is_seen in [true, false] {

@@ -56,6 +56,15 @@ kill -CONT "$(pid)"
 within 60 given_back
 within 30 is_connected
 
+# A guest ends while the agent hangs: nobody waits for its release any more when the agent goes on.
+virsh start f0 --paused >/dev/null
+kill -STOP "$(pid)"
+virsh destroy f0 >/dev/null
+equal 'driver of f0' "$(driver $GPU0)" $VARIANT
+kill -CONT "$(pid)"
+within 60 given_back
+runs_on 'a missed release'
+
 # The agent cannot be started at all.
 systemctl mask --now variantd >/dev/null 2>&1
 plain_starts 'the agent is masked'

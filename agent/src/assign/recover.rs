@@ -101,6 +101,34 @@ impl Assigner {
         self.start_services();
     }
 
+    /// Gives back what a domain holds of whose end no hook has told, as when the agent could not be reached. `is_active`,
+    /// libvirt's word, is asked for after what is held was seen: a start that comes behind that is heard of.
+    ///
+    /// # Errors
+    /// Those of `is_active`.
+    pub fn release_unheard<E>(
+        &self,
+        domain: &DomainUuid,
+        is_active: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<(), E> {
+        if matches!(self.journal.read(domain), Ok(None)) {
+            return Ok(());
+        }
+        let was_heard = self.orphans().insert(domain.clone());
+        let active = is_active();
+        if !matches!(active, Ok(false)) {
+            if was_heard {
+                self.heard_of(domain);
+            }
+            return active.map(drop);
+        }
+        if let Err(error) = self.release_left_over(domain) {
+            warn!("devices of domain {domain} are not given back: {error}");
+        }
+        self.start_services();
+        Ok(())
+    }
+
     /// Gives back what a domain holds, if nothing was heard of it since it failed to, or since the
     /// agent started.
     ///

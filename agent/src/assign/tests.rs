@@ -220,6 +220,30 @@ fn a_start_after_the_restart_is_not_taken_for_what_was_left_over() {
 }
 
 #[test]
+fn a_start_after_a_missed_release_keeps_its_devices() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    let unknown = || Err("libvirt is away");
+    let asked = scene.assigner.release_unheard(&uuid(), unknown);
+    asked.expect_err("nobody knows");
+    assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+    // libvirt says that the guest has ended, and in this moment it is started anew.
+    let ended = || {
+        scene.assigner.prepare(&scene.complete()).expect("start");
+        Ok::<_, ()>(false)
+    };
+    let asked = scene.assigner.release_unheard(&uuid(), ended);
+    asked.expect("an answer");
+    assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+    let asked = scene
+        .assigner
+        .release_unheard(&uuid(), || Ok::<_, ()>(false));
+    asked.expect("an answer");
+    assert_eq!(scene.driver().as_deref(), Some("nvidia"));
+    assert!(scene.assigner.held().is_empty());
+}
+
+#[test]
 fn a_start_right_after_a_crash_waits_for_the_write_that_is_under_way() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");

@@ -8,13 +8,14 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hooks::agent::SOCKET;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -121,6 +122,9 @@ async fn answer(stream: UnixStream, hook: Hook, _turn: OwnedSemaphorePermit) {
         Ok(Err(error)) => return debug!("somebody left the hook's socket: {error}"),
         Err(_) => return debug!("somebody did not say a word on the hook's socket"),
     }
+    if has_left(&stream) {
+        return debug!("a caller of the hook's socket has not waited to be heard");
+    }
     let peer = Builder::authenticated_socket(Peer(stream), Guid::generate()).p2p();
     match peer.serve_at(HOOK, hook).build().await {
         Ok(connection) => connection.closed().await,
@@ -135,6 +139,14 @@ async fn spoken(stream: &UnixStream) -> io::Result<()> {
         Ok(())
     };
     stream.async_io(Interest::READABLE, peek).await
+}
+
+/// True where a caller is gone, whatever there is to read: libvirt has gone on without an answer, so that what was asked for
+/// would come at a wrong time.
+fn has_left(stream: &UnixStream) -> bool {
+    // POLLHUP needs no asking.
+    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|events| events > 0)
 }
 
 /// Who came to the socket. It carries no descriptors.

@@ -115,6 +115,12 @@ impl Agent {
         line.expect("the words before its end")
     }
 
+    /// The log up to its end.
+    pub(crate) fn rest(&mut self) -> String {
+        let lines: Vec<String> = self.log.by_ref().map_while(Result::ok).collect();
+        lines.join("\n")
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

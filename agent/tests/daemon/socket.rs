@@ -30,10 +30,18 @@ impl Scene {
 
     /// What libvirt's hook hears at `operation` of a guest without devices, when it has no bus to go to.
     pub(crate) fn asks(&self, operation: &str) -> Reply {
-        let arguments = ["d0", operation, "begin", "-"].map(str::to_owned);
+        self.asks_for(operation, LIMIT)
+    }
+
+    fn asks_for(&self, operation: &str, limit: Duration) -> Reply {
+        let step = match operation {
+            "stopped" => "end",
+            _ => "begin",
+        };
+        let arguments = ["d0", operation, step, "-"].map(str::to_owned);
         let call = Call::from_arguments(arguments.into_iter());
         let operation = call.operation.expect("an operation of ours");
-        agent::call(&call, operation, GUEST, &self.path("run"), LIMIT)
+        agent::call(&call, operation, GUEST, &self.path("run"), limit)
     }
 }
 
@@ -111,6 +119,21 @@ fn who_says_nothing_or_leaves_keeps_nobody_out() {
         descriptors(&agent) <= before + 1
     });
     assert!(settled, "{before}, then {}", descriptors(&agent));
+}
+
+#[test]
+fn a_call_that_nobody_waits_for_any_more_is_not_made() {
+    let scene = Scene::new();
+    let mut agent = serving(&scene);
+    agent.send(Signal::SIGSTOP);
+    let limit = Duration::from_secs(1);
+    assert_eq!(scene.asks_for("started", limit), Reply::Late(limit));
+    agent.send(Signal::SIGCONT);
+    assert_eq!(scene.asks("stopped"), Reply::Done(String::new()));
+    agent.send(Signal::SIGTERM);
+    let log = agent.rest();
+    assert!(log.contains("guest 'd0' ended"), "{log}");
+    assert!(!log.contains("guest 'd0' runs"), "{log}");
 }
 
 #[test]
