@@ -102,7 +102,8 @@ impl Assigner {
     }
 
     /// Gives back what a domain holds of whose end no hook has told, as when the agent could not be reached. `is_active`,
-    /// libvirt's word, is asked for after what is held was seen: a start that comes behind that is heard of.
+    /// libvirt's word, is asked for after what is held was seen: a start that comes behind that is heard of, and one that is under
+    /// way is active (libvirt 9.0, qemuProcessInit: its id is there before the hook is called).
     ///
     /// # Errors
     /// Those of `is_active`.
