@@ -301,9 +301,6 @@ impl Worker {
             if let Err(error) = self.assigner.adopt(xml) {
                 warn!("cannot adopt guest '{domain}': {error}");
             }
-            if !self.libvirt.is_active(&domain.uuid)? {
-                let _ = self.assigner.forget(&domain.uuid);
-            }
             unplug::rescue(&*self.libvirt, domain);
             unplug::give_back(&self.assigner, domain, xml);
         }

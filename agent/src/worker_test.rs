@@ -112,6 +112,18 @@ async fn what_a_guest_held_whose_release_was_missed_goes_back() {
 }
 
 #[tokio::test]
+async fn a_guest_that_ended_while_it_was_adopted_holds_nothing() {
+    let scene = scene();
+    let complete = scene.worker.site.look().rewrite(&guest(GPU), false);
+    let complete = complete.expect("complete").text;
+    scene.assigner.adopt(&complete).expect("adopted");
+    assert_eq!(scene.assigner.held().len(), 1);
+    let connected = Event::Connected(Versions::NEWEST_TESTED);
+    scene.serve(vec![connected], vec![]).await;
+    assert!(scene.assigner.held().is_empty());
+}
+
+#[tokio::test]
 async fn a_device_that_leaves_a_guest_goes_back_and_leaves_no_initiator_behind() {
     // The second time the event was missed.
     for is_seen in [true, false] {

@@ -26,21 +26,6 @@ impl Assigner {
         })
     }
 
-    /// Drops an entry that [`adopt`](Self::adopt) wrote for a guest that has ended meanwhile.
-    ///
-    /// # Errors
-    /// When the entry cannot be read or removed.
-    pub fn forget(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        self.locks.with(domain, || {
-            let entry = self.journal.read(domain)?;
-            let adopted = |entry: &Entry| entry.devices.iter().all(|held| held.before.is_none());
-            if entry.as_ref().is_some_and(adopted) {
-                self.journal.remove(domain)?;
-            }
-            Ok(())
-        })
-    }
-
     /// Ends what the agent had begun when it stopped, by the journal alone: a bind goes back, since no
     /// guest runs before it is done; a release is finished. Called before libvirt is heard.
     pub fn resume(&self) {
