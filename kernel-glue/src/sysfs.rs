@@ -308,12 +308,15 @@ fn resolve(root: &Path) -> ResolveFlag {
     }
 }
 
-/// A text file of at most `cap` bytes, without its final newline.
+/// A text file of at most `cap` bytes, without its final newline. The kernel writes no NUL; tools that record a host
+/// (hwloc) may leave some at the end of a value.
 pub(crate) fn text(tree: &dyn Tree, path: &str, cap: usize) -> Result<String, Failure> {
     let mut text = String::from_utf8(tree.bytes(path, cap)?)
         .map_err(|_| Failure::io("read", Path::new(path), not_utf8()))?;
+    text.truncate(text.trim_end_matches('\0').len());
     if text.ends_with('\n') {
         text.pop();
+        text.truncate(text.trim_end_matches('\0').len());
     }
     Ok(text)
 }

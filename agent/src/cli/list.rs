@@ -18,9 +18,7 @@ pub(super) fn run(view: &View, all: bool) -> Result<(), Problem> {
     }
     output::text(&table(view, &devices))?;
     if devices.is_empty() {
-        eprintln!(
-            "no device of this host is covered by a recipe; 'variantctl list --all' lists every PCI function"
-        );
+        output::none_covered();
     }
     if devices
         .iter()

@@ -75,6 +75,13 @@ pub(super) fn gaps(gaps: &[Gap]) {
     }
 }
 
+/// Says why a table of covered devices is empty.
+pub(super) fn none_covered() {
+    eprintln!(
+        "no device of this host is covered by a recipe; 'variantctl list --all' lists every PCI function"
+    );
+}
+
 /// The gaps as JSON.
 pub(super) fn gaps_json(gaps: &[Gap]) -> Value {
     gaps.iter()

@@ -56,7 +56,7 @@ pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
         Some(file) => return picture(view, file, domain),
         None if request.dot => output::text(&dot::text(&machines(view, domain)))?,
         None if request.nccl => output::text(&nccl(view, domain)?)?,
-        None if request.matrix => output::text(&matrix::text(&view.host, &view.recipes))?,
+        None if request.matrix => print_matrix(view)?,
         None if view.json => return as_json(view),
         None => text(view, domain)?,
     }
@@ -122,6 +122,14 @@ fn machines(view: &View, domain: Option<&Domain>) -> Vec<Part> {
         .into_iter()
         .flatten()
         .collect()
+}
+
+fn print_matrix(view: &View) -> Result<(), Problem> {
+    let text = matrix::text(&view.host, &view.recipes);
+    if text.is_empty() {
+        output::none_covered();
+    }
+    output::text(&text)
 }
 
 fn picture(view: &View, file: &Path, domain: Option<&Domain>) -> Result<(), Problem> {

@@ -118,6 +118,29 @@ golden!(lab_arm_list, "lab-arm", "list");
 golden!(lab_arm_topology, "lab-arm", "topology");
 
 #[test]
+fn a_matrix_of_no_device_says_why_it_is_empty() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let device = dir.path().join("sys/devices/pci0000:00/0000:00:01.0");
+    fs::create_dir_all(&device).expect("device");
+    for (name, id) in [("vendor", "0x8086\n"), ("device", "0x1234\n")] {
+        fs::write(device.join(name), id).expect("id");
+    }
+    let links = dir.path().join("sys/bus/pci/devices");
+    fs::create_dir_all(&links).expect("links");
+    let target = "../../../devices/pci0000:00/0000:00:01.0";
+    std::os::unix::fs::symlink(target, links.join("0000:00:01.0")).expect("link");
+    for arguments in [&["topology", "--matrix"][..], &["list"][..]] {
+        let output = variantctl(dir.path(), arguments);
+        assert_eq!(stdout(&output), "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains("no device of this host is covered by a recipe"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn the_third_and_fourth_gpu_get_the_distances_of_their_own_socket() {
     let text = stdout(&variantctl(
         &host("gb200-4gpu"),

@@ -42,7 +42,7 @@ impl Reader<'_> {
     /// `None` when vendor or device id cannot be known; that is a gap then.
     pub(super) fn device(&mut self, address: PciAddress) -> Option<Device> {
         let dir = directory(address);
-        let ancestors = self.ancestors(&dir);
+        let ancestors = self.ancestors(&dir, address);
         let id = PciId {
             vendor: self.hex(&format!("{dir}/vendor"))?,
             device: self.hex(&format!("{dir}/device"))?,
@@ -70,7 +70,7 @@ impl Reader<'_> {
 
     /// The bridges above, from the link's text. What comes before the last `pciDDDD:BB` is no
     /// bridge above the device: a VMD endpoint, for one.
-    fn ancestors(&mut self, dir: &str) -> Vec<PciAddress> {
+    fn ancestors(&mut self, dir: &str, address: PciAddress) -> Vec<PciAddress> {
         let target = match self.tree.link(dir) {
             Ok(target) => target,
             Err(failure) => {
@@ -78,15 +78,8 @@ impl Reader<'_> {
                 return Vec::new();
             }
         };
-        let mut components: Vec<&str> = target.split('/').collect();
-        components.pop();
-        let below_root = components
-            .rsplit(|component| component.starts_with("pci"))
-            .next()
-            .unwrap_or_default();
-        let parsed: Option<Vec<PciAddress>> =
-            below_root.iter().map(|name| name.parse().ok()).collect();
-        self.known(dir, parsed, &target).unwrap_or_default()
+        self.known(dir, above(&target, address), &target)
+            .unwrap_or_default()
     }
 
     fn hex(&mut self, path: &str) -> Option<u16> {
@@ -152,6 +145,21 @@ impl Reader<'_> {
             known => known,
         }
     }
+}
+
+/// The bridges that the text of a device's link names, from the root down; `None` where it does not end at the device.
+/// Links of recordings may end in `/` or have doubled ones.
+fn above(target: &str, address: PciAddress) -> Option<Vec<PciAddress>> {
+    let components: Vec<&str> = target.split('/').filter(|name| !name.is_empty()).collect();
+    let (last, parents) = components.split_last()?;
+    let below_root = parents
+        .rsplit(|component| component.starts_with("pci"))
+        .next()?;
+    let above: Vec<PciAddress> = below_root
+        .iter()
+        .map(|name| name.parse().ok())
+        .collect::<Option<_>>()?;
+    (last.parse() == Ok(address) && !above.contains(&address)).then_some(above)
 }
 
 /// A line `start end flags` of `resource`; unset when its end is 0.

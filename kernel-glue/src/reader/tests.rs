@@ -290,6 +290,67 @@ fn a_wide_domain_below_a_volume_management_device_has_its_own_root() {
 }
 
 #[test]
+fn a_link_with_a_final_slash_does_not_make_a_device_its_own_ancestor() {
+    let dir = host();
+    let whole = Host::read(dir.path()).expect("host");
+    let path = dir.path().join("sys/bus/pci/devices").join(GPU);
+    for end in ["/", "//"] {
+        fs::remove_file(&path).expect("removed");
+        link(
+            &path,
+            &format!("../../../devices//pci0009:00/0009:00:00.0/{GPU}{end}"),
+        );
+        assert_eq!(Host::read(dir.path()).expect("host"), whole);
+    }
+}
+
+#[test]
+fn a_link_that_ends_at_another_device_or_passes_its_own_is_a_gap() {
+    let dir = host();
+    let path = dir.path().join("sys/bus/pci/devices").join(GPU);
+    for end in ["0009:00:00.0", "0009:01:00.0/0009:01:00.0"] {
+        let target = format!("../../../devices/pci0009:00/{end}");
+        fs::remove_file(&path).expect("removed");
+        link(&path, &target);
+        let host = Host::read(dir.path()).expect("host");
+        let device = host.devices.get(&GPU.parse().expect("address"));
+        assert!(
+            device.is_none_or(|device| device.ancestors.is_empty()),
+            "{end}"
+        );
+        assert!(!host.gaps.is_empty(), "{end}");
+    }
+}
+
+#[test]
+fn values_that_a_recording_ends_with_nul_are_read() {
+    let dir = host();
+    let whole = Host::read(dir.path()).expect("host");
+    let nodes = "sys/devices/system/node";
+    for end in ["\0", "\n\0\0", "\0\n"] {
+        put(dir.path(), &format!("{nodes}/online"), &format!("0-1{end}"));
+        for (node, cpus, distance) in [(0, "0-71", "10 80"), (1, "", "80 10")] {
+            put(
+                dir.path(),
+                &format!("{nodes}/node{node}/cpulist"),
+                &format!("{cpus}{end}"),
+            );
+            put(
+                dir.path(),
+                &format!("{nodes}/node{node}/distance"),
+                &format!("{distance}{end}"),
+            );
+        }
+        put(
+            dir.path(),
+            &format!("{GPU_DIR}/numa_node"),
+            &format!("0{end}"),
+        );
+        assert_eq!(Host::read(dir.path()).expect("host"), whole, "{end:?}");
+    }
+}
+
+#[test]
 fn a_name_that_is_no_address_is_a_gap() {
     let dir = host();
     put(dir.path(), "sys/bus/pci/devices/01:00.0/vendor", "0x10de\n");
