@@ -1,16 +1,18 @@
-//! The list of host devices that some recipe covers, published for the hook.
+//! The lists of devices and ids that recipes cover, published for the hook.
 //!
-//! `devices` in the run directory, one address a line: the hook reads it to know, without asking the
-//! agent, which guests are none of its business.
+//! `devices` in the run directory has one address a line, `ids` one PCI id: the hook reads them to know, without asking
+//! the agent, which guests are none of its business. By its id it knows a device that came after `devices` was written.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use kernel_glue::device::Device;
 use kernel_glue::host::Host;
+use kernel_glue::id::PciId;
 use thiserror::Error;
 
 use crate::file;
-use crate::recipe::{Prepare, Recipes};
+use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
 use crate::site::Site;
 
@@ -30,41 +32,65 @@ pub enum PublishError {
     },
 }
 
-/// Writes the list into the run directory; returns how many devices are on it.
+/// Writes both lists into the run directory; returns how many devices are covered.
 ///
 /// # Errors
-/// When the host cannot be read or the file cannot be written.
+/// When the host cannot be read or a file cannot be written.
 pub fn publish(site: &Site, run: &Path) -> Result<usize, PublishError> {
-    let lines = lines(&site.host()?, &site.rules().recipes);
+    update(&site.host()?, &site.rules().recipes, run)
+}
+
+/// As [`publish`], on a host that was just read.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn update(host: &Host, recipes: &Recipes, run: &Path) -> Result<usize, PublishError> {
+    let lines = devices(host, recipes);
+    write(&run.join("ids"), &ids(recipes))?;
     write(&run.join("devices"), &lines)?;
     Ok(lines.lines().count())
 }
 
-/// Replaces a file that the hook reads.
+/// Replaces a file that the hook reads, where its text is another.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), PublishError> {
+    if file::read(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
     file::replace(path, text, 0o644).map_err(|why| PublishError::Write {
         path: path.display().to_string(),
         why,
     })
 }
 
-fn lines(host: &Host, recipes: &Recipes) -> String {
-    let due = |device: &&Device| {
-        let recipe = recipes.for_device(device);
-        recipe.is_some_and(|recipe| recipe.prepare == Prepare::OnDefine)
-    };
-    let devices = host.devices.values();
+fn devices(host: &Host, recipes: &Recipes) -> String {
+    let due = |device: &&Device| recipes.for_device(device).is_some_and(is_due);
+    let devices = host.devices.values().filter(due);
     devices
-        .filter(due)
         .map(|device| format!("{}\n", device.address))
         .collect()
 }
 
+fn ids(recipes: &Recipes) -> String {
+    let members = recipes.iter().filter(|recipe| is_due(recipe));
+    let ids: BTreeSet<PciId> = members
+        .flat_map(|recipe| recipe.devices.iter().map(|member| member.id))
+        .collect();
+    ids.iter().map(|id| format!("{id}\n")).collect()
+}
+
+/// Whether guests with its devices are prepared without a request.
+fn is_due(recipe: &Recipe) -> bool {
+    recipe.prepare == Prepare::OnDefine
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
     use crate::config::Config;
-    use crate::fixture::{GPU, site};
+    use crate::fixture::{GPU, NIC, host, site};
 
     #[test]
     fn only_devices_with_a_recipe_are_listed() {
@@ -72,5 +98,34 @@ mod tests {
         assert_eq!(publish(&site, directory.path()).expect("published"), 1);
         let text = std::fs::read_to_string(directory.path().join("devices"));
         assert_eq!(text.expect("list"), format!("{GPU}\n"));
+    }
+
+    #[test]
+    fn the_ids_of_recipes_that_prepare_on_request_are_not_listed() {
+        let (directory, site) = site(Config::default());
+        publish(&site, directory.path()).expect("published");
+        let ids = fs::read_to_string(directory.path().join("ids")).expect("ids");
+        assert!(ids.lines().any(|id| id == "10de:2342"), "{ids}");
+        let on_request = site.rules().recipes.clone();
+        let on_request = on_request.iter().find(|recipe| !is_due(recipe));
+        let other = on_request.map(|recipe| recipe.devices[0].id.to_string());
+        assert!(other.is_none_or(|id| !ids.contains(&id)), "{ids}");
+    }
+
+    #[test]
+    fn an_unchanged_list_is_not_written_again() {
+        let (directory, site) = site(Config::default());
+        let publish = |host| update(&host, &site.rules().recipes, directory.path());
+        let inode = || fs::metadata(directory.path().join("devices")).map(|meta| meta.ino());
+        publish(host()).expect("published");
+        let first = inode().expect("list");
+        publish(host()).expect("published");
+        assert_eq!(inode().expect("list"), first);
+        let mut without = host();
+        without
+            .devices
+            .retain(|_, device| device.address.to_string() == NIC);
+        assert_eq!(publish(without).expect("published"), 0);
+        assert_ne!(inode().expect("list"), first);
     }
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -19,17 +20,40 @@ const KERNEL: u32 = 1;
 /// Larger than any event (UEVENT_BUFFER_SIZE is 2 KiB, and the header).
 const LIMIT: usize = 8 << 10;
 
+/// Before the kernel's events are listened for again after an error.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// From now on `bell` rings for each event about a PCI function.
 pub fn follow(bell: Bell) {
     let listener = thread::Builder::new().name("uevent".into());
-    let listened = open().and_then(|socket| listener.spawn(move || listen(&socket, &bell)));
-    if let Err(error) = listened {
+    if let Err(error) = listener.spawn(move || listen_for_ever(&bell)) {
         deaf(&error);
     }
 }
 
 fn deaf(error: &io::Error) {
     warn!("no events of the kernel ({error}): devices are looked at when variantd changes one");
+}
+
+/// Each time that it can listen again it rings, for what it has missed.
+fn listen_for_ever(bell: &Bell) {
+    let mut said = None;
+    loop {
+        let error = match open() {
+            Ok(socket) => {
+                said = None;
+                bell.ring();
+                listen(&socket, bell)
+            }
+            Err(error) => error,
+        };
+        let kind = error.raw_os_error();
+        if said != Some(kind) {
+            deaf(&error);
+        }
+        said = Some(kind);
+        thread::sleep(PAUSE);
+    }
 }
 
 fn open() -> io::Result<OwnedFd> {
@@ -43,7 +67,8 @@ fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn listen(socket: &OwnedFd, bell: &Bell) {
+/// Returns when it can hear no more.
+fn listen(socket: &OwnedFd, bell: &Bell) -> io::Error {
     let mut buffer = vec![0; LIMIT];
     loop {
         match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
@@ -51,7 +76,7 @@ fn listen(socket: &OwnedFd, bell: &Bell) {
             // Events were lost: one look sees what they were about.
             Err(Errno::ENOBUFS) => bell.ring(),
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return deaf(&error.into()),
+            Err(error) => return error.into(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a guest is the agent's business, told from its XML and three files, without D-Bus.
+//! Whether a guest is the agent's business, told from its XML and the agent's files, without D-Bus.
 //!
 //! A host full of other guests must not depend on the agent, so most runs of the hook end here.
 
@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+use std::str::FromStr;
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::id::PciId;
 use memchr::memmem;
 use roxmltree::{Document, Node, ParsingOptions};
 
@@ -18,6 +20,10 @@ use crate::shape;
 const MAX_NODES: u32 = 1 << 17;
 /// Bytes of the list of devices; 4,096 have 13 each.
 const MAX_LIST: u64 = 64 << 10;
+/// Bytes of an id in sysfs: `0x10de` and a newline.
+const MAX_ID: u64 = 16;
+/// Where the kernel shows PCI functions by address.
+const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
 /// Why a guest concerns the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,9 +39,15 @@ pub struct Business {
 }
 
 impl Business {
-    /// Looks at the XML, at `devices` and at `journal` in the agent's run directory.
+    /// Reads the XML, and `devices`, `ids` and `journal` in the agent's run directory.
     #[must_use]
     pub fn of(input: &Input, run: &Path) -> Self {
+        Self::with(input, run, Path::new(PCI_DEVICES))
+    }
+
+    /// As [`Self::of`], with the directory in which the kernel shows PCI functions.
+    #[must_use]
+    pub fn with(input: &Input, run: &Path, pci: &Path) -> Self {
         if input
             .text
             .as_deref()
@@ -47,7 +59,7 @@ impl Business {
         match document {
             Ok(document) => Self {
                 marked: document.descendants().any(is_mark),
-                device: has_device(&document, &covered(&run.join("devices"))),
+                device: has_device(&document, run, pci),
                 journalled: is_journalled(&document, run),
                 unreadable: None,
             },
@@ -97,8 +109,24 @@ fn is_mark(node: Node<'_, '_>) -> bool {
     node.tag_name().namespace() == Some(NAMESPACE)
 }
 
-/// The devices that the agent published, one address a line.
-fn covered(path: &Path) -> BTreeSet<PciAddress> {
+/// A device that the agent has listed, or one that came after the list was written and has an id of a recipe: a GPU
+/// that was plugged in or a new virtual function is known by its id before the agent has seen it, and while none runs.
+fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> bool {
+    let sources: Vec<PciAddress> = document.descendants().filter_map(source).collect();
+    if sources.is_empty() {
+        return false;
+    }
+    let listed: BTreeSet<PciAddress> = list(&run.join("devices"));
+    if sources.iter().any(|address| listed.contains(address)) {
+        return true;
+    }
+    let ids: BTreeSet<PciId> = list(&run.join("ids"));
+    let covered = |address| id(pci, address).is_some_and(|id| ids.contains(&id));
+    !ids.is_empty() && sources.iter().any(covered)
+}
+
+/// What the agent published, one item a line.
+fn list<T: FromStr + Ord>(path: &Path) -> BTreeSet<T> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(MAX_LIST).read_to_string(&mut text));
     if read.is_err() {
@@ -107,9 +135,19 @@ fn covered(path: &Path) -> BTreeSet<PciAddress> {
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-fn has_device(document: &Document<'_>, covered: &BTreeSet<PciAddress>) -> bool {
-    let mut sources = document.descendants().filter_map(source);
-    !covered.is_empty() && sources.any(|address| covered.contains(&address))
+/// The id of a function as sysfs has it; none where there is no such function.
+fn id(pci: &Path, address: &PciAddress) -> Option<PciId> {
+    let directory = pci.join(address.to_string());
+    let field = |name| {
+        let mut text = String::new();
+        let file = File::open(directory.join(name)).ok()?;
+        file.take(MAX_ID).read_to_string(&mut text).ok()?;
+        u16::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+    };
+    Some(PciId {
+        vendor: field("vendor")?,
+        device: field("device")?,
+    })
 }
 
 /// The host address in `<hostdev>` and `<interface type='hostdev'>`: `<source><address .../>`.
@@ -183,6 +221,25 @@ mod tests {
         assert!(of(&hostdev("0x01"), run.path()).device);
         assert!(of(&hostdev("1"), run.path()).device);
         assert!(!of(&hostdev("0x02"), run.path()).any());
+    }
+
+    #[test]
+    fn a_device_that_came_after_the_list_is_known_by_its_id() {
+        let (run, pci) = (run_directory(), tempfile::tempdir().expect("sysfs"));
+        let add = |address: &str, device: &str| {
+            let function = pci.path().join(address);
+            fs::create_dir(&function).expect("function");
+            fs::write(function.join("vendor"), "0x10de\n").expect("vendor");
+            fs::write(function.join("device"), device).expect("device");
+        };
+        let asks = |bus| Business::with(&Input::from(&*hostdev(bus)), run.path(), pci.path()).any();
+        add("0009:02:00.0", "0x2342\n");
+        add("0009:03:00.0", "0x1234\n");
+        assert!(!asks("0x02"), "no list of ids");
+        fs::write(run.path().join("ids"), "10de:2342\n10de:2941\n").expect("ids");
+        assert!(asks("0x02"));
+        assert!(!asks("0x03"), "another id");
+        assert!(!asks("0x04"), "no such function");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Keeps the devices' objects true: looks at the host whenever the bell rings, and says what changed.
+//! Keeps the devices' objects, and the lists that the hook reads, true: looks at the host whenever the bell rings, and
+//! says what changed.
 //!
 //! Nothing is polled: journal and records ring when we change a device, the kernel's uevents when somebody
 //! else does. Only while another process works on a device is it looked at again by time.
@@ -11,12 +12,13 @@ use std::time::Duration;
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use zbus::Connection;
 
 use super::object::{DeviceObject, INTERFACE, Properties, path};
 use super::{BusError, blocking};
 use crate::assign::Assigner;
+use crate::inventory::{self, PublishError};
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::snapshot::Published;
@@ -47,6 +49,8 @@ pub struct Publisher {
     sources: Arc<Sources>,
     snapshot: Arc<Mutex<Published>>,
     shown: BTreeMap<PciAddress, DeviceObject>,
+    /// Why the lists for the hook could not be written.
+    unlisted: Option<String>,
 }
 
 impl Publisher {
@@ -60,6 +64,7 @@ impl Publisher {
             snapshot: Arc::new(Mutex::new(Published::new(&sources.run))),
             sources: Arc::new(sources),
             shown: BTreeMap::new(),
+            unlisted: None,
         };
         publisher.refresh().await?;
         Ok(publisher)
@@ -86,9 +91,14 @@ impl Publisher {
     /// Looks once; true when that is to be done again soon.
     async fn refresh(&mut self) -> Result<bool, BusError> {
         let look = |sources: &Sources| {
-            status::look(&sources.site, &sources.assigner, &sources.reservations)
+            let looked = status::look(&sources.site, &sources.assigner, &sources.reservations)?;
+            // Before the objects, which may fail: by these lists the hook knows which guests to ask about.
+            let recipes = &sources.site.rules().recipes;
+            let listed = inventory::update(&looked.host, recipes, &sources.run);
+            Ok::<_, BusError>((looked, listed))
         };
-        let statuses = blocking(&self.sources, look).await?;
+        let (statuses, listed) = blocking(&self.sources, look).await?;
+        self.note(listed.err());
         let Statuses {
             devices,
             unsettled,
@@ -103,6 +113,21 @@ impl Publisher {
         }
         self.publish(host).await;
         Ok(unsettled)
+    }
+
+    /// Why the lists for the hook cannot be written is said once, and again when it is another reason.
+    fn note(&mut self, failure: Option<PublishError>) {
+        let failure = failure.map(|error| error.to_string());
+        match (&failure, &self.unlisted) {
+            (Some(new), old) if old.as_ref() != Some(new) => warn!(
+                "the list of covered devices for libvirt's hook is old, so the hook knows new devices by their ids alone: {new}"
+            ),
+            (None, Some(_)) => {
+                info!("the list of covered devices for libvirt's hook is written again")
+            }
+            _ => {}
+        }
+        self.unlisted = failure;
     }
 
     /// The snapshot is for programs elsewhere: what goes wrong with it keeps nothing here from working.

@@ -26,6 +26,7 @@ use crate::worker::Worker;
 mod authority;
 mod by_hand;
 mod device;
+mod hotplug;
 mod job;
 mod polkit;
 mod reserve;
@@ -57,9 +58,11 @@ fn parts() -> Parts {
     let model = kernel.clone();
     let read = move || {
         let mut host = host();
-        for device in host.devices.values_mut() {
-            device.driver = model.driver(device.address).expect("device");
-        }
+        host.devices.retain(|address, device| {
+            let driver = model.driver(*address);
+            device.driver = driver.as_ref().ok().cloned().flatten();
+            driver.is_ok()
+        });
         Ok(host)
     };
     let (directory, site) = site_reading(Box::new(read), Config::default());

@@ -32,6 +32,8 @@ async fn it_publishes_its_devices_serves_reloads_and_ends() {
     agent.says("serves");
     let devices = fs::read_to_string(scene.path("run/devices")).expect("devices");
     assert_eq!(devices, "0009:01:00.0\n");
+    let ids = fs::read_to_string(scene.path("run/ids")).expect("ids");
+    assert!(ids.lines().any(|id| id == "10de:2342"), "{ids}");
     let snapshot = Snapshot::read(&scene.path("run/host.json")).expect("a snapshot");
     assert!(
         snapshot

@@ -1,7 +1,7 @@
 //! libvirt's qemu hook: one operation of one guest, translated to one call of the agent.
 //!
-//! Installed as `/etc/libvirt/hooks/qemu.d/variantd`. `VARIANTD_RUN_DIR` replaces `/run/variantd`, and
-//! `VARIANTD_HOOK_SECONDS` every deadline (tests; libvirt gives its hooks no such variables).
+//! Installed as `/etc/libvirt/hooks/qemu.d/variantd`. `VARIANTD_RUN_DIR` replaces `/run/variantd`, `VARIANTD_ROOT` the
+//! directory that has `sys`, and `VARIANTD_HOOK_SECONDS` every deadline (tests; libvirt gives its hooks no such variables).
 
 use std::env;
 use std::fs;
@@ -29,7 +29,10 @@ fn main() -> ExitCode {
     let input = input::read(&mut io::stdin().lock());
     let run = env::var_os("VARIANTD_RUN_DIR").map_or("/run/variantd".into(), PathBuf::from);
     note(&run);
-    let business = Business::of(&input, &run);
+    let business = match env::var_os("VARIANTD_ROOT") {
+        Some(root) => Business::with(&input, &run, &Path::new(&root).join("sys/bus/pci/devices")),
+        None => Business::of(&input, &run),
+    };
     let answer = match call.operation {
         Some(operation) if business.any() => ask(&call, operation, &business, &input, &run),
         _ => Answer::pass(),

@@ -142,3 +142,24 @@ fn each_call_is_noted_also_for_a_guest_that_is_no_business_of_ours() {
     let second = std::fs::metadata(&noted).and_then(|file| file.modified());
     assert!(second.expect("noted again") > first.expect("noted"));
 }
+
+#[tokio::test]
+async fn the_agent_is_asked_about_a_device_that_came_after_its_list() {
+    let scene = Scene::start();
+    std::fs::write(scene.bus.path("devices"), "").expect("devices");
+    std::fs::write(scene.bus.path("ids"), "10de:2342\n").expect("ids");
+    let agent = Agent::default();
+    let _served = scene.serve(HOOK, agent.clone()).await;
+    let scene = tokio::task::spawn_blocking(move || {
+        assert_eq!(scene.run("prepare begin -", UNMARKED).status, 0);
+        scene.plug("0009:01:00.0", "0x10de", "0x2342");
+        assert_eq!(scene.run("prepare begin -", UNMARKED).status, 0);
+        scene
+    });
+    drop(scene.await.expect("hook runs"));
+    assert_eq!(
+        agent.calls(),
+        ["Prepare prepare -"],
+        "only once it is there"
+    );
+}

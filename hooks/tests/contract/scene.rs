@@ -98,6 +98,15 @@ impl Scene {
         self.bus.path(hooks::agent::SOCKET)
     }
 
+    /// A device that the kernel shows, whether or not the agent has listed it.
+    pub(crate) fn plug(&self, address: &str, vendor: &str, device: &str) {
+        let function = self.bus.path("sys/bus/pci/devices").join(address);
+        std::fs::create_dir_all(&function).expect("sysfs");
+        for (name, id) in [("vendor", vendor), ("device", device)] {
+            std::fs::write(function.join(name), format!("{id}\n")).expect(name);
+        }
+    }
+
     /// `operation` with what libvirt says behind it.
     pub(crate) fn call(&self, operation: &str) -> Call {
         let arguments = format!("d0 {operation}");
@@ -121,6 +130,7 @@ impl Call {
             .env_clear()
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
             .env("VARIANTD_RUN_DIR", &self.run)
+            .env("VARIANTD_ROOT", &self.run)
             .env("VARIANTD_HOOK_SECONDS", SECONDS)
             .current_dir("/")
             .stdin(Stdio::piped())
