@@ -28,7 +28,7 @@ impl GuestAddress {
 /// `<controller type='pci'>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
-    /// `index`: the bus number that addresses name.
+    /// `index`: the bus number that addresses name. Where none is written, the one that libvirt will give.
     pub index: u32,
     /// `model`, such as `pcie-root` or `pcie-root-port`.
     pub model: String,

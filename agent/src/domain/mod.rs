@@ -5,6 +5,7 @@
 mod cell;
 mod command_line;
 mod device;
+mod index;
 mod mark;
 mod outline;
 mod platform;

@@ -12,7 +12,7 @@ use super::value::{
 };
 use super::{
     Argument, Cell, CommandLine, Controller, Domain, Driver, GuestAddress, Hostdev, Mark, Marked,
-    MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling,
+    MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, index,
 };
 use crate::code::Code;
 use crate::edit::Element;
@@ -222,29 +222,33 @@ impl Reader<'_> {
     fn controllers(&self, devices: Node<'_, '_>) -> Result<Vec<Controller>, Refusal> {
         let pci =
             children(devices, "controller").filter(|node| node.attribute("type") == Some("pci"));
-        pci.map(|node| {
-            let target = child(node, "target");
-            Ok(Controller {
-                // libvirt gives a controller without an index the next free one: rare in practice,
-                // and nothing can name it as its bus then.
-                index: optional(node, "index")?.unwrap_or(u32::MAX),
-                model: node.attribute("model").unwrap_or_default().to_owned(),
-                bus_number: target
-                    .map(|target| optional(target, "busNr"))
-                    .transpose()?
-                    .flatten(),
-                cell: target
-                    .and_then(|target| child(target, "node"))
-                    .map(text_number)
-                    .transpose()?,
-                hotplug: target.and_then(|t| t.attribute("hotplug")) != Some("off"),
-                hole64_kib: child(node, "pcihole64").map(memory).transpose()?,
-                hole64_element: child(node, "pcihole64").map(|node| self.element(node)),
-                address: guest_address(node)?,
-                element: self.element(node),
-            })
+        let pci: Vec<Node<'_, '_>> = pci.collect();
+        let written = pci.iter().map(|node| optional(*node, "index"));
+        let indexes = index::assigned(&written.collect::<Result<Vec<_>, _>>()?);
+        let pci = pci.into_iter().zip(indexes);
+        pci.map(|(node, index)| self.controller(node, index))
+            .collect()
+    }
+
+    fn controller(&self, node: Node<'_, '_>, index: u32) -> Result<Controller, Refusal> {
+        let target = child(node, "target");
+        Ok(Controller {
+            index,
+            model: node.attribute("model").unwrap_or_default().to_owned(),
+            bus_number: target
+                .map(|target| optional(target, "busNr"))
+                .transpose()?
+                .flatten(),
+            cell: target
+                .and_then(|target| child(target, "node"))
+                .map(text_number)
+                .transpose()?,
+            hotplug: target.and_then(|t| t.attribute("hotplug")) != Some("off"),
+            hole64_kib: child(node, "pcihole64").map(memory).transpose()?,
+            hole64_element: child(node, "pcihole64").map(|node| self.element(node)),
+            address: guest_address(node)?,
+            element: self.element(node),
         })
-        .collect()
     }
 
     fn hostdevs(&self, devices: Node<'_, '_>) -> Result<Vec<Hostdev>, Refusal> {

@@ -8,6 +8,7 @@ mod association;
 mod atomics;
 mod cells;
 pub(crate) mod command_line;
+mod controller;
 mod digest;
 mod distance;
 mod driver;
@@ -353,6 +354,8 @@ fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
 
 #[cfg(test)]
 mod atomics_test;
+#[cfg(test)]
+mod controller_test;
 #[cfg(test)]
 mod link_test;
 #[cfg(test)]

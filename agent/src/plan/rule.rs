@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Assigned, Setting};
+use super::{Assigned, Setting, controller};
 use crate::code::Code;
 use crate::domain::{Cell, Domain, Hostdev, Iommu};
 use crate::refusal::Refusal;
@@ -18,6 +18,7 @@ pub(super) fn check(
 ) -> Result<(), Refusal> {
     let broken = device_twice(domain)
         .or_else(|| cell_ids(domain))
+        .or_else(|| controller::check(domain))
         .or_else(|| acpi(domain, assigned))
         .or_else(|| acpi_tables(domain))
         .or_else(|| nodesets(setting, domain))

@@ -1,0 +1,65 @@
+//! PCI controllers that libvirt refuses: a root that is not at index 0, index 0 that is not the root, an index twice.
+//!
+//! libvirt checks this when it defines the domain (virDomainDefRejectDuplicateControllers, and src/qemu/qemu_postparse.c:
+//! "pci-root and pcie-root controllers should have index 0"). A file need not have been through it.
+
+use std::collections::BTreeSet;
+
+use crate::code::Code;
+use crate::domain::Domain;
+use crate::refusal::Refusal;
+
+const ROOTS: [&str; 2] = ["pcie-root", "pci-root"];
+
+/// The first rule that the definition's PCI controllers break.
+pub(super) fn check(domain: &Domain) -> Option<Refusal> {
+    let (index, reason) = root(domain)
+        .or_else(|| twice(domain))
+        .or_else(|| other_root(domain))?;
+    let mend = format!(
+        "write the root first, as <controller type='pci' index='0' model='{}'/>, or remove it, with 'virsh edit {}'",
+        root_model(domain).unwrap_or("pcie-root"),
+        domain.name
+    );
+    let at = format!("/domain/devices/controller[@type='pci'][@index='{index}']");
+    Some(Refusal::new(Code::XmlValue, reason, mend).at(at))
+}
+
+fn root(domain: &Domain) -> Option<(u32, String)> {
+    let roots = domain
+        .controllers
+        .iter()
+        .filter(|one| ROOTS.contains(&one.model.as_str()));
+    let wrong = roots.min_by_key(|root| std::cmp::Reverse(root.index))?;
+    (wrong.index != 0).then(|| {
+        let (model, index) = (&wrong.model, wrong.index);
+        let reason = format!("the PCI controller '{model}' has index {index}, and libvirt takes it at index 0 only (a controller without an index gets the lowest free one)");
+        (index, reason)
+    })
+}
+
+fn twice(domain: &Domain) -> Option<(u32, String)> {
+    let mut seen = BTreeSet::new();
+    let mut indexes = domain.controllers.iter().map(|one| one.index);
+    let index = indexes.find(|index| !seen.insert(*index))?;
+    let reason = format!("two PCI controllers have index {index}");
+    Some((index, reason))
+}
+
+fn other_root(domain: &Domain) -> Option<(u32, String)> {
+    let (model, root) = (&domain.controller(0)?.model, root_model(domain)?);
+    (model != root).then(|| {
+        let family = domain.family();
+        let reason = format!("PCI controller 0 is of model '{model}', and machine '{family}' has '{root}' there (a controller without an index gets the lowest free one)");
+        (0, reason)
+    })
+}
+
+/// The root bus of a machine (qemuDomainDefAddDefaultDevices).
+fn root_model(domain: &Domain) -> Option<&'static str> {
+    match domain.family() {
+        "q35" | "virt" => Some("pcie-root"),
+        "pc" => Some("pci-root"),
+        _ => None,
+    }
+}
