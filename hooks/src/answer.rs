@@ -6,7 +6,8 @@
 //! | any | refused, late, broken | refuse | pass, with the sentence |
 //! | marked | unreachable, of another version, or the XML unreadable | refuse, say what to do | pass, with the sentence |
 //! | unmarked | unreachable, of another version | pass, with a warning | pass, with the sentence |
-//! | unmarked | the XML is unreadable | pass: none of our business | pass |
+//! | unmarked | the XML is unreadable | pass: an unrelated guest | pass |
+//! | any | the XML did not arrive: its mark is unknown | refuse | pass, with the sentence |
 //!
 //! `reconnect`, `started`, `stopped` and `release` never fail. variantd-hook(8) has each case, and a test of each.
 
@@ -24,6 +25,9 @@ const TOO_LARGE: &str = "VD-HOK-001";
 const UNREADABLE: &str = "VD-HOK-002";
 pub(crate) const FOREIGN: &str = "VD-HOK-003";
 const BROKEN: &str = "VD-HOK-004";
+pub(crate) const MISSING: &str = "VD-HOK-005";
+/// The code of "the hook itself was killed"; its parent process says so.
+pub const KILLED: &str = "VD-HOK-006";
 
 /// The hook's whole effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,21 +69,33 @@ pub fn answer(
     }
 }
 
-/// The answer for a marked guest whose XML cannot be read: nobody has to be asked.
+/// The answer for a guest whose XML cannot be read and that has the mark, or may have it: the agent is not asked.
 #[must_use]
 pub fn unreadable(call: &Call, operation: Operation, why: &Unreadable) -> Answer {
     let (domain, word) = (&call.domain, operation.word());
-    let reason = match why {
-        Unreadable::TooLarge(size) => format!("has {size} bytes, over 1 MiB ({TOO_LARGE})"),
-        Unreadable::Malformed(why) => format!("cannot be read: {} ({UNREADABLE})", one_line(why)),
+    let prepared = |reason: String| {
+        format!(
+            "at '{word}' the definition of '{domain}', which variantd prepared, {reason}; \
+             make it smaller or correct it with 'virsh edit {domain}'"
+        )
+    };
+    let sentence = match why {
+        Unreadable::TooLarge(size) => {
+            prepared(format!("has {size} bytes, over 1 MiB ({TOO_LARGE})"))
+        }
+        Unreadable::Malformed(why) => {
+            prepared(format!("cannot be read: {} ({UNREADABLE})", one_line(why)))
+        }
+        Unreadable::Missing(why) => format!(
+            "at '{word}' the definition of '{domain}' did not arrive on the hook's standard input: {} ({MISSING}); \
+             see the log of libvirt's daemon, then try again",
+            one_line(why)
+        ),
     };
     Answer {
         refused: operation.can_veto(),
         xml: String::new(),
-        sentence: Some(format!(
-            "at '{word}' the definition of '{domain}', which variantd prepared, {reason}; \
-             make it smaller or correct it with 'virsh edit {domain}'"
-        )),
+        sentence: Some(sentence),
     }
 }
 
@@ -143,12 +159,14 @@ mod tests {
     const MARKED: Business = Business {
         marked: true,
         device: true,
+        unlisted: None,
         journalled: false,
         unreadable: None,
     };
     const UNMARKED: Business = Business {
         marked: false,
         device: true,
+        unlisted: None,
         journalled: false,
         unreadable: None,
     };

@@ -32,6 +32,8 @@ pub struct Business {
     pub marked: bool,
     /// It is given a device that some recipe covers.
     pub device: bool,
+    /// It is given a PCI device, and which devices recipes cover is unknown: why. The agent knows.
+    pub unlisted: Option<String>,
     /// The agent holds a journal entry for it.
     pub journalled: bool,
     /// Why its XML cannot be read; then only the mark is looked for, in the bytes.
@@ -57,12 +59,7 @@ impl Business {
         }
         let document = input.text.as_deref().map_err(Clone::clone).and_then(parse);
         match document {
-            Ok(document) => Self {
-                marked: document.descendants().any(is_mark),
-                device: has_device(&document, run, pci),
-                journalled: is_journalled(&document, run),
-                unreadable: None,
-            },
+            Ok(document) => Self::of_document(&document, run, pci),
             Err(why) => Self {
                 marked: input.names_mark,
                 unreadable: Some(why),
@@ -71,10 +68,22 @@ impl Business {
         }
     }
 
-    /// True when the agent has to be asked.
+    fn of_document(document: &Document<'_>, run: &Path, pci: &Path) -> Self {
+        let device = has_device(document, run, pci);
+        Self {
+            marked: document.descendants().any(is_mark),
+            device: *device.as_ref().unwrap_or(&false),
+            unlisted: device.err().map(|why| why.to_string()),
+            journalled: is_journalled(document, run),
+            unreadable: None,
+        }
+    }
+
+    /// True when the agent has to be asked, or the guest may need it and cannot be read.
     #[must_use]
     pub fn any(&self) -> bool {
-        self.marked || self.device || self.journalled
+        let missing = matches!(self.unreadable, Some(Unreadable::Missing(_)));
+        self.marked || self.device || self.unlisted.is_some() || self.journalled || missing
     }
 }
 
@@ -111,43 +120,61 @@ fn is_mark(node: Node<'_, '_>) -> bool {
 
 /// A device that the agent has listed, or one that came after the list was written and has an id of a recipe: a GPU
 /// that was plugged in or a new virtual function is known by its id before the agent has seen it, and while none runs.
-fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> bool {
+///
+/// No list is not an empty list: the agent has not run since boot. An error that is not "there is no such file" is not one either.
+fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> io::Result<bool> {
     let sources: Vec<PciAddress> = document.descendants().filter_map(source).collect();
     if sources.is_empty() {
-        return false;
+        return Ok(false);
     }
-    let listed: BTreeSet<PciAddress> = list(&run.join("devices"));
+    let listed: BTreeSet<PciAddress> = list(&run.join("devices"))?;
     if sources.iter().any(|address| listed.contains(address)) {
-        return true;
+        return Ok(true);
     }
-    let ids: BTreeSet<PciId> = list(&run.join("ids"));
-    let covered = |address| id(pci, address).is_some_and(|id| ids.contains(&id));
-    !ids.is_empty() && sources.iter().any(covered)
+    let ids: BTreeSet<PciId> = present(list(&run.join("ids")))?.unwrap_or_default();
+    if ids.is_empty() {
+        return Ok(false);
+    }
+    for address in &sources {
+        let id = present(id(pci, address))?.flatten();
+        if id.is_some_and(|id| ids.contains(&id)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What the agent published, one item a line.
-fn list<T: FromStr + Ord>(path: &Path) -> BTreeSet<T> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_LIST).read_to_string(&mut text));
-    if read.is_err() {
-        return BTreeSet::new();
-    }
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+fn list<T: FromStr + Ord>(path: &Path) -> io::Result<BTreeSet<T>> {
+    let text = bounded(path, MAX_LIST)?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
-/// The id of a function as sysfs has it; none where there is no such function.
-fn id(pci: &Path, address: &PciAddress) -> Option<PciId> {
+/// The id of a function as sysfs has it.
+fn id(pci: &Path, address: &PciAddress) -> io::Result<Option<PciId>> {
     let directory = pci.join(address.to_string());
     let field = |name| {
-        let mut text = String::new();
-        let file = File::open(directory.join(name)).ok()?;
-        file.take(MAX_ID).read_to_string(&mut text).ok()?;
-        u16::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+        let text = bounded(&directory.join(name), MAX_ID)?;
+        let digits = text.trim().strip_prefix("0x");
+        Ok::<_, io::Error>(digits.and_then(|digits| u16::from_str_radix(digits, 16).ok()))
     };
-    Some(PciId {
-        vendor: field("vendor")?,
-        device: field("device")?,
-    })
+    let (vendor, device) = (field("vendor")?, field("device")?);
+    let both = vendor.zip(device);
+    Ok(both.map(|(vendor, device)| PciId { vendor, device }))
+}
+
+fn bounded(path: &Path, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(limit).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// None where there is no such file.
+fn present<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// The host address in `<hostdev>` and `<interface type='hostdev'>`: `<source><address .../>`.
@@ -262,6 +289,23 @@ mod tests {
         fs::create_dir(run.path().join("journal")).expect("journal");
         fs::write(run.path().join(format!("journal/{UUID}.json")), "{}").expect("entry");
         assert!(of(&guest(""), run.path()).journalled);
+    }
+
+    #[test]
+    fn without_a_list_only_a_guest_with_a_pci_device_is_business() {
+        for missing in ["/nonexistent", "/dev/null"] {
+            let business = of(&hostdev("0x01"), Path::new(missing));
+            assert!(business.any() && business.unlisted.is_some() && !business.device);
+            assert!(!of(&guest("<devices><hostdev/></devices>"), Path::new(missing)).any());
+        }
+        let run = run_directory();
+        fs::write(run.path().join("devices"), "").expect("an empty list");
+        assert!(!of(&hostdev("0x01"), run.path()).any());
+    }
+
+    #[test]
+    fn a_definition_that_does_not_arrive_is_business() {
+        assert!(of("", Path::new("/nonexistent")).any());
     }
 
     #[test]

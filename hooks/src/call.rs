@@ -50,7 +50,9 @@ impl Call {
 }
 
 impl Operation {
-    fn parse(operation: &str, sub: &str) -> Option<Self> {
+    /// Reads libvirt's second and third argument; `None` for operations that are not ours.
+    #[must_use]
+    pub fn parse(operation: &str, sub: &str) -> Option<Self> {
         Some(match (operation, sub) {
             ("prepare", "begin") => Self::Prepare,
             ("start", "begin") => Self::Start,
@@ -100,6 +102,12 @@ impl Operation {
             self,
             Self::Prepare | Self::Start | Self::Migrate | Self::Restore
         )
+    }
+
+    /// True where libvirt kills the running guest when the hook fails (qemuProcessReconnect, qemuProcessLaunch).
+    #[must_use]
+    pub fn can_kill(self) -> bool {
+        matches!(self, Self::Started | Self::Reconnect)
     }
 
     /// True where output replaces the XML.

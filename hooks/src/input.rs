@@ -15,8 +15,10 @@ pub(crate) const LIMIT: usize = 1 << 20;
 pub enum Unreadable {
     /// It has this many bytes.
     TooLarge(usize),
-    /// It is no XML, or of a shape that no domain has: why.
+    /// It is not XML, or of a shape that no domain has: why.
     Malformed(String),
+    /// It did not arrive, or only in part, so that its mark may be missing: why.
+    Missing(String),
 }
 
 /// What came in.
@@ -30,13 +32,15 @@ pub struct Input {
 
 /// Reads everything, so that libvirt's write never fails; keeps at most 1 MiB.
 pub fn read(source: &mut impl Read) -> Input {
-    // Its pages come as they are filled: it never grows.
-    let mut kept = Vec::with_capacity(LIMIT);
+    // Grows with what arrives; where memory is short, the read fails and the program goes on.
+    let mut kept = Vec::new();
     let read = source.by_ref().take(LIMIT as u64).read_to_end(&mut kept);
     let mut names_mark = names(&kept);
     let rest = read.and_then(|_| drain(source, &kept));
     let text = match rest {
-        Err(why) => Err(Unreadable::Malformed(why.to_string())),
+        Err(why) => Err(Unreadable::Missing(why.to_string())),
+        // libvirt always sends a definition.
+        Ok(_) if kept.is_empty() => Err(Unreadable::Missing("it is empty".into())),
         Ok(Rest { size: 0, .. }) => {
             String::from_utf8(kept).map_err(|error| Unreadable::Malformed(error.to_string()))
         }
@@ -128,6 +132,22 @@ mod tests {
             (input.text.as_deref(), input.names_mark),
             (Ok("<domain/>"), false)
         );
+    }
+
+    #[test]
+    fn an_empty_input_and_one_that_fails_half_way_are_missing() {
+        struct Failing<'a>(&'a [u8]);
+        impl Read for Failing<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                match self.0.read(buffer) {
+                    Ok(0) => Err(std::io::Error::other("broken")),
+                    read => read,
+                }
+            }
+        }
+        let missing = |input: Input| matches!(input.text, Err(Unreadable::Missing(_)));
+        assert!(missing(read(&mut &b""[..])));
+        assert!(missing(read(&mut Failing(b"<domain>"))));
     }
 
     #[test]

@@ -11,4 +11,5 @@ pub mod call;
 pub mod input;
 pub mod patience;
 pub mod shape;
+pub mod syslog;
 pub mod vdsm;

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::agent::Reply;
-use crate::answer::{FOREIGN, UNREACHABLE, one_line};
+use crate::answer::{FOREIGN, MISSING, UNREACHABLE, one_line};
 use crate::business::Business;
-use crate::input::{self, Input};
+use crate::input::{self, Input, Unreadable};
 
 /// The variable that names the file.
 pub const FILE: &str = "_hook_domxml";
@@ -60,8 +60,15 @@ pub fn run(file: Option<&Path>, run: &Path, ask: impl FnOnce(&str) -> Reply) -> 
         }
     };
     let business = Business::of(&Input::from(text.as_str()), run);
+    if let Some(Unreadable::Missing(why)) = &business.unreadable {
+        let text = format!(
+            "cannot read the domain '{}': {why} ({MISSING})",
+            file.display()
+        );
+        return Outcome::failed(text);
+    }
     // What has a mark was completed where it comes from, and its guest has seen it so.
-    if business.marked || !business.device {
+    if business.marked || !(business.device || business.unlisted.is_some()) {
         return Outcome::FINE;
     }
     match ask(&text) {
@@ -73,7 +80,19 @@ pub fn run(file: Option<&Path>, run: &Path, ask: impl FnOnce(&str) -> Reply) -> 
                 Outcome::failed(text)
             }
         },
-        other => answer(&other),
+        other if business.device => answer(&other),
+        other => unlisted(&other),
+    }
+}
+
+/// Which devices recipes cover is unknown: only the agent could say that the guest needs it, so its absence is a warning.
+fn unlisted(reply: &Reply) -> Outcome {
+    match (reply, answer(reply)) {
+        (Reply::Unreachable(_) | Reply::Foreign(_), Outcome { sentence, .. }) => Outcome {
+            status: 0,
+            sentence: sentence.map(|sentence| format!("warning: {sentence}")),
+        },
+        (_, answer) => answer,
     }
 }
 

@@ -364,6 +364,16 @@ impl Code {
                 "The agent took the hook's call and ended before it answered: it crashed, was killed or restarted. What it had \
                  begun is taken back when it starts again; then the guest can be started. Source: 'journalctl -u variantd'."
             }
+            Self::HookInputMissing => {
+                "libvirt sends its hook the guest's definition on standard input. It was empty, closed, or could not be read, \
+                 for example because memory was short. Whether the guest needs variantd is then unknown, so it does not start; a \
+                 guest that runs is left alone. Source: variantd-hook(8)."
+            }
+            Self::HookKilled => {
+                "The hook works in a child process, and a signal ended that: the memory, stack or process limit of libvirt's daemon \
+                 is too small, or somebody killed it. A guest does not start then; one that runs is left alone, and 'systemctl \
+                 restart variantd' makes the agent look at running guests again. Source: variantd-hook(8)."
+            }
             Self::AgentUnreachable => {
                 "variantd does not answer on the system bus. A guest that it prepared is not started without it. Source: \
                  variantd; 'systemctl status variantd'."

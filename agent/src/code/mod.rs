@@ -327,6 +327,10 @@ codes! {
     HookForeign = "VD-HOK-003",
     /// The agent ended before it answered the hook.
     HookBroken = "VD-HOK-004",
+    /// The definition did not arrive on the hook's standard input.
+    HookInputMissing = "VD-HOK-005",
+    /// A signal ended the hook itself.
+    HookKilled = "VD-HOK-006",
     /// The agent cannot be reached.
     AgentUnreachable = "VD-AGT-001",
     /// The host cannot be read.

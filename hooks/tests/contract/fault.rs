@@ -1,5 +1,6 @@
 //! What can be wrong with the agent, its bus or a definition.
 
+use std::fs;
 use std::os::unix::net::UnixListener;
 
 use tokio::task::JoinSet;
@@ -22,6 +23,13 @@ pub(crate) enum Fault {
     HungBus,
     Unreadable,
     TooLarge,
+    Empty,
+    Closed,
+    Directory,
+    NeverRun,
+    NoList,
+    NoDescriptor,
+    NoMemory,
 }
 
 /// How the hook comes to an agent.
@@ -40,7 +48,7 @@ pub(crate) struct Faulty {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Missing,
         Self::Hung,
         Self::Crashed,
@@ -49,6 +57,13 @@ impl Fault {
         Self::HungBus,
         Self::Unreadable,
         Self::TooLarge,
+        Self::Empty,
+        Self::Closed,
+        Self::Directory,
+        Self::NeverRun,
+        Self::NoList,
+        Self::NoDescriptor,
+        Self::NoMemory,
     ];
 
     /// As variantd-hook(8) has it.
@@ -62,6 +77,13 @@ impl Fault {
             Self::HungBus => "the bus hangs",
             Self::Unreadable => "the XML cannot be read",
             Self::TooLarge => "the XML is over 1 MiB",
+            Self::Empty => "the XML does not arrive",
+            Self::Closed => "standard input is closed",
+            Self::Directory => "standard input cannot be read",
+            Self::NeverRun => "the agent has never run",
+            Self::NoList => "the list of devices cannot be read",
+            Self::NoDescriptor => "no descriptor is free",
+            Self::NoMemory => "memory runs out",
         }
     }
 
@@ -71,7 +93,23 @@ impl Fault {
             Self::Unreadable => xml.replace("</domain>", "</domian>"),
             // Nothing of ours stands in the first megabyte.
             Self::TooLarge => xml.replace("<name>", &format!("{}<name>", " ".repeat(1 << 20))),
+            Self::Empty => String::new(),
+            // More nodes than 8 MiB can hold, and fewer than a definition may have.
+            Self::NoMemory => {
+                xml.replace("</domain>", &format!("{}</domain>", "<a/>".repeat(120_000)))
+            }
             _ => xml.to_owned(),
+        }
+    }
+
+    /// How the hook is called.
+    fn shell(self) -> Option<&'static str> {
+        match self {
+            Self::Closed => Some(r#"exec "$0" "$@" <&-"#),
+            Self::Directory => Some(r#"exec "$0" "$@" </"#),
+            Self::NoDescriptor => Some(r#"ulimit -n 3; exec "$0" "$@""#),
+            Self::NoMemory => Some(r#"ulimit -v 8192; exec "$0" "$@""#),
+            _ => None,
         }
     }
 }
@@ -97,6 +135,11 @@ impl Faulty {
         if fault == Fault::HungBus {
             scene.bus.stop();
         }
+        if fault == Fault::NoList {
+            let list = scene.bus.path("devices");
+            fs::remove_file(&list).expect("the list");
+            fs::create_dir(&list).expect("no list");
+        }
         Self {
             scene,
             fault,
@@ -107,8 +150,15 @@ impl Faulty {
 
     /// `operation` with its sub-operation.
     pub(crate) fn call(&self, operation: &str) -> Call {
-        let call = self.scene.call(&format!("{operation} -"));
+        let call = Call {
+            shell: self.fault.shell(),
+            ..self.scene.call(&format!("{operation} -"))
+        };
         match self.fault {
+            Fault::NeverRun => Call {
+                run: "/nonexistent".into(),
+                ..call
+            },
             Fault::NoBus => Call {
                 address: NOWHERE.to_owned(),
                 ..call

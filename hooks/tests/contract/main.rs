@@ -3,6 +3,7 @@
 mod fail_closed;
 mod fault;
 mod libvirt;
+mod limit;
 mod scene;
 mod socket;
 mod vdsm;

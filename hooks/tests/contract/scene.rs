@@ -46,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) arguments: Vec<String>,
     pub(crate) address: String,
     pub(crate) run: PathBuf,
+    /// Where it is called by a shell: what that does, with the hook and its arguments as `"$0" "$@"`.
+    pub(crate) shell: Option<&'static str>,
 }
 
 /// What the hook says, and how long it takes for it.
@@ -114,6 +116,7 @@ impl Scene {
             arguments: arguments.split(' ').map(str::to_owned).collect(),
             address: self.bus.address().to_owned(),
             run: self.bus.path(""),
+            shell: None,
         }
     }
 
@@ -123,15 +126,27 @@ impl Scene {
 }
 
 impl Call {
+    fn command(&self) -> Command {
+        let hook = env!("CARGO_BIN_EXE_variantd-hook");
+        let Some(script) = self.shell else {
+            return Command::new(hook);
+        };
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script, hook]);
+        shell
+    }
+
     pub(crate) fn run(&self, xml: &str) -> Told {
         let began = Instant::now();
-        let mut hook = Command::new(env!("CARGO_BIN_EXE_variantd-hook"))
+        let mut hook = self
+            .command()
             .args(&self.arguments)
             .env_clear()
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
             .env("VARIANTD_RUN_DIR", &self.run)
             .env("VARIANTD_ROOT", &self.run)
             .env("VARIANTD_HOOK_SECONDS", SECONDS)
+            .env("VARIANTD_HOOK_LOG", self.run.join("log"))
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -139,9 +154,11 @@ impl Call {
             .spawn()
             .expect("hook");
         let mut stdin = hook.stdin.take().expect("stdin");
-        stdin
-            .write_all(xml.as_bytes())
-            .expect("the hook reads all of it");
+        let written = stdin.write_all(xml.as_bytes());
+        assert!(
+            written.is_ok() || self.shell.is_some(),
+            "the hook reads all of it"
+        );
         drop(stdin);
         let output = hook.wait_with_output().expect("output");
         Told {

@@ -107,6 +107,32 @@ async fn without_the_agent_a_guest_with_a_device_does_not_start() {
     assert_eq!(scene.run_on(FOREIGN).await.0, Some(0));
 }
 
+#[tokio::test]
+async fn before_the_agent_has_run_a_guest_with_a_pci_device_starts_with_a_warning() {
+    let scene = Arc::new(Scene::start());
+    fs::remove_file(scene.bus.path("devices")).expect("the list");
+    let (status, said, after) = scene.run_on(UNMARKED).await;
+    assert_eq!((status, &*after), (Some(0), UNMARKED));
+    assert!(
+        said.starts_with("warning: ") && said.contains("VD-AGT-001"),
+        "{said}"
+    );
+    assert_eq!(
+        scene.run_on(FOREIGN).await,
+        (Some(0), String::new(), FOREIGN.to_owned())
+    );
+    let agent = Agent::default();
+    let _served = scene.serve(MANAGER, agent.clone()).await;
+    let (status, _, after) = scene.run_on(UNMARKED).await;
+    assert_eq!(
+        (status, after),
+        (Some(0), format!("{UNMARKED}<!-- new -->"))
+    );
+    let (status, said, _) = scene.run_on("").await;
+    assert_eq!(status, Some(2));
+    assert!(said.contains("VD-HOK-005"), "{said}");
+}
+
 #[test]
 fn a_contract_that_is_not_kept_stops_the_guest() {
     let scene = Scene::start();
@@ -121,7 +147,13 @@ fn a_contract_that_is_not_kept_stops_the_guest() {
 fn the_manual_has_the_contract() {
     let page = include_str!("../../../packaging/man/variantd-vdsm.8.md");
     let seconds = format!("{} s;", hooks::vdsm::LIMIT.as_secs());
-    for word in [hooks::vdsm::FILE, &seconds, "VD-AGT-001", "VD-HOK-003"] {
+    for word in [
+        hooks::vdsm::FILE,
+        &seconds,
+        "VD-AGT-001",
+        "VD-HOK-003",
+        "VD-HOK-005",
+    ] {
         assert!(page.contains(word), "the page lacks '{word}'");
     }
 }

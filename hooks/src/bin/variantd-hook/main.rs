@@ -1,13 +1,17 @@
 //! libvirt's qemu hook: one operation of one guest, translated to one call of the agent.
 //!
 //! Installed as `/etc/libvirt/hooks/qemu.d/variantd`. `VARIANTD_RUN_DIR` replaces `/run/variantd`, `VARIANTD_ROOT` the
-//! directory that has `sys`, and `VARIANTD_HOOK_SECONDS` every deadline (tests; libvirt gives its hooks no such variables).
+//! directory that has `sys`, `VARIANTD_HOOK_LOG` the system's log, and `VARIANTD_HOOK_SECONDS` every deadline (tests; libvirt
+//! gives its hooks no such variables).
+#![no_main]
+
+mod entry;
+mod sentence;
 
 use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use hooks::agent;
@@ -16,18 +20,22 @@ use hooks::business::Business;
 use hooks::call::{Call, Operation};
 use hooks::input::{self, Input};
 use hooks::patience;
+use hooks::syslog;
 use rustix::process::nice;
 
 /// As the agent's thread that answers has it (packaging/systemd/variantd.service).
 const NICE: i32 = -10;
 
-fn main() -> ExitCode {
+/// Reads the definition, asks the agent where it has to, and tells libvirt: the exit status.
+fn work(arguments: &entry::Arguments) -> u8 {
     // libvirt waits for us, however busy the host is. Where it may not be, it is not.
     let _ = nice(NICE);
-    let arguments = env::args_os().skip(1);
-    let call = Call::from_arguments(arguments.map(|a| a.to_string_lossy().into_owned()));
+    let words = arguments
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned());
+    let call = Call::from_arguments(words);
     let input = input::read(&mut io::stdin().lock());
-    let run = env::var_os("VARIANTD_RUN_DIR").map_or("/run/variantd".into(), PathBuf::from);
+    let run = variable("VARIANTD_RUN_DIR", "/run/variantd");
     note(&run);
     let business = match env::var_os("VARIANTD_ROOT") {
         Some(root) => Business::with(&input, &run, &Path::new(&root).join("sys/bus/pci/devices")),
@@ -61,16 +69,27 @@ fn shortened() -> Option<Duration> {
     seconds.ok().map(Duration::from_secs)
 }
 
+fn variable(name: &str, default: &str) -> PathBuf {
+    env::var_os(name).map_or(default.into(), PathBuf::from)
+}
+
 /// The time of this file tells `variantctl doctor` that libvirt calls its hook; nothing depends on it.
 fn note(run: &Path) {
     let _ = fs::write(run.join("called"), "");
 }
 
 /// A reader that went away must not turn into a failed guest start.
-fn deliver(answer: &Answer) -> ExitCode {
+fn deliver(answer: &Answer) -> u8 {
     if let Some(sentence) = &answer.sentence {
         let _ = writeln!(io::stderr(), "{sentence}");
+        // libvirt shows standard error of a hook that fails, and drops it of one that does not (virHookCall).
+        if !answer.refused {
+            syslog::warn(&variable("VARIANTD_HOOK_LOG", syslog::SOCKET), sentence);
+        }
     }
-    let written = io::stdout().write_all(answer.xml.as_bytes());
-    ExitCode::from(u8::from(answer.refused || written.is_err()))
+    let mut out = io::stdout();
+    let written = out
+        .write_all(answer.xml.as_bytes())
+        .and_then(|()| out.flush());
+    u8::from(answer.refused || written.is_err())
 }

@@ -1,0 +1,103 @@
+//! `main` as C has it: what the hook does before and around Rust's code.
+//!
+//! Rust's own runtime maps memory and opens files before `main`, and ends the process where it cannot. Here libvirt's arguments
+//! are read first, without an allocation. Then a child does the work, so that its end (no memory, no stack, a signal) is an exit
+//! status that the operation allows: libvirt kills a running guest whose hook fails at `reconnect` or `started`.
+//!
+//!     main -- arguments, signals, descriptors 0 to 2
+//!       |-- fork fails: at reconnect and started 0 and a sentence; else the work is done here
+//!       |-- child:  the work, its exit status
+//!       `-- parent: waits; the child's exit status, or where a signal ended it 1 (may veto) or 0, and a sentence
+#![expect(unsafe_code, reason = "the entry point, its arguments, and fork")]
+
+use std::ffi::{CStr, c_char, c_int};
+
+use hooks::call::Operation;
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use rustix::io::fcntl_getfd;
+use rustix::process::set_parent_process_death_signal;
+use rustix::stdio::{stderr, stdin, stdout};
+
+use super::{sentence, work};
+
+/// libvirt's arguments: domain, operation, sub-operation, extra.
+pub(super) type Arguments = [&'static CStr; 4];
+
+// SAFETY: a program has one `main`, and the C library calls it with this signature (C standard, 5.1.2.2.1).
+#[unsafe(no_mangle)]
+extern "C" fn main(count: c_int, values: *const *const c_char) -> c_int {
+    let arguments = [1, 2, 3, 4].map(|index| argument(count, values, index));
+    let word = |index: usize| arguments[index].to_str().unwrap_or_default();
+    let operation = Operation::parse(word(1), word(2));
+    ignore_signals();
+    fill_descriptors();
+    c_int::from(run(&arguments, operation))
+}
+
+fn run(arguments: &Arguments, operation: Option<Operation>) -> u8 {
+    // SAFETY: this process has one thread, so the child may do all that a process may (fork(2)).
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            // A hook that libvirt has ended waits for nothing any more.
+            let _ = set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            work(arguments)
+        }
+        Ok(ForkResult::Parent { child }) => ended(arguments, operation, child),
+        Err(why) if operation.is_some_and(Operation::can_kill) => {
+            sentence::not_asked(arguments, why);
+            0
+        }
+        Err(_) => work(arguments),
+    }
+}
+
+/// The exit status for how the child ended.
+fn ended(arguments: &Arguments, operation: Option<Operation>, child: Pid) -> u8 {
+    let status = loop {
+        match waitpid(child, None) {
+            Err(nix::Error::EINTR) => {}
+            status => break status,
+        }
+    };
+    let can_veto = operation.is_some_and(Operation::can_veto);
+    match status {
+        Ok(WaitStatus::Exited(_, status)) => u8::from(status != 0 && can_veto),
+        Ok(WaitStatus::Signaled(_, signal, _)) => {
+            sentence::killed(arguments, signal);
+            u8::from(can_veto)
+        }
+        _ => u8::from(can_veto),
+    }
+}
+
+/// The argument, or an empty text where there is none.
+fn argument(count: c_int, values: *const *const c_char, index: usize) -> &'static CStr {
+    let present = usize::try_from(count).is_ok_and(|count| index < count);
+    if !present || values.is_null() {
+        return c"";
+    }
+    // SAFETY: `values` has `count` pointers to strings that end in NUL, and all of it stays for the whole life of the process.
+    unsafe { CStr::from_ptr(*values.add(index)) }
+}
+
+/// A reader that has left, or a limit of file sizes, is an error where it is written, not an end (signal(7)).
+fn ignore_signals() {
+    for ignored in [Signal::SIGPIPE, Signal::SIGXFSZ] {
+        // SAFETY: no handler of this program is replaced, and SIG_IGN runs no code.
+        let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
+    }
+}
+
+/// No socket or file of ours gets the number of a standard descriptor that is closed: open(2) takes the lowest.
+fn fill_descriptors() {
+    for descriptor in [stdin(), stdout(), stderr()] {
+        if fcntl_getfd(descriptor).is_err() {
+            let null = open(c"/dev/null", OFlag::O_RDWR, Mode::empty());
+            std::mem::forget(null);
+        }
+    }
+}

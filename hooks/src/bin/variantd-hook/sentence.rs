@@ -1,0 +1,43 @@
+//! What the hook says when it could not do its work, without an allocation.
+
+use std::io::{Cursor, Write};
+
+use hooks::answer::KILLED;
+use nix::Error;
+use nix::sys::signal::Signal;
+use rustix::io::write;
+use rustix::stdio::stderr;
+
+use super::entry::Arguments;
+
+/// Longer than both sentences with a domain's name of 255 bytes.
+const LIMIT: usize = 600;
+/// The way out.
+const HINT: &str = "see the limits and the memory of libvirt's daemon; 'systemctl restart variantd' makes the agent look at \
+                    running guests again";
+
+/// The process that did the work was ended.
+pub(super) fn killed(arguments: &Arguments, signal: Signal) {
+    let why = format_args!("was ended by {}", signal.as_str());
+    say(arguments, why);
+}
+
+/// There is no process for the work.
+pub(super) fn not_asked(arguments: &Arguments, why: Error) {
+    say(
+        arguments,
+        format_args!("cannot start its work: {}", why.desc()),
+    );
+}
+
+fn say(arguments: &Arguments, what: std::fmt::Arguments<'_>) {
+    let [domain, operation] = [0, 1].map(|index| arguments[index].to_str().unwrap_or("?"));
+    let mut text = Cursor::new([0; LIMIT]);
+    // What does not fit is cut off.
+    let _ = writeln!(
+        text,
+        "variantd-hook {what} at '{operation}' of '{domain}' ({KILLED}); {HINT}"
+    );
+    let length = usize::try_from(text.position()).unwrap_or(LIMIT);
+    let _ = write(stderr(), &text.get_ref()[..length]);
+}

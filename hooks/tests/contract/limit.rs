@@ -1,0 +1,125 @@
+//! The real hook under limits of the process that calls it, as libvirt's daemon may have them.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+
+use super::scene::{Call, FOREIGN, MARKED, Scene, UNMARKED};
+
+/// Each leaves the kernel enough to load the program.
+const LIMITS: [&str; 7] = [
+    r#"ulimit -n 3; exec "$0" "$@""#,
+    r#"ulimit -n 0; exec "$0" "$@""#,
+    r#"ulimit -v 8192; exec "$0" "$@""#,
+    r#"ulimit -d 1024; exec "$0" "$@""#,
+    r#"ulimit -s 64; exec "$0" "$@""#,
+    r#"ulimit -f 0; exec "$0" "$@""#,
+    r#"ulimit -n 3 -v 8192 -d 1024 -s 64 -f 0 -l 0; exec "$0" "$@""#,
+];
+
+/// Segments of a program (elf(5), `p_type`).
+const LOAD: u64 = 1;
+/// See [`LOAD`].
+const INTERPRETER: u64 = 3;
+
+/// What the hook exits with where no agent runs: operation, unrelated guest, guest with the mark.
+const STATUS: [(&str, i32, i32); 8] = [
+    ("prepare begin -", 0, 1),
+    ("start begin -", 0, 1),
+    ("migrate begin -", 0, 1),
+    ("restore begin -", 0, 1),
+    ("started begin -", 0, 0),
+    ("stopped end -", 0, 0),
+    ("release end -", 0, 0),
+    ("reconnect begin -", 0, 0),
+];
+
+#[test]
+fn no_limit_changes_what_an_operation_exits_with() {
+    let scene = Scene::start();
+    for limit in LIMITS {
+        for (operation, unrelated, marked) in STATUS {
+            for (guest, xml, expected) in [
+                ("unrelated", FOREIGN, unrelated),
+                ("marked", MARKED, marked),
+                ("unmarked", UNMARKED, 0),
+            ] {
+                let call = Call {
+                    shell: Some(limit),
+                    ..scene.call(operation)
+                };
+                let told = call.run(xml);
+                assert_eq!(
+                    told.status, expected,
+                    "{limit}: {operation}, {guest}: {told:?}"
+                );
+            }
+        }
+    }
+}
+
+/// 16 KiB of stack: the work dies by a signal before it has read anything.
+#[test]
+fn a_hook_without_a_stack_still_passes_reconnect_and_says_so() {
+    let scene = Scene::start();
+    for (operation, _, marked) in STATUS {
+        let call = Call {
+            shell: Some(r#"ulimit -s 16; exec "$0" "$@""#),
+            ..scene.call(operation)
+        };
+        let told = call.run(MARKED);
+        assert_eq!(told.status, marked, "{operation}: {told:?}");
+        let last = told.said.lines().last().unwrap_or_default();
+        assert!(
+            last.contains("VD-HOK-006") || last.contains("VD-AGT-001"),
+            "{operation}: {told:?}"
+        );
+    }
+}
+
+/// A program that names no dynamic loader (PT_INTERP) is given none by the kernel.
+#[test]
+fn the_programs_are_linked_statically() {
+    for program in [
+        env!("CARGO_BIN_EXE_variantd-hook"),
+        env!("CARGO_BIN_EXE_variantd-vdsm"),
+    ] {
+        let kinds = segments(&fs::read(program).expect("a program"));
+        assert!(kinds.contains(&LOAD), "{program} is not understood");
+        assert!(!kinds.contains(&INTERPRETER), "{program} needs a loader");
+    }
+}
+
+/// The kinds of the segments of a 64-bit program (elf(5), `Elf64_Ehdr` and `Elf64_Phdr`).
+fn segments(program: &[u8]) -> Vec<u64> {
+    let number = |at: usize, length: usize| {
+        let bytes = program[at..at + length].iter().rev();
+        bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let index = |at, length| usize::try_from(number(at, length)).expect("a place in the program");
+    let (table, size, count) = (index(32, 8), index(54, 2), index(56, 2));
+    (0..count)
+        .map(|segment| number(table + segment * size, 4))
+        .collect()
+}
+
+#[test]
+fn a_warning_that_libvirt_does_not_show_is_in_the_log() {
+    let scene = Scene::start();
+    let log = UnixDatagram::bind(scene.bus.path("log")).expect("a log");
+    log.set_nonblocking(true).expect("a socket");
+    let mut message = [0; 1024];
+    let told = scene.run("prepare begin -", UNMARKED);
+    assert_eq!(told.status, 0);
+    let length = log.recv(&mut message).expect("a warning");
+    let text = String::from_utf8_lossy(&message[..length]);
+    assert!(text.starts_with("<28>variantd-hook["), "{text}");
+    assert!(text.contains("VD-AGT-001"), "{text}");
+    let told = scene.run("prepare begin -", MARKED);
+    assert_eq!(told.status, 1);
+    let told = scene.run("prepare begin -", FOREIGN);
+    assert_eq!(told.status, 0);
+    assert!(
+        log.recv(&mut message).is_err(),
+        "libvirt shows a refusal, and an unrelated guest has no warning"
+    );
+}
