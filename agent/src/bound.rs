@@ -6,17 +6,17 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
-use nix::sys::stat;
 use serde::{Deserialize, Serialize};
 
 use crate::bell::Bell;
 use crate::file;
+use crate::instance;
 use crate::journal::{self, JournalError, Peeked, VERSION, failed};
 
 /// Records and locks by device below a directory.
@@ -105,15 +105,8 @@ impl Bound {
     /// Whether somebody has the device's lock. Only looks: who takes a lock to see whether it is free keeps others from it.
     #[must_use]
     pub fn is_locked(&self, device: PciAddress) -> bool {
-        let Ok(file) = fs::metadata(self.directory.join(format!("{device}.lock"))) else {
-            return false;
-        };
-        // Major, minor and inode as the kernel prints them (fs/locks.c, lock_get_status).
-        let (major, minor) = (stat::major(file.dev()), stat::minor(file.dev()));
-        let wanted = format!("{major:02x}:{minor:02x}:{}", file.ino());
-        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-        let mut locks = locks.lines().map(str::split_ascii_whitespace);
-        locks.any(|mut words| words.any(|word| word == wanted))
+        let path = self.directory.join(format!("{device}.lock"));
+        fs::metadata(path).is_ok_and(|file| instance::holder(&file).is_some())
     }
 
     /// The record of a device.

@@ -22,12 +22,14 @@ use zbus::connection::Builder;
 use crate::assign::{self, Assigner};
 use crate::bell::Bell;
 use crate::bus::{
-    self, Authority, BusError, Hook, Jobs, Manager, Publisher, Reload, Socket, Sources, Turns,
+    self, Authority, BusError, Hook, Jobs, Lost, Manager, NameError, Publisher, Reload, Socket,
+    Sources, Turns,
 };
 use crate::child::{self, InChild};
 use crate::config::{Config, ConfigError};
 use crate::declined::Declined;
 use crate::idle::Idle;
+use crate::instance::{Instance, InstanceError};
 use crate::inventory::{self, PublishError};
 use crate::journal::Journal;
 use crate::learned::Learned;
@@ -85,6 +87,12 @@ pub enum StartError {
     /// libvirt's library fails.
     #[error(transparent)]
     Libvirt(#[from] LibvirtError),
+    /// Another agent serves.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// The names on the bus cannot be had.
+    #[error("cannot serve 'org.variantd1' on the system bus: {0}")]
+    Name(NameError),
     /// The bus, or the name on it, cannot be had.
     #[error("cannot serve 'org.variantd1' on the system bus")]
     Bus(#[from] zbus::Error),
@@ -102,6 +110,26 @@ pub enum StartError {
     Child(#[from] ProgramError),
 }
 
+impl From<NameError> for StartError {
+    fn from(error: NameError) -> Self {
+        match error {
+            NameError::Taken(error) => Self::Instance(error),
+            error => Self::Name(error),
+        }
+    }
+}
+
+impl StartError {
+    /// Whether another agent serves already.
+    #[must_use]
+    pub fn is_second(&self) -> bool {
+        let Self::Instance(error) = self else {
+            return false;
+        };
+        !matches!(error, InstanceError::Failed { .. })
+    }
+}
+
 /// The agent, serving.
 pub struct Daemon {
     /// What it tells systemd.
@@ -112,10 +140,14 @@ pub struct Daemon {
     pub connection: Connection,
     /// Ends the hook's when dropped.
     pub hooks: Connection,
+    /// Says when a name is lost to another process.
+    pub lost: Lost,
     /// The way of libvirt's hook past the bus; without it the hook asks over the bus.
     pub socket: Option<Socket>,
     /// Reads configuration and recipes again.
     pub reload: Arc<Reload>,
+    /// Keeps other agents from the run directory.
+    pub instance: Instance,
 }
 
 /// Starts everything; libvirt need not be there yet.
@@ -123,6 +155,9 @@ pub struct Daemon {
 /// # Errors
 /// Names what is missing.
 pub async fn start(places: &Places) -> Result<Daemon, StartError> {
+    // Before anything is read or recovered: another agent may be at it.
+    let instance = Instance::hold(&places.run)?;
+    bus::require_free(bus::NAME).await?;
     let thread = bus::hook_thread()?;
     bus::give_way();
     let site = site(places)?;
@@ -166,7 +201,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     };
     let hooks = bus::serve_hook(hook.clone(), &thread).await?;
     let connection = serve(manager.clone(), &places.run).await?;
-    hooks.request_name(bus::HOOK_NAME).await?;
+    let lost = bus::request([(&connection, bus::NAME), (&hooks, bus::HOOK_NAME)]).await?;
     let socket = Socket::listen(&places.run, hook, &thread);
     if let Err(error) = &socket {
         warn!("libvirt's hook asks over the bus, for it cannot have a socket: {error}");
@@ -179,7 +214,9 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         supervisor,
         connection,
         hooks,
+        lost,
         socket: socket.ok(),
+        instance,
     })
 }
 
@@ -197,7 +234,6 @@ async fn serve(manager: Manager, run: &Path) -> Result<Connection, StartError> {
     tokio::spawn(publisher.serve());
     tokio::spawn(bus::announce(connection.clone(), worker));
     uevent::follow(bell);
-    connection.request_name(bus::NAME).await?;
     Ok(connection)
 }
 

@@ -22,6 +22,7 @@ mod fixture;
 pub mod fleet;
 pub mod idle;
 pub mod inquiry;
+pub mod instance;
 pub mod inventory;
 pub mod journal;
 pub mod journald;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use agent::bus::{HOOK_NAME, NAME};
 use agent::config;
-use agent::daemon::{self, Places};
+use agent::daemon::{self, Places, StartError};
 use agent::journald;
 use clap::Parser;
 use kernel_glue::address::PciAddress;
@@ -16,6 +16,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::{self, format::debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// Exit status of an agent that was started beside another one.
+const SECOND: u8 = 5;
 
 /// Assigns GPUs that need a VFIO variant driver to libvirt guests.
 #[derive(Parser)]
@@ -69,7 +72,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<StartError>() {
+                Some(error) if error.is_second() => ExitCode::from(SECOND),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -108,7 +114,7 @@ async fn serve(places: Places) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let agent = daemon::start(&places).await?;
+    let mut agent = daemon::start(&places).await?;
     info!("variantd {} serves", env!("CARGO_PKG_VERSION"));
     loop {
         tokio::select! {
@@ -124,6 +130,7 @@ async fn serve(places: Places) -> anyhow::Result<()> {
                 agent.connection.release_name(NAME).await?;
                 break;
             }
+            name = agent.lost.name() => anyhow::bail!("the name '{name}' on the system bus is another process's now"),
             () = agent.hooks.closed() => anyhow::bail!("the system bus has closed the hook's connection"),
             () = agent.connection.closed() => anyhow::bail!("the system bus has closed the connection"),
             _ = hangup.recv() => {

@@ -11,6 +11,7 @@ mod reserve;
 mod rounds;
 mod saved_plan;
 mod scene;
+mod second;
 mod service;
 mod socket;
 mod vdsm;

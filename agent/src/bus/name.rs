@@ -1,0 +1,104 @@
+//! The agent's names on the bus: had by one process, never taken from another, and an end where one is lost.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+use zbus::Connection;
+use zbus::fdo::{DBusProxy, RequestNameFlags};
+
+use crate::client::next;
+use crate::instance::InstanceError;
+
+/// How long the bus has to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Names that were lost, as the bus says it.
+#[derive(Debug)]
+pub struct Lost(UnboundedReceiver<&'static str>);
+
+impl Lost {
+    /// Waits until a name is lost; for ever where none is.
+    pub async fn name(&mut self) -> &'static str {
+        match self.0.recv().await {
+            Some(name) => name,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Passes where nobody has the agent's name.
+///
+/// # Errors
+/// When another process has it; when the bus cannot be asked.
+pub async fn require_free(name: &'static str) -> Result<(), NameError> {
+    let asked = async {
+        let connection = Connection::system().await?;
+        let bus = DBusProxy::new(&connection).await?;
+        let owned = bus.name_has_owner(name.try_into()?).await?;
+        let pid = bus.get_connection_unix_process_id(name.try_into()?).await;
+        Ok::<_, zbus::Error>((owned, pid.ok()))
+    };
+    match timeout(ANSWER, asked).await {
+        Ok(Ok((false, _))) => Ok(()),
+        Ok(Ok((true, pid))) => Err(InstanceError::Served { name, pid }.into()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(NameError::Silent),
+    }
+}
+
+/// A name cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NameError {
+    /// Another process has it.
+    #[error(transparent)]
+    Taken(#[from] InstanceError),
+    /// The bus fails.
+    #[error(transparent)]
+    Bus(#[from] zbus::Error),
+    /// The bus does not answer.
+    #[error("the system bus did not answer within {} s", ANSWER.as_secs())]
+    Silent,
+}
+
+/// Requests names; from then on says when one is lost.
+///
+/// # Errors
+/// As [`require_free`].
+pub async fn request(names: [(&Connection, &'static str); 2]) -> Result<Lost, NameError> {
+    let (losses, lost) = unbounded_channel();
+    for (connection, name) in names {
+        let one = timeout(ANSWER, request_one(connection, name, losses.clone()));
+        one.await.map_err(|_| NameError::Silent)??;
+    }
+    Ok(Lost(lost))
+}
+
+async fn request_one(
+    connection: &Connection,
+    name: &'static str,
+    losses: UnboundedSender<&'static str>,
+) -> Result<(), NameError> {
+    let bus = DBusProxy::new(connection).await?;
+    // Before the request, so that no loss is missed.
+    let mut signals = bus.receive_name_lost().await?;
+    let flags = RequestNameFlags::DO_NOT_QUEUE;
+    match connection.request_name_with_flags(name, flags).await {
+        Ok(_) => {}
+        Err(zbus::Error::NameTaken) => {
+            let pid = bus.get_connection_unix_process_id(name.try_into()?);
+            let pid = pid.await.ok();
+            return Err(InstanceError::Served { name, pid }.into());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    tokio::spawn(async move {
+        while let Some(signal) = next(&mut signals).await {
+            if signal.args().is_ok_and(|args| args.name == name) {
+                let _ = losses.send(name);
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! The one agent of a run directory: an exclusive lock (flock(2)) on the directory itself, had before anything in it is read.
+//!
+//! A second agent would recover, that is unbind, what the first is binding. The lock is on the directory, so that it can be
+//! had where nothing can be written; the kernel drops it with the process, however that ends. The name on the bus is
+//! looked at as well: it keeps out an agent that was given another run directory.
+
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::stat;
+use thiserror::Error;
+use tracing::warn;
+
+/// How long an agent that is ending may still have the lock.
+const GRACE: Duration = Duration::from_secs(1);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Holds the run directory until it is dropped, or its process has ended.
+#[derive(Debug)]
+pub struct Instance(#[expect(dead_code, reason = "held open")] Option<File>);
+
+/// The run directory cannot be had.
+#[derive(Debug, Error)]
+pub enum InstanceError {
+    /// Another agent has it.
+    #[error("another variantd{} has the run directory '{directory}': stop that one first ('systemctl stop variantd')", with_pid(*pid))]
+    Taken {
+        /// The directory.
+        directory: String,
+        /// The process, where the kernel says it.
+        pid: Option<u32>,
+    },
+    /// Another agent has the name on the bus.
+    #[error("another variantd{} has the name '{name}' on the system bus: stop that one first ('systemctl stop variantd')", with_pid(*pid))]
+    Served {
+        /// The name.
+        name: &'static str,
+        /// The process, where the bus says it.
+        pid: Option<u32>,
+    },
+    /// It cannot be opened or locked.
+    #[error("cannot lock the run directory '{directory}': {why}")]
+    Failed {
+        /// The directory.
+        directory: String,
+        /// Why.
+        why: io::Error,
+    },
+}
+
+fn with_pid(pid: Option<u32>) -> String {
+    pid.map_or(String::new(), |pid| format!(" (pid {pid})"))
+}
+
+impl Instance {
+    /// Locks the run directory, which is made when it is missing. Where it cannot be made because nothing can be written,
+    /// there is nothing in it to be taken from another.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be opened.
+    pub fn hold(run: &Path) -> Result<Self, InstanceError> {
+        let failed = |why| InstanceError::Failed {
+            directory: run.display().to_string(),
+            why,
+        };
+        let file = match fs::create_dir_all(run).and_then(|()| File::open(run)) {
+            Ok(file) => file,
+            Err(why) if is_unwritable(&why) => {
+                warn!(
+                    "the run directory '{}' cannot be made: {why}",
+                    run.display()
+                );
+                return Ok(Self(None));
+            }
+            Err(why) => return Err(failed(why)),
+        };
+        let since = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(Some(file))),
+                Err(TryLockError::WouldBlock) if since.elapsed() < GRACE => thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => {
+                    let pid = file.metadata().ok().and_then(|meta| holder(&meta));
+                    let directory = run.display().to_string();
+                    return Err(InstanceError::Taken { directory, pid });
+                }
+                Err(TryLockError::Error(why)) => return Err(failed(why)),
+            }
+        }
+    }
+}
+
+/// Nothing can be made there, now.
+fn is_unwritable(why: &io::Error) -> bool {
+    matches!(
+        why.kind(),
+        io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// The process that has the flock(2) of a file, by `/proc/locks` (fs/locks.c, `lock_get_status`): `1: FLOCK ADVISORY WRITE PID
+/// MAJOR:MINOR:INODE 0 EOF`. 0 is a process that is not shown here.
+pub(crate) fn holder(file: &Metadata) -> Option<u32> {
+    let (major, minor) = (stat::major(file.dev()), stat::minor(file.dev()));
+    let wanted = format!("{major:02x}:{minor:02x}:{}", file.ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let at = words.iter().position(|word| *word == wanted)?;
+        let pid = at.checked_sub(1).and_then(|before| words.get(before))?;
+        Some(pid.parse().unwrap_or(0))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::*;
+
+    #[test]
+    fn a_run_directory_is_held_once_and_its_holder_is_named() {
+        let directory = tempfile::tempdir().expect("directory");
+        let run = directory.path().join("run");
+        let first = Instance::hold(&run).expect("held");
+        let error = Instance::hold(&run).expect_err("taken");
+        let pid = process::id();
+        assert!(
+            matches!(error, InstanceError::Taken { pid: Some(by), .. } if by == pid),
+            "{error}"
+        );
+        drop(first);
+        Instance::hold(&run).expect("free again");
+    }
+
+    #[test]
+    fn an_agent_that_is_ending_is_waited_for() {
+        let directory = tempfile::tempdir().expect("directory");
+        let first = Instance::hold(directory.path()).expect("held");
+        let ends = thread::spawn(move || {
+            thread::sleep(PAUSE * 3);
+            drop(first);
+        });
+        Instance::hold(directory.path()).expect("held");
+        ends.join().expect("ended");
+    }
+}
