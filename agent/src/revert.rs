@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 use crate::code::Code;
-use crate::domain::{AcpiTable, Added, Cell, Controller, Domain, Hostdev, Mark, Marked, Sibling};
+use crate::domain::{
+    AcpiTable, Added, Cell, Controller, Domain, Driver, Hostdev, Mark, Marked, Sibling,
+};
 use crate::edit::{self, Edit, Element};
 use crate::plan::command_line;
 use crate::refusal::Refusal;
@@ -85,7 +87,8 @@ impl Undo<'_> {
             let alias = hostdev.and_then(|hostdev| hostdev.alias_element.as_ref());
             edits.extend(alias.map(|alias| back(alias, marked.alias.as_ref())));
         }
-        edits.extend(hostdev.and_then(|hostdev| driver(marked, hostdev)));
+        let known = hostdev.and_then(|hostdev| hostdev.driver.as_ref());
+        edits.extend(known.into_iter().flat_map(|known| driver(marked, known)));
         for port in marked.added.numbers("port") {
             let own = hostdev.filter(|hostdev| is_on(hostdev, port));
             edits.extend(own.and_then(|hostdev| address(marked, hostdev)));
@@ -149,14 +152,10 @@ impl Undo<'_> {
         devices + controllers.filter(|c| unused.contains(&c.index)).count()
     }
 
-    /// `<iommufd>`, unless an SMMU that is not ours needs it.
+    /// `<iommufd>` of the domain.
     fn iommufd(&self) -> Option<Edit> {
-        let ours =
-            |bus: Option<u32>| bus.is_some_and(|bus| self.added().has(&format!("smmu:{bus}")));
-        let mut iommus = self.domain.platform.iommus.iter();
-        let needed = iommus.any(|iommu| iommu.accelerated && !ours(iommu.bus));
         let iommufd = self.domain.platform.iommufd.as_ref();
-        let iommufd = iommufd.filter(|_| self.added().has("iommufd") && !needed)?;
+        let iommufd = iommufd.filter(|_| self.added().has("iommufd"))?;
         Some(iommufd.element.remove())
     }
 
@@ -358,10 +357,23 @@ fn back(element: &Element, before: Option<&String>) -> Edit {
     }
 }
 
-/// `<driver>`, while it says no more than the model.
-fn driver(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
-    let driver = hostdev.driver.as_ref().filter(|driver| driver.is_bare)?;
-    marked.added.has("driver").then(|| driver.element.remove())
+/// `<driver>`, while it says no more than we wrote; else the attributes that we gave it.
+fn driver(marked: &Marked, driver: &Driver) -> Vec<Edit> {
+    let added = &marked.added;
+    let (whole, iommufd) = (added.has("driver"), added.has("iommufd"));
+    let theirs = driver.iommufd.is_some() && !iommufd;
+    if whole && driver.is_bare && !theirs {
+        return vec![driver.element.remove()];
+    }
+    let model = driver.model_attribute.clone();
+    let model = model.filter(|_| whole || added.has("model"));
+    let through = driver.iommufd_attribute.clone();
+    let through = through.filter(|_| iommufd && driver.iommufd == Some(true));
+    model
+        .into_iter()
+        .chain(through)
+        .map(Edit::removal)
+        .collect()
 }
 
 #[cfg(test)]

@@ -81,8 +81,10 @@ impl Version {
 
     /// First libvirt with `<hostdev><driver model>` and its own choice of a variant (libvirt 10.0.0).
     pub const DRIVER_MODEL: Self = Self::new(10, 0, 0);
-    /// First libvirt with `<iommufd>` (libvirt 12.2.0).
-    pub const IOMMUFD: Self = Self::new(12, 2, 0);
+    /// First libvirt with `<hostdev><driver iommufd>` (libvirt 12.1.0).
+    pub const IOMMUFD: Self = Self::new(12, 1, 0);
+    /// First libvirt with `<iommufd>` for all host devices of a domain (libvirt 12.2.0).
+    pub const IOMMUFD_DOMAIN: Self = Self::new(12, 2, 0);
     /// First libvirt with `accel` on an SMMUv3 (libvirt 12.7.0).
     pub const SMMU_ACCEL: Self = Self::new(12, 7, 0);
     /// First QEMU that accelerates an SMMUv3 (QEMU 11.0).

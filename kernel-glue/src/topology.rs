@@ -69,6 +69,12 @@ impl Host {
         self.group(group).filter(|device| !device.is_bridge())
     }
 
+    /// The virtual functions of a physical one that are enabled now, by address.
+    pub fn virtual_functions(&self, physical: PciAddress) -> impl Iterator<Item = &Device> {
+        let is_its = move |device: &&Device| device.physical_function == Some(physical);
+        self.devices.values().filter(is_its)
+    }
+
     fn siblings(&self, address: PciAddress) -> Vec<&Device> {
         let function = |number| {
             PciAddress::new(address.domain(), address.bus(), address.device(), number)

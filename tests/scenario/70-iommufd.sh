@@ -15,7 +15,7 @@ if [ "$(uname -m)" = aarch64 ]; then EMULATED=no GUEST=/root/scenario/guest-arm.
 guest i0 $GPU0 >/tmp/i0.xml
 virsh define /tmp/i0.xml >/dev/null
 variantctl wait i0 >/dev/null
-contains 'iommufd in the definition' "$(inactive i0)" "<iommufd enabled='yes'/>"
+contains 'iommufd in the definition' "$(inactive i0)" "iommufd='yes'"
 virsh start i0 >/dev/null
 equal 'driver' "$(driver $GPU0)" $VARIANT
 qemu=$(cat /run/libvirt/qemu/i0.pid)

@@ -2,10 +2,13 @@
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::config::Port;
+use kernel_glue::device::Device;
+use kernel_glue::host::Host;
 
 use super::Guest;
 use super::path::{Judged, Step};
 use crate::code::Code;
+use crate::plan;
 
 /// Something to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,13 @@ pub(super) fn facts(judged: &Judged<'_>, guest: Option<&Guest<'_>>, initiators: 
         facts.extend(plugged(guest, initiators));
     }
     facts
+}
+
+/// Enabled virtual functions, with which VFIO does not take the physical one.
+pub(super) fn functions(host: &Host, device: &Device) -> Option<Fact> {
+    let count = host.virtual_functions(device.address).count();
+    let text = plan::function::text(device, count);
+    (count > 0).then(|| Fact::new(Code::FunctionsEnabled, device.address, text))
 }
 
 fn device(judged: &Judged<'_>) -> Vec<Fact> {

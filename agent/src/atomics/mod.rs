@@ -147,11 +147,14 @@ fn judge(
         requester_enabled: express.map(Express::requester_enabled),
         root_port: judged.root_port(),
         path: judged.path.iter().map(Element::of).collect(),
-        facts: fact::facts(
-            &judged,
-            guest.as_ref(),
-            initiators(question, device, guest.as_ref()),
-        ),
+        facts: fact::functions(question.host, device)
+            .into_iter()
+            .chain(fact::facts(
+                &judged,
+                guest.as_ref(),
+                initiators(question, device, guest.as_ref()),
+            ))
+            .collect(),
         host,
         computed: granted,
         asked,

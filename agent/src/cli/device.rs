@@ -47,7 +47,7 @@ pub(super) fn not_found(address: PciAddress) -> Problem {
 fn rows(view: &View, device: &Device, seen: &Seen) -> Vec<Vec<String>> {
     let recipe = view.recipes.for_device(device);
     let label = recipe
-        .and_then(|recipe| recipe.member(device.id))
+        .and_then(|recipe| recipe.member(device))
         .map(|member| member.label.clone());
     let path: Vec<String> = device.ancestors.iter().map(ToString::to_string).collect();
     [

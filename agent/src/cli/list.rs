@@ -50,7 +50,7 @@ fn table(view: &View, devices: &[&Device]) -> String {
 fn row(view: &View, device: &Device) -> Vec<String> {
     let recipe = view.recipes.for_device(device);
     let label = recipe
-        .and_then(|recipe| recipe.member(device.id))
+        .and_then(|recipe| recipe.member(device))
         .map(|member| member.label.clone());
     vec![
         device.address.to_string(),
@@ -89,6 +89,6 @@ pub(super) fn to_json(view: &View, device: &Device) -> Value {
         "numa_node": device.numa_node,
         "iommu_group": device.iommu_group,
         "recipe": recipe.map(|recipe| &recipe.name),
-        "label": recipe.and_then(|recipe| recipe.member(device.id)).map(|member| &member.label),
+        "label": recipe.and_then(|recipe| recipe.member(device)).map(|member| &member.label),
     })
 }

@@ -82,10 +82,9 @@ fn row(sourced: &Sourced) -> Vec<String> {
 
 fn entry(sourced: &Sourced) -> Value {
     let recipe = &sourced.recipe;
-    let devices = recipe
-        .devices
-        .iter()
-        .map(|member| json!({"id": member.id, "label": member.label}));
+    let devices = recipe.devices.iter().map(
+        |member| json!({"id": member.id, "label": member.label, "functions": member.functions}),
+    );
     json!({
         "name": recipe.name,
         "title": recipe.title,

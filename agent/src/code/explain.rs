@@ -135,6 +135,16 @@ impl Code {
                  them takes them from whoever has them. Source: Linux, drivers/vfio/pci/vfio_pci_core.c \
                  (vfio_pci_core_register_device)."
             }
+            Self::FunctionsEnabled => {
+                "A plan, or a look at a recorded host, found virtual functions of a device that a definition assigns. A start is \
+                 refused while they are enabled (VD-DEV-005). Source: Linux, drivers/vfio/pci/vfio_pci_core.c \
+                 (vfio_pci_core_register_device)."
+            }
+            Self::FunctionUncovered => {
+                "Virtual functions of some devices have the id of their physical function: an NVIDIA vGPU is such a function on \
+                 the driver 'nvidia', and is lost when it leaves that driver. A recipe is for physical functions unless it says \
+                 functions = \"virtual\" or \"any\". Source: NVIDIA vGPU software, user guide; variantd.recipe(5)."
+            }
             Self::GuestSlot => {
                 "A device behind a root port is only found in slot 0, and NVIDIA's guest driver looks for generic initiators \
                  only at slot 0, function 0. Source: PCIe base specification 7.3.1; NVIDIA open-gpu-kernel-modules."
@@ -608,7 +618,7 @@ impl Code {
             Self::SmmuLeftOut => {
                 "The recipe would give the guest an accelerated SMMUv3, and versions, host or guest cannot have it; the note says \
                  which. Without one the GPU still works, with its DMA mapped by the host alone. The recipe's [smmu] need = \
-                 \"require\" makes this a refusal. Source: libvirt 12.7 (accel), 12.2 (iommufd); QEMU 11.0; Linux, CONFIG_IOMMUFD \
+                 \"require\" makes this a refusal. Source: libvirt 12.7 (accel), 12.1 (iommufd); QEMU 11.0; Linux, CONFIG_IOMMUFD \
                  and CONFIG_VFIO_DEVICE_CDEV."
             }
             Self::SmmuAssumed => {
@@ -632,12 +642,13 @@ impl Code {
             }
             Self::IommufdMissing => {
                 "An accelerated SMMUv3 nests its tables through iommufd; with the older VFIO container QEMU exits at start, and \
-                 libvirt does not check it. <iommufd enabled='yes'/> is for all host devices of a domain. Source: libvirt 12.2 \
+                 libvirt does not check it. <driver iommufd='yes'/> is for one hostdev (libvirt 12.1), <iommufd enabled='yes'/> for all \
+                 host devices of a domain (12.2); one of the two is enough. Source: libvirt 12.2 \
                  release notes; QEMU 11.1."
             }
             Self::IommufdLeftOut => {
-                "Something needs iommufd for host devices, and libvirt (before 12.2) or the host's kernel (no /dev/iommu) has \
-                 none. Debian's kernels are built without it. Source: Linux, drivers/iommu/iommufd; libvirt 12.2 release notes."
+                "Something needs iommufd for host devices, and libvirt (before 12.1) or the host's kernel (no /dev/iommu) has \
+                 none, or the definition says iommufd='no'. Debian's kernels are built without it. Source: Linux, drivers/iommu/iommufd; libvirt 12.1 release notes."
             }
             Self::WindowTooWide => {
                 "QEMU places the 64-bit window of 'virt' at a multiple of its own size and drops it without a word when it does \

@@ -107,6 +107,10 @@ codes! {
     DeviceShared = "VD-DEV-004",
     /// The device has virtual functions.
     DeviceHasFunctions = "VD-DEV-005",
+    /// Virtual functions of an assigned device are enabled on this host.
+    FunctionsEnabled = "VD-DEV-006",
+    /// A virtual function has an id that a recipe names for physical functions only.
+    FunctionUncovered = "VD-DEV-007",
     /// The guest address is not slot 0.
     GuestSlot = "VD-TOP-001",
     /// The guest address is not function 0.

@@ -72,6 +72,8 @@ impl Code {
             | Self::CommandQueues
             | Self::DeviceShared
             | Self::ExpanderCellUnknown
+            | Self::FunctionUncovered
+            | Self::FunctionsEnabled
             | Self::GuestNoExpander
             | Self::GuestNodeLimit
             | Self::InitiatorsStale

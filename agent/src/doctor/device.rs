@@ -95,7 +95,7 @@ fn bars(device: &Device, recipe: &Recipe) -> Check {
             "switch 'Above 4G Decoding' (64-bit MMIO) on in the firmware, make its window larger, and boot again",
         );
     }
-    let window = recipe.member(device.id).map_or(0, |one| one.window_gib);
+    let window = recipe.member(device).map_or(0, |one| one.window_gib);
     let detail = match device.shown_bytes() {
         Some(bytes) => format!("a guest sees {}", gib(bytes)),
         None if window > 0 => format!("a guest sees {window} GiB"),

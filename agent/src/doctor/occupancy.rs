@@ -15,6 +15,9 @@ pub(super) fn checks(scene: &Scene, device: &Device) -> Vec<Check> {
         Some(Err(why)) => vec![Check::unseen(Code::BindHeld, fine, why)],
         Some(Ok(occupancy)) => seen(scene, device, occupancy, fine),
     };
+    if !matches!(scene.occupancy.get(&device.address), Some(Ok(_))) {
+        checks.extend(enabled(scene, device));
+    }
     checks.push(group(scene, device));
     checks
 }
@@ -32,6 +35,14 @@ fn seen(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) -> Ve
     let onlined = occupancy.onlined.as_ref().map(check::onlined);
     checks.extend(onlined.map(|refusal| Check::refused(&refusal)));
     checks
+}
+
+/// What a recorded host shows of virtual functions.
+fn enabled(scene: &Scene, device: &Device) -> Option<Check> {
+    let count = scene.host.virtual_functions(device.address).count();
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let refused = check::refuse_functions(device.address, count).err()?;
+    Some(Check::refused(&refused))
 }
 
 /// A guest that has it is no obstacle: it is what the device is for.

@@ -82,11 +82,17 @@ pub struct Hostdev {
 /// `<hostdev><driver>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Driver {
+    /// `name`, such as `vfio`.
+    pub name: Option<String>,
     /// `model`: the VFIO driver that libvirt must use.
     pub model: Option<String>,
+    /// `model` with the white space before it.
+    pub model_attribute: Option<Range<usize>>,
     /// `iommufd`.
     pub iommufd: Option<bool>,
-    /// It says nothing but `model`.
+    /// `iommufd` with the white space before it.
+    pub iommufd_attribute: Option<Range<usize>>,
+    /// It says nothing but these three.
     pub is_bare: bool,
     /// The element.
     pub element: Element,

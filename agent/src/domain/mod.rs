@@ -131,6 +131,14 @@ impl Domain {
         self.addresses().filter(here).count()
     }
 
+    /// True when a hostdev goes through iommufd, by its own word or by the domain's.
+    #[must_use]
+    pub fn goes_through_iommufd(&self, hostdev: &Hostdev) -> bool {
+        let iommufd = self.platform.iommufd.as_ref();
+        let own = hostdev.driver.as_ref().and_then(|driver| driver.iommufd);
+        own.unwrap_or_else(|| iommufd.is_some_and(|iommufd| iommufd.enabled))
+    }
+
     /// True when the mark says that this device was prepared.
     #[must_use]
     pub fn is_marked(&self, device: PciAddress) -> bool {

@@ -289,11 +289,14 @@ impl Reader<'_> {
         let model = node.attribute("model");
         let others = node
             .attributes()
-            .filter(|a| !matches!(a.name(), "model" | "name"));
+            .filter(|a| !matches!(a.name(), "model" | "name" | "iommufd"));
         Driver {
+            name: node.attribute("name").map(str::to_owned),
             model: model.map(str::to_owned),
+            model_attribute: self.attribute(node, "model"),
             iommufd: node.attribute("iommufd").map(|word| word == "yes"),
-            is_bare: others.count() == 0 && !node.has_children(),
+            iommufd_attribute: self.attribute(node, "iommufd"),
+            is_bare: others.count() == 0 && !node.children().any(|child| child.is_element()),
             element: self.element(node),
         }
     }

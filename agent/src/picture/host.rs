@@ -79,7 +79,7 @@ fn branch(host: &Host, recipes: &Recipes, children: &Children<'_>, device: &Devi
 
 fn one(host: &Host, recipes: &Recipes, device: &Device) -> Part {
     let recipe = recipes.for_device(device);
-    let label = recipe.and_then(|recipe| Some(recipe.member(device.id)?.label.clone()));
+    let label = recipe.and_then(|recipe| Some(recipe.member(device)?.label.clone()));
     let kind = match recipe.is_some() {
         true => Kind::Covered,
         false => kind(device),

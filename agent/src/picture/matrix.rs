@@ -112,7 +112,7 @@ fn place(host: &Host, recipes: &Recipes, device: &Device) -> [String; 3] {
     let dash = || "-".to_owned();
     let node = device.numa_node.and_then(|node| host.numa.node(node));
     let recipe = recipes.for_device(device);
-    let member = recipe.and_then(|recipe| recipe.member(device.id));
+    let member = recipe.and_then(|recipe| recipe.member(device));
     let label = member.map_or("", |member| member.label.as_str());
     [
         node.map_or_else(dash, |node| node.id.to_string()),

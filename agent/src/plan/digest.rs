@@ -79,7 +79,7 @@ impl<'a> Facts<'a> {
     fn of(one: &Assigned<'a>, setting: &Setting<'_>) -> Self {
         let device = one.device;
         let asked = window::asked_kib(device);
-        let member = one.recipe.member(device.id);
+        let member = one.recipe.member(device);
         Self {
             address: device.address,
             id: device.id,

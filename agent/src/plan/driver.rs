@@ -1,44 +1,85 @@
-//! The VFIO driver that libvirt is told to use.
+//! `<driver>` of each hostdev: the VFIO driver that libvirt is told to use, and iommufd.
 //!
 //! libvirt picks a variant by `modules.alias` since 10.0, which fails where that file is not where it looks;
-//! `<driver model>` names it. An older libvirt puts a managed device on plain vfio-pci.
+//! `<driver model>` names it. An older libvirt puts a managed device on plain vfio-pci. `iommufd='yes'` is here and not in
+//! `<iommufd>` of the domain: every libvirt that has iommufd takes it on a hostdev (upstream since 12.1, NVIDIA's since 11.9).
+
+use std::collections::BTreeSet;
+
+use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
 use super::{Assigned, Change, Plan, Setting};
 use crate::code::Code;
-use crate::domain::Domain;
+use crate::domain::{Domain, Driver};
+use crate::edit::Edit;
 use crate::refusal::Refusal;
 use crate::target::Version;
 
 /// What libvirt uses when nothing names a driver.
 const PLAIN: &str = "vfio-pci";
 
-/// Names the driver of each device that needs a variant; refuses what contradicts it.
-pub(super) fn plan(
+/// Devices whose hostdev lacks the name of its driver; refuses what contradicts it.
+pub(super) fn unnamed(
     setting: &Setting<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
+) -> Result<BTreeSet<PciAddress>, Refusal> {
+    let mut unnamed = BTreeSet::new();
     for one in assigned {
-        let wanted = one.recipe.driver.as_str();
-        let named = one.hostdev.driver.as_ref();
-        match named.and_then(|driver| driver.model.as_deref()) {
-            Some(model) if same(model, wanted) => {}
-            Some(model) => return Err(contradicts(domain, one, model)),
-            None if wanted == PLAIN => {}
-            None if setting.target.versions.libvirt < Version::DRIVER_MODEL => {
-                unmanaged(setting, domain, one)?
-            }
-            None if named.is_some() => {}
-            None => {
-                plan.changes.push(name(one));
-                let added = plan.added_for.entry(one.hostdev.source).or_default();
-                added.insert("driver");
-            }
+        if lacks_name(setting, domain, one)? {
+            unnamed.insert(one.hostdev.source);
         }
     }
-    Ok(())
+    Ok(unnamed)
+}
+
+fn lacks_name(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Result<bool, Refusal> {
+    let wanted = one.recipe.driver.as_str();
+    let named = one.hostdev.driver.as_ref();
+    if let Some(kind) = named.and_then(|driver| driver.name.as_deref())
+        && kind != "vfio"
+    {
+        return Err(contradicts(domain, one, "name", kind));
+    }
+    match named.and_then(|driver| driver.model.as_deref()) {
+        Some(model) if same(model, wanted) => Ok(false),
+        Some(model) => Err(contradicts(domain, one, "model", model)),
+        None if wanted == PLAIN => Ok(false),
+        None if setting.target.versions.libvirt < Version::DRIVER_MODEL => {
+            unmanaged(setting, domain, one).map(|()| false)
+        }
+        None => Ok(true),
+    }
+}
+
+/// Writes what `<driver>` elements lack: the model of the devices in `unnamed`, iommufd of those in `through`.
+pub(super) fn write(
+    assigned: &[Assigned<'_>],
+    unnamed: &BTreeSet<PciAddress>,
+    through: &BTreeSet<PciAddress>,
+    plan: &mut Plan,
+) {
+    let required = plan.required.contains(&Code::IommufdMissing);
+    for one in assigned {
+        let device = one.hostdev.source;
+        let lacks = (unnamed.contains(&device), through.contains(&device));
+        if lacks == (false, false) {
+            continue;
+        }
+        plan.changes.push(change(one, lacks, required));
+        let added = plan.added_for.entry(device).or_default();
+        let is_new = one.hostdev.driver.is_none();
+        if is_new {
+            added.insert("driver");
+        }
+        if lacks.0 && !is_new {
+            added.insert("model");
+        }
+        if lacks.1 {
+            added.insert("iommufd");
+        }
+    }
 }
 
 /// libvirt takes hyphen and underscore for one (src/util/virpci.c).
@@ -46,26 +87,52 @@ fn same(one: &str, other: &str) -> bool {
     one.replace('-', "_") == other.replace('-', "_")
 }
 
-fn name(one: &Assigned<'_>) -> Change {
+/// `required`: a guest without iommufd must not start.
+fn change(one: &Assigned<'_>, (model, iommufd): (bool, bool), required: bool) -> Change {
     let driver = &one.recipe.driver;
-    let fragment = Fragment::new("driver")
-        .with("name", "vfio")
-        .with("model", driver);
+    let named = format!("libvirt uses '{driver}' or fails, and never plain {PLAIN}");
+    let through = "it goes through iommufd: an accelerated SMMUv3 nests only there";
+    let (code, reason) = match (model, iommufd) {
+        (true, true) if required => (Code::IommufdMissing, format!("{through}; {named}")),
+        (true, true) => (Code::DriverMissing, format!("{named}; {through}")),
+        (true, false) => (Code::DriverMissing, named),
+        (false, _) => (Code::IommufdMissing, through.to_owned()),
+    };
     Change {
-        code: Code::DriverMissing,
+        code,
         device: Some(one.hostdev.source),
         path: format!(
             "/domain/devices/hostdev[source='{}']/driver",
             one.hostdev.source
         ),
-        reason: format!("libvirt uses '{driver}' or fails, and never plain {PLAIN}"),
-        edits: vec![one.hostdev.element.prepend(&fragment.print())],
+        reason,
+        edits: vec![edit(one, model, iommufd)],
     }
 }
 
-fn contradicts(domain: &Domain, one: &Assigned<'_>, model: &str) -> Refusal {
+/// A new element, or attributes of the one that is there.
+fn edit(one: &Assigned<'_>, model: bool, iommufd: bool) -> Edit {
+    let driver = one.recipe.driver.as_str();
+    let Some(known) = &one.hostdev.driver else {
+        let fragment = Fragment::new("driver")
+            .with("name", "vfio")
+            .with_some("model", if model { driver } else { "" })
+            .with_some("iommufd", if iommufd { "yes" } else { "" });
+        return one.hostdev.element.prepend(&fragment.print());
+    };
+    with_attributes(known, model.then_some(driver), iommufd)
+}
+
+fn with_attributes(known: &Driver, model: Option<&str>, iommufd: bool) -> Edit {
+    let model = model.map(|model| format!("model='{model}'"));
+    let iommufd = iommufd.then(|| "iommufd='yes'".to_owned());
+    let attributes: Vec<String> = model.into_iter().chain(iommufd).collect();
+    known.element.with_attribute(&attributes.join(" "))
+}
+
+fn contradicts(domain: &Domain, one: &Assigned<'_>, attribute: &str, value: &str) -> Refusal {
     let reason = format!(
-        "its <driver model='{model}'> contradicts recipe '{}', which needs '{}'",
+        "its <driver {attribute}='{value}'> contradicts recipe '{}', which needs '{}'",
         one.recipe.name, one.recipe.driver
     );
     let mend = format!(
@@ -76,7 +143,6 @@ fn contradicts(domain: &Domain, one: &Assigned<'_>, model: &str) -> Refusal {
         .of(one.hostdev.source)
         .at("/domain/devices/hostdev/driver")
 }
-
 fn unmanaged(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Result<(), Refusal> {
     if !one.hostdev.managed {
         return Ok(());

@@ -14,6 +14,7 @@ mod distance;
 mod driver;
 mod expander;
 mod fragment;
+pub(crate) mod function;
 mod layout;
 mod link;
 mod mark;
@@ -226,6 +227,7 @@ pub(crate) fn plan_from(
         domain: domain.name.clone(),
         ..Plan::default()
     };
+    function::plan(setting, domain, &assigned, &mut plan);
     if assigned.is_empty() {
         return Ok(plan);
     }
@@ -274,9 +276,10 @@ fn pieces(
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
     let mut arguments = Arguments::default();
-    driver::plan(setting, domain, assigned, plan)?;
+    let unnamed = driver::unnamed(setting, domain, assigned)?;
     let behind = placement::plan(setting, domain, assigned, plan)?;
-    smmu::plan(setting, domain, assigned, &behind, plan)?;
+    let through = smmu::plan(setting, domain, assigned, &behind, plan)?;
+    driver::write(assigned, &unnamed, &through, plan);
     link::plan(setting, domain, assigned, plan);
     window::plan(setting, domain, assigned, &mut arguments, plan)?;
     table::plan(setting, domain, assigned, &mut arguments, plan);

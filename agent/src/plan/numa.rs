@@ -59,7 +59,7 @@ fn planned(one: &Assigned<'_>, cells: RangeList, host_nodes: Vec<NumaNode>) -> P
         recipe: one.recipe.name.clone(),
         label: one
             .recipe
-            .member(one.device.id)
+            .member(one.device)
             .map(|member| member.label.clone())
             .unwrap_or_default(),
         driver: one.recipe.driver.clone(),

@@ -288,7 +288,7 @@ fn idle(domain: &Domain, smmus: &[&Iommu]) -> Option<Refusal> {
 }
 
 /// True when a controller is above a device, on the way to the guest's root bus.
-fn is_behind(domain: &Domain, hostdev: &Hostdev, bus: u32) -> bool {
+pub(super) fn is_behind(domain: &Domain, hostdev: &Hostdev, bus: u32) -> bool {
     let mut at = hostdev.address;
     for _ in 0..domain.controllers.len() {
         let Some(address) = at else {

@@ -1,7 +1,9 @@
-//! An accelerated SMMUv3 in front of each expander bus, and iommufd, without which QEMU does not accelerate.
+//! An accelerated SMMUv3 in front of each expander bus, and who needs iommufd, without which QEMU does not accelerate.
 //!
 //! An SMMUv3 that is not accelerated cannot serve VFIO: it refuses mapping notifiers (hw/arm/smmuv3.c,
 //! `smmuv3_notify_flag_changed`). So it is this one or none.
+
+mod iommufd;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,21 +12,27 @@ use kernel_glue::address::PciAddress;
 use super::fragment::Fragment;
 use super::{Assigned, Change, Note, Plan, Setting};
 use crate::code::Code;
-use crate::domain::Domain;
+use crate::domain::{Domain, Hostdev};
 use crate::recipe::{Attributes, Need, Smmu};
 use crate::refusal::Refusal;
 use crate::target::Version;
+use iommufd::{Scene, is_off, lacking as lacking_iommufd};
 
-/// Plans SMMUs for the expander buses in `behind`, and iommufd where it is needed.
+/// Plans SMMUs for the expander buses in `behind`. Returns the devices that need iommufd and do not go through it.
 pub(super) fn plan(
     setting: &Setting<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     behind: &BTreeMap<PciAddress, u32>,
     plan: &mut Plan,
-) -> Result<(), Refusal> {
+) -> Result<BTreeSet<PciAddress>, Refusal> {
     let mut served = BTreeSet::new();
-    let mut accelerated = domain.platform.iommus.iter().any(|iommu| iommu.accelerated);
+    let known = domain
+        .platform
+        .iommus
+        .iter()
+        .filter(|iommu| iommu.accelerated);
+    let mut accelerated: Vec<Option<u32>> = known.map(|iommu| iommu.bus).collect();
     for one in assigned {
         let Some((rules, bus)) = one.recipe.smmu.zip(behind.get(&one.hostdev.source)) else {
             continue;
@@ -32,13 +40,19 @@ pub(super) fn plan(
         if rules.need == Need::Ignore || has_smmu(domain, *bus) || !served.insert(*bus) {
             continue;
         }
-        match lacking(setting, domain, one) {
+        let beside = assigned
+            .iter()
+            .filter(|other| behind.get(&other.hostdev.source) == Some(bus));
+        let refusing = beside
+            .map(|other| other.hostdev)
+            .find(|hostdev| is_off(hostdev));
+        match lacking(setting, domain, one, refusing) {
             None => {
                 plan.changes.push(add(setting, domain, one, rules, *bus));
                 plan.added.insert(format!("smmu:{bus}"));
                 assumed(setting, one, rules, plan);
                 command_queues(domain, one, rules, plan);
-                accelerated = true;
+                accelerated.push(Some(*bus));
                 if rules.need == Need::Require {
                     plan.required
                         .extend([Code::SmmuMissing, Code::IommufdMissing]);
@@ -47,7 +61,14 @@ pub(super) fn plan(
             Some(lack) => leave_out(one, Code::SmmuLeftOut, "SMMUv3", rules.need, lack, plan)?,
         }
     }
-    iommufd(setting, domain, assigned, accelerated, plan)
+    let scene = Scene {
+        setting,
+        domain,
+        assigned,
+        behind,
+        accelerated: &accelerated,
+    };
+    iommufd::plan(&scene, plan)
 }
 
 fn has_smmu(domain: &Domain, bus: u32) -> bool {
@@ -55,8 +76,14 @@ fn has_smmu(domain: &Domain, bus: u32) -> bool {
     iommus.iter().any(|iommu| iommu.bus == Some(bus))
 }
 
-/// Why a guest cannot have an accelerated SMMUv3 for a device.
-fn lacking(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Option<String> {
+/// Why a guest cannot have an accelerated SMMUv3 for a device; `refusing` is a hostdev on its bus that must not go through
+/// iommufd.
+fn lacking(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    one: &Assigned<'_>,
+    refusing: Option<&Hostdev>,
+) -> Option<String> {
     let versions = setting.target.versions;
     let host = one.device.iommu.as_deref().unwrap_or("none");
     if versions.libvirt < Version::SMMU_ACCEL {
@@ -80,35 +107,7 @@ fn lacking(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Option
     } else if setting.host.nests_smmu == Some(false) {
         Some("the host's kernel is built without CONFIG_ARM_SMMU_V3_IOMMUFD".to_owned())
     } else {
-        lacking_iommufd(setting, domain)
-    }
-}
-
-/// Why a guest's host devices cannot go through iommufd.
-fn lacking_iommufd(setting: &Setting<'_>, domain: &Domain) -> Option<String> {
-    let versions = setting.target.versions;
-    let off = domain
-        .platform
-        .iommufd
-        .as_ref()
-        .is_some_and(|iommufd| !iommufd.enabled);
-    if versions.libvirt < Version::IOMMUFD {
-        Some(format!(
-            "libvirt {} has no <iommufd>, {} has",
-            versions.libvirt,
-            Version::IOMMUFD
-        ))
-    } else if !setting.host.iommufd {
-        let mend =
-            "'modprobe iommufd' or a kernel built with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV";
-        Some(format!("the host has no /dev/iommu: it takes {mend}"))
-    } else if setting.target.iommufd == Some(false) {
-        Some(
-            "libvirt says that it cannot give this guest iommufd ('virsh domcapabilities')"
-                .to_owned(),
-        )
-    } else {
-        off.then(|| "the definition says <iommufd enabled='no'/>".to_owned())
+        lacking_iommufd(setting, domain, refusing.unwrap_or(one.hostdev))
     }
 }
 
@@ -208,66 +207,4 @@ fn command_queues(domain: &Domain, one: &Assigned<'_>, rules: Smmu, plan: &mut P
                 .to_owned(),
         });
     }
-}
-
-/// `<iommufd>`, where an accelerated SMMUv3 or a recipe needs it.
-fn iommufd(
-    setting: &Setting<'_>,
-    domain: &Domain,
-    assigned: &[Assigned<'_>],
-    accelerated: bool,
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
-    let enabled = domain
-        .platform
-        .iommufd
-        .as_ref()
-        .is_some_and(|iommufd| iommufd.enabled);
-    let asking = assigned
-        .iter()
-        .find(|one| one.recipe.iommufd != Need::Ignore);
-    if enabled || !(accelerated || asking.is_some()) {
-        return Ok(());
-    }
-    match (lacking_iommufd(setting, domain), asking) {
-        (None, _) => {
-            if asking.is_some_and(|one| one.recipe.iommufd == Need::Require) {
-                plan.required.insert(Code::IommufdMissing);
-            }
-            plan.changes.push(enable(domain));
-            plan.added.insert("iommufd");
-            Ok(())
-        }
-        (Some(lack), Some(one)) => leave_out(
-            one,
-            Code::IommufdLeftOut,
-            "iommufd",
-            one.recipe.iommufd,
-            lack,
-            plan,
-        ),
-        (Some(lack), None) => Err(contradiction(domain, &lack)),
-    }
-}
-
-fn enable(domain: &Domain) -> Change {
-    let iommufd = Fragment::new("iommufd").with("enabled", "yes").print();
-    Change {
-        code: Code::IommufdMissing,
-        device: None,
-        path: "/domain/iommufd".to_owned(),
-        reason: "host devices go through iommufd: an accelerated SMMUv3 nests only there"
-            .to_owned(),
-        edits: vec![domain.heading.insert_after(&iommufd)],
-    }
-}
-
-/// The user's own accelerated SMMUv3 without iommufd: libvirt accepts it, QEMU does not start.
-fn contradiction(domain: &Domain, lack: &str) -> Refusal {
-    let reason = format!("an <iommu> has accel='on', which needs iommufd: {lack}");
-    let mend = format!(
-        "mend that, or remove the <iommu> with 'virsh edit {}'",
-        domain.name
-    );
-    Refusal::new(Code::IommufdLeftOut, reason, mend).at("/domain/devices/iommu")
 }

@@ -54,6 +54,9 @@ fn behind(text: &str) -> (BTreeMap<String, u32>, BTreeMap<u32, u8>) {
     (devices.collect(), numbers.collect())
 }
 
+/// What a hostdev of ours says that goes through iommufd.
+const THROUGH: &str = "<driver name='vfio' model='nvgrace_gpu_vfio_pci' iommufd='yes'/>";
+
 fn codes(plan: &Plan) -> Vec<Code> {
     plan.notes.iter().map(|note| note.code).collect()
 }
@@ -71,7 +74,8 @@ fn each_gpu_gets_an_expander_and_an_accelerated_smmu_with_the_hosts_attributes()
         let smmu = format!("<driver pciBus='{bus}' accel='on'/>");
         assert!(got.text.contains(&smmu), "{smmu}");
     }
-    assert!(got.text.contains("<iommufd enabled='yes'/>"));
+    assert_eq!(got.text.matches(THROUGH).count(), GPUS.len());
+    assert!(!got.text.contains("<iommufd"));
     assert!(!codes(&got.plan).contains(&Code::SmmuAssumed));
     assert_eq!(fixture(false).rewrite(&got.text).text, got.text);
     assert_eq!(revert(&got.text).expect("reverted"), text);
@@ -262,7 +266,7 @@ fn iommufd_can_be_asked_for_alone() {
     fixture.recipes = crate::recipe::Recipes::of(&[&recipe]);
     let text = guest(&hostdev("0008:01:00.0", ""));
     let got = fixture.rewrite(&text).text;
-    assert!(got.contains("<iommufd enabled='yes'/>") && !got.contains("<iommu model"));
+    assert!(got.contains(THROUGH) && !got.contains("<iommu"));
     assert_eq!(revert(&got).expect("reverted"), text);
     let off = text.replace("  <vcpu>", "  <iommufd enabled='no'/>\n  <vcpu>");
     assert_eq!(fixture.refusal(&off).code, Code::IommufdLeftOut);
@@ -337,4 +341,110 @@ fn an_smmu_that_was_put_in_front_of_a_users_expander_goes_and_the_expander_stays
     let got = fixture(false).rewrite(&text).text;
     assert!(got.contains("<driver pciBus='1' accel='on'/>"), "{got}");
     assert_eq!(revert(&got).expect("reverted"), text);
+}
+
+/// A guest whose GPU is on the user's own expander bus, behind his accelerated SMMUv3.
+fn accelerated(driver: &str) -> String {
+    let buses = "    <controller type='pci' index='1' model='pcie-expander-bus'>\n      <target busNr='254'/>\n    </controller>\n    <controller type='pci' index='2' model='pcie-root-port'>\n      <address type='pci' bus='1' slot='0'/>\n    </controller>\n    <iommu model='smmuv3'><driver pciBus='1' accel='on'/></iommu>\n";
+    let inner = format!("      {driver}\n      <address type='pci' bus='2' slot='0'/>\n");
+    guest(&format!("{buses}{}", hostdev("0008:01:00.0", &inner)))
+}
+
+#[test]
+fn a_driver_that_says_iommufd_is_enough_and_revert_leaves_it() {
+    let text = accelerated("<driver iommufd='yes'/>");
+    let got = fixture(false).rewrite(&text);
+    let missing = got.plan.changes.iter().map(|change| change.code);
+    assert!(!missing.clone().any(|code| code == Code::IommufdMissing));
+    assert!(!got.text.contains("<iommufd"));
+    let named = "<driver model='nvgrace_gpu_vfio_pci' iommufd='yes'/>";
+    assert!(got.text.contains(named), "{}", got.text);
+    assert_eq!(fixture(false).rewrite(&got.text).text, got.text);
+    assert_eq!(revert(&got.text).expect("reverted"), text);
+}
+
+#[test]
+fn a_driver_that_is_there_gets_what_it_lacks_and_loses_it_again() {
+    let spellings = [
+        "<driver name='vfio'/>",
+        "<driver/>",
+        "<driver></driver>",
+        "<driver\n/>",
+        "<driver name='vfio' model='nvgrace-gpu-vfio-pci'/>",
+    ];
+    for driver in spellings {
+        let text = accelerated(driver);
+        let got = fixture(false).rewrite(&text).text;
+        let domain = Domain::parse(&got).expect("well-formed");
+        let written = domain.hostdevs[0].driver.as_ref().expect("a driver");
+        assert!(
+            written.model.is_some() && written.iommufd == Some(true),
+            "{got}"
+        );
+        assert_eq!(fixture(false).rewrite(&got).text, got, "{driver}");
+        assert_eq!(revert(&got).expect("reverted"), text, "{driver}");
+    }
+    let kvm = fixture(false).refusal(&accelerated("<driver name='kvm'/>"));
+    assert_eq!(kvm.code, Code::DriverWrong, "{kvm}");
+}
+
+#[test]
+fn an_accelerated_smmu_with_iommufd_off_is_refused() {
+    let refusal = fixture(false).refusal(&accelerated("<driver iommufd='no'/>"));
+    assert_eq!(refusal.code, Code::IommufdLeftOut, "{refusal}");
+    assert!(
+        refusal.reason.contains("<driver iommufd='no'/>"),
+        "{refusal}"
+    );
+    let domain = accelerated("").replace("  <vcpu>", "  <iommufd enabled='no'/>\n  <vcpu>");
+    assert_eq!(fixture(false).refusal(&domain).code, Code::IommufdLeftOut);
+    let own = accelerated("<driver iommufd='yes'/>");
+    let own = own.replace("  <vcpu>", "  <iommufd enabled='no'/>\n  <vcpu>");
+    assert!(
+        !fixture(false)
+            .rewrite(&own)
+            .text
+            .contains("<iommufd enabled='yes'")
+    );
+}
+
+#[test]
+fn a_hostdev_without_iommufd_gets_no_smmu_and_a_note() {
+    let text = guest(&hostdev("0008:01:00.0", "      <driver iommufd='no'/>\n"));
+    let got = fixture(false).rewrite(&text);
+    assert!(codes(&got.plan).contains(&Code::SmmuLeftOut));
+    assert!(!got.text.contains("<iommu"), "{}", got.text);
+    assert_eq!(revert(&got.text).expect("reverted"), text);
+}
+
+#[test]
+fn a_device_that_no_recipe_covers_behind_the_smmu_goes_through_iommufd_by_the_domain() {
+    let mut fixture = fixture(false);
+    let nic = crate::fixture::device("0000:03:00.0", "15b3:1021", "vfio-pci");
+    fixture.host.devices.insert(nic.address, nic);
+    let port = "    <controller type='pci' index='3' model='pcie-root-port'>\n      <address type='pci' bus='1' slot='1'/>\n    </controller>\n";
+    let address = "      <address type='pci' bus='3' slot='0'/>\n";
+    let beside = format!("{port}{}  </devices>", hostdev("0000:03:00.0", address));
+    let text = accelerated("").replace("  </devices>", &beside);
+    let got = fixture.rewrite(&text).text;
+    assert!(
+        got.contains("<iommufd enabled='yes'/>") && !got.contains("iommufd='yes'"),
+        "{got}"
+    );
+    assert_eq!(fixture.rewrite(&got).text, got);
+    assert_eq!(revert(&got).expect("reverted"), text);
+}
+
+#[test]
+fn what_was_completed_with_iommufd_of_the_domain_stays_and_is_reverted() {
+    let text = accelerated("");
+    let got = fixture(false).rewrite(&text).text;
+    let mark = got
+        .replace(" iommufd='yes'", "")
+        .replace(" iommufd", "")
+        .replacen("added='", "added='iommufd ", 1)
+        .replace("  <vcpu>", "  <iommufd enabled='yes'/>\n  <vcpu>");
+    let again = fixture(false).rewrite(&mark).text;
+    assert!(!again.contains("iommufd='yes'"), "{again}");
+    assert_eq!(revert(&again).expect("reverted"), text);
 }

@@ -101,7 +101,7 @@ pub(super) fn known_kib(setting: &Setting<'_>, device: &Device) -> u64 {
     let member = setting
         .recipes
         .for_device(device)
-        .and_then(|recipe| recipe.member(device.id));
+        .and_then(|recipe| recipe.member(device));
     shown.max(member.map_or(0, |member| member.window_gib * GIB))
 }
 

@@ -87,7 +87,13 @@ fn differing(
 
 /// Of each recipe its text and its devices: an administrator can add some.
 fn texts(recipes: &Recipes) -> BTreeMap<String, Digest> {
-    let device = |one: &Member| format!("\n{} {:?} {}", one.id, one.label, one.window_gib);
+    let device = |one: &Member| {
+        let functions = one.functions.as_str();
+        format!(
+            "\n{} {:?} {} {functions}",
+            one.id, one.label, one.window_gib
+        )
+    };
     recipes
         .sourced()
         .map(|Sourced { recipe, text, .. }| {

@@ -2,7 +2,7 @@
 
 use crate::patience;
 
-use super::schema::{Atomics, Fallback, Initiators, Need, Placement, Recipe, Smmu};
+use super::schema::{Atomics, Fallback, Initiators, Member, Need, Placement, Recipe, Smmu};
 
 /// Smallest and largest distance between different nodes (10 is local, 255 unreachable: ACPI 6.5, 5.2.17).
 const DISTANCES: std::ops::RangeInclusive<u8> = 11..=254;
@@ -42,10 +42,13 @@ fn devices(recipe: &Recipe) -> Option<String> {
     if recipe.devices.is_empty() {
         return Some("it names no [[device]]: name at least one".to_owned());
     }
-    let mut ids: Vec<_> = recipe.devices.iter().map(|member| member.id).collect();
-    ids.sort_unstable();
-    let twice = ids.windows(2).find(|pair| pair[0] == pair[1]);
-    twice.map(|pair| format!("device '{}' is named twice: remove one", pair[0]))
+    let mut members = recipe.devices.iter().enumerate();
+    let is_again = |(place, member): &(usize, &Member)| {
+        let mut before = recipe.devices[..*place].iter();
+        before.any(|other| other.id == member.id && other.functions.overlap(member.functions))
+    };
+    let twice = members.find(is_again);
+    twice.map(|(_, member)| format!("device '{}' is named twice: remove one", member.id))
 }
 
 fn guests(recipe: &Recipe) -> Option<String> {

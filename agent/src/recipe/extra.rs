@@ -6,7 +6,7 @@ use kernel_glue::id::PciId;
 use serde::{Deserialize, Serialize};
 
 use super::load::LoadError;
-use super::{Member, Recipes};
+use super::{Functions, Member, Recipes};
 use crate::toml_text;
 
 /// One such device.
@@ -20,6 +20,9 @@ pub struct Extra {
     /// A name for people.
     #[serde(default)]
     pub label: String,
+    /// Which functions with this id join.
+    #[serde(default)]
+    pub functions: Functions,
     /// 64-bit MMIO that its BARs take in a guest, in GiB, where sysfs does not show them all.
     #[serde(default)]
     pub window_gib: u64,
@@ -50,6 +53,7 @@ impl Recipes {
         self.0[position].recipe.devices.push(Member {
             id: extra.id,
             label: extra.label.clone(),
+            functions: extra.functions,
             window_gib: extra.window_gib,
         });
         Ok(())
@@ -65,6 +69,7 @@ mod tests {
             id: id.parse().expect("id"),
             recipe: recipe.to_owned(),
             label: "Vera Rubin".to_owned(),
+            functions: Functions::Physical,
             window_gib: 1024,
         }
     }
@@ -79,9 +84,9 @@ mod tests {
             .iter()
             .find(|recipe| recipe.name == "nvidia-grace")
             .expect("grace");
-        let member = grace
-            .member("10de:3041".parse().expect("id"))
-            .expect("member");
+        let id = "10de:3041".parse().expect("id");
+        let mut members = grace.devices.iter();
+        let member = members.find(|member| member.id == id).expect("member");
         assert_eq!(
             (member.label.as_str(), member.window_gib),
             ("Vera Rubin", 1024)

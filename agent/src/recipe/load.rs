@@ -1,12 +1,14 @@
 //! Reads the recipes of a directory over the shipped ones.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
+use kernel_glue::id::PciId;
 use thiserror::Error;
 
-use super::{Recipe, Recipes, Sourced};
+use super::{Functions, Recipe, Recipes, Sourced};
 use crate::toml_text::{MAX_BYTES, TomlError};
 
 /// Where an administrator puts recipes.
@@ -89,17 +91,21 @@ impl Recipes {
     }
 
     pub(super) fn overlap(&self) -> Option<LoadError> {
-        let mut seen = std::collections::BTreeMap::new();
+        let mut seen: BTreeMap<PciId, Vec<(Functions, &str)>> = BTreeMap::new();
         for recipe in self.iter() {
             for member in &recipe.devices {
-                if let Some(first) = seen.insert(member.id, &recipe.name) {
-                    let (id, second) = (member.id.to_string(), recipe.name.clone());
+                let others = seen.entry(member.id).or_default();
+                let same = others
+                    .iter()
+                    .find(|(functions, _)| functions.overlap(member.functions));
+                if let Some((_, first)) = same {
                     return Some(LoadError::Overlap {
-                        id,
-                        first: first.clone(),
-                        second,
+                        id: member.id.to_string(),
+                        first: (*first).to_owned(),
+                        second: recipe.name.clone(),
                     });
                 }
+                others.push((member.functions, &recipe.name));
             }
         }
         None

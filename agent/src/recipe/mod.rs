@@ -17,8 +17,8 @@ use crate::toml_text::{self, TomlError};
 pub use extra::Extra;
 pub use load::{DIRECTORY, LoadError};
 pub use schema::{
-    AcpiTable, Atomics, Attributes, Expander, Fallback, Guest, Initiators, Member, Need, Otherwise,
-    Per, Placement, Prepare, Recipe, ResetFault, Smmu, Window,
+    AcpiTable, Atomics, Attributes, Expander, Fallback, Functions, Guest, Initiators, Member, Need,
+    Otherwise, Per, Placement, Prepare, Recipe, ResetFault, Smmu, Window,
 };
 
 /// The recipes compiled in: file name and text.
@@ -85,10 +85,17 @@ impl Recipe {
         self.placement.own_root_port || self.atomics.need != Need::Ignore
     }
 
-    /// Its entry for a device id.
+    /// Its entry for a device: of its id, and for the kind of function that it is.
     #[must_use]
-    pub fn member(&self, id: PciId) -> Option<&Member> {
-        self.devices.iter().find(|member| member.id == id)
+    pub fn member(&self, device: &Device) -> Option<&Member> {
+        let mut members = self.devices.iter();
+        members.find(|member| member.id == device.id && member.functions.include(device))
+    }
+
+    /// True when it names the id, for whatever kind of function.
+    #[must_use]
+    pub fn names(&self, id: PciId) -> bool {
+        self.devices.iter().any(|member| member.id == id)
     }
 
     /// The known fault of a device's reset.
@@ -126,11 +133,18 @@ impl Recipes {
         Self(texts.iter().map(sourced).collect())
     }
 
-    /// The recipe for a device, by its id.
+    /// The recipe for a device.
     #[must_use]
     pub fn for_device(&self, device: &Device) -> Option<&Recipe> {
-        self.iter()
-            .find(|recipe| recipe.member(device.id).is_some())
+        self.iter().find(|recipe| recipe.member(device).is_some())
+    }
+
+    /// The recipe that names a virtual function's id, and is for physical functions with it.
+    #[must_use]
+    pub fn passing_over(&self, device: &Device) -> Option<&Recipe> {
+        let uncovered = device.physical_function.is_some() && self.for_device(device).is_none();
+        let mut recipes = self.iter().filter(|_| uncovered);
+        recipes.find(|recipe| recipe.names(device.id))
     }
 
     /// The recipe that says how the driver of a device has atomic operations without AtomicOps to the root port, and
@@ -169,5 +183,7 @@ fn line_of(text: &str, reason: &str) -> usize {
     found.map_or(1, |line| line + 1)
 }
 
+#[cfg(test)]
+mod pci_ids_test;
 #[cfg(test)]
 mod tests;

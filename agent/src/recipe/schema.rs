@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
 use serde::{Deserialize, Serialize};
@@ -78,9 +79,54 @@ pub struct Member {
     pub id: PciId,
     /// The vendor's name for it.
     pub label: String,
+    /// Which functions with this id the recipe is for.
+    #[serde(default)]
+    pub functions: Functions,
     /// 64-bit MMIO that its BARs take in a guest, in GiB, where sysfs does not show them all.
     #[serde(default)]
     pub window_gib: u64,
+}
+
+/// Which functions of SR-IOV devices an entry is for. Virtual functions of some vendors have the physical function's id
+/// (NVIDIA vGPU), those of others an id of their own (AMD, ConnectX).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Functions {
+    /// Physical functions, and devices without SR-IOV.
+    #[default]
+    Physical,
+    /// Virtual functions of this host.
+    Virtual,
+    /// Both: the id alone decides.
+    Any,
+}
+
+impl Functions {
+    /// True when a device is of this kind.
+    #[must_use]
+    pub fn include(self, device: &Device) -> bool {
+        match self {
+            Self::Physical => device.physical_function.is_none(),
+            Self::Virtual => device.physical_function.is_some(),
+            Self::Any => true,
+        }
+    }
+
+    /// True when some device can be of both kinds.
+    #[must_use]
+    pub fn overlap(self, other: Self) -> bool {
+        self == other || self == Self::Any || other == Self::Any
+    }
+
+    /// The key's value in a recipe.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Physical => "physical",
+            Self::Virtual => "virtual",
+            Self::Any => "any",
+        }
+    }
 }
 
 /// A kind of guest that the recipe can serve.

@@ -33,7 +33,7 @@ fn the_shipped_recipes_read_and_grace_covers_the_kernel_ids() {
         let id = id.parse().expect("id");
         let owner = recipes
             .iter()
-            .find(|recipe| recipe.member(id).is_some())
+            .find(|recipe| recipe.names(id))
             .expect("a recipe");
         assert_eq!(owner.name, "nvidia-grace", "{id}");
     }
@@ -142,6 +142,48 @@ fn a_bind_has_10_to_600_seconds_and_40_where_nothing_is_said() {
     }
     let unsaid = Recipe::parse("mine.toml", GRACE).expect("shipped");
     assert_eq!(unsaid.bind_seconds, 40);
+}
+
+#[test]
+fn an_entry_is_for_physical_functions_unless_it_says_otherwise() {
+    let mut physical = crate::fixture::device("0000:d5:00.0", "10de:2335", "nvidia");
+    let mut function = crate::fixture::device("0000:d5:00.4", "10de:2335", "nvidia");
+    function.physical_function = Some(physical.address);
+    let covered = |recipes: &Recipes, device: &Device| {
+        let recipe = recipes.for_device(device);
+        recipe.map(|recipe| recipe.name.clone())
+    };
+    let recipes = shipped();
+    assert_eq!(covered(&recipes, &physical).as_deref(), Some("nvidia-x86"));
+    assert_eq!(covered(&recipes, &function), None);
+    let passed = recipes.passing_over(&function).map(|recipe| &*recipe.name);
+    assert_eq!(passed, Some("nvidia-x86"));
+    let extra: Extra =
+        toml::from_str("id = \"10de:2335\"\nrecipe = \"mlx5\"\nfunctions = \"virtual\"")
+            .expect("extra");
+    let both = shipped()
+        .extended(std::slice::from_ref(&extra))
+        .expect("another kind of function");
+    assert_eq!(covered(&both, &function).as_deref(), Some("mlx5"));
+    assert_eq!(covered(&both, &physical).as_deref(), Some("nvidia-x86"));
+    let any = Extra {
+        functions: Functions::Any,
+        ..extra
+    };
+    assert!(
+        shipped().extended(&[any]).is_err(),
+        "one device in two recipes"
+    );
+    physical.id = "1002:74b9".parse().expect("id");
+    assert_eq!(
+        covered(&recipes, &physical).as_deref(),
+        Some("amd-instinct")
+    );
+    let said = said(&GRACE.replacen("label =", "functions = \"vf\"\nlabel =", 1));
+    assert!(
+        said.contains("physical") && said.contains("virtual"),
+        "{said}"
+    );
 }
 
 /// A directory with these recipe files.

@@ -3,6 +3,7 @@
 mod completion;
 mod doctor;
 mod fleet;
+mod function;
 mod help;
 mod holder;
 mod plan;

@@ -1,0 +1,61 @@
+//! Virtual functions: those that no recipe is for, and physical functions that VFIO refuses while theirs are enabled.
+
+use kernel_glue::device::Device;
+
+use super::{Assigned, Note, Plan, Setting};
+use crate::code::Code;
+use crate::domain::{Domain, Hostdev};
+
+/// Adds the notes on virtual functions.
+pub(super) fn plan(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    assigned: &[Assigned<'_>],
+    plan: &mut Plan,
+) {
+    let enabled = assigned.iter().filter_map(|one| enabled(setting, one));
+    let over = domain.hostdevs.iter();
+    let over = over.filter_map(|hostdev| passed_over(setting, hostdev));
+    let mut notes: Vec<Note> = enabled.chain(over).collect();
+    notes.sort_by_key(|note| note.device);
+    plan.notes.extend(notes);
+}
+
+/// Says that virtual functions of a device are enabled, and how to disable them.
+pub(crate) fn text(device: &Device, count: usize) -> String {
+    format!(
+        "its virtual functions are enabled ({count}), and VFIO refuses such a device (EBUSY) until \
+         'echo 0 > /sys/bus/pci/devices/{}/sriov_numvfs'",
+        device.address
+    )
+}
+
+fn enabled(setting: &Setting<'_>, one: &Assigned<'_>) -> Option<Note> {
+    let count = setting.host.virtual_functions(one.device.address).count();
+    (count > 0).then(|| Note {
+        code: Code::FunctionsEnabled,
+        device: Some(one.device.address),
+        text: text(one.device, count),
+    })
+}
+
+/// A virtual function with a physical one's id, such as an NVIDIA vGPU: it stays on its vendor's driver.
+fn passed_over(setting: &Setting<'_>, hostdev: &Hostdev) -> Option<Note> {
+    let device = setting.host.devices.get(&hostdev.source)?;
+    let recipe = &setting.recipes.passing_over(device)?.name;
+    let driver = device.driver.as_ref();
+    let stays = match driver {
+        Some(driver) if hostdev.managed => format!(
+            "libvirt takes it from its driver '{driver}' (managed='yes'); a vGPU wants managed='no'"
+        ),
+        Some(driver) => format!("it stays on its driver '{driver}'"),
+        None => "it is left alone".to_owned(),
+    };
+    Some(Note {
+        code: Code::FunctionUncovered,
+        device: Some(hostdev.source),
+        text: format!(
+            "it is a virtual function, and recipe '{recipe}' is for physical functions with its id: {stays}"
+        ),
+    })
+}

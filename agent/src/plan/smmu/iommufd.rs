@@ -1,0 +1,164 @@
+//! Which host devices must go through iommufd: those behind an accelerated SMMUv3, and those whose recipe asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kernel_glue::address::PciAddress;
+
+use super::leave_out;
+use crate::code::Code;
+use crate::domain::{Domain, Hostdev};
+use crate::plan::fragment::Fragment;
+use crate::plan::rule::is_behind;
+use crate::plan::{Assigned, Change, Plan, Setting};
+use crate::recipe::Need;
+use crate::refusal::Refusal;
+use crate::target::Version;
+
+/// What is decided over.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) setting: &'a Setting<'a>,
+    pub(super) domain: &'a Domain,
+    pub(super) assigned: &'a [Assigned<'a>],
+    /// The expander bus of each device that is on one.
+    pub(super) behind: &'a BTreeMap<PciAddress, u32>,
+    /// Controllers in front of which an accelerated SMMUv3 is or will be; `None` is one for the whole machine.
+    pub(super) accelerated: &'a [Option<u32>],
+}
+
+/// The devices that need `iommufd='yes'` on their hostdev.
+pub(super) fn plan(scene: &Scene<'_>, plan: &mut Plan) -> Result<BTreeSet<PciAddress>, Refusal> {
+    let mut through = BTreeSet::new();
+    let mut noted = false;
+    for one in scene.assigned {
+        let asks = one.recipe.iommufd != Need::Ignore;
+        let is_done = scene.domain.goes_through_iommufd(one.hostdev);
+        let is_wanted = asks || !scene.accelerated.is_empty();
+        if is_done || !is_wanted {
+            continue;
+        }
+        match lacking(scene.setting, scene.domain, one.hostdev) {
+            None => {
+                if one.recipe.iommufd == Need::Require {
+                    plan.required.insert(Code::IommufdMissing);
+                }
+                through.insert(one.hostdev.source);
+            }
+            Some(lack) if scene.must(one.hostdev) => {
+                return Err(contradiction(scene.domain, one.hostdev, &lack));
+            }
+            Some(lack) if asks && !noted => {
+                let need = one.recipe.iommufd;
+                leave_out(one, Code::IommufdLeftOut, "iommufd", need, lack, plan)?;
+                noted = true;
+            }
+            Some(_) => {}
+        }
+    }
+    match scene.others()? {
+        true => {
+            plan.changes.push(enable(scene.domain));
+            plan.added.insert("iommufd");
+            Ok(BTreeSet::new())
+        }
+        false => Ok(through),
+    }
+}
+
+impl Scene<'_> {
+    /// True for a hostdev that the guest has behind an accelerated SMMUv3.
+    fn must(&self, hostdev: &Hostdev) -> bool {
+        self.accelerated.iter().any(|bus| {
+            bus.is_none_or(|bus| {
+                let planned = self.behind.get(&hostdev.source) == Some(&bus);
+                planned || is_behind(self.domain, hostdev, bus)
+            })
+        })
+    }
+
+    /// Whether hostdevs that no recipe covers need iommufd as well: `<iommufd>` of the domain is for them, too.
+    fn others(&self) -> Result<bool, Refusal> {
+        let is_planned = |hostdev: &Hostdev| {
+            let mut sources = self.assigned.iter().map(|one| one.hostdev.source);
+            sources.any(|source| source == hostdev.source)
+        };
+        let mut others = self.domain.hostdevs.iter().filter(|hostdev| {
+            !is_planned(hostdev) && self.must(hostdev) && !self.domain.goes_through_iommufd(hostdev)
+        });
+        let Some(first) = others.next() else {
+            return Ok(false);
+        };
+        let off = others.find(|hostdev| is_off(hostdev)).unwrap_or(first);
+        let libvirt = self.setting.target.versions.libvirt;
+        let old = (libvirt < Version::IOMMUFD_DOMAIN).then(|| {
+            let need = Version::IOMMUFD_DOMAIN;
+            format!("libvirt {libvirt} has no <iommufd> for all of a domain, {need} has")
+        });
+        match lacking(self.setting, self.domain, off).or(old) {
+            Some(lack) => Err(contradiction(self.domain, off, &lack)),
+            None => Ok(true),
+        }
+    }
+}
+
+/// True when the hostdev's own `<driver>` says `iommufd='no'`.
+pub(super) fn is_off(hostdev: &Hostdev) -> bool {
+    let driver = hostdev.driver.as_ref();
+    driver.and_then(|driver| driver.iommufd) == Some(false)
+}
+
+/// Why a host device of the guest cannot go through iommufd.
+pub(super) fn lacking(setting: &Setting<'_>, domain: &Domain, hostdev: &Hostdev) -> Option<String> {
+    let versions = setting.target.versions;
+    let iommufd = domain.platform.iommufd.as_ref();
+    if versions.libvirt < Version::IOMMUFD {
+        Some(format!(
+            "libvirt {} has no iommufd for host devices, {} has",
+            versions.libvirt,
+            Version::IOMMUFD
+        ))
+    } else if !setting.host.iommufd {
+        let mend =
+            "'modprobe iommufd' or a kernel built with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV";
+        Some(format!("the host has no /dev/iommu: it takes {mend}"))
+    } else if setting.target.iommufd == Some(false) {
+        Some(
+            "libvirt says that it cannot give this guest iommufd ('virsh domcapabilities')"
+                .to_owned(),
+        )
+    } else if is_off(hostdev) {
+        let device = hostdev.source;
+        Some(format!(
+            "the hostdev of '{device}' says <driver iommufd='no'/>"
+        ))
+    } else if !domain.goes_through_iommufd(hostdev) && iommufd.is_some() {
+        Some("the definition says <iommufd enabled='no'/>".to_owned())
+    } else {
+        None
+    }
+}
+
+fn enable(domain: &Domain) -> Change {
+    let iommufd = Fragment::new("iommufd").with("enabled", "yes").print();
+    Change {
+        code: Code::IommufdMissing,
+        device: None,
+        path: "/domain/iommufd".to_owned(),
+        reason: "host devices go through iommufd: an accelerated SMMUv3 nests only there"
+            .to_owned(),
+        edits: vec![domain.heading.insert_after(&iommufd)],
+    }
+}
+
+/// An accelerated SMMUv3 without iommufd: libvirt accepts it, QEMU does not start.
+fn contradiction(domain: &Domain, hostdev: &Hostdev, lack: &str) -> Refusal {
+    let reason =
+        format!("it is behind an <iommu> that has accel='on', which needs iommufd: {lack}");
+    let mend = format!(
+        "correct that, or remove the <iommu> with 'virsh edit {}'",
+        domain.name
+    );
+    Refusal::new(Code::IommufdLeftOut, reason, mend)
+        .of(hostdev.source)
+        .at("/domain/devices/iommu")
+}
