@@ -27,9 +27,18 @@ pub struct Finding {
     pub reason: String,
 }
 
-/// An answer for each width.
+/// An answer, and every rule that stands against a yes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PerWidth([Answer; 3]);
+pub struct Judgement {
+    /// The answer: a no wins over what cannot be told, and the first rule over the next.
+    pub answer: Answer,
+    /// Each rule that fails or cannot be told, in the order in which the user should look at them: hardware first.
+    pub failing: Vec<Answer>,
+}
+
+/// A judgement for each width.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PerWidth([Judgement; 3]);
 
 impl Finding {
     /// A finding at no function in particular.
@@ -78,28 +87,42 @@ impl Answer {
             _ => other.clone(),
         }
     }
+}
 
-    /// All of them.
-    pub(super) fn all(answers: impl IntoIterator<Item = Self>) -> Self {
-        answers
-            .into_iter()
-            .fold(Self::Yes, |sum, next| sum.and(&next))
+impl Judgement {
+    /// Of the answers that the rules give, in order.
+    pub(super) fn of(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let is_failing = |answer: &Answer| *answer != Answer::Yes;
+        let failing: Vec<Answer> = answers.into_iter().filter(is_failing).collect();
+        let answer = failing.iter().fold(Answer::Yes, |sum, next| sum.and(next));
+        Self { answer, failing }
+    }
+
+    /// Both, the rules of this one first.
+    fn and(&self, other: &Self) -> Self {
+        Self::of(self.failing.iter().chain(&other.failing).cloned())
+    }
+
+    /// Every rule that fails or cannot be told.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.failing.iter().filter_map(Answer::finding)
     }
 }
 
 impl PerWidth {
-    /// One answer per width.
-    pub(super) fn each(mut answer: impl FnMut(Width) -> Answer) -> Self {
-        Self(Width::ALL.map(&mut answer))
+    /// What the rules answer, per width.
+    pub(super) fn each(mut answers: impl FnMut(Width) -> Vec<Answer>) -> Self {
+        Self(Width::ALL.map(|width| Judgement::of(answers(width))))
     }
 
-    pub(super) fn map(&self, change: impl Fn(&Answer) -> Answer) -> Self {
-        Self(self.0.each_ref().map(change))
+    /// The same where this must hold for each width as well.
+    pub(super) fn and(&self, other: &Judgement) -> Self {
+        Self(self.0.each_ref().map(|own| own.and(other)))
     }
 
-    /// The answer for a width.
+    /// The judgement of a width.
     #[must_use]
-    pub fn of(&self, width: Width) -> &Answer {
+    pub fn judgement(&self, width: Width) -> &Judgement {
         match width {
             Width::Bits32 => &self.0[0],
             Width::Bits64 => &self.0[1],
@@ -107,8 +130,19 @@ impl PerWidth {
         }
     }
 
+    /// The answer for a width.
+    #[must_use]
+    pub fn of(&self, width: Width) -> &Answer {
+        &self.judgement(width).answer
+    }
+
     /// The answers by width, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (Width, &Answer)> {
+        self.judgements().map(|(width, own)| (width, &own.answer))
+    }
+
+    /// The judgements by width, ascending.
+    pub fn judgements(&self) -> impl Iterator<Item = (Width, &Judgement)> {
         Width::ALL.into_iter().zip(&self.0)
     }
 

@@ -3,7 +3,7 @@
 //! Follows vfio_pci_enable_rp_atomics (hw/vfio/pci.c) of QEMU 8.1 to 11.1. A place that was predicted is judged as
 //! one that stands in the definition.
 
-use super::answer::{Answer, Finding};
+use super::answer::{Answer, Finding, Judgement};
 use super::place::{Bus, Place};
 use crate::code::Code;
 use crate::target::Version;
@@ -16,13 +16,12 @@ const UNKNOWN: Version = Version::new(11, 2, 0);
 /// A rule on the place: whether it stands against passing widths on.
 type Rule = fn(&Place, Version) -> Option<Answer>;
 
-/// In QEMU's order.
-const RULES: [Rule; 6] = [version, machine, bus, function, multifunction, taken];
+/// The bus before what is on it; the version last, since the place stays wrong with a newer QEMU.
+const RULES: [Rule; 6] = [machine, bus, function, multifunction, taken, version];
 
-/// Whether QEMU passes the host's widths on at this place.
-pub(super) fn judge(place: &Place, qemu: Version) -> Answer {
-    let broken = RULES.iter().filter_map(|rule| rule(place, qemu));
-    Answer::all(broken)
+/// Whether QEMU passes the host's widths on at this place, with every rule that fails.
+pub(super) fn judge(place: &Place, qemu: Version) -> Judgement {
+    Judgement::of(RULES.iter().filter_map(|rule| rule(place, qemu)))
 }
 
 fn no(code: Code, reason: impl Into<String>) -> Option<Answer> {

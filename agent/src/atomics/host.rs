@@ -2,12 +2,13 @@
 //!
 //! Follows vfio_pci_info_atomic_cap (drivers/vfio/pci/vfio_pci_core.c) and pci_enable_atomic_ops_to_root
 //! (drivers/pci/pci.c) of Linux 7.2, and of 6.5 where they differ. A rule that fails for certain wins over one
-//! that cannot be told.
+//! that cannot be told. Every rule is looked at, hardware before the kernel: a newer kernel is installed within an hour,
+//! and must not turn out to be in vain.
 
 use kernel_glue::atomics::{Width, Widths};
 use kernel_glue::config::{Config, Port};
 
-use super::answer::{Answer, Finding, PerWidth};
+use super::answer::{Answer, Finding, Judgement, PerWidth};
 use super::kernel::Kernel;
 use super::path::{Judged, Step};
 use crate::code::Code;
@@ -16,22 +17,26 @@ use crate::code::Code;
 pub(super) fn judge(judged: &Judged<'_>, kernel: Kernel) -> PerWidth {
     let told = told(kernel);
     PerWidth::each(|width| {
-        Answer::all([
-            told.clone(),
-            function(judged, width),
-            way(judged, kernel, width),
-        ])
+        let mut answers = vec![function(judged, width)];
+        answers.extend(way(judged, kernel, width));
+        answers.push(told.clone());
+        answers
     })
 }
 
-/// What VFIO said.
-pub(super) fn as_asked(widths: Widths) -> PerWidth {
-    PerWidth::each(|width| match widths.contains(width) {
-        true => Answer::Yes,
-        false => Answer::No(Finding::new(
+/// What VFIO said; where it does not name a width, the computed rules say why.
+pub(super) fn as_asked(widths: Widths, computed: &PerWidth) -> PerWidth {
+    PerWidth::each(|width| {
+        if widths.contains(width) {
+            return Vec::new();
+        }
+        let said = Answer::No(Finding::new(
             Code::AtomicsVfio,
-            format!("VFIO was asked, and does not name {width} bits"),
-        )),
+            "VFIO was asked, and does not name this width",
+        ));
+        let failing = &computed.judgement(width).failing;
+        let certain = failing.iter().filter(|answer| answer.ok() == Some(false));
+        certain.cloned().chain([said]).collect()
     })
 }
 
@@ -88,15 +93,17 @@ fn function(judged: &Judged<'_>, width: Width) -> Answer {
 }
 
 /// The way up to the root port; that of a function that is not shown is not known either.
-fn way(judged: &Judged<'_>, kernel: Kernel, width: Width) -> Answer {
+fn way(judged: &Judged<'_>, kernel: Kernel, width: Width) -> Vec<Answer> {
     if judged.function.is_none() {
-        return Answer::Yes;
+        return Vec::new();
     }
     let Some(root) = judged.root_index() else {
-        return without_root_port(judged, kernel);
+        return vec![without_root_port(judged, kernel)];
     };
-    let below = judged.path[root + 1..].iter().map(switch_port);
-    Answer::all(std::iter::once(root_port(&judged.path[root], width)).chain(below))
+    let below = judged.path[root + 1..].iter().flat_map(switch_port);
+    let mut answers = vec![root_port(&judged.path[root], width)];
+    answers.extend(below);
+    answers
 }
 
 fn root_port(step: &Step<'_>, width: Width) -> Answer {
@@ -117,26 +124,23 @@ fn root_port(step: &Step<'_>, width: Width) -> Answer {
 }
 
 /// Bridges that are no switch ports are not looked at.
-fn switch_port(step: &Step<'_>) -> Answer {
+fn switch_port(step: &Step<'_>) -> Vec<Answer> {
     if let Some(hidden) = hidden(step) {
-        return hidden;
+        return vec![hidden];
     }
+    let Some(port) = step.express() else {
+        return Vec::new();
+    };
     let no = |code, what: &str| {
         let reason = format!("the switch port '{}' {what}", step.address);
         Answer::No(Finding::new(code, reason).at(step.address))
     };
-    match step.express() {
-        Some(up) if up.port == Port::UpstreamPort && up.egress_blocked() => {
-            no(Code::AtomicsBlocked, "blocks AtomicOps on their way up")
-        }
-        Some(port)
-            if matches!(port.port, Port::UpstreamPort | Port::DownstreamPort)
-                && !port.routes_atomics() =>
-        {
-            no(Code::AtomicsUnrouted, "does not route AtomicOps")
-        }
-        _ => Answer::Yes,
-    }
+    let is_switch = matches!(port.port, Port::UpstreamPort | Port::DownstreamPort);
+    let blocks = port.port == Port::UpstreamPort && port.egress_blocked();
+    let unrouted = is_switch && !port.routes_atomics();
+    let blocks = blocks.then(|| no(Code::AtomicsBlocked, "blocks AtomicOps on their way up"));
+    let unrouted = unrouted.then(|| no(Code::AtomicsUnrouted, "does not route AtomicOps"));
+    blocks.into_iter().chain(unrouted).collect()
 }
 
 fn bits(widths: Widths, lacking: Width) -> String {
@@ -157,7 +161,7 @@ fn hidden(step: &Step<'_>) -> Option<Answer> {
 /// Older kernels look at the bridges there are, and take the rest for granted.
 fn without_root_port(judged: &Judged<'_>, kernel: Kernel) -> Answer {
     let strict = strictly(judged);
-    let lax = Answer::all(judged.path.iter().map(switch_port));
+    let lax = Judgement::of(judged.path.iter().flat_map(switch_port)).answer;
     match kernel.is_strict() {
         Some(true) => strict,
         Some(false) => lax,

@@ -26,7 +26,7 @@ use crate::domain::Domain;
 use crate::recipe::Recipes;
 use crate::target::Version;
 
-pub use answer::{Answer, Finding, PerWidth};
+pub use answer::{Answer, Finding, Judgement, PerWidth};
 pub use fact::Fact;
 pub use kernel::Kernel;
 pub use need::Need;
@@ -80,7 +80,7 @@ pub struct Report {
     /// Where the guest sees it; `None` without a guest.
     pub place: Option<Place>,
     /// Whether QEMU passes the host's widths on there; `None` without a guest.
-    pub guest: Option<Answer>,
+    pub guest: Option<Judgement>,
     /// Whether the guest's root port has the width; without a guest, the host's part of that.
     pub verdict: PerWidth,
     /// What the guest's driver needs.
@@ -128,14 +128,16 @@ fn judge(
     let judged = Judged::of(question.host, device);
     let computed = host::judge(&judged, question.kernel);
     let granted = computed.granted();
-    let host = asked.map_or(computed, host::as_asked);
+    let host = asked.map_or_else(
+        || computed.clone(),
+        |asked| host::as_asked(asked, &computed),
+    );
     let passed = place
         .as_ref()
         .map(|place| guest::judge(place, question.qemu));
-    let verdict = passed.as_ref().map_or_else(
-        || host.clone(),
-        |guest| host.map(|answer| answer.and(guest)),
-    );
+    let verdict = passed
+        .as_ref()
+        .map_or_else(|| host.clone(), |guest| host.and(guest));
     let need = Need::of(question.recipes, device);
     let driver = need.judge(&verdict);
     let express = judged.express();

@@ -67,12 +67,17 @@ impl Need {
             true => yes > 0,
             false => yes == self.widths.iter().count(),
         };
-        // What one width is enough for may fail for another reason than the device's own.
-        let in_guest = |width: &Width| {
+        // Where one width is enough, the one that the fewest rules stand against is the nearest to a yes. Where all are
+        // needed, one that ends at hardware is reported before one that ends at the definition, which can be changed.
+        let rules = |width: &Width| verdict.judgement(*width).failing.len();
+        let in_hardware = |width: &Width| {
             let finding = verdict.of(*width).finding();
-            self.any && finding.is_some_and(|finding| finding.at.is_none())
+            finding.is_some_and(|finding| finding.at.is_some())
         };
-        let no = of(Some(false)).find(in_guest).or(of(Some(false)).next());
+        let no = match self.any {
+            true => of(Some(false)).min_by_key(rules),
+            false => of(Some(false)).find(in_hardware).or(of(Some(false)).next()),
+        };
         match (enough, no, open) {
             (true, ..) => Answer::Yes,
             (false, None, Some(width)) => self.undecided(verdict, width),
@@ -86,26 +91,43 @@ impl Need {
         Answer::Open(self.finding(Code::AtomicsUndecided, verdict, width))
     }
 
-    /// What is wanted and why the first width that is short of it is.
+    /// What is wanted, and every rule that stands against the width that is reported.
     fn finding(&self, code: Code, verdict: &PerWidth, width: Width) -> Finding {
-        let cause = verdict.of(width).finding();
-        let (why, at) = cause.map_or((String::new(), None), |cause| {
-            (format!(": {} ({})", cause.reason, cause.code), cause.at)
-        });
-        let wanted = match self.any {
-            true => format!("any of {} bits", self.widths),
-            false => format!("{} bits", self.widths),
-        };
+        let causes: Vec<String> = verdict
+            .judgement(width)
+            .findings()
+            .map(|cause| format!("{} ({})", cause.reason, cause.code))
+            .collect();
         let verb = match self.need {
             recipe::Need::Require => "needs",
             _ => "prefers",
         };
-        let reason = format!("its driver {verb} AtomicOps of {wanted}, {width} bits fail{why}");
-        let reason = match code {
-            Code::AtomicsUndecided => reason.replace("bits fail", "bits are open"),
-            _ => reason,
+        let alike = self.alike(verdict, width);
+        let short = match code {
+            Code::AtomicsUndecided => format!("{width} bits are open"),
+            _ if self.any || (alike == self.widths && self.widths.iter().count() > 1) => {
+                "none of them reaches it".to_owned()
+            }
+            _ => format!("{alike} bits fail"),
         };
+        let wanted = if self.any { "any of " } else { "" };
+        let reason = format!(
+            "its driver {verb} AtomicOps of {wanted}{} bits, {short}: {}",
+            self.widths,
+            causes.join("; ")
+        );
+        let at = verdict.of(width).finding().and_then(|cause| cause.at);
         Finding { code, at, reason }
+    }
+
+    /// The wanted widths that fail first by the same rule at the same element as this one.
+    fn alike(&self, verdict: &PerWidth, width: Width) -> Widths {
+        let rule = |width: Width| {
+            let finding = verdict.of(width).finding();
+            finding.map(|finding| (finding.code, finding.at))
+        };
+        let same = |other: &Width| rule(*other) == rule(width);
+        self.widths.iter().filter(same).collect()
     }
 }
 

@@ -122,6 +122,57 @@ fn each_element_of_the_path_can_end_it_and_is_named() {
 }
 
 #[test]
+fn every_rule_that_fails_is_reported_hardware_before_the_kernel() {
+    let mut path = good();
+    path[1].1 = image(2, 5, 0, 0x80);
+    path[2].1 = image(2, 6, 0, 0);
+    let report = judged(&chain(&path), GPU, "6.1", None);
+    let rules = |width| {
+        let findings = report.host.judgement(width).findings();
+        findings
+            .map(|rule| (rule.code, rule.at))
+            .collect::<Vec<_>>()
+    };
+    let at = |at: &str| Some(fixture::address(at));
+    let path = [
+        (Code::AtomicsBlocked, at(UP)),
+        (Code::AtomicsUnrouted, at(UP)),
+        (Code::AtomicsUnrouted, at(DOWN)),
+        (Code::AtomicsKernel, None),
+    ];
+    assert_eq!(rules(Width::Bits32), path);
+    let own = [(Code::AtomicsDevice, at(GPU))];
+    assert_eq!(rules(Width::Bits128), [&own[..], &path].concat());
+    assert_eq!(codes(&report)[0], Some(Code::AtomicsBlocked));
+    let lacking = report.driver.finding().expect("no").reason.clone();
+    for part in [
+        "none of them reaches it",
+        "VD-ATM-005",
+        "VD-ATM-006",
+        "VD-ATM-009",
+    ] {
+        assert!(lacking.contains(part), "{part}: {lacking}");
+    }
+}
+
+#[test]
+fn a_driver_that_takes_any_width_lacks_all_of_them_and_not_the_first() {
+    let mut host = chain(&good());
+    let gpu = host.devices.get_mut(&fixture::address(GPU)).expect("gpu");
+    gpu.id = "15b3:101e".parse().expect("id");
+    let report = judged(&host, GPU, "6.1", None);
+    let reason = report.driver.finding().expect("no").reason.clone();
+    assert!(
+        reason.contains("any of 32, 64, 128 bits, none of them reaches it"),
+        "{reason}"
+    );
+    assert!(
+        reason.contains("VD-ATM-009") && !reason.contains("VD-ATM-003"),
+        "{reason}"
+    );
+}
+
+#[test]
 fn what_the_kernel_does_not_look_at_stands_against_nothing() {
     let mut path = good();
     path[0].1 = image(2, 4, 0x380, 0x80);

@@ -65,11 +65,11 @@ pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
         .collect();
     let fix = definition
         .as_ref()
-        .and_then(|definition| fix::of(view, definition, question.qemu, &reports));
+        .and_then(|definition| fix::of(view, definition, &question, &reports));
     match view.json {
         true => print_json(view, &reports, fix.as_ref())?,
         false => {
-            text::print(&reports)?;
+            text::print(&reports, &view.root)?;
             assumptions(view, request, definition.as_ref());
             fix.iter().try_for_each(|fix| fix.print(request.color))?;
             output::gaps(&text::concerned(&view.host.gaps, &reports));

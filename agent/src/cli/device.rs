@@ -126,6 +126,7 @@ fn initiator_nodes(view: &View, device: &Device) -> Option<Nodes> {
 fn initiator_text(view: &View, device: &Device) -> String {
     match initiator_nodes(view, device) {
         None => "-".to_owned(),
+        Some(Ok(nodes)) if nodes.is_empty() => "none: its guest driver uses none".to_owned(),
         Some(Ok(nodes)) => {
             let list: kernel_glue::numa::RangeList = nodes.into_iter().map(u32::from).collect();
             format!("host nodes {list}")

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{Cli, is_snapshot, output, reservations};
+use super::{Cli, hint, is_snapshot, output, reservations};
 use crate::code::Code;
 use crate::doctor::read::{self, Places};
 use crate::doctor::{Check, Group, Tally, Verdict, examine, next, text};
@@ -66,7 +66,12 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let scene = read::scene(places).map_err(|failure| Problem::Failed(failure.to_string()))?;
     let mut checks = examine(&scene);
     checks.retain(|check| request.wants(check));
+    for check in &mut checks {
+        let hint = check.hint.take();
+        check.hint = hint.map(|hint| hint::for_host(&hint, cli.host()));
+    }
     let (tally, next) = (Tally::of(&checks), next(&scene, &checks));
+    let next = hint::for_host(&next, cli.host());
     match cli.json {
         true => output::object(to_json(&checks, tally, &next))?,
         false => show(&checks, request, tally, &next)?,

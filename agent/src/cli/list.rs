@@ -18,7 +18,7 @@ pub(super) fn run(view: &View, all: bool) -> Result<(), Problem> {
     }
     output::text(&table(view, &devices))?;
     if devices.is_empty() {
-        output::none_covered();
+        output::none_covered(&view.root);
     }
     if devices
         .iter()

@@ -14,6 +14,7 @@ mod doctor;
 mod domain;
 mod explain;
 mod fleet;
+mod hint;
 mod input;
 mod list;
 mod monitor;
@@ -303,6 +304,7 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
+            let problem = problem.for_host(cli.host());
             output::complain(&problem, cli.json);
             problem.exit()
         }

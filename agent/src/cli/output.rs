@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use kernel_glue::host::Gap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::hint;
 use super::problem::Problem;
 use crate::code::Code;
 
@@ -76,10 +78,9 @@ pub(super) fn gaps(gaps: &[Gap]) {
 }
 
 /// Says why a table of covered devices is empty.
-pub(super) fn none_covered() {
-    eprintln!(
-        "no device of this host is covered by a recipe; 'variantctl list --all' lists every PCI function"
-    );
+pub(super) fn none_covered(host: &Path) {
+    let text = "no device of this host is covered by a recipe; 'variantctl list --all' lists every PCI function";
+    eprintln!("{}", hint::for_host(text, host));
 }
 
 /// The gaps as JSON.

@@ -1,8 +1,10 @@
 //! Why a verb did not do what was asked, and the exit status that says so.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
+use super::hint;
 use crate::code::Code;
 use crate::refusal::Refusal;
 
@@ -39,6 +41,20 @@ impl Problem {
             Self::NotFound(text) => Self::NotFound(format!("{words}: {text}")),
             Self::Unreachable(text) => Self::Unreachable(format!("{words}: {text}")),
             other => other,
+        }
+    }
+
+    /// The same with the host that was asked about in each command that reads one.
+    pub(super) fn for_host(self, host: &Path) -> Self {
+        let named = |text: String| hint::for_host(&text, host);
+        match self {
+            Self::Refused(refusal) => Self::Refused(Refusal {
+                mend: named(refusal.mend),
+                ..refusal
+            }),
+            Self::Failed(text) => Self::Failed(named(text)),
+            Self::NotFound(text) => Self::NotFound(named(text)),
+            Self::Unreachable(_) | Self::Usage(_) | Self::Found => self,
         }
     }
 

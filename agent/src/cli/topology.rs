@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::completion;
 use super::list::to_json;
 use super::problem::Problem;
-use super::{View, input, output};
+use super::{View, hint, input, output};
 use crate::domain::{Domain, MAX_BYTES};
 use crate::inquiry;
 use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
@@ -84,11 +84,18 @@ impl Request {
     }
 }
 
-/// The definition as the guest will have it.
+/// The definition as the guest will have it; as it stands where it cannot be completed, since a drawing judges nothing.
 fn completed(view: &View, text: &str) -> Result<Domain, Problem> {
     let setting = Setting::newest(&view.host, &view.recipes);
-    let completed = rewrite::rewrite(text, &setting)?;
-    Ok(Domain::parse(&completed.text)?)
+    let domain = Domain::parse(text)?;
+    match rewrite::rewrite(text, &setting) {
+        Ok(completed) => Ok(Domain::parse(&completed.text)?),
+        Err(refusal) => {
+            let refusal = hint::for_host(&refusal.to_string(), &view.root);
+            eprintln!("note: drawn as the definition stands, which cannot be completed: {refusal}");
+            Ok(domain)
+        }
+    }
 }
 
 fn text(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
@@ -127,7 +134,7 @@ fn machines(view: &View, domain: Option<&Domain>) -> Vec<Part> {
 fn print_matrix(view: &View) -> Result<(), Problem> {
     let text = matrix::text(&view.host, &view.recipes);
     if text.is_empty() {
-        output::none_covered();
+        output::none_covered(&view.root);
     }
     output::text(&text)
 }

@@ -23,11 +23,9 @@ pub fn next(scene: &Scene, checks: &[Check]) -> String {
             .as_deref()
             .is_some_and(|hint| hint.contains("as root") || hint.contains("permission denied"))
     };
-    if checks
-        .iter()
-        .filter(is(Verdict::Unseen))
-        .any(|check| root(&check))
-    {
+    // What a record has not, no rights on this machine show.
+    let mut unseen = checks.iter().filter(is(Verdict::Unseen));
+    if scene.recorded.is_none() && unseen.any(|check| root(&check)) {
         return "sudo variantctl doctor".to_owned();
     }
     let warned = checks.iter().filter(is(Verdict::Warn));

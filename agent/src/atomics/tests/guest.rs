@@ -34,7 +34,7 @@ pub(super) fn placed(domain: &Domain, attach: bool, qemu: Version) -> (Option<bo
         Some(guest),
         None,
     );
-    let answer = report.guest.expect("a guest");
+    let answer = report.guest.expect("a guest").answer;
     (answer.ok(), answer.finding().map(|finding| finding.code))
 }
 
@@ -74,6 +74,23 @@ fn qemus_rules_are_applied_to_the_place() {
         let (ok, said) = placed(&guest(controllers, &address), false, NEW);
         assert_eq!((ok, said), (Some(code.is_none()), code), "{address}");
     }
+}
+
+#[test]
+fn an_old_qemu_does_not_hide_a_wrong_place() {
+    let text = guest("", "<address type='pci' bus='0' slot='5' function='1'/>");
+    let place = super::super::place::of(
+        &Guest {
+            domain: &text,
+            attach: false,
+        },
+        &chain(&good()).devices[&fixture::address(GPU)],
+    );
+    let codes: Vec<Code> = super::super::guest::judge(&place, Version::new(7, 2, 0))
+        .findings()
+        .map(|rule| rule.code)
+        .collect();
+    assert_eq!(codes, [Code::AtomicsGuestRootBus, Code::AtomicsQemu]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use kernel_glue::atomics::Widths;
 use serde_json::{Map, Value, json};
 
 use crate::atomics::word;
-use crate::atomics::{Answer, Element, Fact, PerWidth, Place, Report};
+use crate::atomics::{Answer, Element, Fact, Finding, Judgement, PerWidth, Place, Report};
 use crate::recipe;
 
 /// One device.
@@ -44,17 +44,29 @@ fn widths(widths: Widths) -> Vec<u32> {
 
 fn per_width(answers: &PerWidth) -> Value {
     let entries = answers
-        .iter()
-        .map(|(width, one)| (width.to_string(), answer(one)));
+        .judgements()
+        .map(|(width, one)| (width.to_string(), judgement(one)));
     Value::Object(entries.collect())
 }
 
 /// The place in the guest is good or bad for all widths alike.
-fn repeated(one: &Answer, like: &PerWidth) -> Value {
+fn repeated(one: &Judgement, like: &PerWidth) -> Value {
     let entries = like
         .iter()
-        .map(|(width, _)| (width.to_string(), answer(one)));
+        .map(|(width, _)| (width.to_string(), judgement(one)));
     Value::Object(entries.collect())
+}
+
+/// The answer by its first rule, and all rules that stand against a yes.
+fn judgement(one: &Judgement) -> Value {
+    let mut value = answer(&one.answer);
+    value["failing"] = one.failing.iter().map(rule).collect();
+    value
+}
+
+fn rule(answer: &Answer) -> Value {
+    let Finding { code, at, reason } = answer.finding().expect("a rule that fails has a finding");
+    json!({"ok": answer.ok(), "code": code.as_str(), "reason": reason, "at": at})
 }
 
 fn answer(answer: &Answer) -> Value {

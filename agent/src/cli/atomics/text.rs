@@ -1,20 +1,23 @@
 //! Reports on AtomicOps for people: a table, and for each device its path as a tree.
 
+use std::path::Path;
+
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Gap;
 
-use super::super::output;
 use super::super::problem::Problem;
-use crate::atomics::{Answer, Bus, Element, Report, in_words, word};
+use super::super::{hint, output};
+use crate::atomics::{Answer, Bus, Element, Finding, Judgement, Report, in_words, word};
 use crate::recipe::Need;
 
 const HEAD: [&str; 7] = [
     "DEVICE", "WIDTH", "HOST", "GUEST", "DRIVER", "VERDICT", "RULE",
 ];
 
-pub(super) fn print(reports: &[Report]) -> Result<(), Problem> {
+pub(super) fn print(reports: &[Report], host: &Path) -> Result<(), Problem> {
     if reports.is_empty() {
-        eprintln!("no device: name one, or see 'variantctl list --all'");
+        let text = "no device: name one, or see 'variantctl list --all'";
+        eprintln!("{}", hint::for_host(text, host));
         return Ok(());
     }
     let head = HEAD.map(str::to_owned).to_vec();
@@ -38,29 +41,43 @@ pub(super) fn concerned(gaps: &[Gap], reports: &[Report]) -> Vec<Gap> {
 }
 
 fn rows(report: &Report) -> Vec<Vec<String>> {
-    let guest = report.guest.as_ref().map_or("-", said);
-    let row = |(width, verdict): (kernel_glue::atomics::Width, &Answer)| {
+    let guest = report
+        .guest
+        .as_ref()
+        .map_or("-", |guest| said(&guest.answer));
+    let row = |(width, verdict): (kernel_glue::atomics::Width, &Judgement)| {
         let wants = report.need.widths.contains(width) && report.need.otherwise.is_none();
         let driver = match report.need.need {
             Need::Require if wants => "requires",
             Need::Prefer if wants => "prefers",
             _ => "-",
         };
-        let rule = verdict.finding().map_or("-".to_owned(), |finding| {
-            format!("{} {}", finding.code, finding.reason)
-        });
         let cells = [
             report.address.to_string(),
             width.to_string(),
             said(report.host.of(width)).to_owned(),
             guest.to_owned(),
             driver.to_owned(),
-            said(verdict).to_owned(),
-            rule,
+            said(&verdict.answer).to_owned(),
+            rules(verdict),
         ];
         cells.to_vec()
     };
-    report.verdict.iter().map(row).collect()
+    report.verdict.judgements().map(row).collect()
+}
+
+/// The rule that decides with its reason, and the codes of all others that fail.
+fn rules(verdict: &Judgement) -> String {
+    let Some(first) = verdict.answer.finding() else {
+        return "-".to_owned();
+    };
+    let others = verdict.findings().filter(|finding| *finding != first);
+    let others: Vec<&str> = others.map(|finding| finding.code.as_str()).collect();
+    let also = match others.is_empty() {
+        true => String::new(),
+        false => format!("; also {}", others.join(", ")),
+    };
+    format!("{} {}{also}", first.code, first.reason)
 }
 
 fn said(answer: &Answer) -> &'static str {
@@ -81,9 +98,10 @@ fn details(report: &Report) -> String {
         })
         .collect();
     format!(
-        "\n{}{}{}{}{facts}",
+        "\n{}{}{}{}{}{facts}",
         driver(report),
         tree(report),
+        host(report),
         guest(report),
         asked(report)
     )
@@ -150,23 +168,49 @@ fn what(element: &Element) -> String {
 
 /// Which widths end at a function, and by which rules.
 fn failing(report: &Report, at: PciAddress) -> String {
-    let mut rules: Vec<(String, Vec<String>)> = Vec::new();
-    for (width, answer) in report.host.iter() {
-        let Some(finding) = answer.finding().filter(|finding| finding.at == Some(at)) else {
-            continue;
-        };
-        let rule = format!("by {}", finding.code);
-        match rules.iter_mut().find(|(known, _)| *known == rule) {
-            Some((_, widths)) => widths.push(width.to_string()),
-            None => rules.push((rule, vec![format!("{} {width}", said(answer))])),
-        }
-    }
-    let rule = |(rule, widths): &(String, Vec<String>)| format!("{} {rule}", widths.join(", "));
-    let rules: Vec<String> = rules.iter().map(rule).collect();
+    let rules = failing_where(report, |finding| finding.at == Some(at));
+    let rules: Vec<String> = rules
+        .iter()
+        .map(|(finding, widths)| format!("{widths} by {}", finding.code))
+        .collect();
     match rules.is_empty() {
         true => String::new(),
         false => format!("   <-- {}", rules.join("; ")),
     }
+}
+
+/// The rules of the host that fail at no function in particular: its kernel's, and VFIO's own answer.
+fn host(report: &Report) -> String {
+    let rules = failing_where(report, |finding| finding.at.is_none());
+    rules
+        .iter()
+        .map(|(finding, widths)| {
+            format!(
+                "  host: {}   <-- {widths} by {}\n",
+                finding.reason, finding.code
+            )
+        })
+        .collect()
+}
+
+/// The failing rules of the host's part that are wanted, each once with the widths that it ends.
+fn failing_where(report: &Report, wanted: impl Fn(&Finding) -> bool) -> Vec<(&Finding, String)> {
+    let mut rules: Vec<(&Finding, String)> = Vec::new();
+    for (width, judgement) in report.host.judgements() {
+        for answer in &judgement.failing {
+            let Some(finding) = answer.finding().filter(|finding| wanted(finding)) else {
+                continue;
+            };
+            match rules
+                .iter_mut()
+                .find(|(known, _)| known.code == finding.code)
+            {
+                Some((_, widths)) => widths.push_str(&format!(", {width}")),
+                None => rules.push((finding, format!("{} {width}", said(answer)))),
+            }
+        }
+    }
+    rules
 }
 
 fn guest(report: &Report) -> String {
@@ -180,13 +224,13 @@ fn guest(report: &Report) -> String {
     };
     let how = place.predicted.as_ref();
     let how = how.map(|how| format!(" ({how})")).unwrap_or_default();
-    let finding = report.guest.as_ref().and_then(Answer::finding);
-    let failing = finding.map(|finding| format!("   <-- {}", finding.code));
-    format!(
-        "  guest: {}{slot}{how}{}\n",
-        place.bus,
-        failing.unwrap_or_default()
-    )
+    let findings = report.guest.iter().flat_map(Judgement::findings);
+    let codes: Vec<&str> = findings.map(|finding| finding.code.as_str()).collect();
+    let failing = match codes.is_empty() {
+        true => String::new(),
+        false => format!("   <-- {}", codes.join(", ")),
+    };
+    format!("  guest: {}{slot}{how}{failing}\n", place.bus)
 }
 
 fn asked(report: &Report) -> String {
