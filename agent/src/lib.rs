@@ -20,6 +20,7 @@ pub mod file;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
+mod foreign;
 pub mod idle;
 pub mod inquiry;
 pub mod instance;

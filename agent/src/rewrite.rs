@@ -3,6 +3,7 @@
 use crate::code::Code;
 use crate::domain::{Domain, Mark, Marked};
 use crate::edit;
+use crate::foreign;
 use crate::plan::{Note, Origin, Plan, Setting, origin, plan, plan_from};
 use crate::refusal::Refusal;
 use crate::revert::taken_back;
@@ -34,13 +35,13 @@ pub(crate) fn rewrite_read(
     setting: &Setting<'_>,
 ) -> Result<Rewrite, Refusal> {
     let Some(mark) = &domain.mark else {
-        return apply(text.to_owned(), plan(setting, domain)?);
+        return apply(text.to_owned(), plan(setting, domain)?, setting);
     };
     // Of an old mark only what the plan would be made of counts.
     let origin = origin(setting, domain).ok();
     let current = origin.as_ref().filter(|now| now.digest == mark.digest);
     match current.map(|current| plan_from(setting, domain, Some(current))) {
-        Some(Ok(plan)) => apply(text.to_owned(), plan),
+        Some(Ok(plan)) => apply(text.to_owned(), plan, setting),
         _ => again(text, domain, mark, origin.as_ref(), setting),
     }
 }
@@ -69,7 +70,7 @@ fn again(
         text: "what was added before is replaced: it was for another recipe, host or version"
             .to_owned(),
     });
-    apply(base, plan)
+    apply(base, plan, &setting)
 }
 
 /// True for a device that was moved away from the root port that we gave it.
@@ -82,7 +83,11 @@ fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
     bus.is_some() && ports.peek().is_some() && !ports.any(|port| Some(port) == bus)
 }
 
-fn apply(base: String, plan: Plan) -> Result<Rewrite, Refusal> {
+fn apply(base: String, mut plan: Plan, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
+    if !plan.devices.is_empty() {
+        let libvirt = setting.target.versions.libvirt;
+        plan.notes.extend(foreign::notes(&base, libvirt));
+    }
     let text = edit::apply(&base, plan.edits()).map_err(|error| {
         let mend = "please report this with the definition";
         Refusal::new(

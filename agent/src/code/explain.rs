@@ -416,7 +416,8 @@ impl Code {
             Self::GuestBusNumbers => {
                 "PCI has 256 bus numbers per segment. Each expander bus takes one and each root port on it another; those of the \
                  guest's own root bus grow from below and must not reach the lowest expander. Source: PCIe base specification \
-                 7.3.1; QEMU, hw/pci-bridge/pci_expander_bridge.c ('bus_nr')."
+                 7.3.1; QEMU, hw/pci-bridge/pci_expander_bridge.c ('bus_nr'). This holds for expanders that the user wrote, too: firmware \
+                 numbers each port below one from its 'busNr' on, and must not reach the next."
             }
             Self::GuestExpanderShared => {
                 "One accelerated SMMUv3 of a guest is one instance of one SMMU of the host, so devices behind two SMMUs of the \
@@ -689,6 +690,19 @@ impl Code {
                 "Link capabilities are in config space beyond its first 64 bytes, which only root can read; and a \
                  <qemu:override> of the definition's owner is not touched. The guest sees QEMU's defaults. Source: PCIe base \
                  specification 7.5.3.6."
+            }
+            Self::GuestPlaceKept => {
+                "The definition puts the device where its recipe would not: behind a switch of the guest, on a root bus, or as one of \
+                 several functions. A recipe requires a root port where it has initiators or atomics.need = \"require\", and a port of \
+                 the device's own with placement.own_root_port; any other place is the user's choice and stays. A switch that mirrors \
+                 the host's shows the guest which devices are near each other, and ends AtomicOps. placement.switch = true accepts it \
+                 without this note. Source: variantd.recipe(5); QEMU, hw/pci-bridge/xio3130_downstream.c."
+            }
+            Self::XmlForeign => {
+                "Builds of libvirt from vendors have attributes and elements that upstream's has not, or has under another name: \
+                 'pasid' and 'ssidSize' of an SMMUv3 (upstream: 'ssidsize', libvirt 12.7), memory of model 'egm'. libvirt drops an \
+                 attribute that it does not know without a word, and refuses a model that it does not know. Source: run with libvirt \
+                 12.8; libvirt, format of domains."
             }
             Self::SwitchMirrored => {
                 "With placement.switch devices behind one switch of the host are behind one switch in the guest, so that its \

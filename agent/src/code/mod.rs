@@ -63,6 +63,8 @@ codes! {
     AcpiTableRefused = "VD-XML-009",
     /// An ACPI table that the recipe names is not given to the guest.
     AcpiTableMissing = "VD-XML-010",
+    /// The definition has an attribute or element that this libvirt does not know.
+    XmlForeign = "VD-XML-011",
     /// A snapshot of a host cannot be read.
     SnapshotUnreadable = "VD-HST-001",
     /// A snapshot of a host has a form that this version does not know.
@@ -137,6 +139,8 @@ codes! {
     LinkUnknown = "VD-TOP-012",
     /// A device is behind a switch as on the host.
     SwitchMirrored = "VD-TOP-013",
+    /// A device is left at a place of the user's that its recipe would not choose.
+    GuestPlaceKept = "VD-TOP-014",
     /// Config space on the way of AtomicOps cannot be read.
     AtomicsHidden = "VD-ATM-001",
     /// The device is no PCI Express endpoint of version 2.

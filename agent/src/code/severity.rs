@@ -83,6 +83,8 @@ impl Code {
             | Self::SmmuAssumed
             | Self::SmmuLeftOut
             | Self::SwitchMirrored
+            | Self::GuestPlaceKept
+            | Self::XmlForeign
             | Self::FleetDriverUnknown
             | Self::FleetNodes
             | Self::FleetSpelling

@@ -139,6 +139,14 @@ impl Domain {
         own.unwrap_or_else(|| iommufd.is_some_and(|iommufd| iommufd.enabled))
     }
 
+    /// The highest slot that is in use on the bus of the PCI controller with this index.
+    #[must_use]
+    pub fn last_slot(&self, index: u32) -> Option<u8> {
+        let here = |a: &GuestAddress| a.at.domain() == 0 && u32::from(a.at.bus()) == index;
+        let slots = self.addresses().filter(here).map(|a| a.at.device());
+        slots.max()
+    }
+
     /// True when the mark says that this device was prepared.
     #[must_use]
     pub fn is_marked(&self, device: PciAddress) -> bool {

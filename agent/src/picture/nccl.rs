@@ -4,8 +4,12 @@
 //! declaration, one blank between attributes, at most 16 of them; `busid` in lower case with four digits of domain.
 //! Root and downstream switch ports are left out, as NCCL itself does. What NCCL reads in the guest where the file
 //! has it not, is not in the file: a GPU's rank and architecture, and the processor's model on x86.
+//!
+//! NCCL looks a `busid` up in the guest's sysfs and in the file, and takes two of one value for one device. So a guest's
+//! file has each once, and the host's switches, which the guest has not, get ids in PCI domain ffff: QEMU's machines have
+//! domain 0 alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::config::Port;
@@ -15,9 +19,13 @@ use kernel_glue::numa::RangeList;
 
 use super::host::speed;
 use crate::code::Code;
-use crate::domain::{Controller, Domain};
+use crate::domain::{Controller, Domain, MemoryNode};
+use crate::plan::bus_number;
 use crate::recipe::Recipes;
 use crate::refusal::Refusal;
+
+/// Characters of an attribute's value.
+const MAX_VALUE: usize = 255;
 
 /// A `pci` element.
 struct Pci<'a> {
@@ -46,25 +54,41 @@ struct Found<'a> {
 pub fn host(host: &Host, recipes: &Recipes) -> Result<String, Refusal> {
     let wanted = |device: &&Device| is_wanted(device) || recipes.for_device(device).is_some();
     let found = host.devices.values().filter(wanted).map(|device| Found {
-        node: device.numa_node.map_or(0, u32::from),
+        node: node(host, device),
         busid: device.address,
         device,
     });
     let nodes = host.numa.nodes.iter().filter(|node| !node.cpus.is_empty());
     let nodes = nodes.map(|node| (node.id.into(), node.cpus.clone()));
     let arch = host.address_bits.map_or("arm64", |_| "x86_64");
-    file(host, arch, nodes.collect(), found.collect())
+    file(host, arch, nodes.collect(), found.collect(), Ids::Own)
+}
+
+/// The NUMA node of a device: its own, or that of the first bridge above it that has one.
+fn node(host: &Host, device: &Device) -> u32 {
+    let first = device.ancestors.first().and_then(|at| host.devices.get(at));
+    // A switch is in one place only, so what is below it goes by the top of the path.
+    let switched = !switches(host, device).is_empty();
+    let node = match switched {
+        true => first.and_then(|first| first.numa_node).or(device.numa_node),
+        false => device.numa_node.or(first.and_then(|first| first.numa_node)),
+    };
+    node.map_or(0, u32::from)
 }
 
 /// The file for a guest: its host devices where the guest sees them, below the switches that the host has them on.
 ///
 /// # Errors
-/// When the definition does not say where the guest will see a device.
+/// When the definition does not say where the guest will see a device, or has too few bus numbers for it.
 pub fn guest(host: &Host, domain: &Domain) -> Result<String, Refusal> {
+    if let Some(refusal) = bus_number::check(domain) {
+        return Err(refusal);
+    }
     let numbers = bus_numbers(domain);
+    let mut seen = BTreeSet::new();
     let known = domain.hostdevs.iter().filter_map(|one| {
         let device = host.devices.get(&one.source)?;
-        Some((one, device))
+        seen.insert(one.source).then_some((one, device))
     });
     let found: Result<Vec<Found<'_>>, Refusal> = known
         .map(|(one, device)| {
@@ -72,7 +96,9 @@ pub fn guest(host: &Host, domain: &Domain) -> Result<String, Refusal> {
             let busid = address.and_then(|at| seen_at(at, &numbers));
             let bus = address.map_or(0, |at| u32::from(at.bus()));
             Ok(Found {
-                node: cell(domain, bus).unwrap_or(0),
+                node: cell(domain, bus)
+                    .or_else(|| bound_cell(domain, device.numa_node?.into()))
+                    .unwrap_or(0),
                 busid: busid.ok_or_else(|| unplaced(one.source))?,
                 device,
             })
@@ -88,12 +114,40 @@ pub fn guest(host: &Host, domain: &Domain) -> Result<String, Refusal> {
         Some("aarch64") => "arm64",
         _ => "x86_64",
     };
-    file(host, arch, nodes, found?)
+    file(host, arch, nodes, found?, Ids::Foreign(0))
 }
 
-/// GPUs, networks and NVSwitches: what NCCL plans with.
+/// The cell whose memory is on this node of the host alone.
+fn bound_cell(domain: &Domain, node: u32) -> Option<u32> {
+    let here = |bound: &&MemoryNode| bound.nodes.iter().eq([node]);
+    Some(domain.memory_nodes.iter().find(here)?.cell)
+}
+
+/// GPUs, accelerators (AMD's Instinct), networks and NVSwitches: what NCCL and RCCL plan with.
 fn is_wanted(device: &Device) -> bool {
-    matches!(device.class >> 16, 0x02 | 0x03) || device.class >> 8 == 0x0680
+    matches!(device.class >> 16, 0x02 | 0x03) || matches!(device.class >> 8, 0x0680 | 0x1200)
+}
+
+/// What the host's switches are called in the file.
+#[derive(Clone, Copy, Debug)]
+enum Ids {
+    /// By their own addresses.
+    Own,
+    /// By addresses that no guest has; how many were given.
+    Foreign(u16),
+}
+
+impl Ids {
+    fn next(&mut self, switch: &Device) -> String {
+        match self {
+            Self::Own => switch.address.to_string(),
+            Self::Foreign(count) => {
+                let [bus, device] = [*count >> 5, *count & 0x1f];
+                *count += 1;
+                format!("ffff:{bus:02x}:{device:02x}.0")
+            }
+        }
+    }
 }
 
 fn unplaced(device: PciAddress) -> Refusal {
@@ -108,6 +162,7 @@ fn file(
     arch: &str,
     nodes: BTreeMap<u32, RangeList>,
     found: Vec<Found<'_>>,
+    mut ids: Ids,
 ) -> Result<String, Refusal> {
     let cpu = |cpus| Cpu {
         cpus,
@@ -130,6 +185,7 @@ fn file(
                 device: one.device,
                 below: Vec::new(),
             },
+            &mut ids,
         );
     }
     let mut out = String::from("<system version=\"1\">\n");
@@ -152,7 +208,7 @@ fn switches<'a>(host: &'a Host, device: &Device) -> Vec<&'a Device> {
     above.filter(upstream).collect()
 }
 
-fn insert<'a>(level: &mut Vec<Pci<'a>>, path: &[&'a Device], leaf: Pci<'a>) {
+fn insert<'a>(level: &mut Vec<Pci<'a>>, path: &[&'a Device], leaf: Pci<'a>, ids: &mut Ids) {
     let Some((first, rest)) = path.split_first() else {
         return level.push(leaf);
     };
@@ -161,20 +217,23 @@ fn insert<'a>(level: &mut Vec<Pci<'a>>, path: &[&'a Device], leaf: Pci<'a>) {
         .position(|pci| pci.device.address == first.address);
     let index = known.unwrap_or_else(|| {
         level.push(Pci {
-            busid: first.address.to_string(),
+            busid: ids.next(first),
             device: first,
             below: Vec::new(),
         });
         level.len() - 1
     });
-    insert(&mut level[index].below, rest, leaf);
+    insert(&mut level[index].below, rest, leaf, ids);
 }
 
 fn element(host: &Host, id: u32, cpu: &Cpu<'_>, arch: &str) -> String {
-    let head = format!(
-        "  <cpu numaid=\"{id}\" affinity=\"{}\" arch=\"{arch}\"",
-        mask(&cpu.cpus)
-    );
+    let mask = mask(&cpu.cpus);
+    // NCCL reads a value that is left out in the guest, and refuses one that is too long (xml.h, MAX_STR_LEN).
+    let affinity = match mask.len() <= MAX_VALUE {
+        true => format!(" affinity=\"{mask}\""),
+        false => String::new(),
+    };
+    let head = format!("  <cpu numaid=\"{id}\"{affinity} arch=\"{arch}\"");
     if cpu.below.is_empty() {
         return format!("{head}/>\n");
     }
@@ -247,23 +306,17 @@ fn mask(cpus: &RangeList) -> String {
 }
 
 /// Bus numbers as firmware gives them: depth first in the order of slots; an expander has its own.
-fn bus_numbers(domain: &Domain) -> BTreeMap<u32, u8> {
+fn bus_numbers(domain: &Domain) -> BTreeMap<u32, u32> {
     let mut numbers = BTreeMap::from([(0, 0)]);
     number(domain, 0, &mut 1, &mut numbers);
-    let expanders = domain
-        .controllers
-        .iter()
-        .filter(|one| one.model == "pcie-expander-bus");
-    for one in expanders {
-        if let Some(own) = one.bus_number {
-            numbers.insert(one.index, own);
-            number(domain, one.index, &mut own.saturating_add(1), &mut numbers);
-        }
+    for (index, own) in bus_number::expanders(domain) {
+        numbers.insert(index, own);
+        number(domain, index, &mut (own + 1), &mut numbers);
     }
     numbers
 }
 
-fn number(domain: &Domain, bus: u32, next: &mut u8, numbers: &mut BTreeMap<u32, u8>) {
+fn number(domain: &Domain, bus: u32, next: &mut u32, numbers: &mut BTreeMap<u32, u32>) {
     let bridge = |one: &&Controller| one.model.contains("port") || one.model.ends_with("bridge");
     let mut here: Vec<_> = domain.controllers.iter().filter(bridge).collect();
     here.retain(|one| {
@@ -272,25 +325,29 @@ fn number(domain: &Domain, bus: u32, next: &mut u8, numbers: &mut BTreeMap<u32, 
     });
     here.sort_by_key(|one| one.address.map(|address| address.at));
     for one in here {
+        if numbers.contains_key(&one.index) {
+            continue;
+        }
         numbers.insert(one.index, *next);
-        *next = next.saturating_add(1);
+        *next += 1;
         number(domain, one.index, next, numbers);
     }
 }
 
-fn seen_at(at: PciAddress, numbers: &BTreeMap<u32, u8>) -> Option<PciAddress> {
-    let bus = *numbers.get(&u32::from(at.bus()))?;
+fn seen_at(at: PciAddress, numbers: &BTreeMap<u32, u32>) -> Option<PciAddress> {
+    let bus = u8::try_from(*numbers.get(&u32::from(at.bus()))?).ok()?;
     PciAddress::new(at.domain(), bus, at.device(), at.function()).ok()
 }
 
 /// The cell of the expander that a bus hangs from; `None` below the root bus.
 fn cell(domain: &Domain, bus: u32) -> Option<u32> {
-    let controller = domain.controller(bus)?;
-    match controller.model.as_str() {
-        "pcie-expander-bus" => controller.cell,
-        _ => cell(
-            domain,
-            u32::from(controller.address?.at.bus()).min(bus.checked_sub(1)?),
-        ),
+    let mut bus = bus;
+    for _ in 0..=domain.controllers.len() {
+        let controller = domain.controller(bus)?;
+        if controller.model == "pcie-expander-bus" {
+            return controller.cell;
+        }
+        bus = controller.address?.at.bus().into();
     }
+    None
 }

@@ -184,7 +184,8 @@ impl Element {
                 self.get("numaid").parse::<u32>().expect("numaid");
                 assert!(["arm64", "x86_64"].contains(&self.get("arch")));
                 let mut groups = self.get("affinity").split(',');
-                assert!(groups.all(|group| u32::from_str_radix(group, 16).is_ok()));
+                let left_out = self.get("affinity").is_empty();
+                assert!(left_out || groups.all(|group| u32::from_str_radix(group, 16).is_ok()));
             }
             "pci" => {
                 assert!(["cpu", "pci"].contains(&parent), "{parent}");
@@ -224,7 +225,40 @@ fn system(text: &str) -> Element {
     );
     assert!(reader.0.all(|c| c == '\n'));
     system.below.iter().for_each(|cpu| cpu.check("system"));
+    let mut ids = Vec::new();
+    system.ids(&mut ids);
+    let unique: std::collections::BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(
+        unique.len(),
+        ids.len(),
+        "a busid or numaid occurs twice: {ids:?}"
+    );
+    assert!(ids.len() <= 1024, "NCCL's table of nodes");
     system
+}
+
+impl Element {
+    /// What NCCL tells elements apart by: `ncclTopoGetPciNode` takes the first of a `busid`.
+    fn ids<'a>(&'a self, ids: &mut Vec<&'a str>) {
+        ids.extend(
+            ["busid", "numaid"]
+                .map(|key| self.get(key))
+                .into_iter()
+                .filter(|id| !id.is_empty()),
+        );
+        assert!(self.below.len() <= 32, "NCCL's MAX_SUBS of 2.8 to 2.18");
+        self.below.iter().for_each(|below| below.ids(ids));
+    }
+
+    /// The leaves below, each with the `busid` of what is above it; "" for a processor.
+    fn leaves(&self) -> Vec<(String, String)> {
+        let own = self.get("busid").to_owned();
+        let below = |child: &Element| match child.below.is_empty() {
+            true => vec![(child.get("busid").to_owned(), own.clone())],
+            false => child.leaves(),
+        };
+        self.below.iter().flat_map(below).collect()
+    }
 }
 
 #[test]
@@ -287,10 +321,113 @@ fn a_switch_of_the_host_is_above_its_device_and_buses_count_in_the_order_of_slot
     let switch = &system.below[0].below[0];
     assert_eq!(
         (switch.get("busid"), switch.get("class")),
-        ("0000:03:00.0", "0x060400")
+        ("ffff:00:00.0", "0x060400")
     );
     assert_eq!(switch.below[0].get("busid"), "0000:02:00.0");
     assert_eq!(switch.below[0].get("link_width"), "1");
+}
+
+/// A guest of q35 with a root port for each of these devices of the host, and cells 1 and 0 on nodes 0 and 1.
+fn placed(devices: &[String]) -> Domain {
+    let places = devices.iter().enumerate().map(|(at, source)| {
+        let (bus, source) = (at + 1, address(source));
+        format!(
+            "<controller type='pci' index='{bus}' model='pcie-root-port'><address type='pci' bus='0' slot='{bus}' function='0'/></controller>\
+             <hostdev mode='subsystem' type='pci'><source><address domain='{}' bus='{}' slot='{}' function='{}'/></source>\
+             <address type='pci' bus='{bus}' slot='0' function='0'/></hostdev>",
+            source.domain(), source.bus(), source.device(), source.function()
+        )
+    });
+    let places: String = places.collect();
+    let text = format!(
+        "<domain type='kvm'><name>g</name><memory unit='KiB'>4194304</memory><vcpu>4</vcpu>\
+         <numatune><memnode cellid='0' mode='strict' nodeset='1'/><memnode cellid='1' mode='strict' nodeset='0'/></numatune>\
+         <os><type arch='x86_64' machine='q35'>hvm</type></os><cpu><numa><cell id='0' cpus='0-1' memory='2097152'/>\
+         <cell id='1' cpus='2-3' memory='2097152'/></numa></cpu><devices>{places}</devices></domain>"
+    );
+    Domain::parse(&text).expect("domain")
+}
+
+#[test]
+fn switches_of_the_host_get_ids_that_no_device_of_the_guest_has() {
+    let host = read("mi300x-8gpu");
+    let gpus = host
+        .devices
+        .values()
+        .filter(|device| device.class >> 8 == 0x1200);
+    let gpus: Vec<String> = gpus.map(|device| device.address.to_string()).collect();
+    assert!(!gpus.is_empty());
+    let system = system(&nccl::guest(&host, &placed(&gpus)).expect("file"));
+    let leaves: Vec<(String, String)> = system.below.iter().flat_map(Element::leaves).collect();
+    assert_eq!(leaves.len(), gpus.len());
+    for (leaf, above) in leaves {
+        assert!(leaf.starts_with("0000:"), "{leaf}");
+        assert!(
+            above.is_empty() || above.starts_with("ffff:"),
+            "{leaf} below {above}"
+        );
+    }
+}
+
+#[test]
+fn a_device_on_the_guests_root_bus_is_at_the_cell_whose_memory_is_on_its_node() {
+    let host = read("hgx-8gpu");
+    let gpus = host
+        .devices
+        .values()
+        .filter(|device| device.class >> 8 == 0x0302);
+    let gpus: Vec<_> = gpus.collect();
+    let names: Vec<String> = gpus.iter().map(|gpu| gpu.address.to_string()).collect();
+    let system = system(&nccl::guest(&host, &placed(&names)).expect("file"));
+    for (bus, gpu) in gpus.iter().enumerate() {
+        let node = gpu.numa_node.map(u32::from).expect("a node");
+        let seen = format!("0000:{:02x}:00.0", bus + 1);
+        let home = system
+            .below
+            .iter()
+            .find(|cpu| cpu.leaves().iter().any(|(leaf, _)| *leaf == seen));
+        let cell = home.expect("below a processor").get("numaid");
+        assert_eq!(
+            cell,
+            (1 - node).to_string(),
+            "{} on node {node}",
+            gpu.address
+        );
+    }
+}
+
+#[test]
+fn accelerators_that_are_no_display_are_in_the_file_of_a_host() {
+    let mut host = read("lab");
+    let one = address("0000:21:00.0");
+    let device = host.devices.get_mut(&one).expect("device");
+    device.id = "1002:ffff".parse().expect("an id without a recipe");
+    device.class = 0x12_0000;
+    assert!(
+        nccl::host(&host, &recipes())
+            .expect("file")
+            .contains("busid=\"0000:21:00.0\"")
+    );
+}
+
+#[test]
+fn too_many_processors_for_one_value_are_left_to_nccl() {
+    let mut domain = placed(&[]);
+    domain.cells[1].cpus = (0..2000).collect();
+    let text = nccl::guest(&read("lab"), &domain).expect("file");
+    assert!(text.contains("<cpu numaid=\"1\" arch="), "{text}");
+    system(&text);
+}
+
+#[test]
+fn bus_numbers_that_overlap_give_no_file() {
+    let text = SWITCHED.replace(
+        "<hostdev",
+        "<controller type='pci' index='9' model='pcie-expander-bus'><target busNr='2'/></controller><hostdev",
+    );
+    let domain = Domain::parse(&text).expect("domain");
+    let refusal = nccl::guest(&read("lab"), &domain).expect_err("overlap");
+    assert_eq!(refusal.code, crate::code::Code::GuestBusNumbers);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use kernel_glue::address::PciAddress;
 use kernel_glue::numa::NumaNode;
 
+use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
 use super::{Assigned, Note, Plan, Setting, association, switch};
 use crate::code::Code;
@@ -16,8 +17,8 @@ use crate::domain::{Controller, Domain};
 use crate::recipe::Per;
 use crate::refusal::Refusal;
 
-/// One more than the highest PCI bus number.
-const BUSES: u32 = 256;
+/// Slots of a PCI bus.
+const SLOTS: u32 = 32;
 
 /// A new root port: the controllers to add, and the index that is the device's bus.
 pub(super) struct Port {
@@ -36,7 +37,7 @@ pub(super) struct Buses<'a> {
     lowest: u32,
     /// Expander of each group.
     expanders: BTreeMap<String, Expander>,
-    /// Index of the guest's upstream port for each of the host's, and the downstream ports on it.
+    /// Index of the guest's upstream port for each of the host's, and the slot of the next downstream port on it.
     switches: BTreeMap<PciAddress, (u32, u32)>,
     /// Expander that each device is behind.
     pub(super) behind: BTreeMap<PciAddress, u32>,
@@ -45,9 +46,11 @@ pub(super) struct Buses<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Expander {
     index: u32,
-    /// Root ports on it.
-    ports: u32,
-    /// Root ports that its bus numbers are enough for.
+    /// Slot of the next port on it.
+    slot: u32,
+    /// Bus numbers that are taken by what is below it.
+    used: u32,
+    /// Bus numbers that it has for what is below it.
     room: u32,
 }
 
@@ -74,8 +77,8 @@ impl<'a> Buses<'a> {
         for one in assigned {
             let host = switch::of(setting.host, one);
             if let Some((host, up)) = host.zip(switch::upstream(domain, one)) {
-                let ports = buses.ports_on(up.index);
-                buses.switches.insert(host, (up.index, ports));
+                let slot = buses.next_slot(up.index);
+                buses.switches.insert(host, (up.index, slot));
             }
         }
         Ok(buses)
@@ -95,28 +98,26 @@ impl<'a> Buses<'a> {
         if let Some((other, _)) = other.filter(|(other, _)| **other != group) {
             return Err(shared(self.domain, one, index, other, &group));
         }
+        let numbers = bus_number::expanders(self.domain);
+        let needed = bus_number::needed(self.domain);
         let known = Expander {
             index,
-            ports: self.ports_on(index),
-            room: self.room(controller),
+            slot: self.next_slot(index),
+            used: needed.get(&index).copied().unwrap_or(0),
+            room: numbers
+                .get(&controller.index)
+                .map_or(1, |own| bus_number::room(&numbers, *own)),
         };
         self.expanders.entry(group).or_insert(known);
         self.behind.insert(one.hostdev.source, index);
         Ok(())
     }
 
-    fn ports_on(&self, index: u32) -> u32 {
-        u32::try_from(self.domain.devices_on(index)).unwrap_or(u32::MAX)
-    }
-
-    /// Bus numbers between this expander and the next one above it.
-    fn room(&self, expander: &Controller) -> u32 {
-        let Some(own) = expander.bus_number.map(u32::from) else {
-            return 1;
-        };
-        let others = self.domain.controllers.iter().filter_map(|c| c.bus_number);
-        let above = others.map(u32::from).filter(|number| *number > own).min();
-        above.unwrap_or(BUSES) - own - 1
+    /// The slot behind the last that the definition uses on the bus of a controller.
+    fn next_slot(&self, index: u32) -> u32 {
+        self.domain
+            .last_slot(index)
+            .map_or(0, |slot| u32::from(slot) + 1)
     }
 
     /// A root port of its own for a device, on its group's expander where the recipe wants one.
@@ -133,13 +134,14 @@ impl<'a> Buses<'a> {
         let group = group(one);
         let mut controllers = Vec::new();
         let mut expander = match self.expanders.get(&group) {
-            Some(known) if known.ports < known.room => *known,
+            Some(known) if known.used < known.room && known.slot < SLOTS => *known,
             Some(_) => return Err(full(self.domain, one)),
             None => self.expander(one, plan, &mut controllers)?,
         };
         let index = self.take();
-        controllers.push(root_port(index).child(address(expander.index, expander.ports)));
-        expander.ports += 1;
+        controllers.push(root_port(index).child(address(expander.index, expander.slot)));
+        expander.slot += 1;
+        expander.used += 1;
         self.expanders.insert(group, expander);
         self.behind.insert(one.hostdev.source, expander.index);
         Ok(Port {
@@ -169,7 +171,7 @@ impl<'a> Buses<'a> {
     /// A downstream port, with the switch above it and its root port where the guest has none yet.
     fn behind_switch(&mut self, host: PciAddress, plan: &mut Plan) -> Port {
         let mut controllers = Vec::new();
-        let (up, ports) = match self.switches.get(&host) {
+        let (up, slot) = match self.switches.get(&host) {
             Some(known) => *known,
             None => {
                 let (root, up) = (self.take(), self.take());
@@ -181,8 +183,8 @@ impl<'a> Buses<'a> {
             }
         };
         let index = self.take();
-        controllers.push(controller(index, switch::DOWNSTREAM).child(address(up, ports)));
-        self.switches.insert(host, (up, ports + 1));
+        controllers.push(controller(index, switch::DOWNSTREAM).child(address(up, slot)));
+        self.switches.insert(host, (up, slot + 1));
         Port {
             controllers,
             index,
@@ -217,7 +219,8 @@ impl<'a> Buses<'a> {
         plan.added.insert(format!("expander:{index}"));
         Ok(Expander {
             index,
-            ports: 0,
+            slot: 0,
+            used: 0,
             room,
         })
     }

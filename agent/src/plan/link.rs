@@ -8,7 +8,7 @@ use kernel_glue::config::Express;
 use super::fragment::Fragment;
 use super::{Assigned, Change, Note, Plan, Setting};
 use crate::code::Code;
-use crate::domain::{Domain, Override, QEMU_NAMESPACE};
+use crate::domain::{Controller, Domain, Override, QEMU_NAMESPACE};
 use crate::edit::Edit;
 use crate::target::Version;
 
@@ -27,7 +27,17 @@ pub(super) fn plan(
 ) {
     let mut wanted = Vec::new();
     for one in assigned.iter().filter(|one| one.recipe.placement.link) {
-        let link = slowest(setting, one).zip(port(one, plan));
+        let Some(port) = port(domain, one, plan) else {
+            // Only QEMU's root ports have these properties (hw/pci-bridge/gen_pcie_root_port.c).
+            plan.notes.push(Note {
+                code: Code::LinkUnknown,
+                device: Some(one.hostdev.source),
+                text: "it is on no root port, and other ports of QEMU have no link that can be set"
+                    .to_owned(),
+            });
+            continue;
+        };
+        let link = slowest(setting, one).zip(Some(port));
         match link {
             Some(((speed, width), port)) => {
                 wanted.push(set(port, "x-speed", speed.to_owned()));
@@ -88,10 +98,18 @@ fn fastest(qemu: Version) -> u32 {
 }
 
 /// The device's root port: a new one, or the one it has.
-fn port(one: &Assigned<'_>, plan: &Plan) -> Option<u32> {
+fn port(domain: &Domain, one: &Assigned<'_>, plan: &Plan) -> Option<u32> {
     let added = plan.added_for.get(&one.hostdev.source);
     let new = added.and_then(|added| added.numbers("port").last());
-    new.or_else(|| Some(one.hostdev.address?.at.bus().into()))
+    let own = || {
+        let bus = u32::from(one.hostdev.address?.at.bus());
+        let is_root_port = |port: &Controller| port.model == "pcie-root-port";
+        domain
+            .controller(bus)
+            .is_none_or(is_root_port)
+            .then_some(bus)
+    };
+    new.or_else(own)
 }
 
 fn print(wanted: &[Override]) -> String {

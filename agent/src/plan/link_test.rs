@@ -57,6 +57,32 @@ fn the_slowest_link_of_the_path_is_shown_and_taken_back() {
 }
 
 #[test]
+fn a_port_of_a_switch_has_no_link_to_set() {
+    let mut fixture = fixture();
+    let recipe = include_str!("../../recipes/nvidia-x86.toml").replace("10de:2330", "10de:2941");
+    let recipe = recipe.replace("own_root_port = true", "own_root_port = true\nlink = true");
+    fixture.recipes = Recipes::of(&[&recipe]);
+    let ports = "<controller type='pci' index='1' model='pcie-root-port'/>\
+        <controller type='pci' index='2' model='pcie-switch-upstream-port'><address type='pci' bus='1' slot='0'/></controller>\
+        <controller type='pci' index='3' model='pcie-switch-downstream-port'><address type='pci' bus='2' slot='0'/></controller>";
+    let switched = hostdev("0008:01:00.0", "<address type='pci' bus='3' slot='0'/>");
+    let text = guest(&(ports.to_owned() + &switched))
+        .replace("aarch64", "x86_64")
+        .replace("'virt'", "'q35'");
+    let plan = fixture.rewrite(&text).plan;
+    let unknown = plan
+        .notes
+        .iter()
+        .filter(|note| note.code == Code::LinkUnknown);
+    assert_eq!(unknown.count(), 1);
+    assert!(
+        plan.changes
+            .iter()
+            .all(|change| change.code != Code::LinkMissing)
+    );
+}
+
+#[test]
 fn what_is_not_visible_or_the_owners_is_a_note() {
     let noted = |fixture: &Fixture, text: &str| {
         let got = fixture.rewrite(text);

@@ -6,6 +6,7 @@
 mod advice;
 mod association;
 mod atomics;
+pub(crate) mod bus_number;
 mod cells;
 pub(crate) mod command_line;
 mod controller;
@@ -361,6 +362,8 @@ mod atomics_test;
 mod controller_test;
 #[cfg(test)]
 mod link_test;
+#[cfg(test)]
+mod placement_test;
 #[cfg(test)]
 mod rule_test;
 #[cfg(test)]

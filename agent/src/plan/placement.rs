@@ -13,6 +13,7 @@ use super::{Assigned, Change, Note, Plan, Setting, switch};
 use crate::code::Code;
 use crate::domain::{Controller, Domain, GuestAddress};
 use crate::edit::Edit;
+use crate::recipe::{Need, Recipe};
 use crate::refusal::Refusal;
 
 /// Gives each device that has none an address of its own; refuses one that contradicts. Returns the
@@ -50,15 +51,18 @@ fn fault(
         let reason = "a root port of its own, slot 0, function 0".to_owned();
         return Ok(Some((Code::GuestNoAddress, reason)));
     };
-    let mirrored = switch::of(setting.host, one).is_some();
-    if mirrored && switch::upstream(domain, one).is_some() && address.is_origin() {
+    let faults = broken_rules(domain, address);
+    let switched = switch::upstream(domain, one).is_some()
+        && matches!(faults[..], [(Code::GuestNotOnRootPort, _)]);
+    if switched && one.recipe.placement.switch {
         return Ok(None);
     }
-    if let Some(rule) = broken_rule(domain, address) {
-        return if setting.replace {
-            Ok(Some(rule))
-        } else {
-            Err(refusal(domain, one, rule))
+    if !faults.is_empty() {
+        return match (setting.replace, demand(one.recipe)) {
+            (true, _) => Ok(Some(joined(faults))),
+            (false, Demand::Nothing) => keep(domain, one, faults, plan),
+            (false, Demand::Port) if switched => keep(domain, one, faults, plan),
+            (false, _) => Err(refusal(domain, one, joined(faults))),
         };
     }
     if !expander::wanted(domain, one) || expander::expander_of(domain, one).is_some() {
@@ -80,46 +84,107 @@ fn fault(
     Ok(None)
 }
 
-/// The first rule that a guest address breaks, with both values.
-fn broken_rule(domain: &Domain, address: GuestAddress) -> Option<(Code, String)> {
+/// What a recipe requires of a guest address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    /// A root port right above it: for initiators, or for AtomicOps that it requires.
+    RootPort,
+    /// A port of its own; a switch's is one, too, though the plan never chooses it unasked.
+    Port,
+    /// Nothing: a root port is only the better place.
+    Nothing,
+}
+
+fn demand(recipe: &Recipe) -> Demand {
+    if recipe.initiators.is_some() || recipe.atomics.need == Need::Require {
+        Demand::RootPort
+    } else if recipe.placement.own_root_port {
+        Demand::Port
+    } else {
+        Demand::Nothing
+    }
+}
+
+/// Leaves a place that the definition chose and the recipe does not rule out, with a note.
+fn keep(
+    domain: &Domain,
+    one: &Assigned<'_>,
+    faults: Vec<(Code, String)>,
+    plan: &mut Plan,
+) -> Result<Option<(Code, String)>, Refusal> {
+    let switched = switch::upstream(domain, one).is_some();
+    let (code, reason) = joined(faults);
+    let accept = match switched {
+        true => format!(
+            "; placement.switch = true in recipe '{}' accepts it",
+            one.recipe.name
+        ),
+        false => String::new(),
+    };
+    plan.notes.push(Note {
+        code: Code::GuestPlaceKept,
+        device: Some(one.hostdev.source),
+        text: format!(
+            "{reason} ({code}): kept, as its recipe does not require that{accept}; \
+             'variantctl prepare --replace {}' gives it a root port of its own",
+            domain.name
+        ),
+    });
+    Ok(None)
+}
+
+/// All faults of an address as one, by the first one's code.
+fn joined(faults: Vec<(Code, String)>) -> (Code, String) {
+    let mut faults = faults.into_iter();
+    let (code, first) = faults.next().expect("a fault");
+    let others: String = faults
+        .map(|(code, reason)| format!("; {reason} ({code})"))
+        .collect();
+    (code, first + &others)
+}
+
+/// The rules that a guest address breaks, with both values: the bus first, since it says what a slot means.
+fn broken_rules(domain: &Domain, address: GuestAddress) -> Vec<(Code, String)> {
     let at = address.at;
-    if at.device() != 0 {
-        return Some((
+    let bus = u32::from(at.bus());
+    let port = domain.controller(bus);
+    let model = port.map_or("missing", |port| port.model.as_str());
+    let one_slot = matches!(model, "pcie-root-port" | switch::DOWNSTREAM | "missing");
+    let rules = [
+        (
+            model != "pcie-root-port",
+            Code::GuestNotOnRootPort,
+            format!("its guest bus {bus} is of model '{model}', it must be 'pcie-root-port'"),
+        ),
+        (
+            one_slot && at.device() != 0,
             Code::GuestSlot,
             format!(
                 "its guest address {at} is slot {}, it must be slot 0",
                 at.device()
             ),
-        ));
-    }
-    if at.function() != 0 {
-        let reason = format!(
-            "its guest address {at} is function {}, it must be function 0",
-            at.function()
-        );
-        return Some((Code::GuestFunction, reason));
-    }
-    if address.multifunction {
-        return Some((
+        ),
+        (
+            at.function() != 0,
+            Code::GuestFunction,
+            format!(
+                "its guest address {at} is function {}, it must be function 0",
+                at.function()
+            ),
+        ),
+        (
+            address.multifunction,
             Code::GuestMultifunction,
             format!("its guest address {at} has multifunction='on', it must be single"),
-        ));
-    }
-    let port = domain.controller(at.bus().into());
-    let model = port.map_or("missing", |port| port.model.as_str());
-    if model != "pcie-root-port" {
-        let reason = format!(
-            "its guest bus {} is of model '{model}', it must be 'pcie-root-port'",
-            at.bus()
-        );
-        return Some((Code::GuestNotOnRootPort, reason));
-    }
-    (domain.devices_on(at.bus().into()) > 1).then(|| {
+        ),
         (
+            one_slot && domain.devices_on(bus) > 1,
             Code::GuestPortShared,
-            format!("another device is on its root port, bus {}", at.bus()),
-        )
-    })
+            format!("another device is on its port, bus {bus}"),
+        ),
+    ];
+    let broken = rules.into_iter().filter(|(broken, ..)| *broken);
+    broken.map(|(_, code, reason)| (code, reason)).collect()
 }
 
 fn change(domain: &Domain, one: &Assigned<'_>, port: &Port, code: Code, reason: String) -> Change {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Assigned, Setting, controller};
+use super::{Assigned, Setting, bus_number, controller};
 use crate::code::Code;
 use crate::domain::{Cell, Domain, Hostdev, Iommu};
 use crate::refusal::Refusal;
@@ -24,6 +24,7 @@ pub(super) fn check(
         .or_else(|| nodesets(setting, domain))
         .or_else(|| distances(domain))
         .or_else(|| iommus(domain))
+        .or_else(|| bus_number::check(domain))
         .or_else(|| hard_limit(domain));
     broken.map_or(Ok(()), Err)
 }

@@ -426,6 +426,7 @@ fn a_device_that_no_recipe_covers_behind_the_smmu_goes_through_iommufd_by_the_do
     let address = "      <address type='pci' bus='3' slot='0'/>\n";
     let beside = format!("{port}{}  </devices>", hostdev("0000:03:00.0", address));
     let text = accelerated("").replace("  </devices>", &beside);
+    let text = text.replace("busNr='254'", "busNr='253'");
     let got = fixture.rewrite(&text).text;
     assert!(
         got.contains("<iommufd enabled='yes'/>") && !got.contains("iommufd='yes'"),

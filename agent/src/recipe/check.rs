@@ -70,12 +70,8 @@ fn guests(recipe: &Recipe) -> Option<String> {
 }
 
 fn placement(recipe: &Recipe) -> Option<String> {
-    let Placement {
-        own_root_port,
-        switch,
-        link,
-    } = recipe.placement;
-    let fault = if !own_root_port && (link || switch) {
+    let Placement { switch, link, .. } = recipe.placement;
+    let fault = if !recipe.own_root_port() && (link || switch) {
         "placement.link and placement.switch need placement.own_root_port, at which they are"
     } else if switch && link {
         "placement.switch excludes placement.link: QEMU's switch ports have no link of their own"

@@ -81,3 +81,54 @@ fn a_diff_is_coloured_on_a_terminal_only_unless_told_otherwise() {
     assert!(plain(&on_a_terminal(&["--color", "never"], false)));
     assert!(coloured(&on_a_terminal(&["--color", "always"], true)));
 }
+
+/// A Grace GPU at a place that its recipe rules out.
+const MISPLACED: &str = "<domain type='kvm'><name>g</name><memory unit='GiB'>4</memory><vcpu>4</vcpu>\
+    <os firmware='efi'><type arch='aarch64' machine='virt'>hvm</type></os><features><acpi/></features><devices><controller type='pci' index='0' model='pcie-root'/>\
+    <hostdev mode='subsystem' type='pci'><source><address domain='9' bus='1'/></source>\
+    <address type='pci' bus='0' slot='5' function='0'/></hostdev></devices></domain>";
+
+#[test]
+fn what_cannot_be_completed_is_drawn_as_it_stands() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("guest.xml");
+    fs::write(&file, MISPLACED).expect("written");
+    let file = file.to_string_lossy();
+    let gh200 = host("gh200-1gpu");
+    let plan = variantctl(&gh200, &["plan", &file]);
+    assert_eq!(plan.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&plan.stderr).into_owned();
+    assert!(said.contains("VD-TOP-004"), "{said}");
+    let forms: [&[&str]; 4] = [&[], &["--dot"], &["--nccl"], &["--svg", "-"]];
+    for form in forms {
+        let drawn = variantctl(
+            &gh200,
+            &[&["topology", "--file", &*file][..], form].concat(),
+        );
+        assert!(stdout(&drawn).contains("0000:00:05.0"), "{form:?}");
+        let said = String::from_utf8_lossy(&drawn.stderr).into_owned();
+        assert!(
+            said.contains("note: drawn as the definition stands"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn hints_name_the_recorded_host() {
+    let lab = host("lab");
+    let output = variantctl(&lab, &["show", "0042:00:00.0"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let command = format!("'variantctl --host {} list --all'", lab.display());
+    assert!(said.contains(&command), "{said}");
+}
+
+#[test]
+fn a_device_without_initiators_is_shown_to_have_none() {
+    let shown = stdout(&variantctl(&host("hgx-8gpu"), &["show", "0000:1b:00.0"]));
+    let line = shown
+        .lines()
+        .find(|line| line.starts_with("initiators"))
+        .expect("a line");
+    assert!(line.ends_with("none: its guest driver uses none"), "{line}");
+}
