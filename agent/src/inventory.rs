@@ -8,11 +8,10 @@ use std::path::Path;
 
 use kernel_glue::device::Device;
 use kernel_glue::host::Host;
-use kernel_glue::id::PciId;
 use thiserror::Error;
 
 use crate::file;
-use crate::recipe::{Prepare, Recipe, Recipes};
+use crate::recipe::{Functions, Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
 use crate::site::Site;
 
@@ -70,12 +69,17 @@ fn devices(host: &Host, recipes: &Recipes) -> String {
         .collect()
 }
 
+/// Ids with the kind of function where that is not physical; the hook reads them.
 fn ids(recipes: &Recipes) -> String {
     let members = recipes.iter().filter(|recipe| is_due(recipe));
-    let ids: BTreeSet<PciId> = members
-        .flat_map(|recipe| recipe.devices.iter().map(|member| member.id))
+    let members = members.flat_map(|recipe| &recipe.devices);
+    let ids: BTreeSet<String> = members
+        .map(|member| match member.functions {
+            Functions::Physical => format!("{}\n", member.id),
+            other => format!("{} {}\n", member.id, other.as_str()),
+        })
         .collect();
-    ids.iter().map(|id| format!("{id}\n")).collect()
+    ids.into_iter().collect()
 }
 
 /// Whether guests with its devices are prepared without a request.

@@ -19,12 +19,7 @@ fn read(libvirt: &dyn Libvirt, other: &DomainRef) -> Option<Domain> {
 }
 
 fn shared(other: &Domain, plan: &Plan) -> Vec<Note> {
-    let assigns = |address| {
-        other
-            .hostdevs
-            .iter()
-            .any(|hostdev| hostdev.source == address)
-    };
+    let assigns = |address| other.uses(address);
     let shared = plan.devices.iter().filter(|device| assigns(device.address));
     let note = |address| Note {
         code: Code::DeviceShared,

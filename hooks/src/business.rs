@@ -13,9 +13,12 @@ use kernel_glue::id::PciId;
 use memchr::memmem;
 use roxmltree::{Document, Node, ParsingOptions};
 
+use crate::argument;
 use crate::input::{Input, NAMESPACE, Unreadable};
 use crate::shape;
 
+/// XML namespace of QEMU's arguments (libvirt, docs/drvqemu.rst).
+const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 /// Most XML nodes in a definition, as the agent has it.
 const MAX_NODES: u32 = 1 << 17;
 /// Bytes of the list of devices; 4,096 have 13 each.
@@ -24,6 +27,9 @@ const MAX_LIST: u64 = 64 << 10;
 const MAX_ID: u64 = 16;
 /// Where the kernel shows PCI functions by address.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+
+/// Words of which one stands in each definition that assigns a PCI function.
+const ASSIGNING: [&str; 3] = ["hostdev", "nvme", "vfio-pci"];
 
 /// Why a guest concerns the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,9 +107,10 @@ fn parse(text: &str) -> Result<Document<'_>, Unreadable> {
 }
 
 /// Most guests end here, without their XML being parsed. libvirt writes such words as they are, never as references to
-/// characters, and a device is in `<hostdev>` or `<interface type='hostdev'>`.
+/// characters, and a device is in `<hostdev>`, `<interface type='hostdev'>`, an NVMe disk or QEMU's own arguments.
 fn is_another(text: &str, run: &Path) -> bool {
-    memmem::find(text.as_bytes(), b"hostdev").is_none() && is_empty(&run.join("journal"))
+    let has = |word: &str| memmem::find(text.as_bytes(), word.as_bytes()).is_some();
+    !ASSIGNING.iter().any(|word| has(word)) && is_empty(&run.join("journal"))
 }
 
 /// No entry is there, or no directory. One that cannot be read may have some.
@@ -131,13 +138,20 @@ fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> io::Result<boo
     if sources.iter().any(|address| listed.contains(address)) {
         return Ok(true);
     }
-    let ids: BTreeSet<PciId> = present(list(&run.join("ids")))?.unwrap_or_default();
+    let ids: BTreeSet<Covered> = present(list(&run.join("ids")))?.unwrap_or_default();
     if ids.is_empty() {
         return Ok(false);
     }
     for address in &sources {
-        let id = present(id(pci, address))?.flatten();
-        if id.is_some_and(|id| ids.contains(&id)) {
+        let Some(id) = present(id(pci, address))?.flatten() else {
+            continue;
+        };
+        let physfn = pci.join(address.to_string()).join("physfn");
+        let is_virtual = present(fs::symlink_metadata(physfn))?.is_some();
+        if ids
+            .iter()
+            .any(|covered| covered.id == id && covered.includes(is_virtual))
+        {
             return Ok(true);
         }
     }
@@ -148,6 +162,37 @@ fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> io::Result<boo
 fn list<T: FromStr + Ord>(path: &Path) -> io::Result<BTreeSet<T>> {
     let text = bounded(path, MAX_LIST)?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+/// An id of a recipe, as the agent publishes it: `10de:2342`, with `virtual` or `any` behind it where the recipe is for
+/// virtual functions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Covered {
+    id: PciId,
+    functions: String,
+}
+
+impl Covered {
+    /// True when the recipe is for such functions; what a newer agent may say counts as both.
+    fn includes(&self, is_virtual: bool) -> bool {
+        match self.functions.as_str() {
+            "" | "physical" => !is_virtual,
+            "virtual" => is_virtual,
+            _ => true,
+        }
+    }
+}
+
+impl FromStr for Covered {
+    type Err = ();
+
+    fn from_str(line: &str) -> Result<Self, ()> {
+        let (id, functions) = line.split_once(' ').unwrap_or((line, ""));
+        Ok(Self {
+            id: id.parse().map_err(|_| ())?,
+            functions: functions.to_owned(),
+        })
+    }
 }
 
 /// The id of a function as sysfs has it.
@@ -177,8 +222,12 @@ fn present<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The host address in `<hostdev>` and `<interface type='hostdev'>`: `<source><address .../>`.
+/// The host address in `<hostdev>`, `<interface type='hostdev'>` and an NVMe disk: `<source><address .../>`; or in an
+/// argument of QEMU's.
 fn source(node: Node<'_, '_>) -> Option<PciAddress> {
+    if node.has_tag_name((QEMU_NAMESPACE, "arg")) {
+        return argument::host_device(node.attribute("value")?);
+    }
     let parent = node.parent_element()?;
     let is_source = node.has_tag_name("address") && parent.has_tag_name("source");
     let field = |name| {
@@ -267,6 +316,32 @@ mod tests {
         assert!(asks("0x02"));
         assert!(!asks("0x03"), "another id");
         assert!(!asks("0x04"), "no such function");
+        let physfn = pci.path().join("0009:02:00.0/physfn");
+        std::os::unix::fs::symlink("../0009:01:00.0", physfn).expect("physfn");
+        assert!(
+            !asks("0x02"),
+            "a virtual function with its physical function's id"
+        );
+        fs::write(run.path().join("ids"), "10de:2342 any\n").expect("ids");
+        assert!(asks("0x02"));
+    }
+
+    #[test]
+    fn a_covered_device_is_business_in_whatever_form_it_is_assigned() {
+        let run = run_directory();
+        let address = "<address type='pci' domain='0x0009' bus='0x01' slot='0x00' function='0x0'/>";
+        let forms = [
+            format!("<devices><interface type='hostdev'><source>{address}</source></interface></devices>"),
+            format!("<devices><disk type='nvme'><source type='pci'>{address}</source></disk></devices>"),
+            "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:arg value='-device'/>\
+             <q:arg value='vfio-pci,host=0009:01:00.0'/></q:commandline>"
+                .to_owned(),
+        ];
+        for form in forms {
+            assert!(of(&guest(&form), run.path()).device, "{form}");
+            let other = form.replace("0x01", "0x02").replace("0009:01", "0009:02");
+            assert!(!of(&guest(&other), run.path()).any(), "{other}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod answer;
+pub mod argument;
 mod bus;
 pub mod business;
 pub mod call;

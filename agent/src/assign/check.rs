@@ -168,8 +168,7 @@ impl Assigner {
 /// The host devices of a definition, whether a recipe covers them or not.
 pub(super) fn sources(xml: &str) -> Result<Vec<PciAddress>, AssignError> {
     let domain = Domain::parse(xml).map_err(AssignError::Refused)?;
-    let sources = domain.hostdevs.iter().map(|hostdev| hostdev.source);
-    Ok(sources.collect())
+    Ok(domain.sources().collect())
 }
 
 fn decide(subject: &Subject<'_>) -> Vec<Refusal> {

@@ -9,6 +9,7 @@ use kernel_glue::rebind::Before;
 
 use super::{AssignError, Assigner, bind, error};
 use crate::bound::DeviceLock;
+use crate::domain::Domain;
 use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
@@ -57,6 +58,20 @@ impl Assigner {
         let entry = Entry::new(domain, held);
         self.journal.write(&domain.uuid, &entry)?;
         Ok(entry)
+    }
+
+    /// Sees that no other domain holds a host device that the definition uses in whatever form, with a recipe or without.
+    ///
+    /// # Errors
+    /// Names the first device that another domain holds.
+    pub(super) fn not_taken(&self, xml: &str) -> Result<(), AssignError> {
+        let domain = Domain::parse(xml).map_err(AssignError::Refused)?;
+        let uuid = domain.uuid.as_ref();
+        let taken = domain.sources().find_map(|source| {
+            let other = self.journal.holder(source, uuid)?;
+            Some(error::taken(source, &other))
+        });
+        taken.map_or(Ok(()), Err)
     }
 
     /// What an earlier start of the domain noted as the state before still counts.

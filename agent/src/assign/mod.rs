@@ -121,6 +121,7 @@ impl Assigner {
     /// The start must not go on; the devices are as they were before.
     pub fn prepare(&self, xml: &str) -> Result<(), AssignError> {
         let view = self.site.look();
+        self.not_taken(xml)?;
         if view.interest(xml).map_err(AssignError::Refused)? == Interest::None {
             return Ok(());
         }

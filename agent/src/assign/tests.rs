@@ -210,6 +210,36 @@ fn after_a_crash_what_nobody_uses_is_given_back_and_what_runs_is_not() {
 }
 
 #[test]
+fn a_device_of_another_guest_is_refused_in_whatever_form_it_is_assigned() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    let gpu = address(GPU);
+    let (domain, bus) = (gpu.domain(), gpu.bus());
+    let source = format!(
+        "<source type='pci'><address domain='{domain}' bus='{bus}' slot='0' function='0'/></source>"
+    );
+    let other = UUID.replace("6f1f", "7070");
+    let guest = |devices: &str, line: &str| {
+        format!(
+            "<domain type='kvm' xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><name>d1</name><uuid>{other}</uuid>\
+             <devices>{devices}</devices>{line}</domain>"
+        )
+    };
+    let argument = format!(
+        "<q:commandline><q:arg value='-device'/><q:arg value='vfio-pci,host={GPU}'/></q:commandline>"
+    );
+    for xml in [
+        guest("", &argument),
+        guest(&format!("<disk type='nvme'>{source}</disk>"), ""),
+    ] {
+        let refused = scene.assigner.prepare(&xml).expect_err("taken");
+        assert!(refused.to_string().contains("'d0'"), "{refused}");
+        let own = xml.replace(&other, UUID);
+        scene.assigner.prepare(&own).expect("its own");
+    }
+}
+
+#[test]
 fn a_start_after_the_restart_is_not_taken_for_what_was_left_over() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");

@@ -13,7 +13,7 @@ use kernel_glue::config::Config;
 use kernel_glue::device::Device;
 
 use super::Guest;
-use crate::domain::{Controller, Domain, GuestAddress, Hostdev};
+use crate::domain::{Controller, Domain, GuestAddress, Hostdev, Way};
 
 /// Where the guest sees a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,11 @@ pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
         .hostdevs
         .iter()
         .find(|hostdev| hostdev.source == device.address);
+    let elsewhere = domain.elsewhere.iter();
+    let elsewhere = elsewhere.filter(|one| one.source == device.address);
+    if let Some(other) = elsewhere.map(|one| one.way).next() {
+        return unjudged(other);
+    }
     match hostdev {
         Some(hostdev) if !guest.attach => match hostdev.address {
             Some(address) => given(domain, hostdev, address),
@@ -68,6 +73,20 @@ pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
         },
         _ => attached(domain, device),
     }
+}
+
+/// A device that the definition uses past libvirt's own PCI devices.
+fn unjudged(way: Way) -> Place {
+    let why = match way {
+        Way::NvmeDisk => {
+            "QEMU drives it itself as an NVMe disk, and the guest sees no PCI function of it"
+        }
+        Way::Argument => {
+            "QEMU's own arguments assign it ('-device vfio-pci'), and what they say of its place is not read"
+        }
+    };
+    let how = "the definition assigns it past libvirt";
+    Place::predicted(Bus::Unknown(why.to_owned()), how)
 }
 
 impl Place {
@@ -93,6 +112,17 @@ impl Place {
 
 fn given(domain: &Domain, hostdev: &Hostdev, address: GuestAddress) -> Place {
     let index = u32::from(address.at.bus());
+    if addresses(domain)
+        .filter(|other| other.at == address.at)
+        .count()
+        > 1
+    {
+        let why = format!(
+            "another device has the guest address {}, too, which libvirt refuses",
+            address.at
+        );
+        return Place::predicted(Bus::Unknown(why), "the definition contradicts itself");
+    }
     let added =
         "libvirt adds the controller of a bus that the definition does not name, as a root port";
     let missing = domain.controller(index).is_none() && index > 0;

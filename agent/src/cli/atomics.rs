@@ -4,6 +4,7 @@ mod ask;
 mod definition;
 mod fix;
 mod form;
+mod network;
 mod text;
 
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use super::completion;
 use super::problem::Problem;
 use super::{View, diff, output};
 use crate::atomics::{Guest, Kernel, Question, Report, report};
-use crate::domain::Domain;
+use crate::domain::{Domain, Way};
 use crate::target::{Version, Versions};
 
 use definition::Definition;
@@ -100,10 +101,9 @@ fn judge(
     domain: Option<&Domain>,
     told: Option<Widths>,
 ) -> Report {
-    let has = |domain: &Domain| domain.hostdevs.iter().any(|h| h.source == device.address);
     let guest = domain.map(|domain| Guest {
         domain,
-        attach: !has(domain),
+        attach: !domain.uses(device.address),
     });
     report(question, device, guest, told)
 }
@@ -135,6 +135,7 @@ fn assumptions(view: &View, request: &Request, definition: Option<&Definition>) 
     let Some(definition) = definition else {
         return;
     };
+    network::tell(definition);
     if request.qemu.is_none() && definition.qemu.is_none() {
         let newest = Versions::NEWEST_TESTED.qemu;
         eprintln!("note: judged for QEMU {newest}; say --qemu VERSION for another");
@@ -155,9 +156,19 @@ fn devices<'a>(
     };
     match (one, domain) {
         (Some(address), _) => find(address).map(|device| vec![device]),
-        (None, Some(domain)) => domain.hostdevs.iter().map(|h| find(h.source)).collect(),
+        (None, Some(domain)) => assigned(domain).map(find).collect(),
         (None, None) => Ok(known(view)),
     }
+}
+
+/// Those that the guest gets as PCI functions.
+fn assigned(domain: &Domain) -> impl Iterator<Item = PciAddress> {
+    let arguments = domain
+        .elsewhere
+        .iter()
+        .filter(|one| one.way == Way::Argument);
+    let hostdevs = domain.hostdevs.iter().map(|hostdev| hostdev.source);
+    hostdevs.chain(arguments.map(|one| one.source))
 }
 
 /// Those of which a recipe says something.

@@ -145,6 +145,11 @@ impl Code {
                  the driver 'nvidia', and is lost when it leaves that driver. A recipe is for physical functions unless it says \
                  functions = \"virtual\" or \"any\". Source: NVIDIA vGPU software, user guide; variantd.recipe(5)."
             }
+            Self::DeviceUnjudged => {
+                "A '-device vfio-pci' among <qemu:commandline> assigns a host device past libvirt, which neither binds nor places it. \
+                 variantd counts it as assigned (VD-DEV-002, VD-DEV-003), and says no more of it. Write a <hostdev> to have it \
+                 completed. Source: libvirt, docs/drvqemu.rst."
+            }
             Self::GuestSlot => {
                 "A device behind a root port is only found in slot 0, and NVIDIA's guest driver looks for generic initiators \
                  only at slot 0, function 0. Source: PCIe base specification 7.3.1; NVIDIA open-gpu-kernel-modules."

@@ -101,7 +101,7 @@ codes! {
     KubevirtLossy = "VD-KVT-006",
     /// A device is not on this host.
     DeviceMissing = "VD-DEV-001",
-    /// Two hostdevs name one device.
+    /// A definition assigns one device twice.
     DeviceTwice = "VD-DEV-002",
     /// Another domain uses the device.
     DeviceTaken = "VD-DEV-003",
@@ -113,6 +113,8 @@ codes! {
     FunctionsEnabled = "VD-DEV-006",
     /// A virtual function has an id that a recipe names for physical functions only.
     FunctionUncovered = "VD-DEV-007",
+    /// A device is assigned by QEMU's own arguments, and not checked.
+    DeviceUnjudged = "VD-DEV-008",
     /// The guest address is not slot 0.
     GuestSlot = "VD-TOP-001",
     /// The guest address is not function 0.

@@ -71,6 +71,7 @@ impl Code {
             | Self::CellUnbound
             | Self::CommandQueues
             | Self::DeviceShared
+            | Self::DeviceUnjudged
             | Self::ExpanderCellUnknown
             | Self::FunctionUncovered
             | Self::FunctionsEnabled

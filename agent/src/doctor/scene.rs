@@ -254,9 +254,7 @@ impl Scene {
             return None;
         };
         let has = |one: &&Definition| {
-            let definition = Domain::parse(&one.xml);
-            let mut sources = definition.iter().flat_map(|domain| &domain.hostdevs);
-            sources.any(|hostdev| hostdev.source == device.address)
+            Domain::parse(&one.xml).is_ok_and(|domain| domain.uses(device.address))
         };
         let mut running = domains.iter().filter(|one| one.active);
         running.find(has).map(|one| one.name.as_str())

@@ -48,9 +48,20 @@ pub struct Controller {
     pub element: Element,
 }
 
-/// `<hostdev mode='subsystem' type='pci'>`.
+/// The element by which a host device is assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `<hostdev mode='subsystem' type='pci'>`.
+    Hostdev,
+    /// `<interface type='hostdev'>`: a network function, with a MAC address that libvirt sets.
+    Interface,
+}
+
+/// A host device that libvirt assigns as a PCI function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hostdev {
+    /// Its element.
+    pub kind: Kind,
     /// The host device.
     pub source: PciAddress,
     /// `managed='yes'`: libvirt binds and gives back.
@@ -79,7 +90,37 @@ pub struct Hostdev {
     pub element: Element,
 }
 
-/// `<hostdev><driver>`.
+/// A host device that the definition uses in another way than as a PCI function of libvirt's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The host device.
+    pub source: PciAddress,
+    /// How it is used.
+    pub way: Way,
+}
+
+/// How a host device is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// `<disk type='nvme'>`: QEMU itself drives it, and the guest sees a disk.
+    NvmeDisk,
+    /// `-device vfio-pci,host=` in `<qemu:commandline>`: QEMU assigns it, past libvirt.
+    Argument,
+}
+
+impl Hostdev {
+    /// Where it stands, as an XPath.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let element = match self.kind {
+            Kind::Hostdev => "hostdev",
+            Kind::Interface => "interface",
+        };
+        format!("/domain/devices/{element}[source='{}']", self.source)
+    }
+}
+
+/// `<driver>` of a hostdev or an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Driver {
     /// `name`, such as `vfio`.

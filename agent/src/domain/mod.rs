@@ -13,6 +13,7 @@ mod read;
 mod read_platform;
 mod value;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,7 +23,7 @@ use crate::edit::Element;
 
 pub use cell::{Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
-pub use device::{Controller, Driver, GuestAddress, Hostdev};
+pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Way};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
 pub use platform::{AcpiTable, AddressWidth, Iommu, Iommufd, Platform};
 pub use read::MAX_BYTES;
@@ -62,8 +63,12 @@ pub struct Domain {
     pub memory_nodes: Vec<MemoryNode>,
     /// PCI controllers in document order.
     pub controllers: Vec<Controller>,
-    /// PCI hostdevs in document order.
+    /// PCI hostdevs and interfaces of type `hostdev`, in document order.
     pub hostdevs: Vec<Hostdev>,
+    /// Host devices of NVMe disks and of QEMU's own arguments.
+    pub elsewhere: Vec<Elsewhere>,
+    /// Networks of interfaces, each once: one with a pool of host devices gives a device when the guest starts.
+    pub networks: BTreeSet<String>,
     /// Guest PCI addresses of all other devices.
     pub other_addresses: Vec<GuestAddress>,
     /// `<devices>`.
@@ -129,6 +134,18 @@ impl Domain {
     pub fn devices_on(&self, index: u32) -> usize {
         let here = |a: &GuestAddress| a.at.domain() == 0 && u32::from(a.at.bus()) == index;
         self.addresses().filter(here).count()
+    }
+
+    /// Every host device that the definition uses, in whatever form.
+    pub fn sources(&self) -> impl Iterator<Item = PciAddress> {
+        let hostdevs = self.hostdevs.iter().map(|hostdev| hostdev.source);
+        hostdevs.chain(self.elsewhere.iter().map(|other| other.source))
+    }
+
+    /// True when the definition uses this host device.
+    #[must_use]
+    pub fn uses(&self, device: PciAddress) -> bool {
+        self.sources().any(|source| source == device)
     }
 
     /// True when a hostdev goes through iommufd, by its own word or by the domain's.

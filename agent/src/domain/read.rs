@@ -1,8 +1,9 @@
 //! Reads domain XML into [`Domain`]: the only door for it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use hooks::shape;
+use hooks::{argument, shape};
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::outline::Outline;
@@ -11,8 +12,8 @@ use super::value::{
     value,
 };
 use super::{
-    Argument, Cell, CommandLine, Controller, Domain, Driver, GuestAddress, Hostdev, Mark, Marked,
-    MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, index,
+    Argument, Cell, CommandLine, Controller, Domain, Driver, Elsewhere, GuestAddress, Hostdev,
+    Kind, Mark, Marked, MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, Way, index,
 };
 use crate::code::Code;
 use crate::edit::Element;
@@ -100,6 +101,8 @@ fn crowded(domain: &Domain) -> Option<Refusal> {
         ("<memnode>", domain.memory_nodes.len(), MAX_ITEMS),
         ("PCI controllers", domain.controllers.len(), MAX_ITEMS),
         ("PCI hostdevs", domain.hostdevs.len(), MAX_CELLS),
+        ("NVMe disks", domain.elsewhere.len(), MAX_ITEMS),
+        ("networks", domain.networks.len(), MAX_ITEMS),
         ("devices", domain.other_addresses.len(), MAX_ITEMS),
         ("arguments for QEMU", arguments, MAX_ITEMS),
         ("marked devices", marked, MAX_CELLS),
@@ -154,6 +157,8 @@ impl Reader<'_> {
             memory_nodes: memory_nodes(root)?,
             controllers: self.controllers(devices)?,
             hostdevs: self.hostdevs(devices)?,
+            elsewhere: elsewhere(root, devices)?,
+            networks: networks(devices),
             other_addresses: other_addresses(devices)?,
             devices: self.element(devices),
             command_line: command_line(root).map(|node| self.command_line(node)),
@@ -252,18 +257,20 @@ impl Reader<'_> {
     }
 
     fn hostdevs(&self, devices: Node<'_, '_>) -> Result<Vec<Hostdev>, Refusal> {
-        children(devices, "hostdev")
-            .filter(is_pci_hostdev)
-            .map(|node| self.hostdev(node))
+        let nodes = devices.children();
+        let assigned = nodes.filter_map(|node| Some((kind(&node)?, node)));
+        assigned
+            .map(|(kind, node)| self.hostdev(kind, node))
             .collect()
     }
 
-    fn hostdev(&self, node: Node<'_, '_>) -> Result<Hostdev, Refusal> {
+    fn hostdev(&self, kind: Kind, node: Node<'_, '_>) -> Result<Hostdev, Refusal> {
         let source = child(node, "source")
             .and_then(|source| child(source, "address"))
             .ok_or_else(|| value(node, "source", "no <source><address>"))?;
         let (acpi, alias) = (child(node, "acpi"), child(node, "alias"));
         Ok(Hostdev {
+            kind,
             source: pci_address(source)?,
             managed: node.attribute("managed") == Some("yes"),
             driver: child(node, "driver").map(|node| self.driver(node)),
@@ -378,9 +385,52 @@ fn heading<'a, 'i>(root: Node<'a, 'i>) -> Node<'a, 'i> {
     headings.fold(root, |_, node| node)
 }
 
-fn is_pci_hostdev(node: &Node<'_, '_>) -> bool {
-    node.attribute("mode").unwrap_or("subsystem") == "subsystem"
-        && node.attribute("type") == Some("pci")
+/// The kind of an element that assigns a PCI function; `None` for any other.
+fn kind(node: &Node<'_, '_>) -> Option<Kind> {
+    let of_type = node.attribute("type");
+    let subsystem = node.attribute("mode").unwrap_or("subsystem") == "subsystem";
+    if node.has_tag_name("hostdev") && subsystem && of_type == Some("pci") {
+        return Some(Kind::Hostdev);
+    }
+    if !node.has_tag_name("interface") || of_type != Some("hostdev") {
+        return None;
+    }
+    let address = child(*node, "source").and_then(|source| child(source, "address"));
+    let is_usb = address.and_then(|address| address.attribute("type")) == Some("usb");
+    (!is_usb).then_some(Kind::Interface)
+}
+
+/// Host devices of NVMe disks, and of QEMU's own arguments.
+fn elsewhere(root: Node<'_, '_>, devices: Node<'_, '_>) -> Result<Vec<Elsewhere>, Refusal> {
+    let disks = children(devices, "disk").filter(|disk| disk.attribute("type") == Some("nvme"));
+    let addresses = disks
+        .filter_map(|disk| child(disk, "source"))
+        .filter_map(|source| child(source, "address"));
+    let disks = addresses.map(|address| {
+        Ok(Elsewhere {
+            source: pci_address(address)?,
+            way: Way::NvmeDisk,
+        })
+    });
+    let line = command_line(root).into_iter();
+    let values = line
+        .flat_map(|line| line.children())
+        .filter_map(|argument| argument.attribute("value"));
+    let arguments = values.filter_map(argument::host_device).map(|source| {
+        Ok(Elsewhere {
+            source,
+            way: Way::Argument,
+        })
+    });
+    disks.chain(arguments).collect()
+}
+
+fn networks(devices: Node<'_, '_>) -> BTreeSet<String> {
+    let interfaces = children(devices, "interface");
+    let interfaces = interfaces.filter(|node| node.attribute("type") == Some("network"));
+    let sources = interfaces.filter_map(|interface| child(interface, "source"));
+    let names = sources.filter_map(|source| source.attribute("network"));
+    names.map(str::to_owned).collect()
 }
 
 fn memory_nodes(root: Node<'_, '_>) -> Result<Vec<MemoryNode>, Refusal> {
@@ -409,7 +459,7 @@ fn other_addresses(devices: Node<'_, '_>) -> Result<Vec<GuestAddress>, Refusal> 
 /// Devices whose addresses are read elsewhere.
 fn is_own_address(node: &Node<'_, '_>) -> bool {
     let pci_controller = node.has_tag_name("controller") && node.attribute("type") == Some("pci");
-    pci_controller || (node.has_tag_name("hostdev") && is_pci_hostdev(node))
+    pci_controller || kind(node).is_some()
 }
 
 fn guest_address(device: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> {

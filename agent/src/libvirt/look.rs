@@ -123,7 +123,7 @@ fn defined(
     let Ok(definition) = Definition::parse(&xml) else {
         return Ok(None);
     };
-    let mut sources = definition.hostdevs.iter().map(|one| one.source);
+    let mut sources = definition.sources();
     let ours = definition.mark.is_some() || sources.any(|source| devices.contains(&source));
     if !ours {
         return Ok(None);

@@ -293,10 +293,7 @@ fn name(one: &Assigned<'_>, plan: &mut Plan) {
     plan.changes.push(Change {
         code: Code::NodesetMissing,
         device: Some(one.hostdev.source),
-        path: format!(
-            "/domain/devices/hostdev[source='{}']/alias",
-            one.hostdev.source
-        ),
+        path: format!("{}/alias", one.hostdev.path()),
         reason: "a name that the initiators on QEMU's command line can use".to_owned(),
         edits: vec![edit],
     });

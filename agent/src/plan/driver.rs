@@ -101,10 +101,7 @@ fn change(one: &Assigned<'_>, (model, iommufd): (bool, bool), required: bool) ->
     Change {
         code,
         device: Some(one.hostdev.source),
-        path: format!(
-            "/domain/devices/hostdev[source='{}']/driver",
-            one.hostdev.source
-        ),
+        path: format!("{}/driver", one.hostdev.path()),
         reason,
         edits: vec![edit(one, model, iommufd)],
     }

@@ -26,6 +26,7 @@ mod smmu;
 mod switch;
 mod table;
 mod target;
+mod unjudged;
 mod width;
 mod window;
 
@@ -229,6 +230,7 @@ pub(crate) fn plan_from(
         ..Plan::default()
     };
     function::plan(setting, domain, &assigned, &mut plan);
+    unjudged::plan(domain, &mut plan);
     if assigned.is_empty() {
         return Ok(plan);
     }

@@ -147,10 +147,7 @@ fn name_cells(one: &Assigned<'_>, plan: &mut Plan) {
     plan.changes.push(Change {
         code: Code::NodesetMissing,
         device: Some(one.hostdev.source),
-        path: format!(
-            "/domain/devices/hostdev[source='{}']/acpi",
-            one.hostdev.source
-        ),
+        path: format!("{}/acpi", one.hostdev.path()),
         reason: "ACPI generic initiators: they tell the guest's driver which nodes are this GPU's"
             .to_owned(),
         edits: vec![edit],

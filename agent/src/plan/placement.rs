@@ -194,10 +194,7 @@ fn change(domain: &Domain, one: &Assigned<'_>, port: &Port, code: Code, reason: 
     Change {
         code,
         device: Some(one.hostdev.source),
-        path: format!(
-            "/domain/devices/hostdev[source='{}']/address",
-            one.hostdev.source
-        ),
+        path: format!("{}/address", one.hostdev.path()),
         reason: format!("{reason}{behind}"),
         edits: edits(domain, one, port),
     }

@@ -36,14 +36,12 @@ fn edit(domain: &Domain, what: &str) -> String {
 
 fn device_twice(domain: &Domain) -> Option<Refusal> {
     let mut seen = BTreeSet::new();
-    let again = domain
-        .hostdevs
-        .iter()
-        .filter(|hostdev| !seen.insert(hostdev.source));
-    let twice = again.min_by_key(|hostdev| hostdev.source)?;
+    let again = domain.sources().filter(|source| !seen.insert(*source));
+    let twice = again.min()?;
     let mend = edit(domain, "remove one of them");
-    let refusal = Refusal::new(Code::DeviceTwice, "two hostdevs name this device", mend);
-    Some(refusal.of(twice.source).at("/domain/devices/hostdev"))
+    let reason = "the definition assigns this device twice: two hostdevs, interfaces, NVMe disks or arguments of QEMU's name it";
+    let refusal = Refusal::new(Code::DeviceTwice, reason, mend);
+    Some(refusal.of(twice).at("/domain/devices/hostdev"))
 }
 
 /// libvirt wants the ids of N cells to be 0 to N - 1 (src/conf/numa_conf.c), and a file need not have been through it.

@@ -25,7 +25,7 @@ fn each_broken_rule_is_named_with_both_values() {
             Code::DeviceTwice,
             "domain='0x0002'",
             "domain='0x0009'".to_owned(),
-            "two hostdevs",
+            "assigns this device twice",
         ),
         (Code::AcpiMissing, "<acpi/>", String::new(), "no ACPI"),
         (

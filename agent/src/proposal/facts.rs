@@ -68,10 +68,8 @@ pub(super) fn digests(domain: &Domain, host: &Host, recipes: &Recipes) -> BTreeM
 }
 
 fn devices<'a>(domain: &Domain, host: &'a Host, recipes: &Recipes) -> Vec<DeviceFacts<'a>> {
-    let ours = |device: &Device| {
-        let assigned = |hostdev: &crate::domain::Hostdev| hostdev.source == device.address;
-        recipes.for_device(device).is_some() || domain.hostdevs.iter().any(assigned)
-    };
+    let ours =
+        |device: &Device| recipes.for_device(device).is_some() || domain.uses(device.address);
     let mut read = BTreeSet::new();
     for device in host.devices.values().filter(|device| ours(device)) {
         let group = device.iommu_group.into_iter();

@@ -1,5 +1,6 @@
 //! `variantctl` as a process: golden output on recorded hosts, and what bad input gets.
 
+mod assigned;
 mod completion;
 mod doctor;
 mod fleet;

@@ -1,5 +1,6 @@
 //! The guest's definition: of a file, or as virsh prints it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +9,7 @@ use kernel_glue::address::PciAddress;
 use super::super::problem::Problem;
 use super::super::{View, input};
 use super::Request;
+use super::network::Pool;
 use crate::domain::{Domain, MAX_BYTES};
 use crate::target::Version;
 
@@ -20,6 +22,8 @@ pub(super) struct Definition {
     pub(super) name: String,
     pub(super) text: String,
     pub(super) domain: Domain,
+    /// What libvirt says of the networks of its interfaces, by name; `None` where it was not asked or did not answer.
+    pub(super) networks: Vec<(String, Option<Pool>)>,
     /// The QEMU that libvirt would run it with.
     pub(super) qemu: Option<Version>,
     /// It is in libvirt.
@@ -44,9 +48,15 @@ impl Definition {
 
     fn in_file(file: &Path) -> Result<Self, Problem> {
         let text = input::text(file, MAX_BYTES)?;
+        let domain = Domain::parse(&text)?;
         Ok(Self {
             name: file.display().to_string(),
-            domain: Domain::parse(&text)?,
+            networks: domain
+                .networks
+                .iter()
+                .map(|name| (name.clone(), None))
+                .collect(),
+            domain,
             text,
             qemu: None,
             defined: false,
@@ -57,9 +67,8 @@ impl Definition {
     fn in_libvirt(virsh: &Virsh, name: &str, device: Option<PciAddress>) -> Result<Self, Problem> {
         let next = virsh.say(&["dumpxml", "--inactive", "--domain", name])?;
         let domain = Domain::parse(&next)?;
-        let has = |address| domain.hostdevs.iter().any(|h| h.source == address);
         let (text, domain) = match device {
-            Some(address) if !has(address) => {
+            Some(address) if !domain.uses(address) => {
                 let now = virsh.say(&["dumpxml", "--domain", name])?;
                 let domain = Domain::parse(&now)?;
                 (now, domain)
@@ -69,11 +78,20 @@ impl Definition {
         Ok(Self {
             name: name.to_owned(),
             text,
-            domain,
             qemu: virsh.say(&["version"]).ok().as_deref().and_then(running),
+            networks: networks(virsh, &domain.networks),
+            domain,
             defined: true,
         })
     }
+}
+
+fn networks(virsh: &Virsh, names: &BTreeSet<String>) -> Vec<(String, Option<Pool>)> {
+    let ask = |name: &String| {
+        let xml = virsh.say(&["net-dumpxml", "--network", name]).ok();
+        (name.clone(), xml.as_deref().and_then(Pool::parse))
+    };
+    names.iter().map(ask).collect()
 }
 
 /// From the line `Running hypervisor: QEMU 11.1.2`.

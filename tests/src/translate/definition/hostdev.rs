@@ -120,9 +120,12 @@ fn initiators(device: &Place, nodeset: &str) -> Result<Vec<Piece>> {
 }
 
 fn pci_hostdevs<'a>(document: &'a Document<'_>) -> impl Iterator<Item = Node<'a, 'a>> {
-    elements(document, &["devices", "hostdev"])
+    let hostdevs = elements(document, &["devices", "hostdev"])
         .filter(|hostdev| hostdev.attribute("mode") == Some("subsystem"))
-        .filter(|hostdev| hostdev.attribute("type") == Some("pci"))
+        .filter(|hostdev| hostdev.attribute("type") == Some("pci"));
+    let interfaces = elements(document, &["devices", "interface"])
+        .filter(|interface| interface.attribute("type") == Some("hostdev"));
+    hostdevs.chain(interfaces)
 }
 
 fn source(hostdev: Node<'_, '_>) -> Option<String> {
