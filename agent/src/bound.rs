@@ -126,7 +126,7 @@ impl Bound {
     /// When it is not: nothing may be changed on the host then.
     pub fn write(&self, record: &Record) -> Result<(), JournalError> {
         let path = self.path(record.device);
-        let text = serde_json::to_string_pretty(record).map_err(io::Error::other);
+        let text = journal::text(record);
         let written = text.and_then(|text| file::replace(&path, &text, 0o600));
         self.bell.ring();
         written.map_err(|why| failed("write", &path, why))

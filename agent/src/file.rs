@@ -36,11 +36,26 @@ pub fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes `text` beside `path`, syncs it and renames it over `path`.
+/// Writes `text`, which [`read`] would read again, beside `path`, syncs it and renames it over `path`.
 ///
 /// # Errors
-/// The first failing step's; `path` is then as it was.
+/// The first failing step's, or when it is larger than what is read; `path` is then as it was.
 pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    replace_up_to(MAX_BYTES, path, text, mode)
+}
+
+/// The same for a file of which `most` bytes are read again.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_up_to(most: u64, path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    if text.len() as u64 > most {
+        let why = format!(
+            "it would have {} bytes, and {most} are read again",
+            text.len()
+        );
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
     let named = path.parent().filter(|parent| *parent != Path::new(""));
     let directory = named.unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
@@ -74,6 +89,21 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("text"), "second");
         let names = fs::read_dir(path.parent().expect("parent")).expect("list");
         assert_eq!(names.count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("entry");
+        let full = " ".repeat(usize::try_from(MAX_BYTES).expect("a size"));
+        replace(&path, &full, 0o600).expect("at the limit");
+        let error = replace(&path, &(full.clone() + " "), 0o600).expect_err("over it");
+        assert!(
+            error.to_string().contains("262144 are read again"),
+            "{error}"
+        );
+        assert_eq!(read(&path).expect("as it was"), full);
+        replace_up_to(1 << 20, &path, &(full + " "), 0o600).expect("another limit");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::program;
 pub const PROGRAM: &str = "variantd-libvirt";
 /// Bytes of the longest question: a definition of 1 MiB, escaped.
 const LONGEST: u64 = 8 << 20;
+/// Bytes of its standard error that are shown.
+const COMPLAINT: u64 = 1 << 10;
 
 /// What is asked, as JSON on the program's standard input.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,7 +111,7 @@ fn ask<T: DeserializeOwned + Send + 'static>(
     question: &Question,
     limit: Option<Duration>,
 ) -> Result<T, LookError> {
-    let program = program::find(PROGRAM).map_err(silent)?;
+    let program = program::find(PROGRAM).map_err(broken)?;
     answered(Command::new(program), question, limit)
 }
 
@@ -118,36 +120,47 @@ fn answered<T: DeserializeOwned + Send + 'static>(
     question: &Question,
     limit: Option<Duration>,
 ) -> Result<T, LookError> {
-    let text = serde_json::to_vec(question).map_err(silent)?;
+    let text = serde_json::to_vec(question).map_err(broken)?;
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = piped.spawn().map_err(silent)?;
+    let mut child = piped.stderr(Stdio::piped()).spawn().map_err(broken)?;
     let (send, receive) = mpsc::channel();
-    let (input, output) = (child.stdin.take(), child.stdout.take());
-    thread::spawn(move || send.send(exchange(input, output, &text)));
+    let (input, output, complaint) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    thread::spawn(move || send.send(exchange(input, output, complaint, &text)));
     let read = match limit {
         Some(limit) => receive.recv_timeout(limit),
         None => receive.recv().map_err(mpsc::RecvTimeoutError::from),
     };
     end(&mut child, read.is_err());
     let late = |_| LookError::Late(limit.unwrap_or_default().as_secs());
-    let bytes = read.map_err(late)?.map_err(silent)?;
-    let broken = |_| LookError::Silent(format!("'{PROGRAM}' ended without an answer"));
-    serde_json::from_slice::<Result<T, LookError>>(&bytes).map_err(broken)?
+    let (answer, complaint) = read.map_err(late)?.map_err(broken)?;
+    let unread = |_| LookError::Broken(format!("'{PROGRAM}' ended without an answer{complaint}"));
+    serde_json::from_slice::<Result<T, LookError>>(&answer).map_err(unread)?
 }
 
+/// The answer, and what was on standard error, such as the words of the dynamic loader where libvirt's library is not installed.
 fn exchange(
     input: Option<impl Write>,
     output: Option<impl Read>,
+    complaint: Option<impl Read>,
     question: &[u8],
-) -> io::Result<Vec<u8>> {
+) -> io::Result<(Vec<u8>, String)> {
     let (Some(mut input), Some(mut output)) = (input, output) else {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
-    input.write_all(question)?;
+    // A program that cannot run reads nothing.
+    let _ = input.write_all(question);
     drop(input);
-    let mut answer = Vec::new();
+    let (mut answer, mut words) = (Vec::new(), Vec::new());
     output.read_to_end(&mut answer)?;
-    Ok(answer)
+    if let Some(complaint) = complaint {
+        complaint.take(COMPLAINT).read_to_end(&mut words)?;
+    }
+    let words = String::from_utf8_lossy(&words);
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    Ok(match words.is_empty() {
+        true => (answer, words),
+        false => (answer, format!(": {words}")),
+    })
 }
 
 /// One that is late only reads, and holds nothing.
@@ -158,8 +171,8 @@ fn end(child: &mut Child, late: bool) {
     let _ = child.wait();
 }
 
-fn silent(why: impl ToString) -> LookError {
-    LookError::Silent(why.to_string())
+fn broken(why: impl ToString) -> LookError {
+    LookError::Broken(why.to_string())
 }
 
 #[cfg(test)]
@@ -183,12 +196,23 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_hangs_is_ended_and_one_that_breaks_is_silent() {
+    fn a_program_that_hangs_is_ended_and_one_that_breaks_is_not_libvirts_silence() {
         assert_eq!(
             says("cat >/dev/null; exec sleep 1000", 1),
             Err(LookError::Late(1))
         );
         let broken = says("cat >/dev/null", 20);
-        assert!(matches!(broken, Err(LookError::Silent(_))), "{broken:?}");
+        assert!(matches!(broken, Err(LookError::Broken(_))), "{broken:?}");
+        let unloaded = says(
+            "exec 0<&-; echo 'libvirt.so.0: cannot open' >&2; exit 127",
+            20,
+        );
+        let Err(LookError::Broken(why)) = unloaded else {
+            unreachable!("{unloaded:?}");
+        };
+        assert!(
+            why.ends_with("ended without an answer: libvirt.so.0: cannot open"),
+            "{why}"
+        );
     }
 }

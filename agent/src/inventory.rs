@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use hooks::business::MAX_LIST;
 use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 use thiserror::Error;
@@ -55,7 +56,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), PublishError> {
     if file::read(path).is_ok_and(|old| old == text) {
         return Ok(());
     }
-    file::replace(path, text, 0o644).map_err(|why| PublishError::Write {
+    file::replace_up_to(MAX_LIST, path, text, 0o644).map_err(|why| PublishError::Write {
         path: path.display().to_string(),
         why,
     })

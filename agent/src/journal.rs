@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use kernel_glue::address::PciAddress;
 use nix::fcntl::OFlag;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tracing::error;
@@ -98,7 +99,7 @@ impl Journal {
     /// When it may not be: nothing may be changed on the host then.
     pub fn write(&self, domain: &DomainUuid, entry: &Entry) -> Result<(), JournalError> {
         let path = self.path(domain);
-        let text = serde_json::to_string_pretty(entry).map_err(io::Error::other);
+        let text = text(entry);
         let written = text.and_then(|text| self.storage.replace(&path, &text));
         self.bell.ring();
         written.map_err(|why| failed("write", &path, why))
@@ -204,6 +205,21 @@ fn load_entry(path: &Path) -> Result<Option<Entry>, JournalError> {
         Err(Unusable::Damaged(reason)) => set_aside(path, &reason)
             .map(|()| None)
             .map_err(|why| failed("set aside", path, why)),
+    }
+}
+
+/// The text of a record, which can be read again.
+pub(crate) fn text(record: &impl Serialize) -> io::Result<String> {
+    let text = serde_json::to_string_pretty(record).map_err(io::Error::other)?;
+    match text.len() as u64 > LIMIT {
+        true => {
+            let why = format!(
+                "it would have {} bytes, and {LIMIT} are read again",
+                text.len()
+            );
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
+        }
+        false => Ok(text),
     }
 }
 

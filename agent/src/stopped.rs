@@ -61,8 +61,8 @@ impl Stopped {
             service: service.clone(),
             devices,
         };
-        let text = serde_json::to_string_pretty(&record).map_err(io::Error::other);
-        text.and_then(|text| self.storage.replace(&path, &text))
+        journal::text(&record)
+            .and_then(|text| self.storage.replace(&path, &text))
             .map_err(|why| failed("write", &path, why))
     }
 

@@ -15,6 +15,7 @@ use crate::agent::Reply;
 use crate::business::Business;
 use crate::call::{Call, Operation};
 use crate::input::Unreadable;
+use crate::printable::Printable;
 
 /// The code of "the agent cannot be reached"; a test of the agent's knows every code that is printed.
 pub(crate) const UNREACHABLE: &str = "VD-AGT-001";
@@ -72,7 +73,7 @@ pub fn answer(
 /// The answer for a guest whose XML cannot be read and that has the mark, or may have it: the agent is not asked.
 #[must_use]
 pub fn unreadable(call: &Call, operation: Operation, why: &Unreadable) -> Answer {
-    let (domain, word) = (&call.domain, operation.word());
+    let (domain, word) = (Printable(&call.domain), operation.word());
     let prepared = |reason: String| {
         format!(
             "at '{word}' the definition of '{domain}', which variantd prepared, {reason}; \
@@ -108,7 +109,7 @@ fn rewritten(text: String, xml: &str) -> Answer {
 }
 
 fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> String {
-    let (domain, word) = (&call.domain, operation.word());
+    let (domain, word) = (Printable(&call.domain), operation.word());
     match reply {
         Reply::Done(_) => String::new(),
         Reply::Refused(text) => one_line(text),
@@ -144,10 +145,12 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
     }
 }
 
-/// libvirt puts all of standard error into one message; systemd and the bus end theirs with a stop.
+/// libvirt puts all of standard error into one message; systemd and the bus end theirs with a stop. The words are of the caller's
+/// XML, too, and end on a terminal.
 pub(crate) fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").trim_end_matches('.').to_owned()
+    let line = words.join(" ");
+    Printable(line.trim_end_matches('.')).to_string()
 }
 
 #[cfg(test)]
@@ -190,6 +193,22 @@ mod tests {
             sentence,
             Some("'0009:01:00.0': held by nvidia-persistenced")
         );
+    }
+
+    #[test]
+    fn control_characters_of_a_refusal_and_of_a_name_do_not_reach_a_terminal() {
+        let reply = Reply::Refused("'\u{9b}31m': \u{1b}[2J no \u{202e}".into());
+        let sentence = answer_to(Operation::Prepare, &UNMARKED, reply).sentence;
+        let wanted = "'\\u{9b}31m': \\u{1b}[2J no \\u{202e}";
+        assert_eq!(sentence.as_deref(), Some(wanted));
+        let call = Call {
+            domain: "d\u{9b}0\n".into(),
+            operation: Some(Operation::Prepare),
+            extra: "-".into(),
+        };
+        let answer = answer(&call, Operation::Prepare, &MARKED, "", Reply::Broken);
+        let sentence = answer.sentence.expect("a sentence");
+        assert!(sentence.contains(r"'d\u{9b}0\u{a}'"), "{sentence}");
     }
 
     #[test]

@@ -21,13 +21,13 @@ use zbus::address::transport::{Transport, UnixSocket};
 use zbus::wire::{Endian, serialized::Context, serialized::Data};
 use zbus::{Address, Message, OwnedVariant, Variant};
 
+use crate::message::{FIXED, endian, length};
+
 /// How long the bus may take until it has greeted us.
 const GREETING: Duration = Duration::from_secs(5);
 
 /// Longer than any answer of the agent's: a domain is at most 1 MiB.
 const LONGEST: usize = 8 << 20;
-/// A message up to its header fields: the fixed part, and their length.
-const FIXED: usize = 16;
 /// Bytes that are read at once: a greeting and a short answer.
 const PIECE: usize = 4096;
 /// Longest line in which a bus answers to the authentication.
@@ -173,23 +173,21 @@ impl Exchange {
         }
     }
 
+    /// The next message. It is kept as far as it has arrived, whatever length it claims.
     fn message(&mut self) -> io::Result<Incoming> {
-        let mut bytes = vec![0; FIXED];
-        self.fill(&mut bytes)?;
         let invalid = io::ErrorKind::InvalidData;
-        let length = length(&bytes).ok_or_else(|| io::Error::new(invalid, NO_BUS))?;
-        bytes.resize(length, 0);
-        self.fill(&mut bytes[FIXED..])?;
+        self.fill(FIXED)?;
+        let length = length(&self.ahead, LONGEST).ok_or_else(|| io::Error::new(invalid, NO_BUS))?;
+        self.fill(length)?;
+        let rest = self.ahead.split_off(length);
+        let bytes = std::mem::replace(&mut self.ahead, rest);
         decoded(bytes).map_err(|error| io::Error::new(invalid, error))
     }
 
-    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        while self.ahead.len() < buffer.len() {
+    fn fill(&mut self, length: usize) -> io::Result<()> {
+        while self.ahead.len() < length {
             self.receive()?;
         }
-        let rest = self.ahead.split_off(buffer.len());
-        buffer.copy_from_slice(&self.ahead);
-        self.ahead = rest;
         Ok(())
     }
 
@@ -284,23 +282,6 @@ fn is_late(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
     )
-}
-
-/// Bytes of the message that begins with these; `None` for what is none, or too long.
-fn length(fixed: &[u8]) -> Option<usize> {
-    let endian = endian(fixed)?;
-    let number = |at: usize| usize::try_from(endian.read_u32(&fixed[at..at + 4])).ok();
-    let (body, fields) = (number(4)?, number(12)?);
-    let length = body.checked_add(fields.checked_next_multiple_of(8)?)?;
-    Some(length.checked_add(FIXED)?).filter(|length| *length <= LONGEST)
-}
-
-fn endian(fixed: &[u8]) -> Option<Endian> {
-    match fixed.first()? {
-        b'l' => Some(Endian::Little),
-        b'B' => Some(Endian::Big),
-        _ => None,
-    }
 }
 
 type Header = (u8, u8, u8, u8, u32, u32, Vec<(u8, OwnedVariant)>);

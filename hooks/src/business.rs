@@ -21,8 +21,8 @@ use crate::shape;
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 /// Most XML nodes in a definition, as the agent has it.
 const MAX_NODES: u32 = 1 << 17;
-/// Bytes of the list of devices; 4,096 have 13 each.
-const MAX_LIST: u64 = 64 << 10;
+/// Bytes of a list that the agent publishes; 4,096 devices have 13 each.
+pub const MAX_LIST: u64 = 64 << 10;
 /// Bytes of an id in sysfs: `0x10de` and a newline.
 const MAX_ID: u64 = 16;
 /// Where the kernel shows PCI functions by address.
@@ -210,8 +210,13 @@ fn id(pci: &Path, address: &PciAddress) -> io::Result<Option<PciId>> {
 
 fn bounded(path: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(limit).read_to_string(&mut text)?;
-    Ok(text)
+    let read = File::open(path)?
+        .take(limit + 1)
+        .read_to_string(&mut text)?;
+    match read as u64 > limit {
+        true => Err(io::ErrorKind::FileTooLarge.into()),
+        false => Ok(text),
+    }
 }
 
 /// None where there is no such file.
@@ -376,6 +381,14 @@ mod tests {
         let run = run_directory();
         fs::write(run.path().join("devices"), "").expect("an empty list");
         assert!(!of(&hostdev("0x01"), run.path()).any());
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_not_cut_off() {
+        let run = run_directory();
+        let long = "0009:02:00.0\n".repeat(6000);
+        fs::write(run.path().join("devices"), long).expect("devices");
+        assert!(of(&hostdev("0x01"), run.path()).unlisted.is_some());
     }
 
     #[test]

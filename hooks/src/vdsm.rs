@@ -13,6 +13,7 @@ use crate::agent::Reply;
 use crate::answer::{FOREIGN, MISSING, UNREACHABLE, one_line};
 use crate::business::Business;
 use crate::input::{self, Input, Unreadable};
+use crate::printable::Printable;
 
 /// The variable that names the file.
 pub const FILE: &str = "_hook_domxml";
@@ -34,8 +35,8 @@ impl Outcome {
         sentence: None,
     };
 
-    fn failed(sentence: impl Into<String>) -> Self {
-        let sentence = Some(sentence.into());
+    fn failed(sentence: impl AsRef<str>) -> Self {
+        let sentence = Some(Printable(sentence.as_ref()).to_string());
         Self {
             status: 2,
             sentence,

@@ -30,10 +30,12 @@ use crate::refusal::Refusal;
 use crate::service::ServiceName;
 
 pub use group::GroupAnswer;
+pub use onlooker::Onlooker;
 pub use recover::Recovered;
 
 mod claim;
 mod group;
+mod onlooker;
 mod recover;
 
 /// What came of a device.
@@ -145,8 +147,16 @@ impl Assigner {
         device: PciAddress,
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
-        let driver = self.wanted(device, driver)?;
         let _lock = self.lock_by_hand(device)?;
+        self.plan_unlocked(device, driver)
+    }
+
+    fn plan_unlocked(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<Answer, AssignError> {
+        let driver = self.wanted(device, driver)?;
         let registered = self.kernel.registered(driver.as_str());
         let module = registered
             .is_none()

@@ -51,7 +51,7 @@ use again::Again;
 pub use again::serve as try_again;
 pub use bind::SharedKernel;
 pub use error::AssignError;
-pub use manual::{Answer, Fate, GroupAnswer, Recovered, Wish};
+pub use manual::{Answer, Fate, GroupAnswer, Onlooker, Recovered, Wish};
 pub use standing::{Condition, Standing};
 
 /// Assigns devices to domains.

@@ -8,7 +8,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use std::time::Duration;
 use hooks::agent::SOCKET;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,11 +27,15 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 use zbus::Guid;
 use zbus::connection::Builder;
-use zbus::connection::socket::{ReadHalf, Split, WriteHalf};
+use zbus::connection::socket::{Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
 
 use super::hook::Hook;
 use super::{HOOK, caller};
+
+use incoming::{Budget, Incoming};
+
+mod incoming;
 
 /// Calls that are under way at once; more wait to be let in. libvirt makes one for each guest that starts or ends.
 const CALLERS: u32 = 256;
@@ -95,13 +99,14 @@ fn bound(path: &Path) -> io::Result<UnixListener> {
 }
 
 async fn accept(listener: UnixListener, hook: Hook, callers: Arc<Semaphore>) {
+    let budget = Budget::new();
     loop {
         let Ok(turn) = callers.clone().acquire_owned().await else {
             return;
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(answer(stream, hook.clone(), turn));
+                tokio::spawn(answer(stream, hook.clone(), budget.clone(), turn));
             }
             Err(error) => {
                 warn!("cannot let libvirt's hook in: {error}");
@@ -111,7 +116,7 @@ async fn accept(listener: UnixListener, hook: Hook, callers: Arc<Semaphore>) {
     }
 }
 
-async fn answer(stream: UnixStream, hook: Hook, _turn: OwnedSemaphorePermit) {
+async fn answer(stream: UnixStream, hook: Hook, budget: Budget, _turn: OwnedSemaphorePermit) {
     match stream.peer_cred() {
         Ok(peer) if caller::is_root(peer.uid()) => {}
         Ok(peer) => return warn!("user {} is not let into the hook's socket", peer.uid()),
@@ -125,7 +130,7 @@ async fn answer(stream: UnixStream, hook: Hook, _turn: OwnedSemaphorePermit) {
     if has_left(&stream) {
         return debug!("a caller of the hook's socket has not waited to be heard");
     }
-    let peer = Builder::authenticated_socket(Peer(stream), Guid::generate()).p2p();
+    let peer = Builder::authenticated_socket(Peer(stream, budget), Guid::generate()).p2p();
     match peer.serve_at(HOOK, hook).build().await {
         Ok(connection) => connection.closed().await,
         Err(error) => warn!("cannot serve libvirt's hook: {error}"),
@@ -151,10 +156,7 @@ fn has_left(stream: &UnixStream) -> bool {
 
 /// Who came to the socket. It carries no descriptors.
 #[derive(Debug)]
-struct Peer(UnixStream);
-
-#[derive(Debug)]
-struct Incoming(OwnedReadHalf);
+struct Peer(UnixStream, Budget);
 
 #[derive(Debug)]
 struct Outgoing(OwnedWriteHalf);
@@ -165,14 +167,7 @@ impl zbus::connection::socket::Socket for Peer {
 
     fn split(self) -> Split<Incoming, Outgoing> {
         let (incoming, outgoing) = self.0.into_split();
-        Split::new(Incoming(incoming), Outgoing(outgoing))
-    }
-}
-
-#[async_trait]
-impl ReadHalf for Incoming {
-    async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        Ok((self.0.read(buffer).await?, Vec::new()))
+        Split::new(Incoming::new(incoming, self.1), Outgoing(outgoing))
     }
 }
 

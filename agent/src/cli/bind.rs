@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::domain::ask;
-use super::output;
 use super::problem::Problem;
+use super::{Cli, dry_run, output};
 use crate::client::Options;
 
 /// After this long it is said that the agent is waited for,
@@ -27,12 +27,34 @@ pub(super) struct How {
 }
 
 /// Binds a device outside of any guest, or prints the writes that would.
+///
+/// A dry run needs no agent: for another host, other recipes, or where no agent answers, it is planned here.
 pub(super) fn bind(
+    cli: &Cli,
     device: PciAddress,
     driver: Option<&DriverName>,
     how: How,
-    as_json: bool,
 ) -> Result<(), Problem> {
+    let here = || dry_run::plan(cli, device, driver.cloned(), how.allow_group);
+    let report = match how.dry_run {
+        true if !cli.is_own() => here()?,
+        true => match ask_to_bind(device, driver, how) {
+            Err(Problem::Unreachable(why)) => {
+                output::say(&format!("note: planned without the agent: {why}"));
+                here()?
+            }
+            answer => answer?,
+        },
+        false => ask_to_bind(device, driver, how)?,
+    };
+    tell(&report, cli.json, bound)
+}
+
+fn ask_to_bind(
+    device: PciAddress,
+    driver: Option<&DriverName>,
+    how: How,
+) -> Result<Value, Problem> {
     let mut options = Options::from([("dry-run", how.dry_run.into())]);
     let consents = [
         ("allow-group", how.allow_group),
@@ -48,8 +70,7 @@ pub(super) fn bind(
         options.insert("driver", driver.as_str().into());
     }
     let device = device.to_string();
-    let report = ask(async |manager| patiently(&device, manager.bind(&device, options)).await)?;
-    tell(&report, as_json, bound)
+    ask(async |manager| patiently(&device, manager.bind(&device, options)).await)
 }
 
 /// Gives a device back that was bound outside of any guest.
@@ -79,7 +100,9 @@ pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), P
 async fn patiently<T>(device: &str, call: impl Future<Output = T>) -> T {
     let say = |waited: Duration| {
         let waited = waited.as_secs();
-        eprintln!("waiting for '{device}' ({waited} s); 'journalctl -u variantd' says what for");
+        output::say(&format!(
+            "waiting for '{device}' ({waited} s); 'journalctl -u variantd' says what for"
+        ));
     };
     meanwhile(call, [FIRST_WORD, NEXT_WORD], say).await
 }
@@ -151,14 +174,14 @@ fn writes(report: &Value) -> impl Iterator<Item = String> {
 /// A module that is loaded is no write, so it is not among them.
 fn note_module(report: &Value) {
     if let Some(module) = report["module"].as_str() {
-        eprintln!("note: module '{module}' is loaded first");
+        output::say(&format!("note: module '{module}' is loaded first"));
     }
 }
 
 /// Nor is what stands against it.
 fn note_against(report: &Value) {
     for sentence in report["against"].as_array().into_iter().flatten() {
-        eprintln!("in the way: {}", word(sentence));
+        output::say(&format!("in the way: {}", word(sentence)));
     }
 }
 

@@ -12,6 +12,7 @@ use clap::CommandFactory;
 use clap::builder::StyledStr;
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 use clap_complete::env::{CompleteEnv, Shells};
+use hooks::printable::is_control;
 use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 
@@ -69,7 +70,10 @@ pub(super) fn devices() -> Vec<CompletionCandidate> {
 pub(super) fn domains() -> Vec<CompletionCandidate> {
     let uri = env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| URI.to_owned());
     let names = inquiry::names(&uri, PATIENCE).unwrap_or_default();
-    names.into_iter().map(CompletionCandidate::new).collect()
+    // A shell shows what it is offered.
+    let safe = |name: &String| !name.chars().any(is_control);
+    let names = names.into_iter().filter(safe);
+    names.map(CompletionCandidate::new).collect()
 }
 
 /// Files, and every domain of libvirt's.

@@ -39,7 +39,7 @@ pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
     let created = inquiry::create(&request.connect, &completed, request.paused);
     let name = created.map_err(|why| {
         let domain = &findings.domain;
-        Problem::Failed(format!("cannot create domain '{domain}': libvirt: {why}"))
+        Problem::Failed(format!("cannot create domain '{domain}': {why}"))
     })?;
     let added = findings.changes.len();
     if as_json {

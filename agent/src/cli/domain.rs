@@ -147,6 +147,6 @@ fn tell(report: &Value, as_json: bool) -> Result<(), Problem> {
         .iter()
         .map(|note| format!("note: {}", line(note).trim_start()))
         .collect();
-    eprint!("{notes}");
+    eprint!("{}", output::readable(&notes));
     output::text(&(said + &changes))
 }

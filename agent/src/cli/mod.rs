@@ -12,6 +12,7 @@ mod device;
 mod diff;
 mod doctor;
 mod domain;
+mod dry_run;
 mod explain;
 mod fleet;
 mod hint;
@@ -156,7 +157,7 @@ enum Verb {
         /// Bind what the host uses of its IOMMU group along with it
         #[arg(long)]
         allow_group: bool,
-        /// Print the writes in order instead, each as 'path <- value'
+        /// Print the writes in order instead, each as 'path <- value'; works with --host, and without the agent
         #[arg(long)]
         dry_run: bool,
         /// Stop known services that hold it, such as nvidia-persistenced, until it is released
@@ -334,6 +335,14 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         let text = "only 'plan' of a file takes more than one host; name one host";
         return Err(Problem::Usage(text.to_owned()));
     }
+    if let Some(verb) = cli.verb.by_the_agent()
+        && !cli.is_own()
+    {
+        return Err(Problem::Usage(format!(
+            "'{verb}' acts through the agent of this host, with the agent's recipes; leave out --host and --recipes, \
+             or run it on that host"
+        )));
+    }
     match &cli.verb {
         Verb::List { all } => list::run(&view(cli)?, *all),
         Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
@@ -383,7 +392,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
                 allow_group: *allow_group,
                 stop_services: *stop_services,
             };
-            bind::bind(*device, driver.as_ref(), how, cli.json)
+            bind::bind(cli, *device, driver.as_ref(), how)
         }
         Verb::Release { device } => bind::release(*device, cli.json),
         Verb::Recover { device } => bind::recover(*device, cli.json),
@@ -391,7 +400,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
             device,
             driver,
             now,
-        } => reserve::reserve(*device, driver.as_ref(), *now, cli.json),
+        } => reserve::reserve(*device, driver.as_ref(), *now, cli),
         Verb::Unreserve { device, now } => reserve::unreserve(*device, *now, cli.json),
         Verb::Monitor => monitor::run(cli.json),
         Verb::Completions { shell } => completion::run(*shell),
@@ -401,7 +410,45 @@ fn run(cli: &Cli) -> Result<(), Problem> {
     }
 }
 
+impl Verb {
+    /// Its name, where the agent does what it says.
+    fn by_the_agent(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Prepare { .. } => "prepare",
+            Self::Create(_) => "create",
+            Self::Revert { file: None, .. } => "revert",
+            Self::Bind { dry_run: false, .. } => "bind",
+            Self::Release { .. } => "release",
+            Self::Recover { .. } => "recover",
+            Self::Reserve { .. } => "reserve",
+            Self::Unreserve { .. } => "unreserve",
+            Self::Monitor => "monitor",
+            Self::Wait { .. } => "wait",
+            Self::List { .. }
+            | Self::Show { .. }
+            | Self::Doctor(_)
+            | Self::Topology(_)
+            | Self::Atomics(_)
+            | Self::Plan(_)
+            | Self::Rewrite(_)
+            | Self::Recipe(_)
+            | Self::Config(_)
+            | Self::Explain { .. }
+            | Self::RecordHost { .. }
+            | Self::Snapshot(_)
+            | Self::Revert { file: Some(_), .. }
+            | Self::Bind { dry_run: true, .. }
+            | Self::Completions { .. } => return None,
+        })
+    }
+}
+
 impl Cli {
+    /// This host with its own recipes, which the agent has, too.
+    fn is_own(&self) -> bool {
+        self.host() == Path::new("/") && self.recipes == Path::new(crate::recipe::DIRECTORY)
+    }
+
     /// The one host; the first of several.
     fn host(&self) -> &Path {
         self.host.first().map_or(Path::new("/"), PathBuf::as_path)

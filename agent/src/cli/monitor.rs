@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use hooks::printable::Printable;
 use tokio::signal::ctrl_c;
 use zbus::fdo::{NameOwnerChanged, ObjectManagerProxy};
 use zbus::message::Type;
@@ -10,6 +11,7 @@ use zbus::{Connection, MatchRule, MessageStream};
 use event::Event;
 
 use super::domain;
+use super::output;
 use super::problem::Problem;
 use crate::bus::{MANAGER, NAME};
 use crate::client::next;
@@ -91,8 +93,8 @@ async fn show_all(bus: &Connection, as_json: bool) -> Result<(), End> {
 
 fn print(event: &Event, as_json: bool) -> Result<(), End> {
     let line = match as_json {
-        true => event.to_json().to_string(),
-        false => event.to_string(),
+        true => output::escaped(&event.to_json().to_string()),
+        false => Printable(&event.to_string()).to_string(),
     };
     let mut out = io::stdout().lock();
     let written = writeln!(out, "{line}").and_then(|()| out.flush());

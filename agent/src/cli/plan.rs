@@ -20,8 +20,7 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
         return show_file(&view(cli)?, request);
     }
     let name = request.subject.to_string_lossy();
-    let own = cli.host() == Path::new("/") && cli.recipes == Path::new(crate::recipe::DIRECTORY);
-    if !own || request.wish.target.is_some() || request.wish.regions {
+    if !cli.is_own() || request.wish.target.is_some() || request.wish.regions {
         return Err(Problem::Usage(format!(
             "'{name}' is no file, and for a domain the agent plans with its own host, recipes and versions; \
              leave out --host, --recipes, --target and --regions, or write './{name}' for a file"
@@ -48,7 +47,7 @@ pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Proble
     }
     // The text alone: the diff that a proposal has takes longer than all else.
     let Rewrite { text, plan, .. } = rewrite::rewrite(&text, &setting)?;
-    output::text(&text)?;
+    output::data(&text)?;
     notes(&plan.notes.iter().map(Note::of).collect::<Vec<_>>());
     let devices = plan.devices.iter().map(|one| one.address);
     assumptions(view, &devices.collect::<Vec<_>>(), &definition.wish);
@@ -57,7 +56,7 @@ pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Proble
 
 /// Prints a definition without what was added to it.
 pub(super) fn revert(file: &Path) -> Result<(), Problem> {
-    output::text(&crate::revert::revert(&input::text(file, MAX_BYTES)?)?)
+    output::data(&crate::revert::revert(&input::text(file, MAX_BYTES)?)?)
 }
 
 fn show_file(view: &View, request: &Request) -> Result<(), Problem> {
@@ -146,7 +145,10 @@ pub(super) fn notes(notes: &[Note]) {
         format!("note: {device}{} ({})\n", note.text, note.code)
     };
     // Standard error has no buffer: each piece of a format string would be a call to the kernel.
-    eprint!("{}", notes.iter().map(note).collect::<String>());
+    eprint!(
+        "{}",
+        output::readable(&notes.iter().map(note).collect::<String>())
+    );
 }
 
 /// What a plan of a file takes for granted, and could not see.
@@ -159,7 +161,7 @@ fn assumptions(view: &View, devices: &[PciAddress], wish: &super::Wish) {
         let text = format!(
             "note: written for {versions}; say --target libvirt=...,qemu=... for another\n"
         );
-        eprint!("{text}");
+        eprint!("{}", output::readable(&text));
     }
     output::gaps(&concerned(view, devices));
 }

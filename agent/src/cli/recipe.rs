@@ -40,7 +40,7 @@ pub(super) fn show(recipes: &Recipes, name: &str, as_json: bool) -> Result<(), P
         value["text"] = json!(sourced.text);
         return output::object(json!({"recipe": value}));
     }
-    output::text(&sourced.text)
+    output::data(&sourced.text)
 }
 
 /// Says that a file is a recipe, or where it is wrong.

@@ -9,8 +9,8 @@ use kernel_glue::host::Host;
 use kernel_glue::region::{Region, Regions};
 use serde_json::{Value, json};
 
-use super::View;
 use super::problem::Problem;
+use super::{View, output};
 use crate::domain::Domain;
 use crate::probe;
 use crate::refusal::Refusal;
@@ -62,7 +62,9 @@ fn ask_for(view: &View, definition: &str) -> Result<Host, Problem> {
         match right.and_then(|()| ask(view, device.address)) {
             Ok(regions) => device.regions = Some(regions),
             Err(Problem::Refused(why)) => {
-                eprintln!("note: {why}; the window is planned without what VFIO says of it");
+                output::say(&format!(
+                    "note: {why}; the window is planned without what VFIO says of it"
+                ));
             }
             Err(other) => return Err(other),
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::bind::{self, quoted};
 use super::domain::ask;
 use super::problem::Problem;
-use super::{View, list::or_dash};
+use super::{Cli, View, list::or_dash, output};
 use crate::client::Options;
 use crate::reserve::{Reservation, ReserveError};
 
@@ -22,15 +22,15 @@ pub(super) fn reserve(
     device: PciAddress,
     driver: Option<&DriverName>,
     now: bool,
-    as_json: bool,
+    cli: &Cli,
 ) -> Result<(), Problem> {
     let options = driver.map(|driver| ("driver", driver.as_str().into()));
     let options: Options<'_> = options.into_iter().collect();
     let name = device.to_string();
     let report = ask(async |manager| manager.reserve(&name, options).await)?;
-    bind::tell(&report, as_json, said)?;
+    bind::tell(&report, cli.json, said)?;
     match now {
-        true => bind::bind(device, driver, bind::How::default(), as_json),
+        true => bind::bind(cli, device, driver, bind::How::default()),
         false => Ok(()),
     }
 }
@@ -109,10 +109,10 @@ pub(super) fn tell(all: &[Found]) {
     let reserved = all.iter().filter_map(|one| one.reservation.as_ref());
     let reserved: Vec<String> = reserved.map(|one| one.device.to_string()).collect();
     if !reserved.is_empty() {
-        eprintln!("reserved for guests: {}", reserved.join(", "));
+        output::say(&format!("reserved for guests: {}", reserved.join(", ")));
     }
     for sentence in all.iter().filter_map(|one| one.sentence.as_ref()) {
-        eprintln!("warning: {sentence}");
+        output::say(&format!("warning: {sentence}"));
     }
 }
 

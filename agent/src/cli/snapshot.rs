@@ -10,7 +10,7 @@ use crate::daemon::STATE;
 use crate::file;
 use crate::learned::Learned;
 use crate::region::Shown;
-use crate::snapshot::{Runs, Snapshot};
+use crate::snapshot::{MAX_BYTES, Runs, Snapshot};
 use crate::target::Target;
 
 /// Where it goes, and what it says of versions.
@@ -28,16 +28,16 @@ pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
     let snapshot = snapshot(view, request);
     output::gaps(&snapshot.host.gaps);
     if snapshot.target.versions.is_none() {
-        eprintln!(
+        output::say(
             "note: the versions of libvirt and QEMU are not known here; say --target libvirt=...,qemu=..., or plans \
-             made from this snapshot assume the newest that are tested"
+             made from this snapshot assume the newest that are tested",
         );
     }
     let text = snapshot.text();
     let Some(path) = &request.file else {
-        return output::text(&text);
+        return output::data(&text);
     };
-    let written = file::replace(path, &text, 0o644);
+    let written = file::replace_up_to(MAX_BYTES as u64, path, &text, 0o644);
     written.map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", path.display())))
 }
 

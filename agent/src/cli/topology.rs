@@ -49,13 +49,13 @@ pub(super) struct Request {
 }
 
 pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
-    let domain = request.definition()?;
+    let domain = request.definition(view)?;
     let domain = domain.map(|text| completed(view, &text)).transpose()?;
     let domain = domain.as_ref();
     match &request.svg {
         Some(file) => return picture(view, file, domain),
-        None if request.dot => output::text(&dot::text(&machines(view, domain)))?,
-        None if request.nccl => output::text(&nccl(view, domain)?)?,
+        None if request.dot => output::data(&dot::text(&machines(view, domain)))?,
+        None if request.nccl => output::data(&nccl(view, domain)?)?,
         None if request.matrix => print_matrix(view)?,
         None if view.json => return as_json(view),
         None => text(view, domain)?,
@@ -66,15 +66,19 @@ pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
 
 impl Request {
     /// The definition's text, from libvirt or a file.
-    fn definition(&self) -> Result<Option<String>, Problem> {
+    fn definition(&self, view: &View) -> Result<Option<String>, Problem> {
         if let Some(file) = &self.file {
             return input::text(file, MAX_BYTES).map(Some);
         }
         let Some(name) = &self.domain else {
             return Ok(None);
         };
+        if view.root != Path::new("/") {
+            let text = "a recorded host has no libvirt: give the definition with --file";
+            return Err(Problem::Usage(text.to_owned()));
+        }
         let found = inquiry::definition(URI, name, PATIENCE);
-        let found = found.map_err(|why| Problem::Unreachable(format!("libvirt: {why}")))?;
+        let found = found.map_err(|why| Problem::Unreachable(why.to_string()))?;
         let missing = || {
             Problem::NotFound(format!(
                 "libvirt has no domain '{name}'; run 'virsh list --all'"
@@ -92,7 +96,9 @@ fn completed(view: &View, text: &str) -> Result<Domain, Problem> {
         Ok(completed) => Ok(Domain::parse(&completed.text)?),
         Err(refusal) => {
             let refusal = hint::for_host(&refusal.to_string(), &view.root);
-            eprintln!("note: drawn as the definition stands, which cannot be completed: {refusal}");
+            output::say(&format!(
+                "note: drawn as the definition stands, which cannot be completed: {refusal}"
+            ));
             Ok(domain)
         }
     }
@@ -143,7 +149,7 @@ fn picture(view: &View, file: &Path, domain: Option<&Domain>) -> Result<(), Prob
     let machines = machines(view, domain);
     let text = svg::picture(&machines[0], machines.get(1));
     if file == Path::new("-") {
-        return output::text(&text);
+        return output::data(&text);
     }
     fs::write(file, text)
         .map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", file.display())))

@@ -107,13 +107,16 @@ impl Code {
             }
             Self::KubevirtContradicts => {
                 "What KubeVirt's own Grace support has written is not what the host's tables or the recipe want; both values are in \
-                 the message. One of the two has to leave the pieces to the other. Source: kubevirt/enhancements, VEP 199."
+                 the message. Distances are wrong where a guest has other GPUs than the host's first ones, for KubeVirt counts the \
+                 host's initiators from its first GPU. One of the two has to leave the pieces to the other. Source: \
+                 kubevirt/enhancements, VEP 199."
             }
             Self::KubevirtLossy => {
                 "What a sidecar hands back goes to libvirt as it is, and is also read into KubeVirt's own types, which know not all of \
                  it; with an object of kind Plugin loaded (VEP 190) it makes a round trip through libvirt's Go types, which drop \
-                 attributes of an SMMUv3. The sidecar adds all of it again at the next define. Source: kubevirt/enhancements, \
-                 VEP 190."
+                 name and model of a hostdev's <driver>, ssidsize of an SMMUv3, and variantd's metadata. accel, ats and ril are \
+                 kept. The sidecar adds what is missing at the next define; what is dropped behind it does not reach libvirt. \
+                 Source: kubevirt/enhancements, VEP 190; libvirtxml 1.12002."
             }
             Self::DeviceMissing => {
                 "A <hostdev> names a PCI function that this host does not have: a wrong address, a device that was removed, or \
@@ -802,8 +805,9 @@ impl Code {
                  placed beside its device. Source: Linux, Documentation/ABI/testing/sysfs-bus-pci; ACPI 6.5, 6.2.14."
             }
             Self::LibvirtSilent => {
-                "No daemon of libvirt's listens at qemu:///system, so no guest can be defined or started, and variantd cannot \
-                 complete definitions. Source: libvirt, docs/daemons.rst."
+                "No daemon of libvirt's listens at qemu:///system or it answers with an error, so no guest can be defined or started, and \
+                 variantd cannot complete definitions. Or variantctl's own program that asks it (variantd-libvirt) is missing or \
+                 cannot run; then nothing is known of libvirt. The check says which. Source: libvirt, docs/daemons.rst."
             }
             Self::DefinitionLacks => {
                 "What is missing, and why, is shown by 'variantctl plan DOMAIN'; the hook refuses to start the guest until it is there. \

@@ -13,8 +13,8 @@ const COMPLETE: &str = "its definition is complete";
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     let (versions, domains) = match &scene.libvirt {
         Ok(Libvirt::Answers { versions, domains }) => (*versions, domains),
-        Ok(Libvirt::Silent { .. }) => {
-            let why = Unseen("libvirt does not answer".to_owned());
+        Ok(Libvirt::Silent { .. } | Libvirt::Failed { .. } | Libvirt::Unasked { .. }) => {
+            let why = Unseen("libvirt does not say it".to_owned());
             return vec![Check::unseen(
                 Code::DefinitionLacks,
                 "definitions are complete",

@@ -134,6 +134,18 @@ pub enum Libvirt {
         /// Definitions that have a device which a recipe covers.
         domains: Vec<Definition>,
     },
+    /// Our own program, which asks it, is missing or cannot run.
+    Unasked {
+        /// Why.
+        why: String,
+    },
+    /// It answers with an error.
+    Failed {
+        /// Its unit; `None` when its daemon is not installed.
+        unit: Option<String>,
+        /// libvirt's words.
+        why: String,
+    },
     /// It does not answer.
     Silent {
         /// The unit to start; `None` when libvirt is not installed.

@@ -81,6 +81,13 @@ fn silent(scene: &mut Scene, unit: Option<&str>) {
     });
 }
 
+fn failing(scene: &mut Scene, why: &str) {
+    scene.libvirt = Ok(Libvirt::Failed {
+        unit: Some("virtqemud".into()),
+        why: why.into(),
+    });
+}
+
 fn reserved(scene: &mut Scene, id: &str) {
     scene.reservations = Ok(vec![Ok(Reservation {
         device: address(GPU),
@@ -143,6 +150,12 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| s.host.numa.nodes.truncate(5), Code::InitiatorsUnknown, ""),
     (|s| silent(s, Some("libvirtd")), Code::LibvirtSilent, "'systemctl start libvirtd'"),
     (|s| silent(s, None), Code::LibvirtSilent, "'apt-get install libvirt-daemon-system'"),
+    (|s| s.libvirt = Ok(Libvirt::Unasked { why: "'/usr/libexec/variantd/variantd-libvirt' is not there".into() }), Code::LibvirtSilent,
+     "'apt-get install --reinstall variantd'"),
+    (|s| s.libvirt = Ok(Libvirt::Unasked { why: "'variantd-libvirt' ended without an answer: libvirt.so.0: cannot open".into() }),
+     Code::LibvirtSilent, "'apt-get install libvirt0'"),
+    (|s| failing(s, "no connection driver available for qemu:///system"), Code::LibvirtSilent, "QEMU driver"),
+    (|s| failing(s, "internal error: no"), Code::LibvirtSilent, "'journalctl -u virtqemud'"),
     (|s| s.libvirt = Ok(Libvirt::Answers { versions: old(), domains: Vec::new() }), Code::TargetOld, "QEMU 9.0"),
     (|s| s.libvirt = Ok(answers(vec![definition()])), Code::DefinitionLacks, "'variantctl prepare d0'"),
     (|s| s.libvirt = Ok(answers(vec![drifted()])), Code::MarkOld, "'variantctl prepare d0'"),

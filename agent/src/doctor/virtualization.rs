@@ -6,6 +6,9 @@ use crate::code::Code;
 use crate::recipe::{Need, Recipe};
 use crate::target::{Version, Versions};
 
+/// libvirt's words where the driver for a URI is not installed (src/libvirt.c, virConnectOpenInternal).
+const NO_DRIVER: &str = "no connection driver available";
+
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     match &scene.libvirt {
         Err(why) => vec![
@@ -13,6 +16,8 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
             Check::unseen(Code::TargetOld, "its versions can express the recipes", why),
         ],
         Ok(Libvirt::Silent { unit, why }) => vec![silent(unit.as_deref(), why)],
+        Ok(Libvirt::Failed { unit, why }) => vec![failed(unit.as_deref(), why)],
+        Ok(Libvirt::Unasked { why }) => vec![unasked(why)],
         Ok(Libvirt::Answers { versions, .. }) => {
             let kernel = scene.host.kernel_release.as_deref().unwrap_or("unknown");
             let answers = Check::pass(Code::LibvirtSilent, "libvirt answers")
@@ -31,8 +36,35 @@ fn silent(unit: Option<&str>, why: &str) -> Check {
     };
     let text = match unit {
         Some(_) => format!("libvirt does not answer: {why}"),
-        None => "libvirt is not installed".to_owned(),
+        None => format!(
+            "libvirt is not installed: neither libvirtd nor virtqemud is in /usr/sbin ({why})"
+        ),
     };
+    Check::fail(Code::LibvirtSilent, text, hint)
+}
+
+/// A daemon that answers need not be started.
+fn failed(unit: Option<&str>, why: &str) -> Check {
+    let hint = match unit {
+        Some(unit) if !why.contains(NO_DRIVER) => format!("see 'journalctl -u {unit}'"),
+        _ => "install libvirt's QEMU driver: 'apt-get install libvirt-daemon-system', or 'dnf install libvirt-daemon-driver-qemu'"
+            .to_owned(),
+    };
+    let text = format!("libvirt answers with an error: {why}");
+    Check::fail(Code::LibvirtSilent, text, hint)
+}
+
+/// Nothing is known of libvirt then.
+fn unasked(why: &str) -> Check {
+    let hint = match why.contains(".so") {
+        true => {
+            "install libvirt's library: 'apt-get install libvirt0', or 'dnf install libvirt-libs'"
+        }
+        false => {
+            "install variantd's package again: 'apt-get install --reinstall variantd', or 'dnf reinstall variantd'"
+        }
+    };
+    let text = format!("cannot ask libvirt: {why}");
     Check::fail(Code::LibvirtSilent, text, hint)
 }
 

@@ -4,7 +4,7 @@ use virt::connect::Connect;
 use virt_sys as sys;
 
 use super::LookError;
-use super::look::said;
+use super::look::{said, unopened};
 
 /// Creates a transient guest from `xml`, which libvirt holds against its own schema; returns its name. Blocks for as
 /// long as the start takes.
@@ -13,7 +13,7 @@ use super::look::said;
 /// libvirt's words, the hook's refusal among them.
 pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LookError> {
     virt::error::clear_error_callback();
-    let connect = Connect::open(Some(uri)).map_err(said)?;
+    let connect = Connect::open(Some(uri)).map_err(unopened)?;
     let mut flags = sys::VIR_DOMAIN_START_VALIDATE;
     if paused {
         flags |= sys::VIR_DOMAIN_START_PAUSED;

@@ -34,19 +34,25 @@ pub struct Defined {
     pub iommufd: Option<bool>,
 }
 
-/// libvirt said nothing.
+/// libvirt was not asked, or has no answer. Each says whose fault it is, since each has its own way out.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LookError {
     /// We may not ask.
-    #[error("{0}")]
+    #[error("libvirt: {0}")]
     Denied(String),
-    /// It does not answer.
-    #[error("{0}")]
+    /// Nothing listens.
+    #[error("libvirt: {0}")]
     Silent(String),
+    /// It answers with an error.
+    #[error("libvirt: {0}")]
+    Failed(String),
     /// It has not answered within so many seconds.
-    #[error("it did not answer within {0} s")]
+    #[error("libvirt did not answer within {0} s")]
     Late(u64),
+    /// Our own program, which asks, is missing or cannot run.
+    #[error("cannot ask libvirt: {0}")]
+    Broken(String),
 }
 
 /// Connects to read only, looks, and closes the connection. May block for as long as a guest's start takes.
@@ -105,7 +111,21 @@ pub fn names(uri: &str) -> Result<Vec<String>, LookError> {
 /// To read only; libvirt's library prints nothing of its own.
 fn opened(uri: &str) -> Result<Connect, LookError> {
     virt::error::clear_error_callback();
-    Connect::open_read_only(Some(uri)).map_err(said)
+    Connect::open_read_only(Some(uri)).map_err(unopened)
+}
+
+/// Why there is no connection. libvirt names no code for a daemon that is not there: the error is one of connect(2), or of the
+/// connection itself.
+pub(super) fn unopened(error: Error) -> LookError {
+    let code = error.code().to_raw();
+    match said(error) {
+        LookError::Failed(text)
+            if [sys::VIR_ERR_SYSTEM_ERROR, sys::VIR_ERR_RPC].contains(&code) =>
+        {
+            LookError::Silent(text)
+        }
+        other => other,
+    }
 }
 
 /// All domains that have a definition.
@@ -150,7 +170,7 @@ pub(super) fn said(error: Error) -> LookError {
     let denied = ["ermission denied", "authentication", "access denied"];
     match denied.iter().any(|words| text.contains(words)) {
         true => LookError::Denied(text),
-        false => LookError::Silent(text),
+        false => LookError::Failed(text),
     }
 }
 
@@ -176,6 +196,12 @@ mod tests {
         let look = look(URI, &[]).expect("answer");
         assert!(look.versions.libvirt.major >= 9, "{:?}", look.versions);
         assert!(look.domains.is_empty());
+    }
+
+    #[test]
+    fn an_error_of_a_libvirt_that_answers_is_not_silence() {
+        let why = crate::libvirt::create(URI, "<nonsense/>", false);
+        assert!(matches!(why, Err(LookError::Failed(_))), "{why:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kernel_glue::host::Host;
 use sha2::{Digest, Sha256};
 
-use super::{Runs, Snapshot};
+use super::{MAX_BYTES, Runs, Snapshot};
 use crate::config::Mode;
 use crate::file;
 use crate::inventory::PublishError;
@@ -50,7 +50,7 @@ impl Published {
         if self.last == Some(now) {
             return Ok(false);
         }
-        let written = file::replace(&self.path, &text, mode.bits());
+        let written = file::replace_up_to(MAX_BYTES as u64, &self.path, &text, mode.bits());
         written.map_err(|why| PublishError::Write {
             path: self.path.display().to_string(),
             why,

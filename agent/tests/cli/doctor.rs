@@ -201,3 +201,25 @@ fn what_is_neither_group_nor_code_is_wrong_usage() {
         "{said}"
     );
 }
+
+/// variantctl without its own program beside it, and without a package: what asks libvirt is missing, not libvirt.
+#[test]
+fn a_missing_program_of_our_own_is_not_taken_for_a_libvirt_that_does_not_run() {
+    let directory = tempfile::tempdir().expect("directory");
+    let alone = directory.path().join("variantctl");
+    fs::copy(env!("CARGO_BIN_EXE_variantctl"), &alone).expect("copied");
+    if std::path::Path::new("/usr/libexec/variantd/variantd-libvirt").exists() {
+        return println!("not run: variantd is installed here");
+    }
+    let output = std::process::Command::new(&alone)
+        .args(["doctor", "--json", "--only", "VD-DOC-025"])
+        .output()
+        .expect("variantctl runs");
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(said.contains("variantd-libvirt"), "{said}");
+    assert!(
+        said.contains("apt-get install --reinstall variantd"),
+        "{said}"
+    );
+    assert!(!said.contains("systemctl start"), "{said}");
+}

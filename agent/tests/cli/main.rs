@@ -7,9 +7,11 @@ mod fleet;
 mod function;
 mod help;
 mod holder;
+mod other_host;
 mod plan;
 mod schema;
 mod snapshot;
+mod terminal;
 
 use std::fs;
 use std::io::Write;

@@ -51,6 +51,19 @@ const VERBS: [(&str, &str, &[&str]); 25] = [
     ("unreserve", "reserve", &[GPU]),
 ];
 
+/// Verbs that act through the agent, which has its own host and recipes.
+const ACTING: [&str; 9] = [
+    "wait",
+    "prepare",
+    "revert",
+    "create",
+    "bind",
+    "release",
+    "recover",
+    "reserve",
+    "unreserve",
+];
+
 /// Verbs that print no one object, and why.
 const OTHERS: [(&str, &str); 2] = [
     ("completions", "a shell's script"),
@@ -107,7 +120,11 @@ fn every_verb_answers_by_its_schema() {
     fs::copy(recipe, scene.path("nvidia-grace.toml")).expect("copied");
     for (verb, schema, arguments) in VERBS {
         let words: Vec<&str> = verb.split(' ').collect();
-        let output = scene.variantctl(&[&READ[..], &["--json"], &words, arguments].concat());
+        let read: &[&str] = match ACTING.contains(&verb) {
+            true => &[],
+            false => &READ,
+        };
+        let output = scene.variantctl(&[read, &["--json"], &words, arguments].concat());
         let complaint = String::from_utf8_lossy(&output.stderr);
         // A host that is not ready makes 'doctor' exit with 1.
         let done = output.status.success() || verb == "doctor";

@@ -121,11 +121,30 @@ fn who_says_nothing_or_leaves_keeps_nobody_out() {
     assert!(settled, "{before}, then {}", descriptors(&agent));
 }
 
+/// Stops all its threads: a signal takes its time on a busy machine.
+fn stop(agent: &Agent) {
+    agent.send(Signal::SIGSTOP);
+    let tasks = format!("/proc/{}/task", agent.id());
+    let is_stopped = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        text.rsplit(") ")
+            .next()
+            .is_some_and(|state| state.starts_with('T'))
+    };
+    while !fs::read_dir(&tasks)
+        .expect("threads")
+        .flatten()
+        .all(is_stopped)
+    {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_call_that_nobody_waits_for_any_more_is_not_made() {
     let scene = Scene::new();
     let mut agent = serving(&scene);
-    agent.send(Signal::SIGSTOP);
+    stop(&agent);
     let limit = Duration::from_secs(1);
     assert_eq!(scene.asks_for("started", limit), Reply::Late(limit));
     agent.send(Signal::SIGCONT);
@@ -185,4 +204,74 @@ fn nobody_but_root_is_let_in() {
     let tried = process.env(PLACE, scene.socket()).status();
     assert!(tried.expect("a process").success());
     agent.says("user 65534 is not let into the hook's socket");
+}
+
+/// A D-Bus call up to the length of its header fields, which claims to have 120 MiB.
+fn claim() -> Vec<u8> {
+    let mut bytes = vec![b'l', 1, 0, 1];
+    for number in [120_u32 << 20, 1, 0] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes
+}
+
+/// The most memory that the agent has had, in KiB (proc(5), VmHWM).
+fn peak(agent: &Agent) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
+}
+
+#[test]
+fn a_message_takes_the_memory_of_what_has_arrived_and_not_of_what_it_claims() {
+    let scene = Scene::new();
+    let agent = serving(&scene);
+    scene.bus.stop();
+    assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
+    let before = peak(&agent);
+    let connected = || UnixStream::connect(scene.socket()).expect("socket");
+    let mut callers: Vec<UnixStream> = (0..40).map(|_| connected()).collect();
+    for caller in &mut callers {
+        caller.write_all(&claim()).expect("a claim");
+        // One that is told so already has closed its end.
+        let _ = caller.write_all(&[0; 4096]);
+    }
+    assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
+    for mut caller in callers {
+        let mut answer = Vec::new();
+        // Reset, or closed: it has no answer.
+        let _ = caller.read_to_end(&mut answer);
+        assert!(answer.is_empty());
+    }
+    let grown = peak(&agent) - before;
+    assert!(grown < 64 << 10, "{grown} KiB for 40 claims");
+}
+
+/// Callers that send all but the end of the largest call wait for nobody, and keep no hook from its answer for long.
+#[test]
+fn callers_that_do_not_end_their_calls_share_a_budget_and_are_left() {
+    let scene = Scene::new();
+    let agent = serving(&scene);
+    scene.bus.stop();
+    let before = peak(&agent);
+    let mut callers = Vec::new();
+    for _ in 0..80 {
+        let mut caller = UnixStream::connect(scene.socket()).expect("socket");
+        let mut bytes = vec![b'l', 1, 0, 1];
+        for number in [(2_u32 << 20) - 16, 1, 0] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.resize(1 << 20, 0);
+        caller
+            .set_write_timeout(Some(Duration::from_millis(50)))
+            .expect("a time");
+        let _ = caller.write_all(&bytes);
+        callers.push(caller);
+    }
+    assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
+    let grown = peak(&agent) - before;
+    assert!(grown < 128 << 10, "{grown} KiB for 80 callers");
 }

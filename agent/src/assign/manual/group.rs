@@ -83,6 +83,26 @@ impl Assigner {
         device: PciAddress,
         wish: Wish,
     ) -> Result<GroupAnswer, AssignError> {
+        let plan = |device, driver| self.plan_by_hand(device, driver);
+        self.plan_group(device, wish, plan)
+    }
+
+    /// The same where the agent does not run, without a lock.
+    pub(super) fn plan_group_unlocked(
+        &self,
+        device: PciAddress,
+        wish: Wish,
+    ) -> Result<GroupAnswer, AssignError> {
+        let plan = |device, driver| self.plan_unlocked(device, driver);
+        self.plan_group(device, wish, plan)
+    }
+
+    fn plan_group(
+        &self,
+        device: PciAddress,
+        wish: Wish,
+        plan: impl Fn(PciAddress, Option<DriverName>) -> Result<Answer, AssignError>,
+    ) -> Result<GroupAnswer, AssignError> {
         let (companions, in_the_way) = match self.companions(device, &wish) {
             Ok(companions) => (companions, None),
             Err(AssignError::Refused(refusal)) if refusal.code == Code::BindGroup => {
@@ -92,9 +112,9 @@ impl Assigner {
         };
         let planned = companions
             .into_iter()
-            .map(|companion| self.plan_by_hand(companion.address, Some(companion.driver)));
+            .map(|companion| plan(companion.address, Some(companion.driver)));
         let along = planned.collect::<Result<_, _>>()?;
-        let mut device = self.plan_by_hand(device, wish.driver)?;
+        let mut device = plan(device, wish.driver)?;
         device.against.extend(in_the_way);
         Ok(GroupAnswer { device, along })
     }

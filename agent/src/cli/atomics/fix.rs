@@ -7,7 +7,7 @@ use kernel_glue::address::PciAddress;
 use serde_json::{Value, json};
 
 use super::super::problem::Problem;
-use super::super::{View, diff, hint};
+use super::super::{View, diff, hint, output};
 use super::definition::Definition;
 use crate::atomics::{Bus, Judgement, Question, Report, report_planned};
 use crate::code::Code;
@@ -63,7 +63,9 @@ pub(super) fn of(
     let changes = plan::placed(&setting, &definition.domain, &wrong);
     let changes = changes
         .inspect_err(|refusal| {
-            eprintln!("note: no change of the definition gives them to their drivers: {refusal}")
+            output::say(&format!(
+                "note: no change of the definition gives them to their drivers: {refusal}"
+            ));
         })
         .ok()?;
     // The verbs that plan change the place of every device with a recipe that can be changed, and of no other.
@@ -153,7 +155,7 @@ impl Fix {
     /// The diff, and what makes the change.
     pub(super) fn print(&self, color: diff::Color) -> Result<(), Problem> {
         diff::print_hunks(&self.hunks, &self.name, color)?;
-        eprintln!("note: '{}' makes this change", self.command);
+        output::say(&format!("note: '{}' makes this change", self.command));
         Ok(())
     }
 }

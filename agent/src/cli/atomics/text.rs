@@ -17,7 +17,7 @@ const HEAD: [&str; 7] = [
 pub(super) fn print(reports: &[Report], host: &Path) -> Result<(), Problem> {
     if reports.is_empty() {
         let text = "no device: name one, or see 'variantctl list --all'";
-        eprintln!("{}", hint::for_host(text, host));
+        output::say(&hint::for_host(text, host));
         return Ok(());
     }
     let head = HEAD.map(str::to_owned).to_vec();

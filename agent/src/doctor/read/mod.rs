@@ -151,9 +151,12 @@ fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
             versions: found.versions,
             domains: found.domains.into_iter().map(Definition::from).collect(),
         }),
-        Err(why @ (LookError::Denied(_) | LookError::Late(_))) => {
-            Err(Unseen(format!("libvirt: {why}")))
-        }
+        Err(why @ (LookError::Denied(_) | LookError::Late(_))) => Err(Unseen(why.to_string())),
+        Err(LookError::Broken(why)) => Ok(Libvirt::Unasked { why }),
+        Err(LookError::Failed(why)) => Ok(Libvirt::Failed {
+            unit: unit(files),
+            why,
+        }),
         Err(LookError::Silent(why)) => Ok(Libvirt::Silent {
             unit: unit(files),
             why,

@@ -3,6 +3,7 @@
 use std::io::{Cursor, Write};
 
 use hooks::answer::KILLED;
+use hooks::printable::Printable;
 use nix::Error;
 use nix::sys::signal::Signal;
 use rustix::io::write;
@@ -36,7 +37,9 @@ fn say(arguments: &Arguments, what: std::fmt::Arguments<'_>) {
     // What does not fit is cut off.
     let _ = writeln!(
         text,
-        "variantd-hook {what} at '{operation}' of '{domain}' ({KILLED}); {HINT}"
+        "variantd-hook {what} at '{}' of '{}' ({KILLED}); {HINT}",
+        Printable(operation),
+        Printable(domain)
     );
     let length = usize::try_from(text.position()).unwrap_or(LIMIT);
     let _ = write(stderr(), &text.get_ref()[..length]);

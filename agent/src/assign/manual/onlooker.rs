@@ -1,0 +1,140 @@
+//! Plans a bind where the agent does not run: on a recorded host, a snapshot, or this host while no agent answers.
+//!
+//! Reads and never writes: it takes no lock and keeps no journal.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::device::Device;
+use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
+use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::live::Live;
+use kernel_glue::occupancy::Occupancy;
+use kernel_glue::region::{RegionError, Regions};
+use nix::errno::Errno;
+
+use super::{AssignError, Assigner, GroupAnswer, Wish, error};
+use crate::declined::Declined;
+use crate::journal::Journal;
+use crate::learned::Learned;
+use crate::site::{Rules, Site};
+
+/// A directory that does not exist: no entry, no record.
+const NOWHERE: &str = "/nonexistent/variantd";
+
+/// What is planned on: a host, and the files that it was read from.
+pub struct Onlooker {
+    /// The host.
+    pub host: Host,
+    /// Its files; none of a snapshot.
+    pub files: Option<Live>,
+    /// It is this host, so that its `/proc` says who holds a device, and this directory which guest has one.
+    pub journal: Option<PathBuf>,
+}
+
+impl Onlooker {
+    /// The writes that a bind would make, and what stands against them.
+    ///
+    /// # Errors
+    /// As [`Assigner::plan_group_by_hand`].
+    pub fn plan(
+        self,
+        rules: Rules,
+        device: PciAddress,
+        wish: Wish,
+    ) -> Result<GroupAnswer, AssignError> {
+        self.refuse_held(device)?;
+        let (host, state) = (self.host.clone(), Path::new(NOWHERE));
+        let site = Site::new(
+            Box::new(move || Ok(host.clone())),
+            Learned::load(state.join("versions")),
+            Declined::load(state.join("declined")),
+            rules,
+        );
+        let journal = Journal::new(PathBuf::from(NOWHERE).join("journal"));
+        Assigner::new(Arc::new(self), Arc::new(site), journal).plan_group_unlocked(device, wish)
+    }
+
+    /// Not seen by a user who may not read the journal.
+    fn refuse_held(&self, device: PciAddress) -> Result<(), AssignError> {
+        let journal = self.journal.clone().map(Journal::new);
+        match journal.and_then(|journal| journal.holder(device, None)) {
+            Some(domain) => Err(error::taken(device, &domain)),
+            None => Ok(()),
+        }
+    }
+
+    fn device(&self, address: PciAddress) -> Result<&Device, Errno> {
+        self.host.devices.get(&address).ok_or(Errno::ENODEV)
+    }
+
+    /// The driver of this name that some device is on, so that it is registered.
+    fn in_use(&self, name: &str) -> Option<DriverName> {
+        let module = |name: &str| name.replace('-', "_");
+        let mut drivers = self
+            .host
+            .devices
+            .values()
+            .filter_map(|one| one.driver.as_ref());
+        let found = drivers.find(|driver| module(driver.as_str()) == module(name));
+        found.cloned()
+    }
+}
+
+impl Kernel for Onlooker {
+    fn write(&self, _: &Knob, _: &str) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    fn load_module(&self, _: &str) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
+        Ok(self.device(device)?.driver.clone())
+    }
+
+    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
+        Ok(self.device(device)?.driver_override.clone())
+    }
+
+    fn registered(&self, name: &str) -> Option<DriverName> {
+        let files = self.files.as_ref();
+        let known = files.and_then(|files| files.registered(name));
+        known.or_else(|| self.in_use(name))
+    }
+
+    fn vfio_users(&self, _: PciAddress) -> Result<Vec<u32>, Errno> {
+        Ok(Vec::new())
+    }
+
+    fn regions(&self, _: PciAddress) -> Result<Regions, RegionError> {
+        Err(RegionError::NotPermitted)
+    }
+
+    /// A record has no processes.
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        let Some(files) = &self.files else {
+            return Ok(Occupancy::default());
+        };
+        match files.occupancy(device) {
+            Err(_) if self.journal.is_none() => Ok(Occupancy::default()),
+            occupancy => occupancy,
+        }
+    }
+
+    fn names_memory(&self, driver: &DriverName) -> bool {
+        let files = self.files.as_ref();
+        files.is_none_or(|files| files.names_memory(driver))
+    }
+
+    fn no_iommu(&self) -> bool {
+        self.files.as_ref().is_some_and(Kernel::no_iommu)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+        self.files.as_ref()?.unbind_lock(device)
+    }
+}

@@ -1,0 +1,62 @@
+//! Text of unknown origin, safe to show: a terminal obeys control characters, and marks of direction reorder a line.
+//!
+//! A domain's name, a path or an error of another program can have any character. Escaped as Rust writes them: `\u{9b}`.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write};
+
+/// A text whose control characters show as escapes. A line end is one, too.
+#[derive(Clone, Copy, Debug)]
+pub struct Printable<'a>(pub &'a str);
+
+impl Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|one| match is_control(one) {
+            true => write!(f, "\\u{{{:x}}}", u32::from(one)),
+            false => f.write_char(one),
+        })
+    }
+}
+
+/// The same with its line ends and tabs as they are.
+#[must_use]
+pub fn lines(text: &str) -> Cow<'_, str> {
+    let is_layout = |one: char| matches!(one, '\n' | '\t');
+    if !text.chars().any(|one| is_control(one) && !is_layout(one)) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for piece in text.split_inclusive(is_layout) {
+        let words = piece.trim_end_matches(is_layout);
+        // Writing to a string does not fail.
+        let _ = write!(shown, "{}{}", Printable(words), &piece[words.len()..]);
+    }
+    Cow::Owned(shown)
+}
+
+/// What does more than to be shown: C0, DEL and C1 (ECMA-48), and what sets the direction of text or ends a line (Unicode, UAX 9
+/// and 14; CVE-2021-42574).
+#[must_use]
+pub fn is_control(one: char) -> bool {
+    one.is_control()
+        || matches!(one, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controls_of_all_kinds_are_escaped_and_nothing_else_is() {
+        for one in [
+            '\0', '\u{1b}', '\u{7f}', '\u{9b}', '\u{202e}', '\u{2066}', '\u{2028}', '\r', '\u{8}',
+        ] {
+            let shown = lines(&format!("a{one}b\n")).into_owned();
+            assert_eq!(shown, format!("a\\u{{{:x}}}b\n", u32::from(one)));
+        }
+        let plain = "d0 größe 虚拟机\tx\n\n  é\n";
+        assert!(matches!(lines(plain), Cow::Borrowed(same) if same == plain));
+        assert_eq!(Printable("a\nb").to_string(), "a\\u{a}b");
+        assert_eq!(lines("\u{9b}31m\n\tx\u{7}"), "\\u{9b}31m\n\tx\\u{7}");
+    }
+}
