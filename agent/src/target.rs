@@ -91,8 +91,10 @@ impl Version {
     pub const SMMU_ACCEL_QEMU: Self = Self::new(11, 0, 0);
     /// First QEMU whose accelerated SMMUv3 takes its attributes from the host's (`auto`, QEMU 11.1).
     pub const SMMU_AUTO: Self = Self::new(11, 1, 0);
-    /// A libvirt that is known to take `<pcihole64>` on `virt` (12.8.0; 11.3.0 does not).
-    pub const VIRT_WINDOW: Self = Self::new(12, 8, 0);
+    /// A libvirt that takes `<pcihole64>` on `virt`. 12.0.0 (Ubuntu 26.04) has the flag `machine.virt.highmem-mmio-size` in its
+    /// driver, NVIDIA's 11.9.0 takes the element, and 11.3.0 refuses it. By its place among libvirt's flags it came with 11.4;
+    /// no libvirt between the two was tried, and those get the window by an argument of QEMU's.
+    pub const VIRT_WINDOW: Self = Self::new(11, 9, 0);
     /// First QEMU with `highmem-mmio-size` (QEMU 10.0).
     pub const VIRT_WINDOW_QEMU: Self = Self::new(10, 0, 0);
 

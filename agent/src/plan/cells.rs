@@ -7,7 +7,7 @@ use kernel_glue::numa::RangeList;
 use super::distance::{Place, Projection};
 use super::fragment::{Fragment, push_number};
 use super::layout::Layout;
-use super::{Change, Plan};
+use super::{Change, Differing, Plan};
 use crate::code::Code;
 use crate::domain::{Cell, Domain};
 use crate::edit::Edit;
@@ -23,6 +23,7 @@ impl Layout<'_> {
         plan: &mut Plan,
     ) -> Result<(), Refusal> {
         let added = self.added_cells(projection)?;
+        plan.differing = self.differing(projection);
         if self.domain.cells.is_empty() {
             plan.changes.push(self.new_numa(projection, added)?);
             self.record_new_numa(plan);
@@ -40,6 +41,39 @@ impl Layout<'_> {
                 .push(cells_change(self.added.len(), vec![edit]));
         }
         Ok(())
+    }
+
+    /// Distances that the definition has and the host does not. Only between cells that are bound to a host node, since those of
+    /// others are nobody's fact, and not between cells with CPUs, where they are the user's choice.
+    fn differing(&self, projection: &Projection<'_>) -> Vec<Differing> {
+        let mut differing = Vec::new();
+        for (from, to) in self.domain.cells.iter().flat_map(|cell| self.distant(cell)) {
+            let initiator = from.initiator.or(to.initiator).is_some();
+            let bound = from.node.is_some() && to.node.is_some();
+            let have = self.domain.cell(from.cell);
+            let have = have.and_then(|cell| cell.distances.get(&to.cell));
+            match (have, projection.between(from, to)) {
+                (Some(&have), Ok(want)) if initiator && bound && have != want => {
+                    let (from, to) = (from.cell, to.cell);
+                    differing.push(Differing {
+                        from,
+                        to,
+                        have,
+                        want,
+                    });
+                }
+                _ => {}
+            }
+        }
+        differing
+    }
+
+    /// A cell with each that it names a distance to.
+    fn distant(&self, cell: &Cell) -> Vec<(Place, Place)> {
+        let place = |id: u32| self.places.iter().find(|place| place.cell == id).copied();
+        let others = cell.distances.keys().filter_map(|id| place(*id));
+        let pairs = others.filter_map(|to| Some((place(cell.id)?, to)));
+        pairs.collect()
     }
 
     /// The added cells, printed one below the other.

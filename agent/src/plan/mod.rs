@@ -102,8 +102,23 @@ pub struct Plan {
     pub replaced: BTreeMap<PciAddress, String>,
     /// Aliases that are replaced, as they stood there, for the mark.
     pub aliases: BTreeMap<PciAddress, String>,
+    /// Distances of the definition's own that are not the host's, where an initiator is at one end. They are kept.
+    pub differing: Vec<Differing>,
     /// What the plan was made of: equal for the same recipes, host and versions. Empty without devices.
     pub digest: String,
+}
+
+/// A distance that a definition has and the host does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Differing {
+    /// The cell that has it,
+    pub from: u32,
+    /// and the other one.
+    pub to: u32,
+    /// What the definition says.
+    pub have: u8,
+    /// What the host has between the nodes behind the cells, as it would be written.
+    pub want: u8,
 }
 
 /// A device of the domain that has a recipe.

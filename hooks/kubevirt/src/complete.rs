@@ -56,6 +56,7 @@ pub fn complete(setup: &Setup, domain: &[u8], vmi: &[u8]) -> Result<Completed, R
     };
     let found = foreign::found(&before);
     let done = rewrite(text, &setting).map_err(|refusal| foreign::contradicted(refusal, &found))?;
+    foreign::same_distances(&done.plan.differing, &found)?;
     let mut notes = done.plan.notes;
     if !done.plan.devices.is_empty() {
         notes.extend(foreign::notes(&before, &done.text, &found));

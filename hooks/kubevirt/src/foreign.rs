@@ -1,10 +1,13 @@
 //! Pieces that KubeVirt itself has written (its Grace support, VEP 199), and what its own reading of a domain loses.
 //!
+//! KubeVirt gives the first initiators of the host to the first GPUs of the guest, so a guest with other GPUs than the host's first
+//! gets distances of the wrong ones.
+//!
 //! What is there is kept and completed, never doubled; what contradicts the host is refused with both values.
 
 use agent::code::Code;
 use agent::domain::Domain;
-use agent::plan::Note;
+use agent::plan::{Differing, Note};
 use agent::refusal::Refusal;
 
 /// Pieces that KubeVirt made, in words.
@@ -60,6 +63,32 @@ pub fn contradicted(refusal: Refusal, found: &Found) -> Refusal {
     }
 }
 
+/// Refuses distances that KubeVirt took from other nodes than those of the guest's devices.
+///
+/// # Errors
+/// With the first of them, as it is and as the host has it.
+pub fn same_distances(differing: &[Differing], found: &Found) -> Result<(), Refusal> {
+    let (Some(first), false) = (differing.first(), found.is_empty()) else {
+        return Ok(());
+    };
+    let Differing {
+        from,
+        to,
+        have,
+        want,
+    } = first;
+    let more = match differing.len() {
+        1 => String::new(),
+        count => format!(", and {} more differ", count - 1),
+    };
+    let reason = format!(
+        "KubeVirt has written the distance {have} from cell {from} to cell {to}, and the host has {want} between the nodes \
+         behind them{more}"
+    );
+    let mend = "turn KubeVirt's Grace support off for this VMI, so that this sidecar writes cells and distances";
+    Err(Refusal::new(Code::KubevirtContradicts, reason, mend).at("/domain/cpu/numa"))
+}
+
 /// What is to be known of a domain that was completed.
 #[must_use]
 pub fn notes(before: &Domain, after: &str, found: &Found) -> Vec<Note> {
@@ -83,10 +112,15 @@ pub fn notes(before: &Domain, after: &str, found: &Found) -> Vec<Note> {
     notes
 }
 
-/// Pieces that KubeVirt's round trip through libvirt's Go types drops (libvirtxml 1.12002).
+/// Pieces that KubeVirt's round trip through libvirt's Go types drops (libvirtxml 1.12002). It keeps `accel`, `ats` and `ril`, and
+/// of a hostdev's `<driver name='vfio' model='...'/>` it leaves an empty `<driver></driver>`.
 fn lost(after: &str) -> Vec<&'static str> {
     let pieces = [
-        ("<iommu> driver attributes (accel, ats, ril)", "accel="),
+        (
+            "driver name and model of <hostdev>",
+            "<driver name='vfio' model=",
+        ),
+        ("ssidsize of <iommu>", "ssidsize="),
         ("metadata of variantd", "urn:variantd:1"),
     ];
     let there = pieces.into_iter().filter(|(_, sign)| after.contains(sign));

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
-            eprintln!("error: {text}");
+            server::say(&format!("error: {text}"));
             ExitCode::FAILURE
         }
     }
@@ -104,7 +104,7 @@ fn define(setup: &Setup, vmi: &str, domain: &str) -> Result<(), String> {
     let done = done.map_err(|refusal| refusal.to_string())?;
     let warning = shim::warning(domain.len(), done.text.len());
     for note in done.notes.iter().chain(&warning) {
-        eprintln!("note: {} ({})", note.text, note.code);
+        server::say(&format!("note: {} ({})", note.text, note.code));
     }
     print!("{}", done.text);
     Ok(())

@@ -1,14 +1,16 @@
 //! KubeVirt's hook protocol on a Unix socket: who we are, and the callbacks of each version.
 
-use std::fs;
+use std::fs::{self, File};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent::code::Code;
 use agent::refusal::Refusal;
+use hooks::printable::Printable;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -25,6 +27,8 @@ pub const HOOK_POINT: &str = "OnDefineDomain";
 pub const VERSIONS: [&str; 3] = ["v1alpha3", "v1alpha2", "v1alpha1"];
 /// Our name, and the socket's.
 pub const NAME: &str = "variantd";
+/// Sidecars that share a directory.
+const MOST: usize = 16;
 
 /// The services of one sidecar.
 #[derive(Clone)]
@@ -39,9 +43,7 @@ pub async fn serve(
     directory: &Path,
     end: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let path = directory.join(format!("{NAME}.sock"));
-    forget(&path)?;
-    let listener = UnixListener::bind(&path)?;
+    let (path, listener) = claim(directory)?;
     eprintln!("variantd-kubevirt listens on '{}'", path.display());
     let sidecar = Sidecar(Arc::new(setup));
     let served = Server::builder()
@@ -59,12 +61,36 @@ pub async fn serve(
     served.map_err(io::Error::other)
 }
 
+/// A socket of our own. Sidecars of one pod share the directory, so the second one gets another name. The directory is locked
+/// until we listen: a socket on which nobody listens is one that a sidecar has left which ended.
+fn claim(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
+    let _locked = File::open(directory).and_then(|file| file.lock().map(|()| file));
+    for number in 1..=MOST {
+        let path = directory.join(match number {
+            1 => format!("{NAME}.sock"),
+            _ => format!("{NAME}-{number}.sock"),
+        });
+        if UnixStream::connect(&path).is_err() {
+            forget(&path)?;
+            let listener = UnixListener::bind(&path)?;
+            return Ok((path, listener));
+        }
+    }
+    let why = format!("{MOST} sidecars of variantd serve there already");
+    Err(io::Error::new(io::ErrorKind::AddrInUse, why))
+}
+
 /// A socket that a sidecar before us has left; anything else is not ours to remove.
 fn forget(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
         _ => Ok(()),
     }
+}
+
+/// A line of the container's log, without control characters of the domain's.
+pub fn say(line: &str) {
+    eprintln!("{}", Printable(line));
 }
 
 impl Sidecar {
@@ -76,12 +102,12 @@ impl Sidecar {
         match done {
             Ok(completed) => {
                 for note in &completed.notes {
-                    eprintln!("note: {} ({})", note.text, note.code);
+                    say(&format!("note: {} ({})", note.text, note.code));
                 }
                 Ok(completed.text.into_bytes())
             }
             Err(refusal) => {
-                eprintln!("error: {refusal}");
+                say(&format!("error: {refusal}"));
                 Err(Status::new(grpc_code(&refusal), refusal.to_string()))
             }
         }

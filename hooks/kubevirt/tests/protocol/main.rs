@@ -7,7 +7,7 @@ mod scene;
 mod shim;
 
 use launcher::Launcher;
-use scene::{GB200, Scene, VMI, domain};
+use scene::{GB200, Scene, VMI, domain, program, round_trip, unmarked};
 
 const GRACE: [&str; 1] = ["0009:01:00.0"];
 const FOUR: [&str; 4] = GB200;
@@ -109,6 +109,107 @@ async fn what_kubevirt_did_is_kept_and_completed_or_contradicted_with_both_value
     }
     let said = scene.said();
     assert!(said.contains("VD-KVT-004"), "{said}");
+}
+
+/// KubeVirt counts initiators from the host's first GPU, so the second socket's GPUs get distances of the first socket's.
+#[tokio::test]
+async fn distances_of_other_nodes_than_the_guests_are_refused_with_both_values() {
+    let scene = Scene::of_host("gb200-4gpu");
+    let launcher = Launcher::find(&scene.sockets()).await;
+    let own = launcher.define(&domain(&GB200)).await.expect("completed");
+    let own = unmarked(&own);
+    launcher.define(&own).await.expect("they are the host's");
+    // Cell 18 is the first initiator of 0018:01:00.0, which is far from cell 0.
+    let (right, wrong) = (
+        "<sibling id='18' value='120'/>",
+        "<sibling id='18' value='80'/>",
+    );
+    assert!(own.contains(right), "{own}");
+    let fault = launcher.define(&own.replacen(right, wrong, 1)).await;
+    let fault = fault.expect_err("another distance");
+    assert_eq!(fault.code(), tonic::Code::FailedPrecondition);
+    for part in [
+        "VD-KVT-005",
+        "distance 80 from cell 0 to cell 18",
+        "the host has 120",
+    ] {
+        assert!(fault.message().contains(part), "{}", fault.message());
+    }
+    // Without initiators of KubeVirt's a distance is the user's choice, as everywhere.
+    let cpus = domain(&GB200);
+    launcher.define(&cpus).await.expect("completed");
+}
+
+#[tokio::test]
+async fn what_kubevirts_round_trip_drops_is_added_again() {
+    let scene = Scene::of_host("gb200-4gpu");
+    let launcher = Launcher::find(&scene.sockets()).await;
+    let completed = launcher.define(&domain(&GB200)).await.expect("completed");
+    let tripped = round_trip(&completed);
+    assert!(tripped.contains("<driver></driver>") && !tripped.contains("urn:variantd:1"));
+    let again = launcher.define(&tripped).await.expect("completed again");
+    for piece in ["model='nvgrace_gpu_vfio_pci'", "urn:variantd:1"] {
+        let count = |text: &str| text.matches(piece).count();
+        assert_eq!(count(&again), count(&completed), "{piece}: {again}");
+    }
+    assert_eq!(launcher.define(&again).await.expect("complete"), again);
+    let said = scene.said();
+    for part in [
+        "VD-KVT-006",
+        "driver name and model of <hostdev>",
+        "metadata of variantd",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(!said.contains("accel"), "it is kept: {said}");
+}
+
+#[tokio::test]
+async fn kubevirts_own_window_is_kept_for_its_own_libvirt() {
+    let scene = Scene::of_target("gh200-1gpu", "libvirt=12.5,qemu=10.1");
+    let launcher = Launcher::find(&scene.sockets()).await;
+    let own = domain(&GRACE).replace(
+        r#"<controller type="pci" index="0" model="pcie-root"></controller>"#,
+        "<controller type='pci' index='0' model='pcie-root'><pcihole64 unit='KiB'>1073741824</pcihole64></controller>",
+    );
+    assert!(own.contains("<pcihole64"), "{own}");
+    let kept = launcher.define(&own).await.expect("kept");
+    assert!(kept.contains("<pcihole64 unit='KiB'>1073741824</pcihole64>"));
+    assert!(!kept.contains("highmem-mmio-size"), "{kept}");
+}
+
+#[tokio::test]
+async fn two_sidecars_of_one_pod_have_a_socket_each_and_a_dead_one_is_replaced() {
+    let scene = Scene::of_host("gh200-1gpu");
+    let (first, second) = (
+        scene.sockets().join("variantd.sock"),
+        scene.sockets().join("variantd-2.sock"),
+    );
+    Launcher::find(&scene.sockets()).await;
+    let start = || {
+        let mut other = program(scene.path());
+        other.arg("--socket-dir").arg(scene.sockets());
+        other
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("another sidecar")
+    };
+    let answers = async |socket: &std::path::Path| {
+        while tokio::net::UnixStream::connect(socket).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut other = start();
+    answers(&second).await;
+    answers(&first).await;
+    other.kill().expect("killed");
+    other.wait().expect("ended");
+    assert!(second.exists(), "a killed one leaves its socket");
+    let mut other = start();
+    answers(&second).await;
+    assert!(!scene.sockets().join("variantd-3.sock").exists());
+    other.kill().expect("killed");
+    other.wait().expect("ended");
 }
 
 #[tokio::test]

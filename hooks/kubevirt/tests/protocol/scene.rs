@@ -212,3 +212,22 @@ fn hostdev((number, device): (usize, &&str)) -> String {
         number + 1
     )
 }
+
+/// A completed domain without our mark, as if KubeVirt had written it.
+pub(crate) fn unmarked(text: &str) -> String {
+    let (before, rest) = text.split_once("<variantd:prepared ").expect("a mark");
+    let (_, after) = rest.split_once("</variantd:prepared>").expect("its end");
+    format!("{before}{after}")
+}
+
+/// What libvirtxml 1.12002 leaves of a completed domain: a hostdev's driver without name and model, no `ssidsize`, no metadata
+/// of others.
+pub(crate) fn round_trip(text: &str) -> String {
+    let text = unmarked(text).replace(" ssidsize='20'", "");
+    let named = "<driver name='vfio' model='nvgrace_gpu_vfio_pci' iommufd='yes'/>";
+    let text = text.replace(named, "<driver></driver>");
+    text.replace(
+        "<driver name='vfio' model='nvgrace_gpu_vfio_pci'/>",
+        "<driver></driver>",
+    )
+}
