@@ -121,11 +121,12 @@ fn keep(
         ),
         false => String::new(),
     };
+    let reason = reason.replace("it must be", "better is");
     plan.notes.push(Note {
         code: Code::GuestPlaceKept,
         device: Some(one.hostdev.source),
         text: format!(
-            "{reason} ({code}): kept, as its recipe does not require that{accept}; \
+            "{reason} ({code}), and its recipe does not require that, so it stays{accept}; \
              'variantctl prepare --replace {}' gives it a root port of its own",
             domain.name
         ),

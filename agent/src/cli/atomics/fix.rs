@@ -45,7 +45,7 @@ pub(super) fn of(
         .iter()
         .filter(|report| is_misplaced(report) && is_helped(question, report));
     let (switched, helped): (Vec<&Report>, Vec<&Report>) = helped.partition(|report| stays(report));
-    switched.iter().for_each(|report| explain(report));
+    explain(view, &switched);
     let helped: Vec<PciAddress> = helped.iter().map(|report| report.address).collect();
     let wrong = with_functions(&definition.domain, &helped);
     let versions = Versions {
@@ -103,12 +103,20 @@ fn stays(report: &Report) -> bool {
     switched && report.need.need == Need::Prefer
 }
 
-fn explain(report: &Report) {
-    eprintln!(
-        "note: '{}' stays behind the guest's switch, which ends AtomicOps: its driver runs without them, and on a root port \
-         of its own the guest would not see which devices are near it; 'variantctl rewrite --replace' moves it",
-        report.address
+fn explain(view: &View, switched: &[&Report]) {
+    if switched.is_empty() {
+        return;
+    }
+    let devices: Vec<String> = switched
+        .iter()
+        .map(|one| format!("'{}'", one.address))
+        .collect();
+    let text = format!(
+        "note: {}: left behind the guest's switch, which ends AtomicOps: the driver runs without them, and on a root port of \
+         its own the guest would not see which devices are near it; 'variantctl rewrite --replace' moves it",
+        devices.join(", ")
     );
+    eprintln!("{}", hint::for_host(&text, &view.root));
 }
 
 /// With the other functions of each slot whose function 0 moves: a guest finds no function of a slot without it.
