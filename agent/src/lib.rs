@@ -2,6 +2,7 @@
 
 pub mod assign;
 pub mod atomics;
+pub mod attempt;
 pub mod bell;
 pub mod bound;
 pub mod bus;
@@ -42,6 +43,7 @@ pub mod proposal;
 pub mod recipe;
 pub mod refusal;
 pub mod region;
+pub(crate) mod replace;
 pub mod report;
 pub mod reserve;
 pub mod revert;

@@ -1,16 +1,18 @@
 //! Completes definitions: reads, plans, defines, reads back.
 //!
 //! ```text
-//! read -> ours? -> plan -> changed? -> read again -> same? -> define -> read back -> verify
-//!                            no: complete      no: start over
+//! read -> ours? -> plan -> changed? -> tried before? -> read again -> same? -> define -> read back -> verify
+//!                            no: complete   yes: refuse      no: start over (replace.rs)
 //! ```
 //!
-//! Its own define raises the event that it reacts to; the second round finds nothing to change.
+//! Its own define raises the event that it reacts to; the second round finds nothing to change, or that it was tried.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use thiserror::Error;
 
+use crate::attempt::{self, Fingerprint};
 use crate::code::Code;
 use crate::config::Policy;
 use crate::domain::Domain;
@@ -20,6 +22,7 @@ use crate::plan::Note;
 use crate::progress;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
+use crate::replace::{Written, replace};
 use crate::report::{Outcome, Report};
 use crate::revert::revert;
 use crate::rewrite::Rewrite;
@@ -91,9 +94,11 @@ impl Preparer {
         if trigger == Trigger::Revert {
             return self.revert(domain);
         }
+        let asked = matches!(trigger, Trigger::Request { .. });
         for _ in 0..ATTEMPTS {
-            if let Trigger::Request { .. } = trigger {
+            if asked {
                 self.site.declined.remove(&domain.uuid);
+                self.site.attempts.forget(&domain.uuid);
             } else if self.site.declined.has(&domain.uuid) {
                 return Ok(Report::new(domain, Outcome::OnRequest));
             }
@@ -110,8 +115,14 @@ impl Preparer {
                 let plan = &rewrite.plan;
                 return Ok(Report::of_plan(domain, Outcome::Complete, plan));
             }
-            if self.read(domain)? == before {
-                return self.define(&view, domain, &rewrite, &capabilities);
+            let attempt = self.fingerprint(&before, &rewrite.text);
+            if !asked {
+                let attempts = &self.site.attempts;
+                attempts.begin(domain, attempt, Instant::now())?;
+            }
+            let defined = self.define(&view, domain, &before, &rewrite, &capabilities)?;
+            if let Some(report) = defined {
+                return Ok(report);
             }
         }
         Err(raced(domain).into())
@@ -148,7 +159,7 @@ impl Preparer {
         view.check(&shown, saved)?;
         // The same edits, in the text that has the secrets.
         let rewrite = view.rewrite(&before, saved.basis.replace)?;
-        if !saved.adds_the_same(&rewrite) || self.read(domain)? != before {
+        if !saved.adds_the_same(&rewrite) {
             return Err(saved.stale("the definition").into());
         }
         if rewrite.plan.devices.is_empty() {
@@ -159,7 +170,9 @@ impl Preparer {
             let plan = &rewrite.plan;
             return Ok(Report::of_plan(domain, Outcome::Complete, plan));
         }
-        self.define(&view, domain, &rewrite, &capabilities)
+        self.site.attempts.forget(&domain.uuid);
+        let defined = self.define(&view, domain, &before, &rewrite, &capabilities)?;
+        defined.ok_or_else(|| saved.stale("the definition").into())
     }
 
     /// Takes back what was added to a domain's definition, and leaves it alone until somebody asks.
@@ -167,42 +180,63 @@ impl Preparer {
         for _ in 0..ATTEMPTS {
             let before = self.read(domain)?;
             let after = revert(&before)?;
-            if self.read(domain)? != before {
-                continue;
-            }
             // Our own define raises an event that must find it declined.
             self.site.declined.insert(&domain.uuid);
-            if after != before {
-                let defined = self.libvirt.define(&after);
-                defined.map_err(|why| failed(domain, why))?;
+            if after != before
+                && let Written::Changed = replace(&*self.libvirt, domain, &before, &after)?
+            {
+                continue;
             }
             return Ok(Report::new(domain, Outcome::Reverted));
         }
         Err(raced(domain).into())
     }
 
+    /// Writes a completed definition over `before`; none when another client changed that.
     fn define(
         &self,
         view: &View<'_>,
         domain: &DomainRef,
+        before: &str,
         rewrite: &Rewrite,
         capabilities: &Capabilities,
-    ) -> Result<Report, PrepareError> {
+    ) -> Result<Option<Report>, PrepareError> {
         progress::stage("defining the completed domain", 0.6);
-        let defined = self.libvirt.define(&rewrite.text);
-        defined.map_err(|why| failed(domain, why))?;
+        let written = replace(&*self.libvirt, domain, before, &rewrite.text)?;
+        let Written::Kept(read, note) = written else {
+            return Ok(None);
+        };
         progress::stage("reading back what libvirt has kept", 0.8);
-        let read = self.read(domain)?;
-        let lost = dropped(&rewrite.text, &read);
-        if !lost.is_empty() {
-            return Err(dropped_refusal(&lost).into());
+        if let Err(why) = kept(view, &rewrite.text, &read) {
+            let why = why.into();
+            self.note_failed(view, domain, [before, &rewrite.text, &read], &why);
+            return Err(why);
         }
-        view.verify(&read)?;
         let mut plan = rewrite.plan.clone();
         let shared = sharing::notes(&*self.libvirt, domain, &plan);
         plan.notes.extend(shared);
         plan.notes.extend(emulator(&rewrite.text, capabilities));
-        Ok(Report::of_plan(domain, Outcome::Completed, &plan))
+        plan.notes.extend(note);
+        Ok(Some(Report::of_plan(domain, Outcome::Completed, &plan)))
+    }
+
+    /// Neither this attempt nor the one that its own event would begin is made again.
+    fn note_failed(
+        &self,
+        view: &View<'_>,
+        domain: &DomainRef,
+        [before, wanted, read]: [&str; 3],
+        why: &PrepareError,
+    ) {
+        let next = view.rewrite(read, false);
+        let next = next.map(|next| self.fingerprint(read, &next.text));
+        let attempts = [Ok(self.fingerprint(before, wanted)), next];
+        let attempts = attempts.into_iter().filter_map(Result::ok);
+        self.site.attempts.failed(&domain.uuid, attempts, why);
+    }
+
+    fn fingerprint(&self, before: &str, wanted: &str) -> Fingerprint {
+        attempt::fingerprint(before, wanted, self.site.learned.versions().ok())
     }
 
     /// One look at the surroundings, with what libvirt says a guest of this kind can have.
@@ -264,7 +298,7 @@ fn wait_for_request(
     })
 }
 
-fn found(
+pub(crate) fn found(
     domain: &DomainRef,
     xml: Result<Option<String>, LibvirtError>,
 ) -> Result<String, PrepareError> {
@@ -272,7 +306,7 @@ fn found(
         .ok_or_else(|| PrepareError::NotFound(domain.name.clone()))
 }
 
-fn failed(domain: &DomainRef, why: LibvirtError) -> PrepareError {
+pub(crate) fn failed(domain: &DomainRef, why: LibvirtError) -> PrepareError {
     let domain = domain.name.clone();
     PrepareError::Libvirt { domain, why }
 }
@@ -281,6 +315,15 @@ fn raced(domain: &DomainRef) -> Refusal {
     let reason = format!("the definition of '{domain}' was edited again and again meanwhile");
     let mend = format!("run 'variantctl prepare {domain}' when it is at rest");
     Refusal::new(Code::XmlRaced, reason, mend)
+}
+
+/// Passes when libvirt has kept a definition as it was written.
+fn kept(view: &View<'_>, written: &str, read: &str) -> Result<(), Refusal> {
+    let lost = dropped(written, read);
+    if !lost.is_empty() {
+        return Err(dropped_refusal(&lost));
+    }
+    view.verify(read).map(drop)
 }
 
 fn dropped_refusal(lost: &[String]) -> Refusal {

@@ -105,6 +105,43 @@ fn what_libvirt_drops_is_named() {
 }
 
 #[test]
+fn a_definition_that_libvirt_does_not_keep_is_tried_once_until_somebody_asks() {
+    let scene = scene();
+    scene.libvirt.drop_on_define("<acpi nodeset='1-8'/>", "");
+    let first = scene.prepare(Trigger::Define).expect_err("dropped");
+    for trigger in [Trigger::Define, Trigger::Repair, Trigger::Define] {
+        assert_eq!(scene.prepare(trigger).expect_err("dropped"), first);
+    }
+    assert_eq!(scene.libvirt.defines(), 1);
+    scene
+        .prepare(Trigger::Request { replace: false })
+        .expect_err("dropped");
+    scene.prepare(Trigger::Define).expect_err("dropped");
+    assert_eq!(scene.libvirt.defines(), 2);
+    // Another text is another attempt.
+    let other = guest(GPU).replace("<vcpu>4</vcpu>", "<vcpu>5</vcpu>");
+    scene.libvirt.put(&other);
+    scene.prepare(Trigger::Define).expect_err("dropped");
+    assert_eq!(scene.libvirt.defines(), 3);
+}
+
+#[test]
+fn a_definition_that_another_program_undoes_each_time_is_left_alone_after_a_while() {
+    let scene = scene();
+    let texts = (0..30).map(|n| guest(GPU).replace("<vcpu>4", &format!("<vcpu>{}", n + 5)));
+    let mut last = Ok(());
+    for text in texts {
+        scene.libvirt.put(&text);
+        last = scene.prepare(Trigger::Define).map(drop);
+    }
+    let error = last.expect_err("a loop");
+    assert!(matches!(error, PrepareError::Refused(r) if r.code == Code::XmlLoop));
+    assert_eq!(scene.libvirt.defines(), 10);
+    let request = Trigger::Request { replace: false };
+    assert_eq!(scene.outcome(request), Outcome::Completed);
+}
+
+#[test]
 fn a_saved_plan_is_applied_as_it_is_and_only_once() {
     let scene = scene();
     let saved = scene.preparer.propose(&scene.domain, false).expect("plan");

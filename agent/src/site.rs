@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
 
+use crate::attempt::Attempts;
 use crate::code::Code;
 use crate::config::Config;
 use crate::declined::Declined;
@@ -26,6 +27,8 @@ pub struct Site {
     pub learned: Learned,
     /// Domains whose preparation was taken back.
     pub declined: Declined,
+    /// What was tried for definitions and did not last.
+    pub attempts: Attempts,
     /// What VFIO showed of devices when somebody asked.
     pub shown: Shown,
     /// What can be replaced while the agent runs.
@@ -50,6 +53,7 @@ impl Site {
             read_host,
             learned,
             declined,
+            attempts: Attempts::default(),
             shown: Shown::default(),
             rules,
         }

@@ -228,6 +228,7 @@ impl Worker {
             Event::Defined(domain) => self.queue(domain, Trigger::Define),
             Event::Undefined(domain) => {
                 self.site.declined.remove(&domain.uuid);
+                self.site.attempts.forget(&domain.uuid);
                 self.keep(&domain, Report::new(&domain, Outcome::Foreign));
             }
             Event::Started(domain) => debug!("guest '{domain}' runs"),

@@ -55,6 +55,24 @@ impl Scene {
 }
 
 #[tokio::test]
+async fn our_own_events_about_what_libvirt_drops_do_not_begin_it_again() {
+    let scene = scene();
+    let domain = scene.libvirt.put(&guest(GPU));
+    scene.libvirt.drop_on_define("<acpi nodeset='1-8'/>", "");
+    let (send, receive) = unbounded_channel();
+    let (_repair, repairs) = unbounded_channel();
+    scene.libvirt.tell(send.clone());
+    send.send(Event::Defined(domain)).expect("send");
+    let served = scene.worker.clone().serve(receive, repairs);
+    assert!(timeout(Duration::from_secs(1), served).await.is_err());
+    assert_eq!(scene.libvirt.defines(), 1);
+    let [report] = &scene.worker.reports()[..] else {
+        unreachable!("one domain");
+    };
+    assert_eq!(report.code.as_deref(), Some("VD-XML-006"));
+}
+
+#[tokio::test]
 async fn a_definition_is_completed_as_soon_as_it_is_seen() {
     let scene = scene();
     let domain = scene.libvirt.put(&guest(GPU));

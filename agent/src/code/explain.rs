@@ -38,6 +38,17 @@ impl Code {
                 "Between reading a definition and writing the completed one somebody else changed it, several times in a row. \
                  His change stays. Source: libvirt has no compare-and-define."
             }
+            Self::XmlLoop => {
+                "The agent completes a definition when it is defined, and its own define is such an event. Where another program \
+                 takes out what was added, or libvirt writes it otherwise each time, that would go on for ever. After 10 defines \
+                 within 60 s the agent leaves the domain alone until its text is another one or somebody runs 'variantctl \
+                 prepare'. Source: variantctl(1), prepare."
+            }
+            Self::XmlOverwritten => {
+                "libvirt has no compare-and-define. A change that another client makes in the milliseconds in which libvirt takes \
+                 the completed definition can be replaced by it. The agent sees that by libvirt's events and writes such a change \
+                 again where it could still read it; here it could not. Source: libvirt, virDomainDefineXMLFlags."
+            }
             Self::SnapshotUnreadable => {
                 "The file is not there, cannot be read, is no JSON, or says something that no host can be. A directory with \
                  'sys' is a recorded host, and everything else that --host names must be a snapshot, which 'variantctl \

@@ -65,6 +65,10 @@ codes! {
     AcpiTableMissing = "VD-XML-010",
     /// The definition has an attribute or element that this libvirt does not know.
     XmlForeign = "VD-XML-011",
+    /// A definition was completed again and again, and did not stay complete.
+    XmlLoop = "VD-XML-012",
+    /// Another client's change of a definition may have been overwritten.
+    XmlOverwritten = "VD-XML-013",
     /// A snapshot of a host cannot be read.
     SnapshotUnreadable = "VD-HST-001",
     /// A snapshot of a host has a form that this version does not know.

@@ -95,7 +95,8 @@ impl Code {
             | Self::KubevirtLossy
             | Self::TargetEmulator
             | Self::TargetUnused
-            | Self::UnplugDangerous => Severity::Warning,
+            | Self::UnplugDangerous
+            | Self::XmlOverwritten => Severity::Warning,
             Self::AcpiTableMissing
             | Self::AddressWidthMissing
             | Self::CellDistanceMissing

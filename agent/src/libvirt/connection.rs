@@ -16,8 +16,8 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt_sys as sys;
 
-use super::event::Watch;
-use super::{Capabilities, DomainRef, Event, Libvirt, LibvirtError, initiator};
+use super::event::{Sink, Watch};
+use super::{Capabilities, Changes, DomainRef, Event, Libvirt, LibvirtError, initiator};
 use crate::domain::{Domain as Definition, DomainUuid};
 use crate::target::{Version, Versions};
 
@@ -49,6 +49,7 @@ pub struct Live {
 struct Current {
     state: Mutex<State>,
     changed: Condvar,
+    changes: Arc<Changes>,
 }
 
 struct State {
@@ -142,7 +143,11 @@ impl Live {
         // The test driver of libvirt has no keepalive; the close callback does without.
         let _ = connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1);
         let (closed, wait) = mpsc::channel();
-        let watch = Watch::register(&connect, events.clone(), closed)?;
+        let sink = Sink {
+            events: events.clone(),
+            changes: self.current.changes.clone(),
+        };
+        let watch = Watch::register(&connect, sink, closed)?;
         let versions = Versions {
             libvirt: Version::from_number(connect.lib_version()?),
             qemu: Version::from_number(connect.hyp_version()?),
@@ -303,6 +308,23 @@ impl Libvirt for Live {
         let capabilities = Capabilities::parse(&text.map_err(said)?);
         lock(&open.capabilities).insert(kind, capabilities.clone());
         Ok(capabilities)
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.current.changes
+    }
+
+    fn undefine(&self, uuid: &DomainUuid) -> Result<(), LibvirtError> {
+        let Some(domain) = self.lookup(uuid)? else {
+            return Ok(());
+        };
+        let nvram = sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+        let all = domain.undefine_flags(nvram | sys::VIR_DOMAIN_UNDEFINE_KEEP_TPM);
+        // libvirt before 8.9 does not know the flag of the TPM, and libvirt's test driver neither.
+        let undefined = all
+            .or_else(|_| domain.undefine_flags(nvram))
+            .or_else(|_| domain.undefine());
+        known(undefined).map(drop)
     }
 
     fn define(&self, xml: &str) -> Result<(), LibvirtError> {

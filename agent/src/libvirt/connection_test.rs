@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
-use super::super::{Event, Libvirt, LibvirtError};
+use super::super::{Change, Event, Libvirt, LibvirtError};
 use super::{Live, PATIENCE, connect, lock};
 
 const DOMAIN: &str = "<domain type='test'><name>d1</name>\
@@ -23,9 +23,16 @@ async fn a_definition_is_seen_read_and_gone() {
     let (send, mut events) = unbounded_channel();
     let live = connect("test:///default".into(), send).expect("connect");
     assert!(matches!(next(&mut events).await, Event::Connected(_)));
+    let uuid = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11".parse();
+    let watch = live.changes().watch(&uuid.expect("uuid"));
     live.define(DOMAIN).expect("define");
     let domain = live.find("d1").expect("find").expect("d1");
     assert_eq!(next(&mut events).await, Event::Defined(domain.clone()));
+    assert_eq!(
+        watch.seen(),
+        [Change::Defined],
+        "before whoever hears the event"
+    );
     assert_eq!(domain.name, "d1");
     assert_eq!(live.find("nobody").expect("find"), None);
     assert!(live.defined().expect("list").contains(&domain));
@@ -34,6 +41,10 @@ async fn a_definition_is_seen_read_and_gone() {
     assert!(!live.is_active(&domain.uuid).expect("state"));
     let running = live.running().expect("running guests");
     assert_eq!(running[0].0.name, "test");
+    live.undefine(&domain.uuid).expect("undefine");
+    assert_eq!(next(&mut events).await, Event::Undefined(domain.clone()));
+    assert_eq!(live.inactive_xml(&domain.uuid).expect("XML"), None);
+    live.undefine(&domain.uuid).expect("gone already");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -13,7 +14,25 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt_sys as sys;
 
-use super::{DomainRef, Event};
+use super::{Change, Changes, DomainRef, Event};
+
+/// Where events go: to the changes of definitions first, so that whoever hears of an event finds it there.
+#[derive(Clone)]
+pub(super) struct Sink {
+    pub(super) events: UnboundedSender<Event>,
+    pub(super) changes: Arc<Changes>,
+}
+
+impl Sink {
+    fn send(&self, event: Event) {
+        match &event {
+            Event::Defined(domain) => self.changes.note(&domain.uuid, Change::Defined),
+            Event::Undefined(domain) => self.changes.note(&domain.uuid, Change::Undefined),
+            _ => {}
+        }
+        let _ = self.events.send(event);
+    }
+}
 
 /// Registrations on a connection; dropping it takes them back, which lets the connection go.
 pub(super) struct Watch {
@@ -28,7 +47,7 @@ impl Watch {
     /// Registers for what happens to guests, for devices that leave them, and for the connection's end.
     pub(super) fn register(
         connect: &Connect,
-        events: UnboundedSender<Event>,
+        events: Sink,
         closed: Sender<&'static str>,
     ) -> Result<Self, Error> {
         let mut watch = Self {
@@ -92,11 +111,7 @@ fn removal() -> Subscription {
 }
 
 impl Watch {
-    fn add(
-        &mut self,
-        subscription: Subscription,
-        events: UnboundedSender<Event>,
-    ) -> Result<(), Error> {
+    fn add(&mut self, subscription: Subscription, events: Sink) -> Result<(), Error> {
         let data = Box::into_raw(Box::new(events));
         // SAFETY: the callback fits its event, by the making of the subscription, and takes `data`, which
         // lives until libvirt calls `free_events` with it.
@@ -145,9 +160,9 @@ unsafe extern "C" fn on_lifecycle(
 ) -> c_int {
     // SAFETY: `data` is the boxed sender given at registration; callbacks of one registration come
     // from the one event loop thread. `domain` is valid during the call.
-    let (events, domain) = unsafe { (&*data.cast::<UnboundedSender<Event>>(), named(domain)) };
+    let (events, domain) = unsafe { (&*data.cast::<Sink>(), named(domain)) };
     if let Some(event) = domain.and_then(|domain| event_of(event, domain)) {
-        let _ = events.send(event);
+        events.send(event);
     }
     0
 }
@@ -159,9 +174,9 @@ unsafe extern "C" fn on_removal(
     data: *mut c_void,
 ) {
     // SAFETY: as in `on_lifecycle`.
-    let (events, domain) = unsafe { (&*data.cast::<UnboundedSender<Event>>(), named(domain)) };
+    let (events, domain) = unsafe { (&*data.cast::<Sink>(), named(domain)) };
     if let Some(domain) = domain {
-        let _ = events.send(Event::Unplugged(domain));
+        events.send(Event::Unplugged(domain));
     }
 }
 
@@ -178,7 +193,7 @@ unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, reason: c_int, data:
 
 unsafe extern "C" fn free_events(data: *mut c_void) {
     // SAFETY: libvirt calls this once, with the pointer given at registration.
-    drop(unsafe { Box::from_raw(data.cast::<UnboundedSender<Event>>()) });
+    drop(unsafe { Box::from_raw(data.cast::<Sink>()) });
 }
 
 /// # Safety

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::{Capabilities, DomainRef, Libvirt, LibvirtError};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Capabilities, Change, Changes, DomainRef, Event, Libvirt, LibvirtError};
 use crate::domain::{Domain, DomainUuid};
 
 /// Definitions by UUID.
@@ -18,10 +23,40 @@ pub(crate) struct Fake {
     opened: Condvar,
     let_go: Condvar,
     looking: AtomicUsize,
+    changes: Arc<Changes>,
+    /// Events that come later, in order.
+    late: Mutex<Option<Sender<(DomainUuid, Change, Instant)>>>,
+    /// Whoever hears of definitions.
+    events: Mutex<Option<UnboundedSender<Event>>>,
 }
+
+/// What another client does.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    Define(String),
+    Undefine,
+}
+
+/// When another client acts: around the next define of the agent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    /// Before the agent calls; its event has come.
+    Before,
+    /// While libvirt still validates what the agent defines.
+    Within,
+    /// In the same moment: nobody can read the text between.
+    Hidden,
+    /// After the agent's definition was stored, before the call comes back.
+    After,
+}
+
+/// How long a define validates.
+const VALIDATION: Duration = Duration::from_millis(150);
 
 #[derive(Default)]
 struct State {
+    acts: Vec<(Point, Act)>,
+    reads: usize,
     definitions: BTreeMap<DomainUuid, String>,
     running: Vec<(DomainRef, String)>,
     defines: usize,
@@ -108,6 +143,74 @@ impl Fake {
         self.let_go.notify_all();
     }
 
+    /// Around the next define another client does this.
+    pub(crate) fn act(&self, point: Point, act: Act) {
+        self.state().acts.push((point, act));
+    }
+
+    /// From now on events come so much later.
+    pub(crate) fn delay_events(&self, delay: Duration) {
+        let (send, receive) = channel();
+        let changes = self.changes.clone();
+        thread::spawn(move || {
+            while let Ok((domain, change, due)) = receive.recv() {
+                let due: Instant = due;
+                thread::sleep((due + delay).saturating_duration_since(Instant::now()));
+                changes.note(&domain, change);
+            }
+        });
+        *self.late.lock().unwrap_or_else(PoisonError::into_inner) = Some(send);
+    }
+
+    /// From now on each define is told to `events`.
+    pub(crate) fn tell(&self, events: UnboundedSender<Event>) {
+        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
+    }
+
+    fn changed(&self, domain: &DomainRef, change: Change) {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*late {
+            Some(late) => late
+                .send((domain.uuid.clone(), change, Instant::now()))
+                .expect("the thread"),
+            None => self.changes.note(&domain.uuid, change),
+        }
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = match change {
+            Change::Defined => Event::Defined(domain.clone()),
+            Change::Undefined => Event::Undefined(domain.clone()),
+        };
+        // Nobody hears any more.
+        let _ = events.as_ref().map(|events| events.send(event));
+    }
+
+    /// What another client does at this point of our define of `domain`.
+    fn others(&self, point: Point, domain: &DomainRef) {
+        let acts: Vec<_> = self
+            .state()
+            .acts
+            .extract_if(.., |(at, _)| *at == point)
+            .collect();
+        for (_, act) in acts {
+            let change = match act {
+                Act::Define(text) => {
+                    self.state().definitions.insert(domain.uuid.clone(), text);
+                    Change::Defined
+                }
+                Act::Undefine => {
+                    self.state().definitions.remove(&domain.uuid);
+                    Change::Undefined
+                }
+            };
+            self.changed(domain, change);
+        }
+    }
+
+    /// Whether the domain has a definition.
+    pub(crate) fn has(&self, domain: &DomainRef) -> bool {
+        self.state().definitions.contains_key(&domain.uuid)
+    }
+
     /// How many have begun to look.
     pub(crate) fn looking(&self) -> usize {
         self.looking.load(Ordering::SeqCst)
@@ -172,7 +275,16 @@ impl Libvirt for Fake {
     }
 
     fn inactive_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
-        Ok(self.state().read(uuid))
+        let text = self.state().read(uuid);
+        let second = {
+            let mut state = self.state();
+            state.reads += 1;
+            state.reads == 2
+        };
+        if let (true, Some(text)) = (second, &text) {
+            self.others(Point::Before, &reference(text));
+        }
+        Ok(text)
     }
 
     fn public_xml(&self, uuid: &DomainUuid) -> Result<Option<String>, LibvirtError> {
@@ -219,19 +331,42 @@ impl Libvirt for Fake {
         Ok(state.capabilities.clone())
     }
 
+    fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    fn undefine(&self, uuid: &DomainUuid) -> Result<(), LibvirtError> {
+        let text = self.state().definitions.remove(uuid);
+        if let Some(text) = text {
+            self.changed(&reference(&text), Change::Undefined);
+        }
+        Ok(())
+    }
+
     fn define(&self, xml: &str) -> Result<(), LibvirtError> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.let_go.wait_while(held, |held| *held));
-        let mut state = self.state();
-        state.defines += 1;
-        if let Some(words) = &state.refuses {
-            return Err(LibvirtError::Said(words.clone()));
+        let domain = reference(xml);
+        let within = |state: &State| state.acts.iter().any(|(at, _)| *at == Point::Within);
+        if within(&self.state()) {
+            self.others(Point::Within, &domain);
+            thread::sleep(VALIDATION);
         }
-        let text = match &state.drops {
-            Some((from, to)) => xml.replace(from, to),
-            None => xml.to_owned(),
-        };
-        state.definitions.insert(reference(xml).uuid, text);
+        self.others(Point::Hidden, &domain);
+        {
+            let mut state = self.state();
+            state.defines += 1;
+            if let Some(words) = &state.refuses {
+                return Err(LibvirtError::Said(words.clone()));
+            }
+            let text = match &state.drops {
+                Some((from, to)) => xml.replace(from, to),
+                None => xml.to_owned(),
+            };
+            state.definitions.insert(domain.uuid.clone(), text);
+        }
+        self.changed(&domain, Change::Defined);
+        self.others(Point::After, &domain);
         Ok(())
     }
 }

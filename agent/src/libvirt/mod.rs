@@ -4,6 +4,7 @@
 //! [`Libvirt`]: libvirt waits for its hook (docs/hooks.rst).
 
 mod capability;
+mod change;
 mod connection;
 mod create;
 mod event;
@@ -20,6 +21,7 @@ use crate::domain::{Domain, DomainUuid};
 use crate::target::Versions;
 
 pub use capability::Capabilities;
+pub use change::{Change, Changes, Watch};
 pub use connection::{Live, connect};
 pub use create::create;
 pub use look::{Defined, Look, LookError, definition, look, names};
@@ -126,6 +128,16 @@ pub trait Libvirt: Send + Sync {
     /// # Errors
     /// libvirt's.
     fn capabilities(&self, domain: &Domain) -> Result<Capabilities, LibvirtError>;
+
+    /// Called before a definition is written: what events report of definitions from then on.
+    fn changes(&self) -> &Changes;
+
+    /// Called when our define has brought back a definition that another client had removed: a guest that runs goes on
+    /// without a definition. Its NVRAM and TPM are kept.
+    ///
+    /// # Errors
+    /// libvirt's; a domain that is gone is no error.
+    fn undefine(&self, domain: &DomainUuid) -> Result<(), LibvirtError>;
 
     /// Called to complete a definition; validates against libvirt's own schema.
     ///

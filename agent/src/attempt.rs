@@ -1,0 +1,186 @@
+//! What was tried for a definition and did not last, so that it is not tried again and again.
+//!
+//! Each define raises an event to which the agent reacts. Where libvirt does not keep what was defined, or another
+//! program takes it out, the next round would define it once more, for ever. So a text that was tried for one definition and
+//! one pair of versions is not tried a second time unless somebody asks, and no domain is defined more than
+//! [`DEFINES`] times within [`WINDOW`], whatever the cause.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use crate::code::Code;
+use crate::domain::DomainUuid;
+use crate::libvirt::DomainRef;
+use crate::prepare::PrepareError;
+use crate::refusal::Refusal;
+use crate::target::Versions;
+
+/// Most defines of one domain, unasked, within the window.
+const DEFINES: usize = 10;
+/// The window.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Most attempts that are remembered of one domain; the oldest are forgotten.
+const REMEMBERED: usize = 64;
+
+/// A definition, what it was to become, and for which versions.
+pub type Fingerprint = [u8; 32];
+
+/// What was tried, by domain.
+#[derive(Debug, Default)]
+pub struct Attempts(Mutex<BTreeMap<DomainUuid, Tried>>);
+
+#[derive(Debug, Default)]
+struct Tried {
+    /// What did not last, and why.
+    failed: VecDeque<(Fingerprint, PrepareError)>,
+    /// When something was defined.
+    defines: VecDeque<Instant>,
+    /// What was defined within the window.
+    lately: BTreeSet<Fingerprint>,
+}
+
+/// The fingerprint of an attempt.
+#[must_use]
+pub fn fingerprint(before: &str, wanted: &str, versions: Option<Versions>) -> Fingerprint {
+    let mut digest = Sha256::new();
+    for text in [before, wanted] {
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text);
+    }
+    digest.update(format!("{versions:?}"));
+    digest.finalize().into()
+}
+
+impl Attempts {
+    /// Passes when this was not tried before, and the domain was not defined too often; counts it then.
+    ///
+    /// # Errors
+    /// What came of it before; [`Code::XmlLoop`].
+    pub fn begin(
+        &self,
+        domain: &DomainRef,
+        attempt: Fingerprint,
+        now: Instant,
+    ) -> Result<(), PrepareError> {
+        let mut all = self.all();
+        let tried = all.entry(domain.uuid.clone()).or_default();
+        if let Some((_, why)) = tried.failed.iter().find(|(other, _)| *other == attempt) {
+            return Err(why.clone());
+        }
+        tried
+            .defines
+            .retain(|then| now.duration_since(*then) < WINDOW);
+        if tried.defines.is_empty() {
+            tried.lately.clear();
+        }
+        if tried.defines.len() >= DEFINES {
+            let why = PrepareError::from(looping(domain));
+            // None of the texts that went round in it is taken up again when the window has passed.
+            let round: Vec<_> = std::mem::take(&mut tried.lately).into_iter().collect();
+            tried.fail(round.into_iter().chain([attempt]), &why);
+            return Err(why);
+        }
+        tried.defines.push_back(now);
+        tried.lately.insert(attempt);
+        Ok(())
+    }
+
+    /// These attempts have not lasted.
+    pub fn failed(
+        &self,
+        domain: &DomainUuid,
+        attempts: impl IntoIterator<Item = Fingerprint>,
+        why: &PrepareError,
+    ) {
+        let mut all = self.all();
+        all.entry(domain.clone()).or_default().fail(attempts, why);
+    }
+
+    /// Somebody asked, or the domain is gone: everything may be tried again.
+    pub fn forget(&self, domain: &DomainUuid) {
+        self.all().remove(domain);
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<DomainUuid, Tried>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tried {
+    fn fail(&mut self, attempts: impl IntoIterator<Item = Fingerprint>, why: &PrepareError) {
+        for attempt in attempts {
+            self.failed.retain(|(other, _)| *other != attempt);
+            self.failed.push_back((attempt, why.clone()));
+        }
+        while self.failed.len() > REMEMBERED {
+            self.failed.pop_front();
+        }
+    }
+}
+
+fn looping(domain: &DomainRef) -> Refusal {
+    let reason = format!(
+        "the definition of '{domain}' was completed {DEFINES} times within {} s and did not stay complete, so it is left as it is",
+        WINDOW.as_secs()
+    );
+    let mend = format!(
+        "find the program that changes it again ('journalctl -u libvirtd -u virtqemud'), then run 'variantctl prepare {domain}'"
+    );
+    Refusal::new(Code::XmlLoop, reason, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::UUID;
+
+    fn domain() -> DomainRef {
+        DomainRef {
+            uuid: UUID.parse().expect("uuid"),
+            name: "d0".to_owned(),
+        }
+    }
+
+    fn is_loop(result: Result<(), PrepareError>) -> bool {
+        matches!(result, Err(PrepareError::Refused(refusal)) if refusal.code == Code::XmlLoop)
+    }
+
+    #[test]
+    fn an_attempt_that_failed_is_not_made_again_until_somebody_asks() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        let one = fingerprint("a", "b", Some(Versions::NEWEST_TESTED));
+        attempts.begin(&domain(), one, now).expect("first");
+        let why = PrepareError::NotFound("d0".into());
+        attempts.failed(&domain().uuid, [one], &why);
+        assert_eq!(attempts.begin(&domain(), one, now), Err(why));
+        let other = fingerprint("a", "b", None);
+        attempts
+            .begin(&domain(), other, now)
+            .expect("other versions");
+        attempts.forget(&domain().uuid);
+        attempts.begin(&domain(), one, now).expect("asked for");
+    }
+
+    #[test]
+    fn a_loop_ends_and_its_texts_are_not_taken_up_later() {
+        let (attempts, start) = (Attempts::default(), Instant::now());
+        let texts: Vec<_> = (0..20)
+            .map(|n| fingerprint("a", &n.to_string(), None))
+            .collect();
+        for text in &texts[..DEFINES] {
+            attempts
+                .begin(&domain(), *text, start)
+                .expect("one of some");
+        }
+        assert!(is_loop(attempts.begin(&domain(), texts[DEFINES], start)));
+        let later = start + WINDOW;
+        assert!(is_loop(attempts.begin(&domain(), texts[0], later)));
+        assert!(is_loop(attempts.begin(&domain(), texts[DEFINES], later)));
+        attempts
+            .begin(&domain(), texts[DEFINES + 1], later)
+            .expect("another text");
+    }
+}

@@ -1,0 +1,115 @@
+//! Changes of definitions as libvirt's events report them, in order, for the domains that are being watched.
+//!
+//! libvirt has no compare-and-swap: whether another client changed a definition while ours was written is known from the
+//! events alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::DomainUuid;
+
+/// Most changes that are kept of one watch.
+const LIMIT: usize = 256;
+
+/// One change of a definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new or another.
+    Defined,
+    /// It is gone.
+    Undefined,
+}
+
+/// What happened to the definitions that are being watched.
+#[derive(Debug, Default)]
+pub struct Changes {
+    watched: Mutex<BTreeMap<DomainUuid, Log>>,
+    noted: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    seen: Vec<Change>,
+    /// Our call has come back.
+    over: bool,
+}
+
+/// Sees the changes of one definition until it is dropped. One at a time for each domain.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    changes: &'a Changes,
+    domain: DomainUuid,
+}
+
+impl Changes {
+    /// From now on the changes of a definition are kept.
+    #[must_use]
+    pub fn watch(&self, domain: &DomainUuid) -> Watch<'_> {
+        self.watched().insert(domain.clone(), Log::default());
+        Watch {
+            changes: self,
+            domain: domain.clone(),
+        }
+    }
+
+    /// libvirt has reported a change.
+    pub fn note(&self, domain: &DomainUuid, change: Change) {
+        if let Some(log) = self.watched().get_mut(domain)
+            && log.seen.len() < LIMIT
+        {
+            log.seen.push(change);
+        }
+        self.noted.notify_all();
+    }
+
+    fn watched(&self) -> MutexGuard<'_, BTreeMap<DomainUuid, Log>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch<'_> {
+    /// The changes so far.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Change> {
+        let watched = self.changes.watched();
+        watched
+            .get(&self.domain)
+            .map_or(Vec::new(), |log| log.seen.clone())
+    }
+
+    /// Waits until the changes are such, at most for so long; returns those that there are.
+    #[must_use]
+    pub fn until(&self, such: impl Fn(&[Change]) -> bool, limit: Duration) -> Vec<Change> {
+        self.wait(limit, |log| !such(&log.seen));
+        self.seen()
+    }
+
+    /// Waits until there are more than `count` changes, or [`Self::end`]; true when there are.
+    #[must_use]
+    pub fn before_end(&self, count: usize, limit: Duration) -> bool {
+        self.wait(limit, |log| log.seen.len() <= count && !log.over);
+        self.seen().len() > count
+    }
+
+    /// Lets go who waits in [`Self::before_end`].
+    pub fn end(&self) {
+        if let Some(log) = self.changes.watched().get_mut(&self.domain) {
+            log.over = true;
+        }
+        self.changes.noted.notify_all();
+    }
+
+    fn wait(&self, limit: Duration, waits: impl Fn(&Log) -> bool) {
+        let watched = self.changes.watched();
+        let waits =
+            |watched: &mut BTreeMap<DomainUuid, Log>| watched.get(&self.domain).is_some_and(&waits);
+        drop(self.changes.noted.wait_timeout_while(watched, limit, waits));
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.changes.watched().remove(&self.domain);
+    }
+}
