@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -15,14 +16,14 @@ use kernel_glue::rebind::Before;
 use serde::{Deserialize, Serialize};
 
 use crate::bell::Bell;
-use crate::file;
 use crate::instance;
-use crate::journal::{self, JournalError, Peeked, VERSION, failed};
+use crate::journal::{self, Files, JournalError, Peeked, Storage, VERSION, failed};
 
 /// Records and locks by device below a directory.
 #[derive(Clone, Debug)]
 pub struct Bound {
     directory: PathBuf,
+    storage: Arc<dyn Storage>,
     /// Rings after each change.
     bell: Bell,
 }
@@ -86,7 +87,17 @@ impl Bound {
     /// Records in `directory`, which is made when it is needed; `bell` rings when one changes.
     #[must_use]
     pub fn new(directory: PathBuf, bell: Bell) -> Self {
-        Self { directory, bell }
+        Self::with_storage(directory, Arc::new(Files), bell)
+    }
+
+    /// The same, read and changed through `storage`.
+    #[must_use]
+    pub fn with_storage(directory: PathBuf, storage: Arc<dyn Storage>, bell: Bell) -> Self {
+        Self {
+            directory,
+            storage,
+            bell,
+        }
     }
 
     /// The device's lock; `None` while somebody else has it.
@@ -105,8 +116,11 @@ impl Bound {
     /// Whether somebody has the device's lock. Only looks: who takes a lock to see whether it is free keeps others from it.
     #[must_use]
     pub fn is_locked(&self, device: PciAddress) -> bool {
-        let path = self.directory.join(format!("{device}.lock"));
-        fs::metadata(path).is_ok_and(|file| instance::holder(&file).is_some())
+        match fs::metadata(self.directory.join(format!("{device}.lock"))) {
+            Ok(file) => instance::holder(&file).is_some(),
+            // Where it cannot be seen, somebody may have it.
+            Err(why) => why.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     /// The record of a device.
@@ -115,8 +129,7 @@ impl Bound {
     /// When the file is there and cannot be read; a damaged one is set aside and counts as none.
     pub fn read(&self, device: PciAddress) -> Result<Option<Record>, JournalError> {
         let path = self.path(device);
-        let record: Option<Record> =
-            journal::load(&path).map_err(|why| failed("read", &path, why))?;
+        let record: Option<Record> = journal::load(&*self.storage, &path)?;
         Ok(record.filter(|record| record.device == device))
     }
 
@@ -127,7 +140,7 @@ impl Bound {
     pub fn write(&self, record: &Record) -> Result<(), JournalError> {
         let path = self.path(record.device);
         let text = journal::text(record);
-        let written = text.and_then(|text| file::replace(&path, &text, 0o600));
+        let written = text.and_then(|text| self.storage.replace(&path, &text));
         self.bell.ring();
         written.map_err(|why| failed("write", &path, why))
     }
@@ -138,7 +151,7 @@ impl Bound {
     /// When it cannot be removed.
     pub fn remove(&self, device: PciAddress) -> Result<(), JournalError> {
         let path = self.path(device);
-        let removed = fs::remove_file(&path);
+        let removed = self.storage.remove(&path);
         self.bell.ring();
         match removed {
             Err(why) if why.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path, why)),
@@ -147,18 +160,16 @@ impl Bound {
     }
 
     /// The devices that have a record, in address order.
-    #[must_use]
-    pub fn devices(&self) -> Vec<PciAddress> {
-        let files = fs::read_dir(&self.directory)
-            .into_iter()
-            .flatten()
-            .flatten();
-        let names = files.filter_map(|file| file.file_name().into_string().ok());
-        let mut devices: Vec<PciAddress> = names
-            .filter_map(|name| name.strip_suffix(".json")?.parse().ok())
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn devices(&self) -> Result<Vec<PciAddress>, JournalError> {
+        let paths = journal::list(&*self.storage, &self.directory)?.into_iter();
+        let mut devices: Vec<PciAddress> = paths
+            .filter_map(|path| path.file_stem()?.to_str()?.parse().ok())
             .collect();
         devices.sort_unstable();
-        devices
+        Ok(devices)
     }
 
     /// The records of the devices that were bound along with `leader`.
@@ -167,7 +178,7 @@ impl Bound {
     /// When one cannot be read.
     pub fn along(&self, leader: PciAddress) -> Result<Vec<Record>, JournalError> {
         let mut records = Vec::new();
-        for device in self.devices() {
+        for device in self.devices()? {
             records.extend(self.read(device)?.filter(|one| one.leader == Some(leader)));
         }
         Ok(records)
@@ -220,11 +231,11 @@ mod tests {
         let (_directory, bound) = scene();
         bound.write(&record()).expect("written");
         assert_eq!(bound.read(address(GPU)).expect("read"), Some(record()));
-        assert_eq!(bound.devices(), [address(GPU)]);
+        assert_eq!(bound.devices().expect("listed"), [address(GPU)]);
         bound.remove(address(GPU)).expect("removed");
         bound.remove(address(GPU)).expect("removed twice");
         assert_eq!(bound.read(address(GPU)).expect("read"), None);
-        assert!(bound.devices().is_empty());
+        assert!(bound.devices().expect("listed").is_empty());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! A kernel whose writes run in disposable children, each with a deadline.
 //!
 //! A write that binds or unbinds can block in the kernel where no signal reaches it (the unbind of a
-//! busy `nvidia`, a device lock). A child that is stuck there is left behind; the agent goes on.
+//! busy `nvidia`, a device lock), and so can modprobe. A child that is stuck there is left behind; the agent goes on.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -27,11 +28,16 @@ use crate::probe;
 
 /// The program that such children run: it loads nothing of libvirt.
 pub const PROGRAM: &str = "variantd-child";
-/// First argument of such a child.
+/// First argument of a child that writes.
 pub const ARGUMENT: &str = "write-knob";
+/// First argument of a child that loads a module.
+pub const LOAD: &str = "load-module";
 
 /// A write that no probe waits in.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
+
+/// A module of a VFIO driver, which probes nothing by itself.
+pub(crate) const LOADING: Duration = Duration::from_secs(30);
 
 /// After this long it is said that a write is waited for,
 const FIRST_WORD: Duration = Duration::from_secs(2);
@@ -47,8 +53,17 @@ pub struct InChild {
     root: PathBuf,
     program: PathBuf,
     limits: Limits,
-    stuck: Mutex<BTreeMap<PciAddress, Answer>>,
+    loading: Duration,
+    stuck: Mutex<BTreeMap<Object, Answer>>,
     ended: Arc<Notify>,
+}
+
+/// What a child works on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Object {
+    Device(PciAddress),
+    /// A module, by its name with underscores.
+    Module(String),
 }
 
 impl InChild {
@@ -60,9 +75,16 @@ impl InChild {
             root,
             program,
             limits,
+            loading: LOADING,
             stuck: Mutex::default(),
             ended: Arc::default(),
         }
+    }
+
+    /// The same, which waits so long for a module to be loaded.
+    #[must_use]
+    pub fn with_loading(self, loading: Duration) -> Self {
+        Self { loading, ..self }
     }
 
     /// Told of each write that was stuck and has ended.
@@ -71,31 +93,52 @@ impl InChild {
         self.ended.clone()
     }
 
-    fn spawn(&self, knob: &Knob, value: &str) -> Result<Child, Errno> {
-        let child = Command::new(&self.program)
-            .arg(ARGUMENT)
+    fn child(&self, what: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg(what)
             .arg(&self.root)
-            .args(arguments(knob))
-            .arg(value)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn();
-        child.map_err(|error| errno(error.raw_os_error()))
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Runs a child for as long as it may take; one that is stuck is left behind, and remembered.
+    fn within(
+        &self,
+        object: Object,
+        child: Command,
+        limit: Duration,
+        waiting: impl Fn(Duration),
+    ) -> Result<(), Errno> {
+        self.refuse_stuck(&object)?;
+        let answer = Answer::of(child, self.ended.clone())?;
+        match answer.within(limit, waiting) {
+            Some(Errno::UnknownErrno) => Ok(()),
+            Some(errno) => Err(errno),
+            None => {
+                error!("{object} is stuck");
+                let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+                stuck.insert(object, answer);
+                Err(Errno::ETIMEDOUT)
+            }
+        }
     }
 
     fn deadline(&self, knob: &Knob) -> Duration {
-        let registered = |name: &DriverName| self.live.registered(name.as_str());
+        // Where it cannot be seen the name counts as it is.
+        let registered = |name: &DriverName| self.live.registered(name.as_str()).unwrap_or(None);
         deadline(knob, &(self.limits)(), registered)
     }
 
-    /// Never writes on top of a write that is still stuck.
-    fn refuse_stuck(&self, device: PciAddress) -> Result<(), Errno> {
+    /// Never works on top of what is still stuck.
+    fn refuse_stuck(&self, object: &Object) -> Result<(), Errno> {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = stuck.get(&device).and_then(Answer::now);
+        let ended = stuck.get(object).and_then(Answer::now);
         if ended.is_some() {
-            stuck.remove(&device);
+            stuck.remove(object);
         }
-        if stuck.contains_key(&device) {
+        if stuck.contains_key(object) {
             return Err(Errno::ETIMEDOUT);
         }
         Ok(())
@@ -105,31 +148,36 @@ impl InChild {
 impl Kernel for InChild {
     fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
         let device = device(knob, value)?;
-        self.refuse_stuck(device)?;
+        let object = Object::Device(device);
+        self.refuse_stuck(&object)?;
         let step = Step {
             knob: knob.clone(),
             value: value.to_owned(),
         };
         debug!("{step}");
-        let answer = Answer::of(self.spawn(knob, value)?, self.ended.clone());
+        let mut child = self.child(ARGUMENT);
+        child.args(arguments(knob)).arg(value);
         let limit = self.deadline(knob);
-        match answer.within(limit, |waited| progress(knob, device, waited, limit)) {
-            Some(Errno::UnknownErrno) => Ok(()),
-            Some(errno) => Err(errno),
-            None => {
-                error!(
-                    "the write to '{}' for '{device}' is stuck",
-                    knob.path().display()
-                );
-                let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-                stuck.insert(device, answer);
-                Err(Errno::ETIMEDOUT)
-            }
+        let waiting = |waited| progress(knob, device, waited, limit);
+        let written = self.within(object, child, limit, waiting);
+        if written == Err(Errno::ETIMEDOUT) {
+            error!("the write was to '{knob}'");
         }
+        written
     }
 
     fn load_module(&self, module: &str) -> Result<(), Errno> {
-        self.live.load_module(module)
+        if self.live.registered(module)?.is_some() {
+            return Ok(());
+        }
+        let object = Object::Module(module.replace('-', "_"));
+        let mut child = self.child(LOAD);
+        child.arg(module);
+        let limit = self.loading;
+        self.within(object, child, limit, |waited| {
+            let (waited, limit) = (waited.as_secs(), limit.as_secs());
+            info!("waiting for module '{module}' to be loaded ({waited} s of at most {limit} s)");
+        })
     }
 
     fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
@@ -140,8 +188,12 @@ impl Kernel for InChild {
         self.live.driver_override(device)
     }
 
-    fn registered(&self, name: &str) -> Option<DriverName> {
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
         self.live.registered(name)
+    }
+
+    fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
+        self.live.lists(device, driver)
     }
 
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
@@ -149,7 +201,8 @@ impl Kernel for InChild {
     }
 
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
-        self.refuse_stuck(device).map_err(|_| RegionError::Stuck)?;
+        let object = Object::Device(device);
+        self.refuse_stuck(&object).map_err(|_| RegionError::Stuck)?;
         probe::ask(&self.program, &self.root, device)
     }
 
@@ -161,11 +214,11 @@ impl Kernel for InChild {
         self.live.names_memory(driver)
     }
 
-    fn no_iommu(&self) -> bool {
+    fn no_iommu(&self) -> Result<bool, Errno> {
         self.live.no_iommu()
     }
 
-    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
         self.live.unbind_lock(device)
     }
 }
@@ -173,15 +226,39 @@ impl Kernel for InChild {
 /// The child's side: one write; its errno is the exit status.
 #[must_use]
 pub fn run(arguments: &[String]) -> ExitCode {
-    let result = match arguments {
-        [root, kind, name, value] => parse(kind, name).and_then(|knob| {
-            let live = Live::new(root.into()).map_err(|_| Errno::ENOENT)?;
-            live.write(&knob, value)
-        }),
+    status(match arguments {
+        [root, kind, name, value] => {
+            parse(kind, name).and_then(|knob| live(root)?.write(&knob, value))
+        }
         _ => Err(Errno::EINVAL),
-    };
+    })
+}
+
+/// The child's side: one module is loaded; the errno is the exit status.
+#[must_use]
+pub fn load(arguments: &[String]) -> ExitCode {
+    status(match arguments {
+        [root, module] => live(root).and_then(|live| live.load_module(module)),
+        _ => Err(Errno::EINVAL),
+    })
+}
+
+fn live(root: &str) -> Result<Live, Errno> {
+    Live::new(root.into()).map_err(|failure| failure.errno().unwrap_or(Errno::EIO))
+}
+
+fn status(result: Result<(), Errno>) -> ExitCode {
     let number = result.map_or_else(|errno| errno as i32, |()| 0);
     ExitCode::from(u8::try_from(number).unwrap_or(Errno::EIO as u8))
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(device) => write!(f, "the write for '{device}'"),
+            Self::Module(module) => write!(f, "modprobe of '{module}'"),
+        }
+    }
 }
 
 /// What a child will have said; [`Errno::UnknownErrno`], which is 0, means success.
@@ -192,20 +269,26 @@ struct Answer {
 }
 
 impl Answer {
-    /// Waits in a thread of its own, and tells `ended` when it comes late.
-    fn of(mut child: Child, ended: Arc<Notify>) -> Self {
+    /// Runs it and waits in a thread of its own, and tells `ended` when it comes late. Without the thread nothing runs.
+    fn of(mut child: Command, ended: Arc<Notify>) -> Result<Self, Errno> {
         let (send, wait) = mpsc::channel();
         let late = Arc::new(AtomicBool::new(false));
         let is_late = late.clone();
-        thread::spawn(move || {
-            let status = child.wait().ok().and_then(|status| status.code());
-            let _ = send.send(Errno::from_raw(status.unwrap_or(Errno::EINTR as i32)));
+        let run = move || {
+            let status = child.status();
+            let answer = status.map_or_else(
+                |why| errno(why.raw_os_error()),
+                |status| Errno::from_raw(status.code().unwrap_or(Errno::EINTR as i32)),
+            );
+            let _ = send.send(answer);
             if is_late.load(Ordering::SeqCst) {
-                info!("a write that was stuck has ended");
+                info!("what was stuck has ended");
                 ended.notify_one();
             }
-        });
-        Self { wait, late }
+        };
+        let thread = thread::Builder::new().spawn(run);
+        thread.map_err(|why| errno(why.raw_os_error()))?;
+        Ok(Self { wait, late })
     }
 
     /// Says every now and then how long it has waited.
@@ -364,8 +447,9 @@ mod tests {
     }
 
     fn answer(script: &str, ended: &Arc<Notify>) -> Answer {
-        let child = Command::new("sh").args(["-c", script]).spawn();
-        Answer::of(child.expect("sh"), ended.clone())
+        let mut child = Command::new("sh");
+        child.args(["-c", script]);
+        Answer::of(child, ended.clone()).expect("a thread")
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use zbus::Connection;
 use zbus::connection::Builder;
 
-use crate::assign::{self, Assigner};
+use crate::assign::{self, Assigner, Unwilling};
 use crate::bell::Bell;
 use crate::bus::{
     self, Authority, BusError, Hook, Jobs, Lost, Manager, NameError, Publisher, Reload, Socket,
@@ -170,7 +170,8 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     // Before a guest asks for a device that a bind by hand was cut off at; but where a write is still under way,
     // which may take as long as a probe, nobody else waits for it.
     let by_hand = assigner.clone();
-    let by_hand = tokio::task::spawn_blocking(move || by_hand.recover_by_hand(None));
+    let by_hand =
+        tokio::task::spawn_blocking(move || by_hand.recover_by_hand(None, Unwilling::Kept));
     let _ = tokio::time::timeout(BEFORE_SERVING, by_hand).await;
     let resumed = assigner.clone();
     // May wait for the kernel; a hook that asks for one of these domains meanwhile comes after it.

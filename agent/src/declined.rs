@@ -1,6 +1,7 @@
 //! Domains whose preparation somebody took back: they wait for a request until somebody asks again.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,34 +11,44 @@ use crate::domain::DomainUuid;
 use crate::file;
 
 /// The domains, kept over a restart: one UUID a line.
+///
+/// A file that is there and cannot be read now is read again when somebody asks, and is not written over before.
 #[derive(Debug)]
 pub struct Declined {
     path: PathBuf,
-    domains: Mutex<BTreeSet<DomainUuid>>,
+    domains: Mutex<Domains>,
+}
+
+#[derive(Debug, Default)]
+struct Domains {
+    known: BTreeSet<DomainUuid>,
+    /// All that the file holds is among them.
+    loaded: bool,
 }
 
 impl Declined {
     /// Starts with what `path` holds; nothing when there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
-        let text = file::read(&path).unwrap_or_default();
-        let domains = text.lines().filter_map(|line| line.parse().ok()).collect();
-        Self {
+        let declined = Self {
             path,
-            domains: Mutex::new(domains),
-        }
+            domains: Mutex::default(),
+        };
+        drop(declined.domains());
+        declined
     }
 
-    /// True when the domain waits for a request.
+    /// True when the domain waits for a request, or that cannot be read.
     #[must_use]
     pub fn has(&self, domain: &DomainUuid) -> bool {
-        self.domains().contains(domain)
+        let domains = self.domains();
+        !domains.loaded || domains.known.contains(domain)
     }
 
     /// From now on the domain waits for a request.
     pub fn insert(&self, domain: &DomainUuid) {
         let mut domains = self.domains();
-        if domains.insert(domain.clone()) {
+        if domains.known.insert(domain.clone()) {
             self.keep(&domains);
         }
     }
@@ -45,20 +56,44 @@ impl Declined {
     /// Somebody asked, or the domain is gone.
     pub fn remove(&self, domain: &DomainUuid) {
         let mut domains = self.domains();
-        if domains.remove(domain) {
+        if domains.known.remove(domain) {
             self.keep(&domains);
         }
     }
 
-    fn keep(&self, domains: &BTreeSet<DomainUuid>) {
-        let text: String = domains.iter().map(|domain| format!("{domain}\n")).collect();
+    fn keep(&self, domains: &Domains) {
+        if !domains.loaded {
+            return;
+        }
+        let lines = domains.known.iter().map(|domain| format!("{domain}\n"));
+        let text: String = lines.collect();
         if let Err(error) = file::replace(&self.path, &text, 0o644) {
             warn!("cannot write '{}': {error}", self.path.display());
         }
     }
 
-    fn domains(&self) -> MutexGuard<'_, BTreeSet<DomainUuid>> {
-        self.domains.lock().unwrap_or_else(PoisonError::into_inner)
+    fn domains(&self) -> MutexGuard<'_, Domains> {
+        let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        if domains.loaded {
+            return domains;
+        }
+        match file::read(&self.path) {
+            Ok(text) => {
+                let read = text.lines().filter_map(|line| line.parse().ok());
+                let is_first = domains.known.is_empty();
+                domains.known.extend(read);
+                domains.loaded = true;
+                if !is_first {
+                    self.keep(&domains);
+                }
+            }
+            Err(why) if why.kind() == io::ErrorKind::NotFound => domains.loaded = true,
+            Err(why) => warn!(
+                "cannot read '{}', so every domain waits for 'variantctl prepare': {why}",
+                self.path.display()
+            ),
+        }
+        domains
     }
 }
 
@@ -78,5 +113,25 @@ mod tests {
         assert!(again.has(&domain));
         again.remove(&domain);
         assert!(!Declined::load(path).has(&domain));
+    }
+
+    #[test]
+    fn what_cannot_be_read_now_is_read_later_and_not_written_over() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("declined");
+        let [first, second] = ["aaaaaaaa", "bbbbbbbb"].map(|start| {
+            let uuid = format!("{start}-2222-3333-4444-555555555555");
+            uuid.parse::<DomainUuid>().expect("uuid")
+        });
+        // As with a lack of descriptors, the file is there and cannot be read.
+        std::os::unix::fs::symlink(&path, &path).expect("a loop");
+        let declined = Declined::load(path.clone());
+        assert!(declined.has(&first));
+        declined.insert(&second);
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::write(&path, format!("{first}\n")).expect("written");
+        assert!(declined.has(&first) && declined.has(&second));
+        declined.remove(&second);
+        assert!(Declined::load(path).has(&first));
     }
 }

@@ -14,7 +14,8 @@ use crate::config::Config;
 use crate::declined::Declined;
 use crate::learned::Learned;
 use crate::recipe::Recipes;
-use crate::site::{ReadHost, Rules, Site};
+pub(crate) use crate::site::ReadHost;
+use crate::site::{Rules, Site};
 use crate::target::Versions;
 
 pub(crate) const GPU: &str = "0009:01:00.0";

@@ -43,7 +43,8 @@ impl Idle {
 
     /// No device is bound, reserved or worked on, no definition is ours to watch, and nothing is under way.
     fn is_unneeded(&self) -> bool {
-        self.assigner.standings().is_empty()
+        self.assigner.unread().is_none()
+            && self.assigner.standings().is_empty()
             && self.reservations.all().is_empty()
             && self.worker.is_unneeded()
             && self.jobs.under_way() == 0

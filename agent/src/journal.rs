@@ -3,14 +3,13 @@
 //! An entry stands from before the first write of a bind until every device is given back. It lives
 //! in the run directory, since drivers and overrides do not survive a reboot either.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kernel_glue::address::PciAddress;
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -41,6 +40,15 @@ pub struct Journal {
     storage: Arc<dyn Storage>,
     /// Rings after each change.
     bell: Bell,
+}
+
+/// What the journal says, as far as it can be read.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The entries that can be read.
+    pub found: Vec<(DomainRef, Entry)>,
+    /// Why another one cannot be read now; it may be later. One of a newer version is not meant: that stays so.
+    pub unread: Option<JournalError>,
 }
 
 /// An entry could not be read or written.
@@ -90,7 +98,7 @@ impl Journal {
     /// When the file is there and cannot be read, or is from a newer version; a damaged one is set
     /// aside and counts as none.
     pub fn read(&self, domain: &DomainUuid) -> Result<Option<Entry>, JournalError> {
-        load_entry(&self.path(domain))
+        self.load(&self.path(domain))
     }
 
     /// Writes an entry; it is on disk when this returns.
@@ -124,14 +132,49 @@ impl Journal {
     /// All entries that can be read; says which cannot.
     #[must_use]
     pub fn all(&self) -> Vec<(DomainRef, Entry)> {
-        let read = self.paths().filter_map(|path| {
-            load_entry(&path).unwrap_or_else(|why| {
+        self.survey().found
+    }
+
+    /// The same, and whether there may be more.
+    #[must_use]
+    pub fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        let paths = match self.paths() {
+            Ok(paths) => paths,
+            Err(why) => {
                 error!("{why}: its devices stay where they are");
-                None
-            })
-        });
-        read.filter_map(|entry| Some((entry.domain()?, entry)))
-            .collect()
+                survey.unread = Some(why);
+                return survey;
+            }
+        };
+        for path in paths {
+            match self.load(&path) {
+                Ok(Some(entry)) => {
+                    let domain = entry.domain();
+                    survey.found.extend(domain.map(|domain| (domain, entry)));
+                }
+                Ok(None) => {}
+                Err(why) => {
+                    error!("{why}: its devices stay where they are");
+                    if let JournalError::Failed { why: cause, .. } = &why
+                        && !is_no_file(cause)
+                    {
+                        survey.unread.get_or_insert(why);
+                    }
+                }
+            }
+        }
+        survey
+    }
+
+    /// The domains that have an entry, by the names of the files: also of one that cannot be read now.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn domains(&self) -> Result<Vec<DomainUuid>, JournalError> {
+        let names = self.paths()?.into_iter();
+        let names = names.filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
+        Ok(names.collect())
     }
 
     /// All entries by file, as [`Self::all`], but for who only looks: nothing is set aside or logged.
@@ -148,7 +191,8 @@ impl Journal {
 
     /// All entries that can be read, for who looks often: says nothing of the others.
     pub(crate) fn readable(&self) -> impl Iterator<Item = (DomainRef, Entry)> {
-        let read = self.paths().filter_map(|path| load_entry(&path).ok()?);
+        let paths = self.paths().unwrap_or_default().into_iter();
+        let read = paths.filter_map(|path| self.load(&path).ok()?);
         read.filter_map(|entry| Some((entry.domain()?, entry)))
     }
 
@@ -159,21 +203,54 @@ impl Journal {
     }
 
     /// The name of a domain that holds the device, other than `domain`; also by an entry of a newer version.
-    #[must_use]
-    pub fn holder(&self, device: PciAddress, domain: Option<&DomainUuid>) -> Option<String> {
+    ///
+    /// # Errors
+    /// When an entry that may name the device cannot be read: nobody else may have the device then.
+    pub fn holder(
+        &self,
+        device: PciAddress,
+        domain: Option<&DomainUuid>,
+    ) -> Result<Option<String>, JournalError> {
         let uuid = domain.map(ToString::to_string);
-        let outlines = self
-            .paths()
-            .filter_map(|path| Outline::parse(&bytes(&path).ok()??));
-        let mut holders = outlines.filter(|outline| outline.has(device));
-        let other = holders.find(|outline| Some(&outline.uuid) != uuid.as_ref());
-        other.map(|outline| outline.name)
+        for path in self.paths()? {
+            let bytes = match self.storage.read(&path, LIMIT + 1) {
+                Err(why) if is_no_file(&why) => continue,
+                read => read.map_err(|why| failed("read", &path, why))?,
+            };
+            let Some(outline) = bytes.and_then(|text| Outline::parse(&text)) else {
+                continue;
+            };
+            if outline.has(device) && Some(&outline.uuid) != uuid.as_ref() {
+                return Ok(Some(outline.name));
+            }
+        }
+        Ok(None)
     }
 
-    fn paths(&self) -> impl Iterator<Item = PathBuf> {
-        let files = fs::read_dir(&self.directory).into_iter().flatten();
-        let paths = files.flatten().map(|file| file.path());
-        paths.filter(|path| path.extension().is_some_and(|e| e == "json"))
+    fn paths(&self) -> Result<Vec<PathBuf>, JournalError> {
+        list(&*self.storage, &self.directory)
+    }
+
+    fn bytes(&self, path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
+        let read = self.storage.read(path, LIMIT + 1);
+        read.map_err(|why| failed("read", path, why))
+    }
+
+    fn load(&self, path: &Path) -> Result<Option<Entry>, JournalError> {
+        let Some(bytes) = self.bytes(path)? else {
+            return Ok(None);
+        };
+        let uuid = path.file_stem().unwrap_or_default().to_string_lossy();
+        match Entry::parse(&bytes, &uuid) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(Unusable::Newer(version)) => {
+                let path = path.display().to_string();
+                Err(JournalError::Newer { path, version })
+            }
+            Err(Unusable::Damaged(reason)) => set_aside(path, &reason)
+                .map(|()| None)
+                .map_err(|why| failed("set aside", path, why)),
+        }
     }
 
     /// What its changes go through.
@@ -191,18 +268,24 @@ impl Journal {
     }
 }
 
-fn load_entry(path: &Path) -> Result<Option<Entry>, JournalError> {
-    let Some(bytes) = bytes(path).map_err(|why| failed("read", path, why))? else {
+/// A directory, a link or a pipe in the place of an entry: we have not written that, so it holds nothing.
+fn is_no_file(why: &io::Error) -> bool {
+    let errno = why.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EISDIR | Errno::ELOOP | Errno::ENXIO))
+}
+
+/// Reads a record; none when it is not there, or is damaged and set aside.
+pub(crate) fn load<T: Record>(
+    storage: &dyn Storage,
+    path: &Path,
+) -> Result<Option<T>, JournalError> {
+    let read = storage.read(path, LIMIT + 1);
+    let Some(bytes) = read.map_err(|why| failed("read", path, why))? else {
         return Ok(None);
     };
-    let uuid = path.file_stem().unwrap_or_default().to_string_lossy();
-    match Entry::parse(&bytes, &uuid) {
-        Ok(entry) => Ok(Some(entry)),
-        Err(Unusable::Newer(version)) => {
-            let path = path.display().to_string();
-            Err(JournalError::Newer { path, version })
-        }
-        Err(Unusable::Damaged(reason)) => set_aside(path, &reason)
+    match parse(&bytes) {
+        Ok(record) => Ok(Some(record)),
+        Err(reason) => set_aside(path, &reason)
             .map(|()| None)
             .map_err(|why| failed("set aside", path, why)),
     }
@@ -223,15 +306,12 @@ pub(crate) fn text(record: &impl Serialize) -> io::Result<String> {
     }
 }
 
-/// Reads a record; none when it is not there, or is damaged and set aside.
-pub(crate) fn load<T: Record>(path: &Path) -> io::Result<Option<T>> {
-    let Some(bytes) = bytes(path)? else {
-        return Ok(None);
-    };
-    match parse(&bytes) {
-        Ok(record) => Ok(Some(record)),
-        Err(reason) => set_aside(path, &reason).map(|()| None),
-    }
+/// The files of a directory that are entries or records, by name.
+pub(crate) fn list(storage: &dyn Storage, directory: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    let paths = storage.list(directory);
+    let mut paths = paths.map_err(|why| failed("list", directory, why))?;
+    paths.retain(|path| path.extension().is_some_and(|end| end == "json"));
+    Ok(paths)
 }
 
 fn parse<T: Record>(bytes: &[u8]) -> Result<T, String> {
@@ -269,17 +349,10 @@ fn peek<T>(
     directory: &Path,
     parse: impl Fn(&Path, &[u8]) -> Result<T, Unusable>,
 ) -> io::Result<Vec<(String, Peeked<T>)>> {
-    let files = match fs::read_dir(directory) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        files => files?,
-    };
-    let paths = files.flatten().map(|file| file.path());
-    let mut paths: Vec<PathBuf> = paths
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .collect();
-    paths.sort();
+    let mut paths = Files.list(directory)?;
+    paths.retain(|path| path.extension().is_some_and(|end| end == "json"));
     let one = |path: PathBuf| {
-        let peeked = match bytes(&path).transpose()? {
+        let peeked = match Files.read(&path, LIMIT + 1).transpose()? {
             Err(why) => Peeked::Hidden(why),
             Ok(bytes) => match parse(&path, &bytes) {
                 Ok(one) => Peeked::Good(one),
@@ -290,23 +363,6 @@ fn peek<T>(
         Some((path.display().to_string(), peeked))
     };
     Ok(paths.into_iter().filter_map(one).collect())
-}
-
-/// What a file has, one byte over the limit at most; never waits for a pipe, follows no link.
-fn bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
 }
 
 /// Keeps the file for a person to look at; its devices stay where they are.

@@ -67,11 +67,12 @@ fn an_entry_of_a_newer_version_is_left_alone_and_still_holds_its_devices() {
     let other = "70700b9e-3c1e-4b3a-9a39-0d0c7b9f6a11"
         .parse()
         .expect("uuid");
-    assert_eq!(journal.holder(device, Some(&other)).as_deref(), Some("d0"));
-    assert_eq!(journal.holder(device, Some(&uuid)), None);
-    assert!(journal.holder(device, None).is_some());
+    let holder = |device, domain| journal.holder(device, domain).expect("readable");
+    assert_eq!(holder(device, Some(&other)).as_deref(), Some("d0"));
+    assert_eq!(holder(device, Some(&uuid)), None);
+    assert!(holder(device, None).is_some());
     let free = "0009:01:00.1".parse().expect("address");
-    assert_eq!(journal.holder(free, None), None);
+    assert_eq!(holder(free, None), None);
     assert_eq!(
         fs::read_to_string(journal.path(&uuid)).expect("kept"),
         newer
@@ -90,6 +91,19 @@ fn what_is_no_regular_entry_is_an_error_and_waits_for_nobody() {
     assert_eq!(journal.read(&uuid).expect("set aside"), None);
     std::os::unix::fs::symlink("/etc/passwd", &path).expect("a link");
     assert!(journal.read(&uuid).is_err());
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_now_is_not_taken_for_an_empty_one() {
+    let (_directory, journal) = journal();
+    let path = journal.path(&domain().uuid);
+    let directory = path.parent().expect("the journal");
+    assert!(journal.domains().expect("none yet").is_empty());
+    fs::write(directory, "a file in its place").expect("written");
+    let device = entry().devices[0].address;
+    let said = journal.holder(device, None).expect_err("unknown");
+    assert!(said.to_string().contains("cannot list"), "{said}");
+    assert!(journal.domains().is_err() && journal.survey().unread.is_some());
 }
 
 #[test]

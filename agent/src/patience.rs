@@ -66,8 +66,8 @@ impl BindLimits {
     }
 }
 
-/// How long a guest's start may take: somebody may be asking VFIO for its device, services stop, the devices are bound
-/// at once, VFIO may be asked for their memory, and then all is taken back.
+/// How long a guest's start may take: somebody may be asking VFIO for its device, services stop, a module is loaded, the
+/// devices are bound at once, VFIO may be asked for their memory, and then all is taken back.
 #[must_use]
 pub fn of_start(rules: &Rules) -> Duration {
     let bind = BindLimits::of_recipes(&rules.recipes).longest();
@@ -77,7 +77,8 @@ pub fn of_start(rules: &Rules) -> Duration {
         Verify::Driver => Duration::ZERO,
     };
     let undo = child::DEADLINE + bind;
-    let all = probe::DEADLINE + services.sum::<Duration>() + bind + verified + undo + REST;
+    let loaded = child::LOADING;
+    let all = probe::DEADLINE + services.sum::<Duration>() + loaded + bind + verified + undo + REST;
     Duration::from_secs(all.as_secs().clamp(*START.start(), *START.end()))
 }
 
@@ -161,16 +162,16 @@ mod tests {
     #[test]
     fn a_start_has_time_to_bind_and_to_take_it_back() {
         let seconds = |recipe: &str, config| of_start(&rules(&[recipe], config)).as_secs();
-        // Asked for by another (70), bound (40), unbound (15), bound back (40), the rest (10).
-        assert_eq!(seconds(GRACE, Config::default()), 175);
-        assert_eq!(seconds(&grace(260), Config::default()), 615);
+        // Asked for by another (70), loaded (30), bound (40), unbound (15), bound back (40), the rest (10).
+        assert_eq!(seconds(GRACE, Config::default()), 205);
+        assert_eq!(seconds(&grace(260), Config::default()), 645);
         let verified = Config {
             verify: Verify::Regions,
             stop_services: vec![imex()],
             ..Config::default()
         };
-        assert_eq!(seconds(GRACE, verified.clone()), 175 + 70 + 15);
-        assert_eq!(seconds(&grace(600), verified.clone()), 1380);
+        assert_eq!(seconds(GRACE, verified.clone()), 205 + 70 + 15);
+        assert_eq!(seconds(&grace(600), verified.clone()), 1410);
         let many = Config {
             stop_services: vec![imex(); 64],
             ..verified
@@ -186,8 +187,8 @@ mod tests {
             publish(&site, directory.path()).expect("published");
             hooks::patience::limit(prepare, directory.path()).as_secs()
         };
-        assert_eq!(believed(), 175);
-        for (seconds, start) in [(260, 615), (600, 1295), (10, 175)] {
+        assert_eq!(believed(), 205);
+        for (seconds, start) in [(260, 645), (600, 1325), (10, 205)] {
             site.reload(rules(&[&grace(seconds)], Config::default()));
             assert_eq!(believed(), start);
         }

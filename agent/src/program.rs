@@ -11,8 +11,8 @@ const LIBEXEC: &str = "/usr/libexec/variantd";
 /// A program of ours cannot be found.
 #[derive(Debug, Error)]
 pub enum ProgramError {
-    /// The running program does not know where it is.
-    #[error("cannot find the running program: {0}")]
+    /// The running program does not know where it is, or cannot look there.
+    #[error("cannot look for our own programs: {0}")]
     Running(#[from] io::Error),
     /// It is in neither place.
     #[error("'{}' is not there, nor '{}': install the package again", beside.display(), installed.display())]
@@ -32,7 +32,7 @@ pub fn find(name: &str) -> Result<PathBuf, ProgramError> {
     let beside = std::env::current_exe()?.with_file_name(name);
     let installed = Path::new(LIBEXEC).join(name);
     for place in [&beside, &installed] {
-        if place.exists() {
+        if place.try_exists()? {
             return Ok(place.clone());
         }
     }

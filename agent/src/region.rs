@@ -4,6 +4,7 @@
 //! completed would be replaced as soon as the agent looks at it again.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
@@ -39,7 +40,15 @@ impl Shown {
     /// Starts with what `path` holds; nothing when there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
-        let text = file::read(&path).unwrap_or_else(|_| "{}".to_owned());
+        let text = match file::read(&path) {
+            Ok(text) => text,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => "{}".to_owned(),
+            // What cannot be read now is not written over.
+            Err(why) => {
+                warn!("'{}' is not used: {why}", path.display());
+                return Self::default();
+            }
+        };
         let devices = serde_json::from_str(&text).unwrap_or_else(|error| {
             warn!("'{}' is not used: {error}", path.display());
             BTreeMap::new()

@@ -7,6 +7,7 @@ use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 
 use crate::assign::{Assigner, Condition, Standing};
+use crate::code::Code;
 use crate::libvirt::DomainRef;
 use crate::recipe::Recipes;
 use crate::refusal::Refusal;
@@ -36,6 +37,8 @@ pub struct Status {
     pub state: Condition,
     /// Whether it is reserved for guests.
     pub reserved: bool,
+    /// Why it is not on the driver that it had before.
+    pub note: String,
 }
 
 /// All devices that are ours, and whether that is to be looked at again: another process that works on
@@ -59,12 +62,22 @@ pub fn look(
     assigner: &Assigner,
     reservations: &Reservations,
 ) -> Result<Statuses, Refusal> {
+    if let Some(why) = assigner.unread() {
+        let reason = format!("what is bound cannot be read: {why}");
+        let mend = "see what keeps variantd from reading it; it looks again by itself";
+        return Err(Refusal::new(Code::JournalFailed, reason, mend));
+    }
     // Before the host: what rings after this look is seen by the next one.
     let standings = assigner.standings();
     let reserved = reservations.all().into_iter().flatten();
     let reserved = reserved.map(|reservation| reservation.device).collect();
     let (host, rules) = (site.host()?, site.rules());
-    Ok(statuses(host, &rules.recipes, &standings, &reserved))
+    let mut statuses = statuses(host, &rules.recipes, &standings, &reserved);
+    for (device, status) in &mut statuses.devices {
+        let note = assigner.note(*device).filter(|_| status.driver.is_empty());
+        status.note = note.unwrap_or_default();
+    }
+    Ok(statuses)
 }
 
 fn statuses(
@@ -112,6 +125,7 @@ fn status(
         domain: standing.and_then(|standing| standing.domain.clone()),
         state: standing.map_or(idle, |standing| standing.condition),
         reserved,
+        note: String::new(),
     }
 }
 

@@ -4,14 +4,12 @@
 //! that is due as soon as nobody has any of its devices: so a crash at any point leaves nothing stopped.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kernel_glue::address::PciAddress;
 use serde::{Deserialize, Serialize};
-use tracing::error;
 
 use crate::journal::{self, JournalError, Storage, VERSION, failed};
 use crate::service::ServiceName;
@@ -53,7 +51,7 @@ impl Stopped {
     /// When it cannot be noted: the service must not be stopped then.
     pub fn add(&self, service: &ServiceName, device: PciAddress) -> Result<(), JournalError> {
         let path = self.path(service);
-        let old = journal::load::<Record>(&path).map_err(|why| failed("read", &path, why))?;
+        let old = journal::load::<Record>(&*self.storage, &path)?;
         let mut devices = old.map_or_else(BTreeSet::new, |record| record.devices);
         devices.insert(device);
         let record = Record {
@@ -78,21 +76,22 @@ impl Stopped {
         }
     }
 
-    /// All records that can be read; says which cannot.
+    /// All records that can be read, and why another one cannot be.
     #[must_use]
-    pub fn all(&self) -> Vec<Record> {
-        let files = fs::read_dir(&self.directory).into_iter().flatten();
-        let paths = files.flatten().map(|file| file.path());
-        let paths = paths.filter(|path| path.extension().is_some_and(|e| e == "json"));
-        let read = paths.filter_map(|path| {
-            journal::load::<Record>(&path).unwrap_or_else(|why| {
-                error!("{}", failed("read", &path, why));
-                None
-            })
-        });
-        let mut all: Vec<Record> = read.collect();
+    pub fn all(&self) -> (Vec<Record>, Option<JournalError>) {
+        let (mut all, mut unread) = (Vec::new(), None);
+        let paths = journal::list(&*self.storage, &self.directory);
+        for path in paths.unwrap_or_else(|why| {
+            unread = Some(why);
+            Vec::new()
+        }) {
+            match journal::load::<Record>(&*self.storage, &path) {
+                Ok(record) => all.extend(record),
+                Err(why) => unread = Some(why),
+            }
+        }
         all.sort_by(|one, other| one.service.cmp(&other.service));
-        all
+        (all, unread)
     }
 
     fn path(&self, service: &ServiceName) -> PathBuf {
@@ -102,6 +101,8 @@ impl Stopped {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::fixture::{GPU, NIC, address};
     use crate::journal::Files;
@@ -119,15 +120,15 @@ mod tests {
     #[test]
     fn a_service_is_noted_once_with_all_its_devices() {
         let (_directory, stopped) = scene();
-        assert!(stopped.all().is_empty());
+        assert!(stopped.all().0.is_empty());
         for device in [GPU, NIC, GPU] {
             stopped.add(&service(), address(device)).expect("noted");
         }
-        let all = stopped.all();
+        let (all, _) = stopped.all();
         assert_eq!((all.len(), all[0].devices.len()), (1, 2));
         stopped.remove(&service()).expect("removed");
         stopped.remove(&service()).expect("removed twice");
-        assert!(stopped.all().is_empty());
+        assert!(stopped.all().0.is_empty());
     }
 
     #[test]
@@ -140,7 +141,7 @@ mod tests {
         let text = fs::read_to_string(&path).expect("record");
         let other = text.replace("nvidia-persistenced", "libvirtd");
         fs::write(&path, other).expect("written");
-        assert!(stopped.all().is_empty());
+        assert!(stopped.all().0.is_empty());
         assert!(path.with_extension("damaged").exists());
     }
 }

@@ -6,9 +6,11 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
-use kernel_glue::host::Host;
+use kernel_glue::host::{Gap, Host};
 
+use crate::code::Code;
 use crate::domain::Domain;
 use crate::plan::{Plan, Setting};
 use crate::proposal::Proposal;
@@ -62,6 +64,18 @@ impl<'a> View<'a> {
         }
         let host = self.site.host()?;
         Ok(self.host.get_or_init(|| host))
+    }
+
+    /// A device of the host; `None` when it is certainly not there.
+    ///
+    /// # Errors
+    /// A refusal when the host, or what decides of the device, cannot be read.
+    pub fn device(&self, address: PciAddress) -> Result<Option<&Device>, Refusal> {
+        let host = self.host()?;
+        match host.doubt(address) {
+            Some(gap) => Err(unknown(address, gap)),
+            None => Ok(host.devices.get(&address)),
+        }
     }
 
     /// Completes a definition for this host.
@@ -148,17 +162,25 @@ impl<'a> View<'a> {
     }
 
     fn devices(&self, domain: &Domain) -> Result<Vec<Covered>, Refusal> {
-        let host = self.host()?;
-        let covered = |address| {
-            let recipe = self.rules.recipes.for_device(host.devices.get(&address)?)?;
-            Some(Covered {
-                address,
-                driver: recipe.driver.clone(),
-                when: recipe.prepare,
-            })
-        };
-        let sources = domain.hostdevs.iter().map(|hostdev| hostdev.source);
-        Ok(sources.filter_map(covered).collect())
+        let mut covered = Vec::new();
+        for hostdev in &domain.hostdevs {
+            covered.extend(self.covered_device(hostdev.source)?);
+        }
+        Ok(covered)
+    }
+
+    fn covered_device(&self, address: PciAddress) -> Result<Option<Covered>, Refusal> {
+        let known = self.host()?.devices.get(&address);
+        if known.is_some_and(|device| self.rules.recipes.for_device(device).is_none()) {
+            return Ok(None);
+        }
+        let device = self.device(address)?;
+        let recipe = device.and_then(|device| self.rules.recipes.for_device(device));
+        Ok(recipe.map(|recipe| Covered {
+            address,
+            driver: recipe.driver.clone(),
+            when: recipe.prepare,
+        }))
     }
 
     fn setting(&self, replace: bool) -> Result<Setting<'_>, Refusal> {
@@ -174,6 +196,13 @@ impl<'a> View<'a> {
             formatted: self.formatted,
         })
     }
+}
+
+/// What cannot be read is not taken for what is not there.
+fn unknown(device: PciAddress, gap: &Gap) -> Refusal {
+    let reason = format!("cannot read '{}': {}", gap.path, gap.reason);
+    let mend = "see 'journalctl -k' for the device, and try again";
+    Refusal::new(Code::HostUnreadable, reason, mend).of(device)
 }
 
 /// A device of a domain that has a recipe.

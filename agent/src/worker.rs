@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernel_glue::address::PciAddress;
+use thiserror::Error;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
 use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
-use crate::assign::{Assigner, Recovered};
+use crate::assign::{Assigner, Recovered, Unwilling};
 use crate::domain::DomainUuid;
+use crate::journal::JournalError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
@@ -46,6 +48,17 @@ pub struct Worker {
     reports: Mutex<BTreeMap<DomainUuid, Report>>,
     /// Whoever follows the reports.
     watchers: broadcast::Sender<Report>,
+}
+
+/// Devices that were left half-way could not be looked for.
+#[derive(Debug, Error)]
+pub enum RecoverError {
+    /// What is bound is not known.
+    #[error("cannot see what was left half-way: {0}")]
+    Journal(#[from] JournalError),
+    /// Whose devices may be given back is not known.
+    #[error("cannot ask libvirt which guests run: {0}; start libvirt first")]
+    Libvirt(#[from] LibvirtError),
 }
 
 impl Worker {
@@ -167,11 +180,12 @@ impl Worker {
     /// a guest may have left something bound.
     ///
     /// # Errors
-    /// When libvirt does not say which guests run; nothing that a guest has bound was touched then.
+    /// When libvirt does not say which guests run, and nothing that a guest has bound was touched then; when not all
+    /// that is bound can be read.
     pub async fn recover(
         self: &Arc<Self>,
         device: Option<PciAddress>,
-    ) -> Result<Vec<Recovered>, LibvirtError> {
+    ) -> Result<Vec<Recovered>, RecoverError> {
         let worker = self.clone();
         let work = move || {
             // Nobody hears what comes of a job that was cancelled.
@@ -179,7 +193,10 @@ impl Worker {
                 return Ok(Vec::new());
             }
             progress::stage("giving devices back that no guest had", 0.1);
-            let mut recovered = worker.assigner.recover_by_hand(device);
+            if let Some(why) = worker.assigner.unread() {
+                return Err(why.into());
+            }
+            let mut recovered = worker.assigner.recover_by_hand(device, Unwilling::Freed);
             progress::stage("giving back what guests left half-way", 0.4);
             recovered.extend(worker.assigner.recover_unsettled(device));
             if !worker.assigner.held().is_empty() {

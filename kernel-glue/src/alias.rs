@@ -56,6 +56,58 @@ pub fn best<'a>(variants: &'a [Variant], modalias: &str) -> Option<&'a Variant> 
     fitting.min_by_key(|(open, _)| *open).map(|(_, v)| v)
 }
 
+/// Whether `modules.alias` lists one of `modules`, named with underscores, for the device with this `modalias` (`pci:v...`):
+/// as a driver of its own bus, or as a VFIO driver.
+pub(crate) fn lists(text: &str, modalias: &str, modules: &[String]) -> bool {
+    text.lines().any(|line| {
+        let named = line
+            .strip_prefix("alias ")
+            .and_then(|rest| rest.split_once(' '));
+        named.is_some_and(|(pattern, module)| {
+            is_one_of(modules, module.trim()) && fits(pattern, modalias)
+        })
+    })
+}
+
+/// The same for `modules.builtin.modinfo`: texts such as `ahci.alias=pci:v...`, each ended by a null character.
+pub(crate) fn lists_built_in(text: &str, modalias: &str, modules: &[String]) -> bool {
+    text.split('\0').any(|line| {
+        let named = line.split_once(".alias=");
+        named.is_some_and(|(module, pattern)| is_one_of(modules, module) && fits(pattern, modalias))
+    })
+}
+
+fn is_one_of(modules: &[String], module: &str) -> bool {
+    let module = module.replace('-', "_");
+    modules.contains(&module)
+}
+
+/// VFIO drivers have the same pattern behind another prefix.
+fn fits(pattern: &str, modalias: &str) -> bool {
+    let pattern = pattern.strip_prefix("vfio_").unwrap_or(pattern);
+    pattern.starts_with("pci:") && matches(pattern.as_bytes(), modalias.as_bytes())
+}
+
+/// A pattern of fnmatch(3) with no other wildcard than `*`, as scripts/mod/file2alias.c writes them for PCI.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut at, mut from) = (0, 0);
+    let mut star = None;
+    while from < text.len() {
+        if pattern.get(at) == Some(&b'*') {
+            star = Some((at, from));
+            at += 1;
+        } else if pattern.get(at) == Some(&text[from]) {
+            (at, from) = (at + 1, from + 1);
+        } else if let Some((back, covered)) = star {
+            star = Some((back, covered + 1));
+            (at, from) = (back + 1, covered + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
 /// Splits `v...d...sv...sd...bc...sc...i...` into what stands behind the letters. Hex digits are
 /// upper case, so that the letters, which are lower case, end them.
 fn fields(text: &str) -> Option<[&str; 7]> {
@@ -125,6 +177,19 @@ alias vfio_pci:damaged
         ] {
             assert_eq!(choice(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_module_is_listed_for_the_devices_that_it_names_and_for_no_other() {
+        let gpu = "pci:v000010DEd00002342sv000010DEsd000016EBbc03sc02i00";
+        let display = "pci:v000010DEd00002342sv000010DEsd000016EBbc03sc00i00";
+        let listed = |modalias: &str, module: &str| lists(LINES, modalias, &[module.to_owned()]);
+        assert!(listed(gpu, "nvgrace_gpu_vfio_pci") && listed(gpu, "vfio_pci"));
+        assert!(listed(display, "nouveau") && !listed(gpu, "nouveau"));
+        assert!(!listed(gpu, "floppy") && !listed(gpu, "vfio_ap") && !listed(gpu, ""));
+        let built_in = "ahci.description=x\0ahci.alias=pci:v*d*sv*sd*bc03sc02i00*\0";
+        let ahci = ["ahci".to_owned()];
+        assert!(lists_built_in(built_in, gpu, &ahci) && !lists_built_in(built_in, display, &ahci));
     }
 
     #[test]

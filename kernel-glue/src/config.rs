@@ -2,6 +2,7 @@
 //!
 //! Follows PCIe base specification 7.5.3 (register layout) and include/uapi/linux/pci_regs.h.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -114,19 +115,33 @@ impl Config {
         let mut bytes = [0; REACH];
         let mut length = 0;
         while length < REACH {
-            match file.read_at(&mut bytes[length..], length as u64)? {
-                0 => break,
-                count => length += count,
+            match file.read_at(&mut bytes[length..], length as u64) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
             }
         }
-        Ok(Self::of(Space {
+        let failed = Cell::new(None);
+        let config = Self::of(Space {
             conventional: &bytes[..length],
             extended: &|at| {
                 let mut long = [0; 4];
-                file.read_exact_at(&mut long, at as u64).ok()?;
-                Some(long)
+                match file.read_exact_at(&mut long, at as u64) {
+                    Ok(()) => Some(long),
+                    // Others than root may read the first 64 bytes.
+                    Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => None,
+                    Err(why) => {
+                        failed.set(Some(why));
+                        None
+                    }
+                }
             },
-        }))
+        });
+        match failed.into_inner() {
+            Some(why) => Err(why),
+            None => Ok(config),
+        }
     }
 
     fn of(space: Space<'_>) -> Self {

@@ -47,6 +47,12 @@ impl Failure {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// True when this process, or the machine, ran out of something: that says nothing of the object.
+    #[must_use]
+    pub fn is_exhaustion(&self) -> bool {
+        self.errno().is_some_and(is_exhaustion)
+    }
+
     /// The errno behind it; `None` when the content is at fault.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
@@ -67,6 +73,20 @@ impl Failure {
             Self::NoDevices { .. } | Self::Occupied(_) => self.to_string(),
         }
     }
+}
+
+/// True for an errno that says that this process, or the machine, ran out of something for now.
+#[must_use]
+pub fn is_exhaustion(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOMEM
+            | Errno::ENOSPC
+            | Errno::EAGAIN
+            | Errno::EINTR
+    )
 }
 
 /// An errno in words, lower-case but for abbreviations such as I/O.

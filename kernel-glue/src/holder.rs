@@ -14,7 +14,7 @@ use crate::address::PciAddress;
 use crate::failure::Failure;
 use crate::sysfs::Root;
 
-pub(crate) use node::{NVIDIA, is_alone};
+pub(crate) use node::{NVIDIA, is_alone, optional};
 pub(crate) use process::vfio_device;
 
 use node::Nodes;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::address::PciAddress;
 use crate::device::Device;
 use crate::numa::Numa;
+use crate::reader::DEVICES;
 use crate::srat::Srat;
 
 /// A host as planning sees it. Two reads of an unchanged host are equal.
@@ -46,7 +47,28 @@ pub struct Gap {
     pub reason: String,
 }
 
+/// What of a device's directory decides whether and how it may be assigned.
+const DECISIVE: [&str; 8] = [
+    "",
+    "/vendor",
+    "/device",
+    "/class",
+    "/driver",
+    "/iommu_group",
+    "/physfn",
+    "/numa_node",
+];
+
 impl Host {
+    /// Why a device that may be there, or a fact of it that decides whether it may be assigned, is not known.
+    #[must_use]
+    pub fn doubt(&self, device: PciAddress) -> Option<&Gap> {
+        let absent = crate::failure::describe(nix::errno::Errno::ENOENT);
+        let paths = DECISIVE.map(|name| format!("/{DEVICES}/{device}{name}"));
+        let mut gaps = self.gaps.iter();
+        gaps.find(|gap| paths.contains(&gap.path) && gap.reason != absent)
+    }
+
     /// The functions of an IOMMU group, by address.
     pub fn group(&self, group: u32) -> impl Iterator<Item = &Device> {
         self.devices

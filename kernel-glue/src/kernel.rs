@@ -45,18 +45,32 @@ pub trait Kernel {
     /// Called after each step: the driver the device is on now.
     ///
     /// # Errors
-    /// The errno of reading the link; ENODEV when the device is gone.
+    /// The errno of reading the link. ENODEV, and no other errno, means that the device is gone.
     fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno>;
 
     /// Called before a plan is made and after it is applied: the override text.
     ///
     /// # Errors
-    /// The errno of reading the file; ENODEV when the device is gone.
+    /// The errno of reading the file. ENODEV, and no other errno, means that the device is gone.
     fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno>;
 
     /// Called to resolve a module to its PCI driver's real name: the driver registered under
-    /// `name` as it is, with underscores, or through `/sys/module/<module>/drivers`.
-    fn registered(&self, name: &str) -> Option<DriverName>;
+    /// `name` as it is, with underscores, or through `/sys/module/<module>/drivers`; `None` when no driver is
+    /// registered under it.
+    ///
+    /// # Errors
+    /// The errno of looking the driver up: then nothing is known of it.
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno>;
+
+    /// Called before a device is bound to a driver that somebody named: whether the kernel's modules say that `driver`,
+    /// by its own name or its module's, is for `device`. Loads nothing.
+    ///
+    /// # Errors
+    /// The errno of reading the device or the kernel's list of modules; ENODEV when the device is gone.
+    fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
+        let _ = (device, driver);
+        Ok(false)
+    }
 
     /// Processes that have a VFIO node of `device` or its group open, as process ids.
     ///
@@ -87,13 +101,19 @@ pub trait Kernel {
 
     /// Called before a device is bound: true when VFIO would take one that no IOMMU confines
     /// (`enable_unsafe_noiommu_mode`).
-    fn no_iommu(&self) -> bool {
-        false
+    ///
+    /// # Errors
+    /// The errno of reading the parameter.
+    fn no_iommu(&self) -> Result<bool, Errno> {
+        Ok(false)
     }
 
     /// Called before a device is unbound and after a failure: the state of NVIDIA's `unbindLock`;
     /// `None` where the device's driver has none.
-    fn unbind_lock(&self, device: PciAddress) -> Option<bool>;
+    ///
+    /// # Errors
+    /// The errno of reading it.
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno>;
 }
 
 impl Knob {

@@ -2,26 +2,42 @@
 //!
 //! Each write is one write(2) to a file that is no link. Nothing is retried: a write that blocks
 //! cannot be taken back, so a deadline belongs to the caller, who runs this in a child.
+//!
+//! A device is gone when its name is not in `/sys/bus/pci/devices` (ENOENT), or when an attribute of it that was open
+//! answers ENODEV (fs/kernfs/file.c, kernfs_get_active). Any other error, such as EMFILE, says nothing of the device.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::address::PciAddress;
+use crate::alias;
 use crate::atomics::Widths;
 use crate::driver::DriverName;
 use crate::failure::Failure;
-use crate::holder;
+use crate::holder::{self, optional};
 use crate::kernel::{Kernel, Knob};
 use crate::occupancy::{self, Occupancy};
-use crate::reader::{DEVICES, override_text};
+use crate::reader::{DEVICES, OSRELEASE, override_text};
 use crate::region::{RegionError, Regions};
-use crate::sysfs::Root;
+use crate::sysfs::{MAX_ALIAS, Root};
 use crate::vfio;
+
+/// The directory of the registered PCI drivers.
+const DRIVERS: &str = "sys/bus/pci/drivers";
+
+/// Whether a list of modules has one of `modules` for a device with this modalias.
+type Lists = fn(&str, &str, &[String]) -> bool;
+
+/// The lists of modules that can be loaded, and of those in the kernel's image, below `/lib/modules/RELEASE`.
+const LISTS: [(&str, Lists); 2] = [
+    ("modules.alias", alias::lists),
+    ("modules.builtin.modinfo", alias::lists_built_in),
+];
 
 /// The kernel below a root: `/`, or in tests a directory of the same layout.
 #[derive(Debug)]
@@ -36,9 +52,14 @@ impl Live {
     /// # Errors
     /// When `root` is no directory or cannot be opened.
     pub fn new(root: PathBuf) -> Result<Self, Failure> {
+        // A module that a directory asks for must not get into the running kernel.
+        let modprobe = match root == Path::new("/") {
+            true => PathBuf::from("modprobe"),
+            false => root.join("usr/sbin/modprobe"),
+        };
         Ok(Self {
             root: Root::new(root)?,
-            modprobe: PathBuf::from("modprobe"),
+            modprobe,
         })
     }
 
@@ -59,20 +80,36 @@ impl Live {
         vfio::atomics(self, &self.root, device)
     }
 
-    /// What a device's file says; ENODEV when the device is gone.
+    /// The device's directory; ENODEV when the device is gone.
     fn device_path(&self, device: PciAddress) -> Result<String, Errno> {
         let dir = format!("{DEVICES}/{device}");
-        match self.root.has(&dir) {
-            true => Ok(dir),
-            false => Err(Errno::ENODEV),
+        if self.exists(&dir)? {
+            return Ok(dir);
+        }
+        // Where sysfs is not mounted, nothing is known of any device.
+        match self.exists(DEVICES)? {
+            true => Err(Errno::ENODEV),
+            false => Err(Errno::ENOENT),
         }
     }
 
-    fn driver_of_module(&self, module: &str) -> Option<DriverName> {
-        let names = self.root.list(&format!("sys/module/{module}/drivers"));
-        let names = names.unwrap_or_default();
+    /// What a file of the device that is absent means: the device is gone, or it never had the file.
+    fn absent<T>(&self, device: PciAddress, without: Result<T, Errno>) -> Result<T, Errno> {
+        self.device_path(device).and(without)
+    }
+
+    fn exists(&self, path: &str) -> Result<bool, Errno> {
+        self.root.exists(path).map_err(|failure| errno(&failure))
+    }
+
+    fn driver_of_module(&self, module: &str) -> Result<Option<DriverName>, Errno> {
+        let names = match self.root.list(&format!("sys/module/{module}/drivers")) {
+            Ok(names) => names,
+            Err(failure) if failure.is_absent() => return Ok(None),
+            Err(failure) => return Err(errno(&failure)),
+        };
         let mut drivers = names.iter().filter_map(|name| name.strip_prefix("pci:"));
-        drivers.next()?.parse().ok()
+        Ok(drivers.next().and_then(|name| name.parse().ok()))
     }
 
     /// Texts that a descriptor's link in `/proc` has when it holds the device.
@@ -108,12 +145,13 @@ impl Live {
                 Err(error) => return Err(raw(&error)),
             };
             // libvirt removes a node from the guest's /dev while the guest may still hold it.
-            let held = |text: String| {
-                let node = text.strip_suffix(" (deleted)").unwrap_or(&text);
-                nodes.iter().any(|one| one == node)
-                    || holder::vfio_device(&self.root, process, &name, &text) == Some(device)
-            };
-            if text.is_some_and(held) {
+            let Some(text) = text else { continue };
+            let node = text.strip_suffix(" (deleted)").unwrap_or(&text);
+            if nodes.iter().any(|one| one == node) {
+                return Ok(true);
+            }
+            let opened = holder::vfio_device(&self.root, process, &name, &text)?;
+            if opened == Some(device) {
                 return Ok(true);
             }
         }
@@ -141,7 +179,7 @@ impl Kernel for Live {
         if module.is_empty() || !module.bytes().all(allowed) {
             return Err(Errno::EINVAL);
         }
-        if self.registered(module).is_some() {
+        if self.registered(module)?.is_some() {
             return Ok(());
         }
         let output = Command::new(&self.modprobe)
@@ -149,6 +187,7 @@ impl Kernel for Live {
             .env_clear()
             .envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C")])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .output()
             .map_err(|error| raw(&error))?;
         verdict(output.status.success(), &output.stderr)
@@ -158,7 +197,7 @@ impl Kernel for Live {
         let dir = self.device_path(device)?;
         match self.root.link_name(&format!("{dir}/driver")) {
             Ok(name) => name.parse().map(Some).map_err(|_| Errno::EILSEQ),
-            Err(failure) if failure.is_absent() => Ok(None),
+            Err(failure) if failure.is_absent() => self.absent(device, Ok(None)),
             Err(failure) => Err(errno(&failure)),
         }
     }
@@ -167,20 +206,46 @@ impl Kernel for Live {
         let dir = self.device_path(device)?;
         match self.root.text(&format!("{dir}/driver_override")) {
             Ok(text) => Ok(override_text(&text)),
+            Err(failure) if failure.is_absent() => self.absent(device, Err(Errno::ENOENT)),
             Err(failure) => Err(errno(&failure)),
         }
     }
 
-    fn registered(&self, name: &str) -> Option<DriverName> {
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
         let module = name.replace('-', "_");
-        let as_driver = |name: &str| {
-            let driver: DriverName = name.parse().ok()?;
-            let dir = format!("sys/bus/pci/drivers/{driver}");
-            self.root.has(&dir).then_some(driver)
-        };
-        as_driver(name)
-            .or_else(|| as_driver(&module))
-            .or_else(|| self.driver_of_module(&module))
+        for name in [name, &module] {
+            let Ok(driver) = name.parse::<DriverName>() else {
+                return Ok(None);
+            };
+            if self.exists(&format!("{DRIVERS}/{driver}"))? {
+                return Ok(Some(driver));
+            }
+        }
+        self.driver_of_module(&module)
+    }
+
+    fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
+        let dir = self.device_path(device)?;
+        let modalias = self.root.text(&format!("{dir}/modalias"));
+        let modalias = modalias.map_err(|failure| errno(&failure))?;
+        let mut modules = vec![driver.as_str().replace('-', "_")];
+        let link = optional(self.root.link_name(&format!("{DRIVERS}/{driver}/module")));
+        modules.extend(link.map_err(|failure| errno(&failure))?);
+        let release = self
+            .root
+            .text(OSRELEASE)
+            .map_err(|failure| errno(&failure))?;
+        for (file, list) in LISTS {
+            let text = self
+                .root
+                .bytes(&format!("lib/modules/{release}/{file}"), MAX_ALIAS);
+            let text = optional(text).map_err(|failure| errno(&failure))?;
+            let text = text.unwrap_or_default();
+            if list(&String::from_utf8_lossy(&text), &modalias, &modules) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
@@ -219,15 +284,19 @@ impl Kernel for Live {
         driver.as_str() != vfio::NVGRACE || vfio::names_memory(&self.root) != Some(false)
     }
 
-    fn no_iommu(&self) -> bool {
+    fn no_iommu(&self) -> Result<bool, Errno> {
         let switch = self
             .root
             .text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
-        switch.is_ok_and(|text| text == "Y")
+        match switch {
+            Ok(text) => Ok(text == "Y"),
+            Err(failure) if failure.is_absent() => Ok(false),
+            Err(failure) => Err(errno(&failure)),
+        }
     }
 
-    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
-        occupancy::unbind_lock(&self.root, device)
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
+        occupancy::unbind_lock(&self.root, device).map_err(|failure| errno(&failure))
     }
 }
 

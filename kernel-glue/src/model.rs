@@ -89,6 +89,20 @@ impl Model {
         self.state().modules.insert(module.to_owned(), driver);
     }
 
+    /// Lists a module for devices with an id, as `modules.alias` does.
+    pub fn add_alias(&self, module: &str, id: PciId) {
+        let mut state = self.state();
+        let ids = state.aliases.entry(module.to_owned()).or_default();
+        ids.insert(id);
+    }
+
+    /// Removes a driver and its module from the host, as when its package is removed; no device may be on it.
+    pub fn remove_driver(&self, driver: &DriverName) {
+        let mut state = self.state();
+        state.drivers.remove(driver);
+        state.modules.retain(|_, of_module| of_module != driver);
+    }
+
     /// Unplugs a device: what a hot reset or a rescan can do in the middle of a plan.
     pub fn remove_device(&self, address: PciAddress) {
         self.state().devices.remove(&address);
@@ -179,7 +193,7 @@ impl Kernel for Model {
     }
 
     fn load_module(&self, module: &str) -> Result<(), Errno> {
-        if self.registered(module).is_some() {
+        if self.registered(module)?.is_some() {
             return Ok(());
         }
         let mut state = self.state();
@@ -198,15 +212,25 @@ impl Kernel for Model {
         Ok(self.state().slot(device)?.driver_override.clone())
     }
 
-    fn registered(&self, name: &str) -> Option<DriverName> {
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
         let state = self.state();
         let module = name.replace('-', "_");
         let of_module = state.modules.get(&module).map(DriverName::as_str);
-        [Some(name), Some(module.as_str()), of_module]
+        let mut names = [Some(name), Some(module.as_str()), of_module]
             .into_iter()
             .flatten()
-            .filter_map(|name| name.parse().ok())
-            .find(|driver| state.drivers.contains_key(driver))
+            .filter_map(|name| name.parse().ok());
+        Ok(names.find(|driver| state.drivers.contains_key(driver)))
+    }
+
+    /// A driver is for the ids that it takes; one that is a module still to be loaded, for those that were added.
+    fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
+        let state = self.state();
+        let id = state.slot(device)?.id;
+        let takes = |ids: &std::collections::BTreeSet<PciId>| ids.contains(&id);
+        let module = driver.as_str().replace('-', "_");
+        let listed = state.aliases.get(&module).is_some_and(takes);
+        Ok(listed || state.drivers.get(driver).is_some_and(takes))
     }
 
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
@@ -227,12 +251,14 @@ impl Kernel for Model {
         !self.state().memoryless.contains(driver)
     }
 
-    fn no_iommu(&self) -> bool {
-        self.state().no_iommu
+    fn no_iommu(&self) -> Result<bool, Errno> {
+        Ok(self.state().no_iommu)
     }
 
-    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
-        self.state().occupancies.get(&device)?.unbind_lock
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
+        let state = self.state();
+        let occupancy = state.occupancies.get(&device);
+        Ok(occupancy.and_then(|occupancy| occupancy.unbind_lock))
     }
 }
 
@@ -327,10 +353,10 @@ mod tests {
     #[test]
     fn a_module_registers_its_driver() {
         let (model, _) = scene();
-        assert_eq!(model.registered("nvgrace-gpu-vfio-pci"), None);
+        assert_eq!(model.registered("nvgrace-gpu-vfio-pci"), Ok(None));
         model.load_module("nvgrace-gpu-vfio-pci").expect("loaded");
         let driver = model.registered("nvgrace-gpu-vfio-pci");
-        assert_eq!(driver, Some(name("nvgrace_gpu_vfio_pci")));
+        assert_eq!(driver, Ok(Some(name("nvgrace_gpu_vfio_pci"))));
         assert_eq!(model.load_module("unheard_of"), Err(Errno::ENOENT));
     }
 

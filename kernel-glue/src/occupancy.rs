@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use crate::address::PciAddress;
 use crate::failure::Failure;
-use crate::holder::{Holders, NVIDIA, is_alone};
+use crate::holder::{Holders, NVIDIA, is_alone, optional};
 use crate::numa::NumaNode;
 use crate::reader::DEVICES;
 use crate::sysfs::Root;
@@ -53,36 +55,40 @@ impl Occupancy {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_root(root: &Root, device: PciAddress) -> Result<Self, Failure> {
-        let functions = root.text(&format!("{DEVICES}/{device}/sriov_numvfs"));
-        let functions = functions.ok().and_then(|text| text.parse().ok());
+        let functions = optional(root.text(&format!("{DEVICES}/{device}/sriov_numvfs")))?;
+        let functions = functions.and_then(|text| text.parse().ok());
         Ok(Self {
             holders: Holders::read(root, device)?,
             virtual_functions: functions.unwrap_or_default(),
-            onlined: onlined(root, device),
-            unbind_lock: unbind_lock(root, device),
+            onlined: onlined(root, device)?,
+            unbind_lock: unbind_lock(root, device)?,
         })
     }
 }
 
 /// `/proc/driver/nvidia/gpus/<device>/unbindLock`; only builds for vGPU hosts have it.
-pub(crate) fn unbind_lock(root: &Root, device: PciAddress) -> Option<bool> {
-    let text = root.text(&format!("proc/driver/nvidia/gpus/{device}/unbindLock"));
-    text.ok().map(|text| text.trim() == "1")
+pub(crate) fn unbind_lock(root: &Root, device: PciAddress) -> Result<Option<bool>, Failure> {
+    let text = optional(root.text(&format!("proc/driver/nvidia/gpus/{device}/unbindLock")))?;
+    Ok(text.map(|text| text.trim() == "1"))
 }
 
 /// `/proc/iomem` does not say whose memory it is: it counts where no other GPU is on the driver.
-fn onlined(root: &Root, device: PciAddress) -> Option<Onlined> {
-    let driver = root.link_name(&format!("{DEVICES}/{device}/driver"));
-    if driver.ok().as_deref() != Some(NVIDIA) {
-        return None;
+fn onlined(root: &Root, device: PciAddress) -> Result<Option<Onlined>, Failure> {
+    let driver = optional(root.link_name(&format!("{DEVICES}/{device}/driver")))?;
+    if driver.as_deref() != Some(NVIDIA) {
+        return Ok(None);
     }
-    let iomem = root.bytes("proc/iomem", MAX_IOMEM).unwrap_or_default();
+    let iomem = match root.bytes("proc/iomem", MAX_IOMEM) {
+        // Only root may read it, and only root decides: for others all holders are hidden, which is said.
+        Err(failure) if failure.errno() == Some(Errno::EACCES) => Vec::new(),
+        iomem => optional(iomem)?.unwrap_or_default(),
+    };
     let iomem = String::from_utf8_lossy(&iomem);
     let ranges = iomem.lines().filter(|line| line.contains(ONLINED)).count();
-    let status = root.text(&format!("proc/driver/nvidia/gpus/{device}/numa_status"));
+    let status = optional(root.text(&format!("proc/driver/nvidia/gpus/{device}/numa_status")))?;
     let (node, online) = status.map_or((None, false), |text| numa_status(&text));
-    let certain = online || (ranges > 0 && is_alone(root, NVIDIA));
-    certain.then_some(Onlined { node, ranges })
+    let certain = online || (ranges > 0 && is_alone(root, NVIDIA)?);
+    Ok(certain.then_some(Onlined { node, ranges }))
 }
 
 /// The node, and whether its memory is the host's or on the way to or from it.

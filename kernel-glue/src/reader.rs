@@ -1,7 +1,8 @@
 //! Reads a whole host, or one device, below a root directory.
 //!
-//! Fails only where there are no PCI devices at all. What else is missing, unreadable or malformed
-//! becomes a [`Gap`]. Each file is read once. `record` stores what is read here and nothing else.
+//! Fails only where there are no PCI devices at all, or where the process runs out of descriptors or memory, which says
+//! nothing of the host. What else is missing, unreadable or malformed becomes a [`Gap`]. Each file is read once.
+//! `record` stores what is read here and nothing else.
 
 mod device;
 mod node;
@@ -39,7 +40,7 @@ const CPUINFO: &str = "proc/cpuinfo";
 const CPUINFO_HEAD: usize = 4096;
 /// The misc device of drivers/iommu/iommufd/main.c.
 const IOMMUFD: &str = "sys/class/misc/iommu/dev";
-const OSRELEASE: &str = "proc/sys/kernel/osrelease";
+pub(crate) const OSRELEASE: &str = "proc/sys/kernel/osrelease";
 const SRAT: &str = "sys/firmware/acpi/tables/SRAT";
 /// Bytes the list of recorded gaps may have: some 200 for each of 4,096 functions.
 const MAX_GAPS: usize = 1 << 20;
@@ -74,18 +75,19 @@ impl Host {
         let address_bits = reader.address_bits();
         let iommufd = reader.optional_text(IOMMUFD).is_some();
         let variants = kernel_release.as_deref().map(|r| reader.variants(r, kept));
+        let nests_smmu = kernel_release
+            .as_deref()
+            .and_then(|r| reader.nests_smmu(r, kept));
         Ok(Self {
             devices,
             numa,
             srat,
             variants: variants.unwrap_or_default(),
-            nests_smmu: kernel_release
-                .as_deref()
-                .and_then(|r| reader.nests_smmu(r, kept)),
+            nests_smmu,
             kernel_release,
             address_bits,
             iommufd,
-            gaps: reader.into_gaps(),
+            gaps: reader.into_gaps()?,
         })
     }
 }
@@ -102,7 +104,7 @@ impl Device {
         let mut reader = Reader::new(&tree);
         let device = reader.device(address);
         let own = |gap: &Gap| gap.path[1..].starts_with(&dir);
-        let gaps: Vec<Gap> = reader.into_gaps().into_iter().filter(own).collect();
+        let gaps: Vec<Gap> = reader.into_gaps()?.into_iter().filter(own).collect();
         device.map(|device| (device, gaps)).ok_or_else(|| {
             let why =
                 std::io::Error::new(std::io::ErrorKind::InvalidData, "no vendor and device id");
@@ -115,17 +117,36 @@ impl Device {
 struct Reader<'a> {
     tree: &'a dyn Tree,
     gaps: BTreeMap<String, String>,
+    /// Nothing that was read since can be relied on.
+    exhausted: Option<Failure>,
 }
 
 impl<'a> Reader<'a> {
     fn new(tree: &'a dyn Tree) -> Self {
-        let recorded = sysfs::text(tree, RECORDED_GAPS, MAX_GAPS).unwrap_or_default();
-        let gaps = recorded
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .map(|(path, reason)| (path.to_owned(), reason.to_owned()))
-            .collect();
-        Self { tree, gaps }
+        let mut reader = Self {
+            tree,
+            gaps: BTreeMap::new(),
+            exhausted: None,
+        };
+        match sysfs::text(tree, RECORDED_GAPS, MAX_GAPS) {
+            Ok(recorded) => {
+                let lines = recorded.lines().filter_map(|line| line.split_once(": "));
+                let gaps = lines.map(|(path, reason)| (path.to_owned(), reason.to_owned()));
+                reader.gaps = gaps.collect();
+            }
+            Err(failure) if failure.is_absent() => {}
+            Err(failure) => drop(reader.unread(RECORDED_GAPS, failure)),
+        }
+        reader
+    }
+
+    /// Notes that `path` could not be read, and returns the reason to show.
+    fn unread(&mut self, path: &str, failure: Failure) -> String {
+        let reason = self.gap(path, failure.reason());
+        if failure.is_exhaustion() {
+            self.exhausted.get_or_insert(failure);
+        }
+        reason
     }
 
     /// Notes that `path` is not known, and returns the reason to show. The reason noted in a
@@ -138,43 +159,44 @@ impl<'a> Reader<'a> {
             .clone()
     }
 
-    fn into_gaps(self) -> Vec<Gap> {
+    fn into_gaps(self) -> Result<Vec<Gap>, Failure> {
         let gap = |(path, reason)| Gap { path, reason };
-        self.gaps.into_iter().map(gap).collect()
+        match self.exhausted {
+            Some(failure) => Err(failure),
+            None => Ok(self.gaps.into_iter().map(gap).collect()),
+        }
     }
 
     /// A text file that belongs there.
     fn text(&mut self, path: &str) -> Option<String> {
         let text = sysfs::text(self.tree, path, MAX_TEXT);
-        text.map_err(|failure| self.gap(path, failure.reason()))
-            .ok()
+        text.map_err(|failure| self.unread(path, failure)).ok()
+    }
+
+    /// What not every kernel or device has.
+    fn optional<T>(&mut self, path: &str, read: Result<T, Failure>) -> Option<T> {
+        match read {
+            Err(failure) if failure.is_absent() => None,
+            Err(failure) => {
+                self.unread(path, failure);
+                None
+            }
+            Ok(value) => Some(value),
+        }
     }
 
     /// A text file that not every kernel or device has.
     fn optional_text(&mut self, path: &str) -> Option<String> {
-        match sysfs::text(self.tree, path, MAX_TEXT) {
-            Err(failure) if failure.is_absent() => None,
-            Err(failure) => {
-                self.gap(path, failure.reason());
-                None
-            }
-            Ok(text) => Some(text),
-        }
+        let text = sysfs::text(self.tree, path, MAX_TEXT);
+        self.optional(path, text)
     }
 
     /// The last component of a link that not every device has.
     fn optional_link(&mut self, path: &str) -> Option<String> {
-        match self.tree.link(path) {
-            Err(failure) if failure.is_absent() => None,
-            Err(failure) => {
-                self.gap(path, failure.reason());
-                None
-            }
-            Ok(target) => {
-                let name = sysfs::last_component(&target).map(str::to_owned);
-                self.known(path, name, &target)
-            }
-        }
+        let link = self.tree.link(path);
+        let target = self.optional(path, link)?;
+        let name = sysfs::last_component(&target).map(str::to_owned);
+        self.known(path, name, &target)
     }
 
     /// Notes a gap when the text of `path` could not be understood.
@@ -186,14 +208,8 @@ impl<'a> Reader<'a> {
     }
 
     fn srat(&mut self) -> Option<Srat> {
-        let bytes = match self.tree.bytes(SRAT, MAX_SRAT) {
-            Ok(bytes) => bytes,
-            Err(failure) if failure.is_absent() => return None,
-            Err(failure) => {
-                self.gap(SRAT, failure.reason());
-                return None;
-            }
-        };
+        let read = self.tree.bytes(SRAT, MAX_SRAT);
+        let bytes = self.optional(SRAT, read)?;
         Srat::parse(&bytes)
             .map_err(|error| self.gap(SRAT, error.to_string()))
             .ok()
@@ -206,8 +222,9 @@ impl<'a> Reader<'a> {
     }
 
     /// From a line such as `address sizes   : 46 bits physical, 57 bits virtual`.
-    fn address_bits(&self) -> Option<u32> {
-        let head = self.tree.head(CPUINFO, CPUINFO_HEAD).ok()?;
+    fn address_bits(&mut self) -> Option<u32> {
+        let head = self.tree.head(CPUINFO, CPUINFO_HEAD);
+        let head = self.optional(CPUINFO, head)?;
         let text = String::from_utf8_lossy(&head);
         let line = text.lines().find(|line| line.starts_with(ADDRESS_SIZES))?;
         let (_, sizes) = line.split_once(':')?;
@@ -216,13 +233,13 @@ impl<'a> Reader<'a> {
     }
 
     /// From the kernel's configuration as distributions install it.
-    fn nests_smmu(&self, release: &str, kept: &Kept) -> Option<bool> {
+    fn nests_smmu(&mut self, release: &str, kept: &Kept) -> Option<bool> {
         let path = format!("boot/config-{release}");
         let said = kept.nests_smmu.of(self.tree.stamp(&path), || {
             let text = sysfs::text(self.tree, &path, MAX_CONFIGURATION)?;
             Ok(text.lines().any(|line| line == NESTED_SMMU))
         });
-        said.ok()
+        self.optional(&path, said)
     }
 
     fn variants(&mut self, release: &str, kept: &Kept) -> Vec<alias::Variant> {
@@ -232,7 +249,7 @@ impl<'a> Reader<'a> {
             Ok(alias::parse(&text))
         });
         said.unwrap_or_else(|failure| {
-            self.gap(&path, failure.reason());
+            self.unread(&path, failure);
             Vec::new()
         })
     }

@@ -86,6 +86,18 @@ impl Before {
             driver_override: kernel.driver_override(device).map_err(unreadable)?,
         })
     }
+
+    /// What is left of this state where its driver cannot be had any more: no driver, and an override only when it
+    /// names another one, so that any driver for the device may take it.
+    #[must_use]
+    pub fn without_driver(&self) -> Self {
+        let missing = self.driver.as_ref().map(DriverName::as_str);
+        let text = self.driver_override.clone();
+        Self {
+            driver: None,
+            driver_override: text.filter(|text| Some(text.as_str()) != missing),
+        }
+    }
 }
 
 impl Rebind {
@@ -307,12 +319,15 @@ fn load(kernel: &dyn Kernel, device: PciAddress, wanted: &Before) -> Result<(), 
     let Some(driver) = &wanted.driver else {
         return Ok(());
     };
-    let registered = || kernel.registered(driver.as_str()).as_ref() == Some(driver);
-    if registered() {
+    let registered = || match kernel.registered(driver.as_str()) {
+        Ok(found) => Ok(found.as_ref() == Some(driver)),
+        Err(errno) => Err(RebindError::Unreadable { device, errno }),
+    };
+    if registered()? {
         return Ok(());
     }
     let errno = match kernel.load_module(&driver.as_str().replace('-', "_")) {
-        Ok(()) if registered() => return Ok(()),
+        Ok(()) if registered()? => return Ok(()),
         Ok(()) => Errno::ENOENT,
         Err(errno) => errno,
     };

@@ -179,10 +179,22 @@ impl Root {
         Ok(names)
     }
 
-    /// True when `path` is there and can be looked up.
+    /// True when `path` is there and can be looked up. Only for what is shown: a decision asks [`Self::exists`].
     #[must_use]
     pub fn has(&self, path: &str) -> bool {
         self.open(path, OFlag::O_PATH).is_ok()
+    }
+
+    /// Whether `path` is there.
+    ///
+    /// # Errors
+    /// When that cannot be known: any error but ENOENT.
+    pub fn exists(&self, path: &str) -> Result<bool, Failure> {
+        match self.open(path, OFlag::O_PATH) {
+            Ok(_) => Ok(true),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(why) => Err(Failure::io("look up", &self.path.join(path), why)),
+        }
     }
 
     /// Names in a directory in the kernel's order, without a limit: for `/proc`.
@@ -194,7 +206,7 @@ impl Root {
         Ok(names(Dir::from_fd(fd)?))
     }
 
-    /// The same of a directory of links, each with its text where it can be read.
+    /// The same of a directory of links, each with its text; `None` for one that was removed meanwhile.
     pub(crate) fn links(
         &self,
         path: &str,
@@ -203,8 +215,12 @@ impl Root {
         let names = names(Dir::from_fd(fd.try_clone()?)?);
         Ok(names.map(move |name| {
             let name = name?;
-            let text = readlinkat(&fd, name.as_str()).ok();
-            Ok((name, text.and_then(|text| text.into_string().ok())))
+            match readlinkat(&fd, name.as_str()) {
+                Ok(text) => Ok((name, text.into_string().ok())),
+                // Removed meanwhile, or, in a recorded host, no link.
+                Err(Errno::ENOENT | Errno::EINVAL) => Ok((name, None)),
+                Err(errno) => Err(errno.into()),
+            }
         }))
     }
 
@@ -218,7 +234,7 @@ impl Root {
         let flags = flags | OFlag::O_CLOEXEC;
         // Any rename on the machine can upset a scoped walk through `..`: EAGAIN asks to try again.
         let mut tries = (0..MAX_TRIES).map(|_| self.open_once(path, flags));
-        let opened = tries.find(|fd| !matches!(fd, Err(Errno::EAGAIN)));
+        let opened = tries.find(|fd| !matches!(fd, Err(Errno::EAGAIN | Errno::EINTR)));
         Ok(opened.unwrap_or(Err(Errno::EAGAIN))?)
     }
 

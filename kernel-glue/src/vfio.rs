@@ -27,6 +27,8 @@ use crate::address::PciAddress;
 use crate::atomics::Widths;
 use crate::device::Device;
 use crate::driver::DriverName;
+use crate::failure::Failure;
+use crate::holder::optional;
 use crate::kernel::Kernel;
 use crate::reader::DEVICES;
 use crate::region::{Region, RegionError, Regions};
@@ -55,7 +57,7 @@ pub(crate) fn regions(
 ) -> Result<Regions, RegionError> {
     let (open, grace) = opened(kernel, root, device)?;
     let regions = open.regions()?;
-    match grace && has_fallen_back(root, device, &regions) {
+    match grace && has_fallen_back(root, device, &regions)? {
         true => Err(RegionError::MemoryMissing),
         false => Ok(regions),
     }
@@ -82,7 +84,7 @@ fn opened(
 ) -> Result<(Open, bool), RegionError> {
     let read = |errno| RegionError::kernel(format!("read how '{device}' is bound"), errno);
     let driver = kernel.driver(device).map_err(read)?;
-    let node = node(root, device).ok_or(RegionError::NotVfio(driver.clone()))?;
+    let node = node(root, device)?.ok_or(RegionError::NotVfio(driver.clone()))?;
     refuse_users(kernel, device)?;
     let grace = driver.as_ref().map(DriverName::as_str) == Some(NVGRACE);
     if grace && names_memory(root) != Some(true) {
@@ -92,9 +94,15 @@ fn opened(
 }
 
 /// The device's number among VFIO's, such as `vfio3`; only a device on a VFIO driver has one.
-fn node(root: &Root, device: PciAddress) -> Option<String> {
-    let names = root.list(&format!("{DEVICES}/{device}/vfio-dev")).ok()?;
-    names.into_iter().next()
+fn node(root: &Root, device: PciAddress) -> Result<Option<String>, RegionError> {
+    let names = optional(root.list(&format!("{DEVICES}/{device}/vfio-dev")));
+    let names = names.map_err(|failure| unread(device, &failure))?;
+    Ok(names.and_then(|names| names.into_iter().next()))
+}
+
+fn unread(device: PciAddress, failure: &Failure) -> RegionError {
+    let errno = failure.errno().unwrap_or(Errno::EIO);
+    RegionError::kernel(format!("read how '{device}' is bound"), errno)
 }
 
 fn refuse_users(kernel: &dyn Kernel, device: PciAddress) -> Result<(), RegionError> {
@@ -112,7 +120,10 @@ pub fn names_memory(root: &Root) -> Option<bool> {
     let mut count = 0;
     for below in ["", "/dynamic"] {
         let dir = format!("{TABLES}{below}");
-        let tables = root.list(&dir).unwrap_or_default().into_iter();
+        let tables = match optional(root.list(&dir)) {
+            Ok(tables) => tables.unwrap_or_default().into_iter(),
+            Err(_) => return None,
+        };
         for name in tables.filter(|name| name.starts_with("DSDT") || name.starts_with("SSDT")) {
             count += 1;
             match root.bytes(&format!("{dir}/{name}"), MAX_TABLE) {
@@ -131,9 +142,14 @@ fn has_property(table: &[u8]) -> bool {
 }
 
 /// Without the properties the driver shows what the device itself has.
-fn has_fallen_back(root: &Root, device: PciAddress, regions: &Regions) -> bool {
+fn has_fallen_back(
+    root: &Root,
+    device: PciAddress,
+    regions: &Regions,
+) -> Result<bool, RegionError> {
     let own = Device::read(root.path(), device).map(|(device, _)| device.bars[MEMORY].size);
-    own.is_ok_and(|own| own == regions[MEMORY].size)
+    let own = own.map_err(|failure| unread(device, &failure))?;
+    Ok(own == regions[MEMORY].size)
 }
 
 /// An open device, and what keeps it open.
@@ -145,8 +161,12 @@ struct Open {
 impl Open {
     /// Through the character device and iommufd where the host has both, else through the group.
     fn new(root: &Root, device: PciAddress, node: &str) -> Result<Self, RegionError> {
-        let listed = root.has(&format!("{DEVICES}/{device}/vfio-dev/{node}/dev"));
-        match listed && root.has("dev/iommu") {
+        let there = |path: &str| {
+            let there = root.exists(path);
+            there.map_err(|failure| unread(device, &failure))
+        };
+        let listed = there(&format!("{DEVICES}/{device}/vfio-dev/{node}/dev"))?;
+        match listed && there("dev/iommu")? {
             true => Self::by_node(root, node),
             false => Self::by_group(root, device),
         }

@@ -18,10 +18,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::Assigner;
-use crate::bound::Record;
+use super::{Assigner, Unwilling};
 use crate::domain::DomainUuid;
-use crate::journal::Held;
+use crate::journal::{Held, JournalError};
 
 /// Seconds before each attempt; the last one counts for all that follow.
 const PAUSES: [u64; 6] = [2, 5, 15, 30, 60, 300];
@@ -85,6 +84,7 @@ pub(super) async fn serve_with(assigner: Arc<Assigner>, ended: Arc<Notify>, paus
 impl Assigner {
     /// Tries once to give back what is left half-way, and to start services that should run; true when nothing is left.
     pub fn settle(&self) -> bool {
+        self.unheard();
         let domains = std::mem::take(&mut *self.again.domains());
         for domain in &domains {
             if let Err(error) = self.release_left_over(domain) {
@@ -93,25 +93,33 @@ impl Assigner {
         }
         let others =
             |domain: &DomainUuid, held: &Held| held.is_unsettled() && !domains.contains(domain);
-        for left in self.recover_entries(others) {
+        for left in self.recover_entries(others, Unwilling::Kept) {
             if let Some(sentence) = left.sentence {
                 warn!("'{}' is still not given back: {sentence}", left.device);
             }
         }
-        self.recover_by_hand(None);
+        self.recover_by_hand(None, Unwilling::Kept);
         self.start_services();
         self.is_settled()
     }
 
     fn is_settled(&self) -> bool {
-        let entries = self.journal.all();
-        let mut held = entries.iter().flat_map(|(_, entry)| &entry.devices);
-        let record = |device| self.bound.read(device).ok().flatten();
-        let mut by_hand = self.bound.devices().into_iter().filter_map(record);
-        let begun = |record: Record| !record.done;
-        self.again.domains().is_empty()
+        let survey = self.journal.survey();
+        let mut held = survey.found.iter().flat_map(|(_, entry)| &entry.devices);
+        self.has_listed()
+            && self.again.domains().is_empty()
+            && survey.unread.is_none()
             && !held.any(Held::is_unsettled)
-            && !by_hand.any(begun)
+            && self.by_hand_is_settled().unwrap_or(false)
             && !self.owes_services()
+    }
+
+    fn by_hand_is_settled(&self) -> Result<bool, JournalError> {
+        for device in self.bound.devices()? {
+            if self.bound.read(device)?.is_some_and(|record| !record.done) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -59,8 +59,8 @@ impl<'a> Asking<'a> {
     fn begin(assigner: &'a Assigner, device: PciAddress) -> Option<Self> {
         let claims = assigner.claims.lock();
         let mut asked = claims.unwrap_or_else(PoisonError::into_inner);
-        let held = assigner.journal.holder(device, None).is_some();
-        (!held && asked.insert(device)).then(|| Self(assigner, device))
+        let is_free = matches!(assigner.journal.holder(device, None), Ok(None));
+        (is_free && asked.insert(device)).then(|| Self(assigner, device))
     }
 }
 

@@ -201,7 +201,7 @@ impl Kernel for Slow {
         self.model.driver_override(device)
     }
 
-    fn registered(&self, name: &str) -> Option<DriverName> {
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
         self.model.registered(name)
     }
 
@@ -213,7 +213,7 @@ impl Kernel for Slow {
         self.model.occupancy(device)
     }
 
-    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
         self.model.unbind_lock(device)
     }
 

@@ -5,14 +5,16 @@ use std::thread;
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::Kernel;
-use kernel_glue::rebind::{self, Before, Outcome, Rebind, RebindError};
+use kernel_glue::rebind::{Before, Outcome, Rebind, RebindError};
 use nix::errno::Errno;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::release;
+use super::returning::{Return, Unwilling, bring_back};
 use crate::config::Release;
 use crate::journal::Held;
 use crate::journald;
+use crate::refusal::Refusal;
 
 const BOUND_TO: &str = "bound to";
 
@@ -21,13 +23,30 @@ pub type SharedKernel = dyn Kernel + Send + Sync;
 
 /// The driver's real name on this host, loading its module if need be; `name` itself when there is
 /// none, which binding will say.
-pub(super) fn resolve(kernel: &SharedKernel, name: &DriverName) -> DriverName {
-    let registered = || kernel.registered(name.as_str());
-    let loaded = || {
-        kernel.load_module(name.as_str()).ok()?;
-        registered()
+///
+/// # Errors
+/// When that cannot be seen, or the module has not been loaded in time.
+pub(super) fn resolve(
+    kernel: &SharedKernel,
+    device: PciAddress,
+    name: &DriverName,
+) -> Result<DriverName, RebindError> {
+    let registered = || {
+        let found = kernel.registered(name.as_str());
+        found.map_err(|errno| RebindError::Unreadable { device, errno })
     };
-    registered().or_else(loaded).unwrap_or_else(|| name.clone())
+    if let Some(driver) = registered()? {
+        return Ok(driver);
+    }
+    match kernel.load_module(name.as_str()) {
+        Err(errno @ Errno::ETIMEDOUT) => Err(RebindError::NoDriver {
+            device,
+            driver: name.clone(),
+            errno,
+        }),
+        Err(_) => Ok(name.clone()),
+        Ok(()) => Ok(registered()?.unwrap_or_else(|| name.clone())),
+    }
 }
 
 /// Not all devices could be bound.
@@ -73,29 +92,43 @@ pub(super) fn put_back(
     devices: &[Held],
     hung: impl Fn(&Held) -> bool + Sync,
 ) -> Vec<Held> {
-    let results = at_once(devices, |held| match &held.before {
-        Some(before) => settle(kernel, held.address, before, hung(held)),
-        None => Ok(Outcome::AlreadySo),
+    let results = at_once(devices, |held| {
+        let way = Return {
+            certain: hung(held),
+            unwilling: Unwilling::Kept,
+        };
+        let before = held.before.as_ref();
+        before.map(|before| bring_back(kernel, held.address, before, way))
     });
     let astray = devices.iter().zip(results).filter(|(held, result)| {
-        result.as_ref().is_err_and(RebindError::is_hung) || differs(kernel, held)
+        let Some(before) = &held.before else {
+            return false;
+        };
+        match result {
+            Some(Err(error)) if error.is_hung() => true,
+            Some(Ok(returned)) => differs(kernel, held.address, &returned.to),
+            _ => differs(kernel, held.address, before),
+        }
     });
     astray.map(|(held, _)| held.clone()).collect()
 }
 
+/// What became of a device that a domain had.
+pub(super) type GivenBack = (Held, Result<Option<Refusal>, RebindError>);
+
 /// Gives each device to where it belongs after a release.
 ///
-/// Returns the devices that are not there, with the reason.
+/// Returns each with the reason why it is not there, or with what is to be said of where it is.
 pub(super) fn give_back(
     kernel: &SharedKernel,
     devices: &[Held],
     policy: &Release,
-) -> Vec<(Held, RebindError)> {
-    let results = at_once(devices, |held| give_back_one(kernel, held, policy));
-    let failed = devices.iter().zip(results);
-    failed
-        .filter_map(|(held, result)| Some((held.clone(), result.err()?)))
-        .collect()
+    unwilling: Unwilling,
+) -> Vec<GivenBack> {
+    let results = at_once(devices, |held| {
+        give_back_one(kernel, held, policy, unwilling)
+    });
+    devices.iter().cloned().zip(results).collect()
 }
 
 fn bind_one(kernel: &SharedKernel, held: &Held) -> Result<Outcome, RebindError> {
@@ -113,45 +146,33 @@ fn give_back_one(
     kernel: &SharedKernel,
     held: &Held,
     policy: &Release,
-) -> Result<Outcome, RebindError> {
-    match release::goal(kernel, held, policy) {
+    unwilling: Unwilling,
+) -> Result<Option<Refusal>, RebindError> {
+    let goal = match release::goal(kernel, held, policy) {
+        Err(error) if error.is_gone() => held.before.clone(),
+        goal => goal?,
+    };
+    let Some(goal) = goal else { return Ok(None) };
+    let way = Return {
         // A write of an agent that has died, or that hung, may still be under way.
-        Some(goal) => settle(kernel, held.address, &goal, held.is_unsettled()),
-        None => Ok(Outcome::AlreadySo),
-    }
+        certain: held.is_unsettled(),
+        unwilling,
+    };
+    let returned = bring_back(kernel, held.address, &goal, way)?;
+    report(
+        held.address,
+        returned.outcome,
+        "given back to",
+        returned.to.driver.as_ref(),
+    );
+    Ok(returned.note)
 }
 
-/// Brings a device to a state, if need be `certain` that it stays there; one that is gone from the
-/// host needs nothing.
-fn settle(
-    kernel: &SharedKernel,
-    device: PciAddress,
-    goal: &Before,
-    certain: bool,
-) -> Result<Outcome, RebindError> {
-    let settled = match certain {
-        true => rebind::settle(kernel, device, goal),
-        false => rebind::restore(kernel, device, goal),
-    };
-    let outcome = match settled {
-        Err(RebindError::Unreadable {
-            errno: Errno::ENODEV,
-            ..
-        }) => {
-            warn!("'{device}' is gone from this host: nothing to give back");
-            Outcome::AlreadySo
-        }
-        result => result?,
-    };
-    report(device, outcome, "given back to", goal.driver.as_ref());
-    Ok(outcome)
-}
-
-/// True when the device is there and not as it was before; one that was found running is.
-fn differs(kernel: &SharedKernel, held: &Held) -> bool {
-    match Before::read(kernel, held.address) {
-        Ok(now) => held.before.as_ref().is_some_and(|before| *before != now),
-        Err(error) => error.errno() != Errno::ENODEV,
+/// True when the device is there and not as it should be.
+fn differs(kernel: &SharedKernel, device: PciAddress, wanted: &Before) -> bool {
+    match Before::read(kernel, device) {
+        Ok(now) => now != *wanted,
+        Err(error) => !error.is_gone(),
     }
 }
 
@@ -166,18 +187,22 @@ fn report(device: PciAddress, outcome: Outcome, what: &str, driver: Option<&Driv
     }
 }
 
+/// Does the work for each device in a thread of its own; here, one after another, where no thread can be had.
 pub(super) fn at_once<T: Send>(devices: &[Held], work: impl Fn(&Held) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
-        let threads: Vec<_> = devices
-            .iter()
-            .map(|held| scope.spawn(move || work(held)))
-            .collect();
-        let join = |thread: thread::ScopedJoinHandle<'_, T>| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let begin = |held| {
+            let thread = thread::Builder::new().spawn_scoped(scope, move || work(held));
+            (held, thread)
         };
-        threads.into_iter().map(join).collect()
+        let threads: Vec<_> = devices.iter().map(begin).collect();
+        let end =
+            |(held, thread): (_, std::io::Result<thread::ScopedJoinHandle<'_, T>>)| match thread {
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => work(held),
+            };
+        threads.into_iter().map(end).collect()
     })
 }

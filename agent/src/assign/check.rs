@@ -107,10 +107,10 @@ impl Assigner {
             let others = host
                 .group(number)
                 .filter(|other| !given.contains(&other.address));
-            let members: Vec<Member<'_>> = others
+            let members = others
                 .filter(|other| !planned.iter().any(|one| one.address == other.address))
-                .filter_map(|device| Member::read(&*self.kernel, device))
-                .collect();
+                .filter_map(|device| Member::read(&*self.kernel, device).transpose())
+                .collect::<Result<Vec<Member<'_>>, Refusal>>()?;
             planned.extend(group::companions(
                 &planned[index],
                 number,
@@ -149,6 +149,7 @@ impl Assigner {
             return Ok(Vec::new());
         };
         let registered = self.kernel.registered(driver.as_str());
+        let registered = registered.map_err(unreadable)?;
         let now = self.kernel.driver(device.address).map_err(unreadable)?;
         let occupancy = self.kernel.occupancy(device.address).map_err(unreadable)?;
         let recipe = view.rules.recipes.for_device(device);
@@ -159,7 +160,8 @@ impl Assigner {
             stays: now.is_some() && now == registered,
             needs_reset: recipe.is_some_and(|recipe| recipe.needs_reset),
         });
-        let unconfined = refuse_unconfined(device, self.kernel.no_iommu()).err();
+        let no_iommu = self.kernel.no_iommu().map_err(unreadable)?;
+        let unconfined = refuse_unconfined(device, no_iommu).err();
         let all = unconfined.into_iter().chain(unnamed).chain(others);
         Ok(all.map(|refusal| refusal.of(address)).collect())
     }

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
-use kernel_glue::rebind::Before;
+use kernel_glue::rebind::{Before, RebindError};
 
 use super::{AssignError, Assigner, bind, error};
 use crate::bound::DeviceLock;
@@ -15,6 +15,14 @@ use crate::libvirt::DomainRef;
 use crate::plan::Planned;
 
 impl Assigner {
+    /// The drivers of planned devices by the names that they have on this host, their modules loaded.
+    pub(super) fn resolve(&self, devices: &[Planned]) -> Result<Vec<DriverName>, AssignError> {
+        let resolved = devices
+            .iter()
+            .map(|device| bind::resolve(&*self.kernel, device.address, &device.driver));
+        Ok(resolved.collect::<Result<_, _>>()?)
+    }
+
     /// Journals that the domain holds the devices, unless another domain does.
     pub(super) fn claim(
         &self,
@@ -22,8 +30,7 @@ impl Assigner {
         devices: &[Planned],
     ) -> Result<Entry, AssignError> {
         // A module may take its time to load: nobody waits for that but this domain.
-        let resolved = |device: &Planned| bind::resolve(&*self.kernel, &device.driver);
-        let drivers: Vec<DriverName> = devices.iter().map(resolved).collect();
+        let drivers = self.resolve(devices)?;
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever asks holds the device open for a moment, and QEMU would find it busy.
         let is_asked =
@@ -33,7 +40,7 @@ impl Assigner {
         let lock = |device: &Planned| self.lock(device.address);
         let _locks: Vec<DeviceLock> = devices.iter().map(lock).collect::<Result<_, _>>()?;
         for device in devices {
-            if let Some(other) = self.journal.holder(device.address, Some(&domain.uuid)) {
+            if let Some(other) = self.journal.holder(device.address, Some(&domain.uuid))? {
                 return Err(error::taken(device.address, &other));
             }
             // What a bind by hand has left half-way is no state to come back to.
@@ -57,6 +64,9 @@ impl Assigner {
         held.sort_by_key(|held| held.address);
         let entry = Entry::new(domain, held);
         self.journal.write(&domain.uuid, &entry)?;
+        for held in &entry.devices {
+            self.set_note(held.address, None);
+        }
         Ok(entry)
     }
 
@@ -106,12 +116,19 @@ impl Assigner {
             .look()
             .covered(xml)
             .map_err(AssignError::Refused)?;
-        let held = covered.into_iter().map(|(address, driver)| Held {
-            address,
-            driver: self.kernel.registered(driver.as_str()).unwrap_or(driver),
-            before: None,
-            state: State::Bound,
+        let held = covered.into_iter().map(|(address, driver)| {
+            let registered = self.kernel.registered(driver.as_str());
+            let unreadable = |errno| RebindError::Unreadable {
+                device: address,
+                errno,
+            };
+            Ok(Held {
+                address,
+                driver: registered.map_err(unreadable)?.unwrap_or(driver),
+                before: None,
+                state: State::Bound,
+            })
         });
-        Ok(held.collect())
+        held.collect()
     }
 }

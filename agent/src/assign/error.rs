@@ -39,6 +39,7 @@ impl From<RebindError> for AssignError {
                 );
                 return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend));
             }
+            _ if error.is_loading() => (Code::ModuleStuck, LOADING),
             RebindError::NoDriver { .. } => (
                 Code::BindFailed,
                 "run a kernel that has the driver, or name another one",
@@ -76,6 +77,10 @@ impl From<JournalError> for AssignError {
 
 /// The way out of a write that is under way.
 const WAIT: &str = "see 'journalctl -k' and 'variantctl show DEVICE' for what holds it; once that has let go, run 'variantctl recover DEVICE'";
+
+/// The way out of a module that is being loaded.
+const LOADING: &str =
+    "see 'ps -C modprobe' and 'journalctl -k' for what it waits for; once it has ended, try again";
 
 /// The way out of *degraded*.
 const RETRY: &str = "see 'journalctl -k', then have it put back by 'variantctl recover DEVICE'";
@@ -118,6 +123,29 @@ pub(super) fn wrong_driver(
     let reason = format!("it is on {on} instead of '{wanted}'");
     let mend = "remove <driver model> from its hostdev, or bind it before the start";
     AssignError::Refused(Refusal::new(Code::BindWrongDriver, reason, mend).of(device))
+}
+
+/// Somebody named a driver that is not for the device.
+pub(super) fn driver_refused(device: PciAddress, driver: &DriverName) -> AssignError {
+    let reason = format!(
+        "'{driver}' is not for it: no recipe names that driver, and the kernel's modules.alias does not list it for this device"
+    );
+    let mend = "name 'vfio-pci' or a driver that is listed, or add a recipe (variantd.recipe(5))";
+    AssignError::Refused(Refusal::new(Code::DriverRefused, reason, mend).of(device))
+}
+
+/// A device is given back, and its driver before does not have it.
+pub(super) fn left_without_driver(
+    device: PciAddress,
+    driver: Option<&DriverName>,
+    why: &RebindError,
+) -> Refusal {
+    let driver = driver.map_or("another driver".into(), |driver| format!("'{driver}'"));
+    let reason = format!("it was on {driver} before and is left without a driver: {why}");
+    let mend = format!(
+        "nothing for guests; for the host, once {driver} is there and takes it: 'echo {device} > /sys/bus/pci/drivers_probe'"
+    );
+    Refusal::new(Code::LeftWithoutDriver, reason, mend).of(device)
 }
 
 /// Another domain holds the device.

@@ -1,13 +1,13 @@
 //! A machine whose writes, to the kernel and to the journal, fail, hang or end the agent at a chosen point.
 //!
 //! Every write and every load of a module is one point, counted over all agents that run on the
-//! machine one after the other. An agent that has died goes on in the test, but nothing it does
-//! has an effect any more.
+//! machine one after the other; where the test wants it, so is every read. An agent that has died goes
+//! on in the test, but nothing it does has an effect any more.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -20,7 +20,7 @@ use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
-use crate::journal::Storage;
+use crate::journal::{Files, Storage};
 use crate::service::{ServiceError, ServiceName, Services};
 
 /// The service that a machine may have.
@@ -47,6 +47,8 @@ pub(super) enum Fault {
     Denied,
     /// The file system cannot be written to.
     ReadOnly,
+    /// It fails so, without effect: a write as well as a read.
+    Errno(Errno),
 }
 
 /// Those that leave the machine as it is.
@@ -72,6 +74,8 @@ pub(super) struct Machine {
 struct Script {
     point: usize,
     faults: BTreeMap<usize, Fault>,
+    /// Reads are points, too.
+    reads: bool,
     healthy: bool,
     /// The write that each device's lock is held by, and whether it will have an effect.
     stuck: BTreeMap<PciAddress, (Knob, String, bool)>,
@@ -95,6 +99,11 @@ impl Machine {
             script: Mutex::new(script),
             service: Mutex::default(),
         })
+    }
+
+    /// From now on reads are points, too.
+    pub(super) fn count_reads(&self) {
+        self.script().reads = true;
     }
 
     pub(super) fn life(self: &Arc<Self>) -> Life {
@@ -189,6 +198,7 @@ impl Life {
         };
         match self.machine.next() {
             None => work(),
+            Some(Fault::Errno(errno)) => Err(errno),
             Some(Fault::Fails) => Err(Errno::ENOSPC),
             Some(Fault::FailsLate) => work().and(Err(Errno::EIO)),
             Some(Fault::Denied) => Err(Errno::EACCES),
@@ -207,6 +217,16 @@ impl Life {
                 die()
             }
         }
+    }
+}
+
+impl Life {
+    /// Reads, unless that is the next point and fails.
+    fn reading<T>(&self, read: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+        if self.machine.script().reads {
+            self.at_point(|| Ok(()), |_| {})?;
+        }
+        read()
     }
 }
 
@@ -235,19 +255,19 @@ impl Kernel for Life {
     }
 
     fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
-        self.machine.model.driver(device)
+        self.reading(|| self.machine.model.driver(device))
     }
 
     fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
-        self.machine.model.driver_override(device)
+        self.reading(|| self.machine.model.driver_override(device))
     }
 
-    fn registered(&self, name: &str) -> Option<DriverName> {
-        self.machine.model.registered(name)
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
+        self.reading(|| self.machine.model.registered(name))
     }
 
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
-        self.machine.model.vfio_users(device)
+        self.reading(|| self.machine.model.vfio_users(device))
     }
 
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
@@ -255,11 +275,19 @@ impl Kernel for Life {
     }
 
     fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
-        self.machine.model.occupancy(device)
+        self.reading(|| self.machine.model.occupancy(device))
     }
 
-    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
-        self.machine.model.unbind_lock(device)
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
+        self.reading(|| self.machine.model.unbind_lock(device))
+    }
+
+    fn no_iommu(&self) -> Result<bool, Errno> {
+        self.reading(|| self.machine.model.no_iommu())
+    }
+
+    fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
+        self.reading(|| self.machine.model.lists(device, driver))
     }
 }
 
@@ -313,6 +341,16 @@ fn daemon() -> Holder {
 }
 
 impl Storage for Life {
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        self.reading(|| Ok(()))?;
+        Files.read(path, limit)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        self.reading(|| Ok(()))?;
+        Files.list(directory)
+    }
+
     fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
         let write = || {
             fs::create_dir_all(path.parent().expect("a directory"))?;

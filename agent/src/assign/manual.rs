@@ -16,11 +16,11 @@ use std::sync::PoisonError;
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
-use kernel_glue::rebind::{self, Before, Outcome, Rebind, RebindError, Step};
-use nix::errno::Errno;
+use kernel_glue::rebind::{Before, Outcome, Rebind, RebindError, Step};
 use serde::Serialize;
 use tracing::info;
 
+use super::returning::{Return, Unwilling, bring_back};
 use super::{AssignError, Assigner, Condition, bind, error};
 use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
@@ -65,7 +65,8 @@ pub struct Answer {
     pub module: Option<String>,
     /// The writes in order, each as `path <- value`.
     pub writes: Vec<String>,
-    /// What a dry run found to stand against them, as sentences.
+    /// What a dry run found to stand against them, as sentences; of a release, why the device is not on the driver that
+    /// it had before.
     pub against: Vec<String>,
 }
 
@@ -124,7 +125,7 @@ impl Assigner {
         allowed: &[ServiceName],
     ) -> Result<Answer, AssignError> {
         self.settle_by_hand(device)?;
-        let way = self.way(device, bind::resolve(&*self.kernel, driver))?;
+        let way = self.way(device, bind::resolve(&*self.kernel, device, driver)?)?;
         let answer = way.answer(Fate::Bound, None);
         if answer.writes.is_empty() {
             let outcome = Fate::AlreadySo;
@@ -157,7 +158,9 @@ impl Assigner {
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
         let driver = self.wanted(device, driver)?;
+        let unreadable = |errno| RebindError::Unreadable { device, errno };
         let registered = self.kernel.registered(driver.as_str());
+        let registered = registered.map_err(unreadable)?;
         let module = registered
             .is_none()
             .then(|| driver.as_str().replace('-', "_"));
@@ -188,29 +191,29 @@ impl Assigner {
     /// A refusal while a guest has the device; on a failure it stays recorded, so that this can be
     /// called again.
     pub fn release_by_hand(&self, device: PciAddress) -> Result<Answer, AssignError> {
-        let outcome = self.release_locked(device);
+        let released = self.release_locked(device);
         self.start_services();
-        let outcome = outcome?;
+        let (outcome, note) = released?;
         Ok(Answer {
             device,
             driver: self.now(device)?.driver,
             outcome,
             module: None,
             writes: Vec::new(),
-            against: Vec::new(),
+            against: note.iter().map(ToString::to_string).collect(),
         })
     }
 
-    fn release_locked(&self, device: PciAddress) -> Result<Fate, AssignError> {
+    fn release_locked(&self, device: PciAddress) -> Result<(Fate, Option<Refusal>), AssignError> {
         let _lock = self.lock_by_hand(device)?;
         progress::begin().map_err(AssignError::Refused)?;
         let _work = self.at_work(device, Condition::Releasing);
         self.refuse_held(device)?;
         let Some(record) = self.bound.read(device)? else {
-            return Ok(Fate::AlreadySo);
+            return Ok((Fate::AlreadySo, None));
         };
         progress::stage("giving the device back", 0.3);
-        self.restore(record)
+        self.restore(record, Unwilling::Kept)
     }
 
     /// The id of a device that could be bound.
@@ -223,9 +226,9 @@ impl Assigner {
         driver: Option<DriverName>,
     ) -> Result<PciId, AssignError> {
         self.wanted(device, driver)?;
-        let host = self.site.host().map_err(AssignError::Refused)?;
-        let found = host.devices.get(&device).ok_or_else(|| missing(device))?;
-        Ok(found.id)
+        let view = self.site.look();
+        let found = view.device(device).map_err(AssignError::Refused)?;
+        Ok(found.ok_or_else(|| missing(device))?.id)
     }
 
     /// The device's lock, once VFIO is not being asked about it: whoever asks holds it for a moment.
@@ -249,11 +252,14 @@ impl Assigner {
         driver: Option<DriverName>,
     ) -> Result<DriverName, AssignError> {
         let view = self.site.look();
-        let found = view.host().map_err(AssignError::Refused)?;
-        let found = found.devices.get(&device).ok_or_else(|| missing(device))?;
+        let found = view.device(device).map_err(AssignError::Refused)?;
+        let found = found.ok_or_else(|| missing(device))?;
+        if let Some(driver) = driver {
+            self.permit(&view.rules, device, &driver)?;
+            return Ok(driver);
+        }
         let recipe = view.rules.recipes.for_device(found);
-        let known = driver.or_else(|| recipe.map(|recipe| recipe.driver.clone()));
-        known.ok_or_else(|| {
+        recipe.map(|recipe| recipe.driver.clone()).ok_or_else(|| {
             let reason = "no recipe covers it";
             let mend = "name the driver with '--driver'";
             AssignError::Refused(Refusal::new(Code::DriverUnknown, reason, mend).of(device))
@@ -277,7 +283,10 @@ impl Assigner {
         let record = Record::new(*device, to.clone(), before.clone()).along(way.leader);
         self.bound.write(&record)?;
         match way.rebind.apply(&*self.kernel, &way.now) {
-            Ok(_) => Ok(self.bound.write(&record.with(true))?),
+            Ok(_) => {
+                self.set_note(*device, None);
+                Ok(self.bound.write(&record.with(true))?)
+            }
             Err(error) if error.is_degraded() => {
                 self.again.something();
                 Err(error.into())
@@ -297,24 +306,27 @@ impl Assigner {
     fn settle_by_hand(&self, device: PciAddress) -> Result<(), AssignError> {
         self.refuse_held(device)?;
         match self.bound.read(device)? {
-            Some(record) if !record.done => self.restore(record).map(drop),
+            Some(record) if !record.done => self.restore(record, Unwilling::Kept).map(drop),
             _ => Ok(()),
         }
     }
 
-    fn restore(&self, record: Record) -> Result<Fate, AssignError> {
+    /// Says, too, why the device is not on the driver that it had before.
+    fn restore(
+        &self,
+        record: Record,
+        unwilling: Unwilling,
+    ) -> Result<(Fate, Option<Refusal>), AssignError> {
         let device = record.device;
         if record.done {
             self.bound.write(&record.clone().with(false))?;
         }
-        // A write of a change that was cut off may still be under way.
-        let back = if record.done {
-            rebind::restore
-        } else {
-            rebind::settle
+        let way = Return {
+            // A write of a change that was cut off may still be under way.
+            certain: !record.done,
+            unwilling,
         };
-        let outcome = match back(&*self.kernel, device, &record.before) {
-            Err(error) if gone(&error) => Outcome::AlreadySo,
+        let returned = match bring_back(&*self.kernel, device, &record.before, way) {
             Err(error) => {
                 let done = record.done && !error.is_degraded() && !error.is_hung();
                 if !done {
@@ -323,20 +335,22 @@ impl Assigner {
                 self.bound.write(&record.with(done))?;
                 return Err(error.into());
             }
-            Ok(outcome) => outcome,
+            Ok(returned) => returned,
         };
+        self.set_note(device, returned.note.as_ref());
         self.bound.remove(device)?;
-        Ok(match outcome {
+        let fate = match returned.outcome {
             Outcome::Done => {
                 info!(variantd_device = %device, message_id = journald::GIVEN_BACK, "'{device}' given back, outside of any guest");
                 Fate::Released
             }
             Outcome::AlreadySo => Fate::AlreadySo,
-        })
+        };
+        Ok((fate, returned.note))
     }
 
     fn refuse_held(&self, device: PciAddress) -> Result<(), AssignError> {
-        match self.journal.holder(device, None) {
+        match self.journal.holder(device, None)? {
             Some(domain) => Err(error::taken(device, &domain)),
             None => Ok(()),
         }
@@ -344,7 +358,7 @@ impl Assigner {
 
     fn now(&self, device: PciAddress) -> Result<Before, AssignError> {
         match Before::read(&*self.kernel, device) {
-            Err(error) if gone(&error) => Err(missing(device)),
+            Err(error) if error.is_gone() => Err(missing(device)),
             result => Ok(result?),
         }
     }
@@ -362,11 +376,6 @@ impl Way {
             against: Vec::new(),
         }
     }
-}
-
-fn gone(error: &RebindError) -> bool {
-    let gone = Errno::ENODEV;
-    matches!(error, RebindError::Unreadable { errno, .. } if *errno == gone)
 }
 
 fn missing(device: PciAddress) -> AssignError {

@@ -17,13 +17,16 @@ pub(crate) mod check;
 mod claim;
 mod error;
 mod manual;
+mod orphan;
+mod permit;
 mod recover;
 mod release;
+mod returning;
 mod service;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,12 +34,13 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::config::{Config, ConfigError};
 use kernel_glue::host::Host;
 use kernel_glue::rebind::Before;
+use nix::errno::Errno;
 use tracing::warn;
 
 use crate::bound::Bound;
 use crate::code::Code;
 use crate::domain::{Domain, DomainUuid};
-use crate::journal::{Entry, Held, Journal, State};
+use crate::journal::{Entry, Held, Journal, JournalError, State};
 use crate::libvirt::DomainRef;
 use crate::lock::Locks;
 use crate::plan::{Plan, Planned};
@@ -47,11 +51,13 @@ use crate::stopped::Stopped;
 use crate::view::{Interest, View};
 
 use again::Again;
+use orphan::Orphans;
 
 pub use again::serve as try_again;
 pub use bind::SharedKernel;
 pub use error::AssignError;
 pub use manual::{Answer, Fate, GroupAnswer, Onlooker, Recovered, Wish};
+pub use returning::Unwilling;
 pub use standing::{Condition, Standing};
 
 /// Assigns devices to domains.
@@ -71,9 +77,11 @@ pub struct Assigner {
     asked: Condvar,
     /// Domains with an entry from before the agent started, or with devices that could not be given
     /// back, of which nothing was heard since.
-    orphans: Mutex<BTreeSet<DomainUuid>>,
+    orphans: Mutex<Orphans>,
     /// What could not be given back.
     again: Again,
+    /// What is to be said of devices that are given back, until they are bound again.
+    notes: Mutex<BTreeMap<PciAddress, Refusal>>,
     services: Arc<dyn Services>,
     /// Services that were stopped for a device.
     stopped: Stopped,
@@ -87,9 +95,9 @@ impl Assigner {
     /// An assigner that goes on where the journal stands.
     #[must_use]
     pub fn new(kernel: Arc<SharedKernel>, site: Arc<Site>, journal: Journal) -> Self {
-        let orphans = journal.all().into_iter().map(|(domain, _)| domain.uuid);
-        let orphans = Mutex::new(orphans.collect());
-        let bound = Bound::new(journal.beside("bound"), journal.bell().clone());
+        let orphans = Mutex::new(Orphans::of(&journal));
+        let (storage, bell) = (journal.storage(), journal.bell().clone());
+        let bound = Bound::with_storage(journal.beside("bound"), storage, bell);
         let stopped = Stopped::new(journal.beside("stopped"), journal.storage());
         Self {
             kernel,
@@ -102,6 +110,7 @@ impl Assigner {
             asked: Condvar::new(),
             orphans,
             again: Again::default(),
+            notes: Mutex::default(),
             services: Arc::new(Untouched),
             stopped,
             binding: RwLock::default(),
@@ -131,6 +140,8 @@ impl Assigner {
             return Err(AssignError::Refused(unmet));
         }
         answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
+        // A module may take its time to load: no other operation on the domain waits for that.
+        self.resolve(&plan.devices)?;
         let bind = || {
             self.put_back_half_way(&domain.uuid)?;
             let given = check::sources(xml)?;
@@ -256,23 +267,19 @@ impl Assigner {
         }
     }
 
+    /// A device that is gone is free; of one that cannot be looked at nothing is known.
     fn is_free(&self, held: &Held) -> bool {
-        let users = self.kernel.vfio_users(held.address);
-        users.unwrap_or_default().is_empty()
+        match self.kernel.vfio_users(held.address) {
+            Ok(users) => users.is_empty(),
+            Err(errno) => errno == Errno::ENODEV,
+        }
     }
 
-    /// Puts the domain on the list of those whose devices are still to be given back.
-    fn left_over(&self, domain: &DomainUuid) {
-        self.orphans().insert(domain.clone());
-    }
-
-    /// Takes the domain off the list of those nothing was heard of; true when it was on it.
-    fn heard_of(&self, domain: &DomainUuid) -> bool {
-        self.orphans().remove(domain)
-    }
-
-    fn orphans(&self) -> MutexGuard<'_, BTreeSet<DomainUuid>> {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Why not all is known of what is bound; then no device can be called free.
+    #[must_use]
+    pub fn unread(&self) -> Option<JournalError> {
+        let devices = || self.bound.devices().err();
+        self.journal.survey().unread.or_else(devices)
     }
 }
 
@@ -330,6 +337,8 @@ mod ask_test;
 mod atomics_test;
 #[cfg(test)]
 mod bad_input_test;
+#[cfg(test)]
+mod exhaustion_test;
 #[cfg(test)]
 mod fault_fixture;
 #[cfg(test)]

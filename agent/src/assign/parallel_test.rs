@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use super::trial_fixture::*;
 use super::*;
 use crate::config::Config;
-use crate::fixture::{VARIANT, address, driver, site};
+use crate::fixture::{GPU, VARIANT, address, driver, guest, site};
 
 /// Longer than any machine needs to start four threads; only a fault waits for it.
 const GIVE_UP: Duration = Duration::from_secs(20);
@@ -86,7 +86,7 @@ impl Kernel for Rendezvous {
         self.model.driver_override(device)
     }
 
-    fn registered(&self, name: &str) -> Option<DriverName> {
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
         self.model.registered(name)
     }
 
@@ -102,7 +102,7 @@ impl Kernel for Rendezvous {
         self.model.occupancy(device)
     }
 
-    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
         self.model.unbind_lock(device)
     }
 }
@@ -152,6 +152,28 @@ fn a_module_that_takes_its_time_keeps_no_lock_that_others_need() {
         assert!(assigner.standings().is_empty());
         go_on.wait();
         bind.join().expect("joined").expect("bound");
+    });
+}
+
+#[test]
+fn a_module_that_takes_its_time_does_not_keep_its_domain_locked() {
+    let (_directory, good) = site(Config::default());
+    let complete = good.look().rewrite(&guest(GPU), false);
+    let complete = complete.expect("a complete guest").text;
+    let mut kernel = Rendezvous::new(&FOUR[..1], "nvidia", None);
+    let stops = [Barrier::new(2), Barrier::new(2)];
+    let alone = Arc::get_mut(&mut kernel);
+    alone.expect("nobody else has it").loading = Some(stops);
+    let (_directory, assigner) = assigner(&kernel);
+    let [begun, go_on] = kernel.loading.as_ref().expect("stops");
+    thread::scope(|scope| {
+        let start = scope.spawn(|| assigner.prepare(&complete));
+        begun.wait();
+        assigner
+            .release(&domain().uuid)
+            .expect("it is not waited for");
+        go_on.wait();
+        start.join().expect("joined").expect("bound");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::{AssignError, Assigner, reference};
+use super::{AssignError, Assigner, Unwilling, reference};
 use crate::domain::DomainUuid;
 use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
@@ -29,10 +29,15 @@ impl Assigner {
     /// Ends what the agent had begun when it stopped, by the journal alone: a bind goes back, since no
     /// guest runs before it is done; a release is finished. Called before libvirt is heard.
     pub fn resume(&self) {
-        for (domain, entry) in self.journal.all() {
+        self.unheard();
+        let survey = self.journal.survey();
+        for (domain, entry) in survey.found {
             if entry.devices.iter().any(Held::is_unsettled) {
                 self.resume_one(&domain, &entry);
             }
+        }
+        if survey.unread.is_some() {
+            self.again.something();
         }
         self.start_services();
     }
@@ -47,7 +52,7 @@ impl Assigner {
         let entry = entry.inspect_err(|_| self.left_over(domain))?;
         let half_way = |held: &Held| matches!(held.state, State::Binding | State::Releasing);
         if entry.is_some_and(|entry| entry.devices.iter().any(half_way)) {
-            self.give_back_those(domain, half_way)?;
+            self.give_back_those(domain, half_way, Unwilling::Kept)?;
             self.heard_of(domain);
         }
         Ok(())
@@ -62,8 +67,8 @@ impl Assigner {
             // Otherwise a hook has come first, and the entry is of its making.
             let unheard = self.orphans().contains(&domain.uuid);
             match unheard {
-                true => self.give_back_those(&domain.uuid, Held::is_unsettled),
-                false => Ok(()),
+                true => self.give_back_those(&domain.uuid, Held::is_unsettled, Unwilling::Kept),
+                false => Ok(Vec::new()),
             }
         });
         if let Err(error) = result {
@@ -73,8 +78,7 @@ impl Assigner {
 
     /// Gives back what domains held before the agent started and that are not `running` now.
     pub fn recover(&self, running: &[DomainUuid]) {
-        let orphans = self.orphans().clone();
-        for domain in orphans {
+        for domain in self.unheard() {
             if running.contains(&domain) {
                 continue;
             }
@@ -100,7 +104,7 @@ impl Assigner {
         if matches!(self.journal.read(domain), Ok(None)) {
             return Ok(());
         }
-        let was_heard = self.orphans().insert(domain.clone());
+        let was_heard = self.orphans().insert(domain);
         let active = is_active();
         if !matches!(active, Ok(false)) {
             if was_heard {

@@ -1,53 +1,83 @@
 //! Where a device goes when its domain has ended, and the way there.
 
 use kernel_glue::address::PciAddress;
-use kernel_glue::rebind::Before;
+use kernel_glue::driver::DriverName;
+use kernel_glue::rebind::{Before, RebindError};
 use tracing::warn;
 
-use super::{AssignError, Assigner, SharedKernel, bind, check, reference, sorted};
+use super::{AssignError, Assigner, SharedKernel, Unwilling, bind, check, reference, sorted};
 use crate::config::Release;
 use crate::domain::DomainUuid;
 use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
+use crate::refusal::Refusal;
 
 /// The state that the policy wants for a device; `None` where it stays as it is.
 ///
 /// What was found in a running guest stays. What a guest never had goes back to what it was: the
-/// policy is about guests that have run.
-pub(super) fn goal(kernel: &SharedKernel, held: &Held, policy: &Release) -> Option<Before> {
-    let before = held.before.as_ref()?;
+/// policy is about guests that have run. Where the policy's driver cannot be had, that is where it goes, too.
+///
+/// # Errors
+/// When that cannot be seen, or the policy's driver is still being loaded.
+pub(super) fn goal(
+    kernel: &SharedKernel,
+    held: &Held,
+    policy: &Release,
+) -> Result<Option<Before>, RebindError> {
+    let Some(before) = &held.before else {
+        return Ok(None);
+    };
     let ran = matches!(held.state, State::Bound | State::Releasing);
     match policy {
-        Release::Keep if ran && on_its_driver(kernel, held) => None,
-        Release::Driver(name) if ran && before.driver.as_ref() != Some(name) => {
-            let driver = bind::resolve(kernel, name);
-            Some(Before {
-                driver_override: Some(driver.to_string()),
-                driver: Some(driver),
-            })
+        Release::Keep
+            if ran && Before::read(kernel, held.address)?.driver.as_ref() == Some(&held.driver) =>
+        {
+            Ok(None)
         }
-        _ => Some(before.clone()),
+        Release::Driver(name) if ran && before.driver.as_ref() != Some(name) => {
+            let wanted = policys(kernel, held.address, name)?;
+            Ok(Some(wanted.unwrap_or_else(|| before.clone())))
+        }
+        _ => Ok(Some(before.clone())),
     }
 }
 
-fn on_its_driver(kernel: &SharedKernel, held: &Held) -> bool {
-    let driver = kernel.driver(held.address);
-    driver.is_ok_and(|driver| driver.as_ref() == Some(&held.driver))
+/// A device on the policy's driver; `None` where no module of this kernel has it.
+fn policys(
+    kernel: &SharedKernel,
+    device: PciAddress,
+    name: &DriverName,
+) -> Result<Option<Before>, RebindError> {
+    let driver = bind::resolve(kernel, device, name)?;
+    let found = kernel.registered(driver.as_str());
+    let found = found.map_err(|errno| RebindError::Unreadable { device, errno })?;
+    if found.is_none() {
+        warn!(
+            "'{device}' goes back to the driver it had: '{name}', of 'release' in variantd.conf, cannot be loaded"
+        );
+    }
+    Ok(found.map(|driver| Before {
+        driver_override: Some(driver.to_string()),
+        driver: Some(driver),
+    }))
 }
 
 impl Assigner {
     /// Gives all devices of a domain back.
     pub(super) fn give_back(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        self.give_back_those(domain, |_| true)
+        self.give_back_those(domain, |_| true, Unwilling::Kept)?;
+        Ok(())
     }
 
     /// Gives those devices of a domain back that are `due`; the entry keeps what is left, and that is tried again.
+    /// Returns what is to be said of those that are not on the driver they had before.
     pub(super) fn give_back_those(
         &self,
         domain: &DomainUuid,
         due: impl Fn(&Held) -> bool,
-    ) -> Result<(), AssignError> {
-        let given_back = self.try_to_give_back(domain, due);
+        unwilling: Unwilling,
+    ) -> Result<Vec<Refusal>, AssignError> {
+        let given_back = self.try_to_give_back(domain, due, unwilling);
         given_back.inspect_err(|_| self.again.domain(domain))
     }
 
@@ -55,10 +85,11 @@ impl Assigner {
         &self,
         domain: &DomainUuid,
         due: impl Fn(&Held) -> bool,
-    ) -> Result<(), AssignError> {
+        unwilling: Unwilling,
+    ) -> Result<Vec<Refusal>, AssignError> {
         let entry = self.journal.read(domain);
         let Some(entry) = entry.inspect_err(|_| self.left_over(domain))? else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let uuid = domain.clone();
         let name = entry.name;
@@ -67,7 +98,16 @@ impl Assigner {
         self.wait_for_qemu(&due);
         self.intend(&domain, &due, &others);
         let policy = &self.site.rules().config.release;
-        let kept = bind::give_back(&*self.kernel, &due, policy);
+        let (mut kept, mut notes) = (Vec::new(), Vec::new());
+        for (held, result) in bind::give_back(&*self.kernel, &due, policy, unwilling) {
+            match result {
+                Ok(note) => {
+                    self.set_note(held.address, note.as_ref());
+                    notes.extend(note);
+                }
+                Err(error) => kept.push((held, error)),
+            }
+        }
         let left = kept.iter().map(
             |(held, error)| match error.is_degraded() || error.is_hung() {
                 true => held.clone().at(State::Degraded),
@@ -77,7 +117,7 @@ impl Assigner {
         self.keep(&domain, sorted(others.into_iter().chain(left)))?;
         match kept.into_iter().next() {
             Some((_, error)) => Err(error.into()),
-            None => Ok(()),
+            None => Ok(notes),
         }
     }
 
@@ -108,7 +148,8 @@ impl Assigner {
             if gone.is_empty() {
                 return Ok(());
             }
-            self.give_back_those(&domain, |held| gone.contains(held))
+            self.give_back_those(&domain, |held| gone.contains(held), Unwilling::Kept)?;
+            Ok(())
         })
     }
 

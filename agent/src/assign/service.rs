@@ -9,6 +9,7 @@
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
+use kernel_glue::rebind::RebindError;
 use std::sync::PoisonError;
 use tracing::warn;
 
@@ -38,7 +39,7 @@ impl Assigner {
         driver: &DriverName,
         allowed: &[ServiceName],
     ) -> Result<(), AssignError> {
-        if allowed.is_empty() || self.stays(device, driver) {
+        if allowed.is_empty() || self.stays(device, driver)? {
             return Ok(());
         }
         let Ok(occupancy) = self.kernel.occupancy(device) else {
@@ -59,7 +60,12 @@ impl Assigner {
         let Ok(_turn) = self.binding.try_write() else {
             return;
         };
-        for record in self.stopped.all() {
+        let (records, unread) = self.stopped.all();
+        if let Some(why) = unread {
+            warn!("services that were stopped for a device may not run again yet: {why}");
+            self.again.something();
+        }
+        for record in records {
             if !record.devices.iter().any(|device| self.is_taken(*device)) {
                 self.start_service(&record);
             }
@@ -69,7 +75,8 @@ impl Assigner {
     /// True while a service that should run has not been started again.
     pub(super) fn owes_services(&self) -> bool {
         let taken = |record: &Record| record.devices.iter().any(|device| self.is_taken(*device));
-        self.stopped.all().iter().any(|record| !taken(record))
+        let (records, unread) = self.stopped.all();
+        unread.is_some() || records.iter().any(|record| !taken(record))
     }
 
     fn stop_service(
@@ -115,15 +122,18 @@ impl Assigner {
         }
     }
 
-    fn stays(&self, device: PciAddress, driver: &DriverName) -> bool {
-        let now = self.kernel.driver(device).ok().flatten();
-        now.is_some() && now == self.kernel.registered(driver.as_str())
+    fn stays(&self, device: PciAddress, driver: &DriverName) -> Result<bool, AssignError> {
+        let unreadable = |errno| RebindError::Unreadable { device, errno };
+        let now = self.kernel.driver(device).map_err(unreadable)?;
+        let wanted = self.kernel.registered(driver.as_str());
+        Ok(now.is_some() && now == wanted.map_err(unreadable)?)
     }
 
     /// True while a guest has the device, or it is bound outside of any.
     fn is_taken(&self, device: PciAddress) -> bool {
         let by_hand = self.bound.read(device);
-        self.journal.holder(device, None).is_some() || !matches!(by_hand, Ok(None))
+        let by_guest = self.journal.holder(device, None);
+        !matches!(by_guest, Ok(None)) || !matches!(by_hand, Ok(None))
     }
 }
 

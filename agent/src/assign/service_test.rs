@@ -158,7 +158,7 @@ impl Scene {
     }
 
     fn records(&self) -> usize {
-        self.assigner.stopped.all().len()
+        self.assigner.stopped.all().0.len()
     }
 }
 

@@ -84,11 +84,12 @@ impl Standing {
 pub(super) struct AtWork<'a>(&'a Assigner, PciAddress);
 
 impl Assigner {
-    /// How each device stands that is bound or worked on; what is not here is free.
+    /// How each device stands that is bound or worked on; what is not here is free, unless
+    /// [`unread`](Self::unread) says otherwise.
     #[must_use]
     pub fn standings(&self) -> BTreeMap<PciAddress, Standing> {
         let mut all = BTreeMap::new();
-        for device in self.bound.devices() {
+        for device in self.bound.devices().unwrap_or_default() {
             if let Ok(Some(record)) = self.bound.read(device) {
                 all.insert(device, self.recorded(record));
             }

@@ -1,7 +1,9 @@
 //! Assigning on a modelled kernel.
 
-use kernel_glue::kernel::Kernel;
+use kernel_glue::driver::DriverName;
+use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
+use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
@@ -335,6 +337,151 @@ fn a_device_that_was_unplugged_does_not_hold_its_entry_for_ever() {
     scene.kernel.remove_device(address(GPU));
     scene.assigner.release(&uuid()).expect("nothing left to do");
     assert!(scene.assigner.held().is_empty());
+}
+
+#[test]
+fn a_device_whose_driver_was_removed_under_the_guest_is_released_without_a_driver() {
+    for restarted in [false, true] {
+        let scene = scene();
+        scene.assigner.prepare(&scene.complete()).expect("prepare");
+        scene.kernel.remove_driver(&driver("nvidia"));
+        match restarted {
+            false => scene.assigner.release(&uuid()).expect("released"),
+            true => scene.restarted().recover(&[]),
+        }
+        assert_eq!((scene.driver(), scene.driver_override()), (None, None));
+        assert!(scene.assigner.held().is_empty());
+        scene
+            .assigner
+            .prepare(&scene.other())
+            .expect("another guest");
+        assert_eq!(scene.driver().as_deref(), Some(VARIANT));
+    }
+}
+
+#[test]
+fn recover_releases_a_device_that_its_driver_was_removed_of_and_says_so() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    scene.kernel.remove_driver(&driver("nvidia"));
+    let recovered = scene.restarted().recover_guests(&[], Some(address(GPU)));
+    assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
+    let note = recovered[0].note.as_deref().expect("a note");
+    let parts = ["'nvidia'", "no module of this kernel", "VD-BND-034"];
+    assert!(parts.iter().all(|part| note.contains(part)), "{note}");
+    assert!(scene.assigner.held().is_empty());
+}
+
+#[test]
+fn a_device_that_is_left_without_a_driver_says_so_until_it_is_bound_again() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    scene.kernel.remove_driver(&driver("nvidia"));
+    scene.assigner.release(&uuid()).expect("released");
+    let note = scene.assigner.note(address(GPU)).expect("a note");
+    assert!(note.contains("VD-BND-034"), "{note}");
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    assert_eq!(scene.assigner.note(address(GPU)), None);
+}
+
+#[test]
+fn a_driver_that_refuses_its_device_is_tried_again_until_recover_is_asked_for() {
+    let scene = scene();
+    scene.assigner.prepare(&scene.complete()).expect("prepare");
+    scene.kernel.fail_probe(driver("nvidia"), Errno::EIO);
+    let error = scene.assigner.release(&uuid()).expect_err("refused");
+    assert!(error.to_string().contains("VD-BND-001"), "{error}");
+    assert!(!scene.assigner.settle());
+    assert_eq!(scene.assigner.held().len(), 1);
+    let recovered = scene.assigner.recover_unsettled(None);
+    assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
+    assert!(recovered[0].note.is_some());
+    assert_eq!((scene.driver(), scene.driver_override()), (None, None));
+    assert!(scene.assigner.held().is_empty() && scene.assigner.settle());
+}
+
+/// A kernel on which no module is loaded in time while `hangs`.
+struct Hanging {
+    model: Arc<Model>,
+    hangs: std::sync::atomic::AtomicBool,
+}
+
+impl Kernel for Hanging {
+    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+        self.model.write(knob, value)
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), Errno> {
+        match self.hangs.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Err(Errno::ETIMEDOUT),
+            false => self.model.load_module(module),
+        }
+    }
+
+    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
+        self.model.driver(device)
+    }
+
+    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
+        self.model.driver_override(device)
+    }
+
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
+        self.model.registered(name)
+    }
+
+    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
+        self.model.vfio_users(device)
+    }
+
+    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
+        self.model.regions(device)
+    }
+
+    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
+        self.model.occupancy(device)
+    }
+
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
+        self.model.unbind_lock(device)
+    }
+}
+
+#[test]
+fn a_module_that_is_not_loaded_in_time_refuses_a_start_and_not_the_next_one() {
+    let scene = scene();
+    let kernel = Arc::new(Hanging {
+        model: scene.kernel.clone(),
+        hangs: true.into(),
+    });
+    let journal = Journal::new(scene.directory.path().join("journal"));
+    let assigner = Assigner::new(kernel.clone(), scene.site.clone(), journal);
+    let error = assigner.prepare(&scene.complete()).expect_err("not loaded");
+    let text = error.to_string();
+    assert!(
+        text.contains("VD-BND-032") && text.contains("modprobe"),
+        "{text}"
+    );
+    assert!(assigner.held().is_empty() && scene.kernel.writes().is_empty());
+    assigner.release(&uuid()).expect("nothing to do");
+    kernel
+        .hangs
+        .store(false, std::sync::atomic::Ordering::SeqCst);
+    assigner
+        .prepare(&scene.complete())
+        .expect("the same domain");
+    // The driver before is not registered, and its module does not come: nothing is forgotten.
+    scene.kernel.remove_driver(&driver("nvidia"));
+    kernel
+        .hangs
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let error = assigner.release(&uuid()).expect_err("not loaded");
+    assert!(error.to_string().contains("VD-BND-032"), "{error}");
+    assert_eq!(assigner.held().len(), 1);
+    kernel
+        .hangs
+        .store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(assigner.settle() && assigner.held().is_empty());
 }
 
 #[test]

@@ -142,14 +142,18 @@ impl Trial {
         }
     }
 
-    /// As libvirt does it: a start that is refused is released.
-    pub(super) fn start(&self) -> bool {
+    /// Binds the plan's devices for the domain.
+    pub(super) fn bind(&self) -> Result<(), AssignError> {
         let (view, devices) = (self.site.look(), planned(self.plan));
-        let bound = self.agent.undisturbed(|| {
+        self.agent.undisturbed(|| {
             self.agent.claim_free(&view, &domain(), &devices)?;
             self.agent.bind(&domain(), &devices)
-        });
-        let bound = bound.is_ok();
+        })
+    }
+
+    /// As libvirt does it: a start that is refused is released.
+    pub(super) fn start(&self) -> bool {
+        let bound = self.bind().is_ok();
         self.check_journalled("after the bind");
         if !bound {
             let _ = self.agent.release(&domain().uuid);
@@ -177,8 +181,9 @@ impl Trial {
         Before::read(&self.machine.model, address(line.0)).expect("state")
     }
 
+    /// By the files: what the agent would be kept from reading is there all the same.
     pub(super) fn journalled(&self, line: &Line) -> Option<State> {
-        let held = self.agent.held();
+        let held = Journal::new(self.directory.path().join("journal")).all();
         let mut devices = held.iter().flat_map(|(_, entry)| &entry.devices);
         let found = devices.find(|held| held.address == address(line.0));
         found.map(|held| held.state)
@@ -227,7 +232,8 @@ impl Trial {
         assert!([0, self.plan.len()].contains(&bound), "{bound} bound");
         let (served, faults) = (self.machine.is_served(), &self.faults);
         assert!(bound > 0 || served, "the service does not run: {faults:?}");
-        let locked = |line: &&Line| self.machine.model.unbind_lock(address(line.0)) == Some(true);
+        let locked =
+            |line: &&Line| self.machine.model.unbind_lock(address(line.0)) == Ok(Some(true));
         let left = self.plan.iter().find(locked);
         assert_eq!(left, None, "its unbindLock is taken: {faults:?}");
     }

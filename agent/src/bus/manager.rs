@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::reserve::Reservations;
 use crate::site::Site;
-use crate::worker::Worker;
+use crate::worker::{RecoverError, Worker};
 
 use run::Call;
 
@@ -279,11 +279,7 @@ impl Manager {
         let wanted = device::text(&options, "device")?;
         let wanted = wanted.map(device::address).transpose()?;
         let recovered = self.worker.recover(wanted).await;
-        let unknown = |why| {
-            let sentence =
-                format!("cannot ask libvirt which guests run: {why}; start libvirt first");
-            BusError::Failed(sentence)
-        };
+        let unknown = |why: RecoverError| BusError::Failed(why.to_string());
         Ok(json::text(&recovered.map_err(unknown)?))
     }
 

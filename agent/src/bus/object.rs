@@ -59,6 +59,7 @@ fn properties(status: &Status) -> Properties {
         ("DomainUuid", uuid(status).into()),
         ("State", status.state.as_str().into()),
         ("Reserved", status.reserved.into()),
+        ("Note", status.note.clone().into()),
     ])
 }
 
@@ -144,5 +145,11 @@ impl DeviceObject {
     #[zbus(property)]
     fn reserved(&self) -> bool {
         self.status().reserved
+    }
+
+    /// Why it was given back without the driver that it had before, with a code; empty for nothing to say.
+    #[zbus(property)]
+    fn note(&self) -> String {
+        self.status().note.clone()
     }
 }

@@ -76,7 +76,7 @@ impl Publisher {
         loop {
             let unsettled = self.refresh().await.unwrap_or_else(|error| {
                 warn!("cannot show the devices: {error}");
-                false
+                true
             });
             let rung = assigner.bell().rung();
             match unsettled {

@@ -357,7 +357,7 @@ async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
     let asked = |text| HashMap::from([("device", Variant::from(text))]);
     let recovered = manager.recover(asked(GPU)).await.expect("an answer");
     let rows: serde_json::Value = serde_json::from_str(&recovered).expect("JSON");
-    let row = serde_json::json!([{"device": GPU, "domain": "d0", "sentence": null}]);
+    let row = serde_json::json!([{"device": GPU, "domain": "d0", "sentence": null, "note": null}]);
     assert_eq!(rows, row);
     let driver = scene.kernel.driver(address(GPU)).expect("device");
     assert_eq!(driver.map(String::from).as_deref(), Some("nvidia"));

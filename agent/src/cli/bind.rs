@@ -192,8 +192,12 @@ fn released(report: &Value) -> String {
 
 fn released_one(report: &Value) -> String {
     let (device, driver) = (quoted(&report["device"]), driver(report));
+    let notes = report["against"].as_array().into_iter().flatten();
+    let notes: String = notes
+        .map(|note| format!("note: {}\n", word(note)))
+        .collect();
     match report["outcome"].as_str() {
-        Some("released") => format!("{device} is given back to {driver}\n"),
+        Some("released") => format!("{device} is given back to {driver}\n{notes}"),
         _ => format!("{device} was not bound by variantd: it stays on {driver}\n"),
     }
 }
@@ -201,8 +205,16 @@ fn released_one(report: &Value) -> String {
 fn recovered(report: &Value) -> String {
     let rows = report.as_array().into_iter().flatten();
     let given_back = rows.filter(|row| row["sentence"].is_null());
+    let note = |row: &Value| {
+        row["note"]
+            .as_str()
+            .map_or(String::new(), |note| format!("note: {note}\n"))
+    };
     let lines: String = given_back
-        .map(|row| format!("{} is given back{}\n", quoted(&row["device"]), left_by(row)))
+        .map(|row| {
+            let device = quoted(&row["device"]);
+            format!("{device} is given back{}\n{}", left_by(row), note(row))
+        })
         .collect();
     match report.as_array().is_none_or(Vec::is_empty) {
         true => "no device was left half-way\n".to_owned(),
@@ -298,13 +310,19 @@ mod tests {
     fn only_what_was_given_back_is_listed_as_such() {
         assert_eq!(recovered(&json!([])), "no device was left half-way\n");
         let rows = json!([
-            {"device": GPU, "domain": "d0", "sentence": null},
+            {"device": GPU, "domain": "d0", "sentence": null, "note": null},
             {"device": "0009:02:00.0", "domain": null, "sentence": "no"},
         ]);
         let said = recovered(&rows);
         assert_eq!(
             said,
             format!("'{GPU}' is given back: domain 'd0' had left it\n")
+        );
+        let rows =
+            json!([{"device": GPU, "domain": null, "sentence": null, "note": "without a driver"}]);
+        assert_eq!(
+            recovered(&rows),
+            format!("'{GPU}' is given back\nnote: without a driver\n")
         );
     }
 }

@@ -333,6 +333,25 @@ impl Code {
                  for a change that somebody else makes. It cannot be taken back, so nothing else is written to this device \
                  until it has ended; other devices are not concerned. Source: Linux, drivers/base/dd.c."
             }
+            Self::ModuleStuck => {
+                "modprobe loads a driver's module before a device is bound, in a process of its own, and has not ended within \
+                 30 s: the module's own start, an 'install' command in modprobe.d, or another module that is being loaded keeps \
+                 it. Nothing was bound. The same module is not asked for again until that process has ended; the guest, and \
+                 all others, can be started then. Source: modprobe.d(5); Linux, kernel/module/main.c."
+            }
+            Self::DriverRefused => {
+                "Loading a driver's module runs its code in the kernel, and an override makes any driver probe any device. So a \
+                 device is bound only to vfio-pci, to a driver that a recipe or variantd.conf names, to one that modules.alias \
+                 of the running kernel lists for this device, or to the one that it is or was on. Nothing was loaded. Source: \
+                 variantd.recipe(5); modules.alias of depmod(8)."
+            }
+            Self::LeftWithoutDriver => {
+                "The driver that the device was on before does not have it any more: its module is not there (its package was \
+                 removed, or another kernel runs), it does not load, or, where 'variantctl recover' asked for it, it refuses the \
+                 device. The device is released all the same: it is on no driver, its override is cleared, and every guest can \
+                 have it. A driver that is loaded later takes it by itself. Source: variantd.journal(5); Linux, \
+                 Documentation/ABI/testing/sysfs-bus-pci."
+            }
             Self::HookLate => {
                 "libvirt's hook waits for a guest's start as long as the agent says in /run/variantd/patience: the longest bind of \
                  the recipes, taking it back, and what else may be waited for; 20 s for anything else. The agent goes on, and \

@@ -329,6 +329,12 @@ codes! {
     BindNotReady = "VD-BND-030",
     /// The kernel has not come back from a write.
     BindStuck = "VD-BND-031",
+    /// A module has not been loaded in time.
+    ModuleStuck = "VD-BND-032",
+    /// The driver is not one that the device may be bound to.
+    DriverRefused = "VD-BND-033",
+    /// The device is given back, without the driver that it had before.
+    LeftWithoutDriver = "VD-BND-034",
     /// The agent has not answered libvirt's hook in time.
     HookLate = "VD-BND-045",
     /// No IOMMU confines the device, and VFIO would give it to a guest all the same.

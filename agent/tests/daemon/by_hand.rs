@@ -2,6 +2,13 @@
 //! and refused there. Its files take no writes of a kernel; those are tested on the modelled one.
 
 use std::fs;
+use std::time::{Duration, Instant};
+
+use agent::child::InChild;
+use agent::patience::BindLimits;
+use kernel_glue::kernel::Kernel;
+use kernel_glue::live::Live;
+use nix::errno::Errno;
 
 use crate::scene::Scene;
 
@@ -42,9 +49,57 @@ fn each_mistake_has_its_exit_status() {
     assert!(said.contains("VD-DEV-001"), "{said}");
     assert_eq!(scene.fails(&["bind", "gpu"]).0, 2);
     assert_eq!(scene.fails(&["bind", "--driver", "../x", GPU]).0, 2);
-    let (status, said) = scene.fails(&["bind", "--driver", "no_such", GPU]);
+    // Its module, and that of any other driver that is not for the device, is not loaded.
+    let modprobe = scene.path("asked");
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\nexit 1\n", modprobe.display());
+    scene.program("host/usr/sbin/modprobe", &script);
+    for driver in ["floppy", "sctp", "no_such"] {
+        for verb in ["bind", "reserve"] {
+            let (status, said) = scene.fails(&[verb, "--driver", driver, GPU]);
+            assert_eq!(status, 1, "{said}");
+            assert!(said.contains("VD-BND-033"), "{said}");
+        }
+        scene.write(
+            &format!("reserved.d/{GPU}.toml"),
+            &format!("device = \"{GPU}\"\nid = \"10de:2342\"\ndriver = \"{driver}\"\n"),
+        );
+        let (success, log) = crate::reserve::boot(&scene);
+        assert!(!success && log.contains("VD-BND-033"), "{log}");
+        assert!(!modprobe.exists());
+    }
+    let (status, said) = scene.fails(&["bind", "--driver", "mlx5_vfio_pci", GPU]);
     assert_eq!(status, 1, "{said}");
     assert!(said.contains("VD-BND-001"), "{said}");
+    let asked = fs::read_to_string(modprobe).expect("asked");
+    assert!(asked.contains("-- mlx5_vfio_pci"), "{asked}");
+}
+
+#[test]
+fn a_module_that_hangs_is_given_up_and_not_asked_for_again_until_it_has_ended() {
+    let scene = Scene::new();
+    let asked = scene.path("asked");
+    let script = format!(
+        "#!/bin/sh\necho $$ >> {asked}\nwhile [ ! -e {asked}.end ]; do sleep 0.02; done\nexit 1\n",
+        asked = asked.display()
+    );
+    scene.program("host/usr/sbin/modprobe", &script);
+    let root = scene.path("host");
+    let live = Live::new(root.clone()).expect("root");
+    let program = env!("CARGO_BIN_EXE_variantd-child").into();
+    let limits = Box::new(BindLimits::default);
+    let kernel = InChild::new(live, root, program, limits).with_loading(Duration::from_millis(300));
+    let count = || fs::read_to_string(&asked).map_or(0, |text| text.lines().count());
+    let load = || kernel.load_module("vfio-pci");
+    assert_eq!(load(), Err(Errno::ETIMEDOUT));
+    assert_eq!(load(), Err(Errno::ETIMEDOUT));
+    assert_eq!(count(), 1, "it is not asked for on top");
+    fs::write(format!("{}.end", asked.display()), "").expect("the end");
+    let until = Instant::now() + Duration::from_secs(30);
+    while load() == Err(Errno::ETIMEDOUT) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(load(), Err(Errno::EIO));
+    assert!(count() > 1);
 }
 
 #[test]

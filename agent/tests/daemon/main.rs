@@ -3,6 +3,7 @@
 mod by_hand;
 mod contract;
 mod doctor;
+mod fault;
 mod flood;
 mod json;
 mod monitor;
@@ -67,7 +68,7 @@ async fn it_publishes_its_devices_serves_reloads_and_ends() {
     scene.write("recipes.d/nvidia-grace.toml", &slow);
     agent.send(Signal::SIGHUP);
     agent.says("configuration read again");
-    assert_eq!((&*before, &*patience()), ("175\n", "615\n"));
+    assert_eq!((&*before, &*patience()), ("205\n", "645\n"));
 
     agent.send(Signal::SIGTERM);
     assert!(agent.wait().success());

@@ -12,7 +12,7 @@ const NIC: &str = "0000:00:1f.0";
 const PORT: &str = "0009:00:00.0";
 
 /// What the unit runs at boot.
-fn boot(scene: &Scene) -> (bool, String) {
+pub(crate) fn boot(scene: &Scene) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_variantd"))
         .arg("--reserve")
         .args(["--config".as_ref(), scene.path("variantd.conf").as_os_str()])

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
@@ -61,6 +62,13 @@ impl Scene {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
         fs::write(path, text).expect(name);
+    }
+
+    /// A script that can be run.
+    pub(crate) fn program(&self, name: &str, text: &str) {
+        self.write(name, text);
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.path(name), mode).expect(name);
     }
 
     pub(crate) fn start(&self) -> Agent {

@@ -44,12 +44,16 @@ impl Nodes {
         own.extend(children(root, &dir, "drm", "/dev/dri")?);
         let driver = driver.as_deref();
         if driver == Some(NVIDIA) {
-            own.extend(minor(root, device).map(|minor| format!("/dev/nvidia{minor}")));
+            own.extend(minor(root, device)?.map(|minor| format!("/dev/nvidia{minor}")));
         }
+        let several = match driver {
+            Some(driver) => !is_alone(root, driver)?,
+            None => false,
+        };
         Ok(Self {
             device: Some(device),
             own,
-            several: driver.is_some_and(|driver| !is_alone(root, driver)),
+            several,
             driver: match driver {
                 Some(NVIDIA) => &NVIDIA_SHARED,
                 Some(AMDGPU) => &AMDGPU_SHARED,
@@ -97,13 +101,13 @@ impl Nodes {
 }
 
 /// True when no second device is on the driver.
-pub(crate) fn is_alone(root: &Root, driver: &str) -> bool {
-    let names = root.list(&format!("sys/bus/pci/drivers/{driver}"));
+pub(crate) fn is_alone(root: &Root, driver: &str) -> Result<bool, Failure> {
+    let names = optional(root.list(&format!("sys/bus/pci/drivers/{driver}")))?;
     let names = names.unwrap_or_default();
     let devices = names
         .iter()
         .filter(|name| name.parse::<PciAddress>().is_ok());
-    devices.count() < 2
+    Ok(devices.count() < 2)
 }
 
 /// The nodes in `directory` that have the names of what is below `dir/class`.
@@ -114,16 +118,17 @@ fn children(root: &Root, dir: &str, class: &str, directory: &str) -> Result<Vec<
 }
 
 /// The number in `/dev/nvidiaN`; unknown where NVIDIA's driver says nothing of the device.
-fn minor(root: &Root, device: PciAddress) -> Option<u32> {
+fn minor(root: &Root, device: PciAddress) -> Result<Option<u32>, Failure> {
     let path = format!("proc/driver/nvidia/gpus/{device}/information");
-    let text = root.text(&path).ok()?;
+    let text = optional(root.text(&path))?.unwrap_or_default();
     let line = text
         .lines()
-        .find_map(|line| line.strip_prefix("Device Minor:"))?;
-    line.trim().parse().ok()
+        .find_map(|line| line.strip_prefix("Device Minor:"));
+    Ok(line.and_then(|line| line.trim().parse().ok()))
 }
 
-fn optional<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
+/// What only an absent file leaves out.
+pub(crate) fn optional<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(failure) if failure.is_absent() => Ok(None),

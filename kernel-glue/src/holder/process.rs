@@ -63,11 +63,11 @@ fn opened(root: &Root, process: u32, nodes: &Nodes) -> Result<Vec<HeldNode>, Err
         let (name, Some(target)) = link.map_err(|error| raw(&error))? else {
             continue;
         };
-        let device = || vfio_device(root, process, &name, &target);
-        let found = match nodes.find(&target) {
-            None if nodes.device.is_some() && nodes.device == device() => Some((&*target, false)),
-            found => found,
-        };
+        let mut found = nodes.find(&target);
+        if found.is_none() && nodes.device.is_some() {
+            let device = vfio_device(root, process, &name, &target)?;
+            found = (device == nodes.device).then_some((&*target, false));
+        }
         if let Some((path, shared)) = found {
             held.push(HeldNode {
                 path: path.to_owned(),
@@ -87,15 +87,23 @@ pub(crate) fn vfio_device(
     process: u32,
     descriptor: &str,
     target: &str,
-) -> Option<PciAddress> {
+) -> Result<Option<PciAddress>, Errno> {
     if target != "anon_inode:[vfio-device]" {
-        return None;
+        return Ok(None);
     }
-    let text = root.text(&format!("proc/{process}/fdinfo/{descriptor}"));
-    let text = text.ok()?;
+    let text = match root.text(&format!("proc/{process}/fdinfo/{descriptor}")) {
+        Ok(text) => text,
+        // A process that has ended answers ESRCH.
+        Err(failure) if failure.is_absent() || failure.errno() == Some(Errno::ESRCH) => {
+            return Ok(None);
+        }
+        Err(failure) => return Err(failure.errno().unwrap_or(Errno::EIO)),
+    };
     let mut lines = text.lines();
-    let path = lines.find_map(|line| line.strip_prefix("vfio-device-syspath:"))?;
-    path.rsplit('/').next()?.parse().ok()
+    let path = lines.find_map(|line| line.strip_prefix("vfio-device-syspath:"));
+    Ok(path
+        .and_then(|path| path.rsplit('/').next())
+        .and_then(|name| name.parse().ok()))
 }
 
 /// A node can be mapped after its descriptor was closed, and is in use all the same.

@@ -92,9 +92,59 @@ fn a_device_that_is_gone_has_no_driver_and_no_override() {
 }
 
 #[test]
+fn only_a_name_that_is_not_there_means_that_a_device_or_a_driver_is_gone() {
+    let (dir, live, gpu) = scene();
+    let loops = |path: &str| {
+        let path = dir.path().join(path);
+        let _ = fs::remove_file(&path);
+        symlink(path.file_name().expect("a name"), &path).expect("link");
+    };
+    // The kernel answers ELOOP here, as it answers EMFILE to a process that is out of descriptors.
+    loops(&format!("{DEVICES}/{GPU}"));
+    assert_eq!(live.driver(gpu), Err(Errno::ELOOP));
+    assert_eq!(live.driver_override(gpu), Err(Errno::ELOOP));
+    assert_eq!(live.vfio_users(gpu), Err(Errno::ELOOP));
+    loops("sys/bus/pci/drivers/nvidia");
+    assert_eq!(live.registered("nvidia"), Err(Errno::ELOOP));
+    put(dir.path(), "sys/module/vfio/parameters/other", "");
+    loops("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
+    assert_eq!(live.no_iommu(), Err(Errno::ELOOP));
+    let without_sysfs = tempfile::tempdir().expect("directory");
+    let live = Live::new(without_sysfs.path().to_owned()).expect("root");
+    assert_eq!(live.driver(gpu), Err(Errno::ENOENT));
+}
+
+#[test]
+fn a_module_is_listed_for_a_device_by_its_own_name_or_its_drivers() {
+    let (dir, live, gpu) = scene();
+    let modalias = "pci:v000010DEd00002342sv000010DEsd000016EBbc03sc02i00\n";
+    put(dir.path(), &format!("{GPU_DIR}/modalias"), modalias);
+    put(dir.path(), "proc/sys/kernel/osrelease", "7.2.0\n");
+    let lists = |name: &str| live.lists(gpu, &name.parse().expect("name"));
+    assert_eq!(lists("nvidia"), Ok(false), "there is no list");
+    let aliases = "alias pci:v000010DEd*sv*sd*bc03sc02i00* nvidia\nalias pci:v*d*sv*sd*bc0Csc03i30* xhci_pci\n\
+                   alias vfio_pci:v000010DEd00002342sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci\nalias block-major-2-* floppy\n";
+    put(dir.path(), "lib/modules/7.2.0/modules.alias", aliases);
+    assert_eq!(lists("nvidia"), Ok(true));
+    assert_eq!(lists("nvgrace-gpu-vfio-pci"), Ok(true));
+    assert_eq!(lists("floppy"), Ok(false));
+    assert_eq!(lists("xhci_hcd"), Ok(false));
+    put(dir.path(), "sys/bus/pci/drivers/nv/bind", "");
+    let link = dir.path().join("sys/bus/pci/drivers/nv/module");
+    symlink("../../../../module/nvidia", link).expect("link");
+    assert_eq!(lists("nv"), Ok(true));
+    let other = "0000:00:00.0".parse().expect("address");
+    let nvidia = "nvidia".parse().expect("name");
+    assert_eq!(live.lists(other, &nvidia), Err(Errno::ENODEV));
+}
+
+#[test]
 fn a_driver_is_found_by_its_name_or_its_modules_name() {
     let (dir, live, _) = scene();
-    let found = |name| live.registered(name).map(|driver| driver.to_string());
+    let found = |name| {
+        let driver = live.registered(name).expect("looked up");
+        driver.map(|driver| driver.to_string())
+    };
     assert_eq!(found("vfio-pci").as_deref(), Some("vfio-pci"));
     assert_eq!(
         found("nvgrace-gpu-vfio-pci").as_deref(),
@@ -187,11 +237,11 @@ fn a_process_that_cannot_be_looked_into_may_be_a_user() {
 #[test]
 fn the_unbind_lock_is_read_and_written_where_there_is_one() {
     let (dir, live, gpu) = scene();
-    assert_eq!(live.unbind_lock(gpu), None);
+    assert_eq!(live.unbind_lock(gpu), Ok(None));
     assert_eq!(live.write(&Knob::UnbindLock(gpu), "1"), Err(Errno::ENOENT));
     let file = format!("proc/driver/nvidia/gpus/{GPU}/unbindLock");
     put(dir.path(), &file, "0\n");
-    assert_eq!(live.unbind_lock(gpu), Some(false));
+    assert_eq!(live.unbind_lock(gpu), Ok(Some(false)));
     live.write(&Knob::UnbindLock(gpu), "1").expect("taken");
-    assert_eq!(live.unbind_lock(gpu), Some(true));
+    assert_eq!(live.unbind_lock(gpu), Ok(Some(true)));
 }

@@ -17,6 +17,8 @@ pub(super) struct State {
     pub(super) devices: BTreeMap<PciAddress, Slot>,
     pub(super) drivers: BTreeMap<DriverName, BTreeSet<PciId>>,
     pub(super) modules: BTreeMap<String, DriverName>,
+    /// The ids that `modules.alias` lists for a module.
+    pub(super) aliases: BTreeMap<String, BTreeSet<PciId>>,
     pub(super) writes: Vec<Write>,
     pub(super) loaded: Vec<String>,
     pub(super) failing_writes: BTreeMap<usize, Errno>,

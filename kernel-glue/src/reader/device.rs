@@ -9,7 +9,6 @@ use super::{DEVICES, Reader};
 use crate::address::PciAddress;
 use crate::config::{Config, ConfigError};
 use crate::device::{Bar, Device};
-use crate::failure::Failure;
 use crate::id::PciId;
 use crate::numa::NumaNode;
 
@@ -74,7 +73,7 @@ impl Reader<'_> {
         let target = match self.tree.link(dir) {
             Ok(target) => target,
             Err(failure) => {
-                self.gap(dir, failure.reason());
+                self.unread(dir, failure);
                 return Vec::new();
             }
         };
@@ -133,7 +132,7 @@ impl Reader<'_> {
 
     fn config(&mut self, path: &str) -> Config {
         let read = self.tree.config(path);
-        let unread = |failure: Failure| Config::Unreadable(ConfigError::Io(failure.reason()));
+        let unread = |failure| Config::Unreadable(ConfigError::Io(self.unread(path, failure)));
         match read.unwrap_or_else(unread) {
             Config::Unreadable(ConfigError::Io(reason)) => {
                 Config::Unreadable(ConfigError::Io(self.gap(path, reason)))

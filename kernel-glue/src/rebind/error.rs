@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::address::PciAddress;
 use crate::driver::DriverName;
-use crate::failure::describe;
+use crate::failure::{describe, is_exhaustion};
 use crate::kernel::Knob;
 use crate::rebind::Step;
 
@@ -110,6 +110,40 @@ impl RebindError {
             Self::Locked { errno, .. } => *errno == Some(Errno::ETIMEDOUT),
             _ => false,
         }
+    }
+
+    /// True when the driver that the device should be on cannot be had: it is not registered, and no module of it is
+    /// there, or its module does not load. Nothing was written.
+    #[must_use]
+    pub fn lacks_driver(&self) -> bool {
+        let passing = |errno: Errno| errno == Errno::ETIMEDOUT || is_exhaustion(errno);
+        matches!(self, Self::NoDriver { errno, .. } if !passing(*errno))
+    }
+
+    /// True when the module of the driver has not been loaded in time: that may still be under way.
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        matches!(self, Self::NoDriver { errno, .. } if *errno == Errno::ETIMEDOUT)
+    }
+
+    /// True when the driver that the device should be on was there, and did not take it.
+    #[must_use]
+    pub fn is_refused_by_driver(&self) -> bool {
+        let bind = |step: &Step| matches!(step.knob, Knob::Bind(_));
+        match self {
+            Self::Failed { .. } if self.is_hung() => false,
+            Self::Failed { step, cause, .. } => match cause {
+                Cause::Errno(errno) => step.as_ref().is_some_and(bind) && !is_exhaustion(*errno),
+                Cause::Elsewhere(_) => true,
+            },
+            _ => false,
+        }
+    }
+
+    /// True when the device is not in this host any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Unreadable { errno, .. } if *errno == Errno::ENODEV)
     }
 
     /// True when the driver has waited for the device in vain, and the device is as it was before.
@@ -224,6 +258,7 @@ fn meaning(step: &Step, errno: Errno) -> String {
 fn no_module(errno: Errno) -> String {
     match errno {
         Errno::ENOENT => "no module of this kernel has it".to_owned(),
+        Errno::ETIMEDOUT => "modprobe has not ended in time, and may be under way".to_owned(),
         other => describe(other),
     }
 }

@@ -18,22 +18,32 @@ pub(super) fn take(
     device: PciAddress,
     steps: &[Step],
 ) -> Result<bool, RebindError> {
-    if !steps.iter().any(Step::unbinds) || kernel.unbind_lock(device) != Some(false) {
+    if !steps.iter().any(Step::unbinds) || read(kernel, device)? != Some(false) {
         return Ok(false);
     }
     let written = kernel.write(&Knob::UnbindLock(device), TAKE);
-    match kernel.unbind_lock(device) {
-        Some(true) => Ok(true),
-        _ => Err(RebindError::Locked {
+    match read(kernel, device) {
+        Ok(Some(true)) => Ok(true),
+        Ok(_) => Err(RebindError::Locked {
             device,
             errno: written.err(),
         }),
+        // It may be taken: whoever cannot know that lets it go.
+        Err(error) => {
+            let _ = kernel.write(&Knob::UnbindLock(device), RELEASE);
+            Err(error)
+        }
     }
+}
+
+fn read(kernel: &dyn Kernel, device: PciAddress) -> Result<Option<bool>, RebindError> {
+    let unreadable = |errno| RebindError::Unreadable { device, errno };
+    kernel.unbind_lock(device).map_err(unreadable)
 }
 
 /// Lets the device be opened again, if it is locked.
 pub(super) fn release(kernel: &dyn Kernel, device: PciAddress) -> Result<(), RebindError> {
-    if kernel.unbind_lock(device) != Some(true) {
+    if read(kernel, device)? != Some(true) {
         return Ok(());
     }
     let written = kernel.write(&Knob::UnbindLock(device), RELEASE);
@@ -97,7 +107,7 @@ mod tests {
             ["unbindLock <- 1", "driver_override <- vfio-pci"]
         );
         restore(&model, gpu, &before).expect("given back");
-        assert_eq!(model.unbind_lock(gpu), Some(false));
+        assert_eq!(model.unbind_lock(gpu), Ok(Some(false)));
     }
 
     #[test]
@@ -140,7 +150,7 @@ mod tests {
             model.fail_write(number, Errno::EIO);
             bind(&model, gpu).expect_err("fails");
             assert_eq!(Before::read(&model, gpu), Ok(before), "write {number}");
-            assert_eq!(model.unbind_lock(gpu), Some(false), "write {number}");
+            assert_eq!(model.unbind_lock(gpu), Ok(Some(false)), "write {number}");
         }
     }
 
@@ -161,7 +171,7 @@ mod tests {
             model.write(&knob, "vfio-pci").expect("override");
             back(&model, gpu, &before).expect("given back");
             assert_eq!(Before::read(&model, gpu), Ok(before));
-            assert_eq!(model.unbind_lock(gpu), Some(false));
+            assert_eq!(model.unbind_lock(gpu), Ok(Some(false)));
         }
     }
 
@@ -170,6 +180,6 @@ mod tests {
         let (model, gpu) = scene(true);
         model.fail_write(1, Errno::EIO);
         bind(&model, gpu).expect_err("fails");
-        assert_eq!(model.unbind_lock(gpu), Some(true));
+        assert_eq!(model.unbind_lock(gpu), Ok(Some(true)));
     }
 }

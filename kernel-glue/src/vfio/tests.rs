@@ -232,8 +232,8 @@ fn a_driver_that_shows_no_more_than_the_device_has_fallen_back() {
         let root = Root::new(scene.path().to_owned()).expect("root");
         has_fallen_back(&root, scene.gpu, &regions)
     };
-    assert!(shown(32 << 20));
-    assert!(!shown(128 << 30));
+    assert_eq!(shown(32 << 20), Ok(true));
+    assert_eq!(shown(128 << 30), Ok(false));
 }
 
 #[test]

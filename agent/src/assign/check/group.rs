@@ -7,7 +7,9 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
+use nix::errno::Errno;
 
+use super::unreadable;
 use crate::assign::SharedKernel;
 use crate::code::Code;
 use crate::plan::Planned;
@@ -58,8 +60,15 @@ pub(super) struct Member<'a> {
 impl<'a> Member<'a> {
     /// The device, if it is in the way: no bridge, and on such a driver now. An NVSwitch (class 0680) calls
     /// itself a bridge and is none.
-    pub(super) fn read(kernel: &SharedKernel, device: &'a Device) -> Option<Self> {
-        Self::on(device, kernel.driver(device.address).ok().flatten()?)
+    ///
+    /// # Errors
+    /// When its driver cannot be read; one that is gone meanwhile is in nobody's way.
+    pub(super) fn read(kernel: &SharedKernel, device: &'a Device) -> Result<Option<Self>, Refusal> {
+        match kernel.driver(device.address) {
+            Ok(driver) => Ok(driver.and_then(|driver| Self::on(device, driver))),
+            Err(Errno::ENODEV) => Ok(None),
+            Err(errno) => Err(unreadable(errno).of(device.address)),
+        }
     }
 
     fn on(device: &'a Device, driver: DriverName) -> Option<Self> {
@@ -86,8 +95,14 @@ impl<'a> Member<'a> {
 }
 
 /// Whether the host uses a device in a way that keeps VFIO from its group.
-pub(in crate::assign) fn in_the_way(kernel: &SharedKernel, device: &Device) -> bool {
-    Member::read(kernel, device).is_some()
+///
+/// # Errors
+/// When its driver cannot be read.
+pub(in crate::assign) fn in_the_way(
+    kernel: &SharedKernel,
+    device: &Device,
+) -> Result<bool, Refusal> {
+    Ok(Member::read(kernel, device)?.is_some())
 }
 
 /// The members that go along with `leader`: none, or with consent all.

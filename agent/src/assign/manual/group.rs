@@ -11,7 +11,8 @@
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
-use kernel_glue::rebind;
+use kernel_glue::rebind::{self, RebindError};
+use nix::errno::Errno;
 use serde::Serialize;
 use tracing::warn;
 
@@ -148,7 +149,14 @@ impl Assigner {
         if let Some(leader) = self.bound.read(leader)? {
             return Ok(!leader.done);
         }
-        let driver = self.kernel.driver(leader).ok().flatten();
+        let driver = match self.kernel.driver(leader) {
+            Err(Errno::ENODEV) => None,
+            Err(errno) => {
+                let device = leader;
+                return Err(RebindError::Unreadable { device, errno }.into());
+            }
+            Ok(driver) => driver,
+        };
         Ok(!driver.is_some_and(|driver| is_vfio(driver.as_str())))
     }
 
@@ -177,11 +185,14 @@ impl Assigner {
         let functions = view.host()?.devices.values().filter(|one| {
             one.address.same_slot(leader.address) && BESIDE.contains(&(one.class >> 8))
         });
-        let used = functions.filter(|one| !known(one) && in_the_way(&*self.kernel, one));
         let label = || format!("function of '{}'", leader.address);
-        Ok(used
-            .filter_map(|one| companion(leader, one.address, label()))
-            .collect())
+        let mut used = Vec::new();
+        for one in functions.filter(|one| !known(one)) {
+            if in_the_way(&*self.kernel, one)? {
+                used.extend(companion(leader, one.address, label()));
+            }
+        }
+        Ok(used)
     }
 
     /// The companions locked, once nothing stands against taking any of them.
@@ -193,7 +204,7 @@ impl Assigner {
         let view = self.site.look();
         let free = companions.iter().map(|planned| {
             let _lock = self.lock_by_hand(planned.address)?;
-            let to = bind::resolve(&*self.kernel, &planned.driver);
+            let to = bind::resolve(&*self.kernel, planned.address, &planned.driver)?;
             let way = self.way(planned.address, to)?;
             let inspected = self.inspect(&view, planned.address, &planned.driver);
             inspected.map_err(AssignError::Refused)?;

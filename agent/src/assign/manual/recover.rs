@@ -4,12 +4,12 @@ use kernel_glue::address::PciAddress;
 use serde::Serialize;
 use tracing::warn;
 
-use super::Fate;
-use crate::assign::{AssignError, Assigner, Condition};
+use crate::assign::{AssignError, Assigner, Condition, Unwilling};
 use crate::domain::DomainUuid;
 use crate::journal::Held;
 use crate::journald;
 use crate::libvirt::DomainRef;
+use crate::refusal::Refusal;
 
 /// What came of a device that had been left half-way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,24 +20,40 @@ pub struct Recovered {
     pub domain: Option<String>,
     /// Why it is still not given back.
     pub sentence: Option<String>,
+    /// Why it is given back, and not on the driver that it had before.
+    pub note: Option<String>,
 }
 
 impl Assigner {
     /// Gives back what was left half-way outside of any guest: `device`, or all such devices.
-    pub fn recover_by_hand(&self, device: Option<PciAddress>) -> Vec<Recovered> {
+    pub fn recover_by_hand(
+        &self,
+        device: Option<PciAddress>,
+        unwilling: Unwilling,
+    ) -> Vec<Recovered> {
         let asked = |one: &PciAddress| device.is_none_or(|device| device == *one);
-        let left = self.bound.devices().into_iter().filter(asked);
+        let left = self.bound.devices().unwrap_or_else(|why| {
+            warn!("devices that are bound outside of any guest are not looked at: {why}");
+            self.again.something();
+            Vec::new()
+        });
+        let left = left.into_iter().filter(asked);
         let recovered = left.filter_map(|device| {
-            let result = self.recover_one(device).transpose()?;
+            let result = self.recover_one(device, unwilling).transpose()?;
             if let Err(error) = &result {
                 let message_id = journald::NOT_GIVEN_BACK;
                 warn!(variantd_device = %device, message_id, "'{device}' is not given back: {error}");
                 self.again.something();
             }
+            let (note, sentence) = match result {
+                Ok(note) => (note.map(|note| note.to_string()), None),
+                Err(error) => (None, Some(error.to_string())),
+            };
             Some(Recovered {
                 device,
                 domain: None,
-                sentence: result.err().map(|error| error.to_string()),
+                sentence,
+                note,
             })
         });
         let recovered = recovered.collect();
@@ -48,9 +64,10 @@ impl Assigner {
     /// Gives back, without libvirt, what domains hold whose bind or release has not come to its end: `device`,
     /// or all such devices.
     pub fn recover_unsettled(&self, device: Option<PciAddress>) -> Vec<Recovered> {
-        self.recover_entries(|_, held| {
+        let due = |_: &DomainUuid, held: &Held| {
             device.is_none_or(|device| device == held.address) && held.is_unsettled()
-        })
+        };
+        self.recover_entries(due, Unwilling::Freed)
     }
 
     /// Gives back what guests that are not `running` left bound: `device`, or all such devices.
@@ -59,22 +76,29 @@ impl Assigner {
         running: &[DomainUuid],
         device: Option<PciAddress>,
     ) -> Vec<Recovered> {
-        self.recover_entries(|domain, held| {
+        let due = |domain: &DomainUuid, held: &Held| {
             let asked = device.is_none_or(|device| device == held.address);
             let left = !running.contains(domain) && self.orphans().contains(domain);
             asked && left && !held.is_unsettled()
-        })
+        };
+        self.recover_entries(due, Unwilling::Freed)
     }
 
     pub(in crate::assign) fn recover_entries(
         &self,
         due: impl Fn(&DomainUuid, &Held) -> bool,
+        unwilling: Unwilling,
     ) -> Vec<Recovered> {
-        let all = self.journal.all().into_iter();
-        let recovered = all
+        let survey = self.journal.survey();
+        if survey.unread.is_some() {
+            self.again.something();
+        }
+        let recovered = survey
+            .found
+            .into_iter()
             .flat_map(|(domain, _)| {
                 self.locks.with(&domain.uuid, || {
-                    self.recover_entry(&domain, |held| due(&domain.uuid, held))
+                    self.recover_entry(&domain, |held| due(&domain.uuid, held), unwilling)
                 })
             })
             .collect();
@@ -83,7 +107,12 @@ impl Assigner {
     }
 
     /// Gives those devices of a domain back that are `due`; called with the domain's lock.
-    fn recover_entry(&self, domain: &DomainRef, due: impl Fn(&Held) -> bool) -> Vec<Recovered> {
+    fn recover_entry(
+        &self,
+        domain: &DomainRef,
+        due: impl Fn(&Held) -> bool,
+        unwilling: Unwilling,
+    ) -> Vec<Recovered> {
         let devices = || {
             let entry = self.journal.read(&domain.uuid).ok().flatten();
             entry.map_or(Vec::new(), |entry| entry.devices)
@@ -93,25 +122,39 @@ impl Assigner {
             return Vec::new();
         }
         let is_asked = |held: &Held| asked.iter().any(|one| one.address == held.address);
-        let result = self.give_back_those(&domain.uuid, is_asked);
-        let sentence = result.err().map(|error| error.to_string());
+        let result = self.give_back_those(&domain.uuid, is_asked, unwilling);
+        let (notes, sentence) = match result {
+            Ok(notes) => (notes, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
         let kept = devices();
         let still = |held: &&Held| kept.iter().any(|one| one.address == held.address);
+        let note = |held: &Held| {
+            let mut notes = notes.iter();
+            notes.find(|note| note.device == Some(held.address))
+        };
         let recovered = asked.iter().map(|held| Recovered {
             device: held.address,
             domain: Some(domain.name.clone()),
             sentence: sentence.clone().filter(|_| still(&held)),
+            note: note(held).map(ToString::to_string),
         });
         recovered.collect()
     }
 
-    fn recover_one(&self, device: PciAddress) -> Result<Option<Fate>, AssignError> {
+    /// `None` where nothing was left; inside, why the device is not on the driver that it had before.
+    fn recover_one(
+        &self,
+        device: PciAddress,
+        unwilling: Unwilling,
+    ) -> Result<Option<Option<Refusal>>, AssignError> {
         let _lock = self.lock_by_hand(device)?;
         let _work = self.at_work(device, Condition::Releasing);
         match self.bound.read(device)? {
             Some(record) if !record.done || self.is_stray(&record)? => {
                 self.refuse_held(device)?;
-                self.restore(record).map(Some)
+                let (_, note) = self.restore(record, unwilling)?;
+                Ok(Some(note))
             }
             _ => Ok(None),
         }

@@ -8,6 +8,7 @@ use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::{Model, Write};
 use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
+use nix::errno::Errno;
 
 use super::*;
 use crate::config::Config;
@@ -117,6 +118,55 @@ fn another_driver_by_hand_keeps_the_state_before_the_first() {
 }
 
 #[test]
+fn a_driver_that_is_not_for_the_device_is_refused_before_its_module_is_loaded() {
+    let scene = scene();
+    for (name, known) in [("floppy", true), ("sctp", false), ("mlx5_core", true)] {
+        if known {
+            scene.kernel.add_module(name, driver(name));
+        }
+        let named = || Some(driver(name));
+        let gpu = address(GPU);
+        for error in [
+            scene.assigner.bind_by_hand(gpu, named()).map(drop),
+            scene.assigner.plan_by_hand(gpu, named()).map(drop),
+            scene.assigner.reservable(gpu, named()).map(drop),
+            scene.assigner.claim_reserved(gpu, named()).map(drop),
+        ] {
+            let error = error.expect_err(name).to_string();
+            assert!(
+                error.contains("VD-BND-033") && error.contains(name),
+                "{error}"
+            );
+        }
+    }
+    assert!(scene.kernel.loaded().is_empty() && scene.kernel.writes().is_empty());
+    scene.kernel.add_module("nouveau", driver("nouveau"));
+    let id = "10de:2342".parse().expect("id");
+    scene.kernel.add_alias("nouveau", id);
+    for name in ["nouveau", "nvgrace-gpu-vfio-pci", "nvidia"] {
+        let bound = scene
+            .assigner
+            .bind_by_hand(address(GPU), Some(driver(name)));
+        bound.expect(name);
+    }
+}
+
+#[test]
+fn a_device_bound_by_hand_whose_driver_was_removed_is_released_without_one() {
+    let scene = scene();
+    scene.bind().expect("bind");
+    scene.kernel.remove_driver(&driver("nvidia"));
+    let released = scene.release().expect("released");
+    assert_eq!(
+        (released.outcome, &released.driver),
+        (Fate::Released, &None)
+    );
+    assert!(released.against[0].contains("VD-BND-034"), "{released:?}");
+    assert_eq!(scene.state(), ("-".into(), None));
+    scene.bind().expect("the next bind");
+}
+
+#[test]
 fn a_guest_uses_a_device_bound_by_hand_and_leaves_it_there() {
     let scene = scene();
     scene.bind().expect("bind");
@@ -161,7 +211,7 @@ fn a_bind_that_fails_at_any_write_leaves_no_trace() {
         let error = scene.bind().expect_err("fails").to_string();
         assert!(error.contains("VD-BND-001"), "{error}");
         assert_eq!(scene.state(), unbound());
-        assert!(scene.assigner.bound.devices().is_empty());
+        assert!(scene.assigner.bound.devices().expect("listed").is_empty());
     }
 }
 
@@ -176,16 +226,21 @@ fn an_undo_that_failed_is_recovered_on_request() {
     assert!(
         scene
             .assigner
-            .recover_by_hand(Some(address(NIC)))
+            .recover_by_hand(Some(address(NIC)), Unwilling::Kept)
             .is_empty()
     );
     let start = scene.assigner.prepare(&scene.complete());
     let start = start.expect_err("half-way").to_string();
     assert!(start.contains("VD-BND-004"), "{start}");
-    let recovered = scene.restarted().recover_by_hand(None);
+    let recovered = scene.restarted().recover_by_hand(None, Unwilling::Kept);
     assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
     assert_eq!(scene.state(), unbound());
-    assert!(scene.assigner.recover_by_hand(None).is_empty());
+    assert!(
+        scene
+            .assigner
+            .recover_by_hand(None, Unwilling::Kept)
+            .is_empty()
+    );
 }
 
 /// The driver link shows while the probe runs, so a bind to that driver must not take it for done.
@@ -213,12 +268,23 @@ fn a_second_bind_does_not_believe_the_link_of_a_device_whose_write_is_under_way(
 fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
     let scene = scene();
     scene.bind().expect("bind");
-    assert!(scene.restarted().recover_by_hand(None).is_empty());
+    assert!(
+        scene
+            .restarted()
+            .recover_by_hand(None, Unwilling::Kept)
+            .is_empty()
+    );
     assert_eq!(scene.state(), bound());
     let record = scene.assigner.bound.read(address(GPU)).expect("read");
     let record = record.expect("a record").with(false);
     scene.assigner.bound.write(&record).expect("written");
-    assert_eq!(scene.restarted().recover_by_hand(None).len(), 1);
+    assert_eq!(
+        scene
+            .restarted()
+            .recover_by_hand(None, Unwilling::Kept)
+            .len(),
+        1
+    );
     assert_eq!(scene.state(), unbound());
 }
 
@@ -245,7 +311,7 @@ impl Kernel for Dying {
         self.0.driver_override(device)
     }
 
-    fn registered(&self, name: &str) -> Option<DriverName> {
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
         self.0.registered(name)
     }
 
@@ -261,7 +327,7 @@ impl Kernel for Dying {
         self.0.occupancy(device)
     }
 
-    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
         self.0.unbind_lock(device)
     }
 }
@@ -289,10 +355,10 @@ fn a_bind_or_release_that_is_cut_off_at_any_write_is_taken_back_or_finished() {
             }
             let agent = scene.dying(writes);
             catch_unwind(AssertUnwindSafe(|| act(&agent))).expect_err("dies");
-            let recovered = scene.restarted().recover_by_hand(None);
+            let recovered = scene.restarted().recover_by_hand(None, Unwilling::Kept);
             assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
             assert_eq!(scene.state(), unbound(), "behind {writes} writes");
-            assert!(scene.assigner.bound.devices().is_empty());
+            assert!(scene.assigner.bound.devices().expect("listed").is_empty());
             scene.bind().expect("the next bind");
         }
     }

@@ -9,6 +9,7 @@ use kernel_glue::occupancy::Occupancy;
 use nix::errno::Errno;
 
 use super::*;
+use crate::assign::Unwilling;
 use crate::config::Config;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, driver, guest};
 use crate::journal::Journal;
@@ -91,7 +92,7 @@ impl Scene {
         let text = |at| self.kernel.driver_override(address(at)).expect("device");
         self.drivers() == BEFORE
             && [GPU, AUDIO, USB].into_iter().all(|at| text(at).is_none())
-            && self.assigner.bound.devices().is_empty()
+            && self.assigner.bound.devices().expect("listed").is_empty()
     }
 }
 
@@ -189,12 +190,23 @@ fn a_companion_that_is_held_keeps_all_where_they_are() {
 fn companions_of_a_bind_that_was_cut_off_are_recovered() {
     let scene = scene();
     scene.bind(true).expect("bound");
-    assert!(scene.restarted().recover_by_hand(None).is_empty());
+    assert!(
+        scene
+            .restarted()
+            .recover_by_hand(None, Unwilling::Kept)
+            .is_empty()
+    );
     let gpu = scene.assigner.bound.read(address(GPU)).expect("read");
     let before = &gpu.expect("a record").before;
     rebind::restore(&*scene.kernel, address(GPU), before).expect("back");
     scene.assigner.bound.remove(address(GPU)).expect("removed");
-    assert_eq!(scene.restarted().recover_by_hand(None).len(), 2);
+    assert_eq!(
+        scene
+            .restarted()
+            .recover_by_hand(None, Unwilling::Kept)
+            .len(),
+        2
+    );
     assert!(scene.is_untouched());
 }
 
@@ -231,6 +243,8 @@ fn what_a_guest_needs_out_of_its_devices_group_is_not_released_alone() {
 fn to_a_driver_that_is_none_of_vfio_a_device_goes_alone() {
     let scene = scene();
     scene.kernel.add_driver(driver("pci-stub"), []);
+    let id = "10de:2342".parse().expect("id");
+    scene.kernel.add_alias("pci_stub", id);
     let stub = Some(driver("pci-stub"));
     let answer = scene
         .assigner

@@ -1,0 +1,260 @@
+//! Every system call of the agent fails once, reads and start-up included, with each errno that a machine gives when it runs
+//! out of something.
+//!
+//! No device is forgotten: what is not as before is journalled, whatever failed. An error names its cause. When nothing
+//! fails any more, the agent that saw the failure settles all by itself, and so does one that is started anew.
+
+use kernel_glue::failure::{Failure, describe};
+use kernel_glue::host::Gap;
+use nix::errno::Errno;
+
+use super::fault_fixture::Fault;
+use super::trial_fixture::*;
+use super::*;
+use crate::config::{Config, Release};
+use crate::fixture::{self, GPU, VARIANT, address, driver, guest, site};
+
+const ERRNOS: [Errno; 5] = [
+    Errno::EMFILE,
+    Errno::ENOMEM,
+    Errno::EIO,
+    Errno::ENOSPC,
+    Errno::EINTR,
+];
+
+/// Runs with a fault at each point behind `begin` until none strikes; how many were tried.
+fn each_point(begin: usize, run: impl FnMut(Errno, &[(usize, Fault)]) -> bool) -> usize {
+    each_point_of(begin, ERRNOS.len(), run)
+}
+
+/// The same with so many of the errnos at each point, by turns.
+fn each_point_of(
+    begin: usize,
+    errnos: usize,
+    mut run: impl FnMut(Errno, &[(usize, Fault)]) -> bool,
+) -> usize {
+    let struck = (begin + 1..).take_while(|point| {
+        let some = ERRNOS.iter().cycle().skip(*point).take(errnos);
+        let struck = some.filter(|errno| run(**errno, &[(*point, Fault::Errno(**errno))]));
+        struck.count() > 0
+    });
+    struck.count() * errnos
+}
+
+/// Every errno at each point of one device; one at each of several, whose calls are the same.
+fn errnos(plan: &[Line]) -> usize {
+    match plan.len() {
+        1 => ERRNOS.len(),
+        _ => 1,
+    }
+}
+
+fn trial(site: &Arc<Site>, plan: &'static [Line], faults: &[(usize, Fault)]) -> Trial {
+    Trial::reading(site, plan, faults)
+}
+
+/// An error that came of a fault has the words of its errno.
+fn check_words(errno: Errno, error: &AssignError) {
+    let text = error.to_string();
+    let known = text.contains(&describe(errno)) || text.contains(&format!("{errno:?}"));
+    let by_journal = text.contains(&std::io::Error::from(errno).to_string());
+    assert!(known || by_journal, "{errno:?}: {text}");
+}
+
+#[test]
+fn a_start_fails_with_its_cause_and_ends_bound_or_as_before_whatever_call_fails() {
+    let (_directory, site) = site(Config::default());
+    let points: usize = PLANS
+        .iter()
+        .map(|plan| {
+            each_point_of(0, errnos(plan), |errno, faults| {
+                let trial = trial(&site, plan, faults);
+                let result = trial.bind();
+                let struck = trial.machine.ahead() == 0;
+                trial.check_journalled("after the bind");
+                if let Err(error) = &result {
+                    check_words(errno, error);
+                    let _ = trial.agent.release(&domain().uuid);
+                }
+                trial.check_journalled("after its release");
+                trial.machine.heal();
+                trial.agent.settle();
+                trial.check_settled();
+                struck
+            })
+        })
+        .sum();
+    println!("{points} failing calls of a start tried");
+    assert!(points > 500, "{points}");
+}
+
+#[test]
+fn a_release_is_finished_whatever_call_fails() {
+    let vfio = Release::Driver(driver("vfio-pci"));
+    let mut points = 0;
+    for release in [Release::Previous, Release::Keep, vfio] {
+        let (_directory, site) = site(Config {
+            release,
+            ..Config::default()
+        });
+        for plan in [ONE, TWO, LOCKED] {
+            let bound = trial(&site, plan, &[]);
+            assert!(bound.start());
+            let begin = bound.machine.point();
+            points += each_point_of(begin, errnos(plan), |_, faults| {
+                let trial = trial(&site, plan, faults);
+                assert!(trial.start());
+                let _ = trial.agent.release(&domain().uuid);
+                let struck = trial.machine.ahead() == 0;
+                trial.check_journalled("after the release");
+                trial.machine.heal();
+                trial.agent.settle();
+                for line in plan {
+                    let (released, faults) = (trial.is_released(line), &trial.faults);
+                    assert!(released, "{:?}: {faults:?}", trial.state(line));
+                    assert_eq!(trial.journalled(line), None, "{faults:?}");
+                }
+                struck
+            });
+        }
+    }
+    println!("{points} failing calls of a release tried");
+    assert!(points > 300, "{points}");
+}
+
+#[test]
+fn an_agent_that_died_is_recovered_from_whatever_call_of_the_next_one_fails() {
+    let (_directory, site) = site(Config::default());
+    let mut points = 0;
+    let begin = trial(&site, ONE, &[]).machine.point();
+    for death in (begin + 1..).step_by(3) {
+        let died = |faults: &[(usize, Fault)]| {
+            let trial = trial(&site, ONE, &[&[(death, Fault::DiesAfter)], faults].concat());
+            trial.start();
+            trial
+        };
+        let first = died(&[]);
+        if !first.life.is_over() {
+            break;
+        }
+        points += each_point(first.machine.point(), |_, faults| {
+            let mut trial = died(faults);
+            trial.recover(&[]);
+            let struck = trial.machine.ahead() == 0;
+            trial.machine.heal();
+            trial.agent.settle();
+            trial.agent.recover(&[]);
+            trial.check_settled();
+            struck
+        });
+    }
+    println!("{points} failing calls of a start of the agent tried");
+    assert!(points > 500, "{points}");
+}
+
+#[test]
+fn a_manual_bind_and_release_leave_no_third_state_whatever_call_fails() {
+    let (_directory, site) = site(Config::default());
+    let gpu = address(GPU0.0);
+    let mut points = each_point(0, |errno, faults| {
+        let trial = trial(&site, ONE, faults);
+        let bound = trial.agent.bind_by_hand(gpu, Some(driver(VARIANT)));
+        let struck = trial.machine.ahead() == 0;
+        if let Err(error) = &bound {
+            check_words(errno, error);
+        }
+        trial.check_manual(bound.is_ok());
+        struck
+    });
+    let begin = {
+        let trial = trial(&site, ONE, &[]);
+        let bound = trial.agent.bind_by_hand(gpu, Some(driver(VARIANT)));
+        bound.expect("bound");
+        trial.machine.point()
+    };
+    points += each_point(begin, |_, faults| {
+        let trial = trial(&site, ONE, faults);
+        let bound = trial.agent.bind_by_hand(gpu, Some(driver(VARIANT)));
+        bound.expect("bound");
+        let released = trial.agent.release_by_hand(gpu);
+        let struck = trial.machine.ahead() == 0;
+        if released.is_err() {
+            trial.machine.heal();
+            trial.agent.settle();
+            let _ = trial.agent.release_by_hand(gpu);
+        }
+        assert_eq!(trial.state(&GPU0), before(&GPU0), "{faults:?}");
+        trial.check_manual(false);
+        struck
+    });
+    println!("{points} failing calls of a manual bind and release tried");
+    assert!(points > 100, "{points}");
+}
+
+impl Trial {
+    /// A trial whose reads are points, those of the agent's own start, too.
+    fn reading(site: &Arc<Site>, plan: &'static [Line], faults: &[(usize, Fault)]) -> Self {
+        let mut trial = Self::new(site, plan, faults);
+        trial.machine.count_reads();
+        trial.agent = agent(&trial.life, &trial.site, &trial.directory);
+        trial
+    }
+
+    /// What was bound manually is on record and on its driver, or as it was before and not on record.
+    fn check_manual(&self, bound: bool) {
+        self.machine.heal();
+        self.agent.settle();
+        let (state, faults) = (self.state(&GPU0), &self.faults);
+        let record = self.agent.bound.read(address(GPU0.0)).expect("readable");
+        let is_bound =
+            state.driver == Some(driver(VARIANT)) && record.as_ref().is_some_and(|one| one.done);
+        let is_back = state == before(&GPU0) && record.is_none();
+        assert!(is_bound || is_back, "{state:?} {record:?}: {faults:?}");
+        assert!(!bound || is_bound, "{state:?} {record:?}: {faults:?}");
+    }
+}
+
+/// A guest's definition, and an assigner on a host that is read as `read` says.
+fn prepared(read: fixture::ReadHost) -> (AssignError, Arc<kernel_glue::model::Model>) {
+    let (_directory, good) = site(Config::default());
+    let complete = good
+        .look()
+        .rewrite(&guest(GPU), false)
+        .expect("a complete guest");
+    let (directory, site) = fixture::site_reading(read, Config::default());
+    let kernel = fixture::kernel();
+    let journal = Journal::new(directory.path().join("journal"));
+    let assigner = Assigner::new(kernel.clone(), site, journal);
+    (
+        assigner.prepare(&complete.text).expect_err("refused"),
+        kernel,
+    )
+}
+
+#[test]
+fn a_start_is_refused_when_the_host_or_the_device_cannot_be_read() {
+    let exhausted = || Failure::Io {
+        action: "read",
+        path: "/sys".into(),
+        source: Errno::EMFILE.into(),
+    };
+    let (error, kernel) = prepared(Box::new(move || Err(exhausted())));
+    assert!(error.to_string().contains("too many open files"), "{error}");
+    assert!(kernel.writes().is_empty());
+    // The device is not among the host's, since its id could not be read.
+    let (error, kernel) = prepared(Box::new(|| {
+        let mut host = fixture::host();
+        host.devices.remove(&address(GPU));
+        host.gaps.push(Gap {
+            path: format!("/sys/bus/pci/devices/{GPU}/vendor"),
+            reason: "I/O error".into(),
+        });
+        Ok(host)
+    }));
+    let text = error.to_string();
+    assert!(
+        text.contains("VD-AGT-002") && text.contains("I/O error"),
+        "{text}"
+    );
+    assert!(kernel.writes().is_empty());
+}

@@ -1,0 +1,60 @@
+//! The drivers that a device may be bound to by somebody's word: whoever may bind must not have any module loaded.
+//!
+//! An override makes every driver probe every device, and loading a module runs it. So a driver that a caller or a
+//! reservation names must be vfio-pci, be named by a recipe or the configuration, be listed for the device by the
+//! kernel's modules, or be the one that the device is or was on. Decided before a module is loaded.
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::rebind::RebindError;
+
+use super::{AssignError, Assigner, error};
+use crate::config::Release;
+use crate::site::Rules;
+
+/// The driver that takes every device and does nothing to it.
+const PLAIN: &str = "vfio_pci";
+
+impl Assigner {
+    /// Passes for a driver that the device may be bound to.
+    ///
+    /// # Errors
+    /// A refusal for any other; a failure when that cannot be known.
+    pub(super) fn permit(
+        &self,
+        rules: &Rules,
+        device: PciAddress,
+        driver: &DriverName,
+    ) -> Result<(), AssignError> {
+        if is_named(rules, driver) || self.has_had(device, driver)? {
+            return Ok(());
+        }
+        match self.kernel.lists(device, driver) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(error::driver_refused(device, driver)),
+            Err(errno) => Err(RebindError::Unreadable { device, errno }.into()),
+        }
+    }
+
+    /// Whether the device is on the driver, or was before we bound it.
+    fn has_had(&self, device: PciAddress, driver: &DriverName) -> Result<bool, AssignError> {
+        let unreadable = |errno| RebindError::Unreadable { device, errno };
+        let now = self.kernel.driver(device).map_err(unreadable)?;
+        let record = self.bound.read(device)?;
+        let before = record.and_then(|record| record.before.driver);
+        let mut had = [now, before].into_iter().flatten();
+        Ok(had.any(|had| had == *driver))
+    }
+}
+
+fn is_named(rules: &Rules, driver: &DriverName) -> bool {
+    let of_recipe = || rules.recipes.iter().map(|recipe| &recipe.driver);
+    let is_it = |named: &DriverName| module(named) == module(driver);
+    let of_release = matches!(&rules.config.release, Release::Driver(named) if is_it(named));
+    module(driver) == PLAIN || of_release || of_recipe().any(is_it)
+}
+
+/// The name of the driver's module.
+fn module(driver: &DriverName) -> String {
+    driver.as_str().replace('-', "_")
+}

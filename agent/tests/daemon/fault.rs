@@ -1,0 +1,245 @@
+//! A real agent of which each system call fails once, from its start to its end: it serves, or it ends with a clear error.
+//!
+//! It never panics, hangs, or loses what its files say. `failing.c` makes a call fail, by seccomp's user notification. The
+//! regular run takes a sample; with VARIANTD_EVERY_CALL=1 every call is tried with every errno, with 7 every seventh.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent::client::ManagerProxy;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use zbus::connection;
+
+use crate::scene::Scene;
+
+const ERRNOS: [Errno; 5] = [
+    Errno::EMFILE,
+    Errno::EIO,
+    Errno::ENOSPC,
+    Errno::EINTR,
+    Errno::ENOMEM,
+];
+/// Points of the regular run.
+const SAMPLE: usize = 20;
+/// Only a fault waits so long, also on a machine with much else to do.
+const GIVE_UP: Duration = Duration::from_secs(60);
+
+/// The guest that libvirt's test driver runs.
+const RUNNING: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
+const ENTRY: &str = r#"{"version":1,"uuid":"6695eb01-f6a4-8304-79aa-97f2502e193f","name":"test","devices":[
+    {"address":"0009:01:00.0","driver":"nvgrace_gpu_vfio_pci","before":{"driver":"nvidia","driver_override":null},"state":"bound"}]}"#;
+const DECLINED: &str = "aaaaaaaa-2222-3333-4444-555555555555\n";
+
+/// What came of one agent.
+struct Life {
+    status: Option<i32>,
+    served: bool,
+    log: String,
+    /// Counted calls, and the number of the one that failed.
+    calls: usize,
+    failed: i32,
+}
+
+/// The program that makes a call fail, compiled.
+fn shim(scene: &Scene) -> PathBuf {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/failing.c");
+    let program = scene.path("failing");
+    let compiler = Command::new("cc")
+        .args(["-O1", "-Wall", "-o"])
+        .arg(&program)
+        .arg(source)
+        .status();
+    assert!(compiler.expect("cc runs").success());
+    program
+}
+
+/// The files of an agent that has a guest with a device.
+fn reset(scene: &Scene) {
+    for directory in ["run", "state"] {
+        let _ = fs::remove_dir_all(scene.path(directory));
+    }
+    scene.write(&format!("run/journal/{RUNNING}.json"), ENTRY);
+    scene.write("state/declined", DECLINED);
+}
+
+/// Starts an agent whose call `number` fails, asks it once, and ends it.
+fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
+    reset(scene);
+    let agent = scene
+        .bus
+        .agent(Path::new(env!("CARGO_BIN_EXE_variantd")), "test:///default");
+    let mut process = Command::new(shim)
+        .arg(number.to_string())
+        .arg((errno as i32).to_string())
+        .arg(agent.get_program())
+        .args(agent.get_args())
+        .env("DBUS_SYSTEM_BUS_ADDRESS", scene.bus.address())
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("failing");
+    let (send, lines) = mpsc::channel();
+    let stderr = BufReader::new(process.stderr.take().expect("stderr"));
+    thread::spawn(move || {
+        let lines = stderr.lines().map_while(Result::ok);
+        lines.for_each(|line| drop(send.send(line)));
+    });
+    let mut log = Vec::new();
+    let served = read_to(&lines, &mut log, "serves");
+    if served {
+        ask(scene);
+        let pid = i32::try_from(process.id()).expect("pid");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("signal");
+    }
+    let ended = read_to(&lines, &mut log, "failing: ");
+    if !ended {
+        let group = Pid::from_raw(i32::try_from(process.id()).expect("pid"));
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    let status = process.wait().expect("status").code().filter(|_| ended);
+    let (calls, failed) = counted(log.last().map_or("", String::as_str));
+    Life {
+        status,
+        served,
+        log: log.join("\n"),
+        calls,
+        failed,
+    }
+}
+
+/// Reads up to a line with `words`; false when there is none until the end, or in time.
+fn read_to(lines: &Receiver<String>, log: &mut Vec<String>, words: &str) -> bool {
+    let until = Instant::now() + GIVE_UP;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let Ok(line) = lines.recv_timeout(left) else {
+            return false;
+        };
+        let ended = line.starts_with("failing: ");
+        let found = line.contains(words);
+        log.push(line);
+        if found || ended {
+            return found;
+        }
+    }
+}
+
+/// One call; that it is answered is not asked for, but that it does not wait for ever.
+fn ask(scene: &Scene) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        let call = async {
+            let bus = connection::Builder::address(scene.bus.address())
+                .build()
+                .await?;
+            let manager = ManagerProxy::new(&bus).await?;
+            manager.list_devices(HashMap::new()).await
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(10), call).await;
+    });
+}
+
+/// From `failing: COUNT calls, SYSCALL failed`.
+fn counted(line: &str) -> (usize, i32) {
+    let numbers: Vec<i32> = line
+        .split(' ')
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    match numbers[..] {
+        [calls, failed] => (usize::try_from(calls).unwrap_or(0), failed),
+        _ => (0, -1),
+    }
+}
+
+/// What is wrong with a life.
+fn fault(scene: &Scene, life: &Life) -> Option<String> {
+    let says = |words: &str| life.log.contains(words);
+    let said_why = says("ERROR") || says("error");
+    let entry = fs::read_to_string(scene.path(&format!("run/journal/{RUNNING}.json")));
+    let declined = fs::read_to_string(scene.path("state/declined"));
+    let wrong = [
+        (life.status.is_none(), "it hangs"),
+        (says("panicked"), "it panics"),
+        (
+            life.status.is_some_and(|status| status > 1),
+            "it is killed, or aborts",
+        ),
+        (
+            life.status == Some(1) && !said_why,
+            "it ends without a word",
+        ),
+        (
+            life.status == Some(0) && !life.served,
+            "it ends as if nothing had happened",
+        ),
+        (
+            entry.ok().as_deref() != Some(ENTRY),
+            "its journal is another",
+        ),
+        (
+            declined.ok().as_deref() != Some(DECLINED),
+            "what was declined is another",
+        ),
+    ];
+    let mut wrong = wrong.iter().filter(|(is_so, _)| *is_so);
+    wrong.next().map(|(_, what)| (*what).to_owned())
+}
+
+/// The points to try of so many calls, each with its errnos.
+fn points(calls: usize) -> Vec<(usize, Errno)> {
+    let stride = env::var("VARIANTD_EVERY_CALL").ok();
+    match stride.and_then(|stride| stride.parse().ok()) {
+        Some(stride) => (1..=calls)
+            .step_by(stride)
+            .flat_map(|number| ERRNOS.map(|errno| (number, errno)))
+            .collect(),
+        None => (1..=calls)
+            .step_by((calls / SAMPLE).max(1))
+            .zip(ERRNOS.into_iter().cycle())
+            .collect(),
+    }
+}
+
+#[test]
+fn an_agent_of_which_any_system_call_fails_serves_or_says_why_it_ends() {
+    let scene = Scene::new();
+    let shim = shim(&scene);
+    let whole = live(&scene, &shim, 0, Errno::EIO);
+    assert!(whole.served && whole.status == Some(0), "{}", whole.log);
+    let points = points(whole.calls);
+    let (mut struck, mut served) = (0, 0);
+    let mut found = Vec::new();
+    for (number, errno) in &points {
+        let life = live(&scene, &shim, *number, *errno);
+        struck += usize::from(life.failed >= 0);
+        served += usize::from(life.served);
+        if let Some(what) = fault(&scene, &life) {
+            let status = life.status;
+            eprintln!(
+                "call {number} ({}, {errno:?}): {what} ({status:?}): {}",
+                life.failed, life.log
+            );
+            found.push((*number, *errno, what));
+        }
+    }
+    println!(
+        "{} points of {} calls tried, {struck} struck, {served} served all the same",
+        points.len(),
+        whole.calls
+    );
+    assert!(found.is_empty(), "{found:#?}");
+}
