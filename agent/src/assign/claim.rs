@@ -77,11 +77,12 @@ impl Assigner {
     pub(super) fn not_taken(&self, xml: &str) -> Result<(), AssignError> {
         let domain = Domain::parse(xml).map_err(AssignError::Refused)?;
         let uuid = domain.uuid.as_ref();
-        let taken = domain.sources().find_map(|source| {
-            let other = self.journal.holder(source, uuid)?;
-            Some(error::taken(source, &other))
-        });
-        taken.map_or(Ok(()), Err)
+        for source in domain.sources() {
+            if let Some(other) = self.journal.holder(source, uuid)? {
+                return Err(error::taken(source, &other));
+            }
+        }
+        Ok(())
     }
 
     /// What an earlier start of the domain noted as the state before still counts.

@@ -1,6 +1,7 @@
 //! The agent: completes definitions, binds and gives back devices, serves `org.variantd1`.
 
 use std::io::{self, IsTerminal};
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,8 +9,10 @@ use agent::bus::{HOOK_NAME, NAME};
 use agent::config;
 use agent::daemon::{self, Places, StartError};
 use agent::journald;
+use anyhow::Context;
 use clap::Parser;
 use kernel_glue::address::PciAddress;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -56,17 +59,14 @@ fn main() -> ExitCode {
     if arguments.reserve {
         return reserve(&arguments.into());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let served = match runtime {
+    let served = match runtime() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(arguments.into()));
             // A thread that waits for the kernel or libvirt must not keep us from ending.
             runtime.shutdown_background();
             served
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     };
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,6 +76,21 @@ fn main() -> ExitCode {
                 Some(error) if error.is_second() => ExitCode::from(SECOND),
                 _ => ExitCode::FAILURE,
             }
+        }
+    }
+}
+
+/// tokio panics where it cannot have the descriptors that signals need (tokio 1.54, signal/unix.rs): an error like others here.
+fn runtime() -> anyhow::Result<Runtime> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let built = panic::catch_unwind(|| Builder::new_current_thread().enable_all().build());
+    panic::set_hook(hook);
+    match built {
+        Ok(runtime) => Ok(runtime.context("cannot have what the agent's tasks run on")?),
+        Err(why) => {
+            let why = why.downcast_ref::<String>().map_or("", String::as_str);
+            anyhow::bail!("cannot follow signals: {why}")
         }
     }
 }
