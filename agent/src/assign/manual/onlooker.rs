@@ -2,6 +2,7 @@
 //!
 //! Reads and never writes: it takes no lock and keeps no journal.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use nix::errno::Errno;
 
 use super::{AssignError, Assigner, GroupAnswer, Wish, error};
 use crate::declined::Declined;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 use crate::learned::Learned;
 use crate::site::{Rules, Site};
 
@@ -59,10 +60,18 @@ impl Onlooker {
 
     /// Not seen by a user who may not read the journal.
     fn refuse_held(&self, device: PciAddress) -> Result<(), AssignError> {
-        let journal = self.journal.clone().map(Journal::new);
-        match journal.and_then(|journal| journal.holder(device, None)) {
-            Some(domain) => Err(error::taken(device, &domain)),
-            None => Ok(()),
+        let Some(journal) = self.journal.clone().map(Journal::new) else {
+            return Ok(());
+        };
+        match journal.holder(device, None) {
+            Ok(Some(domain)) => Err(error::taken(device, &domain)),
+            Ok(None) => Ok(()),
+            Err(JournalError::Failed { why, .. })
+                if why.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -100,10 +109,20 @@ impl Kernel for Onlooker {
         Ok(self.device(device)?.driver_override.clone())
     }
 
-    fn registered(&self, name: &str) -> Option<DriverName> {
-        let files = self.files.as_ref();
-        let known = files.and_then(|files| files.registered(name));
-        known.or_else(|| self.in_use(name))
+    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
+        let known = match &self.files {
+            Some(files) => files.registered(name)?,
+            None => None,
+        };
+        Ok(known.or_else(|| self.in_use(name)))
+    }
+
+    /// A record has not all of modules.alias: there nothing is refused for it.
+    fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
+        match (&self.files, &self.journal) {
+            (Some(files), Some(_)) => files.lists(device, driver),
+            _ => Ok(true),
+        }
     }
 
     fn vfio_users(&self, _: PciAddress) -> Result<Vec<u32>, Errno> {
@@ -130,11 +149,12 @@ impl Kernel for Onlooker {
         files.is_none_or(|files| files.names_memory(driver))
     }
 
-    fn no_iommu(&self) -> bool {
-        self.files.as_ref().is_some_and(Kernel::no_iommu)
+    fn no_iommu(&self) -> Result<bool, Errno> {
+        self.files.as_ref().map_or(Ok(false), Kernel::no_iommu)
     }
 
-    fn unbind_lock(&self, device: PciAddress) -> Option<bool> {
-        self.files.as_ref()?.unbind_lock(device)
+    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
+        let files = self.files.as_ref();
+        files.map_or(Ok(None), |files| files.unbind_lock(device))
     }
 }
