@@ -26,6 +26,7 @@ use crate::bus::{
     Sources, Turns,
 };
 use crate::child::{self, InChild};
+use crate::code::Code;
 use crate::config::{Config, ConfigError};
 use crate::declined::Declined;
 use crate::idle::Idle;
@@ -161,9 +162,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let thread = bus::hook_thread()?;
     bus::give_way();
     let site = site(places)?;
-    patience::publish(&site, &places.run)?;
-    let devices = inventory::publish(&site, &places.run)?;
-    info!("{devices} devices are covered by a recipe");
+    published(&site, &places.run)?;
     let (assigner, ended) = assigner(places, site.clone())?;
     let assigner = Arc::new(assigner.with_services(Arc::new(Systemd)));
     tokio::spawn(assign::try_again(assigner.clone(), ended));
@@ -219,6 +218,21 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         socket: socket.ok(),
         instance,
     })
+}
+
+/// Where the run directory is full or read-only, the agent serves what needs no file: files with the same text are not
+/// written again, an assignment is refused for its journal entry (`VD-BND-010`), and the publisher tries again.
+fn published(site: &Site, run: &Path) -> Result<(), StartError> {
+    let devices = patience::publish(site, run).and_then(|()| inventory::publish(site, run));
+    match devices {
+        Ok(devices) => info!("{devices} devices are covered by a recipe"),
+        Err(error @ PublishError::Write { .. }) => warn!(
+            "{error}: no device is assigned to a guest until the run directory can be written ({})",
+            Code::JournalFailed
+        ),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// Everything is there before the name is.

@@ -19,6 +19,7 @@ use super::object::{DeviceObject, INTERFACE, Properties, path};
 use super::{BusError, blocking};
 use crate::assign::Assigner;
 use crate::inventory::{self, PublishError};
+use crate::patience;
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::snapshot::Published;
@@ -26,6 +27,9 @@ use crate::status::{self, Status, Statuses};
 
 /// Between two looks at a device that another process works on.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Between two attempts to write into a run directory that is full or read-only.
+const UNWRITABLE: Duration = Duration::from_secs(5);
 
 /// Between a ring and the look: one start rings several times, and a look takes from what the start still has to do.
 const REST: Duration = Duration::from_millis(250);
@@ -51,6 +55,8 @@ pub struct Publisher {
     shown: BTreeMap<PciAddress, DeviceObject>,
     /// Why the lists for the hook could not be written.
     unlisted: Option<String>,
+    /// Why the snapshot could not be written.
+    unpublished: Option<String>,
 }
 
 impl Publisher {
@@ -65,6 +71,7 @@ impl Publisher {
             sources: Arc::new(sources),
             shown: BTreeMap::new(),
             unlisted: None,
+            unpublished: None,
         };
         publisher.refresh().await?;
         Ok(publisher)
@@ -79,9 +86,10 @@ impl Publisher {
                 true
             });
             let rung = assigner.bell().rung();
-            match unsettled {
-                true => drop(timeout(AGAIN, rung).await),
-                false => rung.await,
+            match (unsettled, &self.unlisted) {
+                (true, _) => drop(timeout(AGAIN, rung).await),
+                (false, Some(_)) => drop(timeout(UNWRITABLE, rung).await),
+                (false, None) => rung.await,
             }
             sleep(REST).await;
             assigner.bell().hear();
@@ -94,7 +102,8 @@ impl Publisher {
             let looked = status::look(&sources.site, &sources.assigner, &sources.reservations)?;
             // Before the objects, which may fail: by these lists the hook knows which guests to ask about.
             let recipes = &sources.site.rules().recipes;
-            let listed = inventory::update(&looked.host, recipes, &sources.run);
+            let listed = inventory::update(&looked.host, recipes, &sources.run)
+                .and_then(|_| patience::publish(&sources.site, &sources.run));
             Ok::<_, BusError>((looked, listed))
         };
         let (statuses, listed) = blocking(&self.sources, look).await?;
@@ -131,18 +140,25 @@ impl Publisher {
     }
 
     /// The snapshot is for programs elsewhere: what goes wrong with it keeps nothing here from working.
-    async fn publish(&self, host: Host) {
+    async fn publish(&mut self, host: Host) {
         let snapshot = self.snapshot.clone();
         let update = move |sources: &Sources| {
             let mut snapshot = snapshot.lock().unwrap_or_else(PoisonError::into_inner);
             Ok::<_, BusError>(snapshot.update(&sources.site, host, &sources.reservations))
         };
-        match blocking(&self.sources, update).await {
-            Ok(Ok(true)) => debug!("the snapshot of the host is published"),
-            Ok(Ok(false)) => {}
-            Ok(Err(error)) => warn!("cannot publish the snapshot of the host: {error}"),
-            Err(error) => warn!("cannot publish the snapshot of the host: {error}"),
+        let failure = match blocking(&self.sources, update).await {
+            Ok(Ok(true)) => {
+                debug!("the snapshot of the host is published");
+                None
+            }
+            Ok(Ok(false)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = failure.as_ref().filter(|_| failure != self.unpublished) {
+            warn!("cannot publish the snapshot of the host: {why}");
         }
+        self.unpublished = failure;
     }
 
     async fn show(&mut self, status: Status) -> Result<(), BusError> {

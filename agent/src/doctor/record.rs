@@ -104,6 +104,13 @@ fn half_way(device: String, what: &str) -> Check {
 }
 
 fn unusable(journal: &Journal) -> Vec<Check> {
+    let full = journal.unwritable.as_ref().map(|why| {
+        Check::fail(
+            Code::JournalFailed,
+            format!("nothing can be written into '/run/variantd', so no device is assigned to a guest: {why}"),
+            "make room or mount it writable ('df -h /run/variantd', 'df -i /run/variantd'); the agent goes on by itself",
+        )
+    });
     let check = |(path, why, newer): &(String, String, bool)| {
         let code = match newer {
             true => Code::JournalNewer,
@@ -117,5 +124,7 @@ fn unusable(journal: &Journal) -> Vec<Check> {
         };
         Check::fail(code, format!("'{path}' cannot be used: {why}"), hint)
     };
-    journal.unusable.iter().map(check).collect()
+    full.into_iter()
+        .chain(journal.unusable.iter().map(check))
+        .collect()
 }

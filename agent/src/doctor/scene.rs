@@ -237,6 +237,8 @@ pub struct Journal {
     pub entries: Vec<Entry>,
     /// Of what is bound by hand or reserved.
     pub records: Vec<Record>,
+    /// Why nothing can be written into the run directory.
+    pub unwritable: Option<String>,
     /// Files that cannot be used: path, why, and whether a newer version wrote it.
     pub unusable: Vec<(String, String, bool)>,
 }

@@ -15,6 +15,7 @@ mod scene;
 mod second;
 mod service;
 mod socket;
+mod unwritable;
 mod vdsm;
 
 use std::collections::HashMap;

@@ -88,6 +88,30 @@ impl Scene {
         Agent { child, log }
     }
 
+    /// In a mount namespace of its own, behind what `shell` does there; the process is the agent's. Needs root.
+    pub(crate) fn start_behind(&self, shell: &str) -> Agent {
+        let program = Path::new(env!("CARGO_BIN_EXE_variantd"));
+        let agent = self.bus.agent(program, "test:///default");
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args([
+                "--mount",
+                "sh",
+                "-ec",
+                &format!("{shell}; exec \"$@\""),
+                "sh",
+            ])
+            .arg(program)
+            .args(agent.get_args())
+            .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = unshare.spawn().expect("unshare");
+        let log = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        Agent { child, log }
+    }
+
     pub(crate) fn variantctl(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_variantctl"))
             .args(arguments)

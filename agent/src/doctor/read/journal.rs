@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
+
 use super::super::scene::{Journal, Seen, Unseen};
 use super::Look;
 use crate::bell::Bell;
@@ -13,7 +15,10 @@ const RUN: &str = "run/variantd";
 pub(super) fn read(look: &Look, root: &Path) -> Seen<Journal> {
     look.absent(RUN)?;
     let run = root.join(RUN);
-    let mut journal = Journal::default();
+    let mut journal = Journal {
+        unwritable: unwritable(&run).map(str::to_owned),
+        ..Journal::default()
+    };
     let entries = journal::Journal::new(run.join("journal")).peek();
     for (path, entry) in entries.map_err(hidden)? {
         sort(&mut journal.entries, &mut journal.unusable, path, entry)?;
@@ -23,6 +28,22 @@ pub(super) fn read(look: &Look, root: &Path) -> Seen<Journal> {
         sort(&mut journal.records, &mut journal.unusable, path, record)?;
     }
     Ok(journal)
+}
+
+/// Why nothing can be written there: by what the file system says of itself, since a check changes nothing.
+fn unwritable(run: &Path) -> Option<&'static str> {
+    let system = statvfs(run).ok()?;
+    if system.flags().contains(FsFlags::ST_RDONLY) {
+        return Some("its file system is read-only");
+    }
+    // A file system without such a limit has 0 of all.
+    let full = system.blocks() > 0 && system.blocks_available() == 0;
+    let used_up = system.files() > 0 && system.files_available() == 0;
+    match (full, used_up) {
+        (true, _) => Some("its file system is full"),
+        (_, true) => Some("its file system has no inode left"),
+        _ => None,
+    }
 }
 
 fn sort<T>(
