@@ -22,8 +22,8 @@ use zbus::connection::Builder;
 use crate::assign::{self, Assigner, Unwilling};
 use crate::bell::Bell;
 use crate::bus::{
-    self, Authority, BusError, Hook, Jobs, Lost, Manager, NameError, Publisher, Reload, Socket,
-    Sources, Turns,
+    self, Authority, BusError, Callers, Hook, Jobs, Lanes, Lost, Manager, NameError, Publisher,
+    Reload, Socket, Sources,
 };
 use crate::child::{self, InChild};
 use crate::code::Code;
@@ -183,21 +183,23 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let supervisor = Supervisor::of_environment();
     let bell = assigner.bell().clone();
     let reload = reload(places.clone(), site.clone(), supervisor.clone(), bell);
+    let callers = Callers::on(Builder::system()).await?;
     let manager = Manager {
         worker: worker.clone(),
         assigner: assigner.clone(),
         site: site.clone(),
         reservations: reservations(places),
         reload: Arc::new(reload),
-        authority: Authority::default(),
+        authority: Authority::of(callers.clone()),
         jobs: Jobs::default(),
-        turns: Turns::default(),
+        lanes: Lanes::default(),
     };
     let hook = Hook {
         assigner: assigner.clone(),
         site,
         repairs,
         definitions: places.root.join(DEFINITIONS),
+        callers: Callers::default(),
     };
     let hooks = bus::serve_hook(hook.clone(), &thread).await?;
     let connection = serve(manager.clone(), &places.run).await?;
@@ -207,10 +209,10 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         warn!("libvirt's hook asks over the bus, for it cannot have a socket: {error}");
     }
     supervisor.ready();
-    tokio::spawn(supervisor.clone().watch(assigner, worker, thread));
+    tokio::spawn(supervisor.clone().watch(assigner, worker, thread, callers));
     Ok(Daemon {
         reload: manager.reload.clone(),
-        idle: idle(connection.clone(), manager),
+        idle: idle(manager),
         supervisor,
         connection,
         hooks,
@@ -244,7 +246,7 @@ async fn serve(manager: Manager, run: &Path) -> Result<Connection, StartError> {
         run: run.to_owned(),
     };
     let (bell, worker) = (manager.assigner.bell().clone(), manager.worker.clone());
-    let connection = bus::serve(Builder::system(), manager).build().await?;
+    let connection = bus::serve_manager(manager).await?;
     let publisher = Publisher::start(connection.clone(), sources).await?;
     tokio::spawn(publisher.serve());
     tokio::spawn(bus::announce(connection.clone(), worker));
@@ -252,9 +254,9 @@ async fn serve(manager: Manager, run: &Path) -> Result<Connection, StartError> {
     Ok(connection)
 }
 
-fn idle(connection: Connection, manager: Manager) -> Idle {
+fn idle(manager: Manager) -> Idle {
     Idle {
-        connection,
+        callers: manager.authority.callers,
         site: manager.site,
         assigner: manager.assigner,
         worker: manager.worker,

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
-use zbus::Connection;
+use tokio::time::sleep;
 
 use crate::assign::Assigner;
-use crate::bus::Jobs;
+use crate::bus::{Callers, Jobs};
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
@@ -17,7 +16,7 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// What keeps the agent.
 pub struct Idle {
-    pub(crate) connection: Connection,
+    pub(crate) callers: Callers,
     pub(crate) site: Arc<Site>,
     pub(crate) assigner: Arc<Assigner>,
     pub(crate) worker: Arc<Worker>,
@@ -34,8 +33,11 @@ impl Idle {
                 0 => LOOK,
                 seconds => Duration::from_secs(seconds),
             };
-            let silent = timeout(silence, self.connection.monitor_activity()).await;
-            if silent.is_err() && limit > 0 && self.is_unneeded() {
+            // Not the messages of the connection: the watchdog's own go over it, too.
+            let before = self.callers.heard();
+            sleep(silence).await;
+            let is_silent = self.callers.heard() == before;
+            if is_silent && limit > 0 && self.is_unneeded() {
                 return;
             }
         }

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use crate::assign::Assigner;
+use crate::bus::Callers;
 use crate::worker::Worker;
 
 /// The socket of whoever started us; nothing is said where there is none.
@@ -53,8 +54,15 @@ impl Supervisor {
     }
 
     /// Says at half the interval that we answer: that this loop runs and the hook's does, that a thread can be had, and
-    /// every lock that a call may need. Silence makes systemd end and restart us.
-    pub async fn watch(self, assigner: Arc<Assigner>, worker: Arc<Worker>, hooks: Handle) {
+    /// every lock that a call may need, and that a call of ourselves over the bus has its answer. Silence makes systemd end and
+    /// restart us.
+    pub async fn watch(
+        self,
+        assigner: Arc<Assigner>,
+        worker: Arc<Worker>,
+        hooks: Handle,
+        callers: Callers,
+    ) {
         let Some(interval) = self.watchdog else {
             return;
         };
@@ -65,9 +73,13 @@ impl Supervisor {
                 worker.answers();
             };
             let answers = hooks.spawn(async move { spawn_blocking(locks).await });
-            match answers.await.and_then(|answered| answered) {
-                Ok(()) => self.say("WATCHDOG=1"),
-                Err(error) => warn!("the watchdog is not told that all is well: {error}"),
+            let answered = answers.await.and_then(|answered| answered);
+            match (answered, callers.round_trip().await) {
+                (Ok(()), Ok(())) => self.say("WATCHDOG=1"),
+                (Err(error), _) => warn!("the watchdog is not told that all is well: {error}"),
+                (_, Err(error)) => warn!(
+                    "no answer to our own call over the bus, so the watchdog is not told that all is well: {error}"
+                ),
             }
             sleep(interval / 2).await;
         }
@@ -137,7 +149,12 @@ mod tests {
         let assigner = Arc::new(Assigner::new(kernel(), site.clone(), journal));
         let worker = Worker::new(Arc::new(Fake::default()), site, assigner.clone());
         let (supervisor, socket) = supervisor(directory.path());
-        let watch = tokio::spawn(supervisor.watch(assigner.clone(), worker, Handle::current()));
+        let watch = tokio::spawn(supervisor.watch(
+            assigner.clone(),
+            worker,
+            Handle::current(),
+            Callers::default(),
+        ));
         let socket = Arc::new(socket);
         let next = async || {
             let socket = socket.clone();

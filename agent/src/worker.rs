@@ -29,8 +29,10 @@ use crate::unplug;
 /// libvirt takes five calls of one client at a time (max_client_requests); beyond that it stops
 /// reading, keepalive messages too.
 const AT_ONCE: usize = 4;
-/// Of these, calls for callers who may only look: they must not keep the others waiting.
-const LOOKS_AT_ONCE: usize = 1;
+/// The fifth looks up a name, so that a call whose domain does not exist is answered while guests start.
+const NAMES_AT_ONCE: usize = 1;
+/// Of the four, calls for callers who may only look, one of root and one of all others: they must not keep the others waiting.
+const LOOKS_AT_ONCE: usize = 2;
 
 /// Reports that wait for somebody who follows them; the oldest are lost beyond that.
 const BACKLOG: usize = 256;
@@ -42,6 +44,7 @@ pub struct Worker {
     assigner: Arc<Assigner>,
     calls: Semaphore,
     looks: Semaphore,
+    names: Semaphore,
     locks: Locks,
     /// Domains whose preparation is queued: another event about them changes nothing.
     queued: Mutex<BTreeSet<DomainUuid>>,
@@ -71,6 +74,7 @@ impl Worker {
             assigner,
             calls: Semaphore::new(AT_ONCE),
             looks: Semaphore::new(LOOKS_AT_ONCE),
+            names: Semaphore::new(NAMES_AT_ONCE),
             locks: Locks::default(),
             queued: Mutex::default(),
             reports: Mutex::default(),
@@ -132,17 +136,16 @@ impl Worker {
         self.call(work).await
     }
 
-    /// Plans the domain of this name or UUID, for who may only look.
+    /// Plans a domain, for a caller who may only look.
     ///
     /// # Errors
-    /// As [`Preparer::propose`]; when there is no such domain.
+    /// As [`Preparer::propose`].
     pub async fn propose(
         self: &Arc<Self>,
-        name: String,
+        domain: DomainRef,
         replace: bool,
     ) -> Result<Proposal, PrepareError> {
         let _permit = permit(&self.looks).await;
-        let domain = self.find(name).await?;
         let preparer = self.preparer();
         self.call(move || preparer.propose(&domain, replace)).await
     }
@@ -168,7 +171,8 @@ impl Worker {
     /// When there is none, or libvirt cannot be asked.
     pub async fn find(self: &Arc<Self>, name: String) -> Result<DomainRef, PrepareError> {
         let libvirt = self.libvirt.clone();
-        let found = self.call(move || (libvirt.find(&name), name)).await;
+        let found = self.within(&self.names, move || (libvirt.find(&name), name));
+        let found = found.await;
         match found {
             (Ok(Some(domain)), _) => Ok(domain),
             (Ok(None), name) => Err(PrepareError::NotFound(name)),
@@ -405,7 +409,15 @@ impl Worker {
 
     /// Runs a call of libvirt in a thread where it may block.
     async fn call<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let _permit = permit(&self.calls).await;
+        self.within(&self.calls, work).await
+    }
+
+    async fn within<T: Send + 'static>(
+        &self,
+        calls: &Semaphore,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let _permit = permit(calls).await;
         let done = spawn_blocking(progress::carried(work)).await;
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }

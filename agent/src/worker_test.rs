@@ -226,11 +226,11 @@ async fn a_request_asks_vfio_and_a_definition_does_not() {
 #[tokio::test]
 async fn those_who_only_look_do_not_keep_the_others_waiting() {
     let scene = scene();
-    scene.libvirt.put(&guest(GPU));
+    let domain = scene.libvirt.put(&guest(GPU));
     scene.libvirt.close_to_looks(true);
     let look = || {
-        let worker = scene.worker.clone();
-        tokio::spawn(async move { worker.propose("d0".into(), false).await })
+        let (worker, domain) = (scene.worker.clone(), domain.clone());
+        tokio::spawn(async move { worker.propose(domain, false).await })
     };
     let looks: Vec<_> = (0..=AT_ONCE).map(|_| look()).collect();
     while scene.libvirt.looking() == 0 {

@@ -48,7 +48,7 @@ as_user variantctl release $GPU0 >/dev/null
 equal 'driver once released' "$(driver $GPU0)" pci-stub
 printf '= with a rule: bound and released by %s\n' $user
 
-# As a job, by the user, for all to see.
+# As a job, by the user, for root to see.
 job=$(manager StartJob 'ssa{sv}' bind $GPU0 0 | sed 's/.*"\(.*\)".*/\1/')
 done_job() { busctl get-property org.variantd1 "$job" org.variantd1.Job State | grep -q done; }
 within 30 done_job

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -11,13 +12,26 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::broker;
+
 /// dbus-daemon(1), "CONFIGURATION FILE".
 const FOR_ALL: &str = "<busconfig><type>system</type><listen>unix:runtime=yes</listen><auth>EXTERNAL</auth><policy context='default'><allow user='*'/>\
     <allow own='*'/><allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/></policy></busconfig>";
 
-/// A private `dbus-daemon`, and a directory for whoever is tested on it.
+/// The program that is the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `dbus-daemon`, Debian's.
+    Daemon,
+    /// `dbus-broker`, Fedora's.
+    Broker,
+}
+
+/// A private bus, and a directory for whoever is tested on it.
 pub struct Bus {
     daemon: Child,
+    /// A broker ends with it.
+    _controller: Option<UnixStream>,
     address: String,
     directory: TempDir,
 }
@@ -37,12 +51,52 @@ impl Bus {
     /// # Errors
     /// As for [`Self::start`].
     pub fn for_all() -> Result<Self> {
+        Self::for_all_on(Kind::Daemon)
+    }
+
+    /// The same on this program.
+    ///
+    /// # Errors
+    /// When it is not installed, or ends at once.
+    pub fn for_all_on(kind: Kind) -> Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory")?;
+        if kind == Kind::Broker {
+            return Self::broker(directory);
+        }
+        Self::configured(directory, FOR_ALL)
+    }
+
+    fn configured(directory: TempDir, text: &str) -> Result<Self> {
         let file = directory.path().join("bus.conf");
-        fs::write(&file, FOR_ALL).context("cannot write the bus's configuration")?;
+        fs::write(&file, text).context("cannot write the bus's configuration")?;
         fs::set_permissions(directory.path(), Permissions::from_mode(0o711))?;
         let option = format!("--config-file={}", file.display());
         Self::run(directory, &option)
+    }
+
+    /// The same with these files of configuration, on `dbus-daemon`.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn for_all_with(files: &[&Path]) -> Result<Self> {
+        let directory = tempfile::tempdir().context("cannot make a directory")?;
+        let include = |file: &&Path| format!("<include>{}</include>", file.display());
+        let included: String = files.iter().map(include).collect();
+        let text = FOR_ALL.replace("</busconfig>", &format!("{included}</busconfig>"));
+        Self::configured(directory, &text)
+    }
+
+    fn broker(directory: TempDir) -> Result<Self> {
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o711))?;
+        let path = directory.path().join("bus");
+        let (daemon, controller) = broker::start(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o777))?;
+        Ok(Self {
+            daemon,
+            _controller: Some(controller),
+            address: format!("unix:path={}", path.display()),
+            directory,
+        })
     }
 
     fn run(directory: TempDir, configuration: &str) -> Result<Self> {
@@ -60,6 +114,7 @@ impl Bus {
         BufReader::new(output).read_line(&mut address)?;
         Ok(Self {
             daemon,
+            _controller: None,
             address: address.trim().to_owned(),
             directory,
         })

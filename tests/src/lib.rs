@@ -1,5 +1,6 @@
 //! Harness, fixtures, the modelled kernel and the lab.
 
+mod broker;
 pub mod bus;
 pub mod gpu;
 pub mod lab;

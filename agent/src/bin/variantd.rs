@@ -5,7 +5,7 @@ use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent::bus::{HOOK_NAME, NAME};
+use agent::bus::{self, HOOK_NAME, NAME};
 use agent::config;
 use agent::daemon::{self, Places, StartError};
 use agent::journald;
@@ -84,7 +84,14 @@ fn main() -> ExitCode {
 fn runtime() -> anyhow::Result<Runtime> {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let built = panic::catch_unwind(|| Builder::new_current_thread().enable_all().build());
+    let built = panic::catch_unwind(|| {
+        // What works in threads of the pool stands back behind this loop, which has to read the bus as fast as others send.
+        let mut builder = Builder::new_current_thread();
+        builder
+            .on_thread_start(bus::stand_back)
+            .enable_all()
+            .build()
+    });
     panic::set_hook(hook);
     match built {
         Ok(runtime) => Ok(runtime.context("cannot have what the agent's tasks run on")?),

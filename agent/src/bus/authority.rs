@@ -1,6 +1,6 @@
 //! Who may do what: polkit decides for everybody but root (polkit(8), CheckAuthorization).
 //!
-//! Where there is no polkit, looking stays open and changes are root's. A polkit that fails or is silent
+//! Where there is no polkit, planning stays open and changes are root's. A polkit that fails or is silent
 //! lets nobody through: it may have a rule that says no.
 
 use std::collections::HashMap;
@@ -12,7 +12,8 @@ use tracing::warn;
 use zbus::message::{Flags, Header, Message};
 use zbus::{Connection, Variant, fdo};
 
-use super::{BusError, caller};
+use super::about::About;
+use super::{BusError, Callers, caller};
 use crate::code::Code;
 
 const POLKIT: &str = "org.freedesktop.PolicyKit1";
@@ -24,8 +25,6 @@ const ALLOW_INTERACTION: u32 = 1;
 /// What polkit is asked about; `org.variantd1.policy` has the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Look at devices and domains.
-    Inspect,
     /// Plan a definition.
     Plan,
     /// Change a definition.
@@ -47,6 +46,8 @@ pub struct Authority {
     pub deadline: Duration,
     /// For a person who types a password.
     pub patience: Duration,
+    /// Who calls.
+    pub callers: Callers,
     /// What the caller of a job was granted when it was started; the caller may be gone by now.
     pub(super) granted: Option<Action>,
 }
@@ -57,6 +58,7 @@ impl Default for Authority {
             root_passes: true,
             deadline: Duration::from_secs(10),
             patience: Duration::from_secs(300),
+            callers: Callers::default(),
             granted: None,
         }
     }
@@ -75,16 +77,26 @@ enum Verdict {
     Silent(String),
 }
 
+impl Authority {
+    /// What is usual, for these callers.
+    #[must_use]
+    pub fn of(callers: Callers) -> Self {
+        Self {
+            callers,
+            ..Self::default()
+        }
+    }
+}
+
 impl Action {
     fn is_open(self) -> bool {
-        matches!(self, Self::Inspect | Self::Plan)
+        matches!(self, Self::Plan)
     }
 }
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Inspect => "org.variantd1.inspect",
             Self::Plan => "org.variantd1.plan",
             Self::Prepare => "org.variantd1.prepare",
             Self::Bind => "org.variantd1.bind",
@@ -95,7 +107,7 @@ impl fmt::Display for Action {
 }
 
 impl Authority {
-    /// Passes when the sender of a call may have `action` done; `about` are details for polkit's rules.
+    /// Passes when the sender of a call may have `action` done; `about` has details for polkit's rules.
     ///
     /// # Errors
     /// [`BusError::NotAuthorized`], with the action and how to get it.
@@ -104,12 +116,12 @@ impl Authority {
         connection: &Connection,
         header: &Header<'_>,
         action: Action,
-        about: &[(&str, &str)],
+        about: &About,
     ) -> Result<(), BusError> {
         if self.granted == Some(action) {
             return Ok(());
         }
-        match caller::user(connection, header).await? {
+        match self.callers.user(header).await? {
             None => Ok(()),
             Some(user) if self.root_passes && caller::is_root(user) => Ok(()),
             Some(user) => {
@@ -133,13 +145,13 @@ impl Authority {
         connection: &Connection,
         header: &Header<'_>,
         action: Action,
-        about: &[(&str, &str)],
+        about: &About,
     ) -> Result<Self, BusError> {
         let granted = Self {
             granted: Some(action),
             ..self.clone()
         };
-        let user = match caller::user(connection, header).await? {
+        let user = match self.callers.user(header).await? {
             None => return Ok(granted),
             Some(user) if self.root_passes && caller::is_root(user) => return Ok(granted),
             Some(user) => user,
@@ -156,7 +168,7 @@ impl Authority {
         connection: &Connection,
         header: &Header<'_>,
         action: Action,
-        about: &[(&str, &str)],
+        about: &About,
         interactive: bool,
     ) -> Verdict {
         let sender = header.sender().map(ToString::to_string).unwrap_or_default();
@@ -166,7 +178,7 @@ impl Authority {
             "system-bus-name",
             HashMap::from([("name", Variant::from(sender))]),
         );
-        let details: HashMap<&str, &str> = about.iter().copied().collect();
+        let details: HashMap<&str, String> = about.details().into_iter().collect();
         let interaction = if interactive { ALLOW_INTERACTION } else { 0 };
         let body = (subject, action.to_string(), details, interaction, &*id);
         let check = call(connection, "CheckAuthorization", &body);
@@ -178,10 +190,12 @@ impl Authority {
         match timeout(limit, check).await {
             Ok(reply) => verdict(reply),
             Err(_) => {
-                let connection = connection.clone();
+                let (connection, deadline) = (connection.clone(), self.deadline);
                 // Nobody waits for the answer any more: the question is to be closed.
                 tokio::spawn(async move {
-                    let _ = call(&connection, "CancelCheckAuthorization", &(id,)).await;
+                    let body = (id,);
+                    let cancel = call(&connection, "CancelCheckAuthorization", &body);
+                    let _ = timeout(deadline, cancel).await;
                 });
                 Verdict::Silent(format!("no answer within {} s", limit.as_secs()))
             }

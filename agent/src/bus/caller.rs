@@ -1,24 +1,179 @@
-//! Who calls: the user behind a message, and whether it is root or the user that the agent runs as.
+//! Who calls: the user behind a name of the bus, asked once for each name and forgotten when the name is gone.
+//!
+//! The bus is asked on a connection of its own, to which nobody else sends, and each question has a deadline.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
-use zbus::Connection;
-use zbus::fdo::DBusProxy;
+use tokio::time::timeout;
+use tracing::debug;
+use zbus::connection::Builder;
+use zbus::fdo::{DBusProxy, NameOwnerChangedStream};
 use zbus::message::Header;
+use zbus::{Connection, OwnedVariant};
 
-use super::BusError;
+use super::budget::{Budget, Full, Incoming};
+use super::{BusError, MANAGER, NAME};
+use crate::client::next;
 use crate::code::Code;
 
-/// The user who sent a message; `None` for a peer without a bus, who was looked at when it came.
-pub(super) async fn user(
-    connection: &Connection,
-    header: &Header<'_>,
-) -> Result<Option<u32>, BusError> {
-    let Some(sender) = header.sender().filter(|_| connection.is_bus()) else {
-        return Ok(None);
-    };
-    let bus = DBusProxy::new(connection).await?;
-    let user = bus.get_connection_unix_user(sender.clone().into()).await;
-    Ok(Some(user.map_err(zbus::Error::from)?))
+/// For an answer of the bus itself.
+const DEADLINE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
+/// For an answer of ours to ourselves, over the bus.
+const ROUND: Duration = Duration::from_secs(20);
+
+const BUS: &str = "org.freedesktop.DBus";
+
+/// The callers of a connection, and what they hold; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Callers {
+    /// `None` where there is no bus but a peer, who was looked at when it came.
+    bus: Option<Connection>,
+    state: Arc<Mutex<State>>,
+    /// Calls that were heard, but for our own.
+    heard: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The user behind each name that has called; `None` while the bus is asked.
+    users: HashMap<String, Option<u32>>,
+    budget: Budget,
+}
+
+impl Callers {
+    /// Those on the bus that `builder` leads to.
+    ///
+    /// # Errors
+    /// When the bus cannot be reached.
+    pub async fn on(builder: Builder<'_>) -> zbus::Result<Self> {
+        let bus = timeout(DEADLINE, builder.build());
+        let bus = bus.await.map_err(|_| late())??;
+        let driver = DBusProxy::new(&bus).await?;
+        // A name without a new owner.
+        let left = driver.receive_name_owner_changed_with_args(&[(2, "")]);
+        let left = left.await?;
+        let callers = Self {
+            bus: Some(bus),
+            ..Self::default()
+        };
+        tokio::spawn(callers.clone().forget(left));
+        Ok(callers)
+    }
+
+    async fn forget(self, mut left: NameOwnerChangedStream) {
+        while let Some(signal) = next(&mut left).await {
+            if let Ok(change) = signal.args() {
+                let mut state = self.state();
+                if state.users.remove(change.name().as_str()).is_some() {
+                    state.budget.gone(change.name().as_str());
+                }
+            }
+        }
+        debug!("the bus says no more who leaves it");
+    }
+
+    /// The user who sent a message; `None` for a peer without a bus.
+    pub(super) async fn user(&self, header: &Header<'_>) -> Result<Option<u32>, BusError> {
+        match header.sender().filter(|_| self.bus.is_some()) {
+            Some(sender) => Ok(Some(self.of_name(sender.as_str()).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The user behind a unique name.
+    ///
+    /// # Errors
+    /// When it is gone, or the bus does not answer in time.
+    pub(super) async fn of_name(&self, name: &str) -> zbus::Result<u32> {
+        let Some(bus) = &self.bus else {
+            return Err(zbus::Error::Unsupported);
+        };
+        // Noted before the bus is asked: a name that is gone meanwhile is removed again.
+        if let Some(user) = self.state().users.entry(name.to_owned()).or_default() {
+            return Ok(*user);
+        }
+        let asked = bus.call_method(
+            Some(BUS),
+            "/org/freedesktop/DBus",
+            Some(BUS),
+            "GetConnectionUnixUser",
+            &name,
+        );
+        let user = match timeout(DEADLINE, asked).await {
+            Ok(reply) => reply.and_then(|reply| reply.body().deserialize::<u32>()),
+            Err(_) => Err(late()),
+        };
+        let mut state = self.state();
+        match (state.users.get_mut(name), user) {
+            (Some(known), Ok(user)) => {
+                *known = Some(user);
+                Ok(user)
+            }
+            (None, Ok(_)) => Err(gone()),
+            (_, Err(error)) => {
+                state.users.remove(name);
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts a call until it is answered; a caller that is gone has no budget.
+    pub(super) fn admit(&self, call: Incoming<'_>) -> Result<(), Full> {
+        let mut state = self.state();
+        if !state.users.contains_key(call.sender) {
+            return Err(Full::Deaf);
+        }
+        if !self.is_ourselves(call.sender) {
+            self.heard.fetch_add(1, Ordering::Relaxed);
+        }
+        state.budget.admit(call)
+    }
+
+    /// Knows who is refused before its call is counted.
+    pub(super) fn meet(&self, call: &Incoming<'_>) {
+        let mut state = self.state();
+        if state.users.contains_key(call.sender) {
+            state.budget.meet(call);
+        }
+    }
+
+    /// What is done with the budget.
+    pub(super) fn with_budget<T>(&self, work: impl FnOnce(&mut Budget) -> T) -> T {
+        work(&mut self.state().budget)
+    }
+
+    /// Calls that were heard until now, but for our own.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Calls ourselves over the bus; nothing to do where there is none.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub async fn round_trip(&self) -> zbus::Result<()> {
+        let Some(bus) = &self.bus else {
+            return Ok(());
+        };
+        let body = ("org.variantd1.Manager", "Version");
+        let properties = Some("org.freedesktop.DBus.Properties");
+        let call = bus.call_method(Some(NAME), MANAGER, properties, "Get", &body);
+        let reply = timeout(ROUND, call).await.map_err(|_| late())??;
+        reply.body().deserialize::<OwnedVariant>().map(drop)
+    }
+
+    fn is_ourselves(&self, name: &str) -> bool {
+        let own = self.bus.as_ref().and_then(Connection::unique_name);
+        own.is_some_and(|own| own.as_str() == name)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Root, or the user that the agent runs as (tests).
@@ -31,11 +186,8 @@ pub(super) fn is_root(user: u32) -> bool {
 ///
 /// # Errors
 /// [`BusError::NotAuthorized`].
-pub(super) async fn require_root(
-    connection: &Connection,
-    header: &Header<'_>,
-) -> Result<(), BusError> {
-    match user(connection, header).await? {
+pub(super) async fn require_root(callers: &Callers, header: &Header<'_>) -> Result<(), BusError> {
+    match callers.user(header).await? {
         Some(user) if !is_root(user) => Err(root_only(user)),
         _ => Ok(()),
     }
@@ -48,3 +200,14 @@ pub(super) fn root_only(user: u32) -> BusError {
         Code::NotAuthorized
     ))
 }
+
+fn late() -> zbus::Error {
+    zbus::Error::Failure("the bus does not answer in time".into())
+}
+
+fn gone() -> zbus::Error {
+    zbus::Error::Failure("the caller has left the bus".into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,14 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 
 use super::BusError;
+use super::about;
 use super::manager::Options;
 use crate::assign::AssignError;
 use crate::code::Code;
 
 /// The device that a caller names.
 pub(super) fn address(text: impl AsRef<str>) -> Result<PciAddress, BusError> {
-    let address = text.as_ref().parse();
+    let address = about::name(text.as_ref())?.parse();
     address.map_err(|error: kernel_glue::address::AddressError| BusError::Failed(error.to_string()))
 }
 

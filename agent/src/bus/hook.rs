@@ -10,9 +10,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 use zbus::message::Header;
-use zbus::{Connection, OwnedVariant, interface};
+use zbus::{OwnedVariant, interface};
 
-use super::{BusError, blocking, caller};
+use super::{BusError, Callers, blocking, caller};
 use crate::assign::{AssignError, Assigner, reference};
 use crate::journald;
 use crate::libvirt::DomainRef;
@@ -33,6 +33,8 @@ pub struct Hook {
     pub repairs: UnboundedSender<DomainRef>,
     /// Where libvirt keeps definitions, a file each.
     pub definitions: PathBuf,
+    /// Who may call; nobody is asked about where there is no bus.
+    pub callers: Callers,
 }
 
 #[interface(name = "org.variantd1.Hook")]
@@ -40,12 +42,11 @@ impl Hook {
     /// A guest is about to start: checks its definition and binds its devices.
     async fn prepare(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         xml: String,
         options: Options,
     ) -> Result<(), BusError> {
-        admit(connection, &header, &options).await?;
+        self.admit(&header, &options).await?;
         let text = xml.clone();
         match blocking(&self.assigner, move |assigner| assigner.prepare(&text)).await {
             Ok(()) => Ok(()),
@@ -57,12 +58,11 @@ impl Hook {
     /// libvirt has done its own device work: checks that each device is on its driver.
     async fn start(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         xml: String,
         options: Options,
     ) -> Result<(), BusError> {
-        admit(connection, &header, &options).await?;
+        self.admit(&header, &options).await?;
         let text = xml.clone();
         let started = blocking(&self.assigner, move |assigner| assigner.start(&text)).await;
         started.map_err(|error| refused("start", &xml, error))
@@ -71,12 +71,11 @@ impl Hook {
     /// QEMU runs.
     async fn started(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         xml: String,
         options: Options,
     ) -> Result<(), BusError> {
-        admit(connection, &header, &options).await?;
+        self.admit(&header, &options).await?;
         let domain = reference(&xml)?;
         info!(variantd_domain = &*domain.name, "guest '{domain}' runs");
         Ok(())
@@ -85,12 +84,11 @@ impl Hook {
     /// QEMU is gone.
     async fn stopped(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         xml: String,
         options: Options,
     ) -> Result<(), BusError> {
-        admit(connection, &header, &options).await?;
+        self.admit(&header, &options).await?;
         let domain = reference(&xml)?;
         info!(variantd_domain = &*domain.name, "guest '{domain}' ended");
         Ok(())
@@ -99,12 +97,11 @@ impl Hook {
     /// Everything of the guest is released: gives its devices back.
     async fn release(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         xml: String,
         options: Options,
     ) -> Result<(), BusError> {
-        admit(connection, &header, &options).await?;
+        self.admit(&header, &options).await?;
         let uuid = reference(&xml)?.uuid;
         let released = blocking(&self.assigner, move |assigner| assigner.release(&uuid)).await;
         released.map_err(|error| refused("release", &xml, error))
@@ -113,12 +110,11 @@ impl Hook {
     /// libvirt found the guest running after its own restart.
     async fn reconnect(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         xml: String,
         options: Options,
     ) -> Result<(), BusError> {
-        admit(connection, &header, &options).await?;
+        self.admit(&header, &options).await?;
         let adopted = blocking(&self.assigner, move |assigner| assigner.adopt(&xml)).await;
         Ok(adopted?)
     }
@@ -126,18 +122,23 @@ impl Hook {
     /// An incoming or restored guest: its completed XML, empty when nothing is missing.
     async fn rewrite(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         xml: String,
         options: Options,
     ) -> Result<String, BusError> {
-        admit(connection, &header, &options).await?;
+        self.admit(&header, &options).await?;
         let rewritten = blocking(&self.site, move |site| Ok(site.look().filter(&xml)?));
         rewritten.await
     }
 }
 
 impl Hook {
+    /// Lets root pass. The options say what libvirt said: `domain`, `operation` and `extra`, its reason.
+    async fn admit(&self, header: &Header<'_>, options: &Options) -> Result<(), BusError> {
+        debug!("hook: {}", words(options));
+        caller::require_root(&self.callers, header).await
+    }
+
     /// Queues the completion of a definition; the refusal then says so.
     fn repair(&self, refusal: Refusal, xml: &str) -> Refusal {
         let Ok(domain) = reference(xml) else {
@@ -188,16 +189,6 @@ fn transient(refusal: Refusal) -> Refusal {
         mend: mend.to_owned(),
         ..refusal
     }
-}
-
-/// Lets root pass. The options say what libvirt said: `domain`, `operation` and `extra`, its reason.
-async fn admit(
-    connection: &Connection,
-    header: &Header<'_>,
-    options: &Options,
-) -> Result<(), BusError> {
-    debug!("hook: {}", words(options));
-    caller::require_root(connection, header).await
 }
 
 fn words(options: &Options) -> String {

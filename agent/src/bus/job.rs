@@ -4,6 +4,9 @@
 //! waiting --begins to change something--> working --> done or failed --a minute--> gone
 //!    '--Cancel--> cancelled --a minute--> gone
 //! ```
+//!
+//! What a job does is for its owner and root alone. So jobs are not below the ObjectManager, whose lists and signals are for
+//! everybody; the signal that a property changed has no value, and `Completed` goes to the connection that started the job.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, DBusError, Variant, interface};
+use zbus::{DBusError, Variant, interface};
 
+use super::about::About;
 use super::manager::{Options, known};
-use super::{BusError, caller};
+use super::{BusError, Callers, caller};
 use crate::code::Code;
 use crate::progress::Listener;
 use crate::refusal::Refusal;
@@ -42,10 +46,12 @@ pub(super) struct Job {
 pub(super) struct Subject {
     /// The method of `Manager`, in lower case.
     pub(super) operation: Operation,
-    /// The device's or domain's name as it was given.
-    pub(super) name: String,
+    /// Its device or domain.
+    pub(super) about: About,
     /// Who started it; `None` for a peer without a bus.
     pub(super) owner: Option<u32>,
+    /// Who else calls.
+    pub(super) callers: Callers,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -73,10 +79,11 @@ impl Job {
         }
     }
 
-    /// Does the work, and says all along how far it is; ends with what came of it.
+    /// Does the work, and says all along how far it is, to everybody without a value and to `starter` what came of it.
     pub(super) async fn run(
         &self,
         emitter: &SignalEmitter<'_>,
+        starter: &SignalEmitter<'_>,
         work: impl Future<Output = Result<String, BusError>>,
     ) -> zbus::Result<()> {
         let mut work = std::pin::pin!(work);
@@ -90,7 +97,7 @@ impl Job {
             say(emitter, &said, &now).await?;
             if now.state.is_end() {
                 let success = now.state == State::Done;
-                return Self::completed(emitter, success, &now.error, &now.result).await;
+                return Self::completed(starter, success, &now.error, &now.result).await;
             }
             said = now;
         }
@@ -98,6 +105,12 @@ impl Job {
 
     pub(super) fn state(&self) -> State {
         self.progress().state
+    }
+
+    fn detail(&self, key: &str) -> String {
+        let details = self.subject.about.details().into_iter();
+        let mut details = details.filter(|(one, _)| *one == key);
+        details.next().map_or(String::new(), |(_, value)| value)
     }
 
     fn end(&self, result: Result<String, BusError>) {
@@ -164,26 +177,51 @@ impl Listener for Job {
 
 /// Says which properties differ.
 async fn say(emitter: &SignalEmitter<'_>, old: &Progress, new: &Progress) -> zbus::Result<()> {
-    let before = properties(old);
-    let mut changed = properties(new);
-    changed.retain(|key, value| before.get(key) != Some(value));
+    let changed = changed(old, new);
     if changed.is_empty() {
         return Ok(());
     }
-    let none: &[&str] = &[];
-    let body = (INTERFACE, changed, none);
+    let no_values: HashMap<&str, Variant<'_>> = HashMap::new();
+    let body = (INTERFACE, no_values, changed);
     let (interface, name) = ("org.freedesktop.DBus.Properties", "PropertiesChanged");
     emitter.emit(interface, name, &body).await
 }
 
-fn properties(progress: &Progress) -> HashMap<&'static str, Variant<'static>> {
-    HashMap::from([
-        ("State", progress.state.as_str().into()),
-        ("Stage", progress.stage.clone().into()),
-        ("Progress", progress.done.into()),
-        ("ErrorName", progress.error.clone().into()),
-        ("Result", progress.result.clone().into()),
-    ])
+fn changed(old: &Progress, new: &Progress) -> Vec<&'static str> {
+    let changed = [
+        ("State", old.state != new.state),
+        ("Stage", old.stage != new.stage),
+        ("Progress", (old.done - new.done).abs() > f64::EPSILON),
+        ("ErrorName", old.error != new.error),
+        ("Result", old.result != new.result),
+    ];
+    let changed = changed.into_iter().filter(|(_, differs)| *differs);
+    changed.map(|(name, _)| name).collect()
+}
+
+impl Job {
+    /// Passes for its owner and root.
+    async fn admit(&self, header: &Header<'_>, what: &str) -> Result<(), BusError> {
+        let user = self.subject.callers.user(header).await?;
+        match user {
+            Some(user) if Some(user) != self.subject.owner && !caller::is_root(user) => {
+                let sentence = format!(
+                    "user {user} did not start this job ({}); only who did, or root, can {what} it",
+                    Code::NotAuthorized
+                );
+                Err(BusError::NotAuthorized(sentence))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same for a property. Without a header it is our own process that asks.
+    async fn look(&self, header: Option<Header<'_>>) -> Result<Progress, BusError> {
+        if let Some(header) = header {
+            self.admit(&header, "see").await?;
+        }
+        Ok(self.progress().clone())
+    }
 }
 
 #[interface(name = "org.variantd1.Job")]
@@ -193,85 +231,82 @@ impl Job {
     #[zbus(name = "Cancel")]
     async fn stop(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<(), BusError> {
         known(&options, &[])?;
-        let user = caller::user(connection, &header).await?;
-        match user {
-            Some(user) if Some(user) != self.subject.owner && !caller::is_root(user) => {
-                let sentence = format!(
-                    "user {user} did not start this job ({}); only who did, or root, can cancel it",
-                    Code::NotAuthorized
-                );
-                Err(BusError::NotAuthorized(sentence))
-            }
-            _ => Ok(self.cancel()?),
-        }
+        self.admit(&header, "cancel").await?;
+        Ok(self.cancel()?)
     }
 
     /// What is done: the method of `Manager`, in lower case.
     #[zbus(property(emits_changed_signal = "const"))]
-    fn operation(&self) -> &'static str {
-        self.subject.operation.as_str()
+    async fn operation(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+    ) -> Result<&'static str, BusError> {
+        self.look(header).await?;
+        Ok(self.subject.operation.as_str())
     }
 
-    /// The device as it was named; empty for none.
+    /// The device's address, `all` for all devices; empty for a job about a domain.
     #[zbus(property(emits_changed_signal = "const"))]
-    fn device(&self) -> String {
-        match self.subject.operation.is_about_a_domain() {
-            true => String::new(),
-            false => self.subject.name.clone(),
-        }
+    async fn device(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        self.look(header).await?;
+        Ok(self.detail("device"))
     }
 
-    /// The domain as it was named; empty for none.
+    /// The domain's name; empty for a job about devices.
     #[zbus(property(emits_changed_signal = "const"))]
-    fn domain(&self) -> String {
-        match self.subject.operation.is_about_a_domain() {
-            true => self.subject.name.clone(),
-            false => String::new(),
-        }
+    async fn domain(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        self.look(header).await?;
+        Ok(self.detail("domain"))
     }
 
     /// The user who started it; -1 without a bus.
     #[zbus(property(emits_changed_signal = "const"))]
-    fn owner(&self) -> i64 {
-        self.subject.owner.map_or(-1, i64::from)
+    async fn owner(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<i64, BusError> {
+        self.look(header).await?;
+        Ok(self.subject.owner.map_or(-1, i64::from))
     }
 
     /// `waiting`, `working`, `done`, `failed` or `cancelled`.
-    #[zbus(property, name = "State")]
-    fn state_word(&self) -> &'static str {
-        self.state().as_str()
+    #[zbus(property(emits_changed_signal = "invalidates"), name = "State")]
+    async fn state_word(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+    ) -> Result<&'static str, BusError> {
+        Ok(self.look(header).await?.state.as_str())
     }
 
     /// What is being done, for people.
-    #[zbus(property)]
-    fn stage(&self) -> String {
-        self.progress().stage.clone()
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn stage(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        Ok(self.look(header).await?.stage)
     }
 
     /// How much is done, from 0 to 1; grows by stages, not by time.
-    #[zbus(property, name = "Progress")]
-    fn done(&self) -> f64 {
-        self.progress().done
+    #[zbus(property(emits_changed_signal = "invalidates"), name = "Progress")]
+    async fn done(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<f64, BusError> {
+        Ok(self.look(header).await?.done)
     }
 
     /// The error that the method would have returned; empty for none.
-    #[zbus(property)]
-    fn error_name(&self) -> String {
-        self.progress().error.clone()
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn error_name(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+    ) -> Result<String, BusError> {
+        Ok(self.look(header).await?.error)
     }
 
     /// What the method would have returned, or the error's sentence; empty before the end.
-    #[zbus(property)]
-    fn result(&self) -> String {
-        self.progress().result.clone()
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn result(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        Ok(self.look(header).await?.result)
     }
 
-    /// The job has ended; `ErrorName` and `Result` say the same for a minute, for who came late.
+    /// The job has ended; `ErrorName` and `Result` say the same for a minute. It goes to the connection that started the job.
     #[zbus(signal)]
     async fn completed(
         emitter: &SignalEmitter<'_>,

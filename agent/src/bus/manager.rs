@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel_glue::address::PciAddress;
 use tokio::time::timeout;
@@ -10,12 +10,13 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, interface};
 
+use super::about::{self, About};
 use super::authority::Action;
 use super::job::{Operation, Subject};
-use super::turn::Turn;
-use super::{Authority, BusError, Jobs, Turns, blocking, caller, device};
+use super::{Authority, BusError, Jobs, Lanes, blocking, caller, device};
 use crate::assign::{Assigner, Wish};
 use crate::json;
+use crate::libvirt::DomainRef;
 use crate::prepare::Trigger;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
@@ -49,8 +50,8 @@ pub struct Manager {
     pub reload: Arc<Reload>,
     /// Who may do what.
     pub authority: Authority,
-    /// The calls under way.
-    pub turns: Turns,
+    /// Whose turn it is to plan.
+    pub lanes: Lanes,
     /// Calls that are answered later.
     pub jobs: Jobs,
 }
@@ -61,11 +62,33 @@ impl Manager {
         connection: &Connection,
         header: &Header<'_>,
         action: Action,
-        about: &[(&str, &str)],
-    ) -> Result<Turn, BusError> {
-        let turn = self.turns.take(header)?;
+        about: &About,
+    ) -> Result<(), BusError> {
         let admitted = self.authority.admit(connection, header, action, about);
-        admitted.await.map(|()| turn)
+        admitted.await
+    }
+
+    /// The domain that a caller names. Only root does not wait for its turn: everybody may ask.
+    async fn domain(&self, header: &Header<'_>, text: String) -> Result<DomainRef, BusError> {
+        about::name(&text)?;
+        let user = self.authority.callers.user(header).await?;
+        match user.is_none_or(caller::is_root) {
+            true => Ok(self.worker.find(text).await?),
+            false => Ok(self.lanes.within(user, self.worker.find(text)).await?),
+        }
+    }
+
+    /// Does what everybody may ask for, and what costs much, once it is the caller's turn.
+    async fn in_turn<T, E>(
+        &self,
+        header: &Header<'_>,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, BusError>
+    where
+        BusError: From<E>,
+    {
+        let user = self.authority.callers.user(header).await?;
+        Ok(self.lanes.within(user, work).await?)
     }
 }
 
@@ -73,30 +96,14 @@ impl Manager {
 impl Manager {
     /// The domains that are ours, each with name, uuid, outcome and, if it has one, sentence and
     /// code.
-    async fn list_domains(
-        &self,
-        #[zbus(connection)] connection: &Connection,
-        #[zbus(header)] header: Header<'_>,
-        options: Options,
-    ) -> Result<Vec<Row>, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Inspect, &[])
-            .await?;
+    async fn list_domains(&self, options: Options) -> Result<Vec<Row>, BusError> {
         known(&options, &[])?;
         Ok(self.worker.reports().into_iter().map(domain_row).collect())
     }
 
     /// The host devices that a recipe covers, each with address, id, recipe, driver and, while one
     /// holds it, domain.
-    async fn list_devices(
-        &self,
-        #[zbus(connection)] connection: &Connection,
-        #[zbus(header)] header: Header<'_>,
-        options: Options,
-    ) -> Result<Vec<Row>, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Inspect, &[])
-            .await?;
+    async fn list_devices(&self, options: Options) -> Result<Vec<Row>, BusError> {
         known(&options, &[])?;
         let held = self.assigner.held();
         let rows = blocking(&self.site, device_rows).await?;
@@ -120,12 +127,13 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Plan, &[("domain", &domain)])
-            .await?;
         known(&options, &["replace"])?;
         let replace = flag(&options, "replace")?;
-        Ok(json::text(&self.worker.propose(domain, replace).await?))
+        let domain = self.domain(&header, domain).await?;
+        let (action, about) = (Action::Plan, About::Domain(domain.clone()));
+        self.admit(connection, &header, action, &about).await?;
+        let planned = self.in_turn(&header, self.worker.propose(domain, replace));
+        Ok(json::text(&planned.await?))
     }
 
     /// Completes the XML of a guest that has no definition, or none yet, for virDomainCreateXML or virDomainDefineXML;
@@ -139,10 +147,12 @@ impl Manager {
         xml: String,
         options: Options,
     ) -> Result<(String, String), BusError> {
-        self.admit(connection, &header, Action::Plan, &[]).await?;
         known(&options, &["replace"])?;
         let replace = flag(&options, "replace")?;
-        let proposal = self.worker.propose_text(xml, replace).await?;
+        self.admit(connection, &header, Action::Plan, &About::Nothing)
+            .await?;
+        let planned = self.in_turn(&header, self.worker.propose_text(xml, replace));
+        let proposal = planned.await?;
         let findings = json::text(&proposal.findings());
         Ok((proposal.text, findings))
     }
@@ -157,13 +167,13 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Prepare, &[("domain", &domain)])
-            .await?;
         known(&options, &["replace", "plan"])?;
         let replace = flag(&options, "replace")?;
+        let domain = self.domain(&header, domain).await?;
+        let (action, about) = (Action::Prepare, About::Domain(domain.clone()));
+        self.admit(connection, &header, action, &about).await?;
         let saved = saved(&options)?;
-        let domain = self.worker.find(domain).await?;
+        drop(options);
         Ok(json::text(&match saved {
             Some(saved) => self.worker.apply(domain, saved).await?,
             None => {
@@ -182,11 +192,10 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Prepare, &[("domain", &domain)])
-            .await?;
         known(&options, &[])?;
-        let domain = self.worker.find(domain).await?;
+        let domain = self.domain(&header, domain).await?;
+        let (action, about) = (Action::Prepare, About::Domain(domain.clone()));
+        self.admit(connection, &header, action, &about).await?;
         let report = self.worker.prepare(domain, Trigger::Revert);
         Ok(json::text(&report.await?))
     }
@@ -201,18 +210,19 @@ impl Manager {
         timeout_ms: u32,
         options: Options,
     ) -> Result<String, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Prepare, &[("domain", &domain)])
-            .await?;
         known(&options, &[])?;
         let limit = Duration::from_millis(timeout_ms.into());
+        about::name(&domain)?;
         let late = format!("domain '{domain}' is not at rest after {timeout_ms} ms; wait longer");
-        let work = async {
-            let domain = self.worker.find(domain).await?;
-            self.worker.prepare(domain, Trigger::Define).await
-        };
-        let done = timeout(limit, work).await;
-        Ok(json::text(&done.map_err(|_| BusError::TimedOut(late))??))
+        let late = |_| BusError::TimedOut(late.clone());
+        let began = Instant::now();
+        let found = timeout(limit, self.domain(&header, domain)).await;
+        let domain = found.map_err(late)??;
+        let left = limit.saturating_sub(began.elapsed());
+        let (action, about) = (Action::Prepare, About::Domain(domain.clone()));
+        self.admit(connection, &header, action, &about).await?;
+        let done = timeout(left, self.worker.prepare(domain, Trigger::Define)).await;
+        Ok(json::text(&done.map_err(late)??))
     }
 
     /// Binds a device outside of any guest and says in JSON what was written. Option `driver` (s):
@@ -226,20 +236,14 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let _turn = self
-            .admit(
-                connection,
-                &header,
-                binding(&options),
-                &[("device", &device)],
-            )
-            .await?;
         known(
             &options,
             &["driver", "dry-run", "allow-group", "stop-services"],
         )?;
         let (address, wish) = (device::address(&device)?, wish(&options)?);
         let dry = flag(&options, "dry-run")?;
+        let (action, about) = (binding(&options), About::Device(address));
+        self.admit(connection, &header, action, &about).await?;
         let bound = blocking(&self.assigner, move |assigner| match dry {
             true => assigner.plan_group_by_hand(address, wish),
             false => assigner.bind_group_by_hand(address, wish),
@@ -255,11 +259,10 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Bind, &[("device", &device)])
-            .await?;
         known(&options, &[])?;
         let address = device::address(&device)?;
+        let (action, about) = (Action::Bind, About::Device(address));
+        self.admit(connection, &header, action, &about).await?;
         let released = blocking(&self.assigner, move |a| a.release_group_by_hand(address));
         Ok(json::text(&released.await.map_err(device::error)?))
     }
@@ -272,12 +275,12 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<String, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Recover, &[])
-            .await?;
         known(&options, &["device"])?;
         let wanted = device::text(&options, "device")?;
         let wanted = wanted.map(device::address).transpose()?;
+        let about = wanted.map_or(About::AllDevices, About::Device);
+        let action = Action::Recover;
+        self.admit(connection, &header, action, &about).await?;
         let recovered = self.worker.recover(wanted).await;
         let unknown = |why: RecoverError| BusError::Failed(why.to_string());
         Ok(json::text(&recovered.map_err(unknown)?))
@@ -292,11 +295,10 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Bind, &[("device", &device)])
-            .await?;
         known(&options, &["driver"])?;
         let (address, driver) = (device::address(&device)?, device::driver(&options)?);
+        let (action, about) = (Action::Bind, About::Device(address));
+        self.admit(connection, &header, action, &about).await?;
         let reservations = self.reservations.clone();
         let reserved = blocking(&self.assigner, move |assigner| {
             reservations.reserve(assigner, address, driver)
@@ -314,11 +316,11 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let _turn = self
-            .admit(connection, &header, Action::Bind, &[("device", &device)])
-            .await?;
         known(&options, &[])?;
-        let ended = self.reservations.unreserve(device::address(&device)?);
+        let address = device::address(&device)?;
+        let (action, about) = (Action::Bind, About::Device(address));
+        self.admit(connection, &header, action, &about).await?;
+        let ended = self.reservations.unreserve(address);
         self.assigner.bell().ring();
         Ok(json::text(&ended?))
     }
@@ -326,11 +328,10 @@ impl Manager {
     /// Reads configuration and recipes again.
     async fn reload(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<(), BusError> {
-        caller::require_root(connection, &header).await?;
+        caller::require_root(&self.authority.callers, &header).await?;
         known(&options, &[])?;
         let reloaded = blocking(&self.reload, |reload| reload()).await;
         reloaded.map_err(BusError::Failed)
@@ -351,16 +352,17 @@ impl Manager {
         options: Options,
     ) -> Result<OwnedObjectPath, BusError> {
         let operation = Operation::parse(&operation)?;
-        let _turn = self.turns.take(&header)?;
-        let owner = caller::user(connection, &header).await?;
-        let (action, about) = (operation.action(&options), operation.about(&subject));
+        let owner = self.authority.callers.user(&header).await?;
+        let about = self.about(&header, operation, subject).await?;
+        let action = operation.action(&options);
         let authority = self.authority.foresee(connection, &header, action, &about);
         let authority = authority.await?;
-        let call = Call::new(&header, operation, subject.clone(), options)?;
+        let call = Call::new(&header, operation, &about, options)?;
         let subject = Subject {
             operation,
-            name: subject,
+            about,
             owner,
+            callers: self.authority.callers.clone(),
         };
         let (manager, bus) = (self.clone(), connection.clone());
         let manager = Self {
@@ -368,7 +370,7 @@ impl Manager {
             ..manager
         };
         let work = async move { manager.run(&bus, call).await };
-        self.jobs.start(connection, subject, work).await
+        self.jobs.start(connection, &header, subject, work).await
     }
 
     /// What came of a domain: the outcome as in `ListDomains`, or `foreign` once it is our business no more;
@@ -442,7 +444,10 @@ fn wish(options: &Options) -> Result<Wish, BusError> {
 /// An option that we do not know could mean anything, so it is refused.
 pub(super) fn known(options: &Options, keys: &[&str]) -> Result<(), BusError> {
     match options.keys().find(|key| !keys.contains(&key.as_str())) {
-        Some(key) => Err(BusError::Failed(format!("unknown option '{key}'"))),
+        Some(key) => Err(BusError::Failed(format!(
+            "unknown option '{}'",
+            about::shown(key)
+        ))),
         None => Ok(()),
     }
 }

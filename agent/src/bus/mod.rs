@@ -3,19 +3,23 @@
 //!
 //! `packaging/dbus/org.variantd1.xml` is the contract; a test compares it with what is served.
 
+mod about;
 mod announce;
 mod authority;
+mod budget;
 mod caller;
 mod device;
 mod error;
+mod frame;
+mod gate;
 mod hook;
 mod job;
+mod lane;
 mod manager;
 mod name;
 mod object;
 mod publish;
 mod socket;
-mod turn;
 
 use std::future::pending;
 use std::io;
@@ -25,22 +29,26 @@ use std::thread;
 use tokio::runtime::{self, Handle};
 use tokio::task::spawn_blocking;
 use tracing::warn;
-use zbus::Connection;
 use zbus::connection::Builder;
 use zbus::fdo::ObjectManager;
+use zbus::{Address, Connection};
 
 use crate::progress::carried;
 
+use gate::Who;
+
 pub use announce::announce;
 pub use authority::Authority;
+pub use budget::MEMORY_BOUND;
+pub use caller::Callers;
 pub use error::BusError;
 pub use hook::Hook;
 pub use job::Jobs;
+pub use lane::Lanes;
 pub use manager::{Manager, Reload};
 pub use name::{Lost, NameError, request, require_free};
 pub use publish::{Publisher, Sources};
 pub use socket::Socket;
-pub use turn::Turns;
 
 /// The bus name.
 pub const NAME: &str = "org.variantd1";
@@ -54,8 +62,11 @@ pub const HOOK: &str = "/org/variantd1/Hook";
 /// How far everything else stands behind the hook (nice(2)); by as much variantd.service has the agent before other programs.
 const BEHIND: i32 = 10;
 
+/// How far plans and other long work stand behind the loop that reads the bus.
+const BEHIND_THE_BUS: i32 = 5;
+
 /// Adds the manager to a connection, and the list of all objects.
-pub fn serve(builder: Builder<'_>, manager: Manager) -> Builder<'_> {
+pub(crate) fn serve(builder: Builder<'_>, manager: Manager) -> Builder<'_> {
     let builder = builder.serve_at(MANAGER, ObjectManager);
     builder.serve_at(MANAGER, manager)
 }
@@ -81,13 +92,37 @@ pub fn give_way() {
     }
 }
 
+/// Has this thread stand back behind the one that reads the bus.
+pub fn stand_back() {
+    // Without effect it is only slower for others.
+    let _ = rustix::process::nice(BEHIND_THE_BUS);
+}
+
+/// Serves the manager on the system bus, behind a gate; it has no name yet.
+///
+/// # Errors
+/// When there is no bus.
+pub async fn serve_manager(manager: Manager) -> zbus::Result<Connection> {
+    let callers = manager.authority.callers.clone();
+    let add = |builder| serve(builder, manager);
+    gate::connect(&Address::system()?, callers, Who::Everybody, add).await
+}
+
 /// Serves the hook's object on a connection of its own, in its `thread`; it has no name yet. Neither on the bus nor here does a
 /// call of libvirt's hook wait behind what somebody else sends.
 ///
 /// # Errors
 /// When there is no bus.
 pub async fn serve_hook(hook: Hook, thread: &Handle) -> zbus::Result<Connection> {
-    let served = thread.spawn(async { Builder::system().serve_at(HOOK, hook).build().await });
+    let served = thread.spawn(async {
+        let callers = Callers::on(Builder::system()).await?;
+        let hook = Hook {
+            callers: callers.clone(),
+            ..hook
+        };
+        let add = |builder: Builder<'static>| builder.serve_at(HOOK, hook);
+        gate::connect(&Address::system()?, callers, Who::Root, add).await
+    });
     served.await.map_err(io::Error::other)?
 }
 

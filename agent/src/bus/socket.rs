@@ -158,8 +158,15 @@ fn has_left(stream: &UnixStream) -> bool {
 #[derive(Debug)]
 struct Peer(UnixStream, Budget);
 
+/// The writing half of a stream without descriptors.
 #[derive(Debug)]
-struct Outgoing(OwnedWriteHalf);
+pub(super) struct Outgoing(OwnedWriteHalf);
+
+impl From<OwnedWriteHalf> for Outgoing {
+    fn from(half: OwnedWriteHalf) -> Self {
+        Self(half)
+    }
+}
 
 impl zbus::connection::socket::Socket for Peer {
     type ReadHalf = Incoming;

@@ -77,13 +77,14 @@ fn parts() -> Parts {
         reload: Arc::new(Box::new(|| Err("'variantd.conf', line 1: no".into()))),
         authority: Authority::default(),
         jobs: Jobs::default(),
-        turns: Turns::default(),
+        lanes: Lanes::default(),
     };
     let hook = Hook {
         assigner,
         site: site.clone(),
         repairs: send,
         definitions: directory.path().join("definitions"),
+        callers: Callers::default(),
     };
     Parts {
         manager,

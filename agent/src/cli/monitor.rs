@@ -4,11 +4,12 @@ use std::io::{self, Write};
 
 use hooks::printable::Printable;
 use tokio::signal::ctrl_c;
-use zbus::fdo::{NameOwnerChanged, ObjectManagerProxy};
+use zbus::fdo::{NameOwnerChanged, ObjectManagerProxy, PropertiesProxy};
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, MessageStream};
+use zbus::names::InterfaceName;
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath};
 
-use event::Event;
+use event::{Event, JOB};
 
 use super::domain;
 use super::output;
@@ -46,7 +47,7 @@ pub(super) fn run(as_json: bool) -> Result<(), Problem> {
 async fn follow(as_json: bool) -> Result<(), End> {
     let bus = Connection::system().await?;
     let signals = MatchRule::builder().msg_type(Type::Signal).sender(NAME);
-    let mut signals = stream(&bus, signals.path_namespace(MANAGER).build()?).await?;
+    let mut signals = stream(&bus, signals.build()?).await?;
     let owners = MatchRule::builder().msg_type(Type::Signal);
     let owners = owners
         .sender("org.freedesktop.DBus")
@@ -55,7 +56,13 @@ async fn follow(as_json: bool) -> Result<(), End> {
     show_all(&bus, as_json).await?;
     loop {
         let event = tokio::select! {
-            signal = next(&mut signals) => Event::of_signal(&signal.ok_or_else(closed)??),
+            signal = next(&mut signals) => {
+                let signal = signal.ok_or_else(closed)??;
+                match Event::job_of(&signal) {
+                    Some(job) => look(&bus, job).await,
+                    None => Event::of_signal(&signal),
+                }
+            }
             owner = next(&mut owners) => {
                 let message = owner.ok_or_else(closed)??;
                 let Some(change) = NameOwnerChanged::from_message(message) else { continue };
@@ -74,6 +81,15 @@ async fn follow(as_json: bool) -> Result<(), End> {
 
 async fn stream(bus: &Connection, rule: MatchRule<'_>) -> Result<MessageStream, End> {
     Ok(MessageStream::for_match_rule(rule, bus, None).await?)
+}
+
+/// A job as it is now. Its signals say only that it is another; what it does is said to its owner and root alone.
+async fn look(bus: &Connection, job: OwnedObjectPath) -> Option<Event> {
+    let properties = PropertiesProxy::builder(bus).destination(NAME).path(&job);
+    let properties = properties.build().await.ok()?;
+    let job_interface = InterfaceName::try_from(JOB).ok()?;
+    let all = properties.get_all(job_interface).await.ok()?;
+    Event::of_job(&job, &all)
 }
 
 /// Where things stand before the first event.

@@ -891,8 +891,9 @@ impl Code {
                  finished or taken back. Source: org.variantd1.xml, Job."
             }
             Self::JobsFull => {
-                "Each caller may have 8 jobs under way, and all but root 32 together, so that no caller takes the agent's memory. Wait \
-                 for one of them to complete. Source: org.variantd1.xml, StartJob."
+                "Each caller may have 8 jobs under way, and all but root 32 together, so that no caller takes the agent's memory; and no \
+                 user but root may start more than 16 jobs within a minute. Wait for one of them to complete. Source: \
+                 org.variantd1.xml, StartJob."
             }
             Self::JobCancelled => {
                 "Whoever started the job, or root, cancelled it before it changed anything. Source: org.variantd1.xml, Job."
@@ -908,8 +909,20 @@ impl Code {
                  status polkit' and its journal."
             }
             Self::CallsFull => {
-                "Each connection to the bus may have 32 calls of the agent under way, so that nobody takes its memory or keeps others \
-                 waiting. Wait for answers; StartJob does not wait for its work. Source: org.variantd1(5)."
+                "Each user but root may have 32 calls of the agent with 12 MiB under way, whatever the number of its connections, and all \
+                 such users together 128 calls with 32 MiB, so that no user takes the agent's memory or keeps others waiting. Wait for \
+                 answers; StartJob does not wait for its work. Source: org.variantd1(5)."
+            }
+            Self::CallTooLarge => {
+                "The length of each call is looked at before it is read. A call may have 64 KiB, PrepareXml 1 MiB more for its text, \
+                 and Prepare and StartJob 8 MiB more for a saved plan. Source: org.variantd1(5)."
+            }
+            Self::AnswersUnread => {
+                "The message bus keeps an answer until its caller reads it, and counts it as one of the agent's, so answers that nobody \
+                 reads would keep the agent from answering anybody. Each user but root may leave 8 MiB unread, and less while many \
+                 users do. A connection whose D-Bus library answers Ping of org.freedesktop.DBus.Peer, as most do by themselves, is \
+                 known to read; another one has to be closed after 8 MiB of answers, and opened again. Source: org.variantd1(5); \
+                 dbus-daemon(1), max_incoming_bytes."
             }
             Self::ConfigMistake => {
                 "A key is unknown, or a value is not of its kind; the message has file, line and the nearest key. The agent does \

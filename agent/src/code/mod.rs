@@ -417,8 +417,12 @@ codes! {
     NotAuthorized = "VD-AGT-006",
     /// polkit gives no answer.
     AuthoritySilent = "VD-AGT-007",
-    /// Too many calls of one connection are under way.
+    /// Too many calls of one user are under way.
     CallsFull = "VD-AGT-010",
+    /// A call is larger than its method can use.
+    CallTooLarge = "VD-AGT-011",
+    /// Too many answers to one user have not been read.
+    AnswersUnread = "VD-AGT-012",
     /// A configuration file says something that has no meaning.
     ConfigMistake = "VD-CFG-001",
     /// A configuration file cannot be read.

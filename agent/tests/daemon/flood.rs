@@ -155,12 +155,15 @@ async fn who_vanishes_in_the_middle_of_its_calls_leaves_nothing_behind() {
     hook(&hooks).await;
 }
 
+/// The caller of the test below, in its own process.
 #[tokio::test]
-async fn no_more_than_its_turns_of_one_caller_are_under_way() {
-    let scene = Scene::new();
-    let mut agent = scene.start();
-    agent.says("serves");
-    let bus = client(&scene).await;
+#[ignore = "the other process of a test"]
+async fn caller() {
+    let Ok(address) = std::env::var(ADDRESS) else {
+        return;
+    };
+    let bus = connection::Builder::address(address.as_str()).build();
+    let bus = bus.await.expect("bus");
     let manager = ManagerProxy::new(&bus).await.expect("proxy");
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..100 {
@@ -179,6 +182,18 @@ async fn no_more_than_its_turns_of_one_caller_are_under_way() {
     }
     assert!(answered >= 32, "{answered} answered, {refused} refused");
     assert_eq!(answered + refused, 100);
+}
+
+#[tokio::test]
+async fn no_more_than_its_turns_of_one_caller_are_under_way() {
+    let scene = Scene::for_all();
+    let mut agent = scene.start();
+    agent.says("serves");
+    let mut process = as_nobody("flood::caller");
+    process
+        .env(ADDRESS, scene.bus.address())
+        .stdout(Stdio::null());
+    assert!(process.status().expect("a process").success());
 }
 
 /// By name, for its times mean nothing on a busy machine: `cargo test -p agent --test daemon --release -- --ignored

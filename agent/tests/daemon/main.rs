@@ -5,6 +5,7 @@ mod contract;
 mod doctor;
 mod fault;
 mod flood;
+mod hostile;
 mod json;
 mod monitor;
 mod priority;

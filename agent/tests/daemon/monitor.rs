@@ -3,9 +3,11 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use agent::client::{ManagerProxy, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use zbus::connection;
 
 use crate::scene::Scene;
 
@@ -84,6 +86,29 @@ fn a_device_that_a_reload_covers_is_told_at_once() {
     let told = monitor.until(|event| event["subject"] == "0009:00:00.0");
     assert_eq!(told["now"]["recipe"], "nvidia-grace");
     assert!(monitor.interrupt());
+}
+
+#[tokio::test]
+async fn it_follows_a_job_of_another_connection() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    let mut monitor = Monitor::start(&scene);
+    monitor.until(|event| event["subject"] == GPU);
+    let bus = connection::Builder::address(scene.bus.address()).build();
+    let bus = bus.await.expect("bus");
+    let manager = ManagerProxy::new(&bus).await.expect("proxy");
+    let job = manager.start_job("recover", GPU, Options::new()).await;
+    let job = job.expect("a job");
+    let told = tokio::task::spawn_blocking(move || {
+        let done = |event: &Value| event["kind"] == "job" && event["now"]["state"] == "done";
+        (monitor.until(done), monitor.interrupt())
+    });
+    let (told, ended) = told.await.expect("no panic");
+    assert_eq!(told["now"]["operation"], "recover");
+    assert_eq!(told["now"]["device"], GPU);
+    assert!(job.ends_with(told["subject"].as_str().expect("its number")));
+    assert!(ended);
 }
 
 #[test]

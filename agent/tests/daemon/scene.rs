@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
-use tests::bus::Bus;
+use tests::bus::{Bus, Kind};
 
 /// A guest without devices.
 pub(crate) const GUEST: &str = "<domain type='kvm'><name>d0</name><uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid>\
@@ -41,6 +41,16 @@ impl Scene {
     /// On a bus to which every user of the machine may come.
     pub(crate) fn for_all() -> Self {
         Self::with(Bus::for_all().expect("bus"), "gh200-1gpu")
+    }
+
+    /// The same, where this program is the bus.
+    pub(crate) fn for_all_on(kind: Kind) -> Self {
+        Self::with(Bus::for_all_on(kind).expect("bus"), "gh200-1gpu")
+    }
+
+    /// The same with these files of bus policy.
+    pub(crate) fn for_all_with(files: &[&Path]) -> Self {
+        Self::with(Bus::for_all_with(files).expect("bus"), "gh200-1gpu")
     }
 
     fn with(bus: Bus, host: &str) -> Self {
@@ -177,10 +187,15 @@ impl Drop for Agent {
 /// One ignored test of this program in a process of its own: as another user where we are root. The program's path may be
 /// closed to that user, what runs is not.
 pub(crate) fn as_nobody(test: &str) -> Command {
+    as_user(test, NOBODY)
+}
+
+/// The same as this user.
+pub(crate) fn as_user(test: &str, user: u32) -> Command {
     let mut process = Command::new("/proc/self/exe");
-    process.args(["--exact", "--ignored", test]);
+    process.args(["--exact", "--ignored", "--nocapture", test]);
     if Uid::effective().is_root() {
-        process.uid(NOBODY).gid(NOBODY);
+        process.uid(user).gid(user);
     }
     process
 }

@@ -10,7 +10,7 @@ use super::{filled, page, root};
 const INTERFACES: [(&str, &str); 4] = [
     (
         "org.variantd1.Manager",
-        "At `/org/variantd1`, which also has `org.freedesktop.DBus.ObjectManager`. Who may call what is decided by polkit.",
+        "At `/org/variantd1`, which also has `org.freedesktop.DBus.ObjectManager`. Who may plan or change something is decided by polkit.",
     ),
     (
         "org.variantd1.Device",
@@ -18,7 +18,7 @@ const INTERFACES: [(&str, &str); 4] = [
     ),
     (
         "org.variantd1.Job",
-        "At `/org/variantd1/job/...`, one object for each call of `StartJob`, until a minute after its end.",
+        "At `/org/variantd1_job/...`, one object for each call of `StartJob`, until a minute after its end; for its owner and root alone. `PropertiesChanged` names the properties that changed, without values, and `Completed` goes to the connection that started the job.",
     ),
     (
         "org.variantd1.Hook",
@@ -40,6 +40,40 @@ not change its meaning under it. An option that a method does not know is an err
 ";
 
 const TAIL: &str = "
+# ACCESS
+
+Which devices and domains there are, and the states that their properties and signals tell, is public: every user may read it, as every
+user may read sysfs and, by default, libvirt's list of domains. polkit decides who may plan (`org.variantd1.plan`, open to everybody by
+default) and who may change something. A job is visible to the user who started it, and to root.
+
+Signals reach every user without a question to polkit, so only the bus can hide these facts, and it hides all of them at once. As
+`/etc/dbus-1/system.d/variantd-private.conf`, for a group of users who still may look:
+
+    <busconfig>
+      <policy context=\"default\">
+        <deny send_destination=\"org.variantd1\"/>
+        <deny receive_sender=\"org.variantd1\" receive_type=\"signal\"/>
+      </policy>
+      <policy user=\"root\">
+        <allow receive_sender=\"org.variantd1\" receive_type=\"signal\"/>
+      </policy>
+      <policy group=\"gpu\">
+        <allow send_destination=\"org.variantd1\"/>
+        <allow receive_sender=\"org.variantd1\" receive_type=\"signal\"/>
+      </policy>
+    </busconfig>
+
+# LIMITS
+
+Of one user but root, whatever the number of its connections: 32 calls with 12 MiB under way, 8 jobs under way, 16 jobs within a minute,
+and 8 MiB of answers that it has not read. Of all such users together: 128 calls with 32 MiB, 32 jobs, and 24 MiB of unread answers, which
+they share. A call has at most 64 KiB, `PrepareXml` 1 MiB more, `Prepare` and `StartJob` 8 MiB more.
+
+An answer counts as read once the caller answers `Ping` of `org.freedesktop.DBus.Peer`, which the agent sends after 64 KiB of answers and
+which GDBus and sd-bus answer by themselves, or once its connection is closed. A program whose library does not answer closes its
+connection after 8 MiB of answers. No method takes or returns a file descriptor: dbus-daemon lets the agent have 64 of them under way, for
+all callers together.
+
 # ERRORS
 
 `org.variantd1.Error.Refused`

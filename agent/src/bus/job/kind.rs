@@ -1,6 +1,7 @@
 //! What a job does, and how far it can be.
 
 use crate::bus::BusError;
+use crate::bus::about::shown;
 
 /// What can be a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +36,13 @@ impl Operation {
         let found = Self::ALL.iter().find(|(name, _)| *name == text);
         found.map(|(_, operation)| *operation).ok_or_else(|| {
             let known = Self::ALL.map(|(name, _)| format!("'{name}'")).join(", ");
-            BusError::Failed(format!("'{text}' cannot be a job; {known} can"))
+            BusError::Failed(format!("'{}' cannot be a job; {known} can", shown(text)))
         })
     }
 
     pub(super) fn as_str(self) -> &'static str {
         let found = Self::ALL.iter().find(|(_, operation)| *operation == self);
         found.map_or("", |(name, _)| name)
-    }
-
-    pub(super) fn is_about_a_domain(self) -> bool {
-        matches!(self, Self::Prepare | Self::Revert)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::debug;
+use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedObjectPath};
 
@@ -17,8 +18,14 @@ use crate::refusal::Refusal;
 /// Jobs under way, for all callers and for one.
 const LIMIT: usize = 32;
 const LIMIT_OF_ONE: usize = 8;
+/// Jobs of one user but root that are under way or have ended within the last minute: each job makes signals, which stay in the
+/// bus while somebody does not read them.
+const LIMIT_A_MINUTE: usize = 16;
 /// Jobs that have ended are kept up to this many beside those under way.
 const KEPT: usize = 32;
+
+/// What the paths begin with; not below the manager's, which lists all objects below it to everybody.
+const PREFIX: &str = "/org/variantd1_job/";
 
 /// The jobs of a connection.
 #[derive(Clone)]
@@ -48,6 +55,7 @@ impl Jobs {
     pub(in crate::bus) async fn start(
         &self,
         connection: &Connection,
+        header: &Header<'_>,
         subject: Subject,
         work: impl Future<Output = Result<String, BusError>> + Send + 'static,
     ) -> Result<OwnedObjectPath, BusError> {
@@ -59,7 +67,12 @@ impl Jobs {
         }
         let emitter = SignalEmitter::new(connection, path(number))?.into_owned();
         server.at(path(number), job.clone()).await?;
-        tokio::spawn(self.clone().see_through(emitter, number, job, work));
+        let starter = match header.sender() {
+            Some(sender) => emitter.clone().set_destination(sender.to_owned().into()),
+            None => emitter.clone(),
+        };
+        let told = (emitter, starter);
+        tokio::spawn(self.clone().see_through(told, number, job, work));
         let path = OwnedObjectPath::try_from(path(number));
         Ok(path?)
     }
@@ -72,13 +85,13 @@ impl Jobs {
 
     async fn see_through(
         self,
-        emitter: SignalEmitter<'static>,
+        (emitter, starter): (SignalEmitter<'static>, SignalEmitter<'static>),
         number: u32,
         job: Job,
         work: impl Future<Output = Result<String, BusError>>,
     ) {
         let work = progress::heard(Arc::new(job.clone()), work);
-        if let Err(error) = job.run(&emitter, work).await {
+        if let Err(error) = job.run(&emitter, &starter, work).await {
             debug!("job {number} cannot be told of: {error}");
         }
         tokio::time::sleep(self.kept).await;
@@ -101,9 +114,16 @@ impl Jobs {
             let mend = "wait until one of them completes";
             return Err(Refusal::new(Code::JobsFull, reason, mend));
         }
-        let mut ended = list.jobs.iter().filter(|(_, job)| job.state().is_end());
+        let recent = list.jobs.values().filter(|job| job.subject.owner == owner);
+        if !is_root && recent.count() >= LIMIT_A_MINUTE {
+            let reason = format!("this caller has started {LIMIT_A_MINUTE} jobs within a minute");
+            return Err(Refusal::new(Code::JobsFull, reason, "wait a minute"));
+        }
+        // Each user makes room for its own jobs, root for everybody's.
+        let ended = list.jobs.iter().filter(|(_, job)| job.state().is_end());
+        let mut ended = ended.filter(|(_, job)| is_root || job.subject.owner == owner);
         let oldest = ended.next().map(|(number, _)| *number);
-        let oldest = oldest.filter(|_| list.jobs.len() - all >= KEPT);
+        let oldest = oldest.filter(|_| is_root && list.jobs.len() - all >= KEPT);
         if let Some(oldest) = oldest {
             list.jobs.remove(&oldest);
         }
@@ -126,5 +146,5 @@ impl List {
 }
 
 fn path(number: u32) -> String {
-    format!("/org/variantd1/job/{number}")
+    format!("{PREFIX}{number}")
 }

@@ -4,7 +4,8 @@ use zbus::message::{Header, Message};
 use zbus::{Connection, OwnedVariant, Variant};
 
 use super::{Action, Manager, Operation, Options, binding};
-use crate::bus::{BusError, MANAGER};
+use crate::bus::about::About;
+use crate::bus::{BusError, MANAGER, device};
 
 /// The call of a job, with the sender and flags of the call that started it.
 pub(super) struct Call {
@@ -18,7 +19,7 @@ impl Call {
     pub(super) fn new(
         header: &Header<'_>,
         operation: Operation,
-        name: String,
+        about: &About,
         options: Options,
     ) -> Result<Self, BusError> {
         let call = Message::method_call(MANAGER, "StartJob");
@@ -29,7 +30,7 @@ impl Call {
         };
         Ok(Self {
             operation,
-            name,
+            name: name(about),
             options,
             message: call.build(&())?,
         })
@@ -46,18 +47,36 @@ impl Operation {
             Self::Recover => Action::Recover,
         }
     }
+}
 
-    /// The details that its method gives polkit.
-    pub(super) fn about(self, name: &str) -> Vec<(&'static str, &str)> {
-        match self {
-            Self::Prepare | Self::Revert => vec![("domain", name)],
-            Self::Bind | Self::Release => vec![("device", name)],
-            Self::Recover => Vec::new(),
-        }
+/// The name by which the method finds what the job is about.
+fn name(about: &About) -> String {
+    match about {
+        About::Nothing | About::AllDevices => String::new(),
+        About::Device(device) => device.to_string(),
+        About::Domain(domain) => domain.uuid.to_string(),
     }
 }
 
 impl Manager {
+    /// What a job is about, by the name that its caller gives.
+    pub(super) async fn about(
+        &self,
+        header: &Header<'_>,
+        operation: Operation,
+        name: String,
+    ) -> Result<About, BusError> {
+        Ok(match operation {
+            Operation::Prepare | Operation::Revert => {
+                About::Domain(self.domain(header, name).await?)
+            }
+            Operation::Recover if name.is_empty() => About::AllDevices,
+            Operation::Bind | Operation::Release | Operation::Recover => {
+                About::Device(device::address(name)?)
+            }
+        })
+    }
+
     /// Answers as the method does; asks polkit as it does, too, which may take until a person has answered.
     pub(super) async fn run(
         &self,

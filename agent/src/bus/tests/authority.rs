@@ -15,6 +15,7 @@ struct Court {
     asked: Arc<std::sync::Mutex<Vec<String>>>,
     cancelled: Arc<Notify>,
     kernel: Arc<Model>,
+    libvirt: Arc<Fake>,
     _directory: tempfile::TempDir,
     bus: Bus,
 }
@@ -40,7 +41,9 @@ async fn court(mood: Option<Mood>) -> Court {
         });
     }
     let mut parts = parts();
+    let builder = connection::Builder::address(bus.address());
     parts.manager.authority = Authority {
+        callers: Callers::on(builder).await.expect("bus"),
         root_passes: false,
         deadline: Duration::from_millis(300),
         ..Authority::default()
@@ -57,6 +60,7 @@ async fn court(mood: Option<Mood>) -> Court {
         asked,
         cancelled,
         kernel: parts.kernel,
+        libvirt: parts.libvirt,
         _directory: parts.directory,
         bus,
     }
@@ -191,8 +195,10 @@ async fn each_method_asks_for_its_action() {
     let (none, taking) = (Options::new, || {
         Options::from([("stop-services", true.into())])
     });
-    manager.list_domains(none()).await.expect_err("no");
-    manager.list_devices(none()).await.expect_err("no");
+    court.libvirt.put(&guest(GPU));
+    // What is public is not asked about.
+    manager.list_domains(none()).await.expect("public");
+    manager.list_devices(none()).await.expect("public");
     manager.plan("d0", none()).await.expect_err("no");
     manager.prepare("d0", none()).await.expect_err("no");
     manager.revert("d0", none()).await.expect_err("no");
@@ -210,9 +216,77 @@ async fn each_method_asks_for_its_action() {
     let actions: Vec<_> = actions
         .map(|id| id.trim_start_matches("org.variantd1."))
         .collect();
-    let wanted =
-        "inspect inspect plan prepare prepare prepare bind bind-in-use bind bind bind recover";
+    let wanted = "plan prepare prepare prepare bind bind-in-use bind bind bind recover";
     assert_eq!(actions.join(" "), wanted);
+}
+
+#[tokio::test]
+async fn polkit_sees_the_canonical_device_and_a_domains_name_and_uuid() {
+    let court = court(Some(Mood::Denies)).await;
+    let domain = court.libvirt.put(&guest(GPU));
+    let manager = court.manager().await;
+    let none = Options::new;
+    let device = Options::from([("device", "9:1:0.0".into())]);
+    manager
+        .bind("pci_0009_01_00_0", none())
+        .await
+        .expect_err("no");
+    manager.recover(device).await.expect_err("no");
+    manager.recover(none()).await.expect_err("no");
+    let uuid = domain.uuid.to_string();
+    manager.prepare(&uuid, none()).await.expect_err("no");
+    manager
+        .start_job("release", "0009:01:00.0", none())
+        .await
+        .expect_err("no");
+    manager
+        .start_job("revert", "d0", none())
+        .await
+        .expect_err("no");
+    let asked = [
+        format!("org.variantd1.bind {GPU} 0"),
+        format!("org.variantd1.recover {GPU} 0"),
+        "org.variantd1.recover all 0".to_owned(),
+        format!("org.variantd1.prepare d0 {uuid} 0"),
+        format!("org.variantd1.bind {GPU} 0"),
+        format!("org.variantd1.prepare d0 {uuid} 0"),
+    ];
+    assert_eq!(court.asked(), asked);
+}
+
+#[tokio::test]
+async fn what_names_no_device_or_domain_reaches_no_polkit() {
+    let court = court(Some(Mood::Challenges)).await;
+    let manager = court.manager().await;
+    let none = Options::new;
+    let long = "x".repeat(1 << 20);
+    for name in [
+        "d0\nPlease enter the password of root",
+        "gpu0",
+        "\u{9b}31m",
+        &long,
+    ] {
+        for fault in [
+            manager.bind(name, none()).await.map(drop),
+            manager.release(name, none()).await.map(drop),
+            manager.reserve(name, none()).await.map(drop),
+            manager.unreserve(name, none()).await.map(drop),
+            manager.prepare(name, none()).await.map(drop),
+            manager.revert(name, none()).await.map(drop),
+            manager.plan(name, none()).await.map(drop),
+            manager.wait(name, 1000, none()).await.map(drop),
+            manager
+                .recover(Options::from([("device", name.into())]))
+                .await
+                .map(drop),
+            manager.start_job("bind", name, none()).await.map(drop),
+            manager.start_job("prepare", name, none()).await.map(drop),
+        ] {
+            let fault = fault.expect_err("no such thing").to_string();
+            assert!(fault.len() < 400, "{} bytes", fault.len());
+        }
+    }
+    assert_eq!(court.asked(), [""; 0]);
 }
 
 #[tokio::test]
@@ -274,7 +348,7 @@ async fn a_job_that_is_denied_is_not_started() {
 /// Every action that is asked for is in the policy that is shipped, and no other.
 #[test]
 fn the_shipped_policy_has_each_action() {
-    use crate::bus::authority::Action::{Bind, BindInUse, Inspect, Plan, Prepare, Recover};
+    use crate::bus::authority::Action::{Bind, BindInUse, Plan, Prepare, Recover};
     let policy = include_str!("../../../../packaging/polkit/org.variantd1.policy");
     let text = roxmltree::Document::parse_with_options(
         policy,
@@ -288,6 +362,6 @@ fn the_shipped_policy_has_each_action() {
         .descendants()
         .filter(|node| node.has_tag_name("action"));
     let shipped: Vec<_> = actions.filter_map(|node| node.attribute("id")).collect();
-    let asked = [Inspect, Plan, Prepare, Bind, BindInUse, Recover].map(|one| one.to_string());
+    let asked = [Plan, Prepare, Bind, BindInUse, Recover].map(|one| one.to_string());
     assert_eq!(shipped, asked);
 }

@@ -56,13 +56,18 @@ async fn a_job_says_what_the_method_would_have_said() {
     assert_eq!(scene.driver(), VARIANT);
     let released = job(&scene, "release", GPU).await.expect("job");
     assert!(end(&released).await.2.contains(r#""outcome":"released""#));
-    let missing = job(&scene, "prepare", "nobody").await.expect("job");
-    let (state, error, result) = end(&missing).await;
+    let failed = job(&scene, "bind", "0009:1f:00.0").await.expect("job");
+    let (state, error, result) = end(&failed).await;
     assert_eq!(
         (&*state, &*error),
         ("failed", "org.variantd1.Error.NotFound")
     );
-    assert!(result.contains("'nobody'"), "{result}");
+    assert!(result.contains("0009:1f:00.0"), "{result}");
+    // What it is about is looked up before it starts.
+    let missing = job(&scene, "prepare", "nobody")
+        .await
+        .expect_err("no domain");
+    assert!(matches!(missing, Fault::NotFound(ref text) if text.contains("'nobody'")));
 }
 
 #[tokio::test]

@@ -42,8 +42,9 @@ impl Polkit {
         assert_eq!(subject.0, "system-bus-name");
         let name = String::try_from(subject.1["name"].clone()).expect("name");
         assert!(name.starts_with(':'), "{name}");
-        let device = details.get("device").map(String::as_str);
-        let about = device.map_or(String::new(), |device| format!(" {device}"));
+        let about = ["device", "domain", "uuid"].map(|key| details.get(key));
+        let about = about.into_iter().flatten().map(|word| format!(" {word}"));
+        let about: String = about.collect();
         let words = format!("{action}{about} {flags}");
         self.asked.lock().expect("asked").push(words);
         match self.mood {

@@ -10,7 +10,7 @@ use zbus::names::OwnedInterfaceName;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 const DEVICE: &str = "org.variantd1.Device";
-const JOB: &str = "org.variantd1.Job";
+pub(super) const JOB: &str = "org.variantd1.Job";
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
 
@@ -55,7 +55,7 @@ impl Event {
     /// An object as it is; `None` for the manager's.
     pub(super) fn of_object(path: &OwnedObjectPath, interfaces: &Interfaces) -> Option<Self> {
         let named = |name: &str| interfaces.iter().find(|(key, _)| key.as_str() == name);
-        let (name, properties) = named(DEVICE).or_else(|| named(JOB))?;
+        let (name, properties) = named(DEVICE)?;
         Some(Self::of_path(path, name)?.told(properties))
     }
 
@@ -75,17 +75,8 @@ impl Event {
             }
             "InterfacesRemoved" => {
                 let (path, names): (OwnedObjectPath, Vec<String>) = body.deserialize().ok()?;
-                // A job that is forgotten is no news.
                 let name = names.iter().find(|name| *name == DEVICE)?;
                 Some(Self::of_path(&path, name)?.with("gone", true))
-            }
-            "Completed" => {
-                let (success, error, result): (bool, String, String) = body.deserialize().ok()?;
-                let event = Self::of_path(path, JOB)?.with("completed", success);
-                Some(match success {
-                    true => event,
-                    false => event.with("error-name", error).with("sentence", result),
-                })
             }
             "DomainChanged" => {
                 let row: (String, String, String, Properties) = body.deserialize().ok()?;
@@ -95,6 +86,26 @@ impl Event {
             }
             _ => None,
         }
+    }
+
+    /// The job that a signal is about.
+    pub(super) fn job_of(message: &Message) -> Option<OwnedObjectPath> {
+        let header = message.header();
+        let (path, body) = (header.path()?, message.body());
+        let is_change = header.member()?.as_str() == "PropertiesChanged";
+        let (name, _, _): (String, Properties, Vec<String>) =
+            is_change.then(|| body.deserialize().ok())??;
+        (name == JOB).then(|| path.to_owned().into())
+    }
+
+    /// A job as it is.
+    pub(super) fn of_job(path: &OwnedObjectPath, properties: &Properties) -> Option<Self> {
+        let event = Self::of_path(path, JOB)?.told(properties);
+        let word = |key: &str| <&str>::try_from(&**properties.get(key)?).ok();
+        Some(match word("ErrorName").filter(|error| !error.is_empty()) {
+            Some(_) => event.with("sentence", word("Result").unwrap_or_default()),
+            None => event,
+        })
     }
 
     fn of_path(path: &str, interface: &str) -> Option<Self> {

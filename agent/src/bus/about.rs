@@ -1,0 +1,109 @@
+//! What a call is about, parsed and bounded before anybody is asked about it: what polkit's rules see, and people in its dialogs.
+
+use kernel_glue::address::PciAddress;
+
+use super::BusError;
+use crate::libvirt::DomainRef;
+
+/// Longest name of a device or domain. A domain's name is a file name with libvirt (255 bytes).
+const NAME: usize = 255;
+/// Characters of a foreign text in a message.
+const SHOWN: usize = 64;
+
+/// A device or a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    Nothing,
+    Device(PciAddress),
+    AllDevices,
+    Domain(DomainRef),
+}
+
+impl About {
+    /// The details of polkit's question. A name that is longer or has control characters is shown without them: its UUID says
+    /// which domain it is.
+    pub(super) fn details(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Device(device) => vec![("device", device.to_string())],
+            Self::AllDevices => vec![("device", "all".to_owned())],
+            Self::Domain(domain) => vec![
+                ("domain", printable(&domain.name, NAME)),
+                ("uuid", domain.uuid.to_string()),
+            ],
+        }
+    }
+}
+
+/// The name of a device or domain, as a caller gives it.
+///
+/// # Errors
+/// When no device or domain can be called that.
+pub(super) fn name(text: &str) -> Result<&str, BusError> {
+    let is_name = !text.is_empty() && text.len() <= NAME && !text.chars().any(is_hidden);
+    match is_name {
+        true => Ok(text),
+        false => Err(BusError::Failed(format!(
+            "'{}' is not a name of a device or domain",
+            shown(text)
+        ))),
+    }
+}
+
+/// A foreign text as a message quotes it.
+pub(super) fn shown(text: &str) -> String {
+    let short = printable(text, SHOWN);
+    match short.len() < text.len() {
+        true => format!("{short}..."),
+        false => short,
+    }
+}
+
+fn printable(text: &str, length: usize) -> String {
+    let plain = text
+        .chars()
+        .map(|letter| if is_hidden(letter) { '?' } else { letter });
+    plain.take(length).collect()
+}
+
+/// Control characters, and those that change the direction or place of what is around them.
+fn is_hidden(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_device_or_domain_is_called_is_refused_and_quoted_in_short() {
+        for text in ["", "a\nb", "a\u{9b}31m", "\u{202e}x", &"x".repeat(256)] {
+            let error = name(text).expect_err("no name").to_string();
+            assert!(
+                error.len() < 200 && !error.chars().any(is_hidden),
+                "{error:?}"
+            );
+        }
+        for text in ["d0", "guest of Łódź", &"x".repeat(255)] {
+            assert_eq!(name(text).expect("a name"), text);
+        }
+    }
+
+    #[test]
+    fn details_are_canonical() {
+        let uuid = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
+        let domain = DomainRef {
+            name: "d\u{9b}0".into(),
+            uuid: uuid.parse().expect("UUID"),
+        };
+        let details = About::Domain(domain).details();
+        assert_eq!(
+            details,
+            [("domain", "d?0".to_owned()), ("uuid", uuid.to_owned())]
+        );
+        let device = "pci_0009_01_00_0".parse().expect("address");
+        let details = About::Device(device).details();
+        assert_eq!(details, [("device", "0009:01:00.0".to_owned())]);
+    }
+}

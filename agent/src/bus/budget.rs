@@ -1,0 +1,303 @@
+//! What callers of one connection may hold of the agent and of the bus: calls under way, their bytes, and answers that they have not read.
+//!
+//! Everything is counted by user, for a user may have many connections. Root has a share of its own, which others cannot take.
+//!
+//! An answer that its caller does not read stays in the bus, and dbus-daemon counts it as a message of the *agent*: at 127 MiB
+//! (max_incoming_bytes of the system bus) it stops reading from us, for every caller. So answers are counted until they are known to
+//! be read: the caller has replied to a Ping that was sent behind them (the bus keeps the order), or it has left the bus.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
+
+/// What the agent has of memory while everybody asks for as much as they may: the calls below, each with its text as it came and as
+/// it is read, two plans at once, and what allocators keep. The unit's `MemoryMax` is twice this.
+pub const MEMORY_BOUND: u64 = 512 << 20;
+
+/// Calls of one user under way.
+const CALLS: usize = 32;
+/// The same of all users but root.
+const CALLS_OF_ALL: usize = 128;
+/// Bytes of one user's calls.
+const BYTES: usize = 12 << 20;
+/// The same of all users but root.
+const BYTES_OF_ALL: usize = 32 << 20;
+/// Bytes of answers that one user has not read.
+const UNREAD: usize = 8 << 20;
+/// The same of all users but root: the users share it, so that `n` users have at most the `n`th harmonic number times this unread,
+/// which is 124 MiB for a hundred users.
+const UNREAD_OF_ALL: usize = 24 << 20;
+/// Calls and bytes of root.
+const CALLS_OF_ROOT: usize = 256;
+const BYTES_OF_ROOT: usize = 64 << 20;
+/// Beyond its share of unread answers a user is told so this many bytes long, then nothing any more.
+const LAST_WORDS: usize = 1 << 20;
+/// Unread bytes of a connection from which on it is asked whether it reads.
+const PING_AFTER: usize = 64 << 10;
+/// Such questions under way: the bus lets a connection wait for 128 replies (max_replies_per_connection).
+const PINGS: usize = 32;
+
+/// A call is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Too many calls of this user are under way.
+    Calls,
+    /// Too many bytes of them.
+    Bytes,
+    /// Too many answers have not been read.
+    Unread,
+    /// The same, and nothing more is said about it.
+    Deaf,
+}
+
+/// What becomes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Send,
+    /// Too many answers before it have not been read: an error goes in its place.
+    Replace,
+    /// The caller does not wait for it, is gone, or does not read.
+    Drop,
+}
+
+/// The calls and answers of a connection's callers.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    users: BTreeMap<u32, Used>,
+    peers: HashMap<String, Peer>,
+    calls: HashMap<(String, NonZeroU32), Vec<Call>>,
+    pings: usize,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    calls: usize,
+    bytes: usize,
+    unread: usize,
+}
+
+/// A caller's connection.
+#[derive(Debug)]
+struct Peer {
+    user: u32,
+    is_root: bool,
+    unread: usize,
+    /// Of these, sent since it was asked last.
+    since: usize,
+    /// The serial of the question that it has not answered yet.
+    asked: Option<NonZeroU32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    user: u32,
+    bytes: usize,
+    is_silent: bool,
+}
+
+/// A call as it comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Incoming<'a> {
+    pub(super) sender: &'a str,
+    pub(super) serial: NonZeroU32,
+    pub(super) user: u32,
+    pub(super) is_root: bool,
+    pub(super) bytes: usize,
+    pub(super) is_silent: bool,
+}
+
+impl Budget {
+    /// Counts a call until it is answered.
+    ///
+    /// # Errors
+    /// When the user has used up its share.
+    pub(super) fn admit(&mut self, call: Incoming<'_>) -> Result<(), Full> {
+        self.meet(&call);
+        self.room(&call)?;
+        let used = self.users.entry(call.user).or_default();
+        used.calls += 1;
+        used.bytes += call.bytes;
+        let key = (call.sender.to_owned(), call.serial);
+        self.calls.entry(key).or_default().push(Call {
+            user: call.user,
+            bytes: call.bytes,
+            is_silent: call.is_silent,
+        });
+        Ok(())
+    }
+
+    fn room(&self, call: &Incoming<'_>) -> Result<(), Full> {
+        let own = self.users.get(&call.user);
+        let (calls, bytes) = own.map_or((0, 0), |own| (own.calls, own.bytes));
+        if call.is_root {
+            return match () {
+                () if calls >= CALLS_OF_ROOT => Err(Full::Calls),
+                () if bytes + call.bytes > BYTES_OF_ROOT => Err(Full::Bytes),
+                () => Ok(()),
+            };
+        }
+        let unread = own.map_or(0, |own| own.unread);
+        let share = self.unread_share(call.user);
+        if unread >= share + LAST_WORDS {
+            return Err(Full::Deaf);
+        }
+        if unread >= share {
+            return Err(Full::Unread);
+        }
+        let others = |part: fn(&Used) -> usize| {
+            let others = self.users.iter().filter(|(user, _)| !self.is_root(**user));
+            others.map(|(_, used)| part(used)).sum::<usize>()
+        };
+        if calls >= CALLS || others(|used| used.calls) >= CALLS_OF_ALL {
+            return Err(Full::Calls);
+        }
+        let all = others(|used| used.bytes) + call.bytes;
+        if bytes + call.bytes > BYTES || all > BYTES_OF_ALL {
+            return Err(Full::Bytes);
+        }
+        Ok(())
+    }
+
+    /// What becomes of the answer of this length to a call.
+    pub(super) fn answer(&mut self, caller: &str, serial: NonZeroU32, length: usize) -> Fate {
+        let key = (caller.to_owned(), serial);
+        let call = self.calls.get(&key).and_then(|calls| calls.last());
+        match call.is_some_and(|call| call.is_silent) {
+            true => Fate::Drop,
+            false => self.unread(caller, length),
+        }
+    }
+
+    /// What becomes of a message of this length to `caller`.
+    pub(super) fn unread(&mut self, caller: &str, length: usize) -> Fate {
+        let Some(peer) = self.peers.get(caller) else {
+            return Fate::Drop;
+        };
+        let (user, is_root) = (peer.user, peer.is_root);
+        let unread = self.users.get(&user).map_or(0, |used| used.unread);
+        let share = self.unread_share(user);
+        if !is_root && unread + length > share {
+            return match unread < share + LAST_WORDS {
+                true => Fate::Replace,
+                false => Fate::Drop,
+            };
+        }
+        self.count_unread(caller, length);
+        Fate::Send
+    }
+
+    /// A message of this length goes to `caller` whatever it has not read.
+    pub(super) fn count_unread(&mut self, caller: &str, length: usize) {
+        let Some(peer) = self.peers.get_mut(caller) else {
+            return;
+        };
+        peer.unread += length;
+        peer.since += length;
+        self.users.entry(peer.user).or_default().unread += length;
+    }
+
+    /// Knows a caller from now on, so that what it is told is counted, a refusal too.
+    pub(super) fn meet(&mut self, call: &Incoming<'_>) {
+        let peer = Peer {
+            user: call.user,
+            is_root: call.is_root,
+            unread: 0,
+            since: 0,
+            asked: None,
+        };
+        self.peers.entry(call.sender.to_owned()).or_insert(peer);
+    }
+
+    /// Whether `caller` is to be asked now if it reads.
+    pub(super) fn is_to_be_asked(&self, caller: &str) -> bool {
+        let peer = self.peers.get(caller);
+        let peer = peer.filter(|peer| peer.asked.is_none() && !peer.is_root);
+        peer.is_some_and(|peer| peer.since >= PING_AFTER) && self.pings < PINGS
+    }
+
+    /// The question with this serial goes to `caller`.
+    pub(super) fn asks(&mut self, caller: &str, serial: NonZeroU32) {
+        if let Some(peer) = self.peers.get_mut(caller) {
+            peer.asked = Some(serial);
+            peer.since = 0;
+            self.pings += 1;
+        }
+    }
+
+    /// True when this is the reply of `caller` to our question: all that was sent before it has been read.
+    pub(super) fn has_read(&mut self, caller: &str, serial: NonZeroU32) -> bool {
+        let Some(peer) = self.peers.get_mut(caller) else {
+            return false;
+        };
+        if peer.asked != Some(serial) {
+            return false;
+        }
+        let read = peer.unread - peer.since;
+        peer.asked = None;
+        peer.unread = peer.since;
+        let user = peer.user;
+        self.pings -= 1;
+        self.forget_unread(user, read);
+        true
+    }
+
+    /// `caller` has left the bus, which has dropped what it did not read. Its calls go on, and are counted until they end.
+    pub(super) fn gone(&mut self, caller: &str) {
+        if let Some(peer) = self.peers.remove(caller) {
+            self.pings -= usize::from(peer.asked.is_some());
+            self.forget_unread(peer.user, peer.unread);
+        }
+    }
+
+    /// Calls under way.
+    #[cfg(test)]
+    pub(super) fn calls(&self) -> usize {
+        self.calls.values().map(Vec::len).sum()
+    }
+
+    /// The call has its answer, which is on its way or was dropped.
+    pub(super) fn finish(&mut self, caller: &str, serial: NonZeroU32) {
+        let key = (caller.to_owned(), serial);
+        let Some(calls) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let call = calls.pop();
+        if calls.is_empty() {
+            self.calls.remove(&key);
+        }
+        let Some(call) = call else { return };
+        if let Some(used) = self.users.get_mut(&call.user) {
+            used.calls -= 1;
+            used.bytes -= call.bytes;
+        }
+        self.drop_unused(call.user);
+    }
+
+    fn forget_unread(&mut self, user: u32, length: usize) {
+        if let Some(used) = self.users.get_mut(&user) {
+            used.unread -= length;
+        }
+        self.drop_unused(user);
+    }
+
+    fn drop_unused(&mut self, user: u32) {
+        let used = self.users.get(&user);
+        if used.is_some_and(|used| used.calls == 0 && used.unread == 0) {
+            self.users.remove(&user);
+        }
+    }
+
+    /// What `user` may leave unread, as long as no other user comes.
+    fn unread_share(&self, user: u32) -> usize {
+        let others = self.users.iter();
+        let others =
+            others.filter(|(one, used)| **one != user && used.unread > 0 && !self.is_root(**one));
+        UNREAD.min(UNREAD_OF_ALL / (others.count() + 1))
+    }
+
+    fn is_root(&self, user: u32) -> bool {
+        super::caller::is_root(user)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,514 @@
+//! The gate before a connection to the bus: decides about each message by its head, before its body is read.
+//!
+//! ```text
+//! bus --head--> size? --> user? --> budget? --head and body--> zbus --> method --reply--> read? --> bus
+//!                 '---------'----------'-- body skipped; an error instead        '-- counted, or an error instead
+//! ```
+//!
+//! A call holds its share of the budget until zbus hands over its reply; no method can let go of it earlier. So zbus has to
+//! reply to every call: the flag NO_REPLY_EXPECTED is taken off here, and the reply to such a call dropped. Of what nobody
+//! asked for, signals and replies of others, nothing is let in. No descriptors are taken: dbus-daemon lets a connection have
+//! 64 of them under way, so one that carries an answer would cost more than the answer.
+
+use std::collections::HashSet;
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream as StdStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::timeout;
+use tracing::debug;
+use zbus::address::transport::{Transport, UnixSocket};
+use zbus::connection::Builder;
+use zbus::connection::socket::{ReadHalf, Split, WriteHalf};
+use zbus::export::async_trait::async_trait;
+use zbus::message::{Message, Type};
+use zbus::{Address, Connection};
+
+use super::budget::{Fate, Full, Incoming as Call};
+use super::caller::{self, Callers};
+use super::frame::{FIXED, Head, Kind, Lengths, expect_reply};
+use super::socket::Outgoing;
+use crate::code::Code;
+use crate::proposal;
+use crate::refusal::Refusal;
+
+/// For calls that we make on a connection: each has an answer by then, or none. polkit's is the longest: it asks a person.
+const DEADLINE: Duration = Duration::from_secs(310);
+/// For each step until the bus has greeted us.
+const GREETING: Duration = Duration::from_secs(25);
+/// Longest body of a call, but of those that have a text.
+const BODY: usize = 64 << 10;
+/// Longest domain XML, as at the hook.
+const XML: usize = crate::domain::MAX_BYTES;
+/// Longest reply to a call of ours.
+const REPLY: usize = 1 << 20;
+/// Refusals that wait to be sent; more are not.
+const REFUSALS: usize = 64;
+/// Bytes that are skipped at once.
+const SKIP: usize = 64 << 10;
+
+const BUS: &str = "org.freedesktop.DBus";
+const PEER: &str = "org.freedesktop.DBus.Peer";
+
+/// Who may call at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Everybody,
+    Root,
+}
+
+/// Connects to the bus at `address` through a gate, with what `add` adds to the connection.
+///
+/// # Errors
+/// When the bus cannot be reached.
+pub(super) async fn connect(
+    address: &Address,
+    callers: Callers,
+    who: Who,
+    add: impl FnOnce(Builder<'static>) -> Builder<'static>,
+) -> zbus::Result<Connection> {
+    let stream = stream(address)?;
+    let (refuse, refusals) = channel(REFUSALS);
+    let gate = Gate {
+        stream,
+        callers,
+        who,
+        refuse,
+    };
+    let builder = Builder::socket(gate).method_timeout(DEADLINE);
+    let connection = timeout(GREETING, add(builder).build());
+    let late = |_| zbus::Error::Failure("the bus does not greet us in time".into());
+    let connection = connection.await.map_err(late)??;
+    tokio::spawn(tell(connection.clone(), refusals));
+    Ok(connection)
+}
+
+fn stream(address: &Address) -> zbus::Result<UnixStream> {
+    let unsupported = || io::Error::new(io::ErrorKind::Unsupported, "the bus is not a unix socket");
+    let Transport::Unix(unix) = address.transport() else {
+        return Err(unsupported().into());
+    };
+    let address = match unix.path() {
+        UnixSocket::File(path) => SocketAddr::from_pathname(path)?,
+        UnixSocket::Abstract(name) => SocketAddr::from_abstract_name(name.as_encoded_bytes())?,
+        _ => return Err(unsupported().into()),
+    };
+    let stream = StdStream::connect_addr(&address)?;
+    stream.set_nonblocking(true)?;
+    Ok(UnixStream::from_std(stream)?)
+}
+
+/// Sends what the reading half has to say; it cannot write itself.
+async fn tell(connection: Connection, mut refusals: Receiver<Message>) {
+    while let Some(refusal) = refusals.recv().await {
+        if let Err(error) = connection.send(&refusal).await {
+            debug!("a refusal cannot be sent: {error}");
+            return;
+        }
+    }
+}
+
+struct Gate {
+    stream: UnixStream,
+    callers: Callers,
+    who: Who,
+    refuse: Sender<Message>,
+}
+
+/// Serials of calls that we made and that have no reply.
+type Ours = Arc<Mutex<HashSet<NonZeroU32>>>;
+
+impl zbus::connection::socket::Socket for Gate {
+    type ReadHalf = Handshake;
+    type WriteHalf = Out;
+
+    fn split(self) -> Split<Handshake, Out> {
+        let (incoming, outgoing) = self.stream.into_split();
+        let ours = Ours::default();
+        let filter = Filter {
+            incoming: Incoming(incoming),
+            ahead: Vec::new(),
+            head: Vec::new(),
+            body: 0,
+            callers: self.callers.clone(),
+            who: self.who,
+            refuse: self.refuse,
+            ours: ours.clone(),
+        };
+        let out = Out {
+            outgoing: Outgoing::from(outgoing),
+            callers: self.callers,
+            ours,
+        };
+        Split::new(Handshake(filter), out)
+    }
+}
+
+/// The reading half of a stream without descriptors.
+#[derive(Debug)]
+struct Incoming(OwnedReadHalf);
+
+#[async_trait]
+impl ReadHalf for Incoming {
+    async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        Ok((self.0.read(buffer).await?, Vec::new()))
+    }
+}
+
+/// Reads lines of the handshake as they are, and messages through the filter.
+#[derive(Debug)]
+struct Handshake(Filter);
+
+#[async_trait]
+impl ReadHalf for Handshake {
+    async fn receive_message(
+        &mut self,
+        seq: u64,
+        ahead: &mut Vec<u8>,
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> zbus::Result<Message> {
+        self.0.ahead.append(ahead);
+        descriptors.clear();
+        let (mut none, mut no_descriptors) = (Vec::new(), Vec::new());
+        let message = self.0.receive_message(seq, &mut none, &mut no_descriptors);
+        message.await
+    }
+
+    async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        self.0.incoming.recvmsg(buffer).await
+    }
+}
+
+/// A stream of the messages that are let in.
+#[derive(Debug)]
+struct Filter {
+    incoming: Incoming,
+    /// What was read with the handshake.
+    ahead: Vec<u8>,
+    /// What is left of the head of the message that is let in.
+    head: Vec<u8>,
+    /// What is left of its body.
+    body: usize,
+    callers: Callers,
+    who: Who,
+    refuse: Sender<Message>,
+    ours: Ours,
+}
+
+#[async_trait]
+impl ReadHalf for Filter {
+    async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        if self.head.is_empty() && self.body == 0 {
+            self.next().await?;
+        }
+        if !self.head.is_empty() {
+            let length = self.head.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&self.head[..length]);
+            self.head.drain(..length);
+            return Ok((length, Vec::new()));
+        }
+        let length = self.body.min(buffer.len());
+        let read = self.read(&mut buffer[..length]).await?;
+        self.body -= read;
+        Ok((read, Vec::new()))
+    }
+}
+
+impl Filter {
+    /// Skips messages up to one that is let in.
+    async fn next(&mut self) -> io::Result<()> {
+        loop {
+            let mut fixed = [0; FIXED];
+            self.fill(&mut fixed).await?;
+            let lengths = Lengths::of(&fixed);
+            let lengths = lengths.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+            if !lengths.is_readable() {
+                self.skip(lengths.fields.saturating_add(lengths.body))
+                    .await?;
+                continue;
+            }
+            let mut bytes = fixed.to_vec();
+            bytes.resize(FIXED + lengths.fields, 0);
+            self.fill(&mut bytes[FIXED..]).await?;
+            if self.lets_in(Head::parse(&bytes)).await {
+                expect_reply(&mut bytes);
+                (self.head, self.body) = (bytes, lengths.body);
+                return Ok(());
+            }
+            self.skip(lengths.body).await?;
+        }
+    }
+
+    async fn lets_in(&mut self, head: Option<Head>) -> bool {
+        let Some(head) = head else { return false };
+        match head.kind {
+            Kind::Call => self.admits(&head).await,
+            Kind::Reply => self.awaits(&head),
+            Kind::Signal => head.sender == BUS,
+        }
+    }
+
+    /// Replies to our calls, and not those to the gate's own question.
+    fn awaits(&self, head: &Head) -> bool {
+        let Some(serial) = head.reply_to else {
+            return false;
+        };
+        let read = |budget: &mut super::budget::Budget| budget.has_read(&head.sender, serial);
+        if self.callers.with_budget(read) {
+            return false;
+        }
+        let is_ours = self
+            .ours
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&serial);
+        head.sender == BUS || (is_ours && head.body <= REPLY)
+    }
+
+    async fn admits(&self, head: &Head) -> bool {
+        let user = match self.callers.of_name(&head.sender).await {
+            Ok(user) => user,
+            Err(error) => {
+                debug!("a call of '{}' is dropped: {error}", head.sender);
+                return false;
+            }
+        };
+        let call = Call {
+            sender: &head.sender,
+            serial: head.serial,
+            user,
+            is_root: caller::is_root(user),
+            bytes: head.body,
+            is_silent: head.is_silent,
+        };
+        let refusal = if self.who == Who::Root && !call.is_root {
+            root_only(user)
+        } else if head.body > limit(&head.interface, &head.member) {
+            too_large(head)
+        } else {
+            match self.callers.admit(call) {
+                Ok(()) => return true,
+                Err(Full::Deaf) => return false,
+                Err(full) => refusal(full),
+            }
+        };
+        self.callers.meet(&call);
+        self.refuse(head, &refusal);
+        false
+    }
+
+    /// Says why a call is not let in, if there is room for that.
+    fn refuse(&self, head: &Head, (name, text): &(&'static str, String)) {
+        if head.is_silent {
+            return;
+        }
+        match error(&head.sender, head.serial, name, text) {
+            Ok(message) => drop(self.refuse.try_send(message)),
+            Err(error) => debug!("a refusal cannot be written: {error}"),
+        }
+    }
+
+    async fn skip(&mut self, length: usize) -> io::Result<()> {
+        let (mut left, mut buffer) = (length, vec![0; length.min(SKIP)]);
+        while left > 0 {
+            let piece = left.min(buffer.len());
+            left -= self.read(&mut buffer[..piece]).await?;
+        }
+        Ok(())
+    }
+
+    async fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            filled += self.read(&mut buffer[filled..]).await?;
+        }
+        Ok(())
+    }
+
+    /// Some bytes, at least one.
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&self.ahead[..length]);
+            self.ahead.drain(..length);
+            return Ok(length);
+        }
+        match self.incoming.recvmsg(buffer).await? {
+            (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+            (read, _) => Ok(read),
+        }
+    }
+}
+
+/// Sends answers as far as their callers read them.
+#[derive(Debug)]
+struct Out {
+    outgoing: Outgoing,
+    callers: Callers,
+    ours: Ours,
+}
+
+#[async_trait]
+impl WriteHalf for Out {
+    async fn send_message(&mut self, message: &Message) -> zbus::Result<()> {
+        let header = message.header();
+        let to = header.destination().map(ToString::to_string);
+        let length = message.data().len();
+        match (message.message_type(), to, header.reply_serial()) {
+            (Type::MethodReturn | Type::Error, Some(caller), Some(serial)) => {
+                let sent = self.answer(&caller, serial, message).await;
+                self.callers
+                    .with_budget(|budget| budget.finish(&caller, serial));
+                sent
+            }
+            (Type::Signal, Some(caller), _) => {
+                let fate = self
+                    .callers
+                    .with_budget(|budget| budget.unread(&caller, length));
+                match fate {
+                    Fate::Send => self.outgoing.send_message(message).await,
+                    _ => Ok(()),
+                }
+            }
+            (Type::MethodCall, ..) => {
+                let serial = message.primary_header().serial_num();
+                self.ours
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(serial);
+                self.outgoing.send_message(message).await
+            }
+            _ => self.outgoing.send_message(message).await,
+        }
+    }
+
+    async fn sendmsg(
+        &mut self,
+        buffer: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<usize> {
+        self.outgoing.sendmsg(buffer, descriptors).await
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.outgoing.close().await
+    }
+}
+
+impl Out {
+    async fn answer(
+        &mut self,
+        caller: &str,
+        serial: NonZeroU32,
+        message: &Message,
+    ) -> zbus::Result<()> {
+        let length = message.data().len();
+        let fate = self
+            .callers
+            .with_budget(|budget| budget.answer(caller, serial, length));
+        match fate {
+            Fate::Send => self.outgoing.send_message(message).await?,
+            Fate::Replace => {
+                let (name, text) = refusal(Full::Unread);
+                let told = error(caller, serial, name, &text)?;
+                let length = told.data().len();
+                self.callers
+                    .with_budget(|budget| budget.count_unread(caller, length));
+                self.outgoing.send_message(&told).await?;
+            }
+            Fate::Drop => {}
+        }
+        self.ask(caller).await
+    }
+
+    /// Asks a caller with much unread whether it reads; D-Bus libraries answer by themselves (specification, "org.freedesktop.DBus.Peer").
+    async fn ask(&mut self, caller: &str) -> zbus::Result<()> {
+        if !self
+            .callers
+            .with_budget(|budget| budget.is_to_be_asked(caller))
+        {
+            return Ok(());
+        }
+        let ping = Message::method_call("/", "Ping").interface(PEER);
+        let ping = ping.destination(caller.to_owned()).build(&())?;
+        let serial = ping.primary_header().serial_num();
+        self.callers
+            .with_budget(|budget| budget.asks(caller, serial));
+        self.outgoing.send_message(&ping).await
+    }
+}
+
+/// The longest body of a call.
+fn limit(interface: &str, member: &str) -> usize {
+    match (interface, member) {
+        ("org.variantd1.Manager", "PrepareXml") | ("org.variantd1.Hook", _) => XML + BODY,
+        ("org.variantd1.Manager", "Prepare" | "StartJob") => proposal::MAX_BYTES + BODY,
+        _ => BODY,
+    }
+}
+
+const REFUSED: &str = "org.variantd1.Error.Refused";
+
+fn refusal(full: Full) -> (&'static str, String) {
+    let (code, reason, hint) = match full {
+        Full::Calls => (
+            Code::CallsFull,
+            "too many calls of this user are under way",
+            "wait for an answer before the next call",
+        ),
+        Full::Bytes => (
+            Code::CallsFull,
+            "the calls of this user under way are too large together",
+            "wait for an answer before the next call",
+        ),
+        Full::Unread | Full::Deaf => (
+            Code::AnswersUnread,
+            "too many answers to this user have not been read from the bus",
+            "read them, or close the connection, before the next call",
+        ),
+    };
+    (REFUSED, Refusal::new(code, reason, hint).to_string())
+}
+
+fn too_large(head: &Head) -> (&'static str, String) {
+    let limit = limit(&head.interface, &head.member);
+    let reason = format!(
+        "a call with {} bytes is too large, {limit} are allowed",
+        head.body
+    );
+    let hint = "send a smaller text";
+    (
+        REFUSED,
+        Refusal::new(Code::CallTooLarge, reason, hint).to_string(),
+    )
+}
+
+fn root_only(user: u32) -> (&'static str, String) {
+    let text = caller::root_only(user);
+    let text = zbus::DBusError::description(&text)
+        .unwrap_or_default()
+        .to_owned();
+    ("org.variantd1.Error.NotAuthorized", text)
+}
+
+/// An error in the place of the answer to a call.
+fn error(
+    caller: &str,
+    serial: NonZeroU32,
+    name: &'static str,
+    text: &str,
+) -> zbus::Result<Message> {
+    let call = Message::method_call("/", "Call")
+        .sender(caller.to_owned())
+        .serial(serial)
+        .build(&())?;
+    Message::error(&call.header(), name).build(&text)
+}

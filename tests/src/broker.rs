@@ -1,0 +1,119 @@
+//! A private `dbus-broker`, started as its launcher does: over a controller, a socket on which it is told where to listen and who
+//! may do what (dbus-broker(1); `org.bus1.DBus.Broker`). The launcher itself needs systemd.
+
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::geteuid;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use zbus::{Fd, Message, ObjectPath, as_variant};
+
+/// What a broker allows each user, as the launcher has it.
+const LIMITS: [(&str, &str); 4] = [
+    ("--max-bytes", "536870912"),
+    ("--max-fds", "4096"),
+    ("--max-matches", "131072"),
+    ("--max-objects", "16384"),
+];
+const TIME: Duration = Duration::from_secs(20);
+/// The second byte of a reply without an error.
+const RETURN: u8 = 2;
+
+/// Verdict, priority, and what a rule is about.
+type Own = (bool, u64, bool, &'static str);
+type Transmission = (
+    bool,
+    u64,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    u32,
+    u32,
+    u64,
+    u64,
+);
+type Batch = (bool, u64, Vec<Own>, Vec<Transmission>, Vec<Transmission>);
+type Range = (bool, u32, u32, Batch);
+type Policy = (
+    Vec<(u32, Batch)>,
+    Vec<Range>,
+    Vec<(&'static str, &'static str)>,
+    bool,
+    &'static str,
+);
+
+/// Starts one that listens at `path`, to which every user may come. It ends with the controller.
+pub(crate) fn start(path: &Path) -> Result<(Child, UnixStream)> {
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    let (controller, theirs) = UnixStream::pair()?;
+    let mut broker = Command::new("dbus-broker");
+    broker.args(["--controller", "0", "--machine-id", &"0".repeat(32)]);
+    for (option, limit) in LIMITS {
+        broker.args([option, limit]);
+    }
+    let broker = broker.stdin(Stdio::from(OwnedFd::from(theirs))).spawn();
+    let broker = broker.context("cannot run 'dbus-broker': install the package 'dbus-broker'")?;
+    controller.set_read_timeout(Some(TIME))?;
+    authenticate(&controller)?;
+    listen(&controller, &listener)?;
+    Ok((broker, controller))
+}
+
+fn authenticate(mut controller: &UnixStream) -> Result<()> {
+    let user = geteuid().to_string();
+    let hexadecimal: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let words = format!("\0AUTH EXTERNAL {hexadecimal}\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n");
+    controller.write_all(words.as_bytes())?;
+    let mut said = Vec::new();
+    while !said.ends_with(b"AGREE_UNIX_FD\r\n") {
+        let mut byte = [0];
+        controller
+            .read_exact(&mut byte)
+            .context("'dbus-broker' does not greet its controller")?;
+        said.push(byte[0]);
+    }
+    Ok(())
+}
+
+fn listen(mut controller: &UnixStream, listener: &UnixListener) -> Result<()> {
+    let any = || (true, 1, "", "", "", "", 0, 0, 0, u64::MAX);
+    let batch: Batch = (true, 1, vec![(true, 1, true, "")], vec![any()], vec![any()]);
+    let policy: Policy = (
+        vec![(u32::MAX, batch)],
+        Vec::new(),
+        Vec::new(),
+        false,
+        "system",
+    );
+    let path = ObjectPath::try_from("/org/bus1/DBus/Listener/0")?;
+    let body = (path, Fd::from(listener), as_variant::Serialize(&policy));
+    let call = Message::method_call("/org/bus1/DBus/Broker", "AddListener");
+    let call = call.interface("org.bus1.DBus.Broker").build(&body)?;
+    let descriptors = [listener.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    rights.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let bytes = [IoSlice::new(call.data().bytes())];
+    let sent = sendmsg(controller, &bytes, &mut rights, SendFlags::empty())?;
+    ensure!(
+        sent == call.data().len(),
+        "'dbus-broker' takes {sent} bytes of a call"
+    );
+    let mut reply = [0; 2];
+    controller
+        .read_exact(&mut reply)
+        .context("'dbus-broker' does not answer its controller")?;
+    ensure!(
+        reply[1] == RETURN,
+        "'dbus-broker' does not listen: its form of AddListener is another"
+    );
+    Ok(())
+}
