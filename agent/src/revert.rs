@@ -1,9 +1,14 @@
 //! Takes back exactly what was added to a definition, by its mark. Pure.
 //!
-//! What somebody changed since stays: a cell that was given memory, an address that was moved, a root port
+//! What the user changed since stays: a cell that was given memory, an address that was moved, a root port
 //! that another device sits on. Of an untouched definition the text from before comes back, byte for byte.
+//!
+//! A hostdev can have another source than when it was completed, because the user exchanged the GPU. So an address, nodeset or
+//! alias is ours by what it is: on a port, in a cell or of a name that the mark records.
 
 use std::collections::BTreeSet;
+
+use kernel_glue::numa::RangeList;
 
 use crate::code::Code;
 use crate::domain::{
@@ -44,12 +49,8 @@ struct Undo<'a> {
 
 impl Undo<'_> {
     fn edits(&self) -> Vec<Edit> {
-        let mut edits: Vec<Edit> = self
-            .mark
-            .devices
-            .iter()
-            .flat_map(|marked| self.device(marked))
-            .collect();
+        let hostdevs = self.domain.hostdevs.iter();
+        let mut edits: Vec<Edit> = hostdevs.flat_map(|hostdev| self.device(hostdev)).collect();
         edits.extend(self.controllers());
         edits.extend(self.iommufd());
         edits.extend(self.overrides());
@@ -65,35 +66,80 @@ impl Undo<'_> {
         &self.mark.added
     }
 
-    /// Nodeset, address and root port of a device, where they are still as we left them.
-    fn device(&self, marked: &Marked) -> Vec<Edit> {
+    /// Nodeset, alias, driver and address of a device, where they are ours.
+    fn device(&self, hostdev: &Hostdev) -> Vec<Edit> {
         let mut edits = Vec::new();
-        let hostdev = self
-            .domain
-            .hostdevs
-            .iter()
-            .find(|hostdev| hostdev.source == marked.address);
-        let acpi = hostdev.filter(|hostdev| hostdev.nodeset.as_ref() == Some(&marked.cells));
-        if marked.added.has("open:nodeset") {
-            let attribute = acpi.and_then(|hostdev| hostdev.nodeset_attribute.clone());
-            edits.extend(attribute.map(Edit::removal));
-        } else if let (true, Some(acpi)) = (
-            marked.added.has("nodeset"),
-            acpi.and_then(|h| h.acpi_element.as_ref()),
-        ) {
-            edits.push(acpi.remove());
+        if let Some(marked) = self.of_cells(hostdev) {
+            if marked.added.has("open:nodeset") {
+                let attribute = hostdev.nodeset_attribute.clone();
+                edits.extend(attribute.map(Edit::removal));
+            } else {
+                edits.extend(hostdev.acpi_element.as_ref().map(Element::remove));
+            }
         }
-        if marked.added.has("alias") {
-            let alias = hostdev.and_then(|hostdev| hostdev.alias_element.as_ref());
+        if let Some(marked) = self.of_alias(hostdev) {
+            let alias = hostdev.alias_element.as_ref();
             edits.extend(alias.map(|alias| back(alias, marked.alias.as_ref())));
         }
-        let known = hostdev.and_then(|hostdev| hostdev.driver.as_ref());
-        edits.extend(known.into_iter().flat_map(|known| driver(marked, known)));
-        for port in marked.added.numbers("port") {
-            let own = hostdev.filter(|hostdev| is_on(hostdev, port));
-            edits.extend(own.and_then(|hostdev| address(marked, hostdev)));
-        }
+        let known = self.of_any(hostdev).zip(hostdev.driver.as_ref());
+        edits.extend(
+            known
+                .into_iter()
+                .flat_map(|(marked, known)| driver(marked, known)),
+        );
+        let port = self.of_port(hostdev);
+        edits.extend(port.and_then(|marked| address(marked, hostdev)));
         edits
+    }
+
+    /// The entry whose pieces a hostdev carries.
+    fn of_any(&self, hostdev: &Hostdev) -> Option<&Marked> {
+        let own = || {
+            let mut devices = self.mark.devices.iter();
+            devices.find(|marked| marked.address == hostdev.source)
+        };
+        let carried = self.of_port(hostdev).or_else(|| self.of_cells(hostdev));
+        carried.or_else(|| self.of_alias(hostdev)).or_else(own)
+    }
+
+    /// The entry whose root port a hostdev is on.
+    fn of_port(&self, hostdev: &Hostdev) -> Option<&Marked> {
+        self.entry(hostdev, |marked, hostdev| {
+            let mut ports = marked.added.numbers("port");
+            ports.any(|port| is_on(hostdev, port))
+        })
+    }
+
+    /// The entry whose cells a hostdev's nodeset names.
+    fn of_cells(&self, hostdev: &Hostdev) -> Option<&Marked> {
+        self.entry(hostdev, |marked, hostdev| {
+            let mut cells = hostdev.nodeset.iter().flat_map(RangeList::iter);
+            marked.added.has("nodeset") && cells.any(|cell| marked.cells.contains(cell))
+        })
+    }
+
+    /// The entry that gave a hostdev its alias.
+    fn of_alias(&self, hostdev: &Hostdev) -> Option<&Marked> {
+        self.entry(hostdev, |marked, hostdev| {
+            let ours = command_line::alias_of(marked.address);
+            marked.added.has("alias") && hostdev.alias.as_ref() == Some(&ours)
+        })
+    }
+
+    /// The entry of which a hostdev has a piece. Where the device of that entry has it as well, another one has it by the user's
+    /// own choice; else the user exchanged the two.
+    fn entry(
+        &self,
+        hostdev: &Hostdev,
+        has_piece: impl Fn(&Marked, &Hostdev) -> bool,
+    ) -> Option<&Marked> {
+        let kept = |marked: &Marked| {
+            let mut hostdevs = self.domain.hostdevs.iter();
+            hostdevs.any(|own| own.source == marked.address && has_piece(marked, own))
+        };
+        self.mark.devices.iter().find(|marked| {
+            has_piece(marked, hostdev) && (marked.address == hostdev.source || !kept(marked))
+        })
     }
 
     /// Our PCI controllers on which nothing else is left, and our SMMUs in front of these and of the user's.
@@ -140,13 +186,8 @@ impl Undo<'_> {
 
     /// How many of the devices and controllers on a bus go.
     fn going(&self, index: u32, unused: &BTreeSet<u32>) -> usize {
-        let leaves = |marked: &&Marked| {
-            let mut devices = self.domain.hostdevs.iter();
-            let added = marked.added.numbers("port").any(|port| port == index);
-            added
-                && devices.any(|hostdev| hostdev.source == marked.address && is_on(hostdev, index))
-        };
-        let devices = self.mark.devices.iter().filter(leaves).count();
+        let leaves = |hostdev: &&Hostdev| is_on(hostdev, index) && self.of_port(hostdev).is_some();
+        let devices = self.domain.hostdevs.iter().filter(leaves).count();
         let on = |c: &&Controller| c.address.is_some_and(|a| u32::from(a.at.bus()) == index);
         let controllers = self.domain.controllers.iter().filter(on);
         devices + controllers.filter(|c| unused.contains(&c.index)).count()
@@ -253,12 +294,11 @@ impl Undo<'_> {
                     .as_ref()
                     .is_some_and(|set| set.contains(*id))
             };
-            let is_marked = |hostdev: &Hostdev| self.domain.is_marked(hostdev.source);
             self.domain
                 .hostdevs
                 .iter()
                 .filter(named)
-                .any(|hostdev| !is_marked(hostdev))
+                .any(|hostdev| self.of_cells(hostdev).is_none())
         };
         let empty = |id: &u32| self.domain.cell(*id).is_some_and(Cell::is_empty);
         ours.flat_map(|marked| marked.cells.iter())

@@ -1,5 +1,7 @@
 //! Text in, text out: completes a definition, or checks that it is complete.
 
+mod intact;
+
 use crate::code::Code;
 use crate::domain::{Domain, Mark, Marked};
 use crate::edit;
@@ -40,9 +42,29 @@ pub(crate) fn rewrite_read(
     // Of an old mark only what the plan would be made of counts.
     let origin = origin(setting, domain).ok();
     let current = origin.as_ref().filter(|now| now.digest == mark.digest);
+    let current = current.filter(|_| intact::is_intact(domain, mark));
     match current.map(|current| plan_from(setting, domain, Some(current))) {
-        Some(Ok(plan)) => apply(text.to_owned(), plan, setting),
+        Some(Ok(plan)) => kept(text, domain, mark, plan, setting),
         _ => again(text, domain, mark, origin.as_ref(), setting),
+    }
+}
+
+/// A definition whose plan is that of before: what was added stays, unless its values were edited.
+fn kept(
+    text: &str,
+    domain: &Domain,
+    mark: &Mark,
+    plan: Plan,
+    setting: &Setting<'_>,
+) -> Result<Rewrite, Refusal> {
+    let current = apply(text.to_owned(), plan, setting)?;
+    // A definition that cannot be planned from the beginning is as its user wants it.
+    let Ok(fresh) = again(text, domain, mark, None, setting) else {
+        return Ok(current);
+    };
+    match intact::has_same_values(&Domain::parse(&current.text)?, &Domain::parse(&fresh.text)?) {
+        true => Ok(current),
+        false => Ok(fresh),
     }
 }
 
@@ -67,20 +89,22 @@ fn again(
     plan.notes.push(Note {
         code: Code::MarkOld,
         device: None,
-        text: "what was added before is replaced: it was for another recipe, host or version"
+        text: "what was added before is replaced: it was for other devices, recipes, host or versions, or was edited since"
             .to_owned(),
     });
     apply(base, plan, &setting)
 }
 
-/// True for a device that was moved away from the root port that we gave it.
+/// True for a device that was moved away from the root port that we gave it, and to none that we gave another.
 fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
     let hostdev = domain.hostdevs.iter().find(|h| h.source == marked.address);
     let bus = hostdev
         .and_then(|hostdev| hostdev.address)
         .map(|a| u32::from(a.at.bus()));
-    let mut ports = marked.added.numbers("port").peekable();
-    bus.is_some() && ports.peek().is_some() && !ports.any(|port| Some(port) == bus)
+    let had_port = marked.added.numbers("port").next().is_some();
+    let marks = domain.mark.iter().flat_map(|mark| &mark.devices);
+    let mut ports = marks.flat_map(|marked| marked.added.numbers("port"));
+    bus.is_some() && had_port && !ports.any(|port| Some(port) == bus)
 }
 
 fn apply(base: String, mut plan: Plan, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
@@ -135,14 +159,15 @@ fn outdated(text: &str, domain: &Domain, setting: &Setting<'_>, refusal: Refusal
     let (Some(mark), Ok(again)) = (&domain.mark, rewrite_read(text, domain, &setting)) else {
         return refusal;
     };
+    let mend = format!("run 'variantctl prepare {}'", domain.name);
     if mark.digest.is_empty() || mark.digest == again.plan.digest {
-        return refusal;
+        let mend = format!("{mend}, which replaces what was added before");
+        return Refusal { mend, ..refusal };
     }
     let reason = format!(
         "what was added before is for another recipe, host or version: {}",
         refusal.reason
     );
-    let mend = format!("run 'variantctl prepare {}'", domain.name);
     let old =
         Refusal::new(Code::MarkMissing, reason, mend).at("/domain/metadata/variantd:prepared");
     match refusal.device {

@@ -72,6 +72,99 @@ fn a_device_that_was_taken_out_takes_its_cells_along() {
     assert_eq!(fixture.rewrite(&none).text, none);
 }
 
+/// Two cells, each bound to a socket.
+fn two_sockets(devices: &str) -> String {
+    let cells = "<cpu mode='host-passthrough'><numa><cell id='0' cpus='0-1' memory='2097152'/><cell id='1' cpus='2-3' memory='2097152'/></numa></cpu>";
+    let bound = "<numatune><memnode cellid='0' mode='strict' nodeset='0'/><memnode cellid='1' mode='strict' nodeset='1'/></numatune><os>";
+    guest(devices)
+        .replace("<cpu mode='host-passthrough'/>", cells)
+        .replace("<os>", bound)
+}
+
+#[test]
+fn a_gpu_that_is_exchanged_in_a_completed_definition_is_planned_as_in_a_fresh_one() {
+    let fixture = Fixture::new();
+    let (near, far) = (
+        two_sockets(&hostdev("0008:01:00.0", "")),
+        two_sockets(&hostdev("0019:01:00.0", "")),
+    );
+    let exchanged = fixture
+        .rewrite(&near)
+        .text
+        .replacen("domain='0x0008'", "domain='0x0019'", 1);
+    assert_eq!(revert(&exchanged).expect("reverted"), far);
+    let got = fixture.rewrite(&exchanged);
+    assert_eq!(got.text, fixture.rewrite(&far).text);
+    assert!(got.text.contains("<node>1</node>"), "{}", got.text);
+    assert!(got.plan.notes.iter().any(|note| note.code == Code::MarkOld));
+}
+
+#[test]
+fn two_gpus_that_change_places_are_planned_as_in_a_fresh_definition() {
+    let fixture = Fixture::new();
+    let (one, other) = (hostdev("0008:01:00.0", ""), hostdev("0019:01:00.0", ""));
+    let text = fixture.rewrite(&two_sockets(&(one.clone() + &other))).text;
+    let swapped = text
+        .replacen("domain='0x0008'", "domain='0xffff'", 1)
+        .replacen("domain='0x0019'", "domain='0x0008'", 1)
+        .replacen("domain='0xffff'", "domain='0x0019'", 1);
+    let fresh = two_sockets(&(other + &one));
+    assert_eq!(revert(&swapped).expect("reverted"), fresh);
+    assert_eq!(fixture.rewrite(&swapped).text, fixture.rewrite(&fresh).text);
+}
+
+#[test]
+fn an_address_that_is_removed_leaves_no_expander_bus_port_or_smmu_behind() {
+    let mut fixture = Fixture::new();
+    fixture.host.iommufd = true;
+    let gpu = fixture.host.devices.get_mut(&address("0008:01:00.0"));
+    gpu.expect("gpu").iommu = Some("smmu3.0x1".to_owned());
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let done = fixture.rewrite(&text).text;
+    assert!(done.contains("smmuv3"), "{done}");
+    let domain = Domain::parse(&done).expect("read");
+    let address = domain.hostdevs[0]
+        .address_element
+        .as_ref()
+        .expect("address");
+    let without = edit::apply(&done, &[address.remove()]).expect("one edit");
+    assert_eq!(fixture.rewrite(&without).text, done);
+    assert_eq!(revert(&without).expect("reverted"), text);
+}
+
+#[test]
+fn values_that_are_edited_in_what_was_added_are_planned_again() {
+    let fixture = Fixture::new();
+    let done = fixture
+        .rewrite(&two_sockets(&hostdev("0019:01:00.0", "")))
+        .text;
+    for (from, to) in [
+        ("<node>1</node>", "<node>0</node>"),
+        ("value='80'", "value='81'"),
+        ("value='120'", "value='121'"),
+    ] {
+        assert!(done.contains(from), "{done}");
+        let edited = done.replacen(from, to, 1);
+        assert_eq!(fixture.rewrite(&edited).text, done, "{to}");
+    }
+    assert_eq!(fixture.rewrite(&done).plan.changes, []);
+}
+
+#[test]
+fn another_device_on_our_port_stays_where_its_user_put_it() {
+    let fixture = Fixture::new();
+    let done = fixture.rewrite(&guest(&hostdev("0008:01:00.0", ""))).text;
+    let port =
+        "      <address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>\n";
+    let nic = hostdev("0002:01:00.0", port);
+    let both = done.replace("  </devices>", &format!("{nic}  </devices>"));
+    let back = revert(&both).expect("reverted");
+    assert!(
+        back.contains(&nic) && back.contains("pcie-root-port"),
+        "{back}"
+    );
+}
+
 #[test]
 fn an_address_that_was_replaced_once_is_replaced_again() {
     let wrong =

@@ -5,3 +5,4 @@ pub mod bus;
 pub mod gpu;
 pub mod lab;
 pub mod translate;
+pub mod windows;

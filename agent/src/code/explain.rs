@@ -228,10 +228,17 @@ impl Code {
                  domains'. Two GPUs need 17. Source: Linux, arch/arm64/Kconfig."
             }
             Self::CommandLineTaken => {
-                "The definition has nodes or initiators in <qemu:commandline>, as one writes them by hand. QEMU takes each node once, and \
-                 a second initiator of a device gives the guest's driver memory nodes that it does not expect. For a libvirt that has no \
-                 elements for them, ours go there, too, and so does the window of Arm's virt machine: of two windows ('highmem-mmio-size') \
-                 QEMU takes the last. Source: QEMU, hw/core/numa.c, hw/acpi/pci.c, hw/arm/virt.c."
+                "The definition has nodes or initiators in <qemu:commandline>, and they are not all that a device needs. What is \
+                 missing cannot be added beside them: QEMU takes each node once, and initiators of two kinds give the guest's driver \
+                 memory nodes that it does not expect. Complete ones are left alone. For a libvirt that has no elements for them, \
+                 the agent's go there, too, and a '-numa' of the user's would contradict them. Source: QEMU, hw/core/numa.c, \
+                 hw/acpi/pci.c."
+            }
+            Self::InitiatorsGiven => {
+                "Each initiator of the device is in <qemu:commandline>, in a node of its own without CPUs and memory, as many as its \
+                 driver needs. So the guest is taken as its author wrote it: nodes, root port, expander bus, SMMUv3 and driver of the \
+                 device are not touched, and it starts. Only the MMIO window is checked, and added where there is none. Source: QEMU, \
+                 hw/acpi/pci.c, hw/core/numa.c."
             }
             Self::WindowMissing => {
                 "GPU memory appears in a BAR of 128 to 512 GiB. Arm's virt machine has a 64-bit MMIO window of 512 GiB unless \
@@ -700,13 +707,18 @@ impl Code {
                  mode='passthrough'/> gives the host's. Source: QEMU, target/i386/cpu.h; libvirt 8.7, <maxphysaddr>."
             }
             Self::HardLimit => {
-                "VFIO pins all memory of a guest before it starts. <memtune><hard_limit> is also the limit of locked memory, and \
-                 libvirt computes a fitting one only when it is not set. Source: libvirt, qemu_domain.c \
-                 (qemuDomainGetMemLockLimitBytes)."
+                "VFIO pins all memory of a guest before it starts, and behind a vIOMMU (intel-iommu, amd-iommu, virtio-iommu) once for \
+                 each host device, since each has an address space of its own. <memtune><hard_limit> is also the limit of locked \
+                 memory, and libvirt computes a fitting one, with 1 GiB for MMIO, only when it is not set. Source: libvirt, \
+                 qemu_domain.c (qemuDomainGetMemLockLimitBytes)."
             }
             Self::MemoryLocked => {
                 "A host device can reach all of the guest's memory, so all of it is allocated and locked at start, and \
-                 overcommitment, ballooning and swap do not help. Source: Linux, VFIO documentation."
+                 overcommitment, ballooning and swap do not help. Without a vIOMMU all devices share one address space and memory \
+                 counts once, with iommufd as well; a vIOMMU gives each device its own, so memory counts once for each. An \
+                 accelerated SMMUv3 shares one. libvirt counts alike, but does not see a vIOMMU or device in <qemu:commandline>: \
+                 then the limit must be set in <memtune><hard_limit>. Source: Linux, VFIO documentation; QEMU, \
+                 hw/vfio; libvirt, qemu_domain.c (qemuDomainGetMemLockLimitBytes)."
             }
             Self::RegionsUnknown => {
                 "The BARs that hold GPU memory exist only while a VFIO variant driver has the device, and only VFIO tells their \

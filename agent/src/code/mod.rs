@@ -239,6 +239,8 @@ codes! {
     DistanceInvalid = "VD-NUM-012",
     /// A device with initiators must not be hot-unplugged.
     UnplugDangerous = "VD-NUM-013",
+    /// The definition gives QEMU a device's initiators itself, and they are complete.
+    InitiatorsGiven = "VD-NUM-014",
     /// A device was hot-unplugged, and its initiators are still there.
     InitiatorsStale = "VD-ATM-041",
     /// An expander bus has no SMMUv3 in front of it.

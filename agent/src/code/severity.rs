@@ -32,6 +32,7 @@ impl Code {
             | Self::AtomicsPeerHost
             | Self::AtomicsRequester
             | Self::AtomicsVfio
+            | Self::InitiatorsGiven
             | Self::KubevirtDone
             | Self::MarkOld
             | Self::MemoryLocked

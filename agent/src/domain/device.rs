@@ -62,6 +62,8 @@ pub enum Kind {
 pub struct Hostdev {
     /// Its element.
     pub kind: Kind,
+    /// Its place among all `<interface type='hostdev'>` and then all `<hostdev>`, of every kind: libvirt numbers their aliases so.
+    pub place: usize,
     /// The host device.
     pub source: PciAddress,
     /// `managed='yes'`: libvirt binds and gives back.

@@ -49,7 +49,7 @@ pub struct Marked {
 /// `override`, `iommufd`, `acpi` (in `<os>`), `table:PATH`, `expander:N`, `smmu:N` (of expander N), `switch:N` (a switch's upstream port, and the root port
 /// above it), `root` (the pcie-root controller), `distances:N` (all of cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X`
 /// where X had no content before (`metadata`, `cpu`, `numa`, `root`, `cell:N`, `distances:N`).
-/// `arguments` where a `<qemu:commandline>` was there before and has got some.
+/// `arguments` where a `<qemu:commandline>` was there before and has got some; `foreign:window` where the window in it is the user's own.
 /// `iommufd` for a domain is `<iommufd>`, which was written before hostdevs got theirs.
 /// For a device: `driver` (the element), `model` (of a `<driver>` that was there before), `iommufd` (of `<driver>`), `nodeset` (and `open:nodeset` where `<acpi>` was there before), `alias`, `port:N`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use hooks::{argument, shape};
-use roxmltree::{Document, Node, ParsingOptions};
+use roxmltree::{Document, Node, NodeId, ParsingOptions};
 
 use super::outline::Outline;
 use super::value::{
@@ -257,20 +257,26 @@ impl Reader<'_> {
     }
 
     fn hostdevs(&self, devices: Node<'_, '_>) -> Result<Vec<Hostdev>, Refusal> {
+        let networks = children(devices, "interface");
+        let networks = networks.filter(|node| kind(node).is_some());
+        let hostdevs = children(devices, "hostdev");
+        let numbered: Vec<NodeId> = networks.chain(hostdevs).map(|node| node.id()).collect();
+        let place = |node: &Node<'_, '_>| numbered.iter().position(|id| *id == node.id());
         let nodes = devices.children();
         let assigned = nodes.filter_map(|node| Some((kind(&node)?, node)));
         assigned
-            .map(|(kind, node)| self.hostdev(kind, node))
+            .map(|(kind, node)| self.hostdev(kind, place(&node).unwrap_or_default(), node))
             .collect()
     }
 
-    fn hostdev(&self, kind: Kind, node: Node<'_, '_>) -> Result<Hostdev, Refusal> {
+    fn hostdev(&self, kind: Kind, place: usize, node: Node<'_, '_>) -> Result<Hostdev, Refusal> {
         let source = child(node, "source")
             .and_then(|source| child(source, "address"))
             .ok_or_else(|| value(node, "source", "no <source><address>"))?;
         let (acpi, alias) = (child(node, "acpi"), child(node, "alias"));
         Ok(Hostdev {
             kind,
+            place,
             source: pci_address(source)?,
             managed: node.attribute("managed") == Some("yes"),
             driver: child(node, "driver").map(|node| self.driver(node)),

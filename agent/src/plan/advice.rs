@@ -1,11 +1,9 @@
 //! What an operator should know of a guest with host devices, and what changes nothing.
 
+use super::locked::Locked;
 use super::{Assigned, Note, Plan};
 use crate::code::Code;
 use crate::domain::Domain;
-
-/// 1 MiB in KiB.
-const MIB: u64 = 1 << 10;
 
 /// Adds the notes that hold for every guest with covered devices.
 pub(super) fn plan(domain: &Domain, assigned: &[Assigned<'_>], plan: &mut Plan) {
@@ -25,8 +23,5 @@ pub(super) fn plan(domain: &Domain, assigned: &[Assigned<'_>], plan: &mut Plan) 
             .to_owned();
         note(Code::UnplugDangerous, Some(one.hostdev.source), text);
     }
-    let memory = domain.memory_kib / MIB;
-    let text =
-        format!("all {memory} MiB of the guest's memory are locked on the host while it runs");
-    note(Code::MemoryLocked, None, text);
+    note(Code::MemoryLocked, None, Locked::of(domain).text(domain));
 }

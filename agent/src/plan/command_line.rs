@@ -24,39 +24,14 @@ const DEFAULT_WINDOW: u64 = 512 << 20;
 /// The window's property.
 const WINDOW: &str = "highmem-mmio-size=";
 
+/// The mark's word where the window is an argument of the user's own.
+pub(crate) const USERS_WINDOW: &str = "foreign:window";
+
 /// What the ids of our initiator objects begin with.
 const OBJECT: &str = "acpi-generic-initiator,id=variantd-gi-";
 
-/// An argument that we and the user cannot both give.
-struct Taken {
-    name: &'static str,
-    is_it: fn(&str) -> bool,
-    why: &'static str,
-}
-
-const NUMA: Taken = Taken {
-    name: "-numa",
-    is_it: |argument| argument == "-numa",
-    why: "which the initiators' nodes would contradict",
-};
-
-const NODE: Taken = Taken {
-    name: "-numa node",
-    is_it: |argument| argument.starts_with("node,"),
-    why: NUMA.why,
-};
-
-const INITIATOR: Taken = Taken {
-    name: "acpi-generic-initiator",
-    is_it: |argument| argument.contains("acpi-generic-initiator"),
-    why: "and the devices' own would be beside them",
-};
-
-const OWN_WINDOW: Taken = Taken {
-    name: "highmem-mmio-size",
-    is_it: |argument| argument.contains(WINDOW),
-    why: "and the window that the devices need goes there",
-};
+/// Nodes and distances.
+const NUMA: &str = "-numa";
 
 /// Arguments that the finished guest needs: options with their values, in order.
 #[derive(Debug, Default)]
@@ -101,10 +76,8 @@ impl Arguments {
         let pairs = self.0.into_iter();
         let wanted: Vec<String> = pairs.flat_map(|(o, v)| [o.to_owned(), v]).collect();
         let ours = ours(domain);
-        for taken in [NUMA, OWN_WINDOW] {
-            if wanted.iter().any(|argument| (taken.is_it)(argument)) {
-                refuse_foreign(domain, &ours, &taken)?;
-            }
+        if wanted.iter().any(|argument| argument == NUMA) {
+            refuse_numa(domain, &ours)?;
         }
         if ours.iter().map(|argument| &argument.value).eq(&wanted) {
             return Ok(());
@@ -167,9 +140,9 @@ pub(crate) fn ours(domain: &Domain) -> Vec<&Argument> {
 
 fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
     match option {
-        "-numa" => value.starts_with("node,nodeid=") || value.starts_with("dist,"),
+        NUMA => value.starts_with("node,nodeid=") || value.starts_with("dist,"),
         "-object" => value.starts_with(OBJECT),
-        "-machine" => value.starts_with(WINDOW),
+        "-machine" => value.starts_with(WINDOW) && !mark.added.has(USERS_WINDOW),
         "-acpitable" => mark
             .added
             .has(&format!("table:{}", value.trim_start_matches("file="))),
@@ -177,23 +150,16 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
     }
 }
 
-/// Refuses nodes and initiators of the user's among the arguments, whatever gives the guest those that it needs.
-pub(super) fn refuse_initiators(domain: &Domain) -> Result<(), Refusal> {
-    let ours = ours(domain);
-    refuse_foreign(domain, &ours, &NODE)?;
-    refuse_foreign(domain, &ours, &INITIATOR)
-}
-
-/// Refuses such an argument that is not ours. A '-numa' at the end would take what we append as its value.
-fn refuse_foreign(domain: &Domain, ours: &[&Argument], taken: &Taken) -> Result<(), Refusal> {
-    let is_such = |argument: &&Argument| (taken.is_it)(&argument.value);
+/// Refuses a '-numa' that is not ours: at the end it would take what we append as its value.
+fn refuse_numa(domain: &Domain, ours: &[&Argument]) -> Result<(), Refusal> {
+    let is_numa = |argument: &&Argument| argument.value == NUMA;
     let line = domain.command_line.iter();
-    let all = line.flat_map(|line| &line.arguments).filter(is_such);
-    if all.count() == ours.iter().copied().filter(is_such).count() {
+    let all = line.flat_map(|line| &line.arguments).filter(is_numa);
+    if all.count() == ours.iter().copied().filter(is_numa).count() {
         return Ok(());
     }
-    let (name, why) = (taken.name, taken.why);
-    let reason = format!("its <qemu:commandline> has '{name}' already, {why}");
+    let reason =
+        "its <qemu:commandline> has '-numa' already, which the initiators' nodes would contradict";
     let mend = format!("remove those arguments with 'virsh edit {}'", domain.name);
     Err(Refusal::new(Code::CommandLineTaken, reason, mend).at("/domain/qemu:commandline"))
 }
@@ -211,12 +177,12 @@ fn initiators(
         .iter()
         .filter(|place| place.initiator.is_some())
     {
-        arguments.push("-numa", format!("node,nodeid={}", place.cell));
+        arguments.push(NUMA, format!("node,nodeid={}", place.cell));
     }
     for (from, to) in pairs(domain, layout) {
         let value = projection.between(from, to)?;
         arguments.push(
-            "-numa",
+            NUMA,
             format!("dist,src={},dst={},val={value}", from.cell, to.cell),
         );
     }
@@ -263,13 +229,13 @@ fn alias(one: &Assigned<'_>) -> String {
         .alias
         .as_ref()
         .filter(|alias| alias.starts_with("ua-"));
-    let ours = || {
-        format!(
-            "ua-variantd-{}",
-            one.hostdev.source.to_string().replace([':', '.'], "-")
-        )
-    };
-    own.cloned().unwrap_or_else(ours)
+    own.cloned().unwrap_or_else(|| alias_of(one.hostdev.source))
+}
+
+/// The alias that a device is given.
+pub(crate) fn alias_of(device: PciAddress) -> String {
+    let device = device.to_string().replace([':', '.'], "-");
+    format!("ua-variantd-{device}")
 }
 
 fn name(one: &Assigned<'_>, plan: &mut Plan) {

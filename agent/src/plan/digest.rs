@@ -78,7 +78,7 @@ struct Facts<'a> {
 impl<'a> Facts<'a> {
     fn of(one: &Assigned<'a>, setting: &Setting<'_>) -> Self {
         let device = one.device;
-        let asked = window::asked_kib(device);
+        let asked = window::asked_kib(device).filter(|_| window::differs(setting, device));
         let member = one.recipe.member(device);
         Self {
             address: device.address,
@@ -87,7 +87,7 @@ impl<'a> Facts<'a> {
             iommu: device.iommu.as_deref(),
             bars: &device.bars,
             window_gib: member.map_or(0, |member| member.window_gib),
-            regions_kib: asked.filter(|kib| *kib != window::known_kib(setting, device)),
+            regions_kib: asked,
         }
     }
 }

@@ -4,8 +4,10 @@
 //! plan. A plan without changes says that the domain is as it must be.
 
 mod advice;
+mod aperture;
 mod association;
 mod atomics;
+mod bar;
 pub(crate) mod bus_number;
 mod cells;
 pub(crate) mod command_line;
@@ -16,11 +18,14 @@ mod driver;
 mod expander;
 mod fragment;
 pub(crate) mod function;
+mod given;
 mod layout;
 mod link;
+mod locked;
 mod mark;
 mod numa;
 mod placement;
+mod qemu;
 mod rule;
 mod smmu;
 mod switch;
@@ -251,7 +256,9 @@ pub(crate) fn plan_from(
     }
     target::check(setting, domain, &assigned, &mut plan)?;
     rule::check(setting, domain, &assigned)?;
-    pieces(setting, domain, &assigned, &mut plan)?;
+    let given = given::Initiators::of(domain, &assigned)?;
+    pieces(setting, domain, &assigned, &given, &mut plan)?;
+    given.note(domain, &mut plan);
     atomics::plan(setting, domain, &assigned, &mut plan);
     advice::plan(domain, &assigned, &mut plan);
     let known = origin.filter(|origin| origin.devices == assigned.len());
@@ -260,7 +267,11 @@ pub(crate) fn plan_from(
         |origin| origin.digest.clone(),
     );
     debug_assert_eq!(plan.digest, planned_digest(setting, &assigned, &plan));
-    mark::plan(domain, &mut plan);
+    let all_given = (plan.devices.iter()).all(|one| given.nodes(one.address).is_some());
+    let left_alone = all_given && domain.mark.is_none() && plan.changes.is_empty();
+    if !left_alone {
+        mark::plan(domain, &mut plan);
+    }
     debug_assert!(
         plan.notes
             .iter()
@@ -290,18 +301,29 @@ fn is_addition(setting: &Setting<'_>, code: Code) -> bool {
 fn pieces(
     setting: &Setting<'_>,
     domain: &Domain,
-    assigned: &[Assigned<'_>],
+    all: &[Assigned<'_>],
+    given: &given::Initiators,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
     let mut arguments = Arguments::default();
+    let is_given = |one: &&Assigned<'_>| given.nodes(one.hostdev.source).is_some();
+    let (own, assigned): (Vec<&Assigned<'_>>, Vec<&Assigned<'_>>) = all.iter().partition(is_given);
+    let assigned: &[Assigned<'_>] = &assigned.into_iter().copied().collect::<Vec<_>>();
+    for one in own {
+        placement::check(domain, one)?;
+        let nodes = given.nodes(one.hostdev.source).cloned().unwrap_or_default();
+        let host_nodes = host_nodes(setting, one).unwrap_or_default();
+        plan.devices.push(numa::planned(one, nodes, host_nodes));
+    }
     let unnamed = driver::unnamed(setting, domain, assigned)?;
     let behind = placement::plan(setting, domain, assigned, plan)?;
     let through = smmu::plan(setting, domain, assigned, &behind, plan)?;
     driver::write(assigned, &unnamed, &through, plan);
     link::plan(setting, domain, assigned, plan);
-    window::plan(setting, domain, assigned, &mut arguments, plan)?;
+    window::plan(setting, domain, all, &behind, &mut arguments, plan)?;
     table::plan(setting, domain, assigned, &mut arguments, plan);
     numa::plan(setting, domain, assigned, &mut arguments, plan)?;
+    plan.devices.sort_by_key(|device| device.address);
     arguments.write(domain, plan)
 }
 

@@ -28,18 +28,19 @@ pub(super) fn plan(
 ) -> Result<(), Refusal> {
     let elements = setting.target.versions.libvirt >= Version::ACPI_NODESET;
     let mut layout = Layout::of(domain, elements);
+    let mut none = true;
     for one in assigned {
         let (mut cells, mut host_nodes) = (RangeList::default(), Vec::new());
         if let Some(rules) = one.recipe.initiators {
             host_nodes = association::nodes(setting, one.device, rules.cells)?;
             cells = layout.give(one, rules, &host_nodes)?;
+            none &= cells.is_empty();
         }
         plan.devices.push(planned(one, cells, host_nodes));
     }
-    if plan.devices.iter().all(|device| device.cells.is_empty()) {
+    if none {
         return Ok(());
     }
-    command_line::refuse_initiators(domain)?;
     limit(setting, domain, &layout, plan)?;
     let numa = &setting.host.numa;
     let projection = Projection { numa };
@@ -53,7 +54,7 @@ pub(super) fn plan(
     Ok(())
 }
 
-fn planned(one: &Assigned<'_>, cells: RangeList, host_nodes: Vec<NumaNode>) -> Planned {
+pub(super) fn planned(one: &Assigned<'_>, cells: RangeList, host_nodes: Vec<NumaNode>) -> Planned {
     Planned {
         address: one.hostdev.source,
         recipe: one.recipe.name.clone(),

@@ -40,6 +40,17 @@ pub(super) fn plan(
     Ok(buses.behind)
 }
 
+/// Refuses an address at which the guest's driver does not find the device's initiators; libvirt gives a right one where there
+/// is none.
+pub(super) fn check(domain: &Domain, one: &Assigned<'_>) -> Result<(), Refusal> {
+    let address = one.hostdev.address.filter(|_| one.recipe.own_root_port());
+    let faults = address.map_or(Vec::new(), |address| broken_rules(domain, address));
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(refusal(domain, one, joined(faults))),
+    }
+}
+
 /// Why a device needs a new address; `None` when the one it has is right.
 fn fault(
     setting: &Setting<'_>,

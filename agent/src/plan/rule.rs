@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::locked::Locked;
 use super::{Assigned, Setting, bus_number, controller};
 use crate::code::Code;
 use crate::domain::{Cell, Domain, Hostdev, Iommu};
@@ -25,7 +26,7 @@ pub(super) fn check(
         .or_else(|| distances(domain))
         .or_else(|| iommus(domain))
         .or_else(|| bus_number::check(domain))
-        .or_else(|| hard_limit(domain));
+        .or_else(|| Locked::of(domain).check(domain));
     broken.map_or(Ok(()), Err)
 }
 
@@ -301,21 +302,4 @@ pub(super) fn is_behind(domain: &Domain, hostdev: &Hostdev, bus: u32) -> bool {
             .and_then(|c| c.address);
     }
     false
-}
-
-/// VFIO pins all of the guest's memory.
-fn hard_limit(domain: &Domain) -> Option<Refusal> {
-    let limit = domain
-        .platform
-        .hard_limit_kib
-        .filter(|limit| *limit < domain.memory_kib)?;
-    let reason = format!(
-        "<hard_limit> is {limit} KiB, and a host device locks all {} KiB of the guest's memory",
-        domain.memory_kib
-    );
-    let mend = edit(
-        domain,
-        "remove it: libvirt raises the limit of locked memory by itself",
-    );
-    Some(Refusal::new(Code::HardLimit, reason, mend).at("/domain/memtune/hard_limit"))
 }

@@ -4,12 +4,15 @@
 //! window without a word when it does not fit the address width. On `q35` it refuses to start then
 //! (hw/i386/pc.c, "phys-bits too low").
 
+use std::collections::BTreeMap;
+
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 
 use super::command_line::Arguments;
 use super::fragment::Fragment;
-use super::{Assigned, Change, Plan, Setting, width};
+use super::qemu::Given;
+use super::{Assigned, Change, Plan, Setting, aperture, bar, command_line, qemu, width};
 use crate::code::Code;
 use crate::domain::Domain;
 use crate::recipe::Window;
@@ -24,6 +27,7 @@ pub(super) fn plan(
     setting: &Setting<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
+    behind: &BTreeMap<PciAddress, u32>,
     arguments: &mut Arguments,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
@@ -34,7 +38,11 @@ pub(super) fn plan(
     let Some(first) = counting.first() else {
         return Ok(());
     };
-    let needed = needed_kib(setting, domain, &counting);
+    let needed = needed_kib(setting, domain, &counting, behind, plan);
+    if let Some(size) = argued(domain, needed).map_err(|it| it.of(first.hostdev.source))? {
+        plan.added.insert(command_line::USERS_WINDOW);
+        return width::check(setting, domain, first, size, plan);
+    }
     let have = domain.controller(0).and_then(|root| root.hole64_kib);
     let size = have.unwrap_or(needed);
     if size < needed || !size.is_power_of_two() {
@@ -65,44 +73,74 @@ fn window<'a>(domain: &Domain, one: &Assigned<'a>) -> Option<&'a Window> {
     (domain.family() == window.machine).then_some(window)
 }
 
-/// What all assigned devices need, with a recipe or without, and 1 GiB for everything else, as a power of two.
-fn needed_kib(setting: &Setting<'_>, domain: &Domain, counting: &[&Assigned<'_>]) -> u64 {
-    let devices = domain
-        .hostdevs
-        .iter()
-        .filter_map(|hostdev| setting.host.devices.get(&hostdev.source));
-    let sum: u64 = devices.map(|device| device_kib(setting, device)).sum();
+/// What firmware takes for all assigned devices and for everything else, as a power of two. Of a device that VFIO was not asked
+/// about also the least that its recipe names counts.
+fn needed_kib(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    counting: &[&Assigned<'_>],
+    behind: &BTreeMap<PciAddress, u32>,
+    plan: &Plan,
+) -> u64 {
+    let end = aperture::end(&bar::roots(setting, domain, behind, plan));
+    let least = bar::devices(setting, domain).map(|(_, device)| bar::least(setting, device));
+    let least = least.fold(GIB, u64::saturating_add);
     let minimum = counting
         .iter()
         .filter_map(|one| one.recipe.window.as_ref())
         .map(|window| window.minimum_gib * GIB)
         .max()
         .unwrap_or(0);
-    (sum + GIB).next_power_of_two().max(minimum)
+    aperture::rounded(end.max(least)).max(minimum)
 }
 
-/// What VFIO says when it was asked, else what is known of the device without it.
-fn device_kib(setting: &Setting<'_>, device: &Device) -> u64 {
-    asked_kib(device).unwrap_or_else(|| known_kib(setting, device))
+/// The window in KiB that the user gives QEMU himself: QEMU takes the last one.
+fn argued(domain: &Domain, needed: u64) -> Result<Option<u64>, Refusal> {
+    let given = qemu::foreign(domain);
+    let text = given.iter().rev().find_map(Given::window);
+    let Some(text) = text.filter(|_| domain.family() == "virt") else {
+        return Ok(None);
+    };
+    let kib = qemu::size(text).map_or(0, |bytes| bytes / 1024);
+    if kib >= needed && kib.is_power_of_two() {
+        return Ok(Some(kib));
+    }
+    let least = kib.max(needed);
+    let reason = format!(
+        "its <qemu:commandline> has highmem-mmio-size={text}, which is {}; {needed} KiB are needed at least",
+        fault(kib, needed)
+    );
+    let mend = format!(
+        "set highmem-mmio-size={}K there with 'virsh edit {}', or remove it",
+        aperture::rounded(least),
+        domain.name
+    );
+    Err(Refusal::new(Code::WindowWrong, reason, mend).at("/domain/qemu:commandline"))
 }
 
-/// As a power of two: a bridge's window begins at a multiple of the largest BAR in it, so that small BARs
-/// beside it cost as much again when another such window follows.
+/// What VFIO says, in KiB.
 pub(super) fn asked_kib(device: &Device) -> Option<u64> {
-    let bytes = device.shown_bytes()?;
-    let rounded = bytes.checked_next_power_of_two().unwrap_or(1 << 63);
+    let rounded = aperture::rounded(device.shown_bytes()?);
     Some(rounded.div_ceil(1024))
 }
 
-/// The larger of what sysfs shows and what the recipe knows: emulated BARs are not in sysfs.
+/// What is known without VFIO, in KiB.
 pub(super) fn known_kib(setting: &Setting<'_>, device: &Device) -> u64 {
-    let shown = device.bars.iter().filter(|bar| bar.is_64bit_prefetchable());
-    let shown: u64 = shown.map(|bar| bar.size.div_ceil(1024)).sum();
-    let member = setting
-        .recipes
-        .for_device(device)
-        .and_then(|recipe| recipe.member(device));
-    shown.max(member.map_or(0, |member| member.window_gib * GIB))
+    let unasked = Device {
+        regions: None,
+        ..device.clone()
+    };
+    bar::least(setting, &unasked)
+}
+
+/// True when VFIO says something else than what is known without it.
+pub(super) fn differs(setting: &Setting<'_>, device: &Device) -> bool {
+    let sorted = |mut sizes: Vec<u64>| {
+        sizes.sort_unstable();
+        sizes
+    };
+    let same = sorted(bar::of(setting, device)) == sorted(bar::known(setting, device));
+    !same && asked_kib(device) != Some(known_kib(setting, device))
 }
 
 /// The user's own element, which this libvirt refuses.
@@ -166,18 +204,22 @@ fn record(domain: &Domain, plan: &mut Plan) {
 }
 
 fn wrong(domain: &Domain, have: u64, needed: u64) -> Refusal {
-    let why = match have {
-        0 => "zero, which QEMU does not take",
-        _ if have < needed => "too small",
-        _ => "no power of two",
-    };
+    let why = fault(have, needed);
     let reason =
         format!("the 64-bit MMIO window of {have} KiB is {why}; {needed} KiB are needed at least");
     let mend = format!(
         "set <pcihole64 unit='KiB'>{}</pcihole64> with 'virsh edit {}', or remove it",
-        have.max(needed).next_power_of_two(),
+        aperture::rounded(have.max(needed)),
         domain.name
     );
     Refusal::new(Code::WindowWrong, reason, mend)
         .at("/domain/devices/controller[@index='0']/pcihole64")
+}
+
+fn fault(have: u64, needed: u64) -> &'static str {
+    match have {
+        0 => "zero, which QEMU does not take",
+        _ if have < needed => "too small",
+        _ => "no power of two",
+    }
 }

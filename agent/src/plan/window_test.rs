@@ -109,6 +109,86 @@ fn small_bars_beside_the_memory_round_each_gpu_up() {
     assert_eq!(window_gib(&asked([0, 0, 128 * GIB]), 3), 512);
 }
 
+/// Three GPUs of 2 x 256 GiB and 64 MiB: each at a multiple of 256 GiB, one beside the other they take 768 GiB each.
+#[test]
+fn a_window_has_room_for_bars_at_multiples_of_their_size_and_vfio_changes_nothing() {
+    for (id, gib, windows) in [
+        ("10de:2941", 256, [1024, 2048, 4096, 4096]),
+        ("10de:31c2", 512, [2048, 4096, 8192, 8192]),
+    ] {
+        let with_id = |mut fixture: Fixture| {
+            for (at, _) in super::testing::GPUS {
+                let gpu = fixture.host.devices.get_mut(&address(at)).expect("gpu");
+                gpu.id = id.parse().expect("id");
+            }
+            fixture
+        };
+        let table = with_id(Fixture::new());
+        let vfio = with_id(asked([64 << 20, gib * GIB, gib * GIB]));
+        for (count, window) in (1..).zip(windows) {
+            assert_eq!(window_gib(&table, count), window, "{count} of {id}");
+            assert_eq!(window_gib(&vfio, count), window, "{count} of {id}, asked");
+        }
+    }
+}
+
+#[test]
+fn a_window_of_an_earlier_plan_that_is_too_small_is_replaced() {
+    let gpus = super::testing::GPUS.iter().take(3);
+    let gpus: String = gpus.map(|(at, _)| hostdev(at, "")).collect();
+    let fixture = Fixture::new();
+    let right = fixture.rewrite(&guest(&gpus)).text;
+    let (four, two) = (">4294967296</pcihole64>", ">2147483648</pcihole64>");
+    assert!(right.contains(four));
+    assert_eq!(fixture.rewrite(&right.replace(four, two)).text, right);
+}
+
+#[test]
+fn what_ports_reserve_for_later_counts() {
+    let line = |arguments: &str| {
+        let line = format!(
+            "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>{arguments}</qemu:commandline>"
+        );
+        guest(&hostdev("0008:01:00.0", "")).replace("</devices>", &line)
+    };
+    let port = "<qemu:arg value='-device'/><qemu:arg value='pcie-root-port,id=p,chassis=9,pref64-reserve=1T'/>";
+    let got = Fixture::new().rewrite(&line(port)).text;
+    assert!(got.contains("'KiB'>2147483648<"), "{got}");
+}
+
+#[test]
+fn the_users_own_window_on_the_command_line_counts() {
+    let with = |window: &str| {
+        let line = format!(
+            "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:arg value='-machine'/><qemu:arg value='{window}'/></qemu:commandline>"
+        );
+        guest(&hostdev("0008:01:00.0", "")).replace("</devices>", &line)
+    };
+    for target in ["libvirt=12.8,qemu=11.1", "libvirt=11.3,qemu=10.0"] {
+        let fixture = Fixture::new();
+        let setting = Setting {
+            target: target.parse().expect("target"),
+            ..fixture.setting()
+        };
+        for window in ["highmem-mmio-size=2T", "virt,highmem-mmio-size=1024G"] {
+            let got = rewrite(&with(window), &setting).expect("planned").text;
+            let windows =
+                got.matches("highmem-mmio-size").count() + got.matches("pcihole64").count();
+            assert_eq!(windows, 1, "{got}");
+        }
+        for (window, word) in [
+            ("512G", "too small"),
+            ("3T", "no power of two"),
+            ("x", "zero"),
+        ] {
+            let window = format!("highmem-mmio-size={window}");
+            let refusal = rewrite(&with(&window), &setting).expect_err("refused");
+            assert_eq!(refusal.code, Code::WindowWrong, "{refusal}");
+            assert!(refusal.reason.contains(word), "{refusal}");
+        }
+    }
+}
+
 #[test]
 fn a_bar_that_is_not_64_bit_prefetchable_does_not_count() {
     let mut fixture = asked([0, 0, 128 * GIB]);

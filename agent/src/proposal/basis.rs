@@ -89,10 +89,8 @@ fn differing(
 fn texts(recipes: &Recipes) -> BTreeMap<String, Digest> {
     let device = |one: &Member| {
         let functions = one.functions.as_str();
-        format!(
-            "\n{} {:?} {} {functions}",
-            one.id, one.label, one.window_gib
-        )
+        let (id, label, window, bars) = (one.id, &one.label, one.window_gib, &one.bars_gib);
+        format!("\n{id} {label:?} {window} {bars:?} {functions}")
     };
     recipes
         .sourced()

@@ -48,7 +48,30 @@ fn devices(recipe: &Recipe) -> Option<String> {
         before.any(|other| other.id == member.id && other.functions.overlap(member.functions))
     };
     let twice = members.find(is_again);
-    twice.map(|(_, member)| format!("device '{}' is named twice: remove one", member.id))
+    twice
+        .map(|(_, member)| format!("device '{}' is named twice: remove one", member.id))
+        .or_else(|| recipe.devices.iter().find_map(bars))
+}
+
+/// BARs are powers of two (PCI Local Bus 3.0, 6.2.5.1).
+fn bars(member: &Member) -> Option<String> {
+    let odd = member.bars_gib.iter().find(|gib| !gib.is_power_of_two());
+    if let Some(gib) = odd {
+        let id = member.id;
+        return Some(format!(
+            "device '{id}' has {gib} in bars_gib, it must be a power of two"
+        ));
+    }
+    let sum = member
+        .bars_gib
+        .iter()
+        .fold(0_u64, |a, b| a.saturating_add(*b));
+    (sum > member.window_gib).then(|| {
+        format!(
+            "device '{}' has BARs of {sum} GiB, its window_gib must be at least that",
+            member.id
+        )
+    })
 }
 
 fn guests(recipe: &Recipe) -> Option<String> {

@@ -26,6 +26,9 @@ pub struct Extra {
     /// 64-bit MMIO that its BARs take in a guest, in GiB, where sysfs does not show them all.
     #[serde(default)]
     pub window_gib: u64,
+    /// The BARs of at least 1 GiB among them, in GiB; without this key two of half the window each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bars_gib: Vec<u64>,
 }
 
 impl Recipes {
@@ -55,6 +58,7 @@ impl Recipes {
             label: extra.label.clone(),
             functions: extra.functions,
             window_gib: extra.window_gib,
+            bars_gib: extra.bars_gib.clone(),
         });
         Ok(())
     }
@@ -71,6 +75,7 @@ mod tests {
             label: "Vera Rubin".to_owned(),
             functions: Functions::Physical,
             window_gib: 1024,
+            bars_gib: Vec::new(),
         }
     }
 

@@ -85,6 +85,9 @@ pub struct Member {
     /// 64-bit MMIO that its BARs take in a guest, in GiB, where sysfs does not show them all.
     #[serde(default)]
     pub window_gib: u64,
+    /// The BARs of at least 1 GiB among them, in GiB; without this key two of half the window each.
+    #[serde(default)]
+    pub bars_gib: Vec<u64>,
 }
 
 /// Which functions of SR-IOV devices an entry is for. Virtual functions of some vendors have the physical function's id

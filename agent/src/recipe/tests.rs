@@ -83,6 +83,8 @@ fn what_is_out_of_range_is_named_with_its_range_and_line() {
             "lower-case letters",
         ),
         ("id = \"10de:2345\"", "id = \"10de:2342\"", "named twice"),
+        ("[256, 1]", "[200, 1]", "has 200 in bars_gib"),
+        ("[512, 512]", "[512, 1024]", "window_gib must be at least"),
         (
             "[placement]",
             "[atomics]\nneed = \"require\"\n[placement]",
@@ -108,7 +110,7 @@ fn what_is_out_of_range_is_named_with_its_range_and_line() {
             "{to}: {said}"
         );
     }
-    assert!(said(&GRACE.replacen("cells = 8", "cells = 0", 1)).contains("line 5"));
+    assert!(said(&GRACE.replacen("cells = 8", "cells = 0", 1)).contains("line 6"));
 }
 
 #[test]

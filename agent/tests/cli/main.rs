@@ -3,6 +3,7 @@
 mod assigned;
 mod completion;
 mod doctor;
+mod edited;
 mod fleet;
 mod function;
 mod help;

@@ -3,6 +3,7 @@
 //! `PROPTEST_CASES=5000 cargo test -p agent --test property` looks further than the default does.
 
 mod domain;
+mod edited;
 mod expander;
 mod host;
 mod scene;

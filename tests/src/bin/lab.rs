@@ -15,7 +15,7 @@ use tests::lab::progress::say;
 use tests::lab::settings::SMALLEST_GPU_MEMORY;
 use tests::lab::size::Size;
 use tests::lab::{Lab, Settings, check, package, shell, state, walk};
-use tests::translate;
+use tests::{translate, windows};
 
 #[derive(Parser)]
 #[command(
@@ -102,6 +102,11 @@ enum Verb {
         fresh: bool,
         /// Only these cases (folders of tests/data/case)
         names: Vec<String>,
+    },
+    /// Hold the planned MMIO windows against QEMU and EDK2 (one start takes about 10 s)
+    Windows {
+        /// Only so many GPUs of each kind; 1 to 8
+        counts: Vec<usize>,
     },
     /// Install the package and run the scenarios
     Check {
@@ -242,6 +247,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
             };
             Ok(u8::from(!translate::run(suites, names, *update, *fresh)?))
         }
+        Verb::Windows { counts } => Ok(u8::from(!windows::run(counts)?)),
         Verb::Check {
             options,
             no_package,

@@ -1,0 +1,174 @@
+//! The 64-bit prefetchable BARs of the finished guest: of which device, behind which port, on which root bridge.
+
+use std::collections::BTreeMap;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::device::Device;
+
+use super::aperture::Port;
+use super::window::GIB;
+use super::{Plan, Setting, qemu};
+use crate::domain::{Domain, Hostdev};
+use crate::recipe::Member;
+
+/// The register BAR of a GPU whose sysfs does not say, in KiB: 64 MiB, as GB200 and GB300 have it.
+const REGISTERS: u64 = 64 << 10;
+
+/// Everything else that the guest has on its own root bus, in KiB.
+const OTHERS: u64 = GIB;
+
+/// The index that a root port gets from libvirt only at define.
+const UNNUMBERED: u32 = 1 << 16;
+
+/// Sizes in KiB: what VFIO says when it was asked, else the recipe's BARs beside the small ones of sysfs, which does not show
+/// those that the variant driver emulates.
+pub(super) fn of(setting: &Setting<'_>, device: &Device) -> Vec<u64> {
+    let regions = device.regions.iter().flatten();
+    let asked = regions.filter(|region| region.is_64bit_prefetchable());
+    match device.regions {
+        Some(_) => asked.map(|region| kib(region.size)).collect(),
+        None => known(setting, device),
+    }
+}
+
+/// The same without VFIO's answer.
+pub(super) fn known(setting: &Setting<'_>, device: &Device) -> Vec<u64> {
+    let shown = device.bars.iter().filter(|bar| bar.is_64bit_prefetchable());
+    let shown: Vec<u64> = shown.map(|bar| kib(bar.size)).collect();
+    let recipe = setting.recipes.for_device(device);
+    let table = recipe
+        .and_then(|recipe| recipe.member(device))
+        .map(table)
+        .unwrap_or_default();
+    if sum(&shown) > sum(&table) || table.is_empty() {
+        return shown;
+    }
+    let mut registers: Vec<u64> = shown.into_iter().filter(|size| *size < GIB).collect();
+    if registers.is_empty() {
+        registers.push(REGISTERS);
+    }
+    [table, registers].concat()
+}
+
+/// The recipe's BARs. A window of unknown BARs is taken for two equal ones, which GB200, GB300 and Vera Rubin have.
+fn table(member: &Member) -> Vec<u64> {
+    if member.window_gib == 0 {
+        return Vec::new();
+    }
+    let bars = match member.bars_gib.is_empty() {
+        true => vec![member.window_gib.div_ceil(2); 2],
+        false => member.bars_gib.clone(),
+    };
+    bars.iter().map(|gib| gib.saturating_mul(GIB)).collect()
+}
+
+/// What the recipe and sysfs say that a device takes at least, in KiB.
+pub(super) fn least(setting: &Setting<'_>, device: &Device) -> u64 {
+    if device.regions.is_some() {
+        return 0;
+    }
+    let recipe = setting.recipes.for_device(device);
+    let member = recipe.and_then(|recipe| recipe.member(device));
+    let window = member.map_or(0, |member| member.window_gib.saturating_mul(GIB));
+    let shown = device.bars.iter().filter(|bar| bar.is_64bit_prefetchable());
+    window.max(sum(&shown.map(|bar| kib(bar.size)).collect::<Vec<u64>>()))
+}
+
+fn sum(sizes: &[u64]) -> u64 {
+    sizes.iter().copied().fold(0, u64::saturating_add)
+}
+
+fn kib(bytes: u64) -> u64 {
+    bytes.div_ceil(1024)
+}
+
+/// The host devices that a guest is assigned, by `<hostdev>` or among QEMU's arguments, as far as this host has them.
+pub(super) fn devices<'a>(
+    setting: &Setting<'a>,
+    domain: &'a Domain,
+) -> impl Iterator<Item = (Option<&'a Hostdev>, &'a Device)> {
+    let hostdevs = domain.hostdevs.iter();
+    let hostdevs = hostdevs.map(|hostdev| (Some(hostdev), hostdev.source));
+    let host = setting.host;
+    let all = hostdevs.chain(qemu::assigned(domain).into_iter().map(|at| (None, at)));
+    all.filter_map(|(hostdev, at)| Some((hostdev, host.devices.get(&at)?)))
+}
+
+/// The ports of each root bridge in the order in which firmware gives them addresses: the guest's own root bus, then expander
+/// buses by their numbers. `behind` has the expander of devices that are planned behind one.
+pub(super) fn roots(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    behind: &BTreeMap<PciAddress, u32>,
+    plan: &Plan,
+) -> Vec<Vec<Port>> {
+    let mut roots = Roots {
+        domain,
+        ports: BTreeMap::new(),
+    };
+    roots.add(0, UNNUMBERED).bars.push(OTHERS);
+    for (number, (hostdev, device)) in (UNNUMBERED + 1..).zip(devices(setting, domain)) {
+        let added = plan.added_for.get(&device.address);
+        let new = added.and_then(|added| added.numbers("port").next());
+        let address = hostdev.and_then(|hostdev| hostdev.address);
+        let bus = address.map(|address| u32::from(address.at.bus()));
+        let port = new.or(bus.filter(|bus| *bus != 0)).unwrap_or(number);
+        let expander = behind.get(&device.address).copied();
+        let root = expander.unwrap_or_else(|| roots.above(port));
+        roots.add(root, port).bars.extend(of(setting, device));
+    }
+    for (number, (bus, reserve)) in (0..).zip(qemu::reserved(domain)) {
+        let port = bus.unwrap_or(2 * UNNUMBERED + number);
+        let root = roots.above(port);
+        roots.add(root, port).reserve = reserve;
+    }
+    roots.in_order()
+}
+
+struct Roots<'a> {
+    domain: &'a Domain,
+    /// By the index of the root bridge and that of the port.
+    ports: BTreeMap<(u32, u32), Port>,
+}
+
+impl Roots<'_> {
+    fn add(&mut self, root: u32, port: u32) -> &mut Port {
+        self.ports.entry((root, port)).or_default()
+    }
+
+    /// The expander bus above a port; 0 for the guest's own root bus.
+    fn above(&self, port: u32) -> u32 {
+        let mut at = port;
+        for _ in 0..self.domain.controllers.len() {
+            let Some(controller) = self.domain.controller(at) else {
+                return 0;
+            };
+            if controller.model == "pcie-expander-bus" {
+                return at;
+            }
+            match controller.address.map(|address| address.at.bus()) {
+                None | Some(0) => return 0,
+                Some(bus) => at = bus.into(),
+            }
+        }
+        0
+    }
+
+    fn in_order(self) -> Vec<Vec<Port>> {
+        let mut roots: BTreeMap<(u8, u32), Vec<Port>> = BTreeMap::new();
+        for ((root, _), port) in self.ports {
+            let place = place(self.domain, root);
+            roots.entry(place).or_default().push(port);
+        }
+        roots.into_values().collect()
+    }
+}
+
+/// New expanders have bus numbers below those that are there, and later ones lower numbers than earlier ones.
+fn place(domain: &Domain, root: u32) -> (u8, u32) {
+    match domain.controller(root) {
+        _ if root == 0 => (0, 0),
+        None => (1, u32::MAX - root),
+        Some(known) => (2, known.bus_number.unwrap_or(0).into()),
+    }
+}

@@ -1,0 +1,270 @@
+//! A completed definition that its user edits: completing it again gives what completing the edited original gives, or a refusal.
+
+use agent::domain::{Domain, Hostdev};
+use agent::edit::{Edit, apply};
+use kernel_glue::address::PciAddress;
+use proptest::test_runner::TestCaseError;
+
+use crate::scene::{Scene, Target, every_scene, same};
+use crate::unless_refused;
+
+/// Edits both the original and the completed definition, or only what was added to the latter; `None` where there is nothing of
+/// the kind.
+type User = fn(&Scene, &str, Completed) -> Option<String>;
+
+/// The completed definition, and whether the text at hand is it.
+#[derive(Clone, Copy)]
+struct Completed<'a> {
+    text: &'a str,
+    is_it: bool,
+}
+
+fn edited(user: User) {
+    every_scene(|scene, target| {
+        let scene = scene.without_given_aliases();
+        let text = scene.text();
+        unless_refused(scene.rewrite(&text, target), |with| {
+            let of = |text, is_it| {
+                user(
+                    &scene,
+                    text,
+                    Completed {
+                        text: &with.text,
+                        is_it,
+                    },
+                )
+            };
+            match of(&text, false).zip(of(&with.text, true)) {
+                Some((original, completed)) => agree(&scene, target, &original, &completed),
+                None => Ok(()),
+            }
+        })
+    });
+}
+
+fn agree(
+    scene: &Scene,
+    target: Target,
+    original: &str,
+    completed: &str,
+) -> Result<(), TestCaseError> {
+    match (
+        scene.rewrite(original, target),
+        scene.rewrite(completed, target),
+    ) {
+        (Ok(expected), Ok(found)) => {
+            same(&expected.text, &found.text)?;
+            let again = scene.rewrite(&found.text, target);
+            let again = again.map_err(|refusal| TestCaseError::fail(refusal.to_string()))?;
+            same(&found.text, &again.text)
+        }
+        (Err(refusal), Ok(_)) => Err(TestCaseError::fail(format!("not refused: {refusal}"))),
+        (_, Err(_)) => Ok(()),
+    }
+}
+
+fn read(text: &str) -> Domain {
+    Domain::parse(text).expect("a definition")
+}
+
+fn with(text: &str, edits: &[Edit]) -> Option<String> {
+    Some(apply(text, edits).expect("edits"))
+}
+
+/// Gives the hostdev at this place another source.
+fn source(domain: &Domain, text: &str, place: usize, device: PciAddress) -> Option<Edit> {
+    let span = domain.hostdevs.get(place)?.element.span.clone();
+    let hostdev = &text[span.clone()];
+    let start = span.start + hostdev.find("<source")?;
+    let end = span.start + hostdev.find("</source>")? + "</source>".len();
+    let text = format!(
+        "<source><address domain='{:#x}' bus='{:#x}' slot='{:#x}' function='{:#x}'/></source>",
+        device.domain(),
+        device.bus(),
+        device.device(),
+        device.function()
+    );
+    Some(Edit {
+        span: start..end,
+        text,
+    })
+}
+
+/// A GPU of the host that the definition does not have.
+fn free(scene: &Scene, domain: &Domain) -> Option<PciAddress> {
+    let taken = |gpu: &PciAddress| domain.hostdevs.iter().any(|one| one.source == *gpu);
+    scene.shape.gpus().into_iter().find(|gpu| !taken(gpu))
+}
+
+/// A `<driver model>` alone does not tell ours from the user's: then it stays, and only the mark differs.
+fn is_told(completed: Completed<'_>, device: PciAddress) -> bool {
+    let mark = read(completed.text).mark;
+    let mut devices = mark.iter().flat_map(|mark| &mark.devices);
+    devices
+        .find(|marked| marked.address == device)
+        .is_none_or(|marked| {
+            let words = ["nodeset", "alias"].map(|word| marked.added.has(word));
+            let placed = marked.added.numbers("port").next().is_some();
+            placed || words.contains(&true) || !marked.added.has("driver")
+        })
+}
+
+/// The place of the first GPU.
+fn gpu(scene: &Scene, domain: &Domain) -> Option<usize> {
+    let gpus = scene.shape.gpus();
+    let mut hostdevs = domain.hostdevs.iter();
+    hostdevs.position(|one| gpus.contains(&one.source))
+}
+
+#[test]
+fn a_gpu_is_exchanged_for_another() {
+    edited(|scene, text, completed| {
+        let domain = read(text);
+        let place = gpu(scene, &domain)?;
+        let device = domain.hostdevs.get(place)?.source;
+        let free = free(scene, &domain).filter(|_| is_told(completed, device))?;
+        let edit = source(&domain, text, place, free)?;
+        with(text, &[edit])
+    });
+}
+
+#[test]
+fn two_devices_change_places() {
+    edited(|_, text, completed| {
+        let domain = read(text);
+        let [first, second, ..] = &domain.hostdevs[..] else {
+            return None;
+        };
+        let told = |one: &Hostdev| is_told(completed, one.source);
+        if !(told(first) && told(second)) {
+            return None;
+        }
+        let one = source(&domain, text, 0, second.source)?;
+        let other = source(&domain, text, 1, first.source)?;
+        with(text, &[one, other])
+    });
+}
+
+#[test]
+fn the_first_device_is_removed() {
+    edited(|_, text, _| with(text, &[read(text).hostdevs.first()?.element.remove()]));
+}
+
+#[test]
+fn an_address_that_was_added_is_removed() {
+    edited(|scene, text, completed| {
+        let domain = read(completed.text);
+        let hostdev = domain.hostdevs.get(gpu(scene, &domain)?)?;
+        let ours = domain.mark.as_ref()?.devices.iter().any(|marked| {
+            marked.address == hostdev.source && marked.added.numbers("port").next().is_some()
+        });
+        let edit = hostdev.address_element.as_ref().filter(|_| ours)?.remove();
+        if completed.is_it {
+            with(text, &[edit])
+        } else {
+            Some(text.to_owned())
+        }
+    });
+}
+
+/// Edits what was added, and not the original.
+fn ours(
+    text: &str,
+    completed: Completed<'_>,
+    edit: impl FnOnce(&Domain) -> Option<Edit>,
+) -> Option<String> {
+    let domain = read(completed.text);
+    let edit = edit(&domain)?;
+    if completed.is_it {
+        with(text, &[edit])
+    } else {
+        Some(text.to_owned())
+    }
+}
+
+#[test]
+fn an_smmu_that_was_added_is_removed() {
+    edited(|_, text, completed| {
+        ours(text, completed, |domain| {
+            let mark = domain.mark.as_ref()?;
+            let mut iommus = domain.platform.iommus.iter();
+            let is_ours =
+                |bus: Option<u32>| bus.is_some_and(|bus| mark.added.has(&format!("smmu:{bus}")));
+            Some(iommus.find(|iommu| is_ours(iommu.bus))?.element.remove())
+        })
+    });
+}
+
+#[test]
+fn an_expander_bus_or_its_port_that_was_added_is_removed() {
+    for word in ["expander", "port"] {
+        let user: User = match word {
+            "port" => |_, text, completed| {
+                ours(text, completed, |domain| {
+                    let marked = domain.mark.as_ref()?.devices.first()?;
+                    let port = marked.added.numbers("port").next()?;
+                    Some(domain.controller(port)?.element.remove())
+                })
+            },
+            _ => |_, text, completed| {
+                ours(text, completed, |domain| {
+                    let index = domain.mark.as_ref()?.added.numbers("expander").next()?;
+                    Some(domain.controller(index)?.element.remove())
+                })
+            },
+        };
+        edited(user);
+    }
+}
+
+#[test]
+fn a_distance_that_was_added_is_edited() {
+    edited(|_, text, completed| {
+        ours(text, completed, |domain| {
+            let marked = domain.mark.as_ref()?.devices.first()?;
+            let cell = domain.cell(marked.cells.iter().next()?)?;
+            let element = cell
+                .distances_element
+                .as_ref()
+                .filter(|_| marked.added.has("nodeset"))?;
+            let distances = &completed.text[element.span.clone()];
+            let at = element.span.start + distances.find("value='80'")?;
+            let span = at..at + "value='80'".len();
+            let text = "value='99'".to_owned();
+            Some(Edit { span, text })
+        })
+    });
+}
+
+#[test]
+fn a_nodeset_that_was_added_is_edited() {
+    edited(|_, text, completed| {
+        ours(text, completed, |domain| {
+            let mark = domain.mark.as_ref()?;
+            let marked = mark
+                .devices
+                .iter()
+                .find(|marked| marked.added.has("nodeset"))?;
+            let mut hostdevs = domain.hostdevs.iter();
+            let hostdev = hostdevs.find(|one| one.source == marked.address)?;
+            let span = hostdev.nodeset_attribute.clone()?;
+            let first = marked.cells.iter().next()?;
+            let text = format!(" nodeset='{first}'");
+            Some(Edit { span, text })
+        })
+    });
+}
+
+#[test]
+fn a_device_is_added_before_the_others() {
+    edited(|scene, text, _| {
+        let domain = read(text);
+        let device = free(scene, &domain)?;
+        let hostdev = format!(
+            "<hostdev mode='subsystem' type='pci' managed='yes'><source><address domain='{:#x}' bus='{:#x}' slot='0' function='0'/></source></hostdev>",
+            device.domain(),
+            device.bus()
+        );
+        with(text, &[domain.devices.append(&hostdev)])
+    });
+}
