@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kernel_glue::address::PciAddress;
 
 use crate::domain::{Controller, Domain, Hostdev, Mark, Marked};
-use crate::plan::command_line::USERS_WINDOW;
+use crate::plan::command_line::{self, USERS_WINDOW};
 
 /// True when every device has the pieces that the mark records, and nothing of them is missing or left over.
 pub(super) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
@@ -23,7 +23,10 @@ fn has_pieces(domain: &Domain, marked: &Marked) -> bool {
     let mut ports = marked.added.numbers("port").peekable();
     let placed = ports.peek().is_none() || ports.any(|port| Some(port) == bus);
     let named = !marked.added.has("nodeset") || hostdev.nodeset.as_ref() == Some(&marked.cells);
-    placed && named
+    let alias = command_line::alias_of(marked.address);
+    let called = !marked.added.has("alias") || hostdev.alias.as_ref() == Some(&alias);
+    let driven = !marked.added.has("driver") || hostdev.driver.is_some();
+    placed && named && called && driven
 }
 
 /// Each port, expander bus and switch of ours is there and has something on it, and each SMMUv3 of ours is there.
