@@ -234,7 +234,7 @@ fn source(node: Node<'_, '_>) -> Option<PciAddress> {
         return argument::host_device(node.attribute("value")?);
     }
     let parent = node.parent_element()?;
-    let is_source = node.has_tag_name("address") && parent.has_tag_name("source");
+    let is_source = is(node, "address") && is(parent, "source");
     let field = |name| {
         node.attribute(name)
             .map_or(Some(0), number)
@@ -246,18 +246,24 @@ fn source(node: Node<'_, '_>) -> Option<PciAddress> {
         .flatten()
 }
 
-/// libvirt's numbers: `0x1f` or decimal.
+/// An element of libvirt's: those in an XML namespace are others'.
+fn is(node: Node<'_, '_>, name: &str) -> bool {
+    node.tag_name().namespace().is_none() && node.tag_name().name() == name
+}
+
+/// libvirt's numbers, as it writes them: `0x1f`, octal with a leading 0, or decimal.
 fn number(text: &str) -> Option<u32> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
+    match (text.strip_prefix("0x"), text.strip_prefix('0')) {
+        (Some(digits), _) => u32::from_str_radix(digits, 16).ok(),
+        (None, Some(digits)) if !digits.is_empty() => u32::from_str_radix(digits, 8).ok(),
+        _ => text.parse().ok(),
     }
 }
 
 fn is_journalled(document: &Document<'_>, run: &Path) -> bool {
     let children = document.root_element().children();
     let uuid = children
-        .filter(|child| child.has_tag_name("uuid"))
+        .filter(|child| is(*child, "uuid"))
         .find_map(|child| child.text())
         .map(|text| text.trim().to_ascii_lowercase());
     let shaped = |text: &String| text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
@@ -301,7 +307,15 @@ mod tests {
         let run = run_directory();
         assert!(of(&hostdev("0x01"), run.path()).device);
         assert!(of(&hostdev("1"), run.path()).device);
+        assert!(of(&hostdev("001"), run.path()).device);
         assert!(!of(&hostdev("0x02"), run.path()).any());
+    }
+
+    #[test]
+    fn an_address_of_another_namespace_is_not_a_device() {
+        let run = run_directory();
+        let foreign = hostdev("0x01").replace("<source>", "<source xmlns='urn:e'>");
+        assert!(!of(&foreign, run.path()).any());
     }
 
     #[test]

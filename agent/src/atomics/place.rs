@@ -153,17 +153,18 @@ fn bus(domain: &Domain, index: u32) -> Bus {
 /// Passes for a machine whose root bus is PCI Express.
 fn express(domain: &Domain) -> Result<(), Bus> {
     let has = |model: &str| domain.controllers.iter().any(|c| c.model == model);
-    let machine = domain.machine.as_deref().unwrap_or_default();
-    match domain.family() {
+    let family = domain.family();
+    let machine = domain.machine.as_deref().unwrap_or(family);
+    match family {
         _ if has("pcie-root") => Ok(()),
         _ if has("pci-root") => Err(Bus::Conventional(
             "a root bus of model 'pci-root'".to_owned(),
         )),
         "q35" | "virt" => Ok(()),
-        "pc" => Err(Bus::Conventional("machine 'pc'".to_owned())),
-        family if family.starts_with("pc-i440fx") => {
-            Err(Bus::Conventional(format!("machine '{machine}'")))
-        }
+        "pc" if domain.machine.is_none() => Err(Bus::Conventional(
+            "machine 'pc', which libvirt takes where the definition names none".to_owned(),
+        )),
+        "pc" => Err(Bus::Conventional(format!("machine '{machine}'"))),
         "" => Err(Bus::Unknown(
             "the definition names no machine type, and libvirt's own choice may have no PCI Express".to_owned(),
         )),

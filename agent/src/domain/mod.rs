@@ -7,6 +7,7 @@ mod command_line;
 mod device;
 mod index;
 mod mark;
+mod number;
 mod outline;
 mod platform;
 mod read;
@@ -19,7 +20,7 @@ use std::str::FromStr;
 
 use kernel_glue::address::PciAddress;
 
-use crate::edit::Element;
+use crate::edit::{Edit, Element};
 
 pub use cell::{Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
@@ -43,8 +44,10 @@ pub struct Domain {
     pub arch: Option<String>,
     /// `<os><type machine>`, such as `virt`, `q35` or `pc-q35-10.0`.
     pub machine: Option<String>,
-    /// `<memory>` in KiB.
+    /// All memory in KiB as libvirt counts it: that of the cells and memory devices, without cells `<memory>`.
     pub memory_kib: u64,
+    /// Memory of DIMMs and other memory devices in KiB.
+    pub memory_devices_kib: u64,
     /// `<vcpu>`: the maximum.
     pub vcpus: u32,
     /// `<cpu>`.
@@ -71,8 +74,10 @@ pub struct Domain {
     pub networks: BTreeSet<String>,
     /// Guest PCI addresses of all other devices.
     pub other_addresses: Vec<GuestAddress>,
-    /// `<devices>`.
-    pub devices: Element,
+    /// The first `<devices>`; a definition may have none.
+    pub devices: Option<Element>,
+    /// `<domain>`.
+    pub element: Element,
     /// `<qemu:commandline>`.
     pub command_line: Option<CommandLine>,
     /// `<qemu:override>`.
@@ -171,13 +176,54 @@ impl Domain {
         devices.any(|marked| marked.address == device)
     }
 
-    /// The family of the machine type, without its version: `q35`, `virt`, or the name as it is.
+    /// Puts elements into `<devices>` behind the others, or into a new one.
+    #[must_use]
+    pub fn append_devices(&self, elements: &str) -> Edit {
+        self.put_devices(elements, Element::append)
+    }
+
+    /// The same in front of the others.
+    #[must_use]
+    pub fn prepend_devices(&self, elements: &str) -> Edit {
+        self.put_devices(elements, Element::prepend)
+    }
+
+    fn put_devices(&self, elements: &str, put: impl Fn(&Element, &str) -> Edit) -> Edit {
+        match &self.devices {
+            Some(devices) => put(devices, elements),
+            None => self
+                .element
+                .append(&format!("<devices>\n{elements}\n</devices>")),
+        }
+    }
+
+    /// Puts an element of QEMU's namespace behind `<devices>`.
+    #[must_use]
+    pub fn after_devices(&self, element: &str) -> Edit {
+        match &self.devices {
+            Some(devices) => devices.insert_after(element),
+            None => self.element.append(element),
+        }
+    }
+
+    /// The family of the machine type, without its version: `q35`, `pc`, `virt`, or the name as it is. Where the definition
+    /// names none, libvirt's default for its architecture (virQEMUCapsGetPreferredMachine); empty where that is not known.
     #[must_use]
     pub fn family(&self) -> &str {
-        match self.machine.as_deref().unwrap_or_default() {
-            machine if machine == "q35" || machine.starts_with("pc-q35-") => "q35",
-            machine if machine.starts_with("virt-") => "virt",
-            machine => machine,
+        match self.machine.as_deref() {
+            None => self.default_machine().unwrap_or_default(),
+            Some(machine) if machine == "q35" || machine.starts_with("pc-q35-") => "q35",
+            Some(machine) if machine.starts_with("virt-") => "virt",
+            Some(machine) if machine.starts_with("pc-i440fx-") => "pc",
+            Some(machine) => machine,
+        }
+    }
+
+    fn default_machine(&self) -> Option<&'static str> {
+        match self.arch.as_deref()? {
+            "x86_64" | "i686" => Some("pc"),
+            "aarch64" | "riscv64" => Some("virt"),
+            _ => None,
         }
     }
 }
@@ -185,9 +231,23 @@ impl Domain {
 impl FromStr for DomainUuid {
     type Err = ();
 
+    /// As libvirt reads it (virUUIDParse): `-` and spaces may stand between pairs of digits, white space around all.
     fn from_str(text: &str) -> Result<Self, ()> {
-        let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
-        if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let mut rest = text
+            .trim_matches(|c: char| c.is_ascii_whitespace())
+            .as_bytes();
+        let mut digits = String::new();
+        while digits.len() < 32 {
+            rest = match rest {
+                [b'-' | b' ', rest @ ..] => rest,
+                [one, two, rest @ ..] if one.is_ascii_hexdigit() && two.is_ascii_hexdigit() => {
+                    digits.extend([char::from(*one), char::from(*two)]);
+                    rest
+                }
+                _ => return Err(()),
+            };
+        }
+        if !rest.is_empty() {
             return Err(());
         }
         let d = digits.to_ascii_lowercase();

@@ -45,6 +45,8 @@ pub enum AddressWidth {
     },
     /// `mode='emulate'`.
     Bits(u32),
+    /// `mode='emulate'` without bits: what QEMU's processor model has.
+    Default,
 }
 
 /// `<os><acpi><table>`.
@@ -79,6 +81,13 @@ pub struct Iommu {
 }
 
 impl Platform {
+    /// True when QEMU runs the guest. A definition that names no type, which libvirt refuses, counts as one of QEMU's.
+    #[must_use]
+    pub fn is_qemu(&self) -> bool {
+        let kind = self.accelerator.as_deref();
+        kind.is_none_or(|kind| matches!(kind, "kvm" | "qemu" | "hvf"))
+    }
+
     /// True when the guest runs in QEMU's translator, without KVM.
     #[must_use]
     pub fn is_emulated(&self) -> bool {

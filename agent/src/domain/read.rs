@@ -6,14 +6,16 @@ use std::ops::Range;
 use hooks::{argument, shape};
 use roxmltree::{Document, Node, NodeId, ParsingOptions};
 
+use super::number::{self, Base};
 use super::outline::Outline;
 use super::value::{
-    cell_memory, content, element, memory, optional, pci_address, required, text_number, uuid,
-    value,
+    below, cell_memory, child, children, decimal, element, is, list, memory, number, optional,
+    pci_address, property, property_node, required, required_decimal, text, text_number, uuid,
+    value, window,
 };
 use super::{
     Argument, Cell, CommandLine, Controller, Domain, Driver, Elsewhere, GuestAddress, Hostdev,
-    Kind, Mark, Marked, MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, Way, index,
+    Kind, Mark, Marked, MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, Way, cell, index,
 };
 use crate::code::Code;
 use crate::edit::Element;
@@ -73,7 +75,7 @@ pub(super) fn read(outline: &Outline<'_>) -> Result<Domain, Refusal> {
     };
     let document = Document::parse_with_options(text, options).map_err(unparsable)?;
     let root = document.root_element();
-    if !root.has_tag_name("domain") {
+    if !is(root, "domain") {
         return Err(no_domain(&format!(
             "the root element is <{}>",
             root.tag_name().name()
@@ -125,17 +127,21 @@ pub(super) struct Reader<'t> {
 
 impl Reader<'_> {
     fn domain(&self, root: Node<'_, '_>) -> Result<Domain, Refusal> {
-        let name = child(root, "name")
-            .and_then(content)
-            .ok_or_else(|| no_domain("it has no <name>"))?;
-        let devices = child(root, "devices").ok_or_else(|| no_domain("it has no <devices>"))?;
-        let os_type = child(root, "os").and_then(|os| child(os, "type"));
+        let name = child(root, "name").map(text).unwrap_or_default();
+        if name.is_empty() {
+            return Err(no_domain("it has no <name>"));
+        }
+        let os_type = below(root, "os", "type").next();
         let cpu = child(root, "cpu");
         let numa = cpu.and_then(|cpu| child(cpu, "numa"));
         let metadata = child(root, "metadata");
-        let cells = self.cells(numa)?;
+        let vcpus = child(root, "vcpu").map(|node| text_number(node, number::wrapping));
+        let vcpus = vcpus.transpose()?.unwrap_or(1);
+        let cells = self.cells(numa, vcpus)?;
+        let memory_devices_kib = memory_devices(root)?;
+        let written = child(root, "memory").map(memory).transpose()?.flatten();
         Ok(Domain {
-            name: name.to_owned(),
+            name,
             uuid: child(root, "uuid").map(uuid).transpose()?,
             arch: os_type
                 .and_then(|node| node.attribute("arch"))
@@ -143,11 +149,9 @@ impl Reader<'_> {
             machine: os_type
                 .and_then(|node| node.attribute("machine"))
                 .map(str::to_owned),
-            memory_kib: child(root, "memory").map(memory).transpose()?.unwrap_or(0),
-            vcpus: child(root, "vcpu")
-                .map(text_number)
-                .transpose()?
-                .unwrap_or(1),
+            memory_kib: total_memory(written.unwrap_or(0), &cells, memory_devices_kib),
+            memory_devices_kib,
+            vcpus,
             cpu: cpu.map(|node| self.element(node)),
             cpu_is_bare: cpu.is_some_and(|cpu| cpu.attributes().len() == 0),
             cpu_children: cpu.map_or(0, |cpu| cpu.children().filter(Node::is_element).count()),
@@ -155,18 +159,19 @@ impl Reader<'_> {
             numbered: cells.iter().zip(0..).all(|(cell, place)| cell.id == place),
             cells,
             memory_nodes: memory_nodes(root)?,
-            controllers: self.controllers(devices)?,
-            hostdevs: self.hostdevs(devices)?,
-            elsewhere: elsewhere(root, devices)?,
-            networks: networks(devices),
-            other_addresses: other_addresses(devices)?,
-            devices: self.element(devices),
+            controllers: self.controllers(root)?,
+            hostdevs: self.hostdevs(root)?,
+            elsewhere: elsewhere(root)?,
+            networks: networks(root),
+            other_addresses: other_addresses(root)?,
+            devices: child(root, "devices").map(|node| self.element(node)),
+            element: self.element(root),
             command_line: command_line(root).map(|node| self.command_line(node)),
             overrides: self.overrides(root),
             metadata: metadata.map(|node| self.element(node)),
             metadata_is_ours: metadata.is_some_and(is_bare),
             heading: self.element(heading(root)),
-            platform: self.platform(root, devices)?,
+            platform: self.platform(root)?,
             mark: metadata
                 .and_then(mark_node)
                 .map(|node| self.mark(node))
@@ -180,7 +185,7 @@ impl Reader<'_> {
 
     /// Where an attribute stands, with the white space before it.
     fn attribute(&self, node: Node<'_, '_>, name: &str) -> Option<Range<usize>> {
-        let attribute = node.attribute_node(name)?;
+        let attribute = property_node(node, name)?;
         Some(self.outline.attribute(attribute))
     }
 
@@ -189,12 +194,14 @@ impl Reader<'_> {
         self.outline.text[self.outline.span(node)].to_owned()
     }
 
-    fn cells(&self, numa: Option<Node<'_, '_>>) -> Result<Vec<Cell>, Refusal> {
+    fn cells(&self, numa: Option<Node<'_, '_>>, vcpus: u32) -> Result<Vec<Cell>, Refusal> {
         let nodes = numa.into_iter().flat_map(|numa| children(numa, "cell"));
-        nodes
+        let cells = nodes
             .enumerate()
-            .map(|(position, node)| self.cell(position, node))
-            .collect()
+            .map(|(position, node)| self.cell(position, node));
+        let mut cells: Vec<Cell> = cells.collect::<Result<_, _>>()?;
+        cell::give_rest(&mut cells, vcpus.min(MAX_VCPUS));
+        Ok(cells)
     }
 
     fn cell(&self, position: usize, node: Node<'_, '_>) -> Result<Cell, Refusal> {
@@ -202,8 +209,8 @@ impl Reader<'_> {
         let siblings = distances.map(|node| self.siblings(node)).transpose()?;
         let siblings = siblings.unwrap_or_default();
         Ok(Cell {
-            id: optional(node, "id")?.unwrap_or(u32::try_from(position).unwrap_or(u32::MAX)),
-            cpus: optional(node, "cpus")?.unwrap_or_default(),
+            id: decimal(node, "id")?.unwrap_or(u32::try_from(position).unwrap_or(u32::MAX)),
+            cpus: list(node, "cpus")?.unwrap_or_default(),
             memory_kib: cell_memory(node)?,
             distances: siblings.iter().map(|one| (one.id, one.value)).collect(),
             siblings,
@@ -218,17 +225,23 @@ impl Reader<'_> {
         }
         let sibling = |node: Node<'_, '_>| {
             let span = self.element(node).remove().span;
-            Sibling::new(required(node, "id")?, required(node, "value")?, span)
-                .ok_or_else(|| value(node, "", "it is too far behind"))
+            let (id, distance) = (
+                required_decimal(node, "id")?,
+                required_decimal(node, "value")?,
+            );
+            let distance = u8::try_from(distance)
+                .map_err(|_| value(node, "value", &format!("{distance} is above 255")))?;
+            Sibling::new(id, distance, span).ok_or_else(|| value(node, "", "it is too far behind"))
         };
         children(distances, "sibling").map(sibling).collect()
     }
 
-    fn controllers(&self, devices: Node<'_, '_>) -> Result<Vec<Controller>, Refusal> {
-        let pci =
-            children(devices, "controller").filter(|node| node.attribute("type") == Some("pci"));
-        let pci: Vec<Node<'_, '_>> = pci.collect();
-        let written = pci.iter().map(|node| optional(*node, "index"));
+    fn controllers(&self, root: Node<'_, '_>) -> Result<Vec<Controller>, Refusal> {
+        let pci: Vec<Node<'_, '_>> = below(root, "devices", "controller")
+            .filter(is_pci)
+            .collect();
+        let decimal = |text: &str| number::signed(text, Base::Decimal);
+        let written = pci.iter().map(|node| number(*node, "index", decimal));
         let indexes = index::assigned(&written.collect::<Result<Vec<_>, _>>()?);
         let pci = pci.into_iter().zip(indexes);
         pci.map(|(node, index)| self.controller(node, index))
@@ -237,32 +250,34 @@ impl Reader<'_> {
 
     fn controller(&self, node: Node<'_, '_>, index: u32) -> Result<Controller, Refusal> {
         let target = child(node, "target");
+        let bus_number = target.map(bus_number).transpose()?.flatten();
+        let model = property(node, "model").unwrap_or_default();
+        // libvirt reads <pcihole64> of a root only.
+        let hole64 = child(node, "pcihole64").filter(|_| matches!(model, "pcie-root" | "pci-root"));
         Ok(Controller {
             index,
-            model: node.attribute("model").unwrap_or_default().to_owned(),
-            bus_number: target
-                .map(|target| optional(target, "busNr"))
+            model: model.to_owned(),
+            bus_number,
+            cell: target.map(cell_of).transpose()?.flatten(),
+            hotplug: target.and_then(|target| property(target, "hotplug")) != Some("off"),
+            // An empty one counts as zero, for it hides any other.
+            hole64_kib: hole64
+                .map(window)
                 .transpose()?
-                .flatten(),
-            cell: target
-                .and_then(|target| child(target, "node"))
-                .map(text_number)
-                .transpose()?,
-            hotplug: target.and_then(|t| t.attribute("hotplug")) != Some("off"),
-            hole64_kib: child(node, "pcihole64").map(memory).transpose()?,
-            hole64_element: child(node, "pcihole64").map(|node| self.element(node)),
+                .map(Option::unwrap_or_default),
+            hole64_element: hole64.map(|node| self.element(node)),
             address: guest_address(node)?,
             element: self.element(node),
         })
     }
 
-    fn hostdevs(&self, devices: Node<'_, '_>) -> Result<Vec<Hostdev>, Refusal> {
-        let networks = children(devices, "interface");
+    fn hostdevs(&self, root: Node<'_, '_>) -> Result<Vec<Hostdev>, Refusal> {
+        let networks = below(root, "devices", "interface");
         let networks = networks.filter(|node| kind(node).is_some());
-        let hostdevs = children(devices, "hostdev");
+        let hostdevs = below(root, "devices", "hostdev");
         let numbered: Vec<NodeId> = networks.chain(hostdevs).map(|node| node.id()).collect();
         let place = |node: &Node<'_, '_>| numbered.iter().position(|id| *id == node.id());
-        let nodes = devices.children();
+        let nodes = children(root, "devices").flat_map(|devices| devices.children());
         let assigned = nodes.filter_map(|node| Some((kind(&node)?, node)));
         assigned
             .map(|(kind, node)| self.hostdev(kind, place(&node).unwrap_or_default(), node))
@@ -270,6 +285,7 @@ impl Reader<'_> {
     }
 
     fn hostdev(&self, kind: Kind, place: usize, node: Node<'_, '_>) -> Result<Hostdev, Refusal> {
+        // libvirt takes 0000:00:00.0 where there is no address: the host's root, which nobody means.
         let source = child(node, "source")
             .and_then(|source| child(source, "address"))
             .ok_or_else(|| value(node, "source", "no <source><address>"))?;
@@ -278,7 +294,7 @@ impl Reader<'_> {
             kind,
             place,
             source: pci_address(source)?,
-            managed: node.attribute("managed") == Some("yes"),
+            managed: property(node, "managed") == Some("yes"),
             driver: child(node, "driver").map(|node| self.driver(node)),
             alias: alias
                 .and_then(|alias| alias.attribute("name"))
@@ -286,7 +302,7 @@ impl Reader<'_> {
             alias_text: alias.map(|node| self.written(node)),
             alias_element: alias.map(|node| self.element(node)),
             nodeset: acpi
-                .map(|acpi| optional(acpi, "nodeset"))
+                .map(|acpi| list(acpi, "nodeset"))
                 .transpose()?
                 .flatten(),
             nodeset_attribute: acpi.and_then(|acpi| self.attribute(acpi, "nodeset")),
@@ -299,15 +315,15 @@ impl Reader<'_> {
     }
 
     fn driver(&self, node: Node<'_, '_>) -> Driver {
-        let model = node.attribute("model");
+        let model = property(node, "model");
         let others = node
             .attributes()
             .filter(|a| !matches!(a.name(), "model" | "name" | "iommufd"));
         Driver {
-            name: node.attribute("name").map(str::to_owned),
+            name: property(node, "name").map(str::to_owned),
             model: model.map(str::to_owned),
             model_attribute: self.attribute(node, "model"),
-            iommufd: node.attribute("iommufd").map(|word| word == "yes"),
+            iommufd: property(node, "iommufd").map(|word| word == "yes"),
             iommufd_attribute: self.attribute(node, "iommufd"),
             is_bare: others.count() == 0 && !node.children().any(|child| child.is_element()),
             element: self.element(node),
@@ -355,18 +371,6 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
-    node.children().find(|child| child.has_tag_name(name))
-}
-
-pub(super) fn children<'a, 'i>(
-    node: Node<'a, 'i>,
-    name: &'static str,
-) -> impl Iterator<Item = Node<'a, 'i>> {
-    node.children()
-        .filter(move |child| child.has_tag_name(name))
-}
-
 /// True for an element without attributes that has one child.
 fn is_bare(node: Node<'_, '_>) -> bool {
     node.attributes().len() == 0 && node.children().filter(Node::is_element).count() == 1
@@ -387,28 +391,29 @@ fn heading<'a, 'i>(root: Node<'a, 'i>) -> Node<'a, 'i> {
     let names = ["name", "uuid", "genid", "title", "description"];
     let headings = root
         .children()
-        .filter(|node| names.iter().any(|name| node.has_tag_name(*name)));
+        .filter(|node| names.iter().any(|name| is(*node, name)));
     headings.fold(root, |_, node| node)
 }
 
 /// The kind of an element that assigns a PCI function; `None` for any other.
 fn kind(node: &Node<'_, '_>) -> Option<Kind> {
-    let of_type = node.attribute("type");
-    let subsystem = node.attribute("mode").unwrap_or("subsystem") == "subsystem";
-    if node.has_tag_name("hostdev") && subsystem && of_type == Some("pci") {
+    let of_type = property(*node, "type");
+    let subsystem = property(*node, "mode").unwrap_or("subsystem") == "subsystem";
+    if is(*node, "hostdev") && subsystem && of_type == Some("pci") {
         return Some(Kind::Hostdev);
     }
-    if !node.has_tag_name("interface") || of_type != Some("hostdev") {
+    if !is(*node, "interface") || of_type != Some("hostdev") {
         return None;
     }
     let address = child(*node, "source").and_then(|source| child(source, "address"));
-    let is_usb = address.and_then(|address| address.attribute("type")) == Some("usb");
+    let is_usb = address.and_then(|address| property(address, "type")) == Some("usb");
     (!is_usb).then_some(Kind::Interface)
 }
 
 /// Host devices of NVMe disks, and of QEMU's own arguments.
-fn elsewhere(root: Node<'_, '_>, devices: Node<'_, '_>) -> Result<Vec<Elsewhere>, Refusal> {
-    let disks = children(devices, "disk").filter(|disk| disk.attribute("type") == Some("nvme"));
+fn elsewhere(root: Node<'_, '_>) -> Result<Vec<Elsewhere>, Refusal> {
+    let disks =
+        below(root, "devices", "disk").filter(|disk| property(*disk, "type") == Some("nvme"));
     let addresses = disks
         .filter_map(|disk| child(disk, "source"))
         .filter_map(|source| child(source, "address"));
@@ -431,32 +436,69 @@ fn elsewhere(root: Node<'_, '_>, devices: Node<'_, '_>) -> Result<Vec<Elsewhere>
     disks.chain(arguments).collect()
 }
 
-fn networks(devices: Node<'_, '_>) -> BTreeSet<String> {
-    let interfaces = children(devices, "interface");
-    let interfaces = interfaces.filter(|node| node.attribute("type") == Some("network"));
+fn networks(root: Node<'_, '_>) -> BTreeSet<String> {
+    let interfaces = below(root, "devices", "interface");
+    let interfaces = interfaces.filter(|node| property(*node, "type") == Some("network"));
     let sources = interfaces.filter_map(|interface| child(interface, "source"));
-    let names = sources.filter_map(|source| source.attribute("network"));
+    let names = sources.filter_map(|source| property(source, "network"));
     names.map(str::to_owned).collect()
 }
 
+fn is_pci(controller: &Node<'_, '_>) -> bool {
+    property(*controller, "type") == Some("pci")
+}
+
+/// `busNr` of an expander bus.
+fn bus_number(target: Node<'_, '_>) -> Result<Option<u8>, Refusal> {
+    let bus = number(target, "busNr", |text| number::signed(text, Base::Any))?;
+    let above = |bus| value(target, "busNr", &format!("{bus:#x} is above 0xff"));
+    bus.map(|bus| u8::try_from(bus).map_err(|_| above(bus)))
+        .transpose()
+}
+
+/// `<node>` of an expander bus; an empty one is none.
+fn cell_of(target: Node<'_, '_>) -> Result<Option<u32>, Refusal> {
+    let node = child(target, "node").filter(|node| !text(*node).is_empty());
+    let cell = |text: &str| number::signed(text, Base::Decimal);
+    node.map(|node| text_number(node, cell)).transpose()
+}
+
 fn memory_nodes(root: Node<'_, '_>) -> Result<Vec<MemoryNode>, Refusal> {
-    let nodes = child(root, "numatune")
-        .into_iter()
-        .flat_map(|node| children(node, "memnode"));
+    let nodes = below(root, "numatune", "memnode");
     nodes
         .map(|node| {
             Ok(MemoryNode {
-                cell: required(node, "cellid")?,
-                nodes: required(node, "nodeset")?,
+                cell: required_decimal(node, "cellid")?,
+                nodes: list(node, "nodeset")?
+                    .ok_or_else(|| value(node, "nodeset", "it is missing"))?,
             })
         })
         .collect()
 }
 
-fn other_addresses(devices: Node<'_, '_>) -> Result<Vec<GuestAddress>, Refusal> {
-    let others = devices
-        .children()
-        .filter(|node| node.is_element() && !is_own_address(node));
+/// The sum of all DIMMs and other memory devices, in KiB.
+fn memory_devices(root: Node<'_, '_>) -> Result<u64, Refusal> {
+    let targets = below(root, "devices", "memory").filter_map(|node| child(node, "target"));
+    let sizes = targets.filter_map(|target| child(target, "size"));
+    sizes
+        .map(|size| Ok(memory(size)?.unwrap_or(0)))
+        .try_fold(0, |sum: u64, size| Ok(sum.saturating_add(size?)))
+}
+
+/// All memory of the guest as libvirt counts it: where there are cells, `<memory>` does not count (virDomainDefPostParseMemory).
+fn total_memory(written: u64, cells: &[Cell], devices: u64) -> u64 {
+    let add = |sum: u64, cell: &Cell| sum.saturating_add(cell.memory_kib);
+    match cells.iter().fold(0, add) {
+        0 => written,
+        cells => cells.saturating_add(devices),
+    }
+}
+
+fn other_addresses(root: Node<'_, '_>) -> Result<Vec<GuestAddress>, Refusal> {
+    let others = children(root, "devices").flat_map(|devices| devices.children());
+    let others = others.filter(|node| {
+        node.is_element() && node.tag_name().namespace().is_none() && !is_own_address(node)
+    });
     others
         .filter_map(|node| guest_address(node).transpose())
         .collect()
@@ -464,8 +506,7 @@ fn other_addresses(devices: Node<'_, '_>) -> Result<Vec<GuestAddress>, Refusal> 
 
 /// Devices whose addresses are read elsewhere.
 fn is_own_address(node: &Node<'_, '_>) -> bool {
-    let pci_controller = node.has_tag_name("controller") && node.attribute("type") == Some("pci");
-    pci_controller || kind(node).is_some()
+    (is(*node, "controller") && is_pci(node)) || kind(node).is_some()
 }
 
 fn guest_address(device: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> {
@@ -473,18 +514,16 @@ fn guest_address(device: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> 
 }
 
 fn address(node: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> {
-    if node.attribute("type") != Some("pci") {
+    if property(node, "type") != Some("pci") {
         return Ok(None);
     }
-    // `<address type='pci'/>` asks libvirt to choose one.
-    if node.attribute("bus").is_none() && node.attribute("slot").is_none() {
+    let at = pci_address(node)?;
+    // Slot 0 of bus 0 asks libvirt to choose an address (virPCIDeviceAddressIsEmpty), as `<address type='pci'/>` does.
+    if (at.domain(), at.bus(), at.device()) == (0, 0, 0) {
         return Ok(None);
     }
-    let multifunction = node.attribute("multifunction") == Some("on");
-    Ok(Some(GuestAddress {
-        at: pci_address(node)?,
-        multifunction,
-    }))
+    let multifunction = property(node, "multifunction") == Some("on");
+    Ok(Some(GuestAddress { at, multifunction }))
 }
 
 fn unparsable(error: roxmltree::Error) -> Refusal {

@@ -2,28 +2,26 @@
 
 use roxmltree::Node;
 
-use super::read::{Reader, child, children};
-use super::value::{content, memory, optional, value};
+use super::number::{self, Base};
+use super::read::Reader;
+use super::value::{below, child, children, content, decimal, limit, number, property, value};
 use super::{
     AcpiTable, AddressWidth, Iommu, Iommufd, Override, Overrides, Platform, QEMU_NAMESPACE,
 };
 use crate::refusal::Refusal;
 
 impl Reader<'_> {
-    pub(super) fn platform(
-        &self,
-        root: Node<'_, '_>,
-        devices: Node<'_, '_>,
-    ) -> Result<Platform, Refusal> {
+    pub(super) fn platform(&self, root: Node<'_, '_>) -> Result<Platform, Refusal> {
         let (os, cpu) = (child(root, "os"), child(root, "cpu"));
         let os_acpi = os.and_then(|os| child(os, "acpi"));
         let features = child(root, "features");
-        let limit = child(root, "memtune").and_then(|node| child(node, "hard_limit"));
+        let hard_limit = below(root, "memtune", "hard_limit").next();
         let backing = child(root, "memoryBacking");
         let width = cpu.and_then(|cpu| child(cpu, "maxphysaddr"));
         Ok(Platform {
             accelerator: root.attribute("type").map(str::to_owned),
-            emulator: child(devices, "emulator")
+            emulator: below(root, "devices", "emulator")
+                .next()
                 .and_then(content)
                 .map(str::to_owned),
             acpi: features.is_some_and(|node| child(node, "acpi").is_some()),
@@ -31,16 +29,16 @@ impl Reader<'_> {
             os_acpi: os_acpi.map(|node| self.element(node)),
             os: os.map(|node| self.element(node)),
             acpi_tables: self.acpi_tables(os_acpi),
-            cpu_mode: cpu.and_then(|cpu| cpu.attribute("mode")).map(str::to_owned),
+            cpu_mode: cpu.and_then(|cpu| property(cpu, "mode")).map(str::to_owned),
             address_width_element: width.map(|node| self.element(node)),
             address_width: width.map(address_width).transpose()?,
-            hard_limit_kib: limit.map(memory).transpose()?,
+            hard_limit_kib: hard_limit.map(limit).transpose()?.flatten(),
             hugepages: backing.is_some_and(|node| child(node, "hugepages").is_some()),
             iommufd: child(root, "iommufd").map(|node| Iommufd {
-                enabled: node.attribute("enabled") == Some("yes"),
+                enabled: property(node, "enabled") == Some("yes"),
                 element: self.element(node),
             }),
-            iommus: children(devices, "iommu")
+            iommus: below(root, "devices", "iommu")
                 .map(|node| self.iommu(node))
                 .collect::<Result<_, _>>()?,
         })
@@ -79,12 +77,9 @@ impl Reader<'_> {
     fn iommu(&self, node: Node<'_, '_>) -> Result<Iommu, Refusal> {
         let driver = child(node, "driver");
         Ok(Iommu {
-            model: node.attribute("model").unwrap_or_default().to_owned(),
-            bus: driver
-                .map(|driver| optional(driver, "pciBus"))
-                .transpose()?
-                .flatten(),
-            accelerated: driver.is_some_and(|driver| driver.attribute("accel") == Some("on")),
+            model: property(node, "model").unwrap_or_default().to_owned(),
+            bus: driver.map(bus).transpose()?.flatten(),
+            accelerated: driver.is_some_and(|driver| property(driver, "accel") == Some("on")),
             element: self.element(node),
         })
     }
@@ -94,14 +89,25 @@ fn has_firmware(os: Node<'_, '_>) -> bool {
     os.has_attribute("firmware") || child(os, "loader").is_some()
 }
 
+/// `pciBus`; -1 is libvirt's own word for none.
+fn bus(driver: Node<'_, '_>) -> Result<Option<u32>, Refusal> {
+    if property(driver, "pciBus") == Some("-1") {
+        return Ok(None);
+    }
+    let decimal = |text: &str| number::signed(text, Base::Decimal);
+    number(driver, "pciBus", decimal)
+}
+
 fn address_width(node: Node<'_, '_>) -> Result<AddressWidth, Refusal> {
-    match node.attribute("mode") {
+    let bits = |text: &str| number::signed(text, Base::Decimal);
+    match property(node, "mode") {
         Some("passthrough") => Ok(AddressWidth::Host {
-            limit: optional(node, "limit")?,
+            limit: decimal(node, "limit")?,
         }),
-        Some("emulate") => optional(node, "bits")?
-            .map(AddressWidth::Bits)
-            .ok_or_else(|| value(node, "bits", "it is missing")),
+        Some("emulate") => Ok(match number(node, "bits", bits)? {
+            Some(0) | None => AddressWidth::Default,
+            Some(bits) => AddressWidth::Bits(bits),
+        }),
         _ => Err(value(node, "mode", "it must be 'passthrough' or 'emulate'")),
     }
 }

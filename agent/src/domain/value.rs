@@ -3,38 +3,103 @@
 use std::str::FromStr;
 
 use kernel_glue::address::PciAddress;
-use roxmltree::{Document, Node, ParsingOptions};
+use kernel_glue::numa::RangeList;
+use roxmltree::{Attribute, Document, Node, ParsingOptions};
 
 use super::DomainUuid;
+use super::number::{self, Base};
 use crate::code::Code;
 use crate::refusal::Refusal;
 
 /// Bytes of an element that a mark keeps; an address has 200.
 const MAX_ELEMENT: usize = 4096;
 
+/// Most bytes of memory (virMemoryMaxValue).
+const MEMORY_LIMIT: u64 = i64::MAX as u64;
+
+/// A limit that is none (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED).
+const UNLIMITED_KIB: u64 = (1 << 53) - 1;
+
+/// True for an element of libvirt's: those in an XML namespace are others', whatever their names.
+pub(super) fn is(node: Node<'_, '_>, name: &str) -> bool {
+    node.is_element() && node.tag_name().namespace().is_none() && node.tag_name().name() == name
+}
+
+pub(super) fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
+    node.children().find(|child| is(*child, name))
+}
+
+pub(super) fn children<'a, 'i>(
+    node: Node<'a, 'i>,
+    name: &'static str,
+) -> impl Iterator<Item = Node<'a, 'i>> {
+    node.children().filter(move |child| is(*child, name))
+}
+
+/// The children of all elements of this name: libvirt looks for `./devices/hostdev`, and there may be several `<devices>`.
+pub(super) fn below<'a, 'i>(
+    node: Node<'a, 'i>,
+    name: &'static str,
+    inner: &'static str,
+) -> impl Iterator<Item = Node<'a, 'i>> {
+    children(node, name).flat_map(move |node| children(node, inner))
+}
+
+/// An attribute as xmlGetProp gives it: the first of this name, in any namespace.
+pub(super) fn property<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
+    property_node(node, name).map(|attribute| attribute.value())
+}
+
+pub(super) fn property_node<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Attribute<'a, 'i>> {
+    node.attributes().find(|attribute| attribute.name() == name)
+}
+
+/// The text of an element, as XPath's string() gives it: comments in it do not count.
+pub(super) fn text(node: Node<'_, '_>) -> String {
+    let texts = node.descendants().filter(Node::is_text);
+    texts.filter_map(|text| text.text()).collect()
+}
+
 pub(super) fn content<'a>(node: Node<'a, '_>) -> Option<&'a str> {
     node.text().map(str::trim).filter(|text| !text.is_empty())
 }
 
-pub(super) fn pci_address(node: Node<'_, '_>) -> Result<PciAddress, Refusal> {
-    let domain = attribute_number(node, "domain")?;
-    let byte = |name| {
-        let number = attribute_number(node, name)?;
-        u8::try_from(number).map_err(|_| value(node, name, &format!("{number:#x} is above 0xff")))
-    };
-    PciAddress::new(domain, byte("bus")?, byte("slot")?, byte("function")?)
-        .map_err(|error| value(node, "slot", &error.to_string()))
+/// An attribute that is a number, read by one of `number`'s functions.
+pub(super) fn number(
+    node: Node<'_, '_>,
+    name: &str,
+    read: impl Fn(&str) -> Option<u32>,
+) -> Result<Option<u32>, Refusal> {
+    let read = |text| read(text).ok_or_else(|| no_number(node, name, text));
+    property(node, name).map(read).transpose()
 }
 
-/// A number as libvirt reads it: decimal, or hex with `0x`; 0 when the attribute is missing.
-fn attribute_number(node: Node<'_, '_>, name: &str) -> Result<u32, Refusal> {
-    let text = node.attribute(name).unwrap_or("0").trim();
-    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) if !hex.starts_with('+') => u32::from_str_radix(hex, 16).ok(),
-        Some(_) => None,
-        None => text.parse().ok(),
+/// The same for a number without a sign and in decimal, as most are.
+pub(super) fn decimal(node: Node<'_, '_>, name: &str) -> Result<Option<u32>, Refusal> {
+    number(node, name, |text| number::unsigned(text, Base::Decimal))
+}
+
+/// One that has to be there.
+pub(super) fn required_decimal(node: Node<'_, '_>, name: &str) -> Result<u32, Refusal> {
+    decimal(node, name)?.ok_or_else(|| value(node, name, "it is missing"))
+}
+
+/// A CPU mask or a nodeset.
+pub(super) fn list(node: Node<'_, '_>, name: &str) -> Result<Option<RangeList>, Refusal> {
+    let why = |text| format!("'{}' is not a list of numbers", shortened(text));
+    let read = |text| number::list(text).ok_or_else(|| value(node, name, &why(text)));
+    property(node, name).map(read).transpose()
+}
+
+pub(super) fn pci_address(node: Node<'_, '_>) -> Result<PciAddress, Refusal> {
+    let field = |name| number(node, name, |text| number::unsigned(text, Base::Any));
+    let byte = |name| {
+        let number = field(name)?.unwrap_or(0);
+        u8::try_from(number).map_err(|_| value(node, name, &format!("{number:#x} is above 0xff")))
     };
-    number.ok_or_else(|| value(node, name, &format!("'{}' is no number", shortened(text))))
+    let domain = field("domain")?.unwrap_or(0);
+    PciAddress::new(domain, byte("bus")?, byte("slot")?, byte("function")?)
+        .map_err(|error| value(node, "slot", &error.to_string()))
 }
 
 pub(super) fn optional<T: FromStr>(node: Node<'_, '_>, name: &str) -> Result<Option<T>, Refusal> {
@@ -66,7 +131,7 @@ pub(super) fn element(
     let read = bounded.then(|| Document::parse_with_options(text, options));
     let is_one = read.and_then(Result::ok).is_some_and(|document| {
         let root = document.root_element();
-        root.has_tag_name(tag) && root.range() == (0..text.len()) && can_be_read(root)
+        is(root, tag) && root.range() == (0..text.len()) && can_be_read(root)
     });
     match is_one {
         true => Ok(Some(text.to_owned())),
@@ -81,59 +146,60 @@ pub(super) fn required<T: FromStr>(node: Node<'_, '_>, name: &str) -> Result<T, 
     optional(node, name)?.ok_or_else(|| value(node, name, "it is missing"))
 }
 
-pub(super) fn text_number(node: Node<'_, '_>) -> Result<u32, Refusal> {
-    let text = content(node).unwrap_or_default();
-    text.parse()
-        .map_err(|_| value(node, "", &format!("'{}' is no number", shortened(text))))
+/// A number that is the text of an element.
+pub(super) fn text_number(
+    node: Node<'_, '_>,
+    read: impl Fn(&str) -> Option<u32>,
+) -> Result<u32, Refusal> {
+    let text = text(node);
+    read(&text).ok_or_else(|| no_number(node, "", &text))
 }
 
 pub(super) fn uuid(node: Node<'_, '_>) -> Result<DomainUuid, Refusal> {
-    let text = content(node).unwrap_or_default();
+    let text = text(node);
     text.parse()
-        .map_err(|()| value(node, "", &format!("'{}' is no UUID", shortened(text))))
+        .map_err(|()| value(node, "", &format!("'{}' is no UUID", shortened(&text))))
 }
 
-pub(super) fn memory(node: Node<'_, '_>) -> Result<u64, Refusal> {
-    kib(node, content(node).unwrap_or_default(), "")
+/// Memory in KiB (virDomainParseMemory); `None` for an empty element.
+pub(super) fn memory(node: Node<'_, '_>) -> Result<Option<u64>, Refusal> {
+    size(node, &text(node), "", MEMORY_LIMIT)
+}
+
+/// `<pcihole64>` in KiB: any number of bytes that 64 bits hold.
+pub(super) fn window(node: Node<'_, '_>) -> Result<Option<u64>, Refusal> {
+    size(node, &text(node), "", u64::MAX)
+}
+
+/// `<hard_limit>` in KiB (virDomainParseMemoryLimit); `None` where it limits nothing.
+pub(super) fn limit(node: Node<'_, '_>) -> Result<Option<u64>, Refusal> {
+    let limit = size(node, &text(node), "", UNLIMITED_KIB << 10)?;
+    Ok(limit.filter(|kib| *kib < UNLIMITED_KIB))
 }
 
 pub(super) fn cell_memory(node: Node<'_, '_>) -> Result<u64, Refusal> {
-    node.attribute("memory")
-        .map_or(Ok(0), |text| kib(node, text.trim(), "memory"))
+    let text = node.attribute("memory").unwrap_or_default();
+    let memory = size(node, text, "memory", MEMORY_LIMIT)?;
+    memory.ok_or_else(|| value(node, "memory", "it is missing"))
 }
 
-/// Sizes by libvirt's units (virScaleInteger), to KiB, rounded up.
-fn kib(node: Node<'_, '_>, text: &str, name: &str) -> Result<u64, Refusal> {
-    let bad = || {
-        value(
-            node,
-            name,
-            &format!("'{}' is no memory size", shortened(text)),
-        )
-    };
-    let number: u64 = text.parse().map_err(|_| bad())?;
-    let bytes = match node.attribute("unit").unwrap_or("KiB") {
-        "b" | "bytes" => 1,
-        "KB" => 1000,
-        "k" | "KiB" => 1 << 10,
-        "MB" => 1_000_000,
-        "M" | "MiB" => 1 << 20,
-        "GB" => 1_000_000_000,
-        "G" | "GiB" => 1 << 30,
-        "TB" => 1_000_000_000_000,
-        "T" | "TiB" => 1 << 40,
-        other => {
-            return Err(value(
-                node,
-                "unit",
-                &format!("'{}' is no unit", shortened(other)),
-            ));
-        }
-    };
-    number
-        .checked_mul(bytes)
-        .map(|size| size.div_ceil(1024))
-        .ok_or_else(bad)
+/// A size in KiB, rounded up.
+fn size(node: Node<'_, '_>, text: &str, name: &str, limit: u64) -> Result<Option<u64>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let unit = node.attribute("unit").unwrap_or_default();
+    if number::unit_bytes(unit).is_none() {
+        let why = format!("'{}' is no unit", shortened(unit));
+        return Err(value(node, "unit", &why));
+    }
+    let why = || format!("'{}' is no memory size", shortened(text));
+    let bytes = number::size(text, unit, limit).ok_or_else(|| value(node, name, &why()))?;
+    Ok(Some(bytes.div_ceil(1024)))
+}
+
+fn no_number(node: Node<'_, '_>, name: &str, text: &str) -> Refusal {
+    value(node, name, &format!("'{}' is no number", shortened(text)))
 }
 
 fn shortened(text: &str) -> String {

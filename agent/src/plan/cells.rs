@@ -221,7 +221,10 @@ fn first(domain: &Domain) -> Fragment {
     Fragment::new("cell")
         .with("id", 0)
         .with("cpus", cpus)
-        .with("memory", domain.memory_kib)
+        .with(
+            "memory",
+            domain.memory_kib.saturating_sub(domain.memory_devices_kib),
+        )
         .with("unit", "KiB")
 }
 

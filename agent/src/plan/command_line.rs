@@ -286,7 +286,7 @@ fn append(domain: &Domain, arguments: &[String], plan: &mut Plan) -> Edit {
         .map(|value| format!("  {}", argument("qemu:", value)))
         .collect();
     let open = format!("<qemu:commandline xmlns:qemu='{QEMU_NAMESPACE}'>");
-    domain.devices.insert_after(&format!(
+    domain.after_devices(&format!(
         "{open}\n{}\n</qemu:commandline>",
         lines.join("\n")
     ))

@@ -64,7 +64,7 @@ pub(super) fn plan(
             text: "the definition has a <qemu:override> of its own, so links are left as they are"
                 .to_owned(),
         }),
-        None if !wanted.is_empty() => push(domain.devices.insert_after(&print(&wanted)), plan),
+        None if !wanted.is_empty() => push(domain.after_devices(&print(&wanted)), plan),
         _ => {}
     }
 }

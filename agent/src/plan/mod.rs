@@ -357,9 +357,12 @@ fn host_nodes(setting: &Setting<'_>, one: &Assigned<'_>) -> Result<Vec<NumaNode>
     })
 }
 
-/// The hostdevs that have a recipe, by address.
+/// The hostdevs that have a recipe, by address; none for a guest of Xen, LXC or another hypervisor.
 fn assigned<'a>(setting: &Setting<'a>, domain: &'a Domain) -> Result<Vec<Assigned<'a>>, Refusal> {
     let mut assigned: Vec<Assigned<'a>> = Vec::new();
+    if !domain.platform.is_qemu() {
+        return Ok(assigned);
+    }
     let mut hostdevs: Vec<&Hostdev> = domain.hostdevs.iter().collect();
     hostdevs.sort_by_key(|hostdev| hostdev.source);
     for hostdev in hostdevs {

@@ -216,7 +216,7 @@ fn edits(domain: &Domain, one: &Assigned<'_>, port: &Port) -> Vec<Edit> {
     let controllers = print_all(port.controllers.clone());
     let last: Option<&Controller> = domain.controllers.last();
     let controllers = last.map_or_else(
-        || domain.devices.prepend(&controllers),
+        || domain.prepend_devices(&controllers),
         |last| last.element.insert_after(&controllers),
     );
     let address = expander::address(port.index, 0).print();

@@ -85,6 +85,24 @@ fn each_broken_rule_is_named_with_both_values() {
 }
 
 #[test]
+fn the_limit_of_memory_is_compared_with_the_cells() {
+    let with = |memory: &str, cell: u64, limit: u64| {
+        let text = guest(&hostdev("0009:01:00.0", ""));
+        text.replace(
+            "<memory unit='KiB'>4194304</memory>",
+            &format!("<memory unit='GiB'>{memory}</memory><memtune><hard_limit unit='GiB'>{limit}</hard_limit></memtune>"),
+        )
+        .replace(
+            "<cpu mode='host-passthrough'/>",
+            &format!("<cpu><numa><cell id='0' cpus='0-3' memory='{cell}' unit='GiB'/></numa></cpu>"),
+        )
+    };
+    let refusal = Fixture::new().refusal(&with("1", 1024, 64));
+    assert_eq!(refusal.code, Code::HardLimit, "{refusal}");
+    Fixture::new().rewrite(&with("1024", 16, 64));
+}
+
+#[test]
 fn two_devices_cannot_share_an_initiator_cell_but_a_cell_with_cpus() {
     let inner = |nodeset: &str| format!("      <acpi nodeset='{nodeset}'/>\n");
     let cells: String = (1..=8)

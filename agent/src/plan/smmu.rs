@@ -167,7 +167,7 @@ fn add(
         reason: format!(
             "an SMMUv3 in front of expander bus {bus}, nested in the host's: the GPU's address translation services end there"
         ),
-        edits: vec![domain.devices.append(&iommu.print())],
+        edits: vec![domain.append_devices(&iommu.print())],
     }
 }
 

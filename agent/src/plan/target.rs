@@ -16,9 +16,9 @@ pub(super) fn settled<'a>(
 ) -> Result<Cow<'a, Domain>, Refusal> {
     let arch = setting.target.arch.map(Arch::as_str);
     let machine = setting.target.machine.map(Family::as_str);
-    let family = domain.machine.as_ref().map(|_| domain.family());
+    let written = domain.machine.as_ref().map(|_| domain.family());
     agrees("arch", domain.arch.as_deref(), arch)?;
-    agrees("machine", family, machine)?;
+    agrees("machine", written, machine)?;
     let missing = (domain.arch.is_none() && arch.is_some())
         || (domain.machine.is_none() && machine.is_some());
     if !missing {
@@ -77,22 +77,33 @@ fn since(what: &str, have: Version, need: Version) -> Result<(), Refusal> {
     Err(Refusal::new(Code::TargetOld, reason, mend))
 }
 
-/// The recipe's entry for the domain's machine; `None` while the definition names no machine.
+/// The recipe's entry for the domain's machine; `None` while nothing names an architecture.
 fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, Refusal> {
-    let (Some(arch), Some(machine)) = (&domain.arch, &domain.machine) else {
+    let (Some(arch), family) = (&domain.arch, domain.family()) else {
         return Ok(None);
     };
+    if family.is_empty() {
+        return Ok(None);
+    }
+    let machine = domain.machine.as_deref().unwrap_or(family);
     let recipe = one.recipe;
     recipe.guest(domain).map(Some).ok_or_else(|| {
         let guests = recipe.guests.iter();
         let served: Vec<String> = guests
             .map(|guest| format!("{}/{}", guest.arch, guest.machine))
             .collect();
+        let (default, mend) = match domain.machine {
+            Some(_) => ("", "use one of"),
+            None => (
+                ", which libvirt takes where the definition names none",
+                "name the machine in <os><type>, one of",
+            ),
+        };
         let reason = format!(
-            "recipe '{}' does not serve machine {arch}/{machine}",
+            "recipe '{}' does not serve machine {arch}/{machine}{default}",
             recipe.name
         );
-        let mend = format!("use one of {}", served.join(", "));
+        let mend = format!("{mend} {}", served.join(", "));
         Refusal::new(Code::TargetMachine, reason, mend)
             .of(one.device.address)
             .at("/domain/os/type")

@@ -144,10 +144,7 @@ fn a_guest_address_that_breaks_a_rule_is_refused_with_both_values() {
             "bus='0x01' slot='0x00' function='0' multifunction='on'",
             Code::GuestMultifunction,
         ),
-        (
-            "bus='0x00' slot='0x00' function='0'",
-            Code::GuestNotOnRootPort,
-        ),
+        ("bus='0x00' slot='0x01' function='0'", Code::GuestSlot),
         (
             "bus='0x02' slot='0x00' function='0'",
             Code::GuestNotOnRootPort,
@@ -168,6 +165,59 @@ fn a_guest_address_that_breaks_a_rule_is_refused_with_both_values() {
         );
     }
     fixture.rewrite(&at("bus='0x01' slot='0x00' function='0'"));
+    // For libvirt this is no address, but the wish for one.
+    let chosen = fixture.rewrite(&at("bus='0x00' slot='0x00' function='0'"));
+    assert_eq!(
+        chosen.text.matches("<address type='pci'").count(),
+        2,
+        "{}",
+        chosen.text
+    );
+}
+
+#[test]
+fn a_guest_that_qemu_does_not_run_is_left_alone() {
+    let fixture = Fixture::new();
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    for kind in ["xen", "lxc", "vz", "bhyve"] {
+        let other = text.replace("<domain type='kvm'>", &format!("<domain type='{kind}'>"));
+        assert_eq!(fixture.rewrite(&other).text, other, "{kind}");
+    }
+    for kind in ["qemu", "hvf"] {
+        let own = text.replace("<domain type='kvm'>", &format!("<domain type='{kind}'>"));
+        assert_ne!(fixture.rewrite(&own).text, own, "{kind}");
+    }
+}
+
+#[test]
+fn without_a_machine_the_guest_has_libvirts_default() {
+    let fixture = Fixture::new();
+    let text = guest(&hostdev("0009:01:00.0", "")).replace(" machine='virt'", "");
+    let completed = fixture.rewrite(&text).text;
+    assert!(completed.contains("<pcihole64"), "{completed}");
+    let refusal = fixture.refusal(&text.replace("aarch64", "x86_64"));
+    assert_eq!(refusal.code, Code::TargetMachine, "{refusal}");
+    assert!(
+        refusal.reason.contains("x86_64/pc, which libvirt takes"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn elements_of_another_namespace_are_not_libvirts() {
+    let fixture = Fixture::new();
+    let text = guest(&hostdev("0009:01:00.0", ""))
+        .replace("<domain ", "<domain xmlns:e='http://example.org/e' ")
+        .replace("<hostdev", "<e:hostdev")
+        .replace("</hostdev>", "</e:hostdev>");
+    assert_eq!(fixture.rewrite(&text).text, text);
+    let source = guest(&hostdev("0009:01:00.0", ""))
+        .replace("<domain ", "<domain xmlns:e='http://example.org/e' ")
+        .replace("<features>", "<e:cpu><numa/></e:cpu><features>")
+        .replace("<devices>", "<e:devices/><devices>");
+    let completed = fixture.rewrite(&source).text;
+    assert!(completed.contains("<e:cpu><numa/></e:cpu>"), "{completed}");
+    assert!(completed.contains("<e:devices/>"), "{completed}");
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn x86_bits(setting: &Setting<'_>, domain: &Domain) -> Option<u32> {
     let host = setting.host.address_bits;
     match domain.platform.address_width {
         Some(AddressWidth::Bits(bits)) => Some(bits),
+        Some(AddressWidth::Default) => Some(DEFAULT_BITS),
         Some(AddressWidth::Host { limit }) => host
             .map(|host| limit.map_or(host, |l| l.min(host)))
             .or(limit),

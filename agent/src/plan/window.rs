@@ -172,7 +172,7 @@ fn add(domain: &Domain, kib: u64, reason: String) -> Change {
                 .with("type", "pci")
                 .with("index", 0)
                 .with("model", "pcie-root");
-            domain.devices.append(&root.child(hole).print())
+            domain.append_devices(&root.child(hole).print())
         }
     };
     Change {

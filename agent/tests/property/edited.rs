@@ -265,6 +265,6 @@ fn a_device_is_added_before_the_others() {
             device.domain(),
             device.bus()
         );
-        with(text, &[domain.devices.append(&hostdev)])
+        with(text, &[domain.append_devices(&hostdev)])
     });
 }

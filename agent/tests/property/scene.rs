@@ -218,8 +218,8 @@ impl Tally {
 
 /// A definition with a hostdev more, behind its other devices.
 pub(crate) fn with_device(text: &str, hostdev: &str) -> String {
-    let devices = Domain::parse(text).expect("definition").devices;
-    let edit = devices.append(hostdev);
+    let domain = Domain::parse(text).expect("definition");
+    let edit = domain.append_devices(hostdev);
     agent::edit::apply(text, &[edit]).expect("one edit")
 }
 

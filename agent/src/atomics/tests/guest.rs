@@ -130,7 +130,7 @@ fn libvirts_choice_is_predicted_where_it_can_be() {
     };
     let i440fx = conventional(" machine='pc-i440fx-10.0'");
     assert_eq!(i440fx, (Some(false), Some(Code::AtomicsGuestMachine)));
-    assert_eq!(conventional(""), (None, Some(Code::AtomicsGuestUnknown)));
+    assert_eq!(conventional(""), i440fx, "libvirt's default");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is read from good definitions, and what is said of bad ones.
 
 use super::*;
+use crate::domain::DomainUuid;
 use proptest::prelude::*;
 
 const GUEST: &str = r#"<domain type='kvm'>
@@ -109,7 +110,7 @@ fn deep_nesting_is_refused_or_read_without_harm() {
 fn another_document_is_refused_by_its_root() {
     assert!(refusal("<network/>").reason.contains("<network>"));
     assert_eq!(
-        refusal("<domain><name>x</name></domain>").code,
+        refusal("<domain><devices/></domain>").code,
         Code::XmlNoDomain
     );
 }
@@ -124,6 +125,113 @@ fn a_value_that_cannot_be_read_is_named_with_its_line() {
         refusal.path.as_deref(),
         Some("/domain/devices/hostdev/source/address")
     );
+}
+
+#[test]
+fn numbers_are_read_as_libvirt_reads_them() {
+    let read = |from: &str, to: &str| {
+        assert!(GUEST.contains(from), "{from}");
+        Domain::parse(&GUEST.replacen(from, to, 1))
+    };
+    let bus = |text: &str| {
+        read(
+            "bus='0x01' slot='0' function='0'/></source>",
+            &format!("bus='{text}' slot='0' function='0'/></source>"),
+        )
+    };
+    assert_eq!(bus("017").expect("octal").hostdevs[0].source.bus(), 0x0f);
+    assert_eq!(
+        bus(" +0X1f").expect("hexadecimal").hostdevs[0].source.bus(),
+        0x1f
+    );
+    for text in ["08", "1 ", "-1", "1f", ""] {
+        assert_eq!(
+            bus(text).expect_err("refused").code,
+            Code::XmlValue,
+            "{text:?}"
+        );
+    }
+    let nodeset = read("nodeset='1-8'", "nodeset='1-2,5-7,^6,'").expect("a list");
+    let nodeset = nodeset.hostdevs[0].nodeset.clone().expect("nodeset");
+    assert_eq!(nodeset.to_string(), "1-2,5,7");
+    let cpus = read("cpus='0-3'", "cpus='0-3,'").expect("a list");
+    assert_eq!(cpus.cells[0].cpus.to_string(), "0-3");
+    let hole = read("<pcihole64 unit='KiB'>", "<pcihole64 unit='b'>").expect("a size");
+    assert_eq!(hole.controllers[0].hole64_kib, Some(1 << 20));
+    let expander = "<controller type='pci' index='3' model='pcie-expander-bus'><target busNr='0xfe'><node>0</node></target></controller><disk";
+    let expander = read("<disk", expander).expect("an expander");
+    assert_eq!(
+        (
+            expander.controllers[2].bus_number,
+            expander.controllers[2].cell
+        ),
+        (Some(254), Some(0))
+    );
+    let width = read("<numa>", "<maxphysaddr mode='emulate'/><numa>").expect("no bits");
+    assert_eq!(
+        width.platform.address_width,
+        Some(crate::domain::AddressWidth::Default)
+    );
+}
+
+#[test]
+fn memory_is_that_of_the_cells_and_memory_devices() {
+    let text = GUEST.replace("<memory unit='GiB'>1<", "<memory unit='tib'>1<");
+    assert_eq!(Domain::parse(&text).expect("cells").memory_kib, 1 << 20);
+    let dimm = "<memory model='dimm'><target><size unit='MiB'>256</size></target></memory>";
+    let more = Domain::parse(&text.replace("<disk", &format!("{dimm}<disk"))).expect("a DIMM");
+    assert_eq!(
+        (more.memory_kib, more.memory_devices_kib),
+        ((1 << 20) + (1 << 18), 1 << 18)
+    );
+    let none = "<domain><name>d</name><memory>8</memory><devices>DIMM</devices></domain>";
+    let none = Domain::parse(&none.replace("DIMM", dimm)).expect("no cells");
+    assert_eq!(none.memory_kib, 8);
+}
+
+#[test]
+fn cpus_that_no_cell_names_are_in_cell_0() {
+    let text = GUEST.replace("cpus='0-3'", "cpus='2'");
+    let domain = Domain::parse(&text).expect("cells");
+    assert_eq!(domain.cells[0].cpus.to_string(), "0-3");
+}
+
+#[test]
+fn a_definition_may_have_no_devices_or_several() {
+    let none = Domain::parse("<domain><name>d</name></domain>").expect("none");
+    assert!(none.devices.is_none() && none.hostdevs.is_empty());
+    let several = GUEST.replace("<disk", "</devices><devices><disk");
+    assert_eq!(Domain::parse(&several).expect("several").hostdevs.len(), 1);
+}
+
+#[test]
+fn an_element_of_another_namespace_is_not_read() {
+    let foreign = |from: &str, to: &str| {
+        let text = GUEST.replacen(from, to, 1);
+        Domain::parse(&text.replacen("<domain ", "<domain xmlns:e='urn:e' ", 1))
+    };
+    let before = foreign("<cpu ", "<e:cpu><numa><cell/></numa></e:cpu><cpu ").expect("foreign");
+    assert_eq!(before.cells.len(), 1);
+    let other = foreign("<disk", "<e:x><address type='pci' bus='3'/></e:x><disk").expect("foreign");
+    assert_eq!(other.other_addresses.len(), 1);
+    let all = GUEST.replacen("<domain ", "<domain xmlns='urn:e' ", 1);
+    assert_eq!(refusal(&all).code, Code::XmlNoDomain);
+}
+
+#[test]
+fn a_uuid_is_read_as_libvirt_reads_it() {
+    let id = |text: &str| text.parse::<DomainUuid>().map(|uuid| uuid.to_string()).ok();
+    let canonical = Some("aaaaaaaa-2222-3333-4444-555555555555".to_owned());
+    assert_eq!(id(" AAAAAAAA22223333 4444-555555555555\n"), canonical);
+    assert_eq!(id("--aaaaaaaa-2222-3333-4444-555555555555"), canonical);
+    for wrong in [
+        "",
+        "aaaaaaaa-2222-3333-4444-55555555555-5",
+        "aaaaaaaa-2222-3333-4444-555555555555-",
+        "é",
+    ] {
+        assert_eq!(id(wrong), None, "{wrong:?}");
+    }
 }
 
 proptest! {
