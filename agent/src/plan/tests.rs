@@ -144,7 +144,10 @@ fn a_guest_address_that_breaks_a_rule_is_refused_with_both_values() {
             "bus='0x01' slot='0x00' function='0' multifunction='on'",
             Code::GuestMultifunction,
         ),
-        ("bus='0x00' slot='0x01' function='0'", Code::GuestSlot),
+        (
+            "bus='0x00' slot='0x01' function='0'",
+            Code::GuestNotOnRootPort,
+        ),
         (
             "bus='0x02' slot='0x00' function='0'",
             Code::GuestNotOnRootPort,
