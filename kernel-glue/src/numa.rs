@@ -108,6 +108,13 @@ impl From<Range<u32>> for RangeList {
     }
 }
 
+/// Of ranges by first and last number, which may touch and overlap.
+impl FromIterator<(u32, u32)> for RangeList {
+    fn from_iter<I: IntoIterator<Item = (u32, u32)>>(ranges: I) -> Self {
+        Self::merged(ranges.into_iter().collect())
+    }
+}
+
 impl FromIterator<u32> for RangeList {
     fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
         Self::merged(numbers.into_iter().map(|number| (number, number)).collect())

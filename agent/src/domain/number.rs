@@ -94,7 +94,7 @@ pub(super) fn wrapping(text: &str) -> Option<u32> {
 /// A list such as `1-2,5-7,^6`; a comma may stand at its end. An empty text is no list.
 pub(super) fn list(text: &str) -> Option<RangeList> {
     let mut rest = text.trim_start_matches(is_space);
-    let mut bits = vec![false; LIST_LENGTH as usize];
+    let mut bits = Bits::default();
     if rest.is_empty() {
         return None;
     }
@@ -106,24 +106,70 @@ pub(super) fn list(text: &str) -> Option<RangeList> {
         if let Some(end) = rest.strip_prefix('-').filter(|_| !taken_out) {
             (last, rest) = bit(end.trim_start_matches(is_space))?;
         }
-        bits.get_mut(first..=last)?.fill(!taken_out);
+        bits.set(first, last, !taken_out)?;
         if let Some(next) = rest.strip_prefix(',') {
             rest = next.trim_start_matches(is_space);
         } else if !rest.is_empty() {
             return None;
         }
     }
-    let set = (0..).zip(bits).filter(|(_, set)| *set);
-    Some(set.map(|(number, _)| number).collect())
+    Some(bits.ranges())
+}
+
+/// A bitmap as libvirt's, in words: a definition may have thousands of lists that are as long as a list can be.
+#[derive(Clone)]
+struct Bits([u64; (LIST_LENGTH / u64::BITS) as usize]);
+
+impl Default for Bits {
+    fn default() -> Self {
+        Self([0; (LIST_LENGTH / u64::BITS) as usize])
+    }
+}
+
+impl Bits {
+    /// Sets or clears the bits from `first` to `last`; `None` where `last` is before `first`.
+    fn set(&mut self, first: u32, last: u32, to: bool) -> Option<()> {
+        let (low, high) = (first / u64::BITS, last / u64::BITS);
+        let words = self.0.get_mut(low as usize..=high as usize)?;
+        (first <= last).then_some(())?;
+        for (word, index) in words.iter_mut().zip(low..) {
+            let mut mask = u64::MAX;
+            if index == low {
+                mask &= u64::MAX << (first % u64::BITS);
+            }
+            if index == high {
+                mask &= u64::MAX >> (u64::BITS - 1 - last % u64::BITS);
+            }
+            *word = if to { *word | mask } else { *word & !mask };
+        }
+        Some(())
+    }
+
+    fn ranges(&self) -> RangeList {
+        let words = (0..LIST_LENGTH).step_by(u64::BITS as usize).zip(self.0);
+        words
+            .flat_map(|(start, word)| runs(word).map(move |(a, b)| (start + a, start + b)))
+            .collect()
+    }
+}
+
+/// The runs of set bits in a word, each by its first and last bit.
+fn runs(mut word: u64) -> impl Iterator<Item = (u32, u32)> {
+    std::iter::from_fn(move || {
+        let first = (word != 0).then(|| word.trailing_zeros())?;
+        let length = (word >> first).trailing_ones();
+        word &= u64::MAX.checked_shl(first + length).unwrap_or(0);
+        Some((first, first + length - 1))
+    })
 }
 
 /// A number of a list, and what is behind it and white space.
-fn bit(text: &str) -> Option<(usize, &str)> {
+fn bit(text: &str) -> Option<(u32, &str)> {
     text.starts_with(|c: char| c.is_ascii_digit())
         .then_some(())?;
     let scanned = scan(text, Base::Decimal)?;
     let number = u32::try_from(scanned.magnitude).ok()?;
-    let number = (number < LIST_LENGTH).then_some(number as usize)?;
+    let number = (number < LIST_LENGTH).then_some(number)?;
     Some((number, scanned.rest.trim_start_matches(is_space)))
 }
 
