@@ -20,6 +20,8 @@ mount --bind "$root/run/vfio" "$root/dev/vfio"
 touch "$root/dev/vfio/vfio"
 mount -t tmpfs tmpfs "$root/sys/kernel/iommu_groups"
 mkdir "$root/sys/kernel/iommu_groups/0"
+# and a file of this name for a kernel that has iommufd
+touch "$root/dev/iommu"
 
 # definitions bind cells to the nodes of their own host, and libvirt asks whether such nodes exist
 nodes=$root/sys/devices/system/node

@@ -1,7 +1,8 @@
 //! A suite's own libvirtd, in namespaces of its own: no systemd, no D-Bus, no network, nothing of the host changes.
 //!
 //! The host needs no VFIO: a file `/dev/vfio/vfio` and an entry in `/sys/kernel/iommu_groups`, both on a tmpfs that
-//! only these namespaces see, are all that libvirt looks for before it translates a hostdev; likewise 64 NUMA nodes.
+//! only these namespaces see, and a file `/dev/iommu` in the tree are all that libvirt looks for before it translates a
+//! hostdev; likewise 64 NUMA nodes.
 //! So this proves what libvirt writes and what QEMU reads, but nothing of binding, VFIO, KVM or the device itself.
 
 use std::io::{BufRead, BufReader};
