@@ -3,7 +3,7 @@
 agent_settings
 user=jane
 rules=/etc/polkit-1/rules.d/40-lab.rules
-trap 'systemctl unmask polkit || true; rm -f $rules; systemctl try-restart polkit || true; userdel -r $user || true; variantctl release $GPU0 || true; stand_in $GPU0' EXIT
+trap 'systemctl unmask polkit || true; virsh -q undefine --nvram j0 || true; rm -f $rules; systemctl try-restart polkit || true; userdel -r $user || true; variantctl release $GPU0 || true; stand_in $GPU0' EXIT
 id -u $user >/dev/null 2>&1 || useradd --create-home $user
 stand_in $GPU0 pci-stub
 as_user() { runuser -u $user -- "$@" 2>&1; }
@@ -21,7 +21,10 @@ contains 'a property' "$(as_user busctl get-property org.variantd1 \
 refused 'no-such-domain' variantctl plan no-such-domain
 refused "'org.variantd1.bind'" variantctl bind $GPU0
 refused VD-AGT-006 variantctl bind $GPU0
-refused "'org.variantd1.prepare'" variantctl prepare no-such-domain
+refused 'no-such-domain' variantctl prepare no-such-domain
+guest j0 >/tmp/j0.xml
+virsh -q define /tmp/j0.xml
+refused "'org.variantd1.prepare'" variantctl prepare j0
 refused "'org.variantd1.recover'" variantctl recover
 equal 'driver after refusals' "$(driver $GPU0)" pci-stub
 printf '= without leave: %s\n' "$(as_user variantctl bind $GPU0 | head -1)"
