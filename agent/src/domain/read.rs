@@ -9,9 +9,9 @@ use roxmltree::{Document, Node, NodeId, ParsingOptions};
 use super::number::{self, Base};
 use super::outline::Outline;
 use super::value::{
-    below, cell_memory, child, children, decimal, element, is, list, memory, number, optional,
-    pci_address, property, property_node, required, required_decimal, text, text_number, uuid,
-    value, window,
+    below, cell_memory, child, children, decimal, element, is, list, memory, nodeset, number,
+    optional, pci_address, property, property_node, required, required_decimal, text, text_number,
+    uuid, value, window,
 };
 use super::{
     Argument, Cell, CommandLine, Controller, Domain, Driver, Elsewhere, GuestAddress, Hostdev,
@@ -301,10 +301,7 @@ impl Reader<'_> {
                 .map(str::to_owned),
             alias_text: alias.map(|node| self.written(node)),
             alias_element: alias.map(|node| self.element(node)),
-            nodeset: acpi
-                .map(|acpi| list(acpi, "nodeset"))
-                .transpose()?
-                .flatten(),
+            nodeset: acpi.map(nodeset).transpose()?.flatten(),
             nodeset_attribute: acpi.and_then(|acpi| self.attribute(acpi, "nodeset")),
             acpi_element: acpi.map(|node| self.element(node)),
             address: guest_address(node)?,
@@ -448,7 +445,7 @@ fn is_pci(controller: &Node<'_, '_>) -> bool {
     property(*controller, "type") == Some("pci")
 }
 
-/// `busNr` of an expander bus.
+/// `busNr` of an expander bus; which numbers a guest can have is a rule of its own.
 fn bus_number(target: Node<'_, '_>) -> Result<Option<u8>, Refusal> {
     let bus = number(target, "busNr", |text| number::signed(text, Base::Any))?;
     let above = |bus| value(target, "busNr", &format!("{bus:#x} is above 0xff"));
@@ -469,8 +466,7 @@ fn memory_nodes(root: Node<'_, '_>) -> Result<Vec<MemoryNode>, Refusal> {
         .map(|node| {
             Ok(MemoryNode {
                 cell: required_decimal(node, "cellid")?,
-                nodes: list(node, "nodeset")?
-                    .ok_or_else(|| value(node, "nodeset", "it is missing"))?,
+                nodes: nodeset(node)?.ok_or_else(|| value(node, "nodeset", "it is missing"))?,
             })
         })
         .collect()

@@ -100,11 +100,14 @@ fn bus(driver: Node<'_, '_>) -> Result<Option<u32>, Refusal> {
 
 fn address_width(node: Node<'_, '_>) -> Result<AddressWidth, Refusal> {
     let bits = |text: &str| number::signed(text, Base::Decimal);
-    match property(node, "mode") {
-        Some("passthrough") => Ok(AddressWidth::Host {
-            limit: decimal(node, "limit")?,
-        }),
-        Some("emulate") => Ok(match number(node, "bits", bits)? {
+    let limit = decimal(node, "limit")?;
+    match (property(node, "mode"), limit) {
+        (Some("passthrough"), Some(0)) => Err(value(node, "limit", "it must not be 0")),
+        (Some("passthrough"), limit) => Ok(AddressWidth::Host { limit }),
+        (Some("emulate"), Some(_)) => {
+            Err(value(node, "limit", "it is for mode 'passthrough' only"))
+        }
+        (Some("emulate"), None) => Ok(match number(node, "bits", bits)? {
             Some(0) | None => AddressWidth::Default,
             Some(bits) => AddressWidth::Bits(bits),
         }),

@@ -91,6 +91,14 @@ pub(super) fn list(node: Node<'_, '_>, name: &str) -> Result<Option<RangeList>, 
     property(node, name).map(read).transpose()
 }
 
+/// A `nodeset`, which has to name a node.
+pub(super) fn nodeset(node: Node<'_, '_>) -> Result<Option<RangeList>, Refusal> {
+    match list(node, "nodeset")? {
+        Some(nodes) if nodes.is_empty() => Err(value(node, "nodeset", "it names no node")),
+        nodes => Ok(nodes),
+    }
+}
+
 pub(super) fn pci_address(node: Node<'_, '_>) -> Result<PciAddress, Refusal> {
     let field = |name| number(node, name, |text| number::unsigned(text, Base::Any));
     let byte = |name| {

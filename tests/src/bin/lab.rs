@@ -108,6 +108,16 @@ enum Verb {
         /// Only so many GPUs of each kind; 1 to 8
         counts: Vec<usize>,
     },
+    /// Define each file of a folder with the real libvirt and write down what it made of it (tests/differential)
+    Define {
+        /// The suite whose libvirt it is
+        #[arg(long, value_enum, default_value_t)]
+        suite: Suite,
+        /// Definitions, as *.xml
+        from: PathBuf,
+        /// An existing folder for what libvirt made of them
+        to: PathBuf,
+    },
     /// Install the package and run the scenarios
     Check {
         #[command(flatten)]
@@ -248,6 +258,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
             Ok(u8::from(!translate::run(suites, names, *update, *fresh)?))
         }
         Verb::Windows { counts } => Ok(u8::from(!windows::run(counts)?)),
+        Verb::Define { suite, from, to } => translate::define::run(*suite, from, to).map(|()| 0),
         Verb::Check {
             options,
             no_package,

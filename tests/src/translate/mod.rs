@@ -9,6 +9,7 @@ pub mod argument;
 pub mod case;
 pub mod check;
 pub mod daemon;
+pub mod define;
 pub mod definition;
 pub mod found;
 pub mod normal;
