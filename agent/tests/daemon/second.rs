@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
 use tests::bus::Bus;
@@ -46,10 +46,18 @@ fn tree(directory: &Path) -> BTreeMap<String, (u64, SystemTime, u64)> {
 #[test]
 fn a_second_agent_names_the_first_and_touches_nothing() {
     let scene = Scene::new();
+    let entry = format!("run/journal/{UUID}.json");
+    scene.write(&entry, &binding());
     let mut first = scene.start();
     first.says("serves");
+    // Its recovery at start takes this entry away; once that is over, the next entry is safe from it.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while scene.path(&entry).exists() {
+        assert!(Instant::now() < deadline, "the first one does not recover");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     // As while the first one binds: a second agent that recovers would unbind.
-    scene.write(&format!("run/journal/{UUID}.json"), &binding());
+    scene.write(&entry, &binding());
     let before = (tree(&scene.path("run")), tree(&scene.path("host")));
     let mut second = scene.start();
     let pid = format!(
