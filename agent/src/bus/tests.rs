@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use kernel_glue::host::Host;
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
 use nix::errno::Errno;
@@ -14,7 +15,7 @@ use super::*;
 use crate::assign::Assigner;
 use crate::client::{Fault, ManagerProxy, next};
 use crate::config::Config;
-use crate::fixture::{GPU, VARIANT, address, guest, host, kernel, site_reading};
+use crate::fixture::{GPU, VARIANT, address, guest, host, kernel_of, site_reading};
 use crate::journal::Journal;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
@@ -54,10 +55,15 @@ struct Parts {
 }
 
 fn parts() -> Parts {
-    let (kernel, libvirt) = (kernel(), Arc::new(Fake::default()));
-    let model = kernel.clone();
+    parts_of(&host())
+}
+
+/// The parts on a host whose devices come and go, and change their driver, with the modelled kernel.
+fn parts_of(whole: &Host) -> Parts {
+    let (kernel, libvirt) = (kernel_of(whole), Arc::new(Fake::default()));
+    let (model, whole) = (kernel.clone(), whole.clone());
     let read = move || {
-        let mut host = host();
+        let mut host = whole.clone();
         host.devices.retain(|address, device| {
             let driver = model.driver(*address);
             device.driver = driver.as_ref().ok().cloned().flatten();

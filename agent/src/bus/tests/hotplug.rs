@@ -6,6 +6,11 @@ use std::path::PathBuf;
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::fixture::device;
+use crate::recipe::Recipes;
+use crate::site::Rules;
+
+const VF: &str = "0009:01:00.1";
 
 impl Parts {
     /// What the kernel's event about a device does (`uevent::follow`).
@@ -54,4 +59,45 @@ async fn a_list_that_could_not_be_written_is_written_later() {
     fs::remove_file(&run).expect("obstacle");
     uevent();
     until(&list, &format!("{GPU}\n")).await;
+}
+
+/// The parts of a host whose GPU has a virtual function, which has the GPU's id, as `sriov_numvfs` makes it.
+fn with_a_virtual_function() -> Parts {
+    let mut host = host();
+    let mut virtual_function = device(VF, "10de:2342", "nvidia");
+    virtual_function.physical_function = Some(address(GPU));
+    host.devices.insert(address(VF), virtual_function);
+    parts_of(&host)
+}
+
+/// The virtual function is made, and then the GPU goes: the list is first `both`, then what is `left` of it.
+async fn made_later(parts: Parts, both: &str, left: &str) {
+    let (uevent, list) = (parts.uevent(), parts.list());
+    parts.kernel.remove_device(address(VF));
+    let scene = scene_of(parts).await;
+    until(&list, &format!("{GPU}\n")).await;
+    let id = host().devices[&address(GPU)].id;
+    scene.kernel.add_device(address(VF), id, None);
+    uevent();
+    until(&list, both).await;
+    scene.kernel.remove_device(address(GPU));
+    uevent();
+    until(&list, left).await;
+}
+
+#[tokio::test]
+async fn a_virtual_function_made_later_is_listed_where_a_recipe_is_for_it() {
+    let parts = with_a_virtual_function();
+    let grace = include_str!("../../../recipes/nvidia-grace.toml");
+    let any = grace.replace("[[device]]\n", "[[device]]\nfunctions = \"any\"\n");
+    let config = parts.site.rules().config.clone();
+    let recipes = Recipes::of(&[&any]);
+    parts.site.reload(Rules { recipes, config });
+    made_later(parts, &format!("{GPU}\n{VF}\n"), &format!("{VF}\n")).await;
+}
+
+#[tokio::test]
+async fn a_virtual_function_made_later_is_not_listed_for_a_recipe_for_physical_ones() {
+    let parts = with_a_virtual_function();
+    made_later(parts, &format!("{GPU}\n"), "").await;
 }
