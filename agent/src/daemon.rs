@@ -1,5 +1,6 @@
 //! Puts the agent together: site, assigner, libvirt half and bus objects.
 
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,15 +16,15 @@ use kernel_glue::live::Live;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::timeout;
 use tracing::{info, warn};
-use zbus::Connection;
 use zbus::connection::Builder;
 
 use crate::assign::{self, Assigner, Unwilling};
 use crate::bell::Bell;
 use crate::bus::{
     self, Authority, BusError, Callers, Hook, Jobs, Lanes, Lost, Manager, NameError, Publisher,
-    Reload, Socket, Sources,
+    Reload, Served, Socket, Sources,
 };
 use crate::child::{self, InChild};
 use crate::code::Code;
@@ -54,6 +55,9 @@ const DEFINITIONS: &str = "etc/libvirt/qemu";
 
 /// How long the recovery of what was cut off may keep the agent from serving.
 const BEFORE_SERVING: Duration = Duration::from_secs(2);
+
+/// How long each step of the start on the bus may take; the bus has shorter deadlines where it is waited for, and systemd's is 90 s.
+const STEP: Duration = Duration::from_secs(30);
 
 /// Where the agent finds and keeps things.
 #[derive(Clone, Debug)]
@@ -100,6 +104,15 @@ pub enum StartError {
     /// The devices cannot be shown there.
     #[error("cannot show the devices on the system bus: {0}")]
     Show(#[from] BusError),
+    /// A step of the start did not end.
+    #[error(
+        "cannot {step}: it did not end within {} s; systemd starts variantd again",
+        STEP.as_secs()
+    )]
+    Late {
+        /// What was to be done.
+        step: &'static str,
+    },
     /// Our own program cannot be found.
     #[error("cannot find the running program")]
     Program(#[from] io::Error),
@@ -137,10 +150,10 @@ pub struct Daemon {
     pub supervisor: Supervisor,
     /// When it may end by itself.
     pub idle: Idle,
-    /// Ends the service when dropped.
-    pub connection: Connection,
-    /// Ends the hook's when dropped.
-    pub hooks: Connection,
+    /// The service; ends when dropped.
+    pub manager: Served,
+    /// The same of libvirt's hook.
+    pub hooks: Served,
     /// Says when a name is lost to another process.
     pub lost: Lost,
     /// The way of libvirt's hook past the bus; without it the hook asks over the bus.
@@ -158,7 +171,8 @@ pub struct Daemon {
 pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     // Before anything is read or recovered: another agent may be at it.
     let instance = Instance::hold(&places.run)?;
-    bus::require_free(bus::NAME).await?;
+    let free = bus::require_free(bus::NAME);
+    in_time("ask the system bus who has our name", free).await?;
     let thread = bus::hook_thread()?;
     bus::give_way();
     let site = site(places)?;
@@ -171,7 +185,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let by_hand = assigner.clone();
     let by_hand =
         tokio::task::spawn_blocking(move || by_hand.recover_by_hand(None, Unwilling::Kept));
-    let _ = tokio::time::timeout(BEFORE_SERVING, by_hand).await;
+    let _ = timeout(BEFORE_SERVING, by_hand).await;
     let resumed = assigner.clone();
     // May wait for the kernel; a hook that asks for one of these domains meanwhile comes after it.
     tokio::task::spawn_blocking(move || resumed.resume());
@@ -183,7 +197,8 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let supervisor = Supervisor::of_environment();
     let bell = assigner.bell().clone();
     let reload = reload(places.clone(), site.clone(), supervisor.clone(), bell);
-    let callers = Callers::on(Builder::system()).await?;
+    let callers = Callers::on(Builder::system());
+    let callers = in_time("ask the system bus who calls", callers).await?;
     let manager = Manager {
         worker: worker.clone(),
         assigner: assigner.clone(),
@@ -201,9 +216,12 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         definitions: places.root.join(DEFINITIONS),
         callers: Callers::default(),
     };
-    let hooks = bus::serve_hook(hook.clone(), &thread).await?;
-    let connection = serve(manager.clone(), &places.run).await?;
-    let lost = bus::request([(&connection, bus::NAME), (&hooks, bus::HOOK_NAME)]).await?;
+    let hooks = bus::serve_hook(hook.clone(), &thread);
+    let hooks = in_time("serve libvirt's hook on the system bus", hooks).await?;
+    let served = serve(manager.clone(), &places.run).await?;
+    let names = [(&served, bus::NAME), (&hooks, bus::HOOK_NAME)];
+    let lost = bus::request(names);
+    let lost = in_time("register the names on the system bus", lost).await?;
     let socket = Socket::listen(&places.run, hook, &thread);
     if let Err(error) = &socket {
         warn!("libvirt's hook asks over the bus, for it cannot have a socket: {error}");
@@ -214,7 +232,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         reload: manager.reload.clone(),
         idle: idle(manager),
         supervisor,
-        connection,
+        manager: served,
         hooks,
         lost,
         socket: socket.ok(),
@@ -237,8 +255,22 @@ fn published(site: &Site, run: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Awaits a step of the start. A reply that never comes ends the agent with an error, and systemd starts it again.
+async fn in_time<T, E>(
+    step: &'static str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, StartError>
+where
+    StartError: From<E>,
+{
+    match timeout(STEP, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(StartError::Late { step }),
+    }
+}
+
 /// Everything is there before the name is.
-async fn serve(manager: Manager, run: &Path) -> Result<Connection, StartError> {
+async fn serve(manager: Manager, run: &Path) -> Result<Served, StartError> {
     let sources = Sources {
         site: manager.site.clone(),
         assigner: manager.assigner.clone(),
@@ -246,12 +278,15 @@ async fn serve(manager: Manager, run: &Path) -> Result<Connection, StartError> {
         run: run.to_owned(),
     };
     let (bell, worker) = (manager.assigner.bell().clone(), manager.worker.clone());
-    let connection = bus::serve_manager(manager).await?;
-    let publisher = Publisher::start(connection.clone(), sources).await?;
+    let served = bus::serve_manager(manager);
+    let served = in_time("serve on the system bus", served).await?;
+    let connection = served.connection.clone();
+    let publisher = Publisher::start(connection.clone(), sources);
+    let publisher = in_time("show the devices on the system bus", publisher).await?;
     tokio::spawn(publisher.serve());
-    tokio::spawn(bus::announce(connection.clone(), worker));
+    tokio::spawn(bus::announce(connection, worker));
     uevent::follow(bell);
-    Ok(connection)
+    Ok(served)
 }
 
 fn idle(manager: Manager) -> Idle {

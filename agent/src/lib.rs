@@ -32,6 +32,7 @@ mod json;
 pub mod learned;
 pub mod libvirt;
 pub mod lock;
+pub mod log;
 pub mod patience;
 pub mod picture;
 pub mod plan;

@@ -154,6 +154,12 @@ impl Bus {
         let _ = pid.map(|pid| kill(pid, Signal::SIGSTOP));
     }
 
+    /// Ends the daemon; the directory stays.
+    pub fn end(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+
     /// A path in the directory that ends with the bus.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -163,7 +169,6 @@ impl Bus {
 
 impl Drop for Bus {
     fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
+        self.end();
     }
 }

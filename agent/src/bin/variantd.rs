@@ -1,6 +1,5 @@
 //! The agent: completes definitions, binds and gives back devices, serves `org.variantd1`.
 
-use std::io::{self, IsTerminal};
 use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,17 +7,13 @@ use std::process::ExitCode;
 use agent::bus::{self, HOOK_NAME, NAME};
 use agent::config;
 use agent::daemon::{self, Places, StartError};
-use agent::journald;
+use agent::log;
 use anyhow::Context;
 use clap::Parser;
 use kernel_glue::address::PciAddress;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::{self, format::debug_fn};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// Exit status of an agent that was started beside another one.
 const SECOND: u8 = 5;
@@ -52,7 +47,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    begin_log();
+    log::begin();
     if let Some(device) = arguments.reserved {
         return reserved(&arguments.into(), device);
     }
@@ -148,13 +143,13 @@ async fn serve(places: Places) -> anyhow::Result<()> {
                 if let Some(socket) = &agent.socket {
                     socket.close().await;
                 }
-                agent.hooks.release_name(HOOK_NAME).await?;
-                agent.connection.release_name(NAME).await?;
+                let names = [(&agent.hooks, HOOK_NAME), (&agent.manager, NAME)];
+                bus::release(names).await?;
                 break;
             }
             name = agent.lost.name() => anyhow::bail!("the name '{name}' on the system bus is another process's now"),
-            () = agent.hooks.closed() => anyhow::bail!("the system bus has closed the hook's connection"),
-            () = agent.connection.closed() => anyhow::bail!("the system bus has closed the connection"),
+            () = agent.hooks.closed() => anyhow::bail!("the connection of libvirt's hook to the system bus is closed"),
+            () = agent.manager.closed() => anyhow::bail!("the connection to the system bus is closed"),
             _ = hangup.recv() => {
                 if let Err(reason) = (agent.reload)() {
                     error!("cannot reload: {reason}");
@@ -165,32 +160,6 @@ async fn serve(places: Places) -> anyhow::Result<()> {
     agent.supervisor.stopping();
     info!("variantd ends; guests and devices stay as they are");
     Ok(())
-}
-
-/// The journal gets fields beside each line; what else standard error is gets the line, a terminal with time
-/// and colour.
-fn begin_log() {
-    let filter = EnvFilter::try_from_env("VARIANTD_LOG");
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::registry().with(filter);
-    if let Some(journal) = journald::layer() {
-        return log.with(journal).init();
-    }
-    let terminal = io::stderr().is_terminal();
-    let line = debug_fn(|writer, field, value| match field.name() {
-        "message" => write!(writer, "{value:?}"),
-        _ => Ok(()),
-    });
-    let lines = fmt::layer()
-        .fmt_fields(line)
-        .with_writer(io::stderr)
-        .with_target(false)
-        .with_ansi(terminal);
-    if terminal {
-        log.with(lines).init();
-    } else {
-        log.with(lines.without_time()).init();
-    }
 }
 
 impl From<Arguments> for Places {

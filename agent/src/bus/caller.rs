@@ -3,6 +3,7 @@
 //! The bus is asked on a connection of its own, to which nobody else sends, and each question has a deadline.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,12 +51,8 @@ impl Callers {
     /// # Errors
     /// When the bus cannot be reached.
     pub async fn on(builder: Builder<'_>) -> zbus::Result<Self> {
-        let bus = timeout(DEADLINE, builder.build());
-        let bus = bus.await.map_err(|_| late())??;
-        let driver = DBusProxy::new(&bus).await?;
-        // A name without a new owner.
-        let left = driver.receive_name_owner_changed_with_args(&[(2, "")]);
-        let left = left.await?;
+        let opened = timeout(DEADLINE, open(builder));
+        let (bus, left) = opened.await.map_err(|_| late())??;
         let callers = Self {
             bus: Some(bus),
             ..Self::default()
@@ -74,6 +71,14 @@ impl Callers {
             }
         }
         debug!("the bus says no more who leaves it");
+    }
+
+    /// Waits until the bus can no more be asked; for ever where there is none.
+    pub(super) async fn closed(&self) {
+        match &self.bus {
+            Some(bus) => bus.closed().await,
+            None => pending().await,
+        }
     }
 
     /// The user who sent a message; `None` for a peer without a bus.
@@ -174,6 +179,16 @@ impl Callers {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A connection, and which names leave the bus.
+async fn open(builder: Builder<'_>) -> zbus::Result<(Connection, NameOwnerChangedStream)> {
+    let bus = builder.build().await?;
+    let driver = DBusProxy::new(&bus).await?;
+    // A name without a new owner.
+    let left = driver.receive_name_owner_changed_with_args(&[(2, "")]);
+    let left = left.await?;
+    Ok((bus, left))
 }
 
 /// Root, or the user that the agent runs as (tests).

@@ -46,7 +46,7 @@ pub use hook::Hook;
 pub use job::Jobs;
 pub use lane::Lanes;
 pub use manager::{Manager, Reload};
-pub use name::{Lost, NameError, request, require_free};
+pub use name::{Lost, NameError, release, request, require_free};
 pub use publish::{Publisher, Sources};
 pub use socket::Socket;
 
@@ -98,14 +98,45 @@ pub fn stand_back() {
     let _ = rustix::process::nice(BEHIND_THE_BUS);
 }
 
+/// A connection that serves, and the one on which the bus is asked who calls.
+#[derive(Debug)]
+pub struct Served {
+    /// Ends the service when dropped.
+    pub connection: Connection,
+    callers: Callers,
+}
+
+impl Served {
+    async fn through_gate(
+        callers: Callers,
+        who: Who,
+        add: impl FnOnce(Builder<'static>) -> Builder<'static>,
+    ) -> zbus::Result<Self> {
+        let address = Address::system()?;
+        let connection = gate::connect(&address, callers.clone(), who, add).await?;
+        Ok(Self {
+            connection,
+            callers,
+        })
+    }
+
+    /// Returns once one of the two is closed: without either no call is answered.
+    pub async fn closed(&self) {
+        tokio::select! {
+            () = self.connection.closed() => {}
+            () = self.callers.closed() => {}
+        }
+    }
+}
+
 /// Serves the manager on the system bus, behind a gate; it has no name yet.
 ///
 /// # Errors
 /// When there is no bus.
-pub async fn serve_manager(manager: Manager) -> zbus::Result<Connection> {
+pub async fn serve_manager(manager: Manager) -> zbus::Result<Served> {
     let callers = manager.authority.callers.clone();
     let add = |builder| serve(builder, manager);
-    gate::connect(&Address::system()?, callers, Who::Everybody, add).await
+    Served::through_gate(callers, Who::Everybody, add).await
 }
 
 /// Serves the hook's object on a connection of its own, in its `thread`; it has no name yet. Neither on the bus nor here does a
@@ -113,7 +144,7 @@ pub async fn serve_manager(manager: Manager) -> zbus::Result<Connection> {
 ///
 /// # Errors
 /// When there is no bus.
-pub async fn serve_hook(hook: Hook, thread: &Handle) -> zbus::Result<Connection> {
+pub async fn serve_hook(hook: Hook, thread: &Handle) -> zbus::Result<Served> {
     let served = thread.spawn(async {
         let callers = Callers::on(Builder::system()).await?;
         let hook = Hook {
@@ -121,7 +152,7 @@ pub async fn serve_hook(hook: Hook, thread: &Handle) -> zbus::Result<Connection>
             ..hook
         };
         let add = |builder: Builder<'static>| builder.serve_at(HOOK, hook);
-        gate::connect(&Address::system()?, callers, Who::Root, add).await
+        Served::through_gate(callers, Who::Root, add).await
     });
     served.await.map_err(io::Error::other)?
 }

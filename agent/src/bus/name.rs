@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use zbus::Connection;
 use zbus::fdo::{DBusProxy, RequestNameFlags};
 
+use super::Served;
 use crate::client::next;
 use crate::instance::InstanceError;
 
@@ -66,13 +67,26 @@ pub enum NameError {
 ///
 /// # Errors
 /// As [`require_free`].
-pub async fn request(names: [(&Connection, &'static str); 2]) -> Result<Lost, NameError> {
+pub async fn request(names: [(&Served, &'static str); 2]) -> Result<Lost, NameError> {
     let (losses, lost) = unbounded_channel();
-    for (connection, name) in names {
+    for (served, name) in names {
+        let connection = &served.connection;
         let one = timeout(ANSWER, request_one(connection, name, losses.clone()));
         one.await.map_err(|_| NameError::Silent)??;
     }
     Ok(Lost(lost))
+}
+
+/// Gives names back, so that the next call starts an agent.
+///
+/// # Errors
+/// When the bus fails or does not answer.
+pub async fn release(names: [(&Served, &'static str); 2]) -> Result<(), NameError> {
+    for (served, name) in names {
+        let one = timeout(ANSWER, served.connection.release_name(name));
+        one.await.map_err(|_| NameError::Silent)??;
+    }
+    Ok(())
 }
 
 async fn request_one(

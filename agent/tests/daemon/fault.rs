@@ -1,9 +1,10 @@
 //! A real agent of which each system call fails once, from its start to its end: it serves, or it ends with a clear error.
 //!
-//! It never panics, hangs, or loses what its files say. `failing.c` makes a call fail, by seccomp's user notification. The
-//! regular run takes a sample; with VARIANTD_EVERY_CALL=1 every call is tried with every errno, with 7 every seventh.
+//! It never panics, hangs, stays without answering, or loses what its files say. `failing.c` makes a call fail, by seccomp's
+//! user notification. The regular run takes a sample; with VARIANTD_EVERY_CALL=1 every call is tried with every errno, with 7
+//! every seventh; VARIANTD_CALLS=1000-1100 beside it says which.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,12 +15,12 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent::client::ManagerProxy;
+use agent::client::{Fault, ManagerProxy};
 use agent::journal::Journal;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use zbus::connection;
+use zbus::{Variant, connection};
 
 use crate::scene::Scene;
 
@@ -34,6 +35,10 @@ const ERRNOS: [Errno; 5] = [
 const SAMPLE: usize = 20;
 /// Only a fault waits so long, also on a machine with much else to do.
 const GIVE_UP: Duration = Duration::from_secs(60);
+/// A call that fails may cost a question its answer, not the next one.
+const QUESTIONS: usize = 3;
+/// For an answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A guest that has ended and whose device cannot be given back: the recorded host has neither the driver nor a file that
 /// takes the device from the one that it is on.
@@ -46,6 +51,8 @@ const DECLINED: &str = "aaaaaaaa-2222-3333-4444-555555555555\n";
 struct Life {
     status: Option<i32>,
     served: bool,
+    /// A question over each of its names had an answer.
+    answered: bool,
     log: String,
     /// Counted calls, and the number of the one that failed.
     calls: usize,
@@ -100,8 +107,9 @@ fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
     });
     let mut log = Vec::new();
     let served = read_to(&lines, &mut log, "serves");
+    let mut answered = false;
     if served {
-        ask(scene);
+        answered = (0..QUESTIONS).any(|_| ask(scene));
         let pid = i32::try_from(process.id()).expect("pid");
         kill(Pid::from_raw(pid), Signal::SIGTERM).expect("signal");
     }
@@ -116,6 +124,7 @@ fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
     Life {
         status,
         served,
+        answered,
         log: log.join("\n"),
         calls,
         failed,
@@ -139,21 +148,36 @@ fn read_to(lines: &Receiver<String>, log: &mut Vec<String>, words: &str) -> bool
     }
 }
 
-/// One call; that it is answered is not asked for, but that it does not wait for ever.
-fn ask(scene: &Scene) {
+/// A call over each name of the agent; whether both have an answer of the agent's own, be it an error.
+fn ask(scene: &Scene) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(async {
-        let call = async {
+        let calls = async {
             let bus = connection::Builder::address(scene.bus.address())
                 .build()
                 .await?;
             let manager = ManagerProxy::new(&bus).await?;
-            manager.list_devices(HashMap::new()).await
+            let listed = manager.list_devices(HashMap::new()).await;
+            let name = "org.variantd1.Hook";
+            let body = ("no XML", HashMap::<&str, Variant<'_>>::new());
+            let told = bus.call_method(
+                Some(name),
+                "/org/variantd1/Hook",
+                Some(name),
+                "Stopped",
+                &body,
+            );
+            let told = told.await;
+            Ok::<_, zbus::Error>(is_answer(listed) && is_answer(told))
         };
-        let _ = tokio::time::timeout(Duration::from_secs(10), call).await;
-    });
+        matches!(tokio::time::timeout(ANSWER, calls).await, Ok(Ok(true)))
+    })
+}
+
+fn is_answer<T>(reply: zbus::Result<T>) -> bool {
+    !matches!(reply.map_err(Fault::from), Err(Fault::Unreachable(_)))
 }
 
 /// From `failing: COUNT calls, SYSCALL failed`.
@@ -192,6 +216,10 @@ fn fault(scene: &Scene, life: &Life) -> Option<String> {
             life.status == Some(0) && !life.served,
             "it ends as if nothing had happened",
         ),
+        (
+            life.status == Some(0) && !life.answered,
+            "it serves and does not answer",
+        ),
         (!is_kept, "its journal has lost the device"),
         (
             declined.ok().as_deref() != Some(DECLINED),
@@ -204,16 +232,34 @@ fn fault(scene: &Scene, life: &Life) -> Option<String> {
 
 /// The points to try of so many calls, each with its errnos.
 fn points(calls: usize) -> Vec<(usize, Errno)> {
-    let stride = env::var("VARIANTD_EVERY_CALL").ok();
-    match stride.and_then(|stride| stride.parse().ok()) {
-        Some(stride) => (1..=calls)
-            .step_by(stride)
-            .flat_map(|number| ERRNOS.map(|errno| (number, errno)))
-            .collect(),
-        None => (1..=calls)
+    let Ok(stride) = env::var("VARIANTD_EVERY_CALL") else {
+        return (1..=calls)
             .step_by((calls / SAMPLE).max(1))
             .zip(ERRNOS.into_iter().cycle())
-            .collect(),
+            .collect();
+    };
+    let range = env::var("VARIANTD_CALLS").ok();
+    let (first, last) = range.as_deref().map_or((1, calls), bounds);
+    (first..=last)
+        .step_by(stride.parse().expect("a stride"))
+        .flat_map(|number| ERRNOS.map(|errno| (number, errno)))
+        .collect()
+}
+
+/// From `FIRST-LAST`.
+fn bounds(range: &str) -> (usize, usize) {
+    let (first, last) = range.split_once('-').expect("FIRST-LAST");
+    let number = |text: &str| text.parse().expect("a call's number");
+    (number(first), number(last))
+}
+
+/// What a life was, for the count.
+fn outcome(life: &Life) -> &'static str {
+    match (life.failed >= 0, life.served, life.status) {
+        (false, ..) => "ended before that call",
+        (true, true, Some(0)) => "served to its end",
+        (true, true, _) => "served, then ended with an error",
+        (true, false, _) => "ended with an error at its start",
     }
 }
 
@@ -222,14 +268,19 @@ fn an_agent_of_which_any_system_call_fails_serves_or_says_why_it_ends() {
     let scene = Scene::new();
     let shim = shim(&scene);
     let whole = live(&scene, &shim, 0, Errno::EIO);
-    assert!(whole.served && whole.status == Some(0), "{}", whole.log);
+    assert!(
+        whole.served && whole.answered && whole.status == Some(0),
+        "{}",
+        whole.log
+    );
     let points = points(whole.calls);
-    let (mut struck, mut served) = (0, 0);
+    let mut counts: BTreeMap<(String, &str), usize> = BTreeMap::new();
     let mut found = Vec::new();
     for (number, errno) in &points {
         let life = live(&scene, &shim, *number, *errno);
-        struck += usize::from(life.failed >= 0);
-        served += usize::from(life.served);
+        *counts
+            .entry((format!("{errno:?}"), outcome(&life)))
+            .or_default() += 1;
         if let Some(what) = fault(&scene, &life) {
             let status = life.status;
             eprintln!(
@@ -239,10 +290,9 @@ fn an_agent_of_which_any_system_call_fails_serves_or_says_why_it_ends() {
             found.push((*number, *errno, what));
         }
     }
-    println!(
-        "{} points of {} calls tried, {struck} struck, {served} served all the same",
-        points.len(),
-        whole.calls
-    );
+    println!("{} points of {} calls tried", points.len(), whole.calls);
+    for ((errno, outcome), count) in counts {
+        println!("{errno}: {count} {outcome}");
+    }
     assert!(found.is_empty(), "{found:#?}");
 }

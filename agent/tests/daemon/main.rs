@@ -1,5 +1,6 @@
 //! The real `variantd` on a private bus.
 
+mod bus_loss;
 mod by_hand;
 mod contract;
 mod doctor;
@@ -7,6 +8,7 @@ mod fault;
 mod flood;
 mod hostile;
 mod json;
+mod log;
 mod monitor;
 mod priority;
 mod reserve;

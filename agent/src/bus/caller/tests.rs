@@ -90,3 +90,28 @@ async fn a_bus_that_does_not_answer_is_waited_for_until_its_deadline_and_nothing
     assert!(callers.state().users.is_empty());
     assert_eq!(callers.of_name(":1.7").await, Ok(USER));
 }
+
+/// A bus that greets and says no more.
+struct Mute;
+
+#[interface(name = "org.freedesktop.DBus")]
+impl Mute {
+    fn hello(&self) -> &'static str {
+        ":1.0"
+    }
+
+    async fn add_match(&self, _rule: String) {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[tokio::test]
+async fn a_bus_that_only_greets_is_waited_for_until_the_deadline() {
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    let bus = Builder::unix_stream(ours).server(Guid::generate()).p2p();
+    let bus = bus.serve_at("/org/freedesktop/DBus", Mute).build();
+    let callers = timeout(DEADLINE * 10, Callers::on(Builder::unix_stream(theirs)));
+    let (_bus, callers) = tokio::join!(bus, callers);
+    let late = callers.expect("in time").expect_err("no answer");
+    assert!(late.to_string().contains("in time"), "{late}");
+}
