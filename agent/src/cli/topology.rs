@@ -17,7 +17,7 @@ use super::{View, hint, input, output};
 use crate::domain::{Domain, MAX_BYTES};
 use crate::inquiry;
 use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
-use crate::plan::Setting;
+use crate::plan::{Note, Setting};
 use crate::rewrite;
 
 const URI: &str = "qemu:///system";
@@ -55,7 +55,7 @@ pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
     match &request.svg {
         Some(file) => return picture(view, file, domain),
         None if request.dot => output::data(&dot::text(&machines(view, domain)))?,
-        None if request.nccl => output::data(&nccl(view, domain)?)?,
+        None if request.nccl => nccl(view, domain)?,
         None if request.matrix => print_matrix(view)?,
         None if view.json => return as_json(view),
         None => text(view, domain)?,
@@ -155,11 +155,18 @@ fn picture(view: &View, file: &Path, domain: Option<&Domain>) -> Result<(), Prob
         .map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", file.display())))
 }
 
-fn nccl(view: &View, domain: Option<&Domain>) -> Result<String, Problem> {
-    Ok(match domain {
-        Some(domain) => nccl::guest(&view.host, domain)?,
-        None => nccl::host(&view.host, &view.recipes)?,
-    })
+fn nccl(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
+    let file = match domain {
+        Some(domain) => nccl::guest(&view.host, domain),
+        None => nccl::host(&view.host, &view.recipes),
+    };
+    output::data(&file.text)?;
+    for Note { code, device, text } in &file.warnings {
+        let device = device.map(|device| format!("'{device}': "));
+        let device = device.unwrap_or_default();
+        output::say(&format!("warning: {device}{text} ({code})"));
+    }
+    Ok(())
 }
 
 fn as_json(view: &View) -> Result<(), Problem> {

@@ -2,6 +2,7 @@
 //!
 //! Follows libvirt's formatdomain page. Unknown elements are kept, not read.
 
+mod bus;
 mod cell;
 mod command_line;
 mod device;
@@ -22,6 +23,7 @@ use kernel_glue::address::PciAddress;
 
 use crate::edit::{Edit, Element};
 
+pub use bus::ROOT_PORT;
 pub use cell::{Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
 pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Way};
@@ -126,7 +128,7 @@ impl Domain {
     }
 
     /// Guest addresses of all devices and controllers.
-    fn addresses(&self) -> impl Iterator<Item = GuestAddress> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = GuestAddress> {
         let hostdevs = self.hostdevs.iter().filter_map(|hostdev| hostdev.address);
         let controllers = self.controllers.iter().filter_map(|c| c.address);
         hostdevs

@@ -3,7 +3,10 @@
 use kernel_glue::numa::RangeList;
 
 use super::{Kind, Part};
-use crate::domain::{Cell, Controller, Domain, Hostdev};
+use crate::domain::{Cell, Controller, Domain, Hostdev, ROOT_PORT};
+
+/// Where libvirt gives the address.
+const BY_LIBVIRT: &str = "placed by libvirt";
 
 /// The guest; buses without a cell of their own hang from it directly.
 #[must_use]
@@ -39,7 +42,10 @@ fn socket(cell: &Cell) -> Part {
 /// The root bus and the expanders, each with its cell.
 fn buses(domain: &Domain) -> Vec<(Option<u32>, Part)> {
     let root = Part::new(Kind::Bus, "bus 0", "root bus");
-    let mut buses = vec![(None, filled(domain, 0, root))];
+    let mut root = filled(domain, 0, root);
+    let unplaced = domain.hostdevs.iter().filter(|one| one.address.is_none());
+    root.below.extend(unplaced.map(|one| device(domain, one)));
+    let mut buses = vec![(None, root)];
     let expanders = domain.controllers.iter();
     let expanders = expanders.filter(|one| one.model == "pcie-expander-bus");
     buses.extend(expanders.map(|one| {
@@ -61,18 +67,19 @@ fn filled(domain: &Domain, index: u32, mut part: Part) -> Part {
         .iter()
         .filter(|one| is_port(one) && on(one, index));
     part.below = ports.map(|one| port(domain, one)).collect();
+    let added = domain
+        .added_buses()
+        .filter(|added| index == 0 && domain.bus_model(*added).is_some());
+    let added = added.map(|index| added_port(domain, index));
+    part.below
+        .extend(added.filter(|port| !port.below.is_empty()));
     let devices = domain.hostdevs.iter().filter(|one| is_on(one, index));
     part.below.extend(devices.map(|one| device(domain, one)));
     part
 }
 
 fn is_port(one: &Controller) -> bool {
-    let models = [
-        "pcie-root-port",
-        "pcie-switch-upstream-port",
-        "pcie-switch-downstream-port",
-    ];
-    models.contains(&one.model.as_str())
+    one.model.ends_with("-port") || one.model.ends_with("-bridge")
 }
 
 /// A port without an address goes onto the root bus, when libvirt gives it one.
@@ -85,19 +92,27 @@ fn is_on(one: &Hostdev, index: u32) -> bool {
         .is_some_and(|address| u32::from(address.at.bus()) == index)
 }
 
+/// A port or bridge that libvirt adds for a device that is on a bus without one.
+fn added_port(domain: &Domain, index: u32) -> Part {
+    let (kind, label) = kind(domain.bus_model(index).unwrap_or_default());
+    let part = Part::new(kind, BY_LIBVIRT.to_owned(), label);
+    filled(domain, index, part.fact(format!("bus {index}")))
+}
+
 fn port(domain: &Domain, one: &Controller) -> Part {
-    let (kind, label) = match one.model.as_str() {
-        "pcie-root-port" => (Kind::RootPort, "root port"),
-        "pcie-switch-upstream-port" => (Kind::Switch, "switch upstream port"),
-        _ => (Kind::Switch, "switch downstream port"),
-    };
+    let (kind, label) = kind(&one.model);
     let at = one.address.map(|address| address.at.to_string());
-    let part = Part::new(
-        kind,
-        at.unwrap_or_else(|| "placed by libvirt".to_owned()),
-        label,
-    );
+    let part = Part::new(kind, at.unwrap_or_else(|| BY_LIBVIRT.to_owned()), label);
     filled(domain, one.index, part.fact(format!("bus {}", one.index)))
+}
+
+fn kind(model: &str) -> (Kind, &str) {
+    match model {
+        ROOT_PORT => (Kind::RootPort, "root port"),
+        "pcie-switch-upstream-port" => (Kind::Switch, "switch upstream port"),
+        "pcie-switch-downstream-port" => (Kind::Switch, "switch downstream port"),
+        bridge => (Kind::Switch, bridge),
+    }
 }
 
 fn device(domain: &Domain, one: &Hostdev) -> Part {
@@ -108,7 +123,7 @@ fn device(domain: &Domain, one: &Hostdev) -> Part {
     };
     let mut part = Part::new(
         kind,
-        at.unwrap_or_default(),
+        at.unwrap_or_else(|| BY_LIBVIRT.to_owned()),
         format!("host's {}", one.source),
     );
     part.device = Some(one.source);

@@ -5,6 +5,7 @@
 //! host              -> matrix.rs (device by device), nccl.rs (the file that NCCL reads)
 //! ```
 
+mod bus_number;
 pub mod dot;
 pub mod guest;
 pub mod host;

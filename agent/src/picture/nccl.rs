@@ -17,12 +17,12 @@ use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 use kernel_glue::numa::RangeList;
 
+use super::bus_number::Numbers;
 use super::host::speed;
 use crate::code::Code;
-use crate::domain::{Controller, Domain, MemoryNode};
-use crate::plan::bus_number;
+use crate::domain::{Domain, MemoryNode};
+use crate::plan::{Note, bus_number};
 use crate::recipe::Recipes;
-use crate::refusal::Refusal;
 
 /// Characters of an attribute's value.
 const MAX_VALUE: usize = 255;
@@ -47,11 +47,18 @@ struct Found<'a> {
     device: &'a Device,
 }
 
+/// The file, and what it does not have or has by guess.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// For `NCCL_TOPO_FILE`.
+    pub text: String,
+    /// A device that is not in it NCCL places by the guest's sysfs.
+    pub warnings: Vec<Note>,
+}
+
 /// The file for the host itself.
-///
-/// # Errors
-/// When an address has a PCI domain that NCCL cannot read.
-pub fn host(host: &Host, recipes: &Recipes) -> Result<String, Refusal> {
+#[must_use]
+pub fn host(host: &Host, recipes: &Recipes) -> File {
     let wanted = |device: &&Device| is_wanted(device) || recipes.for_device(device).is_some();
     let found = host.devices.values().filter(wanted).map(|device| Found {
         node: node(host, device),
@@ -61,7 +68,14 @@ pub fn host(host: &Host, recipes: &Recipes) -> Result<String, Refusal> {
     let nodes = host.numa.nodes.iter().filter(|node| !node.cpus.is_empty());
     let nodes = nodes.map(|node| (node.id.into(), node.cpus.clone()));
     let arch = host.address_bits.map_or("arm64", |_| "x86_64");
-    file(host, arch, nodes.collect(), found.collect(), Ids::Own)
+    file(
+        host,
+        arch,
+        nodes.collect(),
+        found.collect(),
+        Ids::Own,
+        Vec::new(),
+    )
 }
 
 /// The NUMA node of a device: its own, or that of the first bridge above it that has one.
@@ -77,33 +91,43 @@ fn node(host: &Host, device: &Device) -> u32 {
 }
 
 /// The file for a guest: its host devices where the guest sees them, below the switches that the host has them on.
-///
-/// # Errors
-/// When the definition does not say where the guest will see a device, or has too few bus numbers for it.
-pub fn guest(host: &Host, domain: &Domain) -> Result<String, Refusal> {
-    if let Some(refusal) = bus_number::check(domain) {
-        return Err(refusal);
-    }
-    let numbers = bus_numbers(domain);
+#[must_use]
+pub fn guest(host: &Host, domain: &Domain) -> File {
+    let overlap = bus_number::check(domain).map(|refusal| Note {
+        code: refusal.code,
+        device: None,
+        text: format!(
+            "{}, so ids in the file may be wrong: {}",
+            refusal.reason, refusal.mend
+        ),
+    });
+    let mut warnings: Vec<Note> = overlap.into_iter().collect();
+    let numbers = Numbers::of(domain);
     let mut seen = BTreeSet::new();
     let known = domain.hostdevs.iter().filter_map(|one| {
         let device = host.devices.get(&one.source)?;
         seen.insert(one.source).then_some((one, device))
     });
-    let found: Result<Vec<Found<'_>>, Refusal> = known
-        .map(|(one, device)| {
-            let address = one.address.map(|address| address.at);
-            let busid = address.and_then(|at| seen_at(at, &numbers));
-            let bus = address.map_or(0, |at| u32::from(at.bus()));
-            Ok(Found {
-                node: cell(domain, bus)
-                    .or_else(|| bound_cell(domain, device.numa_node?.into()))
-                    .unwrap_or(0),
-                busid: busid.ok_or_else(|| unplaced(one.source))?,
-                device,
-            })
-        })
-        .collect();
+    let mut found = Vec::new();
+    for (one, device) in known {
+        let address = one.address.map(|address| address.at);
+        let Some((at, busid)) = address.and_then(|at| Some((at, numbers.seen_at(at)?))) else {
+            warnings.push(unplaced(one.source));
+            continue;
+        };
+        warnings.extend(
+            numbers
+                .is_predicted(at)
+                .then(|| predicted(one.source, busid)),
+        );
+        let own = cell(domain, at.bus().into());
+        let bound = || bound_cell(domain, device.numa_node?.into());
+        found.push(Found {
+            node: own.or_else(bound).unwrap_or(0),
+            busid,
+            device,
+        });
+    }
     let cells = domain.cells.iter().filter(|cell| !cell.cpus.is_empty());
     let mut nodes: BTreeMap<u32, RangeList> =
         cells.map(|cell| (cell.id, cell.cpus.clone())).collect();
@@ -114,7 +138,7 @@ pub fn guest(host: &Host, domain: &Domain) -> Result<String, Refusal> {
         Some("aarch64") => "arm64",
         _ => "x86_64",
     };
-    file(host, arch, nodes, found?, Ids::Foreign(0))
+    file(host, arch, nodes, found, Ids::Foreign(0), warnings)
 }
 
 /// The cell whose memory is on this node of the host alone.
@@ -150,11 +174,48 @@ impl Ids {
     }
 }
 
-fn unplaced(device: PciAddress) -> Refusal {
-    let reason = "the definition does not say at which bus number the guest sees it";
-    let mend =
-        "define the guest, and ask for it by name: 'variantctl topology --nccl --domain NAME'";
-    Refusal::new(Code::GuestNoAddress, reason, mend).of(device)
+const BY_NAME: &str =
+    "define the guest and ask for it by name: 'variantctl topology --nccl --domain NAME'";
+
+fn unplaced(device: PciAddress) -> Note {
+    let text = format!(
+        "left out, since the definition does not say at which bus number the guest sees it; {BY_NAME}"
+    );
+    Note {
+        code: Code::GuestNoAddress,
+        device: Some(device),
+        text,
+    }
+}
+
+fn predicted(device: PciAddress, busid: PciAddress) -> Note {
+    let text = format!(
+        "taken at '{busid}', where libvirt will most likely put it, since not all ports have an address yet; for certainty {BY_NAME}"
+    );
+    Note {
+        code: Code::GuestNoAddress,
+        device: Some(device),
+        text,
+    }
+}
+
+fn unwritable(one: &Found<'_>, known: &BTreeSet<PciAddress>) -> Option<Note> {
+    let at = one.busid;
+    let (code, why) = if at.domain() > 0xffff {
+        (Code::LinkUnknown, "NCCL reads PCI domains of four digits")
+    } else if known.contains(&at) {
+        (
+            Code::GuestBusNumbers,
+            "another device has that id in the file",
+        )
+    } else {
+        return None;
+    };
+    Some(Note {
+        code,
+        device: Some(one.device.address),
+        text: format!("left out, since its id is '{at}': {why}"),
+    })
 }
 
 fn file(
@@ -163,7 +224,8 @@ fn file(
     nodes: BTreeMap<u32, RangeList>,
     found: Vec<Found<'_>>,
     mut ids: Ids,
-) -> Result<String, Refusal> {
+    mut warnings: Vec<Note>,
+) -> File {
     let cpu = |cpus| Cpu {
         cpus,
         below: Vec::new(),
@@ -172,8 +234,14 @@ fn file(
         .into_iter()
         .map(|(id, cpus)| (id, cpu(cpus)))
         .collect();
+    let mut known = BTreeSet::new();
     for one in found {
-        let busid = busid(one.busid)?;
+        if let Some(warning) = unwritable(&one, &known) {
+            warnings.push(warning);
+            continue;
+        }
+        known.insert(one.busid);
+        let busid = one.busid.to_string();
         let home = cpus
             .entry(one.node)
             .or_insert_with(|| cpu(RangeList::default()));
@@ -192,7 +260,9 @@ fn file(
     for (id, cpu) in &cpus {
         out.push_str(&element(host, *id, cpu, arch));
     }
-    Ok(out + "</system>\n")
+    out.push_str("</system>\n");
+    let text = out;
+    File { text, warnings }
 }
 
 /// The upstream ports above a device, from the root: one for each switch.
@@ -282,15 +352,6 @@ fn link(host: &Host, device: &Device) -> String {
     }
 }
 
-fn busid(at: PciAddress) -> Result<String, Refusal> {
-    if at.domain() > 0xffff {
-        let reason = "NCCL reads PCI domains of four digits";
-        let mend = "leave it out of the guest's file, or give it to no guest that uses NCCL";
-        return Err(Refusal::new(Code::LinkUnknown, reason, mend).of(at));
-    }
-    Ok(at.to_string())
-}
-
 /// Processors as the kernel's `cpumap` prints them: 32 bits a group, the highest first.
 fn mask(cpus: &RangeList) -> String {
     let groups = cpus.iter().max().map_or(1, |last| last / 32 + 1);
@@ -305,49 +366,14 @@ fn mask(cpus: &RangeList) -> String {
     texts.join(",")
 }
 
-/// Bus numbers as firmware gives them: depth first in the order of slots; an expander has its own.
-fn bus_numbers(domain: &Domain) -> BTreeMap<u32, u32> {
-    let mut numbers = BTreeMap::from([(0, 0)]);
-    number(domain, 0, &mut 1, &mut numbers);
-    for (index, own) in bus_number::expanders(domain) {
-        numbers.insert(index, own);
-        number(domain, index, &mut (own + 1), &mut numbers);
-    }
-    numbers
-}
-
-fn number(domain: &Domain, bus: u32, next: &mut u32, numbers: &mut BTreeMap<u32, u32>) {
-    let bridge = |one: &&Controller| one.model.contains("port") || one.model.ends_with("bridge");
-    let mut here: Vec<_> = domain.controllers.iter().filter(bridge).collect();
-    here.retain(|one| {
-        one.address
-            .is_some_and(|address| u32::from(address.at.bus()) == bus)
-    });
-    here.sort_by_key(|one| one.address.map(|address| address.at));
-    for one in here {
-        if numbers.contains_key(&one.index) {
-            continue;
-        }
-        numbers.insert(one.index, *next);
-        *next += 1;
-        number(domain, one.index, next, numbers);
-    }
-}
-
-fn seen_at(at: PciAddress, numbers: &BTreeMap<u32, u32>) -> Option<PciAddress> {
-    let bus = u8::try_from(*numbers.get(&u32::from(at.bus()))?).ok()?;
-    PciAddress::new(at.domain(), bus, at.device(), at.function()).ok()
-}
-
 /// The cell of the expander that a bus hangs from; `None` below the root bus.
 fn cell(domain: &Domain, bus: u32) -> Option<u32> {
     let mut bus = bus;
-    for _ in 0..=domain.controllers.len() {
-        let controller = domain.controller(bus)?;
-        if controller.model == "pcie-expander-bus" {
-            return controller.cell;
+    for _ in 0..=domain.controllers.len() + 1 {
+        match domain.controller(bus) {
+            Some(expander) if expander.model == "pcie-expander-bus" => return expander.cell,
+            _ => bus = domain.bus_above(bus)?,
         }
-        bus = controller.address?.at.bus().into();
     }
     None
 }

@@ -6,8 +6,10 @@ use kernel_glue::host::Host;
 use roxmltree::{Document, Node};
 
 use super::{Kind, Part, dot, guest, host, matrix, nccl, svg};
+use crate::code::Code;
 use crate::domain::Domain;
 use crate::fixture::address;
+use crate::plan::Note;
 use crate::recipe::Recipes;
 
 fn data(path: &str) -> std::path::PathBuf {
@@ -271,21 +273,21 @@ fn the_nccl_file_is_what_its_reader_takes() {
         "lab",
         "gb200-nic",
     ] {
-        let text = nccl::host(&read(name), &recipes()).expect("file");
+        let text = nccl::host(&read(name), &recipes()).text;
         assert!(
             system(&text).below.iter().any(|cpu| !cpu.below.is_empty()),
             "{name}"
         );
     }
     let domain = completed("gh200-all");
-    let system = system(&nccl::guest(&read("gh200-4gpu"), &domain).expect("file"));
+    let system = system(&nccl::guest(&read("gh200-4gpu"), &domain).text);
     let count: usize = system.below.iter().map(|cpu| cpu.below.len()).sum();
     assert_eq!(count, domain.hostdevs.len());
 }
 
 #[test]
 fn a_guest_sees_its_device_behind_its_expander_at_the_cell_of_it() {
-    let system = system(&nccl::guest(&read("gh200-4gpu"), &completed("gh200-all")).expect("file"));
+    let system = system(&nccl::guest(&read("gh200-4gpu"), &completed("gh200-all")).text);
     let seen: Vec<(&str, &str)> = system
         .below
         .iter()
@@ -317,7 +319,7 @@ const SWITCHED: &str =
 #[test]
 fn a_switch_of_the_host_is_above_its_device_and_buses_count_in_the_order_of_slots() {
     let domain = Domain::parse(SWITCHED).expect("domain");
-    let system = system(&nccl::guest(&read("lab"), &domain).expect("file"));
+    let system = system(&nccl::guest(&read("lab"), &domain).text);
     let switch = &system.below[0].below[0];
     assert_eq!(
         (switch.get("busid"), switch.get("class")),
@@ -357,7 +359,7 @@ fn switches_of_the_host_get_ids_that_no_device_of_the_guest_has() {
         .filter(|device| device.class >> 8 == 0x1200);
     let gpus: Vec<String> = gpus.map(|device| device.address.to_string()).collect();
     assert!(!gpus.is_empty());
-    let system = system(&nccl::guest(&host, &placed(&gpus)).expect("file"));
+    let system = system(&nccl::guest(&host, &placed(&gpus)).text);
     let leaves: Vec<(String, String)> = system.below.iter().flat_map(Element::leaves).collect();
     assert_eq!(leaves.len(), gpus.len());
     for (leaf, above) in leaves {
@@ -378,7 +380,7 @@ fn a_device_on_the_guests_root_bus_is_at_the_cell_whose_memory_is_on_its_node() 
         .filter(|device| device.class >> 8 == 0x0302);
     let gpus: Vec<_> = gpus.collect();
     let names: Vec<String> = gpus.iter().map(|gpu| gpu.address.to_string()).collect();
-    let system = system(&nccl::guest(&host, &placed(&names)).expect("file"));
+    let system = system(&nccl::guest(&host, &placed(&names)).text);
     for (bus, gpu) in gpus.iter().enumerate() {
         let node = gpu.numa_node.map(u32::from).expect("a node");
         let seen = format!("0000:{:02x}:00.0", bus + 1);
@@ -405,7 +407,7 @@ fn accelerators_that_are_no_display_are_in_the_file_of_a_host() {
     device.class = 0x12_0000;
     assert!(
         nccl::host(&host, &recipes())
-            .expect("file")
+            .text
             .contains("busid=\"0000:21:00.0\"")
     );
 }
@@ -414,38 +416,96 @@ fn accelerators_that_are_no_display_are_in_the_file_of_a_host() {
 fn too_many_processors_for_one_value_are_left_to_nccl() {
     let mut domain = placed(&[]);
     domain.cells[1].cpus = (0..2000).collect();
-    let text = nccl::guest(&read("lab"), &domain).expect("file");
+    let text = nccl::guest(&read("lab"), &domain).text;
     assert!(text.contains("<cpu numaid=\"1\" arch="), "{text}");
     system(&text);
 }
 
+/// A guest's file, which NCCL's reader takes, and its warnings.
+fn nccl_file(host: &str, domain: &Domain) -> (String, Vec<Note>) {
+    let file = nccl::guest(&read(host), domain);
+    system(&file.text);
+    (file.text, file.warnings)
+}
+
 #[test]
-fn bus_numbers_that_overlap_give_no_file() {
+fn bus_numbers_that_overlap_are_drawn_with_a_warning() {
     let text = SWITCHED.replace(
         "<hostdev",
-        "<controller type='pci' index='9' model='pcie-expander-bus'><target busNr='2'/></controller><hostdev",
+        "<controller type='pci' index='3' model='pcie-expander-bus'><target busNr='2'/></controller><hostdev",
     );
-    let domain = Domain::parse(&text).expect("domain");
-    let refusal = nccl::guest(&read("lab"), &domain).expect_err("overlap");
-    assert_eq!(refusal.code, crate::code::Code::GuestBusNumbers);
+    let (text, warnings) = nccl_file("lab", &Domain::parse(&text).expect("domain"));
+    assert!(text.contains("0000:02:00.0"), "{text}");
+    assert_eq!(warnings[0].code, Code::GuestBusNumbers);
 }
 
 #[test]
-fn a_guest_whose_ports_libvirt_has_not_placed_yet_is_refused() {
-    let refusal =
-        nccl::guest(&read("hgx-8gpu"), &completed("q35-h100-all")).expect_err("no numbers");
-    assert!(refusal.mend.contains("--domain NAME"), "{refusal}");
+fn two_devices_of_one_id_are_once_in_the_file() {
+    let twin = "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='2' slot='0' function='0'/></source>\
+                <address type='pci' domain='0' bus='1' slot='0' function='0'/></hostdev></devices>";
+    let text = SWITCHED.replace("</devices>", twin);
+    let (text, warnings) = nccl_file("lab", &Domain::parse(&text).expect("domain"));
+    assert_eq!(text.matches("0000:02:00.0").count(), 1, "{text}");
+    assert_eq!(warnings[0].device, Some(address("0000:02:00.0")));
 }
 
 #[test]
-fn a_guest_without_addresses_is_refused_with_the_way_out() {
+fn ports_that_libvirt_has_not_placed_yet_are_drawn_where_it_will_put_them() {
+    let domain = completed("q35-h100-all");
+    let (text, warnings) = nccl_file("hgx-8gpu", &domain);
+    for bus in 1..=domain.hostdevs.len() {
+        assert!(text.contains(&format!("0000:{bus:02x}:00.0")), "{text}");
+    }
+    let guessed = |note: &&Note| note.code == Code::GuestNoAddress;
+    assert_eq!(
+        warnings.iter().filter(guessed).count(),
+        domain.hostdevs.len()
+    );
+    assert!(warnings[0].text.contains("--domain NAME"), "{warnings:?}");
+}
+
+#[test]
+fn a_port_without_an_address_comes_behind_or_before_those_that_have_one() {
+    let port = "<controller type='pci' index='3' model='pcie-root-port'/><hostdev";
+    let with = |text: &str| Domain::parse(text).expect("domain");
+    // Slot 1 holds a root port alone, so the new one is its second function, before the one in slot 2.
+    let domain = with(&SWITCHED.replace("<hostdev", port));
+    assert!(nccl_file("lab", &domain).0.contains("0000:03:00.0"));
+    // A device in slot 1 keeps it away: it comes behind slot 2.
+    let disk = "<disk type='block'><address type='pci' bus='0' slot='1' function='1'/></disk>";
+    let domain = with(&SWITCHED.replace("<hostdev", &format!("{disk}{port}")));
+    let (text, _) = nccl_file("lab", &domain);
+    assert!(text.contains("0000:02:00.0"), "{text}");
+}
+
+#[test]
+fn a_device_without_an_address_is_left_to_nccl_with_a_warning() {
     let text = SWITCHED.replace(
         "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>",
         "",
     );
-    let refusal =
-        nccl::guest(&read("lab"), &Domain::parse(&text).expect("domain")).expect_err("no address");
-    assert!(refusal.mend.contains("--domain"), "{refusal}");
+    let domain = Domain::parse(&text).expect("domain");
+    let (text, warnings) = nccl_file("lab", &domain);
+    assert!(!text.contains("busid"), "{text}");
+    assert_eq!(warnings[0].code, Code::GuestNoAddress);
+    let tree = super::tree::text(&guest::parts(&domain));
+    assert!(
+        tree.contains("placed by libvirt host's 0000:05:00.0"),
+        "{tree}"
+    );
+}
+
+#[test]
+fn a_device_on_a_bus_that_libvirt_adds_is_drawn_on_a_root_port() {
+    let text = SWITCHED.replace("index='1'", "index='5'");
+    let domain = Domain::parse(&text).expect("domain");
+    let tree = super::tree::text(&guest::parts(&domain));
+    assert!(
+        tree.contains("placed by libvirt root port  bus 1"),
+        "{tree}"
+    );
+    assert!(tree.contains("0000:01:00.0 host's 0000:05:00.0"), "{tree}");
+    assert!(nccl_file("lab", &domain).0.contains("busid=\"0000:0"));
 }
 
 #[test]

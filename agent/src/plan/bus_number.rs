@@ -45,6 +45,10 @@ pub(super) fn needed(domain: &Domain) -> BTreeMap<u32, u32> {
         }
         *needed.entry(top(&by_index, one)).or_default() += 1;
     }
+    let added = u32::try_from(domain.added_buses().count()).unwrap_or(BUSES);
+    if added > 0 {
+        *needed.entry(0).or_default() += added;
+    }
     needed
 }
 
@@ -134,11 +138,12 @@ mod tests {
                 at + 1
             )
         });
+        let first = expanders.len() + 1;
         let ports = ports.iter().enumerate().map(|(at, bus)| {
             format!(
                 "<controller type='pci' index='{}' model='pcie-root-port'>\
                  <address type='pci' bus='{bus}' slot='{at}' function='0'/></controller>",
-                at + 20
+                first + at
             )
         });
         let controllers: String = expanders.chain(ports).collect();
@@ -169,7 +174,9 @@ mod tests {
             (&["", ""], &["1", "2"], None),
             (&[""], &["1", "1"], Some("begins at bus number 254")),
             // A port below a port of the expander counts.
-            (&["254"], &["1", "20"], Some("needs 2 bus numbers")),
+            (&["254"], &["1", "2"], Some("needs 2 bus numbers")),
+            // libvirt adds ports 3 and 4 below the root bus, for a port on bus 4.
+            (&["3"], &["4"], Some("the guest's root bus needs 3")),
         ] {
             let said = check(&guest(expanders, ports)).map(|refusal| refusal.to_string());
             match (said, wanted) {

@@ -18,7 +18,7 @@ pub(super) fn check(domain: &Domain) -> Option<Refusal> {
         .or_else(|| other_root(domain))?;
     let mend = format!(
         "write the root first, as <controller type='pci' index='0' model='{}'/>, or remove it, with 'virsh edit {}'",
-        root_model(domain).unwrap_or("pcie-root"),
+        domain.root_model().unwrap_or("pcie-root"),
         domain.name
     );
     let at = format!("/domain/devices/controller[@type='pci'][@index='{index}']");
@@ -47,19 +47,10 @@ fn twice(domain: &Domain) -> Option<(u32, String)> {
 }
 
 fn other_root(domain: &Domain) -> Option<(u32, String)> {
-    let (model, root) = (&domain.controller(0)?.model, root_model(domain)?);
+    let (model, root) = (&domain.controller(0)?.model, domain.root_model()?);
     (model != root).then(|| {
         let family = domain.family();
         let reason = format!("PCI controller 0 is of model '{model}', and machine '{family}' has '{root}' there (a controller without an index gets the lowest free one)");
         (0, reason)
     })
-}
-
-/// The root bus of a machine (qemuDomainDefAddDefaultDevices).
-fn root_model(domain: &Domain) -> Option<&'static str> {
-    match domain.family() {
-        "q35" | "virt" => Some("pcie-root"),
-        "pc" => Some("pci-root"),
-        _ => None,
-    }
 }

@@ -159,8 +159,7 @@ fn joined(faults: Vec<(Code, String)>) -> (Code, String) {
 fn broken_rules(domain: &Domain, address: GuestAddress) -> Vec<(Code, String)> {
     let at = address.at;
     let bus = u32::from(at.bus());
-    let port = domain.controller(bus);
-    let model = port.map_or("missing", |port| port.model.as_str());
+    let model = domain.bus_model(bus).unwrap_or("missing");
     let one_slot = matches!(model, "pcie-root-port" | switch::DOWNSTREAM | "missing");
     let rules = [
         (

@@ -289,17 +289,12 @@ fn idle(domain: &Domain, smmus: &[&Iommu]) -> Option<Refusal> {
 
 /// True when a controller is above a device, on the way to the guest's root bus.
 pub(super) fn is_behind(domain: &Domain, hostdev: &Hostdev, bus: u32) -> bool {
-    let mut at = hostdev.address;
-    for _ in 0..domain.controllers.len() {
-        let Some(address) = at else {
-            return false;
-        };
-        if u32::from(address.at.bus()) == bus {
-            return true;
+    let mut at = hostdev.address.map(|address| u32::from(address.at.bus()));
+    for _ in 0..=domain.controllers.len() + 1 {
+        match at {
+            Some(index) if index != bus => at = domain.bus_above(index),
+            other => return other.is_some(),
         }
-        at = domain
-            .controller(address.at.bus().into())
-            .and_then(|c| c.address);
     }
     false
 }

@@ -132,3 +132,68 @@ fn a_device_without_initiators_is_shown_to_have_none() {
         .expect("a line");
     assert!(line.ends_with("none: its guest driver uses none"), "{line}");
 }
+
+/// A guest without any port, and a GPU at `place`.
+fn ports_left_out(machine: &str, place: &str) -> String {
+    format!(
+        "<domain type='kvm'><name>g</name><memory unit='GiB'>4</memory><vcpu>4</vcpu>\
+         <os><type arch='x86_64' machine='{machine}'>hvm</type></os><features><acpi/></features><devices>\
+         <hostdev mode='subsystem' type='pci' managed='yes'><source><address domain='0' bus='0x1b' slot='0' function='0'/></source>\
+         {place}</hostdev></devices></domain>"
+    )
+}
+
+#[test]
+fn a_bus_without_a_controller_gets_the_root_port_that_libvirt_adds() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("guest.xml");
+    let planned = |machine: &str, place: &str| {
+        fs::write(&file, ports_left_out(machine, place)).expect("written");
+        let output = variantctl(&host("hgx-8gpu"), &["plan", &file.to_string_lossy()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let at = |bus: u32, slot: u32| {
+        format!("<address type='pci' domain='0' bus='{bus}' slot='{slot}' function='0'/>")
+    };
+    for bus in [1, 3] {
+        let (status, said) = planned("q35", &at(bus, 0));
+        assert_eq!(status, Some(0), "{said}");
+        assert!(!said.contains("VD-TOP"), "{said}");
+    }
+    let (_, said) = planned("q35", &at(1, 5));
+    assert!(
+        said.contains("VD-TOP-001") && !said.contains("missing"),
+        "{said}"
+    );
+    let (_, said) = planned("pc", &at(1, 5));
+    assert!(
+        said.contains("'pci-bridge'") || said.contains("machine"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_file_for_nccl_is_printed_though_places_are_missing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("guest.xml");
+    let expander = "<controller type='pci' index='1' model='pcie-expander-bus'><target busNr='254'/></controller>\
+        <controller type='pci' index='2' model='pcie-root-port'><address type='pci' bus='1' slot='0' function='0'/></controller>\
+        <controller type='pci' index='3' model='pcie-root-port'><address type='pci' bus='1' slot='1' function='0'/></controller>\
+        <hostdev mode";
+    let place = "<address type='pci' domain='0' bus='2' slot='0' function='0'/>";
+    let crowded = ports_left_out("q35", place).replace("<hostdev mode", expander);
+    for (text, code) in [
+        (ports_left_out("q35", ""), "VD-TOP-006"),
+        (crowded, "VD-TOP-008"),
+    ] {
+        fs::write(&file, text).expect("written");
+        let drawn = variantctl(
+            &host("hgx-8gpu"),
+            &["topology", "--nccl", "--file", &file.to_string_lossy()],
+        );
+        let said = String::from_utf8_lossy(&drawn.stderr).into_owned();
+        assert!(stdout(&drawn).contains("</system>"), "{said}");
+        assert!(said.contains("warning: ") && said.contains(code), "{said}");
+    }
+}
