@@ -220,8 +220,9 @@ impl Code {
             }
             Self::CellUnbound => {
                 "A cell with CPUs that is bound to no single host node has no true distance to a GPU. Bind it with \
-                 <numatune><memnode cellid='N' nodeset='M'/> to get the host's distance; until then the nearest socket's is \
-                 taken. Source: libvirt, NUMA tuning."
+                 <numatune><memnode cellid='N' nodeset='M'/> (or <memory nodeset>), or its processors with <vcpupin> or <vcpu cpuset>, \
+                 to get the host's distance; until then the nearest socket's is taken, and distances that the definition has are not \
+                 compared. Source: libvirt, NUMA tuning and CPU tuning."
             }
             Self::GuestNodeLimit => {
                 "arm64 kernels take 16 NUMA nodes by default (CONFIG_NODES_SHIFT=4); more are ignored with 'Too many proximity \
@@ -470,8 +471,8 @@ impl Code {
             }
             Self::ExpanderCellUnknown => {
                 "An expander bus tells the guest which NUMA cell its devices are near. That cell is the one whose memory comes \
-                 from the device's socket, by <numatune><memnode> with one host node. Where none is, nothing is guessed. Source: \
-                 QEMU, pxb-pcie 'numa_node'."
+                 from the device's socket (<numatune> with one host node), or else whose processors are pinned to it (<vcpupin>, \
+                 <vcpu cpuset>). Where none is, nothing is guessed. Source: QEMU, pxb-pcie 'numa_node'."
             }
             Self::AtomicsHidden => {
                 "Whether a port completes, routes or blocks AtomicOps stands in its PCI Express capability. The kernel gives a \

@@ -34,6 +34,17 @@ impl Cell {
     }
 }
 
+/// What binds the guest as a whole to the host, beside `<memnode>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// `<numatune><memory nodeset>`: host nodes of all memory that no `<memnode>` places.
+    pub memory: Option<RangeList>,
+    /// `<cputune><vcpupin>`: host processors that a guest processor runs on.
+    pub pins: BTreeMap<u32, RangeList>,
+    /// `<vcpu cpuset>`: those of all other guest processors.
+    pub cpuset: Option<RangeList>,
+}
+
 /// Gives cell 0 the CPUs that no cell names, as libvirt does (qemuDomainDefNumaCPUsPostParse).
 pub(super) fn give_rest(cells: &mut [Cell], vcpus: u32) {
     let is_named = |cpu: &u32| cells.iter().any(|cell| cell.cpus.contains(*cpu));

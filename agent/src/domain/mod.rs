@@ -24,7 +24,7 @@ use kernel_glue::address::PciAddress;
 use crate::edit::{Edit, Element};
 
 pub use bus::ROOT_PORT;
-pub use cell::{Cell, MemoryNode, Sibling};
+pub use cell::{Binding, Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
 pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Way};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
@@ -66,6 +66,8 @@ pub struct Domain {
     pub numbered: bool,
     /// `<numatune><memnode>` in document order.
     pub memory_nodes: Vec<MemoryNode>,
+    /// What else binds it to nodes and processors of the host.
+    pub binding: Binding,
     /// PCI controllers in document order.
     pub controllers: Vec<Controller>,
     /// PCI hostdevs and interfaces of type `hostdev`, in document order.

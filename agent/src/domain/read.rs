@@ -14,8 +14,8 @@ use super::value::{
     uuid, value, window,
 };
 use super::{
-    Argument, Cell, CommandLine, Controller, Domain, Driver, Elsewhere, GuestAddress, Hostdev,
-    Kind, Mark, Marked, MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, Way, cell, index,
+    Argument, Binding, Cell, CommandLine, Controller, Domain, Driver, Elsewhere, GuestAddress,
+    Hostdev, Kind, Mark, Marked, MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, Way, cell, index,
 };
 use crate::code::Code;
 use crate::edit::Element;
@@ -101,6 +101,7 @@ fn crowded(domain: &Domain) -> Option<Refusal> {
             MAX_CELLS,
         ),
         ("<memnode>", domain.memory_nodes.len(), MAX_ITEMS),
+        ("<vcpupin>", domain.binding.pins.len(), MAX_VCPUS as usize),
         ("PCI controllers", domain.controllers.len(), MAX_ITEMS),
         ("PCI hostdevs", domain.hostdevs.len(), MAX_CELLS),
         ("NVMe disks", domain.elsewhere.len(), MAX_ITEMS),
@@ -159,6 +160,7 @@ impl Reader<'_> {
             numbered: cells.iter().zip(0..).all(|(cell, place)| cell.id == place),
             cells,
             memory_nodes: memory_nodes(root)?,
+            binding: binding(root)?,
             controllers: self.controllers(root)?,
             hostdevs: self.hostdevs(root)?,
             elsewhere: elsewhere(root)?,
@@ -470,6 +472,23 @@ fn memory_nodes(root: Node<'_, '_>) -> Result<Vec<MemoryNode>, Refusal> {
             })
         })
         .collect()
+}
+
+/// libvirt takes no notice of lists where it has numad place the guest.
+fn binding(root: Node<'_, '_>) -> Result<Binding, Refusal> {
+    let by_hand = |node: &Node<'_, '_>| property(*node, "placement") != Some("auto");
+    let memory = below(root, "numatune", "memory").find(by_hand);
+    let vcpu = child(root, "vcpu").filter(by_hand);
+    let pins = below(root, "cputune", "vcpupin").map(|node| {
+        let cpuset = list(node, "cpuset")?;
+        let cpuset = cpuset.ok_or_else(|| value(node, "cpuset", "it is missing"))?;
+        Ok((required_decimal(node, "vcpu")?, cpuset))
+    });
+    Ok(Binding {
+        memory: memory.map(nodeset).transpose()?.flatten(),
+        pins: pins.collect::<Result<_, Refusal>>()?,
+        cpuset: vcpu.map(|node| list(node, "cpuset")).transpose()?.flatten(),
+    })
 }
 
 /// The sum of all DIMMs and other memory devices, in KiB.

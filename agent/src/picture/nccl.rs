@@ -20,8 +20,8 @@ use kernel_glue::numa::RangeList;
 use super::bus_number::Numbers;
 use super::host::speed;
 use crate::code::Code;
-use crate::domain::{Domain, MemoryNode};
-use crate::plan::{Note, bus_number};
+use crate::domain::Domain;
+use crate::plan::{Note, binding, bus_number};
 use crate::recipe::Recipes;
 
 /// Characters of an attribute's value.
@@ -121,7 +121,7 @@ pub fn guest(host: &Host, domain: &Domain) -> File {
                 .then(|| predicted(one.source, busid)),
         );
         let own = cell(domain, at.bus().into());
-        let bound = || bound_cell(domain, device.numa_node?.into());
+        let bound = || binding::cell_on(&host.numa, domain, device.numa_node?);
         found.push(Found {
             node: own.or_else(bound).unwrap_or(0),
             busid,
@@ -139,12 +139,6 @@ pub fn guest(host: &Host, domain: &Domain) -> File {
         _ => "x86_64",
     };
     file(host, arch, nodes, found, Ids::Foreign(0), warnings)
-}
-
-/// The cell whose memory is on this node of the host alone.
-fn bound_cell(domain: &Domain, node: u32) -> Option<u32> {
-    let here = |bound: &&MemoryNode| bound.nodes.iter().eq([node]);
-    Some(domain.memory_nodes.iter().find(here)?.cell)
 }
 
 /// GPUs, accelerators (AMD's Instinct), networks and NVSwitches: what NCCL and RCCL plan with.

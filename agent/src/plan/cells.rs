@@ -7,7 +7,7 @@ use kernel_glue::numa::RangeList;
 use super::distance::{Place, Projection};
 use super::fragment::{Fragment, push_number};
 use super::layout::Layout;
-use super::{Change, Differing, Plan};
+use super::{Change, Differing, Plan, binding};
 use crate::code::Code;
 use crate::domain::{Cell, Domain};
 use crate::edit::Edit;
@@ -43,11 +43,24 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// Distances that the definition has and the host does not. Only between cells that are bound to a host node, since those of
+    /// True when the definition gives distances from a cell to initiators, or the other way.
+    pub(super) fn has_distances(&self, cell: u32) -> bool {
+        let all = self.domain.cells.iter().flat_map(|from| self.distant(from));
+        let mut ours = all.filter(|(from, to)| from.initiator.or(to.initiator).is_some());
+        ours.any(|(from, to)| from.cell != to.cell && [from.cell, to.cell].contains(&cell))
+    }
+
+    /// Distances that the definition has and the host does not. Only between cells that are on one node of the host, since those of
     /// others are nobody's fact, and not between cells with CPUs, where they are the user's choice.
     fn differing(&self, projection: &Projection<'_>) -> Vec<Differing> {
         let mut differing = Vec::new();
-        for (from, to) in self.domain.cells.iter().flat_map(|cell| self.distant(cell)) {
+        let only = binding::only_socket(projection.numa);
+        let on = |place: Place| Place {
+            node: place.node.or(only),
+            ..place
+        };
+        let all = self.domain.cells.iter().flat_map(|cell| self.distant(cell));
+        for (from, to) in all.map(|(from, to)| (on(from), on(to))) {
             let initiator = from.initiator.or(to.initiator).is_some();
             let bound = from.node.is_some() && to.node.is_some();
             let have = self.domain.cell(from.cell);

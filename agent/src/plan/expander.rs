@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 
 use kernel_glue::address::PciAddress;
-use kernel_glue::numa::NumaNode;
 
 use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
-use super::{Assigned, Note, Plan, Setting, association, switch};
+use super::{Assigned, Note, Plan, Setting, association, binding, switch};
 use crate::code::Code;
 use crate::domain::{Controller, Domain};
 use crate::recipe::Per;
@@ -259,19 +258,16 @@ impl<'a> Buses<'a> {
             _ => {}
         }
         let socket = association::socket(&self.setting.host.numa, one.device);
-        let bound = |node: NumaNode| {
-            let here = |bound: &&crate::domain::MemoryNode| {
-                bound.nodes.iter().eq([u32::from(node)]) && with_cpus.contains(&bound.cell)
-            };
-            let bound = self.domain.memory_nodes.iter().find(here)?;
-            Some(bound.cell)
-        };
-        let cell = socket.and_then(bound);
+        let numa = &self.setting.host.numa;
+        let cell = socket.and_then(|node| {
+            let here = |cell: &&u32| binding::node(numa, self.domain, **cell) == Some(node);
+            with_cpus.iter().find(here).copied()
+        });
         if cell.is_none() {
             plan.notes.push(Note {
                 code: Code::ExpanderCellUnknown,
                 device: Some(one.hostdev.source),
-                text: "no cell of the guest is bound to its socket by <numatune><memnode>, so its expander bus names no node".to_owned(),
+                text: "no cell of the guest is bound to its socket, neither by <numatune> nor by <vcpupin> or <vcpu cpuset>, so its expander bus names no node".to_owned(),
             });
         }
         cell

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use kernel_glue::numa::{NumaNode, RangeList};
+use kernel_glue::numa::{Numa, NumaNode, RangeList};
 
-use super::Assigned;
 use super::distance::Place;
+use super::{Assigned, binding};
 use crate::code::Code;
 use crate::domain::Domain;
 use crate::recipe::Initiators;
@@ -21,14 +21,14 @@ pub(super) struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    pub(super) fn of(domain: &'a Domain, elements: bool) -> Self {
+    pub(super) fn of(numa: &Numa, domain: &'a Domain, elements: bool) -> Self {
         let mut places: Vec<Place> = domain
             .cells
             .iter()
-            .map(|cell| place(domain, cell.id))
+            .map(|cell| place(numa, domain, cell.id))
             .collect();
         if places.is_empty() {
-            places.push(place(domain, 0));
+            places.push(place(numa, domain, 0));
         }
         Self {
             domain,
@@ -130,15 +130,11 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The host node of a cell: that of its `<memnode>`, when it is one node.
-fn place(domain: &Domain, cell: u32) -> Place {
-    let bound = domain.memory_nodes.iter().find(|node| node.cell == cell);
-    let single = bound
-        .filter(|bound| bound.nodes.len() == 1)
-        .and_then(|bound| bound.nodes.iter().next());
+/// A cell, on the host node that it is bound to.
+fn place(numa: &Numa, domain: &Domain, cell: u32) -> Place {
     Place {
         cell,
-        node: single.and_then(|id| NumaNode::try_from(id).ok()),
+        node: binding::node(numa, domain, cell),
         initiator: None,
     }
 }

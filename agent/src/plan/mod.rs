@@ -8,6 +8,7 @@ mod aperture;
 mod association;
 mod atomics;
 mod bar;
+pub(crate) mod binding;
 pub(crate) mod bus_number;
 mod cells;
 pub(crate) mod command_line;

@@ -27,7 +27,7 @@ pub(super) fn plan(
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
     let elements = setting.target.versions.libvirt >= Version::ACPI_NODESET;
-    let mut layout = Layout::of(domain, elements);
+    let mut layout = Layout::of(&setting.host.numa, domain, elements);
     let mut none = true;
     for one in assigned {
         let (mut cells, mut host_nodes) = (RangeList::default(), Vec::new());
@@ -106,8 +106,13 @@ fn limit(
     let unbound = places.filter(|place| several && place.node.is_none());
     for place in unbound {
         let text = format!(
-            "cell {} is bound to no single host node by <numatune><memnode>: its distances are those of the nearest socket",
-            place.cell
+            "cell {} is bound to no single host node, neither by <numatune> nor by <vcpupin> or <vcpu cpuset>: its distances are those of the nearest socket{}",
+            place.cell,
+            match layout.has_distances(place.cell) {
+                true =>
+                    ", and those that the definition gives it cannot be compared with the host's",
+                false => "",
+            }
         );
         plan.notes.push(Note {
             code: Code::CellUnbound,

@@ -140,6 +140,40 @@ async fn distances_of_other_nodes_than_the_guests_are_refused_with_both_values()
     launcher.define(&cpus).await.expect("completed");
 }
 
+/// Without guestMappingPassthrough KubeVirt places no memory; with dedicated CPUs it pins processors.
+#[tokio::test]
+async fn distances_are_compared_by_pins_and_said_to_be_unknown_where_nothing_binds_the_cell() {
+    let scene = Scene::of_host("gb200-4gpu");
+    let launcher = Launcher::find(&scene.sockets()).await;
+    let own = launcher.define(&domain(&GB200)).await.expect("completed");
+    let without = |text: &str, names: &[&str]| -> String {
+        let stays = |line: &&str| !names.iter().any(|name| line.contains(name));
+        text.split_inclusive('\n').filter(stays).collect()
+    };
+    let wrong = unmarked(&own).replacen(
+        "<sibling id='18' value='120'/>",
+        "<sibling id='18' value='80'/>",
+        1,
+    );
+    let pinned = without(&wrong, &["<memnode", "<memory mode"]);
+    let fault = launcher
+        .define(&pinned)
+        .await
+        .expect_err("another distance");
+    let said = fault.message();
+    assert!(
+        said.contains("VD-KVT-005") && said.contains("the host has 120"),
+        "{said}"
+    );
+    let unbound = without(&pinned, &["<vcpupin"]);
+    launcher.define(&unbound).await.expect("not comparable");
+    let said = scene.said();
+    assert!(
+        said.contains("VD-NUM-008") && said.contains("cannot be compared"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn what_kubevirts_round_trip_drops_is_added_again() {
     let scene = Scene::of_host("gb200-4gpu");
