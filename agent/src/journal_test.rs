@@ -141,6 +141,58 @@ fn a_damaged_entry_is_set_aside() {
     }
 }
 
+/// An entry whose text has so many bytes.
+fn entry_of(bytes: usize) -> Entry {
+    let mut entry = entry();
+    let length = serde_json::to_string_pretty(&entry).expect("text").len();
+    entry.name.push_str(&"x".repeat(bytes - length));
+    entry
+}
+
+#[test]
+fn an_entry_that_can_be_written_can_be_read_and_a_larger_one_leaves_the_old() {
+    let (_directory, journal) = journal();
+    let uuid = domain().uuid;
+    let limit = usize::try_from(LIMIT).expect("a length");
+    let largest = entry_of(limit);
+    journal.write(&uuid, &largest).expect("the largest");
+    assert_eq!(
+        journal.read(&uuid).expect("readable"),
+        Some(largest.clone())
+    );
+    for more in [1, 2, 4096] {
+        let refused = journal.write(&uuid, &entry_of(limit + more));
+        let said = refused.expect_err("too large").to_string();
+        let sizes = format!(
+            "it would have {} bytes, and {LIMIT} are read again",
+            limit + more
+        );
+        assert!(said.contains(&sizes), "{said}");
+        assert_eq!(
+            journal.read(&uuid).expect("readable"),
+            Some(largest.clone())
+        );
+    }
+}
+
+#[test]
+fn a_record_beside_the_journal_that_can_be_written_can_be_read() {
+    let limit = usize::try_from(LIMIT).expect("a length");
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("record.json");
+    let text = text(&entry_of(limit)).expect("the largest");
+    Files.replace(&path, &text).expect("written");
+    let read: Option<Entry> = load(&Files, &path).expect("readable");
+    assert_eq!(read, Some(entry_of(limit)));
+    assert!(super::text(&entry_of(limit + 1)).is_err());
+}
+
+impl Record for Entry {
+    fn version(&self) -> u32 {
+        VERSION
+    }
+}
+
 /// The indented block of variantd.journal(5).
 fn example() -> String {
     let page = include_str!("../../packaging/man/variantd.journal.5.md");

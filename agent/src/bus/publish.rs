@@ -29,7 +29,7 @@ use crate::status::{self, Status, Statuses};
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Between two attempts to write into a run directory that is full or read-only.
-const UNWRITABLE: Duration = Duration::from_secs(5);
+const UNWRITABLE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 
 /// Between a ring and the look: one start rings several times, and a look takes from what the start still has to do.
 const REST: Duration = Duration::from_millis(250);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kernel_glue::host::Host;
@@ -52,6 +53,8 @@ struct Parts {
     site: Arc<Site>,
     repairs: UnboundedReceiver<DomainRef>,
     directory: tempfile::TempDir,
+    /// How often the host was read.
+    looks: Arc<AtomicUsize>,
 }
 
 fn parts() -> Parts {
@@ -62,7 +65,10 @@ fn parts() -> Parts {
 fn parts_of(whole: &Host) -> Parts {
     let (kernel, libvirt) = (kernel_of(whole), Arc::new(Fake::default()));
     let (model, whole) = (kernel.clone(), whole.clone());
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = looks.clone();
     let read = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
         let mut host = whole.clone();
         host.devices.retain(|address, device| {
             let driver = model.driver(*address);
@@ -100,6 +106,7 @@ fn parts_of(whole: &Host) -> Parts {
         site,
         repairs,
         directory,
+        looks,
     }
 }
 

@@ -186,6 +186,7 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| journalled(s, State::Degraded), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
     (|s| { journalled(s, State::Binding); s.agent = Ok(Agent::Stopped) }, Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
     (|s| journal(s).records.push(record()), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| journal(s).unwritable = Some("its file system is full".into()), Code::JournalFailed, "'df -h /run/variantd'"),
     (|s| journal(s).unusable.push(("/run/x.json".into(), "damaged".into(), false)), Code::JournalFailed, "'mv /run/x.json"),
     (|s| journal(s).unusable.push(("/run/x.json".into(), "newer".into(), true)), Code::JournalNewer, "install the newer"),
 ];

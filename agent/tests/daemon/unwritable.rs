@@ -1,4 +1,5 @@
-//! A run directory that is full or read-only: the agent starts and is asked, assigns nothing, and goes on when there is room.
+//! A run directory that is full or read-only: the agent starts and is asked, assigns nothing, and goes on when there is room;
+//! `doctor` says why.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,22 +8,39 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
+use serde_json::Value;
 
 use crate::scene::{Agent, Scene};
 
 const GPU: &str = "0009:01:00.0";
 
-/// Whether a mount namespace can be had.
-fn can_mount() -> bool {
-    let can = Uid::effective().is_root()
+/// A scene with a run directory, below `host` for `doctor`; `None` where no mount namespace can be had.
+fn scene(run: &str) -> Option<(Scene, String)> {
+    let can_mount = Uid::effective().is_root()
         && Command::new("unshare")
             .args(["--mount", "true"])
             .status()
             .is_ok_and(|status| status.success());
-    if !can {
+    if !can_mount {
         println!("not run: needs root and mount namespaces");
+        return None;
     }
-    can
+    let scene = Scene::new();
+    let run = scene.path(run);
+    fs::create_dir_all(&run).expect("run directory");
+    Some((scene, run.display().to_string()))
+}
+
+/// Shell that fills a file system of its own in the run directory.
+fn full(run: &str) -> String {
+    format!(
+        "mount -t tmpfs -o size=64k none {run}; dd if=/dev/zero of={run}/filler bs=4k count=64 2>/dev/null || true"
+    )
+}
+
+/// The same with one that cannot be written.
+fn read_only(run: &str) -> String {
+    format!("mount -t tmpfs none {run}; mount -o remount,ro {run}")
 }
 
 /// A path as the agent sees it.
@@ -63,15 +81,10 @@ fn runs_without_a_place_to_write(scene: &Scene, mut agent: Agent, mend: impl Fn(
 
 #[test]
 fn an_agent_whose_run_directory_is_full_is_asked_and_goes_on_when_there_is_room() {
-    if !can_mount() {
+    let Some((scene, run)) = scene("run") else {
         return;
-    }
-    let scene = Scene::new();
-    fs::create_dir(scene.path("run")).expect("run directory");
-    let run = scene.path("run").display().to_string();
-    let agent = scene.start_behind(&format!(
-        "mount -t tmpfs -o size=64k none {run}; dd if=/dev/zero of={run}/filler bs=4k count=64 2>/dev/null || true"
-    ));
+    };
+    let agent = scene.start_behind(&full(&run));
     let filler = scene.path("run/filler");
     runs_without_a_place_to_write(&scene, agent, |agent| {
         fs::remove_file(seen_by(agent, &filler)).expect("room");
@@ -80,15 +93,10 @@ fn an_agent_whose_run_directory_is_full_is_asked_and_goes_on_when_there_is_room(
 
 #[test]
 fn an_agent_whose_run_directory_is_read_only_is_asked_and_goes_on_when_it_is_not() {
-    if !can_mount() {
+    let Some((scene, run)) = scene("run") else {
         return;
-    }
-    let scene = Scene::new();
-    fs::create_dir(scene.path("run")).expect("run directory");
-    let run = scene.path("run").display().to_string();
-    let agent = scene.start_behind(&format!(
-        "mount -t tmpfs none {run}; mount -o remount,ro {run}"
-    ));
+    };
+    let agent = scene.start_behind(&read_only(&run));
     runs_without_a_place_to_write(&scene, agent, |agent| {
         let mounted = Command::new("nsenter")
             .args(["--mount", "--target", &agent.id().to_string()])
@@ -96,4 +104,40 @@ fn an_agent_whose_run_directory_is_read_only_is_asked_and_goes_on_when_it_is_not
             .status();
         assert!(mounted.expect("nsenter").success());
     });
+}
+
+/// What `doctor` finds of the run directory of a host on which `shell` has run.
+fn finding(scene: &Scene, shell: &str) -> Option<String> {
+    let doctor = "exec \"$1\" --host \"$2\" --json doctor --only VD-BND-010";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-ec", &format!("{shell}; {doctor}"), "sh"])
+        .arg(env!("CARGO_BIN_EXE_variantctl"))
+        .arg(scene.path("host"))
+        .output()
+        .expect("unshare");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let json: Value = serde_json::from_slice(&output.stdout).expect(&said);
+    let checks = json["checks"].as_array().expect("checks");
+    let failed = checks.iter().find(|check| check["verdict"] == "fail");
+    failed.map(|check| check.to_string())
+}
+
+#[test]
+fn doctor_names_a_run_directory_that_is_full_or_read_only() {
+    let Some((scene, run)) = scene("host/run/variantd") else {
+        return;
+    };
+    let inodes = format!("mount -t tmpfs -o nr_inodes=1 none {run}");
+    for (shell, why) in [
+        (full(&run), "its file system is full"),
+        (read_only(&run), "its file system is read-only"),
+        (inodes, "its file system has no inode left"),
+    ] {
+        let found = finding(&scene, &shell).expect(why);
+        let words = format!("no device is assigned to a guest: {why}");
+        assert!(found.contains(&words), "{found}");
+        assert!(found.contains("df -h /run/variantd"), "{found}");
+    }
+    let usual = format!("mount -t tmpfs none {run}");
+    assert_eq!(finding(&scene, &usual), None);
 }

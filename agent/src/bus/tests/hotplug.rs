@@ -101,3 +101,26 @@ async fn a_virtual_function_made_later_is_not_listed_for_a_recipe_for_physical_o
     let parts = with_a_virtual_function();
     made_later(parts, &format!("{GPU}\n"), "").await;
 }
+
+#[tokio::test]
+async fn a_list_that_cannot_be_written_is_tried_again_by_time() {
+    let parts = parts();
+    let (list, looks) = (parts.list(), parts.looks.clone());
+    let run = list.parent().expect("run directory").to_owned();
+    fs::write(&run, "no directory").expect("an obstacle");
+    let _scene = scene_of(parts).await;
+    // Two looks come of the start; nothing notifies of more.
+    let retried = async {
+        while looks.load(Ordering::Relaxed) < 4 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let retried = timeout(Duration::from_secs(10), retried).await;
+    retried.expect("the retries in time");
+    fs::remove_file(&run).expect("obstacle");
+    until(&list, &format!("{GPU}\n")).await;
+    let written = looks.load(Ordering::Relaxed);
+    sleep(Duration::from_secs(1)).await;
+    let after = looks.load(Ordering::Relaxed);
+    assert!(after <= written + 1, "it still looks: {written}, {after}");
+}
