@@ -5,7 +5,9 @@ use std::future::poll_fn;
 use std::pin::Pin;
 
 use futures_core::Stream;
-use zbus::{OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
+use hooks::again::{Effect, FULL, NO_REPLY, PAUSES};
+use tokio::time::sleep;
+use zbus::{DBusError, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
 /// Options of a call.
 pub type Options<'a> = HashMap<&'a str, Variant<'a>>;
@@ -15,6 +17,31 @@ pub type Row = HashMap<String, OwnedVariant>;
 /// The next of a stream of signals; `None` when there will be no more.
 pub async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
+}
+
+/// Makes a call, and makes it again where that is right.
+///
+/// # Errors
+/// That of the last attempt.
+pub async fn again<T>(effect: Effect, call: impl AsyncFn() -> zbus::Result<T>) -> zbus::Result<T> {
+    for pause in PAUSES {
+        match call().await {
+            Err(error) if name(&error).is_some_and(|name| effect.allows_another(&name)) => {
+                sleep(pause).await;
+            }
+            other => return other,
+        }
+    }
+    call().await
+}
+
+/// The D-Bus name of an error that came in the place of an answer.
+fn name(error: &zbus::Error) -> Option<String> {
+    match error {
+        zbus::Error::MethodError(name, ..) => Some(name.to_string()),
+        zbus::Error::FDO(error) => Some(error.name().to_string()),
+        _ => None,
+    }
 }
 
 /// `org.variantd1.Manager`; see `packaging/dbus/org.variantd1.xml`.
@@ -148,6 +175,10 @@ pub enum Fault {
     NotFound(String),
     /// The caller may not.
     NotAuthorized(String),
+    /// The bus has no room for the call, so the agent has not seen it: the bus's sentence.
+    Full(String),
+    /// The agent ended before it answered, or its answer was lost: the bus's sentence.
+    Unanswered(String),
     /// There is no agent: why.
     Unreachable(String),
 }
@@ -162,7 +193,10 @@ impl From<zbus::Error> for Fault {
                 fdo::Error::AccessDenied(_) => {
                     Self::NotAuthorized("only root may do this; try again with sudo".into())
                 }
-                other => Self::Unreachable(other.to_string()),
+                other => {
+                    let text = other.description().unwrap_or_default();
+                    Self::named(&other.name(), text.to_owned())
+                }
             },
             other => Self::Unreachable(other.to_string()),
         }
@@ -176,6 +210,8 @@ impl Fault {
             Some("NotFound") => Self::NotFound(text),
             Some("NotAuthorized") => Self::NotAuthorized(text),
             Some(_) => Self::Failed(text),
+            None if name == FULL => Self::Full(text),
+            None if name == NO_REPLY => Self::Unanswered(text),
             None => Self::Unreachable(text),
         }
     }

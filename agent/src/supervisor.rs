@@ -5,6 +5,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -15,6 +16,11 @@ use tracing::{debug, warn};
 use crate::assign::Assigner;
 use crate::bus::Callers;
 use crate::worker::Worker;
+
+/// How often a message is sent that the socket does not take: without READY=1 systemd would end us after its start timeout.
+const ATTEMPTS: usize = 3;
+/// Before each further attempt.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The socket of whoever started us; nothing is said where there is none.
 #[derive(Clone, Debug, Default)]
@@ -89,10 +95,19 @@ impl Supervisor {
         let Some(socket) = &self.socket else {
             return;
         };
-        let sent =
-            UnixDatagram::unbound().and_then(|own| own.send_to_addr(words.as_bytes(), socket));
-        if let Err(error) = sent {
-            debug!("systemd does not hear '{words}': {error}");
+        for attempt in 1..=ATTEMPTS {
+            let sent =
+                UnixDatagram::unbound().and_then(|own| own.send_to_addr(words.as_bytes(), socket));
+            match sent {
+                Ok(_) => return,
+                Err(error) if attempt == ATTEMPTS => {
+                    warn!("systemd does not hear '{words}': {error}");
+                }
+                Err(error) => {
+                    debug!("systemd has not heard '{words}' yet: {error}");
+                    thread::sleep(PAUSE);
+                }
+            }
         }
     }
 }

@@ -3,19 +3,19 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use zbus::message::Builder;
 use zbus::{Message, Variant};
 
+use crate::again::{Effect, FULL, NO_REPLY, PAUSES};
 use crate::bus::{self, Exchange, Fault};
 use crate::call::{Call, Operation};
 
 /// What every error of the agent's own begins with.
 const OURS: &str = "org.variantd1.";
-/// The bus's words for an agent that ended before it answered, and for one that is late.
-const NO_REPLY: &str = "org.freedesktop.DBus.Error.NoReply";
-/// See [`NO_REPLY`].
+/// The bus's words for an agent that is late.
 const LATE: [&str; 2] = [
     "org.freedesktop.DBus.Error.Timeout",
     "org.freedesktop.DBus.Error.TimedOut",
@@ -37,6 +37,8 @@ pub enum Reply {
     Refused(String),
     /// No agent answered the call at all: why.
     Unreachable(String),
+    /// The bus had no room for the call, however often it was made: why.
+    Full(String),
     /// The agent took the call and did not answer within this time.
     Late(Duration),
     /// The agent took the call and ended.
@@ -63,7 +65,7 @@ pub fn call(call: &Call, operation: Operation, xml: &str, run: &Path, limit: Dur
     let socket = run.join(SOCKET);
     let ask = |message: &Message| {
         let asked = Exchange::with_agent(&socket, message, limit);
-        asked.unwrap_or_else(|| Exchange::with_system_bus(message, limit))
+        asked.unwrap_or_else(|| over_the_bus(message, Effect::Changes, limit))
     };
     replied(message, operation.rewrites(), limit, ask)
 }
@@ -80,8 +82,27 @@ pub fn complete(xml: &str, limit: Duration) -> Reply {
     )
     .build(&(xml, options));
     replied(message, true, limit, |message| {
-        Exchange::with_system_bus(message, limit)
+        over_the_bus(message, Effect::Reads, limit)
     })
+}
+
+/// Makes a call, and makes it again where that is right, for no longer than `limit`.
+fn over_the_bus(
+    message: &Message,
+    effect: Effect,
+    limit: Duration,
+) -> Result<Option<String>, Fault> {
+    let until = Instant::now() + limit;
+    let left = || until.saturating_duration_since(Instant::now());
+    for pause in PAUSES {
+        match Exchange::with_system_bus(message, left()) {
+            Err(Fault::Said(name, _)) if effect.allows_another(&name) && pause < left() => {
+                sleep(pause);
+            }
+            other => return other,
+        }
+    }
+    Exchange::with_system_bus(message, left())
 }
 
 fn replied(
@@ -122,6 +143,7 @@ fn sort(name: &str, text: Option<String>, limit: Duration) -> Reply {
     match name {
         _ if name.starts_with(OURS) => Reply::Refused(words),
         NO_REPLY => Reply::Broken,
+        FULL => Reply::Full(words),
         _ if LATE.contains(&name) => Reply::Late(limit),
         _ if UNKNOWN.contains(&name) => Reply::Foreign(words),
         _ => Reply::Unreachable(text.map_or(words, |text| format!("{name}: {text}"))),

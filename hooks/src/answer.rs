@@ -3,7 +3,7 @@
 //! | guest | agent's reply | at prepare, start, migrate, restore | elsewhere |
 //! |---|---|---|---|
 //! | any | done | pass | pass |
-//! | any | refused, late, broken | refuse | pass, with the sentence |
+//! | any | refused, late, broken, the bus is full | refuse | pass, with the sentence |
 //! | marked | unreachable, of another version, or the XML unreadable | refuse, say what to do | pass, with the sentence |
 //! | unmarked | unreachable, of another version | pass, with a warning | pass, with the sentence |
 //! | unmarked | the XML is unreadable | pass: an unrelated guest | pass |
@@ -61,7 +61,7 @@ pub fn answer(
     let needed = match reply {
         Reply::Done(text) => return rewritten(text, xml),
         Reply::Unreachable(_) | Reply::Foreign(_) => business.marked,
-        Reply::Refused(_) | Reply::Late(_) | Reply::Broken => true,
+        Reply::Refused(_) | Reply::Late(_) | Reply::Broken | Reply::Full(_) => true,
     };
     Answer {
         refused: needed && operation.can_veto(),
@@ -121,6 +121,10 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
         Reply::Broken => format!(
             "variantd ended before it answered at '{word}' of '{domain}' ({BROKEN}); \
              see 'journalctl -u variantd', then try again"
+        ),
+        Reply::Full(why) => format!(
+            "the system bus has no room for a call of variantd at '{word}' of '{domain}': {} ({UNREACHABLE}); try again",
+            one_line(why)
         ),
         Reply::Foreign(why) if needed => format!(
             "variantd, which prepared '{domain}', is of another version than its hook: {} ({FOREIGN}); \
@@ -236,6 +240,7 @@ mod tests {
                 Reply::Unreachable("gone".into()),
                 Reply::Late(Duration::from_secs(20)),
                 Reply::Broken,
+                Reply::Full("no room".into()),
                 Reply::Foreign("no such method".into()),
             ] {
                 assert!(!answer_to(operation, &MARKED, reply).refused);

@@ -3,6 +3,7 @@
 //! Never opens a libvirt connection: libvirt waits for its hook (docs/hooks.rst, "Calling libvirt
 //! functions from within a hook script").
 
+pub mod again;
 pub mod agent;
 pub mod answer;
 pub mod argument;

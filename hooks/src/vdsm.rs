@@ -113,6 +113,11 @@ fn answer(reply: &Reply) -> Outcome {
                  'systemctl restart variantd'",
             one_line(why)
         )),
+        Reply::Full(why) => Outcome::failed(format!(
+            "the system bus has no room for a call of variantd, so the guest cannot be completed: {} ({UNREACHABLE}); \
+                 try again",
+            one_line(why)
+        )),
         Reply::Late(_) | Reply::Broken => {
             Outcome::failed("variantd did not answer; see 'journalctl -u variantd', then try again")
         }

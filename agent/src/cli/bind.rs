@@ -12,6 +12,7 @@ use super::domain::ask;
 use super::problem::Problem;
 use super::{Cli, dry_run, output};
 use crate::client::Options;
+use hooks::again::Effect;
 
 /// After this long it is said that the agent is waited for,
 const FIRST_WORD: Duration = Duration::from_secs(2);
@@ -70,13 +71,16 @@ fn ask_to_bind(
         options.insert("driver", driver.as_str().into());
     }
     let device = device.to_string();
-    ask(async |manager| patiently(&device, manager.bind(&device, options)).await)
+    ask(Effect::Changes, async |manager| {
+        let options = options.clone();
+        patiently(&device, manager.bind(&device, options)).await
+    })
 }
 
 /// Gives a device back that was bound outside of any guest.
 pub(super) fn release(device: PciAddress, as_json: bool) -> Result<(), Problem> {
     let device = device.to_string();
-    let report = ask(async |manager| {
+    let report = ask(Effect::Changes, async |manager| {
         let release = manager.release(&device, Options::new());
         patiently(&device, release).await
     })?;
@@ -86,8 +90,10 @@ pub(super) fn release(device: PciAddress, as_json: bool) -> Result<(), Problem> 
 /// Gives devices back that a change left half-way; fails when one could not be.
 pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), Problem> {
     let device = device.map(|device| device.to_string());
-    let options = device.as_deref().map(|device| ("device", device.into()));
-    let report = ask(async |manager| manager.recover(options.into_iter().collect()).await)?;
+    let report = ask(Effect::Changes, async |manager| {
+        let options = device.as_deref().map(|device| ("device", device.into()));
+        manager.recover(options.into_iter().collect()).await
+    })?;
     tell(&report, as_json, recovered)?;
     let rows = report.as_array().into_iter().flatten();
     match rows.filter_map(|row| row["sentence"].as_str()).next() {

@@ -3,18 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
+use hooks::again::Effect;
 use serde_json::{Value, json};
 use zbus::Connection;
 
 use super::problem::Problem;
 use super::{input, output};
-use crate::client::{Fault, ManagerProxy, Options};
+use crate::client::{Fault, ManagerProxy, Options, again};
 use crate::code::Code;
 use crate::proposal::{Findings, MAX_BYTES, Proposal};
 
 /// Completes a domain's definition and says what was added.
 pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
-    let report = ask(async |manager| {
+    let report = ask(Effect::Changes, async |manager| {
         let options = Options::from([("replace", replace.into())]);
         manager.prepare(domain, options).await
     })?;
@@ -27,7 +28,7 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
     let saved = Proposal::parse(&text)?;
     let uuid = saved.uuid.map(|uuid| uuid.to_string());
     let own = uuid.unwrap_or(saved.domain);
-    let report = ask(async |manager| {
+    let report = ask(Effect::Changes, async |manager| {
         let options = Options::from([("plan", text.as_str().into())]);
         manager.prepare(domain.unwrap_or(&own), options).await
     })?;
@@ -36,7 +37,7 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
 
 /// What the agent plans for a domain, and the same as JSON.
 pub(super) fn plan(domain: &str, replace: bool) -> Result<(Proposal, Value), Problem> {
-    let json = ask(async |manager| {
+    let json = ask(Effect::Reads, async |manager| {
         let options = Options::from([("replace", replace.into())]);
         manager.plan(domain, options).await
     })?;
@@ -45,7 +46,7 @@ pub(super) fn plan(domain: &str, replace: bool) -> Result<(Proposal, Value), Pro
 
 /// A text of the user's own, completed, and what the agent says of it.
 pub(super) fn complete(xml: &str, replace: bool) -> Result<(String, Findings), Problem> {
-    let (completed, findings) = answer(async |manager| {
+    let (completed, findings) = answer(Effect::Reads, async |manager| {
         let options = Options::from([("replace", replace.into())]);
         manager.prepare_xml(xml, options).await
     })?;
@@ -54,14 +55,18 @@ pub(super) fn complete(xml: &str, replace: bool) -> Result<(String, Findings), P
 
 /// Takes back what was added to a domain's definition.
 pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
-    let report = ask(async |manager| manager.revert(domain, Options::new()).await)?;
+    let report = ask(Effect::Changes, async |manager| {
+        manager.revert(domain, Options::new()).await
+    })?;
     tell(&report, as_json)
 }
 
 /// Waits until a definition is at rest, and says whether it is complete.
 pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(), Problem> {
     let limit = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-    let report = ask(async |manager| manager.wait(domain, limit, Options::new()).await)?;
+    let report = ask(Effect::Reads, async |manager| {
+        manager.wait(domain, limit, Options::new()).await
+    })?;
     tell(&report, as_json)?;
     if report["outcome"] == "on-request" {
         let text =
@@ -71,27 +76,33 @@ pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(),
     Ok(())
 }
 
-/// Makes one call and reads its JSON.
+/// Makes one call, again where its effect allows it, and reads its JSON.
 pub(super) fn ask(
-    call: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<String>,
+    effect: Effect,
+    call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<String>,
 ) -> Result<Value, Problem> {
-    serde_json::from_str(&answer(call)?).map_err(unread)
+    serde_json::from_str(&answer(effect, call)?).map_err(unread)
 }
 
 fn unread(error: serde_json::Error) -> Problem {
     Problem::Failed(format!("cannot read the agent's answer: {error}"))
 }
 
-/// Makes one call.
-fn answer<T>(call: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<T>) -> Result<T, Problem> {
+/// The same without JSON.
+fn answer<T>(
+    effect: Effect,
+    call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<T>,
+) -> Result<T, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Problem::Failed(format!("cannot start: {error}")))?;
-    let reply = runtime.block_on(async {
+    // A bus that is full greets nobody either.
+    let attempt = async || {
         let connection = Connection::system().await?;
         call(&ManagerProxy::new(&connection).await?).await
-    });
+    };
+    let reply = runtime.block_on(again(effect, attempt));
     reply.map_err(|error| problem(error.into()))
 }
 
@@ -101,12 +112,28 @@ pub(super) fn problem(fault: Fault) -> Problem {
             Problem::Failed(text)
         }
         Fault::NotFound(text) => Problem::NotFound(text),
-        Fault::Unreachable(why) => Problem::Unreachable(format!(
-            "variantd does not answer: {} ({}); start it with 'systemctl start variantd'",
-            why.lines().next().unwrap_or_default().trim_end_matches('.'),
-            Code::AgentUnreachable
-        )),
+        Fault::Full(why) => unreachable(
+            "the system bus has no room for a call of variantd",
+            &why,
+            "try again",
+        ),
+        Fault::Unanswered(why) => unreachable(
+            "variantd ended before it answered, or its answer was lost",
+            &why,
+            "see 'journalctl -u variantd', then try again: what is done already stays",
+        ),
+        Fault::Unreachable(why) => unreachable(
+            "variantd does not answer",
+            &why,
+            "start it with 'systemctl start variantd'",
+        ),
     }
+}
+
+fn unreachable(what: &str, why: &str, hint: &str) -> Problem {
+    let why = why.lines().next().unwrap_or_default().trim_end_matches('.');
+    let code = Code::AgentUnreachable;
+    Problem::Unreachable(format!("{what}: {why} ({code}); {hint}"))
 }
 
 fn tell(report: &Value, as_json: bool) -> Result<(), Problem> {

@@ -15,7 +15,8 @@ use super::domain;
 use super::output;
 use super::problem::Problem;
 use crate::bus::{MANAGER, NAME};
-use crate::client::next;
+use crate::client::{again, next};
+use hooks::again::Effect;
 
 mod event;
 
@@ -97,8 +98,11 @@ async fn show_all(bus: &Connection, as_json: bool) -> Result<(), End> {
     let objects = ObjectManagerProxy::builder(bus)
         .path(MANAGER)
         .destination(NAME);
-    let objects = objects.build().await?.get_managed_objects().await;
-    let objects = objects.map_err(zbus::Error::from)?;
+    let objects = objects.build().await?;
+    let listed = again(Effect::Reads, async || {
+        Ok(objects.get_managed_objects().await?)
+    });
+    let objects = listed.await?;
     let mut events: Vec<Event> = objects
         .iter()
         .filter_map(|(path, interfaces)| Event::of_object(path, interfaces))

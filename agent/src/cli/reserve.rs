@@ -10,6 +10,7 @@ use super::problem::Problem;
 use super::{Cli, View, list::or_dash, output};
 use crate::client::Options;
 use crate::reserve::{Reservation, ReserveError};
+use hooks::again::Effect;
 
 /// A reservation beside the host: what it is, and why it is not in force.
 pub(super) struct Found {
@@ -27,7 +28,9 @@ pub(super) fn reserve(
     let options = driver.map(|driver| ("driver", driver.as_str().into()));
     let options: Options<'_> = options.into_iter().collect();
     let name = device.to_string();
-    let report = ask(async |manager| manager.reserve(&name, options).await)?;
+    let report = ask(Effect::Changes, async |manager| {
+        manager.reserve(&name, options.clone()).await
+    })?;
     bind::tell(&report, cli.json, said)?;
     match now {
         true => bind::bind(cli, device, driver, bind::How::default()),
@@ -38,7 +41,9 @@ pub(super) fn reserve(
 /// Ends a reservation, and gives the device back now when that is asked for.
 pub(super) fn unreserve(device: PciAddress, now: bool, as_json: bool) -> Result<(), Problem> {
     let name = device.to_string();
-    let report = ask(async |manager| manager.unreserve(&name, Options::new()).await)?;
+    let report = ask(Effect::Changes, async |manager| {
+        manager.unreserve(&name, Options::new()).await
+    })?;
     bind::tell(&report, as_json, ended)?;
     match now {
         true => bind::release(device, as_json),

@@ -431,8 +431,8 @@ impl Code {
                  restart variantd' makes the agent look at running guests again. Source: variantd-hook(8)."
             }
             Self::AgentUnreachable => {
-                "variantd does not answer on the system bus. A guest that it prepared is not started without it. Source: \
-                 variantd; 'systemctl status variantd'."
+                "variantd does not answer on the system bus, or the bus has no room for a call of it. A guest that it prepared is \
+                 not started without it. Source: variantd; 'systemctl status variantd'."
             }
             Self::HostUnreadable => {
                 "There is no /sys/bus/pci/devices to read, or it cannot be read. Source: Linux, sysfs."

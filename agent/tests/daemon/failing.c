@@ -3,7 +3,8 @@
  * System calls that work on files, directories and sockets are counted, those of all threads and children, from the first
  * poll(2) of three descriptors on: with it Rust's runtime begins, behind the dynamic loader. The call with this NUMBER does
  * not happen and answers ERRNO; 0: none. Ends as the command does, 128 + N for signal N, and hands SIGTERM on to it. At the
- * end its last line on standard error is 'failing: COUNT calls, SYSCALL failed'. Follows seccomp_unotify(2). */
+ * end its last line on standard error is 'failing: COUNT calls, SYSCALL failed', and before it, as it happens, a line 'struck: ...'.
+ * Follows seccomp_unotify(2). */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -132,6 +133,8 @@ int main(int count, char **arguments) {
                 response.flags = 0;
                 response.error = -answer;
                 failed = request.data.nr;
+                fprintf(stderr, "struck: call %ld, system call %d of thread %d, first argument %lld\n", number, failed, (int)request.pid,
+                        (long long)request.data.args[0]);
             }
             ioctl(descriptor, SECCOMP_IOCTL_NOTIF_SEND, &response);
             continue;

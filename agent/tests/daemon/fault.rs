@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,7 @@ fn reset(scene: &Scene) {
     for directory in ["run", "state"] {
         let _ = fs::remove_dir_all(scene.path(directory));
     }
+    let _ = fs::remove_file(scene.path("notify"));
     scene.write(&format!("run/journal/{ENDED}.json"), ENTRY);
     scene.write("state/declined", DECLINED);
 }
@@ -84,6 +86,8 @@ fn reset(scene: &Scene) {
 /// Starts an agent whose call `number` fails, asks it once, and ends it.
 fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
     reset(scene);
+    let notified = UnixDatagram::bind(scene.path("notify")).expect("socket");
+    notified.set_nonblocking(true).expect("mode");
     let agent = scene
         .bus
         .agent(Path::new(env!("CARGO_BIN_EXE_variantd")), "test:///default");
@@ -93,7 +97,7 @@ fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
         .arg(agent.get_program())
         .args(agent.get_args())
         .env("DBUS_SYSTEM_BUS_ADDRESS", scene.bus.address())
-        .env_remove("NOTIFY_SOCKET")
+        .env("NOTIFY_SOCKET", scene.path("notify"))
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .process_group(0)
@@ -106,7 +110,7 @@ fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
         lines.for_each(|line| drop(send.send(line)));
     });
     let mut log = Vec::new();
-    let served = read_to(&lines, &mut log, "serves");
+    let served = is_ready(&notified, &lines, &mut log);
     let mut answered = false;
     if served {
         answered = (0..QUESTIONS).any(|_| ask(scene));
@@ -114,7 +118,7 @@ fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
         kill(Pid::from_raw(pid), Signal::SIGTERM).expect("signal");
     }
     let has_ended = |log: &[String]| log.last().is_some_and(|line| line.starts_with("failing: "));
-    let ended = has_ended(&log) || read_to(&lines, &mut log, "failing: ");
+    let ended = has_ended(&log) || read_to_end(&lines, &mut log);
     if !ended {
         let group = Pid::from_raw(i32::try_from(process.id()).expect("pid"));
         let _ = killpg(group, Signal::SIGKILL);
@@ -131,8 +135,31 @@ fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
     }
 }
 
-/// Reads up to a line with `words`; false when there is none until the end, or in time.
-fn read_to(lines: &Receiver<String>, log: &mut Vec<String>, words: &str) -> bool {
+/// Whether the agent tells systemd that it is ready, before it ends and in time. Its log cannot say so: the call that fails
+/// may be the one that writes the line.
+fn is_ready(notified: &UnixDatagram, lines: &Receiver<String>, log: &mut Vec<String>) -> bool {
+    let until = Instant::now() + GIVE_UP;
+    while Instant::now() < until {
+        let mut message = [0; 64];
+        if let Ok(length) = notified.recv(&mut message)
+            && message[..length] == *b"READY=1"
+        {
+            return true;
+        }
+        match lines.recv_timeout(Duration::from_millis(5)) {
+            Ok(line) => log.push(line),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        if log.last().is_some_and(|line| line.starts_with("failing: ")) {
+            return false;
+        }
+    }
+    false
+}
+
+/// Reads up to the last line of `failing`; false when there is none in time.
+fn read_to_end(lines: &Receiver<String>, log: &mut Vec<String>) -> bool {
     let until = Instant::now() + GIVE_UP;
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -140,10 +167,9 @@ fn read_to(lines: &Receiver<String>, log: &mut Vec<String>, words: &str) -> bool
             return false;
         };
         let ended = line.starts_with("failing: ");
-        let found = line.contains(words);
         log.push(line);
-        if found || ended {
-            return found;
+        if ended {
+            return true;
         }
     }
 }
@@ -177,7 +203,11 @@ fn ask(scene: &Scene) -> bool {
 }
 
 fn is_answer<T>(reply: zbus::Result<T>) -> bool {
-    !matches!(reply.map_err(Fault::from), Err(Fault::Unreachable(_)))
+    let fault = reply.map_err(Fault::from).err();
+    !matches!(
+        fault,
+        Some(Fault::Unreachable(_) | Fault::Unanswered(_) | Fault::Full(_))
+    )
 }
 
 /// From `failing: COUNT calls, SYSCALL failed`.

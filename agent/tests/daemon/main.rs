@@ -6,6 +6,7 @@ mod contract;
 mod doctor;
 mod fault;
 mod flood;
+mod full_queue;
 mod hostile;
 mod json;
 mod log;

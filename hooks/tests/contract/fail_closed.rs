@@ -1,10 +1,13 @@
 //! Each cell of the table in variantd-hook(8): what a fault means for a guest, by the real hook.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::fault::{Fault, Faulty, Way};
-use super::scene::{MARKED, Told, UNMARKED};
+use super::fault::{Fault, Faulty, Full, Way};
+use super::libvirt::HOOK;
+use super::scene::{MARKED, Scene, Told, UNMARKED};
 
 const MANUAL: &str = include_str!("../../../packaging/man/variantd-hook.8.md");
 const VETOING: [&str; 4] = [
@@ -142,6 +145,21 @@ fn differs(told: &Told, expected: &str) -> Option<String> {
     };
     let one_line = !told.said.contains('\n');
     (!said || !one_line || !told.xml.is_empty()).then(|| format!("'{code}' is expected"))
+}
+
+#[tokio::test]
+async fn a_call_for_which_the_bus_has_no_room_is_made_again() {
+    let scene = Scene::start();
+    let refusals = Arc::new(AtomicUsize::new(3));
+    let full = Full {
+        refusals: refusals.clone(),
+    };
+    let _agent = scene.serve(HOOK, full).await;
+    let call = scene.call("prepare begin -");
+    let told = tokio::task::spawn_blocking(move || call.run(UNMARKED)).await;
+    let told = told.expect("a run");
+    assert_eq!((told.status, &*told.said), (0, ""));
+    assert_eq!(refusals.load(Ordering::Relaxed), 0);
 }
 
 #[test]

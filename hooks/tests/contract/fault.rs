@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::task::JoinSet;
 use zbus::Connection;
@@ -21,6 +23,7 @@ pub(crate) enum Fault {
     Foreign,
     NoBus,
     HungBus,
+    FullBus,
     Unreadable,
     TooLarge,
     Empty,
@@ -48,13 +51,14 @@ pub(crate) struct Faulty {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Missing,
         Self::Hung,
         Self::Crashed,
         Self::Foreign,
         Self::NoBus,
         Self::HungBus,
+        Self::FullBus,
         Self::Unreadable,
         Self::TooLarge,
         Self::Empty,
@@ -75,6 +79,7 @@ impl Fault {
             Self::Foreign => "the agent is of another version",
             Self::NoBus => "there is no bus",
             Self::HungBus => "the bus hangs",
+            Self::FullBus => "the bus has no room for the call",
             Self::Unreadable => "the XML cannot be read",
             Self::TooLarge => "the XML is over 1 MiB",
             Self::Empty => "the XML does not arrive",
@@ -128,6 +133,12 @@ impl Faulty {
             }
             (Fault::Foreign, Way::Bus) => agent = Some(scene.serve(HOOK, Foreign).await),
             (Fault::Foreign, Way::Socket) => listening = Some(scene.listen(HOOK, || Foreign)),
+            (Fault::FullBus, _) => {
+                let full = Full {
+                    refusals: Arc::new(AtomicUsize::new(usize::MAX)),
+                };
+                agent = Some(scene.serve(HOOK, full).await);
+            }
             // What an agent leaves that was killed.
             (_, Way::Socket) => drop(UnixListener::bind(scene.socket()).expect("socket")),
             (_, Way::Bus) => {}
@@ -193,6 +204,36 @@ macro_rules! silent {
     };
 }
 silent! { prepare start started stopped release reconnect rewrite }
+
+/// What a bus says for an agent whose queue is full: so many times, then the agent answers.
+pub(crate) struct Full {
+    pub(crate) refusals: Arc<AtomicUsize>,
+}
+
+impl Full {
+    fn answer(&self) -> zbus::fdo::Result<()> {
+        let one_less = |left: usize| left.checked_sub(1);
+        let taken = self
+            .refusals
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        match taken {
+            Ok(_) => Err(zbus::fdo::Error::LimitsExceeded("a full queue".into())),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+macro_rules! full {
+    ($($method:ident)*) => {
+        #[zbus::interface(name = "org.variantd1.Hook")]
+        impl Full {
+            $(fn $method(&self, _xml: &str, _options: Options) -> zbus::fdo::Result<()> {
+                self.answer()
+            })*
+        }
+    };
+}
+full! { prepare start started stopped release reconnect rewrite }
 
 /// An agent of another version: the same object, another interface.
 struct Foreign;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
+use zbus::fdo;
+
 use super::scene::{FOREIGN, Options, Refusal, Scene, UNMARKED, text};
 
 /// With the mark as with the device.
@@ -65,6 +67,26 @@ impl Agent {
     }
 }
 
+/// One that the bus answers for at first, so many times.
+#[derive(Clone)]
+struct Absent {
+    failures: usize,
+    error: fn(String) -> fdo::Error,
+    calls: Arc<Mutex<usize>>,
+}
+
+#[zbus::interface(name = "org.variantd1.Manager")]
+impl Absent {
+    fn prepare_xml(&self, xml: &str, _options: Options) -> fdo::Result<(String, String)> {
+        let mut calls = self.calls.lock().expect("calls");
+        *calls += 1;
+        match *calls <= self.failures {
+            true => Err((self.error)("a full queue".into())),
+            false => Ok((format!("{xml}<!-- new -->"), "{}".into())),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_guest_is_completed_where_its_file_lies() {
     let scene = Arc::new(Scene::start());
@@ -81,6 +103,42 @@ async fn a_guest_is_completed_where_its_file_lies() {
         *agent.calls.lock().expect("calls"),
         1,
         "one was asked about"
+    );
+}
+
+#[tokio::test]
+async fn a_call_without_an_answer_is_made_again_for_it_only_reads() {
+    let errors: [fn(String) -> fdo::Error; 2] = [fdo::Error::LimitsExceeded, fdo::Error::NoReply];
+    for error in errors {
+        let scene = Arc::new(Scene::start());
+        let agent = Absent {
+            failures: 3,
+            error,
+            calls: Arc::default(),
+        };
+        let _served = scene.serve(MANAGER, agent.clone()).await;
+        let (status, said, after) = scene.run_on(UNMARKED).await;
+        assert_eq!((status, &*said), (Some(0), ""));
+        assert_eq!(after, format!("{UNMARKED}<!-- new -->"));
+        assert_eq!(*agent.calls.lock().expect("calls"), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_bus_without_room_is_named() {
+    let scene = Arc::new(Scene::start());
+    let agent = Absent {
+        failures: usize::MAX,
+        error: fdo::Error::LimitsExceeded,
+        calls: Arc::default(),
+    };
+    let _served = scene.serve(MANAGER, agent).await;
+    let (status, said, after) = scene.run_on(UNMARKED).await;
+    assert_eq!((status, &*after), (Some(2), UNMARKED));
+    assert!(said.contains("no room for a call of variantd"), "{said}");
+    assert!(
+        said.contains("a full queue (VD-AGT-001); try again"),
+        "{said}"
     );
 }
 

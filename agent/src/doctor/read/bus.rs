@@ -9,8 +9,9 @@ use zbus::fdo::DBusProxy;
 use super::super::definition::codes;
 use super::super::scene::{Agent, Definition, Seen, Unseen};
 use super::Look;
-use crate::client::{Fault, ManagerProxy, Options};
+use crate::client::{Fault, ManagerProxy, Options, again};
 use crate::proposal::Proposal;
+use hooks::again::Effect;
 
 const PROGRAM: &str = "usr/sbin/variantd";
 const NAME: &str = "org.variantd1";
@@ -57,7 +58,7 @@ async fn is_owned(bus: &Connection) -> zbus::Result<bool> {
 
 async fn answers(bus: &Connection, domains: &mut [Definition]) -> zbus::Result<String> {
     let manager = ManagerProxy::new(bus).await?;
-    let version = manager.version().await?;
+    let version = again(Effect::Reads, async || manager.version().await).await?;
     for domain in domains {
         domain.planned = planned(&manager, &domain.name).await;
     }

@@ -1,0 +1,104 @@
+//! A bus that has no room for a call of the agent, and an agent that ends in a call: what `variantctl` makes of it.
+
+use std::fs;
+use std::process::Output;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent::client::Fault;
+use nix::sys::signal::Signal;
+use tokio::time::timeout;
+use zbus::message::{Flags, Message};
+use zbus::{Connection, connection};
+
+use crate::scene::{Agent, Scene};
+
+/// dbus-daemon(1), `limit`: what a connection may have in its queue.
+const LIMITS: &str = "<busconfig><limit name='max_outgoing_bytes'>65536</limit></busconfig>";
+const NAME: &str = "org.variantd1";
+/// More than a socket's buffer and the queue hold together.
+const CALLS: usize = 40;
+/// Longer than one attempt, shorter than all.
+const SHORT: Duration = Duration::from_millis(500);
+
+fn scene() -> (Scene, Agent) {
+    let limits = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(limits.path(), LIMITS).expect("limits");
+    let scene = Scene::for_all_with(&[limits.path()]);
+    let mut agent = scene.start();
+    agent.says("serves");
+    (scene, agent)
+}
+
+/// Fills the queue of an agent that does not read.
+async fn fill(scene: &Scene) {
+    let bus = connection::Builder::address(scene.bus.address()).build();
+    let bus: Connection = bus.await.expect("bus");
+    let body = "x".repeat(40 << 10);
+    for _ in 0..CALLS {
+        let call = Message::method_call("/org/variantd1", "Flood").destination(NAME);
+        let call = call.with_flags(Flags::NO_REPLY_EXPECTED).build(&body);
+        bus.send(&call.expect("a call")).await.expect("sent");
+    }
+    let ping = bus.call_method(Some(NAME), "/", None::<&str>, "Flood", &body);
+    let refused = timeout(SHORT * 10, ping)
+        .await
+        .expect("an answer of the bus");
+    let fault = Fault::from(refused.expect_err("no room"));
+    assert!(matches!(fault, Fault::Full(_)), "{fault:?}");
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn a_call_for_which_the_bus_has_no_room_is_made_again_until_there_is() {
+    let (scene, agent) = scene();
+    agent.send(Signal::SIGSTOP);
+    fill(&scene).await;
+    let output = thread::scope(|scope| {
+        let asking = scope.spawn(|| scene.variantctl(&["recover"]));
+        thread::sleep(SHORT);
+        assert!(!asking.is_finished(), "it gave up at once");
+        agent.send(Signal::SIGCONT);
+        asking.join().expect("variantctl")
+    });
+    assert!(output.status.success(), "{}", told(&output));
+}
+
+#[tokio::test]
+async fn a_bus_that_has_no_room_for_long_is_named() {
+    let (scene, agent) = scene();
+    agent.send(Signal::SIGSTOP);
+    fill(&scene).await;
+    let began = Instant::now();
+    let (status, said) = scene.fails(&["recover"]);
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert_eq!(status, 4);
+    let words = "error: the system bus has no room for a call of variantd: ";
+    assert!(said.starts_with(words), "{said}");
+    assert!(
+        said.trim_end().ends_with("(VD-AGT-001); try again"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_agent_that_ends_in_a_call_that_changes_something_is_not_asked_again() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    agent.send(Signal::SIGSTOP);
+    let output = thread::scope(|scope| {
+        let asking = scope.spawn(|| scene.variantctl(&["recover"]));
+        thread::sleep(SHORT);
+        agent.send(Signal::SIGKILL);
+        asking.join().expect("variantctl")
+    });
+    let said = told(&output);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    let words = "error: variantd ended before it answered, or its answer was lost: ";
+    assert!(said.starts_with(words), "{said}");
+    assert!(said.contains("what is done already stays"), "{said}");
+}

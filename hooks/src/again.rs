@@ -1,0 +1,57 @@
+//! Which calls over the bus are made again, and when.
+//!
+//! A bus that has no room for a message refuses it with `LimitsExceeded` (dbus-daemon: "The maximum number of ... has been
+//! reached", dbus-broker: a quota): the agent has not seen the call, so every call is made again. `NoReply` says that the agent
+//! ended or that its answer was lost: only a call that changes nothing is made again.
+
+use std::time::Duration;
+
+/// The bus has no room for a message, a connection or a name.
+pub const FULL: &str = "org.freedesktop.DBus.Error.LimitsExceeded";
+/// The agent ended before it answered, or its answer was lost.
+pub const NO_REPLY: &str = "org.freedesktop.DBus.Error.NoReply";
+
+/// Before each further attempt, 3.15 s together: a queue that is full at the end of that is not one that somebody empties.
+pub const PAUSES: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
+
+/// What a call does, which decides when it is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It only reads: it is made again whenever it has no answer.
+    Reads,
+    /// It changes something: it is made again only where the agent has not seen it.
+    Changes,
+}
+
+impl Effect {
+    /// Whether a call that ended with the error of this name is made again.
+    #[must_use]
+    pub fn allows_another(self, error: &str) -> bool {
+        match self {
+            Self::Reads => [FULL, NO_REPLY].contains(&error),
+            Self::Changes => error == FULL,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_call_that_reads_is_made_again_where_the_agent_may_have_seen_it() {
+        assert!(Effect::Reads.allows_another(FULL) && Effect::Reads.allows_another(NO_REPLY));
+        assert!(Effect::Changes.allows_another(FULL) && !Effect::Changes.allows_another(NO_REPLY));
+        for effect in [Effect::Reads, Effect::Changes] {
+            assert!(!effect.allows_another("org.variantd1.Error.Refused"));
+            assert!(!effect.allows_another("org.freedesktop.DBus.Error.ServiceUnknown"));
+        }
+    }
+}
