@@ -15,6 +15,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
 use serde::{Deserialize, Serialize};
 
+use crate::assignment::{self, Owner, Phase};
 use crate::bell::Bell;
 use crate::instance;
 use crate::journal::{self, Files, JournalError, Peeked, Storage, VERSION, failed};
@@ -57,29 +58,34 @@ impl journal::Record for Record {
 }
 
 impl Record {
-    /// The record of a bind that is about to begin.
-    #[must_use]
-    pub fn new(device: PciAddress, driver: DriverName, before: Before) -> Self {
-        Self {
+    /// What is stored of a device's record; `leader` is the device that it is bound along with.
+    pub(crate) fn of(
+        device: PciAddress,
+        leader: Option<PciAddress>,
+        record: &assignment::Record,
+    ) -> Option<Self> {
+        Some(Self {
             version: VERSION,
             device,
-            driver,
-            before,
-            done: false,
-            leader: None,
+            driver: record.target.clone(),
+            before: record.before.clone()?,
+            done: record.phase == Phase::Bound,
+            leader,
+        })
+    }
+
+    /// The device's record. One that is not done is restored, whatever was being done.
+    pub(crate) fn record(&self) -> assignment::Record {
+        assignment::Record {
+            owner: Owner::Admin,
+            target: self.driver.clone(),
+            before: Some(self.before.clone()),
+            phase: match self.done {
+                true => Phase::Bound,
+                false => Phase::Degraded,
+            },
+            replaces: None,
         }
-    }
-
-    /// The same, bound along with `leader`.
-    #[must_use]
-    pub fn along(self, leader: Option<PciAddress>) -> Self {
-        Self { leader, ..self }
-    }
-
-    /// The same, done or not.
-    #[must_use]
-    pub fn with(self, done: bool) -> Self {
-        Self { done, ..self }
     }
 }
 
@@ -223,7 +229,7 @@ mod tests {
             driver: Some(driver("nvidia")),
             driver_override: None,
         };
-        Record::new(address(GPU), driver(VARIANT), before)
+        crate::fixture::interrupted(address(GPU), driver(VARIANT), before)
     }
 
     #[test]

@@ -9,7 +9,10 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use kernel_glue::model::Model;
 use kernel_glue::numa::{Node, Numa, NumaNode, RangeList};
+use kernel_glue::rebind::Before;
 
+use crate::assignment::{self, Owner, Phase};
+use crate::bound::Record;
 use crate::config::Config;
 use crate::declined::Declined;
 use crate::learned::Learned;
@@ -30,6 +33,18 @@ pub(crate) fn address(text: &str) -> PciAddress {
 
 pub(crate) fn driver(text: &str) -> DriverName {
     text.parse().expect("driver name")
+}
+
+/// The record of a bind outside of any guest that was cut off.
+pub(crate) fn interrupted(device: PciAddress, target: DriverName, before: Before) -> Record {
+    let record = assignment::Record {
+        owner: Owner::Admin,
+        target,
+        before: Some(before),
+        phase: Phase::Binding,
+        replaces: None,
+    };
+    Record::of(device, None, &record).expect("what was before is known")
 }
 
 pub(crate) fn device(at: &str, id: &str, on: &str) -> Device {

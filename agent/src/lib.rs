@@ -1,6 +1,7 @@
 //! Reads domains, holds recipes, plans, applies, journals, serves.
 
 pub mod assign;
+mod assignment;
 pub mod atomics;
 pub mod attempt;
 pub mod bell;

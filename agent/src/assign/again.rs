@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::{Assigner, Unwilling};
+use crate::assignment::Event;
 use crate::domain::DomainUuid;
 use crate::journal::{Held, JournalError};
 
@@ -93,7 +94,7 @@ impl Assigner {
         }
         let others =
             |domain: &DomainUuid, held: &Held| held.is_unsettled() && !domains.contains(domain);
-        for left in self.recover_entries(others, Unwilling::Kept) {
+        for left in self.recover_entries(others, &Event::Resumed, Unwilling::Kept) {
             if let Some(sentence) = left.sentence {
                 warn!("'{}' is still not given back: {sentence}", left.device);
             }

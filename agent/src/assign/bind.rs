@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::release;
 use super::returning::{Return, Unwilling, bring_back};
+use crate::assignment::{Action, Event, Restore, next};
 use crate::config::Release;
 use crate::journal::Held;
 use crate::journald;
@@ -53,8 +54,8 @@ pub(super) fn resolve(
 pub(super) struct Setback {
     /// The first failure.
     pub(super) error: RebindError,
-    /// The devices that are not as they were before.
-    pub(super) stuck: Vec<Held>,
+    /// What is left in the entry: the devices that are not as they were before.
+    pub(super) left: Vec<Held>,
 }
 
 /// Binds each device to its driver. On a failure all are put back as they were before.
@@ -64,71 +65,118 @@ pub(super) struct Setback {
 pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Setback>> {
     let results = at_once(devices, |held| bind_one(kernel, held));
     let failed = results.iter().filter_map(|result| result.as_ref().err());
-    let hung = |held: &Held| {
-        let mut about = failed.clone().filter(|error| error.is_about(held.address));
-        about.any(RebindError::is_hung)
+    let event = |held: &Held| match failed.clone().find(|error| error.is_about(held.address)) {
+        Some(error) => Event::NotBound {
+            lasting: error.is_hung(),
+        },
+        None => Event::Cancelled,
     };
-    let stuck = match failed.clone().next() {
-        Some(_) => put_back(kernel, devices, hung),
+    let left = match failed.clone().next() {
+        Some(_) => put_back(kernel, devices, event),
         None => return Ok(()),
     };
     let Some(error) = results.into_iter().find_map(Result::err) else {
         return Ok(());
     };
-    let error = match stuck.iter().any(|held| error.is_about(held.address)) {
+    let error = match left.iter().any(|held| error.is_about(held.address)) {
         true => error,
         false => error.put_back(),
     };
-    Err(Box::new(Setback { error, stuck }))
+    Err(Box::new(Setback { error, left }))
 }
 
-/// Puts each device back as it was before its bind, wherever it is; returns those that are not.
+/// Puts each device back as it was before its bind, wherever it is, after an event that says so; returns what is left in
+/// the entry.
 ///
 /// What was found half-way by a bind, after a crash, was not as before either: so what is asked
 /// for is never the state that the bind began with, but the journalled one. A device with a write
-/// that `hung` is not as before until that write has ended, whatever it looks like.
+/// that hung is not as before until that write has ended, whatever it looks like.
 pub(super) fn put_back(
     kernel: &SharedKernel,
     devices: &[Held],
-    hung: impl Fn(&Held) -> bool + Sync,
+    event: impl Fn(&Held) -> Event + Sync,
 ) -> Vec<Held> {
-    let results = at_once(devices, |held| {
-        let way = Return {
-            certain: hung(held),
-            unwilling: Unwilling::Kept,
-        };
-        let before = held.before.as_ref();
-        before.map(|before| bring_back(kernel, held.address, before, way))
+    let left = at_once(devices, |held| {
+        let step = next(Some(&held.record()), &event(held));
+        let result = put_back_one(kernel, held, step.action());
+        let left = next(step.record.as_ref(), &result).record;
+        left.map(|record| Held::of(held.address, record))
     });
-    let astray = devices.iter().zip(results).filter(|(held, result)| {
-        let Some(before) = &held.before else {
-            return false;
-        };
-        match result {
-            Some(Err(error)) if error.is_hung() => true,
-            Some(Ok(returned)) => differs(kernel, held.address, &returned.to),
-            _ => differs(kernel, held.address, before),
-        }
-    });
-    astray.map(|(held, _)| held.clone()).collect()
+    left.into_iter().flatten().collect()
 }
 
-/// What became of a device that a domain had.
-pub(super) type GivenBack = (Held, Result<Option<Refusal>, RebindError>);
+fn put_back_one(kernel: &SharedKernel, held: &Held, action: Option<Action>) -> Event {
+    let (Some(Action::Restore(restore)), Some(before)) = (action, &held.before) else {
+        return Event::Restored;
+    };
+    let way = Return {
+        certain: restore.certain,
+        unwilling: Unwilling::Kept,
+    };
+    let is_astray = match bring_back(kernel, held.address, before, way) {
+        Err(error) if error.is_hung() => true,
+        Ok(returned) => differs(kernel, held.address, &returned.to),
+        Err(_) => differs(kernel, held.address, before),
+    };
+    match is_astray {
+        true => Event::NotRestored { lasting: true },
+        false => Event::Restored,
+    }
+}
+
+/// A device whose release has begun.
+pub(super) struct Begun {
+    pub(super) device: PciAddress,
+    /// Its line in the entry from now on.
+    pub(super) held: Option<Held>,
+    restore: Option<Restore>,
+}
+
+impl Begun {
+    /// Begins a release by an event.
+    pub(super) fn by(event: &Event, held: &Held) -> Self {
+        let device = held.address;
+        let step = next(Some(&held.record()), event);
+        let restore = match step.action() {
+            Some(Action::Restore(restore)) => Some(restore),
+            _ => None,
+        };
+        let held = step.record.map(|record| Held::of(device, record));
+        Self {
+            device,
+            held,
+            restore,
+        }
+    }
+
+    /// Its line in the entry when the release has come to its end.
+    pub(super) fn left(&self, result: Result<(), &RebindError>) -> Option<Held> {
+        let event = match result {
+            Ok(()) => Event::Restored,
+            Err(error) => Event::NotRestored {
+                lasting: error.is_degraded() || error.is_hung(),
+            },
+        };
+        self.held.as_ref()?.after(&event)
+    }
+}
+
+/// What is to be said of a device that was given back, or why it was not.
+pub(super) type GivenBack = Result<Option<Refusal>, RebindError>;
 
 /// Gives each device to where it belongs after a release.
 ///
-/// Returns each with the reason why it is not there, or with what is to be said of where it is.
+/// Returns of each the reason why it is not there, or what is to be said of where it is.
 pub(super) fn give_back(
     kernel: &SharedKernel,
-    devices: &[Held],
+    devices: &[Begun],
     policy: &Release,
     unwilling: Unwilling,
 ) -> Vec<GivenBack> {
-    let results = at_once(devices, |held| {
-        give_back_one(kernel, held, policy, unwilling)
-    });
-    devices.iter().cloned().zip(results).collect()
+    at_once(devices, |begun| match (&begun.held, begun.restore) {
+        (Some(held), Some(restore)) => give_back_one(kernel, held, restore, policy, unwilling),
+        _ => Ok(None),
+    })
 }
 
 fn bind_one(kernel: &SharedKernel, held: &Held) -> Result<Outcome, RebindError> {
@@ -145,17 +193,17 @@ fn bind_one(kernel: &SharedKernel, held: &Held) -> Result<Outcome, RebindError> 
 fn give_back_one(
     kernel: &SharedKernel,
     held: &Held,
+    restore: Restore,
     policy: &Release,
     unwilling: Unwilling,
-) -> Result<Option<Refusal>, RebindError> {
-    let goal = match release::goal(kernel, held, policy) {
+) -> GivenBack {
+    let goal = match release::goal(kernel, held, restore.by_policy, policy) {
         Err(error) if error.is_gone() => held.before.clone(),
         goal => goal?,
     };
     let Some(goal) = goal else { return Ok(None) };
     let way = Return {
-        // A write of an agent that has died, or that hung, may still be under way.
-        certain: held.is_unsettled(),
+        certain: restore.certain,
         unwilling,
     };
     let returned = bring_back(kernel, held.address, &goal, way)?;
@@ -188,7 +236,7 @@ fn report(device: PciAddress, outcome: Outcome, what: &str, driver: Option<&Driv
 }
 
 /// Does the work for each device in a thread of its own; here, one after another, where no thread can be had.
-pub(super) fn at_once<T: Send>(devices: &[Held], work: impl Fn(&Held) -> T + Sync) -> Vec<T> {
+pub(super) fn at_once<D: Sync, T: Send>(devices: &[D], work: impl Fn(&D) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
         let begin = |held| {

@@ -8,8 +8,9 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::{Before, RebindError};
 
 use super::{AssignError, Assigner, bind, error};
+use crate::assignment::{Action, Claim, Event, Owner, Record, Refused, next};
 use crate::bound::DeviceLock;
-use crate::domain::Domain;
+use crate::domain::{Domain, DomainUuid};
 use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
@@ -39,19 +40,6 @@ impl Assigner {
         let _claim = claims.unwrap_or_else(PoisonError::into_inner);
         let lock = |device: &Planned| self.lock(device.address);
         let _locks: Vec<DeviceLock> = devices.iter().map(lock).collect::<Result<_, _>>()?;
-        for device in devices {
-            if let Some(other) = self.journal.holder(device.address, Some(&domain.uuid))? {
-                return Err(error::taken(device.address, &other));
-            }
-            // What a bind by hand has left half-way is no state to come back to.
-            if self
-                .bound
-                .read(device.address)?
-                .is_some_and(|by_hand| !by_hand.done)
-            {
-                return Err(error::degraded(device.address));
-            }
-        }
         let mut held = self
             .journal
             .read(&domain.uuid)?
@@ -59,7 +47,7 @@ impl Assigner {
         for (device, driver) in devices.iter().zip(drivers) {
             let known = held.iter().position(|held| held.address == device.address);
             let old = known.map(|index| held.remove(index));
-            held.push(self.hold(device, driver, old)?);
+            held.push(self.hold(&domain.uuid, device.address, driver, old.as_ref())?);
         }
         held.sort_by_key(|held| held.address);
         let entry = Entry::new(domain, held);
@@ -85,29 +73,30 @@ impl Assigner {
         Ok(())
     }
 
-    /// What an earlier start of the domain noted as the state before still counts.
+    /// The device's line in the entry of the domain that asks for it, which has `old`.
     fn hold(
         &self,
-        device: &Planned,
-        driver: DriverName,
-        old: Option<Held>,
+        domain: &DomainUuid,
+        device: PciAddress,
+        target: DriverName,
+        old: Option<&Held>,
     ) -> Result<Held, AssignError> {
-        if old
-            .as_ref()
-            .is_some_and(|held| held.state == State::Degraded)
-        {
-            return Err(error::degraded(device.address));
-        }
-        let before = match old.and_then(|held| held.before) {
+        let holder = self.journal.holder(device, Some(domain))?;
+        let now = match old.and_then(|held| held.before.clone()) {
             Some(before) => before,
-            None => Before::read(&*self.kernel, device.address)?,
+            None => Before::read(&*self.kernel, device)?,
         };
-        Ok(Held {
-            address: device.address,
-            driver,
-            before: Some(before),
-            state: State::Binding,
-        })
+        let lender = self.bound.read(device)?;
+        let claim = Claim {
+            owner: Owner::Domain,
+            target,
+            now,
+            is_taken: holder.is_some(),
+            lender: lender.map(|record| record.record().phase),
+        };
+        let old = old.map(Held::record);
+        let record = claimed(device, old.as_ref(), claim, holder.as_deref())?;
+        Ok(Held::of(device, record))
     }
 
     /// The domain's devices that have a recipe, as they would be adopted.
@@ -131,5 +120,25 @@ impl Assigner {
             })
         });
         held.collect()
+    }
+}
+
+/// The record of a device that is asked for; `holder` is the domain that has it.
+///
+/// # Errors
+/// A refusal while a domain has it, or an earlier change of it was not taken back.
+pub(super) fn claimed(
+    device: PciAddress,
+    record: Option<&Record>,
+    claim: Claim,
+    holder: Option<&str>,
+) -> Result<Record, AssignError> {
+    let step = next(record, &Event::Claim(claim));
+    match (step.action(), step.record) {
+        (Some(Action::Bind), Some(record)) => Ok(record),
+        (Some(Action::Refuse(Refused::Taken)), _) => {
+            Err(error::taken(device, holder.unwrap_or_default()))
+        }
+        _ => Err(error::degraded(device)),
     }
 }

@@ -16,14 +16,17 @@ use std::sync::PoisonError;
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
-use kernel_glue::rebind::{Before, Outcome, Rebind, RebindError, Step};
+use kernel_glue::rebind::{self, Before, Outcome, Rebind, RebindError, Step};
 use serde::Serialize;
 use tracing::info;
 
+use super::claim::claimed;
 use super::returning::{Return, Unwilling, bring_back};
 use super::{AssignError, Assigner, Condition, bind, error};
+use crate::assignment::{self, Action, Claim, Event, Owner, next};
 use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
+use crate::journal::JournalError;
 use crate::journald;
 use crate::progress;
 use crate::refusal::Refusal;
@@ -213,7 +216,7 @@ impl Assigner {
             return Ok((Fate::AlreadySo, None));
         };
         progress::stage("giving the device back", 0.3);
-        self.restore(record, Unwilling::Kept)
+        self.restore(&record, &Event::Released, Unwilling::Kept)
     }
 
     /// The id of a device that could be bound.
@@ -276,29 +279,77 @@ impl Assigner {
         })
     }
 
-    /// Binds; what was noted as the state before by an earlier bind still counts.
-    fn take(&self, way: &Way) -> Result<(), AssignError> {
+    /// Binds; returns the record, by which [`cancel`](Self::cancel) takes the bind back.
+    fn take(&self, way: &Way) -> Result<assignment::Record, AssignError> {
         let Rebind { device, to } = &way.rebind;
-        let before = way.old.as_ref().map_or(&way.now, |old| &old.before);
-        let record = Record::new(*device, to.clone(), before.clone()).along(way.leader);
-        self.bound.write(&record)?;
+        let old = way.old.as_ref().map(Record::record);
+        let holder = self.journal.holder(*device, None)?;
+        let claim = Claim {
+            owner: Owner::Admin,
+            target: to.clone(),
+            now: way.now.clone(),
+            is_taken: holder.is_some(),
+            lender: None,
+        };
+        let record = claimed(*device, old.as_ref(), claim, holder.as_deref())?;
+        self.note_record(*device, way.leader, Some(&record))?;
         match way.rebind.apply(&*self.kernel, &way.now) {
             Ok(_) => {
                 self.set_note(*device, None);
-                Ok(self.bound.write(&record.with(true))?)
-            }
-            Err(error) if error.is_degraded() => {
-                self.again.something();
-                Err(error.into())
+                let step = next(Some(&record), &Event::Bound);
+                self.end(*device, way.leader, &step)?;
+                Ok(step.record.unwrap_or(record))
             }
             Err(error) => {
-                match &way.old {
-                    Some(old) => self.bound.write(old)?,
-                    None => self.bound.remove(*device)?,
-                }
+                let lasting = error.is_degraded() || error.is_hung();
+                let step = next(Some(&record), &Event::NotBound { lasting });
+                self.end(*device, way.leader, &step)?;
                 Err(error.into())
             }
         }
+    }
+
+    /// Takes a bind back; a device that is not as the bind found it stays recorded for `recover`.
+    fn cancel(&self, way: &Way, record: &assignment::Record) -> Result<(), AssignError> {
+        let device = way.rebind.device;
+        let step = next(Some(record), &Event::Cancelled);
+        self.note_record(device, way.leader, step.record.as_ref())?;
+        let back = rebind::restore(&*self.kernel, device, &way.now);
+        let event = match &back {
+            Ok(_) => Event::Restored,
+            Err(_) => Event::NotRestored { lasting: true },
+        };
+        self.end(device, way.leader, &next(step.record.as_ref(), &event))?;
+        back?;
+        Ok(())
+    }
+
+    /// Writes what stands on record from now on; called before what it announces is done.
+    fn note_record(
+        &self,
+        device: PciAddress,
+        leader: Option<PciAddress>,
+        record: Option<&assignment::Record>,
+    ) -> Result<(), JournalError> {
+        let noted = match record.and_then(|record| Record::of(device, leader, record)) {
+            Some(record) => self.bound.write(&record),
+            None => self.bound.remove(device),
+        };
+        // The file may say what was not to stand there: no caller knows of it, so it is looked at again.
+        noted.inspect_err(|_| self.again.something())
+    }
+
+    /// Writes what a change has left, and has it tried again where that is due.
+    fn end(
+        &self,
+        device: PciAddress,
+        leader: Option<PciAddress>,
+        step: &assignment::Step,
+    ) -> Result<(), JournalError> {
+        if step.action() == Some(Action::Retry) {
+            self.again.something();
+        }
+        self.note_record(device, leader, step.record.as_ref())
     }
 
     /// Puts a device back that an earlier change was cut off at, or hung: a write of it may still be under way, and a
@@ -306,39 +357,45 @@ impl Assigner {
     fn settle_by_hand(&self, device: PciAddress) -> Result<(), AssignError> {
         self.refuse_held(device)?;
         match self.bound.read(device)? {
-            Some(record) if !record.done => self.restore(record, Unwilling::Kept).map(drop),
+            Some(record) if !record.done => {
+                let restored = self.restore(&record, &Event::Resumed, Unwilling::Kept);
+                restored.map(drop)
+            }
             _ => Ok(()),
         }
     }
 
-    /// Says, too, why the device is not on the driver that it had before.
+    /// Restores a device by an event; says, too, why it is not on the driver that it had before.
     fn restore(
         &self,
-        record: Record,
+        noted: &Record,
+        event: &Event,
         unwilling: Unwilling,
     ) -> Result<(Fate, Option<Refusal>), AssignError> {
-        let device = record.device;
-        if record.done {
-            self.bound.write(&record.clone().with(false))?;
+        let (device, leader) = (noted.device, noted.leader);
+        let step = next(Some(&noted.record()), event);
+        if noted.done {
+            self.note_record(device, leader, step.record.as_ref())?;
         }
         let way = Return {
-            // A write of a change that was cut off may still be under way.
-            certain: !record.done,
+            certain: matches!(step.action(), Some(Action::Restore(restore)) if restore.certain),
             unwilling,
         };
-        let returned = match bring_back(&*self.kernel, device, &record.before, way) {
+        let returned = match bring_back(&*self.kernel, device, &noted.before, way) {
             Err(error) => {
-                let done = record.done && !error.is_degraded() && !error.is_hung();
-                if !done {
-                    self.again.something();
-                }
-                self.bound.write(&record.with(done))?;
+                let lasting = error.is_degraded() || error.is_hung();
+                let event = Event::NotRestored { lasting };
+                self.end(device, leader, &next(step.record.as_ref(), &event))?;
                 return Err(error.into());
             }
             Ok(returned) => returned,
         };
         self.set_note(device, returned.note.as_ref());
-        self.bound.remove(device)?;
+        self.end(
+            device,
+            leader,
+            &next(step.record.as_ref(), &Event::Restored),
+        )?;
         let fate = match returned.outcome {
             Outcome::Done => {
                 info!(variantd_device = %device, message_id = journald::GIVEN_BACK, "'{device}' given back, outside of any guest");

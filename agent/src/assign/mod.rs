@@ -37,10 +37,11 @@ use kernel_glue::rebind::Before;
 use nix::errno::Errno;
 use tracing::warn;
 
+use crate::assignment::Event;
 use crate::bound::Bound;
 use crate::code::Code;
 use crate::domain::{Domain, DomainUuid};
-use crate::journal::{Entry, Held, Journal, JournalError, State};
+use crate::journal::{Entry, Held, Journal, JournalError};
 use crate::libvirt::DomainRef;
 use crate::lock::Locks;
 use crate::plan::{Plan, Planned};
@@ -204,18 +205,18 @@ impl Assigner {
         let planned = |held: &Held| devices.iter().any(|d| d.address == held.address);
         let (now, others): (Vec<_>, Vec<_>) = entry.devices.into_iter().partition(planned);
         if let Err(setback) = bind::bind(&*self.kernel, &now) {
-            let error = error::setback(setback.error, &setback.stuck);
-            return Err(self.step_back(domain, others, setback.stuck, error));
+            let error = error::setback(setback.error, &setback.left);
+            return Err(self.step_back(domain, others, setback.left, error));
         }
         let kept = self.verify_memory(&now).and_then(|()| {
-            let bound = now.iter().map(|held| held.clone().at(State::Bound));
+            let bound = now.iter().filter_map(|held| held.after(&Event::Bound));
             let all = sorted(others.iter().cloned().chain(bound));
             let written = self.journal.write(&domain.uuid, &Entry::new(domain, all));
             Ok(written?)
         });
         kept.map_err(|error| {
-            let stuck = bind::put_back(&*self.kernel, &now, |_| false);
-            self.step_back(domain, others, stuck, error)
+            let left = bind::put_back(&*self.kernel, &now, |_| Event::Cancelled);
+            self.step_back(domain, others, left, error)
         })
     }
 
@@ -224,11 +225,10 @@ impl Assigner {
         &self,
         domain: &DomainRef,
         others: Vec<Held>,
-        stuck: Vec<Held>,
+        left: Vec<Held>,
         reason: AssignError,
     ) -> AssignError {
-        let stuck = stuck.into_iter().map(|held| held.at(State::Degraded));
-        let left = sorted(others.into_iter().chain(stuck));
+        let left = sorted(others.into_iter().chain(left));
         if !left.is_empty() {
             self.again.something();
         }

@@ -3,6 +3,7 @@
 use tracing::{info, warn};
 
 use super::{AssignError, Assigner, Unwilling, reference};
+use crate::assignment::Event;
 use crate::domain::DomainUuid;
 use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
@@ -52,7 +53,7 @@ impl Assigner {
         let entry = entry.inspect_err(|_| self.left_over(domain))?;
         let half_way = |held: &Held| matches!(held.state, State::Binding | State::Releasing);
         if entry.is_some_and(|entry| entry.devices.iter().any(half_way)) {
-            self.give_back_those(domain, half_way, Unwilling::Kept)?;
+            self.give_back_those(domain, half_way, &Event::Resumed, Unwilling::Kept)?;
             self.heard_of(domain);
         }
         Ok(())
@@ -67,7 +68,10 @@ impl Assigner {
             // Otherwise a hook has come first, and the entry is of its making.
             let unheard = self.orphans().contains(&domain.uuid);
             match unheard {
-                true => self.give_back_those(&domain.uuid, Held::is_unsettled, Unwilling::Kept),
+                true => {
+                    let left = Held::is_unsettled;
+                    self.give_back_those(&domain.uuid, left, &Event::Resumed, Unwilling::Kept)
+                }
                 false => Ok(Vec::new()),
             }
         });

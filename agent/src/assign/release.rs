@@ -5,7 +5,9 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::{Before, RebindError};
 use tracing::warn;
 
+use super::bind::Begun;
 use super::{AssignError, Assigner, SharedKernel, Unwilling, bind, check, reference, sorted};
+use crate::assignment::Event;
 use crate::config::Release;
 use crate::domain::DomainUuid;
 use crate::journal::{Entry, Held, State};
@@ -22,19 +24,20 @@ use crate::refusal::Refusal;
 pub(super) fn goal(
     kernel: &SharedKernel,
     held: &Held,
+    by_policy: bool,
     policy: &Release,
 ) -> Result<Option<Before>, RebindError> {
     let Some(before) = &held.before else {
         return Ok(None);
     };
-    let ran = matches!(held.state, State::Bound | State::Releasing);
     match policy {
         Release::Keep
-            if ran && Before::read(kernel, held.address)?.driver.as_ref() == Some(&held.driver) =>
+            if by_policy
+                && Before::read(kernel, held.address)?.driver.as_ref() == Some(&held.driver) =>
         {
             Ok(None)
         }
-        Release::Driver(name) if ran && before.driver.as_ref() != Some(name) => {
+        Release::Driver(name) if by_policy && before.driver.as_ref() != Some(name) => {
             let wanted = policys(kernel, held.address, name)?;
             Ok(Some(wanted.unwrap_or_else(|| before.clone())))
         }
@@ -65,19 +68,20 @@ fn policys(
 impl Assigner {
     /// Gives all devices of a domain back.
     pub(super) fn give_back(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        self.give_back_those(domain, |_| true, Unwilling::Kept)?;
+        self.give_back_those(domain, |_| true, &Event::Released, Unwilling::Kept)?;
         Ok(())
     }
 
-    /// Gives those devices of a domain back that are `due`; the entry keeps what is left, and that is tried again.
+    /// Gives those devices of a domain back that are `due` by an event; the entry keeps what is left, and that is tried again.
     /// Returns what is to be said of those that are not on the driver they had before.
     pub(super) fn give_back_those(
         &self,
         domain: &DomainUuid,
         due: impl Fn(&Held) -> bool,
+        event: &Event,
         unwilling: Unwilling,
     ) -> Result<Vec<Refusal>, AssignError> {
-        let given_back = self.try_to_give_back(domain, due, unwilling);
+        let given_back = self.try_to_give_back(domain, due, event, unwilling);
         given_back.inspect_err(|_| self.again.domain(domain))
     }
 
@@ -85,6 +89,7 @@ impl Assigner {
         &self,
         domain: &DomainUuid,
         due: impl Fn(&Held) -> bool,
+        event: &Event,
         unwilling: Unwilling,
     ) -> Result<Vec<Refusal>, AssignError> {
         let entry = self.journal.read(domain);
@@ -96,27 +101,24 @@ impl Assigner {
         let domain = DomainRef { uuid, name };
         let (due, others): (Vec<_>, Vec<_>) = entry.devices.into_iter().partition(due);
         self.wait_for_qemu(&due);
-        self.intend(&domain, &due, &others);
+        let begun: Vec<Begun> = due.iter().map(|held| Begun::by(event, held)).collect();
+        self.intend(&domain, &begun, &others);
         let policy = &self.site.rules().config.release;
-        let (mut kept, mut notes) = (Vec::new(), Vec::new());
-        for (held, result) in bind::give_back(&*self.kernel, &due, policy, unwilling) {
+        let results = bind::give_back(&*self.kernel, &begun, policy, unwilling);
+        let (mut left, mut failed, mut notes) = (others, None, Vec::new());
+        for (begun, result) in begun.iter().zip(results) {
+            left.extend(begun.left(result.as_ref().map(drop)));
             match result {
                 Ok(note) => {
-                    self.set_note(held.address, note.as_ref());
+                    self.set_note(begun.device, note.as_ref());
                     notes.extend(note);
                 }
-                Err(error) => kept.push((held, error)),
+                Err(error) => drop(failed.get_or_insert(error)),
             }
         }
-        let left = kept.iter().map(
-            |(held, error)| match error.is_degraded() || error.is_hung() {
-                true => held.clone().at(State::Degraded),
-                false => begun(held.clone()),
-            },
-        );
-        self.keep(&domain, sorted(others.into_iter().chain(left)))?;
-        match kept.into_iter().next() {
-            Some((_, error)) => Err(error.into()),
+        self.keep(&domain, sorted(left.into_iter()))?;
+        match failed {
+            Some(error) => Err(error.into()),
             None => Ok(notes),
         }
     }
@@ -148,26 +150,19 @@ impl Assigner {
             if gone.is_empty() {
                 return Ok(());
             }
-            self.give_back_those(&domain, |held| gone.contains(held), Unwilling::Kept)?;
+            let departed = |held: &Held| gone.contains(held);
+            self.give_back_those(&domain, departed, &Event::Released, Unwilling::Kept)?;
             Ok(())
         })
     }
 
     /// Journals that devices are about to be given back. Where that fails they are given back all
     /// the same: the entry that stands says no less, only that libvirt is to be asked first.
-    fn intend(&self, domain: &DomainRef, due: &[Held], others: &[Held]) {
-        let due = due.iter().cloned().map(begun);
-        let all = sorted(due.chain(others.iter().cloned()));
+    fn intend(&self, domain: &DomainRef, begun: &[Begun], others: &[Held]) {
+        let begun = begun.iter().filter_map(|begun| begun.held.clone());
+        let all = sorted(begun.chain(others.iter().cloned()));
         if let Err(error) = self.journal.write(&domain.uuid, &Entry::new(domain, all)) {
             warn!("{error}");
         }
-    }
-}
-
-/// A device whose release has begun.
-fn begun(held: Held) -> Held {
-    match held.state {
-        State::Bound => held.at(State::Releasing),
-        _ => held,
     }
 }

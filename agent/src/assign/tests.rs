@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use super::*;
 use crate::config::{Config, Verify};
 use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest, kernel, site};
+use crate::journal::State;
 
 struct Scene {
     kernel: Arc<Model>,
@@ -281,7 +282,10 @@ fn a_start_right_after_a_crash_waits_for_the_write_that_is_under_way() {
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     let entry = scene.assigner.journal.read(&uuid()).expect("read");
     let Entry { name, devices, .. } = entry.expect("an entry");
-    let cut_off = devices.into_iter().map(|held| held.at(State::Binding));
+    let cut_off = devices.into_iter().map(|held| Held {
+        state: State::Binding,
+        ..held
+    });
     let domain = DomainRef { uuid: uuid(), name };
     let entry = Entry::new(&domain, cut_off.collect());
     scene

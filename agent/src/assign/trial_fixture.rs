@@ -9,6 +9,7 @@ use super::fault_fixture::{Fault, Life, Machine};
 use super::*;
 use crate::config::Release;
 use crate::fixture::{UUID, VARIANT, address, driver};
+use crate::journal::State;
 
 /// A device of a plan: address, id, the driver before, the override before, the driver wanted.
 pub(super) type Line = (

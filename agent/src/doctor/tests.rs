@@ -204,7 +204,7 @@ fn record() -> Record {
         driver: None,
         driver_override: None,
     };
-    Record::new(address(GPU), driver(VARIANT), before)
+    crate::fixture::interrupted(address(GPU), driver(VARIANT), before)
 }
 
 fn drifted() -> super::Definition {

@@ -7,7 +7,10 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
 use serde::{Deserialize, Serialize};
 
+use crate::assignment::{Event, Owner, Record, next};
 use crate::libvirt::DomainRef;
+
+pub use crate::assignment::Phase as State;
 
 /// The version written, and the newest that is read.
 pub(crate) const VERSION: u32 = 1;
@@ -39,20 +42,6 @@ pub struct Held {
     pub before: Option<Before>,
     /// How far it is.
     pub state: State,
-}
-
-/// How far a device is, which decides what becomes of it after a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// Its bind has begun: it goes back to what it had before. No guest runs with it yet.
-    Binding,
-    /// It is on its driver: it stays while the guest runs, and is released when not.
-    Bound,
-    /// Its release has begun: it is finished.
-    Releasing,
-    /// It could not be put back: that is tried again, and no start gets it before.
-    Degraded,
 }
 
 /// Why a text is no entry.
@@ -115,16 +104,37 @@ impl Entry {
 }
 
 impl Held {
-    /// The same, so far.
-    #[must_use]
-    pub fn at(self, state: State) -> Self {
-        Self { state, ..self }
+    /// What a domain has, as a line of its entry.
+    pub(crate) fn of(address: PciAddress, record: Record) -> Self {
+        Self {
+            address,
+            driver: record.target,
+            before: record.before,
+            state: record.phase,
+        }
+    }
+
+    /// The device's record.
+    pub(crate) fn record(&self) -> Record {
+        Record {
+            owner: Owner::Domain,
+            target: self.driver.clone(),
+            before: self.before.clone(),
+            phase: self.state,
+            replaces: None,
+        }
+    }
+
+    /// What stands in the entry after an event; none when the domain has it no more.
+    pub(crate) fn after(&self, event: &Event) -> Option<Self> {
+        let record = next(Some(&self.record()), event).record;
+        record.map(|record| Self::of(self.address, record))
     }
 
     /// True while neither the bind nor the release has come to its end.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
-        self.state != State::Bound
+        self.state.is_unsettled()
     }
 }
 

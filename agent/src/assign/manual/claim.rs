@@ -9,11 +9,11 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 
 use super::{AssignError, Assigner};
-use crate::bound::Record;
+use crate::assignment::{Claim, Event, Owner, next};
 
 impl Assigner {
     /// Records that a device is about to get an override; returns the driver that is to stand in it. `None` for a device
-    /// that has a driver, an override or a record already: it is bound when its reservation is applied.
+    /// that has a driver, an override or a record already, or that a guest has: it is bound when its reservation is applied.
     ///
     /// # Errors
     /// When it is not there, no driver is known for it, or the record cannot be written.
@@ -29,8 +29,18 @@ impl Assigner {
         if !is_free || self.bound.read(device)?.is_some() {
             return Ok(None);
         }
-        self.bound
-            .write(&Record::new(device, driver.clone(), now))?;
+        let claim = Claim {
+            owner: Owner::Admin,
+            target: driver.clone(),
+            now,
+            is_taken: self.journal.holder(device, None)?.is_some(),
+            lender: None,
+        };
+        let step = next(None, &Event::Appeared(claim));
+        let Some(record) = step.record else {
+            return Ok(None);
+        };
+        self.note_record(device, None, Some(&record))?;
         Ok(Some(driver))
     }
 }

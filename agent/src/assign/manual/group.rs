@@ -11,7 +11,7 @@
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
-use kernel_glue::rebind::{self, RebindError};
+use kernel_glue::rebind::RebindError;
 use nix::errno::Errno;
 use serde::Serialize;
 use tracing::warn;
@@ -19,6 +19,7 @@ use tracing::warn;
 use super::{Answer, AssignError, Assigner, Fate, Way, Wish};
 use crate::assign::bind;
 use crate::assign::check::{Consent, companion, in_the_way, is_vfio};
+use crate::assignment;
 use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
 use crate::plan::Planned;
@@ -60,17 +61,16 @@ impl Assigner {
     ) -> Result<GroupAnswer, AssignError> {
         let companions = self.companions(device, &wish)?;
         let companions = self.free(device, &companions)?;
-        let mut along = Vec::new();
-        for (index, companion) in companions.iter().enumerate() {
+        let (mut along, mut taken) = (Vec::new(), Vec::new());
+        for companion in &companions {
             along.push(companion.way.answer(Fate::Bound, None));
-            if let Err(error) = self.take(&companion.way) {
-                self.put_back(&companions[..index]);
-                return Err(error);
-            }
+            let record = self.take(&companion.way);
+            let record = record.inspect_err(|_| self.put_back(&taken))?;
+            taken.push((&companion.way, record));
         }
         let services = self.may_stop(&wish);
         let bound = self.bind_from_holders(device, wish.driver, &services);
-        let device = bound.inspect_err(|_| self.put_back(&companions))?;
+        let device = bound.inspect_err(|_| self.put_back(&taken))?;
         Ok(GroupAnswer { device, along })
     }
 
@@ -204,6 +204,7 @@ impl Assigner {
         let view = self.site.look();
         let free = companions.iter().map(|planned| {
             let _lock = self.lock_by_hand(planned.address)?;
+            self.settle_by_hand(planned.address)?;
             let to = bind::resolve(&*self.kernel, planned.address, &planned.driver)?;
             let way = self.way(planned.address, to)?;
             let inspected = self.inspect(&view, planned.address, &planned.driver);
@@ -228,23 +229,11 @@ impl Assigner {
         }
     }
 
-    /// Brings companions back to what they were before this bind; one that is not stays recorded for `recover`.
-    fn put_back(&self, companions: &[Companion]) {
-        for Companion { way, .. } in companions.iter().rev() {
-            let device = way.rebind.device;
-            let back = rebind::restore(&*self.kernel, device, &way.now);
-            let noted = match (&back, &way.old) {
-                (Err(_), _) => self.bound.read(device).and_then(|record| {
-                    record.map_or(Ok(()), |record| self.bound.write(&record.with(false)))
-                }),
-                (Ok(_), Some(old)) => self.bound.write(old),
-                (Ok(_), None) => self.bound.remove(device),
-            };
-            if let Err(error) = back {
-                warn!("'{device}' is not given back: {error}");
-            }
-            if let Err(error) = noted {
-                warn!("{error}");
+    /// Brings companions back to what they were before this bind, the last one first.
+    fn put_back(&self, taken: &[(&Way, assignment::Record)]) {
+        for (way, record) in taken.iter().rev() {
+            if let Err(error) = self.cancel(way, record) {
+                warn!("'{}' is not given back: {error}", way.rebind.device);
             }
         }
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use tracing::warn;
 
 use crate::assign::{AssignError, Assigner, Condition, Unwilling};
+use crate::assignment::Event;
 use crate::domain::DomainUuid;
 use crate::journal::Held;
 use crate::journald;
@@ -67,7 +68,7 @@ impl Assigner {
         let due = |_: &DomainUuid, held: &Held| {
             device.is_none_or(|device| device == held.address) && held.is_unsettled()
         };
-        self.recover_entries(due, Unwilling::Freed)
+        self.recover_entries(due, &Event::Resumed, Unwilling::Freed)
     }
 
     /// Gives back what guests that are not `running` left bound: `device`, or all such devices.
@@ -81,12 +82,13 @@ impl Assigner {
             let left = !running.contains(domain) && self.orphans().contains(domain);
             asked && left && !held.is_unsettled()
         };
-        self.recover_entries(due, Unwilling::Freed)
+        self.recover_entries(due, &Event::Released, Unwilling::Freed)
     }
 
     pub(in crate::assign) fn recover_entries(
         &self,
         due: impl Fn(&DomainUuid, &Held) -> bool,
+        event: &Event,
         unwilling: Unwilling,
     ) -> Vec<Recovered> {
         let survey = self.journal.survey();
@@ -98,7 +100,7 @@ impl Assigner {
             .into_iter()
             .flat_map(|(domain, _)| {
                 self.locks.with(&domain.uuid, || {
-                    self.recover_entry(&domain, |held| due(&domain.uuid, held), unwilling)
+                    self.recover_entry(&domain, |held| due(&domain.uuid, held), event, unwilling)
                 })
             })
             .collect();
@@ -111,6 +113,7 @@ impl Assigner {
         &self,
         domain: &DomainRef,
         due: impl Fn(&Held) -> bool,
+        event: &Event,
         unwilling: Unwilling,
     ) -> Vec<Recovered> {
         let devices = || {
@@ -122,7 +125,7 @@ impl Assigner {
             return Vec::new();
         }
         let is_asked = |held: &Held| asked.iter().any(|one| one.address == held.address);
-        let result = self.give_back_those(&domain.uuid, is_asked, unwilling);
+        let result = self.give_back_those(&domain.uuid, is_asked, event, unwilling);
         let (notes, sentence) = match result {
             Ok(notes) => (notes, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
@@ -151,9 +154,14 @@ impl Assigner {
         let _lock = self.lock_by_hand(device)?;
         let _work = self.at_work(device, Condition::Releasing);
         match self.bound.read(device)? {
-            Some(record) if !record.done || self.is_stray(&record)? => {
+            Some(record) if !record.done => {
                 self.refuse_held(device)?;
-                let (_, note) = self.restore(record, unwilling)?;
+                let (_, note) = self.restore(&record, &Event::Resumed, unwilling)?;
+                Ok(Some(note))
+            }
+            Some(record) if self.is_stray(&record)? => {
+                self.refuse_held(device)?;
+                let (_, note) = self.restore(&record, &Event::Released, unwilling)?;
                 Ok(Some(note))
             }
             _ => Ok(None),

@@ -249,7 +249,8 @@ fn a_second_bind_does_not_believe_the_link_of_a_device_whose_write_is_under_way(
     let scene = scene();
     scene.bind().expect("bind");
     let record = scene.assigner.bound.read(address(GPU)).expect("read");
-    let cut_off = record.expect("a record").with(false);
+    let mut cut_off = record.expect("a record");
+    cut_off.done = false;
     scene.assigner.bound.write(&cut_off).expect("written");
     let written = scene.kernel.writes().len();
     scene.kernel.fail_write(1, Errno::ETIMEDOUT);
@@ -276,7 +277,8 @@ fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
     );
     assert_eq!(scene.state(), bound());
     let record = scene.assigner.bound.read(address(GPU)).expect("read");
-    let record = record.expect("a record").with(false);
+    let mut record = record.expect("a record");
+    record.done = false;
     scene.assigner.bound.write(&record).expect("written");
     assert_eq!(
         scene

@@ -6,6 +6,7 @@ use kernel_glue::holder::{Holder, Holders};
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::{Model, Write};
 use kernel_glue::occupancy::Occupancy;
+use kernel_glue::rebind;
 use nix::errno::Errno;
 
 use super::*;

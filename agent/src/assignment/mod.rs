@@ -1,0 +1,26 @@
+//! What may happen to a device that is assigned: one record, and one pure function that decides.
+//!
+//! ```text
+//!                claim                driver link names the target
+//! (no record) ----------> binding ------------------------------> bound
+//!      ^                     | not bound, cancelled, agent started   | released
+//!      |                     v                                       v
+//!      +<---- restored --- (restore) <------ retried ------------ releasing
+//!      |                     | not restored, and that will last      | the same
+//!      |                     v                                       |
+//!      +<---- restored --- degraded <--------------------------------+
+//! ```
+//!
+//! No I/O, no clock, no libvirt. The caller writes `Step::record` to the journal before it performs `Step::actions`,
+//! and hands each result back as an event.
+
+mod action;
+mod event;
+mod next;
+mod record;
+
+pub(crate) use action::{Action, Refused, Restore, Step};
+pub(crate) use event::{Claim, Event};
+pub(crate) use next::next;
+pub use record::Phase;
+pub(crate) use record::{Owner, Record};

@@ -1,0 +1,110 @@
+//! The decision: from a record and an event to the next record and what is done then.
+
+use super::action::{Action, Refused, Restore, Step};
+use super::event::{Claim, Event};
+use super::record::{Owner, Phase, Record};
+
+/// What follows from an event. An event that has no meaning for the record changes nothing.
+pub(crate) fn next(record: Option<&Record>, event: &Event) -> Step {
+    match (event, record) {
+        (Event::Claim(claim), _) => claimed(record, claim, &[Action::Bind]),
+        (Event::Appeared(claim), None) => claimed(None, claim, &[]),
+        (_, None) => Step::new(None, []),
+        (Event::Bound, Some(record)) => Step::new(Some(record.at(Phase::Bound)), []),
+        (Event::NotBound { lasting }, Some(record)) => not_bound(record, *lasting),
+        (Event::Cancelled, Some(record)) => cancelled(record),
+        (Event::Released, Some(record)) => released(record),
+        (Event::Resumed, Some(record)) if record.phase.is_unsettled() => released(record),
+        (Event::Restored, Some(record)) => restored(record),
+        (Event::NotRestored { lasting }, Some(record)) => not_restored(record, *lasting),
+        (Event::Resumed | Event::Appeared(_), Some(record)) => Step::new(Some(record.clone()), []),
+    }
+}
+
+fn claimed(record: Option<&Record>, claim: &Claim, actions: &[Action]) -> Step {
+    let refuse = |why| Step::new(record.cloned(), [Action::Refuse(why)]);
+    if claim.is_taken {
+        return refuse(Refused::Taken);
+    }
+    // The state that an earlier change has left half-way is not a state to come back to.
+    if claim.lender.is_some_and(Phase::is_unsettled) {
+        return refuse(Refused::Degraded);
+    }
+    if record.is_some_and(|record| !may_claim_again(record)) {
+        return refuse(Refused::Degraded);
+    }
+    // What an earlier claim of the owner noted as the state before still counts.
+    let before = record.and_then(|record| record.before.clone());
+    let replaces = record.filter(|record| record.owner == Owner::Admin);
+    let record = Record {
+        owner: claim.owner,
+        target: claim.target.clone(),
+        before: Some(before.unwrap_or_else(|| claim.now.clone())),
+        phase: Phase::Binding,
+        replaces: replaces.map(|record| record.target.clone()),
+    };
+    Step::new(Some(record), actions.iter().copied())
+}
+
+/// A domain's own bind or release that is not lasting goes on; an administrator's is restored first.
+fn may_claim_again(record: &Record) -> bool {
+    match record.owner {
+        Owner::Domain => record.phase != Phase::Degraded,
+        Owner::Admin => record.phase == Phase::Bound,
+    }
+}
+
+/// A bind of several devices for a domain goes back as a whole, to what was before the first attempt; an administrator's
+/// bind has taken itself back.
+fn not_bound(record: &Record, lasting: bool) -> Step {
+    match (record.owner, lasting) {
+        (Owner::Domain, certain) => Step::new(Some(record.clone()), [restore(false, certain)]),
+        (Owner::Admin, true) => Step::new(Some(record.at(Phase::Degraded)), [Action::Retry]),
+        (Owner::Admin, false) => Step::new(record.replaced(), []),
+    }
+}
+
+fn cancelled(record: &Record) -> Step {
+    let undo = match record.owner {
+        Owner::Domain => restore(false, false),
+        Owner::Admin => Action::Undo,
+    };
+    Step::new(Some(record.at(Phase::Binding)), [undo])
+}
+
+fn released(record: &Record) -> Step {
+    if record.before.is_none() {
+        return Step::new(None, []);
+    }
+    let certain = record.phase.is_unsettled();
+    let ran = matches!(record.phase, Phase::Bound | Phase::Releasing);
+    let phase = match (record.owner, record.phase) {
+        (_, Phase::Bound) => Phase::Releasing,
+        (Owner::Domain, phase) => phase,
+        // The caller whose release it was has had an answer, or has none to wait for: it goes on until it is done.
+        (Owner::Admin, _) => Phase::Degraded,
+    };
+    let by_policy = ran && record.owner == Owner::Domain;
+    Step::new(Some(record.at(phase)), [restore(by_policy, certain)])
+}
+
+/// An administrator's bind that was taken back leaves what it was to replace.
+fn restored(record: &Record) -> Step {
+    match (record.owner, record.phase) {
+        (Owner::Admin, Phase::Binding) => Step::new(record.replaced(), []),
+        _ => Step::new(None, []),
+    }
+}
+
+fn not_restored(record: &Record, lasting: bool) -> Step {
+    match (record.owner, record.phase, lasting) {
+        // The release is refused, and the device is bound as it was.
+        (Owner::Admin, Phase::Releasing, false) => Step::new(Some(record.at(Phase::Bound)), []),
+        (Owner::Domain, _, false) => Step::new(Some(record.clone()), [Action::Retry]),
+        _ => Step::new(Some(record.at(Phase::Degraded)), [Action::Retry]),
+    }
+}
+
+fn restore(by_policy: bool, certain: bool) -> Action {
+    Action::Restore(Restore { by_policy, certain })
+}
