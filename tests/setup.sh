@@ -12,19 +12,26 @@ need_packages() {
         return 1
     fi
     echo "installing ${missing[*]}" >&2
-    apt_quietly update && DEBIAN_FRONTEND=noninteractive apt_quietly install -y --no-install-recommends "${missing[@]}"
+    apt_quietly update && apt_quietly install -y --no-install-recommends "${missing[@]}"
 }
 
-# apt_quietly ARGUMENT...: apt-get, silent unless it fails
+# apt_quietly ARGUMENT...: apt-get, silent unless it fails. While another apt-get or dpkg holds a lock it waits, for at most
+# APT_WAIT seconds: DPkg::Lock::Timeout covers dpkg's two locks, but apt-get (2.6) fails at once when the lock of the package
+# lists or of the download directory is held, so that failure is tried again.
 apt_quietly() {
-    local log
+    local log limit=${APT_WAIT:-600} started=$SECONDS
     log=$(mktemp)
-    if ! apt-get -q -o Acquire::Retries=3 -o Acquire::Check-Valid-Until=false "$@" >"$log" 2>&1; then
-        cat "$log" >&2
-        rm -f "$log"
-        echo "'apt-get $1' failed" >&2
-        return 1
-    fi
+    until LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -q -o "DPkg::Lock::Timeout=$limit" \
+        -o Acquire::Retries=3 -o Acquire::Check-Valid-Until=false "$@" >"$log" 2>&1; do
+        if ! grep -q '^E: Could not get lock' "$log" || [ $((SECONDS - started)) -ge "$limit" ]; then
+            cat "$log" >&2
+            rm -f "$log"
+            echo "'apt-get $*' failed" >&2
+            return 1
+        fi
+        echo "waiting: $(sed -n 's/^E: \(Could not get lock.*\)/\1/p' "$log" | head -1)" >&2
+        sleep 2
+    done
     rm -f "$log"
 }
 
