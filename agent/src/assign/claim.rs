@@ -51,7 +51,9 @@ impl Assigner {
         }
         held.sort_by_key(|held| held.address);
         let entry = Entry::new(domain, held);
-        self.journal.write(&domain.uuid, &entry)?;
+        // A write that failed may be there all the same.
+        let written = self.journal.write(&domain.uuid, &entry);
+        written.inspect_err(|_| self.again.something())?;
         for held in &entry.devices {
             self.set_note(held.address, None);
         }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! No I/O, no clock, no libvirt. The caller writes `Step::record` to the journal before it performs `Step::actions`,
-//! and hands each result back as an event.
+//! and hands each result back as an event. `model` searches what comes of it on a bounded host.
 
 mod action;
 mod event;
@@ -24,3 +24,6 @@ pub(crate) use event::{Claim, Event};
 pub(crate) use next::next;
 pub use record::Phase;
 pub(crate) use record::{Owner, Record};
+
+#[cfg(test)]
+mod model;

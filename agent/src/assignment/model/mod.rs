@@ -1,0 +1,323 @@
+//! Every state that a bounded host can get into, searched breadth first with the real `next`.
+//!
+//! Writes to the kernel and to the journal fail, fail with effect, hang, and end late; the agent dies at any point and
+//! starts again; devices are removed. In each state at most one domain has a device, every write is preceded by its
+//! record, and no device is taken from a running guest. From each state a run without further faults ends, first
+//! without libvirt's word with nothing unsettled, then with it bound for a live owner or exactly as before.
+//! `VARIANTD_MODEL_FAULTS=2` searches further.
+
+use std::collections::{HashSet, VecDeque};
+use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::{Action, Event, Phase, Record, Step, next};
+use shell::Model;
+use world::*;
+
+mod shell;
+mod world;
+
+/// No run without faults is longer.
+const LONGEST: usize = 300;
+
+/// A host with its requests, and what may go wrong on it.
+struct Bounds {
+    model: Model,
+    start: World,
+}
+
+/// What a search came to.
+struct Searched {
+    states: usize,
+    depth: usize,
+    violation: Option<String>,
+}
+
+fn host(initial: &[Binding], requests: [u8; OWNERS]) -> World {
+    let device = |index: usize| Device {
+        now: initial.get(index).copied().unwrap_or_default(),
+        ..Device::default()
+    };
+    let faults = env::var("VARIANTD_MODEL_FAULTS").ok();
+    World {
+        devices: std::array::from_fn(device),
+        disk: Default::default(),
+        guests: [Guest::Off; 2],
+        ended: [false; 2],
+        orphans: [false; 2],
+        retry: [false; OWNERS],
+        work: [None; OWNERS],
+        alive: true,
+        faults: faults.and_then(|text| text.parse().ok()).unwrap_or(1),
+        crashes: 1,
+        removals: 0,
+        requests,
+    }
+}
+
+fn model(wants: [&'static [u8]; 2], admin: &'static [u8]) -> Model {
+    Model {
+        next,
+        forgets_claim: false,
+        wants,
+        admin,
+    }
+}
+
+/// Two domains want one device, and one of them another.
+fn two_domains() -> Bounds {
+    Bounds {
+        model: model([&[0, 1], &[1]], &[2]),
+        start: host(&[(1, 0), (0, 1)], [1, 1, 0]),
+    }
+}
+
+/// A domain wants what an administrator binds and releases.
+fn domain_and_admin() -> Bounds {
+    Bounds {
+        model: model([&[0], &[]], &[0]),
+        start: host(&[(1, 1)], [1, 0, 2]),
+    }
+}
+
+/// An administrator binds and releases a device along with a companion.
+fn companion() -> Bounds {
+    Bounds {
+        model: model([&[], &[]], &[1, 0]),
+        start: host(&[(1, 0), (1, 1)], [0, 0, 2]),
+    }
+}
+
+/// Three devices: two for each of two domains, and one of those is an administrator's, too.
+fn three_devices() -> Bounds {
+    let start = host(&[(1, 0), (0, 0), (1, 1)], [1, 1, 1]);
+    Bounds {
+        model: model([&[0, 1], &[1, 2]], &[2]),
+        start: World {
+            faults: start.faults - 1,
+            ..start
+        },
+    }
+}
+
+/// A device may be removed at any point.
+fn removed() -> Bounds {
+    let two = two_domains();
+    Bounds {
+        start: World {
+            faults: two.start.faults - 1,
+            removals: 1,
+            ..two.start
+        },
+        ..two
+    }
+}
+
+impl Bounds {
+    fn search(&self) -> Searched {
+        let mut seen = HashSet::from([key(&self.start)]);
+        let mut good = HashSet::new();
+        let mut ahead = VecDeque::from([(self.start.clone(), 0)]);
+        let mut searched = Searched {
+            states: 0,
+            depth: 0,
+            violation: None,
+        };
+        while let Some((world, depth)) = ahead.pop_front() {
+            (searched.states, searched.depth) = (searched.states + 1, depth);
+            let found = self.check(&world, &mut good);
+            match found.and_then(|()| self.model.steps(&world)) {
+                Err(violation) => {
+                    searched.violation = Some(format!("{violation}\nin {world:#?}"));
+                    return searched;
+                }
+                Ok(steps) => {
+                    let new = steps.into_iter().filter(|step| seen.insert(key(step)));
+                    ahead.extend(new.map(|step| (step, depth + 1)));
+                }
+            }
+        }
+        searched
+    }
+
+    fn check(&self, world: &World, good: &mut HashSet<u64>) -> Result<(), String> {
+        for device in 0..DEVICES {
+            let owners = world.disk[..ADMIN]
+                .iter()
+                .filter(|disk| disk[device].is_some());
+            match (owners.count(), world.disk[ADMIN][device]) {
+                (0, _) | (1, None) => {}
+                (1, Some(lender)) if lender.phase() == Phase::Bound => {}
+                _ => return Err(format!("device {device} has two owners")),
+            }
+        }
+        let (calm, _) = self.run(world.clone(), false, good)?;
+        let mut lines = calm.disk.iter().flatten().flatten();
+        if lines.any(|line| line.phase() != Phase::Bound) {
+            return Err(format!(
+                "without libvirt something stays unsettled: {calm:#?}"
+            ));
+        }
+        let (end, path) = self.run(calm, true, good)?;
+        for device in 0..DEVICES {
+            self.check_end(&end, device)?;
+        }
+        good.extend(path);
+        Ok(())
+    }
+
+    /// Runs without faults until nothing is left to do, or what follows is known.
+    fn run(
+        &self,
+        mut world: World,
+        libvirt: bool,
+        good: &HashSet<u64>,
+    ) -> Result<(World, Vec<u64>), String> {
+        let mut path = Vec::new();
+        for _ in 0..LONGEST {
+            if libvirt && good.contains(&key(&world)) {
+                return Ok((self.start.clone(), path));
+            }
+            path.push(key(&world));
+            match self.model.fair(&world, libvirt)? {
+                Some(next) => world = next,
+                None => return Ok((world, path)),
+            }
+        }
+        Err(format!("a run does not end: {world:#?}"))
+    }
+
+    /// Bound for a live owner, or as before.
+    fn check_end(&self, end: &World, device: usize) -> Result<(), String> {
+        let found = &end.devices[device];
+        let bound =
+            |who: usize| end.disk[who][device].is_some_and(|line| line.phase() == Phase::Bound);
+        let runs = |who: usize| end.guests[who] == Guest::Running;
+        let is_right = match (0..ADMIN).find(|who| runs(*who) && bound(*who)) {
+            _ if found.gone => true,
+            Some(_) => found.now.0 == VARIANT,
+            None if bound(ADMIN) => found.now == (VFIO, VFIO),
+            None => {
+                let is_noted = end.disk.iter().any(|disk| disk[device].is_some());
+                found.now == self.start.devices[device].now && !is_noted
+            }
+        };
+        match is_right {
+            true => Ok(()),
+            false => Err(format!(
+                "device {device} does not end as it should: {end:#?}"
+            )),
+        }
+    }
+}
+
+fn key(world: &World) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    world.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn assert_sound(bounds: &Bounds) {
+    let found = bounds.search();
+    println!("{} states, depth {}", found.states, found.depth);
+    assert_eq!(found.violation, None);
+}
+
+#[test]
+fn two_domains_break_no_invariant() {
+    assert_sound(&two_domains());
+}
+
+#[test]
+fn a_domain_and_an_administrator_break_no_invariant() {
+    assert_sound(&domain_and_admin());
+}
+
+#[test]
+fn a_device_and_its_companion_break_no_invariant() {
+    assert_sound(&companion());
+}
+
+#[test]
+fn three_devices_break_no_invariant() {
+    assert_sound(&three_devices());
+}
+
+#[test]
+fn a_device_that_is_removed_breaks_no_invariant() {
+    assert_sound(&removed());
+}
+
+/// The search with a seeded bug ends with a violation that says so.
+fn assert_caught(bounds: &Bounds, expected: &str) {
+    let found = bounds.search();
+    let violation = found.violation.expect("the bug is found");
+    println!("found after {} states, depth {}", found.states, found.depth);
+    assert!(violation.contains(expected), "{violation}");
+}
+
+#[test]
+fn a_claim_that_is_not_written_before_the_bind_is_found() {
+    for mut bounds in [two_domains(), domain_and_admin()] {
+        bounds.model.forgets_claim = true;
+        assert_caught(&bounds, "is written to, and on record is None");
+    }
+}
+
+#[test]
+fn an_override_that_an_undo_forgets_is_found() {
+    let mut bounds = two_domains();
+    bounds.model.next = |record, event| {
+        let mut step = next(record, event);
+        let before = step
+            .record
+            .as_mut()
+            .and_then(|record| record.before.as_mut());
+        if let (Some(before), Event::Claim(_)) = (before, event) {
+            before.driver_override = None;
+        }
+        step
+    };
+    assert_caught(&bounds, "does not end as it should");
+}
+
+#[test]
+fn a_claim_of_a_device_that_another_domain_has_is_found() {
+    let mut bounds = two_domains();
+    bounds.model.next = |record, event| {
+        let mut event = event.clone();
+        if let Event::Claim(claim) = &mut event {
+            claim.is_taken = false;
+        }
+        next(record, &event)
+    };
+    assert_caught(&bounds, "has two owners");
+}
+
+#[test]
+fn a_failure_that_is_not_tried_again_is_found() {
+    let mut bounds = two_domains();
+    bounds.model.next = |record, event| {
+        let mut step = next(record, event);
+        step.actions.retain(|action| *action != Action::Retry);
+        step
+    };
+    assert_caught(&bounds, "stays unsettled");
+}
+
+#[test]
+fn a_restore_that_does_not_wait_for_a_stuck_write_is_found() {
+    let mut bounds = two_domains();
+    bounds.model.next = without_certainty;
+    assert_caught(&bounds, "does not end as it should");
+}
+
+fn without_certainty(record: Option<&Record>, event: &Event) -> Step {
+    let mut step = next(record, event);
+    for action in &mut step.actions {
+        if let Action::Restore(restore) = action {
+            restore.certain = false;
+        }
+    }
+    step
+}
