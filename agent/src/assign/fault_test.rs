@@ -187,3 +187,29 @@ fn pairs(plan: &'static [Line], second: &[Fault]) -> usize {
     });
     pairs
 }
+
+#[test]
+fn a_manual_bind_ends_bound_or_as_before_wherever_one_fault_strikes() {
+    let (_directory, site) = plain_site();
+    let device = address(GPU0.0);
+    let points = each_point(|faults| {
+        let mut trial = Trial::new(&site, ONE, faults);
+        let bound = trial.agent.bind_by_hand(device, None).is_ok() && !trial.life.is_over();
+        trial.machine.let_go();
+        trial.machine.heal();
+        trial.life = trial.machine.life();
+        trial.agent = agent(&trial.life, &trial.site, &trial.directory);
+        assert!(trial.agent.settle(), "{faults:?}");
+        let record = trial.agent.bound.read(device).expect("read");
+        let is_bound = record.is_some_and(|record| record.done);
+        let state = trial.state(&GPU0);
+        let expected = match is_bound {
+            true => state.driver == Some(driver(VARIANT)),
+            false => state == before(&GPU0) && !bound,
+        };
+        assert!(expected, "{state:?}: {faults:?}");
+        trial.machine.ahead() == 0
+    });
+    println!("{points} points of a manual bind tried");
+    assert!(points > 30, "{points}");
+}
