@@ -709,17 +709,18 @@ impl Code {
             }
             Self::HardLimit => {
                 "VFIO pins all memory of a guest before it starts, and behind a vIOMMU (intel-iommu, amd-iommu, virtio-iommu) once for \
-                 each host device, since each has an address space of its own. <memtune><hard_limit> is also the limit of locked \
-                 memory, and libvirt computes a fitting one, with 1 GiB for MMIO, only when it is not set. Source: libvirt, \
-                 qemu_domain.c (qemuDomainGetMemLockLimitBytes)."
+                 each host device, since each has an address space of its own. Each NVMe disk and each vDPA device locks all of it \
+                 once more. <memtune><hard_limit> is also the limit of locked memory, and libvirt computes one, with 1 GiB for MMIO, \
+                 only when it is not set. Source: libvirt, qemu_domain.c (qemuDomainGetMemLockLimitBytes)."
             }
             Self::MemoryLocked => {
                 "A host device can reach all of the guest's memory, so all of it is allocated and locked at start, and \
                  overcommitment, ballooning and swap do not help. Without a vIOMMU all devices share one address space and memory \
                  counts once, with iommufd as well; a vIOMMU gives each device its own, so memory counts once for each. An \
-                 accelerated SMMUv3 shares one. libvirt counts alike, but does not see a vIOMMU or device in <qemu:commandline>: \
-                 then the limit must be set in <memtune><hard_limit>. Source: Linux, VFIO documentation; QEMU, \
-                 hw/vfio; libvirt, qemu_domain.c (qemuDomainGetMemLockLimitBytes)."
+                 accelerated SMMUv3 shares one. Each NVMe disk and each vDPA device locks all of it once more. libvirt computes a limit \
+                 from its own elements; it does not see a vIOMMU or device in <qemu:commandline>, and before 9.2 it counts NVMe \
+                 disks together with the host devices. Where its limit is too low, set <memtune><hard_limit>. Source: Linux, VFIO \
+                 documentation; QEMU, hw/vfio; libvirt, qemu_domain.c (qemuDomainGetMemLockLimitBytes)."
             }
             Self::RegionsUnknown => {
                 "The BARs that hold GPU memory exist only while a VFIO variant driver has the device, and only VFIO tells their \

@@ -110,6 +110,17 @@ pub enum Way {
     Argument,
 }
 
+/// Devices for which libvirt raises the limit of locked memory, beside PCI functions that it assigns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lockers {
+    /// Disks with `type='nvme'` anywhere in their chain of backing files.
+    pub nvme_disks: usize,
+    /// `<interface type='vdpa'>`, and sources of disks with `type='vhostvdpa'`.
+    pub vdpa: usize,
+    /// `<hostdev type='mdev'>`.
+    pub mediated: usize,
+}
+
 impl Hostdev {
     /// Where it stands, as an XPath.
     #[must_use]

@@ -12,6 +12,7 @@ mod number;
 mod outline;
 mod platform;
 mod read;
+mod read_other;
 mod read_platform;
 mod value;
 
@@ -26,7 +27,7 @@ use crate::edit::{Edit, Element};
 pub use bus::ROOT_PORT;
 pub use cell::{Binding, Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
-pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Way};
+pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Lockers, Way};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
 pub use platform::{AcpiTable, AddressWidth, Iommu, Iommufd, Platform};
 pub use read::MAX_BYTES;
@@ -74,6 +75,8 @@ pub struct Domain {
     pub hostdevs: Vec<Hostdev>,
     /// Host devices of NVMe disks and of QEMU's own arguments.
     pub elsewhere: Vec<Elsewhere>,
+    /// Devices beside those in `hostdevs` for which memory is locked.
+    pub lockers: Lockers,
     /// Networks of interfaces, each once: one with a pool of host devices gives a device when the guest starts.
     pub networks: BTreeSet<String>,
     /// Guest PCI addresses of all other devices.

@@ -27,6 +27,8 @@ pub struct Platform {
     pub address_width_element: Option<Element>,
     /// `<memtune><hard_limit>` in KiB.
     pub hard_limit_kib: Option<u64>,
+    /// `<memoryBacking><locked>` is there.
+    pub locked: bool,
     /// `<memoryBacking><hugepages>` is there.
     pub hugepages: bool,
     /// `<iommufd>`.

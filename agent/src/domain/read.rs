@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use hooks::{argument, shape};
+use hooks::shape;
 use roxmltree::{Document, Node, NodeId, ParsingOptions};
 
 use super::number::{self, Base};
@@ -14,8 +14,8 @@ use super::value::{
     uuid, value, window,
 };
 use super::{
-    Argument, Binding, Cell, CommandLine, Controller, Domain, Driver, Elsewhere, GuestAddress,
-    Hostdev, Kind, Mark, Marked, MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, Way, cell, index,
+    Argument, Binding, Cell, CommandLine, Controller, Domain, Driver, GuestAddress, Hostdev, Kind,
+    Mark, Marked, MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, cell, index, read_other,
 };
 use crate::code::Code;
 use crate::edit::Element;
@@ -163,7 +163,8 @@ impl Reader<'_> {
             binding: binding(root)?,
             controllers: self.controllers(root)?,
             hostdevs: self.hostdevs(root)?,
-            elsewhere: elsewhere(root)?,
+            elsewhere: read_other::elsewhere(root)?,
+            lockers: read_other::lockers(root),
             networks: networks(root),
             other_addresses: other_addresses(root)?,
             devices: child(root, "devices").map(|node| self.element(node)),
@@ -375,7 +376,7 @@ fn is_bare(node: Node<'_, '_>) -> bool {
     node.attributes().len() == 0 && node.children().filter(Node::is_element).count() == 1
 }
 
-fn command_line<'a, 'i>(root: Node<'a, 'i>) -> Option<Node<'a, 'i>> {
+pub(super) fn command_line<'a, 'i>(root: Node<'a, 'i>) -> Option<Node<'a, 'i>> {
     root.children()
         .find(|child| child.has_tag_name((QEMU_NAMESPACE, "commandline")))
 }
@@ -407,32 +408,6 @@ fn kind(node: &Node<'_, '_>) -> Option<Kind> {
     let address = child(*node, "source").and_then(|source| child(source, "address"));
     let is_usb = address.and_then(|address| property(address, "type")) == Some("usb");
     (!is_usb).then_some(Kind::Interface)
-}
-
-/// Host devices of NVMe disks, and of QEMU's own arguments.
-fn elsewhere(root: Node<'_, '_>) -> Result<Vec<Elsewhere>, Refusal> {
-    let disks =
-        below(root, "devices", "disk").filter(|disk| property(*disk, "type") == Some("nvme"));
-    let addresses = disks
-        .filter_map(|disk| child(disk, "source"))
-        .filter_map(|source| child(source, "address"));
-    let disks = addresses.map(|address| {
-        Ok(Elsewhere {
-            source: pci_address(address)?,
-            way: Way::NvmeDisk,
-        })
-    });
-    let line = command_line(root).into_iter();
-    let values = line
-        .flat_map(|line| line.children())
-        .filter_map(|argument| argument.attribute("value"));
-    let arguments = values.filter_map(argument::host_device).map(|source| {
-        Ok(Elsewhere {
-            source,
-            way: Way::Argument,
-        })
-    });
-    disks.chain(arguments).collect()
 }
 
 fn networks(root: Node<'_, '_>) -> BTreeSet<String> {

@@ -33,6 +33,7 @@ impl Reader<'_> {
             address_width_element: width.map(|node| self.element(node)),
             address_width: width.map(address_width).transpose()?,
             hard_limit_kib: hard_limit.map(limit).transpose()?.flatten(),
+            locked: backing.is_some_and(|node| child(node, "locked").is_some()),
             hugepages: backing.is_some_and(|node| child(node, "hugepages").is_some()),
             iommufd: child(root, "iommufd").map(|node| Iommufd {
                 enabled: property(node, "enabled") == Some("yes"),

@@ -1,12 +1,17 @@
 //! What an operator should know of a guest with host devices, and what changes nothing.
 
 use super::locked::Locked;
-use super::{Assigned, Note, Plan};
+use super::{Assigned, Note, Plan, Setting};
 use crate::code::Code;
 use crate::domain::Domain;
 
 /// Adds the notes that hold for every guest with covered devices.
-pub(super) fn plan(domain: &Domain, assigned: &[Assigned<'_>], plan: &mut Plan) {
+pub(super) fn plan(
+    setting: &Setting<'_>,
+    domain: &Domain,
+    assigned: &[Assigned<'_>],
+    plan: &mut Plan,
+) {
     let mut note = |code, device, text| plan.notes.push(Note { code, device, text });
     let fixed = assigned.iter().find(|one| !one.recipe.migrates);
     if let Some(one) = fixed {
@@ -23,5 +28,9 @@ pub(super) fn plan(domain: &Domain, assigned: &[Assigned<'_>], plan: &mut Plan) 
             .to_owned();
         note(Code::UnplugDangerous, Some(one.hostdev.source), text);
     }
-    note(Code::MemoryLocked, None, Locked::of(domain).text(domain));
+    note(
+        Code::MemoryLocked,
+        None,
+        Locked::of(setting, domain).text(domain),
+    );
 }

@@ -1,18 +1,22 @@
-//! How much memory a guest with host devices locks, as QEMU and the kernel count it.
+//! How much memory a guest with host devices locks, as QEMU and the kernel count it, and whether the limit suffices.
 //!
 //! VFIO pins everything that a device can reach. Without a vIOMMU all devices share QEMU's one system address space, which is
 //! mapped into one container (or one iommufd IOAS) and counted once. A vIOMMU gives each device an address space of its own:
-//! one container or IOAS each, and until the guest's driver takes the vIOMMU over, each maps all of memory (hw/vfio/container.c;
-//! libvirt counts alike, qemuDomainGetMemLockLimitBytes). An accelerated SMMUv3 translates in hardware behind the shared
-//! address space (hw/arm/smmuv3-accel.c). BARs of host devices are not counted: the kernel skips pages that are not memory.
+//! one container or IOAS each, and until the guest's driver takes the vIOMMU over, each maps all of memory (hw/vfio/container.c).
+//! An accelerated SMMUv3 translates in hardware behind the shared address space (hw/arm/smmuv3-accel.c). BARs of host devices are
+//! not counted: the kernel skips pages that are not memory. An NVMe disk has a container of QEMU's block layer for itself
+//! (util/vfio-helpers.c), and each vDPA device maps all of memory (hw/virtio/vhost-vdpa.c). A mediated device pins only what its
+//! driver asks for.
 
+mod limit;
+
+use super::Setting;
 use super::qemu::{self, Given};
 use crate::code::Code;
 use crate::domain::{Domain, Iommu};
 use crate::refusal::Refusal;
 
-/// What libvirt adds for the MMIO of emulated devices, in KiB.
-const MMIO: u64 = 1 << 20;
+use limit::MMIO;
 
 /// Memory that is locked while a guest runs.
 pub(super) struct Locked {
@@ -22,32 +26,36 @@ pub(super) struct Locked {
     memory: u64,
     /// Host devices.
     devices: u64,
+    nvme_disks: u64,
+    vdpa: u64,
     /// The vIOMMU because of which each device counts.
-    viommu: Option<Viommu>,
-    /// libvirt does not know of the vIOMMU or of some of the devices.
-    hidden: bool,
-}
-
-struct Viommu {
-    name: String,
-    /// Among QEMU's arguments.
-    argument: bool,
+    viommu: Option<String>,
+    /// The limit in KiB that libvirt sets by itself; `None` is no limit.
+    limit: Option<u64>,
 }
 
 impl Locked {
-    pub(super) fn of(domain: &Domain) -> Self {
+    pub(super) fn of(setting: &Setting<'_>, domain: &Domain) -> Self {
         let arguments = qemu::given(domain);
-        let own = count(domain.hostdevs.len());
-        let further = count(arguments.iter().filter(|given| given.is_vfio()).count());
+        let further = arguments.iter().filter(|given| given.is_vfio()).count();
+        let devices = count(domain.hostdevs.len() + further);
         let viommu = element(domain).or_else(|| arguments.iter().find_map(argument));
-        let devices = own + further;
-        let times = viommu.as_ref().map_or(1, |_| devices.max(1));
+        let viommu = viommu.filter(|_| devices > 1);
+        let spaces = if viommu.is_some() {
+            devices
+        } else {
+            devices.min(1)
+        };
+        let (nvme_disks, vdpa) = (count(domain.lockers.nvme_disks), count(domain.lockers.vdpa));
+        let times = spaces.saturating_add(nvme_disks).saturating_add(vdpa);
         Self {
             kib: domain.memory_kib.saturating_mul(times),
             memory: domain.memory_kib,
             devices,
-            hidden: times > 1 && (further > 0 || viommu.as_ref().is_some_and(|one| one.argument)),
-            viommu: viommu.filter(|_| times > 1),
+            nvme_disks,
+            vdpa,
+            viommu,
+            limit: limit::computed(domain, setting.target.versions.libvirt),
         }
     }
 
@@ -55,23 +63,25 @@ impl Locked {
     pub(super) fn text(&self, domain: &Domain) -> String {
         let mib = |kib: u64| kib >> 10;
         let memory = mib(self.memory);
-        let Some(viommu) = &self.viommu else {
-            return format!(
+        let text = match self.kib > self.memory {
+            false => format!(
                 "all {memory} MiB of the guest's memory are locked on the host while it runs"
-            );
-        };
-        let text = format!(
-            "{} MiB are locked on the host while the guest runs: behind its vIOMMU '{}' each of {} host devices locks all {memory} MiB of memory",
-            mib(self.kib),
-            viommu.name,
-            self.devices
-        );
-        match self.hidden && domain.platform.hard_limit_kib.is_none() {
-            true => format!(
-                "{text}; libvirt does not count what is in <qemu:commandline>, so set <memtune><hard_limit unit='KiB'>{}</hard_limit>",
-                self.kib.saturating_add(MMIO)
             ),
-            false => text,
+            true => format!(
+                "{} MiB are locked on the host while the guest runs: {} all {memory} MiB of memory",
+                mib(self.kib),
+                self.who()
+            ),
+        };
+        match self.limit {
+            Some(limit) if limit < self.kib && domain.platform.hard_limit_kib.is_none() => {
+                format!(
+                    "{text}; {}, so set <memtune><hard_limit unit='KiB'>{}</hard_limit>",
+                    set(limit),
+                    self.enough()
+                )
+            }
+            _ => text,
         }
     }
 
@@ -81,27 +91,68 @@ impl Locked {
         if limit >= self.kib {
             return None;
         }
-        let why = match &self.viommu {
-            Some(viommu) => format!(
-                "{} host devices behind the vIOMMU '{}' lock all {} KiB of the guest's memory each, together {} KiB",
-                self.devices, viommu.name, self.memory, self.kib
-            ),
-            None => format!(
-                "a host device locks all {} KiB of the guest's memory",
-                self.memory
-            ),
+        let together = match self.kib > self.memory {
+            true => format!(", together {} KiB", self.kib),
+            false => String::new(),
         };
-        let enough = self.kib.saturating_add(MMIO);
-        let raise = format!("raise it to {enough} KiB or more");
-        let what = match self.hidden {
-            true => raise,
-            false => {
-                format!("remove it, since libvirt sets a fitting limit by itself, or {raise},")
-            }
+        let raise = format!("raise it to {} KiB or more", self.enough());
+        let fits = self.limit.is_none_or(|limit| limit >= self.kib);
+        let what = match fits {
+            false => raise,
+            true => format!("remove it, since libvirt sets a fitting limit by itself, or {raise},"),
         };
         let mend = format!("{what} with 'virsh edit {}'", domain.name);
-        let reason = format!("<hard_limit> is {limit} KiB, and {why}");
+        let reason = format!(
+            "<hard_limit> is {limit} KiB, and {} all {} KiB of the guest's memory{together}",
+            self.who(),
+            self.memory
+        );
         Some(Refusal::new(Code::HardLimit, reason, mend).at("/domain/memtune/hard_limit"))
+    }
+
+    /// A limit that suffices, in KiB.
+    fn enough(&self) -> u64 {
+        self.kib.saturating_add(MMIO)
+    }
+
+    /// Which devices lock all of memory, with the verb.
+    fn who(&self) -> String {
+        let each = |count: u64, what: &str| match count {
+            0 => None,
+            1 => Some(what.to_owned()),
+            _ => Some(format!(
+                "each of {count} {}s",
+                what.split_once(' ').map_or(what, |(_, kind)| kind)
+            )),
+        };
+        let devices = match &self.viommu {
+            Some(name) => each(self.devices, "a host device")
+                .map(|devices| format!("{devices} behind the vIOMMU '{name}'")),
+            None if self.devices > 1 => Some("all host devices together".to_owned()),
+            None => each(self.devices, "a host device"),
+        };
+        let others = [
+            each(self.nvme_disks, "an NVMe disk"),
+            each(self.vdpa, "a vDPA device"),
+        ];
+        let all: Vec<String> = devices
+            .into_iter()
+            .chain(others.into_iter().flatten())
+            .collect();
+        let together = self.viommu.is_none() && self.devices > 1;
+        let verb = match all.len() > 1 || together {
+            true => "lock",
+            false => "locks",
+        };
+        format!("{} {verb}", all.join(" and "))
+    }
+}
+
+/// The limit that libvirt sets, as a clause.
+fn set(limit: u64) -> String {
+    match limit {
+        0 => "libvirt sets no limit for these devices".to_owned(),
+        _ => format!("the limit that libvirt sets is {} MiB", limit >> 10),
     }
 }
 
@@ -110,17 +161,14 @@ fn count(devices: usize) -> u64 {
 }
 
 /// An `<iommu>` that translates: every one but an accelerated SMMUv3.
-fn element(domain: &Domain) -> Option<Viommu> {
+fn element(domain: &Domain) -> Option<String> {
     let translates = |iommu: &&Iommu| !(iommu.model == "smmuv3" && iommu.accelerated);
     let iommu = domain.platform.iommus.iter().find(translates)?;
-    Some(Viommu {
-        name: iommu.model.clone(),
-        argument: false,
-    })
+    Some(iommu.model.clone())
 }
 
 /// A vIOMMU among QEMU's arguments.
-fn argument(given: &Given) -> Option<Viommu> {
+fn argument(given: &Given) -> Option<String> {
     let name = match given.option.as_str() {
         "device" => match given.kind.as_str() {
             "intel-iommu"
@@ -134,16 +182,15 @@ fn argument(given: &Given) -> Option<Viommu> {
         "machine" | "M" => given.property("iommu").filter(|name| *name == "smmuv3")?,
         _ => return None,
     };
-    Some(Viommu {
-        name: name.to_owned(),
-        argument: true,
-    })
+    Some(name.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Fixture, guest, hostdev};
     use super::*;
+    use crate::rewrite::rewrite;
+    use crate::target::{Version, Versions};
 
     const MIB: u64 = 1 << 10;
 
@@ -160,8 +207,12 @@ mod tests {
         guest(&devices).replace("</devices>", &(inner.to_owned() + &line))
     }
 
+    fn of(domain: &Domain) -> Locked {
+        Locked::of(&Fixture::new().setting(), domain)
+    }
+
     fn locked(text: &str) -> u64 {
-        Locked::of(&Domain::parse(text).expect("domain")).kib / MIB
+        of(&Domain::parse(text).expect("domain")).kib / MIB
     }
 
     #[test]
@@ -210,7 +261,7 @@ mod tests {
                 format!("<memtune><hard_limit unit='MiB'>{mib}</hard_limit></memtune><vcpu>");
             let text = two(inner, &[]).replace("<vcpu>", &limit);
             let domain = Domain::parse(&text).expect("domain");
-            Locked::of(&domain).check(&domain)
+            of(&domain).check(&domain)
         };
         assert_eq!(with(4096, ""), None);
         assert_eq!(with(8192, "<iommu model='intel'/>"), None);
@@ -221,14 +272,63 @@ mod tests {
         assert!(with(4095, "").is_some());
     }
 
+    const DISK: &str = "<disk type='nvme'><source><address domain='0' bus='9' slot='0' function='0'/></source></disk>";
+    const VDPA: &str = "<interface type='vdpa'><source dev='/dev/vhost-vdpa-0'/></interface>";
+
+    #[test]
+    fn nvme_disks_and_vdpa_devices_lock_memory_once_each() {
+        for (inner, mib) in [
+            (DISK.to_owned(), 8192),
+            (DISK.repeat(2) + VDPA, 16384),
+            (format!("<iommu model='intel'/>{DISK}"), 12288),
+        ] {
+            assert_eq!(locked(&two(&inner, &[])), mib, "{inner}");
+        }
+    }
+
+    #[test]
+    fn a_limit_without_room_for_an_nvme_disk_is_refused() {
+        let limit = "<memtune><hard_limit unit='MiB'>6144</hard_limit></memtune><vcpu>";
+        let text = two(DISK, &[]).replace("<vcpu>", limit);
+        let refusal = Fixture::new().refusal(&text);
+        assert_eq!(refusal.code, Code::HardLimit);
+        let why = "all host devices together and an NVMe disk lock all 4194304 KiB of the guest's memory, together 8388608 KiB";
+        assert!(refusal.reason.contains(why), "{refusal}");
+    }
+
+    /// The text of the note on locked memory.
+    fn note(libvirt: Version, text: &str) -> String {
+        let fixture = Fixture::new();
+        let versions = Versions {
+            libvirt,
+            ..Versions::NEWEST_TESTED
+        };
+        let setting = Setting {
+            target: versions.into(),
+            ..fixture.setting()
+        };
+        let plan = rewrite(text, &setting).expect("a plan").plan;
+        let mut notes = plan.notes.into_iter();
+        let note = notes.find(|note| note.code == Code::MemoryLocked);
+        note.expect("a note").text
+    }
+
+    #[test]
+    fn the_note_names_a_limit_where_this_libvirt_counts_an_nvme_disk_with_the_host_devices() {
+        let disk = two(DISK, &[]).replace("managed='yes'", "managed='no'");
+        assert!(!note(Version::new(9, 2, 0), &disk).contains("hard_limit"));
+        let note = note(Version::new(9, 1, 0), &disk);
+        assert!(
+            note.contains("the limit that libvirt sets is 5120 MiB"),
+            "{note}"
+        );
+        assert!(note.contains("'KiB'>9437184<"), "{note}");
+    }
+
     #[test]
     fn the_note_names_the_limit_that_libvirt_does_not_compute() {
-        let note = |inner: &str, arguments: &[&str]| {
-            let plan = Fixture::new().rewrite(&two(inner, arguments)).plan;
-            let mut notes = plan.notes.into_iter();
-            let note = notes.find(|note| note.code == Code::MemoryLocked);
-            note.expect("a note").text
-        };
+        let newest = Versions::NEWEST_TESTED.libvirt;
+        let note = |inner: &str, arguments: &[&str]| note(newest, &two(inner, arguments));
         let hidden = note("", &["-device", "virtio-iommu-pci"]);
         assert!(hidden.contains("8192 MiB are locked"), "{hidden}");
         assert!(hidden.contains("'KiB'>9437184<"), "{hidden}");

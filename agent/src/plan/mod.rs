@@ -261,7 +261,7 @@ pub(crate) fn plan_from(
     pieces(setting, domain, &assigned, &given, &mut plan)?;
     given.note(domain, &mut plan);
     atomics::plan(setting, domain, &assigned, &mut plan);
-    advice::plan(domain, &assigned, &mut plan);
+    advice::plan(setting, domain, &assigned, &mut plan);
     let known = origin.filter(|origin| origin.devices == assigned.len());
     plan.digest = known.map_or_else(
         || planned_digest(setting, &assigned, &plan),

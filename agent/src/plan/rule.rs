@@ -26,7 +26,7 @@ pub(super) fn check(
         .or_else(|| distances(domain))
         .or_else(|| iommus(domain))
         .or_else(|| bus_number::check(domain))
-        .or_else(|| Locked::of(domain).check(domain));
+        .or_else(|| Locked::of(setting, domain).check(domain));
     broken.map_or(Ok(()), Err)
 }
 

@@ -1,0 +1,107 @@
+//! Reads which host devices a definition uses in another way than as PCI functions that libvirt assigns.
+//!
+//! Counts follow libvirt, qemu_domain.c (`qemuDomainGetNumNVMeDisks`, `qemuDomainGetNumVDPADevices`,
+//! `qemuDomainGetNumVFIOHostdevs`; 11.3.0).
+
+use std::iter::successors;
+
+use hooks::argument;
+use roxmltree::Node;
+
+use super::read::command_line;
+use super::value::{below, child, pci_address, property};
+use super::{Elsewhere, Lockers, Way};
+use crate::refusal::Refusal;
+
+/// Host devices of NVMe disks, and of QEMU's own arguments.
+pub(super) fn elsewhere(root: Node<'_, '_>) -> Result<Vec<Elsewhere>, Refusal> {
+    let images = below(root, "devices", "disk").flat_map(chain);
+    let addresses = images
+        .filter(|image| is_of(*image, "nvme"))
+        .filter_map(|image| child(image, "source"))
+        .filter_map(|source| child(source, "address"));
+    let disks = addresses.map(|address| {
+        Ok(Elsewhere {
+            source: pci_address(address)?,
+            way: Way::NvmeDisk,
+        })
+    });
+    let line = command_line(root).into_iter();
+    let values = line
+        .flat_map(|line| line.children())
+        .filter_map(|argument| argument.attribute("value"));
+    let arguments = values.filter_map(argument::host_device).map(|source| {
+        Ok(Elsewhere {
+            source,
+            way: Way::Argument,
+        })
+    });
+    disks.chain(arguments).collect()
+}
+
+pub(super) fn lockers(root: Node<'_, '_>) -> Lockers {
+    let disks = || below(root, "devices", "disk");
+    let interfaces = below(root, "devices", "interface");
+    let hostdevs = below(root, "devices", "hostdev");
+    let vdpa_disks = disks().flat_map(chain);
+    Lockers {
+        nvme_disks: disks()
+            .filter(|disk| chain(*disk).any(|image| is_of(image, "nvme")))
+            .count(),
+        vdpa: interfaces.filter(|node| is_of(*node, "vdpa")).count()
+            + vdpa_disks
+                .filter(|image| is_of(*image, "vhostvdpa"))
+                .count(),
+        mediated: hostdevs.filter(|node| is_of(*node, "mdev")).count(),
+    }
+}
+
+/// A disk and its `<backingStore>`s: each is an image with a type and a source.
+fn chain<'a, 'i>(disk: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
+    successors(Some(disk), |image| child(*image, "backingStore"))
+}
+
+fn is_of(node: Node<'_, '_>, kind: &str) -> bool {
+    property(node, "type") == Some(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::{Domain, Lockers};
+
+    const ADDRESS: &str = "<source><address domain='0' bus='3' slot='0' function='0'/></source>";
+
+    fn read(devices: &str) -> Domain {
+        let text = format!(
+            "<domain><name>g</name><memory>1</memory><devices>{devices}</devices></domain>"
+        );
+        Domain::parse(&text).expect("definition")
+    }
+
+    #[test]
+    fn nvme_disks_vdpa_and_mediated_devices_are_counted_as_libvirt_counts_them() {
+        let domain = read(&format!(
+            "<disk type='nvme'>{ADDRESS}</disk>\
+             <disk type='file'><backingStore type='file'><backingStore type='nvme'>{ADDRESS}</backingStore></backingStore></disk>\
+             <disk type='vhostvdpa'><source dev='/dev/vhost-vdpa-0'/></disk>\
+             <interface type='vdpa'><source dev='/dev/vhost-vdpa-1'/></interface>\
+             <interface type='network'><source network='default'/></interface>\
+             <hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='u'/></source></hostdev>\
+             <hostdev mode='subsystem' type='usb'/>"
+        ));
+        let expected = Lockers {
+            nvme_disks: 2,
+            vdpa: 2,
+            mediated: 1,
+        };
+        assert_eq!(domain.lockers, expected);
+    }
+
+    #[test]
+    fn the_nvme_device_of_a_backing_file_is_used_by_the_definition() {
+        let domain = read(&format!(
+            "<disk type='file'><backingStore type='nvme'>{ADDRESS}</backingStore></disk>"
+        ));
+        assert!(domain.uses("0000:03:00.0".parse().expect("address")));
+    }
+}
