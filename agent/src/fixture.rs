@@ -164,3 +164,49 @@ pub(crate) fn guest(at: &str) -> String {
         at.bus()
     )
 }
+
+/// Methods of a [`kernel_glue::kernel::Kernel`] that the model in its field `model` answers: what a test's kernel does not
+/// change.
+macro_rules! as_the_model {
+    ($($method:ident)*) => { $($crate::fixture::as_the_model!(@ $method);)* };
+    (@ write) => {
+        fn write(&self, knob: &kernel_glue::kernel::Knob, value: &str) -> Result<(), nix::errno::Errno> {
+            self.model.write(knob, value)
+        }
+    };
+    (@ load_module) => {
+        fn load_module(&self, module: &str) -> Result<(), nix::errno::Errno> {
+            self.model.load_module(module)
+        }
+    };
+    (@ registered) => {
+        fn registered(
+            &self,
+            name: &str,
+        ) -> Result<Option<kernel_glue::driver::DriverName>, nix::errno::Errno> {
+            self.model.registered(name)
+        }
+    };
+    (@ driver) => { $crate::fixture::as_the_model!(@ driver -> Option<kernel_glue::driver::DriverName>); };
+    (@ driver_override) => { $crate::fixture::as_the_model!(@ driver_override -> Option<String>); };
+    (@ vfio_users) => { $crate::fixture::as_the_model!(@ vfio_users -> Vec<u32>); };
+    (@ occupancy) => { $crate::fixture::as_the_model!(@ occupancy -> kernel_glue::occupancy::Occupancy); };
+    (@ unbind_lock) => { $crate::fixture::as_the_model!(@ unbind_lock -> Option<bool>); };
+    (@ regions) => {
+        fn regions(
+            &self,
+            device: kernel_glue::address::PciAddress,
+        ) -> Result<kernel_glue::region::Regions, kernel_glue::region::RegionError> {
+            self.model.regions(device)
+        }
+    };
+    (@ $method:ident -> $answer:ty) => {
+        fn $method(
+            &self,
+            device: kernel_glue::address::PciAddress,
+        ) -> Result<$answer, nix::errno::Errno> {
+            self.model.$method(device)
+        }
+    };
+}
+pub(crate) use as_the_model;

@@ -4,17 +4,15 @@ use std::sync::mpsc;
 use std::thread;
 
 use kernel_glue::address::PciAddress;
-use kernel_glue::driver::DriverName;
 use kernel_glue::holder::{HeldNode, Holder};
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
 use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{Region, RegionError, Regions};
-use nix::errno::Errno;
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, NIC, VARIANT, address, driver, guest, host_on, site_of};
+use crate::fixture::{GPU, NIC, VARIANT, address, as_the_model, driver, guest, host_on, site_of};
 
 struct Scene {
     kernel: Arc<Model>,
@@ -129,15 +127,7 @@ fn a_device_that_is_open_or_fails_is_planned_by_the_table() {
 #[test]
 fn a_release_by_hand_waits_until_its_device_has_been_asked() {
     let there = scene(VARIANT);
-    let (open, opened) = mpsc::channel();
-    let (close, closed) = mpsc::channel();
-    let slow = Slow {
-        model: there.kernel.clone(),
-        open,
-        closed: Mutex::new(closed),
-    };
-    let journal = Journal::new(there.directory.path().join("journal"));
-    let assigner = Assigner::new(Arc::new(slow), there.site.clone(), journal);
+    let (assigner, opened, close) = slow(&there);
     thread::scope(|scope| {
         scope.spawn(|| assigner.ask_regions(&guest(GPU)));
         opened.recv().expect("the device is open");
@@ -153,15 +143,7 @@ fn a_release_by_hand_waits_until_its_device_has_been_asked() {
 #[test]
 fn a_start_waits_until_its_device_has_been_asked() {
     let there = scene(VARIANT);
-    let (open, opened) = mpsc::channel();
-    let (close, closed) = mpsc::channel();
-    let slow = Slow {
-        model: there.kernel.clone(),
-        open,
-        closed: Mutex::new(closed),
-    };
-    let journal = Journal::new(there.directory.path().join("journal"));
-    let assigner = Assigner::new(Arc::new(slow), there.site.clone(), journal);
+    let (assigner, opened, close) = slow(&there);
     let complete = there.site.look().rewrite(&guest(GPU), false);
     let complete = complete.expect("a plan").text;
     thread::scope(|scope| {
@@ -184,38 +166,22 @@ struct Slow {
     closed: Mutex<mpsc::Receiver<()>>,
 }
 
+/// An assigner on such a kernel: hears that the device is open, and has it closed.
+fn slow(there: &Scene) -> (Assigner, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (open, opened) = mpsc::channel();
+    let (close, closed) = mpsc::channel();
+    let slow = Slow {
+        model: there.kernel.clone(),
+        open,
+        closed: Mutex::new(closed),
+    };
+    let journal = Journal::new(there.directory.path().join("journal"));
+    let assigner = Assigner::new(Arc::new(slow), there.site.clone(), journal);
+    (assigner, opened, close)
+}
+
 impl Kernel for Slow {
-    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
-        self.model.write(knob, value)
-    }
-
-    fn load_module(&self, module: &str) -> Result<(), Errno> {
-        self.model.load_module(module)
-    }
-
-    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
-        self.model.driver(device)
-    }
-
-    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
-        self.model.driver_override(device)
-    }
-
-    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
-        self.model.registered(name)
-    }
-
-    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
-        self.model.vfio_users(device)
-    }
-
-    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
-        self.model.occupancy(device)
-    }
-
-    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
-        self.model.unbind_lock(device)
-    }
+    as_the_model! { write load_module driver driver_override registered vfio_users occupancy unbind_lock }
 
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
         self.model.set_occupancy(device, by_ourselves());

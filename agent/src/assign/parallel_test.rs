@@ -6,14 +6,12 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
-use kernel_glue::occupancy::Occupancy;
-use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
 use super::trial_fixture::*;
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, VARIANT, address, driver, guest, site};
+use crate::fixture::{GPU, VARIANT, address, as_the_model, driver, guest, site};
 
 /// Longer than any machine needs to start four threads; only a fault waits for it.
 const GIVE_UP: Duration = Duration::from_secs(20);
@@ -58,6 +56,8 @@ impl Rendezvous {
 }
 
 impl Kernel for Rendezvous {
+    as_the_model! { driver driver_override registered vfio_users regions occupancy unbind_lock }
+
     fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
         let failing = self.failing.map(|device| device.to_string());
         let alone = failing.as_deref() == Some(value);
@@ -76,34 +76,6 @@ impl Kernel for Rendezvous {
             }
         }
         self.model.load_module(module)
-    }
-
-    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
-        self.model.driver(device)
-    }
-
-    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
-        self.model.driver_override(device)
-    }
-
-    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
-        self.model.registered(name)
-    }
-
-    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
-        self.model.vfio_users(device)
-    }
-
-    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
-        self.model.regions(device)
-    }
-
-    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
-        self.model.occupancy(device)
-    }
-
-    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
-        self.model.unbind_lock(device)
     }
 }
 

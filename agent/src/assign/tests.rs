@@ -1,15 +1,13 @@
 //! Assigning on a modelled kernel.
 
-use kernel_glue::driver::DriverName;
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
-use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
 use super::*;
 use crate::config::{Config, Verify};
-use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest, kernel, site};
+use crate::fixture::{GPU, NIC, UUID, VARIANT, address, as_the_model, driver, guest, kernel, site};
 use crate::journal::State;
 
 struct Scene {
@@ -411,43 +409,13 @@ struct Hanging {
 }
 
 impl Kernel for Hanging {
-    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
-        self.model.write(knob, value)
-    }
+    as_the_model! { write driver driver_override registered vfio_users regions occupancy unbind_lock }
 
     fn load_module(&self, module: &str) -> Result<(), Errno> {
         match self.hangs.load(std::sync::atomic::Ordering::SeqCst) {
             true => Err(Errno::ETIMEDOUT),
             false => self.model.load_module(module),
         }
-    }
-
-    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
-        self.model.driver(device)
-    }
-
-    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
-        self.model.driver_override(device)
-    }
-
-    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
-        self.model.registered(name)
-    }
-
-    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
-        self.model.vfio_users(device)
-    }
-
-    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
-        self.model.regions(device)
-    }
-
-    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
-        self.model.occupancy(device)
-    }
-
-    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
-        self.model.unbind_lock(device)
     }
 }
 

@@ -6,13 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::{Model, Write};
-use kernel_glue::occupancy::Occupancy;
-use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest, kernel, site};
+use crate::fixture::{GPU, NIC, UUID, VARIANT, address, as_the_model, driver, guest, kernel, site};
 use crate::journal::Journal;
 use crate::site::Site;
 
@@ -291,46 +289,19 @@ fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
 }
 
 /// A kernel under which the agent dies before the write that is behind so many.
-struct Dying(Arc<Model>, AtomicUsize);
+struct Dying {
+    model: Arc<Model>,
+    writes: AtomicUsize,
+}
 
 impl Kernel for Dying {
+    as_the_model! { load_module driver driver_override registered vfio_users regions occupancy unbind_lock }
+
     fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
-        if self.1.fetch_sub(1, Ordering::SeqCst) == 0 {
+        if self.writes.fetch_sub(1, Ordering::SeqCst) == 0 {
             std::panic::resume_unwind(Box::new(()));
         }
-        self.0.write(knob, value)
-    }
-
-    fn load_module(&self, module: &str) -> Result<(), Errno> {
-        self.0.load_module(module)
-    }
-
-    fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
-        self.0.driver(device)
-    }
-
-    fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
-        self.0.driver_override(device)
-    }
-
-    fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno> {
-        self.0.registered(name)
-    }
-
-    fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno> {
-        self.0.vfio_users(device)
-    }
-
-    fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
-        self.0.regions(device)
-    }
-
-    fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
-        self.0.occupancy(device)
-    }
-
-    fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
-        self.0.unbind_lock(device)
+        self.model.write(knob, value)
     }
 }
 
@@ -338,7 +309,10 @@ impl Scene {
     /// An agent that dies before the write that is behind `writes`.
     fn dying(&self, writes: usize) -> Assigner {
         let journal = Journal::new(self.directory.path().join("journal"));
-        let kernel = Dying(self.kernel.clone(), AtomicUsize::new(writes));
+        let kernel = Dying {
+            model: self.kernel.clone(),
+            writes: AtomicUsize::new(writes),
+        };
         Assigner::new(Arc::new(kernel), self.site.clone(), journal)
     }
 }
