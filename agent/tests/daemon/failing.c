@@ -124,8 +124,9 @@ int main(int count, char **arguments) {
             response.id = request.id;
             response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
             /* What a program sends to itself does not fail so: a counter of eventfd(2), written with 8 bytes, and tokio's own
-             * socket for signals, read with 128. */
+             * socket for signals, written with 1 byte and read with 128. */
             int is_own = (request.data.nr == SYS_write && request.data.args[2] == 8) ||
+                         (request.data.nr == SYS_sendto && request.data.args[2] == 1) ||
                          (request.data.nr == SYS_recvfrom && request.data.args[2] == 128);
             if (request.data.nr == MARK)
                 begun = begun || request.data.args[1] == 3;
