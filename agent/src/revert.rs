@@ -15,7 +15,7 @@ use crate::domain::{
     AcpiTable, Added, Cell, Controller, Domain, Driver, Hostdev, Mark, Marked, Sibling,
 };
 use crate::edit::{self, Edit, Element};
-use crate::plan::command_line;
+use crate::plan::{command_line, driver as plan_driver, width, window};
 use crate::refusal::Refusal;
 
 /// The definition without what was added; the text itself when it has no mark.
@@ -94,12 +94,28 @@ impl Undo<'_> {
 
     /// The entry whose pieces a hostdev carries.
     fn of_any(&self, hostdev: &Hostdev) -> Option<&Marked> {
-        let own = || {
-            let mut devices = self.mark.devices.iter();
-            devices.find(|marked| marked.address == hostdev.source)
-        };
         let carried = self.of_port(hostdev).or_else(|| self.of_cells(hostdev));
-        carried.or_else(|| self.of_alias(hostdev)).or_else(own)
+        carried
+            .or_else(|| self.of_alias(hostdev))
+            .or_else(|| self.of_driver(hostdev))
+            .or_else(|| self.own(hostdev))
+    }
+
+    /// The entry of a hostdev's device.
+    fn own(&self, hostdev: &Hostdev) -> Option<&Marked> {
+        let mut devices = self.mark.devices.iter();
+        devices.find(|marked| marked.address == hostdev.source)
+    }
+
+    /// The entry whose `<driver>` a hostdev carries. Of two devices of one recipe each has its own: they need the same driver, and
+    /// the user may have named it for one of them.
+    fn of_driver(&self, hostdev: &Hostdev) -> Option<&Marked> {
+        let own = self.own(hostdev);
+        if own.is_some_and(|own| has_driver(own, hostdev)) {
+            return own;
+        }
+        let carried = self.entry(hostdev, has_driver);
+        carried.filter(|marked| own.is_none_or(|own| own.recipe != marked.recipe))
     }
 
     /// The entry whose root port a hostdev is on.
@@ -232,7 +248,7 @@ impl Undo<'_> {
     fn cpu(&self) -> Vec<Edit> {
         let mut edits = self.numa();
         let width = self.domain.platform.address_width_element.as_ref();
-        let width = width.filter(|_| self.added().has("width"));
+        let width = width.filter(|_| width::is_ours(self.domain, self.mark));
         edits.extend(width.map(Element::remove));
         let whole = self.domain.numa.is_none() || self.whole_numa_goes();
         let empty = whole && edits.len() == self.domain.cpu_children;
@@ -348,16 +364,18 @@ impl Undo<'_> {
         }
     }
 
+    /// Our window, unless its size is another by now: then it is the user's.
     fn window(&self) -> Option<Edit> {
         let root = self.domain.controller(0)?;
         let hole = root.hole64_element.as_ref()?;
+        window::ours(self.mark).filter(|kib| root.hole64_kib == Some(*kib))?;
         let added = self.added();
         if added.has("root") {
             Some(root.element.remove())
         } else if added.has("open:root") {
             Some(root.element.collapse())
         } else {
-            added.has("window").then(|| hole.remove())
+            Some(hole.remove())
         }
     }
 
@@ -372,6 +390,16 @@ impl Undo<'_> {
             _ => self.mark.element.remove(),
         }
     }
+}
+
+/// True for a `<driver>` as an entry recorded it.
+fn has_driver(marked: &Marked, hostdev: &Hostdev) -> bool {
+    let (Some(ours), Some(driver)) = (&marked.driver, &hostdev.driver) else {
+        return false;
+    };
+    let model = driver.model.as_deref().unwrap_or(plan_driver::PLAIN);
+    let through = !marked.added.has("iommufd") || driver.iommufd == Some(true);
+    plan_driver::same(model, ours) && through
 }
 
 fn is_on(hostdev: &Hostdev, bus: u32) -> bool {

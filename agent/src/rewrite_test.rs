@@ -282,3 +282,81 @@ fn a_first_cell_is_on_the_node_that_a_memnode_names_for_it_from_the_beginning() 
     let twice = rewrite(&done, &setting).expect("complete");
     assert_eq!(twice.text, done);
 }
+
+/// A guest with a device on a root port of the user's own.
+fn on_a_port(device: &str) -> String {
+    let port = "    <controller type='pci' index='1' model='pcie-root-port'/>\n";
+    let given =
+        "      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>\n";
+    guest(&format!("{port}{}", hostdev(device, given)))
+}
+
+#[test]
+fn a_device_that_only_our_driver_identifies_is_exchanged_for_one_with_another_driver() {
+    let mut fixture = Fixture::new();
+    let nic = fixture.host.devices.get_mut(&address("0002:01:00.0"));
+    nic.expect("nic").id = "15b3:101e".parse().expect("id");
+    let done = fixture.rewrite(&on_a_port("0002:01:00.0")).text;
+    assert!(
+        done.contains("added='driver' driver='mlx5_vfio_pci'"),
+        "{done}"
+    );
+    let exchanged = done.replacen("domain='0x0002'", "domain='0x0009'", 1);
+    let fresh = on_a_port("0009:01:00.0");
+    assert_eq!(revert(&exchanged).expect("reverted"), fresh);
+    assert_eq!(
+        fixture.rewrite(&exchanged).text,
+        fixture.rewrite(&fresh).text
+    );
+    // A driver that the user names instead is his.
+    let named = exchanged.replace("model='mlx5_vfio_pci'", "model='vfio-pci'");
+    assert!(
+        revert(&named)
+            .expect("reverted")
+            .contains("model='vfio-pci'")
+    );
+    let refusal = fixture.refusal(&named);
+    assert_eq!(refusal.code, Code::DriverWrong, "{refusal}");
+}
+
+#[test]
+fn a_window_whose_size_the_user_changed_is_kept_or_refused_with_both_sizes() {
+    let fixture = Fixture::new();
+    let text = guest(&hostdev("0008:01:00.0", ""));
+    let done = fixture.rewrite(&text).text;
+    let window = |gib: u64| format!("<pcihole64 unit='KiB'>{}</pcihole64>", gib << 20);
+    assert!(done.contains(&window(1024)), "{done}");
+    let larger = done.replace(&window(1024), &window(4096));
+    for edited in [
+        larger.clone(),
+        larger.replacen("domain='0x0008'", "domain='0x0019'", 1),
+    ] {
+        let again = fixture.rewrite(&edited).text;
+        assert!(again.contains(&window(4096)), "{again}");
+        assert_eq!(fixture.rewrite(&again).text, again);
+        let back = revert(&again).expect("reverted");
+        assert!(back.contains(&window(4096)), "{back}");
+    }
+    let smaller = done.replace(&window(1024), &window(512));
+    let refusal = fixture.refusal(&smaller);
+    assert_eq!(refusal.code, Code::WindowWrong);
+    for size in ["536870912 KiB", "1073741824 KiB"] {
+        assert!(refusal.reason.contains(size), "{refusal}");
+    }
+}
+
+#[test]
+fn an_address_width_that_the_user_changed_stays() {
+    let text = guest(&hostdev("0002:01:00.0", ""));
+    let ours = "<maxphysaddr mode='passthrough'/>";
+    let cpu = |width: &str| format!("<cpu mode='host-model'>{width}</cpu>");
+    let mark = "<metadata><variantd:prepared xmlns:variantd='urn:variantd:1' version='0' digest='d' added='width'/></metadata><memory";
+    let of = |width: &str| {
+        text.replace("<cpu mode='host-passthrough'/>", &cpu(width))
+            .replacen("<memory", mark, 1)
+    };
+    let reverted = |width: &str| revert(&of(width)).expect("reverted");
+    assert!(!reverted(ours).contains("maxphysaddr"));
+    let theirs = "<maxphysaddr mode='passthrough' limit='48'/>";
+    assert!(reverted(theirs).contains(theirs));
+}

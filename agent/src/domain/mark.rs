@@ -41,11 +41,14 @@ pub struct Marked {
     pub replaced: Option<String>,
     /// The alias that was replaced, as it stood there.
     pub alias: Option<String>,
+    /// The driver in a `<driver>` of ours, where nothing else of ours tells the hostdev from others.
+    pub driver: Option<String>,
 }
 
 /// What was added, as words, so that it can be taken back.
 ///
-/// For a domain: `metadata`, `cpu`, `numa`, `cells` (all of them, in a `<numa>` that was there before), `window`, `width` (`<maxphysaddr>`), `commandline`,
+/// For a domain: `metadata`, `cpu`, `numa`, `cells` (all of them, in a `<numa>` that was there before), `window:N` (of N GiB, an element or an argument),
+/// `width` (`<maxphysaddr mode='passthrough'>`) or `width:N` (of N bits), `commandline`,
 /// `override`, `iommufd`, `acpi` (in `<os>`), `table:PATH`, `expander:N`, `smmu:N` (of expander N), `switch:N` (a switch's upstream port, and the root port
 /// above it), `root` (the pcie-root controller), `distances:N` (all of cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X`
 /// where X had no content before (`metadata`, `cpu`, `numa`, `root`, `cell:N`, `distances:N`).

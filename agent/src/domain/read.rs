@@ -360,6 +360,7 @@ impl Reader<'_> {
                 added: optional(device, "added")?.unwrap_or_default(),
                 replaced: element(device, "replaced", "address", |node| address(node).is_ok())?,
                 alias: element(device, "alias", "alias", |_| true)?,
+                driver: device.attribute("driver").map(str::to_owned),
             })
         });
         Ok(Mark {

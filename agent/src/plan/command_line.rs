@@ -11,7 +11,7 @@ use super::cells::first_cell;
 use super::distance::{Place, Projection};
 use super::fragment::Fragment;
 use super::layout::Layout;
-use super::{Assigned, Change, Plan, Setting};
+use super::{Assigned, Change, Plan, Setting, window};
 use crate::code::Code;
 use crate::domain::{Argument, Domain, Mark, QEMU_NAMESPACE};
 use crate::edit::Edit;
@@ -43,13 +43,19 @@ impl Arguments {
     }
 
     /// The 64-bit MMIO window of `virt` in KiB. Beyond its default of 512 GiB that takes QEMU 10.0.
-    pub(super) fn window(&mut self, setting: &Setting<'_>, kib: u64) -> Result<(), Refusal> {
+    pub(super) fn window(
+        &mut self,
+        setting: &Setting<'_>,
+        kib: u64,
+        plan: &mut Plan,
+    ) -> Result<(), Refusal> {
         let versions = setting.target.versions;
         if kib == DEFAULT_WINDOW {
             return Ok(());
         }
         if versions.qemu >= Version::VIRT_WINDOW_QEMU {
             self.push("-machine", format!("{WINDOW}{kib}K"));
+            plan.added.insert(window::word(kib));
             return Ok(());
         }
         let need = Version::VIRT_WINDOW_QEMU;
@@ -138,11 +144,17 @@ pub(crate) fn ours(domain: &Domain) -> Vec<&Argument> {
     ours.into_iter().map(|(_, argument)| argument).collect()
 }
 
+/// True for the value of the window's argument.
+pub(crate) fn is_window(argument: &Argument) -> bool {
+    argument.value.starts_with(WINDOW)
+}
+
 fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
     match option {
         NUMA => value.starts_with("node,nodeid=") || value.starts_with("dist,"),
         "-object" => value.starts_with(OBJECT),
-        "-machine" => value.starts_with(WINDOW) && !mark.added.has(USERS_WINDOW),
+        // A window of another size is the user's.
+        "-machine" => window::ours(mark).is_some_and(|kib| value == format!("{WINDOW}{kib}K")),
         "-acpitable" => mark
             .added
             .has(&format!("table:{}", value.trim_start_matches("file="))),

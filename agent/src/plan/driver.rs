@@ -17,7 +17,7 @@ use crate::refusal::Refusal;
 use crate::target::Version;
 
 /// What libvirt uses when nothing names a driver.
-const PLAIN: &str = "vfio-pci";
+pub(crate) const PLAIN: &str = "vfio-pci";
 
 /// Devices whose hostdev lacks the name of its driver; refuses what contradicts it.
 pub(super) fn unnamed(
@@ -83,7 +83,7 @@ pub(super) fn write(
 }
 
 /// libvirt takes hyphen and underscore for one (src/util/virpci.c).
-fn same(one: &str, other: &str) -> bool {
+pub(crate) fn same(one: &str, other: &str) -> bool {
     one.replace('-', "_") == other.replace('-', "_")
 }
 

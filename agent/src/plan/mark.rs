@@ -55,6 +55,7 @@ fn marked(domain: &Domain, plan: &Plan, one: &Planned) -> Marked {
         replaced = old.replaced.clone().or(replaced);
         alias = old.alias.clone().or(alias);
     }
+    let driver = is_lone_driver(&added).then(|| one.driver.to_string());
     Marked {
         address: one.address,
         recipe: one.recipe.clone(),
@@ -62,7 +63,15 @@ fn marked(domain: &Domain, plan: &Plan, one: &Planned) -> Marked {
         added,
         replaced,
         alias,
+        driver,
     }
+}
+
+/// True when `<driver>` is all that tells a hostdev that we completed from others.
+fn is_lone_driver(added: &Added) -> bool {
+    let has = |words: [&str; 3]| words.into_iter().any(|word| added.has(word));
+    let told = added.has("nodeset") || added.has("alias") || added.numbers("port").next().is_some();
+    has(["driver", "model", "iommufd"]) && !told
 }
 
 fn print(devices: &[Marked], added: &Added, digest: &str) -> Fragment {
@@ -72,6 +81,7 @@ fn print(devices: &[Marked], added: &Added, digest: &str) -> Fragment {
             .with("recipe", &marked.recipe)
             .with_some("cells", &marked.cells)
             .with_some("added", &marked.added)
+            .with_some("driver", marked.driver.as_deref().unwrap_or_default())
             .with_some("alias", marked.alias.as_deref().unwrap_or_default())
             .with_some("replaced", marked.replaced.as_deref().unwrap_or_default())
     };

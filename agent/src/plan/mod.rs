@@ -15,7 +15,7 @@ pub(crate) mod command_line;
 mod controller;
 mod digest;
 mod distance;
-mod driver;
+pub(crate) mod driver;
 mod expander;
 mod fragment;
 pub(crate) mod function;
@@ -33,8 +33,8 @@ mod switch;
 mod table;
 mod target;
 mod unjudged;
-mod width;
-mod window;
+pub(crate) mod width;
+pub(crate) mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -8,7 +8,7 @@ use super::fragment::Fragment;
 use super::window::GIB;
 use super::{Assigned, Change, Plan, Setting};
 use crate::code::Code;
-use crate::domain::{AddressWidth, Domain};
+use crate::domain::{AddressWidth, Domain, Mark};
 use crate::refusal::Refusal;
 
 /// Address bits of an x86 CPU model that has no width of its own (TCG_PHYS_ADDR_BITS, target/i386/cpu.h).
@@ -44,7 +44,10 @@ pub(super) fn check(
             };
             plan.changes
                 .push(widened(needed, cpu.append(&width.print())));
-            plan.added.insert("width");
+            plan.added.insert(match domain.platform.is_emulated() {
+                true => format!("width:{needed}"),
+                false => "width".to_owned(),
+            });
             if cpu.is_self_closed() {
                 plan.added.insert("open:cpu");
             }
@@ -57,6 +60,15 @@ pub(super) fn check(
             needed,
             have.unwrap_or(DEFAULT_BITS),
         )),
+    }
+}
+
+/// True when the address width of a definition is the one that we set, by the mark. Another one is the user's.
+pub(crate) fn is_ours(domain: &Domain, mark: &Mark) -> bool {
+    match domain.platform.address_width {
+        Some(AddressWidth::Host { limit: None }) => mark.added.has("width"),
+        Some(AddressWidth::Bits(bits)) => mark.added.numbers("width").any(|ours| ours == bits),
+        _ => false,
     }
 }
 

@@ -14,7 +14,7 @@ use super::fragment::Fragment;
 use super::qemu::Given;
 use super::{Assigned, Change, Plan, Setting, aperture, bar, command_line, qemu, width};
 use crate::code::Code;
-use crate::domain::Domain;
+use crate::domain::{Domain, Mark};
 use crate::recipe::Window;
 use crate::refusal::Refusal;
 use crate::target::Version;
@@ -58,12 +58,12 @@ pub(super) fn plan(
     }
     if old {
         return arguments
-            .window(setting, size)
+            .window(setting, size, plan)
             .map_err(|refusal| refusal.of(first.hostdev.source));
     }
     let reason = reason(size, &asked(&counting));
     plan.changes.push(add(domain, size, reason));
-    record(domain, plan);
+    record(domain, size, plan);
     Ok(())
 }
 
@@ -143,6 +143,17 @@ pub(super) fn differs(setting: &Setting<'_>, device: &Device) -> bool {
     !same && asked_kib(device) != Some(known_kib(setting, device))
 }
 
+/// The mark's word for a window of ours.
+pub(super) fn word(kib: u64) -> String {
+    format!("window:{}", kib / GIB)
+}
+
+/// The size in KiB of the window that we set, by the mark.
+pub(crate) fn ours(mark: &Mark) -> Option<u64> {
+    let gib = mark.added.numbers("window").next()?;
+    Some(u64::from(gib) * GIB)
+}
+
 /// The user's own element, which this libvirt refuses.
 fn no_element(setting: &Setting<'_>, domain: &Domain) -> Refusal {
     let libvirt = setting.target.versions.libvirt;
@@ -194,8 +205,8 @@ fn reason(kib: u64, asked: &[PciAddress]) -> String {
     }
 }
 
-fn record(domain: &Domain, plan: &mut Plan) {
-    plan.added.insert("window");
+fn record(domain: &Domain, kib: u64, plan: &mut Plan) {
+    plan.added.insert(word(kib));
     match domain.controller(0) {
         None => plan.added.insert("root"),
         Some(root) if root.element.is_self_closed() => plan.added.insert("open:root"),

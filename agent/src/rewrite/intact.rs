@@ -6,12 +6,15 @@ use kernel_glue::address::PciAddress;
 
 use crate::domain::{Controller, Domain, Hostdev, Mark, Marked};
 use crate::plan::command_line::{self, USERS_WINDOW};
+use crate::plan::{width, window};
 
 /// True when every device has the pieces that the mark records, and nothing of them is missing or left over.
 pub(super) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     mark.devices.iter().all(|marked| has_pieces(domain, marked))
         && has_controllers(domain, mark)
         && !has_lost_window(domain, mark)
+        && has_own_window(domain, mark)
+        && has_own_width(domain, mark)
 }
 
 fn has_pieces(domain: &Domain, marked: &Marked) -> bool {
@@ -42,6 +45,24 @@ fn has_controllers(domain: &Domain, mark: &Mark) -> bool {
     };
     ours.all(|index| domain.controller(index).is_some() && domain.devices_on(index) > 0)
         && smmus.all(is_served)
+}
+
+/// The window that we set has its size still.
+fn has_own_window(domain: &Domain, mark: &Mark) -> bool {
+    let hole = domain.controller(0).and_then(|root| root.hole64_kib);
+    let ours = command_line::ours(domain);
+    window::ours(mark).is_none_or(|kib| {
+        hole == Some(kib)
+            || ours
+                .iter()
+                .any(|argument| command_line::is_window(argument))
+    })
+}
+
+/// The address width that we set is there still.
+fn has_own_width(domain: &Domain, mark: &Mark) -> bool {
+    let set = mark.added.has("width") || mark.added.numbers("width").next().is_some();
+    !set || width::is_ours(domain, mark)
 }
 
 /// The window is an argument of the user's, by the mark, and he removed it.

@@ -51,6 +51,14 @@ fn a_gpu_exchanged_for_another_is_completed_as_in_a_fresh_definition() {
     assert_eq!(completed(&exchanged), completed(&far));
 }
 
+#[test]
+fn a_window_that_the_user_enlarged_is_kept_when_a_gpu_is_exchanged() {
+    let window = |gib: u64| format!("<pcihole64 unit='KiB'>{}</pcihole64>", gib << 20);
+    let larger = completed(&board(&["0x0008"])).replacen(&window(1024), &window(4096), 1);
+    let exchanged = completed(&larger.replacen("domain='0x0008'", "domain='0x0019'", 1));
+    assert!(exchanged.contains(&window(4096)), "{exchanged}");
+}
+
 /// A definition with complete initiators among QEMU's arguments.
 fn by_hand(initiators: u32) -> String {
     let mut arguments = String::new();

@@ -1,10 +1,13 @@
 //! A completed definition that its user edits: completing it again gives what completing the edited original gives, or a refusal.
 
-use agent::domain::{Domain, Hostdev};
+use std::cell::RefCell;
+
+use agent::domain::{Domain, QEMU_NAMESPACE};
 use agent::edit::{Edit, apply};
 use kernel_glue::address::PciAddress;
 use proptest::test_runner::TestCaseError;
 
+use crate::host::OTHERS;
 use crate::scene::{Scene, Target, every_scene, same};
 use crate::unless_refused;
 
@@ -19,7 +22,19 @@ struct Completed<'a> {
     is_it: bool,
 }
 
+/// How the edits of one property ended.
+#[derive(Debug, Default)]
+struct Ends {
+    /// Both give the same text.
+    same: u32,
+    /// Both are refused.
+    refused: u32,
+    /// The completed definition alone is refused.
+    refused_alone: u32,
+}
+
 fn edited(user: User) {
+    let ends = RefCell::new(Ends::default());
     every_scene(|scene, target| {
         let scene = scene.without_given_aliases();
         let text = scene.text();
@@ -35,31 +50,45 @@ fn edited(user: User) {
                 )
             };
             match of(&text, false).zip(of(&with.text, true)) {
-                Some((original, completed)) => agree(&scene, target, &original, &completed),
+                Some((original, completed)) => {
+                    agree(&scene, target, (&original, &completed), &ends)
+                }
                 None => Ok(()),
             }
         })
     });
+    let ends = ends.into_inner();
+    eprintln!("{ends:?}");
+    assert!(ends.same > ends.refused_alone, "{ends:?}");
 }
 
 fn agree(
     scene: &Scene,
     target: Target,
-    original: &str,
-    completed: &str,
+    (original, completed): (&str, &str),
+    ends: &RefCell<Ends>,
 ) -> Result<(), TestCaseError> {
+    let mut ends = ends.borrow_mut();
     match (
         scene.rewrite(original, target),
         scene.rewrite(completed, target),
     ) {
         (Ok(expected), Ok(found)) => {
+            ends.same += 1;
             same(&expected.text, &found.text)?;
             let again = scene.rewrite(&found.text, target);
             let again = again.map_err(|refusal| TestCaseError::fail(refusal.to_string()))?;
             same(&found.text, &again.text)
         }
         (Err(refusal), Ok(_)) => Err(TestCaseError::fail(format!("not refused: {refusal}"))),
-        (_, Err(_)) => Ok(()),
+        (Err(_), Err(_)) => {
+            ends.refused += 1;
+            Ok(())
+        }
+        (Ok(_), Err(_)) => {
+            ends.refused_alone += 1;
+            Ok(())
+        }
     }
 }
 
@@ -96,19 +125,6 @@ fn free(scene: &Scene, domain: &Domain) -> Option<PciAddress> {
     scene.shape.gpus().into_iter().find(|gpu| !taken(gpu))
 }
 
-/// A `<driver model>` alone does not tell ours from the user's: then it stays, and only the mark differs.
-fn is_told(completed: Completed<'_>, device: PciAddress) -> bool {
-    let mark = read(completed.text).mark;
-    let mut devices = mark.iter().flat_map(|mark| &mark.devices);
-    devices
-        .find(|marked| marked.address == device)
-        .is_none_or(|marked| {
-            let words = ["nodeset", "alias"].map(|word| marked.added.has(word));
-            let placed = marked.added.numbers("port").next().is_some();
-            placed || words.contains(&true) || !marked.added.has("driver")
-        })
-}
-
 /// The place of the first GPU.
 fn gpu(scene: &Scene, domain: &Domain) -> Option<usize> {
     let gpus = scene.shape.gpus();
@@ -118,27 +134,36 @@ fn gpu(scene: &Scene, domain: &Domain) -> Option<usize> {
 
 #[test]
 fn a_gpu_is_exchanged_for_another() {
-    edited(|scene, text, completed| {
+    edited(|scene, text, _| {
         let domain = read(text);
         let place = gpu(scene, &domain)?;
-        let device = domain.hostdevs.get(place)?.source;
-        let free = free(scene, &domain).filter(|_| is_told(completed, device))?;
-        let edit = source(&domain, text, place, free)?;
+        let edit = source(&domain, text, place, free(scene, &domain)?)?;
+        with(text, &[edit])
+    });
+}
+
+#[test]
+fn a_device_is_exchanged_for_one_of_another_kind() {
+    edited(|scene, text, _| {
+        let domain = read(text);
+        let place = scene.pick(domain.hostdevs.len())?;
+        let taken = |device: &PciAddress| domain.uses(*device);
+        let all = scene.shape.gpus().into_iter();
+        let all = all.chain(OTHERS.iter().map(|(at, ..)| at.parse().expect("address")));
+        let free: Vec<PciAddress> = all.filter(|device| !taken(device)).collect();
+        let other = *free.get(scene.pick(free.len())?)?;
+        let edit = source(&domain, text, place, other)?;
         with(text, &[edit])
     });
 }
 
 #[test]
 fn two_devices_change_places() {
-    edited(|_, text, completed| {
+    edited(|_, text, _| {
         let domain = read(text);
         let [first, second, ..] = &domain.hostdevs[..] else {
             return None;
         };
-        let told = |one: &Hostdev| is_told(completed, one.source);
-        if !(told(first) && told(second)) {
-            return None;
-        }
         let one = source(&domain, text, 0, second.source)?;
         let other = source(&domain, text, 1, first.source)?;
         with(text, &[one, other])
@@ -266,5 +291,74 @@ fn a_device_is_added_before_the_others() {
             device.bus()
         );
         with(text, &[domain.append_devices(&hostdev)])
+    });
+}
+
+/// Doubles the window that was added; in the original the user sets one of that size.
+fn enlarged(text: &str, completed: Completed<'_>) -> Option<String> {
+    let domain = read(completed.text);
+    let gib = domain.mark.as_ref()?.added.numbers("window").next()?;
+    let kib = u64::from(gib) << 21;
+    let hole = format!("<pcihole64 unit='KiB'>{kib}</pcihole64>");
+    let argument = format!("highmem-mmio-size={kib}K");
+    let element = domain
+        .controller(0)
+        .and_then(|root| root.hole64_element.clone());
+    let is_argument = element.is_none();
+    if completed.is_it {
+        let line = domain.command_line.iter().flat_map(|line| &line.arguments);
+        let mut ours = line.filter(|argument| argument.value.starts_with("highmem-mmio-size="));
+        let edit = match element {
+            Some(element) => element.replace(&hole),
+            None => {
+                let element = &ours.next()?.element;
+                let old = &text[element.span.clone()];
+                let (head, _) = old.split_once("value='")?;
+                element.replace(&format!("{head}value='{argument}'/>"))
+            }
+        };
+        return with(text, &[edit]);
+    }
+    let original = read(text);
+    let arguments = |prefix: &str, indent: &str| {
+        format!(
+            "{indent}<{prefix}arg value='-machine'/>\n{indent}<{prefix}arg value='{argument}'/>"
+        )
+    };
+    let edit = match (original.controller(0), &original.command_line) {
+        (_, Some(line)) if is_argument => line.element.append(&arguments(&line.prefix, "")),
+        (_, None) if is_argument => original.after_devices(&format!(
+            "<qemu:commandline xmlns:qemu='{QEMU_NAMESPACE}'>\n{}\n</qemu:commandline>",
+            arguments("qemu:", "  ")
+        )),
+        (Some(root), _) => root.element.append(&hole),
+        (None, _) => original.append_devices(&format!(
+            "<controller type='pci' index='0' model='pcie-root'>\n  {hole}\n</controller>"
+        )),
+    };
+    with(text, &[edit])
+}
+
+#[test]
+fn a_window_that_was_added_is_enlarged() {
+    edited(|_, text, completed| enlarged(text, completed));
+}
+
+#[test]
+fn a_window_that_was_added_is_enlarged_and_the_first_device_is_removed() {
+    edited(|_, text, completed| {
+        let text = enlarged(text, completed)?;
+        with(&text, &[read(&text).hostdevs.first()?.element.remove()])
+    });
+}
+
+#[test]
+fn a_window_that_was_added_is_enlarged_and_a_gpu_is_exchanged() {
+    edited(|scene, text, completed| {
+        let text = enlarged(text, completed)?;
+        let domain = read(&text);
+        let place = gpu(scene, &domain)?;
+        let edit = source(&domain, &text, place, free(scene, &domain)?)?;
+        with(&text, &[edit])
     });
 }

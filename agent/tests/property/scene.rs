@@ -68,6 +68,13 @@ impl Scene {
         self.draft.tree(Some(!self.order)).print(&self.style)
     }
 
+    /// One of so many, the same each time.
+    pub(crate) fn pick(&self, count: usize) -> Option<usize> {
+        let count = u64::try_from(count).expect("a count");
+        let picked = self.order.checked_rem(count)?;
+        Some(usize::try_from(picked).expect("a place"))
+    }
+
     /// The same definition with devices and attributes in another order.
     pub(crate) fn shuffled(&self) -> String {
         let style = Style {
