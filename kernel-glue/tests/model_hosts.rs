@@ -1,63 +1,15 @@
-//! The modelled hosts are what their generator writes, and read as the machines they model.
-
-#[path = "../examples/model_hosts/atomics.rs"]
-mod atomics;
-#[path = "../examples/model_hosts/grace.rs"]
-mod grace;
-#[path = "../examples/model_hosts/machine.rs"]
-mod machine;
-#[path = "../examples/model_hosts/node.rs"]
-mod node;
-#[path = "../examples/model_hosts/pci.rs"]
-mod pci;
-#[path = "../examples/model_hosts/srat.rs"]
-mod srat;
-#[path = "../examples/model_hosts/tree.rs"]
-mod tree;
-#[path = "../examples/model_hosts/x86.rs"]
-mod x86;
+//! The modelled hosts read as the machines that they model.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::config::Port;
 use kernel_glue::host::Host;
 use kernel_glue::{alias, device::Device, record};
-
-fn directory(name: &str) -> PathBuf {
-    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_dir.join("../tests/data/hosts").join(name)
-}
+use testing::hosts::{directory, modelled};
 
 fn read(name: &str) -> Host {
     Host::read(&directory(name)).expect("modelled host")
-}
-
-fn machines() -> Vec<machine::Machine> {
-    let machines = grace::all().into_iter().chain(x86::all());
-    machines.chain(atomics::all()).collect()
-}
-
-/// What lies below `dir`, as the generator's tree.
-fn found(dir: &Path, prefix: &str, tree: &mut tree::Tree) {
-    for entry in fs::read_dir(dir).expect("directory") {
-        let entry = entry.expect("entry");
-        let name = entry.file_name().into_string().expect("name");
-        let path = format!("{prefix}{name}");
-        let kind = entry.file_type().expect("type");
-        if kind.is_dir() {
-            found(&entry.path(), &format!("{path}/"), tree);
-        } else if kind.is_symlink() {
-            let target = fs::read_link(entry.path()).expect("link");
-            let target = target.into_os_string().into_string().expect("target");
-            tree.insert(path, tree::Entry::Link(target));
-        } else {
-            let content = fs::read(entry.path()).expect("file");
-            tree.insert(path, tree::Entry::File(content));
-        }
-    }
 }
 
 /// A GPU's address, socket and initiators.
@@ -99,20 +51,6 @@ fn assert_usual(host: &Host) {
 fn distance(host: &Host, from: u32, to: u32) -> u8 {
     let node = |id: u32| id.try_into().expect("node");
     host.numa.distance(node(from), node(to)).expect("distance")
-}
-
-#[test]
-fn what_is_committed_is_what_the_generator_writes() {
-    for machine in machines() {
-        let mut committed = tree::Tree::new();
-        found(&directory(machine.name), "", &mut committed);
-        let written = machine.tree();
-        let paths = |tree: &tree::Tree| tree.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(paths(&committed), paths(&written), "{}", machine.name);
-        for (path, entry) in &written {
-            assert!(committed[path] == *entry, "{} of {}", path, machine.name);
-        }
-    }
 }
 
 #[test]
@@ -352,7 +290,7 @@ fn on_the_atomics_host_each_path_is_as_it_is_modelled() {
 
 #[test]
 fn a_recording_of_a_modelled_host_reads_as_the_model() {
-    for name in machines().iter().map(|machine| machine.name) {
+    for name in modelled().map(|machine| machine.name) {
         let dir = tempfile::tempdir().expect("scratch directory");
         record::record(&directory(name), dir.path()).expect("recorded");
         assert_eq!(Host::read(dir.path()).expect("recording"), read(name));

@@ -1,7 +1,5 @@
 //! A start that a recipe's AtomicOps stand against.
 
-use std::path::Path;
-
 use kernel_glue::host::Host;
 
 use super::*;
@@ -12,8 +10,7 @@ const GUEST: &str = include_str!("../../../tests/data/golden/atomics.xml");
 
 /// What preparing a completed guest with this device comes to, on the modelled host where AtomicOps end.
 fn prepared(device: &str, change: impl Fn(&mut Host)) -> Result<(), AssignError> {
-    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts");
-    let mut host = Host::read(&hosts.join("atomics")).expect("a modelled host");
+    let mut host = Host::read(&testing::hosts::directory("atomics")).expect("a modelled host");
     change(&mut host);
     let kernel = kernel_of(&host);
     let (directory, site) = site_of(host, Config::default());

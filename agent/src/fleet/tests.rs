@@ -7,8 +7,7 @@ use crate::snapshot::Snapshot;
 use crate::target::Version;
 
 fn host(name: &str) -> Host {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts");
-    Host::read(&folder.join(name)).expect("a recorded host")
+    Host::read(&testing::hosts::directory(name)).expect("a modelled or recorded host")
 }
 
 fn guest() -> String {

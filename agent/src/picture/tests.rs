@@ -19,7 +19,7 @@ fn data(path: &str) -> std::path::PathBuf {
 }
 
 fn read(name: &str) -> Host {
-    Host::read(&data("hosts").join(name)).expect("host")
+    Host::read(&testing::hosts::directory(name)).expect("host")
 }
 
 fn recipes() -> Recipes {

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::*;
 
 fn hosts() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts");
-    let entries = fs::read_dir(folder).expect("hosts").flatten();
-    entries.map(|entry| entry.path()).collect()
+    let names = testing::hosts::names();
+    let directories = names.iter().map(|name| testing::hosts::directory(name));
+    directories.collect()
 }
 
 fn snapshot(path: &Path) -> Snapshot {

@@ -26,7 +26,7 @@ fn data(path: &str) -> PathBuf {
 }
 
 fn host(name: &str) -> PathBuf {
-    data("hosts").join(name)
+    testing::hosts::directory(name)
 }
 
 /// Runs variantctl in the folder of golden definitions.

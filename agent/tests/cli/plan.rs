@@ -47,7 +47,9 @@ fn on_a_terminal(arguments: &[&str], no_color: bool) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
     command
         .current_dir(data("golden"))
-        .args(["--host", "../hosts/gh200-1gpu", "plan", "gh200.xml"])
+        .arg("--host")
+        .arg(host("gh200-1gpu"))
+        .args(["plan", "gh200.xml"])
         .args(arguments)
         .env_clear()
         .env("TERM", "xterm")

@@ -33,17 +33,9 @@ fn said(name: &str, on: &str, arguments: &[&str]) -> Value {
     check(name, &stdout(&variantctl(&host(on), &arguments)))
 }
 
-fn hosts() -> Vec<String> {
-    let entries = fs::read_dir(data("hosts")).expect("hosts");
-    let names = entries.map(|entry| entry.expect("a host").file_name());
-    names
-        .map(|name| name.into_string().expect("text"))
-        .collect()
-}
-
 #[test]
 fn every_recorded_host_is_listed_shown_and_drawn_by_schema() {
-    let hosts = hosts();
+    let hosts = testing::hosts::names();
     assert!(hosts.len() > 10);
     for name in &hosts {
         said("topology", name, &["topology"]);

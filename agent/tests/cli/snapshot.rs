@@ -47,7 +47,7 @@ fn names(folder: &str, end: &str) -> Vec<String> {
 
 #[test]
 fn every_recorded_host_is_answered_for_alike_by_its_snapshot() {
-    let (hosts, definitions) = (names("hosts", ""), names("golden", ".xml"));
+    let (hosts, definitions) = (testing::hosts::names(), names("golden", ".xml"));
     assert!(hosts.len() > 10 && definitions.len() > 3);
     for name in hosts {
         let pair = pair(&name);

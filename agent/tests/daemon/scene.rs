@@ -54,10 +54,9 @@ impl Scene {
     }
 
     fn with(bus: Bus, host: &str) -> Self {
-        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/hosts");
         let copied = Command::new("cp")
             .arg("-a")
-            .arg(hosts.join(host))
+            .arg(testing::hosts::directory(host))
             .arg(bus.path("host"))
             .status();
         assert!(copied.expect("cp runs").success());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -24,7 +25,7 @@ pub(crate) struct Case {
 pub(crate) struct Settings {
     /// What is special about it, for readers.
     pub(crate) title: String,
-    /// A folder of `tests/data/hosts`.
+    /// A modelled or recorded host; see `testing::hosts`.
     pub(crate) host: String,
     /// Releases of Debian; see [`versions`].
     pub(crate) targets: Vec<String>,
@@ -79,7 +80,7 @@ impl Case {
     }
 
     pub(crate) fn host(&self) -> PathBuf {
-        data("hosts").join(&self.settings.host)
+        testing::hosts::directory(&self.settings.host)
     }
 
     /// The definition as a user wrote it.
@@ -115,14 +116,14 @@ impl Case {
     pub(crate) fn run(&self, target: &str, verb: &[&str], text: Option<&str>) -> Output {
         let versions = versions(target).expect("a target is testing, stable or oldstable");
         let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
-        command.current_dir(&self.dir).stdin(Stdio::null());
+        let scratch = tempfile::tempdir().expect("folder");
+        command.current_dir(self.arrange(scratch.path()));
+        command.stdin(Stdio::null());
         command.args(["--recipes", "/nonexistent", "--host"]);
-        // Relative, since hints repeat it.
         let host = Path::new("../../hosts").join(&self.settings.host);
         command.arg(host).args(verb);
         command.args(["--target", versions]);
         command.args(self.settings.replace.then_some("--replace"));
-        let scratch = tempfile::tempdir().expect("folder");
         let file = text.map_or_else(
             || PathBuf::from("domain.xml"),
             |text| {
@@ -132,6 +133,17 @@ impl Case {
             },
         );
         command.arg(file).output().expect("variantctl runs")
+    }
+
+    /// Makes the directory that `variantctl` runs in. Hints repeat the host's and the definition's path, so that both are
+    /// relative: 'hosts/HOST' is a link to the host's directory, 'case/NAME' has the definition.
+    fn arrange(&self, scratch: &Path) -> PathBuf {
+        let (hosts, dir) = (scratch.join("hosts"), scratch.join("case").join(&self.name));
+        fs::create_dir_all(&hosts).expect("folder");
+        fs::create_dir_all(&dir).expect("folder");
+        symlink(self.host(), hosts.join(&self.settings.host)).expect("link");
+        fs::copy(self.dir.join("domain.xml"), dir.join("domain.xml")).expect("copied");
+        dir
     }
 
     /// Takes back what was added to `text`.

@@ -1,26 +1,13 @@
 //! Hosts of any size, as the modelled hosts of tests are written, and guests for them.
 
-#![allow(
-    dead_code,
-    reason = "the generator's types have what only recorded hosts use"
-)]
-
-#[path = "../../../kernel-glue/examples/model_hosts/machine.rs"]
-mod machine;
-#[path = "../../../kernel-glue/examples/model_hosts/node.rs"]
-mod node;
-#[path = "../../../kernel-glue/examples/model_hosts/pci.rs"]
-mod pci;
-#[path = "../../../kernel-glue/examples/model_hosts/srat.rs"]
-mod srat;
-#[path = "../../../kernel-glue/examples/model_hosts/tree.rs"]
-mod tree;
+#![allow(dead_code, reason = "function.rs uses only a part of it")]
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use machine::{At, Endpoint, Kind, Machine, Platform, Reader};
+use testing::hosts::machine::{At, Endpoint, Kind, Machine, Platform, Reader};
+use testing::hosts::tree;
 
 const MIB: u64 = 1 << 20;
 

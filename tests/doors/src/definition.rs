@@ -1,6 +1,5 @@
 //! Domain XML, through the plan to the edits and back.
 
-use std::path::Path;
 use std::sync::LazyLock;
 
 use agent::domain::{Domain, MAX_BYTES, NAMESPACE};
@@ -18,8 +17,7 @@ static RECIPES: LazyLock<Recipes> = LazyLock::new(|| Recipes::shipped().expect("
 
 /// Recorded hosts: GPUs at 0009:01:00.0 and elsewhere, for both architectures.
 static HOSTS: LazyLock<Vec<Host>> = LazyLock::new(|| {
-    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/hosts");
-    let read = |name: &str| Host::read(&hosts.join(name)).expect("recorded host");
+    let read = |name: &str| Host::read(&testing::hosts::directory(name)).expect("modelled host");
     ["gh200-1gpu", "hgx-8gpu", "gb200-4gpu"].map(read).into()
 });
 

@@ -16,19 +16,23 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// All files below a folder whose name ends so.
+/// All files below a folder of the repository whose path ends so.
 fn files(folder: &str, end: &str) -> Vec<PathBuf> {
+    below(&root().join(folder), end)
+}
+
+/// All files of a modelled host whose path ends so.
+fn of_host(name: &str, end: &str) -> Vec<PathBuf> {
+    below(&testing::hosts::directory(name), end)
+}
+
+fn below(folder: &Path, end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(root().join(folder))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let (path, name) = (entry.path(), entry.file_name());
-        let below = format!("{folder}/{}", name.to_string_lossy());
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            found.extend(files(&below, end));
-        } else if below.ends_with(end) {
+            found.extend(below(&path, end));
+        } else if path.to_string_lossy().ends_with(end) {
             found.push(path);
         }
     }
@@ -44,9 +48,9 @@ fn inputs(door: &str) -> Vec<PathBuf> {
         "prepared" => files("tests/data/case", "0/testing.xml"),
         "recipe" => files("agent/recipes", ".toml"),
         "configuration" => files("packaging", "variantd.conf"),
-        "config_space" => files("tests/data/hosts/atomics", "/config"),
-        "distances" => files("tests/data/hosts/gb200-4gpu", "/distance"),
-        "srat" => files("tests/data/hosts/gh200-1gpu", "/SRAT"),
+        "config_space" => of_host("atomics", "/config"),
+        "distances" => of_host("gb200-4gpu", "/distance"),
+        "srat" => of_host("gh200-1gpu", "/SRAT"),
         _ => Vec::new(),
     });
     inputs

@@ -103,8 +103,7 @@ pub(crate) fn program(scene: &Path) -> Command {
 }
 
 fn recorded(name: &str) -> Host {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/hosts");
-    Host::read(&folder.join(name)).expect("a recorded host")
+    Host::read(&testing::hosts::directory(name)).expect("a modelled host")
 }
 
 fn moved(address: PciAddress) -> PciAddress {

@@ -1,0 +1,157 @@
+//! What a modelled machine is made of, and everything below its directory.
+
+use super::tree::{Entry, Tree, line};
+use super::{node, pci, srat};
+
+/// A host to write.
+#[derive(Clone)]
+pub struct Machine {
+    pub name: &'static str,
+    pub readme: &'static str,
+    pub release: &'static str,
+    pub platform: Platform,
+    pub sockets: u32,
+    /// CPUs of each socket.
+    pub cpus: u32,
+    /// Memory of each socket.
+    pub memory_kib: u64,
+    /// Distance between sockets.
+    pub remote: u8,
+    /// In the order in which the firmware lists their initiators.
+    pub endpoints: Vec<Endpoint>,
+    pub reader: Reader,
+}
+
+/// Who made the processors: decides about SRAT's processor entries and the root ports' ids.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    Grace,
+    Intel,
+    Amd,
+}
+
+/// Who looked: without root there is no SRAT, and config space ends after 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    Root,
+    User,
+}
+
+/// A function with the root port above it.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// The root port's address; functions of one slot share it. Empty for an endpoint of the root complex.
+    pub port: &'static str,
+    /// Ports of switches below the root port, from above; endpoints may share them.
+    pub between: &'static [SwitchPort],
+    pub address: &'static str,
+    pub kind: Kind,
+    pub socket: u32,
+    pub iommu: &'static str,
+    pub bars: [u64; 6],
+    pub devcap2: u32,
+    pub devctl2: u16,
+    pub port_devcap2: u32,
+    /// Generic initiators of its own: eight for a Grace GPU, one for each MIG instance and one for the whole.
+    pub initiators: u32,
+    /// Its memory, where the host uses it as the first initiator's.
+    pub memory_kib: u64,
+    pub numa_node: At,
+    /// The physical function of a virtual one.
+    pub physical: Option<&'static str>,
+}
+
+/// A port of a switch.
+#[derive(Clone, Copy)]
+pub struct SwitchPort {
+    pub address: &'static str,
+    pub upstream: bool,
+    pub devcap2: u32,
+    pub devctl2: u16,
+    /// The ACS control register; 0 without that capability.
+    pub access_control: u16,
+}
+
+/// Which product a function is.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    pub vendor: u16,
+    pub device: u16,
+    pub class: u32,
+    pub driver: &'static str,
+    pub reset: &'static str,
+}
+
+/// Which node `numa_node` names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    Socket,
+    FirstInitiator,
+}
+
+impl Machine {
+    /// How many nodes there are: sockets first, then initiators, device by device.
+    pub fn nodes(&self) -> u32 {
+        let initiators = self.endpoints.iter().map(|one| one.initiators);
+        self.sockets + initiators.sum::<u32>()
+    }
+
+    /// The initiator nodes of the `index`th endpoint.
+    pub fn initiators(&self, index: usize) -> std::ops::Range<u32> {
+        let before = self.endpoints.iter().take(index).map(|one| one.initiators);
+        let first = self.sockets + before.sum::<u32>();
+        first..first + self.endpoints[index].initiators
+    }
+
+    /// What `numa_node` of the `index`th endpoint says.
+    pub fn numa_node(&self, index: usize) -> u32 {
+        let endpoint = &self.endpoints[index];
+        match endpoint.numa_node {
+            At::Socket => endpoint.socket,
+            At::FirstInitiator => self.initiators(index).start,
+        }
+    }
+
+    /// The endpoint whose initiator a node is; `None` for a socket.
+    pub fn owner(&self, node: u32) -> Option<&Endpoint> {
+        let mut all = self.endpoints.iter().enumerate();
+        let owner = all.find(|(index, _)| self.initiators(*index).contains(&node));
+        owner.map(|(_, endpoint)| endpoint)
+    }
+
+    /// Everything below the host's directory.
+    pub fn tree(&self) -> Tree {
+        let mut tree = Tree::new();
+        tree.insert("README".to_owned(), line(self.readme.trim_end()));
+        tree.insert("proc/sys/kernel/osrelease".to_owned(), line(self.release));
+        let alias = format!("lib/modules/{}/modules.alias", self.release);
+        tree.insert(alias, line(include_str!("modules.alias").trim_end()));
+        let (name, text) = match self.platform {
+            // The misc device of drivers/iommu/iommufd/main.c; x86-64 hosts are without its module.
+            Platform::Grace => ("sys/class/misc/iommu/dev", "10:126"),
+            // arch/x86/kernel/cpu/proc.c
+            Platform::Intel | Platform::Amd => (
+                "proc/cpuinfo",
+                "address sizes\t: 52 bits physical, 57 bits virtual",
+            ),
+        };
+        tree.insert(name.to_owned(), line(text));
+        node::add(&mut tree, self);
+        pci::add(&mut tree, self);
+        match self.reader {
+            Reader::Root => {
+                let table = Entry::File(srat::table(self));
+                tree.insert(srat::PATH.to_owned(), table);
+            }
+            Reader::User => {
+                tree.insert("recorded-gaps".to_owned(), line(self.hidden()));
+            }
+        }
+        tree
+    }
+
+    /// What only root sees, as a recording notes it.
+    fn hidden(&self) -> String {
+        format!("/{}: permission denied", srat::PATH)
+    }
+}

@@ -1,0 +1,137 @@
+//! The modelled x86-64 machines, and the network adapters of all.
+
+use super::machine::{At, Endpoint, Kind, Machine, Platform, Reader};
+
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+/// AtomicOp completer of 32 and 64 bits.
+const TWO_WIDTHS: u32 = 0x0180;
+
+/// A physical function of a ConnectX-7.
+pub const CONNECTX: Kind = Kind {
+    vendor: 0x15b3,
+    device: 0x1021,
+    class: 0x02_0000,
+    driver: "mlx5_core",
+    reset: "flr bus",
+};
+
+const H100: Kind = Kind {
+    vendor: 0x10de,
+    device: 0x2330,
+    class: 0x03_0200,
+    driver: "nvidia",
+    reset: "flr bus",
+};
+
+pub const MI300X: Kind = Kind {
+    vendor: 0x1002,
+    device: 0x74a1,
+    class: 0x12_0000,
+    driver: "amdgpu",
+    reset: "bus",
+};
+
+/// Every x86-64 machine.
+pub fn all() -> Vec<Machine> {
+    vec![hgx(), mi300x()]
+}
+
+/// A virtual function of a ConnectX, in the slot of its physical one.
+pub fn virtual_function(address: &'static str, physical: &Endpoint) -> Endpoint {
+    Endpoint {
+        address,
+        kind: Kind {
+            device: 0x101e,
+            reset: "flr",
+            ..CONNECTX
+        },
+        bars: [2 * MIB, 0, 0, 0, 0, 0],
+        physical: Some(physical.address),
+        ..physical.clone()
+    }
+}
+
+pub fn endpoint(kind: Kind, [port, address, iommu]: [&'static str; 3], socket: u32) -> Endpoint {
+    Endpoint {
+        port,
+        between: &[],
+        address,
+        kind,
+        socket,
+        iommu,
+        bars: [0; 6],
+        devcap2: TWO_WIDTHS,
+        devctl2: 0,
+        port_devcap2: TWO_WIDTHS,
+        initiators: 0,
+        memory_kib: 0,
+        numa_node: At::Socket,
+        physical: None,
+    }
+}
+
+/// Eight GPUs and a network adapter with a virtual function.
+fn hgx() -> Machine {
+    let gpu = |names, socket| Endpoint {
+        bars: [16 * MIB, 0, 128 * GIB, 0, 32 * MIB, 0],
+        ..endpoint(H100, names, socket)
+    };
+    let names = ["0000:15:01.0", "0000:18:00.0", "dmar8"];
+    let nic = Endpoint {
+        bars: [32 * MIB, 0, 0, 0, 0, 0],
+        ..endpoint(CONNECTX, names, 0)
+    };
+    let mut endpoints = vec![
+        gpu(["0000:1a:01.0", "0000:1b:00.0", "dmar0"], 0),
+        gpu(["0000:42:01.0", "0000:43:00.0", "dmar1"], 0),
+        gpu(["0000:51:01.0", "0000:52:00.0", "dmar2"], 0),
+        gpu(["0000:60:01.0", "0000:61:00.0", "dmar3"], 0),
+        gpu(["0000:9c:01.0", "0000:9d:00.0", "dmar4"], 1),
+        gpu(["0000:c2:01.0", "0000:c3:00.0", "dmar5"], 1),
+        gpu(["0000:d0:01.0", "0000:d1:00.0", "dmar6"], 1),
+        gpu(["0000:de:01.0", "0000:df:00.0", "dmar7"], 1),
+    ];
+    endpoints.push(virtual_function("0000:18:00.2", &nic));
+    endpoints.push(nic);
+    Machine {
+        name: "hgx-8gpu",
+        readme: include_str!("readme/hgx.txt"),
+        release: "6.8.0-60-generic",
+        platform: Platform::Intel,
+        sockets: 2,
+        cpus: 56,
+        memory_kib: 1_056_423_936,
+        remote: 21,
+        endpoints,
+        reader: Reader::Root,
+    }
+}
+
+fn mi300x() -> Machine {
+    let gpu = |names, socket| Endpoint {
+        bars: [256 * GIB, 0, 2 * MIB, 0, 0, 0],
+        ..endpoint(MI300X, names, socket)
+    };
+    Machine {
+        name: "mi300x-8gpu",
+        readme: include_str!("readme/mi300x.txt"),
+        release: "6.8.0-60-generic",
+        platform: Platform::Amd,
+        sockets: 2,
+        cpus: 96,
+        memory_kib: 1_188_226_048,
+        remote: 32,
+        endpoints: vec![
+            gpu(["0000:04:01.1", "0000:05:00.0", "ivhd0"], 0),
+            gpu(["0000:25:01.1", "0000:26:00.0", "ivhd1"], 0),
+            gpu(["0000:45:01.1", "0000:46:00.0", "ivhd2"], 0),
+            gpu(["0000:64:01.1", "0000:65:00.0", "ivhd3"], 0),
+            gpu(["0000:84:01.1", "0000:85:00.0", "ivhd4"], 1),
+            gpu(["0000:a5:01.1", "0000:a6:00.0", "ivhd5"], 1),
+            gpu(["0000:c5:01.1", "0000:c6:00.0", "ivhd6"], 1),
+            gpu(["0000:e4:01.1", "0000:e5:00.0", "ivhd7"], 1),
+        ],
+        reader: Reader::Root,
+    }
+}
