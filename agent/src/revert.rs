@@ -368,7 +368,8 @@ impl Undo<'_> {
     fn window(&self) -> Option<Edit> {
         let root = self.domain.controller(0)?;
         let hole = root.hole64_element.as_ref()?;
-        window::ours(self.mark).filter(|kib| root.hole64_kib == Some(*kib))?;
+        root.hole64_kib
+            .filter(|kib| window::is_ours(self.mark, *kib))?;
         let added = self.added();
         if added.has("root") {
             Some(root.element.remove())

@@ -154,7 +154,10 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
         NUMA => value.starts_with("node,nodeid=") || value.starts_with("dist,"),
         "-object" => value.starts_with(OBJECT),
         // A window of another size is the user's.
-        "-machine" => window::ours(mark).is_some_and(|kib| value == format!("{WINDOW}{kib}K")),
+        "-machine" => match window::ours(mark) {
+            Some(kib) => value == format!("{WINDOW}{kib}K"),
+            None => value.starts_with(WINDOW) && !mark.added.has(USERS_WINDOW),
+        },
         "-acpitable" => mark
             .added
             .has(&format!("table:{}", value.trim_start_matches("file="))),

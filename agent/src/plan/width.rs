@@ -67,7 +67,11 @@ pub(super) fn check(
 pub(crate) fn is_ours(domain: &Domain, mark: &Mark) -> bool {
     match domain.platform.address_width {
         Some(AddressWidth::Host { limit: None }) => mark.added.has("width"),
-        Some(AddressWidth::Bits(bits)) => mark.added.numbers("width").any(|ours| ours == bits),
+        Some(AddressWidth::Bits(bits)) => match mark.added.numbers("width").next() {
+            Some(ours) => ours == bits,
+            // Marks of before widths were recorded have the word alone.
+            None => mark.added.has("width") && domain.platform.is_emulated(),
+        },
         _ => false,
     }
 }

@@ -148,6 +148,11 @@ pub(super) fn word(kib: u64) -> String {
     format!("window:{}", kib / GIB)
 }
 
+/// True when a window of this size is the one that we set, by the mark. Marks of before sizes were recorded have the word alone.
+pub(crate) fn is_ours(mark: &Mark, kib: u64) -> bool {
+    ours(mark).map_or_else(|| mark.added.has("window"), |ours| ours == kib)
+}
+
 /// The size in KiB of the window that we set, by the mark.
 pub(crate) fn ours(mark: &Mark) -> Option<u64> {
     let gib = mark.added.numbers("window").next()?;

@@ -140,7 +140,11 @@ fn a_window_of_an_earlier_plan_that_is_too_small_is_replaced() {
     let right = fixture.rewrite(&guest(&gpus)).text;
     let (four, two) = (">4294967296</pcihole64>", ">2147483648</pcihole64>");
     assert!(right.contains(four));
-    assert_eq!(fixture.rewrite(&right.replace(four, two)).text, right);
+    // Marks of before sizes were recorded have the word alone.
+    for word in ["window:2048'", "window'"] {
+        let earlier = right.replace(four, two).replace("window:4096'", word);
+        assert_eq!(fixture.rewrite(&earlier).text, right, "{word}");
+    }
 }
 
 #[test]
