@@ -1,5 +1,9 @@
 //! Reads domains, holds recipes, plans, applies, journals, serves.
 
+pub extern crate domain;
+
+pub use domain::{code, dropped, edit, refusal};
+
 pub mod assign;
 mod assignment;
 pub mod atomics;
@@ -10,14 +14,10 @@ pub mod bus;
 pub mod child;
 pub mod cli;
 pub mod client;
-pub mod code;
 pub mod config;
 pub mod daemon;
 pub mod declined;
 pub mod doctor;
-pub mod domain;
-pub mod dropped;
-pub mod edit;
 pub mod file;
 #[cfg(test)]
 mod fixture;
@@ -43,7 +43,6 @@ pub mod program;
 pub mod progress;
 pub mod proposal;
 pub mod recipe;
-pub mod refusal;
 pub mod region;
 pub(crate) mod replace;
 pub mod report;

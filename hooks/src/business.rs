@@ -13,9 +13,9 @@ use kernel_glue::id::PciId;
 use memchr::memmem;
 use roxmltree::{Document, Node, ParsingOptions};
 
-use crate::argument;
 use crate::input::{Input, NAMESPACE, Unreadable};
-use crate::shape;
+use domain::argument;
+use domain::shape;
 
 /// XML namespace of QEMU's arguments (libvirt, docs/drvqemu.rst).
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";

@@ -6,7 +6,6 @@
 pub mod again;
 pub mod agent;
 pub mod answer;
-pub mod argument;
 mod bus;
 pub mod business;
 pub mod call;
@@ -14,6 +13,5 @@ pub mod input;
 pub mod message;
 pub mod patience;
 pub mod printable;
-pub mod shape;
 pub mod syslog;
 pub mod vdsm;

@@ -125,6 +125,7 @@ fn no_line_of_a_page_is_a_command_of_roff() {
 fn sources() -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     for folder in [
+        "agent/domain/src",
         "agent/src",
         "hooks/src",
         "hooks/kubevirt/src",

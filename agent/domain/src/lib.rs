@@ -2,10 +2,14 @@
 //!
 //! Follows libvirt's formatdomain page. Unknown elements are kept, not read.
 
+pub mod argument;
 mod bus;
 mod cell;
+pub mod code;
 mod command_line;
 mod device;
+pub mod dropped;
+pub mod edit;
 mod index;
 mod mark;
 mod number;
@@ -14,6 +18,8 @@ mod platform;
 mod read;
 mod read_other;
 mod read_platform;
+pub mod refusal;
+pub mod shape;
 mod value;
 
 use std::collections::BTreeSet;
@@ -133,7 +139,7 @@ impl Domain {
     }
 
     /// Guest addresses of all devices and controllers.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = GuestAddress> {
+    pub fn addresses(&self) -> impl Iterator<Item = GuestAddress> {
         let hostdevs = self.hostdevs.iter().filter_map(|hostdev| hostdev.address);
         let controllers = self.controllers.iter().filter_map(|c| c.address);
         hostdevs

@@ -1,7 +1,7 @@
 //! What is read from good definitions, and what is said of bad ones.
 
 use super::*;
-use crate::domain::DomainUuid;
+use crate::DomainUuid;
 use proptest::prelude::*;
 
 const GUEST: &str = r#"<domain type='kvm'>
@@ -170,7 +170,7 @@ fn numbers_are_read_as_libvirt_reads_them() {
     let width = read("<numa>", "<maxphysaddr mode='emulate'/><numa>").expect("no bits");
     assert_eq!(
         width.platform.address_width,
-        Some(crate::domain::AddressWidth::Default)
+        Some(crate::AddressWidth::Default)
     );
 }
 

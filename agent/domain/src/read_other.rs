@@ -5,12 +5,12 @@
 
 use std::iter::successors;
 
-use hooks::argument;
 use roxmltree::Node;
 
 use super::read::command_line;
 use super::value::{below, child, pci_address, property};
 use super::{Elsewhere, Lockers, Way};
+use crate::argument;
 use crate::refusal::Refusal;
 
 /// Host devices of NVMe disks, and of QEMU's own arguments.
@@ -67,7 +67,7 @@ fn is_of(node: Node<'_, '_>, kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::{Domain, Lockers};
+    use crate::{Domain, Lockers};
 
     const ADDRESS: &str = "<source><address domain='0' bus='3' slot='0' function='0'/></source>";
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use hooks::shape;
 use roxmltree::{Document, Node, NodeId, ParsingOptions};
 
 use super::number::{self, Base};
@@ -20,6 +19,7 @@ use super::{
 use crate::code::Code;
 use crate::edit::Element;
 use crate::refusal::Refusal;
+use crate::shape;
 
 /// Largest definition that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
