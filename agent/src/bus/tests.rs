@@ -380,7 +380,7 @@ async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
     assert!(matches!(garbage, Fault::Failed(ref text) if text.contains("gpu0")));
 }
 
-/// The shipped contract; `VARIANTD_WRITE_CONTRACT=1` writes what is served.
+/// The shipped contract; `cargo xtask regen contract` writes what is served.
 #[tokio::test]
 async fn the_contract_is_what_is_served() {
     let scene = scene().await;

@@ -1,6 +1,6 @@
 //! Recorded hosts times definitions times targets: the plan, the completed definition or the refusal is what is committed.
 //!
-//! `VARIANTD_WRITE_GOLDEN=1 cargo test -p agent --test golden` writes them anew. Of a plan's diff only the reasons are kept:
+//! `cargo xtask regen golden` writes them again. Of a plan's diff only the reasons are kept:
 //! the rest must lead from the one definition to the other.
 
 mod case;
@@ -164,7 +164,7 @@ fn every_case_gives_what_is_committed() {
         }
         report += &differences(&case, &case.committed(), &generated);
     }
-    let mend = "read the differences; VARIANTD_WRITE_GOLDEN=1 cargo test -p agent --test golden writes them";
+    let mend = "read the differences; 'cargo xtask regen golden' writes them";
     assert!(report.is_empty(), "{report}{mend}");
 }
 

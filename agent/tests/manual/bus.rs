@@ -124,7 +124,7 @@ fn the_page_of_the_bus_is_what_the_contract_says() {
     let shipped = fs::read_to_string(path).expect("the page");
     assert!(
         shipped == wanted,
-        "org.variantd1.5.md is old: run 'VARIANTD_WRITE_MANUAL=1 cargo test -p agent --test manual'"
+        "org.variantd1.5.md is old: run 'cargo xtask regen manual'"
     );
 }
 

@@ -1,5 +1,5 @@
 //! The manual against its sources: codes against the table and against what the code prints, verbs and
-//! options against the command line. `VARIANTD_WRITE_MANUAL=1` writes variantd.codes(7) and org.variantd1(5).
+//! options against the command line. `cargo xtask regen manual` writes variantd.codes(7) and org.variantd1(5).
 
 mod bus;
 
@@ -39,7 +39,7 @@ fn the_page_of_codes_is_what_explain_says() {
     let shipped = fs::read_to_string(path).expect("the page");
     assert!(
         shipped == wanted,
-        "variantd.codes.7.md is old: run 'VARIANTD_WRITE_MANUAL=1 cargo test -p agent --test manual'"
+        "variantd.codes.7.md is old: run 'cargo xtask regen manual'"
     );
 }
 

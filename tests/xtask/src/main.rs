@@ -1,6 +1,12 @@
 //! Chores of the repository that Cargo has no command for: `cargo xtask help`.
 
-use std::path::PathBuf;
+mod cycle;
+mod graph;
+mod map;
+mod regen;
+mod tidy;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -13,11 +19,26 @@ enum Chore {
         /// Created if it does not exist; a folder in it that has a host's name is replaced
         dir: PathBuf,
     },
+    /// Write all generated files that need no lab; review the diff afterwards
+    Regen {
+        /// Only these; all, if none is named
+        #[arg(value_enum)]
+        parts: Vec<regen::Part>,
+    },
+    /// Check what Cargo cannot: directions of dependencies, file headers, who names libvirt, the README's map
+    Tidy,
+}
+
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().unwrap_or(root)
 }
 
 fn main() -> Result<()> {
     match Chore::parse() {
         Chore::Hosts { dir } => testing::hosts::write(&dir)
             .with_context(|| format!("cannot write hosts to '{}'", dir.display())),
+        Chore::Regen { parts } => regen::run(&root(), &parts),
+        Chore::Tidy => tidy::run(&root()),
     }
 }

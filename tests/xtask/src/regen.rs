@@ -1,0 +1,82 @@
+//! `cargo xtask regen`: writes the generated files that need no lab, by running the tests that compare them.
+//!
+//! What needs the lab is written by `tests/lab translate --update` (QEMU's arguments), `tests/lab demo --write` and
+//! `tests/bench/run --write`.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+/// A group of generated files.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// packaging/dbus/org.variantd1.xml
+    Contract,
+    /// variantd.codes(7) and org.variantd1(5)
+    Manual,
+    /// Plans and completed definitions of tests/data/case
+    Golden,
+    /// Lists of writes in tests/data/writes
+    Writes,
+    /// insta's snapshots
+    Snapshots,
+}
+
+/// The variable that makes tests write, and the tests; in this order, for the manual is made of the contract.
+const PARTS: [(Part, &str, &[&[&str]]); 5] = [
+    (
+        Part::Contract,
+        "VARIANTD_WRITE_CONTRACT=1",
+        &[&["--lib", "the_contract_is_what_is_served"]],
+    ),
+    (
+        Part::Manual,
+        "VARIANTD_WRITE_MANUAL=1",
+        &[&["--test", "manual"]],
+    ),
+    (
+        Part::Golden,
+        "VARIANTD_WRITE_GOLDEN=1",
+        &[&["--test", "golden"]],
+    ),
+    (
+        Part::Writes,
+        "VARIANTD_WRITE_GOLDEN=1",
+        &[&["--lib", "assign::writes_test"]],
+    ),
+    (
+        Part::Snapshots,
+        "INSTA_UPDATE=always",
+        &[&["--lib"], &["--test", "cli"]],
+    ),
+];
+
+pub(crate) fn run(root: &Path, only: &[Part]) -> Result<()> {
+    let parts = PARTS.iter();
+    for (_, variable, tests) in parts.filter(|(part, ..)| only.is_empty() || only.contains(part)) {
+        for test in *tests {
+            write(root, variable, test)?;
+        }
+    }
+    println!("review the changes with 'git diff'");
+    Ok(())
+}
+
+fn write(root: &Path, variable: &str, test: &[&str]) -> Result<()> {
+    let (name, value) = variable.split_once('=').context("NAME=VALUE")?;
+    println!("= {variable} cargo test -p agent {}", test.join(" "));
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["test", "-q", "--locked", "-p", "agent"])
+        .args(test);
+    let status = cargo.current_dir(root).env(name, value).status();
+    let status = status.context("cannot run cargo")?;
+    ensure!(
+        status.success(),
+        "the tests of 'agent {}' fail",
+        test.join(" ")
+    );
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! `cargo xtask tidy`: what must hold of the tree and Cargo cannot check. Exits with 1 when something does not.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{cycle, graph, map};
+
+/// The only folder that names libvirt's bindings.
+const LIBVIRT: &str = "agent/src/libvirt/";
+const KNOWN_CYCLES: &str = include_str!("../known-cycles");
+
+/// A file of Rust code: its path below the repository and its text.
+type Source = (PathBuf, String);
+
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let sources = sources(root)?;
+    let readme = fs::read_to_string(root.join("README.md")).context("README.md")?;
+    let mut findings = graph::check(root)?;
+    findings.extend(map::check(root, &readme)?);
+    findings.extend(sources.iter().filter_map(header));
+    findings.extend(sources.iter().filter_map(names_libvirt));
+    findings.extend(new_cycles(&sources));
+    for finding in &findings {
+        eprintln!("tidy: {finding}");
+    }
+    if !findings.is_empty() {
+        bail!("{} findings", findings.len());
+    }
+    println!("{} files of Rust code: no findings", sources.len());
+    Ok(())
+}
+
+fn sources(root: &Path) -> Result<Vec<Source>> {
+    let mut git = Command::new("git");
+    git.args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "-z",
+        "*.rs",
+    ]);
+    let output = git.current_dir(root).output().context("cannot run git")?;
+    ensure!(output.status.success(), "'git ls-files' fails");
+    let names = String::from_utf8(output.stdout).context("names of files")?;
+    let names = names.split('\0').filter(|name| !name.is_empty());
+    // A file that is deleted but not yet committed is listed, too.
+    let there = names.filter(|name| root.join(name).exists());
+    there
+        .map(|name| {
+            let text = fs::read_to_string(root.join(name)).with_context(|| name.to_owned())?;
+            Ok((name.into(), text))
+        })
+        .collect()
+}
+
+fn header((path, text): &Source) -> Option<String> {
+    let has = text.starts_with("//! ");
+    (!has).then(|| format!("'{}' does not begin with a '//!' line", path.display()))
+}
+
+fn names_libvirt((path, text): &Source) -> Option<String> {
+    let outside = !path.starts_with(LIBVIRT);
+    let names = |crate_: &str| {
+        let mut found = text.match_indices(crate_).map(|(at, _)| &text[..at]);
+        found.any(|before| {
+            !before.ends_with(|last: char| last.is_alphanumeric() || "_\"`'".contains(last))
+        })
+    };
+    let is = outside && (names(concat!("virt", "::")) || names(concat!("virt_sys", "::")));
+    is.then(|| {
+        format!(
+            "'{}' names libvirt's bindings; only {LIBVIRT} may",
+            path.display()
+        )
+    })
+}
+
+/// The `src` folders that have code, each a crate.
+fn crates(sources: &[Source]) -> BTreeSet<&Path> {
+    let ancestors = sources.iter().flat_map(|(path, _)| path.ancestors());
+    ancestors.filter(|path| path.ends_with("src")).collect()
+}
+
+fn new_cycles(sources: &[Source]) -> Vec<String> {
+    let known: Vec<BTreeSet<&str>> = KNOWN_CYCLES
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let mut findings = Vec::new();
+    println!("import cycles between the modules of a crate:");
+    for folder in crates(sources) {
+        let files = sources.iter().filter_map(|(path, text)| {
+            let below = path.strip_prefix(folder).ok()?;
+            Some((below, text.as_str()))
+        });
+        for cycle in cycle::cycles(&cycle::uses(files)) {
+            let names: Vec<&str> = cycle.iter().map(String::as_str).collect();
+            println!(
+                "  {} ({}): {}",
+                folder.display(),
+                names.len(),
+                names.join(" ")
+            );
+            let line = folder
+                .to_str()
+                .into_iter()
+                .chain(names.iter().copied())
+                .collect();
+            if !known.iter().any(|one| one.is_superset(&line)) {
+                let names = names.join(", ");
+                findings.push(format!(
+                    "modules of '{}' that use each other: {names}",
+                    folder.display()
+                ));
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &str, text: &str) -> Source {
+        (path.into(), text.to_owned())
+    }
+
+    #[test]
+    fn a_file_without_a_header_is_found() {
+        assert_eq!(header(&source("a.rs", "//! What it is.\n")), None);
+        assert!(header(&source("a.rs", "use a::b;\n")).is_some());
+    }
+
+    #[test]
+    fn libvirts_bindings_are_named_in_one_folder_only() {
+        let text = concat!("use vi", "rt::connect::Connect;");
+        assert_eq!(
+            names_libvirt(&source("agent/src/libvirt/look.rs", text)),
+            None
+        );
+        assert!(names_libvirt(&source("agent/src/view.rs", text)).is_some());
+        let other = concat!("use kubevi", "rt::a;");
+        assert_eq!(names_libvirt(&source("agent/src/view.rs", other)), None);
+    }
+
+    #[test]
+    fn a_cycle_that_is_not_known_is_found() {
+        let sources = [
+            source("x/src/a.rs", "use crate::b;"),
+            source("x/src/b.rs", "use crate::a;"),
+        ];
+        assert_eq!(new_cycles(&sources).len(), 1);
+    }
+}
