@@ -23,6 +23,7 @@ pub mod file;
 mod fixture;
 pub mod fleet;
 mod foreign;
+pub mod from_libvirt;
 pub mod idle;
 pub mod inquiry;
 pub mod instance;

@@ -249,10 +249,20 @@ impl Preparer {
     /// Adds libvirt's word to a look. Not before the domain is known to be our business: libvirt may start QEMU for it.
     fn ask(&self, view: &mut View<'_>, xml: &str) -> Capabilities {
         let domain = Domain::parse(xml).ok();
+        if domain
+            .as_ref()
+            .is_some_and(|domain| !domain.networks.is_empty())
+            && let Ok(networks) = self.libvirt.networks()
+        {
+            self.site.networks.learn(networks);
+            view.libvirt.networks = self.site.networks.now();
+        }
         let domain = domain.filter(|domain| !domain.hostdevs.is_empty());
         let said = domain.and_then(|domain| self.libvirt.capabilities(&domain).ok());
         let capabilities = said.unwrap_or_default();
         view.iommufd = capabilities.iommufd;
+        view.libvirt.arch.clone_from(&capabilities.arch);
+        view.libvirt.machine.clone_from(&capabilities.machine);
         view.formatted = true;
         capabilities
     }

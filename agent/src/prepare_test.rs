@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Config;
 use crate::fixture::{GPU, NIC, guest, site};
+use crate::from_libvirt::Networks;
 use crate::libvirt::fake::Fake;
 
 struct Scene {
@@ -248,8 +249,80 @@ fn another_emulator_than_libvirts_own_is_told() {
     scene.libvirt.can(Capabilities {
         emulator: Some("/usr/bin/qemu-system-aarch64".to_owned()),
         iommufd: Some(false),
+        ..Capabilities::default()
     });
     let report = scene.prepare(Trigger::Define).expect("prepared");
     let told = report.notes.iter().find(|note| note.code == "VD-TGT-005");
     assert!(told.is_some_and(|note| note.text.contains("'/opt/qemu'")));
+}
+
+#[test]
+fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() {
+    const POOL: &str = "<network><forward mode='hostdev'><address type='pci' domain='0x0002' bus='0x01' slot='0x00' function='0x0'/></forward></network>";
+    const DEVICES: &str = "<interface type='network'><source network='p'/></interface><iommu model='virtio'/>\n  </devices>";
+    // More than the guest's 4 GiB, and less than two devices lock behind a vIOMMU.
+    const LIMIT: &str = "<memtune><hard_limit unit='GiB'>6</hard_limit></memtune>\n  <vcpu>";
+    let xml = guest(GPU).replace("  </devices>", DEVICES);
+    let xml = xml.replace("<vcpu>", LIMIT);
+    let (_directory, site) = site(Config::default());
+    let libvirt = Arc::new(Fake::default());
+    let preparer = Preparer::new(libvirt.clone(), site.clone());
+    let domain = libvirt.put(&xml);
+    let said = |report: &Report| {
+        let mut notes = report.notes.iter();
+        let note = notes.find(|note| note.code == "VD-DEV-008");
+        note.map(|note| note.text.clone()).unwrap_or_default()
+    };
+    let report = preparer
+        .prepare(&domain, Trigger::Define)
+        .expect("completed");
+    assert!(
+        said(&report).contains("unknown until libvirt is asked"),
+        "{report:?}"
+    );
+    let hook = || site.look().verify(&libvirt.text(&domain));
+    hook().expect("nothing is known of the network");
+    libvirt.has_networks(Networks::new([("p".to_owned(), POOL)]));
+    let refused = preparer
+        .prepare(&domain, Trigger::Define)
+        .expect_err("two devices");
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("VD-MEM-005") && refused.contains("each of 2 host devices"),
+        "{refused}"
+    );
+    // It asks nobody, and goes by what was learned.
+    assert_eq!(hook().expect_err("two devices").code, Code::HardLimit);
+    let enough = xml.replace("'GiB'>6<", "'GiB'>9<");
+    let proposal = preparer.propose_text(&enough, false).expect("a plan");
+    let named = |note: &crate::proposal::Note| note.text.contains("one of 0002:01:00.0");
+    assert!(proposal.notes.iter().any(named), "{:?}", proposal.notes);
+}
+
+#[test]
+fn libvirt_says_which_machine_a_definition_without_one_gets() {
+    let scene = scene();
+    let text = |arch: &str| guest(GPU).replace("arch='aarch64' machine='virt'", arch);
+    let plan = |text: &str| scene.preparer.propose_text(text, false);
+    let refused = plan(&text("arch='x86_64'")).expect_err("'pc' by the table");
+    assert!(refused.to_string().contains("x86_64/pc"), "{refused}");
+    let can = |arch: &str, machine: &str| {
+        scene.libvirt.can(Capabilities {
+            arch: Some(arch.to_owned()),
+            machine: Some(machine.to_owned()),
+            ..Capabilities::default()
+        });
+    };
+    can("x86_64", "pc-q35-10.0");
+    plan(&text("arch='x86_64'")).expect("served");
+    plan(&text("")).expect("served");
+    can("aarch64", "virt-10.0");
+    let proposal = plan(&text("")).expect("served");
+    assert!(!proposal.changes.is_empty());
+    can("aarch64", "sbsa-ref");
+    let refused = plan(&text("arch='aarch64'")).expect_err("not served");
+    assert!(
+        refused.to_string().contains("aarch64/sbsa-ref"),
+        "{refused}"
+    );
 }

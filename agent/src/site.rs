@@ -11,6 +11,7 @@ use crate::attempt::Attempts;
 use crate::code::Code;
 use crate::config::Config;
 use crate::declined::Declined;
+use crate::from_libvirt::KnownNetworks;
 use crate::learned::Learned;
 use crate::recipe::Recipes;
 use crate::refusal::Refusal;
@@ -25,6 +26,8 @@ pub struct Site {
     read_host: ReadHost,
     /// What libvirt said of itself.
     pub learned: Learned,
+    /// The networks that it named.
+    pub networks: KnownNetworks,
     /// Domains whose preparation was taken back.
     pub declined: Declined,
     /// What was tried for definitions and did not last.
@@ -52,6 +55,7 @@ impl Site {
         Self {
             read_host,
             learned,
+            networks: KnownNetworks::default(),
             declined,
             attempts: Attempts::default(),
             shown: Shown::default(),

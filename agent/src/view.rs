@@ -12,6 +12,7 @@ use kernel_glue::host::{Gap, Host};
 
 use crate::code::Code;
 use crate::domain::Domain;
+use crate::from_libvirt::FromLibvirt;
 use crate::plan::{Plan, Setting};
 use crate::proposal::Proposal;
 use crate::recipe::Prepare;
@@ -30,6 +31,8 @@ pub struct View<'a> {
     pub(crate) iommufd: Option<bool>,
     /// What is looked at are definitions as libvirt formats them.
     pub(crate) formatted: bool,
+    /// What libvirt says beside its versions: its networks as they were when it was asked last.
+    pub(crate) libvirt: FromLibvirt,
 }
 
 /// How far a domain is the agent's business.
@@ -51,6 +54,10 @@ impl<'a> View<'a> {
             host: OnceCell::new(),
             iommufd: None,
             formatted: false,
+            libvirt: FromLibvirt {
+                networks: site.networks.now(),
+                ..FromLibvirt::default()
+            },
         }
     }
 
@@ -194,6 +201,7 @@ impl<'a> View<'a> {
             replace,
             asked: true,
             formatted: self.formatted,
+            libvirt: &self.libvirt,
         })
     }
 }

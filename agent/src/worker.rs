@@ -255,6 +255,7 @@ impl Worker {
             Event::Started(domain) => debug!("guest '{domain}' runs"),
             Event::Stopped(domain) => drop(tokio::spawn(self.clone().ended(domain))),
             Event::Unplugged(domain) => drop(tokio::spawn(self.clone().device_left(domain))),
+            Event::Networks => drop(tokio::spawn(self.clone().networks_changed())),
             Event::Disconnected => {}
         }
     }
@@ -272,6 +273,7 @@ impl Worker {
     async fn catch_up(self: Arc<Self>) {
         let worker = self.clone();
         let found = self.call(move || {
+            worker.learn_networks();
             worker.settle()?;
             worker.libvirt.defined()
         });
@@ -282,6 +284,19 @@ impl Worker {
                 }
             }
             Err(error) => warn!("cannot catch up with libvirt: {error}"),
+        }
+    }
+
+    async fn networks_changed(self: Arc<Self>) {
+        let worker = self.clone();
+        self.call(move || worker.learn_networks()).await;
+    }
+
+    /// Keeps which networks have host devices, for the hook, which cannot ask.
+    fn learn_networks(&self) {
+        match self.libvirt.networks() {
+            Ok(networks) => self.site.networks.learn(networks),
+            Err(why) => debug!("libvirt does not name its networks: {why}"),
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::Config;
 use crate::fixture::{GPU, NIC, VARIANT, address, driver, guest, host_on, kernel, site, site_of};
+use crate::from_libvirt::Networks;
 use crate::journal::Journal;
 use crate::libvirt::fake::Fake;
 use crate::target::Versions;
@@ -247,4 +248,22 @@ async fn those_who_only_look_do_not_keep_the_others_waiting() {
     for look in looks {
         assert!(look.await.expect("no panic").is_ok());
     }
+}
+
+#[tokio::test]
+async fn networks_are_learned_on_connection_and_when_one_changes() {
+    let scene = scene();
+    let learned = || {
+        let networks = scene.worker.site.networks.now().expect("learned");
+        networks.pool("p").map(|pool| pool.devices().len())
+    };
+    scene
+        .serve(vec![Event::Connected(Versions::NEWEST_TESTED)], Vec::new())
+        .await;
+    assert_eq!(learned(), None);
+    let pool = "<network><forward mode='hostdev'><address domain='2' bus='1' slot='0' function='0'/></forward></network>";
+    let networks = Networks::new([("p".to_owned(), pool)]);
+    scene.libvirt.has_networks(networks);
+    scene.serve(vec![Event::Networks], Vec::new()).await;
+    assert_eq!(learned(), Some(1));
 }

@@ -22,7 +22,7 @@ pub mod refusal;
 pub mod shape;
 mod value;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -53,6 +53,8 @@ pub struct Domain {
     pub arch: Option<String>,
     /// `<os><type machine>`, such as `virt`, `q35` or `pc-q35-10.0`.
     pub machine: Option<String>,
+    /// The machine type that libvirt takes where the definition names none; `None` where it was not asked.
+    pub default_machine: Option<String>,
     /// All memory in KiB as libvirt counts it: that of the cells and memory devices, without cells `<memory>`.
     pub memory_kib: u64,
     /// Memory of DIMMs and other memory devices in KiB.
@@ -83,8 +85,8 @@ pub struct Domain {
     pub elsewhere: Vec<Elsewhere>,
     /// Devices beside those in `hostdevs` for which memory is locked.
     pub lockers: Lockers,
-    /// Networks of interfaces, each once: one with a pool of host devices gives a device when the guest starts.
-    pub networks: BTreeSet<String>,
+    /// Networks of interfaces, with how many are of each: one with a pool of host devices gives a device when the guest starts.
+    pub networks: BTreeMap<String, usize>,
     /// Guest PCI addresses of all other devices.
     pub other_addresses: Vec<GuestAddress>,
     /// The first `<devices>`; a definition may have none.
@@ -220,11 +222,13 @@ impl Domain {
     }
 
     /// The family of the machine type, without its version: `q35`, `pc`, `virt`, or the name as it is. Where the definition
-    /// names none, libvirt's default for its architecture (virQEMUCapsGetPreferredMachine); empty where that is not known.
+    /// names none, what libvirt says, or offline its default for its architecture (virQEMUCapsGetPreferredMachine); empty where that
+    /// is not known.
     #[must_use]
     pub fn family(&self) -> &str {
-        match self.machine.as_deref() {
-            None => self.default_machine().unwrap_or_default(),
+        let machine = self.machine.as_ref().or(self.default_machine.as_ref());
+        match machine.map(String::as_str) {
+            None => self.offline_machine().unwrap_or_default(),
             Some(machine) if machine == "q35" || machine.starts_with("pc-q35-") => "q35",
             Some(machine) if machine.starts_with("virt-") => "virt",
             Some(machine) if machine.starts_with("pc-i440fx-") => "pc",
@@ -232,7 +236,7 @@ impl Domain {
         }
     }
 
-    fn default_machine(&self) -> Option<&'static str> {
+    fn offline_machine(&self) -> Option<&'static str> {
         match self.arch.as_deref()? {
             "x86_64" | "i686" => Some("pc"),
             "aarch64" | "riscv64" => Some("virt"),

@@ -1,6 +1,6 @@
 //! Reads domain XML into [`Domain`]: the only door for it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use roxmltree::{Document, Node, NodeId, ParsingOptions};
@@ -150,6 +150,7 @@ impl Reader<'_> {
             machine: os_type
                 .and_then(|node| node.attribute("machine"))
                 .map(str::to_owned),
+            default_machine: None,
             memory_kib: total_memory(written.unwrap_or(0), &cells, memory_devices_kib),
             memory_devices_kib,
             vcpus,
@@ -411,12 +412,15 @@ fn kind(node: &Node<'_, '_>) -> Option<Kind> {
     (!is_usb).then_some(Kind::Interface)
 }
 
-fn networks(root: Node<'_, '_>) -> BTreeSet<String> {
+fn networks(root: Node<'_, '_>) -> BTreeMap<String, usize> {
     let interfaces = below(root, "devices", "interface");
     let interfaces = interfaces.filter(|node| property(*node, "type") == Some("network"));
     let sources = interfaces.filter_map(|interface| child(interface, "source"));
-    let names = sources.filter_map(|source| property(source, "network"));
-    names.map(str::to_owned).collect()
+    let mut networks = BTreeMap::new();
+    for name in sources.filter_map(|source| property(source, "network")) {
+        *networks.entry(name.to_owned()).or_default() += 1;
+    }
+    networks
 }
 
 fn is_pci(controller: &Node<'_, '_>) -> bool {

@@ -95,6 +95,7 @@ fn setting<'a>(view: &'a View, host: &'a Host, wish: &super::Wish) -> Setting<'a
         replace: wish.replace,
         asked: true,
         formatted: false,
+        libvirt: &crate::from_libvirt::NOTHING,
     }
 }
 

@@ -63,6 +63,7 @@ fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Co
         replace: false,
         asked: true,
         formatted: true,
+        libvirt: &crate::from_libvirt::NOTHING,
     };
     match Proposal::make(&one.xml, &setting) {
         Ok(proposal) => Ok(codes(&proposal)),

@@ -10,6 +10,10 @@ const MAX_BYTES: usize = 4 << 20;
 pub struct Capabilities {
     /// `<path>`: the QEMU that they are of.
     pub emulator: Option<String>,
+    /// `<arch>`: what they are of, also where the question left it to libvirt.
+    pub arch: Option<String>,
+    /// `<machine>`: the same.
+    pub machine: Option<String>,
     /// `yes` is among the values of the host devices' enum `iommufd`; `None` where there is no such enum.
     pub iommufd: Option<bool>,
 }
@@ -25,7 +29,10 @@ impl Capabilities {
             return Self::default();
         };
         let named = |name| move |node: &Node<'_, '_>| node.has_tag_name(name);
-        let path = root.children().find(named("path"));
+        let text = |name| {
+            let node = root.children().find(named(name));
+            node.and_then(|node| node.text()).map(str::to_owned)
+        };
         let hostdev = root.descendants().find(named("hostdev"));
         let iommufd = hostdev.and_then(|hostdev| {
             hostdev
@@ -33,7 +40,9 @@ impl Capabilities {
                 .find(|node| node.attribute("name") == Some("iommufd"))
         });
         Self {
-            emulator: path.and_then(|path| path.text()).map(str::to_owned),
+            emulator: text("path"),
+            arch: text("arch"),
+            machine: text("machine"),
             iommufd: iommufd.map(|values| {
                 values
                     .descendants()
@@ -51,13 +60,17 @@ mod tests {
     fn the_emulator_and_iommufd_are_found() {
         let with = |values: &str| {
             Capabilities::parse(&format!(
-                "<domainCapabilities><path>/usr/bin/q</path><devices><hostdev supported='yes'><enum name='mode'><value>yes</value></enum>{values}</hostdev></devices></domainCapabilities>"
+                "<domainCapabilities><path>/usr/bin/q</path><machine>pc-q35-10.0</machine><arch>x86_64</arch><devices><hostdev supported='yes'><enum name='mode'><value>yes</value></enum>{values}</hostdev></devices></domainCapabilities>"
             ))
         };
         let yes = with("<enum name='iommufd'><value>no</value><value>yes</value></enum>");
         assert_eq!(
             (yes.emulator.as_deref(), yes.iommufd),
             (Some("/usr/bin/q"), Some(true))
+        );
+        assert_eq!(
+            (yes.arch.as_deref(), yes.machine.as_deref()),
+            (Some("x86_64"), Some("pc-q35-10.0"))
         );
         assert_eq!(
             with("<enum name='iommufd'><value>no</value></enum>").iommufd,

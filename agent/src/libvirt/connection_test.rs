@@ -48,6 +48,23 @@ async fn a_definition_is_seen_read_and_gone() {
 }
 
 #[tokio::test]
+async fn networks_are_named_and_a_change_of_one_is_heard() {
+    let (send, mut events) = unbounded_channel();
+    let live = connect("test:///default".into(), send).expect("connect");
+    assert!(matches!(next(&mut events).await, Event::Connected(_)));
+    let pool = |name: &str| {
+        let networks = live.networks().expect("networks");
+        networks.pool(name).map(|pool| pool.devices().len())
+    };
+    assert_eq!((pool("default"), pool("p")), (Some(0), None));
+    let client = virt::connect::Connect::open(Some("test:///default")).expect("a client");
+    let xml = "<network><name>p</name><forward mode='hostdev'><address type='pci' domain='0' bus='1' slot='0' function='2'/></forward></network>";
+    client.define_network_xml(xml).expect("defined");
+    assert_eq!(next(&mut events).await, Event::Networks);
+    assert_eq!(pool("p"), Some(1));
+}
+
+#[tokio::test]
 async fn what_the_schema_does_not_know_is_refused() {
     let (send, mut events) = unbounded_channel();
     let live = connect("test:///default".into(), send).expect("connect");

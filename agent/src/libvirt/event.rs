@@ -38,6 +38,8 @@ impl Sink {
 pub(super) struct Watch {
     connect: Connect,
     registered: Vec<c_int>,
+    /// The registration for networks; a daemon without networks has none.
+    networks: Option<c_int>,
     /// The data of `on_close`; a driver that knows no end of its connection, as libvirt's test driver, takes the registration
     /// and frees nothing.
     closed: *mut Sender<&'static str>,
@@ -53,10 +55,12 @@ impl Watch {
         let mut watch = Self {
             connect: connect.clone(),
             registered: Vec::new(),
+            networks: None,
             closed: Box::into_raw(Box::new(closed)),
         };
         watch.add(lifecycle(), events.clone())?;
-        watch.add(removal(), events)?;
+        watch.add(removal(), events.clone())?;
+        watch.add_networks(events);
         watch.add_close()?;
         Ok(watch)
     }
@@ -71,6 +75,9 @@ impl Drop for Watch {
             for id in &self.registered {
                 sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), *id);
             }
+            if let Some(id) = self.networks {
+                sys::virConnectNetworkEventDeregisterAny(self.connect.as_ptr(), id);
+            }
             sys::virConnectUnregisterCloseCallback(self.connect.as_ptr(), Some(on_close));
             drop(Box::from_raw(self.closed));
         }
@@ -81,6 +88,9 @@ type LifecycleCallback =
     unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
 type RemovalCallback =
     unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
+type NetworkCallback =
+    unsafe extern "C" fn(sys::virConnectPtr, sys::virNetworkPtr, c_int, c_int, *mut c_void);
+type AnyNetworkCallback = unsafe extern "C" fn(sys::virConnectPtr, sys::virNetworkPtr, *mut c_void);
 type GenericCallback = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
 
 /// A kind of event, with a callback whose data is the boxed sender.
@@ -134,6 +144,32 @@ impl Watch {
         Err(Error::last_error())
     }
 
+    /// A failure is no fault of the connection: networks are another daemon's, which need not be there.
+    fn add_networks(&mut self, events: Sink) {
+        let data = Box::into_raw(Box::new(events));
+        // SAFETY: this event promises to call with the arguments of `on_network`
+        // (virConnectNetworkEventLifecycleCallback); the cast is libvirt's own macro VIR_NETWORK_EVENT_CALLBACK.
+        let callback =
+            unsafe { std::mem::transmute::<NetworkCallback, AnyNetworkCallback>(on_network as _) };
+        // SAFETY: the callback fits its event and takes `data`, which lives until libvirt calls `free_events` with it.
+        let id = unsafe {
+            sys::virConnectNetworkEventRegisterAny(
+                self.connect.as_ptr(),
+                std::ptr::null_mut(),
+                sys::VIR_NETWORK_EVENT_ID_LIFECYCLE as c_int,
+                Some(callback),
+                data.cast(),
+                Some(free_events),
+            )
+        };
+        if id >= 0 {
+            self.networks = Some(id);
+            return;
+        }
+        // SAFETY: registration failed, so libvirt does not know `data` and it is still ours alone.
+        drop(unsafe { Box::from_raw(data) });
+    }
+
     fn add_close(&self) -> Result<(), Error> {
         // SAFETY: `closed` lives until the registration has been taken back.
         let status = unsafe {
@@ -178,6 +214,18 @@ unsafe extern "C" fn on_removal(
     if let Some(domain) = domain {
         events.send(Event::Unplugged(domain));
     }
+}
+
+unsafe extern "C" fn on_network(
+    _connect: sys::virConnectPtr,
+    _network: sys::virNetworkPtr,
+    _event: c_int,
+    _detail: c_int,
+    data: *mut c_void,
+) {
+    // SAFETY: as in `on_lifecycle`.
+    let events = unsafe { &*data.cast::<Sink>() };
+    events.send(Event::Networks);
 }
 
 unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, reason: c_int, data: *mut c_void) {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Capabilities, Change, Changes, DomainRef, Event, Libvirt, LibvirtError};
 use crate::domain::{Domain, DomainUuid};
+use crate::from_libvirt::Networks;
 
 /// Definitions by UUID.
 #[derive(Default)]
@@ -65,6 +66,7 @@ struct State {
     refuses: Option<String>,
     secret: Option<String>,
     capabilities: Capabilities,
+    networks: Networks,
     asked: usize,
     stale: Vec<String>,
     keeps_initiators: bool,
@@ -232,6 +234,11 @@ impl Fake {
         self.state().capabilities = capabilities;
     }
 
+    /// Its networks from now on.
+    pub(crate) fn has_networks(&self, networks: Networks) {
+        self.state().networks = networks;
+    }
+
     /// How many defines there were.
     pub(crate) fn defines(&self) -> usize {
         self.state().defines
@@ -329,6 +336,10 @@ impl Libvirt for Fake {
         let mut state = self.state();
         state.asked += 1;
         Ok(state.capabilities.clone())
+    }
+
+    fn networks(&self) -> Result<Networks, LibvirtError> {
+        Ok(self.state().networks.clone())
     }
 
     fn changes(&self) -> &Changes {

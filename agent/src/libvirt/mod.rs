@@ -18,6 +18,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::domain::{Domain, DomainUuid};
+use crate::from_libvirt::Networks;
 use crate::target::Versions;
 
 pub use capability::Capabilities;
@@ -52,6 +53,8 @@ pub enum Event {
     Stopped(DomainRef),
     /// A device has left a guest that goes on.
     Unplugged(DomainRef),
+    /// A network is new, changed or gone.
+    Networks,
 }
 
 /// libvirt said no, or could not be asked.
@@ -128,6 +131,12 @@ pub trait Libvirt: Send + Sync {
     /// # Errors
     /// libvirt's.
     fn capabilities(&self, domain: &Domain) -> Result<Capabilities, LibvirtError>;
+
+    /// Called on connection, when a network changed and before a domain with interfaces of networks is judged: all networks.
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn networks(&self) -> Result<Networks, LibvirtError>;
 
     /// Called before a definition is written: what events report of definitions from then on.
     fn changes(&self) -> &Changes;

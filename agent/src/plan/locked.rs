@@ -36,9 +36,10 @@ pub(super) struct Locked {
 
 impl Locked {
     pub(super) fn of(setting: &Setting<'_>, domain: &Domain) -> Self {
+        let pooled = setting.libvirt.assigned(domain);
         let arguments = qemu::given(domain);
         let further = arguments.iter().filter(|given| given.is_vfio()).count();
-        let devices = count(domain.hostdevs.len() + further);
+        let devices = count(domain.hostdevs.len() + pooled + further);
         let viommu = element(domain).or_else(|| arguments.iter().find_map(argument));
         let viommu = viommu.filter(|_| devices > 1);
         let spaces = if viommu.is_some() {
@@ -55,7 +56,7 @@ impl Locked {
             nvme_disks,
             vdpa,
             viommu,
-            limit: limit::computed(domain, setting.target.versions.libvirt),
+            limit: limit::computed(domain, pooled, setting.target.versions.libvirt),
         }
     }
 

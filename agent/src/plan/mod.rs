@@ -47,6 +47,7 @@ use kernel_glue::numa::{NumaNode, RangeList};
 use crate::code::{Code, Severity};
 use crate::domain::{Added, Domain, Hostdev};
 use crate::edit::Edit;
+use crate::from_libvirt::{FromLibvirt, NOTHING};
 use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
 use crate::target::{Target, Versions};
@@ -68,6 +69,8 @@ pub struct Setting<'a> {
     /// libvirt formatted the text, so a sound address may be one that it gave by itself, and is moved to an expander
     /// bus when the device is planned for the first time. In a text of the user's own it is his.
     pub formatted: bool,
+    /// What libvirt says beside its versions.
+    pub libvirt: &'a FromLibvirt,
 }
 
 impl<'a> Setting<'a> {
@@ -81,6 +84,7 @@ impl<'a> Setting<'a> {
             replace: false,
             asked: true,
             formatted: false,
+            libvirt: &NOTHING,
         }
     }
 }
@@ -251,7 +255,7 @@ pub(crate) fn plan_from(
         ..Plan::default()
     };
     function::plan(setting, domain, &assigned, &mut plan);
-    unjudged::plan(domain, &mut plan);
+    unjudged::plan(setting, domain, &mut plan);
     if assigned.is_empty() {
         return Ok(plan);
     }

@@ -9,7 +9,7 @@ use crate::recipe::Guest;
 use crate::refusal::Refusal;
 use crate::target::{Arch, Family, Version};
 
-/// The domain, with the architecture and machine of the target where it names none.
+/// The domain, with the architecture and machine of the target where it names none, or else libvirt's own defaults.
 pub(super) fn settled<'a>(
     setting: &Setting<'_>,
     domain: &'a Domain,
@@ -19,13 +19,17 @@ pub(super) fn settled<'a>(
     let written = domain.machine.as_ref().map(|_| domain.family());
     agrees("arch", domain.arch.as_deref(), arch)?;
     agrees("machine", written, machine)?;
+    let said = setting.libvirt;
+    let arch = arch.or(said.arch.as_deref());
+    let default = said.machine.as_ref();
     let missing = (domain.arch.is_none() && arch.is_some())
-        || (domain.machine.is_none() && machine.is_some());
+        || (domain.machine.is_none() && (machine.is_some() || default.is_some()));
     if !missing {
         return Ok(Cow::Borrowed(domain));
     }
     let mut settled = domain.clone();
     settled.arch = settled.arch.or(arch.map(str::to_owned));
+    settled.default_machine = default.cloned();
     settled.machine = settled.machine.or(machine.map(str::to_owned));
     Ok(Cow::Owned(settled))
 }

@@ -131,6 +131,7 @@ impl Fixture {
             replace: false,
             asked: true,
             formatted: false,
+            libvirt: &crate::from_libvirt::NOTHING,
         }
     }
 

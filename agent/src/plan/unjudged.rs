@@ -1,11 +1,13 @@
-//! Host devices that the definition assigns past libvirt: named, and not judged.
+//! Host devices that the definition assigns past libvirt's own devices, or that libvirt chooses at the start: named, and not judged.
 
-use super::{Note, Plan};
+use kernel_glue::address::PciAddress;
+
+use super::{Note, Plan, Setting};
 use crate::code::Code;
 use crate::domain::{Domain, Way};
 
-/// Adds a note for each device that QEMU's own arguments assign.
-pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
+/// Adds a note for each device that QEMU's own arguments assign, and for each network whose interfaces may assign one.
+pub(super) fn plan(setting: &Setting<'_>, domain: &Domain, plan: &mut Plan) {
     let arguments = domain
         .elsewhere
         .iter()
@@ -16,4 +18,23 @@ pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
         text: "QEMU's own arguments assign it ('-device vfio-pci'): it is neither completed nor checked, and its driver is left alone"
             .to_owned(),
     }));
+    for (sentence, devices) in setting.libvirt.interfaces(domain) {
+        plan.notes.push(Note {
+            code: Code::DeviceUnjudged,
+            device: None,
+            text: sentence + &driver(setting, devices).unwrap_or_default(),
+        });
+    }
+}
+
+/// The driver that a recipe wants for devices of a pool: libvirt takes it from the network.
+fn driver(setting: &Setting<'_>, devices: &[PciAddress]) -> Option<String> {
+    let mut known = devices
+        .iter()
+        .filter_map(|one| setting.host.devices.get(one));
+    let recipe = known.find_map(|device| setting.recipes.for_device(device))?;
+    Some(format!(
+        "; recipe '{}' wants <driver name='vfio' model='{}'/> in the network's <forward>",
+        recipe.name, recipe.driver
+    ))
 }

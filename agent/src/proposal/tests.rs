@@ -33,6 +33,7 @@ impl Inputs {
             replace: false,
             asked: true,
             formatted: false,
+            libvirt: &crate::from_libvirt::NOTHING,
         }
     }
 

@@ -125,4 +125,14 @@ fn a_network_is_unknown_until_libvirt_is_asked() {
         said.contains("network 'pool'") && said.contains("unknown until libvirt is asked"),
         "{said}"
     );
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let file = guest(dir.path(), network, "");
+    for verb in ["plan", "rewrite"] {
+        let output = variantctl(&host("atomics"), &[verb, &file]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains("VD-DEV-008") && said.contains("unknown until libvirt is asked"),
+            "{verb}: {said}"
+        );
+    }
 }

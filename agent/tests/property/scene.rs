@@ -138,6 +138,7 @@ impl Scene {
             replace: false,
             asked: true,
             formatted: false,
+            libvirt: &agent::from_libvirt::NOTHING,
         };
         rewrite(text, &setting)
     }

@@ -93,6 +93,7 @@ fn setting<'a>(host: &'a Host, versions: &str) -> Setting<'a> {
         replace: false,
         asked: true,
         formatted: false,
+        libvirt: &agent::from_libvirt::NOTHING,
     }
 }
 

@@ -315,13 +315,15 @@ codes! {
         source: "NVIDIA vGPU software, user guide; variantd.recipe(5)",
     }
 
-    /// A device is assigned by QEMU's own arguments, and not checked.
+    /// A device is assigned by QEMU's own arguments or from a network's pool, and not checked.
     DeviceUnjudged = "VD-DEV-008" {
         severity: Warning,
         explanation: "A '-device vfio-pci' among <qemu:commandline> assigns a host device past libvirt, which neither \
-            binds nor places it. variantd counts it as assigned (VD-DEV-002, VD-DEV-003), and says no more of \
-            it. Write a <hostdev> to have it completed.",
-        source: "libvirt, docs/drvqemu.rst",
+            binds nor places it. variantd counts it as assigned (VD-DEV-002, VD-DEV-003), and says no more of it. Write a \
+            <hostdev> to have it completed. An interface of a network with a pool of host devices gets one of them when \
+            the guest starts, and libvirt takes its driver from the network's <forward>: it counts as a host device \
+            (locked memory), and the pool is named. Without libvirt (a file, --host) the pool is unknown.",
+        source: "libvirt, docs/drvqemu.rst and formatnetwork",
     }
 
     /// The guest address is not slot 0.

@@ -1,6 +1,5 @@
 //! The guest's definition: of a file, or as virsh prints it.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,8 +8,8 @@ use kernel_glue::address::PciAddress;
 use super::super::problem::Problem;
 use super::super::{View, input};
 use super::Request;
-use super::network::Pool;
 use crate::domain::{Domain, MAX_BYTES};
+use crate::from_libvirt::Pool;
 use crate::target::Version;
 
 /// The system's libvirt, as the agent uses it; reading needs no rights there.
@@ -53,7 +52,7 @@ impl Definition {
             name: file.display().to_string(),
             networks: domain
                 .networks
-                .iter()
+                .keys()
                 .map(|name| (name.clone(), None))
                 .collect(),
             domain,
@@ -79,19 +78,22 @@ impl Definition {
             name: name.to_owned(),
             text,
             qemu: virsh.say(&["version"]).ok().as_deref().and_then(running),
-            networks: networks(virsh, &domain.networks),
+            networks: networks(virsh, domain.networks.keys()),
             domain,
             defined: true,
         })
     }
 }
 
-fn networks(virsh: &Virsh, names: &BTreeSet<String>) -> Vec<(String, Option<Pool>)> {
+fn networks<'a>(
+    virsh: &Virsh,
+    names: impl Iterator<Item = &'a String>,
+) -> Vec<(String, Option<Pool>)> {
     let ask = |name: &String| {
         let xml = virsh.say(&["net-dumpxml", "--network", name]).ok();
         (name.clone(), xml.as_deref().and_then(Pool::parse))
     };
-    names.iter().map(ask).collect()
+    names.map(ask).collect()
 }
 
 /// From the line `Running hypervisor: QEMU 11.1.2`.

@@ -59,6 +59,7 @@ pub(super) fn of(
         replace: true,
         asked: true,
         formatted: false,
+        libvirt: &crate::from_libvirt::NOTHING,
     };
     let changes = plan::placed(&setting, &definition.domain, &wrong);
     let changes = changes

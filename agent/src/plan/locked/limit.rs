@@ -28,12 +28,13 @@ const BY_DEVICE: Version = Version::new(8, 7, 0);
 /// First libvirt that counts each NVMe disk.
 const BY_DISK: Version = Version::new(9, 2, 0);
 
-/// The limit in KiB that this libvirt computes where there is no `<hard_limit>`; `None` is no limit at all.
-pub(super) fn computed(domain: &Domain, libvirt: Version) -> Option<u64> {
+/// The limit in KiB that this libvirt computes where there is no `<hard_limit>`; `None` is no limit at all. `pooled` devices come
+/// from networks: libvirt has chosen them by then (qemuProcessPrepareDomain).
+pub(super) fn computed(domain: &Domain, pooled: usize, libvirt: Version) -> Option<u64> {
     if domain.platform.locked {
         return None;
     }
-    Some(match factor(domain, libvirt) {
+    Some(match factor(domain, pooled, libvirt) {
         0 => 0,
         factor => domain
             .memory_kib
@@ -42,9 +43,12 @@ pub(super) fn computed(domain: &Domain, libvirt: Version) -> Option<u64> {
     })
 }
 
-fn factor(domain: &Domain, libvirt: Version) -> u64 {
+fn factor(domain: &Domain, pooled: usize, libvirt: Version) -> u64 {
     let others = domain.lockers;
-    let (vfio, nvme) = (domain.hostdevs.len() + others.mediated, others.nvme_disks);
+    let (vfio, nvme) = (
+        domain.hostdevs.len() + pooled + others.mediated,
+        others.nvme_disks,
+    );
     let shared = |devices: usize| match domain.platform.iommus.is_empty() {
         true => devices.min(1),
         false => devices,
@@ -74,7 +78,7 @@ mod tests {
     fn times(version: (u32, u32), devices: &[&str]) -> u64 {
         let two = hostdev("0002:01:00.0", "") + &hostdev("0009:01:00.0", "");
         let domain = Domain::parse(&guest(&(two + &devices.concat()))).expect("domain");
-        let limit = computed(&domain, Version::new(version.0, version.1, 0)).expect("a limit");
+        let limit = computed(&domain, 0, Version::new(version.0, version.1, 0)).expect("a limit");
         assert_eq!((limit - MMIO) % domain.memory_kib, 0);
         (limit - MMIO) / domain.memory_kib
     }
@@ -108,7 +112,7 @@ mod tests {
                 "<domain type='kvm'><name>g</name><memory unit='KiB'>1048576</memory>{inner}<devices>{devices}</devices></domain>"
             );
             let domain = Domain::parse(&text).expect("domain");
-            computed(&domain, Version::new(11, 3, 0)).map(|kib| kib << 10)
+            computed(&domain, 0, Version::new(11, 3, 0)).map(|kib| kib << 10)
         };
         let device = hostdev("0002:01:00.0", "");
         assert_eq!(limit("", &[]), Some(0));
