@@ -288,7 +288,11 @@ fn append(domain: &Domain, arguments: &[String], plan: &mut Plan) -> Edit {
         )
     };
     if let Some(line) = &domain.command_line {
-        plan.added.insert("arguments");
+        // Where the element itself was added, its word stands for the arguments in it, too.
+        let marked = domain.mark.as_ref();
+        if !marked.is_some_and(|mark| mark.added.has("commandline")) {
+            plan.added.insert("arguments");
+        }
         let lines: Vec<String> = arguments
             .iter()
             .map(|value| argument(&line.prefix, value))

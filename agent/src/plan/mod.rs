@@ -255,7 +255,7 @@ pub(crate) fn plan_from(
         ..Plan::default()
     };
     function::plan(setting, domain, &assigned, &mut plan);
-    unjudged::plan(setting, domain, &mut plan);
+    unjudged::plan(setting, domain, !assigned.is_empty(), &mut plan);
     if assigned.is_empty() {
         return Ok(plan);
     }

@@ -6,8 +6,9 @@ use super::{Note, Plan, Setting};
 use crate::code::Code;
 use crate::domain::{Domain, Way};
 
-/// Adds a note for each device that QEMU's own arguments assign, and for each network whose interfaces may assign one.
-pub(super) fn plan(setting: &Setting<'_>, domain: &Domain, plan: &mut Plan) {
+/// Adds a note for each device that QEMU's own arguments assign, and for each network whose interfaces assign one. Of a network
+/// that libvirt was not asked about only where the guest `has_devices`: most interfaces of most guests assign none.
+pub(super) fn plan(setting: &Setting<'_>, domain: &Domain, has_devices: bool, plan: &mut Plan) {
     let arguments = domain
         .elsewhere
         .iter()
@@ -19,6 +20,9 @@ pub(super) fn plan(setting: &Setting<'_>, domain: &Domain, plan: &mut Plan) {
             .to_owned(),
     }));
     for (sentence, devices) in setting.libvirt.interfaces(domain) {
+        if devices.is_empty() && !has_devices {
+            continue;
+        }
         plan.notes.push(Note {
             code: Code::DeviceUnjudged,
             device: None,
