@@ -126,13 +126,16 @@ fn a_network_is_unknown_until_libvirt_is_asked() {
         "{said}"
     );
     let dir = tempfile::tempdir().expect("scratch directory");
-    let file = guest(dir.path(), network, "");
+    let gpu = "<hostdev mode='subsystem' type='pci' managed='yes'><source>\
+               <address domain='0' bus='0x61' slot='0' function='0'/></source></hostdev>";
     for verb in ["plan", "rewrite"] {
-        let output = variantctl(&host("atomics"), &[verb, &file]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            said.contains("VD-DEV-008") && said.contains("unknown until libvirt is asked"),
-            "{verb}: {said}"
-        );
+        let noted = |devices: &str| {
+            let file = guest(dir.path(), devices, "");
+            let output = variantctl(&host("atomics"), &[verb, &file]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            said.contains("VD-DEV-008") && said.contains("unknown until libvirt is asked")
+        };
+        assert!(noted(&format!("{network}{gpu}")), "{verb}: beside a device");
+        assert!(!noted(network), "{verb}: an ordinary guest");
     }
 }

@@ -1,7 +1,7 @@
 //! The limit of locked memory (RLIMIT_MEMLOCK) that libvirt sets for QEMU.
 //!
-//! libvirt, src/qemu/qemu_domain.c, `qemuDomainGetMemLockLimitBytes`. Read in the sources of 9.0.0, 9.10.0, 10.7.0, 11.3.0 and
-//! NVIDIA's 12.0.0, and in the machine code of Debian's 12.8.0:
+//! libvirt, src/qemu/qemu_domain.c, `qemuDomainGetMemLockLimitBytes`. Read in whole in the sources of 9.0.0, 11.3.0 and NVIDIA's
+//! 12.0.0, and in the machine code of Debian's 12.8.0; 9.10.0 and 10.7.0 were only seen to count NVMe disks:
 //!
 //! ```text
 //! <hard_limit>                   that
