@@ -8,12 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kernel_glue::address::PciAddress;
-use roxmltree::{Document, Node};
 
-use crate::domain::Domain;
-
-/// Bytes of a network's definition that are read.
-const MAX_BYTES: usize = 1 << 20;
+use crate::domain::{Domain, network};
 
 /// What libvirt has answered; nothing where it was not asked.
 #[derive(Clone, Debug, Default)]
@@ -49,18 +45,7 @@ impl Pool {
     /// From a network's definition; `None` when it cannot be read.
     #[must_use]
     pub fn parse(xml: &str) -> Option<Self> {
-        let document = Document::parse(xml)
-            .ok()
-            .filter(|_| xml.len() <= MAX_BYTES)?;
-        let forward = |node: &Node<'_, '_>| {
-            node.has_tag_name("forward") && node.attribute("mode") == Some("hostdev")
-        };
-        let root = document.root_element();
-        let pools = root.children().filter(forward);
-        let addresses = pools
-            .flat_map(|pool| pool.children())
-            .filter(|node| node.has_tag_name("address"));
-        Some(Self(addresses.filter_map(address).collect()))
+        network::host_devices(xml).map(Self)
     }
 
     /// The devices.
@@ -68,22 +53,6 @@ impl Pool {
     pub fn devices(&self) -> &[PciAddress] {
         &self.0
     }
-}
-
-fn address(node: Node<'_, '_>) -> Option<PciAddress> {
-    let number = |name| {
-        let text = node.attribute(name)?;
-        let digits = text.strip_prefix("0x").unwrap_or(text);
-        u32::from_str_radix(digits, 16).ok()
-    };
-    let byte = |name| u8::try_from(number(name)?).ok();
-    PciAddress::new(
-        number("domain")?,
-        byte("bus")?,
-        byte("slot")?,
-        byte("function")?,
-    )
-    .ok()
 }
 
 impl Networks {

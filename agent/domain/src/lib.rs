@@ -12,6 +12,7 @@ pub mod dropped;
 pub mod edit;
 mod index;
 mod mark;
+pub mod network;
 mod number;
 mod outline;
 mod platform;

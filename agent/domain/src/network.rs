@@ -1,0 +1,53 @@
+//! Reads of a network's definition which host devices it has for its interfaces.
+
+use kernel_glue::address::PciAddress;
+use roxmltree::{Document, Node};
+
+use super::read::MAX_BYTES;
+use super::value::{children, pci_address, property};
+
+/// The host devices of a network, none for one that has no pool of them; `None` when the definition is larger than a domain's may
+/// be, or cannot be read. An address that cannot be read is left out.
+#[must_use]
+pub fn host_devices(xml: &str) -> Option<Vec<PciAddress>> {
+    if xml.len() > MAX_BYTES {
+        return None;
+    }
+    let document = Document::parse(xml).ok()?;
+    let is_pool = |forward: &Node<'_, '_>| property(*forward, "mode") == Some("hostdev");
+    let pools = children(document.root_element(), "forward").filter(is_pool);
+    let addresses = pools.flat_map(|pool| children(pool, "address"));
+    Some(
+        addresses
+            .filter_map(|node| pci_address(node).ok())
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_those_of_a_domain() {
+        let network = |addresses: &str| {
+            format!(
+                "<network><name>p</name><forward mode='hostdev'>{addresses}</forward></network>"
+            )
+        };
+        let read = |addresses: &str| host_devices(&network(addresses)).expect("a network");
+        let both = "<address type='pci' domain='0x0000' bus='0x81' slot='0x00' function='0x2'/>\
+                    <address type='pci' domain='0' bus='129' slot='0' function='02'/>";
+        let found = read(both).into_iter().map(|device| device.to_string());
+        assert_eq!(found.collect::<Vec<_>>(), ["0000:81:00.2"; 2]);
+        assert_eq!(read("<address bus='0x100'/><address bus='x'/>"), []);
+    }
+
+    #[test]
+    fn a_definition_that_is_too_large_or_broken_is_not_read() {
+        let padding = " ".repeat(MAX_BYTES);
+        assert_eq!(host_devices("<network/>"), Some(Vec::new()));
+        assert_eq!(host_devices(&format!("<network>{padding}</network>")), None);
+        assert_eq!(host_devices("<network"), None);
+    }
+}
