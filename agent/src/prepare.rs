@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
+use tracing::debug;
 
 use crate::attempt::{self, Fingerprint};
 use crate::code::Code;
@@ -252,9 +253,8 @@ impl Preparer {
         if domain
             .as_ref()
             .is_some_and(|domain| !domain.networks.is_empty())
-            && let Ok(networks) = self.libvirt.networks()
         {
-            self.site.networks.learn(networks);
+            ask_for_networks(&self.site, &*self.libvirt);
             view.libvirt.networks = self.site.networks.now();
         }
         let domain = domain.filter(|domain| !domain.hostdevs.is_empty());
@@ -273,6 +273,14 @@ impl Preparer {
 
     fn public(&self, domain: &DomainRef) -> Result<String, PrepareError> {
         found(domain, self.libvirt.public_xml(&domain.uuid))
+    }
+}
+
+/// Asks libvirt which networks have host devices, and keeps the answer for the hook, which cannot ask.
+pub(crate) fn ask_for_networks(site: &Site, libvirt: &dyn Libvirt) {
+    match libvirt.networks() {
+        Ok(networks) => site.networks.learn(networks),
+        Err(why) => debug!("libvirt does not name its networks: {why}"),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::journal::JournalError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
-use crate::prepare::{PrepareError, Preparer, Trigger};
+use crate::prepare::{PrepareError, Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::proposal::Proposal;
 use crate::report::{Outcome, Report};
@@ -273,7 +273,7 @@ impl Worker {
     async fn catch_up(self: Arc<Self>) {
         let worker = self.clone();
         let found = self.call(move || {
-            worker.learn_networks();
+            ask_for_networks(&worker.site, &*worker.libvirt);
             worker.settle()?;
             worker.libvirt.defined()
         });
@@ -289,15 +289,8 @@ impl Worker {
 
     async fn networks_changed(self: Arc<Self>) {
         let worker = self.clone();
-        self.call(move || worker.learn_networks()).await;
-    }
-
-    /// Keeps which networks have host devices, for the hook, which cannot ask.
-    fn learn_networks(&self) {
-        match self.libvirt.networks() {
-            Ok(networks) => self.site.networks.learn(networks),
-            Err(why) => debug!("libvirt does not name its networks: {why}"),
-        }
+        self.call(move || ask_for_networks(&worker.site, &*worker.libvirt))
+            .await;
     }
 
     /// A guest has ended: its devices go back, if its hook has not come through.
