@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::release;
 use super::returning::{Return, Unwilling, bring_back};
-use crate::assignment::{Action, Event, Restore, next};
+use crate::assignment::{Event, Restore, next};
 use crate::config::Release;
 use crate::journal::Held;
 use crate::journald;
@@ -98,15 +98,15 @@ pub(super) fn put_back(
 ) -> Vec<Held> {
     let left = at_once(devices, |held| {
         let step = next(Some(&held.record()), &event(held));
-        let result = put_back_one(kernel, held, step.action());
+        let result = put_back_one(kernel, held, step.restore());
         let left = next(step.record.as_ref(), &result).record;
         left.map(|record| Held::of(held.address, record))
     });
     left.into_iter().flatten().collect()
 }
 
-fn put_back_one(kernel: &SharedKernel, held: &Held, action: Option<Action>) -> Event {
-    let (Some(Action::Restore(restore)), Some(before)) = (action, &held.before) else {
+fn put_back_one(kernel: &SharedKernel, held: &Held, restore: Option<Restore>) -> Event {
+    let (Some(restore), Some(before)) = (restore, &held.before) else {
         return Event::Restored;
     };
     let way = Return {
@@ -137,10 +137,7 @@ impl Begun {
     pub(super) fn by(event: &Event, held: &Held) -> Self {
         let device = held.address;
         let step = next(Some(&held.record()), event);
-        let restore = match step.action() {
-            Some(Action::Restore(restore)) => Some(restore),
-            _ => None,
-        };
+        let restore = step.restore();
         let held = step.record.map(|record| Held::of(device, record));
         Self {
             device,

@@ -378,7 +378,7 @@ impl Assigner {
             self.note_record(device, leader, step.record.as_ref())?;
         }
         let way = Return {
-            certain: matches!(step.action(), Some(Action::Restore(restore)) if restore.certain),
+            certain: step.restore().is_some_and(|restore| restore.certain),
             unwilling,
         };
         let returned = match bring_back(&*self.kernel, device, &noted.before, way) {

@@ -55,4 +55,12 @@ impl Step {
     pub(crate) fn action(&self) -> Option<Action> {
         self.actions.first().copied()
     }
+
+    /// How the device is restored, where that is the first thing to do.
+    pub(crate) fn restore(&self) -> Option<Restore> {
+        match self.action() {
+            Some(Action::Restore(restore)) => Some(restore),
+            _ => None,
+        }
+    }
 }
