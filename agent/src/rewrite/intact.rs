@@ -50,12 +50,11 @@ fn has_controllers(domain: &Domain, mark: &Mark) -> bool {
 /// The window that we set has its size still.
 fn has_own_window(domain: &Domain, mark: &Mark) -> bool {
     let hole = domain.controller(0).and_then(|root| root.hole64_kib);
-    let ours = command_line::ours(domain);
     window::ours(mark).is_none_or(|kib| {
         hole == Some(kib)
-            || ours
-                .iter()
-                .any(|argument| command_line::is_window(argument))
+            || command_line::ours(domain)
+                .into_iter()
+                .any(command_line::is_window)
     })
 }
 
