@@ -104,6 +104,5 @@ virsh start f0 --paused >/dev/null
 equal 'driver of f0' "$(driver $GPU0)" $VARIANT
 virsh destroy f0 >/dev/null
 virsh destroy f1 >/dev/null
-is_empty() { [ -z "$(ls /run/variantd/journal)" ]; }
-within 30 is_empty
+within 30 no_guest
 equal 'f1 gave back' "$(driver $GPU1)" pci-stub

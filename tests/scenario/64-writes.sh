@@ -17,7 +17,6 @@ systemctl daemon-reload
 systemctl restart variantd
 within 20 is_connected
 writes() { sed -n "s/$GPU0/DEVICE/g; s/^ *DEBUG \(\/sys\/.* <- .*\)/\1/p" $log; }
-no_guest() { [ -z "$(ls /run/variantd/journal)" ]; }
 
 for file in writes/*.txt; do
     before=$(basename "$file" .txt)

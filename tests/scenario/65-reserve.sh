@@ -8,7 +8,6 @@ forget b0
 stand_in $GPU0 pci-stub
 state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
 bound=$VARIANT/$VARIANT
-no_guest() { [ -z "$(ls /run/variantd/journal)" ]; }
 
 # The agent's record of its writes, made at each write.
 mkdir -p $settings

@@ -26,7 +26,6 @@ runs_on() {
     equal "state $1" "$(state)" $VARIANT/$VARIANT
     contains "guest $1" "$(virsh domstate p0)" paused
 }
-no_guest() { [ -z "$(ls /run/variantd/journal)" ]; }
 
 guest p0 $GPU0 >/tmp/p0.xml
 virsh define /tmp/p0.xml >/dev/null
