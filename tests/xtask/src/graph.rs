@@ -8,15 +8,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Each crate uses only crates that stand before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 10] = [
     "kernel-glue",
     "domain",
-    "plan",
-    "api",
     "hooks",
     "agent",
-    "daemon",
-    "ctl",
     "kubevirt",
     "testing",
     "tests",
