@@ -1,7 +1,7 @@
 //! The writes of a guest's start and end on the modelled kernel, by the state that its GPU had before.
 //!
 //! `tests/data/writes` has them, and the lab compares the same files with what the real kernel got
-//! (`tests/scenario/64-writes.sh`); `cargo xtask regen writes` writes them.
+//! (`tests/scenario/writes.sh`); `cargo xtask regen writes` writes them.
 
 use std::fs;
 use std::path::Path;

@@ -44,7 +44,7 @@ fn pair(said: &str, word: &str) -> Result<Pair> {
 fn said() -> Result<String> {
     let lab = Lab::find(NAME)?.ok_or_else(|| {
         Unavailable(format!(
-            "no lab: run 'tests/lab check --name {NAME} 20-start' before"
+            "no lab: run 'tests/lab check --name {NAME} start' before"
         ))
     })?;
     let job = Job::new(include_str!("start.sh")).deadline(DEADLINE);

@@ -128,7 +128,7 @@ enum Verb {
         /// Deadline of each scenario in seconds, unless it says another ('# deadline: N')
         #[arg(long, default_value_t = 300)]
         timeout: u64,
-        /// Only scenarios whose name has one of these parts
+        /// Only these scenarios; a name that none has chooses those that contain it
         names: Vec<String>,
     },
 }

@@ -193,7 +193,8 @@ fn fits(text: &str, kind: &[String]) -> bool {
         .all(|word| kind.iter().any(|one| one == word))
 }
 
-/// Names of the scenarios in the folder that fit this kind of lab, in lexical order, without `.sh`.
+/// Names of the scenarios in the folder that fit this kind of lab, in lexical order, without `.sh`. A name that no scenario
+/// has chooses those that contain it.
 fn chosen(folder: &Path, names: &[String], kind: &[String]) -> Result<Vec<String>> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list '{}'", folder.display()))?;
@@ -209,13 +210,15 @@ fn chosen(folder: &Path, names: &[String], kind: &[String]) -> Result<Vec<String
         })
         .collect();
     all.sort();
-    let is_wanted = |name: &String| {
-        names.is_empty()
-            || names
-                .iter()
-                .any(|part| name.contains(part.trim_end_matches(".sh")))
+    let exists: Vec<bool> = names.iter().map(|wanted| all.contains(wanted)).collect();
+    let is_chosen = |name: &String| {
+        let mut wanted = names.iter().zip(&exists);
+        wanted.any(|(wanted, &exists)| match exists {
+            true => name == wanted,
+            false => name.contains(wanted.as_str()),
+        })
     };
-    all.retain(is_wanted);
+    all.retain(|name| names.is_empty() || is_chosen(name));
     all.retain(|name| {
         let text = fs::read_to_string(folder.join(format!("{name}.sh"))).unwrap_or_default();
         fits(&text, kind) && (!names.is_empty() || !is_by_name(&text))
@@ -259,10 +262,10 @@ mod tests {
 
     #[test]
     fn scenarios_run_in_lexical_order_without_their_library() {
-        let folder = folder_with(&["20-b.sh", "lib.sh", "10-a.sh", "notes.txt"]);
+        let folder = folder_with(&["start.sh", "lib.sh", "define.sh", "notes.txt"]);
         assert_eq!(
             chosen(folder.path(), &[], &x86()).expect("some"),
-            ["10-a", "20-b"]
+            ["define", "start"]
         );
     }
 
@@ -277,13 +280,13 @@ mod tests {
 
     #[test]
     fn a_scenario_by_name_is_left_out_of_all() {
-        let folder = folder_with(&["20-b.sh"]);
-        fs::write(folder.path().join("30-c.sh"), "# by name\ntrue\n").expect("writable");
+        let folder = folder_with(&["start.sh"]);
+        fs::write(folder.path().join("managed.sh"), "# by name\ntrue\n").expect("writable");
         let all = chosen(folder.path(), &[], &x86()).expect("some");
-        let named = chosen(folder.path(), &["30".into()], &x86()).expect("some");
+        let named = chosen(folder.path(), &["managed".into()], &x86()).expect("some");
         assert_eq!(
             (all, named),
-            (vec!["20-b".to_owned()], vec!["30-c".to_owned()])
+            (vec!["start".to_owned()], vec!["managed".to_owned()])
         );
     }
 
@@ -294,12 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_name_chooses() {
-        let folder = folder_with(&["20-b.sh", "10-a.sh"]);
-        assert_eq!(
-            chosen(folder.path(), &["20".into()], &x86()).expect("some"),
-            ["20-b"]
-        );
-        assert!(chosen(folder.path(), &["x".into()], &x86()).is_err());
+    fn a_whole_name_chooses_one_scenario_and_a_part_all_that_have_it() {
+        let folder = folder_with(&["doctor.sh", "doctor-made.sh", "define.sh"]);
+        let chosen_by = |name: &str| chosen(folder.path(), &[name.into()], &x86()).ok();
+        assert_eq!(chosen_by("doctor"), Some(vec!["doctor".to_owned()]));
+        let both = vec!["doctor".to_owned(), "doctor-made".to_owned()];
+        assert_eq!(chosen_by("doct"), Some(both));
+        assert_eq!(chosen_by("x"), None);
     }
 }

@@ -1,7 +1,7 @@
 # on: x86_64 intel_iommu=off
 # A host whose IOMMU is off: 'variantctl doctor' says so, names the word that did it, and no device is bound. The way out,
-# a boot without that word, is every other lab: there 86-doctor finds the check passed.
-#   tests/lab check --name off --kernel-argument intel_iommu=off 89-no-iommu
+# a boot without that word, is every other lab: there doctor finds the check passed.
+#   tests/lab check --name off --kernel-argument intel_iommu=off no-iommu
 [ -z "$(ls /sys/kernel/iommu_groups)" ] || fail 'the IOMMU is on'
 found VD-DOC-001 'the IOMMU is off'
 contains 'the hint' "$(variantctl doctor --only VD-DOC-001 || true)" "remove 'intel_iommu=off' from the kernel's command line"

@@ -1,5 +1,5 @@
 # by name
-# What 'variantctl doctor' can fail for beyond 86 and 87: each fault is made, found by its code, and gone once its hint was
+# What 'variantctl doctor' can fail for beyond doctor and doctor-installed: each fault is made, found by its code, and gone once its hint was
 # followed. A stand-in, mounted over the kernel's file, is used only where this host cannot have the fault:
 #
 #   VD-DOC-018  firmware and kernel find room for every BAR of the emulated GPU: 'resource' says IORESOURCE_UNSET
@@ -8,7 +8,7 @@
 #   VD-BND-015  the tables are the firmware's, and in use: the one with the GPUs' memory is empty
 #   VD-BND-009  there is no driver that gives GPU memory to the host: driver link, 'numa_status' and 'iomem' say so
 #
-# VD-DOC-001 needs another boot (89-no-iommu), VD-TGT-001 an older QEMU (55-older).
+# VD-DOC-001 needs another boot (no-iommu), VD-TGT-001 an older QEMU (older).
 # deadline: 900
 agent_settings
 sys=/sys/bus/pci/devices/$GPU0

@@ -1,7 +1,7 @@
 # deadline: 1500
 # The agent is killed at each change of its records and of sysfs that the next agent can see: by hand, for a guest's
 # start and for its end. Afterwards the GPU is bound and recorded, or on its previous driver and not recorded, and all
-# works again. 66-every-step.sh has the changes that nobody sees as well, and sees to each from both sides.
+# works again. crash-every-step.sh has the changes that nobody sees as well, and sees to each from both sides.
 settings=/run/systemd/system/variantd.service.d
 step=/run/lab-step
 agent_settings

@@ -19,7 +19,7 @@ if [ "$qemu" -lt 9 ]; then
     virsh define /tmp/o0.xml >/dev/null
     ! said=$(variantctl wait o0 2>&1) || fail 'a guest without initiators is not complete'
     contains 'version that can' "$said" 'use QEMU 9.0.0 or newer'
-    # The other suites follow its hint: there 86-doctor finds the check passed.
+    # The other suites follow its hint: there doctor finds the check passed.
     found VD-TGT-001 'too old for generic initiators (QEMU 9.0)'
     ! said=$(virsh start o0 2>&1) || fail 'a guest without initiators started'
     contains 'refusal at start' "$said" 'VD-TGT-001'

@@ -1,6 +1,0 @@
-# by name
-# deadline: 3600
-# As 66-crash, at every single step: also where a record is only made, written and synced beside the one that counts,
-# and on both sides of each write to sysfs.
-every=yes
-. ./66-crash.sh
