@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kernel_glue::address::PciAddress;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{Domain, network};
 
@@ -30,11 +31,11 @@ pub static NOTHING: FromLibvirt = FromLibvirt {
 };
 
 /// The host devices of a network; empty for one that has none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool(Vec<PciAddress>);
 
 /// Networks by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Networks(BTreeMap<String, Pool>);
 
 /// The networks that libvirt named last.
@@ -72,6 +73,19 @@ impl Networks {
     pub fn pool(&self, name: &str) -> Option<&Pool> {
         self.0.get(name)
     }
+
+    /// The devices of the pools from which a domain's interfaces are assigned one.
+    pub fn devices(&self, domain: &Domain) -> impl Iterator<Item = PciAddress> {
+        let pools = domain.networks.keys().filter_map(|name| self.pool(name));
+        pools.flat_map(|pool| pool.devices().iter().copied())
+    }
+
+    /// The networks whose pool has this device.
+    pub fn with(&self, device: PciAddress) -> impl Iterator<Item = &str> {
+        let pools = self.0.iter();
+        let pools = pools.filter(move |(_, pool)| pool.devices().contains(&device));
+        pools.map(|(name, _)| name.as_str())
+    }
 }
 
 impl FromLibvirt {
@@ -90,16 +104,29 @@ impl FromLibvirt {
         pooled.map(|(_, count)| count).sum()
     }
 
-    /// What is to be said of the interfaces of each network, with the devices of its pool.
+    /// What to say of the interfaces of each network, with the devices of its pool. A network whose pool is not known is named
+    /// only where the guest `has_devices`: most interfaces of most guests assign none.
     pub fn interfaces<'a>(
         &'a self,
         domain: &'a Domain,
+        has_devices: bool,
     ) -> impl Iterator<Item = (String, &'a [PciAddress])> {
-        let said = |name: &'a String| {
-            let pool = self.pool(name);
-            Some((sentence(name, pool)?, pool.map_or(&[][..], Pool::devices)))
+        let said = move |name: &'a String| match self.pool(name) {
+            None => has_devices.then(|| (self.unknown(name), &[][..])),
+            Some(pool) => Some((assigned(name, pool)?, pool.devices())),
         };
         domain.networks.keys().filter_map(said)
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let why = match self.networks {
+            None => {
+                "whether it assigns a host device is unknown until libvirt is asked ('variantctl plan NAME', and \
+                 'atomics' and 'topology' with --domain NAME, do)"
+            }
+            Some(_) => "libvirt has no such network, or its definition cannot be read",
+        };
+        format!("the interface of network '{name}' is not judged: {why}")
     }
 }
 
@@ -119,43 +146,74 @@ impl KnownNetworks {
     }
 }
 
-/// What an interface of a network may bring; `None` for one that brings no host device.
-#[must_use]
-pub fn sentence(name: &str, pool: Option<&Pool>) -> Option<String> {
-    match pool {
-        None => Some(format!(
-            "the interface of network '{name}' is not judged: whether it assigns a host device is unknown until libvirt is asked \
-             ('variantctl plan NAME' and 'atomics --domain NAME' do)"
-        )),
-        Some(Pool(devices)) if devices.is_empty() => None,
-        Some(Pool(devices)) => {
-            let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
-            Some(format!(
-                "the interface of network '{name}' is assigned one of {} when the guest starts, and is not judged before",
-                devices.join(", ")
-            ))
-        }
-    }
+/// What the interface of a network is assigned; `None` for a network without host devices.
+fn assigned(name: &str, Pool(devices): &Pool) -> Option<String> {
+    let all: Vec<String> = devices.iter().map(ToString::to_string).collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "the interface of network '{name}' is assigned one of {} when the guest starts, and is not judged before",
+            all.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const POOL: &str = "<network><name>p</name><forward mode='hostdev' managed='yes'><pf dev='eth0'/>\
+                        <address type='pci' domain='0x0000' bus='0x81' slot='0x00' function='0x2'/></forward></network>";
+    const NAT: &str = "<network><name>default</name><forward mode='nat'/></network>";
+
+    fn guest(network: &str) -> Domain {
+        let text = format!(
+            "<domain type='kvm'><name>g</name><devices><interface type='network'><source network='{network}'/></interface></devices></domain>"
+        );
+        Domain::parse(&text).expect("a domain")
+    }
+
+    fn asked() -> FromLibvirt {
+        let networks = [("p", POOL), ("default", NAT), ("broken", "<network")];
+        let networks = networks.map(|(name, xml)| (name.to_owned(), xml));
+        FromLibvirt {
+            networks: Some(Arc::new(Networks::new(networks))),
+            ..FromLibvirt::default()
+        }
+    }
+
+    /// What is said of the interface of this network.
+    fn said(libvirt: &FromLibvirt, network: &str, has_devices: bool) -> Option<String> {
+        let domain = guest(network);
+        let mut said = libvirt.interfaces(&domain, has_devices);
+        said.next().map(|(sentence, _)| sentence)
+    }
+
     #[test]
     fn a_pool_of_host_devices_is_named_and_another_network_is_not() {
-        let pool = "<network><name>p</name><forward mode='hostdev' managed='yes'><pf dev='eth0'/>\
-                    <address type='pci' domain='0x0000' bus='0x81' slot='0x00' function='0x2'/></forward></network>";
-        let said = |name: &str, xml| sentence(name, Pool::parse(xml).as_ref());
-        let named = said("p", pool).expect("a note");
+        let named = said(&asked(), "p", false).expect("a note");
         assert!(named.contains("one of 0000:81:00.2"), "{named}");
-        let nat = "<network><name>default</name><forward mode='nat'/></network>";
-        assert_eq!(said("default", nat), None);
-        let unasked = sentence("p", None).expect("a note");
-        assert!(
-            unasked.contains("unknown until libvirt is asked"),
-            "{unasked}"
-        );
-        assert_eq!(Pool::parse("<network"), None);
+        assert_eq!(said(&asked(), "default", true), None);
+    }
+
+    #[test]
+    fn an_unknown_network_is_named_with_the_reason_where_the_guest_has_a_device() {
+        for (libvirt, network, why) in [
+            (&NOTHING, "p", "unknown until libvirt is asked"),
+            (&asked(), "gone", "libvirt has no such network"),
+            (&asked(), "broken", "cannot be read"),
+        ] {
+            assert_eq!(said(libvirt, network, false), None);
+            let named = said(libvirt, network, true).expect("a note");
+            assert!(named.contains(why), "{named}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_pool_and_a_pool_by_its_device() {
+        let networks = asked().networks.expect("asked");
+        let device: PciAddress = "0000:81:00.2".parse().expect("address");
+        assert_eq!(networks.devices(&guest("p")).collect::<Vec<_>>(), [device]);
+        assert_eq!(networks.devices(&guest("default")).count(), 0);
+        assert_eq!(networks.with(device).collect::<Vec<_>>(), ["p"]);
     }
 }

@@ -11,7 +11,7 @@ use kernel_glue::address::PciAddress;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::libvirt::{Look, LookError};
+use crate::libvirt::{Found, Look, LookError};
 use crate::program;
 
 /// The program that asks.
@@ -32,12 +32,14 @@ pub enum Question {
         /// The devices.
         devices: Vec<PciAddress>,
     },
-    /// The inactive definition of one domain.
+    /// One domain, with what planning for it asks of libvirt.
     Definition {
         /// See above.
         uri: String,
         /// The domain's name or UUID.
         name: String,
+        /// A device for which the live XML is wanted where the definition does not have it.
+        device: Option<PciAddress>,
     },
     /// The names of all domains that have a definition.
     Names {
@@ -64,13 +66,22 @@ pub fn look(uri: &str, devices: Vec<PciAddress>, limit: Duration) -> Result<Look
     ask(&Question::Look { uri, devices }, Some(limit))
 }
 
-/// The inactive definition of a domain; see [`crate::libvirt::definition`].
+/// A domain's definition, with what planning for it asks of libvirt; see [`crate::libvirt::definition`].
 ///
 /// # Errors
 /// As [`look`].
-pub fn definition(uri: &str, name: &str, limit: Duration) -> Result<Option<String>, LookError> {
-    let (uri, name) = (uri.to_owned(), name.to_owned());
-    ask(&Question::Definition { uri, name }, Some(limit))
+pub fn definition(
+    uri: &str,
+    name: &str,
+    device: Option<PciAddress>,
+    limit: Duration,
+) -> Result<Option<Found>, LookError> {
+    let question = Question::Definition {
+        uri: uri.to_owned(),
+        name: name.to_owned(),
+        device,
+    };
+    ask(&question, Some(limit))
 }
 
 /// Names of all domains that have a definition.

@@ -214,7 +214,7 @@ impl Preparer {
             return Err(why);
         }
         let mut plan = rewrite.plan.clone();
-        let shared = sharing::notes(&*self.libvirt, domain, &plan);
+        let shared = sharing::notes(&*self.libvirt, domain, &plan, &view.libvirt);
         plan.notes.extend(shared);
         plan.notes.extend(emulator(&rewrite.text, capabilities));
         plan.notes.extend(note);
@@ -255,14 +255,12 @@ impl Preparer {
             .is_some_and(|domain| !domain.networks.is_empty())
         {
             ask_for_networks(&self.site, &*self.libvirt);
-            view.libvirt.networks = self.site.networks.now();
         }
         let domain = domain.filter(|domain| !domain.hostdevs.is_empty());
         let said = domain.and_then(|domain| self.libvirt.capabilities(&domain).ok());
         let capabilities = said.unwrap_or_default();
         view.iommufd = capabilities.iommufd;
-        view.libvirt.arch.clone_from(&capabilities.arch);
-        view.libvirt.machine.clone_from(&capabilities.machine);
+        view.libvirt = capabilities.with(self.site.networks.now());
         view.formatted = true;
         capabilities
     }

@@ -243,6 +243,20 @@ fn a_device_that_another_definition_has_is_told() {
 }
 
 #[test]
+fn a_device_in_the_pool_of_a_network_is_told() {
+    let scene = scene();
+    let pool = "<network><forward mode='hostdev'><address domain='9' bus='1' slot='0' function='0'/></forward></network>";
+    let networks = Networks::new([("p".to_owned(), pool)]);
+    scene.preparer.site.networks.learn(networks);
+    let report = scene.prepare(Trigger::Define).expect("prepared");
+    let told = report.notes.iter().find(|note| note.code == "VD-DEV-004");
+    assert!(
+        told.is_some_and(|note| note.text.contains("network 'p'")),
+        "{report:?}"
+    );
+}
+
+#[test]
 fn another_emulator_than_libvirts_own_is_told() {
     let xml = guest(GPU).replace("<devices>", "<devices><emulator>/opt/qemu</emulator>");
     let scene = scene_with(&xml, Config::default());
@@ -277,7 +291,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
         .prepare(&domain, Trigger::Define)
         .expect("completed");
     assert!(
-        said(&report).contains("unknown until libvirt is asked"),
+        said(&report).contains("libvirt has no such network"),
         "{report:?}"
     );
     let hook = || site.look().verify(&libvirt.text(&domain));

@@ -1,16 +1,41 @@
-//! Devices that other definitions assign as well: legal, but only one of the guests can run.
+//! Devices that other definitions or a network's pool assign as well: legal, but only one of the guests can run.
 
 use crate::code::Code;
 use crate::domain::Domain;
+use crate::from_libvirt::FromLibvirt;
 use crate::libvirt::{DomainRef, Libvirt};
 use crate::plan::{Note, Plan};
 
-/// A note for each device of a plan and each other domain that has it; what cannot be read is left out.
-pub(crate) fn notes(libvirt: &dyn Libvirt, domain: &DomainRef, plan: &Plan) -> Vec<Note> {
+/// A note for each device of a plan and each other domain or network that has it; what cannot be read is left out.
+pub(crate) fn notes(
+    libvirt: &dyn Libvirt,
+    domain: &DomainRef,
+    plan: &Plan,
+    said: &FromLibvirt,
+) -> Vec<Note> {
     let others = libvirt.defined().unwrap_or_default().into_iter();
     let others = others.filter(|other| other.uuid != domain.uuid);
     let others = others.filter_map(|other| read(libvirt, &other));
-    others.flat_map(|other| shared(&other, plan)).collect()
+    let others = others.flat_map(|other| shared(&other, plan));
+    others.chain(pooled(plan, said)).collect()
+}
+
+/// An interface of the network is assigned any device of its pool that no other interface of it has (networkAllocatePort).
+fn pooled(plan: &Plan, said: &FromLibvirt) -> Vec<Note> {
+    let networks = said.networks.iter();
+    let note = |address, network: &str| Note {
+        code: Code::DeviceShared,
+        device: Some(address),
+        text: format!(
+            "network '{network}' has it in its pool of host devices, so a guest with an interface of that network may be assigned it first"
+        ),
+    };
+    let of = |device: &crate::plan::Planned| {
+        let pools = networks.clone().flat_map(|all| all.with(device.address));
+        let notes = pools.map(|network| note(device.address, network));
+        notes.collect::<Vec<_>>()
+    };
+    plan.devices.iter().flat_map(of).collect()
 }
 
 fn read(libvirt: &dyn Libvirt, other: &DomainRef) -> Option<Domain> {

@@ -9,7 +9,9 @@ use serde_json::to_vec;
 fn main() -> ExitCode {
     inquiry::serve(|question| match question {
         Question::Look { uri, devices } => to_vec(&libvirt::look(&uri, &devices)),
-        Question::Definition { uri, name } => to_vec(&libvirt::definition(&uri, &name)),
+        Question::Definition { uri, name, device } => {
+            to_vec(&libvirt::definition(&uri, &name, device))
+        }
         Question::Names { uri } => to_vec(&libvirt::names(&uri)),
         Question::Create { uri, xml, paused } => to_vec(&libvirt::create(&uri, &xml, paused)),
     })

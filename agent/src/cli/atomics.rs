@@ -4,7 +4,6 @@ mod ask;
 mod definition;
 mod fix;
 mod form;
-mod network;
 mod text;
 
 use std::path::PathBuf;
@@ -19,7 +18,7 @@ use serde_json::Value;
 
 use super::completion;
 use super::problem::Problem;
-use super::{View, diff, output};
+use super::{View, defined, diff, output};
 use crate::atomics::{Guest, Kernel, Question, Report, report};
 use crate::domain::{Domain, Way};
 use crate::target::{Version, Versions};
@@ -32,7 +31,7 @@ pub(super) struct Request {
     /// PCI address; by default every device that the guest has, or that a recipe knows
     #[arg(add = ArgValueCandidates::new(completion::devices))]
     device: Option<PciAddress>,
-    /// Name or UUID of the guest in libvirt, which virsh is asked for
+    /// Name or UUID of the guest in libvirt
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     #[arg(add = ArgValueCandidates::new(completion::domains))]
     domain: Option<String>,
@@ -85,7 +84,8 @@ fn question<'a>(
     definition: Option<&Definition>,
 ) -> Question<'a> {
     let release = view.host.kernel_release.as_deref();
-    let of_domain = definition.and_then(|definition| definition.qemu);
+    let of_domain = definition.and_then(|definition| definition.versions);
+    let of_domain = of_domain.map(|versions| versions.qemu);
     let newest = Versions::NEWEST_TESTED.qemu;
     Question {
         host: &view.host,
@@ -135,8 +135,8 @@ fn assumptions(view: &View, request: &Request, definition: Option<&Definition>) 
     let Some(definition) = definition else {
         return;
     };
-    network::tell(definition);
-    if request.qemu.is_none() && definition.qemu.is_none() {
+    defined::say_networks(&definition.libvirt, &definition.domain);
+    if request.qemu.is_none() && definition.versions.is_none() {
         let newest = Versions::NEWEST_TESTED.qemu;
         eprintln!("note: judged for QEMU {newest}; say --qemu VERSION for another");
     }

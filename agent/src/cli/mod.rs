@@ -8,6 +8,7 @@ mod bind;
 mod completion;
 mod config;
 mod create;
+mod defined;
 mod device;
 mod diff;
 mod doctor;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
@@ -13,16 +12,12 @@ use serde_json::{Value, json};
 use super::completion;
 use super::list::to_json;
 use super::problem::Problem;
-use super::{View, hint, input, output};
+use super::{View, defined, hint, input, output};
 use crate::domain::{Domain, MAX_BYTES};
-use crate::inquiry;
 use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
 use crate::plan::{Note, Setting};
 use crate::rewrite;
-
-const URI: &str = "qemu:///system";
-/// How long libvirt may take; it waits while the hook of another guest runs.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::target::Target;
 
 /// What to draw, and of which guest.
 #[derive(Debug, Args)]
@@ -49,8 +44,7 @@ pub(super) struct Request {
 }
 
 pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
-    let domain = request.definition(view)?;
-    let domain = domain.map(|text| completed(view, &text)).transpose()?;
+    let domain = request.domain(view)?;
     let domain = domain.as_ref();
     match &request.svg {
         Some(file) => return picture(view, file, domain),
@@ -65,34 +59,36 @@ pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
 }
 
 impl Request {
-    /// The definition's text, from libvirt or a file.
-    fn definition(&self, view: &View) -> Result<Option<String>, Problem> {
+    /// The guest to draw, of libvirt or a file.
+    fn domain(&self, view: &View) -> Result<Option<Domain>, Problem> {
+        let setting = Setting::newest(&view.host, &view.recipes);
         if let Some(file) = &self.file {
-            return input::text(file, MAX_BYTES).map(Some);
+            let text = input::text(file, MAX_BYTES)?;
+            return completed(view, &text, &setting).map(Some);
         }
         let Some(name) = &self.domain else {
             return Ok(None);
         };
-        if view.root != Path::new("/") {
-            let text = "a recorded host has no libvirt: give the definition with --file";
-            return Err(Problem::Usage(text.to_owned()));
-        }
-        let found = inquiry::definition(URI, name, PATIENCE);
-        let found = found.map_err(|why| Problem::Unreachable(why.to_string()))?;
-        let missing = || {
-            Problem::NotFound(format!(
-                "libvirt has no domain '{name}'; run 'virsh list --all'"
-            ))
+        let found = defined::in_libvirt(view, name, None)?;
+        let target = found.versions.map_or(setting.target, Target::from);
+        let setting = Setting {
+            target: Target {
+                iommufd: found.domain.capabilities.iommufd,
+                ..target
+            },
+            formatted: true,
+            libvirt: &found.libvirt(),
+            ..setting
         };
-        found.ok_or_else(missing).map(Some)
+        completed(view, &found.domain.xml, &setting).map(Some)
     }
 }
 
 /// The definition as the guest will have it; as it stands where it cannot be completed, since a drawing judges nothing.
-fn completed(view: &View, text: &str) -> Result<Domain, Problem> {
-    let setting = Setting::newest(&view.host, &view.recipes);
+fn completed(view: &View, text: &str, setting: &Setting<'_>) -> Result<Domain, Problem> {
     let domain = Domain::parse(text)?;
-    match rewrite::rewrite(text, &setting) {
+    defined::say_networks(setting.libvirt, &domain);
+    match rewrite::rewrite(text, setting) {
         Ok(completed) => Ok(Domain::parse(&completed.text)?),
         Err(refusal) => {
             let refusal = hint::for_host(&refusal.to_string(), &view.root);

@@ -63,7 +63,7 @@ fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Co
         replace: false,
         asked: true,
         formatted: true,
-        libvirt: &crate::from_libvirt::NOTHING,
+        libvirt: &one.libvirt,
     };
     match Proposal::make(&one.xml, &setting) {
         Ok(proposal) => Ok(codes(&proposal)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use kernel_glue::address::PciAddress;
@@ -10,8 +11,9 @@ use kernel_glue::host::Host;
 use kernel_glue::occupancy::Occupancy;
 
 use crate::bound::Record;
-use crate::domain::Domain;
+use crate::from_libvirt::{FromLibvirt, Networks};
 use crate::journal::Entry;
+use crate::libvirt::Defined;
 use crate::recipe::{Recipe, Recipes};
 use crate::reserve::Reservation;
 use crate::target::Versions;
@@ -164,8 +166,12 @@ pub struct Definition {
     pub xml: String,
     /// It runs.
     pub active: bool,
+    /// The host devices that the running guest has.
+    pub has: Vec<PciAddress>,
     /// libvirt says that its host devices can go through iommufd.
     pub iommufd: Option<bool>,
+    /// What else libvirt says of it: its networks, and the defaults for its architecture and machine.
+    pub libvirt: FromLibvirt,
     /// What the agent plans for it: codes of what is missing and notes, or its sentence. `None` when it was not asked.
     pub planned: Option<Result<Vec<crate::code::Code>, String>>,
 }
@@ -243,13 +249,16 @@ pub struct Journal {
     pub unusable: Vec<(String, String, bool)>,
 }
 
-impl From<crate::libvirt::Defined> for Definition {
-    fn from(found: crate::libvirt::Defined) -> Self {
+impl Definition {
+    /// As libvirt has it, with the networks that libvirt names.
+    pub(super) fn new(found: Defined, networks: Option<Arc<Networks>>) -> Self {
         Self {
+            libvirt: found.capabilities.with(networks),
             name: found.name,
             xml: found.xml,
             active: found.active,
-            iommufd: found.iommufd,
+            has: found.has,
+            iommufd: found.capabilities.iommufd,
             planned: None,
         }
     }
@@ -267,9 +276,7 @@ impl Scene {
         let Ok(Libvirt::Answers { domains, .. }) = &self.libvirt else {
             return None;
         };
-        let has = |one: &&Definition| {
-            Domain::parse(&one.xml).is_ok_and(|domain| domain.uses(device.address))
-        };
+        let has = |one: &&Definition| one.has.contains(&device.address);
         let mut running = domains.iter().filter(|one| one.active);
         running.find(has).map(|one| one.name.as_str())
     }

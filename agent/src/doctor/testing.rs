@@ -13,6 +13,7 @@ use super::scene::{
 };
 use crate::code::Code;
 use crate::fixture::{GPU, NIC, VARIANT, address, guest, host};
+use crate::from_libvirt::FromLibvirt;
 use crate::recipe::Recipes;
 use crate::target::Versions;
 
@@ -114,7 +115,9 @@ pub(super) fn definition() -> Definition {
         name: "d0".into(),
         xml: guest(GPU),
         active: false,
+        has: Vec::new(),
         iommufd: None,
+        libvirt: FromLibvirt::default(),
         planned: None,
     }
 }

@@ -1,5 +1,7 @@
 //! Each check as it passes, warns, fails and is not seen.
 
+use std::sync::Arc;
+
 use kernel_glue::config::{Config, ConfigError};
 use kernel_glue::holder::Holders;
 use kernel_glue::host::Gap;
@@ -17,7 +19,8 @@ use super::testing::{
 use super::{examine, next, text};
 use crate::bound::Record;
 use crate::code::Code;
-use crate::fixture::{GPU, UUID, VARIANT, address, driver};
+use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest};
+use crate::from_libvirt::{FromLibvirt, Networks};
 use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
 use crate::reserve::Reservation;
@@ -336,14 +339,44 @@ fn a_guest_that_has_the_device_is_no_obstacle() {
 #[test]
 fn a_guest_that_libvirt_runs_has_its_device_whatever_its_scope_is_called() {
     let mut scene = spoiled(|scene| held_by(scene, "qemu-system-x86", None));
+    // The definition need not name the device: it may have been attached since the start, or chosen from a pool.
     let running = super::Definition {
         active: true,
+        xml: guest(NIC),
+        has: vec![address(GPU)],
         planned: Some(Ok(Vec::new())),
         ..definition()
     };
     scene.libvirt = Ok(answers(vec![running]));
     assert_eq!(bad(&scene), []);
     assert_eq!(check(&scene, Code::BindHeld).detail.as_deref(), Some("d0"));
+}
+
+#[test]
+fn a_device_from_a_pool_counts_where_the_agent_is_not_asked() {
+    const POOL: &str = "<network><forward mode='hostdev'><address type='pci' domain='2' bus='1' slot='0' function='0'/></forward></network>";
+    const DEVICES: &str = "<interface type='network'><source network='p'/></interface><iommu model='virtio'/>\n  </devices>";
+    // More than the guest's 4 GiB, and less than two devices lock behind a vIOMMU.
+    const LIMIT: &str = "<memtune><hard_limit unit='GiB'>6</hard_limit></memtune>\n  <vcpu>";
+    let xml = guest(GPU).replace("  </devices>", DEVICES);
+    let networks = Networks::new([("p".to_owned(), POOL)]);
+    let with = |networks: Option<Networks>| {
+        let guest = super::Definition {
+            xml: xml.replace("<vcpu>", LIMIT),
+            libvirt: FromLibvirt {
+                networks: networks.map(Arc::new),
+                ..FromLibvirt::default()
+            },
+            ..definition()
+        };
+        let mut scene = ready();
+        scene.libvirt = Ok(answers(vec![guest]));
+        scene
+    };
+    let failed = check(&with(Some(networks)), Code::HardLimit);
+    assert_eq!(failed.verdict, Verdict::Fail, "{failed:?}");
+    assert!(failed.text.contains("each of 2 host devices"), "{failed:?}");
+    assert_eq!(check(&with(None), Code::HardLimit).verdict, Verdict::Pass);
 }
 
 #[test]

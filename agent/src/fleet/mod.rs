@@ -38,6 +38,17 @@ pub struct Question<'a> {
     replace: bool,
 }
 
+/// Host devices that the guest gets past libvirt, or perhaps from a network that no snapshot shows.
+fn unjudged(plan: &Plan) -> impl Iterator<Item = Finding> {
+    let notes = plan.notes.iter();
+    let notes = notes.filter(|note| note.code == Code::DeviceUnjudged);
+    notes.map(|note| Finding {
+        code: note.code,
+        device: note.device,
+        text: note.text.clone(),
+    })
+}
+
 /// Something to know of one host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
@@ -113,6 +124,7 @@ impl<'a> Question<'a> {
             return Err(unmet.clone());
         }
         let mut findings = drivers(setting.host, &plan)?;
+        findings.extend(unjudged(&plan));
         if runs.versions.is_none() && self.target.is_none() && !plan.devices.is_empty() {
             findings.push(Finding::new(
                 Code::FleetVersions,

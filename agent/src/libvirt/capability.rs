@@ -1,12 +1,17 @@
 //! What libvirt says a kind of guest can have: the few of its domain capabilities that planning asks for.
 
+use std::sync::Arc;
+
 use roxmltree::{Document, Node};
+use serde::{Deserialize, Serialize};
+
+use crate::from_libvirt::{FromLibvirt, Networks};
 
 /// Most bytes that are read: CPU models make these texts some 100 KiB long.
 const MAX_BYTES: usize = 4 << 20;
 
 /// Domain capabilities (libvirt, formatdomaincaps).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// `<path>`: the QEMU that they are of.
     pub emulator: Option<String>,
@@ -19,6 +24,16 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// With libvirt's networks, all that it says beside its versions for planning a guest that these are of.
+    #[must_use]
+    pub fn with(&self, networks: Option<Arc<Networks>>) -> FromLibvirt {
+        FromLibvirt {
+            networks,
+            arch: self.arch.clone(),
+            machine: self.machine.clone(),
+        }
+    }
+
     /// Reads them; what is not there or cannot be read is not known.
     #[must_use]
     pub fn parse(text: &str) -> Self {

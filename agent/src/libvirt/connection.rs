@@ -14,11 +14,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::network::Network;
 use virt_sys as sys;
 
 use super::event::{Sink, Watch};
-use super::{Capabilities, Changes, DomainRef, Event, Libvirt, LibvirtError, initiator};
+use super::{Capabilities, Changes, DomainRef, Event, Libvirt, LibvirtError, initiator, network};
 use crate::domain::{Domain as Definition, DomainUuid};
 use crate::from_libvirt::Networks;
 use crate::target::{Version, Versions};
@@ -313,12 +312,7 @@ impl Libvirt for Live {
     }
 
     fn networks(&self) -> Result<Networks, LibvirtError> {
-        let listed = self.now()?.list_all_networks(0).map_err(said)?;
-        // One that is gone meanwhile is none.
-        let read = |network: &Network| Some((network.name().ok()?, network.xml_desc(0).ok()?));
-        let read: Vec<(String, String)> = listed.iter().filter_map(read).collect();
-        let networks = read.iter().map(|(name, xml)| (name.clone(), xml.as_str()));
-        Ok(Networks::new(networks))
+        network::networks(&self.now()?).map_err(said)
     }
 
     fn changes(&self) -> &Changes {

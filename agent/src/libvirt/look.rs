@@ -1,5 +1,8 @@
 //! One look at libvirt for whoever may only look: versions, and definitions that have one of certain devices.
 
+use std::cell::OnceCell;
+use std::sync::Arc;
+
 use kernel_glue::address::PciAddress;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,8 +11,9 @@ use virt::domain::Domain;
 use virt::error::Error;
 use virt_sys as sys;
 
-use super::Capabilities;
-use crate::domain::Domain as Definition;
+use super::defined::{Defined, Read};
+use super::network;
+use crate::from_libvirt::{FromLibvirt, Networks};
 use crate::target::{Version, Versions};
 
 /// What libvirt says.
@@ -17,21 +21,30 @@ use crate::target::{Version, Versions};
 pub struct Look {
     /// libvirt's version and QEMU's.
     pub versions: Versions,
-    /// Definitions with one of the devices, by name.
+    /// Definitions with one of the devices, or with a pool that has one, by name.
     pub domains: Vec<Defined>,
+    /// Networks; `None` where no definition has an interface of one, or libvirt does not name them.
+    pub networks: Option<Networks>,
 }
 
-/// A definition.
+/// One domain, with what libvirt says beside it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Defined {
-    /// Its name.
-    pub name: String,
-    /// Its inactive XML without secrets.
-    pub xml: String,
-    /// It runs.
-    pub active: bool,
-    /// libvirt says that its host devices can go through iommufd.
-    pub iommufd: Option<bool>,
+pub struct Found {
+    /// libvirt's version and QEMU's; `None` where libvirt does not say them.
+    pub versions: Option<Versions>,
+    /// The domain.
+    pub domain: Defined,
+    /// As in [`Look`].
+    pub networks: Option<Networks>,
+}
+
+impl Found {
+    /// What planning for the domain asks of libvirt, beside its versions.
+    #[must_use]
+    pub fn libvirt(&self) -> FromLibvirt {
+        let networks = self.networks.clone().map(Arc::new);
+        self.domain.capabilities.with(networks)
+    }
 }
 
 /// libvirt was not asked, or has no answer. Each says whose fault it is, since each has its own way out.
@@ -61,35 +74,44 @@ pub enum LookError {
 /// libvirt's words.
 pub fn look(uri: &str, devices: &[PciAddress]) -> Result<Look, LookError> {
     let connect = opened(uri)?;
-    let versions = Versions {
-        libvirt: Version::from_number(connect.lib_version().map_err(said)?),
-        qemu: Version::from_number(connect.hyp_version().map_err(said)?),
-    };
+    let versions = versions(&connect).map_err(said)?;
     let listed = listed(&connect)?;
-    // One that is gone meanwhile is none.
-    let found = listed
-        .iter()
-        .filter_map(|one| defined(&connect, one, devices).ok()?);
-    let mut domains: Vec<Defined> = found.collect();
+    // Asked once, and only where a definition has an interface of a network.
+    let networks = OnceCell::new();
+    let pools = || networks.get_or_init(|| network::networks(&connect).ok());
+    let ours = |domain: &Domain| {
+        let read = Read::next_start(domain).ok()?;
+        let pools = read.has_networks().then(pools).and_then(Option::as_ref);
+        read.concerns(devices, pools).then_some(read)
+    };
+    // A domain that is gone since the list was made is left out.
+    let found = listed.iter().filter_map(ours);
+    let mut domains: Vec<Defined> = found.map(|read| read.defined(&connect)).collect();
     domains.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Look { versions, domains })
+    Ok(Look {
+        versions,
+        domains,
+        networks: networks.into_inner().flatten(),
+    })
 }
 
-/// The inactive definition of the domain with this name or UUID, without secrets; `None` when there is none.
+/// The domain with this name or UUID: its definition for the next start, without secrets, or its live XML where it runs with a
+/// `device` that the definition does not have. `None` when there is no such domain.
 ///
 /// # Errors
 /// libvirt's words.
-pub fn definition(uri: &str, name: &str) -> Result<Option<String>, LookError> {
+pub fn definition(
+    uri: &str,
+    name: &str,
+    device: Option<PciAddress>,
+) -> Result<Option<Found>, LookError> {
     let connect = opened(uri)?;
     let by_uuid = || connect.lookup_domain_by_uuid_string(name);
-    let found = connect
+    let domain = connect
         .lookup_domain_by_name(name)
         .or_else(|why| by_uuid().map_err(|_| why));
-    match found {
-        Ok(domain) => domain
-            .xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)
-            .map(Some)
-            .map_err(said),
+    match domain {
+        Ok(domain) => found(&connect, &domain, device).map(Some).map_err(said),
         Err(why) if why.code().to_raw() == sys::VIR_ERR_NO_DOMAIN => Ok(None),
         Err(why) => Err(said(why)),
     }
@@ -134,35 +156,21 @@ fn listed(connect: &Connect) -> Result<Vec<Domain>, LookError> {
     listed.map_err(said)
 }
 
-fn defined(
-    connect: &Connect,
-    domain: &Domain,
-    devices: &[PciAddress],
-) -> Result<Option<Defined>, Error> {
-    let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
-    let Ok(definition) = Definition::parse(&xml) else {
-        return Ok(None);
-    };
-    let mut sources = definition.sources();
-    let ours = definition.mark.is_some() || sources.any(|source| devices.contains(&source));
-    if !ours {
-        return Ok(None);
-    }
-    let capabilities = connect.domain_capabilities(
-        None,
-        definition.arch.as_deref(),
-        definition.machine.as_deref(),
-        definition.platform.accelerator.as_deref(),
-        0,
-    );
-    Ok(Some(Defined {
-        name: domain.name()?,
-        active: domain.is_active()?,
-        iommufd: capabilities
-            .ok()
-            .and_then(|text| Capabilities::parse(&text).iommufd),
-        xml,
-    }))
+fn versions(connect: &Connect) -> Result<Versions, Error> {
+    Ok(Versions {
+        libvirt: Version::from_number(connect.lib_version()?),
+        qemu: Version::from_number(connect.hyp_version()?),
+    })
+}
+
+fn found(connect: &Connect, domain: &Domain, device: Option<PciAddress>) -> Result<Found, Error> {
+    let read = Read::with(domain, device)?;
+    let networks = read.has_networks().then(|| network::networks(connect).ok());
+    Ok(Found {
+        versions: versions(connect).ok(),
+        domain: read.defined(connect),
+        networks: networks.flatten(),
+    })
 }
 
 pub(super) fn said(error: Error) -> LookError {
@@ -179,16 +187,23 @@ mod tests {
     use super::*;
 
     const URI: &str = "test:///default";
+    const POOL: &str = "<network><name>looked</name><forward mode='hostdev'>\
+        <address type='pci' domain='0' bus='0x81' slot='0' function='2'/></forward></network>";
+    const GUEST: &str = "<domain type='test'><name>pooled</name><memory>1024</memory><os><type>hvm</type></os><devices>\
+        <interface type='network'><source network='looked'/></interface></devices></domain>";
+
+    fn text(name: &str) -> Option<String> {
+        let found = definition(URI, name, None).expect("an answer");
+        found.map(|found| found.domain.xml)
+    }
 
     #[test]
     fn a_definition_is_had_by_name_and_by_uuid_and_one_that_is_not_there_is_none() {
-        let xml = definition(URI, "test")
-            .expect("answer")
-            .expect("a definition");
+        let xml = text("test").expect("a definition");
         assert!(xml.contains("<name>test</name>"));
         let uuid = "6695eb01-f6a4-8304-79aa-97f2502e193f";
-        assert!(definition(URI, uuid).expect("answer").is_some());
-        assert_eq!(definition(URI, "nobody").expect("answer"), None);
+        assert!(text(uuid).is_some());
+        assert_eq!(text("nobody"), None);
     }
 
     #[test]
@@ -196,6 +211,33 @@ mod tests {
         let look = look(URI, &[]).expect("answer");
         assert!(look.versions.libvirt.major >= 9, "{:?}", look.versions);
         assert!(look.domains.is_empty());
+    }
+
+    #[test]
+    fn a_guest_that_gets_a_device_from_a_pool_is_found_with_the_pool() {
+        // libvirt's test driver keeps what it has for as long as a connection is open in the process.
+        let client = Connect::open(Some(URI)).expect("a client");
+        client.define_network_xml(POOL).expect("a network");
+        client.define_domain_xml(GUEST).expect("a guest");
+        let (pooled, other) = ("0000:81:00.2".parse(), "0000:81:00.3".parse());
+        let named = |devices: &[PciAddress]| look(URI, devices).expect("an answer");
+        let look = named(&[pooled.expect("address")]);
+        let names: Vec<&str> = look.domains.iter().map(|one| &*one.name).collect();
+        assert_eq!(names, ["pooled"]);
+        assert!(named(&[other.expect("address")]).domains.is_empty());
+        for networks in [
+            look.networks,
+            definition(URI, "pooled", None)
+                .expect("an answer")
+                .expect("a guest")
+                .networks,
+        ] {
+            let pool = networks.expect("networks");
+            assert_eq!(
+                pool.pool("looked").map(|pool| pool.devices().len()),
+                Some(1)
+            );
+        }
     }
 
     #[test]

@@ -7,11 +7,13 @@ mod capability;
 mod change;
 mod connection;
 mod create;
+mod defined;
 mod event;
 #[cfg(test)]
 pub(crate) mod fake;
 mod initiator;
 mod look;
+mod network;
 
 use std::fmt;
 
@@ -25,7 +27,8 @@ pub use capability::Capabilities;
 pub use change::{Change, Changes, Watch};
 pub use connection::{Live, connect};
 pub use create::create;
-pub use look::{Defined, Look, LookError, definition, look, names};
+pub use defined::Defined;
+pub use look::{Found, Look, LookError, definition, look, names};
 
 /// A domain by both of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]

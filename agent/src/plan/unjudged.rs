@@ -6,8 +6,7 @@ use super::{Note, Plan, Setting};
 use crate::code::Code;
 use crate::domain::{Domain, Way};
 
-/// Adds a note for each device that QEMU's own arguments assign, and for each network whose interfaces assign one. Of a network
-/// that libvirt was not asked about only where the guest `has_devices`: most interfaces of most guests assign none.
+/// Adds a note for each device that QEMU's own arguments assign, and for each network whose interfaces assign one, or may.
 pub(super) fn plan(setting: &Setting<'_>, domain: &Domain, has_devices: bool, plan: &mut Plan) {
     let arguments = domain
         .elsewhere
@@ -19,10 +18,7 @@ pub(super) fn plan(setting: &Setting<'_>, domain: &Domain, has_devices: bool, pl
         text: "QEMU's own arguments assign it ('-device vfio-pci'): it is neither completed nor checked, and its driver is left alone"
             .to_owned(),
     }));
-    for (sentence, devices) in setting.libvirt.interfaces(domain) {
-        if devices.is_empty() && !has_devices {
-            continue;
-        }
+    for (sentence, devices) in setting.libvirt.interfaces(domain, has_devices) {
         plan.notes.push(Note {
             code: Code::DeviceUnjudged,
             device: None,

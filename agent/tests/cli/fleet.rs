@@ -51,6 +51,26 @@ fn each_host_of_a_directory_says_whether_the_guest_fits_and_what_differs() {
 }
 
 #[test]
+fn a_network_that_no_snapshot_shows_is_named_as_not_judged() {
+    let folder = folder();
+    let network = "<interface type='network'><source network='p'/></interface></devices>";
+    let text = fs::read_to_string(data("golden").join("gh200.xml")).expect("a definition");
+    let file = folder.path().join("guest.xml");
+    fs::write(&file, text.replace("</devices>", network)).expect("written");
+    let file = file.to_str().expect("text");
+    let rows = rows(&variantctl(folder.path(), &["plan", file]));
+    assert!(rows[0].contains("network 'p' is not judged"), "{rows:#?}");
+    assert!(
+        rows[0].contains("  fits") && rows[0].contains("VD-DEV-008"),
+        "{rows:#?}"
+    );
+    assert!(
+        !rows[2].contains("network 'p'"),
+        "it does not fit: {rows:#?}"
+    );
+}
+
+#[test]
 fn hosts_are_named_one_by_one_or_in_a_list() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name);

@@ -286,8 +286,9 @@ codes! {
     DeviceShared = "VD-DEV-004" {
         severity: Warning,
         explanation: "Two definitions may name one device, for guests that take turns. The one that starts second is \
-            refused while the first runs (VD-DEV-003).",
-        source: "libvirt, src/util/virhostdev.c (active devices)",
+            refused while the first runs (VD-DEV-003). The same holds for a device in the pool of a network: an interface of \
+            that network is assigned any device of the pool that no other interface of it has.",
+        source: "libvirt, src/util/virhostdev.c (active devices); src/network/bridge_driver.c (networkAllocatePort)",
     }
 
     /// The device has virtual functions.

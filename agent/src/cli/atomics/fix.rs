@@ -50,16 +50,19 @@ pub(super) fn of(
     let wrong = with_functions(&definition.domain, &helped);
     let versions = Versions {
         qemu: question.qemu,
-        ..Versions::NEWEST_TESTED
+        ..definition.versions.unwrap_or(Versions::NEWEST_TESTED)
     };
     let setting = Setting {
         host: &view.host,
         recipes: &view.recipes,
-        target: Target::from(versions),
+        target: Target {
+            iommufd: definition.iommufd,
+            ..Target::from(versions)
+        },
         replace: true,
         asked: true,
         formatted: false,
-        libvirt: &crate::from_libvirt::NOTHING,
+        libvirt: &definition.libvirt,
     };
     let changes = plan::placed(&setting, &definition.domain, &wrong);
     let changes = changes

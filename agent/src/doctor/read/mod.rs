@@ -10,6 +10,7 @@ mod process;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
@@ -23,8 +24,9 @@ use kernel_glue::sysfs::Root;
 use super::driver::module_name;
 use super::scene::{Definition, Libvirt, Scene, Seen, Unseen};
 use crate::config::Config;
+use crate::from_libvirt::Networks;
 use crate::inquiry;
-use crate::libvirt::LookError;
+use crate::libvirt::{Defined, LookError};
 use crate::recipe::Recipes;
 use crate::reserve::Reservations;
 
@@ -149,7 +151,7 @@ fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
     match inquiry::look(URI, covered, PATIENCE) {
         Ok(found) => Ok(Libvirt::Answers {
             versions: found.versions,
-            domains: found.domains.into_iter().map(Definition::from).collect(),
+            domains: definitions(found.domains, found.networks),
         }),
         Err(why @ (LookError::Denied(_) | LookError::Late(_))) => Err(Unseen(why.to_string())),
         Err(LookError::Broken(why)) => Ok(Libvirt::Unasked { why }),
@@ -162,6 +164,14 @@ fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
             why,
         }),
     }
+}
+
+fn definitions(found: Vec<Defined>, networks: Option<Networks>) -> Vec<Definition> {
+    let networks = networks.map(Arc::new);
+    let found = found.into_iter();
+    found
+        .map(|one| Definition::new(one, networks.clone()))
+        .collect()
 }
 
 /// The unit that starts libvirt's daemon here.
