@@ -57,15 +57,12 @@ impl Pool {
 }
 
 impl Networks {
-    /// From names and definitions; one that cannot be read is not known.
+    /// From names and definitions, of which one at a time is in memory; one that cannot be read is not known.
     #[must_use]
-    pub fn new<'a>(definitions: impl IntoIterator<Item = (String, &'a str)>) -> Self {
-        let known = definitions.into_iter();
-        Self(
-            known
-                .filter_map(|(name, xml)| Some((name, Pool::parse(xml)?)))
-                .collect(),
-        )
+    pub fn new<T: AsRef<str>>(definitions: impl IntoIterator<Item = (String, T)>) -> Self {
+        let definitions = definitions.into_iter();
+        let known = definitions.filter_map(|(name, xml)| Some((name, Pool::parse(xml.as_ref())?)));
+        Self(known.collect())
     }
 
     /// The pool of a network; `None` where it is not known.
@@ -146,13 +143,24 @@ impl KnownNetworks {
     }
 }
 
+/// Most devices of a pool that a sentence names.
+const NAMED: usize = 16;
+
 /// What the interface of a network is assigned; `None` for a network without host devices.
 fn assigned(name: &str, Pool(devices): &Pool) -> Option<String> {
-    let all: Vec<String> = devices.iter().map(ToString::to_string).collect();
-    (!all.is_empty()).then(|| {
+    let named: Vec<String> = devices
+        .iter()
+        .take(NAMED)
+        .map(ToString::to_string)
+        .collect();
+    let more = match devices.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!named.is_empty()).then(|| {
         format!(
-            "the interface of network '{name}' is assigned one of {} when the guest starts, and is not judged before",
-            all.join(", ")
+            "the interface of network '{name}' is assigned one of {}{more} when the guest starts, and is not judged before",
+            named.join(", ")
         )
     })
 }
@@ -193,6 +201,26 @@ mod tests {
         let named = said(&asked(), "p", false).expect("a note");
         assert!(named.contains("one of 0000:81:00.2"), "{named}");
         assert_eq!(said(&asked(), "default", true), None);
+    }
+
+    #[test]
+    fn of_a_large_pool_some_devices_are_named() {
+        let addresses: String = (0..64)
+            .map(|number| {
+                format!(
+                    "<address bus='9' slot='{}' function='{}'/>",
+                    number >> 3,
+                    number & 7
+                )
+            })
+            .collect();
+        let xml = format!("<network><forward mode='hostdev'>{addresses}</forward></network>");
+        let libvirt = FromLibvirt {
+            networks: Some(Arc::new(Networks::new([("p".to_owned(), xml)]))),
+            ..FromLibvirt::default()
+        };
+        let named = said(&libvirt, "p", false).expect("a note");
+        assert!(named.contains("0000:09:01.7 and 48 more when"), "{named}");
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! at most [`AT_ONCE`] of them, and one per domain.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use crate::assign::{Assigner, Recovered, Unwilling};
@@ -37,6 +40,9 @@ const LOOKS_AT_ONCE: usize = 2;
 /// Reports that wait for somebody who follows them; the oldest are lost beyond that.
 const BACKLOG: usize = 256;
 
+/// Between two questions for libvirt's networks, each of which is a call for each network.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 250 });
+
 /// Prepares domains, one call per domain at a time.
 pub struct Worker {
     libvirt: Arc<dyn Libvirt>,
@@ -51,6 +57,14 @@ pub struct Worker {
     reports: Mutex<BTreeMap<DomainUuid, Report>>,
     /// Whoever follows the reports.
     watchers: broadcast::Sender<Report>,
+    networks: NetworkQuestion,
+}
+
+/// The question for libvirt's networks: one is under way at most, and one waits.
+#[derive(Default)]
+struct NetworkQuestion {
+    waits: AtomicBool,
+    under_way: tokio::sync::Mutex<()>,
 }
 
 /// Devices that were left half-way could not be looked for.
@@ -79,6 +93,7 @@ impl Worker {
             queued: Mutex::default(),
             reports: Mutex::default(),
             watchers: broadcast::Sender::new(BACKLOG),
+            networks: NetworkQuestion::default(),
         })
     }
 
@@ -255,7 +270,12 @@ impl Worker {
             Event::Started(domain) => debug!("guest '{domain}' runs"),
             Event::Stopped(domain) => drop(tokio::spawn(self.clone().ended(domain))),
             Event::Unplugged(domain) => drop(tokio::spawn(self.clone().device_left(domain))),
-            Event::Networks => drop(tokio::spawn(self.clone().networks_changed())),
+            Event::Networks => {
+                // A question that waits will see this change, too.
+                if !self.networks.waits.swap(true, Ordering::SeqCst) {
+                    tokio::spawn(self.clone().networks_changed());
+                }
+            }
             Event::Disconnected => {}
         }
     }
@@ -287,10 +307,17 @@ impl Worker {
         }
     }
 
+    /// Asks at once, and not again before a pause: a burst of changes leads to a question now and another for all the rest.
     async fn networks_changed(self: Arc<Self>) {
+        let _under_way = self.networks.under_way.lock().await;
         let worker = self.clone();
-        self.call(move || ask_for_networks(&worker.site, &*worker.libvirt))
-            .await;
+        let ask = move || {
+            // What changes from now on is for the next question.
+            worker.networks.waits.store(false, Ordering::SeqCst);
+            ask_for_networks(&worker.site, &*worker.libvirt);
+        };
+        self.call(ask).await;
+        sleep(PAUSE).await;
     }
 
     /// A guest has ended: its devices go back, if its hook has not come through.

@@ -1,6 +1,6 @@
 //! The libvirt half on a libvirt in memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel_glue::model::Model;
 use kernel_glue::region::{Region, Regions};
@@ -266,4 +266,38 @@ async fn networks_are_learned_on_connection_and_when_one_changes() {
     scene.libvirt.has_networks(networks);
     scene.serve(vec![Event::Networks], Vec::new()).await;
     assert_eq!(learned(), Some(1));
+}
+
+#[tokio::test]
+async fn a_burst_of_network_events_leads_to_a_bounded_number_of_questions() {
+    // 100 networks that are defined, started, stopped and undefined.
+    const EVENTS: u32 = 400;
+    let scene = scene();
+    scene.serve(vec![Event::Networks; 400], Vec::new()).await;
+    let at_once = scene.libvirt.asked_for_networks();
+    assert!((1..=2).contains(&at_once), "{at_once} questions");
+    // The same one after another, for several pauses, and a change at the end.
+    let (event, receive) = unbounded_channel();
+    let (repair, repairs) = unbounded_channel();
+    let served = tokio::spawn(scene.worker.clone().serve(receive, repairs));
+    let began = Instant::now();
+    for _ in 0..EVENTS {
+        event.send(Event::Networks).expect("send");
+        sleep(Duration::from_millis(1)).await;
+    }
+    let pool = "<network><forward mode='hostdev'><address bus='1' slot='0' function='0'/></forward></network>";
+    let last = Networks::new([("p".to_owned(), pool)]);
+    scene.libvirt.has_networks(last.clone());
+    event.send(Event::Networks).expect("send");
+    sleep(3 * PAUSE).await;
+    let asked = scene.libvirt.asked_for_networks() - at_once;
+    let pauses = usize::try_from(began.elapsed().as_millis() / PAUSE.as_millis()).expect("few");
+    assert!(
+        (2..=pauses + 2).contains(&asked),
+        "{asked} questions in {pauses} pauses"
+    );
+    println!("{EVENTS} events at once: {at_once} questions; within {pauses} pauses: {asked}");
+    assert_eq!(scene.worker.site.networks.now().as_deref(), Some(&last));
+    drop((event, repair));
+    served.await.expect("served");
 }

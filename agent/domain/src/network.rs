@@ -1,27 +1,32 @@
 //! Reads of a network's definition which host devices it has for its interfaces.
 
+use std::collections::BTreeSet;
+
 use kernel_glue::address::PciAddress;
 use roxmltree::{Document, Node};
 
 use super::read::MAX_BYTES;
 use super::value::{children, pci_address, property};
+use crate::shape;
 
-/// The host devices of a network, none for one that has no pool of them; `None` when the definition is larger than a domain's may
-/// be, or cannot be read. An address that cannot be read is left out.
+/// Most host devices of one network: a PCI function has at most 65,535 virtual functions, and no device of today more than 1,024.
+pub const MAX_DEVICES: usize = 4096;
+
+/// The host devices of a network, each once and in order, none for one that has no pool of them; `None` when the definition is
+/// larger than a domain's may be, has more than [`MAX_DEVICES`], or cannot be read. An address that cannot be read is left out.
 #[must_use]
 pub fn host_devices(xml: &str) -> Option<Vec<PciAddress>> {
-    if xml.len() > MAX_BYTES {
+    if xml.len() > MAX_BYTES || shape::excess(xml).is_some() {
         return None;
     }
     let document = Document::parse(xml).ok()?;
     let is_pool = |forward: &Node<'_, '_>| property(*forward, "mode") == Some("hostdev");
     let pools = children(document.root_element(), "forward").filter(is_pool);
     let addresses = pools.flat_map(|pool| children(pool, "address"));
-    Some(
-        addresses
-            .filter_map(|node| pci_address(node).ok())
-            .collect(),
-    )
+    let devices: BTreeSet<PciAddress> = addresses
+        .filter_map(|node| pci_address(node).ok())
+        .collect();
+    (devices.len() <= MAX_DEVICES).then(|| devices.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -39,7 +44,7 @@ mod tests {
         let both = "<address type='pci' domain='0x0000' bus='0x81' slot='0x00' function='0x2'/>\
                     <address type='pci' domain='0' bus='129' slot='0' function='02'/>";
         let found = read(both).into_iter().map(|device| device.to_string());
-        assert_eq!(found.collect::<Vec<_>>(), ["0000:81:00.2"; 2]);
+        assert_eq!(found.collect::<Vec<_>>(), ["0000:81:00.2"], "one device");
         assert_eq!(read("<address bus='0x100'/><address bus='x'/>"), []);
     }
 
@@ -49,5 +54,28 @@ mod tests {
         assert_eq!(host_devices("<network/>"), Some(Vec::new()));
         assert_eq!(host_devices(&format!("<network>{padding}</network>")), None);
         assert_eq!(host_devices("<network"), None);
+    }
+
+    /// A parser's work grows with the square of the attributes of one element: this took minutes.
+    #[test]
+    fn what_no_parser_should_see_is_not_parsed() {
+        let attributes: String = (0..90_000).map(|number| format!(" a{number}=''")).collect();
+        assert_eq!(host_devices(&format!("<network{attributes}/>")), None);
+        assert_eq!(host_devices("<!DOCTYPE network><network/>"), None);
+    }
+
+    #[test]
+    fn more_devices_than_a_host_has_are_not_read() {
+        let address = |number: usize| {
+            let (bus, slot, function) = (number >> 8, (number >> 3) & 0x1f, number & 7);
+            format!("<address bus='{bus}' slot='{slot}' function='{function}'/>")
+        };
+        let of = |count: usize| {
+            let addresses: String = (0..count).map(address).collect();
+            let xml = format!("<network><forward mode='hostdev'>{addresses}</forward></network>");
+            host_devices(&xml).map(|devices| devices.len())
+        };
+        assert_eq!(of(MAX_DEVICES), Some(MAX_DEVICES));
+        assert_eq!(of(MAX_DEVICES + 1), None);
     }
 }

@@ -67,6 +67,7 @@ struct State {
     secret: Option<String>,
     capabilities: Capabilities,
     networks: Networks,
+    asked_for_networks: usize,
     asked: usize,
     stale: Vec<String>,
     keeps_initiators: bool,
@@ -239,6 +240,11 @@ impl Fake {
         self.state().networks = networks;
     }
 
+    /// How often it was asked for its networks.
+    pub(crate) fn asked_for_networks(&self) -> usize {
+        self.state().asked_for_networks
+    }
+
     /// How many defines there were.
     pub(crate) fn defines(&self) -> usize {
         self.state().defines
@@ -339,7 +345,9 @@ impl Libvirt for Fake {
     }
 
     fn networks(&self) -> Result<Networks, LibvirtError> {
-        Ok(self.state().networks.clone())
+        let mut state = self.state();
+        state.asked_for_networks += 1;
+        Ok(state.networks.clone())
     }
 
     fn changes(&self) -> &Changes {

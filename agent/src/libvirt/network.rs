@@ -11,7 +11,5 @@ pub(super) fn networks(connect: &Connect) -> Result<Networks, Error> {
     let listed = connect.list_all_networks(0)?;
     // A network that was undefined since the list was made is left out.
     let read = |network: &Network| Some((network.name().ok()?, network.xml_desc(0).ok()?));
-    let read: Vec<(String, String)> = listed.iter().filter_map(read).collect();
-    let networks = read.iter().map(|(name, xml)| (name.clone(), xml.as_str()));
-    Ok(Networks::new(networks))
+    Ok(Networks::new(listed.iter().filter_map(read)))
 }

@@ -8,15 +8,17 @@ mod hook;
 mod host;
 mod journal;
 mod name;
+mod network;
 mod setting;
 
 /// What a door does with bytes from outside.
 pub type Door = fn(&[u8]);
 
 /// Every door by the name of its fuzz target and of its folder in the corpus.
-pub const DOORS: [(&str, Door); 15] = [
+pub const DOORS: [(&str, Door); 16] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
+    ("network", network::host_devices_of),
     ("hook_input", hook::input),
     ("hook_arguments", hook::arguments),
     ("journal", journal::entry),
