@@ -3,10 +3,13 @@
 pub extern crate domain;
 
 pub use domain::{code, dropped, edit, refusal};
+pub(crate) use planner::json;
+pub use planner::{
+    atomics, from_libvirt, plan, proposal, recipe, revert, rewrite, target, toml_text,
+};
 
 pub mod assign;
 mod assignment;
-pub mod atomics;
 pub mod attempt;
 pub mod bell;
 pub mod bound;
@@ -22,34 +25,26 @@ pub mod file;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
-mod foreign;
-pub mod from_libvirt;
 pub mod idle;
 pub mod inquiry;
 pub mod instance;
 pub mod inventory;
 pub mod journal;
 pub mod journald;
-mod json;
 pub mod learned;
 pub mod libvirt;
 pub mod lock;
 pub mod log;
 pub mod patience;
 pub mod picture;
-pub mod plan;
 pub mod prepare;
 pub mod probe;
 pub mod program;
 pub mod progress;
-pub mod proposal;
-pub mod recipe;
 pub mod region;
 pub(crate) mod replace;
 pub mod report;
 pub mod reserve;
-pub mod revert;
-pub mod rewrite;
 pub mod service;
 pub(crate) mod sharing;
 pub mod site;
@@ -57,8 +52,6 @@ pub mod snapshot;
 pub mod status;
 pub mod stopped;
 pub mod supervisor;
-pub mod target;
-pub mod toml_text;
 pub mod uevent;
 pub(crate) mod unplug;
 pub mod view;

@@ -14,17 +14,9 @@ use crate::child;
 use crate::config::Verify;
 use crate::inventory::{self, PublishError};
 use crate::probe;
-use crate::recipe::{Recipe, Recipes};
+use crate::recipe::{Recipe, Recipes, UNSAID};
 use crate::service;
 use crate::site::{Rules, Site};
-
-/// Where no recipe says more: a Grace GPU's probe waits up to 31 s for its link and memory
-/// (drivers/vfio/pci/nvgrace-gpu).
-pub const UNSAID: Duration = Duration::from_secs(40);
-
-/// Seconds that a recipe may give a bind. The longest wait known is the 256 s that a CXL device may ask for until its
-/// memory is active (CXL 3.1, 8.1.3, Memory_Active_Timeout).
-pub const BIND: RangeInclusive<u64> = 10..=600;
 
 /// Seconds that a hook waits for a start, whatever is published; the hook has the same range.
 const START: RangeInclusive<u64> = 60..=1500;

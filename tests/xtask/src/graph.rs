@@ -8,9 +8,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Each crate uses only crates that stand before it.
-const ORDER: [&str; 10] = [
+const ORDER: [&str; 11] = [
     "kernel-glue",
     "domain",
+    "planner",
     "hooks",
     "agent",
     "kubevirt",
@@ -20,6 +21,12 @@ const ORDER: [&str; 10] = [
     "bench",
     "xtask",
 ];
+
+/// Crates that only compute: they may not use what talks to the system or to another process.
+const PURE: [&str; 2] = ["domain", "planner"];
+
+/// Crates that [`PURE`] ones may not use.
+const IMPURE: [&str; 6] = ["nix", "rustix", "tokio", "virt", "virt-sys", "zbus"];
 
 /// Crates that tests of any crate may use.
 const FOR_TESTS: [&str; 2] = ["testing", "tests"];
@@ -32,6 +39,8 @@ const FIRST_OF_TESTS: &str = "testing";
 struct Uses {
     normal: Vec<String>,
     dev: Vec<String>,
+    /// Crates of others that its programs use.
+    foreign: Vec<String>,
 }
 
 /// Prints the graph; findings are the edges against the direction.
@@ -50,6 +59,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     }
     for (name, uses) in &graph {
         findings.extend(against(name, uses));
+        findings.extend(impure(name, uses));
     }
     Ok(findings)
 }
@@ -74,6 +84,17 @@ fn against(name: &str, uses: &Uses) -> Vec<String> {
     normal
         .chain(dev)
         .map(|other| format!("crate '{name}' uses '{other}', which is not before it"))
+        .collect()
+}
+
+fn impure(name: &str, uses: &Uses) -> Vec<String> {
+    let named = uses
+        .foreign
+        .iter()
+        .filter(|one| IMPURE.contains(&one.as_str()));
+    named
+        .filter(|_| PURE.contains(&name))
+        .map(|one| format!("crate '{name}' only computes and may not use '{one}'"))
         .collect()
 }
 
@@ -102,10 +123,13 @@ fn package(package: &Value) -> Result<(String, Uses)> {
         .as_array()
         .context("no dependencies")?;
     let mut uses = Uses::default();
-    for dependency in dependencies.iter().filter(|one| one["path"].is_string()) {
+    for dependency in dependencies {
+        let of_workspace = dependency["path"].is_string();
         let list = match dependency["kind"].as_str() {
-            Some("dev") => &mut uses.dev,
-            _ => &mut uses.normal,
+            Some("dev") if of_workspace => &mut uses.dev,
+            Some("dev") => continue,
+            _ if of_workspace => &mut uses.normal,
+            _ => &mut uses.foreign,
         };
         list.push(dependency["name"].as_str().context("no name")?.to_owned());
     }
@@ -121,6 +145,7 @@ mod tests {
         Uses {
             normal: owned(normal),
             dev: owned(dev),
+            foreign: Vec::new(),
         }
     }
 
@@ -128,6 +153,16 @@ mod tests {
     fn a_crate_may_use_what_is_before_it_and_its_tests_the_test_crates() {
         let allowed = uses(&["domain", "hooks", "kernel-glue"], &["testing", "tests"]);
         assert_eq!(against("agent", &allowed), [""; 0]);
+    }
+
+    #[test]
+    fn a_crate_that_only_computes_may_not_use_the_bus() {
+        let on_the_bus = Uses {
+            foreign: vec!["serde".to_owned(), "zbus".to_owned()],
+            ..Uses::default()
+        };
+        assert_eq!(impure("planner", &on_the_bus).len(), 1);
+        assert_eq!(impure("agent", &on_the_bus), [""; 0]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::plan::testing::{Fixture, address, guest, hostdev};
 use crate::recipe::Recipes;
 use crate::revert::revert;
 
-const RECIPE: &str = include_str!("../recipes/nvidia-grace.toml");
+const RECIPE: &str = include_str!("../../recipes/nvidia-grace.toml");
 
 /// The recipe with Kata's distance from CPUs to initiators.
 fn far() -> String {

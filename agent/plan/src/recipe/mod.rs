@@ -17,24 +17,24 @@ use crate::toml_text::{self, TomlError};
 pub use extra::Extra;
 pub use load::{DIRECTORY, LoadError};
 pub use schema::{
-    AcpiTable, Atomics, Attributes, Expander, Fallback, Functions, Guest, Initiators, Member, Need,
-    Otherwise, Per, Placement, Prepare, Recipe, ResetFault, Smmu, Window,
+    AcpiTable, Atomics, Attributes, BIND, Expander, Fallback, Functions, Guest, Initiators, Member,
+    Need, Otherwise, Per, Placement, Prepare, Recipe, ResetFault, Smmu, UNSAID, Window,
 };
 
 /// The recipes compiled in: file name and text.
 const SHIPPED: [(&str, &str); 4] = [
     (
         "amd-instinct.toml",
-        include_str!("../../recipes/amd-instinct.toml"),
+        include_str!("../../../recipes/amd-instinct.toml"),
     ),
-    ("mlx5.toml", include_str!("../../recipes/mlx5.toml")),
+    ("mlx5.toml", include_str!("../../../recipes/mlx5.toml")),
     (
         "nvidia-grace.toml",
-        include_str!("../../recipes/nvidia-grace.toml"),
+        include_str!("../../../recipes/nvidia-grace.toml"),
     ),
     (
         "nvidia-x86.toml",
-        include_str!("../../recipes/nvidia-x86.toml"),
+        include_str!("../../../recipes/nvidia-x86.toml"),
     ),
 ];
 
@@ -123,8 +123,8 @@ impl Recipes {
     }
 
     /// Recipes of these texts alone.
-    #[cfg(test)]
-    pub(crate) fn of(texts: &[&str]) -> Self {
+    #[cfg(any(test, feature = "fixture"))]
+    pub fn of(texts: &[&str]) -> Self {
         let sourced = |text: &&str| Sourced {
             recipe: Recipe::parse("test.toml", text).expect("a recipe"),
             origin: "test".to_owned(),

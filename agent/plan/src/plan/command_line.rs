@@ -25,7 +25,7 @@ const DEFAULT_WINDOW: u64 = 512 << 20;
 const WINDOW: &str = "highmem-mmio-size=";
 
 /// The mark's word where the window is an argument of the user's own.
-pub(crate) const USERS_WINDOW: &str = "foreign:window";
+pub const USERS_WINDOW: &str = "foreign:window";
 
 /// What the ids of our initiator objects begin with.
 const OBJECT: &str = "acpi-generic-initiator,id=variantd-gi-";
@@ -122,7 +122,7 @@ pub(super) fn plan(
 
 /// Arguments that a plan of ours added: options and values, in order. An option and its value are a pair also when only
 /// such pairs are between them: they would be one once those are gone.
-pub(crate) fn ours(domain: &Domain) -> Vec<&Argument> {
+pub fn ours(domain: &Domain) -> Vec<&Argument> {
     let has = |mark: &&Mark| mark.added.has("commandline") || mark.added.has("arguments");
     let Some(mark) = domain.mark.as_ref().filter(has) else {
         return Vec::new();
@@ -248,7 +248,7 @@ fn alias(one: &Assigned<'_>) -> String {
 }
 
 /// The alias that a device is given.
-pub(crate) fn alias_of(device: PciAddress) -> String {
+pub fn alias_of(device: PciAddress) -> String {
     let device = device.to_string().replace([':', '.'], "-");
     format!("ua-variantd-{device}")
 }

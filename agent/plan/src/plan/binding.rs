@@ -8,7 +8,7 @@ use kernel_glue::numa::{Numa, NumaNode, RangeList};
 use crate::domain::{Domain, MemoryNode};
 
 /// The node of the host that a cell is on; `None` where nothing binds it to a single one.
-pub(crate) fn node(numa: &Numa, domain: &Domain, cell: u32) -> Option<NumaNode> {
+pub fn node(numa: &Numa, domain: &Domain, cell: u32) -> Option<NumaNode> {
     let own = domain.memory_nodes.iter().find(|node| node.cell == cell);
     let memory = own.map(|own| &own.nodes).or(domain.binding.memory.as_ref());
     let by_memory = memory.filter(|nodes| nodes.len() == 1);
@@ -17,7 +17,7 @@ pub(crate) fn node(numa: &Numa, domain: &Domain, cell: u32) -> Option<NumaNode> 
 }
 
 /// The first cell that is on a node: by `<memnode>`, else by what binds its memory or its processors.
-pub(crate) fn cell_on(numa: &Numa, domain: &Domain, node: NumaNode) -> Option<u32> {
+pub fn cell_on(numa: &Numa, domain: &Domain, node: NumaNode) -> Option<u32> {
     let alone = |bound: &&MemoryNode| bound.nodes.iter().eq([u32::from(node)]);
     let named = domain.memory_nodes.iter().find(alone);
     named.map(|bound| bound.cell).or_else(|| {

@@ -22,7 +22,7 @@ pub(super) fn plan(
 }
 
 /// Says that virtual functions of a device are enabled, and how to disable them.
-pub(crate) fn text(device: &Device, count: usize) -> String {
+pub fn text(device: &Device, count: usize) -> String {
     format!(
         "its virtual functions are enabled ({count}), and VFIO refuses such a device (EBUSY) until \
          'echo 0 > /sys/bus/pci/devices/{}/sriov_numvfs'",

@@ -182,7 +182,7 @@ mod tests {
 
     /// What the shipped recipe, with one of its texts replaced, says of definitions.
     fn said(old: &str, new: &str) -> String {
-        let grace = include_str!("../../recipes/nvidia-grace.toml");
+        let grace = include_str!("../../../recipes/nvidia-grace.toml");
         assert!(grace.contains(old), "{old}");
         let text = grace.replacen(old, new, 1);
         json::text(&Needs::from(

@@ -3,6 +3,6 @@
 use serde::Serialize;
 
 /// The text of a value of ours: of numbers, texts and lists, with texts as keys, which all can be written.
-pub(crate) fn text(value: &(impl Serialize + ?Sized)) -> String {
+pub fn text(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).expect("numbers, texts and lists, with texts as keys")
 }

@@ -23,7 +23,7 @@ fn config(lnkcap: u32) -> Config {
 /// A GPU of 32 GT/s and 16 lanes below a port of 16 GT/s and 8 lanes.
 fn fixture() -> Fixture {
     let mut fixture = Fixture::new();
-    let recipe = include_str!("../../recipes/nvidia-grace.toml");
+    let recipe = include_str!("../../../recipes/nvidia-grace.toml");
     let recipe = recipe.replace("own_root_port = true", "own_root_port = true\nlink = true");
     fixture.recipes = Recipes::of(&[&recipe]);
     let mut port = super::testing::device("0008:00:00.0", "10de:22b1", 0);
@@ -59,7 +59,7 @@ fn the_slowest_link_of_the_path_is_shown_and_taken_back() {
 #[test]
 fn a_port_of_a_switch_has_no_link_to_set() {
     let mut fixture = fixture();
-    let recipe = include_str!("../../recipes/nvidia-x86.toml").replace("10de:2330", "10de:2941");
+    let recipe = include_str!("../../../recipes/nvidia-x86.toml").replace("10de:2330", "10de:2941");
     let recipe = recipe.replace("own_root_port = true", "own_root_port = true\nlink = true");
     fixture.recipes = Recipes::of(&[&recipe]);
     let ports = "<controller type='pci' index='1' model='pcie-root-port'/>\

@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn one_to_eight_gpus_take_what_firmware_takes() {
-        let table = include_str!("../../../tests/data/windows.toml");
+        let table = include_str!("../../../../tests/data/windows.toml");
         let table: Table = toml::from_str(table).expect("the table");
         for kind in table.kind {
             let bars: Vec<u64> = kind.bars_mib.iter().map(|mib| mib * MIB).collect();

@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 pub(super) const BUSES: u32 = 256;
 
 /// The first bus number of each expander, by the controller's index.
-pub(crate) fn expanders(domain: &Domain) -> BTreeMap<u32, u32> {
+pub fn expanders(domain: &Domain) -> BTreeMap<u32, u32> {
     let own = domain.controllers.iter().filter(|one| is_expander(one));
     let given = |one: &Controller| Some((one.index, u32::from(one.bus_number?)));
     let mut numbers: BTreeMap<u32, u32> = own.clone().filter_map(given).collect();
@@ -73,7 +73,7 @@ pub(super) fn room(numbers: &BTreeMap<u32, u32>, own: u32) -> u32 {
 }
 
 /// The first expander, or the root bus, that has fewer bus numbers than it needs.
-pub(crate) fn check(domain: &Domain) -> Option<Refusal> {
+pub fn check(domain: &Domain) -> Option<Refusal> {
     let numbers = expanders(domain);
     let needed = needed(domain);
     let mut starts: Vec<(u32, u32)> = numbers.iter().map(|(index, own)| (*own, *index)).collect();

@@ -1,13 +1,21 @@
 //! The form of a recipe file; variantd.recipe(5) says the same for people.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
 use serde::{Deserialize, Serialize};
 
-use crate::patience;
+/// Where no recipe says more: a Grace GPU's probe waits up to 31 s for its link and memory
+/// (drivers/vfio/pci/nvgrace-gpu).
+pub const UNSAID: Duration = Duration::from_secs(40);
+
+/// Seconds that a recipe may give a bind. The longest wait known is the 256 s that a CXL device may ask for until its
+/// memory is active (CXL 3.1, 8.1.3, Memory_Active_Timeout).
+pub const BIND: RangeInclusive<u64> = 10..=600;
 
 /// What one family of guest drivers needs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -314,5 +322,5 @@ fn eleven() -> u8 {
 }
 
 fn forty() -> u64 {
-    patience::UNSAID.as_secs()
+    UNSAID.as_secs()
 }

@@ -1,8 +1,6 @@
 //! What the form of a recipe does not rule out: values out of range, contradictions, the impossible.
 
-use crate::patience;
-
-use super::schema::{Atomics, Fallback, Initiators, Member, Need, Placement, Recipe, Smmu};
+use super::schema::{Atomics, BIND, Fallback, Initiators, Member, Need, Placement, Recipe, Smmu};
 
 /// Smallest and largest distance between different nodes (10 is local, 255 unreachable: ACPI 6.5, 5.2.17).
 const DISTANCES: std::ops::RangeInclusive<u8> = 11..=254;
@@ -33,8 +31,8 @@ fn name(name: &str) -> Option<String> {
 }
 
 fn bind_seconds(seconds: u64) -> Option<String> {
-    let (least, most) = (patience::BIND.start(), patience::BIND.end());
-    (!patience::BIND.contains(&seconds))
+    let (least, most) = (BIND.start(), BIND.end());
+    (!BIND.contains(&seconds))
         .then(|| format!("bind_seconds is {seconds}, it must be {least} to {most}"))
 }
 

@@ -27,7 +27,7 @@ pub fn revert(text: &str) -> Result<String, Refusal> {
 }
 
 /// The same of a text that is read already.
-pub(crate) fn taken_back(text: &str, domain: &Domain) -> Result<String, Refusal> {
+pub fn taken_back(text: &str, domain: &Domain) -> Result<String, Refusal> {
     let Some(mark) = &domain.mark else {
         return Ok(text.to_owned());
     };

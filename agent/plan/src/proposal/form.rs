@@ -107,7 +107,9 @@ impl Addition {
 }
 
 impl Note {
-    pub(crate) fn of(note: &plan::Note) -> Self {
+    /// A note of a plan.
+    #[must_use]
+    pub fn of(note: &plan::Note) -> Self {
         Self {
             code: note.code,
             device: note.device,

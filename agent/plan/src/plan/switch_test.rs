@@ -8,7 +8,7 @@ use crate::domain::Domain;
 use crate::recipe::{Recipe, Recipes};
 use crate::revert::revert;
 
-const RECIPE: &str = include_str!("../../recipes/nvidia-x86.toml");
+const RECIPE: &str = include_str!("../../../recipes/nvidia-x86.toml");
 
 /// Two GPUs behind one switch, a third behind another.
 fn fixture() -> Fixture {

@@ -3,7 +3,7 @@
 use super::*;
 use std::fs;
 
-const GRACE: &str = include_str!("../../recipes/nvidia-grace.toml");
+const GRACE: &str = include_str!("../../../recipes/nvidia-grace.toml");
 
 fn shipped() -> Recipes {
     Recipes::shipped().expect("shipped recipes")

@@ -156,7 +156,7 @@ fn a_device_whose_driver_only_prefers_atomics_is_refused_no_place() {
 #[test]
 fn placement_switch_accepts_a_switch_of_the_users_without_a_note() {
     let mut fixture = fixture();
-    let recipe = include_str!("../../recipes/mlx5.toml");
+    let recipe = include_str!("../../../recipes/mlx5.toml");
     let recipe = recipe.replace("[atomics]", "[placement]\nswitch = true\n[atomics]");
     fixture.recipes = Recipes::of(&[&recipe]);
     let done = fixture.rewrite(&text(NIC, "bus='3'"));

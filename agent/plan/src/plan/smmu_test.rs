@@ -99,7 +99,7 @@ fn gpus_behind_one_smmu_of_the_host_share_an_expander_with_a_port_each() {
 #[test]
 fn a_recipe_can_ask_for_one_per_device() {
     let mut fixture = fixture(true);
-    let text = include_str!("../../recipes/nvidia-grace.toml")
+    let text = include_str!("../../../recipes/nvidia-grace.toml")
         .replace("per = \"iommu\"", "per = \"device\"");
     fixture.recipes = crate::recipe::Recipes::of(&[&text]);
     let (devices, _) = behind(&fixture.rewrite(&all()).text);
@@ -193,7 +193,7 @@ fn what_keeps_an_smmu_away_is_said_or_refused_as_the_recipe_wants() {
 }
 
 fn require() -> String {
-    let text = include_str!("../../recipes/nvidia-grace.toml");
+    let text = include_str!("../../../recipes/nvidia-grace.toml");
     text.replace("need = \"prefer\"", "need = \"require\"")
 }
 
@@ -257,7 +257,7 @@ fn devices_of_two_smmus_on_one_expander_are_refused() {
 #[test]
 fn iommufd_can_be_asked_for_alone() {
     let mut fixture = fixture(false);
-    let recipe = include_str!("../../recipes/nvidia-grace.toml")
+    let recipe = include_str!("../../../recipes/nvidia-grace.toml")
         .replace("need = \"prefer\"", "need = \"ignore\"")
         .replace(
             "prepare = \"on-define\"",

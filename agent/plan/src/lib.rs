@@ -1,0 +1,19 @@
+//! Recipes, what libvirt and QEMU can express, and what is planned for a definition. Reads no clock and calls nobody.
+
+pub extern crate domain;
+
+pub use domain::{code, dropped, edit, refusal};
+
+pub mod atomics;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+mod foreign;
+pub mod from_libvirt;
+pub mod json;
+pub mod plan;
+pub mod proposal;
+pub mod recipe;
+pub mod revert;
+pub mod rewrite;
+pub mod target;
+pub mod toml_text;
