@@ -33,12 +33,12 @@ use crate::declined::Declined;
 use crate::idle::Idle;
 use crate::instance::{Instance, InstanceError};
 use crate::inventory::{self, PublishError};
-use crate::journal::Journal;
 use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
 use crate::patience::{self, BindLimits};
 use crate::program::{self, ProgramError};
 use crate::recipe::{LoadError, Recipes};
+use crate::record::Records;
 use crate::region::Shown;
 use crate::reserve::{self, Reservations, ReserveError};
 use crate::service::Systemd;
@@ -366,9 +366,9 @@ fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>),
         program::find(child::PROGRAM)?,
         limits,
     );
-    let journal = Journal::new(places.run.join("journal"));
+    let records = Records::new(places.run.clone());
     let ended = kernel.ended();
-    Ok((Assigner::new(Arc::new(kernel), site, journal), ended))
+    Ok((Assigner::new(Arc::new(kernel), site, records), ended))
 }
 
 fn rules(config: &Path) -> Result<Rules, StartError> {

@@ -8,12 +8,12 @@ use kernel_glue::host::Host;
 use kernel_glue::model::Model;
 use kernel_glue::rebind::Before;
 
-use crate::assignment::{self, Owner, Phase};
-use crate::bound::Record;
+use crate::assignment::{Owner, Phase, Record};
 use crate::config::Config;
 use crate::declined::Declined;
 use crate::learned::Learned;
 use crate::recipe::Recipes;
+use crate::record::{DeviceRecord, Manual};
 pub(crate) use crate::site::ReadHost;
 use crate::site::{Rules, Site};
 use crate::target::Versions;
@@ -22,15 +22,23 @@ pub(crate) use planner::fixture::{GPU, NIC, UUID, address, device, driver, guest
 pub(crate) const VARIANT: &str = "nvgrace_gpu_vfio_pci";
 
 /// The record of a bind outside of any guest that was cut off.
-pub(crate) fn interrupted(device: PciAddress, target: DriverName, before: Before) -> Record {
-    let record = assignment::Record {
+pub(crate) fn interrupted(device: PciAddress, target: DriverName, before: Before) -> DeviceRecord {
+    let record = Record {
         owner: Owner::Admin,
         target,
         before: Some(before),
         phase: Phase::Binding,
         replaces: None,
     };
-    Record::of(device, None, &record).expect("what was before is known")
+    let leader = None;
+    DeviceRecord {
+        manual: Some(Manual {
+            device,
+            leader,
+            record,
+        }),
+        ..DeviceRecord::new(device)
+    }
 }
 
 /// A kernel with that host, where the variant driver is a module still to be loaded.

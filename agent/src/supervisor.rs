@@ -124,8 +124,8 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::fixture::{kernel, site};
-    use crate::journal::Journal;
     use crate::libvirt::fake::Fake;
+    use crate::record::Records;
 
     fn heard(socket: &UnixDatagram) -> String {
         let mut buffer = [0; 64];
@@ -160,8 +160,8 @@ mod tests {
     #[tokio::test]
     async fn the_watchdog_hears_of_us_only_while_the_locks_can_be_had() {
         let (directory, site) = site(Config::default());
-        let journal = Journal::new(directory.path().join("journal"));
-        let assigner = Arc::new(Assigner::new(kernel(), site.clone(), journal));
+        let records = Records::new(directory.path().to_owned());
+        let assigner = Arc::new(Assigner::new(kernel(), site.clone(), records));
         let worker = Worker::new(Arc::new(Fake::default()), site, assigner.clone());
         let (supervisor, socket) = supervisor(directory.path());
         let watch = tokio::spawn(supervisor.watch(

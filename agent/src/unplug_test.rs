@@ -9,8 +9,8 @@ use kernel_glue::model::Model;
 use super::*;
 use crate::config::Config;
 use crate::fixture::{GPU, NIC, VARIANT, address, guest, host, kernel_of, site_of};
-use crate::journal::Journal;
 use crate::libvirt::fake::Fake;
+use crate::record::Records;
 
 struct Scene {
     libvirt: Fake,
@@ -29,9 +29,9 @@ fn scene() -> Scene {
 fn scene_of(host: Host, xml: &str) -> Scene {
     let kernel = kernel_of(&host);
     let (directory, site) = site_of(host, Config::default());
-    let journal = Journal::new(directory.path().join("journal"));
+    let records = Records::new(directory.path().to_owned());
     let complete = site.look().rewrite(xml, false).expect("complete").text;
-    let assigner = Assigner::new(kernel.clone(), site, journal);
+    let assigner = Assigner::new(kernel.clone(), site, records);
     assigner.prepare(&complete).expect("bound");
     let libvirt = Fake::default();
     libvirt.run(&complete);

@@ -18,13 +18,13 @@ use tracing::{debug, info, warn};
 
 use crate::assign::{Assigner, Recovered, Unwilling};
 use crate::domain::DomainUuid;
-use crate::journal::JournalError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
 use crate::prepare::{PrepareError, Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::proposal::Proposal;
+use crate::record::RecordError;
 use crate::report::{Outcome, Report};
 use crate::site::Site;
 use crate::unplug;
@@ -72,7 +72,7 @@ struct NetworkQuestion {
 pub enum RecoverError {
     /// What is bound is not known.
     #[error("cannot see what was left half-way: {0}")]
-    Journal(#[from] JournalError),
+    Journal(#[from] RecordError),
     /// Whose devices may be given back is not known.
     #[error("cannot ask libvirt which guests run: {0}; start libvirt first")]
     Libvirt(#[from] LibvirtError),

@@ -11,8 +11,8 @@ use super::*;
 use crate::config::Config;
 use crate::fixture::{GPU, NIC, VARIANT, address, driver, guest, host_on, kernel, site, site_of};
 use crate::from_libvirt::Networks;
-use crate::journal::Journal;
 use crate::libvirt::fake::Fake;
+use crate::record::Records;
 use crate::target::Versions;
 
 struct Scene {
@@ -24,8 +24,8 @@ struct Scene {
 
 fn scene() -> Scene {
     let (directory, site) = site(Config::default());
-    let journal = Journal::new(directory.path().join("journal"));
-    let assigner = Arc::new(Assigner::new(kernel(), site.clone(), journal));
+    let records = Records::new(directory.path().to_owned());
+    let assigner = Arc::new(Assigner::new(kernel(), site.clone(), records));
     let libvirt = Arc::new(Fake::default());
     Scene {
         worker: Worker::new(libvirt.clone(), site, assigner.clone()),
@@ -206,8 +206,8 @@ async fn a_request_asks_vfio_and_a_definition_does_not() {
     regions[4].kind = Region::MEMORY_64_PREFETCH;
     kernel.set_regions(address(GPU), driver(VARIANT), regions);
     let (directory, site) = site_of(there, Config::default());
-    let journal = Journal::new(directory.path().join("journal"));
-    let assigner = Arc::new(Assigner::new(kernel.clone(), site.clone(), journal));
+    let records = Records::new(directory.path().to_owned());
+    let assigner = Arc::new(Assigner::new(kernel.clone(), site.clone(), records));
     let libvirt = Arc::new(Fake::default());
     let worker = Worker::new(libvirt.clone(), site, assigner);
     let domain = libvirt.put(&guest(GPU));

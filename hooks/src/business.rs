@@ -14,6 +14,7 @@ use memchr::memmem;
 use roxmltree::{Document, Node, ParsingOptions};
 
 use crate::input::{Input, NAMESPACE, Unreadable};
+use crate::record;
 use domain::argument;
 use domain::shape;
 
@@ -40,14 +41,14 @@ pub struct Business {
     pub device: bool,
     /// It is given a PCI device, and which devices recipes cover is unknown: why. The agent knows.
     pub unlisted: Option<String>,
-    /// The agent holds a journal entry for it.
+    /// The agent has a device of its on record.
     pub journalled: bool,
     /// Why its XML cannot be read; then only the mark is looked for, in the bytes.
     pub unreadable: Option<Unreadable>,
 }
 
 impl Business {
-    /// Reads the XML, and `devices`, `ids` and `journal` in the agent's run directory.
+    /// Reads the XML, and `devices`, `ids` and `records` in the agent's run directory.
     #[must_use]
     pub fn of(input: &Input, run: &Path) -> Self {
         Self::with(input, run, Path::new(PCI_DEVICES))
@@ -110,15 +111,7 @@ fn parse(text: &str) -> Result<Document<'_>, Unreadable> {
 /// characters, and a device is in `<hostdev>`, `<interface type='hostdev'>`, an NVMe disk or QEMU's own arguments.
 fn is_another(text: &str, run: &Path) -> bool {
     let has = |word: &str| memmem::find(text.as_bytes(), word.as_bytes()).is_some();
-    !ASSIGNING.iter().any(|word| has(word)) && is_empty(&run.join("journal"))
-}
-
-/// No entry is there, or no directory. One that cannot be read may have some.
-fn is_empty(directory: &Path) -> bool {
-    match fs::read_dir(directory) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
+    !ASSIGNING.iter().any(|word| has(word)) && record::is_empty(run)
 }
 
 fn is_mark(node: Node<'_, '_>) -> bool {
@@ -268,7 +261,7 @@ fn is_journalled(document: &Document<'_>, run: &Path) -> bool {
         .map(|text| text.trim().to_ascii_lowercase());
     let shaped = |text: &String| text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     uuid.filter(shaped)
-        .is_some_and(|uuid| run.join("journal").join(format!("{uuid}.json")).exists())
+        .is_some_and(|uuid| record::has(run, &uuid))
 }
 
 #[cfg(test)]

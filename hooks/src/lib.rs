@@ -13,5 +13,6 @@ pub mod input;
 pub mod message;
 pub mod patience;
 pub mod printable;
+mod record;
 pub mod syslog;
 pub mod vdsm;

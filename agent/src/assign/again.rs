@@ -6,7 +6,7 @@
 //!                          `------------ something is left <--------'
 //! ```
 //!
-//! By the journal alone, without libvirt: a device that is not `bound` is no running guest's.
+//! By the records alone, without libvirt: a device that is not `bound` is no running guest's.
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -21,7 +21,7 @@ use tracing::warn;
 use super::{Assigner, Unwilling};
 use crate::assignment::Event;
 use crate::domain::DomainUuid;
-use crate::journal::{Held, JournalError};
+use crate::record::{Held, Manual};
 
 /// Seconds before each attempt; the last one counts for all that follow.
 const PAUSES: [u64; 6] = [2, 5, 15, 30, 60, 300];
@@ -30,7 +30,7 @@ const PAUSES: [u64; 6] = [2, 5, 15, 30, 60, 300];
 #[derive(Debug, Default)]
 pub(super) struct Again {
     failed: Notify,
-    /// Domains whose release failed, for which the journal may not say so.
+    /// Domains whose release failed, for which the records may not say so.
     domains: Mutex<BTreeSet<DomainUuid>>,
 }
 
@@ -105,22 +105,13 @@ impl Assigner {
     }
 
     fn is_settled(&self) -> bool {
-        let survey = self.journal.survey();
+        let survey = self.records.survey();
         let mut held = survey.found.iter().flat_map(|(_, entry)| &entry.devices);
         self.has_listed()
             && self.again.domains().is_empty()
             && survey.unread.is_none()
             && !held.any(Held::is_unsettled)
-            && self.by_hand_is_settled().unwrap_or(false)
+            && !survey.manual.iter().any(Manual::is_unsettled)
             && !self.owes_services()
-    }
-
-    fn by_hand_is_settled(&self) -> Result<bool, JournalError> {
-        for device in self.bound.devices()? {
-            if self.bound.read(device)?.is_some_and(|record| !record.done) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }

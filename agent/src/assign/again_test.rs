@@ -49,8 +49,8 @@ async fn what_was_busy_when_the_agent_started_is_given_back_once_it_is_free() {
     let (directory, site) = site(Config::default());
     let kernel = kernel();
     let start = || {
-        let journal = Journal::new(directory.path().join("journal"));
-        let mut agent = Assigner::new(kernel.clone(), site.clone(), journal);
+        let records = Records::new(directory.path().to_owned());
+        let mut agent = Assigner::new(kernel.clone(), site.clone(), records);
         agent.let_go = Duration::ZERO;
         Arc::new(agent)
     };
@@ -96,8 +96,8 @@ async fn a_write_that_was_stuck_is_settled_when_it_ends_whatever_came_of_it() {
 async fn a_bind_by_hand_that_could_not_be_undone_is_undone_later() {
     let (directory, site) = site(Config::default());
     let kernel = kernel();
-    let journal = Journal::new(directory.path().join("journal"));
-    let agent = Arc::new(Assigner::new(kernel.clone(), site, journal));
+    let records = Records::new(directory.path().to_owned());
+    let agent = Arc::new(Assigner::new(kernel.clone(), site, records));
     kernel.fail_write(3, Errno::EIO);
     kernel.fail_write(4, Errno::EIO);
     let failed = agent.bind_by_hand(address(GPU), Some(driver(VARIANT)));

@@ -59,7 +59,7 @@ impl<'a> Asking<'a> {
     fn begin(assigner: &'a Assigner, device: PciAddress) -> Option<Self> {
         let claims = assigner.claims.lock();
         let mut asked = claims.unwrap_or_else(PoisonError::into_inner);
-        let is_free = matches!(assigner.journal.holder(device, None), Ok(None));
+        let is_free = matches!(assigner.records.holder(device, None), Ok(None));
         (is_free && asked.insert(device)).then(|| Self(assigner, device))
     }
 }

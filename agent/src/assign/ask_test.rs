@@ -26,9 +26,9 @@ fn scene(on: &str) -> Scene {
     let kernel = Arc::new(Model::from_host(&host_on(on)));
     kernel.set_regions(address(GPU), driver(VARIANT), regions());
     let (directory, site) = site_of(host_on(on), Config::default());
-    let journal = Journal::new(directory.path().join("journal"));
+    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        assigner: Assigner::new(kernel.clone(), site.clone(), records),
         kernel,
         site,
         directory,
@@ -175,8 +175,8 @@ fn slow(there: &Scene) -> (Assigner, mpsc::Receiver<()>, mpsc::Sender<()>) {
         open,
         closed: Mutex::new(closed),
     };
-    let journal = Journal::new(there.directory.path().join("journal"));
-    let assigner = Assigner::new(Arc::new(slow), there.site.clone(), journal);
+    let records = Records::new(there.directory.path().to_owned());
+    let assigner = Assigner::new(Arc::new(slow), there.site.clone(), records);
     (assigner, opened, close)
 }
 

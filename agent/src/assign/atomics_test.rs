@@ -14,12 +14,12 @@ fn prepared(device: &str, change: impl Fn(&mut Host)) -> Result<(), AssignError>
     change(&mut host);
     let kernel = kernel_of(&host);
     let (directory, site) = site_of(host, Config::default());
-    let journal = Journal::new(directory.path().join("journal"));
+    let records = Records::new(directory.path().to_owned());
     let text = GUEST
         .replace("bus='0x03'", &format!("bus='0x{device}'"))
         .replace("<memory", &format!("<uuid>{UUID}</uuid>\n  <memory"));
     let complete = site.look().rewrite(&text, false).expect("a complete guest");
-    Assigner::new(kernel, site, journal).prepare(&complete.text)
+    Assigner::new(kernel, site, records).prepare(&complete.text)
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is wrong with a host or a journal costs its own domain a clear sentence, and no other domain anything.
+//! What is wrong with a host or a record costs its own domain a clear sentence, and no other domain anything.
 
 use std::fs;
 
@@ -35,9 +35,9 @@ impl Trial {
     }
 
     fn entry(&self) -> std::path::PathBuf {
-        let journal = self.directory.path().join("journal");
-        fs::create_dir_all(&journal).expect("directory");
-        journal.join(format!("{UUID}.json"))
+        let records = self.directory.path().join("records");
+        fs::create_dir_all(&records).expect("directory");
+        records.join(format!("{}.json", GPU0.0))
     }
 
     /// The other domain gets its device and gives it back.
@@ -106,8 +106,8 @@ fn dead_host() -> Host {
 fn a_device_whose_config_space_is_all_ones_is_not_touched() {
     let (directory, site) = site_of(dead_host(), Configuration::default());
     let kernel = fixture::kernel();
-    let journal = Journal::new(directory.path().join("journal"));
-    let assigner = Assigner::new(kernel.clone(), site.clone(), journal);
+    let records = Records::new(directory.path().to_owned());
+    let assigner = Assigner::new(kernel.clone(), site.clone(), records);
     let complete = site.look().rewrite(&guest(GPU), false).expect("complete");
     let text = assigner
         .prepare(&complete.text)
@@ -155,16 +155,16 @@ fn a_released_device_whose_policy_names_no_driver_goes_back_to_what_it_had() {
 }
 
 #[test]
-fn a_journal_of_a_newer_version_holds_its_device_and_nothing_else() {
+fn a_record_of_a_newer_version_holds_its_device_and_nothing_else() {
     let (_site, mut trial) = trial(&[]);
     let device = GPU0.0;
     let newer = format!(
-        "{{\"version\":2,\"uuid\":\"{UUID}\",\"name\":\"d0\",\"devices\":[{{\"address\":\"{device}\"}}]}}"
+        r#"{{"version":3,"device":"{device}","owner":{{"domain":{{"uuid":"{UUID}","name":"d0"}}}},"more":1}}"#
     );
     fs::write(trial.entry(), &newer).expect("newer");
     trial.recover(&[]);
     assert!(
-        trial.refused().contains("has version 2"),
+        trial.refused().contains("has version 3"),
         "{}",
         trial.refused()
     );
@@ -179,9 +179,9 @@ fn a_journal_of_a_newer_version_holds_its_device_and_nothing_else() {
 }
 
 #[test]
-fn a_journal_that_was_cut_off_costs_nobody_a_start() {
+fn a_record_that_was_cut_off_costs_nobody_a_start() {
     let (_site, mut trial) = trial(&[]);
-    fs::write(trial.entry(), "{\"version\":1,\"uuid\":\"6f").expect("half");
+    fs::write(trial.entry(), "{\"version\":2,\"device\":\"00").expect("half");
     trial.recover(&[]);
     trial.check_untouched();
     assert!(trial.start());
@@ -234,7 +234,7 @@ fn no_room_or_no_permission_for_any_write_of_the_journal_is_said_and_leaves_noth
 }
 
 #[test]
-fn an_entry_that_is_no_file_costs_its_own_domain_a_start_and_no_other_anything() {
+fn a_record_that_is_no_file_costs_its_own_device_a_start_and_no_other_anything() {
     type Place = fn(&std::path::Path) -> std::io::Result<()>;
     let cases: [(Place, bool); 3] = [
         (|path| fs::create_dir(path), false),
@@ -254,7 +254,10 @@ fn an_entry_that_is_no_file_costs_its_own_domain_a_start_and_no_other_anything()
         );
         if !is_set_aside {
             let text = trial.refused();
-            assert!(text.contains("VD-BND-010") && text.contains(UUID), "{text}");
+            assert!(
+                text.contains("VD-BND-010") && text.contains(GPU0.0),
+                "{text}"
+            );
         }
         trial.check_untouched();
     }
@@ -273,13 +276,13 @@ fn a_release_needs_no_room_in_the_run_directory() {
 }
 
 #[test]
-fn a_journal_directory_that_cannot_be_made_is_named() {
+fn a_records_directory_that_cannot_be_made_is_named() {
     let (_site, trial) = trial(&[]);
-    let path = trial.directory.path().join("journal");
+    let path = trial.directory.path().join("records");
     fs::write(&path, "in the way").expect("a file");
-    let journal = Journal::new(path.clone());
+    let records = Records::new(trial.directory.path().to_owned());
     let kernel = Arc::new(trial.life.clone());
-    let agent = Assigner::new(kernel, trial.site.clone(), journal);
+    let agent = Assigner::new(kernel, trial.site.clone(), records);
     let error = agent
         .bind(&domain(), &planned(ONE))
         .expect_err("no journal");

@@ -13,8 +13,8 @@ use super::release;
 use super::returning::{Return, Unwilling, bring_back};
 use crate::assignment::{Event, Restore, next};
 use crate::config::Release;
-use crate::journal::Held;
 use crate::journald;
+use crate::record::Held;
 use crate::refusal::Refusal;
 
 const BOUND_TO: &str = "bound to";
@@ -97,16 +97,17 @@ pub(super) fn put_back(
     event: impl Fn(&Held) -> Event + Sync,
 ) -> Vec<Held> {
     let left = at_once(devices, |held| {
-        let step = next(Some(&held.record()), &event(held));
+        let step = next(Some(&held.record), &event(held));
         let result = put_back_one(kernel, held, step.restore());
         let left = next(step.record.as_ref(), &result).record;
-        left.map(|record| Held::of(held.address, record))
+        let address = held.address;
+        left.map(|record| Held { address, record })
     });
     left.into_iter().flatten().collect()
 }
 
 fn put_back_one(kernel: &SharedKernel, held: &Held, restore: Option<Restore>) -> Event {
-    let (Some(restore), Some(before)) = (restore, &held.before) else {
+    let (Some(restore), Some(before)) = (restore, &held.record.before) else {
         return Event::Restored;
     };
     let way = Return {
@@ -136,9 +137,10 @@ impl Begun {
     /// Begins a release by an event.
     pub(super) fn by(event: &Event, held: &Held) -> Self {
         let device = held.address;
-        let step = next(Some(&held.record()), event);
+        let step = next(Some(&held.record), event);
         let restore = step.restore();
-        let held = step.record.map(|record| Held::of(device, record));
+        let address = device;
+        let held = step.record.map(|record| Held { address, record });
         Self {
             device,
             held,
@@ -179,11 +181,11 @@ pub(super) fn give_back(
 fn bind_one(kernel: &SharedKernel, held: &Held) -> Result<Outcome, RebindError> {
     let rebind = Rebind {
         device: held.address,
-        to: held.driver.clone(),
+        to: held.record.target.clone(),
     };
     let now = Before::read(kernel, held.address)?;
     let outcome = rebind.apply(kernel, &now)?;
-    report(held.address, outcome, BOUND_TO, Some(&held.driver));
+    report(held.address, outcome, BOUND_TO, Some(&held.record.target));
     Ok(outcome)
 }
 
@@ -195,7 +197,7 @@ fn give_back_one(
     unwilling: Unwilling,
 ) -> GivenBack {
     let goal = match release::goal(kernel, held, restore.by_policy, policy) {
-        Err(error) if error.is_gone() => held.before.clone(),
+        Err(error) if error.is_gone() => held.record.before.clone(),
         goal => goal?,
     };
     let Some(goal) = goal else { return Ok(None) };

@@ -52,7 +52,7 @@ impl Assigner {
         if devices.is_empty() {
             return Ok(());
         }
-        let before = self.journal.read(&domain.uuid)?;
+        let before = self.records.entry(&domain.uuid)?;
         let claimed = self.claim(domain, devices);
         claimed.inspect_err(|_| self.left_over(&domain.uuid))?;
         let allowed = &view.rules.config.stop_services;

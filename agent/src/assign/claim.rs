@@ -8,12 +8,11 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::{Before, RebindError};
 
 use super::{AssignError, Assigner, bind, error};
-use crate::assignment::{Action, Claim, Event, Owner, Record, Refused, next};
-use crate::bound::DeviceLock;
+use crate::assignment::{Action, Claim, Event, Owner, Phase, Record, Refused, next};
 use crate::domain::{Domain, DomainUuid};
-use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
+use crate::record::{DeviceLock, Held};
 
 impl Assigner {
     /// The drivers of planned devices by the names that they have on this host, their modules loaded.
@@ -24,12 +23,12 @@ impl Assigner {
         Ok(resolved.collect::<Result<_, _>>()?)
     }
 
-    /// Journals that the domain holds the devices, unless another domain does.
+    /// Records that the domain holds the devices, unless another domain does. Returns all that it holds.
     pub(super) fn claim(
         &self,
         domain: &DomainRef,
         devices: &[Planned],
-    ) -> Result<Entry, AssignError> {
+    ) -> Result<Vec<Held>, AssignError> {
         // A module may take its time to load: nobody waits for that but this domain.
         let drivers = self.resolve(devices)?;
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,24 +39,25 @@ impl Assigner {
         let _claim = claims.unwrap_or_else(PoisonError::into_inner);
         let lock = |device: &Planned| self.lock(device.address);
         let _locks: Vec<DeviceLock> = devices.iter().map(lock).collect::<Result<_, _>>()?;
-        let mut held = self
-            .journal
-            .read(&domain.uuid)?
-            .map_or(Vec::new(), |e| e.devices);
+        let old = self.records.entry(&domain.uuid)?;
+        let old = old.map_or(Vec::new(), |entry| entry.devices);
+        let mut held = old.clone();
         for (device, driver) in devices.iter().zip(drivers) {
             let known = held.iter().position(|held| held.address == device.address);
             let old = known.map(|index| held.remove(index));
             held.push(self.hold(&domain.uuid, device.address, driver, old.as_ref())?);
         }
         held.sort_by_key(|held| held.address);
-        let entry = Entry::new(domain, held);
-        // A write that failed may be there all the same.
-        let written = self.journal.write(&domain.uuid, &entry);
-        written.inspect_err(|_| self.again.something())?;
-        for held in &entry.devices {
+        if let Err(error) = self.records.set_entry(domain, &held) {
+            // Nothing is bound: what is on record of some devices ends again, and what fails of that is tried again.
+            let _ = self.records.set_entry(domain, &old);
+            self.again.something();
+            return Err(error.into());
+        }
+        for held in &held {
             self.set_note(held.address, None);
         }
-        Ok(entry)
+        Ok(held)
     }
 
     /// Sees that no other domain holds a host device that the definition uses in whatever form, with a recipe or without.
@@ -68,14 +68,14 @@ impl Assigner {
         let domain = Domain::parse(xml).map_err(AssignError::Refused)?;
         let uuid = domain.uuid.as_ref();
         for source in domain.sources() {
-            if let Some(other) = self.journal.holder(source, uuid)? {
+            if let Some(other) = self.records.holder(source, uuid)? {
                 return Err(error::taken(source, &other));
             }
         }
         Ok(())
     }
 
-    /// The device's line in the entry of the domain that asks for it, which has `old`.
+    /// The device's line of the domain that asks for it, which has `old`.
     fn hold(
         &self,
         domain: &DomainUuid,
@@ -83,22 +83,26 @@ impl Assigner {
         target: DriverName,
         old: Option<&Held>,
     ) -> Result<Held, AssignError> {
-        let holder = self.journal.holder(device, Some(domain))?;
-        let now = match old.and_then(|held| held.before.clone()) {
+        let holder = self.records.holder(device, Some(domain))?;
+        let now = match old.and_then(|held| held.record.before.clone()) {
             Some(before) => before,
             None => Before::read(&*self.kernel, device)?,
         };
-        let lender = self.bound.read(device)?;
+        let lender = match holder {
+            Some(_) => None,
+            None => self.records.manual(device)?,
+        };
         let claim = Claim {
             owner: Owner::Domain,
             target,
             now,
             is_taken: holder.is_some(),
-            lender: lender.map(|record| record.record().phase),
+            lender: lender.map(|manual| manual.record.phase),
         };
-        let old = old.map(Held::record);
-        let record = claimed(device, old.as_ref(), claim, holder.as_deref())?;
-        Ok(Held::of(device, record))
+        let old = old.map(|held| &held.record);
+        let record = claimed(device, old, claim, holder.as_deref())?;
+        let address = device;
+        Ok(Held { address, record })
     }
 
     /// The domain's devices that have a recipe, as they would be adopted.
@@ -114,12 +118,14 @@ impl Assigner {
                 device: address,
                 errno,
             };
-            Ok(Held {
-                address,
-                driver: registered.map_err(unreadable)?.unwrap_or(driver),
+            let record = Record {
+                owner: Owner::Domain,
+                target: registered.map_err(unreadable)?.unwrap_or(driver),
                 before: None,
-                state: State::Bound,
-            })
+                phase: Phase::Bound,
+                replaces: None,
+            };
+            Ok(Held { address, record })
         });
         held.collect()
     }

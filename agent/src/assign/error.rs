@@ -6,7 +6,7 @@ use kernel_glue::rebind::RebindError;
 use thiserror::Error;
 
 use crate::code::Code;
-use crate::journal::{Held, JournalError};
+use crate::record::{Held, RecordError};
 use crate::refusal::Refusal;
 
 /// An operation on a domain's devices did not come about.
@@ -59,14 +59,14 @@ impl From<RebindError> for AssignError {
     }
 }
 
-impl From<JournalError> for AssignError {
-    fn from(error: JournalError) -> Self {
+impl From<RecordError> for AssignError {
+    fn from(error: RecordError) -> Self {
         let (code, mend) = match &error {
-            JournalError::Failed { .. } => (
+            RecordError::Failed { .. } => (
                 Code::JournalFailed,
                 "make room there, and see that variantd may write: nothing is bound that is not journalled first",
             ),
-            JournalError::Newer { .. } => (
+            RecordError::Newer { .. } => (
                 Code::JournalNewer,
                 "install that version again, or remove the file when the domain's devices need not be given back",
             ),

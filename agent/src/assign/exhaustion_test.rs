@@ -205,9 +205,13 @@ impl Trial {
         self.machine.heal();
         self.agent.settle();
         let (state, faults) = (self.state(&GPU0), &self.faults);
-        let record = self.agent.bound.read(address(GPU0.0)).expect("readable");
-        let is_bound =
-            state.driver == Some(driver(VARIANT)) && record.as_ref().is_some_and(|one| one.done);
+        let record = self
+            .agent
+            .records
+            .manual(address(GPU0.0))
+            .expect("readable");
+        let is_bound = state.driver == Some(driver(VARIANT))
+            && record.as_ref().is_some_and(|one| !one.is_unsettled());
         let is_back = state == before(&GPU0) && record.is_none();
         assert!(is_bound || is_back, "{state:?} {record:?}: {faults:?}");
         assert!(!bound || is_bound, "{state:?} {record:?}: {faults:?}");
@@ -223,8 +227,8 @@ fn prepared(read: fixture::ReadHost) -> (AssignError, Arc<kernel_glue::model::Mo
         .expect("a complete guest");
     let (directory, site) = fixture::site_reading(read, Config::default());
     let kernel = fixture::kernel();
-    let journal = Journal::new(directory.path().join("journal"));
-    let assigner = Assigner::new(kernel.clone(), site, journal);
+    let records = Records::new(directory.path().to_owned());
+    let assigner = Assigner::new(kernel.clone(), site, records);
     (
         assigner.prepare(&complete.text).expect_err("refused"),
         kernel,

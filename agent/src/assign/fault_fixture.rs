@@ -20,7 +20,7 @@ use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
-use crate::journal::{Files, Storage};
+use crate::record::{Files, Storage};
 use crate::service::{ServiceError, ServiceName, Services};
 
 /// The service that a machine may have.

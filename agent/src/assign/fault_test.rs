@@ -200,8 +200,8 @@ fn a_manual_bind_ends_bound_or_as_before_wherever_one_fault_strikes() {
         trial.life = trial.machine.life();
         trial.agent = agent(&trial.life, &trial.site, &trial.directory);
         assert!(trial.agent.settle(), "{faults:?}");
-        let record = trial.agent.bound.read(device).expect("read");
-        let is_bound = record.is_some_and(|record| record.done);
+        let record = trial.agent.records.manual(device).expect("read");
+        let is_bound = record.is_some_and(|record| !record.is_unsettled());
         let state = trial.state(&GPU0);
         let expected = match is_bound {
             true => state.driver == Some(driver(VARIANT)),

@@ -24,11 +24,11 @@ use super::claim::claimed;
 use super::returning::{Return, Unwilling, bring_back};
 use super::{AssignError, Assigner, Condition, bind, error};
 use crate::assignment::{self, Action, Claim, Event, Owner, next};
-use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
-use crate::journal::JournalError;
 use crate::journald;
 use crate::progress;
+use crate::record::RecordError;
+use crate::record::{DeviceLock, Manual};
 use crate::refusal::Refusal;
 use crate::service::ServiceName;
 
@@ -88,7 +88,7 @@ pub struct Wish {
 struct Way {
     rebind: Rebind,
     now: Before,
-    old: Option<Record>,
+    old: Option<Manual>,
     leader: Option<PciAddress>,
 }
 
@@ -212,7 +212,7 @@ impl Assigner {
         progress::begin().map_err(AssignError::Refused)?;
         let _work = self.at_work(device, Condition::Releasing);
         self.refuse_held(device)?;
-        let Some(record) = self.bound.read(device)? else {
+        let Some(record) = self.records.manual(device)? else {
             return Ok((Fate::AlreadySo, None));
         };
         progress::stage("giving the device back", 0.3);
@@ -245,7 +245,9 @@ impl Assigner {
 
     /// Keeps everybody else from the device, this process and others.
     pub(super) fn lock(&self, device: PciAddress) -> Result<DeviceLock, AssignError> {
-        self.bound.lock(device)?.ok_or_else(|| error::busy(device))
+        self.records
+            .lock(device)?
+            .ok_or_else(|| error::busy(device))
     }
 
     /// The driver that a device is to be bound to: `driver`, or what its recipe names.
@@ -274,7 +276,7 @@ impl Assigner {
         Ok(Way {
             rebind: Rebind { device, to },
             now: self.now(device)?,
-            old: self.bound.read(device)?,
+            old: self.records.manual(device)?,
             leader: None,
         })
     }
@@ -282,8 +284,8 @@ impl Assigner {
     /// Binds; returns the record, by which [`cancel`](Self::cancel) takes the bind back.
     fn take(&self, way: &Way) -> Result<assignment::Record, AssignError> {
         let Rebind { device, to } = &way.rebind;
-        let old = way.old.as_ref().map(Record::record);
-        let holder = self.journal.holder(*device, None)?;
+        let old = way.old.as_ref().map(|manual| &manual.record);
+        let holder = self.records.holder(*device, None)?;
         let claim = Claim {
             owner: Owner::Admin,
             target: to.clone(),
@@ -291,7 +293,7 @@ impl Assigner {
             is_taken: holder.is_some(),
             lender: None,
         };
-        let record = claimed(*device, old.as_ref(), claim, holder.as_deref())?;
+        let record = claimed(*device, old, claim, holder.as_deref())?;
         self.note_record(*device, way.leader, Some(&record))?;
         match way.rebind.apply(&*self.kernel, &way.now) {
             Ok(_) => {
@@ -330,11 +332,13 @@ impl Assigner {
         device: PciAddress,
         leader: Option<PciAddress>,
         record: Option<&assignment::Record>,
-    ) -> Result<(), JournalError> {
-        let noted = match record.and_then(|record| Record::of(device, leader, record)) {
-            Some(record) => self.bound.write(&record),
-            None => self.bound.remove(device),
-        };
+    ) -> Result<(), RecordError> {
+        let manual = record.map(|record| Manual {
+            device,
+            leader,
+            record: record.clone(),
+        });
+        let noted = self.records.set_manual(device, manual);
         // The file may say what was not to stand there: no caller knows of it, so it is looked at again.
         noted.inspect_err(|_| self.again.something())
     }
@@ -345,7 +349,7 @@ impl Assigner {
         device: PciAddress,
         leader: Option<PciAddress>,
         step: &assignment::Step,
-    ) -> Result<(), JournalError> {
+    ) -> Result<(), RecordError> {
         if step.action() == Some(Action::Retry) {
             self.again.something();
         }
@@ -356,8 +360,8 @@ impl Assigner {
     /// driver link that shows meanwhile says nothing.
     fn settle_by_hand(&self, device: PciAddress) -> Result<(), AssignError> {
         self.refuse_held(device)?;
-        match self.bound.read(device)? {
-            Some(record) if !record.done => {
+        match self.records.manual(device)? {
+            Some(record) if record.is_unsettled() => {
                 let restored = self.restore(&record, &Event::Resumed, Unwilling::Kept);
                 restored.map(drop)
             }
@@ -368,20 +372,24 @@ impl Assigner {
     /// Restores a device by an event; says, too, why it is not on the driver that it had before.
     fn restore(
         &self,
-        noted: &Record,
+        noted: &Manual,
         event: &Event,
         unwilling: Unwilling,
     ) -> Result<(Fate, Option<Refusal>), AssignError> {
         let (device, leader) = (noted.device, noted.leader);
-        let step = next(Some(&noted.record()), event);
-        if noted.done {
+        let step = next(Some(&noted.record), event);
+        if !noted.is_unsettled() {
             self.note_record(device, leader, step.record.as_ref())?;
         }
         let way = Return {
             certain: step.restore().is_some_and(|restore| restore.certain),
             unwilling,
         };
-        let returned = match bring_back(&*self.kernel, device, &noted.before, way) {
+        let Some(before) = &noted.record.before else {
+            self.end(device, leader, &step)?;
+            return Ok((Fate::AlreadySo, None));
+        };
+        let returned = match bring_back(&*self.kernel, device, before, way) {
             Err(error) => {
                 let lasting = error.is_degraded() || error.is_hung();
                 let event = Event::NotRestored { lasting };
@@ -407,7 +415,7 @@ impl Assigner {
     }
 
     fn refuse_held(&self, device: PciAddress) -> Result<(), AssignError> {
-        match self.journal.holder(device, None)? {
+        match self.records.holder(device, None)? {
             Some(domain) => Err(error::taken(device, &domain)),
             None => Ok(()),
         }

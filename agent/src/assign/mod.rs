@@ -38,17 +38,15 @@ use nix::errno::Errno;
 use tracing::warn;
 
 use crate::assignment::Event;
-use crate::bound::Bound;
 use crate::code::Code;
 use crate::domain::{Domain, DomainUuid};
-use crate::journal::{Entry, Held, Journal, JournalError};
 use crate::libvirt::DomainRef;
 use crate::lock::Locks;
 use crate::plan::{Plan, Planned};
+use crate::record::{Entry, Held, RecordError, Records};
 use crate::refusal::Refusal;
 use crate::service::{Services, Untouched};
 use crate::site::Site;
-use crate::stopped::Stopped;
 use crate::view::{Interest, View};
 
 use again::Again;
@@ -65,18 +63,17 @@ pub use standing::{Condition, Standing};
 pub struct Assigner {
     kernel: Arc<SharedKernel>,
     site: Arc<Site>,
-    journal: Journal,
-    /// What is bound outside of any guest.
-    bound: Bound,
+    /// Who has which device.
+    records: Records,
     /// What is being done outside of any guest.
     at_work: Mutex<BTreeMap<PciAddress, Condition>>,
     locks: Locks,
-    /// Held while the journal is searched and a claim is written, never longer; the devices that are
+    /// Held while the records are searched and a claim is written, never longer; the devices that are
     /// being asked for their regions, which cannot be claimed meanwhile.
     claims: Mutex<BTreeSet<PciAddress>>,
     /// A device has been asked.
     asked: Condvar,
-    /// Domains with an entry from before the agent started, or with devices that could not be given
+    /// Domains with a device from before the agent started, or with devices that could not be given
     /// back, of which nothing was heard since.
     orphans: Mutex<Orphans>,
     /// What could not be given back.
@@ -84,8 +81,6 @@ pub struct Assigner {
     /// What is to be said of devices that are given back, until they are bound again.
     notes: Mutex<BTreeMap<PciAddress, Refusal>>,
     services: Arc<dyn Services>,
-    /// Services that were stopped for a device.
-    stopped: Stopped,
     /// Read while devices are bound, written while services are started.
     binding: RwLock<()>,
     /// How long a QEMU that libvirt has ended may still hold its device files.
@@ -93,18 +88,14 @@ pub struct Assigner {
 }
 
 impl Assigner {
-    /// An assigner that goes on where the journal stands.
+    /// An assigner that goes on where the records stand.
     #[must_use]
-    pub fn new(kernel: Arc<SharedKernel>, site: Arc<Site>, journal: Journal) -> Self {
-        let orphans = Mutex::new(Orphans::of(&journal));
-        let (storage, bell) = (journal.storage(), journal.bell().clone());
-        let bound = Bound::with_storage(journal.beside("bound"), storage, bell);
-        let stopped = Stopped::new(journal.beside("stopped"), journal.storage());
+    pub fn new(kernel: Arc<SharedKernel>, site: Arc<Site>, records: Records) -> Self {
+        let orphans = Mutex::new(Orphans::of(&records));
         Self {
             kernel,
             site,
-            journal,
-            bound,
+            records,
             at_work: Mutex::default(),
             locks: Locks::default(),
             claims: Mutex::default(),
@@ -113,7 +104,6 @@ impl Assigner {
             again: Again::default(),
             notes: Mutex::default(),
             services: Arc::new(Untouched),
-            stopped,
             binding: RwLock::default(),
             let_go: Duration::from_secs(10),
         }
@@ -161,15 +151,19 @@ impl Assigner {
     /// Names the first device that is not.
     pub fn start(&self, xml: &str) -> Result<(), AssignError> {
         let domain = reference(xml)?;
-        let wanted = match self.journal.read(&domain.uuid)? {
+        let wanted = match self.records.entry(&domain.uuid)? {
             Some(entry) => entry.devices,
             None => self.covered(xml)?,
         };
         for held in &wanted {
             let found = Before::read(&*self.kernel, held.address)?.driver;
-            if found.as_ref() != Some(&held.driver) {
+            if found.as_ref() != Some(&held.record.target) {
                 let found = found.as_ref();
-                return Err(error::wrong_driver(held.address, &held.driver, found));
+                return Err(error::wrong_driver(
+                    held.address,
+                    &held.record.target,
+                    found,
+                ));
             }
         }
         Ok(())
@@ -189,21 +183,21 @@ impl Assigner {
         released
     }
 
-    /// What domains hold, by the journal.
+    /// What domains hold, by the records.
     #[must_use]
     pub fn held(&self) -> Vec<(DomainRef, Entry)> {
-        self.journal.all()
+        self.records.entries()
     }
 
     fn bind(&self, domain: &DomainRef, devices: &[Planned]) -> Result<(), AssignError> {
         if devices.is_empty() {
             return Ok(());
         }
-        let entry = self.claim(domain, devices).inspect_err(|_| {
+        let held = self.claim(domain, devices).inspect_err(|_| {
             self.left_over(&domain.uuid);
         })?;
         let planned = |held: &Held| devices.iter().any(|d| d.address == held.address);
-        let (now, others): (Vec<_>, Vec<_>) = entry.devices.into_iter().partition(planned);
+        let (now, others): (Vec<_>, Vec<_>) = held.into_iter().partition(planned);
         if let Err(setback) = bind::bind(&*self.kernel, &now) {
             let error = error::setback(setback.error, &setback.left);
             return Err(self.step_back(domain, others, setback.left, error));
@@ -211,8 +205,7 @@ impl Assigner {
         let kept = self.verify_memory(&now).and_then(|()| {
             let bound = now.iter().filter_map(|held| held.after(&Event::Bound));
             let all = sorted(others.iter().cloned().chain(bound));
-            let written = self.journal.write(&domain.uuid, &Entry::new(domain, all));
-            Ok(written?)
+            Ok(self.records.set_entry(domain, &all)?)
         });
         kept.map_err(|error| {
             let left = bind::put_back(&*self.kernel, &now, |_| Event::Cancelled);
@@ -240,21 +233,17 @@ impl Assigner {
 
     /// Writes what is left of an entry, or removes it when nothing is.
     fn keep(&self, domain: &DomainRef, left: Vec<Held>) -> Result<(), AssignError> {
-        let kept = match left.is_empty() {
-            true => self.journal.remove(&domain.uuid),
-            false => {
-                self.left_over(&domain.uuid);
-                let entry = Entry::new(domain, left);
-                self.journal.write(&domain.uuid, &entry)
-            }
-        };
+        if !left.is_empty() {
+            self.left_over(&domain.uuid);
+        }
+        let kept = self.records.set_entry(domain, &left);
         Ok(kept.inspect_err(|_| self.left_over(&domain.uuid))?)
     }
 
     /// The kernel closes a killed QEMU's files after libvirt has reaped it.
     fn wait_for_qemu(&self, devices: &[Held]) {
         let until = Instant::now() + self.let_go;
-        let returned = |held: &&Held| held.before.is_some();
+        let returned = |held: &&Held| held.record.before.is_some();
         while devices
             .iter()
             .filter(returned)
@@ -277,9 +266,8 @@ impl Assigner {
 
     /// Why not all is known of what is bound; then no device can be called free.
     #[must_use]
-    pub fn unread(&self) -> Option<JournalError> {
-        let devices = || self.bound.devices().err();
-        self.journal.survey().unread.or_else(devices)
+    pub fn unread(&self) -> Option<RecordError> {
+        self.records.survey().unread
     }
 }
 

@@ -1,6 +1,6 @@
 //! Domains that have an entry of which nothing was heard: left by an agent that ended, or by a release that failed.
 //!
-//! They are known by the names of the journal's files, so that one whose file cannot be read now is not forgotten.
+//! While a record cannot be read, its domain may be one of them: so the list is made again until all could be read.
 
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -9,39 +9,38 @@ use tracing::warn;
 
 use super::Assigner;
 use crate::domain::DomainUuid;
-use crate::journal::Journal;
+use crate::record::Records;
 
 /// The domains, as far as they are known.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     domains: BTreeSet<DomainUuid>,
-    /// The journal could not be listed yet; the domains that were heard of since the agent started.
+    /// Not all records could be read yet; the domains that were heard of since the agent started.
     unlisted: Option<BTreeSet<DomainUuid>>,
 }
 
 impl Orphans {
-    /// Those that the journal has.
-    pub(super) fn of(journal: &Journal) -> Self {
+    /// Those that the records name.
+    pub(super) fn of(records: &Records) -> Self {
         let mut orphans = Self {
             domains: BTreeSet::new(),
             unlisted: Some(BTreeSet::new()),
         };
-        orphans.list(journal);
+        orphans.list(records);
         orphans
     }
 
-    /// Lists the journal, if that has not been possible yet.
-    fn list(&mut self, journal: &Journal) {
+    /// Lists the records, if that has not been possible yet.
+    fn list(&mut self, records: &Records) {
         let Some(heard) = &self.unlisted else {
             return;
         };
-        match journal.domains() {
-            Ok(domains) => {
-                let unheard = domains.into_iter().filter(|domain| !heard.contains(domain));
-                self.domains.extend(unheard);
-                self.unlisted = None;
-            }
-            Err(why) => warn!("what earlier guests hold is not known yet: {why}"),
+        let (domains, unread) = records.domains();
+        let unheard = domains.into_iter().filter(|domain| !heard.contains(domain));
+        self.domains.extend(unheard);
+        match unread {
+            None => self.unlisted = None,
+            Some(why) => warn!("what earlier guests hold is not known yet: {why}"),
         }
     }
 
@@ -76,7 +75,7 @@ impl Assigner {
     /// The domains of which nothing was heard.
     pub(super) fn unheard(&self) -> BTreeSet<DomainUuid> {
         let mut orphans = self.orphans();
-        orphans.list(&self.journal);
+        orphans.list(&self.records);
         if orphans.unlisted.is_some() {
             self.again.something();
         }

@@ -85,8 +85,8 @@ fn state(kernel: &Rendezvous, line: &Line) -> Before {
 
 fn assigner(kernel: &Arc<Rendezvous>) -> (tempfile::TempDir, Assigner) {
     let (directory, site) = site(Config::default());
-    let journal = Journal::new(directory.path().join("journal"));
-    (directory, Assigner::new(kernel.clone(), site, journal))
+    let records = Records::new(directory.path().to_owned());
+    (directory, Assigner::new(kernel.clone(), site, records))
 }
 
 #[test]

@@ -40,8 +40,8 @@ impl Assigner {
     fn has_had(&self, device: PciAddress, driver: &DriverName) -> Result<bool, AssignError> {
         let unreadable = |errno| RebindError::Unreadable { device, errno };
         let now = self.kernel.driver(device).map_err(unreadable)?;
-        let record = self.bound.read(device)?;
-        let before = record.and_then(|record| record.before.driver);
+        let record = self.records.manual(device)?;
+        let before = record.and_then(|manual| manual.record.before?.driver);
         let mut had = [now, before].into_iter().flatten();
         Ok(had.any(|had| had == *driver))
     }

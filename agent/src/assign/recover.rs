@@ -3,10 +3,10 @@
 use tracing::{info, warn};
 
 use super::{AssignError, Assigner, Unwilling, reference};
-use crate::assignment::Event;
+use crate::assignment::{Event, Phase};
 use crate::domain::DomainUuid;
-use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
+use crate::record::{Entry, Held};
 
 impl Assigner {
     /// libvirt found the guest running after its own restart, or we did after ours.
@@ -18,12 +18,11 @@ impl Assigner {
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
             let devices = self.covered(xml)?;
-            if devices.is_empty() || self.journal.read(&domain.uuid)?.is_some() {
+            if devices.is_empty() || self.records.entry(&domain.uuid)?.is_some() {
                 return Ok(());
             }
             info!("guest '{domain}' was found running: its devices stay where they are");
-            let entry = Entry::new(&domain, devices);
-            Ok(self.journal.write(&domain.uuid, &entry)?)
+            Ok(self.records.set_entry(&domain, &devices)?)
         })
     }
 
@@ -31,7 +30,7 @@ impl Assigner {
     /// guest runs before it is done; a release is finished. Called before libvirt is heard.
     pub fn resume(&self) {
         self.unheard();
-        let survey = self.journal.survey();
+        let survey = self.records.survey();
         for (domain, entry) in survey.found {
             if entry.devices.iter().any(Held::is_unsettled) {
                 self.resume_one(&domain, &entry);
@@ -49,9 +48,9 @@ impl Assigner {
         if !self.heard_of(domain) {
             return Ok(());
         }
-        let entry = self.journal.read(domain);
+        let entry = self.records.entry(domain);
         let entry = entry.inspect_err(|_| self.left_over(domain))?;
-        let half_way = |held: &Held| matches!(held.state, State::Binding | State::Releasing);
+        let half_way = |held: &Held| matches!(held.record.phase, Phase::Binding | Phase::Releasing);
         if entry.is_some_and(|entry| entry.devices.iter().any(half_way)) {
             self.give_back_those(domain, half_way, &Event::Resumed, Unwilling::Kept)?;
             self.heard_of(domain);
@@ -61,7 +60,7 @@ impl Assigner {
 
     fn resume_one(&self, domain: &DomainRef, entry: &Entry) {
         for held in entry.devices.iter().filter(|held| held.is_unsettled()) {
-            let (device, state) = (held.address, held.state);
+            let (device, state) = (held.address, held.record.phase);
             warn!("'{device}' of '{domain}' was left {state:?}: it is given back");
         }
         let result = self.locks.with(&domain.uuid, || {
@@ -105,7 +104,7 @@ impl Assigner {
         domain: &DomainUuid,
         is_active: impl FnOnce() -> Result<bool, E>,
     ) -> Result<(), E> {
-        if matches!(self.journal.read(domain), Ok(None)) {
+        if matches!(self.records.entry(domain), Ok(None)) {
             return Ok(());
         }
         let was_heard = self.orphans().insert(domain);

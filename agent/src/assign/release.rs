@@ -7,11 +7,11 @@ use tracing::warn;
 
 use super::bind::Begun;
 use super::{AssignError, Assigner, SharedKernel, Unwilling, bind, check, reference, sorted};
-use crate::assignment::Event;
+use crate::assignment::{Event, Phase};
 use crate::config::Release;
 use crate::domain::DomainUuid;
-use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
+use crate::record::Held;
 use crate::refusal::Refusal;
 
 /// The state that the policy wants for a device; `None` where it stays as it is.
@@ -27,13 +27,14 @@ pub(super) fn goal(
     by_policy: bool,
     policy: &Release,
 ) -> Result<Option<Before>, RebindError> {
-    let Some(before) = &held.before else {
+    let Some(before) = &held.record.before else {
         return Ok(None);
     };
     match policy {
         Release::Keep
             if by_policy
-                && Before::read(kernel, held.address)?.driver.as_ref() == Some(&held.driver) =>
+                && Before::read(kernel, held.address)?.driver.as_ref()
+                    == Some(&held.record.target) =>
         {
             Ok(None)
         }
@@ -92,7 +93,7 @@ impl Assigner {
         event: &Event,
         unwilling: Unwilling,
     ) -> Result<Vec<Refusal>, AssignError> {
-        let entry = self.journal.read(domain);
+        let entry = self.records.entry(domain);
         let Some(entry) = entry.inspect_err(|_| self.left_over(domain))? else {
             return Ok(Vec::new());
         };
@@ -140,9 +141,9 @@ impl Assigner {
             let near = |one: &PciAddress| own.is_some() && group(one) == own;
             given.contains(&held.address) || given.iter().any(near)
         };
-        let departed = |held: &Held| held.state == State::Bound && !stays(held);
+        let departed = |held: &Held| held.record.phase == Phase::Bound && !stays(held);
         self.locks.with(&domain, || {
-            let held = self.journal.read(&domain)?.map(|entry| entry.devices);
+            let held = self.records.entry(&domain)?.map(|entry| entry.devices);
             let mut gone = held.unwrap_or_default();
             gone.retain(departed);
             self.wait_for_qemu(&gone);
@@ -161,7 +162,7 @@ impl Assigner {
     fn intend(&self, domain: &DomainRef, begun: &[Begun], others: &[Held]) {
         let begun = begun.iter().filter_map(|begun| begun.held.clone());
         let all = sorted(begun.chain(others.iter().cloned()));
-        if let Err(error) = self.journal.write(&domain.uuid, &Entry::new(domain, all)) {
+        if let Err(error) = self.records.set_entry(domain, &all) {
             warn!("{error}");
         }
     }

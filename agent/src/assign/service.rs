@@ -15,9 +15,9 @@ use tracing::warn;
 
 use super::{AssignError, Assigner};
 use crate::code::Code;
+use crate::record::StoppedUnit;
 use crate::refusal::Refusal;
 use crate::service::{ServiceError, ServiceName};
-use crate::stopped::Record;
 
 impl Assigner {
     /// Does `work`, which may bind; no service that was stopped is started before it has ended.
@@ -60,23 +60,23 @@ impl Assigner {
         let Ok(_turn) = self.binding.try_write() else {
             return;
         };
-        let (records, unread) = self.stopped.all();
+        let (units, unread) = self.records.units();
         if let Some(why) = unread {
             warn!("services that were stopped for a device may not run again yet: {why}");
             self.again.something();
         }
-        for record in records {
-            if !record.devices.iter().any(|device| self.is_taken(*device)) {
-                self.start_service(&record);
+        for unit in units {
+            if !unit.devices.iter().any(|device| self.is_taken(*device)) {
+                self.start_service(&unit);
             }
         }
     }
 
     /// True while a service that should run has not been started again.
     pub(super) fn owes_services(&self) -> bool {
-        let taken = |record: &Record| record.devices.iter().any(|device| self.is_taken(*device));
-        let (records, unread) = self.stopped.all();
-        unread.is_some() || records.iter().any(|record| !taken(record))
+        let taken = |unit: &StoppedUnit| unit.devices.iter().any(|device| self.is_taken(*device));
+        let (units, unread) = self.records.units();
+        unread.is_some() || units.iter().any(|unit| !taken(unit))
     }
 
     fn stop_service(
@@ -97,7 +97,7 @@ impl Assigner {
         }
         all.push(service);
         for name in &all {
-            self.stopped.add(name, device)?;
+            self.records.add_unit(name, device)?;
         }
         for name in all {
             let stopped = self.services.stop(name);
@@ -106,11 +106,11 @@ impl Assigner {
         Ok(())
     }
 
-    fn start_service(&self, record: &Record) {
-        let service = &record.service;
+    fn start_service(&self, unit: &StoppedUnit) {
+        let service = &unit.service;
         match self.services.start(service) {
             Ok(()) | Err(ServiceError::Gone(_)) => {
-                if let Err(error) = self.stopped.remove(service) {
+                if let Err(error) = self.records.remove_unit(unit) {
                     warn!("{error}");
                     self.again.something();
                 }
@@ -131,8 +131,8 @@ impl Assigner {
 
     /// True while a guest has the device, or it is bound outside of any.
     fn is_taken(&self, device: PciAddress) -> bool {
-        let by_hand = self.bound.read(device);
-        let by_guest = self.journal.holder(device, None);
+        let by_hand = self.records.manual(device);
+        let by_guest = self.records.holder(device, None);
         !matches!(by_guest, Ok(None)) || !matches!(by_hand, Ok(None))
     }
 }

@@ -134,8 +134,8 @@ fn agent(
     units: &Arc<Units>,
     directory: &tempfile::TempDir,
 ) -> Assigner {
-    let journal = Journal::new(directory.path().join("journal"));
-    Assigner::new(kernel.clone(), site.clone(), journal).with_services(units.clone())
+    let records = Records::new(directory.path().to_owned());
+    Assigner::new(kernel.clone(), site.clone(), records).with_services(units.clone())
 }
 
 impl Scene {
@@ -158,7 +158,7 @@ impl Scene {
     }
 
     fn records(&self) -> usize {
-        self.assigner.stopped.all().0.len()
+        self.assigner.records.units().0.len()
     }
 }
 
@@ -276,7 +276,7 @@ fn what_would_be_stopped_with_it_must_be_named_too() {
 fn an_agent_that_died_between_stop_and_bind_leaves_no_service_stopped() {
     let scene = scene(&[DAEMON], &[DAEMON], |_| {});
     let name = scene.site.rules().config.stop_services[0].clone();
-    let record = scene.assigner.stopped.add(&name, address(GPU));
+    let record = scene.assigner.records.add_unit(&name, address(GPU));
     record.expect("recorded");
     scene.units.stop(&name).expect("stopped");
     scene.restarted().resume();

@@ -8,10 +8,10 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
 
 use super::Assigner;
+use crate::assignment::Phase;
 use crate::bell::Bell;
-use crate::bound::Record;
-use crate::journal::State;
 use crate::libvirt::DomainRef;
+use crate::record::Manual;
 
 /// How a device stands, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +58,13 @@ impl Condition {
     }
 }
 
-impl From<State> for Condition {
-    fn from(state: State) -> Self {
-        match state {
-            State::Binding => Self::Binding,
-            State::Bound => Self::Bound,
-            State::Releasing => Self::Releasing,
-            State::Degraded => Self::Degraded,
+impl From<Phase> for Condition {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Binding => Self::Binding,
+            Phase::Bound => Self::Bound,
+            Phase::Releasing => Self::Releasing,
+            Phase::Degraded => Self::Degraded,
         }
     }
 }
@@ -89,10 +89,9 @@ impl Assigner {
     #[must_use]
     pub fn standings(&self) -> BTreeMap<PciAddress, Standing> {
         let mut all = BTreeMap::new();
-        for device in self.bound.devices().unwrap_or_default() {
-            if let Ok(Some(record)) = self.bound.read(device) {
-                all.insert(device, self.recorded(record));
-            }
+        let records = self.records.readable();
+        for manual in records.iter().filter_map(|record| record.manual.as_ref()) {
+            all.insert(manual.device, self.recorded(manual));
         }
         for (device, condition) in self.work().iter() {
             let standing = all.entry(*device);
@@ -100,13 +99,13 @@ impl Assigner {
             standing.condition = *condition;
             standing.elsewhere = false;
         }
-        for (domain, entry) in self.journal.readable() {
-            for held in entry.devices {
+        for record in records {
+            if let Some(of) = record.domain {
                 let standing = Standing {
-                    domain: Some(domain.clone()),
-                    ..Standing::new(held.state.into(), held.before)
+                    domain: Some(of.domain),
+                    ..Standing::new(of.record.phase.into(), of.record.before)
                 };
-                all.insert(held.address, standing);
+                all.insert(record.device, standing);
             }
         }
         all
@@ -114,6 +113,7 @@ impl Assigner {
 
     /// Returns once each lock was had that a call may need.
     pub fn answers(&self) {
+        self.records.answers();
         drop(self.claims.lock());
         drop(self.orphans());
         drop(self.work());
@@ -123,7 +123,7 @@ impl Assigner {
     /// Rings when one of them may have changed.
     #[must_use]
     pub fn bell(&self) -> &Bell {
-        self.journal.bell()
+        self.records.bell()
     }
 
     /// From now on the device is being bound or released by hand; called with its lock.
@@ -133,17 +133,17 @@ impl Assigner {
         AtWork(self, device)
     }
 
-    /// A record that is not done is of another process at work, or was left so.
-    fn recorded(&self, record: Record) -> Standing {
-        let condition = match record.done {
-            true => Condition::Bound,
-            false if self.bound.is_locked(record.device) => Condition::Binding,
-            false => Condition::Degraded,
+    /// A record that is not `bound` is of another process at work, or was left so.
+    fn recorded(&self, manual: &Manual) -> Standing {
+        let condition = match manual.is_unsettled() {
+            false => Condition::Bound,
+            true if self.records.is_locked(manual.device) => Condition::Binding,
+            true => Condition::Degraded,
         };
         let elsewhere = condition == Condition::Binding;
         Standing {
             elsewhere,
-            ..Standing::new(condition, Some(record.before))
+            ..Standing::new(condition, manual.record.before.clone())
         }
     }
 

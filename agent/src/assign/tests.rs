@@ -6,9 +6,9 @@ use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
 use super::*;
+use crate::assignment::Phase;
 use crate::config::{Config, Verify};
 use crate::fixture::{GPU, NIC, UUID, VARIANT, address, as_the_model, driver, guest, kernel, site};
-use crate::journal::State;
 
 struct Scene {
     kernel: Arc<Model>,
@@ -24,9 +24,9 @@ fn scene() -> Scene {
 
 fn scene_of(directory: tempfile::TempDir, site: Arc<Site>) -> Scene {
     let kernel = kernel();
-    let journal = Journal::new(directory.path().join("journal"));
+    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        assigner: Assigner::new(kernel.clone(), site.clone(), records),
         kernel,
         site,
         directory,
@@ -54,10 +54,10 @@ impl Scene {
         self.kernel.driver_override(address(GPU)).expect("device")
     }
 
-    /// The agent after a crash: another assigner on the same journal.
+    /// The agent after a crash: another assigner on the same records.
     fn restarted(&self) -> Assigner {
-        let journal = Journal::new(self.directory.path().join("journal"));
-        Assigner::new(self.kernel.clone(), self.site.clone(), journal)
+        let records = Records::new(self.directory.path().to_owned());
+        Assigner::new(self.kernel.clone(), self.site.clone(), records)
     }
 }
 
@@ -278,19 +278,14 @@ fn a_start_after_a_missed_release_keeps_its_devices() {
 fn a_start_right_after_a_crash_waits_for_the_write_that_is_under_way() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
-    let entry = scene.assigner.journal.read(&uuid()).expect("read");
-    let Entry { name, devices, .. } = entry.expect("an entry");
-    let cut_off = devices.into_iter().map(|held| Held {
-        state: State::Binding,
-        ..held
-    });
+    let entry = scene.assigner.records.entry(&uuid()).expect("read");
+    let Entry { name, mut devices } = entry.expect("an entry");
+    for held in &mut devices {
+        held.record.phase = Phase::Binding;
+    }
     let domain = DomainRef { uuid: uuid(), name };
-    let entry = Entry::new(&domain, cut_off.collect());
-    scene
-        .assigner
-        .journal
-        .write(&uuid(), &entry)
-        .expect("cut off");
+    let written = scene.assigner.records.set_entry(&domain, &devices);
+    written.expect("cut off");
     let agent = scene.restarted();
     scene.kernel.fail_write(1, Errno::ETIMEDOUT);
     let error = agent.prepare(&scene.complete()).expect_err("under way");
@@ -426,8 +421,8 @@ fn a_module_that_is_not_loaded_in_time_refuses_a_start_and_not_the_next_one() {
         model: scene.kernel.clone(),
         hangs: true.into(),
     });
-    let journal = Journal::new(scene.directory.path().join("journal"));
-    let assigner = Assigner::new(kernel.clone(), scene.site.clone(), journal);
+    let records = Records::new(scene.directory.path().to_owned());
+    let assigner = Assigner::new(kernel.clone(), scene.site.clone(), records);
     let error = assigner.prepare(&scene.complete()).expect_err("not loaded");
     let text = error.to_string();
     assert!(

@@ -7,9 +7,9 @@ use kernel_glue::occupancy::Occupancy;
 
 use super::fault_fixture::{Fault, Life, Machine};
 use super::*;
+use crate::assignment::Phase;
 use crate::config::Release;
 use crate::fixture::{UUID, VARIANT, address, driver};
-use crate::journal::State;
 
 /// A device of a plan: address, id, the driver before, the override before, the driver wanted.
 pub(super) type Line = (
@@ -95,9 +95,8 @@ pub(super) fn model(plan: &[Line]) -> Model {
 }
 
 pub(super) fn agent(life: &Life, site: &Arc<Site>, directory: &tempfile::TempDir) -> Assigner {
-    let path = directory.path().join("journal");
-    let journal = Journal::with_storage(path, Arc::new(life.clone()));
-    let agent = Assigner::new(Arc::new(life.clone()), site.clone(), journal);
+    let records = Records::with_storage(directory.path().to_owned(), Arc::new(life.clone()));
+    let agent = Assigner::new(Arc::new(life.clone()), site.clone(), records);
     agent.with_services(Arc::new(life.clone()))
 }
 
@@ -183,16 +182,16 @@ impl Trial {
     }
 
     /// By the files: what the agent would be kept from reading is there all the same.
-    pub(super) fn journalled(&self, line: &Line) -> Option<State> {
-        let held = Journal::new(self.directory.path().join("journal")).all();
+    pub(super) fn journalled(&self, line: &Line) -> Option<Phase> {
+        let held = Records::new(self.directory.path().to_owned()).entries();
         let mut devices = held.iter().flat_map(|(_, entry)| &entry.devices);
         let found = devices.find(|held| held.address == address(line.0));
-        found.map(|held| held.state)
+        found.map(|held| held.record.phase)
     }
 
     pub(super) fn is_bound(&self, line: &Line) -> bool {
         let state = self.state(line);
-        state.driver == Some(driver(line.4)) && self.journalled(line) == Some(State::Bound)
+        state.driver == Some(driver(line.4)) && self.journalled(line) == Some(Phase::Bound)
     }
 
     /// Nothing has been changed that is not journalled, but by the policy.

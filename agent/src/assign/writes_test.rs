@@ -36,8 +36,8 @@ fn kernel(before: &str) -> Arc<Model> {
 fn start_and_end(before: &str) -> String {
     let (directory, site) = site(Config::default());
     let kernel = kernel(before);
-    let journal = Journal::new(directory.path().join("journal"));
-    let assigner = Assigner::new(kernel.clone(), site.clone(), journal);
+    let records = Records::new(directory.path().to_owned());
+    let assigner = Assigner::new(kernel.clone(), site.clone(), records);
     let xml = site.look().rewrite(&guest(GPU), false).expect("complete");
     let first = kernel.writes().len();
     assigner.prepare(&xml.text).expect("prepare");

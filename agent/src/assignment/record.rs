@@ -6,21 +6,23 @@ use serde::{Deserialize, Serialize};
 
 /// What a device is assigned to, and how far that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) owner: Owner,
+pub struct Record {
+    /// Who has it.
+    pub owner: Owner,
     /// The driver it was, or is about to be, bound to.
-    pub(crate) target: DriverName,
+    pub target: DriverName,
     /// Driver and override before; `None` when the device was found in a running guest, and then it stays where it is.
-    pub(crate) before: Option<Before>,
-    pub(crate) phase: Phase,
+    pub before: Option<Before>,
+    /// How far it is.
+    pub phase: Phase,
     /// The driver that the same owner had bound it to, to which a bind that fails goes back. Not stored: after a crash
     /// a device goes back to `before`.
-    pub(crate) replaces: Option<DriverName>,
+    pub replaces: Option<DriverName>,
 }
 
 /// Who a device is assigned to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub enum Owner {
     /// A guest. It may borrow a device that an administrator has bound.
     Domain,
     /// An administrator, or a reservation on behalf of one.

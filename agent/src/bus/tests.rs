@@ -17,10 +17,10 @@ use crate::assign::Assigner;
 use crate::client::{Fault, ManagerProxy, next};
 use crate::config::Config;
 use crate::fixture::{GPU, VARIANT, address, guest, host, kernel_of, site_reading};
-use crate::journal::Journal;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
 use crate::proposal::Findings;
+use crate::record::Records;
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
@@ -78,8 +78,8 @@ fn parts_of(whole: &Host) -> Parts {
         Ok(host)
     };
     let (directory, site) = site_reading(Box::new(read), Config::default());
-    let journal = Journal::new(directory.path().join("journal"));
-    let assigner = Arc::new(Assigner::new(kernel.clone(), site.clone(), journal));
+    let records = Records::new(directory.path().to_owned());
+    let assigner = Arc::new(Assigner::new(kernel.clone(), site.clone(), records));
     let (send, repairs) = unbounded_channel();
     let manager = Manager {
         worker: Worker::new(libvirt.clone(), site.clone(), assigner.clone()),

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::site::Rules;
 
 /// Where the agent of this host keeps what guests hold.
-const JOURNAL: &str = "/run/variantd/journal";
+const RUN: &str = "/run/variantd";
 
 /// The answer that the agent would give, as JSON.
 pub(super) fn plan(
@@ -32,7 +32,7 @@ pub(super) fn plan(
     let onlooker = Onlooker {
         host: view.host,
         files,
-        journal: here.then(|| JOURNAL.into()),
+        run: here.then(|| RUN.into()),
     };
     let rules = Rules {
         recipes: view.recipes,

@@ -5,8 +5,9 @@ use kernel_glue::device::Device;
 use super::check::Check;
 use super::driver::module_name;
 use super::scene::{Agent, Journal, Scene};
+use crate::assignment::Phase;
 use crate::code::Code;
-use crate::journal::{Entry, State};
+use crate::record::{DeviceRecord, Manual};
 use crate::reserve::Reservation;
 
 pub(super) fn reservations(scene: &Scene) -> Vec<Check> {
@@ -71,30 +72,26 @@ pub(super) fn journal(scene: &Scene) -> Vec<Check> {
     };
     let works = matches!(scene.agent, Ok(Agent::Answers(_)));
     let mut checks = unusable(journal);
-    checks.extend(journal.entries.iter().flat_map(|entry| held(entry, works)));
-    let undone = journal.records.iter().filter(|record| !record.done);
-    checks
-        .extend(undone.map(|record| half_way(record.device.to_string(), "by hand or reservation")));
+    let records = &journal.records;
+    checks.extend(records.iter().filter_map(|record| held(record, works)));
+    let manual = records.iter().filter_map(|record| record.manual.as_ref());
+    let undone = manual.filter(|one| Manual::is_unsettled(one));
+    checks.extend(undone.map(|one| half_way(one.device.to_string(), "by hand or reservation")));
     if checks.is_empty() {
         checks.push(Check::pass(Code::BindDegraded, fine));
     }
     checks
 }
 
-fn held(entry: &Entry, works: bool) -> Vec<Check> {
-    let unsettled = |state| match state {
-        State::Degraded => true,
-        State::Binding | State::Releasing => !works,
-        State::Bound => false,
+fn held(record: &DeviceRecord, works: bool) -> Option<Check> {
+    let of = record.domain.as_ref()?;
+    let is_left = match of.record.phase {
+        Phase::Degraded => true,
+        Phase::Binding | Phase::Releasing => !works,
+        Phase::Bound => false,
     };
-    let devices = entry.devices.iter().filter(|held| unsettled(held.state));
-    let check = |held: &crate::journal::Held| {
-        half_way(
-            held.address.to_string(),
-            &format!("for domain '{}'", entry.name),
-        )
-    };
-    devices.map(check).collect()
+    let device = record.device.to_string();
+    is_left.then(|| half_way(device, &format!("for domain '{}'", of.domain.name)))
 }
 
 fn half_way(device: String, what: &str) -> Check {

@@ -10,11 +10,10 @@ use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 use kernel_glue::occupancy::Occupancy;
 
-use crate::bound::Record;
 use crate::from_libvirt::{FromLibvirt, Networks};
-use crate::journal::Entry;
 use crate::libvirt::Defined;
 use crate::recipe::{Recipe, Recipes};
+use crate::record::DeviceRecord;
 use crate::reserve::Reservation;
 use crate::target::Versions;
 
@@ -239,10 +238,8 @@ pub enum Agent {
 /// What is journalled.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
-    /// Of guests.
-    pub entries: Vec<Entry>,
-    /// Of what is bound by hand or reserved.
-    pub records: Vec<Record>,
+    /// What is on record of devices.
+    pub records: Vec<DeviceRecord>,
     /// Why nothing can be written into the run directory.
     pub unwritable: Option<String>,
     /// Files that cannot be used: path, why, and whether a newer version wrote it.

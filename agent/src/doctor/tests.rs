@@ -17,12 +17,12 @@ use super::testing::{
     with_gpu,
 };
 use super::{examine, next, text};
-use crate::bound::Record;
+use crate::assignment::{Owner, Phase, Record};
 use crate::code::Code;
 use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest};
 use crate::from_libvirt::{FromLibvirt, Networks};
-use crate::journal::{Entry, Held, State};
 use crate::libvirt::DomainRef;
+use crate::record::{DeviceRecord, OfDomain};
 use crate::reserve::Reservation;
 use crate::target::Versions;
 
@@ -99,18 +99,23 @@ fn reserved(scene: &mut Scene, id: &str) {
     })]);
 }
 
-fn journalled(scene: &mut Scene, state: State) {
+fn journalled(scene: &mut Scene, phase: Phase) {
     let domain = DomainRef {
         uuid: UUID.parse().expect("uuid"),
         name: "d0".into(),
     };
-    let held = Held {
-        address: address(GPU),
-        driver: driver(VARIANT),
+    let record = Record {
+        owner: Owner::Domain,
+        target: driver(VARIANT),
         before: None,
-        state,
+        phase,
+        replaces: None,
     };
-    journal(scene).entries.push(Entry::new(&domain, vec![held]));
+    let domain = Some(OfDomain { domain, record });
+    journal(scene).records.push(DeviceRecord {
+        domain,
+        ..DeviceRecord::new(address(GPU))
+    });
 }
 
 #[test]
@@ -186,8 +191,8 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| reserved(s, "10de:2941"), Code::ReservedOther, "'variantctl unreserve 0009:01:00.0'"),
     (|s| s.reservations = Ok(vec![Err("'x.toml', line 1".into())]), Code::ReservedUnbound, "mend or remove the file"),
     (|s| { reserved(s, "10de:2342"); s.enabled = Ok(vec!["variantd".into()]) }, Code::UnitDisabled, "'systemctl enable variantd-reserve'"),
-    (|s| journalled(s, State::Degraded), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
-    (|s| { journalled(s, State::Binding); s.agent = Ok(Agent::Stopped) }, Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| journalled(s, Phase::Degraded), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| { journalled(s, Phase::Binding); s.agent = Ok(Agent::Stopped) }, Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
     (|s| journal(s).records.push(record()), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
     (|s| journal(s).unwritable = Some("its file system is full".into()), Code::JournalFailed, "'df -h /run/variantd'"),
     (|s| journal(s).unusable.push(("/run/x.json".into(), "damaged".into(), false)), Code::JournalFailed, "'mv /run/x.json"),
@@ -202,7 +207,7 @@ fn trixie() -> Versions {
     "libvirt=11.3,qemu=10.0".parse().expect("versions")
 }
 
-fn record() -> Record {
+fn record() -> DeviceRecord {
     let before = Before {
         driver: None,
         driver_override: None,
@@ -392,8 +397,8 @@ fn a_call_since_the_daemon_started_proves_a_younger_hook() {
 
 #[test]
 fn the_agents_own_change_that_goes_on_is_no_failure() {
-    assert_eq!(bad(&spoiled(|scene| journalled(scene, State::Binding))), []);
-    assert_eq!(bad(&spoiled(|scene| journalled(scene, State::Bound))), []);
+    assert_eq!(bad(&spoiled(|scene| journalled(scene, Phase::Binding))), []);
+    assert_eq!(bad(&spoiled(|scene| journalled(scene, Phase::Bound))), []);
 }
 
 #[test]

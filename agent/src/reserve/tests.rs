@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::*;
 use crate::config::Config;
 use crate::fixture::{GPU, NIC, VARIANT, address, driver, guest, host, kernel, site};
-use crate::journal::Journal;
+use crate::record::Records;
 use crate::site::Site;
 
 struct Scene {
@@ -23,9 +23,9 @@ struct Scene {
 fn scene() -> Scene {
     let (directory, site) = site(Config::default());
     let kernel = kernel();
-    let journal = Journal::new(directory.path().join("journal"));
+    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        assigner: Assigner::new(kernel.clone(), site.clone(), records),
         kernel,
         site,
         reservations: Reservations::new(directory.path().join(DIRECTORY)),

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use agent::client::{Fault, ManagerProxy};
-use agent::journal::Journal;
+use agent::record::Records;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -227,7 +227,7 @@ fn fault(scene: &Scene, life: &Life) -> Option<String> {
     let says = |words: &str| life.log.contains(words);
     let said_why = says("ERROR") || says("error");
     let uuid = ENDED.parse().expect("uuid");
-    let entry = Journal::new(scene.path("run/journal")).read(&uuid);
+    let entry = Records::new(scene.path("run")).entry(&uuid);
     let device = "0009:01:00.0".parse().expect("address");
     let is_kept = entry.is_ok_and(|entry| entry.is_some_and(|entry| entry.held(device).is_some()));
     let declined = fs::read_to_string(scene.path("state/declined"));

@@ -18,12 +18,13 @@ use crate::scene::Scene;
 const SECOND: i32 = 5;
 
 const UUID: &str = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
+const DEVICE: &str = "0009:01:00.0";
 
-/// An entry of a bind that is under way, which an agent takes back when it starts.
+/// The record of a bind that is under way, which an agent takes back when it starts.
 fn binding() -> String {
     format!(
-        r#"{{"version": 1, "uuid": "{UUID}", "name": "d0", "devices": [{{"address": "0009:01:00.0",
-        "driver": "nvgrace_gpu_vfio_pci", "before": {{"driver": "nvidia", "driver_override": null}}, "state": "binding"}}]}}"#
+        r#"{{"version": 2, "device": "{DEVICE}", "owner": {{"domain": {{"uuid": "{UUID}", "name": "d0"}}}},
+        "target": "nvgrace_gpu_vfio_pci", "before": {{"driver": "nvidia", "driver_override": null}}, "phase": "binding"}}"#
     )
 }
 
@@ -46,7 +47,7 @@ fn tree(directory: &Path) -> BTreeMap<String, (u64, SystemTime, u64)> {
 #[test]
 fn a_second_agent_names_the_first_and_touches_nothing() {
     let scene = Scene::new();
-    let entry = format!("run/journal/{UUID}.json");
+    let entry = format!("run/records/{DEVICE}.json");
     scene.write(&entry, &binding());
     let mut first = scene.start();
     first.says("serves");

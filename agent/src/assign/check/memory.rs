@@ -9,7 +9,7 @@ use kernel_glue::region::RegionError;
 use crate::assign::{AssignError, Assigner, bind};
 use crate::code::Code;
 use crate::config::Verify;
-use crate::journal::Held;
+use crate::record::Held;
 use crate::refusal::Refusal;
 use crate::region;
 
@@ -58,5 +58,5 @@ fn missing(device: PciAddress, error: &RegionError) -> Refusal {
 }
 
 fn is_variant(held: &Held) -> bool {
-    held.driver.as_str() != PLAIN
+    held.record.target.as_str() != PLAIN
 }

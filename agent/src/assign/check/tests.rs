@@ -12,7 +12,7 @@ use super::*;
 use crate::assign::Wish;
 use crate::config::Config;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, driver, guest};
-use crate::journal::Journal;
+use crate::record::Records;
 use crate::site::Site;
 
 const AUDIO: &str = "0009:01:00.1";
@@ -32,9 +32,9 @@ fn scene(host: Host, allow_group: bool) -> Scene {
         ..Config::default()
     };
     let (directory, site) = fixture::site_of(host, config);
-    let journal = Journal::new(directory.path().join("journal"));
+    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        assigner: Assigner::new(kernel.clone(), site.clone(), records),
         kernel,
         site,
         _directory: directory,

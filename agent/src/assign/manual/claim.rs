@@ -26,14 +26,14 @@ impl Assigner {
         let _lock = self.lock_by_hand(device)?;
         let now = self.now(device)?;
         let is_free = now.driver.is_none() && now.driver_override.is_none();
-        if !is_free || self.bound.read(device)?.is_some() {
+        if !is_free || self.records.manual(device)?.is_some() {
             return Ok(None);
         }
         let claim = Claim {
             owner: Owner::Admin,
             target: driver.clone(),
             now,
-            is_taken: self.journal.holder(device, None)?.is_some(),
+            is_taken: self.records.holder(device, None)?.is_some(),
             lender: None,
         };
         let step = next(None, &Event::Appeared(claim));

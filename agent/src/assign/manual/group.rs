@@ -20,9 +20,9 @@ use super::{Answer, AssignError, Assigner, Fate, Way, Wish};
 use crate::assign::bind;
 use crate::assign::check::{Consent, companion, in_the_way, is_vfio};
 use crate::assignment;
-use crate::bound::{DeviceLock, Record};
 use crate::code::Code;
 use crate::plan::Planned;
+use crate::record::{DeviceLock, Manual};
 use crate::refusal::Refusal;
 use crate::service::ServiceName;
 use crate::view::View;
@@ -126,11 +126,15 @@ impl Assigner {
     /// A refusal while a guest has the device; what could not be given back stays recorded, so that this can be called
     /// again.
     pub fn release_group_by_hand(&self, device: PciAddress) -> Result<GroupAnswer, AssignError> {
-        if let Some(leader) = self.bound.read(device)?.and_then(|record| record.leader) {
+        if let Some(leader) = self
+            .records
+            .manual(device)?
+            .and_then(|record| record.leader)
+        {
             self.refuse_held(leader)?;
         }
         let answer = self.release_by_hand(device)?;
-        let companions = self.bound.along(device)?.into_iter();
+        let companions = self.records.along(device)?.into_iter();
         let released = companions.map(|record| self.release_by_hand(record.device));
         // each is tried, whatever becomes of the others
         let released: Vec<_> = released.collect();
@@ -142,12 +146,12 @@ impl Assigner {
     }
 
     /// Whether a companion was left behind: what it was bound along with is not bound.
-    pub(super) fn is_stray(&self, record: &Record) -> Result<bool, AssignError> {
+    pub(super) fn is_stray(&self, record: &Manual) -> Result<bool, AssignError> {
         let Some(leader) = record.leader else {
             return Ok(false);
         };
-        if let Some(leader) = self.bound.read(leader)? {
-            return Ok(!leader.done);
+        if let Some(leader) = self.records.manual(leader)? {
+            return Ok(leader.is_unsettled());
         }
         let driver = match self.kernel.driver(leader) {
             Err(Errno::ENODEV) => None,

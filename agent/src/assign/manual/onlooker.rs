@@ -1,6 +1,6 @@
 //! Plans a bind where the agent does not run: on a recorded host, a snapshot, or this host while no agent answers.
 //!
-//! Reads and never writes: it takes no lock and keeps no journal.
+//! Reads and never writes: it takes no lock and keeps no record.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,11 @@ use nix::errno::Errno;
 
 use super::{AssignError, Assigner, GroupAnswer, Wish, error};
 use crate::declined::Declined;
-use crate::journal::{Journal, JournalError};
 use crate::learned::Learned;
+use crate::record::{RecordError, Records, peek};
 use crate::site::{Rules, Site};
 
-/// A directory that does not exist: no entry, no record.
+/// A directory that does not exist: no record.
 const NOWHERE: &str = "/nonexistent/variantd";
 
 /// What is planned on: a host, and the files that it was read from.
@@ -31,8 +31,8 @@ pub struct Onlooker {
     pub host: Host,
     /// Its files; none of a snapshot.
     pub files: Option<Live>,
-    /// It is this host, so that its `/proc` says who holds a device, and this directory which guest has one.
-    pub journal: Option<PathBuf>,
+    /// It is this host, so that its `/proc` says who holds a device, and this run directory which guest has one.
+    pub run: Option<PathBuf>,
 }
 
 impl Onlooker {
@@ -54,19 +54,19 @@ impl Onlooker {
             Declined::load(state.join("declined")),
             rules,
         );
-        let journal = Journal::new(PathBuf::from(NOWHERE).join("journal"));
-        Assigner::new(Arc::new(self), Arc::new(site), journal).plan_group_unlocked(device, wish)
+        let records = Records::new(NOWHERE.into());
+        Assigner::new(Arc::new(self), Arc::new(site), records).plan_group_unlocked(device, wish)
     }
 
-    /// Not seen by a user who may not read the journal.
+    /// Not seen by a user who may not read the records.
     fn refuse_held(&self, device: PciAddress) -> Result<(), AssignError> {
-        let Some(journal) = self.journal.clone().map(Journal::new) else {
+        let Some(run) = &self.run else {
             return Ok(());
         };
-        match journal.holder(device, None) {
+        match peek::holder(run, device) {
             Ok(Some(domain)) => Err(error::taken(device, &domain)),
             Ok(None) => Ok(()),
-            Err(JournalError::Failed { why, .. })
+            Err(RecordError::Failed { why, .. })
                 if why.kind() == io::ErrorKind::PermissionDenied =>
             {
                 Ok(())
@@ -119,7 +119,7 @@ impl Kernel for Onlooker {
 
     /// A record has not all of modules.alias: there nothing is refused for it.
     fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
-        match (&self.files, &self.journal) {
+        match (&self.files, &self.run) {
             (Some(files), Some(_)) => files.lists(device, driver),
             _ => Ok(true),
         }
@@ -139,7 +139,7 @@ impl Kernel for Onlooker {
             return Ok(Occupancy::default());
         };
         match files.occupancy(device) {
-            Err(_) if self.journal.is_none() => Ok(Occupancy::default()),
+            Err(_) if self.run.is_none() => Ok(Occupancy::default()),
             occupancy => occupancy,
         }
     }

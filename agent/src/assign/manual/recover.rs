@@ -7,9 +7,9 @@ use tracing::warn;
 use crate::assign::{AssignError, Assigner, Condition, Unwilling};
 use crate::assignment::Event;
 use crate::domain::DomainUuid;
-use crate::journal::Held;
 use crate::journald;
 use crate::libvirt::DomainRef;
+use crate::record::Held;
 use crate::refusal::Refusal;
 
 /// What came of a device that had been left half-way.
@@ -33,12 +33,13 @@ impl Assigner {
         unwilling: Unwilling,
     ) -> Vec<Recovered> {
         let asked = |one: &PciAddress| device.is_none_or(|device| device == *one);
-        let left = self.bound.devices().unwrap_or_else(|why| {
+        let left = self.records.devices().unwrap_or_else(|why| {
             warn!("devices that are bound outside of any guest are not looked at: {why}");
             self.again.something();
             Vec::new()
         });
-        let left = left.into_iter().filter(asked);
+        let is_manual = |one: &PciAddress| !matches!(self.records.manual(*one), Ok(None));
+        let left = left.into_iter().filter(asked).filter(is_manual);
         let recovered = left.filter_map(|device| {
             let result = self.recover_one(device, unwilling).transpose()?;
             if let Err(error) = &result {
@@ -91,7 +92,7 @@ impl Assigner {
         event: &Event,
         unwilling: Unwilling,
     ) -> Vec<Recovered> {
-        let survey = self.journal.survey();
+        let survey = self.records.survey();
         if survey.unread.is_some() {
             self.again.something();
         }
@@ -117,7 +118,7 @@ impl Assigner {
         unwilling: Unwilling,
     ) -> Vec<Recovered> {
         let devices = || {
-            let entry = self.journal.read(&domain.uuid).ok().flatten();
+            let entry = self.records.entry(&domain.uuid).ok().flatten();
             entry.map_or(Vec::new(), |entry| entry.devices)
         };
         let asked: Vec<Held> = devices().into_iter().filter(|held| due(held)).collect();
@@ -153,8 +154,8 @@ impl Assigner {
     ) -> Result<Option<Option<Refusal>>, AssignError> {
         let _lock = self.lock_by_hand(device)?;
         let _work = self.at_work(device, Condition::Releasing);
-        match self.bound.read(device)? {
-            Some(record) if !record.done => {
+        match self.records.manual(device)? {
+            Some(record) if record.is_unsettled() => {
                 self.refuse_held(device)?;
                 let (_, note) = self.restore(&record, &Event::Resumed, unwilling)?;
                 Ok(Some(note))

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::*;
 use crate::config::Config;
 use crate::fixture::{GPU, NIC, UUID, VARIANT, address, as_the_model, driver, guest, kernel, site};
-use crate::journal::Journal;
+use crate::record::{Phase, Records};
 use crate::site::Site;
 
 struct Scene {
@@ -24,9 +24,9 @@ struct Scene {
 fn scene() -> Scene {
     let (directory, site) = site(Config::default());
     let kernel = kernel();
-    let journal = Journal::new(directory.path().join("journal"));
+    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        assigner: Assigner::new(kernel.clone(), site.clone(), records),
         kernel,
         site,
         directory,
@@ -48,8 +48,16 @@ impl Scene {
     }
 
     fn restarted(&self) -> Assigner {
-        let journal = Journal::new(self.directory.path().join("journal"));
-        Assigner::new(self.kernel.clone(), self.site.clone(), journal)
+        let records = Records::new(self.directory.path().to_owned());
+        Assigner::new(self.kernel.clone(), self.site.clone(), records)
+    }
+
+    fn write(&self, manual: &Manual) {
+        let written = self
+            .assigner
+            .records
+            .set_manual(manual.device, Some(manual.clone()));
+        written.expect("written");
     }
 
     /// Driver and override.
@@ -209,7 +217,7 @@ fn a_bind_that_fails_at_any_write_leaves_no_trace() {
         let error = scene.bind().expect_err("fails").to_string();
         assert!(error.contains("VD-BND-001"), "{error}");
         assert_eq!(scene.state(), unbound());
-        assert!(scene.assigner.bound.devices().expect("listed").is_empty());
+        assert!(scene.assigner.records.devices().expect("listed").is_empty());
     }
 }
 
@@ -246,16 +254,17 @@ fn an_undo_that_failed_is_recovered_on_request() {
 fn a_second_bind_does_not_believe_the_link_of_a_device_whose_write_is_under_way() {
     let scene = scene();
     scene.bind().expect("bind");
-    let record = scene.assigner.bound.read(address(GPU)).expect("read");
+    let record = scene.assigner.records.manual(address(GPU)).expect("read");
     let mut cut_off = record.expect("a record");
-    cut_off.done = false;
-    scene.assigner.bound.write(&cut_off).expect("written");
+    cut_off.record.phase = Phase::Binding;
+    scene.write(&cut_off);
     let written = scene.kernel.writes().len();
     scene.kernel.fail_write(1, Errno::ETIMEDOUT);
     let error = scene.bind().expect_err("under way").to_string();
     assert!(error.contains("under way"), "{error}");
     assert!(scene.kernel.writes().len() <= written + 1);
-    let record = scene.assigner.bound.read(address(GPU)).expect("read");
+    let record = scene.assigner.records.manual(address(GPU)).expect("read");
+    cut_off.record.phase = Phase::Degraded;
     assert_eq!(record, Some(cut_off));
     scene.bind().expect("bound from where it was before");
     assert_eq!(scene.state(), bound());
@@ -274,10 +283,10 @@ fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
             .is_empty()
     );
     assert_eq!(scene.state(), bound());
-    let record = scene.assigner.bound.read(address(GPU)).expect("read");
+    let record = scene.assigner.records.manual(address(GPU)).expect("read");
     let mut record = record.expect("a record");
-    record.done = false;
-    scene.assigner.bound.write(&record).expect("written");
+    record.record.phase = Phase::Binding;
+    scene.write(&record);
     assert_eq!(
         scene
             .restarted()
@@ -308,12 +317,12 @@ impl Kernel for Dying {
 impl Scene {
     /// An agent that dies before the write that is behind `writes`.
     fn dying(&self, writes: usize) -> Assigner {
-        let journal = Journal::new(self.directory.path().join("journal"));
+        let records = Records::new(self.directory.path().to_owned());
         let kernel = Dying {
             model: self.kernel.clone(),
             writes: AtomicUsize::new(writes),
         };
-        Assigner::new(Arc::new(kernel), self.site.clone(), journal)
+        Assigner::new(Arc::new(kernel), self.site.clone(), records)
     }
 }
 
@@ -334,7 +343,7 @@ fn a_bind_or_release_that_is_cut_off_at_any_write_is_taken_back_or_finished() {
             let recovered = scene.restarted().recover_by_hand(None, Unwilling::Kept);
             assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
             assert_eq!(scene.state(), unbound(), "behind {writes} writes");
-            assert!(scene.assigner.bound.devices().expect("listed").is_empty());
+            assert!(scene.assigner.records.devices().expect("listed").is_empty());
             scene.bind().expect("the next bind");
         }
     }

@@ -1,7 +1,7 @@
 //! Every state that a bounded host can get into, searched breadth first with the real `next`.
 //!
-//! Writes to the kernel and to the journal fail, fail with effect, hang, and end late; the agent dies at any point and
-//! starts again; devices are removed. In each state at most one domain has a device, every write is preceded by its
+//! Writes to the kernel and of records fail, fail with effect, hang, and end late; the agent dies at any point, also between
+//! the records of two devices, and starts again; devices are removed. In each state at most one domain has a device, every write is preceded by its
 //! record, and no device is taken from a running guest. From each state a run without further faults ends, first
 //! without libvirt's word with nothing unsettled, then with it bound for a live owner or exactly as before.
 //! `VARIANTD_MODEL_FAULTS=2` searches further.

@@ -1,7 +1,7 @@
 //! The caller of `next` as a model: takes each step that `assign` takes, with every outcome that it may have.
 //!
 //! Devices of one request do not touch each other, so their writes are taken in order; the requests of different
-//! owners are interleaved in every way.
+//! owners are interleaved in every way. The records of one request are written one after another.
 
 use super::world::*;
 use crate::assignment::{Action, Claim, Event, Owner, Phase, Step};
@@ -55,7 +55,7 @@ impl Model {
             let found = match calm.work[who] {
                 Some(work) => self.go_on(&calm, who, work)?,
                 None if calm.retry[who] => self.retry(&calm, who),
-                None if libvirt => self.missed_end(&calm, who).into_iter().collect(),
+                None if libvirt => self.missed_end(&calm, who),
                 None => Vec::new(),
             };
             if let Some(first) = found.into_iter().next() {
@@ -119,10 +119,10 @@ impl Model {
         } else if w.guests[who] == Guest::Off && !w.ended[who] {
             asked.guests[who] = Guest::Starting;
             let half_way = |line: &Line| [Phase::Binding, Phase::Releasing].contains(&line.phase());
-            let is_left = w.disk[who].iter().flatten().any(half_way);
+            let is_left = w.read(who).iter().flatten().any(half_way);
             let was_orphan = std::mem::take(&mut asked.orphans[who]);
             all.extend(match was_orphan && is_left {
-                true => vec![self.release(&asked, who, Kind::Resume, &Event::Resumed)],
+                true => self.release(&asked, who, Kind::Resume, &Event::Resumed),
                 false => self.claim(&asked, who),
             });
         }
@@ -130,14 +130,15 @@ impl Model {
     }
 
     /// The hook of a guest's end, or libvirt's word that the guest does not run.
-    fn missed_end(&self, w: &World, who: usize) -> Option<World> {
+    fn missed_end(&self, w: &World, who: usize) -> Vec<World> {
         let is_due =
             who != ADMIN && w.guests[who] == Guest::Off && (w.ended[who] || w.orphans[who]);
-        is_due.then(|| {
-            let mut heard = w.clone();
-            (heard.ended[who], heard.orphans[who]) = (false, false);
-            self.release(&heard, who, Kind::Release, &Event::Released)
-        })
+        if !is_due {
+            return Vec::new();
+        }
+        let mut heard = w.clone();
+        (heard.ended[who], heard.orphans[who]) = (false, false);
+        self.release(&heard, who, Kind::Release, &Event::Released)
     }
 
     fn retry(&self, w: &World, who: usize) -> Vec<World> {
@@ -149,7 +150,7 @@ impl Model {
                 let begun = with(&again, who, work(Kind::Retry, &[], &order));
                 self.admin_next(begun)
             }
-            _ => vec![self.release(&again, who, Kind::Retry, &Event::Resumed)],
+            _ => self.release(&again, who, Kind::Retry, &Event::Resumed),
         }
     }
 
@@ -159,10 +160,11 @@ impl Model {
         (step.record.as_ref().map(Line::of), step)
     }
 
-    fn release(&self, w: &World, who: usize, kind: Kind, event: &Event) -> World {
-        let mut work = work(kind, &w.disk[who], &[]);
+    fn release(&self, w: &World, who: usize, kind: Kind, event: &Event) -> Vec<World> {
+        let old = w.read(who);
+        let mut work = work(kind, &old, &[]);
         for device in 0..DEVICES {
-            let old = w.disk[who][device];
+            let old = old[device];
             let (line, step) = self.step(old, event);
             work.records[device] = line;
             if let (Some(Action::Restore(way)), Some(goal)) =
@@ -172,9 +174,13 @@ impl Model {
             }
         }
         // Where this is not written it is restored all the same: a fault here is one of a world with less on record.
-        let mut next = with(w, who, work);
-        next.disk[who] = work.records;
-        next
+        let written = written_each(w, who, work.records).into_iter();
+        let go_on = written.filter_map(|(next, written)| match written {
+            Written::Done => Some(with(&next, who, work)),
+            Written::Failed => None,
+            Written::Died => Some(next),
+        });
+        go_on.collect()
     }
 
     fn claim(&self, w: &World, who: usize) -> Vec<World> {
@@ -183,10 +189,11 @@ impl Model {
             (next.guests[who], next.ended[who], next.work[who]) = (Guest::Off, true, None);
             next
         };
-        let mut work = work(Kind::Bind, &w.disk[who], &[]);
+        let known = w.read(who);
+        let mut work = work(Kind::Bind, &known, &[]);
         for device in self.wants[who].iter().map(|device| usize::from(*device)) {
             let busy = w.work[ADMIN].is_some() && self.admin.contains(&(device as u8));
-            let old = w.disk[who][device];
+            let old = known[device];
             let claim = Claim {
                 owner: Owner::Domain,
                 target: driver(VARIANT),
@@ -204,17 +211,19 @@ impl Model {
             work.records[device] = line;
             work.parts[device] = acting(w, device, true, (VARIANT, VARIANT), false);
         }
-        let written = written(w, |next| {
-            if !self.forgets_claim {
-                next.disk[who] = work.records;
-            }
-        });
-        let go_on = |(mut next, is_written): (World, bool)| match is_written {
-            true => with(&next, who, work),
-            false => {
+        let claims = match self.forgets_claim {
+            true => w.disk[who],
+            false => work.records,
+        };
+        let written = written_each(w, who, claims);
+        // What is on record of some devices by then is taken off again: where that fails as well, it is tried again.
+        let go_on = |(mut next, written): (World, Written)| match written {
+            Written::Done => with(&next, who, work),
+            Written::Failed => {
                 (next.orphans[who], next.retry[who]) = (true, true);
                 refused(&next)
             }
+            Written::Died => next,
         };
         written.into_iter().map(go_on).collect()
     }
@@ -244,10 +253,12 @@ impl Model {
         for device in self.wants[who].iter().map(|device| usize::from(*device)) {
             work.records[device] = self.step(work.records[device], &Event::Bound).0;
         }
-        let written = written(w, |next| next.disk[who] = work.records);
-        let go_on = |(mut next, is_written): (World, bool)| {
-            if !is_written {
-                return self.put_back(&next, who, claimed);
+        let written = written_each(w, who, work.records);
+        let go_on = |(mut next, written): (World, Written)| {
+            match written {
+                Written::Done => {}
+                Written::Failed => return self.put_back(&next, who, claimed),
+                Written::Died => return next,
             }
             (next.guests[who], next.work[who]) = (Guest::Running, None);
             for device in self.wants[who].iter().map(|device| usize::from(*device)) {
@@ -304,8 +315,12 @@ impl Model {
             failed |= event != Event::Restored;
             work.records[device] = line;
         }
-        let written = written(w, |next| next.disk[who] = work.records);
-        let go_on = |(mut next, is_written): (World, bool)| {
+        let written = written_each(w, who, work.records);
+        let go_on = |(mut next, written): (World, Written)| {
+            if written == Written::Died {
+                return vec![next];
+            }
+            let is_written = written == Written::Done;
             next.work[who] = None;
             next.retry[who] |= retry || !is_written;
             next.orphans[who] |= !is_written || work.records.iter().any(Option::is_some);
@@ -598,7 +613,45 @@ fn without(w: &World, who: usize) -> World {
     next
 }
 
-/// A write to the journal: done, failed, or failed and there all the same.
+/// What came of writing the records of several devices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Done,
+    /// At one of them, which may be there all the same; those before it are.
+    Failed,
+    /// The agent has died between two of them.
+    Died,
+}
+
+/// Writes a domain's records, one after another: what stands first, then what ends, that of a device which is binding last.
+fn written_each(w: &World, who: usize, records: Records) -> Vec<(World, Written)> {
+    let mut order: Vec<usize> = (0..DEVICES).collect();
+    order.retain(|device| w.disk[who][*device] != records[*device]);
+    let is_binding = |line: Option<Line>| line.is_some_and(|line| line.phase() == Phase::Binding);
+    order.sort_by_key(|device| (records[*device].is_none(), is_binding(w.disk[who][*device])));
+    let (mut done, mut cut_off) = (w.clone(), Vec::new());
+    let fault = |w: &World| World {
+        faults: w.faults - 1,
+        ..w.clone()
+    };
+    for (count, device) in order.iter().enumerate() {
+        if w.faults > 0 {
+            cut_off.push((fault(&done), Written::Failed));
+        }
+        if w.crashes > 0 && count > 0 {
+            cut_off.push((crash(&done), Written::Died));
+        }
+        done.disk[who][*device] = records[*device];
+        if w.faults > 0 {
+            cut_off.push((fault(&done), Written::Failed));
+        }
+    }
+    let mut all = vec![(done, Written::Done)];
+    all.append(&mut cut_off);
+    all
+}
+
+/// A write of one record: done, failed, or failed and there all the same.
 fn written(w: &World, write: impl Fn(&mut World)) -> Vec<(World, bool)> {
     let mut done = w.clone();
     write(&mut done);

@@ -194,23 +194,37 @@ impl Line {
         }
     }
 
+    fn binding(self) -> Self {
+        Self { phase: 0, ..self }
+    }
+
     pub(super) fn phase(self) -> Phase {
         PHASES[usize::from(self.phase)]
     }
 
-    /// As it is read again: an administrator's record says bound or not, and nothing of a driver that it replaces.
+    /// As it is read again: it says nothing of a driver that it replaces.
     pub(super) fn stored(self) -> Self {
-        match (self.owner, self.phase()) {
-            (0, _) | (_, Phase::Bound) => Self {
-                replaces: 0,
-                ..self
-            },
-            _ => Self {
-                replaces: 0,
-                phase: 3,
-                ..self
-            },
+        Self {
+            replaces: 0,
+            ..self
         }
+    }
+}
+
+impl World {
+    /// What an owner has on record: while one device of a domain is binding, all are.
+    pub(super) fn read(&self, who: usize) -> Records {
+        let mut records = self.disk[who];
+        let lines = || records.iter().flatten();
+        if who == ADMIN || !lines().any(|line| line.phase() == Phase::Binding) {
+            return records;
+        }
+        for line in records.iter_mut().flatten() {
+            if line.phase() == Phase::Bound {
+                *line = line.binding();
+            }
+        }
+        records
     }
 }
 

@@ -4,9 +4,9 @@
 mod boot;
 mod bus;
 mod hook;
-mod journal;
 mod module;
 mod process;
+mod record;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ pub fn scene(places: Places) -> Result<Scene, Failure> {
         hook: hook::read(&look),
         policy: policy(&look),
         enabled: enabled(&look),
-        journal: journal::read(&look, &places.root),
+        journal: record::read(&look, &places.root),
         reservations: reservations(&look, &places.reservations),
         host,
         recipes,

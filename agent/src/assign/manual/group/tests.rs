@@ -13,7 +13,7 @@ use super::*;
 use crate::assign::Unwilling;
 use crate::config::Config;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, driver, guest};
-use crate::journal::Journal;
+use crate::record::Records;
 use crate::site::Site;
 
 const AUDIO: &str = "0009:01:00.1";
@@ -43,9 +43,9 @@ fn scene() -> Scene {
     let kernel = fixture::kernel_of(&host);
     kernel.add_driver(driver("vfio-pci"), []);
     let (directory, site) = fixture::site_of(host, Config::default());
-    let journal = Journal::new(directory.path().join("journal"));
+    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), journal),
+        assigner: Assigner::new(kernel.clone(), site.clone(), records),
         kernel,
         site,
         directory,
@@ -77,8 +77,8 @@ impl Scene {
     }
 
     fn restarted(&self) -> Assigner {
-        let journal = Journal::new(self.directory.path().join("journal"));
-        Assigner::new(self.kernel.clone(), self.site.clone(), journal)
+        let records = Records::new(self.directory.path().to_owned());
+        Assigner::new(self.kernel.clone(), self.site.clone(), records)
     }
 
     /// Drivers of the GPU, its audio and its USB function.
@@ -93,7 +93,7 @@ impl Scene {
         let text = |at| self.kernel.driver_override(address(at)).expect("device");
         self.drivers() == BEFORE
             && [GPU, AUDIO, USB].into_iter().all(|at| text(at).is_none())
-            && self.assigner.bound.devices().expect("listed").is_empty()
+            && self.assigner.records.devices().expect("listed").is_empty()
     }
 }
 
@@ -197,10 +197,11 @@ fn companions_of_a_bind_that_was_cut_off_are_recovered() {
             .recover_by_hand(None, Unwilling::Kept)
             .is_empty()
     );
-    let gpu = scene.assigner.bound.read(address(GPU)).expect("read");
-    let before = &gpu.expect("a record").before;
-    rebind::restore(&*scene.kernel, address(GPU), before).expect("back");
-    scene.assigner.bound.remove(address(GPU)).expect("removed");
+    let gpu = scene.assigner.records.manual(address(GPU)).expect("read");
+    let before = gpu.expect("a record").record.before.expect("known");
+    rebind::restore(&*scene.kernel, address(GPU), &before).expect("back");
+    let removed = scene.assigner.records.set_manual(address(GPU), None);
+    removed.expect("removed");
     assert_eq!(
         scene
             .restarted()

@@ -1,4 +1,4 @@
-//! What is journalled, looked at without setting anything aside.
+//! What is on record of devices, looked at without setting anything aside.
 
 use std::path::Path;
 
@@ -6,9 +6,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::super::scene::{Journal, Seen, Unseen};
 use super::Look;
-use crate::bell::Bell;
-use crate::bound::Bound;
-use crate::journal::{self, Peeked};
+use crate::record::{Peeked, peek};
 
 const RUN: &str = "run/variantd";
 
@@ -19,13 +17,16 @@ pub(super) fn read(look: &Look, root: &Path) -> Seen<Journal> {
         unwritable: unwritable(&run).map(str::to_owned),
         ..Journal::default()
     };
-    let entries = journal::Journal::new(run.join("journal")).peek();
-    for (path, entry) in entries.map_err(hidden)? {
-        sort(&mut journal.entries, &mut journal.unusable, path, entry)?;
-    }
-    let records = Bound::new(run.join("bound"), Bell::default()).peek();
-    for (path, record) in records.map_err(hidden)? {
-        sort(&mut journal.records, &mut journal.unusable, path, record)?;
+    for (path, peeked) in peek::all(&run).map_err(hidden)? {
+        match peeked {
+            Peeked::Good(records) => journal.records.extend(records),
+            Peeked::Damaged(why) => journal.unusable.push((path, why, false)),
+            Peeked::Newer(version) => {
+                let why = format!("it has version {version}");
+                journal.unusable.push((path, why, true));
+            }
+            Peeked::Hidden(why) => return Err(hidden(why)),
+        }
     }
     Ok(journal)
 }
@@ -44,21 +45,6 @@ fn unwritable(run: &Path) -> Option<&'static str> {
         (_, true) => Some("its file system has no inode left"),
         _ => None,
     }
-}
-
-fn sort<T>(
-    good: &mut Vec<T>,
-    bad: &mut Vec<(String, String, bool)>,
-    path: String,
-    one: Peeked<T>,
-) -> Seen<()> {
-    match one {
-        Peeked::Good(one) => good.push(one),
-        Peeked::Damaged(why) => bad.push((path, why, false)),
-        Peeked::Newer(version) => bad.push((path, format!("it has version {version}"), true)),
-        Peeked::Hidden(why) => return Err(hidden(why)),
-    }
-    Ok(())
 }
 
 fn hidden(why: std::io::Error) -> Unseen {

@@ -1,4 +1,4 @@
-//! How entries get onto the disk and back: the one interface through which a test makes the journal fail.
+//! How records get onto the disk and back: the one interface through which a test makes that fail.
 
 use std::fmt::Debug;
 use std::fs::{self, OpenOptions};
@@ -12,25 +12,25 @@ use crate::file;
 
 /// Reads and changes files.
 pub trait Storage: Debug + Send + Sync {
-    /// Called for each entry: at most `limit` bytes of the file; `None` when it is not there, and for no other reason.
+    /// Called for each record: at most `limit` bytes of the file; `None` when it is not there, and for no other reason.
     ///
     /// # Errors
     /// When it cannot be opened or read.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>>;
 
-    /// Called to find the entries: all files in a directory, by name; none when there is no such directory.
+    /// Called to find the records: all files in a directory, by name; none when there is no such directory.
     ///
     /// # Errors
     /// When it cannot be listed.
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// Called for each entry; readers see the old text or the new one, also after a crash.
+    /// Called for each record; readers see the old text or the new one, also after a crash.
     ///
     /// # Errors
     /// The text may be there or not: the last step that can fail is the directory's sync.
     fn replace(&self, path: &Path, text: &str) -> io::Result<()>;
 
-    /// Called when an entry has ended.
+    /// Called when a record has ended.
     ///
     /// # Errors
     /// When the file is not there, or stays.

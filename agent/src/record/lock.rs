@@ -1,0 +1,56 @@
+//! A device's lock, which keeps the agent and `variantd --reserve`, two processes, from working on it at the same time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use kernel_glue::address::PciAddress;
+
+use super::{DIRECTORY, RecordError, Records, failed};
+use crate::instance;
+
+/// Nobody else works on the device until this is dropped, or its process has ended.
+#[derive(Debug)]
+pub struct DeviceLock(#[expect(dead_code, reason = "held open")] File);
+
+impl Records {
+    /// The device's lock; `None` while somebody else has it.
+    ///
+    /// # Errors
+    /// When its file cannot be opened.
+    pub fn lock(&self, device: PciAddress) -> Result<Option<DeviceLock>, RecordError> {
+        let path = self.lock_path(device);
+        match open(&path).map(|file| (file.try_lock(), file)) {
+            Ok((Ok(()), file)) => Ok(Some(DeviceLock(file))),
+            Ok((Err(TryLockError::WouldBlock), _)) => Ok(None),
+            Ok((Err(TryLockError::Error(why)), _)) | Err(why) => Err(failed("lock", &path, why)),
+        }
+    }
+
+    /// Whether somebody has the device's lock. Only looks: who takes a lock to see whether it is free keeps others from it.
+    #[must_use]
+    pub fn is_locked(&self, device: PciAddress) -> bool {
+        match fs::metadata(self.lock_path(device)) {
+            Ok(file) => instance::holder(&file).is_some(),
+            // Where it cannot be seen, somebody may have it.
+            Err(why) => why.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    fn lock_path(&self, device: PciAddress) -> PathBuf {
+        self.run.join(DIRECTORY).join(format!("{device}.lock"))
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}

@@ -1,0 +1,237 @@
+//! What a variantd before version 2 of the records has left: read, written as records, and only then removed.
+//!
+//! ```text
+//! journal/UUID.json     a domain's devices           \
+//! bound/ADDRESS.json    a device bound by hand        > merged by device -> records/ADDRESS.json -> the old files removed
+//! stopped/SERVICE.json  a service stopped for devices /
+//! ```
+//!
+//! Nothing else is done with records before: an agent that dies on the way leaves a state from which the next one comes to the
+//! same records. A file that says nothing we understand is set aside; one that cannot be read ends the attempt, and the next
+//! use of the records is another one.
+
+use kernel_glue::driver::DriverName;
+use kernel_glue::rebind::Before;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tracing::info;
+
+use super::*;
+
+/// The version of such files.
+const OLDER: u32 = 1;
+/// Of all three kinds: what the directory is called, and how a file in it is read.
+const KINDS: [(&str, Parse); 3] = [("journal", entry), ("bound", bound), ("stopped", stopped)];
+
+/// Reads a file of its name; trusts nothing in it.
+pub(super) type Parse = fn(&Path, &[u8]) -> Result<Vec<DeviceRecord>, String>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OldEntry {
+    version: u32,
+    uuid: String,
+    name: String,
+    devices: Vec<OldHeld>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OldHeld {
+    address: PciAddress,
+    driver: DriverName,
+    before: Option<Before>,
+    state: Phase,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OldBound {
+    version: u32,
+    device: PciAddress,
+    driver: DriverName,
+    before: Before,
+    done: bool,
+    #[serde(default)]
+    leader: Option<PciAddress>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OldStopped {
+    version: u32,
+    service: ServiceName,
+    devices: BTreeSet<PciAddress>,
+}
+
+/// Whether a file is there that is to be migrated; also where that cannot be known.
+pub(super) fn is_due(run: &Path) -> bool {
+    older(run).map_or(true, |files| !files.is_empty())
+}
+
+/// The files of an older version, each with how it is read.
+pub(super) fn older(run: &Path) -> io::Result<Vec<(PathBuf, Parse)>> {
+    let mut all = Vec::new();
+    for (name, parse) in KINDS {
+        let paths = peek::files(&run.join(name))?.into_iter();
+        all.extend(paths.map(|path| (path, parse)));
+    }
+    Ok(all)
+}
+
+/// What a file of an older version says, of whatever kind; its name is `name`, without an ending.
+#[must_use]
+pub fn of_older_version(name: &Path, bytes: &[u8]) -> Vec<DeviceRecord> {
+    let read = KINDS
+        .iter()
+        .filter_map(|(_, parse)| parse(name, bytes).ok());
+    read.flatten().collect()
+}
+
+impl Records {
+    pub(super) fn migrate(&self) -> Result<(), RecordError> {
+        let (mut records, mut migrated) = (BTreeMap::new(), Vec::new());
+        for (name, parse) in KINDS {
+            for path in list(&*self.storage, &self.run.join(name))? {
+                if let Some(found) = self.load_older(&path, parse)? {
+                    merge(&mut records, found);
+                    migrated.push(path);
+                }
+            }
+        }
+        for (device, older) in records {
+            // Of an earlier attempt, or of before a downgrade.
+            let known = self.load(device)?;
+            self.store(&older.over(known))?;
+        }
+        for path in &migrated {
+            match self.storage.remove(path) {
+                Err(why) if why.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", path, why));
+                }
+                _ => info!(
+                    "'{}' of an older version is migrated to records by device",
+                    path.display()
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn load_older(
+        &self,
+        path: &Path,
+        parse: Parse,
+    ) -> Result<Option<Vec<DeviceRecord>>, RecordError> {
+        let bytes = match self.storage.read(path, LIMIT + 1) {
+            Err(why) if is_no_file(&why) => {
+                error!("'{}' is no file: it is left where it is", path.display());
+                return Ok(None);
+            }
+            read => read.map_err(|why| failed("read", path, why))?,
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        match parse(path, &bytes) {
+            Ok(records) => Ok(Some(records)),
+            Err(reason) => set_aside(path, &reason).map(|()| None),
+        }
+    }
+}
+
+impl DeviceRecord {
+    /// The same, with what is `known` besides. Of a device that an older agent found in a running guest, the record of before
+    /// the downgrade knows more.
+    fn over(self, known: Option<Self>) -> Self {
+        let known = known.unwrap_or_else(|| Self::new(self.device));
+        let known_of = |of: &OfDomain| {
+            let same = known.domain.as_ref();
+            same.filter(|one| one.domain.uuid == of.domain.uuid && of.record.before.is_none())
+        };
+        Self {
+            domain: match self.domain {
+                Some(of) => Some(known_of(&of).cloned().unwrap_or(of)),
+                None => known.domain,
+            },
+            manual: self.manual.or(known.manual),
+            units: self.units.into_iter().chain(known.units).collect(),
+            ..self
+        }
+    }
+}
+
+/// Adds what another file says of the same devices. A device has one domain: the first by UUID.
+fn merge(all: &mut BTreeMap<PciAddress, DeviceRecord>, found: Vec<DeviceRecord>) {
+    for one in found {
+        let known = all.remove(&one.device);
+        let device = one.device;
+        let merged = match known {
+            Some(known) => known.over(Some(one)),
+            None => one,
+        };
+        all.insert(device, merged);
+    }
+}
+
+fn entry(path: &Path, bytes: &[u8]) -> Result<Vec<DeviceRecord>, String> {
+    let old: OldEntry = parse(bytes, |old: &OldEntry| old.version)?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let uuid = old.uuid.parse();
+    let devices: BTreeSet<_> = old.devices.iter().map(|held| held.address).collect();
+    let (Ok(uuid), true) = (uuid, old.uuid == name) else {
+        return Err(format!("it is about domain {}", old.uuid));
+    };
+    if devices.len() != old.devices.len() {
+        return Err("it names a device twice".into());
+    }
+    let name = old.name;
+    let domain = DomainRef { uuid, name };
+    let records = old.devices.into_iter().map(|held| DeviceRecord {
+        domain: Some(OfDomain {
+            domain: domain.clone(),
+            record: text::of(Owner::Domain, held.driver, held.before, held.state),
+        }),
+        ..DeviceRecord::new(held.address)
+    });
+    Ok(records.collect())
+}
+
+fn bound(path: &Path, bytes: &[u8]) -> Result<Vec<DeviceRecord>, String> {
+    let old: OldBound = parse(bytes, |old: &OldBound| old.version)?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    if old.device.to_string() != name {
+        return Err(format!("it is about '{}'", old.device));
+    }
+    let phase = match old.done {
+        true => Phase::Bound,
+        false => Phase::Degraded,
+    };
+    let manual = Manual {
+        device: old.device,
+        leader: old.leader,
+        record: text::of(Owner::Admin, old.driver, Some(old.before), phase),
+    };
+    Ok(vec![DeviceRecord {
+        manual: Some(manual),
+        ..DeviceRecord::new(old.device)
+    }])
+}
+
+fn stopped(_: &Path, bytes: &[u8]) -> Result<Vec<DeviceRecord>, String> {
+    let old: OldStopped = parse(bytes, |old: &OldStopped| old.version)?;
+    let records = old.devices.into_iter().map(|device| DeviceRecord {
+        units: [old.service.clone()].into(),
+        ..DeviceRecord::new(device)
+    });
+    Ok(records.collect())
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], version: impl Fn(&T) -> u32) -> Result<T, String> {
+    if bytes.len() as u64 > LIMIT {
+        return Err(format!("it is larger than {LIMIT} bytes"));
+    }
+    let old: T = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match version(&old) {
+        OLDER => Ok(old),
+        other => Err(format!("it has version {other}")),
+    }
+}

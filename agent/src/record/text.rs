@@ -1,0 +1,263 @@
+//! The text of a record: JSON, one device each. variantd.journal(5) says the same for people.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::rebind::Before;
+use serde::{Deserialize, Serialize};
+
+use super::{DeviceRecord, Manual, OfDomain};
+use crate::assignment::{self, Phase, Record};
+use crate::libvirt::DomainRef;
+use crate::service::ServiceName;
+
+/// The version written, and the newest that is read.
+pub const VERSION: u32 = 2;
+/// Larger than any record that we write, in bytes.
+pub const LIMIT: u64 = 64 << 10;
+
+/// Why a text is no record.
+#[derive(Debug)]
+pub enum Unusable {
+    /// Written by a newer variantd, whose meaning is not known here.
+    Newer(u32),
+    /// Anything else.
+    Damaged(String),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    version: u32,
+    device: PciAddress,
+    owner: Owner,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<DriverName>,
+    #[serde(default)]
+    before: Option<Before>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leader: Option<PciAddress>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lender: Option<Lender>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    units: BTreeSet<ServiceName>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Owner {
+    Domain(Named),
+    Admin,
+    /// The device is as it was; services that were stopped for it do not run again yet.
+    None,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    uuid: String,
+    name: String,
+}
+
+/// What a domain has borrowed the device from.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lender {
+    target: DriverName,
+    before: Before,
+    phase: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leader: Option<PciAddress>,
+}
+
+/// What every version of a record says.
+#[derive(Deserialize)]
+struct Outline {
+    version: u32,
+    device: PciAddress,
+    owner: Option<serde_json::Value>,
+}
+
+/// The text of a record, which can be read again.
+///
+/// # Errors
+/// When it would be larger than what is read.
+pub fn write(record: &DeviceRecord) -> io::Result<String> {
+    let text = serde_json::to_string_pretty(&Text::of(record)).map_err(io::Error::other)?;
+    match text.len() as u64 > LIMIT {
+        true => {
+            let why = format!(
+                "it would have {} bytes, and {LIMIT} are read again",
+                text.len()
+            );
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
+        }
+        false => Ok(text),
+    }
+}
+
+/// Reads a record that must be about `device`; trusts nothing in it.
+///
+/// # Errors
+/// When it is larger than any we write, is none, or is from a newer version.
+pub fn read(bytes: &[u8], device: PciAddress) -> Result<DeviceRecord, Unusable> {
+    let damaged = |reason: String| Err(Unusable::Damaged(reason));
+    if bytes.len() as u64 > LIMIT {
+        return damaged(format!("it is larger than {LIMIT} bytes"));
+    }
+    match serde_json::from_slice::<Outline>(bytes) {
+        Ok(outline) if outline.version > VERSION => return Err(Unusable::Newer(outline.version)),
+        _ => {}
+    }
+    let text: Text = match serde_json::from_slice(bytes) {
+        Ok(text) => text,
+        Err(error) => return damaged(error.to_string()),
+    };
+    match text {
+        text if text.version != VERSION => damaged(format!("it has version {}", text.version)),
+        text if text.device != device => damaged(format!("it is about '{}'", text.device)),
+        text => text.record().map_err(Unusable::Damaged),
+    }
+}
+
+/// The domain that a text of whatever version names.
+///
+/// # Errors
+/// The version of one that has an owner of whom nothing is known here.
+pub(super) fn outline(bytes: &[u8], device: PciAddress) -> Result<Option<DomainRef>, u32> {
+    let Ok(outline) = serde_json::from_slice::<Outline>(bytes) else {
+        return Ok(None);
+    };
+    if outline.device != device {
+        return Ok(None);
+    }
+    let owner = outline.owner.unwrap_or_default();
+    match serde_json::from_value(owner) {
+        Ok(Owner::Domain(named)) => Ok(named.reference()),
+        Ok(Owner::Admin | Owner::None) => Ok(None),
+        Err(_) if outline.version > VERSION => Err(outline.version),
+        Err(_) => Ok(None),
+    }
+}
+
+impl Text {
+    fn of(record: &DeviceRecord) -> Self {
+        let mut text = Self {
+            version: VERSION,
+            device: record.device,
+            owner: Owner::None,
+            target: None,
+            before: None,
+            phase: None,
+            leader: None,
+            lender: record.manual.as_ref().and_then(Lender::of),
+            units: record.units.clone(),
+        };
+        if let Some(of) = &record.domain {
+            text.owner = Owner::Domain(Named::of(&of.domain));
+            text.target = Some(of.record.target.clone());
+            text.before = of.record.before.clone();
+            text.phase = Some(of.record.phase);
+        } else if let Some(lender) = text.lender.take() {
+            text.owner = Owner::Admin;
+            text.target = Some(lender.target);
+            text.before = Some(lender.before);
+            text.phase = Some(lender.phase);
+            text.leader = lender.leader;
+        }
+        text
+    }
+
+    fn record(self) -> Result<DeviceRecord, String> {
+        let device = self.device;
+        let mut record = DeviceRecord::new(device);
+        record.units = self.units;
+        record.manual = self.lender.map(|lender| lender.manual(device));
+        let rest = (self.target, self.phase, self.before, self.leader);
+        match (self.owner, rest) {
+            (Owner::Domain(named), (Some(target), Some(phase), before, None)) => {
+                let domain = named.reference().ok_or("its domain has no UUID")?;
+                let owner = assignment::Owner::Domain;
+                let record_of = of(owner, target, before, phase);
+                record.domain = Some(OfDomain {
+                    domain,
+                    record: record_of,
+                });
+            }
+            (Owner::Admin, (Some(target), Some(phase), Some(before), leader))
+                if record.manual.is_none() =>
+            {
+                let lender = Lender {
+                    target,
+                    before,
+                    phase,
+                    leader,
+                };
+                record.manual = Some(lender.manual(device));
+            }
+            (Owner::None, (None, None, None, None))
+                if record.manual.is_none() && !record.units.is_empty() => {}
+            _ => return Err("its owner does not fit the rest".into()),
+        }
+        Ok(record)
+    }
+}
+
+impl Lender {
+    fn of(manual: &Manual) -> Option<Self> {
+        Some(Self {
+            target: manual.record.target.clone(),
+            before: manual.record.before.clone()?,
+            phase: manual.record.phase,
+            leader: manual.leader,
+        })
+    }
+
+    fn manual(self, device: PciAddress) -> Manual {
+        Manual {
+            device,
+            leader: self.leader,
+            record: of(
+                assignment::Owner::Admin,
+                self.target,
+                Some(self.before),
+                self.phase,
+            ),
+        }
+    }
+}
+
+impl Named {
+    fn of(domain: &DomainRef) -> Self {
+        Self {
+            uuid: domain.uuid.to_string(),
+            name: domain.name.clone(),
+        }
+    }
+
+    fn reference(self) -> Option<DomainRef> {
+        Some(DomainRef {
+            uuid: self.uuid.parse().ok()?,
+            name: self.name,
+        })
+    }
+}
+
+pub(super) fn of(
+    owner: assignment::Owner,
+    target: DriverName,
+    before: Option<Before>,
+    phase: Phase,
+) -> Record {
+    Record {
+        owner,
+        target,
+        before,
+        phase,
+        replaces: None,
+    }
+}
