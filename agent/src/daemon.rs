@@ -64,7 +64,7 @@ const STEP: Duration = Duration::from_secs(30);
 pub struct Places {
     /// The configuration file; `recipes.d` and `reserved.d` are beside it.
     pub config: PathBuf,
-    /// Lost at reboot: journal and published devices.
+    /// Lost at reboot: records and published devices.
     pub run: PathBuf,
     /// Kept over a reboot: learned versions and regions.
     pub state: PathBuf,
@@ -241,7 +241,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
 }
 
 /// Where the run directory is full or read-only, the agent serves what needs no file: files with the same text are not
-/// written again, an assignment is refused for its journal entry (`VD-BND-010`), and the publisher tries again.
+/// written again, an assignment is refused for its record (`VD-BND-010`), and the publisher tries again.
 fn published(site: &Site, run: &Path) -> Result<(), StartError> {
     let devices = patience::publish(site, run).and_then(|()| inventory::publish(site, run));
     match devices {
@@ -305,6 +305,7 @@ fn idle(manager: Manager) -> Idle {
 /// # Errors
 /// When configuration, recipes or host cannot be read: nothing is bound then.
 pub fn reserve(places: &Places) -> Result<usize, StartError> {
+    let _instance = migrating(&places.run)?;
     let site = site(places)?;
     let (assigner, _) = assigner(places, site.clone())?;
     let host = site.host().map_err(PublishError::from)?;
@@ -316,12 +317,26 @@ pub fn reserve(places: &Places) -> Result<usize, StartError> {
 /// # Errors
 /// As [`reserve`]; when its reservation cannot be used.
 pub fn reserved(places: &Places, device: PciAddress) -> Result<Option<DriverName>, StartError> {
+    let _instance = migrating(&places.run)?;
     let root = places.root.clone();
     let site = site_on(places, Box::new(move || alone(&root, device)))?;
     let (assigner, _) = assigner(places, site.clone())?;
     let host = site.host().map_err(PublishError::from)?;
     let all = reservations(places).all();
     Ok(reserve::claim(&assigner, &host, all, device)?)
+}
+
+/// The run directory, where an older version has left something there: that is migrated by its owner alone, and an agent of
+/// that version may still be running.
+fn migrating(run: &Path) -> Result<Option<Instance>, InstanceError> {
+    if !Records::has_older(run) {
+        return Ok(None);
+    }
+    match Instance::hold(run) {
+        // Another one has migrated it meanwhile.
+        Err(_) if !Records::has_older(run) => Ok(None),
+        held => held.map(Some),
+    }
 }
 
 /// A host of one device, or of none where that is not there: udev waits for each that appears, and reads of the

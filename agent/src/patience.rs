@@ -21,7 +21,7 @@ use crate::site::{Rules, Site};
 /// Seconds that a hook waits for a start, whatever is published; the hook has the same range.
 const START: RangeInclusive<u64> = 60..=1500;
 
-/// Everything of a start that waits for no device: to read the host, to check, to write the journal.
+/// Everything of a start that waits for no device: to read the host, to check, to write records.
 const REST: Duration = Duration::from_secs(10);
 
 /// How long a bind to the drivers of the recipes may take.

@@ -53,7 +53,7 @@ pub struct Statuses {
     pub host: Host,
 }
 
-/// Looks at the host, the journal and the reservations.
+/// Looks at the host, the records and the reservations.
 ///
 /// # Errors
 /// When the host cannot be read.

@@ -27,11 +27,11 @@ watch_libvirt version 'list --all'
 every=${every-}
 bound=$VARIANT/$VARIANT
 state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
-records() { find /run/variantd/journal /run/variantd/bound -name '*.json' 2>/dev/null; }
+records() { find /run/variantd/records -name '*.json' 2>/dev/null; }
 said() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",]*\).*/\1/p" $(records) | tail -1; }
 is_back() { [ "$(state)" = pci-stub/pci-stub ] && [ -z "$(records)" ]; }
-is_held() { [ "$(state)" = $bound ] && [ "$(said state)" = bound ]; }
-is_by_hand() { [ "$(state)" = $bound ] && [ "$(said done)" = true ]; }
+is_held() { [ "$(state)" = $bound ] && [ -n "$(held)" ] && [ "$(said phase)" = bound ]; }
+is_by_hand() { [ "$(state)" = $bound ] && [ "$(said owner)" = admin ] && [ "$(said phase)" = bound ]; }
 either() { local one; for one in "$@"; do ! "$one" || return 0; done; return 1; }
 agent() { systemctl show -p MainPID --value variantd; }
 is_another() { sleep 0.2; [ "$(systemctl show -p ActiveState --value variantd)" = active ] && [ "$(agent)" != "$1" ]; }

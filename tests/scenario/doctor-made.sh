@@ -44,7 +44,7 @@ restore() {
     uncover
     echo 0000:00:1f.2 >/sys/bus/pci/drivers/ahci/bind 2>/dev/null || true
     [ -z "${bus-}" ] || secondary "$bus"
-    rm -rf $dropin $reserved /run/variantd/journal/made* /etc/variantd/recipes.d
+    rm -rf $dropin $reserved /run/variantd/records/ffff:* /etc/variantd/recipes.d
     rm -f $hook; ln -s /usr/sbin/variantd-hook $hook
     forget big pages turned
     echo 0 >/proc/sys/vm/nr_hugepages
@@ -158,15 +158,16 @@ found VD-BND-022 'names a driver'
 mended VD-BND-022
 
 # Records that cannot be used.
-mkdir -p /run/variantd/journal
-echo nonsense >/run/variantd/journal/made.json
+made=/run/variantd/records/ffff:00:00.0.json
+mkdir -p /run/variantd/records
+echo nonsense >$made
 found VD-BND-010 'cannot be used'
-contains 'the hint' "$(variantctl doctor --only VD-BND-010 || true)" 'mv /run/variantd/journal/made.json /run/variantd/journal/made.json.damaged'
-mv /run/variantd/journal/made.json /run/variantd/journal/made.json.damaged
+contains 'the hint' "$(variantctl doctor --only VD-BND-010 || true)" "mv $made $made.damaged"
+mv $made $made.damaged
 gone VD-BND-010
-echo '{"version": 99, "uuid": "made", "name": "made", "devices": []}' >/run/variantd/journal/made.json
+echo '{"version": 99, "device": "ffff:00:00.0", "owner": "none"}' >$made
 found VD-BND-011 'version 99'
-rm /run/variantd/journal/made.json*
+rm $made $made.damaged
 gone VD-BND-011
 
 # libvirt's hook: another program in its place, and one from where a profile lets nothing run.

@@ -67,7 +67,7 @@ variantctl unreserve --now $GPU0 >/dev/null
 
 # A change of a device that was cut off before its end, as the record of it says.
 variantctl bind $GPU0 >/dev/null
-sed -i 's/"done": true/"done": false/' /run/variantd/bound/$GPU0.json
+sed -i 's/"phase": "bound"/"phase": "binding"/' /run/variantd/records/$GPU0.json
 found VD-BND-004 'failed half-way'
 mended VD-BND-004
 equal 'driver once recovered' "$(driver $GPU0)" vfio-pci

@@ -96,7 +96,7 @@ wait
 lines() { cat "$log/$1" 2>/dev/null | wc -l; }
 at_rest() {
     local gpu
-    [ -z "$(ls /run/variantd/journal /run/variantd/bound 2>/dev/null | grep json)" ] || return 1
+    [ -z "$(ls /run/variantd/records 2>/dev/null | grep json$)" ] || return 1
     for gpu in "${GPUS[@]}"; do [ "$(driver $gpu)/$(override $gpu)" = pci-stub/pci-stub ] || return 1; done
 }
 within 60 is_connected

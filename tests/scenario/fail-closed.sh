@@ -29,7 +29,7 @@ runs_on() {
     equal "process of f1 after $1" "$(cat /run/libvirt/qemu/f1.pid)" "$qemu"
     equal "driver of f1 after $1" "$(driver $GPU1)" $VARIANT
 }
-given_back() { [ "$(driver $GPU0)/$(override $GPU0)" = pci-stub/pci-stub ] && [ "$(ls /run/variantd/journal | wc -l)" = 1 ]; }
+given_back() { [ "$(driver $GPU0)/$(override $GPU0)" = pci-stub/pci-stub ] && [ "$(held | wc -l)" = 1 ]; }
 plain_starts() { virsh start f2 --paused >/dev/null || fail "a plain guest does not start: $1"; virsh destroy f2 >/dev/null; }
 
 # refused WHAT CODE SECONDS: the start of f0, with this code, in this time

@@ -17,7 +17,7 @@ refused() {
     for part in "$@"; do contains 'refusal' "$said" "$part"; done
     timeout 5 virsh list --all >/dev/null || fail 'libvirt does not answer'
     equal 'driver' "$(driver $GPU0)/$(override $GPU0)" vfio-pci/vfio-pci
-    equal 'journal' "$(ls /run/variantd/journal)" ''
+    equal 'journal' "$(held)" ''
     printf '= %s\n' "$(grep -o "'$GPU0': .*" <<<"$said" | head -1)"
 }
 

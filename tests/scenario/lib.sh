@@ -26,8 +26,11 @@ within() {
 driver() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" 2>/dev/null)" 2>/dev/null || true; }
 override() { cat "/sys/bus/pci/devices/$1/driver_override"; }
 
-# no_guest: no guest has a device, by the journal
-no_guest() { [ -z "$(ls /run/variantd/journal)" ]; }
+# held: the records of devices that guests have
+held() { grep -ls '"domain"' /run/variantd/records/*.json || true; }
+
+# no_guest: no guest has a device, by the records
+no_guest() { [ -z "$(held)" ]; }
 
 # without_initiators: from the agent's next start on the GPUs' recipe is one for hosts whose QEMU has no initiators. A kernel
 # before 6.8 has no variant driver either: VARIANT is the driver then.

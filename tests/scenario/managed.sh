@@ -48,7 +48,7 @@ round() {
     equal "$policy, managed=$managed from $before: while running" "$(driver $GPU0)" $VARIANT
     virsh destroy m0 >/dev/null
     equal "$policy, managed=$managed from $before: afterwards" "$(state)" "$(wanted $policy "$before")"
-    equal 'journal afterwards' "$(ls /run/variantd/journal)" ''
+    equal 'journal afterwards' "$(held)" ''
     printf '= %s managed=%s: %s, bound %s, libvirt %s, stopped %s, libvirt %s, released %s\n' "$policy" $managed \
         "$(seen prepare 00)" "$(seen prepare zz)" "$(seen start 00)" "$(seen stopped zz)" "$(seen release 00)" "$(seen release zz)"
 }

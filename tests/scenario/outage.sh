@@ -8,7 +8,7 @@ guest o0 $GPU0 >/tmp/o0.xml
 virsh define /tmp/o0.xml >/dev/null
 variantctl wait o0 >/dev/null
 pid() { systemctl show -p MainPID --value variantd; }
-given_back() { [ "$(driver $GPU0)/$(override $GPU0)" = vfio-pci/vfio-pci ] && [ -z "$(ls /run/variantd/journal)" ]; }
+given_back() { [ "$(driver $GPU0)/$(override $GPU0)" = vfio-pci/vfio-pci ] && no_guest; }
 
 # libvirt's daemon restarts under a running guest: its hook at reconnect must not fail.
 virsh start o0 --paused >/dev/null

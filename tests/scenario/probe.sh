@@ -18,7 +18,7 @@ is_probed() { [ "$(state "$1")" = $VARIANT/$VARIANT ]; }
 
 # as_before: both GPUs, and no record
 as_before() {
-    [ "$(state $GPU0) $(state $GPU1)" = 'vfio-pci/vfio-pci pci-stub/pci-stub' ] && [ -z "$(ls /run/variantd/journal)" ]
+    [ "$(state $GPU0) $(state $GPU1)" = 'vfio-pci/vfio-pci pci-stub/pci-stub' ] && no_guest
 }
 
 # refused GUEST: its start is refused in time; meanwhile libvirt and the agent answer
@@ -43,7 +43,7 @@ refused() {
     contains 'refusal' "$(cat /tmp/said)" "$GPU0"
     contains 'refusal' "$(cat /tmp/said)" 'within the driver'
     answers virsh -q list --all
-    as_before || fail "not as before: $(state $GPU0) $(state $GPU1) $(ls /run/variantd/journal)"
+    as_before || fail "not as before: $(state $GPU0) $(state $GPU1) $(held)"
 }
 
 calibrate

@@ -31,7 +31,7 @@ equal 'reservations' "$(at variantd-reserve ActiveState)" active
 # libvirt has started the guest by itself; what is recorded is of this start.
 runs() { [ "$(virsh domstate r0 | head -1)" = running ]; }
 within 60 runs
-contains 'journal' "$(cat /run/variantd/journal/*.json)" '"bound"'
+contains 'record' "$(cat $(held))" '"bound"'
 equal 'state with the guest' "$(state)" $bound
 virsh autostart --disable r0 >/dev/null
 virsh destroy r0 >/dev/null

@@ -15,7 +15,7 @@ pid=$(systemctl show -p MainPID --value variantd)
 
 count() { find "$1" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l; }
 memory() { awk '/^VmRSS:/ { print $2 }' /proc/$pid/status; }
-records() { find /run/variantd/journal /run/variantd/bound -name '*.json' 2>/dev/null | sort | tr '\n' ' '; }
+records() { find /run/variantd/records -name '*.json' 2>/dev/null | sort | tr '\n' ' '; }
 children() { cat /proc/$pid/task/*/children 2>/dev/null || true; }
 rest() { printf '%s/%s [%s] fd %s children [%s]' "$(driver $GPU0)" "$(override $GPU0)" "$(records)" "$(count /proc/$pid/fd)" "$(children)"; }
 at_rest() { [ "$(rest)" = "$first" ]; }

@@ -15,7 +15,7 @@ round() {
     virsh destroy d0 >/dev/null
     equal 'driver afterwards' "$(driver $GPU0)" "$before_driver"
     equal 'override afterwards' "$(override $GPU0)" "$before_override"
-    equal 'journal afterwards' "$(ls /run/variantd/journal)" ''
+    equal 'journal afterwards' "$(held)" ''
 }
 
 forget d0

@@ -79,7 +79,7 @@ async fn a_write_that_was_stuck_is_settled_when_it_ends_whatever_came_of_it() {
                 break;
             }
             if bound || agent.held().is_empty() {
-                continue; // The module or the journal: no device has hung.
+                continue; // The module or the record: no device has hung.
             }
             let ended = Arc::new(Notify::new());
             trial.machine.let_go();

@@ -285,7 +285,7 @@ fn a_records_directory_that_cannot_be_made_is_named() {
     let agent = Assigner::new(kernel, trial.site.clone(), records);
     let error = agent
         .bind(&domain(), &planned(ONE))
-        .expect_err("no journal");
+        .expect_err("no records");
     assert!(
         error.to_string().contains(&path.display().to_string()),
         "{error}"

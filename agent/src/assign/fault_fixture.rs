@@ -1,4 +1,4 @@
-//! A machine whose writes, to the kernel and to the journal, fail, hang or end the agent at a chosen point.
+//! A machine whose writes, to the kernel and of records, fail, hang or end the agent at a chosen point.
 //!
 //! Every write and every load of a module is one point, counted over all agents that run on the
 //! machine one after the other; where the test wants it, so is every read. An agent that has died goes

@@ -1,9 +1,9 @@
 //! Gives a domain its devices and takes them back: what libvirt's hook asks for.
 //!
 //! ```text
-//! prepare: verify -> claim: journal 'binding' -> devices are free -> bind all -> journal 'bound'
-//!                                     a failure: put all back -> drop the entry
-//! release: nobody holds the device -> journal 'releasing' -> give all back -> drop the entry
+//! prepare: verify -> claim: record 'binding' -> devices are free -> bind all -> record 'bound'
+//!                                     a failure: put all back -> drop the record
+//! release: nobody holds the device -> record 'releasing' -> give all back -> drop the record
 //! start of the agent: 'binding', 'degraded' -> put back; 'releasing' -> give back;
 //!                     'bound' -> stays while libvirt says that the guest runs, else give back
 //! ```

@@ -26,7 +26,7 @@ impl Assigner {
         })
     }
 
-    /// Ends what the agent had begun when it stopped, by the journal alone: a bind goes back, since no
+    /// Ends what the agent had begun when it stopped, by the records alone: a bind goes back, since no
     /// guest runs before it is done; a release is finished. Called before libvirt is heard.
     pub fn resume(&self) {
         self.unheard();

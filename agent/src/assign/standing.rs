@@ -1,4 +1,4 @@
-//! How each device stands that is, or is becoming, bound: what callers see of journal and records.
+//! How each device stands that is, or is becoming, bound: what callers see of the records.
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};

@@ -5,7 +5,7 @@ use super::record::Record;
 /// The record from now on, and what is done then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// What is written to the journal first; `None` when the record ends.
+    /// What is written first; `None` when the record ends.
     pub(crate) record: Option<Record>,
     pub(crate) actions: Vec<Action>,
 }

@@ -11,7 +11,7 @@
 //!      +<---- restored --- degraded <--------------------------------+
 //! ```
 //!
-//! No I/O, no clock, no libvirt. The caller writes `Step::record` to the journal before it performs `Step::actions`,
+//! No I/O, no clock, no libvirt. The caller writes `Step::record` (`crate::record`) before it performs `Step::actions`,
 //! and hands each result back as an event. `model` searches what comes of it on a bounded host.
 
 mod action;

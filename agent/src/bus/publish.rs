@@ -1,7 +1,7 @@
 //! Keeps the devices' objects, and the lists that the hook reads, true: looks at the host whenever the bell rings, and
 //! says what changed.
 //!
-//! Nothing is polled: journal and records ring when we change a device, the kernel's uevents when somebody
+//! Nothing is polled: the records ring when we change a device, the kernel's uevents when somebody
 //! else does. Only while another process works on a device is it looked at again by time.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -66,7 +66,8 @@ struct OldStopped {
 
 /// Whether a file is there that is to be migrated; also where that cannot be known.
 pub(super) fn is_due(run: &Path) -> bool {
-    older(run).map_or(true, |files| !files.is_empty())
+    let is_file = |(path, _): &(PathBuf, Parse)| path.symlink_metadata().is_ok_and(|one| one.is_file());
+    older(run).map_or(true, |files| files.iter().any(is_file))
 }
 
 /// The files of an older version, each with how it is read.

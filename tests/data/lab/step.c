@@ -23,8 +23,7 @@ enum when { NOT, BEFORE, MEANWHILE, AFTER };
 
 static int counts(const char *path)
 {
-    return !strncmp(path, "/run/variantd/journal", 21) || !strncmp(path, "/run/variantd/bound", 19) ||
-           !strncmp(path, "/sys/", 5);
+    return !strncmp(path, "/run/variantd/records", 21) || !strncmp(path, "/sys/", 5);
 }
 
 /* The number of this step, over all processes; it is noted. */

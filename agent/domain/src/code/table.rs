@@ -1195,8 +1195,8 @@ codes! {
     ServiceNotStarted = "VD-BND-014" {
         severity: Refusal,
         explanation: "What is stopped for a device is started again when the device is given back, when it was not bound \
-            after all, and when variantd starts. systemd could not be asked, or said no. /run/variantd/stopped \
-            names the service until it was started.",
+            after all, and when variantd starts. systemd could not be asked, or said no. The \
+            device's record names the service until it was started.",
         source: "org.freedesktop.systemd1(5), StartUnit",
     }
 

@@ -1,4 +1,4 @@
-//! What the model knows of a host: devices, the journal, guests, and the work that is under way.
+//! What the model knows of a host: devices, their records, guests, and the work that is under way.
 //!
 //! Drivers are numbers here, 0 for none; the real types are made for each call of `next`.
 
