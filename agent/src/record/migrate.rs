@@ -66,7 +66,8 @@ struct OldStopped {
 
 /// Whether a file is there that is to be migrated; also where that cannot be known.
 pub(super) fn is_due(run: &Path) -> bool {
-    let is_file = |(path, _): &(PathBuf, Parse)| path.symlink_metadata().is_ok_and(|one| one.is_file());
+    let is_file =
+        |(path, _): &(PathBuf, Parse)| path.symlink_metadata().is_ok_and(|one| one.is_file());
     older(run).map_or(true, |files| files.iter().any(is_file))
 }
 
