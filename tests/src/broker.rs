@@ -14,9 +14,10 @@ use nix::unistd::geteuid;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use zbus::{Fd, Message, ObjectPath, as_variant};
 
-/// What a broker allows each user, as the launcher has it.
-const LIMITS: [(&str, &str); 4] = [
-    ("--max-bytes", "536870912"),
+/// Bytes that a broker keeps for each user at most, as the launcher has it.
+pub(crate) const BYTES: u32 = 512 << 20;
+/// What else it allows each user, as the launcher has it.
+const LIMITS: [(&str, &str); 3] = [
     ("--max-fds", "4096"),
     ("--max-matches", "131072"),
     ("--max-objects", "16384"),
@@ -49,13 +50,14 @@ type Policy = (
     &'static str,
 );
 
-/// Starts one that listens at `path`, to which every user may come. It ends with the controller.
-pub(crate) fn start(path: &Path) -> Result<(Child, UnixStream)> {
+/// Starts one that listens at `path`, to which every user may come, and keeps so many bytes for each. It ends with the controller.
+pub(crate) fn start(path: &Path, bytes: u32) -> Result<(Child, UnixStream)> {
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
     let (controller, theirs) = UnixStream::pair()?;
     let mut broker = Command::new("dbus-broker");
     broker.args(["--controller", "0", "--machine-id", &"0".repeat(32)]);
+    broker.args(["--max-bytes", &bytes.to_string()]);
     for (option, limit) in LIMITS {
         broker.args([option, limit]);
     }

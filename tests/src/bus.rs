@@ -27,6 +27,18 @@ pub enum Kind {
     Broker,
 }
 
+/// Which program is the bus where a test does not choose: `dbus-broker` or, by default, `dbus-daemon`.
+const PROGRAM: &str = "VARIANTD_BUS";
+
+impl Kind {
+    fn of_environment() -> Self {
+        match std::env::var(PROGRAM) {
+            Ok(name) if name == "dbus-broker" => Self::Broker,
+            _ => Self::Daemon,
+        }
+    }
+}
+
 /// A private bus, and a directory for whoever is tested on it.
 pub struct Bus {
     daemon: Child,
@@ -40,10 +52,21 @@ impl Bus {
     /// Starts one and waits until it listens.
     ///
     /// # Errors
-    /// When there is no `dbus-daemon`, or it ends at once.
+    /// When the program is not installed, or ends at once.
     pub fn start() -> Result<Self> {
+        Self::start_on(Kind::of_environment())
+    }
+
+    /// The same on this program.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_on(kind: Kind) -> Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory")?;
-        Self::run(directory, "--session")
+        match kind {
+            Kind::Broker => Self::broker(directory, broker::BYTES),
+            Kind::Daemon => Self::run(directory, "--session"),
+        }
     }
 
     /// One to which every user of the machine may come, as to the system's, with the limits of that.
@@ -51,7 +74,7 @@ impl Bus {
     /// # Errors
     /// As for [`Self::start`].
     pub fn for_all() -> Result<Self> {
-        Self::for_all_on(Kind::Daemon)
+        Self::for_all_on(Kind::of_environment())
     }
 
     /// The same on this program.
@@ -61,9 +84,18 @@ impl Bus {
     pub fn for_all_on(kind: Kind) -> Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory")?;
         if kind == Kind::Broker {
-            return Self::broker(directory);
+            return Self::broker(directory, broker::BYTES);
         }
         Self::configured(directory, FOR_ALL)
+    }
+
+    /// The same on `dbus-broker`, which keeps so many bytes for each user at most.
+    ///
+    /// # Errors
+    /// When it is not installed, or ends at once.
+    pub fn broker_with(bytes: u32) -> Result<Self> {
+        let directory = tempfile::tempdir().context("cannot make a directory")?;
+        Self::broker(directory, bytes)
     }
 
     fn configured(directory: TempDir, text: &str) -> Result<Self> {
@@ -86,10 +118,10 @@ impl Bus {
         Self::configured(directory, &text)
     }
 
-    fn broker(directory: TempDir) -> Result<Self> {
+    fn broker(directory: TempDir, bytes: u32) -> Result<Self> {
         fs::set_permissions(directory.path(), Permissions::from_mode(0o711))?;
         let path = directory.path().join("bus");
-        let (daemon, controller) = broker::start(&path)?;
+        let (daemon, controller) = broker::start(&path, bytes)?;
         fs::set_permissions(&path, Permissions::from_mode(0o777))?;
         Ok(Self {
             daemon,

@@ -10,11 +10,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
-use zbus::Message;
+use nix::sys::signal::Signal;
+use tests::bus::Kind;
+use zbus::{Message, connection};
 
-use crate::scene::{Agent, Scene};
+use crate::scene::{Agent, Scene, as_nobody};
 
 const BUS: &str = "org.freedesktop.DBus";
+const BUSES: [Kind; 2] = [Kind::Daemon, Kind::Broker];
+/// Where the other process finds the bus.
+const ADDRESS: &str = "VARIANTD_TEST_VISIT";
+/// Each is two messages to the agent of some 200 bytes.
+const VISITS: usize = 3000;
 
 /// What lies between the agent and its bus.
 struct Relay {
@@ -79,9 +86,8 @@ fn ended(mut agent: Agent) -> String {
     error.expect("an error").to_owned()
 }
 
-#[test]
-fn an_agent_that_loses_any_of_its_connections_to_the_bus_ends_with_an_error() {
-    let scene = Scene::new();
+fn any_connection_is_lost(kind: Kind) {
+    let scene = Scene::on_bus(kind);
     let relay = Relay::before(&scene);
     let count = {
         let _agent = relay.agent(&scene);
@@ -100,9 +106,8 @@ fn an_agent_that_loses_any_of_its_connections_to_the_bus_ends_with_an_error() {
     }
 }
 
-#[test]
-fn an_agent_whose_bus_ends_ends_with_an_error() {
-    let mut scene = Scene::new();
+fn the_bus_ends(kind: Kind) {
+    let mut scene = Scene::on_bus(kind);
     let mut agent = scene.start();
     agent.says("serves");
     scene.bus.end();
@@ -110,10 +115,9 @@ fn an_agent_whose_bus_ends_ends_with_an_error() {
     assert!(error.contains("to the system bus is closed"), "{error}");
 }
 
-#[test]
-fn an_agent_that_loses_its_name_ends_with_an_error() {
+fn a_name_is_lost(kind: Kind) {
     for name in ["org.variantd1", "org.variantd1.Hook"] {
-        let scene = Scene::new();
+        let scene = Scene::on_bus(kind);
         let relay = Relay::before(&scene);
         let agent = relay.agent(&scene);
         let lost = Message::signal("/org/freedesktop/DBus", BUS, "NameLost").sender(BUS);
@@ -124,5 +128,49 @@ fn an_agent_that_loses_its_name_ends_with_an_error() {
         let error = ended(agent);
         let words = format!("the name '{name}' on the system bus is another process's now");
         assert!(error.contains(&words), "{error}");
+    }
+}
+
+#[test]
+fn an_agent_that_loses_any_of_its_connections_to_the_bus_ends_with_an_error() {
+    BUSES.into_iter().for_each(any_connection_is_lost);
+}
+
+#[test]
+fn an_agent_whose_bus_ends_ends_with_an_error() {
+    BUSES.into_iter().for_each(the_bus_ends);
+}
+
+#[test]
+fn an_agent_that_loses_its_name_ends_with_an_error() {
+    BUSES.into_iter().for_each(a_name_is_lost);
+}
+
+/// dbus-broker disconnects a receiver for which it can keep no further message of its own, such as that a name has come or gone.
+#[test]
+fn an_agent_that_dbus_broker_disconnects_ends_with_an_error() {
+    // Little, so that few messages fill it; the agent does not read.
+    let scene = Scene::on_broker_with(256 << 10);
+    let mut agent = scene.start();
+    agent.says("serves");
+    agent.send(Signal::SIGSTOP);
+    let mut visitors = as_nobody("bus_loss::visitor");
+    let visitors = visitors.env(ADDRESS, scene.bus.address());
+    assert!(visitors.status().expect("a process").success());
+    agent.send(Signal::SIGCONT);
+    let error = ended(agent);
+    assert!(error.contains("to the system bus is closed"), "{error}");
+}
+
+/// Comes to the bus and leaves it, many times; alone it is no test.
+#[tokio::test]
+#[ignore = "the other process of a test"]
+async fn visitor() {
+    let Ok(address) = std::env::var(ADDRESS) else {
+        return;
+    };
+    for _ in 0..VISITS {
+        let bus = connection::Builder::address(address.as_str()).build();
+        drop(bus.await.expect("bus"));
     }
 }

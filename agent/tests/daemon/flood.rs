@@ -9,6 +9,7 @@ use agent::client::{ManagerProxy, Options};
 use hooks::agent::Reply;
 use nix::unistd::Uid;
 use rustix::process::nice;
+use tests::bus::Kind;
 use zbus::message::{Flags, Message};
 use zbus::{Connection, Variant, connection};
 
@@ -129,9 +130,8 @@ fn flooding(scene: &Scene) -> Child {
     process.spawn().expect("a process")
 }
 
-#[tokio::test]
-async fn who_vanishes_in_the_middle_of_its_calls_leaves_nothing_behind() {
-    let scene = Scene::new();
+async fn callers_vanish(kind: Kind) {
+    let scene = Scene::on_bus(kind);
     let mut agent = scene.start();
     agent.says("serves");
     let hooks = client(&scene).await;
@@ -153,6 +153,12 @@ async fn who_vanishes_in_the_middle_of_its_calls_leaves_nothing_behind() {
     assert!(fault.to_string().contains("nobody"), "{fault}");
     manager.plan("test", Options::new()).await.expect("a turn");
     hook(&hooks).await;
+}
+
+#[tokio::test]
+async fn who_vanishes_in_the_middle_of_its_calls_leaves_nothing_behind() {
+    callers_vanish(Kind::Daemon).await;
+    callers_vanish(Kind::Broker).await;
 }
 
 /// The caller of the test below, in its own process.
@@ -186,14 +192,16 @@ async fn caller() {
 
 #[tokio::test]
 async fn no_more_than_its_turns_of_one_caller_are_under_way() {
-    let scene = Scene::for_all();
-    let mut agent = scene.start();
-    agent.says("serves");
-    let mut process = as_nobody("flood::caller");
-    process
-        .env(ADDRESS, scene.bus.address())
-        .stdout(Stdio::null());
-    assert!(process.status().expect("a process").success());
+    for kind in [Kind::Daemon, Kind::Broker] {
+        let scene = Scene::for_all_on(kind);
+        let mut agent = scene.start();
+        agent.says("serves");
+        let mut process = as_nobody("flood::caller");
+        process
+            .env(ADDRESS, scene.bus.address())
+            .stdout(Stdio::null());
+        assert!(process.status().expect("a process").success(), "{kind:?}");
+    }
 }
 
 /// By name, for its times mean nothing on a busy machine: `cargo test -p agent --test daemon --release -- --ignored

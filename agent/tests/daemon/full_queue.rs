@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use agent::client::Fault;
 use nix::sys::signal::Signal;
+use nix::unistd::Uid;
 use tokio::time::timeout;
 use zbus::message::{Flags, Message};
 use zbus::{Connection, connection};
 
-use crate::scene::{Agent, Scene};
+use crate::scene::{Agent, Scene, as_nobody};
 
 /// dbus-daemon(1), `limit`: what a connection may have in its queue.
 const LIMITS: &str = "<busconfig><limit name='max_outgoing_bytes'>65536</limit></busconfig>";
@@ -33,7 +34,10 @@ fn scene() -> (Scene, Agent) {
 /// Fills the queue of an agent that does not read.
 async fn fill(scene: &Scene) {
     let bus = connection::Builder::address(scene.bus.address()).build();
-    let bus: Connection = bus.await.expect("bus");
+    fill_on(&bus.await.expect("bus")).await;
+}
+
+async fn fill_on(bus: &Connection) {
     let body = "x".repeat(40 << 10);
     for _ in 0..CALLS {
         let call = Message::method_call("/org/variantd1", "Flood").destination(NAME);
@@ -82,6 +86,43 @@ async fn a_bus_that_has_no_room_for_long_is_named() {
         said.trim_end().ends_with("(VD-AGT-001); try again"),
         "{said}"
     );
+}
+
+/// Where the process that fills the queue finds the bus.
+const ADDRESS: &str = "VARIANTD_TEST_FILL";
+
+/// Fills the queue of an agent that does not read, as another user, until the bus refuses its call; alone it is no test.
+#[tokio::test]
+#[ignore = "the other process of a test"]
+async fn filler() {
+    let Ok(address) = std::env::var(ADDRESS) else {
+        return;
+    };
+    let bus = connection::Builder::address(address.as_str()).build();
+    fill_on(&bus.await.expect("bus")).await;
+}
+
+/// dbus-broker has a quota for each user, of which another one gets a share: who fills the agent's queue is refused, others wait.
+#[test]
+fn who_fills_the_agents_queue_keeps_no_other_user_out_on_dbus_broker() {
+    if !Uid::effective().is_root() {
+        return println!("not run: needs root, to be another user than the agent");
+    }
+    let scene = Scene::on_broker_with(1 << 20);
+    let mut agent = scene.start();
+    agent.says("serves");
+    agent.send(Signal::SIGSTOP);
+    let mut filler = as_nobody("full_queue::filler");
+    let filler = filler.env(ADDRESS, scene.bus.address());
+    assert!(filler.status().expect("a process").success());
+    let output = thread::scope(|scope| {
+        let asking = scope.spawn(|| scene.variantctl(&["recover"]));
+        thread::sleep(SHORT);
+        assert!(!asking.is_finished(), "it was refused");
+        agent.send(Signal::SIGCONT);
+        asking.join().expect("variantctl")
+    });
+    assert!(output.status.success(), "{}", told(&output));
 }
 
 #[test]

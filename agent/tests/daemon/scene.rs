@@ -48,6 +48,16 @@ impl Scene {
         Self::with(Bus::for_all_on(kind).expect("bus"), "gh200-1gpu")
     }
 
+    /// The same on `dbus-broker`, which keeps so many bytes for each user at most.
+    pub(crate) fn on_broker_with(bytes: u32) -> Self {
+        Self::with(Bus::broker_with(bytes).expect("bus"), "gh200-1gpu")
+    }
+
+    /// A bus of this program.
+    pub(crate) fn on_bus(kind: Kind) -> Self {
+        Self::with(Bus::start_on(kind).expect("bus"), "gh200-1gpu")
+    }
+
     /// The same with these files of bus policy.
     pub(crate) fn for_all_with(files: &[&Path]) -> Self {
         Self::with(Bus::for_all_with(files).expect("bus"), "gh200-1gpu")
