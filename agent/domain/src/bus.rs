@@ -3,11 +3,13 @@
 //! Follows qemuDomainPCIAddressSetCreate and virDomainPCIAddressSetGrow (libvirt, src/qemu/qemu_domain_address.c and
 //! src/conf/domain_addr.c): each index without a controller, up to the highest that a controller or an address of a device names,
 //! gets a `pcie-root-port` where the machine has a `pcie-root`, and a `pci-bridge` where it has a `pci-root`. A root port goes
-//! onto the root bus. A conventional device on such a bus of a PCI Express machine would get a bridge; of those nothing is read.
+//! onto the root bus. For a conventional device on a bus above all controllers of a PCI Express machine, libvirt adds a root port, a
+//! `pcie-to-pci-bridge` and `pci-bridge`s instead, and may move the device to the next bus. What is conventional is not read here; a
+//! slot that a root port does not have says so.
 
 use std::collections::BTreeSet;
 
-use super::Domain;
+use super::{Domain, GuestAddress};
 
 /// Model of the controller that libvirt adds on a PCI Express machine.
 pub const ROOT_PORT: &str = "pcie-root-port";
@@ -20,6 +22,8 @@ impl Domain {
             (Some(controller), _) => Some(&controller.model),
             (None, 0) => self.root_model(),
             (None, _) => match self.root_model()? {
+                // The last of these bridges may be one above the device's bus.
+                "pcie-root" if self.conventional_top().is_some_and(|top| index <= top + 1) => None,
                 "pcie-root" => Some(ROOT_PORT),
                 _ => Some("pci-bridge"),
             },
@@ -35,6 +39,27 @@ impl Domain {
             // A port without an address goes onto the root bus, as one that libvirt adds.
             _ => (index > 0 && self.bus_model(index) == Some(ROOT_PORT)).then_some(0),
         }
+    }
+
+    /// Emulated devices on a bus above all controllers, in a slot that the root port which libvirt adds for a PCI Express device does
+    /// not have: libvirt adds conventional bridges for them instead, as long as no controller above that bus is written.
+    pub fn conventional(&self) -> impl Iterator<Item = GuestAddress> {
+        let controllers = self.controllers.iter().map(|one| one.index).max();
+        let highest = controllers.unwrap_or(0);
+        let is_express = self.root_model() == Some("pcie-root");
+        let bridges = self.controllers.iter().filter_map(|one| one.address);
+        let all = bridges.chain(self.other_addresses.iter().copied());
+        all.filter(move |address| {
+            let at = address.at;
+            is_express && at.domain() == 0 && u32::from(at.bus()) > highest && at.device() > 0
+        })
+    }
+
+    /// The highest bus of such a device.
+    fn conventional_top(&self) -> Option<u32> {
+        self.conventional()
+            .map(|address| address.at.bus().into())
+            .max()
     }
 
     /// The indexes for which libvirt adds a controller. The root bus is not one of them.
@@ -88,6 +113,26 @@ mod tests {
             (domain.bus_model(0), domain.bus_above(0)),
             (Some("pcie-root"), None)
         );
+    }
+
+    #[test]
+    fn the_buses_of_a_conventional_device_above_all_controllers_are_not_known() {
+        let sound =
+            "<sound model='ich6'><address type='pci' bus='2' slot='1' function='0'/></sound>";
+        let of = |devices: &str| {
+            let domain = guest("q35", devices);
+            [1, 2, 3, 4].map(|index| domain.bus_model(index).map(str::to_owned))
+        };
+        let port = || Some(ROOT_PORT.to_owned());
+        assert_eq!(of(sound), [None, None, None, port()]);
+        assert_eq!(of(&disk(2)), [port(), port(), port(), port()]);
+        // Below a controller libvirt adds root ports, and refuses the slot itself.
+        let above = "<controller type='pci' index='4' model='pcie-root-port'/>";
+        assert_eq!(
+            of(&(sound.to_owned() + above)),
+            [port(), port(), port(), port()]
+        );
+        assert_eq!(guest("pc", sound).conventional().count(), 0);
     }
 
     #[test]

@@ -88,6 +88,9 @@ pub struct Domain {
     pub lockers: Lockers,
     /// Networks of interfaces, with how many are of each: one with a pool of host devices gives a device when the guest starts.
     pub networks: BTreeMap<String, usize>,
+    /// The primary video device, written or added by libvirt for `<graphics>`, has no address: on q35 libvirt puts it into slot 1 of
+    /// the root bus before it places any port (qemuDomainValidateDevicePCISlotsQ35).
+    pub video_is_unplaced: bool,
     /// Guest PCI addresses of all other devices.
     pub other_addresses: Vec<GuestAddress>,
     /// The first `<devices>`; a definition may have none.

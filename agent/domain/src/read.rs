@@ -167,6 +167,7 @@ impl Reader<'_> {
             elsewhere: read_other::elsewhere(root)?,
             lockers: read_other::lockers(root),
             networks: networks(root),
+            video_is_unplaced: read_other::video_is_unplaced(root),
             other_addresses: other_addresses(root)?,
             devices: child(root, "devices").map(|node| self.element(node)),
             element: self.element(root),

@@ -56,6 +56,30 @@ pub(super) fn lockers(root: Node<'_, '_>) -> Lockers {
     }
 }
 
+/// True when libvirt chooses the address of the primary video device; `none` and `ramfb` are no PCI devices.
+pub(super) fn video_is_unplaced(root: Node<'_, '_>) -> bool {
+    let videos = || below(root, "devices", "video");
+    let model = |video: Node<'_, '_>, name| {
+        let model = child(video, "model")?;
+        property(model, name).map(str::to_owned)
+    };
+    // libvirt moves it to the front.
+    let marked = videos().find(|video| model(*video, "primary").as_deref() == Some("yes"));
+    let Some(video) = marked.or_else(|| videos().next()) else {
+        return below(root, "devices", "graphics").next().is_some();
+    };
+    let kind = model(video, "type");
+    let is_pci = !matches!(kind.as_deref(), Some("none" | "ramfb"));
+    let is_empty = |address: Node<'_, '_>| {
+        let is_zero = |name| {
+            property(address, name)
+                .is_none_or(|text| !text.contains(|one: char| ('1'..='9').contains(&one)))
+        };
+        is_of(address, "pci") && ["domain", "bus", "slot"].into_iter().all(is_zero)
+    };
+    is_pci && child(video, "address").is_none_or(is_empty)
+}
+
 /// A disk and its `<backingStore>`s: each is an image with a type and a source.
 fn chain<'a, 'i>(disk: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
     successors(Some(disk), |image| child(*image, "backingStore"))
@@ -95,6 +119,29 @@ mod tests {
             mediated: 1,
         };
         assert_eq!(domain.lockers, expected);
+    }
+
+    #[test]
+    fn the_primary_video_device_has_an_address_or_gets_one() {
+        let video =
+            |model: &str, address: &str| format!("<video><model {model}/>{address}</video>");
+        let at = "<address type='pci' domain='0' bus='0' slot='2' function='0'/>";
+        for (devices, unplaced) in [
+            (String::new(), false),
+            ("<graphics type='vnc'/>".to_owned(), true),
+            (video("type='vga'", ""), true),
+            (video("type='vga'", "<address type='pci'/>"), true),
+            (video("type='vga'", at), false),
+            (video("type='none'", "") + "<graphics type='vnc'/>", false),
+            (video("type='ramfb'", ""), false),
+            (video("type='qxl'", at) + &video("type='vga'", ""), false),
+            (
+                video("type='qxl'", at) + &video("type='vga' primary='yes'", ""),
+                true,
+            ),
+        ] {
+            assert_eq!(read(&devices).video_is_unplaced, unplaced, "{devices}");
+        }
     }
 
     #[test]

@@ -1,18 +1,22 @@
 //! The PCI bus numbers of a guest as its firmware gives them: depth first in the order of slots; an expander has its own.
 //!
 //! A root port without an address is taken where libvirt will put it: on the root bus, in the first slot that is free or holds
-//! root ports alone and has a function left (libvirt, src/conf/domain_addr.c, virDomainPCIAddressFindUnusedFunctionOnBus).
+//! root ports alone and has a function left (libvirt, src/conf/domain_addr.c, virDomainPCIAddressFindUnusedFunctionOnBus). A bridge to
+//! conventional PCI without an address is taken on the first free port, so its bus is numbered before those of later ports. Ports and
+//! bridges that libvirt adds for devices without an address come behind all others and change no number of theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
 
-use crate::domain::{Controller, Domain, ROOT_PORT};
+use crate::domain::{Controller, Domain, GuestAddress, ROOT_PORT};
 use crate::plan::bus_number;
 
 /// Slots of a bus, and functions of a slot.
 const SLOTS: u8 = 32;
 const FUNCTIONS: u8 = 8;
+/// Slot of the primary video device on q35, unless another device has it.
+const VIDEO: u8 = 1;
 
 /// Bus numbers by the index of the PCI controller.
 pub(super) struct Numbers {
@@ -71,8 +75,49 @@ fn placed(one: &Controller) -> Option<Bridge> {
     Some(Bridge { index, at })
 }
 
-/// Root ports without an address, and those that libvirt adds, where it will put them.
+/// Ports that take a bridge to conventional PCI, and that bridge.
+const PORTS: [&str; 2] = [ROOT_PORT, "pcie-switch-downstream-port"];
+const TO_CONVENTIONAL: &str = "pcie-to-pci-bridge";
+
+/// Bridges without an address, where libvirt will put them.
 fn chosen(domain: &Domain) -> Vec<Bridge> {
+    let mut chosen = ports(domain);
+    chosen.extend(to_conventional(domain));
+    chosen
+}
+
+/// Each on the port with the lowest index that nothing is on.
+fn to_conventional(domain: &Domain) -> Vec<Bridge> {
+    let written = domain.controllers.iter().map(|one| one.index);
+    let indexes: BTreeSet<u32> = written.chain(domain.added_buses()).collect();
+    let is_port = |index: &u32| PORTS.contains(&domain.bus_model(*index).unwrap_or_default());
+    let taken = domain.addresses().map(|GuestAddress { at, .. }| at);
+    let taken: BTreeSet<u32> = taken
+        .filter(|at| at.domain() == 0)
+        .map(|at| at.bus().into())
+        .collect();
+    let mut free = indexes
+        .iter()
+        .filter(|index| is_port(index) && !taken.contains(index));
+    let mut bridges: Vec<u32> = domain
+        .controllers
+        .iter()
+        .filter(|one| one.model == TO_CONVENTIONAL && one.address.is_none())
+        .map(|one| one.index)
+        .collect();
+    bridges.sort_unstable();
+    let placed = bridges.into_iter().map_while(|index| {
+        let bus = u8::try_from(*free.next()?).ok()?;
+        Some(Bridge {
+            index,
+            at: PciAddress::new(0, bus, 0, 0).ok()?,
+        })
+    });
+    placed.collect()
+}
+
+/// Root ports without an address, and those that libvirt adds.
+fn ports(domain: &Domain) -> Vec<Bridge> {
     let mut slots = Slots::of(domain);
     let written = domain.controllers.iter();
     let written = written.filter(|one| one.model == ROOT_PORT && one.address.is_none());
@@ -103,6 +148,9 @@ impl Slots {
         let all = domain.addresses().map(|address| address.at);
         for at in all.filter(|at| here(at) && !ports.contains(at)) {
             taken.insert(at.device(), u8::MAX);
+        }
+        if domain.family() == "q35" && domain.video_is_unplaced {
+            taken.entry(VIDEO).or_insert(u8::MAX);
         }
         Self(taken)
     }

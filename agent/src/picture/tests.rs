@@ -464,6 +464,58 @@ fn ports_that_libvirt_has_not_placed_yet_are_drawn_where_it_will_put_them() {
     assert!(warnings[0].text.contains("--domain NAME"), "{warnings:?}");
 }
 
+/// What libvirt 12.8 makes of such definitions was read from it: the video device goes into slot 1 of the root bus, so the port
+/// without an address behind the one in slot 2; a bridge to conventional PCI takes the first free port.
+#[test]
+fn conventional_devices_without_an_address_are_taken_where_libvirt_puts_them() {
+    let guest = |devices: &str| {
+        let text = format!(
+            "<domain type='kvm'><name>g</name><memory unit='GiB'>4</memory><vcpu>2</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>\
+             <devices>{devices}</devices></domain>"
+        );
+        Domain::parse(&text).expect("domain")
+    };
+    let seen = |devices: &str| {
+        let domain = guest(devices);
+        let numbers = super::bus_number::Numbers::of(&domain);
+        let at = domain.hostdevs[0].address.expect("an address").at;
+        numbers.seen_at(at).expect("a bus").to_string()
+    };
+    let port =
+        |index: u32| format!("<controller type='pci' index='{index}' model='pcie-root-port'/>");
+    let second = "<controller type='pci' index='1' model='pcie-root-port'>\
+        <address type='pci' bus='0' slot='2' function='0' multifunction='on'/></controller>";
+    let gpu = |bus: u32| {
+        format!(
+            "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='2' slot='0' function='0'/></source>\
+             <address type='pci' domain='0' bus='{bus}' slot='0' function='0'/></hostdev>"
+        )
+    };
+    let ports = format!("{second}{}{}", port(2), gpu(2));
+    assert_eq!(seen(&ports), "0000:01:00.0", "the port is in slot 1");
+    for video in [
+        "<video><model type='vga'/></video>",
+        "<graphics type='vnc'/>",
+    ] {
+        assert_eq!(seen(&format!("{ports}{video}")), "0000:02:00.0", "{video}");
+    }
+    // As Nova writes ports and the bridge, beside a port that was added.
+    let root = "<controller type='pci' model='pcie-root'/>";
+    let (free, bridge) = (
+        "<controller type='pci' model='pcie-root-port'/>".repeat(2),
+        "<controller type='pci' model='pcie-to-pci-bridge'/>",
+    );
+    let nova = format!("{root}{free}{bridge}{}{}", port(4), gpu(4));
+    assert_eq!(seen(&nova), "0000:04:00.0");
+    assert_eq!(seen(&nova.replace(bridge, "")), "0000:03:00.0");
+    // What libvirt adds for these comes behind.
+    let others = "<sound model='ich6'/><interface type='user'><model type='e1000'/></interface><watchdog model='i6300esb'/>";
+    assert_eq!(
+        seen(&format!("{}{}{others}", port(1), gpu(1))),
+        "0000:01:00.0"
+    );
+}
+
 #[test]
 fn a_port_without_an_address_comes_behind_or_before_those_that_have_one() {
     let port = "<controller type='pci' index='3' model='pcie-root-port'/><hostdev";

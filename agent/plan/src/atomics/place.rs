@@ -138,7 +138,12 @@ fn given(domain: &Domain, hostdev: &Hostdev, address: GuestAddress) -> Place {
 fn bus(domain: &Domain, index: u32) -> Bus {
     match (express(domain), domain.controller(index)) {
         (Err(conventional), _) => conventional,
-        (Ok(()), None) if index > 0 => Bus::RootPort(index),
+        (Ok(()), None) if index > 0 => match domain.bus_model(index) {
+            Some(_) => Bus::RootPort(index),
+            None => Bus::Unknown(format!(
+                "bus {index} has no controller, and libvirt adds conventional bridges for another device without one"
+            )),
+        },
         (Ok(()), None) => Bus::Root(0),
         (Ok(()), Some(controller)) => match controller.model.as_str() {
             ROOT_PORT => Bus::RootPort(index),

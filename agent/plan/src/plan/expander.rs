@@ -12,7 +12,7 @@ use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
 use super::{Assigned, Note, Plan, Setting, association, binding, switch};
 use crate::code::Code;
-use crate::domain::{Controller, Domain};
+use crate::domain::{Controller, Domain, GuestAddress};
 use crate::recipe::Per;
 use crate::refusal::Refusal;
 
@@ -121,6 +121,9 @@ impl<'a> Buses<'a> {
 
     /// A root port of its own for a device, on its group's expander where the recipe wants one.
     pub(super) fn port(&mut self, one: &Assigned<'_>, plan: &mut Plan) -> Result<Port, Refusal> {
+        if let Some(address) = self.domain.conventional().next() {
+            return Err(conventional(self.domain, one, address));
+        }
         if let Some(host) = switch::of(self.setting.host, one) {
             plan.notes.push(switch::note(one, host));
             let port = self.behind_switch(host, plan);
@@ -325,6 +328,23 @@ fn shared(domain: &Domain, one: &Assigned<'_>, index: u32, other: &str, own: &st
     Refusal::new(Code::GuestExpanderShared, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/controller[@model='pcie-expander-bus']")
+}
+
+/// With a controller above its bus, libvirt no longer adds bridges for a conventional device but a root port, and refuses the slot.
+fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> Refusal {
+    let (at, bus) = (address.at, address.at.bus());
+    let reason = format!(
+        "a device has the guest address {at}, and its bus has no controller: libvirt adds bridges for it only while no controller \
+         is above bus {bus}, as the root port for this device is"
+    );
+    let mend = format!(
+        "write a controller for bus {bus}, such as <controller type='pci' index='{bus}' model='pcie-to-pci-bridge'/>, or remove that \
+         address, with 'virsh edit {}'",
+        domain.name
+    );
+    Refusal::new(Code::XmlValue, reason, mend)
+        .of(one.hostdev.source)
+        .at("/domain/devices/*/address")
 }
 
 fn full(domain: &Domain, one: &Assigned<'_>) -> Refusal {

@@ -195,3 +195,55 @@ fn what_the_targets_libvirt_does_not_know_is_named() {
         "{notes:?}"
     );
 }
+
+/// libvirt 12.8 defines such a guest, and refuses it once a port is above: 'Invalid PCI address 0000:01:01.0. slot must be <= 0'.
+#[test]
+fn a_conventional_device_on_a_bus_without_a_controller_is_refused_before_a_port_is_added_above() {
+    let fixture = fixture();
+    let text = |devices: &str| {
+        guest(&(devices.to_owned() + &hostdev(HOPPER, "")))
+            .replace("aarch64", "x86_64")
+            .replace("'virt'", "'q35'")
+    };
+    let sound = "<sound model='ich6'><address type='pci' bus='1' slot='1' function='0'/></sound>";
+    let refused = rewrite(&text(sound), &fixture.setting()).expect_err("a port above");
+    assert_eq!(refused.code, Code::XmlValue);
+    let said = refused.to_string();
+    assert!(said.contains("guest address 0000:01:01.0"), "{said}");
+    assert!(
+        said.contains("index='1' model='pcie-to-pci-bridge'"),
+        "{said}"
+    );
+    // As it says.
+    let bridge = "<controller type='pci' index='1' model='pcie-to-pci-bridge'/>";
+    let done = rewrite(&text(&format!("{bridge}{sound}")), &fixture.setting()).expect("a plan");
+    assert!(
+        done.text.contains("index='2' model='pcie-root-port'"),
+        "{}",
+        done.text
+    );
+}
+
+/// The indexes were read from libvirt 12.8, which keeps ours: what it adds for these devices comes behind.
+#[test]
+fn conventional_devices_without_an_address_do_not_change_the_index_of_an_added_port() {
+    let fixture = fixture();
+    let others = "<sound model='ich6'/><video><model type='vga'/></video><watchdog model='i6300esb'/>\
+        <interface type='user'><model type='e1000'/></interface>";
+    let bridge = "<controller type='pci' model='pcie-to-pci-bridge'/>";
+    let port = "<controller type='pci' model='pcie-root-port'/>";
+    for (controllers, index) in [
+        (String::new(), 1),
+        (bridge.to_owned(), 2),
+        (format!("{port}{port}{bridge}"), 4),
+    ] {
+        let text = guest(&format!("{controllers}{others}{}", hostdev(HOPPER, "")));
+        let text = text.replace("aarch64", "x86_64").replace("'virt'", "'q35'");
+        let done = rewrite(&text, &fixture.setting()).expect("a plan").text;
+        let added = format!("index='{index}' model='pcie-root-port'");
+        assert!(done.contains(&added), "{controllers}: {done}");
+        let domain = Domain::parse(&done).expect("domain");
+        let hostdev = domain.hostdevs[0].address.expect("an address");
+        assert_eq!(u32::from(hostdev.at.bus()), index, "{controllers}");
+    }
+}
