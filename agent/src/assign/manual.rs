@@ -86,6 +86,7 @@ pub struct Wish {
 
 /// A bind as it would go.
 struct Way {
+    owner: Owner,
     rebind: Rebind,
     now: Before,
     old: Option<Manual>,
@@ -103,13 +104,26 @@ impl Assigner {
         device: PciAddress,
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
-        self.bind_from_holders(device, driver, &[])
+        self.bind_from_holders(Owner::Admin, device, driver, &[])
+    }
+
+    /// The same, for its reservation.
+    ///
+    /// # Errors
+    /// As [`bind_by_hand`](Self::bind_by_hand).
+    pub fn bind_reserved(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+    ) -> Result<Answer, AssignError> {
+        self.bind_from_holders(Owner::Reservation, device, driver, &[])
     }
 
     /// The same, where services of `allowed` are stopped first when they hold the device; they are started again when
     /// it is released, or is not bound after all.
     fn bind_from_holders(
         &self,
+        owner: Owner,
         device: PciAddress,
         driver: Option<DriverName>,
         allowed: &[ServiceName],
@@ -118,17 +132,19 @@ impl Assigner {
         let _lock = self.lock_by_hand(device)?;
         progress::begin().map_err(AssignError::Refused)?;
         let _work = self.at_work(device, Condition::Binding);
-        self.undisturbed(|| self.bind_locked(device, &driver, allowed))
+        self.undisturbed(|| self.bind_locked(owner, device, &driver, allowed))
     }
 
     fn bind_locked(
         &self,
+        owner: Owner,
         device: PciAddress,
         driver: &DriverName,
         allowed: &[ServiceName],
     ) -> Result<Answer, AssignError> {
         self.settle_by_hand(device)?;
         let way = self.way(device, bind::resolve(&*self.kernel, device, driver)?)?;
+        let way = Way { owner, ..way };
         let answer = way.answer(Fate::Bound, None);
         if answer.writes.is_empty() {
             let outcome = Fate::AlreadySo;
@@ -274,6 +290,7 @@ impl Assigner {
     fn way(&self, device: PciAddress, to: DriverName) -> Result<Way, AssignError> {
         self.refuse_held(device)?;
         Ok(Way {
+            owner: Owner::Admin,
             rebind: Rebind { device, to },
             now: self.now(device)?,
             old: self.records.manual(device)?,
@@ -287,7 +304,7 @@ impl Assigner {
         let old = way.old.as_ref().map(|manual| &manual.record);
         let holder = self.records.holder(*device, None)?;
         let claim = Claim {
-            owner: Owner::Admin,
+            owner: way.owner,
             target: to.clone(),
             now: way.now.clone(),
             is_taken: holder.is_some(),

@@ -33,11 +33,11 @@ fn claimed(record: Option<&Record>, claim: &Claim, actions: &[Action]) -> Step {
     if record.is_some_and(|record| !may_claim_again(record)) {
         return refuse(Refused::Degraded);
     }
-    // What an earlier claim of the owner noted as the state before still counts.
+    // What an earlier claim noted as the state before, and who made it, still counts.
     let before = record.and_then(|record| record.before.clone());
-    let replaces = record.filter(|record| record.owner == Owner::Admin);
+    let replaces = record.filter(|record| record.owner != Owner::Domain);
     let record = Record {
-        owner: claim.owner,
+        owner: record.map_or(claim.owner, |record| record.owner),
         target: claim.target.clone(),
         before: Some(before.unwrap_or_else(|| claim.now.clone())),
         phase: Phase::Binding,
@@ -50,7 +50,7 @@ fn claimed(record: Option<&Record>, claim: &Claim, actions: &[Action]) -> Step {
 fn may_claim_again(record: &Record) -> bool {
     match record.owner {
         Owner::Domain => record.phase != Phase::Degraded,
-        Owner::Admin => record.phase == Phase::Bound,
+        Owner::Admin | Owner::Reservation => record.phase == Phase::Bound,
     }
 }
 
@@ -59,15 +59,15 @@ fn may_claim_again(record: &Record) -> bool {
 fn not_bound(record: &Record, lasting: bool) -> Step {
     match (record.owner, lasting) {
         (Owner::Domain, certain) => Step::new(Some(record.clone()), [restore(false, certain)]),
-        (Owner::Admin, true) => Step::new(Some(record.at(Phase::Degraded)), [Action::Retry]),
-        (Owner::Admin, false) => Step::new(record.replaced(), []),
+        (_, true) => Step::new(Some(record.at(Phase::Degraded)), [Action::Retry]),
+        (_, false) => Step::new(record.replaced(), []),
     }
 }
 
 fn cancelled(record: &Record) -> Step {
     let undo = match record.owner {
         Owner::Domain => restore(false, false),
-        Owner::Admin => Action::Undo,
+        Owner::Admin | Owner::Reservation => Action::Undo,
     };
     Step::new(Some(record.at(Phase::Binding)), [undo])
 }
@@ -82,7 +82,7 @@ fn released(record: &Record) -> Step {
         (_, Phase::Bound) => Phase::Releasing,
         (Owner::Domain, phase) => phase,
         // The caller whose release it was has had an answer, or has none to wait for: it goes on until it is done.
-        (Owner::Admin, _) => Phase::Degraded,
+        (Owner::Admin | Owner::Reservation, _) => Phase::Degraded,
     };
     let by_policy = ran && record.owner == Owner::Domain;
     Step::new(Some(record.at(phase)), [restore(by_policy, certain)])
@@ -91,16 +91,18 @@ fn released(record: &Record) -> Step {
 /// An administrator's bind that was taken back leaves what it was to replace.
 fn restored(record: &Record) -> Step {
     match (record.owner, record.phase) {
-        (Owner::Admin, Phase::Binding) => Step::new(record.replaced(), []),
+        (Owner::Admin | Owner::Reservation, Phase::Binding) => Step::new(record.replaced(), []),
         _ => Step::new(None, []),
     }
 }
 
 fn not_restored(record: &Record, lasting: bool) -> Step {
     match (record.owner, record.phase, lasting) {
-        // The release is refused, and the device is bound as it was.
-        (Owner::Admin, Phase::Releasing, false) => Step::new(Some(record.at(Phase::Bound)), []),
         (Owner::Domain, _, false) => Step::new(Some(record.clone()), [Action::Retry]),
+        // The release is refused, and the device is bound as it was.
+        (Owner::Admin | Owner::Reservation, Phase::Releasing, false) => {
+            Step::new(Some(record.at(Phase::Bound)), [])
+        }
         _ => Step::new(Some(record.at(Phase::Degraded)), [Action::Retry]),
     }
 }

@@ -25,8 +25,10 @@ pub struct Record {
 pub enum Owner {
     /// A guest. It may borrow a device that an administrator has bound.
     Domain,
-    /// An administrator, or a reservation on behalf of one.
+    /// An administrator.
     Admin,
+    /// A reservation, on behalf of an administrator: all that is said of one holds for it.
+    Reservation,
 }
 
 /// How far a device is, which decides what becomes of it after a crash.

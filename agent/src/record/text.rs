@@ -52,8 +52,17 @@ struct Text {
 enum Owner {
     Domain(Named),
     Admin,
+    Reservation,
     /// The device is as it was; services that were stopped for it do not run again yet.
     None,
+}
+
+/// An owner outside of any guest.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outside {
+    Admin,
+    Reservation,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,6 +76,7 @@ struct Named {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Lender {
+    owner: Outside,
     target: DriverName,
     before: Before,
     phase: Phase,
@@ -138,7 +148,7 @@ pub(super) fn outline(bytes: &[u8], device: PciAddress) -> Result<Option<DomainR
     let owner = outline.owner.unwrap_or_default();
     match serde_json::from_value(owner) {
         Ok(Owner::Domain(named)) => Ok(named.reference()),
-        Ok(Owner::Admin | Owner::None) => Ok(None),
+        Ok(Owner::Admin | Owner::Reservation | Owner::None) => Ok(None),
         Err(_) if outline.version > VERSION => Err(outline.version),
         Err(_) => Ok(None),
     }
@@ -163,7 +173,7 @@ impl Text {
             text.before = of.record.before.clone();
             text.phase = Some(of.record.phase);
         } else if let Some(lender) = text.lender.take() {
-            text.owner = Owner::Admin;
+            text.owner = lender.owner.into();
             text.target = Some(lender.target);
             text.before = Some(lender.before);
             text.phase = Some(lender.phase);
@@ -188,10 +198,12 @@ impl Text {
                     record: record_of,
                 });
             }
-            (Owner::Admin, (Some(target), Some(phase), Some(before), leader))
+            (owner, (Some(target), Some(phase), Some(before), leader))
                 if record.manual.is_none() =>
             {
+                let owner = Outside::of(&owner).ok_or("its owner does not fit the rest")?;
                 let lender = Lender {
+                    owner,
                     target,
                     before,
                     phase,
@@ -210,6 +222,10 @@ impl Text {
 impl Lender {
     fn of(manual: &Manual) -> Option<Self> {
         Some(Self {
+            owner: match manual.record.owner {
+                assignment::Owner::Reservation => Outside::Reservation,
+                _ => Outside::Admin,
+            },
             target: manual.record.target.clone(),
             before: manual.record.before.clone()?,
             phase: manual.record.phase,
@@ -222,11 +238,33 @@ impl Lender {
             device,
             leader: self.leader,
             record: of(
-                assignment::Owner::Admin,
+                match self.owner {
+                    Outside::Admin => assignment::Owner::Admin,
+                    Outside::Reservation => assignment::Owner::Reservation,
+                },
                 self.target,
                 Some(self.before),
                 self.phase,
             ),
+        }
+    }
+}
+
+impl Outside {
+    fn of(owner: &Owner) -> Option<Self> {
+        match owner {
+            Owner::Admin => Some(Self::Admin),
+            Owner::Reservation => Some(Self::Reservation),
+            Owner::Domain(_) | Owner::None => None,
+        }
+    }
+}
+
+impl From<Outside> for Owner {
+    fn from(owner: Outside) -> Self {
+        match owner {
+            Outside::Admin => Self::Admin,
+            Outside::Reservation => Self::Reservation,
         }
     }
 }

@@ -68,7 +68,7 @@ fn bind(
     let found = found?;
     found.device(host).map_err(AssignError::Refused)?;
     let device = found.device;
-    match assigner.bind_by_hand(device, found.driver) {
+    match assigner.bind_reserved(device, found.driver) {
         Ok(answer) => {
             let already = match answer.outcome {
                 Fate::AlreadySo => " already",

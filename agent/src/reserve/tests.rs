@@ -80,6 +80,33 @@ fn what_is_reserved_is_bound_at_each_boot_until_it_is_not() {
 }
 
 #[test]
+fn the_record_of_a_device_says_whether_a_reservation_or_an_administrator_bound_it() {
+    for (is_reserved, owner) in [(true, "reservation"), (false, "admin")] {
+        let scene = scene();
+        match is_reserved {
+            true => {
+                scene.reserve(GPU, None).expect("reserved");
+                assert_eq!(scene.apply(), 0);
+            }
+            false => drop(
+                scene
+                    .assigner
+                    .bind_by_hand(address(GPU), None)
+                    .expect("bound"),
+            ),
+        }
+        let path = scene.directory.path().join(format!("records/{GPU}.json"));
+        let text = fs::read_to_string(path).expect("a record");
+        assert!(text.contains(&format!("\"owner\": \"{owner}\"")), "{text}");
+        scene
+            .assigner
+            .release_by_hand(address(GPU))
+            .expect("released");
+        assert_eq!(scene.driver(GPU), "nvidia");
+    }
+}
+
+#[test]
 fn the_same_files_give_the_same_answer_after_each_reboot() {
     let scenes = [scene(), scene()];
     let answers = scenes.map(|scene| {

@@ -30,7 +30,7 @@ impl Assigner {
             return Ok(None);
         }
         let claim = Claim {
-            owner: Owner::Admin,
+            owner: Owner::Reservation,
             target: driver.clone(),
             now,
             is_taken: self.records.holder(device, None)?.is_some(),

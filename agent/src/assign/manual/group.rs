@@ -19,7 +19,7 @@ use tracing::warn;
 use super::{Answer, AssignError, Assigner, Fate, Way, Wish};
 use crate::assign::bind;
 use crate::assign::check::{Consent, companion, in_the_way, is_vfio};
-use crate::assignment;
+use crate::assignment::{self, Owner};
 use crate::code::Code;
 use crate::plan::Planned;
 use crate::record::{DeviceLock, Manual};
@@ -69,7 +69,7 @@ impl Assigner {
             taken.push((&companion.way, record));
         }
         let services = self.may_stop(&wish);
-        let bound = self.bind_from_holders(device, wish.driver, &services);
+        let bound = self.bind_from_holders(Owner::Admin, device, wish.driver, &services);
         let device = bound.inspect_err(|_| self.put_back(&taken))?;
         Ok(GroupAnswer { device, along })
     }

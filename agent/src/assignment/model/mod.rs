@@ -10,7 +10,7 @@ use std::collections::{HashSet, VecDeque};
 use std::env;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Action, Event, Phase, Record, Step, next};
+use super::{Action, Claim, Event, Owner, Phase, Record, Step, next};
 use shell::Model;
 use world::*;
 
@@ -320,4 +320,57 @@ fn without_certainty(record: Option<&Record>, event: &Event) -> Step {
         }
     }
     step
+}
+
+/// What is searched for an administrator holds for a reservation.
+#[test]
+fn a_reservation_is_treated_as_an_administrator_is() {
+    let of = |owner, phase| Record {
+        owner,
+        target: driver(VFIO),
+        before: Some(before((1, 0))),
+        phase,
+        replaces: Some(driver(VARIANT)),
+    };
+    let claim = |owner| Claim {
+        owner,
+        target: driver(VFIO),
+        now: before((1, 0)),
+        is_taken: false,
+        lender: None,
+    };
+    let events = |owner| {
+        [
+            Event::Claim(claim(owner)),
+            Event::Appeared(claim(owner)),
+            Event::Bound,
+            Event::NotBound { lasting: false },
+            Event::NotBound { lasting: true },
+            Event::Cancelled,
+            Event::Released,
+            Event::Resumed,
+            Event::Restored,
+            Event::NotRestored { lasting: false },
+            Event::NotRestored { lasting: true },
+        ]
+    };
+    let phases = [
+        Phase::Binding,
+        Phase::Bound,
+        Phase::Releasing,
+        Phase::Degraded,
+    ];
+    let steps = |owner| {
+        let records = phases.map(|phase| Some(of(owner, phase)));
+        let records = records.into_iter().chain([None]);
+        let all =
+            records.flat_map(|record| events(owner).map(|event| next(record.as_ref(), &event)));
+        all.collect::<Vec<Step>>()
+    };
+    let mut reserved = steps(Owner::Reservation);
+    for record in reserved.iter_mut().filter_map(|step| step.record.as_mut()) {
+        assert_eq!(record.owner, Owner::Reservation);
+        record.owner = Owner::Admin;
+    }
+    assert_eq!(reserved, steps(Owner::Admin));
 }

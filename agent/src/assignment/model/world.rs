@@ -173,7 +173,7 @@ impl Line {
         };
         let phase = PHASES.iter().position(|phase| *phase == record.phase);
         Self {
-            owner: u8::from(record.owner == Owner::Admin),
+            owner: u8::from(record.owner != Owner::Domain),
             target: number(record.target.as_str()),
             before: record.before.as_ref().map(binding),
             phase: phase.unwrap_or_default() as u8,

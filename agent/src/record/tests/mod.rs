@@ -332,8 +332,9 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn manuals()(led in any::<bool>(), target in drivers(), before in befores(), phase in phases()) -> Manual {
-        let record = text::of(Owner::Admin, target, Some(before), phase);
+    fn manuals()(led in any::<bool>(), reserved in any::<bool>(), target in drivers(), before in befores(), phase in phases()) -> Manual {
+        let owner = if reserved { Owner::Reservation } else { Owner::Admin };
+        let record = text::of(owner, target, Some(before), phase);
         Manual { device: address(GPU), leader: led.then(|| address(NIC)), record }
     }
 }
