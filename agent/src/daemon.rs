@@ -37,7 +37,7 @@ use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
 use crate::patience::{self, BindLimits};
 use crate::program::{self, ProgramError};
-use crate::recipe::{LoadError, Recipes};
+use crate::recipe::LoadError;
 use crate::record::Records;
 use crate::region::Shown;
 use crate::reserve::{self, Reservations, ReserveError};
@@ -387,7 +387,7 @@ fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>),
 }
 
 fn rules(config: &Path) -> Result<Rules, StartError> {
-    let recipes = Recipes::load(&config.with_file_name("recipes.d"))?;
+    let recipes = settings::recipes::load(&config.with_file_name("recipes.d"))?;
     let config = Config::read(config)?;
     Ok(Rules {
         recipes: recipes.extended(&config.devices)?,

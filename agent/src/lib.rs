@@ -7,6 +7,7 @@ pub(crate) use planner::json;
 pub use planner::{
     atomics, from_libvirt, plan, proposal, recipe, revert, rewrite, target, toml_text,
 };
+pub use settings::{config, file};
 
 pub mod assign;
 mod assignment;
@@ -16,11 +17,9 @@ pub mod bus;
 pub mod child;
 pub mod cli;
 pub mod client;
-pub mod config;
 pub mod daemon;
 pub mod declined;
 pub mod doctor;
-pub mod file;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;

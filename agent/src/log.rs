@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::io::{self, IsTerminal, Write};
 
-use hooks::printable::Printable;
+use domain::printable::Printable;
 use tracing::field::{Field, Value, Visit, display};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};

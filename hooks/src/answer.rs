@@ -15,7 +15,7 @@ use crate::agent::Reply;
 use crate::business::Business;
 use crate::call::{Call, Operation};
 use crate::input::Unreadable;
-use crate::printable::Printable;
+use domain::printable::Printable;
 
 /// The code of "the agent cannot be reached"; a test of the agent's knows every code that is printed.
 pub(crate) const UNREACHABLE: &str = "VD-AGT-001";

@@ -12,7 +12,6 @@ pub mod call;
 pub mod input;
 pub mod message;
 pub mod patience;
-pub mod printable;
 mod record;
 pub mod syslog;
 pub mod vdsm;

@@ -13,7 +13,7 @@ use crate::agent::Reply;
 use crate::answer::{FOREIGN, MISSING, UNREACHABLE, one_line};
 use crate::business::Business;
 use crate::input::{self, Input, Unreadable};
-use crate::printable::Printable;
+use domain::printable::Printable;
 
 /// The variable that names the file.
 pub const FILE: &str = "_hook_domxml";

@@ -16,6 +16,7 @@ pub mod network;
 mod number;
 mod outline;
 mod platform;
+pub mod printable;
 mod read;
 mod read_other;
 mod read_platform;

@@ -8,11 +8,11 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::printable::is_control;
 use clap::CommandFactory;
 use clap::builder::StyledStr;
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 use clap_complete::env::{CompleteEnv, Shells};
-use hooks::printable::is_control;
 use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 
@@ -54,7 +54,8 @@ pub(super) fn devices() -> Vec<CompletionCandidate> {
     let Ok(host) = Host::read(&root()) else {
         return Vec::new();
     };
-    let recipes = Recipes::load(crate::recipe::DIRECTORY.as_ref()).or_else(|_| Recipes::shipped());
+    let recipes =
+        settings::recipes::load(crate::recipe::DIRECTORY.as_ref()).or_else(|_| Recipes::shipped());
     let covered = |device: &&Device| {
         let recipes = recipes.as_ref().ok();
         recipes.is_some_and(|recipes| recipes.for_device(device).is_some())

@@ -9,7 +9,6 @@ use super::output;
 use super::problem::Problem;
 use super::recipe;
 use crate::config::{Config, Files, Layers, Origin};
-use crate::recipe::Recipes;
 
 /// A setting, its value as TOML, and its line; without one it is a default.
 struct Line<'a> {
@@ -41,7 +40,8 @@ pub(super) fn show(file: &Path, as_json: bool) -> Result<(), Problem> {
 /// Says that the files have no mistake, or names each one.
 pub(super) fn check(file: &Path, recipes: &Path, as_json: bool) -> Result<(), Problem> {
     let layers = read(file)?;
-    let extended = Recipes::load(recipes).and_then(|r| r.extended(&layers.config.devices));
+    let extended =
+        settings::recipes::load(recipes).and_then(|r| r.extended(&layers.config.devices));
     extended.map_err(recipe::problem)?;
     let files: Vec<String> = layers
         .files

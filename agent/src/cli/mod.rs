@@ -503,7 +503,7 @@ fn configuration(cli: &Cli) -> PathBuf {
 fn recipes(cli: &Cli) -> Result<Recipes, Problem> {
     let config = Config::read(&configuration(cli));
     let config = config.map_err(|error| Problem::Failed(error.to_string()))?;
-    let recipes = Recipes::load(&cli.recipes).and_then(|r| r.extended(&config.devices));
+    let recipes = settings::recipes::load(&cli.recipes).and_then(|r| r.extended(&config.devices));
     recipes.map_err(recipe::problem)
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use hooks::printable::Printable;
+use crate::domain::printable::Printable;
 use tokio::signal::ctrl_c;
 use zbus::fdo::{NameOwnerChanged, ObjectManagerProxy, PropertiesProxy};
 use zbus::message::Type;

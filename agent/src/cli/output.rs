@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
-use hooks::printable::{Printable, is_control, lines};
+use crate::domain::printable::{Printable, is_control, lines};
 use kernel_glue::host::Gap;
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -45,7 +45,7 @@ pub(super) fn show(recipes: &Recipes, name: &str, as_json: bool) -> Result<(), P
 
 /// Says that a file is a recipe, or where it is wrong.
 pub(super) fn check(file: &Path, as_json: bool) -> Result<(), Problem> {
-    let sourced = Sourced::read(file).map_err(problem)?;
+    let sourced = settings::recipes::read(file).map_err(problem)?;
     if as_json {
         return output::object(json!({"recipe": entry(&sourced)}));
     }

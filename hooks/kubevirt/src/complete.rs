@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use agent::code::Code;
-use agent::domain::{Domain, MAX_BYTES};
-use agent::plan::{Note, Setting};
-use agent::recipe::Recipes;
-use agent::refusal::Refusal;
-use agent::rewrite::rewrite;
-use agent::snapshot::Snapshot;
-use agent::target::{Target, Versions};
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Domain, MAX_BYTES};
+use planner::plan::{Note, Setting};
+use planner::recipe::Recipes;
+use planner::rewrite::rewrite;
+use planner::target::{Target, Versions};
 use serde_json::Value;
+use settings::snapshot::Snapshot;
 
 use crate::foreign;
 

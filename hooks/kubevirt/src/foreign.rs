@@ -5,10 +5,10 @@
 //!
 //! What is there is kept and completed, never doubled; what contradicts the host is refused with both values.
 
-use agent::code::Code;
-use agent::domain::Domain;
-use agent::plan::{Differing, Note};
-use agent::refusal::Refusal;
+use domain::Domain;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use planner::plan::{Differing, Note};
 
 /// Pieces that KubeVirt made, in words.
 pub type Found = Vec<&'static str>;

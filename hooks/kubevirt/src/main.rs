@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent::config::Config;
-use agent::recipe::Recipes;
-use agent::target::Target;
 use clap::{Args, Parser, Subcommand};
 use kubevirt::complete::{Setup, complete};
 use kubevirt::{server, shim};
+use planner::target::Target;
+use settings::config::Config;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The name by which KubeVirt's shim calls a program, which a link to this one may have.
@@ -53,7 +52,7 @@ struct Sources {
     )]
     host: PathBuf,
     /// Recipes over the shipped ones; variantd.conf is read beside the directory
-    #[arg(long, global = true, value_name = "DIR", default_value = agent::recipe::DIRECTORY)]
+    #[arg(long, global = true, value_name = "DIR", default_value = planner::recipe::DIRECTORY)]
     recipes: PathBuf,
     /// libvirt and QEMU in virt-launcher's image, such as libvirt=12.5,qemu=10.1; by default what the snapshot says
     #[arg(long, global = true, value_name = "TARGET")]
@@ -91,7 +90,8 @@ fn run(arguments: Arguments) -> Result<(), String> {
 fn setup(sources: Sources) -> Result<Setup, String> {
     let config = Config::read(&sources.recipes.with_file_name("variantd.conf"));
     let config = config.map_err(|error| error.to_string())?;
-    let recipes = Recipes::load(&sources.recipes).and_then(|all| all.extended(&config.devices));
+    let recipes =
+        settings::recipes::load(&sources.recipes).and_then(|all| all.extended(&config.devices));
     Ok(Setup {
         host: sources.host,
         recipes: recipes.map_err(|error| error.to_string())?,

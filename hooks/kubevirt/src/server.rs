@@ -8,9 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent::code::Code;
-use agent::refusal::Refusal;
-use hooks::printable::Printable;
+use domain::code::Code;
+use domain::printable::Printable;
+use domain::refusal::Refusal;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;

@@ -2,8 +2,8 @@
 //!
 //! Linux limits one argument to 128 KiB (MAX_ARG_STRLEN). A larger domain never gets here: whoever calls is told E2BIG.
 
-use agent::code::Code;
-use agent::plan::Note;
+use domain::code::Code;
+use planner::plan::Note;
 
 /// Bytes of one argument with its terminating zero (include/uapi/linux/binfmts.h, for pages of 4 KiB).
 pub const MAX_ARGUMENT: usize = 128 << 10;

@@ -5,12 +5,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use agent::config::{self, Config};
-use agent::snapshot;
-use agent::target::Target;
 use kernel_glue::id::PciId;
+use planner::target::Target;
 use serde::Deserialize;
 use serde_json::Value;
+use settings::config::{self, Config};
+use settings::snapshot;
 
 const RUN: &str = "/run/variantd";
 
@@ -200,7 +200,7 @@ fn the_guest_asks_for_what_the_readme_permits_and_a_recipe_covers() {
     let vmi = &objects("vmi.yaml")["VirtualMachineInstance"];
     let gpu = &vmi["spec"]["domain"]["devices"]["gpus"][0];
     assert_eq!(permitted["resourceName"], gpu["deviceName"]);
-    let recipes = agent::recipe::Recipes::shipped().expect("recipes");
+    let recipes = planner::recipe::Recipes::shipped().expect("recipes");
     let id = word(&permitted["pciVendorSelector"]).to_lowercase();
     let id: PciId = id.parse().expect("an id");
     assert!(recipes.iter().any(|recipe| recipe.names(id)), "{id}");

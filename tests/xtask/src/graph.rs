@@ -8,10 +8,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Each crate uses only crates that stand before it.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "kernel-glue",
     "domain",
     "planner",
+    "settings",
     "hooks",
     "agent",
     "kubevirt",

@@ -11,6 +11,8 @@ use crate::{cycle, graph, map};
 
 /// The only folder that names libvirt's bindings.
 const LIBVIRT: &str = "agent/src/libvirt/";
+/// Crates that only compute: they read and write no file, and call nobody.
+const PURE: [&str; 2] = ["agent/domain/src/", "agent/plan/src/"];
 const KNOWN_CYCLES: &str = include_str!("../known-cycles");
 
 /// A file of Rust code: its path below the repository and its text.
@@ -23,6 +25,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     findings.extend(map::check(root, &readme)?);
     findings.extend(sources.iter().filter_map(header));
     findings.extend(sources.iter().filter_map(names_libvirt));
+    findings.extend(sources.iter().filter_map(touches_the_system));
     findings.extend(new_cycles(&sources));
     for finding in &findings {
         eprintln!("tidy: {finding}");
@@ -75,6 +78,21 @@ fn names_libvirt((path, text): &Source) -> Option<String> {
     is.then(|| {
         format!(
             "'{}' names libvirt's bindings; only {LIBVIRT} may",
+            path.display()
+        )
+    })
+}
+
+fn touches_the_system((path, text): &Source) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let is_test = name == "tests.rs" || name.ends_with("_test.rs");
+    let pure = PURE.iter().any(|folder| path.starts_with(folder)) && !is_test;
+    let text = text.split("#[cfg(test)]\nmod tests {").next()?;
+    let mut modules = ["fs", "net", "process", "env"].iter();
+    let found = modules.find(|one| text.contains(&format!("std::{one}")));
+    found.filter(|_| pure).map(|found| {
+        format!(
+            "'{}' uses 'std::{found}', and its crate only computes",
             path.display()
         )
     })
@@ -148,6 +166,15 @@ mod tests {
         assert!(names_libvirt(&source("agent/src/view.rs", text)).is_some());
         let other = concat!("use kubevi", "rt::a;");
         assert_eq!(names_libvirt(&source("agent/src/view.rs", other)), None);
+    }
+
+    #[test]
+    fn a_crate_that_only_computes_reads_no_file() {
+        let reads = concat!("use std::", "fs;");
+        assert!(touches_the_system(&source("agent/plan/src/a.rs", reads)).is_some());
+        for path in ["agent/plan/src/a/tests.rs", "agent/settings/src/file.rs"] {
+            assert_eq!(touches_the_system(&source(path, reads)), None);
+        }
     }
 
     #[test]

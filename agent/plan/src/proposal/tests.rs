@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fixture::{GPU, NIC, address, driver, guest, host};
-use crate::recipe::Recipes;
+use crate::recipe::{Recipes, Sourced};
 use crate::target::Versions;
 
 struct Inputs {
@@ -189,13 +189,12 @@ fn a_plan_that_replaces_what_an_older_one_added_shows_the_difference_to_the_defi
 
 /// The shipped recipes, one of them with a comment more.
 fn touched(name: &str) -> Recipes {
-    let directory = tempfile::tempdir().expect("directory");
     let recipes = Recipes::shipped().expect("recipes");
     let mut sourced = recipes.sourced();
     let one = sourced.find(|one| one.recipe.name == name).expect("recipe");
-    let file = directory.path().join(format!("{name}.toml"));
-    std::fs::write(file, format!("# ours\n{}", one.text)).expect("file");
-    Recipes::load(directory.path()).expect("recipes")
+    let text = format!("# ours\n{}", one.text);
+    let sourced = Sourced::parse(format!("{name}.toml").as_ref(), text).expect("a recipe");
+    Recipes::with(vec![sourced]).expect("recipes")
 }
 
 #[test]

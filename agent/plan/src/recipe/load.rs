@@ -1,21 +1,20 @@
-//! Reads the recipes of a directory over the shipped ones.
+//! Recipes of an administrator over the shipped ones.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use kernel_glue::id::PciId;
 use thiserror::Error;
 
 use super::{Functions, Recipe, Recipes, Sourced};
-use crate::toml_text::{MAX_BYTES, TomlError};
+use crate::toml_text::TomlError;
 
 /// Where an administrator puts recipes.
 pub const DIRECTORY: &str = "/etc/variantd/recipes.d";
 
 /// Most files that are read.
-const MAX_FILES: usize = 256;
+pub const MAX_FILES: usize = 256;
 
 /// Recipes cannot be used.
 #[derive(Debug, Error)]
@@ -73,14 +72,13 @@ pub enum LoadError {
 }
 
 impl Recipes {
-    /// The shipped recipes with those of `directory` over them; a missing directory adds none.
+    /// The shipped recipes with `others` over them: one takes the place of that with its name.
     ///
     /// # Errors
-    /// The first file that cannot be used; no recipe is dropped in silence.
-    pub fn load(directory: &Path) -> Result<Self, LoadError> {
+    /// When a device is then in two recipes.
+    pub fn with(others: Vec<Sourced>) -> Result<Self, LoadError> {
         let mut recipes = Self::shipped()?;
-        for path in files(directory)? {
-            let sourced = read(&path)?;
+        for sourced in others {
             recipes
                 .0
                 .retain(|other| other.recipe.name != sourced.recipe.name);
@@ -112,41 +110,34 @@ impl Recipes {
     }
 }
 
-/// Reads one recipe file, whose name must be the recipe's.
-///
-/// # Errors
-/// As [`Recipes::load`].
-pub(super) fn read(path: &Path) -> Result<Sourced, LoadError> {
-    let name = path.display().to_string();
-    let failed = |source| LoadError::Read {
-        path: name.clone(),
-        source,
-    };
-    let limit = u64::try_from(MAX_BYTES).map_or(u64::MAX, |max| max + 1);
-    let mut text = String::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(limit).read_to_string(&mut text))
-        .map_err(failed)?;
-    if text.trim().is_empty() {
+impl Sourced {
+    /// The recipe of a file with this text; the file's name must be the recipe's.
+    ///
+    /// # Errors
+    /// When the file is empty or has another name, or the text has a mistake.
+    pub fn parse(path: &Path, text: String) -> Result<Self, LoadError> {
+        let name = path.display().to_string();
         let stem = path.file_stem().and_then(|stem| stem.to_str());
-        let shipped = Recipes::shipped()?;
-        return Err(LoadError::Empty {
-            path: name,
-            shipped: shipped.iter().any(|one| Some(one.name.as_str()) == stem),
-        });
+        if text.trim().is_empty() {
+            let shipped = Recipes::shipped()?;
+            return Err(LoadError::Empty {
+                path: name,
+                shipped: shipped.iter().any(|one| Some(one.name.as_str()) == stem),
+            });
+        }
+        let recipe = Recipe::parse(&name, &text)?;
+        if stem != Some(&recipe.name) {
+            return Err(LoadError::Name {
+                path: name,
+                name: recipe.name,
+            });
+        }
+        Ok(Self {
+            recipe,
+            origin: name,
+            text,
+        })
     }
-    let recipe = Recipe::parse(&name, &text)?;
-    if path.file_stem().and_then(|stem| stem.to_str()) != Some(&recipe.name) {
-        return Err(LoadError::Name {
-            path: name,
-            name: recipe.name,
-        });
-    }
-    Ok(Sourced {
-        recipe,
-        origin: name,
-        text,
-    })
 }
 
 /// How to mend an empty file.
@@ -160,40 +151,4 @@ fn mend_empty(path: &str, shipped: bool) -> String {
         ),
         false => "remove it, or put a recipe into it".to_owned(),
     }
-}
-
-impl Sourced {
-    /// Reads one recipe file, as `variantctl recipe check` does.
-    ///
-    /// # Errors
-    /// As [`Recipes::load`].
-    pub fn read(path: &Path) -> Result<Self, LoadError> {
-        read(path)
-    }
-}
-
-fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, LoadError> {
-    let failed = |source| LoadError::Read {
-        path: directory.display().to_string(),
-        source,
-    };
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(failed)?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-        {
-            files.push(path);
-        }
-        if files.len() > MAX_FILES {
-            return Err(LoadError::TooMany(directory.display().to_string()));
-        }
-    }
-    files.sort();
-    Ok(files)
 }

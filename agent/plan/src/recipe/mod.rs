@@ -15,7 +15,7 @@ use crate::domain::Domain;
 use crate::toml_text::{self, TomlError};
 
 pub use extra::Extra;
-pub use load::{DIRECTORY, LoadError};
+pub use load::{DIRECTORY, LoadError, MAX_FILES};
 pub use schema::{
     AcpiTable, Atomics, Attributes, BIND, Expander, Fallback, Functions, Guest, Initiators, Member,
     Need, Otherwise, Per, Placement, Prepare, Recipe, ResetFault, Smmu, UNSAID, Window,

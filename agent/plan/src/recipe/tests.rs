@@ -1,7 +1,6 @@
 //! The shipped recipes, overriding them, and what is said of bad ones.
 
 use super::*;
-use std::fs;
 
 const GRACE: &str = include_str!("../../../recipes/nvidia-grace.toml");
 
@@ -186,58 +185,4 @@ fn an_entry_is_for_physical_functions_unless_it_says_otherwise() {
         said.contains("physical") && said.contains("virtual"),
         "{said}"
     );
-}
-
-/// A directory with these recipe files.
-fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("folder");
-    for (name, text) in files {
-        fs::write(dir.path().join(name), text).expect("file");
-    }
-    dir
-}
-
-fn refused(files: &[(&str, &str)]) -> String {
-    Recipes::load(directory(files).path())
-        .expect_err("it must be refused")
-        .to_string()
-}
-
-#[test]
-fn a_file_of_the_same_name_takes_the_place_of_a_shipped_recipe() {
-    let text = GRACE.replacen("cells = 8", "cells = 4", 1);
-    let recipes =
-        Recipes::load(directory(&[("nvidia-grace.toml", &text)]).path()).expect("recipes");
-    let grace = recipes
-        .sourced()
-        .find(|one| one.recipe.name == "nvidia-grace")
-        .expect("grace");
-    assert_eq!(grace.recipe.initiators.expect("initiators").cells, 4);
-    assert!(grace.origin.ends_with("nvidia-grace.toml"));
-    assert_eq!(recipes.iter().count(), shipped().iter().count());
-}
-
-#[test]
-fn another_name_adds_a_recipe_and_other_files_are_left_alone() {
-    let text = GRACE
-        .replace("nvidia-grace", "rubin")
-        .replace("10de:", "10df:");
-    let recipes =
-        Recipes::load(directory(&[("rubin.toml", &text), ("rubin.toml.bak", "?")]).path())
-            .expect("recipes");
-    assert_eq!(recipes.iter().count(), 1 + shipped().iter().count());
-    let missing =
-        Recipes::load(std::path::Path::new("/nonexistent/recipes.d")).expect("no directory");
-    assert_eq!(missing, shipped());
-}
-
-#[test]
-fn a_file_that_cannot_be_used_stops_all_and_is_named() {
-    let renamed = GRACE.replace("nvidia-grace", "rubin");
-    assert!(
-        refused(&[("other.toml", &renamed.replace("10de", "10df"))])
-            .contains("must be 'rubin.toml'")
-    );
-    assert!(refused(&[("rubin.toml", &renamed)]).contains("remove it from one"));
-    assert!(refused(&[("broken.toml", "name = ")]).contains("broken.toml"));
 }

@@ -1,7 +1,6 @@
 //! `Plan`, and `Prepare` with what it said.
 
 use super::*;
-use crate::recipe::Recipes;
 use crate::site::Rules;
 use crate::target::Versions;
 
@@ -63,7 +62,7 @@ async fn a_stale_plan_is_refused_with_what_changed() {
             scene.site.learned.learn(versions);
         }),
         ("recipe nvidia-grace", |scene| {
-            let recipes = Recipes::load(&own_recipe(scene)).expect("recipes");
+            let recipes = settings::recipes::load(&own_recipe(scene)).expect("recipes");
             let config = Config::default();
             scene.site.reload(Rules { recipes, config });
         }),

@@ -104,7 +104,7 @@ fn settings(recipes: &Path) -> (Recipes, Result<(), String>, bool) {
     let config = Config::read(&recipes.with_file_name("variantd.conf"));
     let config = config.map_err(|error| error.to_string());
     let loaded = config.and_then(|config| {
-        let all = Recipes::load(recipes).and_then(|all| all.extended(&config.devices));
+        let all = settings::recipes::load(recipes).and_then(|all| all.extended(&config.devices));
         let all = all.map_err(|error| error.to_string())?;
         Ok((all, config.allow_group))
     });

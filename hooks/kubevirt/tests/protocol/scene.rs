@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use agent::snapshot::{Runs, Snapshot};
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
 use kernel_glue::numa::NumaNode;
+use settings::snapshot::{Runs, Snapshot};
 
 pub(crate) const VMI: &str = r#"{"apiVersion":"kubevirt.io/v1","kind":"VirtualMachineInstance",
     "metadata":{"name":"vmi-grace","namespace":"default"},"spec":{"domain":{"devices":{"gpus":[{"name":"gpu1"}]}}}}"#;

@@ -2,8 +2,8 @@
 
 use std::io::{Cursor, Write};
 
+use domain::printable::Printable;
 use hooks::answer::KILLED;
-use hooks::printable::Printable;
 use nix::Error;
 use nix::sys::signal::Signal;
 use rustix::io::write;

@@ -15,13 +15,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use planner::toml_text::{self, TomlError};
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::{Config, ConfigError, PATH};
 use crate::file;
-use crate::toml_text::{self, TomlError};
 
 /// What a distribution ships.
 const VENDOR: &str = "/usr/lib/variantd/variantd.conf";

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::Path;
 
+use domain::code::Code;
 use kernel_glue::driver::{DriverName, DriverNameError};
+use planner::recipe::Extra;
+use planner::toml_text::TomlError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::code::Code;
-use crate::recipe::Extra;
 use crate::service::ServiceName;
-use crate::toml_text::TomlError;
 
 pub use layer::{Files, Layers, Origin};
 pub use mode::{Mode, ModeError};
@@ -134,7 +134,7 @@ impl Default for Config {
 
 impl Config {
     /// The key whose values add up.
-    pub(crate) const DEVICE: &str = "device";
+    pub const DEVICE: &str = "device";
 
     /// Reads a file, its drop-ins and what the distribution ships; none of them means the defaults.
     ///
@@ -151,7 +151,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toml_text;
+    use planner::toml_text;
 
     fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         Ok(toml_text::read(file, text)?)
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_shipped_file_means_the_defaults() {
-        let shipped = include_str!("../../packaging/variantd.conf");
+        let shipped = include_str!("../../../packaging/variantd.conf");
         let config = parse("variantd.conf", shipped).expect("shipped file");
         assert_eq!(config, Config::default());
     }

@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use kernel_glue::host::Host;
 use sha2::{Digest, Sha256};
 
-use super::{MAX_BYTES, Runs, Snapshot};
 use crate::config::Mode;
 use crate::file;
 use crate::inventory::PublishError;
 use crate::reserve::Reservations;
 use crate::site::Site;
 
-/// Its name in the run directory.
-pub const FILE: &str = "host.json";
+pub use settings::snapshot::{FILE, MAX_BYTES, Runs, Snapshot, VERSION};
 
 /// What was published last, so that only a change is written.
 #[derive(Debug)]

@@ -3,25 +3,23 @@
 //! A recorded host is files as the kernel shows them, to find faults of reading; a snapshot is what was read of
 //! them. Both plan alike. The form has a number: what is not known is refused, never guessed over.
 
-mod publish;
-
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use domain::code::Code;
+use domain::refusal::Refusal;
 use kernel_glue::host::Host;
+use planner::json;
+use planner::target::{Arch, Versions};
 use serde::{Deserialize, Serialize};
 
-use crate::code::Code;
-use crate::json;
-use crate::refusal::Refusal;
-use crate::reserve::Reservation;
-use crate::target::{Arch, Versions};
-
-pub use publish::{FILE, Published};
+use crate::reservation::Reservation;
 
 /// The form that is written and read.
 pub const VERSION: u32 = 1;
+/// Its name in the run directory, where the agent publishes it.
+pub const FILE: &str = "host.json";
 /// Bytes a snapshot may have: twice what 4,096 functions and 1,024 nodes take.
 pub const MAX_BYTES: usize = 16 << 20;
 

@@ -1,0 +1,79 @@
+//! A device reserved for guests, as its file below `reserved.d` and a snapshot say it.
+
+use domain::code::Code;
+use domain::refusal::Refusal;
+use kernel_glue::address::PciAddress;
+use kernel_glue::device::Device;
+use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
+use kernel_glue::id::PciId;
+use serde::{Deserialize, Serialize};
+
+/// One device that is bound for guests at boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    /// Its address, which is the file's name, too.
+    pub device: PciAddress,
+    /// The id that must be found there.
+    pub id: PciId,
+    /// The driver; by default the one that the device's recipe names at that time.
+    #[serde(default)]
+    pub driver: Option<DriverName>,
+}
+
+impl Reservation {
+    /// The device that is reserved, on this host.
+    ///
+    /// # Errors
+    /// A refusal when it is not there, or another one is in its place.
+    pub fn device<'a>(&self, host: &'a Host) -> Result<&'a Device, Refusal> {
+        let missing = || {
+            let reason = format!(
+                "it is reserved, and this host has no such PCI device{}",
+                self.elsewhere(host)
+            );
+            Refusal::new(Code::DeviceMissing, reason, self.mend()).of(self.device)
+        };
+        let found = host.devices.get(&self.device).ok_or_else(missing)?;
+        if found.id == self.id {
+            return Ok(found);
+        }
+        let reason = format!(
+            "it was reserved as {}, and {} is there now{}",
+            self.id,
+            found.id,
+            self.elsewhere(host)
+        );
+        Err(Refusal::new(Code::ReservedOther, reason, self.mend()).of(self.device))
+    }
+
+    /// Where else devices with the reserved id are.
+    fn elsewhere(&self, host: &Host) -> String {
+        let same = host.devices.values().filter(|device| device.id == self.id);
+        let found: Vec<String> = same.map(|device| format!("'{}'", device.address)).collect();
+        match found.is_empty() {
+            true => String::new(),
+            false => format!("; {} is at {}", self.id, found.join(", ")),
+        }
+    }
+
+    fn mend(&self) -> String {
+        format!(
+            "run 'variantctl unreserve {}', and 'variantctl reserve' for the device that is meant",
+            self.device
+        )
+    }
+
+    /// Its file's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (device, id) = (self.device, self.id);
+        let driver = self.driver.as_ref();
+        let driver = driver.map_or(String::new(), |driver| format!("driver = \"{driver}\"\n"));
+        format!(
+            "# Written by 'variantctl reserve'; 'variantctl unreserve {device}' ends it.\n\
+             device = \"{device}\"\nid = \"{id}\"\n{driver}"
+        )
+    }
+}
