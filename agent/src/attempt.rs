@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::code::Code;
 use crate::domain::DomainUuid;
+use crate::failure::PrepareError;
 use crate::libvirt::DomainRef;
-use crate::prepare::PrepareError;
 use crate::refusal::Refusal;
 use crate::target::Versions;
 

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use tokio::sync::Notify;
 use tracing::{debug, error, info};
 
-use crate::patience::BindLimits;
+use crate::bind_limit::BindLimits;
 use crate::probe;
 
 /// The program that such children run: it loads nothing of libvirt.

@@ -22,6 +22,7 @@ use zbus::connection::Builder;
 
 use crate::assign::{self, Assigner, Unwilling};
 use crate::bell::Bell;
+use crate::bind_limit::BindLimits;
 use crate::bus::{
     self, Authority, BusError, Callers, Hook, Jobs, Lanes, Lost, Manager, NameError, Publisher,
     Reload, Served, Socket, Sources,
@@ -35,7 +36,7 @@ use crate::instance::{Instance, InstanceError};
 use crate::inventory::{self, PublishError};
 use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
-use crate::patience::{self, BindLimits};
+use crate::patience;
 use crate::program::{self, ProgramError};
 use crate::recipe::LoadError;
 use crate::record::Records;

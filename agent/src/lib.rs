@@ -13,6 +13,7 @@ pub mod assign;
 mod assignment;
 pub mod attempt;
 pub mod bell;
+pub mod bind_limit;
 pub mod bus;
 pub mod child;
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod client;
 pub mod daemon;
 pub mod declined;
 pub mod doctor;
+pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;

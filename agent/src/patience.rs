@@ -3,18 +3,15 @@
 //! `patience` in the run directory has the seconds of a start: the hook reads it at `prepare`. Longer than that only a
 //! start takes that finds a write of an agent which has died; the agent then goes on without the hook.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use kernel_glue::driver::DriverName;
-
+use crate::bind_limit::BindLimits;
 use crate::child;
 use crate::config::Verify;
 use crate::inventory::{self, PublishError};
 use crate::probe;
-use crate::recipe::{Recipe, Recipes, UNSAID};
 use crate::service;
 use crate::site::{Rules, Site};
 
@@ -23,40 +20,6 @@ const START: RangeInclusive<u64> = 60..=1500;
 
 /// Everything of a start that waits for no device: to read the host, to check, to write records.
 const REST: Duration = Duration::from_secs(10);
-
-/// How long a bind to the drivers of the recipes may take.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BindLimits(BTreeMap<DriverName, Duration>);
-
-impl BindLimits {
-    /// By the recipes in force; of several that name one driver the longest counts.
-    #[must_use]
-    pub fn of_recipes(recipes: &Recipes) -> Self {
-        let mut limits = BTreeMap::new();
-        for Recipe {
-            driver,
-            bind_seconds,
-            ..
-        } in recipes.iter()
-        {
-            let limit: &mut Duration = limits.entry(driver.clone()).or_default();
-            *limit = Duration::from_secs(*bind_seconds).max(*limit);
-        }
-        Self(limits)
-    }
-
-    /// For the driver that `is_it` knows by the names that recipes give it.
-    pub fn of(&self, is_it: impl Fn(&DriverName) -> bool) -> Duration {
-        let named = self.0.iter().filter(|(name, _)| is_it(name));
-        named.map(|(_, limit)| *limit).max().unwrap_or(UNSAID)
-    }
-
-    /// For any driver, also one that no recipe names.
-    #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.0.values().copied().fold(UNSAID, Duration::max)
-    }
-}
 
 /// How long a guest's start may take: somebody may be asking VFIO for its device, services stop, a module is loaded, the
 /// devices are bound at once, VFIO may be asked for their memory, and then all is taken back.
@@ -88,6 +51,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::fixture::{self, VARIANT, driver};
+    use crate::recipe::{Recipes, UNSAID};
     use crate::service::ServiceName;
 
     const GRACE: &str = include_str!("../recipes/nvidia-grace.toml");

@@ -10,7 +10,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use thiserror::Error;
 use tracing::debug;
 
 use crate::attempt::{self, Fingerprint};
@@ -18,7 +17,8 @@ use crate::code::Code;
 use crate::config::Policy;
 use crate::domain::Domain;
 use crate::dropped::dropped;
-use crate::libvirt::{Capabilities, DomainRef, Libvirt, LibvirtError};
+use crate::failure::{PrepareError, found};
+use crate::libvirt::{Capabilities, DomainRef, Libvirt};
 use crate::plan::Note;
 use crate::progress;
 use crate::proposal::Proposal;
@@ -47,28 +47,6 @@ pub enum Trigger {
     Request {
         /// Replace a guest address that contradicts the recipe.
         replace: bool,
-    },
-}
-
-/// A domain was not prepared.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum PrepareError {
-    /// We will not.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// There is no such definition.
-    #[error(
-        "domain '{0}' has no definition; 'virsh list --all --persistent' shows those that have, and a guest without one \
-         is made with 'variantctl create FILE'"
-    )]
-    NotFound(String),
-    /// libvirt said no, or could not be asked.
-    #[error("cannot prepare domain '{domain}': {why}")]
-    Libvirt {
-        /// The domain.
-        domain: String,
-        /// Why.
-        why: LibvirtError,
     },
 }
 
@@ -312,19 +290,6 @@ fn wait_for_request(
         Interest::OnRequest if asked => None,
         Interest::OnDefine | Interest::OnRequest => Some(Outcome::OnRequest),
     })
-}
-
-pub(crate) fn found(
-    domain: &DomainRef,
-    xml: Result<Option<String>, LibvirtError>,
-) -> Result<String, PrepareError> {
-    xml.map_err(|why| failed(domain, why))?
-        .ok_or_else(|| PrepareError::NotFound(domain.name.clone()))
-}
-
-pub(crate) fn failed(domain: &DomainRef, why: LibvirtError) -> PrepareError {
-    let domain = domain.name.clone();
-    PrepareError::Libvirt { domain, why }
 }
 
 fn raced(domain: &DomainRef) -> Refusal {

@@ -19,9 +19,9 @@ use tracing::{info, warn};
 
 use crate::code::Code;
 use crate::dropped::dropped;
+use crate::failure::{PrepareError, failed, found};
 use crate::libvirt::{Change, DomainRef, Libvirt, LibvirtError, Watch};
 use crate::plan::Note;
-use crate::prepare::{PrepareError, failed, found};
 
 /// How long our own event may take. It comes within milliseconds of the define.
 const EVENT: Duration = Duration::from_secs(5);

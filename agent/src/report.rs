@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use crate::failure::PrepareError;
 use crate::libvirt::DomainRef;
 use crate::plan::Plan;
-use crate::prepare::PrepareError;
 
 /// The version of the JSON form.
 const SCHEMA: u32 = 1;

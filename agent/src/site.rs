@@ -16,7 +16,6 @@ use crate::learned::Learned;
 use crate::recipe::Recipes;
 use crate::refusal::Refusal;
 use crate::region::Shown;
-use crate::view::View;
 
 /// Reads the host anew; called for each operation, since drivers change under us.
 pub type ReadHost = Box<dyn Fn() -> Result<Host, Failure> + Send + Sync>;
@@ -91,11 +90,5 @@ impl Site {
         })?;
         self.shown.add_to(&mut host);
         Ok(host)
-    }
-
-    /// One look at the surroundings, for one operation.
-    #[must_use]
-    pub fn look(&self) -> View<'_> {
-        View::new(self, self.rules())
     }
 }

@@ -46,6 +46,14 @@ pub enum Interest {
     OnDefine,
 }
 
+impl Site {
+    /// One look at the surroundings, for one operation.
+    #[must_use]
+    pub fn look(&self) -> View<'_> {
+        View::new(self, self.rules())
+    }
+}
+
 impl<'a> View<'a> {
     pub(crate) fn new(site: &'a Site, rules: Arc<Rules>) -> Self {
         Self {

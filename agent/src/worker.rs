@@ -18,10 +18,11 @@ use tracing::{debug, info, warn};
 
 use crate::assign::{Assigner, Recovered, Unwilling};
 use crate::domain::DomainUuid;
+use crate::failure::PrepareError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
-use crate::prepare::{PrepareError, Preparer, Trigger, ask_for_networks};
+use crate::prepare::{Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::proposal::Proposal;
 use crate::record::RecordError;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::address::PciAddress;
 use crate::device::Device;
 use crate::numa::Numa;
-use crate::reader::DEVICES;
 use crate::srat::Srat;
+use crate::sysfs::DEVICES;
 
 /// A host as planning sees it. Two reads of an unchanged host are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ pub mod config;
 pub mod device;
 pub mod driver;
 pub mod failure;
+pub mod firmware;
 pub mod holder;
 pub mod host;
 pub mod id;

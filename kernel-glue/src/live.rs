@@ -19,12 +19,13 @@ use crate::alias;
 use crate::atomics::Widths;
 use crate::driver::DriverName;
 use crate::failure::Failure;
+use crate::firmware;
 use crate::holder::{self, optional};
 use crate::kernel::{Kernel, Knob};
 use crate::occupancy::{self, Occupancy};
-use crate::reader::{DEVICES, OSRELEASE, override_text};
-use crate::region::{RegionError, Regions};
-use crate::sysfs::{MAX_ALIAS, Root};
+use crate::reader::{OSRELEASE, override_text};
+use crate::region::{NVGRACE, RegionError, Regions};
+use crate::sysfs::{DEVICES, MAX_ALIAS, Root};
 use crate::vfio;
 
 /// The directory of the registered PCI drivers.
@@ -281,7 +282,7 @@ impl Kernel for Live {
     }
 
     fn names_memory(&self, driver: &DriverName) -> bool {
-        driver.as_str() != vfio::NVGRACE || vfio::names_memory(&self.root) != Some(false)
+        driver.as_str() != NVGRACE || firmware::names_memory(&self.root) != Some(false)
     }
 
     fn no_iommu(&self) -> Result<bool, Errno> {

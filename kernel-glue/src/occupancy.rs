@@ -11,8 +11,7 @@ use crate::address::PciAddress;
 use crate::failure::Failure;
 use crate::holder::{Holders, NVIDIA, is_alone, optional};
 use crate::numa::NumaNode;
-use crate::reader::DEVICES;
-use crate::sysfs::Root;
+use crate::sysfs::{DEVICES, Root};
 
 /// How NVIDIA's driver names the GPU memory that it gave to the host's kernel.
 const ONLINED: &str = "System RAM (NVIDIA)";

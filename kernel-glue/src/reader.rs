@@ -19,11 +19,9 @@ use crate::failure::Failure;
 use crate::host::{Gap, Host};
 use crate::kept::Kept;
 use crate::srat::Srat;
-use crate::sysfs::{self, MAX_ALIAS, MAX_SRAT, MAX_TEXT, Root, Tree};
+use crate::sysfs::{self, DEVICES, MAX_ALIAS, MAX_SRAT, MAX_TEXT, Root, Tree};
 use crate::walk::Walk;
 
-/// The directory of PCI functions: links into `sys/devices`.
-pub(crate) const DEVICES: &str = "sys/bus/pci/devices";
 /// In a recorded host only: what could not be recorded, `path: reason` in each line.
 pub(crate) const RECORDED_GAPS: &str = "recorded-gaps";
 

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::host::{Gap, Host};
 use crate::kept::Kept;
-use crate::reader::{DEVICES, RECORDED_GAPS};
-use crate::sysfs::{Root, Tree, last_component};
+use crate::reader::RECORDED_GAPS;
+use crate::sysfs::{DEVICES, Root, Tree, last_component};
 
 /// What was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]

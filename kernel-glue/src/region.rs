@@ -10,7 +10,8 @@ use thiserror::Error;
 use crate::driver::DriverName;
 use crate::failure::describe;
 
-pub use crate::vfio::names_memory;
+/// The PCI driver of Grace GPUs, which takes the memory to show from the firmware (drivers/vfio/pci/nvgrace-gpu).
+pub(crate) const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
 
 /// Regions 0 to 5: the BARs, by number.
 pub type Regions = [Region; 6];
@@ -49,14 +50,14 @@ pub enum RegionError {
     #[error(
         "the firmware's ACPI tables name no GPU memory: '{}' would show none, and opening the device \
          makes Linux 7.2 refuse every Grace GPU until the next boot",
-        crate::vfio::NVGRACE
+        NVGRACE
     )]
     MemoryUnnamed,
     /// The driver shows no GPU memory: it has fallen back to what the device itself has.
     #[error(
         "'{}' shows no GPU memory, since the firmware names none for this device; Linux 7.2 now refuses \
          every Grace GPU until the next boot",
-        crate::vfio::NVGRACE
+        NVGRACE
     )]
     MemoryMissing,
     /// VFIO without an IOMMU: what opens it gives the device all of the host's memory.

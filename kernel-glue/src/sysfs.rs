@@ -19,6 +19,8 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::kept::Stamp;
 
+/// The directory of PCI functions: links into `sys/devices`.
+pub(crate) const DEVICES: &str = "sys/bus/pci/devices";
 /// Bytes a text file may have; the kernel's own limit for an attribute is one page.
 pub const MAX_TEXT: usize = 64 << 10;
 /// Bytes of PCI Express configuration space.

@@ -28,22 +28,14 @@ use crate::atomics::Widths;
 use crate::device::Device;
 use crate::driver::DriverName;
 use crate::failure::Failure;
+use crate::firmware::names_memory;
 use crate::holder::optional;
 use crate::kernel::Kernel;
-use crate::reader::DEVICES;
-use crate::region::{Region, RegionError, Regions};
-use crate::sysfs::Root;
-
-/// The PCI driver of Grace GPUs, which takes the memory to show from the firmware (drivers/vfio/pci/nvgrace-gpu).
-pub(crate) const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
+use crate::region::{NVGRACE, Region, RegionError, Regions};
+use crate::sysfs::{DEVICES, Root};
 
 /// The region that is the memory of a Grace GPU.
 const MEMORY: usize = 4;
-/// The property it is read from; a string constant in the AML of the table that has it.
-const MEMORY_SIZE: &[u8] = b"nvidia,gpu-mem-size\0";
-const TABLES: &str = "sys/firmware/acpi/tables";
-/// Bytes a DSDT or SSDT may have; Grace's have some 100 KiB.
-const MAX_TABLE: usize = 16 << 20;
 /// The base address registers in configuration space, four bytes each.
 const BASE_ADDRESS: u64 = 0x10;
 /// What a group in noiommu mode is called.
@@ -111,34 +103,6 @@ fn refuse_users(kernel: &dyn Kernel, device: PciAddress) -> Result<(), RegionErr
         Ok(users) => Err(RegionError::InUse(users)),
         Err(errno) => Err(RegionError::kernel("see who has it open", errno)),
     }
-}
-
-/// Whether some table that describes devices has the property; which device has it takes an AML interpreter. `None`
-/// when it has not been found and not every table can be read.
-pub fn names_memory(root: &Root) -> Option<bool> {
-    let mut all = true;
-    let mut count = 0;
-    for below in ["", "/dynamic"] {
-        let dir = format!("{TABLES}{below}");
-        let tables = match optional(root.list(&dir)) {
-            Ok(tables) => tables.unwrap_or_default().into_iter(),
-            Err(_) => return None,
-        };
-        for name in tables.filter(|name| name.starts_with("DSDT") || name.starts_with("SSDT")) {
-            count += 1;
-            match root.bytes(&format!("{dir}/{name}"), MAX_TABLE) {
-                Ok(bytes) if has_property(&bytes) => return Some(true),
-                Ok(_) => {}
-                Err(_) => all = false,
-            }
-        }
-    }
-    (all && count > 0).then_some(false)
-}
-
-fn has_property(table: &[u8]) -> bool {
-    let mut parts = table.windows(MEMORY_SIZE.len());
-    parts.any(|part| part == MEMORY_SIZE)
 }
 
 /// Without the properties the driver shows what the device itself has.

@@ -4,8 +4,8 @@ use zbus::DBusError;
 
 use super::device;
 use crate::assign::AssignError;
+use crate::failure::PrepareError;
 use crate::inventory::PublishError;
-use crate::prepare::PrepareError;
 use crate::refusal::Refusal;
 use crate::reserve::ReserveError;
 

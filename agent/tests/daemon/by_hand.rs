@@ -4,8 +4,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use agent::bind_limit::BindLimits;
 use agent::child::InChild;
-use agent::patience::BindLimits;
 use kernel_glue::kernel::Kernel;
 use kernel_glue::live::Live;
 use nix::errno::Errno;

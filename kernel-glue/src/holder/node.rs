@@ -5,8 +5,7 @@
 
 use crate::address::PciAddress;
 use crate::failure::Failure;
-use crate::reader::DEVICES;
-use crate::sysfs::Root;
+use crate::sysfs::{DEVICES, Root};
 
 /// The PCI driver of NVIDIA's own modules.
 pub(crate) const NVIDIA: &str = "nvidia";

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::{DEVICES, Reader};
+use super::Reader;
 use crate::address::PciAddress;
 use crate::config::{Config, ConfigError};
 use crate::device::{Bar, Device};
 use crate::id::PciId;
 use crate::numa::NumaNode;
+use crate::sysfs::DEVICES;
 
 /// The directory of a device; really a link to the one that shows where it is plugged in.
 pub(super) fn directory(address: PciAddress) -> String {

@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::*;
+use crate::firmware::TABLES;
 use crate::live::Live;
 
 const GPU: &str = "0009:01:00.0";

@@ -61,7 +61,8 @@ fn reachable<'a>(uses: &'a Uses, from: &'a String) -> BTreeSet<&'a String> {
 
 fn is_test(path: &Path) -> bool {
     let name = path.to_string_lossy();
-    name.ends_with("_test.rs") || name.ends_with("tests.rs") || name.contains("/tests/")
+    let ends = ["_test.rs", "tests.rs", "testing.rs", "fixture.rs"];
+    ends.iter().any(|end| name.ends_with(end)) || name.contains("/tests/")
 }
 
 /// The top-level module of a file; the crate's roots and programs have none.

@@ -8,7 +8,6 @@ use kernel_glue::host::Host;
 use super::Guest;
 use super::path::{Judged, Step};
 use crate::code::Code;
-use crate::plan;
 
 /// Something to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +44,17 @@ pub(super) fn facts(judged: &Judged<'_>, guest: Option<&Guest<'_>>, initiators: 
 /// Enabled virtual functions, with which VFIO does not take the physical one.
 pub(super) fn functions(host: &Host, device: &Device) -> Option<Fact> {
     let count = host.virtual_functions(device.address).count();
-    let text = plan::function::text(device, count);
+    let text = functions_enabled(device, count);
     (count > 0).then(|| Fact::new(Code::FunctionsEnabled, device.address, text))
+}
+
+/// Says that virtual functions of a device are enabled, and how to disable them.
+pub fn functions_enabled(device: &Device, count: usize) -> String {
+    format!(
+        "its virtual functions are enabled ({count}), and VFIO refuses such a device (EBUSY) until \
+         'echo 0 > /sys/bus/pci/devices/{}/sriov_numvfs'",
+        device.address
+    )
 }
 
 fn device(judged: &Judged<'_>) -> Vec<Fact> {

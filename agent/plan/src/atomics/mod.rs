@@ -27,7 +27,7 @@ use crate::recipe::Recipes;
 use crate::target::Version;
 
 pub use answer::{Answer, Finding, Judgement, PerWidth};
-pub use fact::Fact;
+pub use fact::{Fact, functions_enabled};
 pub use kernel::Kernel;
 pub use need::Need;
 pub use path::{Element, Judged};

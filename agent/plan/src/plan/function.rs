@@ -1,8 +1,7 @@
 //! Virtual functions: those that no recipe is for, and physical functions that VFIO refuses while theirs are enabled.
 
-use kernel_glue::device::Device;
-
 use super::{Assigned, Note, Plan, Setting};
+use crate::atomics;
 use crate::code::Code;
 use crate::domain::{Domain, Hostdev};
 
@@ -21,21 +20,12 @@ pub(super) fn plan(
     plan.notes.extend(notes);
 }
 
-/// Says that virtual functions of a device are enabled, and how to disable them.
-pub fn text(device: &Device, count: usize) -> String {
-    format!(
-        "its virtual functions are enabled ({count}), and VFIO refuses such a device (EBUSY) until \
-         'echo 0 > /sys/bus/pci/devices/{}/sriov_numvfs'",
-        device.address
-    )
-}
-
 fn enabled(setting: &Setting<'_>, one: &Assigned<'_>) -> Option<Note> {
     let count = setting.host.virtual_functions(one.device.address).count();
     (count > 0).then(|| Note {
         code: Code::FunctionsEnabled,
         device: Some(one.device.address),
-        text: text(one.device, count),
+        text: atomics::functions_enabled(one.device, count),
     })
 }
 

@@ -16,9 +16,9 @@ use std::time::Duration;
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::failure::Failure;
+use kernel_glue::firmware;
 use kernel_glue::host::Host;
 use kernel_glue::occupancy::Occupancy;
-use kernel_glue::region;
 use kernel_glue::sysfs::Root;
 
 use super::driver::module_name;
@@ -134,7 +134,7 @@ fn occupancy<'a>(
 }
 
 fn memory_named(look: &Look) -> Seen<bool> {
-    match region::names_memory(&look.root) {
+    match firmware::names_memory(&look.root) {
         Some(named) => Ok(named),
         None if look.live => Err(Unseen("ACPI tables: run it as root".to_owned())),
         None => Err(Unseen::not_recorded()),

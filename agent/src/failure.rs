@@ -1,0 +1,41 @@
+//! Why a domain was not prepared.
+
+use thiserror::Error;
+
+use crate::libvirt::{DomainRef, LibvirtError};
+use crate::refusal::Refusal;
+
+/// A domain was not prepared.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PrepareError {
+    /// We will not.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no such definition.
+    #[error(
+        "domain '{0}' has no definition; 'virsh list --all --persistent' shows those that have, and a guest without one \
+         is made with 'variantctl create FILE'"
+    )]
+    NotFound(String),
+    /// libvirt said no, or could not be asked.
+    #[error("cannot prepare domain '{domain}': {why}")]
+    Libvirt {
+        /// The domain.
+        domain: String,
+        /// Why.
+        why: LibvirtError,
+    },
+}
+
+pub(crate) fn found(
+    domain: &DomainRef,
+    xml: Result<Option<String>, LibvirtError>,
+) -> Result<String, PrepareError> {
+    xml.map_err(|why| failed(domain, why))?
+        .ok_or_else(|| PrepareError::NotFound(domain.name.clone()))
+}
+
+pub(crate) fn failed(domain: &DomainRef, why: LibvirtError) -> PrepareError {
+    let domain = domain.name.clone();
+    PrepareError::Libvirt { domain, why }
+}
