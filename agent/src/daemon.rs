@@ -14,29 +14,30 @@ use kernel_glue::host::Host;
 use kernel_glue::kept::Kept;
 use kernel_glue::live::Live;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use zbus::connection::Builder;
 
 use crate::assign::{self, Assigner, Unwilling};
 use crate::bell::Bell;
 use crate::bind_limit::BindLimits;
 use crate::bus::{
-    self, Authority, BusError, Callers, Hook, Jobs, Lanes, Lost, Manager, NameError, Publisher,
-    Reload, Served, Socket, Sources,
+    self, Authority, BusError, Callers, Jobs, Lanes, Lost, Manager, NameError, Publisher, Reload,
+    Served, Sources,
 };
 use crate::child::{self, InChild};
 use crate::code::Code;
 use crate::config::{Config, ConfigError};
 use crate::declined::Declined;
+use crate::hook::{self, Hook};
 use crate::idle::Idle;
-use crate::instance::{Instance, InstanceError};
+use crate::instance::{self, Instance, InstanceError};
 use crate::inventory::{self, PublishError};
 use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
-use crate::patience;
 use crate::program::{self, ProgramError};
 use crate::recipe::LoadError;
 use crate::record::Records;
@@ -96,7 +97,7 @@ pub enum StartError {
     /// Another agent serves.
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    /// The names on the bus cannot be had.
+    /// The name on the bus cannot be had.
     #[error("cannot serve 'org.variantd1' on the system bus: {0}")]
     Name(NameError),
     /// The bus, or the name on it, cannot be had.
@@ -114,6 +115,9 @@ pub enum StartError {
         /// What was to be done.
         step: &'static str,
     },
+    /// libvirt's hook could not ask.
+    #[error("cannot listen for libvirt's hook: {0}")]
+    Hook(io::Error),
     /// Our own program cannot be found.
     #[error("cannot find the running program")]
     Program(#[from] io::Error),
@@ -153,12 +157,10 @@ pub struct Daemon {
     pub idle: Idle,
     /// The service; ends when dropped.
     pub manager: Served,
-    /// The same of libvirt's hook.
-    pub hooks: Served,
-    /// Says when a name is lost to another process.
+    /// Says when the name is lost to another process.
     pub lost: Lost,
-    /// The way of libvirt's hook past the bus; without it the hook asks over the bus.
-    pub socket: Option<Socket>,
+    /// Where libvirt's hook asks; none where the run directory cannot be written.
+    pub socket: Option<hook::Socket>,
     /// Reads configuration and recipes again.
     pub reload: Arc<Reload>,
     /// Keeps other agents from the run directory.
@@ -174,8 +176,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let instance = Instance::hold(&places.run)?;
     let free = bus::require_free(bus::NAME);
     in_time("ask the system bus who has our name", free).await?;
-    let thread = bus::hook_thread()?;
-    bus::give_way();
+    let thread = hook::thread()?;
     let site = site(places)?;
     published(&site, &places.run)?;
     let (assigner, ended) = assigner(places, site.clone())?;
@@ -215,18 +216,11 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         site,
         repairs,
         definitions: places.root.join(DEFINITIONS),
-        callers: Callers::default(),
     };
-    let hooks = bus::serve_hook(hook.clone(), &thread);
-    let hooks = in_time("serve libvirt's hook on the system bus", hooks).await?;
     let served = serve(manager.clone(), &places.run).await?;
-    let names = [(&served, bus::NAME), (&hooks, bus::HOOK_NAME)];
-    let lost = bus::request(names);
-    let lost = in_time("register the names on the system bus", lost).await?;
-    let socket = Socket::listen(&places.run, hook, &thread);
-    if let Err(error) = &socket {
-        warn!("libvirt's hook asks over the bus, for it cannot have a socket: {error}");
-    }
+    let lost = bus::request(&served, bus::NAME);
+    let lost = in_time("register the name on the system bus", lost).await?;
+    let socket = socket(&places.run, hook, &thread)?;
     supervisor.ready();
     tokio::spawn(supervisor.clone().watch(assigner, worker, thread, callers));
     Ok(Daemon {
@@ -234,18 +228,28 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         idle: idle(manager),
         supervisor,
         manager: served,
-        hooks,
         lost,
-        socket: socket.ok(),
+        socket,
         instance,
     })
+}
+
+/// Where the run directory is full or read-only and systemd has passed no socket, the bus is served all the same.
+fn socket(run: &Path, hook: Hook, thread: &Handle) -> Result<Option<hook::Socket>, StartError> {
+    match hook::Socket::listen(run, hook, thread) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(why) if instance::is_unwritable(&why) => {
+            error!("libvirt's hook cannot reach variantd, which has no socket for it: {why}");
+            Ok(None)
+        }
+        Err(why) => Err(StartError::Hook(why)),
+    }
 }
 
 /// Where the run directory is full or read-only, the agent serves what needs no file: files with the same text are not
 /// written again, an assignment is refused for its record (`VD-BND-010`), and the publisher tries again.
 fn published(site: &Site, run: &Path) -> Result<(), StartError> {
-    let devices = patience::publish(site, run).and_then(|()| inventory::publish(site, run));
-    match devices {
+    match inventory::publish(site, run) {
         Ok(devices) => info!("{devices} devices are covered by a recipe"),
         Err(error @ PublishError::Write { .. }) => warn!(
             "{error}: no device is assigned to a guest until the run directory can be written ({})",
@@ -411,7 +415,6 @@ fn reload(places: Places, site: Arc<Site>, supervisor: Supervisor, bell: Bell) -
 
 fn read_again(places: &Places, site: &Site) -> Result<usize, String> {
     site.reload(rules(&places.config).map_err(|error| error.to_string())?);
-    let published = patience::publish(site, &places.run);
-    let devices = published.and_then(|()| inventory::publish(site, &places.run));
+    let devices = inventory::publish(site, &places.run);
     devices.map_err(|error| error.to_string())
 }

@@ -96,7 +96,7 @@ impl Instance {
 }
 
 /// Nothing can be made there, now.
-fn is_unwritable(why: &io::Error) -> bool {
+pub(crate) fn is_unwritable(why: &io::Error) -> bool {
     matches!(
         why.kind(),
         io::ErrorKind::ReadOnlyFilesystem

@@ -25,6 +25,7 @@ pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
+pub mod hook;
 pub mod idle;
 pub mod inquiry;
 pub mod instance;

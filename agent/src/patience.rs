@@ -1,21 +1,19 @@
 //! How long a bind may take, and with it the start of a guest, which libvirt's hook waits for.
 //!
-//! `patience` in the run directory has the seconds of a start: the hook reads it at `prepare`. Longer than that only a
-//! start takes that finds a write of an agent which has died; the agent then goes on without the hook.
+//! For so long the agent tells the hook that it goes on. Longer than that only a start takes that finds a write of an agent
+//! which has died; the agent then goes on without the hook.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::bind_limit::BindLimits;
 use crate::child;
 use crate::config::Verify;
-use crate::inventory::{self, PublishError};
 use crate::probe;
 use crate::service;
-use crate::site::{Rules, Site};
+use crate::site::Rules;
 
-/// Seconds that a hook waits for a start, whatever is published; the hook has the same range.
+/// Seconds that the hook is told that a start goes on; it waits for 1500 s itself.
 const START: RangeInclusive<u64> = 60..=1500;
 
 /// Everything of a start that waits for no device: to read the host, to check, to write records.
@@ -37,20 +35,11 @@ pub fn of_start(rules: &Rules) -> Duration {
     Duration::from_secs(all.as_secs().clamp(*START.start(), *START.end()))
 }
 
-/// Writes the seconds of a start into the run directory.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn publish(site: &Site, run: &Path) -> Result<(), PublishError> {
-    let seconds = of_start(&site.rules()).as_secs();
-    inventory::write(&run.join("patience"), &format!("{seconds}\n"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::fixture::{self, VARIANT, driver};
+    use crate::fixture::{VARIANT, driver};
     use crate::recipe::{Recipes, UNSAID};
     use crate::service::ServiceName;
 
@@ -133,26 +122,5 @@ mod tests {
             ..verified
         };
         assert_eq!(seconds(&grace(600), many), 1500);
-    }
-
-    #[test]
-    fn what_is_published_follows_a_reload_and_the_hook_believes_it() {
-        let (directory, site) = fixture::site(Config::default());
-        let prepare = hooks::call::Operation::Prepare;
-        let believed = || {
-            publish(&site, directory.path()).expect("published");
-            hooks::patience::limit(prepare, directory.path()).as_secs()
-        };
-        assert_eq!(believed(), 205);
-        for (seconds, start) in [(260, 645), (600, 1325), (10, 205)] {
-            site.reload(rules(&[&grace(seconds)], Config::default()));
-            assert_eq!(believed(), start);
-        }
-        let many = Config {
-            stop_services: vec![imex(); 64],
-            ..Config::default()
-        };
-        site.reload(rules(&[&grace(600)], many));
-        assert_eq!(believed(), *START.end(), "the hook has the same range");
     }
 }

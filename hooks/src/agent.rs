@@ -1,31 +1,33 @@
-//! One call of the agent, with a deadline: past the bus where it is for libvirt's hook, else over the system bus.
+//! One call of the agent for one run of the hook, and what became of it.
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
+use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
-use zbus::message::Builder;
-use zbus::{Message, Variant};
-
-use crate::again::{Effect, FULL, NO_REPLY, PAUSES};
-use crate::bus::{self, Exchange, Fault};
 use crate::call::{Call, Operation};
+use crate::exchange::{Fault, exchange};
+use crate::protocol::{self, Arguments, MethodCall, MethodReply, SOCKET};
 
-/// What every error of the agent's own begins with.
-const OURS: &str = "org.variantd1.";
-/// The bus's words for an agent that is late.
-const LATE: [&str; 2] = [
-    "org.freedesktop.DBus.Error.Timeout",
-    "org.freedesktop.DBus.Error.TimedOut",
-];
+pub use crate::exchange::Limits;
+
+/// How long the agent may say nothing, and how long any operation but `prepare` may take: at `release` the agent goes on when
+/// libvirt does.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How long `prepare` may take, however much progress there is: longer than the agent works at any start.
+const LONGEST: Duration = Duration::from_secs(1500);
+
+/// How often a call is sent again that an ending agent has not read; the next agent takes it from the same socket.
+const TRIES: usize = 3;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// What an agent of another version answers.
 const UNKNOWN: [&str; 4] = [
-    "org.freedesktop.DBus.Error.UnknownMethod",
-    "org.freedesktop.DBus.Error.UnknownInterface",
-    "org.freedesktop.DBus.Error.UnknownObject",
-    "org.freedesktop.DBus.Error.InvalidArgs",
+    protocol::INTERFACE_NOT_FOUND,
+    protocol::METHOD_NOT_FOUND,
+    protocol::METHOD_NOT_IMPLEMENTED,
+    protocol::INVALID_PARAMETER,
 ];
 
 /// What came of asking the agent.
@@ -37,9 +39,9 @@ pub enum Reply {
     Refused(String),
     /// No agent answered the call at all: why.
     Unreachable(String),
-    /// The bus had no room for the call, however often it was made: why.
+    /// The bus had no room for the call, however often it was made (VDSM's hook): why.
     Full(String),
-    /// The agent took the call and did not answer within this time.
+    /// The agent did not answer within this time.
     Late(Duration),
     /// The agent took the call and ended.
     Broken,
@@ -47,105 +49,100 @@ pub enum Reply {
     Foreign(String),
 }
 
-/// The agent's socket for libvirt's hook, in its run directory.
-pub const SOCKET: &str = "hook";
-
-/// Calls the method for `operation` and waits no longer than `limit`. Where nobody listens in `run`, the agent's run
-/// directory, the bus starts the agent.
-#[must_use]
-pub fn call(call: &Call, operation: Operation, xml: &str, run: &Path, limit: Duration) -> Reply {
-    let options = HashMap::from([
-        ("domain", Variant::from(call.domain.as_str())),
-        ("operation", Variant::from(operation.word())),
-        ("extra", Variant::from(call.extra.as_str())),
-    ]);
-    let name = "org.variantd1.Hook";
-    let message =
-        numbered(name, "/org/variantd1/Hook", name, operation.method()).build(&(xml, options));
-    let socket = run.join(SOCKET);
-    let ask = |message: &Message| {
-        let asked = Exchange::with_agent(&socket, message, limit);
-        asked.unwrap_or_else(|| over_the_bus(message, Effect::Changes, limit))
-    };
-    replied(message, operation.rewrites(), limit, ask)
-}
-
-/// Has the XML of a guest that is about to be made completed, and waits no longer than `limit`.
-#[must_use]
-pub fn complete(xml: &str, limit: Duration) -> Reply {
-    let options: HashMap<&str, Variant<'_>> = HashMap::new();
-    let message = numbered(
-        "org.variantd1",
-        "/org/variantd1",
-        "org.variantd1.Manager",
-        "PrepareXml",
-    )
-    .build(&(xml, options));
-    replied(message, true, limit, |message| {
-        over_the_bus(message, Effect::Reads, limit)
-    })
-}
-
-/// Makes a call, and makes it again where that is right, for no longer than `limit`.
-fn over_the_bus(
-    message: &Message,
-    effect: Effect,
-    limit: Duration,
-) -> Result<Option<String>, Fault> {
-    let until = Instant::now() + limit;
-    let left = || until.saturating_duration_since(Instant::now());
-    for pause in PAUSES {
-        match Exchange::with_system_bus(message, left()) {
-            Err(Fault::Said(name, _)) if effect.allows_another(&name) && pause < left() => {
-                sleep(pause);
-            }
-            other => return other,
+impl Limits {
+    /// For an operation.
+    #[must_use]
+    pub fn of(operation: Operation) -> Self {
+        let total = match operation {
+            Operation::Prepare => LONGEST,
+            _ => SILENCE,
+        };
+        Self {
+            silence: SILENCE,
+            total,
         }
     }
-    Exchange::with_system_bus(message, left())
+
+    /// The same limit for all.
+    #[must_use]
+    pub fn within(limit: Duration) -> Self {
+        Self {
+            silence: limit,
+            total: limit,
+        }
+    }
 }
 
-fn replied(
-    message: zbus::Result<Message>,
-    wants_text: bool,
-    limit: Duration,
-    exchange: impl FnOnce(&Message) -> Result<Option<String>, Fault>,
-) -> Reply {
-    let message = match message {
+/// Asks the agent of the run directory `run` about `operation`.
+#[must_use]
+pub fn call(call: &Call, operation: Operation, xml: &str, run: &Path, limits: Limits) -> Reply {
+    let message = MethodCall {
+        method: protocol::RUN.into(),
+        parameters: Arguments {
+            operation: Some(operation.word().into()),
+            sub: Some(operation.sub().into()),
+            domain: Some(call.domain.as_str().into()),
+            extra: Some(call.extra.as_str().into()),
+            xml: Some(xml.into()),
+            ..Arguments::default()
+        },
+        more: true,
+        ..MethodCall::default()
+    };
+    let message = match protocol::encoded(&message) {
         Ok(message) => message,
         Err(error) => return Reply::Unreachable(error.to_string()),
     };
-    match exchange(&message) {
-        Ok(text) if wants_text => match text {
-            Some(text) => Reply::Done(text),
-            // An agent that gives something else than a text is none that this hook knows.
-            None => Reply::Foreign("its answer is no text".into()),
-        },
-        Ok(_) => Reply::Done(String::new()),
-        Err(Fault::Late) => Reply::Late(limit),
-        Err(Fault::Ended) => Reply::Broken,
-        Err(Fault::Bus(why)) => Reply::Unreachable(why),
-        Err(Fault::Said(name, text)) => sort(&name, text, limit),
+    match exchanged(&run.join(SOCKET), &message, limits) {
+        Ok(reply) => sorted(reply),
+        Err(Fault::Unreachable(why)) => Reply::Unreachable(why),
+        Err(Fault::NotTaken) => {
+            Reply::Foreign("it closes the connection before it reads the call".into())
+        }
+        Err(Fault::Silent(limit)) if !is_held(run) => Reply::Unreachable(format!(
+            "it was not started within {} s; see 'journalctl -u variantd'",
+            limit.as_secs()
+        )),
+        Err(Fault::Silent(limit) | Fault::Late(limit)) => Reply::Late(limit),
+        Err(Fault::Broken) => Reply::Broken,
     }
 }
 
-/// A call of the agent with the number that [`Exchange`] waits for.
-fn numbered<'a>(name: &'a str, path: &'a str, interface: &'a str, method: &'a str) -> Builder<'a> {
-    Message::method_call(path, method)
-        .destination(name)
-        .interface(interface)
-        .serial(NonZeroU32::new(bus::CALL).unwrap_or(NonZeroU32::MAX))
+fn exchanged(path: &Path, message: &[u8], limits: Limits) -> Result<MethodReply, Fault> {
+    for _ in 1..TRIES {
+        match exchange(path, message, limits) {
+            Err(Fault::NotTaken) => thread::sleep(PAUSE),
+            taken => return taken,
+        }
+    }
+    exchange(path, message, limits)
 }
 
-/// An error that the agent sent is its answer; any other means that there is no agent.
-fn sort(name: &str, text: Option<String>, limit: Duration) -> Reply {
-    let words = text.clone().unwrap_or_else(|| name.to_owned());
-    match name {
-        _ if name.starts_with(OURS) => Reply::Refused(words),
-        NO_REPLY => Reply::Broken,
-        FULL => Reply::Full(words),
-        _ if LATE.contains(&name) => Reply::Late(limit),
-        _ if UNKNOWN.contains(&name) => Reply::Foreign(words),
-        _ => Reply::Unreachable(text.map_or(words, |text| format!("{name}: {text}"))),
+/// Whether an agent runs: it has the lock of its run directory for as long. systemd listens for an agent that cannot start.
+fn is_held(run: &Path) -> bool {
+    let tried = File::open(run).map(|directory| directory.try_lock_shared());
+    matches!(tried, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// Other errors of `org.varlink.service` mean that there is no agent for us.
+fn sorted(reply: MethodReply) -> Reply {
+    let results = reply.parameters;
+    match reply.error.as_deref() {
+        None => Reply::Done(results.xml.unwrap_or_default()),
+        Some(error) if UNKNOWN.contains(&error) => {
+            let what = [results.interface, results.method, results.parameter];
+            let what = what.into_iter().flatten().next().unwrap_or_default();
+            Reply::Foreign(format!("{error} '{what}'"))
+        }
+        Some(error) if is_ours(error) => Reply::Refused(match results.message {
+            Some(_) => results.sentence(),
+            None => error.to_owned(),
+        }),
+        Some(error) => Reply::Unreachable(error.to_owned()),
     }
+}
+
+fn is_ours(error: &str) -> bool {
+    let rest = error.strip_prefix(protocol::INTERFACE);
+    rest.is_some_and(|rest| rest.starts_with('.'))
 }

@@ -18,15 +18,17 @@ use crate::input::Unreadable;
 use domain::printable::Printable;
 
 /// The code of "the agent cannot be reached"; a test of the agent's knows every code that is printed.
-pub(crate) const UNREACHABLE: &str = "VD-AGT-001";
+pub const UNREACHABLE: &str = "VD-AGT-001";
 /// The code of "the agent has not answered in time".
 const LATE: &str = "VD-BND-045";
 /// The codes of what hooks say by themselves.
 const TOO_LARGE: &str = "VD-HOK-001";
 const UNREADABLE: &str = "VD-HOK-002";
-pub(crate) const FOREIGN: &str = "VD-HOK-003";
+/// The code of "the agent is of another version".
+pub const FOREIGN: &str = "VD-HOK-003";
 const BROKEN: &str = "VD-HOK-004";
-pub(crate) const MISSING: &str = "VD-HOK-005";
+/// The code of "the definition did not arrive".
+pub const MISSING: &str = "VD-HOK-005";
 /// The code of "the hook itself was killed"; its parent process says so.
 pub const KILLED: &str = "VD-HOK-006";
 
@@ -151,7 +153,8 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
 
 /// libvirt puts all of standard error into one message; systemd and the bus end theirs with a stop. The words are of the caller's
 /// XML, too, and end on a terminal.
-pub(crate) fn one_line(text: &str) -> String {
+#[must_use]
+pub fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");
     Printable(line.trim_end_matches('.')).to_string()

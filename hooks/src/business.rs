@@ -1,4 +1,4 @@
-//! Whether a guest is the agent's business, told from its XML and the agent's files, without D-Bus.
+//! Whether a guest is the agent's business, told from its XML and the agent's files, without asking it.
 //!
 //! A host full of other guests must not depend on the agent, so most runs of the hook end here.
 

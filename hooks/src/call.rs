@@ -50,33 +50,32 @@ impl Call {
 }
 
 impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Prepare,
+        Self::Start,
+        Self::Started,
+        Self::Stopped,
+        Self::Release,
+        Self::Reconnect,
+        Self::Migrate,
+        Self::Restore,
+    ];
+
     /// Reads libvirt's second and third argument; `None` for operations that are not ours.
     #[must_use]
     pub fn parse(operation: &str, sub: &str) -> Option<Self> {
-        Some(match (operation, sub) {
-            ("prepare", "begin") => Self::Prepare,
-            ("start", "begin") => Self::Start,
-            ("started", "begin") => Self::Started,
-            ("stopped", "end") => Self::Stopped,
-            ("release", "end") => Self::Release,
-            ("reconnect", "begin") => Self::Reconnect,
-            ("migrate", "begin") => Self::Migrate,
-            ("restore", "begin") => Self::Restore,
-            _ => return None,
-        })
+        Self::ALL
+            .into_iter()
+            .find(|known| (known.word(), known.sub()) == (operation, sub))
     }
 
-    /// The agent's D-Bus method.
+    /// libvirt's third argument at it.
     #[must_use]
-    pub fn method(self) -> &'static str {
+    pub fn sub(self) -> &'static str {
         match self {
-            Self::Prepare => "Prepare",
-            Self::Start => "Start",
-            Self::Started => "Started",
-            Self::Stopped => "Stopped",
-            Self::Release => "Release",
-            Self::Reconnect => "Reconnect",
-            Self::Migrate | Self::Restore => "Rewrite",
+            Self::Stopped | Self::Release => "end",
+            _ => "begin",
         }
     }
 

@@ -8,7 +8,7 @@ use memchr::memmem;
 pub const NAMESPACE: &str = "urn:variantd:1";
 
 /// Larger than any domain libvirt writes; the agent reads no more either.
-pub(crate) const LIMIT: usize = 1 << 20;
+pub const LIMIT: usize = 1 << 20;
 
 /// Why what libvirt sent is not looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,12 +6,10 @@
 pub mod again;
 pub mod agent;
 pub mod answer;
-mod bus;
 pub mod business;
 pub mod call;
+mod exchange;
 pub mod input;
-pub mod message;
-pub mod patience;
+pub mod protocol;
 mod record;
 pub mod syslog;
-pub mod vdsm;

@@ -46,5 +46,19 @@ as_nobody() { setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"; }
 manager='org.variantd1 /org/variantd1 org.variantd1.Manager'
 contains 'list for everybody' "$(as_nobody busctl call $manager ListDomains 'a{sv}' 0)" '"o0"'
 ! as_nobody busctl call $manager Prepare 'sa{sv}' o0 0 2>/dev/null || fail 'nobody may prepare'
-! as_nobody busctl call org.variantd1.Hook /org/variantd1/Hook org.variantd1.Hook Release 'sa{sv}' '' 0 2>/dev/null ||
-    fail 'nobody may call the hook'
+equal 'owner and mode of the hook socket' "$(stat -c '%U %a' /run/variantd/hook)" 'root 600'
+! as_nobody perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new("/run/variantd/hook")' 2>/dev/null ||
+    fail 'nobody may connect to the hook socket'
+! busctl --quiet call org.variantd1.Hook /org/variantd1/Hook org.freedesktop.DBus.Peer Ping 2>/dev/null ||
+    fail 'the hook is on the bus'
+
+# A hook that calls while the agent restarts waits for it: systemd holds the socket.
+equal 'the socket is systemd'"'"'s' "$(systemctl is-active variantd-hook.socket)" active
+systemctl stop variantd 2>/dev/null
+(sleep 2; systemctl start variantd) &
+/usr/sbin/variantd-hook o0 started begin - <<<"$(virsh dumpxml o0)" || fail 'the hook fails at started'
+wait
+systemctl --quiet is-active variantd || fail 'the agent is not there'
+if command -v varlinkctl >/dev/null; then
+    contains 'varlinkctl' "$(varlinkctl info /run/variantd/hook)" variantd
+fi

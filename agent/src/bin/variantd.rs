@@ -4,7 +4,7 @@ use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent::bus::{self, HOOK_NAME, NAME};
+use agent::bus::{self, NAME};
 use agent::config;
 use agent::daemon::{self, Places, StartError};
 use agent::log;
@@ -143,12 +143,10 @@ async fn serve(places: Places) -> anyhow::Result<()> {
                 if let Some(socket) = &agent.socket {
                     socket.close().await;
                 }
-                let names = [(&agent.hooks, HOOK_NAME), (&agent.manager, NAME)];
-                bus::release(names).await?;
+                bus::release(&agent.manager, NAME).await?;
                 break;
             }
             name = agent.lost.name() => anyhow::bail!("the name '{name}' on the system bus is another process's now"),
-            () = agent.hooks.closed() => anyhow::bail!("the connection of libvirt's hook to the system bus is closed"),
             () = agent.manager.closed() => anyhow::bail!("the connection to the system bus is closed"),
             _ = hangup.recv() => {
                 if let Err(reason) = (agent.reload)() {

@@ -196,8 +196,7 @@ pub(super) fn is_root(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw()
 }
 
-/// Passes for root alone. The bus policy says the same of the hook; this holds where somebody has
-/// loosened it.
+/// Passes for root alone.
 ///
 /// # Errors
 /// [`BusError::NotAuthorized`].

@@ -19,9 +19,9 @@ use std::os::unix::net::{SocketAddr, UnixStream as StdStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 use tracing::debug;
@@ -35,7 +35,6 @@ use zbus::{Address, Connection};
 use super::budget::{Fate, Full, Incoming as Call};
 use super::caller::{self, Callers};
 use super::frame::{FIXED, Head, Kind, Lengths, expect_reply};
-use super::socket::Outgoing;
 use crate::code::Code;
 use crate::proposal;
 use crate::refusal::Refusal;
@@ -58,13 +57,6 @@ const SKIP: usize = 64 << 10;
 const BUS: &str = "org.freedesktop.DBus";
 const PEER: &str = "org.freedesktop.DBus.Peer";
 
-/// Who may call at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Who {
-    Everybody,
-    Root,
-}
-
 /// Connects to the bus at `address` through a gate, with what `add` adds to the connection.
 ///
 /// # Errors
@@ -72,7 +64,6 @@ pub(super) enum Who {
 pub(super) async fn connect(
     address: &Address,
     callers: Callers,
-    who: Who,
     add: impl FnOnce(Builder<'static>) -> Builder<'static>,
 ) -> zbus::Result<Connection> {
     let stream = stream(address)?;
@@ -80,7 +71,6 @@ pub(super) async fn connect(
     let gate = Gate {
         stream,
         callers,
-        who,
         refuse,
     };
     let builder = Builder::socket(gate).method_timeout(DEADLINE);
@@ -119,7 +109,6 @@ async fn tell(connection: Connection, mut refusals: Receiver<Message>) {
 struct Gate {
     stream: UnixStream,
     callers: Callers,
-    who: Who,
     refuse: Sender<Message>,
 }
 
@@ -139,12 +128,11 @@ impl zbus::connection::socket::Socket for Gate {
             head: Vec::new(),
             body: 0,
             callers: self.callers.clone(),
-            who: self.who,
             refuse: self.refuse,
             ours: ours.clone(),
         };
         let out = Out {
-            outgoing: Outgoing::from(outgoing),
+            outgoing: Outgoing(outgoing),
             callers: self.callers,
             ours,
         };
@@ -160,6 +148,21 @@ struct Incoming(OwnedReadHalf);
 impl ReadHalf for Incoming {
     async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         Ok((self.0.read(buffer).await?, Vec::new()))
+    }
+}
+
+/// The writing half of a stream without descriptors.
+#[derive(Debug)]
+struct Outgoing(OwnedWriteHalf);
+
+#[async_trait]
+impl WriteHalf for Outgoing {
+    async fn sendmsg(&mut self, buffer: &[u8], _: &[BorrowedFd<'_>]) -> io::Result<usize> {
+        self.0.write(buffer).await
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.0.shutdown().await
     }
 }
 
@@ -198,7 +201,6 @@ struct Filter {
     /// What is left of its body.
     body: usize,
     callers: Callers,
-    who: Who,
     refuse: Sender<Message>,
     ours: Ours,
 }
@@ -289,9 +291,7 @@ impl Filter {
             bytes: head.body,
             is_silent: head.is_silent,
         };
-        let refusal = if self.who == Who::Root && !call.is_root {
-            root_only(user)
-        } else if head.body > limit(&head.interface, &head.member) {
+        let refusal = if head.body > limit(&head.interface, &head.member) {
             too_large(head)
         } else {
             match self.callers.admit(call) {
@@ -489,14 +489,6 @@ fn too_large(head: &Head) -> (&'static str, String) {
         REFUSED,
         Refusal::new(Code::CallTooLarge, reason, hint).to_string(),
     )
-}
-
-fn root_only(user: u32) -> (&'static str, String) {
-    let text = caller::root_only(user);
-    let text = zbus::DBusError::description(&text)
-        .unwrap_or_default()
-        .to_owned();
-    ("org.variantd1.Error.NotAuthorized", text)
 }
 
 /// An error in the place of the answer to a call.

@@ -1,4 +1,4 @@
-//! The agent's names on the bus: had by one process, never taken from another, and an end where one is lost.
+//! The agent's name on the bus: had by one process, never taken from another, and an end where it is lost.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::instance::InstanceError;
 /// How long the bus has to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Names that were lost, as the bus says it.
+/// The name, where it was lost, as the bus says it.
 #[derive(Debug)]
 pub struct Lost(UnboundedReceiver<&'static str>);
 
 impl Lost {
-    /// Waits until a name is lost; for ever where none is.
+    /// Waits until the name is lost; for ever where it is not.
     pub async fn name(&mut self) -> &'static str {
         match self.0.recv().await {
             Some(name) => name,
@@ -63,29 +63,24 @@ pub enum NameError {
     Silent,
 }
 
-/// Requests names; from then on says when one is lost.
+/// Requests the name; from then on says when it is lost.
 ///
 /// # Errors
 /// As [`require_free`].
-pub async fn request(names: [(&Served, &'static str); 2]) -> Result<Lost, NameError> {
+pub async fn request(served: &Served, name: &'static str) -> Result<Lost, NameError> {
     let (losses, lost) = unbounded_channel();
-    for (served, name) in names {
-        let connection = &served.connection;
-        let one = timeout(ANSWER, request_one(connection, name, losses.clone()));
-        one.await.map_err(|_| NameError::Silent)??;
-    }
+    let requested = timeout(ANSWER, request_one(&served.connection, name, losses));
+    requested.await.map_err(|_| NameError::Silent)??;
     Ok(Lost(lost))
 }
 
-/// Gives names back, so that the next call starts an agent.
+/// Gives the name back, so that the next call starts an agent.
 ///
 /// # Errors
 /// When the bus fails or does not answer.
-pub async fn release(names: [(&Served, &'static str); 2]) -> Result<(), NameError> {
-    for (served, name) in names {
-        let one = timeout(ANSWER, served.connection.release_name(name));
-        one.await.map_err(|_| NameError::Silent)??;
-    }
+pub async fn release(served: &Served, name: &'static str) -> Result<(), NameError> {
+    let released = timeout(ANSWER, served.connection.release_name(name));
+    released.await.map_err(|_| NameError::Silent)??;
     Ok(())
 }
 

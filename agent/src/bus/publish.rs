@@ -19,7 +19,6 @@ use super::object::{DeviceObject, INTERFACE, Properties, path};
 use super::{BusError, blocking};
 use crate::assign::Assigner;
 use crate::inventory::{self, PublishError};
-use crate::patience;
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::snapshot::Published;
@@ -102,8 +101,7 @@ impl Publisher {
             let looked = status::look(&sources.site, &sources.assigner, &sources.reservations)?;
             // Before the objects, which may fail: by these lists the hook knows which guests to ask about.
             let recipes = &sources.site.rules().recipes;
-            let listed = inventory::update(&looked.host, recipes, &sources.run)
-                .and_then(|_| patience::publish(&sources.site, &sources.run));
+            let listed = inventory::update(&looked.host, recipes, &sources.run);
             Ok::<_, BusError>((looked, listed))
         };
         let (statuses, listed) = blocking(&self.sources, look).await?;

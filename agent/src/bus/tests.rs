@@ -1,10 +1,12 @@
-//! Both objects over a pair of sockets, on a modelled kernel and a libvirt in memory.
+//! The bus's objects over a pair of sockets, beside the hook's operations, on a modelled kernel and a libvirt in memory.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hooks::call::Operation;
+use hooks::protocol::{REFUSED, Results};
 use kernel_glue::host::Host;
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
@@ -17,6 +19,7 @@ use crate::assign::Assigner;
 use crate::client::{Fault, ManagerProxy, next};
 use crate::config::Config;
 use crate::fixture::{GPU, VARIANT, address, guest, host, kernel_of, site_reading};
+use crate::hook::Hook;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
 use crate::proposal::Findings;
@@ -36,6 +39,7 @@ mod saved_plan;
 
 struct Scene {
     client: Connection,
+    hook: Hook,
     libvirt: Arc<Fake>,
     kernel: Arc<Model>,
     site: Arc<Site>,
@@ -96,7 +100,6 @@ fn parts_of(whole: &Host) -> Parts {
         site: site.clone(),
         repairs: send,
         definitions: directory.path().join("definitions"),
-        callers: Callers::default(),
     };
     Parts {
         manager,
@@ -125,7 +128,7 @@ async fn scene_of(parts: Parts) -> Scene {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     let service = Builder::unix_stream(ours).server(Guid::generate()).p2p();
     let client = connection::Builder::unix_stream(theirs).p2p().build();
-    let service = serve(service, parts.manager).serve_at(HOOK, parts.hook);
+    let service = serve(service, parts.manager);
     let (service, client) = tokio::join!(service.build(), client);
     let service = service.expect("service");
     let publisher = Publisher::start(service.clone(), sources).await;
@@ -133,6 +136,7 @@ async fn scene_of(parts: Parts) -> Scene {
     tokio::spawn(announce(service.clone(), worker));
     Scene {
         client: client.expect("client"),
+        hook: parts.hook,
         libvirt: parts.libvirt,
         kernel: parts.kernel,
         site: parts.site,
@@ -148,14 +152,21 @@ impl Scene {
         proxy.build().await.expect("proxy")
     }
 
-    async fn hook(&self, method: &str, xml: &str) -> Result<zbus::Message, Fault> {
-        let options: HashMap<&str, Variant<'_>> = HashMap::new();
-        let (interface, name) = ("org.variantd1.Hook", None::<&str>);
-        let body = (xml, options);
-        let call = self
-            .client
-            .call_method(name, HOOK, Some(interface), method, &body);
-        call.await.map_err(Fault::from)
+    /// What libvirt's hook is told at an operation.
+    async fn hook(&self, operation: &str, xml: &str) -> Result<Results, Fault> {
+        let known = Operation::ALL
+            .into_iter()
+            .find(|known| known.word() == operation);
+        let known = known.expect("an operation");
+        let (hook, xml) = (self.hook.clone(), xml.to_owned());
+        let reply = tokio::task::spawn_blocking(move || hook.run(known, &xml)).await;
+        let reply = reply.expect("no panic");
+        let sentence = reply.parameters.sentence();
+        match reply.error.as_deref() {
+            None => Ok(reply.parameters),
+            Some(REFUSED) => Err(Fault::Refused(sentence)),
+            Some(_) => Err(Fault::Failed(sentence)),
+        }
     }
 
     fn complete(&self) -> String {
@@ -173,11 +184,11 @@ impl Scene {
 async fn the_hook_takes_a_guest_through_its_life() {
     let scene = scene().await;
     let xml = scene.complete();
-    for method in ["Prepare", "Start", "Started", "Reconnect"] {
+    for method in ["prepare", "start", "started", "reconnect"] {
         scene.hook(method, &xml).await.expect(method);
         assert_eq!(scene.driver(), VARIANT, "after {method}");
     }
-    for method in ["Stopped", "Release"] {
+    for method in ["stopped", "release"] {
         scene.hook(method, &xml).await.expect(method);
     }
     assert_eq!(scene.driver(), "nvidia");
@@ -187,7 +198,7 @@ async fn the_hook_takes_a_guest_through_its_life() {
 async fn a_start_of_an_incomplete_guest_is_refused_and_its_repair_queued() {
     let mut scene = scene().await;
     let fault = scene
-        .hook("Prepare", &guest(GPU))
+        .hook("prepare", &guest(GPU))
         .await
         .expect_err("refused");
     let Fault::Refused(sentence) = fault else {
@@ -205,7 +216,7 @@ async fn a_transient_guest_is_told_what_can_help_it() {
     let definitions = scene.directory.path().join("definitions");
     std::fs::create_dir(&definitions).expect("folder");
     let refused = async |scene: &Scene| {
-        let fault = scene.hook("Prepare", &guest(GPU)).await;
+        let fault = scene.hook("prepare", &guest(GPU)).await;
         words(fault.expect_err("refused"))
     };
     let sentence = refused(&scene).await;
@@ -232,7 +243,7 @@ async fn xml_is_completed_for_who_creates_a_guest_of_it() {
     let (text, findings) = answer(&guest(GPU)).await;
     assert!(findings.changed && findings.changes.len() > 3);
     assert_eq!(text, scene.complete());
-    scene.hook("Prepare", &text).await.expect("starts");
+    scene.hook("prepare", &text).await.expect("starts");
     let (again, findings) = answer(&text).await;
     assert_eq!((findings.changed, again), (false, text));
     let fault = manager.prepare_xml("<network/>", none()).await;
@@ -243,12 +254,9 @@ async fn xml_is_completed_for_who_creates_a_guest_of_it() {
 #[tokio::test]
 async fn a_restored_guest_is_completed_and_a_complete_one_returned_empty() {
     let scene = scene().await;
-    let text = async |xml: &str| {
-        let reply = scene.hook("Rewrite", xml).await.expect("rewritten");
-        reply.body().deserialize::<String>().expect("a string")
-    };
-    assert_eq!(text(&guest(GPU)).await, scene.complete());
-    assert_eq!(text(&scene.complete()).await, "");
+    let text = async |xml: &str| scene.hook("restore", xml).await.expect("rewritten").xml;
+    assert_eq!(text(&guest(GPU)).await, Some(scene.complete()));
+    assert_eq!(text(&scene.complete()).await, None);
 }
 
 #[tokio::test]
@@ -270,7 +278,7 @@ async fn a_definition_is_prepared_and_listed() {
     let uuid = String::try_from(domains[0]["uuid"].clone()).expect("uuid");
     assert_eq!(uuid, domain.uuid.to_string());
     scene
-        .hook("Prepare", &scene.complete())
+        .hook("prepare", &scene.complete())
         .await
         .expect("start");
     let devices = manager.list_devices(HashMap::new()).await.expect("list");
@@ -298,13 +306,13 @@ async fn no_hook_waits_for_a_libvirt_that_is_slow_about_other_guests() {
         let job = manager.start_job("prepare", &name, HashMap::new()).await;
         job.expect("a job");
     }
-    for method in ["Prepare", "Start", "Started", "Stopped", "Release"] {
+    for method in ["prepare", "start", "started", "stopped", "release"] {
         let answer = scene.hook(method, &complete);
         let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
         answer.expect("in time").expect(method);
     }
     // What was refused only queues: its repair is for later.
-    let refused = scene.hook("Prepare", &others[0]);
+    let refused = scene.hook("prepare", &others[0]);
     let refused = tokio::time::timeout(Duration::from_secs(20), refused).await;
     refused.expect("in time").expect_err("incomplete");
     scene.libvirt.hold_defines(false);
@@ -353,7 +361,7 @@ async fn errors_come_by_name_with_one_sentence() {
     assert_eq!(unknown, Fault::Failed("unknown option 'dry-run'".into()));
     let reload = Fault::from(manager.reload(HashMap::new()).await.expect_err("no"));
     assert_eq!(reload, Fault::Failed("'variantd.conf', line 1: no".into()));
-    let garbage = scene.hook("Prepare", "<domain").await.expect_err("garbage");
+    let garbage = scene.hook("prepare", "<domain").await.expect_err("garbage");
     assert!(matches!(garbage, Fault::Refused(_)));
 }
 
@@ -366,7 +374,7 @@ async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
     for number in 3..=5 {
         scene.kernel.fail_write(number, Errno::EIO);
     }
-    let refused = scene.hook("Prepare", &xml).await.expect_err("fails");
+    let refused = scene.hook("prepare", &xml).await.expect_err("fails");
     assert!(matches!(refused, Fault::Failed(ref text) if text.contains("VD-BND-004")));
     let asked = |text| HashMap::from([("device", Variant::from(text))]);
     let recovered = manager.recover(asked(GPU)).await.expect("an answer");
@@ -393,7 +401,6 @@ async fn the_contract_is_what_is_served() {
         (MANAGER, "org.variantd1.Manager"),
         (&*device, "org.variantd1.Device"),
         (job.as_str(), "org.variantd1.Job"),
-        (HOOK, "org.variantd1.Hook"),
     ] {
         served += &introspect(&scene.client, path, name).await;
     }

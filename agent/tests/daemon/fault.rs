@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 
 use agent::client::{Fault, ManagerProxy};
 use agent::record::Records;
+use hooks::agent::Reply;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use zbus::{Variant, connection};
+use zbus::connection;
 
 use crate::scene::Scene;
 
@@ -174,8 +175,12 @@ fn read_to_end(lines: &Receiver<String>, log: &mut Vec<String>) -> bool {
     }
 }
 
-/// A call over each name of the agent; whether both have an answer of the agent's own, be it an error.
+/// A call over the bus and one of libvirt's hook; whether both have an answer of the agent's own, be it an error.
 fn ask(scene: &Scene) -> bool {
+    is_listed(scene) && matches!(scene.asks_about("stopped", "no XML"), Reply::Refused(_))
+}
+
+fn is_listed(scene: &Scene) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -186,17 +191,7 @@ fn ask(scene: &Scene) -> bool {
                 .await?;
             let manager = ManagerProxy::new(&bus).await?;
             let listed = manager.list_devices(HashMap::new()).await;
-            let name = "org.variantd1.Hook";
-            let body = ("no XML", HashMap::<&str, Variant<'_>>::new());
-            let told = bus.call_method(
-                Some(name),
-                "/org/variantd1/Hook",
-                Some(name),
-                "Stopped",
-                &body,
-            );
-            let told = told.await;
-            Ok::<_, zbus::Error>(is_answer(listed) && is_answer(told))
+            Ok::<_, zbus::Error>(is_answer(listed))
         };
         matches!(tokio::time::timeout(ANSWER, calls).await, Ok(Ok(true)))
     })

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use agent::client::{ManagerProxy, Options};
 use hooks::agent::Reply;
 use nix::unistd::Uid;
-use rustix::process::nice;
 use tests::bus::Kind;
 use zbus::message::{Flags, Message};
-use zbus::{Connection, Variant, connection};
+use zbus::{Connection, connection};
 
-use crate::scene::{GUEST, Scene, as_nobody};
+use crate::scene::{Scene, as_nobody};
 
 /// What allocators keep of a flood.
 const SPARE_KIB: u64 = 32 << 10;
@@ -23,21 +22,8 @@ async fn client(scene: &Scene) -> Connection {
     bus.await.expect("bus")
 }
 
-/// What a guest's start waits for: both calls of the hook, over the bus.
-async fn hook(bus: &Connection) -> Duration {
-    let began = Instant::now();
-    for method in ["Prepare", "Start"] {
-        let options: Options<'_> = HashMap::from([("domain", Variant::from("d0"))]);
-        let body = (GUEST, options);
-        let (path, interface) = ("/org/variantd1/Hook", Some("org.variantd1.Hook"));
-        let call = bus.call_method(interface, path, interface, method, &body);
-        call.await.expect("a guest without devices passes");
-    }
-    began.elapsed()
-}
-
-/// The same past the bus, by what libvirt's hook does.
-fn past_the_bus(scene: &Scene) -> Duration {
+/// What a guest's start waits for: both calls of the hook, by what libvirt's hook does.
+fn hook(scene: &Scene) -> Duration {
     let began = Instant::now();
     for operation in ["prepare", "start"] {
         assert_eq!(scene.asks(operation), Reply::Done(String::new()));
@@ -95,8 +81,6 @@ fn plan(domain: &str) -> Message {
     call.build(&(domain, options)).expect("a body")
 }
 
-/// How far the hook comes before other programs (nice(2)).
-const FIRST: i32 = 10;
 /// Where the process that floods finds the bus.
 const ADDRESS: &str = "VARIANTD_TEST_FLOOD";
 
@@ -107,8 +91,6 @@ async fn flooder() {
     let Ok(address) = std::env::var(ADDRESS) else {
         return;
     };
-    // Like any program, it does not come first.
-    nice(FIRST).expect("everybody may stand back");
     let bus = connection::Builder::address(address.as_str()).build();
     let bus = bus.await.expect("bus");
     for _ in 0..10_000 {
@@ -134,8 +116,7 @@ async fn callers_vanish(kind: Kind) {
     let scene = Scene::on_bus(kind);
     let mut agent = scene.start();
     agent.says("serves");
-    let hooks = client(&scene).await;
-    hook(&hooks).await;
+    hook(&scene);
     for _ in 0..40 {
         let bus = client(&scene).await;
         for _ in 0..40 {
@@ -152,7 +133,7 @@ async fn callers_vanish(kind: Kind) {
         .expect_err("no such domain");
     assert!(fault.to_string().contains("nobody"), "{fault}");
     manager.plan("test", Options::new()).await.expect("a turn");
-    hook(&hooks).await;
+    hook(&scene);
 }
 
 #[tokio::test]
@@ -210,26 +191,18 @@ async fn no_more_than_its_turns_of_one_caller_are_under_way() {
 #[ignore = "takes times: by name"]
 async fn a_flood_of_ten_thousand_calls_leaves_the_hook_its_time() {
     let scene = Scene::for_all();
-    // The agent, as its unit has it, and this thread, as the hook's program has itself.
-    if nice(-FIRST).is_err() {
-        println!("not root, so that nothing comes first");
-    }
     let mut agent = scene.start();
     agent.says("serves");
-    let idle = at_rest(async || past_the_bus(&scene)).await;
+    let idle = at_rest(async || hook(&scene)).await;
     let before = resident_kib(agent.id());
-    let (during, took, calls) = in_a_flood(&scene, async || past_the_bus(&scene)).await;
+    let (during, took, calls) = in_a_flood(&scene, async || hook(&scene)).await;
     assert!(
         calls >= 10,
         "the flood was over after {calls} calls of the hook"
     );
     let after = resident_kib(agent.id());
-    let bus = client(&scene).await;
-    let bus_idle = at_rest(async || hook(&bus).await).await;
-    let (bus_during, ..) = in_a_flood(&scene, async || hook(&bus).await).await;
     println!(
-        "hook {idle:?} idle, {during:?} in a flood of 10,000 calls in {took:?} ({calls} times); over the bus {bus_idle:?} idle, \
-         {bus_during:?} in such a flood; {before} KiB, then {after} KiB"
+        "hook {idle:?} idle, {during:?} in a flood of 10,000 calls in {took:?} ({calls} times); {before} KiB, then {after} KiB"
     );
     assert!(
         after <= before + SPARE_KIB,

@@ -12,7 +12,6 @@ use agent::bus::MEMORY_BOUND;
 use agent::client::{Fault, ManagerProxy, Options, next};
 use hooks::agent::Reply;
 use nix::unistd::{Uid, geteuid};
-use rustix::process::nice;
 use tests::bus::Kind;
 use tokio::time::timeout;
 use zbus::connection::{self, Connection};
@@ -26,8 +25,6 @@ use crate::scene::{GUEST, Scene, as_nobody, as_user};
 const ADDRESS: &str = "VARIANTD_TEST_ADDRESS";
 const ATTACK: &str = "VARIANTD_TEST_ATTACK";
 const JOB: &str = "VARIANTD_TEST_JOB";
-/// How far the agent comes before other programs (nice(2)).
-const FIRST: i32 = 10;
 /// How long one attack lasts.
 const LASTS: Duration = Duration::from_secs(6);
 /// Connections of one attack.
@@ -93,7 +90,6 @@ fn attacker() {
     let (Ok(address), Ok(attack)) = (std::env::var(ADDRESS), std::env::var(ATTACK)) else {
         return;
     };
-    nice(FIRST).expect("everybody may stand back");
     let until = Instant::now() + LASTS;
     let text = text(&attack);
     std::thread::scope(|scope| {
@@ -138,7 +134,6 @@ async fn neighbour() {
     let Ok(address) = std::env::var(ADDRESS) else {
         return;
     };
-    nice(FIRST).expect("everybody may stand back");
     for _ in 0..3 {
         let bus = client(&address).await;
         let manager = ManagerProxy::new(&bus).await.expect("proxy");
@@ -193,8 +188,6 @@ async fn is_withstood(kind: Kind, scene: Scene, attacks: &[&str]) {
     if !Uid::effective().is_root() {
         return println!("not run: needs root, to be another user than the agent");
     }
-    // The agent, as its unit has it.
-    nice(-FIRST).expect("root comes first");
     let mut agent = scene.start();
     agent.says("serves");
     let address = scene.bus.address().to_owned();

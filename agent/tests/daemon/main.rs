@@ -66,14 +66,11 @@ async fn it_publishes_its_devices_serves_reloads_and_ends() {
         sentence.ends_with("line 1: unknown key 'repairs'; did you mean 'repair'? (VD-CFG-001)")
     );
     fs::write(scene.path("variantd.conf"), "repair = false\n").expect("configuration");
-    let patience = || fs::read_to_string(scene.path("run/patience")).expect("patience");
-    let before = patience();
     let grace = include_str!("../../recipes/nvidia-grace.toml");
     let slow = grace.replacen("[[device]]", "bind_seconds = 260\n[[device]]", 1);
     scene.write("recipes.d/nvidia-grace.toml", &slow);
     agent.send(Signal::SIGHUP);
     agent.says("configuration read again");
-    assert_eq!((&*before, &*patience()), ("205\n", "645\n"));
 
     agent.send(Signal::SIGTERM);
     assert!(agent.wait().success());

@@ -159,6 +159,12 @@ impl Scene {
 }
 
 impl Agent {
+    /// A process whose standard error is a pipe.
+    pub(crate) fn of(mut child: Child) -> Self {
+        let log = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        Self { child, log }
+    }
+
     /// Reads the log up to a line with `words`.
     pub(crate) fn says(&mut self, words: &str) -> String {
         let mut lines = self.log.by_ref().map_while(Result::ok);

@@ -1,18 +1,21 @@
-//! The hook's socket: past the bus, for root alone, and for no longer than the agent serves.
+//! The hook's socket: Varlink, for root alone, and for no longer than the agent serves; systemd's, where it passes one.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hooks::agent::{self, Reply, SOCKET};
-use hooks::call::Call;
+use hooks::agent::{self, Limits, Reply};
+use hooks::call::{Call, Operation};
+use hooks::protocol::{self, SOCKET};
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
-use zbus::Message;
+use serde_json::{Value, json};
 
 use crate::scene::{Agent, GUEST, Scene, as_nobody};
 
@@ -33,16 +36,81 @@ impl Scene {
         self.asks_for(operation, LIMIT)
     }
 
-    fn asks_for(&self, operation: &str, limit: Duration) -> Reply {
-        let step = match operation {
-            "stopped" => "end",
-            _ => "begin",
-        };
-        let arguments = ["d0", operation, step, "-"].map(str::to_owned);
-        let call = Call::from_arguments(arguments.into_iter());
-        let operation = call.operation.expect("an operation of ours");
-        agent::call(&call, operation, GUEST, &self.path("run"), limit)
+    /// The same of another guest.
+    pub(crate) fn asks_about(&self, operation: &str, xml: &str) -> Reply {
+        self.asks_with(operation, xml, LIMIT)
     }
+
+    fn asks_for(&self, operation: &str, limit: Duration) -> Reply {
+        self.asks_with(operation, GUEST, limit)
+    }
+
+    fn asks_with(&self, operation: &str, xml: &str, limit: Duration) -> Reply {
+        let known = Operation::ALL.into_iter();
+        let operation = known.into_iter().find(|one| one.word() == operation);
+        let operation = operation.expect("an operation of ours");
+        let call = Call {
+            domain: "d0".into(),
+            operation: Some(operation),
+            extra: "-".into(),
+        };
+        let limits = Limits::within(limit);
+        agent::call(&call, operation, xml, &self.path("run"), limits)
+    }
+
+    fn connected(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.socket()).expect("socket");
+        stream.set_write_timeout(Some(LIMIT)).expect("limit");
+        stream.set_read_timeout(Some(LIMIT)).expect("limit");
+        stream
+    }
+
+    /// The agent, with this socket as systemd passes it.
+    fn activated(&self, listener: &UnixListener) -> Agent {
+        let program = Path::new(env!("CARGO_BIN_EXE_variantd"));
+        let agent = self.bus.agent(program, "test:///default");
+        let passed = r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&0 0</dev/null"#;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", passed, "sh"]).arg(program);
+        shell.args(agent.get_args());
+        let listener = listener.try_clone().expect("a descriptor");
+        shell
+            .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stderr(Stdio::piped());
+        Agent::of(shell.spawn().expect("sh"))
+    }
+}
+
+/// All replies to a call up to the last.
+fn replies(stream: &mut UnixStream, call: &Value) -> Vec<Value> {
+    stream
+        .write_all(&protocol::encoded(call).expect("JSON"))
+        .expect("sent");
+    let mut replies = Vec::new();
+    loop {
+        let mut text = Vec::new();
+        loop {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a reply");
+            match byte {
+                [0] => break,
+                [byte] => text.push(byte),
+            }
+        }
+        let reply: Value = serde_json::from_slice(&text).expect("JSON");
+        replies.push(reply);
+        if replies.last().expect("a reply")["continues"] != true {
+            return replies;
+        }
+    }
+}
+
+fn reply(stream: &mut UnixStream, call: &Value) -> Value {
+    let mut replies = replies(stream, call);
+    assert_eq!(replies.len(), 1);
+    replies.remove(0)
 }
 
 fn serving(scene: &Scene) -> Agent {
@@ -92,12 +160,12 @@ fn an_agent_that_ends_because_nothing_needs_it_leaves_no_socket() {
 }
 
 #[test]
-fn an_agent_that_may_not_have_a_socket_serves_over_the_bus() {
+fn an_agent_that_cannot_have_its_socket_ends_with_an_error() {
     let scene = Scene::new();
     fs::create_dir_all(scene.path("run/hook.new")).expect("something in its way");
     let mut agent = scene.start();
-    agent.says("libvirt's hook asks over the bus");
-    agent.says("serves");
+    agent.says("cannot listen for libvirt's hook");
+    assert_eq!(agent.wait().code(), Some(1));
 }
 
 #[test]
@@ -105,11 +173,11 @@ fn who_says_nothing_or_leaves_keeps_nobody_out() {
     let scene = Scene::new();
     let agent = serving(&scene);
     let before = descriptors(&agent);
-    let connect = || UnixStream::connect(scene.socket()).expect("socket");
+    let connect = || scene.connected();
     let silent: Vec<UnixStream> = (0..MANY).map(|_| connect()).collect();
     for _ in 0..MANY {
         let mut leaving = connect();
-        let _ = leaving.write_all(b"l\x01\x00\x01");
+        let _ = leaving.write_all(b"{\"method\"");
     }
     assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
     drop(silent);
@@ -156,14 +224,19 @@ fn a_call_that_nobody_waits_for_any_more_is_not_made() {
 }
 
 #[test]
-fn what_is_no_d_bus_is_not_listened_to() {
+fn what_is_not_varlink_is_not_answered() {
     let scene = Scene::new();
     let _agent = serving(&scene);
-    let endless = [b'A'; 1 << 20];
-    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\n", b"\0\r\n", &endless] {
-        let mut stream = UnixStream::connect(scene.socket()).expect("socket");
-        stream.set_write_timeout(Some(LIMIT)).expect("limit");
-        stream.set_read_timeout(Some(LIMIT)).expect("limit");
+    let endless = vec![b'A'; protocol::LONGEST_CALL + 4096];
+    for nonsense in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"\n",
+        b"\0\r\n",
+        b"l\x01\x00\x01",
+        b"{\0",
+        &endless,
+    ] {
+        let mut stream = scene.connected();
         let _ = stream.write_all(nonsense);
         let _ = stream.shutdown(Shutdown::Write);
         let mut said = Vec::new();
@@ -171,6 +244,198 @@ fn what_is_no_d_bus_is_not_listened_to() {
         assert!(said.is_empty(), "{said:?}");
     }
     assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
+}
+
+#[test]
+fn the_service_describes_itself_as_varlink_has_it() {
+    let scene = Scene::new();
+    let _agent = serving(&scene);
+    let mut stream = scene.connected();
+    let info = reply(
+        &mut stream,
+        &json!({"method": "org.varlink.service.GetInfo"}),
+    );
+    assert_eq!(info["parameters"]["product"], "variantd");
+    assert_eq!(info["parameters"]["version"], env!("CARGO_PKG_VERSION"));
+    for interface in info["parameters"]["interfaces"].as_array().expect("a list") {
+        let method = "org.varlink.service.GetInterfaceDescription";
+        let call = json!({"method": method, "parameters": {"interface": interface}});
+        let description = reply(&mut stream, &call);
+        let description = description["parameters"]["description"].as_str();
+        let head = format!("interface {}\n", interface.as_str().expect("a name"));
+        assert!(description.expect("a text").contains(&head), "{interface}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_an_error_with_the_name_of_it() {
+    let scene = Scene::new();
+    let _agent = serving(&scene);
+    let run = "org.variantd1.Hook.Run";
+    for (call, error, field) in [
+        (
+            json!({"method": "org.variantd1.Hook.Stop"}),
+            "MethodNotFound",
+            json!({"method": "org.variantd1.Hook.Stop"}),
+        ),
+        (
+            json!({"method": "org.variantd2.Hook.Run"}),
+            "InterfaceNotFound",
+            json!({"interface": "org.variantd2.Hook"}),
+        ),
+        (
+            json!({"method": "Run"}),
+            "InterfaceNotFound",
+            json!({"interface": ""}),
+        ),
+        (
+            json!({"method": run, "upgrade": true}),
+            "MethodNotImplemented",
+            json!({"method": run}),
+        ),
+        (
+            json!({"method": run}),
+            "InvalidParameter",
+            json!({"parameter": "operation"}),
+        ),
+        (
+            json!({"method": run, "parameters": {"operation": "attach", "xml": GUEST}}),
+            "InvalidParameter",
+            json!({"parameter": "operation"}),
+        ),
+        (
+            json!({"method": run, "parameters": {"operation": "prepare", "sub": "end", "xml": GUEST}}),
+            "InvalidParameter",
+            json!({"parameter": "sub"}),
+        ),
+        (
+            json!({"method": run, "parameters": {"operation": "prepare"}}),
+            "InvalidParameter",
+            json!({"parameter": "xml"}),
+        ),
+        (
+            json!({"method": run, "parameters": {"operation": 1}}),
+            "InvalidParameter",
+            json!({"parameter": "parameters"}),
+        ),
+    ] {
+        let answer = reply(&mut scene.connected(), &call);
+        assert_eq!(
+            answer["error"],
+            format!("org.varlink.service.{error}"),
+            "{call}"
+        );
+        assert_eq!(answer["parameters"], field, "{call}");
+    }
+    assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
+}
+
+#[test]
+fn a_run_has_progress_where_it_is_asked_for_and_an_error_has_its_fields() {
+    let scene = Scene::new();
+    let _agent = serving(&scene);
+    let call = |more: bool, xml: &str| {
+        json!({"method": "org.variantd1.Hook.Run", "more": more,
+            "parameters": {"operation": "prepare", "xml": xml, "later": [{"a": 1}]}})
+    };
+    let mut stream = scene.connected();
+    assert_eq!(
+        reply(&mut stream, &call(false, GUEST)),
+        json!({"parameters": {}})
+    );
+    let told = replies(&mut stream, &call(true, GUEST));
+    let (last, progress) = told.split_last().expect("replies");
+    assert_eq!(*last, json!({"parameters": {}}));
+    assert!(
+        progress
+            .iter()
+            .all(|one| one["parameters"]["stage"].is_string()),
+        "{told:?}"
+    );
+    let error = reply(&mut stream, &call(false, "<network/>"));
+    assert_eq!(error["error"], "org.variantd1.Hook.Refused");
+    assert_eq!(error["parameters"]["code"], "VD-XML-004");
+    for field in ["message", "hint"] {
+        let text = error["parameters"][field].as_str().expect(field);
+        assert!(!text.is_empty() && !text.contains("VD-"), "{text}");
+    }
+    // A call without a reply, and one behind it.
+    let silent = json!({"method": "org.variantd1.Hook.Run", "oneway": true,
+        "parameters": {"operation": "stopped", "xml": GUEST}});
+    stream
+        .write_all(&protocol::encoded(&silent).expect("JSON"))
+        .expect("sent");
+    let info = reply(
+        &mut stream,
+        &json!({"method": "org.varlink.service.GetInfo"}),
+    );
+    assert_eq!(info["parameters"]["product"], "variantd");
+}
+
+#[test]
+fn one_connection_makes_a_bounded_number_of_calls() {
+    let scene = Scene::new();
+    let _agent = serving(&scene);
+    let mut stream = scene.connected();
+    let call = b"{\"method\":\"org.varlink.service.GetInfo\"}\0".repeat(100);
+    let _ = stream.write_all(&call);
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said);
+    let replies = said.iter().filter(|byte| **byte == 0).count();
+    assert!(replies <= 16, "{replies}");
+}
+
+#[test]
+fn on_a_socket_of_systemd_the_hook_waits_for_an_agent_that_starts_again() {
+    let scene = Scene::new();
+    fs::create_dir_all(scene.path("run")).expect("run directory");
+    let listener = UnixListener::bind(scene.socket()).expect("socket");
+    // Before there is an agent.
+    std::thread::scope(|scope| {
+        let early = scope.spawn(|| scene.asks("prepare"));
+        let mut first = scene.activated(&listener);
+        first.says("the hook's socket is systemd's");
+        assert_eq!(early.join().expect("a reply"), Reply::Done(String::new()));
+        first.send(Signal::SIGKILL);
+        first.wait();
+    });
+    std::thread::scope(|scope| {
+        let between = scope.spawn(|| scene.asks("prepare"));
+        std::thread::sleep(Duration::from_millis(200));
+        let mut second = scene.activated(&listener);
+        second.says("serves");
+        assert_eq!(between.join().expect("a reply"), Reply::Done(String::new()));
+        second.send(Signal::SIGTERM);
+        second.wait();
+    });
+    assert!(scene.socket().exists(), "it is systemd's");
+    let limit = Duration::from_secs(1);
+    let late = scene.asks_for("prepare", limit);
+    assert!(matches!(late, Reply::Unreachable(_)), "{late:?}");
+}
+
+#[test]
+fn what_systemd_passes_and_is_not_a_socket_is_named() {
+    let scene = Scene::new();
+    let file = fs::File::open("/dev/null").expect("a file");
+    let program = Path::new(env!("CARGO_BIN_EXE_variantd"));
+    let agent = scene.bus.agent(program, "test:///default");
+    let mut shell = Command::new("sh");
+    shell
+        .args([
+            "-c",
+            r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&0"#,
+            "sh",
+        ])
+        .arg(program)
+        .args(agent.get_args())
+        .env("DBUS_SYSTEM_BUS_ADDRESS", scene.bus.address())
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::from(file))
+        .stderr(Stdio::piped());
+    let mut agent = Agent::of(shell.spawn().expect("sh"));
+    agent.says("cannot listen for libvirt's hook");
+    assert_eq!(agent.wait().code(), Some(1));
 }
 
 /// As another user: what the socket says to it. Alone it is no test.
@@ -181,12 +446,11 @@ fn stranger() {
         return;
     };
     let mut stream = UnixStream::connect(socket).expect("the mode is loosened");
-    let call = Message::method_call("/org/variantd1/Hook", "Introspect");
-    let call = call.interface("org.freedesktop.DBus.Introspectable");
-    let _ = stream.write_all(call.build(&()).expect("a call").data());
+    let _ = stream.write_all(b"{\"method\":\"org.varlink.service.GetInfo\"}\0");
     let mut said = Vec::new();
     let _ = stream.read_to_end(&mut said);
-    assert!(said.is_empty(), "{said:?}");
+    let denied = "{\"parameters\":{},\"error\":\"org.varlink.service.PermissionDenied\"}\0";
+    assert_eq!(String::from_utf8_lossy(&said), denied);
 }
 
 /// Where somebody has loosened the mode, the agent looks itself.
@@ -206,15 +470,6 @@ fn nobody_but_root_is_let_in() {
     agent.says("user 65534 is not let into the hook's socket");
 }
 
-/// A D-Bus call up to the length of its header fields, which claims to have 120 MiB.
-fn claim() -> Vec<u8> {
-    let mut bytes = vec![b'l', 1, 0, 1];
-    for number in [120_u32 << 20, 1, 0] {
-        bytes.extend(number.to_le_bytes());
-    }
-    bytes
-}
-
 /// The most memory that the agent has had, in KiB (proc(5), VmHWM).
 fn peak(agent: &Agent) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("status");
@@ -223,31 +478,6 @@ fn peak(agent: &Agent) -> u64 {
     number
         .and_then(|number| number.parse().ok())
         .expect("a number")
-}
-
-#[test]
-fn a_message_takes_the_memory_of_what_has_arrived_and_not_of_what_it_claims() {
-    let scene = Scene::new();
-    let agent = serving(&scene);
-    scene.bus.stop();
-    assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
-    let before = peak(&agent);
-    let connected = || UnixStream::connect(scene.socket()).expect("socket");
-    let mut callers: Vec<UnixStream> = (0..40).map(|_| connected()).collect();
-    for caller in &mut callers {
-        caller.write_all(&claim()).expect("a claim");
-        // One that is told so already has closed its end.
-        let _ = caller.write_all(&[0; 4096]);
-    }
-    assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
-    for mut caller in callers {
-        let mut answer = Vec::new();
-        // Reset, or closed: it has no answer.
-        let _ = caller.read_to_end(&mut answer);
-        assert!(answer.is_empty());
-    }
-    let grown = peak(&agent) - before;
-    assert!(grown < 64 << 10, "{grown} KiB for 40 claims");
 }
 
 /// Callers that send all but the end of the largest call wait for nobody, and keep no hook from its answer for long.
@@ -260,11 +490,8 @@ fn callers_that_do_not_end_their_calls_share_a_budget_and_are_left() {
     let mut callers = Vec::new();
     for _ in 0..80 {
         let mut caller = UnixStream::connect(scene.socket()).expect("socket");
-        let mut bytes = vec![b'l', 1, 0, 1];
-        for number in [(2_u32 << 20) - 16, 1, 0] {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.resize(1 << 20, 0);
+        let mut bytes = br#"{"method":"org.variantd1.Hook.Run","parameters":{"xml":""#.to_vec();
+        bytes.resize(2 << 20, b'x');
         caller
             .set_write_timeout(Some(Duration::from_millis(50)))
             .expect("a time");

@@ -30,7 +30,7 @@ fn program() -> PathBuf {
             "--quiet",
             "--locked",
             "--package",
-            "hooks",
+            "vdsm",
             "--bin",
             "variantd-vdsm",
         ]);

@@ -7,7 +7,7 @@ use roxmltree::{Document, Node};
 use super::{filled, page, root};
 
 /// The interfaces in the order of the page, each with its object and what it is for.
-const INTERFACES: [(&str, &str); 4] = [
+const INTERFACES: [(&str, &str); 3] = [
     (
         "org.variantd1.Manager",
         "At `/org/variantd1`, which also has `org.freedesktop.DBus.ObjectManager`. Who may plan or change something is decided by polkit.",
@@ -19,10 +19,6 @@ const INTERFACES: [(&str, &str); 4] = [
     (
         "org.variantd1.Job",
         "At `/org/variantd1_job/...`, one object for each call of `StartJob`, until a minute after its end; for its owner and root alone. `PropertiesChanged` names the properties that changed, without values, and `Completed` goes to the connection that started the job.",
-    ),
-    (
-        "org.variantd1.Hook",
-        "At `/org/variantd1/Hook` of the bus name `org.variantd1.Hook`, for variantd-hook(8): root alone may send there. The hook itself comes past the bus, on `/run/variantd/hook`. The options are libvirt's words: `domain`, `operation`, `extra`.",
     ),
 ];
 

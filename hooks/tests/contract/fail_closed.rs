@@ -1,13 +1,11 @@
 //! Each cell of the table in variantd-hook(8): what a fault means for a guest, by the real hook.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use super::fault::{Fault, Faulty, Full, Way};
-use super::libvirt::HOOK;
-use super::scene::{MARKED, Scene, Told, UNMARKED};
+use super::fault::{Fault, Faulty, Form};
+use super::scene::{MARKED, Told, UNMARKED};
 
 const MANUAL: &str = include_str!("../../../packaging/man/variantd-hook.8.md");
 const VETOING: [&str; 4] = [
@@ -65,62 +63,58 @@ fn the_table_has_each_fault_for_each_guest_once() {
 }
 
 /// All operations of all faults at once: those of a fault that hangs take their whole time.
-#[tokio::test]
-async fn a_fault_does_to_a_guest_what_the_manual_says() {
-    let mut runs = tokio::task::JoinSet::new();
-    for way in [Way::Bus, Way::Socket] {
-        for row in rows() {
-            let fault = Fault::ALL
-                .into_iter()
-                .find(|fault| fault.name() == row.fault);
-            runs.spawn(each_operation(fault.expect("a fault"), way, row));
-        }
-    }
-    let mut wrong = Vec::new();
-    while let Some(found) = runs.join_next().await {
-        wrong.extend(found.expect("a row"));
-    }
+#[test]
+fn a_fault_does_to_a_guest_what_the_manual_says() {
+    let rows = rows();
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let runs: Vec<_> = [Form::Early, Form::Late]
+            .into_iter()
+            .flat_map(|form| rows.iter().map(move |row| (form, row)))
+            .map(|(form, row)| {
+                let mut faults = Fault::ALL.into_iter();
+                let fault = faults.find(|fault| fault.name() == row.fault);
+                let fault = fault.expect("a fault");
+                scope.spawn(move || each_operation(fault, form, row))
+            })
+            .collect();
+        let found = runs.into_iter().map(|run| run.join().expect("a row"));
+        found.flatten().collect()
+    });
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// What is not as the row says.
-async fn each_operation(fault: Fault, way: Way, row: Row) -> Vec<String> {
+fn each_operation(fault: Fault, form: Form, row: &Row) -> Vec<String> {
     let xml = fault.bend(if row.marked { MARKED } else { UNMARKED });
     let wanted = VETOING.map(|word| (word, row.vetoing)).into_iter();
     let wanted = wanted.chain(OTHERS.map(|word| (word, row.others)));
-    let mut scene = Faulty::with(fault, way).await;
-    let (mut runs, mut scenes) = (tokio::task::JoinSet::new(), Vec::new());
-    for (operation, expected) in wanted {
-        // An agent ends once.
-        if fault == Fault::Crashed {
-            scenes.push(std::mem::replace(
-                &mut scene,
-                Faulty::with(fault, way).await,
-            ));
-        }
-        let (call, xml) = (scene.call(operation), xml.clone());
-        runs.spawn_blocking(move || (operation, expected, call.run(&xml)));
-    }
-    let mut wrong = Vec::new();
-    while let Some(run) = runs.join_next().await {
-        let (operation, expected, told) = run.expect("a run");
-        let told = match fault {
-            Fault::NoMemory => without_allocators_words(told),
-            _ => told,
-        };
-        if let Some(why) = differs(&told, expected) {
-            let guest = if row.marked {
-                "with the mark"
-            } else {
-                "without"
+    let scene = Faulty::with(fault, form);
+    let guest = if row.marked {
+        "with the mark"
+    } else {
+        "without"
+    };
+    thread::scope(|scope| {
+        let (scene, xml) = (&scene, &xml);
+        let runs: Vec<_> = wanted
+            .map(|(operation, expected)| {
+                let run = scope.spawn(move || scene.call(operation).run(xml));
+                (operation, expected, run)
+            })
+            .collect();
+        let wrong = runs.into_iter().filter_map(|(operation, expected, run)| {
+            let told = match fault {
+                Fault::NoMemory => without_allocators_words(run.join().expect("a run")),
+                _ => run.join().expect("a run"),
             };
-            wrong.push(format!(
-                "{}, {way:?}, {guest}, {operation}: {why} in {told:?}",
-                row.fault
-            ));
-        }
-    }
-    wrong
+            let why = differs(&told, expected)?;
+            let name = row.fault;
+            Some(format!(
+                "{name}, {form:?}, {guest}, {operation}: {why} in {told:?}"
+            ))
+        });
+        wrong.collect()
+    })
 }
 
 /// Rust says on lines of its own which allocation failed.
@@ -145,21 +139,6 @@ fn differs(told: &Told, expected: &str) -> Option<String> {
     };
     let one_line = !told.said.contains('\n');
     (!said || !one_line || !told.xml.is_empty()).then(|| format!("'{code}' is expected"))
-}
-
-#[tokio::test]
-async fn a_call_for_which_the_bus_has_no_room_is_made_again() {
-    let scene = Scene::start();
-    let refusals = Arc::new(AtomicUsize::new(3));
-    let full = Full {
-        refusals: refusals.clone(),
-    };
-    let _agent = scene.serve(HOOK, full).await;
-    let call = scene.call("prepare begin -");
-    let told = tokio::task::spawn_blocking(move || call.run(UNMARKED)).await;
-    let told = told.expect("a run");
-    assert_eq!((told.status, &*told.said), (0, ""));
-    assert_eq!(refusals.load(Ordering::Relaxed), 0);
 }
 
 #[test]

@@ -1,18 +1,14 @@
-//! What can be wrong with the agent, its bus or a definition.
+//! What can be wrong with the agent, its socket or a definition.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use tokio::task::JoinSet;
-use zbus::Connection;
+use hooks::protocol::{METHOD_NOT_FOUND, MethodReply, Results};
 
-use super::libvirt::HOOK;
-use super::scene::{Call, Options, Scene};
-
-/// A bus that there is not.
-pub(crate) const NOWHERE: &str = "unix:path=/nonexistent/bus";
+use super::scene::{Call, Peer, Scene};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +17,7 @@ pub(crate) enum Fault {
     Hung,
     Crashed,
     Foreign,
-    NoBus,
-    HungBus,
-    FullBus,
+    NotStarted,
     Unreadable,
     TooLarge,
     Empty,
@@ -35,30 +29,29 @@ pub(crate) enum Fault {
     NoMemory,
 }
 
-/// How the hook comes to an agent.
+/// Two forms of each fault of the agent: it has no socket, or a killed one has left its; it fails before its first reply, or
+/// after progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    Bus,
-    Socket,
+pub(crate) enum Form {
+    Early,
+    Late,
 }
 
 /// A scene with a fault.
 pub(crate) struct Faulty {
     scene: Scene,
     fault: Fault,
-    _agent: Option<Connection>,
-    _listening: Option<JoinSet<()>>,
+    _agent: Option<File>,
+    _listener: Option<UnixListener>,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Missing,
         Self::Hung,
         Self::Crashed,
         Self::Foreign,
-        Self::NoBus,
-        Self::HungBus,
-        Self::FullBus,
+        Self::NotStarted,
         Self::Unreadable,
         Self::TooLarge,
         Self::Empty,
@@ -77,9 +70,7 @@ impl Fault {
             Self::Hung => "the agent hangs",
             Self::Crashed => "the agent ends in the call",
             Self::Foreign => "the agent is of another version",
-            Self::NoBus => "there is no bus",
-            Self::HungBus => "the bus hangs",
-            Self::FullBus => "the bus has no room for the call",
+            Self::NotStarted => "the agent cannot be started",
             Self::Unreadable => "the XML cannot be read",
             Self::TooLarge => "the XML is over 1 MiB",
             Self::Empty => "the XML does not arrive",
@@ -120,34 +111,26 @@ impl Fault {
 }
 
 impl Faulty {
-    pub(crate) async fn with(fault: Fault, way: Way) -> Self {
+    pub(crate) fn with(fault: Fault, form: Form) -> Self {
         let scene = Scene::start();
-        let ends = fault == Fault::Crashed;
-        let (mut agent, mut listening) = (None, None);
-        match (fault, way) {
-            (Fault::Hung | Fault::Crashed, Way::Bus) => {
-                agent = Some(scene.serve(HOOK, Silent { ends }).await);
+        let (mut agent, mut listener) = (None, None);
+        match (fault, form) {
+            // Stopped before it accepts.
+            (Fault::Hung, Form::Early) => {
+                agent = Some(scene.lock());
+                listener = Some(scene.listen());
             }
-            (Fault::Hung | Fault::Crashed, Way::Socket) => {
-                listening = Some(scene.listen(HOOK, move || Silent { ends }));
-            }
-            (Fault::Foreign, Way::Bus) => agent = Some(scene.serve(HOOK, Foreign).await),
-            (Fault::Foreign, Way::Socket) => listening = Some(scene.listen(HOOK, || Foreign)),
-            (Fault::FullBus, _) => {
-                let full = Full {
-                    refusals: Arc::new(AtomicUsize::new(usize::MAX)),
-                };
-                agent = Some(scene.serve(HOOK, full).await);
-            }
-            // What an agent leaves that was killed.
-            (_, Way::Socket) => drop(UnixListener::bind(scene.socket()).expect("socket")),
-            (_, Way::Bus) => {}
-        }
-        if fault == Fault::HungBus {
-            scene.bus.stop();
+            (Fault::Hung, Form::Late) => agent = Some(scene.serve(hang)),
+            (Fault::Crashed, Form::Early) => agent = Some(scene.serve(|peer| drop(peer.call()))),
+            (Fault::Crashed, Form::Late) => agent = Some(scene.serve(end_after_progress)),
+            (Fault::Foreign, Form::Early) => agent = Some(scene.serve(not_found)),
+            (Fault::Foreign, Form::Late) => agent = Some(scene.serve(another_protocol)),
+            (Fault::NotStarted, _) => listener = Some(scene.listen()),
+            (_, Form::Early) => {}
+            (_, Form::Late) => drop(scene.listen()),
         }
         if fault == Fault::NoList {
-            let list = scene.bus.path("devices");
+            let list = scene.path("devices");
             fs::remove_file(&list).expect("the list");
             fs::create_dir(&list).expect("no list");
         }
@@ -155,7 +138,7 @@ impl Faulty {
             scene,
             fault,
             _agent: agent,
-            _listening: listening,
+            _listener: listener,
         }
     }
 
@@ -170,75 +153,41 @@ impl Faulty {
                 run: "/nonexistent".into(),
                 ..call
             },
-            Fault::NoBus => Call {
-                address: NOWHERE.to_owned(),
-                ..call
-            },
             _ => call,
         }
     }
 }
 
-/// An agent that takes a call and never answers, or leaves with it.
-struct Silent {
-    ends: bool,
+fn hang(peer: &mut Peer) {
+    let call = peer.call();
+    peer.progress();
+    thread::sleep(Duration::from_secs(60));
+    drop(call);
 }
 
-impl Silent {
-    async fn never(&self, bus: &Connection) {
-        if self.ends {
-            let _ = bus.clone().close().await;
-        }
-        std::future::pending::<()>().await;
-    }
+fn end_after_progress(peer: &mut Peer) {
+    let call = peer.call();
+    peer.progress();
+    drop(call);
 }
 
-macro_rules! silent {
-    ($($method:ident)*) => {
-        #[zbus::interface(name = "org.variantd1.Hook")]
-        impl Silent {
-            $(async fn $method(&self, #[zbus(connection)] bus: &Connection, _xml: &str, _options: Options) {
-                self.never(bus).await;
-            })*
-        }
+/// An agent that does not know the method.
+fn not_found(peer: &mut Peer) {
+    let Some(call) = peer.call() else {
+        return;
     };
-}
-silent! { prepare start started stopped release reconnect rewrite }
-
-/// What a bus says for an agent whose queue is full: so many times, then the agent answers.
-pub(crate) struct Full {
-    pub(crate) refusals: Arc<AtomicUsize>,
-}
-
-impl Full {
-    fn answer(&self) -> zbus::fdo::Result<()> {
-        let one_less = |left: usize| left.checked_sub(1);
-        let taken = self
-            .refusals
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-        match taken {
-            Ok(_) => Err(zbus::fdo::Error::LimitsExceeded("a full queue".into())),
-            Err(_) => Ok(()),
-        }
-    }
+    peer.reply(&MethodReply {
+        error: Some(METHOD_NOT_FOUND.to_owned()),
+        parameters: Results {
+            method: Some(call.method.into_owned()),
+            ..Results::default()
+        },
+        ..MethodReply::default()
+    });
 }
 
-macro_rules! full {
-    ($($method:ident)*) => {
-        #[zbus::interface(name = "org.variantd1.Hook")]
-        impl Full {
-            $(fn $method(&self, _xml: &str, _options: Options) -> zbus::fdo::Result<()> {
-                self.answer()
-            })*
-        }
-    };
-}
-full! { prepare start started stopped release reconnect rewrite }
-
-/// An agent of another version: the same object, another interface.
-struct Foreign;
-
-#[zbus::interface(name = "org.variantd2.Hook")]
-impl Foreign {
-    fn prepare(&self) {}
+/// An agent from before this protocol: it reads the head of a message, and closes.
+fn another_protocol(peer: &mut Peer) {
+    let _ = peer.stream.read_exact(&mut [0; 16]);
+    let _ = peer.stream.flush();
 }

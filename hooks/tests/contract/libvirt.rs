@@ -1,29 +1,50 @@
-//! The real hook binary, called as libvirt calls it, against an agent on a private bus.
+//! The real hook, called as libvirt calls it, against an agent that does as it is told.
 
 use std::sync::{Arc, Mutex};
 
-use super::fault::NOWHERE;
-use super::scene::{Call, FOREIGN, MARKED, Options, Refusal, Scene, UNMARKED};
+use hooks::protocol::{MethodCall, MethodReply, RUN, Results};
 
-/// The object that the hook calls.
-pub(crate) const HOOK: &str = "/org/variantd1/Hook";
+use super::scene::{Call, FOREIGN, MARKED, Peer, Scene, UNMARKED, refusal};
 
-/// An agent that notes calls, refuses `Start` and rewrites by appending a comment.
+/// An agent that notes calls, refuses `start` and `release`, and rewrites by appending a comment.
 #[derive(Clone, Default)]
 pub(crate) struct Agent {
     calls: Arc<Mutex<Vec<String>>>,
 }
 
 impl Agent {
-    fn note(&self, what: &str, options: &Options) {
-        let text = |key: &str| {
-            let value = options
-                .get(key)
-                .and_then(|v| String::try_from(v.clone()).ok());
-            value.unwrap_or_default()
+    pub(crate) fn serve(&self, peer: &mut Peer) {
+        let Some(call) = peer.call() else {
+            return;
         };
-        let call = format!("{what} {} {}", text("operation"), text("extra"));
-        self.calls.lock().expect("calls").push(call);
+        peer.progress();
+        peer.reply(&self.answer(&call));
+    }
+
+    fn answer(&self, call: &MethodCall<'_>) -> MethodReply {
+        assert!(call.more && call.method == RUN, "{call:?}");
+        let arguments = &call.parameters;
+        let word = |word: &Option<_>| word.as_deref().unwrap_or("?").to_owned();
+        let said = [
+            &arguments.domain,
+            &arguments.operation,
+            &arguments.sub,
+            &arguments.extra,
+        ];
+        let said = said.map(word).join(" ");
+        self.calls.lock().expect("calls").push(said);
+        match &*word(&arguments.operation) {
+            "start" => refusal("'0009:01:00.0': is on vfio-pci"),
+            "release" => refusal("'0009:01:00.0': still held"),
+            "migrate" | "restore" => MethodReply {
+                parameters: Results {
+                    xml: Some(format!("{}<!-- new -->", word(&arguments.xml))),
+                    ..Results::default()
+                },
+                ..MethodReply::default()
+            },
+            _ => MethodReply::default(),
+        }
     }
 
     /// What it was asked.
@@ -32,72 +53,32 @@ impl Agent {
     }
 }
 
-#[zbus::interface(name = "org.variantd1.Hook")]
-impl Agent {
-    fn prepare(&self, _xml: &str, options: Options) {
-        self.note("Prepare", &options);
-    }
-
-    fn start(&self, _xml: &str, options: Options) -> Result<(), Refusal> {
-        self.note("Start", &options);
-        Err(Refusal::Refused("'0009:01:00.0': is on vfio-pci".into()))
-    }
-
-    fn release(&self, _xml: &str, options: Options) -> Result<(), Refusal> {
-        self.note("Release", &options);
-        Err(Refusal::Refused("'0009:01:00.0': still held".into()))
-    }
-
-    fn rewrite(&self, xml: &str, options: Options) -> String {
-        self.note("Rewrite", &options);
-        format!("{xml}<!-- new -->")
-    }
-}
-
-#[tokio::test]
-async fn the_agent_hears_what_libvirt_said_and_its_sentence_comes_back() {
-    let scene = Scene::start();
-    let agent = Agent::default();
-    let _served = scene.serve(HOOK, agent.clone()).await;
-    heard(scene, agent).await;
-}
-
-#[tokio::test]
-async fn past_the_bus_it_is_the_same() {
+#[test]
+fn the_agent_hears_what_libvirt_said_and_its_sentence_comes_back() {
     let (scene, agent) = (Scene::start(), Agent::default());
-    let listens = agent.clone();
-    let _listening = scene.listen(HOOK, move || listens.clone());
-    scene.bus.stop();
-    heard(scene, agent).await;
-}
-
-async fn heard(scene: Scene, agent: Agent) {
-    let told = tokio::task::spawn_blocking(move || {
-        [
-            scene.run("prepare begin -", UNMARKED),
-            scene.run("start begin -", MARKED),
-            scene.run("release end destroyed", MARKED),
-            scene.run("restore begin -", MARKED),
-            scene.run("prepare begin -", FOREIGN),
-        ]
-    })
-    .await
-    .expect("hook runs");
-    let [prepare, start, release, restore, foreign] = told;
+    let serves = agent.clone();
+    let _agent = scene.serve(move |peer| serves.serve(peer));
+    let prepare = scene.run("prepare begin -", UNMARKED);
+    let start = scene.run("start begin -", MARKED);
+    let release = scene.run("release end destroyed", MARKED);
+    let restore = scene.run("restore begin -", MARKED);
+    let foreign = scene.run("prepare begin -", FOREIGN);
     assert_eq!((prepare.status, &*prepare.said), (0, ""));
     assert_eq!(start.status, 1);
-    assert_eq!(start.said, "'0009:01:00.0': is on vfio-pci");
+    assert_eq!(
+        start.said,
+        "'0009:01:00.0': is on vfio-pci (VD-BND-001); see 'variantctl list'"
+    );
     assert_eq!(release.status, 0);
     assert_eq!(restore.xml, format!("{MARKED}<!-- new -->"));
     assert_eq!((foreign.status, &*foreign.xml), (0, ""));
-    let calls = agent.calls();
     let expected = [
-        "Prepare prepare -",
-        "Start start -",
-        "Release release destroyed",
-        "Rewrite restore -",
+        "d0 prepare begin -",
+        "d0 start begin -",
+        "d0 release end destroyed",
+        "d0 restore begin -",
     ];
-    assert_eq!(calls, expected);
+    assert_eq!(agent.calls(), expected);
 }
 
 #[test]
@@ -114,10 +95,9 @@ fn without_an_agent_a_marked_guest_stays_down_and_another_starts() {
 }
 
 #[test]
-fn a_guest_that_is_not_ours_needs_no_bus_at_all() {
+fn an_unrelated_guest_needs_no_agent() {
     let scene = Scene::start();
     let nowhere = |operation: &str| Call {
-        address: NOWHERE.to_owned(),
         run: "/nonexistent".into(),
         ..scene.call(operation)
     };
@@ -133,7 +113,7 @@ fn a_guest_that_is_not_ours_needs_no_bus_at_all() {
 #[test]
 fn each_call_is_noted_also_for_a_guest_that_is_no_business_of_ours() {
     let scene = Scene::start();
-    let noted = scene.bus.path("called");
+    let noted = scene.path("called");
     assert!(!noted.exists());
     assert_eq!(scene.run("start begin -", FOREIGN).status, 0);
     let first = std::fs::metadata(&noted).and_then(|file| file.modified());
@@ -143,23 +123,20 @@ fn each_call_is_noted_also_for_a_guest_that_is_no_business_of_ours() {
     assert!(second.expect("noted again") > first.expect("noted"));
 }
 
-#[tokio::test]
-async fn the_agent_is_asked_about_a_device_that_came_after_its_list() {
+#[test]
+fn the_agent_is_asked_about_a_device_that_came_after_its_list() {
     let scene = Scene::start();
-    std::fs::write(scene.bus.path("devices"), "").expect("devices");
-    std::fs::write(scene.bus.path("ids"), "10de:2342\n").expect("ids");
+    std::fs::write(scene.path("devices"), "").expect("devices");
+    std::fs::write(scene.path("ids"), "10de:2342\n").expect("ids");
     let agent = Agent::default();
-    let _served = scene.serve(HOOK, agent.clone()).await;
-    let scene = tokio::task::spawn_blocking(move || {
-        assert_eq!(scene.run("prepare begin -", UNMARKED).status, 0);
-        scene.plug("0009:01:00.0", "0x10de", "0x2342");
-        assert_eq!(scene.run("prepare begin -", UNMARKED).status, 0);
-        scene
-    });
-    drop(scene.await.expect("hook runs"));
+    let serves = agent.clone();
+    let _agent = scene.serve(move |peer| serves.serve(peer));
+    assert_eq!(scene.run("prepare begin -", UNMARKED).status, 0);
+    scene.plug("0009:01:00.0", "0x10de", "0x2342");
+    assert_eq!(scene.run("prepare begin -", UNMARKED).status, 0);
     assert_eq!(
         agent.calls(),
-        ["Prepare prepare -"],
+        ["d0 prepare begin -"],
         "only once it is there"
     );
 }

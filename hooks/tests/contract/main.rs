@@ -1,4 +1,4 @@
-//! The real hooks, called as their callers call them, against an agent on a private bus that does as it is told.
+//! The real hook, called as libvirt calls it, against an agent that does as it is told.
 
 mod fail_closed;
 mod fault;
@@ -6,4 +6,3 @@ mod libvirt;
 mod limit;
 mod scene;
 mod socket;
-mod vdsm;

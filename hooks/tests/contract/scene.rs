@@ -1,18 +1,18 @@
-//! A bus with the list of devices that an agent publishes, guests, and runs of libvirt's hook.
+//! The run directory of an agent that does as it is told, guests, and runs of libvirt's hook.
 
-use std::collections::HashMap;
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::unistd::geteuid;
-use tests::bus::Bus;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
-use zbus::object_server::Interface;
-use zbus::{Connection, Guid, OwnedVariant, connection};
+use hooks::protocol::{
+    Frames, LONGEST_CALL, MethodCall, MethodReply, REFUSED, Results, SOCKET, encoded,
+};
+use tempfile::TempDir;
 
 pub(crate) const MARKED: &str = "<domain type='kvm'><name>d0</name><metadata>\
     <v:prepared xmlns:v='urn:variantd:1'/></metadata></domain>";
@@ -20,37 +20,24 @@ pub(crate) const UNMARKED: &str = "<domain type='kvm'><name>d0</name><devices>\
     <hostdev mode='subsystem' type='pci'><source>\
     <address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/></source></hostdev>\
     </devices></domain>";
-/// None of our business.
+/// An unrelated guest.
 pub(crate) const FOREIGN: &str = "<domain type='kvm'><name>d0</name></domain>";
-/// Longer than the hook waits for a bus to answer.
-const SECONDS: &str = "7";
-
-/// The last argument of each call.
-pub(crate) type Options = HashMap<String, OwnedVariant>;
-
-/// How an agent says no.
-#[derive(Debug, zbus::DBusError)]
-#[zbus(prefix = "org.variantd1.Error")]
-pub(crate) enum Refusal {
-    #[zbus(error)]
-    ZBus(zbus::Error),
-    Refused(String),
-}
+/// How long the hook waits in these tests, for each reply and in all.
+pub(crate) const SECONDS: u64 = 5;
 
 pub(crate) struct Scene {
-    pub(crate) bus: Bus,
+    directory: TempDir,
 }
 
 /// A run of libvirt's hook.
 pub(crate) struct Call {
     pub(crate) arguments: Vec<String>,
-    pub(crate) address: String,
     pub(crate) run: PathBuf,
     /// Where it is called by a shell: what that does, with the hook and its arguments as `"$0" "$@"`.
     pub(crate) shell: Option<&'static str>,
 }
 
-/// What the hook says, and how long it takes for it.
+/// What the hook prints, and how long it takes.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) status: i32,
@@ -59,50 +46,104 @@ pub(crate) struct Told {
     pub(crate) took: Duration,
 }
 
+/// A hook that has connected.
+pub(crate) struct Peer {
+    pub(crate) stream: UnixStream,
+    frames: Frames,
+}
+
+impl Peer {
+    /// Its call; `None` where it has left.
+    pub(crate) fn call(&mut self) -> Option<MethodCall<'static>> {
+        loop {
+            if let Some(message) = self.frames.take().expect("not too long") {
+                return Some(serde_json::from_slice(&message).expect("a call"));
+            }
+            let mut bytes = [0; 4096];
+            match self.stream.read(&mut bytes).unwrap_or(0) {
+                0 => return None,
+                read => self.frames.push(&bytes[..read]),
+            }
+        }
+    }
+
+    pub(crate) fn reply(&mut self, reply: &MethodReply) {
+        let bytes = encoded(reply).expect("JSON");
+        let _ = self.stream.write_all(&bytes);
+    }
+
+    pub(crate) fn progress(&mut self) {
+        let stage = Some("binding the device".to_owned());
+        self.reply(&MethodReply {
+            continues: true,
+            parameters: Results {
+                stage,
+                ..Results::default()
+            },
+            ..MethodReply::default()
+        });
+    }
+}
+
+/// A reply that refuses, as the agent writes it.
+pub(crate) fn refusal(message: &str) -> MethodReply {
+    MethodReply {
+        error: Some(REFUSED.to_owned()),
+        parameters: Results {
+            code: Some("VD-BND-001".to_owned()),
+            message: Some(message.to_owned()),
+            hint: Some("see 'variantctl list'".to_owned()),
+            ..Results::default()
+        },
+        ..MethodReply::default()
+    }
+}
+
 impl Scene {
     pub(crate) fn start() -> Self {
-        let bus = Bus::start().expect("bus");
-        std::fs::write(bus.path("devices"), "0009:01:00.0\n").expect("devices");
-        Self { bus }
+        let directory = tempfile::tempdir().expect("directory");
+        std::fs::write(directory.path().join("devices"), "0009:01:00.0\n").expect("devices");
+        Self { directory }
     }
 
-    /// Has an agent serve one object.
-    pub(crate) async fn serve(&self, path: &str, agent: impl Interface) -> Connection {
-        let builder = connection::Builder::address(self.bus.address());
-        let builder = builder.serve_at(path, agent);
-        let named = builder
-            .name("org.variantd1")
-            .name("org.variantd1.Hook")
-            .build()
-            .await;
-        named.expect("serve on the private bus")
-    }
-
-    /// Has an agent serve one object past the bus, to everybody who comes to its socket.
-    pub(crate) fn listen<I: Interface>(
-        &self,
-        path: &'static str,
-        agent: impl Fn() -> I + Send + 'static,
-    ) -> JoinSet<()> {
-        let listener = UnixListener::bind(self.socket()).expect("socket");
-        let mut listening = JoinSet::new();
-        listening.spawn(async move {
-            let mut peers = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                peers.spawn(answer(stream, path, agent()));
+    /// An agent that serves each hook in a thread; it runs until the returned lock is dropped.
+    pub(crate) fn serve(&self, agent: impl Fn(&mut Peer) + Send + Sync + 'static) -> File {
+        let lock = self.lock();
+        let listener = self.listen();
+        let agent = Arc::new(agent);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let agent = agent.clone();
+                let frames = Frames::new(LONGEST_CALL);
+                thread::spawn(move || agent(&mut Peer { stream, frames }));
             }
         });
-        listening
+        lock
     }
 
-    /// Where the hook looks for the agent before it goes to the bus.
+    /// What every agent holds while it runs.
+    pub(crate) fn lock(&self) -> File {
+        let file = File::open(self.directory.path()).expect("run directory");
+        file.try_lock().expect("no other agent");
+        file
+    }
+
+    /// The socket, as systemd has it before there is an agent.
+    pub(crate) fn listen(&self) -> UnixListener {
+        UnixListener::bind(self.socket()).expect("socket")
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
-        self.bus.path(hooks::agent::SOCKET)
+        self.path(SOCKET)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// A device that the kernel shows, whether or not the agent has listed it.
     pub(crate) fn plug(&self, address: &str, vendor: &str, device: &str) {
-        let function = self.bus.path("sys/bus/pci/devices").join(address);
+        let function = self.path("sys/bus/pci/devices").join(address);
         std::fs::create_dir_all(&function).expect("sysfs");
         for (name, id) in [("vendor", vendor), ("device", device)] {
             std::fs::write(function.join(name), format!("{id}\n")).expect(name);
@@ -114,8 +155,7 @@ impl Scene {
         let arguments = format!("d0 {operation}");
         Call {
             arguments: arguments.split(' ').map(str::to_owned).collect(),
-            address: self.bus.address().to_owned(),
-            run: self.bus.path(""),
+            run: self.directory.path().to_owned(),
             shell: None,
         }
     }
@@ -142,12 +182,11 @@ impl Call {
             .command()
             .args(&self.arguments)
             .env_clear()
-            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
             .env("VARIANTD_RUN_DIR", &self.run)
             .env("VARIANTD_ROOT", &self.run)
-            .env("VARIANTD_HOOK_SECONDS", SECONDS)
+            .env("VARIANTD_HOOK_SECONDS", SECONDS.to_string())
             .env("VARIANTD_HOOK_LOG", self.run.join("log"))
-            .current_dir("/")
+            .current_dir(Path::new("/"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -168,26 +207,6 @@ impl Call {
             took: began.elapsed(),
         }
     }
-}
-
-/// Serves a peer that knows from the kernel who we are, as the agent does: zbus' authentication is between us and zbus.
-async fn answer(mut stream: UnixStream, path: &str, agent: impl Interface) {
-    let (mut ours, zbus) = UnixStream::pair().expect("sockets");
-    let zbus = connection::Builder::unix_stream(zbus.into_std().expect("a socket"));
-    let served = zbus
-        .server(Guid::generate())
-        .p2p()
-        .serve_at(path, agent)
-        .build();
-    let relay = async {
-        let user = geteuid().to_string();
-        let user: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let authentication = format!("\0AUTH EXTERNAL {user}\r\nBEGIN\r\n");
-        ours.write_all(authentication.as_bytes()).await?;
-        while ours.read_u8().await? != b'\n' {}
-        copy_bidirectional(&mut stream, &mut ours).await
-    };
-    let _ = tokio::join!(served, relay);
 }
 
 /// What a program printed, without the end of its last line.

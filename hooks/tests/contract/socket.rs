@@ -1,73 +1,180 @@
-//! The agent's socket: which call goes there, and which over the bus after all.
+//! The agent's socket: slow, endless, foreign and false peers, and the hook's deadlines.
 
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use nix::unistd::Uid;
-use tokio::task::spawn_blocking;
+use std::os::unix::fs::PermissionsExt;
 
-use super::libvirt::{Agent, HOOK};
-use super::scene::{MARKED, Scene, Told};
+use hooks::agent::{self, Limits, Reply};
+use hooks::call::{self, Operation};
+use hooks::protocol::{LONGEST_REPLY, MethodReply, encoded};
+use nix::unistd::Uid;
+
+use super::libvirt::Agent;
+use super::scene::{MARKED, Peer, SECONDS, Scene, UNMARKED};
 
 /// Where another user listens.
 const PLACE: &str = "VARIANTD_TEST_SOCKET";
 /// `nobody`.
 const NOBODY: u32 = 65534;
 
-/// What libvirt hears while an agent serves on the bus, and what that agent was asked.
-async fn asked(scene: Scene) -> (Told, Vec<String>) {
-    let agent = Agent::default();
-    let _served = scene.serve(HOOK, agent.clone()).await;
-    let run = spawn_blocking(move || scene.run("prepare begin -", MARKED));
-    (run.await.expect("a run"), agent.calls())
+impl Scene {
+    /// The same call in this process, with limits of its own.
+    fn asks(&self, operation: Operation, limits: Limits) -> Reply {
+        let call = call::Call {
+            domain: "d0".into(),
+            operation: Some(operation),
+            extra: "-".into(),
+        };
+        agent::call(&call, operation, MARKED, &self.path(""), limits)
+    }
 }
 
-#[tokio::test]
-async fn a_call_that_an_ending_agent_has_not_read_goes_over_the_bus() {
-    let scene = Scene::start();
-    let listener = UnixListener::bind(scene.socket()).expect("socket");
-    // It may close before the call is sent, or with some of it unread.
-    let ending = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("somebody");
-        stream.read_exact(&mut [0; 8]).expect("some of the call");
+#[test]
+fn a_call_that_an_ending_agent_has_not_read_is_sent_to_the_next() {
+    let (scene, agent, count) = (Scene::start(), Agent::default(), AtomicUsize::new(0));
+    let serves = agent.clone();
+    let _agent = scene.serve(move |peer| match count.fetch_add(1, Ordering::Relaxed) {
+        // It may close before the call is sent, or with some of it unread.
+        0 => {}
+        1 => peer.stream.read_exact(&mut [0; 8]).expect("some of it"),
+        _ => serves.serve(peer),
     });
-    let (told, calls) = asked(scene).await;
-    ending.join().expect("an end");
+    let told = scene.run("prepare begin -", MARKED);
     assert_eq!((told.status, &*told.said), (0, ""));
-    assert_eq!(calls, ["Prepare prepare -"]);
+    assert_eq!(agent.calls(), ["d0 prepare begin -"]);
 }
 
-#[tokio::test]
-async fn an_agent_that_may_go_on_is_not_asked_a_second_time() {
-    let scene = Scene::start();
-    let _listener = UnixListener::bind(scene.socket()).expect("socket");
-    let (told, calls) = asked(scene).await;
-    assert_eq!(told.status, 1);
-    assert!(told.said.contains("VD-BND-045"), "{}", told.said);
-    assert!(calls.is_empty(), "{calls:?}");
-}
-
-#[tokio::test]
-async fn what_is_no_answer_is_no_pass() {
-    let scene = Arc::new(Scene::start());
-    let listener = UnixListener::bind(scene.socket()).expect("socket");
-    let talking = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("somebody");
-        let mut call = vec![0; 1 << 16];
-        let read = stream.read(&mut call).expect("a call");
-        assert!(read > 0);
-        std::io::Write::write_all(&mut stream, &[b'A'; 64]).expect("an answer");
+#[test]
+fn a_call_that_the_agent_has_read_is_not_made_twice() {
+    let (scene, count) = (Scene::start(), Arc::new(AtomicUsize::new(0)));
+    let counted = count.clone();
+    let _agent = scene.serve(move |peer| {
+        let _ = peer.call();
+        counted.fetch_add(1, Ordering::Relaxed);
     });
-    let run = spawn_blocking(move || scene.run("prepare begin -", MARKED));
-    let told = run.await.expect("a run");
-    talking.join().expect("an end");
+    let told = scene.run("prepare begin -", MARKED);
     assert_eq!(told.status, 1);
     assert!(told.said.contains("VD-HOK-004"), "{}", told.said);
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn what_is_not_a_reply_does_not_pass() {
+    let endless = vec![b'A'; LONGEST_REPLY + 4096];
+    for nonsense in [
+        &b"AAAA\0"[..],
+        b"\0",
+        b"[]\0",
+        b"{\"continues\": 1}\0",
+        b"{\"parameters\": {\"xml\": {}}}\0",
+        b"HTTP/1.1 400\r\n\r\n",
+        b"l\x02\x01\x01\0\0\0\0",
+        &endless,
+    ] {
+        let (scene, nonsense) = (Scene::start(), nonsense.to_vec());
+        let start = String::from_utf8_lossy(&nonsense[..nonsense.len().min(16)]).into_owned();
+        let _agent = scene.serve(move |peer| {
+            let _ = peer.call();
+            let _ = peer.stream.write_all(&nonsense);
+        });
+        let told = scene.run("prepare begin -", MARKED);
+        assert_eq!(told.status, 1, "{start}");
+        assert!(told.said.contains("VD-HOK-004"), "{start}: {}", told.said);
+        assert!(told.took < Duration::from_secs(SECONDS), "{start}");
+        assert_eq!(scene.run("reconnect begin -", MARKED).status, 0, "{start}");
+    }
+}
+
+/// Sends `reply` a byte at a time.
+fn slowly(peer: &mut Peer, reply: &MethodReply, pause: Duration) {
+    for byte in encoded(reply).expect("JSON") {
+        if peer.stream.write_all(&[byte]).is_err() {
+            return;
+        }
+        thread::sleep(pause);
+    }
+}
+
+#[test]
+fn a_slow_agent_is_understood_within_the_limit_and_is_late_beyond_it() {
+    for (pause, done) in [(2, true), (400, false)] {
+        let scene = Scene::start();
+        let _agent = scene.serve(move |peer| {
+            let _ = peer.call();
+            slowly(peer, &MethodReply::default(), Duration::from_millis(pause));
+        });
+        let limit = Duration::from_secs(2);
+        let began = Instant::now();
+        let reply = scene.asks(Operation::Prepare, Limits::within(limit));
+        let wanted = match done {
+            true => Reply::Done(String::new()),
+            false => Reply::Late(limit),
+        };
+        assert_eq!(reply, wanted, "{pause} ms for each byte");
+        assert!(began.elapsed() < limit * 2, "{:?}", began.elapsed());
+    }
+}
+
+/// Progress every 100 ms, `count` times, then the end.
+fn working(scene: &Scene, count: usize) -> fs::File {
+    scene.serve(move |peer| {
+        let _ = peer.call();
+        for _ in 0..count {
+            peer.progress();
+            thread::sleep(Duration::from_millis(100));
+        }
+        peer.reply(&MethodReply::default());
+    })
+}
+
+#[test]
+fn progress_extends_the_time_up_to_the_limit_of_the_whole_call() {
+    let limits = |total| Limits {
+        silence: Duration::from_secs(1),
+        total: Duration::from_secs(total),
+    };
+    let scene = Scene::start();
+    let _agent = working(&scene, 25);
+    let reply = scene.asks(Operation::Prepare, limits(60));
+    assert_eq!(reply, Reply::Done(String::new()), "after 2.5 s");
+    let scene = Scene::start();
+    let _agent = working(&scene, 1000);
+    let reply = scene.asks(Operation::Prepare, limits(2));
+    assert_eq!(reply, Reply::Late(Duration::from_secs(2)));
+}
+
+#[test]
+fn only_prepare_may_take_longer_than_20_seconds() {
+    for operation in Operation::ALL {
+        let limits = Limits::of(operation);
+        let total = match operation {
+            Operation::Prepare => 1500,
+            _ => 20,
+        };
+        assert_eq!(limits.total.as_secs(), total, "{operation:?}");
+        assert_eq!(limits.silence.as_secs(), 20, "{operation:?}");
+        assert!(hooks::protocol::PROGRESS * 3 < limits.silence);
+    }
+}
+
+/// An agent that does not read: the call is longer than the socket's buffers.
+#[test]
+fn an_agent_that_does_not_read_a_long_call_is_late() {
+    let scene = Scene::start();
+    let _agent = scene.serve(|_| thread::sleep(Duration::from_secs(60)));
+    let filling = format!("<description>{}</description>", "x".repeat(900_000));
+    let xml = MARKED.replace("<metadata>", &format!("{filling}<metadata>"));
+    let told = scene.run("prepare begin -", &xml);
+    assert_eq!(told.status, 1);
+    assert!(told.said.contains("VD-BND-045"), "{}", told.said);
+    assert!(told.took < Duration::from_secs(SECONDS * 3));
 }
 
 /// As another user: listens at `PLACE` until its standard input ends. Alone it is no test.
@@ -82,14 +189,14 @@ fn false_agent() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-#[tokio::test]
-async fn who_is_not_root_is_no_agent() {
+#[test]
+fn a_socket_of_another_user_is_not_the_agents() {
     if !Uid::effective().is_root() {
         return println!("not run: needs root, to become another user");
     }
     let scene = Scene::start();
     let anybody = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(scene.bus.path(""), anybody).expect("a directory of everybody's");
+    fs::set_permissions(scene.path(""), anybody).expect("a directory of everybody's");
     let mut listening = Command::new("/proc/self/exe")
         .args(["--exact", "--ignored", "--nocapture", "socket::false_agent"])
         .env(PLACE, scene.socket())
@@ -105,9 +212,13 @@ async fn who_is_not_root_is_no_agent() {
         );
         thread::yield_now();
     }
-    let (told, calls) = asked(scene).await;
+    let marked = scene.run("prepare begin -", MARKED);
+    let unmarked = scene.run("prepare begin -", UNMARKED);
     drop(listening.stdin.take());
     assert!(listening.wait().expect("its status").success());
-    assert_eq!((told.status, &*told.said), (0, ""));
-    assert_eq!(calls, ["Prepare prepare -"]);
+    assert_eq!((marked.status, unmarked.status), (1, 0));
+    for told in [marked, unmarked] {
+        assert!(told.said.contains("user 65534 listens at"), "{}", told.said);
+        assert!(told.said.contains("VD-AGT-001"), "{}", told.said);
+    }
 }

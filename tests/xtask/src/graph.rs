@@ -8,12 +8,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Each crate uses only crates that stand before it.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "kernel-glue",
     "domain",
     "planner",
     "settings",
     "hooks",
+    "vdsm",
     "agent",
     "kubevirt",
     "testing",

@@ -1290,10 +1290,10 @@ codes! {
     /// The agent has not answered libvirt's hook in time.
     HookLate = "VD-BND-045" {
         severity: Refusal,
-        explanation: "libvirt's hook waits for a guest's start as long as the agent says in /run/variantd/patience: the \
-            longest bind of the recipes, taking it back, and what else may be waited for; 20 s for anything \
-            else. The agent goes on, and gives back what a refused start has bound. Where a device needs \
-            longer, raise bind_seconds in its recipe.",
+        explanation: "While it works on a guest's start, the agent tells libvirt's hook every 3 s that it goes on, for as \
+            long as the longest bind of the recipes, taking it back and what else may be waited for take. The hook waits \
+            20 s for each sign, and 20 s in all at any other operation. The agent goes on, and gives back what a refused \
+            start has bound. Where a device needs longer, raise bind_seconds in its recipe.",
         source: "variantd-hook(8); variantd.recipe(5)",
     }
 
@@ -1327,7 +1327,7 @@ codes! {
     HookForeign = "VD-HOK-003" {
         severity: Refusal,
         explanation: "The hook and the agent come in one package. During an upgrade an agent from before may still run, \
-            and know another interface: a prepared guest waits for the new one, any other starts unchecked.",
+            and know another protocol: a prepared guest waits for the new one, any other starts unchecked.",
         source: "variantd-hook(8)",
     }
 

@@ -49,10 +49,7 @@ async fn court(mood: Option<Mood>) -> Court {
         ..Authority::default()
     };
     let builder = connection::Builder::address(bus.address()).name(NAME);
-    let agent = serve(builder, parts.manager)
-        .serve_at(HOOK, parts.hook)
-        .build()
-        .await;
+    let agent = serve(builder, parts.manager).build().await;
     let client = connection::Builder::address(bus.address()).build().await;
     Court {
         client: client.expect("client"),

@@ -38,7 +38,7 @@ async fn a_dry_run_lists_what_a_bind_then_writes() {
 async fn what_a_guest_has_is_neither_bound_nor_released() {
     let scene = scene().await;
     scene
-        .hook("Prepare", &scene.complete())
+        .hook("prepare", &scene.complete())
         .await
         .expect("start");
     let manager = scene.manager().await;

@@ -72,12 +72,12 @@ async fn each_device_with_a_recipe_is_an_object_that_the_object_manager_lists() 
 async fn a_device_says_what_a_guest_makes_of_it() {
     let scene = scene().await;
     let xml = scene.complete();
-    scene.hook("Prepare", &xml).await.expect("prepared");
+    scene.hook("prepare", &xml).await.expect("prepared");
     let gpu = until(&scene, GPU, "bound").await;
     assert_eq!(gpu.domain().await.expect("domain"), "d0");
     assert_eq!(gpu.driver().await.expect("driver"), VARIANT);
     assert_eq!(gpu.previous_driver().await.expect("driver"), "nvidia");
-    scene.hook("Release", &xml).await.expect("released");
+    scene.hook("release", &xml).await.expect("released");
     let gpu = until(&scene, GPU, "free").await;
     assert_eq!(gpu.domain().await.expect("domain"), "");
     assert_eq!(gpu.driver().await.expect("driver"), "nvidia");

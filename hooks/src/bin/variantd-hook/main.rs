@@ -14,22 +14,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hooks::agent;
+use hooks::agent::{self, Limits};
 use hooks::answer::{self, Answer};
 use hooks::business::Business;
 use hooks::call::{Call, Operation};
 use hooks::input::{self, Input};
-use hooks::patience;
 use hooks::syslog;
-use rustix::process::nice;
-
-/// As the agent's thread that answers has it (packaging/systemd/variantd.service).
-const NICE: i32 = -10;
 
 /// Reads the definition, asks the agent where it has to, and tells libvirt: the exit status.
 fn work(arguments: &entry::Arguments) -> u8 {
-    // libvirt waits for us, however busy the host is. Where it may not be, it is not.
-    let _ = nice(NICE);
     let words = arguments
         .iter()
         .map(|word| word.to_string_lossy().into_owned());
@@ -59,14 +52,14 @@ fn ask(
         (Some(why), _) | (None, Err(why)) => return answer::unreadable(call, operation, why),
         (None, Ok(text)) => text,
     };
-    let limit = shortened().unwrap_or_else(|| patience::limit(operation, run));
-    let reply = agent::call(call, operation, text, run, limit);
+    let limits = shortened().unwrap_or_else(|| Limits::of(operation));
+    let reply = agent::call(call, operation, text, run, limits);
     answer::answer(call, operation, business, text, reply)
 }
 
-fn shortened() -> Option<Duration> {
+fn shortened() -> Option<Limits> {
     let seconds = env::var("VARIANTD_HOOK_SECONDS").ok()?.parse();
-    seconds.ok().map(Duration::from_secs)
+    seconds.ok().map(Duration::from_secs).map(Limits::within)
 }
 
 fn variable(name: &str, default: &str) -> PathBuf {

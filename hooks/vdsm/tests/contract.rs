@@ -1,14 +1,22 @@
 //! The real VDSM hook, run as VDSM runs it: one variable names a file, and the exit status is the answer.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
+use tests::bus::Bus;
 use zbus::fdo;
+use zbus::object_server::Interface;
+use zbus::{Connection, OwnedVariant, connection};
 
-use super::scene::{FOREIGN, Options, Refusal, Scene, UNMARKED, text};
-
+const UNMARKED: &str = "<domain type='kvm'><name>d0</name><devices>\
+    <hostdev mode='subsystem' type='pci'><source>\
+    <address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/></source></hostdev>\
+    </devices></domain>";
+/// An unrelated guest.
+const FOREIGN: &str = "<domain type='kvm'><name>d0</name></domain>";
 /// With the mark as with the device.
 const PREPARED: &str = "<domain type='kvm'><name>d0</name><metadata>\
     <v:prepared xmlns:v='urn:variantd:1'/></metadata><devices>\
@@ -18,7 +26,36 @@ const PREPARED: &str = "<domain type='kvm'><name>d0</name><metadata>\
 /// The object that completes.
 const MANAGER: &str = "/org/variantd1";
 
+/// The last argument of each call.
+type Options = HashMap<String, OwnedVariant>;
+
+/// How an agent says no.
+#[derive(Debug, zbus::DBusError)]
+#[zbus(prefix = "org.variantd1.Error")]
+enum Refusal {
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    Refused(String),
+}
+
+/// A private bus with the list of devices that an agent publishes.
+struct Scene {
+    bus: Bus,
+}
+
 impl Scene {
+    fn start() -> Self {
+        let bus = Bus::start().expect("bus");
+        fs::write(bus.path("devices"), "0009:01:00.0\n").expect("devices");
+        Self { bus }
+    }
+
+    async fn serve(&self, agent: impl Interface) -> Connection {
+        let builder = connection::Builder::address(self.bus.address());
+        let builder = builder.serve_at(MANAGER, agent).name("org.variantd1");
+        builder.build().await.expect("serve on the private bus")
+    }
+
     fn domain(&self) -> PathBuf {
         self.bus.path("domain.xml")
     }
@@ -91,7 +128,7 @@ impl Absent {
 async fn a_guest_is_completed_where_its_file_lies() {
     let scene = Arc::new(Scene::start());
     let agent = Agent::default();
-    let _served = scene.serve(MANAGER, agent.clone()).await;
+    let _served = scene.serve(agent.clone()).await;
     let (status, said, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*said), (Some(0), ""));
     assert_eq!(after, format!("{UNMARKED}<!-- new -->"));
@@ -116,7 +153,7 @@ async fn a_call_without_an_answer_is_made_again_for_it_only_reads() {
             error,
             calls: Arc::default(),
         };
-        let _served = scene.serve(MANAGER, agent.clone()).await;
+        let _served = scene.serve(agent.clone()).await;
         let (status, said, after) = scene.run_on(UNMARKED).await;
         assert_eq!((status, &*said), (Some(0), ""));
         assert_eq!(after, format!("{UNMARKED}<!-- new -->"));
@@ -132,7 +169,7 @@ async fn a_bus_without_room_is_named() {
         error: fdo::Error::LimitsExceeded,
         calls: Arc::default(),
     };
-    let _served = scene.serve(MANAGER, agent).await;
+    let _served = scene.serve(agent).await;
     let (status, said, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*after), (Some(2), UNMARKED));
     assert!(said.contains("no room for a call of variantd"), "{said}");
@@ -149,7 +186,7 @@ async fn a_refusal_stops_the_guest_with_one_line() {
         refuses: true,
         ..Agent::default()
     };
-    let _served = scene.serve(MANAGER, agent).await;
+    let _served = scene.serve(agent).await;
     let (status, said, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*said), (Some(2), "'0009:01:00.0': not so"));
     assert_eq!(after, UNMARKED);
@@ -180,7 +217,7 @@ async fn before_the_agent_has_run_a_guest_with_a_pci_device_starts_with_a_warnin
         (Some(0), String::new(), FOREIGN.to_owned())
     );
     let agent = Agent::default();
-    let _served = scene.serve(MANAGER, agent.clone()).await;
+    let _served = scene.serve(agent.clone()).await;
     let (status, _, after) = scene.run_on(UNMARKED).await;
     assert_eq!(
         (status, after),
@@ -204,9 +241,9 @@ fn a_contract_that_is_not_kept_stops_the_guest() {
 #[test]
 fn the_manual_has_the_contract() {
     let page = include_str!("../../../packaging/man/variantd-vdsm.8.md");
-    let seconds = format!("{} s;", hooks::vdsm::LIMIT.as_secs());
+    let seconds = format!("{} s;", vdsm::LIMIT.as_secs());
     for word in [
-        hooks::vdsm::FILE,
+        vdsm::FILE,
         &seconds,
         "VD-AGT-001",
         "VD-HOK-003",
@@ -214,4 +251,21 @@ fn the_manual_has_the_contract() {
     ] {
         assert!(page.contains(word), "the page lacks '{word}'");
     }
+}
+
+#[tokio::test]
+async fn a_bus_that_does_not_answer_is_not_waited_for() {
+    let scene = Arc::new(Scene::start());
+    scene.bus.stop();
+    let (status, said, after) = scene.run_on(UNMARKED).await;
+    assert_eq!((status, &*after), (Some(2), UNMARKED));
+    assert!(
+        said.contains("the bus does not answer (VD-AGT-001)"),
+        "{said}"
+    );
+}
+
+/// What a program printed, without the end of its last line.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
 }

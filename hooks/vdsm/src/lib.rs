@@ -4,16 +4,20 @@
 //! Exit: 0 fine, 2 failed. VDSM starts a guest after neither 1 nor 2 and shows standard error; 1 would only let hooks behind
 //! this one run, of which the last one's words, none mostly, then stand for ours. Follows VDSM's lib/vdsm/common/hooks.py.
 
+mod bus;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::agent::Reply;
-use crate::answer::{FOREIGN, MISSING, UNREACHABLE, one_line};
-use crate::business::Business;
-use crate::input::{self, Input, Unreadable};
 use domain::printable::Printable;
+use hooks::agent::Reply;
+use hooks::answer::{FOREIGN, MISSING, UNREACHABLE, one_line};
+use hooks::business::Business;
+use hooks::input::{self, Input, Unreadable};
+
+pub use bus::complete;
 
 /// The variable that names the file.
 pub const FILE: &str = "_hook_domxml";

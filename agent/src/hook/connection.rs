@@ -1,0 +1,348 @@
+//! One connection to the hook's socket: reads calls, each within a deadline and a budget, and answers them.
+//!
+//! The peer is root, and may still be slow, hostile or gone: what it sends is bounded by message, by connection and by all
+//! connections, and no reply waits for a peer that does not read.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hooks::call::Operation;
+use hooks::protocol::{
+    DESCRIPTION, Description, Frames, GET_DESCRIPTION, GET_INFO, INTERFACE, INTERFACE_NOT_FOUND,
+    INVALID_PARAMETER, Info, LONGEST_CALL, METHOD_NOT_FOUND, METHOD_NOT_IMPLEMENTED, MethodCall,
+    MethodReply, PERMISSION_DENIED, PROGRESS, RUN, Results, SERVICE, SERVICE_DESCRIPTION, encoded,
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, interval, timeout};
+use tracing::debug;
+
+use super::operation::Hook;
+use crate::progress::{Listener, carried, heard};
+
+/// Calls on one connection; libvirt's hook makes one, varlinkctl(1) up to three.
+const CALLS: usize = 16;
+/// Bytes that all callers together may have sent and are not answered for: 32 of the largest calls, hundreds of usual ones.
+const BUDGET: usize = 64 << 20;
+/// Bytes that are read at once.
+const PIECE: usize = 16 << 10;
+/// How long a caller may take for the next piece of what it sends, and for the whole message.
+const SILENCE: Duration = Duration::from_secs(5);
+/// See [`SILENCE`].
+const MESSAGE: Duration = Duration::from_secs(20);
+/// How long a caller may take to read a reply.
+const REPLY: Duration = Duration::from_secs(5);
+
+/// What all callers share.
+#[derive(Clone, Debug)]
+pub(super) struct Budget(Arc<Semaphore>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BUDGET)))
+    }
+}
+
+/// Tells another user than root that it may not.
+pub(super) async fn deny(stream: &mut UnixStream) {
+    let _ = send(stream, &failed(PERMISSION_DENIED, Results::default())).await;
+}
+
+/// Serves a caller until it leaves.
+///
+/// # Errors
+/// When it breaks a limit or the protocol, or its connection fails.
+pub(super) async fn serve(
+    stream: &mut UnixStream,
+    hook: &Arc<Hook>,
+    budget: &Budget,
+) -> io::Result<()> {
+    let mut incoming = Incoming {
+        frames: Frames::new(LONGEST_CALL),
+        budget: budget.clone(),
+        held: None,
+    };
+    for _ in 0..CALLS {
+        let Some(message) = timeout(MESSAGE, incoming.next(stream)).await?? else {
+            return Ok(());
+        };
+        let call = serde_json::from_slice::<MethodCall<'_>>(&message);
+        drop(message);
+        match call {
+            Ok(call) => answer(stream, hook, call).await?,
+            Err(error) if error.is_data() => {
+                debug!("a call with other parameters: {error}");
+                send(stream, &invalid("parameters")).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        incoming.held = None;
+    }
+    Err(io::Error::other("more calls than one connection may make"))
+}
+
+/// What one caller sends.
+struct Incoming {
+    frames: Frames,
+    budget: Budget,
+    /// For what has come and is not answered for.
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Incoming {
+    /// The next message; `None` where the caller has closed, or has said nothing for too long.
+    async fn next(&mut self, stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            if let Some(message) = self.frames.take().map_err(io::Error::other)? {
+                return Ok(Some(message));
+            }
+            let read = match timeout(SILENCE, stream.read(&mut piece)).await {
+                Ok(read) => read?,
+                Err(_) if self.frames.kept() == 0 => return Ok(None),
+                Err(late) => return Err(late.into()),
+            };
+            match read {
+                0 if self.frames.kept() == 0 => return Ok(None),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => self.keep(&piece[..read]).await?,
+            }
+        }
+    }
+
+    async fn keep(&mut self, piece: &[u8]) -> io::Result<()> {
+        let bytes = u32::try_from(piece.len()).map_err(io::Error::other)?;
+        let taken = self.budget.0.clone().acquire_many_owned(bytes);
+        let taken = timeout(SILENCE, taken).await?.map_err(io::Error::other)?;
+        match &mut self.held {
+            Some(held) => held.merge(taken),
+            held => *held = Some(taken),
+        }
+        self.frames.push(piece);
+        Ok(())
+    }
+}
+
+async fn answer(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) -> io::Result<()> {
+    // libvirt has gone on without an answer, so that what was asked for would come at a wrong time.
+    if has_left(stream) {
+        return Err(io::Error::other("the caller has left before it was served"));
+    }
+    let is_silent = call.oneway;
+    let reply = match &*call.method {
+        _ if call.upgrade => not_implemented(&call.method),
+        GET_INFO => return said(stream, &info(), is_silent).await,
+        GET_DESCRIPTION => {
+            let interface = call.parameters.interface.as_deref();
+            return describe(stream, interface, is_silent).await;
+        }
+        RUN => run(stream, hook, call).await,
+        other => unknown(other),
+    };
+    said(stream, &reply, is_silent).await
+}
+
+async fn said<T: Serialize>(
+    stream: &mut UnixStream,
+    reply: &MethodReply<T>,
+    is_silent: bool,
+) -> io::Result<()> {
+    match is_silent {
+        true => Ok(()),
+        false => send(stream, reply).await,
+    }
+}
+
+/// Does what libvirt asks for, and says meanwhile that it goes on. A caller that leaves does not end it.
+async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) -> MethodReply {
+    let wants_progress = call.more && !call.oneway;
+    let arguments = call.parameters;
+    let operation = arguments.operation.as_deref().unwrap_or_default();
+    let Some(operation) = Operation::ALL
+        .into_iter()
+        .find(|known| known.word() == operation)
+    else {
+        return invalid("operation");
+    };
+    if arguments.sub.is_some_and(|sub| sub != operation.sub()) {
+        return invalid("sub");
+    }
+    let Some(xml) = arguments.xml else {
+        return invalid("xml");
+    };
+    debug!(
+        "hook: {} {} {}",
+        arguments.domain.as_deref().unwrap_or("-"),
+        operation.word(),
+        arguments.extra.as_deref().unwrap_or("-")
+    );
+    let (xml, stage) = (xml.into_owned(), Arc::new(Stage::default()));
+    let worker = hook.clone();
+    let work = heard(stage.clone(), async move {
+        spawn_blocking(carried(move || worker.run(operation, &xml))).await
+    });
+    let mut work = std::pin::pin!(work);
+    let until = Instant::now() + hook.limit();
+    let mut ticks = interval(PROGRESS);
+    let mut tells = wants_progress;
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                return done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            }
+            // Beyond the time that the agent may take, the hook's own limit of silence ends its wait.
+            _ = ticks.tick(), if tells => {
+                tells = Instant::now() < until && send(stream, &stage.reply()).await.is_ok();
+            }
+        }
+    }
+}
+
+/// What the work of a call says of itself.
+#[derive(Default)]
+struct Stage(Mutex<Option<String>>);
+
+impl Stage {
+    fn reply(&self) -> MethodReply {
+        let stage = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        MethodReply {
+            continues: true,
+            parameters: Results {
+                stage: stage.or_else(|| Some("working".into())),
+                ..Results::default()
+            },
+            error: None,
+        }
+    }
+}
+
+impl Listener for Stage {
+    fn stage(&self, text: &str, _done: f64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+    }
+
+    fn begin(&self) -> bool {
+        true
+    }
+}
+
+async fn send<T: Serialize>(stream: &mut UnixStream, reply: &MethodReply<T>) -> io::Result<()> {
+    let bytes = encoded(reply)?;
+    timeout(REPLY, stream.write_all(&bytes)).await?
+}
+
+fn info() -> MethodReply<Info> {
+    MethodReply {
+        parameters: Info {
+            vendor: "The variantd developers",
+            product: "variantd",
+            version: env!("CARGO_PKG_VERSION"),
+            url: "https://variantd.example.org/",
+            interfaces: [SERVICE, INTERFACE],
+        },
+        ..MethodReply::default()
+    }
+}
+
+fn description(interface: &str) -> Option<&'static str> {
+    match interface {
+        INTERFACE => Some(DESCRIPTION),
+        SERVICE => Some(SERVICE_DESCRIPTION),
+        _ => None,
+    }
+}
+
+/// The reply to GetInterfaceDescription, or the error in its place.
+async fn describe(
+    stream: &mut UnixStream,
+    interface: Option<&str>,
+    is_silent: bool,
+) -> io::Result<()> {
+    let error = match interface.map(|interface| (interface, description(interface))) {
+        Some((_, Some(description))) => {
+            let reply = MethodReply {
+                parameters: Description { description },
+                ..MethodReply::default()
+            };
+            return said(stream, &reply, is_silent).await;
+        }
+        Some((other, None)) => no_interface(other),
+        None => invalid("interface"),
+    };
+    said(stream, &error, is_silent).await
+}
+
+fn unknown(method: &str) -> MethodReply {
+    let (interface, _) = method.rsplit_once('.').unwrap_or_default();
+    match interface {
+        INTERFACE | SERVICE => {
+            let method = Some(method.to_owned());
+            failed(
+                METHOD_NOT_FOUND,
+                Results {
+                    method,
+                    ..Results::default()
+                },
+            )
+        }
+        other => no_interface(other),
+    }
+}
+
+fn no_interface(interface: &str) -> MethodReply {
+    let interface = Some(interface.to_owned());
+    failed(
+        INTERFACE_NOT_FOUND,
+        Results {
+            interface,
+            ..Results::default()
+        },
+    )
+}
+
+fn not_implemented(method: &str) -> MethodReply {
+    let method = Some(method.to_owned());
+    failed(
+        METHOD_NOT_IMPLEMENTED,
+        Results {
+            method,
+            ..Results::default()
+        },
+    )
+}
+
+fn invalid(parameter: &str) -> MethodReply {
+    let parameter = Some(parameter.to_owned());
+    failed(
+        INVALID_PARAMETER,
+        Results {
+            parameter,
+            ..Results::default()
+        },
+    )
+}
+
+pub(super) fn failed(error: &str, parameters: Results) -> MethodReply {
+    MethodReply {
+        error: Some(error.to_owned()),
+        parameters,
+        continues: false,
+    }
+}
+
+/// True where a caller is gone, whatever there is to read.
+fn has_left(stream: &UnixStream) -> bool {
+    // POLLHUP needs no asking.
+    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|events| events > 0)
+}

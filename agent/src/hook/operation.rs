@@ -1,0 +1,188 @@
+//! What each operation of libvirt's hook does, while libvirt waits for it.
+//!
+//! Holds no libvirt handle and nothing that waits for one: a repair is only queued, and runs when
+//! libvirt has let go of the domain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hooks::call::Operation;
+use hooks::protocol::{FAILED, MethodReply, REFUSED, Results};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{info, warn};
+
+use super::connection::failed;
+use crate::assign::{AssignError, Assigner, reference};
+use crate::journald;
+use crate::libvirt::DomainRef;
+use crate::patience;
+use crate::refusal::Refusal;
+use crate::site::Site;
+
+/// What the operations need.
+#[derive(Clone)]
+pub struct Hook {
+    /// Binds and gives back.
+    pub assigner: Arc<Assigner>,
+    /// The surroundings.
+    pub site: Arc<Site>,
+    /// Where incomplete definitions are queued.
+    pub repairs: UnboundedSender<DomainRef>,
+    /// Where libvirt keeps definitions, a file each.
+    pub definitions: PathBuf,
+}
+
+impl Hook {
+    /// How long an operation may take.
+    pub(super) fn limit(&self) -> Duration {
+        patience::of_start(&self.site.rules())
+    }
+
+    /// Does what `operation` of the domain with this definition asks for; blocks as long as it takes.
+    pub(crate) fn run(&self, operation: Operation, xml: &str) -> MethodReply {
+        let done = match operation {
+            Operation::Prepare => self.prepare(xml),
+            Operation::Start => told("start", xml, self.assigner.start(xml)),
+            Operation::Started => log(xml, "runs"),
+            Operation::Stopped => log(xml, "ended"),
+            Operation::Release => told("release", xml, self.release(xml)),
+            Operation::Reconnect => self.assigner.adopt(xml),
+            Operation::Migrate | Operation::Restore => return self.rewrite(xml),
+        };
+        done.map_or_else(|error| problem(&error), |()| MethodReply::default())
+    }
+
+    /// A guest is about to start: checks its definition and binds its devices.
+    fn prepare(&self, xml: &str) -> Result<(), AssignError> {
+        match self.assigner.prepare(xml) {
+            Err(AssignError::Incomplete(refusal)) => {
+                Err(AssignError::Incomplete(self.repair(refusal, xml)))
+            }
+            done => told("start", xml, done),
+        }
+    }
+
+    /// Everything of the guest is released: gives its devices back.
+    fn release(&self, xml: &str) -> Result<(), AssignError> {
+        self.assigner.release(&reference(xml)?.uuid)
+    }
+
+    /// An incoming or restored guest: its completed definition, where it is not complete.
+    fn rewrite(&self, xml: &str) -> MethodReply {
+        match self.site.look().filter(xml) {
+            Ok(completed) => MethodReply {
+                parameters: Results {
+                    xml: Some(completed).filter(|completed| !completed.is_empty()),
+                    ..Results::default()
+                },
+                ..MethodReply::default()
+            },
+            Err(refusal) => problem(&AssignError::Refused(refusal)),
+        }
+    }
+
+    /// Queues the completion of a definition; the refusal then says so.
+    fn repair(&self, refusal: Refusal, xml: &str) -> Refusal {
+        let Ok(domain) = reference(xml) else {
+            return refusal;
+        };
+        if self.is_transient(&domain) {
+            warn!(
+                variantd_domain = &*domain.name,
+                message_id = journald::REFUSED,
+                "start of '{domain}', which has no definition, refused: {refusal}"
+            );
+            return transient(refusal);
+        }
+        if !self.site.rules().config.repair {
+            return refusal;
+        }
+        let (variantd_domain, message_id) = (&*domain.name, journald::REFUSED);
+        warn!(
+            variantd_domain,
+            message_id, "start of '{domain}' refused, its definition is to be completed: {refusal}"
+        );
+        let mend = format!(
+            "{}, or start '{domain}' once more: it is being completed now",
+            refusal.mend
+        );
+        if self.repairs.send(domain).is_err() {
+            return refusal;
+        }
+        Refusal { mend, ..refusal }
+    }
+
+    /// True when libvirt, which may not be asked now, keeps no definition: 'virsh create' or virDomainCreateXML made it.
+    /// libvirt writes the file before a define returns.
+    fn is_transient(&self, domain: &DomainRef) -> bool {
+        let file = format!("{}.xml", domain.name);
+        self.definitions.is_dir() && !self.definitions.join(file).exists()
+    }
+}
+
+/// There is no definition to complete: whoever makes the guest has to have its XML completed before.
+fn transient(refusal: Refusal) -> Refusal {
+    let mend = "the guest has no definition that could be completed: create it with 'variantctl create FILE' in the \
+                place of 'virsh create FILE', or complete its XML before with 'variantctl rewrite FILE' or \
+                PrepareXml of org.variantd1";
+    Refusal {
+        mend: mend.to_owned(),
+        ..refusal
+    }
+}
+
+/// Logs why an operation was refused.
+fn told(what: &str, xml: &str, done: Result<(), AssignError>) -> Result<(), AssignError> {
+    if let Err(error) = &done {
+        let domain = reference(xml).map_or("a domain".into(), |domain| domain.name);
+        let (variantd_domain, message_id) = (&*domain, journald::REFUSED);
+        warn!(variantd_domain, message_id, "{what} of '{domain}': {error}");
+    }
+    done
+}
+
+/// Only logs that a guest runs or ended.
+fn log(xml: &str, what: &str) -> Result<(), AssignError> {
+    let domain = reference(xml)?;
+    info!(variantd_domain = &*domain.name, "guest '{domain}' {what}");
+    Ok(())
+}
+
+/// The error's fields.
+fn problem(error: &AssignError) -> MethodReply {
+    let (name, refusal) = match error {
+        AssignError::Refused(refusal) | AssignError::Incomplete(refusal) => (REFUSED, refusal),
+        AssignError::Failed(refusal) => (FAILED, refusal),
+    };
+    let device = refusal.device.map(|device| format!("'{device}': "));
+    let message = device.unwrap_or_default() + &refusal.reason;
+    let fields = Results {
+        code: Some(refusal.code.to_string()),
+        message: Some(message),
+        hint: Some(refusal.mend.clone()),
+        ..Results::default()
+    };
+    failed(name, fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::Code;
+
+    #[test]
+    fn the_fields_of_an_error_make_the_sentence_that_it_is_elsewhere() {
+        let refusal = Refusal::new(Code::BindInUse, "held by 'x'", "end what holds it");
+        let device = "0009:01:00.0".parse().expect("address");
+        for refusal in [refusal.clone(), refusal.of(device)] {
+            let sentence = refusal.to_string();
+            let failure = problem(&AssignError::Failed(refusal.clone()));
+            assert_eq!(failure.parameters.sentence(), sentence);
+            assert_eq!(failure.error.as_deref(), Some(FAILED));
+            let refused = problem(&AssignError::Incomplete(refusal));
+            assert_eq!(refused.parameters.sentence(), sentence);
+            assert_eq!(refused.error.as_deref(), Some(REFUSED));
+        }
+    }
+}

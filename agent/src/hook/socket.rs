@@ -1,0 +1,153 @@
+//! Listens at `hook` in the run directory, or on the socket that systemd has opened there, and lets root in.
+//!
+//! The kernel says who is at the other end (unix(7), SO_PEERCRED). No more callers are let in than there is room for; the others
+//! wait in the socket's queue.
+
+use std::fs::{self, Permissions};
+use std::future::pending;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use hooks::protocol::SOCKET;
+use nix::unistd::geteuid;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::{self, Handle};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::activation;
+use super::connection::{self, Budget};
+use super::operation::Hook;
+
+/// Callers that are let in at once. libvirt makes one call for each guest that starts or ends.
+const CALLERS: u32 = 256;
+/// How long the hook waits for an answer, but at a guest's start (variantd-hook(8)); then the agent does not end by itself.
+const ANSWER: Duration = Duration::from_secs(20);
+/// After a failure to let a caller in, as when no descriptor is free.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Listens until it is dropped or closed.
+pub struct Socket {
+    /// Where we made it ourselves; systemd's stays, and starts the agent again.
+    own: Option<PathBuf>,
+    listening: JoinHandle<()>,
+    callers: Arc<Semaphore>,
+}
+
+/// Starts the thread in which the hook is served, and gives its runtime: what others send over the bus is never before it.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn thread() -> io::Result<Handle> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    let serve = move || runtime.block_on(pending::<()>());
+    thread::Builder::new().name("hook".into()).spawn(serve)?;
+    Ok(handle)
+}
+
+impl Socket {
+    /// Listens on systemd's socket, or in the place of what another agent left, and serves in the hook's `thread`.
+    ///
+    /// # Errors
+    /// When the run directory cannot be written, or systemd has passed something else.
+    pub fn listen(run: &Path, hook: Hook, thread: &Handle) -> io::Result<Self> {
+        let _inside = thread.enter();
+        let (listener, own) = match activation::listener()? {
+            Some(listener) => {
+                info!("the hook's socket is systemd's");
+                listener.set_nonblocking(true)?;
+                (UnixListener::from_std(listener)?, None)
+            }
+            None => {
+                let path = run.join(SOCKET);
+                (bound(&path)?, Some(path))
+            }
+        };
+        let callers = Arc::new(Semaphore::new(CALLERS as usize));
+        let listening = tokio::spawn(accept(listener, Arc::new(hook), callers.clone()));
+        Ok(Self {
+            own,
+            listening,
+            callers,
+        })
+    }
+
+    /// Lets no caller in any more, and returns once each that was in has its answer or has stopped waiting for it.
+    pub async fn close(&self) {
+        if let Some(path) = &self.own {
+            let _ = fs::remove_file(path);
+        }
+        self.listening.abort();
+        let _ = timeout(ANSWER, self.callers.acquire_many(CALLERS)).await;
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// Only root finds it before its mode is set.
+fn bound(path: &Path) -> io::Result<UnixListener> {
+    let made = path.with_extension("new");
+    match fs::remove_file(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&made)?;
+    fs::set_permissions(&made, Permissions::from_mode(0o600))?;
+    fs::rename(&made, path)?;
+    Ok(listener)
+}
+
+async fn accept(listener: UnixListener, hook: Arc<Hook>, callers: Arc<Semaphore>) {
+    let budget = Budget::default();
+    loop {
+        let Ok(turn) = callers.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(serve(stream, hook.clone(), budget.clone(), turn));
+            }
+            Err(error) => {
+                warn!("cannot accept a connection of libvirt's hook: {error}");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    mut stream: UnixStream,
+    hook: Arc<Hook>,
+    budget: Budget,
+    _turn: OwnedSemaphorePermit,
+) {
+    match stream.peer_cred() {
+        Ok(peer) if is_root(peer.uid()) => {}
+        Ok(peer) => {
+            warn!("user {} is not let into the hook's socket", peer.uid());
+            return connection::deny(&mut stream).await;
+        }
+        Err(error) => return debug!("a caller left the hook's socket: {error}"),
+    }
+    if let Err(error) = connection::serve(&mut stream, &hook, &budget).await {
+        debug!("a connection to the hook's socket ends: {error}");
+    }
+}
+
+/// Root, or the user that the agent runs as (tests).
+fn is_root(user: u32) -> bool {
+    user == 0 || user == geteuid().as_raw()
+}

@@ -1,0 +1,143 @@
+//! A connection to the hook's socket without a daemon: progress while the work waits, and peers that leave or do not read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hooks::protocol::{MethodReply, PROGRESS};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::Hook;
+use super::connection::{Budget, serve};
+use crate::assign::Assigner;
+use crate::config::Config;
+use crate::fixture::{GPU, guest, kernel, site};
+use crate::record::Records;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Scene {
+    assigner: Arc<Assigner>,
+    xml: String,
+    served: JoinHandle<std::io::Result<()>>,
+    peer: UnixStream,
+    _directory: tempfile::TempDir,
+}
+
+fn scene() -> Scene {
+    let (directory, site) = site(Config::default());
+    let records = Records::new(directory.path().to_owned());
+    let assigner = Arc::new(Assigner::new(kernel(), site.clone(), records));
+    let complete = site.look().rewrite(&guest(GPU), false);
+    let (repairs, _) = unbounded_channel();
+    let hook = Arc::new(Hook {
+        assigner: assigner.clone(),
+        site,
+        repairs,
+        definitions: directory.path().join("definitions"),
+    });
+    let (mut ours, peer) = UnixStream::pair().expect("sockets");
+    let served = tokio::spawn(async move { serve(&mut ours, &hook, &Budget::default()).await });
+    Scene {
+        assigner,
+        xml: complete.expect("a complete guest").text,
+        served,
+        peer,
+        _directory: directory,
+    }
+}
+
+fn call(xml: &str) -> Vec<u8> {
+    let call = serde_json::json!({"method": "org.variantd1.Hook.Run", "more": true,
+        "parameters": {"operation": "prepare", "xml": xml}});
+    hooks::protocol::encoded(&call).expect("JSON")
+}
+
+async fn reply(peer: &mut UnixStream) -> MethodReply {
+    let mut text = Vec::new();
+    loop {
+        match peer.read_u8().await.expect("a reply") {
+            0 => return serde_json::from_slice(&text).expect("JSON"),
+            byte => text.push(byte),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_waits_sends_progress_until_its_reply() {
+    let mut scene = scene();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (begun, begin) = tokio::sync::oneshot::channel();
+    let assigner = scene.assigner.clone();
+    let holder = tokio::task::spawn_blocking(move || {
+        let _held = assigner.hold_claims();
+        begun.send(()).expect("waited for");
+        let _ = released.recv();
+    });
+    begin.await.expect("held");
+    scene.peer.write_all(&call(&scene.xml)).await.expect("sent");
+    // The first comes at once, the others every few seconds.
+    for _ in 0..3 {
+        let progress = timeout(PROGRESS * 2, reply(&mut scene.peer)).await;
+        let progress = progress.expect("in time");
+        assert!(progress.continues && progress.error.is_none());
+    }
+    drop(release);
+    holder.await.expect("released");
+    let last = async {
+        loop {
+            let reply = reply(&mut scene.peer).await;
+            if !reply.continues {
+                return reply;
+            }
+        }
+    };
+    let last = timeout(LIMIT, last).await.expect("in time");
+    assert_eq!(last, MethodReply::default());
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_or_half_a_call_is_left() {
+    for half in [&b""[..], b"{\"method\":"] {
+        let mut scene = scene();
+        scene.peer.write_all(half).await.expect("sent");
+        let served = timeout(LIMIT, scene.served).await;
+        let ended = served.expect("in time").expect("no panic");
+        assert_eq!(ended.is_ok(), half.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_sends_a_byte_now_and_then_is_left() {
+    let mut scene = scene();
+    let drip = async {
+        while scene.peer.write_all(b"{").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let ended = async { (&mut scene.served).await.expect("no panic") };
+    tokio::select! {
+        () = drip => {}
+        ended = timeout(LIMIT + LIMIT, ended) => {
+            ended.expect("in time").expect_err("a limit");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_left() {
+    let mut scene = scene();
+    let xml = "x".repeat(1 << 20);
+    let call =
+        br#"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":""#;
+    let call = [call, xml.as_bytes(), b"\"}}\0"].concat();
+    scene.peer.write_all(&call).await.expect("sent");
+    let served = timeout(LIMIT, scene.served).await;
+    served
+        .expect("in time")
+        .expect("no panic")
+        .expect_err("a limit");
+}
