@@ -94,7 +94,7 @@ pub fn call(call: &Call, operation: Operation, xml: &str, run: &Path, limits: Li
         Err(error) => return Reply::Unreachable(error.to_string()),
     };
     match exchanged(&run.join(SOCKET), &message, limits) {
-        Ok(reply) => sorted(reply),
+        Ok(reply) => reply.into(),
         Err(Fault::Unreachable(why)) => Reply::Unreachable(why),
         Err(Fault::NotTaken) => {
             Reply::Foreign("it closes the connection before it reads the call".into())
@@ -124,21 +124,23 @@ fn is_held(run: &Path) -> bool {
     matches!(tried, Ok(Err(TryLockError::WouldBlock)))
 }
 
-/// Other errors of `org.varlink.service` mean that there is no agent for us.
-fn sorted(reply: MethodReply) -> Reply {
-    let results = reply.parameters;
-    match reply.error.as_deref() {
-        None => Reply::Done(results.xml.unwrap_or_default()),
-        Some(error) if UNKNOWN.contains(&error) => {
-            let what = [results.interface, results.method, results.parameter];
-            let what = what.into_iter().flatten().next().unwrap_or_default();
-            Reply::Foreign(format!("{error} '{what}'"))
+impl From<MethodReply> for Reply {
+    /// Other errors of `org.varlink.service` mean that there is no agent for us.
+    fn from(reply: MethodReply) -> Self {
+        let results = reply.parameters;
+        match reply.error.as_deref() {
+            None => Self::Done(results.xml.unwrap_or_default()),
+            Some(error) if UNKNOWN.contains(&error) => {
+                let what = [results.interface, results.method, results.parameter];
+                let what = what.into_iter().flatten().next().unwrap_or_default();
+                Self::Foreign(format!("{error} '{what}'"))
+            }
+            Some(error) if is_ours(error) => Self::Refused(match results.message {
+                Some(_) => results.sentence(),
+                None => error.to_owned(),
+            }),
+            Some(error) => Self::Unreachable(error.to_owned()),
         }
-        Some(error) if is_ours(error) => Reply::Refused(match results.message {
-            Some(_) => results.sentence(),
-            None => error.to_owned(),
-        }),
-        Some(error) => Reply::Unreachable(error.to_owned()),
     }
 }
 

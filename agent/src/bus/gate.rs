@@ -449,7 +449,7 @@ impl Out {
 /// The longest body of a call.
 fn limit(interface: &str, member: &str) -> usize {
     match (interface, member) {
-        ("org.variantd1.Manager", "PrepareXml") | ("org.variantd1.Hook", _) => XML + BODY,
+        ("org.variantd1.Manager", "PrepareXml") => XML + BODY,
         ("org.variantd1.Manager", "Prepare" | "StartJob") => proposal::MAX_BYTES + BODY,
         _ => BODY,
     }

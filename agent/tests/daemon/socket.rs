@@ -234,6 +234,9 @@ fn what_is_not_varlink_is_not_answered() {
         b"\0\r\n",
         b"l\x01\x00\x01",
         b"{\0",
+        b"{\"method\":\"\xff\"}\0",
+        b"{\"method\":\"\\ud800\"}\0",
+        b"{\"method\":\"org.varlink.service.GetInfo\",\"parameters\":{\"xml\":\"a\0\"}}\0",
         &endless,
     ] {
         let mut stream = scene.connected();
@@ -244,6 +247,34 @@ fn what_is_not_varlink_is_not_answered() {
         assert!(said.is_empty(), "{said:?}");
     }
     assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
+}
+
+#[test]
+fn a_call_is_read_however_it_arrives_and_however_deep_it_is() {
+    let scene = Scene::new();
+    let _agent = serving(&scene);
+    let info = b"{\"method\":\"org.varlink.service.GetInfo\"}\0";
+    let deep = format!(
+        "{{\"later\":{}{},\"method\":\"org.varlink.service.GetInfo\"}}\0",
+        "[".repeat(500_000),
+        "]".repeat(500_000)
+    );
+    let two = [&info[..], info].concat();
+    for (bytes, piece, count) in [
+        (&info[..], 1, 1),
+        (&two, two.len(), 2),
+        (&two, info.len() + 1, 2),
+        (deep.as_bytes(), 4096, 1),
+    ] {
+        let mut stream = scene.connected();
+        for piece in bytes.chunks(piece) {
+            stream.write_all(piece).expect("sent");
+        }
+        stream.shutdown(Shutdown::Write).expect("the last call");
+        let mut said = String::new();
+        stream.read_to_string(&mut said).expect("replies");
+        assert_eq!(said.matches("\"product\":\"variantd\"").count(), count);
+    }
 }
 
 #[test]

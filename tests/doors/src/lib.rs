@@ -9,18 +9,21 @@ mod host;
 mod journal;
 mod name;
 mod network;
+mod protocol;
 mod setting;
 
 /// What a door does with bytes from outside.
 pub type Door = fn(&[u8]);
 
 /// Every door by the name of its fuzz target and of its folder in the corpus.
-pub const DOORS: [(&str, Door); 16] = [
+pub const DOORS: [(&str, Door); 18] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
     ("network", network::host_devices_of),
     ("hook_input", hook::input),
     ("hook_arguments", hook::arguments),
+    ("hook_call", protocol::call),
+    ("hook_reply", protocol::reply),
     ("journal", journal::entry),
     ("configuration", setting::configuration),
     ("recipe", setting::recipe),
