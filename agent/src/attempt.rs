@@ -129,7 +129,7 @@ fn looping(domain: &DomainRef) -> Refusal {
     let mend = format!(
         "find the program that changes it again ('journalctl -u libvirtd -u virtqemud'), then run 'variantctl prepare {domain}'"
     );
-    Refusal::new(Code::XmlLoop, reason, mend)
+    Refusal::new(Code::XmlLoop, reason, mend).by(["variantctl", "prepare", &domain.name])
 }
 
 #[cfg(test)]

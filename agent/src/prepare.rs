@@ -295,7 +295,7 @@ fn wait_for_request(
 fn raced(domain: &DomainRef) -> Refusal {
     let reason = format!("the definition of '{domain}' was edited again and again meanwhile");
     let mend = format!("run 'variantctl prepare {domain}' when it is at rest");
-    Refusal::new(Code::XmlRaced, reason, mend)
+    Refusal::new(Code::XmlRaced, reason, mend).by(["variantctl", "prepare", &domain.name])
 }
 
 /// Passes when libvirt has kept a definition as it was written.

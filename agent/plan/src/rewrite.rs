@@ -144,6 +144,7 @@ pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
     let reason = format!("the definition lacks {}: {}", missing.path, missing.reason);
     let mend = format!("run 'variantctl prepare {}'", plan.domain);
     let refusal = Refusal::new(missing.code, reason, mend).at(missing.path.clone());
+    let refusal = refusal.by(["variantctl", "prepare", &plan.domain]);
     Err(match missing.device.or(first) {
         Some(device) => refusal.of(device),
         None => refusal,
@@ -162,14 +163,15 @@ fn outdated(text: &str, domain: &Domain, setting: &Setting<'_>, refusal: Refusal
     let mend = format!("run 'variantctl prepare {}'", domain.name);
     if mark.digest.is_empty() || mark.digest == again.plan.digest {
         let mend = format!("{mend}, which replaces what was added before");
-        return Refusal { mend, ..refusal };
+        return Refusal { mend, ..refusal }.by(["variantctl", "prepare", &domain.name]);
     }
     let reason = format!(
         "what was added before is for another recipe, host or version: {}",
         refusal.reason
     );
-    let old =
-        Refusal::new(Code::MarkMissing, reason, mend).at("/domain/metadata/variantd:prepared");
+    let old = Refusal::new(Code::MarkMissing, reason, mend)
+        .at("/domain/metadata/variantd:prepared")
+        .by(["variantctl", "prepare", &domain.name]);
     match refusal.device {
         Some(device) => old.of(device),
         None => old,

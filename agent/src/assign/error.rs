@@ -55,7 +55,11 @@ impl From<RebindError> for AssignError {
                 "see 'journalctl -k' for the driver's own words",
             ),
         };
-        Self::Failed(Refusal::new(code, error.to_string(), mend))
+        let refusal = Refusal::new(code, error.to_string(), mend);
+        Self::Failed(match code {
+            Code::BindStuck | Code::BindDegraded => refusal.by(RECOVER),
+            _ => refusal,
+        })
     }
 }
 
@@ -85,6 +89,9 @@ const LOADING: &str =
 /// The way out of *degraded*.
 const RETRY: &str = "see 'journalctl -k', then have it put back by 'variantctl recover DEVICE'";
 
+/// All that is left so.
+const RECOVER: [&str; 2] = ["variantctl", "recover"];
+
 /// A bind failed; `stuck` are the devices that are not as they were before.
 pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {
     let unsaid: Vec<String> = stuck
@@ -96,7 +103,7 @@ pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {
         return error.into();
     }
     let reason = format!("{error}; {} could not be put back", unsaid.join(", "));
-    AssignError::Failed(Refusal::new(Code::BindDegraded, reason, RETRY))
+    AssignError::Failed(Refusal::new(Code::BindDegraded, reason, RETRY).by(RECOVER))
 }
 
 /// The device's config space reads as all ones.
@@ -110,7 +117,8 @@ pub(super) fn silent(device: PciAddress) -> AssignError {
 /// An earlier change of the device could not be taken back.
 pub(super) fn degraded(device: PciAddress) -> AssignError {
     let reason = "an earlier change of its driver could not be taken back";
-    AssignError::Refused(Refusal::new(Code::BindDegraded, reason, RETRY).of(device))
+    let refusal = Refusal::new(Code::BindDegraded, reason, RETRY).of(device);
+    AssignError::Refused(refusal.by(["variantctl", "recover", &device.to_string()]))
 }
 
 /// The device is on another driver than planned once libvirt is done with it.

@@ -145,11 +145,16 @@ fn not_stopped(device: PciAddress, service: &ServiceName, error: &ServiceError) 
         }
         _ => format!("see 'systemctl status {service}', stop it, then try again"),
     };
-    AssignError::Failed(Refusal::new(Code::ServiceNotStopped, reason, mend).of(device))
+    let unit = match error {
+        ServiceError::Others { other, .. } => other,
+        _ => service.as_str(),
+    };
+    let refusal = Refusal::new(Code::ServiceNotStopped, reason, mend).of(device);
+    AssignError::Failed(refusal.by(["systemctl", "stop", unit]))
 }
 
 fn not_started(service: &ServiceName, error: &ServiceError) -> Refusal {
     let reason = format!("'{service}' was stopped for a device and does not run again: {error}");
     let mend = format!("'systemctl start {service}'; that is tried again by itself, too");
-    Refusal::new(Code::ServiceNotStarted, reason, mend)
+    Refusal::new(Code::ServiceNotStarted, reason, mend).by(["systemctl", "start", service.as_str()])
 }

@@ -128,6 +128,7 @@ fn transient(refusal: Refusal) -> Refusal {
                 PrepareXml of org.variantd1";
     Refusal {
         mend: mend.to_owned(),
+        command: None,
         ..refusal
     }
 }
@@ -161,6 +162,7 @@ fn problem(error: &AssignError) -> MethodReply {
         code: Some(refusal.code.to_string()),
         message: Some(message),
         hint: Some(refusal.mend.clone()),
+        command: refusal.command.clone(),
         ..Results::default()
     };
     failed(name, fields)
@@ -170,6 +172,20 @@ fn problem(error: &AssignError) -> MethodReply {
 mod tests {
     use super::*;
     use crate::code::Code;
+
+    #[test]
+    fn an_error_has_the_command_that_is_its_way_out_and_a_domain_without_a_definition_has_none() {
+        let refusal = Refusal::new(Code::MarkMissing, "it lacks", "run it");
+        let refusal = refusal.by(["variantctl", "prepare", "d0"]);
+        let failure = problem(&AssignError::Incomplete(refusal.clone()));
+        let command = failure.parameters.command.as_deref();
+        assert_eq!(command, Some("variantctl prepare d0"));
+        let failure = problem(&AssignError::Incomplete(transient(refusal)));
+        assert_eq!(
+            failure.parameters.command, None,
+            "'prepare' would not find it"
+        );
+    }
 
     #[test]
     fn the_fields_of_an_error_make_the_sentence_that_it_is_elsewhere() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hooks::protocol::{MethodReply, PROGRESS};
+use hooks::protocol::{MethodReply, PROGRESS, REFUSED};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::unbounded_channel;
@@ -66,6 +66,19 @@ async fn reply(peer: &mut UnixStream) -> MethodReply {
     }
 }
 
+/// The reply that ends a call.
+async fn last(peer: &mut UnixStream) -> MethodReply {
+    let last = async {
+        loop {
+            let reply = reply(peer).await;
+            if !reply.continues {
+                return reply;
+            }
+        }
+    };
+    timeout(LIMIT, last).await.expect("in time")
+}
+
 #[tokio::test]
 async fn a_start_that_waits_sends_progress_until_its_reply() {
     let mut scene = scene();
@@ -87,16 +100,23 @@ async fn a_start_that_waits_sends_progress_until_its_reply() {
     }
     drop(release);
     holder.await.expect("released");
-    let last = async {
-        loop {
-            let reply = reply(&mut scene.peer).await;
-            if !reply.continues {
-                return reply;
-            }
-        }
-    };
-    let last = timeout(LIMIT, last).await.expect("in time");
-    assert_eq!(last, MethodReply::default());
+    assert_eq!(last(&mut scene.peer).await, MethodReply::default());
+}
+
+#[tokio::test]
+async fn a_guest_that_is_not_complete_is_refused_with_the_command_that_completes_it() {
+    let mut scene = scene();
+    scene
+        .peer
+        .write_all(&call(&guest(GPU)))
+        .await
+        .expect("sent");
+    let refused = last(&mut scene.peer).await;
+    assert_eq!(refused.error.as_deref(), Some(REFUSED));
+    let fields = refused.parameters;
+    assert_eq!(fields.command.as_deref(), Some("variantctl prepare d0"));
+    let hint = fields.hint.expect("a hint");
+    assert!(hint.contains("'variantctl prepare d0'"), "{hint}");
 }
 
 #[tokio::test]

@@ -59,6 +59,7 @@ pub fn contradicted(refusal: Refusal, found: &Found) -> Refusal {
         code: Code::KubevirtContradicts,
         reason,
         mend,
+        command: None,
         ..refusal
     }
 }

@@ -139,7 +139,7 @@ pub struct Results {
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// A command that does it.
+    /// A command that does it, as a line for a shell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// `InterfaceNotFound`: which.

@@ -326,6 +326,7 @@ fn shared(domain: &Domain, one: &Assigned<'_>, index: u32, other: &str, own: &st
         domain.name
     );
     Refusal::new(Code::GuestExpanderShared, reason, mend)
+        .by(["variantctl", "prepare", "--replace", &domain.name])
         .of(one.hostdev.source)
         .at("/domain/devices/controller[@model='pcie-expander-bus']")
 }

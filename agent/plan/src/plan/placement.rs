@@ -235,4 +235,5 @@ fn refusal(domain: &Domain, one: &Assigned<'_>, (code, reason): (Code, String)) 
     Refusal::new(code, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/hostdev/address")
+        .by(["variantctl", "prepare", "--replace", name])
 }

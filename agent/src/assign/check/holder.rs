@@ -46,7 +46,7 @@ pub(crate) fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusa
     if certain.len() > NAMED {
         names.push(format!("{} more", certain.len() - NAMED));
     }
-    let mut ways: Vec<String> = Vec::new();
+    let mut ways: Vec<Way> = Vec::new();
     for holder in certain.iter().take(NAMED) {
         let way = way_out(device, holder);
         if !ways.contains(&way) {
@@ -54,7 +54,12 @@ pub(crate) fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusa
         }
     }
     let reason = format!("it is held by {}", names.join(" and "));
-    Err(Refusal::new(Code::BindHeld, reason, ways.join(" and ")))
+    let texts: Vec<&str> = ways.iter().map(|way| way.text.as_str()).collect();
+    let refusal = Refusal::new(Code::BindHeld, reason, texts.join(" and "));
+    Err(match &ways[..] {
+        [way] if certain.len() <= NAMED => refusal.by(way.command.iter().map(String::as_str)),
+        _ => refusal,
+    })
 }
 
 /// Refuses a device whose holder may be among the processes that cannot be seen.
@@ -70,24 +75,42 @@ pub(super) fn refuse_hidden(holders: &Holders) -> Result<(), Refusal> {
     Err(Refusal::new(Code::BindHolderHidden, reason, mend))
 }
 
-fn way_out(device: PciAddress, holder: &Holder) -> String {
+/// What ends a hold.
+#[derive(PartialEq, Eq)]
+struct Way {
+    text: String,
+    command: Vec<String>,
+}
+
+impl Way {
+    fn of(text: String, command: &[&str]) -> Self {
+        let command = command.iter().map(|&word| word.to_owned()).collect();
+        Self { text, command }
+    }
+}
+
+fn way_out(device: PciAddress, holder: &Holder) -> Way {
     let command = holder.command.as_str();
     let known = SERVICES.iter().find(|(name, _)| *name == command);
     let unit = holder.unit.as_deref().or(known.map(|(_, unit)| *unit));
     if let Some(guest) = unit.and_then(guest) {
-        return format!("shut it down: 'virsh shutdown {guest}'");
+        let text = format!("shut it down: 'virsh shutdown {guest}'");
+        return Way::of(text, &["virsh", "shutdown", &guest]);
     }
     if DISPLAYS.contains(&command) {
-        return "end the graphical session: 'systemctl stop display-manager'".to_owned();
+        let text = "end the graphical session: 'systemctl stop display-manager'".to_owned();
+        return Way::of(text, &["systemctl", "stop", "display-manager"]);
     }
-    match unit.filter(|unit| is_own(unit)) {
-        Some(unit) if command == "nvidia-persistenced" => {
-            let way = format!("run 'systemctl stop {unit}' or 'nvidia-smi -i {device} -pm 0'");
-            way + &by_itself(device, unit)
-        }
-        Some(unit) => format!("run 'systemctl stop {unit}'{}", by_itself(device, unit)),
-        None => format!("end it: 'kill {}'", holder.process),
-    }
+    let Some(unit) = unit.filter(|unit| is_own(unit)) else {
+        let process = holder.process.to_string();
+        return Way::of(format!("end it: 'kill {process}'"), &["kill", &process]);
+    };
+    let or = match command {
+        "nvidia-persistenced" => format!(" or 'nvidia-smi -i {device} -pm 0'"),
+        _ => String::new(),
+    };
+    let text = format!("run 'systemctl stop {unit}'{or}{}", by_itself(device, unit));
+    Way::of(text, &["systemctl", "stop", unit])
 }
 
 /// What stops a known service and starts it again.
@@ -147,7 +170,7 @@ mod tests {
     use super::*;
     use kernel_glue::holder::HeldNode;
 
-    fn way(command: &str, unit: Option<&str>) -> String {
+    fn way(command: &str, unit: Option<&str>) -> Way {
         let holder = Holder {
             process: 9,
             command: command.into(),
@@ -191,20 +214,22 @@ mod tests {
             ("python3", None, "'kill 9'"),
         ];
         for (command, unit, expected) in cases {
-            let way = way(command, unit);
-            assert!(way.contains(expected), "{command}: {way}");
+            let Way { text, command } = way(command, unit);
+            assert!(text.contains(expected), "{text}");
+            let line = format!("'{}'", command.join(" "));
+            assert!(text.contains(&line), "{line}: {text}");
         }
     }
 
     #[test]
     fn a_known_service_can_be_stopped_and_started_by_itself_and_no_other() {
-        let known = way("nv-hostengine", Some("nvidia-dcgm.service"));
+        let known = way("nv-hostengine", Some("nvidia-dcgm.service")).text;
         assert!(known.contains("--stop-services"), "{known}");
         assert!(
             known.contains("stop_services = [\"nvidia-dcgm.service\"]"),
             "{known}"
         );
-        let other = way("python3", Some("train.service"));
+        let other = way("python3", Some("train.service")).text;
         assert_eq!(other, "run 'systemctl stop train.service'");
     }
 
@@ -241,5 +266,13 @@ mod tests {
         let refusal = refuse(gpu, &holders).expect_err("held");
         assert!(refusal.reason.ends_with(" and 2 more"), "{refusal}");
         assert_eq!(refusal.mend, "run 'systemctl stop train.service'");
+        assert_eq!(refusal.command, None, "there are more than are named");
+        let holders = Holders {
+            found: holders.found[..2].to_vec(),
+            ..holders
+        };
+        let refusal = refuse(gpu, &holders).expect_err("held");
+        let command = refusal.command.as_deref();
+        assert_eq!(command, Some("systemctl stop train.service"));
     }
 }
