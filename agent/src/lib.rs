@@ -2,7 +2,7 @@
 
 pub extern crate domain;
 
-pub use domain::{code, dropped, edit, refusal};
+pub use domain::{code, dropped, edit, hint, refusal};
 pub(crate) use planner::json;
 pub use planner::{
     atomics, from_libvirt, plan, proposal, recipe, revert, rewrite, target, toml_text,

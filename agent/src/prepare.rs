@@ -18,6 +18,7 @@ use crate::config::Policy;
 use crate::domain::Domain;
 use crate::dropped::dropped;
 use crate::failure::{PrepareError, found};
+use crate::hint::{Hint, line};
 use crate::libvirt::{Capabilities, DomainRef, Libvirt};
 use crate::plan::Note;
 use crate::progress;
@@ -294,8 +295,8 @@ fn wait_for_request(
 
 fn raced(domain: &DomainRef) -> Refusal {
     let reason = format!("the definition of '{domain}' was edited again and again meanwhile");
-    let mend = format!("run 'variantctl prepare {domain}' when it is at rest");
-    Refusal::new(Code::XmlRaced, reason, mend).by(["variantctl", "prepare", &domain.name])
+    let mend = Hint::run(line(["variantctl", "prepare", &domain.name])).then(" when it is at rest");
+    Refusal::new(Code::XmlRaced, reason, mend)
 }
 
 /// Passes when libvirt has kept a definition as it was written.

@@ -194,7 +194,7 @@ fn suspected(domain: &DomainRef) -> Note {
         code: Code::XmlOverwritten,
         device: None,
         text: format!(
-            "another client changed the definition at the moment at which it was completed: compare 'virsh dumpxml --inactive {domain}' with              what that client defined"
+            "another client changed the definition at the moment at which it was completed: compare 'virsh dumpxml --inactive {domain}' with what that client defined"
         ),
     }
 }

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use crate::assign::Assigner;
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::libvirt::{DomainRef, Libvirt, LibvirtError};
 use crate::refusal::Refusal;
 
@@ -40,9 +41,8 @@ fn stays(domain: &DomainRef, id: &str, why: &LibvirtError) -> Refusal {
     let reason = format!(
         "guest '{domain}' ends at its next reset: initiator '{id}' names a device that was unplugged, and cannot be deleted: {why}"
     );
-    let mend = format!(
-        "'virsh qemu-monitor-command {domain} --hmp \"object_del {id}\"', or shut the guest down instead of rebooting it"
-    );
+    let delete = format!("virsh qemu-monitor-command {domain} --hmp \"object_del {id}\"");
+    let mend = Hint::with("{}, or shut the guest down instead of rebooting it", delete);
     Refusal::new(Code::InitiatorsStale, reason, mend)
 }
 

@@ -10,6 +10,7 @@ mod command_line;
 mod device;
 pub mod dropped;
 pub mod edit;
+pub mod hint;
 mod index;
 mod mark;
 pub mod network;

@@ -2,7 +2,7 @@
 
 pub extern crate domain;
 
-pub use domain::{code, dropped, edit, refusal};
+pub use domain::{code, dropped, edit, hint, refusal};
 
 pub mod atomics;
 #[cfg(any(test, feature = "fixture"))]

@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::domain::{Domain, Mark, Marked};
 use crate::edit;
 use crate::foreign;
+use crate::hint::Hint;
 use crate::plan::{Note, Origin, Plan, Setting, origin, plan, plan_from};
 use crate::refusal::Refusal;
 use crate::revert::taken_back;
@@ -142,7 +143,7 @@ pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
     };
     let first = plan.devices.first().map(|device| device.address);
     let reason = format!("the definition lacks {}: {}", missing.path, missing.reason);
-    let mend = format!("run 'variantctl prepare {}'", plan.domain);
+    let mend = Hint::run(format!("variantctl prepare {}", plan.domain));
     let refusal = Refusal::new(missing.code, reason, mend).at(missing.path.clone());
     let refusal = refusal.by(["variantctl", "prepare", &plan.domain]);
     Err(match missing.device.or(first) {
@@ -160,9 +161,9 @@ fn outdated(text: &str, domain: &Domain, setting: &Setting<'_>, refusal: Refusal
     let (Some(mark), Ok(again)) = (&domain.mark, rewrite_read(text, domain, &setting)) else {
         return refusal;
     };
-    let mend = format!("run 'variantctl prepare {}'", domain.name);
+    let mend = Hint::run(format!("variantctl prepare {}", domain.name));
     if mark.digest.is_empty() || mark.digest == again.plan.digest {
-        let mend = format!("{mend}, which replaces what was added before");
+        let mend = mend.then(", which replaces what was added before");
         return Refusal { mend, ..refusal }.by(["variantctl", "prepare", &domain.name]);
     }
     let reason = format!(

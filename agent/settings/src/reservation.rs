@@ -1,6 +1,7 @@
 //! A device reserved for guests, as its file below `reserved.d` and a snapshot say it.
 
 use domain::code::Code;
+use domain::hint::Hint;
 use domain::refusal::Refusal;
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
@@ -58,11 +59,9 @@ impl Reservation {
         }
     }
 
-    fn mend(&self) -> String {
-        format!(
-            "run 'variantctl unreserve {}', and 'variantctl reserve' for the device that is meant",
-            self.device
-        )
+    fn mend(&self) -> Hint {
+        Hint::run(format!("variantctl unreserve {}", self.device))
+            .then(", and 'variantctl reserve' for the device that is meant")
     }
 
     /// Its file's text.

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use super::{AssignError, Assigner};
 use crate::code::Code;
 use crate::domain::Domain;
+use crate::hint::Hint;
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
 use crate::refusal::Refusal;
@@ -216,7 +217,10 @@ pub(crate) fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Ref
     let reason =
         format!("it has virtual functions ({count}), and VFIO drivers take no such device");
     let file = format!("/sys/bus/pci/devices/{device}/sriov_numvfs");
-    let mend = format!("remove them when nobody uses them: 'echo 0 > {file}'");
+    let mend = Hint::with(
+        "remove them when nobody uses them: {}",
+        format!("echo 0 > {file}"),
+    );
     Err(Refusal::new(Code::DeviceHasFunctions, reason, mend))
 }
 

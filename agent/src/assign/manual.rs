@@ -25,6 +25,7 @@ use super::returning::{Return, Unwilling, bring_back};
 use super::{AssignError, Assigner, Condition, bind, error};
 use crate::assignment::{self, Action, Claim, Event, Owner, next};
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::journald;
 use crate::progress;
 use crate::record::RecordError;
@@ -462,7 +463,7 @@ impl Way {
 
 fn missing(device: PciAddress) -> AssignError {
     let reason = "this host has no such PCI device";
-    let mend = "run 'variantctl list --all'";
+    let mend = Hint::run("variantctl list --all");
     AssignError::Refused(Refusal::new(Code::DeviceMissing, reason, mend).of(device))
 }
 

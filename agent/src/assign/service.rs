@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::{AssignError, Assigner};
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::record::StoppedUnit;
 use crate::refusal::Refusal;
 use crate::service::{ServiceError, ServiceName};
@@ -155,6 +156,9 @@ fn not_stopped(device: PciAddress, service: &ServiceName, error: &ServiceError) 
 
 fn not_started(service: &ServiceName, error: &ServiceError) -> Refusal {
     let reason = format!("'{service}' was stopped for a device and does not run again: {error}");
-    let mend = format!("'systemctl start {service}'; that is tried again by itself, too");
-    Refusal::new(Code::ServiceNotStarted, reason, mend).by(["systemctl", "start", service.as_str()])
+    let mend = Hint::with(
+        "{}; that is tried again by itself, too",
+        format!("systemctl start {service}"),
+    );
+    Refusal::new(Code::ServiceNotStarted, reason, mend)
 }

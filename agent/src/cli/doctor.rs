@@ -10,6 +10,7 @@ use super::{Cli, hint, is_snapshot, output, reservations};
 use crate::code::Code;
 use crate::doctor::read::{self, Places};
 use crate::doctor::{Check, Group, Tally, Verdict, examine, next, text};
+use crate::hint::Hint;
 use crate::reserve::Reservations;
 use crate::snapshot::Snapshot;
 
@@ -68,7 +69,7 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
     checks.retain(|check| request.wants(check));
     for check in &mut checks {
         let hint = check.hint.take();
-        check.hint = hint.map(|hint| hint::for_host(&hint, cli.host()));
+        check.hint = hint.map(|hint| hint.map(|text| hint::for_host(text, cli.host())));
     }
     let (tally, next) = (Tally::of(&checks), next(&scene, &checks));
     let next = hint::for_host(&next, cli.host());
@@ -141,7 +142,7 @@ fn check_json(check: &Check) -> Value {
         "verdict": verdict,
         "text": check.text,
         "detail": check.detail,
-        "hint": check.hint,
+        "hint": check.hint.as_ref().map(Hint::as_str),
         "command": check.command(),
     })
 }

@@ -46,14 +46,14 @@ impl Problem {
 
     /// The same with the host that was asked about in each command that reads one.
     pub(super) fn for_host(self, host: &Path) -> Self {
-        let named = |text: String| hint::for_host(&text, host);
+        let named = |text: &str| hint::for_host(text, host);
         match self {
             Self::Refused(refusal) => Self::Refused(Refusal {
-                mend: named(refusal.mend),
+                mend: refusal.mend.map(named),
                 ..refusal
             }),
-            Self::Failed(text) => Self::Failed(named(text)),
-            Self::NotFound(text) => Self::NotFound(named(text)),
+            Self::Failed(text) => Self::Failed(named(&text)),
+            Self::NotFound(text) => Self::NotFound(named(&text)),
             Self::Unreachable(_) | Self::Usage(_) | Self::Found => self,
         }
     }

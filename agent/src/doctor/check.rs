@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::refusal::Refusal;
 
 use super::scene::Unseen;
@@ -48,33 +49,8 @@ pub struct Check {
     /// What exactly was found.
     pub detail: Option<String>,
     /// What to do, or why it could not be seen.
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
 }
-
-/// Programs that a hint's command begins with.
-const PROGRAMS: [&str; 16] = [
-    "mkdir",
-    "variantctl",
-    "sudo",
-    "systemctl",
-    "virsh",
-    "depmod",
-    "modprobe",
-    "chmod",
-    "ln",
-    "mv",
-    "sed",
-    "echo",
-    "kill",
-    "apt-get",
-    "touch",
-    "dpkg",
-];
-
-/// What a hint begins with when a person has to do something before its command helps.
-const BY_HAND: [&str; 7] = [
-    "install ", "put ", "mend ", "look ", "see ", "start ", "switch ",
-];
 
 impl Check {
     /// It is as it must be.
@@ -83,18 +59,18 @@ impl Check {
     }
 
     /// It is worth knowing.
-    pub(super) fn warn(code: Code, text: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn warn(code: Code, text: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self::new(code, Verdict::Warn, text, Some(hint.into()))
     }
 
     /// It is in the way.
-    pub(super) fn fail(code: Code, text: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn fail(code: Code, text: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self::new(code, Verdict::Fail, text, Some(hint.into()))
     }
 
     /// It could not be seen.
     pub(super) fn unseen(code: Code, text: impl Into<String>, why: &Unseen) -> Self {
-        Self::new(code, Verdict::Unseen, text, Some(why.0.clone()))
+        Self::new(code, Verdict::Unseen, text, Some(why.0.clone().into()))
     }
 
     /// It is in the way, as a refusal says.
@@ -130,22 +106,13 @@ impl Check {
         }
     }
 
-    /// The command that the hint has, when it is enough: what stands between ticks and begins with a program.
+    /// The command of the hint, when it is enough.
     #[must_use]
     pub fn command(&self) -> Option<&str> {
-        let hint = self.hint.as_deref()?;
-        if BY_HAND.iter().any(|word| hint.starts_with(word)) {
-            return None;
-        }
-        let quoted = hint.split('\'').skip(1).step_by(2);
-        let mut commands = quoted.filter(|text| {
-            let (program, rest) = text.split_once(' ').unwrap_or((text, ""));
-            PROGRAMS.contains(&program) && !rest.is_empty()
-        });
-        commands.next()
+        self.hint.as_ref().and_then(Hint::command)
     }
 
-    fn new(code: Code, verdict: Verdict, text: impl Into<String>, hint: Option<String>) -> Self {
+    fn new(code: Code, verdict: Verdict, text: impl Into<String>, hint: Option<Hint>) -> Self {
         Self {
             code,
             group: Group::Host,
@@ -216,23 +183,5 @@ impl FromStr for Group {
     fn from_str(text: &str) -> Result<Self, ()> {
         let found = Self::ALL.into_iter().find(|group| group.as_str() == text);
         found.ok_or(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_of_a_hint_is_what_stands_in_ticks_and_begins_with_a_program() {
-        let hint = |hint: &str| Check::fail(Code::IommuOff, "x", hint);
-        let command = |text: &str| hint(text).command().map(str::to_owned);
-        assert_eq!(
-            command("if '/sys/x' is there, 'echo default > /sys/x'").as_deref(),
-            Some("echo default > /sys/x")
-        );
-        assert_eq!(command("remove the line 'install x /bin/false'"), None);
-        assert_eq!(command("see 'variantctl'"), None);
-        assert_eq!(command("install it, then run 'depmod -a'"), None);
     }
 }

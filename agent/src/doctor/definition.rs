@@ -4,6 +4,7 @@ use super::check::Check;
 use super::scene::{Definition, Libvirt, Memory, Scene, Unseen};
 use crate::code::{Code, Severity};
 use crate::domain::Domain;
+use crate::hint::{Hint, line};
 use crate::plan::Setting;
 use crate::proposal::Proposal;
 use crate::target::{Target, Versions};
@@ -80,7 +81,7 @@ pub(super) fn codes(proposal: &Proposal) -> Vec<Code> {
 }
 
 fn of_codes(name: &str, codes: &[Code]) -> Check {
-    let hint = format!("run 'variantctl prepare {name}'");
+    let hint = Hint::run(format!("variantctl prepare {name}"));
     if codes.is_empty() {
         return Check::pass(Code::DefinitionLacks, COMPLETE);
     }
@@ -145,7 +146,7 @@ fn fits(domain: &Domain, memory: &Memory, active: bool, fine: &str) -> Check {
                 wanted >> 10,
                 memory.total >> 10
             ),
-            format!("give it less: 'virsh edit {}'", domain.name),
+            Hint::with("give it less: {}", line(["virsh", "edit", &domain.name])),
         );
     }
     let huge = domain.platform.hugepages && memory.page > 0 && !active;
@@ -158,9 +159,8 @@ fn fits(domain: &Domain, memory: &Memory, active: bool, fine: &str) -> Check {
                 "it wants {pages} huge pages of {} KiB, and {} are free",
                 memory.page, memory.free_pages
             ),
-            format!(
-                "run 'echo {more} > /proc/sys/vm/nr_hugepages', at best at boot (hugepages= on the command line)"
-            ),
+            Hint::run(format!("echo {more} > /proc/sys/vm/nr_hugepages"))
+                .then(", at best at boot (hugepages= on the command line)"),
         );
     }
     Check::pass(Code::GuestMemory, fine).with(format!("{} MiB", wanted >> 10))

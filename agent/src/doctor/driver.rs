@@ -6,6 +6,7 @@ use kernel_glue::driver::DriverName;
 use super::check::Check;
 use super::scene::{Blocked, Module, Scene, Seen, Unseen};
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::recipe::Recipe;
 
 /// The driver that takes the memory to show from the firmware.
@@ -54,7 +55,7 @@ fn offered(scene: &Scene, device: &Device, name: &str, module: Option<&Module>) 
         Some(file) => Check::fail(
             Code::ModuleMissing,
             format!("{text}, although '{file}' is there"),
-            "run 'depmod -a'",
+            Hint::run("depmod -a"),
         ),
         None => Check::fail(Code::ModuleMissing, text, installing(name)),
     }
@@ -88,7 +89,7 @@ fn file(name: &str, module: Option<&Module>) -> Check {
             (Some(path), Some(file)) => Check::fail(
                 Code::ModuleFile,
                 format!("'{path}' is gone, and '{file}' is not in the index"),
-                "run 'depmod -a'",
+                Hint::run("depmod -a"),
             ),
             (Some(path), None) => Check::fail(
                 Code::ModuleFile,
@@ -113,8 +114,10 @@ fn blocked(name: &str, module: Option<&Module>) -> Check {
     };
     let text = format!("'{line}' in {file} keeps module '{name}' from being loaded");
     let hint = match number {
-        Some(number) => format!("run 'sed -i {number}s/^/#/ {file}', which makes a comment of it"),
-        None => format!("remove '{line}' from the kernel's command line and boot again"),
+        Some(number) => {
+            Hint::run(format!("sed -i {number}s/^/#/ {file}")).then(", which makes a comment of it")
+        }
+        None => format!("remove '{line}' from the kernel's command line and boot again").into(),
     };
     Check::fail(Code::ModuleBlocked, text, hint)
 }
@@ -131,9 +134,12 @@ fn state(device: &Device, name: &str) -> Check {
         (None, Some(text)) if !own(text) && text != "none" => Check::warn(
             Code::OverrideStray,
             format!("it is on no driver, and its override '{text}' lets no other have it"),
-            format!(
-                "load that driver, or run 'echo > /sys/bus/pci/devices/{}/driver_override'",
-                device.address
+            Hint::with(
+                "load that driver, or run {}",
+                format!(
+                    "echo > /sys/bus/pci/devices/{}/driver_override",
+                    device.address
+                ),
             ),
         ),
         (None, _) => Check::pass(Code::OverrideStray, fine).with("on no driver"),

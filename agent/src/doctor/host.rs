@@ -3,6 +3,7 @@
 use super::check::Check;
 use super::scene::{Boot, Scene, Seen, Unseen, Vendor};
 use crate::code::Code;
+use crate::hint::Hint;
 
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     vec![
@@ -60,8 +61,8 @@ fn no_iommu(boot: &Boot) -> Check {
         &boot.no_iommu,
         "VFIO works only with an IOMMU",
         "VFIO also takes devices without an IOMMU, whose DMA reaches all memory",
-        "run 'echo N > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode', and remove the option from \
-         /etc/modprobe.d",
+        Hint::run("echo N > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode")
+            .then(", and remove the option from /etc/modprobe.d"),
     )
 }
 
@@ -71,12 +72,12 @@ fn interrupts(boot: &Boot) -> Check {
         &boot.unsafe_interrupts,
         "interrupts of devices must be isolated",
         "VFIO also takes devices whose interrupts are not isolated, so a guest can forge the host's",
-        "run 'echo N > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts', and remove the option \
-         from /etc/modprobe.d",
+        Hint::run("echo N > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts")
+            .then(", and remove the option from /etc/modprobe.d"),
     )
 }
 
-fn switch(code: Code, on: &Seen<bool>, safe: &str, unsafe_: &str, hint: &str) -> Check {
+fn switch(code: Code, on: &Seen<bool>, safe: &str, unsafe_: &str, hint: Hint) -> Check {
     match on {
         Ok(false) => Check::pass(code, safe),
         Ok(true) => Check::warn(code, unsafe_, hint),
@@ -116,7 +117,10 @@ fn lock_limit(scene: &Scene) -> Check {
         Ok(false) => Check::fail(
             Code::LockLimit,
             "libvirt's daemon has a limit of locked memory and cannot raise it",
-            "give its unit LimitMEMLOCK=infinity or CAP_SYS_RESOURCE ('systemctl edit libvirtd'), and restart it",
+            Hint::with(
+                "give its unit LimitMEMLOCK=infinity or CAP_SYS_RESOURCE ({}), and restart it",
+                "systemctl edit libvirtd",
+            ),
         ),
         Err(why) => Check::unseen(Code::LockLimit, fine, &why),
     }

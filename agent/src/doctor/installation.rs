@@ -6,6 +6,7 @@ use super::check::Check;
 use super::record;
 use super::scene::{Agent, Daemon, Hook, Scene, Trouble, Unseen};
 use crate::code::Code;
+use crate::hint::Hint;
 
 /// The hook's program, and where libvirt looks for it.
 const PROGRAM: &str = "/usr/sbin/variantd-hook";
@@ -75,8 +76,10 @@ fn installed(scene: &Scene, hook: &Hook) -> Option<Check> {
     let restart = format!("systemctl restart {}", unit(scene));
     let dir = path.rsplit_once('/').map_or("/", |(dir, _)| dir);
     let link = match hook.program {
-        Some(_) => format!("run 'mkdir -p {dir} && ln -sfn {PROGRAM} {path} && {restart}'"),
-        None => "install the variantd package".to_owned(),
+        Some(_) => Hint::run(format!(
+            "mkdir -p {dir} && ln -sfn {PROGRAM} {path} && {restart}"
+        )),
+        None => "install the variantd package".into(),
     };
     Some(match &hook.state {
         Trouble::None => return None,
@@ -95,7 +98,7 @@ fn installed(scene: &Scene, hook: &Hook) -> Option<Check> {
             format!(
                 "'{program}' cannot be executed, and libvirt passes over such a hook in silence"
             ),
-            format!("run 'chmod 755 {program} && {restart}'"),
+            Hint::run(format!("chmod 755 {program} && {restart}")),
         ),
         Trouble::Other(program) => Check::fail(
             Code::HookOther,
@@ -134,10 +137,7 @@ fn called(scene: &Scene, hook: &Hook) -> Check {
                 "the hook is newer than the running {}, which has not called it since it started",
                 daemon.unit
             ),
-            format!(
-                "run 'systemctl restart {}'; guests go on running",
-                daemon.unit
-            ),
+            Hint::run(format!("systemctl restart {}", daemon.unit)).then("; guests go on running"),
         ),
         None => {
             let why = Unseen("the file system does not tell how old the hook is".to_owned());
@@ -181,20 +181,21 @@ fn confined(scene: &Scene, hook: &Hook) -> Check {
 
 fn agent(scene: &Scene) -> Vec<Check> {
     let fine = "the agent answers";
-    let down = |text: &str, hint: &str| vec![Check::fail(Code::AgentUnreachable, text, hint)];
+    let down = |text: &str, hint: Hint| vec![Check::fail(Code::AgentUnreachable, text, hint)];
     match &scene.agent {
         Err(why) => vec![Check::unseen(Code::AgentUnreachable, fine, why)],
         Ok(Agent::NotInstalled) => down(
             "variantd is not installed",
-            "install the variantd package; guests are not bound, checked or completed without it",
+            "install the variantd package; guests are not bound, checked or completed without it"
+                .into(),
         ),
         Ok(Agent::Stopped) => down(
             "variantd does not run, so definitions are not completed and guests not checked",
-            "run 'systemctl start variantd'",
+            Hint::run("systemctl start variantd"),
         ),
         Ok(Agent::NoBus(why)) => down(
             &format!("there is no system bus: {why}"),
-            "run 'systemctl start dbus', then 'systemctl start variantd'",
+            Hint::run("systemctl start dbus").then(", then 'systemctl start variantd'"),
         ),
         Ok(Agent::Denied(why)) => vec![Check::fail(
             Code::PolicyMissing,
@@ -218,7 +219,7 @@ fn same(version: &str) -> Check {
         false => Check::warn(
             Code::AgentVersion,
             format!("the agent is {version} and variantctl {own}"),
-            "run 'systemctl restart variantd'",
+            Hint::run("systemctl restart variantd"),
         ),
     }
 }
@@ -256,7 +257,7 @@ fn units(scene: &Scene) -> Vec<Check> {
 }
 
 fn disabled(unit: &str) -> Check {
-    let hint = format!("run 'systemctl enable {unit}'");
+    let hint = Hint::run(format!("systemctl enable {unit}"));
     match unit {
         "variantd" => Check::warn(
             Code::UnitDisabled,

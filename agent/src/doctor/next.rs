@@ -2,6 +2,7 @@
 
 use super::check::{Check, Group, Verdict};
 use super::scene::{Libvirt, Scene};
+use crate::hint::Hint;
 
 /// The command, for checks that were made of `scene`.
 #[must_use]
@@ -18,10 +19,8 @@ pub fn next(scene: &Scene, checks: &[Check]) -> String {
         return mending(first);
     }
     let root = |check: &&Check| {
-        check
-            .hint
-            .as_deref()
-            .is_some_and(|hint| hint.contains("as root") || hint.contains("permission denied"))
+        let hint = check.hint.as_ref().map(Hint::as_str);
+        hint.is_some_and(|hint| hint.contains("as root") || hint.contains("permission denied"))
     };
     // What a record has not, no rights on this machine show.
     let mut unseen = checks.iter().filter(is(Verdict::Unseen));

@@ -7,6 +7,7 @@ use super::driver::module_name;
 use super::scene::{Agent, Journal, Scene};
 use crate::assignment::Phase;
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::record::{DeviceRecord, Manual};
 use crate::reserve::Reservation;
 
@@ -42,7 +43,7 @@ fn in_force(scene: &Scene, one: &Reservation, device: &Device) -> Check {
         .for_device(device)
         .map(|recipe| &recipe.driver);
     let Some(wanted) = one.driver.as_ref().or(recipe) else {
-        let hint = format!("run 'variantctl unreserve {}'", one.device);
+        let hint = Hint::run(format!("variantctl unreserve {}", one.device));
         let text = "it is reserved, and neither recipe nor reservation names a driver";
         return Check::fail(Code::DriverUnknown, text, hint).of(one.device);
     };
@@ -56,10 +57,8 @@ fn in_force(scene: &Scene, one: &Reservation, device: &Device) -> Check {
         "it is reserved for guests and on {} instead of '{wanted}'",
         on.map_or("no driver".to_owned(), |on| format!("'{on}'"))
     );
-    let hint = format!(
-        "run 'variantctl bind {}', or see 'journalctl -u variantd-reserve' for why it is not",
-        one.device
-    );
+    let hint = Hint::run(format!("variantctl bind {}", one.device))
+        .then(", or see 'journalctl -u variantd-reserve' for why it is not");
     Check::fail(Code::ReservedUnbound, text, hint).of(one.device)
 }
 
@@ -96,7 +95,7 @@ fn held(record: &DeviceRecord, works: bool) -> Option<Check> {
 
 fn half_way(device: String, what: &str) -> Check {
     let text = format!("a change of it {what} failed half-way or was cut off");
-    let hint = format!("run 'variantctl recover {device}'");
+    let hint = Hint::run(format!("variantctl recover {device}"));
     Check::fail(Code::BindDegraded, text, hint).of(device)
 }
 

@@ -236,7 +236,7 @@ fn each_failure_has_its_code_and_what_mends_it() {
         let failed = check(&spoiled(*spoil), *code);
         let hint = failed.hint.clone().unwrap_or_default();
         assert_eq!(failed.verdict, Verdict::Fail, "{index}: {failed:?}");
-        assert!(hint.contains(mend), "{index}: {failed:?}");
+        assert!(hint.as_str().contains(mend), "{index}: {failed:?}");
     }
 }
 
@@ -274,7 +274,7 @@ fn each_warning_has_its_code_and_a_hint() {
         let warned = check(&spoiled(*spoil), *code);
         let hint = warned.hint.clone().unwrap_or_default();
         assert_eq!(warned.verdict, Verdict::Warn, "{index}: {warned:?}");
-        assert!(hint.contains(mend), "{index}: {warned:?}");
+        assert!(hint.as_str().contains(mend), "{index}: {warned:?}");
     }
 }
 

@@ -3,6 +3,7 @@
 use super::check::Check;
 use super::scene::{Libvirt, Scene, Vendor};
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::recipe::{Need, Recipe};
 use crate::target::{Version, Versions};
 
@@ -29,9 +30,9 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
 
 fn silent(unit: Option<&str>, why: &str) -> Check {
     let hint = match unit {
-        Some(unit) => format!("run 'systemctl start {unit}'"),
+        Some(unit) => Hint::run(format!("systemctl start {unit}")),
         None => {
-            "run 'apt-get install libvirt-daemon-system', or your distribution's like".to_owned()
+            Hint::run("apt-get install libvirt-daemon-system").then(", or your distribution's like")
         }
     };
     let text = match unit {

@@ -103,10 +103,8 @@ impl Hook {
             variantd_domain,
             message_id, "start of '{domain}' refused, its definition is to be completed: {refusal}"
         );
-        let mend = format!(
-            "{}, or start '{domain}' once more: it is being completed now",
-            refusal.mend
-        );
+        let again = format!(", or start '{domain}' once more: it is being completed now");
+        let mend = refusal.mend.clone().then(&again);
         if self.repairs.send(domain).is_err() {
             return refusal;
         }
@@ -127,8 +125,7 @@ fn transient(refusal: Refusal) -> Refusal {
                 place of 'virsh create FILE', or complete its XML before with 'variantctl rewrite FILE' or \
                 PrepareXml of org.variantd1";
     Refusal {
-        mend: mend.to_owned(),
-        command: None,
+        mend: mend.into(),
         ..refusal
     }
 }
@@ -161,8 +158,8 @@ fn problem(error: &AssignError) -> MethodReply {
     let fields = Results {
         code: Some(refusal.code.to_string()),
         message: Some(message),
-        hint: Some(refusal.mend.clone()),
-        command: refusal.command.clone(),
+        hint: Some(refusal.mend.to_string()),
+        command: refusal.mend.command().map(str::to_owned),
         ..Results::default()
     };
     failed(name, fields)

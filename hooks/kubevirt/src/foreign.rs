@@ -58,8 +58,7 @@ pub fn contradicted(refusal: Refusal, found: &Found) -> Refusal {
     Refusal {
         code: Code::KubevirtContradicts,
         reason,
-        mend,
-        command: None,
+        mend: mend.into(),
         ..refusal
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::code::Code;
 use crate::domain::{Controller, Domain};
+use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 
 /// One more than the highest PCI bus number.
@@ -92,7 +93,10 @@ pub fn check(domain: &Domain) -> Option<Refusal> {
 
 fn taken(domain: &Domain, index: u32, own: u32, twin: u32) -> Refusal {
     let reason = format!("expander bus {index} begins at bus number {own}, as bus {twin} does");
-    let mend = format!("give it another 'busNr' with 'virsh edit {}'", domain.name);
+    let mend = Hint::with(
+        "give it another 'busNr' with {}",
+        line(["virsh", "edit", &domain.name]),
+    );
     refusal(reason, mend)
 }
 
@@ -107,19 +111,14 @@ fn too_few(domain: &Domain, (index, own): (u32, u32), needs: u32, has: u32) -> R
     );
     let lower = (end + 1).checked_sub(needs + 1).filter(|lower| *lower > 0);
     let mend = match lower.filter(|_| index > 0) {
-        Some(lower) => format!(
-            "set its 'busNr' to {lower} or less with 'virsh edit {}'",
-            domain.name
-        ),
-        None => format!(
-            "remove ports, or give the expander above a higher 'busNr' with 'virsh edit {}'",
-            domain.name
-        ),
+        Some(lower) => format!("set its 'busNr' to {lower} or less with {{}}"),
+        None => "remove ports, or give the expander above a higher 'busNr' with {}".to_owned(),
     };
+    let mend = Hint::with(&mend, line(["virsh", "edit", &domain.name]));
     refusal(reason, mend)
 }
 
-fn refusal(reason: String, mend: String) -> Refusal {
+fn refusal(reason: String, mend: Hint) -> Refusal {
     Refusal::new(Code::GuestBusNumbers, reason, mend).at("/domain/devices/controller/target")
 }
 

@@ -15,6 +15,7 @@ use super::{Assigned, Change, Plan, Setting, window};
 use crate::code::Code;
 use crate::domain::{Argument, Domain, Mark, QEMU_NAMESPACE};
 use crate::edit::Edit;
+use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 use crate::target::Version;
 
@@ -175,7 +176,10 @@ fn refuse_numa(domain: &Domain, ours: &[&Argument]) -> Result<(), Refusal> {
     }
     let reason =
         "its <qemu:commandline> has '-numa' already, which the initiators' nodes would contradict";
-    let mend = format!("remove those arguments with 'virsh edit {}'", domain.name);
+    let mend = Hint::with(
+        "remove those arguments with {}",
+        line(["virsh", "edit", &domain.name]),
+    );
     Err(Refusal::new(Code::CommandLineTaken, reason, mend).at("/domain/qemu:commandline"))
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::code::Code;
 use crate::domain::Domain;
+use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 
 const ROOTS: [&str; 2] = ["pcie-root", "pci-root"];
@@ -16,11 +17,11 @@ pub(super) fn check(domain: &Domain) -> Option<Refusal> {
     let (index, reason) = root(domain)
         .or_else(|| twice(domain))
         .or_else(|| other_root(domain))?;
-    let mend = format!(
-        "write the root first, as <controller type='pci' index='0' model='{}'/>, or remove it, with 'virsh edit {}'",
-        domain.root_model().unwrap_or("pcie-root"),
-        domain.name
+    let root = format!(
+        "write the root first, as <controller type='pci' index='0' model='{}'/>, or remove it, with ",
+        domain.root_model().unwrap_or("pcie-root")
     );
+    let mend = Hint::with(&(root + "{}"), line(["virsh", "edit", &domain.name]));
     let at = format!("/domain/devices/controller[@type='pci'][@index='{index}']");
     Some(Refusal::new(Code::XmlValue, reason, mend).at(at))
 }

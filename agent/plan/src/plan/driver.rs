@@ -13,6 +13,7 @@ use super::{Assigned, Change, Plan, Setting};
 use crate::code::Code;
 use crate::domain::{Domain, Driver};
 use crate::edit::Edit;
+use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 use crate::target::Version;
 
@@ -132,9 +133,9 @@ fn contradicts(domain: &Domain, one: &Assigned<'_>, attribute: &str, value: &str
         "its <driver {attribute}='{value}'> contradicts recipe '{}', which needs '{}'",
         one.recipe.name, one.recipe.driver
     );
-    let mend = format!(
-        "remove the <driver> element with 'virsh edit {}'",
-        domain.name
+    let mend = Hint::with(
+        "remove the <driver> element with {}",
+        line(["virsh", "edit", &domain.name]),
     );
     Refusal::new(Code::DriverWrong, reason, mend)
         .of(one.hostdev.source)
@@ -148,11 +149,15 @@ fn unmanaged(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Resu
         "libvirt {} puts a managed device on {PLAIN}, and recipe '{}' needs '{}'",
         setting.target.versions.libvirt, one.recipe.name, one.recipe.driver
     );
-    let mend = format!(
-        "set managed='no' with 'virsh edit {}': variantd binds the device; or use libvirt {}",
-        domain.name,
+    let newer = format!(
+        ": variantd binds the device; or use libvirt {}",
         Version::DRIVER_MODEL
     );
+    let mend = Hint::with(
+        "set managed='no' with {}",
+        line(["virsh", "edit", &domain.name]),
+    )
+    .then(&newer);
     Err(Refusal::new(Code::DriverWrong, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/hostdev/@managed"))

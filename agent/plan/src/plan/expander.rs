@@ -13,6 +13,7 @@ use super::fragment::Fragment;
 use super::{Assigned, Note, Plan, Setting, association, binding, switch};
 use crate::code::Code;
 use crate::domain::{Controller, Domain, GuestAddress};
+use crate::hint::{Hint, line};
 use crate::recipe::Per;
 use crate::refusal::Refusal;
 
@@ -321,10 +322,9 @@ pub(super) fn address(bus: u32, slot: u32) -> Fragment {
 fn shared(domain: &Domain, one: &Assigned<'_>, index: u32, other: &str, own: &str) -> Refusal {
     let reason =
         format!("expander bus {index} serves '{other}' already, and it belongs to '{own}'");
-    let mend = format!(
-        "run 'variantctl prepare --replace {0}', or move its root port with 'virsh edit {0}'",
-        domain.name
-    );
+    let name = &domain.name;
+    let mend = Hint::run(format!("variantctl prepare --replace {name}"))
+        .then(&format!(", or move its root port with 'virsh edit {name}'"));
     Refusal::new(Code::GuestExpanderShared, reason, mend)
         .by(["variantctl", "prepare", "--replace", &domain.name])
         .of(one.hostdev.source)
@@ -338,11 +338,11 @@ fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> R
         "a device has the guest address {at}, and its bus has no controller: libvirt adds bridges for it only while no controller \
          is above bus {bus}, as the root port for this device is"
     );
-    let mend = format!(
+    let sentence = format!(
         "write a controller for bus {bus}, such as <controller type='pci' index='{bus}' model='pcie-to-pci-bridge'/>, or remove that \
-         address, with 'virsh edit {}'",
-        domain.name
+         address, with {{}}"
     );
+    let mend = Hint::with(&sentence, line(["virsh", "edit", &domain.name]));
     Refusal::new(Code::XmlValue, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/*/address")
@@ -350,10 +350,8 @@ fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> R
 
 fn full(domain: &Domain, one: &Assigned<'_>) -> Refusal {
     let reason = "the guest has no PCI bus number left for its root port: there are 256";
-    let mend = format!(
-        "assign fewer devices, or give expander buses a lower 'busNr' with 'virsh edit {}'",
-        domain.name
-    );
+    let sentence = "assign fewer devices, or give expander buses a lower 'busNr' with {}";
+    let mend = Hint::with(sentence, line(["virsh", "edit", &domain.name]));
     Refusal::new(Code::GuestBusNumbers, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/controller/target")

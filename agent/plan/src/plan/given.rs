@@ -13,6 +13,7 @@ use super::qemu::{self, Given};
 use super::{Assigned, Note, Plan};
 use crate::code::Code;
 use crate::domain::{Cell, Domain};
+use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 
 /// Complete initiators among the user's arguments, by device.
@@ -180,10 +181,9 @@ fn device(domain: &Domain, given: &[Given], id: &str) -> Option<PciAddress> {
 fn incomplete(domain: &Domain, fault: &str) -> Refusal {
     let reason =
         format!("its <qemu:commandline> has NUMA nodes or initiators of its own, but {fault}");
-    let mend = format!(
-        "add what is missing there, or remove all 'node' and 'acpi-generic-initiator' arguments so that they are added as elements, with 'virsh edit {}'",
-        domain.name
-    );
+    let sentence = "add what is missing there, or remove all 'node' and 'acpi-generic-initiator' arguments \
+                    so that they are added as elements, with {}";
+    let mend = Hint::with(sentence, line(["virsh", "edit", &domain.name]));
     Refusal::new(Code::CommandLineTaken, reason, mend).at("/domain/qemu:commandline")
 }
 
@@ -269,7 +269,10 @@ mod tests {
                 let refusal = rewrite(&text, &setting).expect_err("incomplete");
                 assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
                 assert!(refusal.reason.contains(words), "{words}: {refusal}");
-                assert!(refusal.mend.starts_with("add what is missing"), "{refusal}");
+                assert!(
+                    refusal.mend.as_str().starts_with("add what is missing"),
+                    "{refusal}"
+                );
             }
         }
     }

@@ -8,6 +8,7 @@ use super::distance::Place;
 use super::{Assigned, binding};
 use crate::code::Code;
 use crate::domain::Domain;
+use crate::hint::Hint;
 use crate::recipe::Initiators;
 use crate::refusal::Refusal;
 
@@ -81,10 +82,12 @@ impl<'a> Layout<'a> {
             return Ok(nodeset.clone());
         };
         let reason = format!("its <acpi nodeset='{nodeset}'> {why}");
-        let mend = format!(
-            "remove the <acpi> element with 'virsh edit {0}' and run 'variantctl prepare {0}'",
-            self.domain.name
+        let name = &self.domain.name;
+        let mend = Hint::with(
+            "remove the <acpi> element with {}",
+            format!("virsh edit {name}"),
         );
+        let mend = mend.then(&format!(" and run 'variantctl prepare {name}'"));
         Err(Refusal::new(Code::NodesetWrong, reason, mend)
             .of(one.hostdev.source)
             .at("/domain/devices/hostdev/acpi"))

@@ -14,6 +14,7 @@ use super::Setting;
 use super::qemu::{self, Given};
 use crate::code::Code;
 use crate::domain::{Domain, Iommu};
+use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 
 use limit::MMIO;
@@ -102,7 +103,10 @@ impl Locked {
             false => raise,
             true => format!("remove it, since libvirt sets a fitting limit by itself, or {raise},"),
         };
-        let mend = format!("{what} with 'virsh edit {}'", domain.name);
+        let mend = Hint::with(
+            &format!("{what} with {{}}"),
+            line(["virsh", "edit", &domain.name]),
+        );
         let reason = format!(
             "<hard_limit> is {limit} KiB, and {} all {} KiB of the guest's memory{together}",
             self.who(),
@@ -269,7 +273,7 @@ mod tests {
         let refusal = with(8191, "<iommu model='intel'/>").expect("refused");
         assert_eq!(refusal.code, Code::HardLimit);
         assert!(refusal.reason.contains("8388608 KiB"), "{refusal}");
-        assert!(refusal.mend.contains("9437184 KiB"), "{refusal}");
+        assert!(refusal.mend.as_str().contains("9437184 KiB"), "{refusal}");
         assert!(with(4095, "").is_some());
     }
 

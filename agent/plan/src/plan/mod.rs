@@ -48,6 +48,7 @@ use crate::code::{Code, Severity};
 use crate::domain::{Added, Domain, Hostdev};
 use crate::edit::Edit;
 use crate::from_libvirt::{FromLibvirt, NOTHING};
+use crate::hint::Hint;
 use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::refusal::Refusal;
 use crate::target::{Target, Versions};
@@ -396,7 +397,7 @@ fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
         Refusal::new(
             Code::DeviceMissing,
             reason,
-            "run 'variantctl list' to see the devices of this host",
+            Hint::run("variantctl list").then(" to see the devices of this host"),
         )
         .of(address)
         .at("/domain/devices/hostdev/source/address")

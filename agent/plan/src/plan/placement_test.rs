@@ -176,7 +176,10 @@ fn an_expander_that_the_user_wrote_needs_a_bus_number_for_each_port() {
     fixture().rewrite(&with(253));
     let refusal = fixture().refusal(&with(254));
     assert_eq!(refusal.code, Code::GuestBusNumbers, "{refusal}");
-    assert!(refusal.mend.contains("'busNr' to 253"), "{refusal}");
+    assert!(
+        refusal.mend.as_str().contains("'busNr' to 253"),
+        "{refusal}"
+    );
 }
 
 #[test]

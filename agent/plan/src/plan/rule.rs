@@ -8,6 +8,7 @@ use super::locked::Locked;
 use super::{Assigned, Setting, bus_number, controller};
 use crate::code::Code;
 use crate::domain::{Cell, Domain, Hostdev, Iommu};
+use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 use crate::target::Version;
 
@@ -31,8 +32,11 @@ pub(super) fn check(
 }
 
 /// 'virsh edit', and what to do there.
-fn edit(domain: &Domain, what: &str) -> String {
-    format!("{what} with 'virsh edit {}'", domain.name)
+fn edit(domain: &Domain, what: &str) -> Hint {
+    Hint::with(
+        &format!("{what} with {{}}"),
+        line(["virsh", "edit", &domain.name]),
+    )
 }
 
 fn device_twice(domain: &Domain) -> Option<Refusal> {
@@ -121,8 +125,8 @@ fn nodesets(setting: &Setting<'_>, domain: &Domain) -> Option<Refusal> {
 /// What libvirt drops in silence, or refuses by its schema.
 fn no_nodeset(domain: &Domain, hostdev: &Hostdev, libvirt: Version) -> Refusal {
     let reason = format!("libvirt {libvirt} has no <acpi nodeset>");
-    let mend =
-        edit(domain, "remove the <acpi> element") + ": the initiators go to QEMU as arguments then";
+    let mend = edit(domain, "remove the <acpi> element")
+        .then(": the initiators go to QEMU as arguments then");
     Refusal::new(Code::TargetOld, reason, mend)
         .of(hostdev.source)
         .at("/domain/devices/hostdev/acpi")
@@ -134,7 +138,7 @@ fn empty_cell(domain: &Domain, libvirt: Version) -> Option<Refusal> {
     let reason =
         format!("libvirt {libvirt} cannot start a guest with cell {id}, which has no memory");
     let mend = edit(domain, "remove the cell, or give it memory")
-        + ": cells of initiators go to QEMU as arguments";
+        .then(": cells of initiators go to QEMU as arguments");
     let refusal = Refusal::new(Code::TargetOld, reason, mend);
     Some(refusal.at(format!("/domain/cpu/numa/cell[@id='{id}']")))
 }

@@ -9,6 +9,7 @@ use super::window::GIB;
 use super::{Assigned, Change, Plan, Setting};
 use crate::code::Code;
 use crate::domain::{AddressWidth, Domain, Mark};
+use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 
 /// Address bits of an x86 CPU model that has no width of its own (TCG_PHYS_ADDR_BITS, target/i386/cpu.h).
@@ -141,12 +142,11 @@ fn narrow(domain: &Domain, one: &Assigned<'_>, size: u64, needed: u32, have: u32
         size / GIB
     );
     let mend = if domain.family() == "virt" {
-        "assign fewer devices, or set a smaller <pcihole64>".to_owned()
+        "assign fewer devices, or set a smaller <pcihole64>".into()
     } else {
-        format!(
-            "use KVM and set <cpu mode='host-passthrough'> or <maxphysaddr mode='passthrough'/> with 'virsh edit {}', on a host that has {needed} bits",
-            domain.name
-        )
+        let sentence = "use KVM and set <cpu mode='host-passthrough'> or <maxphysaddr mode='passthrough'/> with {}";
+        Hint::with(sentence, line(["virsh", "edit", &domain.name]))
+            .then(&format!(", on a host that has {needed} bits"))
     };
     Refusal::new(Code::WindowTooWide, reason, mend)
         .of(one.hostdev.source)

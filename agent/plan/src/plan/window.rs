@@ -15,6 +15,7 @@ use super::qemu::Given;
 use super::{Assigned, Change, Plan, Setting, aperture, bar, command_line, qemu, width};
 use crate::code::Code;
 use crate::domain::{Domain, Mark};
+use crate::hint::{Hint, line};
 use crate::recipe::Window;
 use crate::refusal::Refusal;
 use crate::target::Version;
@@ -110,11 +111,9 @@ fn argued(domain: &Domain, needed: u64) -> Result<Option<u64>, Refusal> {
         "its <qemu:commandline> has highmem-mmio-size={text}, which is {}; {needed} KiB are needed at least",
         fault(kib, needed)
     );
-    let mend = format!(
-        "set highmem-mmio-size={}K there with 'virsh edit {}', or remove it",
-        aperture::rounded(least),
-        domain.name
-    );
+    let size = aperture::rounded(least);
+    let sentence = format!("set highmem-mmio-size={size}K there with {{}}, or remove it");
+    let mend = Hint::with(&sentence, line(["virsh", "edit", &domain.name]));
     Err(Refusal::new(Code::WindowWrong, reason, mend).at("/domain/qemu:commandline"))
 }
 
@@ -163,11 +162,11 @@ pub(crate) fn ours(mark: &Mark) -> Option<u64> {
 fn no_element(setting: &Setting<'_>, domain: &Domain) -> Refusal {
     let libvirt = setting.target.versions.libvirt;
     let reason = format!("libvirt {libvirt} takes no <pcihole64> on machine 'virt'");
-    let mend = format!(
-        "remove it with 'virsh edit {}': the window goes to QEMU as an argument then; or use libvirt {}",
-        domain.name,
+    let newer = format!(
+        ": the window goes to QEMU as an argument then; or use libvirt {}",
         Version::VIRT_WINDOW
     );
+    let mend = Hint::with("remove it with {}", line(["virsh", "edit", &domain.name])).then(&newer);
     Refusal::new(Code::TargetOld, reason, mend)
         .at("/domain/devices/controller[@index='0']/pcihole64")
 }
@@ -223,11 +222,9 @@ fn wrong(domain: &Domain, have: u64, needed: u64) -> Refusal {
     let why = fault(have, needed);
     let reason =
         format!("the 64-bit MMIO window of {have} KiB is {why}; {needed} KiB are needed at least");
-    let mend = format!(
-        "set <pcihole64 unit='KiB'>{}</pcihole64> with 'virsh edit {}', or remove it",
-        aperture::rounded(have.max(needed)),
-        domain.name
-    );
+    let size = aperture::rounded(have.max(needed));
+    let sentence = format!("set <pcihole64 unit='KiB'>{size}</pcihole64> with {{}}, or remove it");
+    let mend = Hint::with(&sentence, line(["virsh", "edit", &domain.name]));
     Refusal::new(Code::WindowWrong, reason, mend)
         .at("/domain/devices/controller[@index='0']/pcihole64")
 }

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use super::unreadable;
 use crate::assign::SharedKernel;
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::plan::Planned;
 use crate::refusal::Refusal;
 
@@ -167,14 +168,20 @@ fn refusal(leader: PciAddress, group: u32, members: &[Member<'_>], consent: Cons
         "its IOMMU group {group} has functions that the host uses: {}",
         names.join(", ")
     );
-    let commands = members.iter().map(unbind).collect::<Vec<_>>().join(" and ");
+    let commands = members
+        .iter()
+        .map(|member| format!("'{}'", unbind(member)))
+        .collect::<Vec<_>>()
+        .join(" and ");
     let mend = match consent {
-        Consent::NotSaid => format!(
-            "run {commands}, or bind the whole group with 'variantctl bind {leader} --allow-group'"
+        Consent::NotSaid => Hint::with(
+            &format!("run {commands}, or bind the whole group with {{}}"),
+            format!("variantctl bind {leader} --allow-group"),
         ),
         _ => format!(
             "assign them to the same guest, run {commands}, or give the whole group with 'allow_group = true' in variantd.conf"
-        ),
+        )
+        .into(),
     };
     Refusal::new(Code::BindGroup, reason, mend).of(leader)
 }
@@ -186,7 +193,7 @@ fn vital(leader: &Planned, group: u32, member: &Member<'_>, what: &str) -> Refus
         member.text()
     );
     let mend = format!(
-        "see that the host can do without it, then run {}",
+        "see that the host can do without it, then run '{}'",
         unbind(member)
     );
     Refusal::new(Code::BindGroup, reason, mend).of(leader.address)
@@ -194,7 +201,7 @@ fn vital(leader: &Planned, group: u32, member: &Member<'_>, what: &str) -> Refus
 
 fn unbind(member: &Member<'_>) -> String {
     let (device, driver) = (member.device.address, &member.driver);
-    format!("'echo {device} > /sys/bus/pci/drivers/{driver}/unbind'")
+    format!("echo {device} > /sys/bus/pci/drivers/{driver}/unbind")
 }
 
 /// VFIO drivers are named `vfio-pci`, `..._vfio_pci` or `...-vfio-pci`.

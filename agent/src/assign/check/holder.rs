@@ -4,6 +4,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::holder::{Holder, Holders};
 
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::refusal::Refusal;
 use crate::service;
 
@@ -46,7 +47,7 @@ pub(crate) fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusa
     if certain.len() > NAMED {
         names.push(format!("{} more", certain.len() - NAMED));
     }
-    let mut ways: Vec<Way> = Vec::new();
+    let mut ways: Vec<Hint> = Vec::new();
     for holder in certain.iter().take(NAMED) {
         let way = way_out(device, holder);
         if !ways.contains(&way) {
@@ -54,12 +55,14 @@ pub(crate) fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusa
         }
     }
     let reason = format!("it is held by {}", names.join(" and "));
-    let texts: Vec<&str> = ways.iter().map(|way| way.text.as_str()).collect();
-    let refusal = Refusal::new(Code::BindHeld, reason, texts.join(" and "));
-    Err(match &ways[..] {
-        [way] if certain.len() <= NAMED => refusal.by(way.command.iter().map(String::as_str)),
-        _ => refusal,
-    })
+    // A command is enough where it ends all that holds the device.
+    let is_enough = ways.len() == 1 && certain.len() <= NAMED;
+    let mend = ways.into_iter().reduce(Hint::and).unwrap_or_default();
+    let mend = match is_enough {
+        true => mend,
+        false => mend.to_string().into(),
+    };
+    Err(Refusal::new(Code::BindHeld, reason, mend))
 }
 
 /// Refuses a device whose holder may be among the processes that cannot be seen.
@@ -75,42 +78,28 @@ pub(super) fn refuse_hidden(holders: &Holders) -> Result<(), Refusal> {
     Err(Refusal::new(Code::BindHolderHidden, reason, mend))
 }
 
-/// What ends a hold.
-#[derive(PartialEq, Eq)]
-struct Way {
-    text: String,
-    command: Vec<String>,
-}
-
-impl Way {
-    fn of(text: String, command: &[&str]) -> Self {
-        let command = command.iter().map(|&word| word.to_owned()).collect();
-        Self { text, command }
-    }
-}
-
-fn way_out(device: PciAddress, holder: &Holder) -> Way {
+fn way_out(device: PciAddress, holder: &Holder) -> Hint {
     let command = holder.command.as_str();
     let known = SERVICES.iter().find(|(name, _)| *name == command);
     let unit = holder.unit.as_deref().or(known.map(|(_, unit)| *unit));
     if let Some(guest) = unit.and_then(guest) {
-        let text = format!("shut it down: 'virsh shutdown {guest}'");
-        return Way::of(text, &["virsh", "shutdown", &guest]);
+        return Hint::with("shut it down: {}", format!("virsh shutdown {guest}"));
     }
     if DISPLAYS.contains(&command) {
-        let text = "end the graphical session: 'systemctl stop display-manager'".to_owned();
-        return Way::of(text, &["systemctl", "stop", "display-manager"]);
+        return Hint::with(
+            "end the graphical session: {}",
+            "systemctl stop display-manager",
+        );
     }
-    let Some(unit) = unit.filter(|unit| is_own(unit)) else {
-        let process = holder.process.to_string();
-        return Way::of(format!("end it: 'kill {process}'"), &["kill", &process]);
-    };
-    let or = match command {
-        "nvidia-persistenced" => format!(" or 'nvidia-smi -i {device} -pm 0'"),
-        _ => String::new(),
-    };
-    let text = format!("run 'systemctl stop {unit}'{or}{}", by_itself(device, unit));
-    Way::of(text, &["systemctl", "stop", unit])
+    match unit.filter(|unit| is_own(unit)) {
+        Some(unit) if command == "nvidia-persistenced" => {
+            let way = Hint::run(format!("systemctl stop {unit}"));
+            way.then(&format!(" or 'nvidia-smi -i {device} -pm 0'"))
+                .then(&by_itself(device, unit))
+        }
+        Some(unit) => Hint::run(format!("systemctl stop {unit}")).then(&by_itself(device, unit)),
+        None => Hint::with("end it: {}", format!("kill {}", holder.process)),
+    }
 }
 
 /// What stops a known service and starts it again.
@@ -170,14 +159,15 @@ mod tests {
     use super::*;
     use kernel_glue::holder::HeldNode;
 
-    fn way(command: &str, unit: Option<&str>) -> Way {
+    fn way(command: &str, unit: Option<&str>) -> String {
         let holder = Holder {
             process: 9,
             command: command.into(),
             unit: unit.map(str::to_owned),
             nodes: Vec::new(),
         };
-        way_out("0009:01:00.0".parse().expect("address"), &holder)
+        let way = way_out("0009:01:00.0".parse().expect("address"), &holder);
+        way.to_string()
     }
 
     #[test]
@@ -214,22 +204,20 @@ mod tests {
             ("python3", None, "'kill 9'"),
         ];
         for (command, unit, expected) in cases {
-            let Way { text, command } = way(command, unit);
-            assert!(text.contains(expected), "{text}");
-            let line = format!("'{}'", command.join(" "));
-            assert!(text.contains(&line), "{line}: {text}");
+            let way = way(command, unit);
+            assert!(way.contains(expected), "{command}: {way}");
         }
     }
 
     #[test]
     fn a_known_service_can_be_stopped_and_started_by_itself_and_no_other() {
-        let known = way("nv-hostengine", Some("nvidia-dcgm.service")).text;
+        let known = way("nv-hostengine", Some("nvidia-dcgm.service"));
         assert!(known.contains("--stop-services"), "{known}");
         assert!(
             known.contains("stop_services = [\"nvidia-dcgm.service\"]"),
             "{known}"
         );
-        let other = way("python3", Some("train.service")).text;
+        let other = way("python3", Some("train.service"));
         assert_eq!(other, "run 'systemctl stop train.service'");
     }
 
@@ -265,14 +253,14 @@ mod tests {
         let gpu = "0009:01:00.0".parse().expect("address");
         let refusal = refuse(gpu, &holders).expect_err("held");
         assert!(refusal.reason.ends_with(" and 2 more"), "{refusal}");
-        assert_eq!(refusal.mend, "run 'systemctl stop train.service'");
-        assert_eq!(refusal.command, None, "there are more than are named");
+        assert_eq!(refusal.mend.as_str(), "run 'systemctl stop train.service'");
+        assert_eq!(refusal.mend.command(), None, "there are more than are named");
         let holders = Holders {
             found: holders.found[..2].to_vec(),
             ..holders
         };
         let refusal = refuse(gpu, &holders).expect_err("held");
-        let command = refusal.command.as_deref();
+        let command = refusal.mend.command();
         assert_eq!(command, Some("systemctl stop train.service"));
     }
 }

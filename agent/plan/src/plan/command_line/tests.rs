@@ -109,7 +109,7 @@ fn a_target_that_cannot_is_refused_with_the_version_that_can() {
         )
         .expect_err("too old");
         assert_eq!(refusal.code, Code::TargetOld);
-        assert!(refusal.mend.contains(version), "{refusal}");
+        assert!(refusal.mend.as_str().contains(version), "{refusal}");
     }
 }
 

@@ -1,0 +1,152 @@
+//! The way out of a refusal or of a failed check: a sentence, and the command in it where running that command is enough.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Lower case, no full stop. A command is known as such from where it is written, never found in the sentence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hint {
+    text: String,
+    command: Option<String>,
+}
+
+impl Hint {
+    /// `run 'COMMAND'`.
+    #[must_use]
+    pub fn run(command: impl Into<String>) -> Self {
+        Self::with("run {}", command)
+    }
+
+    /// A sentence in which `{}` stands for the command, which is printed between ticks. Text from outside belongs
+    /// into the command or behind [`Self::then`], where no `{}` is looked for.
+    #[must_use]
+    pub fn with(sentence: &str, command: impl Into<String>) -> Self {
+        let command = command.into();
+        let (before, after) = sentence.split_once("{}").unwrap_or((sentence, ""));
+        Self {
+            text: format!("{before}'{command}'{after}"),
+            command: Some(command),
+        }
+    }
+
+    /// The same with words behind it.
+    #[must_use]
+    pub fn then(mut self, words: &str) -> Self {
+        self.text.push_str(words);
+        self
+    }
+
+    /// Both, one after the other; the command is that to begin with.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            text: format!("{self} and {other}"),
+            command: self.command.or(other.command),
+        }
+    }
+
+    /// The whole sentence.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The command that is enough by itself; `None` where a person has to look, choose or do something first.
+    #[must_use]
+    pub fn command(&self) -> Option<&str> {
+        self.command.as_deref()
+    }
+
+    /// The same with other words for the sentence and the command.
+    #[must_use]
+    pub fn map(self, words: impl Fn(&str) -> String) -> Self {
+        Self {
+            text: words(&self.text),
+            command: self.command.as_deref().map(words),
+        }
+    }
+}
+
+/// The words of a command as a line for a shell.
+#[must_use]
+pub fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it: names of domains may have spaces and quotes.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', r"'\''")).into(),
+    }
+}
+
+/// A sentence without a command that is enough.
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            command: None,
+        }
+    }
+}
+
+/// A sentence without a command that is enough.
+impl From<&str> for Hint {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_stands_between_ticks_in_its_sentence() {
+        let hint = Hint::with("set it with {}, or remove it", "virsh edit g");
+        assert_eq!(hint.as_str(), "set it with 'virsh edit g', or remove it");
+        assert_eq!(hint.command(), Some("virsh edit g"));
+        assert_eq!(Hint::run("depmod -a").as_str(), "run 'depmod -a'");
+    }
+
+    #[test]
+    fn a_sentence_alone_has_no_command_whatever_it_quotes() {
+        let hint = Hint::from("see 'virsh list'");
+        assert_eq!((hint.as_str(), hint.command()), ("see 'virsh list'", None));
+    }
+
+    #[test]
+    fn a_command_from_outside_is_no_place_for_another() {
+        let hint = Hint::with("run {} now", "virsh edit '{}'").then(" {}");
+        assert_eq!(hint.as_str(), "run 'virsh edit '{}'' now {}");
+    }
+
+    #[test]
+    fn other_words_go_to_both() {
+        let hint = Hint::run("variantctl list").map(|text| text.replace("list", "--host h list"));
+        assert_eq!(hint.as_str(), "run 'variantctl --host h list'");
+        assert_eq!(hint.command(), Some("variantctl --host h list"));
+    }
+
+    #[test]
+    fn a_command_is_a_line_for_a_shell_whatever_a_domain_is_named() {
+        for (name, wanted) in [
+            ("red-hat.1", "variantctl prepare red-hat.1"),
+            ("my guest", "variantctl prepare 'my guest'"),
+            ("a'; reboot #", r"variantctl prepare 'a'\''; reboot #'"),
+            ("$(reboot)", "variantctl prepare '$(reboot)'"),
+            ("", "variantctl prepare ''"),
+        ] {
+            let hint = Hint::from("prepare it").by(["variantctl", "prepare", name]);
+            assert_eq!(hint.command(), Some(wanted));
+        }
+    }
+}
