@@ -34,7 +34,12 @@ is_held() { [ "$(state)" = $bound ] && [ -n "$(held)" ] && [ "$(said phase)" = b
 is_by_hand() { [ "$(state)" = $bound ] && [ "$(said owner)" = admin ] && [ "$(said phase)" = bound ]; }
 either() { local one; for one in "$@"; do ! "$one" || return 0; done; return 1; }
 agent() { systemctl show -p MainPID --value variantd; }
-is_another() { sleep 0.2; [ "$(systemctl show -p ActiveState --value variantd)" = active ] && [ "$(agent)" != "$1" ]; }
+# State and process of one moment: systemd may see that the old process has ended between two questions.
+is_another() {
+    sleep 0.2
+    systemctl show -p ActiveState -p MainPID variantd | awk -F= -v old="$1" '
+        $1 == "ActiveState" { active = $2 == "active" } $1 == "MainPID" { other = $2 != 0 && $2 != old } END { exit !(active && other) }'
+}
 
 hook() { variantd-hook c0 "$@" </tmp/c0-hook.xml; }
 bind() { variantctl bind $GPU0; }
