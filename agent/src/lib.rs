@@ -42,6 +42,7 @@ pub mod probe;
 pub mod program;
 pub mod progress;
 pub mod record;
+mod refused;
 pub mod region;
 pub(crate) mod replace;
 pub mod report;

@@ -29,10 +29,30 @@ impl Hint {
         }
     }
 
+    /// The same with words before it.
+    #[must_use]
+    pub fn after(mut self, words: &str) -> Self {
+        self.text.insert_str(0, words);
+        self
+    }
+
     /// The same with words behind it.
     #[must_use]
     pub fn then(mut self, words: &str) -> Self {
         self.text.push_str(words);
+        self
+    }
+
+    /// A sentence and its command as another program has them: nothing is added.
+    #[must_use]
+    pub fn known(text: String, command: Option<String>) -> Self {
+        Self { text, command }
+    }
+
+    /// The same, where these words of a command are enough.
+    #[must_use]
+    pub fn by<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
+        self.command = Some(line(words));
         self
     }
 

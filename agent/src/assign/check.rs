@@ -204,8 +204,9 @@ pub(crate) fn onlined(memory: &Onlined) -> Refusal {
         None => "its memory is in use as the host's own".to_owned(),
     };
     let reason = format!("{whose} (\"System RAM (NVIDIA)\" in /proc/iomem)");
-    let mend = "end what has memory there and what keeps the GPU ready ('systemctl stop nvidia-persistenced'), until \
-                'grep -c \"System RAM (NVIDIA)\" /proc/iomem' says 0";
+    let sentence = "end what has memory there and what keeps the GPU ready ({}), until \
+                    'grep -c \"System RAM (NVIDIA)\" /proc/iomem' says 0";
+    let mend = Hint::with(sentence, "systemctl stop nvidia-persistenced");
     Refusal::new(Code::BindMemoryOnlined, reason, mend)
 }
 
@@ -244,10 +245,9 @@ pub(crate) fn refuse_without_reset(device: &Device, needs_reset: bool) -> Result
     let file = format!("/sys/bus/pci/devices/{}/reset_method", device.address);
     let reason =
         "the kernel has no way to reset it, so what one guest leaves in it reaches the next";
-    let mend = format!(
-        "if '{file}' is there, 'echo default > {file}'; if all its guests may see each other's data, \
-         'needs_reset = false' in its recipe"
-    );
+    let mend = Hint::with("{}", format!("echo default > {file}"))
+        .after(&format!("if '{file}' is there, "))
+        .then("; if all its guests may see each other's data, 'needs_reset = false' in its recipe");
     Err(Refusal::new(Code::ResetMissing, reason, mend))
 }
 

@@ -17,9 +17,10 @@ use super::{Authority, BusError, Jobs, Lanes, blocking, caller, device};
 use crate::assign::{Assigner, Wish};
 use crate::json;
 use crate::libvirt::DomainRef;
-use crate::prepare::Trigger;
+use crate::prepare::{PrepareError, Trigger};
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
+use crate::refused;
 use crate::report::Report;
 use crate::reserve::Reservations;
 use crate::site::Site;
@@ -119,7 +120,8 @@ impl Manager {
 
     /// What a domain's definition needs, as JSON: reasons, hunks of a diff, edits, and what they were
     /// made from. Changes nothing. Option `replace` (b): replace a guest address that contradicts the
-    /// recipe.
+    /// recipe. Option `refusal` (b): answer a refusal as JSON too, as the field `refusal` with `code`, `device`,
+    /// `path`, `reason`, `hint` and `command`, in the place of an error.
     async fn plan(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -127,13 +129,22 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        known(&options, &["replace"])?;
+        known(&options, &["replace", "refusal"])?;
         let replace = flag(&options, "replace")?;
+        let answers_refusal = flag(&options, "refusal")?;
         let domain = self.domain(&header, domain).await?;
         let (action, about) = (Action::Plan, About::Domain(domain.clone()));
         self.admit(connection, &header, action, &about).await?;
-        let planned = self.in_turn(&header, self.worker.propose(domain, replace));
-        Ok(json::text(&planned.await?))
+        let planned = self.in_turn(&header, async {
+            match self.worker.propose(domain, replace).await {
+                Ok(proposal) => Ok(json::text(&proposal)),
+                Err(PrepareError::Refused(refusal)) if answers_refusal => {
+                    Ok(refused::write(&refusal))
+                }
+                Err(error) => Err(error),
+            }
+        });
+        planned.await
     }
 
     /// Completes the XML of a guest that has no definition, or none yet, for virDomainCreateXML or virDomainDefineXML;

@@ -7,6 +7,7 @@ use crate::domain::Domain;
 use crate::hint::{Hint, line};
 use crate::plan::Setting;
 use crate::proposal::Proposal;
+use crate::refusal::Refusal;
 use crate::target::{Target, Versions};
 
 const COMPLETE: &str = "its definition is complete";
@@ -48,12 +49,12 @@ fn complete(scene: &Scene, versions: Versions, one: &Definition) -> Check {
     let own = || planned(scene, versions, one);
     match one.planned.clone().unwrap_or_else(own) {
         Ok(codes) => of_codes(&one.name, &codes),
-        Err(sentence) => refused(scene, &sentence),
+        Err(refusal) => refused(scene, &refusal),
     }
 }
 
 /// What this program itself plans, where the agent cannot be asked: codes of what is missing and of notes.
-fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Code>, String> {
+fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Code>, Refusal> {
     let setting = Setting {
         host: &scene.host,
         recipes: &scene.recipes,
@@ -66,10 +67,7 @@ fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Co
         formatted: true,
         libvirt: &one.libvirt,
     };
-    match Proposal::make(&one.xml, &setting) {
-        Ok(proposal) => Ok(codes(&proposal)),
-        Err(refusal) => Err(refusal.to_string()),
-    }
+    Proposal::make(&one.xml, &setting).map(|proposal| codes(&proposal))
 }
 
 /// The codes of what a plan adds, and of the note that it replaces an older one.
@@ -100,27 +98,17 @@ fn of_codes(name: &str, codes: &[Code]) -> Check {
     }
 }
 
-/// A sentence as a refusal prints it: 'reason (code); mend'. What root alone sees is no fault of the definition.
-fn refused(scene: &Scene, sentence: &str) -> Check {
-    let code = sentence
-        .split(['(', ')'])
-        .find_map(|part| part.parse::<Code>().ok());
-    let hidden = scene
-        .host
-        .gaps
-        .iter()
-        .any(|gap| gap.path.ends_with("/SRAT"));
-    if hidden && code == Some(Code::InitiatorsUnknown) {
+/// What only root can see is no fault of the definition.
+fn refused(scene: &Scene, refusal: &Refusal) -> Check {
+    let is_srat = |gap: &kernel_glue::host::Gap| gap.path.ends_with("/SRAT");
+    if refusal.code == Code::InitiatorsUnknown && scene.host.gaps.iter().any(is_srat) {
         let why = Unseen("SRAT is not readable; run it as root".to_owned());
         return Check::unseen(Code::DefinitionLacks, COMPLETE, &why);
     }
-    let code = code.unwrap_or(Code::DefinitionLacks);
-    let mark = format!(" ({code}); ");
-    let (text, hint) = sentence
-        .split_once(&mark)
-        .unwrap_or((sentence, "see 'journalctl -u variantd'"));
-    debug_assert!(code.severity() >= Severity::Warning);
-    Check::fail(code, text, hint)
+    debug_assert!(refusal.code.severity() >= Severity::Warning);
+    let device = refusal.device.map(|device| format!("'{device}': "));
+    let text = format!("{}{}", device.unwrap_or_default(), refusal.reason);
+    Check::fail(refusal.code, text, refusal.mend.clone())
 }
 
 /// All of a guest's memory is locked, so the host must have it.

@@ -172,7 +172,7 @@ pub struct Definition {
     /// What else libvirt says of it: its networks, and the defaults for its architecture and machine.
     pub libvirt: FromLibvirt,
     /// What the agent plans for it: codes of what is missing and notes, or its sentence. `None` when it was not asked.
-    pub planned: Option<Result<Vec<crate::code::Code>, String>>,
+    pub planned: Option<Result<Vec<crate::code::Code>, crate::refusal::Refusal>>,
 }
 
 /// libvirt's daemon.

@@ -21,8 +21,10 @@ use crate::assignment::{Owner, Phase, Record};
 use crate::code::Code;
 use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest};
 use crate::from_libvirt::{FromLibvirt, Networks};
+use crate::hint::Hint;
 use crate::libvirt::DomainRef;
 use crate::record::{DeviceRecord, OfDomain};
+use crate::refusal::Refusal;
 use crate::reserve::Reservation;
 use crate::target::Versions;
 
@@ -223,9 +225,13 @@ fn drifted() -> super::Definition {
 }
 
 fn refused() -> super::Definition {
-    let sentence = "'0009:01:00.0': its guest address is function 1 (VD-TOP-002); run 'variantctl prepare --replace d0'";
+    let refusal = Refusal::new(
+        Code::GuestFunction,
+        "its guest address is function 1",
+        Hint::run("variantctl prepare --replace d0"),
+    );
     super::Definition {
-        planned: Some(Err(sentence.into())),
+        planned: Some(Err(refusal.of(address(GPU)))),
         ..definition()
     }
 }

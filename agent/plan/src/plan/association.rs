@@ -9,6 +9,7 @@ use kernel_glue::numa::{Node, Numa, NumaNode};
 
 use super::Setting;
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::refusal::Refusal;
 
 /// The `count` host nodes of `device`, in cell order.
@@ -181,6 +182,7 @@ fn unknown(device: &Device, count: usize, why: &str) -> Refusal {
     let reason = format!(
         "which {count} generic-initiator nodes of the host belong to it cannot be told: {why}"
     );
-    let mend = "run as root so that /sys/firmware/acpi/tables/SRAT can be read, and see 'variantctl topology'";
+    let sentence = "run as root so that /sys/firmware/acpi/tables/SRAT can be read, and see {}";
+    let mend = Hint::with(sentence, "variantctl topology");
     Refusal::new(Code::InitiatorsUnknown, reason, mend).of(device.address)
 }

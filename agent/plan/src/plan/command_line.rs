@@ -169,8 +169,8 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
 /// Refuses a '-numa' that is not ours: at the end it would take what we append as its value.
 fn refuse_numa(domain: &Domain, ours: &[&Argument]) -> Result<(), Refusal> {
     let is_numa = |argument: &&Argument| argument.value == NUMA;
-    let line = domain.command_line.iter();
-    let all = line.flat_map(|line| &line.arguments).filter(is_numa);
+    let lines = domain.command_line.iter();
+    let all = lines.flat_map(|line| &line.arguments).filter(is_numa);
     if all.count() == ours.iter().copied().filter(is_numa).count() {
         return Ok(());
     }

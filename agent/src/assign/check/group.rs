@@ -168,20 +168,17 @@ fn refusal(leader: PciAddress, group: u32, members: &[Member<'_>], consent: Cons
         "its IOMMU group {group} has functions that the host uses: {}",
         names.join(", ")
     );
-    let commands = members
+    let each = members
         .iter()
-        .map(|member| format!("'{}'", unbind(member)))
-        .collect::<Vec<_>>()
-        .join(" and ");
+        .map(|member| Hint::with("{}", unbind(member)));
+    let commands = each.reduce(Hint::and).unwrap_or_default();
     let mend = match consent {
-        Consent::NotSaid => Hint::with(
-            &format!("run {commands}, or bind the whole group with {{}}"),
-            format!("variantctl bind {leader} --allow-group"),
-        ),
-        _ => format!(
-            "assign them to the same guest, run {commands}, or give the whole group with 'allow_group = true' in variantd.conf"
-        )
-        .into(),
+        Consent::NotSaid => commands.after("run ").then(&format!(
+            ", or bind the whole group with 'variantctl bind {leader} --allow-group'"
+        )),
+        _ => commands
+            .after("assign them to the same guest, run ")
+            .then(", or give the whole group with 'allow_group = true' in variantd.conf"),
     };
     Refusal::new(Code::BindGroup, reason, mend).of(leader)
 }

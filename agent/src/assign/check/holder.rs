@@ -254,7 +254,11 @@ mod tests {
         let refusal = refuse(gpu, &holders).expect_err("held");
         assert!(refusal.reason.ends_with(" and 2 more"), "{refusal}");
         assert_eq!(refusal.mend.as_str(), "run 'systemctl stop train.service'");
-        assert_eq!(refusal.mend.command(), None, "there are more than are named");
+        assert_eq!(
+            refusal.mend.command(),
+            None,
+            "there are more than are named"
+        );
         let holders = Holders {
             found: holders.found[..2].to_vec(),
             ..holders

@@ -11,6 +11,8 @@ use super::super::scene::{Agent, Definition, Seen, Unseen};
 use super::Look;
 use crate::client::{Fault, ManagerProxy, Options, again};
 use crate::proposal::Proposal;
+use crate::refusal::Refusal;
+use crate::refused;
 use hooks::again::Effect;
 
 const PROGRAM: &str = "usr/sbin/variantd";
@@ -69,12 +71,11 @@ async fn answers(bus: &Connection, domains: &mut [Definition]) -> zbus::Result<S
 async fn planned(
     manager: &ManagerProxy<'_>,
     domain: &str,
-) -> Option<Result<Vec<crate::code::Code>, String>> {
-    match manager.plan(domain, Options::new()).await {
-        Ok(text) => Some(Ok(codes(&Proposal::parse(&text).ok()?))),
-        Err(error) => match Fault::from(error) {
-            Fault::Refused(sentence) => Some(Err(sentence)),
-            _ => None,
-        },
+) -> Option<Result<Vec<crate::code::Code>, Refusal>> {
+    let options = Options::from([("refusal", true.into())]);
+    let answer = manager.plan(domain, options).await.ok()?;
+    match refused::read(&answer) {
+        Some(refusal) => Some(Err(refusal)),
+        None => Some(Ok(codes(&Proposal::parse(&answer).ok()?))),
     }
 }
