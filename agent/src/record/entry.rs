@@ -114,14 +114,10 @@ impl Records {
             Vec::new()
         });
         for device in paths {
-            let path = self.path(device);
-            match self.storage.read(&path, LIMIT + 1) {
-                Ok(bytes) => {
-                    let holder = bytes.and_then(|bytes| text::outline(&bytes, device).ok()?);
-                    domains.extend(holder.map(|holder| holder.uuid));
-                }
-                Err(why) if is_no_file(&why) => {}
-                Err(why) => unread = Some(failed("read", &path, why)),
+            match self.outline(device) {
+                Ok(holder) => domains.extend(holder.map(|holder| holder.uuid)),
+                Err(why) if why.is_no_file() => {}
+                Err(why) => unread = Some(why),
             }
         }
         (domains, unread)
@@ -140,9 +136,7 @@ impl Records {
                 Ok(record) => records.extend(record),
                 Err(why) => {
                     error!("{why}: its devices stay where they are");
-                    if let RecordError::Failed { why: cause, .. } = &why
-                        && !is_no_file(cause)
-                    {
+                    if matches!(why, RecordError::Failed { .. }) && !why.is_no_file() {
                         unread.get_or_insert(why);
                     }
                 }
@@ -161,7 +155,7 @@ impl Records {
         for device in self.listed()? {
             match self.load(device) {
                 Ok(record) => records.extend(record.filter(|one| one.is_of(domain))),
-                Err(RecordError::Failed { why, .. }) if is_no_file(&why) => {}
+                Err(why) if why.is_no_file() => {}
                 Err(newer @ RecordError::Newer { .. }) => {
                     let holder = self.outline(device)?;
                     if holder.is_some_and(|holder| holder.uuid == *domain) {
@@ -172,14 +166,6 @@ impl Records {
             }
         }
         Ok(records)
-    }
-
-    /// The domain that a record of whatever version names.
-    fn outline(&self, device: PciAddress) -> Result<Option<DomainRef>, RecordError> {
-        let path = self.path(device);
-        let read = self.storage.read(&path, LIMIT + 1);
-        let bytes = read.map_err(|why| failed("read", &path, why))?;
-        Ok(bytes.and_then(|bytes| text::outline(&bytes, device).ok()?))
     }
 }
 

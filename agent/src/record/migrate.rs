@@ -75,7 +75,7 @@ pub(super) fn is_due(run: &Path) -> bool {
 pub(super) fn older(run: &Path) -> io::Result<Vec<(PathBuf, Parse)>> {
     let mut all = Vec::new();
     for (name, parse) in KINDS {
-        let paths = peek::files(&run.join(name))?.into_iter();
+        let paths = files(&Files, &run.join(name))?.into_iter();
         all.extend(paths.map(|path| (path, parse)));
     }
     Ok(all)

@@ -186,16 +186,15 @@ impl Records {
         domain: Option<&DomainUuid>,
     ) -> Result<Option<String>, RecordError> {
         drop(self.turn()?);
-        let path = self.path(device);
-        let bytes = match self.storage.read(&path, LIMIT + 1) {
-            Err(why) if is_no_file(&why) => None,
-            read => read.map_err(|why| failed("read", &path, why))?,
+        let bytes = match self.bytes(device) {
+            Err(why) if why.is_no_file() => None,
+            read => read?,
         };
         let Some(bytes) = bytes else { return Ok(None) };
         match text::outline(&bytes, device) {
             Ok(Some(holder)) if Some(&holder.uuid) != domain => Ok(Some(holder.name)),
             Ok(_) => Ok(None),
-            Err(version) => Err(newer(&path, version)),
+            Err(version) => Err(newer(&self.path(device), version)),
         }
     }
 
@@ -291,16 +290,28 @@ impl Records {
 
     /// A device's record; one that is damaged is set aside and counts as none.
     fn load(&self, device: PciAddress) -> Result<Option<DeviceRecord>, RecordError> {
-        let path = self.path(device);
-        let read = self.storage.read(&path, LIMIT + 1);
-        let Some(bytes) = read.map_err(|why| failed("read", &path, why))? else {
+        let Some(bytes) = self.bytes(device)? else {
             return Ok(None);
         };
+        let path = self.path(device);
         match text::read(&bytes, device) {
             Ok(record) => Ok(Some(record)),
             Err(Unusable::Newer(version)) => Err(newer(&path, version)),
             Err(Unusable::Damaged(reason)) => set_aside(&path, &reason).map(|()| None),
         }
+    }
+
+    /// The domain that a device's record of whatever version names; none where that cannot be known.
+    fn outline(&self, device: PciAddress) -> Result<Option<DomainRef>, RecordError> {
+        let bytes = self.bytes(device)?;
+        Ok(bytes.and_then(|bytes| text::outline(&bytes, device).ok()?))
+    }
+
+    /// The text of a device's record, not more of it than shows that it is too long.
+    fn bytes(&self, device: PciAddress) -> Result<Option<Vec<u8>>, RecordError> {
+        let path = self.path(device);
+        let read = self.storage.read(&path, LIMIT + 1);
+        read.map_err(|why| failed("read", &path, why))
     }
 
     fn listed(&self) -> Result<Vec<PciAddress>, RecordError> {
@@ -340,10 +351,20 @@ fn together(mut records: Vec<DeviceRecord>) -> Vec<DeviceRecord> {
     records
 }
 
+impl RecordError {
+    /// Something that is no file is in the place of the record.
+    fn is_no_file(&self) -> bool {
+        matches!(self, Self::Failed { why, .. } if is_no_file(why))
+    }
+}
+
 /// The files of a directory that are records, by name.
 fn list(storage: &dyn Storage, directory: &Path) -> Result<Vec<PathBuf>, RecordError> {
-    let paths = storage.list(directory);
-    let mut paths = paths.map_err(|why| failed("list", directory, why))?;
+    files(storage, directory).map_err(|why| failed("list", directory, why))
+}
+
+fn files(storage: &dyn Storage, directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = storage.list(directory)?;
     paths.retain(|path| path.extension().is_some_and(|end| end == "json"));
     Ok(paths)
 }

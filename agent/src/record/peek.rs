@@ -21,7 +21,7 @@ pub enum Peeked {
 /// When a directory cannot be listed.
 pub fn all(run: &Path) -> io::Result<Vec<(String, Peeked)>> {
     let mut all = Vec::new();
-    for path in files(&run.join(DIRECTORY))? {
+    for path in files(&Files, &run.join(DIRECTORY))? {
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         let device = stem.and_then(|stem| stem.parse().ok());
         let parse = |bytes: &[u8]| match device {
@@ -60,12 +60,6 @@ pub fn holder(run: &Path, device: PciAddress) -> Result<Option<String>, RecordEr
         }
     }
     Ok(None)
-}
-
-pub(super) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Files.list(directory)?;
-    paths.retain(|path| path.extension().is_some_and(|end| end == "json"));
-    Ok(paths)
 }
 
 fn one(
