@@ -55,14 +55,26 @@ impl Refusal {
         self.path = Some(path.into());
         self
     }
+
+    /// What is refused and why, without the code and the way out.
+    #[must_use]
+    pub fn message(&self) -> String {
+        about(self.device, &self.reason)
+    }
+}
+
+/// Words behind the device that they are about, if one.
+#[must_use]
+pub fn about(device: Option<PciAddress>, words: &str) -> String {
+    match device {
+        Some(device) => format!("'{device}': {words}"),
+        None => words.to_owned(),
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(device) = self.device {
-            write!(f, "'{device}': ")?;
-        }
-        write!(f, "{} ({}); {}", self.reason, self.code, self.mend)
+        write!(f, "{} ({}); {}", self.message(), self.code, self.mend)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::code::Code;
 use crate::domain::{Domain, Mark, Marked};
 use crate::edit;
 use crate::foreign;
-use crate::hint::Hint;
+use crate::hint::{Hint, line};
 use crate::plan::{Note, Origin, Plan, Setting, origin, plan, plan_from};
 use crate::refusal::Refusal;
 use crate::revert::taken_back;
@@ -143,9 +143,8 @@ pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
     };
     let first = plan.devices.first().map(|device| device.address);
     let reason = format!("the definition lacks {}: {}", missing.path, missing.reason);
-    let mend = Hint::run(format!("variantctl prepare {}", plan.domain));
+    let mend = Hint::run(line(["variantctl", "prepare", &plan.domain]));
     let refusal = Refusal::new(missing.code, reason, mend).at(missing.path.clone());
-    let refusal = refusal.by(["variantctl", "prepare", &plan.domain]);
     Err(match missing.device.or(first) {
         Some(device) => refusal.of(device),
         None => refusal,
@@ -161,18 +160,17 @@ fn outdated(text: &str, domain: &Domain, setting: &Setting<'_>, refusal: Refusal
     let (Some(mark), Ok(again)) = (&domain.mark, rewrite_read(text, domain, &setting)) else {
         return refusal;
     };
-    let mend = Hint::run(format!("variantctl prepare {}", domain.name));
+    let mend = Hint::run(line(["variantctl", "prepare", &domain.name]));
     if mark.digest.is_empty() || mark.digest == again.plan.digest {
         let mend = mend.then(", which replaces what was added before");
-        return Refusal { mend, ..refusal }.by(["variantctl", "prepare", &domain.name]);
+        return Refusal { mend, ..refusal };
     }
     let reason = format!(
         "what was added before is for another recipe, host or version: {}",
         refusal.reason
     );
-    let old = Refusal::new(Code::MarkMissing, reason, mend)
-        .at("/domain/metadata/variantd:prepared")
-        .by(["variantctl", "prepare", &domain.name]);
+    let old =
+        Refusal::new(Code::MarkMissing, reason, mend).at("/domain/metadata/variantd:prepared");
     match refusal.device {
         Some(device) => old.of(device),
         None => old,

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::{AssignError, Assigner};
 use crate::code::Code;
-use crate::hint::Hint;
+use crate::hint::{Hint, line};
 use crate::record::StoppedUnit;
 use crate::refusal::Refusal;
 use crate::service::{ServiceError, ServiceName};
@@ -158,7 +158,7 @@ fn not_started(service: &ServiceName, error: &ServiceError) -> Refusal {
     let reason = format!("'{service}' was stopped for a device and does not run again: {error}");
     let mend = Hint::with(
         "{}; that is tried again by itself, too",
-        format!("systemctl start {service}"),
+        line(["systemctl", "start", service.as_str()]),
     );
     Refusal::new(Code::ServiceNotStarted, reason, mend)
 }

@@ -12,7 +12,7 @@ use super::{Cli, Request, input, output, recipes};
 use crate::code::Code;
 use crate::domain::MAX_BYTES;
 use crate::fleet::{self, Asked, Finding, Question};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, about};
 
 /// Bytes of a list of hosts: a million of 64 letters.
 const MAX_LIST: usize = 64 << 20;
@@ -139,9 +139,11 @@ fn table(lines: &[Line<'_>]) -> String {
 }
 
 fn sentence(finding: &Finding) -> String {
-    let device = finding.device.map(|device| format!("'{device}': "));
-    let device = device.unwrap_or_default();
-    format!("{device}{} ({})", finding.text, finding.code)
+    format!(
+        "{} ({})",
+        about(finding.device, &finding.text),
+        finding.code
+    )
 }
 
 fn count(lines: &[Line<'_>], word: &str) -> usize {

@@ -11,6 +11,7 @@ use super::{Cli, Definition, Request, View, diff, domain, input, output, region,
 use crate::domain::MAX_BYTES;
 use crate::plan::Setting;
 use crate::proposal::{Note, Proposal};
+use crate::refusal::about;
 use crate::rewrite::{self, Rewrite};
 use crate::target::Versions;
 
@@ -138,13 +139,7 @@ fn summary(proposal: &Proposal) -> String {
 }
 
 pub(super) fn notes(notes: &[Note]) {
-    let note = |note: &Note| {
-        let device = note
-            .device
-            .map(|device| format!("'{device}': "))
-            .unwrap_or_default();
-        format!("note: {device}{} ({})\n", note.text, note.code)
-    };
+    let note = |note: &Note| format!("note: {} ({})\n", about(note.device, &note.text), note.code);
     // Standard error has no buffer: each piece of a format string would be a call to the kernel.
     eprint!(
         "{}",

@@ -16,6 +16,7 @@ use super::{View, defined, hint, input, output};
 use crate::domain::{Domain, MAX_BYTES};
 use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
 use crate::plan::{Note, Setting};
+use crate::refusal::about;
 use crate::rewrite;
 use crate::target::Target;
 
@@ -158,9 +159,7 @@ fn nccl(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
     };
     output::data(&file.text)?;
     for Note { code, device, text } in &file.warnings {
-        let device = device.map(|device| format!("'{device}': "));
-        let device = device.unwrap_or_default();
-        output::say(&format!("warning: {device}{text} ({code})"));
+        output::say(&format!("warning: {} ({code})", about(*device, text)));
     }
     Ok(())
 }

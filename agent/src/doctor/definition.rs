@@ -79,7 +79,7 @@ pub(super) fn codes(proposal: &Proposal) -> Vec<Code> {
 }
 
 fn of_codes(name: &str, codes: &[Code]) -> Check {
-    let hint = Hint::run(format!("variantctl prepare {name}"));
+    let hint = Hint::run(line(["variantctl", "prepare", name]));
     if codes.is_empty() {
         return Check::pass(Code::DefinitionLacks, COMPLETE);
     }
@@ -106,9 +106,7 @@ fn refused(scene: &Scene, refusal: &Refusal) -> Check {
         return Check::unseen(Code::DefinitionLacks, COMPLETE, &why);
     }
     debug_assert!(refusal.code.severity() >= Severity::Warning);
-    let device = refusal.device.map(|device| format!("'{device}': "));
-    let text = format!("{}{}", device.unwrap_or_default(), refusal.reason);
-    Check::fail(refusal.code, text, refusal.mend.clone())
+    Check::fail(refusal.code, refusal.message(), refusal.mend.clone())
 }
 
 /// All of a guest's memory is locked, so the host must have it.

@@ -153,11 +153,9 @@ fn problem(error: &AssignError) -> MethodReply {
         AssignError::Refused(refusal) | AssignError::Incomplete(refusal) => (REFUSED, refusal),
         AssignError::Failed(refusal) => (FAILED, refusal),
     };
-    let device = refusal.device.map(|device| format!("'{device}': "));
-    let message = device.unwrap_or_default() + &refusal.reason;
     let fields = Results {
         code: Some(refusal.code.to_string()),
-        message: Some(message),
+        message: Some(refusal.message()),
         hint: Some(refusal.mend.to_string()),
         command: refusal.mend.command().map(str::to_owned),
         ..Results::default()

@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use super::virsh;
 use crate::code::Code;
 use crate::domain::{Controller, Domain};
-use crate::hint::{Hint, line};
+use crate::hint::Hint;
 use crate::refusal::Refusal;
 
 /// One more than the highest PCI bus number.
@@ -93,11 +94,7 @@ pub fn check(domain: &Domain) -> Option<Refusal> {
 
 fn taken(domain: &Domain, index: u32, own: u32, twin: u32) -> Refusal {
     let reason = format!("expander bus {index} begins at bus number {own}, as bus {twin} does");
-    let mend = Hint::with(
-        "give it another 'busNr' with {}",
-        line(["virsh", "edit", &domain.name]),
-    );
-    refusal(reason, mend)
+    refusal(reason, virsh::edit(domain, "give it another 'busNr'"))
 }
 
 fn too_few(domain: &Domain, (index, own): (u32, u32), needs: u32, has: u32) -> Refusal {
@@ -110,12 +107,11 @@ fn too_few(domain: &Domain, (index, own): (u32, u32), needs: u32, has: u32) -> R
         "{bus} needs {needs} bus numbers for the ports below it, and up to {end} there are {has}"
     );
     let lower = (end + 1).checked_sub(needs + 1).filter(|lower| *lower > 0);
-    let mend = match lower.filter(|_| index > 0) {
-        Some(lower) => format!("set its 'busNr' to {lower} or less with {{}}"),
-        None => "remove ports, or give the expander above a higher 'busNr' with {}".to_owned(),
+    let what = match lower.filter(|_| index > 0) {
+        Some(lower) => format!("set its 'busNr' to {lower} or less"),
+        None => "remove ports, or give the expander above a higher 'busNr'".to_owned(),
     };
-    let mend = Hint::with(&mend, line(["virsh", "edit", &domain.name]));
-    refusal(reason, mend)
+    refusal(reason, virsh::edit(domain, &what))
 }
 
 fn refusal(reason: String, mend: Hint) -> Refusal {

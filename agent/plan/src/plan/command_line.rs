@@ -11,11 +11,10 @@ use super::cells::first_cell;
 use super::distance::{Place, Projection};
 use super::fragment::Fragment;
 use super::layout::Layout;
-use super::{Assigned, Change, Plan, Setting, window};
+use super::{Assigned, Change, Plan, Setting, virsh, window};
 use crate::code::Code;
 use crate::domain::{Argument, Domain, Mark, QEMU_NAMESPACE};
 use crate::edit::Edit;
-use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 use crate::target::Version;
 
@@ -176,10 +175,7 @@ fn refuse_numa(domain: &Domain, ours: &[&Argument]) -> Result<(), Refusal> {
     }
     let reason =
         "its <qemu:commandline> has '-numa' already, which the initiators' nodes would contradict";
-    let mend = Hint::with(
-        "remove those arguments with {}",
-        line(["virsh", "edit", &domain.name]),
-    );
+    let mend = virsh::edit(domain, "remove those arguments");
     Err(Refusal::new(Code::CommandLineTaken, reason, mend).at("/domain/qemu:commandline"))
 }
 

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
+use super::virsh;
 use crate::code::Code;
 use crate::domain::Domain;
-use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 
 const ROOTS: [&str; 2] = ["pcie-root", "pci-root"];
@@ -18,10 +18,10 @@ pub(super) fn check(domain: &Domain) -> Option<Refusal> {
         .or_else(|| twice(domain))
         .or_else(|| other_root(domain))?;
     let root = format!(
-        "write the root first, as <controller type='pci' index='0' model='{}'/>, or remove it, with ",
+        "write the root first, as <controller type='pci' index='0' model='{}'/>, or remove it,",
         domain.root_model().unwrap_or("pcie-root")
     );
-    let mend = Hint::with(&(root + "{}"), line(["virsh", "edit", &domain.name]));
+    let mend = virsh::edit(domain, &root);
     let at = format!("/domain/devices/controller[@type='pci'][@index='{index}']");
     Some(Refusal::new(Code::XmlValue, reason, mend).at(at))
 }

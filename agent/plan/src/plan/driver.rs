@@ -9,11 +9,10 @@ use std::collections::BTreeSet;
 use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Plan, Setting};
+use super::{Assigned, Change, Plan, Setting, virsh};
 use crate::code::Code;
 use crate::domain::{Domain, Driver};
 use crate::edit::Edit;
-use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 use crate::target::Version;
 
@@ -133,10 +132,7 @@ fn contradicts(domain: &Domain, one: &Assigned<'_>, attribute: &str, value: &str
         "its <driver {attribute}='{value}'> contradicts recipe '{}', which needs '{}'",
         one.recipe.name, one.recipe.driver
     );
-    let mend = Hint::with(
-        "remove the <driver> element with {}",
-        line(["virsh", "edit", &domain.name]),
-    );
+    let mend = virsh::edit(domain, "remove the <driver> element");
     Refusal::new(Code::DriverWrong, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/hostdev/driver")
@@ -153,11 +149,7 @@ fn unmanaged(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Resu
         ": variantd binds the device; or use libvirt {}",
         Version::DRIVER_MODEL
     );
-    let mend = Hint::with(
-        "set managed='no' with {}",
-        line(["virsh", "edit", &domain.name]),
-    )
-    .then(&newer);
+    let mend = virsh::edit(domain, "set managed='no'").then(&newer);
     Err(Refusal::new(Code::DriverWrong, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/hostdev/@managed"))

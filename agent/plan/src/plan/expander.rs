@@ -10,7 +10,7 @@ use kernel_glue::address::PciAddress;
 
 use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
-use super::{Assigned, Note, Plan, Setting, association, binding, switch};
+use super::{Assigned, Note, Plan, Setting, association, binding, switch, virsh};
 use crate::code::Code;
 use crate::domain::{Controller, Domain, GuestAddress};
 use crate::hint::{Hint, line};
@@ -323,10 +323,9 @@ fn shared(domain: &Domain, one: &Assigned<'_>, index: u32, other: &str, own: &st
     let reason =
         format!("expander bus {index} serves '{other}' already, and it belongs to '{own}'");
     let name = &domain.name;
-    let mend = Hint::run(format!("variantctl prepare --replace {name}"))
+    let mend = Hint::run(line(["variantctl", "prepare", "--replace", name]))
         .then(&format!(", or move its root port with 'virsh edit {name}'"));
     Refusal::new(Code::GuestExpanderShared, reason, mend)
-        .by(["variantctl", "prepare", "--replace", &domain.name])
         .of(one.hostdev.source)
         .at("/domain/devices/controller[@model='pcie-expander-bus']")
 }
@@ -338,11 +337,11 @@ fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> R
         "a device has the guest address {at}, and its bus has no controller: libvirt adds bridges for it only while no controller \
          is above bus {bus}, as the root port for this device is"
     );
-    let sentence = format!(
+    let what = format!(
         "write a controller for bus {bus}, such as <controller type='pci' index='{bus}' model='pcie-to-pci-bridge'/>, or remove that \
-         address, with {{}}"
+         address,"
     );
-    let mend = Hint::with(&sentence, line(["virsh", "edit", &domain.name]));
+    let mend = virsh::edit(domain, &what);
     Refusal::new(Code::XmlValue, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/*/address")
@@ -350,8 +349,8 @@ fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> R
 
 fn full(domain: &Domain, one: &Assigned<'_>) -> Refusal {
     let reason = "the guest has no PCI bus number left for its root port: there are 256";
-    let sentence = "assign fewer devices, or give expander buses a lower 'busNr' with {}";
-    let mend = Hint::with(sentence, line(["virsh", "edit", &domain.name]));
+    let what = "assign fewer devices, or give expander buses a lower 'busNr'";
+    let mend = virsh::edit(domain, what);
     Refusal::new(Code::GuestBusNumbers, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/controller/target")

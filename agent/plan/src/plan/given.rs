@@ -10,10 +10,9 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::numa::RangeList;
 
 use super::qemu::{self, Given};
-use super::{Assigned, Note, Plan};
+use super::{Assigned, Note, Plan, virsh};
 use crate::code::Code;
 use crate::domain::{Cell, Domain};
-use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 
 /// Complete initiators among the user's arguments, by device.
@@ -181,9 +180,9 @@ fn device(domain: &Domain, given: &[Given], id: &str) -> Option<PciAddress> {
 fn incomplete(domain: &Domain, fault: &str) -> Refusal {
     let reason =
         format!("its <qemu:commandline> has NUMA nodes or initiators of its own, but {fault}");
-    let sentence = "add what is missing there, or remove all 'node' and 'acpi-generic-initiator' arguments \
-                    so that they are added as elements, with {}";
-    let mend = Hint::with(sentence, line(["virsh", "edit", &domain.name]));
+    let what = "add what is missing there, or remove all 'node' and 'acpi-generic-initiator' arguments \
+                    so that they are added as elements,";
+    let mend = virsh::edit(domain, what);
     Refusal::new(Code::CommandLineTaken, reason, mend).at("/domain/qemu:commandline")
 }
 

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use kernel_glue::numa::{Numa, NumaNode, RangeList};
 
 use super::distance::Place;
-use super::{Assigned, binding};
+use super::{Assigned, binding, virsh};
 use crate::code::Code;
 use crate::domain::Domain;
-use crate::hint::Hint;
 use crate::recipe::Initiators;
 use crate::refusal::Refusal;
 
@@ -83,10 +82,7 @@ impl<'a> Layout<'a> {
         };
         let reason = format!("its <acpi nodeset='{nodeset}'> {why}");
         let name = &self.domain.name;
-        let mend = Hint::with(
-            "remove the <acpi> element with {}",
-            format!("virsh edit {name}"),
-        );
+        let mend = virsh::edit(self.domain, "remove the <acpi> element");
         let mend = mend.then(&format!(" and run 'variantctl prepare {name}'"));
         Err(Refusal::new(Code::NodesetWrong, reason, mend)
             .of(one.hostdev.source)

@@ -12,9 +12,9 @@ mod limit;
 
 use super::Setting;
 use super::qemu::{self, Given};
+use super::virsh;
 use crate::code::Code;
 use crate::domain::{Domain, Iommu};
-use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 
 use limit::MMIO;
@@ -103,10 +103,7 @@ impl Locked {
             false => raise,
             true => format!("remove it, since libvirt sets a fitting limit by itself, or {raise},"),
         };
-        let mend = Hint::with(
-            &format!("{what} with {{}}"),
-            line(["virsh", "edit", &domain.name]),
-        );
+        let mend = virsh::edit(domain, &what);
         let reason = format!(
             "<hard_limit> is {limit} KiB, and {} all {} KiB of the guest's memory{together}",
             self.who(),

@@ -33,6 +33,7 @@ mod switch;
 mod table;
 mod target;
 mod unjudged;
+mod virsh;
 pub(crate) mod width;
 pub(crate) mod window;
 

@@ -13,7 +13,7 @@ use super::{Assigned, Change, Note, Plan, Setting, switch};
 use crate::code::Code;
 use crate::domain::{Controller, Domain, GuestAddress};
 use crate::edit::Edit;
-use crate::hint::Hint;
+use crate::hint::{Hint, line};
 use crate::recipe::{Need, Recipe};
 use crate::refusal::Refusal;
 
@@ -230,11 +230,10 @@ fn edits(domain: &Domain, one: &Assigned<'_>, port: &Port) -> Vec<Edit> {
 
 fn refusal(domain: &Domain, one: &Assigned<'_>, (code, reason): (Code, String)) -> Refusal {
     let name = &domain.name;
-    let mend = Hint::run(format!("variantctl prepare --replace {name}")).then(&format!(
+    let mend = Hint::run(line(["variantctl", "prepare", "--replace", name])).then(&format!(
         ", or correct the address with 'virsh edit {name}'"
     ));
     Refusal::new(code, reason, mend)
         .of(one.hostdev.source)
         .at("/domain/devices/hostdev/address")
-        .by(["variantctl", "prepare", "--replace", name])
 }

@@ -5,10 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::locked::Locked;
-use super::{Assigned, Setting, bus_number, controller};
+use super::{Assigned, Setting, bus_number, controller, virsh};
 use crate::code::Code;
 use crate::domain::{Cell, Domain, Hostdev, Iommu};
-use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 use crate::target::Version;
 
@@ -31,19 +30,11 @@ pub(super) fn check(
     broken.map_or(Ok(()), Err)
 }
 
-/// 'virsh edit', and what to do there.
-fn edit(domain: &Domain, what: &str) -> Hint {
-    Hint::with(
-        &format!("{what} with {{}}"),
-        line(["virsh", "edit", &domain.name]),
-    )
-}
-
 fn device_twice(domain: &Domain) -> Option<Refusal> {
     let mut seen = BTreeSet::new();
     let again = domain.sources().filter(|source| !seen.insert(*source));
     let twice = again.min()?;
-    let mend = edit(domain, "remove one of them");
+    let mend = virsh::edit(domain, "remove one of them");
     let reason = "the definition assigns this device twice: two hostdevs, interfaces, NVMe disks or arguments of QEMU's name it";
     let refusal = Refusal::new(Code::DeviceTwice, reason, mend);
     Some(refusal.of(twice).at("/domain/devices/hostdev"))
@@ -63,7 +54,7 @@ fn cell_ids(domain: &Domain) -> Option<Refusal> {
     let reason = format!(
         "NUMA cell id '{wrong}' is none that libvirt takes: {why}, and a cell without an id is numbered by its place"
     );
-    let mend = edit(domain, "number the cells from 0 on");
+    let mend = virsh::edit(domain, "number the cells from 0 on");
     let at = format!("/domain/cpu/numa/cell[@id='{wrong}']");
     Some(Refusal::new(Code::XmlValue, reason, mend).at(at))
 }
@@ -75,13 +66,13 @@ fn acpi(domain: &Domain, assigned: &[Assigned<'_>]) -> Option<Refusal> {
         .find(|one| one.recipe.initiators.is_some())?;
     let virt = domain.family() == "virt";
     let (reason, mend) = if !domain.platform.acpi {
-        let mend = edit(domain, "add <features><acpi/></features>");
+        let mend = virsh::edit(domain, "add <features><acpi/></features>");
         (
             "the guest has no ACPI, which alone tells its driver of the initiators",
             mend,
         )
     } else if virt && !domain.platform.firmware {
-        let mend = edit(domain, "set <os firmware='efi'>");
+        let mend = virsh::edit(domain, "set <os firmware='efi'>");
         (
             "the guest has ACPI without UEFI firmware, which libvirt refuses on this architecture",
             mend,
@@ -101,7 +92,7 @@ fn acpi_tables(domain: &Domain) -> Option<Refusal> {
     let reason = format!(
         "the ACPI table '{path}' cannot be given to machine 'virt': QEMU has -acpitable on x86 alone"
     );
-    let mend = edit(domain, "remove <os><acpi>");
+    let mend = virsh::edit(domain, "remove <os><acpi>");
     Some(Refusal::new(Code::AcpiTableRefused, reason, mend).at("/domain/os/acpi/table"))
 }
 
@@ -125,7 +116,7 @@ fn nodesets(setting: &Setting<'_>, domain: &Domain) -> Option<Refusal> {
 /// What libvirt drops in silence, or refuses by its schema.
 fn no_nodeset(domain: &Domain, hostdev: &Hostdev, libvirt: Version) -> Refusal {
     let reason = format!("libvirt {libvirt} has no <acpi nodeset>");
-    let mend = edit(domain, "remove the <acpi> element")
+    let mend = virsh::edit(domain, "remove the <acpi> element")
         .then(": the initiators go to QEMU as arguments then");
     Refusal::new(Code::TargetOld, reason, mend)
         .of(hostdev.source)
@@ -137,7 +128,7 @@ fn empty_cell(domain: &Domain, libvirt: Version) -> Option<Refusal> {
     let id = domain.cells.iter().find(|cell| cell.memory_kib == 0)?.id;
     let reason =
         format!("libvirt {libvirt} cannot start a guest with cell {id}, which has no memory");
-    let mend = edit(domain, "remove the cell, or give it memory")
+    let mend = virsh::edit(domain, "remove the cell, or give it memory")
         .then(": cells of initiators go to QEMU as arguments");
     let refusal = Refusal::new(Code::TargetOld, reason, mend);
     Some(refusal.at(format!("/domain/cpu/numa/cell[@id='{id}']")))
@@ -149,7 +140,7 @@ fn missing_cell(domain: &Domain, hostdev: &Hostdev) -> Option<Refusal> {
     let reason = format!(
         "its <acpi nodeset='{nodeset}'> names cell {missing}, which does not exist: QEMU exits at start"
     );
-    let mend = edit(domain, "add the cell, or remove the <acpi> element");
+    let mend = virsh::edit(domain, "add the cell, or remove the <acpi> element");
     Some(
         Refusal::new(Code::NodesetWrong, reason, mend)
             .of(hostdev.source)
@@ -171,7 +162,7 @@ fn overlap(domain: &Domain, named: &[&Hostdev]) -> Option<Refusal> {
                     "its <acpi nodeset='{own}'> and '{others}' of '{}' both name cell {cell}",
                     other.source
                 );
-                let mend = edit(domain, "remove one of the two <acpi> elements");
+                let mend = virsh::edit(domain, "remove one of the two <acpi> elements");
                 let refusal = Refusal::new(Code::NodesetOverlap, reason, mend);
                 return Some(refusal.of(one.source).at("/domain/devices/hostdev/acpi"));
             }
@@ -221,7 +212,7 @@ fn distances(domain: &Domain) -> Option<Refusal> {
     let (from, to, value, why) = domain.cells.iter().find_map(wrong).or_else(asymmetric)?;
     let reason =
         format!("the distance {value} from cell {from} to cell {to} makes no table: {why}");
-    let mend = edit(domain, "correct it, or remove <distances>");
+    let mend = virsh::edit(domain, "correct it, or remove <distances>");
     let refusal = Refusal::new(Code::DistanceInvalid, reason, mend);
     Some(refusal.at(format!("/domain/cpu/numa/cell[@id='{from}']/distances")))
 }
@@ -248,7 +239,7 @@ fn iommus(domain: &Domain) -> Option<Refusal> {
 }
 
 fn smmu(code: Code, domain: &Domain, reason: String, what: &str) -> Refusal {
-    Refusal::new(code, reason, edit(domain, what)).at("/domain/devices/iommu")
+    Refusal::new(code, reason, virsh::edit(domain, what)).at("/domain/devices/iommu")
 }
 
 fn bus(domain: &Domain, iommu: &Iommu) -> Option<Refusal> {

@@ -6,10 +6,9 @@
 
 use super::fragment::Fragment;
 use super::window::GIB;
-use super::{Assigned, Change, Plan, Setting};
+use super::{Assigned, Change, Plan, Setting, virsh};
 use crate::code::Code;
 use crate::domain::{AddressWidth, Domain, Mark};
-use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 
 /// Address bits of an x86 CPU model that has no width of its own (TCG_PHYS_ADDR_BITS, target/i386/cpu.h).
@@ -144,9 +143,9 @@ fn narrow(domain: &Domain, one: &Assigned<'_>, size: u64, needed: u32, have: u32
     let mend = if domain.family() == "virt" {
         "assign fewer devices, or set a smaller <pcihole64>".into()
     } else {
-        let sentence = "use KVM and set <cpu mode='host-passthrough'> or <maxphysaddr mode='passthrough'/> with {}";
-        Hint::with(sentence, line(["virsh", "edit", &domain.name]))
-            .then(&format!(", on a host that has {needed} bits"))
+        let what =
+            "use KVM and set <cpu mode='host-passthrough'> or <maxphysaddr mode='passthrough'/>";
+        virsh::edit(domain, what).then(&format!(", on a host that has {needed} bits"))
     };
     Refusal::new(Code::WindowTooWide, reason, mend)
         .of(one.hostdev.source)

@@ -12,10 +12,9 @@ use kernel_glue::device::Device;
 use super::command_line::Arguments;
 use super::fragment::Fragment;
 use super::qemu::Given;
-use super::{Assigned, Change, Plan, Setting, aperture, bar, command_line, qemu, width};
+use super::{Assigned, Change, Plan, Setting, aperture, bar, command_line, qemu, virsh, width};
 use crate::code::Code;
 use crate::domain::{Domain, Mark};
-use crate::hint::{Hint, line};
 use crate::recipe::Window;
 use crate::refusal::Refusal;
 use crate::target::Version;
@@ -112,8 +111,8 @@ fn argued(domain: &Domain, needed: u64) -> Result<Option<u64>, Refusal> {
         fault(kib, needed)
     );
     let size = aperture::rounded(least);
-    let sentence = format!("set highmem-mmio-size={size}K there with {{}}, or remove it");
-    let mend = Hint::with(&sentence, line(["virsh", "edit", &domain.name]));
+    let what = format!("set highmem-mmio-size={size}K there");
+    let mend = virsh::edit(domain, &what).then(", or remove it");
     Err(Refusal::new(Code::WindowWrong, reason, mend).at("/domain/qemu:commandline"))
 }
 
@@ -166,7 +165,7 @@ fn no_element(setting: &Setting<'_>, domain: &Domain) -> Refusal {
         ": the window goes to QEMU as an argument then; or use libvirt {}",
         Version::VIRT_WINDOW
     );
-    let mend = Hint::with("remove it with {}", line(["virsh", "edit", &domain.name])).then(&newer);
+    let mend = virsh::edit(domain, "remove it").then(&newer);
     Refusal::new(Code::TargetOld, reason, mend)
         .at("/domain/devices/controller[@index='0']/pcihole64")
 }
@@ -223,8 +222,8 @@ fn wrong(domain: &Domain, have: u64, needed: u64) -> Refusal {
     let reason =
         format!("the 64-bit MMIO window of {have} KiB is {why}; {needed} KiB are needed at least");
     let size = aperture::rounded(have.max(needed));
-    let sentence = format!("set <pcihole64 unit='KiB'>{size}</pcihole64> with {{}}, or remove it");
-    let mend = Hint::with(&sentence, line(["virsh", "edit", &domain.name]));
+    let what = format!("set <pcihole64 unit='KiB'>{size}</pcihole64>");
+    let mend = virsh::edit(domain, &what).then(", or remove it");
     Refusal::new(Code::WindowWrong, reason, mend)
         .at("/domain/devices/controller[@index='0']/pcihole64")
 }

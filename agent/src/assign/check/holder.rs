@@ -4,7 +4,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::holder::{Holder, Holders};
 
 use crate::code::Code;
-use crate::hint::Hint;
+use crate::hint::{Hint, line};
 use crate::refusal::Refusal;
 use crate::service;
 
@@ -83,7 +83,7 @@ fn way_out(device: PciAddress, holder: &Holder) -> Hint {
     let known = SERVICES.iter().find(|(name, _)| *name == command);
     let unit = holder.unit.as_deref().or(known.map(|(_, unit)| *unit));
     if let Some(guest) = unit.and_then(guest) {
-        return Hint::with("shut it down: {}", format!("virsh shutdown {guest}"));
+        return Hint::with("shut it down: {}", line(["virsh", "shutdown", &guest]));
     }
     if DISPLAYS.contains(&command) {
         return Hint::with(
@@ -93,11 +93,11 @@ fn way_out(device: PciAddress, holder: &Holder) -> Hint {
     }
     match unit.filter(|unit| is_own(unit)) {
         Some(unit) if command == "nvidia-persistenced" => {
-            let way = Hint::run(format!("systemctl stop {unit}"));
+            let way = Hint::run(line(["systemctl", "stop", unit]));
             way.then(&format!(" or 'nvidia-smi -i {device} -pm 0'"))
                 .then(&by_itself(device, unit))
         }
-        Some(unit) => Hint::run(format!("systemctl stop {unit}")).then(&by_itself(device, unit)),
+        Some(unit) => Hint::run(line(["systemctl", "stop", unit])).then(&by_itself(device, unit)),
         None => Hint::with("end it: {}", format!("kill {}", holder.process)),
     }
 }

@@ -7,9 +7,9 @@ use kernel_glue::address::PciAddress;
 use super::leave_out;
 use crate::code::Code;
 use crate::domain::{Domain, Hostdev};
-use crate::hint::{Hint, line};
 use crate::plan::fragment::Fragment;
 use crate::plan::rule::is_behind;
+use crate::plan::virsh;
 use crate::plan::{Assigned, Change, Plan, Setting};
 use crate::recipe::Need;
 use crate::refusal::Refusal;
@@ -155,10 +155,7 @@ fn enable(domain: &Domain) -> Change {
 fn contradiction(domain: &Domain, hostdev: &Hostdev, lack: &str) -> Refusal {
     let reason =
         format!("it is behind an <iommu> that has accel='on', which needs iommufd: {lack}");
-    let mend = Hint::with(
-        "correct that, or remove the <iommu> with {}",
-        line(["virsh", "edit", &domain.name]),
-    );
+    let mend = virsh::edit(domain, "correct that, or remove the <iommu>");
     Refusal::new(Code::IommufdLeftOut, reason, mend)
         .of(hostdev.source)
         .at("/domain/devices/iommu")
