@@ -2,6 +2,8 @@
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// Largest file that is read, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -45,6 +47,41 @@ pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError>
 pub fn line(text: &str, offset: usize) -> usize {
     let before = text.get(..offset).unwrap_or_default();
     1 + before.matches('\n').count()
+}
+
+/// A step on the way from the top of a file to a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// To a key of a table.
+    Key(&'static str),
+    /// To an item of an array, from 0.
+    Item(usize),
+}
+
+/// The line, from 1, of the value that is so many steps from the top; of the last one on the way that the text has.
+#[must_use]
+pub fn line_of(text: &str, place: &[Step]) -> usize {
+    let Ok(top) = DeTable::parse(text) else {
+        return 1;
+    };
+    let top = Spanned::new(top.span(), DeValue::Table(top.into_inner()));
+    let (mut value, mut start) = (&top, 0);
+    for step in place {
+        let next = match (value.get_ref(), step) {
+            (DeValue::Table(table), Step::Key(key)) => {
+                let found = table.get_key_value(*key);
+                found.map(|(key, value)| (key.span().start, value))
+            }
+            (DeValue::Array(array), Step::Item(item)) => {
+                let item = array.get(*item);
+                item.map(|item| (item.span().start, item))
+            }
+            _ => None,
+        };
+        let Some((at, found)) = next else { break };
+        (value, start) = (found, at);
+    }
+    line(text, start)
 }
 
 /// Adds the nearest known key to serde's "unknown field `x`, expected one of `a`, `b`".
@@ -102,6 +139,23 @@ mod tests {
     #[test]
     fn text_that_is_not_toml_is_named_with_its_line() {
         assert!(said("cells = 8\n[[[").starts_with("'mine.toml', line 2: "));
+    }
+
+    #[test]
+    fn a_value_is_found_by_its_place_and_not_by_its_name() {
+        let text = "cells = 8\n[a]\n# cells\n\"cells\" = 1\n[b]\ncells = [\n 1,\n 2]\n[[c]]\nx = 1\n[[c]]\ny = 1\n[d]\n";
+        for (place, line) in [
+            (&[Step::Key("cells")][..], 1),
+            (&[Step::Key("a"), Step::Key("cells")], 4),
+            (&[Step::Key("b"), Step::Key("cells"), Step::Item(1)], 8),
+            (&[Step::Key("c"), Step::Item(1), Step::Key("y")], 12),
+            (&[Step::Key("c"), Step::Item(1), Step::Key("x")], 11),
+            (&[Step::Key("d"), Step::Key("x")], 13),
+            (&[Step::Key("e"), Step::Key("x")], 1),
+            (&[], 1),
+        ] {
+            assert_eq!(line_of(text, place), line, "{place:?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
 use crate::record::{Files, Storage};
-use crate::service::{ServiceError, ServiceName, Services};
+use crate::service::{Action, ServiceError, ServiceName, Services};
 
 /// The service that a machine may have.
 pub(super) const SERVICE: &str = "nvidia-persistenced.service";
@@ -297,11 +297,11 @@ impl Services for Life {
     }
 
     fn stop(&self, unit: &ServiceName) -> Result<(), ServiceError> {
-        self.set_service(false, "stop", unit)
+        self.set_service(false, Action::Stop, unit)
     }
 
     fn start(&self, unit: &ServiceName) -> Result<(), ServiceError> {
-        self.set_service(true, "start", unit)
+        self.set_service(true, Action::Start, unit)
     }
 }
 
@@ -309,7 +309,7 @@ impl Life {
     fn set_service(
         &self,
         runs: bool,
-        action: &'static str,
+        action: Action,
         unit: &ServiceName,
     ) -> Result<(), ServiceError> {
         let set = || {

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::*;
 use crate::config::Config;
 use crate::fixture::{GPU, UUID, VARIANT, address, guest, kernel, site};
-use crate::service::{ServiceError, ServiceName};
+use crate::service::{Action, ServiceError, ServiceName};
 
 const DAEMON: &str = "nvidia-persistenced.service";
 const MONITOR: &str = "nvidia-dcgm.service";
@@ -80,7 +80,7 @@ impl Services for Units {
 
     fn start(&self, unit: &ServiceName) -> Result<(), ServiceError> {
         if self.silent.load(Ordering::SeqCst) {
-            let (action, unit, why) = ("start", unit.to_string(), "no answer".into());
+            let (action, unit, why) = (Action::Start, unit.to_string(), "no answer".into());
             return Err(ServiceError::Failed { action, unit, why });
         }
         self.note("start", unit);

@@ -4,6 +4,8 @@
 
 mod systemd;
 
+use std::fmt;
+
 use thiserror::Error;
 
 pub use settings::service::{KNOWN, ServiceName, ServiceNameError};
@@ -36,12 +38,33 @@ pub enum ServiceError {
     #[error("cannot {action} '{unit}': {why}")]
     Failed {
         /// What was tried.
-        action: &'static str,
+        action: Action,
         /// The unit.
         unit: String,
         /// Why not.
         why: String,
     },
+}
+
+/// What is asked of the service manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Which units need one.
+    Inquire,
+    /// To stop it.
+    Stop,
+    /// To start it.
+    Start,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inquire => "ask about",
+            Self::Stop => "stop",
+            Self::Start => "start",
+        })
+    }
 }
 
 /// The service manager.
@@ -72,19 +95,19 @@ pub struct Untouched;
 
 impl Services for Untouched {
     fn dependents(&self, unit: &ServiceName) -> Result<Vec<String>, ServiceError> {
-        Err(untouched("stop", unit))
+        Err(untouched(Action::Stop, unit))
     }
 
     fn stop(&self, unit: &ServiceName) -> Result<(), ServiceError> {
-        Err(untouched("stop", unit))
+        Err(untouched(Action::Stop, unit))
     }
 
     fn start(&self, unit: &ServiceName) -> Result<(), ServiceError> {
-        Err(untouched("start", unit))
+        Err(untouched(Action::Start, unit))
     }
 }
 
-fn untouched(action: &'static str, unit: &ServiceName) -> ServiceError {
+fn untouched(action: Action, unit: &ServiceName) -> ServiceError {
     ServiceError::Failed {
         action,
         unit: unit.to_string(),

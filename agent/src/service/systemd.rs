@@ -9,7 +9,7 @@ use tracing::info;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, fdo, proxy};
 
-use super::{ServiceError, ServiceName, Services};
+use super::{Action, ServiceError, ServiceName, Services};
 
 /// A stop may take this long; libvirt and its hook wait meanwhile, which [`crate::patience::of_start`] counts.
 pub(crate) const STOP: Duration = Duration::from_secs(15);
@@ -50,7 +50,7 @@ trait Unit {
 
 impl Services for Systemd {
     fn dependents(&self, unit: &ServiceName) -> Result<Vec<String>, ServiceError> {
-        within(ANSWER, "ask about", unit, async {
+        within(ANSWER, Action::Inquire, unit, async {
             let bus = Connection::system().await?;
             let proxy = look_at(&bus, unit.as_str()).await?;
             let needing = [
@@ -70,7 +70,7 @@ impl Services for Systemd {
 
     fn stop(&self, unit: &ServiceName) -> Result<(), ServiceError> {
         let begun = Instant::now();
-        within(STOP, "stop", unit, async {
+        within(STOP, Action::Stop, unit, async {
             let bus = Connection::system().await?;
             let manager = ManagerProxy::new(&bus).await?;
             manager.stop_unit(unit.as_str(), "replace").await?;
@@ -85,7 +85,7 @@ impl Services for Systemd {
     }
 
     fn start(&self, unit: &ServiceName) -> Result<(), ServiceError> {
-        within(ANSWER, "start", unit, async {
+        within(ANSWER, Action::Start, unit, async {
             let bus = Connection::system().await?;
             let manager = ManagerProxy::new(&bus).await?;
             manager.start_unit(unit.as_str(), "replace").await?;
@@ -109,14 +109,14 @@ fn runs(state: &str) -> bool {
 
 fn within<T>(
     limit: Duration,
-    action: &'static str,
+    action: Action,
     unit: &ServiceName,
     work: impl Future<Output = zbus::Result<T>>,
 ) -> Result<T, ServiceError> {
     let done = zbus::block_on(async { tokio::time::timeout(limit, work).await });
     match done {
         Ok(result) => result.map_err(|error| failed(action, unit, error)),
-        Err(_) if action == "stop" => Err(ServiceError::Late {
+        Err(_) if action == Action::Stop => Err(ServiceError::Late {
             unit: unit.to_string(),
             seconds: limit.as_secs(),
         }),
@@ -127,7 +127,7 @@ fn within<T>(
     }
 }
 
-fn failed(action: &'static str, unit: &ServiceName, error: zbus::Error) -> ServiceError {
+fn failed(action: Action, unit: &ServiceName, error: zbus::Error) -> ServiceError {
     match error {
         zbus::Error::MethodError(name, ..)
             if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" =>
@@ -145,7 +145,7 @@ fn failed(action: &'static str, unit: &ServiceName, error: zbus::Error) -> Servi
     }
 }
 
-fn no(action: &'static str, unit: &ServiceName, why: String) -> ServiceError {
+fn no(action: Action, unit: &ServiceName, why: String) -> ServiceError {
     let unit = unit.to_string();
     ServiceError::Failed { action, unit, why }
 }

@@ -1,6 +1,9 @@
 //! What the form of a recipe does not rule out: values out of range, contradictions, the impossible.
 
-use super::schema::{Atomics, BIND, Fallback, Initiators, Member, Need, Placement, Recipe, Smmu};
+use super::schema::{
+    AcpiTable, Atomics, BIND, Fallback, Guest, Initiators, Member, Need, Placement, Recipe, Smmu,
+};
+use crate::toml_text::Step::{self, Item, Key};
 
 /// Smallest and largest distance between different nodes (10 is local, 255 unreachable: ACPI 6.5, 5.2.17).
 const DISTANCES: std::ops::RangeInclusive<u8> = 11..=254;
@@ -8,8 +11,23 @@ const DISTANCES: std::ops::RangeInclusive<u8> = 11..=254;
 /// Most initiators that one device can have beside the guest's own cell (MAX_NODES 128 in QEMU).
 const CELLS: std::ops::RangeInclusive<usize> = 1..=64;
 
-/// The first thing that is wrong with a recipe: the key, and what it must be.
-pub(super) fn fault(recipe: &Recipe) -> Option<String> {
+/// What is wrong with a recipe, and where.
+pub(super) struct Fault {
+    /// The key; where the file does not have it, the table that lacks it counts.
+    pub(super) place: Vec<Step>,
+    /// The key, and what it must be.
+    pub(super) reason: String,
+}
+
+fn at(place: impl Into<Vec<Step>>, reason: impl Into<String>) -> Fault {
+    Fault {
+        place: place.into(),
+        reason: reason.into(),
+    }
+}
+
+/// The first thing that is wrong with a recipe.
+pub(super) fn fault(recipe: &Recipe) -> Option<Fault> {
     name(&recipe.name)
         .or_else(|| bind_seconds(recipe.bind_seconds))
         .or_else(|| devices(recipe))
@@ -23,22 +41,25 @@ pub(super) fn fault(recipe: &Recipe) -> Option<String> {
         .or_else(|| atomics(recipe))
 }
 
-fn name(name: &str) -> Option<String> {
+fn name(name: &str) -> Option<Fault> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let shaped = (1..=64).contains(&name.len()) && name.bytes().all(allowed);
-    (!shaped)
-        .then(|| format!("name '{name}' must be 1 to 64 lower-case letters, digits and hyphens"))
+    let reason = || format!("name '{name}' must be 1 to 64 lower-case letters, digits and hyphens");
+    (!shaped).then(|| at([Key("name")], reason()))
 }
 
-fn bind_seconds(seconds: u64) -> Option<String> {
+fn bind_seconds(seconds: u64) -> Option<Fault> {
     let (least, most) = (BIND.start(), BIND.end());
-    (!BIND.contains(&seconds))
-        .then(|| format!("bind_seconds is {seconds}, it must be {least} to {most}"))
+    let reason = || format!("bind_seconds is {seconds}, it must be {least} to {most}");
+    (!BIND.contains(&seconds)).then(|| at([Key("bind_seconds")], reason()))
 }
 
-fn devices(recipe: &Recipe) -> Option<String> {
+fn devices(recipe: &Recipe) -> Option<Fault> {
     if recipe.devices.is_empty() {
-        return Some("it names no [[device]]: name at least one".to_owned());
+        return Some(at(
+            [Key("device")],
+            "it names no [[device]]: name at least one",
+        ));
     }
     let mut members = recipe.devices.iter().enumerate();
     let is_again = |(place, member): &(usize, &Member)| {
@@ -46,183 +67,212 @@ fn devices(recipe: &Recipe) -> Option<String> {
         before.any(|other| other.id == member.id && other.functions.overlap(member.functions))
     };
     let twice = members.find(is_again);
+    let said = |(place, member): (usize, &Member)| {
+        let reason = format!("device '{}' is named twice: remove one", member.id);
+        at([Key("device"), Item(place), Key("id")], reason)
+    };
+    let mut all = recipe.devices.iter().enumerate();
     twice
-        .map(|(_, member)| format!("device '{}' is named twice: remove one", member.id))
-        .or_else(|| recipe.devices.iter().find_map(bars))
+        .map(said)
+        .or_else(|| all.find_map(|(place, member)| bars(place, member)))
 }
 
 /// BARs are powers of two (PCI Local Bus 3.0, 6.2.5.1).
-fn bars(member: &Member) -> Option<String> {
+fn bars(place: usize, member: &Member) -> Option<Fault> {
+    let key = |key| [Key("device"), Item(place), Key(key)];
     let odd = member.bars_gib.iter().find(|gib| !gib.is_power_of_two());
     if let Some(gib) = odd {
         let id = member.id;
-        return Some(format!(
-            "device '{id}' has {gib} in bars_gib, it must be a power of two"
-        ));
+        let reason = format!("device '{id}' has {gib} in bars_gib, it must be a power of two");
+        return Some(at(key("bars_gib"), reason));
     }
     let sum = member
         .bars_gib
         .iter()
         .fold(0_u64, |a, b| a.saturating_add(*b));
     (sum > member.window_gib).then(|| {
-        format!(
-            "device '{}' has BARs of {sum} GiB, its window_gib must be at least that",
-            member.id
-        )
+        let id = member.id;
+        let reason =
+            format!("device '{id}' has BARs of {sum} GiB, its window_gib must be at least that");
+        at(key("window_gib"), reason)
     })
 }
 
-fn guests(recipe: &Recipe) -> Option<String> {
+fn guests(recipe: &Recipe) -> Option<Fault> {
     if recipe.guests.is_empty() {
-        return Some("it names no [[guest]]: name at least one arch and machine".to_owned());
+        let reason = "it names no [[guest]]: name at least one arch and machine";
+        return Some(at([Key("guest")], reason));
     }
-    let strange = recipe
-        .guests
-        .iter()
-        .find(|guest| !is_machine(&guest.machine));
-    let width = |bits: &u32| !(36..=52).contains(bits);
-    let wide = recipe.guests.iter().filter_map(|guest| guest.address_bits);
-    strange
-        .map(|guest| format!("guest machine '{}' must be 'virt' or 'q35'", guest.machine))
-        .or_else(|| {
-            let bits = wide.into_iter().find(width)?;
-            Some(format!("guest address_bits is {bits}, it must be 36 to 52"))
-        })
+    let mut guests = recipe.guests.iter().enumerate();
+    guests.find_map(|(place, one)| guest(place, one))
 }
 
-fn placement(recipe: &Recipe) -> Option<String> {
+fn guest(place: usize, guest: &Guest) -> Option<Fault> {
+    let key = |key| [Key("guest"), Item(place), Key(key)];
+    if !is_machine(&guest.machine) {
+        let reason = format!("guest machine '{}' must be 'virt' or 'q35'", guest.machine);
+        return Some(at(key("machine"), reason));
+    }
+    let bits = guest
+        .address_bits
+        .filter(|bits| !(36..=52).contains(bits))?;
+    let reason = format!("guest address_bits is {bits}, it must be 36 to 52");
+    Some(at(key("address_bits"), reason))
+}
+
+fn placement(recipe: &Recipe) -> Option<Fault> {
     let Placement { switch, link, .. } = recipe.placement;
-    let fault = if !recipe.own_root_port() && (link || switch) {
-        "placement.link and placement.switch need placement.own_root_port, at which they are"
+    let (key, reason) = if !recipe.own_root_port() && (link || switch) {
+        (
+            if link { "link" } else { "switch" },
+            "placement.link and placement.switch need placement.own_root_port, at which they are",
+        )
     } else if switch && link {
-        "placement.switch excludes placement.link: QEMU's switch ports have no link of their own"
+        (
+            "switch",
+            "placement.switch excludes placement.link: QEMU's switch ports have no link of their own",
+        )
     } else if switch && recipe.expander.is_some() {
-        "placement.switch goes on the guest's own root bus: it excludes [expander]"
+        (
+            "switch",
+            "placement.switch goes on the guest's own root bus: it excludes [expander]",
+        )
     } else if switch && recipe.atomics.need == Need::Require {
-        "placement.switch contradicts atomics.need = \"require\": QEMU's switches route no AtomicOps"
+        (
+            "switch",
+            "placement.switch contradicts atomics.need = \"require\": QEMU's switches route no AtomicOps",
+        )
     } else {
         return None;
     };
-    Some(fault.to_owned())
+    Some(at([Key("placement"), Key(key)], reason))
 }
 
-fn expander(recipe: &Recipe) -> Option<String> {
+fn expander(recipe: &Recipe) -> Option<Fault> {
     if recipe.smmu.is_some() && recipe.expander.is_none() {
-        return Some("[smmu] needs an [expander], in front of which it is put".to_owned());
+        let reason = "[smmu] needs an [expander], in front of which it is put";
+        return Some(at([Key("smmu")], reason));
     }
     let expander = recipe.expander.as_ref()?;
     if !recipe.placement.own_root_port {
-        return Some("[expander] needs placement.own_root_port, which goes on it".to_owned());
+        let reason = "[expander] needs placement.own_root_port, which goes on it";
+        return Some(at([Key("expander")], reason));
     }
     let machine = &expander.machine;
+    let place = [Key("expander"), Key("machine")];
     if recipe.smmu.is_some() && machine != "virt" {
-        return Some(format!(
-            "[smmu] is for machine 'virt', and expander.machine is '{machine}'"
-        ));
+        let reason = format!("[smmu] is for machine 'virt', and expander.machine is '{machine}'");
+        return Some(at(place, reason));
     }
-    (!is_machine(machine)).then(|| format!("expander.machine '{machine}' must be 'virt' or 'q35'"))
+    let reason = || format!("expander.machine '{machine}' must be 'virt' or 'q35'");
+    (!is_machine(machine)).then(|| at(place, reason()))
 }
 
 /// The ranges of QEMU's `arm-smmuv3` (hw/arm/smmuv3.c, QEMU 11.1).
-fn smmu(section: &Smmu) -> Option<String> {
-    if section.ssidsize > 20 {
-        return Some(format!(
-            "smmu.ssidsize is {}, it must be 0 to 20",
-            section.ssidsize
-        ));
+fn smmu(section: &Smmu) -> Option<Fault> {
+    let Smmu { ssidsize, oas, .. } = section;
+    let key = |key| [Key("smmu"), Key(key)];
+    if *ssidsize > 20 {
+        let reason = format!("smmu.ssidsize is {ssidsize}, it must be 0 to 20");
+        return Some(at(key("ssidsize"), reason));
     }
-    (!matches!(section.oas, 44 | 48))
-        .then(|| format!("smmu.oas is {}, it must be 44 or 48", section.oas))
+    let reason = || format!("smmu.oas is {oas}, it must be 44 or 48");
+    (!matches!(oas, 44 | 48)).then(|| at(key("oas"), reason()))
 }
 
-fn acpi_tables(recipe: &Recipe) -> Option<String> {
+fn acpi_tables(recipe: &Recipe) -> Option<Fault> {
     let plain = |path: &str| path.starts_with('/') && !path.contains([' ', '\t', '\n', ',']);
-    let bad = recipe.acpi_tables.iter().find(|t| !plain(&t.path));
-    if let Some(table) = bad {
-        return Some(format!(
+    let mut tables = recipe.acpi_tables.iter().enumerate();
+    let bad = |(_, table): &(usize, &AcpiTable)| !plain(&table.path);
+    if let Some((place, table)) = tables.find(bad) {
+        let reason = format!(
             "acpi_table.path '{}' must be an absolute path without blanks and commas",
             table.path
-        ));
+        );
+        return Some(at([Key("acpi_table"), Item(place), Key("path")], reason));
     }
     let virt = recipe.guests.iter().any(|guest| guest.machine == "virt");
-    (virt && !recipe.acpi_tables.is_empty()).then(|| {
-        "[[acpi_table]] cannot be given to a guest with machine 'virt': QEMU has no -acpitable there"
-            .to_owned()
-    })
+    let reason = "[[acpi_table]] cannot be given to a guest with machine 'virt': QEMU has no -acpitable there";
+    (virt && !recipe.acpi_tables.is_empty()).then(|| at([Key("acpi_table"), Item(0)], reason))
 }
 
 fn is_machine(family: &str) -> bool {
     matches!(family, "virt" | "q35")
 }
 
-fn initiators(section: &Initiators) -> Option<String> {
+fn initiators(section: &Initiators) -> Option<Fault> {
     if !CELLS.contains(&section.cells) {
-        return Some(format!(
-            "initiators.cells is {}, it must be 1 to 64",
-            section.cells
-        ));
+        let reason = format!("initiators.cells is {}, it must be 1 to 64", section.cells);
+        return Some(at([Key("initiators"), Key("cells")], reason));
     }
-    let fallback = section.fallback.map(
-        |Fallback {
-             same_device,
-             other_device,
-             cpu,
-         }| {
-            [
-                ("fallback.same_device", same_device),
-                ("fallback.other_device", other_device),
-                ("fallback.cpu", cpu),
-            ]
-        },
-    );
     let named = [
         ("raise_ten_to", Some(section.raise_ten_to)),
         ("cpu_distance", section.cpu_distance),
     ];
-    let named = named
+    let mut named = named
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)));
-    let wrong = named
-        .chain(fallback.into_iter().flatten())
-        .find(|(_, value)| !DISTANCES.contains(value));
-    wrong.map(|(key, value)| format!("initiators.{key} is {value}, it must be 11 to 254: 10 is for a node itself, 255 is unreachable"))
+    let wrong = |(_, value): &(&str, u8)| !DISTANCES.contains(value);
+    if let Some((key, value)) = named.find(wrong) {
+        let place = [Key("initiators"), Key(key)];
+        return Some(at(place, distance(key, value)));
+    }
+    let Fallback {
+        same_device,
+        other_device,
+        cpu,
+    } = section.fallback?;
+    let fallback = [
+        ("same_device", same_device),
+        ("other_device", other_device),
+        ("cpu", cpu),
+    ];
+    let (key, value) = fallback.into_iter().find(wrong)?;
+    let place = [Key("initiators"), Key("fallback"), Key(key)];
+    Some(at(place, distance(&format!("fallback.{key}"), value)))
 }
 
-fn window(recipe: &Recipe) -> Option<String> {
+fn distance(key: &str, value: u8) -> String {
+    format!(
+        "initiators.{key} is {value}, it must be 11 to 254: 10 is for a node itself, 255 is unreachable"
+    )
+}
+
+fn window(recipe: &Recipe) -> Option<Fault> {
     let window = recipe.window.as_ref()?;
+    let key = |key| [Key("window"), Key(key)];
     if !is_machine(&window.machine) {
-        return Some(format!(
+        let reason = format!(
             "window.machine '{}' must be 'virt' or 'q35'",
             window.machine
-        ));
+        );
+        return Some(at(key("machine"), reason));
     }
-    let power = window.minimum_gib.is_power_of_two() && window.minimum_gib <= 16 << 10;
-    (!power).then(|| {
-        format!(
-            "window.minimum_gib is {}, it must be a power of two up to 16384",
-            window.minimum_gib
-        )
-    })
+    let least = window.minimum_gib;
+    let reason = || format!("window.minimum_gib is {least}, it must be a power of two up to 16384");
+    (!least.is_power_of_two() || least > 16 << 10).then(|| at(key("minimum_gib"), reason()))
 }
 
-fn atomics(recipe: &Recipe) -> Option<String> {
+fn atomics(recipe: &Recipe) -> Option<Fault> {
     let Atomics {
         need,
         widths,
         otherwise,
         ..
     } = &recipe.atomics;
-    if otherwise
+    let key = |key| [Key("atomics"), Key(key)];
+    let unnamed = otherwise
         .iter()
-        .any(|other| other.ids.is_empty() || other.means.trim().is_empty())
-    {
-        return Some("atomics.otherwise must name ids and means".to_owned());
+        .position(|other| other.ids.is_empty() || other.means.trim().is_empty());
+    if let Some(place) = unnamed {
+        let place = [Key("atomics"), Key("otherwise"), Item(place)];
+        return Some(at(place, "atomics.otherwise must name ids and means"));
     }
     if let Some(width) = widths.iter().find(|width| !matches!(width, 32 | 64 | 128)) {
-        return Some(format!(
-            "atomics.widths names {width}, there are 32, 64 and 128"
-        ));
+        let reason = format!("atomics.widths names {width}, there are 32, 64 and 128");
+        return Some(at(key("widths"), reason));
     }
+    let reason = "atomics.widths is empty: name the widths that are needed";
     let empty = *need != Need::Ignore && widths.is_empty();
-    empty.then(|| "atomics.widths is empty: name the widths that are needed".to_owned())
+    empty.then(|| at(key("widths"), reason))
 }

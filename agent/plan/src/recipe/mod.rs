@@ -70,10 +70,10 @@ impl Recipe {
     pub fn parse(file: &str, text: &str) -> Result<Self, TomlError> {
         let recipe: Self = toml_text::read(file, text)?;
         match check::fault(&recipe) {
-            Some(reason) => Err(TomlError {
+            Some(fault) => Err(TomlError {
                 file: file.to_owned(),
-                line: line_of(text, &reason),
-                reason,
+                line: toml_text::line_of(text, &fault.place),
+                reason: fault.reason,
             }),
             None => Ok(recipe),
         }
@@ -169,18 +169,6 @@ impl Recipes {
     pub fn sourced(&self) -> impl Iterator<Item = &Sourced> {
         self.0.iter()
     }
-}
-
-/// The line of the key that a fault's text begins with; 1 where it is in no line.
-fn line_of(text: &str, reason: &str) -> usize {
-    let key = reason.split([' ', '\'']).next().unwrap_or_default();
-    let key = key.rsplit('.').next().unwrap_or_default();
-    let found = text.lines().position(|line| {
-        line.trim_start()
-            .strip_prefix(key)
-            .is_some_and(|rest| rest.trim_start().starts_with('='))
-    });
-    found.map_or(1, |line| line + 1)
 }
 
 #[cfg(test)]

@@ -109,7 +109,34 @@ fn what_is_out_of_range_is_named_with_its_range_and_line() {
             "{to}: {said}"
         );
     }
-    assert!(said(&GRACE.replacen("cells = 8", "cells = 0", 1)).contains("line 6"));
+}
+
+#[test]
+fn a_value_that_is_wrong_is_named_with_its_own_line_whatever_else_has_its_key() {
+    let cases = [
+        ("[initiators]\n", "cells = 0\n", "cells = 8\n"),
+        ("[expander]\n", "machine = \"pc\"\n", "machine = \"virt\"\n"),
+        ("[window]\n", "machine = \"pc\"\n", "machine = \"virt\"\n"),
+    ];
+    for (section, wrong, right) in cases {
+        let at = GRACE.find(section).expect(section);
+        let text = GRACE[..at].to_owned() + &GRACE[at..].replacen(right, wrong, 1);
+        let line = text[at..].find(wrong).map(|found| at + found);
+        let line = 1 + text[..line.expect(wrong)].matches('\n').count();
+        let said = said(&text);
+        assert!(
+            said.starts_with(&format!("'mine.toml', line {line}: ")),
+            "{said}"
+        );
+    }
+    let twice = GRACE.replacen("id = \"10de:2345\"", "id = \"10de:2342\"", 1);
+    let second = twice
+        .match_indices("id = \"10de:2342\"")
+        .nth(1)
+        .expect("two")
+        .0;
+    let line = 1 + twice[..second].matches('\n').count();
+    assert!(said(&twice).starts_with(&format!("'mine.toml', line {line}: ")));
 }
 
 #[test]
