@@ -50,7 +50,7 @@ pub(crate) fn rewrite_read(
     }
 }
 
-/// A definition whose plan is that of before: what was added stays, unless its values were edited.
+/// A definition whose plan is that of before: what was added stays, unless something is missing or its values were edited.
 fn kept(
     text: &str,
     domain: &Domain,
@@ -63,7 +63,8 @@ fn kept(
     let Ok(fresh) = again(text, domain, mark, None, setting) else {
         return Ok(current);
     };
-    match intact::has_same_values(&Domain::parse(&current.text)?, &Domain::parse(&fresh.text)?) {
+    let is_complete = current.text == text;
+    match is_complete && intact::has_same_values(domain, &Domain::parse(&fresh.text)?) {
         true => Ok(current),
         false => Ok(fresh),
     }

@@ -1,7 +1,9 @@
 //! Completing again after recipe, host or device list changed: what we added is replaced, and nothing else.
 
+use kernel_glue::device::Bar;
+
 use super::*;
-use crate::plan::testing::{Fixture, address, guest, hostdev};
+use crate::plan::testing::{Fixture, address, device, guest, hostdev};
 use crate::recipe::Recipes;
 use crate::revert::revert;
 
@@ -110,6 +112,35 @@ fn two_gpus_that_change_places_are_planned_as_in_a_fresh_definition() {
         .replacen("domain='0xffff'", "domain='0x0019'", 1);
     let fresh = two_sockets(&(other + &one));
     assert_eq!(revert(&swapped).expect("reverted"), fresh);
+    assert_eq!(fixture.rewrite(&swapped).text, fixture.rewrite(&fresh).text);
+}
+
+#[test]
+fn a_gpu_that_changes_places_with_another_device_is_planned_as_in_a_fresh_definition() {
+    let mut fixture = Fixture::new();
+    let mut hopper = device("0003:01:00.0", "10de:2330", 0);
+    hopper.bars[2] = Bar {
+        size: 128 << 30,
+        flags: 0x0014_220c,
+    };
+    fixture.host.devices.insert(hopper.address, hopper);
+    let on_port = "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>";
+    let two = |first: &str, second: &str| {
+        let devices = hostdev(first, on_port) + &hostdev(second, "");
+        guest(&devices)
+            .replace("aarch64", "x86_64")
+            .replace("'virt'", "'q35'")
+            .replace(
+                "index='0' model='pcie-root'",
+                "index='1' model='pcie-root-port'",
+            )
+    };
+    let done = fixture.rewrite(&two("0003:01:00.0", "0002:01:00.0")).text;
+    let swapped = done
+        .replacen("domain='0x0003'", "domain='0xffff'", 1)
+        .replacen("domain='0x0002'", "domain='0x0003'", 1)
+        .replacen("domain='0xffff'", "domain='0x0002'", 1);
+    let fresh = two("0002:01:00.0", "0003:01:00.0");
     assert_eq!(fixture.rewrite(&swapped).text, fixture.rewrite(&fresh).text);
 }
 
