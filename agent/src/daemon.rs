@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::name::SERVICE;
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
@@ -174,7 +175,7 @@ pub struct Daemon {
 pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     // Before anything is read or recovered: another agent may be at it.
     let instance = Instance::hold(&places.run)?;
-    let free = bus::require_free(bus::NAME);
+    let free = bus::require_free(SERVICE);
     in_time("ask the system bus who has our name", free).await?;
     let thread = hook::thread()?;
     let site = site(places)?;
@@ -218,7 +219,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         definitions: places.root.join(DEFINITIONS),
     };
     let served = serve(manager.clone(), &places.run).await?;
-    let lost = bus::request(&served, bus::NAME);
+    let lost = bus::request(&served, SERVICE);
     let lost = in_time("register the name on the system bus", lost).await?;
     let socket = socket(&places.run, hook, &thread)?;
     supervisor.ready();

@@ -25,12 +25,13 @@ use crate::progress;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
 use crate::replace::{Written, replace};
-use crate::report::{Outcome, Report};
+use crate::report;
 use crate::revert::revert;
 use crate::rewrite::Rewrite;
 use crate::sharing;
 use crate::site::Site;
 use crate::view::{Interest, View};
+use api::report::{Outcome, Report};
 
 /// How often somebody else may edit the definition between our two reads.
 const ATTEMPTS: usize = 5;
@@ -80,12 +81,12 @@ impl Preparer {
                 self.site.declined.remove(&domain.uuid);
                 self.site.attempts.forget(&domain.uuid);
             } else if self.site.declined.has(&domain.uuid) {
-                return Ok(Report::new(domain, Outcome::OnRequest));
+                return Ok(report::of(domain, Outcome::OnRequest));
             }
             let before = self.read(domain)?;
             let mut view = self.site.look();
             if let Some(outcome) = wait_for_request(&view, &before, trigger)? {
-                return Ok(Report::new(domain, outcome));
+                return Ok(report::of(domain, outcome));
             }
             progress::stage("planning what the definition needs", 0.3);
             let capabilities = self.ask(&mut view, &before);
@@ -93,7 +94,7 @@ impl Preparer {
             let rewrite = view.rewrite(&before, replace)?;
             if rewrite.text == before {
                 let plan = &rewrite.plan;
-                return Ok(Report::of_plan(domain, Outcome::Complete, plan));
+                return Ok(report::of_plan(domain, Outcome::Complete, plan));
             }
             let attempt = self.fingerprint(&before, &rewrite.text);
             if !asked {
@@ -143,12 +144,12 @@ impl Preparer {
             return Err(saved.stale("the definition").into());
         }
         if rewrite.plan.devices.is_empty() {
-            return Ok(Report::new(domain, Outcome::Foreign));
+            return Ok(report::of(domain, Outcome::Foreign));
         }
         self.site.declined.remove(&domain.uuid);
         if rewrite.text == before {
             let plan = &rewrite.plan;
-            return Ok(Report::of_plan(domain, Outcome::Complete, plan));
+            return Ok(report::of_plan(domain, Outcome::Complete, plan));
         }
         self.site.attempts.forget(&domain.uuid);
         let defined = self.define(&view, domain, &before, &rewrite, &capabilities)?;
@@ -167,7 +168,7 @@ impl Preparer {
             {
                 continue;
             }
-            return Ok(Report::new(domain, Outcome::Reverted));
+            return Ok(report::of(domain, Outcome::Reverted));
         }
         Err(raced(domain).into())
     }
@@ -197,7 +198,7 @@ impl Preparer {
         plan.notes.extend(shared);
         plan.notes.extend(emulator(&rewrite.text, capabilities));
         plan.notes.extend(note);
-        Ok(Some(Report::of_plan(domain, Outcome::Completed, &plan)))
+        Ok(Some(report::of_plan(domain, Outcome::Completed, &plan)))
     }
 
     /// Neither this attempt nor the one that its own event would begin is made again.

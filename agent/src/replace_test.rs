@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::fixture::{GPU, guest, site};
 use crate::libvirt::fake::{Act, Fake, Point};
 use crate::prepare::{Preparer, Trigger};
-use crate::report::{Outcome, Report};
+use api::report::{Outcome, Report};
 
 struct Scene {
     libvirt: Arc<Fake>,

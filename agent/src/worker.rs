@@ -26,9 +26,10 @@ use crate::prepare::{Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::proposal::Proposal;
 use crate::record::RecordError;
-use crate::report::{Outcome, Report};
+use crate::report;
 use crate::site::Site;
 use crate::unplug;
+use api::report::{Outcome, Report};
 
 /// libvirt takes five calls of one client at a time (max_client_requests); beyond that it stops
 /// reading, keepalive messages too.
@@ -266,7 +267,7 @@ impl Worker {
             Event::Undefined(domain) => {
                 self.site.declined.remove(&domain.uuid);
                 self.site.attempts.forget(&domain.uuid);
-                self.keep(&domain, Report::new(&domain, Outcome::Foreign));
+                self.keep(&domain, report::of(&domain, Outcome::Foreign));
             }
             Event::Started(domain) => debug!("guest '{domain}' runs"),
             Event::Stopped(domain) => drop(tokio::spawn(self.clone().ended(domain))),
@@ -377,7 +378,7 @@ impl Worker {
         let result = self.preparer().prepare(domain, trigger);
         let report = match &result {
             Ok(report) => report.clone(),
-            Err(error) => Report::of_error(domain, error),
+            Err(error) => report::of_error(domain, error),
         };
         self.note(domain, trigger, report);
         result

@@ -3,7 +3,6 @@
 //! Never opens a libvirt connection: libvirt waits for its hook (docs/hooks.rst, "Calling libvirt
 //! functions from within a hook script").
 
-pub mod again;
 pub mod agent;
 pub mod answer;
 pub mod business;

@@ -4,11 +4,12 @@ use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent::bus::{self, NAME};
+use agent::bus;
 use agent::config;
 use agent::daemon::{self, Places, StartError};
 use agent::log;
 use anyhow::Context;
+use api::name::SERVICE;
 use clap::Parser;
 use kernel_glue::address::PciAddress;
 use tokio::runtime::{Builder, Runtime};
@@ -143,7 +144,7 @@ async fn serve(places: Places) -> anyhow::Result<()> {
                 if let Some(socket) = &agent.socket {
                     socket.close().await;
                 }
-                bus::release(&agent.manager, NAME).await?;
+                bus::release(&agent.manager, SERVICE).await?;
                 break;
             }
             name = agent.lost.name() => anyhow::bail!("the name '{name}' on the system bus is another process's now"),

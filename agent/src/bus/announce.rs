@@ -8,9 +8,10 @@ use tracing::debug;
 use zbus::Connection;
 use zbus::object_server::SignalEmitter;
 
-use super::{MANAGER, Manager};
-use crate::report::Report;
+use super::Manager;
 use crate::worker::Worker;
+use api::name::MANAGER;
+use api::report::Report;
 
 /// Follows the worker's reports for as long as the connection lasts.
 pub async fn announce(connection: Connection, worker: Arc<Worker>) {

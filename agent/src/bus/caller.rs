@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::name::{MANAGER, MANAGER_INTERFACE, SERVICE};
 use nix::unistd::geteuid;
 use tokio::time::timeout;
 use tracing::debug;
@@ -16,10 +17,10 @@ use zbus::fdo::{DBusProxy, NameOwnerChangedStream};
 use zbus::message::Header;
 use zbus::{Connection, OwnedVariant};
 
+use super::BusError;
 use super::budget::{Budget, Full, Incoming};
-use super::{BusError, MANAGER, NAME};
-use crate::client::next;
 use crate::code::Code;
+use api::client::next;
 
 /// For an answer of the bus itself.
 const DEADLINE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
@@ -164,9 +165,9 @@ impl Callers {
         let Some(bus) = &self.bus else {
             return Ok(());
         };
-        let body = ("org.variantd1.Manager", "Version");
+        let body = (MANAGER_INTERFACE, "Version");
         let properties = Some("org.freedesktop.DBus.Properties");
-        let call = bus.call_method(Some(NAME), MANAGER, properties, "Get", &body);
+        let call = bus.call_method(Some(SERVICE), MANAGER, properties, "Get", &body);
         let reply = timeout(ROUND, call).await.map_err(|_| late())??;
         reply.body().deserialize::<OwnedVariant>().map(drop)
     }

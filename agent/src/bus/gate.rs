@@ -19,6 +19,7 @@ use std::os::unix::net::{SocketAddr, UnixStream as StdStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::name::MANAGER_INTERFACE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -449,8 +450,8 @@ impl Out {
 /// The longest body of a call.
 fn limit(interface: &str, member: &str) -> usize {
     match (interface, member) {
-        ("org.variantd1.Manager", "PrepareXml") => XML + BODY,
-        ("org.variantd1.Manager", "Prepare" | "StartJob") => proposal::MAX_BYTES + BODY,
+        (MANAGER_INTERFACE, "PrepareXml") => XML + BODY,
+        (MANAGER_INTERFACE, "Prepare" | "StartJob") => proposal::MAX_BYTES + BODY,
         _ => BODY,
     }
 }

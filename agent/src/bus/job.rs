@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use api::name::JOB_INTERFACE;
 use tokio::sync::Notify;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
@@ -28,9 +29,6 @@ pub use list::Jobs;
 
 mod kind;
 mod list;
-
-/// The interface.
-const INTERFACE: &str = "org.variantd1.Job";
 
 /// A job's object; all clones are one job.
 #[derive(Clone)]
@@ -182,7 +180,7 @@ async fn say(emitter: &SignalEmitter<'_>, old: &Progress, new: &Progress) -> zbu
         return Ok(());
     }
     let no_values: HashMap<&str, Variant<'_>> = HashMap::new();
-    let body = (INTERFACE, no_values, changed);
+    let body = (JOB_INTERFACE, no_values, changed);
     let (interface, name) = ("org.freedesktop.DBus.Properties", "PropertiesChanged");
     emitter.emit(interface, name, &body).await
 }

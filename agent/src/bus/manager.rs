@@ -21,11 +21,11 @@ use crate::libvirt::DomainRef;
 use crate::prepare::Trigger;
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
-use crate::refused;
-use crate::report::Report;
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::{RecoverError, Worker};
+use api::refused;
+use api::report::Report;
 
 use run::Call;
 

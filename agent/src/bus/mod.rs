@@ -20,6 +20,7 @@ mod publish;
 
 use std::sync::Arc;
 
+use api::name::MANAGER;
 use tokio::task::spawn_blocking;
 use zbus::connection::Builder;
 use zbus::fdo::ObjectManager;
@@ -37,11 +38,6 @@ pub use lane::Lanes;
 pub use manager::{Manager, Reload};
 pub use name::{Lost, NameError, release, request, require_free};
 pub use publish::{Publisher, Sources};
-
-/// The bus name.
-pub const NAME: &str = "org.variantd1";
-/// The manager's object.
-pub const MANAGER: &str = "/org/variantd1";
 
 /// How far plans and other long work stand behind the loop that reads the bus (nice(2)).
 const BEHIND_THE_BUS: i32 = 5;

@@ -9,8 +9,8 @@ use zbus::Connection;
 use zbus::fdo::{DBusProxy, RequestNameFlags};
 
 use super::Served;
-use crate::client::next;
 use crate::instance::InstanceError;
+use api::client::next;
 
 /// How long the bus has to answer.
 const ANSWER: Duration = Duration::from_secs(10);

@@ -3,15 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use api::name::DEVICES;
 use kernel_glue::address::PciAddress;
 use zbus::{Variant, interface};
 
 use crate::status::Status;
-
-/// The interface.
-pub(super) const INTERFACE: &str = "org.variantd1.Device";
-/// What the paths begin with.
-const PREFIX: &str = "/org/variantd1/device/";
 
 /// A device's object; all clones say the same.
 #[derive(Clone)]
@@ -22,7 +18,7 @@ pub(super) type Properties = HashMap<&'static str, Variant<'static>>;
 
 /// The path of a device's object.
 pub(super) fn path(device: PciAddress) -> String {
-    format!("{PREFIX}{}", device.to_string().replace([':', '.'], "_"))
+    format!("{DEVICES}{}", device.to_string().replace([':', '.'], "_"))
 }
 
 impl DeviceObject {

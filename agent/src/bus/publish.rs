@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::name::DEVICE_INTERFACE;
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 use zbus::Connection;
 
-use super::object::{DeviceObject, INTERFACE, Properties, path};
+use super::object::{DeviceObject, Properties, path};
 use super::{BusError, blocking};
 use crate::assign::Assigner;
 use crate::inventory::{self, PublishError};
@@ -178,7 +179,7 @@ impl Publisher {
 
     async fn say(&self, device: PciAddress, changed: Properties) -> Result<(), BusError> {
         let none: &[&str] = &[];
-        let body = (INTERFACE, changed, none);
+        let body = (DEVICE_INTERFACE, changed, none);
         let (interface, name) = ("org.freedesktop.DBus.Properties", "PropertiesChanged");
         let said = self
             .connection

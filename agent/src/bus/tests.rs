@@ -16,7 +16,6 @@ use zbus::{Connection, Guid, Variant, connection};
 
 use super::*;
 use crate::assign::Assigner;
-use crate::client::{Fault, ManagerProxy, next};
 use crate::config::Config;
 use crate::fixture::{GPU, VARIANT, address, guest, host, kernel_of, site_reading};
 use crate::hook::Hook;
@@ -27,6 +26,7 @@ use crate::record::Records;
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
+use api::client::{Fault, ManagerProxy, next};
 
 mod authority;
 mod by_hand;

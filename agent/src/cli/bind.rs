@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::domain::ask;
 use super::problem::Problem;
 use super::{Cli, dry_run, output};
-use crate::client::Options;
-use hooks::again::Effect;
+use api::again::Effect;
+use api::client::Options;
 
 /// After this long it is said that the agent is waited for,
 const FIRST_WORD: Duration = Duration::from_secs(2);

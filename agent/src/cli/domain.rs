@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hooks::again::Effect;
+use api::again::{Effect, again};
 use serde_json::{Value, json};
 use zbus::Connection;
 
 use super::problem::Problem;
 use super::{input, output};
-use crate::client::{Fault, ManagerProxy, Options, again};
 use crate::code::Code;
 use crate::proposal::{Findings, MAX_BYTES, Proposal};
+use api::client::{Fault, ManagerProxy, Options};
 
 /// Completes a domain's definition and says what was added.
 pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {

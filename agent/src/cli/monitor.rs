@@ -3,20 +3,20 @@
 use std::io::{self, Write};
 
 use crate::domain::printable::Printable;
+use api::again::{Effect, again};
+use api::client::next;
+use api::name::{JOB_INTERFACE, MANAGER, SERVICE};
 use tokio::signal::ctrl_c;
 use zbus::fdo::{NameOwnerChanged, ObjectManagerProxy, PropertiesProxy};
 use zbus::message::Type;
 use zbus::names::InterfaceName;
 use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath};
 
-use event::{Event, JOB};
+use event::Event;
 
 use super::domain;
 use super::output;
 use super::problem::Problem;
-use crate::bus::{MANAGER, NAME};
-use crate::client::{again, next};
-use hooks::again::Effect;
 
 mod event;
 
@@ -47,13 +47,13 @@ pub(super) fn run(as_json: bool) -> Result<(), Problem> {
 
 async fn follow(as_json: bool) -> Result<(), End> {
     let bus = Connection::system().await?;
-    let signals = MatchRule::builder().msg_type(Type::Signal).sender(NAME);
+    let signals = MatchRule::builder().msg_type(Type::Signal).sender(SERVICE);
     let mut signals = stream(&bus, signals.build()?).await?;
     let owners = MatchRule::builder().msg_type(Type::Signal);
     let owners = owners
         .sender("org.freedesktop.DBus")
         .member("NameOwnerChanged");
-    let mut owners = stream(&bus, owners.add_arg(NAME).build()?).await?;
+    let mut owners = stream(&bus, owners.add_arg(SERVICE).build()?).await?;
     show_all(&bus, as_json).await?;
     loop {
         let event = tokio::select! {
@@ -86,9 +86,11 @@ async fn stream(bus: &Connection, rule: MatchRule<'_>) -> Result<MessageStream, 
 
 /// A job as it is now. Its signals say only that it is another; what it does is said to its owner and root alone.
 async fn look(bus: &Connection, job: OwnedObjectPath) -> Option<Event> {
-    let properties = PropertiesProxy::builder(bus).destination(NAME).path(&job);
+    let properties = PropertiesProxy::builder(bus)
+        .destination(SERVICE)
+        .path(&job);
     let properties = properties.build().await.ok()?;
-    let job_interface = InterfaceName::try_from(JOB).ok()?;
+    let job_interface = InterfaceName::try_from(JOB_INTERFACE).ok()?;
     let all = properties.get_all(job_interface).await.ok()?;
     Event::of_job(&job, &all)
 }
@@ -97,7 +99,7 @@ async fn look(bus: &Connection, job: OwnedObjectPath) -> Option<Event> {
 async fn show_all(bus: &Connection, as_json: bool) -> Result<(), End> {
     let objects = ObjectManagerProxy::builder(bus)
         .path(MANAGER)
-        .destination(NAME);
+        .destination(SERVICE);
     let objects = objects.build().await?;
     let listed = again(Effect::Reads, async || {
         Ok(objects.get_managed_objects().await?)

@@ -8,9 +8,9 @@ use super::bind::{self, quoted};
 use super::domain::ask;
 use super::problem::Problem;
 use super::{Cli, View, list::or_dash, output};
-use crate::client::Options;
 use crate::reserve::{Reservation, ReserveError};
-use hooks::again::Effect;
+use api::again::Effect;
+use api::client::Options;
 
 /// A reservation beside the host: what it is, and why it is not in force.
 pub(super) struct Found {

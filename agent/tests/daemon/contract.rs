@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use agent::client::{JobProxy, next};
+use api::client::{JobProxy, next};
 use roxmltree::{Document, Node, ParsingOptions};
 use zbus::message::Message;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, connection};

@@ -16,8 +16,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent::client::{Fault, ManagerProxy};
 use agent::record::Records;
+use api::client::{Fault, ManagerProxy};
 use hooks::agent::Reply;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use agent::client::{ManagerProxy, Options};
+use api::client::{ManagerProxy, Options};
 use hooks::agent::Reply;
 use nix::unistd::Uid;
 use tests::bus::Kind;

@@ -5,7 +5,7 @@ use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent::client::Fault;
+use api::client::Fault;
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use tokio::time::timeout;

@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use agent::bus::MEMORY_BOUND;
-use agent::client::{Fault, ManagerProxy, Options, next};
+use api::client::{Fault, ManagerProxy, Options, next};
 use hooks::agent::Reply;
 use nix::unistd::{Uid, geteuid};
 use tests::bus::Kind;

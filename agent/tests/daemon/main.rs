@@ -25,8 +25,8 @@ mod vdsm;
 use std::collections::HashMap;
 use std::fs;
 
-use agent::client::{Fault, ManagerProxy};
 use agent::snapshot::Snapshot;
+use api::client::{Fault, ManagerProxy};
 use nix::sys::signal::Signal;
 use zbus::connection;
 

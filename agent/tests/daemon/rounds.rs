@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use agent::client::{Fault, ManagerProxy, Options};
+use api::client::{Fault, ManagerProxy, Options};
 use tokio::time::sleep;
 use zbus::{Variant, connection};
 

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Each crate uses only crates that stand before it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "kernel-glue",
     "domain",
     "planner",
     "settings",
+    "api",
     "hooks",
     "vdsm",
     "agent",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::name::JOBS;
 use tracing::debug;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
@@ -23,9 +24,6 @@ const LIMIT_OF_ONE: usize = 8;
 const LIMIT_A_MINUTE: usize = 16;
 /// Jobs that have ended are kept up to this many beside those under way.
 const KEPT: usize = 32;
-
-/// What the paths begin with; not below the manager's, which lists all objects below it to everybody.
-const PREFIX: &str = "/org/variantd1_job/";
 
 /// The jobs of a connection.
 #[derive(Clone)]
@@ -146,5 +144,5 @@ impl List {
 }
 
 fn path(number: u32) -> String {
-    format!("{PREFIX}{number}")
+    format!("{JOBS}{number}")
 }

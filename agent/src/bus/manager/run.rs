@@ -1,11 +1,12 @@
 //! A method of `Manager` as a job: the very call that the caller could have made, answered later.
 
+use api::name::MANAGER;
 use zbus::message::{Header, Message};
 use zbus::{Connection, OwnedVariant, Variant};
 
 use super::{Action, Manager, Operation, Options, binding};
 use crate::bus::about::About;
-use crate::bus::{BusError, MANAGER, device};
+use crate::bus::{BusError, device};
 
 /// The call of a job, with the sender and flags of the call that started it.
 pub(super) struct Call {

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use ::tests::bus::Bus;
+use api::name::{MANAGER_INTERFACE, SERVICE};
 use tokio::sync::Notify;
 
 use super::polkit::{Mood, Polkit};
 use super::*;
-use crate::client::{JobProxy, Options};
+use api::client::{JobProxy, Options};
 
 struct Court {
     client: Connection,
@@ -48,7 +49,7 @@ async fn court(mood: Option<Mood>) -> Court {
         deadline: Duration::from_millis(300),
         ..Authority::default()
     };
-    let builder = connection::Builder::address(bus.address()).name(NAME);
+    let builder = connection::Builder::address(bus.address()).name(SERVICE);
     let agent = serve(builder, parts.manager).build().await;
     let client = connection::Builder::address(bus.address()).build().await;
     Court {
@@ -71,7 +72,7 @@ impl Court {
     /// Binds without leave to ask a person.
     async fn bind_quietly(&self) -> Result<(), Fault> {
         let options: Options<'_> = HashMap::new();
-        let (name, interface) = (Some(NAME), Some("org.variantd1.Manager"));
+        let (name, interface) = (Some(SERVICE), Some(MANAGER_INTERFACE));
         let body = (GPU, options);
         let call = self
             .client

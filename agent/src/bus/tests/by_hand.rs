@@ -5,8 +5,8 @@ use nix::errno::Errno;
 use serde_json::Value;
 
 use super::*;
-use crate::client::Options;
 use crate::fixture::NIC;
+use api::client::Options;
 
 async fn said(reply: impl Future<Output = zbus::Result<String>>) -> Result<Value, Fault> {
     let text = reply.await.map_err(Fault::from)?;

@@ -1,11 +1,12 @@
 //! The devices' objects: there from the beginning, and true after every change.
 
+use api::name::{DEVICE_INTERFACE, SERVICE};
 use tokio::time::timeout;
 use zbus::fdo::{ObjectManagerProxy, PropertiesProxy};
 
 use super::*;
-use crate::client::{DeviceProxy, Options};
 use crate::fixture::NIC;
+use api::client::{DeviceProxy, Options};
 
 async fn device<'a>(scene: &'a Scene, at: &str) -> DeviceProxy<'a> {
     let proxy = DeviceProxy::builder(&scene.client).path(object::path(address(at)));
@@ -18,7 +19,7 @@ async fn until(scene: &Scene, at: &str, wanted: &str) -> DeviceProxy<'static> {
     let path = object::path(address(at));
     let properties = PropertiesProxy::builder(&scene.client)
         .path(&*path)
-        .destination(NAME);
+        .destination(SERVICE);
     let properties = properties.build().await.expect("proxy");
     let mut changes = properties
         .receive_properties_changed()
@@ -41,12 +42,12 @@ async fn until(scene: &Scene, at: &str, wanted: &str) -> DeviceProxy<'static> {
 async fn each_device_with_a_recipe_is_an_object_that_the_object_manager_lists() {
     let scene = scene().await;
     let objects = ObjectManagerProxy::builder(&scene.client);
-    let objects = objects.path(MANAGER).destination(NAME);
+    let objects = objects.path(MANAGER).destination(SERVICE);
     let objects = objects.build().await.expect("proxy");
     let all = objects.get_managed_objects().await.expect("objects");
     let path = "/org/variantd1/device/0009_01_00_0";
     let gpu = &all[&zbus::OwnedObjectPath::try_from(path).expect("path")];
-    let gpu = &gpu[&zbus::names::OwnedInterfaceName::try_from(object::INTERFACE).expect("name")];
+    let gpu = &gpu[&zbus::names::OwnedInterfaceName::try_from(DEVICE_INTERFACE).expect("name")];
     let text = |key: &str| String::try_from(gpu[key].clone()).expect(key);
     assert_eq!(
         (text("Address"), text("Id")),
@@ -126,7 +127,7 @@ async fn a_device_without_recipe_comes_when_it_is_bound_and_goes_when_it_is_rele
         .add_driver("vfio-pci".parse().expect("driver"), []);
     let options = || Options::from([("driver", Variant::from("vfio-pci"))]);
     let objects = ObjectManagerProxy::builder(&scene.client);
-    let objects = objects.path(MANAGER).destination(NAME);
+    let objects = objects.path(MANAGER).destination(SERVICE);
     let objects = objects.build().await.expect("proxy");
     let mut come = objects.receive_interfaces_added().await.expect("signals");
     let mut gone = objects.receive_interfaces_removed().await.expect("signals");

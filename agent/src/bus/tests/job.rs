@@ -3,7 +3,7 @@
 use tokio::time::timeout;
 
 use super::*;
-use crate::client::{JobProxy, Options};
+use api::client::{JobProxy, Options};
 
 async fn job(scene: &Scene, operation: &str, subject: &str) -> Result<JobProxy<'static>, Fault> {
     let manager = scene.manager().await;

@@ -1,7 +1,7 @@
 //! `Reserve` and `Unreserve` over the bus.
 
 use super::*;
-use crate::client::Options;
+use api::client::Options;
 
 #[tokio::test]
 async fn a_reservation_is_a_file_and_binds_nothing() {

@@ -149,7 +149,7 @@ async fn a_refused_plan_is_an_error_or_fields_as_its_caller_asks() {
     let error = Fault::from(error.expect_err("no such device"));
     let options = HashMap::from([("refusal", Variant::from(true))]);
     let answer = manager.plan("d0", options).await.expect("an answer");
-    let refusal = crate::refused::read(&answer).expect("a refusal");
+    let refusal = api::refused::read(&answer).expect("a refusal");
     assert_eq!(error, Fault::Refused(refusal.to_string()));
     assert_eq!(refusal.mend.command(), Some("variantctl list"));
 }

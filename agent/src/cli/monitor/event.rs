@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use api::name::{DEVICE_INTERFACE, JOB_INTERFACE};
 use serde_json::{Value, json};
 use zbus::message::Message;
 use zbus::names::OwnedInterfaceName;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
-const DEVICE: &str = "org.variantd1.Device";
-pub(super) const JOB: &str = "org.variantd1.Job";
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
 
@@ -55,7 +54,7 @@ impl Event {
     /// An object as it is; `None` for the manager's.
     pub(super) fn of_object(path: &OwnedObjectPath, interfaces: &Interfaces) -> Option<Self> {
         let named = |name: &str| interfaces.iter().find(|(key, _)| key.as_str() == name);
-        let (name, properties) = named(DEVICE)?;
+        let (name, properties) = named(DEVICE_INTERFACE)?;
         Some(Self::of_path(path, name)?.told(properties))
     }
 
@@ -75,7 +74,7 @@ impl Event {
             }
             "InterfacesRemoved" => {
                 let (path, names): (OwnedObjectPath, Vec<String>) = body.deserialize().ok()?;
-                let name = names.iter().find(|name| *name == DEVICE)?;
+                let name = names.iter().find(|name| *name == DEVICE_INTERFACE)?;
                 Some(Self::of_path(&path, name)?.with("gone", true))
             }
             "DomainChanged" => {
@@ -95,12 +94,12 @@ impl Event {
         let is_change = header.member()?.as_str() == "PropertiesChanged";
         let (name, _, _): (String, Properties, Vec<String>) =
             is_change.then(|| body.deserialize().ok())??;
-        (name == JOB).then(|| path.to_owned().into())
+        (name == JOB_INTERFACE).then(|| path.to_owned().into())
     }
 
     /// A job as it is.
     pub(super) fn of_job(path: &OwnedObjectPath, properties: &Properties) -> Option<Self> {
-        let event = Self::of_path(path, JOB)?.told(properties);
+        let event = Self::of_path(path, JOB_INTERFACE)?.told(properties);
         let word = |key: &str| <&str>::try_from(&**properties.get(key)?).ok();
         Some(match word("ErrorName").filter(|error| !error.is_empty()) {
             Some(_) => event.with("sentence", word("Result").unwrap_or_default()),
@@ -111,8 +110,8 @@ impl Event {
     fn of_path(path: &str, interface: &str) -> Option<Self> {
         let name = path.rsplit('/').next()?;
         match interface {
-            DEVICE => Some(Self::new("device", address(name))),
-            JOB => Some(Self::new("job", name)),
+            DEVICE_INTERFACE => Some(Self::new("device", address(name))),
+            JOB_INTERFACE => Some(Self::new("job", name)),
             _ => None,
         }
     }
@@ -233,7 +232,7 @@ mod tests {
             ("Domain".to_owned(), value("".into())),
             ("Reserved".to_owned(), value(false.into())),
         ]);
-        let name = OwnedInterfaceName::try_from(DEVICE).expect("name");
+        let name = OwnedInterfaceName::try_from(DEVICE_INTERFACE).expect("name");
         let interfaces = HashMap::from([(name, properties)]);
         let event = Event::of_object(&path.expect("path"), &interfaces).expect("an event");
         let line = event.to_string();

@@ -9,14 +9,14 @@ use zbus::fdo::DBusProxy;
 use super::super::definition::codes;
 use super::super::scene::{Agent, Definition, Seen, Unseen};
 use super::Look;
-use crate::client::{Fault, ManagerProxy, Options, again};
 use crate::proposal::Proposal;
 use crate::refusal::Refusal;
-use crate::refused;
-use hooks::again::Effect;
+use api::again::{Effect, again};
+use api::client::{Fault, ManagerProxy, Options};
+use api::name::SERVICE;
+use api::refused;
 
 const PROGRAM: &str = "usr/sbin/variantd";
-const NAME: &str = "org.variantd1";
 /// A plan waits for libvirt, and libvirt for every start that is going on.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -54,7 +54,7 @@ async fn ask(domains: &mut [Definition]) -> Agent {
 }
 
 async fn is_owned(bus: &Connection) -> zbus::Result<bool> {
-    let name = NAME.try_into()?;
+    let name = SERVICE.try_into()?;
     Ok(DBusProxy::new(bus).await?.name_has_owner(name).await?)
 }
 

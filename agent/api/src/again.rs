@@ -6,13 +6,16 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
+use zbus::DBusError;
+
 /// The bus has no room for a message, a connection or a name.
 pub const FULL: &str = "org.freedesktop.DBus.Error.LimitsExceeded";
 /// The agent ended before it answered, or its answer was lost.
 pub const NO_REPLY: &str = "org.freedesktop.DBus.Error.NoReply";
 
 /// Before each further attempt, 3.15 s together: a queue that is full at the end of that is not one that somebody empties.
-pub const PAUSES: [Duration; 6] = [
+const PAUSES: [Duration; 6] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
     Duration::from_millis(200),
@@ -38,6 +41,35 @@ impl Effect {
             Self::Reads => [FULL, NO_REPLY].contains(&error),
             Self::Changes => error == FULL,
         }
+    }
+}
+
+/// Makes a call, and makes it again where that is right.
+///
+/// # Errors
+/// That of the last attempt.
+pub async fn again<T>(effect: Effect, call: impl AsyncFn() -> zbus::Result<T>) -> zbus::Result<T> {
+    for pause in PAUSES {
+        match call().await {
+            Err(error) if replied(&error).is_some_and(|(name, _)| effect.allows_another(&name)) => {
+                sleep(pause).await;
+            }
+            other => return other,
+        }
+    }
+    call().await
+}
+
+/// Name and text of an error that came as a reply; zbus has types of its own for those of the bus.
+#[must_use]
+pub fn replied(error: &zbus::Error) -> Option<(String, Option<String>)> {
+    match error {
+        zbus::Error::MethodError(name, text, _) => Some((name.to_string(), text.clone())),
+        zbus::Error::FDO(error) => {
+            let text = error.description().map(str::to_owned);
+            Some((error.name().to_string(), text))
+        }
+        _ => None,
     }
 }
 

@@ -5,9 +5,10 @@ use std::future::poll_fn;
 use std::pin::Pin;
 
 use futures_core::Stream;
-use hooks::again::{Effect, FULL, NO_REPLY, PAUSES};
-use tokio::time::sleep;
 use zbus::{DBusError, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
+
+use crate::again::{FULL, NO_REPLY};
+use crate::name::ERROR;
 
 /// Options of a call.
 pub type Options<'a> = HashMap<&'a str, Variant<'a>>;
@@ -17,31 +18,6 @@ pub type Row = HashMap<String, OwnedVariant>;
 /// The next of a stream of signals; `None` when there will be no more.
 pub async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
-}
-
-/// Makes a call, and makes it again where that is right.
-///
-/// # Errors
-/// That of the last attempt.
-pub async fn again<T>(effect: Effect, call: impl AsyncFn() -> zbus::Result<T>) -> zbus::Result<T> {
-    for pause in PAUSES {
-        match call().await {
-            Err(error) if name(&error).is_some_and(|name| effect.allows_another(&name)) => {
-                sleep(pause).await;
-            }
-            other => return other,
-        }
-    }
-    call().await
-}
-
-/// The D-Bus name of an error that came in the place of an answer.
-fn name(error: &zbus::Error) -> Option<String> {
-    match error {
-        zbus::Error::MethodError(name, ..) => Some(name.to_string()),
-        zbus::Error::FDO(error) => Some(error.name().to_string()),
-        _ => None,
-    }
 }
 
 /// `org.variantd1.Manager`; see `packaging/dbus/org.variantd1.xml`.
@@ -205,7 +181,7 @@ impl From<zbus::Error> for Fault {
 
 impl Fault {
     fn named(name: &str, text: String) -> Self {
-        match name.strip_prefix("org.variantd1.Error.") {
+        match name.strip_prefix(ERROR) {
             Some("Refused") => Self::Refused(text),
             Some("NotFound") => Self::NotFound(text),
             Some("NotAuthorized") => Self::NotAuthorized(text),

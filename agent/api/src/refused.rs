@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::hint::Hint;
-use crate::refusal::Refusal;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
 
 /// Longest JSON that is read: a refusal is a few sentences.
 const MAX_BYTES: usize = 64 << 10;
@@ -25,7 +25,8 @@ struct Fields {
 }
 
 /// `{"refusal": {...}}`.
-pub(crate) fn write(refusal: &Refusal) -> String {
+#[must_use]
+pub fn write(refusal: &Refusal) -> String {
     let fields = Fields {
         code: refusal.code.to_string(),
         device: refusal.device.map(|device| device.to_string()),
@@ -34,11 +35,12 @@ pub(crate) fn write(refusal: &Refusal) -> String {
         hint: refusal.mend.to_string(),
         command: refusal.mend.command().map(str::to_owned),
     };
-    crate::json::text(&Answer { refusal: fields })
+    serde_json::to_string(&Answer { refusal: fields }).expect("texts, with texts as keys")
 }
 
 /// The refusal, where the text is one; a code or an address that is not known here makes it none.
-pub(crate) fn read(text: &str) -> Option<Refusal> {
+#[must_use]
+pub fn read(text: &str) -> Option<Refusal> {
     if text.len() > MAX_BYTES {
         return None;
     }
@@ -59,7 +61,7 @@ pub(crate) fn read(text: &str) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::code::Code;
+    use domain::code::Code;
 
     #[test]
     fn a_refusal_is_read_as_it_was_written() {
