@@ -1,14 +1,18 @@
 //! The agent as its callers see it: a proxy of `org.variantd1.Manager` and its errors in words.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::Pin;
 
 use futures_core::Stream;
 use zbus::{DBusError, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
+use domain::code::Code;
+
 use crate::again::{FULL, NO_REPLY};
-use crate::name::ERROR;
+use crate::refused::Kind;
 
 /// Options of a call.
 pub type Options<'a> = HashMap<&'a str, Variant<'a>>;
@@ -143,20 +147,55 @@ pub trait Job {
 /// What an error of a call means to a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The agent will not: its sentence.
-    Refused(String),
-    /// The agent could not: its sentence.
-    Failed(String),
+    /// The agent will not.
+    Refused(Words),
+    /// The agent could not.
+    Failed(Words),
     /// There is no such domain or device.
-    NotFound(String),
+    NotFound(Words),
     /// The caller may not.
-    NotAuthorized(String),
+    NotAuthorized(Words),
     /// The bus has no room for the call, so the agent has not seen it: the bus's sentence.
     Full(String),
     /// The agent ended before it answered, or its answer was lost: the bus's sentence.
     Unanswered(String),
     /// There is no agent: why.
     Unreachable(String),
+}
+
+/// The agent's sentence, and the code that its error's name ends with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// The sentence.
+    pub text: String,
+    /// The code, where there is one.
+    pub code: Option<Code>,
+}
+
+impl Deref for Words {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<String> for Words {
+    fn from(text: String) -> Self {
+        Self { text, code: None }
+    }
+}
+
+impl From<&str> for Words {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
 }
 
 impl From<zbus::Error> for Fault {
@@ -166,9 +205,10 @@ impl From<zbus::Error> for Fault {
                 Self::named(name.as_str(), text.unwrap_or_default())
             }
             zbus::Error::FDO(error) => match *error {
-                fdo::Error::AccessDenied(_) => {
-                    Self::NotAuthorized("only root may do this; try again with sudo".into())
-                }
+                fdo::Error::AccessDenied(_) => Self::NotAuthorized(Words {
+                    text: "only root may do this; try again with sudo".into(),
+                    code: Some(Code::NotAuthorized),
+                }),
                 other => {
                     let text = other.description().unwrap_or_default();
                     Self::named(&other.name(), text.to_owned())
@@ -181,14 +221,19 @@ impl From<zbus::Error> for Fault {
 
 impl Fault {
     fn named(name: &str, text: String) -> Self {
-        match name.strip_prefix(ERROR) {
-            Some("Refused") => Self::Refused(text),
-            Some("NotFound") => Self::NotFound(text),
-            Some("NotAuthorized") => Self::NotAuthorized(text),
-            Some(_) => Self::Failed(text),
-            None if name == FULL => Self::Full(text),
-            None if name == NO_REPLY => Self::Unanswered(text),
-            None => Self::Unreachable(text),
+        let Some((kind, code)) = Kind::of_name(name) else {
+            return match name {
+                FULL => Self::Full(text),
+                NO_REPLY => Self::Unanswered(text),
+                _ => Self::Unreachable(text),
+            };
+        };
+        let words = Words { text, code };
+        match kind {
+            Kind::Refused => Self::Refused(words),
+            Kind::NotFound => Self::NotFound(words),
+            Kind::NotAuthorized => Self::NotAuthorized(words),
+            Kind::Failed | Kind::TimedOut | Kind::Cancelled => Self::Failed(words),
         }
     }
 }

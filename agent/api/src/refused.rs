@@ -1,14 +1,74 @@
-//! A refusal as JSON, with each part as a field: the agent writes it, its clients read it.
+//! An error of the agent in its parts: as a name of D-Bus, which ends with the code, and as JSON with each part as a field. The
+//! agent writes both, its clients read them.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use domain::code::Code;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
+
+use crate::name::ERROR as PREFIX;
 
 /// Longest JSON that is read: a refusal is a few sentences.
 const MAX_BYTES: usize = 64 << 10;
 
-/// What `Plan` answers with option `refusal`.
+/// What an error means to a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// We will not.
+    Refused,
+    /// We, the host or libvirt could not.
+    Failed,
+    /// There is no such domain or device.
+    NotFound,
+    /// The caller may not.
+    NotAuthorized,
+    /// It was not done in the time that the caller gave; it goes on.
+    TimedOut,
+    /// The job was ended before it began.
+    Cancelled,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Refused,
+        Self::Failed,
+        Self::NotFound,
+        Self::NotAuthorized,
+        Self::TimedOut,
+        Self::Cancelled,
+    ];
+
+    /// The error's name: `org.variantd1.Error.Refused`, with a code `org.variantd1.Error.Refused.VD_TOP_002` (names of D-Bus have no
+    /// hyphens).
+    #[must_use]
+    pub fn name(self, code: Option<Code>) -> String {
+        match code {
+            Some(code) => format!("{PREFIX}{self}.{}", code.as_str().replace('-', "_")),
+            None => format!("{PREFIX}{self}"),
+        }
+    }
+
+    /// What a name says; `None` for one that is not the agent's. A kind that is not known here is a failure.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<(Self, Option<Code>)> {
+        let rest = name.strip_prefix(PREFIX)?;
+        let (kind, code) = rest.split_once('.').unwrap_or((rest, ""));
+        let known = Self::ALL.into_iter().find(|one| one.to_string() == kind);
+        let code = code.replace('_', "-").parse().ok();
+        Some((known.unwrap_or(Self::Failed), code))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What a method answers with option `refusal`.
 #[derive(Serialize, Deserialize)]
 struct Answer {
     refusal: Fields,
@@ -16,6 +76,7 @@ struct Answer {
 
 #[derive(Serialize, Deserialize)]
 struct Fields {
+    error: Kind,
     code: String,
     device: Option<String>,
     path: Option<String>,
@@ -26,8 +87,9 @@ struct Fields {
 
 /// `{"refusal": {...}}`.
 #[must_use]
-pub fn write(refusal: &Refusal) -> String {
+pub fn write(kind: Kind, refusal: &Refusal) -> String {
     let fields = Fields {
+        error: kind,
         code: refusal.code.to_string(),
         device: refusal.device.map(|device| device.to_string()),
         path: refusal.path.clone(),
@@ -40,28 +102,27 @@ pub fn write(refusal: &Refusal) -> String {
 
 /// The refusal, where the text is one; a code or an address that is not known here makes it none.
 #[must_use]
-pub fn read(text: &str) -> Option<Refusal> {
+pub fn read(text: &str) -> Option<(Kind, Refusal)> {
     if text.len() > MAX_BYTES {
         return None;
     }
     let Answer { refusal } = serde_json::from_str(text).ok()?;
-    Some(Refusal {
-        code: refusal.code.parse().ok()?,
-        device: refusal
-            .device
-            .map(|device| device.parse())
-            .transpose()
-            .ok()?,
-        path: refusal.path,
-        reason: refusal.reason,
-        mend: Hint::known(refusal.hint, refusal.command),
-    })
+    let device = refusal.device.map(|device| device.parse()).transpose();
+    Some((
+        refusal.error,
+        Refusal {
+            code: refusal.code.parse().ok()?,
+            device: device.ok()?,
+            path: refusal.path,
+            reason: refusal.reason,
+            mend: Hint::known(refusal.hint, refusal.command),
+        },
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::code::Code;
 
     #[test]
     fn a_refusal_is_read_as_it_was_written() {
@@ -71,17 +132,34 @@ mod tests {
             .at("/domain/devices/hostdev/address");
         let least = Refusal::new(Code::XmlValue, "it is wrong", "correct it");
         for refusal in [whole, least] {
-            assert_eq!(read(&write(&refusal)), Some(refusal));
+            let written = write(Kind::NotFound, &refusal);
+            assert_eq!(read(&written), Some((Kind::NotFound, refusal)));
         }
     }
 
     #[test]
     fn other_text_is_no_refusal() {
         let refusal = Refusal::new(Code::XmlValue, "it is wrong", "correct it");
-        let unknown = write(&refusal).replace(Code::XmlValue.as_str(), "VD-XXX-999");
-        let long = write(&Refusal::new(Code::XmlValue, "x".repeat(MAX_BYTES), "y"));
+        let text = write(Kind::Refused, &refusal);
+        let unknown = text.replace(Code::XmlValue.as_str(), "VD-XXX-999");
+        let long = Refusal::new(Code::XmlValue, "x".repeat(MAX_BYTES), "y");
+        let long = write(Kind::Refused, &long);
         for text in ["", "{}", "{\"changes\": []}", &unknown, &long] {
             assert_eq!(read(text), None, "{:.40}", text);
         }
+    }
+
+    #[test]
+    fn each_kind_and_code_is_read_from_its_name_which_dbus_takes() {
+        for kind in Kind::ALL {
+            for code in Code::ALL.iter().copied().map(Some).chain([None]) {
+                let name = kind.name(code);
+                zbus::names::ErrorName::try_from(&*name).expect("a name");
+                assert_eq!(Kind::of_name(&name), Some((kind, code)), "{name}");
+            }
+        }
+        assert_eq!(Kind::of_name("org.freedesktop.DBus.Error.NoReply"), None);
+        let newer = Kind::of_name("org.variantd1.Error.Newer.VD_XXX_999");
+        assert_eq!(newer, Some((Kind::Failed, None)));
     }
 }

@@ -104,7 +104,7 @@ impl From<Release> for String {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("cannot read '{file}': {why} ({code}); see that root can", code = Code::ConfigUnreadable)]
+    #[error("cannot read '{file}': {why} ({code}); see that root can", code = self.code())]
     Read {
         /// The file.
         file: String,
@@ -112,8 +112,19 @@ pub enum ConfigError {
         why: io::Error,
     },
     /// It says something that has no meaning.
-    #[error("{0} ({code})", code = Code::ConfigMistake)]
+    #[error("{0} ({code})", code = self.code())]
     Meaning(#[from] TomlError),
+}
+
+impl ConfigError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Read { .. } => Code::ConfigUnreadable,
+            Self::Meaning(_) => Code::ConfigMistake,
+        }
+    }
 }
 
 impl Default for Config {

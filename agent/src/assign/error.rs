@@ -23,6 +23,16 @@ pub enum AssignError {
     Failed(Refusal),
 }
 
+impl AssignError {
+    /// Its parts.
+    #[must_use]
+    pub fn refusal(&self) -> &Refusal {
+        match self {
+            Self::Refused(refusal) | Self::Incomplete(refusal) | Self::Failed(refusal) => refusal,
+        }
+    }
+}
+
 impl From<RebindError> for AssignError {
     fn from(error: RebindError) -> Self {
         let (code, mend) = match &error {

@@ -43,7 +43,7 @@ pub(super) fn name(text: &str) -> Result<&str, BusError> {
     let is_name = !text.is_empty() && text.len() <= NAME && !text.chars().any(is_hidden);
     match is_name {
         true => Ok(text),
-        false => Err(BusError::Failed(format!(
+        false => Err(BusError::failed(format!(
             "'{}' is not a name of a device or domain",
             shown(text)
         ))),

@@ -15,6 +15,7 @@ use zbus::{Connection, Variant, fdo};
 use super::about::About;
 use super::{BusError, Callers, caller};
 use crate::code::Code;
+use crate::refusal::Refusal;
 
 const POLKIT: &str = "org.freedesktop.PolicyKit1";
 const PATH: &str = "/org/freedesktop/PolicyKit1/Authority";
@@ -89,7 +90,18 @@ impl Authority {
 }
 
 impl Action {
-    fn is_open(self) -> bool {
+    /// All of them, in the order of the shipped policy.
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 5] = [
+        Self::Plan,
+        Self::Prepare,
+        Self::Bind,
+        Self::BindInUse,
+        Self::Recover,
+    ];
+
+    /// Everybody may, where there is no polkit.
+    pub(super) fn is_open(self) -> bool {
         matches!(self, Self::Plan)
     }
 }
@@ -110,7 +122,7 @@ impl Authority {
     /// Passes when the sender of a call may have `action` done; `about` has details for polkit's rules.
     ///
     /// # Errors
-    /// [`BusError::NotAuthorized`], with the action and how to get it.
+    /// [`BusError::not_authorized`], with the action and how to get it.
     pub(super) async fn admit(
         &self,
         connection: &Connection,
@@ -240,8 +252,8 @@ fn verdict(reply: zbus::Result<Message>) -> Verdict {
 
 fn decide(verdict: Verdict, action: Action, user: u32) -> Result<(), BusError> {
     let refused = |code: Code, reason: &str, mend: &str| {
-        let sentence = format!("user {user} may not do this: {reason} ({code}); {mend}");
-        Err(BusError::NotAuthorized(sentence))
+        let reason = format!("user {user} may not do this: {reason}");
+        Err(BusError::not_authorized(Refusal::new(code, reason, mend)))
     };
     let rule =
         format!("try again with sudo, or have a rule below /etc/polkit-1/rules.d grant '{action}'");

@@ -20,6 +20,7 @@ use zbus::{Connection, OwnedVariant};
 use super::BusError;
 use super::budget::{Budget, Full, Incoming};
 use crate::code::Code;
+use crate::refusal::Refusal;
 use api::client::next;
 
 /// For an answer of the bus itself.
@@ -200,7 +201,7 @@ pub(super) fn is_root(user: u32) -> bool {
 /// Passes for root alone.
 ///
 /// # Errors
-/// [`BusError::NotAuthorized`].
+/// [`BusError::not_authorized`].
 pub(super) async fn require_root(callers: &Callers, header: &Header<'_>) -> Result<(), BusError> {
     match callers.user(header).await? {
         Some(user) if !is_root(user) => Err(root_only(user)),
@@ -210,10 +211,9 @@ pub(super) async fn require_root(callers: &Callers, header: &Header<'_>) -> Resu
 
 /// Only root may.
 pub(super) fn root_only(user: u32) -> BusError {
-    BusError::NotAuthorized(format!(
-        "only root may do this, not user {user} ({}); try again with sudo",
-        Code::NotAuthorized
-    ))
+    let reason = format!("only root may do this, not user {user}");
+    let refusal = Refusal::new(Code::NotAuthorized, reason, "try again with sudo");
+    BusError::not_authorized(refusal)
 }
 
 fn late() -> zbus::Error {

@@ -1,6 +1,13 @@
-//! Errors as callers see them: a name under `org.variantd1.Error` and one sentence.
+//! Errors as callers see them: a name under `org.variantd1.Error`, which ends with the code where there is one, and one sentence.
+//!
+//! The body stays one string: GLib and busctl print nothing of another. The parts of a refusal are also an answer with fields, for
+//! callers that ask for it (option `refusal`).
 
-use zbus::DBusError;
+use std::fmt;
+
+use zbus::message::{Header, Message};
+use zbus::names::ErrorName;
+use zbus::{DBusError, fdo};
 
 use super::device;
 use crate::assign::AssignError;
@@ -8,43 +15,141 @@ use crate::failure::PrepareError;
 use crate::inventory::PublishError;
 use crate::refusal::Refusal;
 use crate::reserve::ReserveError;
+use api::refused::{self, Kind};
 
 /// An error reply.
-#[derive(Debug, DBusError)]
-#[zbus(prefix = "org.variantd1.Error")]
-pub enum BusError {
+#[derive(Debug)]
+pub struct BusError(Reason);
+
+#[derive(Debug)]
+enum Reason {
     /// The bus itself failed.
-    #[zbus(error)]
-    ZBus(zbus::Error),
-    /// We will not: reason, code in parentheses, way out.
-    Refused(String),
+    Bus(zbus::Error),
+    /// What came of a call.
+    Said {
+        kind: Kind,
+        /// As D-Bus has it.
+        name: String,
+        text: String,
+        /// The parts of the text, where it has a code.
+        refusal: Option<Box<Refusal>>,
+    },
+}
+
+impl BusError {
     /// We, the host or libvirt could not.
-    Failed(String),
-    /// There is no such domain or device.
-    NotFound(String),
-    /// The caller may not.
-    NotAuthorized(String),
+    pub(super) fn failed(text: impl Into<String>) -> Self {
+        Self::plain(Kind::Failed, text)
+    }
+
+    /// There is no such domain.
+    pub(super) fn not_found(text: impl Into<String>) -> Self {
+        Self::plain(Kind::NotFound, text)
+    }
+
     /// It was not done in the time that the caller gave; it goes on.
-    TimedOut(String),
+    pub(super) fn timed_out(text: impl Into<String>) -> Self {
+        Self::plain(Kind::TimedOut, text)
+    }
+
+    /// The caller may not.
+    pub(super) fn not_authorized(refusal: Refusal) -> Self {
+        Self::coded(Kind::NotAuthorized, refusal)
+    }
+
+    fn plain(kind: Kind, text: impl Into<String>) -> Self {
+        Self(Reason::Said {
+            kind,
+            name: kind.name(None),
+            text: text.into(),
+            refusal: None,
+        })
+    }
+
+    pub(super) fn coded(kind: Kind, refusal: Refusal) -> Self {
+        Self(Reason::Said {
+            kind,
+            name: kind.name(Some(refusal.code)),
+            text: refusal.to_string(),
+            refusal: Some(Box::new(refusal)),
+        })
+    }
+
+    /// The parts as JSON, where it has a code.
+    pub(super) fn fields(&self) -> Option<String> {
+        match &self.0 {
+            Reason::Said {
+                kind,
+                refusal: Some(refusal),
+                ..
+            } => Some(refused::write(*kind, refusal)),
+            _ => None,
+        }
+    }
+}
+
+impl DBusError for BusError {
+    fn create_reply(&self, call: &Header<'_>) -> zbus::Result<Message> {
+        let text = self.description().unwrap_or_default();
+        Message::error(call, self.name()).build(&text)
+    }
+
+    fn name(&self) -> ErrorName<'_> {
+        match &self.0 {
+            Reason::Bus(_) => ErrorName::from_static_str_unchecked("org.freedesktop.zbus.Error"),
+            Reason::Said { name, .. } => ErrorName::from_str_unchecked(name),
+        }
+    }
+
+    fn description(&self) -> Option<&str> {
+        match &self.0 {
+            Reason::Bus(zbus::Error::MethodError(_, text, _)) => text.as_deref(),
+            Reason::Bus(_) => None,
+            Reason::Said { text, .. } => Some(text),
+        }
+    }
+}
+
+impl fmt::Display for BusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Reason::Bus(error) => error.fmt(f),
+            Reason::Said { name, text, .. } => write!(f, "{name}: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for BusError {}
+
+impl From<zbus::Error> for BusError {
+    fn from(error: zbus::Error) -> Self {
+        Self(Reason::Bus(error))
+    }
+}
+
+impl From<fdo::Error> for BusError {
+    fn from(error: fdo::Error) -> Self {
+        zbus::Error::from(error).into()
+    }
 }
 
 impl From<AssignError> for BusError {
     fn from(error: AssignError) -> Self {
-        let sentence = error.to_string();
         match error {
-            AssignError::Refused(_) | AssignError::Incomplete(_) => Self::Refused(sentence),
-            AssignError::Failed(_) => Self::Failed(sentence),
+            AssignError::Refused(refusal) | AssignError::Incomplete(refusal) => {
+                Self::coded(Kind::Refused, refusal)
+            }
+            AssignError::Failed(refusal) => Self::coded(Kind::Failed, refusal),
         }
     }
 }
 
 impl From<PrepareError> for BusError {
     fn from(error: PrepareError) -> Self {
-        let sentence = error.to_string();
         match error {
-            PrepareError::Refused(_) => Self::Refused(sentence),
-            PrepareError::NotFound(_) => Self::NotFound(sentence),
-            PrepareError::Libvirt { .. } => Self::Failed(sentence),
+            PrepareError::Refused(refusal) => Self::coded(Kind::Refused, refusal),
+            PrepareError::NotFound(_) => Self::not_found(error.to_string()),
+            PrepareError::Libvirt { .. } => Self::failed(error.to_string()),
         }
     }
 }
@@ -53,19 +158,19 @@ impl From<ReserveError> for BusError {
     fn from(error: ReserveError) -> Self {
         match error {
             ReserveError::Assign(error) => device::error(error),
-            other => Self::Failed(other.to_string()),
+            other => Self::failed(other.to_string()),
         }
     }
 }
 
 impl From<Refusal> for BusError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal.to_string())
+        Self::coded(Kind::Refused, refusal)
     }
 }
 
 impl From<PublishError> for BusError {
     fn from(error: PublishError) -> Self {
-        Self::Failed(error.to_string())
+        Self::failed(error.to_string())
     }
 }

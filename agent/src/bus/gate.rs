@@ -31,23 +31,20 @@ use zbus::connection::Builder;
 use zbus::connection::socket::{ReadHalf, Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
 use zbus::message::{Message, Type};
-use zbus::{Address, Connection};
+use zbus::{Address, Connection, DBusError};
 
+use super::BusError;
 use super::budget::{Fate, Full, Incoming as Call};
 use super::caller::{self, Callers};
 use super::frame::{FIXED, Head, Kind, Lengths, expect_reply};
+use super::method::{self, Method};
 use crate::code::Code;
-use crate::proposal;
 use crate::refusal::Refusal;
 
 /// For calls that we make on a connection: each has an answer by then, or none. polkit's is the longest: it asks a person.
 const DEADLINE: Duration = Duration::from_secs(310);
 /// For each step until the bus has greeted us.
 const GREETING: Duration = Duration::from_secs(25);
-/// Longest body of a call, but of those that have a text.
-const BODY: usize = 64 << 10;
-/// Longest domain XML, as at the hook.
-const XML: usize = crate::domain::MAX_BYTES;
 /// Longest reply to a call of ours.
 const REPLY: usize = 1 << 20;
 /// Refusals that wait to be sent; more are not.
@@ -302,16 +299,16 @@ impl Filter {
             }
         };
         self.callers.meet(&call);
-        self.refuse(head, &refusal);
+        self.refuse(head, refusal);
         false
     }
 
     /// Says why a call is not let in, if there is room for that.
-    fn refuse(&self, head: &Head, (name, text): &(&'static str, String)) {
+    fn refuse(&self, head: &Head, refusal: Refusal) {
         if head.is_silent {
             return;
         }
-        match error(&head.sender, head.serial, name, text) {
+        match error(&head.sender, head.serial, refusal) {
             Ok(message) => drop(self.refuse.try_send(message)),
             Err(error) => debug!("a refusal cannot be written: {error}"),
         }
@@ -418,8 +415,7 @@ impl Out {
         match fate {
             Fate::Send => self.outgoing.send_message(message).await?,
             Fate::Replace => {
-                let (name, text) = refusal(Full::Unread);
-                let told = error(caller, serial, name, &text)?;
+                let told = error(caller, serial, refusal(Full::Unread))?;
                 let length = told.data().len();
                 self.callers
                     .with_budget(|budget| budget.count_unread(caller, length));
@@ -449,16 +445,11 @@ impl Out {
 
 /// The longest body of a call.
 fn limit(interface: &str, member: &str) -> usize {
-    match (interface, member) {
-        (MANAGER_INTERFACE, "PrepareXml") => XML + BODY,
-        (MANAGER_INTERFACE, "Prepare" | "StartJob") => proposal::MAX_BYTES + BODY,
-        _ => BODY,
-    }
+    let method = Method::named(member).filter(|_| interface == MANAGER_INTERFACE);
+    method.map_or(method::BODY, Method::longest)
 }
 
-const REFUSED: &str = "org.variantd1.Error.Refused";
-
-fn refusal(full: Full) -> (&'static str, String) {
+fn refusal(full: Full) -> Refusal {
     let (code, reason, hint) = match full {
         Full::Calls => (
             Code::CallsFull,
@@ -476,32 +467,23 @@ fn refusal(full: Full) -> (&'static str, String) {
             "read them, or close the connection, before the next call",
         ),
     };
-    (REFUSED, Refusal::new(code, reason, hint).to_string())
+    Refusal::new(code, reason, hint)
 }
 
-fn too_large(head: &Head) -> (&'static str, String) {
+fn too_large(head: &Head) -> Refusal {
     let limit = limit(&head.interface, &head.member);
     let reason = format!(
         "a call with {} bytes is too large, {limit} are allowed",
         head.body
     );
-    let hint = "send a smaller text";
-    (
-        REFUSED,
-        Refusal::new(Code::CallTooLarge, reason, hint).to_string(),
-    )
+    Refusal::new(Code::CallTooLarge, reason, "send a smaller text")
 }
 
 /// An error in the place of the answer to a call.
-fn error(
-    caller: &str,
-    serial: NonZeroU32,
-    name: &'static str,
-    text: &str,
-) -> zbus::Result<Message> {
+fn error(caller: &str, serial: NonZeroU32, refusal: Refusal) -> zbus::Result<Message> {
     let call = Message::method_call("/", "Call")
         .sender(caller.to_owned())
         .serial(serial)
         .build(&())?;
-    Message::error(&call.header(), name).build(&text)
+    BusError::from(refusal).create_reply(&call.header())
 }

@@ -18,17 +18,22 @@ use zbus::object_server::SignalEmitter;
 use zbus::{DBusError, Variant, interface};
 
 use super::about::About;
-use super::manager::{Options, known};
+use super::call::Options;
+use super::method::Method;
 use super::{BusError, Callers, caller};
 use crate::code::Code;
 use crate::progress::Listener;
 use crate::refusal::Refusal;
+use api::refused::Kind;
 
 pub(super) use kind::{Operation, State};
 pub use list::Jobs;
 
 mod kind;
 mod list;
+
+/// It is for the job's owner, whom the method itself knows.
+static CANCEL: Method = Method::public("Cancel");
 
 /// A job's object; all clones are one job.
 #[derive(Clone)]
@@ -141,7 +146,7 @@ impl Job {
             ));
         }
         progress.state = State::Cancelled;
-        progress.error = "org.variantd1.Error.Cancelled".into();
+        progress.error = Kind::Cancelled.name(Some(Code::JobCancelled));
         progress.result = format!(
             "the job was cancelled before it began ({})",
             Code::JobCancelled
@@ -203,11 +208,10 @@ impl Job {
         let user = self.subject.callers.user(header).await?;
         match user {
             Some(user) if Some(user) != self.subject.owner && !caller::is_root(user) => {
-                let sentence = format!(
-                    "user {user} did not start this job ({}); only who did, or root, can {what} it",
-                    Code::NotAuthorized
-                );
-                Err(BusError::NotAuthorized(sentence))
+                let reason = format!("user {user} did not start this job");
+                let hint = format!("only who did, or root, can {what} it");
+                let refusal = Refusal::new(Code::NotAuthorized, reason, hint);
+                Err(BusError::not_authorized(refusal))
             }
             _ => Ok(()),
         }
@@ -232,7 +236,7 @@ impl Job {
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<(), BusError> {
-        known(&options, &[])?;
+        CANCEL.check(&options)?;
         self.admit(&header, "cancel").await?;
         Ok(self.cancel()?)
     }

@@ -8,14 +8,13 @@ use kernel_glue::address::PciAddress;
 use tokio::time::timeout;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, interface};
+use zbus::{Connection, OwnedObjectPath, Variant, interface};
 
 use super::about::{self, About};
-use super::authority::Action;
+use super::call::{Call, Options};
 use super::job::{Operation, Subject};
 use super::{Authority, BusError, Jobs, Lanes, blocking, caller, device};
 use crate::assign::{Assigner, Wish};
-use crate::failure::PrepareError;
 use crate::json;
 use crate::libvirt::DomainRef;
 use crate::prepare::Trigger;
@@ -23,15 +22,13 @@ use crate::proposal::Proposal;
 use crate::refusal::Refusal;
 use crate::reserve::Reservations;
 use crate::site::Site;
-use crate::worker::{RecoverError, Worker};
-use api::refused;
+use crate::worker::Worker;
 use api::report::Report;
 
-use run::Call;
+use run::Deferred;
 
 mod run;
 
-pub(super) type Options = HashMap<String, OwnedVariant>;
 type Row = HashMap<&'static str, Variant<'static>>;
 
 /// Reads configuration and recipes again and publishes the devices they cover.
@@ -59,19 +56,12 @@ pub struct Manager {
 }
 
 impl Manager {
-    async fn admit(
-        &self,
-        connection: &Connection,
-        header: &Header<'_>,
-        action: Action,
-        about: &About,
-    ) -> Result<(), BusError> {
-        let admitted = self.authority.admit(connection, header, action, about);
-        admitted.await
-    }
-
     /// The domain that a caller names. Only root does not wait for its turn: everybody may ask.
-    async fn domain(&self, header: &Header<'_>, text: String) -> Result<DomainRef, BusError> {
+    pub(super) async fn domain(
+        &self,
+        header: &Header<'_>,
+        text: String,
+    ) -> Result<DomainRef, BusError> {
         about::name(&text)?;
         let user = self.authority.callers.user(header).await?;
         match user.is_none_or(caller::is_root) {
@@ -79,34 +69,33 @@ impl Manager {
             false => Ok(self.lanes.within(user, self.worker.find(text)).await?),
         }
     }
-
-    /// Does what everybody may ask for, and what costs much, once it is the caller's turn.
-    async fn in_turn<T, E>(
-        &self,
-        header: &Header<'_>,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, BusError>
-    where
-        BusError: From<E>,
-    {
-        let user = self.authority.callers.user(header).await?;
-        Ok(self.lanes.within(user, work).await?)
-    }
 }
 
 #[interface(name = "org.variantd1.Manager")]
 impl Manager {
     /// The domains that are ours, each with name, uuid, outcome and, if it has one, sentence and
     /// code.
-    async fn list_domains(&self, options: Options) -> Result<Vec<Row>, BusError> {
-        known(&options, &[])?;
+    async fn list_domains(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        options: Options,
+    ) -> Result<Vec<Row>, BusError> {
+        let call = Call::new(self, connection, &header, options)?;
+        call.admit(&About::Nothing).await?;
         Ok(self.worker.reports().into_iter().map(domain_row).collect())
     }
 
     /// The host devices that a recipe covers, each with address, id, recipe, driver and, while one
     /// holds it, domain.
-    async fn list_devices(&self, options: Options) -> Result<Vec<Row>, BusError> {
-        known(&options, &[])?;
+    async fn list_devices(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        options: Options,
+    ) -> Result<Vec<Row>, BusError> {
+        let call = Call::new(self, connection, &header, options)?;
+        call.admit(&About::Nothing).await?;
         let held = self.assigner.held();
         let rows = blocking(&self.site, device_rows).await?;
         let rows = rows.into_iter().map(|(address, mut row)| {
@@ -121,8 +110,7 @@ impl Manager {
 
     /// What a domain's definition needs, as JSON: reasons, hunks of a diff, edits, and what they were
     /// made from. Changes nothing. Option `replace` (b): replace a guest address that contradicts the
-    /// recipe. Option `refusal` (b): answer a refusal as JSON too, as the field `refusal` with `code`, `device`,
-    /// `path`, `reason`, `hint` and `command`, in the place of an error.
+    /// recipe.
     async fn plan(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -130,20 +118,12 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        known(&options, &["replace", "refusal"])?;
-        let replace = flag(&options, "replace")?;
-        let answers_refusal = flag(&options, "refusal")?;
-        let domain = self.domain(&header, domain).await?;
-        let (action, about) = (Action::Plan, About::Domain(domain.clone()));
-        self.admit(connection, &header, action, &about).await?;
-        let planned = self.in_turn(&header, async {
-            match self.worker.propose(domain, replace).await {
-                Ok(proposal) => Ok(json::text(&proposal)),
-                Err(PrepareError::Refused(refusal)) if answers_refusal => {
-                    Ok(refused::write(&refusal))
-                }
-                Err(error) => Err(error),
-            }
+        let call = Call::new(self, connection, &header, options)?;
+        let planned = call.json(async {
+            let domain = call.domain(domain).await?;
+            call.admit(&About::Domain(domain.clone())).await?;
+            let proposal = self.worker.propose(domain, call.flag("replace"));
+            call.costly(proposal).await
         });
         planned.await
     }
@@ -159,14 +139,16 @@ impl Manager {
         xml: String,
         options: Options,
     ) -> Result<(String, String), BusError> {
-        known(&options, &["replace"])?;
-        let replace = flag(&options, "replace")?;
-        self.admit(connection, &header, Action::Plan, &About::Nothing)
-            .await?;
-        let planned = self.in_turn(&header, self.worker.propose_text(xml, replace));
-        let proposal = planned.await?;
-        let findings = json::text(&proposal.findings());
-        Ok((proposal.text, findings))
+        let call = Call::new(self, connection, &header, options)?;
+        let planned = async {
+            call.admit(&About::Nothing).await?;
+            let proposal = self.worker.propose_text(xml, call.flag("replace"));
+            let proposal = call.costly(proposal).await?;
+            let findings = json::text(&proposal.findings());
+            Ok((proposal.text, findings))
+        };
+        call.answer(planned, |refusal| (String::new(), refusal))
+            .await
     }
 
     /// Completes a domain's definition and says in JSON what was added. Option `replace` (b):
@@ -179,20 +161,20 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        known(&options, &["replace", "plan"])?;
-        let replace = flag(&options, "replace")?;
-        let domain = self.domain(&header, domain).await?;
-        let (action, about) = (Action::Prepare, About::Domain(domain.clone()));
-        self.admit(connection, &header, action, &about).await?;
-        let saved = saved(&options)?;
-        drop(options);
-        Ok(json::text(&match saved {
-            Some(saved) => self.worker.apply(domain, saved).await?,
-            None => {
-                let trigger = Trigger::Request { replace };
-                self.worker.prepare(domain, trigger).await?
-            }
-        }))
+        let call = Call::new(self, connection, &header, options)?;
+        let prepared = call.json(async {
+            let domain = call.domain(domain).await?;
+            call.admit(&About::Domain(domain.clone())).await?;
+            Ok(match saved(&call)? {
+                Some(saved) => self.worker.apply(domain, saved).await?,
+                None => {
+                    let replace = call.flag("replace");
+                    let trigger = Trigger::Request { replace };
+                    self.worker.prepare(domain, trigger).await?
+                }
+            })
+        });
+        prepared.await
     }
 
     /// Takes back what was added to a domain's definition and says so in JSON; it is left alone
@@ -204,12 +186,13 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        known(&options, &[])?;
-        let domain = self.domain(&header, domain).await?;
-        let (action, about) = (Action::Prepare, About::Domain(domain.clone()));
-        self.admit(connection, &header, action, &about).await?;
-        let report = self.worker.prepare(domain, Trigger::Revert);
-        Ok(json::text(&report.await?))
+        let call = Call::new(self, connection, &header, options)?;
+        let reverted = call.json(async {
+            let domain = call.domain(domain).await?;
+            call.admit(&About::Domain(domain.clone())).await?;
+            Ok(self.worker.prepare(domain, Trigger::Revert).await?)
+        });
+        reverted.await
     }
 
     /// Waits until a domain's definition is at rest, as scripts need between define and start;
@@ -222,19 +205,22 @@ impl Manager {
         timeout_ms: u32,
         options: Options,
     ) -> Result<String, BusError> {
-        known(&options, &[])?;
-        let limit = Duration::from_millis(timeout_ms.into());
-        about::name(&domain)?;
-        let late = format!("domain '{domain}' is not at rest after {timeout_ms} ms; wait longer");
-        let late = |_| BusError::TimedOut(late.clone());
-        let began = Instant::now();
-        let found = timeout(limit, self.domain(&header, domain)).await;
-        let domain = found.map_err(late)??;
-        let left = limit.saturating_sub(began.elapsed());
-        let (action, about) = (Action::Prepare, About::Domain(domain.clone()));
-        self.admit(connection, &header, action, &about).await?;
-        let done = timeout(left, self.worker.prepare(domain, Trigger::Define)).await;
-        Ok(json::text(&done.map_err(late)??))
+        let call = Call::new(self, connection, &header, options)?;
+        let waited = call.json(async {
+            let limit = Duration::from_millis(timeout_ms.into());
+            about::name(&domain)?;
+            let late =
+                format!("domain '{domain}' is not at rest after {timeout_ms} ms; wait longer");
+            let late = |_| BusError::timed_out(late.clone());
+            let began = Instant::now();
+            let found = timeout(limit, call.domain(domain)).await;
+            let domain = found.map_err(late)??;
+            let left = limit.saturating_sub(began.elapsed());
+            call.admit(&About::Domain(domain.clone())).await?;
+            let done = timeout(left, self.worker.prepare(domain, Trigger::Define)).await;
+            Ok(done.map_err(late)??)
+        });
+        waited.await
     }
 
     /// Binds a device outside of any guest and says in JSON what was written. Option `driver` (s):
@@ -248,19 +234,18 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        known(
-            &options,
-            &["driver", "dry-run", "allow-group", "stop-services"],
-        )?;
-        let (address, wish) = (device::address(&device)?, wish(&options)?);
-        let dry = flag(&options, "dry-run")?;
-        let (action, about) = (binding(&options), About::Device(address));
-        self.admit(connection, &header, action, &about).await?;
-        let bound = blocking(&self.assigner, move |assigner| match dry {
-            true => assigner.plan_group_by_hand(address, wish),
-            false => assigner.bind_group_by_hand(address, wish),
+        let call = Call::new(self, connection, &header, options)?;
+        let bound = call.json(async {
+            let (address, wish) = (device::address(&device)?, wish(&call)?);
+            let dry = call.flag("dry-run");
+            call.admit(&About::Device(address)).await?;
+            let bound = blocking(&self.assigner, move |assigner| match dry {
+                true => assigner.plan_group_by_hand(address, wish),
+                false => assigner.bind_group_by_hand(address, wish),
+            });
+            bound.await.map_err(device::error)
         });
-        Ok(json::text(&bound.await.map_err(device::error)?))
+        bound.await
     }
 
     /// Gives a device back that `Bind` or a reservation bound, with what was bound along with it, and says so in JSON.
@@ -271,12 +256,14 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        known(&options, &[])?;
-        let address = device::address(&device)?;
-        let (action, about) = (Action::Bind, About::Device(address));
-        self.admit(connection, &header, action, &about).await?;
-        let released = blocking(&self.assigner, move |a| a.release_group_by_hand(address));
-        Ok(json::text(&released.await.map_err(device::error)?))
+        let call = Call::new(self, connection, &header, options)?;
+        let released = call.json(async {
+            let address = device::address(&device)?;
+            call.admit(&About::Device(address)).await?;
+            let released = blocking(&self.assigner, move |a| a.release_group_by_hand(address));
+            released.await.map_err(device::error)
+        });
+        released.await
     }
 
     /// Gives back every device that a change left half-way and no running guest has, and lists them in
@@ -287,15 +274,15 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<String, BusError> {
-        known(&options, &["device"])?;
-        let wanted = device::text(&options, "device")?;
-        let wanted = wanted.map(device::address).transpose()?;
-        let about = wanted.map_or(About::AllDevices, About::Device);
-        let action = Action::Recover;
-        self.admit(connection, &header, action, &about).await?;
-        let recovered = self.worker.recover(wanted).await;
-        let unknown = |why: RecoverError| BusError::Failed(why.to_string());
-        Ok(json::text(&recovered.map_err(unknown)?))
+        let call = Call::new(self, connection, &header, options)?;
+        let recovered = call.json(async {
+            let wanted = call.text("device").map(device::address).transpose()?;
+            let about = wanted.map_or(About::AllDevices, About::Device);
+            call.admit(&about).await?;
+            let recovered = self.worker.recover(wanted).await;
+            recovered.map_err(|why| BusError::failed(why.to_string()))
+        });
+        recovered.await
     }
 
     /// Reserves a device for guests: from the next boot on it is bound before anything else takes it.
@@ -307,17 +294,19 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        known(&options, &["driver"])?;
-        let (address, driver) = (device::address(&device)?, device::driver(&options)?);
-        let (action, about) = (Action::Bind, About::Device(address));
-        self.admit(connection, &header, action, &about).await?;
-        let reservations = self.reservations.clone();
-        let reserved = blocking(&self.assigner, move |assigner| {
-            reservations.reserve(assigner, address, driver)
+        let call = Call::new(self, connection, &header, options)?;
+        let reserved = call.json(async {
+            let (address, driver) = (device::address(&device)?, device::driver(&call)?);
+            call.admit(&About::Device(address)).await?;
+            let reservations = self.reservations.clone();
+            let reserved = blocking(&self.assigner, move |assigner| {
+                reservations.reserve(assigner, address, driver)
+            });
+            let reserved = reserved.await;
+            self.assigner.bell().ring();
+            Ok(reserved?)
         });
-        let reserved = reserved.await;
-        self.assigner.bell().ring();
-        Ok(json::text(&reserved?))
+        reserved.await
     }
 
     /// Ends a device's reservation and says so in JSON; it stays bound as it is now.
@@ -328,30 +317,33 @@ impl Manager {
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        known(&options, &[])?;
-        let address = device::address(&device)?;
-        let (action, about) = (Action::Bind, About::Device(address));
-        self.admit(connection, &header, action, &about).await?;
-        let ended = self.reservations.unreserve(address);
-        self.assigner.bell().ring();
-        Ok(json::text(&ended?))
+        let call = Call::new(self, connection, &header, options)?;
+        let ended = call.json(async {
+            let address = device::address(&device)?;
+            call.admit(&About::Device(address)).await?;
+            let ended = self.reservations.unreserve(address);
+            self.assigner.bell().ring();
+            Ok(ended?)
+        });
+        ended.await
     }
 
     /// Reads configuration and recipes again.
     async fn reload(
         &self,
+        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<(), BusError> {
-        caller::require_root(&self.authority.callers, &header).await?;
-        known(&options, &[])?;
+        let call = Call::new(self, connection, &header, options)?;
+        call.admit(&About::Nothing).await?;
         let reloaded = blocking(&self.reload, |reload| reload()).await;
-        reloaded.map_err(BusError::Failed)
+        reloaded.map_err(BusError::failed)
     }
 
     /// Calls a method as a job, for whoever does not want to wait for it: returns the path of an object of
     /// `org.variantd1.Job` at once. Operation: `prepare`, `revert`, `bind`, `release` or `recover`. Subject:
-    /// the method's domain or device; empty for all devices of `recover`. The options are the method's.
+    /// the method's domain or device; empty for all devices of `recover`. The options are the method's, but `refusal`.
     /// Subscribe to the job's signals, then read `State`: it may have ended before. A caller has at most 8
     /// jobs under way. A job goes on when its caller leaves, unless polkit still has to ask somebody for it.
     #[zbus(out_args("job"))]
@@ -366,10 +358,13 @@ impl Manager {
         let operation = Operation::parse(&operation)?;
         let owner = self.authority.callers.user(&header).await?;
         let about = self.about(&header, operation, subject).await?;
-        let action = operation.action(&options);
+        let method = operation.method();
+        method.check_in_job(&options)?;
+        let action = method.action(|key| options.contains_key(key));
+        let action = action.ok_or_else(|| BusError::failed("it cannot be a job"))?;
         let authority = self.authority.foresee(connection, &header, action, &about);
         let authority = authority.await?;
-        let call = Call::new(&header, operation, &about, options)?;
+        let call = Deferred::new(&header, operation, &about, options)?;
         let subject = Subject {
             operation,
             about,
@@ -435,52 +430,24 @@ fn device_rows(site: &Site) -> Result<Vec<(PciAddress, Row)>, Refusal> {
     Ok(rows.collect())
 }
 
-/// The options that take a device from whoever uses it ask for more.
-fn binding(options: &Options) -> Action {
-    let takes = ["stop-services", "allow-group"];
-    match takes.iter().any(|key| options.contains_key(*key)) {
-        true => Action::BindInUse,
-        false => Action::Bind,
-    }
-}
-
 /// What `Bind`'s options ask for.
-fn wish(options: &Options) -> Result<Wish, BusError> {
+fn wish(call: &Call<'_>) -> Result<Wish, BusError> {
     Ok(Wish {
-        driver: device::driver(options)?,
-        allow_group: flag(options, "allow-group")?,
-        stop_services: flag(options, "stop-services")?,
+        driver: device::driver(call)?,
+        allow_group: call.flag("allow-group"),
+        stop_services: call.flag("stop-services"),
     })
 }
 
-/// An option that we do not know could mean anything, so it is refused.
-pub(super) fn known(options: &Options, keys: &[&str]) -> Result<(), BusError> {
-    match options.keys().find(|key| !keys.contains(&key.as_str())) {
-        Some(key) => Err(BusError::Failed(format!(
-            "unknown option '{}'",
-            about::shown(key)
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn flag(options: &Options, key: &str) -> Result<bool, BusError> {
-    let value = options.get(key).map(bool::try_from).transpose();
-    let wrong = |_| BusError::Failed(format!("option '{key}' is not true or false"));
-    Ok(value.map_err(wrong)?.unwrap_or(false))
-}
-
 /// The saved plan among the options.
-fn saved(options: &Options) -> Result<Option<Proposal>, BusError> {
-    let Some(value) = options.get("plan") else {
+fn saved(call: &Call<'_>) -> Result<Option<Proposal>, BusError> {
+    let Some(text) = call.text("plan") else {
         return Ok(None);
     };
-    if options.contains_key("replace") {
-        let sentence =
-            "option 'plan' excludes 'replace': the plan says whether addresses are replaced";
-        return Err(BusError::Failed(sentence.into()));
+    if call.flag("replace") {
+        return Err(BusError::failed(
+            "option 'plan' excludes 'replace': the plan says whether addresses are replaced",
+        ));
     }
-    let text = <&str>::try_from(value);
-    let text = text.map_err(|_| BusError::Failed("option 'plan' is not a text".into()))?;
     Ok(Some(Proposal::parse(text)?))
 }

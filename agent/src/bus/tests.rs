@@ -33,6 +33,7 @@ mod by_hand;
 mod device;
 mod hotplug;
 mod job;
+mod method;
 mod polkit;
 mod reserve;
 mod saved_plan;
@@ -164,8 +165,8 @@ impl Scene {
         let sentence = reply.parameters.sentence();
         match reply.error.as_deref() {
             None => Ok(reply.parameters),
-            Some(REFUSED) => Err(Fault::Refused(sentence)),
-            Some(_) => Err(Fault::Failed(sentence)),
+            Some(REFUSED) => Err(Fault::Refused(sentence.into())),
+            Some(_) => Err(Fault::Failed(sentence.into())),
         }
     }
 
@@ -379,7 +380,7 @@ async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
     let asked = |text| HashMap::from([("device", Variant::from(text))]);
     let recovered = manager.recover(asked(GPU)).await.expect("an answer");
     let rows: serde_json::Value = serde_json::from_str(&recovered).expect("JSON");
-    let row = serde_json::json!([{"device": GPU, "domain": "d0", "sentence": null, "note": null}]);
+    let row = serde_json::json!([{"device": GPU, "domain": "d0", "sentence": null, "code": null, "note": null}]);
     assert_eq!(rows, row);
     let driver = scene.kernel.driver(address(GPU)).expect("device");
     assert_eq!(driver.map(String::from).as_deref(), Some("nvidia"));
@@ -417,7 +418,10 @@ async fn the_contract_is_what_is_served() {
 }
 
 const HEAD: &str = "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n  \
-    \"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n<node>\n";
+    \"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n<node>\n  \
+    <!-- An error's name ends with the code of its sentence, where it has one: org.variantd1.Error.Refused.VD_TOP_002.\n       \
+    Methods that polkit is asked about, but StartJob, have the option `refusal` (b): an error with a code is then an answer, in JSON as the\n       \
+    field `refusal` with `error` (the name without prefix and code), `code`, `device`, `path`, `reason`, `hint` and `command`. -->\n";
 
 /// The interface's element as the service prints it.
 async fn introspect(client: &Connection, path: &str, interface: &str) -> String {
@@ -437,7 +441,7 @@ async fn introspect(client: &Connection, path: &str, interface: &str) -> String 
 
 fn words(fault: Fault) -> String {
     match fault {
-        Fault::Refused(text) => text,
+        Fault::Refused(words) => words.text,
         other => unreachable!("{other:?}"),
     }
 }

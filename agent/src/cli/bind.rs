@@ -8,11 +8,10 @@ use kernel_glue::driver::DriverName;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::domain::ask;
-use super::problem::Problem;
+use super::domain::{ask, options};
+use super::problem::{Coded, Exit, Problem};
 use super::{Cli, dry_run, output};
 use api::again::Effect;
-use api::client::Options;
 
 /// After this long it is said that the agent is waited for,
 const FIRST_WORD: Duration = Duration::from_secs(2);
@@ -40,7 +39,7 @@ pub(super) fn bind(
     let report = match how.dry_run {
         true if !cli.is_own() => here()?,
         true => match ask_to_bind(device, driver, how) {
-            Err(Problem::Unreachable(why)) => {
+            Err(why) if why.is_unreachable() => {
                 output::say(&format!("note: planned without the agent: {why}"));
                 here()?
             }
@@ -56,7 +55,7 @@ fn ask_to_bind(
     driver: Option<&DriverName>,
     how: How,
 ) -> Result<Value, Problem> {
-    let mut options = Options::from([("dry-run", how.dry_run.into())]);
+    let mut options = options([("dry-run", how.dry_run.into())]);
     let consents = [
         ("allow-group", how.allow_group),
         ("stop-services", how.stop_services),
@@ -81,7 +80,7 @@ fn ask_to_bind(
 pub(super) fn release(device: PciAddress, as_json: bool) -> Result<(), Problem> {
     let device = device.to_string();
     let report = ask(Effect::Changes, async |manager| {
-        let release = manager.release(&device, Options::new());
+        let release = manager.release(&device, options([]));
         patiently(&device, release).await
     })?;
     tell(&report, as_json, released)
@@ -91,15 +90,19 @@ pub(super) fn release(device: PciAddress, as_json: bool) -> Result<(), Problem> 
 pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), Problem> {
     let device = device.map(|device| device.to_string());
     let report = ask(Effect::Changes, async |manager| {
-        let options = device.as_deref().map(|device| ("device", device.into()));
-        manager.recover(options.into_iter().collect()).await
+        let own = device.as_deref().map(|device| ("device", device.into()));
+        manager.recover(options(own)).await
     })?;
     tell(&report, as_json, recovered)?;
-    let rows = report.as_array().into_iter().flatten();
-    match rows.filter_map(|row| row["sentence"].as_str()).next() {
-        Some(sentence) => Err(Problem::Failed(sentence.to_owned())),
-        None => Ok(()),
-    }
+    let mut rows = report.as_array().into_iter().flatten();
+    let Some((row, sentence)) = rows.find_map(|row| Some((row, row["sentence"].as_str()?))) else {
+        return Ok(());
+    };
+    let code = row["code"].as_str().and_then(|code| code.parse().ok());
+    Err(match code {
+        Some(code) => Problem::Coded(Exit::Failed, Coded::new(code, sentence)),
+        None => Problem::Failed(sentence.to_owned()),
+    })
 }
 
 /// Says on standard error that the agent has not answered yet.

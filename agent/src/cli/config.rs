@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::output;
-use super::problem::Problem;
+use super::problem::{Coded, Exit, Problem};
 use super::recipe;
 use crate::config::{Config, Files, Layers, Origin};
 
@@ -65,7 +65,12 @@ pub(super) fn check(file: &Path, recipes: &Path, as_json: bool) -> Result<(), Pr
 fn read(file: &Path) -> Result<Layers, Problem> {
     Layers::read(&Files::around(file)).map_err(|errors| {
         let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Problem::Failed(sentences.join("\n"))
+        let sentences = sentences.join("\n");
+        // The first is that of the file that counts least.
+        match errors.first() {
+            Some(error) => Problem::Coded(Exit::Failed, Coded::new(error.code(), sentences)),
+            None => Problem::Failed(sentences),
+        }
     })
 }
 

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::problem::Problem;
+use super::problem::{Coded, Exit, Problem};
 use super::{domain, input, output, plan};
+use crate::code::Code;
 use crate::domain::MAX_BYTES;
 use crate::inquiry;
 use crate::proposal::Findings;
@@ -31,6 +32,12 @@ pub(super) struct Request {
     connect: String,
 }
 
+/// The code of the hook's refusal in libvirt's error. A hook can only say text to libvirt, which has no field for it.
+fn code_of_the_hook(text: &str) -> Option<Code> {
+    let mut parts = text.split(['(', ')']);
+    parts.find_map(|part| part.parse().ok())
+}
+
 /// Completes, creates, and says how many pieces were added.
 pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
     let text = input::text(&request.file, MAX_BYTES)?;
@@ -39,7 +46,11 @@ pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
     let created = inquiry::create(&request.connect, &completed, request.paused);
     let name = created.map_err(|why| {
         let domain = &findings.domain;
-        Problem::Failed(format!("cannot create domain '{domain}': {why}"))
+        let text = format!("cannot create domain '{domain}': {why}");
+        match code_of_the_hook(&text) {
+            Some(code) => Problem::Coded(Exit::Failed, Coded::new(code, text)),
+            None => Problem::Failed(text),
+        }
     })?;
     let added = findings.changes.len();
     if as_json {

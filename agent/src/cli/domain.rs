@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use api::again::{Effect, again};
 use serde_json::{Value, json};
-use zbus::Connection;
+use zbus::{Connection, Variant};
 
-use super::problem::Problem;
+use super::problem::{Coded, Exit, Problem};
 use super::{input, output};
 use crate::code::Code;
 use crate::proposal::{Findings, MAX_BYTES, Proposal};
+use crate::refusal::Refusal;
 use api::client::{Fault, ManagerProxy, Options};
+use api::refused::{self, Kind};
 
 /// Completes a domain's definition and says what was added.
 pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
     let report = ask(Effect::Changes, async |manager| {
-        let options = Options::from([("replace", replace.into())]);
+        let options = options([("replace", replace.into())]);
         manager.prepare(domain, options).await
     })?;
     tell(&report, as_json)
@@ -29,7 +31,7 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
     let uuid = saved.uuid.map(|uuid| uuid.to_string());
     let own = uuid.unwrap_or(saved.domain);
     let report = ask(Effect::Changes, async |manager| {
-        let options = Options::from([("plan", text.as_str().into())]);
+        let options = options([("plan", text.as_str().into())]);
         manager.prepare(domain.unwrap_or(&own), options).await
     })?;
     tell(&report, as_json)
@@ -38,7 +40,7 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
 /// What the agent plans for a domain, and the same as JSON.
 pub(super) fn plan(domain: &str, replace: bool) -> Result<(Proposal, Value), Problem> {
     let json = ask(Effect::Reads, async |manager| {
-        let options = Options::from([("replace", replace.into())]);
+        let options = options([("replace", replace.into())]);
         manager.plan(domain, options).await
     })?;
     Ok((Proposal::parse(&json.to_string())?, json))
@@ -47,16 +49,17 @@ pub(super) fn plan(domain: &str, replace: bool) -> Result<(Proposal, Value), Pro
 /// A text of the user's own, completed, and what the agent says of it.
 pub(super) fn complete(xml: &str, replace: bool) -> Result<(String, Findings), Problem> {
     let (completed, findings) = answer(Effect::Reads, async |manager| {
-        let options = Options::from([("replace", replace.into())]);
+        let options = options([("replace", replace.into())]);
         manager.prepare_xml(xml, options).await
     })?;
+    unrefused(&findings)?;
     Ok((completed, serde_json::from_str(&findings).map_err(unread)?))
 }
 
 /// Takes back what was added to a domain's definition.
 pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
     let report = ask(Effect::Changes, async |manager| {
-        manager.revert(domain, Options::new()).await
+        manager.revert(domain, options([])).await
     })?;
     tell(&report, as_json)
 }
@@ -65,7 +68,7 @@ pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
 pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(), Problem> {
     let limit = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     let report = ask(Effect::Reads, async |manager| {
-        manager.wait(domain, limit, Options::new()).await
+        manager.wait(domain, limit, options([])).await
     })?;
     tell(&report, as_json)?;
     if report["outcome"] == "on-request" {
@@ -76,12 +79,35 @@ pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(),
     Ok(())
 }
 
+/// Options of a call: these, and that a refusal is answered with fields.
+pub(super) fn options<'a>(own: impl IntoIterator<Item = (&'a str, Variant<'a>)>) -> Options<'a> {
+    own.into_iter().chain([("refusal", true.into())]).collect()
+}
+
 /// Makes one call, again where its effect allows it, and reads its JSON.
 pub(super) fn ask(
     effect: Effect,
     call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<String>,
 ) -> Result<Value, Problem> {
-    serde_json::from_str(&answer(effect, call)?).map_err(unread)
+    let text = answer(effect, call)?;
+    unrefused(&text)?;
+    serde_json::from_str(&text).map_err(unread)
+}
+
+/// Fails where the answer is a refusal.
+fn unrefused(answer: &str) -> Result<(), Problem> {
+    Err(match refused::read(answer) {
+        None => return Ok(()),
+        Some((Kind::Refused, refusal)) => Problem::Refused(refusal),
+        Some((kind, refusal)) => Problem::Coded(exit(kind), refusal.into()),
+    })
+}
+
+fn exit(kind: Kind) -> Exit {
+    match kind {
+        Kind::NotFound => Exit::NotFound,
+        _ => Exit::Failed,
+    }
 }
 
 fn unread(error: serde_json::Error) -> Problem {
@@ -108,10 +134,16 @@ fn answer<T>(
 
 pub(super) fn problem(fault: Fault) -> Problem {
     match fault {
-        Fault::Refused(text) | Fault::Failed(text) | Fault::NotAuthorized(text) => {
-            Problem::Failed(text)
+        Fault::Refused(words) | Fault::Failed(words) | Fault::NotAuthorized(words) => {
+            match words.code {
+                Some(code) => Problem::Coded(Exit::Failed, Coded::new(code, words.text)),
+                None => Problem::Failed(words.text),
+            }
         }
-        Fault::NotFound(text) => Problem::NotFound(text),
+        Fault::NotFound(words) => match words.code {
+            Some(code) => Problem::Coded(Exit::NotFound, Coded::new(code, words.text)),
+            None => Problem::NotFound(words.text),
+        },
         Fault::Full(why) => unreachable(
             "the system bus has no room for a call of variantd",
             &why,
@@ -132,8 +164,8 @@ pub(super) fn problem(fault: Fault) -> Problem {
 
 fn unreachable(what: &str, why: &str, hint: &str) -> Problem {
     let why = why.lines().next().unwrap_or_default().trim_end_matches('.');
-    let code = Code::AgentUnreachable;
-    Problem::Unreachable(format!("{what}: {why} ({code}); {hint}"))
+    let refusal = Refusal::new(Code::AgentUnreachable, format!("{what}: {why}"), hint);
+    Problem::Coded(Exit::Unreachable, refusal.into())
 }
 
 fn tell(report: &Value, as_json: bool) -> Result<(), Problem> {

@@ -7,7 +7,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::live::Live;
 use serde_json::Value;
 
-use super::problem::Problem;
+use super::problem::{Exit, Problem};
 use super::{Cli, configuration, is_snapshot, view};
 use crate::assign::{AssignError, Onlooker, Wish};
 use crate::code::Code;
@@ -50,10 +50,11 @@ pub(super) fn plan(
 fn problem(error: AssignError) -> Problem {
     match error {
         AssignError::Refused(refusal) if refusal.code == Code::DeviceMissing => {
-            Problem::NotFound(refusal.to_string())
+            Problem::Coded(Exit::NotFound, refusal.into())
         }
-        AssignError::Refused(refusal) => Problem::Refused(refusal),
-        other => Problem::Failed(other.to_string()),
+        AssignError::Refused(refusal)
+        | AssignError::Incomplete(refusal)
+        | AssignError::Failed(refusal) => Problem::Refused(refusal),
     }
 }
 

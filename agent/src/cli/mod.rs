@@ -45,13 +45,13 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 
 use crate::code::Code;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::recipe::Recipes;
 use crate::reserve::Reservations;
 use crate::snapshot::Snapshot;
 use crate::target::{Target, Versions};
 
-use problem::Problem;
+use problem::{Coded, Exit, Problem};
 
 /// Assign GPUs that need a VFIO variant driver to libvirt guests
 #[derive(Debug, Parser)]
@@ -502,7 +502,8 @@ fn configuration(cli: &Cli) -> PathBuf {
 
 fn recipes(cli: &Cli) -> Result<Recipes, Problem> {
     let config = Config::read(&configuration(cli));
-    let config = config.map_err(|error| Problem::Failed(error.to_string()))?;
+    let coded = |error: ConfigError| Coded::new(error.code(), error.to_string());
+    let config = config.map_err(|error| Problem::Coded(Exit::Failed, coded(error)))?;
     let recipes = settings::recipes::load(&cli.recipes).and_then(|r| r.extended(&config.devices));
     recipes.map_err(recipe::problem)
 }

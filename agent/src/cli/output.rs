@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::hint;
 use super::problem::Problem;
 use crate::code::Code;
+use crate::hint::Hint;
 
 /// Version of the JSON that every verb prints.
 pub(super) const SCHEMA: u32 = 1;
@@ -122,7 +123,12 @@ pub(super) fn complain(problem: &Problem, as_json: bool) {
         return;
     }
     if as_json {
-        let error = json!({"version": SCHEMA, "error": {"code": problem.code().map(Code::as_str), "text": problem.to_string()}});
+        let error = json!({"version": SCHEMA, "error": {
+            "code": problem.code().map(Code::as_str),
+            "text": problem.to_string(),
+            "hint": problem.hint().map(Hint::as_str),
+            "command": problem.hint().and_then(Hint::command),
+        }});
         eprintln!("{}", json_text(&error));
     } else {
         say(&format!("error: {problem}"));

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::hint;
 use crate::code::Code;
+use crate::hint::Hint;
 use crate::refusal::Refusal;
 
 /// Why a verb failed.
@@ -13,6 +14,8 @@ use crate::refusal::Refusal;
 pub(super) enum Problem {
     /// We will not.
     Refused(Refusal),
+    /// The same with an exit status of its own, or a sentence with a code.
+    Coded(Exit, Coded),
     /// We could not.
     Failed(String),
     /// There is no such device, file or domain.
@@ -25,9 +28,49 @@ pub(super) enum Problem {
     Found,
 }
 
+/// The exit status of a problem that has a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    Failed = 1,
+    NotFound = 3,
+    Unreachable = 4,
+}
+
+/// A sentence and its code.
+#[derive(Clone, Debug)]
+pub(super) struct Coded {
+    code: Code,
+    /// With the code and the hint in it.
+    text: String,
+    /// The way out, where it is known beside the sentence.
+    hint: Option<Hint>,
+}
+
+impl Coded {
+    /// A sentence that has the code in it.
+    pub(super) fn new(code: Code, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+            hint: None,
+        }
+    }
+}
+
+impl From<Refusal> for Coded {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            code: refusal.code,
+            text: refusal.to_string(),
+            hint: Some(refusal.mend),
+        }
+    }
+}
+
 impl Problem {
     pub(super) fn exit(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::Coded(exit, _) => *exit as u8,
             Self::Refused(_) | Self::Failed(_) | Self::Found => 1,
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
@@ -35,11 +78,23 @@ impl Problem {
         })
     }
 
+    /// Nothing answers.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Coded(Exit::Unreachable, _)
+        )
+    }
+
     /// The same with words before it, where the asked for was not found.
     pub(super) fn with(self, words: &str) -> Self {
         match self {
             Self::NotFound(text) => Self::NotFound(format!("{words}: {text}")),
             Self::Unreachable(text) => Self::Unreachable(format!("{words}: {text}")),
+            Self::Coded(exit @ (Exit::NotFound | Exit::Unreachable), coded) => {
+                let text = format!("{words}: {}", coded.text);
+                Self::Coded(exit, Coded { text, ..coded })
+            }
             other => other,
         }
     }
@@ -52,20 +107,35 @@ impl Problem {
                 mend: refusal.mend.map(named),
                 ..refusal
             }),
+            Self::Coded(exit, coded) if exit != Exit::Unreachable => Self::Coded(
+                exit,
+                Coded {
+                    text: named(&coded.text),
+                    hint: coded.hint.map(|hint| hint.map(named)),
+                    ..coded
+                },
+            ),
             Self::Failed(text) => Self::Failed(named(&text)),
             Self::NotFound(text) => Self::NotFound(named(&text)),
-            Self::Unreachable(_) | Self::Usage(_) | Self::Found => self,
+            Self::Coded(..) | Self::Unreachable(_) | Self::Usage(_) | Self::Found => self,
         }
     }
 
-    /// The stable code, where there is one; the agent's sentences have theirs in parentheses.
+    /// The stable code, where there is one.
     pub(super) fn code(&self) -> Option<Code> {
         match self {
             Self::Refused(refusal) => Some(refusal.code),
-            Self::Failed(text) | Self::NotFound(text) | Self::Unreachable(text) => text
-                .split(['(', ')'])
-                .find_map(|part| part.parse::<Code>().ok()),
-            Self::Usage(_) | Self::Found => None,
+            Self::Coded(_, coded) => Some(coded.code),
+            _ => None,
+        }
+    }
+
+    /// The way out, where it is known beside the sentence.
+    pub(super) fn hint(&self) -> Option<&Hint> {
+        match self {
+            Self::Refused(refusal) => Some(&refusal.mend),
+            Self::Coded(_, coded) => coded.hint.as_ref(),
+            _ => None,
         }
     }
 }
@@ -80,6 +150,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Coded(_, coded) => f.write_str(&coded.text),
             Self::Failed(text)
             | Self::NotFound(text)
             | Self::Unreachable(text)

@@ -5,12 +5,11 @@ use kernel_glue::driver::DriverName;
 use serde_json::{Value, json};
 
 use super::bind::{self, quoted};
-use super::domain::ask;
+use super::domain::{ask, options};
 use super::problem::Problem;
 use super::{Cli, View, list::or_dash, output};
 use crate::reserve::{Reservation, ReserveError};
 use api::again::Effect;
-use api::client::Options;
 
 /// A reservation beside the host: what it is, and why it is not in force.
 pub(super) struct Found {
@@ -25,8 +24,8 @@ pub(super) fn reserve(
     now: bool,
     cli: &Cli,
 ) -> Result<(), Problem> {
-    let options = driver.map(|driver| ("driver", driver.as_str().into()));
-    let options: Options<'_> = options.into_iter().collect();
+    let own = driver.map(|driver| ("driver", driver.as_str().into()));
+    let options = options(own);
     let name = device.to_string();
     let report = ask(Effect::Changes, async |manager| {
         manager.reserve(&name, options.clone()).await
@@ -42,7 +41,7 @@ pub(super) fn reserve(
 pub(super) fn unreserve(device: PciAddress, now: bool, as_json: bool) -> Result<(), Problem> {
     let name = device.to_string();
     let report = ask(Effect::Changes, async |manager| {
-        manager.unreserve(&name, Options::new()).await
+        manager.unreserve(&name, options([])).await
     })?;
     bind::tell(&report, as_json, ended)?;
     match now {

@@ -72,6 +72,12 @@ all callers together.
 
 # ERRORS
 
+An error has one sentence for people. Its name ends with the code of the sentence, where it has one, with `_` for `-`:
+`org.variantd1.Error.Refused.VD_TOP_002`. A program that wants the other parts gives a method that polkit is asked about, other than
+`StartJob`, the option `refusal` (b): an error with a code is then an answer. It is JSON with the field `refusal`, which has `error` (the
+name below, without prefix and code), `code`, `device`, `path`, `reason`, `hint` and `command`, each `null` where there is none; in the
+place of what the method says as JSON (`findings` of `PrepareXml`). A job's error is in its properties.
+
 `org.variantd1.Error.Refused`
 :   It will not be done: reason, code in parentheses, way out.
 

@@ -21,6 +21,8 @@ pub struct Recovered {
     pub domain: Option<String>,
     /// Why it is still not given back.
     pub sentence: Option<String>,
+    /// The code in the sentence.
+    pub code: Option<&'static str>,
     /// Why it is given back, and not on the driver that it had before.
     pub note: Option<String>,
 }
@@ -47,14 +49,15 @@ impl Assigner {
                 warn!(variantd_device = %device, message_id, "'{device}' is not given back: {error}");
                 self.again.something();
             }
-            let (note, sentence) = match result {
+            let (note, error) = match result {
                 Ok(note) => (note.map(|note| note.to_string()), None),
-                Err(error) => (None, Some(error.to_string())),
+                Err(error) => (None, Some(error)),
             };
             Some(Recovered {
                 device,
                 domain: None,
-                sentence,
+                sentence: error.as_ref().map(ToString::to_string),
+                code: error.as_ref().map(code),
                 note,
             })
         });
@@ -127,9 +130,9 @@ impl Assigner {
         }
         let is_asked = |held: &Held| asked.iter().any(|one| one.address == held.address);
         let result = self.give_back_those(&domain.uuid, is_asked, event, unwilling);
-        let (notes, sentence) = match result {
+        let (notes, error) = match result {
             Ok(notes) => (notes, None),
-            Err(error) => (Vec::new(), Some(error.to_string())),
+            Err(error) => (Vec::new(), Some(error)),
         };
         let kept = devices();
         let still = |held: &&Held| kept.iter().any(|one| one.address == held.address);
@@ -137,11 +140,15 @@ impl Assigner {
             let mut notes = notes.iter();
             notes.find(|note| note.device == Some(held.address))
         };
-        let recovered = asked.iter().map(|held| Recovered {
-            device: held.address,
-            domain: Some(domain.name.clone()),
-            sentence: sentence.clone().filter(|_| still(&held)),
-            note: note(held).map(ToString::to_string),
+        let recovered = asked.iter().map(|held| {
+            let error = error.as_ref().filter(|_| still(&held));
+            Recovered {
+                device: held.address,
+                domain: Some(domain.name.clone()),
+                sentence: error.map(ToString::to_string),
+                code: error.map(code),
+                note: note(held).map(ToString::to_string),
+            }
         });
         recovered.collect()
     }
@@ -168,4 +175,8 @@ impl Assigner {
             _ => Ok(None),
         }
     }
+}
+
+fn code(error: &AssignError) -> &'static str {
+    error.refusal().code.as_str()
 }

@@ -2,6 +2,7 @@
 
 use crate::bus::BusError;
 use crate::bus::about::shown;
+use crate::bus::method::{self, Method};
 
 /// What can be a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(in crate::bus) enum State {
 }
 
 impl Operation {
-    const ALL: [(&str, Self); 5] = [
+    pub(in crate::bus) const ALL: [(&str, Self); 5] = [
         ("prepare", Self::Prepare),
         ("revert", Self::Revert),
         ("bind", Self::Bind),
@@ -32,11 +33,18 @@ impl Operation {
         ("recover", Self::Recover),
     ];
 
+    /// The method of `Manager` that it is.
+    pub(in crate::bus) fn method(self) -> &'static Method {
+        let mut methods = method::ALL.iter();
+        let found = methods.find(|method| method.operation == Some(self));
+        found.expect("each operation has a method: a test says so")
+    }
+
     pub(in crate::bus) fn parse(text: &str) -> Result<Self, BusError> {
         let found = Self::ALL.iter().find(|(name, _)| *name == text);
         found.map(|(_, operation)| *operation).ok_or_else(|| {
             let known = Self::ALL.map(|(name, _)| format!("'{name}'")).join(", ");
-            BusError::Failed(format!("'{}' cannot be a job; {known} can", shown(text)))
+            BusError::failed(format!("'{}' cannot be a job; {known} can", shown(text)))
         })
     }
 

@@ -4,26 +4,26 @@ use api::name::MANAGER;
 use zbus::message::{Header, Message};
 use zbus::{Connection, OwnedVariant, Variant};
 
-use super::{Action, Manager, Operation, Options, binding};
+use super::{Manager, Operation, Options};
 use crate::bus::about::About;
 use crate::bus::{BusError, device};
 
 /// The call of a job, with the sender and flags of the call that started it.
-pub(super) struct Call {
+pub(super) struct Deferred {
     pub(super) operation: Operation,
     pub(super) name: String,
     pub(super) options: Options,
     message: Message,
 }
 
-impl Call {
+impl Deferred {
     pub(super) fn new(
         header: &Header<'_>,
         operation: Operation,
         about: &About,
         options: Options,
     ) -> Result<Self, BusError> {
-        let call = Message::method_call(MANAGER, "StartJob");
+        let call = Message::method_call(MANAGER, operation.method().name);
         let call = call.with_flags(header.primary().flags());
         let call = match header.sender() {
             Some(sender) => call.sender(sender.clone()),
@@ -35,18 +35,6 @@ impl Call {
             options,
             message: call.build(&())?,
         })
-    }
-}
-
-impl Operation {
-    /// What its method asks polkit for.
-    pub(super) fn action(self, options: &Options) -> Action {
-        match self {
-            Self::Prepare | Self::Revert => Action::Prepare,
-            Self::Bind => binding(options),
-            Self::Release => Action::Bind,
-            Self::Recover => Action::Recover,
-        }
     }
 }
 
@@ -82,7 +70,7 @@ impl Manager {
     pub(super) async fn run(
         &self,
         connection: &Connection,
-        call: Call,
+        call: Deferred,
     ) -> Result<String, BusError> {
         let header = call.message.header();
         let (name, mut options) = (call.name, call.options);

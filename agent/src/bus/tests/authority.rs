@@ -10,19 +10,19 @@ use super::polkit::{Mood, Polkit};
 use super::*;
 use api::client::{JobProxy, Options};
 
-struct Court {
-    client: Connection,
+pub(super) struct Court {
+    pub(super) client: Connection,
     _agent: Connection,
     asked: Arc<std::sync::Mutex<Vec<String>>>,
     cancelled: Arc<Notify>,
     kernel: Arc<Model>,
-    libvirt: Arc<Fake>,
+    pub(super) libvirt: Arc<Fake>,
     _directory: tempfile::TempDir,
     bus: Bus,
 }
 
 /// An agent that lets nobody pass unasked, and a polkit in this mood; `None` for no polkit.
-async fn court(mood: Option<Mood>) -> Court {
+pub(super) async fn court(mood: Option<Mood>) -> Court {
     let bus = Bus::start().expect("bus");
     let (asked, cancelled, gone) = (Arc::default(), Arc::default(), Arc::new(Notify::new()));
     if let Some(mood) = mood {
@@ -80,7 +80,7 @@ impl Court {
         call.await.map(drop).map_err(Fault::from)
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("asked").clone()
     }
 
@@ -184,38 +184,6 @@ async fn without_polkit_everybody_looks_and_only_root_changes() {
         Fault::from(plan.expect_err("no domain")),
         Fault::NotFound(_)
     ));
-}
-
-#[tokio::test]
-async fn each_method_asks_for_its_action() {
-    let court = court(Some(Mood::Denies)).await;
-    let manager = court.manager().await;
-    let (none, taking) = (Options::new, || {
-        Options::from([("stop-services", true.into())])
-    });
-    court.libvirt.put(&guest(GPU));
-    // What is public is not asked about.
-    manager.list_domains(none()).await.expect("public");
-    manager.list_devices(none()).await.expect("public");
-    manager.plan("d0", none()).await.expect_err("no");
-    manager.prepare("d0", none()).await.expect_err("no");
-    manager.revert("d0", none()).await.expect_err("no");
-    manager.wait("d0", 1, none()).await.expect_err("no");
-    manager.bind(GPU, none()).await.expect_err("no");
-    manager.bind(GPU, taking()).await.expect_err("no");
-    manager.release(GPU, none()).await.expect_err("no");
-    manager.reserve(GPU, none()).await.expect_err("no");
-    manager.unreserve(GPU, none()).await.expect_err("no");
-    manager.recover(none()).await.expect_err("no");
-    let asked = court.asked();
-    let actions = asked
-        .iter()
-        .map(|words| words.split(' ').next().unwrap_or_default());
-    let actions: Vec<_> = actions
-        .map(|id| id.trim_start_matches("org.variantd1."))
-        .collect();
-    let wanted = "plan prepare prepare prepare bind bind-in-use bind bind bind recover";
-    assert_eq!(actions.join(" "), wanted);
 }
 
 #[tokio::test]
@@ -341,25 +309,4 @@ async fn a_job_that_is_denied_is_not_started() {
     let fault = manager.start_job("recover", "", Options::new()).await;
     let fault = Fault::from(fault.expect_err("denied"));
     assert!(matches!(fault, Fault::NotAuthorized(ref text) if text.contains("recover")));
-}
-
-/// Every action that is asked for is in the policy that is shipped, and no other.
-#[test]
-fn the_shipped_policy_has_each_action() {
-    use crate::bus::authority::Action::{Bind, BindInUse, Plan, Prepare, Recover};
-    let policy = include_str!("../../../../packaging/polkit/org.variantd1.policy");
-    let text = roxmltree::Document::parse_with_options(
-        policy,
-        roxmltree::ParsingOptions {
-            allow_dtd: true,
-            ..Default::default()
-        },
-    );
-    let text = text.expect("XML");
-    let actions = text
-        .descendants()
-        .filter(|node| node.has_tag_name("action"));
-    let shipped: Vec<_> = actions.filter_map(|node| node.attribute("id")).collect();
-    let asked = [Plan, Prepare, Bind, BindInUse, Recover].map(|one| one.to_string());
-    assert_eq!(shipped, asked);
 }

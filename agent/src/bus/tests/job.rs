@@ -60,7 +60,7 @@ async fn a_job_says_what_the_method_would_have_said() {
     let (state, error, result) = end(&failed).await;
     assert_eq!(
         (&*state, &*error),
-        ("failed", "org.variantd1.Error.NotFound")
+        ("failed", "org.variantd1.Error.NotFound.VD_DEV_001")
     );
     assert!(result.contains("0009:1f:00.0"), "{result}");
     // What it is about is looked up before it starts.
@@ -107,7 +107,7 @@ async fn a_job_that_waits_for_its_turn_is_cancelled_and_one_that_has_begun_is_no
     let (state, error, _) = end(&second).await;
     assert_eq!(
         (&*state, &*error),
-        ("cancelled", "org.variantd1.Error.Cancelled")
+        ("cancelled", "org.variantd1.Error.Cancelled.VD_AGT_005")
     );
     scene.libvirt.hold_defines(false);
     assert_eq!(end(&first).await.0, "done");

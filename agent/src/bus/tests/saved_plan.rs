@@ -139,17 +139,3 @@ async fn what_is_no_plan_of_this_domain_is_refused() {
         (0, guest(GPU))
     );
 }
-
-#[tokio::test]
-async fn a_refused_plan_is_an_error_or_fields_as_its_caller_asks() {
-    let scene = scene().await;
-    scene.libvirt.put(&guest("0009:09:00.0"));
-    let manager = scene.manager().await;
-    let error = manager.plan("d0", HashMap::new()).await;
-    let error = Fault::from(error.expect_err("no such device"));
-    let options = HashMap::from([("refusal", Variant::from(true))]);
-    let answer = manager.plan("d0", options).await.expect("an answer");
-    let refusal = api::refused::read(&answer).expect("a refusal");
-    assert_eq!(error, Fault::Refused(refusal.to_string()));
-    assert_eq!(refusal.mend.command(), Some("variantctl list"));
-}

@@ -47,7 +47,7 @@ async fn ask(domains: &mut [Definition]) -> Agent {
     match answers(&bus, domains).await {
         Ok(version) => Agent::Answers(version),
         Err(error) => match Fault::from(error) {
-            Fault::NotAuthorized(why) => Agent::Denied(why),
+            Fault::NotAuthorized(why) => Agent::Denied(why.text),
             _ => Agent::Stopped,
         },
     }
@@ -75,7 +75,7 @@ async fn planned(
     let options = Options::from([("refusal", true.into())]);
     let answer = manager.plan(domain, options).await.ok()?;
     match refused::read(&answer) {
-        Some(refusal) => Some(Err(refusal)),
+        Some((_, refusal)) => Some(Err(refusal)),
         None => Some(Ok(codes(&Proposal::parse(&answer).ok()?))),
     }
 }

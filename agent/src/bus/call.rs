@@ -1,0 +1,179 @@
+//! One call of a method of `Manager`, held against the method's row: options first, then who calls, then the work in its turn.
+
+use std::collections::HashMap;
+use std::future::Future;
+
+use serde::Serialize;
+use zbus::message::Header;
+use zbus::{Connection, OwnedVariant};
+
+use super::about::{self, About};
+use super::authority::Action;
+use super::method::{Access, Kind, Method, REFUSAL};
+use super::{BusError, Manager, caller};
+use crate::json;
+use crate::libvirt::DomainRef;
+
+/// Options of a call, by key.
+pub(super) type Options = HashMap<String, OwnedVariant>;
+
+/// A call whose options its method knows.
+pub(super) struct Call<'a> {
+    manager: &'a Manager,
+    connection: &'a Connection,
+    header: &'a Header<'a>,
+    method: &'static Method,
+    options: Options,
+}
+
+impl<'a> Call<'a> {
+    /// The call of the method that the message names.
+    ///
+    /// # Errors
+    /// When an option is unknown or has another type.
+    pub(super) fn new(
+        manager: &'a Manager,
+        connection: &'a Connection,
+        header: &'a Header<'a>,
+        options: Options,
+    ) -> Result<Self, BusError> {
+        let member = header.member().map_or("", |member| member.as_str());
+        let method = Method::named(member).ok_or_else(|| {
+            BusError::failed(format!(
+                "internal error: '{member}' is not in the table of methods"
+            ))
+        })?;
+        method.check(&options)?;
+        Ok(Self {
+            manager,
+            connection,
+            header,
+            method,
+            options,
+        })
+    }
+
+    /// An option that is true or false; false where it is not given.
+    pub(super) fn flag(&self, key: &str) -> bool {
+        let value = self.options.get(key);
+        value.and_then(|value| bool::try_from(value).ok()) == Some(true)
+    }
+
+    /// An option that is a text.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        let value = self.options.get(key)?;
+        <&str>::try_from(value).ok()
+    }
+
+    /// Passes when the caller may have this done; `about` has details for polkit's rules.
+    ///
+    /// # Errors
+    /// [`BusError::not_authorized`], with polkit's action and how to get it.
+    pub(super) async fn admit(&self, about: &About) -> Result<(), BusError> {
+        let authority = &self.manager.authority;
+        match (self.action(), self.method.access) {
+            (Some(action), _) => {
+                let admitted = authority.admit(self.connection, self.header, action, about);
+                admitted.await
+            }
+            (None, Access::Public) => Ok(()),
+            (None, _) => caller::require_root(&authority.callers, self.header).await,
+        }
+    }
+
+    fn action(&self) -> Option<Action> {
+        self.method.action(|key| self.options.contains_key(key))
+    }
+
+    /// The domain that the caller names. Only root does not wait for its turn: everybody may ask.
+    pub(super) async fn domain(&self, text: String) -> Result<DomainRef, BusError> {
+        self.manager.domain(self.header, text).await
+    }
+
+    /// Answers with JSON.
+    ///
+    /// # Errors
+    /// Those of the work; with option `refusal` an error that has fields is an answer.
+    pub(super) async fn json<T: Serialize>(
+        &self,
+        work: impl Future<Output = Result<T, BusError>>,
+    ) -> Result<String, BusError> {
+        let text = async { Ok(json::text(&work.await?)) };
+        self.answer(text, |refusal| refusal).await
+    }
+
+    /// The same for an answer of another form, which `refused` makes of the fields.
+    ///
+    /// # Errors
+    /// As [`Self::json`].
+    pub(super) async fn answer<T>(
+        &self,
+        work: impl Future<Output = Result<T, BusError>>,
+        refused: impl FnOnce(String) -> T,
+    ) -> Result<T, BusError> {
+        match work.await {
+            Err(error) if self.flag(REFUSAL.key) => match error.fields() {
+                Some(fields) => Ok(refused(fields)),
+                None => Err(error),
+            },
+            done => done,
+        }
+    }
+
+    /// Does what costs much: once it is the caller's turn, where the method is one that waits for it.
+    pub(super) async fn costly<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, BusError>
+    where
+        BusError: From<E>,
+    {
+        if !self.method.in_turn {
+            return Ok(work.await?);
+        }
+        let user = self.manager.authority.callers.user(self.header).await?;
+        Ok(self.manager.lanes.within(user, work).await?)
+    }
+}
+
+impl Method {
+    /// Passes when all options are known and of their type: one that we do not know could mean anything.
+    ///
+    /// # Errors
+    /// Names the option.
+    pub(super) fn check(&self, options: &Options) -> Result<(), BusError> {
+        let refusal = [REFUSAL].into_iter().filter(|_| self.answers_refusal());
+        let known = || self.options.iter().copied().chain(refusal.clone());
+        for (key, value) in options {
+            let Some(choice) = known().find(|choice| choice.key == key) else {
+                let key = about::shown(key);
+                return Err(BusError::failed(format!("unknown option '{key}'")));
+            };
+            let fits = match choice.kind {
+                Kind::Flag => bool::try_from(value).is_ok(),
+                Kind::Text => <&str>::try_from(value).is_ok(),
+            };
+            if !fits {
+                let (key, expected) = (choice.key, choice.kind.expected());
+                return Err(BusError::failed(format!(
+                    "option '{key}' is not {expected}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for its options in a job, whose error has a property of its own.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(super) fn check_in_job(&self, options: &Options) -> Result<(), BusError> {
+        if options.contains_key(REFUSAL.key) {
+            let key = REFUSAL.key;
+            return Err(BusError::failed(format!(
+                "option '{key}' is not for a job: see its 'ErrorName' and 'Result'"
+            )));
+        }
+        self.check(options)
+    }
+}

@@ -1,0 +1,211 @@
+//! The methods of `org.variantd1.Manager`, each declared once: who may call it, its options, and what a call may cost.
+//!
+//! A call finds its row by the member of its message, so no method can act by another's. What else a method has derives from its
+//! row or is compared with it by a test that names what is missing: the longest call that the gate lets in, the options in the
+//! contract, the proxy of clients, polkit's policy.
+
+use super::authority::Action;
+use super::job::Operation;
+use crate::proposal;
+
+/// Longest body of a call, but of those that have a text.
+pub(super) const BODY: usize = 64 << 10;
+/// Longest domain XML, as at the hook.
+const XML: usize = crate::domain::MAX_BYTES;
+
+/// The option by which an error is an answer with fields; every method that answers with JSON has it.
+pub(super) const REFUSAL: Choice = Choice::flag("refusal");
+
+/// All of them, in the order of the contract.
+pub(super) static ALL: [Method; 14] = [
+    Method::public("ListDomains"),
+    Method::public("ListDevices"),
+    Method::asks("Plan", Action::Plan)
+        .in_turn()
+        .with(&[Choice::flag("replace")]),
+    Method::asks("PrepareXml", Action::Plan)
+        .in_turn()
+        .with(&[Choice::flag("replace")])
+        .taking(XML),
+    Method::asks("Prepare", Action::Prepare)
+        .with(&[Choice::flag("replace"), Choice::text("plan")])
+        .taking(proposal::MAX_BYTES)
+        .job(Operation::Prepare),
+    Method::asks("Revert", Action::Prepare).job(Operation::Revert),
+    Method::asks("Wait", Action::Prepare),
+    Method::asks("Bind", Action::Bind)
+        .with(&[
+            Choice::text("driver"),
+            Choice::flag("dry-run"),
+            Choice::flag("allow-group").asking(Action::BindInUse),
+            Choice::flag("stop-services").asking(Action::BindInUse),
+        ])
+        .job(Operation::Bind),
+    Method::asks("Release", Action::Bind).job(Operation::Release),
+    Method::asks("Recover", Action::Recover)
+        .with(&[Choice::text("device")])
+        .job(Operation::Recover),
+    Method::asks("Reserve", Action::Bind).with(&[Choice::text("driver")]),
+    Method::asks("Unreserve", Action::Bind),
+    Method::of("Reload", Access::Root),
+    Method::of("StartJob", Access::AsOperation).taking(proposal::MAX_BYTES),
+];
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everybody: what it says is public.
+    Public,
+    /// Whom polkit lets.
+    Polkit(Action),
+    /// Root alone.
+    Root,
+    /// Who may call the method of the operation that it starts; its options are that method's, too.
+    AsOperation,
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub(super) struct Method {
+    pub(super) name: &'static str,
+    pub(super) access: Access,
+    /// The options that it knows, but for [`REFUSAL`].
+    pub(super) options: &'static [Choice],
+    /// Bytes of its longest text.
+    text: usize,
+    /// Its work waits for the caller's turn to plan.
+    pub(super) in_turn: bool,
+    /// What it is as a job.
+    pub(super) operation: Option<Operation>,
+}
+
+/// An option of a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) key: &'static str,
+    pub(super) kind: Kind,
+    /// What polkit is asked for in the place of the method's action, where the option is given.
+    asks: Option<Action>,
+}
+
+/// The type of an option's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Flag,
+    Text,
+}
+
+impl Method {
+    const fn of(name: &'static str, access: Access) -> Self {
+        Self {
+            name,
+            access,
+            options: &[],
+            text: 0,
+            in_turn: false,
+            operation: None,
+        }
+    }
+
+    pub(super) const fn public(name: &'static str) -> Self {
+        Self::of(name, Access::Public)
+    }
+
+    const fn asks(name: &'static str, action: Action) -> Self {
+        Self::of(name, Access::Polkit(action))
+    }
+
+    const fn with(self, options: &'static [Choice]) -> Self {
+        Self { options, ..self }
+    }
+
+    const fn taking(self, text: usize) -> Self {
+        Self { text, ..self }
+    }
+
+    const fn in_turn(self) -> Self {
+        Self {
+            in_turn: true,
+            ..self
+        }
+    }
+
+    const fn job(self, operation: Operation) -> Self {
+        Self {
+            operation: Some(operation),
+            ..self
+        }
+    }
+
+    /// The method of this name.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|method| method.name == name)
+    }
+
+    /// The longest body of a call.
+    pub(super) fn longest(&self) -> usize {
+        BODY + self.text
+    }
+
+    /// An error of it can be an answer with fields.
+    pub(super) fn answers_refusal(&self) -> bool {
+        matches!(self.access, Access::Polkit(_))
+    }
+
+    /// What polkit is asked for where these options are given.
+    pub(super) fn action(&self, is_given: impl Fn(&str) -> bool) -> Option<Action> {
+        let Access::Polkit(action) = self.access else {
+            return None;
+        };
+        let given = self.options.iter().filter(|option| is_given(option.key));
+        Some(
+            given
+                .filter_map(|option| option.asks)
+                .next()
+                .unwrap_or(action),
+        )
+    }
+}
+
+impl Choice {
+    pub(super) const fn flag(key: &'static str) -> Self {
+        Self {
+            key,
+            kind: Kind::Flag,
+            asks: None,
+        }
+    }
+
+    pub(super) const fn text(key: &'static str) -> Self {
+        Self {
+            kind: Kind::Text,
+            ..Self::flag(key)
+        }
+    }
+
+    const fn asking(self, action: Action) -> Self {
+        Self {
+            asks: Some(action),
+            ..self
+        }
+    }
+}
+
+impl Kind {
+    /// The type as D-Bus writes it.
+    #[cfg(test)]
+    pub(super) fn signature(self) -> &'static str {
+        match self {
+            Self::Flag => "b",
+            Self::Text => "s",
+        }
+    }
+
+    /// What a value of another type is told.
+    pub(super) fn expected(self) -> &'static str {
+        match self {
+            Self::Flag => "true or false",
+            Self::Text => "a text",
+        }
+    }
+}
