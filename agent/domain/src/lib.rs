@@ -16,6 +16,7 @@ mod mark;
 pub mod network;
 mod number;
 mod outline;
+mod piece;
 mod platform;
 pub mod printable;
 mod read;
@@ -38,6 +39,7 @@ pub use cell::{Binding, Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
 pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Lockers, Way};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
+pub use piece::{Opened, Piece};
 pub use platform::{AcpiTable, AddressWidth, Iommu, Iommufd, Platform};
 pub use read::MAX_BYTES;
 

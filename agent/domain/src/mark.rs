@@ -9,6 +9,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::numa::RangeList;
 
 use crate::edit::Element;
+use crate::piece::{Opened, Piece};
 
 /// XML namespace of the mark; the hook looks for it.
 pub const NAMESPACE: &str = "urn:variantd:1";
@@ -45,46 +46,47 @@ pub struct Marked {
     pub driver: Option<String>,
 }
 
-/// What was added, as words, so that it can be taken back.
-///
-/// For a domain: `metadata`, `cpu`, `numa`, `cells` (all of them, in a `<numa>` that was there before), `window:N` (of N GiB, an element or an argument),
-/// `width` (`<maxphysaddr mode='passthrough'>`) or `width:N` (of N bits), `commandline`,
-/// `override`, `iommufd`, `acpi` (in `<os>`), `table:PATH`, `expander:N`, `smmu:N` (of expander N), `switch:N` (a switch's upstream port, and the root port
-/// above it), `root` (the pcie-root controller), `distances:N` (all of cell N), `sibling:N:M` (of cell N to cell M, which was there before), and `open:X`
-/// where X had no content before (`metadata`, `cpu`, `numa`, `root`, `cell:N`, `distances:N`).
-/// `arguments` where a `<qemu:commandline>` was there before and has got some; `foreign:window` where the window in it is the user's own.
-/// `iommufd` for a domain is `<iommufd>`, which was written before hostdevs got theirs.
-/// For a device: `driver` (the element), `model` (of a `<driver>` that was there before), `iommufd` (of `<driver>`), `nodeset` (and `open:nodeset` where `<acpi>` was there before), `alias`, `port:N`.
+/// What was added, so that it can be taken back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Added(BTreeSet<String>);
+pub struct Added(BTreeSet<Piece>);
 
 impl Added {
-    /// Adds a word.
-    pub fn insert(&mut self, word: impl Into<String>) {
-        self.0.insert(word.into());
+    /// Adds a piece.
+    pub fn insert(&mut self, piece: Piece) {
+        self.0.insert(piece);
     }
 
-    /// True when the word is there.
+    /// True when the piece is there.
     #[must_use]
-    pub fn has(&self, word: &str) -> bool {
-        self.0.contains(word)
+    pub fn has(&self, piece: &Piece) -> bool {
+        self.0.contains(piece)
     }
 
-    /// The numbers behind `name:`.
-    pub fn numbers(&self, name: &str) -> impl Iterator<Item = u32> {
-        let numbered = self
-            .0
-            .iter()
-            .filter_map(move |word| word.strip_prefix(name)?.strip_prefix(':')?.parse().ok());
-        numbered.collect::<Vec<u32>>().into_iter()
+    /// True when there was nothing in an element before.
+    #[must_use]
+    pub fn opened(&self, element: Opened) -> bool {
+        self.has(&Piece::Open(element))
     }
 
-    /// Adds the words of another.
+    /// The indexes of ports.
+    pub fn ports(&self) -> impl Iterator<Item = u32> {
+        self.iter().filter_map(|piece| match piece {
+            Piece::Port(index) => Some(*index),
+            _ => None,
+        })
+    }
+
+    /// All pieces.
+    pub fn iter(&self) -> impl Iterator<Item = &Piece> {
+        self.0.iter()
+    }
+
+    /// Adds the pieces of another.
     pub fn extend(&mut self, other: &Self) {
         self.0.extend(other.0.iter().cloned());
     }
 
-    /// True without words.
+    /// True without pieces.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -95,13 +97,15 @@ impl FromStr for Added {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.split_whitespace().map(str::to_owned).collect()))
+        let pieces = text.split_whitespace().map(str::parse);
+        pieces.collect::<Result<_, _>>().map(Self)
     }
 }
 
 impl fmt::Display for Added {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        let mut words: Vec<String> = self.iter().map(Piece::to_string).collect();
+        words.sort_unstable();
         f.write_str(&words.join(" "))
     }
 }

@@ -12,7 +12,8 @@ use kernel_glue::numa::RangeList;
 
 use crate::code::Code;
 use crate::domain::{
-    AcpiTable, Added, Cell, Controller, Domain, Driver, Hostdev, Mark, Marked, Sibling,
+    AcpiTable, Added, Cell, Controller, Domain, Driver, Hostdev, Mark, Marked, Opened, Piece,
+    Sibling,
 };
 use crate::edit::{self, Edit, Element};
 use crate::plan::{command_line, driver as plan_driver, width, window};
@@ -70,7 +71,7 @@ impl Undo<'_> {
     fn device(&self, hostdev: &Hostdev) -> Vec<Edit> {
         let mut edits = Vec::new();
         if let Some(marked) = self.of_cells(hostdev) {
-            if marked.added.has("open:nodeset") {
+            if marked.added.opened(Opened::Nodeset) {
                 let attribute = hostdev.nodeset_attribute.clone();
                 edits.extend(attribute.map(Edit::removal));
             } else {
@@ -121,7 +122,7 @@ impl Undo<'_> {
     /// The entry whose root port a hostdev is on.
     fn of_port(&self, hostdev: &Hostdev) -> Option<&Marked> {
         self.entry(hostdev, |marked, hostdev| {
-            let mut ports = marked.added.numbers("port");
+            let mut ports = marked.added.ports();
             ports.any(|port| is_on(hostdev, port))
         })
     }
@@ -130,7 +131,7 @@ impl Undo<'_> {
     fn of_cells(&self, hostdev: &Hostdev) -> Option<&Marked> {
         self.entry(hostdev, |marked, hostdev| {
             let mut cells = hostdev.nodeset.iter().flat_map(RangeList::iter);
-            marked.added.has("nodeset") && cells.any(|cell| marked.cells.contains(cell))
+            marked.added.has(&Piece::Nodeset) && cells.any(|cell| marked.cells.contains(cell))
         })
     }
 
@@ -138,7 +139,7 @@ impl Undo<'_> {
     fn of_alias(&self, hostdev: &Hostdev) -> Option<&Marked> {
         self.entry(hostdev, |marked, hostdev| {
             let ours = command_line::alias_of(marked.address);
-            marked.added.has("alias") && hostdev.alias.as_ref() == Some(&ours)
+            marked.added.has(&Piece::Alias) && hostdev.alias.as_ref() == Some(&ours)
         })
     }
 
@@ -164,10 +165,10 @@ impl Undo<'_> {
         let controllers = self.domain.controllers.iter();
         let controllers = controllers.filter(|controller| unused.contains(&controller.index));
         let added = self.added();
-        let is_going = |bus: &u32| unused.contains(bus) || !added.has(&format!("expander:{bus}"));
+        let is_going = |bus: &u32| unused.contains(bus) || !added.has(&Piece::Expander(*bus));
         let smmus = self.domain.platform.iommus.iter().filter(|iommu| {
             let bus = iommu.bus.filter(is_going);
-            bus.is_some_and(|bus| added.has(&format!("smmu:{bus}")))
+            bus.is_some_and(|bus| added.has(&Piece::Smmu(bus)))
         });
         let elements = controllers.map(|controller| &controller.element);
         elements
@@ -182,11 +183,12 @@ impl Undo<'_> {
             .mark
             .devices
             .iter()
-            .flat_map(|marked| marked.added.numbers("port"));
+            .flat_map(|marked| marked.added.ports());
         let mut ours: BTreeSet<u32> = ports.collect();
-        for word in ["expander", "switch"] {
-            ours.extend(self.added().numbers(word));
-        }
+        ours.extend(self.added().iter().filter_map(|piece| match piece {
+            Piece::Expander(index) | Piece::Switch(index) => Some(*index),
+            _ => None,
+        }));
         let mut unused = BTreeSet::new();
         loop {
             let next = ours.iter().find(|index| {
@@ -212,14 +214,14 @@ impl Undo<'_> {
     /// `<iommufd>` of the domain.
     fn iommufd(&self) -> Option<Edit> {
         let iommufd = self.domain.platform.iommufd.as_ref();
-        let iommufd = iommufd.filter(|_| self.added().has("iommufd"))?;
+        let iommufd = iommufd.filter(|_| self.added().has(&Piece::Iommufd))?;
         Some(iommufd.element.remove())
     }
 
     /// `<qemu:override>`, while it says nothing but links.
     fn overrides(&self) -> Option<Edit> {
         let overrides = self.domain.overrides.as_ref();
-        let overrides = overrides.filter(|_| self.added().has("override"))?;
+        let overrides = overrides.filter(|_| self.added().has(&Piece::Override))?;
         let mut names = overrides
             .properties
             .iter()
@@ -231,12 +233,12 @@ impl Undo<'_> {
 
     /// Our ACPI tables, or the element around them where we made it and nothing else is in it.
     fn tables(&self) -> Vec<Edit> {
-        let ours = |table: &&AcpiTable| self.added().has(&format!("table:{}", table.path));
+        let ours = |table: &&AcpiTable| self.added().has(&Piece::Table(table.path.clone()));
         let platform = &self.domain.platform;
         let going: Vec<&AcpiTable> = platform.acpi_tables.iter().filter(ours).collect();
         let all = going.len() == platform.acpi_tables.len();
         match &platform.os_acpi {
-            Some(acpi) if all && self.added().has("acpi") => vec![acpi.remove()],
+            Some(acpi) if all && self.added().has(&Piece::Acpi) => vec![acpi.remove()],
             _ => going
                 .into_iter()
                 .map(|table| table.element.remove())
@@ -253,8 +255,10 @@ impl Undo<'_> {
         let whole = self.domain.numa.is_none() || self.whole_numa_goes();
         let empty = whole && edits.len() == self.domain.cpu_children;
         match self.domain.cpu.as_ref().filter(|_| empty) {
-            Some(cpu) if self.added().has("open:cpu") => vec![cpu.collapse()],
-            Some(cpu) if self.added().has("cpu") && self.domain.cpu_is_bare => vec![cpu.remove()],
+            Some(cpu) if self.added().opened(Opened::Cpu) => vec![cpu.collapse()],
+            Some(cpu) if self.added().has(&Piece::Cpu) && self.domain.cpu_is_bare => {
+                vec![cpu.remove()]
+            }
             _ => edits,
         }
     }
@@ -265,9 +269,9 @@ impl Undo<'_> {
             return vec![numa.remove()];
         }
         let mut gone = self.gone();
-        if self.added().has("cells") && self.only_first_left(&gone) {
+        if self.added().has(&Piece::Cells) && self.only_first_left(&gone) {
             gone.insert(0);
-            if let (true, Some(numa)) = (self.added().has("open:numa"), &self.domain.numa) {
+            if let (true, Some(numa)) = (self.added().opened(Opened::Numa), &self.domain.numa) {
                 return vec![numa.collapse()];
             }
         }
@@ -286,7 +290,7 @@ impl Undo<'_> {
 
     /// True when we made `<numa>`, and nothing but its first cell would be left.
     fn whole_numa_goes(&self) -> bool {
-        let is_ours = self.added().has("cpu") || self.added().has("numa");
+        let is_ours = self.added().has(&Piece::Cpu) || self.added().has(&Piece::Numa);
         is_ours && self.only_first_left(&self.gone())
     }
 
@@ -302,7 +306,7 @@ impl Undo<'_> {
             .mark
             .devices
             .iter()
-            .filter(|marked| marked.added.has("nodeset"));
+            .filter(|marked| marked.added.has(&Piece::Nodeset));
         let foreign = |id: &u32| {
             let named = |hostdev: &&Hostdev| {
                 hostdev
@@ -325,12 +329,12 @@ impl Undo<'_> {
     /// Distances of a cell that stays, to cells that go.
     fn distances(&self, cell: &Cell, gone: &BTreeSet<u32>) -> Vec<Edit> {
         let added = self.added();
-        if added.numbers("distances").any(|id| id == cell.id) {
+        if added.has(&Piece::Distances(cell.id)) {
             let only = cell
                 .distances
                 .keys()
                 .all(|id| gone.contains(id) || self.domain.cell(*id).is_some());
-            let opened = added.has(&format!("open:cell:{}", cell.id));
+            let opened = added.opened(Opened::Cell(cell.id));
             return match &cell.distances_element {
                 Some(_) if only && opened => vec![cell.element.collapse()],
                 Some(element) if only => vec![element.remove()],
@@ -338,10 +342,11 @@ impl Undo<'_> {
             };
         }
         let is_ours = |one: &&Sibling| {
-            gone.contains(&one.id) || added.has(&format!("sibling:{}:{}", cell.id, one.id))
+            let (from, to) = (cell.id, one.id);
+            gone.contains(&to) || added.has(&Piece::Sibling { from, to })
         };
         let ours: Vec<&Sibling> = cell.siblings.iter().filter(is_ours).collect();
-        let opened = added.has(&format!("open:distances:{}", cell.id));
+        let opened = added.opened(Opened::Distances(cell.id));
         match &cell.distances_element {
             Some(element) if opened && ours.len() == cell.siblings.len() => {
                 vec![element.collapse()]
@@ -354,7 +359,9 @@ impl Undo<'_> {
     fn command_line(&self) -> Vec<Edit> {
         let ours = command_line::ours(self.domain);
         match &self.domain.command_line {
-            Some(line) if self.added().has("commandline") && line.arguments.len() == ours.len() => {
+            Some(line)
+                if self.added().has(&Piece::CommandLine) && line.arguments.len() == ours.len() =>
+            {
                 vec![line.element.remove()]
             }
             _ => ours
@@ -371,9 +378,9 @@ impl Undo<'_> {
         root.hole64_kib
             .filter(|kib| window::is_ours(self.mark, *kib))?;
         let added = self.added();
-        if added.has("root") {
+        if added.has(&Piece::Root) {
             Some(root.element.remove())
-        } else if added.has("open:root") {
+        } else if added.opened(Opened::Root) {
             Some(root.element.collapse())
         } else {
             Some(hole.remove())
@@ -382,10 +389,14 @@ impl Undo<'_> {
 
     fn metadata(&self) -> Edit {
         match &self.domain.metadata {
-            Some(metadata) if self.added().has("metadata") && self.domain.metadata_is_ours => {
+            Some(metadata)
+                if self.added().has(&Piece::Metadata) && self.domain.metadata_is_ours =>
+            {
                 metadata.remove()
             }
-            Some(metadata) if self.added().has("open:metadata") && self.domain.metadata_is_ours => {
+            Some(metadata)
+                if self.added().opened(Opened::Metadata) && self.domain.metadata_is_ours =>
+            {
                 metadata.collapse()
             }
             _ => self.mark.element.remove(),
@@ -399,7 +410,7 @@ fn has_driver(marked: &Marked, hostdev: &Hostdev) -> bool {
         return false;
     };
     let model = driver.model.as_deref().unwrap_or(plan_driver::PLAIN);
-    let through = !marked.added.has("iommufd") || driver.iommufd == Some(true);
+    let through = !marked.added.has(&Piece::Iommufd) || driver.iommufd == Some(true);
     plan_driver::same(model, ours) && through
 }
 
@@ -429,13 +440,13 @@ fn back(element: &Element, before: Option<&String>) -> Edit {
 /// `<driver>`, while it says no more than we wrote; else the attributes that we gave it.
 fn driver(marked: &Marked, driver: &Driver) -> Vec<Edit> {
     let added = &marked.added;
-    let (whole, iommufd) = (added.has("driver"), added.has("iommufd"));
+    let (whole, iommufd) = (added.has(&Piece::Driver), added.has(&Piece::Iommufd));
     let theirs = driver.iommufd.is_some() && !iommufd;
     if whole && driver.is_bare && !theirs {
         return vec![driver.element.remove()];
     }
     let model = driver.model_attribute.clone();
-    let model = model.filter(|_| whole || added.has("model"));
+    let model = model.filter(|_| whole || added.has(&Piece::Model));
     let through = driver.iommufd_attribute.clone();
     let through = through.filter(|_| iommufd && driver.iommufd == Some(true));
     model

@@ -103,9 +103,9 @@ fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
     let bus = hostdev
         .and_then(|hostdev| hostdev.address)
         .map(|a| u32::from(a.at.bus()));
-    let had_port = marked.added.numbers("port").next().is_some();
+    let had_port = marked.added.ports().next().is_some();
     let marks = domain.mark.iter().flat_map(|mark| &mark.devices);
-    let mut ports = marks.flat_map(|marked| marked.added.numbers("port"));
+    let mut ports = marks.flat_map(|marked| marked.added.ports());
     bus.is_some() && had_port && !ports.any(|port| Some(port) == bus)
 }
 

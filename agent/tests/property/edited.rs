@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use agent::domain::{Domain, QEMU_NAMESPACE};
+use agent::domain::{Domain, Piece, QEMU_NAMESPACE};
 use agent::edit::{Edit, apply};
 use kernel_glue::address::PciAddress;
 use proptest::test_runner::TestCaseError;
@@ -181,7 +181,7 @@ fn an_address_that_was_added_is_removed() {
         let domain = read(completed.text);
         let hostdev = domain.hostdevs.get(gpu(scene, &domain)?)?;
         let ours = domain.mark.as_ref()?.devices.iter().any(|marked| {
-            marked.address == hostdev.source && marked.added.numbers("port").next().is_some()
+            marked.address == hostdev.source && marked.added.ports().next().is_some()
         });
         let edit = hostdev.address_element.as_ref().filter(|_| ours)?.remove();
         if completed.is_it {
@@ -214,7 +214,7 @@ fn an_smmu_that_was_added_is_removed() {
             let mark = domain.mark.as_ref()?;
             let mut iommus = domain.platform.iommus.iter();
             let is_ours =
-                |bus: Option<u32>| bus.is_some_and(|bus| mark.added.has(&format!("smmu:{bus}")));
+                |bus: Option<u32>| bus.is_some_and(|bus| mark.added.has(&Piece::Smmu(bus)));
             Some(iommus.find(|iommu| is_ours(iommu.bus))?.element.remove())
         })
     });
@@ -227,13 +227,17 @@ fn an_expander_bus_or_its_port_that_was_added_is_removed() {
             "port" => |_, text, completed| {
                 ours(text, completed, |domain| {
                     let marked = domain.mark.as_ref()?.devices.first()?;
-                    let port = marked.added.numbers("port").next()?;
+                    let port = marked.added.ports().next()?;
                     Some(domain.controller(port)?.element.remove())
                 })
             },
             _ => |_, text, completed| {
                 ours(text, completed, |domain| {
-                    let index = domain.mark.as_ref()?.added.numbers("expander").next()?;
+                    let mut pieces = domain.mark.as_ref()?.added.iter();
+                    let index = pieces.find_map(|piece| match piece {
+                        Piece::Expander(index) => Some(*index),
+                        _ => None,
+                    })?;
                     Some(domain.controller(index)?.element.remove())
                 })
             },
@@ -247,7 +251,10 @@ fn a_distance_that_was_added_is_edited() {
     edited(|_, text, completed| {
         ours(text, completed, |domain| {
             let mark = domain.mark.as_ref()?;
-            let nodes = mark.devices.iter().filter(|one| one.added.has("nodeset"));
+            let nodes = mark
+                .devices
+                .iter()
+                .filter(|one| one.added.has(&Piece::Nodeset));
             let own: Vec<u32> = nodes.flat_map(|one| one.cells.iter()).collect();
             let mut cells = domain.cells.iter().filter(|cell| own.contains(&cell.id));
             let element = cells.find_map(|cell| cell.distances_element.as_ref())?;
@@ -275,7 +282,7 @@ fn a_nodeset_that_was_added_is_edited() {
             let marked = mark
                 .devices
                 .iter()
-                .find(|marked| marked.added.has("nodeset"))?;
+                .find(|marked| marked.added.has(&Piece::Nodeset))?;
             let mut hostdevs = domain.hostdevs.iter();
             let hostdev = hostdevs.find(|one| one.source == marked.address)?;
             let span = hostdev.nodeset_attribute.clone()?;
@@ -303,7 +310,11 @@ fn a_device_is_added_before_the_others() {
 /// Doubles the window that was added; in the original the user sets one of that size.
 fn enlarged(text: &str, completed: Completed<'_>) -> Option<String> {
     let domain = read(completed.text);
-    let gib = domain.mark.as_ref()?.added.numbers("window").next()?;
+    let mut pieces = domain.mark.as_ref()?.added.iter();
+    let gib = pieces.find_map(|piece| match piece {
+        Piece::Window(gib) => *gib,
+        _ => None,
+    })?;
     let kib = u64::from(gib) << 21;
     let hole = format!("<pcihole64 unit='KiB'>{kib}</pcihole64>");
     let argument = format!("highmem-mmio-size={kib}K");

@@ -57,7 +57,7 @@ fn judge(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>, plan: &Plan
         qemu: setting.target.versions.qemu,
     };
     let added = plan.added_for.get(&one.hostdev.source);
-    let moved = added.is_some_and(|added| added.numbers("port").next().is_some());
+    let moved = added.is_some_and(|added| added.ports().next().is_some());
     let moving = plan.changes.iter().any(|change| {
         change.device == Some(one.hostdev.source) && change.path.ends_with("/address")
     });

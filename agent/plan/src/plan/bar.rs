@@ -109,7 +109,7 @@ pub(super) fn roots(
     roots.add(0, UNNUMBERED).bars.push(OTHERS);
     for (number, (hostdev, device)) in (UNNUMBERED + 1..).zip(devices(setting, domain)) {
         let added = plan.added_for.get(&device.address);
-        let new = added.and_then(|added| added.numbers("port").next());
+        let new = added.and_then(|added| added.ports().next());
         let address = hostdev.and_then(|hostdev| hostdev.address);
         let bus = address.map(|address| u32::from(address.at.bus()));
         let port = new.or(bus.filter(|bus| *bus != 0)).unwrap_or(number);

@@ -9,7 +9,7 @@ use super::fragment::{Fragment, push_number};
 use super::layout::Layout;
 use super::{Change, Differing, Plan, binding};
 use crate::code::Code;
-use crate::domain::{Cell, Domain};
+use crate::domain::{Cell, Domain, Opened, Piece};
 use crate::edit::Edit;
 use crate::refusal::Refusal;
 
@@ -116,36 +116,39 @@ impl Layout<'_> {
     fn record_new_numa(&self, plan: &mut Plan) {
         match (&self.domain.numa, &self.domain.cpu) {
             (Some(numa), _) => {
-                plan.added.insert("cells");
+                plan.added.insert(Piece::Cells);
                 if numa.is_self_closed() {
-                    plan.added.insert("open:numa");
+                    plan.added.insert(Piece::Open(Opened::Numa));
                 }
             }
             (None, Some(cpu)) => {
-                plan.added.insert("numa");
+                plan.added.insert(Piece::Numa);
                 if cpu.is_self_closed() {
-                    plan.added.insert("open:cpu");
+                    plan.added.insert(Piece::Open(Opened::Cpu));
                 }
             }
-            (None, None) => plan.added.insert("cpu"),
+            (None, None) => plan.added.insert(Piece::Cpu),
         }
     }
 
     fn record_distances(&self, cell: &Cell, plan: &mut Plan) {
         let id = cell.id;
         let Some(distances) = &cell.distances_element else {
-            plan.added.insert(format!("distances:{id}"));
+            plan.added.insert(Piece::Distances(id));
             if cell.element.is_self_closed() {
-                plan.added.insert(format!("open:cell:{id}"));
+                plan.added.insert(Piece::Open(Opened::Cell(id)));
             }
             return;
         };
         if distances.is_self_closed() {
-            plan.added.insert(format!("open:distances:{id}"));
+            plan.added.insert(Piece::Open(Opened::Distances(id)));
         }
         let others = self.domain.cells.iter().map(|other| other.id);
         for other in others.filter(|other| !cell.distances.contains_key(other)) {
-            plan.added.insert(format!("sibling:{id}:{other}"));
+            plan.added.insert(Piece::Sibling {
+                from: id,
+                to: other,
+            });
         }
     }
 

@@ -13,7 +13,7 @@ use super::fragment::Fragment;
 use super::layout::Layout;
 use super::{Assigned, Change, Plan, Setting, virsh, window};
 use crate::code::Code;
-use crate::domain::{Argument, Domain, Mark, QEMU_NAMESPACE};
+use crate::domain::{Argument, Domain, Mark, Piece, QEMU_NAMESPACE};
 use crate::edit::Edit;
 use crate::refusal::Refusal;
 use crate::target::Version;
@@ -23,9 +23,6 @@ const DEFAULT_WINDOW: u64 = 512 << 20;
 
 /// The window's property.
 const WINDOW: &str = "highmem-mmio-size=";
-
-/// The mark's word where the window is an argument of the user's own.
-pub const USERS_WINDOW: &str = "foreign:window";
 
 /// What the ids of our initiator objects begin with.
 const OBJECT: &str = "acpi-generic-initiator,id=variantd-gi-";
@@ -55,7 +52,7 @@ impl Arguments {
         }
         if versions.qemu >= Version::VIRT_WINDOW_QEMU {
             self.push("-machine", format!("{WINDOW}{kib}K"));
-            plan.added.insert(window::word(kib));
+            plan.added.insert(window::piece(kib));
             return Ok(());
         }
         let need = Version::VIRT_WINDOW_QEMU;
@@ -74,7 +71,7 @@ impl Arguments {
     /// An ACPI table in a file.
     pub(super) fn table(&mut self, path: &str, plan: &mut Plan) {
         self.push("-acpitable", format!("file={path}"));
-        plan.added.insert(format!("table:{path}"));
+        plan.added.insert(Piece::Table(path.to_owned()));
     }
 
     /// Plans what is not there yet.
@@ -123,7 +120,8 @@ pub(super) fn plan(
 /// Arguments that a plan of ours added: options and values, in order. An option and its value are a pair also when only
 /// such pairs are between them: they would be one once those are gone.
 pub fn ours(domain: &Domain) -> Vec<&Argument> {
-    let has = |mark: &&Mark| mark.added.has("commandline") || mark.added.has("arguments");
+    let has =
+        |mark: &&Mark| mark.added.has(&Piece::CommandLine) || mark.added.has(&Piece::Arguments);
     let Some(mark) = domain.mark.as_ref().filter(has) else {
         return Vec::new();
     };
@@ -156,11 +154,12 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
         // A window of another size is the user's.
         "-machine" => match window::ours(mark) {
             Some(kib) => value == format!("{WINDOW}{kib}K"),
-            None => value.starts_with(WINDOW) && !mark.added.has(USERS_WINDOW),
+            None => value.starts_with(WINDOW) && !mark.added.has(&Piece::UsersWindow),
         },
-        "-acpitable" => mark
-            .added
-            .has(&format!("table:{}", value.trim_start_matches("file="))),
+        "-acpitable" => {
+            let path = value.trim_start_matches("file=");
+            mark.added.has(&Piece::Table(path.to_owned()))
+        }
         _ => false,
     }
 }
@@ -267,7 +266,7 @@ fn name(one: &Assigned<'_>, plan: &mut Plan) {
     plan.added_for
         .entry(one.hostdev.source)
         .or_default()
-        .insert("alias");
+        .insert(Piece::Alias);
     let old = one.hostdev.alias_text.clone();
     plan.aliases
         .extend(old.map(|old| (one.hostdev.source, old)));
@@ -290,8 +289,8 @@ fn append(domain: &Domain, arguments: &[String], plan: &mut Plan) -> Edit {
     if let Some(line) = &domain.command_line {
         // Where the element itself was added, its word stands for the arguments in it, too.
         let marked = domain.mark.as_ref();
-        if !marked.is_some_and(|mark| mark.added.has("commandline")) {
-            plan.added.insert("arguments");
+        if !marked.is_some_and(|mark| mark.added.has(&Piece::CommandLine)) {
+            plan.added.insert(Piece::Arguments);
         }
         let lines: Vec<String> = arguments
             .iter()
@@ -299,7 +298,7 @@ fn append(domain: &Domain, arguments: &[String], plan: &mut Plan) -> Edit {
             .collect();
         return line.element.append(&lines.join("\n"));
     }
-    plan.added.insert("commandline");
+    plan.added.insert(Piece::CommandLine);
     let lines: Vec<String> = arguments
         .iter()
         .map(|value| format!("  {}", argument("qemu:", value)))

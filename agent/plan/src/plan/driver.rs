@@ -11,7 +11,7 @@ use kernel_glue::address::PciAddress;
 use super::fragment::Fragment;
 use super::{Assigned, Change, Plan, Setting, virsh};
 use crate::code::Code;
-use crate::domain::{Domain, Driver};
+use crate::domain::{Domain, Driver, Piece};
 use crate::edit::Edit;
 use crate::refusal::Refusal;
 use crate::target::Version;
@@ -71,13 +71,13 @@ pub(super) fn write(
         let added = plan.added_for.entry(device).or_default();
         let is_new = one.hostdev.driver.is_none();
         if is_new {
-            added.insert("driver");
+            added.insert(Piece::Driver);
         }
         if lacks.0 && !is_new {
-            added.insert("model");
+            added.insert(Piece::Model);
         }
         if lacks.1 {
-            added.insert("iommufd");
+            added.insert(Piece::Iommufd);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
 use super::{Assigned, Note, Plan, Setting, association, binding, switch, virsh};
 use crate::code::Code;
-use crate::domain::{Controller, Domain, GuestAddress};
+use crate::domain::{Controller, Domain, GuestAddress, Piece};
 use crate::hint::{Hint, line};
 use crate::recipe::Per;
 use crate::refusal::Refusal;
@@ -180,8 +180,8 @@ impl<'a> Buses<'a> {
                 let (root, up) = (self.take(), self.take());
                 controllers.push(root_port(root));
                 controllers.push(controller(up, switch::UPSTREAM).child(address(root, 0)));
-                plan.added.insert(format!("switch:{root}"));
-                plan.added.insert(format!("switch:{up}"));
+                plan.added.insert(Piece::Switch(root));
+                plan.added.insert(Piece::Switch(up));
                 (up, 0)
             }
         };
@@ -219,7 +219,7 @@ impl<'a> Buses<'a> {
             target = target.child(Fragment::new("node").text(cell));
         }
         controllers.push(controller(index, "pcie-expander-bus").child(target));
-        plan.added.insert(format!("expander:{index}"));
+        plan.added.insert(Piece::Expander(index));
         Ok(Expander {
             index,
             slot: 0,

@@ -8,7 +8,7 @@ use kernel_glue::config::Express;
 use super::fragment::Fragment;
 use super::{Assigned, Change, Note, Plan, Setting};
 use crate::code::Code;
-use crate::domain::{Controller, Domain, Override, QEMU_NAMESPACE};
+use crate::domain::{Controller, Domain, Override, Piece, QEMU_NAMESPACE};
 use crate::edit::Edit;
 use crate::target::Version;
 
@@ -54,7 +54,7 @@ pub(super) fn plan(
     let ours = domain
         .mark
         .as_ref()
-        .is_some_and(|mark| mark.added.has("override"));
+        .is_some_and(|mark| mark.added.has(&Piece::Override));
     match &domain.overrides {
         Some(known) if known.properties == wanted => {}
         Some(known) if ours => push(known.element.replace(&print(&wanted)), plan),
@@ -100,7 +100,7 @@ fn fastest(qemu: Version) -> u32 {
 /// The device's root port: a new one, or the one it has.
 fn port(domain: &Domain, one: &Assigned<'_>, plan: &Plan) -> Option<u32> {
     let added = plan.added_for.get(&one.hostdev.source);
-    let new = added.and_then(|added| added.numbers("port").last());
+    let new = added.and_then(|added| added.ports().last());
     let own = || {
         let bus = u32::from(one.hostdev.address?.at.bus());
         let is_root_port = |port: &Controller| port.model == "pcie-root-port";
@@ -130,7 +130,7 @@ fn print(wanted: &[Override]) -> String {
 }
 
 fn push(edit: Edit, plan: &mut Plan) {
-    plan.added.insert("override");
+    plan.added.insert(Piece::Override);
     plan.changes.push(Change {
         code: Code::LinkMissing,
         device: None,

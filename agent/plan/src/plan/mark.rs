@@ -3,16 +3,18 @@
 use super::fragment::Fragment;
 use super::{Change, Plan, Planned};
 use crate::code::Code;
-use crate::domain::{Added, Domain, Mark, Marked, NAMESPACE};
+use crate::domain::{Added, Domain, Mark, Marked, NAMESPACE, Opened, Piece};
 
 /// Adds the mark, or replaces one that says something else.
 pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
     let mut added = plan.added.clone();
     match (&domain.mark, &domain.metadata) {
         (Some(mark), _) => added.extend(&mark.added),
-        (None, Some(metadata)) if metadata.is_self_closed() => added.insert("open:metadata"),
+        (None, Some(metadata)) if metadata.is_self_closed() => {
+            added.insert(Piece::Open(Opened::Metadata))
+        }
         (None, Some(_)) => {}
-        (None, None) => added.insert("metadata"),
+        (None, None) => added.insert(Piece::Metadata),
     }
     let wanted: Vec<Marked> = plan
         .devices
@@ -69,9 +71,9 @@ fn marked(domain: &Domain, plan: &Plan, one: &Planned) -> Marked {
 
 /// True when `<driver>` is all that tells a hostdev that we completed from others.
 fn is_lone_driver(added: &Added) -> bool {
-    let has = |words: [&str; 3]| words.into_iter().any(|word| added.has(word));
-    let told = added.has("nodeset") || added.has("alias") || added.numbers("port").next().is_some();
-    has(["driver", "model", "iommufd"]) && !told
+    let told = |piece| matches!(piece, &Piece::Nodeset | &Piece::Alias | &Piece::Port(_));
+    let driver = |piece| matches!(piece, &Piece::Driver | &Piece::Model | &Piece::Iommufd);
+    added.iter().any(driver) && !added.iter().any(told)
 }
 
 fn print(devices: &[Marked], added: &Added, digest: &str) -> Fragment {

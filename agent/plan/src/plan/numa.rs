@@ -8,7 +8,7 @@ use super::fragment::Fragment;
 use super::layout::Layout;
 use super::{Assigned, Change, Note, Plan, Planned, Setting, association, command_line};
 use crate::code::Code;
-use crate::domain::Domain;
+use crate::domain::{Domain, Opened, Piece};
 use crate::refusal::Refusal;
 use crate::target::Version;
 
@@ -138,11 +138,11 @@ fn name_cells(one: &Assigned<'_>, plan: &mut Plan) {
         return;
     }
     let added = plan.added_for.entry(one.hostdev.source).or_default();
-    added.insert("nodeset");
+    added.insert(Piece::Nodeset);
     let edit = match &one.hostdev.acpi_element {
         // It may have an index.
         Some(own) => {
-            added.insert("open:nodeset");
+            added.insert(Piece::Open(Opened::Nodeset));
             own.with_attribute(&format!("nodeset='{cells}'"))
         }
         None => {

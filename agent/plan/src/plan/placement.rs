@@ -11,7 +11,7 @@ use super::expander::{self, Buses, Port};
 use super::fragment::print_all;
 use super::{Assigned, Change, Note, Plan, Setting, switch};
 use crate::code::Code;
-use crate::domain::{Controller, Domain, GuestAddress};
+use crate::domain::{Controller, Domain, GuestAddress, Piece};
 use crate::edit::Edit;
 use crate::hint::{Hint, line};
 use crate::recipe::{Need, Recipe};
@@ -33,7 +33,7 @@ pub(super) fn plan(
         let port = buses.port(one, plan)?;
         plan.changes.push(change(domain, one, &port, code, reason));
         let added = plan.added_for.entry(one.hostdev.source).or_default();
-        added.insert(format!("port:{}", port.index));
+        added.insert(Piece::Port(port.index));
         let old = one.hostdev.address_text.clone();
         plan.replaced
             .extend(old.map(|old| (one.hostdev.source, old)));

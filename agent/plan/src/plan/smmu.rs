@@ -12,7 +12,7 @@ use kernel_glue::address::PciAddress;
 use super::fragment::Fragment;
 use super::{Assigned, Change, Note, Plan, Setting};
 use crate::code::Code;
-use crate::domain::{Domain, Hostdev};
+use crate::domain::{Domain, Hostdev, Piece};
 use crate::recipe::{Attributes, Need, Smmu};
 use crate::refusal::Refusal;
 use crate::target::Version;
@@ -49,7 +49,7 @@ pub(super) fn plan(
         match lacking(setting, domain, one, refusing) {
             None => {
                 plan.changes.push(add(setting, domain, one, rules, *bus));
-                plan.added.insert(format!("smmu:{bus}"));
+                plan.added.insert(Piece::Smmu(*bus));
                 assumed(setting, one, rules, plan);
                 command_queues(domain, one, rules, plan);
                 accelerated.push(Some(*bus));

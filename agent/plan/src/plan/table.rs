@@ -5,7 +5,7 @@ use super::command_line::Arguments;
 use super::fragment::{Fragment, print_all};
 use super::{Assigned, Change, Plan, Setting};
 use crate::code::Code;
-use crate::domain::Domain;
+use crate::domain::{Domain, Piece};
 use crate::target::Version;
 
 /// Plans the tables that the definition does not name yet.
@@ -35,10 +35,10 @@ pub(super) fn plan(
     });
     if let Some(change) = add(domain, &paths) {
         plan.changes.push(change);
-        let added = paths.iter().map(|path| format!("table:{path}"));
-        added.for_each(|word| plan.added.insert(word));
+        let added = paths.into_iter().map(|path| Piece::Table(path.to_owned()));
+        added.for_each(|piece| plan.added.insert(piece));
         if domain.platform.os_acpi.is_none() {
-            plan.added.insert("acpi");
+            plan.added.insert(Piece::Acpi);
         }
     }
 }

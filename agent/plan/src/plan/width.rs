@@ -8,7 +8,7 @@ use super::fragment::Fragment;
 use super::window::GIB;
 use super::{Assigned, Change, Plan, Setting, virsh};
 use crate::code::Code;
-use crate::domain::{AddressWidth, Domain, Mark};
+use crate::domain::{AddressWidth, Domain, Mark, Opened, Piece};
 use crate::refusal::Refusal;
 
 /// Address bits of an x86 CPU model that has no width of its own (TCG_PHYS_ADDR_BITS, target/i386/cpu.h).
@@ -44,12 +44,10 @@ pub(super) fn check(
             };
             plan.changes
                 .push(widened(needed, cpu.append(&width.print())));
-            plan.added.insert(match domain.platform.is_emulated() {
-                true => format!("width:{needed}"),
-                false => "width".to_owned(),
-            });
+            let bits = domain.platform.is_emulated().then_some(needed);
+            plan.added.insert(Piece::Width(bits));
             if cpu.is_self_closed() {
-                plan.added.insert("open:cpu");
+                plan.added.insert(Piece::Open(Opened::Cpu));
             }
             Ok(())
         }
@@ -66,14 +64,23 @@ pub(super) fn check(
 /// True when the address width of a definition is the one that we set, by the mark. Another one is the user's.
 pub(crate) fn is_ours(domain: &Domain, mark: &Mark) -> bool {
     match domain.platform.address_width {
-        Some(AddressWidth::Host { limit: None }) => mark.added.has("width"),
-        Some(AddressWidth::Bits(bits)) => match mark.added.numbers("width").next() {
+        Some(AddressWidth::Host { limit: None }) => mark.added.has(&Piece::Width(None)),
+        Some(AddressWidth::Bits(bits)) => match recorded(mark).flatten() {
             Some(ours) => ours == bits,
-            // Marks of before widths were recorded have the word alone.
-            None => mark.added.has("width") && domain.platform.is_emulated(),
+            // Marks from before widths were recorded say no number.
+            None => recorded(mark).is_some() && domain.platform.is_emulated(),
         },
         _ => false,
     }
+}
+
+/// The width that we set, as the mark records it: its bits, where it is not the host's.
+pub(crate) fn recorded(mark: &Mark) -> Option<Option<u32>> {
+    let widths = mark.added.iter().filter_map(|piece| match piece {
+        Piece::Width(bits) => Some(*bits),
+        _ => None,
+    });
+    widths.max()
 }
 
 fn virt(domain: &Domain, one: &Assigned<'_>, size: u64) -> Result<(), Refusal> {

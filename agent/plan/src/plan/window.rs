@@ -12,9 +12,9 @@ use kernel_glue::device::Device;
 use super::command_line::Arguments;
 use super::fragment::Fragment;
 use super::qemu::Given;
-use super::{Assigned, Change, Plan, Setting, aperture, bar, command_line, qemu, virsh, width};
+use super::{Assigned, Change, Plan, Setting, aperture, bar, qemu, virsh, width};
 use crate::code::Code;
-use crate::domain::{Domain, Mark};
+use crate::domain::{Domain, Mark, Opened, Piece};
 use crate::recipe::Window;
 use crate::refusal::Refusal;
 use crate::target::Version;
@@ -40,7 +40,7 @@ pub(super) fn plan(
     };
     let needed = needed_kib(setting, domain, &counting, behind, plan);
     if let Some(size) = argued(domain, needed).map_err(|it| it.of(first.hostdev.source))? {
-        plan.added.insert(command_line::USERS_WINDOW);
+        plan.added.insert(Piece::UsersWindow);
         return width::check(setting, domain, first, size, plan);
     }
     let have = domain.controller(0).and_then(|root| root.hole64_kib);
@@ -141,20 +141,24 @@ pub(super) fn differs(setting: &Setting<'_>, device: &Device) -> bool {
     !same && asked_kib(device) != Some(known_kib(setting, device))
 }
 
-/// The mark's word for a window of ours.
-pub(super) fn word(kib: u64) -> String {
-    format!("window:{}", kib / GIB)
+/// A window of ours, for the mark.
+pub(super) fn piece(kib: u64) -> Piece {
+    Piece::Window(Some(u32::try_from(kib / GIB).unwrap_or(u32::MAX)))
 }
 
-/// True when a window of this size is the one that we set, by the mark. Marks of before sizes were recorded have the word alone.
+/// True when a window of this size is the one that we set, by the mark. Marks from before sizes were recorded say no number.
 pub(crate) fn is_ours(mark: &Mark, kib: u64) -> bool {
-    ours(mark).map_or_else(|| mark.added.has("window"), |ours| ours == kib)
+    let unsized_mark = || mark.added.has(&Piece::Window(None));
+    ours(mark).map_or_else(unsized_mark, |ours| ours == kib)
 }
 
 /// The size in KiB of the window that we set, by the mark.
 pub(crate) fn ours(mark: &Mark) -> Option<u64> {
-    let gib = mark.added.numbers("window").next()?;
-    Some(u64::from(gib) * GIB)
+    let mut pieces = mark.added.iter();
+    pieces.find_map(|piece| match piece {
+        Piece::Window(gib) => gib.map(|gib| u64::from(gib) * GIB),
+        _ => None,
+    })
 }
 
 /// The user's own element, which this libvirt refuses.
@@ -209,10 +213,10 @@ fn reason(kib: u64, asked: &[PciAddress]) -> String {
 }
 
 fn record(domain: &Domain, kib: u64, plan: &mut Plan) {
-    plan.added.insert(word(kib));
+    plan.added.insert(piece(kib));
     match domain.controller(0) {
-        None => plan.added.insert("root"),
-        Some(root) if root.element.is_self_closed() => plan.added.insert("open:root"),
+        None => plan.added.insert(Piece::Root),
+        Some(root) if root.element.is_self_closed() => plan.added.insert(Piece::Open(Opened::Root)),
         Some(_) => {}
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use kernel_glue::address::PciAddress;
 
-use crate::domain::{Controller, Domain, Hostdev, Mark, Marked};
-use crate::plan::command_line::{self, USERS_WINDOW};
+use crate::domain::{Controller, Domain, Hostdev, Mark, Marked, Piece};
+use crate::plan::command_line;
 use crate::plan::{width, window};
 
 /// True when every device has the pieces that the mark records, and nothing of them is missing or left over.
@@ -23,22 +23,29 @@ fn has_pieces(domain: &Domain, marked: &Marked) -> bool {
         return false;
     };
     let bus = hostdev.address.map(|address| u32::from(address.at.bus()));
-    let mut ports = marked.added.numbers("port").peekable();
+    let mut ports = marked.added.ports().peekable();
     let placed = ports.peek().is_none() || ports.any(|port| Some(port) == bus);
-    let named = !marked.added.has("nodeset") || hostdev.nodeset.as_ref() == Some(&marked.cells);
+    let named =
+        !marked.added.has(&Piece::Nodeset) || hostdev.nodeset.as_ref() == Some(&marked.cells);
     let alias = command_line::alias_of(marked.address);
-    let called = !marked.added.has("alias") || hostdev.alias.as_ref() == Some(&alias);
-    let driven = !marked.added.has("driver") || hostdev.driver.is_some();
+    let called = !marked.added.has(&Piece::Alias) || hostdev.alias.as_ref() == Some(&alias);
+    let driven = !marked.added.has(&Piece::Driver) || hostdev.driver.is_some();
     placed && named && called && driven
 }
 
 /// Each port, expander bus and switch of ours is there and has something on it, and each SMMUv3 of ours is there.
 fn has_controllers(domain: &Domain, mark: &Mark) -> bool {
     let devices = mark.devices.iter();
-    let ports = devices.flat_map(|marked| marked.added.numbers("port"));
-    let others = ["expander", "switch"].map(|word| mark.added.numbers(word));
-    let mut ours = ports.chain(others.into_iter().flatten());
-    let mut smmus = mark.added.numbers("smmu");
+    let ports = devices.flat_map(|marked| marked.added.ports());
+    let others = mark.added.iter().filter_map(|piece| match piece {
+        Piece::Expander(index) | Piece::Switch(index) => Some(*index),
+        _ => None,
+    });
+    let mut ours = ports.chain(others);
+    let mut smmus = mark.added.iter().filter_map(|piece| match piece {
+        Piece::Smmu(bus) => Some(*bus),
+        _ => None,
+    });
     let is_served = |bus: u32| {
         let mut iommus = domain.platform.iommus.iter();
         domain.controller(bus).is_some() && iommus.any(|iommu| iommu.bus == Some(bus))
@@ -60,15 +67,15 @@ fn has_own_window(domain: &Domain, mark: &Mark) -> bool {
 
 /// The address width that we set is there still.
 fn has_own_width(domain: &Domain, mark: &Mark) -> bool {
-    let set = mark.added.has("width") || mark.added.numbers("width").next().is_some();
-    !set || width::is_ours(domain, mark)
+    width::recorded(mark).is_none() || width::is_ours(domain, mark)
 }
 
 /// The window is an argument of the user's, by the mark, and he removed it.
 fn has_lost_window(domain: &Domain, mark: &Mark) -> bool {
     let line = domain.command_line.iter();
     let mut arguments = line.flat_map(|line| &line.arguments);
-    mark.added.has(USERS_WINDOW) && !arguments.any(|one| one.value.contains("highmem-mmio-size="))
+    mark.added.has(&Piece::UsersWindow)
+        && !arguments.any(|one| one.value.contains("highmem-mmio-size="))
 }
 
 /// True when both give the same distances, and each device that is behind an expander bus in both one at the same cell.

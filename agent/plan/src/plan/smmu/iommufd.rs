@@ -6,7 +6,7 @@ use kernel_glue::address::PciAddress;
 
 use super::leave_out;
 use crate::code::Code;
-use crate::domain::{Domain, Hostdev};
+use crate::domain::{Domain, Hostdev, Piece};
 use crate::plan::fragment::Fragment;
 use crate::plan::rule::is_behind;
 use crate::plan::virsh;
@@ -59,7 +59,7 @@ pub(super) fn plan(scene: &Scene<'_>, plan: &mut Plan) -> Result<BTreeSet<PciAdd
     match scene.others()? {
         true => {
             plan.changes.push(enable(scene.domain));
-            plan.added.insert("iommufd");
+            plan.added.insert(Piece::Iommufd);
             Ok(BTreeSet::new())
         }
         false => Ok(through),
