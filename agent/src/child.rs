@@ -6,11 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -24,14 +21,9 @@ use tokio::sync::Notify;
 use tracing::{debug, error, info};
 
 use crate::bind_limit::BindLimits;
+use crate::helper::Running;
 use crate::probe;
-
-/// The program that such children run: it loads nothing of libvirt.
-pub const PROGRAM: &str = "variantd-child";
-/// First argument of a child that writes.
-pub const ARGUMENT: &str = "write-knob";
-/// First argument of a child that loads a module.
-pub const LOAD: &str = "load-module";
+use crate::request::{Request, Written, command, no_answer, written};
 
 /// A write that no probe waits in.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
@@ -54,7 +46,7 @@ pub struct InChild {
     program: PathBuf,
     limits: Limits,
     loading: Duration,
-    stuck: Mutex<BTreeMap<Object, Answer>>,
+    stuck: Mutex<BTreeMap<Object, Running<Written>>>,
     ended: Arc<Notify>,
 }
 
@@ -67,7 +59,7 @@ enum Object {
 }
 
 impl InChild {
-    /// Runs `program`, which must call [`run`] and [`probe::run`] for its arguments, to write below `root`.
+    /// Runs `program`, which must call [`crate::request::serve`], to write below `root`.
     #[must_use]
     pub fn new(live: Live, root: PathBuf, program: PathBuf, limits: Limits) -> Self {
         Self {
@@ -93,33 +85,28 @@ impl InChild {
         self.ended.clone()
     }
 
-    fn child(&self, what: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command
-            .arg(what)
-            .arg(&self.root)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        command
-    }
-
     /// Runs a child for as long as it may take; one that is stuck is left behind, and remembered.
     fn within(
         &self,
         object: Object,
-        child: Command,
+        request: &Request,
         limit: Duration,
         waiting: impl Fn(Duration),
     ) -> Result<(), Errno> {
         self.refuse_stuck(&object)?;
-        let answer = Answer::of(child, self.ended.clone())?;
-        match answer.within(limit, waiting) {
-            Some(Errno::UnknownErrno) => Ok(()),
-            Some(errno) => Err(errno),
+        let ended = self.ended.clone();
+        let came_late = move || {
+            info!("what was stuck has ended");
+            ended.notify_one();
+        };
+        let child = Running::start(command(&self.program, request), request, came_late);
+        let child = child.map_err(|why| no_answer(&why))?;
+        match child.told_within(limit, &[FIRST_WORD, NEXT_WORD], waiting) {
+            Some(answer) => written(answer),
             None => {
                 error!("{object} is stuck");
                 let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-                stuck.insert(object, answer);
+                stuck.insert(object, child);
                 Err(Errno::ETIMEDOUT)
             }
         }
@@ -134,7 +121,7 @@ impl InChild {
     /// Never works on top of what is still stuck.
     fn refuse_stuck(&self, object: &Object) -> Result<(), Errno> {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = stuck.get(object).and_then(Answer::now);
+        let ended = stuck.get(object).and_then(Running::now);
         if ended.is_some() {
             stuck.remove(object);
         }
@@ -155,11 +142,14 @@ impl Kernel for InChild {
             value: value.to_owned(),
         };
         debug!("{step}");
-        let mut child = self.child(ARGUMENT);
-        child.args(arguments(knob)).arg(value);
+        let request = Request::Write {
+            root: self.root.clone(),
+            knob: knob.clone(),
+            value: value.to_owned(),
+        };
         let limit = self.deadline(knob);
         let waiting = |waited| progress(knob, device, waited, limit);
-        let written = self.within(object, child, limit, waiting);
+        let written = self.within(object, &request, limit, waiting);
         if written == Err(Errno::ETIMEDOUT) {
             error!("the write was to '{knob}'");
         }
@@ -171,10 +161,12 @@ impl Kernel for InChild {
             return Ok(());
         }
         let object = Object::Module(module.replace('-', "_"));
-        let mut child = self.child(LOAD);
-        child.arg(module);
+        let request = Request::LoadModule {
+            root: self.root.clone(),
+            module: module.to_owned(),
+        };
         let limit = self.loading;
-        self.within(object, child, limit, |waited| {
+        self.within(object, &request, limit, |waited| {
             let (waited, limit) = (waited.as_secs(), limit.as_secs());
             info!("waiting for module '{module}' to be loaded ({waited} s of at most {limit} s)");
         })
@@ -223,124 +215,12 @@ impl Kernel for InChild {
     }
 }
 
-/// The child's side: one write; its errno is the exit status.
-#[must_use]
-pub fn run(arguments: &[String]) -> ExitCode {
-    status(match arguments {
-        [root, kind, name, value] => {
-            parse(kind, name).and_then(|knob| live(root)?.write(&knob, value))
-        }
-        _ => Err(Errno::EINVAL),
-    })
-}
-
-/// The child's side: one module is loaded; the errno is the exit status.
-#[must_use]
-pub fn load(arguments: &[String]) -> ExitCode {
-    status(match arguments {
-        [root, module] => live(root).and_then(|live| live.load_module(module)),
-        _ => Err(Errno::EINVAL),
-    })
-}
-
-fn live(root: &str) -> Result<Live, Errno> {
-    Live::new(root.into()).map_err(|failure| failure.errno().unwrap_or(Errno::EIO))
-}
-
-fn status(result: Result<(), Errno>) -> ExitCode {
-    let number = result.map_or_else(|errno| errno as i32, |()| 0);
-    ExitCode::from(u8::try_from(number).unwrap_or(Errno::EIO as u8))
-}
-
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(device) => write!(f, "the write for '{device}'"),
             Self::Module(module) => write!(f, "modprobe of '{module}'"),
         }
-    }
-}
-
-/// What a child will have said; [`Errno::UnknownErrno`], which is 0, means success.
-struct Answer {
-    wait: mpsc::Receiver<Errno>,
-    /// Nobody waits for it any more.
-    late: Arc<AtomicBool>,
-}
-
-impl Answer {
-    /// Runs it and waits in a thread of its own, and tells `ended` when it comes late. Without the thread nothing runs.
-    fn of(mut child: Command, ended: Arc<Notify>) -> Result<Self, Errno> {
-        let (send, wait) = mpsc::channel();
-        let late = Arc::new(AtomicBool::new(false));
-        let is_late = late.clone();
-        let run = move || {
-            let status = child.status();
-            let answer = status.map_or_else(
-                |why| errno(why.raw_os_error()),
-                |status| Errno::from_raw(status.code().unwrap_or(Errno::EINTR as i32)),
-            );
-            let _ = send.send(answer);
-            if is_late.load(Ordering::SeqCst) {
-                info!("what was stuck has ended");
-                ended.notify_one();
-            }
-        };
-        let thread = thread::Builder::new().spawn(run);
-        thread.map_err(|why| errno(why.raw_os_error()))?;
-        Ok(Self { wait, late })
-    }
-
-    /// Says every now and then how long it has waited.
-    fn within(&self, limit: Duration, waiting: impl Fn(Duration)) -> Option<Errno> {
-        let begun = Instant::now();
-        let mut pause = FIRST_WORD;
-        loop {
-            let left = limit.saturating_sub(begun.elapsed());
-            match self.wait.recv_timeout(left.min(pause)) {
-                Ok(errno) => return Some(errno),
-                Err(mpsc::RecvTimeoutError::Timeout) if begun.elapsed() < limit => {
-                    waiting(begun.elapsed());
-                    pause = NEXT_WORD;
-                }
-                Err(_) => break,
-            }
-        }
-        self.late.store(true, Ordering::SeqCst);
-        // It may have come between the two.
-        self.now()
-    }
-
-    fn now(&self) -> Option<Errno> {
-        match self.wait.try_recv() {
-            Ok(errno) => Some(errno),
-            Err(mpsc::TryRecvError::Empty) => None,
-            Err(mpsc::TryRecvError::Disconnected) => Some(Errno::EINTR),
-        }
-    }
-}
-
-fn arguments(knob: &Knob) -> [String; 2] {
-    match knob {
-        Knob::Override(device) => ["override".into(), device.to_string()],
-        Knob::Unbind(driver) => ["unbind".into(), driver.to_string()],
-        Knob::Bind(driver) => ["bind".into(), driver.to_string()],
-        Knob::Probe => ["probe".into(), String::new()],
-        Knob::UnbindLock(device) => ["unbind-lock".into(), device.to_string()],
-        Knob::Barrier(device) => ["barrier".into(), device.to_string()],
-    }
-}
-
-fn parse(kind: &str, name: &str) -> Result<Knob, Errno> {
-    let driver = || name.parse::<DriverName>().map_err(|_| Errno::EINVAL);
-    match kind {
-        "override" => device_in(name).map(Knob::Override),
-        "unbind-lock" => device_in(name).map(Knob::UnbindLock),
-        "barrier" => device_in(name).map(Knob::Barrier),
-        "unbind" => driver().map(Knob::Unbind),
-        "bind" => driver().map(Knob::Bind),
-        "probe" => Ok(Knob::Probe),
-        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -385,31 +265,10 @@ fn waiting(knob: &Knob, device: PciAddress, waited: Duration, limit: Duration) -
     format!("waiting for '{device}' {what} ({waited} s of at most {limit} s)")
 }
 
-fn errno(raw: Option<i32>) -> Errno {
-    Errno::from_raw(raw.unwrap_or(Errno::EIO as i32))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::recipe::Recipes;
-
-    #[test]
-    fn each_knob_survives_the_way_to_the_child() {
-        let driver: DriverName = "vfio-pci".parse().expect("driver");
-        let device = "0009:01:00.0".parse().expect("address");
-        for knob in [
-            Knob::Override(device),
-            Knob::Unbind(driver.clone()),
-            Knob::Bind(driver),
-            Knob::Probe,
-            Knob::UnbindLock(device),
-            Knob::Barrier(device),
-        ] {
-            let [kind, name] = arguments(&knob);
-            assert_eq!(parse(&kind, &name), Ok(knob));
-        }
-    }
 
     #[test]
     fn a_bind_has_the_time_of_its_recipe_and_a_barrier_that_of_the_longest() {
@@ -444,44 +303,5 @@ mod tests {
             waiting(&knob, device, waited, limit),
             "waiting for '0009:01:00.0' to become ready on 'nvgrace_gpu_vfio_pci' (12 s of at most 260 s)"
         );
-    }
-
-    fn answer(script: &str, ended: &Arc<Notify>) -> Answer {
-        let mut child = Command::new("sh");
-        child.args(["-c", script]);
-        Answer::of(child, ended.clone()).expect("a thread")
-    }
-
-    #[tokio::test]
-    async fn the_childs_status_is_the_errno_and_nobody_is_told_that_it_ended_in_time() {
-        let ended = Arc::default();
-        let status = |code: i32| {
-            let answer = answer(&format!("exit {code}"), &ended);
-            answer.within(Duration::from_secs(20), |_| {})
-        };
-        assert_eq!(status(0), Some(Errno::UnknownErrno));
-        assert_eq!(status(Errno::ETIME as i32), Some(Errno::ETIME));
-        let told = tokio::time::timeout(Duration::from_millis(50), ended.notified());
-        told.await.expect_err("nothing was late");
-    }
-
-    #[test]
-    fn a_wait_of_over_two_seconds_is_told_while_it_lasts() {
-        let told = Mutex::new(Vec::new());
-        let answer = answer("sleep 2.5", &Arc::default());
-        let note = |waited: Duration| told.lock().expect("told").push(waited.as_secs());
-        let answer = answer.within(Duration::from_secs(60), note);
-        assert_eq!(answer, Some(Errno::UnknownErrno));
-        assert_eq!(*told.lock().expect("told"), [2]);
-    }
-
-    #[tokio::test]
-    async fn a_write_that_ends_after_its_deadline_is_told_of() {
-        let ended = Arc::default();
-        let answer = answer("sleep 0.3; exit 5", &ended);
-        assert_eq!(answer.within(Duration::from_millis(20), |_| {}), None);
-        let told = tokio::time::timeout(Duration::from_secs(20), ended.notified());
-        told.await.expect("told");
-        assert_eq!(answer.now(), Some(Errno::EIO));
     }
 }

@@ -29,7 +29,7 @@ use crate::bus::{
     self, Authority, BusError, Callers, Jobs, Lanes, Lost, Manager, NameError, Publisher, Reload,
     Served, Sources,
 };
-use crate::child::{self, InChild};
+use crate::child::InChild;
 use crate::code::Code;
 use crate::config::{Config, ConfigError};
 use crate::declined::Declined;
@@ -43,6 +43,7 @@ use crate::program::{self, ProgramError};
 use crate::recipe::LoadError;
 use crate::record::Records;
 use crate::region::Shown;
+use crate::request;
 use crate::reserve::{self, Reservations, ReserveError};
 use crate::service::Systemd;
 use crate::site::{ReadHost, Rules, Site};
@@ -384,7 +385,7 @@ fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>),
     let kernel = InChild::new(
         Live::new(root.clone())?,
         root,
-        program::find(child::PROGRAM)?,
+        program::find(request::PROGRAM)?,
         limits,
     );
     let records = Records::new(places.run.clone());

@@ -1,27 +1,21 @@
 //! Asks libvirt in a process of its own, with a deadline: `variantctl` asks seldom, and loading libvirt's libraries
 //! takes longer than all else it does.
 
-use std::io::{self, Read, Write};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
-use std::thread;
+use std::process::Command;
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::helper::{HelperError, Running};
 use crate::libvirt::{Found, Look, LookError};
 use crate::program;
 
 /// The program that asks.
 pub const PROGRAM: &str = "variantd-libvirt";
-/// Bytes of the longest question: a definition of 1 MiB, escaped.
-const LONGEST: u64 = 8 << 20;
-/// Bytes of its standard error that are shown.
-const COMPLAINT: u64 = 1 << 10;
 
-/// What is asked, as JSON on the program's standard input.
+/// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Question {
@@ -102,22 +96,6 @@ pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LookError> {
     ask(&Question::Create { uri, xml, paused }, None)
 }
 
-/// The program's side: one question, and the answer of `reply` on standard output.
-pub fn serve(reply: impl FnOnce(Question) -> serde_json::Result<Vec<u8>>) -> ExitCode {
-    let mut text = String::new();
-    let read = io::stdin().take(LONGEST).read_to_string(&mut text);
-    let question = read.ok().and_then(|_| serde_json::from_str(&text).ok());
-    let Some(question) = question else {
-        eprintln!("{PROGRAM}: this is variantctl's own; people use 'variantctl' and 'virsh'");
-        return ExitCode::from(2);
-    };
-    let answer = reply(question).map_err(io::Error::from);
-    match answer.and_then(|bytes| io::stdout().write_all(&bytes)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
-}
-
 fn ask<T: DeserializeOwned + Send + 'static>(
     question: &Question,
     limit: Option<Duration>,
@@ -127,59 +105,26 @@ fn ask<T: DeserializeOwned + Send + 'static>(
 }
 
 fn answered<T: DeserializeOwned + Send + 'static>(
-    mut command: Command,
+    command: Command,
     question: &Question,
     limit: Option<Duration>,
 ) -> Result<T, LookError> {
-    let text = serde_json::to_vec(question).map_err(broken)?;
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = piped.stderr(Stdio::piped()).spawn().map_err(broken)?;
-    let (send, receive) = mpsc::channel();
-    let (input, output, complaint) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    thread::spawn(move || send.send(exchange(input, output, complaint, &text)));
-    let read = match limit {
-        Some(limit) => receive.recv_timeout(limit),
-        None => receive.recv().map_err(mpsc::RecvTimeoutError::from),
+    let unasked = |why: HelperError| match why {
+        HelperError::Io(why) => broken(why),
+        HelperError::Silent(_) => broken(format!("'{PROGRAM}': {why}")),
     };
-    end(&mut child, read.is_err());
-    let late = |_| LookError::Late(limit.unwrap_or_default().as_secs());
-    let (answer, complaint) = read.map_err(late)?.map_err(broken)?;
-    let unread = |_| LookError::Broken(format!("'{PROGRAM}' ended without an answer{complaint}"));
-    serde_json::from_slice::<Result<T, LookError>>(&answer).map_err(unread)?
-}
-
-/// The answer, and what was on standard error, such as the words of the dynamic loader where libvirt's library is not installed.
-fn exchange(
-    input: Option<impl Write>,
-    output: Option<impl Read>,
-    complaint: Option<impl Read>,
-    question: &[u8],
-) -> io::Result<(Vec<u8>, String)> {
-    let (Some(mut input), Some(mut output)) = (input, output) else {
-        return Err(io::ErrorKind::BrokenPipe.into());
+    let running = Running::<Result<T, LookError>>::start(command, question, || {});
+    let running = running.map_err(unasked)?;
+    let Some(limit) = limit else {
+        return running.wait().map_err(unasked)?;
     };
-    // A program that cannot run reads nothing.
-    let _ = input.write_all(question);
-    drop(input);
-    let (mut answer, mut words) = (Vec::new(), Vec::new());
-    output.read_to_end(&mut answer)?;
-    if let Some(complaint) = complaint {
-        complaint.take(COMPLAINT).read_to_end(&mut words)?;
+    match running.within(limit) {
+        Some(answer) => answer.map_err(unasked)?,
+        None => {
+            running.end();
+            Err(LookError::Late(limit.as_secs()))
+        }
     }
-    let words = String::from_utf8_lossy(&words);
-    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(match words.is_empty() {
-        true => (answer, words),
-        false => (answer, format!(": {words}")),
-    })
-}
-
-/// One that is late only reads, and holds nothing.
-fn end(child: &mut Child, late: bool) {
-    if late {
-        let _ = child.kill();
-    }
-    let _ = child.wait();
 }
 
 fn broken(why: impl ToString) -> LookError {

@@ -24,6 +24,7 @@ pub mod failure;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
+pub mod helper;
 pub mod hook;
 pub mod idle;
 pub mod inquiry;
@@ -44,6 +45,7 @@ pub mod record;
 pub mod region;
 pub(crate) mod replace;
 mod report;
+pub mod request;
 pub mod reserve;
 pub mod service;
 pub(crate) mod sharing;

@@ -4,39 +4,30 @@
 //! reaches; such a child is left behind, and holds the device as any other process would.
 
 use std::path::Path;
-use std::process::{Command, ExitCode, Output, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
-use std::{io, thread};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::atomics::{Width, Widths};
-use kernel_glue::kernel::Kernel;
-use kernel_glue::live::Live;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// First argument of such a child.
-pub const ARGUMENT: &str = "ask-vfio";
-
-/// What such a child asks for.
-const REGIONS: &str = "regions";
-const ATOMICS: &str = "atomics";
+use crate::helper::{HelperError, Running};
+use crate::request::{Request, command, no_answer};
 
 /// A function that is reset may take 60 s until it answers again (drivers/pci/pci.c, PCIE_RESET_READY_POLL_MS).
 pub(crate) const DEADLINE: Duration = Duration::from_secs(70);
 
-/// What the child writes on standard output, as JSON.
+/// What the child answers.
 type Answer<T> = Result<T, RegionError>;
 
-/// Runs `program`, which must call [`run`] for its arguments, to ask for the regions of a device below `root`.
+/// Runs `program`, which must call [`crate::request::serve`], to ask for the regions of a device below `root`.
 ///
 /// # Errors
-/// As [`Kernel::regions`]; [`RegionError::Stuck`] when the child has not ended in time.
+/// As [`kernel_glue::kernel::Kernel::regions`]; [`RegionError::Stuck`] when the child has not ended in time.
 pub fn ask(program: &Path, root: &Path, device: PciAddress) -> Result<Regions, RegionError> {
-    within(child(program, root, device, REGIONS), DEADLINE)
+    let root = root.to_owned();
+    within(program, Request::Regions { root, device }, DEADLINE)
 }
 
 /// The same for what VFIO tells QEMU of a device's AtomicOps.
@@ -44,78 +35,32 @@ pub fn ask(program: &Path, root: &Path, device: PciAddress) -> Result<Regions, R
 /// # Errors
 /// As [`ask`].
 pub fn ask_atomics(program: &Path, root: &Path, device: PciAddress) -> Result<Widths, RegionError> {
-    let bits: Vec<u32> = within(child(program, root, device, ATOMICS), DEADLINE)?;
+    let root = root.to_owned();
+    let bits: Vec<u32> = within(program, Request::Atomics { root, device }, DEADLINE)?;
     let named = |width: &Width| bits.contains(&width.bits());
     Ok(Width::ALL.into_iter().filter(named).collect())
 }
 
-fn child(program: &Path, root: &Path, device: PciAddress, what: &str) -> Command {
-    let mut command = Command::new(program);
-    command
-        .arg(ARGUMENT)
-        .arg(what)
-        .arg(root)
-        .arg(device.to_string());
-    command
-}
-
-/// The child's side.
-#[must_use]
-pub fn run(arguments: &[String]) -> ExitCode {
-    let written = match arguments {
-        [what, root, device] if what == ATOMICS => write(&atomics(root, device)),
-        [what, root, device] if what == REGIONS => write(&regions(root, device)),
-        _ => write::<()>(&Err(unusable("understand the arguments", Errno::EINVAL))),
-    };
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+/// The child is left behind when it is late: it holds the device.
+fn within<T: DeserializeOwned + Send + 'static>(
+    program: &Path,
+    request: Request,
+    deadline: Duration,
+) -> Answer<T> {
+    let command = command(program, &request);
+    let child = Running::<Answer<T>>::start(command, &request, || {});
+    match child.map_err(|why| failed(&why))?.within(deadline) {
+        Some(answer) => answer.unwrap_or_else(|why| Err(failed(&why))),
+        None => Err(RegionError::Stuck),
     }
 }
 
-fn write<T: Serialize>(answer: &Answer<T>) -> serde_json::Result<()> {
-    serde_json::to_writer(io::stdout(), answer)
-}
-
-fn regions(root: &str, device: &str) -> Answer<Regions> {
-    let (live, device) = live(root, device)?;
-    live.regions(device)
-}
-
-fn atomics(root: &str, device: &str) -> Answer<Vec<u32>> {
-    let (live, device) = live(root, device)?;
-    let widths = live.atomics(device)?;
-    Ok(widths.iter().map(Width::bits).collect())
-}
-
-fn live(root: &str, device: &str) -> Answer<(Live, PciAddress)> {
-    let live = Live::new(root.into()).map_err(|_| unusable("open the root", Errno::ENOENT))?;
-    let device = device.parse();
-    let device = device.map_err(|_| unusable("understand the address", Errno::EINVAL))?;
-    Ok((live, device))
-}
-
-/// The answer counts once the child has ended: it holds the device until then.
-fn within<T: DeserializeOwned>(mut command: Command, deadline: Duration) -> Answer<T> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    let child = child.map_err(|error| start(&error))?;
-    let (send, wait) = mpsc::channel();
-    thread::spawn(move || send.send(child.wait_with_output()));
-    match wait.recv_timeout(deadline) {
-        Ok(Ok(output)) => answer(&output),
-        Ok(Err(error)) => Err(start(&error)),
-        Err(_) => Err(RegionError::Stuck),
+fn failed(why: &HelperError) -> RegionError {
+    let errno = no_answer(why);
+    match why {
+        HelperError::Io(_) => unusable("start a child that asks", errno),
+        HelperError::Silent(_) => unusable("read what the child says", Errno::EPROTO),
     }
-}
-
-fn answer<T: DeserializeOwned>(output: &Output) -> Answer<T> {
-    let answer = serde_json::from_slice(&output.stdout);
-    answer.unwrap_or_else(|_| Err(unusable("read what the child says", Errno::EPROTO)))
-}
-
-fn start(error: &io::Error) -> RegionError {
-    let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-    unusable("start a child that asks", errno)
 }
 
 fn unusable(action: &str, errno: Errno) -> RegionError {
@@ -127,16 +72,22 @@ fn unusable(action: &str, errno: Errno) -> RegionError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
-    fn shell(script: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        command
+    fn asked(script: &str, deadline: Duration) -> Answer<Regions> {
+        let directory = tempfile::tempdir().expect("a folder");
+        let program = directory.path().join("child");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a program");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("mode");
+        let (root, device) = ("/".into(), "0009:01:00.0".parse().expect("address"));
+        within(&program, Request::Regions { root, device }, deadline)
     }
 
     fn soon(script: &str) -> Answer<Regions> {
-        within(shell(script), Duration::from_secs(20))
+        asked(script, Duration::from_secs(20))
     }
 
     #[test]
@@ -151,28 +102,17 @@ mod tests {
 
     #[test]
     fn a_child_that_does_not_end_in_time_is_left_behind() {
-        let stuck: Answer<Regions> = within(shell("exec sleep 5"), Duration::from_millis(50));
+        let stuck = asked("exec sleep 5", Duration::from_millis(50));
         assert_eq!(stuck, Err(RegionError::Stuck));
-    }
-
-    #[test]
-    fn an_answer_counts_once_the_child_has_ended() {
-        let text = serde_json::to_string(&Answer::<Regions>::Ok(Regions::default())).expect("text");
-        let script = format!("printf '%s' '{text}'; exec sleep 5");
-        let early: Answer<Regions> = within(shell(&script), Duration::from_millis(50));
-        assert_eq!(early, Err(RegionError::Stuck));
     }
 
     #[test]
     fn a_child_that_dies_without_a_word_is_a_failure() {
         let text = soon("kill -9 $$").expect_err("no answer").to_string();
         assert_eq!(text, "cannot read what the child says: protocol error");
-        let nowhere = ask(Path::new("/nonexistent"), Path::new("/"), address());
+        let device = "0009:01:00.0".parse().expect("address");
+        let nowhere = ask(Path::new("/nonexistent"), Path::new("/"), device);
         let text = nowhere.expect_err("no program").to_string();
         assert!(text.starts_with("cannot start a child"), "{text}");
-    }
-
-    fn address() -> PciAddress {
-        "0009:01:00.0".parse().expect("address")
     }
 }

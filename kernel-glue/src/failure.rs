@@ -62,6 +62,12 @@ impl Failure {
         }
     }
 
+    /// True when this user may not.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self.errno(), Some(Errno::EACCES | Errno::EPERM))
+    }
+
     /// Why, without action and object: a lower-case text without full stop.
     #[must_use]
     pub fn reason(&self) -> String {
@@ -100,6 +106,14 @@ pub fn describe(errno: Errno) -> String {
         }
         _ => text.to_owned(),
     }
+}
+
+/// True for what [`describe`] makes of the errno of a user who may not; a recorded host has nothing else of it.
+#[must_use]
+pub fn is_denied(reason: &str) -> bool {
+    [Errno::EACCES, Errno::EPERM]
+        .map(describe)
+        .contains(&reason.to_owned())
 }
 
 fn remedy(root: &Path) -> String {

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
 /// A file that a change of the host writes to. Absolute, below the kernel's root.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Knob {
     /// `/sys/bus/pci/devices/<device>/driver_override`; an empty text clears it.
     Override(PciAddress),

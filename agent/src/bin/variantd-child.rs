@@ -4,21 +4,12 @@
 
 use std::process::ExitCode;
 
-use agent::{child, probe};
+use agent::request;
 use rustix::process::{getpriority_process, setpriority_process};
 
 fn main() -> ExitCode {
     give_back();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some(child::ARGUMENT) => child::run(&arguments[1..]),
-        Some(child::LOAD) => child::load(&arguments[1..]),
-        Some(probe::ARGUMENT) => probe::run(&arguments[1..]),
-        _ => {
-            eprintln!("variantd-child: this is variantd's own; people use 'variantctl'");
-            ExitCode::from(2)
-        }
-    }
+    request::serve()
 }
 
 /// Who starts us for libvirt's hook comes before other programs. A driver's probe, which may take long, does not stand before

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use agent::inquiry::{self, Question};
-use agent::libvirt;
+use agent::inquiry::{PROGRAM, Question};
+use agent::{helper, libvirt};
 use serde_json::to_vec;
 
 fn main() -> ExitCode {
-    inquiry::serve(|question| match question {
+    helper::serve(PROGRAM, |question| match question {
         Question::Look { uri, devices } => to_vec(&libvirt::look(&uri, &devices)),
         Question::Definition { uri, name, device } => {
             to_vec(&libvirt::definition(&uri, &name, device))

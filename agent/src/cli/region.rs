@@ -1,7 +1,6 @@
 //! `--regions`: asks VFIO for the BARs that a guest would see. Opens the device, which resets it.
 
 use std::borrow::Cow;
-use std::env;
 use std::path::{Path, PathBuf};
 
 use kernel_glue::address::PciAddress;
@@ -12,21 +11,20 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::{View, output};
 use crate::domain::Domain;
-use crate::probe;
 use crate::refusal::Refusal;
 use crate::region::{on_its_driver, refusal};
+use crate::{probe, program, request};
 
 const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
 
-/// This program, which asks VFIO in a child of its own; only on the host itself is there a device to open.
+/// The program that asks VFIO; only on the host itself is there a device to open.
 pub(super) fn asking(view: &View) -> Result<PathBuf, Problem> {
     if view.root != Path::new("/") {
         let text =
             "a recorded host has no device to open; run this without --host, on the host itself";
         return Err(Problem::Failed(text.to_owned()));
     }
-    env::current_exe()
-        .map_err(|error| Problem::Failed(format!("cannot find this program: {error}")))
+    program::find(request::PROGRAM).map_err(|error| Problem::Failed(error.to_string()))
 }
 
 /// Asks for one device, whatever VFIO driver it is on.

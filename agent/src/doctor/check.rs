@@ -50,6 +50,8 @@ pub struct Check {
     pub detail: Option<String>,
     /// What to do, or why it could not be seen.
     pub hint: Option<Hint>,
+    /// It could not be seen, and root would see it.
+    pub needs_root: bool,
 }
 
 impl Check {
@@ -70,7 +72,10 @@ impl Check {
 
     /// It could not be seen.
     pub(super) fn unseen(code: Code, text: impl Into<String>, why: &Unseen) -> Self {
-        Self::new(code, Verdict::Unseen, text, Some(why.0.clone().into()))
+        Self {
+            needs_root: why.needs_root,
+            ..Self::new(code, Verdict::Unseen, text, Some(why.why.clone().into()))
+        }
     }
 
     /// It is in the way, as a refusal says.
@@ -121,6 +126,7 @@ impl Check {
             text: text.into(),
             detail: None,
             hint,
+            needs_root: false,
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     let (versions, domains) = match &scene.libvirt {
         Ok(Libvirt::Answers { versions, domains }) => (*versions, domains),
         Ok(Libvirt::Silent { .. } | Libvirt::Failed { .. } | Libvirt::Unasked { .. }) => {
-            let why = Unseen("libvirt does not say it".to_owned());
+            let why = Unseen::because("libvirt does not say it");
             return vec![Check::unseen(
                 Code::DefinitionLacks,
                 "definitions are complete",
@@ -102,7 +102,7 @@ fn of_codes(name: &str, codes: &[Code]) -> Check {
 fn refused(scene: &Scene, refusal: &Refusal) -> Check {
     let is_srat = |gap: &kernel_glue::host::Gap| gap.path.ends_with("/SRAT");
     if refusal.code == Code::InitiatorsUnknown && scene.host.gaps.iter().any(is_srat) {
-        let why = Unseen("SRAT is not readable; run it as root".to_owned());
+        let why = Unseen::to_others("SRAT is not readable; run it as root");
         return Check::unseen(Code::DefinitionLacks, COMPLETE, &why);
     }
     debug_assert!(refusal.code.severity() >= Severity::Warning);
@@ -118,7 +118,7 @@ fn memory(scene: &Scene, one: &Definition) -> Check {
     };
     match Domain::parse(&one.xml) {
         Ok(domain) => fits(&domain, memory, one.active, fine),
-        Err(refusal) => Check::unseen(Code::GuestMemory, fine, &Unseen(refusal.reason)),
+        Err(refusal) => Check::unseen(Code::GuestMemory, fine, &Unseen::because(refusal.reason)),
     }
 }
 

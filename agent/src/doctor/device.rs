@@ -53,7 +53,7 @@ fn answers(device: &Device) -> Check {
             "boot the host again; if it stays so, the device is broken or has no power",
         ),
         Config::Unreadable(ConfigError::Io(why)) => {
-            Check::unseen(Code::BindSilent, "it answers", &Unseen(why.clone()))
+            Check::unseen(Code::BindSilent, "it answers", &Unseen::of_reason("", why))
         }
         _ => Check::pass(Code::BindSilent, "it answers").with(device.id.to_string()),
     }
@@ -143,7 +143,7 @@ fn initiator_nodes(scene: &Scene, device: &Device, recipe: &Recipe) -> Option<Ch
         }
         Err(refusal) => match scene.host.gaps.iter().find(srat) {
             Some(gap) => {
-                let why = Unseen(format!("SRAT: {}", gap.reason));
+                let why = Unseen::of_reason("SRAT: ", &gap.reason);
                 Check::unseen(Code::InitiatorsUnknown, fine, &why)
             }
             None => Check::refused(&refusal),
@@ -168,7 +168,7 @@ fn atomics(scene: &Scene, device: &Device) -> Option<Check> {
     let hint = format!("see 'variantctl atomics {}'", device.address);
     Some(match report.driver {
         Answer::Yes => Check::pass(code, fine).with(format!("{} bits", report.host.granted())),
-        Answer::Open(finding) => Check::unseen(code, fine, &Unseen(finding.reason)),
+        Answer::Open(finding) => Check::unseen(code, fine, &Unseen::because(finding.reason)),
         Answer::No(finding) if code == Code::AtomicsLacking => {
             Check::fail(code, finding.reason, hint)
         }

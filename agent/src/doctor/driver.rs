@@ -65,7 +65,7 @@ fn offered(scene: &Scene, device: &Device, name: &str, module: Option<&Module>) 
 fn unindexed(scene: &Scene) -> Option<Unseen> {
     let alias = |gap: &&kernel_glue::host::Gap| gap.path.ends_with("/modules.alias");
     let gap = scene.host.gaps.iter().find(alias)?;
-    Some(Unseen(format!("modules.alias: {}", gap.reason)))
+    Some(Unseen::of_reason("modules.alias: ", &gap.reason))
 }
 
 fn installing(name: &str) -> String {
@@ -97,7 +97,7 @@ fn file(name: &str, module: Option<&Module>) -> Check {
                 "install the package that has it again, or put the file back and run 'depmod -a'",
             ),
             (None, _) => {
-                let why = Unseen("no module of that name is indexed".to_owned());
+                let why = Unseen::because("no module of that name is indexed");
                 Check::unseen(Code::ModuleFile, fine, &why)
             }
         },
@@ -174,5 +174,5 @@ fn memory(scene: &Scene) -> Check {
 }
 
 fn not_recorded(code: Code, text: &str) -> Check {
-    Check::unseen(code, text, &Unseen("not recorded".to_owned()))
+    Check::unseen(code, text, &Unseen::because("not recorded"))
 }

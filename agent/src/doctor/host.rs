@@ -109,7 +109,7 @@ fn lock_limit(scene: &Scene) -> Check {
     let fine = "libvirt can let QEMU lock all of a guest's memory";
     let can = match &scene.daemon {
         Ok(Some(daemon)) => daemon.can_lock.clone(),
-        Ok(None) => Err(Unseen("libvirt's daemon does not run".to_owned())),
+        Ok(None) => Err(Unseen::because("libvirt's daemon does not run")),
         Err(why) => Err(why.clone()),
     };
     match can {

@@ -121,7 +121,7 @@ fn called(scene: &Scene, hook: &Hook) -> Check {
     let daemon = match &scene.daemon {
         Ok(Some(daemon)) => daemon,
         Ok(None) => {
-            let why = Unseen("libvirt's daemon does not run".to_owned());
+            let why = Unseen::because("libvirt's daemon does not run");
             return Check::unseen(Code::HookNotCalled, fine, &why);
         }
         Err(why) => return Check::unseen(Code::HookNotCalled, fine, why),
@@ -140,7 +140,7 @@ fn called(scene: &Scene, hook: &Hook) -> Check {
             Hint::run(format!("systemctl restart {}", daemon.unit)).then("; guests go on running"),
         ),
         None => {
-            let why = Unseen("the file system does not tell how old the hook is".to_owned());
+            let why = Unseen::because("the file system does not tell how old the hook is");
             Check::unseen(Code::HookNotCalled, fine, &why)
         }
     }

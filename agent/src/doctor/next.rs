@@ -2,7 +2,6 @@
 
 use super::check::{Check, Group, Verdict};
 use super::scene::{Libvirt, Scene};
-use crate::hint::Hint;
 
 /// The command, for checks that were made of `scene`.
 #[must_use]
@@ -18,13 +17,8 @@ pub fn next(scene: &Scene, checks: &[Check]) -> String {
     if let Some(first) = failures.min_by_key(rank) {
         return mending(first);
     }
-    let root = |check: &&Check| {
-        let hint = check.hint.as_ref().map(Hint::as_str);
-        hint.is_some_and(|hint| hint.contains("as root") || hint.contains("permission denied"))
-    };
     // What a record has not, no rights on this machine show.
-    let mut unseen = checks.iter().filter(is(Verdict::Unseen));
-    if scene.recorded.is_none() && unseen.any(|check| root(&check)) {
+    if scene.recorded.is_none() && checks.iter().any(|check| check.needs_root) {
         return "sudo variantctl doctor".to_owned();
     }
     let warned = checks.iter().filter(is(Verdict::Warn));

@@ -58,13 +58,13 @@ fn holders(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) ->
     }
     match holders.hidden {
         0 => Check::pass(Code::BindHeld, fine),
-        hidden => unseen(
-            fine,
-            &format!(
+        hidden => {
+            let why = format!(
                 "{hidden} of {} processes may not be looked into; run it as root",
                 holders.seen
-            ),
-        ),
+            );
+            Check::unseen(Code::BindHeld, fine, &Unseen::to_others(why))
+        }
     }
 }
 
@@ -85,9 +85,9 @@ fn group(scene: &Scene, device: &Device) -> Check {
 }
 
 fn unseen(text: &str, why: &str) -> Check {
-    Check::unseen(Code::BindHeld, text, &Unseen(why.to_owned()))
+    Check::unseen(Code::BindHeld, text, &Unseen::because(why))
 }
 
 fn unseen_group(text: &str, why: &str) -> Check {
-    Check::unseen(Code::BindGroup, text, &Unseen(why.to_owned()))
+    Check::unseen(Code::BindGroup, text, &Unseen::because(why))
 }

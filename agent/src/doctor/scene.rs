@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
+use kernel_glue::failure::{Failure, is_denied};
 use kernel_glue::host::Host;
 use kernel_glue::occupancy::Occupancy;
 
@@ -22,7 +23,46 @@ pub type Seen<T> = Result<T, Unseen>;
 
 /// Why something could not be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unseen(pub String);
+pub struct Unseen {
+    /// In words.
+    pub why: String,
+    /// Root would see it.
+    pub needs_root: bool,
+}
+
+impl Unseen {
+    /// Root would not see it either.
+    pub fn because(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            needs_root: false,
+        }
+    }
+
+    /// Root would see it.
+    pub fn to_others(why: impl Into<String>) -> Self {
+        Self {
+            needs_root: true,
+            ..Self::because(why)
+        }
+    }
+
+    /// A file could not be read.
+    pub(super) fn of(failure: &Failure) -> Self {
+        Self {
+            why: failure.reason(),
+            needs_root: failure.is_denied(),
+        }
+    }
+
+    /// The reason that a file could not be read for, as a host has it that may be recorded; behind these words.
+    pub(super) fn of_reason(words: &str, reason: &str) -> Self {
+        Self {
+            why: format!("{words}{reason}"),
+            needs_root: is_denied(reason),
+        }
+    }
+}
 
 /// Everything that the checks look at.
 #[derive(Clone, Debug)]

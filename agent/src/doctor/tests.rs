@@ -285,7 +285,7 @@ fn each_warning_has_its_code_and_a_hint() {
 }
 
 fn hidden<T>() -> Result<T, Unseen> {
-    Err(Unseen("run it as root".into()))
+    Err(Unseen::to_others("run it as root"))
 }
 
 /// What cannot be seen of a ready host.

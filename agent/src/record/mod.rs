@@ -271,7 +271,8 @@ impl Records {
 
     fn store(&self, record: &DeviceRecord) -> Result<(), RecordError> {
         let path = self.path(record.device);
-        let (action, done) = match record.is_over() {
+        let is_over = record.is_over();
+        let (action, done) = match is_over {
             true => ("remove", self.storage.remove(&path)),
             false => {
                 let text = text::write(record);
@@ -283,7 +284,7 @@ impl Records {
         };
         self.bell.ring();
         match done {
-            Err(why) if action == "remove" && why.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(why) if is_over && why.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done.map_err(|why| failed(action, &path, why)),
         }
     }

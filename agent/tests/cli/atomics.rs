@@ -75,13 +75,12 @@ fn a_recorded_host_has_neither_vfio_nor_libvirt_to_ask() {
 /// What the child that asks VFIO answers below a recorded host, where no device can be opened.
 #[test]
 fn the_child_that_asks_opens_nothing_on_another_driver() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_variantctl"))
-        .args(["ask-vfio", "atomics"])
-        .arg(host("atomics"))
-        .arg("0000:03:00.0")
-        .output()
-        .expect("variantctl runs");
-    assert_eq!(stdout(&output), r#"{"Err":{"NotVfio":"amdgpu"}}"#);
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_variantd-child"));
+    let device = "0000:03:00.0".parse().expect("address");
+    let answer = agent::probe::ask_atomics(program, &host("atomics"), device);
+    let driver = "amdgpu".parse().expect("driver");
+    let wanted = kernel_glue::region::RegionError::NotVfio(Some(driver));
+    assert_eq!(answer, Err(wanted));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! A driver's probe does not run before guests, even where the agent does.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use agent::request::Request;
+use kernel_glue::kernel::Knob;
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, mkfifo};
 
@@ -26,17 +29,19 @@ fn a_write_for_the_hook_does_not_come_before_guests() {
     // Who opens it for writing waits until somebody reads.
     mkfifo(&knob, Mode::S_IRUSR | Mode::S_IWUSR).expect("pipe");
     let mut child = Command::new("nice")
-        .args([
-            "-n",
-            "-10",
-            env!("CARGO_BIN_EXE_variantd-child"),
-            "write-knob",
-        ])
-        .arg(root.path())
-        .args(["probe", "", "0009:01:00.0"])
-        .stdin(Stdio::null())
+        .args(["-n", "-10", env!("CARGO_BIN_EXE_variantd-child")])
+        .stdin(Stdio::piped())
         .spawn()
         .expect("nice");
+    let request = Request::Write {
+        root: root.path().to_owned(),
+        knob: Knob::Probe,
+        value: "0009:01:00.0".to_owned(),
+    };
+    let request = serde_json::to_vec(&request).expect("a request");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(&request).expect("written");
+    drop(input);
     let process = format!("/proc/{}", child.id());
     let writes = || {
         let name = fs::read_to_string(format!("{process}/comm")).expect("comm");

@@ -253,30 +253,99 @@ fn options(command: &clap::Command) -> Vec<String> {
     long.collect()
 }
 
+/// Where an entry goes that the page lacks; a person moves it, and says more.
+const NEW: &str = "\n# VERBS THAT CHANGE DEFINITIONS\n";
+
 #[test]
 fn the_page_of_variantctl_names_every_verb_and_option() {
-    let page = fs::read_to_string(page("variantctl.1.md")).expect("the page");
-    let entries = entries(&page);
-    let of = |start: &str| {
-        let own = |term: &String| term == start || term.starts_with(&format!("{start} "));
-        let own = entries.iter().filter(|(term, _)| own(term));
-        own.map(|(term, text)| format!("{term}\n{text}"))
-            .collect::<String>()
-    };
+    let path = page("variantctl.1.md");
+    let mut text = fs::read_to_string(&path).expect("the page");
     let command = Cli::command();
     for option in options(&command) {
-        assert!(!of(&option).is_empty(), "the page lacks '{option}'");
+        assert!(
+            !said_of(&text, &option).is_empty(),
+            "the page lacks '{option}'"
+        );
     }
     for (verb, options) in verbs(&command, "") {
-        let text = of(&verb);
-        assert!(!text.is_empty(), "the page lacks the verb '{verb}'");
+        if said_of(&text, &verb).is_empty() && std::env::var_os("VARIANTD_WRITE_MANUAL").is_some() {
+            let new = format!("{}{NEW}", entry(&command, &verb));
+            text = text.replacen(NEW, &new, 1);
+            fs::write(&path, &text).expect("written");
+        }
+        let said = said_of(&text, &verb);
+        assert!(
+            !said.is_empty(),
+            "the page lacks the verb '{verb}': run 'cargo xtask regen manual'"
+        );
         for option in options {
             assert!(
-                text.contains(&option),
+                said.contains(&option),
                 "the page lacks '{option}' of '{verb}'"
             );
         }
     }
+}
+
+/// The entries of a page that begin with these words.
+fn said_of(page: &str, start: &str) -> String {
+    let own = |term: &String| term == start || term.starts_with(&format!("{start} "));
+    let entries = entries(page).into_iter();
+    let own = entries.filter(|(term, _)| own(term));
+    own.map(|(term, text)| format!("{term}\n{text}")).collect()
+}
+
+/// An entry with what `--help` says of a verb.
+fn entry(command: &clap::Command, path: &str) -> String {
+    let below = |command: &clap::Command, name: &str| command.find_subcommand(name).cloned();
+    let verb = path
+        .split(' ')
+        .try_fold(command.clone(), |at, name| below(&at, name));
+    let verb = verb.expect("a verb");
+    let shown = |one: &&clap::Arg| !one.is_hide_set();
+    let arguments = verb.get_arguments().filter(shown);
+    let (mut head, mut body) = (format!("`{path}`"), format!("{}.", help(verb.get_about())));
+    for one in arguments {
+        let values = one.get_value_names().unwrap_or_default();
+        let value = values
+            .iter()
+            .map(|name| format!(" {name}"))
+            .collect::<String>();
+        let help = help(one.get_help());
+        match one.get_long() {
+            Some(long) => {
+                let value = if one.get_action().takes_values() {
+                    value
+                } else {
+                    String::new()
+                };
+                head += &format!(" [`--{long}`{value}]");
+                body += &format!(" `--{long}`: {help}.");
+            }
+            None => head += &value.to_uppercase(),
+        }
+    }
+    format!("\n{head}\n{}", filled(&body))
+}
+
+fn help(text: Option<&clap::builder::StyledStr>) -> String {
+    text.map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn an_entry_says_what_help_says() {
+    let entry = entry(&Cli::command(), "config check");
+    let (head, text) = entry.trim_start().split_once('\n').expect("two lines");
+    assert_eq!(head, "`config check`");
+    assert!(
+        text.starts_with(":   Check all files, and name every mistake."),
+        "{text}"
+    );
+    let entry = self::entry(&Cli::command(), "unreserve");
+    assert!(
+        entry.starts_with("\n`unreserve` DEVICE [`--now`]\n:   End a reservation. `--now`: "),
+        "{entry}"
+    );
 }
 
 #[test]

@@ -14,8 +14,10 @@ use clap::ValueEnum;
 pub(crate) enum Part {
     /// packaging/dbus/org.variantd1.xml
     Contract,
-    /// variantd.codes(7) and org.variantd1(5)
+    /// variantd.codes(7), org.variantd1(5), and entries of new verbs in variantctl(1)
     Manual,
+    /// packaging/schema of verbs that have none yet
+    Schemas,
     /// Plans and completed definitions of tests/data/case
     Golden,
     /// Lists of writes in tests/data/writes
@@ -25,7 +27,7 @@ pub(crate) enum Part {
 }
 
 /// The variable that makes tests write, and the tests; in this order, for the manual is made of the contract.
-const PARTS: [(Part, &str, &[&[&str]]); 5] = [
+const PARTS: [(Part, &str, &[&[&str]]); 6] = [
     (
         Part::Contract,
         "VARIANTD_WRITE_CONTRACT=1",
@@ -35,6 +37,11 @@ const PARTS: [(Part, &str, &[&[&str]]); 5] = [
         Part::Manual,
         "VARIANTD_WRITE_MANUAL=1",
         &[&["--test", "manual"]],
+    ),
+    (
+        Part::Schemas,
+        "VARIANTD_WRITE_SCHEMAS=1",
+        &[&["--test", "daemon", "json::"]],
     ),
     (
         Part::Golden,

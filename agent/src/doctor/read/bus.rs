@@ -25,8 +25,8 @@ pub(super) fn agent(look: &Look, domains: &mut [Definition]) -> Seen<Agent> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let runtime = runtime.map_err(|error| Unseen(error.to_string()))?;
-    let late = Unseen(format!("it did not answer within {} s", PATIENCE.as_secs()));
+    let runtime = runtime.map_err(|error| Unseen::because(error.to_string()))?;
+    let late = Unseen::because(format!("it did not answer within {} s", PATIENCE.as_secs()));
     let asked = runtime.block_on(async { timeout(PATIENCE, ask(domains)).await });
     Ok(match asked.map_err(|_| late)? {
         Agent::Stopped if !look.root.has(PROGRAM) => Agent::NotInstalled,

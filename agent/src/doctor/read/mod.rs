@@ -125,7 +125,7 @@ fn occupancy<'a>(
         let read = Occupancy::read_root(&look.root, *device);
         let seen = match read {
             Ok(one) if look.live || one.holders.seen > 0 => Ok(one),
-            Err(failure) if look.live || !failure.is_absent() => Err(Unseen(failure.reason())),
+            Err(failure) if look.live || !failure.is_absent() => Err(Unseen::of(&failure)),
             Ok(_) | Err(_) => Err(Unseen::not_recorded()),
         };
         (*device, seen)
@@ -136,7 +136,7 @@ fn occupancy<'a>(
 fn memory_named(look: &Look) -> Seen<bool> {
     match firmware::names_memory(&look.root) {
         Some(named) => Ok(named),
-        None if look.live => Err(Unseen("ACPI tables: run it as root".to_owned())),
+        None if look.live => Err(Unseen::to_others("ACPI tables: run it as root")),
         None => Err(Unseen::not_recorded()),
     }
 }
@@ -153,7 +153,9 @@ fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
             versions: found.versions,
             domains: definitions(found.domains, found.networks),
         }),
-        Err(why @ (LookError::Denied(_) | LookError::Late(_))) => Err(Unseen(why.to_string())),
+        Err(why @ (LookError::Denied(_) | LookError::Late(_))) => {
+            Err(Unseen::because(why.to_string()))
+        }
         Err(LookError::Broken(why)) => Ok(Libvirt::Unasked { why }),
         Err(LookError::Failed(why)) => Ok(Libvirt::Failed {
             unit: unit(files),
@@ -209,7 +211,7 @@ fn enabled(look: &Look) -> Seen<Vec<String>> {
             .map(str::to_owned)
             .collect()),
         Err(failure) if failure.is_absent() => look.absent(wants).map(|()| Vec::new()),
-        Err(failure) => Err(Unseen(failure.reason())),
+        Err(failure) => Err(Unseen::of(&failure)),
     }
 }
 
@@ -249,13 +251,13 @@ impl Look {
         match self.root.text(path) {
             Ok(text) => Ok(Some(text)),
             Err(failure) if failure.is_absent() => self.absent(sign).map(|()| None),
-            Err(failure) => Err(Unseen(failure.reason())),
+            Err(failure) => Err(Unseen::of(&failure)),
         }
     }
 }
 
 impl Unseen {
     fn not_recorded() -> Self {
-        Self("not recorded".to_owned())
+        Self::because("not recorded")
     }
 }

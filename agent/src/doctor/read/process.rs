@@ -57,7 +57,7 @@ fn label(root: &Root, process: &str) -> Option<String> {
 fn can_lock(root: &Root, process: &str) -> Seen<bool> {
     let read = |file: &str| {
         let text = root.text(&format!("proc/{process}/{file}"));
-        text.map_err(|failure| Unseen(failure.reason()))
+        text.map_err(|failure| Unseen::of(&failure))
     };
     let (status, limits) = (read("status")?, read("limits")?);
     let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));

@@ -50,8 +50,8 @@ fn unwritable(run: &Path) -> Option<&'static str> {
 fn hidden(why: std::io::Error) -> Unseen {
     match why.kind() {
         std::io::ErrorKind::PermissionDenied => {
-            Unseen("only root may read it; run it as root".to_owned())
+            Unseen::to_others("only root may read it; run it as root")
         }
-        _ => Unseen(why.to_string()),
+        _ => Unseen::because(why.to_string()),
     }
 }

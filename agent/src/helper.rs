@@ -1,0 +1,271 @@
+//! A helper: a program of ours that is started for one request, answers it and ends. All of them speak this.
+//!
+//! ```text
+//! parent --request, JSON, then the end of the pipe--> standard input
+//! parent <--answer, JSON-- standard output;  what the program complains about: standard error
+//! ```
+//!
+//! An answer counts once its helper has ended: until then the helper holds what it works on. One that is late is left behind, or
+//! ended where it holds nothing; a process that is stuck in the kernel cannot be ended. Its arguments say to ps(1) what it does, and
+//! nothing reads them.
+
+use std::io::{self, Read, Write};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// Bytes of the longest request: a definition of 1 MiB, escaped.
+const LONGEST: u64 = 8 << 20;
+/// Bytes of a program's standard error that are shown.
+const COMPLAINT: u64 = 1 << 10;
+
+/// There is no answer.
+#[derive(Debug, Error)]
+pub enum HelperError {
+    /// The program cannot be started, or spoken with.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It ended without an answer, with these words of its own or of the dynamic loader.
+    #[error("it ended without an answer{}", told(.0))]
+    Silent(String),
+}
+
+/// `: WORDS`, where there are some.
+fn told(words: &str) -> String {
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(": {words}"),
+    }
+}
+
+/// A helper that works on a request.
+#[derive(Debug)]
+pub struct Running<T> {
+    answer: mpsc::Receiver<Result<T, HelperError>>,
+    child: Arc<Mutex<Child>>,
+    /// Nobody waits for it any more.
+    late: Arc<AtomicBool>,
+}
+
+impl<T: DeserializeOwned + Send + 'static> Running<T> {
+    /// Starts the program with a request. A thread waits for the answer, and calls `came_late` where it comes after its deadline;
+    /// without a thread nothing runs.
+    ///
+    /// # Errors
+    /// When there is no process or thread.
+    pub fn start(
+        mut command: Command,
+        request: &impl Serialize,
+        came_late: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, HelperError> {
+        let request = serde_json::to_vec(request).map_err(io::Error::from)?;
+        let (give, begin) = mpsc::channel::<Arc<Mutex<Child>>>();
+        let (send, answer) = mpsc::channel();
+        let late = Arc::new(AtomicBool::new(false));
+        let is_late = late.clone();
+        let work = move || {
+            let Ok(child) = begin.recv() else { return };
+            let _ = send.send(exchange(&child, &request));
+            if is_late.load(Ordering::SeqCst) {
+                came_late();
+            }
+        };
+        thread::Builder::new().spawn(work)?;
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = Arc::new(Mutex::new(piped.stderr(Stdio::piped()).spawn()?));
+        let _ = give.send(child.clone());
+        Ok(Self {
+            answer,
+            child,
+            late,
+        })
+    }
+
+    /// The answer; `None` when the helper has not ended within `limit`.
+    pub fn within(&self, limit: Duration) -> Option<Result<T, HelperError>> {
+        self.told_within(limit, &[limit], |_| {})
+    }
+
+    /// The same, which says after each of the pauses, and again after the last of them, how long it has waited.
+    pub fn told_within(
+        &self,
+        limit: Duration,
+        pauses: &[Duration],
+        waiting: impl Fn(Duration),
+    ) -> Option<Result<T, HelperError>> {
+        let begun = Instant::now();
+        let last = pauses.last().copied().unwrap_or(limit);
+        let mut pauses = pauses.iter().copied();
+        loop {
+            let left = limit.saturating_sub(begun.elapsed());
+            let pause = pauses.next().unwrap_or(last);
+            match self.answer.recv_timeout(left.min(pause)) {
+                Ok(answer) => return Some(answer),
+                Err(mpsc::RecvTimeoutError::Timeout) if begun.elapsed() < limit => {
+                    waiting(begun.elapsed());
+                }
+                Err(_) => break,
+            }
+        }
+        self.late.store(true, Ordering::SeqCst);
+        // It may have come between the two.
+        self.now()
+    }
+
+    /// The answer, however long it takes.
+    ///
+    /// # Errors
+    /// As [`Self::start`], or the helper ended without one.
+    pub fn wait(&self) -> Result<T, HelperError> {
+        let silent = |_| Err(HelperError::Silent(String::new()));
+        self.answer.recv().unwrap_or_else(silent)
+    }
+
+    /// The answer, where it has come.
+    pub fn now(&self) -> Option<Result<T, HelperError>> {
+        match self.answer.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(mpsc::TryRecvError::Empty) => None,
+            Err(mpsc::TryRecvError::Disconnected) => Some(Err(HelperError::Silent(String::new()))),
+        }
+    }
+
+    /// Ends a helper that only reads, and holds nothing.
+    pub fn end(self) {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+    }
+}
+
+/// Hands the request over, and reads what comes of it until the helper has ended.
+fn exchange<T: DeserializeOwned>(child: &Mutex<Child>, request: &[u8]) -> Result<T, HelperError> {
+    let (input, output, complaint, id) = {
+        let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        (input, output, child.stderr.take(), Pid::from_child(&child))
+    };
+    if let Some(mut input) = input {
+        // A program that cannot run reads nothing.
+        let _ = input.write_all(request);
+    }
+    let (mut answer, mut words) = (Vec::new(), Vec::new());
+    let read = output.map_or(Ok(0), |mut output| output.read_to_end(&mut answer));
+    let complaint = complaint.map(|complaint| complaint.take(COMPLAINT));
+    let heard = complaint.map_or(Ok(0), |mut complaint| complaint.read_to_end(&mut words));
+    // Seen before it is reaped, so that its number is its own for as long as it may be ended.
+    let _ = waitid(
+        WaitId::Pid(id),
+        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+    );
+    let _ = child.lock().unwrap_or_else(PoisonError::into_inner).wait();
+    read.and(heard)?;
+    let words = String::from_utf8_lossy(&words);
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    serde_json::from_slice(&answer).map_err(|_| HelperError::Silent(words))
+}
+
+/// The helper's side: reads the request, and writes what `reply` says.
+pub fn serve<R: DeserializeOwned>(
+    program: &str,
+    reply: impl FnOnce(R) -> serde_json::Result<Vec<u8>>,
+) -> ExitCode {
+    let mut text = String::new();
+    let read = io::stdin().take(LONGEST).read_to_string(&mut text);
+    let request = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+    let Some(request) = request else {
+        eprintln!("{program}: this is variantd's own; people use 'variantctl' and 'virsh'");
+        return ExitCode::from(2);
+    };
+    let answer = reply(request).map_err(io::Error::from);
+    match answer.and_then(|bytes| io::stdout().write_all(&bytes)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Duration = Duration::from_secs(20);
+
+    fn run(script: &str, came_late: impl FnOnce() + Send + 'static) -> Running<Vec<u32>> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Running::start(command, &"request", came_late).expect("a process")
+    }
+
+    fn answer(script: &str) -> Result<Vec<u32>, String> {
+        let answer = run(script, || {}).within(TIME).expect("in time");
+        answer.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_request_comes_in_and_the_answer_goes_out() {
+        let script = "[ \"$(cat)\" = '\"request\"' ] && echo '[1, 2]'";
+        assert_eq!(answer(script), Ok(vec![1, 2]));
+    }
+
+    #[test]
+    fn a_helper_without_an_answer_is_known_by_its_words() {
+        let unloaded = answer("exec 0<&-; echo ' libvirt.so.0: cannot open ' >&2; exit 127");
+        let words = "it ended without an answer: libvirt.so.0: cannot open";
+        assert_eq!(unloaded, Err(words.to_owned()));
+        for script in ["kill -9 $$", "cat", "exit 0"] {
+            assert_eq!(answer(script), Err("it ended without an answer".to_owned()));
+        }
+        let none = Running::<()>::start(Command::new("/nonexistent"), &(), || {});
+        assert!(matches!(none, Err(HelperError::Io(_))), "{none:?}");
+    }
+
+    #[test]
+    fn an_answer_counts_once_the_helper_has_ended() {
+        let running = run("echo '[]'; exec sleep 5", || {});
+        assert!(running.within(Duration::from_millis(50)).is_none());
+        running.end();
+        let closed = run("echo '[]'; exec >&- 2>&-; exec sleep 5", || {});
+        assert!(closed.within(Duration::from_millis(50)).is_none());
+        closed.end();
+    }
+
+    #[test]
+    fn one_that_is_late_tells_when_it_has_ended_and_one_in_time_does_not() {
+        let (send, told) = mpsc::channel();
+        let late = send.clone();
+        let running = run("sleep 0.3; echo '[3]'", move || {
+            late.send("late").expect("somebody waits")
+        });
+        assert!(running.within(Duration::from_millis(20)).is_none());
+        assert_eq!(told.recv_timeout(TIME), Ok("late"));
+        assert_eq!(running.now().expect("it has ended").ok(), Some(vec![3]));
+        let running = run("echo '[]'", move || {
+            send.send("in time").expect("somebody waits")
+        });
+        running.within(TIME).expect("in time").expect("an answer");
+        told.recv_timeout(TIME).expect_err("nobody is told");
+    }
+
+    #[test]
+    fn a_long_wait_is_told_while_it_lasts() {
+        let told = Mutex::new(0);
+        let pauses = [Duration::from_millis(100), TIME];
+        let running = run("sleep 0.5; echo '[]'", || {});
+        let answer = running.told_within(TIME, &pauses, |_| *told.lock().expect("told") += 1);
+        answer.expect("in time").expect("an answer");
+        assert_eq!(*told.lock().expect("told"), 1);
+    }
+
+    #[test]
+    fn one_that_is_ended_answers_nothing_more() {
+        let running = run("exec sleep 1000", || {});
+        assert!(running.within(Duration::from_millis(20)).is_none());
+        running.end();
+    }
+}

@@ -1,0 +1,188 @@
+//! What `variantd-child` is asked for: one write, one module, or one question to VFIO; and the child's side of it.
+//!
+//! Must use nothing of libvirt: loading its libraries takes longer than the write, for each write to each device.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::atomics::{Width, Widths};
+use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::live::Live;
+use kernel_glue::region::RegionError;
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::helper::{self, HelperError};
+
+/// The program.
+pub const PROGRAM: &str = "variantd-child";
+
+/// What it is asked for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// One write below a root; answered with [`Written`].
+    Write {
+        /// The root, here and below.
+        root: PathBuf,
+        /// Where to.
+        knob: Knob,
+        /// What.
+        value: String,
+    },
+    /// A module to be loaded; answered with [`Written`].
+    LoadModule {
+        /// See above.
+        root: PathBuf,
+        /// Its name.
+        module: String,
+    },
+    /// A device's regions, as VFIO shows them; answered with them or a [`RegionError`].
+    Regions {
+        /// See above.
+        root: PathBuf,
+        /// The device.
+        device: PciAddress,
+    },
+    /// The widths of AtomicOps that VFIO tells QEMU of; answered with them in bits, or a [`RegionError`].
+    Atomics {
+        /// See above.
+        root: PathBuf,
+        /// The device.
+        device: PciAddress,
+    },
+}
+
+/// What comes of a write: nothing, or the errno.
+pub type Written = Result<(), i32>;
+
+/// The child's side: one request.
+#[must_use]
+pub fn serve() -> ExitCode {
+    helper::serve(PROGRAM, |request| match request {
+        Request::Write { root, knob, value } => {
+            serde_json::to_vec(&said(live(root).and_then(|live| live.write(&knob, &value))))
+        }
+        Request::LoadModule { root, module } => {
+            serde_json::to_vec(&said(live(root).and_then(|live| live.load_module(&module))))
+        }
+        Request::Regions { root, device } => {
+            let live = Live::new(root).map_err(|_| unusable());
+            serde_json::to_vec(&live.and_then(|live| live.regions(device)))
+        }
+        Request::Atomics { root, device } => {
+            let live = Live::new(root).map_err(|_| unusable());
+            let widths = live.and_then(|live| live.atomics(device));
+            let bits = |widths: Widths| widths.iter().map(Width::bits).collect::<Vec<_>>();
+            serde_json::to_vec(&widths.map(bits))
+        }
+    })
+}
+
+fn live(root: PathBuf) -> Result<Live, Errno> {
+    Live::new(root).map_err(|failure| failure.errno().unwrap_or(Errno::EIO))
+}
+
+fn said(result: Result<(), Errno>) -> Written {
+    result.map_err(|errno| errno as i32)
+}
+
+fn unusable() -> RegionError {
+    RegionError::Kernel {
+        action: "open the root".to_owned(),
+        errno: Errno::ENOENT as i32,
+    }
+}
+
+/// What an answer to a write says to the parent.
+pub(crate) fn written(answer: Result<Written, HelperError>) -> Result<(), Errno> {
+    match answer {
+        Ok(written) => written.map_err(Errno::from_raw),
+        Err(why) => Err(no_answer(&why)),
+    }
+}
+
+/// One that was killed has said nothing.
+pub(crate) fn no_answer(why: &HelperError) -> Errno {
+    warn!("'{PROGRAM}': {why}");
+    match why {
+        HelperError::Io(why) => why.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+        HelperError::Silent(_) => Errno::EINTR,
+    }
+}
+
+/// The program, with what it does as arguments, which people see in ps(1).
+pub(crate) fn command(program: &Path, request: &Request) -> Command {
+    let mut command = Command::new(program);
+    match request {
+        Request::Write { root, knob, value } => {
+            let [kind, name] = words(knob);
+            command.arg("write-knob").arg(root).arg(kind);
+            command.arg(name).arg(value)
+        }
+        Request::LoadModule { root, module } => command.arg("load-module").arg(root).arg(module),
+        Request::Regions { root, device } => {
+            command.args(["ask-vfio", "regions"]).arg(root);
+            command.arg(device.to_string())
+        }
+        Request::Atomics { root, device } => {
+            command.args(["ask-vfio", "atomics"]).arg(root);
+            command.arg(device.to_string())
+        }
+    };
+    command
+}
+
+fn words(knob: &Knob) -> [String; 2] {
+    let (kind, name) = match knob {
+        Knob::Override(device) => ("override", device.to_string()),
+        Knob::Unbind(driver) => ("unbind", driver.to_string()),
+        Knob::Bind(driver) => ("bind", driver.to_string()),
+        Knob::Probe => ("probe", String::new()),
+        Knob::UnbindLock(device) => ("unbind-lock", device.to_string()),
+        Knob::Barrier(device) => ("barrier", device.to_string()),
+    };
+    [kind.to_owned(), name]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel_glue::driver::DriverName;
+
+    #[test]
+    fn each_request_survives_the_way_to_the_child() {
+        let driver: DriverName = "vfio-pci".parse().expect("driver");
+        let device = "0009:01:00.0".parse().expect("address");
+        for knob in [
+            Knob::Override(device),
+            Knob::Unbind(driver.clone()),
+            Knob::Bind(driver),
+            Knob::Probe,
+            Knob::UnbindLock(device),
+            Knob::Barrier(device),
+        ] {
+            let request = Request::Write {
+                root: "/".into(),
+                knob: knob.clone(),
+                value: "0009:01:00.0\n".into(),
+            };
+            let text = serde_json::to_string(&request).expect("text");
+            let read: Request = serde_json::from_str(&text).expect(&text);
+            let is_same = matches!(read, Request::Write { knob: read, .. } if read == knob);
+            assert!(is_same, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_child_answers_is_the_errno_and_one_that_dies_was_interrupted() {
+        assert_eq!(written(Ok(Ok(()))), Ok(()));
+        assert_eq!(written(Ok(Err(Errno::ETIME as i32))), Err(Errno::ETIME));
+        let died = HelperError::Silent(String::new());
+        assert_eq!(written(Err(died)), Err(Errno::EINTR));
+        let none = HelperError::Io(std::io::Error::from_raw_os_error(Errno::EAGAIN as i32));
+        assert_eq!(written(Err(none)), Err(Errno::EAGAIN));
+    }
+}
