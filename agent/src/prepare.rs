@@ -160,7 +160,7 @@ impl Preparer {
     fn revert(&self, domain: &DomainRef) -> Result<Report, PrepareError> {
         for _ in 0..ATTEMPTS {
             let before = self.read(domain)?;
-            let after = revert(&before)?;
+            let after = revert(&before.parse()?)?;
             // Our own define raises an event that must find it declined.
             self.site.declined.insert(&domain.uuid);
             if after != before

@@ -98,7 +98,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// The engine's refusal.
     pub fn rewrite(&self, xml: &str, replace: bool) -> Result<Rewrite, Refusal> {
-        rewrite::rewrite(xml, &self.setting(replace)?)
+        rewrite::rewrite(&xml.parse()?, &self.setting(replace)?)
     }
 
     /// Completes an incoming or restored guest; empty when nothing is missing. One with a mark was completed where it
@@ -119,7 +119,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// The engine's refusal.
     pub fn propose(&self, xml: &str, replace: bool) -> Result<Proposal, Refusal> {
-        Proposal::make(xml, &self.setting(replace)?)
+        Proposal::make(&xml.parse()?, &self.setting(replace)?)
     }
 
     /// Passes when a saved plan is what is planned for a definition now.
@@ -127,7 +127,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// As [`Proposal::check`].
     pub fn check(&self, xml: &str, saved: &Proposal) -> Result<(), Refusal> {
-        saved.check(xml, &self.setting(saved.basis.replace)?)
+        saved.check(&xml.parse()?, &self.setting(saved.basis.replace)?)
     }
 
     /// Checks that a definition is complete for this host.
@@ -135,7 +135,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// The engine's refusal.
     pub fn verify(&self, xml: &str) -> Result<Plan, Refusal> {
-        rewrite::verify(xml, &self.setting(false)?)
+        rewrite::verify(&xml.parse()?, &self.setting(false)?)
     }
 
     /// Whether a domain has the agent's mark or a device with a recipe, and when such devices'

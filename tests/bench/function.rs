@@ -3,7 +3,7 @@
 #[path = "beside/model.rs"]
 mod model;
 
-use agent::domain::Domain;
+use agent::domain::Definition;
 use agent::dropped::dropped;
 use agent::plan::{Setting, plan};
 use agent::recipe::Recipes;
@@ -24,18 +24,20 @@ fn definition(criterion: &mut Criterion) {
         let host = Host::read(folder.path()).expect("host");
         let setting = Setting::newest(&host, &recipes);
         let plain = model::guest(gpus);
-        let domain = Domain::parse(&plain).expect("domain");
-        let completed = rewrite(&plain, &setting).expect("completed").text;
+        let definition = Definition::parse(&*plain).expect("definition");
+        let done = rewrite(&definition, &setting).expect("completed").text;
+        let completed = Definition::parse(&*done).expect("definition");
         assert_eq!(revert(&completed).expect("reverted"), plain);
         let id = |name| BenchmarkId::new(name, gpus);
-        group.bench_function(id("parse"), |b| b.iter(|| Domain::parse(&completed)));
-        group.bench_function(id("plan"), |b| b.iter(|| plan(&setting, &domain)));
-        group.bench_function(id("rewrite"), |b| b.iter(|| rewrite(&plain, &setting)));
+        group.bench_function(id("parse"), |b| b.iter(|| Definition::parse(&*done)));
+        group.bench_function(id("plan"), |b| {
+            b.iter(|| plan(&setting, definition.domain()))
+        });
+        group.bench_function(id("rewrite"), |b| b.iter(|| rewrite(&definition, &setting)));
+        group.bench_function(id("again"), |b| b.iter(|| rewrite(&completed, &setting)));
         group.bench_function(id("verify"), |b| b.iter(|| verify(&completed, &setting)));
         group.bench_function(id("revert"), |b| b.iter(|| revert(&completed)));
-        group.bench_function(id("dropped"), |b| {
-            b.iter(|| dropped(&completed, &completed))
-        });
+        group.bench_function(id("dropped"), |b| b.iter(|| dropped(&done, &done)));
         group.bench_function(id("host"), |b| b.iter(|| Host::read(folder.path())));
     }
     group.finish();

@@ -7,12 +7,46 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{Node, Numa, NumaNode, RangeList};
 
+use crate::domain::Definition;
+use crate::plan::{Plan, Setting};
+use crate::refusal::Refusal;
+use crate::rewrite::Rewrite;
+
 /// A device with a shipped recipe.
 pub const GPU: &str = "0009:01:00.0";
 /// A device without a recipe.
 pub const NIC: &str = "0002:01:00.0";
 /// The UUID of its guests.
 pub const UUID: &str = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
+
+/// Completes a text that may be no definition.
+///
+/// # Errors
+/// As [`Definition::parse`] and [`crate::rewrite::rewrite`].
+pub fn rewrite(text: &str, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
+    crate::rewrite::rewrite(&text.parse()?, setting)
+}
+
+/// Takes back what was added to a text that may be no definition.
+///
+/// # Errors
+/// As [`Definition::parse`] and [`crate::revert::revert`].
+pub fn revert(text: &str) -> Result<String, Refusal> {
+    crate::revert::revert(&text.parse()?)
+}
+
+/// Checks a text that may be no definition.
+///
+/// # Errors
+/// As [`Definition::parse`] and [`crate::rewrite::verify`].
+pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
+    crate::rewrite::verify(&text.parse()?, setting)
+}
+
+/// A text that is a definition.
+pub fn definition(text: &str) -> Definition {
+    text.parse().expect("definition")
+}
 
 /// An address that is one.
 pub fn address(text: &str) -> PciAddress {

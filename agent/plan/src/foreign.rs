@@ -6,6 +6,7 @@
 use roxmltree::{Document, Node};
 
 use crate::code::Code;
+use crate::domain::Definition;
 use crate::plan::Note;
 use crate::target::Version;
 
@@ -87,7 +88,8 @@ const fn newer(path: &'static str, kind: Kind, since: Version) -> Piece {
 
 /// A note for each piece of a definition that this libvirt does not know.
 #[must_use]
-pub(crate) fn notes(text: &str, libvirt: Version) -> Vec<Note> {
+pub(crate) fn notes(definition: &Definition, libvirt: Version) -> Vec<Note> {
+    let text = definition.text();
     // Most definitions have none of the names, and are not parsed again.
     let unknown = PIECES.iter().filter(|piece| {
         piece.since.is_none_or(|since| libvirt < since) && text.contains(piece.word())
@@ -163,8 +165,9 @@ fn is_at(node: Node<'_, '_>, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::definition;
 
-    const TEXT: &str = "<domain><iommufd enabled='yes'/><devices>\
+    const TEXT: &str = "<domain><name>g</name><memory>1</memory><iommufd enabled='yes'/><devices>\
         <hostdev><driver iommufd='yes'/><vpasidCapOffset>0xff8</vpasidCapOffset></hostdev>\
         <iommu model='smmuv3'><driver pciBus='2' accel='on' pasid='on' ssidSize='20' oas='48'/></iommu>\
         <iommu model='smmuv3'><driver pciBus='4' accel='on' pasid='on' ssidsize='20' oas='48'/></iommu>\
@@ -177,7 +180,10 @@ mod tests {
             let rest = note.text.split_once("does not know ").expect("a path").1;
             rest.split_once(',').expect("a comma").0.to_owned()
         };
-        notes(TEXT, libvirt).into_iter().map(text).collect()
+        notes(&definition(TEXT), libvirt)
+            .into_iter()
+            .map(text)
+            .collect()
     }
 
     #[test]
@@ -209,9 +215,8 @@ mod tests {
 
     #[test]
     fn what_every_libvirt_knows_and_other_elements_are_not_named() {
-        let plain = "<domain><devices><iommu model='intel'><driver eim='on'/></iommu>\
+        let plain = "<domain><name>g</name><memory>1</memory><devices><iommu model='intel'><driver eim='on'/></iommu>\
             <disk><driver pasid='x'/></disk></devices></domain>";
-        assert!(notes(plain, Version::new(11, 3, 0)).is_empty());
-        assert!(notes("<domain pasid=", Version::new(12, 8, 0)).is_empty());
+        assert!(notes(&definition(plain), Version::new(11, 3, 0)).is_empty());
     }
 }

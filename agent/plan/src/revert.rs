@@ -12,8 +12,8 @@ use kernel_glue::numa::RangeList;
 
 use crate::code::Code;
 use crate::domain::{
-    AcpiTable, Added, Cell, Controller, Domain, Driver, Hostdev, Mark, Marked, Opened, Piece,
-    Sibling,
+    AcpiTable, Added, Cell, Controller, Definition, Domain, Driver, Hostdev, Mark, Marked, Opened,
+    Piece, Sibling,
 };
 use crate::edit::{self, Edit, Element};
 use crate::plan::{command_line, driver as plan_driver, width, window};
@@ -22,13 +22,9 @@ use crate::refusal::Refusal;
 /// The definition without what was added; the text itself when it has no mark.
 ///
 /// # Errors
-/// The refusals of [`Domain::parse`].
-pub fn revert(text: &str) -> Result<String, Refusal> {
-    taken_back(text, &Domain::parse(text)?)
-}
-
-/// The same of a text that is read already.
-pub fn taken_back(text: &str, domain: &Domain) -> Result<String, Refusal> {
+/// A refusal where the mark contradicts itself.
+pub fn revert(definition: &Definition) -> Result<String, Refusal> {
+    let (text, domain) = (definition.text(), definition.domain());
     let Some(mark) = &domain.mark else {
         return Ok(text.to_owned());
     };

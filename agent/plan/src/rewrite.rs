@@ -3,13 +3,13 @@
 mod intact;
 
 use crate::code::Code;
-use crate::domain::{Domain, Mark, Marked};
+use crate::domain::{Definition, Domain, Mark, Marked};
 use crate::edit;
 use crate::foreign;
 use crate::hint::{Hint, line};
 use crate::plan::{Note, Origin, Plan, Setting, origin, plan, plan_from};
 use crate::refusal::Refusal;
-use crate::revert::taken_back;
+use crate::revert::revert;
 
 /// A completed definition and what was planned for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,60 +26,60 @@ pub struct Rewrite {
 /// back first, so that exactly that is replaced.
 ///
 /// # Errors
-/// The refusals of [`Domain::parse`] and [`plan`].
-pub fn rewrite(text: &str, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
-    rewrite_read(text, &Domain::parse(text)?, setting)
-}
-
-/// The same of a text that is read already.
-pub(crate) fn rewrite_read(
-    text: &str,
-    domain: &Domain,
-    setting: &Setting<'_>,
-) -> Result<Rewrite, Refusal> {
+/// The refusals of [`plan`].
+pub fn rewrite(definition: &Definition, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
+    let domain = definition.domain();
     let Some(mark) = &domain.mark else {
-        return apply(text.to_owned(), plan(setting, domain)?, setting);
+        return apply(definition, plan(setting, domain)?, setting);
     };
     // Of an old mark only what the plan would be made of counts.
     let origin = origin(setting, domain).ok();
     let current = origin.as_ref().filter(|now| now.digest == mark.digest);
     let current = current.filter(|_| intact::is_intact(domain, mark));
     match current.map(|current| plan_from(setting, domain, Some(current))) {
-        Some(Ok(plan)) => kept(text, domain, mark, plan, setting),
-        _ => again(text, domain, mark, origin.as_ref(), setting),
+        Some(Ok(plan)) => kept(definition, mark, plan, setting),
+        _ => again(definition, mark, origin.as_ref(), setting),
     }
 }
 
 /// A definition whose plan is that of before: what was added stays, unless something is missing or its values were edited.
 fn kept(
-    text: &str,
-    domain: &Domain,
+    definition: &Definition,
     mark: &Mark,
     plan: Plan,
     setting: &Setting<'_>,
 ) -> Result<Rewrite, Refusal> {
-    let current = apply(text.to_owned(), plan, setting)?;
+    let current = apply(definition, plan, setting)?;
     // A definition that cannot be planned from the beginning is as its user wants it.
-    let Ok(fresh) = again(text, domain, mark, None, setting) else {
+    let Ok(fresh) = again(definition, mark, None, setting) else {
         return Ok(current);
     };
-    let is_complete = current.text == text;
-    match is_complete && intact::has_same_values(domain, &Domain::parse(&fresh.text)?) {
+    let is_complete = current.text == definition.text();
+    match is_complete && is_alike(definition, &fresh)? {
         true => Ok(current),
         false => Ok(fresh),
     }
 }
 
+/// True when a definition has the values of one that was planned from the beginning. Mostly the two are equal.
+fn is_alike(definition: &Definition, fresh: &Rewrite) -> Result<bool, Refusal> {
+    if fresh.text == definition.text() {
+        return Ok(true);
+    }
+    let fresh = Domain::parse(&fresh.text)?;
+    Ok(intact::has_same_values(definition.domain(), &fresh))
+}
+
 /// Plans the definition from before what was added to it. Addresses that were replaced are replaced again, unless
 /// somebody has chosen one since.
 fn again(
-    text: &str,
-    domain: &Domain,
+    definition: &Definition,
     mark: &Mark,
     origin: Option<&Origin>,
     setting: &Setting<'_>,
 ) -> Result<Rewrite, Refusal> {
-    let base = taken_back(text, domain)?;
+    let base = Definition::parse(revert(definition)?)?;
+    let domain = definition.domain();
     let chosen = mark.devices.iter().any(|marked| is_chosen(domain, marked));
     let replaced = mark.devices.iter().any(|marked| marked.replaced.is_some());
     let setting = Setting {
@@ -87,14 +87,14 @@ fn again(
         formatted: setting.formatted && !chosen,
         ..*setting
     };
-    let mut plan = plan_from(&setting, &Domain::parse(&base)?, origin)?;
+    let mut plan = plan_from(&setting, base.domain(), origin)?;
     plan.notes.push(Note {
         code: Code::MarkOld,
         device: None,
         text: "what was added before is replaced: it was for other devices, recipes, host or versions, or was edited since"
             .to_owned(),
     });
-    apply(base, plan, &setting)
+    apply(&base, plan, &setting)
 }
 
 /// True for a device that was moved away from the root port that we gave it, and to none that we gave another.
@@ -109,12 +109,12 @@ fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
     bus.is_some() && had_port && !ports.any(|port| Some(port) == bus)
 }
 
-fn apply(base: String, mut plan: Plan, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
+fn apply(base: &Definition, mut plan: Plan, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
     if !plan.devices.is_empty() {
         let libvirt = setting.target.versions.libvirt;
-        plan.notes.extend(foreign::notes(&base, libvirt));
+        plan.notes.extend(foreign::notes(base, libvirt));
     }
-    let text = edit::apply(&base, plan.edits()).map_err(|error| {
+    let text = edit::apply(base.text(), plan.edits()).map_err(|error| {
         let mend = "please report this with the definition";
         Refusal::new(
             Code::XmlValue,
@@ -122,23 +122,26 @@ fn apply(base: String, mut plan: Plan, setting: &Setting<'_>) -> Result<Rewrite,
             mend,
         )
     })?;
-    Ok(Rewrite { text, base, plan })
+    Ok(Rewrite {
+        text,
+        base: base.text().to_owned(),
+        plan,
+    })
 }
 
 /// Checks that a definition is what its plan wants, as far as a start may be refused for it: a missing
 /// mark is no fault, and devices that wait for a request count only once they are marked.
 ///
 /// # Errors
-/// The refusals of [`Domain::parse`] and [`plan`], and one that names the first missing piece.
-pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
+/// The refusals of [`plan`], and one that names the first missing piece.
+pub fn verify(definition: &Definition, setting: &Setting<'_>) -> Result<Plan, Refusal> {
     let setting = Setting {
         asked: false,
         formatted: false,
         ..*setting
     };
-    let domain = Domain::parse(text)?;
-    let plan =
-        plan(&setting, &domain).map_err(|refusal| outdated(text, &domain, &setting, refusal))?;
+    let plan = plan(&setting, definition.domain())
+        .map_err(|refusal| outdated(definition, &setting, refusal))?;
     let Some(missing) = plan.lacking() else {
         return Ok(plan);
     };
@@ -153,12 +156,13 @@ pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
 }
 
 /// A refusal that completing the definition again would mend is one of an old mark.
-fn outdated(text: &str, domain: &Domain, setting: &Setting<'_>, refusal: Refusal) -> Refusal {
+fn outdated(definition: &Definition, setting: &Setting<'_>, refusal: Refusal) -> Refusal {
+    let domain = definition.domain();
     let setting = Setting {
         asked: true,
         ..*setting
     };
-    let (Some(mark), Ok(again)) = (&domain.mark, rewrite_read(text, domain, &setting)) else {
+    let (Some(mark), Ok(again)) = (&domain.mark, rewrite(definition, &setting)) else {
         return refusal;
     };
     let mend = Hint::run(line(["variantctl", "prepare", &domain.name]));

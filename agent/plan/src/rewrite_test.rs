@@ -3,9 +3,9 @@
 use kernel_glue::device::Bar;
 
 use super::*;
+use crate::fixture::{revert, rewrite, verify};
 use crate::plan::testing::{Fixture, address, device, guest, hostdev};
 use crate::recipe::Recipes;
-use crate::revert::revert;
 
 const RECIPE: &str = include_str!("../../recipes/nvidia-grace.toml");
 

@@ -44,10 +44,10 @@ pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Proble
     let host = region::host(view, &text, definition.wish.regions)?;
     let setting = setting(view, &host, &definition.wish);
     if view.json {
-        return output::object(json(&Proposal::make(&text, &setting)?)?);
+        return output::object(json(&Proposal::make(&text.parse()?, &setting)?)?);
     }
     // The text alone: the diff that a proposal has takes longer than all else.
-    let Rewrite { text, plan, .. } = rewrite::rewrite(&text, &setting)?;
+    let Rewrite { text, plan, .. } = rewrite::rewrite(&text.parse()?, &setting)?;
     output::data(&text)?;
     notes(&plan.notes.iter().map(Note::of).collect::<Vec<_>>());
     let devices = plan.devices.iter().map(|one| one.address);
@@ -57,13 +57,17 @@ pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Proble
 
 /// Prints a definition without what was added to it.
 pub(super) fn revert(file: &Path) -> Result<(), Problem> {
-    output::data(&crate::revert::revert(&input::text(file, MAX_BYTES)?)?)
+    let definition = input::text(file, MAX_BYTES)?.parse()?;
+    output::data(&crate::revert::revert(&definition)?)
 }
 
 fn show_file(view: &View, request: &Request) -> Result<(), Problem> {
     let text = input::text(&request.subject, MAX_BYTES)?;
     let host = region::host(view, &text, request.wish.regions)?;
-    let proposal = Proposal::make(one_end(&text), &setting(view, &host, &request.wish))?;
+    let proposal = Proposal::make(
+        &one_end(&text).parse()?,
+        &setting(view, &host, &request.wish),
+    )?;
     if view.json {
         return output::object(json(&proposal)?);
     }

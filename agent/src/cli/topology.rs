@@ -13,7 +13,7 @@ use super::completion;
 use super::list::to_json;
 use super::problem::Problem;
 use super::{View, defined, hint, input, output};
-use crate::domain::{Domain, MAX_BYTES};
+use crate::domain::{Definition, Domain, MAX_BYTES};
 use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
 use crate::plan::{Note, Setting};
 use crate::refusal::about;
@@ -87,16 +87,16 @@ impl Request {
 
 /// The definition as the guest will have it; as it stands where it cannot be completed, since a drawing judges nothing.
 fn completed(view: &View, text: &str, setting: &Setting<'_>) -> Result<Domain, Problem> {
-    let domain = Domain::parse(text)?;
-    defined::say_networks(setting.libvirt, &domain);
-    match rewrite::rewrite(text, setting) {
+    let definition = Definition::parse(text)?;
+    defined::say_networks(setting.libvirt, definition.domain());
+    match rewrite::rewrite(&definition, setting) {
         Ok(completed) => Ok(Domain::parse(&completed.text)?),
         Err(refusal) => {
             let refusal = hint::for_host(&refusal.to_string(), &view.root);
             output::say(&format!(
                 "note: drawn as the definition stands, which cannot be completed: {refusal}"
             ));
-            Ok(domain)
+            Ok(definition.domain().clone())
         }
     }
 }

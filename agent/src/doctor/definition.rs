@@ -67,7 +67,8 @@ fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Co
         formatted: true,
         libvirt: &one.libvirt,
     };
-    Proposal::make(&one.xml, &setting).map(|proposal| codes(&proposal))
+    let proposal = Proposal::make(&one.xml.parse()?, &setting)?;
+    Ok(codes(&proposal))
 }
 
 /// The codes of what a plan adds, and of the note that it replaces an older one.

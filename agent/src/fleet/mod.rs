@@ -10,11 +10,11 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 
 use crate::code::Code;
-use crate::domain::Domain;
+use crate::domain::Definition;
 use crate::plan::{Plan, Setting};
 use crate::recipe::Recipes;
 use crate::refusal::Refusal;
-use crate::revert::taken_back;
+use crate::revert::revert;
 use crate::rewrite;
 use crate::snapshot::Runs;
 use crate::target::{Arch, Target, Versions};
@@ -25,14 +25,12 @@ pub use shape::Shape;
 /// A guest, and how it is to be planned.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
-    /// The definition as it stands.
-    text: &'a str,
+    /// The definition as it stands, where it was completed for some host.
+    completed: Option<Definition>,
     /// The definition from before it was completed.
-    base: String,
+    base: Definition,
     /// Its architecture, where it names one that recipes know.
     arch: Option<Arch>,
-    /// It was completed, for some host.
-    marked: bool,
     recipes: &'a Recipes,
     target: Option<Target>,
     replace: bool,
@@ -75,21 +73,24 @@ impl<'a> Question<'a> {
     /// # Errors
     /// When the text is no domain, or its mark cannot be taken back.
     pub fn new(
-        text: &'a str,
+        text: &str,
         recipes: &'a Recipes,
         target: Option<Target>,
         replace: bool,
     ) -> Result<Self, Refusal> {
-        let domain = Domain::parse(text)?;
-        let marked = domain.mark.is_some();
+        let definition = Definition::parse(text)?;
+        let (completed, base) = match definition.domain().mark {
+            Some(_) => {
+                let base = revert(&definition)?.parse()?;
+                (Some(definition), base)
+            }
+            None => (None, definition),
+        };
+        let arch = base.domain().arch.as_deref();
         Ok(Self {
-            text,
-            base: match marked {
-                true => taken_back(text, &domain)?,
-                false => text.to_owned(),
-            },
-            arch: domain.arch.as_deref().and_then(|name| name.parse().ok()),
-            marked,
+            arch: arch.and_then(|name| name.parse().ok()),
+            completed,
+            base,
             recipes,
             target,
             replace,
@@ -134,8 +135,8 @@ impl<'a> Question<'a> {
                 ),
             ));
         }
-        if self.marked {
-            findings.extend(rewrite::verify(self.text, setting).err().map(as_it_is));
+        if let Some(completed) = &self.completed {
+            findings.extend(rewrite::verify(completed, setting).err().map(as_it_is));
         }
         Ok((Shape::of(&plan, setting.target.versions), findings))
     }

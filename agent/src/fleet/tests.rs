@@ -108,7 +108,9 @@ fn a_completed_guest_is_planned_anew_and_said_not_to_start_as_it_is() {
     let (text, here) = (guest(), host("gh200-1gpu"));
     let recipes = Recipes::shipped().expect("recipes");
     let setting = Setting::newest(&here, &recipes);
-    let done = rewrite::rewrite(&text, &setting).expect("completed").text;
+    let done = rewrite::rewrite(&text.parse().expect("definition"), &setting)
+        .expect("completed")
+        .text;
     let same = answer(&done, &here, newest());
     assert_eq!(codes(&same.findings), []);
     assert_eq!(differences(&same, &answer(&text, &here, newest())), []);

@@ -15,11 +15,14 @@ use agent::domain::Domain;
 use agent::edit::{self, Edit};
 use agent::plan::{Change, Plan};
 use agent::refusal::Refusal;
-use agent::revert::revert;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use scene::{Outcome, Scene, Target, every_scene, same, scenes, with_device};
+
+fn revert(text: &str) -> Result<String, Refusal> {
+    agent::revert::revert(&text.parse()?)
+}
 
 /// What of a change does not depend on where it is in the text.
 fn essence(change: &Change) -> String {

@@ -140,7 +140,7 @@ impl Scene {
             formatted: false,
             libvirt: &agent::from_libvirt::NOTHING,
         };
-        rewrite(text, &setting)
+        rewrite(&text.parse()?, &setting)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use domain::code::Code;
 use domain::refusal::Refusal;
-use domain::{Domain, MAX_BYTES};
+use domain::{Definition, MAX_BYTES};
 use planner::plan::{Note, Setting};
 use planner::recipe::Recipes;
 use planner::rewrite::rewrite;
@@ -41,7 +41,8 @@ pub struct Completed {
 pub fn complete(setup: &Setup, domain: &[u8], vmi: &[u8]) -> Result<Completed, Refusal> {
     let text = text(domain)?;
     known_vmi(vmi)?;
-    let before = Domain::parse(text)?;
+    let definition = Definition::parse(text)?;
+    let before = definition.domain();
     if before.hostdevs.is_empty() {
         return Ok(Completed {
             text: text.to_owned(),
@@ -54,12 +55,13 @@ pub fn complete(setup: &Setup, domain: &[u8], vmi: &[u8]) -> Result<Completed, R
         target: setup.target.unwrap_or(versions.into()),
         ..Setting::newest(&snapshot.host, &setup.recipes)
     };
-    let found = foreign::found(&before);
-    let done = rewrite(text, &setting).map_err(|refusal| foreign::contradicted(refusal, &found))?;
+    let found = foreign::found(before);
+    let done =
+        rewrite(&definition, &setting).map_err(|refusal| foreign::contradicted(refusal, &found))?;
     foreign::same_distances(&done.plan.differing, &found)?;
     let mut notes = done.plan.notes;
     if !done.plan.devices.is_empty() {
-        notes.extend(foreign::notes(&before, &done.text, &found));
+        notes.extend(foreign::notes(before, &done.text, &found));
     }
     Ok(Completed {
         text: done.text,

@@ -48,7 +48,10 @@ impl Work {
 }
 
 fn rewritten(text: &str, setting: &Setting<'_>) -> Result<String> {
-    match rewrite(text, setting) {
+    match text
+        .parse()
+        .and_then(|definition| rewrite(&definition, setting))
+    {
         Ok(done) => Ok(done.text),
         Err(refusal) => bail!("{refusal}"),
     }

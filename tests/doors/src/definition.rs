@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use agent::domain::{Domain, MAX_BYTES, NAMESPACE};
+use agent::domain::{Definition, MAX_BYTES, NAMESPACE};
 use agent::edit::Edit;
 use agent::plan::{Setting, plan};
 use agent::recipe::Recipes;
@@ -29,13 +29,13 @@ pub(crate) fn rewrite(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
-    let Ok(domain) = Domain::parse(text) else {
+    let Ok(definition) = Definition::parse(text) else {
         return;
     };
     assert!(text.len() <= MAX_BYTES, "an oversized text was read");
     for host in &*HOSTS {
         for versions in VERSIONS {
-            completed(text, &domain, &setting(host, versions));
+            completed(&definition, &setting(host, versions));
         }
     }
 }
@@ -45,12 +45,14 @@ pub(crate) fn revert(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
-    let Ok(reverted) = revert::revert(text) else {
+    let read = |text: &str| Definition::parse(text);
+    let Ok(reverted) = read(text).and_then(|definition| revert::revert(&definition)) else {
         return;
     };
     well_formed(&reverted);
     assert!(reverted.len() <= text.len(), "taking back added something");
-    let again = revert::revert(&reverted).expect("what was taken back can be read");
+    let again = read(&reverted).and_then(|definition| revert::revert(&definition));
+    let again = again.expect("what was taken back can be read");
     assert_eq!(again, reverted, "taking back twice is not taking back once");
     rewrite(input);
 }
@@ -68,9 +70,9 @@ pub(crate) fn snapshot(input: &[u8]) {
         "<domain type='kvm'><name>a</name><memory>1048576</memory><vcpu>2</vcpu>\
          <os><type arch='x86_64' machine='q35'>hvm</type></os><devices>{hostdevs}</devices></domain>"
     );
-    let domain = Domain::parse(&text).expect("a definition");
+    let definition = Definition::parse(text).expect("a definition");
     for versions in VERSIONS {
-        completed(&text, &domain, &setting(&snapshot.host, versions));
+        completed(&definition, &setting(&snapshot.host, versions));
     }
 }
 
@@ -97,21 +99,23 @@ fn setting<'a>(host: &'a Host, versions: &str) -> Setting<'a> {
     }
 }
 
-fn completed(text: &str, domain: &Domain, setting: &Setting<'_>) {
-    let Ok(done) = rewrite::rewrite(text, setting) else {
+fn completed(definition: &Definition, setting: &Setting<'_>) {
+    let (text, domain) = (definition.text(), definition.domain());
+    let Ok(done) = rewrite::rewrite(definition, setting) else {
         return;
     };
     well_formed(&done.text);
     let edits: Vec<Edit> = done.plan.edits().cloned().collect();
     untouched(&done.base, &edits, &done.text);
-    let twice = rewrite::rewrite(&done.text, setting);
+    let completed = Definition::parse(&*done.text).expect("what was completed can be read");
+    let twice = rewrite::rewrite(&completed, setting);
     let twice = twice.expect("what was completed is not refused");
     assert_eq!(
         twice.text, done.text,
         "completing twice is not completing once"
     );
     if domain.mark.is_none() && !text.contains(NAMESPACE) {
-        let back = revert::revert(&done.text).expect("what was completed can be read");
+        let back = revert::revert(&completed).expect("what was completed can be taken back");
         assert_eq!(
             back, text,
             "taking back does not give the definition as it was"

@@ -3,7 +3,7 @@
 use super::testing::{Fixture, guest, hostdev};
 use crate::code::Code;
 use crate::domain::Domain;
-use crate::revert::revert;
+use crate::fixture::revert;
 
 const WRITTEN: &str = "<controller type=\"pci\" index='0' model='pcie-root'/>";
 

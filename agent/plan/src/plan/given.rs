@@ -191,7 +191,7 @@ mod tests {
     use super::super::Setting;
     use super::super::testing::{Fixture, guest, hostdev};
     use super::*;
-    use crate::rewrite::{rewrite, verify};
+    use crate::fixture::{rewrite, verify};
 
     const GPU: &str = "0009:01:00.0";
 
@@ -290,7 +290,7 @@ mod tests {
             "{added}"
         );
         assert!(!added.contains("nodeset="), "{added}");
-        assert_eq!(crate::revert::revert(&added).expect("reverted"), none);
+        assert_eq!(crate::fixture::revert(&added).expect("reverted"), none);
         assert_eq!(fixture.rewrite(&added).text, added);
     }
 

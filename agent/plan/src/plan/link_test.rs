@@ -4,8 +4,8 @@ use kernel_glue::config::{Config, Express, Port};
 
 use super::testing::{Fixture, address, guest, hostdev};
 use crate::code::Code;
+use crate::fixture::revert;
 use crate::recipe::Recipes;
-use crate::revert::revert;
 
 fn config(lnkcap: u32) -> Config {
     Config::Express(Express {

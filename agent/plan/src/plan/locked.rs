@@ -191,7 +191,7 @@ fn argument(given: &Given) -> Option<String> {
 mod tests {
     use super::super::testing::{Fixture, guest, hostdev};
     use super::*;
-    use crate::rewrite::rewrite;
+    use crate::fixture::rewrite;
     use crate::target::{Version, Versions};
 
     const MIB: u64 = 1 << 10;

@@ -4,9 +4,9 @@ use super::testing::{Fixture, address, device, guest, hostdev};
 use super::{Plan, Setting};
 use crate::code::Code;
 use crate::domain::Domain;
+use crate::fixture::rewrite;
 use crate::recipe::Recipes;
 use crate::refusal::Refusal;
-use crate::rewrite::rewrite;
 
 const NIC: &str = "0003:01:00.0";
 const HOPPER: &str = "0004:01:00.0";

@@ -6,9 +6,9 @@ use super::testing::{Fixture, GPUS, address, guest, hostdev};
 use super::{Plan, Setting};
 use crate::code::Code;
 use crate::domain::Domain;
+use crate::fixture::revert;
+use crate::fixture::{rewrite, verify};
 use crate::refusal::Refusal;
-use crate::revert::revert;
-use crate::rewrite::{rewrite, verify};
 
 /// A host with iommufd where each GPU has an SMMU of its own, but the first two when they share one.
 fn fixture(shared: bool) -> Fixture {

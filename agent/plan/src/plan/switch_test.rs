@@ -5,8 +5,8 @@ use kernel_glue::config::{Config, Express, Port};
 use super::testing::{Fixture, address, device, guest, hostdev};
 use crate::code::Code;
 use crate::domain::Domain;
+use crate::fixture::revert;
 use crate::recipe::{Recipe, Recipes};
-use crate::revert::revert;
 
 const RECIPE: &str = include_str!("../../../recipes/nvidia-x86.toml");
 

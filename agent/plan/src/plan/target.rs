@@ -118,8 +118,8 @@ fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, R
 mod tests {
     use super::super::testing::{Fixture, guest, hostdev};
     use crate::code::Code;
+    use crate::fixture::rewrite;
     use crate::plan::Setting;
-    use crate::rewrite::rewrite;
 
     #[test]
     fn a_target_fills_in_what_the_definition_leaves_out_and_contradicts_nothing() {

@@ -5,7 +5,7 @@ use kernel_glue::device::Bar;
 use kernel_glue::numa::{Node, Numa};
 
 use super::*;
-use crate::rewrite::rewrite;
+use crate::fixture::rewrite;
 
 pub(crate) const GPUS: [(&str, u32); 4] = [
     ("0008:01:00.0", 0),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::testing::*;
 use super::*;
-use crate::rewrite::{rewrite, verify};
+use crate::fixture::{rewrite, verify};
 
 #[test]
 fn a_plain_hostdev_gets_cells_distances_nodeset_port_window_and_mark() {

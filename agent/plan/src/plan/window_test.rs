@@ -6,8 +6,8 @@ use kernel_glue::region::{Region, Regions};
 use super::Setting;
 use super::testing::{Fixture, address, device, guest, hostdev};
 use crate::code::Code;
-use crate::revert::revert;
-use crate::rewrite::rewrite;
+use crate::fixture::revert;
+use crate::fixture::rewrite;
 
 const GIB: u64 = 1 << 30;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::{facts, form};
-use crate::domain::Domain;
+use crate::domain::Definition;
 use crate::plan::Setting;
 use crate::recipe::{Member, Recipes, Sourced};
 use crate::target::Version;
@@ -34,10 +34,10 @@ pub struct Basis {
 }
 
 impl Basis {
-    pub(super) fn of(text: &str, domain: &Domain, setting: &Setting<'_>) -> Self {
+    pub(super) fn of(definition: &Definition, setting: &Setting<'_>) -> Self {
         Self {
-            definition: Digest::of(text.as_bytes()),
-            host: facts::digests(domain, setting.host, setting.recipes),
+            definition: Digest::of(definition.text().as_bytes()),
+            host: facts::digests(definition.domain(), setting.host, setting.recipes),
             recipes: texts(setting.recipes),
             libvirt: setting.target.versions.libvirt,
             qemu: setting.target.versions.qemu,

@@ -14,7 +14,7 @@ mod replaced;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
-use crate::domain::{Domain, DomainUuid};
+use crate::domain::{Definition, DomainUuid};
 use crate::plan::{Change, Setting};
 use crate::refusal::Refusal;
 use crate::rewrite::{self, Rewrite};
@@ -89,17 +89,17 @@ struct Versioned {
 }
 
 impl Proposal {
-    /// Plans `text`.
+    /// Plans a definition.
     ///
     /// # Errors
     /// The refusals of [`rewrite::rewrite`].
-    pub fn make(text: &str, setting: &Setting<'_>) -> Result<Self, Refusal> {
-        let domain = Domain::parse(text)?;
+    pub fn make(definition: &Definition, setting: &Setting<'_>) -> Result<Self, Refusal> {
+        let (text, domain) = (definition.text(), definition.domain());
         let Rewrite {
             text: after,
             base,
             plan,
-        } = rewrite::rewrite_read(text, &domain, setting)?;
+        } = rewrite::rewrite(definition, setting)?;
         let hunks = if base == text {
             diff::hunks(text, &plan.changes)
         } else {
@@ -107,9 +107,9 @@ impl Proposal {
         };
         Ok(Self {
             version: VERSION,
-            basis: Basis::of(text, &domain, setting),
-            domain: domain.name,
-            uuid: domain.uuid,
+            basis: Basis::of(definition, setting),
+            domain: domain.name.clone(),
+            uuid: domain.uuid.clone(),
             devices: plan.devices.iter().map(PlannedDevice::of).collect(),
             changes: plan.changes.iter().map(Addition::of).collect(),
             notes: plan.notes.iter().map(Note::of).collect(),
@@ -155,17 +155,17 @@ impl Proposal {
         serde_json::from_str(text).map_err(broken)
     }
 
-    /// Passes when planning `text` again gives this plan.
+    /// Passes when planning the definition again gives this plan.
     ///
     /// # Errors
     /// A refusal that names what changed since; the planner's own.
-    pub fn check(&self, text: &str, setting: &Setting<'_>) -> Result<(), Refusal> {
-        let basis = Basis::of(text, &Domain::parse(text)?, setting);
+    pub fn check(&self, definition: &Definition, setting: &Setting<'_>) -> Result<(), Refusal> {
+        let basis = Basis::of(definition, setting);
         let changed = self.basis.changed(&basis);
         if !changed.is_empty() {
             return Err(self.stale(&changed.join(", ")));
         }
-        if Self::make(text, setting)? == *self {
+        if Self::make(definition, setting)? == *self {
             return Ok(());
         }
         let reason = "the same definition and host now give another one, so it was edited, or made by \

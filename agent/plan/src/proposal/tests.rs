@@ -4,7 +4,7 @@ use kernel_glue::host::Host;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::{GPU, NIC, address, driver, guest, host};
+use crate::fixture::{GPU, NIC, address, definition, driver, guest, host};
 use crate::recipe::{Recipes, Sourced};
 use crate::target::Versions;
 
@@ -38,14 +38,14 @@ impl Inputs {
     }
 
     fn proposal(&self) -> Proposal {
-        Proposal::make(&self.text, &self.setting()).expect("a plan")
+        Proposal::make(&definition(&self.text), &self.setting()).expect("a plan")
     }
 
     /// The sentence that a plan made before `change` is refused with after it; empty when it is taken.
     fn refusal(mut self, change: impl FnOnce(&mut Self)) -> String {
         let saved = self.proposal();
         change(&mut self);
-        let checked = saved.check(&self.text, &self.setting());
+        let checked = saved.check(&definition(&self.text), &self.setting());
         checked.map_or_else(|refusal| refusal.to_string(), |()| String::new())
     }
 }
@@ -60,7 +60,12 @@ fn a_plan_is_read_as_it_was_saved_and_still_holds() {
     let saved = inputs.proposal();
     let read = Proposal::parse(&printed(&saved).to_string()).expect("a plan");
     assert_eq!(read, saved);
-    assert!(saved.changed && saved.check(&inputs.text, &inputs.setting()).is_ok());
+    assert!(
+        saved.changed
+            && saved
+                .check(&definition(&inputs.text), &inputs.setting())
+                .is_ok()
+    );
     assert_eq!(saved.result, Digest::of(saved.text.as_bytes()));
 }
 
@@ -184,7 +189,11 @@ fn a_plan_that_replaces_what_an_older_one_added_shows_the_difference_to_the_defi
         reasons.iter().any(|one| one.code == Code::CellsMissing),
         "{reasons:?}"
     );
-    assert!(saved.check(&inputs.text, &inputs.setting()).is_ok());
+    assert!(
+        saved
+            .check(&definition(&inputs.text), &inputs.setting())
+            .is_ok()
+    );
 }
 
 /// The shipped recipes, one of them with a comment more.
@@ -250,7 +259,7 @@ fn a_plan_with_any_one_value_edited_is_refused() {
         let setting = inputs.setting();
         let checked = read.and_then(|saved| {
             let replace = saved.basis.replace;
-            saved.check(&inputs.text, &Setting { replace, ..setting })
+            saved.check(&definition(&inputs.text), &Setting { replace, ..setting })
         });
         let refusal = match checked {
             Err(refusal) => refusal,

@@ -1,6 +1,7 @@
 //! Reverting a rewritten definition gives the text from before.
 
 use super::*;
+use crate::fixture::{revert, rewrite};
 use crate::plan::testing::{Fixture, GPUS, guest, hostdev};
 use proptest::prelude::*;
 
@@ -140,9 +141,7 @@ fn a_numa_element_without_cells_comes_back_without_cells() {
         let text = text.replace("<cpu mode='host-passthrough'/>", &cpu);
         there_and_back(&text);
         there_and_back(&text.replace('\n', ""));
-        let with = crate::rewrite::rewrite(&text, &older)
-            .expect("planned")
-            .text;
+        let with = rewrite(&text, &older).expect("planned").text;
         assert_eq!(revert(&with).expect("reverted"), text);
     }
 }

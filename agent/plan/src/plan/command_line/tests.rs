@@ -1,9 +1,9 @@
 //! What an older libvirt gets, and that it comes back off again.
 
 use super::*;
+use crate::fixture::rewrite;
 use crate::plan::Setting;
 use crate::plan::testing::{Fixture, guest, hostdev};
-use crate::rewrite::rewrite;
 use crate::target::Target;
 
 /// A plain guest on q35, for a libvirt that has no elements for initiators.
@@ -60,7 +60,7 @@ fn an_older_libvirt_gets_nodes_distances_and_initiators_on_the_command_line() {
     );
     assert!(!got.text.contains("nodeset"));
     assert_eq!(rewrite(&got.text, &setting).expect("again").text, got.text);
-    assert_eq!(crate::revert::revert(&got.text).expect("reverted"), text);
+    assert_eq!(crate::fixture::revert(&got.text).expect("reverted"), text);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_users_own_arguments_of_qemu_stay_and_numa_among_them_is_refused() {
         got.contains("<q:arg value='-no-hpet'/>\n    <q:arg value='-numa'/>"),
         "{got}"
     );
-    assert_eq!(crate::revert::revert(&got).expect("reverted"), text);
+    assert_eq!(crate::fixture::revert(&got).expect("reverted"), text);
     let numa = own("    <q:arg value='-numa'/>\n    <q:arg value='node,nodeid=1'/>\n");
     assert_eq!(
         rewrite(&numa, &setting).expect_err("refused").code,
@@ -155,7 +155,7 @@ fn a_window_of_the_users_among_the_arguments_is_not_taken_for_ours() {
         let text = text.replace("</devices>", &own);
         for setting in [older, fixture.setting()] {
             let done = rewrite(&text, &setting).expect("planned").text;
-            assert_eq!(crate::revert::revert(&done).expect("reverted"), text);
+            assert_eq!(crate::fixture::revert(&done).expect("reverted"), text);
         }
     }
 }
@@ -198,9 +198,9 @@ fn an_option_that_is_a_pair_once_ours_behind_it_are_gone_is_ours_as_well() {
         .expect("the first");
     let (before, between) = (&done[..first], &done[first..last]);
     let parted = format!("{before}{option}{between}{}", &done[last + option.len()..]);
-    assert_eq!(crate::revert::revert(&parted).expect("reverted"), text);
+    assert_eq!(crate::fixture::revert(&parted).expect("reverted"), text);
     let mended = rewrite(&parted, &setting).expect("planned").text;
     let twice = rewrite(&mended, &setting).expect("planned").text;
     assert_eq!(twice, mended);
-    assert_eq!(crate::revert::revert(&mended).expect("reverted"), text);
+    assert_eq!(crate::fixture::revert(&mended).expect("reverted"), text);
 }
