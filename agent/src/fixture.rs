@@ -17,7 +17,9 @@ use crate::record::{DeviceRecord, Manual};
 pub(crate) use crate::site::ReadHost;
 use crate::site::{Rules, Site};
 use crate::target::Versions;
-pub(crate) use planner::fixture::{GPU, NIC, UUID, address, device, driver, guest, host, host_on};
+pub(crate) use planner::fixture::{
+    GPU, NIC, UUID, address, definition, device, driver, guest, host, host_on,
+};
 
 pub(crate) const VARIANT: &str = "nvgrace_gpu_vfio_pci";
 

@@ -15,7 +15,7 @@ use tracing::debug;
 use crate::attempt::{self, Fingerprint};
 use crate::code::Code;
 use crate::config::Policy;
-use crate::domain::Domain;
+use crate::domain::{Definition, Domain};
 use crate::dropped::dropped;
 use crate::failure::{PrepareError, found};
 use crate::hint::{Hint, line};
@@ -85,18 +85,18 @@ impl Preparer {
             }
             let before = self.read(domain)?;
             let mut view = self.site.look();
-            if let Some(outcome) = wait_for_request(&view, &before, trigger)? {
+            if let Some(outcome) = wait_for_request(&view, before.domain(), trigger)? {
                 return Ok(report::of(domain, outcome));
             }
             progress::stage("planning what the definition needs", 0.3);
-            let capabilities = self.ask(&mut view, &before);
+            let capabilities = self.ask(&mut view, before.domain());
             let replace = trigger == Trigger::Request { replace: true };
             let rewrite = view.rewrite(&before, replace)?;
-            if rewrite.text == before {
+            if rewrite.text == before.text() {
                 let plan = &rewrite.plan;
                 return Ok(report::of_plan(domain, Outcome::Complete, plan));
             }
-            let attempt = self.fingerprint(&before, &rewrite.text);
+            let attempt = self.fingerprint(before.text(), &rewrite.text);
             if !asked {
                 let attempts = &self.site.attempts;
                 attempts.begin(domain, attempt, Instant::now())?;
@@ -114,18 +114,19 @@ impl Preparer {
     /// # Errors
     /// A refusal, or libvirt's own error.
     pub fn propose(&self, domain: &DomainRef, replace: bool) -> Result<Proposal, PrepareError> {
-        let text = self.public(domain)?;
-        Ok(self.look(&text).0.propose(&text, replace)?)
+        let shown = self.public(domain)?;
+        Ok(self.look(shown.domain()).0.propose(&shown, replace)?)
     }
 
     /// Plans a text that libvirt has not formatted: what a transient guest is made of.
     ///
     /// # Errors
     /// A refusal.
-    pub fn propose_text(&self, xml: &str, replace: bool) -> Result<Proposal, PrepareError> {
-        let (mut view, _) = self.look(xml);
+    pub fn propose_text(&self, xml: String, replace: bool) -> Result<Proposal, PrepareError> {
+        let definition = Definition::parse(xml)?;
+        let (mut view, _) = self.look(definition.domain());
         view.formatted = false;
-        Ok(view.propose(xml, replace)?)
+        Ok(view.propose(&definition, replace)?)
     }
 
     /// Makes exactly the edits of a saved plan; blocks for as long as libvirt does. One call per
@@ -136,7 +137,7 @@ impl Preparer {
     pub fn apply(&self, domain: &DomainRef, saved: &Proposal) -> Result<Report, PrepareError> {
         let before = self.read(domain)?;
         let shown = self.public(domain)?;
-        let (view, capabilities) = self.look(&before);
+        let (view, capabilities) = self.look(before.domain());
         view.check(&shown, saved)?;
         // The same edits, in the text that has the secrets.
         let rewrite = view.rewrite(&before, saved.basis.replace)?;
@@ -147,7 +148,7 @@ impl Preparer {
             return Ok(report::of(domain, Outcome::Foreign));
         }
         self.site.declined.remove(&domain.uuid);
-        if rewrite.text == before {
+        if rewrite.text == before.text() {
             let plan = &rewrite.plan;
             return Ok(report::of_plan(domain, Outcome::Complete, plan));
         }
@@ -160,11 +161,12 @@ impl Preparer {
     fn revert(&self, domain: &DomainRef) -> Result<Report, PrepareError> {
         for _ in 0..ATTEMPTS {
             let before = self.read(domain)?;
-            let after = revert(&before.parse()?)?;
+            let after = revert(&before)?;
             // Our own define raises an event that must find it declined.
             self.site.declined.insert(&domain.uuid);
+            let before = before.text();
             if after != before
-                && let Written::Changed = replace(&*self.libvirt, domain, &before, &after)?
+                && let Written::Changed = replace(&*self.libvirt, domain, before, &after)?
             {
                 continue;
             }
@@ -178,25 +180,28 @@ impl Preparer {
         &self,
         view: &View<'_>,
         domain: &DomainRef,
-        before: &str,
+        before: &Definition,
         rewrite: &Rewrite,
         capabilities: &Capabilities,
     ) -> Result<Option<Report>, PrepareError> {
         progress::stage("defining the completed domain", 0.6);
-        let written = replace(&*self.libvirt, domain, before, &rewrite.text)?;
+        let written = replace(&*self.libvirt, domain, before.text(), &rewrite.text)?;
         let Written::Kept(read, note) = written else {
             return Ok(None);
         };
         progress::stage("reading back what libvirt has kept", 0.8);
-        if let Err(why) = kept(view, &rewrite.text, &read) {
+        let read = Definition::parse(read);
+        let readable = read.as_ref().map_err(Clone::clone);
+        if let Err(why) = readable.and_then(|read| kept(view, &rewrite.text, read)) {
             let why = why.into();
-            self.note_failed(view, domain, [before, &rewrite.text, &read], &why);
+            let tried = self.fingerprint(before.text(), &rewrite.text);
+            self.note_failed(view, domain, tried, read.ok().as_ref(), &why);
             return Err(why);
         }
         let mut plan = rewrite.plan.clone();
         let shared = sharing::notes(&*self.libvirt, domain, &plan, &view.libvirt);
         plan.notes.extend(shared);
-        plan.notes.extend(emulator(&rewrite.text, capabilities));
+        plan.notes.extend(emulator(before.domain(), capabilities));
         plan.notes.extend(note);
         Ok(Some(report::of_plan(domain, Outcome::Completed, &plan)))
     }
@@ -206,13 +211,16 @@ impl Preparer {
         &self,
         view: &View<'_>,
         domain: &DomainRef,
-        [before, wanted, read]: [&str; 3],
+        tried: Fingerprint,
+        read: Option<&Definition>,
         why: &PrepareError,
     ) {
-        let next = view.rewrite(read, false);
-        let next = next.map(|next| self.fingerprint(read, &next.text));
-        let attempts = [Ok(self.fingerprint(before, wanted)), next];
-        let attempts = attempts.into_iter().filter_map(Result::ok);
+        let next = |read: &Definition| {
+            let next = view.rewrite(read, false).ok()?;
+            Some(self.fingerprint(read.text(), &next.text))
+        };
+        let attempts = [Some(tried), read.and_then(next)];
+        let attempts = attempts.into_iter().flatten();
         self.site.attempts.failed(&domain.uuid, attempts, why);
     }
 
@@ -221,36 +229,34 @@ impl Preparer {
     }
 
     /// One look at the surroundings, with what libvirt says a guest of this kind can have.
-    fn look(&self, xml: &str) -> (View<'_>, Capabilities) {
+    fn look(&self, domain: &Domain) -> (View<'_>, Capabilities) {
         let mut view = self.site.look();
-        let capabilities = self.ask(&mut view, xml);
+        let capabilities = self.ask(&mut view, domain);
         (view, capabilities)
     }
 
     /// Adds libvirt's word to a look. Not before the domain is known to be our business: libvirt may start QEMU for it.
-    fn ask(&self, view: &mut View<'_>, xml: &str) -> Capabilities {
-        let domain = Domain::parse(xml).ok();
-        if domain
-            .as_ref()
-            .is_some_and(|domain| !domain.networks.is_empty())
-        {
+    fn ask(&self, view: &mut View<'_>, domain: &Domain) -> Capabilities {
+        if !domain.networks.is_empty() {
             ask_for_networks(&self.site, &*self.libvirt);
         }
-        let domain = domain.filter(|domain| !domain.hostdevs.is_empty());
-        let said = domain.and_then(|domain| self.libvirt.capabilities(&domain).ok());
-        let capabilities = said.unwrap_or_default();
+        let has_devices = !domain.hostdevs.is_empty();
+        let said = has_devices.then(|| self.libvirt.capabilities(domain).ok());
+        let capabilities = said.flatten().unwrap_or_default();
         view.iommufd = capabilities.iommufd;
         view.libvirt = capabilities.with(self.site.networks.now());
         view.formatted = true;
         capabilities
     }
 
-    fn read(&self, domain: &DomainRef) -> Result<String, PrepareError> {
-        found(domain, self.libvirt.inactive_xml(&domain.uuid))
+    fn read(&self, domain: &DomainRef) -> Result<Definition, PrepareError> {
+        let text = found(domain, self.libvirt.inactive_xml(&domain.uuid))?;
+        Ok(Definition::parse(text)?)
     }
 
-    fn public(&self, domain: &DomainRef) -> Result<String, PrepareError> {
-        found(domain, self.libvirt.public_xml(&domain.uuid))
+    fn public(&self, domain: &DomainRef) -> Result<Definition, PrepareError> {
+        let text = found(domain, self.libvirt.public_xml(&domain.uuid))?;
+        Ok(Definition::parse(text)?)
     }
 }
 
@@ -263,12 +269,12 @@ pub(crate) fn ask_for_networks(site: &Site, libvirt: &dyn Libvirt) {
 }
 
 /// A note where the definition names another QEMU than the one whose version is known.
-fn emulator(xml: &str, capabilities: &Capabilities) -> Option<Note> {
-    let named = Domain::parse(xml).ok()?.platform.emulator?;
+fn emulator(domain: &Domain, capabilities: &Capabilities) -> Option<Note> {
+    let named = domain.platform.emulator.as_ref()?;
     let known = capabilities
         .emulator
         .as_ref()
-        .filter(|known| **known != named)?;
+        .filter(|known| *known != named)?;
     Some(Note {
         code: Code::TargetEmulator,
         device: None,
@@ -281,12 +287,12 @@ fn emulator(xml: &str, capabilities: &Capabilities) -> Option<Note> {
 /// Why nothing is to be done now; `None` when there is.
 fn wait_for_request(
     view: &View<'_>,
-    xml: &str,
+    domain: &Domain,
     trigger: Trigger,
 ) -> Result<Option<Outcome>, PrepareError> {
     let asked = trigger != Trigger::Define;
     let policy = view.rules.config.prepare;
-    Ok(match view.interest(xml)? {
+    Ok(match view.interest(domain)? {
         Interest::None => Some(Outcome::Foreign),
         Interest::OnDefine if asked || policy == Policy::OnDefine => None,
         Interest::OnRequest if asked => None,
@@ -301,8 +307,8 @@ fn raced(domain: &DomainRef) -> Refusal {
 }
 
 /// Passes when libvirt has kept a definition as it was written.
-fn kept(view: &View<'_>, written: &str, read: &str) -> Result<(), Refusal> {
-    let lost = dropped(written, read);
+fn kept(view: &View<'_>, written: &str, read: &Definition) -> Result<(), Refusal> {
+    let lost = dropped(written, read.text());
     if !lost.is_empty() {
         return Err(dropped_refusal(&lost));
     }

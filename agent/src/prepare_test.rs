@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, NIC, guest, site};
+use crate::fixture::{GPU, NIC, definition, guest, site};
 use crate::from_libvirt::Networks;
 use crate::libvirt::fake::Fake;
 
@@ -294,7 +294,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
         said(&report).contains("libvirt has no such network"),
         "{report:?}"
     );
-    let hook = || site.look().verify(&libvirt.text(&domain));
+    let hook = || site.look().verify(&definition(&libvirt.text(&domain)));
     hook().expect("nothing is known of the network");
     libvirt.has_networks(Networks::new([("p".to_owned(), POOL)]));
     let refused = preparer
@@ -308,7 +308,9 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
     // It asks nobody, and goes by what was learned.
     assert_eq!(hook().expect_err("two devices").code, Code::HardLimit);
     let enough = xml.replace("'GiB'>6<", "'GiB'>9<");
-    let proposal = preparer.propose_text(&enough, false).expect("a plan");
+    let proposal = preparer
+        .propose_text(enough.clone(), false)
+        .expect("a plan");
     let named = |note: &crate::proposal::Note| note.text.contains("one of 0002:01:00.0");
     assert!(proposal.notes.iter().any(named), "{:?}", proposal.notes);
 }
@@ -317,7 +319,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
 fn libvirt_says_which_machine_a_definition_without_one_gets() {
     let scene = scene();
     let text = |arch: &str| guest(GPU).replace("arch='aarch64' machine='virt'", arch);
-    let plan = |text: &str| scene.preparer.propose_text(text, false);
+    let plan = |text: &str| scene.preparer.propose_text(text.to_owned(), false);
     let refused = plan(&text("arch='x86_64'")).expect_err("'pc' by the table");
     assert!(refused.to_string().contains("x86_64/pc"), "{refused}");
     let can = |arch: &str, machine: &str| {

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use crate::assign::Assigner;
 use crate::code::Code;
+use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::libvirt::{DomainRef, Libvirt, LibvirtError};
 use crate::refusal::Refusal;
@@ -30,9 +31,9 @@ pub(crate) fn rescue(libvirt: &dyn Libvirt, domain: &DomainRef) {
     }
 }
 
-/// Gives back what the guest's live XML no longer has.
-pub(crate) fn give_back(assigner: &Assigner, domain: &DomainRef, xml: &str) {
-    if let Err(error) = assigner.release_departed(xml) {
+/// Gives back what the guest's live definition no longer has.
+pub(crate) fn give_back(assigner: &Assigner, domain: &DomainRef, live: &Domain) {
+    if let Err(error) = assigner.release_departed(live) {
         warn!("a device that left guest '{domain}' is not given back: {error}");
     }
 }

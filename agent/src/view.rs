@@ -11,7 +11,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::{Gap, Host};
 
 use crate::code::Code;
-use crate::domain::Domain;
+use crate::domain::{Definition, Domain};
 use crate::from_libvirt::FromLibvirt;
 use crate::plan::{Plan, Setting};
 use crate::proposal::Proposal;
@@ -97,8 +97,8 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// The engine's refusal.
-    pub fn rewrite(&self, xml: &str, replace: bool) -> Result<Rewrite, Refusal> {
-        rewrite::rewrite(&xml.parse()?, &self.setting(replace)?)
+    pub fn rewrite(&self, definition: &Definition, replace: bool) -> Result<Rewrite, Refusal> {
+        rewrite::rewrite(definition, &self.setting(replace)?)
     }
 
     /// Completes an incoming or restored guest; empty when nothing is missing. One with a mark was completed where it
@@ -106,49 +106,51 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// The engine's refusal.
-    pub fn filter(&self, xml: &str) -> Result<String, Refusal> {
-        if Domain::parse(xml)?.mark.is_some() {
+    pub fn filter(&self, definition: &Definition) -> Result<String, Refusal> {
+        if definition.domain().mark.is_some() {
             return Ok(String::new());
         }
-        let text = self.rewrite(xml, false)?.text;
-        Ok(if text == xml { String::new() } else { text })
+        let text = self.rewrite(definition, false)?.text;
+        Ok(match text == definition.text() {
+            true => String::new(),
+            false => text,
+        })
     }
 
     /// Plans a definition for this host, in the form that people read and save.
     ///
     /// # Errors
     /// The engine's refusal.
-    pub fn propose(&self, xml: &str, replace: bool) -> Result<Proposal, Refusal> {
-        Proposal::make(&xml.parse()?, &self.setting(replace)?)
+    pub fn propose(&self, definition: &Definition, replace: bool) -> Result<Proposal, Refusal> {
+        Proposal::make(definition, &self.setting(replace)?)
     }
 
     /// Passes when a saved plan is what is planned for a definition now.
     ///
     /// # Errors
     /// As [`Proposal::check`].
-    pub fn check(&self, xml: &str, saved: &Proposal) -> Result<(), Refusal> {
-        saved.check(&xml.parse()?, &self.setting(saved.basis.replace)?)
+    pub fn check(&self, definition: &Definition, saved: &Proposal) -> Result<(), Refusal> {
+        saved.check(definition, &self.setting(saved.basis.replace)?)
     }
 
     /// Checks that a definition is complete for this host.
     ///
     /// # Errors
     /// The engine's refusal.
-    pub fn verify(&self, xml: &str) -> Result<Plan, Refusal> {
-        rewrite::verify(&xml.parse()?, &self.setting(false)?)
+    pub fn verify(&self, definition: &Definition) -> Result<Plan, Refusal> {
+        rewrite::verify(definition, &self.setting(false)?)
     }
 
     /// Whether a domain has the agent's mark or a device with a recipe, and when such devices'
     /// definitions are completed.
     ///
     /// # Errors
-    /// When the text is no domain or the host cannot be read.
-    pub fn interest(&self, xml: &str) -> Result<Interest, Refusal> {
-        let domain = Domain::parse(xml)?;
+    /// When the host cannot be read.
+    pub fn interest(&self, domain: &Domain) -> Result<Interest, Refusal> {
         if domain.hostdevs.is_empty() && domain.mark.is_none() {
             return Ok(Interest::None);
         }
-        let devices = self.devices(&domain)?;
+        let devices = self.devices(domain)?;
         let now = devices.iter().any(|d| d.when == Prepare::OnDefine);
         Ok(match devices.is_empty() && domain.mark.is_none() {
             true => Interest::None,
@@ -161,15 +163,14 @@ impl<'a> View<'a> {
     /// that are prepared on define, and those that somebody had prepared.
     ///
     /// # Errors
-    /// When the text is no domain or the host cannot be read.
-    pub fn covered(&self, xml: &str) -> Result<Vec<(PciAddress, DriverName)>, Refusal> {
-        let domain = Domain::parse(xml)?;
+    /// When the host cannot be read.
+    pub fn covered(&self, domain: &Domain) -> Result<Vec<(PciAddress, DriverName)>, Refusal> {
         if domain.hostdevs.is_empty() {
             return Ok(Vec::new());
         }
         let ours =
             |device: &Covered| device.when == Prepare::OnDefine || domain.is_marked(device.address);
-        let devices = self.devices(&domain)?.into_iter();
+        let devices = self.devices(domain)?.into_iter();
         Ok(devices
             .filter(ours)
             .map(|device| (device.address, device.driver))

@@ -16,8 +16,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::assign::{Assigner, Recovered, Unwilling};
-use crate::domain::DomainUuid;
+use crate::assign::{AssignError, Assigner, Recovered, Unwilling};
+use crate::domain::{Domain, DomainUuid};
 use crate::failure::PrepareError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
@@ -178,8 +178,7 @@ impl Worker {
     ) -> Result<Proposal, PrepareError> {
         let _permit = permit(&self.looks).await;
         let preparer = self.preparer();
-        self.call(move || preparer.propose_text(&xml, replace))
-            .await
+        self.call(move || preparer.propose_text(xml, replace)).await
     }
 
     /// The domain of this name or UUID.
@@ -345,7 +344,10 @@ impl Worker {
         let work = move || {
             unplug::rescue(&*worker.libvirt, &domain);
             match worker.libvirt.live_xml(&domain.uuid) {
-                Ok(Some(xml)) => unplug::give_back(&worker.assigner, &domain, &xml),
+                Ok(Some(xml)) => match Domain::parse(&xml) {
+                    Ok(live) => unplug::give_back(&worker.assigner, &domain, &live),
+                    Err(why) => warn!("cannot read the definition of guest '{domain}': {why}"),
+                },
                 Ok(None) => {}
                 Err(why) => warn!("cannot ask for the devices of guest '{domain}': {why}"),
             }
@@ -357,11 +359,17 @@ impl Worker {
     fn settle(&self) -> Result<(), LibvirtError> {
         let running = self.libvirt.running()?;
         for (domain, xml) in &running {
-            if let Err(error) = self.assigner.adopt(xml) {
+            let live = Domain::parse(xml);
+            let adopted = live
+                .as_ref()
+                .map_err(|why| AssignError::Refused(why.clone()));
+            if let Err(error) = adopted.and_then(|live| self.assigner.adopt(live)) {
                 warn!("cannot adopt guest '{domain}': {error}");
             }
             unplug::rescue(&*self.libvirt, domain);
-            unplug::give_back(&self.assigner, domain, xml);
+            if let Ok(live) = &live {
+                unplug::give_back(&self.assigner, domain, live);
+            }
         }
         let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();
         self.assigner.recover(&running);
@@ -388,8 +396,9 @@ impl Worker {
     fn ask_regions(&self, domain: &DomainRef) {
         // What is wrong with the definition or libvirt, preparing says at once.
         progress::stage("asking VFIO for the devices' regions", 0.1);
-        if let Ok(Some(xml)) = self.libvirt.inactive_xml(&domain.uuid) {
-            let _ = self.assigner.ask_regions(&xml);
+        let text = self.libvirt.inactive_xml(&domain.uuid).ok().flatten();
+        if let Some(Ok(definition)) = text.map(|text| Domain::parse(&text)) {
+            let _ = self.assigner.ask_regions(&definition);
         }
     }
 

@@ -9,7 +9,9 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, NIC, VARIANT, address, driver, guest, host_on, kernel, site, site_of};
+use crate::fixture::{
+    GPU, NIC, VARIANT, address, definition, driver, guest, host_on, kernel, site, site_of,
+};
 use crate::from_libvirt::Networks;
 use crate::libvirt::fake::Fake;
 use crate::record::Records;
@@ -113,9 +115,16 @@ async fn what_a_guest_held_whose_release_was_missed_goes_back() {
     // The second time its end was missed, too.
     for is_seen in [true, false] {
         let scene = scene();
-        let complete = scene.worker.site.look().rewrite(&guest(GPU), false);
+        let complete = scene
+            .worker
+            .site
+            .look()
+            .rewrite(&definition(&guest(GPU)), false);
         let complete = complete.expect("complete").text;
-        scene.assigner.prepare(&complete).expect("bound");
+        scene
+            .assigner
+            .prepare(&definition(&complete))
+            .expect("bound");
         let domain = scene.libvirt.run(&complete);
         let event = || match is_seen {
             true => Event::Stopped(domain.clone()),
@@ -133,9 +142,16 @@ async fn what_a_guest_held_whose_release_was_missed_goes_back() {
 #[tokio::test]
 async fn a_guest_that_ended_while_it_was_adopted_holds_nothing() {
     let scene = scene();
-    let complete = scene.worker.site.look().rewrite(&guest(GPU), false);
+    let complete = scene
+        .worker
+        .site
+        .look()
+        .rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("complete").text;
-    scene.assigner.adopt(&complete).expect("adopted");
+    scene
+        .assigner
+        .adopt(definition(&complete).domain())
+        .expect("adopted");
     assert_eq!(scene.assigner.held().len(), 1);
     let connected = Event::Connected(Versions::NEWEST_TESTED);
     scene.serve(vec![connected], vec![]).await;
@@ -147,9 +163,16 @@ async fn a_device_that_leaves_a_guest_goes_back_and_leaves_no_initiator_behind()
     // The second time the event was missed.
     for is_seen in [true, false] {
         let scene = scene();
-        let complete = scene.worker.site.look().rewrite(&guest(GPU), false);
+        let complete = scene
+            .worker
+            .site
+            .look()
+            .rewrite(&definition(&guest(GPU)), false);
         let complete = complete.expect("complete").text;
-        scene.assigner.prepare(&complete).expect("bound");
+        scene
+            .assigner
+            .prepare(&definition(&complete))
+            .expect("bound");
         let domain = scene.libvirt.unplug(&guest(NIC), &["gi0", "gi1"]);
         let event = match is_seen {
             true => Event::Unplugged(domain.clone()),

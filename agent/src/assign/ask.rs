@@ -17,10 +17,9 @@ impl Assigner {
     /// recipe's table.
     ///
     /// # Errors
-    /// When the text is no domain or the host cannot be read.
-    pub fn ask_regions(&self, xml: &str) -> Result<(), Refusal> {
+    /// When the host cannot be read.
+    pub fn ask_regions(&self, domain: &Domain) -> Result<(), Refusal> {
         let view = self.site.look();
-        let domain = Domain::parse(xml)?;
         for hostdev in &domain.hostdevs {
             let device = view.host()?.devices.get(&hostdev.source);
             let known = device.and_then(|device| {

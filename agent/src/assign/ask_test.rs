@@ -12,7 +12,9 @@ use kernel_glue::region::{Region, RegionError, Regions};
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, NIC, VARIANT, address, as_the_model, driver, guest, host_on, site_of};
+use crate::fixture::{
+    GPU, NIC, VARIANT, address, as_the_model, definition, driver, guest, host_on, site_of,
+};
 
 struct Scene {
     kernel: Arc<Model>,
@@ -47,7 +49,9 @@ fn regions() -> Regions {
 
 impl Scene {
     fn ask(&self) {
-        self.assigner.ask_regions(&guest(GPU)).expect("a domain");
+        self.assigner
+            .ask_regions(definition(&guest(GPU)).domain())
+            .expect("a domain");
     }
 
     fn known(&self) -> Option<Regions> {
@@ -61,13 +65,17 @@ fn what_vfio_shows_counts_in_every_later_look() {
     assert_eq!(scene.known(), None);
     scene.ask();
     assert_eq!(scene.known(), Some(regions()));
-    let text = scene.site.look().rewrite(&guest(GPU), false);
+    let text = scene.site.look().rewrite(&definition(&guest(GPU)), false);
     let text = text.expect("a plan").text;
     assert!(
         text.contains("<pcihole64 unit='KiB'>536870912</pcihole64>"),
         "{text}"
     );
-    scene.site.look().verify(&text).expect("complete");
+    scene
+        .site
+        .look()
+        .verify(&definition(&text))
+        .expect("complete");
 }
 
 #[test]
@@ -85,16 +93,22 @@ fn a_device_on_another_driver_is_not_opened() {
 #[test]
 fn a_device_without_a_recipe_is_not_opened() {
     let scene = scene(VARIANT);
-    scene.assigner.ask_regions(&guest(NIC)).expect("a domain");
+    scene
+        .assigner
+        .ask_regions(definition(&guest(NIC)).domain())
+        .expect("a domain");
     assert_eq!(scene.kernel.opens(), 0);
 }
 
 #[test]
 fn a_device_that_a_domain_holds_is_not_opened() {
     let scene = scene(VARIANT);
-    let complete = scene.site.look().rewrite(&guest(GPU), false);
+    let complete = scene.site.look().rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("a plan").text;
-    scene.assigner.prepare(&complete).expect("bound");
+    scene
+        .assigner
+        .prepare(&definition(&complete))
+        .expect("bound");
     scene.ask();
     assert_eq!(scene.kernel.opens(), 0);
 }
@@ -129,7 +143,7 @@ fn a_release_by_hand_waits_until_its_device_has_been_asked() {
     let there = scene(VARIANT);
     let (assigner, opened, close) = slow(&there);
     thread::scope(|scope| {
-        scope.spawn(|| assigner.ask_regions(&guest(GPU)));
+        scope.spawn(|| assigner.ask_regions(definition(&guest(GPU)).domain()));
         opened.recv().expect("the device is open");
         let release = scope.spawn(|| assigner.release_by_hand(address(GPU)));
         thread::sleep(Duration::from_millis(100));
@@ -144,12 +158,12 @@ fn a_release_by_hand_waits_until_its_device_has_been_asked() {
 fn a_start_waits_until_its_device_has_been_asked() {
     let there = scene(VARIANT);
     let (assigner, opened, close) = slow(&there);
-    let complete = there.site.look().rewrite(&guest(GPU), false);
+    let complete = there.site.look().rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("a plan").text;
     thread::scope(|scope| {
-        scope.spawn(|| assigner.ask_regions(&guest(GPU)));
+        scope.spawn(|| assigner.ask_regions(definition(&guest(GPU)).domain()));
         opened.recv().expect("the device is open");
-        let start = scope.spawn(|| assigner.prepare(&complete));
+        let start = scope.spawn(|| assigner.prepare(&definition(&complete)));
         thread::sleep(Duration::from_millis(100));
         let waits = !start.is_finished() && assigner.held().is_empty();
         close.send(()).expect("close");

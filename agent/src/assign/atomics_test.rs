@@ -4,7 +4,7 @@ use kernel_glue::host::Host;
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{UUID, kernel_of, site_of};
+use crate::fixture::{UUID, definition, kernel_of, site_of};
 
 const GUEST: &str = include_str!("../../../tests/data/golden/atomics.xml");
 
@@ -18,8 +18,11 @@ fn prepared(device: &str, change: impl Fn(&mut Host)) -> Result<(), AssignError>
     let text = GUEST
         .replace("bus='0x03'", &format!("bus='0x{device}'"))
         .replace("<memory", &format!("<uuid>{UUID}</uuid>\n  <memory"));
-    let complete = site.look().rewrite(&text, false).expect("a complete guest");
-    Assigner::new(kernel, site, records).prepare(&complete.text)
+    let complete = site
+        .look()
+        .rewrite(&definition(&text), false)
+        .expect("a complete guest");
+    Assigner::new(kernel, site, records).prepare(&definition(&complete.text))
 }
 
 #[test]

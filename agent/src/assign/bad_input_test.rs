@@ -11,7 +11,7 @@ use super::fault_fixture::Fault;
 use super::trial_fixture::*;
 use super::*;
 use crate::config::Config as Configuration;
-use crate::fixture::{self, GPU, UUID, VARIANT, address, driver, guest, site, site_of};
+use crate::fixture::{self, GPU, UUID, VARIANT, address, definition, driver, guest, site, site_of};
 
 const OTHER: &str = "70700b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
 
@@ -108,9 +108,12 @@ fn a_device_whose_config_space_is_all_ones_is_not_touched() {
     let kernel = fixture::kernel();
     let records = Records::new(directory.path().to_owned());
     let assigner = Assigner::new(kernel.clone(), site.clone(), records);
-    let complete = site.look().rewrite(&guest(GPU), false).expect("complete");
+    let complete = site
+        .look()
+        .rewrite(&definition(&guest(GPU)), false)
+        .expect("complete");
     let text = assigner
-        .prepare(&complete.text)
+        .prepare(&definition(&complete.text))
         .expect_err("dead")
         .to_string();
     assert!(

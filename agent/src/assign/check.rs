@@ -15,7 +15,6 @@ use nix::errno::Errno;
 
 use super::{AssignError, Assigner};
 use crate::code::Code;
-use crate::domain::Domain;
 use crate::hint::Hint;
 use crate::libvirt::DomainRef;
 use crate::plan::Planned;
@@ -166,12 +165,6 @@ impl Assigner {
         let all = unconfined.into_iter().chain(unnamed).chain(others);
         Ok(all.map(|refusal| refusal.of(address)).collect())
     }
-}
-
-/// The host devices of a definition, whether a recipe covers them or not.
-pub(super) fn sources(xml: &str) -> Result<Vec<PciAddress>, AssignError> {
-    let domain = Domain::parse(xml).map_err(AssignError::Refused)?;
-    Ok(domain.sources().collect())
 }
 
 fn decide(subject: &Subject<'_>) -> Vec<Refusal> {

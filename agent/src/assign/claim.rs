@@ -64,8 +64,7 @@ impl Assigner {
     ///
     /// # Errors
     /// Names the first device that another domain holds.
-    pub(super) fn not_taken(&self, xml: &str) -> Result<(), AssignError> {
-        let domain = Domain::parse(xml).map_err(AssignError::Refused)?;
+    pub(super) fn not_taken(&self, domain: &Domain) -> Result<(), AssignError> {
         let uuid = domain.uuid.as_ref();
         for source in domain.sources() {
             if let Some(other) = self.records.holder(source, uuid)? {
@@ -106,11 +105,11 @@ impl Assigner {
     }
 
     /// The domain's devices that have a recipe, as they would be adopted.
-    pub(super) fn covered(&self, xml: &str) -> Result<Vec<Held>, AssignError> {
+    pub(super) fn covered(&self, domain: &Domain) -> Result<Vec<Held>, AssignError> {
         let covered = self
             .site
             .look()
-            .covered(xml)
+            .covered(domain)
             .map_err(AssignError::Refused)?;
         let held = covered.into_iter().map(|(address, driver)| {
             let registered = self.kernel.registered(driver.as_str());

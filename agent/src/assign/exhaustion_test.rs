@@ -12,7 +12,7 @@ use super::fault_fixture::Fault;
 use super::trial_fixture::*;
 use super::*;
 use crate::config::{Config, Release};
-use crate::fixture::{self, GPU, VARIANT, address, driver, guest, site};
+use crate::fixture::{self, GPU, VARIANT, address, definition, driver, guest, site};
 
 const ERRNOS: [Errno; 5] = [
     Errno::EMFILE,
@@ -223,14 +223,16 @@ fn prepared(read: fixture::ReadHost) -> (AssignError, Arc<kernel_glue::model::Mo
     let (_directory, good) = site(Config::default());
     let complete = good
         .look()
-        .rewrite(&guest(GPU), false)
+        .rewrite(&definition(&guest(GPU)), false)
         .expect("a complete guest");
     let (directory, site) = fixture::site_reading(read, Config::default());
     let kernel = fixture::kernel();
     let records = Records::new(directory.path().to_owned());
     let assigner = Assigner::new(kernel.clone(), site, records);
     (
-        assigner.prepare(&complete.text).expect_err("refused"),
+        assigner
+            .prepare(&definition(&complete.text))
+            .expect_err("refused"),
         kernel,
     )
 }

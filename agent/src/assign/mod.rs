@@ -39,7 +39,7 @@ use tracing::warn;
 
 use crate::assignment::Event;
 use crate::code::Code;
-use crate::domain::{Domain, DomainUuid};
+use crate::domain::{Definition, Domain, DomainUuid};
 use crate::libvirt::DomainRef;
 use crate::lock::Locks;
 use crate::plan::{Plan, Planned};
@@ -119,14 +119,15 @@ impl Assigner {
     ///
     /// # Errors
     /// The start must not go on; the devices are as they were before.
-    pub fn prepare(&self, xml: &str) -> Result<(), AssignError> {
+    pub fn prepare(&self, definition: &Definition) -> Result<(), AssignError> {
         let view = self.site.look();
-        self.not_taken(xml)?;
-        if view.interest(xml).map_err(AssignError::Refused)? == Interest::None {
+        let given = definition.domain();
+        self.not_taken(given)?;
+        if view.interest(given).map_err(AssignError::Refused)? == Interest::None {
             return Ok(());
         }
-        let domain = reference(xml)?;
-        let plan = verify(&view, xml)?;
+        let domain = reference(given)?;
+        let plan = verify(&view, definition)?;
         if let Some(unmet) = plan.unmet {
             return Err(AssignError::Refused(unmet));
         }
@@ -135,7 +136,7 @@ impl Assigner {
         self.resolve(&plan.devices)?;
         let bind = || {
             self.put_back_half_way(&domain.uuid)?;
-            let given = check::sources(xml)?;
+            let given: Vec<PciAddress> = given.sources().collect();
             let consent = check::Consent::configured(view.rules.config.allow_group);
             let devices = self.whole(&view, &given, plan.devices, consent);
             let devices = devices.map_err(AssignError::Refused)?;
@@ -149,11 +150,11 @@ impl Assigner {
     ///
     /// # Errors
     /// Names the first device that is not.
-    pub fn start(&self, xml: &str) -> Result<(), AssignError> {
-        let domain = reference(xml)?;
+    pub fn start(&self, given: &Domain) -> Result<(), AssignError> {
+        let domain = reference(given)?;
         let wanted = match self.records.entry(&domain.uuid)? {
             Some(entry) => entry.devices,
-            None => self.covered(xml)?,
+            None => self.covered(given)?,
         };
         for held in &wanted {
             let found = Before::read(&*self.kernel, held.address)?.driver;
@@ -290,20 +291,19 @@ fn sorted(devices: impl Iterator<Item = Held>) -> Vec<Held> {
 }
 
 /// A definition that a rewrite would mend is incomplete, any other that fails is refused.
-fn verify(view: &View<'_>, xml: &str) -> Result<Plan, AssignError> {
-    view.verify(xml)
-        .map_err(|refusal| match view.rewrite(xml, false) {
+fn verify(view: &View<'_>, definition: &Definition) -> Result<Plan, AssignError> {
+    view.verify(definition)
+        .map_err(|refusal| match view.rewrite(definition, false) {
             Ok(_) => AssignError::Incomplete(refusal),
             Err(_) => AssignError::Refused(refusal),
         })
 }
 
-/// The names in a domain's XML.
+/// The names of a domain.
 ///
 /// # Errors
-/// When the text is no domain or has no UUID; libvirt's always has one.
-pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
-    let domain = Domain::parse(xml).map_err(AssignError::Refused)?;
+/// When it has no UUID; libvirt's always has one.
+pub fn reference(domain: &Domain) -> Result<DomainRef, AssignError> {
     let no_uuid = || {
         let reason = "the domain has no UUID";
         Refusal::new(Code::XmlNoDomain, reason, "give it to libvirt to define")
@@ -311,9 +311,10 @@ pub fn reference(xml: &str) -> Result<DomainRef, AssignError> {
     Ok(DomainRef {
         uuid: domain
             .uuid
+            .clone()
             .ok_or_else(no_uuid)
             .map_err(AssignError::Refused)?,
-        name: domain.name,
+        name: domain.name.clone(),
     })
 }
 

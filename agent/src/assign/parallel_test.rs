@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::trial_fixture::*;
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, VARIANT, address, as_the_model, driver, guest, site};
+use crate::fixture::{GPU, VARIANT, address, as_the_model, definition, driver, guest, site};
 
 /// Longer than any machine needs to start four threads; only a fault waits for it.
 const GIVE_UP: Duration = Duration::from_secs(20);
@@ -130,7 +130,7 @@ fn a_module_that_takes_its_time_keeps_no_lock_that_others_need() {
 #[test]
 fn a_module_that_takes_its_time_does_not_keep_its_domain_locked() {
     let (_directory, good) = site(Config::default());
-    let complete = good.look().rewrite(&guest(GPU), false);
+    let complete = good.look().rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("a complete guest").text;
     let mut kernel = Rendezvous::new(&FOUR[..1], "nvidia", None);
     let stops = [Barrier::new(2), Barrier::new(2)];
@@ -139,7 +139,7 @@ fn a_module_that_takes_its_time_does_not_keep_its_domain_locked() {
     let (_directory, assigner) = assigner(&kernel);
     let [begun, go_on] = kernel.loading.as_ref().expect("stops");
     thread::scope(|scope| {
-        let start = scope.spawn(|| assigner.prepare(&complete));
+        let start = scope.spawn(|| assigner.prepare(&definition(&complete)));
         begun.wait();
         assigner
             .release(&domain().uuid)

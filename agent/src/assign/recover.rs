@@ -4,7 +4,7 @@ use tracing::{info, warn};
 
 use super::{AssignError, Assigner, Unwilling, reference};
 use crate::assignment::{Event, Phase};
-use crate::domain::DomainUuid;
+use crate::domain::{Domain, DomainUuid};
 use crate::libvirt::DomainRef;
 use crate::record::{Entry, Held};
 
@@ -13,11 +13,11 @@ impl Assigner {
     ///
     /// # Errors
     /// When the entry cannot be written.
-    pub fn adopt(&self, xml: &str) -> Result<(), AssignError> {
-        let domain = reference(xml)?;
+    pub fn adopt(&self, running: &Domain) -> Result<(), AssignError> {
+        let domain = reference(running)?;
         self.locks.with(&domain.uuid, || {
             self.heard_of(&domain.uuid);
-            let devices = self.covered(xml)?;
+            let devices = self.covered(running)?;
             if devices.is_empty() || self.records.entry(&domain.uuid)?.is_some() {
                 return Ok(());
             }

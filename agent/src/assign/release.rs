@@ -6,10 +6,10 @@ use kernel_glue::rebind::{Before, RebindError};
 use tracing::warn;
 
 use super::bind::Begun;
-use super::{AssignError, Assigner, SharedKernel, Unwilling, bind, check, reference, sorted};
+use super::{AssignError, Assigner, SharedKernel, Unwilling, bind, reference, sorted};
 use crate::assignment::{Event, Phase};
 use crate::config::Release;
-use crate::domain::DomainUuid;
+use crate::domain::{Domain, DomainUuid};
 use crate::libvirt::DomainRef;
 use crate::record::Held;
 use crate::refusal::Refusal;
@@ -131,9 +131,9 @@ impl Assigner {
     ///
     /// # Errors
     /// Names the device that could not be given back; it stays journalled.
-    pub fn release_departed(&self, xml: &str) -> Result<(), AssignError> {
-        let domain = reference(xml)?.uuid;
-        let given = check::sources(xml)?;
+    pub fn release_departed(&self, live: &Domain) -> Result<(), AssignError> {
+        let domain = reference(live)?.uuid;
+        let given: Vec<PciAddress> = live.sources().collect();
         let host = self.site.host().map_err(AssignError::Refused)?;
         let group = |address: &PciAddress| host.devices.get(address)?.iommu_group;
         let stays = |held: &Held| {

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, UUID, VARIANT, address, guest, kernel, site};
+use crate::fixture::{GPU, UUID, VARIANT, address, definition, guest, kernel, site};
 use crate::service::{Action, ServiceError, ServiceName};
 
 const DAEMON: &str = "nvidia-persistenced.service";
@@ -143,9 +143,9 @@ impl Scene {
         agent(&self.kernel, &self.site, &self.units, &self.directory)
     }
 
-    fn complete(&self) -> String {
-        let rewrite = self.site.look().rewrite(&guest(GPU), false);
-        rewrite.expect("a complete guest").text
+    fn complete(&self) -> Definition {
+        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        definition(&rewrite.expect("a complete guest").text)
     }
 
     fn driver(&self) -> String {

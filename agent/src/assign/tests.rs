@@ -8,7 +8,9 @@ use nix::errno::Errno;
 use super::*;
 use crate::assignment::Phase;
 use crate::config::{Config, Verify};
-use crate::fixture::{GPU, NIC, UUID, VARIANT, address, as_the_model, driver, guest, kernel, site};
+use crate::fixture::{
+    GPU, NIC, UUID, VARIANT, address, as_the_model, definition, driver, guest, kernel, site,
+};
 
 struct Scene {
     kernel: Arc<Model>,
@@ -35,14 +37,15 @@ fn scene_of(directory: tempfile::TempDir, site: Arc<Site>) -> Scene {
 
 impl Scene {
     /// The complete definition of the guest with the GPU.
-    fn complete(&self) -> String {
-        let rewrite = self.site.look().rewrite(&guest(GPU), false);
-        rewrite.expect("a complete guest").text
+    fn complete(&self) -> Definition {
+        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        definition(&rewrite.expect("a complete guest").text)
     }
 
-    fn other(&self) -> String {
+    fn other(&self) -> Definition {
         let other = UUID.replace("6f1f", "7070");
-        self.complete().replace(UUID, &other).replace("d0", "d1")
+        let text = self.complete().into_text();
+        definition(&text.replace(UUID, &other).replace("d0", "d1"))
     }
 
     fn driver(&self) -> Option<String> {
@@ -71,7 +74,7 @@ fn a_guest_gets_its_device_and_gives_it_back_as_it_was() {
     let xml = scene.complete();
     scene.assigner.prepare(&xml).expect("prepare");
     assert_eq!(scene.driver().as_deref(), Some(VARIANT));
-    scene.assigner.start(&xml).expect("start");
+    scene.assigner.start(xml.domain()).expect("start");
     assert_eq!(scene.assigner.held().len(), 1);
     scene.assigner.release(&uuid()).expect("release");
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
@@ -82,7 +85,10 @@ fn a_guest_gets_its_device_and_gives_it_back_as_it_was() {
 #[test]
 fn an_incomplete_definition_touches_nothing() {
     let scene = scene();
-    let error = scene.assigner.prepare(&guest(GPU)).expect_err("incomplete");
+    let error = scene
+        .assigner
+        .prepare(&definition(&guest(GPU)))
+        .expect_err("incomplete");
     assert!(matches!(error, AssignError::Incomplete(_)), "{error}");
     assert!(scene.kernel.writes().is_empty());
     assert!(scene.assigner.held().is_empty());
@@ -91,8 +97,14 @@ fn an_incomplete_definition_touches_nothing() {
 #[test]
 fn a_guest_without_our_devices_passes() {
     let scene = scene();
-    scene.assigner.prepare(&guest(NIC)).expect("prepare");
-    scene.assigner.start(&guest(NIC)).expect("start");
+    scene
+        .assigner
+        .prepare(&definition(&guest(NIC)))
+        .expect("prepare");
+    scene
+        .assigner
+        .start(definition(&guest(NIC)).domain())
+        .expect("start");
     assert!(scene.kernel.writes().is_empty());
 }
 
@@ -153,12 +165,16 @@ fn a_device_that_left_its_guest_stays_while_somebody_holds_it() {
     scene.assigner.let_go = Duration::ZERO;
     scene.assigner.prepare(&scene.complete()).expect("bound");
     scene.kernel.set_users(address(GPU), &[42]);
-    let departed = scene.assigner.release_departed(&guest(NIC));
+    let departed = scene
+        .assigner
+        .release_departed(definition(&guest(NIC)).domain());
     departed.expect("nothing to do");
     assert_eq!(scene.driver().as_deref(), Some(VARIANT));
     assert_eq!(scene.assigner.held().len(), 1);
     scene.kernel.set_users(address(GPU), &[]);
-    let departed = scene.assigner.release_departed(&guest(NIC));
+    let departed = scene
+        .assigner
+        .release_departed(definition(&guest(NIC)).domain());
     departed.expect("given back");
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
     assert!(scene.assigner.held().is_empty());
@@ -181,7 +197,7 @@ fn two_domains_cannot_hold_one_device() {
 fn a_device_on_another_driver_is_refused_at_start() {
     let scene = scene();
     let xml = scene.complete();
-    let error = scene.assigner.start(&xml).expect_err("on nvidia");
+    let error = scene.assigner.start(xml.domain()).expect_err("on nvidia");
     let text = error.to_string();
     assert!(
         text.contains("on 'nvidia' instead of 'nvgrace_gpu_vfio_pci'"),
@@ -233,10 +249,13 @@ fn a_device_of_another_guest_is_refused_in_whatever_form_it_is_assigned() {
         guest("", &argument),
         guest(&format!("<disk type='nvme'>{source}</disk>"), ""),
     ] {
-        let refused = scene.assigner.prepare(&xml).expect_err("taken");
+        let refused = scene
+            .assigner
+            .prepare(&definition(&xml))
+            .expect_err("taken");
         assert!(refused.to_string().contains("'d0'"), "{refused}");
         let own = xml.replace(&other, UUID);
-        scene.assigner.prepare(&own).expect("its own");
+        scene.assigner.prepare(&definition(&own)).expect("its own");
     }
 }
 
@@ -306,7 +325,10 @@ fn a_guest_found_running_keeps_its_device_where_it_is() {
     scene
         .kernel
         .add_device(address(GPU), id, Some(driver(VARIANT)));
-    scene.assigner.adopt(&scene.complete()).expect("adopt");
+    scene
+        .assigner
+        .adopt(scene.complete().domain())
+        .expect("adopt");
     assert_eq!(scene.assigner.held().len(), 1);
     scene.assigner.prepare(&scene.other()).expect_err("held");
     scene.assigner.release(&uuid()).expect("release");

@@ -12,7 +12,7 @@ use kernel_glue::model::Model;
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, UUID, VARIANT, address, driver, guest, site};
+use crate::fixture::{GPU, UUID, VARIANT, address, definition, driver, guest, site};
 
 /// The files' names: the driver before, which the override names, too.
 const BEFORE: [&str; 3] = ["unbound", "pci-stub", "vfio-pci"];
@@ -38,10 +38,15 @@ fn start_and_end(before: &str) -> String {
     let kernel = kernel(before);
     let records = Records::new(directory.path().to_owned());
     let assigner = Assigner::new(kernel.clone(), site.clone(), records);
-    let xml = site.look().rewrite(&guest(GPU), false).expect("complete");
+    let xml = site
+        .look()
+        .rewrite(&definition(&guest(GPU)), false)
+        .expect("complete");
     let first = kernel.writes().len();
-    assigner.prepare(&xml.text).expect("prepare");
-    assigner.start(&xml.text).expect("start");
+    assigner.prepare(&definition(&xml.text)).expect("prepare");
+    assigner
+        .start(definition(&xml.text).domain())
+        .expect("start");
     let started = kernel.writes().len();
     assigner
         .release(&UUID.parse().expect("uuid"))

@@ -17,7 +17,7 @@ use zbus::{Connection, Guid, Variant, connection};
 use super::*;
 use crate::assign::Assigner;
 use crate::config::Config;
-use crate::fixture::{GPU, VARIANT, address, guest, host, kernel_of, site_reading};
+use crate::fixture::{GPU, VARIANT, address, definition, guest, host, kernel_of, site_reading};
 use crate::hook::Hook;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
@@ -171,7 +171,7 @@ impl Scene {
     }
 
     fn complete(&self) -> String {
-        let rewrite = self.site.look().rewrite(&guest(GPU), false);
+        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
         rewrite.expect("a complete guest").text
     }
 
@@ -370,7 +370,7 @@ async fn errors_come_by_name_with_one_sentence() {
 async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
     let scene = scene().await;
     let manager = scene.manager().await;
-    let complete = scene.site.look().rewrite(&guest(GPU), false);
+    let complete = scene.site.look().rewrite(&definition(&guest(GPU)), false);
     let xml = complete.expect("complete").text;
     for number in 3..=5 {
         scene.kernel.fail_write(number, Errno::EIO);

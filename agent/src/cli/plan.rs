@@ -40,14 +40,14 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
 
 /// Prints the finished definition, and nothing else, on standard output.
 pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Problem> {
-    let text = input::text(&definition.file, MAX_BYTES)?;
-    let host = region::host(view, &text, definition.wish.regions)?;
+    let read = crate::domain::Definition::parse(input::text(&definition.file, MAX_BYTES)?)?;
+    let host = region::host(view, read.domain(), definition.wish.regions)?;
     let setting = setting(view, &host, &definition.wish);
     if view.json {
-        return output::object(json(&Proposal::make(&text.parse()?, &setting)?)?);
+        return output::object(json(&Proposal::make(&read, &setting)?)?);
     }
     // The text alone: the diff that a proposal has takes longer than all else.
-    let Rewrite { text, plan, .. } = rewrite::rewrite(&text.parse()?, &setting)?;
+    let Rewrite { text, plan, .. } = rewrite::rewrite(&read, &setting)?;
     output::data(&text)?;
     notes(&plan.notes.iter().map(Note::of).collect::<Vec<_>>());
     let devices = plan.devices.iter().map(|one| one.address);
@@ -63,11 +63,9 @@ pub(super) fn revert(file: &Path) -> Result<(), Problem> {
 
 fn show_file(view: &View, request: &Request) -> Result<(), Problem> {
     let text = input::text(&request.subject, MAX_BYTES)?;
-    let host = region::host(view, &text, request.wish.regions)?;
-    let proposal = Proposal::make(
-        &one_end(&text).parse()?,
-        &setting(view, &host, &request.wish),
-    )?;
+    let definition = crate::domain::Definition::parse(one_end(&text))?;
+    let host = region::host(view, definition.domain(), request.wish.regions)?;
+    let proposal = Proposal::make(&definition, &setting(view, &host, &request.wish))?;
     if view.json {
         return output::object(json(&proposal)?);
     }

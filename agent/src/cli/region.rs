@@ -37,19 +37,19 @@ pub(super) fn ask(view: &View, device: PciAddress) -> Result<Regions, Problem> {
 /// The view's host; when `asked`, with what VFIO shows of the definition's devices.
 pub(super) fn host<'a>(
     view: &'a View,
-    definition: &str,
+    domain: &Domain,
     asked: bool,
 ) -> Result<Cow<'a, Host>, Problem> {
     match asked {
-        true => ask_for(view, definition).map(Cow::Owned),
+        true => ask_for(view, domain).map(Cow::Owned),
         false => Ok(Cow::Borrowed(&view.host)),
     }
 }
 
 /// Says which devices it could not ask.
-fn ask_for(view: &View, definition: &str) -> Result<Host, Problem> {
+fn ask_for(view: &View, domain: &Domain) -> Result<Host, Problem> {
     let mut host = view.host.clone();
-    for hostdev in Domain::parse(definition)?.hostdevs {
+    for hostdev in &domain.hostdevs {
         let Some(device) = host.devices.get_mut(&hostdev.source) else {
             continue;
         };

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::connection::failed;
 use crate::assign::{AssignError, Assigner, reference};
+use crate::domain::{Definition, Domain};
 use crate::journald;
 use crate::libvirt::DomainRef;
 use crate::patience;
@@ -41,36 +42,42 @@ impl Hook {
 
     /// Does what `operation` of the domain with this definition asks for; blocks as long as it takes.
     pub(crate) fn run(&self, operation: Operation, xml: &str) -> MethodReply {
+        let definition = match Definition::parse(xml) {
+            Ok(definition) => definition,
+            Err(refusal) => return unreadable(operation, refusal),
+        };
+        let domain = definition.domain();
         let done = match operation {
-            Operation::Prepare => self.prepare(xml),
-            Operation::Start => told("start", xml, self.assigner.start(xml)),
-            Operation::Started => log(xml, "runs"),
-            Operation::Stopped => log(xml, "ended"),
-            Operation::Release => told("release", xml, self.release(xml)),
-            Operation::Reconnect => self.assigner.adopt(xml),
-            Operation::Migrate | Operation::Restore => return self.rewrite(xml),
+            Operation::Prepare => self.prepare(&definition),
+            Operation::Start => told("start", domain, self.assigner.start(domain)),
+            Operation::Started => log(domain, "runs"),
+            Operation::Stopped => log(domain, "ended"),
+            Operation::Release => told("release", domain, self.release(domain)),
+            Operation::Reconnect => self.assigner.adopt(domain),
+            Operation::Migrate | Operation::Restore => return self.rewrite(&definition),
         };
         done.map_or_else(|error| problem(&error), |()| MethodReply::default())
     }
 
     /// A guest is about to start: checks its definition and binds its devices.
-    fn prepare(&self, xml: &str) -> Result<(), AssignError> {
-        match self.assigner.prepare(xml) {
+    fn prepare(&self, definition: &Definition) -> Result<(), AssignError> {
+        let domain = definition.domain();
+        match self.assigner.prepare(definition) {
             Err(AssignError::Incomplete(refusal)) => {
-                Err(AssignError::Incomplete(self.repair(refusal, xml)))
+                Err(AssignError::Incomplete(self.repair(refusal, domain)))
             }
-            done => told("start", xml, done),
+            done => told("start", domain, done),
         }
     }
 
     /// Everything of the guest is released: gives its devices back.
-    fn release(&self, xml: &str) -> Result<(), AssignError> {
-        self.assigner.release(&reference(xml)?.uuid)
+    fn release(&self, domain: &Domain) -> Result<(), AssignError> {
+        self.assigner.release(&reference(domain)?.uuid)
     }
 
     /// An incoming or restored guest: its completed definition, where it is not complete.
-    fn rewrite(&self, xml: &str) -> MethodReply {
-        match self.site.look().filter(xml) {
+    fn rewrite(&self, definition: &Definition) -> MethodReply {
+        match self.site.look().filter(definition) {
             Ok(completed) => MethodReply {
                 parameters: Results {
                     xml: Some(completed).filter(|completed| !completed.is_empty()),
@@ -83,8 +90,8 @@ impl Hook {
     }
 
     /// Queues the completion of a definition; the refusal then says so.
-    fn repair(&self, refusal: Refusal, xml: &str) -> Refusal {
-        let Ok(domain) = reference(xml) else {
+    fn repair(&self, refusal: Refusal, domain: &Domain) -> Refusal {
+        let Ok(domain) = reference(domain) else {
             return refusal;
         };
         if self.is_transient(&domain) {
@@ -130,19 +137,34 @@ fn transient(refusal: Refusal) -> Refusal {
     }
 }
 
+/// The reply to a text that is no definition.
+fn unreadable(operation: Operation, refusal: Refusal) -> MethodReply {
+    let error = AssignError::Refused(refusal);
+    let what = match operation {
+        Operation::Prepare | Operation::Start => "start",
+        Operation::Release => "release",
+        _ => return problem(&error),
+    };
+    warn!(
+        message_id = journald::REFUSED,
+        "{what} of a domain: {error}"
+    );
+    problem(&error)
+}
+
 /// Logs why an operation was refused.
-fn told(what: &str, xml: &str, done: Result<(), AssignError>) -> Result<(), AssignError> {
+fn told(what: &str, domain: &Domain, done: Result<(), AssignError>) -> Result<(), AssignError> {
     if let Err(error) = &done {
-        let domain = reference(xml).map_or("a domain".into(), |domain| domain.name);
-        let (variantd_domain, message_id) = (&*domain, journald::REFUSED);
+        let domain = &domain.name;
+        let (variantd_domain, message_id) = (&**domain, journald::REFUSED);
         warn!(variantd_domain, message_id, "{what} of '{domain}': {error}");
     }
     done
 }
 
 /// Only logs that a guest runs or ended.
-fn log(xml: &str, what: &str) -> Result<(), AssignError> {
-    let domain = reference(xml)?;
+fn log(domain: &Domain, what: &str) -> Result<(), AssignError> {
+    let domain = reference(domain)?;
     info!(variantd_domain = &*domain.name, "guest '{domain}' {what}");
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::Hook;
 use super::connection::{Budget, serve};
 use crate::assign::Assigner;
 use crate::config::Config;
-use crate::fixture::{GPU, guest, kernel, site};
+use crate::fixture::{GPU, definition, guest, kernel, site};
 use crate::record::Records;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -31,7 +31,7 @@ fn scene() -> Scene {
     let (directory, site) = site(Config::default());
     let records = Records::new(directory.path().to_owned());
     let assigner = Arc::new(Assigner::new(kernel(), site.clone(), records));
-    let complete = site.look().rewrite(&guest(GPU), false);
+    let complete = site.look().rewrite(&definition(&guest(GPU)), false);
     let (repairs, _) = unbounded_channel();
     let hook = Arc::new(Hook {
         assigner: assigner.clone(),

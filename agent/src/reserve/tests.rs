@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, NIC, VARIANT, address, driver, guest, host, kernel, site};
+use crate::fixture::{GPU, NIC, VARIANT, address, definition, driver, guest, host, kernel, site};
 use crate::record::Records;
 use crate::site::Site;
 
@@ -157,9 +157,12 @@ fn a_device_that_moved_is_refused_and_no_other_bound_in_its_place() {
 fn a_device_that_a_guest_has_counts_as_reserved() {
     let scene = scene();
     scene.reserve(GPU, None).expect("reserved");
-    let complete = scene.site.look().rewrite(&guest(GPU), false);
+    let complete = scene.site.look().rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("a complete guest").text;
-    scene.assigner.prepare(&complete).expect("start");
+    scene
+        .assigner
+        .prepare(&definition(&complete))
+        .expect("start");
     let writes = scene.kernel.writes().len();
     assert_eq!(scene.apply(), 0);
     assert_eq!(scene.kernel.writes().len(), writes);

@@ -11,7 +11,8 @@ use kernel_glue::occupancy::Occupancy;
 use super::*;
 use crate::assign::Wish;
 use crate::config::Config;
-use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, driver, guest};
+use crate::domain::Definition;
+use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, definition, driver, guest};
 use crate::record::Records;
 use crate::site::Site;
 
@@ -61,9 +62,9 @@ fn grouped(others: &[(&str, u32, Option<&str>)]) -> Host {
 }
 
 impl Scene {
-    fn complete(&self) -> String {
-        let rewrite = self.site.look().rewrite(&guest(GPU), false);
-        rewrite.expect("a complete guest").text
+    fn complete(&self) -> Definition {
+        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        definition(&rewrite.expect("a complete guest").text)
     }
 
     fn prepare(&self) -> Result<(), AssignError> {
@@ -269,7 +270,10 @@ fn with_consent_the_whole_group_goes_along_and_comes_back() {
     scene.prepare().expect("both");
     assert_eq!(scene.driver(GPU).as_deref(), Some(VARIANT));
     assert_eq!(scene.driver(AUDIO).as_deref(), Some("vfio-pci"));
-    scene.assigner.start(&scene.complete()).expect("start");
+    scene
+        .assigner
+        .start(scene.complete().domain())
+        .expect("start");
     scene.prepare().expect("a second start");
     scene
         .assigner
@@ -318,12 +322,12 @@ fn a_member_that_goes_to_the_same_guest_is_not_in_the_way() {
     let complete = scene
         .site
         .look()
-        .rewrite(&xml, false)
+        .rewrite(&definition(&xml), false)
         .expect("complete")
         .text;
     scene
         .assigner
-        .prepare(&complete)
+        .prepare(&definition(&complete))
         .expect("both go to the guest");
 }
 

@@ -10,7 +10,10 @@ use nix::errno::Errno;
 
 use super::*;
 use crate::config::Config;
-use crate::fixture::{GPU, NIC, UUID, VARIANT, address, as_the_model, driver, guest, kernel, site};
+use crate::domain::Definition;
+use crate::fixture::{
+    GPU, NIC, UUID, VARIANT, address, as_the_model, definition, driver, guest, kernel, site,
+};
 use crate::record::{Phase, Records};
 use crate::site::Site;
 
@@ -42,9 +45,9 @@ impl Scene {
         self.assigner.release_by_hand(address(GPU))
     }
 
-    fn complete(&self) -> String {
-        let rewrite = self.site.look().rewrite(&guest(GPU), false);
-        rewrite.expect("a complete guest").text
+    fn complete(&self) -> Definition {
+        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        definition(&rewrite.expect("a complete guest").text)
     }
 
     fn restarted(&self) -> Assigner {

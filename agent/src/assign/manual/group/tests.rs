@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use super::*;
 use crate::assign::Unwilling;
 use crate::config::Config;
-use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, driver, guest};
+use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, definition, driver, guest};
 use crate::record::Records;
 use crate::site::Site;
 
@@ -72,8 +72,9 @@ impl Scene {
     }
 
     fn prepare(&self) -> Result<(), AssignError> {
-        let guest = self.site.look().rewrite(&guest(GPU), false);
-        self.assigner.prepare(&guest.expect("complete").text)
+        let guest = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        self.assigner
+            .prepare(&definition(&guest.expect("complete").text))
     }
 
     fn restarted(&self) -> Assigner {
