@@ -2,18 +2,13 @@
 
 use std::sync::Arc;
 
-use kernel_glue::address::PciAddress;
-use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use kernel_glue::model::Model;
-use kernel_glue::rebind::Before;
 
-use crate::assignment::{Owner, Phase, Record};
 use crate::config::Config;
 use crate::declined::Declined;
 use crate::learned::Learned;
 use crate::recipe::Recipes;
-use crate::record::{DeviceRecord, Manual};
 pub(crate) use crate::site::ReadHost;
 use crate::site::{Rules, Site};
 use crate::target::Versions;
@@ -22,26 +17,6 @@ pub(crate) use planner::fixture::{
 };
 
 pub(crate) const VARIANT: &str = "nvgrace_gpu_vfio_pci";
-
-/// The record of a bind outside of any guest that was cut off.
-pub(crate) fn interrupted(device: PciAddress, target: DriverName, before: Before) -> DeviceRecord {
-    let record = Record {
-        owner: Owner::Admin,
-        target,
-        before: Some(before),
-        phase: Phase::Binding,
-        replaces: None,
-    };
-    let leader = None;
-    DeviceRecord {
-        manual: Some(Manual {
-            device,
-            leader,
-            record,
-        }),
-        ..DeviceRecord::new(device)
-    }
-}
 
 /// A kernel with that host, where the variant driver is a module still to be loaded.
 pub(crate) fn kernel() -> Arc<Model> {

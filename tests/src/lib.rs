@@ -4,5 +4,6 @@ mod broker;
 pub mod bus;
 pub mod gpu;
 pub mod lab;
+pub mod program;
 pub mod translate;
 pub mod windows;

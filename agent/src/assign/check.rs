@@ -23,9 +23,9 @@ use crate::service::ServiceName;
 use crate::view::View;
 
 use group::Member;
-pub(crate) use group::refuse as refuse_group;
+pub use group::refuse as refuse_group;
 pub(super) use group::{Consent, companion, in_the_way, is_vfio};
-pub(crate) use holder::{guest_of, refuse as refuse_holders};
+pub use holder::{guest_of, refuse as refuse_holders};
 
 /// A device that is about to be assigned.
 struct Subject<'a> {
@@ -191,7 +191,7 @@ fn unreadable(errno: Errno) -> Refusal {
 }
 
 /// Refuses a device whose memory the host uses.
-pub(crate) fn onlined(memory: &Onlined) -> Refusal {
+pub fn onlined(memory: &Onlined) -> Refusal {
     let whose = match memory.node {
         Some(node) => format!("its memory is NUMA node {node} of the host"),
         None => "its memory is in use as the host's own".to_owned(),
@@ -204,7 +204,7 @@ pub(crate) fn onlined(memory: &Onlined) -> Refusal {
 }
 
 /// Refuses a device that has virtual functions now.
-pub(crate) fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Refusal> {
+pub fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Refusal> {
     if count == 0 {
         return Ok(());
     }
@@ -231,7 +231,7 @@ fn refuse_unconfined(device: &Device, no_iommu: bool) -> Result<(), Refusal> {
 }
 
 /// Refuses a device that the kernel cannot reset, where its recipe wants that.
-pub(crate) fn refuse_without_reset(device: &Device, needs_reset: bool) -> Result<(), Refusal> {
+pub fn refuse_without_reset(device: &Device, needs_reset: bool) -> Result<(), Refusal> {
     if !needs_reset || !device.reset_methods.is_empty() {
         return Ok(());
     }

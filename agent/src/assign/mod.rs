@@ -13,7 +13,7 @@
 mod again;
 mod ask;
 mod bind;
-pub(crate) mod check;
+pub mod check;
 mod claim;
 mod error;
 mod manual;

@@ -111,7 +111,8 @@ pub struct Records {
 
 impl DeviceRecord {
     /// Of which nothing is known.
-    pub(crate) fn new(device: PciAddress) -> Self {
+    #[must_use]
+    pub fn new(device: PciAddress) -> Self {
         Self {
             device,
             domain: None,

@@ -2,6 +2,7 @@
 //! and refused there. Its files take no writes of a kernel; those are tested on the modelled one.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent::bind_limit::BindLimits;
@@ -9,6 +10,7 @@ use agent::child::InChild;
 use kernel_glue::kernel::Kernel;
 use kernel_glue::live::Live;
 use nix::errno::Errno;
+use tests::program;
 
 use crate::scene::Scene;
 
@@ -104,12 +106,14 @@ fn a_module_that_hangs_is_given_up_and_not_asked_for_again_until_it_has_ended() 
 
 #[test]
 fn only_the_agent_and_who_asks_libvirt_load_its_libraries() {
-    let needs_libvirt = |program: &str| {
+    let needs_libvirt = |program: &Path| {
         let bytes = fs::read(program).expect("a program");
         bytes.windows(11).any(|part| part == b"libvirt.so.")
     };
-    assert!(needs_libvirt(env!("CARGO_BIN_EXE_variantd")));
-    assert!(needs_libvirt(env!("CARGO_BIN_EXE_variantd-libvirt")));
-    assert!(!needs_libvirt(env!("CARGO_BIN_EXE_variantd-child")));
-    assert!(!needs_libvirt(env!("CARGO_BIN_EXE_variantctl")));
+    assert!(needs_libvirt(env!("CARGO_BIN_EXE_variantd").as_ref()));
+    assert!(needs_libvirt(&program::built("ctl", "variantd-libvirt")));
+    assert!(!needs_libvirt(
+        env!("CARGO_BIN_EXE_variantd-child").as_ref()
+    ));
+    assert!(!needs_libvirt(&program::built("ctl", "variantctl")));
 }

@@ -10,6 +10,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use tests::bus::{Bus, Kind};
+use tests::program;
 
 /// A guest without devices.
 pub(crate) const GUEST: &str = "<domain type='kvm'><name>d0</name><uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid>\
@@ -96,10 +97,10 @@ impl Scene {
 
     /// With more in its environment.
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Agent {
-        let program = Path::new(env!("CARGO_BIN_EXE_variantd"));
+        let program = program::built("agent", "variantd");
         let mut child = self
             .bus
-            .agent(program, "test:///default")
+            .agent(&program, "test:///default")
             .envs(environment.iter().copied())
             .spawn()
             .expect("variantd");
@@ -109,8 +110,8 @@ impl Scene {
 
     /// In a mount namespace of its own, behind what `shell` does there; the process is the agent's. Needs root.
     pub(crate) fn start_behind(&self, shell: &str) -> Agent {
-        let program = Path::new(env!("CARGO_BIN_EXE_variantd"));
-        let agent = self.bus.agent(program, "test:///default");
+        let program = program::built("agent", "variantd");
+        let agent = self.bus.agent(&program, "test:///default");
         let mut unshare = Command::new("unshare");
         unshare
             .args([
@@ -132,7 +133,7 @@ impl Scene {
     }
 
     pub(crate) fn variantctl(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_variantctl"))
+        Command::new(program::built("ctl", "variantctl"))
             .args(arguments)
             .current_dir(self.path(""))
             .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())

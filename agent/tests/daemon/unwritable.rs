@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
 use serde_json::Value;
+use tests::program;
 
 use crate::scene::{Agent, Scene};
 
@@ -111,7 +112,7 @@ fn finding(scene: &Scene, shell: &str) -> Option<String> {
     let doctor = "exec \"$1\" --host \"$2\" --json doctor --only VD-BND-010";
     let output = Command::new("unshare")
         .args(["--mount", "sh", "-ec", &format!("{shell}; {doctor}"), "sh"])
-        .arg(env!("CARGO_BIN_EXE_variantctl"))
+        .arg(program::built("ctl", "variantctl"))
         .arg(scene.path("host"))
         .output()
         .expect("unshare");

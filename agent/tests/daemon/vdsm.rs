@@ -3,10 +3,11 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use tests::program;
 
 use crate::scene::Scene;
 
@@ -20,26 +21,6 @@ const FOREIGN: &str = "<domain type='kvm'><name>other</name></domain>";
 /// What VDSM makes of a hook point: the domain that it creates, or its error.
 type Ran = Result<String, String>;
 
-/// The hook, which is another package's: beside us, or built now.
-fn program() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_variantd")).with_file_name("variantd-vdsm");
-    if !path.exists() {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            "vdsm",
-            "--bin",
-            "variantd-vdsm",
-        ]);
-        cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-        assert!(cargo.status().expect("cargo runs").success());
-    }
-    path
-}
-
 impl Scene {
     /// VDSM's directories, with our hook between two of others; the second notes that it ran.
     fn with_hooks(host: &str) -> Self {
@@ -47,7 +28,11 @@ impl Scene {
         for point in POINTS {
             let folder = scene.path(&format!("hooks/{point}"));
             fs::create_dir_all(&folder).expect("folder");
-            symlink(program(), folder.join("50_variantd")).expect("link");
+            symlink(
+                program::built("vdsm", "variantd-vdsm"),
+                folder.join("50_variantd"),
+            )
+            .expect("link");
             let before = "#!/bin/sh\nsed -i 's/name-of-vdsm/hopper/' \"$_hook_domxml\"\n";
             let behind = "#!/bin/sh\necho \"$vmId\" > \"$noted\"\n";
             for (name, text) in [("10_before", before), ("60_behind", behind)] {

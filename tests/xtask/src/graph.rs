@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Each crate uses only crates that stand before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "kernel-glue",
     "domain",
     "planner",
@@ -17,6 +17,7 @@ const ORDER: [&str; 14] = [
     "hooks",
     "vdsm",
     "agent",
+    "ctl",
     "kubevirt",
     "testing",
     "tests",

@@ -26,37 +26,41 @@ pub(crate) enum Part {
     Snapshots,
 }
 
-/// The variable that makes tests write, and the tests; in this order, for the manual is made of the contract.
+/// The variable that makes tests write, and the tests with their crates; in this order, for the manual is made of the contract.
 const PARTS: [(Part, &str, &[&[&str]]); 6] = [
     (
         Part::Contract,
         "VARIANTD_WRITE_CONTRACT=1",
-        &[&["--lib", "the_contract_is_what_is_served"]],
+        &[&["agent", "--lib", "the_contract_is_what_is_served"]],
     ),
     (
         Part::Manual,
         "VARIANTD_WRITE_MANUAL=1",
-        &[&["--test", "manual"]],
+        &[&["ctl", "--test", "manual"]],
     ),
     (
         Part::Schemas,
         "VARIANTD_WRITE_SCHEMAS=1",
-        &[&["--test", "daemon", "json::"]],
+        &[&["ctl", "--test", "daemon", "json::"]],
     ),
     (
         Part::Golden,
         "VARIANTD_WRITE_GOLDEN=1",
-        &[&["--test", "golden"]],
+        &[&["ctl", "--test", "golden"]],
     ),
     (
         Part::Writes,
         "VARIANTD_WRITE_GOLDEN=1",
-        &[&["--lib", "assign::writes_test"]],
+        &[&["agent", "--lib", "assign::writes_test"]],
     ),
     (
         Part::Snapshots,
         "INSTA_UPDATE=always",
-        &[&["--lib"], &["--test", "cli"]],
+        &[
+            &["planner", "--lib"],
+            &["ctl", "--lib"],
+            &["ctl", "--test", "cli"],
+        ],
     ),
 ];
 
@@ -73,17 +77,11 @@ pub(crate) fn run(root: &Path, only: &[Part]) -> Result<()> {
 
 fn write(root: &Path, variable: &str, test: &[&str]) -> Result<()> {
     let (name, value) = variable.split_once('=').context("NAME=VALUE")?;
-    println!("= {variable} cargo test -p agent {}", test.join(" "));
+    println!("= {variable} cargo test -p {}", test.join(" "));
     let mut cargo = Command::new("cargo");
-    cargo
-        .args(["test", "-q", "--locked", "-p", "agent"])
-        .args(test);
+    cargo.args(["test", "-q", "--locked", "-p"]).args(test);
     let status = cargo.current_dir(root).env(name, value).status();
     let status = status.context("cannot run cargo")?;
-    ensure!(
-        status.success(),
-        "the tests of 'agent {}' fail",
-        test.join(" ")
-    );
+    ensure!(status.success(), "the tests of '{}' fail", test.join(" "));
     Ok(())
 }

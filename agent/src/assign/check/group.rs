@@ -128,7 +128,7 @@ pub(super) fn companions(
 }
 
 /// Refuses a device whose group has functions that the host uses, as the host was read.
-pub(crate) fn refuse(host: &Host, device: &Device, group: u32) -> Result<(), Refusal> {
+pub fn refuse(host: &Host, device: &Device, group: u32) -> Result<(), Refusal> {
     let others = host
         .group(group)
         .filter(|one| one.address != device.address);

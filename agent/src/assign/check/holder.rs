@@ -34,7 +34,7 @@ const DISPLAYS: [&str; 5] = [
 const GUEST: &str = "machine-qemu-";
 
 /// Refuses a device that a process certainly holds.
-pub(crate) fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
+pub fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
     let certain: Vec<&Holder> = holders.found.iter().filter(|h| h.is_certain()).collect();
     if certain.is_empty() {
         return Ok(());
@@ -121,7 +121,7 @@ fn is_own(unit: &str) -> bool {
 }
 
 /// The guest whose QEMU a holder is.
-pub(crate) fn guest_of(holder: &Holder) -> Option<String> {
+pub fn guest_of(holder: &Holder) -> Option<String> {
     holder.unit.as_deref().and_then(guest)
 }
 

@@ -1,0 +1,7 @@
+//! The command line: `variantctl`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ctl::cli::main()
+}

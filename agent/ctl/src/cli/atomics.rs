@@ -1,0 +1,181 @@
+//! `variantctl atomics`: whether AtomicOps reach a device's guest, and the rule that stands against them.
+
+mod ask;
+mod definition;
+mod fix;
+mod form;
+mod text;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
+use kernel_glue::address::PciAddress;
+use kernel_glue::atomics::Widths;
+use kernel_glue::device::Device;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::completion;
+use super::problem::Problem;
+use super::{View, defined, diff, output};
+use domain::{Domain, Way};
+use planner::atomics::{Guest, Kernel, Question, Report, report};
+use planner::target::{Version, Versions};
+
+use definition::Definition;
+
+/// What to judge.
+#[derive(Debug, Args)]
+pub(super) struct Request {
+    /// PCI address; by default every device that the guest has, or that a recipe knows
+    #[arg(add = ArgValueCandidates::new(completion::devices))]
+    device: Option<PciAddress>,
+    /// Name or UUID of the guest in libvirt
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    #[arg(add = ArgValueCandidates::new(completion::domains))]
+    domain: Option<String>,
+    /// Domain XML of the guest ('-' for standard input)
+    #[arg(long, value_name = "XML")]
+    file: Option<PathBuf>,
+    /// The guest's QEMU, such as 11.1; by default libvirt's for a domain, else the newest that is tested
+    #[arg(long, value_name = "VERSION")]
+    qemu: Option<Version>,
+    /// The host's kernel, such as 7.2; by default the one that it runs
+    #[arg(long, value_name = "VERSION")]
+    kernel: Option<Kernel>,
+    /// Ask VFIO as QEMU would; opens the device, which resets it, and enables AtomicOp requests in it meanwhile (root only)
+    #[arg(long, requires = "device")]
+    ask_vfio: bool,
+    /// When to colour the diff
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: diff::Color,
+}
+
+pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
+    let definition = Definition::of(view, request)?;
+    let domain = definition.as_ref().map(|definition| &definition.domain);
+    let devices = devices(view, request.device, domain)?;
+    let asked = ask::vfio(view, request);
+    let question = question(view, request, definition.as_ref());
+    let told = asked.as_ref().ok().copied().flatten();
+    let reports: Vec<Report> = devices
+        .iter()
+        .map(|device| judge(&question, device, domain, told))
+        .collect();
+    let fix = definition
+        .as_ref()
+        .and_then(|definition| fix::of(view, definition, &question, &reports));
+    match view.json {
+        true => print_json(view, &reports, fix.as_ref())?,
+        false => {
+            text::print(&reports, &view.root)?;
+            assumptions(view, request, definition.as_ref());
+            fix.iter().try_for_each(|fix| fix.print(request.color))?;
+            output::gaps(&text::concerned(&view.host.gaps, &reports));
+        }
+    }
+    asked.map(drop)
+}
+
+fn question<'a>(
+    view: &'a View,
+    request: &Request,
+    definition: Option<&Definition>,
+) -> Question<'a> {
+    let release = view.host.kernel_release.as_deref();
+    let of_domain = definition.and_then(|definition| definition.versions);
+    let of_domain = of_domain.map(|versions| versions.qemu);
+    let newest = Versions::NEWEST_TESTED.qemu;
+    Question {
+        host: &view.host,
+        recipes: &view.recipes,
+        kernel: request.kernel.unwrap_or_else(|| Kernel::of(release)),
+        qemu: request.qemu.or(of_domain).unwrap_or(newest),
+    }
+}
+
+fn judge(
+    question: &Question<'_>,
+    device: &Device,
+    domain: Option<&Domain>,
+    told: Option<Widths>,
+) -> Report {
+    let guest = domain.map(|domain| Guest {
+        domain,
+        attach: !domain.uses(device.address),
+    });
+    report(question, device, guest, told)
+}
+
+fn print_json(view: &View, reports: &[Report], fix: Option<&fix::Fix>) -> Result<(), Problem> {
+    output::stream(&Answer {
+        devices: reports,
+        fix: fix.map(fix::Fix::json),
+        gaps: output::gaps_json(&view.host.gaps),
+        version: output::SCHEMA,
+    })
+}
+
+/// What `--json` prints: thousands of devices are never all in memory as JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(serialize_with = "each")]
+    devices: &'a [Report],
+    fix: Option<Value>,
+    gaps: Value,
+    version: u32,
+}
+
+fn each<S: Serializer>(reports: &[Report], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(reports.iter().map(form::json))
+}
+
+fn assumptions(view: &View, request: &Request, definition: Option<&Definition>) {
+    let Some(definition) = definition else {
+        return;
+    };
+    defined::say_networks(&definition.libvirt, &definition.domain);
+    if request.qemu.is_none() && definition.versions.is_none() {
+        let newest = Versions::NEWEST_TESTED.qemu;
+        eprintln!("note: judged for QEMU {newest}; say --qemu VERSION for another");
+    }
+    if request.kernel.is_none() && view.host.kernel_release.is_none() {
+        eprintln!("note: the host's kernel is not known; say --kernel VERSION");
+    }
+}
+
+fn devices<'a>(
+    view: &'a View,
+    one: Option<PciAddress>,
+    domain: Option<&Domain>,
+) -> Result<Vec<&'a Device>, Problem> {
+    let find = |address: PciAddress| {
+        let device = view.host.devices.get(&address);
+        device.ok_or_else(|| super::device::not_found(address))
+    };
+    match (one, domain) {
+        (Some(address), _) => find(address).map(|device| vec![device]),
+        (None, Some(domain)) => assigned(domain).map(find).collect(),
+        (None, None) => Ok(known(view)),
+    }
+}
+
+/// Those that the guest gets as PCI functions.
+fn assigned(domain: &Domain) -> impl Iterator<Item = PciAddress> {
+    let arguments = domain
+        .elsewhere
+        .iter()
+        .filter(|one| one.way == Way::Argument);
+    let hostdevs = domain.hostdevs.iter().map(|hostdev| hostdev.source);
+    hostdevs.chain(arguments.map(|one| one.source))
+}
+
+/// Those of which a recipe says something.
+fn known(view: &View) -> Vec<&Device> {
+    let known = |device: &&Device| {
+        let recipes = &view.recipes;
+        recipes.for_device(device).is_some() || recipes.otherwise(device.id).is_some()
+    };
+    view.host.devices.values().filter(known).collect()
+}

@@ -1,0 +1,173 @@
+//! The fix of the guest's side: the definition with each device on a root port of its own, as a diff.
+//!
+//! A device is moved only where its driver asks for AtomicOps and can get them there: a move tears a mirrored switch
+//! or the functions of one card apart, and that must be worth it.
+
+use kernel_glue::address::PciAddress;
+use serde_json::{Value, json};
+
+use super::super::problem::Problem;
+use super::super::{View, diff, hint, output};
+use super::definition::Definition;
+use domain::code::Code;
+use domain::{Domain, Hostdev};
+use planner::atomics::{Bus, Judgement, Question, Report, report_planned};
+use planner::plan::{self, Setting};
+use planner::proposal::{self, Hunk};
+use planner::recipe::Need;
+use planner::target::{Target, Versions};
+
+/// A change of the definition, and how to make it.
+pub(super) struct Fix {
+    name: String,
+    hunks: Vec<Hunk>,
+    command: String,
+}
+
+/// What a place of its own mends.
+const PLACES: [Code; 6] = [
+    Code::AtomicsGuestBehind,
+    Code::AtomicsGuestFunction,
+    Code::AtomicsGuestMultifunction,
+    Code::AtomicsGuestPortTaken,
+    Code::AtomicsGuestRootBus,
+    Code::AtomicsGuestUnknown,
+];
+
+/// For the devices of the definition whose place is wrong; `None` where a change of places helps no driver.
+pub(super) fn of(
+    view: &View,
+    definition: &Definition,
+    question: &Question<'_>,
+    reports: &[Report],
+) -> Option<Fix> {
+    let helped = reports
+        .iter()
+        .filter(|report| is_misplaced(report) && is_helped(question, report));
+    let (switched, helped): (Vec<&Report>, Vec<&Report>) = helped.partition(|report| stays(report));
+    explain(view, &switched);
+    let helped: Vec<PciAddress> = helped.iter().map(|report| report.address).collect();
+    let wrong = with_functions(&definition.domain, &helped);
+    let versions = Versions {
+        qemu: question.qemu,
+        ..definition.versions.unwrap_or(Versions::NEWEST_TESTED)
+    };
+    let setting = Setting {
+        host: &view.host,
+        recipes: &view.recipes,
+        target: Target {
+            iommufd: definition.iommufd,
+            ..Target::from(versions)
+        },
+        replace: true,
+        asked: true,
+        formatted: false,
+        libvirt: &definition.libvirt,
+    };
+    let changes = plan::placed(&setting, &definition.domain, &wrong);
+    let changes = changes
+        .inspect_err(|refusal| {
+            output::say(&format!(
+                "note: no change of the definition gives them to their drivers: {refusal}"
+            ));
+        })
+        .ok()?;
+    // The verbs that plan change the place of every device with a recipe that can be changed, and of no other.
+    let covered = wrong.iter().all(|address| {
+        let device = view.host.devices.get(address);
+        device.is_some_and(|device| view.recipes.for_device(device).is_some())
+    });
+    let covered = covered && switched.is_empty();
+    (!changes.is_empty()).then(|| Fix {
+        name: definition.name.clone(),
+        hunks: proposal::hunks(&definition.text, &changes),
+        command: hint::for_host(&command(definition, covered), &view.root),
+    })
+}
+
+fn is_misplaced(report: &Report) -> bool {
+    let mut findings = report.guest.iter().flat_map(Judgement::findings);
+    findings.any(|finding| PLACES.contains(&finding.code))
+}
+
+/// True for a driver that wants AtomicOps, has too few, and is not certain to get none on a root port either.
+fn is_helped(question: &Question<'_>, report: &Report) -> bool {
+    let wants = report.need.need != Need::Ignore && report.need.otherwise.is_none();
+    let device = question.host.devices.get(&report.address);
+    let planned = device.map(|device| report_planned(question, device, false));
+    let can = planned.is_some_and(|planned| planned.driver.ok() != Some(false));
+    wants && report.driver.ok() != Some(true) && can
+}
+
+/// True for a device behind a switch of the guest whose driver runs without AtomicOps: somebody put it there so that
+/// the guest sees which devices are near each other.
+fn stays(report: &Report) -> bool {
+    let place = report.place.as_ref();
+    let switched = place.is_some_and(|place| matches!(place.bus, Bus::Switch(_)));
+    switched && report.need.need == Need::Prefer
+}
+
+fn explain(view: &View, switched: &[&Report]) {
+    if switched.is_empty() {
+        return;
+    }
+    let devices: Vec<String> = switched
+        .iter()
+        .map(|one| format!("'{}'", one.address))
+        .collect();
+    let text = format!(
+        "note: {}: left behind the guest's switch, which ends AtomicOps: the driver runs without them, and on a root port of \
+         its own the guest would not see which devices are near it; 'variantctl rewrite --replace' moves it",
+        devices.join(", ")
+    );
+    eprintln!("{}", hint::for_host(&text, &view.root));
+}
+
+/// With the other functions of each slot whose function 0 moves: a guest finds no function of a slot without it.
+fn with_functions(domain: &Domain, moved: &[PciAddress]) -> Vec<PciAddress> {
+    let addresses = domain
+        .hostdevs
+        .iter()
+        .filter(|one| moved.contains(&one.source));
+    let addresses = addresses.filter_map(|one| one.address);
+    let heads: Vec<(u8, u8)> = addresses
+        .filter(|address| address.at.function() == 0)
+        .map(|address| (address.at.bus(), address.at.device()))
+        .collect();
+    let left_behind = |one: &&Hostdev| {
+        let slot = one
+            .address
+            .map(|address| (address.at.bus(), address.at.device()));
+        slot.is_some_and(|slot| heads.contains(&slot))
+    };
+    let others = domain
+        .hostdevs
+        .iter()
+        .filter(left_behind)
+        .map(|one| one.source);
+    let others = others.filter(|source| !moved.contains(source));
+    moved.iter().copied().chain(others).collect()
+}
+
+fn command(definition: &Definition, covered: bool) -> String {
+    let name = &definition.name;
+    match (definition.defined, covered) {
+        (true, true) => format!("variantctl prepare --replace {name}"),
+        (true, false) => format!("virsh edit {name}"),
+        (false, true) => format!("variantctl rewrite --replace {name}"),
+        (false, false) => format!("patch {name}"),
+    }
+}
+
+impl Fix {
+    pub(super) fn json(&self) -> Value {
+        json!({"hunks": self.hunks, "command": self.command})
+    }
+
+    /// The diff, and what makes the change.
+    pub(super) fn print(&self, color: diff::Color) -> Result<(), Problem> {
+        diff::print_hunks(&self.hunks, &self.name, color)?;
+        output::say(&format!("note: '{}' makes this change", self.command));
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+//! Reports on AtomicOps for people: a table, and for each device its path as a tree.
+
+use std::path::Path;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::host::Gap;
+
+use super::super::problem::Problem;
+use super::super::{hint, output};
+use planner::atomics::{Answer, Bus, Element, Finding, Judgement, Report, in_words, word};
+use planner::recipe::Need;
+
+const HEAD: [&str; 7] = [
+    "DEVICE", "WIDTH", "HOST", "GUEST", "DRIVER", "VERDICT", "RULE",
+];
+
+pub(super) fn print(reports: &[Report], host: &Path) -> Result<(), Problem> {
+    if reports.is_empty() {
+        let text = "no device: name one, or see 'variantctl list --all'";
+        output::say(&hint::for_host(text, host));
+        return Ok(());
+    }
+    let head = HEAD.map(str::to_owned).to_vec();
+    let rows = reports.iter().flat_map(rows);
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    output::text(&output::columns(&rows))?;
+    let details: String = reports.iter().map(details).collect();
+    output::text(&details)
+}
+
+/// Gaps of the host as a whole and on the way of these devices.
+pub(super) fn concerned(gaps: &[Gap], reports: &[Report]) -> Vec<Gap> {
+    let on_the_way = |gap: &Gap, report: &Report| {
+        let own = [report.address, report.judged];
+        let path = report.path.iter().map(|element| element.address);
+        let mut all = own.into_iter().chain(path);
+        all.any(|address| gap.path.ends_with(&format!("{address}/config")))
+    };
+    let ours = |gap: &&Gap| reports.iter().any(|report| on_the_way(gap, report));
+    gaps.iter().filter(ours).cloned().collect()
+}
+
+fn rows(report: &Report) -> Vec<Vec<String>> {
+    let guest = report
+        .guest
+        .as_ref()
+        .map_or("-", |guest| said(&guest.answer));
+    let row = |(width, verdict): (kernel_glue::atomics::Width, &Judgement)| {
+        let wants = report.need.widths.contains(width) && report.need.otherwise.is_none();
+        let driver = match report.need.need {
+            Need::Require if wants => "requires",
+            Need::Prefer if wants => "prefers",
+            _ => "-",
+        };
+        let cells = [
+            report.address.to_string(),
+            width.to_string(),
+            said(report.host.of(width)).to_owned(),
+            guest.to_owned(),
+            driver.to_owned(),
+            said(&verdict.answer).to_owned(),
+            rules(verdict),
+        ];
+        cells.to_vec()
+    };
+    report.verdict.judgements().map(row).collect()
+}
+
+/// The rule that decides with its reason, and the codes of all others that fail.
+fn rules(verdict: &Judgement) -> String {
+    let Some(first) = verdict.answer.finding() else {
+        return "-".to_owned();
+    };
+    let others = verdict.findings().filter(|finding| *finding != first);
+    let others: Vec<&str> = others.map(|finding| finding.code.as_str()).collect();
+    let also = match others.is_empty() {
+        true => String::new(),
+        false => format!("; also {}", others.join(", ")),
+    };
+    format!("{} {}{also}", first.code, first.reason)
+}
+
+fn said(answer: &Answer) -> &'static str {
+    match answer.ok() {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "open",
+    }
+}
+
+fn details(report: &Report) -> String {
+    let facts: String = report
+        .facts
+        .iter()
+        .map(|fact| {
+            let at = fact.at.map(|at| format!("'{at}': ")).unwrap_or_default();
+            format!("  note: {at}{} ({})\n", fact.text, fact.code)
+        })
+        .collect();
+    format!(
+        "\n{}{}{}{}{}{facts}",
+        driver(report),
+        tree(report),
+        host(report),
+        guest(report),
+        asked(report)
+    )
+}
+
+fn driver(report: &Report) -> String {
+    let address = report.address;
+    let recipe = match &report.need.recipe {
+        Some(recipe) => format!(" by recipe {recipe}"),
+        None => ", of which no recipe says what its driver needs".to_owned(),
+    };
+    let said = match report.driver.finding() {
+        Some(finding) => format!(": {} ({})", finding.reason, finding.code),
+        None if report.need.need != Need::Ignore => {
+            ": its driver gets the AtomicOps that it wants".to_owned()
+        }
+        None => String::new(),
+    };
+    format!("{address}{recipe}{said}\n")
+}
+
+/// The path on the host, from the root port down, with the rules that fail where they do.
+fn tree(report: &Report) -> String {
+    let mut out = String::new();
+    let mut indent = String::from("  ");
+    for element in &report.path {
+        let what = what(element);
+        let failing = failing(report, element.address);
+        out.push_str(&format!("{indent}{} {what}{failing}\n", element.address));
+        match indent.trim().is_empty() && indent.len() == 2 {
+            true => indent.push_str("`- "),
+            false => indent.insert_str(2, "   "),
+        }
+    }
+    let kind = report.kind.map_or("device", word::port);
+    let completer = report
+        .completer
+        .map_or("not visible".to_owned(), |c| c.to_string());
+    let failing = failing(report, report.judged);
+    out.push_str(&format!(
+        "{indent}{} {kind}, atomics {completer}{failing}\n",
+        report.judged
+    ));
+    if report.judged != report.address {
+        let text = "its virtual function; the physical one is judged";
+        out.push_str(&format!("{indent}{} {text}\n", report.address));
+    }
+    out
+}
+
+fn what(element: &Element) -> String {
+    let kind = element.kind.map_or("bridge", word::port);
+    let bits = match (&element.hidden, element.completer) {
+        (Some(why), _) => format!("not visible: {why}"),
+        (None, None) => "none".to_owned(),
+        (None, Some(completer)) => in_words(
+            completer,
+            element.routing.unwrap_or_default(),
+            element.egress_blocked.unwrap_or_default(),
+        ),
+    };
+    format!("{kind}, atomics {bits}")
+}
+
+/// Which widths end at a function, and by which rules.
+fn failing(report: &Report, at: PciAddress) -> String {
+    let rules = failing_where(report, |finding| finding.at == Some(at));
+    let rules: Vec<String> = rules
+        .iter()
+        .map(|(finding, widths)| format!("{widths} by {}", finding.code))
+        .collect();
+    match rules.is_empty() {
+        true => String::new(),
+        false => format!("   <-- {}", rules.join("; ")),
+    }
+}
+
+/// The rules of the host that fail at no function in particular: its kernel's, and VFIO's own answer.
+fn host(report: &Report) -> String {
+    let rules = failing_where(report, |finding| finding.at.is_none());
+    rules
+        .iter()
+        .map(|(finding, widths)| {
+            format!(
+                "  host: {}   <-- {widths} by {}\n",
+                finding.reason, finding.code
+            )
+        })
+        .collect()
+}
+
+/// The failing rules of the host's part that are wanted, each once with the widths that it ends.
+fn failing_where(report: &Report, wanted: impl Fn(&Finding) -> bool) -> Vec<(&Finding, String)> {
+    let mut rules: Vec<(&Finding, String)> = Vec::new();
+    for (width, judgement) in report.host.judgements() {
+        for answer in &judgement.failing {
+            let Some(finding) = answer.finding().filter(|finding| wanted(finding)) else {
+                continue;
+            };
+            match rules
+                .iter_mut()
+                .find(|(known, _)| known.code == finding.code)
+            {
+                Some((_, widths)) => widths.push_str(&format!(", {width}")),
+                None => rules.push((finding, format!("{} {width}", said(answer)))),
+            }
+        }
+    }
+    rules
+}
+
+fn guest(report: &Report) -> String {
+    let Some(place) = &report.place else {
+        return String::new();
+    };
+    let (slot, function) = place.slot;
+    let slot = match place.bus {
+        Bus::NoFreePort | Bus::Unknown(_) | Bus::Conventional(_) => String::new(),
+        _ => format!(", slot {slot}, function {function}"),
+    };
+    let how = place.predicted.as_ref();
+    let how = how.map(|how| format!(" ({how})")).unwrap_or_default();
+    let findings = report.guest.iter().flat_map(Judgement::findings);
+    let codes: Vec<&str> = findings.map(|finding| finding.code.as_str()).collect();
+    let failing = match codes.is_empty() {
+        true => String::new(),
+        false => format!("   <-- {}", codes.join(", ")),
+    };
+    format!("  guest: {}{slot}{how}{failing}\n", place.bus)
+}
+
+fn asked(report: &Report) -> String {
+    let Some(asked) = report.asked else {
+        return String::new();
+    };
+    let differs = match asked == report.computed {
+        true => String::new(),
+        false => format!("; config space gives {}", report.computed),
+    };
+    format!("  VFIO was asked, and says: {asked}{differs}\n")
+}

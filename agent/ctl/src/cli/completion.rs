@@ -1,0 +1,104 @@
+//! `variantctl completions SHELL`: the script that packages install. It asks this program at each TAB, which is how
+//! devices and domains get into it.
+//!
+//! Devices are completed as libvirt names them: shells take a colon for the end of a word.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::CommandFactory;
+use clap::builder::StyledStr;
+use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
+use clap_complete::env::{CompleteEnv, Shells};
+use domain::printable::is_control;
+use kernel_glue::device::Device;
+use kernel_glue::host::Host;
+
+use super::problem::Problem;
+use super::{Cli, output};
+use crate::inquiry;
+use planner::recipe::Recipes;
+
+const PROGRAM: &str = "variantctl";
+/// The variable by which the script asks.
+const VARIABLE: &str = "COMPLETE";
+const URI: &str = "qemu:///system";
+/// How long somebody who has pressed TAB waits for libvirt.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers a script's question and ends the process, if it is one.
+pub(super) fn answer() {
+    CompleteEnv::with_factory(Cli::command)
+        .var(VARIABLE)
+        .completer(PROGRAM)
+        .complete();
+}
+
+pub(super) fn run(shell: clap_complete::Shell) -> Result<(), Problem> {
+    let shells = Shells::builtins();
+    let name = shell.to_string();
+    let shell = shells
+        .completer(&name)
+        .expect("one for each name of a shell");
+    let mut script = Vec::new();
+    shell
+        .write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)
+        .map_err(|why| Problem::Failed(format!("cannot write a script for '{name}': {why}")))?;
+    output::text(&String::from_utf8_lossy(&script))
+}
+
+/// Devices that a recipe covers, each with its driver; without any, all.
+pub(super) fn devices() -> Vec<CompletionCandidate> {
+    let Ok(host) = Host::read(&root()) else {
+        return Vec::new();
+    };
+    let recipes = settings::recipes::load(planner::recipe::DIRECTORY.as_ref())
+        .or_else(|_| Recipes::shipped());
+    let covered = |device: &&Device| {
+        let recipes = recipes.as_ref().ok();
+        recipes.is_some_and(|recipes| recipes.for_device(device).is_some())
+    };
+    let found: Vec<&Device> = host.devices.values().filter(covered).collect();
+    match found.is_empty() {
+        true => host.devices.values().map(device).collect(),
+        false => found.into_iter().map(device).collect(),
+    }
+}
+
+/// Every domain of libvirt's.
+pub(super) fn domains() -> Vec<CompletionCandidate> {
+    let uri = env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| URI.to_owned());
+    let names = inquiry::names(&uri, PATIENCE).unwrap_or_default();
+    // A shell shows what it is offered.
+    let safe = |name: &String| !name.chars().any(is_control);
+    let names = names.into_iter().filter(safe);
+    names.map(CompletionCandidate::new).collect()
+}
+
+/// Files, and every domain of libvirt's.
+pub(super) fn files_and_domains(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let begun_so = begun.to_string_lossy();
+    let mut all = domains();
+    all.retain(|one| one.get_value().to_string_lossy().starts_with(&*begun_so));
+    all.extend(PathCompleter::file().complete(begun));
+    all
+}
+
+fn device(device: &Device) -> CompletionCandidate {
+    let name = device.address.to_string().replace([':', '.'], "_");
+    let driver = device.driver.as_ref();
+    let driver = driver.map_or("no driver", kernel_glue::driver::DriverName::as_str);
+    let help = format!("{} on {driver}", device.id);
+    CompletionCandidate::new(format!("pci_{name}")).help(Some(StyledStr::from(help)))
+}
+
+/// The host of the line that is completed.
+fn root() -> PathBuf {
+    let words: Vec<String> = env::args().collect();
+    let with_sign = words.iter().find_map(|word| word.strip_prefix("--host="));
+    let mut behind = words.iter().skip_while(|word| *word != "--host").skip(1);
+    let named = with_sign.or_else(|| behind.next().map(String::as_str));
+    named.map_or_else(|| PathBuf::from("/"), PathBuf::from)
+}

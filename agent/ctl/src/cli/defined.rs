@@ -1,0 +1,46 @@
+//! A domain's definition from libvirt, with what libvirt says beside it, for the verbs that only read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kernel_glue::address::PciAddress;
+
+use super::problem::Problem;
+use super::{View, output};
+use crate::inquiry;
+use agent::libvirt::Found;
+use domain::Domain;
+use domain::code::Code;
+use planner::from_libvirt::FromLibvirt;
+
+/// The system's libvirt, as the agent uses it; reading needs no rights there.
+const URI: &str = "qemu:///system";
+/// How long libvirt may take; it waits while the hook of another guest runs.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The domain with this name or UUID; with its live XML where it runs with a `device` that its definition does not have.
+pub(super) fn in_libvirt(
+    view: &View,
+    name: &str,
+    device: Option<PciAddress>,
+) -> Result<Found, Problem> {
+    if view.root != Path::new("/") {
+        let text = "a recorded host has no libvirt: give the definition with --file";
+        return Err(Problem::Usage(text.to_owned()));
+    }
+    let found = inquiry::definition(URI, name, device, TIMEOUT);
+    let found = found.map_err(|why| Problem::Unreachable(why.to_string()))?;
+    let missing = || {
+        let text = format!("libvirt has no domain '{name}'; run 'virsh list --all'");
+        Problem::NotFound(text)
+    };
+    found.ok_or_else(missing)
+}
+
+/// Says which interfaces of networks may bring a host device that is neither judged nor drawn.
+pub(super) fn say_networks(libvirt: &FromLibvirt, domain: &Domain) {
+    let has_devices = domain.sources().next().is_some();
+    for (sentence, _) in libvirt.interfaces(domain, has_devices) {
+        output::say(&format!("note: {sentence} ({})", Code::DeviceUnjudged));
+    }
+}

@@ -1,0 +1,148 @@
+//! `variantctl doctor`: one screen of checks, and the one command to run next. Changes nothing.
+
+use std::str::FromStr;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::{Cli, hint, is_snapshot, output, reservations};
+use crate::doctor::read::{self, Places};
+use crate::doctor::{Check, Group, Tally, Verdict, examine, next, text};
+use agent::reserve::Reservations;
+use agent::snapshot::Snapshot;
+use domain::code::Code;
+use domain::hint::Hint;
+
+/// Which checks to make, and what counts.
+#[derive(Debug, Args)]
+pub(super) struct Request {
+    /// Exit with 1 after a warning, too
+    #[arg(long)]
+    strict: bool,
+    /// Print warnings and failures alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// Only checks of these groups (host, devices, libvirt, domains, installation) or codes, joined by commas
+    #[arg(long, value_name = "GROUP|CODE", value_delimiter = ',')]
+    only: Vec<Only>,
+}
+
+/// A group of checks, or one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Only {
+    Group(Group),
+    Code(Code),
+}
+
+impl FromStr for Only {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let code = || text.parse().map(Self::Code);
+        let group = text.parse().map(Self::Group);
+        group.or_else(|()| code()).map_err(|_| {
+            let groups = Group::ALL.map(Group::as_str).join(", ");
+            format!("it is neither a group ({groups}) nor a code that 'variantctl explain' lists")
+        })
+    }
+}
+
+/// Looks, prints, and fails when a check did.
+pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
+    let (host, reservations) = match is_snapshot(cli.host()) {
+        true => {
+            let snapshot = Snapshot::read(cli.host())?;
+            let noted = Reservations::noted(snapshot.reservations);
+            (Some(snapshot.host), noted)
+        }
+        false => (None, reservations(cli)),
+    };
+    let places = Places {
+        root: cli.host().to_owned(),
+        host,
+        recipes: cli.recipes.clone(),
+        reservations,
+    };
+    let scene = read::scene(places).map_err(|failure| Problem::Failed(failure.to_string()))?;
+    let mut checks = examine(&scene);
+    checks.retain(|check| request.wants(check));
+    for check in &mut checks {
+        let hint = check.hint.take();
+        check.hint = hint.map(|hint| hint.map(|text| hint::for_host(text, cli.host())));
+    }
+    let (tally, next) = (Tally::of(&checks), next(&scene, &checks));
+    let next = hint::for_host(&next, cli.host());
+    match cli.json {
+        true => output::object(to_json(&checks, tally, &next))?,
+        false => show(&checks, request, tally, &next)?,
+    }
+    let bad = tally.failed > 0 || request.strict && tally.warned > 0;
+    if bad { Err(Problem::Found) } else { Ok(()) }
+}
+
+impl Request {
+    fn wants(&self, check: &Check) -> bool {
+        let named = |only: &Only| match only {
+            Only::Group(group) => *group == check.group,
+            Only::Code(code) => *code == check.code,
+        };
+        self.only.is_empty() || self.only.iter().any(named)
+    }
+}
+
+fn show(checks: &[Check], request: &Request, tally: Tally, next: &str) -> Result<(), Problem> {
+    output::text(&text(checks, request.quiet))?;
+    if request.quiet {
+        return Ok(());
+    }
+    output::text(&format!(
+        "\n{}\nnext: {next}\n",
+        summary(tally, request.strict)
+    ))
+}
+
+fn summary(tally: Tally, strict: bool) -> String {
+    let mut parts = vec![format!("{} passed", tally.passed)];
+    let counted = [
+        (tally.unseen, "not seen"),
+        (tally.warned, "to be warned of"),
+        (tally.failed, "failed"),
+    ];
+    let present = counted.iter().filter(|(count, _)| *count > 0);
+    parts.extend(present.map(|(count, word)| format!("{count} {word}")));
+    let strictly = match tally.warned > 0 && !strict {
+        true => "; warnings do not change the exit status without --strict",
+        false => "",
+    };
+    format!("{}{strictly}", parts.join(", "))
+}
+
+fn to_json(checks: &[Check], tally: Tally, next: &str) -> Value {
+    json!({
+        "summary": {
+            "pass": tally.passed, "not_seen": tally.unseen, "warn": tally.warned, "fail": tally.failed,
+        },
+        "checks": checks.iter().map(check_json).collect::<Value>(),
+        "next": next,
+    })
+}
+
+fn check_json(check: &Check) -> Value {
+    let verdict = match check.verdict {
+        Verdict::Pass => "pass",
+        Verdict::Unseen => "not-seen",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "fail",
+    };
+    json!({
+        "code": check.code.as_str(),
+        "group": check.group.as_str(),
+        "subject": check.subject,
+        "verdict": verdict,
+        "text": check.text,
+        "detail": check.detail,
+        "hint": check.hint.as_ref().map(Hint::as_str),
+        "command": check.command(),
+    })
+}

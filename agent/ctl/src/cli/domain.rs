@@ -1,0 +1,211 @@
+//! `variantctl plan DOMAIN`, `prepare`, `revert` and `wait`: asks the agent, which alone changes definitions.
+
+use std::path::Path;
+use std::time::Duration;
+
+use api::again::{Effect, again};
+use serde_json::{Value, json};
+use zbus::{Connection, Variant};
+
+use super::problem::{Coded, Exit, Problem};
+use super::{input, output};
+use api::client::{Fault, ManagerProxy, Options};
+use api::refused::{self, Kind};
+use domain::code::Code;
+use domain::refusal::Refusal;
+use planner::proposal::{Findings, MAX_BYTES, Proposal};
+
+/// Completes a domain's definition and says what was added.
+pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
+    let report = ask(Effect::Changes, async |manager| {
+        let options = options([("replace", replace.into())]);
+        manager.prepare(domain, options).await
+    })?;
+    tell(&report, as_json)
+}
+
+/// Has exactly the edits of a saved plan made.
+pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<(), Problem> {
+    let text = input::text(file, MAX_BYTES)?;
+    let saved = Proposal::parse(&text)?;
+    let uuid = saved.uuid.map(|uuid| uuid.to_string());
+    let own = uuid.unwrap_or(saved.domain);
+    let report = ask(Effect::Changes, async |manager| {
+        let options = options([("plan", text.as_str().into())]);
+        manager.prepare(domain.unwrap_or(&own), options).await
+    })?;
+    tell(&report, as_json)
+}
+
+/// What the agent plans for a domain, and the same as JSON.
+pub(super) fn plan(domain: &str, replace: bool) -> Result<(Proposal, Value), Problem> {
+    let json = ask(Effect::Reads, async |manager| {
+        let options = options([("replace", replace.into())]);
+        manager.plan(domain, options).await
+    })?;
+    Ok((Proposal::parse(&json.to_string())?, json))
+}
+
+/// A text of the user's own, completed, and what the agent says of it.
+pub(super) fn complete(xml: &str, replace: bool) -> Result<(String, Findings), Problem> {
+    let (completed, findings) = answer(Effect::Reads, async |manager| {
+        let options = options([("replace", replace.into())]);
+        manager.prepare_xml(xml, options).await
+    })?;
+    unrefused(&findings)?;
+    Ok((completed, serde_json::from_str(&findings).map_err(unread)?))
+}
+
+/// Takes back what was added to a domain's definition.
+pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
+    let report = ask(Effect::Changes, async |manager| {
+        manager.revert(domain, options([])).await
+    })?;
+    tell(&report, as_json)
+}
+
+/// Waits until a definition is at rest, and says whether it is complete.
+pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(), Problem> {
+    let limit = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    let report = ask(Effect::Reads, async |manager| {
+        manager.wait(domain, limit, options([])).await
+    })?;
+    tell(&report, as_json)?;
+    if report["outcome"] == "on-request" {
+        let text =
+            format!("domain '{domain}' waits for a request: run 'variantctl prepare {domain}'");
+        return Err(Problem::Failed(text));
+    }
+    Ok(())
+}
+
+/// Options of a call: these, and that a refusal is answered with fields.
+pub(super) fn options<'a>(own: impl IntoIterator<Item = (&'a str, Variant<'a>)>) -> Options<'a> {
+    own.into_iter().chain([("refusal", true.into())]).collect()
+}
+
+/// Makes one call, again where its effect allows it, and reads its JSON.
+pub(super) fn ask(
+    effect: Effect,
+    call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<String>,
+) -> Result<Value, Problem> {
+    let text = answer(effect, call)?;
+    unrefused(&text)?;
+    serde_json::from_str(&text).map_err(unread)
+}
+
+/// Fails where the answer is a refusal.
+fn unrefused(answer: &str) -> Result<(), Problem> {
+    Err(match refused::read(answer) {
+        None => return Ok(()),
+        Some((Kind::Refused, refusal)) => Problem::Refused(refusal),
+        Some((kind, refusal)) => Problem::Coded(exit(kind), refusal.into()),
+    })
+}
+
+fn exit(kind: Kind) -> Exit {
+    match kind {
+        Kind::NotFound => Exit::NotFound,
+        _ => Exit::Failed,
+    }
+}
+
+fn unread(error: serde_json::Error) -> Problem {
+    Problem::Failed(format!("cannot read the agent's answer: {error}"))
+}
+
+/// The same without JSON.
+fn answer<T>(
+    effect: Effect,
+    call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<T>,
+) -> Result<T, Problem> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| Problem::Failed(format!("cannot start: {error}")))?;
+    // A bus that is full greets nobody either.
+    let attempt = async || {
+        let connection = Connection::system().await?;
+        call(&ManagerProxy::new(&connection).await?).await
+    };
+    let reply = runtime.block_on(again(effect, attempt));
+    reply.map_err(|error| problem(error.into()))
+}
+
+pub(super) fn problem(fault: Fault) -> Problem {
+    match fault {
+        Fault::Refused(words) | Fault::Failed(words) | Fault::NotAuthorized(words) => {
+            match words.code {
+                Some(code) => Problem::Coded(Exit::Failed, Coded::new(code, words.text)),
+                None => Problem::Failed(words.text),
+            }
+        }
+        Fault::NotFound(words) => match words.code {
+            Some(code) => Problem::Coded(Exit::NotFound, Coded::new(code, words.text)),
+            None => Problem::NotFound(words.text),
+        },
+        Fault::Full(why) => unreachable(
+            "the system bus has no room for a call of variantd",
+            &why,
+            "try again",
+        ),
+        Fault::Unanswered(why) => unreachable(
+            "variantd ended before it answered, or its answer was lost",
+            &why,
+            "see 'journalctl -u variantd', then try again: what is done already stays",
+        ),
+        Fault::Unreachable(why) => unreachable(
+            "variantd does not answer",
+            &why,
+            "start it with 'systemctl start variantd'",
+        ),
+    }
+}
+
+fn unreachable(what: &str, why: &str, hint: &str) -> Problem {
+    let why = why.lines().next().unwrap_or_default().trim_end_matches('.');
+    let refusal = Refusal::new(Code::AgentUnreachable, format!("{what}: {why}"), hint);
+    Problem::Coded(Exit::Unreachable, refusal.into())
+}
+
+fn tell(report: &Value, as_json: bool) -> Result<(), Problem> {
+    if as_json {
+        return output::object(json!({"report": report}));
+    }
+    let word = |key: &str| report[key].as_str().unwrap_or_default().to_owned();
+    let said = match word("outcome").as_str() {
+        "completed" => format!("domain '{}' was completed\n", word("domain")),
+        "complete" => format!("domain '{}' is complete\n", word("domain")),
+        "reverted" => format!(
+            "domain '{0}' is reverted; it waits for 'variantctl prepare {0}'\n",
+            word("domain")
+        ),
+        "foreign" => format!(
+            "domain '{}' has no device that a recipe covers\n",
+            word("domain")
+        ),
+        _ => String::new(),
+    };
+    let items = |key: &str| report[key].as_array().cloned().unwrap_or_default();
+    let line = |item: &Value| {
+        let part = |key: &str| {
+            item[key]
+                .as_str()
+                .map(|text| format!("{text} "))
+                .unwrap_or_default()
+        };
+        format!(
+            "  {}{}{}\n",
+            part("code"),
+            part("path"),
+            item["text"].as_str().unwrap_or_default()
+        )
+    };
+    let changes: String = items("changes").iter().map(line).collect();
+    let notes: String = items("notes")
+        .iter()
+        .map(|note| format!("note: {}", line(note).trim_start()))
+        .collect();
+    eprint!("{}", output::readable(&notes));
+    output::text(&(said + &changes))
+}

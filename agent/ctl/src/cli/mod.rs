@@ -1,0 +1,532 @@
+//! The command line `variantctl`: verbs, and what they exit with.
+//!
+//! Read verbs work without the agent, without libvirt and without root, and say what they could not
+//! see. Exit: 0 done or already so, 1 failed or a check failed, 2 usage, 3 not found, 4 agent not reachable.
+
+mod atomics;
+mod bind;
+mod completion;
+mod config;
+mod create;
+mod defined;
+mod device;
+mod diff;
+mod doctor;
+mod domain;
+mod dry_run;
+mod explain;
+mod fleet;
+mod hint;
+mod input;
+mod list;
+mod monitor;
+mod occupancy;
+mod output;
+mod plan;
+mod problem;
+mod recipe;
+mod record;
+mod region;
+mod reserve;
+mod snapshot;
+mod topology;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
+
+use ::domain::code::Code;
+use agent::reserve::Reservations;
+use agent::snapshot::Snapshot;
+use planner::recipe::Recipes;
+use planner::target::{Target, Versions};
+use settings::config::{Config, ConfigError};
+
+use problem::{Coded, Exit, Problem};
+
+/// Assign GPUs that need a VFIO variant driver to libvirt guests
+#[derive(Debug, Parser)]
+#[command(name = "variantctl", version, max_term_width = 100)]
+pub struct Cli {
+    /// Read a recorded host below DIR, or a snapshot of one, instead of this host; for 'plan' several, or a DIR of snapshots
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR|FILE",
+        default_value = "/",
+        hide_default_value = true
+    )]
+    host: Vec<PathBuf>,
+    /// Read recipes of DIR over the shipped ones
+    #[arg(long, global = true, value_name = "DIR", default_value = planner::recipe::DIRECTORY, hide_default_value = true)]
+    recipes: PathBuf,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the devices that a recipe covers
+    List {
+        /// List every PCI function
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one device: driver, group, node, initiators, path to its root port, and who holds it
+    Show {
+        /// PCI address: 0000:01:00.0, 01:00.0 or pci_0000_01_00_0
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
+        device: PciAddress,
+        /// Ask VFIO for the BARs a guest would see; opens the device, which resets it (root only)
+        #[arg(long)]
+        regions: bool,
+    },
+    /// Check host, devices, libvirt, domains and installation; changes nothing
+    Doctor(doctor::Request),
+    /// Draw the host: sockets, root ports, switches, devices, NUMA nodes; and a guest beside it
+    Topology(topology::Request),
+    /// Show whether AtomicOps reach a device's guest: by width, on the host and in the guest, with the rule that fails
+    Atomics(atomics::Request),
+    /// Show what a domain needs, as a diff with the reason for each part
+    Plan(Request),
+    /// Complete a domain definition and print it; libvirt is not touched
+    Rewrite(Definition),
+    /// List, show or check recipes: what each family of guest drivers needs
+    #[command(subcommand)]
+    Recipe(RecipeVerb),
+    /// Show or check the configuration: variantd.conf, its drop-ins and the shipped defaults
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Explain a code such as VD-TOP-002, or list all of them
+    Explain {
+        /// The code
+        code: Option<Code>,
+    },
+    /// Record this host below DIR, for use with --host; serial numbers are left out
+    RecordHost {
+        /// Directory to make; it must be empty or not exist
+        dir: PathBuf,
+    },
+    /// Write what planning reads of this host as one JSON text, for use with --host and by programs elsewhere
+    Snapshot(snapshot::Request),
+    /// Complete a domain in libvirt now
+    Prepare {
+        /// Name or UUID of the domain
+        #[arg(required_unless_present = "plan")]
+        #[arg(add = ArgValueCandidates::new(completion::domains))]
+        domain: Option<String>,
+        /// Give a device whose guest address contradicts its recipe a new one
+        #[arg(long, conflicts_with = "plan")]
+        replace: bool,
+        /// Make exactly the edits that 'plan --json' put into FILE ('-' for standard input), or refuse
+        /// because the definition, the host, the recipes or the versions changed since
+        #[arg(long, value_name = "FILE")]
+        plan: Option<PathBuf>,
+    },
+    /// Complete domain XML and create a transient guest of it, as 'virsh create' does
+    Create(create::Request),
+    /// Take back what was added to a domain; it is left alone until it is prepared again
+    Revert {
+        /// Name or UUID of the domain
+        #[arg(required_unless_present = "file", conflicts_with = "file")]
+        #[arg(add = ArgValueCandidates::new(completion::domains))]
+        domain: Option<String>,
+        /// Revert domain XML in FILE ('-' for standard input) and print it; libvirt is not touched
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+    /// Bind a device outside of any guest
+    Bind {
+        /// PCI address
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
+        device: PciAddress,
+        /// The driver; by default the one that its recipe names
+        #[arg(long)]
+        driver: Option<DriverName>,
+        /// Bind what the host uses of its IOMMU group along with it
+        #[arg(long)]
+        allow_group: bool,
+        /// Print the writes in order instead, each as 'path <- value'; works with --host, and without the agent
+        #[arg(long)]
+        dry_run: bool,
+        /// Stop known services that hold it, such as nvidia-persistenced, until it is released
+        #[arg(long)]
+        stop_services: bool,
+    },
+    /// Give a device back that was bound outside of any guest
+    Release {
+        /// PCI address
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
+        device: PciAddress,
+    },
+    /// Give devices back that a change left half-way
+    Recover {
+        /// PCI address; by default every such device
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
+        device: Option<PciAddress>,
+    },
+    /// Reserve a device for guests: it is bound at each boot, before anything else takes it
+    Reserve {
+        /// PCI address
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
+        device: PciAddress,
+        /// The driver; by default the one that its recipe names at that time
+        #[arg(long)]
+        driver: Option<DriverName>,
+        /// Bind it now, too
+        #[arg(long)]
+        now: bool,
+    },
+    /// End a reservation
+    Unreserve {
+        /// PCI address
+        #[arg(add = ArgValueCandidates::new(completion::devices))]
+        device: PciAddress,
+        /// Give the device back now, too
+        #[arg(long)]
+        now: bool,
+    },
+    /// Follow what happens to devices, domains and jobs, until Ctrl-C; a line each, JSON with --json
+    Monitor,
+    /// Print completions for a shell, for packagers
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Wait until a domain is complete, or exit with 1 and the reason why it is not
+    Wait {
+        /// Name or UUID of the domain
+        #[arg(add = ArgValueCandidates::new(completion::domains))]
+        domain: String,
+        /// Seconds to wait
+        #[arg(long, default_value_t = 10)]
+        timeout: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum RecipeVerb {
+    /// List the recipes in force
+    List,
+    /// Print one as it is in force
+    Show {
+        /// Its name
+        name: String,
+        /// The one that variantd brings, whatever is over it
+        #[arg(long)]
+        shipped: bool,
+    },
+    /// Check a file before it is put into the recipes' directory
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Print every setting in force, with the file and line that it comes from
+    Show,
+    /// Check all files, and name every mistake
+    Check,
+}
+
+/// A definition and what it is for.
+#[derive(Debug, Args)]
+struct Definition {
+    /// File with domain XML; '-' reads standard input
+    file: PathBuf,
+    #[command(flatten)]
+    wish: Wish,
+}
+
+/// What to plan for, and how to print it.
+#[derive(Debug, Args)]
+struct Request {
+    /// File with domain XML ('-' for standard input), or name or UUID of a domain in libvirt
+    #[arg(value_name = "FILE|DOMAIN", add = ArgValueCompleter::new(completion::files_and_domains))]
+    subject: PathBuf,
+    #[command(flatten)]
+    wish: Wish,
+    /// When to colour the diff
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: diff::Color,
+    /// Say on which of the hosts in FILE it fits: a snapshot or recorded host a line ('-' for standard input)
+    #[arg(long, value_name = "FILE")]
+    hosts_from: Option<PathBuf>,
+}
+
+/// What a plan is to be like.
+#[derive(Debug, Args)]
+struct Wish {
+    /// What to write for, such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt
+    #[arg(long, value_name = "TARGET")]
+    target: Option<Target>,
+    /// Give a device whose guest address contradicts its recipe a new one
+    #[arg(long)]
+    replace: bool,
+    /// Ask VFIO for the BARs of devices that are on their recipe's driver; opens and resets them (root only)
+    #[arg(long)]
+    regions: bool,
+}
+
+/// What every verb that reads a host reads.
+struct View {
+    root: PathBuf,
+    host: Host,
+    /// What a snapshot says of libvirt and QEMU there.
+    versions: Option<Versions>,
+    recipes: Recipes,
+    reservations: Reservations,
+    json: bool,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    completion::answer();
+    let mut cli = Cli::parse();
+    let named = hosts(std::env::args_os());
+    if !named.is_empty() {
+        cli.host = named;
+    }
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            let problem = problem.for_host(cli.host());
+            output::complain(&problem, cli.json);
+            problem.exit()
+        }
+    }
+}
+
+/// All hosts that are named, before the verb and behind it: of a global option clap keeps those of one side.
+fn hosts(words: impl Iterator<Item = OsString>) -> Vec<PathBuf> {
+    let mut words = words.take_while(|word| word != "--");
+    let mut hosts = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_bytes().strip_prefix(b"--host=") {
+            Some(path) => hosts.push(OsStr::from_bytes(path).into()),
+            None if word == "--host" => hosts.extend(words.next().map(PathBuf::from)),
+            None => {}
+        }
+    }
+    hosts
+}
+
+fn run(cli: &Cli) -> Result<(), Problem> {
+    let many = match &cli.verb {
+        Verb::Plan(request) if fleet::is_asked(cli, request) => return fleet::run(cli, request),
+        _ => cli.host.len() > 1,
+    };
+    if many {
+        let text = "only 'plan' of a file takes more than one host; name one host";
+        return Err(Problem::Usage(text.to_owned()));
+    }
+    if let Some(verb) = cli.verb.by_the_agent()
+        && !cli.is_own()
+    {
+        return Err(Problem::Usage(format!(
+            "'{verb}' acts through the agent of this host, with the agent's recipes; leave out --host and --recipes, \
+             or run it on that host"
+        )));
+    }
+    match &cli.verb {
+        Verb::List { all } => list::run(&view(cli)?, *all),
+        Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
+        Verb::Doctor(request) => doctor::run(cli, request),
+        Verb::Topology(request) => topology::run(&view(cli)?, request),
+        Verb::Atomics(request) => atomics::run(&view(cli)?, request),
+        Verb::Plan(request) => plan::show(cli, request),
+        Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),
+        Verb::Recipe(RecipeVerb::List) => recipe::list(&recipes(cli)?, cli.json),
+        Verb::Recipe(RecipeVerb::Show {
+            name,
+            shipped: true,
+        }) => recipe::show(&shipped()?, name, cli.json),
+        Verb::Recipe(RecipeVerb::Show { name, .. }) => recipe::show(&recipes(cli)?, name, cli.json),
+        Verb::Recipe(RecipeVerb::Check { file }) => recipe::check(file, cli.json),
+        Verb::Config(ConfigVerb::Show) => config::show(&configuration(cli), cli.json),
+        Verb::Config(ConfigVerb::Check) => {
+            config::check(&configuration(cli), &cli.recipes, cli.json)
+        }
+        Verb::Explain { code } => explain::run(*code, cli.json),
+        Verb::RecordHost { dir } => record::run(cli.host(), dir, cli.json),
+        Verb::Snapshot(request) => snapshot::run(&view(cli)?, request),
+        Verb::Prepare {
+            domain,
+            plan: Some(plan),
+            ..
+        } => domain::apply(domain.as_deref(), plan, cli.json),
+        Verb::Prepare {
+            domain, replace, ..
+        } => domain::prepare(domain.as_deref().unwrap_or_default(), *replace, cli.json),
+        Verb::Create(request) => create::run(request, cli.json),
+        Verb::Revert {
+            file: Some(file), ..
+        } => plan::revert(file),
+        Verb::Revert { domain, .. } => {
+            domain::revert(domain.as_deref().unwrap_or_default(), cli.json)
+        }
+        Verb::Bind {
+            device,
+            driver,
+            allow_group,
+            dry_run,
+            stop_services,
+        } => {
+            let how = bind::How {
+                dry_run: *dry_run,
+                allow_group: *allow_group,
+                stop_services: *stop_services,
+            };
+            bind::bind(cli, *device, driver.as_ref(), how)
+        }
+        Verb::Release { device } => bind::release(*device, cli.json),
+        Verb::Recover { device } => bind::recover(*device, cli.json),
+        Verb::Reserve {
+            device,
+            driver,
+            now,
+        } => reserve::reserve(*device, driver.as_ref(), *now, cli),
+        Verb::Unreserve { device, now } => reserve::unreserve(*device, *now, cli.json),
+        Verb::Monitor => monitor::run(cli.json),
+        Verb::Completions { shell } => completion::run(*shell),
+        Verb::Wait { domain, timeout } => {
+            domain::wait(domain, Duration::from_secs(*timeout), cli.json)
+        }
+    }
+}
+
+impl Verb {
+    /// Its name, where the agent does what it says.
+    fn by_the_agent(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Prepare { .. } => "prepare",
+            Self::Create(_) => "create",
+            Self::Revert { file: None, .. } => "revert",
+            Self::Bind { dry_run: false, .. } => "bind",
+            Self::Release { .. } => "release",
+            Self::Recover { .. } => "recover",
+            Self::Reserve { .. } => "reserve",
+            Self::Unreserve { .. } => "unreserve",
+            Self::Monitor => "monitor",
+            Self::Wait { .. } => "wait",
+            Self::List { .. }
+            | Self::Show { .. }
+            | Self::Doctor(_)
+            | Self::Topology(_)
+            | Self::Atomics(_)
+            | Self::Plan(_)
+            | Self::Rewrite(_)
+            | Self::Recipe(_)
+            | Self::Config(_)
+            | Self::Explain { .. }
+            | Self::RecordHost { .. }
+            | Self::Snapshot(_)
+            | Self::Revert { file: Some(_), .. }
+            | Self::Bind { dry_run: true, .. }
+            | Self::Completions { .. } => return None,
+        })
+    }
+}
+
+impl Cli {
+    /// This host with its own recipes, which the agent has, too.
+    fn is_own(&self) -> bool {
+        self.host() == Path::new("/") && self.recipes == Path::new(planner::recipe::DIRECTORY)
+    }
+
+    /// The one host; the first of several.
+    fn host(&self) -> &Path {
+        self.host.first().map_or(Path::new("/"), PathBuf::as_path)
+    }
+}
+
+fn view(cli: &Cli) -> Result<View, Problem> {
+    let recipes = recipes(cli)?;
+    if is_snapshot(cli.host()) {
+        let snapshot = Snapshot::read(cli.host())?;
+        return Ok(View {
+            root: cli.host().to_owned(),
+            host: snapshot.host,
+            versions: snapshot.target.versions,
+            recipes,
+            reservations: Reservations::noted(snapshot.reservations),
+            json: cli.json,
+        });
+    }
+    let host = Host::read(cli.host()).map_err(|failure| Problem::Failed(failure.to_string()))?;
+    Ok(View {
+        root: cli.host().to_owned(),
+        host,
+        versions: None,
+        recipes,
+        reservations: reservations(cli),
+        json: cli.json,
+    })
+}
+
+/// True for a snapshot; a host, recorded or not, is a directory.
+fn is_snapshot(host: &Path) -> bool {
+    host.is_file()
+}
+
+/// Beside the recipes; those of this host say nothing of a recorded one.
+fn reservations(cli: &Cli) -> Reservations {
+    let recorded = cli.host() != Path::new("/");
+    let directory = match recorded && cli.recipes == Path::new(planner::recipe::DIRECTORY) {
+        true => cli.host().join("etc/variantd"),
+        false => cli.recipes.with_file_name(""),
+    };
+    Reservations::new(directory.join(agent::reserve::DIRECTORY))
+}
+
+/// Beside the recipes.
+fn configuration(cli: &Cli) -> PathBuf {
+    cli.recipes.with_file_name("variantd.conf")
+}
+
+fn recipes(cli: &Cli) -> Result<Recipes, Problem> {
+    let config = Config::read(&configuration(cli));
+    let coded = |error: ConfigError| Coded::new(error.code(), error.to_string());
+    let config = config.map_err(|error| Problem::Coded(Exit::Failed, coded(error)))?;
+    let recipes = settings::recipes::load(&cli.recipes).and_then(|r| r.extended(&config.devices));
+    recipes.map_err(recipe::problem)
+}
+
+fn shipped() -> Result<Recipes, Problem> {
+    Recipes::shipped().map_err(|error| Problem::Failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn hosts_are_found_on_both_sides_of_the_verb_and_not_behind_the_end_of_options() {
+        let words = "variantctl --host a plan --host=b --target x --host c -- --host d";
+        let found = hosts(words.split(' ').map(OsString::from));
+        assert_eq!(found, ["a", "b", "c"].map(PathBuf::from));
+        assert!(hosts(["variantctl", "list"].map(OsString::from).into_iter()).is_empty());
+    }
+}

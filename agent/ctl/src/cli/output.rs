@@ -1,0 +1,216 @@
+//! Printing: text and JSON to standard output, complaints and gaps to standard error.
+//!
+//! Names, paths and other programs' errors have characters of unknown origin. What people read has control characters escaped,
+//! JSON has them as JSON's escapes, and data for programs (a definition, a diff) stays as it is unless it goes to a terminal.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
+
+use domain::printable::{Printable, is_control, lines};
+use kernel_glue::host::Gap;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::hint;
+use super::problem::Problem;
+use domain::code::Code;
+use domain::hint::Hint;
+
+/// Version of the JSON that every verb prints.
+pub(super) const SCHEMA: u32 = 1;
+
+/// Prints text for people; a closed pipe ends the program as it ends `cat`.
+pub(super) fn text(text: &str) -> Result<(), Problem> {
+    print(&lines(text))
+}
+
+/// Prints text for programs: another form only where a terminal shows it.
+pub(super) fn data(text: &str) -> Result<(), Problem> {
+    print(&shown(text))
+}
+
+/// The text as data goes to standard output.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    match io::stdout().is_terminal() {
+        true => lines(text),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Text for people, as they may see it.
+pub(super) fn readable(text: &str) -> Cow<'_, str> {
+    lines(text)
+}
+
+/// Prints a line for people to standard error.
+pub(super) fn say(line: &str) {
+    eprintln!("{}", lines(line));
+}
+
+fn print(text: &str) -> Result<(), Problem> {
+    written(io::stdout().write_all(text.as_bytes()))
+}
+
+/// What came of writing to standard output.
+pub(super) fn written(result: io::Result<()>) -> Result<(), Problem> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Problem::Failed(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Prints one JSON object with the schema's version in it.
+pub(super) fn object(mut value: Value) -> Result<(), Problem> {
+    value["version"] = json!(SCHEMA);
+    print(&format!("{}\n", json_text(&value)))
+}
+
+/// JSON text in which control characters that serde_json leaves as they are (DEL, C1, direction) are escaped, too. They stand
+/// in strings alone.
+pub(super) fn json_text(value: &Value) -> String {
+    escaped(&format!("{value:#}"))
+}
+
+/// The same of a text of JSON.
+pub(super) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for one in json.chars() {
+        match is_control(one) && !one.is_ascii_whitespace() {
+            true => text.push_str(&format!("\\u{:04x}", u32::from(one))),
+            false => text.push(one),
+        }
+    }
+    text
+}
+
+/// Escapes what is written. serde_json writes whole characters.
+struct Escaping<W>(W);
+
+impl<W: Write> Write for Escaping<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let text = str::from_utf8(buffer).map_err(io::Error::other)?;
+        match text.chars().any(is_control) {
+            true => self.0.write_all(escaped(text).as_bytes())?,
+            false => self.0.write_all(buffer)?,
+        }
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Prints one JSON object that is made while it is printed, and has the schema's version as its last field.
+pub(super) fn stream(object: &impl Serialize) -> Result<(), Problem> {
+    let mut out = Escaping(BufWriter::new(io::stdout().lock()));
+    let printed = serde_json::to_writer_pretty(&mut out, object).map_err(io::Error::from);
+    written(
+        printed
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush()),
+    )
+}
+
+/// Prints why a verb failed.
+pub(super) fn complain(problem: &Problem, as_json: bool) {
+    if matches!(problem, Problem::Found) {
+        return;
+    }
+    if as_json {
+        let error = json!({"version": SCHEMA, "error": {
+            "code": problem.code().map(Code::as_str),
+            "text": problem.to_string(),
+            "hint": problem.hint().map(Hint::as_str),
+            "command": problem.hint().and_then(Hint::command),
+        }});
+        eprintln!("{}", json_text(&error));
+    } else {
+        say(&format!("error: {problem}"));
+    }
+}
+
+/// Says what could not be seen, one line per reason.
+pub(super) fn gaps(gaps: &[Gap]) {
+    let mut reasons: BTreeMap<&str, Vec<&Gap>> = BTreeMap::new();
+    for gap in gaps {
+        reasons.entry(&gap.reason).or_default().push(gap);
+    }
+    for (reason, gaps) in reasons {
+        let more = if gaps.len() > 1 {
+            format!(" and {} more", gaps.len() - 1)
+        } else {
+            String::new()
+        };
+        say(&format!(
+            "note: not visible: '{}'{more}: {reason}",
+            gaps[0].path
+        ));
+    }
+}
+
+/// Says why a table of covered devices is empty.
+pub(super) fn none_covered(host: &Path) {
+    let text = "no device of this host is covered by a recipe; 'variantctl list --all' lists every PCI function";
+    eprintln!("{}", hint::for_host(text, host));
+}
+
+/// The gaps as JSON.
+pub(super) fn gaps_json(gaps: &[Gap]) -> Value {
+    gaps.iter()
+        .map(|gap| json!({"path": gap.path, "reason": gap.reason}))
+        .collect()
+}
+
+/// Rows as columns two spaces apart; the last column is not padded. A cell is one line, whatever is in it.
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    let shown = |row: &Vec<String>| row.iter().map(|cell| Printable(cell).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..count)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_no_control_character_and_says_the_same() {
+        let value = json!({"name": "a\u{9b}31m\u{7f}\u{202e}\n é", "list": [1, "\u{1b}"]});
+        for text in [json_text(&value), streamed(&value)] {
+            assert!(
+                !text.chars().any(|one| one != '\n' && is_control(one)),
+                "{text}"
+            );
+            assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
+        }
+    }
+
+    fn streamed(value: &Value) -> String {
+        let mut bytes = Vec::new();
+        serde_json::to_writer_pretty(Escaping(&mut bytes), value).expect("written");
+        String::from_utf8(bytes).expect("text")
+    }
+}

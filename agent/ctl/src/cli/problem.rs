@@ -1,0 +1,161 @@
+//! Why a verb did not do what was asked, and the exit status that says so.
+
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::hint;
+use domain::code::Code;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
+
+/// Why a verb failed.
+#[derive(Clone, Debug)]
+pub(super) enum Problem {
+    /// We will not.
+    Refused(Refusal),
+    /// The same with an exit status of its own, or a sentence with a code.
+    Coded(Exit, Coded),
+    /// We could not.
+    Failed(String),
+    /// There is no such device, file or domain.
+    NotFound(String),
+    /// The agent does not answer.
+    Unreachable(String),
+    /// The arguments contradict each other.
+    Usage(String),
+    /// Checks failed, and everything about them was printed.
+    Found,
+}
+
+/// The exit status of a problem that has a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    Failed = 1,
+    NotFound = 3,
+    Unreachable = 4,
+}
+
+/// A sentence and its code.
+#[derive(Clone, Debug)]
+pub(super) struct Coded {
+    code: Code,
+    /// With the code and the hint in it.
+    text: String,
+    /// The way out, where it is known beside the sentence.
+    hint: Option<Hint>,
+}
+
+impl Coded {
+    /// A sentence that has the code in it.
+    pub(super) fn new(code: Code, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+            hint: None,
+        }
+    }
+}
+
+impl From<Refusal> for Coded {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            code: refusal.code,
+            text: refusal.to_string(),
+            hint: Some(refusal.mend),
+        }
+    }
+}
+
+impl Problem {
+    pub(super) fn exit(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Coded(exit, _) => *exit as u8,
+            Self::Refused(_) | Self::Failed(_) | Self::Found => 1,
+            Self::Usage(_) => 2,
+            Self::NotFound(_) => 3,
+            Self::Unreachable(_) => 4,
+        })
+    }
+
+    /// Nothing answers.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Coded(Exit::Unreachable, _)
+        )
+    }
+
+    /// The same with words before it, where the asked for was not found.
+    pub(super) fn with(self, words: &str) -> Self {
+        match self {
+            Self::NotFound(text) => Self::NotFound(format!("{words}: {text}")),
+            Self::Unreachable(text) => Self::Unreachable(format!("{words}: {text}")),
+            Self::Coded(exit @ (Exit::NotFound | Exit::Unreachable), coded) => {
+                let text = format!("{words}: {}", coded.text);
+                Self::Coded(exit, Coded { text, ..coded })
+            }
+            other => other,
+        }
+    }
+
+    /// The same with the host that was asked about in each command that reads one.
+    pub(super) fn for_host(self, host: &Path) -> Self {
+        let named = |text: &str| hint::for_host(text, host);
+        match self {
+            Self::Refused(refusal) => Self::Refused(Refusal {
+                mend: refusal.mend.map(named),
+                ..refusal
+            }),
+            Self::Coded(exit, coded) if exit != Exit::Unreachable => Self::Coded(
+                exit,
+                Coded {
+                    text: named(&coded.text),
+                    hint: coded.hint.map(|hint| hint.map(named)),
+                    ..coded
+                },
+            ),
+            Self::Failed(text) => Self::Failed(named(&text)),
+            Self::NotFound(text) => Self::NotFound(named(&text)),
+            Self::Coded(..) | Self::Unreachable(_) | Self::Usage(_) | Self::Found => self,
+        }
+    }
+
+    /// The stable code, where there is one.
+    pub(super) fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.code),
+            Self::Coded(_, coded) => Some(coded.code),
+            _ => None,
+        }
+    }
+
+    /// The way out, where it is known beside the sentence.
+    pub(super) fn hint(&self) -> Option<&Hint> {
+        match self {
+            Self::Refused(refusal) => Some(&refusal.mend),
+            Self::Coded(_, coded) => coded.hint.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Coded(_, coded) => f.write_str(&coded.text),
+            Self::Failed(text)
+            | Self::NotFound(text)
+            | Self::Unreachable(text)
+            | Self::Usage(text) => f.write_str(text),
+            Self::Found => f.write_str("a check failed"),
+        }
+    }
+}

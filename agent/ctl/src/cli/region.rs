@@ -1,0 +1,145 @@
+//! `--regions`: asks VFIO for the BARs that a guest would see. Opens the device, which resets it.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::host::Host;
+use kernel_glue::region::{Region, Regions};
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::{View, output};
+use agent::region::{on_its_driver, refusal};
+use agent::{probe, program, request};
+use domain::Domain;
+use domain::refusal::Refusal;
+
+const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+
+/// The program that asks VFIO; only on the host itself is there a device to open.
+pub(super) fn asking(view: &View) -> Result<PathBuf, Problem> {
+    if view.root != Path::new("/") {
+        let text =
+            "a recorded host has no device to open; run this without --host, on the host itself";
+        return Err(Problem::Failed(text.to_owned()));
+    }
+    program::find(request::PROGRAM).map_err(|error| Problem::Failed(error.to_string()))
+}
+
+/// Asks for one device, whatever VFIO driver it is on.
+pub(super) fn ask(view: &View, device: PciAddress) -> Result<Regions, Problem> {
+    let program = asking(view)?;
+    let answer = probe::ask(&program, &view.root, device);
+    answer.map_err(|error| refusal(device, &error).into())
+}
+
+/// The view's host; when `asked`, with what VFIO shows of the definition's devices.
+pub(super) fn host<'a>(
+    view: &'a View,
+    domain: &Domain,
+    asked: bool,
+) -> Result<Cow<'a, Host>, Problem> {
+    match asked {
+        true => ask_for(view, domain).map(Cow::Owned),
+        false => Ok(Cow::Borrowed(&view.host)),
+    }
+}
+
+/// Says which devices it could not ask.
+fn ask_for(view: &View, domain: &Domain) -> Result<Host, Problem> {
+    let mut host = view.host.clone();
+    for hostdev in &domain.hostdevs {
+        let Some(device) = host.devices.get_mut(&hostdev.source) else {
+            continue;
+        };
+        let Some(recipe) = view.recipes.for_device(device) else {
+            continue;
+        };
+        let right: Result<(), Problem> = on_its_driver(device, recipe).map_err(Refusal::into);
+        match right.and_then(|()| ask(view, device.address)) {
+            Ok(regions) => device.regions = Some(regions),
+            Err(Problem::Refused(why)) => {
+                output::say(&format!(
+                    "note: {why}; the window is planned without what VFIO says of it"
+                ));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(host)
+}
+
+/// A row for each BAR there is.
+pub(super) fn rows(regions: &Regions) -> Vec<Vec<String>> {
+    let there = regions.iter().enumerate().filter(|(_, bar)| bar.size > 0);
+    there
+        .map(|(number, bar)| vec![format!("guest BAR {number}"), words(bar)])
+        .collect()
+}
+
+pub(super) fn to_json(regions: &Regions) -> Value {
+    let there = regions.iter().enumerate().filter(|(_, bar)| bar.size > 0);
+    there
+        .map(|(number, bar)| {
+            json!({"bar": number, "size": bar.size, "mmap": bar.mmap,
+                   "prefetchable_64bit": bar.is_64bit_prefetchable()})
+        })
+        .collect()
+}
+
+fn words(bar: &Region) -> String {
+    let kind = match bar.kind {
+        Region::MEMORY_64_PREFETCH => "64-bit prefetchable",
+        0x4 => "64-bit",
+        0x8 => "32-bit prefetchable",
+        kind if kind & 1 == 1 => "I/O ports",
+        _ => "32-bit",
+    };
+    let mapped = if bar.mmap { "mapped" } else { "not mapped" };
+    format!("{}, {kind}, {mapped}", size(bar.size))
+}
+
+/// The largest unit of which it is a whole number.
+fn size(bytes: u64) -> String {
+    let whole = |(shift, _): &&(u32, &str)| bytes.is_multiple_of(1 << shift);
+    match UNITS.iter().find(whole) {
+        Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bar_there_is_gets_a_row_in_the_largest_whole_unit() {
+        let mut regions = Regions::default();
+        for (number, size, kind) in [
+            (0, 16 << 20, 0x4),
+            (2, 1 << 30, 0xc),
+            (4, 128 << 30, 0xc),
+            (5, 32, 0x1),
+        ] {
+            let mmap = kind == 0xc;
+            regions[number] = Region { size, mmap, kind };
+        }
+        let text = super::super::output::columns(&rows(&regions));
+        let wanted = "guest BAR 0  16 MiB, 64-bit, not mapped\n\
+                      guest BAR 2  1 GiB, 64-bit prefetchable, mapped\n\
+                      guest BAR 4  128 GiB, 64-bit prefetchable, mapped\n\
+                      guest BAR 5  32 bytes, I/O ports, not mapped\n";
+        assert_eq!(text, wanted);
+        let json = to_json(&regions);
+        assert_eq!(json[1]["size"], 1_u64 << 30);
+        assert_eq!(json[0]["prefetchable_64bit"], false);
+    }
+
+    #[test]
+    fn sizes_keep_what_no_unit_divides() {
+        assert_eq!(size((1 << 30) + (1 << 20)), "1025 MiB");
+        assert_eq!(size(512 << 30), "512 GiB");
+        assert_eq!(size(1 << 40), "1 TiB");
+    }
+}

@@ -1,0 +1,64 @@
+//! `variantctl snapshot`: what planning reads of a host, as one JSON text.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::problem::Problem;
+use super::{View, output};
+use agent::daemon::STATE;
+use agent::learned::Learned;
+use agent::region::Shown;
+use agent::snapshot::{MAX_BYTES, Runs, Snapshot};
+use planner::target::Target;
+use settings::file;
+
+/// Where it goes, and what it says of versions.
+#[derive(Debug, Args)]
+pub(super) struct Request {
+    /// File to write; standard output by default
+    file: Option<PathBuf>,
+    /// What runs guests there, such as libvirt=12.8,qemu=11.1,arch=aarch64; by default what the agent learned
+    #[arg(long, value_name = "TARGET")]
+    target: Option<Target>,
+}
+
+/// Writes the snapshot; what could not be read stands in it, and is said.
+pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
+    let snapshot = snapshot(view, request);
+    output::gaps(&snapshot.host.gaps);
+    if snapshot.target.versions.is_none() {
+        output::say(
+            "note: the versions of libvirt and QEMU are not known here; say --target libvirt=...,qemu=..., or plans \
+             made from this snapshot assume the newest that are tested",
+        );
+    }
+    let text = snapshot.text();
+    let Some(path) = &request.file else {
+        return output::data(&text);
+    };
+    let written = file::replace_up_to(MAX_BYTES as u64, path, &text, 0o644);
+    written.map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", path.display())))
+}
+
+fn snapshot(view: &View, request: &Request) -> Snapshot {
+    let live = view.root == Path::new("/");
+    let mut host = view.host.clone();
+    let mut runs = match live {
+        true => {
+            let state = Path::new(STATE);
+            Shown::load(state.join("regions")).add_to(&mut host);
+            Runs::here(Learned::load(state.join("versions")).versions().ok())
+        }
+        false => Runs {
+            versions: view.versions,
+            arch: None,
+        },
+    };
+    if let Some(target) = request.target {
+        runs.versions = Some(target.versions);
+        runs.arch = target.arch.or(runs.arch);
+    }
+    let reservations = view.reservations.all().into_iter().flatten().collect();
+    Snapshot::new(host, runs, reservations)
+}

@@ -1,0 +1,213 @@
+//! `variantctl topology`: the host, and a guest beside it, as a tree, a matrix, a picture, a graph or NCCL's file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
+use kernel_glue::device::Device;
+use kernel_glue::numa::{Node, RangeList};
+use serde_json::{Value, json};
+
+use super::completion;
+use super::list::to_json;
+use super::problem::Problem;
+use super::{View, defined, hint, input, output};
+use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
+use domain::refusal::about;
+use domain::{Definition, Domain, MAX_BYTES};
+use planner::plan::{Note, Setting};
+use planner::rewrite;
+use planner::target::Target;
+
+/// What to draw, and of which guest.
+#[derive(Debug, Args)]
+pub(super) struct Request {
+    /// Print device by device what two of them share, and how far apart they are
+    #[arg(long, group = "form", conflicts_with = "guest")]
+    matrix: bool,
+    /// Write a picture to FILE ('-' for standard output)
+    #[arg(long, group = "form", value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Print a graph for Graphviz
+    #[arg(long, group = "form")]
+    dot: bool,
+    /// Print the topology file that NCCL reads (NCCL_TOPO_FILE)
+    #[arg(long, group = "form")]
+    nccl: bool,
+    /// Beside the host, the guest that a domain of libvirt's will see
+    #[arg(long, group = "guest", value_name = "NAME")]
+    #[arg(add = ArgValueCandidates::new(completion::domains))]
+    domain: Option<String>,
+    /// Beside the host, the guest of domain XML in FILE ('-' for standard input), as it is once completed
+    #[arg(long, group = "guest", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
+    let domain = request.domain(view)?;
+    let domain = domain.as_ref();
+    match &request.svg {
+        Some(file) => return picture(view, file, domain),
+        None if request.dot => output::data(&dot::text(&machines(view, domain)))?,
+        None if request.nccl => nccl(view, domain)?,
+        None if request.matrix => print_matrix(view)?,
+        None if view.json => return as_json(view),
+        None => text(view, domain)?,
+    }
+    output::gaps(&view.host.gaps);
+    Ok(())
+}
+
+impl Request {
+    /// The guest to draw, of libvirt or a file.
+    fn domain(&self, view: &View) -> Result<Option<Domain>, Problem> {
+        let setting = Setting::newest(&view.host, &view.recipes);
+        if let Some(file) = &self.file {
+            let text = input::text(file, MAX_BYTES)?;
+            return completed(view, &text, &setting).map(Some);
+        }
+        let Some(name) = &self.domain else {
+            return Ok(None);
+        };
+        let found = defined::in_libvirt(view, name, None)?;
+        let target = found.versions.map_or(setting.target, Target::from);
+        let setting = Setting {
+            target: Target {
+                iommufd: found.domain.capabilities.iommufd,
+                ..target
+            },
+            formatted: true,
+            libvirt: &found.libvirt(),
+            ..setting
+        };
+        completed(view, &found.domain.xml, &setting).map(Some)
+    }
+}
+
+/// The definition as the guest will have it; as it stands where it cannot be completed, since a drawing judges nothing.
+fn completed(view: &View, text: &str, setting: &Setting<'_>) -> Result<Domain, Problem> {
+    let definition = Definition::parse(text)?;
+    defined::say_networks(setting.libvirt, definition.domain());
+    match rewrite::rewrite(&definition, setting) {
+        Ok(completed) => Ok(Domain::parse(&completed.text)?),
+        Err(refusal) => {
+            let refusal = hint::for_host(&refusal.to_string(), &view.root);
+            output::say(&format!(
+                "note: drawn as the definition stands, which cannot be completed: {refusal}"
+            ));
+            Ok(definition.domain().clone())
+        }
+    }
+}
+
+fn text(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
+    output::text(&tree::text(&host::parts(&view.host, &view.recipes)))?;
+    output::text(&nodes(view))?;
+    match domain {
+        Some(domain) => {
+            let tree = tree::text(&guest::parts(domain));
+            output::text(&format!("\nguest {}\n{tree}", domain.name))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The host, and the guest beside it, without what leads to no device that matters.
+fn machines(view: &View, domain: Option<&Domain>) -> Vec<Part> {
+    let host = host::parts(&view.host, &view.recipes);
+    let assigned = |part: &Part| {
+        let mut hostdevs = domain.iter().flat_map(|domain| &domain.hostdevs);
+        hostdevs.any(|one| Some(one.source) == part.device)
+    };
+    let wanted = |part: &Part| part.kind == Kind::Covered || assigned(part);
+    let ours = host
+        .clone()
+        .leading_to(&wanted)
+        .filter(|host| !host.below.is_empty());
+    let guest = domain.map(guest::parts);
+    let device = |part: &Part| matches!(part.kind, Kind::Covered | Kind::Device);
+    let guest = guest.and_then(|guest| guest.leading_to(&device));
+    [Some(ours.unwrap_or(host)), guest]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn print_matrix(view: &View) -> Result<(), Problem> {
+    let text = matrix::text(&view.host, &view.recipes);
+    if text.is_empty() {
+        output::none_covered(&view.root);
+    }
+    output::text(&text)
+}
+
+fn picture(view: &View, file: &Path, domain: Option<&Domain>) -> Result<(), Problem> {
+    let machines = machines(view, domain);
+    let text = svg::picture(&machines[0], machines.get(1));
+    if file == Path::new("-") {
+        return output::data(&text);
+    }
+    fs::write(file, text)
+        .map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", file.display())))
+}
+
+fn nccl(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
+    let file = match domain {
+        Some(domain) => nccl::guest(&view.host, domain),
+        None => nccl::host(&view.host, &view.recipes),
+    };
+    output::data(&file.text)?;
+    for Note { code, device, text } in &file.warnings {
+        output::say(&format!("warning: {} ({code})", about(*device, text)));
+    }
+    Ok(())
+}
+
+fn as_json(view: &View) -> Result<(), Problem> {
+    let devices = view.host.devices.values();
+    let devices: Value = devices.map(|device| with_path(view, device)).collect();
+    let nodes: Value = view.host.numa.nodes.iter().map(node_json).collect();
+    let gaps = output::gaps_json(&view.host.gaps);
+    output::object(json!({"devices": devices, "nodes": nodes, "gaps": gaps}))
+}
+
+fn with_path(view: &View, device: &Device) -> Value {
+    let mut value = to_json(view, device);
+    value["path"] = json!(device.ancestors);
+    let express = device.config.express();
+    value["link_speed"] = json!(express.map(|express| express.link_speed()));
+    value["link_width"] = json!(express.map(|express| express.link_width()));
+    value
+}
+
+/// The nodes without processors; runs of equal ones, such as a GPU's eight, take one line.
+fn nodes(view: &View) -> String {
+    let numa = &view.host.numa;
+    let initiators = numa.generic_initiators.clone().unwrap_or_default();
+    let kind = |node: &Node| {
+        let initiator = match initiators.contains(node.id.into()) {
+            true => ", generic initiator",
+            false => "",
+        };
+        format!("no CPUs, {} MiB{initiator}", node.memory_kib / 1024)
+    };
+    let mut runs: Vec<(RangeList, String)> = Vec::new();
+    for node in numa.nodes.iter().filter(|node| node.cpus.is_empty()) {
+        let kind = kind(node);
+        match runs.last_mut() {
+            Some((ids, last)) if *last == kind => {
+                *ids = ids.iter().chain([node.id.into()]).collect()
+            }
+            _ => runs.push(([u32::from(node.id)].into_iter().collect(), kind)),
+        }
+    }
+    let lines = runs
+        .into_iter()
+        .map(|(ids, kind)| format!("NUMA node {ids}: {kind}\n"));
+    lines.collect()
+}
+
+fn node_json(node: &Node) -> Value {
+    json!({"id": node.id, "cpus": node.cpus.to_string(), "memory_kib": node.memory_kib, "distances": node.distances})
+}

@@ -1,0 +1,154 @@
+//! Definitions that have a device which a recipe covers: complete, drifted, and within the host's memory?
+
+use super::check::Check;
+use super::scene::{Definition, Libvirt, Memory, Scene, Unseen};
+use domain::Domain;
+use domain::code::{Code, Severity};
+use domain::hint::{Hint, line};
+use domain::refusal::Refusal;
+use planner::plan::Setting;
+use planner::proposal::Proposal;
+use planner::target::{Target, Versions};
+
+const COMPLETE: &str = "its definition is complete";
+
+pub(super) fn checks(scene: &Scene) -> Vec<Check> {
+    let (versions, domains) = match &scene.libvirt {
+        Ok(Libvirt::Answers { versions, domains }) => (*versions, domains),
+        Ok(Libvirt::Silent { .. } | Libvirt::Failed { .. } | Libvirt::Unasked { .. }) => {
+            let why = Unseen::because("libvirt does not say it");
+            return vec![Check::unseen(
+                Code::DefinitionLacks,
+                "definitions are complete",
+                &why,
+            )];
+        }
+        Err(why) => {
+            return vec![Check::unseen(
+                Code::DefinitionLacks,
+                "definitions are complete",
+                why,
+            )];
+        }
+    };
+    if domains.is_empty() {
+        let none = Check::pass(
+            Code::DefinitionLacks,
+            "no definition has a device that a recipe covers",
+        );
+        return vec![none];
+    }
+    let each = domains.iter().flat_map(|one| {
+        [complete(scene, versions, one), memory(scene, one)]
+            .map(|check| check.of(format!("'{}'", one.name)))
+    });
+    each.collect()
+}
+
+fn complete(scene: &Scene, versions: Versions, one: &Definition) -> Check {
+    let own = || planned(scene, versions, one);
+    match one.planned.clone().unwrap_or_else(own) {
+        Ok(codes) => of_codes(&one.name, &codes),
+        Err(refusal) => refused(scene, &refusal),
+    }
+}
+
+/// What this program itself plans, where the agent cannot be asked: codes of what is missing and of notes.
+fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Code>, Refusal> {
+    let setting = Setting {
+        host: &scene.host,
+        recipes: &scene.recipes,
+        target: Target {
+            iommufd: one.iommufd,
+            ..versions.into()
+        },
+        replace: false,
+        asked: true,
+        formatted: true,
+        libvirt: &one.libvirt,
+    };
+    let proposal = Proposal::make(&one.xml.parse()?, &setting)?;
+    Ok(codes(&proposal))
+}
+
+/// The codes of what a plan adds, and of the note that it replaces an older one.
+pub(super) fn codes(proposal: &Proposal) -> Vec<Code> {
+    let added = proposal.changes.iter().map(|change| change.code);
+    let notes = proposal.notes.iter().map(|note| note.code);
+    let drifted = notes.filter(|code| *code == Code::MarkOld);
+    drifted.chain(added).collect()
+}
+
+fn of_codes(name: &str, codes: &[Code]) -> Check {
+    let hint = Hint::run(line(["variantctl", "prepare", name]));
+    if codes.is_empty() {
+        return Check::pass(Code::DefinitionLacks, COMPLETE);
+    }
+    if codes.contains(&Code::MarkOld) {
+        let text = "it was completed for another recipe, host or version";
+        return Check::fail(Code::MarkOld, text, hint);
+    }
+    let mut words: Vec<String> = codes.iter().map(ToString::to_string).collect();
+    words.sort_unstable();
+    words.dedup();
+    let needed = codes.iter().any(|code| *code != Code::MarkMissing);
+    let text = format!("its definition lacks {}", words.join(", "));
+    match needed {
+        true => Check::fail(Code::DefinitionLacks, text, hint),
+        false => Check::warn(Code::DefinitionLacks, text, hint),
+    }
+}
+
+/// What only root can see is no fault of the definition.
+fn refused(scene: &Scene, refusal: &Refusal) -> Check {
+    let is_srat = |gap: &kernel_glue::host::Gap| gap.path.ends_with("/SRAT");
+    if refusal.code == Code::InitiatorsUnknown && scene.host.gaps.iter().any(is_srat) {
+        let why = Unseen::to_others("SRAT is not readable; run it as root");
+        return Check::unseen(Code::DefinitionLacks, COMPLETE, &why);
+    }
+    debug_assert!(refusal.code.severity() >= Severity::Warning);
+    Check::fail(refusal.code, refusal.message(), refusal.mend.clone())
+}
+
+/// All of a guest's memory is locked, so the host must have it.
+fn memory(scene: &Scene, one: &Definition) -> Check {
+    let fine = "the host has its memory";
+    let memory = match &scene.boot.memory {
+        Ok(memory) => memory,
+        Err(why) => return Check::unseen(Code::GuestMemory, fine, why),
+    };
+    match Domain::parse(&one.xml) {
+        Ok(domain) => fits(&domain, memory, one.active, fine),
+        Err(refusal) => Check::unseen(Code::GuestMemory, fine, &Unseen::because(refusal.reason)),
+    }
+}
+
+fn fits(domain: &Domain, memory: &Memory, active: bool, fine: &str) -> Check {
+    let wanted = domain.memory_kib;
+    if wanted > memory.total {
+        return Check::fail(
+            Code::GuestMemory,
+            format!(
+                "it has {} MiB, all locked at start, and the host {} MiB",
+                wanted >> 10,
+                memory.total >> 10
+            ),
+            Hint::with("give it less: {}", line(["virsh", "edit", &domain.name])),
+        );
+    }
+    let huge = domain.platform.hugepages && memory.page > 0 && !active;
+    let pages = wanted.div_ceil(memory.page.max(1));
+    if huge && pages > memory.free_pages {
+        let more = memory.huge_pages + pages - memory.free_pages;
+        return Check::fail(
+            Code::GuestMemory,
+            format!(
+                "it wants {pages} huge pages of {} KiB, and {} are free",
+                memory.page, memory.free_pages
+            ),
+            Hint::run(format!("echo {more} > /proc/sys/vm/nr_hugepages"))
+                .then(", at best at boot (hugepages= on the command line)"),
+        );
+    }
+    Check::pass(Code::GuestMemory, fine).with(format!("{} MiB", wanted >> 10))
+}

@@ -1,0 +1,178 @@
+//! The driver of a device: is there a module for it, can it be loaded, and does it get the GPU's memory?
+
+use kernel_glue::device::Device;
+use kernel_glue::driver::DriverName;
+
+use super::check::Check;
+use super::scene::{Blocked, Module, Scene, Seen, Unseen};
+use domain::code::Code;
+use domain::hint::Hint;
+use planner::recipe::Recipe;
+
+/// The driver that takes the memory to show from the firmware.
+const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
+
+pub(super) fn checks(scene: &Scene, device: &Device, recipe: &Recipe) -> Vec<Check> {
+    let name = module_name(&recipe.driver);
+    let module = scene.modules.get(&name);
+    let mut checks = vec![
+        offered(scene, device, &name, module),
+        file(&name, module),
+        blocked(&name, module),
+        state(device, &name),
+    ];
+    if name == NVGRACE {
+        checks.push(memory(scene));
+    }
+    checks
+}
+
+/// A module's name has underscores, whatever its driver or file has.
+pub(super) fn module_name(driver: &DriverName) -> String {
+    driver.as_str().replace('-', "_")
+}
+
+fn offered(scene: &Scene, device: &Device, name: &str, module: Option<&Module>) -> Check {
+    let fine = "the kernel has its VFIO driver";
+    let mut own = scene.host.variants.iter().filter(|one| one.module == name);
+    let fits = |one: &kernel_glue::alias::Variant| one.wildcards(&device.modalias).is_some();
+    if own.clone().any(fits) {
+        return Check::pass(Code::ModuleMissing, fine).with(name);
+    }
+    if let Some(why) = unindexed(scene) {
+        return Check::unseen(Code::ModuleMissing, fine, &why);
+    }
+    let release = scene.host.kernel_release.as_deref().unwrap_or("unknown");
+    if own.next().is_some() {
+        return Check::warn(
+            Code::ModuleMissing,
+            format!("'{name}' of kernel {release} does not list {}", device.id),
+            "install a kernel whose driver lists it: this one may show no GPU memory",
+        );
+    }
+    let text = format!("kernel {release} offers no '{name}'");
+    match module.and_then(|module| module.file.as_ref()) {
+        Some(file) => Check::fail(
+            Code::ModuleMissing,
+            format!("{text}, although '{file}' is there"),
+            Hint::run("depmod -a"),
+        ),
+        None => Check::fail(Code::ModuleMissing, text, installing(name)),
+    }
+}
+
+/// Why `modules.alias` says nothing, where it does not.
+fn unindexed(scene: &Scene) -> Option<Unseen> {
+    let alias = |gap: &&kernel_glue::host::Gap| gap.path.ends_with("/modules.alias");
+    let gap = scene.host.gaps.iter().find(alias)?;
+    Some(Unseen::of_reason("modules.alias: ", &gap.reason))
+}
+
+fn installing(name: &str) -> String {
+    match name {
+        NVGRACE => "install a kernel with CONFIG_NVGRACE_GPU_VFIO_PCI (Linux 6.8), or its module, and run 'depmod -a'"
+            .to_owned(),
+        _ => format!("install a kernel that has '{name}', or its module, and run 'depmod -a'"),
+    }
+}
+
+fn file(name: &str, module: Option<&Module>) -> Check {
+    let fine = "its module can be found";
+    let indexed = |module: &Module| module.indexed.clone();
+    match module {
+        None => not_recorded(Code::ModuleFile, fine),
+        Some(module) if module.built_in => Check::pass(Code::ModuleFile, fine).with("built in"),
+        Some(module) => match (indexed(module), &module.file) {
+            (Some(path), Some(file)) if *file == path => {
+                Check::pass(Code::ModuleFile, fine).with(path)
+            }
+            (Some(path), Some(file)) => Check::fail(
+                Code::ModuleFile,
+                format!("'{path}' is gone, and '{file}' is not in the index"),
+                Hint::run("depmod -a"),
+            ),
+            (Some(path), None) => Check::fail(
+                Code::ModuleFile,
+                format!("'{path}' of module '{name}' is gone"),
+                "install the package that has it again, or put the file back and run 'depmod -a'",
+            ),
+            (None, _) => {
+                let why = Unseen::because("no module of that name is indexed");
+                Check::unseen(Code::ModuleFile, fine, &why)
+            }
+        },
+    }
+}
+
+fn blocked(name: &str, module: Option<&Module>) -> Check {
+    let fine = "nothing keeps its module from being loaded";
+    let Some(module) = module else {
+        return not_recorded(Code::ModuleBlocked, fine);
+    };
+    let Some(Blocked { file, line, number }) = &module.blocked else {
+        return Check::pass(Code::ModuleBlocked, fine);
+    };
+    let text = format!("'{line}' in {file} keeps module '{name}' from being loaded");
+    let hint = match number {
+        Some(number) => {
+            Hint::run(format!("sed -i {number}s/^/#/ {file}")).then(", which makes a comment of it")
+        }
+        None => format!("remove '{line}' from the kernel's command line and boot again").into(),
+    };
+    Check::fail(Code::ModuleBlocked, text, hint)
+}
+
+fn state(device: &Device, name: &str) -> Check {
+    let fine = "its driver can be changed";
+    let own = |text: &str| text.replace('-', "_") == name;
+    let on = device
+        .driver
+        .as_ref()
+        .map_or("no driver", DriverName::as_str);
+    match (&device.driver, &device.driver_override) {
+        (Some(_), _) => Check::pass(Code::OverrideStray, fine).with(format!("on {on}")),
+        (None, Some(text)) if !own(text) && text != "none" => Check::warn(
+            Code::OverrideStray,
+            format!("it is on no driver, and its override '{text}' lets no other have it"),
+            Hint::with(
+                "load that driver, or run {}",
+                format!(
+                    "echo > /sys/bus/pci/devices/{}/driver_override",
+                    device.address
+                ),
+            ),
+        ),
+        (None, _) => Check::pass(Code::OverrideStray, fine).with("on no driver"),
+    }
+}
+
+/// Tells without opening the device: with the fault of Linux 7.2 one open of a GPU without these properties makes
+/// all later opens fail.
+fn memory(scene: &Scene) -> Check {
+    let fine = "the firmware names GPU memory";
+    let named: &Seen<bool> = &scene.memory_named;
+    match named {
+        Ok(true) => Check::pass(Code::MemoryNotShown, fine),
+        Ok(false) => {
+            let release = scene.host.kernel_release.as_deref().unwrap_or_default();
+            let fault = match release.starts_with("7.2") {
+                true => {
+                    "; with this kernel one guest's open makes every later open of such a GPU busy until the next boot"
+                }
+                false => "",
+            };
+            Check::fail(
+                Code::MemoryNotShown,
+                format!(
+                    "no ACPI table has 'nvidia,gpu-mem-size', so a guest sees no GPU memory{fault}"
+                ),
+                "start no guest with it, update the firmware or switch its coherent memory on there, and boot again",
+            )
+        }
+        Err(why) => Check::unseen(Code::MemoryNotShown, fine, why),
+    }
+}
+
+fn not_recorded(code: Code, text: &str) -> Check {
+    Check::unseen(code, text, &Unseen::because("not recorded"))
+}

@@ -1,0 +1,127 @@
+//! The host as a whole: its IOMMU, what weakens it, and limits of locked memory.
+
+use super::check::Check;
+use super::scene::{Boot, Scene, Seen, Unseen, Vendor};
+use domain::code::Code;
+use domain::hint::Hint;
+
+pub(super) fn checks(scene: &Scene) -> Vec<Check> {
+    vec![
+        iommu(scene),
+        no_iommu(&scene.boot),
+        interrupts(&scene.boot),
+        acs(&scene.boot),
+        lock_limit(scene),
+    ]
+}
+
+fn iommu(scene: &Scene) -> Check {
+    let groups = scene.host.devices.values().filter_map(|d| d.iommu_group);
+    let groups: std::collections::BTreeSet<u32> = groups.collect();
+    if !groups.is_empty() {
+        return Check::pass(Code::IommuOff, "the IOMMU is on")
+            .with(format!("groups: {}", groups.len()));
+    }
+    let boot = &scene.boot;
+    let line = boot.command_line.as_deref().unwrap_or_default();
+    let off = ["intel_iommu=off", "amd_iommu=off", "iommu=off"];
+    let hint = match off.iter().find(|word| line.split(' ').any(|w| w == **word)) {
+        Some(word) => format!("remove '{word}' from the kernel's command line and boot again"),
+        None => switch_on(boot.vendor).to_owned(),
+    };
+    Check::fail(
+        Code::IommuOff,
+        "no device has an IOMMU group, so the IOMMU is off",
+        hint,
+    )
+}
+
+fn switch_on(vendor: Vendor) -> &'static str {
+    match vendor {
+        Vendor::Intel => {
+            "switch VT-d on in the firmware, add 'intel_iommu=on' to the kernel's command line (GRUB_CMDLINE_LINUX \
+             in /etc/default/grub, then update-grub) and boot again"
+        }
+        Vendor::Amd => {
+            "switch the IOMMU (AMD-Vi) on in the firmware and boot again; the kernel needs no argument for it"
+        }
+        Vendor::Arm => {
+            "switch the SMMU on in the firmware, so that ACPI has an IORT table that names it, and boot again"
+        }
+        Vendor::Unknown => {
+            "switch the IOMMU on in the firmware (VT-d, AMD-Vi, SMMU), on Intel also with 'intel_iommu=on' on the \
+             kernel's command line, and boot again"
+        }
+    }
+}
+
+fn no_iommu(boot: &Boot) -> Check {
+    switch(
+        Code::IommuNone,
+        &boot.no_iommu,
+        "VFIO works only with an IOMMU",
+        "VFIO also takes devices without an IOMMU, whose DMA reaches all memory",
+        Hint::run("echo N > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode")
+            .then(", and remove the option from /etc/modprobe.d"),
+    )
+}
+
+fn interrupts(boot: &Boot) -> Check {
+    switch(
+        Code::InterruptsUnsafe,
+        &boot.unsafe_interrupts,
+        "interrupts of devices must be isolated",
+        "VFIO also takes devices whose interrupts are not isolated, so a guest can forge the host's",
+        Hint::run("echo N > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts")
+            .then(", and remove the option from /etc/modprobe.d"),
+    )
+}
+
+fn switch(code: Code, on: &Seen<bool>, safe: &str, unsafe_: &str, hint: Hint) -> Check {
+    match on {
+        Ok(false) => Check::pass(code, safe),
+        Ok(true) => Check::warn(code, unsafe_, hint),
+        Err(why) => Check::unseen(code, safe, why),
+    }
+}
+
+fn acs(boot: &Boot) -> Check {
+    let fine = "IOMMU groups are as the hardware isolates";
+    let line = match &boot.command_line {
+        Ok(line) => line,
+        Err(why) => return Check::unseen(Code::AcsOverride, fine, why),
+    };
+    let word = line
+        .split(' ')
+        .find(|word| word.starts_with("pcie_acs_override"));
+    match word {
+        None => Check::pass(Code::AcsOverride, fine),
+        Some(word) => Check::warn(
+            Code::AcsOverride,
+            format!("'{word}' splits IOMMU groups that the hardware does not isolate"),
+            format!("remove '{word}' from the kernel's command line, and give groups as they are"),
+        ),
+    }
+}
+
+/// libvirt raises QEMU's limit itself, which takes CAP_SYS_RESOURCE where its own is lower.
+fn lock_limit(scene: &Scene) -> Check {
+    let fine = "libvirt can let QEMU lock all of a guest's memory";
+    let can = match &scene.daemon {
+        Ok(Some(daemon)) => daemon.can_lock.clone(),
+        Ok(None) => Err(Unseen::because("libvirt's daemon does not run")),
+        Err(why) => Err(why.clone()),
+    };
+    match can {
+        Ok(true) => Check::pass(Code::LockLimit, fine),
+        Ok(false) => Check::fail(
+            Code::LockLimit,
+            "libvirt's daemon has a limit of locked memory and cannot raise it",
+            Hint::with(
+                "give its unit LimitMEMLOCK=infinity or CAP_SYS_RESOURCE ({}), and restart it",
+                "systemctl edit libvirtd",
+            ),
+        ),
+        Err(why) => Check::unseen(Code::LockLimit, fine, &why),
+    }
+}

@@ -1,0 +1,53 @@
+//! The one command to run next: it mends the first failure, or leads on where there is none.
+
+use super::check::{Check, Group, Verdict};
+use super::scene::{Libvirt, Scene};
+
+/// The command, for checks that were made of `scene`.
+#[must_use]
+pub(crate) fn next(scene: &Scene, checks: &[Check]) -> String {
+    let is = |verdict| move |check: &&Check| check.verdict == verdict;
+    // Whatever the order of the screen: the agent and libvirt first, since other commands need them.
+    let rank = |check: &&Check| match (check.group, check.command()) {
+        (_, None) => 2,
+        (Group::Installation | Group::Libvirt, Some(_)) => 0,
+        _ => 1,
+    };
+    let failures = checks.iter().filter(is(Verdict::Fail));
+    if let Some(first) = failures.min_by_key(rank) {
+        return mending(first);
+    }
+    // What a record has not, no rights on this machine show.
+    if scene.recorded.is_none() && checks.iter().any(|check| check.needs_root) {
+        return "sudo variantctl doctor".to_owned();
+    }
+    let warned = checks.iter().filter(is(Verdict::Warn));
+    if let Some(command) = warned.filter_map(Check::command).next() {
+        return command.to_owned();
+    }
+    ready(scene)
+}
+
+fn mending(check: &Check) -> String {
+    match check.command() {
+        Some(command) => command.to_owned(),
+        None => format!("variantctl explain {}", check.code),
+    }
+}
+
+/// Nothing is in the way: a guest can be defined or started.
+fn ready(scene: &Scene) -> String {
+    if let Some(directory) = &scene.recorded {
+        return format!("variantctl --host {} topology", directory.display());
+    }
+    let domains = match &scene.libvirt {
+        Ok(Libvirt::Answers { domains, .. }) => domains.as_slice(),
+        _ => &[],
+    };
+    match domains.iter().find(|domain| !domain.active) {
+        _ if scene.covered().next().is_none() => "variantctl list --all".to_owned(),
+        Some(domain) => format!("virsh start {}", domain.name),
+        None if domains.is_empty() => "virsh define guest.xml".to_owned(),
+        None => "variantctl list".to_owned(),
+    }
+}

@@ -1,0 +1,93 @@
+//! Who uses a device: holders, virtual functions, memory that the host took, the rest of its IOMMU group.
+
+use kernel_glue::device::Device;
+use kernel_glue::occupancy::Occupancy;
+
+use super::check::Check;
+use super::scene::{Scene, Unseen};
+use agent::assign::check;
+use domain::code::Code;
+
+pub(super) fn checks(scene: &Scene, device: &Device) -> Vec<Check> {
+    let fine = "nobody holds it";
+    let mut checks = match scene.occupancy.get(&device.address) {
+        None => vec![unseen(fine, "not recorded")],
+        Some(Err(why)) => vec![Check::unseen(Code::BindHeld, fine, why)],
+        Some(Ok(occupancy)) => seen(scene, device, occupancy, fine),
+    };
+    if !matches!(scene.occupancy.get(&device.address), Some(Ok(_))) {
+        checks.extend(enabled(scene, device));
+    }
+    checks.push(group(scene, device));
+    checks
+}
+
+fn seen(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) -> Vec<Check> {
+    let mut checks = vec![holders(scene, device, occupancy, fine)];
+    if occupancy.virtual_functions > 0 {
+        let refused = check::refuse_functions(device.address, occupancy.virtual_functions);
+        checks.push(Check::of_result(
+            Code::DeviceHasFunctions,
+            "it has no virtual functions",
+            refused,
+        ));
+    }
+    let onlined = occupancy.onlined.as_ref().map(check::onlined);
+    checks.extend(onlined.map(|refusal| Check::refused(&refusal)));
+    checks
+}
+
+/// What a recorded host shows of virtual functions.
+fn enabled(scene: &Scene, device: &Device) -> Option<Check> {
+    let count = scene.host.virtual_functions(device.address).count();
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let refused = check::refuse_functions(device.address, count).err()?;
+    Some(Check::refused(&refused))
+}
+
+/// A guest that has it is no obstacle: it is what the device is for.
+fn holders(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) -> Check {
+    let holders = &occupancy.holders;
+    let scope = holders.found.iter().find_map(check::guest_of);
+    let running = || Some(scene.guest_with(device)?.to_owned());
+    if let Some(guest) = scope.or_else(running) {
+        return Check::pass(Code::BindHeld, "a guest has it").with(guest);
+    }
+    if let Err(refusal) = check::refuse_holders(device.address, holders) {
+        return Check::refused(&refusal);
+    }
+    match holders.hidden {
+        0 => Check::pass(Code::BindHeld, fine),
+        hidden => {
+            let why = format!(
+                "{hidden} of {} processes may not be looked into; run it as root",
+                holders.seen
+            );
+            Check::unseen(Code::BindHeld, fine, &Unseen::to_others(why))
+        }
+    }
+}
+
+fn group(scene: &Scene, device: &Device) -> Check {
+    let fine = "its IOMMU group can go with it";
+    match device.iommu_group {
+        Some(number) if scene.allow_group => {
+            Check::pass(Code::BindGroup, fine).with(format!("group {number}, by allow_group"))
+        }
+        None => unseen_group(fine, "it has no IOMMU group"),
+        Some(number) => Check::of_result(
+            Code::BindGroup,
+            fine,
+            check::refuse_group(&scene.host, device, number),
+        )
+        .with(format!("group {number}")),
+    }
+}
+
+fn unseen(text: &str, why: &str) -> Check {
+    Check::unseen(Code::BindHeld, text, &Unseen::because(why))
+}
+
+fn unseen_group(text: &str, why: &str) -> Check {
+    Check::unseen(Code::BindGroup, text, &Unseen::because(why))
+}

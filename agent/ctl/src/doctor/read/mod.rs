@@ -1,0 +1,263 @@
+//! Reads what the checks look at, below a root and from those who answer. Changes nothing, starts nothing, opens no
+//! device; must not set aside what it cannot read.
+
+mod boot;
+mod bus;
+mod hook;
+mod module;
+mod process;
+mod record;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::failure::Failure;
+use kernel_glue::firmware;
+use kernel_glue::host::Host;
+use kernel_glue::occupancy::Occupancy;
+use kernel_glue::sysfs::Root;
+
+use super::driver::module_name;
+use super::scene::{Definition, Libvirt, Scene, Seen, Unseen};
+use crate::inquiry;
+use agent::libvirt::{Defined, LookError};
+use agent::reserve::Reservations;
+use planner::from_libvirt::Networks;
+use planner::recipe::Recipes;
+use settings::config::Config;
+
+/// How long libvirt may take: a list of domains waits for every start that is going on.
+const PATIENCE: Duration = Duration::from_secs(10);
+const URI: &str = "qemu:///system";
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// `/`, or the directory of a recorded host.
+    pub root: PathBuf,
+    /// The host of a snapshot, which has no files.
+    pub host: Option<Host>,
+    /// The directory of recipes of one's own.
+    pub recipes: PathBuf,
+    /// Where reservations are.
+    pub reservations: Reservations,
+}
+
+/// Files below the root, and whether what is not there is known not to be.
+struct Look {
+    root: Root,
+    live: bool,
+}
+
+/// Reads everything.
+///
+/// # Errors
+/// When there are no PCI devices at all.
+pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
+    let (root, host) = match places.host {
+        Some(host) => (Root::empty(places.root.clone()), host),
+        None => (Root::new(places.root.clone())?, Host::read(&places.root)?),
+    };
+    let look = Look {
+        root,
+        live: places.root == Path::new("/"),
+    };
+    let (recipes, settings, allow_group) = settings(&places.recipes);
+    let covered: Vec<_> = host.devices.values().collect();
+    let covered = covered.into_iter().filter_map(|device| {
+        let recipe = recipes.for_device(device)?;
+        Some((device.address, recipe.driver.clone()))
+    });
+    let covered: BTreeMap<PciAddress, DriverName> = covered.collect();
+    let boot = boot::read(&look);
+    let modules = module::read(&look, &host, &boot, covered.values().map(module_name));
+    let daemon = look.if_live(|| Ok(process::daemon(&look.root)));
+    let mut libvirt = look.if_live(|| libvirt(&host, &recipes, &look));
+    let agent = look.if_live(|| bus::agent(&look, domains(&mut libvirt)));
+    Ok(Scene {
+        recorded: (!look.live).then(|| places.root.clone()),
+        occupancy: occupancy(&look, covered.keys()),
+        memory_named: memory_named(&look),
+        hook: hook::read(&look),
+        policy: policy(&look),
+        enabled: enabled(&look),
+        journal: record::read(&look, &places.root),
+        reservations: reservations(&look, &places.reservations),
+        host,
+        recipes,
+        settings,
+        allow_group,
+        boot,
+        modules,
+        daemon,
+        libvirt,
+        agent,
+    })
+}
+
+/// The rules in force, or the shipped recipes and why the others cannot be used.
+fn settings(recipes: &Path) -> (Recipes, Result<(), String>, bool) {
+    let config = Config::read(&recipes.with_file_name("variantd.conf"));
+    let config = config.map_err(|error| error.to_string());
+    let loaded = config.and_then(|config| {
+        let all = settings::recipes::load(recipes).and_then(|all| all.extended(&config.devices));
+        let all = all.map_err(|error| error.to_string())?;
+        Ok((all, config.allow_group))
+    });
+    match loaded {
+        Ok((recipes, allow_group)) => (recipes, Ok(()), allow_group),
+        Err(why) => {
+            let shipped = Recipes::shipped().expect("a test reads the shipped recipes");
+            (shipped, Err(why), false)
+        }
+    }
+}
+
+fn occupancy<'a>(
+    look: &Look,
+    devices: impl Iterator<Item = &'a PciAddress>,
+) -> BTreeMap<PciAddress, Seen<Occupancy>> {
+    let one = |device: &PciAddress| {
+        let read = Occupancy::read_root(&look.root, *device);
+        let seen = match read {
+            Ok(one) if look.live || one.holders.seen > 0 => Ok(one),
+            Err(failure) if look.live || !failure.is_absent() => Err(Unseen::of(&failure)),
+            Ok(_) | Err(_) => Err(Unseen::not_recorded()),
+        };
+        (*device, seen)
+    };
+    devices.map(one).collect()
+}
+
+fn memory_named(look: &Look) -> Seen<bool> {
+    match firmware::names_memory(&look.root) {
+        Some(named) => Ok(named),
+        None if look.live => Err(Unseen::to_others("ACPI tables: run it as root")),
+        None => Err(Unseen::not_recorded()),
+    }
+}
+
+fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
+    let covered: Vec<PciAddress> = host
+        .devices
+        .values()
+        .filter(|device| recipes.for_device(device).is_some())
+        .map(|device| device.address)
+        .collect();
+    match inquiry::look(URI, covered, PATIENCE) {
+        Ok(found) => Ok(Libvirt::Answers {
+            versions: found.versions,
+            domains: definitions(found.domains, found.networks),
+        }),
+        Err(why @ (LookError::Denied(_) | LookError::Late(_))) => {
+            Err(Unseen::because(why.to_string()))
+        }
+        Err(LookError::Broken(why)) => Ok(Libvirt::Unasked { why }),
+        Err(LookError::Failed(why)) => Ok(Libvirt::Failed {
+            unit: unit(files),
+            why,
+        }),
+        Err(LookError::Silent(why)) => Ok(Libvirt::Silent {
+            unit: unit(files),
+            why,
+        }),
+    }
+}
+
+fn definitions(found: Vec<Defined>, networks: Option<Networks>) -> Vec<Definition> {
+    let networks = networks.map(Arc::new);
+    let found = found.into_iter();
+    found
+        .map(|one| Definition::new(one, networks.clone()))
+        .collect()
+}
+
+/// The unit that starts libvirt's daemon here.
+fn unit(look: &Look) -> Option<String> {
+    let programs = ["libvirtd", "virtqemud"];
+    let there = |name: &&str| look.root.has(&format!("usr/sbin/{name}"));
+    programs.into_iter().find(there).map(str::to_owned)
+}
+
+fn domains(libvirt: &mut Seen<Libvirt>) -> &mut [Definition] {
+    match libvirt {
+        Ok(Libvirt::Answers { domains, .. }) => domains,
+        _ => &mut [],
+    }
+}
+
+fn policy(look: &Look) -> Seen<bool> {
+    let places = ["usr/share", "etc"];
+    let there = |place: &&str| {
+        look.root
+            .has(&format!("{place}/dbus-1/system.d/org.variantd1.conf"))
+    };
+    match places.iter().any(there) {
+        true => Ok(true),
+        false => look.absent("usr/share/dbus-1").map(|()| false),
+    }
+}
+
+fn enabled(look: &Look) -> Seen<Vec<String>> {
+    let wants = "etc/systemd/system/multi-user.target.wants";
+    match look.root.list(wants) {
+        Ok(names) => Ok(names
+            .iter()
+            .filter_map(|name| name.strip_suffix(".service"))
+            .map(str::to_owned)
+            .collect()),
+        Err(failure) if failure.is_absent() => look.absent(wants).map(|()| Vec::new()),
+        Err(failure) => Err(Unseen::of(&failure)),
+    }
+}
+
+fn reservations(
+    look: &Look,
+    places: &Reservations,
+) -> Seen<Vec<Result<agent::reserve::Reservation, String>>> {
+    let all = places.all().into_iter();
+    let all: Vec<_> = all
+        .map(|one| one.map_err(|error| error.to_string()))
+        .collect();
+    match all.is_empty() {
+        true => look.absent("etc/variantd").map(|()| all),
+        false => Ok(all),
+    }
+}
+
+impl Look {
+    /// What only a host that runs can answer.
+    fn if_live<T>(&self, ask: impl FnOnce() -> Seen<T>) -> Seen<T> {
+        match self.live {
+            true => ask(),
+            false => Err(Unseen::not_recorded()),
+        }
+    }
+
+    /// Passes where what is not there is known not to be: on this host, and in a recording that has `sign`.
+    fn absent(&self, sign: &str) -> Seen<()> {
+        match self.live || self.root.has(sign) {
+            true => Ok(()),
+            false => Err(Unseen::not_recorded()),
+        }
+    }
+
+    /// A text file; `None` where it is known not to be there.
+    fn text(&self, path: &str, sign: &str) -> Seen<Option<String>> {
+        match self.root.text(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(failure) if failure.is_absent() => self.absent(sign).map(|()| None),
+            Err(failure) => Err(Unseen::of(&failure)),
+        }
+    }
+}
+
+impl Unseen {
+    fn not_recorded() -> Self {
+        Self::because("not recorded")
+    }
+}

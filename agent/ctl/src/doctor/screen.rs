@@ -1,0 +1,93 @@
+//! Checks as people read them: one line each below their group, what passes for several devices in one.
+
+use std::collections::BTreeMap;
+
+use super::check::{Check, Group, Verdict};
+
+/// How many checks came out each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(crate) struct Tally {
+    pub passed: usize,
+    pub unseen: usize,
+    pub warned: usize,
+    pub failed: usize,
+}
+
+/// Columns of the description, before the verdict.
+const WIDTH: usize = 76;
+
+impl Tally {
+    /// Counts checks.
+    #[must_use]
+    pub(crate) fn of(checks: &[Check]) -> Self {
+        let count = |verdict| checks.iter().filter(|one| one.verdict == verdict).count();
+        Self {
+            passed: count(Verdict::Pass),
+            unseen: count(Verdict::Unseen),
+            warned: count(Verdict::Warn),
+            failed: count(Verdict::Fail),
+        }
+    }
+}
+
+/// The lines of checks; with `quiet` those alone that ask for something.
+#[must_use]
+pub(crate) fn text(checks: &[Check], quiet: bool) -> String {
+    let mut out = String::new();
+    for group in Group::ALL {
+        let of_group = checks.iter().filter(|check| check.group == group);
+        let asks = |check: &&Check| !quiet || check.verdict > Verdict::Unseen;
+        let shown: Vec<&Check> = of_group.filter(asks).collect();
+        if shown.is_empty() {
+            continue;
+        }
+        out.push_str(&format!("{}\n", group.title()));
+        merged(&shown).iter().for_each(|line| out.push_str(line));
+    }
+    out
+}
+
+/// Lines in the order of their first check; equal ones of several subjects become one.
+fn merged(checks: &[&Check]) -> Vec<String> {
+    let key = |check: &Check| {
+        (
+            check.code,
+            check.verdict,
+            check.text.clone(),
+            check.hint.clone(),
+        )
+    };
+    let mut subjects: BTreeMap<_, Vec<&Check>> = BTreeMap::new();
+    for check in checks {
+        subjects.entry(key(check)).or_default().push(check);
+    }
+    let mut lines = Vec::new();
+    for check in checks {
+        if let Some(same) = subjects.remove(&key(check)) {
+            lines.push(line(check, &same));
+        }
+    }
+    lines
+}
+
+fn line(check: &Check, same: &[&Check]) -> String {
+    let details: Vec<&Option<String>> = same.iter().map(|one| &one.detail).collect();
+    let equal = details.windows(2).all(|pair| pair[0] == pair[1]);
+    let detail = match (&check.detail, equal) {
+        (Some(detail), true) => format!(" ({detail})"),
+        _ => String::new(),
+    };
+    let subject = match (&check.subject, same.len()) {
+        (None, _) => String::new(),
+        (Some(subject), 1) => format!("{subject}: "),
+        (Some(_), count) => format!("{count} {}: ", check.group.several()),
+    };
+    let description = format!("{subject}{}{detail}", check.text);
+    let hint = match &check.hint {
+        Some(hint) => format!(" ({hint})"),
+        None => String::new(),
+    };
+    let verdict = check.verdict.as_str();
+    format!("  {}: {description:WIDTH$} : {verdict}{hint}\n", check.code)
+}

@@ -1,0 +1,434 @@
+//! Each check as it passes, warns, fails and is not seen.
+
+use std::sync::Arc;
+
+use kernel_glue::config::{Config, ConfigError};
+use kernel_glue::holder::Holders;
+use kernel_glue::host::Gap;
+use kernel_glue::occupancy::{Occupancy, Onlined};
+use kernel_glue::rebind::Before;
+
+use super::check::Verdict;
+use super::scene::{
+    Agent, Blocked, Daemon, Hook, Journal, Libvirt, Memory, Module, Scene, Trouble, Unseen, Vendor,
+};
+use super::testing::{
+    answers, at, bad, check, definition, holder, hook, module, ready, variant, with_companion,
+    with_gpu,
+};
+use super::{examine, next, text};
+use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest};
+use agent::libvirt::DomainRef;
+use agent::record::{DeviceRecord, OfDomain};
+use agent::record::{Owner, Phase, Record};
+use agent::reserve::Reservation;
+use domain::code::Code;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
+use planner::from_libvirt::{FromLibvirt, Networks};
+use planner::target::Versions;
+
+pub(super) type Spoil = fn(&mut Scene);
+
+fn spoiled(spoil: Spoil) -> Scene {
+    let mut scene = ready();
+    spoil(&mut scene);
+    scene
+}
+
+fn gpu(scene: &mut Scene, change: impl FnOnce(&mut kernel_glue::device::Device)) {
+    change(scene.host.devices.get_mut(&address(GPU)).expect("gpu"));
+}
+
+fn variant_module(scene: &mut Scene) -> &mut Module {
+    scene.modules.get_mut(VARIANT).expect("module")
+}
+
+fn occupied(scene: &mut Scene, occupancy: Occupancy) {
+    scene.occupancy.insert(address(GPU), Ok(occupancy));
+}
+
+fn held_by(scene: &mut Scene, command: &str, unit: Option<&str>) {
+    let holders = Holders {
+        found: vec![holder(command, unit)],
+        ..Holders::default()
+    };
+    occupied(
+        scene,
+        Occupancy {
+            holders,
+            ..Occupancy::default()
+        },
+    );
+}
+
+fn daemon(scene: &mut Scene) -> &mut Daemon {
+    let daemon = scene.daemon.as_mut().expect("seen");
+    daemon.as_mut().expect("running")
+}
+
+fn installed(scene: &mut Scene) -> &mut Hook {
+    scene.hook.as_mut().expect("seen")
+}
+
+fn memory(scene: &mut Scene) -> &mut Memory {
+    scene.boot.memory.as_mut().expect("seen")
+}
+
+fn journal(scene: &mut Scene) -> &mut Journal {
+    scene.journal.as_mut().expect("seen")
+}
+
+fn silent(scene: &mut Scene, unit: Option<&str>) {
+    scene.libvirt = Ok(Libvirt::Silent {
+        unit: unit.map(str::to_owned),
+        why: "Failed to connect socket".into(),
+    });
+}
+
+fn failing(scene: &mut Scene, why: &str) {
+    scene.libvirt = Ok(Libvirt::Failed {
+        unit: Some("virtqemud".into()),
+        why: why.into(),
+    });
+}
+
+fn reserved(scene: &mut Scene, id: &str) {
+    scene.reservations = Ok(vec![Ok(Reservation {
+        device: address(GPU),
+        id: id.parse().expect("id"),
+        driver: None,
+    })]);
+}
+
+fn journalled(scene: &mut Scene, phase: Phase) {
+    let domain = DomainRef {
+        uuid: UUID.parse().expect("uuid"),
+        name: "d0".into(),
+    };
+    let record = Record {
+        owner: Owner::Domain,
+        target: driver(VARIANT),
+        before: None,
+        phase,
+        replaces: None,
+    };
+    let domain = Some(OfDomain { domain, record });
+    journal(scene).records.push(DeviceRecord {
+        domain,
+        ..DeviceRecord::new(address(GPU))
+    });
+}
+
+#[test]
+fn a_ready_host_passes_every_check_and_is_told_to_define_a_guest() {
+    let scene = ready();
+    assert_eq!(bad(&scene), []);
+    assert_eq!(next(&scene, &examine(&scene)), "virsh define guest.xml");
+    insta::assert_snapshot!("ready", text(&examine(&scene), false));
+    assert_eq!(text(&examine(&scene), true), "");
+}
+
+/// What spoils a ready host, the code that must fail for it, and the command or words that mend it.
+#[rustfmt::skip]
+pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
+    (|s| gpu(s, |gpu| gpu.iommu_group = None), Code::IommuOff, "'intel_iommu=on'"),
+    (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.vendor = Vendor::Amd }, Code::IommuOff, "AMD-Vi"),
+    (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.vendor = Vendor::Arm }, Code::IommuOff, "IORT"),
+    (|s| { gpu(s, |gpu| gpu.iommu_group = None); s.boot.command_line = Ok("quiet intel_iommu=off".into()) },
+     Code::IommuOff, "remove 'intel_iommu=off'"),
+    (|s| daemon(s).can_lock = Ok(false), Code::LockLimit, "LimitMEMLOCK"),
+    (|s| gpu(s, |gpu| gpu.config = Config::Unreadable(ConfigError::AllOnes)), Code::BindSilent, "boot the host again"),
+    (|s| { s.host.variants.clear(); variant_module(s).file = None }, Code::ModuleMissing, "CONFIG_NVGRACE_GPU_VFIO_PCI"),
+    (|s| { s.host.variants.clear(); *variant_module(s) = Module { indexed: None, ..module() } },
+     Code::ModuleMissing, "'depmod -a'"),
+    (|s| variant_module(s).file = None, Code::ModuleFile, "'depmod -a'"),
+    (|s| variant_module(s).file = Some("extra/nvgrace-gpu-vfio-pci.ko".into()), Code::ModuleFile, "'depmod -a'"),
+    (|s| variant_module(s).blocked = Some(Blocked { file: "/etc/modprobe.d/x.conf".into(), line: "blacklist x".into(), number: Some(3) }),
+     Code::ModuleBlocked, "'sed -i 3s/^/#/ /etc/modprobe.d/x.conf'"),
+    (|s| variant_module(s).blocked = Some(Blocked { file: "the command line".into(), line: "module_blacklist=x".into(), number: None }),
+     Code::ModuleBlocked, "remove 'module_blacklist=x'"),
+    (|s| s.memory_named = Ok(false), Code::MemoryNotShown, "start no guest with it"),
+    (|s| held_by(s, "nvidia-persistenced", None), Code::BindHeld, "'systemctl stop nvidia-persistenced.service'"),
+    (|s| held_by(s, "train", None), Code::BindHeld, "'kill 41'"),
+    (|s| occupied(s, Occupancy { virtual_functions: 2, ..Occupancy::default() }), Code::DeviceHasFunctions, "'echo 0 > /sys"),
+    (|s| occupied(s, Occupancy { onlined: Some(Onlined { node: None, ranges: 1 }), ..Occupancy::default() }),
+     Code::BindMemoryOnlined, "'systemctl stop nvidia-persistenced'"),
+    (|s| *s = with_companion(ready()), Code::BindGroup, "'echo 0002:01:00.0 > /sys/bus/pci/drivers/mlx5_core/unbind'"),
+    (|s| gpu(s, |gpu| gpu.reset_methods.clear()), Code::ResetMissing, "'echo default > /sys/bus/pci/devices/0009:01:00.0/reset_method'"),
+    (|s| gpu(s, |gpu| { gpu.bars[2].size = 1 << 36; gpu.bars[2].flags = 0x2000_0000 }), Code::BarUnset, "Above 4G"),
+    (|s| s.host.numa.nodes.truncate(5), Code::InitiatorsUnknown, ""),
+    (|s| silent(s, Some("libvirtd")), Code::LibvirtSilent, "'systemctl start libvirtd'"),
+    (|s| silent(s, None), Code::LibvirtSilent, "'apt-get install libvirt-daemon-system'"),
+    (|s| s.libvirt = Ok(Libvirt::Unasked { why: "'/usr/libexec/variantd/variantd-libvirt' is not there".into() }), Code::LibvirtSilent,
+     "'apt-get install --reinstall variantd'"),
+    (|s| s.libvirt = Ok(Libvirt::Unasked { why: "'variantd-libvirt' ended without an answer: libvirt.so.0: cannot open".into() }),
+     Code::LibvirtSilent, "'apt-get install libvirt0'"),
+    (|s| failing(s, "no connection driver available for qemu:///system"), Code::LibvirtSilent, "QEMU driver"),
+    (|s| failing(s, "internal error: no"), Code::LibvirtSilent, "'journalctl -u virtqemud'"),
+    (|s| s.libvirt = Ok(Libvirt::Answers { versions: old(), domains: Vec::new() }), Code::TargetOld, "QEMU 9.0"),
+    (|s| s.libvirt = Ok(answers(vec![definition()])), Code::DefinitionLacks, "'variantctl prepare d0'"),
+    (|s| s.libvirt = Ok(answers(vec![drifted()])), Code::MarkOld, "'variantctl prepare d0'"),
+    (|s| s.libvirt = Ok(answers(vec![refused()])), Code::GuestFunction, "'variantctl prepare --replace d0'"),
+    (|s| { s.libvirt = Ok(answers(vec![definition()])); memory(s).total = 1024 }, Code::GuestMemory, "'virsh edit d0'"),
+    (|s| { let mut d = definition(); d.xml = d.xml.replace("<vcpu>", "<memoryBacking><hugepages/></memoryBacking><vcpu>");
+           s.libvirt = Ok(answers(vec![d])) }, Code::GuestMemory, "'echo 2056 > /proc/sys/vm/nr_hugepages'"),
+    (|s| s.settings = Err("'variantd.conf', line 2: unknown key".into()), Code::SettingsUnusable, "mend the line"),
+    (|s| installed(s).state = Trouble::Missing, Code::HookMissing, "&& ln -sfn /usr/sbin/variantd-hook"),
+    (|s| { let hook = installed(s); hook.state = Trouble::Missing; hook.program = None }, Code::HookMissing, "install the variantd package"),
+    (|s| installed(s).state = Trouble::Dangling("/x".into()), Code::HookMissing, "install the variantd package again"),
+    (|s| installed(s).state = Trouble::NotExecutable("/usr/sbin/variantd-hook".into()),
+     Code::HookNotExecutable, "'chmod 755 /usr/sbin/variantd-hook && systemctl restart libvirtd'"),
+    (|s| installed(s).state = Trouble::Other("/opt/x".into()), Code::HookOther, "under another name"),
+    (|s| installed(s).since = Some(at(1001)), Code::HookNotCalled, "'systemctl restart libvirtd'"),
+    (|s| { let hook = installed(s); hook.since = Some(at(1001)); hook.called = Some(at(999)) },
+     Code::HookNotCalled, "'systemctl restart libvirtd'"),
+    (|s| installed(s).program = Some("/opt/variantd-hook".into()), Code::HookConfined, "'ln -sfn /usr/sbin/variantd-hook"),
+    (|s| s.agent = Ok(Agent::Stopped), Code::AgentUnreachable, "'systemctl start variantd'"),
+    (|s| s.agent = Ok(Agent::NotInstalled), Code::AgentUnreachable, "install the variantd package"),
+    (|s| s.agent = Ok(Agent::NoBus("x".into())), Code::AgentUnreachable, "'systemctl start dbus'"),
+    (|s| s.agent = Ok(Agent::Denied("x".into())), Code::PolicyMissing, "'systemctl reload dbus'"),
+    (|s| s.policy = Ok(false), Code::PolicyMissing, "'systemctl reload dbus'"),
+    (|s| reserved(s, "10de:2342"), Code::ReservedUnbound, "'variantctl bind 0009:01:00.0'"),
+    (|s| reserved(s, "10de:2941"), Code::ReservedOther, "'variantctl unreserve 0009:01:00.0'"),
+    (|s| s.reservations = Ok(vec![Err("'x.toml', line 1".into())]), Code::ReservedUnbound, "mend or remove the file"),
+    (|s| { reserved(s, "10de:2342"); s.enabled = Ok(vec!["variantd".into()]) }, Code::UnitDisabled, "'systemctl enable variantd-reserve'"),
+    (|s| journalled(s, Phase::Degraded), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| { journalled(s, Phase::Binding); s.agent = Ok(Agent::Stopped) }, Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| journal(s).records.push(record()), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
+    (|s| journal(s).unwritable = Some("its file system is full".into()), Code::JournalFailed, "'df -h /run/variantd'"),
+    (|s| journal(s).unusable.push(("/run/x.json".into(), "damaged".into(), false)), Code::JournalFailed, "'mv /run/x.json"),
+    (|s| journal(s).unusable.push(("/run/x.json".into(), "newer".into(), true)), Code::JournalNewer, "install the newer"),
+];
+
+fn old() -> Versions {
+    "libvirt=9.0,qemu=7.2".parse().expect("versions")
+}
+
+fn trixie() -> Versions {
+    "libvirt=11.3,qemu=10.0".parse().expect("versions")
+}
+
+fn record() -> DeviceRecord {
+    let before = Before {
+        driver: None,
+        driver_override: None,
+    };
+    crate::fixture::interrupted(address(GPU), driver(VARIANT), before)
+}
+
+fn drifted() -> super::scene::Definition {
+    super::scene::Definition {
+        planned: Some(Ok(vec![Code::MarkOld, Code::CellsMissing])),
+        ..definition()
+    }
+}
+
+fn refused() -> super::scene::Definition {
+    let refusal = Refusal::new(
+        Code::GuestFunction,
+        "its guest address is function 1",
+        Hint::run("variantctl prepare --replace d0"),
+    );
+    super::scene::Definition {
+        planned: Some(Err(refusal.of(address(GPU)))),
+        ..definition()
+    }
+}
+
+#[test]
+fn each_failure_has_its_code_and_what_mends_it() {
+    for (index, (spoil, code, mend)) in FAILURES.iter().enumerate() {
+        let failed = check(&spoiled(*spoil), *code);
+        let hint = failed.hint.clone().unwrap_or_default();
+        assert_eq!(failed.verdict, Verdict::Fail, "{index}: {failed:?}");
+        assert!(hint.as_str().contains(mend), "{index}: {failed:?}");
+    }
+}
+
+#[test]
+fn the_screen_of_each_failure_is_what_it_was() {
+    let screens = FAILURES.iter().map(|(spoil, ..)| {
+        let scene = spoiled(*spoil);
+        let checks = examine(&scene);
+        format!("{}next: {}\n", text(&checks, true), next(&scene, &checks))
+    });
+    insta::assert_snapshot!("failures", screens.collect::<Vec<_>>().join("\n"));
+}
+
+/// What spoils a ready host without being in a guest's way.
+#[rustfmt::skip]
+const WARNINGS: &[(Spoil, Code, &str)] = &[
+    (|s| s.boot.no_iommu = Ok(true), Code::IommuNone, "'echo N > /sys/module/vfio/"),
+    (|s| s.boot.unsafe_interrupts = Ok(true), Code::InterruptsUnsafe, "'echo N > /sys/module/vfio_iommu_type1/"),
+    (|s| s.boot.command_line = Ok("pcie_acs_override=downstream".into()), Code::AcsOverride, "remove 'pcie_acs_override=downstream'"),
+    (|s| { s.host.devices.remove(&address(GPU)); }, Code::NothingCovered, "variantctl list --all"),
+    (|s| s.host.variants = vec![variant("v000010DEd00002941sv*sd*bc*sc*i*", VARIANT)], Code::ModuleMissing, "install a kernel"),
+    (|s| gpu(s, |gpu| { gpu.driver = None; gpu.driver_override = Some("nvidia-open".into()) }), Code::OverrideStray, "driver_override'"),
+    (|s| { gpu(s, |gpu| gpu.numa_node = None); s.host.numa.nodes[1].cpus = (72..144).collect() }, Code::NodeUnknown, "_PXM"),
+    (|s| gpu(s, |gpu| gpu.id = "1002:74a1".parse().expect("id")), Code::ResetFault, "source: github.com/amd"),
+    (|s| { s.boot.vendor = Vendor::Arm; s.libvirt = Ok(Libvirt::Answers { versions: trixie(), domains: Vec::new() }) },
+     Code::TargetOld, "newer versions"),
+    (|s| s.agent = Ok(Agent::Answers("0.0.9".into())), Code::AgentVersion, "'systemctl restart variantd'"),
+    (|s| s.enabled = Ok(Vec::new()), Code::UnitDisabled, "'systemctl enable variantd'"),
+    (|s| installed(s).selinux = true, Code::HookConfined, "ausearch"),
+];
+
+#[test]
+fn each_warning_has_its_code_and_a_hint() {
+    for (index, (spoil, code, mend)) in WARNINGS.iter().enumerate() {
+        let warned = check(&spoiled(*spoil), *code);
+        let hint = warned.hint.clone().unwrap_or_default();
+        assert_eq!(warned.verdict, Verdict::Warn, "{index}: {warned:?}");
+        assert!(hint.as_str().contains(mend), "{index}: {warned:?}");
+    }
+}
+
+fn hidden<T>() -> Result<T, Unseen> {
+    Err(Unseen::to_others("run it as root"))
+}
+
+/// What cannot be seen of a ready host.
+#[rustfmt::skip]
+const HIDDEN: &[(Spoil, Code)] = &[
+    (|s| s.boot.no_iommu = hidden(), Code::IommuNone),
+    (|s| s.boot.unsafe_interrupts = hidden(), Code::InterruptsUnsafe),
+    (|s| s.boot.command_line = hidden(), Code::AcsOverride),
+    (|s| s.daemon = hidden(), Code::LockLimit),
+    (|s| s.daemon = Ok(None), Code::HookNotCalled),
+    (|s| gpu(s, |gpu| gpu.config = Config::Unreadable(ConfigError::Io("permission denied".into()))), Code::BindSilent),
+    (|s| { s.host.variants.clear(); s.host.gaps = vec![gap("/lib/modules/7.2.12/modules.alias")] }, Code::ModuleMissing),
+    (|s| s.modules.clear(), Code::ModuleFile),
+    (|s| s.modules.clear(), Code::ModuleBlocked),
+    (|s| s.memory_named = hidden(), Code::MemoryNotShown),
+    (|s| { s.occupancy.insert(address(GPU), hidden()); }, Code::BindHeld),
+    (|s| occupied(s, Occupancy { holders: Holders { hidden: 3, seen: 9, ..Holders::default() }, ..Occupancy::default() }), Code::BindHeld),
+    (|s| gpu(s, |gpu| gpu.iommu_group = None), Code::BindGroup),
+    (|s| { s.host.numa.nodes.truncate(5); s.host.gaps = vec![gap("/sys/firmware/acpi/tables/SRAT")] }, Code::InitiatorsUnknown),
+    (|s| s.libvirt = hidden(), Code::LibvirtSilent),
+    (|s| s.libvirt = hidden(), Code::DefinitionLacks),
+    (|s| { s.libvirt = Ok(answers(vec![definition()])); s.boot.memory = hidden() }, Code::GuestMemory),
+    (|s| s.hook = hidden(), Code::HookMissing),
+    (|s| s.agent = hidden(), Code::AgentUnreachable),
+    (|s| s.policy = hidden(), Code::PolicyMissing),
+    (|s| s.enabled = hidden(), Code::UnitDisabled),
+    (|s| s.journal = hidden(), Code::BindDegraded),
+    (|s| s.reservations = hidden(), Code::ReservedUnbound),
+];
+
+fn gap(path: &str) -> Gap {
+    Gap {
+        path: path.into(),
+        reason: "permission denied".into(),
+    }
+}
+
+#[test]
+fn what_cannot_be_seen_is_neither_passed_nor_failed() {
+    for (index, (spoil, code)) in HIDDEN.iter().enumerate() {
+        let scene = spoiled(*spoil);
+        let unseen = check(&scene, *code);
+        assert_eq!(unseen.verdict, Verdict::Unseen, "{index}: {unseen:?}");
+        assert!(unseen.hint.is_some(), "{index}: {unseen:?}");
+    }
+}
+
+#[test]
+fn a_guest_that_has_the_device_is_no_obstacle() {
+    let unit = "machine-qemu\\x2d1\\x2dred.scope";
+    let scene = spoiled(|scene| {
+        held_by(
+            scene,
+            "qemu-system-x86",
+            Some("machine-qemu\\x2d1\\x2dred.scope"),
+        )
+    });
+    assert_eq!(bad(&scene), [], "{unit}");
+    assert_eq!(check(&scene, Code::BindHeld).detail.as_deref(), Some("red"));
+}
+
+#[test]
+fn a_guest_that_libvirt_runs_has_its_device_whatever_its_scope_is_called() {
+    let mut scene = spoiled(|scene| held_by(scene, "qemu-system-x86", None));
+    // The definition need not name the device: it may have been attached since the start, or chosen from a pool.
+    let running = super::scene::Definition {
+        active: true,
+        xml: guest(NIC),
+        has: vec![address(GPU)],
+        planned: Some(Ok(Vec::new())),
+        ..definition()
+    };
+    scene.libvirt = Ok(answers(vec![running]));
+    assert_eq!(bad(&scene), []);
+    assert_eq!(check(&scene, Code::BindHeld).detail.as_deref(), Some("d0"));
+}
+
+#[test]
+fn a_device_from_a_pool_counts_where_the_agent_is_not_asked() {
+    const POOL: &str = "<network><forward mode='hostdev'><address type='pci' domain='2' bus='1' slot='0' function='0'/></forward></network>";
+    const DEVICES: &str = "<interface type='network'><source network='p'/></interface><iommu model='virtio'/>\n  </devices>";
+    // More than the guest's 4 GiB, and less than two devices lock behind a vIOMMU.
+    const LIMIT: &str = "<memtune><hard_limit unit='GiB'>6</hard_limit></memtune>\n  <vcpu>";
+    let xml = guest(GPU).replace("  </devices>", DEVICES);
+    let networks = Networks::new([("p".to_owned(), POOL)]);
+    let with = |networks: Option<Networks>| {
+        let guest = super::scene::Definition {
+            xml: xml.replace("<vcpu>", LIMIT),
+            libvirt: FromLibvirt {
+                networks: networks.map(Arc::new),
+                ..FromLibvirt::default()
+            },
+            ..definition()
+        };
+        let mut scene = ready();
+        scene.libvirt = Ok(answers(vec![guest]));
+        scene
+    };
+    let failed = check(&with(Some(networks)), Code::HardLimit);
+    assert_eq!(failed.verdict, Verdict::Fail, "{failed:?}");
+    assert!(failed.text.contains("each of 2 host devices"), "{failed:?}");
+    assert_eq!(check(&with(None), Code::HardLimit).verdict, Verdict::Pass);
+}
+
+#[test]
+fn a_call_since_the_daemon_started_proves_a_younger_hook() {
+    let mut scene = ready();
+    scene.hook = Ok(super::scene::Hook {
+        since: Some(at(2000)),
+        called: Some(at(1500)),
+        ..hook()
+    });
+    assert_eq!(bad(&scene), []);
+}
+
+#[test]
+fn the_agents_own_change_that_goes_on_is_no_failure() {
+    assert_eq!(bad(&spoiled(|scene| journalled(scene, Phase::Binding))), []);
+    assert_eq!(bad(&spoiled(|scene| journalled(scene, Phase::Bound))), []);
+}
+
+#[test]
+fn a_reservation_in_force_passes_under_either_spelling() {
+    let mut scene = with_gpu(ready(), |gpu| {
+        gpu.driver = Some(driver("nvgrace-gpu-vfio-pci"))
+    });
+    reserved(&mut scene, "10de:2342");
+    assert_eq!(bad(&scene), []);
+}
+
+#[test]
+fn the_agent_and_libvirt_are_mended_before_what_needs_them() {
+    let scene = spoiled(|scene| {
+        scene.libvirt = Ok(answers(vec![definition()]));
+        scene.agent = Ok(Agent::Stopped);
+    });
+    assert_eq!(next(&scene, &examine(&scene)), "systemctl start variantd");
+}
+
+#[test]
+fn every_code_of_a_check_is_explained_by_a_page() {
+    let all = FAILURES.iter().chain(WARNINGS).map(|(_, code, _)| code);
+    for code in all {
+        assert!(code.explanation().contains("Source: "), "{code}");
+    }
+}

@@ -1,0 +1,123 @@
+//! libvirt and QEMU: do they answer, and can they express what the recipes of this host's devices ask for?
+
+use super::check::Check;
+use super::scene::{Libvirt, Scene, Vendor};
+use domain::code::Code;
+use domain::hint::Hint;
+use planner::recipe::{Need, Recipe};
+use planner::target::{Version, Versions};
+
+/// libvirt's words where the driver for a URI is not installed (src/libvirt.c, virConnectOpenInternal).
+const NO_DRIVER: &str = "no connection driver available";
+
+pub(super) fn checks(scene: &Scene) -> Vec<Check> {
+    match &scene.libvirt {
+        Err(why) => vec![
+            Check::unseen(Code::LibvirtSilent, "libvirt answers", why),
+            Check::unseen(Code::TargetOld, "its versions can express the recipes", why),
+        ],
+        Ok(Libvirt::Silent { unit, why }) => vec![silent(unit.as_deref(), why)],
+        Ok(Libvirt::Failed { unit, why }) => vec![failed(unit.as_deref(), why)],
+        Ok(Libvirt::Unasked { why }) => vec![unasked(why)],
+        Ok(Libvirt::Answers { versions, .. }) => {
+            let kernel = scene.host.kernel_release.as_deref().unwrap_or("unknown");
+            let answers = Check::pass(Code::LibvirtSilent, "libvirt answers")
+                .with(format!("{versions}, kernel {kernel}"));
+            vec![answers, expressible(scene, *versions)]
+        }
+    }
+}
+
+fn silent(unit: Option<&str>, why: &str) -> Check {
+    let hint = match unit {
+        Some(unit) => Hint::run(format!("systemctl start {unit}")),
+        None => {
+            Hint::run("apt-get install libvirt-daemon-system").then(", or your distribution's like")
+        }
+    };
+    let text = match unit {
+        Some(_) => format!("libvirt does not answer: {why}"),
+        None => format!(
+            "libvirt is not installed: neither libvirtd nor virtqemud is in /usr/sbin ({why})"
+        ),
+    };
+    Check::fail(Code::LibvirtSilent, text, hint)
+}
+
+/// A daemon that answers need not be started.
+fn failed(unit: Option<&str>, why: &str) -> Check {
+    let hint = match unit {
+        Some(unit) if !why.contains(NO_DRIVER) => format!("see 'journalctl -u {unit}'"),
+        _ => "install libvirt's QEMU driver: 'apt-get install libvirt-daemon-system', or 'dnf install libvirt-daemon-driver-qemu'"
+            .to_owned(),
+    };
+    let text = format!("libvirt answers with an error: {why}");
+    Check::fail(Code::LibvirtSilent, text, hint)
+}
+
+/// Nothing is known of libvirt then.
+fn unasked(why: &str) -> Check {
+    let hint = match why.contains(".so") {
+        true => {
+            "install libvirt's library: 'apt-get install libvirt0', or 'dnf install libvirt-libs'"
+        }
+        false => {
+            "install variantd's package again: 'apt-get install --reinstall variantd', or 'dnf reinstall variantd'"
+        }
+    };
+    let text = format!("cannot ask libvirt: {why}");
+    Check::fail(Code::LibvirtSilent, text, hint)
+}
+
+/// What a version lacks, and whether a guest can do without it.
+fn expressible(scene: &Scene, versions: Versions) -> Check {
+    let is_arm = scene.boot.vendor == Vendor::Arm;
+    let mut required = Vec::new();
+    let mut preferred = Vec::new();
+    for (_, recipe) in scene.covered() {
+        lacks(recipe, versions, is_arm, &mut required, &mut preferred);
+    }
+    required.dedup();
+    preferred.dedup();
+    if let Some(first) = required.first() {
+        let text = format!("{versions}: too old for {first}");
+        return Check::fail(
+            Code::TargetOld,
+            text,
+            "install QEMU 9.0 or newer, from your distribution's backports if need be",
+        );
+    }
+    match preferred.is_empty() {
+        true => Check::pass(Code::TargetOld, "its versions can express the recipes"),
+        false => Check::warn(
+            Code::TargetOld,
+            format!("{versions}: guests do without {}", preferred.join(", ")),
+            "they start all the same; newer versions give them what is named",
+        ),
+    }
+}
+
+fn lacks(
+    recipe: &Recipe,
+    versions: Versions,
+    is_arm: bool,
+    required: &mut Vec<&'static str>,
+    preferred: &mut Vec<&'static str>,
+) {
+    if recipe.initiators.is_some() && versions.qemu < Version::GENERIC_INITIATOR {
+        required.push("generic initiators (QEMU 9.0)");
+    }
+    let need = recipe.smmu.as_ref().map_or(Need::Ignore, |smmu| smmu.need);
+    let old = versions.libvirt < Version::SMMU_ACCEL || versions.qemu < Version::SMMU_ACCEL_QEMU;
+    if is_arm && old {
+        let text = "an accelerated SMMUv3 (libvirt 12.7, QEMU 11.0)";
+        match need {
+            Need::Require => required.push(text),
+            Need::Prefer => preferred.push(text),
+            Need::Ignore => {}
+        }
+    }
+    if recipe.placement.link && versions.qemu < Version::FAST_LINK {
+        preferred.push("links of 32 GT/s (QEMU 9.0)");
+    }
+}

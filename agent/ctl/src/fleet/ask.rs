@@ -1,0 +1,111 @@
+//! Asks thousands of hosts at once: each is read, asked and forgotten, so that memory grows by the answers alone.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use kernel_glue::host::Host;
+
+use super::{Answer, Finding, Question, Shape};
+use agent::snapshot::{Runs, Snapshot};
+use domain::code::Code;
+use domain::refusal::Refusal;
+
+/// Between two looks at how far it is.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What one host said.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// What is added there; equal ones are one. `None` where the guest does not fit.
+    pub shape: Option<Arc<Shape>>,
+    /// What is to be known.
+    pub findings: Vec<Finding>,
+}
+
+/// Asks the hosts in parallel; the answers are in their order. `tick` is called now and then with how many have
+/// answered.
+pub(crate) fn ask(
+    hosts: &[PathBuf],
+    question: &Question<'_>,
+    mut tick: impl FnMut(usize),
+) -> Vec<Asked> {
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let shapes = Mutex::new(BTreeSet::new());
+    let caller = thread::current();
+    let work = || {
+        let mut answers = Vec::new();
+        while let Some((index, host)) = taken(hosts, &next) {
+            answers.push((index, kept(question_of(question, host), &shapes)));
+            if done.fetch_add(1, Ordering::Relaxed) + 1 == hosts.len() {
+                caller.unpark();
+            }
+        }
+        answers
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let mut answers = thread::scope(|scope| {
+        let started: Vec<_> = (0..workers.min(hosts.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        while started.iter().any(|worker| !worker.is_finished()) {
+            tick(done.load(Ordering::Relaxed));
+            thread::park_timeout(TICK);
+        }
+        let joined = started.into_iter().map(thread::ScopedJoinHandle::join);
+        joined
+            .flat_map(|answers| answers.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect::<Vec<_>>()
+    });
+    tick(hosts.len());
+    answers.sort_by_key(|(index, _)| *index);
+    answers.into_iter().map(|(_, asked)| asked).collect()
+}
+
+fn taken<'a>(hosts: &'a [PathBuf], next: &AtomicUsize) -> Option<(usize, &'a Path)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    Some((index, hosts.get(index)?))
+}
+
+fn question_of(question: &Question<'_>, host: &Path) -> Answer {
+    match read(host) {
+        Ok((host, runs)) => question.of(&host, runs),
+        Err(refusal) => Answer {
+            shape: None,
+            findings: vec![refusal.into()],
+        },
+    }
+}
+
+/// A snapshot, or a recorded host.
+fn read(path: &Path) -> Result<(Host, Runs), Refusal> {
+    if !path.is_dir() {
+        let snapshot = Snapshot::read(path)?;
+        return Ok((snapshot.host, snapshot.target));
+    }
+    let host = Host::read(path).map_err(|failure| {
+        let mend = "name snapshots, or directories of recorded hosts";
+        Refusal::new(Code::SnapshotUnreadable, failure.to_string(), mend)
+    })?;
+    Ok((host, Runs::default()))
+}
+
+/// With its shape shared: a fleet has few kinds of hosts.
+fn kept(answer: Answer, shapes: &Mutex<BTreeSet<Arc<Shape>>>) -> Asked {
+    let Answer { shape, findings } = answer;
+    let shape = shape.map(|shape| {
+        let mut shapes = shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        match shapes.get(&shape) {
+            Some(known) => known.clone(),
+            None => {
+                let shape = Arc::new(shape);
+                shapes.insert(shape.clone());
+                shape
+            }
+        }
+    });
+    Asked { shape, findings }
+}

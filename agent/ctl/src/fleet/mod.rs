@@ -1,0 +1,219 @@
+//! Questions of many hosts: on which a guest fits, and what would differ from one to the next. Pure but for `ask`.
+//!
+//! Each host is planned for as if the guest had never been completed, so that what is added can be held side by side.
+
+mod ask;
+mod shape;
+
+use kernel_glue::address::PciAddress;
+use kernel_glue::driver::DriverName;
+use kernel_glue::host::Host;
+
+use agent::snapshot::Runs;
+use domain::Definition;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use planner::plan::{Plan, Setting};
+use planner::recipe::Recipes;
+use planner::revert::revert;
+use planner::rewrite;
+use planner::target::{Arch, Target, Versions};
+
+pub(crate) use ask::{Asked, ask};
+pub(crate) use shape::Shape;
+
+/// A guest, and how it is to be planned.
+#[derive(Clone, Debug)]
+pub(crate) struct Question<'a> {
+    /// The definition as it stands, where it was completed for some host.
+    completed: Option<Definition>,
+    /// The definition from before it was completed.
+    base: Definition,
+    /// Its architecture, where it names one that recipes know.
+    arch: Option<Arch>,
+    recipes: &'a Recipes,
+    target: Option<Target>,
+    replace: bool,
+}
+
+/// Host devices that the guest gets past libvirt, or perhaps from a network that no snapshot shows.
+fn unjudged(plan: &Plan) -> impl Iterator<Item = Finding> {
+    let notes = plan.notes.iter();
+    let notes = notes.filter(|note| note.code == Code::DeviceUnjudged);
+    notes.map(|note| Finding {
+        code: note.code,
+        device: note.device,
+        text: note.text.clone(),
+    })
+}
+
+/// Something to know of one host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Finding {
+    /// The stable code.
+    pub code: Code,
+    /// The device it is about, if one.
+    pub device: Option<PciAddress>,
+    /// What: lower case, no full stop.
+    pub text: String,
+}
+
+/// What one host says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// What is added there; `None` where the guest does not fit, which the findings explain.
+    pub shape: Option<Shape>,
+    /// What is to be known.
+    pub findings: Vec<Finding>,
+}
+
+impl<'a> Question<'a> {
+    /// Asks about a definition.
+    ///
+    /// # Errors
+    /// When the text is no domain, or its mark cannot be taken back.
+    pub(crate) fn new(
+        text: &str,
+        recipes: &'a Recipes,
+        target: Option<Target>,
+        replace: bool,
+    ) -> Result<Self, Refusal> {
+        let definition = Definition::parse(text)?;
+        let (completed, base) = match definition.domain().mark {
+            Some(_) => {
+                let base = revert(&definition)?.parse()?;
+                (Some(definition), base)
+            }
+            None => (None, definition),
+        };
+        let arch = base.domain().arch.as_deref();
+        Ok(Self {
+            arch: arch.and_then(|name| name.parse().ok()),
+            completed,
+            base,
+            recipes,
+            target,
+            replace,
+        })
+    }
+
+    /// Plans for one host.
+    #[must_use]
+    pub(crate) fn of(&self, host: &Host, runs: Runs) -> Answer {
+        let versions = runs.versions.unwrap_or(Versions::NEWEST_TESTED);
+        let setting = Setting {
+            replace: self.replace,
+            target: self.target.unwrap_or(versions.into()),
+            ..Setting::newest(host, self.recipes)
+        };
+        match self.planned(&setting, runs) {
+            Ok((shape, findings)) => Answer {
+                shape: Some(shape),
+                findings,
+            },
+            Err(refusal) => Answer {
+                shape: None,
+                findings: vec![refusal.into()],
+            },
+        }
+    }
+
+    fn planned(&self, setting: &Setting<'_>, runs: Runs) -> Result<(Shape, Vec<Finding>), Refusal> {
+        self.runs_natively(runs)?;
+        let plan = rewrite::rewrite(&self.base, setting)?.plan;
+        if let Some(unmet) = &plan.unmet {
+            return Err(unmet.clone());
+        }
+        let mut findings = drivers(setting.host, &plan)?;
+        findings.extend(unjudged(&plan));
+        if runs.versions.is_none() && self.target.is_none() && !plan.devices.is_empty() {
+            findings.push(Finding::new(
+                Code::FleetVersions,
+                format!(
+                    "its versions are not known; planned for {}",
+                    Versions::NEWEST_TESTED
+                ),
+            ));
+        }
+        if let Some(completed) = &self.completed {
+            findings.extend(rewrite::verify(completed, setting).err().map(as_it_is));
+        }
+        Ok((Shape::of(&plan, setting.target.versions), findings))
+    }
+
+    fn runs_natively(&self, runs: Runs) -> Result<(), Refusal> {
+        match (self.arch, runs.arch) {
+            (Some(guest), Some(host)) if guest != host => Err(Refusal::new(
+                Code::FleetArch,
+                format!(
+                    "the guest is {}, and the host {}: it would be emulated",
+                    guest.as_str(),
+                    host.as_str()
+                ),
+                "look for a host of its architecture",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Finding {
+    fn new(code: Code, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            device: None,
+            text: text.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Finding {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            code: refusal.code,
+            device: refusal.device,
+            text: format!("{}; {}", refusal.reason, refusal.mend),
+        }
+    }
+}
+
+/// What was completed for another host would have to be completed anew.
+fn as_it_is(refusal: Refusal) -> Finding {
+    let mut finding = Finding::from(refusal);
+    finding.text = format!(
+        "as it is completed now it would not start: {}",
+        finding.text
+    );
+    finding
+}
+
+/// Sees that the driver of each planned device is there.
+fn drivers(host: &Host, plan: &Plan) -> Result<Vec<Finding>, Refusal> {
+    let alike = |name: &DriverName| name.as_str().replace('-', "_");
+    let mut unknown = Vec::new();
+    for planned in &plan.devices {
+        let wanted = alike(&planned.driver);
+        let mut drivers = host.devices.values().filter_map(|one| one.driver.as_ref());
+        if drivers.any(|driver| alike(driver) == wanted)
+            || host.variants.iter().any(|one| one.module == wanted)
+        {
+            continue;
+        }
+        if !host.variants.is_empty() {
+            let reason = format!("its kernel has no driver '{}'", planned.driver);
+            let mend = "install a kernel that has it";
+            return Err(Refusal::new(Code::FleetDriver, reason, mend).of(planned.address));
+        }
+        unknown.push(Finding {
+            device: Some(planned.address),
+            ..Finding::new(
+                Code::FleetDriverUnknown,
+                format!("whether its kernel has '{}' was not seen", planned.driver),
+            )
+        });
+    }
+    Ok(unknown)
+}
+
+#[cfg(test)]
+mod tests;

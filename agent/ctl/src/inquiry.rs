@@ -1,0 +1,174 @@
+//! Asks libvirt in a process of its own, with a deadline: `variantctl` asks seldom, and loading libvirt's libraries
+//! takes longer than all else it does.
+
+use std::process::Command;
+use std::time::Duration;
+
+use kernel_glue::address::PciAddress;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use agent::helper::{HelperError, Running};
+use agent::libvirt::{Found, Look, LookError};
+use agent::program;
+
+/// The program that asks.
+pub const PROGRAM: &str = "variantd-libvirt";
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Question {
+    /// Versions, and definitions with one of the devices.
+    Look {
+        /// libvirt's connection URI, here and below.
+        uri: String,
+        /// The devices.
+        devices: Vec<PciAddress>,
+    },
+    /// One domain, with what planning for it asks of libvirt.
+    Definition {
+        /// See above.
+        uri: String,
+        /// The domain's name or UUID.
+        name: String,
+        /// A device for which the live XML is wanted where the definition does not have it.
+        device: Option<PciAddress>,
+    },
+    /// The names of all domains that have a definition.
+    Names {
+        /// See above.
+        uri: String,
+    },
+    /// Creates a transient guest.
+    Create {
+        /// See above.
+        uri: String,
+        /// Its definition.
+        xml: String,
+        /// It is left paused.
+        paused: bool,
+    },
+}
+
+/// What libvirt says; see [`agent::libvirt::look`].
+///
+/// # Errors
+/// libvirt's words, or [`LookError::Late`].
+pub fn look(uri: &str, devices: Vec<PciAddress>, limit: Duration) -> Result<Look, LookError> {
+    let uri = uri.to_owned();
+    ask(&Question::Look { uri, devices }, Some(limit))
+}
+
+/// A domain's definition, with what planning for it asks of libvirt; see [`agent::libvirt::definition`].
+///
+/// # Errors
+/// As [`look`].
+pub fn definition(
+    uri: &str,
+    name: &str,
+    device: Option<PciAddress>,
+    limit: Duration,
+) -> Result<Option<Found>, LookError> {
+    let question = Question::Definition {
+        uri: uri.to_owned(),
+        name: name.to_owned(),
+        device,
+    };
+    ask(&question, Some(limit))
+}
+
+/// Names of all domains that have a definition.
+///
+/// # Errors
+/// As [`look`].
+pub fn names(uri: &str, limit: Duration) -> Result<Vec<String>, LookError> {
+    let uri = uri.to_owned();
+    ask(&Question::Names { uri }, Some(limit))
+}
+
+/// Creates a transient guest, and waits for as long as its start takes; see [`agent::libvirt::create`].
+///
+/// # Errors
+/// libvirt's words, the hook's refusal among them.
+pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LookError> {
+    let (uri, xml) = (uri.to_owned(), xml.to_owned());
+    ask(&Question::Create { uri, xml, paused }, None)
+}
+
+fn ask<T: DeserializeOwned + Send + 'static>(
+    question: &Question,
+    limit: Option<Duration>,
+) -> Result<T, LookError> {
+    let program = program::find(PROGRAM).map_err(broken)?;
+    answered(Command::new(program), question, limit)
+}
+
+fn answered<T: DeserializeOwned + Send + 'static>(
+    command: Command,
+    question: &Question,
+    limit: Option<Duration>,
+) -> Result<T, LookError> {
+    let unasked = |why: HelperError| match why {
+        HelperError::Io(why) => broken(why),
+        HelperError::Silent(_) => broken(format!("'{PROGRAM}': {why}")),
+    };
+    let running = Running::<Result<T, LookError>>::start(command, question, || {});
+    let running = running.map_err(unasked)?;
+    let Some(limit) = limit else {
+        return running.wait().map_err(unasked)?;
+    };
+    match running.within(limit) {
+        Some(answer) => answer.map_err(unasked)?,
+        None => {
+            running.end();
+            Err(LookError::Late(limit.as_secs()))
+        }
+    }
+}
+
+fn broken(why: impl ToString) -> LookError {
+    LookError::Broken(why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(script: &str, seconds: u64) -> Result<Vec<String>, LookError> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let uri = "test:///default".to_owned();
+        let limit = Some(Duration::from_secs(seconds));
+        answered(command, &Question::Names { uri }, limit)
+    }
+
+    #[test]
+    fn an_answer_is_read_and_an_error_is_one() {
+        let names = says(r#"cat >/dev/null; echo '{"Ok":["a","b"]}'"#, 20);
+        assert_eq!(names, Ok(vec!["a".to_owned(), "b".to_owned()]));
+        let denied = says(r#"cat >/dev/null; echo '{"Err":{"denied":"no"}}'"#, 20);
+        assert_eq!(denied, Err(LookError::Denied("no".to_owned())));
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended_and_one_that_breaks_is_not_libvirts_silence() {
+        assert_eq!(
+            says("cat >/dev/null; exec sleep 1000", 1),
+            Err(LookError::Late(1))
+        );
+        let broken = says("cat >/dev/null", 20);
+        assert!(matches!(broken, Err(LookError::Broken(_))), "{broken:?}");
+        let unloaded = says(
+            "exec 0<&-; echo 'libvirt.so.0: cannot open' >&2; exit 127",
+            20,
+        );
+        let Err(LookError::Broken(why)) = unloaded else {
+            unreachable!("{unloaded:?}");
+        };
+        assert!(
+            why.ends_with("ended without an answer: libvirt.so.0: cannot open"),
+            "{why}"
+        );
+    }
+}

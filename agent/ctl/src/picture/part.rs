@@ -1,0 +1,74 @@
+//! A part of a machine, and what hangs from it.
+
+use kernel_glue::address::PciAddress;
+
+/// What a part is; decides how it is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The host or the guest.
+    Machine,
+    /// A NUMA node or cell with processors.
+    Socket,
+    /// A root bus or an expander.
+    Bus,
+    /// A root port.
+    RootPort,
+    /// A port of a switch, or another bridge.
+    Switch,
+    /// A device that no recipe covers.
+    Device,
+    /// A device that a recipe covers.
+    Covered,
+}
+
+/// A part of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name: an address, or `socket 0`.
+    pub name: String,
+    /// What it is called, in a few words.
+    pub label: String,
+    /// What is known of it.
+    pub facts: Vec<String>,
+    /// The host device, of which a guest's part is the same one.
+    pub device: Option<PciAddress>,
+    /// What hangs from it.
+    pub below: Vec<Part>,
+}
+
+impl Part {
+    /// A part with nothing below.
+    #[must_use]
+    pub(crate) fn new(kind: Kind, name: impl Into<String>, label: impl Into<String>) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+            label: label.into(),
+            facts: Vec::new(),
+            device: None,
+            below: Vec::new(),
+        }
+    }
+
+    /// The same with a fact; an empty one is none.
+    #[must_use]
+    pub(crate) fn fact(mut self, fact: impl Into<String>) -> Self {
+        let fact = fact.into();
+        self.facts.extend((!fact.is_empty()).then_some(fact));
+        self
+    }
+
+    /// The same without branches that lead to no device that `wanted` names.
+    #[must_use]
+    pub(crate) fn leading_to(mut self, wanted: &impl Fn(&Part) -> bool) -> Option<Self> {
+        self.below = self
+            .below
+            .into_iter()
+            .filter_map(|part| part.leading_to(wanted))
+            .collect();
+        let keep = wanted(&self) || !self.below.is_empty() || self.kind == Kind::Machine;
+        keep.then_some(self)
+    }
+}

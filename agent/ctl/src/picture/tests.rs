@@ -1,0 +1,613 @@
+//! Pictures are well-formed and nothing overlaps in them; NCCL's file is what its reader takes; the matrix says who shares what.
+
+use std::path::Path;
+
+use kernel_glue::host::Host;
+use roxmltree::{Document, Node};
+
+use super::{Kind, Part, dot, guest, host, matrix, nccl, svg};
+use crate::fixture::address;
+use domain::Domain;
+use domain::code::Code;
+use planner::plan::Note;
+use planner::recipe::Recipes;
+
+fn data(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/data")
+        .join(path)
+}
+
+fn read(name: &str) -> Host {
+    Host::read(&testing::hosts::directory(name)).expect("host")
+}
+
+fn recipes() -> Recipes {
+    Recipes::shipped().expect("recipes")
+}
+
+/// The completed definition of a golden case.
+fn completed(case: &str) -> Domain {
+    let text = std::fs::read_to_string(data("case").join(case).join("testing.xml"));
+    Domain::parse(&text.expect("file")).expect("domain")
+}
+
+fn drawn(name: &str, case: Option<&str>) -> String {
+    let host = host::parts(&read(name), &recipes());
+    let guest = case.map(|case| guest::parts(&completed(case)));
+    svg::picture(&host, guest.as_ref())
+}
+
+type Frame = (f64, f64, f64, f64);
+
+fn number(node: &Node<'_, '_>, name: &str) -> f64 {
+    node.attribute(name).expect(name).parse().expect("a number")
+}
+
+fn overlap(a: &Frame, b: &Frame) -> bool {
+    a.0 < b.0 + b.2 && b.0 < a.0 + a.2 && a.1 < b.1 + b.3 && b.1 < a.1 + a.3
+}
+
+#[test]
+fn pictures_are_well_formed_no_two_boxes_overlap_and_text_stays_in_its_box() {
+    let pictures = [
+        drawn("gh200-4gpu", None),
+        drawn("gh200-4gpu", Some("gh200-all")),
+        drawn("gb200-4gpu", Some("gb200-all")),
+        drawn("hgx-8gpu", Some("q35-h100-all")),
+        drawn("lab", None),
+    ];
+    for picture in pictures {
+        let document = Document::parse(&picture).expect("XML");
+        let named =
+            |name: &'static str| document.descendants().filter(move |n| n.has_tag_name(name));
+        let side = |node: Node<'_, '_>| {
+            let of = |name| number(&node, name);
+            (of("x"), of("y"), of("width"), of("height"))
+        };
+        let boxes: Vec<Frame> = named("rect").map(side).collect();
+        assert!(boxes.len() > 3);
+        for (index, one) in boxes.iter().enumerate() {
+            assert!(
+                !boxes[index + 1..].iter().any(|other| overlap(one, other)),
+                "{one:?}"
+            );
+        }
+        let root = document.root_element();
+        let (width, height) = (number(&root, "width"), number(&root, "height"));
+        assert!(
+            boxes
+                .iter()
+                .all(|one| one.0 + one.2 < width && one.1 + one.3 < height)
+        );
+        for text in named("text").filter(|text| text.attribute("class") != Some("title")) {
+            let length = text.text().unwrap_or_default().chars().count();
+            let (x, y) = (number(&text, "x"), number(&text, "y"));
+            let right = x + f64::from(u32::try_from(length).expect("short")) * 7.3;
+            let inside = |one: &&Frame| {
+                one.0 < x && right < one.0 + one.2 && one.1 < y - 10.0 && y < one.1 + one.3
+            };
+            assert!(boxes.iter().any(|one| inside(&one)), "{:?}", text.text());
+        }
+    }
+}
+
+#[test]
+fn each_assigned_device_has_a_line_from_host_to_guest() {
+    let picture = drawn("gh200-4gpu", Some("gh200-all"));
+    assert_eq!(picture.matches("class=\"same\"").count(), 4);
+    assert_eq!(
+        drawn("gh200-4gpu", None).matches("class=\"same\"").count(),
+        0
+    );
+}
+
+#[test]
+fn what_is_markup_in_a_name_is_text() {
+    let mut part = Part::new(Kind::Machine, "<a & \"b\">", "");
+    part.below.push(Part::new(Kind::Device, "x", "y"));
+    let picture = svg::picture(&part, Some(&part));
+    assert!(Document::parse(&picture).is_ok() && picture.contains("&lt;a &amp; &quot;b&quot;&gt;"));
+    assert!(dot::text(&[part]).contains(r#"label="<a & \"b\">""#));
+}
+
+/// A byte-wise reader with the limits of NCCL's (src/graph/xml.cc): one blank before each attribute, no tab, no
+/// declaration, names and values below 255 characters, at most 16 attributes.
+struct Reader<'a>(std::str::Chars<'a>);
+
+#[derive(Debug, Default)]
+struct Element {
+    name: String,
+    attributes: Vec<(String, String)>,
+    below: Vec<Element>,
+}
+
+impl Reader<'_> {
+    fn next(&mut self) -> char {
+        self.0.next().expect("more text")
+    }
+
+    fn until(&mut self, ends: &[char]) -> (String, char) {
+        let mut text = String::new();
+        loop {
+            match self.next() {
+                c if ends.contains(&c) => return (text, c),
+                c => text.push(c),
+            }
+            assert!(text.len() < 255, "too long: {text}");
+        }
+    }
+
+    /// The next element; `None` at a closing tag with this name, and at the end.
+    fn element(&mut self, parent: &str) -> Option<Element> {
+        let start = self.0.find(|c| !matches!(c, ' ' | '\n'))?;
+        assert_eq!(start, '<', "text between elements");
+        let (name, mut last) = self.until(&[' ', '>', '/', '\n']);
+        if name.is_empty() && last == '/' {
+            assert_eq!(self.until(&['>']).0, parent, "closing tag");
+            return None;
+        }
+        let mut element = Element {
+            name,
+            ..Element::default()
+        };
+        while last == ' ' {
+            let (key, _) = self.until(&['=']);
+            assert_eq!(self.next(), '"', "a quote");
+            let (value, _) = self.until(&['"']);
+            element.attributes.push((key, value));
+            last = self.next();
+        }
+        assert!(element.attributes.len() <= 16);
+        match last {
+            '/' => assert_eq!(self.next(), '>'),
+            '>' => {
+                while let Some(below) = self.element(&element.name.clone()) {
+                    element.below.push(below);
+                }
+            }
+            other => unreachable!("unexpected {other:?}"),
+        }
+        Some(element)
+    }
+}
+
+impl Element {
+    fn get(&self, key: &str) -> &str {
+        let found = self.attributes.iter().find(|(name, _)| name == key);
+        found.map_or("", |(_, value)| value.as_str())
+    }
+
+    /// As `ncclTopoAddCpu` and `ncclTopoAddPci` ask.
+    fn check(&self, parent: &str) {
+        match self.name.as_str() {
+            "cpu" => {
+                assert_eq!(parent, "system");
+                self.get("numaid").parse::<u32>().expect("numaid");
+                assert!(["arm64", "x86_64"].contains(&self.get("arch")));
+                let mut groups = self.get("affinity").split(',');
+                let left_out = self.get("affinity").is_empty();
+                assert!(left_out || groups.all(|group| u32::from_str_radix(group, 16).is_ok()));
+            }
+            "pci" => {
+                assert!(["cpu", "pci"].contains(&parent), "{parent}");
+                let busid = self.get("busid");
+                assert!(
+                    busid.len() == 12 && busid.parse::<kernel_glue::address::PciAddress>().is_ok(),
+                    "{busid}"
+                );
+                assert!(
+                    self.get("class").len() == 8 && self.get("class").starts_with("0x"),
+                    "{self:?}"
+                );
+                assert!(self.get("vendor").len() == 6 && self.get("device").len() == 6);
+                let speeds = [
+                    "",
+                    "2.5 GT/s PCIe",
+                    "5.0 GT/s PCIe",
+                    "8.0 GT/s PCIe",
+                    "16.0 GT/s PCIe",
+                    "32.0 GT/s PCIe",
+                    "64.0 GT/s PCIe",
+                ];
+                assert!(speeds.contains(&self.get("link_speed")), "{self:?}");
+            }
+            other => unreachable!("NCCL ignores <{other}>"),
+        }
+        self.below.iter().for_each(|below| below.check(&self.name));
+    }
+}
+
+fn system(text: &str) -> Element {
+    let mut reader = Reader(text.chars());
+    let system = reader.element("").expect("an element");
+    assert_eq!(
+        (system.name.as_str(), system.get("version")),
+        ("system", "1")
+    );
+    assert!(reader.0.all(|c| c == '\n'));
+    system.below.iter().for_each(|cpu| cpu.check("system"));
+    let mut ids = Vec::new();
+    system.ids(&mut ids);
+    let unique: std::collections::BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(
+        unique.len(),
+        ids.len(),
+        "a busid or numaid occurs twice: {ids:?}"
+    );
+    assert!(ids.len() <= 1024, "NCCL's table of nodes");
+    system
+}
+
+impl Element {
+    /// What NCCL tells elements apart by: `ncclTopoGetPciNode` takes the first of a `busid`.
+    fn ids<'a>(&'a self, ids: &mut Vec<&'a str>) {
+        ids.extend(
+            ["busid", "numaid"]
+                .map(|key| self.get(key))
+                .into_iter()
+                .filter(|id| !id.is_empty()),
+        );
+        assert!(self.below.len() <= 32, "NCCL's MAX_SUBS of 2.8 to 2.18");
+        self.below.iter().for_each(|below| below.ids(ids));
+    }
+
+    /// The leaves below, each with the `busid` of what is above it; "" for a processor.
+    fn leaves(&self) -> Vec<(String, String)> {
+        let own = self.get("busid").to_owned();
+        let below = |child: &Element| match child.below.is_empty() {
+            true => vec![(child.get("busid").to_owned(), own.clone())],
+            false => child.leaves(),
+        };
+        self.below.iter().flat_map(below).collect()
+    }
+}
+
+#[test]
+fn the_nccl_file_is_what_its_reader_takes() {
+    for name in [
+        "gh200-4gpu",
+        "gb200-4gpu",
+        "hgx-8gpu",
+        "mi300x-8gpu",
+        "lab",
+        "gb200-nic",
+    ] {
+        let text = nccl::host(&read(name), &recipes()).text;
+        assert!(
+            system(&text).below.iter().any(|cpu| !cpu.below.is_empty()),
+            "{name}"
+        );
+    }
+    let domain = completed("gh200-all");
+    let system = system(&nccl::guest(&read("gh200-4gpu"), &domain).text);
+    let count: usize = system.below.iter().map(|cpu| cpu.below.len()).sum();
+    assert_eq!(count, domain.hostdevs.len());
+}
+
+#[test]
+fn a_guest_sees_its_device_behind_its_expander_at_the_cell_of_it() {
+    let system = system(&nccl::guest(&read("gh200-4gpu"), &completed("gh200-all")).text);
+    let seen: Vec<(&str, &str)> = system
+        .below
+        .iter()
+        .map(|cpu| (cpu.get("numaid"), cpu.below[0].get("busid")))
+        .collect();
+    let expected = [
+        ("0", "0000:ff:00.0"),
+        ("1", "0000:fd:00.0"),
+        ("2", "0000:fb:00.0"),
+        ("3", "0000:f9:00.0"),
+    ];
+    assert_eq!(seen, expected);
+}
+
+/// A guest with the lab's device that is behind a switch, on a plain root port.
+const SWITCHED: &str =
+    "<domain type='kvm'><name>s0</name><memory unit='KiB'>4194304</memory><vcpu>4</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os><devices>
+    <controller type='pci' index='0' model='pcie-root'/>
+    <controller type='pci' index='1' model='pcie-root-port'>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x0'/></controller>
+    <controller type='pci' index='2' model='pcie-root-port'>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x0'/></controller>
+    <hostdev mode='subsystem' type='pci' managed='yes'><source>
+      <address domain='0x0000' bus='0x05' slot='0x00' function='0x0'/></source>
+      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></hostdev>
+  </devices></domain>";
+
+#[test]
+fn a_switch_of_the_host_is_above_its_device_and_buses_count_in_the_order_of_slots() {
+    let domain = Domain::parse(SWITCHED).expect("domain");
+    let system = system(&nccl::guest(&read("lab"), &domain).text);
+    let switch = &system.below[0].below[0];
+    assert_eq!(
+        (switch.get("busid"), switch.get("class")),
+        ("ffff:00:00.0", "0x060400")
+    );
+    assert_eq!(switch.below[0].get("busid"), "0000:02:00.0");
+    assert_eq!(switch.below[0].get("link_width"), "1");
+}
+
+/// A guest of q35 with a root port for each of these devices of the host, and cells 1 and 0 on nodes 0 and 1.
+fn placed(devices: &[String]) -> Domain {
+    let places = devices.iter().enumerate().map(|(at, source)| {
+        let (bus, source) = (at + 1, address(source));
+        format!(
+            "<controller type='pci' index='{bus}' model='pcie-root-port'><address type='pci' bus='0' slot='{bus}' function='0'/></controller>\
+             <hostdev mode='subsystem' type='pci'><source><address domain='{}' bus='{}' slot='{}' function='{}'/></source>\
+             <address type='pci' bus='{bus}' slot='0' function='0'/></hostdev>",
+            source.domain(), source.bus(), source.device(), source.function()
+        )
+    });
+    let places: String = places.collect();
+    let text = format!(
+        "<domain type='kvm'><name>g</name><memory unit='KiB'>4194304</memory><vcpu>4</vcpu>\
+         <numatune><memnode cellid='0' mode='strict' nodeset='1'/><memnode cellid='1' mode='strict' nodeset='0'/></numatune>\
+         <os><type arch='x86_64' machine='q35'>hvm</type></os><cpu><numa><cell id='0' cpus='0-1' memory='2097152'/>\
+         <cell id='1' cpus='2-3' memory='2097152'/></numa></cpu><devices>{places}</devices></domain>"
+    );
+    Domain::parse(&text).expect("domain")
+}
+
+#[test]
+fn switches_of_the_host_get_ids_that_no_device_of_the_guest_has() {
+    let host = read("mi300x-8gpu");
+    let gpus = host
+        .devices
+        .values()
+        .filter(|device| device.class >> 8 == 0x1200);
+    let gpus: Vec<String> = gpus.map(|device| device.address.to_string()).collect();
+    assert!(!gpus.is_empty());
+    let system = system(&nccl::guest(&host, &placed(&gpus)).text);
+    let leaves: Vec<(String, String)> = system.below.iter().flat_map(Element::leaves).collect();
+    assert_eq!(leaves.len(), gpus.len());
+    for (leaf, above) in leaves {
+        assert!(leaf.starts_with("0000:"), "{leaf}");
+        assert!(
+            above.is_empty() || above.starts_with("ffff:"),
+            "{leaf} below {above}"
+        );
+    }
+}
+
+#[test]
+fn a_device_on_the_guests_root_bus_is_at_the_cell_whose_memory_is_on_its_node() {
+    let host = read("hgx-8gpu");
+    let gpus = host
+        .devices
+        .values()
+        .filter(|device| device.class >> 8 == 0x0302);
+    let gpus: Vec<_> = gpus.collect();
+    let names: Vec<String> = gpus.iter().map(|gpu| gpu.address.to_string()).collect();
+    let system = system(&nccl::guest(&host, &placed(&names)).text);
+    for (bus, gpu) in gpus.iter().enumerate() {
+        let node = gpu.numa_node.map(u32::from).expect("a node");
+        let seen = format!("0000:{:02x}:00.0", bus + 1);
+        let home = system
+            .below
+            .iter()
+            .find(|cpu| cpu.leaves().iter().any(|(leaf, _)| *leaf == seen));
+        let cell = home.expect("below a processor").get("numaid");
+        assert_eq!(
+            cell,
+            (1 - node).to_string(),
+            "{} on node {node}",
+            gpu.address
+        );
+    }
+}
+
+#[test]
+fn accelerators_that_are_no_display_are_in_the_file_of_a_host() {
+    let mut host = read("lab");
+    let one = address("0000:21:00.0");
+    let device = host.devices.get_mut(&one).expect("device");
+    device.id = "1002:ffff".parse().expect("an id without a recipe");
+    device.class = 0x12_0000;
+    assert!(
+        nccl::host(&host, &recipes())
+            .text
+            .contains("busid=\"0000:21:00.0\"")
+    );
+}
+
+#[test]
+fn too_many_processors_for_one_value_are_left_to_nccl() {
+    let mut domain = placed(&[]);
+    domain.cells[1].cpus = (0..2000).collect();
+    let text = nccl::guest(&read("lab"), &domain).text;
+    assert!(text.contains("<cpu numaid=\"1\" arch="), "{text}");
+    system(&text);
+}
+
+/// A guest's file, which NCCL's reader takes, and its warnings.
+fn nccl_file(host: &str, domain: &Domain) -> (String, Vec<Note>) {
+    let file = nccl::guest(&read(host), domain);
+    system(&file.text);
+    (file.text, file.warnings)
+}
+
+#[test]
+fn bus_numbers_that_overlap_are_drawn_with_a_warning() {
+    let text = SWITCHED.replace(
+        "<hostdev",
+        "<controller type='pci' index='3' model='pcie-expander-bus'><target busNr='2'/></controller><hostdev",
+    );
+    let (text, warnings) = nccl_file("lab", &Domain::parse(&text).expect("domain"));
+    assert!(text.contains("0000:02:00.0"), "{text}");
+    assert_eq!(warnings[0].code, Code::GuestBusNumbers);
+}
+
+#[test]
+fn two_devices_of_one_id_are_once_in_the_file() {
+    let twin = "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='2' slot='0' function='0'/></source>\
+                <address type='pci' domain='0' bus='1' slot='0' function='0'/></hostdev></devices>";
+    let text = SWITCHED.replace("</devices>", twin);
+    let (text, warnings) = nccl_file("lab", &Domain::parse(&text).expect("domain"));
+    assert_eq!(text.matches("0000:02:00.0").count(), 1, "{text}");
+    assert_eq!(warnings[0].device, Some(address("0000:02:00.0")));
+}
+
+#[test]
+fn ports_that_libvirt_has_not_placed_yet_are_drawn_where_it_will_put_them() {
+    let domain = completed("q35-h100-all");
+    let (text, warnings) = nccl_file("hgx-8gpu", &domain);
+    for bus in 1..=domain.hostdevs.len() {
+        assert!(text.contains(&format!("0000:{bus:02x}:00.0")), "{text}");
+    }
+    let guessed = |note: &&Note| note.code == Code::GuestNoAddress;
+    assert_eq!(
+        warnings.iter().filter(guessed).count(),
+        domain.hostdevs.len()
+    );
+    assert!(warnings[0].text.contains("--domain NAME"), "{warnings:?}");
+}
+
+/// What libvirt 12.8 makes of such definitions was read from it: the video device goes into slot 1 of the root bus, so the port
+/// without an address behind the one in slot 2; a bridge to conventional PCI takes the first free port.
+#[test]
+fn conventional_devices_without_an_address_are_taken_where_libvirt_puts_them() {
+    let guest = |devices: &str| {
+        let text = format!(
+            "<domain type='kvm'><name>g</name><memory unit='GiB'>4</memory><vcpu>2</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>\
+             <devices>{devices}</devices></domain>"
+        );
+        Domain::parse(&text).expect("domain")
+    };
+    let seen = |devices: &str| {
+        let domain = guest(devices);
+        let numbers = super::bus_number::Numbers::of(&domain);
+        let at = domain.hostdevs[0].address.expect("an address").at;
+        numbers.seen_at(at).expect("a bus").to_string()
+    };
+    let port =
+        |index: u32| format!("<controller type='pci' index='{index}' model='pcie-root-port'/>");
+    let second = "<controller type='pci' index='1' model='pcie-root-port'>\
+        <address type='pci' bus='0' slot='2' function='0' multifunction='on'/></controller>";
+    let gpu = |bus: u32| {
+        format!(
+            "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='2' slot='0' function='0'/></source>\
+             <address type='pci' domain='0' bus='{bus}' slot='0' function='0'/></hostdev>"
+        )
+    };
+    let ports = format!("{second}{}{}", port(2), gpu(2));
+    assert_eq!(seen(&ports), "0000:01:00.0", "the port is in slot 1");
+    for video in [
+        "<video><model type='vga'/></video>",
+        "<graphics type='vnc'/>",
+    ] {
+        assert_eq!(seen(&format!("{ports}{video}")), "0000:02:00.0", "{video}");
+    }
+    // As Nova writes ports and the bridge, beside a port that was added.
+    let root = "<controller type='pci' model='pcie-root'/>";
+    let (free, bridge) = (
+        "<controller type='pci' model='pcie-root-port'/>".repeat(2),
+        "<controller type='pci' model='pcie-to-pci-bridge'/>",
+    );
+    let nova = format!("{root}{free}{bridge}{}{}", port(4), gpu(4));
+    assert_eq!(seen(&nova), "0000:04:00.0");
+    assert_eq!(seen(&nova.replace(bridge, "")), "0000:03:00.0");
+    // What libvirt adds for these comes behind.
+    let others = "<sound model='ich6'/><interface type='user'><model type='e1000'/></interface><watchdog model='i6300esb'/>";
+    assert_eq!(
+        seen(&format!("{}{}{others}", port(1), gpu(1))),
+        "0000:01:00.0"
+    );
+}
+
+#[test]
+fn a_port_without_an_address_comes_behind_or_before_those_that_have_one() {
+    let port = "<controller type='pci' index='3' model='pcie-root-port'/><hostdev";
+    let with = |text: &str| Domain::parse(text).expect("domain");
+    // Slot 1 holds a root port alone, so the new one is its second function, before the one in slot 2.
+    let domain = with(&SWITCHED.replace("<hostdev", port));
+    assert!(nccl_file("lab", &domain).0.contains("0000:03:00.0"));
+    // A device in slot 1 keeps it away: it comes behind slot 2.
+    let disk = "<disk type='block'><address type='pci' bus='0' slot='1' function='1'/></disk>";
+    let domain = with(&SWITCHED.replace("<hostdev", &format!("{disk}{port}")));
+    let (text, _) = nccl_file("lab", &domain);
+    assert!(text.contains("0000:02:00.0"), "{text}");
+}
+
+#[test]
+fn a_device_without_an_address_is_left_to_nccl_with_a_warning() {
+    let text = SWITCHED.replace(
+        "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>",
+        "",
+    );
+    let domain = Domain::parse(&text).expect("domain");
+    let (text, warnings) = nccl_file("lab", &domain);
+    assert!(!text.contains("busid"), "{text}");
+    assert_eq!(warnings[0].code, Code::GuestNoAddress);
+    let tree = super::tree::text(&guest::parts(&domain));
+    assert!(
+        tree.contains("placed by libvirt host's 0000:05:00.0"),
+        "{tree}"
+    );
+}
+
+#[test]
+fn a_device_on_a_bus_that_libvirt_adds_is_drawn_on_a_root_port() {
+    let text = SWITCHED.replace("index='1'", "index='5'");
+    let domain = Domain::parse(&text).expect("domain");
+    let tree = super::tree::text(&guest::parts(&domain));
+    assert!(
+        tree.contains("placed by libvirt root port  bus 1"),
+        "{tree}"
+    );
+    assert!(tree.contains("0000:01:00.0 host's 0000:05:00.0"), "{tree}");
+    assert!(nccl_file("lab", &domain).0.contains("busid=\"0000:0"));
+}
+
+#[test]
+fn the_matrix_says_what_two_devices_share() {
+    let host = read("lab");
+    let shared = |a: &str, b: &str| {
+        matrix::shared(
+            &host,
+            &host.devices[&address(a)],
+            &host.devices[&address(b)],
+        )
+    };
+    assert_eq!(
+        shared("0000:21:00.0", "0000:21:00.0"),
+        matrix::Shared::Itself
+    );
+    assert_eq!(shared("0000:02:00.0", "0000:02:00.1"), matrix::Shared::Slot);
+    assert_eq!(shared("0000:21:00.0", "0000:41:00.0"), matrix::Shared::Host);
+    let mut near = host.clone();
+    let one = address("0000:41:00.0");
+    near.devices.get_mut(&one).expect("gpu").numa_node =
+        near.devices[&address("0000:21:00.0")].numa_node;
+    let (a, b) = (&near.devices[&address("0000:21:00.0")], &near.devices[&one]);
+    assert_eq!(matrix::shared(&near, a, b), matrix::Shared::Node);
+}
+
+#[test]
+fn functions_below_one_switch_and_below_two_are_told_apart() {
+    let host = read("lab");
+    let at = |above: &[&str], own: &str| {
+        let mut device = host.devices[&address("0000:05:00.0")].clone();
+        device.address = address(own);
+        device.ancestors = above.iter().map(|text| address(text)).collect();
+        device
+    };
+    let (port, up, down, other) = (
+        "0000:00:04.0",
+        "0000:03:00.0",
+        "0000:04:00.0",
+        "0000:04:01.0",
+    );
+    let one = at(&[port, up, down], "0000:05:00.0");
+    let beside = at(&[port, up, other], "0000:06:00.0");
+    let deeper = at(
+        &[port, up, other, "0000:06:00.0", "0000:07:00.0"],
+        "0000:08:00.0",
+    );
+    assert_eq!(matrix::shared(&host, &one, &beside), matrix::Shared::Switch);
+    assert_eq!(
+        matrix::shared(&host, &one, &deeper),
+        matrix::Shared::RootPort
+    );
+}

@@ -1,0 +1,7 @@
+//! The real `variantctl` against the real `variantd` on a private bus.
+
+mod json;
+mod monitor;
+#[allow(dead_code, reason = "the tests of the agent use all of it")]
+#[path = "../../../tests/daemon/scene.rs"]
+mod scene;

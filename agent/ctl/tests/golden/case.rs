@@ -1,0 +1,164 @@
+//! One case: a definition, the recorded host that it is planned on, and what `variantctl` says of it for each target.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde::Deserialize;
+
+/// Extensions of what is generated beside a definition.
+const GENERATED: [&str; 3] = ["plan", "xml", "refusal"];
+
+/// A folder of `tests/data/case`.
+#[derive(Clone)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) settings: Settings,
+    dir: PathBuf,
+}
+
+/// `case.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// What is special about it, for readers.
+    pub(crate) title: String,
+    /// A modelled or recorded host; see `testing::hosts`.
+    pub(crate) host: String,
+    /// Releases of Debian; see [`versions`].
+    pub(crate) targets: Vec<String>,
+    /// Whether `--replace` is given.
+    #[serde(default)]
+    pub(crate) replace: bool,
+    /// Whether it is bad input: every target must refuse it.
+    #[serde(default)]
+    pub(crate) refused: bool,
+    /// What is known to be wrong with the output; nothing else is claimed of it then.
+    pub(crate) fault: Option<String>,
+    /// Which host nodes each device must get, written by hand.
+    #[serde(default)]
+    pub(crate) nodes: BTreeMap<String, String>,
+}
+
+/// Contents by file name.
+pub(crate) type Files = BTreeMap<String, String>;
+
+/// The versions that a release of Debian has.
+fn versions(target: &str) -> Option<&'static str> {
+    Some(match target {
+        "testing" => "libvirt=12.8,qemu=11.1",
+        "stable" => "libvirt=11.3,qemu=10.0",
+        "oldstable" => "libvirt=9.0,qemu=7.2",
+        _ => return None,
+    })
+}
+
+fn data(path: &str) -> PathBuf {
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_dir.join("../../tests/data").join(path)
+}
+
+/// Every case, by name.
+pub(crate) fn all() -> Vec<Case> {
+    let entries = fs::read_dir(data("case")).expect("folder of cases");
+    let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.expect("entry").path()).collect();
+    dirs.sort();
+    dirs.into_iter().map(Case::read).collect()
+}
+
+impl Case {
+    fn read(dir: PathBuf) -> Self {
+        let name = dir.file_name().expect("name").to_string_lossy();
+        let text = fs::read_to_string(dir.join("case.toml")).expect("case.toml");
+        Self {
+            settings: toml::from_str(&text).expect(&name),
+            name: name.into_owned(),
+            dir,
+        }
+    }
+
+    pub(crate) fn host(&self) -> PathBuf {
+        testing::hosts::directory(&self.settings.host)
+    }
+
+    /// The definition as a user wrote it.
+    pub(crate) fn definition(&self) -> String {
+        fs::read_to_string(self.dir.join("domain.xml")).expect("domain.xml")
+    }
+
+    /// What is generated, as it is committed.
+    pub(crate) fn committed(&self) -> Files {
+        let entries = fs::read_dir(&self.dir).expect("folder of a case");
+        let names = entries.map(|entry| entry.expect("entry").file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names
+            .filter(|name| is_generated(name))
+            .map(|name| {
+                let text = fs::read_to_string(self.dir.join(&name)).expect("text");
+                (name, text)
+            })
+            .collect()
+    }
+
+    /// Replaces what is generated.
+    pub(crate) fn write(&self, files: &Files) {
+        for name in self.committed().keys() {
+            fs::remove_file(self.dir.join(name)).expect("removed");
+        }
+        for (name, text) in files {
+            fs::write(self.dir.join(name), text).expect("written");
+        }
+    }
+
+    /// Runs `variantctl VERB` on the case's definition, or on the text given.
+    pub(crate) fn run(&self, target: &str, verb: &[&str], text: Option<&str>) -> Output {
+        let versions = versions(target).expect("a target is testing, stable or oldstable");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
+        let scratch = tempfile::tempdir().expect("folder");
+        command.current_dir(self.arrange(scratch.path()));
+        command.stdin(Stdio::null());
+        command.args(["--recipes", "/nonexistent", "--host"]);
+        let host = Path::new("../../hosts").join(&self.settings.host);
+        command.arg(host).args(verb);
+        command.args(["--target", versions]);
+        command.args(self.settings.replace.then_some("--replace"));
+        let file = text.map_or_else(
+            || PathBuf::from("domain.xml"),
+            |text| {
+                let file = scratch.path().join("domain.xml");
+                fs::write(&file, text).expect("written");
+                file
+            },
+        );
+        command.arg(file).output().expect("variantctl runs")
+    }
+
+    /// Makes the directory that `variantctl` runs in. Hints repeat the host's and the definition's path, so that both are
+    /// relative: 'hosts/HOST' is a link to the host's directory, 'case/NAME' has the definition.
+    fn arrange(&self, scratch: &Path) -> PathBuf {
+        let (hosts, dir) = (scratch.join("hosts"), scratch.join("case").join(&self.name));
+        fs::create_dir_all(&hosts).expect("folder");
+        fs::create_dir_all(&dir).expect("folder");
+        symlink(self.host(), hosts.join(&self.settings.host)).expect("link");
+        fs::copy(self.dir.join("domain.xml"), dir.join("domain.xml")).expect("copied");
+        dir
+    }
+
+    /// Takes back what was added to `text`.
+    pub(crate) fn revert(&self, text: &str) -> String {
+        let scratch = tempfile::tempdir().expect("folder");
+        let file = scratch.path().join("domain.xml");
+        fs::write(&file, text).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
+        let output = command.args(["revert", "--file"]).arg(file).output();
+        let output = output.expect("variantctl runs");
+        String::from_utf8(output.stdout).expect("text")
+    }
+}
+
+fn is_generated(name: &str) -> bool {
+    let extension = Path::new(name).extension().unwrap_or_default();
+    name != "domain.xml" && GENERATED.iter().any(|one| extension == *one)
+}

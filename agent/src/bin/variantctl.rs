@@ -1,7 +1,0 @@
-//! The command line: `variantctl`.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    agent::cli::main()
-}
