@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::code::Code;
-use crate::domain::DomainUuid;
 use crate::failure::PrepareError;
 use crate::libvirt::DomainRef;
-use crate::refusal::Refusal;
-use crate::target::Versions;
+use domain::DomainUuid;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use planner::target::Versions;
 
 /// Most defines of one domain, unasked, within the window.
 const DEFINES: usize = 10;

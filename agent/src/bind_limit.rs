@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kernel_glue::driver::DriverName;
 
-use crate::recipe::{Recipe, Recipes, UNSAID};
+use planner::recipe::{Recipe, Recipes, UNSAID};
 
 /// How long a bind to the drivers of the recipes may take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

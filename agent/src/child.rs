@@ -268,7 +268,7 @@ fn waiting(knob: &Knob, device: PciAddress, waited: Duration, limit: Duration) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::Recipes;
+    use planner::recipe::Recipes;
 
     #[test]
     fn a_bind_has_the_time_of_its_recipe_and_a_barrier_that_of_the_longest() {

@@ -30,8 +30,6 @@ use crate::bus::{
     Served, Sources,
 };
 use crate::child::InChild;
-use crate::code::Code;
-use crate::config::{Config, ConfigError};
 use crate::declined::Declined;
 use crate::hook::{self, Hook};
 use crate::idle::Idle;
@@ -40,7 +38,6 @@ use crate::inventory::{self, PublishError};
 use crate::learned::Learned;
 use crate::libvirt::{self, LibvirtError};
 use crate::program::{self, ProgramError};
-use crate::recipe::LoadError;
 use crate::record::Records;
 use crate::region::Shown;
 use crate::request;
@@ -50,6 +47,9 @@ use crate::site::{ReadHost, Rules, Site};
 use crate::supervisor::Supervisor;
 use crate::uevent;
 use crate::worker::Worker;
+use domain::code::Code;
+use planner::recipe::LoadError;
+use settings::config::{Config, ConfigError};
 
 /// Where versions and regions are kept unless an argument says otherwise.
 pub const STATE: &str = "/var/lib/variantd";

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
-use crate::domain::DomainUuid;
-use crate::file;
+use domain::DomainUuid;
+use settings::file;
 
 /// The domains, kept over a restart: one UUID a line.
 ///

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::libvirt::{DomainRef, LibvirtError};
-use crate::refusal::Refusal;
+use domain::refusal::Refusal;
 
 /// A domain was not prepared.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

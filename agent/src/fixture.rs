@@ -5,16 +5,16 @@ use std::sync::Arc;
 use kernel_glue::host::Host;
 use kernel_glue::model::Model;
 
-use crate::config::Config;
 use crate::declined::Declined;
 use crate::learned::Learned;
-use crate::recipe::Recipes;
 pub(crate) use crate::site::ReadHost;
 use crate::site::{Rules, Site};
-use crate::target::Versions;
 pub(crate) use planner::fixture::{
     GPU, NIC, UUID, address, definition, device, driver, guest, host, host_on,
 };
+use planner::recipe::Recipes;
+use planner::target::Versions;
+use settings::config::Config;
 
 pub(crate) const VARIANT: &str = "nvgrace_gpu_vfio_pci";
 

@@ -11,10 +11,10 @@ use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 use thiserror::Error;
 
-use crate::file;
-use crate::recipe::{Functions, Prepare, Recipe, Recipes};
-use crate::refusal::Refusal;
 use crate::site::Site;
+use domain::refusal::Refusal;
+use planner::recipe::{Functions, Prepare, Recipe, Recipes};
+use settings::file;
 
 /// What the hook is to read could not be published.
 #[derive(Debug, Error)]
@@ -94,8 +94,8 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::config::Config;
     use crate::fixture::{GPU, NIC, host, site};
+    use settings::config::Config;
 
     #[test]
     fn only_devices_with_a_recipe_are_listed() {

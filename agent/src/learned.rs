@@ -7,10 +7,10 @@ use std::sync::{PoisonError, RwLock};
 
 use tracing::warn;
 
-use crate::code::Code;
-use crate::file;
-use crate::refusal::Refusal;
-use crate::target::Versions;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use planner::target::Versions;
+use settings::file;
 
 /// What libvirt said last, now or before the last reboot.
 #[derive(Debug)]

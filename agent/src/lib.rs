@@ -1,13 +1,4 @@
-//! Reads domains, holds recipes, plans, applies, journals, serves.
-
-pub extern crate domain;
-
-pub use domain::{code, dropped, edit, hint, refusal};
-pub(crate) use planner::json;
-pub use planner::{
-    atomics, from_libvirt, plan, proposal, recipe, revert, rewrite, target, toml_text,
-};
-pub use settings::{config, file};
+//! The daemon: prepares definitions in libvirt, assigns devices on record, serves the bus and libvirt's hook.
 
 pub mod assign;
 mod assignment;

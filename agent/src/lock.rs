@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::domain::DomainUuid;
+use domain::DomainUuid;
 
 /// Locks by domain, made when needed and dropped when nobody holds or awaits them.
 #[derive(Debug, Default)]

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::bind_limit::BindLimits;
 use crate::child;
-use crate::config::Verify;
 use crate::probe;
 use crate::service;
 use crate::site::Rules;
+use settings::config::Verify;
 
 /// Seconds that the hook is told that a start goes on; it waits for 1500 s itself.
 const START: RangeInclusive<u64> = 60..=1500;
@@ -38,10 +38,10 @@ pub fn of_start(rules: &Rules) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::fixture::{VARIANT, driver};
-    use crate::recipe::{Recipes, UNSAID};
     use crate::service::ServiceName;
+    use planner::recipe::{Recipes, UNSAID};
+    use settings::config::Config;
 
     const GRACE: &str = include_str!("../recipes/nvidia-grace.toml");
     const X86: &str = include_str!("../recipes/nvidia-x86.toml");

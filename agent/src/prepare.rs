@@ -13,25 +13,25 @@ use std::time::Instant;
 use tracing::debug;
 
 use crate::attempt::{self, Fingerprint};
-use crate::code::Code;
-use crate::config::Policy;
-use crate::domain::{Definition, Domain};
-use crate::dropped::dropped;
 use crate::failure::{PrepareError, found};
-use crate::hint::{Hint, line};
 use crate::libvirt::{Capabilities, DomainRef, Libvirt};
-use crate::plan::Note;
 use crate::progress;
-use crate::proposal::Proposal;
-use crate::refusal::Refusal;
 use crate::replace::{Written, replace};
 use crate::report;
-use crate::revert::revert;
-use crate::rewrite::Rewrite;
 use crate::sharing;
 use crate::site::Site;
 use crate::view::{Interest, View};
 use api::report::{Outcome, Report};
+use domain::code::Code;
+use domain::dropped::dropped;
+use domain::hint::{Hint, line};
+use domain::refusal::Refusal;
+use domain::{Definition, Domain};
+use planner::plan::Note;
+use planner::proposal::Proposal;
+use planner::revert::revert;
+use planner::rewrite::Rewrite;
+use settings::config::Policy;
 
 /// How often somebody else may edit the definition between our two reads.
 const ATTEMPTS: usize = 5;

@@ -1,10 +1,10 @@
 //! Preparing on a libvirt in memory.
 
 use super::*;
-use crate::config::Config;
 use crate::fixture::{GPU, NIC, definition, guest, site};
-use crate::from_libvirt::Networks;
 use crate::libvirt::fake::Fake;
+use planner::from_libvirt::Networks;
+use settings::config::Config;
 
 struct Scene {
     libvirt: Arc<Fake>,
@@ -311,7 +311,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
     let proposal = preparer
         .propose_text(enough.clone(), false)
         .expect("a plan");
-    let named = |note: &crate::proposal::Note| note.text.contains("one of 0002:01:00.0");
+    let named = |note: &planner::proposal::Note| note.text.contains("one of 0002:01:00.0");
     assert!(proposal.notes.iter().any(named), "{:?}", proposal.notes);
 }
 

@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::code::Code;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// Hears of the progress of one piece of work.
 pub trait Listener: Send + Sync {

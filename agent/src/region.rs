@@ -16,10 +16,10 @@ use kernel_glue::region::{RegionError, Regions};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::code::Code;
-use crate::file;
-use crate::recipe::Recipe;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use planner::recipe::Recipe;
+use settings::file;
 
 /// Regions by device.
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ pub fn refusal(device: PciAddress, error: &RegionError) -> Refusal {
 mod tests {
     use super::*;
     use crate::fixture::{GPU, address, driver, host};
-    use crate::recipe::Recipes;
+    use planner::recipe::Recipes;
 
     fn regions(memory: u64) -> Regions {
         let mut regions = Regions::default();

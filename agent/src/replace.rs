@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::code::Code;
-use crate::dropped::dropped;
 use crate::failure::{PrepareError, failed, found};
 use crate::libvirt::{Change, DomainRef, Libvirt, LibvirtError, Watch};
-use crate::plan::Note;
+use domain::code::Code;
+use domain::dropped::dropped;
+use planner::plan::Note;
 
 /// How long our own event may take. It comes within milliseconds of the define.
 const EVENT: Duration = Duration::from_secs(5);

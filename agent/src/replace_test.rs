@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::config::Config;
 use crate::fixture::{GPU, guest, site};
 use crate::libvirt::fake::{Act, Fake, Point};
 use crate::prepare::{Preparer, Trigger};
 use api::report::{Outcome, Report};
+use settings::config::Config;
 
 struct Scene {
     libvirt: Arc<Fake>,

@@ -4,7 +4,7 @@ use api::report::{Item, Outcome, Report};
 
 use crate::failure::PrepareError;
 use crate::libvirt::DomainRef;
-use crate::plan::Plan;
+use planner::plan::Plan;
 
 /// A report without a plan.
 pub(crate) fn of(domain: &DomainRef, outcome: Outcome) -> Report {

@@ -1,10 +1,10 @@
 //! Devices that other definitions or a network's pool assign as well: legal, but only one of the guests can run.
 
-use crate::code::Code;
-use crate::domain::Domain;
-use crate::from_libvirt::FromLibvirt;
 use crate::libvirt::{DomainRef, Libvirt};
-use crate::plan::{Note, Plan};
+use domain::Domain;
+use domain::code::Code;
+use planner::from_libvirt::FromLibvirt;
+use planner::plan::{Note, Plan};
 
 /// A note for each device of a plan and each other domain or network that has it; what cannot be read is left out.
 pub(crate) fn notes(
@@ -30,7 +30,7 @@ fn pooled(plan: &Plan, said: &FromLibvirt) -> Vec<Note> {
             "network '{network}' has it in its pool of host devices, so a guest with an interface of that network may be assigned it first"
         ),
     };
-    let of = |device: &crate::plan::Planned| {
+    let of = |device: &planner::plan::Planned| {
         let pools = networks.clone().flat_map(|all| all.with(device.address));
         let notes = pools.map(|network| note(device.address, network));
         notes.collect::<Vec<_>>()

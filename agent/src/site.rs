@@ -8,14 +8,14 @@ use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
 
 use crate::attempt::Attempts;
-use crate::code::Code;
-use crate::config::Config;
 use crate::declined::Declined;
-use crate::from_libvirt::KnownNetworks;
 use crate::learned::Learned;
-use crate::recipe::Recipes;
-use crate::refusal::Refusal;
 use crate::region::Shown;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use planner::from_libvirt::KnownNetworks;
+use planner::recipe::Recipes;
+use settings::config::Config;
 
 /// Reads the host anew; called for each operation, since drivers change under us.
 pub type ReadHost = Box<dyn Fn() -> Result<Host, Failure> + Send + Sync>;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use kernel_glue::host::Host;
 use sha2::{Digest, Sha256};
 
-use crate::config::Mode;
-use crate::file;
 use crate::inventory::PublishError;
 use crate::reserve::Reservations;
 use crate::site::Site;
+use settings::config::Mode;
+use settings::file;
 
 pub use settings::snapshot::{FILE, MAX_BYTES, Runs, Snapshot, VERSION};
 
@@ -64,8 +64,8 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
-    use crate::config::Config;
     use crate::fixture::{GPU, address, site};
+    use settings::config::Config;
 
     fn inode(path: &Path) -> u64 {
         fs::metadata(path).expect("published").ino()

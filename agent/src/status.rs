@@ -7,12 +7,12 @@ use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 
 use crate::assign::{Assigner, Condition, Standing};
-use crate::code::Code;
 use crate::libvirt::DomainRef;
-use crate::recipe::Recipes;
-use crate::refusal::Refusal;
 use crate::reserve::Reservations;
 use crate::site::Site;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use planner::recipe::Recipes;
 
 /// What is said of a device; an empty text means none.
 #[derive(Clone, Debug, PartialEq, Eq)]

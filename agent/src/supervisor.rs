@@ -122,10 +122,10 @@ fn address(path: &str) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::fixture::{kernel, site};
     use crate::libvirt::fake::Fake;
     use crate::record::Records;
+    use settings::config::Config;
 
     fn heard(socket: &UnixDatagram) -> String {
         let mut buffer = [0; 64];

@@ -5,11 +5,11 @@
 use tracing::{info, warn};
 
 use crate::assign::Assigner;
-use crate::code::Code;
-use crate::domain::Domain;
-use crate::hint::Hint;
 use crate::libvirt::{DomainRef, Libvirt, LibvirtError};
-use crate::refusal::Refusal;
+use domain::Domain;
+use domain::code::Code;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
 
 /// Deletes the initiators of devices that have left the guest, and says what a person has to do where that fails.
 pub(crate) fn rescue(libvirt: &dyn Libvirt, domain: &DomainRef) {

@@ -7,10 +7,10 @@ use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
 
 use super::*;
-use crate::config::Config;
 use crate::fixture::{GPU, NIC, VARIANT, address, definition, guest, host, kernel_of, site_of};
 use crate::libvirt::fake::Fake;
 use crate::record::Records;
+use settings::config::Config;
 
 struct Scene {
     libvirt: Fake,

@@ -10,16 +10,16 @@ use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::host::{Gap, Host};
 
-use crate::code::Code;
-use crate::domain::{Definition, Domain};
-use crate::from_libvirt::FromLibvirt;
-use crate::plan::{Plan, Setting};
-use crate::proposal::Proposal;
-use crate::recipe::Prepare;
-use crate::refusal::Refusal;
-use crate::rewrite::{self, Rewrite};
 use crate::site::{Rules, Site};
-use crate::target::Target;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Definition, Domain};
+use planner::from_libvirt::FromLibvirt;
+use planner::plan::{Plan, Setting};
+use planner::proposal::Proposal;
+use planner::recipe::Prepare;
+use planner::rewrite::{self, Rewrite};
+use planner::target::Target;
 
 /// What one operation sees.
 pub struct View<'a> {

@@ -17,19 +17,19 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use crate::assign::{AssignError, Assigner, Recovered, Unwilling};
-use crate::domain::{Domain, DomainUuid};
 use crate::failure::PrepareError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
 use crate::prepare::{Preparer, Trigger, ask_for_networks};
 use crate::progress;
-use crate::proposal::Proposal;
 use crate::record::RecordError;
 use crate::report;
 use crate::site::Site;
 use crate::unplug;
 use api::report::{Outcome, Report};
+use domain::{Domain, DomainUuid};
+use planner::proposal::Proposal;
 
 /// libvirt takes five calls of one client at a time (max_client_requests); beyond that it stops
 /// reading, keepalive messages too.

@@ -8,14 +8,14 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::Config;
 use crate::fixture::{
     GPU, NIC, VARIANT, address, definition, driver, guest, host_on, kernel, site, site_of,
 };
-use crate::from_libvirt::Networks;
 use crate::libvirt::fake::Fake;
 use crate::record::Records;
-use crate::target::Versions;
+use planner::from_libvirt::Networks;
+use planner::target::Versions;
+use settings::config::Config;
 
 struct Scene {
     libvirt: Arc<Fake>,

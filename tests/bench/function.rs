@@ -3,14 +3,14 @@
 #[path = "beside/model.rs"]
 mod model;
 
-use agent::domain::Definition;
-use agent::dropped::dropped;
-use agent::plan::{Setting, plan};
-use agent::recipe::Recipes;
-use agent::revert::revert;
-use agent::rewrite::{rewrite, verify};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use domain::Definition;
+use domain::dropped::dropped;
 use kernel_glue::host::Host;
+use planner::plan::{Setting, plan};
+use planner::recipe::Recipes;
+use planner::revert::revert;
+use planner::rewrite::{rewrite, verify};
 
 /// GPUs of the host and of the guest.
 const GPUS: [usize; 2] = [1, 4];

@@ -1,8 +1,8 @@
 //! The snapshot of a host of a made-up fleet.
 
 use agent::snapshot::{Runs, Snapshot};
-use agent::target::Versions;
 use kernel_glue::host::Host;
+use planner::target::Versions;
 
 /// Memory, kernel and, now and then, versions and drivers are its own.
 pub(crate) fn snapshot(mut host: Host, number: usize) -> Snapshot {

@@ -7,10 +7,10 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{Node, Numa, NumaNode, RangeList};
 
-use crate::domain::Definition;
 use crate::plan::{Plan, Setting};
-use crate::refusal::Refusal;
 use crate::rewrite::Rewrite;
+use domain::Definition;
+use domain::refusal::Refusal;
 
 /// A device with a shipped recipe.
 pub const GPU: &str = "0009:01:00.0";

@@ -5,10 +5,10 @@
 
 use roxmltree::{Document, Node};
 
-use crate::code::Code;
-use crate::domain::Definition;
 use crate::plan::Note;
 use crate::target::Version;
+use domain::Definition;
+use domain::code::Code;
 
 /// An attribute or element that not every libvirt knows.
 struct Piece {

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kernel_glue::address::PciAddress;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Domain, network};
+use domain::{Domain, network};
 
 /// What libvirt has answered; nothing where it was not asked.
 #[derive(Clone, Debug, Default)]

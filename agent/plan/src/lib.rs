@@ -1,9 +1,5 @@
 //! Recipes, what libvirt and QEMU can express, and what is planned for a definition. Reads no clock and calls nobody.
 
-pub extern crate domain;
-
-pub use domain::{code, dropped, edit, hint, refusal};
-
 pub mod atomics;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;

@@ -10,14 +10,14 @@ use std::collections::BTreeSet;
 
 use kernel_glue::numa::RangeList;
 
-use crate::code::Code;
-use crate::domain::{
+use crate::plan::{command_line, driver as plan_driver, width, window};
+use domain::code::Code;
+use domain::edit::{self, Edit, Element};
+use domain::refusal::Refusal;
+use domain::{
     AcpiTable, Added, Cell, Controller, Definition, Domain, Driver, Hostdev, Mark, Marked, Opened,
     Piece, Sibling,
 };
-use crate::edit::{self, Edit, Element};
-use crate::plan::{command_line, driver as plan_driver, width, window};
-use crate::refusal::Refusal;
 
 /// The definition without what was added; the text itself when it has no mark.
 ///

@@ -2,14 +2,14 @@
 
 mod intact;
 
-use crate::code::Code;
-use crate::domain::{Definition, Domain, Mark, Marked};
-use crate::edit;
 use crate::foreign;
-use crate::hint::{Hint, line};
 use crate::plan::{Note, Origin, Plan, Setting, origin, plan, plan_from};
-use crate::refusal::Refusal;
 use crate::revert::revert;
+use domain::code::Code;
+use domain::edit;
+use domain::hint::{Hint, line};
+use domain::refusal::Refusal;
+use domain::{Definition, Domain, Mark, Marked};
 
 /// A completed definition and what was planned for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use tracing::warn;
 
 use super::{Assigner, Unwilling};
 use crate::assignment::Event;
-use crate::domain::DomainUuid;
 use crate::record::{Held, Manual};
+use domain::DomainUuid;
 
 /// Seconds before each attempt; the last one counts for all that follow.
 const PAUSES: [u64; 6] = [2, 5, 15, 30, 60, 300];

@@ -10,8 +10,8 @@ use super::again::serve_with;
 use super::fault_fixture::Fault;
 use super::trial_fixture::*;
 use super::*;
-use crate::config::Config;
 use crate::fixture::{GPU, VARIANT, address, driver, kernel, site};
+use settings::config::Config;
 
 const SOON: Duration = Duration::from_millis(10);
 /// Longer than any test waits, so that only what was told of can have been the reason.

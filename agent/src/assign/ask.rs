@@ -7,9 +7,9 @@ use kernel_glue::region::{RegionError, Regions};
 use tracing::{debug, warn};
 
 use super::Assigner;
-use crate::domain::Domain;
-use crate::refusal::Refusal;
 use crate::region::{on_its_driver, refusal};
+use domain::Domain;
+use domain::refusal::Refusal;
 
 impl Assigner {
     /// Asks for the devices of a definition that are on their recipe's driver and given to no domain, and

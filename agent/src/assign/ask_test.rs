@@ -11,10 +11,10 @@ use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{Region, RegionError, Regions};
 
 use super::*;
-use crate::config::Config;
 use crate::fixture::{
     GPU, NIC, VARIANT, address, as_the_model, definition, driver, guest, host_on, site_of,
 };
+use settings::config::Config;
 
 struct Scene {
     kernel: Arc<Model>,

@@ -3,8 +3,8 @@
 use kernel_glue::host::Host;
 
 use super::*;
-use crate::config::Config;
 use crate::fixture::{UUID, definition, kernel_of, site_of};
+use settings::config::Config;
 
 const GUEST: &str = include_str!("../../../tests/data/golden/atomics.xml");
 

@@ -10,8 +10,8 @@ use kernel_glue::model::Model;
 use super::fault_fixture::Fault;
 use super::trial_fixture::*;
 use super::*;
-use crate::config::Config as Configuration;
 use crate::fixture::{self, GPU, UUID, VARIANT, address, definition, driver, guest, site, site_of};
+use settings::config::Config as Configuration;
 
 const OTHER: &str = "70700b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
 

@@ -12,10 +12,10 @@ use tracing::info;
 use super::release;
 use super::returning::{Return, Unwilling, bring_back};
 use crate::assignment::{Event, Restore, next};
-use crate::config::Release;
 use crate::journald;
 use crate::record::Held;
-use crate::refusal::Refusal;
+use domain::refusal::Refusal;
+use settings::config::Release;
 
 const BOUND_TO: &str = "bound to";
 

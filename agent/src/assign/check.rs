@@ -14,13 +14,13 @@ use kernel_glue::occupancy::{Occupancy, Onlined};
 use nix::errno::Errno;
 
 use super::{AssignError, Assigner};
-use crate::code::Code;
-use crate::hint::Hint;
 use crate::libvirt::DomainRef;
-use crate::plan::Planned;
-use crate::refusal::Refusal;
 use crate::service::ServiceName;
 use crate::view::View;
+use domain::code::Code;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
+use planner::plan::Planned;
 
 use group::Member;
 pub use group::refuse as refuse_group;

@@ -9,10 +9,10 @@ use kernel_glue::rebind::{Before, RebindError};
 
 use super::{AssignError, Assigner, bind, error};
 use crate::assignment::{Action, Claim, Event, Owner, Phase, Record, Refused, next};
-use crate::domain::{Domain, DomainUuid};
 use crate::libvirt::DomainRef;
-use crate::plan::Planned;
 use crate::record::{DeviceLock, Held};
+use domain::{Domain, DomainUuid};
+use planner::plan::Planned;
 
 impl Assigner {
     /// The drivers of planned devices by the names that they have on this host, their modules loaded.

@@ -5,9 +5,9 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::RebindError;
 use thiserror::Error;
 
-use crate::code::Code;
 use crate::record::{Held, RecordError};
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// An operation on a domain's devices did not come about.
 #[derive(Debug, Error)]

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use super::fault_fixture::Fault;
 use super::trial_fixture::*;
 use super::*;
-use crate::config::{Config, Release};
 use crate::fixture::{self, GPU, VARIANT, address, definition, driver, guest, site};
+use settings::config::{Config, Release};
 
 const ERRNOS: [Errno; 5] = [
     Errno::EMFILE,

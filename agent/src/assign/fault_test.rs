@@ -7,9 +7,9 @@
 use super::fault_fixture::{FAULTS, Fault, SERVICE};
 use super::trial_fixture::*;
 use super::*;
-use crate::config::{Config, Release};
 use crate::fixture::{VARIANT, address, driver, site};
 use crate::service::ServiceName;
+use settings::config::{Config, Release};
 
 fn plain_site() -> (tempfile::TempDir, Arc<Site>) {
     site(Config::default())

@@ -24,14 +24,14 @@ use super::claim::claimed;
 use super::returning::{Return, Unwilling, bring_back};
 use super::{AssignError, Assigner, Condition, bind, error};
 use crate::assignment::{self, Action, Claim, Event, Owner, next};
-use crate::code::Code;
-use crate::hint::Hint;
 use crate::journald;
 use crate::progress;
 use crate::record::RecordError;
 use crate::record::{DeviceLock, Manual};
-use crate::refusal::Refusal;
 use crate::service::ServiceName;
+use domain::code::Code;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
 
 pub use group::GroupAnswer;
 pub use onlooker::Onlooker;

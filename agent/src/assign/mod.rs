@@ -38,16 +38,16 @@ use nix::errno::Errno;
 use tracing::warn;
 
 use crate::assignment::Event;
-use crate::code::Code;
-use crate::domain::{Definition, Domain, DomainUuid};
 use crate::libvirt::DomainRef;
 use crate::lock::Locks;
-use crate::plan::{Plan, Planned};
 use crate::record::{Entry, Held, RecordError, Records};
-use crate::refusal::Refusal;
 use crate::service::{Services, Untouched};
 use crate::site::Site;
 use crate::view::{Interest, View};
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Definition, Domain, DomainUuid};
+use planner::plan::{Plan, Planned};
 
 use again::Again;
 use orphan::Orphans;

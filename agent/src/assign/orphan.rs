@@ -8,8 +8,8 @@ use std::sync::{MutexGuard, PoisonError};
 use tracing::warn;
 
 use super::Assigner;
-use crate::domain::DomainUuid;
 use crate::record::Records;
+use domain::DomainUuid;
 
 /// The domains, as far as they are known.
 #[derive(Debug, Default)]

@@ -10,8 +10,8 @@ use nix::errno::Errno;
 
 use super::trial_fixture::*;
 use super::*;
-use crate::config::Config;
 use crate::fixture::{GPU, VARIANT, address, as_the_model, definition, driver, guest, site};
+use settings::config::Config;
 
 /// Longer than any machine needs to start four threads; only a fault waits for it.
 const GIVE_UP: Duration = Duration::from_secs(20);

@@ -9,8 +9,8 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::RebindError;
 
 use super::{AssignError, Assigner, error};
-use crate::config::Release;
 use crate::site::Rules;
+use settings::config::Release;
 
 /// The driver that takes every device and does nothing to it.
 const PLAIN: &str = "vfio_pci";

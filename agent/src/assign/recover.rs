@@ -4,9 +4,9 @@ use tracing::{info, warn};
 
 use super::{AssignError, Assigner, Unwilling, reference};
 use crate::assignment::{Event, Phase};
-use crate::domain::{Domain, DomainUuid};
 use crate::libvirt::DomainRef;
 use crate::record::{Entry, Held};
+use domain::{Domain, DomainUuid};
 
 impl Assigner {
     /// libvirt found the guest running after its own restart, or we did after ours.

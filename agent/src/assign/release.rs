@@ -8,11 +8,11 @@ use tracing::warn;
 use super::bind::Begun;
 use super::{AssignError, Assigner, SharedKernel, Unwilling, bind, reference, sorted};
 use crate::assignment::{Event, Phase};
-use crate::config::Release;
-use crate::domain::{Domain, DomainUuid};
 use crate::libvirt::DomainRef;
 use crate::record::Held;
-use crate::refusal::Refusal;
+use domain::refusal::Refusal;
+use domain::{Domain, DomainUuid};
+use settings::config::Release;
 
 /// The state that the policy wants for a device; `None` where it stays as it is.
 ///

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::{Assigner, SharedKernel, error};
 use crate::journald;
-use crate::refusal::Refusal;
+use domain::refusal::Refusal;
 
 /// What becomes of a device that the driver before is there for and does not take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

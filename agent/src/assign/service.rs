@@ -14,11 +14,11 @@ use std::sync::PoisonError;
 use tracing::warn;
 
 use super::{AssignError, Assigner};
-use crate::code::Code;
-use crate::hint::{Hint, line};
 use crate::record::StoppedUnit;
-use crate::refusal::Refusal;
 use crate::service::{ServiceError, ServiceName};
+use domain::code::Code;
+use domain::hint::{Hint, line};
+use domain::refusal::Refusal;
 
 impl Assigner {
     /// Does `work`, which may bind; no service that was stopped is started before it has ended.

@@ -9,9 +9,9 @@ use kernel_glue::model::Model;
 use nix::errno::Errno;
 
 use super::*;
-use crate::config::Config;
 use crate::fixture::{GPU, UUID, VARIANT, address, definition, guest, kernel, site};
 use crate::service::{Action, ServiceError, ServiceName};
+use settings::config::Config;
 
 const DAEMON: &str = "nvidia-persistenced.service";
 const MONITOR: &str = "nvidia-dcgm.service";

@@ -7,10 +7,10 @@ use nix::errno::Errno;
 
 use super::*;
 use crate::assignment::Phase;
-use crate::config::{Config, Verify};
 use crate::fixture::{
     GPU, NIC, UUID, VARIANT, address, as_the_model, definition, driver, guest, kernel, site,
 };
+use settings::config::{Config, Verify};
 
 struct Scene {
     kernel: Arc<Model>,

@@ -8,8 +8,8 @@ use kernel_glue::occupancy::Occupancy;
 use super::fault_fixture::{Fault, Life, Machine};
 use super::*;
 use crate::assignment::Phase;
-use crate::config::Release;
 use crate::fixture::{UUID, VARIANT, address, driver};
+use settings::config::Release;
 
 /// A device of a plan: address, id, the driver before, the override before, the driver wanted.
 pub(super) type Line = (

@@ -11,8 +11,8 @@ use kernel_glue::kernel::{Kernel, Knob};
 use kernel_glue::model::Model;
 
 use super::*;
-use crate::config::Config;
 use crate::fixture::{GPU, UUID, VARIANT, address, definition, driver, guest, site};
+use settings::config::Config;
 
 /// The files' names: the driver before, which the override names, too.
 const BEFORE: [&str; 3] = ["unbound", "pci-stub", "vfio-pci"];

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent::bus;
-use agent::config;
 use agent::daemon::{self, Places, StartError};
 use agent::log;
 use anyhow::Context;
 use api::name::SERVICE;
 use clap::Parser;
 use kernel_glue::address::PciAddress;
+use settings::config;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};

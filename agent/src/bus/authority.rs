@@ -14,8 +14,8 @@ use zbus::{Connection, Variant, fdo};
 
 use super::about::About;
 use super::{BusError, Callers, caller};
-use crate::code::Code;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 const POLKIT: &str = "org.freedesktop.PolicyKit1";
 const PATH: &str = "/org/freedesktop/PolicyKit1/Authority";

@@ -11,8 +11,8 @@ use super::about::{self, About};
 use super::authority::Action;
 use super::method::{Access, Kind, Method, REFUSAL};
 use super::{BusError, Manager, caller};
-use crate::json;
 use crate::libvirt::DomainRef;
+use planner::json;
 
 /// Options of a call, by key.
 pub(super) type Options = HashMap<String, OwnedVariant>;

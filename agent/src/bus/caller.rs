@@ -19,9 +19,9 @@ use zbus::{Connection, OwnedVariant};
 
 use super::BusError;
 use super::budget::{Budget, Full, Incoming};
-use crate::code::Code;
-use crate::refusal::Refusal;
 use api::client::next;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// For an answer of the bus itself.
 const DEADLINE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });

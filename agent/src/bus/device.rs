@@ -7,8 +7,8 @@ use super::BusError;
 use super::about;
 use super::call::Call;
 use crate::assign::AssignError;
-use crate::code::Code;
 use api::refused::Kind;
+use domain::code::Code;
 
 /// The device that a caller names.
 pub(super) fn address(text: impl AsRef<str>) -> Result<PciAddress, BusError> {

@@ -13,9 +13,9 @@ use super::device;
 use crate::assign::AssignError;
 use crate::failure::PrepareError;
 use crate::inventory::PublishError;
-use crate::refusal::Refusal;
 use crate::reserve::ReserveError;
 use api::refused::{self, Kind};
+use domain::refusal::Refusal;
 
 /// An error reply.
 #[derive(Debug)]

@@ -38,8 +38,8 @@ use super::budget::{Fate, Full, Incoming as Call};
 use super::caller::{self, Callers};
 use super::frame::{FIXED, Head, Kind, Lengths, expect_reply};
 use super::method::{self, Method};
-use crate::code::Code;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// For calls that we make on a connection: each has an answer by then, or none. polkit's is the longest: it asks a person.
 const DEADLINE: Duration = Duration::from_secs(310);

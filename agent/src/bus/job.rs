@@ -21,10 +21,10 @@ use super::about::About;
 use super::call::Options;
 use super::method::Method;
 use super::{BusError, Callers, caller};
-use crate::code::Code;
 use crate::progress::Listener;
-use crate::refusal::Refusal;
 use api::refused::Kind;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 pub(super) use kind::{Operation, State};
 pub use list::Jobs;

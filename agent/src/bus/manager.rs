@@ -15,15 +15,15 @@ use super::call::{Call, Options};
 use super::job::{Operation, Subject};
 use super::{Authority, BusError, Jobs, Lanes, blocking, caller, device};
 use crate::assign::{Assigner, Wish};
-use crate::json;
 use crate::libvirt::DomainRef;
 use crate::prepare::Trigger;
-use crate::proposal::Proposal;
-use crate::refusal::Refusal;
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
 use api::report::Report;
+use domain::refusal::Refusal;
+use planner::json;
+use planner::proposal::Proposal;
 
 use run::Deferred;
 

@@ -6,12 +6,12 @@
 
 use super::authority::Action;
 use super::job::Operation;
-use crate::proposal;
+use planner::proposal;
 
 /// Longest body of a call, but of those that have a text.
 pub(super) const BODY: usize = 64 << 10;
 /// Longest domain XML, as at the hook.
-const XML: usize = crate::domain::MAX_BYTES;
+const XML: usize = domain::MAX_BYTES;
 
 /// The option by which an error is an answer with fields; every method that answers with JSON has it.
 pub(super) const REFUSAL: Choice = Choice::flag("refusal");

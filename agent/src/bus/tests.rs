@@ -16,17 +16,17 @@ use zbus::{Connection, Guid, Variant, connection};
 
 use super::*;
 use crate::assign::Assigner;
-use crate::config::Config;
 use crate::fixture::{GPU, VARIANT, address, definition, guest, host, kernel_of, site_reading};
 use crate::hook::Hook;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
-use crate::proposal::Findings;
 use crate::record::Records;
 use crate::reserve::Reservations;
 use crate::site::Site;
 use crate::worker::Worker;
 use api::client::{Fault, ManagerProxy, next};
+use planner::proposal::Findings;
+use settings::config::Config;
 
 mod authority;
 mod by_hand;

@@ -14,12 +14,12 @@ use tracing::{info, warn};
 
 use super::connection::failed;
 use crate::assign::{AssignError, Assigner, reference};
-use crate::domain::{Definition, Domain};
 use crate::journald;
 use crate::libvirt::DomainRef;
 use crate::patience;
-use crate::refusal::Refusal;
 use crate::site::Site;
+use domain::refusal::Refusal;
+use domain::{Definition, Domain};
 
 /// What the operations need.
 #[derive(Clone)]
@@ -188,7 +188,7 @@ fn problem(error: &AssignError) -> MethodReply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::code::Code;
+    use domain::code::Code;
 
     #[test]
     fn an_error_has_the_command_that_is_its_way_out_and_a_domain_without_a_definition_has_none() {

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use super::Hook;
 use super::connection::{Budget, serve};
 use crate::assign::Assigner;
-use crate::config::Config;
 use crate::fixture::{GPU, definition, guest, kernel, site};
 use crate::record::Records;
+use settings::config::Config;
 
 const LIMIT: Duration = Duration::from_secs(20);
 

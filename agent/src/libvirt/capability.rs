@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roxmltree::{Document, Node};
 use serde::{Deserialize, Serialize};
 
-use crate::from_libvirt::{FromLibvirt, Networks};
+use planner::from_libvirt::{FromLibvirt, Networks};
 
 /// Most bytes that are read: CPU models make these texts some 100 KiB long.
 const MAX_BYTES: usize = 4 << 20;

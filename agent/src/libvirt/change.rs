@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::domain::DomainUuid;
+use domain::DomainUuid;
 
 /// Most changes that are kept of one watch.
 const LIMIT: usize = 256;

@@ -18,9 +18,9 @@ use virt_sys as sys;
 
 use super::event::{Sink, Watch};
 use super::{Capabilities, Changes, DomainRef, Event, Libvirt, LibvirtError, initiator, network};
-use crate::domain::{Domain as Definition, DomainUuid};
-use crate::from_libvirt::Networks;
-use crate::target::{Version, Versions};
+use domain::{Domain as Definition, DomainUuid};
+use planner::from_libvirt::Networks;
+use planner::target::{Version, Versions};
 
 /// Seconds between keepalive messages, and how many may go unanswered.
 const KEEPALIVE: (i32, u32) = (5, 3);

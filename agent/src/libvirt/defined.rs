@@ -8,8 +8,8 @@ use virt::error::Error;
 use virt_sys as sys;
 
 use super::Capabilities;
-use crate::domain::Domain as Definition;
-use crate::from_libvirt::Networks;
+use domain::Domain as Definition;
+use planner::from_libvirt::Networks;
 
 /// A definition.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Capabilities, Change, Changes, DomainRef, Event, Libvirt, LibvirtError};
-use crate::domain::{Domain, DomainUuid};
-use crate::from_libvirt::Networks;
+use domain::{Domain, DomainUuid};
+use planner::from_libvirt::Networks;
 
 /// Definitions by UUID.
 #[derive(Default)]

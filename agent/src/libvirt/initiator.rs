@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::domain::DomainUuid;
+use domain::DomainUuid;
 
 const KIND: &str = "acpi-generic-initiator";
 /// Where QEMU keeps what `-object` and `-device` made.

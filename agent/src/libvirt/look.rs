@@ -13,8 +13,8 @@ use virt_sys as sys;
 
 use super::defined::{Defined, Read};
 use super::network;
-use crate::from_libvirt::{FromLibvirt, Networks};
-use crate::target::{Version, Versions};
+use planner::from_libvirt::{FromLibvirt, Networks};
+use planner::target::{Version, Versions};
 
 /// What libvirt says.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -19,9 +19,9 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::domain::{Domain, DomainUuid};
-use crate::from_libvirt::Networks;
-use crate::target::Versions;
+use domain::{Domain, DomainUuid};
+use planner::from_libvirt::Networks;
+use planner::target::Versions;
 
 pub use capability::Capabilities;
 pub use change::{Change, Changes, Watch};

@@ -4,7 +4,7 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt::network::Network;
 
-use crate::from_libvirt::Networks;
+use planner::from_libvirt::Networks;
 
 /// All networks of a connection.
 pub(super) fn networks(connect: &Connect) -> Result<Networks, Error> {

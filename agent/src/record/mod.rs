@@ -18,9 +18,9 @@ use thiserror::Error;
 use tracing::error;
 
 use crate::bell::Bell;
-use crate::domain::DomainUuid;
 use crate::libvirt::DomainRef;
 use crate::service::ServiceName;
+use domain::DomainUuid;
 
 pub use crate::assignment::{Owner, Phase, Record};
 pub use entry::{Entry, Held, Survey};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use crate::file;
+use settings::file;
 
 /// Reads and changes files.
 pub trait Storage: Debug + Send + Sync {

@@ -10,8 +10,8 @@ use tracing::{error, info};
 
 use super::{Reservation, ReserveError};
 use crate::assign::{AssignError, Assigner, Fate};
-use crate::code::Code;
 use crate::journald;
+use domain::code::Code;
 
 /// Binds each reserved device; one that fails leaves the others alone. Returns how many are not in force.
 pub fn apply(

@@ -16,8 +16,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::assign::{AssignError, Assigner};
-use crate::file;
-use crate::toml_text::{self, TomlError};
+use planner::toml_text::{self, TomlError};
+use settings::file;
 
 pub use apply::{apply, claim};
 pub use settings::reservation::Reservation;

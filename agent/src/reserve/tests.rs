@@ -7,10 +7,10 @@ use kernel_glue::model::Model;
 use nix::errno::Errno;
 
 use super::*;
-use crate::config::Config;
 use crate::fixture::{GPU, NIC, VARIANT, address, definition, driver, guest, host, kernel, site};
 use crate::record::Records;
 use crate::site::Site;
+use settings::config::Config;
 
 struct Scene {
     kernel: Arc<Model>,

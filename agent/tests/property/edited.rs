@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use agent::domain::{Domain, Piece, QEMU_NAMESPACE};
-use agent::edit::{Edit, apply};
+use domain::edit::{Edit, apply};
+use domain::{Domain, Piece, QEMU_NAMESPACE};
 use kernel_glue::address::PciAddress;
 use proptest::test_runner::TestCaseError;
 

@@ -1,9 +1,9 @@
 //! Properties of expander buses: one for each physical SMMU, at the right cell, with bus numbers of its own.
 
-use agent::domain::{Controller, Domain};
-use agent::rewrite::Rewrite;
+use domain::{Controller, Domain};
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
+use planner::rewrite::Rewrite;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -34,7 +34,7 @@ fn placed(before: &Domain, rewrite: &Rewrite) -> Vec<PciAddress> {
 fn cell(domain: &Domain, socket: u32) -> Option<u32> {
     let with_cpus = domain.cells.iter().filter(|cell| !cell.cpus.is_empty());
     let with_cpus: Vec<u32> = with_cpus.map(|cell| cell.id).collect();
-    let bound = |one: &&agent::domain::MemoryNode| one.nodes.iter().eq([socket]);
+    let bound = |one: &&domain::MemoryNode| one.nodes.iter().eq([socket]);
     match with_cpus[..] {
         [only] => Some(only),
         _ => domain.memory_nodes.iter().find(bound).map(|one| one.cell),

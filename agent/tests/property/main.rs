@@ -11,17 +11,17 @@ mod xml;
 
 use std::collections::BTreeSet;
 
-use agent::domain::Domain;
-use agent::edit::{self, Edit};
-use agent::plan::{Change, Plan};
-use agent::refusal::Refusal;
+use ::domain::Domain;
+use ::domain::edit::{self, Edit};
+use ::domain::refusal::Refusal;
+use planner::plan::{Change, Plan};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use scene::{Outcome, Scene, Target, every_scene, same, scenes, with_device};
 
 fn revert(text: &str) -> Result<String, Refusal> {
-    agent::revert::revert(&text.parse()?)
+    planner::revert::revert(&text.parse()?)
 }
 
 /// What of a change does not depend on where it is in the text.
@@ -43,8 +43,8 @@ fn notes(plan: &Plan) -> BTreeSet<&str> {
 
 /// The outcome of a property about definitions that are not refused.
 fn unless_refused(
-    rewrite: Result<agent::rewrite::Rewrite, Refusal>,
-    property: impl FnOnce(agent::rewrite::Rewrite) -> Result<(), TestCaseError>,
+    rewrite: Result<planner::rewrite::Rewrite, Refusal>,
+    property: impl FnOnce(planner::rewrite::Rewrite) -> Result<(), TestCaseError>,
 ) -> Result<Outcome, TestCaseError> {
     match rewrite {
         Ok(rewrite) => {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
-use agent::domain::Domain;
-use agent::plan::Setting;
-use agent::recipe::Recipes;
-use agent::refusal::Refusal;
-use agent::rewrite::{Rewrite, rewrite};
+use ::domain::Domain;
+use ::domain::refusal::Refusal;
+use planner::plan::Setting;
+use planner::recipe::Recipes;
+use planner::rewrite::{Rewrite, rewrite};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use similar::TextDiff;
@@ -138,7 +138,7 @@ impl Scene {
             replace: false,
             asked: true,
             formatted: false,
-            libvirt: &agent::from_libvirt::NOTHING,
+            libvirt: &planner::from_libvirt::NOTHING,
         };
         rewrite(&text.parse()?, &setting)
     }
@@ -228,7 +228,7 @@ impl Tally {
 pub(crate) fn with_device(text: &str, hostdev: &str) -> String {
     let domain = Domain::parse(text).expect("definition");
     let edit = domain.append_devices(hostdev);
-    agent::edit::apply(text, &[edit]).expect("one edit")
+    ::domain::edit::apply(text, &[edit]).expect("one edit")
 }
 
 /// Fails with the difference of two texts.

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agent::plan::Setting;
-use agent::recipe::Recipes;
-use agent::rewrite::rewrite;
 use anyhow::{Context, Result, bail, ensure};
 use kernel_glue::host::Host;
+use planner::plan::Setting;
+use planner::recipe::Recipes;
+use planner::rewrite::rewrite;
 use tempfile::TempDir;
 
 use crate::libxml2::Libxml2;

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use agent::plan::Setting;
-use agent::recipe::Recipes;
-use agent::rewrite::rewrite;
 use anyhow::{Result, bail, ensure};
 use kernel_glue::host::Host;
+use planner::plan::Setting;
+use planner::recipe::Recipes;
+use planner::rewrite::rewrite;
 
 use crate::measure::digits;
 use crate::model;

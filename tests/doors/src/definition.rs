@@ -2,15 +2,15 @@
 
 use std::sync::LazyLock;
 
-use agent::domain::{Definition, MAX_BYTES, NAMESPACE};
-use agent::edit::Edit;
-use agent::plan::{Setting, plan};
-use agent::recipe::Recipes;
-use agent::revert;
-use agent::rewrite;
 use agent::snapshot::Snapshot;
+use domain::edit::Edit;
+use domain::{Definition, MAX_BYTES, NAMESPACE};
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
+use planner::plan::{Setting, plan};
+use planner::recipe::Recipes;
+use planner::revert;
+use planner::rewrite;
 use roxmltree::Document;
 
 static RECIPES: LazyLock<Recipes> = LazyLock::new(|| Recipes::shipped().expect("recipes"));
@@ -95,7 +95,7 @@ fn setting<'a>(host: &'a Host, versions: &str) -> Setting<'a> {
         replace: false,
         asked: true,
         formatted: false,
-        libvirt: &agent::from_libvirt::NOTHING,
+        libvirt: &planner::from_libvirt::NOTHING,
     }
 }
 

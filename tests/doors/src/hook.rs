@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agent::domain::NAMESPACE;
+use domain::NAMESPACE;
 use hooks::business::Business;
 use hooks::call::Call;
 use hooks::input;

@@ -3,12 +3,12 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-use agent::domain::DomainUuid;
-use agent::target::Versions;
+use domain::DomainUuid;
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
 use kernel_glue::numa::{Numa, RangeList};
+use planner::target::Versions;
 
 /// What is accepted prints as something that is read as the same.
 pub(crate) fn address(bytes: &[u8]) {

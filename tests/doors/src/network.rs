@@ -1,7 +1,7 @@
 //! A network's definition, as libvirt prints it.
 
-use agent::domain::MAX_BYTES;
-use agent::domain::network::{MAX_DEVICES, host_devices};
+use domain::MAX_BYTES;
+use domain::network::{MAX_DEVICES, host_devices};
 use kernel_glue::address::PciAddress;
 
 /// A definition of anybody's is not read, or has host devices within the limits, each once, that are read as the same again.

@@ -1,9 +1,9 @@
 //! What administrators and users write: configuration, recipes and saved plans.
 
-use agent::config::Config;
-use agent::proposal::Proposal;
-use agent::recipe::Recipe;
-use agent::toml_text;
+use planner::proposal::Proposal;
+use planner::recipe::Recipe;
+use planner::toml_text;
+use settings::config::Config;
 
 /// A mistake has a line of the text.
 pub(crate) fn configuration(bytes: &[u8]) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use agent::domain::Domain;
+use domain::Domain;
 use doors::door;
 use hooks::business::Business;
 use hooks::input::Input;

@@ -3,7 +3,7 @@
 use kernel_glue::address::PciAddress;
 use kernel_glue::atomics::{Width, Widths};
 
-use crate::code::Code;
+use domain::code::Code;
 
 /// Whether something holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use kernel_glue::host::Host;
 
 use super::Guest;
 use super::path::{Judged, Step};
-use crate::code::Code;
+use domain::code::Code;
 
 /// Something to know.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 
 use super::answer::{Answer, Finding, Judgement};
 use super::place::{Bus, Place};
-use crate::code::Code;
 use crate::target::Version;
+use domain::code::Code;
 
 /// First QEMU that passes widths on.
 const FIRST: Version = Version::new(8, 1, 0);

@@ -11,7 +11,7 @@ use kernel_glue::config::{Config, Port};
 use super::answer::{Answer, Finding, Judgement, PerWidth};
 use super::kernel::Kernel;
 use super::path::{Judged, Step};
-use crate::code::Code;
+use domain::code::Code;
 
 /// What VFIO will tell QEMU.
 pub(super) fn judge(judged: &Judged<'_>, kernel: Kernel) -> PerWidth {

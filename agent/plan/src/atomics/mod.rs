@@ -22,9 +22,9 @@ use kernel_glue::config::{Config, Express, Port};
 use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 
-use crate::domain::Domain;
 use crate::recipe::Recipes;
 use crate::target::Version;
+use domain::Domain;
 
 pub use answer::{Answer, Finding, Judgement, PerWidth};
 pub use fact::{Fact, functions_enabled};

@@ -6,8 +6,8 @@ use kernel_glue::atomics::{Width, Widths};
 use kernel_glue::device::Device;
 
 use super::answer::{Answer, Finding, PerWidth};
-use crate::code::Code;
 use crate::recipe::{self, Recipes};
+use domain::code::Code;
 
 /// A driver's need.
 #[derive(Clone, Debug, PartialEq, Eq)]

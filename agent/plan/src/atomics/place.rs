@@ -13,7 +13,7 @@ use kernel_glue::config::Config;
 use kernel_glue::device::Device;
 
 use super::Guest;
-use crate::domain::{Controller, Domain, GuestAddress, Hostdev, Way};
+use domain::{Controller, Domain, GuestAddress, Hostdev, Way};
 
 /// Where the guest sees a device.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use kernel_glue::atomics::Width;
 use kernel_glue::config::Config;
 
 use super::*;
-use crate::code::Code;
 use crate::fixture;
+use domain::code::Code;
 
 const ROOT: &str = "0000:00:01.0";
 const UP: &str = "0000:01:00.0";

@@ -2,8 +2,8 @@
 
 use super::locked::Locked;
 use super::{Assigned, Note, Plan, Setting};
-use crate::code::Code;
-use crate::domain::Domain;
+use domain::Domain;
+use domain::code::Code;
 
 /// Adds the notes that hold for every guest with covered devices.
 pub(super) fn plan(

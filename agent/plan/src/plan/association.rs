@@ -8,9 +8,9 @@ use kernel_glue::device::Device;
 use kernel_glue::numa::{Node, Numa, NumaNode};
 
 use super::Setting;
-use crate::code::Code;
-use crate::hint::Hint;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
 
 /// The `count` host nodes of `device`, in cell order.
 pub(super) fn nodes(

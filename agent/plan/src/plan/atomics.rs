@@ -7,10 +7,10 @@ use kernel_glue::device::Device;
 
 use super::{Assigned, Change, Note, Plan, Setting, host_device, placement, switch};
 use crate::atomics::{Answer, Finding, Guest, Kernel, Question, report, report_planned};
-use crate::code::Code;
-use crate::domain::Domain;
 use crate::recipe::{Need, Placement, Recipe};
-use crate::refusal::Refusal;
+use domain::Domain;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// What a device without a recipe is planned by: nothing but its place.
 const PLACE_ALONE: &str = r#"

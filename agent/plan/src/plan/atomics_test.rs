@@ -3,11 +3,11 @@
 use kernel_glue::config::Config;
 
 use super::testing::{Fixture, address, guest, hostdev};
-use crate::code::Code;
-use crate::domain::Domain;
-use crate::edit;
 use crate::plan;
 use crate::recipe::Recipes;
+use domain::Domain;
+use domain::code::Code;
+use domain::edit;
 
 const GPU: &str = "0009:01:00.0";
 

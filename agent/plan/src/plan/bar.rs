@@ -8,8 +8,8 @@ use kernel_glue::device::Device;
 use super::aperture::Port;
 use super::window::GIB;
 use super::{Plan, Setting, qemu};
-use crate::domain::{Domain, Hostdev};
 use crate::recipe::Member;
+use domain::{Domain, Hostdev};
 
 /// The register BAR of a GPU whose sysfs does not say, in KiB: 64 MiB, as GB200 and GB300 have it.
 const REGISTERS: u64 = 64 << 10;

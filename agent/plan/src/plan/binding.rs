@@ -5,7 +5,7 @@
 
 use kernel_glue::numa::{Numa, NumaNode, RangeList};
 
-use crate::domain::{Domain, MemoryNode};
+use domain::{Domain, MemoryNode};
 
 /// The node of the host that a cell is on; `None` where nothing binds it to a single one.
 pub fn node(numa: &Numa, domain: &Domain, cell: u32) -> Option<NumaNode> {

@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 
 use super::virsh;
-use crate::code::Code;
-use crate::domain::{Controller, Domain};
-use crate::hint::Hint;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
+use domain::{Controller, Domain};
 
 /// One more than the highest PCI bus number.
 pub(super) const BUSES: u32 = 256;

@@ -8,10 +8,10 @@ use super::distance::{Place, Projection};
 use super::fragment::{Fragment, push_number};
 use super::layout::Layout;
 use super::{Change, Differing, Plan, binding};
-use crate::code::Code;
-use crate::domain::{Cell, Domain, Opened, Piece};
-use crate::edit::Edit;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::edit::Edit;
+use domain::refusal::Refusal;
+use domain::{Cell, Domain, Opened, Piece};
 
 /// Bytes of a `<sibling>`, about.
 const SIBLING: usize = 32;

@@ -12,11 +12,11 @@ use super::distance::{Place, Projection};
 use super::fragment::Fragment;
 use super::layout::Layout;
 use super::{Assigned, Change, Plan, Setting, virsh, window};
-use crate::code::Code;
-use crate::domain::{Argument, Domain, Mark, Piece, QEMU_NAMESPACE};
-use crate::edit::Edit;
-use crate::refusal::Refusal;
 use crate::target::Version;
+use domain::code::Code;
+use domain::edit::Edit;
+use domain::refusal::Refusal;
+use domain::{Argument, Domain, Mark, Piece, QEMU_NAMESPACE};
 
 /// VIRT_HIGH_PCIE_MMIO (hw/arm/virt.c) in KiB: 512 GiB.
 const DEFAULT_WINDOW: u64 = 512 << 20;

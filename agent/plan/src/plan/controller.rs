@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use super::virsh;
-use crate::code::Code;
-use crate::domain::Domain;
-use crate::refusal::Refusal;
+use domain::Domain;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 const ROOTS: [&str; 2] = ["pcie-root", "pci-root"];
 

@@ -1,9 +1,9 @@
 //! PCI controllers as virt-install and Nova write them, and those that libvirt refuses.
 
 use super::testing::{Fixture, guest, hostdev};
-use crate::code::Code;
-use crate::domain::Domain;
 use crate::fixture::revert;
+use domain::Domain;
+use domain::code::Code;
 
 const WRITTEN: &str = "<controller type=\"pci\" index='0' model='pcie-root'/>";
 

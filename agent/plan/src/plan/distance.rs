@@ -3,9 +3,9 @@
 use kernel_glue::address::PciAddress;
 use kernel_glue::numa::{Numa, NumaNode};
 
-use crate::code::Code;
 use crate::recipe::Initiators;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// Distance of a node to itself (ACPI 6.5, 5.2.17; QEMU takes no other value).
 const LOCAL: u8 = 10;

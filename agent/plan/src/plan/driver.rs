@@ -10,11 +10,11 @@ use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
 use super::{Assigned, Change, Plan, Setting, virsh};
-use crate::code::Code;
-use crate::domain::{Domain, Driver, Piece};
-use crate::edit::Edit;
-use crate::refusal::Refusal;
 use crate::target::Version;
+use domain::code::Code;
+use domain::edit::Edit;
+use domain::refusal::Refusal;
+use domain::{Domain, Driver, Piece};
 
 /// What libvirt uses when nothing names a driver.
 pub(crate) const PLAIN: &str = "vfio-pci";

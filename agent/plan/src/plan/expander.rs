@@ -11,11 +11,11 @@ use kernel_glue::address::PciAddress;
 use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
 use super::{Assigned, Note, Plan, Setting, association, binding, switch, virsh};
-use crate::code::Code;
-use crate::domain::{Controller, Domain, GuestAddress, Piece};
-use crate::hint::{Hint, line};
 use crate::recipe::Per;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::hint::{Hint, line};
+use domain::refusal::Refusal;
+use domain::{Controller, Domain, GuestAddress, Piece};
 
 /// Slots of a PCI bus.
 const SLOTS: u32 = 32;

@@ -2,8 +2,8 @@
 
 use super::{Assigned, Note, Plan, Setting};
 use crate::atomics;
-use crate::code::Code;
-use crate::domain::{Domain, Hostdev};
+use domain::code::Code;
+use domain::{Domain, Hostdev};
 
 /// Adds the notes on virtual functions.
 pub(super) fn plan(

@@ -11,9 +11,9 @@ use kernel_glue::numa::RangeList;
 
 use super::qemu::{self, Given};
 use super::{Assigned, Note, Plan, virsh};
-use crate::code::Code;
-use crate::domain::{Cell, Domain};
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Cell, Domain};
 
 /// Complete initiators among the user's arguments, by device.
 #[derive(Debug, Default)]

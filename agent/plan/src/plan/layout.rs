@@ -6,10 +6,10 @@ use kernel_glue::numa::{Numa, NumaNode, RangeList};
 
 use super::distance::Place;
 use super::{Assigned, binding, virsh};
-use crate::code::Code;
-use crate::domain::Domain;
 use crate::recipe::Initiators;
-use crate::refusal::Refusal;
+use domain::Domain;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// The cells of the finished guest: those there are, and those to add.
 pub(super) struct Layout<'a> {

@@ -7,10 +7,10 @@ use kernel_glue::config::Express;
 
 use super::fragment::Fragment;
 use super::{Assigned, Change, Note, Plan, Setting};
-use crate::code::Code;
-use crate::domain::{Controller, Domain, Override, Piece, QEMU_NAMESPACE};
-use crate::edit::Edit;
 use crate::target::Version;
+use domain::code::Code;
+use domain::edit::Edit;
+use domain::{Controller, Domain, Override, Piece, QEMU_NAMESPACE};
 
 /// QEMU's `x-speed` by the number of a link speed (PCIExpLinkSpeed, qapi/common.json).
 const SPEEDS: [&str; 6] = ["2_5", "5", "8", "16", "32", "64"];

@@ -3,9 +3,9 @@
 use kernel_glue::config::{Config, Express, Port};
 
 use super::testing::{Fixture, address, guest, hostdev};
-use crate::code::Code;
 use crate::fixture::revert;
 use crate::recipe::Recipes;
+use domain::code::Code;
 
 fn config(lnkcap: u32) -> Config {
     Config::Express(Express {
@@ -43,7 +43,7 @@ fn fixture() -> Fixture {
 fn the_slowest_link_of_the_path_is_shown_and_taken_back() {
     let text = guest(&hostdev("0008:01:00.0", ""));
     let got = fixture().rewrite(&text).text;
-    let domain = crate::domain::Domain::parse(&got).expect("well-formed");
+    let domain = domain::Domain::parse(&got).expect("well-formed");
     let set: Vec<String> = domain
         .overrides
         .expect("overrides")
@@ -99,7 +99,7 @@ fn what_is_not_visible_or_the_owners_is_a_note() {
     );
     let own = format!(
         "<override xmlns='{}'><device alias='x'/></override></domain>",
-        crate::domain::QEMU_NAMESPACE
+        domain::QEMU_NAMESPACE
     );
     assert!(noted(
         &fixture(),

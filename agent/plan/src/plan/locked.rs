@@ -13,9 +13,9 @@ mod limit;
 use super::Setting;
 use super::qemu::{self, Given};
 use super::virsh;
-use crate::code::Code;
-use crate::domain::{Domain, Iommu};
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Domain, Iommu};
 
 use limit::MMIO;
 

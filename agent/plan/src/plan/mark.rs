@@ -2,8 +2,8 @@
 
 use super::fragment::Fragment;
 use super::{Change, Plan, Planned};
-use crate::code::Code;
-use crate::domain::{Added, Domain, Mark, Marked, NAMESPACE, Opened, Piece};
+use domain::code::Code;
+use domain::{Added, Domain, Mark, Marked, NAMESPACE, Opened, Piece};
 
 /// Adds the mark, or replaces one that says something else.
 pub(super) fn plan(domain: &Domain, plan: &mut Plan) {

@@ -45,15 +45,15 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
 
-use crate::code::{Code, Severity};
-use crate::domain::{Added, Domain, Hostdev};
-use crate::edit::Edit;
 use crate::from_libvirt::{FromLibvirt, NOTHING};
-use crate::hint::Hint;
 use crate::recipe::{Prepare, Recipe, Recipes};
-use crate::refusal::Refusal;
 use crate::target::{Target, Versions};
 use command_line::Arguments;
+use domain::code::{Code, Severity};
+use domain::edit::Edit;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
+use domain::{Added, Domain, Hostdev};
 
 /// What a plan is made against.
 #[derive(Clone, Copy, Debug)]

@@ -7,10 +7,10 @@ use super::distance::Projection;
 use super::fragment::Fragment;
 use super::layout::Layout;
 use super::{Assigned, Change, Note, Plan, Planned, Setting, association, command_line};
-use crate::code::Code;
-use crate::domain::{Domain, Opened, Piece};
-use crate::refusal::Refusal;
 use crate::target::Version;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Domain, Opened, Piece};
 
 /// Most nodes QEMU takes (MAX_NODES, include/sysemu/numa.h).
 const MAX_CELLS: usize = 128;

@@ -10,12 +10,12 @@ use kernel_glue::address::PciAddress;
 use super::expander::{self, Buses, Port};
 use super::fragment::print_all;
 use super::{Assigned, Change, Note, Plan, Setting, switch};
-use crate::code::Code;
-use crate::domain::{Controller, Domain, GuestAddress, Piece};
-use crate::edit::Edit;
-use crate::hint::{Hint, line};
 use crate::recipe::{Need, Recipe};
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::edit::Edit;
+use domain::hint::{Hint, line};
+use domain::refusal::Refusal;
+use domain::{Controller, Domain, GuestAddress, Piece};
 
 /// Gives each device that has none an address of its own; refuses one that contradicts. Returns the
 /// expander bus of each device that is behind one.

@@ -2,11 +2,11 @@
 
 use super::testing::{Fixture, address, device, guest, hostdev};
 use super::{Plan, Setting};
-use crate::code::Code;
-use crate::domain::Domain;
 use crate::fixture::rewrite;
 use crate::recipe::Recipes;
-use crate::refusal::Refusal;
+use domain::Domain;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 const NIC: &str = "0003:01:00.0";
 const HOPPER: &str = "0004:01:00.0";

@@ -7,7 +7,7 @@ use kernel_glue::address::PciAddress;
 use serde_json::Value;
 
 use super::command_line;
-use crate::domain::{Argument, Domain};
+use domain::{Argument, Domain};
 
 /// One option with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 
 use super::locked::Locked;
 use super::{Assigned, Setting, bus_number, controller, virsh};
-use crate::code::Code;
-use crate::domain::{Cell, Domain, Hostdev, Iommu};
-use crate::refusal::Refusal;
 use crate::target::Version;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Cell, Domain, Hostdev, Iommu};
 
 /// The first rule that a domain with covered devices breaks.
 pub(super) fn check(

@@ -1,7 +1,7 @@
 //! Each rule that libvirt does not enforce: the definition that breaks it, and that the mended one passes.
 
 use super::testing::{Fixture, guest, hostdev};
-use crate::code::Code;
+use domain::code::Code;
 
 /// A guest whose pieces the cases bend.
 fn sound() -> String {

@@ -11,11 +11,11 @@ use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
 use super::{Assigned, Change, Note, Plan, Setting};
-use crate::code::Code;
-use crate::domain::{Domain, Hostdev, Piece};
 use crate::recipe::{Attributes, Need, Smmu};
-use crate::refusal::Refusal;
 use crate::target::Version;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Domain, Hostdev, Piece};
 use iommufd::{Scene, is_off, lacking as lacking_iommufd};
 
 /// Plans SMMUs for the expander buses in `behind`. Returns the devices that need iommufd and do not go through it.

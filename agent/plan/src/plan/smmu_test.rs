@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::testing::{Fixture, GPUS, address, guest, hostdev};
 use super::{Plan, Setting};
-use crate::code::Code;
-use crate::domain::Domain;
 use crate::fixture::revert;
 use crate::fixture::{rewrite, verify};
-use crate::refusal::Refusal;
+use domain::Domain;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// A host with iommufd where each GPU has an SMMU of its own, but the first two when they share one.
 fn fixture(shared: bool) -> Fixture {

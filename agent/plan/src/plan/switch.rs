@@ -9,8 +9,8 @@ use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 
 use super::{Assigned, Note};
-use crate::code::Code;
-use crate::domain::{Controller, Domain};
+use domain::code::Code;
+use domain::{Controller, Domain};
 
 /// Model of the port that a device behind a switch is on.
 pub(super) const DOWNSTREAM: &str = "pcie-switch-downstream-port";

@@ -3,10 +3,10 @@
 use kernel_glue::config::{Config, Express, Port};
 
 use super::testing::{Fixture, address, device, guest, hostdev};
-use crate::code::Code;
-use crate::domain::Domain;
 use crate::fixture::revert;
 use crate::recipe::{Recipe, Recipes};
+use domain::Domain;
+use domain::code::Code;
 
 const RECIPE: &str = include_str!("../../../recipes/nvidia-x86.toml");
 

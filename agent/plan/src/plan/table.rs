@@ -4,9 +4,9 @@
 use super::command_line::Arguments;
 use super::fragment::{Fragment, print_all};
 use super::{Assigned, Change, Plan, Setting};
-use crate::code::Code;
-use crate::domain::{Domain, Piece};
 use crate::target::Version;
+use domain::code::Code;
+use domain::{Domain, Piece};
 
 /// Plans the tables that the definition does not name yet.
 pub(super) fn plan(

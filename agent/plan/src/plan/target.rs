@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use super::{Assigned, Note, Plan, Setting};
-use crate::code::Code;
-use crate::domain::Domain;
 use crate::recipe::Guest;
-use crate::refusal::Refusal;
 use crate::target::{Arch, Family, Version};
+use domain::Domain;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// The domain, with the architecture and machine of the target where it names none, or else libvirt's own defaults.
 pub(super) fn settled<'a>(
@@ -117,9 +117,9 @@ fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, R
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Fixture, guest, hostdev};
-    use crate::code::Code;
     use crate::fixture::rewrite;
     use crate::plan::Setting;
+    use domain::code::Code;
 
     #[test]
     fn a_target_fills_in_what_the_definition_leaves_out_and_contradicts_nothing() {

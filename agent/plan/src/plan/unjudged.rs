@@ -3,8 +3,8 @@
 use kernel_glue::address::PciAddress;
 
 use super::{Note, Plan, Setting};
-use crate::code::Code;
-use crate::domain::{Domain, Way};
+use domain::code::Code;
+use domain::{Domain, Way};
 
 /// Adds a note for each device that QEMU's own arguments assign, and for each network whose interfaces assign one, or may.
 pub(super) fn plan(setting: &Setting<'_>, domain: &Domain, has_devices: bool, plan: &mut Plan) {

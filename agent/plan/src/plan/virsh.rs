@@ -1,7 +1,7 @@
 //! Commands of virsh that are a way out.
 
-use crate::domain::Domain;
-use crate::hint::{Hint, line};
+use domain::Domain;
+use domain::hint::{Hint, line};
 
 /// What to do with 'virsh edit', which is the command.
 pub(super) fn edit(domain: &Domain, what: &str) -> Hint {

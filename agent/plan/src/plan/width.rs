@@ -7,9 +7,9 @@
 use super::fragment::Fragment;
 use super::window::GIB;
 use super::{Assigned, Change, Plan, Setting, virsh};
-use crate::code::Code;
-use crate::domain::{AddressWidth, Domain, Mark, Opened, Piece};
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{AddressWidth, Domain, Mark, Opened, Piece};
 
 /// Address bits of an x86 CPU model that has no width of its own (TCG_PHYS_ADDR_BITS, target/i386/cpu.h).
 const DEFAULT_BITS: u32 = 40;
@@ -130,7 +130,7 @@ fn bits(kib: u64) -> u32 {
     u64::BITS - kib.saturating_sub(1).leading_zeros() + 10
 }
 
-fn widened(needed: u32, edit: crate::edit::Edit) -> Change {
+fn widened(needed: u32, edit: domain::edit::Edit) -> Change {
     Change {
         code: Code::AddressWidthMissing,
         device: None,

@@ -13,11 +13,11 @@ use super::command_line::Arguments;
 use super::fragment::Fragment;
 use super::qemu::Given;
 use super::{Assigned, Change, Plan, Setting, aperture, bar, qemu, virsh, width};
-use crate::code::Code;
-use crate::domain::{Domain, Mark, Opened, Piece};
 use crate::recipe::Window;
-use crate::refusal::Refusal;
 use crate::target::Version;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Domain, Mark, Opened, Piece};
 
 /// 1 GiB in KiB.
 pub(super) const GIB: u64 = 1 << 20;

@@ -5,9 +5,9 @@ use kernel_glue::region::{Region, Regions};
 
 use super::Setting;
 use super::testing::{Fixture, address, device, guest, hostdev};
-use crate::code::Code;
 use crate::fixture::revert;
 use crate::fixture::rewrite;
+use domain::code::Code;
 
 const GIB: u64 = 1 << 30;
 

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::{facts, form};
-use crate::domain::Definition;
 use crate::plan::Setting;
 use crate::recipe::{Member, Recipes, Sourced};
 use crate::target::Version;
+use domain::Definition;
 
 /// The inputs of a plan, by digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

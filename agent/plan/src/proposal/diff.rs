@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::form;
 use super::piece::{Lines, Piece, pieces};
-use crate::code::Code;
 use crate::plan::Change;
+use domain::code::Code;
 
 /// Unchanged lines around a change.
 pub(super) const CONTEXT: usize = 2;

@@ -17,9 +17,9 @@ use kernel_glue::numa::{Node, Numa};
 use serde::Serialize;
 
 use super::digest::Digest;
-use crate::domain::Domain;
 use crate::json;
 use crate::recipe::Recipes;
+use domain::Domain;
 
 #[derive(Serialize)]
 struct DeviceFacts<'a> {

@@ -5,9 +5,9 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::numa::NumaNode;
 use serde::{Deserialize, Serialize};
 
-use crate::code::Code;
-use crate::edit::Edit;
 use crate::plan::{self, Change, Planned};
+use domain::code::Code;
+use domain::edit::Edit;
 
 /// A device of the domain that has a recipe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +146,7 @@ pub(super) mod text {
 pub(super) mod optional {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-    use crate::domain::DomainUuid;
+    use domain::DomainUuid;
 
     pub(crate) fn serialize<S: Serializer>(
         value: &Option<DomainUuid>,

@@ -13,11 +13,11 @@ mod replaced;
 
 use serde::{Deserialize, Serialize};
 
-use crate::code::Code;
-use crate::domain::{Definition, DomainUuid};
 use crate::plan::{Change, Setting};
-use crate::refusal::Refusal;
 use crate::rewrite::{self, Rewrite};
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Definition, DomainUuid};
 
 pub use basis::Basis;
 pub use diff::{Hunk, Reason};

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::edit::{self, Edit};
 use crate::plan::Change;
+use domain::edit::{self, Edit};
 
 /// Lines of the old text that become other lines, by some edits.
 pub(super) struct Piece<'a> {

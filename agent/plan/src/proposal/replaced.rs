@@ -81,8 +81,8 @@ fn lines(base: &str, changes: &[Change]) -> Vec<Vec<Range<usize>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::code::Code;
-    use crate::edit::{Edit, apply};
+    use domain::code::Code;
+    use domain::edit::{Edit, apply};
 
     fn change(at: usize, text: &str) -> Change {
         let text = text.to_owned();

@@ -306,10 +306,7 @@ fn what_is_no_plan_is_refused_with_the_way_out() {
 #[test]
 fn the_largest_plan_fits() {
     let mut inputs = inputs();
-    let comment = format!(
-        "<!--{}-->",
-        "\"x\n".repeat(crate::domain::MAX_BYTES / 3 - 2000)
-    );
+    let comment = format!("<!--{}-->", "\"x\n".repeat(domain::MAX_BYTES / 3 - 2000));
     inputs.text = inputs.text.replace("<vcpu>", &format!("{comment}<vcpu>"));
     let text = format!("{:#}", printed(&inputs.proposal()));
     assert!(Proposal::parse(&text).is_ok(), "{} bytes", text.len());

@@ -11,8 +11,8 @@ mod schema;
 use kernel_glue::device::Device;
 use kernel_glue::id::PciId;
 
-use crate::domain::Domain;
 use crate::toml_text::{self, TomlError};
+use domain::Domain;
 
 pub use extra::Extra;
 pub use load::{DIRECTORY, LoadError, MAX_FILES};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use kernel_glue::address::PciAddress;
 
-use crate::domain::{Controller, Domain, Hostdev, Mark, Marked, Piece};
 use crate::plan::command_line;
 use crate::plan::{width, window};
+use domain::{Controller, Domain, Hostdev, Mark, Marked, Piece};
 
 /// True when every device has the pieces that the mark records, and nothing of them is missing or left over.
 pub(super) fn is_intact(domain: &Domain, mark: &Mark) -> bool {

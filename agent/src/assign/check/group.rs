@@ -11,10 +11,10 @@ use nix::errno::Errno;
 
 use super::unreadable;
 use crate::assign::SharedKernel;
-use crate::code::Code;
-use crate::hint::Hint;
-use crate::plan::Planned;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::hint::Hint;
+use domain::refusal::Refusal;
+use planner::plan::Planned;
 
 /// What goes along is bound to this driver.
 const VFIO: &str = "vfio-pci";

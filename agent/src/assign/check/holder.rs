@@ -3,10 +3,10 @@
 use kernel_glue::address::PciAddress;
 use kernel_glue::holder::{Holder, Holders};
 
-use crate::code::Code;
-use crate::hint::{Hint, line};
-use crate::refusal::Refusal;
 use crate::service;
+use domain::code::Code;
+use domain::hint::{Hint, line};
+use domain::refusal::Refusal;
 
 /// Holders that a sentence names; the rest is counted.
 const NAMED: usize = 3;

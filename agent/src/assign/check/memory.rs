@@ -7,11 +7,11 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::region::RegionError;
 
 use crate::assign::{AssignError, Assigner, bind};
-use crate::code::Code;
-use crate::config::Verify;
 use crate::record::Held;
-use crate::refusal::Refusal;
 use crate::region;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use settings::config::Verify;
 
 /// The driver without anything of its own to show.
 const PLAIN: &str = "vfio-pci";

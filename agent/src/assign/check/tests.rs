@@ -10,11 +10,11 @@ use kernel_glue::occupancy::Occupancy;
 
 use super::*;
 use crate::assign::Wish;
-use crate::config::Config;
-use crate::domain::Definition;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, definition, driver, guest};
 use crate::record::Records;
 use crate::site::Site;
+use domain::Definition;
+use settings::config::Config;
 
 const AUDIO: &str = "0009:01:00.1";
 const SWITCH: &str = "0009:02:00.0";
@@ -232,7 +232,7 @@ fn a_device_without_a_reset_is_refused_unless_its_recipe_accepts_it() {
         .find(|one| one.recipe.name == "nvidia-grace");
     let text = shipped.expect("recipe").text.clone();
     let text = text.replacen("title", "needs_reset = false\ntitle", 1);
-    rules.recipes = crate::recipe::Recipes::of(&[&text]);
+    rules.recipes = planner::recipe::Recipes::of(&[&text]);
     scene.site.reload(rules);
     scene.prepare().expect("accepted");
 }

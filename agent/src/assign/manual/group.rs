@@ -20,12 +20,12 @@ use super::{Answer, AssignError, Assigner, Fate, Way, Wish};
 use crate::assign::bind;
 use crate::assign::check::{Consent, companion, in_the_way, is_vfio};
 use crate::assignment::{self, Owner};
-use crate::code::Code;
-use crate::plan::Planned;
 use crate::record::{DeviceLock, Manual};
-use crate::refusal::Refusal;
 use crate::service::ServiceName;
 use crate::view::View;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use planner::plan::Planned;
 
 /// Classes of the functions that a GPU has beside itself: audio, USB, and the controller of USB-C.
 const BESIDE: [u32; 3] = [0x0403, 0x0c03, 0x0c80];

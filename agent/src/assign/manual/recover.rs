@@ -6,11 +6,11 @@ use tracing::warn;
 
 use crate::assign::{AssignError, Assigner, Condition, Unwilling};
 use crate::assignment::Event;
-use crate::domain::DomainUuid;
 use crate::journald;
 use crate::libvirt::DomainRef;
 use crate::record::Held;
-use crate::refusal::Refusal;
+use domain::DomainUuid;
+use domain::refusal::Refusal;
 
 /// What came of a device that had been left half-way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -9,13 +9,13 @@ use kernel_glue::model::{Model, Write};
 use nix::errno::Errno;
 
 use super::*;
-use crate::config::Config;
-use crate::domain::Definition;
 use crate::fixture::{
     GPU, NIC, UUID, VARIANT, address, as_the_model, definition, driver, guest, kernel, site,
 };
 use crate::record::{Phase, Records};
 use crate::site::Site;
+use domain::Definition;
+use settings::config::Config;
 
 struct Scene {
     kernel: Arc<Model>,

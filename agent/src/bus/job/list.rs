@@ -12,9 +12,9 @@ use zbus::{Connection, OwnedObjectPath};
 
 use super::{BusError, Job, Subject};
 use crate::bus::caller;
-use crate::code::Code;
 use crate::progress;
-use crate::refusal::Refusal;
+use domain::code::Code;
+use domain::refusal::Refusal;
 
 /// Jobs under way, for all callers and for one.
 const LIMIT: usize = 32;

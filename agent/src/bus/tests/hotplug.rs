@@ -7,8 +7,8 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::fixture::device;
-use crate::recipe::Recipes;
 use crate::site::Rules;
+use planner::recipe::Recipes;
 
 const VF: &str = "0009:01:00.1";
 

@@ -11,10 +11,10 @@ use super::*;
 use crate::bus::authority::Action;
 use crate::bus::job::Operation;
 use crate::bus::method::{self, Access, Kind as Value, Method, REFUSAL};
-use crate::code::Code;
 use api::client::Options;
 use api::name::{MANAGER_INTERFACE, SERVICE};
 use api::refused::{self, Kind};
+use domain::code::Code;
 
 const CONTRACT: &str = include_str!("../../../../packaging/dbus/org.variantd1.xml");
 const POLICY: &str = include_str!("../../../../packaging/polkit/org.variantd1.policy");

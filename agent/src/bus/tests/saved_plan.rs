@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::site::Rules;
-use crate::target::Versions;
+use planner::target::Versions;
 
 /// What `Prepare` says to a saved plan, given as text.
 async fn apply(scene: &Scene, domain: &str, plan: &str) -> Result<String, Fault> {
@@ -98,7 +98,7 @@ fn own_recipe(scene: &Scene) -> std::path::PathBuf {
 #[tokio::test]
 async fn what_is_no_plan_of_this_domain_is_refused() {
     let (scene, domain, plan) = planned().await;
-    let huge = " ".repeat(crate::proposal::MAX_BYTES + 1);
+    let huge = " ".repeat(planner::proposal::MAX_BYTES + 1);
     let edited = plan.replace("a root port of its own", "nothing much");
     for text in ["", "{}", "[1]", &huge, &edited] {
         let fault = apply(&scene, "d0", text).await.expect_err("no plan");

@@ -12,7 +12,7 @@ impl Draft {
         let mut domain = Element::new("domain").with("type", "kvm");
         if let Some((prefix, true)) = self.command_line {
             let name = format!("xmlns:{prefix}");
-            domain = domain.with(&name, agent::domain::QEMU_NAMESPACE);
+            domain = domain.with(&name, domain::QEMU_NAMESPACE);
         }
         domain = domain.children(self.heading()).children(self.metadata());
         domain = domain.child(Element::new("memory").with("unit", "MiB").text(2048));
@@ -263,7 +263,7 @@ impl Draft {
         let line = line.children([argument("-name"), argument("debug-threads=on")]);
         Some(match at_root {
             true => line,
-            false => line.with(&format!("xmlns:{prefix}"), agent::domain::QEMU_NAMESPACE),
+            false => line.with(&format!("xmlns:{prefix}"), domain::QEMU_NAMESPACE),
         })
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use agent::domain::Domain;
+use domain::Domain;
 
 use tally::Tally;
 use value::Both;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use agent::domain::{Cell, Controller, Domain, GuestAddress, Hostdev};
+use domain::{Cell, Controller, Domain, GuestAddress, Hostdev};
 
 use crate::tally::Tally;
 

@@ -73,7 +73,7 @@ fn a_users_own_arguments_of_qemu_stay_and_numa_among_them_is_refused() {
     let own = |arguments: &str| {
         let line = format!(
             "  <q:commandline xmlns:q='{}'>\n{arguments}  </q:commandline>\n</domain>",
-            crate::domain::QEMU_NAMESPACE
+            domain::QEMU_NAMESPACE
         );
         text.replace("</domain>", &line)
     };

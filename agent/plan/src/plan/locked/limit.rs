@@ -17,8 +17,8 @@
 //! Any `<iommu>` counts, an accelerated SMMUv3 too, and a host device counts the same with iommufd. 9.2.0 and 8.7.0 are by
 //! libvirt's release notes. ppc64, which has another formula, is no architecture of ours.
 
-use crate::domain::Domain;
 use crate::target::Version;
+use domain::Domain;
 
 /// "Space reserved for the MMIO region for the whole system", in KiB.
 pub(super) const MMIO: u64 = 1 << 20;

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use kernel_glue::address::PciAddress;
 
 use super::leave_out;
-use crate::code::Code;
-use crate::domain::{Domain, Hostdev, Piece};
 use crate::plan::fragment::Fragment;
 use crate::plan::rule::is_behind;
 use crate::plan::virsh;
 use crate::plan::{Assigned, Change, Plan, Setting};
 use crate::recipe::Need;
-use crate::refusal::Refusal;
 use crate::target::Version;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Domain, Hostdev, Piece};
 
 /// What is decided over.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::*;
-use crate::edit::{self, Edit};
+use domain::edit::{self, Edit};
 
 fn change(edits: &[(Range<usize>, &str)]) -> Change {
     let edit = |(span, text): &(Range<usize>, &str)| Edit {

@@ -11,10 +11,10 @@ use nix::errno::Errno;
 
 use super::*;
 use crate::assign::Unwilling;
-use crate::config::Config;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, definition, driver, guest};
 use crate::record::Records;
 use crate::site::Site;
+use settings::config::Config;
 
 const AUDIO: &str = "0009:01:00.1";
 const USB: &str = "0009:01:00.2";
