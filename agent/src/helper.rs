@@ -32,9 +32,36 @@ pub enum HelperError {
     /// The program cannot be started, or spoken with.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It ended without an answer, with these words of its own or of the dynamic loader.
-    #[error("it ended without an answer{}", told(.0))]
-    Silent(String),
+    /// It ended without an answer.
+    #[error("it ended without an answer{}", told(.words))]
+    Silent {
+        /// With this status, where it was not killed.
+        status: Option<i32>,
+        /// With these words, its own or the dynamic loader's.
+        words: String,
+    },
+}
+
+impl HelperError {
+    /// The thread that waited is gone.
+    fn unheard() -> Self {
+        Self::Silent {
+            status: None,
+            words: String::new(),
+        }
+    }
+
+    /// A library that the program needs is not there (ld.so(8) ends with the status of a shell that finds no program).
+    #[must_use]
+    pub fn is_unloaded(&self) -> bool {
+        matches!(
+            self,
+            Self::Silent {
+                status: Some(127),
+                ..
+            }
+        )
+    }
 }
 
 /// `: WORDS`, where there are some.
@@ -124,7 +151,7 @@ impl<T: DeserializeOwned + Send + 'static> Running<T> {
     /// # Errors
     /// As [`Self::start`], or the helper ended without one.
     pub fn wait(&self) -> Result<T, HelperError> {
-        let silent = |_| Err(HelperError::Silent(String::new()));
+        let silent = |_| Err(HelperError::unheard());
         self.answer.recv().unwrap_or_else(silent)
     }
 
@@ -133,7 +160,7 @@ impl<T: DeserializeOwned + Send + 'static> Running<T> {
         match self.answer.try_recv() {
             Ok(answer) => Some(answer),
             Err(mpsc::TryRecvError::Empty) => None,
-            Err(mpsc::TryRecvError::Disconnected) => Some(Err(HelperError::Silent(String::new()))),
+            Err(mpsc::TryRecvError::Disconnected) => Some(Err(HelperError::unheard())),
         }
     }
 
@@ -164,11 +191,12 @@ fn exchange<T: DeserializeOwned>(child: &Mutex<Child>, request: &[u8]) -> Result
         WaitId::Pid(id),
         WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
     );
-    let _ = child.lock().unwrap_or_else(PoisonError::into_inner).wait();
+    let ended = child.lock().unwrap_or_else(PoisonError::into_inner).wait();
     read.and(heard)?;
+    let status = ended?.code();
     let words = String::from_utf8_lossy(&words);
     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    serde_json::from_slice(&answer).map_err(|_| HelperError::Silent(words))
+    serde_json::from_slice(&answer).map_err(|_| HelperError::Silent { status, words })
 }
 
 /// The helper's side: reads the request, and writes what `reply` says.
@@ -215,6 +243,9 @@ mod tests {
 
     #[test]
     fn a_helper_without_an_answer_is_known_by_its_words() {
+        let unloaded = run("exec 0<&-; exit 127", || {}).within(TIME);
+        let unloaded = unloaded.expect("in time").expect_err("no answer");
+        assert!(unloaded.is_unloaded(), "{unloaded:?}");
         let unloaded = answer("exec 0<&-; echo ' libvirt.so.0: cannot open ' >&2; exit 127");
         let words = "it ended without an answer: libvirt.so.0: cannot open";
         assert_eq!(unloaded, Err(words.to_owned()));

@@ -59,7 +59,7 @@ fn failed(why: &HelperError) -> RegionError {
     let errno = no_answer(why);
     match why {
         HelperError::Io(_) => unusable("start a child that asks", errno),
-        HelperError::Silent(_) => unusable("read what the child says", Errno::EPROTO),
+        HelperError::Silent { .. } => unusable("read what the child says", Errno::EPROTO),
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) fn no_answer(why: &HelperError) -> Errno {
     warn!("'{PROGRAM}': {why}");
     match why {
         HelperError::Io(why) => why.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
-        HelperError::Silent(_) => Errno::EINTR,
+        HelperError::Silent { .. } => Errno::EINTR,
     }
 }
 
@@ -180,7 +180,10 @@ mod tests {
     fn what_the_child_answers_is_the_errno_and_one_that_dies_was_interrupted() {
         assert_eq!(written(Ok(Ok(()))), Ok(()));
         assert_eq!(written(Ok(Err(Errno::ETIME as i32))), Err(Errno::ETIME));
-        let died = HelperError::Silent(String::new());
+        let died = HelperError::Silent {
+            status: None,
+            words: String::new(),
+        };
         assert_eq!(written(Err(died)), Err(Errno::EINTR));
         let none = HelperError::Io(std::io::Error::from_raw_os_error(Errno::EAGAIN as i32));
         assert_eq!(written(Err(none)), Err(Errno::EAGAIN));

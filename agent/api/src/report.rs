@@ -1,13 +1,13 @@
 //! What came of preparing a domain, in the form that callers get as JSON.
 
 use domain::DomainUuid;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The version of the JSON form.
 const SCHEMA: u32 = 1;
 
 /// What came of preparing a domain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
     /// Version of this form.
@@ -29,7 +29,7 @@ pub struct Report {
 }
 
 /// What came of it, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Nothing in it is ours.
@@ -49,7 +49,7 @@ pub enum Outcome {
 }
 
 /// One change or note.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The stable code.
     pub code: String,

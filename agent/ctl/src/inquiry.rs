@@ -111,7 +111,10 @@ fn answered<T: DeserializeOwned + Send + 'static>(
 ) -> Result<T, LookError> {
     let unasked = |why: HelperError| match why {
         HelperError::Io(why) => broken(why),
-        HelperError::Silent(_) => broken(format!("'{PROGRAM}': {why}")),
+        HelperError::Silent { .. } if why.is_unloaded() => {
+            LookError::Unloaded(format!("'{PROGRAM}': {why}"))
+        }
+        HelperError::Silent { .. } => broken(format!("'{PROGRAM}': {why}")),
     };
     let running = Running::<Result<T, LookError>>::start(command, question, || {});
     let running = running.map_err(unasked)?;
@@ -163,7 +166,7 @@ mod tests {
             "exec 0<&-; echo 'libvirt.so.0: cannot open' >&2; exit 127",
             20,
         );
-        let Err(LookError::Broken(why)) = unloaded else {
+        let Err(LookError::Unloaded(why)) = unloaded else {
             unreachable!("{unloaded:?}");
         };
         assert!(

@@ -63,6 +63,9 @@ pub enum LookError {
     /// It has not answered within so many seconds.
     #[error("libvirt did not answer within {0} s")]
     Late(u64),
+    /// A library that our own program needs is not installed.
+    #[error("cannot ask libvirt: {0}")]
+    Unloaded(String),
     /// Our own program, which asks, is missing or cannot run.
     #[error("cannot ask libvirt: {0}")]
     Broken(String),

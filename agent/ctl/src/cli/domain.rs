@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::again::{Effect, again};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use zbus::{Connection, Variant};
 
@@ -11,13 +12,14 @@ use super::problem::{Coded, Exit, Problem};
 use super::{input, output};
 use api::client::{Fault, ManagerProxy, Options};
 use api::refused::{self, Kind};
+use api::report::{Item, Outcome, Report};
 use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::proposal::{Findings, MAX_BYTES, Proposal};
 
 /// Completes a domain's definition and says what was added.
 pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
-    let report = ask(Effect::Changes, async |manager| {
+    let report = ask_for_report(Effect::Changes, async |manager| {
         let options = options([("replace", replace.into())]);
         manager.prepare(domain, options).await
     })?;
@@ -30,7 +32,7 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
     let saved = Proposal::parse(&text)?;
     let uuid = saved.uuid.map(|uuid| uuid.to_string());
     let own = uuid.unwrap_or(saved.domain);
-    let report = ask(Effect::Changes, async |manager| {
+    let report = ask_for_report(Effect::Changes, async |manager| {
         let options = options([("plan", text.as_str().into())]);
         manager.prepare(domain.unwrap_or(&own), options).await
     })?;
@@ -58,7 +60,7 @@ pub(super) fn complete(xml: &str, replace: bool) -> Result<(String, Findings), P
 
 /// Takes back what was added to a domain's definition.
 pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
-    let report = ask(Effect::Changes, async |manager| {
+    let report = ask_for_report(Effect::Changes, async |manager| {
         manager.revert(domain, options([])).await
     })?;
     tell(&report, as_json)
@@ -67,11 +69,11 @@ pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
 /// Waits until a definition is at rest, and says whether it is complete.
 pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(), Problem> {
     let limit = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-    let report = ask(Effect::Reads, async |manager| {
+    let report = ask_for_report(Effect::Reads, async |manager| {
         manager.wait(domain, limit, options([])).await
     })?;
     tell(&report, as_json)?;
-    if report["outcome"] == "on-request" {
+    if report.read.outcome == Outcome::OnRequest {
         let text =
             format!("domain '{domain}' waits for a request: run 'variantctl prepare {domain}'");
         return Err(Problem::Failed(text));
@@ -168,44 +170,50 @@ fn unreachable(what: &str, why: &str, hint: &str) -> Problem {
     Problem::Coded(Exit::Unreachable, refusal.into())
 }
 
-fn tell(report: &Value, as_json: bool) -> Result<(), Problem> {
+/// A report as the agent says it, and as it is read.
+struct Answered {
+    json: Value,
+    read: Report,
+}
+
+fn ask_for_report(
+    effect: Effect,
+    call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<String>,
+) -> Result<Answered, Problem> {
+    let json = ask(effect, call)?;
+    let read = Report::deserialize(&json).map_err(unread)?;
+    Ok(Answered { json, read })
+}
+
+fn tell(report: &Answered, as_json: bool) -> Result<(), Problem> {
     if as_json {
-        return output::object(json!({"report": report}));
+        return output::object(json!({"report": report.json}));
     }
-    let word = |key: &str| report[key].as_str().unwrap_or_default().to_owned();
-    let said = match word("outcome").as_str() {
-        "completed" => format!("domain '{}' was completed\n", word("domain")),
-        "complete" => format!("domain '{}' is complete\n", word("domain")),
-        "reverted" => format!(
-            "domain '{0}' is reverted; it waits for 'variantctl prepare {0}'\n",
-            word("domain")
-        ),
-        "foreign" => format!(
-            "domain '{}' has no device that a recipe covers\n",
-            word("domain")
-        ),
-        _ => String::new(),
+    let report = &report.read;
+    let domain = &report.domain;
+    let said = match report.outcome {
+        Outcome::Completed => format!("domain '{domain}' was completed\n"),
+        Outcome::Complete => format!("domain '{domain}' is complete\n"),
+        Outcome::Reverted => {
+            format!("domain '{domain}' is reverted; it waits for 'variantctl prepare {domain}'\n")
+        }
+        Outcome::Foreign => format!("domain '{domain}' has no device that a recipe covers\n"),
+        Outcome::OnRequest | Outcome::Refused | Outcome::Failed => String::new(),
     };
-    let items = |key: &str| report[key].as_array().cloned().unwrap_or_default();
-    let line = |item: &Value| {
-        let part = |key: &str| {
-            item[key]
-                .as_str()
-                .map(|text| format!("{text} "))
-                .unwrap_or_default()
-        };
-        format!(
-            "  {}{}{}\n",
-            part("code"),
-            part("path"),
-            item["text"].as_str().unwrap_or_default()
-        )
-    };
-    let changes: String = items("changes").iter().map(line).collect();
-    let notes: String = items("notes")
+    let changes = report
+        .changes
         .iter()
-        .map(|note| format!("note: {}", line(note).trim_start()))
+        .map(|change| format!("  {}\n", line(change)));
+    let notes = report.notes.iter();
+    let notes: String = notes
+        .map(|note| format!("note: {}\n", line(note)))
         .collect();
     eprint!("{}", output::readable(&notes));
-    output::text(&(said + &changes))
+    output::text(&(said + &changes.collect::<String>()))
+}
+
+fn line(item: &Item) -> String {
+    let path = item.path.as_ref();
+    let path = path.map_or(String::new(), |path| format!("{path} "));
+    format!("{} {path}{}", item.code, item.text)
 }

@@ -179,6 +179,8 @@ pub(crate) enum Libvirt {
     Unasked {
         /// Why.
         why: String,
+        /// A library that it needs is not installed.
+        unloaded: bool,
     },
     /// It answers with an error.
     Failed {

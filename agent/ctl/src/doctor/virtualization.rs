@@ -18,7 +18,7 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
         ],
         Ok(Libvirt::Silent { unit, why }) => vec![silent(unit.as_deref(), why)],
         Ok(Libvirt::Failed { unit, why }) => vec![failed(unit.as_deref(), why)],
-        Ok(Libvirt::Unasked { why }) => vec![unasked(why)],
+        Ok(Libvirt::Unasked { why, unloaded }) => vec![unasked(why, *unloaded)],
         Ok(Libvirt::Answers { versions, .. }) => {
             let kernel = scene.host.kernel_release.as_deref().unwrap_or("unknown");
             let answers = Check::pass(Code::LibvirtSilent, "libvirt answers")
@@ -56,8 +56,8 @@ fn failed(unit: Option<&str>, why: &str) -> Check {
 }
 
 /// Nothing is known of libvirt then.
-fn unasked(why: &str) -> Check {
-    let hint = match why.contains(".so") {
+fn unasked(why: &str, unloaded: bool) -> Check {
+    let hint = match unloaded {
         true => {
             "install libvirt's library: 'apt-get install libvirt0', or 'dnf install libvirt-libs'"
         }

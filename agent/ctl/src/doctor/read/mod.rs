@@ -156,7 +156,14 @@ fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
         Err(why @ (LookError::Denied(_) | LookError::Late(_))) => {
             Err(Unseen::because(why.to_string()))
         }
-        Err(LookError::Broken(why)) => Ok(Libvirt::Unasked { why }),
+        Err(LookError::Broken(why)) => Ok(Libvirt::Unasked {
+            why,
+            unloaded: false,
+        }),
+        Err(LookError::Unloaded(why)) => Ok(Libvirt::Unasked {
+            why,
+            unloaded: true,
+        }),
         Err(LookError::Failed(why)) => Ok(Libvirt::Failed {
             unit: unit(files),
             why,
