@@ -7,7 +7,7 @@ use super::{FOUR, GRACE};
 
 /// The host of each case, as its `case.toml` has it.
 const CASES: [(&str, &str); 2] = [(ONE, "gh200-1gpu"), (ALL, "gb200-4gpu")];
-/// The versions of each target, as agent/tests/golden has them.
+/// The versions of each target, as agent/ctl/tests/golden has them.
 const TARGETS: [(&str, &str); 3] = [
     ("testing", "libvirt=12.8,qemu=11.1"),
     ("stable", "libvirt=11.3,qemu=10.0"),
