@@ -122,6 +122,13 @@ pub struct Lockers {
 }
 
 impl Hostdev {
+    /// True when its guest address is on the bus of the PCI controller with this index.
+    #[must_use]
+    pub fn is_on(&self, index: u32) -> bool {
+        self.address
+            .is_some_and(|address| u32::from(address.at.bus()) == index)
+    }
+
     /// Where it stands, as an XPath.
     #[must_use]
     pub fn path(&self) -> String {

@@ -132,6 +132,18 @@ impl Element {
         }
     }
 
+    /// Puts back what stood here before, as it stood here; takes the element away where nothing did.
+    #[must_use]
+    pub fn restore(&self, before: Option<&str>) -> Edit {
+        match before {
+            Some(before) => Edit {
+                span: self.span.clone(),
+                text: before.to_owned(),
+            },
+            None => self.remove(),
+        }
+    }
+
     /// Takes the whole content away and closes the start tag: undoes the first child of `<a/>`.
     #[must_use]
     pub fn collapse(&self) -> Edit {

@@ -1,5 +1,7 @@
 //! Writes the cells that a layout adds, and the distances that are missing.
 
+pub(crate) mod undo;
+
 use std::collections::BTreeMap;
 
 use kernel_glue::numa::RangeList;

@@ -9,9 +9,8 @@ use kernel_glue::numa::RangeList;
 
 use super::cells::first_cell;
 use super::distance::{Place, Projection};
-use super::fragment::Fragment;
 use super::layout::Layout;
-use super::{Assigned, Change, Plan, Setting, virsh, window};
+use super::{Assigned, Change, Plan, Setting, alias, virsh, window};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
@@ -44,16 +43,14 @@ impl Arguments {
         &mut self,
         setting: &Setting<'_>,
         kib: u64,
-        plan: &mut Plan,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Piece>, Refusal> {
         let versions = setting.target.versions;
         if kib == DEFAULT_WINDOW {
-            return Ok(());
+            return Ok(None);
         }
         if versions.qemu >= Version::VIRT_WINDOW_QEMU {
             self.push("-machine", format!("{WINDOW}{kib}K"));
-            plan.added.insert(window::piece(kib));
-            return Ok(());
+            return Ok(Some(window::piece(kib)));
         }
         let need = Version::VIRT_WINDOW_QEMU;
         let reason = format!(
@@ -69,9 +66,9 @@ impl Arguments {
     }
 
     /// An ACPI table in a file.
-    pub(super) fn table(&mut self, path: &str, plan: &mut Plan) {
+    pub(super) fn table(&mut self, path: &str) -> Piece {
         self.push("-acpitable", format!("file={path}"));
-        plan.added.insert(Piece::Table(path.to_owned()));
+        Piece::Table(path.to_owned())
     }
 
     /// Plans what is not there yet.
@@ -112,7 +109,7 @@ pub(super) fn plan(
         .iter()
         .filter(|one| one.recipe.initiators.is_some())
     {
-        name(one, plan);
+        alias::plan(one, plan);
     }
     Ok(())
 }
@@ -142,8 +139,22 @@ pub fn ours(domain: &Domain) -> Vec<&Argument> {
     ours.into_iter().map(|(_, argument)| argument).collect()
 }
 
+/// Takes back our arguments, or the element around them where we made it and nothing else is in it.
+pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Vec<Edit> {
+    let ours = ours(domain);
+    match &domain.command_line {
+        Some(line) if mark.added.has(&Piece::CommandLine) && line.arguments.len() == ours.len() => {
+            vec![line.element.remove()]
+        }
+        _ => ours
+            .into_iter()
+            .map(|argument| argument.element.remove())
+            .collect(),
+    }
+}
+
 /// True for the value of the window's argument.
-pub(crate) fn is_window(argument: &Argument) -> bool {
+pub(super) fn is_window(argument: &Argument) -> bool {
     argument.value.starts_with(WINDOW)
 }
 
@@ -201,7 +212,7 @@ fn initiators(
         );
     }
     for one in assigned {
-        let alias = alias(one);
+        let alias = alias::of(one);
         for cell in cells(plan, one.hostdev.source).iter() {
             arguments.push(
                 "-object",
@@ -234,49 +245,6 @@ fn cells(plan: &Plan, device: PciAddress) -> RangeList {
     planned
         .map(|planned| planned.cells.clone())
         .unwrap_or_default()
-}
-
-/// The user's own alias, or one that libvirt keeps: it must begin with `ua-`.
-fn alias(one: &Assigned<'_>) -> String {
-    let own = one
-        .hostdev
-        .alias
-        .as_ref()
-        .filter(|alias| alias.starts_with("ua-"));
-    own.cloned().unwrap_or_else(|| alias_of(one.hostdev.source))
-}
-
-/// The alias that a device is given.
-pub fn alias_of(device: PciAddress) -> String {
-    let device = device.to_string().replace([':', '.'], "-");
-    format!("ua-variantd-{device}")
-}
-
-fn name(one: &Assigned<'_>, plan: &mut Plan) {
-    let alias = alias(one);
-    if one.hostdev.alias.as_ref() == Some(&alias) {
-        return;
-    }
-    let fragment = Fragment::new("alias").with("name", alias).print();
-    let place = one.hostdev.alias_element.as_ref();
-    let edit = place.map_or_else(
-        || one.hostdev.element.append(&fragment),
-        |old| old.replace(&fragment),
-    );
-    plan.added_for
-        .entry(one.hostdev.source)
-        .or_default()
-        .insert(Piece::Alias);
-    let old = one.hostdev.alias_text.clone();
-    plan.aliases
-        .extend(old.map(|old| (one.hostdev.source, old)));
-    plan.changes.push(Change {
-        code: Code::NodesetMissing,
-        device: Some(one.hostdev.source),
-        path: format!("{}/alias", one.hostdev.path()),
-        reason: "a name that the initiators on QEMU's command line can use".to_owned(),
-        edits: vec![edit],
-    });
 }
 
 fn append(domain: &Domain, arguments: &[String], plan: &mut Plan) -> Edit {

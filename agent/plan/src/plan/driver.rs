@@ -14,10 +14,10 @@ use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::refusal::Refusal;
-use domain::{Domain, Driver, Piece};
+use domain::{Domain, Driver, Hostdev, Marked, Piece};
 
 /// What libvirt uses when nothing names a driver.
-pub(crate) const PLAIN: &str = "vfio-pci";
+const PLAIN: &str = "vfio-pci";
 
 /// Devices whose hostdev lacks the name of its driver; refuses what contradicts it.
 pub(super) fn unnamed(
@@ -82,8 +82,42 @@ pub(super) fn write(
     }
 }
 
+/// True when a hostdev has the `<driver>` that was added to it.
+pub(crate) fn is_intact(marked: &Marked, hostdev: &Hostdev) -> bool {
+    !marked.added.has(&Piece::Driver) || hostdev.driver.is_some()
+}
+
+/// True for a `<driver>` as an entry recorded it.
+pub(crate) fn is_carried(marked: &Marked, hostdev: &Hostdev) -> bool {
+    let (Some(ours), Some(driver)) = (&marked.driver, &hostdev.driver) else {
+        return false;
+    };
+    let model = driver.model.as_deref().unwrap_or(PLAIN);
+    let through = !marked.added.has(&Piece::Iommufd) || driver.iommufd == Some(true);
+    same(model, ours) && through
+}
+
+/// Takes `<driver>` back, while it says no more than we wrote; else the attributes that we gave it.
+pub(crate) fn undo(marked: &Marked, driver: &Driver) -> Vec<Edit> {
+    let added = &marked.added;
+    let (whole, iommufd) = (added.has(&Piece::Driver), added.has(&Piece::Iommufd));
+    let theirs = driver.iommufd.is_some() && !iommufd;
+    if whole && driver.is_bare && !theirs {
+        return vec![driver.element.remove()];
+    }
+    let model = driver.model_attribute.clone();
+    let model = model.filter(|_| whole || added.has(&Piece::Model));
+    let through = driver.iommufd_attribute.clone();
+    let through = through.filter(|_| iommufd && driver.iommufd == Some(true));
+    model
+        .into_iter()
+        .chain(through)
+        .map(Edit::removal)
+        .collect()
+}
+
 /// libvirt takes hyphen and underscore for one (src/util/virpci.c).
-pub(crate) fn same(one: &str, other: &str) -> bool {
+fn same(one: &str, other: &str) -> bool {
     one.replace('-', "_") == other.replace('-', "_")
 }
 

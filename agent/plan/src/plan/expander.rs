@@ -4,6 +4,8 @@
 //! below: QEMU's `bus_nr` is the first number of an expander (hw/pci-bridge/pci_expander_bridge.c), and
 //! each root port on it takes one more.
 
+pub(crate) mod undo;
+
 use std::collections::BTreeMap;
 
 use kernel_glue::address::PciAddress;

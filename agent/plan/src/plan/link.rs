@@ -6,11 +6,11 @@
 use kernel_glue::config::Express;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Note, Plan, Setting};
+use super::{Assigned, Change, Note, Part, Plan, Setting};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
-use domain::{Controller, Domain, Override, Piece, QEMU_NAMESPACE};
+use domain::{Controller, Domain, Mark, Override, Piece, QEMU_NAMESPACE};
 
 /// QEMU's `x-speed` by the number of a link speed (PCIExpLinkSpeed, qapi/common.json).
 const SPEEDS: [&str; 6] = ["2_5", "5", "8", "16", "32", "64"];
@@ -23,13 +23,14 @@ pub(super) fn plan(
     setting: &Setting<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
-    plan: &mut Plan,
-) {
+    plan: &Plan,
+) -> Part {
+    let mut part = Part::default();
     let mut wanted = Vec::new();
     for one in assigned.iter().filter(|one| one.recipe.placement.link) {
         let Some(port) = port(domain, one, plan) else {
             // Only QEMU's root ports have these properties (hw/pci-bridge/gen_pcie_root_port.c).
-            plan.notes.push(Note {
+            part.notes.push(Note {
                 code: Code::LinkUnknown,
                 device: Some(one.hostdev.source),
                 text: "it is on no root port, and other ports of QEMU have no link that can be set"
@@ -43,7 +44,7 @@ pub(super) fn plan(
                 wanted.push(set(port, "x-speed", speed.to_owned()));
                 wanted.push(set(port, "x-width", width.to_string()));
             }
-            None => plan.notes.push(Note {
+            None => part.notes.push(Note {
                 code: Code::LinkUnknown,
                 device: Some(one.hostdev.source),
                 text: "the speed and width of its path on the host cannot be read: run as root"
@@ -57,16 +58,27 @@ pub(super) fn plan(
         .is_some_and(|mark| mark.added.has(&Piece::Override));
     match &domain.overrides {
         Some(known) if known.properties == wanted => {}
-        Some(known) if ours => push(known.element.replace(&print(&wanted)), plan),
-        Some(_) if !wanted.is_empty() => plan.notes.push(Note {
+        Some(known) if ours => part.set(known.element.replace(&print(&wanted))),
+        Some(_) if !wanted.is_empty() => part.notes.push(Note {
             code: Code::LinkUnknown,
             device: None,
             text: "the definition has a <qemu:override> of its own, so links are left as they are"
                 .to_owned(),
         }),
-        None if !wanted.is_empty() => push(domain.after_devices(&print(&wanted)), plan),
+        None if !wanted.is_empty() => part.set(domain.after_devices(&print(&wanted))),
         _ => {}
     }
+    part
+}
+
+/// Takes back `<qemu:override>`, while it says nothing but links.
+pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
+    let overrides = domain.overrides.as_ref();
+    let overrides = overrides.filter(|_| mark.added.has(&Piece::Override))?;
+    let mut properties = overrides.properties.iter();
+    properties
+        .all(|property| matches!(property.name.as_str(), "x-speed" | "x-width"))
+        .then(|| overrides.element.remove())
 }
 
 fn set(port: u32, name: &str, value: String) -> Override {
@@ -129,14 +141,16 @@ fn print(wanted: &[Override]) -> String {
         .print()
 }
 
-fn push(edit: Edit, plan: &mut Plan) {
-    plan.added.insert(Piece::Override);
-    plan.changes.push(Change {
-        code: Code::LinkMissing,
-        device: None,
-        path: "/domain/qemu:override".to_owned(),
-        reason: "root ports that show the speed and width of the devices' links on the host"
-            .to_owned(),
-        edits: vec![edit],
-    });
+impl Part {
+    fn set(&mut self, edit: Edit) {
+        self.added.push(Piece::Override);
+        self.changes.push(Change {
+            code: Code::LinkMissing,
+            device: None,
+            path: "/domain/qemu:override".to_owned(),
+            reason: "root ports that show the speed and width of the devices' links on the host"
+                .to_owned(),
+            edits: vec![edit],
+        });
+    }
 }

@@ -3,6 +3,7 @@
 use super::fragment::Fragment;
 use super::{Change, Plan, Planned};
 use domain::code::Code;
+use domain::edit::Edit;
 use domain::{Added, Domain, Mark, Marked, NAMESPACE, Opened, Piece};
 
 /// Adds the mark, or replaces one that says something else.
@@ -41,6 +42,16 @@ pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
         reason: "a record of what was added, so that it can be checked and taken back".to_owned(),
         edits: vec![edit],
     });
+}
+
+/// Takes the mark back, with `<metadata>` where we made it and nothing else is in it.
+pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Edit {
+    let is_ours = domain.metadata_is_ours;
+    match &domain.metadata {
+        Some(metadata) if is_ours && mark.added.has(&Piece::Metadata) => metadata.remove(),
+        Some(metadata) if is_ours && mark.added.opened(Opened::Metadata) => metadata.collapse(),
+        _ => mark.element.remove(),
+    }
 }
 
 fn marked(domain: &Domain, plan: &Plan, one: &Planned) -> Marked {

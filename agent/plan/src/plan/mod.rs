@@ -4,33 +4,34 @@
 //! plan. A plan without changes says that the domain is as it must be.
 
 mod advice;
+pub(crate) mod alias;
 mod aperture;
 mod association;
 mod atomics;
 mod bar;
 pub mod binding;
 pub mod bus_number;
-mod cells;
+pub(crate) mod cells;
 pub mod command_line;
 mod controller;
 mod digest;
 mod distance;
 pub(crate) mod driver;
-mod expander;
+pub(crate) mod expander;
 mod fragment;
 pub mod function;
 mod given;
 mod layout;
-mod link;
+pub(crate) mod link;
 mod locked;
-mod mark;
-mod numa;
-mod placement;
+pub(crate) mod mark;
+pub(crate) mod numa;
+pub(crate) mod placement;
 mod qemu;
 mod rule;
-mod smmu;
+pub(crate) mod smmu;
 mod switch;
-mod table;
+pub(crate) mod table;
 mod target;
 mod unjudged;
 mod virsh;
@@ -53,7 +54,7 @@ use domain::code::{Code, Severity};
 use domain::edit::Edit;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
-use domain::{Added, Domain, Hostdev};
+use domain::{Added, Domain, Hostdev, Piece};
 
 /// What a plan is made against.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +166,15 @@ pub struct Change {
     pub edits: Vec<Edit>,
 }
 
+/// What one piece adds to a plan.
+#[derive(Debug, Default)]
+struct Part {
+    changes: Vec<Change>,
+    /// For the domain's mark.
+    added: Vec<Piece>,
+    notes: Vec<Note>,
+}
+
 /// Something to know that changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -200,6 +210,14 @@ impl Plan {
             !optional.contains(&change.code) || self.required.contains(&change.code)
         };
         self.changes.iter().find(needed)
+    }
+
+    fn add(&mut self, part: Part) {
+        self.changes.extend(part.changes);
+        part.added
+            .into_iter()
+            .for_each(|piece| self.added.insert(piece));
+        self.notes.extend(part.notes);
     }
 
     /// All edits of all changes.
@@ -326,9 +344,11 @@ fn pieces(
     let behind = placement::plan(setting, domain, assigned, plan)?;
     let through = smmu::plan(setting, domain, assigned, &behind, plan)?;
     driver::write(assigned, &unnamed, &through, plan);
-    link::plan(setting, domain, assigned, plan);
-    window::plan(setting, domain, all, &behind, &mut arguments, plan)?;
-    table::plan(setting, domain, assigned, &mut arguments, plan);
+    let part = link::plan(setting, domain, assigned, plan);
+    plan.add(part);
+    let part = window::plan(setting, domain, all, &behind, &mut arguments, plan)?;
+    plan.add(part);
+    plan.add(table::plan(setting, domain, assigned, &mut arguments));
     numa::plan(setting, domain, assigned, &mut arguments, plan)?;
     plan.devices.sort_by_key(|device| device.address);
     arguments.write(domain, plan)

@@ -9,8 +9,9 @@ use super::layout::Layout;
 use super::{Assigned, Change, Note, Plan, Planned, Setting, association, command_line};
 use crate::target::Version;
 use domain::code::Code;
+use domain::edit::{Edit, Element};
 use domain::refusal::Refusal;
-use domain::{Domain, Opened, Piece};
+use domain::{Domain, Hostdev, Marked, Opened, Piece};
 
 /// Most nodes QEMU takes (MAX_NODES, include/sysemu/numa.h).
 const MAX_CELLS: usize = 128;
@@ -52,6 +53,26 @@ pub(super) fn plan(
         name_cells(one, plan);
     }
     Ok(())
+}
+
+/// True when a hostdev's nodeset names cells that an entry of the mark records.
+pub(crate) fn is_carried(marked: &Marked, hostdev: &Hostdev) -> bool {
+    let mut cells = hostdev.nodeset.iter().flat_map(RangeList::iter);
+    marked.added.has(&Piece::Nodeset) && cells.any(|cell| marked.cells.contains(cell))
+}
+
+/// True when a hostdev has the nodeset that was added to it.
+pub(crate) fn is_intact(marked: &Marked, hostdev: &Hostdev) -> bool {
+    !marked.added.has(&Piece::Nodeset) || hostdev.nodeset.as_ref() == Some(&marked.cells)
+}
+
+/// The nodeset goes, with `<acpi>` where we made it.
+pub(crate) fn undo(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
+    if marked.added.opened(Opened::Nodeset) {
+        let attribute = hostdev.nodeset_attribute.clone();
+        return attribute.map(Edit::removal);
+    }
+    hostdev.acpi_element.as_ref().map(Element::remove)
 }
 
 pub(super) fn planned(one: &Assigned<'_>, cells: RangeList, host_nodes: Vec<NumaNode>) -> Planned {

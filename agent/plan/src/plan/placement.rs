@@ -15,7 +15,7 @@ use domain::code::Code;
 use domain::edit::Edit;
 use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
-use domain::{Controller, Domain, GuestAddress, Piece};
+use domain::{Controller, Domain, GuestAddress, Hostdev, Marked, Piece};
 
 /// Gives each device that has none an address of its own; refuses one that contradicts. Returns the
 /// expander bus of each device that is behind one.
@@ -39,6 +39,22 @@ pub(super) fn plan(
             .extend(old.map(|old| (one.hostdev.source, old)));
     }
     Ok(buses.behind)
+}
+
+/// True when a hostdev is on a port that an entry of the mark records.
+pub(crate) fn is_carried(marked: &Marked, hostdev: &Hostdev) -> bool {
+    marked.added.ports().any(|port| hostdev.is_on(port))
+}
+
+/// True when a hostdev is on the port that was added for it.
+pub(crate) fn is_intact(marked: &Marked, hostdev: &Hostdev) -> bool {
+    marked.added.ports().next().is_none() || is_carried(marked, hostdev)
+}
+
+/// The address goes, or the one from before comes back.
+pub(crate) fn undo(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
+    let address = hostdev.address_element.as_ref()?;
+    Some(address.restore(marked.replaced.as_deref()))
 }
 
 /// Refuses an address at which the guest's driver does not find the device's initiators; libvirt gives a right one where there

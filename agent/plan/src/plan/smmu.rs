@@ -3,7 +3,7 @@
 //! An SMMUv3 that is not accelerated cannot serve VFIO: it refuses mapping notifiers (hw/arm/smmuv3.c,
 //! `smmuv3_notify_flag_changed`). So it is this one or none.
 
-mod iommufd;
+pub(crate) mod iommufd;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,9 @@ use super::{Assigned, Change, Note, Plan, Setting};
 use crate::recipe::{Attributes, Need, Smmu};
 use crate::target::Version;
 use domain::code::Code;
+use domain::edit::Edit;
 use domain::refusal::Refusal;
-use domain::{Domain, Hostdev, Piece};
+use domain::{Domain, Hostdev, Mark, Piece};
 use iommufd::{Scene, is_off, lacking as lacking_iommufd};
 
 /// Plans SMMUs for the expander buses in `behind`. Returns the devices that need iommufd and do not go through it.
@@ -69,6 +70,25 @@ pub(super) fn plan(
         accelerated: &accelerated,
     };
     iommufd::plan(&scene, plan)
+}
+
+/// True when each SMMUv3 that we added is there, in front of a controller that is.
+pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
+    let mut ours = mark.added.iter().filter_map(|piece| match piece {
+        Piece::Smmu(bus) => Some(*bus),
+        _ => None,
+    });
+    ours.all(|bus| domain.controller(bus).is_some() && has_smmu(domain, bus))
+}
+
+/// Takes back the SMMUv3s in front of our expander buses that go, and of the user's. `unused` has the controllers that go.
+pub(crate) fn undo(domain: &Domain, mark: &Mark, unused: &BTreeSet<u32>) -> Vec<Edit> {
+    let is_going = |bus: &u32| unused.contains(bus) || !mark.added.has(&Piece::Expander(*bus));
+    let ours = domain.platform.iommus.iter().filter(|iommu| {
+        let bus = iommu.bus.filter(is_going);
+        bus.is_some_and(|bus| mark.added.has(&Piece::Smmu(bus)))
+    });
+    ours.map(|iommu| iommu.element.remove()).collect()
 }
 
 fn has_smmu(domain: &Domain, bus: u32) -> bool {

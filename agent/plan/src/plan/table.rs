@@ -3,10 +3,11 @@
 
 use super::command_line::Arguments;
 use super::fragment::{Fragment, print_all};
-use super::{Assigned, Change, Plan, Setting};
+use super::{Assigned, Change, Part, Setting};
 use crate::target::Version;
 use domain::code::Code;
-use domain::{Domain, Piece};
+use domain::edit::Edit;
+use domain::{AcpiTable, Domain, Mark, Piece};
 
 /// Plans the tables that the definition does not name yet.
 pub(super) fn plan(
@@ -14,17 +15,17 @@ pub(super) fn plan(
     domain: &Domain,
     assigned: &[Assigned<'_>],
     arguments: &mut Arguments,
-    plan: &mut Plan,
-) {
+) -> Part {
     let named = assigned.iter().flat_map(|one| &one.recipe.acpi_tables);
     let mut paths: Vec<&str> = named.map(|table| table.path.as_str()).collect();
     paths.sort_unstable();
     paths.dedup();
     if setting.target.versions.libvirt < Version::ACPI_TABLE_RAW {
-        paths
-            .into_iter()
-            .for_each(|path| arguments.table(path, plan));
-        return;
+        let added = paths.into_iter().map(|path| arguments.table(path));
+        return Part {
+            added: added.collect(),
+            ..Part::default()
+        };
     }
     paths.retain(|path| {
         !domain
@@ -33,13 +34,30 @@ pub(super) fn plan(
             .iter()
             .any(|known| known.path == *path)
     });
-    if let Some(change) = add(domain, &paths) {
-        plan.changes.push(change);
-        let added = paths.into_iter().map(|path| Piece::Table(path.to_owned()));
-        added.for_each(|piece| plan.added.insert(piece));
-        if domain.platform.os_acpi.is_none() {
-            plan.added.insert(Piece::Acpi);
-        }
+    let Some(change) = add(domain, &paths) else {
+        return Part::default();
+    };
+    let tables = paths.into_iter().map(|path| Piece::Table(path.to_owned()));
+    let around = domain.platform.os_acpi.is_none().then_some(Piece::Acpi);
+    Part {
+        changes: vec![change],
+        added: tables.chain(around).collect(),
+        ..Part::default()
+    }
+}
+
+/// Takes back our tables, or the element around them where we made it and nothing else is in it.
+pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Vec<Edit> {
+    let ours = |table: &&AcpiTable| mark.added.has(&Piece::Table(table.path.clone()));
+    let platform = &domain.platform;
+    let going: Vec<&AcpiTable> = platform.acpi_tables.iter().filter(ours).collect();
+    let all = going.len() == platform.acpi_tables.len();
+    match &platform.os_acpi {
+        Some(acpi) if all && mark.added.has(&Piece::Acpi) => vec![acpi.remove()],
+        _ => going
+            .into_iter()
+            .map(|table| table.element.remove())
+            .collect(),
     }
 }
 

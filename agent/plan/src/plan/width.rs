@@ -6,8 +6,9 @@
 
 use super::fragment::Fragment;
 use super::window::GIB;
-use super::{Assigned, Change, Plan, Setting, virsh};
+use super::{Assigned, Change, Part, Setting, virsh};
 use domain::code::Code;
+use domain::edit::{Edit, Element};
 use domain::refusal::Refusal;
 use domain::{AddressWidth, Domain, Mark, Opened, Piece};
 
@@ -23,14 +24,13 @@ pub(super) fn check(
     domain: &Domain,
     one: &Assigned<'_>,
     size: u64,
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
+) -> Result<Part, Refusal> {
     if domain.family() == "virt" {
-        return virt(domain, one, size);
+        return virt(domain, one, size).map(|()| Part::default());
     }
     let (needed, have) = (bits(end(domain, size)), x86_bits(setting, domain));
     if have.is_none_or(|have| needed <= have) {
-        return Ok(());
+        return Ok(Part::default());
     }
     let host = setting.host.address_bits;
     let free = domain.platform.address_width.is_none();
@@ -42,14 +42,13 @@ pub(super) fn check(
                 true => width.with("mode", "emulate").with("bits", needed),
                 false => width.with("mode", "passthrough"),
             };
-            plan.changes
-                .push(widened(needed, cpu.append(&width.print())));
             let bits = domain.platform.is_emulated().then_some(needed);
-            plan.added.insert(Piece::Width(bits));
-            if cpu.is_self_closed() {
-                plan.added.insert(Piece::Open(Opened::Cpu));
-            }
-            Ok(())
+            let opened = cpu.is_self_closed().then_some(Piece::Open(Opened::Cpu));
+            Ok(Part {
+                changes: vec![widened(needed, cpu.append(&width.print()))],
+                added: [Piece::Width(bits)].into_iter().chain(opened).collect(),
+                ..Part::default()
+            })
         }
         _ => Err(narrow(
             domain,
@@ -62,7 +61,7 @@ pub(super) fn check(
 }
 
 /// True when the address width of a definition is the one that we set, by the mark. Another one is the user's.
-pub(crate) fn is_ours(domain: &Domain, mark: &Mark) -> bool {
+fn is_ours(domain: &Domain, mark: &Mark) -> bool {
     match domain.platform.address_width {
         Some(AddressWidth::Host { limit: None }) => mark.added.has(&Piece::Width(None)),
         Some(AddressWidth::Bits(bits)) => match recorded(mark).flatten() {
@@ -74,8 +73,20 @@ pub(crate) fn is_ours(domain: &Domain, mark: &Mark) -> bool {
     }
 }
 
+/// True when a width that we set is there still.
+pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
+    recorded(mark).is_none() || is_ours(domain, mark)
+}
+
+/// Takes back our width.
+pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
+    let width = domain.platform.address_width_element.as_ref();
+    let width = width.filter(|_| is_ours(domain, mark));
+    width.map(Element::remove)
+}
+
 /// The width that we set, as the mark records it: its bits, where it is not the host's.
-pub(crate) fn recorded(mark: &Mark) -> Option<Option<u32>> {
+fn recorded(mark: &Mark) -> Option<Option<u32>> {
     let widths = mark.added.iter().filter_map(|piece| match piece {
         Piece::Width(bits) => Some(*bits),
         _ => None,
@@ -130,7 +141,7 @@ fn bits(kib: u64) -> u32 {
     u64::BITS - kib.saturating_sub(1).leading_zeros() + 10
 }
 
-fn widened(needed: u32, edit: domain::edit::Edit) -> Change {
+fn widened(needed: u32, edit: Edit) -> Change {
     Change {
         code: Code::AddressWidthMissing,
         device: None,

@@ -12,10 +12,13 @@ use kernel_glue::device::Device;
 use super::command_line::Arguments;
 use super::fragment::Fragment;
 use super::qemu::Given;
-use super::{Assigned, Change, Plan, Setting, aperture, bar, qemu, virsh, width};
+use super::{
+    Assigned, Change, Part, Plan, Setting, aperture, bar, command_line, qemu, virsh, width,
+};
 use crate::recipe::Window;
 use crate::target::Version;
 use domain::code::Code;
+use domain::edit::Edit;
 use domain::refusal::Refusal;
 use domain::{Domain, Mark, Opened, Piece};
 
@@ -29,42 +32,72 @@ pub(super) fn plan(
     assigned: &[Assigned<'_>],
     behind: &BTreeMap<PciAddress, u32>,
     arguments: &mut Arguments,
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
+    plan: &Plan,
+) -> Result<Part, Refusal> {
     let counting: Vec<&Assigned<'_>> = assigned
         .iter()
         .filter(|one| window(domain, one).is_some())
         .collect();
     let Some(first) = counting.first() else {
-        return Ok(());
+        return Ok(Part::default());
     };
     let needed = needed_kib(setting, domain, &counting, behind, plan);
     if let Some(size) = argued(domain, needed).map_err(|it| it.of(first.hostdev.source))? {
-        plan.added.insert(Piece::UsersWindow);
-        return width::check(setting, domain, first, size, plan);
+        let mut part = width::check(setting, domain, first, size)?;
+        part.added.push(Piece::UsersWindow);
+        return Ok(part);
     }
     let have = domain.controller(0).and_then(|root| root.hole64_kib);
     let size = have.unwrap_or(needed);
     if size < needed || !size.is_power_of_two() {
         return Err(wrong(domain, size, needed).of(first.hostdev.source));
     }
-    width::check(setting, domain, first, size, plan)?;
+    let mut part = width::check(setting, domain, first, size)?;
     let old = domain.family() == "virt" && setting.target.versions.libvirt < Version::VIRT_WINDOW;
     if have.is_some() && old {
         return Err(no_element(setting, domain).of(first.hostdev.source));
     }
     if have.is_some() {
-        return Ok(());
+        return Ok(part);
     }
     if old {
-        return arguments
-            .window(setting, size, plan)
-            .map_err(|refusal| refusal.of(first.hostdev.source));
+        let argument = arguments.window(setting, size);
+        let argument = argument.map_err(|refusal| refusal.of(first.hostdev.source))?;
+        part.added.extend(argument);
+        return Ok(part);
     }
     let reason = reason(size, &asked(&counting));
-    plan.changes.push(add(domain, size, reason));
-    record(domain, size, plan);
-    Ok(())
+    part.changes.push(add(domain, size, reason));
+    part.added.extend(pieces(domain, size));
+    Ok(part)
+}
+
+/// True when the window that the mark records is there still: ours with its size, or the user's own argument.
+pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
+    let hole = domain.controller(0).and_then(|root| root.hole64_kib);
+    let is_argument = || {
+        let mut arguments = command_line::ours(domain).into_iter();
+        arguments.any(command_line::is_window)
+    };
+    let line = domain.command_line.iter();
+    let mut arguments = line.flat_map(|line| &line.arguments);
+    ours(mark).is_none_or(|kib| hole == Some(kib) || is_argument())
+        && (!mark.added.has(&Piece::UsersWindow)
+            || arguments.any(|one| one.value.contains("highmem-mmio-size=")))
+}
+
+/// Takes back our window, unless its size is another by now: then it is the user's.
+pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
+    let root = domain.controller(0)?;
+    let hole = root.hole64_element.as_ref()?;
+    root.hole64_kib.filter(|kib| is_ours(mark, *kib))?;
+    if mark.added.has(&Piece::Root) {
+        Some(root.element.remove())
+    } else if mark.added.opened(Opened::Root) {
+        Some(root.element.collapse())
+    } else {
+        Some(hole.remove())
+    }
 }
 
 /// The recipe's section, when it is about the domain's machine type.
@@ -147,13 +180,13 @@ pub(super) fn piece(kib: u64) -> Piece {
 }
 
 /// True when a window of this size is the one that we set, by the mark. Marks from before sizes were recorded say no number.
-pub(crate) fn is_ours(mark: &Mark, kib: u64) -> bool {
+fn is_ours(mark: &Mark, kib: u64) -> bool {
     let unsized_mark = || mark.added.has(&Piece::Window(None));
     ours(mark).map_or_else(unsized_mark, |ours| ours == kib)
 }
 
 /// The size in KiB of the window that we set, by the mark.
-pub(crate) fn ours(mark: &Mark) -> Option<u64> {
+pub(super) fn ours(mark: &Mark) -> Option<u64> {
     let mut pieces = mark.added.iter();
     pieces.find_map(|piece| match piece {
         Piece::Window(gib) => gib.map(|gib| u64::from(gib) * GIB),
@@ -212,13 +245,12 @@ fn reason(kib: u64, asked: &[PciAddress]) -> String {
     }
 }
 
-fn record(domain: &Domain, kib: u64, plan: &mut Plan) {
-    plan.added.insert(piece(kib));
-    match domain.controller(0) {
-        None => plan.added.insert(Piece::Root),
-        Some(root) if root.element.is_self_closed() => plan.added.insert(Piece::Open(Opened::Root)),
-        Some(_) => {}
-    }
+fn pieces(domain: &Domain, kib: u64) -> impl Iterator<Item = Piece> {
+    let around = match domain.controller(0) {
+        None => Some(Piece::Root),
+        Some(root) => (root.element.is_self_closed()).then_some(Piece::Open(Opened::Root)),
+    };
+    [piece(kib)].into_iter().chain(around)
 }
 
 fn wrong(domain: &Domain, have: u64, needed: u64) -> Refusal {

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use kernel_glue::address::PciAddress;
 
-use crate::plan::command_line;
-use crate::plan::{width, window};
-use domain::{Controller, Domain, Hostdev, Mark, Marked, Piece};
+use crate::plan::{
+    alias, driver, expander::undo as expander, numa, placement, smmu, width, window,
+};
+use domain::{Controller, Domain, Hostdev, Mark, Marked};
 
 /// True when every device has the pieces that the mark records, and nothing of them is missing or left over.
 pub(super) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     mark.devices.iter().all(|marked| has_pieces(domain, marked))
-        && has_controllers(domain, mark)
-        && !has_lost_window(domain, mark)
-        && has_own_window(domain, mark)
-        && has_own_width(domain, mark)
+        && expander::is_intact(domain, mark)
+        && smmu::is_intact(domain, mark)
+        && window::is_intact(domain, mark)
+        && width::is_intact(domain, mark)
 }
 
 fn has_pieces(domain: &Domain, marked: &Marked) -> bool {
@@ -22,60 +23,13 @@ fn has_pieces(domain: &Domain, marked: &Marked) -> bool {
     let Some(hostdev) = hostdevs.find(|hostdev| hostdev.source == marked.address) else {
         return false;
     };
-    let bus = hostdev.address.map(|address| u32::from(address.at.bus()));
-    let mut ports = marked.added.ports().peekable();
-    let placed = ports.peek().is_none() || ports.any(|port| Some(port) == bus);
-    let named =
-        !marked.added.has(&Piece::Nodeset) || hostdev.nodeset.as_ref() == Some(&marked.cells);
-    let alias = command_line::alias_of(marked.address);
-    let called = !marked.added.has(&Piece::Alias) || hostdev.alias.as_ref() == Some(&alias);
-    let driven = !marked.added.has(&Piece::Driver) || hostdev.driver.is_some();
-    placed && named && called && driven
-}
-
-/// Each port, expander bus and switch of ours is there and has something on it, and each SMMUv3 of ours is there.
-fn has_controllers(domain: &Domain, mark: &Mark) -> bool {
-    let devices = mark.devices.iter();
-    let ports = devices.flat_map(|marked| marked.added.ports());
-    let others = mark.added.iter().filter_map(|piece| match piece {
-        Piece::Expander(index) | Piece::Switch(index) => Some(*index),
-        _ => None,
-    });
-    let mut ours = ports.chain(others);
-    let mut smmus = mark.added.iter().filter_map(|piece| match piece {
-        Piece::Smmu(bus) => Some(*bus),
-        _ => None,
-    });
-    let is_served = |bus: u32| {
-        let mut iommus = domain.platform.iommus.iter();
-        domain.controller(bus).is_some() && iommus.any(|iommu| iommu.bus == Some(bus))
-    };
-    ours.all(|index| domain.controller(index).is_some() && domain.devices_on(index) > 0)
-        && smmus.all(is_served)
-}
-
-/// The window that we set has its size still.
-fn has_own_window(domain: &Domain, mark: &Mark) -> bool {
-    let hole = domain.controller(0).and_then(|root| root.hole64_kib);
-    window::ours(mark).is_none_or(|kib| {
-        hole == Some(kib)
-            || command_line::ours(domain)
-                .into_iter()
-                .any(command_line::is_window)
-    })
-}
-
-/// The address width that we set is there still.
-fn has_own_width(domain: &Domain, mark: &Mark) -> bool {
-    width::recorded(mark).is_none() || width::is_ours(domain, mark)
-}
-
-/// The window is an argument of the user's, by the mark, and he removed it.
-fn has_lost_window(domain: &Domain, mark: &Mark) -> bool {
-    let line = domain.command_line.iter();
-    let mut arguments = line.flat_map(|line| &line.arguments);
-    mark.added.has(&Piece::UsersWindow)
-        && !arguments.any(|one| one.value.contains("highmem-mmio-size="))
+    let checks = [
+        placement::is_intact,
+        numa::is_intact,
+        alias::is_intact,
+        driver::is_intact,
+    ];
+    checks.iter().all(|is_intact| is_intact(marked, hostdev))
 }
 
 /// True when both give the same distances, and each device that is behind an expander bus in both one at the same cell.

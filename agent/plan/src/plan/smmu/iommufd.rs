@@ -12,8 +12,9 @@ use crate::plan::{Assigned, Change, Plan, Setting};
 use crate::recipe::Need;
 use crate::target::Version;
 use domain::code::Code;
+use domain::edit::Edit;
 use domain::refusal::Refusal;
-use domain::{Domain, Hostdev, Piece};
+use domain::{Domain, Hostdev, Mark, Piece};
 
 /// What is decided over.
 #[derive(Clone, Copy)]
@@ -64,6 +65,13 @@ pub(super) fn plan(scene: &Scene<'_>, plan: &mut Plan) -> Result<BTreeSet<PciAdd
         }
         false => Ok(through),
     }
+}
+
+/// Takes back `<iommufd>` of the domain.
+pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
+    let iommufd = domain.platform.iommufd.as_ref();
+    let iommufd = iommufd.filter(|_| mark.added.has(&Piece::Iommufd))?;
+    Some(iommufd.element.remove())
 }
 
 impl Scene<'_> {

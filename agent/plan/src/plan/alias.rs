@@ -1,0 +1,68 @@
+//! The alias of a hostdev, by which initiators on QEMU's command line name it.
+
+use kernel_glue::address::PciAddress;
+
+use super::fragment::Fragment;
+use super::{Assigned, Change, Plan};
+use domain::code::Code;
+use domain::edit::Edit;
+use domain::{Hostdev, Marked, Piece};
+
+/// The user's own alias, or one that libvirt keeps: it must begin with `ua-`.
+pub(super) fn of(one: &Assigned<'_>) -> String {
+    let own = one
+        .hostdev
+        .alias
+        .as_ref()
+        .filter(|alias| alias.starts_with("ua-"));
+    own.cloned().unwrap_or_else(|| given(one.hostdev.source))
+}
+
+/// The alias that a device is given.
+pub(crate) fn given(device: PciAddress) -> String {
+    let device = device.to_string().replace([':', '.'], "-");
+    format!("ua-variantd-{device}")
+}
+
+pub(super) fn plan(one: &Assigned<'_>, plan: &mut Plan) {
+    let alias = of(one);
+    if one.hostdev.alias.as_ref() == Some(&alias) {
+        return;
+    }
+    let fragment = Fragment::new("alias").with("name", alias).print();
+    let place = one.hostdev.alias_element.as_ref();
+    let edit = place.map_or_else(
+        || one.hostdev.element.append(&fragment),
+        |old| old.replace(&fragment),
+    );
+    plan.added_for
+        .entry(one.hostdev.source)
+        .or_default()
+        .insert(Piece::Alias);
+    let old = one.hostdev.alias_text.clone();
+    plan.aliases
+        .extend(old.map(|old| (one.hostdev.source, old)));
+    plan.changes.push(Change {
+        code: Code::NodesetMissing,
+        device: Some(one.hostdev.source),
+        path: format!("{}/alias", one.hostdev.path()),
+        reason: "a name that the initiators on QEMU's command line can use".to_owned(),
+        edits: vec![edit],
+    });
+}
+
+/// True when a hostdev has the alias that an entry of the mark records.
+pub(crate) fn is_carried(marked: &Marked, hostdev: &Hostdev) -> bool {
+    marked.added.has(&Piece::Alias) && hostdev.alias.as_ref() == Some(&given(marked.address))
+}
+
+/// True when a hostdev has the alias that was added to it.
+pub(crate) fn is_intact(marked: &Marked, hostdev: &Hostdev) -> bool {
+    !marked.added.has(&Piece::Alias) || is_carried(marked, hostdev)
+}
+
+/// The alias goes, or the one from before comes back.
+pub(crate) fn undo(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
+    let alias = hostdev.alias_element.as_ref()?;
+    Some(alias.restore(marked.alias.as_deref()))
+}
