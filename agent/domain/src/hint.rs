@@ -3,11 +3,16 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// Begin and end of a command in its sentence, in bytes.
+type Span = (usize, usize);
+
 /// Lower case, no full stop. A command is known as such from where it is written, never found in the sentence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hint {
-    text: String,
-    command: Option<String>,
+    text: Box<str>,
+    /// Where in the text commands are.
+    commands: Box<[Span]>,
+    command: Option<Box<str>>,
 }
 
 impl Hint {
@@ -22,45 +27,64 @@ impl Hint {
     #[must_use]
     pub fn with(sentence: &str, command: impl Into<String>) -> Self {
         let command = command.into();
-        let (before, after) = sentence.split_once("{}").unwrap_or((sentence, ""));
         Self {
-            text: format!("{before}'{command}'{after}"),
-            command: Some(command),
+            command: Some(command.as_str().into()),
+            ..Self::naming(sentence, &command)
+        }
+    }
+
+    /// As [`Self::with`], with a command that helps and is not enough.
+    #[must_use]
+    pub fn naming(sentence: &str, command: &str) -> Self {
+        let (before, after) = sentence.split_once("{}").unwrap_or((sentence, ""));
+        let begin = before.len() + 1;
+        Self {
+            text: format!("{before}'{command}'{after}").into(),
+            commands: Box::new([(begin, begin + command.len())]),
+            command: None,
         }
     }
 
     /// The same with words before it.
     #[must_use]
     pub fn after(mut self, words: &str) -> Self {
-        self.text.insert_str(0, words);
+        self.text = format!("{words}{}", self.text).into();
+        self.commands = moved(&self.commands, words.len());
         self
     }
 
     /// The same with words behind it.
     #[must_use]
     pub fn then(mut self, words: &str) -> Self {
-        self.text.push_str(words);
+        self.text = format!("{}{words}", self.text).into();
         self
     }
 
     /// A sentence and its command as another program has them: nothing is added.
     #[must_use]
     pub fn known(text: String, command: Option<String>) -> Self {
-        Self { text, command }
+        Self {
+            text: text.into(),
+            commands: Box::default(),
+            command: command.map(Into::into),
+        }
     }
 
     /// The same, where these words of a command are enough.
     #[must_use]
     pub fn by<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
-        self.command = Some(line(words));
+        self.command = Some(line(words).into());
         self
     }
 
     /// Both, one after the other; the command is that to begin with.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
+        const AND: &str = " and ";
+        let behind = moved(&other.commands, self.text.len() + AND.len());
         Self {
-            text: format!("{self} and {other}"),
+            text: format!("{self}{AND}{other}").into(),
+            commands: [self.commands, behind].concat().into(),
             command: self.command.or(other.command),
         }
     }
@@ -77,14 +101,31 @@ impl Hint {
         self.command.as_deref()
     }
 
-    /// The same with other words for the sentence and the command.
+    /// The same with each of its commands as `change` returns it.
     #[must_use]
-    pub fn map(self, words: impl Fn(&str) -> String) -> Self {
+    pub fn map_commands(self, change: impl Fn(&str) -> String) -> Self {
+        let mut text = String::new();
+        let mut commands = Vec::new();
+        let mut done = 0;
+        for (begin, end) in self.commands {
+            text.push_str(&self.text[done..begin]);
+            let start = text.len();
+            text.push_str(&change(&self.text[begin..end]));
+            commands.push((start, text.len()));
+            done = end;
+        }
+        text.push_str(&self.text[done..]);
         Self {
-            text: words(&self.text),
-            command: self.command.as_deref().map(words),
+            text: text.into(),
+            commands: commands.into(),
+            command: self.command.map(|command| change(&command).into()),
         }
     }
+}
+
+fn moved(commands: &[Span], by: usize) -> Box<[Span]> {
+    let spans = commands.iter();
+    spans.map(|(begin, end)| (begin + by, end + by)).collect()
 }
 
 /// The words of a command as a line for a shell.
@@ -105,10 +146,7 @@ fn quoted(word: &str) -> Cow<'_, str> {
 /// A sentence without a command that is enough.
 impl From<String> for Hint {
     fn from(text: String) -> Self {
-        Self {
-            text,
-            command: None,
-        }
+        Self::known(text, None)
     }
 }
 
@@ -150,10 +188,22 @@ mod tests {
     }
 
     #[test]
-    fn other_words_go_to_both() {
-        let hint = Hint::run("variantctl list").map(|text| text.replace("list", "--host h list"));
-        assert_eq!(hint.as_str(), "run 'variantctl --host h list'");
-        assert_eq!(hint.command(), Some("variantctl --host h list"));
+    fn commands_are_changed_and_the_words_around_them_are_not() {
+        let first = Hint::run("variantctl list").after("first ");
+        let hint = first
+            .and(Hint::naming("see {} for more", "variantctl show X"))
+            .then(", as variantctl says");
+        let changed = hint.map_commands(|line| line.replace("variantctl", "variantctl -h"));
+        assert_eq!(
+            changed.as_str(),
+            "first run 'variantctl -h list' and see 'variantctl -h show X' for more, as variantctl says"
+        );
+        assert_eq!(changed.command(), Some("variantctl -h list"));
+        let same = changed.map_commands(|line| line.replace("variantctl -h", "variantctl"));
+        assert_eq!(
+            same.as_str(),
+            "first run 'variantctl list' and see 'variantctl show X' for more, as variantctl says"
+        );
     }
 
     #[test]

@@ -225,8 +225,9 @@ fn refuse_unconfined(device: &Device, no_iommu: bool) -> Result<(), Refusal> {
         return Ok(());
     }
     let reason = "no IOMMU confines it, and VFIO's no-IOMMU mode is on: its guest could reach all of the host's memory";
-    let mend = "switch the IOMMU on ('variantctl doctor --only VD-DOC-001'), and that mode off: 'echo N > \
-                /sys/module/vfio/parameters/enable_unsafe_noiommu_mode'";
+    let sentence = "switch the IOMMU on ({}), and that mode off: 'echo N > \
+                    /sys/module/vfio/parameters/enable_unsafe_noiommu_mode'";
+    let mend = Hint::naming(sentence, "variantctl doctor --only VD-DOC-001");
     Err(Refusal::new(Code::DeviceUnconfined, reason, mend))
 }
 

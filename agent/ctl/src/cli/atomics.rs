@@ -152,7 +152,7 @@ fn devices<'a>(
 ) -> Result<Vec<&'a Device>, Problem> {
     let find = |address: PciAddress| {
         let device = view.host.devices.get(&address);
-        device.ok_or_else(|| super::device::not_found(address))
+        device.ok_or_else(|| super::device::not_found(address, &view.root))
     };
     match (one, domain) {
         (Some(address), _) => find(address).map(|device| vec![device]),

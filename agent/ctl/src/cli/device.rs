@@ -1,5 +1,7 @@
 //! `variantctl show DEVICE`: what is known of one device.
 
+use std::path::Path;
+
 use kernel_glue::address::PciAddress;
 use kernel_glue::alias;
 use kernel_glue::config::Config;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use super::list::{driver, or_dash, to_json};
 use super::occupancy::{self, Seen};
 use super::problem::Problem;
-use super::{View, output, region};
+use super::{View, hint, output, region};
 use planner::plan::{Setting, initiators};
 
 /// Prints it; with `regions` also what VFIO shows, or last of all why it could not be asked.
@@ -18,7 +20,7 @@ pub(super) fn run(view: &View, address: PciAddress, regions: bool) -> Result<(),
         .host
         .devices
         .get(&address)
-        .ok_or_else(|| not_found(address))?;
+        .ok_or_else(|| not_found(address, &view.root))?;
     let seen = Seen::read(view, device);
     let asked = regions.then(|| region::ask(view, address)).transpose();
     let shown = asked.as_ref().ok().and_then(Option::as_ref);
@@ -38,9 +40,10 @@ pub(super) fn run(view: &View, address: PciAddress, regions: bool) -> Result<(),
     asked.map(drop)
 }
 
-pub(super) fn not_found(address: PciAddress) -> Problem {
+pub(super) fn not_found(address: PciAddress, host: &Path) -> Problem {
+    let all = hint::for_host("variantctl list --all", host);
     Problem::NotFound(format!(
-        "'{address}': this host has no such PCI device; run 'variantctl list --all'"
+        "'{address}': this host has no such PCI device; run '{all}'"
     ))
 }
 

@@ -69,7 +69,7 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
     checks.retain(|check| request.wants(check));
     for check in &mut checks {
         let hint = check.hint.take();
-        check.hint = hint.map(|hint| hint.map(|text| hint::for_host(text, cli.host())));
+        check.hint = hint.map(|hint| hint.map_commands(|line| hint::for_host(line, cli.host())));
     }
     let (tally, next) = (Tally::of(&checks), next(&scene, &checks));
     let next = hint::for_host(&next, cli.host());

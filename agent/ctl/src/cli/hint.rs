@@ -2,34 +2,37 @@
 
 use std::path::Path;
 
+use domain::hint::line;
+use domain::refusal::Refusal;
+
 /// Verbs that read the host which `--host` names; the others act on this one, or need none.
 const VERBS: [&str; 7] = [
     "atomics", "doctor", "list", "plan", "rewrite", "show", "topology",
 ];
 
-/// The text with `--host HOST` in each command that would otherwise look at this host.
-pub(super) fn for_host(text: &str, host: &Path) -> String {
-    if host == Path::new("/") {
-        return text.to_owned();
+/// The command line with `--host HOST`, if it would otherwise look at this host.
+pub(super) fn for_host(command: &str, host: &Path) -> String {
+    const OURS: &str = "variantctl ";
+    let (user, ours) = match command.strip_prefix("sudo ") {
+        Some(ours) => ("sudo ", ours),
+        None => ("", command),
+    };
+    let verb = |rest: &&str| VERBS.contains(&rest.split(' ').next().unwrap_or_default());
+    let rest = ours.strip_prefix(OURS).filter(verb);
+    match rest.filter(|_| host != Path::new("/")) {
+        Some(rest) => {
+            let host = host.display().to_string();
+            format!("{user}{} {rest}", line(["variantctl", "--host", &host]))
+        }
+        None => command.to_owned(),
     }
-    let option = format!("variantctl --host {} ", quoted(&host.display().to_string()));
-    let mut parts = text.split("variantctl ");
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let word = part.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-        let reads = VERBS.contains(&word.clone().next().unwrap_or_default());
-        out.push_str(if reads { &option } else { "variantctl " });
-        out.push_str(part);
-    }
-    out
 }
 
-/// The word as a shell takes it for one.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=~".contains(c);
-    match word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("\"{}\"", word.replace(['"', '$', '`', '\\'], "?")),
+/// The refusal with `--host HOST` in the commands of its hint.
+pub(super) fn refusal_for_host(refusal: Refusal, host: &Path) -> Refusal {
+    Refusal {
+        mend: refusal.mend.map_commands(|command| for_host(command, host)),
+        ..refusal
     }
 }
 
@@ -40,31 +43,28 @@ mod tests {
     #[test]
     fn commands_that_read_a_host_name_the_recorded_one() {
         let host = Path::new("/tmp/h");
-        for (text, wanted) in [
+        for (command, wanted) in [
             (
-                "run 'variantctl list --all'",
-                "run 'variantctl --host /tmp/h list --all'",
+                "variantctl list --all",
+                "variantctl --host /tmp/h list --all",
             ),
             (
                 "sudo variantctl doctor",
                 "sudo variantctl --host /tmp/h doctor",
             ),
             ("variantctl --host /x list", "variantctl --host /x list"),
-            (
-                "'variantctl bind X', see 'variantctl show X'",
-                "'variantctl bind X', see 'variantctl --host /tmp/h show X'",
-            ),
-            ("variantctl prepare g", "variantctl prepare g"),
+            ("variantctl bind X", "variantctl bind X"),
+            ("variantctl prepare list", "variantctl prepare list"),
             (
                 "variantctl explain VD-TOP-001",
                 "variantctl explain VD-TOP-001",
             ),
-            ("nothing", "nothing"),
+            ("virsh list", "virsh list"),
         ] {
-            assert_eq!(for_host(text, host), wanted);
-            assert_eq!(for_host(text, Path::new("/")), text);
+            assert_eq!(for_host(command, host), wanted);
+            assert_eq!(for_host(command, Path::new("/")), command);
         }
         let spaced = for_host("variantctl list", Path::new("a b"));
-        assert_eq!(spaced, "variantctl --host \"a b\" list");
+        assert_eq!(spaced, "variantctl --host 'a b' list");
     }
 }

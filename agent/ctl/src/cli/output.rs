@@ -156,8 +156,8 @@ pub(super) fn gaps(gaps: &[Gap]) {
 
 /// Says why a table of covered devices is empty.
 pub(super) fn none_covered(host: &Path) {
-    let text = "no device of this host is covered by a recipe; 'variantctl list --all' lists every PCI function";
-    eprintln!("{}", hint::for_host(text, host));
+    let all = hint::for_host("variantctl list --all", host);
+    eprintln!("no device of this host is covered by a recipe; '{all}' lists every PCI function");
 }
 
 /// The gaps as JSON.

@@ -40,10 +40,16 @@ pub(super) enum Exit {
 #[derive(Clone, Debug)]
 pub(super) struct Coded {
     code: Code,
+    /// Words before the sentence.
+    before: String,
+    said: Said,
+}
+
+#[derive(Clone, Debug)]
+enum Said {
     /// With the code and the hint in it.
-    text: String,
-    /// The way out, where it is known beside the sentence.
-    hint: Option<Hint>,
+    Text(String),
+    Refusal(Box<Refusal>),
 }
 
 impl Coded {
@@ -51,8 +57,8 @@ impl Coded {
     pub(super) fn new(code: Code, text: impl Into<String>) -> Self {
         Self {
             code,
-            text: text.into(),
-            hint: None,
+            before: String::new(),
+            said: Said::Text(text.into()),
         }
     }
 }
@@ -61,8 +67,36 @@ impl From<Refusal> for Coded {
     fn from(refusal: Refusal) -> Self {
         Self {
             code: refusal.code,
-            text: refusal.to_string(),
-            hint: Some(refusal.mend),
+            before: String::new(),
+            said: Said::Refusal(Box::new(refusal)),
+        }
+    }
+}
+
+impl Coded {
+    fn hint(&self) -> Option<&Hint> {
+        match &self.said {
+            Said::Refusal(refusal) => Some(&refusal.mend),
+            Said::Text(_) => None,
+        }
+    }
+
+    fn for_host(self, host: &Path) -> Self {
+        let said = match self.said {
+            Said::Refusal(refusal) => {
+                Said::Refusal(Box::new(hint::refusal_for_host(*refusal, host)))
+            }
+            said @ Said::Text(_) => said,
+        };
+        Self { said, ..self }
+    }
+}
+
+impl fmt::Display for Coded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.said {
+            Said::Text(text) => write!(f, "{}{text}", self.before),
+            Said::Refusal(refusal) => write!(f, "{}{refusal}", self.before),
         }
     }
 }
@@ -92,8 +126,8 @@ impl Problem {
             Self::NotFound(text) => Self::NotFound(format!("{words}: {text}")),
             Self::Unreachable(text) => Self::Unreachable(format!("{words}: {text}")),
             Self::Coded(exit @ (Exit::NotFound | Exit::Unreachable), coded) => {
-                let text = format!("{words}: {}", coded.text);
-                Self::Coded(exit, Coded { text, ..coded })
+                let before = format!("{words}: {}", coded.before);
+                Self::Coded(exit, Coded { before, ..coded })
             }
             other => other,
         }
@@ -101,23 +135,12 @@ impl Problem {
 
     /// The same with the host that was asked about in each command that reads one.
     pub(super) fn for_host(self, host: &Path) -> Self {
-        let named = |text: &str| hint::for_host(text, host);
         match self {
-            Self::Refused(refusal) => Self::Refused(Refusal {
-                mend: refusal.mend.map(named),
-                ..refusal
-            }),
-            Self::Coded(exit, coded) if exit != Exit::Unreachable => Self::Coded(
-                exit,
-                Coded {
-                    text: named(&coded.text),
-                    hint: coded.hint.map(|hint| hint.map(named)),
-                    ..coded
-                },
-            ),
-            Self::Failed(text) => Self::Failed(named(&text)),
-            Self::NotFound(text) => Self::NotFound(named(&text)),
-            Self::Coded(..) | Self::Unreachable(_) | Self::Usage(_) | Self::Found => self,
+            Self::Refused(refusal) => Self::Refused(hint::refusal_for_host(refusal, host)),
+            Self::Coded(exit, coded) if exit != Exit::Unreachable => {
+                Self::Coded(exit, coded.for_host(host))
+            }
+            other => other,
         }
     }
 
@@ -134,7 +157,7 @@ impl Problem {
     pub(super) fn hint(&self) -> Option<&Hint> {
         match self {
             Self::Refused(refusal) => Some(&refusal.mend),
-            Self::Coded(_, coded) => coded.hint.as_ref(),
+            Self::Coded(_, coded) => coded.hint(),
             _ => None,
         }
     }
@@ -150,7 +173,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::Coded(_, coded) => f.write_str(&coded.text),
+            Self::Coded(_, coded) => coded.fmt(f),
             Self::Failed(text)
             | Self::NotFound(text)
             | Self::Unreachable(text)

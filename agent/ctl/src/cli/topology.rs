@@ -92,7 +92,7 @@ fn completed(view: &View, text: &str, setting: &Setting<'_>) -> Result<Domain, P
     match rewrite::rewrite(&definition, setting) {
         Ok(completed) => Ok(Domain::parse(&completed.text)?),
         Err(refusal) => {
-            let refusal = hint::for_host(&refusal.to_string(), &view.root);
+            let refusal = hint::refusal_for_host(refusal, &view.root);
             output::say(&format!(
                 "note: drawn as the definition stands, which cannot be completed: {refusal}"
             ));

@@ -7,6 +7,7 @@ use super::check::Check;
 use super::scene::{Scene, Unseen};
 use super::{driver, occupancy, record};
 use domain::code::Code;
+use domain::hint::Hint;
 use planner::atomics::{self, Answer, Kernel, Question};
 use planner::plan::{Setting, initiators};
 use planner::recipe::{Need, Recipe};
@@ -25,7 +26,10 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
         checks.push(Check::warn(
             Code::NothingCovered,
             "no device of this host is covered by a recipe",
-            "'variantctl list --all' lists every PCI function; [[device]] in variantd.conf adds an id to a recipe",
+            Hint::naming(
+                "{} lists every PCI function; [[device]] in variantd.conf adds an id to a recipe",
+                "variantctl list --all",
+            ),
         ));
     }
     checks.extend(record::reservations(scene));
@@ -165,7 +169,7 @@ fn atomics(scene: &Scene, device: &Device) -> Option<Check> {
         Need::Require => Code::AtomicsLacking,
     };
     let fine = "AtomicOps reach the root";
-    let hint = format!("see 'variantctl atomics {}'", device.address);
+    let hint = Hint::naming("see {}", &format!("variantctl atomics {}", device.address));
     Some(match report.driver {
         Answer::Yes => Check::pass(code, fine).with(format!("{} bits", report.host.granted())),
         Answer::Open(finding) => Check::unseen(code, fine, &Unseen::because(finding.reason)),

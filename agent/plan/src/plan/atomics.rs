@@ -10,6 +10,7 @@ use crate::atomics::{Answer, Finding, Guest, Kernel, Question, report, report_pl
 use crate::recipe::{Need, Placement, Recipe};
 use domain::Domain;
 use domain::code::Code;
+use domain::hint::Hint;
 use domain::refusal::Refusal;
 
 /// What a device without a recipe is planned by: nothing but its place.
@@ -73,10 +74,11 @@ fn judge(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>, plan: &Plan
 }
 
 fn refusal(one: &Assigned<'_>, finding: &Finding) -> Refusal {
-    let mend = format!(
-        "see 'variantctl atomics {}', or say need = \"prefer\" in [atomics] of recipe '{}'",
-        one.hostdev.source, one.recipe.name
-    );
+    let command = format!("variantctl atomics {}", one.hostdev.source);
+    let mend = Hint::naming("see {}", &command).then(&format!(
+        ", or say need = \"prefer\" in [atomics] of recipe '{}'",
+        one.recipe.name
+    ));
     Refusal::new(Code::AtomicsLacking, finding.reason.clone(), mend).of(one.hostdev.source)
 }
 

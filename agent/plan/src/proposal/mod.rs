@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Change, Setting};
 use crate::rewrite::{self, Rewrite};
 use domain::code::Code;
+use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
 use domain::{Definition, DomainUuid};
 
@@ -178,8 +179,8 @@ impl Proposal {
     pub fn stale(&self, what: &str) -> Refusal {
         let domain = &self.domain;
         let reason = format!("the plan of domain '{domain}' is stale: since then changed: {what}");
-        let mend =
-            format!("plan again with 'variantctl plan --json {domain}' and read what is different");
+        let command = line(["variantctl", "plan", "--json", domain]);
+        let mend = Hint::naming("plan again with {} and read what is different", &command);
         Refusal::new(Code::PlanStale, reason, mend)
     }
 
@@ -194,7 +195,8 @@ impl Proposal {
 }
 
 fn unreadable(reason: String) -> Refusal {
-    let mend = "make one with 'variantctl plan --json DOMAIN', and hand it back as it is";
+    let sentence = "make one with {}, and hand it back as it is";
+    let mend = Hint::naming(sentence, "variantctl plan --json DOMAIN");
     Refusal::new(
         Code::PlanUnreadable,
         format!("cannot take the plan: {reason}"),

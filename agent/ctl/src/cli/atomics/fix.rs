@@ -117,10 +117,11 @@ fn explain(view: &View, switched: &[&Report]) {
         .collect();
     let text = format!(
         "note: {}: left behind the guest's switch, which ends AtomicOps: the driver runs without them, and on a root port of \
-         its own the guest would not see which devices are near it; 'variantctl rewrite --replace' moves it",
-        devices.join(", ")
+         its own the guest would not see which devices are near it; '{}' moves it",
+        devices.join(", "),
+        hint::for_host("variantctl rewrite --replace", &view.root)
     );
-    eprintln!("{}", hint::for_host(&text, &view.root));
+    eprintln!("{text}");
 }
 
 /// With the other functions of each slot whose function 0 moves: a guest finds no function of a slot without it.

@@ -16,8 +16,8 @@ const HEAD: [&str; 7] = [
 
 pub(super) fn print(reports: &[Report], host: &Path) -> Result<(), Problem> {
     if reports.is_empty() {
-        let text = "no device: name one, or see 'variantctl list --all'";
-        output::say(&hint::for_host(text, host));
+        let all = hint::for_host("variantctl list --all", host);
+        output::say(&format!("no device: name one, or see '{all}'"));
         return Ok(());
     }
     let head = HEAD.map(str::to_owned).to_vec();
