@@ -65,6 +65,16 @@ impl<'a> Call<'a> {
         <&str>::try_from(value).ok()
     }
 
+    /// The same, which leaves the call: a large text goes when its work is done with it, not when the call is answered.
+    pub(super) fn take_text(&mut self, key: &str) -> Option<String> {
+        String::try_from(self.options.remove(key)?).ok()
+    }
+
+    /// Whether an option is given, with whatever value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.options.contains_key(key)
+    }
+
     /// Passes when the caller may have this done; `about` has details for polkit's rules.
     ///
     /// # Errors
@@ -82,7 +92,7 @@ impl<'a> Call<'a> {
     }
 
     fn action(&self) -> Option<Action> {
-        self.method.action(|key| self.options.contains_key(key))
+        self.method.action(|key| self.has(key))
     }
 
     /// The domain that the caller names. Only root does not wait for its turn: everybody may ask.

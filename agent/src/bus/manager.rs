@@ -161,11 +161,13 @@ impl Manager {
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let mut call = Call::new(self, connection, &header, options)?;
+        let plan = call.take_text("plan");
         let prepared = call.json(async {
             let domain = call.domain(domain).await?;
             call.admit(&About::Domain(domain.clone())).await?;
-            Ok(match saved(&call)? {
+            let saved = plan.map(|text| saved(&call, text)).transpose()?;
+            Ok(match saved {
                 Some(saved) => self.worker.apply(domain, saved).await?,
                 None => {
                     let replace = call.flag("replace");
@@ -440,14 +442,11 @@ fn wish(call: &Call<'_>) -> Result<Wish, BusError> {
 }
 
 /// The saved plan among the options.
-fn saved(call: &Call<'_>) -> Result<Option<Proposal>, BusError> {
-    let Some(text) = call.text("plan") else {
-        return Ok(None);
-    };
-    if call.flag("replace") {
+fn saved(call: &Call<'_>, text: String) -> Result<Proposal, BusError> {
+    if call.has("replace") {
         return Err(BusError::failed(
             "option 'plan' excludes 'replace': the plan says whether addresses are replaced",
         ));
     }
-    Ok(Some(Proposal::parse(text)?))
+    Ok(Proposal::parse(&text)?)
 }

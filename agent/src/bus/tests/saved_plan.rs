@@ -118,22 +118,18 @@ async fn what_is_no_plan_of_this_domain_is_refused() {
         matches!(&fault, Fault::Refused(s) if s.contains("the definition")),
         "{fault:?}"
     );
-    let both = HashMap::from([
-        ("plan", Variant::from("{}")),
-        ("replace", Variant::from(true)),
-    ]);
-    let fault = Fault::from(
-        scene
-            .manager()
-            .await
-            .prepare("d0", both)
-            .await
-            .expect_err("both"),
-    );
-    assert!(
-        matches!(&fault, Fault::Failed(s) if s.contains("excludes")),
-        "{fault:?}"
-    );
+    for replace in [true, false] {
+        let both = HashMap::from([
+            ("plan", Variant::from("{}")),
+            ("replace", Variant::from(replace)),
+        ]);
+        let answer = scene.manager().await.prepare("d0", both).await;
+        let fault = Fault::from(answer.expect_err("both"));
+        assert!(
+            matches!(&fault, Fault::Failed(s) if s.contains("excludes")),
+            "{fault:?}"
+        );
+    }
     assert_eq!(
         (scene.libvirt.defines(), scene.libvirt.text(&domain)),
         (0, guest(GPU))
