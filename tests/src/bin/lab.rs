@@ -1,7 +1,6 @@
 //! `lab`: starts, uses and stops the emulated Grace host.
 
 use std::io::Read;
-use std::iter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -129,9 +128,6 @@ enum Verb {
         /// Deadline of each scenario in seconds, unless it says another ('# deadline: N')
         #[arg(long, default_value_t = 300)]
         timeout: u64,
-        /// Share the scenarios among so many labs: NAME, NAME-2, ...; each takes about 4 GiB of memory
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4))]
-        labs: u32,
         /// Only these scenarios; a name that none has chooses those that contain it
         names: Vec<String>,
     },
@@ -267,26 +263,19 @@ fn act(arguments: &Arguments) -> Result<u8> {
             options,
             no_package,
             timeout,
-            labs,
             names,
         } => {
-            let start = |name: &str, start: check::Start| -> Result<Lab> {
-                if start == check::Start::Fresh {
-                    Lab::down(name)?;
-                }
+            let ready = || -> Result<Lab> {
                 let (lab, _) = Lab::up(name, &options.settings())?;
                 if !no_package {
                     package::install(&lab)?;
                 }
                 Ok(lab)
             };
-            let others = (2..=*labs).map(|number| format!("{name}-{number}"));
-            let labs: Vec<String> = iter::once(name.to_owned()).chain(others).collect();
-            let choice = check::Choice {
-                names,
-                deadline: Duration::from_secs(*timeout),
-            };
-            Ok(u8::from(!check::run(&labs, &choice, start)?))
+            let restart = || Lab::down(name).and_then(|_| ready());
+            let deadline = Duration::from_secs(*timeout);
+            let passed = check::run(ready()?, names, deadline, restart)?;
+            Ok(u8::from(!passed))
         }
     }
 }

@@ -1,15 +1,12 @@
 //! Runs the project's scenarios in the emulated host.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use super::channel::{Job, TIMED_OUT};
 use super::command;
@@ -31,80 +28,20 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenario")
 }
 
-/// Which scenarios run, and for how long.
-pub struct Choice<'a> {
-    /// Names, as `tests/lab check` takes them; all scenarios when empty.
-    pub names: &'a [String],
-    /// Limit of each scenario that has no limit of its own.
-    pub deadline: Duration,
-}
-
-/// Runs the chosen scenarios and prints a line for each; says whether all passed. Each lab takes the next scenario
-/// as soon as it has finished one.
-///
-/// `start` gives the lab of a name, and a fresh one after a hang: QEMU's emulation of nested guests stops once in a
-/// while, which says nothing about what is tested.
-///
-/// # Errors
-/// A lab that does not start, and names that no scenario has.
+/// Runs the chosen scenarios (all when none is named) and prints a line for each; says whether all passed.
+/// `restart` gives a fresh lab, for when the emulated processors have come to a stop: QEMU's emulation of nested
+/// guests does that once in a while, and it says nothing about what is tested.
 pub fn run(
-    labs: &[String],
-    choice: &Choice<'_>,
-    start: impl Fn(&str, Start) -> Result<Lab> + Sync,
-) -> Result<bool> {
-    let (first, others) = labs.split_first().context("no lab is named")?;
-    // The first start builds what all labs share.
-    let lab = start(first, Start::Reuse)?;
-    let scenarios = chosen(&folder(), choice.names, &lab.state().kind())?;
-    let count = scenarios.len();
-    let queue = Mutex::new(VecDeque::from(scenarios));
-    let start = &start;
-    let work =
-        |lab: Lab, name: &str| run_all(lab, &queue, choice.deadline, || start(name, Start::Fresh));
-    let failed = thread::scope(|scope| {
-        let beside: Vec<_> = others
-            .iter()
-            .map(|name| scope.spawn(|| start(name, Start::Reuse).and_then(|lab| work(lab, name))))
-            .collect();
-        let mut failed = work(lab, first);
-        for one in beside {
-            let ended = one
-                .join()
-                .unwrap_or_else(|_| Err(anyhow!("a lab's thread panicked")));
-            failed = failed.and_then(|failed| Ok(failed + ended?));
-        }
-        failed
-    })?;
-    println!("{} passed, {failed} failed", count - failed);
-    Ok(failed == 0)
-}
-
-/// Which lab of a name is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// The one that is up, if any.
-    Reuse,
-    /// A new one.
-    Fresh,
-}
-
-/// Runs scenarios of the queue in one lab until none is left; returns how many failed.
-fn run_all(
     mut lab: Lab,
-    queue: &Mutex<VecDeque<String>>,
+    names: &[String],
     deadline: Duration,
     restart: impl Fn() -> Result<Lab>,
-) -> Result<usize> {
+) -> Result<bool> {
+    let scenarios = chosen(&folder(), names, &lab.state().kind())?;
     push(&lab)?;
-    let next = || {
-        queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
-    };
     let mut failed = 0;
-    while let Some(scenario) = next() {
-        let mut outcome = run_one(&lab, &scenario, deadline)?;
+    for scenario in &scenarios {
+        let mut outcome = run_one(&lab, scenario, deadline)?;
         if outcome.status != 0 && !lab.answers() {
             say_where(lab.keep_registers());
             say(&format!(
@@ -112,12 +49,13 @@ fn run_all(
             ));
             lab = restart()?;
             push(&lab)?;
-            outcome = run_one(&lab, &scenario, deadline)?;
+            outcome = run_one(&lab, scenario, deadline)?;
         }
-        outcome.print(&scenario)?;
+        outcome.print(scenario)?;
         failed += usize::from(outcome.status != 0);
     }
-    Ok(failed)
+    println!("{} passed, {failed} failed", scenarios.len() - failed);
+    Ok(failed == 0)
 }
 
 /// Copies the scenarios into the emulated host.

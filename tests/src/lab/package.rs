@@ -26,7 +26,7 @@ const UNPACK: &str = "dpkg-deb -x /root/variantd.deb / && systemctl daemon-reloa
 pub fn install(lab: &Lab) -> Result<()> {
     let is_foreign = lab.state().kind().iter().any(|word| word == "aarch64");
     let step = Step::begin("building the package");
-    let output = tempdir(lab)?;
+    let output = tempdir()?;
     let built = match is_foreign {
         true => build_foreign(lab, &output),
         false => build(&mut packager(&output)),
@@ -114,13 +114,8 @@ fn only_package(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-fn tempdir(lab: &Lab) -> Result<PathBuf> {
-    let name = format!(
-        "variantd-lab-package-{}-{}",
-        std::process::id(),
-        lab.state().name()
-    );
-    let folder = std::env::temp_dir().join(name);
+fn tempdir() -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("variantd-lab-package-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create '{}'", folder.display()))?;
     Ok(folder)
 }
