@@ -12,7 +12,7 @@ const BY_LIBVIRT: &str = "placed by libvirt";
 #[must_use]
 pub(crate) fn parts(domain: &Domain) -> Part {
     let arch = domain.arch.as_deref().unwrap_or_default();
-    let mut machine = Part::new(Kind::Machine, domain.name.clone(), "guest")
+    let machine = Part::new(Kind::Machine, domain.name.clone(), "guest")
         .fact(format!("{arch} {}", domain.family()).trim())
         .fact(format!(
             "{} CPUs, {} MiB",
@@ -20,17 +20,8 @@ pub(crate) fn parts(domain: &Domain) -> Part {
             domain.memory_kib >> 10
         ));
     let with_cpus = domain.cells.iter().filter(|cell| !cell.cpus.is_empty());
-    let mut sockets: Vec<(u32, Part)> = with_cpus.map(|cell| (cell.id, socket(cell))).collect();
-    for (cell, bus) in buses(domain) {
-        let home = sockets.iter_mut().find(|(id, _)| Some(*id) == cell);
-        match home {
-            Some((_, socket)) => socket.below.push(bus),
-            None => machine.below.push(bus),
-        }
-    }
-    let sockets = sockets.into_iter().map(|(_, socket)| socket);
-    machine.below.splice(0..0, sockets);
-    machine
+    let sockets = with_cpus.map(|cell| (cell.id, socket(cell)));
+    machine.with_sockets(sockets, buses(domain))
 }
 
 fn socket(cell: &Cell) -> Part {

@@ -27,17 +27,7 @@ pub(crate) fn parts(host: &Host, recipes: &Recipes) -> Part {
     if let Some(release) = &host.kernel_release {
         machine = machine.fact(format!("kernel {release}"));
     }
-    let mut sockets: Vec<(NumaNode, Part)> = sockets(host).collect();
-    for (node, bus) in buses(host, recipes, &children) {
-        let home = sockets.iter_mut().find(|(id, _)| Some(*id) == node);
-        match home {
-            Some((_, socket)) => socket.below.push(bus),
-            None => machine.below.push(bus),
-        }
-    }
-    let sockets = sockets.into_iter().map(|(_, socket)| socket);
-    machine.below.splice(0..0, sockets);
-    machine
+    machine.with_sockets(sockets(host), buses(host, recipes, &children))
 }
 
 /// Nodes with processors.

@@ -60,6 +60,25 @@ impl Part {
         self
     }
 
+    /// The same with sockets below it, and each bus below the socket of its node or cell; a bus of none is below the machine.
+    #[must_use]
+    pub(crate) fn with_sockets<N: PartialEq>(
+        mut self,
+        sockets: impl IntoIterator<Item = (N, Self)>,
+        buses: impl IntoIterator<Item = (Option<N>, Self)>,
+    ) -> Self {
+        let mut sockets: Vec<(N, Self)> = sockets.into_iter().collect();
+        for (node, bus) in buses {
+            let mut homes = sockets.iter_mut();
+            let home = homes.find(|(id, _)| Some(id) == node.as_ref());
+            let home = home.map_or(&mut self, |(_, socket)| socket);
+            home.below.push(bus);
+        }
+        let sockets = sockets.into_iter().map(|(_, socket)| socket);
+        self.below.splice(0..0, sockets);
+        self
+    }
+
     /// The same without branches that lead to no device that `wanted` names.
     #[must_use]
     pub(crate) fn leading_to(mut self, wanted: &impl Fn(&Part) -> bool) -> Option<Self> {
