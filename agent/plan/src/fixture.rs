@@ -1,5 +1,7 @@
 //! A host of one socket and one GPU with eight initiator nodes, and guests on it, for tests.
 
+use std::collections::BTreeMap;
+
 use kernel_glue::address::PciAddress;
 use kernel_glue::config::{Config as ConfigSpace, ConfigError};
 use kernel_glue::device::{Bar, Device};
@@ -140,4 +142,27 @@ pub fn guest(at: &str) -> String {
         at.domain(),
         at.bus()
     )
+}
+
+/// Distances by pair of cells, by `<distances>` and by `-numa dist`.
+#[must_use]
+pub fn distances(domain: &domain::Domain) -> BTreeMap<(u32, u32), u8> {
+    let mut all = BTreeMap::new();
+    for cell in &domain.cells {
+        all.extend(
+            cell.distances
+                .iter()
+                .map(|(to, value)| ((cell.id, *to), *value)),
+        );
+    }
+    let arguments = domain.command_line.iter().flat_map(|line| &line.arguments);
+    all.extend(arguments.filter_map(|argument| dist(&argument.value)));
+    all
+}
+
+/// `dist,src=A,dst=B,val=C`.
+fn dist(argument: &str) -> Option<((u32, u32), u8)> {
+    let (from, rest) = argument.strip_prefix("dist,src=")?.split_once(",dst=")?;
+    let (to, value) = rest.split_once(",val=")?;
+    Some(((from.parse().ok()?, to.parse().ok()?), value.parse().ok()?))
 }

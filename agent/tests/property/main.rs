@@ -232,7 +232,8 @@ fn every_gpu_gets_its_own_nodes_and_their_distances() {
                 prop_assert_eq!(&planned, &own);
                 bound.extend(device.cells.iter().zip(own));
             }
-            let distances = scene::distances(&Domain::parse(&with.text).expect("domain"));
+            let distances =
+                planner::fixture::distances(&Domain::parse(&with.text).expect("domain"));
             for ((a, x), (b, y)) in bound.iter().flat_map(|a| bound.iter().map(move |b| (a, b))) {
                 let host = scene.shape.distance(&owners, *x, *y);
                 let host = if a == b { 10 } else { host.max(11) };

@@ -238,25 +238,3 @@ pub(crate) fn same(expected: &str, found: &str) -> Result<(), TestCaseError> {
     prop_assert!(expected == found, "the texts differ\n{diff}");
     Ok(())
 }
-
-/// Distances by pair of cells, by `<distances>` and by `-numa dist`.
-pub(crate) fn distances(domain: &Domain) -> BTreeMap<(u32, u32), u8> {
-    let mut all = BTreeMap::new();
-    for cell in &domain.cells {
-        all.extend(
-            cell.distances
-                .iter()
-                .map(|(to, value)| ((cell.id, *to), *value)),
-        );
-    }
-    let arguments = domain.command_line.iter().flat_map(|line| &line.arguments);
-    all.extend(arguments.filter_map(|argument| dist(&argument.value)));
-    all
-}
-
-/// `dist,src=A,dst=B,val=C`.
-fn dist(argument: &str) -> Option<((u32, u32), u8)> {
-    let (from, rest) = argument.strip_prefix("dist,src=")?.split_once(",dst=")?;
-    let (to, value) = rest.split_once(",val=")?;
-    Some(((from.parse().ok()?, to.parse().ok()?), value.parse().ok()?))
-}

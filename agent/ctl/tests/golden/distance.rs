@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use domain::Domain;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
+use planner::fixture::distances;
 use serde_json::Value;
 
 use crate::case::Case;
@@ -23,9 +24,9 @@ pub(crate) fn host_nodes(plan: &Value) -> BTreeMap<String, RangeList> {
 /// Compares every pair of cells that are bound to one host node each; returns how many these are.
 pub(crate) fn compare(name: &str, case: &Case, plan: &Value, xml: &str) -> usize {
     let host = Host::read(&case.host()).expect("recorded host");
-    let written = matrix(&Domain::parse(&case.definition()).expect("definition"));
+    let written = distances(&Domain::parse(&case.definition()).expect("definition"));
     let domain = Domain::parse(xml).expect("completed definition");
-    let (matrix, bound) = (matrix(&domain), bound(&domain, plan));
+    let (matrix, bound) = (distances(&domain), bound(&domain, plan));
     let initiators = devices(plan).any(|device| !numbers(&device["host_nodes"]).is_empty());
     let mut pairs = 0;
     for (from, to) in bound.keys().flat_map(|a| bound.keys().map(|b| (*a, *b))) {
@@ -78,26 +79,4 @@ fn bound(domain: &Domain, plan: &Value) -> BTreeMap<u32, NumaNode> {
     let initiators: Vec<(u32, u32)> = initiators.collect();
     let initiators = initiators.into_iter().map(|(cell, id)| (cell, node(id)));
     memory.chain(initiators).collect()
-}
-
-/// Distances by `<distances>` and by `-numa dist`.
-fn matrix(domain: &Domain) -> Matrix {
-    let mut matrix = Matrix::new();
-    for cell in &domain.cells {
-        matrix.extend(
-            cell.distances
-                .iter()
-                .map(|(to, value)| ((cell.id, *to), *value)),
-        );
-    }
-    let arguments = domain.command_line.iter().flat_map(|line| &line.arguments);
-    matrix.extend(arguments.filter_map(|argument| dist(&argument.value)));
-    matrix
-}
-
-/// `dist,src=A,dst=B,val=C`.
-fn dist(argument: &str) -> Option<((u32, u32), u8)> {
-    let (from, rest) = argument.strip_prefix("dist,src=")?.split_once(",dst=")?;
-    let (to, value) = rest.split_once(",val=")?;
-    Some(((from.parse().ok()?, to.parse().ok()?), value.parse().ok()?))
 }
