@@ -126,10 +126,10 @@ fn looping(domain: &DomainRef) -> Refusal {
         "the definition of '{domain}' was completed {DEFINES} times within {} s and did not stay complete, so it is left as it is",
         WINDOW.as_secs()
     );
-    let mend = format!(
+    let hint = format!(
         "find the program that changes it again ('journalctl -u libvirtd -u virtqemud'), then run 'variantctl prepare {domain}'"
     );
-    Refusal::new(Code::XmlLoop, reason, mend).by(["variantctl", "prepare", &domain.name])
+    Refusal::new(Code::XmlLoop, reason, hint).by(["variantctl", "prepare", &domain.name])
 }
 
 #[cfg(test)]

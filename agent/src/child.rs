@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::live::Live;
 use kernel_glue::occupancy::Occupancy;
 use kernel_glue::rebind::Step;
@@ -112,10 +112,10 @@ impl InChild {
         }
     }
 
-    fn deadline(&self, knob: &Knob) -> Duration {
+    fn deadline(&self, attribute: &Attribute) -> Duration {
         // Where it cannot be seen the name counts as it is.
         let registered = |name: &DriverName| self.live.registered(name.as_str()).unwrap_or(None);
-        deadline(knob, &(self.limits)(), registered)
+        deadline(attribute, &(self.limits)(), registered)
     }
 
     /// Never works on top of what is still stuck.
@@ -133,25 +133,25 @@ impl InChild {
 }
 
 impl Kernel for InChild {
-    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
-        let device = device(knob, value)?;
+    fn write(&self, attribute: &Attribute, value: &str) -> Result<(), Errno> {
+        let device = device(attribute, value)?;
         let object = Object::Device(device);
         self.refuse_stuck(&object)?;
         let step = Step {
-            knob: knob.clone(),
+            attribute: attribute.clone(),
             value: value.to_owned(),
         };
         debug!("{step}");
         let request = Request::Write {
             root: self.root.clone(),
-            knob: knob.clone(),
+            attribute: attribute.clone(),
             value: value.to_owned(),
         };
-        let limit = self.deadline(knob);
-        let waiting = |waited| progress(knob, device, waited, limit);
+        let limit = self.deadline(attribute);
+        let waiting = |waited| progress(attribute, device, waited, limit);
         let written = self.within(object, &request, limit, waiting);
         if written == Err(Errno::ETIMEDOUT) {
-            error!("the write was to '{knob}'");
+            error!("the write was to '{attribute}'");
         }
         written
     }
@@ -224,9 +224,11 @@ impl fmt::Display for Object {
     }
 }
 
-fn device(knob: &Knob, value: &str) -> Result<PciAddress, Errno> {
-    match knob {
-        Knob::Override(device) | Knob::UnbindLock(device) | Knob::Barrier(device) => Ok(*device),
+fn device(attribute: &Attribute, value: &str) -> Result<PciAddress, Errno> {
+    match attribute {
+        Attribute::Override(device)
+        | Attribute::UnbindLock(device)
+        | Attribute::Barrier(device) => Ok(*device),
         _ => device_in(value),
     }
 }
@@ -237,29 +239,29 @@ fn device_in(text: &str) -> Result<PciAddress, Errno> {
 
 /// `registered` says under which name the host has a recipe's driver.
 fn deadline(
-    knob: &Knob,
+    attribute: &Attribute,
     limits: &BindLimits,
     registered: impl Fn(&DriverName) -> Option<DriverName>,
 ) -> Duration {
-    match knob {
-        Knob::Bind(driver) => {
+    match attribute {
+        Attribute::Bind(driver) => {
             limits.of(|name| name == driver || registered(name).as_ref() == Some(driver))
         }
         // A barrier waits for a bind under way, and the kernel chooses who probes: to any driver.
-        Knob::Probe | Knob::Barrier(_) => limits.longest(),
-        Knob::Override(_) | Knob::Unbind(_) | Knob::UnbindLock(_) => DEADLINE,
+        Attribute::Probe | Attribute::Barrier(_) => limits.longest(),
+        Attribute::Override(_) | Attribute::Unbind(_) | Attribute::UnbindLock(_) => DEADLINE,
     }
 }
 
-fn progress(knob: &Knob, device: PciAddress, waited: Duration, limit: Duration) {
-    info!("{}", waiting(knob, device, waited, limit));
+fn progress(attribute: &Attribute, device: PciAddress, waited: Duration, limit: Duration) {
+    info!("{}", waiting(attribute, device, waited, limit));
 }
 
-fn waiting(knob: &Knob, device: PciAddress, waited: Duration, limit: Duration) -> String {
-    let what = match knob {
-        Knob::Bind(driver) => format!("to become ready on '{driver}'"),
-        Knob::Unbind(driver) => format!("to be let go by '{driver}'"),
-        _ => format!("(the write to '{knob}')"),
+fn waiting(attribute: &Attribute, device: PciAddress, waited: Duration, limit: Duration) -> String {
+    let what = match attribute {
+        Attribute::Bind(driver) => format!("to become ready on '{driver}'"),
+        Attribute::Unbind(driver) => format!("to be let go by '{driver}'"),
+        _ => format!("(the write to '{attribute}')"),
     };
     let (waited, limit) = (waited.as_secs(), limit.as_secs());
     format!("waiting for '{device}' {what} ({waited} s of at most {limit} s)")
@@ -278,29 +280,29 @@ mod tests {
         let limits = BindLimits::of_recipes(&Recipes::of(&[&text]));
         let name = |text: &str| text.parse::<DriverName>().expect("driver");
         let on_host = |named: &DriverName| name(&named.as_str().replace('-', "_")).into();
-        let seconds = |knob: &Knob| deadline(knob, &limits, on_host).as_secs();
+        let seconds = |attribute: &Attribute| deadline(attribute, &limits, on_host).as_secs();
         let device = "0009:01:00.0".parse().expect("address");
         let variant = name("nvgrace_gpu_vfio_pci");
-        for (knob, limit) in [
-            (Knob::Bind(variant.clone()), 260),
-            (Knob::Bind(name("nvidia")), 40),
-            (Knob::Probe, 260),
-            (Knob::Barrier(device), 260),
-            (Knob::Unbind(variant), 15),
-            (Knob::Override(device), 15),
-            (Knob::UnbindLock(device), 15),
+        for (attribute, limit) in [
+            (Attribute::Bind(variant.clone()), 260),
+            (Attribute::Bind(name("nvidia")), 40),
+            (Attribute::Probe, 260),
+            (Attribute::Barrier(device), 260),
+            (Attribute::Unbind(variant), 15),
+            (Attribute::Override(device), 15),
+            (Attribute::UnbindLock(device), 15),
         ] {
-            assert_eq!(seconds(&knob), limit, "{knob}");
+            assert_eq!(seconds(&attribute), limit, "{attribute}");
         }
     }
 
     #[test]
     fn what_is_waited_for_is_told_with_the_time_that_it_has() {
-        let knob = Knob::Bind("nvgrace_gpu_vfio_pci".parse().expect("driver"));
+        let attribute = Attribute::Bind("nvgrace_gpu_vfio_pci".parse().expect("driver"));
         let device = "0009:01:00.0".parse().expect("address");
         let [waited, limit] = [12, 260].map(Duration::from_secs);
         assert_eq!(
-            waiting(&knob, device, waited, limit),
+            waiting(&attribute, device, waited, limit),
             "waiting for '0009:01:00.0' to become ready on 'nvgrace_gpu_vfio_pci' (12 s of at most 260 s)"
         );
     }

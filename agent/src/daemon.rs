@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use api::name::SERVICE;
 use kernel_glue::address::PciAddress;
+use kernel_glue::cache::Cache;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
-use kernel_glue::kept::Kept;
 use kernel_glue::live::Live;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -23,27 +23,27 @@ use tracing::{error, info, warn};
 use zbus::connection::Builder;
 
 use crate::assign::{self, Assigner, Unwilling};
-use crate::bell::Bell;
 use crate::bind_limit::BindLimits;
 use crate::bus::{
     self, Authority, BusError, Callers, Jobs, Lanes, Lost, Manager, NameError, Publisher, Reload,
     Served, Sources,
 };
 use crate::child::InChild;
-use crate::declined::Declined;
+use crate::context::{Context, ReadHost, Rules};
 use crate::hook::{self, Hook};
 use crate::idle::Idle;
 use crate::instance::{self, Instance, InstanceError};
 use crate::inventory::{self, PublishError};
-use crate::learned::Learned;
+use crate::known_versions::KnownVersions;
 use crate::libvirt::{self, LibvirtError};
+use crate::notifier::Notifier;
+use crate::opted_out::OptedOut;
 use crate::program::{self, ProgramError};
 use crate::record::Records;
 use crate::region::Shown;
 use crate::request;
 use crate::reserve::{self, Reservations, ReserveError};
 use crate::service::Systemd;
-use crate::site::{ReadHost, Rules, Site};
 use crate::supervisor::Supervisor;
 use crate::uevent;
 use crate::worker::Worker;
@@ -70,7 +70,7 @@ pub struct Places {
     pub config: PathBuf,
     /// Lost at reboot: records and published devices.
     pub run: PathBuf,
-    /// Kept over a reboot: learned versions and regions.
+    /// Cache over a reboot: learned versions and regions.
     pub state: PathBuf,
     /// Where `sys` and `proc` are.
     pub root: PathBuf,
@@ -179,34 +179,39 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let free = bus::require_free(SERVICE);
     in_time("ask the system bus who has our name", free).await?;
     let thread = hook::thread()?;
-    let site = site(places)?;
-    published(&site, &places.run)?;
-    let (assigner, ended) = assigner(places, site.clone())?;
+    let context = context(places)?;
+    published(&context, &places.run)?;
+    let (assigner, ended) = assigner(places, context.clone())?;
     let assigner = Arc::new(assigner.with_services(Arc::new(Systemd)));
     tokio::spawn(assign::try_again(assigner.clone(), ended));
     // Before a guest asks for a device that a bind by hand was cut off at; but where a write is still under way,
     // which may take as long as a probe, nobody else waits for it.
-    let by_hand = assigner.clone();
-    let by_hand =
-        tokio::task::spawn_blocking(move || by_hand.recover_by_hand(None, Unwilling::Kept));
-    let _ = timeout(BEFORE_SERVING, by_hand).await;
+    let manual = assigner.clone();
+    let manual =
+        tokio::task::spawn_blocking(move || manual.recover_manually(None, Unwilling::Kept));
+    let _ = timeout(BEFORE_SERVING, manual).await;
     let resumed = assigner.clone();
     // May wait for the kernel; a hook that asks for one of these domains meanwhile comes after it.
     tokio::task::spawn_blocking(move || resumed.resume());
     let (events, seen) = unbounded_channel();
     let (repairs, wanted) = unbounded_channel();
     let live = libvirt::connect(places.uri.clone(), events)?;
-    let worker = Worker::new(Arc::new(live), site.clone(), assigner.clone());
+    let worker = Worker::new(Arc::new(live), context.clone(), assigner.clone());
     tokio::spawn(worker.clone().serve(seen, wanted));
     let supervisor = Supervisor::of_environment();
-    let bell = assigner.bell().clone();
-    let reload = reload(places.clone(), site.clone(), supervisor.clone(), bell);
+    let notifier = assigner.notifier().clone();
+    let reload = reload(
+        places.clone(),
+        context.clone(),
+        supervisor.clone(),
+        notifier,
+    );
     let callers = Callers::on(Builder::system());
     let callers = in_time("ask the system bus who calls", callers).await?;
     let manager = Manager {
         worker: worker.clone(),
         assigner: assigner.clone(),
-        site: site.clone(),
+        context: context.clone(),
         reservations: reservations(places),
         reload: Arc::new(reload),
         authority: Authority::of(callers.clone()),
@@ -215,7 +220,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     };
     let hook = Hook {
         assigner: assigner.clone(),
-        site,
+        context,
         repairs,
         definitions: places.root.join(DEFINITIONS),
     };
@@ -250,8 +255,8 @@ fn socket(run: &Path, hook: Hook, thread: &Handle) -> Result<Option<hook::Socket
 
 /// Where the run directory is full or read-only, the agent serves what needs no file: files with the same text are not
 /// written again, an assignment is refused for its record (`VD-BND-010`), and the publisher tries again.
-fn published(site: &Site, run: &Path) -> Result<(), StartError> {
-    match inventory::publish(site, run) {
+fn published(context: &Context, run: &Path) -> Result<(), StartError> {
+    match inventory::publish(context, run) {
         Ok(devices) => info!("{devices} devices are covered by a recipe"),
         Err(error @ PublishError::Write { .. }) => warn!(
             "{error}: no device is assigned to a guest until the run directory can be written ({})",
@@ -279,12 +284,12 @@ where
 /// Everything is there before the name is.
 async fn serve(manager: Manager, run: &Path) -> Result<Served, StartError> {
     let sources = Sources {
-        site: manager.site.clone(),
+        context: manager.context.clone(),
         assigner: manager.assigner.clone(),
         reservations: manager.reservations.clone(),
         run: run.to_owned(),
     };
-    let (bell, worker) = (manager.assigner.bell().clone(), manager.worker.clone());
+    let (notifier, worker) = (manager.assigner.notifier().clone(), manager.worker.clone());
     let served = bus::serve_manager(manager);
     let served = in_time("serve on the system bus", served).await?;
     let connection = served.connection.clone();
@@ -292,14 +297,14 @@ async fn serve(manager: Manager, run: &Path) -> Result<Served, StartError> {
     let publisher = in_time("show the devices on the system bus", publisher).await?;
     tokio::spawn(publisher.serve());
     tokio::spawn(bus::announce(connection, worker));
-    uevent::follow(bell);
+    uevent::follow(notifier);
     Ok(served)
 }
 
 fn idle(manager: Manager) -> Idle {
     Idle {
         callers: manager.authority.callers,
-        site: manager.site,
+        context: manager.context,
         assigner: manager.assigner,
         worker: manager.worker,
         reservations: manager.reservations,
@@ -313,9 +318,9 @@ fn idle(manager: Manager) -> Idle {
 /// When configuration, recipes or host cannot be read: nothing is bound then.
 pub fn reserve(places: &Places) -> Result<usize, StartError> {
     let _instance = migrating(&places.run)?;
-    let site = site(places)?;
-    let (assigner, _) = assigner(places, site.clone())?;
-    let host = site.host().map_err(PublishError::from)?;
+    let context = context(places)?;
+    let (assigner, _) = assigner(places, context.clone())?;
+    let host = context.host().map_err(PublishError::from)?;
     Ok(reserve::apply(&assigner, &host, reservations(places).all()))
 }
 
@@ -326,9 +331,9 @@ pub fn reserve(places: &Places) -> Result<usize, StartError> {
 pub fn reserved(places: &Places, device: PciAddress) -> Result<Option<DriverName>, StartError> {
     let _instance = migrating(&places.run)?;
     let root = places.root.clone();
-    let site = site_on(places, Box::new(move || alone(&root, device)))?;
-    let (assigner, _) = assigner(places, site.clone())?;
-    let host = site.host().map_err(PublishError::from)?;
+    let context = context_on(places, Box::new(move || alone(&root, device)))?;
+    let (assigner, _) = assigner(places, context.clone())?;
+    let host = context.host().map_err(PublishError::from)?;
     let all = reservations(places).all();
     Ok(reserve::claim(&assigner, &host, all, device)?)
 }
@@ -364,23 +369,23 @@ fn reservations(places: &Places) -> Reservations {
     Reservations::new(places.config.with_file_name(reserve::DIRECTORY))
 }
 
-fn site(places: &Places) -> Result<Arc<Site>, StartError> {
-    let (root, kept) = (places.root.clone(), Kept::default());
-    site_on(places, Box::new(move || Host::read_again(&root, &kept)))
+fn context(places: &Places) -> Result<Arc<Context>, StartError> {
+    let (root, kept) = (places.root.clone(), Cache::default());
+    context_on(places, Box::new(move || Host::read_again(&root, &kept)))
 }
 
-fn site_on(places: &Places, read_host: ReadHost) -> Result<Arc<Site>, StartError> {
-    let learned = Learned::load(places.state.join("versions"));
-    let declined = Declined::load(places.state.join("declined"));
-    let mut site = Site::new(read_host, learned, declined, rules(&places.config)?);
-    site.shown = Shown::load(places.state.join("regions"));
-    Ok(Arc::new(site))
+fn context_on(places: &Places, read_host: ReadHost) -> Result<Arc<Context>, StartError> {
+    let known_versions = KnownVersions::load(places.state.join("versions"));
+    let opted_out = OptedOut::load(places.state.join("declined"));
+    let mut context = Context::new(read_host, known_versions, opted_out, rules(&places.config)?);
+    context.shown = Shown::load(places.state.join("regions"));
+    Ok(Arc::new(context))
 }
 
 /// With what is told of writes that were stuck and have ended.
-fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>), StartError> {
+fn assigner(places: &Places, context: Arc<Context>) -> Result<(Assigner, Arc<Notify>), StartError> {
     let root = places.root.clone();
-    let recipes = site.clone();
+    let recipes = context.clone();
     let limits = Box::new(move || BindLimits::of_recipes(&recipes.rules().recipes));
     let kernel = InChild::new(
         Live::new(root.clone())?,
@@ -390,7 +395,7 @@ fn assigner(places: &Places, site: Arc<Site>) -> Result<(Assigner, Arc<Notify>),
     );
     let records = Records::new(places.run.clone());
     let ended = kernel.ended();
-    Ok((Assigner::new(Arc::new(kernel), site, records), ended))
+    Ok((Assigner::new(Arc::new(kernel), context, records), ended))
 }
 
 fn rules(config: &Path) -> Result<Rules, StartError> {
@@ -403,20 +408,25 @@ fn rules(config: &Path) -> Result<Rules, StartError> {
 }
 
 /// A mistake in the new files leaves the old rules in force.
-fn reload(places: Places, site: Arc<Site>, supervisor: Supervisor, bell: Bell) -> Reload {
+fn reload(
+    places: Places,
+    context: Arc<Context>,
+    supervisor: Supervisor,
+    notifier: Notifier,
+) -> Reload {
     Box::new(move || {
         supervisor.reloading();
-        let reloaded = read_again(&places, &site);
+        let reloaded = read_again(&places, &context);
         supervisor.ready();
-        bell.ring();
+        notifier.notify();
         let devices = reloaded?;
         info!("configuration read again; {devices} devices are covered by a recipe");
         Ok(())
     })
 }
 
-fn read_again(places: &Places, site: &Site) -> Result<usize, String> {
-    site.reload(rules(&places.config).map_err(|error| error.to_string())?);
-    let devices = inventory::publish(site, &places.run);
+fn read_again(places: &Places, context: &Context) -> Result<usize, String> {
+    context.reload(rules(&places.config).map_err(|error| error.to_string())?);
+    let devices = inventory::publish(context, &places.run);
     devices.map_err(|error| error.to_string())
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use kernel_glue::host::Host;
 use kernel_glue::model::Model;
 
-use crate::declined::Declined;
-use crate::learned::Learned;
-pub(crate) use crate::site::ReadHost;
-use crate::site::{Rules, Site};
+pub(crate) use crate::context::ReadHost;
+use crate::context::{Context, Rules};
+use crate::known_versions::KnownVersions;
+use crate::opted_out::OptedOut;
 pub(crate) use planner::fixture::{
     GPU, NIC, UUID, address, definition, device, driver, guest, host, host_on,
 };
@@ -31,27 +31,30 @@ pub(crate) fn kernel_of(host: &Host) -> Arc<Model> {
 }
 
 /// Surroundings with that host, the shipped recipes and the newest tested versions.
-pub(crate) fn site(config: Config) -> (tempfile::TempDir, Arc<Site>) {
-    site_of(host(), config)
+pub(crate) fn context(config: Config) -> (tempfile::TempDir, Arc<Context>) {
+    context_of(host(), config)
 }
 
 /// The same with another host.
-pub(crate) fn site_of(host: Host, config: Config) -> (tempfile::TempDir, Arc<Site>) {
-    site_reading(Box::new(move || Ok(host.clone())), config)
+pub(crate) fn context_of(host: Host, config: Config) -> (tempfile::TempDir, Arc<Context>) {
+    context_reading(Box::new(move || Ok(host.clone())), config)
 }
 
 /// The same with a host that is read anew each time.
-pub(crate) fn site_reading(read_host: ReadHost, config: Config) -> (tempfile::TempDir, Arc<Site>) {
+pub(crate) fn context_reading(
+    read_host: ReadHost,
+    config: Config,
+) -> (tempfile::TempDir, Arc<Context>) {
     let directory = tempfile::tempdir().expect("directory");
-    let learned = Learned::load(directory.path().join("versions"));
-    learned.learn(Versions::NEWEST_TESTED);
+    let known_versions = KnownVersions::load(directory.path().join("versions"));
+    known_versions.learn(Versions::NEWEST_TESTED);
     let rules = Rules {
         recipes: Recipes::shipped().expect("recipes"),
         config,
     };
-    let declined = Declined::load(directory.path().join("declined"));
-    let site = Site::new(read_host, learned, declined, rules);
-    (directory, Arc::new(site))
+    let opted_out = OptedOut::load(directory.path().join("declined"));
+    let context = Context::new(read_host, known_versions, opted_out, rules);
+    (directory, Arc::new(context))
 }
 
 /// Methods of a [`kernel_glue::kernel::Kernel`] that the model in its field `model` answers: what a test's kernel does not
@@ -59,8 +62,8 @@ pub(crate) fn site_reading(read_host: ReadHost, config: Config) -> (tempfile::Te
 macro_rules! as_the_model {
     ($($method:ident)*) => { $($crate::fixture::as_the_model!(@ $method);)* };
     (@ write) => {
-        fn write(&self, knob: &kernel_glue::kernel::Knob, value: &str) -> Result<(), nix::errno::Errno> {
-            self.model.write(knob, value)
+        fn write(&self, attribute: &kernel_glue::kernel::Attribute, value: &str) -> Result<(), nix::errno::Errno> {
+            self.model.write(attribute, value)
         }
     };
     (@ load_module) => {

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use crate::assign::Assigner;
 use crate::bus::{Callers, Jobs};
+use crate::context::Context;
 use crate::reserve::Reservations;
-use crate::site::Site;
 use crate::worker::Worker;
 
 /// Between two looks whether `idle_exit` was set by a reload.
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// What keeps the agent.
 pub struct Idle {
     pub(crate) callers: Callers,
-    pub(crate) site: Arc<Site>,
+    pub(crate) context: Arc<Context>,
     pub(crate) assigner: Arc<Assigner>,
     pub(crate) worker: Arc<Worker>,
     pub(crate) reservations: Reservations,
@@ -28,7 +28,7 @@ impl Idle {
     /// Returns once the agent is not needed any more; never while `idle_exit` is not set.
     pub async fn reached(&self) {
         loop {
-            let limit = self.site.rules().config.idle_exit;
+            let limit = self.context.rules().config.idle_exit;
             let silence = match limit {
                 0 => LOOK,
                 seconds => Duration::from_secs(seconds),
@@ -46,7 +46,7 @@ impl Idle {
     /// No device is bound, reserved or worked on, no definition is ours to watch, and nothing is under way.
     fn is_unneeded(&self) -> bool {
         self.assigner.unread().is_none()
-            && self.assigner.standings().is_empty()
+            && self.assigner.device_states().is_empty()
             && self.reservations.all().is_empty()
             && self.worker.is_unneeded()
             && self.jobs.under_way() == 0

@@ -11,7 +11,7 @@ use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 use thiserror::Error;
 
-use crate::site::Site;
+use crate::context::Context;
 use domain::refusal::Refusal;
 use planner::recipe::{Functions, Prepare, Recipe, Recipes};
 use settings::file;
@@ -36,8 +36,8 @@ pub enum PublishError {
 ///
 /// # Errors
 /// When the host cannot be read or a file cannot be written.
-pub fn publish(site: &Site, run: &Path) -> Result<usize, PublishError> {
-    update(&site.host()?, &site.rules().recipes, run)
+pub fn publish(context: &Context, run: &Path) -> Result<usize, PublishError> {
+    update(&context.host()?, &context.rules().recipes, run)
 }
 
 /// As [`publish`], on a host that was just read.
@@ -94,24 +94,24 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::fixture::{GPU, NIC, host, site};
+    use crate::fixture::{GPU, NIC, context, host};
     use settings::config::Config;
 
     #[test]
     fn only_devices_with_a_recipe_are_listed() {
-        let (directory, site) = site(Config::default());
-        assert_eq!(publish(&site, directory.path()).expect("published"), 1);
+        let (directory, context) = context(Config::default());
+        assert_eq!(publish(&context, directory.path()).expect("published"), 1);
         let text = std::fs::read_to_string(directory.path().join("devices"));
         assert_eq!(text.expect("list"), format!("{GPU}\n"));
     }
 
     #[test]
     fn the_ids_of_recipes_that_prepare_on_request_are_not_listed() {
-        let (directory, site) = site(Config::default());
-        publish(&site, directory.path()).expect("published");
+        let (directory, context) = context(Config::default());
+        publish(&context, directory.path()).expect("published");
         let ids = fs::read_to_string(directory.path().join("ids")).expect("ids");
         assert!(ids.lines().any(|id| id == "10de:2342"), "{ids}");
-        let on_request = site.rules().recipes.clone();
+        let on_request = context.rules().recipes.clone();
         let on_request = on_request.iter().find(|recipe| !is_due(recipe));
         let other = on_request.map(|recipe| recipe.devices[0].id.to_string());
         assert!(other.is_none_or(|id| !ids.contains(&id)), "{ids}");
@@ -119,8 +119,8 @@ mod tests {
 
     #[test]
     fn an_unchanged_list_is_not_written_again() {
-        let (directory, site) = site(Config::default());
-        let publish = |host| update(&host, &site.rules().recipes, directory.path());
+        let (directory, context) = context(Config::default());
+        let publish = |host| update(&host, &context.rules().recipes, directory.path());
         let inode = || fs::metadata(directory.path().join("devices")).map(|meta| meta.ino());
         publish(host()).expect("published");
         let first = inode().expect("list");

@@ -13,24 +13,24 @@ use std::time::Instant;
 use tracing::debug;
 
 use crate::attempt::{self, Fingerprint};
+use crate::context::Context;
 use crate::failure::{PrepareError, found};
+use crate::host_view::{HostView, Interest};
 use crate::libvirt::{Capabilities, DomainRef, Libvirt};
 use crate::progress;
 use crate::replace::{Written, replace};
 use crate::report;
 use crate::sharing;
-use crate::site::Site;
-use crate::view::{Interest, View};
 use api::report::{Outcome, Report};
 use domain::code::Code;
-use domain::dropped::dropped;
 use domain::hint::{Hint, line};
+use domain::lost_elements::lost_elements;
 use domain::refusal::Refusal;
 use domain::{Definition, Domain};
 use planner::plan::Note;
-use planner::proposal::Proposal;
 use planner::revert::revert;
 use planner::rewrite::Rewrite;
+use planner::saved_plan::SavedPlan;
 use settings::config::Policy;
 
 /// How often somebody else may edit the definition between our two reads.
@@ -56,14 +56,14 @@ pub enum Trigger {
 #[derive(Clone)]
 pub struct Preparer {
     libvirt: Arc<dyn Libvirt>,
-    site: Arc<Site>,
+    context: Arc<Context>,
 }
 
 impl Preparer {
     /// A preparer of the domains that `libvirt` has.
     #[must_use]
-    pub fn new(libvirt: Arc<dyn Libvirt>, site: Arc<Site>) -> Self {
-        Self { libvirt, site }
+    pub fn new(libvirt: Arc<dyn Libvirt>, context: Arc<Context>) -> Self {
+        Self { libvirt, context }
     }
 
     /// Completes a domain's definition; blocks for as long as libvirt does. One call per domain at
@@ -78,30 +78,30 @@ impl Preparer {
         let asked = matches!(trigger, Trigger::Request { .. });
         for _ in 0..ATTEMPTS {
             if asked {
-                self.site.declined.remove(&domain.uuid);
-                self.site.attempts.forget(&domain.uuid);
-            } else if self.site.declined.has(&domain.uuid) {
+                self.context.opted_out.remove(&domain.uuid);
+                self.context.attempts.forget(&domain.uuid);
+            } else if self.context.opted_out.has(&domain.uuid) {
                 return Ok(report::of(domain, Outcome::OnRequest));
             }
             let before = self.read(domain)?;
-            let mut view = self.site.look();
-            if let Some(outcome) = wait_for_request(&view, before.domain(), trigger)? {
+            let mut host_view = self.context.look();
+            if let Some(outcome) = wait_for_request(&host_view, before.domain(), trigger)? {
                 return Ok(report::of(domain, outcome));
             }
             progress::stage("planning what the definition needs", 0.3);
-            let capabilities = self.ask(&mut view, before.domain());
+            let capabilities = self.ask(&mut host_view, before.domain());
             let replace = trigger == Trigger::Request { replace: true };
-            let rewrite = view.rewrite(&before, replace)?;
+            let rewrite = host_view.rewrite(&before, replace)?;
             if rewrite.text == before.text() {
                 let plan = &rewrite.plan;
                 return Ok(report::of_plan(domain, Outcome::Complete, plan));
             }
             let attempt = self.fingerprint(before.text(), &rewrite.text);
             if !asked {
-                let attempts = &self.site.attempts;
+                let attempts = &self.context.attempts;
                 attempts.begin(domain, attempt, Instant::now())?;
             }
-            let defined = self.define(&view, domain, &before, &rewrite, &capabilities)?;
+            let defined = self.define(&host_view, domain, &before, &rewrite, &capabilities)?;
             if let Some(report) = defined {
                 return Ok(report);
             }
@@ -113,7 +113,7 @@ impl Preparer {
     ///
     /// # Errors
     /// A refusal, or libvirt's own error.
-    pub fn propose(&self, domain: &DomainRef, replace: bool) -> Result<Proposal, PrepareError> {
+    pub fn propose(&self, domain: &DomainRef, replace: bool) -> Result<SavedPlan, PrepareError> {
         let shown = self.public(domain)?;
         Ok(self.look(shown.domain()).0.propose(&shown, replace)?)
     }
@@ -122,11 +122,11 @@ impl Preparer {
     ///
     /// # Errors
     /// A refusal.
-    pub fn propose_text(&self, xml: String, replace: bool) -> Result<Proposal, PrepareError> {
+    pub fn propose_text(&self, xml: String, replace: bool) -> Result<SavedPlan, PrepareError> {
         let definition = Definition::parse(xml)?;
-        let (mut view, _) = self.look(definition.domain());
-        view.formatted = false;
-        Ok(view.propose(&definition, replace)?)
+        let (mut host_view, _) = self.look(definition.domain());
+        host_view.formatted = false;
+        Ok(host_view.propose(&definition, replace)?)
     }
 
     /// Makes exactly the edits of a saved plan; blocks for as long as libvirt does. One call per
@@ -134,26 +134,26 @@ impl Preparer {
     ///
     /// # Errors
     /// A refusal when the plan is not what is planned now; or as [`Self::prepare`].
-    pub fn apply(&self, domain: &DomainRef, saved: &Proposal) -> Result<Report, PrepareError> {
+    pub fn apply(&self, domain: &DomainRef, saved: &SavedPlan) -> Result<Report, PrepareError> {
         let before = self.read(domain)?;
         let shown = self.public(domain)?;
-        let (view, capabilities) = self.look(before.domain());
-        view.check(&shown, saved)?;
+        let (host_view, capabilities) = self.look(before.domain());
+        host_view.check(&shown, saved)?;
         // The same edits, in the text that has the secrets.
-        let rewrite = view.rewrite(&before, saved.basis.replace)?;
+        let rewrite = host_view.rewrite(&before, saved.basis.replace)?;
         if !saved.adds_the_same(&rewrite) {
             return Err(saved.stale("the definition").into());
         }
         if rewrite.plan.devices.is_empty() {
             return Ok(report::of(domain, Outcome::Foreign));
         }
-        self.site.declined.remove(&domain.uuid);
+        self.context.opted_out.remove(&domain.uuid);
         if rewrite.text == before.text() {
             let plan = &rewrite.plan;
             return Ok(report::of_plan(domain, Outcome::Complete, plan));
         }
-        self.site.attempts.forget(&domain.uuid);
-        let defined = self.define(&view, domain, &before, &rewrite, &capabilities)?;
+        self.context.attempts.forget(&domain.uuid);
+        let defined = self.define(&host_view, domain, &before, &rewrite, &capabilities)?;
         defined.ok_or_else(|| saved.stale("the definition").into())
     }
 
@@ -163,7 +163,7 @@ impl Preparer {
             let before = self.read(domain)?;
             let after = revert(&before)?;
             // Our own define raises an event that must find it declined.
-            self.site.declined.insert(&domain.uuid);
+            self.context.opted_out.insert(&domain.uuid);
             let before = before.text();
             if after != before
                 && let Written::Changed = replace(&*self.libvirt, domain, before, &after)?
@@ -178,7 +178,7 @@ impl Preparer {
     /// Writes a completed definition over `before`; none when another client changed that.
     fn define(
         &self,
-        view: &View<'_>,
+        host_view: &HostView<'_>,
         domain: &DomainRef,
         before: &Definition,
         rewrite: &Rewrite,
@@ -192,14 +192,14 @@ impl Preparer {
         progress::stage("reading back what libvirt has kept", 0.8);
         let read = Definition::parse(read);
         let readable = read.as_ref().map_err(Clone::clone);
-        if let Err(why) = readable.and_then(|read| kept(view, &rewrite.text, read)) {
+        if let Err(why) = readable.and_then(|read| kept(host_view, &rewrite.text, read)) {
             let why = why.into();
             let tried = self.fingerprint(before.text(), &rewrite.text);
-            self.note_failed(view, domain, tried, read.ok().as_ref(), &why);
+            self.note_failed(host_view, domain, tried, read.ok().as_ref(), &why);
             return Err(why);
         }
         let mut plan = rewrite.plan.clone();
-        let shared = sharing::notes(&*self.libvirt, domain, &plan, &view.libvirt);
+        let shared = sharing::notes(&*self.libvirt, domain, &plan, &host_view.libvirt);
         plan.notes.extend(shared);
         plan.notes.extend(emulator(before.domain(), capabilities));
         plan.notes.extend(note);
@@ -209,43 +209,43 @@ impl Preparer {
     /// Neither this attempt nor the one that its own event would begin is made again.
     fn note_failed(
         &self,
-        view: &View<'_>,
+        host_view: &HostView<'_>,
         domain: &DomainRef,
         tried: Fingerprint,
         read: Option<&Definition>,
         why: &PrepareError,
     ) {
         let next = |read: &Definition| {
-            let next = view.rewrite(read, false).ok()?;
+            let next = host_view.rewrite(read, false).ok()?;
             Some(self.fingerprint(read.text(), &next.text))
         };
         let attempts = [Some(tried), read.and_then(next)];
         let attempts = attempts.into_iter().flatten();
-        self.site.attempts.failed(&domain.uuid, attempts, why);
+        self.context.attempts.failed(&domain.uuid, attempts, why);
     }
 
     fn fingerprint(&self, before: &str, wanted: &str) -> Fingerprint {
-        attempt::fingerprint(before, wanted, self.site.learned.versions().ok())
+        attempt::fingerprint(before, wanted, self.context.known_versions.versions().ok())
     }
 
     /// One look at the surroundings, with what libvirt says a guest of this kind can have.
-    fn look(&self, domain: &Domain) -> (View<'_>, Capabilities) {
-        let mut view = self.site.look();
-        let capabilities = self.ask(&mut view, domain);
-        (view, capabilities)
+    fn look(&self, domain: &Domain) -> (HostView<'_>, Capabilities) {
+        let mut host_view = self.context.look();
+        let capabilities = self.ask(&mut host_view, domain);
+        (host_view, capabilities)
     }
 
     /// Adds libvirt's word to a look. Not before the domain is known to be our business: libvirt may start QEMU for it.
-    fn ask(&self, view: &mut View<'_>, domain: &Domain) -> Capabilities {
+    fn ask(&self, host_view: &mut HostView<'_>, domain: &Domain) -> Capabilities {
         if !domain.networks.is_empty() {
-            ask_for_networks(&self.site, &*self.libvirt);
+            ask_for_networks(&self.context, &*self.libvirt);
         }
         let has_devices = !domain.hostdevs.is_empty();
         let said = has_devices.then(|| self.libvirt.capabilities(domain).ok());
         let capabilities = said.flatten().unwrap_or_default();
-        view.iommufd = capabilities.iommufd;
-        view.libvirt = capabilities.with(self.site.networks.now());
-        view.formatted = true;
+        host_view.iommufd = capabilities.iommufd;
+        host_view.libvirt = capabilities.with(self.context.networks.now());
+        host_view.formatted = true;
         capabilities
     }
 
@@ -261,9 +261,9 @@ impl Preparer {
 }
 
 /// Asks libvirt which networks have host devices, and keeps the answer for the hook, which cannot ask.
-pub(crate) fn ask_for_networks(site: &Site, libvirt: &dyn Libvirt) {
+pub(crate) fn ask_for_networks(context: &Context, libvirt: &dyn Libvirt) {
     match libvirt.networks() {
-        Ok(networks) => site.networks.learn(networks),
+        Ok(networks) => context.networks.learn(networks),
         Err(why) => debug!("libvirt does not name its networks: {why}"),
     }
 }
@@ -286,13 +286,13 @@ fn emulator(domain: &Domain, capabilities: &Capabilities) -> Option<Note> {
 
 /// Why nothing is to be done now; `None` when there is.
 fn wait_for_request(
-    view: &View<'_>,
+    host_view: &HostView<'_>,
     domain: &Domain,
     trigger: Trigger,
 ) -> Result<Option<Outcome>, PrepareError> {
     let asked = trigger != Trigger::Define;
-    let policy = view.rules.config.prepare;
-    Ok(match view.interest(domain)? {
+    let policy = host_view.rules.config.prepare;
+    Ok(match host_view.interest(domain)? {
         Interest::None => Some(Outcome::Foreign),
         Interest::OnDefine if asked || policy == Policy::OnDefine => None,
         Interest::OnRequest if asked => None,
@@ -302,23 +302,23 @@ fn wait_for_request(
 
 fn raced(domain: &DomainRef) -> Refusal {
     let reason = format!("the definition of '{domain}' was edited again and again meanwhile");
-    let mend = Hint::run(line(["variantctl", "prepare", &domain.name])).then(" when it is at rest");
-    Refusal::new(Code::XmlRaced, reason, mend)
+    let hint = Hint::run(line(["variantctl", "prepare", &domain.name])).then(" when it is at rest");
+    Refusal::new(Code::XmlRaced, reason, hint)
 }
 
 /// Passes when libvirt has kept a definition as it was written.
-fn kept(view: &View<'_>, written: &str, read: &Definition) -> Result<(), Refusal> {
-    let lost = dropped(written, read.text());
+fn kept(host_view: &HostView<'_>, written: &str, read: &Definition) -> Result<(), Refusal> {
+    let lost = lost_elements(written, read.text());
     if !lost.is_empty() {
         return Err(dropped_refusal(&lost));
     }
-    view.verify(read).map(drop)
+    host_view.verify(read).map(drop)
 }
 
 fn dropped_refusal(lost: &[String]) -> Refusal {
     let reason = format!("libvirt dropped {} of the definition", lost.join(", "));
-    let mend = "a newer libvirt knows it: 'variantctl plan' says which";
-    Refusal::new(Code::XmlDropped, reason, mend).at(lost[0].clone())
+    let hint = "a newer libvirt knows it: 'variantctl plan' says which";
+    Refusal::new(Code::XmlDropped, reason, hint).at(lost[0].clone())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Preparing on a libvirt in memory.
 
 use super::*;
-use crate::fixture::{GPU, NIC, definition, guest, site};
+use crate::fixture::{GPU, NIC, context, definition, guest};
 use crate::libvirt::fake::Fake;
 use planner::from_libvirt::Networks;
 use settings::config::Config;
@@ -14,11 +14,11 @@ struct Scene {
 }
 
 fn scene_with(xml: &str, config: Config) -> Scene {
-    let (directory, site) = site(config);
+    let (directory, context) = context(config);
     let libvirt = Arc::new(Fake::default());
     Scene {
         domain: libvirt.put(xml),
-        preparer: Preparer::new(libvirt.clone(), site),
+        preparer: Preparer::new(libvirt.clone(), context),
         libvirt,
         _directory: directory,
     }
@@ -247,7 +247,7 @@ fn a_device_in_the_pool_of_a_network_is_told() {
     let scene = scene();
     let pool = "<network><forward mode='hostdev'><address domain='9' bus='1' slot='0' function='0'/></forward></network>";
     let networks = Networks::new([("p".to_owned(), pool)]);
-    scene.preparer.site.networks.learn(networks);
+    scene.preparer.context.networks.learn(networks);
     let report = scene.prepare(Trigger::Define).expect("prepared");
     let told = report.notes.iter().find(|note| note.code == "VD-DEV-004");
     assert!(
@@ -278,9 +278,9 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
     const LIMIT: &str = "<memtune><hard_limit unit='GiB'>6</hard_limit></memtune>\n  <vcpu>";
     let xml = guest(GPU).replace("  </devices>", DEVICES);
     let xml = xml.replace("<vcpu>", LIMIT);
-    let (_directory, site) = site(Config::default());
+    let (_directory, context) = context(Config::default());
     let libvirt = Arc::new(Fake::default());
-    let preparer = Preparer::new(libvirt.clone(), site.clone());
+    let preparer = Preparer::new(libvirt.clone(), context.clone());
     let domain = libvirt.put(&xml);
     let said = |report: &Report| {
         let mut notes = report.notes.iter();
@@ -294,7 +294,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
         said(&report).contains("libvirt has no such network"),
         "{report:?}"
     );
-    let hook = || site.look().verify(&definition(&libvirt.text(&domain)));
+    let hook = || context.look().verify(&definition(&libvirt.text(&domain)));
     hook().expect("nothing is known of the network");
     libvirt.has_networks(Networks::new([("p".to_owned(), POOL)]));
     let refused = preparer
@@ -308,11 +308,11 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
     // It asks nobody, and goes by what was learned.
     assert_eq!(hook().expect_err("two devices").code, Code::HardLimit);
     let enough = xml.replace("'GiB'>6<", "'GiB'>9<");
-    let proposal = preparer
+    let saved_plan = preparer
         .propose_text(enough.clone(), false)
         .expect("a plan");
-    let named = |note: &planner::proposal::Note| note.text.contains("one of 0002:01:00.0");
-    assert!(proposal.notes.iter().any(named), "{:?}", proposal.notes);
+    let named = |note: &planner::saved_plan::Note| note.text.contains("one of 0002:01:00.0");
+    assert!(saved_plan.notes.iter().any(named), "{:?}", saved_plan.notes);
 }
 
 #[test]
@@ -333,8 +333,8 @@ fn libvirt_says_which_machine_a_definition_without_one_gets() {
     plan(&text("arch='x86_64'")).expect("served");
     plan(&text("")).expect("served");
     can("aarch64", "virt-10.0");
-    let proposal = plan(&text("")).expect("served");
-    assert!(!proposal.changes.is_empty());
+    let saved_plan = plan(&text("")).expect("served");
+    assert!(!saved_plan.changes.is_empty());
     can("aarch64", "sbsa-ref");
     let refused = plan(&text("arch='aarch64'")).expect_err("not served");
     assert!(

@@ -83,12 +83,12 @@ mod tests {
 
     use super::*;
 
-    struct Ear {
+    struct Recorder {
         heard: Mutex<Vec<String>>,
         wanted: bool,
     }
 
-    impl Listener for Ear {
+    impl Listener for Recorder {
         fn stage(&self, text: &str, done: f64) {
             let mut heard = self.heard.lock().expect("heard");
             heard.push(format!("{text} {done}"));
@@ -99,15 +99,15 @@ mod tests {
         }
     }
 
-    fn ear(wanted: bool) -> Arc<Ear> {
+    fn recorder(wanted: bool) -> Arc<Recorder> {
         let heard = Mutex::default();
-        Arc::new(Ear { heard, wanted })
+        Arc::new(Recorder { heard, wanted })
     }
 
     #[tokio::test]
     async fn work_in_another_thread_is_heard_and_the_next_in_it_is_not() {
-        let ear = ear(false);
-        let begun = heard(ear.clone(), async {
+        let recorder = recorder(false);
+        let begun = heard(recorder.clone(), async {
             let work = carried(|| {
                 stage("half", 0.5);
                 begin()
@@ -115,9 +115,9 @@ mod tests {
             std::thread::spawn(work).join().expect("joined")
         });
         assert_eq!(begun.await.expect_err("cancelled").code, Code::JobCancelled);
-        assert_eq!(*ear.heard.lock().expect("heard"), ["half 0.5"]);
+        assert_eq!(*recorder.heard.lock().expect("heard"), ["half 0.5"]);
         carried(|| stage("after", 1.0))();
         assert!(begin().is_ok());
-        assert_eq!(ear.heard.lock().expect("heard").len(), 1);
+        assert_eq!(recorder.heard.lock().expect("heard").len(), 1);
     }
 }

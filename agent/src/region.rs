@@ -103,8 +103,8 @@ pub fn on_its_driver(device: &Device, recipe: &Recipe) -> Result<(), Refusal> {
             let on = other.as_ref().map(|driver| format!("'{driver}'"));
             let on = on.unwrap_or_else(|| "no driver".to_owned());
             let reason = format!("it is on {on}, and only '{}' shows its BARs", recipe.driver);
-            let mend = "bind it to that driver first";
-            Err(Refusal::new(Code::RegionsUnknown, reason, mend).of(device.address))
+            let hint = "bind it to that driver first";
+            Err(Refusal::new(Code::RegionsUnknown, reason, hint).of(device.address))
         }
     }
 }
@@ -116,7 +116,7 @@ pub fn refusal(device: PciAddress, error: &RegionError) -> Refusal {
         RegionError::InUse(_) | RegionError::Busy => Code::BindInUse,
         _ => Code::RegionsUnknown,
     };
-    Refusal::new(code, error.to_string(), error.mend()).of(device)
+    Refusal::new(code, error.to_string(), error.hint()).of(device)
 }
 
 #[cfg(test)]

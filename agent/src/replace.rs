@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::failure::{PrepareError, failed, found};
 use crate::libvirt::{Change, DomainRef, Libvirt, LibvirtError, Watch};
 use domain::code::Code;
-use domain::dropped::dropped;
+use domain::lost_elements::lost_elements;
 use planner::plan::Note;
 
 /// How long our own event may take. It comes within milliseconds of the define.
@@ -89,7 +89,7 @@ fn write(
         return removed(libvirt, domain, &seen);
     }
     let theirs: Vec<&String> = captured.iter().filter(|text| **text != now).collect();
-    let is_ours = dropped(text, &now).is_empty() && is_marked(text) == is_marked(&now);
+    let is_ours = lost_elements(text, &now).is_empty() && is_marked(text) == is_marked(&now);
     match theirs.last() {
         // Theirs is the last one.
         _ if seen.len() > 1 && !is_ours => Ok(Written::Changed),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::fixture::{GPU, guest, site};
+use crate::fixture::{GPU, context, guest};
 use crate::libvirt::fake::{Act, Fake, Point};
 use crate::prepare::{Preparer, Trigger};
 use api::report::{Outcome, Report};
@@ -18,11 +18,11 @@ struct Scene {
 }
 
 fn scene() -> Scene {
-    let (directory, site) = site(Config::default());
+    let (directory, context) = context(Config::default());
     let libvirt = Arc::new(Fake::default());
     Scene {
         domain: libvirt.put(&guest(GPU)),
-        preparer: Preparer::new(libvirt.clone(), site),
+        preparer: Preparer::new(libvirt.clone(), context),
         libvirt,
         _directory: directory,
     }

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::atomics::{Width, Widths};
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::live::Live;
 use kernel_glue::region::RegionError;
 use nix::errno::Errno;
@@ -28,7 +28,7 @@ pub enum Request {
         /// The root, here and below.
         root: PathBuf,
         /// Where to.
-        knob: Knob,
+        attribute: Attribute,
         /// What.
         value: String,
     },
@@ -62,9 +62,13 @@ pub type Written = Result<(), i32>;
 #[must_use]
 pub fn serve() -> ExitCode {
     helper::serve(PROGRAM, |request| match request {
-        Request::Write { root, knob, value } => {
-            serde_json::to_vec(&said(live(root).and_then(|live| live.write(&knob, &value))))
-        }
+        Request::Write {
+            root,
+            attribute,
+            value,
+        } => serde_json::to_vec(&said(
+            live(root).and_then(|live| live.write(&attribute, &value)),
+        )),
         Request::LoadModule { root, module } => {
             serde_json::to_vec(&said(live(root).and_then(|live| live.load_module(&module))))
         }
@@ -117,8 +121,12 @@ pub(crate) fn no_answer(why: &HelperError) -> Errno {
 pub(crate) fn command(program: &Path, request: &Request) -> Command {
     let mut command = Command::new(program);
     match request {
-        Request::Write { root, knob, value } => {
-            let [kind, name] = words(knob);
+        Request::Write {
+            root,
+            attribute,
+            value,
+        } => {
+            let [kind, name] = words(attribute);
             command.arg("write-knob").arg(root).arg(kind);
             command.arg(name).arg(value)
         }
@@ -135,14 +143,14 @@ pub(crate) fn command(program: &Path, request: &Request) -> Command {
     command
 }
 
-fn words(knob: &Knob) -> [String; 2] {
-    let (kind, name) = match knob {
-        Knob::Override(device) => ("override", device.to_string()),
-        Knob::Unbind(driver) => ("unbind", driver.to_string()),
-        Knob::Bind(driver) => ("bind", driver.to_string()),
-        Knob::Probe => ("probe", String::new()),
-        Knob::UnbindLock(device) => ("unbind-lock", device.to_string()),
-        Knob::Barrier(device) => ("barrier", device.to_string()),
+fn words(attribute: &Attribute) -> [String; 2] {
+    let (kind, name) = match attribute {
+        Attribute::Override(device) => ("override", device.to_string()),
+        Attribute::Unbind(driver) => ("unbind", driver.to_string()),
+        Attribute::Bind(driver) => ("bind", driver.to_string()),
+        Attribute::Probe => ("probe", String::new()),
+        Attribute::UnbindLock(device) => ("unbind-lock", device.to_string()),
+        Attribute::Barrier(device) => ("barrier", device.to_string()),
     };
     [kind.to_owned(), name]
 }
@@ -156,22 +164,23 @@ mod tests {
     fn each_request_survives_the_way_to_the_child() {
         let driver: DriverName = "vfio-pci".parse().expect("driver");
         let device = "0009:01:00.0".parse().expect("address");
-        for knob in [
-            Knob::Override(device),
-            Knob::Unbind(driver.clone()),
-            Knob::Bind(driver),
-            Knob::Probe,
-            Knob::UnbindLock(device),
-            Knob::Barrier(device),
+        for attribute in [
+            Attribute::Override(device),
+            Attribute::Unbind(driver.clone()),
+            Attribute::Bind(driver),
+            Attribute::Probe,
+            Attribute::UnbindLock(device),
+            Attribute::Barrier(device),
         ] {
             let request = Request::Write {
                 root: "/".into(),
-                knob: knob.clone(),
+                attribute: attribute.clone(),
                 value: "0009:01:00.0\n".into(),
             };
             let text = serde_json::to_string(&request).expect("text");
             let read: Request = serde_json::from_str(&text).expect(&text);
-            let is_same = matches!(read, Request::Write { knob: read, .. } if read == knob);
+            let is_same =
+                matches!(read, Request::Write { attribute: read, .. } if read == attribute);
             assert!(is_same, "{text}");
         }
     }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use kernel_glue::host::Host;
 use sha2::{Digest, Sha256};
 
+use crate::context::Context;
 use crate::inventory::PublishError;
 use crate::reserve::Reservations;
-use crate::site::Site;
 use settings::config::Mode;
 use settings::file;
 
@@ -36,12 +36,12 @@ impl Published {
     /// When the file cannot be written.
     pub fn update(
         &mut self,
-        site: &Site,
+        context: &Context,
         host: Host,
         reservations: &Reservations,
     ) -> Result<bool, PublishError> {
-        let mode = site.rules().config.snapshot_mode;
-        let runs = Runs::here(site.learned.versions().ok());
+        let mode = context.rules().config.snapshot_mode;
+        let runs = Runs::here(context.known_versions.versions().ok());
         let usable = reservations.all().into_iter().flatten().collect();
         let text = Snapshot::new(host, runs, usable).text();
         let now = (mode, Sha256::digest(&text).into());
@@ -64,7 +64,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
-    use crate::fixture::{GPU, address, site};
+    use crate::fixture::{GPU, address, context};
     use settings::config::Config;
 
     fn inode(path: &Path) -> u64 {
@@ -73,31 +73,31 @@ mod tests {
 
     #[test]
     fn what_planning_reads_is_published_once_and_again_when_it_changes() {
-        let (run, site) = site(Config::default());
+        let (run, context) = context(Config::default());
         let none = Reservations::new(run.path().join("reserved.d"));
         let mut published = Published::new(run.path());
         let path = run.path().join(FILE);
         assert!(
             published
-                .update(&site, site.host().expect("host"), &none)
+                .update(&context, context.host().expect("host"), &none)
                 .expect("written")
         );
         let first = inode(&path);
         assert!(
             !published
-                .update(&site, site.host().expect("host"), &none)
+                .update(&context, context.host().expect("host"), &none)
                 .expect("looked")
         );
         assert_eq!(inode(&path), first, "an unchanged host writes nothing");
         let read = Snapshot::read(&path).expect("a snapshot");
-        assert_eq!(read.host, site.host().expect("host"));
-        assert_eq!(read.target.versions, site.learned.versions().ok());
+        assert_eq!(read.host, context.host().expect("host"));
+        assert_eq!(read.target.versions, context.known_versions.versions().ok());
         let reserved = format!("device = \"{GPU}\"\nid = \"10de:2342\"\n");
         let reservation = run.path().join(format!("reserved.d/{GPU}.toml"));
         file::replace(&reservation, &reserved, 0o644).expect("reserved");
         assert!(
             published
-                .update(&site, site.host().expect("host"), &none)
+                .update(&context, context.host().expect("host"), &none)
                 .expect("written")
         );
         let read = Snapshot::read(&path).expect("a snapshot");
@@ -107,13 +107,13 @@ mod tests {
     #[test]
     fn its_mode_is_the_configurations() {
         let mode = |text: &str| Mode::try_from(text.to_owned()).expect("a mode");
-        let (run, site) = site(Config {
+        let (run, context) = context(Config {
             snapshot_mode: mode("0640"),
             ..Config::default()
         });
         let none = Reservations::noted(Vec::new());
         Published::new(run.path())
-            .update(&site, site.host().expect("host"), &none)
+            .update(&context, context.host().expect("host"), &none)
             .expect("written");
         let found = fs::metadata(run.path().join(FILE)).expect("published");
         assert_eq!(found.permissions().mode() & 0o777, 0o640);

@@ -6,10 +6,10 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 
-use crate::assign::{Assigner, Condition, Standing};
+use crate::assign::{Assigner, Condition, DeviceState};
+use crate::context::Context;
 use crate::libvirt::DomainRef;
 use crate::reserve::Reservations;
-use crate::site::Site;
 use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::recipe::Recipes;
@@ -58,21 +58,21 @@ pub struct Statuses {
 /// # Errors
 /// When the host cannot be read.
 pub fn look(
-    site: &Site,
+    context: &Context,
     assigner: &Assigner,
     reservations: &Reservations,
 ) -> Result<Statuses, Refusal> {
     if let Some(why) = assigner.unread() {
         let reason = format!("what is bound cannot be read: {why}");
-        let mend = "see what keeps variantd from reading it; it looks again by itself";
-        return Err(Refusal::new(Code::JournalFailed, reason, mend));
+        let hint = "see what keeps variantd from reading it; it looks again by itself";
+        return Err(Refusal::new(Code::JournalFailed, reason, hint));
     }
     // Before the host: what rings after this look is seen by the next one.
-    let standings = assigner.standings();
+    let device_states = assigner.device_states();
     let reserved = reservations.all().into_iter().flatten();
     let reserved = reserved.map(|reservation| reservation.device).collect();
-    let (host, rules) = (site.host()?, site.rules());
-    let mut statuses = statuses(host, &rules.recipes, &standings, &reserved);
+    let (host, rules) = (context.host()?, context.rules());
+    let mut statuses = statuses(host, &rules.recipes, &device_states, &reserved);
     for (device, status) in &mut statuses.devices {
         let note = assigner.note(*device).filter(|_| status.driver.is_empty());
         status.note = note.unwrap_or_default();
@@ -83,19 +83,26 @@ pub fn look(
 fn statuses(
     host: Host,
     recipes: &Recipes,
-    standings: &BTreeMap<PciAddress, Standing>,
+    device_states: &BTreeMap<PciAddress, DeviceState>,
     reserved: &BTreeSet<PciAddress>,
 ) -> Statuses {
     let devices = host.devices.values().filter_map(|device| {
         let recipe = recipes.for_device(device).map(|recipe| &*recipe.name);
-        let standing = standings.get(&device.address);
+        let device_state = device_states.get(&device.address);
         let reserved = reserved.contains(&device.address);
-        let ours = recipe.is_some() || standing.is_some() || reserved;
-        ours.then(|| (device.address, status(device, recipe, standing, reserved)))
+        let ours = recipe.is_some() || device_state.is_some() || reserved;
+        ours.then(|| {
+            (
+                device.address,
+                status(device, recipe, device_state, reserved),
+            )
+        })
     });
     Statuses {
         devices: devices.collect(),
-        unsettled: standings.values().any(|standing| standing.elsewhere),
+        unsettled: device_states
+            .values()
+            .any(|device_state| device_state.elsewhere),
         host,
     }
 }
@@ -103,14 +110,14 @@ fn statuses(
 fn status(
     device: &Device,
     recipe: Option<&str>,
-    standing: Option<&Standing>,
+    device_state: Option<&DeviceState>,
     reserved: bool,
 ) -> Status {
     let idle = match reserved {
         true => Condition::Reserved,
         false => Condition::Free,
     };
-    let previous = standing.and_then(|standing| standing.previous.as_ref());
+    let previous = device_state.and_then(|device_state| device_state.previous.as_ref());
     Status {
         address: device.address,
         id: device.id.to_string(),
@@ -122,8 +129,8 @@ fn status(
         previous_driver: previous.map_or(String::new(), ToString::to_string),
         group: device.iommu_group,
         numa_node: device.numa_node.map(Into::into),
-        domain: standing.and_then(|standing| standing.domain.clone()),
-        state: standing.map_or(idle, |standing| standing.condition),
+        domain: device_state.and_then(|device_state| device_state.domain.clone()),
+        state: device_state.map_or(idle, |device_state| device_state.condition),
         reserved,
         note: String::new(),
     }
@@ -134,8 +141,8 @@ mod tests {
     use super::*;
     use crate::fixture::{GPU, NIC, address, driver, host};
 
-    fn standing(condition: Condition) -> Standing {
-        Standing {
+    fn device_state(condition: Condition) -> DeviceState {
+        DeviceState {
             condition,
             domain: None,
             previous: Some(driver("nvidia")),
@@ -143,13 +150,13 @@ mod tests {
         }
     }
 
-    fn seen(standing: Option<Standing>, reserved: bool) -> BTreeMap<PciAddress, Status> {
-        let standings = standing.map(|standing| (address(GPU), standing));
+    fn seen(device_state: Option<DeviceState>, reserved: bool) -> BTreeMap<PciAddress, Status> {
+        let device_states = device_state.map(|device_state| (address(GPU), device_state));
         let reserved = reserved.then(|| address(GPU));
         statuses(
             host(),
             &Recipes::shipped().expect("recipes"),
-            &standings.into_iter().collect(),
+            &device_states.into_iter().collect(),
             &reserved.into_iter().collect(),
         )
         .devices
@@ -157,16 +164,16 @@ mod tests {
 
     #[test]
     fn a_device_is_free_or_reserved_until_somebody_works_on_it() {
-        let state = |standing, reserved| seen(standing, reserved)[&address(GPU)].state;
+        let state = |device_state, reserved| seen(device_state, reserved)[&address(GPU)].state;
         assert_eq!(state(None, false), Condition::Free);
         assert_eq!(state(None, true), Condition::Reserved);
-        let bound = Some(standing(Condition::Bound));
+        let bound = Some(device_state(Condition::Bound));
         assert_eq!(state(bound, true), Condition::Bound);
     }
 
     #[test]
     fn what_it_goes_back_to_is_not_what_it_is_on() {
-        let gpu = &seen(Some(standing(Condition::Degraded)), false)[&address(GPU)];
+        let gpu = &seen(Some(device_state(Condition::Degraded)), false)[&address(GPU)];
         assert_eq!((&*gpu.driver, &*gpu.previous_driver), ("nvidia", "nvidia"));
         assert_eq!((gpu.numa_node, gpu.group), (Some(0), None));
         assert_eq!(seen(None, false)[&address(GPU)].previous_driver, "");
@@ -175,9 +182,9 @@ mod tests {
     #[test]
     fn a_device_without_recipe_is_ours_once_it_is_bound() {
         assert!(!seen(None, false).contains_key(&address(NIC)));
-        let standings = BTreeMap::from([(address(NIC), standing(Condition::Bound))]);
+        let device_states = BTreeMap::from([(address(NIC), device_state(Condition::Bound))]);
         let recipes = Recipes::shipped().expect("recipes");
-        let seen = statuses(host(), &recipes, &standings, &BTreeSet::new());
+        let seen = statuses(host(), &recipes, &device_states, &BTreeSet::new());
         assert_eq!(seen.devices[&address(NIC)].recipe, "");
     }
 }

@@ -122,7 +122,7 @@ fn address(path: &str) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{kernel, site};
+    use crate::fixture::{context, kernel};
     use crate::libvirt::fake::Fake;
     use crate::record::Records;
     use settings::config::Config;
@@ -159,10 +159,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_watchdog_hears_of_us_only_while_the_locks_can_be_had() {
-        let (directory, site) = site(Config::default());
+        let (directory, context) = context(Config::default());
         let records = Records::new(directory.path().to_owned());
-        let assigner = Arc::new(Assigner::new(kernel(), site.clone(), records));
-        let worker = Worker::new(Arc::new(Fake::default()), site, assigner.clone());
+        let assigner = Arc::new(Assigner::new(kernel(), context.clone(), records));
+        let worker = Worker::new(Arc::new(Fake::default()), context, assigner.clone());
         let (supervisor, socket) = supervisor(directory.path());
         let watch = tokio::spawn(supervisor.watch(
             assigner.clone(),

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 use tracing::warn;
 
-use crate::bell::Bell;
+use crate::notifier::Notifier;
 
 /// The group on which the kernel itself sends; udev has the other.
 const KERNEL: u32 = 1;
@@ -23,10 +23,10 @@ const LIMIT: usize = 8 << 10;
 /// Before the kernel's events are listened for again after an error.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// From now on `bell` rings for each event about a PCI function.
-pub fn follow(bell: Bell) {
+/// From now on `notifier` rings for each event about a PCI function.
+pub fn follow(notifier: Notifier) {
     let listener = thread::Builder::new().name("uevent".into());
-    if let Err(error) = listener.spawn(move || listen_for_ever(&bell)) {
+    if let Err(error) = listener.spawn(move || listen_for_ever(&notifier)) {
         deaf(&error);
     }
 }
@@ -36,14 +36,14 @@ fn deaf(error: &io::Error) {
 }
 
 /// Each time that it can listen again it rings, for what it has missed.
-fn listen_for_ever(bell: &Bell) {
+fn listen_for_ever(notifier: &Notifier) {
     let mut said = None;
     loop {
         let error = match open() {
             Ok(socket) => {
                 said = None;
-                bell.ring();
-                listen(&socket, bell)
+                notifier.notify();
+                listen(&socket, notifier)
             }
             Err(error) => error,
         };
@@ -68,13 +68,13 @@ fn open() -> io::Result<OwnedFd> {
 }
 
 /// Returns when it can hear no more.
-fn listen(socket: &OwnedFd, bell: &Bell) -> io::Error {
+fn listen(socket: &OwnedFd, notifier: &Notifier) -> io::Error {
     let mut buffer = vec![0; LIMIT];
     loop {
         match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(length) if is_about_pci(&buffer[..length]) => bell.ring(),
+            Ok(length) if is_about_pci(&buffer[..length]) => notifier.notify(),
             // Events were lost: one look sees what they were about.
-            Err(Errno::ENOBUFS) => bell.ring(),
+            Err(Errno::ENOBUFS) => notifier.notify(),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return error.into(),
         }

@@ -32,7 +32,7 @@ pub(crate) fn rescue(libvirt: &dyn Libvirt, domain: &DomainRef) {
 }
 
 /// Gives back what the guest's live definition no longer has.
-pub(crate) fn give_back(assigner: &Assigner, domain: &DomainRef, live: &Domain) {
+pub(crate) fn release_devices(assigner: &Assigner, domain: &DomainRef, live: &Domain) {
     if let Err(error) = assigner.release_departed(live) {
         warn!("a device that left guest '{domain}' is not given back: {error}");
     }
@@ -43,8 +43,8 @@ fn stays(domain: &DomainRef, id: &str, why: &LibvirtError) -> Refusal {
         "guest '{domain}' ends at its next reset: initiator '{id}' names a device that was unplugged, and cannot be deleted: {why}"
     );
     let delete = format!("virsh qemu-monitor-command {domain} --hmp \"object_del {id}\"");
-    let mend = Hint::with("{}, or shut the guest down instead of rebooting it", delete);
-    Refusal::new(Code::InitiatorsStale, reason, mend)
+    let hint = Hint::with("{}, or shut the guest down instead of rebooting it", delete);
+    Refusal::new(Code::InitiatorsStale, reason, hint)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
 
 use super::*;
-use crate::fixture::{GPU, NIC, VARIANT, address, definition, guest, host, kernel_of, site_of};
+use crate::fixture::{GPU, NIC, VARIANT, address, context_of, definition, guest, host, kernel_of};
 use crate::libvirt::fake::Fake;
 use crate::record::Records;
 use settings::config::Config;
@@ -28,14 +28,14 @@ fn scene() -> Scene {
 /// A guest runs on this host.
 fn scene_of(host: Host, xml: &str) -> Scene {
     let kernel = kernel_of(&host);
-    let (directory, site) = site_of(host, Config::default());
+    let (directory, context) = context_of(host, Config::default());
     let records = Records::new(directory.path().to_owned());
-    let complete = site
+    let complete = context
         .look()
         .rewrite(&definition(xml), false)
         .expect("complete")
         .text;
-    let assigner = Assigner::new(kernel.clone(), site, records);
+    let assigner = Assigner::new(kernel.clone(), context, records);
     assigner.prepare(&definition(&complete)).expect("bound");
     let libvirt = Fake::default();
     libvirt.run(&complete);
@@ -90,7 +90,7 @@ fn an_initiator_that_stays_is_said_with_the_command_that_deletes_it() {
 fn a_device_that_left_goes_back_while_its_guest_runs() {
     let scene = scene();
     let domain = scene.libvirt.unplug(&guest(NIC), &[]);
-    give_back(&scene.assigner, &domain, definition(&guest(NIC)).domain());
+    release_devices(&scene.assigner, &domain, definition(&guest(NIC)).domain());
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
     assert!(scene.assigner.held().is_empty());
     scene
@@ -104,7 +104,7 @@ fn a_device_that_is_still_there_stays() {
     let scene = scene();
     let domain = scene.libvirt.run(&scene.complete);
     let before = scene.kernel.writes().len();
-    give_back(
+    release_devices(
         &scene.assigner,
         &domain,
         definition(&scene.complete).domain(),
@@ -136,7 +136,7 @@ fn a_device_stays_while_its_guest_has_another_one_of_its_group() {
     for (groups, driver) in [([5, 5], VARIANT), ([5, 6], "nvidia")] {
         let scene = two(groups);
         let domain = scene.libvirt.unplug(&guest(NIC), &[]);
-        give_back(&scene.assigner, &domain, definition(&guest(NIC)).domain());
+        release_devices(&scene.assigner, &domain, definition(&guest(NIC)).domain());
         assert_eq!(scene.driver().as_deref(), Some(driver), "{groups:?}");
     }
 }

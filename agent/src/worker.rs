@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use crate::assign::{AssignError, Assigner, Recovered, Unwilling};
+use crate::context::Context;
 use crate::failure::PrepareError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
@@ -25,11 +26,10 @@ use crate::prepare::{Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::record::RecordError;
 use crate::report;
-use crate::site::Site;
 use crate::unplug;
 use api::report::{Outcome, Report};
 use domain::{Domain, DomainUuid};
-use planner::proposal::Proposal;
+use planner::saved_plan::SavedPlan;
 
 /// libvirt takes five calls of one client at a time (max_client_requests); beyond that it stops
 /// reading, keepalive messages too.
@@ -48,7 +48,7 @@ const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 250 })
 /// Prepares domains, one call per domain at a time.
 pub struct Worker {
     libvirt: Arc<dyn Libvirt>,
-    site: Arc<Site>,
+    context: Arc<Context>,
     assigner: Arc<Assigner>,
     calls: Semaphore,
     looks: Semaphore,
@@ -83,10 +83,14 @@ pub enum RecoverError {
 impl Worker {
     /// A worker on `libvirt`.
     #[must_use]
-    pub fn new(libvirt: Arc<dyn Libvirt>, site: Arc<Site>, assigner: Arc<Assigner>) -> Arc<Self> {
+    pub fn new(
+        libvirt: Arc<dyn Libvirt>,
+        context: Arc<Context>,
+        assigner: Arc<Assigner>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             libvirt,
-            site,
+            context,
             assigner,
             calls: Semaphore::new(AT_ONCE),
             looks: Semaphore::new(LOOKS_AT_ONCE),
@@ -141,7 +145,7 @@ impl Worker {
     pub async fn apply(
         self: &Arc<Self>,
         domain: DomainRef,
-        saved: Proposal,
+        saved: SavedPlan,
     ) -> Result<Report, PrepareError> {
         let worker = self.clone();
         let work = move || {
@@ -161,7 +165,7 @@ impl Worker {
         self: &Arc<Self>,
         domain: DomainRef,
         replace: bool,
-    ) -> Result<Proposal, PrepareError> {
+    ) -> Result<SavedPlan, PrepareError> {
         let _permit = permit(&self.looks).await;
         let preparer = self.preparer();
         self.call(move || preparer.propose(&domain, replace)).await
@@ -175,7 +179,7 @@ impl Worker {
         self: &Arc<Self>,
         xml: String,
         replace: bool,
-    ) -> Result<Proposal, PrepareError> {
+    ) -> Result<SavedPlan, PrepareError> {
         let _permit = permit(&self.looks).await;
         let preparer = self.preparer();
         self.call(move || preparer.propose_text(xml, replace)).await
@@ -216,7 +220,7 @@ impl Worker {
             if let Some(why) = worker.assigner.unread() {
                 return Err(why.into());
             }
-            let mut recovered = worker.assigner.recover_by_hand(device, Unwilling::Freed);
+            let mut recovered = worker.assigner.recover_manually(device, Unwilling::Freed);
             progress::stage("giving back what guests left half-way", 0.4);
             recovered.extend(worker.assigner.recover_unsettled(device));
             if !worker.assigner.held().is_empty() {
@@ -258,14 +262,14 @@ impl Worker {
     fn react(self: &Arc<Self>, event: Event) {
         match event {
             Event::Connected(versions) => {
-                self.site.learned.learn(versions);
-                self.assigner.bell().ring();
+                self.context.known_versions.learn(versions);
+                self.assigner.notifier().notify();
                 tokio::spawn(self.clone().catch_up());
             }
             Event::Defined(domain) => self.queue(domain, Trigger::Define),
             Event::Undefined(domain) => {
-                self.site.declined.remove(&domain.uuid);
-                self.site.attempts.forget(&domain.uuid);
+                self.context.opted_out.remove(&domain.uuid);
+                self.context.attempts.forget(&domain.uuid);
                 self.keep(&domain, report::of(&domain, Outcome::Foreign));
             }
             Event::Started(domain) => debug!("guest '{domain}' runs"),
@@ -294,7 +298,7 @@ impl Worker {
     async fn catch_up(self: Arc<Self>) {
         let worker = self.clone();
         let found = self.call(move || {
-            ask_for_networks(&worker.site, &*worker.libvirt);
+            ask_for_networks(&worker.context, &*worker.libvirt);
             worker.settle()?;
             worker.libvirt.defined()
         });
@@ -315,7 +319,7 @@ impl Worker {
         let ask = move || {
             // What changes from now on is for the next question.
             worker.networks.waits.store(false, Ordering::SeqCst);
-            ask_for_networks(&worker.site, &*worker.libvirt);
+            ask_for_networks(&worker.context, &*worker.libvirt);
         };
         self.call(ask).await;
         sleep(PAUSE).await;
@@ -345,7 +349,7 @@ impl Worker {
             unplug::rescue(&*worker.libvirt, &domain);
             match worker.libvirt.live_xml(&domain.uuid) {
                 Ok(Some(xml)) => match Domain::parse(&xml) {
-                    Ok(live) => unplug::give_back(&worker.assigner, &domain, &live),
+                    Ok(live) => unplug::release_devices(&worker.assigner, &domain, &live),
                     Err(why) => warn!("cannot read the definition of guest '{domain}': {why}"),
                 },
                 Ok(None) => {}
@@ -368,7 +372,7 @@ impl Worker {
             }
             unplug::rescue(&*self.libvirt, domain);
             if let Ok(live) = &live {
-                unplug::give_back(&self.assigner, domain, live);
+                unplug::release_devices(&self.assigner, domain, live);
             }
         }
         let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();
@@ -403,7 +407,7 @@ impl Worker {
     }
 
     /// What a saved plan is refused for says nothing of the domain, so only what was done is kept.
-    fn apply_now(&self, domain: &DomainRef, saved: &Proposal) -> Result<Report, PrepareError> {
+    fn apply_now(&self, domain: &DomainRef, saved: &SavedPlan) -> Result<Report, PrepareError> {
         let report = self.preparer().apply(domain, saved)?;
         let replace = saved.basis.replace;
         self.note(domain, Trigger::Request { replace }, report.clone());
@@ -411,7 +415,7 @@ impl Worker {
     }
 
     fn preparer(&self) -> Preparer {
-        Preparer::new(self.libvirt.clone(), self.site.clone())
+        Preparer::new(self.libvirt.clone(), self.context.clone())
     }
 
     /// Keeps a report for those who ask later, and logs what an operator should see.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::fixture::{
-    GPU, NIC, VARIANT, address, definition, driver, guest, host_on, kernel, site, site_of,
+    GPU, NIC, VARIANT, address, context, context_of, definition, driver, guest, host_on, kernel,
 };
 use crate::libvirt::fake::Fake;
 use crate::record::Records;
@@ -25,12 +25,12 @@ struct Scene {
 }
 
 fn scene() -> Scene {
-    let (directory, site) = site(Config::default());
+    let (directory, context) = context(Config::default());
     let records = Records::new(directory.path().to_owned());
-    let assigner = Arc::new(Assigner::new(kernel(), site.clone(), records));
+    let assigner = Arc::new(Assigner::new(kernel(), context.clone(), records));
     let libvirt = Arc::new(Fake::default());
     Scene {
-        worker: Worker::new(libvirt.clone(), site, assigner.clone()),
+        worker: Worker::new(libvirt.clone(), context, assigner.clone()),
         libvirt,
         assigner,
         _directory: directory,
@@ -117,7 +117,7 @@ async fn what_a_guest_held_whose_release_was_missed_goes_back() {
         let scene = scene();
         let complete = scene
             .worker
-            .site
+            .context
             .look()
             .rewrite(&definition(&guest(GPU)), false);
         let complete = complete.expect("complete").text;
@@ -144,7 +144,7 @@ async fn a_guest_that_ended_while_it_was_adopted_holds_nothing() {
     let scene = scene();
     let complete = scene
         .worker
-        .site
+        .context
         .look()
         .rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("complete").text;
@@ -165,7 +165,7 @@ async fn a_device_that_leaves_a_guest_goes_back_and_leaves_no_initiator_behind()
         let scene = scene();
         let complete = scene
             .worker
-            .site
+            .context
             .look()
             .rewrite(&definition(&guest(GPU)), false);
         let complete = complete.expect("complete").text;
@@ -228,11 +228,11 @@ async fn a_request_asks_vfio_and_a_definition_does_not() {
     regions[4].size = 128 << 30;
     regions[4].kind = Region::MEMORY_64_PREFETCH;
     kernel.set_regions(address(GPU), driver(VARIANT), regions);
-    let (directory, site) = site_of(there, Config::default());
+    let (directory, context) = context_of(there, Config::default());
     let records = Records::new(directory.path().to_owned());
-    let assigner = Arc::new(Assigner::new(kernel.clone(), site.clone(), records));
+    let assigner = Arc::new(Assigner::new(kernel.clone(), context.clone(), records));
     let libvirt = Arc::new(Fake::default());
-    let worker = Worker::new(libvirt.clone(), site, assigner);
+    let worker = Worker::new(libvirt.clone(), context, assigner);
     let domain = libvirt.put(&guest(GPU));
     let prepare = async |trigger| worker.prepare(domain.clone(), trigger).await.expect("ok");
     prepare(Trigger::Define).await;
@@ -276,19 +276,19 @@ async fn those_who_only_look_do_not_keep_the_others_waiting() {
 #[tokio::test]
 async fn networks_are_learned_on_connection_and_when_one_changes() {
     let scene = scene();
-    let learned = || {
-        let networks = scene.worker.site.networks.now().expect("learned");
+    let known_versions = || {
+        let networks = scene.worker.context.networks.now().expect("learned");
         networks.pool("p").map(|pool| pool.devices().len())
     };
     scene
         .serve(vec![Event::Connected(Versions::NEWEST_TESTED)], Vec::new())
         .await;
-    assert_eq!(learned(), None);
+    assert_eq!(known_versions(), None);
     let pool = "<network><forward mode='hostdev'><address domain='2' bus='1' slot='0' function='0'/></forward></network>";
     let networks = Networks::new([("p".to_owned(), pool)]);
     scene.libvirt.has_networks(networks);
     scene.serve(vec![Event::Networks], Vec::new()).await;
-    assert_eq!(learned(), Some(1));
+    assert_eq!(known_versions(), Some(1));
 }
 
 #[tokio::test]
@@ -320,7 +320,7 @@ async fn a_burst_of_network_events_leads_to_a_bounded_number_of_questions() {
         "{asked} questions in {pauses} pauses"
     );
     println!("{EVENTS} events at once: {at_once} questions; within {pauses} pauses: {asked}");
-    assert_eq!(scene.worker.site.networks.now().as_deref(), Some(&last));
+    assert_eq!(scene.worker.context.networks.now().as_deref(), Some(&last));
     drop((event, repair));
     served.await.expect("served");
 }

@@ -272,10 +272,10 @@ impl Space<'_> {
         }
         let cardbus = self.conventional[0x0e] & 0x7f == 2;
         let first = if cardbus { POINTER_CARDBUS } else { POINTER };
-        self.walk(self.conventional[first], wanted)
+        self.directory_cache(self.conventional[first], wanted)
     }
 
-    fn walk(&self, first: u8, wanted: u8) -> Result<Option<u8>, ConfigError> {
+    fn directory_cache(&self, first: u8, wanted: u8) -> Result<Option<u8>, ConfigError> {
         let mut at = first & !3;
         for _ in 0..MAX_HOPS {
             match usize::from(at) {

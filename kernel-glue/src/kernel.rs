@@ -15,7 +15,7 @@ use crate::region::{RegionError, Regions};
 /// A file that a change of the host writes to. Absolute, below the kernel's root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Knob {
+pub enum Attribute {
     /// `/sys/bus/pci/devices/<device>/driver_override`; an empty text clears it.
     Override(PciAddress),
     /// `/sys/bus/pci/drivers/<driver>/unbind`.
@@ -37,7 +37,7 @@ pub trait Kernel {
     ///
     /// # Errors
     /// The kernel's errno.
-    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno>;
+    fn write(&self, attribute: &Attribute, value: &str) -> Result<(), Errno>;
 
     /// Called before a bind when the driver is not registered.
     ///
@@ -119,7 +119,7 @@ pub trait Kernel {
     fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno>;
 }
 
-impl Knob {
+impl Attribute {
     /// The path of the file, absolute.
     #[must_use]
     pub fn path(&self) -> PathBuf {
@@ -143,7 +143,7 @@ impl Knob {
     }
 }
 
-impl fmt::Display for Knob {
+impl fmt::Display for Attribute {
     /// The path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path().display().fmt(f)

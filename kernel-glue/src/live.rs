@@ -21,7 +21,7 @@ use crate::driver::DriverName;
 use crate::failure::Failure;
 use crate::firmware;
 use crate::holder::{self, optional};
-use crate::kernel::{Kernel, Knob};
+use crate::kernel::{Attribute, Kernel};
 use crate::occupancy::{self, Occupancy};
 use crate::reader::{OSRELEASE, override_text};
 use crate::region::{NVGRACE, RegionError, Regions};
@@ -161,8 +161,8 @@ impl Live {
 }
 
 impl Kernel for Live {
-    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
-        let path = knob.path();
+    fn write(&self, attribute: &Attribute, value: &str) -> Result<(), Errno> {
+        let path = attribute.path();
         let path = path.strip_prefix("/").unwrap_or(&path).to_string_lossy();
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
         let file = self.root.open(&path, flags).map_err(|error| raw(&error))?;

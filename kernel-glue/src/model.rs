@@ -13,7 +13,7 @@ use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::host::Host;
 use crate::id::PciId;
-use crate::kernel::{Kernel, Knob, shown};
+use crate::kernel::{Attribute, Kernel, shown};
 use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
@@ -31,7 +31,7 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The file.
-    pub knob: Knob,
+    pub attribute: Attribute,
     /// What was written; the newline that clears an override is there.
     pub value: String,
     /// Why it failed, when it did.
@@ -176,16 +176,16 @@ impl Model {
 }
 
 impl Kernel for Model {
-    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+    fn write(&self, attribute: &Attribute, value: &str) -> Result<(), Errno> {
         let mut state = self.state();
         let value = if value.is_empty() { "\n" } else { value };
         let number = state.writes.len() + 1;
         let result = match state.failing_writes.remove(&number) {
             Some(errno) => Err(errno),
-            None => state.write(knob, value),
+            None => state.write(attribute, value),
         };
         state.writes.push(Write {
-            knob: knob.clone(),
+            attribute: attribute.clone(),
             value: value.to_owned(),
             errno: result.err(),
         });
@@ -264,7 +264,7 @@ impl Kernel for Model {
 
 impl fmt::Display for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} <- {}", self.knob, shown(&self.value))?;
+        write!(f, "{} <- {}", self.attribute, shown(&self.value))?;
         match self.errno {
             Some(errno) => write!(f, " ({errno:?})"),
             None => Ok(()),
@@ -302,11 +302,11 @@ mod tests {
     }
 
     fn bind(model: &Model, driver: &str, gpu: PciAddress) -> Result<(), Errno> {
-        model.write(&Knob::Bind(name(driver)), &gpu.to_string())
+        model.write(&Attribute::Bind(name(driver)), &gpu.to_string())
     }
 
     fn unbind(model: &Model, driver: &str, gpu: PciAddress) -> Result<(), Errno> {
-        model.write(&Knob::Unbind(name(driver)), &gpu.to_string())
+        model.write(&Attribute::Unbind(name(driver)), &gpu.to_string())
     }
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
         unbind(&model, "nvidia", gpu).expect("unbind");
         assert_eq!(bind(&model, "vfio-pci", gpu), Err(Errno::ENODEV));
         model
-            .write(&Knob::Override(gpu), "vfio-pci")
+            .write(&Attribute::Override(gpu), "vfio-pci")
             .expect("override");
         assert_eq!(bind(&model, "nvidia", gpu), Err(Errno::ENODEV));
         bind(&model, "vfio-pci", gpu).expect("bind");
@@ -336,7 +336,7 @@ mod tests {
         unbind(&model, "nvidia", gpu).expect("unbind");
         model.fail_probe(name("nvidia"), Errno::ETIME);
         assert_eq!(bind(&model, "nvidia", gpu), Err(Errno::ETIME));
-        assert_eq!(model.write(&Knob::Probe, &gpu.to_string()), Ok(()));
+        assert_eq!(model.write(&Attribute::Probe, &gpu.to_string()), Ok(()));
         assert_eq!(model.driver(gpu), Ok(None));
     }
 
@@ -344,8 +344,10 @@ mod tests {
     fn an_override_is_cleared_by_a_newline_and_by_nothing() {
         let (model, gpu) = scene();
         for clear in ["", "\n"] {
-            model.write(&Knob::Override(gpu), "x").expect("set");
-            model.write(&Knob::Override(gpu), clear).expect("clear");
+            model.write(&Attribute::Override(gpu), "x").expect("set");
+            model
+                .write(&Attribute::Override(gpu), clear)
+                .expect("clear");
             assert_eq!(model.driver_override(gpu), Ok(None));
         }
     }
@@ -371,7 +373,7 @@ mod tests {
         unbind(&model, "nvidia", gpu).expect("unbind");
         assert_eq!(model.regions(gpu), Err(RegionError::NotVfio(None)));
         model
-            .write(&Knob::Override(gpu), "vfio-pci")
+            .write(&Attribute::Override(gpu), "vfio-pci")
             .expect("override");
         bind(&model, "vfio-pci", gpu).expect("bind");
         assert_eq!(model.regions(gpu), Ok(regions));
@@ -399,8 +401,8 @@ mod tests {
     fn writes_are_noted_in_order_with_what_failed() {
         let (model, gpu) = scene();
         model.fail_write(2, Errno::ENOMEM);
-        model.write(&Knob::Override(gpu), "").expect("clear");
-        assert!(model.write(&Knob::Override(gpu), "x").is_err());
+        model.write(&Attribute::Override(gpu), "").expect("clear");
+        assert!(model.write(&Attribute::Override(gpu), "x").is_err());
         let lines: Vec<String> = model.writes().iter().map(Write::to_string).collect();
         let file = "/sys/bus/pci/devices/0009:01:00.0/driver_override";
         assert_eq!(

@@ -14,13 +14,13 @@ use std::path::Path;
 
 use crate::address::PciAddress;
 use crate::alias;
+use crate::cache::Cache;
 use crate::device::Device;
+use crate::directory_cache::DirectoryCache;
 use crate::failure::Failure;
 use crate::host::{Gap, Host};
-use crate::kept::Kept;
 use crate::srat::Srat;
 use crate::sysfs::{self, DEVICES, MAX_ALIAS, MAX_SRAT, MAX_TEXT, Root, Tree};
-use crate::walk::Walk;
 
 /// In a recorded host only: what could not be recorded, `path: reason` in each line.
 pub(crate) const RECORDED_GAPS: &str = "recorded-gaps";
@@ -49,19 +49,19 @@ impl Host {
     /// # Errors
     /// When `root` cannot be opened or has no `sys/bus/pci/devices`.
     pub fn read(root: &Path) -> Result<Self, Failure> {
-        Self::read_again(root, &Kept::default())
+        Self::read_again(root, &Cache::default())
     }
 
     /// The same by somebody who looks often: what only a package changes is read anew only when it was changed.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn read_again(root: &Path, kept: &Kept) -> Result<Self, Failure> {
+    pub fn read_again(root: &Path, cache: &Cache) -> Result<Self, Failure> {
         let opened = Root::new(root.to_owned())?;
-        Self::read_tree(&Walk::new(&opened), root, kept)
+        Self::read_tree(&DirectoryCache::new(&opened), root, cache)
     }
 
-    pub(crate) fn read_tree(tree: &dyn Tree, root: &Path, kept: &Kept) -> Result<Self, Failure> {
+    pub(crate) fn read_tree(tree: &dyn Tree, root: &Path, cache: &Cache) -> Result<Self, Failure> {
         let names = tree
             .list(DEVICES)
             .map_err(|failure| no_devices(failure, root))?;
@@ -72,10 +72,10 @@ impl Host {
         let kernel_release = reader.kernel_release();
         let address_bits = reader.address_bits();
         let iommufd = reader.optional_text(IOMMUFD).is_some();
-        let variants = kernel_release.as_deref().map(|r| reader.variants(r, kept));
+        let variants = kernel_release.as_deref().map(|r| reader.variants(r, cache));
         let nests_smmu = kernel_release
             .as_deref()
-            .and_then(|r| reader.nests_smmu(r, kept));
+            .and_then(|r| reader.nests_smmu(r, cache));
         Ok(Self {
             devices,
             numa,
@@ -231,18 +231,18 @@ impl<'a> Reader<'a> {
     }
 
     /// From the kernel's configuration as distributions install it.
-    fn nests_smmu(&mut self, release: &str, kept: &Kept) -> Option<bool> {
+    fn nests_smmu(&mut self, release: &str, cache: &Cache) -> Option<bool> {
         let path = format!("boot/config-{release}");
-        let said = kept.nests_smmu.of(self.tree.stamp(&path), || {
+        let said = cache.nests_smmu.of(self.tree.stamp(&path), || {
             let text = sysfs::text(self.tree, &path, MAX_CONFIGURATION)?;
             Ok(text.lines().any(|line| line == NESTED_SMMU))
         });
         self.optional(&path, said)
     }
 
-    fn variants(&mut self, release: &str, kept: &Kept) -> Vec<alias::Variant> {
+    fn variants(&mut self, release: &str, cache: &Cache) -> Vec<alias::Variant> {
         let path = format!("lib/modules/{release}/modules.alias");
-        let said = kept.variants.of(self.tree.stamp(&path), || {
+        let said = cache.variants.of(self.tree.stamp(&path), || {
             let text = sysfs::text(self.tree, &path, MAX_ALIAS)?;
             Ok(alias::parse(&text))
         });

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::PciAddress;
 use crate::driver::DriverName;
-use crate::kernel::{Kernel, Knob, shown};
+use crate::kernel::{Attribute, Kernel, shown};
 
 pub use error::{Cause, RebindError, UndoError};
 
@@ -48,7 +48,7 @@ pub struct Before {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The file.
-    pub knob: Knob,
+    pub attribute: Attribute,
     /// What is written; empty clears an override.
     pub value: String,
 }
@@ -64,13 +64,13 @@ pub enum Outcome {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} <- {}", self.knob, shown(&self.value))
+        write!(f, "{} <- {}", self.attribute, shown(&self.value))
     }
 }
 
 impl Step {
     fn unbinds(&self) -> bool {
-        matches!(self.knob, Knob::Unbind(_))
+        matches!(self.attribute, Attribute::Unbind(_))
     }
 }
 
@@ -163,10 +163,10 @@ pub fn settle(
 /// Waits for the device's lock; a kernel without runtime power management has no file for that.
 fn await_turn(kernel: &dyn Kernel, device: PciAddress, wanted: &Before) -> Result<(), RebindError> {
     let step = Step {
-        knob: Knob::Barrier(device),
+        attribute: Attribute::Barrier(device),
         value: NO_WORD.to_owned(),
     };
-    match kernel.write(&step.knob, &step.value) {
+    match kernel.write(&step.attribute, &step.value) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(RebindError::Failed {
             device,
@@ -225,7 +225,7 @@ fn take(
 ) -> Result<(), (Option<Step>, Cause)> {
     for step in steps {
         kernel
-            .write(&step.knob, &step.value)
+            .write(&step.attribute, &step.value)
             .map_err(|errno| (Some(step.clone()), Cause::Errno(errno)))?;
     }
     match kernel.driver(device) {
@@ -272,18 +272,18 @@ fn way(device: PciAddress, now: &Before, wanted: &Before) -> Vec<Step> {
 
 fn text(device: PciAddress, wanted: &Before) -> Step {
     Step {
-        knob: Knob::Override(device),
+        attribute: Attribute::Override(device),
         value: wanted.driver_override.clone().unwrap_or_default(),
     }
 }
 
 fn switch(device: PciAddress, old: Option<&DriverName>, new: &DriverName) -> Vec<Step> {
     let name = Step {
-        knob: Knob::Override(device),
+        attribute: Attribute::Override(device),
         value: new.to_string(),
     };
     let bind = Step {
-        knob: Knob::Bind(new.clone()),
+        attribute: Attribute::Bind(new.clone()),
         value: device.to_string(),
     };
     [Some(name), unbind(device, old), Some(bind)]
@@ -294,7 +294,7 @@ fn switch(device: PciAddress, old: Option<&DriverName>, new: &DriverName) -> Vec
 
 fn unbind(device: PciAddress, driver: Option<&DriverName>) -> Option<Step> {
     driver.map(|driver| Step {
-        knob: Knob::Unbind(driver.clone()),
+        attribute: Attribute::Unbind(driver.clone()),
         value: device.to_string(),
     })
 }

@@ -12,9 +12,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::cache::Cache;
 use crate::failure::Failure;
 use crate::host::{Gap, Host};
-use crate::kept::Kept;
 use crate::reader::RECORDED_GAPS;
 use crate::sysfs::{DEVICES, Root, Tree, last_component};
 
@@ -40,7 +40,7 @@ pub fn record(root: &Path, dir: &Path) -> Result<Recorded, Failure> {
         root: &source,
         seen: RefCell::default(),
     };
-    let host = Host::read_tree(&tap, root, &Kept::default())?;
+    let host = Host::read_tree(&tap, root, &Cache::default())?;
     let writer = Writer::new(dir)?;
     let seen = tap.seen.into_inner();
     seen.iter().try_for_each(|item| writer.write(item))?;

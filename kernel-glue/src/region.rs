@@ -112,7 +112,7 @@ impl RegionError {
 
     /// The way out: lower case, no full stop.
     #[must_use]
-    pub fn mend(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
             Self::NotVfio(_) => "bind it to its VFIO driver first",
             Self::InUse(_) => "try again when that has ended",

@@ -15,9 +15,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, fstat};
 
+use crate::cache::Stamp;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::kept::Stamp;
 
 /// The directory of PCI functions: links into `sys/devices`.
 pub(crate) const DEVICES: &str = "sys/bus/pci/devices";

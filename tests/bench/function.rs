@@ -5,9 +5,9 @@ mod model;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use domain::Definition;
-use domain::dropped::dropped;
+use domain::lost_elements::lost_elements;
 use kernel_glue::host::Host;
-use planner::plan::{Setting, plan};
+use planner::plan::{PlanInput, plan};
 use planner::recipe::Recipes;
 use planner::revert::revert;
 use planner::rewrite::{rewrite, verify};
@@ -22,22 +22,20 @@ fn definition(criterion: &mut Criterion) {
         let folder = tempfile::tempdir().expect("folder");
         model::gpus(folder.path(), gpus).expect("host");
         let host = Host::read(folder.path()).expect("host");
-        let setting = Setting::newest(&host, &recipes);
+        let input = PlanInput::newest(&host, &recipes);
         let plain = model::guest(gpus);
         let definition = Definition::parse(&*plain).expect("definition");
-        let done = rewrite(&definition, &setting).expect("completed").text;
+        let done = rewrite(&definition, &input).expect("completed").text;
         let completed = Definition::parse(&*done).expect("definition");
         assert_eq!(revert(&completed).expect("reverted"), plain);
         let id = |name| BenchmarkId::new(name, gpus);
         group.bench_function(id("parse"), |b| b.iter(|| Definition::parse(&*done)));
-        group.bench_function(id("plan"), |b| {
-            b.iter(|| plan(&setting, definition.domain()))
-        });
-        group.bench_function(id("rewrite"), |b| b.iter(|| rewrite(&definition, &setting)));
-        group.bench_function(id("again"), |b| b.iter(|| rewrite(&completed, &setting)));
-        group.bench_function(id("verify"), |b| b.iter(|| verify(&completed, &setting)));
+        group.bench_function(id("plan"), |b| b.iter(|| plan(&input, definition.domain())));
+        group.bench_function(id("rewrite"), |b| b.iter(|| rewrite(&definition, &input)));
+        group.bench_function(id("again"), |b| b.iter(|| rewrite(&completed, &input)));
+        group.bench_function(id("verify"), |b| b.iter(|| verify(&completed, &input)));
         group.bench_function(id("revert"), |b| b.iter(|| revert(&completed)));
-        group.bench_function(id("dropped"), |b| b.iter(|| dropped(&done, &done)));
+        group.bench_function(id("dropped"), |b| b.iter(|| lost_elements(&done, &done)));
         group.bench_function(id("host"), |b| b.iter(|| Host::read(folder.path())));
     }
     group.finish();

@@ -5,11 +5,11 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use doors::Door;
+use inputs::Target;
 use libfuzzer_sys::fuzz_target;
 use nix::time::{ClockId, clock_gettime};
 
-static DOOR: LazyLock<Door> = LazyLock::new(|| doors::door(env!("CARGO_BIN_NAME")).expect("a door"));
+static DOOR: LazyLock<Target> = LazyLock::new(|| inputs::target(env!("CARGO_BIN_NAME")).expect("a door"));
 /// Of the processor's time, which a busy machine does not stretch, as it does the fuzzer's own limit.
 const LIMIT: Duration = Duration::from_secs(1);
 

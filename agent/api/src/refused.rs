@@ -94,8 +94,8 @@ pub fn write(kind: Kind, refusal: &Refusal) -> String {
         device: refusal.device.map(|device| device.to_string()),
         path: refusal.path.clone(),
         reason: refusal.reason.clone(),
-        hint: refusal.mend.to_string(),
-        command: refusal.mend.command().map(str::to_owned),
+        hint: refusal.hint.to_string(),
+        command: refusal.hint.command().map(str::to_owned),
     };
     serde_json::to_string(&Answer { refusal: fields }).expect("texts, with texts as keys")
 }
@@ -115,7 +115,7 @@ pub fn read(text: &str) -> Option<(Kind, Refusal)> {
             device: device.ok()?,
             path: refusal.path,
             reason: refusal.reason,
-            mend: Hint::known(refusal.hint, refusal.command),
+            hint: Hint::known(refusal.hint, refusal.command),
         },
     ))
 }
@@ -134,9 +134,9 @@ mod tests {
         for refusal in [whole, least] {
             let written = write(Kind::NotFound, &refusal);
             // Which words of the sentence are commands is not passed on.
-            let mend = &refusal.mend;
-            let mend = Hint::known(mend.to_string(), mend.command().map(str::to_owned));
-            let expected = Refusal { mend, ..refusal };
+            let hint = &refusal.hint;
+            let hint = Hint::known(hint.to_string(), hint.command().map(str::to_owned));
+            let expected = Refusal { hint, ..refusal };
             assert_eq!(read(&written), Some((Kind::NotFound, expected)));
         }
     }

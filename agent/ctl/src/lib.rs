@@ -4,8 +4,8 @@
 
 pub mod cli;
 mod doctor;
+mod drawing;
 #[cfg(test)]
 mod fixture;
 mod fleet;
 pub mod inquiry;
-mod picture;

@@ -457,9 +457,9 @@ fn memory_nodes(root: Node<'_, '_>) -> Result<Vec<MemoryNode>, Refusal> {
 
 /// libvirt takes no notice of lists where it has numad place the guest.
 fn binding(root: Node<'_, '_>) -> Result<Binding, Refusal> {
-    let by_hand = |node: &Node<'_, '_>| property(*node, "placement") != Some("auto");
-    let memory = below(root, "numatune", "memory").find(by_hand);
-    let vcpu = child(root, "vcpu").filter(by_hand);
+    let manual = |node: &Node<'_, '_>| property(*node, "placement") != Some("auto");
+    let memory = below(root, "numatune", "memory").find(manual);
+    let vcpu = child(root, "vcpu").filter(manual);
     let pins = below(root, "cputune", "vcpupin").map(|node| {
         let cpuset = list(node, "cpuset")?;
         let cpuset = cpuset.ok_or_else(|| value(node, "cpuset", "it is missing"))?;
@@ -550,11 +550,11 @@ fn too_large(what: &str) -> Refusal {
 }
 
 fn no_domain(why: &str) -> Refusal {
-    let mend = "give domain XML as 'virsh dumpxml --inactive' prints it";
+    let hint = "give domain XML as 'virsh dumpxml --inactive' prints it";
     Refusal::new(
         Code::XmlNoDomain,
         format!("this is no domain definition: {why}"),
-        mend,
+        hint,
     )
 }
 

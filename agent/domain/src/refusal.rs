@@ -19,26 +19,26 @@ pub struct Refusal {
     /// Why: lower case, no full stop.
     pub reason: String,
     /// The way out.
-    pub mend: Hint,
+    pub hint: Hint,
 }
 
 impl Refusal {
     /// A refusal about no device in particular.
     #[must_use]
-    pub fn new(code: Code, reason: impl Into<String>, mend: impl Into<Hint>) -> Self {
+    pub fn new(code: Code, reason: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self {
             code,
             device: None,
             path: None,
             reason: reason.into(),
-            mend: mend.into(),
+            hint: hint.into(),
         }
     }
 
     /// The same, where these words of a command are the way out.
     #[must_use]
     pub fn by<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
-        self.mend = self.mend.by(words);
+        self.hint = self.hint.by(words);
         self
     }
 
@@ -74,7 +74,7 @@ pub fn about(device: Option<PciAddress>, words: &str) -> String {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}); {}", self.message(), self.code, self.mend)
+        write!(f, "{} ({}); {}", self.message(), self.code, self.hint)
     }
 }
 

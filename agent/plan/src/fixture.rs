@@ -9,7 +9,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{Node, Numa, NumaNode, RangeList};
 
-use crate::plan::{Plan, Setting};
+use crate::plan::{Plan, PlanInput};
 use crate::rewrite::Rewrite;
 use domain::Definition;
 use domain::refusal::Refusal;
@@ -25,8 +25,8 @@ pub const UUID: &str = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
 ///
 /// # Errors
 /// As [`Definition::parse`] and [`crate::rewrite::rewrite`].
-pub fn rewrite(text: &str, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
-    crate::rewrite::rewrite(&text.parse()?, setting)
+pub fn rewrite(text: &str, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
+    crate::rewrite::rewrite(&text.parse()?, input)
 }
 
 /// Takes back what was added to a text that may be no definition.
@@ -41,8 +41,8 @@ pub fn revert(text: &str) -> Result<String, Refusal> {
 ///
 /// # Errors
 /// As [`Definition::parse`] and [`crate::rewrite::verify`].
-pub fn verify(text: &str, setting: &Setting<'_>) -> Result<Plan, Refusal> {
-    crate::rewrite::verify(&text.parse()?, setting)
+pub fn verify(text: &str, input: &PlanInput<'_>) -> Result<Plan, Refusal> {
+    crate::rewrite::verify(&text.parse()?, input)
 }
 
 /// A text that is a definition.

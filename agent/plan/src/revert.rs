@@ -27,11 +27,11 @@ pub fn revert(definition: &Definition) -> Result<String, Refusal> {
     };
     let undo = Undo { domain, mark };
     edit::apply(text, &undo.edits()).map_err(|error| {
-        let mend = "please report this with the definition";
+        let hint = "please report this with the definition";
         Refusal::new(
             Code::XmlValue,
             format!("taking back contradicts itself: {error}"),
-            mend,
+            hint,
         )
     })
 }

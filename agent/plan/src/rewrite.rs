@@ -3,7 +3,7 @@
 mod intact;
 
 use crate::foreign;
-use crate::plan::{Note, Origin, Plan, Setting, origin, plan, plan_from};
+use crate::plan::{Note, Origin, Plan, PlanInput, origin, plan, plan_from};
 use crate::revert::revert;
 use domain::code::Code;
 use domain::edit;
@@ -27,18 +27,18 @@ pub struct Rewrite {
 ///
 /// # Errors
 /// The refusals of [`plan`].
-pub fn rewrite(definition: &Definition, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
+pub fn rewrite(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
     let domain = definition.domain();
     let Some(mark) = &domain.mark else {
-        return apply(definition, plan(setting, domain)?, setting);
+        return apply(definition, plan(input, domain)?, input);
     };
     // Of an old mark only what the plan would be made of counts.
-    let origin = origin(setting, domain).ok();
+    let origin = origin(input, domain).ok();
     let current = origin.as_ref().filter(|now| now.digest == mark.digest);
     let current = current.filter(|_| intact::is_intact(domain, mark));
-    match current.map(|current| plan_from(setting, domain, Some(current))) {
-        Some(Ok(plan)) => kept(definition, mark, plan, setting),
-        _ => again(definition, mark, origin.as_ref(), setting),
+    match current.map(|current| plan_from(input, domain, Some(current))) {
+        Some(Ok(plan)) => kept(definition, mark, plan, input),
+        _ => again(definition, mark, origin.as_ref(), input),
     }
 }
 
@@ -47,11 +47,11 @@ fn kept(
     definition: &Definition,
     mark: &Mark,
     plan: Plan,
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
 ) -> Result<Rewrite, Refusal> {
-    let current = apply(definition, plan, setting)?;
+    let current = apply(definition, plan, input)?;
     // A definition that cannot be planned from the beginning is as its user wants it.
-    let Ok(fresh) = again(definition, mark, None, setting) else {
+    let Ok(fresh) = again(definition, mark, None, input) else {
         return Ok(current);
     };
     let is_complete = current.text == definition.text();
@@ -76,25 +76,25 @@ fn again(
     definition: &Definition,
     mark: &Mark,
     origin: Option<&Origin>,
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
 ) -> Result<Rewrite, Refusal> {
     let base = Definition::parse(revert(definition)?)?;
     let domain = definition.domain();
     let chosen = mark.devices.iter().any(|marked| is_chosen(domain, marked));
     let replaced = mark.devices.iter().any(|marked| marked.replaced.is_some());
-    let setting = Setting {
-        replace: setting.replace || (replaced && !chosen),
-        formatted: setting.formatted && !chosen,
-        ..*setting
+    let input = PlanInput {
+        replace: input.replace || (replaced && !chosen),
+        formatted: input.formatted && !chosen,
+        ..*input
     };
-    let mut plan = plan_from(&setting, base.domain(), origin)?;
+    let mut plan = plan_from(&input, base.domain(), origin)?;
     plan.notes.push(Note {
         code: Code::MarkOld,
         device: None,
         text: "what was added before is replaced: it was for other devices, recipes, host or versions, or was edited since"
             .to_owned(),
     });
-    apply(&base, plan, &setting)
+    apply(&base, plan, &input)
 }
 
 /// True for a device that was moved away from the root port that we gave it, and to none that we gave another.
@@ -109,17 +109,17 @@ fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
     bus.is_some() && had_port && !ports.any(|port| Some(port) == bus)
 }
 
-fn apply(base: &Definition, mut plan: Plan, setting: &Setting<'_>) -> Result<Rewrite, Refusal> {
+fn apply(base: &Definition, mut plan: Plan, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
     if !plan.devices.is_empty() {
-        let libvirt = setting.target.versions.libvirt;
+        let libvirt = input.target.versions.libvirt;
         plan.notes.extend(foreign::notes(base, libvirt));
     }
     let text = edit::apply(base.text(), plan.edits()).map_err(|error| {
-        let mend = "please report this with the definition";
+        let hint = "please report this with the definition";
         Refusal::new(
             Code::XmlValue,
             format!("the plan contradicts itself: {error}"),
-            mend,
+            hint,
         )
     })?;
     Ok(Rewrite {
@@ -134,21 +134,21 @@ fn apply(base: &Definition, mut plan: Plan, setting: &Setting<'_>) -> Result<Rew
 ///
 /// # Errors
 /// The refusals of [`plan`], and one that names the first missing piece.
-pub fn verify(definition: &Definition, setting: &Setting<'_>) -> Result<Plan, Refusal> {
-    let setting = Setting {
+pub fn verify(definition: &Definition, input: &PlanInput<'_>) -> Result<Plan, Refusal> {
+    let input = PlanInput {
         asked: false,
         formatted: false,
-        ..*setting
+        ..*input
     };
-    let plan = plan(&setting, definition.domain())
-        .map_err(|refusal| outdated(definition, &setting, refusal))?;
+    let plan = plan(&input, definition.domain())
+        .map_err(|refusal| outdated(definition, &input, refusal))?;
     let Some(missing) = plan.lacking() else {
         return Ok(plan);
     };
     let first = plan.devices.first().map(|device| device.address);
     let reason = format!("the definition lacks {}: {}", missing.path, missing.reason);
-    let mend = Hint::run(line(["variantctl", "prepare", &plan.domain]));
-    let refusal = Refusal::new(missing.code, reason, mend).at(missing.path.clone());
+    let hint = Hint::run(line(["variantctl", "prepare", &plan.domain]));
+    let refusal = Refusal::new(missing.code, reason, hint).at(missing.path.clone());
     Err(match missing.device.or(first) {
         Some(device) => refusal.of(device),
         None => refusal,
@@ -156,26 +156,26 @@ pub fn verify(definition: &Definition, setting: &Setting<'_>) -> Result<Plan, Re
 }
 
 /// A refusal that completing the definition again would mend is one of an old mark.
-fn outdated(definition: &Definition, setting: &Setting<'_>, refusal: Refusal) -> Refusal {
+fn outdated(definition: &Definition, input: &PlanInput<'_>, refusal: Refusal) -> Refusal {
     let domain = definition.domain();
-    let setting = Setting {
+    let input = PlanInput {
         asked: true,
-        ..*setting
+        ..*input
     };
-    let (Some(mark), Ok(again)) = (&domain.mark, rewrite(definition, &setting)) else {
+    let (Some(mark), Ok(again)) = (&domain.mark, rewrite(definition, &input)) else {
         return refusal;
     };
-    let mend = Hint::run(line(["variantctl", "prepare", &domain.name]));
+    let hint = Hint::run(line(["variantctl", "prepare", &domain.name]));
     if mark.digest.is_empty() || mark.digest == again.plan.digest {
-        let mend = mend.then(", which replaces what was added before");
-        return Refusal { mend, ..refusal };
+        let hint = hint.then(", which replaces what was added before");
+        return Refusal { hint, ..refusal };
     }
     let reason = format!(
         "what was added before is for another recipe, host or version: {}",
         refusal.reason
     );
     let old =
-        Refusal::new(Code::MarkMissing, reason, mend).at("/domain/metadata/variantd:prepared");
+        Refusal::new(Code::MarkMissing, reason, hint).at("/domain/metadata/variantd:prepared");
     match refusal.device {
         Some(device) => old.of(device),
         None => old,

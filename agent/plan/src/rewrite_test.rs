@@ -202,12 +202,12 @@ fn an_address_that_was_replaced_once_is_replaced_again() {
         "      <address type='pci' domain='0x0000' bus='0x00' slot='0x05' function='0x0'/>\n";
     let text = guest(&hostdev("0009:01:00.0", wrong));
     let fixture = Fixture::new();
-    let setting = Setting {
+    let input = PlanInput {
         replace: true,
-        ..fixture.setting()
+        ..fixture.input()
     };
-    let old = rewrite(&text, &setting).expect("replaced").text;
-    let again = rewrite(&old, &with(&far()).setting());
+    let old = rewrite(&text, &input).expect("replaced").text;
+    let again = rewrite(&old, &with(&far()).input());
     let got = again.expect("replaced without being asked for again").text;
     assert!(got.contains("value='254'"), "{got}");
     assert_eq!(revert(&got).expect("reverted"), text);
@@ -239,10 +239,10 @@ fn a_start_after_the_recipe_changed_is_told_to_prepare_again() {
             })
             .collect(),
     });
-    let refusal = verify(&old, &four.setting()).expect_err("eight cells each");
+    let refusal = verify(&old, &four.input()).expect_err("eight cells each");
     assert_eq!(refusal.code, Code::MarkMissing, "{refusal}");
     let again = four.rewrite(&old).text;
-    verify(&again, &four.setting()).expect("prepared again");
+    verify(&again, &four.input()).expect("prepared again");
 }
 
 #[test]
@@ -252,11 +252,11 @@ fn an_address_that_somebody_chose_since_stays() {
         "      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>\n";
     let text = guest(&format!("{port}{}", hostdev("0009:01:00.0", given)));
     let from_libvirt = |fixture: &Fixture, text: &str| {
-        let setting = Setting {
+        let input = PlanInput {
             formatted: true,
-            ..fixture.setting()
+            ..fixture.input()
         };
-        rewrite(text, &setting).expect("planned").text
+        rewrite(text, &input).expect("planned").text
     };
     let moved = from_libvirt(&Fixture::new(), &text);
     let place = |bus: &str| format!("bus='{bus}' slot='0x00' function='0x0'/>\n      <acpi");
@@ -304,13 +304,13 @@ fn a_first_cell_is_on_the_node_that_a_memnode_names_for_it_from_the_beginning() 
     let fixture = Fixture::new();
     // Its distances are arguments, which are made anew each time.
     let target = "libvirt=11.3,qemu=10.0".parse().expect("target");
-    let setting = Setting {
+    let input = PlanInput {
         target,
-        ..fixture.setting()
+        ..fixture.input()
     };
-    let done = rewrite(&text, &setting).expect("completed").text;
+    let done = rewrite(&text, &input).expect("completed").text;
     assert!(done.contains("'dist,src=0,dst=1,val="), "{done}");
-    let twice = rewrite(&done, &setting).expect("complete");
+    let twice = rewrite(&done, &input).expect("complete");
     assert_eq!(twice.text, done);
 }
 

@@ -34,7 +34,7 @@ impl Reservation {
                 "it is reserved, and this host has no such PCI device{}",
                 self.elsewhere(host)
             );
-            Refusal::new(Code::DeviceMissing, reason, self.mend()).of(self.device)
+            Refusal::new(Code::DeviceMissing, reason, self.hint()).of(self.device)
         };
         let found = host.devices.get(&self.device).ok_or_else(missing)?;
         if found.id == self.id {
@@ -46,7 +46,7 @@ impl Reservation {
             found.id,
             self.elsewhere(host)
         );
-        Err(Refusal::new(Code::ReservedOther, reason, self.mend()).of(self.device))
+        Err(Refusal::new(Code::ReservedOther, reason, self.hint()).of(self.device))
     }
 
     /// Where else devices with the reserved id are.
@@ -59,7 +59,7 @@ impl Reservation {
         }
     }
 
-    fn mend(&self) -> Hint {
+    fn hint(&self) -> Hint {
         Hint::run(format!("variantctl unreserve {}", self.device))
             .then(", and 'variantctl reserve' for the device that is meant")
     }

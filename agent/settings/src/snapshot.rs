@@ -81,9 +81,9 @@ impl Snapshot {
     pub fn read(path: &Path) -> Result<Self, Refusal> {
         let name = path.display();
         let bytes = bytes(path).map_err(|error| {
-            let mend = "write one with 'variantctl snapshot FILE'";
+            let hint = "write one with 'variantctl snapshot FILE'";
             let reason = format!("cannot read snapshot '{name}': {error}");
-            Refusal::new(Code::SnapshotUnreadable, reason, mend)
+            Refusal::new(Code::SnapshotUnreadable, reason, hint)
         })?;
         Self::parse(&bytes, &name.to_string())
     }
@@ -95,8 +95,8 @@ impl Snapshot {
     pub fn parse(bytes: &[u8], name: &str) -> Result<Self, Refusal> {
         if bytes.len() > MAX_BYTES {
             let reason = format!("snapshot '{name}' is larger than {} MiB", MAX_BYTES >> 20);
-            let mend = "see that it is one: no host's is that large";
-            return Err(Refusal::new(Code::SnapshotTooLarge, reason, mend));
+            let hint = "see that it is one: no host's is that large";
+            return Err(Refusal::new(Code::SnapshotTooLarge, reason, hint));
         }
         match serde_json::from_slice::<Self>(bytes) {
             Ok(snapshot) if snapshot.version == VERSION => Ok(snapshot),
@@ -131,19 +131,19 @@ fn misread(bytes: &[u8], name: &str, error: &serde_json::Error) -> Refusal {
         Ok(form) if form.version != u64::from(VERSION) => other_form(name, form.version),
         _ => {
             let reason = format!("'{name}' is no snapshot of a host: {error}");
-            let mend = "write one with 'variantctl snapshot FILE'";
-            Refusal::new(Code::SnapshotUnreadable, reason, mend)
+            let hint = "write one with 'variantctl snapshot FILE'";
+            Refusal::new(Code::SnapshotUnreadable, reason, hint)
         }
     }
 }
 
 fn other_form(name: &str, found: u64) -> Refusal {
     let reason = format!("snapshot '{name}' has form {found}, and this variantd reads {VERSION}");
-    let mend = match found > VERSION.into() {
+    let hint = match found > VERSION.into() {
         true => "read it with a newer variantctl, or write it with one of this version",
         false => "write it anew with 'variantctl snapshot FILE' of this version",
     };
-    Refusal::new(Code::SnapshotVersion, reason, mend)
+    Refusal::new(Code::SnapshotVersion, reason, hint)
 }
 
 #[cfg(test)]

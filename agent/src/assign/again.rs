@@ -99,7 +99,7 @@ impl Assigner {
                 warn!("'{}' is still not given back: {sentence}", left.device);
             }
         }
-        self.recover_by_hand(None, Unwilling::Kept);
+        self.recover_manually(None, Unwilling::Kept);
         self.start_services();
         self.is_settled()
     }

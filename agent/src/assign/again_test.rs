@@ -10,7 +10,7 @@ use super::again::serve_with;
 use super::fault_fixture::Fault;
 use super::trial_fixture::*;
 use super::*;
-use crate::fixture::{GPU, VARIANT, address, driver, kernel, site};
+use crate::fixture::{GPU, VARIANT, address, context, driver, kernel};
 use settings::config::Config;
 
 const SOON: Duration = Duration::from_millis(10);
@@ -46,11 +46,11 @@ async fn until(
 
 #[tokio::test]
 async fn what_was_busy_when_the_agent_started_is_given_back_once_it_is_free() {
-    let (directory, site) = site(Config::default());
+    let (directory, context) = context(Config::default());
     let kernel = kernel();
     let start = || {
         let records = Records::new(directory.path().to_owned());
-        let mut agent = Assigner::new(kernel.clone(), site.clone(), records);
+        let mut agent = Assigner::new(kernel.clone(), context.clone(), records);
         agent.let_go = Duration::ZERO;
         Arc::new(agent)
     };
@@ -71,9 +71,9 @@ async fn a_write_that_was_stuck_is_settled_when_it_ends_whatever_came_of_it() {
     for fault in [Fault::Hangs, Fault::HangsLate] {
         let mut settled = 0;
         for point in 1.. {
-            let (_directory, site) = site(Config::default());
-            let trial = Trial::new(&site, ONE, &[(point, fault)]);
-            let agent = Arc::new(agent(&trial.life, &site, &trial.directory));
+            let (_directory, context) = context(Config::default());
+            let trial = Trial::new(&context, ONE, &[(point, fault)]);
+            let agent = Arc::new(agent(&trial.life, &context, &trial.directory));
             let bound = agent.bind(&domain(), &planned(ONE)).is_ok();
             if trial.machine.ahead() > 0 {
                 break;
@@ -94,13 +94,13 @@ async fn a_write_that_was_stuck_is_settled_when_it_ends_whatever_came_of_it() {
 
 #[tokio::test]
 async fn a_bind_by_hand_that_could_not_be_undone_is_undone_later() {
-    let (directory, site) = site(Config::default());
+    let (directory, context) = context(Config::default());
     let kernel = kernel();
     let records = Records::new(directory.path().to_owned());
-    let agent = Arc::new(Assigner::new(kernel.clone(), site, records));
+    let agent = Arc::new(Assigner::new(kernel.clone(), context, records));
     kernel.fail_write(3, Errno::EIO);
     kernel.fail_write(4, Errno::EIO);
-    let failed = agent.bind_by_hand(address(GPU), Some(driver(VARIANT)));
+    let failed = agent.bind_manually(address(GPU), Some(driver(VARIANT)));
     assert!(
         failed
             .expect_err("degraded")
@@ -114,8 +114,8 @@ async fn a_bind_by_hand_that_could_not_be_undone_is_undone_later() {
 
 #[test]
 fn what_a_running_guest_has_is_left_alone() {
-    let (_directory, site) = site(Config::default());
-    let trial = Trial::new(&site, TWO, &[]);
+    let (_directory, context) = context(Config::default());
+    let trial = Trial::new(&context, TWO, &[]);
     assert!(trial.start());
     assert!(trial.agent.settle());
     assert!(TWO.iter().all(|line| trial.is_bound(line)));

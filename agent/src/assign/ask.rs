@@ -19,11 +19,11 @@ impl Assigner {
     /// # Errors
     /// When the host cannot be read.
     pub fn ask_regions(&self, domain: &Domain) -> Result<(), Refusal> {
-        let view = self.site.look();
+        let host_view = self.context.look();
         for hostdev in &domain.hostdevs {
-            let device = view.host()?.devices.get(&hostdev.source);
+            let device = host_view.host()?.devices.get(&hostdev.source);
             let known = device.and_then(|device| {
-                let recipe = view.rules.recipes.for_device(device)?;
+                let recipe = host_view.rules.recipes.for_device(device)?;
                 Some((device, on_its_driver(device, recipe)))
             });
             let Some((device, Ok(()))) = known else {
@@ -32,8 +32,8 @@ impl Assigner {
             match self.ask(device.address) {
                 None => {}
                 Some(Ok(regions)) => {
-                    self.site.shown.learn(device, regions);
-                    self.bell().ring();
+                    self.context.shown.learn(device, regions);
+                    self.notifier().notify();
                 }
                 Some(Err(error @ RegionError::InUse(_))) => debug!("'{}': {error}", device.address),
                 Some(Err(error)) => warn!("{}", refusal(device.address, &error)),

@@ -12,14 +12,14 @@ use kernel_glue::region::{Region, RegionError, Regions};
 
 use super::*;
 use crate::fixture::{
-    GPU, NIC, VARIANT, address, as_the_model, definition, driver, guest, host_on, site_of,
+    GPU, NIC, VARIANT, address, as_the_model, context_of, definition, driver, guest, host_on,
 };
 use settings::config::Config;
 
 struct Scene {
     kernel: Arc<Model>,
     assigner: Assigner,
-    site: Arc<Site>,
+    context: Arc<Context>,
     directory: tempfile::TempDir,
 }
 
@@ -27,12 +27,12 @@ struct Scene {
 fn scene(on: &str) -> Scene {
     let kernel = Arc::new(Model::from_host(&host_on(on)));
     kernel.set_regions(address(GPU), driver(VARIANT), regions());
-    let (directory, site) = site_of(host_on(on), Config::default());
+    let (directory, context) = context_of(host_on(on), Config::default());
     let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), records),
+        assigner: Assigner::new(kernel.clone(), context.clone(), records),
         kernel,
-        site,
+        context,
         directory,
     }
 }
@@ -55,7 +55,7 @@ impl Scene {
     }
 
     fn known(&self) -> Option<Regions> {
-        self.site.host().expect("host").devices[&address(GPU)].regions
+        self.context.host().expect("host").devices[&address(GPU)].regions
     }
 }
 
@@ -65,14 +65,17 @@ fn what_vfio_shows_counts_in_every_later_look() {
     assert_eq!(scene.known(), None);
     scene.ask();
     assert_eq!(scene.known(), Some(regions()));
-    let text = scene.site.look().rewrite(&definition(&guest(GPU)), false);
+    let text = scene
+        .context
+        .look()
+        .rewrite(&definition(&guest(GPU)), false);
     let text = text.expect("a plan").text;
     assert!(
         text.contains("<pcihole64 unit='KiB'>536870912</pcihole64>"),
         "{text}"
     );
     scene
-        .site
+        .context
         .look()
         .verify(&definition(&text))
         .expect("complete");
@@ -103,7 +106,10 @@ fn a_device_without_a_recipe_is_not_opened() {
 #[test]
 fn a_device_that_a_domain_holds_is_not_opened() {
     let scene = scene(VARIANT);
-    let complete = scene.site.look().rewrite(&definition(&guest(GPU)), false);
+    let complete = scene
+        .context
+        .look()
+        .rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("a plan").text;
     scene
         .assigner
@@ -145,7 +151,7 @@ fn a_release_by_hand_waits_until_its_device_has_been_asked() {
     thread::scope(|scope| {
         scope.spawn(|| assigner.ask_regions(definition(&guest(GPU)).domain()));
         opened.recv().expect("the device is open");
-        let release = scope.spawn(|| assigner.release_by_hand(address(GPU)));
+        let release = scope.spawn(|| assigner.release_manually(address(GPU)));
         thread::sleep(Duration::from_millis(100));
         let waits = !release.is_finished();
         close.send(()).expect("close");
@@ -158,7 +164,10 @@ fn a_release_by_hand_waits_until_its_device_has_been_asked() {
 fn a_start_waits_until_its_device_has_been_asked() {
     let there = scene(VARIANT);
     let (assigner, opened, close) = slow(&there);
-    let complete = there.site.look().rewrite(&definition(&guest(GPU)), false);
+    let complete = there
+        .context
+        .look()
+        .rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("a plan").text;
     thread::scope(|scope| {
         scope.spawn(|| assigner.ask_regions(definition(&guest(GPU)).domain()));
@@ -190,7 +199,7 @@ fn slow(there: &Scene) -> (Assigner, mpsc::Receiver<()>, mpsc::Sender<()>) {
         closed: Mutex::new(closed),
     };
     let records = Records::new(there.directory.path().to_owned());
-    let assigner = Assigner::new(Arc::new(slow), there.site.clone(), records);
+    let assigner = Assigner::new(Arc::new(slow), there.context.clone(), records);
     (assigner, opened, close)
 }
 

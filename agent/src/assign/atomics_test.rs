@@ -3,7 +3,7 @@
 use kernel_glue::host::Host;
 
 use super::*;
-use crate::fixture::{UUID, definition, kernel_of, site_of};
+use crate::fixture::{UUID, context_of, definition, kernel_of};
 use settings::config::Config;
 
 const GUEST: &str = include_str!("../../../tests/data/golden/atomics.xml");
@@ -13,16 +13,16 @@ fn prepared(device: &str, change: impl Fn(&mut Host)) -> Result<(), AssignError>
     let mut host = Host::read(&testing::hosts::directory("atomics")).expect("a modelled host");
     change(&mut host);
     let kernel = kernel_of(&host);
-    let (directory, site) = site_of(host, Config::default());
+    let (directory, context) = context_of(host, Config::default());
     let records = Records::new(directory.path().to_owned());
     let text = GUEST
         .replace("bus='0x03'", &format!("bus='0x{device}'"))
         .replace("<memory", &format!("<uuid>{UUID}</uuid>\n  <memory"));
-    let complete = site
+    let complete = context
         .look()
         .rewrite(&definition(&text), false)
         .expect("a complete guest");
-    Assigner::new(kernel, site, records).prepare(&definition(&complete.text))
+    Assigner::new(kernel, context, records).prepare(&definition(&complete.text))
 }
 
 #[test]

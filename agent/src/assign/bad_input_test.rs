@@ -10,7 +10,9 @@ use kernel_glue::model::Model;
 use super::fault_fixture::Fault;
 use super::trial_fixture::*;
 use super::*;
-use crate::fixture::{self, GPU, UUID, VARIANT, address, definition, driver, guest, site, site_of};
+use crate::fixture::{
+    self, GPU, UUID, VARIANT, address, context, context_of, definition, driver, guest,
+};
 use settings::config::Config as Configuration;
 
 const OTHER: &str = "70700b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
@@ -24,8 +26,8 @@ fn other() -> DomainRef {
 
 /// Two GPUs; the first is what is wrong, and the second is for another domain.
 fn trial(faults: &[(usize, Fault)]) -> (tempfile::TempDir, Trial) {
-    let (directory, site) = site(Configuration::default());
-    (directory, Trial::new(&site, TWO, faults))
+    let (directory, context) = context(Configuration::default());
+    (directory, Trial::new(&context, TWO, faults))
 }
 
 impl Trial {
@@ -83,7 +85,7 @@ fn a_device_that_vanishes_at_any_write_takes_its_entry_with_it() {
             .agent
             .release(&domain().uuid)
             .expect("nothing left to do");
-        let next = agent(&trial.life, &trial.site, &trial.directory);
+        let next = agent(&trial.life, &trial.context, &trial.directory);
         next.resume();
         next.recover(&[]);
         assert!(next.held().is_empty(), "at {point}");
@@ -104,11 +106,11 @@ fn dead_host() -> Host {
 
 #[test]
 fn a_device_whose_config_space_is_all_ones_is_not_touched() {
-    let (directory, site) = site_of(dead_host(), Configuration::default());
+    let (directory, context) = context_of(dead_host(), Configuration::default());
     let kernel = fixture::kernel();
     let records = Records::new(directory.path().to_owned());
-    let assigner = Assigner::new(kernel.clone(), site.clone(), records);
-    let complete = site
+    let assigner = Assigner::new(kernel.clone(), context.clone(), records);
+    let complete = context
         .look()
         .rewrite(&definition(&guest(GPU)), false)
         .expect("complete");
@@ -146,11 +148,11 @@ fn a_driver_that_no_module_has_is_named() {
 
 #[test]
 fn a_released_device_whose_policy_names_no_driver_goes_back_to_what_it_had() {
-    let (_directory, site) = site(Configuration {
+    let (_directory, context) = context(Configuration {
         release: "no-such-driver".to_owned().try_into().expect("policy"),
         ..Configuration::default()
     });
-    let trial = Trial::new(&site, ONE, &[]);
+    let trial = Trial::new(&context, ONE, &[]);
     assert!(trial.start());
     trial.agent.release(&domain().uuid).expect("released");
     assert_eq!(trial.state(&GPU0), before(&GPU0));
@@ -285,7 +287,7 @@ fn a_records_directory_that_cannot_be_made_is_named() {
     fs::write(&path, "in the way").expect("a file");
     let records = Records::new(trial.directory.path().to_owned());
     let kernel = Arc::new(trial.life.clone());
-    let agent = Assigner::new(kernel, trial.site.clone(), records);
+    let agent = Assigner::new(kernel, trial.context.clone(), records);
     let error = agent
         .bind(&domain(), &planned(ONE))
         .expect_err("no records");

@@ -72,7 +72,7 @@ pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Se
         None => Event::Cancelled,
     };
     let left = match failed.clone().next() {
-        Some(_) => put_back(kernel, devices, event),
+        Some(_) => restore_drivers(kernel, devices, event),
         None => return Ok(()),
     };
     let Some(error) = results.into_iter().find_map(Result::err) else {
@@ -80,7 +80,7 @@ pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Se
     };
     let error = match left.iter().any(|held| error.is_about(held.address)) {
         true => error,
-        false => error.put_back(),
+        false => error.restore_drivers(),
     };
     Err(Box::new(Setback { error, left }))
 }
@@ -91,14 +91,14 @@ pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Se
 /// What was found half-way by a bind, after a crash, was not as before either: so what is asked
 /// for is never the state that the bind began with, but the journalled one. A device with a write
 /// that hung is not as before until that write has ended, whatever it looks like.
-pub(super) fn put_back(
+pub(super) fn restore_drivers(
     kernel: &SharedKernel,
     devices: &[Held],
     event: impl Fn(&Held) -> Event + Sync,
 ) -> Vec<Held> {
     let left = at_once(devices, |held| {
         let step = next(Some(&held.record), &event(held));
-        let result = put_back_one(kernel, held, step.restore());
+        let result = restore_driver(kernel, held, step.restore());
         let left = next(step.record.as_ref(), &result).record;
         let address = held.address;
         left.map(|record| Held { address, record })
@@ -106,7 +106,7 @@ pub(super) fn put_back(
     left.into_iter().flatten().collect()
 }
 
-fn put_back_one(kernel: &SharedKernel, held: &Held, restore: Option<Restore>) -> Event {
+fn restore_driver(kernel: &SharedKernel, held: &Held, restore: Option<Restore>) -> Event {
     let (Some(restore), Some(before)) = (restore, &held.record.before) else {
         return Event::Restored;
     };
@@ -166,14 +166,14 @@ pub(super) type GivenBack = Result<Option<Refusal>, RebindError>;
 /// Gives each device to where it belongs after a release.
 ///
 /// Returns of each the reason why it is not there, or what is to be said of where it is.
-pub(super) fn give_back(
+pub(super) fn release_devices(
     kernel: &SharedKernel,
     devices: &[Begun],
     policy: &Release,
     unwilling: Unwilling,
 ) -> Vec<GivenBack> {
     at_once(devices, |begun| match (&begun.held, begun.restore) {
-        (Some(held), Some(restore)) => give_back_one(kernel, held, restore, policy, unwilling),
+        (Some(held), Some(restore)) => release_one(kernel, held, restore, policy, unwilling),
         _ => Ok(None),
     })
 }
@@ -189,7 +189,7 @@ fn bind_one(kernel: &SharedKernel, held: &Held) -> Result<Outcome, RebindError> 
     Ok(outcome)
 }
 
-fn give_back_one(
+fn release_one(
     kernel: &SharedKernel,
     held: &Held,
     restore: Restore,

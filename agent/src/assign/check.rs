@@ -14,9 +14,9 @@ use kernel_glue::occupancy::{Occupancy, Onlined};
 use nix::errno::Errno;
 
 use super::{AssignError, Assigner};
+use crate::host_view::HostView;
 use crate::libvirt::DomainRef;
 use crate::service::ServiceName;
-use crate::view::View;
 use domain::code::Code;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
@@ -45,7 +45,7 @@ impl Assigner {
     /// The refusal names what is in the way and the command that frees the device; the claim is as it was.
     pub(super) fn claim_free(
         &self,
-        view: &View<'_>,
+        host_view: &HostView<'_>,
         domain: &DomainRef,
         devices: &[Planned],
     ) -> Result<(), AssignError> {
@@ -55,12 +55,12 @@ impl Assigner {
         let before = self.records.entry(&domain.uuid)?;
         let claimed = self.claim(domain, devices);
         claimed.inspect_err(|_| self.left_over(&domain.uuid))?;
-        let allowed = &view.rules.config.stop_services;
+        let allowed = &host_view.rules.config.stop_services;
         let refused = devices.iter().find_map(|planned| {
             let Planned {
                 address, driver, ..
             } = planned;
-            self.take_from_holders(view, *address, driver, allowed)
+            self.take_from_holders(host_view, *address, driver, allowed)
                 .err()
         });
         let Some(error) = refused else {
@@ -76,13 +76,13 @@ impl Assigner {
     /// As [`inspect`](Self::inspect) and [`stop_services`](Self::stop_services).
     pub(super) fn take_from_holders(
         &self,
-        view: &View<'_>,
+        host_view: &HostView<'_>,
         address: PciAddress,
         driver: &DriverName,
         allowed: &[ServiceName],
     ) -> Result<(), AssignError> {
         self.stop_services(address, driver, allowed)?;
-        let free = self.inspect(view, address, driver);
+        let free = self.inspect(host_view, address, driver);
         free.map_err(AssignError::Refused)
     }
 
@@ -93,12 +93,12 @@ impl Assigner {
     /// When the host uses the rest, and there is no consent to take it.
     pub(super) fn whole(
         &self,
-        view: &View<'_>,
+        host_view: &HostView<'_>,
         given: &[PciAddress],
         mut planned: Vec<Planned>,
         consent: Consent,
     ) -> Result<Vec<Planned>, Refusal> {
-        let host = view.host()?;
+        let host = host_view.host()?;
         for index in 0..planned.len() {
             let device = host.devices.get(&planned[index].address);
             let Some(number) = device.and_then(|device| device.iommu_group) else {
@@ -127,11 +127,11 @@ impl Assigner {
     /// The refusal names what is in the way and the command that frees the device.
     pub(super) fn inspect(
         &self,
-        view: &View<'_>,
+        host_view: &HostView<'_>,
         address: PciAddress,
         driver: &DriverName,
     ) -> Result<(), Refusal> {
-        let against = self.against(view, address, driver)?;
+        let against = self.against(host_view, address, driver)?;
         against.into_iter().next().map_or(Ok(()), Err)
     }
 
@@ -141,18 +141,18 @@ impl Assigner {
     /// When that cannot be seen.
     pub(super) fn against(
         &self,
-        view: &View<'_>,
+        host_view: &HostView<'_>,
         address: PciAddress,
         driver: &DriverName,
     ) -> Result<Vec<Refusal>, Refusal> {
-        let Some(device) = view.host()?.devices.get(&address) else {
+        let Some(device) = host_view.host()?.devices.get(&address) else {
             return Ok(Vec::new());
         };
         let registered = self.kernel.registered(driver.as_str());
         let registered = registered.map_err(unreadable)?;
         let now = self.kernel.driver(device.address).map_err(unreadable)?;
         let occupancy = self.kernel.occupancy(device.address).map_err(unreadable)?;
-        let recipe = view.rules.recipes.for_device(device);
+        let recipe = host_view.rules.recipes.for_device(device);
         let unnamed = (!self.kernel.names_memory(driver)).then(|| memory::unnamed(driver));
         let others = decide(&Subject {
             device,
@@ -199,8 +199,8 @@ pub fn onlined(memory: &Onlined) -> Refusal {
     let reason = format!("{whose} (\"System RAM (NVIDIA)\" in /proc/iomem)");
     let sentence = "end what has memory there and what keeps the GPU ready ({}), until \
                     'grep -c \"System RAM (NVIDIA)\" /proc/iomem' says 0";
-    let mend = Hint::with(sentence, "systemctl stop nvidia-persistenced");
-    Refusal::new(Code::BindMemoryOnlined, reason, mend)
+    let hint = Hint::with(sentence, "systemctl stop nvidia-persistenced");
+    Refusal::new(Code::BindMemoryOnlined, reason, hint)
 }
 
 /// Refuses a device that has virtual functions now.
@@ -211,11 +211,11 @@ pub fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Refusal> {
     let reason =
         format!("it has virtual functions ({count}), and VFIO drivers take no such device");
     let file = format!("/sys/bus/pci/devices/{device}/sriov_numvfs");
-    let mend = Hint::with(
+    let hint = Hint::with(
         "remove them when nobody uses them: {}",
         format!("echo 0 > {file}"),
     );
-    Err(Refusal::new(Code::DeviceHasFunctions, reason, mend))
+    Err(Refusal::new(Code::DeviceHasFunctions, reason, hint))
 }
 
 /// Refuses a device that no IOMMU confines, where VFIO would hand it out all the same: its guest could reach all of the
@@ -227,8 +227,8 @@ fn refuse_unconfined(device: &Device, no_iommu: bool) -> Result<(), Refusal> {
     let reason = "no IOMMU confines it, and VFIO's no-IOMMU mode is on: its guest could reach all of the host's memory";
     let sentence = "switch the IOMMU on ({}), and that mode off: 'echo N > \
                     /sys/module/vfio/parameters/enable_unsafe_noiommu_mode'";
-    let mend = Hint::naming(sentence, "variantctl doctor --only VD-DOC-001");
-    Err(Refusal::new(Code::DeviceUnconfined, reason, mend))
+    let hint = Hint::naming(sentence, "variantctl doctor --only VD-DOC-001");
+    Err(Refusal::new(Code::DeviceUnconfined, reason, hint))
 }
 
 /// Refuses a device that the kernel cannot reset, where its recipe wants that.
@@ -239,10 +239,10 @@ pub fn refuse_without_reset(device: &Device, needs_reset: bool) -> Result<(), Re
     let file = format!("/sys/bus/pci/devices/{}/reset_method", device.address);
     let reason =
         "the kernel has no way to reset it, so what one guest leaves in it reaches the next";
-    let mend = Hint::with("{}", format!("echo default > {file}"))
+    let hint = Hint::with("{}", format!("echo default > {file}"))
         .after(&format!("if '{file}' is there, "))
         .then("; if all its guests may see each other's data, 'needs_reset = false' in its recipe");
-    Err(Refusal::new(Code::ResetMissing, reason, mend))
+    Err(Refusal::new(Code::ResetMissing, reason, hint))
 }
 
 #[cfg(test)]

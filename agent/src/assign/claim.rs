@@ -107,7 +107,7 @@ impl Assigner {
     /// The domain's devices that have a recipe, as they would be adopted.
     pub(super) fn covered(&self, domain: &Domain) -> Result<Vec<Held>, AssignError> {
         let covered = self
-            .site
+            .context
             .look()
             .covered(domain)
             .map_err(AssignError::Refused)?;

@@ -35,19 +35,19 @@ impl AssignError {
 
 impl From<RebindError> for AssignError {
     fn from(error: RebindError) -> Self {
-        let (code, mend) = match &error {
+        let (code, hint) = match &error {
             RebindError::InUse { .. } => {
-                let mend = "end what holds it, then try again";
-                return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend));
+                let hint = "end what holds it, then try again";
+                return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), hint));
             }
             RebindError::Locked {
                 device,
                 errno: None,
             } => {
-                let mend = format!(
+                let hint = format!(
                     "see 'nvidia-smi -i {device}' for who uses it and run 'nvidia-smi -i {device} -pm 0', then try again"
                 );
-                return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), mend));
+                return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), hint));
             }
             _ if error.is_loading() => (Code::ModuleStuck, LOADING),
             RebindError::NoDriver { .. } => (
@@ -65,7 +65,7 @@ impl From<RebindError> for AssignError {
                 "see 'journalctl -k' for the driver's own words",
             ),
         };
-        let refusal = Refusal::new(code, error.to_string(), mend);
+        let refusal = Refusal::new(code, error.to_string(), hint);
         Self::Failed(match code {
             Code::BindStuck | Code::BindDegraded => refusal.by(RECOVER),
             _ => refusal,
@@ -75,7 +75,7 @@ impl From<RebindError> for AssignError {
 
 impl From<RecordError> for AssignError {
     fn from(error: RecordError) -> Self {
-        let (code, mend) = match &error {
+        let (code, hint) = match &error {
             RecordError::Failed { .. } => (
                 Code::JournalFailed,
                 "make room there, and see that variantd may write: nothing is bound that is not journalled first",
@@ -85,7 +85,7 @@ impl From<RecordError> for AssignError {
                 "install that version again, or remove the file when the domain's devices need not be given back",
             ),
         };
-        Self::Failed(Refusal::new(code, error.to_string(), mend))
+        Self::Failed(Refusal::new(code, error.to_string(), hint))
     }
 }
 
@@ -119,9 +119,9 @@ pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {
 /// The device's config space reads as all ones.
 pub(super) fn silent(device: PciAddress) -> AssignError {
     let reason = "it does not answer: its config space reads as all ones";
-    let mend =
+    let hint =
         "look for its link or power in 'journalctl -k', then rescan its bus or restart the host";
-    AssignError::Refused(Refusal::new(Code::BindSilent, reason, mend).of(device))
+    AssignError::Refused(Refusal::new(Code::BindSilent, reason, hint).of(device))
 }
 
 /// An earlier change of the device could not be taken back.
@@ -139,8 +139,8 @@ pub(super) fn wrong_driver(
 ) -> AssignError {
     let on = found.map_or("no driver".into(), |driver| format!("'{driver}'"));
     let reason = format!("it is on {on} instead of '{wanted}'");
-    let mend = "remove <driver model> from its hostdev, or bind it before the start";
-    AssignError::Refused(Refusal::new(Code::BindWrongDriver, reason, mend).of(device))
+    let hint = "remove <driver model> from its hostdev, or bind it before the start";
+    AssignError::Refused(Refusal::new(Code::BindWrongDriver, reason, hint).of(device))
 }
 
 /// Somebody named a driver that is not for the device.
@@ -148,8 +148,8 @@ pub(super) fn driver_refused(device: PciAddress, driver: &DriverName) -> AssignE
     let reason = format!(
         "'{driver}' is not for it: no recipe names that driver, and the kernel's modules.alias does not list it for this device"
     );
-    let mend = "name 'vfio-pci' or a driver that is listed, or add a recipe (variantd.recipe(5))";
-    AssignError::Refused(Refusal::new(Code::DriverRefused, reason, mend).of(device))
+    let hint = "name 'vfio-pci' or a driver that is listed, or add a recipe (variantd.recipe(5))";
+    AssignError::Refused(Refusal::new(Code::DriverRefused, reason, hint).of(device))
 }
 
 /// A device is given back, and its driver before does not have it.
@@ -160,22 +160,22 @@ pub(super) fn left_without_driver(
 ) -> Refusal {
     let driver = driver.map_or("another driver".into(), |driver| format!("'{driver}'"));
     let reason = format!("it was on {driver} before and is left without a driver: {why}");
-    let mend = format!(
+    let hint = format!(
         "nothing for guests; for the host, once {driver} is there and takes it: 'echo {device} > /sys/bus/pci/drivers_probe'"
     );
-    Refusal::new(Code::LeftWithoutDriver, reason, mend).of(device)
+    Refusal::new(Code::LeftWithoutDriver, reason, hint).of(device)
 }
 
 /// Another domain holds the device.
 pub(super) fn taken(device: PciAddress, holder: &str) -> AssignError {
     let reason = format!("it is assigned to domain '{holder}'");
-    let mend = format!("shut '{holder}' down first");
-    AssignError::Refused(Refusal::new(Code::DeviceTaken, reason, mend).of(device))
+    let hint = format!("shut '{holder}' down first");
+    AssignError::Refused(Refusal::new(Code::DeviceTaken, reason, hint).of(device))
 }
 
 /// Somebody binds or releases the device by hand right now.
 pub(super) fn busy(device: PciAddress) -> AssignError {
     let reason = "it is being bound or released by hand";
-    let mend = "try again when that has ended";
-    AssignError::Refused(Refusal::new(Code::DeviceBusy, reason, mend).of(device))
+    let hint = "try again when that has ended";
+    AssignError::Refused(Refusal::new(Code::DeviceBusy, reason, hint).of(device))
 }

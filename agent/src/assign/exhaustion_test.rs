@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::fault_fixture::Fault;
 use super::trial_fixture::*;
 use super::*;
-use crate::fixture::{self, GPU, VARIANT, address, definition, driver, guest, site};
+use crate::fixture::{self, GPU, VARIANT, address, context, definition, driver, guest};
 use settings::config::{Config, Release};
 
 const ERRNOS: [Errno; 5] = [
@@ -49,8 +49,8 @@ fn errnos(plan: &[Line]) -> usize {
     }
 }
 
-fn trial(site: &Arc<Site>, plan: &'static [Line], faults: &[(usize, Fault)]) -> Trial {
-    Trial::reading(site, plan, faults)
+fn trial(context: &Arc<Context>, plan: &'static [Line], faults: &[(usize, Fault)]) -> Trial {
+    Trial::reading(context, plan, faults)
 }
 
 /// An error that came of a fault has the words of its errno.
@@ -63,12 +63,12 @@ fn check_words(errno: Errno, error: &AssignError) {
 
 #[test]
 fn a_start_fails_with_its_cause_and_ends_bound_or_as_before_whatever_call_fails() {
-    let (_directory, site) = site(Config::default());
+    let (_directory, context) = context(Config::default());
     let points: usize = PLANS
         .iter()
         .map(|plan| {
             each_point_of(0, errnos(plan), |errno, faults| {
-                let trial = trial(&site, plan, faults);
+                let trial = trial(&context, plan, faults);
                 let result = trial.bind();
                 let struck = trial.machine.ahead() == 0;
                 trial.check_journalled("after the bind");
@@ -93,16 +93,16 @@ fn a_release_is_finished_whatever_call_fails() {
     let vfio = Release::Driver(driver("vfio-pci"));
     let mut points = 0;
     for release in [Release::Previous, Release::Keep, vfio] {
-        let (_directory, site) = site(Config {
+        let (_directory, context) = context(Config {
             release,
             ..Config::default()
         });
         for plan in [ONE, TWO, LOCKED] {
-            let bound = trial(&site, plan, &[]);
+            let bound = trial(&context, plan, &[]);
             assert!(bound.start());
             let begin = bound.machine.point();
             points += each_point_of(begin, errnos(plan), |_, faults| {
-                let trial = trial(&site, plan, faults);
+                let trial = trial(&context, plan, faults);
                 assert!(trial.start());
                 let _ = trial.agent.release(&domain().uuid);
                 let struck = trial.machine.ahead() == 0;
@@ -124,12 +124,16 @@ fn a_release_is_finished_whatever_call_fails() {
 
 #[test]
 fn an_agent_that_died_is_recovered_from_whatever_call_of_the_next_one_fails() {
-    let (_directory, site) = site(Config::default());
+    let (_directory, context) = context(Config::default());
     let mut points = 0;
-    let begin = trial(&site, ONE, &[]).machine.point();
+    let begin = trial(&context, ONE, &[]).machine.point();
     for death in (begin + 1..).step_by(3) {
         let died = |faults: &[(usize, Fault)]| {
-            let trial = trial(&site, ONE, &[&[(death, Fault::DiesAfter)], faults].concat());
+            let trial = trial(
+                &context,
+                ONE,
+                &[&[(death, Fault::DiesAfter)], faults].concat(),
+            );
             trial.start();
             trial
         };
@@ -154,11 +158,11 @@ fn an_agent_that_died_is_recovered_from_whatever_call_of_the_next_one_fails() {
 
 #[test]
 fn a_manual_bind_and_release_leave_no_third_state_whatever_call_fails() {
-    let (_directory, site) = site(Config::default());
+    let (_directory, context) = context(Config::default());
     let gpu = address(GPU0.0);
     let mut points = each_point(0, |errno, faults| {
-        let trial = trial(&site, ONE, faults);
-        let bound = trial.agent.bind_by_hand(gpu, Some(driver(VARIANT)));
+        let trial = trial(&context, ONE, faults);
+        let bound = trial.agent.bind_manually(gpu, Some(driver(VARIANT)));
         let struck = trial.machine.ahead() == 0;
         if let Err(error) = &bound {
             check_words(errno, error);
@@ -167,21 +171,21 @@ fn a_manual_bind_and_release_leave_no_third_state_whatever_call_fails() {
         struck
     });
     let begin = {
-        let trial = trial(&site, ONE, &[]);
-        let bound = trial.agent.bind_by_hand(gpu, Some(driver(VARIANT)));
+        let trial = trial(&context, ONE, &[]);
+        let bound = trial.agent.bind_manually(gpu, Some(driver(VARIANT)));
         bound.expect("bound");
         trial.machine.point()
     };
     points += each_point(begin, |_, faults| {
-        let trial = trial(&site, ONE, faults);
-        let bound = trial.agent.bind_by_hand(gpu, Some(driver(VARIANT)));
+        let trial = trial(&context, ONE, faults);
+        let bound = trial.agent.bind_manually(gpu, Some(driver(VARIANT)));
         bound.expect("bound");
-        let released = trial.agent.release_by_hand(gpu);
+        let released = trial.agent.release_manually(gpu);
         let struck = trial.machine.ahead() == 0;
         if released.is_err() {
             trial.machine.heal();
             trial.agent.settle();
-            let _ = trial.agent.release_by_hand(gpu);
+            let _ = trial.agent.release_manually(gpu);
         }
         assert_eq!(trial.state(&GPU0), before(&GPU0), "{faults:?}");
         trial.check_manual(false);
@@ -193,10 +197,10 @@ fn a_manual_bind_and_release_leave_no_third_state_whatever_call_fails() {
 
 impl Trial {
     /// A trial whose reads are points, those of the agent's own start, too.
-    fn reading(site: &Arc<Site>, plan: &'static [Line], faults: &[(usize, Fault)]) -> Self {
-        let mut trial = Self::new(site, plan, faults);
+    fn reading(context: &Arc<Context>, plan: &'static [Line], faults: &[(usize, Fault)]) -> Self {
+        let mut trial = Self::new(context, plan, faults);
         trial.machine.count_reads();
-        trial.agent = agent(&trial.life, &trial.site, &trial.directory);
+        trial.agent = agent(&trial.life, &trial.context, &trial.directory);
         trial
     }
 
@@ -220,15 +224,15 @@ impl Trial {
 
 /// A guest's definition, and an assigner on a host that is read as `read` says.
 fn prepared(read: fixture::ReadHost) -> (AssignError, Arc<kernel_glue::model::Model>) {
-    let (_directory, good) = site(Config::default());
+    let (_directory, good) = context(Config::default());
     let complete = good
         .look()
         .rewrite(&definition(&guest(GPU)), false)
         .expect("a complete guest");
-    let (directory, site) = fixture::site_reading(read, Config::default());
+    let (directory, context) = fixture::context_reading(read, Config::default());
     let kernel = fixture::kernel();
     let records = Records::new(directory.path().to_owned());
-    let assigner = Assigner::new(kernel.clone(), site, records);
+    let assigner = Assigner::new(kernel.clone(), context, records);
     (
         assigner
             .prepare(&definition(&complete.text))

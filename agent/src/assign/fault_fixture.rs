@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::holder::{HeldNode, Holder};
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::model::Model;
 use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
@@ -78,7 +78,7 @@ struct Script {
     reads: bool,
     healthy: bool,
     /// The write that each device's lock is held by, and whether it will have an effect.
-    stuck: BTreeMap<PciAddress, (Knob, String, bool)>,
+    stuck: BTreeMap<PciAddress, (Attribute, String, bool)>,
 }
 
 /// One life of the agent: its kernel and its storage.
@@ -156,9 +156,9 @@ impl Machine {
 
     /// Ends every write that is stuck.
     pub(super) fn let_go(&self) {
-        for (_, (knob, value, late)) in std::mem::take(&mut self.script().stuck) {
+        for (_, (attribute, value, late)) in std::mem::take(&mut self.script().stuck) {
             if late {
-                let _ = self.model.write(&knob, &value);
+                let _ = self.model.write(&attribute, &value);
             }
         }
     }
@@ -231,9 +231,11 @@ impl Life {
 }
 
 impl Kernel for Life {
-    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
-        let device = match knob {
-            Knob::Override(device) | Knob::UnbindLock(device) | Knob::Barrier(device) => *device,
+    fn write(&self, attribute: &Attribute, value: &str) -> Result<(), Errno> {
+        let device = match attribute {
+            Attribute::Override(device)
+            | Attribute::UnbindLock(device)
+            | Attribute::Barrier(device) => *device,
             _ => value.parse().expect("an address"),
         };
         let machine = &self.machine;
@@ -244,10 +246,14 @@ impl Kernel for Life {
             if fault == Fault::Vanishes {
                 return machine.model.remove_device(device);
             }
-            let write = (knob.clone(), value.to_owned(), fault == Fault::HangsLate);
+            let write = (
+                attribute.clone(),
+                value.to_owned(),
+                fault == Fault::HangsLate,
+            );
             machine.script().stuck.insert(device, write);
         };
-        self.at_point(|| machine.model.write(knob, value), other)
+        self.at_point(|| machine.model.write(attribute, value), other)
     }
 
     fn load_module(&self, module: &str) -> Result<(), Errno> {

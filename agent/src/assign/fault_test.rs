@@ -7,12 +7,12 @@
 use super::fault_fixture::{FAULTS, Fault, SERVICE};
 use super::trial_fixture::*;
 use super::*;
-use crate::fixture::{VARIANT, address, driver, site};
+use crate::fixture::{VARIANT, address, context, driver};
 use crate::service::ServiceName;
 use settings::config::{Config, Release};
 
-fn plain_site() -> (tempfile::TempDir, Arc<Site>) {
-    site(Config::default())
+fn plain_site() -> (tempfile::TempDir, Arc<Context>) {
+    context(Config::default())
 }
 
 /// Points of a start, or of what follows it, at which a single fault strikes; how many there were.
@@ -37,11 +37,11 @@ fn each_point_behind(
 
 #[test]
 fn one_write_that_fails_is_undone_at_once() {
-    let (_directory, site) = plain_site();
+    let (_directory, context) = plain_site();
     for plan in PLANS {
         let struck = (1..).take_while(|point| {
             let tried = [Fault::Fails, Fault::FailsLate].map(|fault| {
-                let trial = Trial::new(&site, plan, &[(*point, fault)]);
+                let trial = Trial::new(&context, plan, &[(*point, fault)]);
                 let bound = trial.agent.bind(&domain(), &planned(plan)).is_ok();
                 let back = plan.iter().all(|line| trial.state(line) == before(line));
                 assert!(back || bound, "{fault:?} at {point}");
@@ -55,12 +55,12 @@ fn one_write_that_fails_is_undone_at_once() {
 
 #[test]
 fn a_start_ends_bound_or_as_before_wherever_one_fault_strikes() {
-    let (_directory, site) = plain_site();
+    let (_directory, context) = plain_site();
     let mut points = 0;
     for plan in PLANS {
         for (running, stuck) in [(false, false), (false, true), (true, true)] {
             points += each_point(|faults| {
-                let mut trial = Trial::new(&site, plan, faults);
+                let mut trial = Trial::new(&context, plan, faults);
                 trial.start_and_recover(running, stuck);
                 trial.machine.ahead() == 0
             });
@@ -73,13 +73,13 @@ fn a_start_ends_bound_or_as_before_wherever_one_fault_strikes() {
 #[test]
 fn a_service_that_was_stopped_runs_again_wherever_one_fault_strikes() {
     let named = ServiceName::known().filter(|name| name.as_str() == SERVICE);
-    let (_directory, site) = site(Config {
+    let (_directory, context) = context(Config {
         stop_services: named.collect(),
         ..Config::default()
     });
     let mut points = 0;
     let served = |faults: &[(usize, Fault)]| {
-        let trial = Trial::new(&site, ONE, faults);
+        let trial = Trial::new(&context, ONE, faults);
         trial.machine.serve(address(GPU0.0));
         trial
     };
@@ -114,17 +114,17 @@ fn a_release_ends_where_the_policy_says_or_as_before_wherever_one_fault_strikes(
 }
 
 fn points_of_a_release(release: Release) -> usize {
-    let (_directory, site) = site(Config {
+    let (_directory, context) = context(Config {
         release,
         ..Config::default()
     });
     let points = PLANS.map(|plan| {
-        let bound = Trial::new(&site, plan, &[]);
+        let bound = Trial::new(&context, plan, &[]);
         assert!(bound.start());
         let begin = bound.machine.point();
         each_point(|faults| {
             let faults: Vec<_> = faults.iter().map(|(p, f)| (p + begin, *f)).collect();
-            let mut trial = Trial::new(&site, plan, &faults);
+            let mut trial = Trial::new(&context, plan, &faults);
             assert!(trial.start());
             trial.release_and_recover();
             trial.machine.ahead() == 0
@@ -143,11 +143,11 @@ fn an_undisturbed_release_ends_where_the_policy_says() {
     ];
     for (policy, on, text) in cases {
         let release = policy.to_owned().try_into().expect("policy");
-        let (_directory, site) = site(Config {
+        let (_directory, context) = context(Config {
             release,
             ..Config::default()
         });
-        let trial = Trial::new(&site, ONE, &[]);
+        let trial = Trial::new(&context, ONE, &[]);
         assert!(trial.start());
         trial.agent.release(&domain().uuid).expect("released");
         let state = trial.state(&GPU0);
@@ -173,12 +173,12 @@ fn a_failure_or_a_crash_in_the_undo_of_two_devices_leaves_no_third_state() {
 }
 
 fn pairs(plan: &'static [Line], second: &[Fault]) -> usize {
-    let (_directory, site) = plain_site();
+    let (_directory, context) = plain_site();
     let mut pairs = 0;
     each_point(|first| {
         let mut struck = false;
         pairs += each_point_behind(first, second, |faults| {
-            let mut trial = Trial::new(&site, plan, faults);
+            let mut trial = Trial::new(&context, plan, faults);
             trial.start_and_recover(false, true);
             struck |= trial.machine.ahead() < 2;
             trial.machine.ahead() == 0
@@ -190,15 +190,15 @@ fn pairs(plan: &'static [Line], second: &[Fault]) -> usize {
 
 #[test]
 fn a_manual_bind_ends_bound_or_as_before_wherever_one_fault_strikes() {
-    let (_directory, site) = plain_site();
+    let (_directory, context) = plain_site();
     let device = address(GPU0.0);
     let points = each_point(|faults| {
-        let mut trial = Trial::new(&site, ONE, faults);
-        let bound = trial.agent.bind_by_hand(device, None).is_ok() && !trial.life.is_over();
+        let mut trial = Trial::new(&context, ONE, faults);
+        let bound = trial.agent.bind_manually(device, None).is_ok() && !trial.life.is_over();
         trial.machine.let_go();
         trial.machine.heal();
         trial.life = trial.machine.life();
-        trial.agent = agent(&trial.life, &trial.site, &trial.directory);
+        trial.agent = agent(&trial.life, &trial.context, &trial.directory);
         assert!(trial.agent.settle(), "{faults:?}");
         let record = trial.agent.records.manual(device).expect("read");
         let is_bound = record.is_some_and(|record| !record.is_unsettled());

@@ -45,7 +45,7 @@ mod recover;
 /// What came of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fate {
+pub enum BindOutcome {
     /// It is bound now.
     Bound,
     /// It is given back now.
@@ -64,7 +64,7 @@ pub struct Answer {
     /// The driver it is on, or would be on.
     pub driver: Option<DriverName>,
     /// What came of it.
-    pub outcome: Fate,
+    pub outcome: BindOutcome,
     /// The module that is loaded first.
     pub module: Option<String>,
     /// The writes in order, each as `path <- value`.
@@ -76,7 +76,7 @@ pub struct Answer {
 
 /// What somebody who binds by hand wants, and allows.
 #[derive(Clone, Debug, Default)]
-pub struct Wish {
+pub struct BindOptions {
     /// The driver; by default the one that the device's recipe names.
     pub driver: Option<DriverName>,
     /// What the host uses of the device's IOMMU group may be taken along.
@@ -100,7 +100,7 @@ impl Assigner {
     /// # Errors
     /// A refusal while a guest has the device; a failure leaves it as it was before unless its code
     /// says otherwise.
-    pub fn bind_by_hand(
+    pub fn bind_manually(
         &self,
         device: PciAddress,
         driver: Option<DriverName>,
@@ -111,7 +111,7 @@ impl Assigner {
     /// The same, for its reservation.
     ///
     /// # Errors
-    /// As [`bind_by_hand`](Self::bind_by_hand).
+    /// As [`bind_manually`](Self::bind_by_hand).
     pub fn bind_reserved(
         &self,
         device: PciAddress,
@@ -130,7 +130,7 @@ impl Assigner {
         allowed: &[ServiceName],
     ) -> Result<Answer, AssignError> {
         let driver = self.wanted(device, driver)?;
-        let _lock = self.lock_by_hand(device)?;
+        let _lock = self.lock_for_admin(device)?;
         progress::begin().map_err(AssignError::Refused)?;
         let _work = self.at_work(device, Condition::Binding);
         self.undisturbed(|| self.bind_locked(owner, device, &driver, allowed))
@@ -143,32 +143,32 @@ impl Assigner {
         driver: &DriverName,
         allowed: &[ServiceName],
     ) -> Result<Answer, AssignError> {
-        self.settle_by_hand(device)?;
+        self.settle_manual(device)?;
         let way = self.way(device, bind::resolve(&*self.kernel, device, driver)?)?;
         let way = Way { owner, ..way };
-        let answer = way.answer(Fate::Bound, None);
+        let answer = way.answer(BindOutcome::Bound, None);
         if answer.writes.is_empty() {
-            let outcome = Fate::AlreadySo;
+            let outcome = BindOutcome::AlreadySo;
             return Ok(Answer { outcome, ..answer });
         }
         progress::stage("looking who uses the device", 0.2);
-        self.take_from_holders(&self.site.look(), device, driver, allowed)?;
+        self.take_from_holders(&self.context.look(), device, driver, allowed)?;
         progress::stage("binding the device", 0.4);
         self.take(&way)?;
         info!(variantd_device = %device, message_id = journald::BOUND, "'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)
     }
 
-    /// The writes that [`bind_by_hand`](Self::bind_by_hand) would make, and what stands against them. Touches nothing.
+    /// The writes that [`bind_manually`](Self::bind_by_hand) would make, and what stands against them. Touches nothing.
     ///
     /// # Errors
     /// When a guest has the device, or it cannot be read.
-    pub fn plan_by_hand(
+    pub fn plan_manual_bind(
         &self,
         device: PciAddress,
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
-        let _lock = self.lock_by_hand(device)?;
+        let _lock = self.lock_for_admin(device)?;
         self.plan_unlocked(device, driver)
     }
 
@@ -185,22 +185,22 @@ impl Assigner {
             .is_none()
             .then(|| driver.as_str().replace('-', "_"));
         let way = self.way(device, registered.unwrap_or(driver))?;
-        let answer = way.answer(Fate::Planned, module);
+        let answer = way.answer(BindOutcome::Planned, module);
         let against = match answer.writes.is_empty() {
             true => Vec::new(),
-            false => self.against_by_hand(device, &way.rebind.to)?,
+            false => self.against_manual_bind(device, &way.rebind.to)?,
         };
         Ok(Answer { against, ..answer })
     }
 
     /// What stands against a bind, or against a guest that then gets the device.
-    fn against_by_hand(
+    fn against_manual_bind(
         &self,
         device: PciAddress,
         driver: &DriverName,
     ) -> Result<Vec<String>, AssignError> {
-        let view = self.site.look();
-        let found = self.against(&view, device, driver);
+        let host_view = self.context.look();
+        let found = self.against(&host_view, device, driver);
         let found = found.map_err(AssignError::Refused)?;
         Ok(found.iter().map(ToString::to_string).collect())
     }
@@ -210,7 +210,7 @@ impl Assigner {
     /// # Errors
     /// A refusal while a guest has the device; on a failure it stays recorded, so that this can be
     /// called again.
-    pub fn release_by_hand(&self, device: PciAddress) -> Result<Answer, AssignError> {
+    pub fn release_manually(&self, device: PciAddress) -> Result<Answer, AssignError> {
         let released = self.release_locked(device);
         self.start_services();
         let (outcome, note) = released?;
@@ -224,13 +224,16 @@ impl Assigner {
         })
     }
 
-    fn release_locked(&self, device: PciAddress) -> Result<(Fate, Option<Refusal>), AssignError> {
-        let _lock = self.lock_by_hand(device)?;
+    fn release_locked(
+        &self,
+        device: PciAddress,
+    ) -> Result<(BindOutcome, Option<Refusal>), AssignError> {
+        let _lock = self.lock_for_admin(device)?;
         progress::begin().map_err(AssignError::Refused)?;
         let _work = self.at_work(device, Condition::Releasing);
         self.refuse_held(device)?;
         let Some(record) = self.records.manual(device)? else {
-            return Ok((Fate::AlreadySo, None));
+            return Ok((BindOutcome::AlreadySo, None));
         };
         progress::stage("giving the device back", 0.3);
         self.restore(&record, &Event::Released, Unwilling::Kept)
@@ -246,13 +249,13 @@ impl Assigner {
         driver: Option<DriverName>,
     ) -> Result<PciId, AssignError> {
         self.wanted(device, driver)?;
-        let view = self.site.look();
-        let found = view.device(device).map_err(AssignError::Refused)?;
+        let host_view = self.context.look();
+        let found = host_view.device(device).map_err(AssignError::Refused)?;
         Ok(found.ok_or_else(|| missing(device))?.id)
     }
 
     /// The device's lock, once VFIO is not being asked about it: whoever asks holds it for a moment.
-    fn lock_by_hand(&self, device: PciAddress) -> Result<DeviceLock, AssignError> {
+    fn lock_for_admin(&self, device: PciAddress) -> Result<DeviceLock, AssignError> {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let is_asked = |asked: &mut BTreeSet<PciAddress>| asked.contains(&device);
         let claims = self.asked.wait_while(claims, is_asked);
@@ -273,18 +276,18 @@ impl Assigner {
         device: PciAddress,
         driver: Option<DriverName>,
     ) -> Result<DriverName, AssignError> {
-        let view = self.site.look();
-        let found = view.device(device).map_err(AssignError::Refused)?;
+        let host_view = self.context.look();
+        let found = host_view.device(device).map_err(AssignError::Refused)?;
         let found = found.ok_or_else(|| missing(device))?;
         if let Some(driver) = driver {
-            self.permit(&view.rules, device, &driver)?;
+            self.permit(&host_view.rules, device, &driver)?;
             return Ok(driver);
         }
-        let recipe = view.rules.recipes.for_device(found);
+        let recipe = host_view.rules.recipes.for_device(found);
         recipe.map(|recipe| recipe.driver.clone()).ok_or_else(|| {
             let reason = "no recipe covers it";
-            let mend = "name the driver with '--driver'";
-            AssignError::Refused(Refusal::new(Code::DriverUnknown, reason, mend).of(device))
+            let hint = "name the driver with '--driver'";
+            AssignError::Refused(Refusal::new(Code::DriverUnknown, reason, hint).of(device))
         })
     }
 
@@ -376,7 +379,7 @@ impl Assigner {
 
     /// Puts a device back that an earlier change was cut off at, or hung: a write of it may still be under way, and a
     /// driver link that shows meanwhile says nothing.
-    fn settle_by_hand(&self, device: PciAddress) -> Result<(), AssignError> {
+    fn settle_manual(&self, device: PciAddress) -> Result<(), AssignError> {
         self.refuse_held(device)?;
         match self.records.manual(device)? {
             Some(record) if record.is_unsettled() => {
@@ -393,7 +396,7 @@ impl Assigner {
         noted: &Manual,
         event: &Event,
         unwilling: Unwilling,
-    ) -> Result<(Fate, Option<Refusal>), AssignError> {
+    ) -> Result<(BindOutcome, Option<Refusal>), AssignError> {
         let (device, leader) = (noted.device, noted.leader);
         let step = next(Some(&noted.record), event);
         if !noted.is_unsettled() {
@@ -405,7 +408,7 @@ impl Assigner {
         };
         let Some(before) = &noted.record.before else {
             self.end(device, leader, &step)?;
-            return Ok((Fate::AlreadySo, None));
+            return Ok((BindOutcome::AlreadySo, None));
         };
         let returned = match bring_back(&*self.kernel, device, before, way) {
             Err(error) => {
@@ -422,14 +425,14 @@ impl Assigner {
             leader,
             &next(step.record.as_ref(), &Event::Restored),
         )?;
-        let fate = match returned.outcome {
+        let outcome = match returned.outcome {
             Outcome::Done => {
                 info!(variantd_device = %device, message_id = journald::GIVEN_BACK, "'{device}' given back, outside of any guest");
-                Fate::Released
+                BindOutcome::Released
             }
-            Outcome::AlreadySo => Fate::AlreadySo,
+            Outcome::AlreadySo => BindOutcome::AlreadySo,
         };
-        Ok((fate, returned.note))
+        Ok((outcome, returned.note))
     }
 
     fn refuse_held(&self, device: PciAddress) -> Result<(), AssignError> {
@@ -448,7 +451,7 @@ impl Assigner {
 }
 
 impl Way {
-    fn answer(&self, outcome: Fate, module: Option<String>) -> Answer {
+    fn answer(&self, outcome: BindOutcome, module: Option<String>) -> Answer {
         let steps = self.rebind.plan(&self.now);
         Answer {
             device: self.rebind.device,
@@ -463,8 +466,8 @@ impl Way {
 
 fn missing(device: PciAddress) -> AssignError {
     let reason = "this host has no such PCI device";
-    let mend = Hint::run("variantctl list --all");
-    AssignError::Refused(Refusal::new(Code::DeviceMissing, reason, mend).of(device))
+    let hint = Hint::run("variantctl list --all");
+    AssignError::Refused(Refusal::new(Code::DeviceMissing, reason, hint).of(device))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod ask;
 mod bind;
 pub mod check;
 mod claim;
+mod device_state;
 mod error;
 mod manual;
 mod orphan;
@@ -23,7 +24,6 @@ mod recover;
 mod release;
 mod returning;
 mod service;
-mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -38,12 +38,12 @@ use nix::errno::Errno;
 use tracing::warn;
 
 use crate::assignment::Event;
+use crate::context::Context;
+use crate::host_view::{HostView, Interest};
 use crate::libvirt::DomainRef;
 use crate::lock::Locks;
 use crate::record::{Entry, Held, RecordError, Records};
 use crate::service::{Services, Untouched};
-use crate::site::Site;
-use crate::view::{Interest, View};
 use domain::code::Code;
 use domain::refusal::Refusal;
 use domain::{Definition, Domain, DomainUuid};
@@ -54,15 +54,15 @@ use orphan::Orphans;
 
 pub use again::serve as try_again;
 pub use bind::SharedKernel;
+pub use device_state::{Condition, DeviceState};
 pub use error::AssignError;
-pub use manual::{Answer, Fate, GroupAnswer, Onlooker, Recovered, Wish};
+pub use manual::{Answer, BindOptions, BindOutcome, GroupAnswer, Onlooker, Recovered};
 pub use returning::Unwilling;
-pub use standing::{Condition, Standing};
 
 /// Assigns devices to domains.
 pub struct Assigner {
     kernel: Arc<SharedKernel>,
-    site: Arc<Site>,
+    context: Arc<Context>,
     /// Who has which device.
     records: Records,
     /// What is being done outside of any guest.
@@ -90,11 +90,11 @@ pub struct Assigner {
 impl Assigner {
     /// An assigner that goes on where the records stand.
     #[must_use]
-    pub fn new(kernel: Arc<SharedKernel>, site: Arc<Site>, records: Records) -> Self {
+    pub fn new(kernel: Arc<SharedKernel>, context: Arc<Context>, records: Records) -> Self {
         let orphans = Mutex::new(Orphans::of(&records));
         Self {
             kernel,
-            site,
+            context,
             records,
             at_work: Mutex::default(),
             locks: Locks::default(),
@@ -120,27 +120,30 @@ impl Assigner {
     /// # Errors
     /// The start must not go on; the devices are as they were before.
     pub fn prepare(&self, definition: &Definition) -> Result<(), AssignError> {
-        let view = self.site.look();
+        let host_view = self.context.look();
         let given = definition.domain();
         self.not_taken(given)?;
-        if view.interest(given).map_err(AssignError::Refused)? == Interest::None {
+        if host_view.interest(given).map_err(AssignError::Refused)? == Interest::None {
             return Ok(());
         }
         let domain = reference(given)?;
-        let plan = verify(&view, definition)?;
+        let plan = verify(&host_view, definition)?;
         if let Some(unmet) = plan.unmet {
             return Err(AssignError::Refused(unmet));
         }
-        answering(view.host().map_err(AssignError::Refused)?, &plan.devices)?;
+        answering(
+            host_view.host().map_err(AssignError::Refused)?,
+            &plan.devices,
+        )?;
         // A module may take its time to load: no other operation on the domain waits for that.
         self.resolve(&plan.devices)?;
         let bind = || {
-            self.put_back_half_way(&domain.uuid)?;
+            self.restore_incomplete(&domain.uuid)?;
             let given: Vec<PciAddress> = given.sources().collect();
-            let consent = check::Consent::configured(view.rules.config.allow_group);
-            let devices = self.whole(&view, &given, plan.devices, consent);
+            let consent = check::Consent::configured(host_view.rules.config.allow_group);
+            let devices = self.whole(&host_view, &given, plan.devices, consent);
             let devices = devices.map_err(AssignError::Refused)?;
-            self.claim_free(&view, &domain, &devices)?;
+            self.claim_free(&host_view, &domain, &devices)?;
             self.bind(&domain, &devices)
         };
         self.locks.with(&domain.uuid, || self.undisturbed(bind))
@@ -178,7 +181,7 @@ impl Assigner {
     pub fn release(&self, domain: &DomainUuid) -> Result<(), AssignError> {
         let released = self.locks.with(domain, || {
             self.heard_of(domain);
-            self.give_back(domain)
+            self.release_devices(domain)
         });
         self.start_services();
         released
@@ -209,7 +212,7 @@ impl Assigner {
             Ok(self.records.set_entry(domain, &all)?)
         });
         kept.map_err(|error| {
-            let left = bind::put_back(&*self.kernel, &now, |_| Event::Cancelled);
+            let left = bind::restore_drivers(&*self.kernel, &now, |_| Event::Cancelled);
             self.step_back(domain, others, left, error)
         })
     }
@@ -291,9 +294,10 @@ fn sorted(devices: impl Iterator<Item = Held>) -> Vec<Held> {
 }
 
 /// A definition that a rewrite would mend is incomplete, any other that fails is refused.
-fn verify(view: &View<'_>, definition: &Definition) -> Result<Plan, AssignError> {
-    view.verify(definition)
-        .map_err(|refusal| match view.rewrite(definition, false) {
+fn verify(host_view: &HostView<'_>, definition: &Definition) -> Result<Plan, AssignError> {
+    host_view
+        .verify(definition)
+        .map_err(|refusal| match host_view.rewrite(definition, false) {
             Ok(_) => AssignError::Incomplete(refusal),
             Err(_) => AssignError::Refused(refusal),
         })

@@ -4,13 +4,13 @@ use std::sync::{Barrier, Condvar};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::model::Model;
 use nix::errno::Errno;
 
 use super::trial_fixture::*;
 use super::*;
-use crate::fixture::{GPU, VARIANT, address, as_the_model, definition, driver, guest, site};
+use crate::fixture::{GPU, VARIANT, address, as_the_model, context, definition, driver, guest};
 use settings::config::Config;
 
 /// Longer than any machine needs to start four threads; only a fault waits for it.
@@ -58,15 +58,15 @@ impl Rendezvous {
 impl Kernel for Rendezvous {
     as_the_model! { driver driver_override registered vfio_users regions occupancy unbind_lock }
 
-    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+    fn write(&self, attribute: &Attribute, value: &str) -> Result<(), Errno> {
         let failing = self.failing.map(|device| device.to_string());
         let alone = failing.as_deref() == Some(value);
-        match knob {
-            Knob::Bind(to) if alone && *to == driver(VARIANT) => return Err(Errno::ETIME),
-            Knob::Bind(to) if !alone && *to == self.probed => self.meet()?,
+        match attribute {
+            Attribute::Bind(to) if alone && *to == driver(VARIANT) => return Err(Errno::ETIME),
+            Attribute::Bind(to) if !alone && *to == self.probed => self.meet()?,
             _ => {}
         }
-        self.model.write(knob, value)
+        self.model.write(attribute, value)
     }
 
     fn load_module(&self, module: &str) -> Result<(), Errno> {
@@ -84,9 +84,9 @@ fn state(kernel: &Rendezvous, line: &Line) -> Before {
 }
 
 fn assigner(kernel: &Arc<Rendezvous>) -> (tempfile::TempDir, Assigner) {
-    let (directory, site) = site(Config::default());
+    let (directory, context) = context(Config::default());
     let records = Records::new(directory.path().to_owned());
-    (directory, Assigner::new(kernel.clone(), site, records))
+    (directory, Assigner::new(kernel.clone(), context, records))
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_module_that_takes_its_time_keeps_no_lock_that_others_need() {
         let bind = scope.spawn(|| assigner.bind(&domain(), &planned(one)));
         begun.wait();
         assigner.answers();
-        assert!(assigner.standings().is_empty());
+        assert!(assigner.device_states().is_empty());
         go_on.wait();
         bind.join().expect("joined").expect("bound");
     });
@@ -129,7 +129,7 @@ fn a_module_that_takes_its_time_keeps_no_lock_that_others_need() {
 
 #[test]
 fn a_module_that_takes_its_time_does_not_keep_its_domain_locked() {
-    let (_directory, good) = site(Config::default());
+    let (_directory, good) = context(Config::default());
     let complete = good.look().rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("a complete guest").text;
     let mut kernel = Rendezvous::new(&FOUR[..1], "nvidia", None);

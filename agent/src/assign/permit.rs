@@ -9,7 +9,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::RebindError;
 
 use super::{AssignError, Assigner, error};
-use crate::site::Rules;
+use crate::context::Rules;
 use settings::config::Release;
 
 /// The driver that takes every device and does nothing to it.

@@ -44,15 +44,16 @@ impl Assigner {
 
     /// A start may come before [`resume`](Self::resume) does. What is half-way is then put back first: a write of the
     /// agent that has died may still be under way, and a driver link that it shows says nothing.
-    pub(super) fn put_back_half_way(&self, domain: &DomainUuid) -> Result<(), AssignError> {
+    pub(super) fn restore_incomplete(&self, domain: &DomainUuid) -> Result<(), AssignError> {
         if !self.heard_of(domain) {
             return Ok(());
         }
         let entry = self.records.entry(domain);
         let entry = entry.inspect_err(|_| self.left_over(domain))?;
-        let half_way = |held: &Held| matches!(held.record.phase, Phase::Binding | Phase::Releasing);
-        if entry.is_some_and(|entry| entry.devices.iter().any(half_way)) {
-            self.give_back_those(domain, half_way, &Event::Resumed, Unwilling::Kept)?;
+        let incomplete =
+            |held: &Held| matches!(held.record.phase, Phase::Binding | Phase::Releasing);
+        if entry.is_some_and(|entry| entry.devices.iter().any(incomplete)) {
+            self.release_those(domain, incomplete, &Event::Resumed, Unwilling::Kept)?;
             self.heard_of(domain);
         }
         Ok(())
@@ -69,7 +70,7 @@ impl Assigner {
             match unheard {
                 true => {
                     let left = Held::is_unsettled;
-                    self.give_back_those(&domain.uuid, left, &Event::Resumed, Unwilling::Kept)
+                    self.release_those(&domain.uuid, left, &Event::Resumed, Unwilling::Kept)
                 }
                 false => Ok(Vec::new()),
             }
@@ -129,7 +130,7 @@ impl Assigner {
     /// As [`release`](Self::release).
     pub fn release_left_over(&self, domain: &DomainUuid) -> Result<(), AssignError> {
         self.locks.with(domain, || match self.heard_of(domain) {
-            true => self.give_back(domain),
+            true => self.release_devices(domain),
             false => Ok(()),
         })
     }

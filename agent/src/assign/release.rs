@@ -68,25 +68,25 @@ fn policys(
 
 impl Assigner {
     /// Gives all devices of a domain back.
-    pub(super) fn give_back(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        self.give_back_those(domain, |_| true, &Event::Released, Unwilling::Kept)?;
+    pub(super) fn release_devices(&self, domain: &DomainUuid) -> Result<(), AssignError> {
+        self.release_those(domain, |_| true, &Event::Released, Unwilling::Kept)?;
         Ok(())
     }
 
     /// Gives those devices of a domain back that are `due` by an event; the entry keeps what is left, and that is tried again.
     /// Returns what is to be said of those that are not on the driver they had before.
-    pub(super) fn give_back_those(
+    pub(super) fn release_those(
         &self,
         domain: &DomainUuid,
         due: impl Fn(&Held) -> bool,
         event: &Event,
         unwilling: Unwilling,
     ) -> Result<Vec<Refusal>, AssignError> {
-        let given_back = self.try_to_give_back(domain, due, event, unwilling);
+        let given_back = self.try_to_release(domain, due, event, unwilling);
         given_back.inspect_err(|_| self.again.domain(domain))
     }
 
-    fn try_to_give_back(
+    fn try_to_release(
         &self,
         domain: &DomainUuid,
         due: impl Fn(&Held) -> bool,
@@ -104,8 +104,8 @@ impl Assigner {
         self.wait_for_qemu(&due);
         let begun: Vec<Begun> = due.iter().map(|held| Begun::by(event, held)).collect();
         self.intend(&domain, &begun, &others);
-        let policy = &self.site.rules().config.release;
-        let results = bind::give_back(&*self.kernel, &begun, policy, unwilling);
+        let policy = &self.context.rules().config.release;
+        let results = bind::release_devices(&*self.kernel, &begun, policy, unwilling);
         let (mut left, mut failed, mut notes) = (others, None, Vec::new());
         for (begun, result) in begun.iter().zip(results) {
             left.extend(begun.left(result.as_ref().map(drop)));
@@ -134,7 +134,7 @@ impl Assigner {
     pub fn release_departed(&self, live: &Domain) -> Result<(), AssignError> {
         let domain = reference(live)?.uuid;
         let given: Vec<PciAddress> = live.sources().collect();
-        let host = self.site.host().map_err(AssignError::Refused)?;
+        let host = self.context.host().map_err(AssignError::Refused)?;
         let group = |address: &PciAddress| host.devices.get(address)?.iommu_group;
         let stays = |held: &Held| {
             let own = group(&held.address);
@@ -152,7 +152,7 @@ impl Assigner {
                 return Ok(());
             }
             let departed = |held: &Held| gone.contains(held);
-            self.give_back_those(&domain, departed, &Event::Released, Unwilling::Kept)?;
+            self.release_those(&domain, departed, &Event::Released, Unwilling::Kept)?;
             Ok(())
         })
     }

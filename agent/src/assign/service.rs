@@ -132,15 +132,15 @@ impl Assigner {
 
     /// True while a guest has the device, or it is bound outside of any.
     fn is_taken(&self, device: PciAddress) -> bool {
-        let by_hand = self.records.manual(device);
+        let manual = self.records.manual(device);
         let by_guest = self.records.holder(device, None);
-        !matches!(by_guest, Ok(None)) || !matches!(by_hand, Ok(None))
+        !matches!(by_guest, Ok(None)) || !matches!(manual, Ok(None))
     }
 }
 
 fn not_stopped(device: PciAddress, service: &ServiceName, error: &ServiceError) -> AssignError {
     let reason = format!("'{service}' holds it, and {error}");
-    let mend = match error {
+    let hint = match error {
         ServiceError::Others { other, .. } => {
             format!("stop '{other}' first, or name it in 'stop_services' in variantd.conf, too")
         }
@@ -150,15 +150,15 @@ fn not_stopped(device: PciAddress, service: &ServiceName, error: &ServiceError) 
         ServiceError::Others { other, .. } => other,
         _ => service.as_str(),
     };
-    let refusal = Refusal::new(Code::ServiceNotStopped, reason, mend).of(device);
+    let refusal = Refusal::new(Code::ServiceNotStopped, reason, hint).of(device);
     AssignError::Failed(refusal.by(["systemctl", "stop", unit]))
 }
 
 fn not_started(service: &ServiceName, error: &ServiceError) -> Refusal {
     let reason = format!("'{service}' was stopped for a device and does not run again: {error}");
-    let mend = Hint::with(
+    let hint = Hint::with(
         "{}; that is tried again by itself, too",
         line(["systemctl", "start", service.as_str()]),
     );
-    Refusal::new(Code::ServiceNotStarted, reason, mend)
+    Refusal::new(Code::ServiceNotStarted, reason, hint)
 }

@@ -9,7 +9,7 @@ use kernel_glue::model::Model;
 use nix::errno::Errno;
 
 use super::*;
-use crate::fixture::{GPU, UUID, VARIANT, address, definition, guest, kernel, site};
+use crate::fixture::{GPU, UUID, VARIANT, address, context, definition, guest, kernel};
 use crate::service::{Action, ServiceError, ServiceName};
 use settings::config::Config;
 
@@ -95,7 +95,7 @@ impl Services for Units {
 struct Scene {
     kernel: Arc<Model>,
     units: Arc<Units>,
-    site: Arc<Site>,
+    context: Arc<Context>,
     assigner: Assigner,
     directory: tempfile::TempDir,
 }
@@ -103,7 +103,7 @@ struct Scene {
 /// These units run and hold the GPU; a guest's start may stop `named`.
 fn scene(running: &[&str], named: &[&str], alter: impl FnOnce(&mut Units)) -> Scene {
     let name = |name: &&str| ServiceName::try_from((*name).to_owned()).expect("service");
-    let (directory, site) = site(Config {
+    let (directory, context) = context(Config {
         stop_services: named.iter().map(name).collect(),
         ..Config::default()
     });
@@ -120,31 +120,31 @@ fn scene(running: &[&str], named: &[&str], alter: impl FnOnce(&mut Units)) -> Sc
     units.hold();
     let units = Arc::new(units);
     Scene {
-        assigner: agent(&kernel, &site, &units, &directory),
+        assigner: agent(&kernel, &context, &units, &directory),
         kernel,
         units,
-        site,
+        context,
         directory,
     }
 }
 
 fn agent(
     kernel: &Arc<Model>,
-    site: &Arc<Site>,
+    context: &Arc<Context>,
     units: &Arc<Units>,
     directory: &tempfile::TempDir,
 ) -> Assigner {
     let records = Records::new(directory.path().to_owned());
-    Assigner::new(kernel.clone(), site.clone(), records).with_services(units.clone())
+    Assigner::new(kernel.clone(), context.clone(), records).with_services(units.clone())
 }
 
 impl Scene {
     fn restarted(&self) -> Assigner {
-        agent(&self.kernel, &self.site, &self.units, &self.directory)
+        agent(&self.kernel, &self.context, &self.units, &self.directory)
     }
 
     fn complete(&self) -> Definition {
-        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        let rewrite = self.context.look().rewrite(&definition(&guest(GPU)), false);
         definition(&rewrite.expect("a complete guest").text)
     }
 
@@ -275,7 +275,7 @@ fn what_would_be_stopped_with_it_must_be_named_too() {
 #[test]
 fn an_agent_that_died_between_stop_and_bind_leaves_no_service_stopped() {
     let scene = scene(&[DAEMON], &[DAEMON], |_| {});
-    let name = scene.site.rules().config.stop_services[0].clone();
+    let name = scene.context.rules().config.stop_services[0].clone();
     let record = scene.assigner.records.add_unit(&name, address(GPU));
     record.expect("recorded");
     scene.units.stop(&name).expect("stopped");
@@ -317,20 +317,22 @@ fn after_a_restart_a_service_stays_stopped_while_the_guest_runs() {
 #[test]
 fn known_services_are_stopped_for_a_bind_by_hand_that_asks_for_it_until_the_release() {
     let scene = scene(&[DAEMON], &[], |_| {});
-    let refused = scene.assigner.bind_by_hand(address(GPU), None);
+    let refused = scene.assigner.bind_manually(address(GPU), None);
     assert!(refused.expect_err("held").to_string().contains(DAEMON));
-    let wish = Wish {
+    let bind_options = BindOptions {
         stop_services: true,
-        ..Wish::default()
+        ..BindOptions::default()
     };
-    let bound = scene.assigner.bind_group_by_hand(address(GPU), wish);
-    assert_eq!(bound.expect("bound").device.outcome, Fate::Bound);
+    let bound = scene
+        .assigner
+        .bind_group_manually(address(GPU), bind_options);
+    assert_eq!(bound.expect("bound").device.outcome, BindOutcome::Bound);
     assert!(!scene.units.is_running(DAEMON));
     scene.restarted().resume();
     assert!(!scene.units.is_running(DAEMON), "it is bound still");
     scene
         .assigner
-        .release_by_hand(address(GPU))
+        .release_manually(address(GPU))
         .expect("released");
     assert!(scene.units.is_running(DAEMON));
     assert_eq!(scene.records(), 0);
@@ -341,11 +343,11 @@ fn a_device_that_is_on_its_driver_already_has_nothing_stopped_for_it() {
     let scene = scene(&[], &[DAEMON], |_| {});
     scene
         .assigner
-        .bind_by_hand(address(GPU), None)
+        .bind_manually(address(GPU), None)
         .expect("bound");
     scene
         .units
-        .start(&scene.site.rules().config.stop_services[0])
+        .start(&scene.context.rules().config.stop_services[0])
         .expect("started");
     let error = scene.assigner.prepare(&scene.complete()).expect_err("held");
     assert!(error.to_string().contains("VD-BND-005"), "{error}");

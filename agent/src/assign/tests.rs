@@ -8,29 +8,29 @@ use nix::errno::Errno;
 use super::*;
 use crate::assignment::Phase;
 use crate::fixture::{
-    GPU, NIC, UUID, VARIANT, address, as_the_model, definition, driver, guest, kernel, site,
+    GPU, NIC, UUID, VARIANT, address, as_the_model, context, definition, driver, guest, kernel,
 };
 use settings::config::{Config, Verify};
 
 struct Scene {
     kernel: Arc<Model>,
     assigner: Assigner,
-    site: Arc<Site>,
+    context: Arc<Context>,
     directory: tempfile::TempDir,
 }
 
 fn scene() -> Scene {
-    let (directory, site) = site(Config::default());
-    scene_of(directory, site)
+    let (directory, context) = context(Config::default());
+    scene_of(directory, context)
 }
 
-fn scene_of(directory: tempfile::TempDir, site: Arc<Site>) -> Scene {
+fn scene_of(directory: tempfile::TempDir, context: Arc<Context>) -> Scene {
     let kernel = kernel();
     let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), records),
+        assigner: Assigner::new(kernel.clone(), context.clone(), records),
         kernel,
-        site,
+        context,
         directory,
     }
 }
@@ -38,7 +38,7 @@ fn scene_of(directory: tempfile::TempDir, site: Arc<Site>) -> Scene {
 impl Scene {
     /// The complete definition of the guest with the GPU.
     fn complete(&self) -> Definition {
-        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        let rewrite = self.context.look().rewrite(&definition(&guest(GPU)), false);
         definition(&rewrite.expect("a complete guest").text)
     }
 
@@ -60,7 +60,7 @@ impl Scene {
     /// The agent after a crash: another assigner on the same records.
     fn restarted(&self) -> Assigner {
         let records = Records::new(self.directory.path().to_owned());
-        Assigner::new(self.kernel.clone(), self.site.clone(), records)
+        Assigner::new(self.kernel.clone(), self.context.clone(), records)
     }
 }
 
@@ -444,7 +444,7 @@ fn a_module_that_is_not_loaded_in_time_refuses_a_start_and_not_the_next_one() {
         hangs: true.into(),
     });
     let records = Records::new(scene.directory.path().to_owned());
-    let assigner = Assigner::new(kernel.clone(), scene.site.clone(), records);
+    let assigner = Assigner::new(kernel.clone(), scene.context.clone(), records);
     let error = assigner.prepare(&scene.complete()).expect_err("not loaded");
     let text = error.to_string();
     assert!(
@@ -505,11 +505,11 @@ fn a_degraded_device_is_put_back_when_somebody_asks() {
 
 /// The GPU's driver shows this of it, and regions are verified.
 fn verified(shown: Result<Regions, RegionError>) -> Scene {
-    let (directory, site) = site(Config {
+    let (directory, context) = context(Config {
         verify: Verify::Regions,
         ..Config::default()
     });
-    let scene = scene_of(directory, site);
+    let scene = scene_of(directory, context);
     match shown {
         Ok(regions) => scene
             .kernel

@@ -1,7 +1,7 @@
 //! A plan on a machine that fails, and the agents that run there one after the other.
 
 use kernel_glue::driver::DriverName;
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::model::Model;
 use kernel_glue::occupancy::Occupancy;
 
@@ -64,7 +64,7 @@ pub(super) struct Trial {
     pub(super) machine: Arc<Machine>,
     pub(super) life: Life,
     pub(super) agent: Assigner,
-    pub(super) site: Arc<Site>,
+    pub(super) context: Arc<Context>,
     pub(super) directory: tempfile::TempDir,
     /// For who reads of a failure.
     pub(super) faults: Vec<(usize, Fault)>,
@@ -80,8 +80,8 @@ pub(super) fn model(plan: &[Line]) -> Model {
             model.add_driver(driver(on), [id]);
         }
         model.add_device(address(at), id, on.map(driver));
-        let knob = Knob::Override(address(at));
-        text.map(|text| model.write(&knob, text).expect("override"));
+        let attribute = Attribute::Override(address(at));
+        text.map(|text| model.write(&attribute, text).expect("override"));
         if *at == GPU4.0 {
             let unbind_lock = Some(false);
             let occupancy = Occupancy {
@@ -94,9 +94,13 @@ pub(super) fn model(plan: &[Line]) -> Model {
     model
 }
 
-pub(super) fn agent(life: &Life, site: &Arc<Site>, directory: &tempfile::TempDir) -> Assigner {
+pub(super) fn agent(
+    life: &Life,
+    context: &Arc<Context>,
+    directory: &tempfile::TempDir,
+) -> Assigner {
     let records = Records::with_storage(directory.path().to_owned(), Arc::new(life.clone()));
-    let agent = Assigner::new(Arc::new(life.clone()), site.clone(), records);
+    let agent = Assigner::new(Arc::new(life.clone()), context.clone(), records);
     agent.with_services(Arc::new(life.clone()))
 }
 
@@ -127,16 +131,20 @@ pub(super) fn before(line: &Line) -> Before {
 }
 
 impl Trial {
-    pub(super) fn new(site: &Arc<Site>, plan: &'static [Line], faults: &[(usize, Fault)]) -> Self {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        plan: &'static [Line],
+        faults: &[(usize, Fault)],
+    ) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let machine = Machine::new(model(plan), faults);
         let life = machine.life();
         Self {
             plan,
-            agent: agent(&life, site, &directory),
+            agent: agent(&life, context, &directory),
             machine,
             life,
-            site: site.clone(),
+            context: context.clone(),
             directory,
             faults: faults.to_vec(),
         }
@@ -144,9 +152,9 @@ impl Trial {
 
     /// Binds the plan's devices for the domain.
     pub(super) fn bind(&self) -> Result<(), AssignError> {
-        let (view, devices) = (self.site.look(), planned(self.plan));
+        let (host_view, devices) = (self.context.look(), planned(self.plan));
         self.agent.undisturbed(|| {
-            self.agent.claim_free(&view, &domain(), &devices)?;
+            self.agent.claim_free(&host_view, &domain(), &devices)?;
             self.agent.bind(&domain(), &devices)
         })
     }
@@ -166,7 +174,7 @@ impl Trial {
     pub(super) fn recover(&mut self, running: &[DomainUuid]) {
         for _ in 0..3 {
             self.life = self.machine.life();
-            self.agent = agent(&self.life, &self.site, &self.directory);
+            self.agent = agent(&self.life, &self.context, &self.directory);
             self.agent.resume();
             self.check_journalled("after resuming");
             self.agent.recover(running);
@@ -207,7 +215,7 @@ impl Trial {
     /// As it was before, or where the policy says.
     pub(super) fn is_released(&self, line: &Line) -> bool {
         let state = self.state(line);
-        let policy = &self.site.rules().config.release;
+        let policy = &self.context.rules().config.release;
         let driven = |driver: DriverName| Before {
             driver_override: Some(driver.to_string()),
             driver: Some(driver),

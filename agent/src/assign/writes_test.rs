@@ -7,11 +7,11 @@ use std::fs;
 use std::path::Path;
 
 use kernel_glue::driver::DriverName;
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::model::Model;
 
 use super::*;
-use crate::fixture::{GPU, UUID, VARIANT, address, definition, driver, guest, site};
+use crate::fixture::{GPU, UUID, VARIANT, address, context, definition, driver, guest};
 use settings::config::Config;
 
 /// The files' names: the driver before, which the override names, too.
@@ -27,18 +27,18 @@ fn kernel(before: &str) -> Arc<Model> {
     let id = "10de:2342".parse().expect("id");
     model.add_device(address(GPU), id, on.clone());
     model
-        .write(&Knob::Override(address(GPU)), text)
+        .write(&Attribute::Override(address(GPU)), text)
         .expect("override");
     Arc::new(model)
 }
 
 /// A start and an end, as the files have them.
 fn start_and_end(before: &str) -> String {
-    let (directory, site) = site(Config::default());
+    let (directory, context) = context(Config::default());
     let kernel = kernel(before);
     let records = Records::new(directory.path().to_owned());
-    let assigner = Assigner::new(kernel.clone(), site.clone(), records);
-    let xml = site
+    let assigner = Assigner::new(kernel.clone(), context.clone(), records);
+    let xml = context
         .look()
         .rewrite(&definition(&guest(GPU)), false)
         .expect("complete");

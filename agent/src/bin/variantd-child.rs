@@ -8,13 +8,13 @@ use agent::request;
 use rustix::process::{getpriority_process, setpriority_process};
 
 fn main() -> ExitCode {
-    give_back();
+    release_devices();
     request::serve()
 }
 
 /// Who starts us for libvirt's hook comes before other programs. A driver's probe, which may take long, does not stand before
 /// guests.
-fn give_back() {
+fn release_devices() {
     if getpriority_process(None).is_ok_and(|priority| priority < 0) {
         let _ = setpriority_process(None, 0);
     }

@@ -46,7 +46,7 @@ pub struct Authority {
     /// For an answer that needs no person.
     pub deadline: Duration,
     /// For a person who types a password.
-    pub patience: Duration,
+    pub timeouts: Duration,
     /// Who calls.
     pub callers: Callers,
     /// What the caller of a job was granted when it was started; the caller may be gone by now.
@@ -58,7 +58,7 @@ impl Default for Authority {
         Self {
             root_passes: true,
             deadline: Duration::from_secs(10),
-            patience: Duration::from_secs(300),
+            timeouts: Duration::from_secs(300),
             callers: Callers::default(),
             granted: None,
         }
@@ -195,7 +195,7 @@ impl Authority {
         let body = (subject, action.to_string(), details, interaction, &*id);
         let check = call(connection, "CheckAuthorization", &body);
         let limit = if interactive {
-            self.patience
+            self.timeouts
         } else {
             self.deadline
         };
@@ -251,9 +251,9 @@ fn verdict(reply: zbus::Result<Message>) -> Verdict {
 }
 
 fn decide(verdict: Verdict, action: Action, user: u32) -> Result<(), BusError> {
-    let refused = |code: Code, reason: &str, mend: &str| {
+    let refused = |code: Code, reason: &str, hint: &str| {
         let reason = format!("user {user} may not do this: {reason}");
-        Err(BusError::not_authorized(Refusal::new(code, reason, mend)))
+        Err(BusError::not_authorized(Refusal::new(code, reason, hint)))
     };
     let rule =
         format!("try again with sudo, or have a rule below /etc/polkit-1/rules.d grant '{action}'");
@@ -283,8 +283,8 @@ fn decide(verdict: Verdict, action: Action, user: u32) -> Result<(), BusError> {
         Verdict::Silent(why) => {
             warn!("polkit cannot be asked for '{action}' of user {user}: {why}");
             let reason = format!("polkit does not say whether '{action}' is granted: {why}");
-            let mend = "see 'systemctl status polkit', or try again with sudo";
-            refused(Code::AuthoritySilent, &reason, mend)
+            let hint = "see 'systemctl status polkit', or try again with sudo";
+            refused(Code::AuthoritySilent, &reason, hint)
         }
     }
 }

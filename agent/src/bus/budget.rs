@@ -51,7 +51,7 @@ pub(super) enum Full {
 
 /// What becomes of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Outcome {
     Send,
     /// Too many answers before it have not been read: an error goes in its place.
     Replace,
@@ -158,31 +158,31 @@ impl Budget {
     }
 
     /// What becomes of the answer of this length to a call.
-    pub(super) fn answer(&mut self, caller: &str, serial: NonZeroU32, length: usize) -> Fate {
+    pub(super) fn answer(&mut self, caller: &str, serial: NonZeroU32, length: usize) -> Outcome {
         let key = (caller.to_owned(), serial);
         let call = self.calls.get(&key).and_then(|calls| calls.last());
         match call.is_some_and(|call| call.is_silent) {
-            true => Fate::Drop,
+            true => Outcome::Drop,
             false => self.unread(caller, length),
         }
     }
 
     /// What becomes of a message of this length to `caller`.
-    pub(super) fn unread(&mut self, caller: &str, length: usize) -> Fate {
+    pub(super) fn unread(&mut self, caller: &str, length: usize) -> Outcome {
         let Some(peer) = self.peers.get(caller) else {
-            return Fate::Drop;
+            return Outcome::Drop;
         };
         let (user, is_root) = (peer.user, peer.is_root);
         let unread = self.users.get(&user).map_or(0, |used| used.unread);
         let share = self.unread_share(user);
         if !is_root && unread + length > share {
             return match unread < share + LAST_WORDS {
-                true => Fate::Replace,
-                false => Fate::Drop,
+                true => Outcome::Replace,
+                false => Outcome::Drop,
             };
         }
         self.count_unread(caller, length);
-        Fate::Send
+        Outcome::Send
     }
 
     /// A message of this length goes to `caller` whatever it has not read.

@@ -34,7 +34,7 @@ use zbus::message::{Message, Type};
 use zbus::{Address, Connection, DBusError};
 
 use super::BusError;
-use super::budget::{Fate, Full, Incoming as Call};
+use super::budget::{Full, Incoming as Call, Outcome};
 use super::caller::{self, Callers};
 use super::frame::{FIXED, Head, Kind, Lengths, expect_reply};
 use super::method::{self, Method};
@@ -368,11 +368,11 @@ impl WriteHalf for Out {
                 sent
             }
             (Type::Signal, Some(caller), _) => {
-                let fate = self
+                let outcome = self
                     .callers
                     .with_budget(|budget| budget.unread(&caller, length));
-                match fate {
-                    Fate::Send => self.outgoing.send_message(message).await,
+                match outcome {
+                    Outcome::Send => self.outgoing.send_message(message).await,
                     _ => Ok(()),
                 }
             }
@@ -409,19 +409,19 @@ impl Out {
         message: &Message,
     ) -> zbus::Result<()> {
         let length = message.data().len();
-        let fate = self
+        let outcome = self
             .callers
             .with_budget(|budget| budget.answer(caller, serial, length));
-        match fate {
-            Fate::Send => self.outgoing.send_message(message).await?,
-            Fate::Replace => {
+        match outcome {
+            Outcome::Send => self.outgoing.send_message(message).await?,
+            Outcome::Replace => {
                 let told = error(caller, serial, refusal(Full::Unread))?;
                 let length = told.data().len();
                 self.callers
                     .with_budget(|budget| budget.count_unread(caller, length));
                 self.outgoing.send_message(&told).await?;
             }
-            Fate::Drop => {}
+            Outcome::Drop => {}
         }
         self.ask(caller).await
     }

@@ -14,16 +14,16 @@ use super::about::{self, About};
 use super::call::{Call, Options};
 use super::job::{Operation, Subject};
 use super::{Authority, BusError, Jobs, Lanes, blocking, caller, device};
-use crate::assign::{Assigner, Wish};
+use crate::assign::{Assigner, BindOptions};
+use crate::context::Context;
 use crate::libvirt::DomainRef;
 use crate::prepare::Trigger;
 use crate::reserve::Reservations;
-use crate::site::Site;
 use crate::worker::Worker;
 use api::report::Report;
 use domain::refusal::Refusal;
 use planner::json;
-use planner::proposal::Proposal;
+use planner::saved_plan::SavedPlan;
 
 use run::Deferred;
 
@@ -42,7 +42,7 @@ pub struct Manager {
     /// What is bound.
     pub assigner: Arc<Assigner>,
     /// The surroundings.
-    pub site: Arc<Site>,
+    pub context: Arc<Context>,
     /// What is reserved for guests.
     pub reservations: Reservations,
     /// What `Reload` does.
@@ -97,7 +97,7 @@ impl Manager {
         let call = Call::new(self, connection, &header, options)?;
         call.admit(&About::Nothing).await?;
         let held = self.assigner.held();
-        let rows = blocking(&self.site, device_rows).await?;
+        let rows = blocking(&self.context, device_rows).await?;
         let rows = rows.into_iter().map(|(address, mut row)| {
             let holder = held.iter().find(|(_, entry)| entry.held(address).is_some());
             if let Some((domain, _)) = holder {
@@ -122,8 +122,8 @@ impl Manager {
         let planned = call.json(async {
             let domain = call.domain(domain).await?;
             call.admit(&About::Domain(domain.clone())).await?;
-            let proposal = self.worker.propose(domain, call.flag("replace"));
-            call.costly(proposal).await
+            let saved_plan = self.worker.propose(domain, call.flag("replace"));
+            call.costly(saved_plan).await
         });
         planned.await
     }
@@ -142,10 +142,10 @@ impl Manager {
         let call = Call::new(self, connection, &header, options)?;
         let planned = async {
             call.admit(&About::Nothing).await?;
-            let proposal = self.worker.propose_text(xml, call.flag("replace"));
-            let proposal = call.costly(proposal).await?;
-            let findings = json::text(&proposal.findings());
-            Ok((proposal.text, findings))
+            let saved_plan = self.worker.propose_text(xml, call.flag("replace"));
+            let saved_plan = call.costly(saved_plan).await?;
+            let findings = json::text(&saved_plan.findings());
+            Ok((saved_plan.text, findings))
         };
         call.answer(planned, |refusal| (String::new(), refusal))
             .await
@@ -238,12 +238,12 @@ impl Manager {
     ) -> Result<String, BusError> {
         let call = Call::new(self, connection, &header, options)?;
         let bound = call.json(async {
-            let (address, wish) = (device::address(&device)?, wish(&call)?);
+            let (address, bind_options) = (device::address(&device)?, bind_options(&call)?);
             let dry = call.flag("dry-run");
             call.admit(&About::Device(address)).await?;
             let bound = blocking(&self.assigner, move |assigner| match dry {
-                true => assigner.plan_group_by_hand(address, wish),
-                false => assigner.bind_group_by_hand(address, wish),
+                true => assigner.plan_manual_group(address, bind_options),
+                false => assigner.bind_group_manually(address, bind_options),
             });
             bound.await.map_err(device::error)
         });
@@ -262,7 +262,7 @@ impl Manager {
         let released = call.json(async {
             let address = device::address(&device)?;
             call.admit(&About::Device(address)).await?;
-            let released = blocking(&self.assigner, move |a| a.release_group_by_hand(address));
+            let released = blocking(&self.assigner, move |a| a.release_group_manually(address));
             released.await.map_err(device::error)
         });
         released.await
@@ -305,7 +305,7 @@ impl Manager {
                 reservations.reserve(assigner, address, driver)
             });
             let reserved = reserved.await;
-            self.assigner.bell().ring();
+            self.assigner.notifier().notify();
             Ok(reserved?)
         });
         reserved.await
@@ -324,7 +324,7 @@ impl Manager {
             let address = device::address(&device)?;
             call.admit(&About::Device(address)).await?;
             let ended = self.reservations.unreserve(address);
-            self.assigner.bell().ring();
+            self.assigner.notifier().notify();
             Ok(ended?)
         });
         ended.await
@@ -413,8 +413,8 @@ fn domain_row(report: Report) -> Row {
     row
 }
 
-fn device_rows(site: &Site) -> Result<Vec<(PciAddress, Row)>, Refusal> {
-    let (host, rules) = (site.host()?, site.rules());
+fn device_rows(context: &Context) -> Result<Vec<(PciAddress, Row)>, Refusal> {
+    let (host, rules) = (context.host()?, context.rules());
     let rows = host.devices.values().filter_map(|device| {
         let recipe = rules.recipes.for_device(device)?;
         let driver = device
@@ -433,8 +433,8 @@ fn device_rows(site: &Site) -> Result<Vec<(PciAddress, Row)>, Refusal> {
 }
 
 /// What `Bind`'s options ask for.
-fn wish(call: &Call<'_>) -> Result<Wish, BusError> {
-    Ok(Wish {
+fn bind_options(call: &Call<'_>) -> Result<BindOptions, BusError> {
+    Ok(BindOptions {
         driver: device::driver(call)?,
         allow_group: call.flag("allow-group"),
         stop_services: call.flag("stop-services"),
@@ -442,11 +442,11 @@ fn wish(call: &Call<'_>) -> Result<Wish, BusError> {
 }
 
 /// The saved plan among the options.
-fn saved(call: &Call<'_>, text: String) -> Result<Proposal, BusError> {
+fn saved(call: &Call<'_>, text: String) -> Result<SavedPlan, BusError> {
     if call.has("replace") {
         return Err(BusError::failed(
             "option 'plan' excludes 'replace': the plan says whether addresses are replaced",
         ));
     }
-    Ok(Proposal::parse(&text)?)
+    Ok(SavedPlan::parse(&text)?)
 }

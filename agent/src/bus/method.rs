@@ -6,7 +6,7 @@
 
 use super::authority::Action;
 use super::job::Operation;
-use planner::proposal;
+use planner::saved_plan;
 
 /// Longest body of a call, but of those that have a text.
 pub(super) const BODY: usize = 64 << 10;
@@ -29,7 +29,7 @@ pub(super) static ALL: [Method; 14] = [
         .taking(XML),
     Method::asks("Prepare", Action::Prepare)
         .with(&[Choice::flag("replace"), Choice::text("plan")])
-        .taking(proposal::MAX_BYTES)
+        .taking(saved_plan::MAX_BYTES)
         .job(Operation::Prepare),
     Method::asks("Revert", Action::Prepare).job(Operation::Revert),
     Method::asks("Wait", Action::Prepare),
@@ -48,7 +48,7 @@ pub(super) static ALL: [Method; 14] = [
     Method::asks("Reserve", Action::Bind).with(&[Choice::text("driver")]),
     Method::asks("Unreserve", Action::Bind),
     Method::of("Reload", Access::Root),
-    Method::of("StartJob", Access::AsOperation).taking(proposal::MAX_BYTES),
+    Method::of("StartJob", Access::AsOperation).taking(saved_plan::MAX_BYTES),
 ];
 
 /// Who may call a method.

@@ -19,9 +19,9 @@ use zbus::Connection;
 use super::object::{DeviceObject, Properties, path};
 use super::{BusError, blocking};
 use crate::assign::Assigner;
+use crate::context::Context;
 use crate::inventory::{self, PublishError};
 use crate::reserve::Reservations;
-use crate::site::Site;
 use crate::snapshot::Published;
 use crate::status::{self, Status, Statuses};
 
@@ -38,7 +38,7 @@ const REST: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct Sources {
     /// The host.
-    pub site: Arc<Site>,
+    pub context: Arc<Context>,
     /// What is bound.
     pub assigner: Arc<Assigner>,
     /// What is reserved.
@@ -85,23 +85,23 @@ impl Publisher {
                 warn!("cannot show the devices: {error}");
                 true
             });
-            let rung = assigner.bell().rung();
+            let notified = assigner.notifier().notified();
             match (unsettled, &self.unlisted) {
-                (true, _) => drop(timeout(AGAIN, rung).await),
-                (false, Some(_)) => drop(timeout(UNWRITABLE, rung).await),
-                (false, None) => rung.await,
+                (true, _) => drop(timeout(AGAIN, notified).await),
+                (false, Some(_)) => drop(timeout(UNWRITABLE, notified).await),
+                (false, None) => notified.await,
             }
             sleep(REST).await;
-            assigner.bell().hear();
+            assigner.notifier().clear();
         }
     }
 
     /// Looks once; true when that is to be done again soon.
     async fn refresh(&mut self) -> Result<bool, BusError> {
         let look = |sources: &Sources| {
-            let looked = status::look(&sources.site, &sources.assigner, &sources.reservations)?;
+            let looked = status::look(&sources.context, &sources.assigner, &sources.reservations)?;
             // Before the objects, which may fail: by these lists the hook knows which guests to ask about.
-            let recipes = &sources.site.rules().recipes;
+            let recipes = &sources.context.rules().recipes;
             let listed = inventory::update(&looked.host, recipes, &sources.run);
             Ok::<_, BusError>((looked, listed))
         };
@@ -143,7 +143,7 @@ impl Publisher {
         let snapshot = self.snapshot.clone();
         let update = move |sources: &Sources| {
             let mut snapshot = snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok::<_, BusError>(snapshot.update(&sources.site, host, &sources.reservations))
+            Ok::<_, BusError>(snapshot.update(&sources.context, host, &sources.reservations))
         };
         let failure = match blocking(&self.sources, update).await {
             Ok(Ok(true)) => {

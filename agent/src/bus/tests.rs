@@ -16,23 +16,23 @@ use zbus::{Connection, Guid, Variant, connection};
 
 use super::*;
 use crate::assign::Assigner;
-use crate::fixture::{GPU, VARIANT, address, definition, guest, host, kernel_of, site_reading};
+use crate::context::Context;
+use crate::fixture::{GPU, VARIANT, address, context_reading, definition, guest, host, kernel_of};
 use crate::hook::Hook;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
 use crate::record::Records;
 use crate::reserve::Reservations;
-use crate::site::Site;
 use crate::worker::Worker;
 use api::client::{Fault, ManagerProxy, next};
-use planner::proposal::Findings;
+use planner::saved_plan::Findings;
 use settings::config::Config;
 
 mod authority;
-mod by_hand;
 mod device;
 mod hotplug;
 mod job;
+mod manual;
 mod method;
 mod polkit;
 mod reserve;
@@ -43,7 +43,7 @@ struct Scene {
     hook: Hook,
     libvirt: Arc<Fake>,
     kernel: Arc<Model>,
-    site: Arc<Site>,
+    context: Arc<Context>,
     repairs: UnboundedReceiver<DomainRef>,
     _service: Connection,
     directory: tempfile::TempDir,
@@ -55,7 +55,7 @@ struct Parts {
     hook: Hook,
     libvirt: Arc<Fake>,
     kernel: Arc<Model>,
-    site: Arc<Site>,
+    context: Arc<Context>,
     repairs: UnboundedReceiver<DomainRef>,
     directory: tempfile::TempDir,
     /// How often the host was read.
@@ -82,14 +82,14 @@ fn parts_of(whole: &Host) -> Parts {
         });
         Ok(host)
     };
-    let (directory, site) = site_reading(Box::new(read), Config::default());
+    let (directory, context) = context_reading(Box::new(read), Config::default());
     let records = Records::new(directory.path().to_owned());
-    let assigner = Arc::new(Assigner::new(kernel.clone(), site.clone(), records));
+    let assigner = Arc::new(Assigner::new(kernel.clone(), context.clone(), records));
     let (send, repairs) = unbounded_channel();
     let manager = Manager {
-        worker: Worker::new(libvirt.clone(), site.clone(), assigner.clone()),
+        worker: Worker::new(libvirt.clone(), context.clone(), assigner.clone()),
         assigner: assigner.clone(),
-        site: site.clone(),
+        context: context.clone(),
         reservations: Reservations::new(directory.path().join("reserved.d")),
         reload: Arc::new(Box::new(|| Err("'variantd.conf', line 1: no".into()))),
         authority: Authority::default(),
@@ -98,7 +98,7 @@ fn parts_of(whole: &Host) -> Parts {
     };
     let hook = Hook {
         assigner,
-        site: site.clone(),
+        context: context.clone(),
         repairs: send,
         definitions: directory.path().join("definitions"),
     };
@@ -107,7 +107,7 @@ fn parts_of(whole: &Host) -> Parts {
         hook,
         libvirt,
         kernel,
-        site,
+        context,
         repairs,
         directory,
         looks,
@@ -120,7 +120,7 @@ async fn scene() -> Scene {
 
 async fn scene_of(parts: Parts) -> Scene {
     let sources = Sources {
-        site: parts.site.clone(),
+        context: parts.context.clone(),
         assigner: parts.manager.assigner.clone(),
         reservations: parts.manager.reservations.clone(),
         run: parts.directory.path().join("run"),
@@ -140,7 +140,7 @@ async fn scene_of(parts: Parts) -> Scene {
         hook: parts.hook,
         libvirt: parts.libvirt,
         kernel: parts.kernel,
-        site: parts.site,
+        context: parts.context,
         repairs: parts.repairs,
         _service: service,
         directory: parts.directory,
@@ -171,7 +171,7 @@ impl Scene {
     }
 
     fn complete(&self) -> String {
-        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        let rewrite = self.context.look().rewrite(&definition(&guest(GPU)), false);
         rewrite.expect("a complete guest").text
     }
 
@@ -370,7 +370,10 @@ async fn errors_come_by_name_with_one_sentence() {
 async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
     let scene = scene().await;
     let manager = scene.manager().await;
-    let complete = scene.site.look().rewrite(&definition(&guest(GPU)), false);
+    let complete = scene
+        .context
+        .look()
+        .rewrite(&definition(&guest(GPU)), false);
     let xml = complete.expect("complete").text;
     for number in 3..=5 {
         scene.kernel.fail_write(number, Errno::EIO);

@@ -14,10 +14,10 @@ use tracing::{info, warn};
 
 use super::connection::failed;
 use crate::assign::{AssignError, Assigner, reference};
+use crate::context::Context;
 use crate::journald;
 use crate::libvirt::DomainRef;
-use crate::patience;
-use crate::site::Site;
+use crate::timeouts;
 use domain::refusal::Refusal;
 use domain::{Definition, Domain};
 
@@ -27,7 +27,7 @@ pub struct Hook {
     /// Binds and gives back.
     pub assigner: Arc<Assigner>,
     /// The surroundings.
-    pub site: Arc<Site>,
+    pub context: Arc<Context>,
     /// Where incomplete definitions are queued.
     pub repairs: UnboundedSender<DomainRef>,
     /// Where libvirt keeps definitions, a file each.
@@ -37,7 +37,7 @@ pub struct Hook {
 impl Hook {
     /// How long an operation may take.
     pub(super) fn limit(&self) -> Duration {
-        patience::of_start(&self.site.rules())
+        timeouts::of_start(&self.context.rules())
     }
 
     /// Does what `operation` of the domain with this definition asks for; blocks as long as it takes.
@@ -77,7 +77,7 @@ impl Hook {
 
     /// An incoming or restored guest: its completed definition, where it is not complete.
     fn rewrite(&self, definition: &Definition) -> MethodReply {
-        match self.site.look().filter(definition) {
+        match self.context.look().filter(definition) {
             Ok(completed) => MethodReply {
                 parameters: Results {
                     xml: Some(completed).filter(|completed| !completed.is_empty()),
@@ -102,7 +102,7 @@ impl Hook {
             );
             return transient(refusal);
         }
-        if !self.site.rules().config.repair {
+        if !self.context.rules().config.repair {
             return refusal;
         }
         let (variantd_domain, message_id) = (&*domain.name, journald::REFUSED);
@@ -111,11 +111,11 @@ impl Hook {
             message_id, "start of '{domain}' refused, its definition is to be completed: {refusal}"
         );
         let again = format!(", or start '{domain}' once more: it is being completed now");
-        let mend = refusal.mend.clone().then(&again);
+        let hint = refusal.hint.clone().then(&again);
         if self.repairs.send(domain).is_err() {
             return refusal;
         }
-        Refusal { mend, ..refusal }
+        Refusal { hint, ..refusal }
     }
 
     /// True when libvirt, which may not be asked now, keeps no definition: 'virsh create' or virDomainCreateXML made it.
@@ -128,11 +128,11 @@ impl Hook {
 
 /// There is no definition to complete: whoever makes the guest has to have its XML completed before.
 fn transient(refusal: Refusal) -> Refusal {
-    let mend = "the guest has no definition that could be completed: create it with 'variantctl create FILE' in the \
+    let hint = "the guest has no definition that could be completed: create it with 'variantctl create FILE' in the \
                 place of 'virsh create FILE', or complete its XML before with 'variantctl rewrite FILE' or \
                 PrepareXml of org.variantd1";
     Refusal {
-        mend: mend.into(),
+        hint: hint.into(),
         ..refusal
     }
 }
@@ -178,8 +178,8 @@ fn problem(error: &AssignError) -> MethodReply {
     let fields = Results {
         code: Some(refusal.code.to_string()),
         message: Some(refusal.message()),
-        hint: Some(refusal.mend.to_string()),
-        command: refusal.mend.command().map(str::to_owned),
+        hint: Some(refusal.hint.to_string()),
+        command: refusal.hint.command().map(str::to_owned),
         ..Results::default()
     };
     failed(name, fields)

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::Hook;
 use super::connection::{Budget, serve};
 use crate::assign::Assigner;
-use crate::fixture::{GPU, definition, guest, kernel, site};
+use crate::fixture::{GPU, context, definition, guest, kernel};
 use crate::record::Records;
 use settings::config::Config;
 
@@ -28,14 +28,14 @@ struct Scene {
 }
 
 fn scene() -> Scene {
-    let (directory, site) = site(Config::default());
+    let (directory, context) = context(Config::default());
     let records = Records::new(directory.path().to_owned());
-    let assigner = Arc::new(Assigner::new(kernel(), site.clone(), records));
-    let complete = site.look().rewrite(&definition(&guest(GPU)), false);
+    let assigner = Arc::new(Assigner::new(kernel(), context.clone(), records));
+    let complete = context.look().rewrite(&definition(&guest(GPU)), false);
     let (repairs, _) = unbounded_channel();
     let hook = Arc::new(Hook {
         assigner: assigner.clone(),
-        site,
+        context,
         repairs,
         definitions: directory.path().join("definitions"),
     });

@@ -17,8 +17,8 @@ use nix::errno::Errno;
 use thiserror::Error;
 use tracing::error;
 
-use crate::bell::Bell;
 use crate::libvirt::DomainRef;
+use crate::notifier::Notifier;
 use crate::service::ServiceName;
 use domain::DomainUuid;
 
@@ -106,7 +106,7 @@ pub struct Records {
     /// Held while a file is read and written again, never longer; whether files of an older version are migrated.
     turn: Mutex<bool>,
     /// Rings after each change.
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl DeviceRecord {
@@ -156,14 +156,14 @@ impl Records {
             run,
             storage,
             turn: Mutex::new(false),
-            bell: Bell::default(),
+            notifier: Notifier::default(),
         }
     }
 
     /// Rings after each change of a record.
     #[must_use]
-    pub fn bell(&self) -> &Bell {
-        &self.bell
+    pub fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 
     /// Returns once the lock was had that every call needs.
@@ -283,7 +283,7 @@ impl Records {
                 )
             }
         };
-        self.bell.ring();
+        self.notifier.notify();
         match done {
             Err(why) if is_over && why.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done.map_err(|why| failed(action, &path, why)),

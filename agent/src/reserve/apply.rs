@@ -9,7 +9,7 @@ use kernel_glue::host::Host;
 use tracing::{error, info};
 
 use super::{Reservation, ReserveError};
-use crate::assign::{AssignError, Assigner, Fate};
+use crate::assign::{AssignError, Assigner, BindOutcome};
 use crate::journald;
 use domain::code::Code;
 
@@ -71,7 +71,7 @@ fn bind(
     match assigner.bind_reserved(device, found.driver) {
         Ok(answer) => {
             let already = match answer.outcome {
-                Fate::AlreadySo => " already",
+                BindOutcome::AlreadySo => " already",
                 _ => "",
             };
             let driver = answer.driver.map_or(String::new(), |name| name.to_string());

@@ -2,32 +2,34 @@
 
 use std::sync::Arc;
 
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::model::Model;
 use nix::errno::Errno;
 
 use super::*;
-use crate::fixture::{GPU, NIC, VARIANT, address, definition, driver, guest, host, kernel, site};
+use crate::context::Context;
+use crate::fixture::{
+    GPU, NIC, VARIANT, address, context, definition, driver, guest, host, kernel,
+};
 use crate::record::Records;
-use crate::site::Site;
 use settings::config::Config;
 
 struct Scene {
     kernel: Arc<Model>,
     assigner: Assigner,
-    site: Arc<Site>,
+    context: Arc<Context>,
     reservations: Reservations,
     directory: tempfile::TempDir,
 }
 
 fn scene() -> Scene {
-    let (directory, site) = site(Config::default());
+    let (directory, context) = context(Config::default());
     let kernel = kernel();
     let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), records),
+        assigner: Assigner::new(kernel.clone(), context.clone(), records),
         kernel,
-        site,
+        context,
         reservations: Reservations::new(directory.path().join(DIRECTORY)),
         directory,
     }
@@ -91,7 +93,7 @@ fn the_record_of_a_device_says_whether_a_reservation_or_an_administrator_bound_i
             false => drop(
                 scene
                     .assigner
-                    .bind_by_hand(address(GPU), None)
+                    .bind_manually(address(GPU), None)
                     .expect("bound"),
             ),
         }
@@ -100,7 +102,7 @@ fn the_record_of_a_device_says_whether_a_reservation_or_an_administrator_bound_i
         assert!(text.contains(&format!("\"owner\": \"{owner}\"")), "{text}");
         scene
             .assigner
-            .release_by_hand(address(GPU))
+            .release_manually(address(GPU))
             .expect("released");
         assert_eq!(scene.driver(GPU), "nvidia");
     }
@@ -157,7 +159,10 @@ fn a_device_that_moved_is_refused_and_no_other_bound_in_its_place() {
 fn a_device_that_a_guest_has_counts_as_reserved() {
     let scene = scene();
     scene.reserve(GPU, None).expect("reserved");
-    let complete = scene.site.look().rewrite(&definition(&guest(GPU)), false);
+    let complete = scene
+        .context
+        .look()
+        .rewrite(&definition(&guest(GPU)), false);
     let complete = complete.expect("a complete guest").text;
     scene
         .assigner
@@ -254,7 +259,7 @@ fn both_units_are_confined_alike() {
 /// A machine whose GPU has no driver yet, as at boot before udev loads modules.
 fn without_driver() -> Scene {
     let scene = scene();
-    let unbind = Knob::Unbind(driver("nvidia"));
+    let unbind = Attribute::Unbind(driver("nvidia"));
     scene.kernel.write(&unbind, GPU).expect("unbound");
     scene
 }
@@ -271,7 +276,7 @@ fn a_reserved_device_that_appears_is_claimed_bound_and_given_back_without_an_ove
     scene.reserve(GPU, None).expect("reserved");
     let wanted = claimed(&scene).expect("claimed").expect("a driver");
     assert_eq!(wanted.as_str(), VARIANT);
-    let name = Knob::Override(address(GPU));
+    let name = Attribute::Override(address(GPU));
     scene
         .kernel
         .write(&name, VARIANT)
@@ -279,7 +284,7 @@ fn a_reserved_device_that_appears_is_claimed_bound_and_given_back_without_an_ove
     assert_eq!(claimed(&scene).expect("claimed already"), None);
     assert_eq!(scene.apply(), 0);
     assert_eq!(scene.driver(GPU), VARIANT);
-    let released = scene.assigner.release_by_hand(address(GPU));
+    let released = scene.assigner.release_manually(address(GPU));
     released.expect("released");
     let text = scene.kernel.driver_override(address(GPU));
     assert_eq!(scene.kernel.driver(address(GPU)).expect("device"), None);

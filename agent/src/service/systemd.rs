@@ -11,7 +11,7 @@ use zbus::{Connection, fdo, proxy};
 
 use super::{Action, ServiceError, ServiceName, Services};
 
-/// A stop may take this long; libvirt and its hook wait meanwhile, which [`crate::patience::of_start`] counts.
+/// A stop may take this long; libvirt and its hook wait meanwhile, which [`crate::timeouts::of_start`] counts.
 pub(crate) const STOP: Duration = Duration::from_secs(15);
 /// Everything else.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -225,7 +225,7 @@ fn fault(scene: &Scene, life: &Life) -> Option<String> {
     let entry = Records::new(scene.path("run")).entry(&uuid);
     let device = "0009:01:00.0".parse().expect("address");
     let is_kept = entry.is_ok_and(|entry| entry.is_some_and(|entry| entry.held(device).is_some()));
-    let declined = fs::read_to_string(scene.path("state/declined"));
+    let opted_out = fs::read_to_string(scene.path("state/declined"));
     let wrong = [
         (life.status.is_none(), "it hangs"),
         (says("panicked"), "it panics"),
@@ -247,7 +247,7 @@ fn fault(scene: &Scene, life: &Life) -> Option<String> {
         ),
         (!is_kept, "its journal has lost the device"),
         (
-            declined.ok().as_deref() != Some(DECLINED),
+            opted_out.ok().as_deref() != Some(DECLINED),
             "what was declined is another",
         ),
     ];

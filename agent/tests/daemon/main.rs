@@ -1,7 +1,6 @@
 //! The real `variantd` on a private bus.
 
 mod bus_loss;
-mod by_hand;
 mod contract;
 mod doctor;
 mod fault;
@@ -9,6 +8,7 @@ mod flood;
 mod full_queue;
 mod hostile;
 mod log;
+mod manual;
 mod priority;
 mod reserve;
 mod rounds;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use agent::request::Request;
-use kernel_glue::kernel::Knob;
+use kernel_glue::kernel::Attribute;
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, mkfifo};
 
@@ -24,10 +24,10 @@ fn a_write_for_the_hook_does_not_come_before_guests() {
         return println!("not run: needs root, to come before others");
     }
     let root = tempfile::tempdir().expect("a root");
-    let knob = root.path().join("sys/bus/pci/drivers_probe");
-    fs::create_dir_all(knob.parent().expect("a folder")).expect("sysfs");
+    let attribute = root.path().join("sys/bus/pci/drivers_probe");
+    fs::create_dir_all(attribute.parent().expect("a folder")).expect("sysfs");
     // Who opens it for writing waits until somebody reads.
-    mkfifo(&knob, Mode::S_IRUSR | Mode::S_IWUSR).expect("pipe");
+    mkfifo(&attribute, Mode::S_IRUSR | Mode::S_IWUSR).expect("pipe");
     let mut child = Command::new("nice")
         .args(["-n", "-10", env!("CARGO_BIN_EXE_variantd-child")])
         .stdin(Stdio::piped())
@@ -35,7 +35,7 @@ fn a_write_for_the_hook_does_not_come_before_guests() {
         .expect("nice");
     let request = Request::Write {
         root: root.path().to_owned(),
-        knob: Knob::Probe,
+        attribute: Attribute::Probe,
         value: "0009:01:00.0".to_owned(),
     };
     let request = serde_json::to_vec(&request).expect("a request");
@@ -51,6 +51,6 @@ fn a_write_for_the_hook_does_not_come_before_guests() {
         assert!(child.try_wait().expect("its status").is_none(), "it ended");
         std::thread::yield_now();
     }
-    drop(File::open(&knob).expect("pipe"));
+    drop(File::open(&attribute).expect("pipe"));
     child.wait().expect("its status");
 }

@@ -52,7 +52,7 @@ fn seen_by(agent: &Agent, path: &Path) -> PathBuf {
         .join(path.strip_prefix("/").expect("absolute"))
 }
 
-fn runs_without_a_place_to_write(scene: &Scene, mut agent: Agent, mend: impl Fn(&Agent)) {
+fn runs_without_a_place_to_write(scene: &Scene, mut agent: Agent, hint: impl Fn(&Agent)) {
     let warned =
         agent.says("no device is assigned to a guest until the run directory can be written");
     assert!(warned.contains("VD-BND-010"), "{warned}");
@@ -64,7 +64,7 @@ fn runs_without_a_place_to_write(scene: &Scene, mut agent: Agent, mend: impl Fn(
     assert_eq!(status, 1);
     assert!(refused.contains("VD-BND-010"), "{refused}");
     let driver = fs::read_link(scene.path(&format!("host/sys/bus/pci/devices/{GPU}/driver")));
-    mend(&agent);
+    hint(&agent);
     let devices = seen_by(&agent, &scene.path("run/devices"));
     let since = Instant::now();
     while fs::read_to_string(&devices).ok().as_deref() != Some("0009:01:00.0\n") {

@@ -271,7 +271,7 @@ fn without_the_table_the_distances_are_the_same_or_there_is_a_refusal() {
 }
 
 /// What a user does to a prepared definition, and what is there before and after.
-fn changed_by_hand(
+fn changed_manually(
     scene: &Scene,
     target: Target,
     prepared: &str,
@@ -300,7 +300,7 @@ fn a_device_that_is_added_later_is_completed_and_taken_back_as_well() {
                 return Ok(());
             }
             let grown = with_device(&with.text, &hostdev);
-            changed_by_hand(&scene, target, &grown, &whole)
+            changed_manually(&scene, target, &grown, &whole)
         })
     });
 }
@@ -317,7 +317,7 @@ fn a_device_that_is_taken_out_later_leaves_nothing() {
             let domain = Domain::parse(&with.text).expect("definition");
             let last = domain.hostdevs.last().expect("hostdev").element.remove();
             let less = edit::apply(&with.text, &[last]).expect("one edit");
-            changed_by_hand(&scene, target, &less, &part)
+            changed_manually(&scene, target, &less, &part)
         })
     });
 }
@@ -329,7 +329,7 @@ fn moved(from: Target, to: Target) {
         let text = scene.text();
         match scene.rewrite(&text, from) {
             Ok(old) if target == to && scene.rewrite(&text, to).is_ok() => {
-                changed_by_hand(&scene, to, &old.text, &text).map(|()| Outcome::Planned)
+                changed_manually(&scene, to, &old.text, &text).map(|()| Outcome::Planned)
             }
             _ => Ok(Outcome::Planned),
         }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use ::domain::Domain;
 use ::domain::refusal::Refusal;
-use planner::plan::Setting;
+use planner::plan::PlanInput;
 use planner::recipe::Recipes;
 use planner::rewrite::{Rewrite, rewrite};
 use proptest::prelude::*;
@@ -131,7 +131,7 @@ impl Scene {
 
     pub(crate) fn rewrite(&self, text: &str, target: Target) -> Result<Rewrite, Refusal> {
         let host = self.shape.build();
-        let setting = Setting {
+        let input = PlanInput {
             host: &host,
             recipes: &RECIPES,
             target: target.versions().parse().expect("target"),
@@ -140,7 +140,7 @@ impl Scene {
             formatted: false,
             libvirt: &planner::from_libvirt::NOTHING,
         };
-        rewrite(&text.parse()?, &setting)
+        rewrite(&text.parse()?, &input)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use domain::code::Code;
 use domain::refusal::Refusal;
 use domain::{Definition, MAX_BYTES};
-use planner::plan::{Note, Setting};
+use planner::plan::{Note, PlanInput};
 use planner::recipe::Recipes;
 use planner::rewrite::rewrite;
 use planner::target::{Target, Versions};
@@ -49,15 +49,15 @@ pub fn complete(setup: &Setup, domain: &[u8], vmi: &[u8]) -> Result<Completed, R
             notes: Vec::new(),
         });
     }
-    let snapshot = Snapshot::read(&setup.host).map_err(unseen)?;
+    let snapshot = Snapshot::read(&setup.host).map_err(unavailable)?;
     let versions = snapshot.target.versions.unwrap_or(Versions::NEWEST_TESTED);
-    let setting = Setting {
+    let input = PlanInput {
         target: setup.target.unwrap_or(versions.into()),
-        ..Setting::newest(&snapshot.host, &setup.recipes)
+        ..PlanInput::newest(&snapshot.host, &setup.recipes)
     };
     let found = foreign::found(before);
     let done =
-        rewrite(&definition, &setting).map_err(|refusal| foreign::contradicted(refusal, &found))?;
+        rewrite(&definition, &input).map_err(|refusal| foreign::contradicted(refusal, &found))?;
     foreign::same_distances(&done.plan.differing, &found)?;
     let mut notes = done.plan.notes;
     if !done.plan.devices.is_empty() {
@@ -87,11 +87,11 @@ fn text(domain: &[u8]) -> Result<&str, Refusal> {
 /// The VMI says who asks; nothing of it decides.
 fn known_vmi(vmi: &[u8]) -> Result<(), Refusal> {
     let broken = |why: String| {
-        let mend = "hand over the VMI as virt-launcher does";
+        let hint = "hand over the VMI as virt-launcher does";
         Refusal::new(
             Code::KubevirtVmi,
             format!("the VMI cannot be read: {why}"),
-            mend,
+            hint,
         )
     };
     match serde_json::from_slice(vmi) {
@@ -101,9 +101,9 @@ fn known_vmi(vmi: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-fn unseen(refusal: Refusal) -> Refusal {
-    let mend =
+fn unavailable(refusal: Refusal) -> Refusal {
+    let hint =
         "run variantd's DaemonSet on this node, and mount its /run/variantd into the sidecar";
     let reason = format!("{} ({})", refusal.reason, refusal.code);
-    Refusal::new(Code::KubevirtSnapshot, reason, mend)
+    Refusal::new(Code::KubevirtSnapshot, reason, hint)
 }

@@ -51,14 +51,14 @@ pub fn contradicted(refusal: Refusal, found: &Found) -> Refusal {
         refusal.reason,
         refusal.code
     );
-    let mend = format!(
+    let hint = format!(
         "leave these pieces to one of the two: turn KubeVirt's Grace support off for this VMI, or this sidecar; {}",
-        refusal.mend
+        refusal.hint
     );
     Refusal {
         code: Code::KubevirtContradicts,
         reason,
-        mend: mend.into(),
+        hint: hint.into(),
         ..refusal
     }
 }
@@ -85,8 +85,8 @@ pub fn same_distances(differing: &[Differing], found: &Found) -> Result<(), Refu
         "KubeVirt has written the distance {have} from cell {from} to cell {to}, and the host has {want} between the nodes \
          behind them{more}"
     );
-    let mend = "turn KubeVirt's Grace support off for this VMI, so that this sidecar writes cells and distances";
-    Err(Refusal::new(Code::KubevirtContradicts, reason, mend).at("/domain/cpu/numa"))
+    let hint = "turn KubeVirt's Grace support off for this VMI, so that this sidecar writes cells and distances";
+    Err(Refusal::new(Code::KubevirtContradicts, reason, hint).at("/domain/cpu/numa"))
 }
 
 /// What is to be known of a domain that was completed.

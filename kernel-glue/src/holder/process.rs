@@ -9,8 +9,8 @@ use nix::fcntl::OFlag;
 use super::node::Nodes;
 use super::{HeldNode, Holder, gone};
 use crate::address::PciAddress;
+use crate::directory_cache::DirectoryCache;
 use crate::sysfs::{Root, Tree};
-use crate::walk::Walk;
 
 /// Bytes of a list of mappings that are read; 65,530 mappings, the kernel's limit, have some 8 MiB.
 const MAX_MAPS: u64 = 16 << 20;
@@ -44,7 +44,7 @@ pub(super) fn holder(root: &Root, process: u32, nodes: &Nodes) -> Result<Option<
 /// True for a thread of the kernel, which has neither files nor mappings, as one that has ended: it has no program. There are
 /// more of these on a host than of others.
 fn is_kernels(root: &Root, process: u32) -> bool {
-    let program = Walk::new(root).link(&format!("proc/{process}/exe"));
+    let program = DirectoryCache::new(root).link(&format!("proc/{process}/exe"));
     program.is_err_and(|failure| failure.is_absent())
 }
 

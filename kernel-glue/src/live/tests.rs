@@ -44,12 +44,12 @@ fn descriptor(root: &Path, process: u32, target: &str) {
 fn an_override_is_written_as_it_is_and_cleared_with_a_newline() {
     let (dir, live, gpu) = scene();
     let file = dir.path().join(GPU_DIR).join("driver_override");
-    live.write(&Knob::Override(gpu), "nvgrace_gpu_vfio_pci")
+    live.write(&Attribute::Override(gpu), "nvgrace_gpu_vfio_pci")
         .expect("set");
     let set = fs::read_to_string(&file).expect("file");
     assert!(set.starts_with("nvgrace_gpu_vfio_pci"));
     fs::write(&file, "").expect("emptied");
-    live.write(&Knob::Override(gpu), "").expect("cleared");
+    live.write(&Attribute::Override(gpu), "").expect("cleared");
     assert_eq!(fs::read_to_string(&file).expect("file"), "\n");
 }
 
@@ -60,7 +60,10 @@ fn a_knob_that_is_a_link_is_not_written() {
     let link = dir.path().join("sys/bus/pci/drivers/vfio-pci/unbind");
     symlink("../../../../../victim", link).expect("link");
     let driver: DriverName = "vfio-pci".parse().expect("name");
-    assert_eq!(live.write(&Knob::Unbind(driver), GPU), Err(Errno::ELOOP));
+    assert_eq!(
+        live.write(&Attribute::Unbind(driver), GPU),
+        Err(Errno::ELOOP)
+    );
     let victim = fs::read_to_string(dir.path().join("victim")).expect("victim");
     assert_eq!(victim, "intact");
 }
@@ -68,7 +71,7 @@ fn a_knob_that_is_a_link_is_not_written() {
 #[test]
 fn a_missing_knob_is_not_created() {
     let (dir, live, _) = scene();
-    assert_eq!(live.write(&Knob::Probe, GPU), Err(Errno::ENOENT));
+    assert_eq!(live.write(&Attribute::Probe, GPU), Err(Errno::ENOENT));
     assert!(!dir.path().join("sys/bus/pci/drivers_probe").exists());
 }
 
@@ -238,10 +241,13 @@ fn a_process_that_cannot_be_looked_into_may_be_a_user() {
 fn the_unbind_lock_is_read_and_written_where_there_is_one() {
     let (dir, live, gpu) = scene();
     assert_eq!(live.unbind_lock(gpu), Ok(None));
-    assert_eq!(live.write(&Knob::UnbindLock(gpu), "1"), Err(Errno::ENOENT));
+    assert_eq!(
+        live.write(&Attribute::UnbindLock(gpu), "1"),
+        Err(Errno::ENOENT)
+    );
     let file = format!("proc/driver/nvidia/gpus/{GPU}/unbindLock");
     put(dir.path(), &file, "0\n");
     assert_eq!(live.unbind_lock(gpu), Ok(Some(false)));
-    live.write(&Knob::UnbindLock(gpu), "1").expect("taken");
+    live.write(&Attribute::UnbindLock(gpu), "1").expect("taken");
     assert_eq!(live.unbind_lock(gpu), Ok(Some(true)));
 }

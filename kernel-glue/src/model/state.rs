@@ -8,7 +8,7 @@ use super::Write;
 use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::id::PciId;
-use crate::kernel::Knob;
+use crate::kernel::Attribute;
 use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
@@ -41,14 +41,14 @@ pub(super) struct Slot {
 }
 
 impl State {
-    pub(super) fn write(&mut self, knob: &Knob, value: &str) -> Result<(), Errno> {
-        match knob {
-            Knob::Override(device) => self.set_override(*device, value),
-            Knob::Unbind(driver) => self.unbind(driver, address(value)?),
-            Knob::Bind(driver) => self.bind(driver, address(value)?),
-            Knob::Probe => self.probe_any(address(value)?),
-            Knob::UnbindLock(device) => self.lock(*device, value == "1"),
-            Knob::Barrier(device) => self.control(*device, value),
+    pub(super) fn write(&mut self, attribute: &Attribute, value: &str) -> Result<(), Errno> {
+        match attribute {
+            Attribute::Override(device) => self.set_override(*device, value),
+            Attribute::Unbind(driver) => self.unbind(driver, address(value)?),
+            Attribute::Bind(driver) => self.bind(driver, address(value)?),
+            Attribute::Probe => self.probe_any(address(value)?),
+            Attribute::UnbindLock(device) => self.lock(*device, value == "1"),
+            Attribute::Barrier(device) => self.control(*device, value),
         }
     }
 

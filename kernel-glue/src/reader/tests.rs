@@ -5,12 +5,12 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::address::PciAddress;
+use crate::cache::Cache;
 use crate::config::{Config, ConfigError};
 use crate::device::Device;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::id::PciId;
-use crate::kept::Kept;
 
 const GPU: &str = "0009:01:00.0";
 pub(crate) const GPU_DIR: &str = "sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0";
@@ -400,9 +400,9 @@ fn a_look_keeps_what_installed_files_said_until_they_are_changed() {
     let dir = host();
     let path = dir.path().join("lib/modules/7.2.12-arm64/modules.alias");
     let line = |module: &str| format!("alias vfio_pci:v*d*sv*sd*bc*sc*i* {module}\n");
-    let kept = Kept::default();
+    let cache = Cache::default();
     let modules = || {
-        let host = Host::read_again(dir.path(), &kept).expect("host");
+        let host = Host::read_again(dir.path(), &cache).expect("host");
         let modules = host.variants.into_iter().map(|variant| variant.module);
         modules.collect::<Vec<_>>()
     };

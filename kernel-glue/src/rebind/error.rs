@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::address::PciAddress;
 use crate::driver::DriverName;
 use crate::failure::{describe, is_exhaustion};
-use crate::kernel::Knob;
+use crate::kernel::Attribute;
 use crate::rebind::Step;
 
 /// A rebind or a restore that did not come about.
@@ -129,7 +129,7 @@ impl RebindError {
     /// True when the driver that the device should be on was there, and did not take it.
     #[must_use]
     pub fn is_refused_by_driver(&self) -> bool {
-        let bind = |step: &Step| matches!(step.knob, Knob::Bind(_));
+        let bind = |step: &Step| matches!(step.attribute, Attribute::Bind(_));
         match self {
             Self::Failed { .. } if self.is_hung() => false,
             Self::Failed { step, cause, .. } => match cause {
@@ -149,7 +149,7 @@ impl RebindError {
     /// True when the driver has waited for the device in vain, and the device is as it was before.
     #[must_use]
     pub fn is_not_ready(&self) -> bool {
-        let bind = |step: &Step| matches!(step.knob, Knob::Bind(_));
+        let bind = |step: &Step| matches!(step.attribute, Attribute::Bind(_));
         match self {
             Self::Failed { step, cause, .. } => {
                 step.as_ref().is_some_and(bind) && *cause == Cause::Errno(Errno::ETIME)
@@ -175,7 +175,7 @@ impl RebindError {
 
     /// The same, after a later attempt has put the device back.
     #[must_use]
-    pub fn put_back(mut self) -> Self {
+    pub fn restore_drivers(mut self) -> Self {
         if let Self::Failed { undone, .. } = &mut self {
             *undone = Ok(());
         }
@@ -232,23 +232,27 @@ fn reason(step: Option<&Step>, cause: &Cause) -> String {
 
 /// What an errno of a write means (drivers/base/bus.c, dd.c; drivers/vfio/pci).
 fn meaning(step: &Step, errno: Errno) -> String {
-    let what = match (&step.knob, errno) {
+    let what = match (&step.attribute, errno) {
         (_, Errno::EACCES | Errno::EPERM) => "only root may do this",
         (_, Errno::ETIMEDOUT) => {
             "the kernel did not answer in time, and the write may be under way"
         }
-        (Knob::Bind(_), Errno::ETIME) => "the GPU did not become ready within the driver's 30 s",
-        (Knob::Bind(_), Errno::ENODEV) => "the driver does not take it, or it is gone",
-        (Knob::Bind(_), Errno::EBUSY) => {
+        (Attribute::Bind(_), Errno::ETIME) => {
+            "the GPU did not become ready within the driver's 30 s"
+        }
+        (Attribute::Bind(_), Errno::ENODEV) => "the driver does not take it, or it is gone",
+        (Attribute::Bind(_), Errno::EBUSY) => {
             "it is bound already, has virtual functions, or its IOMMU group is in use"
         }
-        (Knob::Bind(_), Errno::EAGAIN) => "the driver waits for another device",
-        (Knob::Bind(_), Errno::EINVAL) => "the driver does not take this kind of function",
-        (Knob::Bind(_) | Knob::Unbind(_), Errno::ENOENT) => "the driver is not registered",
-        (Knob::Unbind(_), Errno::ENODEV) => "it is not on that driver any more",
-        (Knob::Override(_), Errno::ENOENT) => "it is gone",
+        (Attribute::Bind(_), Errno::EAGAIN) => "the driver waits for another device",
+        (Attribute::Bind(_), Errno::EINVAL) => "the driver does not take this kind of function",
+        (Attribute::Bind(_) | Attribute::Unbind(_), Errno::ENOENT) => {
+            "the driver is not registered"
+        }
+        (Attribute::Unbind(_), Errno::ENODEV) => "it is not on that driver any more",
+        (Attribute::Override(_), Errno::ENOENT) => "it is gone",
         _ => {
-            let verb = step.knob.path();
+            let verb = step.attribute.path();
             return format!("cannot write '{}': {}", verb.display(), describe(errno));
         }
     };

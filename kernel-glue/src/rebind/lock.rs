@@ -5,7 +5,7 @@
 //! it back tells. It ends with the binding. Follows kernel-open/nvidia/nv-procfs.c (nv_procfs_close_unbind_lock).
 
 use crate::address::PciAddress;
-use crate::kernel::{Kernel, Knob};
+use crate::kernel::{Attribute, Kernel};
 
 use super::{RebindError, Step};
 
@@ -21,7 +21,7 @@ pub(super) fn take(
     if !steps.iter().any(Step::unbinds) || read(kernel, device)? != Some(false) {
         return Ok(false);
     }
-    let written = kernel.write(&Knob::UnbindLock(device), TAKE);
+    let written = kernel.write(&Attribute::UnbindLock(device), TAKE);
     match read(kernel, device) {
         Ok(Some(true)) => Ok(true),
         Ok(_) => Err(RebindError::Locked {
@@ -30,7 +30,7 @@ pub(super) fn take(
         }),
         // It may be taken: whoever cannot know that lets it go.
         Err(error) => {
-            let _ = kernel.write(&Knob::UnbindLock(device), RELEASE);
+            let _ = kernel.write(&Attribute::UnbindLock(device), RELEASE);
             Err(error)
         }
     }
@@ -46,7 +46,7 @@ pub(super) fn release(kernel: &dyn Kernel, device: PciAddress) -> Result<(), Reb
     if read(kernel, device)? != Some(true) {
         return Ok(());
     }
-    let written = kernel.write(&Knob::UnbindLock(device), RELEASE);
+    let written = kernel.write(&Attribute::UnbindLock(device), RELEASE);
     written.map_err(|errno| RebindError::Locked {
         device,
         errno: Some(errno),
@@ -167,8 +167,8 @@ mod tests {
         for back in [restore, settle] {
             let (model, gpu) = scene(true);
             let before = Before::read(&model, gpu).expect("state");
-            let knob = Knob::Override(gpu);
-            model.write(&knob, "vfio-pci").expect("override");
+            let attribute = Attribute::Override(gpu);
+            model.write(&attribute, "vfio-pci").expect("override");
             back(&model, gpu, &before).expect("given back");
             assert_eq!(Before::read(&model, gpu), Ok(before));
             assert_eq!(model.unbind_lock(gpu), Ok(Some(false)));

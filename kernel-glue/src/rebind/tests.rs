@@ -24,7 +24,9 @@ fn kernel(before: &Before) -> Model {
     model.add_driver(name(NEW), []);
     model.add_device(gpu(), id, before.driver.clone());
     if let Some(text) = &before.driver_override {
-        model.write(&Knob::Override(gpu()), text).expect("override");
+        model
+            .write(&Attribute::Override(gpu()), text)
+            .expect("override");
     }
     model
 }
@@ -71,7 +73,7 @@ fn bind(before: &Before, failing: &[usize]) -> (Model, Result<Outcome, RebindErr
 }
 
 /// Binds, then restores where the given writes fail.
-fn give_back(before: &Before, failing: &[usize]) -> (Model, Result<Outcome, RebindError>) {
+fn release_devices(before: &Before, failing: &[usize]) -> (Model, Result<Outcome, RebindError>) {
     let (model, bound) = bind(before, &[]);
     bound.expect("bound");
     failing
@@ -112,7 +114,7 @@ fn each_write_of_a_restore_may_fail_and_the_device_stays_bound() {
     let bound = state(Some(NEW), Some(NEW));
     for before in befores() {
         for number in 1..=4 {
-            let (model, result) = give_back(&before, &[number]);
+            let (model, result) = release_devices(&before, &[number]);
             let degraded = result.as_ref().is_err_and(RebindError::is_degraded);
             assert!(!degraded, "one failing write must never degrade");
             assert_settled((model, result), &before, &bound);
@@ -129,7 +131,7 @@ fn two_failing_writes_are_undone_or_said_to_be_degraded() {
             let taken = bind(&before, &[first, second]);
             degraded += usize::from(taken.1.as_ref().is_err_and(RebindError::is_degraded));
             assert_settled(taken, &bound, &before);
-            assert_settled(give_back(&before, &[first, second]), &before, &bound);
+            assert_settled(release_devices(&before, &[first, second]), &before, &bound);
         }
     }
     assert!(degraded > 0, "no pair of failures reached the undo");
@@ -138,7 +140,7 @@ fn two_failing_writes_are_undone_or_said_to_be_degraded() {
 #[test]
 fn a_restore_after_a_bind_is_the_identity() {
     for before in befores() {
-        let (model, result) = give_back(&before, &[]);
+        let (model, result) = release_devices(&before, &[]);
         assert_eq!(result, Ok(Outcome::Done));
         assert_eq!(now(&model), before);
     }
@@ -151,7 +153,7 @@ fn a_crash_after_any_write_is_restored_from_the_journal() {
         for count in 0..=steps.len() {
             let model = kernel(&before);
             for step in &steps[..count] {
-                model.write(&step.knob, &step.value).expect("write");
+                model.write(&step.attribute, &step.value).expect("write");
             }
             restore(&model, gpu(), &before).expect("restored");
             assert_eq!(now(&model), before, "after {count} writes");
@@ -172,7 +174,7 @@ fn a_second_time_writes_nothing() {
 
 #[test]
 fn the_writes_there_and_back_are_these() {
-    let (model, _) = give_back(&state(Some(OLD), None), &[]);
+    let (model, _) = release_devices(&state(Some(OLD), None), &[]);
     let lines: Vec<String> = model.writes().iter().map(ToString::to_string).collect();
     assert_eq!(
         lines,
@@ -200,7 +202,7 @@ fn the_plan_is_what_apply_writes() {
 
 fn step(write: crate::model::Write) -> Step {
     Step {
-        knob: write.knob,
+        attribute: write.attribute,
         value: write.value,
     }
 }

@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn of_aliases_only_those_of_vfio_are_kept() {
         let text = "alias pci:v1 a\nalias vfio_pci:v2 b\nalias usb:v3 c\n";
-        let kept = without_serials("lib/modules/7/modules.alias", text.into());
-        assert_eq!(kept, b"alias vfio_pci:v2 b\n");
+        let cache = without_serials("lib/modules/7/modules.alias", text.into());
+        assert_eq!(cache, b"alias vfio_pci:v2 b\n");
     }
 
     proptest! {

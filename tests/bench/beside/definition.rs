@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use kernel_glue::host::Host;
-use planner::plan::Setting;
+use planner::plan::PlanInput;
 use planner::recipe::Recipes;
 use planner::rewrite::rewrite;
 use tempfile::TempDir;
@@ -35,8 +35,8 @@ impl Work {
         model::gpus(folder.path(), gpus)?;
         let host = Host::read(folder.path())?;
         let recipes = Recipes::shipped()?;
-        let setting = Setting::newest(&host, &recipes);
-        let completed = rewritten(&model::guest(gpus), &setting)?;
+        let plan_input = PlanInput::newest(&host, &recipes);
+        let completed = rewritten(&model::guest(gpus), &plan_input)?;
         let old = outdated(&completed)?;
         fs::write(folder.path().join("old.xml"), &old)?;
         Ok(Self {
@@ -47,10 +47,10 @@ impl Work {
     }
 }
 
-fn rewritten(text: &str, setting: &Setting<'_>) -> Result<String> {
+fn rewritten(text: &str, plan_input: &PlanInput<'_>) -> Result<String> {
     match text
         .parse()
-        .and_then(|definition| rewrite(&definition, setting))
+        .and_then(|definition| rewrite(&definition, plan_input))
     {
         Ok(done) => Ok(done.text),
         Err(refusal) => bail!("{refusal}"),
@@ -128,10 +128,10 @@ fn in_process(work: &Work) -> Result<Pair> {
     let libxml2 = Libxml2::load()?;
     let host = Host::read(work.folder.path())?;
     let recipes = Recipes::shipped()?;
-    let setting = Setting::newest(&host, &recipes);
+    let plan_input = PlanInput::newest(&host, &recipes);
     let ours = || {
         let start = Instant::now();
-        let text = rewritten(black_box(&work.old), &setting)?;
+        let text = rewritten(black_box(&work.old), &plan_input)?;
         let time = start.elapsed();
         ensure!(
             text == work.completed,

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use kernel_glue::host::Host;
-use planner::plan::Setting;
+use planner::plan::PlanInput;
 use planner::recipe::Recipes;
 use planner::rewrite::rewrite;
 
@@ -69,22 +69,22 @@ fn points() -> Result<Vec<Point>> {
         let folder = tempfile::tempdir()?;
         model::gpus(folder.path(), host)?;
         let read = Host::read(folder.path())?;
-        let setting = Setting::newest(&read, &recipes);
+        let input = PlanInput::newest(&read, &recipes);
         for guest in GUESTS.into_iter().filter(|guest| *guest <= host) {
-            points.push(point(&setting, host, guest)?);
+            points.push(point(&input, host, guest)?);
         }
     }
     Ok(points)
 }
 
-fn point(setting: &Setting<'_>, host: usize, guest: usize) -> Result<Point> {
+fn point(input: &PlanInput<'_>, host: usize, guest: usize) -> Result<Point> {
     let text = model::guest(guest);
     let cells = 2 + 8 * guest;
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
         let definition = black_box(&text).parse();
-        let done = definition.and_then(|definition| rewrite(&definition, setting));
+        let done = definition.and_then(|definition| rewrite(&definition, input));
         times.push(start.elapsed().as_secs_f64() * 1e3);
         match done {
             Ok(done) => ensure!(

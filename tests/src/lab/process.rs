@@ -74,8 +74,8 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub fn ends_within(&self, patience: Duration) -> bool {
-        wait_until(patience, || !self.is_alive())
+    pub fn ends_within(&self, timeouts: Duration) -> bool {
+        wait_until(timeouts, || !self.is_alive())
     }
 }
 
@@ -94,8 +94,8 @@ pub fn recorded_in(folder: &Path) -> Vec<Process> {
 }
 
 /// Looks often until it is so or patience ends; says whether it was so.
-pub fn wait_until(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + patience;
+pub fn wait_until(timeouts: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + timeouts;
     while !is_so() {
         if Instant::now() >= end {
             return false;

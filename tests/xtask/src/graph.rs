@@ -21,7 +21,7 @@ const ORDER: [&str; 15] = [
     "kubevirt",
     "testing",
     "tests",
-    "doors",
+    "inputs",
     "bench",
     "xtask",
 ];

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::completion;
 use super::problem::Problem;
-use super::{View, defined, diff, output};
+use super::{HostView, defined, diff, output};
 use domain::{Domain, Way};
 use planner::atomics::{Guest, Kernel, Question, Report, report};
 use planner::target::{Version, Versions};
@@ -52,12 +52,12 @@ pub(super) struct Request {
     color: diff::Color,
 }
 
-pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
-    let definition = Definition::of(view, request)?;
+pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem> {
+    let definition = Definition::of(host_view, request)?;
     let domain = definition.as_ref().map(|definition| &definition.domain);
-    let devices = devices(view, request.device, domain)?;
-    let asked = ask::vfio(view, request);
-    let question = question(view, request, definition.as_ref());
+    let devices = devices(host_view, request.device, domain)?;
+    let asked = ask::vfio(host_view, request);
+    let question = question(host_view, request, definition.as_ref());
     let told = asked.as_ref().ok().copied().flatten();
     let reports: Vec<Report> = devices
         .iter()
@@ -65,31 +65,31 @@ pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
         .collect();
     let fix = definition
         .as_ref()
-        .and_then(|definition| fix::of(view, definition, &question, &reports));
-    match view.json {
-        true => print_json(view, &reports, fix.as_ref())?,
+        .and_then(|definition| fix::of(host_view, definition, &question, &reports));
+    match host_view.json {
+        true => print_json(host_view, &reports, fix.as_ref())?,
         false => {
-            text::print(&reports, &view.root)?;
-            assumptions(view, request, definition.as_ref());
+            text::print(&reports, &host_view.root)?;
+            assumptions(host_view, request, definition.as_ref());
             fix.iter().try_for_each(|fix| fix.print(request.color))?;
-            output::gaps(&text::concerned(&view.host.gaps, &reports));
+            output::gaps(&text::concerned(&host_view.host.gaps, &reports));
         }
     }
     asked.map(drop)
 }
 
 fn question<'a>(
-    view: &'a View,
+    host_view: &'a HostView,
     request: &Request,
     definition: Option<&Definition>,
 ) -> Question<'a> {
-    let release = view.host.kernel_release.as_deref();
+    let release = host_view.host.kernel_release.as_deref();
     let of_domain = definition.and_then(|definition| definition.versions);
     let of_domain = of_domain.map(|versions| versions.qemu);
     let newest = Versions::NEWEST_TESTED.qemu;
     Question {
-        host: &view.host,
-        recipes: &view.recipes,
+        host: &host_view.host,
+        recipes: &host_view.recipes,
         kernel: request.kernel.unwrap_or_else(|| Kernel::of(release)),
         qemu: request.qemu.or(of_domain).unwrap_or(newest),
     }
@@ -108,11 +108,15 @@ fn judge(
     report(question, device, guest, told)
 }
 
-fn print_json(view: &View, reports: &[Report], fix: Option<&fix::Fix>) -> Result<(), Problem> {
+fn print_json(
+    host_view: &HostView,
+    reports: &[Report],
+    fix: Option<&fix::Fix>,
+) -> Result<(), Problem> {
     output::stream(&Answer {
         devices: reports,
         fix: fix.map(fix::Fix::json),
-        gaps: output::gaps_json(&view.host.gaps),
+        gaps: output::gaps_json(&host_view.host.gaps),
         version: output::SCHEMA,
     })
 }
@@ -131,7 +135,7 @@ fn each<S: Serializer>(reports: &[Report], serializer: S) -> Result<S::Ok, S::Er
     serializer.collect_seq(reports.iter().map(form::json))
 }
 
-fn assumptions(view: &View, request: &Request, definition: Option<&Definition>) {
+fn assumptions(host_view: &HostView, request: &Request, definition: Option<&Definition>) {
     let Some(definition) = definition else {
         return;
     };
@@ -140,24 +144,24 @@ fn assumptions(view: &View, request: &Request, definition: Option<&Definition>) 
         let newest = Versions::NEWEST_TESTED.qemu;
         eprintln!("note: judged for QEMU {newest}; say --qemu VERSION for another");
     }
-    if request.kernel.is_none() && view.host.kernel_release.is_none() {
+    if request.kernel.is_none() && host_view.host.kernel_release.is_none() {
         eprintln!("note: the host's kernel is not known; say --kernel VERSION");
     }
 }
 
 fn devices<'a>(
-    view: &'a View,
+    host_view: &'a HostView,
     one: Option<PciAddress>,
     domain: Option<&Domain>,
 ) -> Result<Vec<&'a Device>, Problem> {
     let find = |address: PciAddress| {
-        let device = view.host.devices.get(&address);
-        device.ok_or_else(|| super::device::not_found(address, &view.root))
+        let device = host_view.host.devices.get(&address);
+        device.ok_or_else(|| super::device::not_found(address, &host_view.root))
     };
     match (one, domain) {
         (Some(address), _) => find(address).map(|device| vec![device]),
         (None, Some(domain)) => assigned(domain).map(find).collect(),
-        (None, None) => Ok(known(view)),
+        (None, None) => Ok(known(host_view)),
     }
 }
 
@@ -172,10 +176,10 @@ fn assigned(domain: &Domain) -> impl Iterator<Item = PciAddress> {
 }
 
 /// Those of which a recipe says something.
-fn known(view: &View) -> Vec<&Device> {
+fn known(host_view: &HostView) -> Vec<&Device> {
     let known = |device: &&Device| {
-        let recipes = &view.recipes;
+        let recipes = &host_view.recipes;
         recipes.for_device(device).is_some() || recipes.otherwise(device.id).is_some()
     };
-    view.host.devices.values().filter(known).collect()
+    host_view.host.devices.values().filter(known).collect()
 }

@@ -12,7 +12,7 @@ use super::{domain, input, output, plan};
 use crate::inquiry;
 use ::domain::MAX_BYTES;
 use ::domain::code::Code;
-use planner::proposal::Findings;
+use planner::saved_plan::Findings;
 
 const URI: &str = "qemu:///system";
 

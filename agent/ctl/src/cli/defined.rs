@@ -6,7 +6,7 @@ use std::time::Duration;
 use kernel_glue::address::PciAddress;
 
 use super::problem::Problem;
-use super::{View, output};
+use super::{HostView, output};
 use crate::inquiry;
 use agent::libvirt::Found;
 use domain::Domain;
@@ -20,11 +20,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The domain with this name or UUID; with its live XML where it runs with a `device` that its definition does not have.
 pub(super) fn in_libvirt(
-    view: &View,
+    host_view: &HostView,
     name: &str,
     device: Option<PciAddress>,
 ) -> Result<Found, Problem> {
-    if view.root != Path::new("/") {
+    if host_view.root != Path::new("/") {
         let text = "a recorded host has no libvirt: give the definition with --file";
         return Err(Problem::Usage(text.to_owned()));
     }

@@ -11,31 +11,31 @@ use serde_json::{Value, json};
 use super::list::{driver, or_dash, to_json};
 use super::occupancy::{self, Seen};
 use super::problem::Problem;
-use super::{View, hint, output, region};
-use planner::plan::{Setting, initiators};
+use super::{HostView, hint, output, region};
+use planner::plan::{PlanInput, initiators};
 
 /// Prints it; with `regions` also what VFIO shows, or last of all why it could not be asked.
-pub(super) fn run(view: &View, address: PciAddress, regions: bool) -> Result<(), Problem> {
-    let device = view
+pub(super) fn run(host_view: &HostView, address: PciAddress, regions: bool) -> Result<(), Problem> {
+    let device = host_view
         .host
         .devices
         .get(&address)
-        .ok_or_else(|| not_found(address, &view.root))?;
-    let seen = Seen::read(view, device);
-    let asked = regions.then(|| region::ask(view, address)).transpose();
+        .ok_or_else(|| not_found(address, &host_view.root))?;
+    let seen = Seen::read(host_view, device);
+    let asked = regions.then(|| region::ask(host_view, address)).transpose();
     let shown = asked.as_ref().ok().and_then(Option::as_ref);
-    if view.json {
-        let mut device = full_json(view, device, &seen);
+    if host_view.json {
+        let mut device = full_json(host_view, device, &seen);
         if let Some(regions) = shown {
             device["regions"] = region::to_json(regions);
         }
-        let gaps = output::gaps_json(&view.host.gaps);
+        let gaps = output::gaps_json(&host_view.host.gaps);
         output::object(json!({"device": device, "gaps": gaps}))?;
     } else {
         let bars = shown.map(region::rows).unwrap_or_default();
-        let rows = [rows(view, device, &seen), bars].concat();
+        let rows = [rows(host_view, device, &seen), bars].concat();
         output::text(&output::columns(&rows))?;
-        output::gaps(&view.host.gaps);
+        output::gaps(&host_view.host.gaps);
     }
     asked.map(drop)
 }
@@ -47,8 +47,8 @@ pub(super) fn not_found(address: PciAddress, host: &Path) -> Problem {
     ))
 }
 
-fn rows(view: &View, device: &Device, seen: &Seen) -> Vec<Vec<String>> {
-    let recipe = view.recipes.for_device(device);
+fn rows(host_view: &HostView, device: &Device, seen: &Seen) -> Vec<Vec<String>> {
+    let recipe = host_view.recipes.for_device(device);
     let label = recipe
         .and_then(|recipe| recipe.member(device))
         .map(|member| member.label.clone());
@@ -63,14 +63,17 @@ fn rows(view: &View, device: &Device, seen: &Seen) -> Vec<Vec<String>> {
         ),
         ("driver", driver(device)),
         ("driver_override", or_dash(device.driver_override.as_ref())),
-        ("variant driver", or_dash(variant(view, device))),
+        ("variant driver", or_dash(variant(host_view, device))),
         (
             "recipe",
             or_dash(recipe.map(|recipe| format!("{}: {}", recipe.name, recipe.title))),
         ),
-        ("IOMMU group", or_dash(occupancy::group(&view.host, device))),
+        (
+            "IOMMU group",
+            or_dash(occupancy::group(&host_view.host, device)),
+        ),
         ("NUMA node", or_dash(device.numa_node)),
-        ("initiators", initiator_text(view, device)),
+        ("initiators", initiator_text(host_view, device)),
         (
             "path",
             if path.is_empty() {
@@ -95,9 +98,9 @@ fn rows(view: &View, device: &Device, seen: &Seen) -> Vec<Vec<String>> {
     .collect()
 }
 
-fn full_json(view: &View, device: &Device, seen: &Seen) -> Value {
-    let mut value = to_json(view, device);
-    value["variant_driver"] = json!(variant(view, device));
+fn full_json(host_view: &HostView, device: &Device, seen: &Seen) -> Value {
+    let mut value = to_json(host_view, device);
+    value["variant_driver"] = json!(variant(host_view, device));
     value["path"] = json!(device.ancestors);
     value["reset_methods"] = json!(device.reset_methods);
     value["atomics_completer"] = json!(
@@ -106,28 +109,28 @@ fn full_json(view: &View, device: &Device, seen: &Seen) -> Value {
             .express()
             .map(|e| e.completer().iter().map(|w| w.bits()).collect::<Vec<_>>())
     );
-    value["group_members"] = occupancy::group_json(&view.host, device);
+    value["group_members"] = occupancy::group_json(&host_view.host, device);
     value["occupancy"] = seen.json();
-    let nodes = initiator_nodes(view, device);
+    let nodes = initiator_nodes(host_view, device);
     value["initiators"] = json!(nodes.as_ref().and_then(|nodes| nodes.as_ref().ok()));
     value
 }
 
 /// The module that `modules.alias` offers for the device.
-fn variant(view: &View, device: &Device) -> Option<String> {
-    alias::best(&view.host.variants, &device.modalias).map(|variant| variant.module.clone())
+fn variant(host_view: &HostView, device: &Device) -> Option<String> {
+    alias::best(&host_view.host.variants, &device.modalias).map(|variant| variant.module.clone())
 }
 
 type Nodes = Result<Vec<kernel_glue::numa::NumaNode>, domain::refusal::Refusal>;
 
-fn initiator_nodes(view: &View, device: &Device) -> Option<Nodes> {
-    view.recipes.for_device(device)?;
-    let setting = Setting::newest(&view.host, &view.recipes);
-    Some(initiators(&setting, device))
+fn initiator_nodes(host_view: &HostView, device: &Device) -> Option<Nodes> {
+    host_view.recipes.for_device(device)?;
+    let input = PlanInput::newest(&host_view.host, &host_view.recipes);
+    Some(initiators(&input, device))
 }
 
-fn initiator_text(view: &View, device: &Device) -> String {
-    match initiator_nodes(view, device) {
+fn initiator_text(host_view: &HostView, device: &Device) -> String {
+    match initiator_nodes(host_view, device) {
         None => "-".to_owned(),
         Some(Ok(nodes)) if nodes.is_empty() => "none: its guest driver uses none".to_owned(),
         Some(Ok(nodes)) => {

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use super::output;
 use super::problem::Problem;
-use planner::proposal::{Hunk, Proposal, Reason};
+use planner::saved_plan::{Hunk, Reason, SavedPlan};
 
 const HEADER: Style = Style::new().bold();
 const PLACE: Style = AnsiColor::Cyan.on_default();
@@ -33,8 +33,8 @@ pub(super) enum Color {
 }
 
 /// Prints the diff of a plan whose definition is called `name`.
-pub(super) fn print(proposal: &Proposal, name: &str, color: Color) -> Result<(), Problem> {
-    print_hunks(&proposal.hunks, name, color)
+pub(super) fn print(saved_plan: &SavedPlan, name: &str, color: Color) -> Result<(), Problem> {
+    print_hunks(&saved_plan.hunks, name, color)
 }
 
 /// Prints the hunks of a definition that is called `name`.

@@ -15,7 +15,7 @@ use api::refused::{self, Kind};
 use api::report::{Item, Outcome, Report};
 use domain::code::Code;
 use domain::refusal::Refusal;
-use planner::proposal::{Findings, MAX_BYTES, Proposal};
+use planner::saved_plan::{Findings, MAX_BYTES, SavedPlan};
 
 /// Completes a domain's definition and says what was added.
 pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
@@ -29,7 +29,7 @@ pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), 
 /// Has exactly the edits of a saved plan made.
 pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<(), Problem> {
     let text = input::text(file, MAX_BYTES)?;
-    let saved = Proposal::parse(&text)?;
+    let saved = SavedPlan::parse(&text)?;
     let uuid = saved.uuid.map(|uuid| uuid.to_string());
     let own = uuid.unwrap_or(saved.domain);
     let report = ask_for_report(Effect::Changes, async |manager| {
@@ -40,12 +40,12 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
 }
 
 /// What the agent plans for a domain, and the same as JSON.
-pub(super) fn plan(domain: &str, replace: bool) -> Result<(Proposal, Value), Problem> {
+pub(super) fn plan(domain: &str, replace: bool) -> Result<(SavedPlan, Value), Problem> {
     let json = ask(Effect::Reads, async |manager| {
         let options = options([("replace", replace.into())]);
         manager.plan(domain, options).await
     })?;
-    Ok((Proposal::parse(&json.to_string())?, json))
+    Ok((SavedPlan::parse(&json.to_string())?, json))
 }
 
 /// A text of the user's own, completed, and what the agent says of it.

@@ -8,9 +8,9 @@ use kernel_glue::live::Live;
 use serde_json::Value;
 
 use super::problem::{Exit, Problem};
-use super::{Cli, configuration, is_snapshot, view};
-use agent::assign::{AssignError, Onlooker, Wish};
-use agent::site::Rules;
+use super::{Cli, configuration, host_view, is_snapshot};
+use agent::assign::{AssignError, BindOptions, Onlooker};
+use agent::context::Rules;
 use domain::code::Code;
 use settings::config::Config;
 
@@ -24,26 +24,26 @@ pub(super) fn plan(
     driver: Option<DriverName>,
     allow_group: bool,
 ) -> Result<Value, Problem> {
-    let (view, here) = (view(cli)?, cli.host() == Path::new("/"));
+    let (host_view, here) = (host_view(cli)?, cli.host() == Path::new("/"));
     let files = match is_snapshot(cli.host()) {
         true => None,
         false => Some(Live::new(cli.host().to_owned()).map_err(failed)?),
     };
     let onlooker = Onlooker {
-        host: view.host,
+        host: host_view.host,
         files,
         run: here.then(|| RUN.into()),
     };
     let rules = Rules {
-        recipes: view.recipes,
+        recipes: host_view.recipes,
         config: Config::read(&configuration(cli)).map_err(failed)?,
     };
-    let wish = Wish {
+    let wanted = BindOptions {
         driver,
         allow_group,
         stop_services: false,
     };
-    let planned = onlooker.plan(rules, device, wish).map_err(problem)?;
+    let planned = onlooker.plan(rules, device, wanted).map_err(problem)?;
     serde_json::to_value(planned).map_err(failed)
 }
 

@@ -38,7 +38,12 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let hosts = hosts(cli, request)?;
     let text = input::text(&request.subject, MAX_BYTES)?;
     let recipes = recipes(cli)?;
-    let question = Question::new(&text, &recipes, request.wish.target, request.wish.replace)?;
+    let question = Question::new(
+        &text,
+        &recipes,
+        request.wanted.target,
+        request.wanted.replace,
+    )?;
     let mut bar = Bar::new(hosts.len());
     let asked = fleet::ask(&hosts, &question, |done| bar.show(done));
     bar.clear();
@@ -70,8 +75,8 @@ fn hosts(cli: &Cli, request: &Request) -> Result<Vec<PathBuf>, Problem> {
         }
     }
     if hosts.is_empty() {
-        let mend = "write one of each with 'variantctl snapshot FILE'";
-        return Err(Refusal::new(Code::FleetEmpty, "no snapshot of a host is named", mend).into());
+        let hint = "write one of each with 'variantctl snapshot FILE'";
+        return Err(Refusal::new(Code::FleetEmpty, "no snapshot of a host is named", hint).into());
     }
     Ok(hosts)
 }

@@ -31,7 +31,7 @@ pub(super) fn for_host(command: &str, host: &Path) -> String {
 /// The refusal with `--host HOST` in the commands of its hint.
 pub(super) fn refusal_for_host(refusal: Refusal, host: &Path) -> Refusal {
     Refusal {
-        mend: refusal.mend.map_commands(|command| for_host(command, host)),
+        hint: refusal.hint.map_commands(|command| for_host(command, host)),
         ..refusal
     }
 }

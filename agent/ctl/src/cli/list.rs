@@ -4,21 +4,24 @@ use kernel_glue::device::Device;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{View, output, reserve};
+use super::{HostView, output, reserve};
 
-pub(super) fn run(view: &View, all: bool) -> Result<(), Problem> {
-    let wanted = |device: &&Device| all || view.recipes.for_device(device).is_some();
-    let devices: Vec<&Device> = view.host.devices.values().filter(wanted).collect();
-    let reserved = reserve::found(view);
-    if view.json {
-        let list: Value = devices.iter().map(|device| to_json(view, device)).collect();
+pub(super) fn run(host_view: &HostView, all: bool) -> Result<(), Problem> {
+    let wanted = |device: &&Device| all || host_view.recipes.for_device(device).is_some();
+    let devices: Vec<&Device> = host_view.host.devices.values().filter(wanted).collect();
+    let reserved = reserve::found(host_view);
+    if host_view.json {
+        let list: Value = devices
+            .iter()
+            .map(|device| to_json(host_view, device))
+            .collect();
         return output::object(
-            json!({"devices": list, "reservations": reserve::to_json(&reserved), "gaps": output::gaps_json(&view.host.gaps)}),
+            json!({"devices": list, "reservations": reserve::to_json(&reserved), "gaps": output::gaps_json(&host_view.host.gaps)}),
         );
     }
-    output::text(&table(view, &devices))?;
+    output::text(&table(host_view, &devices))?;
     if devices.is_empty() {
-        output::none_covered(&view.root);
+        output::none_covered(&host_view.root);
     }
     if devices
         .iter()
@@ -27,11 +30,11 @@ pub(super) fn run(view: &View, all: bool) -> Result<(), Problem> {
         eprintln!("* driver_override is set");
     }
     reserve::tell(&reserved);
-    output::gaps(&view.host.gaps);
+    output::gaps(&host_view.host.gaps);
     Ok(())
 }
 
-fn table(view: &View, devices: &[&Device]) -> String {
+fn table(host_view: &HostView, devices: &[&Device]) -> String {
     let head = [
         "ADDRESS", "DRIVER", "ID", "NODE", "GROUP", "RECIPE", "DEVICE",
     ]
@@ -41,14 +44,14 @@ fn table(view: &View, devices: &[&Device]) -> String {
         Vec::new()
     } else {
         std::iter::once(head)
-            .chain(devices.iter().map(|d| row(view, d)))
+            .chain(devices.iter().map(|d| row(host_view, d)))
             .collect()
     };
     output::columns(&rows)
 }
 
-fn row(view: &View, device: &Device) -> Vec<String> {
-    let recipe = view.recipes.for_device(device);
+fn row(host_view: &HostView, device: &Device) -> Vec<String> {
+    let recipe = host_view.recipes.for_device(device);
     let label = recipe
         .and_then(|recipe| recipe.member(device))
         .map(|member| member.label.clone());
@@ -78,8 +81,8 @@ pub(super) fn or_dash(value: Option<impl ToString>) -> String {
 }
 
 /// What `list` and `show` say of a device.
-pub(super) fn to_json(view: &View, device: &Device) -> Value {
-    let recipe = view.recipes.for_device(device);
+pub(super) fn to_json(host_view: &HostView, device: &Device) -> Value {
+    let recipe = host_view.recipes.for_device(device);
     json!({
         "address": device.address,
         "id": device.id,

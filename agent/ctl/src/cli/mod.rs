@@ -250,7 +250,7 @@ struct Definition {
     /// File with domain XML; '-' reads standard input
     file: PathBuf,
     #[command(flatten)]
-    wish: Wish,
+    wanted: PlanArguments,
 }
 
 /// What to plan for, and how to print it.
@@ -260,7 +260,7 @@ struct Request {
     #[arg(value_name = "FILE|DOMAIN", add = ArgValueCompleter::new(completion::files_and_domains))]
     subject: PathBuf,
     #[command(flatten)]
-    wish: Wish,
+    wanted: PlanArguments,
     /// When to colour the diff
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: diff::Color,
@@ -271,7 +271,7 @@ struct Request {
 
 /// What a plan is to be like.
 #[derive(Debug, Args)]
-struct Wish {
+struct PlanArguments {
     /// What to write for, such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt
     #[arg(long, value_name = "TARGET")]
     target: Option<Target>,
@@ -284,7 +284,7 @@ struct Wish {
 }
 
 /// What every verb that reads a host reads.
-struct View {
+struct HostView {
     root: PathBuf,
     host: Host,
     /// What a snapshot says of libvirt and QEMU there.
@@ -345,13 +345,13 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         )));
     }
     match &cli.verb {
-        Verb::List { all } => list::run(&view(cli)?, *all),
-        Verb::Show { device, regions } => device::run(&view(cli)?, *device, *regions),
+        Verb::List { all } => list::run(&host_view(cli)?, *all),
+        Verb::Show { device, regions } => device::run(&host_view(cli)?, *device, *regions),
         Verb::Doctor(request) => doctor::run(cli, request),
-        Verb::Topology(request) => topology::run(&view(cli)?, request),
-        Verb::Atomics(request) => atomics::run(&view(cli)?, request),
+        Verb::Topology(request) => topology::run(&host_view(cli)?, request),
+        Verb::Atomics(request) => atomics::run(&host_view(cli)?, request),
         Verb::Plan(request) => plan::show(cli, request),
-        Verb::Rewrite(definition) => plan::rewrite(&view(cli)?, definition),
+        Verb::Rewrite(definition) => plan::rewrite(&host_view(cli)?, definition),
         Verb::Recipe(RecipeVerb::List) => recipe::list(&recipes(cli)?, cli.json),
         Verb::Recipe(RecipeVerb::Show {
             name,
@@ -365,7 +365,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         }
         Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(cli.host(), dir, cli.json),
-        Verb::Snapshot(request) => snapshot::run(&view(cli)?, request),
+        Verb::Snapshot(request) => snapshot::run(&host_view(cli)?, request),
         Verb::Prepare {
             domain,
             plan: Some(plan),
@@ -456,11 +456,11 @@ impl Cli {
     }
 }
 
-fn view(cli: &Cli) -> Result<View, Problem> {
+fn host_view(cli: &Cli) -> Result<HostView, Problem> {
     let recipes = recipes(cli)?;
     if is_snapshot(cli.host()) {
         let snapshot = Snapshot::read(cli.host())?;
-        return Ok(View {
+        return Ok(HostView {
             root: cli.host().to_owned(),
             host: snapshot.host,
             versions: snapshot.target.versions,
@@ -470,7 +470,7 @@ fn view(cli: &Cli) -> Result<View, Problem> {
         });
     }
     let host = Host::read(cli.host()).map_err(|failure| Problem::Failed(failure.to_string()))?;
-    Ok(View {
+    Ok(HostView {
         root: cli.host().to_owned(),
         host,
         versions: None,

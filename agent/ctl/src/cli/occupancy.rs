@@ -10,7 +10,7 @@ use kernel_glue::occupancy::{Occupancy, Onlined};
 use serde_json::{Value, json};
 
 use super::list::or_dash;
-use super::{View, is_snapshot};
+use super::{HostView, is_snapshot};
 
 /// What was read, and where.
 pub(super) struct Seen {
@@ -20,14 +20,14 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn read(view: &View, device: &Device) -> Self {
-        let read = || Occupancy::read(&view.root, device.address);
+    pub(super) fn read(host_view: &HostView, device: &Device) -> Self {
+        let read = || Occupancy::read(&host_view.root, device.address);
         Self {
-            occupancy: match is_snapshot(&view.root) {
+            occupancy: match is_snapshot(&host_view.root) {
                 true => Ok(Occupancy::default()),
                 false => read(),
             },
-            recorded: view.root != Path::new("/"),
+            recorded: host_view.root != Path::new("/"),
         }
     }
 

@@ -7,27 +7,27 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::host::{Gap, Host};
 
 use super::problem::Problem;
-use super::{Cli, Definition, Request, View, diff, domain, input, output, region, view};
+use super::{Cli, Definition, HostView, Request, diff, domain, host_view, input, output, region};
 use ::domain::MAX_BYTES;
 use ::domain::refusal::about;
-use planner::plan::Setting;
-use planner::proposal::{Note, Proposal};
+use planner::plan::PlanInput;
 use planner::rewrite::{self, Rewrite};
+use planner::saved_plan::{Note, SavedPlan};
 use planner::target::Versions;
 
 /// Prints what is planned for a file or a domain: the devices, then the diff with the reasons.
 pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
     if is_file(&request.subject) {
-        return show_file(&view(cli)?, request);
+        return show_file(&host_view(cli)?, request);
     }
     let name = request.subject.to_string_lossy();
-    if !cli.is_own() || request.wish.target.is_some() || request.wish.regions {
+    if !cli.is_own() || request.wanted.target.is_some() || request.wanted.regions {
         return Err(Problem::Usage(format!(
             "'{name}' is no file, and for a domain the agent plans with its own host, recipes and versions; \
              leave out --host, --recipes, --target and --regions, or write './{name}' for a file"
         )));
     }
-    let (proposal, json) = domain::plan(&name, request.wish.replace).map_err(|problem| {
+    let (saved_plan, json) = domain::plan(&name, request.wanted.replace).map_err(|problem| {
         problem.with(&format!(
             "no file '{name}' here, so it is taken for a domain"
         ))
@@ -35,23 +35,23 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
     if cli.json {
         return output::object(json);
     }
-    print(&proposal, &name, request)
+    print(&saved_plan, &name, request)
 }
 
 /// Prints the finished definition, and nothing else, on standard output.
-pub(super) fn rewrite(view: &View, definition: &Definition) -> Result<(), Problem> {
+pub(super) fn rewrite(host_view: &HostView, definition: &Definition) -> Result<(), Problem> {
     let read = ::domain::Definition::parse(input::text(&definition.file, MAX_BYTES)?)?;
-    let host = region::host(view, read.domain(), definition.wish.regions)?;
-    let setting = setting(view, &host, &definition.wish);
-    if view.json {
-        return output::object(json(&Proposal::make(&read, &setting)?)?);
+    let host = region::host(host_view, read.domain(), definition.wanted.regions)?;
+    let plan_input = plan_input(host_view, &host, &definition.wanted);
+    if host_view.json {
+        return output::object(json(&SavedPlan::make(&read, &plan_input)?)?);
     }
     // The text alone: the diff that a proposal has takes longer than all else.
-    let Rewrite { text, plan, .. } = rewrite::rewrite(&read, &setting)?;
+    let Rewrite { text, plan, .. } = rewrite::rewrite(&read, &plan_input)?;
     output::data(&text)?;
     notes(&plan.notes.iter().map(Note::of).collect::<Vec<_>>());
     let devices = plan.devices.iter().map(|one| one.address);
-    assumptions(view, &devices.collect::<Vec<_>>(), &definition.wish);
+    assumptions(host_view, &devices.collect::<Vec<_>>(), &definition.wanted);
     Ok(())
 }
 
@@ -61,17 +61,17 @@ pub(super) fn revert(file: &Path) -> Result<(), Problem> {
     output::data(&planner::revert::revert(&definition)?)
 }
 
-fn show_file(view: &View, request: &Request) -> Result<(), Problem> {
+fn show_file(host_view: &HostView, request: &Request) -> Result<(), Problem> {
     let text = input::text(&request.subject, MAX_BYTES)?;
     let definition = ::domain::Definition::parse(one_end(&text))?;
-    let host = region::host(view, definition.domain(), request.wish.regions)?;
-    let proposal = Proposal::make(&definition, &setting(view, &host, &request.wish))?;
-    if view.json {
-        return output::object(json(&proposal)?);
+    let host = region::host(host_view, definition.domain(), request.wanted.regions)?;
+    let saved_plan = SavedPlan::make(&definition, &plan_input(host_view, &host, &request.wanted))?;
+    if host_view.json {
+        return output::object(json(&saved_plan)?);
     }
-    print(&proposal, &request.subject.to_string_lossy(), request)?;
-    let devices = proposal.devices.iter().map(|one| one.address);
-    assumptions(view, &devices.collect::<Vec<_>>(), &request.wish);
+    print(&saved_plan, &request.subject.to_string_lossy(), request)?;
+    let devices = saved_plan.devices.iter().map(|one| one.address);
+    assumptions(host_view, &devices.collect::<Vec<_>>(), &request.wanted);
     Ok(())
 }
 
@@ -90,12 +90,16 @@ fn one_end(text: &str) -> &str {
     &text[..end + line_end]
 }
 
-fn setting<'a>(view: &'a View, host: &'a Host, wish: &super::Wish) -> Setting<'a> {
-    Setting {
+fn plan_input<'a>(
+    host_view: &'a HostView,
+    host: &'a Host,
+    wanted: &super::PlanArguments,
+) -> PlanInput<'a> {
+    PlanInput {
         host,
-        recipes: &view.recipes,
-        target: wish.target.unwrap_or(assumed(view).into()),
-        replace: wish.replace,
+        recipes: &host_view.recipes,
+        target: wanted.target.unwrap_or(assumed(host_view).into()),
+        replace: wanted.replace,
         asked: true,
         formatted: false,
         libvirt: &planner::from_libvirt::NOTHING,
@@ -103,19 +107,19 @@ fn setting<'a>(view: &'a View, host: &'a Host, wish: &super::Wish) -> Setting<'a
 }
 
 /// The versions that a snapshot names, or the newest tested.
-fn assumed(view: &View) -> Versions {
-    view.versions.unwrap_or(Versions::NEWEST_TESTED)
+fn assumed(host_view: &HostView) -> Versions {
+    host_view.versions.unwrap_or(Versions::NEWEST_TESTED)
 }
 
-fn print(proposal: &Proposal, name: &str, request: &Request) -> Result<(), Problem> {
-    output::text(&summary(proposal))?;
-    diff::print(proposal, name, request.color)?;
-    notes(&proposal.notes);
+fn print(saved_plan: &SavedPlan, name: &str, request: &Request) -> Result<(), Problem> {
+    output::text(&summary(saved_plan))?;
+    diff::print(saved_plan, name, request.color)?;
+    notes(&saved_plan.notes);
     Ok(())
 }
 
-fn summary(proposal: &Proposal) -> String {
-    let devices: String = proposal
+fn summary(saved_plan: &SavedPlan) -> String {
+    let devices: String = saved_plan
         .devices
         .iter()
         .map(|one| {
@@ -131,8 +135,8 @@ fn summary(proposal: &Proposal) -> String {
             )
         })
         .collect();
-    let domain = &proposal.domain;
-    match (proposal.devices.is_empty(), proposal.changes.len()) {
+    let domain = &saved_plan.domain;
+    match (saved_plan.devices.is_empty(), saved_plan.changes.len()) {
         (true, _) => format!("domain '{domain}' has no device that a recipe covers\n"),
         (false, 0) => format!("{devices}domain '{domain}' is complete\n"),
         (false, 1) => format!("{devices}domain '{domain}' lacks 1 piece:\n"),
@@ -150,31 +154,31 @@ pub(super) fn notes(notes: &[Note]) {
 }
 
 /// What a plan of a file takes for granted, and could not see.
-fn assumptions(view: &View, devices: &[PciAddress], wish: &super::Wish) {
+fn assumptions(host_view: &HostView, devices: &[PciAddress], wanted: &super::PlanArguments) {
     if devices.is_empty() {
         return;
     }
-    if wish.target.is_none() && view.versions.is_none() {
+    if wanted.target.is_none() && host_view.versions.is_none() {
         let versions = Versions::NEWEST_TESTED;
         let text = format!(
             "note: written for {versions}; say --target libvirt=...,qemu=... for another\n"
         );
         eprint!("{}", output::readable(&text));
     }
-    output::gaps(&concerned(view, devices));
+    output::gaps(&concerned(host_view, devices));
 }
 
 /// Gaps of the host as a whole and of the planned devices; others' are no matter of this plan.
-fn concerned(view: &View, devices: &[PciAddress]) -> Vec<Gap> {
+fn concerned(host_view: &HostView, devices: &[PciAddress]) -> Vec<Gap> {
     let ours = |gap: &&Gap| {
         let of_a_device = gap.path.contains("/bus/pci/devices/");
         let mut devices = devices.iter();
         !of_a_device || devices.any(|device| gap.path.contains(&device.to_string()))
     };
-    view.host.gaps.iter().filter(ours).cloned().collect()
+    host_view.host.gaps.iter().filter(ours).cloned().collect()
 }
 
-fn json(proposal: &Proposal) -> Result<serde_json::Value, Problem> {
-    serde_json::to_value(proposal)
+fn json(saved_plan: &SavedPlan) -> Result<serde_json::Value, Problem> {
+    serde_json::to_value(saved_plan)
         .map_err(|error| Problem::Failed(format!("cannot print the plan as JSON: {error}")))
 }

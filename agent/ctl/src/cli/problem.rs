@@ -76,7 +76,7 @@ impl From<Refusal> for Coded {
 impl Coded {
     fn hint(&self) -> Option<&Hint> {
         match &self.said {
-            Said::Refusal(refusal) => Some(&refusal.mend),
+            Said::Refusal(refusal) => Some(&refusal.hint),
             Said::Text(_) => None,
         }
     }
@@ -156,7 +156,7 @@ impl Problem {
     /// The way out, where it is known beside the sentence.
     pub(super) fn hint(&self) -> Option<&Hint> {
         match self {
-            Self::Refused(refusal) => Some(&refusal.mend),
+            Self::Refused(refusal) => Some(&refusal.hint),
             Self::Coded(_, coded) => coded.hint(),
             _ => None,
         }

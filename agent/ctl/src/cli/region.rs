@@ -9,7 +9,7 @@ use kernel_glue::region::{Region, Regions};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{View, output};
+use super::{HostView, output};
 use agent::region::{on_its_driver, refusal};
 use agent::{probe, program, request};
 use domain::Domain;
@@ -18,8 +18,8 @@ use domain::refusal::Refusal;
 const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
 
 /// The program that asks VFIO; only on the host itself is there a device to open.
-pub(super) fn asking(view: &View) -> Result<PathBuf, Problem> {
-    if view.root != Path::new("/") {
+pub(super) fn asking(host_view: &HostView) -> Result<PathBuf, Problem> {
+    if host_view.root != Path::new("/") {
         let text =
             "a recorded host has no device to open; run this without --host, on the host itself";
         return Err(Problem::Failed(text.to_owned()));
@@ -28,36 +28,36 @@ pub(super) fn asking(view: &View) -> Result<PathBuf, Problem> {
 }
 
 /// Asks for one device, whatever VFIO driver it is on.
-pub(super) fn ask(view: &View, device: PciAddress) -> Result<Regions, Problem> {
-    let program = asking(view)?;
-    let answer = probe::ask(&program, &view.root, device);
+pub(super) fn ask(host_view: &HostView, device: PciAddress) -> Result<Regions, Problem> {
+    let program = asking(host_view)?;
+    let answer = probe::ask(&program, &host_view.root, device);
     answer.map_err(|error| refusal(device, &error).into())
 }
 
 /// The view's host; when `asked`, with what VFIO shows of the definition's devices.
 pub(super) fn host<'a>(
-    view: &'a View,
+    host_view: &'a HostView,
     domain: &Domain,
     asked: bool,
 ) -> Result<Cow<'a, Host>, Problem> {
     match asked {
-        true => ask_for(view, domain).map(Cow::Owned),
-        false => Ok(Cow::Borrowed(&view.host)),
+        true => ask_for(host_view, domain).map(Cow::Owned),
+        false => Ok(Cow::Borrowed(&host_view.host)),
     }
 }
 
 /// Says which devices it could not ask.
-fn ask_for(view: &View, domain: &Domain) -> Result<Host, Problem> {
-    let mut host = view.host.clone();
+fn ask_for(host_view: &HostView, domain: &Domain) -> Result<Host, Problem> {
+    let mut host = host_view.host.clone();
     for hostdev in &domain.hostdevs {
         let Some(device) = host.devices.get_mut(&hostdev.source) else {
             continue;
         };
-        let Some(recipe) = view.recipes.for_device(device) else {
+        let Some(recipe) = host_view.recipes.for_device(device) else {
             continue;
         };
         let right: Result<(), Problem> = on_its_driver(device, recipe).map_err(Refusal::into);
-        match right.and_then(|()| ask(view, device.address)) {
+        match right.and_then(|()| ask(host_view, device.address)) {
             Ok(regions) => device.regions = Some(regions),
             Err(Problem::Refused(why)) => {
                 output::say(&format!(

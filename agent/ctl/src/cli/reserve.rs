@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::bind::{self, quoted};
 use super::domain::{ask, options};
 use super::problem::Problem;
-use super::{Cli, View, list::or_dash, output};
+use super::{Cli, HostView, list::or_dash, output};
 use agent::reserve::{Reservation, ReserveError};
 use api::again::Effect;
 
@@ -67,16 +67,16 @@ fn ended(report: &Value) -> String {
 }
 
 /// The reservations, each with the reason where it is not in force.
-pub(super) fn found(view: &View) -> Vec<Found> {
-    let all = view.reservations.all().into_iter();
-    all.map(|one| Found::new(view, one)).collect()
+pub(super) fn found(host_view: &HostView) -> Vec<Found> {
+    let all = host_view.reservations.all().into_iter();
+    all.map(|one| Found::new(host_view, one)).collect()
 }
 
 impl Found {
-    fn new(view: &View, one: Result<Reservation, ReserveError>) -> Self {
+    fn new(host_view: &HostView, one: Result<Reservation, ReserveError>) -> Self {
         match one {
             Ok(reservation) => Self {
-                sentence: sentence(view, &reservation),
+                sentence: sentence(host_view, &reservation),
                 reservation: Some(reservation),
             },
             Err(error) => Self {
@@ -88,12 +88,15 @@ impl Found {
 }
 
 /// Why a reservation is not in force.
-fn sentence(view: &View, reservation: &Reservation) -> Option<String> {
-    let found = match reservation.device(&view.host) {
+fn sentence(host_view: &HostView, reservation: &Reservation) -> Option<String> {
+    let found = match reservation.device(&host_view.host) {
         Ok(found) => found,
         Err(refusal) => return Some(refusal.to_string()),
     };
-    let recipe = view.recipes.for_device(found).map(|recipe| &recipe.driver);
+    let recipe = host_view
+        .recipes
+        .for_device(found)
+        .map(|recipe| &recipe.driver);
     let wanted = reservation.driver.as_ref().or(recipe);
     // The kernel may spell it with the other dash.
     let name = |driver: &DriverName| driver.as_str().replace('-', "_");

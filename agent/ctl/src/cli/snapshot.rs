@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::problem::Problem;
-use super::{View, output};
+use super::{HostView, output};
 use agent::daemon::STATE;
-use agent::learned::Learned;
+use agent::known_versions::KnownVersions;
 use agent::region::Shown;
 use agent::snapshot::{MAX_BYTES, Runs, Snapshot};
 use planner::target::Target;
@@ -24,8 +24,8 @@ pub(super) struct Request {
 }
 
 /// Writes the snapshot; what could not be read stands in it, and is said.
-pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
-    let snapshot = snapshot(view, request);
+pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem> {
+    let snapshot = snapshot(host_view, request);
     output::gaps(&snapshot.host.gaps);
     if snapshot.target.versions.is_none() {
         output::say(
@@ -41,17 +41,17 @@ pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
     written.map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", path.display())))
 }
 
-fn snapshot(view: &View, request: &Request) -> Snapshot {
-    let live = view.root == Path::new("/");
-    let mut host = view.host.clone();
+fn snapshot(host_view: &HostView, request: &Request) -> Snapshot {
+    let live = host_view.root == Path::new("/");
+    let mut host = host_view.host.clone();
     let mut runs = match live {
         true => {
             let state = Path::new(STATE);
             Shown::load(state.join("regions")).add_to(&mut host);
-            Runs::here(Learned::load(state.join("versions")).versions().ok())
+            Runs::here(KnownVersions::load(state.join("versions")).versions().ok())
         }
         false => Runs {
-            versions: view.versions,
+            versions: host_view.versions,
             arch: None,
         },
     };
@@ -59,6 +59,6 @@ fn snapshot(view: &View, request: &Request) -> Snapshot {
         runs.versions = Some(target.versions);
         runs.arch = target.arch.or(runs.arch);
     }
-    let reservations = view.reservations.all().into_iter().flatten().collect();
+    let reservations = host_view.reservations.all().into_iter().flatten().collect();
     Snapshot::new(host, runs, reservations)
 }

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use super::completion;
 use super::list::to_json;
 use super::problem::Problem;
-use super::{View, defined, hint, input, output};
-use crate::picture::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
+use super::{HostView, defined, hint, input, output};
+use crate::drawing::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
 use domain::refusal::about;
 use domain::{Definition, Domain, MAX_BYTES};
-use planner::plan::{Note, Setting};
+use planner::plan::{Note, PlanInput};
 use planner::rewrite;
 use planner::target::Target;
 
@@ -44,55 +44,59 @@ pub(super) struct Request {
     file: Option<PathBuf>,
 }
 
-pub(super) fn run(view: &View, request: &Request) -> Result<(), Problem> {
-    let domain = request.domain(view)?;
+pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem> {
+    let domain = request.domain(host_view)?;
     let domain = domain.as_ref();
     match &request.svg {
-        Some(file) => return picture(view, file, domain),
-        None if request.dot => output::data(&dot::text(&machines(view, domain)))?,
-        None if request.nccl => nccl(view, domain)?,
-        None if request.matrix => print_matrix(view)?,
-        None if view.json => return as_json(view),
-        None => text(view, domain)?,
+        Some(file) => return drawing(host_view, file, domain),
+        None if request.dot => output::data(&dot::text(&machines(host_view, domain)))?,
+        None if request.nccl => nccl(host_view, domain)?,
+        None if request.matrix => print_matrix(host_view)?,
+        None if host_view.json => return as_json(host_view),
+        None => text(host_view, domain)?,
     }
-    output::gaps(&view.host.gaps);
+    output::gaps(&host_view.host.gaps);
     Ok(())
 }
 
 impl Request {
     /// The guest to draw, of libvirt or a file.
-    fn domain(&self, view: &View) -> Result<Option<Domain>, Problem> {
-        let setting = Setting::newest(&view.host, &view.recipes);
+    fn domain(&self, host_view: &HostView) -> Result<Option<Domain>, Problem> {
+        let plan_input = PlanInput::newest(&host_view.host, &host_view.recipes);
         if let Some(file) = &self.file {
             let text = input::text(file, MAX_BYTES)?;
-            return completed(view, &text, &setting).map(Some);
+            return completed(host_view, &text, &plan_input).map(Some);
         }
         let Some(name) = &self.domain else {
             return Ok(None);
         };
-        let found = defined::in_libvirt(view, name, None)?;
-        let target = found.versions.map_or(setting.target, Target::from);
-        let setting = Setting {
+        let found = defined::in_libvirt(host_view, name, None)?;
+        let target = found.versions.map_or(plan_input.target, Target::from);
+        let plan_input = PlanInput {
             target: Target {
                 iommufd: found.domain.capabilities.iommufd,
                 ..target
             },
             formatted: true,
             libvirt: &found.libvirt(),
-            ..setting
+            ..plan_input
         };
-        completed(view, &found.domain.xml, &setting).map(Some)
+        completed(host_view, &found.domain.xml, &plan_input).map(Some)
     }
 }
 
 /// The definition as the guest will have it; as it stands where it cannot be completed, since a drawing judges nothing.
-fn completed(view: &View, text: &str, setting: &Setting<'_>) -> Result<Domain, Problem> {
+fn completed(
+    host_view: &HostView,
+    text: &str,
+    plan_input: &PlanInput<'_>,
+) -> Result<Domain, Problem> {
     let definition = Definition::parse(text)?;
-    defined::say_networks(setting.libvirt, definition.domain());
-    match rewrite::rewrite(&definition, setting) {
+    defined::say_networks(plan_input.libvirt, definition.domain());
+    match rewrite::rewrite(&definition, plan_input) {
         Ok(completed) => Ok(Domain::parse(&completed.text)?),
         Err(refusal) => {
-            let refusal = hint::refusal_for_host(refusal, &view.root);
+            let refusal = hint::refusal_for_host(refusal, &host_view.root);
             output::say(&format!(
                 "note: drawn as the definition stands, which cannot be completed: {refusal}"
             ));
@@ -101,9 +105,12 @@ fn completed(view: &View, text: &str, setting: &Setting<'_>) -> Result<Domain, P
     }
 }
 
-fn text(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
-    output::text(&tree::text(&host::parts(&view.host, &view.recipes)))?;
-    output::text(&nodes(view))?;
+fn text(host_view: &HostView, domain: Option<&Domain>) -> Result<(), Problem> {
+    output::text(&tree::text(&host::parts(
+        &host_view.host,
+        &host_view.recipes,
+    )))?;
+    output::text(&nodes(host_view))?;
     match domain {
         Some(domain) => {
             let tree = tree::text(&guest::parts(domain));
@@ -114,8 +121,8 @@ fn text(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
 }
 
 /// The host, and the guest beside it, without what leads to no device that matters.
-fn machines(view: &View, domain: Option<&Domain>) -> Vec<Part> {
-    let host = host::parts(&view.host, &view.recipes);
+fn machines(host_view: &HostView, domain: Option<&Domain>) -> Vec<Part> {
+    let host = host::parts(&host_view.host, &host_view.recipes);
     let assigned = |part: &Part| {
         let mut hostdevs = domain.iter().flat_map(|domain| &domain.hostdevs);
         hostdevs.any(|one| Some(one.source) == part.device)
@@ -134,17 +141,17 @@ fn machines(view: &View, domain: Option<&Domain>) -> Vec<Part> {
         .collect()
 }
 
-fn print_matrix(view: &View) -> Result<(), Problem> {
-    let text = matrix::text(&view.host, &view.recipes);
+fn print_matrix(host_view: &HostView) -> Result<(), Problem> {
+    let text = matrix::text(&host_view.host, &host_view.recipes);
     if text.is_empty() {
-        output::none_covered(&view.root);
+        output::none_covered(&host_view.root);
     }
     output::text(&text)
 }
 
-fn picture(view: &View, file: &Path, domain: Option<&Domain>) -> Result<(), Problem> {
-    let machines = machines(view, domain);
-    let text = svg::picture(&machines[0], machines.get(1));
+fn drawing(host_view: &HostView, file: &Path, domain: Option<&Domain>) -> Result<(), Problem> {
+    let machines = machines(host_view, domain);
+    let text = svg::drawing(&machines[0], machines.get(1));
     if file == Path::new("-") {
         return output::data(&text);
     }
@@ -152,10 +159,10 @@ fn picture(view: &View, file: &Path, domain: Option<&Domain>) -> Result<(), Prob
         .map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", file.display())))
 }
 
-fn nccl(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
+fn nccl(host_view: &HostView, domain: Option<&Domain>) -> Result<(), Problem> {
     let file = match domain {
-        Some(domain) => nccl::guest(&view.host, domain),
-        None => nccl::host(&view.host, &view.recipes),
+        Some(domain) => nccl::guest(&host_view.host, domain),
+        None => nccl::host(&host_view.host, &host_view.recipes),
     };
     output::data(&file.text)?;
     for Note { code, device, text } in &file.warnings {
@@ -164,16 +171,16 @@ fn nccl(view: &View, domain: Option<&Domain>) -> Result<(), Problem> {
     Ok(())
 }
 
-fn as_json(view: &View) -> Result<(), Problem> {
-    let devices = view.host.devices.values();
-    let devices: Value = devices.map(|device| with_path(view, device)).collect();
-    let nodes: Value = view.host.numa.nodes.iter().map(node_json).collect();
-    let gaps = output::gaps_json(&view.host.gaps);
+fn as_json(host_view: &HostView) -> Result<(), Problem> {
+    let devices = host_view.host.devices.values();
+    let devices: Value = devices.map(|device| with_path(host_view, device)).collect();
+    let nodes: Value = host_view.host.numa.nodes.iter().map(node_json).collect();
+    let gaps = output::gaps_json(&host_view.host.gaps);
     output::object(json!({"devices": devices, "nodes": nodes, "gaps": gaps}))
 }
 
-fn with_path(view: &View, device: &Device) -> Value {
-    let mut value = to_json(view, device);
+fn with_path(host_view: &HostView, device: &Device) -> Value {
+    let mut value = to_json(host_view, device);
     value["path"] = json!(device.ancestors);
     let express = device.config.express();
     value["link_speed"] = json!(express.map(|express| express.link_speed()));
@@ -182,8 +189,8 @@ fn with_path(view: &View, device: &Device) -> Value {
 }
 
 /// The nodes without processors; runs of equal ones, such as a GPU's eight, take one line.
-fn nodes(view: &View) -> String {
-    let numa = &view.host.numa;
+fn nodes(host_view: &HostView) -> String {
+    let numa = &host_view.host.numa;
     let initiators = numa.generic_initiators.clone().unwrap_or_default();
     let kind = |node: &Node| {
         let initiator = match initiators.contains(node.id.into()) {

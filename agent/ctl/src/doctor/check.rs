@@ -7,7 +7,7 @@ use domain::code::Code;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
 
-use super::scene::Unseen;
+use super::scene::Unavailable;
 
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +15,7 @@ pub(crate) enum Verdict {
     /// It is as it must be.
     Pass,
     /// It could not be seen.
-    Unseen,
+    Unavailable,
     /// It may be meant so, and is worth knowing.
     Warn,
     /// A guest will not start, or not as it should.
@@ -71,16 +71,21 @@ impl Check {
     }
 
     /// It could not be seen.
-    pub(super) fn unseen(code: Code, text: impl Into<String>, why: &Unseen) -> Self {
+    pub(super) fn unavailable(code: Code, text: impl Into<String>, why: &Unavailable) -> Self {
         Self {
             needs_root: why.needs_root,
-            ..Self::new(code, Verdict::Unseen, text, Some(why.why.clone().into()))
+            ..Self::new(
+                code,
+                Verdict::Unavailable,
+                text,
+                Some(why.why.clone().into()),
+            )
         }
     }
 
     /// It is in the way, as a refusal says.
     pub(super) fn refused(refusal: &Refusal) -> Self {
-        let failed = Self::fail(refusal.code, refusal.reason.clone(), refusal.mend.clone());
+        let failed = Self::fail(refusal.code, refusal.reason.clone(), refusal.hint.clone());
         match refusal.device {
             Some(device) => failed.of(device),
             None => failed,
@@ -137,7 +142,7 @@ impl Verdict {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "PASS",
-            Self::Unseen => "NOT SEEN",
+            Self::Unavailable => "NOT SEEN",
             Self::Warn => "WARN",
             Self::Fail => "FAIL",
         }

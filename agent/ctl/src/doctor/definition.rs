@@ -1,13 +1,13 @@
 //! Definitions that have a device which a recipe covers: complete, drifted, and within the host's memory?
 
 use super::check::Check;
-use super::scene::{Definition, Libvirt, Memory, Scene, Unseen};
+use super::scene::{Definition, Libvirt, Memory, Scene, Unavailable};
 use domain::Domain;
 use domain::code::{Code, Severity};
 use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
-use planner::plan::Setting;
-use planner::proposal::Proposal;
+use planner::plan::PlanInput;
+use planner::saved_plan::SavedPlan;
 use planner::target::{Target, Versions};
 
 const COMPLETE: &str = "its definition is complete";
@@ -16,15 +16,15 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     let (versions, domains) = match &scene.libvirt {
         Ok(Libvirt::Answers { versions, domains }) => (*versions, domains),
         Ok(Libvirt::Silent { .. } | Libvirt::Failed { .. } | Libvirt::Unasked { .. }) => {
-            let why = Unseen::because("libvirt does not say it");
-            return vec![Check::unseen(
+            let why = Unavailable::because("libvirt does not say it");
+            return vec![Check::unavailable(
                 Code::DefinitionLacks,
                 "definitions are complete",
                 &why,
             )];
         }
         Err(why) => {
-            return vec![Check::unseen(
+            return vec![Check::unavailable(
                 Code::DefinitionLacks,
                 "definitions are complete",
                 why,
@@ -55,7 +55,7 @@ fn complete(scene: &Scene, versions: Versions, one: &Definition) -> Check {
 
 /// What this program itself plans, where the agent cannot be asked: codes of what is missing and of notes.
 fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Code>, Refusal> {
-    let setting = Setting {
+    let input = PlanInput {
         host: &scene.host,
         recipes: &scene.recipes,
         target: Target {
@@ -67,14 +67,14 @@ fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Co
         formatted: true,
         libvirt: &one.libvirt,
     };
-    let proposal = Proposal::make(&one.xml.parse()?, &setting)?;
-    Ok(codes(&proposal))
+    let saved_plan = SavedPlan::make(&one.xml.parse()?, &input)?;
+    Ok(codes(&saved_plan))
 }
 
 /// The codes of what a plan adds, and of the note that it replaces an older one.
-pub(super) fn codes(proposal: &Proposal) -> Vec<Code> {
-    let added = proposal.changes.iter().map(|change| change.code);
-    let notes = proposal.notes.iter().map(|note| note.code);
+pub(super) fn codes(saved_plan: &SavedPlan) -> Vec<Code> {
+    let added = saved_plan.changes.iter().map(|change| change.code);
+    let notes = saved_plan.notes.iter().map(|note| note.code);
     let drifted = notes.filter(|code| *code == Code::MarkOld);
     drifted.chain(added).collect()
 }
@@ -103,11 +103,11 @@ fn of_codes(name: &str, codes: &[Code]) -> Check {
 fn refused(scene: &Scene, refusal: &Refusal) -> Check {
     let is_srat = |gap: &kernel_glue::host::Gap| gap.path.ends_with("/SRAT");
     if refusal.code == Code::InitiatorsUnknown && scene.host.gaps.iter().any(is_srat) {
-        let why = Unseen::to_others("SRAT is not readable; run it as root");
-        return Check::unseen(Code::DefinitionLacks, COMPLETE, &why);
+        let why = Unavailable::to_others("SRAT is not readable; run it as root");
+        return Check::unavailable(Code::DefinitionLacks, COMPLETE, &why);
     }
     debug_assert!(refusal.code.severity() >= Severity::Warning);
-    Check::fail(refusal.code, refusal.message(), refusal.mend.clone())
+    Check::fail(refusal.code, refusal.message(), refusal.hint.clone())
 }
 
 /// All of a guest's memory is locked, so the host must have it.
@@ -115,11 +115,15 @@ fn memory(scene: &Scene, one: &Definition) -> Check {
     let fine = "the host has its memory";
     let memory = match &scene.boot.memory {
         Ok(memory) => memory,
-        Err(why) => return Check::unseen(Code::GuestMemory, fine, why),
+        Err(why) => return Check::unavailable(Code::GuestMemory, fine, why),
     };
     match Domain::parse(&one.xml) {
         Ok(domain) => fits(&domain, memory, one.active, fine),
-        Err(refusal) => Check::unseen(Code::GuestMemory, fine, &Unseen::because(refusal.reason)),
+        Err(refusal) => Check::unavailable(
+            Code::GuestMemory,
+            fine,
+            &Unavailable::because(refusal.reason),
+        ),
     }
 }
 

@@ -4,12 +4,12 @@ use kernel_glue::config::{Config, ConfigError};
 use kernel_glue::device::Device;
 
 use super::check::Check;
-use super::scene::{Scene, Unseen};
+use super::scene::{Scene, Unavailable};
 use super::{driver, occupancy, record};
 use domain::code::Code;
 use domain::hint::Hint;
 use planner::atomics::{self, Answer, Kernel, Question};
-use planner::plan::{Setting, initiators};
+use planner::plan::{PlanInput, initiators};
 use planner::recipe::{Need, Recipe};
 use planner::target::Versions;
 
@@ -56,9 +56,11 @@ fn answers(device: &Device) -> Check {
             "it does not answer: config space reads as all ones",
             "boot the host again; if it stays so, the device is broken or has no power",
         ),
-        Config::Unreadable(ConfigError::Io(why)) => {
-            Check::unseen(Code::BindSilent, "it answers", &Unseen::of_reason("", why))
-        }
+        Config::Unreadable(ConfigError::Io(why)) => Check::unavailable(
+            Code::BindSilent,
+            "it answers",
+            &Unavailable::of_reason("", why),
+        ),
         _ => Check::pass(Code::BindSilent, "it answers").with(device.id.to_string()),
     }
 }
@@ -138,17 +140,17 @@ fn node(scene: &Scene, device: &Device) -> Check {
 fn initiator_nodes(scene: &Scene, device: &Device, recipe: &Recipe) -> Option<Check> {
     recipe.initiators?;
     let fine = "its generic-initiator nodes are known";
-    let setting = Setting::newest(&scene.host, &scene.recipes);
+    let input = PlanInput::newest(&scene.host, &scene.recipes);
     let srat = |gap: &&kernel_glue::host::Gap| gap.path.ends_with("/SRAT");
-    Some(match initiators(&setting, device) {
+    Some(match initiators(&input, device) {
         Ok(nodes) => {
             let nodes: kernel_glue::numa::RangeList = nodes.into_iter().map(u32::from).collect();
             Check::pass(Code::InitiatorsUnknown, fine).with(format!("host nodes {nodes}"))
         }
         Err(refusal) => match scene.host.gaps.iter().find(srat) {
             Some(gap) => {
-                let why = Unseen::of_reason("SRAT: ", &gap.reason);
-                Check::unseen(Code::InitiatorsUnknown, fine, &why)
+                let why = Unavailable::of_reason("SRAT: ", &gap.reason);
+                Check::unavailable(Code::InitiatorsUnknown, fine, &why)
             }
             None => Check::refused(&refusal),
         },
@@ -172,7 +174,9 @@ fn atomics(scene: &Scene, device: &Device) -> Option<Check> {
     let hint = Hint::naming("see {}", &format!("variantctl atomics {}", device.address));
     Some(match report.driver {
         Answer::Yes => Check::pass(code, fine).with(format!("{} bits", report.host.granted())),
-        Answer::Open(finding) => Check::unseen(code, fine, &Unseen::because(finding.reason)),
+        Answer::Open(finding) => {
+            Check::unavailable(code, fine, &Unavailable::because(finding.reason))
+        }
         Answer::No(finding) if code == Code::AtomicsLacking => {
             Check::fail(code, finding.reason, hint)
         }

@@ -4,7 +4,7 @@ use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 
 use super::check::Check;
-use super::scene::{Blocked, Module, Scene, Seen, Unseen};
+use super::scene::{Blocked, Module, Scene, Seen, Unavailable};
 use domain::code::Code;
 use domain::hint::Hint;
 use planner::recipe::Recipe;
@@ -40,7 +40,7 @@ fn offered(scene: &Scene, device: &Device, name: &str, module: Option<&Module>) 
         return Check::pass(Code::ModuleMissing, fine).with(name);
     }
     if let Some(why) = unindexed(scene) {
-        return Check::unseen(Code::ModuleMissing, fine, &why);
+        return Check::unavailable(Code::ModuleMissing, fine, &why);
     }
     let release = scene.host.kernel_release.as_deref().unwrap_or("unknown");
     if own.next().is_some() {
@@ -62,10 +62,10 @@ fn offered(scene: &Scene, device: &Device, name: &str, module: Option<&Module>) 
 }
 
 /// Why `modules.alias` says nothing, where it does not.
-fn unindexed(scene: &Scene) -> Option<Unseen> {
+fn unindexed(scene: &Scene) -> Option<Unavailable> {
     let alias = |gap: &&kernel_glue::host::Gap| gap.path.ends_with("/modules.alias");
     let gap = scene.host.gaps.iter().find(alias)?;
-    Some(Unseen::of_reason("modules.alias: ", &gap.reason))
+    Some(Unavailable::of_reason("modules.alias: ", &gap.reason))
 }
 
 fn installing(name: &str) -> String {
@@ -97,8 +97,8 @@ fn file(name: &str, module: Option<&Module>) -> Check {
                 "install the package that has it again, or put the file back and run 'depmod -a'",
             ),
             (None, _) => {
-                let why = Unseen::because("no module of that name is indexed");
-                Check::unseen(Code::ModuleFile, fine, &why)
+                let why = Unavailable::because("no module of that name is indexed");
+                Check::unavailable(Code::ModuleFile, fine, &why)
             }
         },
     }
@@ -169,10 +169,10 @@ fn memory(scene: &Scene) -> Check {
                 "start no guest with it, update the firmware or switch its coherent memory on there, and boot again",
             )
         }
-        Err(why) => Check::unseen(Code::MemoryNotShown, fine, why),
+        Err(why) => Check::unavailable(Code::MemoryNotShown, fine, why),
     }
 }
 
 fn not_recorded(code: Code, text: &str) -> Check {
-    Check::unseen(code, text, &Unseen::because("not recorded"))
+    Check::unavailable(code, text, &Unavailable::because("not recorded"))
 }

@@ -1,7 +1,7 @@
 //! The host as a whole: its IOMMU, what weakens it, and limits of locked memory.
 
 use super::check::Check;
-use super::scene::{Boot, Scene, Seen, Unseen, Vendor};
+use super::scene::{Boot, Scene, Seen, Unavailable, Vendor};
 use domain::code::Code;
 use domain::hint::Hint;
 
@@ -81,7 +81,7 @@ fn switch(code: Code, on: &Seen<bool>, safe: &str, unsafe_: &str, hint: Hint) ->
     match on {
         Ok(false) => Check::pass(code, safe),
         Ok(true) => Check::warn(code, unsafe_, hint),
-        Err(why) => Check::unseen(code, safe, why),
+        Err(why) => Check::unavailable(code, safe, why),
     }
 }
 
@@ -89,7 +89,7 @@ fn acs(boot: &Boot) -> Check {
     let fine = "IOMMU groups are as the hardware isolates";
     let line = match &boot.command_line {
         Ok(line) => line,
-        Err(why) => return Check::unseen(Code::AcsOverride, fine, why),
+        Err(why) => return Check::unavailable(Code::AcsOverride, fine, why),
     };
     let word = line
         .split(' ')
@@ -109,7 +109,7 @@ fn lock_limit(scene: &Scene) -> Check {
     let fine = "libvirt can let QEMU lock all of a guest's memory";
     let can = match &scene.daemon {
         Ok(Some(daemon)) => daemon.can_lock.clone(),
-        Ok(None) => Err(Unseen::because("libvirt's daemon does not run")),
+        Ok(None) => Err(Unavailable::because("libvirt's daemon does not run")),
         Err(why) => Err(why.clone()),
     };
     match can {
@@ -122,6 +122,6 @@ fn lock_limit(scene: &Scene) -> Check {
                 "systemctl edit libvirtd",
             ),
         ),
-        Err(why) => Check::unseen(Code::LockLimit, fine, &why),
+        Err(why) => Check::unavailable(Code::LockLimit, fine, &why),
     }
 }

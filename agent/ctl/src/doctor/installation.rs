@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::check::Check;
 use super::record;
-use super::scene::{Agent, Daemon, Hook, Scene, Trouble, Unseen};
+use super::scene::{Agent, Daemon, Hook, Scene, Trouble, Unavailable};
 use domain::code::Code;
 use domain::hint::Hint;
 
@@ -50,7 +50,7 @@ fn hook(scene: &Scene) -> Vec<Check> {
     let hook = match &scene.hook {
         Ok(hook) => hook,
         Err(why) => {
-            return vec![Check::unseen(
+            return vec![Check::unavailable(
                 Code::HookMissing,
                 "libvirt's hook is installed",
                 why,
@@ -121,10 +121,10 @@ fn called(scene: &Scene, hook: &Hook) -> Check {
     let daemon = match &scene.daemon {
         Ok(Some(daemon)) => daemon,
         Ok(None) => {
-            let why = Unseen::because("libvirt's daemon does not run");
-            return Check::unseen(Code::HookNotCalled, fine, &why);
+            let why = Unavailable::because("libvirt's daemon does not run");
+            return Check::unavailable(Code::HookNotCalled, fine, &why);
         }
-        Err(why) => return Check::unseen(Code::HookNotCalled, fine, why),
+        Err(why) => return Check::unavailable(Code::HookNotCalled, fine, why),
     };
     if hook.called.is_some_and(|at| at + SLACK >= daemon.started) {
         return Check::pass(Code::HookNotCalled, fine).with("it did since it started");
@@ -140,8 +140,8 @@ fn called(scene: &Scene, hook: &Hook) -> Check {
             Hint::run(format!("systemctl restart {}", daemon.unit)).then("; guests go on running"),
         ),
         None => {
-            let why = Unseen::because("the file system does not tell how old the hook is");
-            Check::unseen(Code::HookNotCalled, fine, &why)
+            let why = Unavailable::because("the file system does not tell how old the hook is");
+            Check::unavailable(Code::HookNotCalled, fine, &why)
         }
     }
 }
@@ -183,7 +183,7 @@ fn agent(scene: &Scene) -> Vec<Check> {
     let fine = "the agent answers";
     let down = |text: &str, hint: Hint| vec![Check::fail(Code::AgentUnreachable, text, hint)];
     match &scene.agent {
-        Err(why) => vec![Check::unseen(Code::AgentUnreachable, fine, why)],
+        Err(why) => vec![Check::unavailable(Code::AgentUnreachable, fine, why)],
         Ok(Agent::NotInstalled) => down(
             "variantd is not installed",
             "install the variantd package; guests are not bound, checked or completed without it"
@@ -233,7 +233,7 @@ fn policy(scene: &Scene) -> Check {
             "no bus policy lets variantd own 'org.variantd1'",
             "install the variantd package again, then run 'systemctl reload dbus'",
         ),
-        Err(why) => Check::unseen(Code::PolicyMissing, fine, why),
+        Err(why) => Check::unavailable(Code::PolicyMissing, fine, why),
     }
 }
 
@@ -242,7 +242,7 @@ fn units(scene: &Scene) -> Vec<Check> {
     let fine = "its units start with the host";
     let enabled = match &scene.enabled {
         Ok(enabled) => enabled,
-        Err(why) => return vec![Check::unseen(Code::UnitDisabled, fine, why)],
+        Err(why) => return vec![Check::unavailable(Code::UnitDisabled, fine, why)],
     };
     let reserved = scene.reservations.as_ref().is_ok_and(|all| !all.is_empty());
     let wanted = [("variantd", true), ("variantd-reserve", reserved)];

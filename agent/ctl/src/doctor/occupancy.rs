@@ -4,15 +4,15 @@ use kernel_glue::device::Device;
 use kernel_glue::occupancy::Occupancy;
 
 use super::check::Check;
-use super::scene::{Scene, Unseen};
+use super::scene::{Scene, Unavailable};
 use agent::assign::check;
 use domain::code::Code;
 
 pub(super) fn checks(scene: &Scene, device: &Device) -> Vec<Check> {
     let fine = "nobody holds it";
     let mut checks = match scene.occupancy.get(&device.address) {
-        None => vec![unseen(fine, "not recorded")],
-        Some(Err(why)) => vec![Check::unseen(Code::BindHeld, fine, why)],
+        None => vec![unavailable(fine, "not recorded")],
+        Some(Err(why)) => vec![Check::unavailable(Code::BindHeld, fine, why)],
         Some(Ok(occupancy)) => seen(scene, device, occupancy, fine),
     };
     if !matches!(scene.occupancy.get(&device.address), Some(Ok(_))) {
@@ -63,7 +63,7 @@ fn holders(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) ->
                 "{hidden} of {} processes may not be looked into; run it as root",
                 holders.seen
             );
-            Check::unseen(Code::BindHeld, fine, &Unseen::to_others(why))
+            Check::unavailable(Code::BindHeld, fine, &Unavailable::to_others(why))
         }
     }
 }
@@ -74,7 +74,7 @@ fn group(scene: &Scene, device: &Device) -> Check {
         Some(number) if scene.allow_group => {
             Check::pass(Code::BindGroup, fine).with(format!("group {number}, by allow_group"))
         }
-        None => unseen_group(fine, "it has no IOMMU group"),
+        None => unavailable_group(fine, "it has no IOMMU group"),
         Some(number) => Check::of_result(
             Code::BindGroup,
             fine,
@@ -84,10 +84,10 @@ fn group(scene: &Scene, device: &Device) -> Check {
     }
 }
 
-fn unseen(text: &str, why: &str) -> Check {
-    Check::unseen(Code::BindHeld, text, &Unseen::because(why))
+fn unavailable(text: &str, why: &str) -> Check {
+    Check::unavailable(Code::BindHeld, text, &Unavailable::because(why))
 }
 
-fn unseen_group(text: &str, why: &str) -> Check {
-    Check::unseen(Code::BindGroup, text, &Unseen::because(why))
+fn unavailable_group(text: &str, why: &str) -> Check {
+    Check::unavailable(Code::BindGroup, text, &Unavailable::because(why))
 }

@@ -15,7 +15,7 @@ pub(super) fn reservations(scene: &Scene) -> Vec<Check> {
     let fine = "reservations are in force";
     let all = match &scene.reservations {
         Ok(all) => all,
-        Err(why) => return vec![Check::unseen(Code::ReservedUnbound, fine, why)],
+        Err(why) => return vec![Check::unavailable(Code::ReservedUnbound, fine, why)],
     };
     if all.is_empty() {
         return vec![Check::pass(Code::ReservedUnbound, "no device is reserved")];
@@ -67,7 +67,7 @@ pub(super) fn journal(scene: &Scene) -> Vec<Check> {
     let fine = "no change of a device failed half-way";
     let journal = match &scene.journal {
         Ok(journal) => journal,
-        Err(why) => return vec![Check::unseen(Code::BindDegraded, fine, why)],
+        Err(why) => return vec![Check::unavailable(Code::BindDegraded, fine, why)],
     };
     let works = matches!(scene.agent, Ok(Agent::Answers(_)));
     let mut checks = unusable(journal);
@@ -75,7 +75,7 @@ pub(super) fn journal(scene: &Scene) -> Vec<Check> {
     checks.extend(records.iter().filter_map(|record| held(record, works)));
     let manual = records.iter().filter_map(|record| record.manual.as_ref());
     let undone = manual.filter(|one| Manual::is_unsettled(one));
-    checks.extend(undone.map(|one| half_way(one.device.to_string(), "by hand or reservation")));
+    checks.extend(undone.map(|one| incomplete(one.device.to_string(), "by hand or reservation")));
     if checks.is_empty() {
         checks.push(Check::pass(Code::BindDegraded, fine));
     }
@@ -90,10 +90,10 @@ fn held(record: &DeviceRecord, works: bool) -> Option<Check> {
         Phase::Bound => false,
     };
     let device = record.device.to_string();
-    is_left.then(|| half_way(device, &format!("for domain '{}'", of.domain.name)))
+    is_left.then(|| incomplete(device, &format!("for domain '{}'", of.domain.name)))
 }
 
-fn half_way(device: String, what: &str) -> Check {
+fn incomplete(device: String, what: &str) -> Check {
     let text = format!("a change of it {what} failed half-way or was cut off");
     let hint = Hint::run(format!("variantctl recover {device}"));
     Check::fail(Code::BindDegraded, text, hint).of(device)

@@ -19,18 +19,18 @@ use planner::recipe::{Recipe, Recipes};
 use planner::target::Versions;
 
 /// What was seen, or why not.
-pub(crate) type Seen<T> = Result<T, Unseen>;
+pub(crate) type Seen<T> = Result<T, Unavailable>;
 
 /// Why something could not be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unseen {
+pub(crate) struct Unavailable {
     /// In words.
     pub why: String,
     /// Root would see it.
     pub needs_root: bool,
 }
 
-impl Unseen {
+impl Unavailable {
     /// Root would not see it either.
     pub(crate) fn because(why: impl Into<String>) -> Self {
         Self {

@@ -9,7 +9,7 @@ use super::check::{Check, Group, Verdict};
 #[allow(missing_docs)]
 pub(crate) struct Tally {
     pub passed: usize,
-    pub unseen: usize,
+    pub unavailable: usize,
     pub warned: usize,
     pub failed: usize,
 }
@@ -24,7 +24,7 @@ impl Tally {
         let count = |verdict| checks.iter().filter(|one| one.verdict == verdict).count();
         Self {
             passed: count(Verdict::Pass),
-            unseen: count(Verdict::Unseen),
+            unavailable: count(Verdict::Unavailable),
             warned: count(Verdict::Warn),
             failed: count(Verdict::Fail),
         }
@@ -37,7 +37,7 @@ pub(crate) fn text(checks: &[Check], quiet: bool) -> String {
     let mut out = String::new();
     for group in Group::ALL {
         let of_group = checks.iter().filter(|check| check.group == group);
-        let asks = |check: &&Check| !quiet || check.verdict > Verdict::Unseen;
+        let asks = |check: &&Check| !quiet || check.verdict > Verdict::Unavailable;
         let shown: Vec<&Check> = of_group.filter(asks).collect();
         if shown.is_empty() {
             continue;

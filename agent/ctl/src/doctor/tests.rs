@@ -10,7 +10,8 @@ use kernel_glue::rebind::Before;
 
 use super::check::Verdict;
 use super::scene::{
-    Agent, Blocked, Daemon, Hook, Journal, Libvirt, Memory, Module, Scene, Trouble, Unseen, Vendor,
+    Agent, Blocked, Daemon, Hook, Journal, Libvirt, Memory, Module, Scene, Trouble, Unavailable,
+    Vendor,
 };
 use super::testing::{
     answers, at, bad, check, definition, holder, hook, module, ready, variant, with_companion,
@@ -238,11 +239,11 @@ fn refused() -> super::scene::Definition {
 
 #[test]
 fn each_failure_has_its_code_and_what_mends_it() {
-    for (index, (spoil, code, mend)) in FAILURES.iter().enumerate() {
+    for (index, (spoil, code, words)) in FAILURES.iter().enumerate() {
         let failed = check(&spoiled(*spoil), *code);
         let hint = failed.hint.clone().unwrap_or_default();
         assert_eq!(failed.verdict, Verdict::Fail, "{index}: {failed:?}");
-        assert!(hint.as_str().contains(mend), "{index}: {failed:?}");
+        assert!(hint.as_str().contains(words), "{index}: {failed:?}");
     }
 }
 
@@ -276,16 +277,16 @@ const WARNINGS: &[(Spoil, Code, &str)] = &[
 
 #[test]
 fn each_warning_has_its_code_and_a_hint() {
-    for (index, (spoil, code, mend)) in WARNINGS.iter().enumerate() {
+    for (index, (spoil, code, words)) in WARNINGS.iter().enumerate() {
         let warned = check(&spoiled(*spoil), *code);
         let hint = warned.hint.clone().unwrap_or_default();
         assert_eq!(warned.verdict, Verdict::Warn, "{index}: {warned:?}");
-        assert!(hint.as_str().contains(mend), "{index}: {warned:?}");
+        assert!(hint.as_str().contains(words), "{index}: {warned:?}");
     }
 }
 
-fn hidden<T>() -> Result<T, Unseen> {
-    Err(Unseen::to_others("run it as root"))
+fn hidden<T>() -> Result<T, Unavailable> {
+    Err(Unavailable::to_others("run it as root"))
 }
 
 /// What cannot be seen of a ready host.
@@ -327,9 +328,13 @@ fn gap(path: &str) -> Gap {
 fn what_cannot_be_seen_is_neither_passed_nor_failed() {
     for (index, (spoil, code)) in HIDDEN.iter().enumerate() {
         let scene = spoiled(*spoil);
-        let unseen = check(&scene, *code);
-        assert_eq!(unseen.verdict, Verdict::Unseen, "{index}: {unseen:?}");
-        assert!(unseen.hint.is_some(), "{index}: {unseen:?}");
+        let unavailable = check(&scene, *code);
+        assert_eq!(
+            unavailable.verdict,
+            Verdict::Unavailable,
+            "{index}: {unavailable:?}"
+        );
+        assert!(unavailable.hint.is_some(), "{index}: {unavailable:?}");
     }
 }
 

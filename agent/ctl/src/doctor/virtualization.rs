@@ -13,8 +13,8 @@ const NO_DRIVER: &str = "no connection driver available";
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     match &scene.libvirt {
         Err(why) => vec![
-            Check::unseen(Code::LibvirtSilent, "libvirt answers", why),
-            Check::unseen(Code::TargetOld, "its versions can express the recipes", why),
+            Check::unavailable(Code::LibvirtSilent, "libvirt answers", why),
+            Check::unavailable(Code::TargetOld, "its versions can express the recipes", why),
         ],
         Ok(Libvirt::Silent { unit, why }) => vec![silent(unit.as_deref(), why)],
         Ok(Libvirt::Failed { unit, why }) => vec![failed(unit.as_deref(), why)],

@@ -87,8 +87,8 @@ fn read(path: &Path) -> Result<(Host, Runs), Refusal> {
         return Ok((snapshot.host, snapshot.target));
     }
     let host = Host::read(path).map_err(|failure| {
-        let mend = "name snapshots, or directories of recorded hosts";
-        Refusal::new(Code::SnapshotUnreadable, failure.to_string(), mend)
+        let hint = "name snapshots, or directories of recorded hosts";
+        Refusal::new(Code::SnapshotUnreadable, failure.to_string(), hint)
     })?;
     Ok((host, Runs::default()))
 }

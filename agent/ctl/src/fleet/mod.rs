@@ -13,7 +13,7 @@ use agent::snapshot::Runs;
 use domain::Definition;
 use domain::code::Code;
 use domain::refusal::Refusal;
-use planner::plan::{Plan, Setting};
+use planner::plan::{Plan, PlanInput};
 use planner::recipe::Recipes;
 use planner::revert::revert;
 use planner::rewrite;
@@ -101,12 +101,12 @@ impl<'a> Question<'a> {
     #[must_use]
     pub(crate) fn of(&self, host: &Host, runs: Runs) -> Answer {
         let versions = runs.versions.unwrap_or(Versions::NEWEST_TESTED);
-        let setting = Setting {
+        let input = PlanInput {
             replace: self.replace,
             target: self.target.unwrap_or(versions.into()),
-            ..Setting::newest(host, self.recipes)
+            ..PlanInput::newest(host, self.recipes)
         };
-        match self.planned(&setting, runs) {
+        match self.planned(&input, runs) {
             Ok((shape, findings)) => Answer {
                 shape: Some(shape),
                 findings,
@@ -118,13 +118,13 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn planned(&self, setting: &Setting<'_>, runs: Runs) -> Result<(Shape, Vec<Finding>), Refusal> {
+    fn planned(&self, input: &PlanInput<'_>, runs: Runs) -> Result<(Shape, Vec<Finding>), Refusal> {
         self.runs_natively(runs)?;
-        let plan = rewrite::rewrite(&self.base, setting)?.plan;
+        let plan = rewrite::rewrite(&self.base, input)?.plan;
         if let Some(unmet) = &plan.unmet {
             return Err(unmet.clone());
         }
-        let mut findings = drivers(setting.host, &plan)?;
+        let mut findings = drivers(input.host, &plan)?;
         findings.extend(unjudged(&plan));
         if runs.versions.is_none() && self.target.is_none() && !plan.devices.is_empty() {
             findings.push(Finding::new(
@@ -136,9 +136,9 @@ impl<'a> Question<'a> {
             ));
         }
         if let Some(completed) = &self.completed {
-            findings.extend(rewrite::verify(completed, setting).err().map(as_it_is));
+            findings.extend(rewrite::verify(completed, input).err().map(as_it_is));
         }
-        Ok((Shape::of(&plan, setting.target.versions), findings))
+        Ok((Shape::of(&plan, input.target.versions), findings))
     }
 
     fn runs_natively(&self, runs: Runs) -> Result<(), Refusal> {
@@ -172,7 +172,7 @@ impl From<Refusal> for Finding {
         Self {
             code: refusal.code,
             device: refusal.device,
-            text: format!("{}; {}", refusal.reason, refusal.mend),
+            text: format!("{}; {}", refusal.reason, refusal.hint),
         }
     }
 }
@@ -201,8 +201,8 @@ fn drivers(host: &Host, plan: &Plan) -> Result<Vec<Finding>, Refusal> {
         }
         if !host.variants.is_empty() {
             let reason = format!("its kernel has no driver '{}'", planned.driver);
-            let mend = "install a kernel that has it";
-            return Err(Refusal::new(Code::FleetDriver, reason, mend).of(planned.address));
+            let hint = "install a kernel that has it";
+            return Err(Refusal::new(Code::FleetDriver, reason, hint).of(planned.address));
         }
         unknown.push(Finding {
             device: Some(planned.address),

@@ -85,9 +85,9 @@ fn a_kernel_without_the_driver_does_not_fit_and_one_not_seen_is_said() {
         (None, vec![Code::FleetDriver])
     );
     host.variants.clear();
-    let unseen = answer(&text, &host, newest());
-    assert!(unseen.shape.is_some());
-    assert_eq!(codes(&unseen.findings), [Code::FleetDriverUnknown]);
+    let unavailable = answer(&text, &host, newest());
+    assert!(unavailable.shape.is_some());
+    assert_eq!(codes(&unavailable.findings), [Code::FleetDriverUnknown]);
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn another_architecture_and_a_missing_device_do_not_fit() {
 fn a_completed_guest_is_planned_anew_and_said_not_to_start_as_it_is() {
     let (text, here) = (guest(), host("gh200-1gpu"));
     let recipes = Recipes::shipped().expect("recipes");
-    let setting = Setting::newest(&here, &recipes);
-    let done = rewrite::rewrite(&text.parse().expect("definition"), &setting)
+    let input = PlanInput::newest(&here, &recipes);
+    let done = rewrite::rewrite(&text.parse().expect("definition"), &input)
         .expect("completed")
         .text;
     let same = answer(&done, &here, newest());

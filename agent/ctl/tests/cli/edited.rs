@@ -60,7 +60,7 @@ fn a_window_that_the_user_enlarged_is_kept_when_a_gpu_is_exchanged() {
 }
 
 /// A definition with complete initiators among QEMU's arguments.
-fn by_hand(initiators: u32) -> String {
+fn manual(initiators: u32) -> String {
     let mut arguments = String::new();
     let mut add = |option: &str, value: String| {
         arguments += &format!("<qemu:arg value='{option}'/><qemu:arg value='{value}'/>");
@@ -81,9 +81,9 @@ fn by_hand(initiators: u32) -> String {
 
 #[test]
 fn initiators_written_by_hand_are_left_alone_when_complete_and_named_when_not() {
-    let whole = by_hand(8);
+    let whole = manual(8);
     assert_eq!(completed(&whole), whole);
-    let (status, said) = failure(&run("rewrite", &by_hand(7)));
+    let (status, said) = failure(&run("rewrite", &manual(7)));
     assert_eq!(status, 1, "{said}");
     assert!(said.contains("7 of the 8 initiators"), "{said}");
     assert!(said.contains("VD-NUM-010"), "{said}");

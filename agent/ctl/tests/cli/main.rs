@@ -114,7 +114,7 @@ golden!(
     "../case/gh200-all/domain.xml"
 );
 golden!(
-    gh200_picture,
+    gh200_drawing,
     "gh200-4gpu",
     "topology",
     "--svg",
@@ -355,15 +355,15 @@ fn a_recipe_file_is_checked_before_it_counts() {
         &["recipe", "check", &file.to_string_lossy()],
     ));
     assert_eq!(status, 1);
-    let mend = "run 'variantctl recipe show --shipped nvidia-grace > ";
-    assert!(said.contains("is empty") && said.contains(mend), "{said}");
+    let hint = "run 'variantctl recipe show --shipped nvidia-grace > ";
+    assert!(said.contains("is empty") && said.contains(hint), "{said}");
     let over = ["--recipes", &dir.path().to_string_lossy()].map(String::from);
     let with = |verb: &[&'static str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
         command.args(&over).args(["recipe", "show", "nvidia-grace"]);
         command.args(verb).output().expect("variantctl runs")
     };
-    assert!(failure(&with(&[])).1.contains(mend));
+    assert!(failure(&with(&[])).1.contains(hint));
     assert_eq!(stdout(&with(&["--shipped"])), shipped);
     assert_eq!(
         failure(&variantctl(&host("lab"), &["recipe", "show", "no-such"])).0,

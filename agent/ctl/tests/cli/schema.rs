@@ -107,9 +107,9 @@ fn settings_are_as_their_schema_says_each_with_its_line() {
         &stdout(&run(&["--json", "config", "check"])),
     );
     let text = stdout(&run(&["config", "show"]));
-    let has = |setting: &str, origin: &str| {
+    let has = |input: &str, origin: &str| {
         let mut lines = text.lines();
-        lines.any(|line| line.starts_with(setting) && line.ends_with(origin))
+        lines.any(|line| line.starts_with(input) && line.ends_with(origin))
     };
     assert!(has("repair = false ", "variantd.conf:2"), "{text}");
     assert!(has("allow_group = true ", "10-a.conf:1"), "{text}");

@@ -164,8 +164,8 @@ fn every_case_gives_what_is_committed() {
         }
         report += &differences(&case, &case.committed(), &generated);
     }
-    let mend = "read the differences; 'cargo xtask regen golden' writes them";
-    assert!(report.is_empty(), "{report}{mend}");
+    let hint = "read the differences; 'cargo xtask regen golden' writes them";
+    assert!(report.is_empty(), "{report}{hint}");
 }
 
 #[test]

@@ -80,8 +80,11 @@ impl<'a> Judged<'a> {
     pub(super) fn root_index(&self) -> Option<usize> {
         let root = |step: &Step<'a>| step.port() == Some(Port::RootPort);
         let first = self.path.first();
-        let unseen = first.is_some_and(|step| step.hidden().is_some());
-        self.path.iter().rposition(root).or(unseen.then_some(0))
+        let unavailable = first.is_some_and(|step| step.hidden().is_some());
+        self.path
+            .iter()
+            .rposition(root)
+            .or(unavailable.then_some(0))
     }
 
     pub(super) fn root_port(&self) -> Option<PciAddress> {

@@ -1,13 +1,13 @@
 //! What an operator should know of a guest with host devices, and what changes nothing.
 
 use super::locked::Locked;
-use super::{Assigned, Note, Plan, Setting};
+use super::{Assigned, Note, Plan, PlanInput};
 use domain::Domain;
 use domain::code::Code;
 
 /// Adds the notes that hold for every guest with covered devices.
 pub(super) fn plan(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     plan: &mut Plan,
@@ -31,6 +31,6 @@ pub(super) fn plan(
     note(
         Code::MemoryLocked,
         None,
-        Locked::of(setting, domain).text(domain),
+        Locked::of(input, domain).text(domain),
     );
 }

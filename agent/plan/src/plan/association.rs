@@ -7,18 +7,18 @@
 use kernel_glue::device::Device;
 use kernel_glue::numa::{Node, Numa, NumaNode};
 
-use super::Setting;
+use super::PlanInput;
 use domain::code::Code;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
 
 /// The `count` host nodes of `device`, in cell order.
 pub(super) fn nodes(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     device: &Device,
     count: usize,
 ) -> Result<Vec<NumaNode>, Refusal> {
-    let host = setting.host;
+    let host = input.host;
     if let Some(nodes) = host
         .srat
         .as_ref()
@@ -37,7 +37,7 @@ pub(super) fn nodes(
             .cloned()
             .ok_or_else(|| unknown(device, count, &format!("node {node} is no head of a group")));
     }
-    from_socket(setting, device, &groups)
+    from_socket(input, device, &groups)
 }
 
 fn from_srat(device: &Device, nodes: &[NumaNode], count: usize) -> Result<Vec<NumaNode>, Refusal> {
@@ -48,8 +48,8 @@ fn from_srat(device: &Device, nodes: &[NumaNode], count: usize) -> Result<Vec<Nu
         "the firmware's SRAT gives it {} generic initiators, the recipe wants {count}",
         nodes.len()
     );
-    let mend = "check the firmware's version, or override the recipe's 'cells'";
-    Err(Refusal::new(Code::InitiatorsUnknown, reason, mend).of(device.address))
+    let hint = "check the firmware's version, or override the recipe's 'cells'";
+    Err(Refusal::new(Code::InitiatorsUnknown, reason, hint).of(device.address))
 }
 
 /// Groups of `count` initiator nodes with consecutive ids; `None` when they do not divide evenly.
@@ -70,11 +70,11 @@ fn initiators(numa: &Numa) -> impl Iterator<Item = &Node> {
 }
 
 fn from_socket(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     device: &Device,
     groups: &[Vec<NumaNode>],
 ) -> Result<Vec<NumaNode>, Refusal> {
-    let numa = &setting.host.numa;
+    let numa = &input.host.numa;
     let count = groups.first().map_or(0, Vec::len);
     let socket = device
         .numa_node
@@ -83,7 +83,7 @@ fn from_socket(
         .iter()
         .filter(|group| nearest(numa, group) == Some(socket))
         .collect();
-    let peers: Vec<&Device> = peers(setting, device, socket).collect();
+    let peers: Vec<&Device> = peers(input, device, socket).collect();
     if near.len() != peers.len() {
         let why = format!(
             "socket {socket} has {} devices and {} groups",
@@ -117,16 +117,13 @@ pub(super) fn socket(numa: &Numa, device: &Device) -> Option<NumaNode> {
 
 /// Devices of the same recipe on the same socket, by address.
 fn peers<'a>(
-    setting: &Setting<'a>,
+    input: &PlanInput<'a>,
     device: &Device,
     socket: NumaNode,
 ) -> impl Iterator<Item = &'a Device> {
-    let recipe = setting
-        .recipes
-        .for_device(device)
-        .map(|recipe| &recipe.name);
-    let recipes = setting.recipes;
-    setting.host.devices.values().filter(move |peer| {
+    let recipe = input.recipes.for_device(device).map(|recipe| &recipe.name);
+    let recipes = input.recipes;
+    input.host.devices.values().filter(move |peer| {
         peer.numa_node == Some(socket) && recipes.for_device(peer).map(|r| &r.name) == recipe
     })
 }
@@ -183,6 +180,6 @@ fn unknown(device: &Device, count: usize, why: &str) -> Refusal {
         "which {count} generic-initiator nodes of the host belong to it cannot be told: {why}"
     );
     let sentence = "run as root so that /sys/firmware/acpi/tables/SRAT can be read, and see {}";
-    let mend = Hint::with(sentence, "variantctl topology");
-    Refusal::new(Code::InitiatorsUnknown, reason, mend).of(device.address)
+    let hint = Hint::with(sentence, "variantctl topology");
+    Refusal::new(Code::InitiatorsUnknown, reason, hint).of(device.address)
 }

@@ -5,7 +5,7 @@
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 
-use super::{Assigned, Change, Note, Plan, Setting, host_device, placement, switch};
+use super::{Assigned, Change, Note, Plan, PlanInput, host_device, placement, switch};
 use crate::atomics::{Answer, Finding, Guest, Kernel, Question, report, report_planned};
 use crate::recipe::{Need, Placement, Recipe};
 use domain::Domain;
@@ -26,14 +26,14 @@ placement = { own_root_port = true }
 
 /// Notes what stands between the host's AtomicOps and each driver that wants them.
 pub(super) fn plan(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     plan: &mut Plan,
 ) {
     let wanting = |one: &&Assigned<'_>| one.recipe.atomics.need != Need::Ignore;
     for one in assigned.iter().filter(wanting) {
-        let answer = judge(setting, domain, one, plan);
+        let answer = judge(input, domain, one, plan);
         let Some(finding) = answer.finding() else {
             continue;
         };
@@ -50,19 +50,19 @@ pub(super) fn plan(
 }
 
 /// Whether the driver gets them in the completed guest.
-fn judge(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>, plan: &Plan) -> Answer {
+fn judge(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>, plan: &Plan) -> Answer {
     let question = Question {
-        host: setting.host,
-        recipes: setting.recipes,
-        kernel: Kernel::of(setting.host.kernel_release.as_deref()),
-        qemu: setting.target.versions.qemu,
+        host: input.host,
+        recipes: input.recipes,
+        kernel: Kernel::of(input.host.kernel_release.as_deref()),
+        qemu: input.target.versions.qemu,
     };
     let added = plan.added_for.get(&one.hostdev.source);
     let moved = added.is_some_and(|added| added.ports().next().is_some());
     let moving = plan.changes.iter().any(|change| {
         change.device == Some(one.hostdev.source) && change.path.ends_with("/address")
     });
-    let mirrored = switch::of(setting.host, one).is_some();
+    let mirrored = switch::of(input.host, one).is_some();
     if moved && moving {
         return report_planned(&question, one.device, mirrored).driver;
     }
@@ -75,24 +75,24 @@ fn judge(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>, plan: &Plan
 
 fn refusal(one: &Assigned<'_>, finding: &Finding) -> Refusal {
     let command = format!("variantctl atomics {}", one.hostdev.source);
-    let mend = Hint::naming("see {}", &command).then(&format!(
+    let hint = Hint::naming("see {}", &command).then(&format!(
         ", or say need = \"prefer\" in [atomics] of recipe '{}'",
         one.recipe.name
     ));
-    Refusal::new(Code::AtomicsLacking, finding.reason.clone(), mend).of(one.hostdev.source)
+    Refusal::new(Code::AtomicsLacking, finding.reason.clone(), hint).of(one.hostdev.source)
 }
 
 /// The place alone: the expander bus stays as the recipe wants it, a mirrored switch does not.
 pub(super) fn placed(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     devices: &[PciAddress],
 ) -> Result<Vec<Change>, Refusal> {
     let hostdevs = domain.hostdevs.iter();
     let hostdevs = hostdevs.filter(|hostdev| devices.contains(&hostdev.source));
     let found = hostdevs.map(|hostdev| {
-        let device = host_device(setting.host, hostdev.source)?;
-        Ok((hostdev, device, for_place(setting, device)))
+        let device = host_device(input.host, hostdev.source)?;
+        Ok((hostdev, device, for_place(input, device)))
     });
     let found: Vec<_> = found.collect::<Result<_, Refusal>>()?;
     let assigned = found.iter().map(|(hostdev, device, recipe)| Assigned {
@@ -100,21 +100,21 @@ pub(super) fn placed(
         device,
         recipe,
     });
-    let setting = Setting {
+    let input = PlanInput {
         replace: true,
-        ..*setting
+        ..*input
     };
     let mut plan = Plan::default();
     let assigned: Vec<Assigned<'_>> = assigned.collect();
-    placement::plan(&setting, domain, &assigned, &mut plan)?;
+    placement::plan(&input, domain, &assigned, &mut plan)?;
     plan.changes
         .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
     Ok(plan.changes)
 }
 
-fn for_place(setting: &Setting<'_>, device: &Device) -> Recipe {
+fn for_place(input: &PlanInput<'_>, device: &Device) -> Recipe {
     let bare = || Recipe::parse("place-alone.toml", PLACE_ALONE).expect("a recipe of our own");
-    let recipe = setting.recipes.for_device(device).cloned();
+    let recipe = input.recipes.for_device(device).cloned();
     let mut recipe = recipe.unwrap_or_else(bare);
     recipe.placement = Placement {
         own_root_port: true,

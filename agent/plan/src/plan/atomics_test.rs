@@ -25,7 +25,7 @@ fn fixture(atomics: &str) -> Fixture {
 
 fn plan(fixture: &Fixture, inner: &str) -> plan::Plan {
     let domain = Domain::parse(&guest(&hostdev(GPU, inner))).expect("a domain");
-    plan::plan(&fixture.setting(), &domain).expect("a plan")
+    plan::plan(&fixture.input(), &domain).expect("a plan")
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn the_place_alone_changes_the_address_and_nothing_else() {
     let on_root_bus = "      <address type='pci' bus='0' slot='5' function='0'/>\n";
     let text = guest(&hostdev(nic, on_root_bus));
     let domain = Domain::parse(&text).expect("a domain");
-    let changes = plan::placed(&fixture.setting(), &domain, &[address(nic)]).expect("changes");
+    let changes = plan::placed(&fixture.input(), &domain, &[address(nic)]).expect("changes");
     let edits: Vec<_> = changes
         .iter()
         .flat_map(|change| change.edits.clone())
@@ -84,6 +84,6 @@ fn the_place_alone_changes_the_address_and_nothing_else() {
     );
     assert_eq!(mended.lines().count(), text.lines().count() + 1);
     let again = Domain::parse(&mended).expect("a domain");
-    let none = plan::placed(&fixture.setting(), &again, &[address(nic)]).expect("changes");
+    let none = plan::placed(&fixture.input(), &again, &[address(nic)]).expect("changes");
     assert_eq!(none, []);
 }

@@ -7,7 +7,7 @@ use kernel_glue::device::Device;
 
 use super::aperture::Port;
 use super::window::GIB;
-use super::{Plan, Setting, qemu};
+use super::{Plan, PlanInput, qemu};
 use crate::recipe::Member;
 use domain::{Domain, Hostdev};
 
@@ -22,20 +22,20 @@ const UNNUMBERED: u32 = 1 << 16;
 
 /// Sizes in KiB: what VFIO says when it was asked, else the recipe's BARs beside the small ones of sysfs, which does not show
 /// those that the variant driver emulates.
-pub(super) fn of(setting: &Setting<'_>, device: &Device) -> Vec<u64> {
+pub(super) fn of(input: &PlanInput<'_>, device: &Device) -> Vec<u64> {
     let regions = device.regions.iter().flatten();
     let asked = regions.filter(|region| region.is_64bit_prefetchable());
     match device.regions {
         Some(_) => asked.map(|region| kib(region.size)).collect(),
-        None => known(setting, device),
+        None => known(input, device),
     }
 }
 
 /// The same without VFIO's answer.
-pub(super) fn known(setting: &Setting<'_>, device: &Device) -> Vec<u64> {
+pub(super) fn known(input: &PlanInput<'_>, device: &Device) -> Vec<u64> {
     let shown = device.bars.iter().filter(|bar| bar.is_64bit_prefetchable());
     let shown: Vec<u64> = shown.map(|bar| kib(bar.size)).collect();
-    let recipe = setting.recipes.for_device(device);
+    let recipe = input.recipes.for_device(device);
     let table = recipe
         .and_then(|recipe| recipe.member(device))
         .map(table)
@@ -63,11 +63,11 @@ fn table(member: &Member) -> Vec<u64> {
 }
 
 /// What the recipe and sysfs say that a device takes at least, in KiB.
-pub(super) fn least(setting: &Setting<'_>, device: &Device) -> u64 {
+pub(super) fn least(input: &PlanInput<'_>, device: &Device) -> u64 {
     if device.regions.is_some() {
         return 0;
     }
-    let recipe = setting.recipes.for_device(device);
+    let recipe = input.recipes.for_device(device);
     let member = recipe.and_then(|recipe| recipe.member(device));
     let window = member.map_or(0, |member| member.window_gib.saturating_mul(GIB));
     let shown = device.bars.iter().filter(|bar| bar.is_64bit_prefetchable());
@@ -84,12 +84,12 @@ fn kib(bytes: u64) -> u64 {
 
 /// The host devices that a guest is assigned, by `<hostdev>` or among QEMU's arguments, as far as this host has them.
 pub(super) fn devices<'a>(
-    setting: &Setting<'a>,
+    input: &PlanInput<'a>,
     domain: &'a Domain,
 ) -> impl Iterator<Item = (Option<&'a Hostdev>, &'a Device)> {
     let hostdevs = domain.hostdevs.iter();
     let hostdevs = hostdevs.map(|hostdev| (Some(hostdev), hostdev.source));
-    let host = setting.host;
+    let host = input.host;
     let all = hostdevs.chain(qemu::assigned(domain).into_iter().map(|at| (None, at)));
     all.filter_map(|(hostdev, at)| Some((hostdev, host.devices.get(&at)?)))
 }
@@ -97,7 +97,7 @@ pub(super) fn devices<'a>(
 /// The ports of each root bridge in the order in which firmware gives them addresses: the guest's own root bus, then expander
 /// buses by their numbers. `behind` has the expander of devices that are planned behind one.
 pub(super) fn roots(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     behind: &BTreeMap<PciAddress, u32>,
     plan: &Plan,
@@ -107,7 +107,7 @@ pub(super) fn roots(
         ports: BTreeMap::new(),
     };
     roots.add(0, UNNUMBERED).bars.push(OTHERS);
-    for (number, (hostdev, device)) in (UNNUMBERED + 1..).zip(devices(setting, domain)) {
+    for (number, (hostdev, device)) in (UNNUMBERED + 1..).zip(devices(input, domain)) {
         let added = plan.added_for.get(&device.address);
         let new = added.and_then(|added| added.ports().next());
         let address = hostdev.and_then(|hostdev| hostdev.address);
@@ -115,7 +115,7 @@ pub(super) fn roots(
         let port = new.or(bus.filter(|bus| *bus != 0)).unwrap_or(number);
         let expander = behind.get(&device.address).copied();
         let root = expander.unwrap_or_else(|| roots.above(port));
-        roots.add(root, port).bars.extend(of(setting, device));
+        roots.add(root, port).bars.extend(of(input, device));
     }
     for (number, (bus, reserve)) in (0..).zip(qemu::reserved(domain)) {
         let port = bus.unwrap_or(2 * UNNUMBERED + number);

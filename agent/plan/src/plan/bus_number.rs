@@ -114,8 +114,8 @@ fn too_few(domain: &Domain, (index, own): (u32, u32), needs: u32, has: u32) -> R
     refusal(reason, virsh::edit(domain, &what))
 }
 
-fn refusal(reason: String, mend: Hint) -> Refusal {
-    Refusal::new(Code::GuestBusNumbers, reason, mend).at("/domain/devices/controller/target")
+fn refusal(reason: String, hint: Hint) -> Refusal {
+    Refusal::new(Code::GuestBusNumbers, reason, hint).at("/domain/devices/controller/target")
 }
 
 #[cfg(test)]

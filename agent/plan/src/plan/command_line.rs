@@ -10,7 +10,7 @@ use kernel_glue::numa::RangeList;
 use super::cells::first_cell;
 use super::distance::{Place, Projection};
 use super::layout::Layout;
-use super::{Assigned, Change, Plan, Setting, alias, virsh, window};
+use super::{Assigned, Change, Plan, PlanInput, alias, virsh, window};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
@@ -41,10 +41,10 @@ impl Arguments {
     /// The 64-bit MMIO window of `virt` in KiB. Beyond its default of 512 GiB that takes QEMU 10.0.
     pub(super) fn window(
         &mut self,
-        setting: &Setting<'_>,
+        input: &PlanInput<'_>,
         kib: u64,
     ) -> Result<Option<Piece>, Refusal> {
-        let versions = setting.target.versions;
+        let versions = input.target.versions;
         if kib == DEFAULT_WINDOW {
             return Ok(None);
         }
@@ -185,8 +185,8 @@ fn refuse_numa(domain: &Domain, ours: &[&Argument]) -> Result<(), Refusal> {
     }
     let reason =
         "its <qemu:commandline> has '-numa' already, which the initiators' nodes would contradict";
-    let mend = virsh::edit(domain, "remove those arguments");
-    Err(Refusal::new(Code::CommandLineTaken, reason, mend).at("/domain/qemu:commandline"))
+    let hint = virsh::edit(domain, "remove those arguments");
+    Err(Refusal::new(Code::CommandLineTaken, reason, hint).at("/domain/qemu:commandline"))
 }
 
 fn initiators(

@@ -21,9 +21,9 @@ pub(super) fn check(domain: &Domain) -> Option<Refusal> {
         "write the root first, as <controller type='pci' index='0' model='{}'/>, or remove it,",
         domain.root_model().unwrap_or("pcie-root")
     );
-    let mend = virsh::edit(domain, &root);
+    let hint = virsh::edit(domain, &root);
     let at = format!("/domain/devices/controller[@type='pci'][@index='{index}']");
-    Some(Refusal::new(Code::XmlValue, reason, mend).at(at))
+    Some(Refusal::new(Code::XmlValue, reason, hint).at(at))
 }
 
 fn root(domain: &Domain) -> Option<(u32, String)> {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::fragment::push_number;
-use super::{Assigned, Setting, window};
+use super::{Assigned, PlanInput, window};
 use crate::json;
 use crate::recipe::{AcpiTable, Expander, Guest, Initiators, Need, Recipe, Smmu, Window};
 use crate::target::Version;
@@ -76,9 +76,9 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn of(one: &Assigned<'a>, setting: &Setting<'_>) -> Self {
+    fn of(one: &Assigned<'a>, input: &PlanInput<'_>) -> Self {
         let device = one.device;
-        let asked = window::asked_kib(device).filter(|_| window::differs(setting, device));
+        let asked = window::asked_kib(device).filter(|_| window::differs(input, device));
         let member = one.recipe.member(device);
         Self {
             address: device.address,
@@ -94,7 +94,7 @@ impl<'a> Facts<'a> {
 
 /// The digest of what a plan is made of; `host_nodes` has the initiators of each assigned device.
 pub(super) fn digest(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     assigned: &[Assigned<'_>],
     host_nodes: &[&[NumaNode]],
 ) -> String {
@@ -107,13 +107,13 @@ pub(super) fn digest(
             _ => said.insert((one.recipe, json::text(&Needs::from(one.recipe)))),
         };
         hash.update(&*needs);
-        hash.update(json::text(&Facts::of(one, setting)));
+        hash.update(json::text(&Facts::of(one, input)));
     }
     hash.update(json::text(&host_nodes));
-    hash.update(distances(setting, host_nodes));
-    let host = setting.host;
+    hash.update(distances(input, host_nodes));
+    let host = input.host;
     hash.update(json::text(&(
-        abilities(setting),
+        abilities(input),
         host.iommufd,
         host.nests_smmu,
     )));
@@ -128,8 +128,8 @@ pub(super) fn digest(
 }
 
 /// Distances between the sockets and the devices' initiators: as many as the square of the cells, so without a serializer.
-fn distances(setting: &Setting<'_>, host_nodes: &[&[NumaNode]]) -> String {
-    let numa = &setting.host.numa;
+fn distances(input: &PlanInput<'_>, host_nodes: &[&[NumaNode]]) -> String {
+    let numa = &input.host.numa;
     let sockets = numa
         .nodes
         .iter()
@@ -154,8 +154,8 @@ fn distances(setting: &Setting<'_>, host_nodes: &[&[NumaNode]]) -> String {
 }
 
 /// Which pieces the versions can express: a newer version that can do no more changes nothing.
-fn abilities(setting: &Setting<'_>) -> Vec<&'static str> {
-    let versions = setting.target.versions;
+fn abilities(input: &PlanInput<'_>) -> Vec<&'static str> {
+    let versions = input.target.versions;
     let libvirt = [
         ("acpi-nodeset", Version::ACPI_NODESET),
         ("acpi-table-raw", Version::ACPI_TABLE_RAW),

@@ -58,10 +58,10 @@ impl Projection<'_> {
     fn host(&self, from: NumaNode, to: NumaNode) -> Result<u8, Refusal> {
         self.numa.distance(from, to).ok_or_else(|| {
             let reason = format!("the host gives no distance from node {from} to node {to}");
-            let mend = format!(
+            let hint = format!(
                 "see /sys/devices/system/node/node{from}/distance and the firmware's SLIT, or give the recipe an [initiators.fallback]"
             );
-            Refusal::new(Code::DistanceMissing, reason, mend)
+            Refusal::new(Code::DistanceMissing, reason, hint)
         })
     }
 

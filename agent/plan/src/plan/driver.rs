@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Plan, Setting, virsh};
+use super::{Assigned, Change, Plan, PlanInput, virsh};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
@@ -21,20 +21,20 @@ const PLAIN: &str = "vfio-pci";
 
 /// Devices whose hostdev lacks the name of its driver; refuses what contradicts it.
 pub(super) fn unnamed(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
 ) -> Result<BTreeSet<PciAddress>, Refusal> {
     let mut unnamed = BTreeSet::new();
     for one in assigned {
-        if lacks_name(setting, domain, one)? {
+        if lacks_name(input, domain, one)? {
             unnamed.insert(one.hostdev.source);
         }
     }
     Ok(unnamed)
 }
 
-fn lacks_name(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Result<bool, Refusal> {
+fn lacks_name(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result<bool, Refusal> {
     let wanted = one.recipe.driver.as_str();
     let named = one.hostdev.driver.as_ref();
     if let Some(kind) = named.and_then(|driver| driver.name.as_deref())
@@ -46,8 +46,8 @@ fn lacks_name(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Res
         Some(model) if same(model, wanted) => Ok(false),
         Some(model) => Err(contradicts(domain, one, "model", model)),
         None if wanted == PLAIN => Ok(false),
-        None if setting.target.versions.libvirt < Version::DRIVER_MODEL => {
-            unmanaged(setting, domain, one).map(|()| false)
+        None if input.target.versions.libvirt < Version::DRIVER_MODEL => {
+            unmanaged(input, domain, one).map(|()| false)
         }
         None => Ok(true),
     }
@@ -166,25 +166,25 @@ fn contradicts(domain: &Domain, one: &Assigned<'_>, attribute: &str, value: &str
         "its <driver {attribute}='{value}'> contradicts recipe '{}', which needs '{}'",
         one.recipe.name, one.recipe.driver
     );
-    let mend = virsh::edit(domain, "remove the <driver> element");
-    Refusal::new(Code::DriverWrong, reason, mend)
+    let hint = virsh::edit(domain, "remove the <driver> element");
+    Refusal::new(Code::DriverWrong, reason, hint)
         .of(one.hostdev.source)
         .at("/domain/devices/hostdev/driver")
 }
-fn unmanaged(setting: &Setting<'_>, domain: &Domain, one: &Assigned<'_>) -> Result<(), Refusal> {
+fn unmanaged(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result<(), Refusal> {
     if !one.hostdev.managed {
         return Ok(());
     }
     let reason = format!(
         "libvirt {} puts a managed device on {PLAIN}, and recipe '{}' needs '{}'",
-        setting.target.versions.libvirt, one.recipe.name, one.recipe.driver
+        input.target.versions.libvirt, one.recipe.name, one.recipe.driver
     );
     let newer = format!(
         ": variantd binds the device; or use libvirt {}",
         Version::DRIVER_MODEL
     );
-    let mend = virsh::edit(domain, "set managed='no'").then(&newer);
-    Err(Refusal::new(Code::DriverWrong, reason, mend)
+    let hint = virsh::edit(domain, "set managed='no'").then(&newer);
+    Err(Refusal::new(Code::DriverWrong, reason, hint)
         .of(one.hostdev.source)
         .at("/domain/devices/hostdev/@managed"))
 }

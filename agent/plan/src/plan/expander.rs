@@ -12,7 +12,7 @@ use kernel_glue::address::PciAddress;
 
 use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
-use super::{Assigned, Note, Plan, Setting, association, binding, switch, virsh};
+use super::{Assigned, Note, Plan, PlanInput, association, binding, switch, virsh};
 use crate::recipe::Per;
 use domain::code::Code;
 use domain::hint::{Hint, line};
@@ -31,7 +31,7 @@ pub(super) struct Port {
 
 /// The PCI buses of the finished guest.
 pub(super) struct Buses<'a> {
-    setting: &'a Setting<'a>,
+    input: &'a PlanInput<'a>,
     domain: &'a Domain,
     /// Index of the next new controller.
     next: u32,
@@ -59,13 +59,13 @@ struct Expander {
 impl<'a> Buses<'a> {
     /// The buses there are, and the devices that are on them already.
     pub(super) fn of(
-        setting: &'a Setting<'a>,
+        input: &'a PlanInput<'a>,
         domain: &'a Domain,
         assigned: &[Assigned<'_>],
     ) -> Result<Self, Refusal> {
         let numbers = domain.controllers.iter().filter_map(|c| c.bus_number);
         let mut buses = Self {
-            setting,
+            input,
             domain,
             next: domain.next_controller(),
             lowest: numbers.map(u32::from).min().unwrap_or(BUSES),
@@ -77,7 +77,7 @@ impl<'a> Buses<'a> {
             buses.keep(one)?;
         }
         for one in assigned {
-            let host = switch::of(setting.host, one);
+            let host = switch::of(input.host, one);
             if let Some((host, up)) = host.zip(switch::upstream(domain, one)) {
                 let slot = buses.next_slot(up.index);
                 buses.switches.insert(host, (up.index, slot));
@@ -127,7 +127,7 @@ impl<'a> Buses<'a> {
         if let Some(address) = self.domain.conventional().next() {
             return Err(conventional(self.domain, one, address));
         }
-        if let Some(host) = switch::of(self.setting.host, one) {
+        if let Some(host) = switch::of(self.input.host, one) {
             plan.notes.push(switch::note(one, host));
             let port = self.behind_switch(host, plan);
             return self.numbered(one, port);
@@ -240,12 +240,12 @@ impl<'a> Buses<'a> {
         let (Some(iommu), false) = (&one.device.iommu, per_device) else {
             return 1;
         };
-        let recipes = self.setting.recipes;
+        let recipes = self.input.recipes;
         let same = |device: &&kernel_glue::device::Device| {
             device.iommu.as_ref() == Some(iommu)
                 && recipes.for_device(device).map(|r| &r.name) == Some(&one.recipe.name)
         };
-        let count = self.setting.host.devices.values().filter(same).count();
+        let count = self.input.host.devices.values().filter(same).count();
         u32::try_from(count).unwrap_or(BUSES).max(1)
     }
 
@@ -263,8 +263,8 @@ impl<'a> Buses<'a> {
             [only] => return Some(only),
             _ => {}
         }
-        let socket = association::socket(&self.setting.host.numa, one.device);
-        let numa = &self.setting.host.numa;
+        let socket = association::socket(&self.input.host.numa, one.device);
+        let numa = &self.input.host.numa;
         let cell = socket.and_then(|node| {
             let here = |cell: &&u32| binding::node(numa, self.domain, **cell) == Some(node);
             with_cpus.iter().find(here).copied()
@@ -325,9 +325,9 @@ fn shared(domain: &Domain, one: &Assigned<'_>, index: u32, other: &str, own: &st
     let reason =
         format!("expander bus {index} serves '{other}' already, and it belongs to '{own}'");
     let name = &domain.name;
-    let mend = Hint::run(line(["variantctl", "prepare", "--replace", name]))
+    let hint = Hint::run(line(["variantctl", "prepare", "--replace", name]))
         .then(&format!(", or move its root port with 'virsh edit {name}'"));
-    Refusal::new(Code::GuestExpanderShared, reason, mend)
+    Refusal::new(Code::GuestExpanderShared, reason, hint)
         .of(one.hostdev.source)
         .at("/domain/devices/controller[@model='pcie-expander-bus']")
 }
@@ -343,8 +343,8 @@ fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> R
         "write a controller for bus {bus}, such as <controller type='pci' index='{bus}' model='pcie-to-pci-bridge'/>, or remove that \
          address,"
     );
-    let mend = virsh::edit(domain, &what);
-    Refusal::new(Code::XmlValue, reason, mend)
+    let hint = virsh::edit(domain, &what);
+    Refusal::new(Code::XmlValue, reason, hint)
         .of(one.hostdev.source)
         .at("/domain/devices/*/address")
 }
@@ -352,8 +352,8 @@ fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> R
 fn full(domain: &Domain, one: &Assigned<'_>) -> Refusal {
     let reason = "the guest has no PCI bus number left for its root port: there are 256";
     let what = "assign fewer devices, or give expander buses a lower 'busNr'";
-    let mend = virsh::edit(domain, what);
-    Refusal::new(Code::GuestBusNumbers, reason, mend)
+    let hint = virsh::edit(domain, what);
+    Refusal::new(Code::GuestBusNumbers, reason, hint)
         .of(one.hostdev.source)
         .at("/domain/devices/controller/target")
 }

@@ -1,27 +1,27 @@
 //! Virtual functions: those that no recipe is for, and physical functions that VFIO refuses while theirs are enabled.
 
-use super::{Assigned, Note, Plan, Setting};
+use super::{Assigned, Note, Plan, PlanInput};
 use crate::atomics;
 use domain::code::Code;
 use domain::{Domain, Hostdev};
 
 /// Adds the notes on virtual functions.
 pub(super) fn plan(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     plan: &mut Plan,
 ) {
-    let enabled = assigned.iter().filter_map(|one| enabled(setting, one));
+    let enabled = assigned.iter().filter_map(|one| enabled(input, one));
     let over = domain.hostdevs.iter();
-    let over = over.filter_map(|hostdev| passed_over(setting, hostdev));
+    let over = over.filter_map(|hostdev| passed_over(input, hostdev));
     let mut notes: Vec<Note> = enabled.chain(over).collect();
     notes.sort_by_key(|note| note.device);
     plan.notes.extend(notes);
 }
 
-fn enabled(setting: &Setting<'_>, one: &Assigned<'_>) -> Option<Note> {
-    let count = setting.host.virtual_functions(one.device.address).count();
+fn enabled(input: &PlanInput<'_>, one: &Assigned<'_>) -> Option<Note> {
+    let count = input.host.virtual_functions(one.device.address).count();
     (count > 0).then(|| Note {
         code: Code::FunctionsEnabled,
         device: Some(one.device.address),
@@ -30,9 +30,9 @@ fn enabled(setting: &Setting<'_>, one: &Assigned<'_>) -> Option<Note> {
 }
 
 /// A virtual function with a physical one's id, such as an NVIDIA vGPU: it stays on its vendor's driver.
-fn passed_over(setting: &Setting<'_>, hostdev: &Hostdev) -> Option<Note> {
-    let device = setting.host.devices.get(&hostdev.source)?;
-    let recipe = &setting.recipes.passing_over(device)?.name;
+fn passed_over(input: &PlanInput<'_>, hostdev: &Hostdev) -> Option<Note> {
+    let device = input.host.devices.get(&hostdev.source)?;
+    let recipe = &input.recipes.passing_over(device)?.name;
     let driver = device.driver.as_ref();
     let stays = match driver {
         Some(driver) if hostdev.managed => format!(

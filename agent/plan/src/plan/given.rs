@@ -182,13 +182,13 @@ fn incomplete(domain: &Domain, fault: &str) -> Refusal {
         format!("its <qemu:commandline> has NUMA nodes or initiators of its own, but {fault}");
     let what = "add what is missing there, or remove all 'node' and 'acpi-generic-initiator' arguments \
                     so that they are added as elements,";
-    let mend = virsh::edit(domain, what);
-    Refusal::new(Code::CommandLineTaken, reason, mend).at("/domain/qemu:commandline")
+    let hint = virsh::edit(domain, what);
+    Refusal::new(Code::CommandLineTaken, reason, hint).at("/domain/qemu:commandline")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Setting;
+    use super::super::PlanInput;
     use super::super::testing::{Fixture, guest, hostdev};
     use super::*;
     use crate::fixture::{rewrite, verify};
@@ -218,25 +218,25 @@ mod tests {
             .replace("</devices>", &line)
     }
 
-    fn targets(fixture: &Fixture) -> [Setting<'_>; 2] {
-        ["libvirt=12.8,qemu=11.1", "libvirt=11.3,qemu=10.0"].map(|target| Setting {
+    fn targets(fixture: &Fixture) -> [PlanInput<'_>; 2] {
+        ["libvirt=12.8,qemu=11.1", "libvirt=11.3,qemu=10.0"].map(|target| PlanInput {
             target: target.parse().expect("target"),
-            ..fixture.setting()
+            ..fixture.input()
         })
     }
 
     #[test]
     fn complete_initiators_of_the_users_own_are_left_alone_and_the_guest_starts() {
         let fixture = Fixture::new();
-        for setting in targets(&fixture) {
+        for input in targets(&fixture) {
             let text = own("hostdev0", 1..9);
-            let rewritten = rewrite(&text, &setting).expect("planned");
+            let rewritten = rewrite(&text, &input).expect("planned");
             assert_eq!(rewritten.text, text);
             let device = &rewritten.plan.devices[0];
             assert_eq!(device.cells.to_string(), "1-8");
             let note = |note: &Note| note.code == Code::InitiatorsGiven;
             assert!(rewritten.plan.notes.iter().any(note));
-            verify(&text, &setting).expect("it starts");
+            verify(&text, &input).expect("it starts");
         }
     }
 
@@ -264,12 +264,12 @@ mod tests {
             ),
             (bent("</qemu:c", &(other + "</qemu:c")), "another device's"),
         ] {
-            for setting in targets(&fixture) {
-                let refusal = rewrite(&text, &setting).expect_err("incomplete");
+            for input in targets(&fixture) {
+                let refusal = rewrite(&text, &input).expect_err("incomplete");
                 assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
                 assert!(refusal.reason.contains(words), "{words}: {refusal}");
                 assert!(
-                    refusal.mend.as_str().starts_with("add what is missing"),
+                    refusal.hint.as_str().starts_with("add what is missing"),
                     "{refusal}"
                 );
             }

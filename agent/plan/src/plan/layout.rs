@@ -82,9 +82,9 @@ impl<'a> Layout<'a> {
         };
         let reason = format!("its <acpi nodeset='{nodeset}'> {why}");
         let name = &self.domain.name;
-        let mend = virsh::edit(self.domain, "remove the <acpi> element");
-        let mend = mend.then(&format!(" and run 'variantctl prepare {name}'"));
-        Err(Refusal::new(Code::NodesetWrong, reason, mend)
+        let hint = virsh::edit(self.domain, "remove the <acpi> element");
+        let hint = hint.then(&format!(" and run 'variantctl prepare {name}'"));
+        Err(Refusal::new(Code::NodesetWrong, reason, hint)
             .of(one.hostdev.source)
             .at("/domain/devices/hostdev/acpi"))
     }

@@ -6,7 +6,7 @@
 use kernel_glue::config::Express;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Note, Part, Plan, Setting};
+use super::{Assigned, Change, Note, Part, Plan, PlanInput};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
@@ -20,7 +20,7 @@ const WIDTHS: [u32; 7] = [1, 2, 4, 8, 12, 16, 32];
 
 /// Plans the links of new and known root ports.
 pub(super) fn plan(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     plan: &Plan,
@@ -38,7 +38,7 @@ pub(super) fn plan(
             });
             continue;
         };
-        let link = slowest(setting, one).zip(Some(port));
+        let link = slowest(input, one).zip(Some(port));
         match link {
             Some(((speed, width), port)) => {
                 wanted.push(set(port, "x-speed", speed.to_owned()));
@@ -90,15 +90,15 @@ fn set(port: u32, name: &str, value: String) -> Override {
 }
 
 /// Speed and width that every link from the root to the device has at least; `None` where one is not visible.
-fn slowest(setting: &Setting<'_>, one: &Assigned<'_>) -> Option<(&'static str, u32)> {
+fn slowest(input: &PlanInput<'_>, one: &Assigned<'_>) -> Option<(&'static str, u32)> {
     let ancestors = one.device.ancestors.iter();
-    let bridges = ancestors.map(|address| setting.host.devices.get(address));
+    let bridges = ancestors.map(|address| input.host.devices.get(address));
     let path = bridges.chain([Some(one.device)]);
     let links: Vec<&Express> = path
         .map(|device| device?.config.express())
         .collect::<Option<_>>()?;
     let speed = links.iter().map(|link| link.link_speed()).min()?;
-    let speed = speed.min(fastest(setting.target.versions.qemu));
+    let speed = speed.min(fastest(input.target.versions.qemu));
     let width = links.iter().map(|link| link.link_width()).min()?;
     let speed = SPEEDS.get(usize::try_from(speed.checked_sub(1)?).ok()?)?;
     WIDTHS.contains(&width).then_some((*speed, width))

@@ -10,7 +10,7 @@
 
 mod limit;
 
-use super::Setting;
+use super::PlanInput;
 use super::qemu::{self, Given};
 use super::virsh;
 use domain::code::Code;
@@ -36,8 +36,8 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    pub(super) fn of(setting: &Setting<'_>, domain: &Domain) -> Self {
-        let pooled = setting.libvirt.assigned(domain);
+    pub(super) fn of(input: &PlanInput<'_>, domain: &Domain) -> Self {
+        let pooled = input.libvirt.assigned(domain);
         let arguments = qemu::given(domain);
         let further = arguments.iter().filter(|given| given.is_vfio()).count();
         let devices = count(domain.hostdevs.len() + pooled + further);
@@ -57,7 +57,7 @@ impl Locked {
             nvme_disks,
             vdpa,
             viommu,
-            limit: limit::computed(domain, pooled, setting.target.versions.libvirt),
+            limit: limit::computed(domain, pooled, input.target.versions.libvirt),
         }
     }
 
@@ -103,13 +103,13 @@ impl Locked {
             false => raise,
             true => format!("remove it, since libvirt sets a fitting limit by itself, or {raise},"),
         };
-        let mend = virsh::edit(domain, &what);
+        let hint = virsh::edit(domain, &what);
         let reason = format!(
             "<hard_limit> is {limit} KiB, and {} all {} KiB of the guest's memory{together}",
             self.who(),
             self.memory
         );
-        Some(Refusal::new(Code::HardLimit, reason, mend).at("/domain/memtune/hard_limit"))
+        Some(Refusal::new(Code::HardLimit, reason, hint).at("/domain/memtune/hard_limit"))
     }
 
     /// A limit that suffices, in KiB.
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn of(domain: &Domain) -> Locked {
-        Locked::of(&Fixture::new().setting(), domain)
+        Locked::of(&Fixture::new().input(), domain)
     }
 
     fn locked(text: &str) -> u64 {
@@ -270,7 +270,7 @@ mod tests {
         let refusal = with(8191, "<iommu model='intel'/>").expect("refused");
         assert_eq!(refusal.code, Code::HardLimit);
         assert!(refusal.reason.contains("8388608 KiB"), "{refusal}");
-        assert!(refusal.mend.as_str().contains("9437184 KiB"), "{refusal}");
+        assert!(refusal.hint.as_str().contains("9437184 KiB"), "{refusal}");
         assert!(with(4095, "").is_some());
     }
 
@@ -305,11 +305,11 @@ mod tests {
             libvirt,
             ..Versions::NEWEST_TESTED
         };
-        let setting = Setting {
+        let input = PlanInput {
             target: versions.into(),
-            ..fixture.setting()
+            ..fixture.input()
         };
-        let plan = rewrite(text, &setting).expect("a plan").plan;
+        let plan = rewrite(text, &input).expect("a plan").plan;
         let mut notes = plan.notes.into_iter();
         let note = notes.find(|note| note.code == Code::MemoryLocked);
         note.expect("a note").text

@@ -58,7 +58,7 @@ use domain::{Added, Domain, Hostdev, Piece};
 
 /// What a plan is made against.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting<'a> {
+pub struct PlanInput<'a> {
     /// The host that will run the domain.
     pub host: &'a Host,
     /// The recipes in force.
@@ -76,7 +76,7 @@ pub struct Setting<'a> {
     pub libvirt: &'a FromLibvirt,
 }
 
-impl<'a> Setting<'a> {
+impl<'a> PlanInput<'a> {
     /// What somebody asks of a text of his own, for the newest versions that are tested.
     #[must_use]
     pub fn newest(host: &'a Host, recipes: &'a Recipes) -> Self {
@@ -239,14 +239,14 @@ pub(crate) struct Origin {
 ///
 /// # Errors
 /// A refusal where the host does not tell what is needed.
-pub(crate) fn origin(setting: &Setting<'_>, domain: &Domain) -> Result<Origin, Refusal> {
-    let assigned = assigned(setting, domain)?;
-    let nodes = assigned.iter().map(|one| host_nodes(setting, one));
+pub(crate) fn origin(input: &PlanInput<'_>, domain: &Domain) -> Result<Origin, Refusal> {
+    let assigned = assigned(input, domain)?;
+    let nodes = assigned.iter().map(|one| host_nodes(input, one));
     let nodes: Vec<Vec<NumaNode>> = nodes.collect::<Result<_, _>>()?;
     let nodes: Vec<&[NumaNode]> = nodes.iter().map(Vec::as_slice).collect();
     let digest = match assigned.is_empty() {
         true => String::new(),
-        false => digest::digest(setting, &assigned, &nodes),
+        false => digest::digest(input, &assigned, &nodes),
     };
     let devices = assigned.len();
     Ok(Origin { digest, devices })
@@ -257,41 +257,41 @@ pub(crate) fn origin(setting: &Setting<'_>, domain: &Domain) -> Result<Origin, R
 /// # Errors
 /// A refusal where the domain contradicts a recipe, the host does not tell what is needed, or the
 /// versions cannot express it.
-pub fn plan(setting: &Setting<'_>, domain: &Domain) -> Result<Plan, Refusal> {
-    plan_from(setting, domain, None)
+pub fn plan(input: &PlanInput<'_>, domain: &Domain) -> Result<Plan, Refusal> {
+    plan_from(input, domain, None)
 }
 
 /// The same where the origin is known: of this domain, or of this domain with other pieces of ours in it, whose mark can
 /// have let more devices count.
 pub(crate) fn plan_from(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     origin: Option<&Origin>,
 ) -> Result<Plan, Refusal> {
-    let domain = &*target::settled(setting, domain)?;
-    let assigned = assigned(setting, domain)?;
+    let domain = &*target::settled(input, domain)?;
+    let assigned = assigned(input, domain)?;
     let mut plan = Plan {
         domain: domain.name.clone(),
         ..Plan::default()
     };
-    function::plan(setting, domain, &assigned, &mut plan);
-    unjudged::plan(setting, domain, !assigned.is_empty(), &mut plan);
+    function::plan(input, domain, &assigned, &mut plan);
+    unjudged::plan(input, domain, !assigned.is_empty(), &mut plan);
     if assigned.is_empty() {
         return Ok(plan);
     }
-    target::check(setting, domain, &assigned, &mut plan)?;
-    rule::check(setting, domain, &assigned)?;
+    target::check(input, domain, &assigned, &mut plan)?;
+    rule::check(input, domain, &assigned)?;
     let given = given::Initiators::of(domain, &assigned)?;
-    pieces(setting, domain, &assigned, &given, &mut plan)?;
+    pieces(input, domain, &assigned, &given, &mut plan)?;
     given.note(domain, &mut plan);
-    atomics::plan(setting, domain, &assigned, &mut plan);
-    advice::plan(setting, domain, &assigned, &mut plan);
+    atomics::plan(input, domain, &assigned, &mut plan);
+    advice::plan(input, domain, &assigned, &mut plan);
     let known = origin.filter(|origin| origin.devices == assigned.len());
     plan.digest = known.map_or_else(
-        || planned_digest(setting, &assigned, &plan),
+        || planned_digest(input, &assigned, &plan),
         |origin| origin.digest.clone(),
     );
-    debug_assert_eq!(plan.digest, planned_digest(setting, &assigned, &plan));
+    debug_assert_eq!(plan.digest, planned_digest(input, &assigned, &plan));
     let all_given = (plan.devices.iter()).all(|one| given.nodes(one.address).is_some());
     let left_alone = all_given && domain.mark.is_none() && plan.changes.is_empty();
     if !left_alone {
@@ -305,26 +305,26 @@ pub(crate) fn plan_from(
     debug_assert!(
         plan.changes
             .iter()
-            .all(|change| is_addition(setting, change.code))
+            .all(|change| is_addition(input, change.code))
     );
     plan.changes
         .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
     Ok(plan)
 }
 
-fn planned_digest(setting: &Setting<'_>, assigned: &[Assigned<'_>], plan: &Plan) -> String {
+fn planned_digest(input: &PlanInput<'_>, assigned: &[Assigned<'_>], plan: &Plan) -> String {
     let devices = plan.devices.iter();
     let nodes: Vec<&[NumaNode]> = devices.map(|one| one.host_nodes.as_slice()).collect();
-    digest::digest(setting, assigned, &nodes)
+    digest::digest(input, assigned, &nodes)
 }
 
 /// True for a piece that can be missing; with `replace` also for an address that breaks a rule.
-fn is_addition(setting: &Setting<'_>, code: Code) -> bool {
-    code.severity() == Severity::Missing || setting.replace || code == Code::GuestNoExpander
+fn is_addition(input: &PlanInput<'_>, code: Code) -> bool {
+    code.severity() == Severity::Missing || input.replace || code == Code::GuestNoExpander
 }
 
 fn pieces(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     all: &[Assigned<'_>],
     given: &given::Initiators,
@@ -337,19 +337,19 @@ fn pieces(
     for one in own {
         placement::check(domain, one)?;
         let nodes = given.nodes(one.hostdev.source).cloned().unwrap_or_default();
-        let host_nodes = host_nodes(setting, one).unwrap_or_default();
+        let host_nodes = host_nodes(input, one).unwrap_or_default();
         plan.devices.push(numa::planned(one, nodes, host_nodes));
     }
-    let unnamed = driver::unnamed(setting, domain, assigned)?;
-    let behind = placement::plan(setting, domain, assigned, plan)?;
-    let through = smmu::plan(setting, domain, assigned, &behind, plan)?;
+    let unnamed = driver::unnamed(input, domain, assigned)?;
+    let behind = placement::plan(input, domain, assigned, plan)?;
+    let through = smmu::plan(input, domain, assigned, &behind, plan)?;
     driver::write(assigned, &unnamed, &through, plan);
-    let part = link::plan(setting, domain, assigned, plan);
+    let part = link::plan(input, domain, assigned, plan);
     plan.add(part);
-    let part = window::plan(setting, domain, all, &behind, &mut arguments, plan)?;
+    let part = window::plan(input, domain, all, &behind, &mut arguments, plan)?;
     plan.add(part);
-    plan.add(table::plan(setting, domain, assigned, &mut arguments));
-    numa::plan(setting, domain, assigned, &mut arguments, plan)?;
+    plan.add(table::plan(input, domain, assigned, &mut arguments));
+    numa::plan(input, domain, assigned, &mut arguments, plan)?;
     plan.devices.sort_by_key(|device| device.address);
     arguments.write(domain, plan)
 }
@@ -359,33 +359,33 @@ fn pieces(
 /// # Errors
 /// A refusal when the host has no such device, or the guest no room for a port.
 pub fn placed(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     devices: &[PciAddress],
 ) -> Result<Vec<Change>, Refusal> {
-    atomics::placed(setting, domain, devices)
+    atomics::placed(input, domain, devices)
 }
 
 /// The host nodes that are generic initiators of a device with a recipe, in cell order.
 ///
 /// # Errors
 /// A refusal when the host does not tell which they are.
-pub fn initiators(setting: &Setting<'_>, device: &Device) -> Result<Vec<NumaNode>, Refusal> {
-    let recipe = setting.recipes.for_device(device);
+pub fn initiators(input: &PlanInput<'_>, device: &Device) -> Result<Vec<NumaNode>, Refusal> {
+    let recipe = input.recipes.for_device(device);
     let rules = recipe.and_then(|recipe| recipe.initiators);
     rules.map_or(Ok(Vec::new()), |rules| {
-        association::nodes(setting, device, rules.cells)
+        association::nodes(input, device, rules.cells)
     })
 }
 
-fn host_nodes(setting: &Setting<'_>, one: &Assigned<'_>) -> Result<Vec<NumaNode>, Refusal> {
+fn host_nodes(input: &PlanInput<'_>, one: &Assigned<'_>) -> Result<Vec<NumaNode>, Refusal> {
     one.recipe.initiators.map_or(Ok(Vec::new()), |rules| {
-        association::nodes(setting, one.device, rules.cells)
+        association::nodes(input, one.device, rules.cells)
     })
 }
 
 /// The hostdevs that have a recipe, by address; none for a guest of Xen, LXC or another hypervisor.
-fn assigned<'a>(setting: &Setting<'a>, domain: &'a Domain) -> Result<Vec<Assigned<'a>>, Refusal> {
+fn assigned<'a>(input: &PlanInput<'a>, domain: &'a Domain) -> Result<Vec<Assigned<'a>>, Refusal> {
     let mut assigned: Vec<Assigned<'a>> = Vec::new();
     if !domain.platform.is_qemu() {
         return Ok(assigned);
@@ -393,13 +393,11 @@ fn assigned<'a>(setting: &Setting<'a>, domain: &'a Domain) -> Result<Vec<Assigne
     let mut hostdevs: Vec<&Hostdev> = domain.hostdevs.iter().collect();
     hostdevs.sort_by_key(|hostdev| hostdev.source);
     for hostdev in hostdevs {
-        let device = host_device(setting.host, hostdev.source)?;
-        let Some(recipe) = setting.recipes.for_device(device) else {
+        let device = host_device(input.host, hostdev.source)?;
+        let Some(recipe) = input.recipes.for_device(device) else {
             continue;
         };
-        if !(setting.asked
-            || recipe.prepare == Prepare::OnDefine
-            || domain.is_marked(hostdev.source))
+        if !(input.asked || recipe.prepare == Prepare::OnDefine || domain.is_marked(hostdev.source))
         {
             continue;
         }

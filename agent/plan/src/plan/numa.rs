@@ -6,7 +6,7 @@ use super::command_line::Arguments;
 use super::distance::Projection;
 use super::fragment::Fragment;
 use super::layout::Layout;
-use super::{Assigned, Change, Note, Plan, Planned, Setting, association, command_line};
+use super::{Assigned, Change, Note, Plan, PlanInput, Planned, association, command_line};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::{Edit, Element};
@@ -21,19 +21,19 @@ const ARM64_NODES: usize = 16;
 
 /// Plans cells, distances and nodesets.
 pub(super) fn plan(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     arguments: &mut Arguments,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
-    let elements = setting.target.versions.libvirt >= Version::ACPI_NODESET;
-    let mut layout = Layout::of(&setting.host.numa, domain, elements);
+    let elements = input.target.versions.libvirt >= Version::ACPI_NODESET;
+    let mut layout = Layout::of(&input.host.numa, domain, elements);
     let mut none = true;
     for one in assigned {
         let (mut cells, mut host_nodes) = (RangeList::default(), Vec::new());
         if let Some(rules) = one.recipe.initiators {
-            host_nodes = association::nodes(setting, one.device, rules.cells)?;
+            host_nodes = association::nodes(input, one.device, rules.cells)?;
             cells = layout.give(one, rules, &host_nodes)?;
             none &= cells.is_empty();
         }
@@ -42,8 +42,8 @@ pub(super) fn plan(
     if none {
         return Ok(());
     }
-    limit(setting, domain, &layout, plan)?;
-    let numa = &setting.host.numa;
+    limit(input, domain, &layout, plan)?;
+    let numa = &input.host.numa;
     let projection = Projection { numa };
     if !elements {
         return command_line::plan(domain, assigned, &layout, &projection, arguments, plan);
@@ -91,7 +91,7 @@ pub(super) fn planned(one: &Assigned<'_>, cells: RangeList, host_nodes: Vec<Numa
 }
 
 fn limit(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     layout: &Layout<'_>,
     plan: &mut Plan,
@@ -116,7 +116,7 @@ fn limit(
             text,
         });
     }
-    let sockets = setting
+    let sockets = input
         .host
         .numa
         .nodes

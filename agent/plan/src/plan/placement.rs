@@ -9,7 +9,7 @@ use kernel_glue::address::PciAddress;
 
 use super::expander::{self, Buses, Port};
 use super::fragment::print_all;
-use super::{Assigned, Change, Note, Plan, Setting, switch};
+use super::{Assigned, Change, Note, Plan, PlanInput, switch};
 use crate::recipe::{Need, Recipe};
 use domain::code::Code;
 use domain::edit::Edit;
@@ -20,14 +20,14 @@ use domain::{Controller, Domain, GuestAddress, Hostdev, Marked, Piece};
 /// Gives each device that has none an address of its own; refuses one that contradicts. Returns the
 /// expander bus of each device that is behind one.
 pub(super) fn plan(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     plan: &mut Plan,
 ) -> Result<BTreeMap<PciAddress, u32>, Refusal> {
-    let mut buses = Buses::of(setting, domain, assigned)?;
+    let mut buses = Buses::of(input, domain, assigned)?;
     for one in assigned.iter().filter(|one| one.recipe.own_root_port()) {
-        let Some((code, reason)) = fault(setting, domain, one, plan)? else {
+        let Some((code, reason)) = fault(input, domain, one, plan)? else {
             continue;
         };
         let port = buses.port(one, plan)?;
@@ -70,7 +70,7 @@ pub(super) fn check(domain: &Domain, one: &Assigned<'_>) -> Result<(), Refusal> 
 
 /// Why a device needs a new address; `None` when the one it has is right.
 fn fault(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     one: &Assigned<'_>,
     plan: &mut Plan,
@@ -86,7 +86,7 @@ fn fault(
         return Ok(None);
     }
     if !faults.is_empty() {
-        return match (setting.replace, demand(one.recipe)) {
+        return match (input.replace, demand(one.recipe)) {
             (true, _) => Ok(Some(joined(faults))),
             (false, Demand::Nothing) => keep(domain, one, faults, plan),
             (false, Demand::Port) if switched => keep(domain, one, faults, plan),
@@ -97,8 +97,8 @@ fn fault(
         return Ok(None);
     }
     let reason = "its root port is on no expander bus".to_owned();
-    let first = setting.formatted && !domain.is_marked(one.hostdev.source);
-    if setting.replace || first {
+    let first = input.formatted && !domain.is_marked(one.hostdev.source);
+    if input.replace || first {
         return Ok(Some((Code::GuestNoExpander, reason)));
     }
     plan.notes.push(Note {
@@ -246,10 +246,10 @@ fn edits(domain: &Domain, one: &Assigned<'_>, port: &Port) -> Vec<Edit> {
 
 fn refusal(domain: &Domain, one: &Assigned<'_>, (code, reason): (Code, String)) -> Refusal {
     let name = &domain.name;
-    let mend = Hint::run(line(["variantctl", "prepare", "--replace", name])).then(&format!(
+    let hint = Hint::run(line(["variantctl", "prepare", "--replace", name])).then(&format!(
         ", or correct the address with 'virsh edit {name}'"
     ));
-    Refusal::new(code, reason, mend)
+    Refusal::new(code, reason, hint)
         .of(one.hostdev.source)
         .at("/domain/devices/hostdev/address")
 }

@@ -1,7 +1,7 @@
 //! Guest addresses of the user's own: what a recipe rules out, what is kept, and what is said of each.
 
 use super::testing::{Fixture, address, device, guest, hostdev};
-use super::{Plan, Setting};
+use super::{Plan, PlanInput};
 use crate::fixture::rewrite;
 use crate::recipe::Recipes;
 use domain::Domain;
@@ -41,11 +41,11 @@ fn text(device: &str, place: &str) -> String {
 
 fn planned(device: &str, place: &str, replace: bool) -> Result<(Plan, String), Refusal> {
     let fixture = fixture();
-    let setting = Setting {
+    let input = PlanInput {
         replace,
-        ..fixture.setting()
+        ..fixture.input()
     };
-    let done = rewrite(&text(device, place), &setting)?;
+    let done = rewrite(&text(device, place), &input)?;
     Ok((done.plan, done.text))
 }
 
@@ -124,7 +124,7 @@ fn a_place_that_no_recipe_rules_out_is_kept_with_a_note() {
         assert!(note.contains("--replace d0"), "{note}");
         assert!(done.contains("bus='3'/>"), "{done}");
         let again = Domain::parse(&done).expect("a domain");
-        let plan = super::plan(&fixture().setting(), &again).expect("a plan");
+        let plan = super::plan(&fixture().input(), &again).expect("a plan");
         assert_eq!((plan.changes.len(), kept(&plan).len()), (0, 1));
         let (plan, done) = planned(device, switch, true).expect("moved");
         assert!(
@@ -177,7 +177,7 @@ fn an_expander_that_the_user_wrote_needs_a_bus_number_for_each_port() {
     let refusal = fixture().refusal(&with(254));
     assert_eq!(refusal.code, Code::GuestBusNumbers, "{refusal}");
     assert!(
-        refusal.mend.as_str().contains("'busNr' to 253"),
+        refusal.hint.as_str().contains("'busNr' to 253"),
         "{refusal}"
     );
 }
@@ -209,7 +209,7 @@ fn a_conventional_device_on_a_bus_without_a_controller_is_refused_before_a_port_
             .replace("'virt'", "'q35'")
     };
     let sound = "<sound model='ich6'><address type='pci' bus='1' slot='1' function='0'/></sound>";
-    let refused = rewrite(&text(sound), &fixture.setting()).expect_err("a port above");
+    let refused = rewrite(&text(sound), &fixture.input()).expect_err("a port above");
     assert_eq!(refused.code, Code::XmlValue);
     let said = refused.to_string();
     assert!(said.contains("guest address 0000:01:01.0"), "{said}");
@@ -219,7 +219,7 @@ fn a_conventional_device_on_a_bus_without_a_controller_is_refused_before_a_port_
     );
     // As it says.
     let bridge = "<controller type='pci' index='1' model='pcie-to-pci-bridge'/>";
-    let done = rewrite(&text(&format!("{bridge}{sound}")), &fixture.setting()).expect("a plan");
+    let done = rewrite(&text(&format!("{bridge}{sound}")), &fixture.input()).expect("a plan");
     assert!(
         done.text.contains("index='2' model='pcie-root-port'"),
         "{}",
@@ -242,7 +242,7 @@ fn conventional_devices_without_an_address_do_not_change_the_index_of_an_added_p
     ] {
         let text = guest(&format!("{controllers}{others}{}", hostdev(HOPPER, "")));
         let text = text.replace("aarch64", "x86_64").replace("'virt'", "'q35'");
-        let done = rewrite(&text, &fixture.setting()).expect("a plan").text;
+        let done = rewrite(&text, &fixture.input()).expect("a plan").text;
         let added = format!("index='{index}' model='pcie-root-port'");
         assert!(done.contains(&added), "{controllers}: {done}");
         let domain = Domain::parse(&done).expect("domain");

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::locked::Locked;
-use super::{Assigned, Setting, bus_number, controller, virsh};
+use super::{Assigned, PlanInput, bus_number, controller, virsh};
 use crate::target::Version;
 use domain::code::Code;
 use domain::refusal::Refusal;
@@ -13,7 +13,7 @@ use domain::{Cell, Domain, Hostdev, Iommu};
 
 /// The first rule that a domain with covered devices breaks.
 pub(super) fn check(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
 ) -> Result<(), Refusal> {
@@ -22,11 +22,11 @@ pub(super) fn check(
         .or_else(|| controller::check(domain))
         .or_else(|| acpi(domain, assigned))
         .or_else(|| acpi_tables(domain))
-        .or_else(|| nodesets(setting, domain))
+        .or_else(|| nodesets(input, domain))
         .or_else(|| distances(domain))
         .or_else(|| iommus(domain))
         .or_else(|| bus_number::check(domain))
-        .or_else(|| Locked::of(setting, domain).check(domain));
+        .or_else(|| Locked::of(input, domain).check(domain));
     broken.map_or(Ok(()), Err)
 }
 
@@ -34,9 +34,9 @@ fn device_twice(domain: &Domain) -> Option<Refusal> {
     let mut seen = BTreeSet::new();
     let again = domain.sources().filter(|source| !seen.insert(*source));
     let twice = again.min()?;
-    let mend = virsh::edit(domain, "remove one of them");
+    let hint = virsh::edit(domain, "remove one of them");
     let reason = "the definition assigns this device twice: two hostdevs, interfaces, NVMe disks or arguments of QEMU's name it";
-    let refusal = Refusal::new(Code::DeviceTwice, reason, mend);
+    let refusal = Refusal::new(Code::DeviceTwice, reason, hint);
     Some(refusal.of(twice).at("/domain/devices/hostdev"))
 }
 
@@ -54,9 +54,9 @@ fn cell_ids(domain: &Domain) -> Option<Refusal> {
     let reason = format!(
         "NUMA cell id '{wrong}' is none that libvirt takes: {why}, and a cell without an id is numbered by its place"
     );
-    let mend = virsh::edit(domain, "number the cells from 0 on");
+    let hint = virsh::edit(domain, "number the cells from 0 on");
     let at = format!("/domain/cpu/numa/cell[@id='{wrong}']");
-    Some(Refusal::new(Code::XmlValue, reason, mend).at(at))
+    Some(Refusal::new(Code::XmlValue, reason, hint).at(at))
 }
 
 /// Initiators and SMMUs are described by ACPI alone; libvirt gives a guest ACPI only when asked.
@@ -65,22 +65,22 @@ fn acpi(domain: &Domain, assigned: &[Assigned<'_>]) -> Option<Refusal> {
         .iter()
         .find(|one| one.recipe.initiators.is_some())?;
     let virt = domain.family() == "virt";
-    let (reason, mend) = if !domain.platform.acpi {
-        let mend = virsh::edit(domain, "add <features><acpi/></features>");
+    let (reason, hint) = if !domain.platform.acpi {
+        let hint = virsh::edit(domain, "add <features><acpi/></features>");
         (
             "the guest has no ACPI, which alone tells its driver of the initiators",
-            mend,
+            hint,
         )
     } else if virt && !domain.platform.firmware {
-        let mend = virsh::edit(domain, "set <os firmware='efi'>");
+        let hint = virsh::edit(domain, "set <os firmware='efi'>");
         (
             "the guest has ACPI without UEFI firmware, which libvirt refuses on this architecture",
-            mend,
+            hint,
         )
     } else {
         return None;
     };
-    let refusal = Refusal::new(Code::AcpiMissing, reason, mend);
+    let refusal = Refusal::new(Code::AcpiMissing, reason, hint);
     Some(refusal.of(one.hostdev.source).at("/domain/features/acpi"))
 }
 
@@ -92,14 +92,14 @@ fn acpi_tables(domain: &Domain) -> Option<Refusal> {
     let reason = format!(
         "the ACPI table '{path}' cannot be given to machine 'virt': QEMU has -acpitable on x86 alone"
     );
-    let mend = virsh::edit(domain, "remove <os><acpi>");
-    Some(Refusal::new(Code::AcpiTableRefused, reason, mend).at("/domain/os/acpi/table"))
+    let hint = virsh::edit(domain, "remove <os><acpi>");
+    Some(Refusal::new(Code::AcpiTableRefused, reason, hint).at("/domain/os/acpi/table"))
 }
 
-fn nodesets(setting: &Setting<'_>, domain: &Domain) -> Option<Refusal> {
+fn nodesets(input: &PlanInput<'_>, domain: &Domain) -> Option<Refusal> {
     let named = domain.hostdevs.iter();
     let named: Vec<&Hostdev> = named.filter(|hostdev| hostdev.nodeset.is_some()).collect();
-    let libvirt = setting.target.versions.libvirt;
+    let libvirt = input.target.versions.libvirt;
     if libvirt < Version::ACPI_NODESET {
         let nodeset = named
             .iter()
@@ -116,9 +116,9 @@ fn nodesets(setting: &Setting<'_>, domain: &Domain) -> Option<Refusal> {
 /// What libvirt drops in silence, or refuses by its schema.
 fn no_nodeset(domain: &Domain, hostdev: &Hostdev, libvirt: Version) -> Refusal {
     let reason = format!("libvirt {libvirt} has no <acpi nodeset>");
-    let mend = virsh::edit(domain, "remove the <acpi> element")
+    let hint = virsh::edit(domain, "remove the <acpi> element")
         .then(": the initiators go to QEMU as arguments then");
-    Refusal::new(Code::TargetOld, reason, mend)
+    Refusal::new(Code::TargetOld, reason, hint)
         .of(hostdev.source)
         .at("/domain/devices/hostdev/acpi")
 }
@@ -128,9 +128,9 @@ fn empty_cell(domain: &Domain, libvirt: Version) -> Option<Refusal> {
     let id = domain.cells.iter().find(|cell| cell.memory_kib == 0)?.id;
     let reason =
         format!("libvirt {libvirt} cannot start a guest with cell {id}, which has no memory");
-    let mend = virsh::edit(domain, "remove the cell, or give it memory")
+    let hint = virsh::edit(domain, "remove the cell, or give it memory")
         .then(": cells of initiators go to QEMU as arguments");
-    let refusal = Refusal::new(Code::TargetOld, reason, mend);
+    let refusal = Refusal::new(Code::TargetOld, reason, hint);
     Some(refusal.at(format!("/domain/cpu/numa/cell[@id='{id}']")))
 }
 
@@ -140,9 +140,9 @@ fn missing_cell(domain: &Domain, hostdev: &Hostdev) -> Option<Refusal> {
     let reason = format!(
         "its <acpi nodeset='{nodeset}'> names cell {missing}, which does not exist: QEMU exits at start"
     );
-    let mend = virsh::edit(domain, "add the cell, or remove the <acpi> element");
+    let hint = virsh::edit(domain, "add the cell, or remove the <acpi> element");
     Some(
-        Refusal::new(Code::NodesetWrong, reason, mend)
+        Refusal::new(Code::NodesetWrong, reason, hint)
             .of(hostdev.source)
             .at("/domain/devices/hostdev/acpi"),
     )
@@ -162,8 +162,8 @@ fn overlap(domain: &Domain, named: &[&Hostdev]) -> Option<Refusal> {
                     "its <acpi nodeset='{own}'> and '{others}' of '{}' both name cell {cell}",
                     other.source
                 );
-                let mend = virsh::edit(domain, "remove one of the two <acpi> elements");
-                let refusal = Refusal::new(Code::NodesetOverlap, reason, mend);
+                let hint = virsh::edit(domain, "remove one of the two <acpi> elements");
+                let refusal = Refusal::new(Code::NodesetOverlap, reason, hint);
                 return Some(refusal.of(one.source).at("/domain/devices/hostdev/acpi"));
             }
         }
@@ -212,8 +212,8 @@ fn distances(domain: &Domain) -> Option<Refusal> {
     let (from, to, value, why) = domain.cells.iter().find_map(wrong).or_else(asymmetric)?;
     let reason =
         format!("the distance {value} from cell {from} to cell {to} makes no table: {why}");
-    let mend = virsh::edit(domain, "correct it, or remove <distances>");
-    let refusal = Refusal::new(Code::DistanceInvalid, reason, mend);
+    let hint = virsh::edit(domain, "correct it, or remove <distances>");
+    let refusal = Refusal::new(Code::DistanceInvalid, reason, hint);
     Some(refusal.at(format!("/domain/cpu/numa/cell[@id='{from}']/distances")))
 }
 

@@ -80,7 +80,7 @@ fn each_broken_rule_is_named_with_both_values() {
         let refusal = Fixture::new().refusal(&text.replacen(from, &to, 1));
         assert_eq!(refusal.code, code, "{refusal}");
         assert!(refusal.reason.contains(words), "{refusal}");
-        assert!(refusal.path.is_some() && !refusal.mend.as_str().is_empty());
+        assert!(refusal.path.is_some() && !refusal.hint.as_str().is_empty());
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Note, Plan, Setting};
+use super::{Assigned, Change, Note, Plan, PlanInput};
 use crate::recipe::{Attributes, Need, Smmu};
 use crate::target::Version;
 use domain::code::Code;
@@ -21,7 +21,7 @@ use iommufd::{Scene, is_off, lacking as lacking_iommufd};
 
 /// Plans SMMUs for the expander buses in `behind`. Returns the devices that need iommufd and do not go through it.
 pub(super) fn plan(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     behind: &BTreeMap<PciAddress, u32>,
@@ -47,11 +47,11 @@ pub(super) fn plan(
         let refusing = beside
             .map(|other| other.hostdev)
             .find(|hostdev| is_off(hostdev));
-        match lacking(setting, domain, one, refusing) {
+        match lacking(input, domain, one, refusing) {
             None => {
-                plan.changes.push(add(setting, domain, one, rules, *bus));
+                plan.changes.push(add(input, domain, one, rules, *bus));
                 plan.added.insert(Piece::Smmu(*bus));
-                assumed(setting, one, rules, plan);
+                assumed(input, one, rules, plan);
                 command_queues(domain, one, rules, plan);
                 accelerated.push(Some(*bus));
                 if rules.need == Need::Require {
@@ -63,7 +63,7 @@ pub(super) fn plan(
         }
     }
     let scene = Scene {
-        setting,
+        input,
         domain,
         assigned,
         behind,
@@ -99,12 +99,12 @@ fn has_smmu(domain: &Domain, bus: u32) -> bool {
 /// Why a guest cannot have an accelerated SMMUv3 for a device; `refusing` is a hostdev on its bus that must not go through
 /// iommufd.
 fn lacking(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     one: &Assigned<'_>,
     refusing: Option<&Hostdev>,
 ) -> Option<String> {
-    let versions = setting.target.versions;
+    let versions = input.target.versions;
     let host = one.device.iommu.as_deref().unwrap_or("none");
     if versions.libvirt < Version::SMMU_ACCEL {
         Some(format!(
@@ -124,10 +124,10 @@ fn lacking(
         Some(format!(
             "the device's IOMMU on this host is no SMMUv3 but '{host}'"
         ))
-    } else if setting.host.nests_smmu == Some(false) {
+    } else if input.host.nests_smmu == Some(false) {
         Some("the host's kernel is built without CONFIG_ARM_SMMU_V3_IOMMUFD".to_owned())
     } else {
-        lacking_iommufd(setting, domain, refusing.unwrap_or(one.hostdev))
+        lacking_iommufd(input, domain, refusing.unwrap_or(one.hostdev))
     }
 }
 
@@ -143,11 +143,11 @@ fn leave_out(
     let device = one.hostdev.source;
     if need == Need::Require {
         let reason = format!("its recipe requires {piece}: {lack}");
-        let mend = format!(
+        let hint = format!(
             "mend that, or override the recipe '{}' with need = \"prefer\"",
             one.recipe.name
         );
-        return Err(Refusal::new(code, reason, mend)
+        return Err(Refusal::new(code, reason, hint)
             .of(device)
             .at("/domain/devices/iommu"));
     }
@@ -160,7 +160,7 @@ fn leave_out(
 }
 
 fn add(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     one: &Assigned<'_>,
     rules: Smmu,
@@ -169,7 +169,7 @@ fn add(
     let mut driver = Fragment::new("driver")
         .with("pciBus", bus)
         .with("accel", "on");
-    if by_recipe(setting, rules) {
+    if by_recipe(input, rules) {
         driver = driver
             .with("ats", on(rules.ats))
             .with("ril", on(rules.ril))
@@ -196,12 +196,12 @@ fn on(value: bool) -> &'static str {
 }
 
 /// True when the attributes are the recipe's: by its choice, or since QEMU cannot take the host's.
-fn by_recipe(setting: &Setting<'_>, rules: Smmu) -> bool {
-    rules.attributes == Attributes::Recipe || setting.target.versions.qemu < Version::SMMU_AUTO
+fn by_recipe(input: &PlanInput<'_>, rules: Smmu) -> bool {
+    rules.attributes == Attributes::Recipe || input.target.versions.qemu < Version::SMMU_AUTO
 }
 
-fn assumed(setting: &Setting<'_>, one: &Assigned<'_>, rules: Smmu, plan: &mut Plan) {
-    if !by_recipe(setting, rules) {
+fn assumed(input: &PlanInput<'_>, one: &Assigned<'_>, rules: Smmu, plan: &mut Plan) {
+    if !by_recipe(input, rules) {
         return;
     }
     let text = format!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::testing::{Fixture, GPUS, address, guest, hostdev};
-use super::{Plan, Setting};
+use super::{Plan, PlanInput};
 use crate::fixture::revert;
 use crate::fixture::{rewrite, verify};
 use domain::Domain;
@@ -165,9 +165,9 @@ fn what_keeps_an_smmu_away_is_said_or_refused_as_the_recipe_wants() {
             let target = target.parse().expect("target");
             rewrite(
                 &text,
-                &Setting {
+                &PlanInput {
                     target,
-                    ..fixture.setting()
+                    ..fixture.input()
                 },
             )
         };
@@ -201,11 +201,11 @@ fn require() -> String {
 fn an_older_qemu_gets_the_recipes_attributes_and_a_note() {
     let fixture = fixture(false);
     let target = "libvirt=12.8,qemu=11.0".parse().expect("target");
-    let setting = Setting {
+    let input = PlanInput {
         target,
-        ..fixture.setting()
+        ..fixture.input()
     };
-    let got = rewrite(&guest(&hostdev("0008:01:00.0", "")), &setting).expect("planned");
+    let got = rewrite(&guest(&hostdev("0008:01:00.0", "")), &input).expect("planned");
     let driver = "<driver pciBus='1' accel='on' ats='on' ril='off' ssidsize='20' oas='48'/>";
     assert!(got.text.contains(driver), "{}", got.text);
     assert!(codes(&got.plan).contains(&Code::SmmuAssumed));
@@ -221,11 +221,11 @@ fn a_users_address_without_an_expander_is_left_alone_until_somebody_asks() {
     let got = fixture.rewrite(&text);
     assert!(codes(&got.plan).contains(&Code::GuestNoExpander));
     assert!(!got.text.contains("pcie-expander-bus") && !got.text.contains("<iommu"));
-    let setting = Setting {
+    let input = PlanInput {
         replace: true,
-        ..fixture.setting()
+        ..fixture.input()
     };
-    let moved = rewrite(&text, &setting).expect("replaced").text;
+    let moved = rewrite(&text, &input).expect("replaced").text;
     assert!(moved.contains("pcie-expander-bus") && moved.contains("<iommu model='smmuv3'>"));
     assert_eq!(
         revert(&moved).expect("reverted"),
@@ -279,18 +279,18 @@ fn a_start_waits_for_an_smmu_only_where_the_recipe_requires_it() {
     let text = guest(&hostdev("0008:01:00.0", ""));
     let without = fixture.rewrite(&text).text;
     fixture.host.iommufd = true;
-    verify(&without, &fixture.setting()).expect("it was preferred, and could not be had then");
+    verify(&without, &fixture.input()).expect("it was preferred, and could not be had then");
     fixture.recipes = crate::recipe::Recipes::of(&[&require()]);
-    let refusal = verify(&without, &fixture.setting()).expect_err("required");
+    let refusal = verify(&without, &fixture.input()).expect_err("required");
     assert_eq!(refusal.code, Code::IommufdMissing, "{refusal}");
 }
 
 #[test]
 fn libvirts_own_word_on_iommufd_counts() {
     let fixture = fixture(false);
-    let mut setting = fixture.setting();
-    setting.target.iommufd = Some(false);
-    let got = rewrite(&guest(&hostdev("0008:01:00.0", "")), &setting).expect("planned");
+    let mut input = fixture.input();
+    input.target.iommufd = Some(false);
+    let got = rewrite(&guest(&hostdev("0008:01:00.0", "")), &input).expect("planned");
     assert!(!got.text.contains("<iommu"));
     let note = got
         .plan
@@ -307,30 +307,27 @@ fn an_address_that_libvirt_may_have_given_is_moved_once_and_comes_back() {
     let address =
         "      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>\n";
     let text = guest(&format!("{port}{}", hostdev("0008:01:00.0", address)));
-    let setting = Setting {
+    let input = PlanInput {
         formatted: true,
-        ..fixture.setting()
+        ..fixture.input()
     };
-    let moved = rewrite(&text, &setting).expect("planned").text;
+    let moved = rewrite(&text, &input).expect("planned").text;
     let (devices, _) = behind(&moved);
     assert_eq!(devices["0008:01:00.0"], 2);
-    assert_eq!(rewrite(&moved, &setting).expect("again").text, moved);
+    assert_eq!(rewrite(&moved, &input).expect("again").text, moved);
     assert_eq!(revert(&moved).expect("reverted"), text);
     let chosen = moved.replace(
         "bus='0x03' slot='0x00' function='0x0'/>\n      <acpi",
         "bus='0x01' slot='0x00' function='0x0'/>\n      <acpi",
     );
     assert_ne!(chosen, moved);
-    let kept = rewrite(&chosen, &setting).expect("kept");
+    let kept = rewrite(&chosen, &input).expect("kept");
     assert!(
         codes(&kept.plan).contains(&Code::GuestNoExpander),
         "moved by its owner since"
     );
-    verify(
-        &text.replace("<features>", "<!-- x --><features>"),
-        &setting,
-    )
-    .expect_err("cells are missing");
+    verify(&text.replace("<features>", "<!-- x --><features>"), &input)
+        .expect_err("cells are missing");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::command_line::Arguments;
 use super::fragment::{Fragment, print_all};
-use super::{Assigned, Change, Part, Setting};
+use super::{Assigned, Change, Part, PlanInput};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
@@ -11,7 +11,7 @@ use domain::{AcpiTable, Domain, Mark, Piece};
 
 /// Plans the tables that the definition does not name yet.
 pub(super) fn plan(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     arguments: &mut Arguments,
@@ -20,7 +20,7 @@ pub(super) fn plan(
     let mut paths: Vec<&str> = named.map(|table| table.path.as_str()).collect();
     paths.sort_unstable();
     paths.dedup();
-    if setting.target.versions.libvirt < Version::ACPI_TABLE_RAW {
+    if input.target.versions.libvirt < Version::ACPI_TABLE_RAW {
         let added = paths.into_iter().map(|path| arguments.table(path));
         return Part {
             added: added.collect(),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Assigned, Note, Plan, Setting};
+use super::{Assigned, Note, Plan, PlanInput};
 use crate::recipe::Guest;
 use crate::target::{Arch, Family, Version};
 use domain::Domain;
@@ -11,15 +11,15 @@ use domain::refusal::Refusal;
 
 /// The domain, with the architecture and machine of the target where it names none, or else libvirt's own defaults.
 pub(super) fn settled<'a>(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &'a Domain,
 ) -> Result<Cow<'a, Domain>, Refusal> {
-    let arch = setting.target.arch.map(Arch::as_str);
-    let machine = setting.target.machine.map(Family::as_str);
+    let arch = input.target.arch.map(Arch::as_str);
+    let machine = input.target.machine.map(Family::as_str);
     let written = domain.machine.as_ref().map(|_| domain.family());
     agrees("arch", domain.arch.as_deref(), arch)?;
     agrees("machine", written, machine)?;
-    let said = setting.libvirt;
+    let said = input.libvirt;
     let arch = arch.or(said.arch.as_deref());
     let default = said.machine.as_ref();
     let missing = (domain.arch.is_none() && arch.is_some())
@@ -38,8 +38,8 @@ fn agrees(what: &str, have: Option<&str>, want: Option<&str>) -> Result<(), Refu
     match have.zip(want) {
         Some((have, want)) if have != want => {
             let reason = format!("the definition has {what} '{have}', the target '{want}'");
-            let mend = format!("leave '{what}' out of --target, or correct <os><type>");
-            Err(Refusal::new(Code::TargetMachine, reason, mend).at("/domain/os/type"))
+            let hint = format!("leave '{what}' out of --target, or correct <os><type>");
+            Err(Refusal::new(Code::TargetMachine, reason, hint).at("/domain/os/type"))
         }
         _ => Ok(()),
     }
@@ -47,12 +47,12 @@ fn agrees(what: &str, have: Option<&str>, want: Option<&str>) -> Result<(), Refu
 
 /// Refuses versions and machines that cannot carry the plan; notes those that carry it for nothing.
 pub(super) fn check(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
-    let versions = setting.target.versions;
+    let versions = input.target.versions;
     for one in assigned {
         let guest = guest(domain, one)?;
         if one.recipe.initiators.is_some() {
@@ -77,8 +77,8 @@ fn since(what: &str, have: Version, need: Version) -> Result<(), Refusal> {
         return Ok(());
     }
     let reason = format!("{what} {have} cannot give a guest ACPI generic initiators");
-    let mend = format!("use {what} {need} or newer");
-    Err(Refusal::new(Code::TargetOld, reason, mend))
+    let hint = format!("use {what} {need} or newer");
+    Err(Refusal::new(Code::TargetOld, reason, hint))
 }
 
 /// The recipe's entry for the domain's machine; `None` while nothing names an architecture.
@@ -96,7 +96,7 @@ fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, R
         let served: Vec<String> = guests
             .map(|guest| format!("{}/{}", guest.arch, guest.machine))
             .collect();
-        let (default, mend) = match domain.machine {
+        let (default, hint) = match domain.machine {
             Some(_) => ("", "use one of"),
             None => (
                 ", which libvirt takes where the definition names none",
@@ -107,8 +107,8 @@ fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, R
             "recipe '{}' does not serve machine {arch}/{machine}{default}",
             recipe.name
         );
-        let mend = format!("{mend} {}", served.join(", "));
-        Refusal::new(Code::TargetMachine, reason, mend)
+        let hint = format!("{hint} {}", served.join(", "));
+        Refusal::new(Code::TargetMachine, reason, hint)
             .of(one.device.address)
             .at("/domain/os/type")
     })
@@ -118,7 +118,7 @@ fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, R
 mod tests {
     use super::super::testing::{Fixture, guest, hostdev};
     use crate::fixture::rewrite;
-    use crate::plan::Setting;
+    use crate::plan::PlanInput;
     use domain::code::Code;
 
     #[test]
@@ -128,9 +128,9 @@ mod tests {
             let target = target.parse().expect("target");
             rewrite(
                 text,
-                &Setting {
+                &PlanInput {
                     target,
-                    ..fixture.setting()
+                    ..fixture.input()
                 },
             )
         };

@@ -123,8 +123,8 @@ impl Fixture {
         }
     }
 
-    pub(crate) fn setting(&self) -> Setting<'_> {
-        Setting {
+    pub(crate) fn input(&self) -> PlanInput<'_> {
+        PlanInput {
             host: &self.host,
             recipes: &self.recipes,
             target: crate::target::Versions::NEWEST_TESTED.into(),
@@ -136,10 +136,10 @@ impl Fixture {
     }
 
     pub(crate) fn rewrite(&self, text: &str) -> crate::rewrite::Rewrite {
-        rewrite(text, &self.setting()).expect("a plan")
+        rewrite(text, &self.input()).expect("a plan")
     }
 
     pub(crate) fn refusal(&self, text: &str) -> Refusal {
-        rewrite(text, &self.setting()).expect_err("a refusal")
+        rewrite(text, &self.input()).expect_err("a refusal")
     }
 }

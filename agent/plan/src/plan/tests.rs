@@ -27,7 +27,7 @@ fn rewriting_twice_is_rewriting_once() {
     let twice = fixture.rewrite(&once);
     assert_eq!(twice.plan.changes, []);
     assert_eq!(twice.text, once);
-    verify(&once, &fixture.setting()).expect("a completed definition passes");
+    verify(&once, &fixture.input()).expect("a completed definition passes");
 }
 
 #[test]
@@ -229,12 +229,12 @@ fn replace_gives_a_contradicting_address_a_port_of_its_own() {
         "0009:01:00.0",
         "      <address type='pci' bus='0x00' slot='0x05' function='0x0'/>\n",
     ));
-    let setting = Setting {
+    let input = PlanInput {
         replace: true,
-        ..fixture.setting()
+        ..fixture.input()
     };
-    let got = rewrite(&text, &setting).expect("replaced");
-    verify(&got.text, &fixture.setting()).expect("passes without replace now");
+    let got = rewrite(&text, &input).expect("replaced");
+    verify(&got.text, &fixture.input()).expect("passes without replace now");
     assert!(!got.text.contains("slot='0x05'"));
 }
 
@@ -244,7 +244,7 @@ fn a_removed_nodeset_gets_its_own_cells_back() {
     let once = fixture.rewrite(&guest(&hostdev("0009:01:00.0", ""))).text;
     let damaged = once.replace("      <acpi nodeset='1-8'/>\n", "");
     assert_ne!(damaged, once);
-    let refusal = verify(&damaged, &fixture.setting()).expect_err("initiators are gone");
+    let refusal = verify(&damaged, &fixture.input()).expect_err("initiators are gone");
     assert_eq!(refusal.code, Code::NodesetMissing);
     assert!(
         refusal.to_string().contains("0009:01:00.0")
@@ -342,7 +342,7 @@ fn a_device_that_waits_for_a_request_is_left_alone_until_it_is_marked() {
     let text = guest(&hostdev("0002:02:00.0", ""))
         .replace("aarch64", "x86_64")
         .replace("'virt'", "'q35'");
-    let unasked = verify(&text, &fixture.setting()).expect("nobody asked");
+    let unasked = verify(&text, &fixture.input()).expect("nobody asked");
     assert_eq!(unasked.devices, []);
     let got = fixture.rewrite(&text).text;
     let damaged = got.replace(
@@ -351,14 +351,14 @@ fn a_device_that_waits_for_a_request_is_left_alone_until_it_is_marked() {
     );
     assert_ne!(damaged, got);
     assert_eq!(
-        verify(&got, &fixture.setting())
+        verify(&got, &fixture.input())
             .expect("prepared")
             .devices
             .len(),
         1
     );
     assert_eq!(
-        verify(&damaged, &fixture.setting())
+        verify(&damaged, &fixture.input())
             .expect_err("damaged")
             .code,
         Code::GuestFunction

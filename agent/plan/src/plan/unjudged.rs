@@ -2,12 +2,12 @@
 
 use kernel_glue::address::PciAddress;
 
-use super::{Note, Plan, Setting};
+use super::{Note, Plan, PlanInput};
 use domain::code::Code;
 use domain::{Domain, Way};
 
 /// Adds a note for each device that QEMU's own arguments assign, and for each network whose interfaces assign one, or may.
-pub(super) fn plan(setting: &Setting<'_>, domain: &Domain, has_devices: bool, plan: &mut Plan) {
+pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, has_devices: bool, plan: &mut Plan) {
     let arguments = domain
         .elsewhere
         .iter()
@@ -18,21 +18,19 @@ pub(super) fn plan(setting: &Setting<'_>, domain: &Domain, has_devices: bool, pl
         text: "QEMU's own arguments assign it ('-device vfio-pci'): it is neither completed nor checked, and its driver is left alone"
             .to_owned(),
     }));
-    for (sentence, devices) in setting.libvirt.interfaces(domain, has_devices) {
+    for (sentence, devices) in input.libvirt.interfaces(domain, has_devices) {
         plan.notes.push(Note {
             code: Code::DeviceUnjudged,
             device: None,
-            text: sentence + &driver(setting, devices).unwrap_or_default(),
+            text: sentence + &driver(input, devices).unwrap_or_default(),
         });
     }
 }
 
 /// The driver that a recipe wants for devices of a pool: libvirt takes it from the network.
-fn driver(setting: &Setting<'_>, devices: &[PciAddress]) -> Option<String> {
-    let mut known = devices
-        .iter()
-        .filter_map(|one| setting.host.devices.get(one));
-    let recipe = known.find_map(|device| setting.recipes.for_device(device))?;
+fn driver(input: &PlanInput<'_>, devices: &[PciAddress]) -> Option<String> {
+    let mut known = devices.iter().filter_map(|one| input.host.devices.get(one));
+    let recipe = known.find_map(|device| input.recipes.for_device(device))?;
     Some(format!(
         "; recipe '{}' wants <driver name='vfio' model='{}'/> in the network's <forward>",
         recipe.name, recipe.driver

@@ -6,7 +6,7 @@
 
 use super::fragment::Fragment;
 use super::window::GIB;
-use super::{Assigned, Change, Part, Setting, virsh};
+use super::{Assigned, Change, Part, PlanInput, virsh};
 use domain::code::Code;
 use domain::edit::{Edit, Element};
 use domain::refusal::Refusal;
@@ -20,7 +20,7 @@ const RELOCATED: u64 = 1012 * GIB;
 
 /// Checks that a window of `size` KiB fits; widens an x86 guest that says nothing about its width.
 pub(super) fn check(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     one: &Assigned<'_>,
     size: u64,
@@ -28,11 +28,11 @@ pub(super) fn check(
     if domain.family() == "virt" {
         return virt(domain, one, size).map(|()| Part::default());
     }
-    let (needed, have) = (bits(end(domain, size)), x86_bits(setting, domain));
+    let (needed, have) = (bits(end(domain, size)), x86_bits(input, domain));
     if have.is_none_or(|have| needed <= have) {
         return Ok(Part::default());
     }
-    let host = setting.host.address_bits;
+    let host = input.host.address_bits;
     let free = domain.platform.address_width.is_none();
     let can = host.is_none_or(|host| needed <= host);
     match &domain.cpu {
@@ -105,8 +105,8 @@ fn virt(domain: &Domain, one: &Assigned<'_>, size: u64) -> Result<(), Refusal> {
 }
 
 /// Bits of the guest's addresses; `None` when they are the host's, and that is not known.
-fn x86_bits(setting: &Setting<'_>, domain: &Domain) -> Option<u32> {
-    let host = setting.host.address_bits;
+fn x86_bits(input: &PlanInput<'_>, domain: &Domain) -> Option<u32> {
+    let host = input.host.address_bits;
     match domain.platform.address_width {
         Some(AddressWidth::Bits(bits)) => Some(bits),
         Some(AddressWidth::Default) => Some(DEFAULT_BITS),
@@ -158,14 +158,14 @@ fn narrow(domain: &Domain, one: &Assigned<'_>, size: u64, needed: u32, have: u32
         "a 64-bit MMIO window of {} GiB takes {needed} address bits, and the guest has {have}",
         size / GIB
     );
-    let mend = if domain.family() == "virt" {
+    let hint = if domain.family() == "virt" {
         "assign fewer devices, or set a smaller <pcihole64>".into()
     } else {
         let what =
             "use KVM and set <cpu mode='host-passthrough'> or <maxphysaddr mode='passthrough'/>";
         virsh::edit(domain, what).then(&format!(", on a host that has {needed} bits"))
     };
-    Refusal::new(Code::WindowTooWide, reason, mend)
+    Refusal::new(Code::WindowTooWide, reason, hint)
         .of(one.hostdev.source)
         .at("/domain/devices/controller[@index='0']/pcihole64")
 }

@@ -13,7 +13,7 @@ use super::command_line::Arguments;
 use super::fragment::Fragment;
 use super::qemu::Given;
 use super::{
-    Assigned, Change, Part, Plan, Setting, aperture, bar, command_line, qemu, virsh, width,
+    Assigned, Change, Part, Plan, PlanInput, aperture, bar, command_line, qemu, virsh, width,
 };
 use crate::recipe::Window;
 use crate::target::Version;
@@ -27,7 +27,7 @@ pub(super) const GIB: u64 = 1 << 20;
 
 /// Sets the window where none is set; refuses one that is too small, no power of two or too wide.
 pub(super) fn plan(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     behind: &BTreeMap<PciAddress, u32>,
@@ -41,9 +41,9 @@ pub(super) fn plan(
     let Some(first) = counting.first() else {
         return Ok(Part::default());
     };
-    let needed = needed_kib(setting, domain, &counting, behind, plan);
+    let needed = needed_kib(input, domain, &counting, behind, plan);
     if let Some(size) = argued(domain, needed).map_err(|it| it.of(first.hostdev.source))? {
-        let mut part = width::check(setting, domain, first, size)?;
+        let mut part = width::check(input, domain, first, size)?;
         part.added.push(Piece::UsersWindow);
         return Ok(part);
     }
@@ -52,16 +52,16 @@ pub(super) fn plan(
     if size < needed || !size.is_power_of_two() {
         return Err(wrong(domain, size, needed).of(first.hostdev.source));
     }
-    let mut part = width::check(setting, domain, first, size)?;
-    let old = domain.family() == "virt" && setting.target.versions.libvirt < Version::VIRT_WINDOW;
+    let mut part = width::check(input, domain, first, size)?;
+    let old = domain.family() == "virt" && input.target.versions.libvirt < Version::VIRT_WINDOW;
     if have.is_some() && old {
-        return Err(no_element(setting, domain).of(first.hostdev.source));
+        return Err(no_element(input, domain).of(first.hostdev.source));
     }
     if have.is_some() {
         return Ok(part);
     }
     if old {
-        let argument = arguments.window(setting, size);
+        let argument = arguments.window(input, size);
         let argument = argument.map_err(|refusal| refusal.of(first.hostdev.source))?;
         part.added.extend(argument);
         return Ok(part);
@@ -109,14 +109,14 @@ fn window<'a>(domain: &Domain, one: &Assigned<'a>) -> Option<&'a Window> {
 /// What firmware takes for all assigned devices and for everything else, as a power of two. Of a device that VFIO was not asked
 /// about also the least that its recipe names counts.
 fn needed_kib(
-    setting: &Setting<'_>,
+    input: &PlanInput<'_>,
     domain: &Domain,
     counting: &[&Assigned<'_>],
     behind: &BTreeMap<PciAddress, u32>,
     plan: &Plan,
 ) -> u64 {
-    let end = aperture::end(&bar::roots(setting, domain, behind, plan));
-    let least = bar::devices(setting, domain).map(|(_, device)| bar::least(setting, device));
+    let end = aperture::end(&bar::roots(input, domain, behind, plan));
+    let least = bar::devices(input, domain).map(|(_, device)| bar::least(input, device));
     let least = least.fold(GIB, u64::saturating_add);
     let minimum = counting
         .iter()
@@ -145,8 +145,8 @@ fn argued(domain: &Domain, needed: u64) -> Result<Option<u64>, Refusal> {
     );
     let size = aperture::rounded(least);
     let what = format!("set highmem-mmio-size={size}K there");
-    let mend = virsh::edit(domain, &what).then(", or remove it");
-    Err(Refusal::new(Code::WindowWrong, reason, mend).at("/domain/qemu:commandline"))
+    let hint = virsh::edit(domain, &what).then(", or remove it");
+    Err(Refusal::new(Code::WindowWrong, reason, hint).at("/domain/qemu:commandline"))
 }
 
 /// What VFIO says, in KiB.
@@ -156,22 +156,22 @@ pub(super) fn asked_kib(device: &Device) -> Option<u64> {
 }
 
 /// What is known without VFIO, in KiB.
-pub(super) fn known_kib(setting: &Setting<'_>, device: &Device) -> u64 {
+pub(super) fn known_kib(input: &PlanInput<'_>, device: &Device) -> u64 {
     let unasked = Device {
         regions: None,
         ..device.clone()
     };
-    bar::least(setting, &unasked)
+    bar::least(input, &unasked)
 }
 
 /// True when VFIO says something else than what is known without it.
-pub(super) fn differs(setting: &Setting<'_>, device: &Device) -> bool {
+pub(super) fn differs(input: &PlanInput<'_>, device: &Device) -> bool {
     let sorted = |mut sizes: Vec<u64>| {
         sizes.sort_unstable();
         sizes
     };
-    let same = sorted(bar::of(setting, device)) == sorted(bar::known(setting, device));
-    !same && asked_kib(device) != Some(known_kib(setting, device))
+    let same = sorted(bar::of(input, device)) == sorted(bar::known(input, device));
+    !same && asked_kib(device) != Some(known_kib(input, device))
 }
 
 /// A window of ours, for the mark.
@@ -195,15 +195,15 @@ pub(super) fn ours(mark: &Mark) -> Option<u64> {
 }
 
 /// The user's own element, which this libvirt refuses.
-fn no_element(setting: &Setting<'_>, domain: &Domain) -> Refusal {
-    let libvirt = setting.target.versions.libvirt;
+fn no_element(input: &PlanInput<'_>, domain: &Domain) -> Refusal {
+    let libvirt = input.target.versions.libvirt;
     let reason = format!("libvirt {libvirt} takes no <pcihole64> on machine 'virt'");
     let newer = format!(
         ": the window goes to QEMU as an argument then; or use libvirt {}",
         Version::VIRT_WINDOW
     );
-    let mend = virsh::edit(domain, "remove it").then(&newer);
-    Refusal::new(Code::TargetOld, reason, mend)
+    let hint = virsh::edit(domain, "remove it").then(&newer);
+    Refusal::new(Code::TargetOld, reason, hint)
         .at("/domain/devices/controller[@index='0']/pcihole64")
 }
 
@@ -259,8 +259,8 @@ fn wrong(domain: &Domain, have: u64, needed: u64) -> Refusal {
         format!("the 64-bit MMIO window of {have} KiB is {why}; {needed} KiB are needed at least");
     let size = aperture::rounded(have.max(needed));
     let what = format!("set <pcihole64 unit='KiB'>{size}</pcihole64>");
-    let mend = virsh::edit(domain, &what).then(", or remove it");
-    Refusal::new(Code::WindowWrong, reason, mend)
+    let hint = virsh::edit(domain, &what).then(", or remove it");
+    Refusal::new(Code::WindowWrong, reason, hint)
         .at("/domain/devices/controller[@index='0']/pcihole64")
 }
 

@@ -3,7 +3,7 @@
 use kernel_glue::device::Bar;
 use kernel_glue::region::{Region, Regions};
 
-use super::Setting;
+use super::PlanInput;
 use super::testing::{Fixture, address, device, guest, hostdev};
 use crate::fixture::revert;
 use crate::fixture::rewrite;
@@ -170,12 +170,12 @@ fn the_users_own_window_on_the_command_line_counts() {
     };
     for target in ["libvirt=12.8,qemu=11.1", "libvirt=11.3,qemu=10.0"] {
         let fixture = Fixture::new();
-        let setting = Setting {
+        let input = PlanInput {
             target: target.parse().expect("target"),
-            ..fixture.setting()
+            ..fixture.input()
         };
         for window in ["highmem-mmio-size=2T", "virt,highmem-mmio-size=1024G"] {
-            let got = rewrite(&with(window), &setting).expect("planned").text;
+            let got = rewrite(&with(window), &input).expect("planned").text;
             let windows =
                 got.matches("highmem-mmio-size").count() + got.matches("pcihole64").count();
             assert_eq!(windows, 1, "{got}");
@@ -186,7 +186,7 @@ fn the_users_own_window_on_the_command_line_counts() {
             ("x", "zero"),
         ] {
             let window = format!("highmem-mmio-size={window}");
-            let refusal = rewrite(&with(&window), &setting).expect_err("refused");
+            let refusal = rewrite(&with(&window), &input).expect_err("refused");
             assert_eq!(refusal.code, Code::WindowWrong, "{refusal}");
             assert!(refusal.reason.contains(word), "{refusal}");
         }
@@ -347,12 +347,12 @@ fn what_no_width_can_hold_is_refused_with_both_numbers() {
 fn an_older_libvirt_gets_the_window_of_virt_on_the_command_line() {
     let fixture = Fixture::new();
     let target = "libvirt=11.3,qemu=10.0".parse().expect("target");
-    let setting = Setting {
+    let input = PlanInput {
         target,
-        ..fixture.setting()
+        ..fixture.input()
     };
     let text = guest(&hostdev("0008:01:00.0", ""));
-    let got = rewrite(&text, &setting).expect("planned").text;
+    let got = rewrite(&text, &input).expect("planned").text;
     assert!(got.contains("value='highmem-mmio-size=1073741824K'") && !got.contains("pcihole64"));
     assert_eq!(revert(&got).expect("reverted"), text);
 }

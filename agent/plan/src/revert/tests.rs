@@ -126,9 +126,9 @@ fn distances_of_the_users_come_back_with_what_was_in_them() {
 #[test]
 fn a_numa_element_without_cells_comes_back_without_cells() {
     let fixture = Fixture::new();
-    let older = crate::plan::Setting {
+    let older = crate::plan::PlanInput {
         target: "libvirt=11.3,qemu=10.0".parse().expect("target"),
-        ..fixture.setting()
+        ..fixture.input()
     };
     for numa in [
         "<numa/>",

@@ -42,7 +42,7 @@ fn another_form_is_named_with_the_way_out_whatever_else_it_has() {
     let text = snapshot(&hosts()[0]).text();
     let other = refused(&text.replacen("\"version\":1", "\"version\":7", 1));
     assert_eq!(other.code, Code::SnapshotVersion);
-    assert!(refused(r#"{"version": 0}"#).mend.as_str().contains("anew"));
+    assert!(refused(r#"{"version": 0}"#).hint.as_str().contains("anew"));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn what_is_no_snapshot_is_refused_and_nothing_of_it_is_left_out() {
         let refusal = Snapshot::parse(wrong.as_bytes(), "a.json").expect_err("refused");
         assert_eq!(refusal.code, Code::SnapshotUnreadable, "{refusal}");
         assert!(
-            refusal.mend.as_str().contains("variantctl snapshot"),
+            refusal.hint.as_str().contains("variantctl snapshot"),
             "{refusal}"
         );
     }

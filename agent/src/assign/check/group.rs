@@ -172,7 +172,7 @@ fn refusal(leader: PciAddress, group: u32, members: &[Member<'_>], consent: Cons
         .iter()
         .map(|member| Hint::with("{}", unbind(member)));
     let commands = each.reduce(Hint::and).unwrap_or_default();
-    let mend = match consent {
+    let hint = match consent {
         Consent::NotSaid => commands.after("run ").then(&format!(
             ", or bind the whole group with 'variantctl bind {leader} --allow-group'"
         )),
@@ -180,7 +180,7 @@ fn refusal(leader: PciAddress, group: u32, members: &[Member<'_>], consent: Cons
             .after("assign them to the same guest, run ")
             .then(", or give the whole group with 'allow_group = true' in variantd.conf"),
     };
-    Refusal::new(Code::BindGroup, reason, mend).of(leader)
+    Refusal::new(Code::BindGroup, reason, hint).of(leader)
 }
 
 /// Consent to a group is none to end the host.
@@ -189,11 +189,11 @@ fn vital(leader: &Planned, group: u32, member: &Member<'_>, what: &str) -> Refus
         "its IOMMU group {group} has {what} of the host: {}",
         member.text()
     );
-    let mend = format!(
+    let hint = format!(
         "see that the host can do without it, then run '{}'",
         unbind(member)
     );
-    Refusal::new(Code::BindGroup, reason, mend).of(leader.address)
+    Refusal::new(Code::BindGroup, reason, hint).of(leader.address)
 }
 
 fn unbind(member: &Member<'_>) -> String {

@@ -57,12 +57,12 @@ pub fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
     let reason = format!("it is held by {}", names.join(" and "));
     // A command is enough where it ends all that holds the device.
     let is_enough = ways.len() == 1 && certain.len() <= NAMED;
-    let mend = ways.into_iter().reduce(Hint::and).unwrap_or_default();
-    let mend = match is_enough {
-        true => mend,
-        false => mend.to_string().into(),
+    let hint = ways.into_iter().reduce(Hint::and).unwrap_or_default();
+    let hint = match is_enough {
+        true => hint,
+        false => hint.to_string().into(),
     };
-    Err(Refusal::new(Code::BindHeld, reason, mend))
+    Err(Refusal::new(Code::BindHeld, reason, hint))
 }
 
 /// Refuses a device whose holder may be among the processes that cannot be seen.
@@ -74,8 +74,8 @@ pub(super) fn refuse_hidden(holders: &Holders) -> Result<(), Refusal> {
         "cannot see who holds it: {} of {} processes may not be looked into",
         holders.hidden, holders.seen
     );
-    let mend = "run variantd as root with CAP_SYS_PTRACE, as its unit does";
-    Err(Refusal::new(Code::BindHolderHidden, reason, mend))
+    let hint = "run variantd as root with CAP_SYS_PTRACE, as its unit does";
+    Err(Refusal::new(Code::BindHolderHidden, reason, hint))
 }
 
 fn way_out(device: PciAddress, holder: &Holder) -> Hint {
@@ -253,9 +253,9 @@ mod tests {
         let gpu = "0009:01:00.0".parse().expect("address");
         let refusal = refuse(gpu, &holders).expect_err("held");
         assert!(refusal.reason.ends_with(" and 2 more"), "{refusal}");
-        assert_eq!(refusal.mend.as_str(), "run 'systemctl stop train.service'");
+        assert_eq!(refusal.hint.as_str(), "run 'systemctl stop train.service'");
         assert_eq!(
-            refusal.mend.command(),
+            refusal.hint.command(),
             None,
             "there are more than are named"
         );
@@ -264,7 +264,7 @@ mod tests {
             ..holders
         };
         let refusal = refuse(gpu, &holders).expect_err("held");
-        let command = refusal.mend.command();
+        let command = refusal.hint.command();
         assert_eq!(command, Some("systemctl stop train.service"));
     }
 }

@@ -22,7 +22,7 @@ impl Assigner {
     /// # Errors
     /// The first device, by address, that shows no GPU memory or cannot be asked.
     pub(in crate::assign) fn verify_memory(&self, bound: &[Held]) -> Result<(), AssignError> {
-        if self.site.rules().config.verify != Verify::Regions {
+        if self.context.rules().config.verify != Verify::Regions {
             return Ok(());
         }
         let variants: Vec<Held> = bound
@@ -46,7 +46,7 @@ pub(super) fn unnamed(driver: &DriverName) -> Refusal {
     let reason = format!(
         "the firmware's ACPI tables name no GPU memory, so '{driver}' would act as plain '{PLAIN}' and the guest get none"
     );
-    Refusal::new(Code::MemoryNotShown, reason, error.mend())
+    Refusal::new(Code::MemoryNotShown, reason, error.hint())
 }
 
 fn missing(device: PciAddress, error: &RegionError) -> Refusal {
@@ -54,7 +54,7 @@ fn missing(device: PciAddress, error: &RegionError) -> Refusal {
         RegionError::MemoryMissing | RegionError::MemoryUnnamed => Code::MemoryNotShown,
         _ => return region::refusal(device, error),
     };
-    Refusal::new(code, error.to_string(), error.mend()).of(device)
+    Refusal::new(code, error.to_string(), error.hint()).of(device)
 }
 
 fn is_variant(held: &Held) -> bool {

@@ -9,10 +9,10 @@ use kernel_glue::model::Model;
 use kernel_glue::occupancy::Occupancy;
 
 use super::*;
-use crate::assign::Wish;
+use crate::assign::BindOptions;
+use crate::context::Context;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, definition, driver, guest};
 use crate::record::Records;
-use crate::site::Site;
 use domain::Definition;
 use settings::config::Config;
 
@@ -22,7 +22,7 @@ const SWITCH: &str = "0009:02:00.0";
 struct Scene {
     kernel: Arc<Model>,
     assigner: Assigner,
-    site: Arc<Site>,
+    context: Arc<Context>,
     _directory: tempfile::TempDir,
 }
 
@@ -32,12 +32,12 @@ fn scene(host: Host, allow_group: bool) -> Scene {
         allow_group,
         ..Config::default()
     };
-    let (directory, site) = fixture::site_of(host, config);
+    let (directory, context) = fixture::context_of(host, config);
     let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), records),
+        assigner: Assigner::new(kernel.clone(), context.clone(), records),
         kernel,
-        site,
+        context,
         _directory: directory,
     }
 }
@@ -63,7 +63,7 @@ fn grouped(others: &[(&str, u32, Option<&str>)]) -> Host {
 
 impl Scene {
     fn complete(&self) -> Definition {
-        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        let rewrite = self.context.look().rewrite(&definition(&guest(GPU)), false);
         definition(&rewrite.expect("a complete guest").text)
     }
 
@@ -225,7 +225,7 @@ fn a_device_without_a_reset_is_refused_unless_its_recipe_accepts_it() {
         text.contains("VD-BND-008") && text.contains("needs_reset = false"),
         "{text}"
     );
-    let mut rules = (*scene.site.rules()).clone();
+    let mut rules = (*scene.context.rules()).clone();
     let shipped = rules
         .recipes
         .sourced()
@@ -233,7 +233,7 @@ fn a_device_without_a_reset_is_refused_unless_its_recipe_accepts_it() {
     let text = shipped.expect("recipe").text.clone();
     let text = text.replacen("title", "needs_reset = false\ntitle", 1);
     rules.recipes = planner::recipe::Recipes::of(&[&text]);
-    scene.site.reload(rules);
+    scene.context.reload(rules);
     scene.prepare().expect("accepted");
 }
 
@@ -320,7 +320,7 @@ fn a_member_that_goes_to_the_same_guest_is_not_in_the_way() {
                  </source>\n    </hostdev>\n  </devices>";
     let xml = guest(GPU).replace("</devices>", other);
     let complete = scene
-        .site
+        .context
         .look()
         .rewrite(&definition(&xml), false)
         .expect("complete")
@@ -353,8 +353,8 @@ fn a_dry_run_says_all_that_is_in_the_way_and_touches_nothing() {
     let scene = scene(host, false);
     let service = "nvidia-persistenced.service";
     scene.occupied(|o| o.holders = held("nvidia-persistenced", service, "/dev/nvidia0", false));
-    let wish = Wish::default();
-    let answer = scene.assigner.plan_group_by_hand(address(GPU), wish);
+    let bind_options = BindOptions::default();
+    let answer = scene.assigner.plan_manual_group(address(GPU), bind_options);
     let answer = answer.expect("a plan").device;
     assert_eq!(answer.writes.len(), 3);
     let codes = ["VD-BND-005", "VD-BND-008", "VD-BND-007"];
@@ -364,6 +364,6 @@ fn a_dry_run_says_all_that_is_in_the_way_and_touches_nothing() {
     }
     assert!(scene.kernel.writes().is_empty() && scene.kernel.loaded().is_empty());
     scene.occupied(|_| ());
-    let free = usual().assigner.plan_by_hand(address(GPU), None);
+    let free = usual().assigner.plan_manual_bind(address(GPU), None);
     assert!(free.expect("a plan").against.is_empty());
 }

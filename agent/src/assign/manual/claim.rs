@@ -23,7 +23,7 @@ impl Assigner {
         driver: Option<DriverName>,
     ) -> Result<Option<DriverName>, AssignError> {
         let driver = self.wanted(device, driver)?;
-        let _lock = self.lock_by_hand(device)?;
+        let _lock = self.lock_for_admin(device)?;
         let now = self.now(device)?;
         let is_free = now.driver.is_none() && now.driver_override.is_none();
         if !is_free || self.records.manual(device)?.is_some() {

@@ -16,13 +16,13 @@ use nix::errno::Errno;
 use serde::Serialize;
 use tracing::warn;
 
-use super::{Answer, AssignError, Assigner, Fate, Way, Wish};
+use super::{Answer, AssignError, Assigner, BindOptions, BindOutcome, Way};
 use crate::assign::bind;
 use crate::assign::check::{Consent, companion, in_the_way, is_vfio};
 use crate::assignment::{self, Owner};
+use crate::host_view::HostView;
 use crate::record::{DeviceLock, Manual};
 use crate::service::ServiceName;
-use crate::view::View;
 use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::plan::Planned;
@@ -54,57 +54,57 @@ impl Assigner {
     /// As a guest's start refuses while the host uses the rest of the group and nobody consented, or a service holds the
     /// device that may not be stopped or does not end; a failure leaves all as it was before unless its code says
     /// otherwise.
-    pub fn bind_group_by_hand(
+    pub fn bind_group_manually(
         &self,
         device: PciAddress,
-        wish: Wish,
+        bind_options: BindOptions,
     ) -> Result<GroupAnswer, AssignError> {
-        let companions = self.companions(device, &wish)?;
+        let companions = self.companions(device, &bind_options)?;
         let companions = self.free(device, &companions)?;
         let (mut along, mut taken) = (Vec::new(), Vec::new());
         for companion in &companions {
-            along.push(companion.way.answer(Fate::Bound, None));
+            along.push(companion.way.answer(BindOutcome::Bound, None));
             let record = self.take(&companion.way);
-            let record = record.inspect_err(|_| self.put_back(&taken))?;
+            let record = record.inspect_err(|_| self.restore_drivers(&taken))?;
             taken.push((&companion.way, record));
         }
-        let services = self.may_stop(&wish);
-        let bound = self.bind_from_holders(Owner::Admin, device, wish.driver, &services);
-        let device = bound.inspect_err(|_| self.put_back(&taken))?;
+        let services = self.may_stop(&bind_options);
+        let bound = self.bind_from_holders(Owner::Admin, device, bind_options.driver, &services);
+        let device = bound.inspect_err(|_| self.restore_drivers(&taken))?;
         Ok(GroupAnswer { device, along })
     }
 
-    /// The writes that [`bind_group_by_hand`](Self::bind_group_by_hand) would make, and what stands against them, the
+    /// The writes that [`bind_group_manually`](Self::bind_group_by_hand) would make, and what stands against them, the
     /// rest of the group among it.
     ///
     /// # Errors
-    /// As [`plan_by_hand`](Self::plan_by_hand).
-    pub fn plan_group_by_hand(
+    /// As [`plan_manual_bind`](Self::plan_by_hand).
+    pub fn plan_manual_group(
         &self,
         device: PciAddress,
-        wish: Wish,
+        bind_options: BindOptions,
     ) -> Result<GroupAnswer, AssignError> {
-        let plan = |device, driver| self.plan_by_hand(device, driver);
-        self.plan_group(device, wish, plan)
+        let plan = |device, driver| self.plan_manual_bind(device, driver);
+        self.plan_group(device, bind_options, plan)
     }
 
     /// The same where the agent does not run, without a lock.
     pub(super) fn plan_group_unlocked(
         &self,
         device: PciAddress,
-        wish: Wish,
+        bind_options: BindOptions,
     ) -> Result<GroupAnswer, AssignError> {
         let plan = |device, driver| self.plan_unlocked(device, driver);
-        self.plan_group(device, wish, plan)
+        self.plan_group(device, bind_options, plan)
     }
 
     fn plan_group(
         &self,
         device: PciAddress,
-        wish: Wish,
+        bind_options: BindOptions,
         plan: impl Fn(PciAddress, Option<DriverName>) -> Result<Answer, AssignError>,
     ) -> Result<GroupAnswer, AssignError> {
-        let (companions, in_the_way) = match self.companions(device, &wish) {
+        let (companions, in_the_way) = match self.companions(device, &bind_options) {
             Ok(companions) => (companions, None),
             Err(AssignError::Refused(refusal)) if refusal.code == Code::BindGroup => {
                 (Vec::new(), Some(refusal.to_string()))
@@ -115,7 +115,7 @@ impl Assigner {
             .into_iter()
             .map(|companion| plan(companion.address, Some(companion.driver)));
         let along = planned.collect::<Result<_, _>>()?;
-        let mut device = plan(device, wish.driver)?;
+        let mut device = plan(device, bind_options.driver)?;
         device.against.extend(in_the_way);
         Ok(GroupAnswer { device, along })
     }
@@ -125,7 +125,7 @@ impl Assigner {
     /// # Errors
     /// A refusal while a guest has the device; what could not be given back stays recorded, so that this can be called
     /// again.
-    pub fn release_group_by_hand(&self, device: PciAddress) -> Result<GroupAnswer, AssignError> {
+    pub fn release_group_manually(&self, device: PciAddress) -> Result<GroupAnswer, AssignError> {
         if let Some(leader) = self
             .records
             .manual(device)?
@@ -133,9 +133,9 @@ impl Assigner {
         {
             self.refuse_held(leader)?;
         }
-        let answer = self.release_by_hand(device)?;
+        let answer = self.release_manually(device)?;
         let companions = self.records.along(device)?.into_iter();
-        let released = companions.map(|record| self.release_by_hand(record.device));
+        let released = companions.map(|record| self.release_manually(record.device));
         // each is tried, whatever becomes of the others
         let released: Vec<_> = released.collect();
         let along = released.into_iter().collect::<Result<_, _>>()?;
@@ -165,28 +165,38 @@ impl Assigner {
     }
 
     /// What has to go along with a device that goes to a VFIO driver.
-    fn companions(&self, device: PciAddress, wish: &Wish) -> Result<Vec<Planned>, AssignError> {
-        let driver = self.wanted(device, wish.driver.clone())?;
+    fn companions(
+        &self,
+        device: PciAddress,
+        bind_options: &BindOptions,
+    ) -> Result<Vec<Planned>, AssignError> {
+        let driver = self.wanted(device, bind_options.driver.clone())?;
         if !is_vfio(driver.as_str()) {
             return Ok(Vec::new());
         }
-        let view = self.site.look();
-        let consent = Consent::said(wish.allow_group || view.rules.config.allow_group);
+        let host_view = self.context.look();
+        let consent = Consent::said(bind_options.allow_group || host_view.rules.config.allow_group);
         let planned = vec![leader(device, driver)];
-        let whole = self.whole(&view, &[device], planned, consent);
+        let whole = self.whole(&host_view, &[device], planned, consent);
         let mut whole = whole.map_err(AssignError::Refused)?;
         if consent == Consent::Given {
-            let beside = self.beside(&view, &whole).map_err(AssignError::Refused)?;
+            let beside = self
+                .beside(&host_view, &whole)
+                .map_err(AssignError::Refused)?;
             whole.extend(beside);
         }
         Ok(whole.split_off(1))
     }
 
     /// The device's own other functions that the host uses and that are in groups of their own.
-    fn beside(&self, view: &View<'_>, planned: &[Planned]) -> Result<Vec<Planned>, Refusal> {
+    fn beside(
+        &self,
+        host_view: &HostView<'_>,
+        planned: &[Planned],
+    ) -> Result<Vec<Planned>, Refusal> {
         let leader = &planned[0];
         let known = |one: &Device| planned.iter().any(|other| other.address == one.address);
-        let functions = view.host()?.devices.values().filter(|one| {
+        let functions = host_view.host()?.devices.values().filter(|one| {
             one.address.same_slot(leader.address) && BESIDE.contains(&(one.class >> 8))
         });
         let label = || format!("function of '{}'", leader.address);
@@ -205,13 +215,13 @@ impl Assigner {
         leader: PciAddress,
         companions: &[Planned],
     ) -> Result<Vec<Companion>, AssignError> {
-        let view = self.site.look();
+        let host_view = self.context.look();
         let free = companions.iter().map(|planned| {
-            let _lock = self.lock_by_hand(planned.address)?;
-            self.settle_by_hand(planned.address)?;
+            let _lock = self.lock_for_admin(planned.address)?;
+            self.settle_manual(planned.address)?;
             let to = bind::resolve(&*self.kernel, planned.address, &planned.driver)?;
             let way = self.way(planned.address, to)?;
-            let inspected = self.inspect(&view, planned.address, &planned.driver);
+            let inspected = self.inspect(&host_view, planned.address, &planned.driver);
             inspected.map_err(AssignError::Refused)?;
             let leader = Some(leader);
             Ok(Companion {
@@ -223,10 +233,10 @@ impl Assigner {
     }
 
     /// The services that may be stopped.
-    fn may_stop(&self, wish: &Wish) -> Vec<ServiceName> {
-        match wish.stop_services {
+    fn may_stop(&self, bind_options: &BindOptions) -> Vec<ServiceName> {
+        match bind_options.stop_services {
             true => {
-                let named = self.site.rules().config.stop_services.clone();
+                let named = self.context.rules().config.stop_services.clone();
                 ServiceName::known().chain(named).collect()
             }
             false => Vec::new(),
@@ -234,7 +244,7 @@ impl Assigner {
     }
 
     /// Brings companions back to what they were before this bind, the last one first.
-    fn put_back(&self, taken: &[(&Way, assignment::Record)]) {
+    fn restore_drivers(&self, taken: &[(&Way, assignment::Record)]) {
         for (way, record) in taken.iter().rev() {
             if let Err(error) = self.cancel(way, record) {
                 warn!("'{}' is not given back: {error}", way.rebind.device);

@@ -10,17 +10,17 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::live::Live;
 use kernel_glue::occupancy::Occupancy;
 use kernel_glue::region::{RegionError, Regions};
 use nix::errno::Errno;
 
-use super::{AssignError, Assigner, GroupAnswer, Wish, error};
-use crate::declined::Declined;
-use crate::learned::Learned;
+use super::{AssignError, Assigner, BindOptions, GroupAnswer, error};
+use crate::context::{Context, Rules};
+use crate::known_versions::KnownVersions;
+use crate::opted_out::OptedOut;
 use crate::record::{RecordError, Records, peek};
-use crate::site::{Rules, Site};
 
 /// A directory that does not exist: no record.
 const NOWHERE: &str = "/nonexistent/variantd";
@@ -39,23 +39,24 @@ impl Onlooker {
     /// The writes that a bind would make, and what stands against them.
     ///
     /// # Errors
-    /// As [`Assigner::plan_group_by_hand`].
+    /// As [`Assigner::plan_manual_group`].
     pub fn plan(
         self,
         rules: Rules,
         device: PciAddress,
-        wish: Wish,
+        bind_options: BindOptions,
     ) -> Result<GroupAnswer, AssignError> {
         self.refuse_held(device)?;
         let (host, state) = (self.host.clone(), Path::new(NOWHERE));
-        let site = Site::new(
+        let context = Context::new(
             Box::new(move || Ok(host.clone())),
-            Learned::load(state.join("versions")),
-            Declined::load(state.join("declined")),
+            KnownVersions::load(state.join("versions")),
+            OptedOut::load(state.join("declined")),
             rules,
         );
         let records = Records::new(NOWHERE.into());
-        Assigner::new(Arc::new(self), Arc::new(site), records).plan_group_unlocked(device, wish)
+        Assigner::new(Arc::new(self), Arc::new(context), records)
+            .plan_group_unlocked(device, bind_options)
     }
 
     /// Not seen by a user who may not read the records.
@@ -93,7 +94,7 @@ impl Onlooker {
 }
 
 impl Kernel for Onlooker {
-    fn write(&self, _: &Knob, _: &str) -> Result<(), Errno> {
+    fn write(&self, _: &Attribute, _: &str) -> Result<(), Errno> {
         Err(Errno::EROFS)
     }
 

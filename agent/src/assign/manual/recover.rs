@@ -29,7 +29,7 @@ pub struct Recovered {
 
 impl Assigner {
     /// Gives back what was left half-way outside of any guest: `device`, or all such devices.
-    pub fn recover_by_hand(
+    pub fn recover_manually(
         &self,
         device: Option<PciAddress>,
         unwilling: Unwilling,
@@ -129,7 +129,7 @@ impl Assigner {
             return Vec::new();
         }
         let is_asked = |held: &Held| asked.iter().any(|one| one.address == held.address);
-        let result = self.give_back_those(&domain.uuid, is_asked, event, unwilling);
+        let result = self.release_those(&domain.uuid, is_asked, event, unwilling);
         let (notes, error) = match result {
             Ok(notes) => (notes, None),
             Err(error) => (Vec::new(), Some(error)),
@@ -159,7 +159,7 @@ impl Assigner {
         device: PciAddress,
         unwilling: Unwilling,
     ) -> Result<Option<Option<Refusal>>, AssignError> {
-        let _lock = self.lock_by_hand(device)?;
+        let _lock = self.lock_for_admin(device)?;
         let _work = self.at_work(device, Condition::Releasing);
         match self.records.manual(device)? {
             Some(record) if record.is_unsettled() => {

@@ -4,55 +4,55 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kernel_glue::kernel::{Kernel, Knob};
+use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::model::{Model, Write};
 use nix::errno::Errno;
 
 use super::*;
+use crate::context::Context;
 use crate::fixture::{
-    GPU, NIC, UUID, VARIANT, address, as_the_model, definition, driver, guest, kernel, site,
+    GPU, NIC, UUID, VARIANT, address, as_the_model, context, definition, driver, guest, kernel,
 };
 use crate::record::{Phase, Records};
-use crate::site::Site;
 use domain::Definition;
 use settings::config::Config;
 
 struct Scene {
     kernel: Arc<Model>,
     assigner: Assigner,
-    site: Arc<Site>,
+    context: Arc<Context>,
     directory: tempfile::TempDir,
 }
 
 fn scene() -> Scene {
-    let (directory, site) = site(Config::default());
+    let (directory, context) = context(Config::default());
     let kernel = kernel();
     let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), records),
+        assigner: Assigner::new(kernel.clone(), context.clone(), records),
         kernel,
-        site,
+        context,
         directory,
     }
 }
 
 impl Scene {
     fn bind(&self) -> Result<Answer, AssignError> {
-        self.assigner.bind_by_hand(address(GPU), None)
+        self.assigner.bind_manually(address(GPU), None)
     }
 
     fn release(&self) -> Result<Answer, AssignError> {
-        self.assigner.release_by_hand(address(GPU))
+        self.assigner.release_manually(address(GPU))
     }
 
     fn complete(&self) -> Definition {
-        let rewrite = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        let rewrite = self.context.look().rewrite(&definition(&guest(GPU)), false);
         definition(&rewrite.expect("a complete guest").text)
     }
 
     fn restarted(&self) -> Assigner {
         let records = Records::new(self.directory.path().to_owned());
-        Assigner::new(self.kernel.clone(), self.site.clone(), records)
+        Assigner::new(self.kernel.clone(), self.context.clone(), records)
     }
 
     fn write(&self, manual: &Manual) {
@@ -86,29 +86,32 @@ fn unbound() -> (String, Option<String>) {
 #[test]
 fn a_device_is_bound_and_released_as_it_was_and_twice_is_once() {
     let scene = scene();
-    assert_eq!(scene.bind().expect("bind").outcome, Fate::Bound);
+    assert_eq!(scene.bind().expect("bind").outcome, BindOutcome::Bound);
     assert_eq!(scene.state(), bound());
     let writes = scene.kernel.writes().len();
-    assert_eq!(scene.bind().expect("again").outcome, Fate::AlreadySo);
+    assert_eq!(scene.bind().expect("again").outcome, BindOutcome::AlreadySo);
     assert_eq!(scene.kernel.writes().len(), writes);
-    assert_eq!(scene.release().expect("release").outcome, Fate::Released);
+    assert_eq!(
+        scene.release().expect("release").outcome,
+        BindOutcome::Released
+    );
     assert_eq!(scene.state(), unbound());
     let again = scene.release().expect("again");
-    assert_eq!(again.outcome, Fate::AlreadySo);
+    assert_eq!(again.outcome, BindOutcome::AlreadySo);
     assert_eq!(again.driver, Some(driver("nvidia")));
 }
 
 #[test]
 fn a_dry_run_prints_the_writes_that_the_kernel_then_sees() {
     let scene = scene();
-    let plan = scene.assigner.plan_by_hand(address(GPU), None);
+    let plan = scene.assigner.plan_manual_bind(address(GPU), None);
     let plan = plan.expect("plan");
     assert_eq!(plan.module.as_deref(), Some(VARIANT));
     assert!(scene.kernel.writes().is_empty() && scene.kernel.loaded().is_empty());
     assert_eq!(plan.writes.len(), 3);
     let done = scene.bind().expect("bind");
     assert_eq!((&plan.writes, &done.writes), (&scene.lines(), &plan.writes));
-    let after = scene.assigner.plan_by_hand(address(GPU), None);
+    let after = scene.assigner.plan_manual_bind(address(GPU), None);
     assert!(after.expect("plan").writes.is_empty());
 }
 
@@ -119,7 +122,7 @@ fn another_driver_by_hand_keeps_the_state_before_the_first() {
     let other = Some(driver("vfio-pci"));
     scene
         .assigner
-        .bind_by_hand(address(GPU), other)
+        .bind_manually(address(GPU), other)
         .expect("vfio-pci");
     scene.bind().expect("variant");
     scene.release().expect("release");
@@ -136,8 +139,8 @@ fn a_driver_that_is_not_for_the_device_is_refused_before_its_module_is_loaded() 
         let named = || Some(driver(name));
         let gpu = address(GPU);
         for error in [
-            scene.assigner.bind_by_hand(gpu, named()).map(drop),
-            scene.assigner.plan_by_hand(gpu, named()).map(drop),
+            scene.assigner.bind_manually(gpu, named()).map(drop),
+            scene.assigner.plan_manual_bind(gpu, named()).map(drop),
             scene.assigner.reservable(gpu, named()).map(drop),
             scene.assigner.claim_reserved(gpu, named()).map(drop),
         ] {
@@ -155,7 +158,7 @@ fn a_driver_that_is_not_for_the_device_is_refused_before_its_module_is_loaded() 
     for name in ["nouveau", "nvgrace-gpu-vfio-pci", "nvidia"] {
         let bound = scene
             .assigner
-            .bind_by_hand(address(GPU), Some(driver(name)));
+            .bind_manually(address(GPU), Some(driver(name)));
         bound.expect(name);
     }
 }
@@ -168,7 +171,7 @@ fn a_device_bound_by_hand_whose_driver_was_removed_is_released_without_one() {
     let released = scene.release().expect("released");
     assert_eq!(
         (released.outcome, &released.driver),
-        (Fate::Released, &None)
+        (BindOutcome::Released, &None)
     );
     assert!(released.against[0].contains("VD-BND-034"), "{released:?}");
     assert_eq!(scene.state(), ("-".into(), None));
@@ -235,19 +238,19 @@ fn an_undo_that_failed_is_recovered_on_request() {
     assert!(
         scene
             .assigner
-            .recover_by_hand(Some(address(NIC)), Unwilling::Kept)
+            .recover_manually(Some(address(NIC)), Unwilling::Kept)
             .is_empty()
     );
     let start = scene.assigner.prepare(&scene.complete());
     let start = start.expect_err("half-way").to_string();
     assert!(start.contains("VD-BND-004"), "{start}");
-    let recovered = scene.restarted().recover_by_hand(None, Unwilling::Kept);
+    let recovered = scene.restarted().recover_manually(None, Unwilling::Kept);
     assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
     assert_eq!(scene.state(), unbound());
     assert!(
         scene
             .assigner
-            .recover_by_hand(None, Unwilling::Kept)
+            .recover_manually(None, Unwilling::Kept)
             .is_empty()
     );
 }
@@ -282,7 +285,7 @@ fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
     assert!(
         scene
             .restarted()
-            .recover_by_hand(None, Unwilling::Kept)
+            .recover_manually(None, Unwilling::Kept)
             .is_empty()
     );
     assert_eq!(scene.state(), bound());
@@ -293,7 +296,7 @@ fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
     assert_eq!(
         scene
             .restarted()
-            .recover_by_hand(None, Unwilling::Kept)
+            .recover_manually(None, Unwilling::Kept)
             .len(),
         1
     );
@@ -309,11 +312,11 @@ struct Dying {
 impl Kernel for Dying {
     as_the_model! { load_module driver driver_override registered vfio_users regions occupancy unbind_lock }
 
-    fn write(&self, knob: &Knob, value: &str) -> Result<(), Errno> {
+    fn write(&self, attribute: &Attribute, value: &str) -> Result<(), Errno> {
         if self.writes.fetch_sub(1, Ordering::SeqCst) == 0 {
             std::panic::resume_unwind(Box::new(()));
         }
-        self.model.write(knob, value)
+        self.model.write(attribute, value)
     }
 }
 
@@ -325,15 +328,15 @@ impl Scene {
             model: self.kernel.clone(),
             writes: AtomicUsize::new(writes),
         };
-        Assigner::new(Arc::new(kernel), self.site.clone(), records)
+        Assigner::new(Arc::new(kernel), self.context.clone(), records)
     }
 }
 
 #[test]
 fn a_bind_or_release_that_is_cut_off_at_any_write_is_taken_back_or_finished() {
     let acts: [fn(&Assigner); 2] = [
-        |agent| drop(agent.bind_by_hand(address(GPU), None)),
-        |agent| drop(agent.release_by_hand(address(GPU))),
+        |agent| drop(agent.bind_manually(address(GPU), None)),
+        |agent| drop(agent.release_manually(address(GPU))),
     ];
     for (released, act) in acts.into_iter().enumerate() {
         for writes in 0..3 + released {
@@ -343,7 +346,7 @@ fn a_bind_or_release_that_is_cut_off_at_any_write_is_taken_back_or_finished() {
             }
             let agent = scene.dying(writes);
             catch_unwind(AssertUnwindSafe(|| act(&agent))).expect_err("dies");
-            let recovered = scene.restarted().recover_by_hand(None, Unwilling::Kept);
+            let recovered = scene.restarted().recover_manually(None, Unwilling::Kept);
             assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
             assert_eq!(scene.state(), unbound(), "behind {writes} writes");
             assert!(scene.assigner.records.devices().expect("listed").is_empty());
@@ -399,21 +402,21 @@ fn what_a_guest_left_bound_is_recovered_unless_it_runs_or_was_heard_of() {
 fn a_device_that_is_not_there_or_has_no_recipe_is_refused() {
     let scene = scene();
     let nowhere = address("0000:00:1f.0");
-    let missing = scene.assigner.bind_by_hand(nowhere, None);
+    let missing = scene.assigner.bind_manually(nowhere, None);
     assert!(
         missing
             .expect_err("missing")
             .to_string()
             .contains("VD-DEV-001")
     );
-    let missing = scene.assigner.release_by_hand(nowhere);
+    let missing = scene.assigner.release_manually(nowhere);
     assert!(
         missing
             .expect_err("missing")
             .to_string()
             .contains("VD-DEV-001")
     );
-    let none = scene.assigner.bind_by_hand(address(NIC), None);
+    let none = scene.assigner.bind_manually(address(NIC), None);
     let said = none.expect_err("no recipe").to_string();
     assert!(
         said.contains("VD-BND-022") && said.contains("--driver"),
@@ -433,5 +436,8 @@ fn a_device_in_use_is_not_unbound() {
     );
     assert_eq!(scene.state(), bound());
     scene.kernel.set_users(address(GPU), &[]);
-    assert_eq!(scene.release().expect("later").outcome, Fate::Released);
+    assert_eq!(
+        scene.release().expect("later").outcome,
+        BindOutcome::Released
+    );
 }

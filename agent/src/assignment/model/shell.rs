@@ -118,8 +118,9 @@ impl Model {
             });
         } else if w.guests[who] == Guest::Off && !w.ended[who] {
             asked.guests[who] = Guest::Starting;
-            let half_way = |line: &Line| [Phase::Binding, Phase::Releasing].contains(&line.phase());
-            let is_left = w.read(who).iter().flatten().any(half_way);
+            let incomplete =
+                |line: &Line| [Phase::Binding, Phase::Releasing].contains(&line.phase());
+            let is_left = w.read(who).iter().flatten().any(incomplete);
             let was_orphan = std::mem::take(&mut asked.orphans[who]);
             all.extend(match was_orphan && is_left {
                 true => self.release(&asked, who, Kind::Resume, &Event::Resumed),
@@ -247,7 +248,7 @@ impl Model {
         let is_done =
             |part: &Part| !matches!(part, Part::Ended { result, .. } if *result != Ended::Done);
         if !work.parts.iter().all(is_done) {
-            return vec![self.put_back(w, who, work)];
+            return vec![self.restore_drivers(w, who, work)];
         }
         let claimed = work;
         for device in self.wants[who].iter().map(|device| usize::from(*device)) {
@@ -257,7 +258,7 @@ impl Model {
         let go_on = |(mut next, written): (World, Written)| {
             match written {
                 Written::Done => {}
-                Written::Failed => return self.put_back(&next, who, claimed),
+                Written::Failed => return self.restore_drivers(&next, who, claimed),
                 Written::Died => return next,
             }
             (next.guests[who], next.work[who]) = (Guest::Running, None);
@@ -269,7 +270,7 @@ impl Model {
         written.into_iter().map(go_on).collect()
     }
 
-    fn put_back(&self, w: &World, who: usize, mut work: Work) -> World {
+    fn restore_drivers(&self, w: &World, who: usize, mut work: Work) -> World {
         work.kind = Kind::PutBack;
         for device in 0..DEVICES {
             let Part::Ended { result, .. } = work.parts[device] else {

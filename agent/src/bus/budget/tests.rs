@@ -21,10 +21,10 @@ fn call(sender: &str, user: u32, number: u32, bytes: usize) -> Incoming<'_> {
 }
 
 /// The calls with these numbers are answered with `length` bytes.
-fn answered(budget: &mut Budget, sender: &str, number: u32, length: usize) -> Fate {
-    let fate = budget.answer(sender, serial(number), length);
+fn answered(budget: &mut Budget, sender: &str, number: u32, length: usize) -> Outcome {
+    let outcome = budget.answer(sender, serial(number), length);
     budget.finish(sender, serial(number));
-    fate
+    outcome
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_user_has_its_calls_whatever_its_connections_and_others_have_theirs() {
     budget
         .admit(call(":1.100", OTHER, 1, 10))
         .expect("room of its own");
-    assert_eq!(answered(&mut budget, ":1.7", 7, 100), Fate::Send);
+    assert_eq!(answered(&mut budget, ":1.7", 7, 100), Outcome::Send);
     budget.admit(call(":1.99", ONE, 1, 10)).expect("room again");
     // Who leaves does not get room for that: its calls go on.
     for number in 1..=32 {
@@ -100,7 +100,7 @@ fn who_does_not_read_is_told_so_and_then_nothing_any_more() {
         budget.admit(call(":1.1", ONE, number, 10)).expect("room");
     }
     for number in 1..=32 {
-        sent += usize::from(answered(&mut budget, ":1.1", number, 1 << 20) == Fate::Send);
+        sent += usize::from(answered(&mut budget, ":1.1", number, 1 << 20) == Outcome::Send);
     }
     assert_eq!(sent, 8, "8 MiB of one user");
     assert_eq!(budget.admit(call(":1.1", ONE, 40, 10)), Err(Full::Unread));
@@ -124,7 +124,10 @@ fn who_answers_a_ping_has_read_what_came_before_it() {
     for round in 0..100 {
         let number = 2 * round + 1;
         budget.admit(call(":1.1", ONE, number, 10)).expect("room");
-        assert_eq!(answered(&mut budget, ":1.1", number, 1 << 20), Fate::Send);
+        assert_eq!(
+            answered(&mut budget, ":1.1", number, 1 << 20),
+            Outcome::Send
+        );
         assert!(budget.is_to_be_asked(":1.1"));
         let ping = serial(number + 1);
         budget.asks(":1.1", ping);
@@ -148,8 +151,12 @@ fn unread_answers_of_a_hundred_users_stay_below_the_buss_limit() {
             if budget.admit(call(&sender, user, number, 10)).is_err() {
                 break;
             }
-            let fate = answered(&mut budget, &sender, number, 250 << 10);
-            unread += if fate == Fate::Send { 250 << 10 } else { 0 };
+            let outcome = answered(&mut budget, &sender, number, 250 << 10);
+            unread += if outcome == Outcome::Send {
+                250 << 10
+            } else {
+                0
+            };
         }
     }
     assert!(unread < 127 << 20, "{unread}");
@@ -164,6 +171,6 @@ fn a_call_without_a_reply_is_counted_until_it_would_have_one() {
     };
     budget.admit(silent).expect("room");
     assert_eq!(budget.calls(), 1);
-    assert_eq!(answered(&mut budget, ":1.1", 1, 100), Fate::Drop);
+    assert_eq!(answered(&mut budget, ":1.1", 1, 100), Outcome::Drop);
     assert_eq!(budget.calls(), 0);
 }

@@ -109,8 +109,8 @@ impl Jobs {
         let is_root = owner.is_none_or(caller::is_root);
         if own >= LIMIT_OF_ONE || (all >= LIMIT && !is_root) {
             let reason = format!("{own} jobs of this caller are under way, and {all} in all");
-            let mend = "wait until one of them completes";
-            return Err(Refusal::new(Code::JobsFull, reason, mend));
+            let hint = "wait until one of them completes";
+            return Err(Refusal::new(Code::JobsFull, reason, hint));
         }
         let recent = list.jobs.values().filter(|job| job.subject.owner == owner);
         if !is_root && recent.count() >= LIMIT_A_MINUTE {

@@ -6,11 +6,11 @@ use ::tests::bus::Bus;
 use api::name::{MANAGER_INTERFACE, SERVICE};
 use tokio::sync::Notify;
 
-use super::polkit::{Mood, Polkit};
+use super::polkit::{Polkit, PolkitAnswer};
 use super::*;
 use api::client::{JobProxy, Options};
 
-pub(super) struct Court {
+pub(super) struct GuardedAgent {
     pub(super) client: Connection,
     _agent: Connection,
     asked: Arc<std::sync::Mutex<Vec<String>>>,
@@ -22,12 +22,12 @@ pub(super) struct Court {
 }
 
 /// An agent that lets nobody pass unasked, and a polkit in this mood; `None` for no polkit.
-pub(super) async fn court(mood: Option<Mood>) -> Court {
+pub(super) async fn guarded_agent(polkit_answer: Option<PolkitAnswer>) -> GuardedAgent {
     let bus = Bus::start().expect("bus");
     let (asked, cancelled, gone) = (Arc::default(), Arc::default(), Arc::new(Notify::new()));
-    if let Some(mood) = mood {
+    if let Some(polkit_answer) = polkit_answer {
         let polkit = Polkit {
-            mood,
+            polkit_answer,
             asked: Arc::clone(&asked),
             cancelled: Arc::clone(&cancelled),
             gone: gone.clone(),
@@ -52,7 +52,7 @@ pub(super) async fn court(mood: Option<Mood>) -> Court {
     let builder = connection::Builder::address(bus.address()).name(SERVICE);
     let agent = serve(builder, parts.manager).build().await;
     let client = connection::Builder::address(bus.address()).build().await;
-    Court {
+    GuardedAgent {
         client: client.expect("client"),
         _agent: agent.expect("agent"),
         asked,
@@ -64,7 +64,7 @@ pub(super) async fn court(mood: Option<Mood>) -> Court {
     }
 }
 
-impl Court {
+impl GuardedAgent {
     async fn manager(&self) -> ManagerProxy<'_> {
         ManagerProxy::new(&self.client).await.expect("proxy")
     }
@@ -103,63 +103,66 @@ impl Court {
 
 #[tokio::test]
 async fn whom_polkit_allows_is_let_through() {
-    let court = court(Some(Mood::Allows)).await;
-    court.bind_quietly().await.expect("bound");
-    assert!(court.is_bound());
-    assert_eq!(court.asked(), [format!("org.variantd1.bind {GPU} 0")]);
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Allows)).await;
+    guarded_agent.bind_quietly().await.expect("bound");
+    assert!(guarded_agent.is_bound());
+    assert_eq!(
+        guarded_agent.asked(),
+        [format!("org.variantd1.bind {GPU} 0")]
+    );
 }
 
 #[tokio::test]
 async fn whom_polkit_denies_hears_the_action_and_how_to_get_it() {
-    let court = court(Some(Mood::Denies)).await;
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Denies)).await;
     let words = [
         "polkit denies 'org.variantd1.bind'",
         "VD-AGT-006",
         "/etc/polkit-1/rules.d",
         "sudo",
     ];
-    court.is_refused(&words).await;
+    guarded_agent.is_refused(&words).await;
 }
 
 #[tokio::test]
 async fn a_person_is_asked_only_where_the_caller_allows_it() {
-    let court = court(Some(Mood::Challenges)).await;
-    court
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Challenges)).await;
+    guarded_agent
         .is_refused(&["wants a password for 'org.variantd1.bind'", "VD-AGT-006"])
         .await;
-    court
+    guarded_agent
         .manager()
         .await
         .bind(GPU, Options::new())
         .await
         .expect("bound");
-    assert!(court.is_bound());
+    assert!(guarded_agent.is_bound());
     let asked = [0, 0, 1].map(|flags| format!("org.variantd1.bind {GPU} {flags}"));
-    assert_eq!(court.asked(), asked);
+    assert_eq!(guarded_agent.asked(), asked);
 }
 
 #[tokio::test]
 async fn a_question_that_was_closed_is_a_no() {
-    let court = court(Some(Mood::Dismissed)).await;
-    court
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Dismissed)).await;
+    guarded_agent
         .is_refused(&["question for 'org.variantd1.bind' was closed"])
         .await;
 }
 
 #[tokio::test]
 async fn a_silent_polkit_is_a_no_in_time_and_its_question_is_taken_back() {
-    let court = court(Some(Mood::Hangs)).await;
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Hangs)).await;
     let begin = Instant::now();
-    court
+    guarded_agent
         .is_refused(&["VD-AGT-007", "systemctl status polkit"])
         .await;
     // Nor is it waited for as a person is, where the caller would allow one.
-    let manager = court.manager().await;
+    let manager = guarded_agent.manager().await;
     let fault = manager.bind(GPU, Options::new()).await;
     let fault = Fault::from(fault.expect_err("refused"));
     assert!(matches!(fault, Fault::NotAuthorized(ref text) if text.contains("VD-AGT-007")));
     assert!(begin.elapsed() < Duration::from_secs(20));
-    let cancelled = court.cancelled.notified();
+    let cancelled = guarded_agent.cancelled.notified();
     tokio::time::timeout(Duration::from_secs(10), cancelled)
         .await
         .expect("taken back");
@@ -167,7 +170,7 @@ async fn a_silent_polkit_is_a_no_in_time_and_its_question_is_taken_back() {
 
 #[tokio::test]
 async fn a_polkit_that_vanishes_is_a_no() {
-    court(Some(Mood::Vanishes))
+    guarded_agent(Some(PolkitAnswer::Vanishes))
         .await
         .is_refused(&["VD-AGT-007"])
         .await;
@@ -175,9 +178,9 @@ async fn a_polkit_that_vanishes_is_a_no() {
 
 #[tokio::test]
 async fn without_polkit_everybody_looks_and_only_root_changes() {
-    let court = court(None).await;
-    court.is_refused(&["only root", "VD-AGT-006"]).await;
-    let manager = court.manager().await;
+    let guarded_agent = guarded_agent(None).await;
+    guarded_agent.is_refused(&["only root", "VD-AGT-006"]).await;
+    let manager = guarded_agent.manager().await;
     manager.list_devices(Options::new()).await.expect("a look");
     let plan = manager.plan("nobody", Options::new()).await;
     assert!(matches!(
@@ -188,9 +191,9 @@ async fn without_polkit_everybody_looks_and_only_root_changes() {
 
 #[tokio::test]
 async fn polkit_sees_the_canonical_device_and_a_domains_name_and_uuid() {
-    let court = court(Some(Mood::Denies)).await;
-    let domain = court.libvirt.put(&guest(GPU));
-    let manager = court.manager().await;
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Denies)).await;
+    let domain = guarded_agent.libvirt.put(&guest(GPU));
+    let manager = guarded_agent.manager().await;
     let none = Options::new;
     let device = Options::from([("device", "9:1:0.0".into())]);
     manager
@@ -217,13 +220,13 @@ async fn polkit_sees_the_canonical_device_and_a_domains_name_and_uuid() {
         format!("org.variantd1.bind {GPU} 0"),
         format!("org.variantd1.prepare d0 {uuid} 0"),
     ];
-    assert_eq!(court.asked(), asked);
+    assert_eq!(guarded_agent.asked(), asked);
 }
 
 #[tokio::test]
 async fn what_names_no_device_or_domain_reaches_no_polkit() {
-    let court = court(Some(Mood::Challenges)).await;
-    let manager = court.manager().await;
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Challenges)).await;
+    let manager = guarded_agent.manager().await;
     let none = Options::new;
     let long = "x".repeat(1 << 20);
     for name in [
@@ -252,35 +255,35 @@ async fn what_names_no_device_or_domain_reaches_no_polkit() {
             assert!(fault.len() < 400, "{} bytes", fault.len());
         }
     }
-    assert_eq!(court.asked(), [""; 0]);
+    assert_eq!(guarded_agent.asked(), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_job_asks_as_its_method_does_and_can_be_cancelled_meanwhile() {
-    let court = court(Some(Mood::Ponders)).await;
-    let manager = court.manager().await;
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Ponders)).await;
+    let manager = guarded_agent.manager().await;
     let path = manager
         .start_job("bind", GPU, Options::new())
         .await
         .expect("job");
-    let job = JobProxy::builder(&court.client)
+    let job = JobProxy::builder(&guarded_agent.client)
         .path(path)
         .build()
         .await
         .expect("proxy");
-    while court.asked().len() < 3 {
+    while guarded_agent.asked().len() < 3 {
         tokio::task::yield_now().await;
     }
     let asked = [0, 0, 1].map(|flags| format!("org.variantd1.bind {GPU} {flags}"));
-    assert_eq!(court.asked(), asked);
+    assert_eq!(guarded_agent.asked(), asked);
     job.cancel(Options::new()).await.expect("cancelled");
-    assert!(!court.is_bound());
+    assert!(!guarded_agent.is_bound());
 }
 
 #[tokio::test]
 async fn a_job_that_was_granted_goes_on_when_its_caller_has_left() {
-    let court = court(Some(Mood::Allows)).await;
-    let guest = connection::Builder::address(court.bus.address())
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Allows)).await;
+    let guest = connection::Builder::address(guarded_agent.bus.address())
         .build()
         .await;
     let guest = guest.expect("client");
@@ -291,21 +294,24 @@ async fn a_job_that_was_granted_goes_on_when_its_caller_has_left() {
         .expect("job");
     drop(manager);
     guest.close().await.expect("closed");
-    let job = JobProxy::builder(&court.client).path(path);
+    let job = JobProxy::builder(&guarded_agent.client).path(path);
     let job = job.cache_properties(zbus::proxy::CacheProperties::No);
     let job = job.build().await.expect("proxy");
     while ["waiting", "working"].contains(&&*job.state().await.expect("state")) {
         tokio::task::yield_now().await;
     }
     assert!(job.result().await.expect("result").contains("bound"));
-    assert!(court.is_bound());
-    assert_eq!(court.asked(), [format!("org.variantd1.bind {GPU} 0")]);
+    assert!(guarded_agent.is_bound());
+    assert_eq!(
+        guarded_agent.asked(),
+        [format!("org.variantd1.bind {GPU} 0")]
+    );
 }
 
 #[tokio::test]
 async fn a_job_that_is_denied_is_not_started() {
-    let court = court(Some(Mood::Denies)).await;
-    let manager = court.manager().await;
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Denies)).await;
+    let manager = guarded_agent.manager().await;
     let fault = manager.start_job("recover", "", Options::new()).await;
     let fault = Fault::from(fault.expect_err("denied"));
     assert!(matches!(fault, Fault::NotAuthorized(ref text) if text.contains("recover")));

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::context::Rules;
 use crate::fixture::device;
-use crate::site::Rules;
 use planner::recipe::Recipes;
 
 const VF: &str = "0009:01:00.1";
@@ -16,7 +16,7 @@ impl Parts {
     /// What the kernel's event about a device does (`uevent::follow`).
     fn uevent(&self) -> impl Fn() + use<> {
         let assigner = self.manager.assigner.clone();
-        move || assigner.bell().ring()
+        move || assigner.notifier().notify()
     }
 
     fn list(&self) -> PathBuf {
@@ -90,9 +90,9 @@ async fn a_virtual_function_made_later_is_listed_where_a_recipe_is_for_it() {
     let parts = with_a_virtual_function();
     let grace = include_str!("../../../recipes/nvidia-grace.toml");
     let any = grace.replace("[[device]]\n", "[[device]]\nfunctions = \"any\"\n");
-    let config = parts.site.rules().config.clone();
+    let config = parts.context.rules().config.clone();
     let recipes = Recipes::of(&[&any]);
-    parts.site.reload(Rules { recipes, config });
+    parts.context.reload(Rules { recipes, config });
     made_later(parts, &format!("{GPU}\n{VF}\n"), &format!("{VF}\n")).await;
 }
 

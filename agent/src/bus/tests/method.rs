@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::authority::{Court, court};
-use super::polkit::Mood;
+use super::authority::{GuardedAgent, guarded_agent};
+use super::polkit::PolkitAnswer;
 use super::*;
 use crate::bus::authority::Action;
 use crate::bus::job::Operation;
@@ -201,21 +201,26 @@ fn the_shipped_policy_has_each_action() {
 
 #[tokio::test]
 async fn each_method_asks_for_what_its_row_says() {
-    let court = court(Some(Mood::Denies)).await;
-    court.libvirt.put(&guest(GPU));
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Denies)).await;
+    guarded_agent.libvirt.put(&guest(GPU));
     for method in &method::ALL {
-        asks(&court, method, None).await;
+        asks(&guarded_agent, method, None).await;
         for option in method.options {
-            asks(&court, method, Some(option.key)).await;
+            asks(&guarded_agent, method, Some(option.key)).await;
         }
     }
 }
 
-async fn asks(court: &Court, method: &Method, option: Option<&'static str>) {
-    let before = court.asked().len();
+async fn asks(guarded_agent: &GuardedAgent, method: &Method, option: Option<&'static str>) {
+    let before = guarded_agent.asked().len();
     let options = option.map(|key| (key, value(method, key)));
-    let answer = call(&court.client, method.name, options.into_iter().collect()).await;
-    let asked = court.asked();
+    let answer = call(
+        &guarded_agent.client,
+        method.name,
+        options.into_iter().collect(),
+    )
+    .await;
+    let asked = guarded_agent.asked();
     let asked = asked[before..].first();
     let asked = asked.map(|words| words.split(' ').next().unwrap_or_default());
     let wanted = match method.access {
@@ -270,15 +275,15 @@ fn text(answer: &zbus::Message) -> String {
 
 #[tokio::test]
 async fn a_refusal_is_an_error_with_its_code_in_the_name_or_fields_as_the_caller_asks() {
-    let court = court(Some(Mood::Denies)).await;
-    court.libvirt.put(&guest(GPU));
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Denies)).await;
+    guarded_agent.libvirt.put(&guest(GPU));
     for method in method::ALL.iter().filter(|one| one.answers_refusal()) {
-        let refused = call(&court.client, method.name, Options::new()).await;
+        let refused = call(&guarded_agent.client, method.name, Options::new()).await;
         let Err(Fault::NotAuthorized(said)) = refused else {
             unreachable!("{}: {refused:?}", method.name);
         };
         let asking = Options::from([(REFUSAL.key, true.into())]);
-        let answer = call(&court.client, method.name, asking).await;
+        let answer = call(&guarded_agent.client, method.name, asking).await;
         let answer = text(&answer.expect("an answer"));
         let (kind, refusal) = refused::read(&answer).expect("fields");
         assert_eq!(kind, Kind::NotAuthorized);
@@ -300,7 +305,7 @@ async fn a_refused_plan_has_the_command_that_is_its_way_out() {
     let answer = manager.plan("d0", options).await.expect("an answer");
     let (_, refusal) = refused::read(&answer).expect("a refusal");
     assert!(matches!(error, Fault::Refused(said) if said.text == refusal.to_string()));
-    assert_eq!(refusal.mend.command(), Some("variantctl list"));
+    assert_eq!(refusal.hint.command(), Some("variantctl list"));
 }
 
 #[tokio::test]

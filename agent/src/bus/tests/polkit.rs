@@ -8,7 +8,7 @@ use zbus::interface;
 
 /// What the polkit of a test does.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Mood {
+pub(super) enum PolkitAnswer {
     Allows,
     Denies,
     Challenges,
@@ -21,7 +21,7 @@ pub(super) enum Mood {
 
 /// A polkit that keeps the actions it was asked about.
 pub(super) struct Polkit {
-    pub(super) mood: Mood,
+    pub(super) polkit_answer: PolkitAnswer,
     pub(super) asked: Arc<std::sync::Mutex<Vec<String>>>,
     pub(super) cancelled: Arc<Notify>,
     pub(super) gone: Arc<Notify>,
@@ -47,18 +47,18 @@ impl Polkit {
         let about: String = about.collect();
         let words = format!("{action}{about} {flags}");
         self.asked.lock().expect("asked").push(words);
-        match self.mood {
-            Mood::Allows => (true, false, Details::new()),
-            Mood::Denies => (false, false, Details::new()),
+        match self.polkit_answer {
+            PolkitAnswer::Allows => (true, false, Details::new()),
+            PolkitAnswer::Denies => (false, false, Details::new()),
             // A person is asked where that is allowed, and knows the password.
-            Mood::Challenges => (flags == 1, flags == 0, Details::new()),
-            Mood::Dismissed => {
+            PolkitAnswer::Challenges => (flags == 1, flags == 0, Details::new()),
+            PolkitAnswer::Dismissed => {
                 let dismissed = ("polkit.dismissed".to_owned(), "true".to_owned());
                 (false, false, Details::from([dismissed]))
             }
-            Mood::Ponders if flags == 0 => (false, true, Details::new()),
-            Mood::Hangs | Mood::Ponders => std::future::pending().await,
-            Mood::Vanishes => {
+            PolkitAnswer::Ponders if flags == 0 => (false, true, Details::new()),
+            PolkitAnswer::Hangs | PolkitAnswer::Ponders => std::future::pending().await,
+            PolkitAnswer::Vanishes => {
                 self.gone.notify_one();
                 std::future::pending().await
             }

@@ -1,7 +1,7 @@
 //! `Plan`, and `Prepare` with what it said.
 
 use super::*;
-use crate::site::Rules;
+use crate::context::Rules;
 use planner::target::Versions;
 
 /// What `Prepare` says to a saved plan, given as text.
@@ -59,12 +59,12 @@ async fn a_stale_plan_is_refused_with_what_changed() {
         ("QEMU (11.1.0 to 11.2.0)", |scene| {
             let mut versions = Versions::NEWEST_TESTED;
             versions.qemu.minor = 2;
-            scene.site.learned.learn(versions);
+            scene.context.known_versions.learn(versions);
         }),
         ("recipe nvidia-grace", |scene| {
             let recipes = settings::recipes::load(&own_recipe(scene)).expect("recipes");
             let config = Config::default();
-            scene.site.reload(Rules { recipes, config });
+            scene.context.reload(Rules { recipes, config });
         }),
     ];
     for (what, change) in cases {
@@ -98,7 +98,7 @@ fn own_recipe(scene: &Scene) -> std::path::PathBuf {
 #[tokio::test]
 async fn what_is_no_plan_of_this_domain_is_refused() {
     let (scene, domain, plan) = planned().await;
-    let huge = " ".repeat(planner::proposal::MAX_BYTES + 1);
+    let huge = " ".repeat(planner::saved_plan::MAX_BYTES + 1);
     let edited = plan.replace("a root port of its own", "nothing much");
     for text in ["", "{}", "[1]", &huge, &edited] {
         let fault = apply(&scene, "d0", text).await.expect_err("no plan");

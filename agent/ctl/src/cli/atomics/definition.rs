@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::problem::Problem;
-use super::super::{View, defined, input};
+use super::super::{HostView, defined, input};
 use super::Request;
 use agent::libvirt::Found;
 use domain::{Domain, MAX_BYTES};
@@ -28,11 +28,11 @@ pub(super) struct Definition {
 
 impl Definition {
     /// The one that is asked for, if one is.
-    pub(super) fn of(view: &View, request: &Request) -> Result<Option<Self>, Problem> {
+    pub(super) fn of(host_view: &HostView, request: &Request) -> Result<Option<Self>, Problem> {
         match (&request.file, &request.domain) {
             (Some(file), _) => Self::in_file(file).map(Some),
             (None, Some(name)) => {
-                let found = defined::in_libvirt(view, name, request.device)?;
+                let found = defined::in_libvirt(host_view, name, request.device)?;
                 Self::found(name, found).map(Some)
             }
             (None, None) => Ok(None),

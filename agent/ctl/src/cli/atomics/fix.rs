@@ -7,14 +7,14 @@ use kernel_glue::address::PciAddress;
 use serde_json::{Value, json};
 
 use super::super::problem::Problem;
-use super::super::{View, diff, hint, output};
+use super::super::{HostView, diff, hint, output};
 use super::definition::Definition;
 use domain::code::Code;
 use domain::{Domain, Hostdev};
 use planner::atomics::{Bus, Judgement, Question, Report, report_planned};
-use planner::plan::{self, Setting};
-use planner::proposal::{self, Hunk};
+use planner::plan::{self, PlanInput};
 use planner::recipe::Need;
+use planner::saved_plan::{self, Hunk};
 use planner::target::{Target, Versions};
 
 /// A change of the definition, and how to make it.
@@ -36,7 +36,7 @@ const PLACES: [Code; 6] = [
 
 /// For the devices of the definition whose place is wrong; `None` where a change of places helps no driver.
 pub(super) fn of(
-    view: &View,
+    host_view: &HostView,
     definition: &Definition,
     question: &Question<'_>,
     reports: &[Report],
@@ -45,16 +45,16 @@ pub(super) fn of(
         .iter()
         .filter(|report| is_misplaced(report) && is_helped(question, report));
     let (switched, helped): (Vec<&Report>, Vec<&Report>) = helped.partition(|report| stays(report));
-    explain(view, &switched);
+    explain(host_view, &switched);
     let helped: Vec<PciAddress> = helped.iter().map(|report| report.address).collect();
     let wrong = with_functions(&definition.domain, &helped);
     let versions = Versions {
         qemu: question.qemu,
         ..definition.versions.unwrap_or(Versions::NEWEST_TESTED)
     };
-    let setting = Setting {
-        host: &view.host,
-        recipes: &view.recipes,
+    let input = PlanInput {
+        host: &host_view.host,
+        recipes: &host_view.recipes,
         target: Target {
             iommufd: definition.iommufd,
             ..Target::from(versions)
@@ -64,7 +64,7 @@ pub(super) fn of(
         formatted: false,
         libvirt: &definition.libvirt,
     };
-    let changes = plan::placed(&setting, &definition.domain, &wrong);
+    let changes = plan::placed(&input, &definition.domain, &wrong);
     let changes = changes
         .inspect_err(|refusal| {
             output::say(&format!(
@@ -74,14 +74,14 @@ pub(super) fn of(
         .ok()?;
     // The verbs that plan change the place of every device with a recipe that can be changed, and of no other.
     let covered = wrong.iter().all(|address| {
-        let device = view.host.devices.get(address);
-        device.is_some_and(|device| view.recipes.for_device(device).is_some())
+        let device = host_view.host.devices.get(address);
+        device.is_some_and(|device| host_view.recipes.for_device(device).is_some())
     });
     let covered = covered && switched.is_empty();
     (!changes.is_empty()).then(|| Fix {
         name: definition.name.clone(),
-        hunks: proposal::hunks(&definition.text, &changes),
-        command: hint::for_host(&command(definition, covered), &view.root),
+        hunks: saved_plan::hunks(&definition.text, &changes),
+        command: hint::for_host(&command(definition, covered), &host_view.root),
     })
 }
 
@@ -107,7 +107,7 @@ fn stays(report: &Report) -> bool {
     switched && report.need.need == Need::Prefer
 }
 
-fn explain(view: &View, switched: &[&Report]) {
+fn explain(host_view: &HostView, switched: &[&Report]) {
     if switched.is_empty() {
         return;
     }
@@ -119,7 +119,7 @@ fn explain(view: &View, switched: &[&Report]) {
         "note: {}: left behind the guest's switch, which ends AtomicOps: the driver runs without them, and on a root port of \
          its own the guest would not see which devices are near it; '{}' moves it",
         devices.join(", "),
-        hint::for_host("variantctl rewrite --replace", &view.root)
+        hint::for_host("variantctl rewrite --replace", &host_view.root)
     );
     eprintln!("{text}");
 }

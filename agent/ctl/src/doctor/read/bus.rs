@@ -7,14 +7,14 @@ use zbus::Connection;
 use zbus::fdo::DBusProxy;
 
 use super::super::definition::codes;
-use super::super::scene::{Agent, Definition, Seen, Unseen};
+use super::super::scene::{Agent, Definition, Seen, Unavailable};
 use super::Look;
 use api::again::{Effect, again};
 use api::client::{Fault, ManagerProxy, Options};
 use api::name::SERVICE;
 use api::refused;
 use domain::refusal::Refusal;
-use planner::proposal::Proposal;
+use planner::saved_plan::SavedPlan;
 
 const PROGRAM: &str = "usr/sbin/variantd";
 /// A plan waits for libvirt, and libvirt for every start that is going on.
@@ -25,8 +25,8 @@ pub(super) fn agent(look: &Look, domains: &mut [Definition]) -> Seen<Agent> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let runtime = runtime.map_err(|error| Unseen::because(error.to_string()))?;
-    let late = Unseen::because(format!("it did not answer within {} s", PATIENCE.as_secs()));
+    let runtime = runtime.map_err(|error| Unavailable::because(error.to_string()))?;
+    let late = Unavailable::because(format!("it did not answer within {} s", PATIENCE.as_secs()));
     let asked = runtime.block_on(async { timeout(PATIENCE, ask(domains)).await });
     Ok(match asked.map_err(|_| late)? {
         Agent::Stopped if !look.root.has(PROGRAM) => Agent::NotInstalled,
@@ -76,6 +76,6 @@ async fn planned(
     let answer = manager.plan(domain, options).await.ok()?;
     match refused::read(&answer) {
         Some((_, refusal)) => Some(Err(refusal)),
-        None => Some(Ok(codes(&Proposal::parse(&answer).ok()?))),
+        None => Some(Ok(codes(&SavedPlan::parse(&answer).ok()?))),
     }
 }

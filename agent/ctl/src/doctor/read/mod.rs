@@ -22,7 +22,7 @@ use kernel_glue::occupancy::Occupancy;
 use kernel_glue::sysfs::Root;
 
 use super::driver::module_name;
-use super::scene::{Definition, Libvirt, Scene, Seen, Unseen};
+use super::scene::{Definition, Libvirt, Scene, Seen, Unavailable};
 use crate::inquiry;
 use agent::libvirt::{Defined, LookError};
 use agent::reserve::Reservations;
@@ -125,8 +125,8 @@ fn occupancy<'a>(
         let read = Occupancy::read_root(&look.root, *device);
         let seen = match read {
             Ok(one) if look.live || one.holders.seen > 0 => Ok(one),
-            Err(failure) if look.live || !failure.is_absent() => Err(Unseen::of(&failure)),
-            Ok(_) | Err(_) => Err(Unseen::not_recorded()),
+            Err(failure) if look.live || !failure.is_absent() => Err(Unavailable::of(&failure)),
+            Ok(_) | Err(_) => Err(Unavailable::not_recorded()),
         };
         (*device, seen)
     };
@@ -136,8 +136,8 @@ fn occupancy<'a>(
 fn memory_named(look: &Look) -> Seen<bool> {
     match firmware::names_memory(&look.root) {
         Some(named) => Ok(named),
-        None if look.live => Err(Unseen::to_others("ACPI tables: run it as root")),
-        None => Err(Unseen::not_recorded()),
+        None if look.live => Err(Unavailable::to_others("ACPI tables: run it as root")),
+        None => Err(Unavailable::not_recorded()),
     }
 }
 
@@ -154,7 +154,7 @@ fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
             domains: definitions(found.domains, found.networks),
         }),
         Err(why @ (LookError::Denied(_) | LookError::Late(_))) => {
-            Err(Unseen::because(why.to_string()))
+            Err(Unavailable::because(why.to_string()))
         }
         Err(LookError::Broken(why)) => Ok(Libvirt::Unasked {
             why,
@@ -218,7 +218,7 @@ fn enabled(look: &Look) -> Seen<Vec<String>> {
             .map(str::to_owned)
             .collect()),
         Err(failure) if failure.is_absent() => look.absent(wants).map(|()| Vec::new()),
-        Err(failure) => Err(Unseen::of(&failure)),
+        Err(failure) => Err(Unavailable::of(&failure)),
     }
 }
 
@@ -241,7 +241,7 @@ impl Look {
     fn if_live<T>(&self, ask: impl FnOnce() -> Seen<T>) -> Seen<T> {
         match self.live {
             true => ask(),
-            false => Err(Unseen::not_recorded()),
+            false => Err(Unavailable::not_recorded()),
         }
     }
 
@@ -249,7 +249,7 @@ impl Look {
     fn absent(&self, sign: &str) -> Seen<()> {
         match self.live || self.root.has(sign) {
             true => Ok(()),
-            false => Err(Unseen::not_recorded()),
+            false => Err(Unavailable::not_recorded()),
         }
     }
 
@@ -258,12 +258,12 @@ impl Look {
         match self.root.text(path) {
             Ok(text) => Ok(Some(text)),
             Err(failure) if failure.is_absent() => self.absent(sign).map(|()| None),
-            Err(failure) => Err(Unseen::of(&failure)),
+            Err(failure) => Err(Unavailable::of(&failure)),
         }
     }
 }
 
-impl Unseen {
+impl Unavailable {
     fn not_recorded() -> Self {
         Self::because("not recorded")
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use kernel_glue::sysfs::Root;
 
-use super::super::scene::{Daemon, Seen, Unseen};
+use super::super::scene::{Daemon, Seen, Unavailable};
 
 /// The monolithic daemon, and the one for QEMU of the modular ones.
 const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
@@ -57,7 +57,7 @@ fn label(root: &Root, process: &str) -> Option<String> {
 fn can_lock(root: &Root, process: &str) -> Seen<bool> {
     let read = |file: &str| {
         let text = root.text(&format!("proc/{process}/{file}"));
-        text.map_err(|failure| Unseen::of(&failure))
+        text.map_err(|failure| Unavailable::of(&failure))
     };
     let (status, limits) = (read("status")?, read("limits")?);
     let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::super::scene::{Journal, Seen, Unseen};
+use super::super::scene::{Journal, Seen, Unavailable};
 use super::Look;
 use agent::record::{Peeked, peek};
 
@@ -47,11 +47,11 @@ fn unwritable(run: &Path) -> Option<&'static str> {
     }
 }
 
-fn hidden(why: std::io::Error) -> Unseen {
+fn hidden(why: std::io::Error) -> Unavailable {
     match why.kind() {
         std::io::ErrorKind::PermissionDenied => {
-            Unseen::to_others("only root may read it; run it as root")
+            Unavailable::to_others("only root may read it; run it as root")
         }
-        _ => Unseen::because(why.to_string()),
+        _ => Unavailable::because(why.to_string()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixture::rewrite;
-use crate::plan::Setting;
+use crate::plan::PlanInput;
 use crate::plan::testing::{Fixture, guest, hostdev};
 use crate::target::Target;
 
@@ -20,11 +20,11 @@ fn debian_13() -> (Fixture, Target, String) {
 #[test]
 fn an_older_libvirt_gets_nodes_distances_and_initiators_on_the_command_line() {
     let (fixture, target, text) = debian_13();
-    let setting = Setting {
+    let input = PlanInput {
         target,
-        ..fixture.setting()
+        ..fixture.input()
     };
-    let got = rewrite(&text, &setting).expect("planned");
+    let got = rewrite(&text, &input).expect("planned");
     let domain = Domain::parse(&got.text).expect("well-formed");
     assert_eq!(
         domain.cells.len(),
@@ -59,16 +59,16 @@ fn an_older_libvirt_gets_nodes_distances_and_initiators_on_the_command_line() {
         Some("ua-variantd-0009-01-00-0")
     );
     assert!(!got.text.contains("nodeset"));
-    assert_eq!(rewrite(&got.text, &setting).expect("again").text, got.text);
+    assert_eq!(rewrite(&got.text, &input).expect("again").text, got.text);
     assert_eq!(crate::fixture::revert(&got.text).expect("reverted"), text);
 }
 
 #[test]
 fn a_users_own_arguments_of_qemu_stay_and_numa_among_them_is_refused() {
     let (fixture, target, text) = debian_13();
-    let setting = Setting {
+    let input = PlanInput {
         target,
-        ..fixture.setting()
+        ..fixture.input()
     };
     let own = |arguments: &str| {
         let line = format!(
@@ -78,7 +78,7 @@ fn a_users_own_arguments_of_qemu_stay_and_numa_among_them_is_refused() {
         text.replace("</domain>", &line)
     };
     let text = own("    <q:arg value='-no-hpet'/>\n");
-    let got = rewrite(&text, &setting).expect("planned").text;
+    let got = rewrite(&text, &input).expect("planned").text;
     assert!(
         got.contains("<q:arg value='-no-hpet'/>\n    <q:arg value='-numa'/>"),
         "{got}"
@@ -86,7 +86,7 @@ fn a_users_own_arguments_of_qemu_stay_and_numa_among_them_is_refused() {
     assert_eq!(crate::fixture::revert(&got).expect("reverted"), text);
     let numa = own("    <q:arg value='-numa'/>\n    <q:arg value='node,nodeid=1'/>\n");
     assert_eq!(
-        rewrite(&numa, &setting).expect_err("refused").code,
+        rewrite(&numa, &input).expect_err("refused").code,
         Code::CommandLineTaken
     );
 }
@@ -102,30 +102,30 @@ fn a_target_that_cannot_is_refused_with_the_version_that_can() {
         let target = target.parse().expect("target");
         let refusal = rewrite(
             text,
-            &Setting {
+            &PlanInput {
                 target,
-                ..fixture.setting()
+                ..fixture.input()
             },
         )
         .expect_err("too old");
         assert_eq!(refusal.code, Code::TargetOld);
-        assert!(refusal.mend.as_str().contains(version), "{refusal}");
+        assert!(refusal.hint.as_str().contains(version), "{refusal}");
     }
 }
 
 #[test]
 fn a_numa_option_without_a_value_is_refused_before_anything_is_put_behind_it() {
     let (fixture, target, text) = debian_13();
-    let setting = Setting {
+    let input = PlanInput {
         target,
-        ..fixture.setting()
+        ..fixture.input()
     };
     let lone = "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\
         <qemu:arg value='-numa'/></qemu:commandline>";
-    let refusal = rewrite(&text.replace("</devices>", lone), &setting).expect_err("no value");
+    let refusal = rewrite(&text.replace("</devices>", lone), &input).expect_err("no value");
     assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
     // Also where ours are there already, and one has lost its value.
-    let done = rewrite(&text, &setting).expect("planned").text;
+    let done = rewrite(&text, &input).expect("planned").text;
     let at = done
         .rfind("    <qemu:arg value='acpi-gen")
         .expect("the last");
@@ -135,16 +135,16 @@ fn a_numa_option_without_a_value_is_refused_before_anything_is_put_behind_it() {
         .rfind("<qemu:arg")
         .expect("its option");
     let damaged = format!("{}<qemu:arg value='-numa'/>{}", &done[..cut], &done[end..]);
-    let refusal = rewrite(&damaged, &setting).expect_err("no value");
+    let refusal = rewrite(&damaged, &input).expect_err("no value");
     assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
 }
 
 #[test]
 fn a_window_of_the_users_among_the_arguments_is_not_taken_for_ours() {
     let (fixture, target, _) = debian_13();
-    let older = Setting {
+    let older = PlanInput {
         target,
-        ..fixture.setting()
+        ..fixture.input()
     };
     let text = guest(&hostdev("0009:01:00.0", ""));
     for window in ["highmem-mmio-size=4T", "virt,highmem-mmio-size=4T"] {
@@ -153,8 +153,8 @@ fn a_window_of_the_users_among_the_arguments_is_not_taken_for_ours() {
             <qemu:arg value='-machine'/><qemu:arg value='{window}'/></qemu:commandline>"
         );
         let text = text.replace("</devices>", &own);
-        for setting in [older, fixture.setting()] {
-            let done = rewrite(&text, &setting).expect("planned").text;
+        for input in [older, fixture.input()] {
+            let done = rewrite(&text, &input).expect("planned").text;
             assert_eq!(crate::fixture::revert(&done).expect("reverted"), text);
         }
     }
@@ -172,12 +172,12 @@ fn nodes_and_initiators_of_the_users_that_are_not_complete_are_refused_whatever_
             "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>{arguments}</qemu:commandline>"
         );
         let text = text.replace("</devices>", &own);
-        let older = Setting {
+        let older = PlanInput {
             target,
-            ..fixture.setting()
+            ..fixture.input()
         };
-        for setting in [older, fixture.setting()] {
-            let refusal = rewrite(&text, &setting).expect_err("initiators by hand");
+        for input in [older, fixture.input()] {
+            let refusal = rewrite(&text, &input).expect_err("initiators by hand");
             assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
         }
     }
@@ -186,11 +186,11 @@ fn nodes_and_initiators_of_the_users_that_are_not_complete_are_refused_whatever_
 #[test]
 fn an_option_that_is_a_pair_once_ours_behind_it_are_gone_is_ours_as_well() {
     let (fixture, target, text) = debian_13();
-    let setting = Setting {
+    let input = PlanInput {
         target,
-        ..fixture.setting()
+        ..fixture.input()
     };
-    let done = rewrite(&text, &setting).expect("planned").text;
+    let done = rewrite(&text, &input).expect("planned").text;
     let option = "    <qemu:arg value='-object'/>\n";
     let last = done.rfind(option).expect("the last");
     let first = done
@@ -199,8 +199,8 @@ fn an_option_that_is_a_pair_once_ours_behind_it_are_gone_is_ours_as_well() {
     let (before, between) = (&done[..first], &done[first..last]);
     let parted = format!("{before}{option}{between}{}", &done[last + option.len()..]);
     assert_eq!(crate::fixture::revert(&parted).expect("reverted"), text);
-    let mended = rewrite(&parted, &setting).expect("planned").text;
-    let twice = rewrite(&mended, &setting).expect("planned").text;
+    let mended = rewrite(&parted, &input).expect("planned").text;
+    let twice = rewrite(&mended, &input).expect("planned").text;
     assert_eq!(twice, mended);
     assert_eq!(crate::fixture::revert(&mended).expect("reverted"), text);
 }

@@ -8,7 +8,7 @@ use super::leave_out;
 use crate::plan::fragment::Fragment;
 use crate::plan::rule::is_behind;
 use crate::plan::virsh;
-use crate::plan::{Assigned, Change, Plan, Setting};
+use crate::plan::{Assigned, Change, Plan, PlanInput};
 use crate::recipe::Need;
 use crate::target::Version;
 use domain::code::Code;
@@ -19,7 +19,7 @@ use domain::{Domain, Hostdev, Mark, Piece};
 /// What is decided over.
 #[derive(Clone, Copy)]
 pub(super) struct Scene<'a> {
-    pub(super) setting: &'a Setting<'a>,
+    pub(super) input: &'a PlanInput<'a>,
     pub(super) domain: &'a Domain,
     pub(super) assigned: &'a [Assigned<'a>],
     /// The expander bus of each device that is on one.
@@ -39,7 +39,7 @@ pub(super) fn plan(scene: &Scene<'_>, plan: &mut Plan) -> Result<BTreeSet<PciAdd
         if is_done || !is_wanted {
             continue;
         }
-        match lacking(scene.setting, scene.domain, one.hostdev) {
+        match lacking(scene.input, scene.domain, one.hostdev) {
             None => {
                 if one.recipe.iommufd == Need::Require {
                     plan.required.insert(Code::IommufdMissing);
@@ -98,12 +98,12 @@ impl Scene<'_> {
             return Ok(false);
         };
         let off = others.find(|hostdev| is_off(hostdev)).unwrap_or(first);
-        let libvirt = self.setting.target.versions.libvirt;
+        let libvirt = self.input.target.versions.libvirt;
         let old = (libvirt < Version::IOMMUFD_DOMAIN).then(|| {
             let need = Version::IOMMUFD_DOMAIN;
             format!("libvirt {libvirt} has no <iommufd> for all of a domain, {need} has")
         });
-        match lacking(self.setting, self.domain, off).or(old) {
+        match lacking(self.input, self.domain, off).or(old) {
             Some(lack) => Err(contradiction(self.domain, off, &lack)),
             None => Ok(true),
         }
@@ -117,8 +117,8 @@ pub(super) fn is_off(hostdev: &Hostdev) -> bool {
 }
 
 /// Why a host device of the guest cannot go through iommufd.
-pub(super) fn lacking(setting: &Setting<'_>, domain: &Domain, hostdev: &Hostdev) -> Option<String> {
-    let versions = setting.target.versions;
+pub(super) fn lacking(input: &PlanInput<'_>, domain: &Domain, hostdev: &Hostdev) -> Option<String> {
+    let versions = input.target.versions;
     let iommufd = domain.platform.iommufd.as_ref();
     if versions.libvirt < Version::IOMMUFD {
         Some(format!(
@@ -126,11 +126,11 @@ pub(super) fn lacking(setting: &Setting<'_>, domain: &Domain, hostdev: &Hostdev)
             versions.libvirt,
             Version::IOMMUFD
         ))
-    } else if !setting.host.iommufd {
-        let mend =
+    } else if !input.host.iommufd {
+        let hint =
             "'modprobe iommufd' or a kernel built with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV";
-        Some(format!("the host has no /dev/iommu: it takes {mend}"))
-    } else if setting.target.iommufd == Some(false) {
+        Some(format!("the host has no /dev/iommu: it takes {hint}"))
+    } else if input.target.iommufd == Some(false) {
         Some(
             "libvirt says that it cannot give this guest iommufd ('virsh domcapabilities')"
                 .to_owned(),
@@ -163,8 +163,8 @@ fn enable(domain: &Domain) -> Change {
 fn contradiction(domain: &Domain, hostdev: &Hostdev, lack: &str) -> Refusal {
     let reason =
         format!("it is behind an <iommu> that has accel='on', which needs iommufd: {lack}");
-    let mend = virsh::edit(domain, "correct that, or remove the <iommu>");
-    Refusal::new(Code::IommufdLeftOut, reason, mend)
+    let hint = virsh::edit(domain, "correct that, or remove the <iommu>");
+    Refusal::new(Code::IommufdLeftOut, reason, hint)
         .of(hostdev.source)
         .at("/domain/devices/iommu")
 }

@@ -11,9 +11,9 @@ use nix::errno::Errno;
 
 use super::*;
 use crate::assign::Unwilling;
+use crate::context::Context;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, definition, driver, guest};
 use crate::record::Records;
-use crate::site::Site;
 use settings::config::Config;
 
 const AUDIO: &str = "0009:01:00.1";
@@ -23,7 +23,7 @@ const SOUND: &str = "snd_hda_intel";
 struct Scene {
     kernel: Arc<Model>,
     assigner: Assigner,
-    site: Arc<Site>,
+    context: Arc<Context>,
     directory: tempfile::TempDir,
 }
 
@@ -42,18 +42,18 @@ fn scene() -> Scene {
     gpu.iommu_group = Some(7);
     let kernel = fixture::kernel_of(&host);
     kernel.add_driver(driver("vfio-pci"), []);
-    let (directory, site) = fixture::site_of(host, Config::default());
+    let (directory, context) = fixture::context_of(host, Config::default());
     let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), site.clone(), records),
+        assigner: Assigner::new(kernel.clone(), context.clone(), records),
         kernel,
-        site,
+        context,
         directory,
     }
 }
 
-fn wish(driver: Option<DriverName>, allow_group: bool) -> Wish {
-    Wish {
+fn bind_options(driver: Option<DriverName>, allow_group: bool) -> BindOptions {
+    BindOptions {
         driver,
         allow_group,
         stop_services: false,
@@ -64,22 +64,22 @@ impl Scene {
     fn bind(&self, allow_group: bool) -> Result<GroupAnswer, AssignError> {
         let device = address(GPU);
         self.assigner
-            .bind_group_by_hand(device, wish(None, allow_group))
+            .bind_group_manually(device, bind_options(None, allow_group))
     }
 
     fn release(&self, at: &str) -> Result<GroupAnswer, AssignError> {
-        self.assigner.release_group_by_hand(address(at))
+        self.assigner.release_group_manually(address(at))
     }
 
     fn prepare(&self) -> Result<(), AssignError> {
-        let guest = self.site.look().rewrite(&definition(&guest(GPU)), false);
+        let guest = self.context.look().rewrite(&definition(&guest(GPU)), false);
         self.assigner
             .prepare(&definition(&guest.expect("complete").text))
     }
 
     fn restarted(&self) -> Assigner {
         let records = Records::new(self.directory.path().to_owned());
-        Assigner::new(self.kernel.clone(), self.site.clone(), records)
+        Assigner::new(self.kernel.clone(), self.context.clone(), records)
     }
 
     /// Drivers of the GPU, its audio and its USB function.
@@ -108,7 +108,7 @@ fn without_consent_a_bind_refuses_as_the_start_of_a_guest_does() {
     let bind = scene.bind(false).expect_err("refused").to_string();
     let dry = scene
         .assigner
-        .plan_group_by_hand(address(GPU), wish(None, false));
+        .plan_manual_group(address(GPU), bind_options(None, false));
     assert_eq!(
         dry.expect("planned").device.against,
         std::slice::from_ref(&bind)
@@ -129,7 +129,7 @@ fn with_consent_all_goes_along_and_comes_back_with_the_device() {
     assert_eq!(along, [address(AUDIO), address(USB)]);
     assert_eq!(scene.drivers(), TAKEN);
     let again = scene.bind(true).expect("again");
-    assert_eq!(again.device.outcome, Fate::AlreadySo);
+    assert_eq!(again.device.outcome, BindOutcome::AlreadySo);
     assert!(again.along.is_empty());
     assert_eq!(scene.release(GPU).expect("released").along.len(), 2);
     assert!(scene.is_untouched());
@@ -140,7 +140,7 @@ fn a_dry_run_lists_the_writes_in_their_order() {
     let scene = scene();
     let plan = scene
         .assigner
-        .plan_group_by_hand(address(GPU), wish(None, true));
+        .plan_manual_group(address(GPU), bind_options(None, true));
     let plan = plan.expect("plan");
     assert!(scene.is_untouched());
     scene.bind(true).expect("bound");
@@ -195,7 +195,7 @@ fn companions_of_a_bind_that_was_cut_off_are_recovered() {
     assert!(
         scene
             .restarted()
-            .recover_by_hand(None, Unwilling::Kept)
+            .recover_manually(None, Unwilling::Kept)
             .is_empty()
     );
     let gpu = scene.assigner.records.manual(address(GPU)).expect("read");
@@ -206,7 +206,7 @@ fn companions_of_a_bind_that_was_cut_off_are_recovered() {
     assert_eq!(
         scene
             .restarted()
-            .recover_by_hand(None, Unwilling::Kept)
+            .recover_manually(None, Unwilling::Kept)
             .len(),
         2
     );
@@ -251,12 +251,12 @@ fn to_a_driver_that_is_none_of_vfio_a_device_goes_alone() {
     let stub = Some(driver("pci-stub"));
     let answer = scene
         .assigner
-        .bind_group_by_hand(address(GPU), wish(stub, false))
+        .bind_group_manually(address(GPU), bind_options(stub, false))
         .expect("bound");
     assert!(answer.along.is_empty());
     let alone = Some(driver("vfio-pci"));
     let nic = scene
         .assigner
-        .bind_group_by_hand(address(NIC), wish(alone, true));
+        .bind_group_manually(address(NIC), bind_options(alone, true));
     assert!(nic.expect("bound").along.is_empty());
 }

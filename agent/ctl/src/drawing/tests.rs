@@ -35,7 +35,7 @@ fn completed(case: &str) -> Domain {
 fn drawn(name: &str, case: Option<&str>) -> String {
     let host = host::parts(&read(name), &recipes());
     let guest = case.map(|case| guest::parts(&completed(case)));
-    svg::picture(&host, guest.as_ref())
+    svg::drawing(&host, guest.as_ref())
 }
 
 type Frame = (f64, f64, f64, f64);
@@ -57,8 +57,8 @@ fn pictures_are_well_formed_no_two_boxes_overlap_and_text_stays_in_its_box() {
         drawn("hgx-8gpu", Some("q35-h100-all")),
         drawn("lab", None),
     ];
-    for picture in pictures {
-        let document = Document::parse(&picture).expect("XML");
+    for drawing in pictures {
+        let document = Document::parse(&drawing).expect("XML");
         let named =
             |name: &'static str| document.descendants().filter(move |n| n.has_tag_name(name));
         let side = |node: Node<'_, '_>| {
@@ -94,8 +94,8 @@ fn pictures_are_well_formed_no_two_boxes_overlap_and_text_stays_in_its_box() {
 
 #[test]
 fn each_assigned_device_has_a_line_from_host_to_guest() {
-    let picture = drawn("gh200-4gpu", Some("gh200-all"));
-    assert_eq!(picture.matches("class=\"same\"").count(), 4);
+    let drawing = drawn("gh200-4gpu", Some("gh200-all"));
+    assert_eq!(drawing.matches("class=\"same\"").count(), 4);
     assert_eq!(
         drawn("gh200-4gpu", None).matches("class=\"same\"").count(),
         0
@@ -106,8 +106,8 @@ fn each_assigned_device_has_a_line_from_host_to_guest() {
 fn what_is_markup_in_a_name_is_text() {
     let mut part = Part::new(Kind::Machine, "<a & \"b\">", "");
     part.below.push(Part::new(Kind::Device, "x", "y"));
-    let picture = svg::picture(&part, Some(&part));
-    assert!(Document::parse(&picture).is_ok() && picture.contains("&lt;a &amp; &quot;b&quot;&gt;"));
+    let drawing = svg::drawing(&part, Some(&part));
+    assert!(Document::parse(&drawing).is_ok() && drawing.contains("&lt;a &amp; &quot;b&quot;&gt;"));
     assert!(dot::text(&[part]).contains(r#"label="<a & \"b\">""#));
 }
 

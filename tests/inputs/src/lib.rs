@@ -1,8 +1,9 @@
 //! The parsers at the doors, each with what must hold whatever comes in.
 //!
 //! A door takes any bytes; it panics when an invariant does not hold. The fuzzer (tests/fuzz) and the replay of
-//! its corpus (tests/doors/tests) call the same functions.
+//! its corpus (tests/inputs/tests) call the same functions.
 
+mod configuration;
 mod definition;
 mod hook;
 mod host;
@@ -10,13 +11,12 @@ mod journal;
 mod name;
 mod network;
 mod protocol;
-mod setting;
 
 /// What a door does with bytes from outside.
-pub type Door = fn(&[u8]);
+pub type Target = fn(&[u8]);
 
 /// Every door by the name of its fuzz target and of its folder in the corpus.
-pub const DOORS: [(&str, Door); 18] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
     ("network", network::host_devices_of),
@@ -25,9 +25,9 @@ pub const DOORS: [(&str, Door); 18] = [
     ("hook_call", protocol::call),
     ("hook_reply", protocol::reply),
     ("journal", journal::entry),
-    ("configuration", setting::configuration),
-    ("recipe", setting::recipe),
-    ("proposal", setting::proposal),
+    ("configuration", configuration::configuration),
+    ("recipe", configuration::recipe),
+    ("proposal", configuration::saved_plan),
     ("snapshot", definition::snapshot),
     ("config_space", host::config_space),
     ("srat", host::srat),
@@ -39,7 +39,7 @@ pub const DOORS: [(&str, Door); 18] = [
 
 /// The door of this name.
 #[must_use]
-pub fn door(name: &str) -> Option<Door> {
-    let named = DOORS.iter().find(|(other, _)| *other == name);
-    named.map(|(_, door)| *door)
+pub fn target(name: &str) -> Option<Target> {
+    let named = TARGETS.iter().find(|(other, _)| *other == name);
+    named.map(|(_, target)| *target)
 }

@@ -8,8 +8,8 @@ use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
 
 use crate::attempt::Attempts;
-use crate::declined::Declined;
-use crate::learned::Learned;
+use crate::known_versions::KnownVersions;
+use crate::opted_out::OptedOut;
 use crate::region::Shown;
 use domain::code::Code;
 use domain::refusal::Refusal;
@@ -21,14 +21,14 @@ use settings::config::Config;
 pub type ReadHost = Box<dyn Fn() -> Result<Host, Failure> + Send + Sync>;
 
 /// The surroundings of every operation.
-pub struct Site {
+pub struct Context {
     read_host: ReadHost,
     /// What libvirt said of itself.
-    pub learned: Learned,
+    pub known_versions: KnownVersions,
     /// The networks that it named.
     pub networks: KnownNetworks,
     /// Domains whose preparation was taken back.
-    pub declined: Declined,
+    pub opted_out: OptedOut,
     /// What was tried for definitions and did not last.
     pub attempts: Attempts,
     /// What VFIO showed of devices when somebody asked.
@@ -46,16 +46,21 @@ pub struct Rules {
     pub config: Config,
 }
 
-impl Site {
+impl Context {
     /// Surroundings on the host that `read_host` reads.
     #[must_use]
-    pub fn new(read_host: ReadHost, learned: Learned, declined: Declined, rules: Rules) -> Self {
+    pub fn new(
+        read_host: ReadHost,
+        known_versions: KnownVersions,
+        opted_out: OptedOut,
+        rules: Rules,
+    ) -> Self {
         let rules = RwLock::new(Arc::new(rules));
         Self {
             read_host,
-            learned,
+            known_versions,
             networks: KnownNetworks::default(),
-            declined,
+            opted_out,
             attempts: Attempts::default(),
             shown: Shown::default(),
             rules,

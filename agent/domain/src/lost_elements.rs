@@ -10,7 +10,7 @@ use roxmltree::{Document, Node};
 /// Paths of what `read` has less of than `wanted`, such as `/domain/devices/hostdev/acpi`, in path
 /// order; of a dropped element only the element itself, not what is in it.
 #[must_use]
-pub fn dropped(wanted: &str, read: &str) -> Vec<String> {
+pub fn lost_elements(wanted: &str, read: &str) -> Vec<String> {
     let (wanted, read) = (count(wanted), count(read));
     let fewer = |path: &String, count: &usize| read.get(path).is_none_or(|have| have < count);
     let mut paths: Vec<String> = Vec::new();
@@ -53,7 +53,7 @@ mod tests {
     fn what_is_kept_is_not_named() {
         let wanted = "<domain><memory unit='GiB'>1</memory></domain>";
         let read = "<domain><uuid/><memory unit='KiB'>1048576</memory></domain>";
-        assert!(dropped(wanted, read).is_empty());
+        assert!(lost_elements(wanted, read).is_empty());
     }
 
     #[test]
@@ -61,13 +61,13 @@ mod tests {
         let wanted =
             "<domain><d><acpi nodeset='1'><x/></acpi></d><d><acpi nodeset='2'/></d></domain>";
         let read = "<domain><d><acpi nodeset='1'><x/></acpi></d><d/></domain>";
-        assert_eq!(dropped(wanted, read), ["/domain/d/acpi"]);
+        assert_eq!(lost_elements(wanted, read), ["/domain/d/acpi"]);
     }
 
     #[test]
     fn a_dropped_attribute_is_named() {
         let wanted = "<domain><iommu><driver pciBus='1' accel='on'/></iommu></domain>";
         let read = "<domain><iommu><driver pciBus='1'/></iommu></domain>";
-        assert_eq!(dropped(wanted, read), ["/domain/iommu/driver/@accel"]);
+        assert_eq!(lost_elements(wanted, read), ["/domain/iommu/driver/@accel"]);
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::bind_limit::BindLimits;
 use crate::child;
+use crate::context::Rules;
 use crate::probe;
 use crate::service;
-use crate::site::Rules;
 use settings::config::Verify;
 
 /// Seconds that the hook is told that a start goes on; it waits for 1500 s itself.

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use domain::Domain;
-use doors::door;
 use hooks::business::Business;
 use hooks::input::Input;
+use inputs::target;
 
 /// A debug build on a busy machine; before, they took minutes or all memory.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -91,7 +91,7 @@ fn a_node_set_that_names_all_numbers_a_hundred_thousand_times() {
     );
     let text = guest("", &hostdev);
     let began = Instant::now();
-    door("definition").expect("a door")(text.as_bytes());
+    target("definition").expect("a door")(text.as_bytes());
     assert!(began.elapsed() < LIMIT, "it takes {:?}", began.elapsed());
 }
 

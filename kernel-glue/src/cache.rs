@@ -21,7 +21,7 @@ pub(crate) struct Stamp {
 
 /// What is kept from look to look.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct Cache {
     pub(crate) variants: Slot<Vec<Variant>>,
     pub(crate) nests_smmu: Slot<bool>,
 }
@@ -43,14 +43,14 @@ impl<T: Clone> Slot<T> {
         stamp: Option<Stamp>,
         read: impl FnOnce() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(now), Some((then, value))) = (stamp, &*kept)
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(now), Some((then, value))) = (stamp, &*cache)
             && now == *then
         {
             return Ok(value.clone());
         }
         let value = read()?;
-        *kept = stamp.map(|stamp| (stamp, value.clone()));
+        *cache = stamp.map(|stamp| (stamp, value.clone()));
         Ok(value)
     }
 }

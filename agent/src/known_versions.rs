@@ -14,12 +14,12 @@ use settings::file;
 
 /// What libvirt said last, now or before the last reboot.
 #[derive(Debug)]
-pub struct Learned {
+pub struct KnownVersions {
     path: PathBuf,
     versions: RwLock<Option<Versions>>,
 }
 
-impl Learned {
+impl KnownVersions {
     /// Starts with what `path` holds; nothing when there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
@@ -52,8 +52,8 @@ impl Learned {
         let kept = *self.versions.read().unwrap_or_else(PoisonError::into_inner);
         kept.ok_or_else(|| {
             let reason = "the versions of libvirt and QEMU are not known yet";
-            let mend = "try again once 'virsh version' answers";
-            Refusal::new(Code::TargetUnknown, reason, mend)
+            let hint = "try again once 'virsh version' answers";
+            Refusal::new(Code::TargetUnknown, reason, hint)
         })
     }
 }
@@ -66,10 +66,10 @@ mod tests {
     fn what_was_learned_survives_a_restart() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("versions");
-        let learned = Learned::load(path.clone());
-        assert!(learned.versions().is_err());
-        learned.learn(Versions::NEWEST_TESTED);
-        let again = Learned::load(path).versions();
+        let known_versions = KnownVersions::load(path.clone());
+        assert!(known_versions.versions().is_err());
+        known_versions.learn(Versions::NEWEST_TESTED);
+        let again = KnownVersions::load(path).versions();
         assert_eq!(again, Ok(Versions::NEWEST_TESTED));
     }
 }

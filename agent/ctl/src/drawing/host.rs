@@ -10,7 +10,7 @@ use kernel_glue::numa::{Node, NumaNode, RangeList};
 
 use super::{Kind, Part};
 use planner::atomics::{in_words, word};
-use planner::plan::{Setting, initiators};
+use planner::plan::{PlanInput, initiators};
 use planner::recipe::Recipes;
 
 type Children<'a> = BTreeMap<Option<PciAddress>, Vec<&'a Device>>;
@@ -147,8 +147,8 @@ fn atomics(device: &Device) -> String {
 
 /// The nodes that are its generic initiators, where that can be told.
 fn nodes(host: &Host, recipes: &Recipes, device: &Device) -> String {
-    let setting = Setting::newest(host, recipes);
-    match initiators(&setting, device) {
+    let input = PlanInput::newest(host, recipes);
+    match initiators(&input, device) {
         Ok(nodes) if !nodes.is_empty() => {
             let nodes: RangeList = nodes.into_iter().map(u32::from).collect();
             format!("initiators {nodes}")

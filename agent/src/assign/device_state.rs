@@ -9,8 +9,8 @@ use kernel_glue::rebind::Before;
 
 use super::Assigner;
 use crate::assignment::Phase;
-use crate::bell::Bell;
 use crate::libvirt::DomainRef;
+use crate::notifier::Notifier;
 use crate::record::Manual;
 
 /// How a device stands, in a word.
@@ -32,7 +32,7 @@ pub enum Condition {
 
 /// How a device stands, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct DeviceState {
     /// In a word.
     pub condition: Condition,
     /// The domain that has it.
@@ -69,7 +69,7 @@ impl From<Phase> for Condition {
     }
 }
 
-impl Standing {
+impl DeviceState {
     fn new(condition: Condition, before: Option<Before>) -> Self {
         Self {
             condition,
@@ -87,25 +87,25 @@ impl Assigner {
     /// How each device stands that is bound or worked on; what is not here is free, unless
     /// [`unread`](Self::unread) says otherwise.
     #[must_use]
-    pub fn standings(&self) -> BTreeMap<PciAddress, Standing> {
+    pub fn device_states(&self) -> BTreeMap<PciAddress, DeviceState> {
         let mut all = BTreeMap::new();
         let records = self.records.readable();
         for manual in records.iter().filter_map(|record| record.manual.as_ref()) {
             all.insert(manual.device, self.recorded(manual));
         }
         for (device, condition) in self.work().iter() {
-            let standing = all.entry(*device);
-            let standing = standing.or_insert_with(|| Standing::new(*condition, None));
-            standing.condition = *condition;
-            standing.elsewhere = false;
+            let device_state = all.entry(*device);
+            let device_state = device_state.or_insert_with(|| DeviceState::new(*condition, None));
+            device_state.condition = *condition;
+            device_state.elsewhere = false;
         }
         for record in records {
             if let Some(of) = record.domain {
-                let standing = Standing {
+                let device_state = DeviceState {
                     domain: Some(of.domain),
-                    ..Standing::new(of.record.phase.into(), of.record.before)
+                    ..DeviceState::new(of.record.phase.into(), of.record.before)
                 };
-                all.insert(record.device, standing);
+                all.insert(record.device, device_state);
             }
         }
         all
@@ -122,28 +122,28 @@ impl Assigner {
 
     /// Rings when one of them may have changed.
     #[must_use]
-    pub fn bell(&self) -> &Bell {
-        self.records.bell()
+    pub fn notifier(&self) -> &Notifier {
+        self.records.notifier()
     }
 
     /// From now on the device is being bound or released by hand; called with its lock.
     pub(super) fn at_work(&self, device: PciAddress, condition: Condition) -> AtWork<'_> {
         self.work().insert(device, condition);
-        self.bell().ring();
+        self.notifier().notify();
         AtWork(self, device)
     }
 
     /// A record that is not `bound` is of another process at work, or was left so.
-    fn recorded(&self, manual: &Manual) -> Standing {
+    fn recorded(&self, manual: &Manual) -> DeviceState {
         let condition = match manual.is_unsettled() {
             false => Condition::Bound,
             true if self.records.is_locked(manual.device) => Condition::Binding,
             true => Condition::Degraded,
         };
         let elsewhere = condition == Condition::Binding;
-        Standing {
+        DeviceState {
             elsewhere,
-            ..Standing::new(condition, manual.record.before.clone())
+            ..DeviceState::new(condition, manual.record.before.clone())
         }
     }
 
@@ -163,6 +163,6 @@ impl Assigner {
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
         self.0.work().remove(&self.1);
-        self.0.bell().ring();
+        self.0.notifier().notify();
     }
 }

@@ -10,20 +10,20 @@ use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::host::{Gap, Host};
 
-use crate::site::{Rules, Site};
+use crate::context::{Context, Rules};
 use domain::code::Code;
 use domain::refusal::Refusal;
 use domain::{Definition, Domain};
 use planner::from_libvirt::FromLibvirt;
-use planner::plan::{Plan, Setting};
-use planner::proposal::Proposal;
+use planner::plan::{Plan, PlanInput};
 use planner::recipe::Prepare;
 use planner::rewrite::{self, Rewrite};
+use planner::saved_plan::SavedPlan;
 use planner::target::Target;
 
 /// What one operation sees.
-pub struct View<'a> {
-    site: &'a Site,
+pub struct HostView<'a> {
+    context: &'a Context,
     /// The rules in force when it began.
     pub rules: Arc<Rules>,
     host: OnceCell<Host>,
@@ -46,24 +46,24 @@ pub enum Interest {
     OnDefine,
 }
 
-impl Site {
+impl Context {
     /// One look at the surroundings, for one operation.
     #[must_use]
-    pub fn look(&self) -> View<'_> {
-        View::new(self, self.rules())
+    pub fn look(&self) -> HostView<'_> {
+        HostView::new(self, self.rules())
     }
 }
 
-impl<'a> View<'a> {
-    pub(crate) fn new(site: &'a Site, rules: Arc<Rules>) -> Self {
+impl<'a> HostView<'a> {
+    pub(crate) fn new(context: &'a Context, rules: Arc<Rules>) -> Self {
         Self {
-            site,
+            context,
             rules,
             host: OnceCell::new(),
             iommufd: None,
             formatted: false,
             libvirt: FromLibvirt {
-                networks: site.networks.now(),
+                networks: context.networks.now(),
                 ..FromLibvirt::default()
             },
         }
@@ -77,7 +77,7 @@ impl<'a> View<'a> {
         if let Some(host) = self.host.get() {
             return Ok(host);
         }
-        let host = self.site.host()?;
+        let host = self.context.host()?;
         Ok(self.host.get_or_init(|| host))
     }
 
@@ -98,7 +98,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// The engine's refusal.
     pub fn rewrite(&self, definition: &Definition, replace: bool) -> Result<Rewrite, Refusal> {
-        rewrite::rewrite(definition, &self.setting(replace)?)
+        rewrite::rewrite(definition, &self.input(replace)?)
     }
 
     /// Completes an incoming or restored guest; empty when nothing is missing. One with a mark was completed where it
@@ -121,16 +121,16 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// The engine's refusal.
-    pub fn propose(&self, definition: &Definition, replace: bool) -> Result<Proposal, Refusal> {
-        Proposal::make(definition, &self.setting(replace)?)
+    pub fn propose(&self, definition: &Definition, replace: bool) -> Result<SavedPlan, Refusal> {
+        SavedPlan::make(definition, &self.input(replace)?)
     }
 
     /// Passes when a saved plan is what is planned for a definition now.
     ///
     /// # Errors
-    /// As [`Proposal::check`].
-    pub fn check(&self, definition: &Definition, saved: &Proposal) -> Result<(), Refusal> {
-        saved.check(definition, &self.setting(saved.basis.replace)?)
+    /// As [`SavedPlan::check`].
+    pub fn check(&self, definition: &Definition, saved: &SavedPlan) -> Result<(), Refusal> {
+        saved.check(definition, &self.input(saved.basis.replace)?)
     }
 
     /// Checks that a definition is complete for this host.
@@ -138,7 +138,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// The engine's refusal.
     pub fn verify(&self, definition: &Definition) -> Result<Plan, Refusal> {
-        rewrite::verify(definition, &self.setting(false)?)
+        rewrite::verify(definition, &self.input(false)?)
     }
 
     /// Whether a domain has the agent's mark or a device with a recipe, and when such devices'
@@ -199,13 +199,13 @@ impl<'a> View<'a> {
         }))
     }
 
-    fn setting(&self, replace: bool) -> Result<Setting<'_>, Refusal> {
-        Ok(Setting {
+    fn input(&self, replace: bool) -> Result<PlanInput<'_>, Refusal> {
+        Ok(PlanInput {
             host: self.host()?,
             recipes: &self.rules.recipes,
             target: Target {
                 iommufd: self.iommufd,
-                ..self.site.learned.versions()?.into()
+                ..self.context.known_versions.versions()?.into()
             },
             replace,
             asked: true,
@@ -218,8 +218,8 @@ impl<'a> View<'a> {
 /// What cannot be read is not taken for what is not there.
 fn unknown(device: PciAddress, gap: &Gap) -> Refusal {
     let reason = format!("cannot read '{}': {}", gap.path, gap.reason);
-    let mend = "see 'journalctl -k' for the device, and try again";
-    Refusal::new(Code::HostUnreadable, reason, mend).of(device)
+    let hint = "see 'journalctl -k' for the device, and try again";
+    Refusal::new(Code::HostUnreadable, reason, hint).of(device)
 }
 
 /// A device of a domain that has a recipe.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::{facts, form};
-use crate::plan::Setting;
+use crate::plan::PlanInput;
 use crate::recipe::{Member, Recipes, Sourced};
 use crate::target::Version;
 use domain::Definition;
@@ -34,15 +34,15 @@ pub struct Basis {
 }
 
 impl Basis {
-    pub(super) fn of(definition: &Definition, setting: &Setting<'_>) -> Self {
+    pub(super) fn of(definition: &Definition, input: &PlanInput<'_>) -> Self {
         Self {
             definition: Digest::of(definition.text().as_bytes()),
-            host: facts::digests(definition.domain(), setting.host, setting.recipes),
-            recipes: texts(setting.recipes),
-            libvirt: setting.target.versions.libvirt,
-            qemu: setting.target.versions.qemu,
+            host: facts::digests(definition.domain(), input.host, input.recipes),
+            recipes: texts(input.recipes),
+            libvirt: input.target.versions.libvirt,
+            qemu: input.target.versions.qemu,
             variantd: env!("CARGO_PKG_VERSION").to_owned(),
-            replace: setting.replace,
+            replace: input.replace,
         }
     }
 

@@ -9,21 +9,21 @@ use tokio::sync::Notify;
 
 /// A bell that several hold; one hears it.
 #[derive(Clone, Debug, Default)]
-pub struct Bell(Arc<Notify>);
+pub struct Notifier(Arc<Notify>);
 
-impl Bell {
+impl Notifier {
     /// Never waits, from any thread.
-    pub fn ring(&self) {
+    pub fn notify(&self) {
         self.0.notify_one();
     }
 
     /// Waits for a ring, also for one since the last time.
-    pub async fn rung(&self) {
+    pub async fn notified(&self) {
         self.0.notified().await;
     }
 
     /// What has rung until now is heard.
-    pub fn hear(&self) {
+    pub fn clear(&self) {
         pin!(self.0.notified()).enable();
     }
 }
@@ -38,20 +38,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_heard_does_not_ring_again_and_what_rings_later_does() {
-        let bell = Bell::default();
+        let notifier = Notifier::default();
         let rings = async || {
-            timeout(Duration::from_millis(20), bell.rung())
+            timeout(Duration::from_millis(20), notifier.notified())
                 .await
                 .is_ok()
         };
-        bell.ring();
-        bell.ring();
+        notifier.notify();
+        notifier.notify();
         assert!(rings().await && !rings().await, "two rings are one");
-        bell.ring();
-        bell.hear();
+        notifier.notify();
+        notifier.clear();
         assert!(!rings().await, "it was heard");
-        bell.hear();
-        bell.ring();
+        notifier.clear();
+        notifier.notify();
         assert!(rings().await, "what rings behind is another ring");
     }
 }

@@ -10,18 +10,18 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 
+use crate::cache::Stamp;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::kept::Stamp;
 use crate::sysfs::{self, Root, Tree};
 
 /// A root, and the directory below it that was read last.
-pub(crate) struct Walk<'a> {
+pub(crate) struct DirectoryCache<'a> {
     root: &'a Root,
     last: RefCell<Option<(String, OwnedFd)>>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> DirectoryCache<'a> {
     pub(crate) fn new(root: &'a Root) -> Self {
         let last = RefCell::default();
         Self { root, last }
@@ -61,7 +61,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Tree for Walk<'_> {
+impl Tree for DirectoryCache<'_> {
     fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
         match self.open(path) {
             Some(file) => self.said(path, file.and_then(|file| sysfs::content(file, cap))),
@@ -128,7 +128,7 @@ mod tests {
             symlink(target, host.join(name)).expect("link");
         }
         let root = Root::new(host).expect("root");
-        let walk = Walk::new(&root);
+        let directory_cache = DirectoryCache::new(&root);
         let names =
             "file inside absolute out gone b b/file nothing none/file ../a/file a/.. . a/ /a/file";
         for name in names.split(' ').flat_map(|name| {
@@ -139,11 +139,15 @@ mod tests {
             ]
         }) {
             for cap in [100, 2] {
-                let (read, known) = (walk.bytes(&name, cap), root.bytes(&name, cap));
+                let (read, known) = (directory_cache.bytes(&name, cap), root.bytes(&name, cap));
                 assert_eq!(said(read), said(known), "{name}");
             }
-            assert_eq!(said(walk.link(&name)), said(root.link(&name)), "{name}");
-            let (read, known) = (walk.config(&name), Tree::config(&root, &name));
+            assert_eq!(
+                said(directory_cache.link(&name)),
+                said(root.link(&name)),
+                "{name}"
+            );
+            let (read, known) = (directory_cache.config(&name), Tree::config(&root, &name));
             assert_eq!(said(read), said(known), "{name}");
         }
     }

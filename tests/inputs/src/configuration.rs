@@ -1,7 +1,7 @@
 //! What administrators and users write: configuration, recipes and saved plans.
 
-use planner::proposal::Proposal;
 use planner::recipe::Recipe;
+use planner::saved_plan::SavedPlan;
 use planner::toml_text;
 use settings::config::Config;
 
@@ -23,9 +23,9 @@ pub(crate) fn recipe(bytes: &[u8]) {
 }
 
 /// A refused plan has a sentence of bounded length.
-pub(crate) fn proposal(bytes: &[u8]) {
+pub(crate) fn saved_plan(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    if let Err(refusal) = Proposal::parse(&text) {
+    if let Err(refusal) = SavedPlan::parse(&text) {
         assert!(!refusal.reason.is_empty());
     }
 }

@@ -7,7 +7,7 @@ use domain::edit::Edit;
 use domain::{Definition, MAX_BYTES, NAMESPACE};
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::Host;
-use planner::plan::{Setting, plan};
+use planner::plan::{PlanInput, plan};
 use planner::recipe::Recipes;
 use planner::revert;
 use planner::rewrite;
@@ -35,7 +35,7 @@ pub(crate) fn rewrite(input: &[u8]) {
     assert!(text.len() <= MAX_BYTES, "an oversized text was read");
     for host in &*HOSTS {
         for versions in VERSIONS {
-            completed(&definition, &setting(host, versions));
+            completed(&definition, &plan_input(host, versions));
         }
     }
 }
@@ -72,7 +72,7 @@ pub(crate) fn snapshot(input: &[u8]) {
     );
     let definition = Definition::parse(text).expect("a definition");
     for versions in VERSIONS {
-        completed(&definition, &setting(&snapshot.host, versions));
+        completed(&definition, &plan_input(&snapshot.host, versions));
     }
 }
 
@@ -87,8 +87,8 @@ fn hostdev(address: PciAddress) -> String {
     )
 }
 
-fn setting<'a>(host: &'a Host, versions: &str) -> Setting<'a> {
-    Setting {
+fn plan_input<'a>(host: &'a Host, versions: &str) -> PlanInput<'a> {
+    PlanInput {
         host,
         recipes: &RECIPES,
         target: versions.parse().expect("versions"),
@@ -99,16 +99,16 @@ fn setting<'a>(host: &'a Host, versions: &str) -> Setting<'a> {
     }
 }
 
-fn completed(definition: &Definition, setting: &Setting<'_>) {
+fn completed(definition: &Definition, plan_input: &PlanInput<'_>) {
     let (text, domain) = (definition.text(), definition.domain());
-    let Ok(done) = rewrite::rewrite(definition, setting) else {
+    let Ok(done) = rewrite::rewrite(definition, plan_input) else {
         return;
     };
     well_formed(&done.text);
     let edits: Vec<Edit> = done.plan.edits().cloned().collect();
     untouched(&done.base, &edits, &done.text);
     let completed = Definition::parse(&*done.text).expect("what was completed can be read");
-    let twice = rewrite::rewrite(&completed, setting);
+    let twice = rewrite::rewrite(&completed, plan_input);
     let twice = twice.expect("what was completed is not refused");
     assert_eq!(
         twice.text, done.text,
@@ -121,7 +121,7 @@ fn completed(definition: &Definition, setting: &Setting<'_>) {
             "taking back does not give the definition as it was"
         );
     }
-    let _ = plan(setting, domain);
+    let _ = plan(plan_input, domain);
 }
 
 fn well_formed(text: &str) {

@@ -14,7 +14,7 @@ use settings::file;
 ///
 /// A file that is there and cannot be read now is read again when somebody asks, and is not written over before.
 #[derive(Debug)]
-pub struct Declined {
+pub struct OptedOut {
     path: PathBuf,
     domains: Mutex<Domains>,
 }
@@ -26,16 +26,16 @@ struct Domains {
     loaded: bool,
 }
 
-impl Declined {
+impl OptedOut {
     /// Starts with what `path` holds; nothing when there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
-        let declined = Self {
+        let opted_out = Self {
             path,
             domains: Mutex::default(),
         };
-        drop(declined.domains());
-        declined
+        drop(opted_out.domains());
+        opted_out
     }
 
     /// True when the domain waits for a request, or that cannot be read.
@@ -108,11 +108,11 @@ mod tests {
         let domain = "aaaaaaaa-2222-3333-4444-555555555555"
             .parse()
             .expect("uuid");
-        Declined::load(path.clone()).insert(&domain);
-        let again = Declined::load(path.clone());
+        OptedOut::load(path.clone()).insert(&domain);
+        let again = OptedOut::load(path.clone());
         assert!(again.has(&domain));
         again.remove(&domain);
-        assert!(!Declined::load(path).has(&domain));
+        assert!(!OptedOut::load(path).has(&domain));
     }
 
     #[test]
@@ -125,13 +125,13 @@ mod tests {
         });
         // As with a lack of descriptors, the file is there and cannot be read.
         std::os::unix::fs::symlink(&path, &path).expect("a loop");
-        let declined = Declined::load(path.clone());
-        assert!(declined.has(&first));
-        declined.insert(&second);
+        let opted_out = OptedOut::load(path.clone());
+        assert!(opted_out.has(&first));
+        opted_out.insert(&second);
         std::fs::remove_file(&path).expect("removed");
         std::fs::write(&path, format!("{first}\n")).expect("written");
-        assert!(declined.has(&first) && declined.has(&second));
-        declined.remove(&second);
-        assert!(Declined::load(path).has(&first));
+        assert!(opted_out.has(&first) && opted_out.has(&second));
+        opted_out.remove(&second);
+        assert!(OptedOut::load(path).has(&first));
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use doors::{DOORS, Door};
+use inputs::{TARGETS, Target};
 
 /// Changed copies of each input; DOORS_ROUNDS=1000 for more.
 const ROUNDS: u64 = 8;
@@ -41,9 +41,9 @@ fn below(folder: &Path, end: &str) -> Vec<PathBuf> {
 }
 
 /// The corpus of a door, and what of the tests' data it reads.
-fn inputs(door: &str) -> Vec<PathBuf> {
-    let mut inputs = files(&format!("tests/fuzz/corpus/{door}"), "");
-    inputs.extend(match door {
+fn inputs(target: &str) -> Vec<PathBuf> {
+    let mut inputs = files(&format!("tests/fuzz/corpus/{target}"), "");
+    inputs.extend(match target {
         "definition" | "hook_input" => files("tests/data/case", "/domain.xml"),
         "prepared" => files("tests/data/case", "0/testing.xml"),
         "recipe" => files("agent/recipes", ".toml"),
@@ -112,9 +112,9 @@ fn changed(input: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-fn in_time(door: Door, bytes: &[u8], what: &dyn Fn() -> String) {
+fn in_time(target: Target, bytes: &[u8], what: &dyn Fn() -> String) {
     let began = Instant::now();
-    if let Err(panic) = std::panic::catch_unwind(|| door(bytes)) {
+    if let Err(panic) = std::panic::catch_unwind(|| target(bytes)) {
         let kept = std::env::temp_dir().join("variantd-door-input");
         let _ = fs::write(&kept, bytes);
         eprintln!("{}: the input is in '{}'", what(), kept.display());
@@ -133,7 +133,7 @@ fn every_door_stands_its_corpus_and_small_changes_of_it() {
     let rounds = std::env::var("DOORS_ROUNDS")
         .ok()
         .and_then(|rounds| rounds.parse().ok());
-    for (index, (name, door)) in DOORS.into_iter().enumerate() {
+    for (index, (name, target)) in TARGETS.into_iter().enumerate() {
         let inputs: Vec<(PathBuf, Vec<u8>)> = inputs(name)
             .into_iter()
             .map(|path| (path.clone(), fs::read(path).expect("an input")))
@@ -141,13 +141,13 @@ fn every_door_stands_its_corpus_and_small_changes_of_it() {
         assert!(!inputs.is_empty(), "'{name}' has no corpus");
         let mut dice = Dice(index as u64);
         for (path, bytes) in &inputs {
-            in_time(door, bytes, &|| {
+            in_time(target, bytes, &|| {
                 format!("'{name}' with '{}'", path.display())
             });
             for round in 0..rounds.unwrap_or(ROUNDS) {
                 let other = &inputs[dice.roll(inputs.len())].1;
                 let bytes = changed(bytes, other, &mut dice);
-                in_time(door, &bytes, &|| {
+                in_time(target, &bytes, &|| {
                     format!("'{name}' with '{}', change {round}", path.display())
                 });
             }
@@ -162,5 +162,5 @@ fn every_door_has_its_fuzzer() {
         .lines()
         .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     let names: Vec<&str> = names.filter(|name| *name != "fuzz").collect();
-    assert_eq!(names, DOORS.map(|(name, _)| name));
+    assert_eq!(names, TARGETS.map(|(name, _)| name));
 }

@@ -25,8 +25,8 @@ fn inputs() -> Inputs {
 }
 
 impl Inputs {
-    fn setting(&self) -> Setting<'_> {
-        Setting {
+    fn input(&self) -> PlanInput<'_> {
+        PlanInput {
             host: &self.host,
             recipes: &self.recipes,
             target: self.versions.into(),
@@ -37,33 +37,33 @@ impl Inputs {
         }
     }
 
-    fn proposal(&self) -> Proposal {
-        Proposal::make(&definition(&self.text), &self.setting()).expect("a plan")
+    fn saved_plan(&self) -> SavedPlan {
+        SavedPlan::make(&definition(&self.text), &self.input()).expect("a plan")
     }
 
     /// The sentence that a plan made before `change` is refused with after it; empty when it is taken.
     fn refusal(mut self, change: impl FnOnce(&mut Self)) -> String {
-        let saved = self.proposal();
+        let saved = self.saved_plan();
         change(&mut self);
-        let checked = saved.check(&definition(&self.text), &self.setting());
+        let checked = saved.check(&definition(&self.text), &self.input());
         checked.map_or_else(|refusal| refusal.to_string(), |()| String::new())
     }
 }
 
-fn printed(proposal: &Proposal) -> Value {
-    serde_json::to_value(proposal).expect("JSON")
+fn printed(saved_plan: &SavedPlan) -> Value {
+    serde_json::to_value(saved_plan).expect("JSON")
 }
 
 #[test]
 fn a_plan_is_read_as_it_was_saved_and_still_holds() {
     let inputs = inputs();
-    let saved = inputs.proposal();
-    let read = Proposal::parse(&printed(&saved).to_string()).expect("a plan");
+    let saved = inputs.saved_plan();
+    let read = SavedPlan::parse(&printed(&saved).to_string()).expect("a plan");
     assert_eq!(read, saved);
     assert!(
         saved.changed
             && saved
-                .check(&definition(&inputs.text), &inputs.setting())
+                .check(&definition(&inputs.text), &inputs.input())
                 .is_ok()
     );
     assert_eq!(saved.result, Digest::of(saved.text.as_bytes()));
@@ -71,7 +71,7 @@ fn a_plan_is_read_as_it_was_saved_and_still_holds() {
 
 #[test]
 fn each_change_gives_its_reason_once() {
-    let saved = inputs().proposal();
+    let saved = inputs().saved_plan();
     let reasons = saved.hunks.iter().flat_map(|hunk| &hunk.reasons);
     let mut first: Vec<_> = reasons
         .filter(|reason| !reason.again)
@@ -90,7 +90,7 @@ fn each_change_gives_its_reason_once() {
 
 #[test]
 fn the_hosts_digests_are_those_of_earlier_releases() {
-    let parts = inputs().proposal().basis.host;
+    let parts = inputs().saved_plan().basis.host;
     let text: Vec<String> = parts.iter().map(|(k, v)| format!("{k} {v}")).collect();
     insta::assert_snapshot!(text.join("\n"));
 }
@@ -175,13 +175,13 @@ const LINK: kernel_glue::config::Express = kernel_glue::config::Express {
 #[test]
 fn a_plan_that_replaces_what_an_older_one_added_shows_the_difference_to_the_definition() {
     let mut inputs = inputs();
-    inputs.text = inputs.proposal().text;
-    assert!(inputs.proposal().hunks.is_empty());
+    inputs.text = inputs.saved_plan().text;
+    assert!(inputs.saved_plan().hunks.is_empty());
     for node in &mut inputs.host.numa.nodes {
         let far = node.distances.iter_mut().filter(|one| **one == 80);
         far.for_each(|one| *one = 90);
     }
-    let saved = inputs.proposal();
+    let saved = inputs.saved_plan();
     assert!(saved.changed && saved.text.contains("value='90'"));
     assert_eq!(diff::tests::patched(&inputs.text, &saved.hunks), saved.text);
     let reasons: Vec<_> = saved.hunks.iter().flat_map(|hunk| &hunk.reasons).collect();
@@ -191,7 +191,7 @@ fn a_plan_that_replaces_what_an_older_one_added_shows_the_difference_to_the_defi
     );
     assert!(
         saved
-            .check(&definition(&inputs.text), &inputs.setting())
+            .check(&definition(&inputs.text), &inputs.input())
             .is_ok()
     );
 }
@@ -252,14 +252,14 @@ fn changed(document: &Value) -> Vec<(String, Value)> {
 #[test]
 fn a_plan_with_any_one_value_edited_is_refused() {
     let inputs = inputs();
-    let cases = changed(&printed(&inputs.proposal()));
+    let cases = changed(&printed(&inputs.saved_plan()));
     assert!(cases.len() > 100, "{}", cases.len());
     for (path, document) in cases {
-        let read = Proposal::parse(&document.to_string());
-        let setting = inputs.setting();
+        let read = SavedPlan::parse(&document.to_string());
+        let input = inputs.input();
         let checked = read.and_then(|saved| {
             let replace = saved.basis.replace;
-            saved.check(&definition(&inputs.text), &Setting { replace, ..setting })
+            saved.check(&definition(&inputs.text), &PlanInput { replace, ..input })
         });
         let refusal = match checked {
             Err(refusal) => refusal,
@@ -274,7 +274,7 @@ fn a_plan_with_any_one_value_edited_is_refused() {
 
 #[test]
 fn what_is_no_plan_is_refused_with_the_way_out() {
-    let good = printed(&inputs().proposal());
+    let good = printed(&inputs().saved_plan());
     let with = |key: &str, value: Value| {
         let mut copy = good.clone();
         copy[key] = value;
@@ -296,7 +296,7 @@ fn what_is_no_plan_is_refused_with_the_way_out() {
         (" ".repeat(MAX_BYTES + 1), "it is over 8 MiB"),
     ];
     for (text, why) in cases {
-        let refusal = Proposal::parse(&text).expect_err("no plan");
+        let refusal = SavedPlan::parse(&text).expect_err("no plan");
         let said = refusal.to_string();
         assert!(said.contains(why), "{why}: {said}");
         assert!(said.contains("(VD-PLN-002); make one with"), "{said}");
@@ -308,6 +308,6 @@ fn the_largest_plan_fits() {
     let mut inputs = inputs();
     let comment = format!("<!--{}-->", "\"x\n".repeat(domain::MAX_BYTES / 3 - 2000));
     inputs.text = inputs.text.replace("<vcpu>", &format!("{comment}<vcpu>"));
-    let text = format!("{:#}", printed(&inputs.proposal()));
-    assert!(Proposal::parse(&text).is_ok(), "{} bytes", text.len());
+    let text = format!("{:#}", printed(&inputs.saved_plan()));
+    assert!(SavedPlan::parse(&text).is_ok(), "{} bytes", text.len());
 }

@@ -13,7 +13,7 @@ mod replaced;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Change, Setting};
+use crate::plan::{Change, PlanInput};
 use crate::rewrite::{self, Rewrite};
 use domain::code::Code;
 use domain::hint::{Hint, line};
@@ -33,7 +33,7 @@ pub const MAX_BYTES: usize = 8 << 20;
 /// A plan and what it was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Proposal {
+pub struct SavedPlan {
     /// Version of this form.
     pub version: u32,
     /// The domain's name.
@@ -89,18 +89,18 @@ struct Versioned {
     version: u32,
 }
 
-impl Proposal {
+impl SavedPlan {
     /// Plans a definition.
     ///
     /// # Errors
     /// The refusals of [`rewrite::rewrite`].
-    pub fn make(definition: &Definition, setting: &Setting<'_>) -> Result<Self, Refusal> {
+    pub fn make(definition: &Definition, input: &PlanInput<'_>) -> Result<Self, Refusal> {
         let (text, domain) = (definition.text(), definition.domain());
         let Rewrite {
             text: after,
             base,
             plan,
-        } = rewrite::rewrite(definition, setting)?;
+        } = rewrite::rewrite(definition, input)?;
         let hunks = if base == text {
             diff::hunks(text, &plan.changes)
         } else {
@@ -108,7 +108,7 @@ impl Proposal {
         };
         Ok(Self {
             version: VERSION,
-            basis: Basis::of(definition, setting),
+            basis: Basis::of(definition, input),
             domain: domain.name.clone(),
             uuid: domain.uuid.clone(),
             devices: plan.devices.iter().map(PlannedDevice::of).collect(),
@@ -160,13 +160,13 @@ impl Proposal {
     ///
     /// # Errors
     /// A refusal that names what changed since; the planner's own.
-    pub fn check(&self, definition: &Definition, setting: &Setting<'_>) -> Result<(), Refusal> {
-        let basis = Basis::of(definition, setting);
+    pub fn check(&self, definition: &Definition, input: &PlanInput<'_>) -> Result<(), Refusal> {
+        let basis = Basis::of(definition, input);
         let changed = self.basis.changed(&basis);
         if !changed.is_empty() {
             return Err(self.stale(&changed.join(", ")));
         }
-        if Self::make(definition, setting)? == *self {
+        if Self::make(definition, input)? == *self {
             return Ok(());
         }
         let reason = "the same definition and host now give another one, so it was edited, or made by \
@@ -180,8 +180,8 @@ impl Proposal {
         let domain = &self.domain;
         let reason = format!("the plan of domain '{domain}' is stale: since then changed: {what}");
         let command = line(["variantctl", "plan", "--json", domain]);
-        let mend = Hint::naming("plan again with {} and read what is different", &command);
-        Refusal::new(Code::PlanStale, reason, mend)
+        let hint = Hint::naming("plan again with {} and read what is different", &command);
+        Refusal::new(Code::PlanStale, reason, hint)
     }
 
     /// True when `rewrite` adds for the same reasons the same texts in the same order; where they
@@ -196,11 +196,11 @@ impl Proposal {
 
 fn unreadable(reason: String) -> Refusal {
     let sentence = "make one with {}, and hand it back as it is";
-    let mend = Hint::naming(sentence, "variantctl plan --json DOMAIN");
+    let hint = Hint::naming(sentence, "variantctl plan --json DOMAIN");
     Refusal::new(
         Code::PlanUnreadable,
         format!("cannot take the plan: {reason}"),
-        mend,
+        hint,
     )
 }
 

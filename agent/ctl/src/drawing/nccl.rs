@@ -98,7 +98,7 @@ pub(crate) fn guest(host: &Host, domain: &Domain) -> File {
         device: None,
         text: format!(
             "{}, so ids in the file may be wrong: {}",
-            refusal.reason, refusal.mend
+            refusal.reason, refusal.hint
         ),
     });
     let mut warnings: Vec<Note> = overlap.into_iter().collect();

@@ -45,7 +45,7 @@ struct Layout {
 
 /// The picture of a host, and of the guest beside it.
 #[must_use]
-pub(crate) fn picture(host: &Part, guest: Option<&Part>) -> String {
+pub(crate) fn drawing(host: &Part, guest: Option<&Part>) -> String {
     let left = Layout::of(host, MARGIN, false);
     let start = left.end() + BETWEEN;
     let right = guest.map(|guest| Layout::of(guest, start, true));
