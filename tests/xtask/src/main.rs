@@ -2,6 +2,7 @@
 
 mod cycle;
 mod graph;
+mod language;
 mod map;
 mod regen;
 mod tidy;
@@ -25,7 +26,16 @@ enum Chore {
         #[arg(value_enum)]
         parts: Vec<regen::Part>,
     },
-    /// Check what Cargo cannot: directions of dependencies, file headers, who names libvirt, the README's map
+    /// Print all messages of the programs, for a review of their language
+    Messages,
+    /// Print sentences of messages, comments and documents that are drawn at random
+    Sentences {
+        /// The same seed draws the same sentences from the same tree
+        seed: u64,
+        #[arg(default_value_t = 20)]
+        count: usize,
+    },
+    /// Check what Cargo cannot: directions of dependencies, file headers, language, the README's map
     Tidy,
 }
 
@@ -39,6 +49,8 @@ fn main() -> Result<()> {
         Chore::Hosts { dir } => testing::hosts::write(&dir)
             .with_context(|| format!("cannot write hosts to '{}'", dir.display())),
         Chore::Regen { parts } => regen::run(&root(), &parts),
+        Chore::Messages => language::print_messages(&root()),
+        Chore::Sentences { seed, count } => language::print_sentences(&root(), seed, count),
         Chore::Tidy => tidy::run(&root()),
     }
 }

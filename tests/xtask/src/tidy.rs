@@ -7,11 +7,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{cycle, graph, map};
+use crate::{cycle, graph, language, map};
 
 /// The only folder that names libvirt's bindings.
 const LIBVIRT: &str = "agent/src/libvirt/";
-/// Crates that only compute: they read and write no file, and call nobody.
+/// Crates that only compute: they read and write no file and call no other program.
 const PURE: [&str; 2] = ["agent/domain/src/", "agent/plan/src/"];
 /// Parts of the standard library that such a crate does not use.
 const SYSTEM: [&str; 7] = [
@@ -23,6 +23,8 @@ const SYSTEM: [&str; 7] = [
     "time::Instant",
     "time::SystemTime",
 ];
+/// How many words of the old language the tree may still have.
+const OLD_WORDS: usize = 1000;
 const KNOWN_CYCLES: &str = include_str!("../known-cycles");
 
 /// A file of Rust code: its path below the repository and its text.
@@ -37,6 +39,14 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     findings.extend(sources.iter().filter_map(names_libvirt));
     findings.extend(sources.iter().filter_map(touches_the_system));
     findings.extend(new_cycles(&sources));
+    let words = language::check(root)?;
+    println!(
+        "{} words that the glossary replaced, of at most {OLD_WORDS}",
+        words.len()
+    );
+    if words.len() > OLD_WORDS {
+        findings.extend(words);
+    }
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }

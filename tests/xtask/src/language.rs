@@ -1,0 +1,101 @@
+//! The language of what people read: texts of the tree, words that it no longer uses, and a random choice of sentences.
+
+mod draw;
+mod markdown;
+mod rust;
+mod word;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// What kind of text it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A string of the program with a space in it: messages, hints, explanations, help, log lines.
+    Message,
+    /// A comment of Rust code or of a shell script.
+    Comment,
+    /// A sentence of the README, a manual page or another document.
+    Document,
+}
+
+/// One text, and where it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Text {
+    pub(crate) kind: Kind,
+    pub(crate) path: PathBuf,
+    /// From 1 on.
+    pub(crate) line: usize,
+    pub(crate) text: String,
+}
+
+/// Prints every message of the programs, one to a line, sorted by file: for a review of all of them.
+pub(crate) fn print_messages(root: &Path) -> Result<()> {
+    let texts = texts(root)?;
+    let mut number = 0;
+    for one in texts.iter().filter(|one| one.kind == Kind::Message) {
+        println!("{}:{}: {}", one.path.display(), one.line, one.text);
+        number += 1;
+    }
+    println!("{number} messages");
+    Ok(())
+}
+
+/// Prints sentences that are drawn at random; the same ones for the same seed and tree.
+pub(crate) fn print_sentences(root: &Path, seed: u64, count: usize) -> Result<()> {
+    for one in draw::sentences(&texts(root)?, seed, count) {
+        println!("{}:{}: {}", one.path.display(), one.line, one.text);
+    }
+    Ok(())
+}
+
+/// A line for each word that the glossary replaced and that stands in a tracked file.
+pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for path in tracked(root)? {
+        // A generated or recorded file that is no text, such as a config space, has no words.
+        let Ok(text) = fs::read_to_string(root.join(&path)) else {
+            continue;
+        };
+        findings.extend(word::findings(&path, &text));
+    }
+    Ok(findings)
+}
+
+/// All texts of the programs, the scripts and the documents.
+fn texts(root: &Path) -> Result<Vec<Text>> {
+    let mut texts = Vec::new();
+    for path in tracked(root)? {
+        let kind = path.extension().and_then(|extension| extension.to_str());
+        let read =
+            || fs::read_to_string(root.join(&path)).with_context(|| path.display().to_string());
+        match kind {
+            Some("rs") => texts.extend(rust::texts(&path, &read()?)?),
+            Some("md") => texts.extend(markdown::texts(&path, &read()?)),
+            Some("sh") => texts.extend(rust::comments(&path, &read()?, "#")),
+            _ => {}
+        }
+    }
+    Ok(texts)
+}
+
+/// The files of the repository that exist, also new ones.
+fn tracked(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut git = Command::new("git");
+    git.args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "-z",
+    ]);
+    let output = git.current_dir(root).output().context("cannot run git")?;
+    ensure!(output.status.success(), "'git ls-files' fails");
+    let names = String::from_utf8(output.stdout).context("names of files")?;
+    let names = names.split('\0').filter(|name| !name.is_empty());
+    let files = names.filter(|name| root.join(name).is_file());
+    Ok(files.map(PathBuf::from).collect())
+}
