@@ -42,8 +42,7 @@ pub(crate) fn documents() -> Vec<Document> {
 }
 
 pub(crate) fn document(path: &str) -> Document {
-    let found = documents()
-        .into_iter()
-        .find(|one| one.path == Path::new(path));
-    found.unwrap_or_else(|| panic!("'{path}' does not exist"))
+    let mut found = documents().into_iter();
+    let found = found.find(|one| one.path == Path::new(path));
+    found.expect("a document of this path")
 }

@@ -74,9 +74,8 @@ fn run_all(document: &Document, guest: &str) -> BTreeSet<String> {
     let mut done = BTreeSet::new();
     for words in all.filter(|words| only_reads(words)) {
         let line = words.join(" ");
-        if let Err(error) = run(folder.path(), &words) {
-            panic!("{}: '{line}': {error}", document.path.display());
-        }
+        let result = run(folder.path(), &words);
+        assert_eq!(result, Ok(()), "{}: '{line}'", document.path.display());
         done.insert(line);
     }
     done
