@@ -10,7 +10,7 @@ use super::{filled, page, root};
 const INTERFACES: [(&str, &str); 3] = [
     (
         "org.variantd1.Manager",
-        "At `/org/variantd1`, which also has `org.freedesktop.DBus.ObjectManager`. Who may plan or change something is decided by polkit.",
+        "At `/org/variantd1`, which also has `org.freedesktop.DBus.ObjectManager`. polkit decides who may plan or change something.",
     ),
     (
         "org.variantd1.Device",
@@ -18,7 +18,7 @@ const INTERFACES: [(&str, &str); 3] = [
     ),
     (
         "org.variantd1.Job",
-        "At `/org/variantd1_job/...`, one object for each call of `StartJob`, until a minute after its end; for its owner and root alone. `PropertiesChanged` names the properties that changed, without values, and `Completed` goes to the connection that started the job.",
+        "At `/org/variantd1_job/...`, one object for each call of `StartJob`, until a minute after its end; only for its owner and root. `PropertiesChanged` names the properties that changed, without values, and `Completed` goes to the connection that started the job.",
     ),
 ];
 
@@ -30,20 +30,20 @@ org.variantd1 - the agent on the system bus
 
 # DESCRIPTION
 
-What variantctl(1) asks of variantd(8), any program may ask. The name has the version of the interface: what is written here does
-not change its meaning under it. An option that a method does not know is an error. The same as XML is in
+Any program may make the calls that variantctl(1) makes to variantd(8). The name has the version of the interface: under this name no
+method, property or signal changes its meaning. An option that a method does not know is an error. The XML form of this page is
 `/usr/share/dbus-1/interfaces/org.variantd1.xml`.
 ";
 
 const TAIL: &str = "
 # ACCESS
 
-Which devices and domains there are, and the states that their properties and signals tell, is public: every user may read it, as every
-user may read sysfs and, by default, libvirt's list of domains. polkit decides who may plan (`org.variantd1.plan`, open to everybody by
-default) and who may change something. A job is visible to the user who started it, and to root.
+The list of devices and domains and their states, in properties and signals, are public: every user may read them, as every
+user may read sysfs and, by default, libvirt's list of domains. polkit decides who may plan (`org.variantd1.plan`, by default every user)
+and who may change something. A job is visible to the user who started it, and to root.
 
-Signals reach every user without a question to polkit, so only the bus can hide these facts, and it hides all of them at once. As
-`/etc/dbus-1/system.d/variantd-private.conf`, for a group of users who still may look:
+Signals reach every user without a question to polkit, so only the bus policy can hide these facts, all of them together. This policy in
+`/etc/dbus-1/system.d/variantd-private.conf` still shows them to a group of users:
 
     <busconfig>
       <policy context=\"default\">
@@ -61,42 +61,52 @@ Signals reach every user without a question to polkit, so only the bus can hide 
 
 # LIMITS
 
-Of one user but root, whatever the number of its connections: 32 calls with 12 MiB under way, 8 jobs under way, 16 jobs within a minute,
-and 8 MiB of answers that it has not read. Of all such users together: 128 calls with 32 MiB, 32 jobs, and 24 MiB of unread answers, which
-they share. A call has at most 64 KiB, `PrepareXml` 1 MiB more, `Prepare` and `StartJob` 8 MiB more.
+The limits hold for users other than root, whatever the number of their connections:
+
+`one user`
+:   32 pending calls with 12 MiB, 8 pending jobs, 16 jobs within a minute, and 8 MiB of answers that it has not read.
+
+`all users together`
+:   128 pending calls with 32 MiB, 32 jobs, and 24 MiB of unread answers.
+
+`one call`
+:   64 KiB, `PrepareXml` 1 MiB more, `Prepare` and `StartJob` 8 MiB more.
 
 An answer counts as read once the caller answers `Ping` of `org.freedesktop.DBus.Peer`, which the agent sends after 64 KiB of answers and
-which GDBus and sd-bus answer by themselves, or once its connection is closed. A program whose library does not answer closes its
-connection after 8 MiB of answers. No method takes or returns a file descriptor: dbus-daemon lets the agent have 64 of them under way, for
+which GDBus and sd-bus answer by themselves, or once its connection is closed. A program whose library does not answer must close its
+connection after 8 MiB of answers. No method takes or returns a file descriptor: dbus-daemon allows the agent 64 pending ones, for
 all callers together.
 
 # ERRORS
 
 An error has one sentence for people. Its name ends with the code of the sentence, where it has one, with `_` for `-`:
-`org.variantd1.Error.Refused.VD_TOP_002`. A program that wants the other parts gives a method that polkit is asked about, other than
-`StartJob`, the option `refusal` (b): an error with a code is then an answer. It is JSON with the field `refusal`, which has `error` (the
-name below, without prefix and code), `code`, `device`, `path`, `reason`, `hint` and `command`, each `null` where there is none; in the
-place of what the method says as JSON (`findings` of `PrepareXml`). A job's error is in its properties.
+`org.variantd1.Error.Refused.VD_TOP_002`. A program can get the parts of the sentence through the option `refusal` (b) of each method that asks polkit,
+except `StartJob`: an error with a code is then an answer. The answer replaces the method's JSON (`findings` of `PrepareXml`) by
+an object with the field `refusal`, which has `error` (the name below, without prefix and code), `code`, `device`, `path`, `reason`, `hint` and
+`command`, each `null` where it does not exist. A job's error is in its properties.
 
 `org.variantd1.Error.Refused`
-:   It will not be done: reason, code in parentheses, way out.
+:   The agent refuses: reason, code in parentheses, fix.
 
 `org.variantd1.Error.Failed`
-:   It could not be done, by the host, libvirt or the agent.
+:   The host, libvirt or the agent failed.
 
 `org.variantd1.Error.NotFound`
-:   There is no such domain or device.
+:   The domain or device was not found.
 
 `org.variantd1.Error.NotAuthorized`
-:   The caller may not; the sentence names the action of polkit.
+:   The caller has no permission; the sentence names the action of polkit.
 
 `org.variantd1.Error.TimedOut`
-:   It is not done within the time that the caller gave, and goes on.
+:   The operation has not ended within the caller's timeout, and continues.
 
 # EXAMPLES
 
+List the devices, bind one as a job, and follow the signals:
+
     busctl call org.variantd1 /org/variantd1 org.variantd1.Manager ListDevices 'a{sv}' 0
     busctl call org.variantd1 /org/variantd1 org.variantd1.Manager StartJob 'ssa{sv}' bind 0009:01:00.0 0
+    busctl monitor org.variantd1
 
 # SEE ALSO
 

@@ -51,14 +51,23 @@ variantd.codes - what each code of a refusal, note or check means
 
 # DESCRIPTION
 
-Every refusal and note of variantd, its hook and variantctl(1), and every check of `variantctl doctor`, has a code, which
-keeps its meaning once it is released. A `failure` is what such a check finds; a guest will not start then, or not as it should.
-`variantctl explain CODE` prints the same as this page.
+Every refusal and note of variantd, its hook and variantctl(1), and every check of `variantctl doctor`, has a code. A released code
+keeps its meaning. `variantctl explain CODE` prints the same text as this page.
+
+The words after a code are its severity. A `refusal` is an error that stops the operation. A `failure` is an error that `doctor` found: a guest does not
+start, or does not work. A `warning` or a `note` does not stop a guest. `missing` is a piece that a definition lacks.
 
 # CODES
 ";
 
 const TAIL: &str = "
+# EXAMPLES
+
+The meaning of one code, and all codes as JSON:
+
+    variantctl explain VD-TOP-002
+    variantctl explain --json
+
 # SEE ALSO
 
 variantctl(1), variantd.recipe(5)

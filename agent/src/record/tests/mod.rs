@@ -383,7 +383,7 @@ proptest! {
 /// The indented block of variantd.journal(5).
 fn example() -> String {
     let page = include_str!("../../../../packaging/man/variantd.journal.5.md");
-    let (_, text) = page.split_once("# EXAMPLE\n\n").expect("an example");
+    let (_, text) = page.split_once("# EXAMPLES\n\n").expect("an example");
     let lines = text.lines().take_while(|line| !line.starts_with('#'));
     lines.map(str::trim_start).collect()
 }
