@@ -26,11 +26,11 @@ said=$(variantctl doctor)
 equal 'what is quiet about a ready host' "$(variantctl doctor -q)" ''
 equal 'next on a ready host' "$(tail -1 <<<"$said")" 'next: virsh define guest.xml'
 printf '= %s\n' "$(tail -2 <<<"$said" | head -1)"
-! grep -q 'NOT SEEN' <<<"$said" || fail "root does not see: $said"
+! grep -q 'UNKNOWN' <<<"$said" || fail "root does not see: $said"
 
 # Without root it says what it did not see, fails nothing, and says what to run.
 said=$(setpriv --reuid=65534 --regid=65534 --clear-groups variantctl doctor) || fail "without root: $said"
-contains 'without root' "$said" 'NOT SEEN'
+contains 'without root' "$said" 'UNKNOWN'
 equal 'next without root' "$(tail -1 <<<"$said")" 'next: sudo variantctl doctor'
 
 # The driver's module: its file, the index, a blacklist.

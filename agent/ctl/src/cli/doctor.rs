@@ -105,7 +105,7 @@ fn show(checks: &[Check], request: &Request, tally: Tally, next: &str) -> Result
 fn summary(tally: Tally, strict: bool) -> String {
     let mut parts = vec![format!("{} passed", tally.passed)];
     let counted = [
-        (tally.unavailable, "not seen"),
+        (tally.unavailable, "unknown"),
         (tally.warned, "to be warned of"),
         (tally.failed, "failed"),
     ];
@@ -121,7 +121,7 @@ fn summary(tally: Tally, strict: bool) -> String {
 fn to_json(checks: &[Check], tally: Tally, next: &str) -> Value {
     json!({
         "summary": {
-            "pass": tally.passed, "not_seen": tally.unavailable, "warn": tally.warned, "fail": tally.failed,
+            "pass": tally.passed, "unknown": tally.unavailable, "warn": tally.warned, "fail": tally.failed,
         },
         "checks": checks.iter().map(check_json).collect::<Value>(),
         "next": next,
@@ -131,7 +131,7 @@ fn to_json(checks: &[Check], tally: Tally, next: &str) -> Value {
 fn check_json(check: &Check) -> Value {
     let verdict = match check.verdict {
         Verdict::Pass => "pass",
-        Verdict::Unavailable => "not-seen",
+        Verdict::Unavailable => "unknown",
         Verdict::Warn => "warn",
         Verdict::Fail => "fail",
     };

@@ -142,7 +142,7 @@ impl Verdict {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "PASS",
-            Self::Unavailable => "NOT SEEN",
+            Self::Unavailable => "UNKNOWN",
             Self::Warn => "WARN",
             Self::Fail => "FAIL",
         }

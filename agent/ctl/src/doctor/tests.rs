@@ -1,4 +1,4 @@
-//! Each check as it passes, warns, fails and is not seen.
+//! Each check as it passes, warns, fails and is unknown.
 
 use std::sync::Arc;
 

@@ -70,7 +70,7 @@ fn older_versions_spell_it_otherwise_and_unknown_ones_are_said() {
 }
 
 #[test]
-fn a_kernel_without_the_driver_does_not_fit_and_one_not_seen_is_said() {
+fn a_kernel_without_the_driver_does_not_fit_and_an_unknown_one_is_reported() {
     let (text, mut host) = (guest(), host("gh200-1gpu"));
     for device in host.devices.values_mut() {
         device.driver = None;

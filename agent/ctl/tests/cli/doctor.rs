@@ -73,7 +73,7 @@ fn screen(name: &str, text: String) {
 }
 
 #[test]
-fn a_recorded_host_says_what_was_not_recorded() {
+fn doctor_names_what_a_recorded_host_lacks() {
     let (status, text) = doctor(&host("gb200-4gpu"), &[]);
     assert_eq!(status, 0);
     screen("doctor_recorded", text);
