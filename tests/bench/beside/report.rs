@@ -10,11 +10,11 @@ use crate::row::Row;
 
 const HEAD: [&str; 7] = [
     "work",
-    "beside",
-    "ours, ms",
-    "theirs, ms",
+    "compared with",
+    "variantd, ms",
+    "other, ms",
     "ratio",
-    "reach",
+    "target",
     "reached",
 ];
 

@@ -1,5 +1,5 @@
 # The first hour of a new user, from the package to a started guest and back, as Markdown: packaging/doc/first-hour.md.
-# Runs in a fresh host. What differs from run to run (process ids, times) is replaced by words.
+# Runs in a fresh host. Process ids and times are replaced by letters.
 . ../lib.sh
 set -eu
 cd /root
@@ -27,23 +27,23 @@ guest guest $GPU0 >guest.xml
 guest other $GPU0 >other.xml
 
 echo '# The first hour'
-say 'Every command here was run in the emulated Grace host of the lab (`tests/lab demo --write`), which has two synthetic GPUs;
-the output is what it printed.'
+say '`tests/lab demo --write` ran every command of this page in the emulated Grace host of the lab, which has two synthetic GPUs, and wrote
+the output. [grace-guide.md](grace-guide.md) is for a real host.'
 
 say '## Install'
 show 'dpkg -i variantd.deb'
-say 'The agent runs, and libvirt knows its hook. What does it think of this host?'
+say 'The agent runs, and libvirt knows its hook. Check the host:'
 show 'variantctl doctor'
 show 'variantctl list'
 show "variantctl show $GPU0"
 
 say '## Define a guest'
-say 'It is a guest as anybody would write it, with one plain `<hostdev>`:'
+say 'The definition has one plain `<hostdev>`:'
 show "sed -n '/<hostdev/,/<\\/hostdev>/p' guest.xml"
-say 'What would its GPU lack in it? Nothing is changed by asking.'
+say 'The plan shows what the definition lacks. It changes nothing:'
 show "variantctl plan guest.xml | grep '^#'"
 show 'virsh define guest.xml'
-say 'The agent has seen the definition and completes it, which takes about as long as the definition itself. A script waits for it:'
+say 'The agent completes the definition, which takes about as long as `virsh define` itself. A script waits for it:'
 show 'variantctl wait guest'
 show "virsh dumpxml --inactive guest | grep -E 'variantd:|<cell |acpi nodeset|pcie-root-port'"
 
@@ -54,15 +54,15 @@ show "readlink /sys/bus/pci/devices/$GPU0/driver"
 say "The guest's root port shows the AtomicOps that the GPU and its host port complete (bits 7, 8, 9 of Device Capabilities 2: $(devcap2 guest)),
 and QEMU has $(tr '\0' '\n' </proc/"$(cat /run/libvirt/qemu/guest.pid)"/cmdline | grep -c acpi-generic-initiator) generic initiators on its command line."
 
-say '## When something is wrong'
-say 'Another guest wants the same GPU:'
+say '## A refusal'
+say 'Another guest has the same GPU:'
 show 'virsh define other.xml >/dev/null && variantctl wait other' 
 show 'virsh start other' 1
 say 'Each refusal has a code:'
 show 'variantctl explain VD-DEV-003'
 
-say '## And back'
+say '## Stop it, and revert'
 show 'virsh destroy guest'
 show "ls /sys/bus/pci/devices/$GPU0/driver || echo 'no driver, as before'"
-say 'What was added to the definition can be taken out again, to the byte:'
+say '`revert` removes exactly what was added to the definition:'
 show 'variantctl revert guest'
