@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use domain::code::Code;
 
-use super::markdown::{anchors, inline_code, prose};
+use super::markdown::{anchors, code_lines, inline_code, prose};
 use super::{Document, documents, root};
 
 /// The targets of `[text](target)` that are not addresses on the web.
@@ -114,6 +114,22 @@ fn every_manual_page_that_a_document_names_exists() {
         faults.extend(missing.map(|page| format!("{}: {page}", document.path.display())));
     }
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_manual_page_has_examples_in_code_blocks() {
+    let documents = documents();
+    let pages: Vec<_> = documents
+        .iter()
+        .filter(|one| one.path.starts_with("packaging/man"))
+        .collect();
+    assert!(pages.len() > 8, "{} pages", pages.len());
+    for page in pages {
+        let examples = page.text.split("\n# EXAMPLES\n").nth(1).unwrap_or_default();
+        let examples = examples.split("\n# ").next().unwrap_or_default();
+        let count = code_lines(examples).len();
+        assert!(count > 0, "{}: no example", page.path.display());
+    }
 }
 
 /// What has the form of a code: VD, three letters, three digits.
