@@ -1,18 +1,14 @@
 //! What an operator should know of a guest with host devices, and what changes nothing.
 
 use super::locked::Locked;
-use super::{Assigned, Note, Plan, PlanInput};
+use super::{Assigned, Note, Part, PlanInput};
 use domain::Domain;
 use domain::code::Code;
 
-/// Adds the notes that hold for every guest with covered devices.
-pub(super) fn plan(
-    input: &PlanInput<'_>,
-    domain: &Domain,
-    assigned: &[Assigned<'_>],
-    plan: &mut Plan,
-) {
-    let mut note = |code, device, text| plan.notes.push(Note { code, device, text });
+/// The notes that hold for every guest with covered devices.
+pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, assigned: &[Assigned<'_>]) -> Part {
+    let mut notes = Vec::new();
+    let mut note = |code, device, text| notes.push(Note { code, device, text });
     let fixed = assigned.iter().find(|one| !one.recipe.migrates);
     if let Some(one) = fixed {
         let text = format!(
@@ -33,4 +29,5 @@ pub(super) fn plan(
         None,
         Locked::of(input, domain).text(domain),
     );
+    Part::of_notes(notes)
 }

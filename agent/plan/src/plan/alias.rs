@@ -3,7 +3,7 @@
 use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Plan};
+use super::{Assigned, Change, Part};
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::{Hostdev, Marked, Piece};
@@ -24,10 +24,12 @@ pub(crate) fn given(device: PciAddress) -> String {
     format!("ua-variantd-{device}")
 }
 
-pub(super) fn plan(one: &Assigned<'_>, plan: &mut Plan) {
+/// Gives a hostdev an alias that QEMU's arguments can name, unless it has one.
+pub(super) fn plan(one: &Assigned<'_>) -> Part {
+    let mut part = Part::default();
     let alias = of(one);
     if one.hostdev.alias.as_ref() == Some(&alias) {
-        return;
+        return part;
     }
     let fragment = Fragment::new("alias").with("name", alias).print();
     let place = one.hostdev.alias_element.as_ref();
@@ -35,20 +37,18 @@ pub(super) fn plan(one: &Assigned<'_>, plan: &mut Plan) {
         || one.hostdev.element.append(&fragment),
         |old| old.replace(&fragment),
     );
-    plan.added_for
-        .entry(one.hostdev.source)
-        .or_default()
-        .insert(Piece::Alias);
+    part.add_for(one.hostdev.source, Piece::Alias);
     let old = one.hostdev.alias_text.clone();
-    plan.aliases
+    part.aliases
         .extend(old.map(|old| (one.hostdev.source, old)));
-    plan.changes.push(Change {
+    part.changes.push(Change {
         code: Code::NodesetMissing,
         device: Some(one.hostdev.source),
         path: format!("{}/alias", one.hostdev.path()),
         reason: "a name that the initiators on QEMU's command line can use".to_owned(),
         edits: vec![edit],
     });
+    part
 }
 
 /// True when a hostdev has the alias that an entry of the mark records.

@@ -5,7 +5,7 @@
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 
-use super::{Assigned, Change, Note, Plan, PlanInput, host_device, placement, switch};
+use super::{Assigned, Change, Note, Part, Placed, PlanInput, host_device, placement, switch};
 use crate::atomics::{Answer, Finding, Guest, Kernel, Question, report, report_planned};
 use crate::recipe::{Need, Placement, Recipe};
 use domain::Domain;
@@ -29,41 +29,38 @@ pub(super) fn plan(
     input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
-    plan: &mut Plan,
-) {
+    placed: &Placed,
+) -> Part {
+    let mut part = Part::default();
     let wanting = |one: &&Assigned<'_>| one.recipe.atomics.need != Need::Ignore;
     for one in assigned.iter().filter(wanting) {
-        let answer = judge(input, domain, one, plan);
+        let answer = judge(input, domain, one, placed);
         let Some(finding) = answer.finding() else {
             continue;
         };
-        plan.notes.push(Note {
+        part.notes.push(Note {
             code: finding.code,
             device: Some(one.hostdev.source),
             text: finding.reason.clone(),
         });
         let refused = one.recipe.atomics.need == Need::Require && answer.ok() == Some(false);
-        if refused && plan.unmet.is_none() {
-            plan.unmet = Some(refusal(one, finding));
+        if refused && part.unmet.is_none() {
+            part.unmet = Some(refusal(one, finding));
         }
     }
+    part
 }
 
 /// Whether the driver gets them in the completed guest.
-fn judge(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>, plan: &Plan) -> Answer {
+fn judge(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>, placed: &Placed) -> Answer {
     let question = Question {
         host: input.host,
         recipes: input.recipes,
         kernel: Kernel::of(input.host.kernel_release.as_deref()),
         qemu: input.target.versions.qemu,
     };
-    let added = plan.added_for.get(&one.hostdev.source);
-    let moved = added.is_some_and(|added| added.ports().next().is_some());
-    let moving = plan.changes.iter().any(|change| {
-        change.device == Some(one.hostdev.source) && change.path.ends_with("/address")
-    });
     let mirrored = switch::of(input.host, one).is_some();
-    if moved && moving {
+    if placed.ports.contains_key(&one.hostdev.source) {
         return report_planned(&question, one.device, mirrored).driver;
     }
     let guest = Guest {
@@ -104,12 +101,11 @@ pub(super) fn placed(
         replace: true,
         ..*input
     };
-    let mut plan = Plan::default();
     let assigned: Vec<Assigned<'_>> = assigned.collect();
-    placement::plan(&input, domain, &assigned, &mut plan)?;
-    plan.changes
+    let (mut part, _) = placement::plan(&input, domain, &assigned)?;
+    part.changes
         .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
-    Ok(plan.changes)
+    Ok(part.changes)
 }
 
 fn for_place(input: &PlanInput<'_>, device: &Device) -> Recipe {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 
 use super::aperture::Port;
 use super::window::GIB;
-use super::{Plan, PlanInput, qemu};
+use super::{Placed, PlanInput, qemu};
 use crate::recipe::Member;
 use domain::{Domain, Hostdev};
 
@@ -95,25 +94,19 @@ pub(super) fn devices<'a>(
 }
 
 /// The ports of each root bridge in the order in which firmware gives them addresses: the guest's own root bus, then expander
-/// buses by their numbers. `behind` has the expander of devices that are planned behind one.
-pub(super) fn roots(
-    input: &PlanInput<'_>,
-    domain: &Domain,
-    behind: &BTreeMap<PciAddress, u32>,
-    plan: &Plan,
-) -> Vec<Vec<Port>> {
+/// buses by their numbers.
+pub(super) fn roots(input: &PlanInput<'_>, domain: &Domain, placed: &Placed) -> Vec<Vec<Port>> {
     let mut roots = Roots {
         domain,
         ports: BTreeMap::new(),
     };
     roots.add(0, UNNUMBERED).bars.push(OTHERS);
     for (number, (hostdev, device)) in (UNNUMBERED + 1..).zip(devices(input, domain)) {
-        let added = plan.added_for.get(&device.address);
-        let new = added.and_then(|added| added.ports().next());
+        let new = placed.ports.get(&device.address).copied();
         let address = hostdev.and_then(|hostdev| hostdev.address);
         let bus = address.map(|address| u32::from(address.at.bus()));
         let port = new.or(bus.filter(|bus| *bus != 0)).unwrap_or(number);
-        let expander = behind.get(&device.address).copied();
+        let expander = placed.behind.get(&device.address).copied();
         let root = expander.unwrap_or_else(|| roots.above(port));
         roots.add(root, port).bars.extend(of(input, device));
     }

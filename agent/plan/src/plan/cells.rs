@@ -9,40 +9,39 @@ use kernel_glue::numa::RangeList;
 use super::distance::{Place, Projection};
 use super::fragment::{Fragment, push_number};
 use super::layout::Layout;
-use super::{Change, Differing, Plan, binding};
+use super::{Change, Differing, Part, binding};
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::refusal::Refusal;
-use domain::{Cell, Domain, Opened, Piece};
+use domain::{Added, Cell, Domain, Opened, Piece};
 
 /// Bytes of a `<sibling>`, about.
 const SIBLING: usize = 32;
 
 impl Layout<'_> {
-    pub(super) fn write(
-        &self,
-        projection: &Projection<'_>,
-        plan: &mut Plan,
-    ) -> Result<(), Refusal> {
+    pub(super) fn write(&self, projection: &Projection<'_>) -> Result<Part, Refusal> {
         let added = self.added_cells(projection)?;
-        plan.differing = self.differing(projection);
+        let mut part = Part {
+            differing: self.differing(projection),
+            ..Part::default()
+        };
         if self.domain.cells.is_empty() {
-            plan.changes.push(self.new_numa(projection, added)?);
-            self.record_new_numa(plan);
-            return Ok(());
+            part.changes.push(self.new_numa(projection, added)?);
+            part.added.extend(&self.new_numa_pieces());
+            return Ok(part);
         }
         for cell in &self.domain.cells {
             if let Some(change) = self.complete(projection, cell)? {
-                plan.changes.push(change);
-                self.record_distances(cell, plan);
+                part.changes.push(change);
+                part.added.extend(&self.distance_pieces(cell));
             }
         }
         if let (Some(last), false) = (self.domain.cells.last(), added.is_empty()) {
             let edit = last.element.insert_after(&added);
-            plan.changes
+            part.changes
                 .push(cells_change(self.added.len(), vec![edit]));
         }
-        Ok(())
+        Ok(part)
     }
 
     /// True when the definition gives distances from a cell to initiators, or the other way.
@@ -115,43 +114,49 @@ impl Layout<'_> {
         Ok(cells_change(self.added.len(), vec![edit]))
     }
 
-    fn record_new_numa(&self, plan: &mut Plan) {
+    /// What [`numa`] adds.
+    fn new_numa_pieces(&self) -> Added {
+        let mut added = Added::default();
         match (&self.domain.numa, &self.domain.cpu) {
             (Some(numa), _) => {
-                plan.added.insert(Piece::Cells);
+                added.insert(Piece::Cells);
                 if numa.is_self_closed() {
-                    plan.added.insert(Piece::Open(Opened::Numa));
+                    added.insert(Piece::Open(Opened::Numa));
                 }
             }
             (None, Some(cpu)) => {
-                plan.added.insert(Piece::Numa);
+                added.insert(Piece::Numa);
                 if cpu.is_self_closed() {
-                    plan.added.insert(Piece::Open(Opened::Cpu));
+                    added.insert(Piece::Open(Opened::Cpu));
                 }
             }
-            (None, None) => plan.added.insert(Piece::Cpu),
+            (None, None) => added.insert(Piece::Cpu),
         }
+        added
     }
 
-    fn record_distances(&self, cell: &Cell, plan: &mut Plan) {
+    /// What [`Self::complete`] adds to a cell.
+    fn distance_pieces(&self, cell: &Cell) -> Added {
+        let mut added = Added::default();
         let id = cell.id;
         let Some(distances) = &cell.distances_element else {
-            plan.added.insert(Piece::Distances(id));
+            added.insert(Piece::Distances(id));
             if cell.element.is_self_closed() {
-                plan.added.insert(Piece::Open(Opened::Cell(id)));
+                added.insert(Piece::Open(Opened::Cell(id)));
             }
-            return;
+            return added;
         };
         if distances.is_self_closed() {
-            plan.added.insert(Piece::Open(Opened::Distances(id)));
+            added.insert(Piece::Open(Opened::Distances(id)));
         }
         let others = self.domain.cells.iter().map(|other| other.id);
         for other in others.filter(|other| !cell.distances.contains_key(other)) {
-            plan.added.insert(Piece::Sibling {
+            added.insert(Piece::Sibling {
                 from: id,
                 to: other,
             });
         }
+        added
     }
 
     /// The siblings that an existing cell does not name yet.
@@ -260,14 +265,18 @@ fn numa(domain: &Domain, first: Fragment, added: String) -> Edit {
 }
 
 /// Gives a guest without cells one that holds CPUs and memory; the others come another way.
-pub(super) fn first_cell(layout: &Layout<'_>, plan: &mut Plan) {
+pub(super) fn first_cell(layout: &Layout<'_>) -> Part {
     let edit = numa(layout.domain, first(layout.domain), String::new());
-    plan.changes.push(Change {
+    let change = Change {
         reason: "one cell with all CPUs and memory, beside which the initiators' nodes can be"
             .to_owned(),
         ..cells_change(0, vec![edit])
-    });
-    layout.record_new_numa(plan);
+    };
+    Part {
+        changes: vec![change],
+        added: layout.new_numa_pieces(),
+        ..Part::default()
+    }
 }
 
 fn cells_change(count: usize, edits: Vec<Edit>) -> Change {

@@ -4,13 +4,10 @@
 //! size 0, which QEMU refuses. So such cells exist on QEMU's command line alone, and the hostdev has an
 //! alias that the initiators can name.
 
-use kernel_glue::address::PciAddress;
-use kernel_glue::numa::RangeList;
-
 use super::cells::first_cell;
 use super::distance::{Place, Projection};
 use super::layout::Layout;
-use super::{Assigned, Change, Plan, PlanInput, alias, virsh, window};
+use super::{Assigned, Change, Part, PlanInput, Planned, alias, virsh, window};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
@@ -38,80 +35,89 @@ impl Arguments {
         self.0.push((option, value));
     }
 
-    /// The 64-bit MMIO window of `virt` in KiB. Beyond its default of 512 GiB that takes QEMU 10.0.
-    pub(super) fn window(
-        &mut self,
-        input: &PlanInput<'_>,
-        kib: u64,
-    ) -> Result<Option<Piece>, Refusal> {
-        let versions = input.target.versions;
-        if kib == DEFAULT_WINDOW {
-            return Ok(None);
-        }
-        if versions.qemu >= Version::VIRT_WINDOW_QEMU {
-            self.push("-machine", format!("{WINDOW}{kib}K"));
-            return Ok(Some(window::piece(kib)));
-        }
-        let need = Version::VIRT_WINDOW_QEMU;
-        let reason = format!(
-            "QEMU {} has a 64-bit MMIO window of 512 GiB on 'virt', and {} GiB are needed",
-            versions.qemu,
-            kib >> 20
-        );
-        Err(Refusal::new(
-            Code::TargetOld,
-            reason,
-            format!("use QEMU {need} or newer"),
-        ))
-    }
-
-    /// An ACPI table in a file.
-    pub(super) fn table(&mut self, path: &str) -> Piece {
-        self.push("-acpitable", format!("file={path}"));
-        Piece::Table(path.to_owned())
+    pub(super) fn extend(&mut self, later: Self) {
+        self.0.extend(later.0);
     }
 
     /// Plans what is not there yet.
-    pub(super) fn write(self, domain: &Domain, plan: &mut Plan) -> Result<(), Refusal> {
+    pub(super) fn write(self, domain: &Domain) -> Result<Part, Refusal> {
         let pairs = self.0.into_iter();
         let wanted: Vec<String> = pairs.flat_map(|(o, v)| [o.to_owned(), v]).collect();
+        let mut part = Part::default();
         let ours = ours(domain);
         if wanted.iter().any(|argument| argument == NUMA) {
             refuse_numa(domain, &ours)?;
         }
         if ours.iter().map(|argument| &argument.value).eq(&wanted) {
-            return Ok(());
+            return Ok(part);
         }
         let removed = ours.iter().map(|argument| argument.element.remove());
         let mut edits: Vec<Edit> = removed.collect();
         if !wanted.is_empty() {
-            edits.push(append(domain, &wanted, plan));
+            edits.push(append(domain, &wanted));
+            piece(domain)
+                .into_iter()
+                .for_each(|piece| part.added.insert(piece));
         }
-        plan.changes.push(change(edits));
-        Ok(())
+        part.changes.push(change(edits));
+        Ok(part)
     }
 }
 
-/// Adds the initiators' arguments; plans an alias for each device, and a first cell that holds CPUs and memory.
+/// The 64-bit MMIO window of `virt` in KiB. Beyond its default of 512 GiB that takes QEMU 10.0.
+pub(super) fn window(input: &PlanInput<'_>, kib: u64) -> Result<Part, Refusal> {
+    let versions = input.target.versions;
+    let mut part = Part::default();
+    if kib == DEFAULT_WINDOW {
+        return Ok(part);
+    }
+    if versions.qemu >= Version::VIRT_WINDOW_QEMU {
+        part.arguments.push("-machine", format!("{WINDOW}{kib}K"));
+        part.added.insert(window::piece(kib));
+        return Ok(part);
+    }
+    let need = Version::VIRT_WINDOW_QEMU;
+    let reason = format!(
+        "QEMU {} has a 64-bit MMIO window of 512 GiB on 'virt', and {} GiB are needed",
+        versions.qemu,
+        kib >> 20
+    );
+    Err(Refusal::new(
+        Code::TargetOld,
+        reason,
+        format!("use QEMU {need} or newer"),
+    ))
+}
+
+/// An ACPI table in a file.
+pub(super) fn table(path: &str) -> Part {
+    let mut part = Part::default();
+    part.arguments.push("-acpitable", format!("file={path}"));
+    part.added.insert(Piece::Table(path.to_owned()));
+    part
+}
+
+/// The initiators' arguments, an alias for each device, and a first cell that holds CPUs and memory. `planned` has the nodes of
+/// each device.
 pub(super) fn plan(
     domain: &Domain,
     assigned: &[Assigned<'_>],
+    planned: &[Planned],
     layout: &Layout<'_>,
     projection: &Projection<'_>,
-    arguments: &mut Arguments,
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
+) -> Result<Part, Refusal> {
+    let mut part = Part::default();
     if domain.cells.is_empty() {
-        first_cell(layout, plan);
+        part.add(first_cell(layout));
     }
-    initiators(domain, assigned, layout, projection, arguments, plan)?;
+    part.arguments = initiators(domain, assigned, planned, layout, projection)?;
     for one in assigned
         .iter()
         .filter(|one| one.recipe.initiators.is_some())
     {
-        alias::plan(one, plan);
+        part.add(alias::plan(one));
     }
-    Ok(())
+    Ok(part)
 }
 
 /// Arguments that a plan of ours added: options and values, in order. An option and its value are a pair also when only
@@ -192,11 +198,11 @@ fn refuse_numa(domain: &Domain, ours: &[&Argument]) -> Result<(), Refusal> {
 fn initiators(
     domain: &Domain,
     assigned: &[Assigned<'_>],
+    planned: &[Planned],
     layout: &Layout<'_>,
     projection: &Projection<'_>,
-    arguments: &mut Arguments,
-    plan: &Plan,
-) -> Result<(), Refusal> {
+) -> Result<Arguments, Refusal> {
+    let mut arguments = Arguments::default();
     for place in layout
         .places
         .iter()
@@ -213,14 +219,13 @@ fn initiators(
     }
     for one in assigned {
         let alias = alias::of(one);
-        for cell in cells(plan, one.hostdev.source).iter() {
-            arguments.push(
-                "-object",
-                format!("{OBJECT}{cell},pci-dev={alias},node={cell}"),
-            );
+        let planned = planned.iter().filter(|it| it.address == one.hostdev.source);
+        for cell in planned.flat_map(|planned| planned.cells.iter()) {
+            let object = format!("{OBJECT}{cell},pci-dev={alias},node={cell}");
+            arguments.push("-object", object);
         }
     }
-    Ok(())
+    Ok(arguments)
 }
 
 /// Pairs of different cells, but not those of which libvirt writes the distance itself: it completes the
@@ -237,17 +242,19 @@ fn pairs(domain: &Domain, layout: &Layout<'_>) -> Vec<(Place, Place)> {
         .collect()
 }
 
-fn cells(plan: &Plan, device: PciAddress) -> RangeList {
-    let planned = plan
-        .devices
-        .iter()
-        .find(|planned| planned.address == device);
-    planned
-        .map(|planned| planned.cells.clone())
-        .unwrap_or_default()
+/// What the mark records of arguments that are appended; `None` where it has that already.
+fn piece(domain: &Domain) -> Option<Piece> {
+    let marked = domain.mark.as_ref();
+    let is_ours = marked.is_some_and(|mark| mark.added.has(&Piece::CommandLine));
+    match &domain.command_line {
+        None => Some(Piece::CommandLine),
+        // Where the element itself was added, its word stands for the arguments in it, too.
+        Some(_) if is_ours => None,
+        Some(_) => Some(Piece::Arguments),
+    }
 }
 
-fn append(domain: &Domain, arguments: &[String], plan: &mut Plan) -> Edit {
+fn append(domain: &Domain, arguments: &[String]) -> Edit {
     let argument = |prefix: &str, value: &String| {
         format!(
             "<{prefix}arg value='{}'/>",
@@ -255,18 +262,12 @@ fn append(domain: &Domain, arguments: &[String], plan: &mut Plan) -> Edit {
         )
     };
     if let Some(line) = &domain.command_line {
-        // Where the element itself was added, its word stands for the arguments in it, too.
-        let marked = domain.mark.as_ref();
-        if !marked.is_some_and(|mark| mark.added.has(&Piece::CommandLine)) {
-            plan.added.insert(Piece::Arguments);
-        }
         let lines: Vec<String> = arguments
             .iter()
             .map(|value| argument(&line.prefix, value))
             .collect();
         return line.element.append(&lines.join("\n"));
     }
-    plan.added.insert(Piece::CommandLine);
     let lines: Vec<String> = arguments
         .iter()
         .map(|value| format!("  {}", argument("qemu:", value)))

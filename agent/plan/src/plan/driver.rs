@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Plan, PlanInput, virsh};
+use super::smmu::Through;
+use super::{Assigned, Change, Part, PlanInput, virsh};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
@@ -53,22 +54,21 @@ fn lacks_name(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Res
     }
 }
 
-/// Writes what `<driver>` elements lack: the model of the devices in `unnamed`, iommufd of those in `through`.
-pub(super) fn write(
+/// Plans what `<driver>` elements lack: the model of the devices in `unnamed`, iommufd of those in `through`.
+pub(super) fn plan(
     assigned: &[Assigned<'_>],
     unnamed: &BTreeSet<PciAddress>,
-    through: &BTreeSet<PciAddress>,
-    plan: &mut Plan,
-) {
-    let required = plan.required.contains(&Code::IommufdMissing);
+    through: &Through,
+) -> Part {
+    let mut part = Part::default();
     for one in assigned {
         let device = one.hostdev.source;
-        let lacks = (unnamed.contains(&device), through.contains(&device));
+        let lacks = (unnamed.contains(&device), through.devices.contains(&device));
         if lacks == (false, false) {
             continue;
         }
-        plan.changes.push(change(one, lacks, required));
-        let added = plan.added_for.entry(device).or_default();
+        part.changes.push(change(one, lacks, through.required));
+        let added = part.added_for.entry(device).or_default();
         let is_new = one.hostdev.driver.is_none();
         if is_new {
             added.insert(Piece::Driver);
@@ -80,6 +80,7 @@ pub(super) fn write(
             added.insert(Piece::Iommufd);
         }
     }
+    part
 }
 
 /// True when a hostdev has the `<driver>` that was added to it.

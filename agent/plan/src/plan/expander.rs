@@ -12,7 +12,7 @@ use kernel_glue::address::PciAddress;
 
 use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
-use super::{Assigned, Note, Plan, PlanInput, association, binding, switch, virsh};
+use super::{Assigned, Note, Part, PlanInput, association, binding, switch, virsh};
 use crate::recipe::Per;
 use domain::code::Code;
 use domain::hint::{Hint, line};
@@ -22,11 +22,16 @@ use domain::{Controller, Domain, GuestAddress, Piece};
 /// Slots of a PCI bus.
 const SLOTS: u32 = 32;
 
-/// A new root port: the controllers to add, and the index that is the device's bus.
+/// A new port of a device, with what is above it.
 pub(super) struct Port {
+    /// The controllers to add.
     pub(super) controllers: Vec<Fragment>,
+    /// Its index, which is the device's bus.
     pub(super) index: u32,
+    /// The expander bus that it is on.
     pub(super) expander: Option<u32>,
+    /// Notes on it, and what the mark records of the controllers above it.
+    pub(super) part: Part,
 }
 
 /// The PCI buses of the finished guest.
@@ -123,13 +128,13 @@ impl<'a> Buses<'a> {
     }
 
     /// A root port of its own for a device, on its group's expander where the recipe wants one.
-    pub(super) fn port(&mut self, one: &Assigned<'_>, plan: &mut Plan) -> Result<Port, Refusal> {
+    pub(super) fn port(&mut self, one: &Assigned<'_>) -> Result<Port, Refusal> {
         if let Some(address) = self.domain.conventional().next() {
             return Err(conventional(self.domain, one, address));
         }
         if let Some(host) = switch::of(self.input.host, one) {
-            plan.notes.push(switch::note(one, host));
-            let port = self.behind_switch(host, plan);
+            let mut port = self.behind_switch(host);
+            port.part.notes.push(switch::note(one, host));
             return self.numbered(one, port);
         }
         if !wanted(self.domain, one) {
@@ -137,11 +142,16 @@ impl<'a> Buses<'a> {
             return self.numbered(one, port);
         }
         let group = group(one);
-        let mut controllers = Vec::new();
+        let (mut controllers, mut part) = (Vec::new(), Part::default());
         let mut expander = match self.expanders.get(&group) {
             Some(known) if known.used < known.room && known.slot < SLOTS => *known,
             Some(_) => return Err(full(self.domain, one)),
-            None => self.expander(one, plan, &mut controllers)?,
+            None => {
+                let (expander, controller, recorded) = self.expander(one)?;
+                controllers.push(controller);
+                part.add(recorded);
+                expander
+            }
         };
         let index = self.take();
         controllers.push(root_port(index).child(address(expander.index, expander.slot)));
@@ -153,6 +163,7 @@ impl<'a> Buses<'a> {
             controllers,
             index,
             expander: Some(expander.index),
+            part,
         })
     }
 
@@ -170,20 +181,21 @@ impl<'a> Buses<'a> {
             controllers: vec![root_port(index)],
             index,
             expander: None,
+            part: Part::default(),
         }
     }
 
     /// A downstream port, with the switch above it and its root port where the guest has none yet.
-    fn behind_switch(&mut self, host: PciAddress, plan: &mut Plan) -> Port {
-        let mut controllers = Vec::new();
+    fn behind_switch(&mut self, host: PciAddress) -> Port {
+        let (mut controllers, mut part) = (Vec::new(), Part::default());
         let (up, slot) = match self.switches.get(&host) {
             Some(known) => *known,
             None => {
                 let (root, up) = (self.take(), self.take());
                 controllers.push(root_port(root));
                 controllers.push(controller(up, switch::UPSTREAM).child(address(root, 0)));
-                plan.added.insert(Piece::Switch(root));
-                plan.added.insert(Piece::Switch(up));
+                part.added.insert(Piece::Switch(root));
+                part.added.insert(Piece::Switch(up));
                 (up, 0)
             }
         };
@@ -194,6 +206,7 @@ impl<'a> Buses<'a> {
             controllers,
             index,
             expander: None,
+            part,
         }
     }
 
@@ -204,30 +217,28 @@ impl<'a> Buses<'a> {
     }
 
     /// A new expander with room for every device of its group that the host has.
-    fn expander(
-        &mut self,
-        one: &Assigned<'_>,
-        plan: &mut Plan,
-        controllers: &mut Vec<Fragment>,
-    ) -> Result<Expander, Refusal> {
+    fn expander(&mut self, one: &Assigned<'_>) -> Result<(Expander, Fragment, Part), Refusal> {
         let room = self.members(one);
         let index = self.take();
         let number = self.lowest.checked_sub(1 + room);
         let number = number.filter(|number| *number > self.next + 1);
         let number = number.ok_or_else(|| full(self.domain, one))?;
         self.lowest = number;
+        let mut part = Part::default();
+        part.added.insert(Piece::Expander(index));
         let mut target = Fragment::new("target").with("busNr", number);
-        if let Some(cell) = self.cell(one, plan) {
-            target = target.child(Fragment::new("node").text(cell));
+        match self.cell(one) {
+            Some(cell) => target = target.child(Fragment::new("node").text(cell)),
+            None => part.notes.push(unknown_cell(one)),
         }
-        controllers.push(controller(index, "pcie-expander-bus").child(target));
-        plan.added.insert(Piece::Expander(index));
-        Ok(Expander {
+        let new = Expander {
             index,
             slot: 0,
             used: 0,
             room,
-        })
+        };
+        let controller = controller(index, "pcie-expander-bus").child(target);
+        Ok((new, controller, part))
     }
 
     /// Devices of the same recipe behind the same IOMMU of the host; 1 for an expander per device.
@@ -249,8 +260,8 @@ impl<'a> Buses<'a> {
         u32::try_from(count).unwrap_or(BUSES).max(1)
     }
 
-    /// The guest cell at the device's socket; a note where that is not to be told.
-    fn cell(&self, one: &Assigned<'_>, plan: &mut Plan) -> Option<u32> {
+    /// The guest cell at the device's socket.
+    fn cell(&self, one: &Assigned<'_>) -> Option<u32> {
         let with_cpus: Vec<u32> = self
             .domain
             .cells
@@ -265,18 +276,18 @@ impl<'a> Buses<'a> {
         }
         let socket = association::socket(&self.input.host.numa, one.device);
         let numa = &self.input.host.numa;
-        let cell = socket.and_then(|node| {
+        socket.and_then(|node| {
             let here = |cell: &&u32| binding::node(numa, self.domain, **cell) == Some(node);
             with_cpus.iter().find(here).copied()
-        });
-        if cell.is_none() {
-            plan.notes.push(Note {
-                code: Code::ExpanderCellUnknown,
-                device: Some(one.hostdev.source),
-                text: "no cell of the guest is bound to its socket, neither by <numatune> nor by <vcpupin> or <vcpu cpuset>, so its expander bus names no node".to_owned(),
-            });
-        }
-        cell
+        })
+    }
+}
+
+fn unknown_cell(one: &Assigned<'_>) -> Note {
+    Note {
+        code: Code::ExpanderCellUnknown,
+        device: Some(one.hostdev.source),
+        text: "no cell of the guest is bound to its socket, neither by <numatune> nor by <vcpupin> or <vcpu cpuset>, so its expander bus names no node".to_owned(),
     }
 }
 

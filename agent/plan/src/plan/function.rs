@@ -1,23 +1,18 @@
 //! Virtual functions: those that no recipe is for, and physical functions that VFIO refuses while theirs are enabled.
 
-use super::{Assigned, Note, Plan, PlanInput};
+use super::{Assigned, Note, Part, PlanInput};
 use crate::atomics;
 use domain::code::Code;
 use domain::{Domain, Hostdev};
 
-/// Adds the notes on virtual functions.
-pub(super) fn plan(
-    input: &PlanInput<'_>,
-    domain: &Domain,
-    assigned: &[Assigned<'_>],
-    plan: &mut Plan,
-) {
+/// The notes on virtual functions.
+pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, assigned: &[Assigned<'_>]) -> Part {
     let enabled = assigned.iter().filter_map(|one| enabled(input, one));
     let over = domain.hostdevs.iter();
     let over = over.filter_map(|hostdev| passed_over(input, hostdev));
     let mut notes: Vec<Note> = enabled.chain(over).collect();
     notes.sort_by_key(|note| note.device);
-    plan.notes.extend(notes);
+    Part::of_notes(notes)
 }
 
 fn enabled(input: &PlanInput<'_>, one: &Assigned<'_>) -> Option<Note> {

@@ -10,7 +10,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::numa::RangeList;
 
 use super::qemu::{self, Given};
-use super::{Assigned, Note, Plan, virsh};
+use super::{Assigned, Note, Part, virsh};
 use domain::code::Code;
 use domain::refusal::Refusal;
 use domain::{Cell, Domain};
@@ -49,21 +49,19 @@ impl Initiators {
     }
 
     /// Says which devices are left alone.
-    pub(super) fn note(&self, domain: &Domain, plan: &mut Plan) {
+    pub(super) fn notes(&self, domain: &Domain) -> Part {
         let silent = !qemu::foreign(domain).iter().any(is_distance);
         let hint = match silent && domain.cells.iter().all(|cell| cell.distances.is_empty()) {
             true => "; no distances are given, so the guest takes 10 and 20",
             false => "",
         };
-        for (device, nodes) in &self.0 {
-            plan.notes.push(Note {
-                code: Code::InitiatorsGiven,
-                device: Some(*device),
-                text: format!(
-                    "its initiators are complete in <qemu:commandline> (nodes {nodes}): no element is added for it{hint}"
-                ),
-            });
-        }
+        Part::of_notes(self.0.iter().map(|(device, nodes)| Note {
+            code: Code::InitiatorsGiven,
+            device: Some(*device),
+            text: format!(
+                "its initiators are complete in <qemu:commandline> (nodes {nodes}): no element is added for it{hint}"
+            ),
+        }))
     }
 }
 

@@ -6,7 +6,7 @@
 use kernel_glue::config::Express;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Note, Part, Plan, PlanInput};
+use super::{Assigned, Change, Note, Part, Placed, PlanInput};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
@@ -23,12 +23,12 @@ pub(super) fn plan(
     input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
-    plan: &Plan,
+    placed: &Placed,
 ) -> Part {
     let mut part = Part::default();
     let mut wanted = Vec::new();
     for one in assigned.iter().filter(|one| one.recipe.placement.link) {
-        let Some(port) = port(domain, one, plan) else {
+        let Some(port) = port(domain, one, placed) else {
             // Only QEMU's root ports have these properties (hw/pci-bridge/gen_pcie_root_port.c).
             part.notes.push(Note {
                 code: Code::LinkUnknown,
@@ -110,9 +110,8 @@ fn fastest(qemu: Version) -> u32 {
 }
 
 /// The device's root port: a new one, or the one it has.
-fn port(domain: &Domain, one: &Assigned<'_>, plan: &Plan) -> Option<u32> {
-    let added = plan.added_for.get(&one.hostdev.source);
-    let new = added.and_then(|added| added.ports().last());
+fn port(domain: &Domain, one: &Assigned<'_>, placed: &Placed) -> Option<u32> {
+    let new = placed.ports.get(&one.hostdev.source).copied();
     let own = || {
         let bus = u32::from(one.hostdev.address?.at.bus());
         let is_root_port = |port: &Controller| port.model == "pcie-root-port";
@@ -143,7 +142,7 @@ fn print(wanted: &[Override]) -> String {
 
 impl Part {
     fn set(&mut self, edit: Edit) {
-        self.added.push(Piece::Override);
+        self.added.insert(Piece::Override);
         self.changes.push(Change {
             code: Code::LinkMissing,
             device: None,

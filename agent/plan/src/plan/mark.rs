@@ -1,14 +1,14 @@
 //! The mark in the metadata: what was added, for which device, by which recipe.
 
 use super::fragment::Fragment;
-use super::{Change, Plan, Planned};
+use super::{Change, Part, Planned};
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::{Added, Domain, Mark, Marked, NAMESPACE, Opened, Piece};
 
-/// Adds the mark, or replaces one that says something else.
-pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
-    let mut added = plan.added.clone();
+/// Adds the mark of what all other parts add, or replaces one that says something else.
+pub(super) fn plan(domain: &Domain, all: &Part, digest: &str) -> Part {
+    let mut added = all.added.clone();
     match (&domain.mark, &domain.metadata) {
         (Some(mark), _) => added.extend(&mark.added),
         (None, Some(metadata)) if metadata.is_self_closed() => {
@@ -17,17 +17,13 @@ pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
         (None, Some(_)) => {}
         (None, None) => added.insert(Piece::Metadata),
     }
-    let wanted: Vec<Marked> = plan
-        .devices
-        .iter()
-        .map(|one| marked(domain, plan, one))
-        .collect();
-    let same =
-        |mark: &Mark| mark.devices == wanted && mark.added == added && mark.digest == plan.digest;
+    let devices = all.devices.iter();
+    let wanted: Vec<Marked> = devices.map(|one| marked(domain, all, one)).collect();
+    let same = |mark: &Mark| mark.devices == wanted && mark.added == added && mark.digest == digest;
     if domain.mark.as_ref().is_some_and(same) {
-        return;
+        return Part::default();
     }
-    let mark = print(&wanted, &added, &plan.digest);
+    let mark = print(&wanted, &added, digest);
     let edit = match (&domain.mark, &domain.metadata) {
         (Some(old), _) => old.element.replace(&mark.print()),
         (None, Some(metadata)) => metadata.append(&mark.print()),
@@ -35,13 +31,17 @@ pub(super) fn plan(domain: &Domain, plan: &mut Plan) {
             .heading
             .insert_after(&Fragment::new("metadata").child(mark).print()),
     };
-    plan.changes.push(Change {
+    let change = Change {
         code: Code::MarkMissing,
         device: None,
         path: "/domain/metadata/variantd:prepared".to_owned(),
         reason: "a record of what was added, so that it can be checked and taken back".to_owned(),
         edits: vec![edit],
-    });
+    };
+    Part {
+        changes: vec![change],
+        ..Part::default()
+    }
 }
 
 /// Takes the mark back, with `<metadata>` where we made it and nothing else is in it.
@@ -54,14 +54,10 @@ pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Edit {
     }
 }
 
-fn marked(domain: &Domain, plan: &Plan, one: &Planned) -> Marked {
-    let mut added = plan
-        .added_for
-        .get(&one.address)
-        .cloned()
-        .unwrap_or_default();
-    let mut replaced = plan.replaced.get(&one.address).cloned();
-    let mut alias = plan.aliases.get(&one.address).cloned();
+fn marked(domain: &Domain, all: &Part, one: &Planned) -> Marked {
+    let mut added = all.added_for.get(&one.address).cloned().unwrap_or_default();
+    let mut replaced = all.replaced.get(&one.address).cloned();
+    let mut alias = all.aliases.get(&one.address).cloned();
     let before = domain.mark.iter().flat_map(|mark| &mark.devices);
     for old in before.filter(|old| old.address == one.address) {
         added.extend(&old.added);

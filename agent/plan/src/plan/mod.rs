@@ -26,6 +26,7 @@ pub(crate) mod link;
 mod locked;
 pub(crate) mod mark;
 pub(crate) mod numa;
+mod part;
 pub(crate) mod placement;
 mod qemu;
 mod rule;
@@ -49,12 +50,13 @@ use kernel_glue::numa::{NumaNode, RangeList};
 use crate::from_libvirt::{FromLibvirt, NOTHING};
 use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::target::{Target, Versions};
-use command_line::Arguments;
 use domain::code::{Code, Severity};
 use domain::edit::Edit;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
-use domain::{Added, Domain, Hostdev, Piece};
+use domain::{Added, Domain, Hostdev};
+use part::Part;
+use placement::Placed;
 
 /// What a plan is made against.
 #[derive(Clone, Copy, Debug)]
@@ -166,15 +168,6 @@ pub struct Change {
     pub edits: Vec<Edit>,
 }
 
-/// What one piece adds to a plan.
-#[derive(Debug, Default)]
-struct Part {
-    changes: Vec<Change>,
-    /// For the domain's mark.
-    added: Vec<Piece>,
-    notes: Vec<Note>,
-}
-
 /// Something to know that changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -210,14 +203,6 @@ impl Plan {
             !optional.contains(&change.code) || self.required.contains(&change.code)
         };
         self.changes.iter().find(needed)
-    }
-
-    fn add(&mut self, part: Part) {
-        self.changes.extend(part.changes);
-        part.added
-            .into_iter()
-            .for_each(|piece| self.added.insert(piece));
-        self.notes.extend(part.notes);
     }
 
     /// All edits of all changes.
@@ -270,33 +255,34 @@ pub(crate) fn plan_from(
 ) -> Result<Plan, Refusal> {
     let domain = &*target::settled(input, domain)?;
     let assigned = assigned(input, domain)?;
-    let mut plan = Plan {
-        domain: domain.name.clone(),
-        ..Plan::default()
-    };
-    function::plan(input, domain, &assigned, &mut plan);
-    unjudged::plan(input, domain, !assigned.is_empty(), &mut plan);
+    let mut part = function::plan(input, domain, &assigned);
+    part.add(unjudged::plan(input, domain, !assigned.is_empty()));
     if assigned.is_empty() {
-        return Ok(plan);
+        return Ok(part.into_plan(domain.name.clone(), String::new()));
     }
-    target::check(input, domain, &assigned, &mut plan)?;
+    part.add(target::check(input, domain, &assigned)?);
     rule::check(input, domain, &assigned)?;
     let given = given::Initiators::of(domain, &assigned)?;
-    pieces(input, domain, &assigned, &given, &mut plan)?;
-    given.note(domain, &mut plan);
-    atomics::plan(input, domain, &assigned, &mut plan);
-    advice::plan(input, domain, &assigned, &mut plan);
+    let (pieces, placed) = pieces(input, domain, &assigned, &given)?;
+    part.add(pieces);
+    part.add(given.notes(domain));
+    part.add(atomics::plan(input, domain, &assigned, &placed));
+    part.add(advice::plan(input, domain, &assigned));
     let known = origin.filter(|origin| origin.devices == assigned.len());
-    plan.digest = known.map_or_else(
-        || planned_digest(input, &assigned, &plan),
+    let digest = known.map_or_else(
+        || planned_digest(input, &assigned, &part.devices),
         |origin| origin.digest.clone(),
     );
-    debug_assert_eq!(plan.digest, planned_digest(input, &assigned, &plan));
-    let all_given = (plan.devices.iter()).all(|one| given.nodes(one.address).is_some());
-    let left_alone = all_given && domain.mark.is_none() && plan.changes.is_empty();
+    debug_assert_eq!(digest, planned_digest(input, &assigned, &part.devices));
+    let all_given = (part.devices.iter()).all(|one| given.nodes(one.address).is_some());
+    let left_alone = all_given && domain.mark.is_none() && part.changes.is_empty();
     if !left_alone {
-        mark::plan(domain, &mut plan);
+        let mark = mark::plan(domain, &part, &digest);
+        part.add(mark);
     }
+    part.changes
+        .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
+    let plan = part.into_plan(domain.name.clone(), digest);
     debug_assert!(
         plan.notes
             .iter()
@@ -307,13 +293,11 @@ pub(crate) fn plan_from(
             .iter()
             .all(|change| is_addition(input, change.code))
     );
-    plan.changes
-        .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
     Ok(plan)
 }
 
-fn planned_digest(input: &PlanInput<'_>, assigned: &[Assigned<'_>], plan: &Plan) -> String {
-    let devices = plan.devices.iter();
+fn planned_digest(input: &PlanInput<'_>, assigned: &[Assigned<'_>], devices: &[Planned]) -> String {
+    let devices = devices.iter();
     let nodes: Vec<&[NumaNode]> = devices.map(|one| one.host_nodes.as_slice()).collect();
     digest::digest(input, assigned, &nodes)
 }
@@ -323,35 +307,38 @@ fn is_addition(input: &PlanInput<'_>, code: Code) -> bool {
     code.severity() == Severity::Missing || input.replace || code == Code::GuestNoExpander
 }
 
+/// What the devices need, piece by piece, and where they are placed.
 fn pieces(
     input: &PlanInput<'_>,
     domain: &Domain,
     all: &[Assigned<'_>],
     given: &given::Initiators,
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
-    let mut arguments = Arguments::default();
+) -> Result<(Part, Placed), Refusal> {
     let is_given = |one: &&Assigned<'_>| given.nodes(one.hostdev.source).is_some();
     let (own, assigned): (Vec<&Assigned<'_>>, Vec<&Assigned<'_>>) = all.iter().partition(is_given);
     let assigned: &[Assigned<'_>] = &assigned.into_iter().copied().collect::<Vec<_>>();
+    let mut part = Part::default();
     for one in own {
         placement::check(domain, one)?;
         let nodes = given.nodes(one.hostdev.source).cloned().unwrap_or_default();
         let host_nodes = host_nodes(input, one).unwrap_or_default();
-        plan.devices.push(numa::planned(one, nodes, host_nodes));
+        part.devices.push(numa::planned(one, nodes, host_nodes));
     }
     let unnamed = driver::unnamed(input, domain, assigned)?;
-    let behind = placement::plan(input, domain, assigned, plan)?;
-    let through = smmu::plan(input, domain, assigned, &behind, plan)?;
-    driver::write(assigned, &unnamed, &through, plan);
-    let part = link::plan(input, domain, assigned, plan);
-    plan.add(part);
-    let part = window::plan(input, domain, all, &behind, &mut arguments, plan)?;
-    plan.add(part);
-    plan.add(table::plan(input, domain, assigned, &mut arguments));
-    numa::plan(input, domain, assigned, &mut arguments, plan)?;
-    plan.devices.sort_by_key(|device| device.address);
-    arguments.write(domain, plan)
+    let (placement, placed) = placement::plan(input, domain, assigned)?;
+    let (smmu, through) = smmu::plan(input, domain, assigned, &placed.behind)?;
+    part.add(placement);
+    part.add(smmu);
+    part.add(driver::plan(assigned, &unnamed, &through));
+    part.add(link::plan(input, domain, assigned, &placed));
+    part.add(window::plan(input, domain, all, &placed)?);
+    part.add(table::plan(input, domain, assigned));
+    part.add(numa::plan(input, domain, assigned)?);
+    part.devices.sort_by_key(|device| device.address);
+    // The arguments of all pieces are one element, in the order of the pieces.
+    let arguments = std::mem::take(&mut part.arguments);
+    part.add(arguments.write(domain)?);
+    Ok((part, placed))
 }
 
 /// The changes that put devices of the domain onto root ports of their own, whatever their recipes say of switches.

@@ -2,11 +2,10 @@
 
 use kernel_glue::numa::{NumaNode, RangeList};
 
-use super::command_line::Arguments;
 use super::distance::Projection;
 use super::fragment::Fragment;
 use super::layout::Layout;
-use super::{Assigned, Change, Note, Plan, PlanInput, Planned, association, command_line};
+use super::{Assigned, Change, Note, Part, PlanInput, Planned, association, command_line};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::{Edit, Element};
@@ -24,9 +23,8 @@ pub(super) fn plan(
     input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
-    arguments: &mut Arguments,
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
+) -> Result<Part, Refusal> {
+    let mut part = Part::default();
     let elements = input.target.versions.libvirt >= Version::ACPI_NODESET;
     let mut layout = Layout::of(&input.host.numa, domain, elements);
     let mut none = true;
@@ -37,22 +35,24 @@ pub(super) fn plan(
             cells = layout.give(one, rules, &host_nodes)?;
             none &= cells.is_empty();
         }
-        plan.devices.push(planned(one, cells, host_nodes));
+        part.devices.push(planned(one, cells, host_nodes));
     }
     if none {
-        return Ok(());
+        return Ok(part);
     }
-    limit(input, domain, &layout, plan)?;
+    part.add(limit(input, domain, &layout)?);
     let numa = &input.host.numa;
     let projection = Projection { numa };
-    if !elements {
-        return command_line::plan(domain, assigned, &layout, &projection, arguments, plan);
+    part.add(match elements {
+        false => command_line::plan(domain, assigned, &part.devices, &layout, &projection)?,
+        true => layout.write(&projection)?,
+    });
+    if elements {
+        let nodesets = assigned.iter().zip(&part.devices).map(nodeset);
+        let nodesets: Vec<Part> = nodesets.collect();
+        nodesets.into_iter().for_each(|nodeset| part.add(nodeset));
     }
-    layout.write(&projection, plan)?;
-    for one in assigned {
-        name_cells(one, plan);
-    }
-    Ok(())
+    Ok(part)
 }
 
 /// True when a hostdev's nodeset names cells that an entry of the mark records.
@@ -90,12 +90,8 @@ pub(super) fn planned(one: &Assigned<'_>, cells: RangeList, host_nodes: Vec<Numa
     }
 }
 
-fn limit(
-    input: &PlanInput<'_>,
-    domain: &Domain,
-    layout: &Layout<'_>,
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
+fn limit(input: &PlanInput<'_>, domain: &Domain, layout: &Layout<'_>) -> Result<Part, Refusal> {
+    let mut part = Part::default();
     let count = layout.places.len();
     if count > MAX_CELLS {
         let reason = format!("the guest would have {count} NUMA cells, QEMU takes {MAX_CELLS}");
@@ -110,7 +106,7 @@ fn limit(
         let text = format!(
             "the guest has {count} NUMA nodes; an arm64 kernel with CONFIG_NODES_SHIFT=4 takes {ARM64_NODES}: use one built with 6 or more"
         );
-        plan.notes.push(Note {
+        part.notes.push(Note {
             code: Code::GuestNodeLimit,
             device: None,
             text,
@@ -135,48 +131,41 @@ fn limit(
                 false => "",
             }
         );
-        plan.notes.push(Note {
+        part.notes.push(Note {
             code: Code::CellUnbound,
             device: None,
             text,
         });
     }
-    Ok(())
+    Ok(part)
 }
 
-fn name_cells(one: &Assigned<'_>, plan: &mut Plan) {
-    if one.hostdev.nodeset.is_some() {
-        return;
+/// Names a device's cells on its hostdev, where no nodeset does.
+fn nodeset((one, planned): (&Assigned<'_>, &Planned)) -> Part {
+    let mut part = Part::default();
+    let (device, cells) = (one.hostdev.source, &planned.cells);
+    if one.hostdev.nodeset.is_some() || cells.is_empty() {
+        return part;
     }
-    let planned = plan
-        .devices
-        .iter()
-        .find(|planned| planned.address == one.hostdev.source);
-    let Some(cells) = planned.map(|planned| planned.cells.clone()) else {
-        return;
-    };
-    if cells.is_empty() {
-        return;
-    }
-    let added = plan.added_for.entry(one.hostdev.source).or_default();
-    added.insert(Piece::Nodeset);
+    part.add_for(device, Piece::Nodeset);
     let edit = match &one.hostdev.acpi_element {
         // It may have an index.
         Some(own) => {
-            added.insert(Piece::Open(Opened::Nodeset));
+            part.add_for(device, Piece::Open(Opened::Nodeset));
             own.with_attribute(&format!("nodeset='{cells}'"))
         }
         None => {
-            let acpi = Fragment::new("acpi").with("nodeset", &cells).print();
+            let acpi = Fragment::new("acpi").with("nodeset", cells).print();
             one.hostdev.element.append(&acpi)
         }
     };
-    plan.changes.push(Change {
+    part.changes.push(Change {
         code: Code::NodesetMissing,
-        device: Some(one.hostdev.source),
+        device: Some(device),
         path: format!("{}/acpi", one.hostdev.path()),
         reason: "ACPI generic initiators: they tell the guest's driver which nodes are this GPU's"
             .to_owned(),
         edits: vec![edit],
     });
+    part
 }

@@ -9,7 +9,7 @@ use kernel_glue::address::PciAddress;
 
 use super::expander::{self, Buses, Port};
 use super::fragment::print_all;
-use super::{Assigned, Change, Note, Plan, PlanInput, switch};
+use super::{Assigned, Change, Note, Part, PlanInput, switch};
 use crate::recipe::{Need, Recipe};
 use domain::code::Code;
 use domain::edit::Edit;
@@ -17,28 +17,43 @@ use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
 use domain::{Controller, Domain, GuestAddress, Hostdev, Marked, Piece};
 
-/// Gives each device that has none an address of its own; refuses one that contradicts. Returns the
-/// expander bus of each device that is behind one.
+/// Where devices are in the finished guest, for the parts that depend on it.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    /// The expander bus of each device that is behind one.
+    pub(super) behind: BTreeMap<PciAddress, u32>,
+    /// The bus of each device that gets a new address: the index of its new port.
+    pub(super) ports: BTreeMap<PciAddress, u32>,
+}
+
+/// Gives each device that has none an address of its own; refuses one that contradicts.
 pub(super) fn plan(
     input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
-    plan: &mut Plan,
-) -> Result<BTreeMap<PciAddress, u32>, Refusal> {
+) -> Result<(Part, Placed), Refusal> {
     let mut buses = Buses::of(input, domain, assigned)?;
+    let (mut part, mut ports) = (Part::default(), BTreeMap::new());
     for one in assigned.iter().filter(|one| one.recipe.own_root_port()) {
-        let Some((code, reason)) = fault(input, domain, one, plan)? else {
-            continue;
+        let device = one.hostdev.source;
+        let (code, reason) = match verdict(input, domain, one)? {
+            Verdict::Right => continue,
+            Verdict::Kept(note) => {
+                part.notes.push(note);
+                continue;
+            }
+            Verdict::Moves(code, reason) => (code, reason),
         };
-        let port = buses.port(one, plan)?;
-        plan.changes.push(change(domain, one, &port, code, reason));
-        let added = plan.added_for.entry(one.hostdev.source).or_default();
-        added.insert(Piece::Port(port.index));
+        let port = buses.port(one)?;
+        part.changes.push(change(domain, one, &port, code, reason));
+        part.add_for(device, Piece::Port(port.index));
         let old = one.hostdev.address_text.clone();
-        plan.replaced
-            .extend(old.map(|old| (one.hostdev.source, old)));
+        part.replaced.extend(old.map(|old| (device, old)));
+        ports.insert(device, port.index);
+        part.add(port.part);
     }
-    Ok(buses.behind)
+    let behind = buses.behind;
+    Ok((part, Placed { behind, ports }))
 }
 
 /// True when a hostdev is on a port that an entry of the mark records.
@@ -68,48 +83,55 @@ pub(super) fn check(domain: &Domain, one: &Assigned<'_>) -> Result<(), Refusal> 
     }
 }
 
-/// Why a device needs a new address; `None` when the one it has is right.
-fn fault(
-    input: &PlanInput<'_>,
-    domain: &Domain,
-    one: &Assigned<'_>,
-    plan: &mut Plan,
-) -> Result<Option<(Code, String)>, Refusal> {
+/// What is planned for a device's address.
+enum Verdict {
+    /// It is as the recipe wants it.
+    Right,
+    /// It stays, though another one is better.
+    Kept(Note),
+    /// The device gets a new one, and why.
+    Moves(Code, String),
+}
+
+/// Judges the address that a device has.
+fn verdict(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result<Verdict, Refusal> {
     let Some(address) = one.hostdev.address else {
         let reason = "a root port of its own, slot 0, function 0".to_owned();
-        return Ok(Some((Code::GuestNoAddress, reason)));
+        return Ok(Verdict::Moves(Code::GuestNoAddress, reason));
     };
     let faults = broken_rules(domain, address);
     let switched = switch::upstream(domain, one).is_some()
         && matches!(faults[..], [(Code::GuestNotOnRootPort, _)]);
     if switched && one.recipe.placement.switch {
-        return Ok(None);
+        return Ok(Verdict::Right);
     }
     if !faults.is_empty() {
         return match (input.replace, demand(one.recipe)) {
-            (true, _) => Ok(Some(joined(faults))),
-            (false, Demand::Nothing) => keep(domain, one, faults, plan),
-            (false, Demand::Port) if switched => keep(domain, one, faults, plan),
+            (true, _) => {
+                let (code, reason) = joined(faults);
+                Ok(Verdict::Moves(code, reason))
+            }
+            (false, Demand::Nothing) => Ok(Verdict::Kept(kept(domain, one, faults))),
+            (false, Demand::Port) if switched => Ok(Verdict::Kept(kept(domain, one, faults))),
             (false, _) => Err(refusal(domain, one, joined(faults))),
         };
     }
     if !expander::wanted(domain, one) || expander::expander_of(domain, one).is_some() {
-        return Ok(None);
+        return Ok(Verdict::Right);
     }
     let reason = "its root port is on no expander bus".to_owned();
     let first = input.formatted && !domain.is_marked(one.hostdev.source);
     if input.replace || first {
-        return Ok(Some((Code::GuestNoExpander, reason)));
+        return Ok(Verdict::Moves(Code::GuestNoExpander, reason));
     }
-    plan.notes.push(Note {
+    Ok(Verdict::Kept(Note {
         code: Code::GuestNoExpander,
         device: Some(one.hostdev.source),
         text: format!(
             "{reason}: the guest sees no NUMA node of it and no SMMU; 'variantctl prepare --replace {}' moves it",
             domain.name
         ),
-    });
-    Ok(None)
+    }))
 }
 
 /// What a recipe requires of a guest address.
@@ -133,13 +155,8 @@ fn demand(recipe: &Recipe) -> Demand {
     }
 }
 
-/// Leaves a place that the definition chose and the recipe does not rule out, with a note.
-fn keep(
-    domain: &Domain,
-    one: &Assigned<'_>,
-    faults: Vec<(Code, String)>,
-    plan: &mut Plan,
-) -> Result<Option<(Code, String)>, Refusal> {
+/// The note of a place that the definition chose and the recipe does not rule out.
+fn kept(domain: &Domain, one: &Assigned<'_>, faults: Vec<(Code, String)>) -> Note {
     let switched = switch::upstream(domain, one).is_some();
     let (code, reason) = joined(faults);
     let accept = match switched {
@@ -150,7 +167,7 @@ fn keep(
         false => String::new(),
     };
     let reason = reason.replace("it must be", "better is");
-    plan.notes.push(Note {
+    Note {
         code: Code::GuestPlaceKept,
         device: Some(one.hostdev.source),
         text: format!(
@@ -158,8 +175,7 @@ fn keep(
              'variantctl prepare --replace {}' gives it a root port of its own",
             domain.name
         ),
-    });
-    Ok(None)
+    }
 }
 
 /// All faults of an address as one, by the first one's code.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Note, Plan, PlanInput};
+use super::{Assigned, Change, Note, Part, PlanInput};
 use crate::recipe::{Attributes, Need, Smmu};
 use crate::target::Version;
 use domain::code::Code;
@@ -19,15 +19,22 @@ use domain::refusal::Refusal;
 use domain::{Domain, Hostdev, Mark, Piece};
 use iommufd::{Scene, is_off, lacking as lacking_iommufd};
 
-/// Plans SMMUs for the expander buses in `behind`. Returns the devices that need iommufd and do not go through it.
+/// The devices that need iommufd on their hostdev and do not have it.
+#[derive(Debug, Default)]
+pub(super) struct Through {
+    pub(super) devices: BTreeSet<PciAddress>,
+    /// A guest without iommufd must not start.
+    pub(super) required: bool,
+}
+
+/// Plans SMMUs for the expander buses in `behind`, and iommufd.
 pub(super) fn plan(
     input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
     behind: &BTreeMap<PciAddress, u32>,
-    plan: &mut Plan,
-) -> Result<BTreeSet<PciAddress>, Refusal> {
-    let mut served = BTreeSet::new();
+) -> Result<(Part, Through), Refusal> {
+    let (mut part, mut served) = (Part::default(), BTreeSet::new());
     let known = domain
         .platform
         .iommus
@@ -49,17 +56,20 @@ pub(super) fn plan(
             .find(|hostdev| is_off(hostdev));
         match lacking(input, domain, one, refusing) {
             None => {
-                plan.changes.push(add(input, domain, one, rules, *bus));
-                plan.added.insert(Piece::Smmu(*bus));
-                assumed(input, one, rules, plan);
-                command_queues(domain, one, rules, plan);
+                part.changes.push(add(input, domain, one, rules, *bus));
+                part.added.insert(Piece::Smmu(*bus));
+                part.notes.extend(assumed(input, one, rules));
+                part.notes.extend(command_queues(domain, one, rules));
                 accelerated.push(Some(*bus));
                 if rules.need == Need::Require {
-                    plan.required
+                    part.required
                         .extend([Code::SmmuMissing, Code::IommufdMissing]);
                 }
             }
-            Some(lack) => leave_out(one, Code::SmmuLeftOut, "SMMUv3", rules.need, lack, plan)?,
+            Some(lack) => {
+                let note = left_out(one, Code::SmmuLeftOut, "SMMUv3", rules.need, lack)?;
+                part.notes.push(note);
+            }
         }
     }
     let scene = Scene {
@@ -69,7 +79,10 @@ pub(super) fn plan(
         behind,
         accelerated: &accelerated,
     };
-    iommufd::plan(&scene, plan)
+    let (iommufd, devices) = iommufd::plan(&scene)?;
+    part.add(iommufd);
+    let required = part.required.contains(&Code::IommufdMissing);
+    Ok((part, Through { devices, required }))
 }
 
 /// True when each SMMUv3 that we added is there, in front of a controller that is.
@@ -132,14 +145,13 @@ fn lacking(
 }
 
 /// A piece that cannot be had: a refusal where it is required, else a note.
-fn leave_out(
+fn left_out(
     one: &Assigned<'_>,
     code: Code,
     piece: &str,
     need: Need,
     lack: String,
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
+) -> Result<Note, Refusal> {
     let device = one.hostdev.source;
     if need == Need::Require {
         let reason = format!("its recipe requires {piece}: {lack}");
@@ -151,12 +163,11 @@ fn leave_out(
             .of(device)
             .at("/domain/devices/iommu"));
     }
-    plan.notes.push(Note {
+    Ok(Note {
         code,
         device: Some(device),
         text: format!("the guest gets no {piece}: {lack}"),
-    });
-    Ok(())
+    })
 }
 
 fn add(
@@ -200,9 +211,9 @@ fn by_recipe(input: &PlanInput<'_>, rules: Smmu) -> bool {
     rules.attributes == Attributes::Recipe || input.target.versions.qemu < Version::SMMU_AUTO
 }
 
-fn assumed(input: &PlanInput<'_>, one: &Assigned<'_>, rules: Smmu, plan: &mut Plan) {
+fn assumed(input: &PlanInput<'_>, one: &Assigned<'_>, rules: Smmu) -> Option<Note> {
     if !by_recipe(input, rules) {
-        return;
+        return None;
     }
     let text = format!(
         "its SMMUv3 has assumed attributes (ats {}, ril {}, ssidsize {}, oas {}): QEMU refuses at start what the host's SMMU has not",
@@ -211,20 +222,19 @@ fn assumed(input: &PlanInput<'_>, one: &Assigned<'_>, rules: Smmu, plan: &mut Pl
         rules.ssidsize,
         rules.oas
     );
-    plan.notes.push(Note {
+    Some(Note {
         code: Code::SmmuAssumed,
         device: Some(one.hostdev.source),
         text,
-    });
+    })
 }
 
-fn command_queues(domain: &Domain, one: &Assigned<'_>, rules: Smmu, plan: &mut Plan) {
-    if rules.cmdqv == Some(true) && !domain.platform.hugepages {
-        plan.notes.push(Note {
-            code: Code::CommandQueues,
-            device: Some(one.hostdev.source),
-            text: "its SMMUv3 has command queues, which need the guest's memory in <hugepages/>"
-                .to_owned(),
-        });
-    }
+fn command_queues(domain: &Domain, one: &Assigned<'_>, rules: Smmu) -> Option<Note> {
+    let lacks_pages = rules.cmdqv == Some(true) && !domain.platform.hugepages;
+    lacks_pages.then(|| Note {
+        code: Code::CommandQueues,
+        device: Some(one.hostdev.source),
+        text: "its SMMUv3 has command queues, which need the guest's memory in <hugepages/>"
+            .to_owned(),
+    })
 }

@@ -1,31 +1,25 @@
 //! ACPI tables that a recipe names, given to the guest's firmware as they are. x86 alone: QEMU has no
 //! `-acpitable` on Arm.
 
-use super::command_line::Arguments;
 use super::fragment::{Fragment, print_all};
-use super::{Assigned, Change, Part, PlanInput};
+use super::{Assigned, Change, Part, PlanInput, command_line};
 use crate::target::Version;
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::{AcpiTable, Domain, Mark, Piece};
 
 /// Plans the tables that the definition does not name yet.
-pub(super) fn plan(
-    input: &PlanInput<'_>,
-    domain: &Domain,
-    assigned: &[Assigned<'_>],
-    arguments: &mut Arguments,
-) -> Part {
+pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, assigned: &[Assigned<'_>]) -> Part {
+    let mut part = Part::default();
     let named = assigned.iter().flat_map(|one| &one.recipe.acpi_tables);
     let mut paths: Vec<&str> = named.map(|table| table.path.as_str()).collect();
     paths.sort_unstable();
     paths.dedup();
     if input.target.versions.libvirt < Version::ACPI_TABLE_RAW {
-        let added = paths.into_iter().map(|path| arguments.table(path));
-        return Part {
-            added: added.collect(),
-            ..Part::default()
-        };
+        for path in paths {
+            part.add(command_line::table(path));
+        }
+        return part;
     }
     paths.retain(|path| {
         !domain
@@ -35,15 +29,14 @@ pub(super) fn plan(
             .any(|known| known.path == *path)
     });
     let Some(change) = add(domain, &paths) else {
-        return Part::default();
+        return part;
     };
+    part.changes.push(change);
     let tables = paths.into_iter().map(|path| Piece::Table(path.to_owned()));
     let around = domain.platform.os_acpi.is_none().then_some(Piece::Acpi);
-    Part {
-        changes: vec![change],
-        added: tables.chain(around).collect(),
-        ..Part::default()
-    }
+    let pieces = tables.chain(around);
+    pieces.for_each(|piece| part.added.insert(piece));
+    part
 }
 
 /// Takes back our tables, or the element around them where we made it and nothing else is in it.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Assigned, Note, Plan, PlanInput};
+use super::{Assigned, Note, Part, PlanInput};
 use crate::recipe::Guest;
 use crate::target::{Arch, Family, Version};
 use domain::Domain;
@@ -50,9 +50,9 @@ pub(super) fn check(
     input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
-    plan: &mut Plan,
-) -> Result<(), Refusal> {
+) -> Result<Part, Refusal> {
     let versions = input.target.versions;
+    let mut part = Part::default();
     for one in assigned {
         let guest = guest(domain, one)?;
         if one.recipe.initiators.is_some() {
@@ -62,14 +62,14 @@ pub(super) fn check(
         if guest.is_some_and(|guest| !guest.driver_uses) {
             let arch = domain.arch.as_deref().unwrap_or("this architecture");
             let text = format!("no guest driver for {arch} is known to use its generic initiators");
-            plan.notes.push(Note {
+            part.notes.push(Note {
                 code: Code::TargetUnused,
                 device: Some(one.device.address),
                 text,
             });
         }
     }
-    Ok(())
+    Ok(part)
 }
 
 fn since(what: &str, have: Version, need: Version) -> Result<(), Refusal> {

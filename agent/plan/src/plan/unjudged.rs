@@ -2,29 +2,29 @@
 
 use kernel_glue::address::PciAddress;
 
-use super::{Note, Plan, PlanInput};
+use super::{Note, Part, PlanInput};
 use domain::code::Code;
 use domain::{Domain, Way};
 
-/// Adds a note for each device that QEMU's own arguments assign, and for each network whose interfaces assign one, or may.
-pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, has_devices: bool, plan: &mut Plan) {
+/// A note for each device that QEMU's own arguments assign, and for each network whose interfaces assign one, or may.
+pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, has_devices: bool) -> Part {
     let arguments = domain
         .elsewhere
         .iter()
         .filter(|one| one.way == Way::Argument);
-    plan.notes.extend(arguments.map(|one| Note {
+    let arguments = arguments.map(|one| Note {
         code: Code::DeviceUnjudged,
         device: Some(one.source),
         text: "QEMU's own arguments assign it ('-device vfio-pci'): it is neither completed nor checked, and its driver is left alone"
             .to_owned(),
-    }));
-    for (sentence, devices) in input.libvirt.interfaces(domain, has_devices) {
-        plan.notes.push(Note {
-            code: Code::DeviceUnjudged,
-            device: None,
-            text: sentence + &driver(input, devices).unwrap_or_default(),
-        });
-    }
+    });
+    let interfaces = input.libvirt.interfaces(domain, has_devices);
+    let interfaces = interfaces.map(|(sentence, devices)| Note {
+        code: Code::DeviceUnjudged,
+        device: None,
+        text: sentence + &driver(input, devices).unwrap_or_default(),
+    });
+    Part::of_notes(arguments.chain(interfaces))
 }
 
 /// The driver that a recipe wants for devices of a pool: libvirt takes it from the network.

@@ -44,11 +44,12 @@ pub(super) fn check(
             };
             let bits = domain.platform.is_emulated().then_some(needed);
             let opened = cpu.is_self_closed().then_some(Piece::Open(Opened::Cpu));
-            Ok(Part {
-                changes: vec![widened(needed, cpu.append(&width.print()))],
-                added: [Piece::Width(bits)].into_iter().chain(opened).collect(),
-                ..Part::default()
-            })
+            let mut part = Part::default();
+            part.changes
+                .push(widened(needed, cpu.append(&width.print())));
+            let pieces = [Piece::Width(bits)].into_iter().chain(opened);
+            pieces.for_each(|piece| part.added.insert(piece));
+            Ok(part)
         }
         _ => Err(narrow(
             domain,

@@ -4,16 +4,13 @@
 //! window without a word when it does not fit the address width. On `q35` it refuses to start then
 //! (hw/i386/pc.c, "phys-bits too low").
 
-use std::collections::BTreeMap;
-
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 
-use super::command_line::Arguments;
 use super::fragment::Fragment;
 use super::qemu::Given;
 use super::{
-    Assigned, Change, Part, Plan, PlanInput, aperture, bar, command_line, qemu, virsh, width,
+    Assigned, Change, Part, Placed, PlanInput, aperture, bar, command_line, qemu, virsh, width,
 };
 use crate::recipe::Window;
 use crate::target::Version;
@@ -30,9 +27,7 @@ pub(super) fn plan(
     input: &PlanInput<'_>,
     domain: &Domain,
     assigned: &[Assigned<'_>],
-    behind: &BTreeMap<PciAddress, u32>,
-    arguments: &mut Arguments,
-    plan: &Plan,
+    placed: &Placed,
 ) -> Result<Part, Refusal> {
     let counting: Vec<&Assigned<'_>> = assigned
         .iter()
@@ -41,10 +36,10 @@ pub(super) fn plan(
     let Some(first) = counting.first() else {
         return Ok(Part::default());
     };
-    let needed = needed_kib(input, domain, &counting, behind, plan);
+    let needed = needed_kib(input, domain, &counting, placed);
     if let Some(size) = argued(domain, needed).map_err(|it| it.of(first.hostdev.source))? {
         let mut part = width::check(input, domain, first, size)?;
-        part.added.push(Piece::UsersWindow);
+        part.added.insert(Piece::UsersWindow);
         return Ok(part);
     }
     let have = domain.controller(0).and_then(|root| root.hole64_kib);
@@ -61,14 +56,13 @@ pub(super) fn plan(
         return Ok(part);
     }
     if old {
-        let argument = arguments.window(input, size);
-        let argument = argument.map_err(|refusal| refusal.of(first.hostdev.source))?;
-        part.added.extend(argument);
+        let argument = command_line::window(input, size);
+        part.add(argument.map_err(|refusal| refusal.of(first.hostdev.source))?);
         return Ok(part);
     }
     let reason = reason(size, &asked(&counting));
     part.changes.push(add(domain, size, reason));
-    part.added.extend(pieces(domain, size));
+    pieces(domain, size).for_each(|piece| part.added.insert(piece));
     Ok(part)
 }
 
@@ -112,10 +106,9 @@ fn needed_kib(
     input: &PlanInput<'_>,
     domain: &Domain,
     counting: &[&Assigned<'_>],
-    behind: &BTreeMap<PciAddress, u32>,
-    plan: &Plan,
+    placed: &Placed,
 ) -> u64 {
-    let end = aperture::end(&bar::roots(input, domain, behind, plan));
+    let end = aperture::end(&bar::roots(input, domain, placed));
     let least = bar::devices(input, domain).map(|(_, device)| bar::least(input, device));
     let least = least.fold(GIB, u64::saturating_add);
     let minimum = counting

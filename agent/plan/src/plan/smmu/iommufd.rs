@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
 
-use super::leave_out;
+use super::left_out;
 use crate::plan::fragment::Fragment;
 use crate::plan::rule::is_behind;
 use crate::plan::virsh;
-use crate::plan::{Assigned, Change, Plan, PlanInput};
+use crate::plan::{Assigned, Change, Part, PlanInput};
 use crate::recipe::Need;
 use crate::target::Version;
 use domain::code::Code;
@@ -28,9 +28,9 @@ pub(super) struct Scene<'a> {
     pub(super) accelerated: &'a [Option<u32>],
 }
 
-/// The devices that need `iommufd='yes'` on their hostdev.
-pub(super) fn plan(scene: &Scene<'_>, plan: &mut Plan) -> Result<BTreeSet<PciAddress>, Refusal> {
-    let mut through = BTreeSet::new();
+/// Plans `<iommufd>` of the domain; else returns the devices that need `iommufd='yes'` on their hostdev.
+pub(super) fn plan(scene: &Scene<'_>) -> Result<(Part, BTreeSet<PciAddress>), Refusal> {
+    let (mut part, mut through) = (Part::default(), BTreeSet::new());
     let mut noted = false;
     for one in scene.assigned {
         let asks = one.recipe.iommufd != Need::Ignore;
@@ -42,7 +42,7 @@ pub(super) fn plan(scene: &Scene<'_>, plan: &mut Plan) -> Result<BTreeSet<PciAdd
         match lacking(scene.input, scene.domain, one.hostdev) {
             None => {
                 if one.recipe.iommufd == Need::Require {
-                    plan.required.insert(Code::IommufdMissing);
+                    part.required.insert(Code::IommufdMissing);
                 }
                 through.insert(one.hostdev.source);
             }
@@ -51,20 +51,19 @@ pub(super) fn plan(scene: &Scene<'_>, plan: &mut Plan) -> Result<BTreeSet<PciAdd
             }
             Some(lack) if asks && !noted => {
                 let need = one.recipe.iommufd;
-                leave_out(one, Code::IommufdLeftOut, "iommufd", need, lack, plan)?;
+                let note = left_out(one, Code::IommufdLeftOut, "iommufd", need, lack)?;
+                part.notes.push(note);
                 noted = true;
             }
             Some(_) => {}
         }
     }
-    match scene.others()? {
-        true => {
-            plan.changes.push(enable(scene.domain));
-            plan.added.insert(Piece::Iommufd);
-            Ok(BTreeSet::new())
-        }
-        false => Ok(through),
+    if scene.others()? {
+        part.changes.push(enable(scene.domain));
+        part.added.insert(Piece::Iommufd);
+        through.clear();
     }
+    Ok((part, through))
 }
 
 /// Takes back `<iommufd>` of the domain.
