@@ -8,8 +8,8 @@
 
 use crate::plan::smmu::iommufd;
 use crate::plan::{
-    alias, cells::undo as cells, command_line, driver, expander::undo as expander, link,
-    mark as plan_mark, numa, placement, table, window,
+    alias, cells, command_line, driver, expander, link, mark as plan_mark, numa, placement, table,
+    window,
 };
 use domain::code::Code;
 use domain::edit::{self, Edit};

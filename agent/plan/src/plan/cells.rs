@@ -1,19 +1,17 @@
-//! Writes the cells that a layout adds, and the distances that are missing.
+//! NUMA cells and distances that a layout adds. In this order: how they are planned, and how they are recognised and reverted.
 
-pub(crate) mod undo;
-
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::numa::RangeList;
 
 use super::distance::{Place, Projection};
 use super::fragment::{Fragment, push_number};
 use super::layout::Layout;
-use super::{Change, Differing, Part, binding};
+use super::{Change, Part, width};
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::refusal::Refusal;
-use domain::{Added, Cell, Domain, Opened, Piece};
+use domain::{Added, Cell, Domain, Hostdev, Mark, Opened, Piece, Sibling};
 
 /// Bytes of a `<sibling>`, about.
 const SIBLING: usize = 32;
@@ -42,52 +40,6 @@ impl Layout<'_> {
                 .push(cells_change(self.added.len(), vec![edit]));
         }
         Ok(part)
-    }
-
-    /// True when the definition gives distances from a cell to initiators, or the other way.
-    pub(super) fn has_distances(&self, cell: u32) -> bool {
-        let all = self.domain.cells.iter().flat_map(|from| self.distant(from));
-        let mut ours = all.filter(|(from, to)| from.initiator.or(to.initiator).is_some());
-        ours.any(|(from, to)| from.cell != to.cell && [from.cell, to.cell].contains(&cell))
-    }
-
-    /// Distances that the definition has and the host does not. Only between cells that are on one node of the host, since those of
-    /// others are nobody's fact, and not between cells with CPUs, where they are the user's choice.
-    fn differing(&self, projection: &Projection<'_>) -> Vec<Differing> {
-        let mut differing = Vec::new();
-        let only = binding::only_socket(projection.numa);
-        let on = |place: Place| Place {
-            node: place.node.or(only),
-            ..place
-        };
-        let all = self.domain.cells.iter().flat_map(|cell| self.distant(cell));
-        for (from, to) in all.map(|(from, to)| (on(from), on(to))) {
-            let initiator = from.initiator.or(to.initiator).is_some();
-            let bound = from.node.is_some() && to.node.is_some();
-            let have = self.domain.cell(from.cell);
-            let have = have.and_then(|cell| cell.distances.get(&to.cell));
-            match (have, projection.between(from, to)) {
-                (Some(&have), Ok(want)) if initiator && bound && have != want => {
-                    let (from, to) = (from.cell, to.cell);
-                    differing.push(Differing {
-                        from,
-                        to,
-                        have,
-                        want,
-                    });
-                }
-                _ => {}
-            }
-        }
-        differing
-    }
-
-    /// A cell with each that it names a distance to.
-    fn distant(&self, cell: &Cell) -> Vec<(Place, Place)> {
-        let place = |id: u32| self.places.iter().find(|place| place.cell == id).copied();
-        let others = cell.distances.keys().filter_map(|id| place(*id));
-        let pairs = others.filter_map(|to| Some((place(cell.id)?, to)));
-        pairs.collect()
     }
 
     /// The added cells, printed one below the other.
@@ -288,5 +240,130 @@ fn cells_change(count: usize, edits: Vec<Edit>) -> Change {
             "{count} cells without CPUs and memory: the guest's driver puts GPU memory into their nodes"
         ),
         edits,
+    }
+}
+
+/// Takes back our cells, distances and address width: the whole `<cpu>` where nothing else was in it. `is_ours` says of a hostdev
+/// that its nodeset is ours.
+pub(crate) fn undo(domain: &Domain, mark: &Mark, is_ours: impl Fn(&Hostdev) -> bool) -> Vec<Edit> {
+    let undo = Undo {
+        domain,
+        mark,
+        is_ours,
+    };
+    undo.edits()
+}
+
+struct Undo<'a, F> {
+    domain: &'a Domain,
+    mark: &'a Mark,
+    is_ours: F,
+}
+
+impl<F: Fn(&Hostdev) -> bool> Undo<'_, F> {
+    fn edits(&self) -> Vec<Edit> {
+        let mut edits = self.numa();
+        edits.extend(width::undo(self.domain, self.mark));
+        let whole = self.domain.numa.is_none() || self.whole_numa_goes();
+        let empty = whole && edits.len() == self.domain.cpu_children;
+        match self.domain.cpu.as_ref().filter(|_| empty) {
+            Some(cpu) if self.mark.added.opened(Opened::Cpu) => vec![cpu.collapse()],
+            Some(cpu) if self.mark.added.has(&Piece::Cpu) && self.domain.cpu_is_bare => {
+                vec![cpu.remove()]
+            }
+            _ => edits,
+        }
+    }
+
+    /// Cells that are still empty, and everything that speaks of them.
+    fn numa(&self) -> Vec<Edit> {
+        if let (true, Some(numa)) = (self.whole_numa_goes(), &self.domain.numa) {
+            return vec![numa.remove()];
+        }
+        let mut gone = self.gone();
+        if self.mark.added.has(&Piece::Cells) && self.only_first_left(&gone) {
+            gone.insert(0);
+            if let (true, Some(numa)) = (self.mark.added.opened(Opened::Numa), &self.domain.numa) {
+                return vec![numa.collapse()];
+            }
+        }
+        let (removed, left): (Vec<&Cell>, Vec<&Cell>) = self
+            .domain
+            .cells
+            .iter()
+            .partition(|cell| gone.contains(&cell.id));
+        let mut edits: Vec<Edit> = removed.iter().map(|cell| cell.element.remove()).collect();
+        edits.extend(
+            left.into_iter()
+                .flat_map(|cell| self.distances(cell, &gone)),
+        );
+        edits
+    }
+
+    /// True when we made `<numa>`, and nothing but its first cell would be left.
+    fn whole_numa_goes(&self) -> bool {
+        let is_ours = self.mark.added.has(&Piece::Cpu) || self.mark.added.has(&Piece::Numa);
+        is_ours && self.only_first_left(&self.gone())
+    }
+
+    fn only_first_left(&self, gone: &BTreeSet<u32>) -> bool {
+        let cells = self.domain.cells.iter();
+        let mut left = cells.filter(|cell| !gone.contains(&cell.id));
+        left.next().is_some_and(|cell| cell.id == 0) && left.next().is_none()
+    }
+
+    /// Our cells that nobody gave memory or CPUs, and that no other device names.
+    fn gone(&self) -> BTreeSet<u32> {
+        let ours = self
+            .mark
+            .devices
+            .iter()
+            .filter(|marked| marked.added.has(&Piece::Nodeset));
+        let foreign = |id: &u32| {
+            let named = |hostdev: &&Hostdev| {
+                hostdev
+                    .nodeset
+                    .as_ref()
+                    .is_some_and(|set| set.contains(*id))
+            };
+            self.domain
+                .hostdevs
+                .iter()
+                .filter(named)
+                .any(|hostdev| !(self.is_ours)(hostdev))
+        };
+        let empty = |id: &u32| self.domain.cell(*id).is_some_and(Cell::is_empty);
+        ours.flat_map(|marked| marked.cells.iter())
+            .filter(|id| empty(id) && !foreign(id))
+            .collect()
+    }
+
+    /// Distances of a cell that stays, to cells that go.
+    fn distances(&self, cell: &Cell, gone: &BTreeSet<u32>) -> Vec<Edit> {
+        let added = &self.mark.added;
+        if added.has(&Piece::Distances(cell.id)) {
+            let only = cell
+                .distances
+                .keys()
+                .all(|id| gone.contains(id) || self.domain.cell(*id).is_some());
+            let opened = added.opened(Opened::Cell(cell.id));
+            return match &cell.distances_element {
+                Some(_) if only && opened => vec![cell.element.collapse()],
+                Some(element) if only => vec![element.remove()],
+                _ => Vec::new(),
+            };
+        }
+        let is_ours = |one: &&Sibling| {
+            let (from, to) = (cell.id, one.id);
+            gone.contains(&to) || added.has(&Piece::Sibling { from, to })
+        };
+        let ours: Vec<&Sibling> = cell.siblings.iter().filter(is_ours).collect();
+        let opened = added.opened(Opened::Distances(cell.id));
+        match &cell.distances_element {
+            Some(element) if opened && ours.len() == cell.siblings.len() => {
+                vec![element.collapse()]
+            }
+            _ => ours.into_iter().map(Sibling::remove).collect(),
+        }
     }
 }

@@ -1,23 +1,23 @@
-//! Expander buses and root ports: where new ones go, and which device is behind which.
+//! Expander buses, root ports and switches: where new ones go, and which device is behind which. In this order: how they are
+//! planned, recognised and reverted.
 //!
 //! Bus numbers are given out from 255 downwards, since those behind the guest's own root bus grow from
 //! below: QEMU's `bus_nr` is the first number of an expander (hw/pci-bridge/pci_expander_bridge.c), and
 //! each root port on it takes one more.
 
-pub(crate) mod undo;
-
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
 
 use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
-use super::{Assigned, Note, Part, PlanInput, association, binding, switch, virsh};
+use super::{Assigned, Note, Part, PlanInput, association, binding, smmu, switch, virsh};
 use crate::recipe::Per;
 use domain::code::Code;
+use domain::edit::Edit;
 use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
-use domain::{Controller, Domain, GuestAddress, Piece};
+use domain::{Controller, Domain, GuestAddress, Hostdev, Mark, Piece};
 
 /// Slots of a PCI bus.
 const SLOTS: u32 = 32;
@@ -309,6 +309,70 @@ fn group(one: &Assigned<'_>) -> String {
     let per = one.recipe.expander.as_ref().map(|expander| expander.per);
     let iommu = one.device.iommu.clone().filter(|_| per == Some(Per::Iommu));
     iommu.unwrap_or_else(|| one.hostdev.source.to_string())
+}
+
+/// True when each port, expander bus and switch of ours is there and has something on it.
+pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
+    ours(mark)
+        .into_iter()
+        .all(|index| domain.controller(index).is_some() && domain.devices_on(index) > 0)
+}
+
+/// Takes back our PCI controllers on which nothing else is left, and our SMMUs in front of these and of the user's.
+/// `is_leaving` says of a hostdev on one of our ports that it gets another address.
+pub(crate) fn undo(
+    domain: &Domain,
+    mark: &Mark,
+    is_leaving: impl Fn(&Hostdev) -> bool,
+) -> Vec<Edit> {
+    let unused = unused(domain, mark, is_leaving);
+    let controllers = domain.controllers.iter();
+    let controllers = controllers.filter(|controller| unused.contains(&controller.index));
+    let mut edits: Vec<Edit> = controllers
+        .map(|controller| controller.element.remove())
+        .collect();
+    edits.extend(smmu::undo(domain, mark, &unused));
+    edits
+}
+
+/// The indexes of our controllers.
+fn ours(mark: &Mark) -> BTreeSet<u32> {
+    let ports = mark.devices.iter().flat_map(|marked| marked.added.ports());
+    let others = mark.added.iter().filter_map(|piece| match piece {
+        Piece::Expander(index) | Piece::Switch(index) => Some(*index),
+        _ => None,
+    });
+    ports.chain(others).collect()
+}
+
+/// From the leaves up: a controller is unused once everything on it goes.
+fn unused(domain: &Domain, mark: &Mark, is_leaving: impl Fn(&Hostdev) -> bool) -> BTreeSet<u32> {
+    let ours = ours(mark);
+    let mut unused = BTreeSet::new();
+    loop {
+        let is_unused = |index: &u32| {
+            let going = going(domain, *index, &unused, &is_leaving);
+            !unused.contains(index) && domain.devices_on(*index) == going
+        };
+        match ours.iter().find(|index| is_unused(index)) {
+            Some(index) => unused.insert(*index),
+            None => return unused,
+        };
+    }
+}
+
+/// How many of the devices and controllers on a bus go.
+fn going(
+    domain: &Domain,
+    index: u32,
+    unused: &BTreeSet<u32>,
+    is_leaving: impl Fn(&Hostdev) -> bool,
+) -> usize {
+    let leaves = |hostdev: &&Hostdev| hostdev.is_on(index) && is_leaving(hostdev);
+    let devices = domain.hostdevs.iter().filter(leaves).count();
+    let on = |c: &&Controller| c.address.is_some_and(|a| u32::from(a.at.bus()) == index);
+    let controllers = domain.controllers.iter().filter(on);
+    devices + controllers.filter(|c| unused.contains(&c.index)).count()
 }
 
 fn controller(index: u32, model: &str) -> Fragment {

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use kernel_glue::numa::{Numa, NumaNode, RangeList};
 
-use super::distance::Place;
-use super::{Assigned, binding, virsh};
+use super::distance::{Place, Projection};
+use super::{Assigned, Differing, binding, virsh};
 use crate::recipe::Initiators;
-use domain::Domain;
 use domain::code::Code;
 use domain::refusal::Refusal;
+use domain::{Cell, Domain};
 
 /// The cells of the finished guest: those there are, and those to add.
 pub(super) struct Layout<'a> {
@@ -126,6 +126,51 @@ impl<'a> Layout<'a> {
             .filter_map(|other| other.nodeset.as_ref())
             .flat_map(RangeList::iter)
             .collect()
+    }
+    /// True when the definition gives distances from a cell to initiators, or the other way.
+    pub(super) fn has_distances(&self, cell: u32) -> bool {
+        let all = self.domain.cells.iter().flat_map(|from| self.distant(from));
+        let mut ours = all.filter(|(from, to)| from.initiator.or(to.initiator).is_some());
+        ours.any(|(from, to)| from.cell != to.cell && [from.cell, to.cell].contains(&cell))
+    }
+
+    /// Distances that the definition has and the host does not. Only between cells that are on one node of the host, since those of
+    /// others are nobody's fact, and not between cells with CPUs, where they are the user's choice.
+    pub(super) fn differing(&self, projection: &Projection<'_>) -> Vec<Differing> {
+        let mut differing = Vec::new();
+        let only = binding::only_socket(projection.numa);
+        let on = |place: Place| Place {
+            node: place.node.or(only),
+            ..place
+        };
+        let all = self.domain.cells.iter().flat_map(|cell| self.distant(cell));
+        for (from, to) in all.map(|(from, to)| (on(from), on(to))) {
+            let initiator = from.initiator.or(to.initiator).is_some();
+            let bound = from.node.is_some() && to.node.is_some();
+            let have = self.domain.cell(from.cell);
+            let have = have.and_then(|cell| cell.distances.get(&to.cell));
+            match (have, projection.between(from, to)) {
+                (Some(&have), Ok(want)) if initiator && bound && have != want => {
+                    let (from, to) = (from.cell, to.cell);
+                    differing.push(Differing {
+                        from,
+                        to,
+                        have,
+                        want,
+                    });
+                }
+                _ => {}
+            }
+        }
+        differing
+    }
+
+    /// A cell with each that it names a distance to.
+    fn distant(&self, cell: &Cell) -> Vec<(Place, Place)> {
+        let place = |id: u32| self.places.iter().find(|place| place.cell == id).copied();
+        let others = cell.distances.keys().filter_map(|id| place(*id));
+        let pairs = others.filter_map(|to| Some((place(cell.id)?, to)));
+        pairs.collect()
     }
 }
 

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use kernel_glue::address::PciAddress;
 
-use crate::plan::{
-    alias, driver, expander::undo as expander, numa, placement, smmu, width, window,
-};
+use crate::plan::{alias, driver, expander, numa, placement, smmu, width, window};
 use domain::{Controller, Domain, Hostdev, Mark, Marked};
 
 /// True when every device has the pieces that the mark records, and nothing of them is missing or left over.
