@@ -9,13 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
 use crate::failure::PrepareError;
 use crate::libvirt::DomainRef;
 use domain::DomainUuid;
 use domain::code::Code;
 use domain::refusal::Refusal;
+use planner::fingerprint::Fingerprint;
 use planner::target::Versions;
 
 /// Most defines of one domain, unasked, within the window.
@@ -24,9 +23,6 @@ const DEFINES: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Most attempts that are remembered of one domain; the oldest are forgotten.
 const REMEMBERED: usize = 64;
-
-/// A definition, what it was to become, and for which versions.
-pub type Fingerprint = [u8; 32];
 
 /// What was tried, by domain.
 #[derive(Debug, Default)]
@@ -42,16 +38,10 @@ struct Tried {
     lately: BTreeSet<Fingerprint>,
 }
 
-/// The fingerprint of an attempt.
+/// The fingerprint of an attempt: a definition, what it was to become, and for which versions.
 #[must_use]
 pub fn fingerprint(before: &str, wanted: &str, versions: Option<Versions>) -> Fingerprint {
-    let mut digest = Sha256::new();
-    for text in [before, wanted] {
-        digest.update((text.len() as u64).to_le_bytes());
-        digest.update(text);
-    }
-    digest.update(format!("{versions:?}"));
-    digest.finalize().into()
+    Fingerprint::of_parts(&[before, wanted, &format!("{versions:?}")])
 }
 
 impl Attempts {

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use tracing::debug;
 
-use crate::attempt::{self, Fingerprint};
+use crate::attempt;
 use crate::context::Context;
 use crate::failure::{PrepareError, found};
 use crate::host_view::{HostView, Interest};
@@ -27,6 +27,7 @@ use domain::hint::{Hint, line};
 use domain::lost_elements::lost_elements;
 use domain::refusal::Refusal;
 use domain::{Definition, Domain};
+use planner::fingerprint::Fingerprint;
 use planner::plan::Note;
 use planner::revert::revert;
 use planner::rewrite::Rewrite;

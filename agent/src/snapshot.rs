@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kernel_glue::host::Host;
-use sha2::{Digest, Sha256};
+use planner::fingerprint::Fingerprint;
 
 use crate::context::Context;
 use crate::inventory::PublishError;
@@ -17,7 +17,7 @@ pub use settings::snapshot::{FILE, MAX_BYTES, Runs, Snapshot, VERSION};
 #[derive(Debug)]
 pub struct Published {
     path: PathBuf,
-    last: Option<(Mode, [u8; 32])>,
+    last: Option<(Mode, Fingerprint)>,
 }
 
 impl Published {
@@ -44,7 +44,7 @@ impl Published {
         let runs = Runs::here(context.known_versions.versions().ok());
         let usable = reservations.all().into_iter().flatten().collect();
         let text = Snapshot::new(host, runs, usable).text();
-        let now = (mode, Sha256::digest(&text).into());
+        let now = (mode, Fingerprint::of(&text));
         if self.last == Some(now) {
             return Ok(false);
         }

@@ -1,6 +1,7 @@
 //! Recipes, what libvirt and QEMU can express, and what is planned for a definition. Reads no clock and calls nobody.
 
 pub mod atomics;
+pub mod fingerprint;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
 mod foreign;

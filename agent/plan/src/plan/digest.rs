@@ -4,27 +4,22 @@
 //! domain: what its owner changes is his. The form is JSON; what a later release adds to it is left out where it is not
 //! there or as before, so that no definition is old of an upgrade alone.
 
-use std::fmt::Write;
-
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Bar;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
 use kernel_glue::numa::{Node, NumaNode};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::fragment::push_number;
 use super::{Assigned, PlanInput, window};
+use crate::fingerprint::Fingerprint;
 use crate::json;
 use crate::recipe::{AcpiTable, Expander, Guest, Initiators, Need, Recipe, Smmu, Window};
 use crate::target::Version;
 
 /// Bytes of `null,`.
 const ONE: usize = 5;
-
-/// Bytes of the hash that are kept.
-const BYTES: usize = 8;
 
 /// What a recipe says of definitions. Not its names and other devices, nor when it completes and how it assigns, nor what
 /// it only lets us say: of migration, of faults, of the widths of AtomicOps.
@@ -98,7 +93,7 @@ pub(super) fn digest(
     assigned: &[Assigned<'_>],
     host_nodes: &[&[NumaNode]],
 ) -> String {
-    let mut hash = Sha256::new();
+    let mut text = String::new();
     let mut said: Option<(&Recipe, String)> = None;
     for one in assigned {
         // Devices of one recipe mostly follow each other.
@@ -106,25 +101,18 @@ pub(super) fn digest(
             Some(same) if std::ptr::eq(same.0, one.recipe) => said.insert(same),
             _ => said.insert((one.recipe, json::text(&Needs::from(one.recipe)))),
         };
-        hash.update(&*needs);
-        hash.update(json::text(&Facts::of(one, input)));
+        text.push_str(needs);
+        text.push_str(&json::text(&Facts::of(one, input)));
     }
-    hash.update(json::text(&host_nodes));
-    hash.update(distances(input, host_nodes));
+    text.push_str(&json::text(&host_nodes));
+    text.push_str(&distances(input, host_nodes));
     let host = input.host;
-    hash.update(json::text(&(
+    text.push_str(&json::text(&(
         abilities(input),
         host.iommufd,
         host.nests_smmu,
     )));
-    let bytes = hash.finalize();
-    bytes
-        .iter()
-        .take(BYTES)
-        .fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    Fingerprint::of(&text).short()
 }
 
 /// Distances between the sockets and the devices' initiators: as many as the square of the cells, so without a serializer.

@@ -1,26 +1,26 @@
-//! What a plan was made from: digests of the definition, the host and the recipes, and the versions.
+//! What a plan was made from: fingerprints of the definition, the host and the recipes, and the versions.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::Digest;
 use super::{facts, form};
+use crate::fingerprint::Fingerprint;
 use crate::plan::PlanInput;
 use crate::recipe::{Member, Recipes, Sourced};
 use crate::target::Version;
 use domain::Definition;
 
-/// The inputs of a plan, by digest.
+/// The inputs of a plan, by fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Basis {
-    /// Digest of the definition's text, without secrets.
-    pub definition: Digest,
-    /// Digests of the host's facts that planning reads, by part.
-    pub host: BTreeMap<String, Digest>,
-    /// Digests of the texts and devices of the recipes in force, by name.
-    pub recipes: BTreeMap<String, Digest>,
+    /// Fingerprint of the definition's text, without secrets.
+    pub definition: Fingerprint,
+    /// Fingerprints of the host's facts that planning reads, by part.
+    pub host: BTreeMap<String, Fingerprint>,
+    /// Fingerprints of the texts and devices of the recipes in force, by name.
+    pub recipes: BTreeMap<String, Fingerprint>,
     /// libvirt's version.
     #[serde(with = "form::text")]
     pub libvirt: Version,
@@ -36,8 +36,8 @@ pub struct Basis {
 impl Basis {
     pub(super) fn of(definition: &Definition, input: &PlanInput<'_>) -> Self {
         Self {
-            definition: Digest::of(definition.text().as_bytes()),
-            host: facts::digests(definition.domain(), input.host, input.recipes),
+            definition: Fingerprint::of(definition.text()),
+            host: facts::fingerprints(definition.domain(), input.host, input.recipes),
             recipes: texts(input.recipes),
             libvirt: input.target.versions.libvirt,
             qemu: input.target.versions.qemu,
@@ -69,11 +69,11 @@ impl Basis {
 
 /// Names of what is in one only, or differs; a name that only the plan has is not repeated.
 fn differing(
-    then: &BTreeMap<String, Digest>,
-    now: &BTreeMap<String, Digest>,
+    then: &BTreeMap<String, Fingerprint>,
+    now: &BTreeMap<String, Fingerprint>,
     what: &str,
 ) -> Vec<String> {
-    let other = |(name, digest): &(&String, &Digest)| then.get(*name) != Some(*digest);
+    let other = |(name, own): &(&String, &Fingerprint)| then.get(*name) != Some(*own);
     let mut words: Vec<String> = now
         .iter()
         .filter(other)
@@ -86,7 +86,7 @@ fn differing(
 }
 
 /// Of each recipe its text and its devices: an administrator can add some.
-fn texts(recipes: &Recipes) -> BTreeMap<String, Digest> {
+fn texts(recipes: &Recipes) -> BTreeMap<String, Fingerprint> {
     let device = |one: &Member| {
         let functions = one.functions.as_str();
         let (id, label, window, bars) = (one.id, &one.label, one.window_gib, &one.bars_gib);
@@ -96,8 +96,8 @@ fn texts(recipes: &Recipes) -> BTreeMap<String, Digest> {
         .sourced()
         .map(|Sourced { recipe, text, .. }| {
             let devices: String = recipe.devices.iter().map(device).collect();
-            let digest = Digest::of(format!("{text}{devices}").as_bytes());
-            (recipe.name.clone(), digest)
+            let fingerprint = Fingerprint::of(&format!("{text}{devices}"));
+            (recipe.name.clone(), fingerprint)
         })
         .collect()
 }

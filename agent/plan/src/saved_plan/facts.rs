@@ -1,4 +1,4 @@
-//! The host's facts that planning reads, in a fixed form, as one digest per part.
+//! The host's facts that planning reads, in a fixed form, as one fingerprint per part.
 //!
 //! What counts: of each PCI function that a recipe covers or the domain assigns, of the rest of its IOMMU
 //! group and of the bridges above them, identity, place, BARs and PCI Express capabilities; of each NUMA node its
@@ -16,7 +16,7 @@ use kernel_glue::host::Host;
 use kernel_glue::numa::{Node, Numa};
 use serde::Serialize;
 
-use super::digest::Digest;
+use crate::fingerprint::Fingerprint;
 use crate::json;
 use crate::recipe::Recipes;
 use domain::Domain;
@@ -51,8 +51,12 @@ struct NodeFacts<'a> {
     without_memory: Option<bool>,
 }
 
-/// One digest per part of the host.
-pub(super) fn digests(domain: &Domain, host: &Host, recipes: &Recipes) -> BTreeMap<String, Digest> {
+/// One fingerprint per part of the host.
+pub(super) fn fingerprints(
+    domain: &Domain,
+    host: &Host,
+    recipes: &Recipes,
+) -> BTreeMap<String, Fingerprint> {
     let parts = [
         ("PCI devices", json::text(&devices(domain, host, recipes))),
         ("NUMA nodes", json::text(&nodes(&host.numa))),
@@ -63,8 +67,8 @@ pub(super) fn digests(domain: &Domain, host: &Host, recipes: &Recipes) -> BTreeM
             json::text(&(host.address_bits, host.iommufd)),
         ),
     ];
-    let digest = |(name, text): (&str, String)| (name.to_owned(), Digest::of(text.as_bytes()));
-    parts.into_iter().map(digest).collect()
+    let fingerprint = |(name, text): (&str, String)| (name.to_owned(), Fingerprint::of(&text));
+    parts.into_iter().map(fingerprint).collect()
 }
 
 fn devices<'a>(domain: &Domain, host: &'a Host, recipes: &Recipes) -> Vec<DeviceFacts<'a>> {

@@ -5,7 +5,6 @@
 
 mod basis;
 mod diff;
-mod digest;
 mod facts;
 mod form;
 mod piece;
@@ -13,6 +12,7 @@ mod replaced;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fingerprint::Fingerprint;
 use crate::plan::{Change, PlanInput};
 use crate::rewrite::{self, Rewrite};
 use domain::code::Code;
@@ -22,7 +22,6 @@ use domain::{Definition, DomainUuid};
 
 pub use basis::Basis;
 pub use diff::{Hunk, Reason};
-pub use digest::Digest;
 pub use form::{Addition, Note, PlannedDevice};
 
 /// The version of the form.
@@ -56,8 +55,8 @@ pub struct SavedPlan {
     pub changed: bool,
     /// The completed definition.
     pub text: String,
-    /// Digest of the completed definition.
-    pub result: Digest,
+    /// Fingerprint of the completed definition.
+    pub result: Fingerprint,
 }
 
 /// What is said beside a completed text.
@@ -116,7 +115,7 @@ impl SavedPlan {
             notes: plan.notes.iter().map(Note::of).collect(),
             hunks,
             changed: after != text,
-            result: Digest::of(after.as_bytes()),
+            result: Fingerprint::of(&after),
             text: after,
         })
     }

@@ -66,7 +66,7 @@ fn a_plan_is_read_as_it_was_saved_and_still_holds() {
                 .check(&definition(&inputs.text), &inputs.input())
                 .is_ok()
     );
-    assert_eq!(saved.result, Digest::of(saved.text.as_bytes()));
+    assert_eq!(saved.result, Fingerprint::of(&saved.text));
 }
 
 #[test]
