@@ -1,4 +1,4 @@
-//! How long a bind may take, by driver.
+//! The time limit of a bind, by driver.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use kernel_glue::driver::DriverName;
 
 use planner::recipe::{Recipe, Recipes, UNSAID};
 
-/// How long a bind to the drivers of the recipes may take.
+/// The time limits of binds to the recipes' drivers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindLimits(BTreeMap<DriverName, Duration>);
 
 impl BindLimits {
-    /// By the recipes in force; of several that name one driver the longest counts.
+    /// The limits of the recipes in force; if several recipes name one driver, the longest counts.
     #[must_use]
     pub fn of_recipes(recipes: &Recipes) -> Self {
         let mut limits = BTreeMap::new();
@@ -28,13 +28,13 @@ impl BindLimits {
         Self(limits)
     }
 
-    /// For the driver that `is_it` knows by the names that recipes give it.
+    /// The limit for the driver that `is_it` recognises by its name in recipes.
     pub fn of(&self, is_it: impl Fn(&DriverName) -> bool) -> Duration {
         let named = self.0.iter().filter(|(name, _)| is_it(name));
         named.map(|(_, limit)| *limit).max().unwrap_or(UNSAID)
     }
 
-    /// For any driver, also one that no recipe names.
+    /// The limit for any driver, including one that no recipe names.
     #[must_use]
     pub fn longest(&self) -> Duration {
         self.0.values().copied().fold(UNSAID, Duration::max)

@@ -1,7 +1,7 @@
-//! A kernel whose writes run in disposable children, each with a deadline.
+//! A kernel whose writes run in child processes, each with a deadline.
 //!
-//! A write that binds or unbinds can block in the kernel where no signal reaches it (the unbind of a
-//! busy `nvidia`, a device lock), and so can modprobe. A child that is stuck there is left behind; the agent goes on.
+//! A write that binds or unbinds can block in the kernel, where no signal interrupts it (the unbind of a busy `nvidia`,
+//! a device lock), and so can modprobe. A stuck child is left running; the agent continues.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,21 +25,21 @@ use crate::helper::Running;
 use crate::probe;
 use crate::request::{Request, Written, command, no_answer, written};
 
-/// A write that no probe waits in.
+/// The deadline of a write without a probe.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 
-/// A module of a VFIO driver, which probes nothing by itself.
+/// The deadline of loading a VFIO driver's module, which probes nothing by itself.
 pub(crate) const LOADING: Duration = Duration::from_secs(30);
 
-/// After this long it is said that a write is waited for,
+/// After this time the agent logs that it waits for a write,
 const FIRST_WORD: Duration = Duration::from_secs(2);
-/// and after this long again.
+/// and repeats it after this time.
 const NEXT_WORD: Duration = Duration::from_secs(10);
 
-/// How long binds may take now; called for each write, since recipes are read again under us.
+/// The current time limits of binds; called for each write, because recipes may be reloaded.
 pub type Limits = Box<dyn Fn() -> BindLimits + Send + Sync>;
 
-/// The live kernel, written to by children of this program.
+/// The live kernel, written by children of this program.
 pub struct InChild {
     live: Live,
     root: PathBuf,
@@ -50,7 +50,7 @@ pub struct InChild {
     ended: Arc<Notify>,
 }
 
-/// What a child works on.
+/// The object that a child changes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Object {
     Device(PciAddress),
@@ -73,19 +73,19 @@ impl InChild {
         }
     }
 
-    /// The same, which waits so long for a module to be loaded.
+    /// Sets the time limit for loading a module.
     #[must_use]
     pub fn with_loading(self, loading: Duration) -> Self {
         Self { loading, ..self }
     }
 
-    /// Told of each write that was stuck and has ended.
+    /// Notifies `ended` of each stuck write that has ended.
     #[must_use]
     pub fn ended(&self) -> Arc<Notify> {
         self.ended.clone()
     }
 
-    /// Runs a child for as long as it may take; one that is stuck is left behind, and remembered.
+    /// Runs a child within its time limit; a stuck one is left running, and remembered.
     fn within(
         &self,
         object: Object,
@@ -113,12 +113,12 @@ impl InChild {
     }
 
     fn deadline(&self, attribute: &Attribute) -> Duration {
-        // Where it cannot be seen the name counts as it is.
+        // If the lookup fails, the name is used unchanged.
         let registered = |name: &DriverName| self.live.registered(name.as_str()).unwrap_or(None);
         deadline(attribute, &(self.limits)(), registered)
     }
 
-    /// Never works on top of what is still stuck.
+    /// Refuses an object with a stuck write.
     fn refuse_stuck(&self, object: &Object) -> Result<(), Errno> {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = stuck.get(object).and_then(Running::now);
@@ -237,7 +237,7 @@ fn device_in(text: &str) -> Result<PciAddress, Errno> {
     text.parse().map_err(|_| Errno::EINVAL)
 }
 
-/// `registered` says under which name the host has a recipe's driver.
+/// `registered` returns the host's name of a recipe's driver.
 fn deadline(
     attribute: &Attribute,
     limits: &BindLimits,
@@ -247,7 +247,7 @@ fn deadline(
         Attribute::Bind(driver) => {
             limits.of(|name| name == driver || registered(name).as_ref() == Some(driver))
         }
-        // A barrier waits for a bind under way, and the kernel chooses who probes: to any driver.
+        // A barrier waits for a bind in progress, and the kernel chooses the driver: use the limit of any driver.
         Attribute::Probe | Attribute::Barrier(_) => limits.longest(),
         Attribute::Override(_) | Attribute::Unbind(_) | Attribute::UnbindLock(_) => DEADLINE,
     }

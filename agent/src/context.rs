@@ -1,6 +1,6 @@
-//! What both halves of the agent see: the host, the recipes, the versions and the configuration.
+//! The context of both halves of the agent: the host, the recipes, the versions and the configuration.
 //!
-//! Holds no libvirt handle, since the hook's half has it too.
+//! Has no libvirt handle, because the hook's half uses it, too.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,23 +17,23 @@ use planner::from_libvirt::KnownNetworks;
 use planner::recipe::Recipes;
 use settings::config::Config;
 
-/// Reads the host anew; called for each operation, since drivers change under us.
+/// Reads the host; called for each operation, because other programs change drivers.
 pub type ReadHost = Box<dyn Fn() -> Result<Host, Failure> + Send + Sync>;
 
-/// The surroundings of every operation.
+/// The context of every operation.
 pub struct Context {
     read_host: ReadHost,
-    /// What libvirt said of itself.
+    /// The versions that libvirt reported.
     pub known_versions: KnownVersions,
-    /// The networks that it named.
+    /// The networks that libvirt reported.
     pub networks: KnownNetworks,
-    /// Domains whose preparation was taken back.
+    /// Domains whose preparation was reverted.
     pub opted_out: OptedOut,
-    /// What was tried for definitions and did not last.
+    /// Attempts that did not last.
     pub attempts: Attempts,
-    /// What VFIO showed of devices when somebody asked.
+    /// Regions that VFIO reported on request.
     pub shown: Shown,
-    /// What can be replaced while the agent runs.
+    /// Rules that can be replaced while the agent runs.
     rules: RwLock<Arc<Rules>>,
 }
 
@@ -47,7 +47,7 @@ pub struct Rules {
 }
 
 impl Context {
-    /// Surroundings on the host that `read_host` reads.
+    /// The context of the host that `read_host` reads.
     #[must_use]
     pub fn new(
         read_host: ReadHost,
@@ -74,15 +74,15 @@ impl Context {
         rules.clone()
     }
 
-    /// Puts other rules into force; operations that have begun end by the old ones.
+    /// Replaces the rules; operations that have begun use the old ones until they end.
     pub fn reload(&self, rules: Rules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
-    /// The host as it is now, with what VFIO showed of its devices before.
+    /// The present host, with the regions that VFIO reported before.
     ///
     /// # Errors
-    /// A refusal when it cannot be read.
+    /// A refusal if it cannot be read.
     pub fn host(&self) -> Result<Host, Refusal> {
         let host = (self.read_host)();
         let mut host = host.map_err(|failure| {

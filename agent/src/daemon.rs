@@ -1,4 +1,4 @@
-//! Puts the agent together: site, assigner, libvirt half and bus objects.
+//! Starts the agent: context, assigner, libvirt half and bus objects.
 
 use std::future::Future;
 use std::io;
@@ -51,28 +51,28 @@ use domain::code::Code;
 use planner::recipe::LoadError;
 use settings::config::{Config, ConfigError};
 
-/// Where versions and regions are kept unless an argument says otherwise.
+/// The default directory of versions and regions.
 pub const STATE: &str = "/var/lib/variantd";
 
-/// Where libvirt's system daemon keeps definitions of guests of QEMU.
+/// The directory in which libvirt's system daemon keeps definitions of QEMU guests.
 const DEFINITIONS: &str = "etc/libvirt/qemu";
 
-/// How long the recovery of what was cut off may keep the agent from serving.
+/// Maximum delay of the start by the recovery of interrupted changes.
 const BEFORE_SERVING: Duration = Duration::from_secs(2);
 
-/// How long each step of the start on the bus may take; the bus has shorter deadlines where it is waited for, and systemd's is 90 s.
+/// Timeout of each step of the start on the bus; the bus has shorter timeouts for its callers, and systemd's is 90 s.
 const STEP: Duration = Duration::from_secs(30);
 
-/// Where the agent finds and keeps things.
+/// The paths of the agent.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The configuration file; `recipes.d` and `reserved.d` are beside it.
     pub config: PathBuf,
     /// Lost at reboot: records and published devices.
     pub run: PathBuf,
-    /// Cache over a reboot: learned versions and regions.
+    /// Cache that survives a reboot: versions and regions.
     pub state: PathBuf,
-    /// Where `sys` and `proc` are.
+    /// The directory of `sys` and `proc`.
     pub root: PathBuf,
     /// libvirt's connection URI.
     pub uri: String,
@@ -81,10 +81,10 @@ pub struct Places {
 /// The agent cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The configuration cannot be used.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A recipe cannot be used.
+    /// A recipe is invalid.
     #[error(transparent)]
     Recipe(#[from] LoadError),
     /// The host cannot be read.
@@ -99,34 +99,34 @@ pub enum StartError {
     /// Another agent serves.
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    /// The name on the bus cannot be had.
+    /// The bus name cannot be acquired.
     #[error("cannot serve 'org.variantd1' on the system bus: {0}")]
     Name(NameError),
-    /// The bus, or the name on it, cannot be had.
+    /// The bus, or the name on it, is not available.
     #[error("cannot serve 'org.variantd1' on the system bus")]
     Bus(#[from] zbus::Error),
-    /// The devices cannot be shown there.
+    /// The devices cannot be published on the bus.
     #[error("cannot show the devices on the system bus: {0}")]
     Show(#[from] BusError),
-    /// A step of the start did not end.
+    /// A step of the start did not end in time.
     #[error(
         "cannot {step}: it did not end within {} s; systemd starts variantd again",
         STEP.as_secs()
     )]
     Late {
-        /// What was to be done.
+        /// The step.
         step: &'static str,
     },
-    /// libvirt's hook could not ask.
+    /// The hook's socket cannot be opened.
     #[error("cannot listen for libvirt's hook: {0}")]
     Hook(io::Error),
-    /// Our own program cannot be found.
+    /// The path of the running program is unknown.
     #[error("cannot find the running program")]
     Program(#[from] io::Error),
-    /// A reservation cannot be used.
+    /// A reservation is invalid.
     #[error(transparent)]
     Reserve(#[from] ReserveError),
-    /// The program that writes to the host is not there.
+    /// The program that writes to the host does not exist.
     #[error(transparent)]
     Child(#[from] ProgramError),
 }
@@ -141,7 +141,7 @@ impl From<NameError> for StartError {
 }
 
 impl StartError {
-    /// Whether another agent serves already.
+    /// True if another agent runs already.
     #[must_use]
     pub fn is_second(&self) -> bool {
         let Self::Instance(error) = self else {
@@ -153,28 +153,28 @@ impl StartError {
 
 /// The agent, serving.
 pub struct Daemon {
-    /// What it tells systemd.
+    /// Sends messages to systemd.
     pub supervisor: Supervisor,
-    /// When it may end by itself.
+    /// Decides when the agent may exit by itself.
     pub idle: Idle,
     /// The service; ends when dropped.
     pub manager: Served,
-    /// Says when the name is lost to another process.
+    /// Reports that another process took the name.
     pub lost: Lost,
-    /// Where libvirt's hook asks; none where the run directory cannot be written.
+    /// The hook's socket; none if the run directory cannot be written.
     pub socket: Option<hook::Socket>,
     /// Reads configuration and recipes again.
     pub reload: Arc<Reload>,
-    /// Keeps other agents from the run directory.
+    /// Locks the run directory against other agents.
     pub instance: Instance,
 }
 
-/// Starts everything; libvirt need not be there yet.
+/// Starts everything; libvirt need not run yet.
 ///
 /// # Errors
-/// Names what is missing.
+/// Names what failed.
 pub async fn start(places: &Places) -> Result<Daemon, StartError> {
-    // Before anything is read or recovered: another agent may be at it.
+    // Before anything is read or recovered: another agent may be changing it.
     let instance = Instance::hold(&places.run)?;
     let free = bus::require_free(SERVICE);
     in_time("ask the system bus who has our name", free).await?;
@@ -184,14 +184,14 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let (assigner, ended) = assigner(places, context.clone())?;
     let assigner = Arc::new(assigner.with_services(Arc::new(Systemd)));
     tokio::spawn(assign::try_again(assigner.clone(), ended));
-    // Before a guest asks for a device that a bind by hand was cut off at; but where a write is still under way,
-    // which may take as long as a probe, nobody else waits for it.
+    // Before a guest requests a device whose manual bind was interrupted. A write that is still in progress may take as
+    // long as a probe; only that device waits for it.
     let manual = assigner.clone();
     let manual =
         tokio::task::spawn_blocking(move || manual.recover_manually(None, Unwilling::Kept));
     let _ = timeout(BEFORE_SERVING, manual).await;
     let resumed = assigner.clone();
-    // May wait for the kernel; a hook that asks for one of these domains meanwhile comes after it.
+    // May wait for the kernel; a hook call for one of these domains waits for it.
     tokio::task::spawn_blocking(move || resumed.resume());
     let (events, seen) = unbounded_channel();
     let (repairs, wanted) = unbounded_channel();
@@ -241,7 +241,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     })
 }
 
-/// Where the run directory is full or read-only and systemd has passed no socket, the bus is served all the same.
+/// If the run directory is full or read-only and systemd has passed no socket, the bus is served anyway.
 fn socket(run: &Path, hook: Hook, thread: &Handle) -> Result<Option<hook::Socket>, StartError> {
     match hook::Socket::listen(run, hook, thread) {
         Ok(socket) => Ok(Some(socket)),
@@ -253,8 +253,8 @@ fn socket(run: &Path, hook: Hook, thread: &Handle) -> Result<Option<hook::Socket
     }
 }
 
-/// Where the run directory is full or read-only, the agent serves what needs no file: files with the same text are not
-/// written again, an assignment is refused for its record (`VD-BND-010`), and the publisher tries again.
+/// If the run directory is full or read-only, the agent serves everything that needs no file: unchanged files are not
+/// written again, an assignment is refused for its record (`VD-BND-010`), and the publisher retries.
 fn published(context: &Context, run: &Path) -> Result<(), StartError> {
     match inventory::publish(context, run) {
         Ok(devices) => info!("{devices} devices are covered by a recipe"),
@@ -267,7 +267,7 @@ fn published(context: &Context, run: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Awaits a step of the start. A reply that never comes ends the agent with an error, and systemd starts it again.
+/// Awaits a step of the start. A reply that never comes ends the agent with an error, and systemd restarts it.
 async fn in_time<T, E>(
     step: &'static str,
     work: impl Future<Output = Result<T, E>>,
@@ -281,7 +281,7 @@ where
     }
 }
 
-/// Everything is there before the name is.
+/// All objects exist before the agent owns the name.
 async fn serve(manager: Manager, run: &Path) -> Result<Served, StartError> {
     let sources = Sources {
         context: manager.context.clone(),
@@ -312,10 +312,10 @@ fn idle(manager: Manager) -> Idle {
     }
 }
 
-/// Binds what is reserved for guests; returns how many reservations are not in force.
+/// Binds the reserved devices; returns how many reservations are not in force.
 ///
 /// # Errors
-/// When configuration, recipes or host cannot be read: nothing is bound then.
+/// Configuration, recipes or host cannot be read: nothing is bound then.
 pub fn reserve(places: &Places) -> Result<usize, StartError> {
     let _instance = migrating(&places.run)?;
     let context = context(places)?;
@@ -327,7 +327,7 @@ pub fn reserve(places: &Places) -> Result<usize, StartError> {
 /// The driver for the override of a device that has just appeared, if it is reserved.
 ///
 /// # Errors
-/// As [`reserve`]; when its reservation cannot be used.
+/// As [`reserve`]; or its reservation is invalid.
 pub fn reserved(places: &Places, device: PciAddress) -> Result<Option<DriverName>, StartError> {
     let _instance = migrating(&places.run)?;
     let root = places.root.clone();
@@ -338,21 +338,21 @@ pub fn reserved(places: &Places, device: PciAddress) -> Result<Option<DriverName
     Ok(reserve::claim(&assigner, &host, all, device)?)
 }
 
-/// The run directory, where an older version has left something there: that is migrated by its owner alone, and an agent of
-/// that version may still be running.
+/// Locks the run directory if an older version left files there: only the owner of the directory may migrate them, and
+/// an agent of that version may still run.
 fn migrating(run: &Path) -> Result<Option<Instance>, InstanceError> {
     if !Records::has_older(run) {
         return Ok(None);
     }
     match Instance::hold(run) {
-        // Another one has migrated it meanwhile.
+        // Another process has migrated it meanwhile.
         Err(_) if !Records::has_older(run) => Ok(None),
         held => held.map(Some),
     }
 }
 
-/// A host of one device, or of none where that is not there: udev waits for each that appears, and reads of the
-/// others would take as long as there are others.
+/// A host with one device, or an empty one if the device does not exist: udev waits for each device that appears, and
+/// reading all devices would take too long.
 fn alone(root: &Path, device: PciAddress) -> Result<Host, Failure> {
     match Device::read(root, device) {
         Ok((found, gaps)) => Ok(Host {
@@ -382,7 +382,7 @@ fn context_on(places: &Places, read_host: ReadHost) -> Result<Arc<Context>, Star
     Ok(Arc::new(context))
 }
 
-/// With what is told of writes that were stuck and have ended.
+/// Receives a notification for each stuck write that has ended.
 fn assigner(places: &Places, context: Arc<Context>) -> Result<(Assigner, Arc<Notify>), StartError> {
     let root = places.root.clone();
     let recipes = context.clone();
@@ -407,7 +407,7 @@ fn rules(config: &Path) -> Result<Rules, StartError> {
     })
 }
 
-/// A mistake in the new files leaves the old rules in force.
+/// An error in the new files keeps the old rules.
 fn reload(
     places: Places,
     context: Arc<Context>,

@@ -8,7 +8,7 @@ use domain::refusal::Refusal;
 /// A domain was not prepared.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PrepareError {
-    /// We will not.
+    /// variantd refuses.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// There is no such definition.
@@ -17,12 +17,12 @@ pub enum PrepareError {
          is made with 'variantctl create FILE'"
     )]
     NotFound(String),
-    /// libvirt said no, or could not be asked.
+    /// libvirt returned an error, or could not be reached.
     #[error("cannot prepare domain '{domain}': {why}")]
     Libvirt {
         /// The domain.
         domain: String,
-        /// Why.
+        /// The error.
         why: LibvirtError,
     },
 }

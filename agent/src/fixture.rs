@@ -1,4 +1,4 @@
-//! The host and guests of the planner's tests with a modelled kernel and surroundings, for tests.
+//! The host and guests of the planner's tests, with a modelled kernel and a context, for tests.
 
 use std::sync::Arc;
 
@@ -18,19 +18,19 @@ use settings::config::Config;
 
 pub(crate) const VARIANT: &str = "nvgrace_gpu_vfio_pci";
 
-/// A kernel with that host, where the variant driver is a module still to be loaded.
+/// A kernel with that host, where the variant driver is a module that is not loaded.
 pub(crate) fn kernel() -> Arc<Model> {
     kernel_of(&host())
 }
 
-/// A kernel with `host`, where the variant driver is a module still to be loaded.
+/// A kernel with `host`, where the variant driver is a module that is not loaded.
 pub(crate) fn kernel_of(host: &Host) -> Arc<Model> {
     let model = Model::from_host(host);
     model.add_module(VARIANT, driver(VARIANT));
     Arc::new(model)
 }
 
-/// Surroundings with that host, the shipped recipes and the newest tested versions.
+/// A context with that host, the shipped recipes and the newest tested versions.
 pub(crate) fn context(config: Config) -> (tempfile::TempDir, Arc<Context>) {
     context_of(host(), config)
 }
@@ -40,7 +40,7 @@ pub(crate) fn context_of(host: Host, config: Config) -> (tempfile::TempDir, Arc<
     context_reading(Box::new(move || Ok(host.clone())), config)
 }
 
-/// The same with a host that is read anew each time.
+/// The same with a host that is read each time.
 pub(crate) fn context_reading(
     read_host: ReadHost,
     config: Config,
@@ -57,8 +57,8 @@ pub(crate) fn context_reading(
     (directory, Arc::new(context))
 }
 
-/// Methods of a [`kernel_glue::kernel::Kernel`] that the model in its field `model` answers: what a test's kernel does not
-/// change.
+/// Methods of a [`kernel_glue::kernel::Kernel`] that forward to the model in field `model`: the ones that a test's
+/// kernel does not change.
 macro_rules! as_the_model {
     ($($method:ident)*) => { $($crate::fixture::as_the_model!(@ $method);)* };
     (@ write) => {

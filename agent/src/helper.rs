@@ -1,13 +1,13 @@
-//! A helper: a program of ours that is started for one request, answers it and ends. All of them speak this.
+//! A helper: one of our programs, started for one request; it replies and exits. All helpers use this protocol.
 //!
 //! ```text
 //! parent --request, JSON, then the end of the pipe--> standard input
-//! parent <--answer, JSON-- standard output;  what the program complains about: standard error
+//! parent <--reply, JSON-- standard output;  the program's own errors: standard error
 //! ```
 //!
-//! An answer counts once its helper has ended: until then the helper holds what it works on. One that is late is left behind, or
-//! ended where it holds nothing; a process that is stuck in the kernel cannot be ended. Its arguments say to ps(1) what it does, and
-//! nothing reads them.
+//! A reply counts once its helper has exited: until then the helper holds its object. A late helper is left running, or
+//! killed if it holds nothing; a process that is stuck in the kernel cannot be killed. Its arguments only describe it
+//! in ps(1); no code reads them.
 
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// Bytes of the longest request: a definition of 1 MiB, escaped.
+/// Maximum size of a request: a definition of 1 MiB, escaped.
 const LONGEST: u64 = 8 << 20;
 /// Bytes of a program's standard error that are shown.
 const COMPLAINT: u64 = 1 << 10;
@@ -29,21 +29,21 @@ const COMPLAINT: u64 = 1 << 10;
 /// There is no answer.
 #[derive(Debug, Error)]
 pub enum HelperError {
-    /// The program cannot be started, or spoken with.
+    /// The program cannot be started, or the pipes failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It ended without an answer.
+    /// It exited without a reply.
     #[error("it ended without an answer{}", told(.words))]
     Silent {
-        /// With this status, where it was not killed.
+        /// Its exit status, if it was not killed.
         status: Option<i32>,
-        /// With these words, its own or the dynamic loader's.
+        /// Its error output, from itself or the dynamic loader.
         words: String,
     },
 }
 
 impl HelperError {
-    /// The thread that waited is gone.
+    /// The thread that waited has ended.
     fn unheard() -> Self {
         Self::Silent {
             status: None,
@@ -51,7 +51,8 @@ impl HelperError {
         }
     }
 
-    /// A library that the program needs is not there (ld.so(8) ends with the status of a shell that finds no program).
+    /// True if a library that the program needs is missing (ld.so(8) exits with the status of a shell that finds no
+    /// program).
     #[must_use]
     pub fn is_unloaded(&self) -> bool {
         matches!(
@@ -64,7 +65,7 @@ impl HelperError {
     }
 }
 
-/// `: WORDS`, where there are some.
+/// `: TEXT`, if there is text.
 fn told(words: &str) -> String {
     match words.is_empty() {
         true => String::new(),
@@ -77,16 +78,16 @@ fn told(words: &str) -> String {
 pub struct Running<T> {
     answer: mpsc::Receiver<Result<T, HelperError>>,
     child: Arc<Mutex<Child>>,
-    /// Nobody waits for it any more.
+    /// Set when no caller waits for it any more.
     late: Arc<AtomicBool>,
 }
 
 impl<T: DeserializeOwned + Send + 'static> Running<T> {
-    /// Starts the program with a request. A thread waits for the answer, and calls `came_late` where it comes after its deadline;
-    /// without a thread nothing runs.
+    /// Starts the program with a request. A thread waits for the reply, and calls `came_late` if it comes after its
+    /// deadline; without a thread nothing runs.
     ///
     /// # Errors
-    /// When there is no process or thread.
+    /// There is no process or thread.
     pub fn start(
         mut command: Command,
         request: &impl Serialize,
@@ -115,12 +116,13 @@ impl<T: DeserializeOwned + Send + 'static> Running<T> {
         })
     }
 
-    /// The answer; `None` when the helper has not ended within `limit`.
+    /// The reply; `None` if the helper has not exited within `limit`.
     pub fn within(&self, limit: Duration) -> Option<Result<T, HelperError>> {
         self.told_within(limit, &[limit], |_| {})
     }
 
-    /// The same, which says after each of the pauses, and again after the last of them, how long it has waited.
+    /// The same, and calls back after each of the pauses, and then after each repetition of the last, with the elapsed
+    /// time.
     pub fn told_within(
         &self,
         limit: Duration,
@@ -146,16 +148,16 @@ impl<T: DeserializeOwned + Send + 'static> Running<T> {
         self.now()
     }
 
-    /// The answer, however long it takes.
+    /// Waits for the reply without a limit.
     ///
     /// # Errors
-    /// As [`Self::start`], or the helper ended without one.
+    /// As [`Self::start`], or the helper exited without one.
     pub fn wait(&self) -> Result<T, HelperError> {
         let silent = |_| Err(HelperError::unheard());
         self.answer.recv().unwrap_or_else(silent)
     }
 
-    /// The answer, where it has come.
+    /// The reply, if it has come.
     pub fn now(&self) -> Option<Result<T, HelperError>> {
         match self.answer.try_recv() {
             Ok(answer) => Some(answer),
@@ -164,14 +166,14 @@ impl<T: DeserializeOwned + Send + 'static> Running<T> {
         }
     }
 
-    /// Ends a helper that only reads, and holds nothing.
+    /// Kills a helper that only reads, and holds nothing.
     pub fn end(self) {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = child.kill();
     }
 }
 
-/// Hands the request over, and reads what comes of it until the helper has ended.
+/// Sends the request, and reads the reply until the helper has exited.
 fn exchange<T: DeserializeOwned>(child: &Mutex<Child>, request: &[u8]) -> Result<T, HelperError> {
     let (input, output, complaint, id) = {
         let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +188,7 @@ fn exchange<T: DeserializeOwned>(child: &Mutex<Child>, request: &[u8]) -> Result
     let read = output.map_or(Ok(0), |mut output| output.read_to_end(&mut answer));
     let complaint = complaint.map(|complaint| complaint.take(COMPLAINT));
     let heard = complaint.map_or(Ok(0), |mut complaint| complaint.read_to_end(&mut words));
-    // Seen before it is reaped, so that its number is its own for as long as it may be ended.
+    // Checked before it is reaped, so that its pid is valid for as long as it may be killed.
     let _ = waitid(
         WaitId::Pid(id),
         WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
@@ -199,7 +201,7 @@ fn exchange<T: DeserializeOwned>(child: &Mutex<Child>, request: &[u8]) -> Result
     serde_json::from_slice(&answer).map_err(|_| HelperError::Silent { status, words })
 }
 
-/// The helper's side: reads the request, and writes what `reply` says.
+/// The helper's side: reads the request, and writes the result of `reply`.
 pub fn serve<R: DeserializeOwned>(
     program: &str,
     reply: impl FnOnce(R) -> serde_json::Result<Vec<u8>>,

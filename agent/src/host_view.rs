@@ -1,6 +1,6 @@
-//! One look at the surroundings: what one operation reads of host, recipes and versions.
+//! A view of the context: what one operation reads of host, recipes and versions.
 //!
-//! The host is read at most once, and not at all for a domain without host devices.
+//! Reads the host at most once, and not at all for a domain without host devices.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -21,33 +21,33 @@ use planner::rewrite::{self, Rewrite};
 use planner::saved_plan::SavedPlan;
 use planner::target::Target;
 
-/// What one operation sees.
+/// The inputs of one operation.
 pub struct HostView<'a> {
     context: &'a Context,
-    /// The rules in force when it began.
+    /// The rules at its start.
     pub rules: Arc<Rules>,
     host: OnceCell<Host>,
-    /// libvirt's own word on iommufd for the domain that is looked at.
+    /// libvirt's answer about iommufd for this domain.
     pub(crate) iommufd: Option<bool>,
-    /// What is looked at are definitions as libvirt formats them.
+    /// The definitions are formatted by libvirt.
     pub(crate) formatted: bool,
-    /// What libvirt says beside its versions: its networks as they were when it was asked last.
+    /// libvirt's other answers: its networks as of the last query.
     pub(crate) libvirt: FromLibvirt,
 }
 
-/// How far a domain is the agent's business.
+/// How far a domain concerns the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Not at all.
+    /// An unrelated guest.
     None,
-    /// It is completed only when somebody asks.
+    /// It is completed only on request.
     OnRequest,
     /// It is completed as soon as it is defined.
     OnDefine,
 }
 
 impl Context {
-    /// One look at the surroundings, for one operation.
+    /// A view of the context for one operation.
     #[must_use]
     pub fn look(&self) -> HostView<'_> {
         HostView::new(self, self.rules())
@@ -69,10 +69,10 @@ impl<'a> HostView<'a> {
         }
     }
 
-    /// The host, as it was when first asked for.
+    /// The host, as read at the first call.
     ///
     /// # Errors
-    /// A refusal when it cannot be read.
+    /// A refusal if it cannot be read.
     pub fn host(&self) -> Result<&Host, Refusal> {
         if let Some(host) = self.host.get() {
             return Ok(host);
@@ -81,10 +81,10 @@ impl<'a> HostView<'a> {
         Ok(self.host.get_or_init(|| host))
     }
 
-    /// A device of the host; `None` when it is certainly not there.
+    /// A device of the host; `None` if it certainly does not exist.
     ///
     /// # Errors
-    /// A refusal when the host, or what decides of the device, cannot be read.
+    /// A refusal if the host, or a decisive file of the device, cannot be read.
     pub fn device(&self, address: PciAddress) -> Result<Option<&Device>, Refusal> {
         let host = self.host()?;
         match host.doubt(address) {
@@ -96,16 +96,16 @@ impl<'a> HostView<'a> {
     /// Completes a definition for this host.
     ///
     /// # Errors
-    /// The engine's refusal.
+    /// The planner's refusal.
     pub fn rewrite(&self, definition: &Definition, replace: bool) -> Result<Rewrite, Refusal> {
         rewrite::rewrite(definition, &self.input(replace)?)
     }
 
-    /// Completes an incoming or restored guest; empty when nothing is missing. One with a mark was completed where it
-    /// comes from, and must look here as it did there.
+    /// Completes an incoming or restored guest; empty if nothing is missing. A guest with a mark was completed on its
+    /// source host, and must look the same here.
     ///
     /// # Errors
-    /// The engine's refusal.
+    /// The planner's refusal.
     pub fn filter(&self, definition: &Definition) -> Result<String, Refusal> {
         if definition.domain().mark.is_some() {
             return Ok(String::new());
@@ -120,12 +120,12 @@ impl<'a> HostView<'a> {
     /// Plans a definition for this host, in the form that people read and save.
     ///
     /// # Errors
-    /// The engine's refusal.
+    /// The planner's refusal.
     pub fn propose(&self, definition: &Definition, replace: bool) -> Result<SavedPlan, Refusal> {
         SavedPlan::make(definition, &self.input(replace)?)
     }
 
-    /// Passes when a saved plan is what is planned for a definition now.
+    /// Checks that a saved plan equals the present plan of a definition.
     ///
     /// # Errors
     /// As [`SavedPlan::check`].
@@ -136,16 +136,16 @@ impl<'a> HostView<'a> {
     /// Checks that a definition is complete for this host.
     ///
     /// # Errors
-    /// The engine's refusal.
+    /// The planner's refusal.
     pub fn verify(&self, definition: &Definition) -> Result<Plan, Refusal> {
         rewrite::verify(definition, &self.input(false)?)
     }
 
-    /// Whether a domain has the agent's mark or a device with a recipe, and when such devices'
-    /// definitions are completed.
+    /// Whether a domain has the agent's mark or a device with a recipe, and when definitions with such devices are
+    /// completed.
     ///
     /// # Errors
-    /// When the host cannot be read.
+    /// The host cannot be read.
     pub fn interest(&self, domain: &Domain) -> Result<Interest, Refusal> {
         if domain.hostdevs.is_empty() && domain.mark.is_none() {
             return Ok(Interest::None);
@@ -159,11 +159,11 @@ impl<'a> HostView<'a> {
         })
     }
 
-    /// The domain's devices that are given to it by us, with the driver their recipe names: those
-    /// that are prepared on define, and those that somebody had prepared.
+    /// The domain's devices that variantd assigns, with the driver that their recipe names: those that are prepared on
+    /// define, and those that were prepared on request.
     ///
     /// # Errors
-    /// When the host cannot be read.
+    /// The host cannot be read.
     pub fn covered(&self, domain: &Domain) -> Result<Vec<(PciAddress, DriverName)>, Refusal> {
         if domain.hostdevs.is_empty() {
             return Ok(Vec::new());
@@ -215,7 +215,7 @@ impl<'a> HostView<'a> {
     }
 }
 
-/// What cannot be read is not taken for what is not there.
+/// An unreadable device does not count as a missing one.
 fn unknown(device: PciAddress, gap: &Gap) -> Refusal {
     let reason = format!("cannot read '{}': {}", gap.path, gap.reason);
     let hint = "see 'journalctl -k' for the device, and try again";

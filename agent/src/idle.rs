@@ -1,4 +1,4 @@
-//! When the agent may end by itself: `idle_exit` is set, and for so long nobody asked and nothing needs it.
+//! When the agent may exit by itself: `idle_exit` is set, there was no call for that long, and nothing needs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::context::Context;
 use crate::reserve::Reservations;
 use crate::worker::Worker;
 
-/// Between two looks whether `idle_exit` was set by a reload.
+/// Interval of checks whether a reload set `idle_exit`.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// What keeps the agent.
+/// The reasons to keep running.
 pub struct Idle {
     pub(crate) callers: Callers,
     pub(crate) context: Arc<Context>,
@@ -25,7 +25,7 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// Returns once the agent is not needed any more; never while `idle_exit` is not set.
+    /// Returns when the agent is no longer needed; never while `idle_exit` is not set.
     pub async fn reached(&self) {
         loop {
             let limit = self.context.rules().config.idle_exit;
@@ -33,7 +33,7 @@ impl Idle {
                 0 => LOOK,
                 seconds => Duration::from_secs(seconds),
             };
-            // Not the messages of the connection: the watchdog's own go over it, too.
+            // Not the messages of the connection: they include those of the watchdog.
             let before = self.callers.heard();
             sleep(silence).await;
             let is_silent = self.callers.heard() == before;
@@ -43,7 +43,7 @@ impl Idle {
         }
     }
 
-    /// No device is bound, reserved or worked on, no definition is ours to watch, and nothing is under way.
+    /// No device is bound, reserved or being changed, no definition must be watched, and no operation is in progress.
     fn is_unneeded(&self) -> bool {
         self.assigner.unread().is_none()
             && self.assigner.device_states().is_empty()

@@ -1,8 +1,9 @@
-//! The one agent of a run directory: an exclusive lock (flock(2)) on the directory itself, had before anything in it is read.
+//! Ensures one agent per run directory: an exclusive lock (flock(2)) on the directory itself, taken before anything in
+//! it is read.
 //!
-//! A second agent would recover, that is unbind, what the first is binding. The lock is on the directory, so that it can be
-//! had where nothing can be written; the kernel drops it with the process, however that ends. The name on the bus is
-//! looked at as well: it keeps out an agent that was given another run directory.
+//! A second agent would recover, that is unbind, the devices that the first is binding. The lock is on the directory,
+//! so that it also works if nothing can be written; the kernel releases it with the process. The bus name is checked as
+//! well, against an agent with another run directory.
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
@@ -15,32 +16,32 @@ use nix::sys::stat;
 use thiserror::Error;
 use tracing::warn;
 
-/// How long an agent that is ending may still have the lock.
+/// How long an exiting agent may still have the lock.
 const GRACE: Duration = Duration::from_secs(1);
-/// Between two attempts.
+/// Pause between attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Holds the run directory until it is dropped, or its process has ended.
+/// Locks the run directory until it is dropped, or the process ends.
 #[derive(Debug)]
 pub struct Instance(#[expect(dead_code, reason = "held open")] Option<File>);
 
-/// The run directory cannot be had.
+/// The run directory cannot be locked.
 #[derive(Debug, Error)]
 pub enum InstanceError {
-    /// Another agent has it.
+    /// Another agent has locked it.
     #[error("another variantd{} has the run directory '{directory}': stop that one first ('systemctl stop variantd')", with_pid(*pid))]
     Taken {
         /// The directory.
         directory: String,
-        /// The process, where the kernel says it.
+        /// The process, if the kernel reports it.
         pid: Option<u32>,
     },
-    /// Another agent has the name on the bus.
+    /// Another agent owns the bus name.
     #[error("another variantd{} has the name '{name}' on the system bus: stop that one first ('systemctl stop variantd')", with_pid(*pid))]
     Served {
         /// The name.
         name: &'static str,
-        /// The process, where the bus says it.
+        /// The process, if the bus reports it.
         pid: Option<u32>,
     },
     /// It cannot be opened or locked.
@@ -58,11 +59,11 @@ fn with_pid(pid: Option<u32>) -> String {
 }
 
 impl Instance {
-    /// Locks the run directory, which is made when it is missing. Where it cannot be made because nothing can be written,
-    /// there is nothing in it to be taken from another.
+    /// Locks the run directory, and creates it if necessary. If it cannot be created because nothing can be written,
+    /// there is nothing in it to protect.
     ///
     /// # Errors
-    /// When another process has it, or it cannot be opened.
+    /// Another process has locked it, or it cannot be opened.
     pub fn hold(run: &Path) -> Result<Self, InstanceError> {
         let failed = |why| InstanceError::Failed {
             directory: run.display().to_string(),
@@ -95,7 +96,7 @@ impl Instance {
     }
 }
 
-/// Nothing can be made there, now.
+/// Nothing can be created there at present.
 pub(crate) fn is_unwritable(why: &io::Error) -> bool {
     matches!(
         why.kind(),
@@ -105,8 +106,8 @@ pub(crate) fn is_unwritable(why: &io::Error) -> bool {
     )
 }
 
-/// The process that has the flock(2) of a file, by `/proc/locks` (fs/locks.c, `lock_get_status`): `1: FLOCK ADVISORY WRITE PID
-/// MAJOR:MINOR:INODE 0 EOF`. 0 is a process that is not shown here.
+/// The process that has the flock(2) of a file, by `/proc/locks` (fs/locks.c, `lock_get_status`): `1: FLOCK ADVISORY
+/// WRITE PID MAJOR:MINOR:INODE 0 EOF`. 0 is a process that is hidden here.
 pub(crate) fn holder(file: &Metadata) -> Option<u32> {
     let (major, minor) = (stat::major(file.dev()), stat::minor(file.dev()));
     let wanted = format!("{major:02x}:{minor:02x}:{}", file.ino());

@@ -1,7 +1,7 @@
 //! The lists of devices and ids that recipes cover, published for the hook.
 //!
-//! `devices` in the run directory has one address a line, `ids` one PCI id: the hook reads them to know, without asking
-//! the agent, which guests are none of its business. By its id it knows a device that came after `devices` was written.
+//! `devices` in the run directory has one address a line, `ids` one PCI id. The hook reads them to recognise unrelated
+//! guests without contacting the agent. By its id it recognises a device that appeared after `devices` was written.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ use domain::refusal::Refusal;
 use planner::recipe::{Functions, Prepare, Recipe, Recipes};
 use settings::file;
 
-/// What the hook is to read could not be published.
+/// The hook's lists could not be published.
 #[derive(Debug, Error)]
 pub enum PublishError {
     /// The host cannot be read.
@@ -40,10 +40,10 @@ pub fn publish(context: &Context, run: &Path) -> Result<usize, PublishError> {
     update(&context.host()?, &context.rules().recipes, run)
 }
 
-/// As [`publish`], on a host that was just read.
+/// Like [`publish`], for a host that was just read.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// A file cannot be written.
 pub fn update(host: &Host, recipes: &Recipes, run: &Path) -> Result<usize, PublishError> {
     let lines = devices(host, recipes);
     write(&run.join("ids"), &ids(recipes))?;
@@ -51,7 +51,7 @@ pub fn update(host: &Host, recipes: &Recipes, run: &Path) -> Result<usize, Publi
     Ok(lines.lines().count())
 }
 
-/// Replaces a file that the hook reads, where its text is another.
+/// Replaces a file that the hook reads, if its text has changed.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), PublishError> {
     if file::read(path).is_ok_and(|old| old == text) {
         return Ok(());
@@ -70,7 +70,7 @@ fn devices(host: &Host, recipes: &Recipes) -> String {
         .collect()
 }
 
-/// Ids with the kind of function where that is not physical; the hook reads them.
+/// Ids, with the kind of function unless physical; the hook reads them.
 fn ids(recipes: &Recipes) -> String {
     let members = recipes.iter().filter(|recipe| is_due(recipe));
     let members = members.flat_map(|recipe| &recipe.devices);

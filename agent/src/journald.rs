@@ -1,8 +1,8 @@
-//! What systemd's journal gets beside each line: whom it is about, and a message id with an entry in the
-//! catalogue (`variantd.catalog`, systemd.journal-fields(7)).
+//! Fields for systemd's journal: the device and domain of each line, and a message id with an entry in the catalogue
+//! (`variantd.catalog`, systemd.journal-fields(7)).
 //!
-//! Events carry `variantd_device`, `variantd_domain` and `message_id`; the journal has them in capitals, other
-//! logs have the line alone.
+//! Events carry `variantd_device`, `variantd_domain` and `message_id`; the journal has them in capitals, other logs
+//! have only the line.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,11 +12,11 @@ use tracing::Subscriber;
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// A device is on the driver that was wanted.
+/// A device was bound to the wanted driver.
 pub const BOUND: &str = "b9a1c3de5f0742d8a6c41e8f7d2b9350";
-/// A device is back on what it had before.
+/// A device's previous driver was restored.
 pub const GIVEN_BACK: &str = "4c7e0f2b81d3495e9ab6d05f3e7c1824";
-/// A device could not be given back.
+/// A device could not be released.
 pub const NOT_GIVEN_BACK: &str = "e2d85a7719f04b6c8c3f6b0a94d17e53";
 /// A guest's start, or its release, was refused.
 pub const REFUSED: &str = "70b4f6c2a95e4d1fb83d2c7e16a0f948";
@@ -27,7 +27,7 @@ pub const NOT_PREPARED: &str = "8f25b6d1e30c47a9bd14e9f7608c2a35";
 /// A reservation is not in force.
 pub const NOT_RESERVED: &str = "c5094ea7d28b4b61a7f3108e6b9d54c2";
 
-/// A layer that writes to the journal; `None` when standard error is not the journal's, or there is none.
+/// A layer that writes to the journal; `None` if standard error is not the journal's, or there is no journal.
 #[must_use]
 pub fn layer<S>() -> Option<Box<dyn Layer<S> + Send + Sync>>
 where

@@ -1,4 +1,4 @@
-//! The versions of libvirt and QEMU, learned from libvirt and kept for when it cannot be asked.
+//! The versions of libvirt and QEMU, reported by libvirt and stored for when it cannot be reached.
 //!
 //! At boot libvirt starts guests, and calls the hook, before it accepts a connection.
 
@@ -12,7 +12,7 @@ use domain::refusal::Refusal;
 use planner::target::Versions;
 use settings::file;
 
-/// What libvirt said last, now or before the last reboot.
+/// libvirt's last report, now or before the last reboot.
 #[derive(Debug)]
 pub struct KnownVersions {
     path: PathBuf,
@@ -20,7 +20,7 @@ pub struct KnownVersions {
 }
 
 impl KnownVersions {
-    /// Starts with what `path` holds; nothing when there is no such file.
+    /// Loads the content of `path`; empty if there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
         let text = file::read(&path).unwrap_or_default();
@@ -28,7 +28,7 @@ impl KnownVersions {
         Self { path, versions }
     }
 
-    /// Takes what libvirt says now and keeps it.
+    /// Stores the versions that libvirt reports.
     pub fn learn(&self, versions: Versions) {
         let mut kept = self
             .versions
@@ -47,7 +47,7 @@ impl KnownVersions {
     /// The versions.
     ///
     /// # Errors
-    /// When libvirt never could be asked on this host.
+    /// libvirt was never reached on this host.
     pub fn versions(&self) -> Result<Versions, Refusal> {
         let kept = *self.versions.read().unwrap_or_else(PoisonError::into_inner);
         kept.ok_or_else(|| {

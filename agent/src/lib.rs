@@ -1,4 +1,4 @@
-//! The daemon: prepares definitions in libvirt, assigns devices on record, serves the bus and libvirt's hook.
+//! The daemon: prepares definitions in libvirt, assigns devices with records, serves the bus and libvirt's hook.
 
 pub mod assign;
 mod assignment;

@@ -1,28 +1,28 @@
 //! One lock per domain, in order of arrival: libvirt's order of operations on a domain is kept.
 //!
-//! A release that arrived before the next start must not be overtaken by it. Operations on
-//! different domains never wait for each other.
+//! The next start must not overtake a release that arrived before it. Operations on different domains never wait for
+//! each other.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use domain::DomainUuid;
 
-/// Locks by domain, made when needed and dropped when nobody holds or awaits them.
+/// Locks by domain, created when needed and dropped when no operation holds or awaits them.
 #[derive(Debug, Default)]
 pub struct Locks {
     gates: Mutex<BTreeMap<DomainUuid, Arc<Gate>>>,
 }
 
 impl Locks {
-    /// Runs `work` while nothing else runs for `domain`, after all that came before.
+    /// Runs `work` exclusively for `domain`, after all earlier operations.
     pub fn with<T>(&self, domain: &DomainUuid, work: impl FnOnce() -> T) -> T {
         let gate = self.gate(domain);
         let _turn = gate.enter();
         work()
     }
 
-    /// Returns once a lock could be asked for; waits for none.
+    /// Takes the map's lock and returns; does not wait for a domain's lock.
     pub fn answer(&self) {
         drop(self.gates.lock());
     }
@@ -34,7 +34,7 @@ impl Locks {
     }
 }
 
-/// Lets one in at a time, by ticket.
+/// Admits one at a time, by ticket.
 #[derive(Debug, Default)]
 struct Gate {
     tickets: Mutex<Tickets>,
@@ -47,7 +47,7 @@ struct Tickets {
     inside: u64,
 }
 
-/// Being inside; dropping it lets the next in.
+/// The turn of the lock's holder; dropping it admits the next.
 struct Turn<'a>(&'a Gate);
 
 impl Gate {
@@ -85,7 +85,7 @@ mod tests {
         text.parse().expect("uuid")
     }
 
-    /// Returns once `count` have drawn a ticket for the domain.
+    /// Returns after `count` operations have drawn a ticket for the domain.
     fn await_arrivals(locks: &Locks, count: u64) {
         let gate = locks.gate(&uuid(1));
         while gate.tickets.lock().expect("tickets").next < count {

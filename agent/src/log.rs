@@ -1,7 +1,7 @@
-//! The agent's log: systemd's journal where standard error leads there, else lines on standard error.
+//! The agent's log: systemd's journal if standard error is connected to it, otherwise lines on standard error.
 //!
-//! Domain names, device strings, XML and errors of other programs can have any character. Each event passes [`Escaping`] before
-//! it is written, so no place that logs has to escape.
+//! Domain names, device strings, XML and errors of other programs can contain any character. Each event passes
+//! [`Escaping`] before it is written, so callers need not escape.
 
 use std::fmt::Debug;
 use std::io::{self, IsTerminal, Write};
@@ -18,8 +18,8 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::journald;
 
-/// Begins to log. The journal gets fields beside each line; what else standard error is gets the line, a terminal with time
-/// and colour.
+/// Starts logging. The journal gets fields beside each line; other outputs get the line, a terminal with time and
+/// colour.
 pub fn begin() {
     let filter = EnvFilter::try_from_env("VARIANTD_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
@@ -54,8 +54,8 @@ where
     }
 }
 
-/// Hands events on to a layer with the control characters of all values escaped: an entry is one line, whatever is in it. Spans
-/// are handed on as they are; none of ours has a field.
+/// Passes events to a layer with the control characters of all values escaped, so that an entry is always one line.
+/// Spans are passed unchanged, because ours have no fields.
 struct Escaping<L>(L);
 
 impl<S: Subscriber, L: Layer<S>> Layer<S> for Escaping<L> {
@@ -81,7 +81,7 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Escaping<L> {
             value.map(|value| value as &dyn Value)
         });
         let values: Vec<_> = values.collect();
-        // One value for each field, as tracing's own macros make it.
+        // One value for each field, as tracing's own macros create it.
         let values = fields.value_set_all(&values);
         self.0
             .on_event(&Event::new(event.metadata(), &values), context);
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// What a hostile domain or device can be called.
+    /// A possible name of a hostile domain or device.
     const HOSTILE: &str = "d\u{9b}31m\u{1b}[2J\r\nERROR forged \u{202e}";
     const SHOWN: &str = r"d\u{9b}31m\u{1b}[2J\u{d}\u{a}ERROR forged \u{202e}";
 
@@ -130,7 +130,7 @@ mod tests {
         }
     }
 
-    /// What a layer in the place of the journal's is given: each field and its text.
+    /// Collects what the journal's layer would get: each field and its text.
     #[derive(Clone, Default)]
     struct Entries(Arc<Mutex<Vec<(String, String)>>>);
 

@@ -1,28 +1,28 @@
-//! Rings when what is known about devices may have changed; rings that nobody has heard yet are one.
+//! Notifies that device state may have changed; several notifications before the next wait count as one.
 //!
-//! Whoever hears it looks at everything anew, so that a ring needs no words and none can be lost.
+//! The receiver reads all device state again, so a notification has no content and none can be lost.
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// A bell that several hold; one hears it.
+/// A notifier with several senders and one receiver.
 #[derive(Clone, Debug, Default)]
 pub struct Notifier(Arc<Notify>);
 
 impl Notifier {
-    /// Never waits, from any thread.
+    /// Never blocks, from any thread.
     pub fn notify(&self) {
         self.0.notify_one();
     }
 
-    /// Waits for a ring, also for one since the last time.
+    /// Waits for a notification, or returns at once if there was one since the last wait.
     pub async fn notified(&self) {
         self.0.notified().await;
     }
 
-    /// What has rung until now is heard.
+    /// Clears earlier notifications.
     pub fn clear(&self) {
         pin!(self.0.notified()).enable();
     }

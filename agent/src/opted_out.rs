@@ -1,4 +1,4 @@
-//! Domains whose preparation somebody took back: they wait for a request until somebody asks again.
+//! Domains whose preparation was reverted: the agent does not complete them until a request.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,7 +12,7 @@ use settings::file;
 
 /// The domains, kept over a restart: one UUID a line.
 ///
-/// A file that is there and cannot be read now is read again when somebody asks, and is not written over before.
+/// If the file exists and cannot be read, it is read again at the next query, and not overwritten before.
 #[derive(Debug)]
 pub struct OptedOut {
     path: PathBuf,
@@ -22,12 +22,12 @@ pub struct OptedOut {
 #[derive(Debug, Default)]
 struct Domains {
     known: BTreeSet<DomainUuid>,
-    /// All that the file holds is among them.
+    /// The whole file has been read.
     loaded: bool,
 }
 
 impl OptedOut {
-    /// Starts with what `path` holds; nothing when there is no such file.
+    /// Loads the content of `path`; empty if there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
         let opted_out = Self {
@@ -38,14 +38,14 @@ impl OptedOut {
         opted_out
     }
 
-    /// True when the domain waits for a request, or that cannot be read.
+    /// True if the domain has opted out, or that cannot be read.
     #[must_use]
     pub fn has(&self, domain: &DomainUuid) -> bool {
         let domains = self.domains();
         !domains.loaded || domains.known.contains(domain)
     }
 
-    /// From now on the domain waits for a request.
+    /// Opts the domain out.
     pub fn insert(&self, domain: &DomainUuid) {
         let mut domains = self.domains();
         if domains.known.insert(domain.clone()) {
@@ -53,7 +53,7 @@ impl OptedOut {
         }
     }
 
-    /// Somebody asked, or the domain is gone.
+    /// A request came, or the domain was removed.
     pub fn remove(&self, domain: &DomainUuid) {
         let mut domains = self.domains();
         if domains.known.remove(domain) {
@@ -123,7 +123,7 @@ mod tests {
             let uuid = format!("{start}-2222-3333-4444-555555555555");
             uuid.parse::<DomainUuid>().expect("uuid")
         });
-        // As with a lack of descriptors, the file is there and cannot be read.
+        // As after a lack of descriptors: the file exists and cannot be read.
         std::os::unix::fs::symlink(&path, &path).expect("a loop");
         let opted_out = OptedOut::load(path.clone());
         assert!(opted_out.has(&first));

@@ -1,11 +1,11 @@
 //! Completes definitions: reads, plans, defines, reads back.
 //!
 //! ```text
-//! read -> ours? -> plan -> changed? -> tried before? -> read again -> same? -> define -> read back -> verify
-//!                            no: complete   yes: refuse      no: start over (replace.rs)
+//! read -> relevant? -> plan -> changed? -> tried before? -> read again -> same? -> define -> read back -> verify
+//!                                no: complete   yes: refuse      no: start over (replace.rs)
 //! ```
 //!
-//! Its own define raises the event that it reacts to; the second round finds nothing to change, or that it was tried.
+//! Its own define causes the event that it reacts to; the second round finds nothing to change, or that it was tried.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,7 +34,7 @@ use planner::rewrite::Rewrite;
 use planner::saved_plan::SavedPlan;
 use settings::config::Policy;
 
-/// How often somebody else may edit the definition between our two reads.
+/// How often another client may edit the definition between our two reads.
 const ATTEMPTS: usize = 5;
 
 /// Why a domain is prepared.
@@ -44,9 +44,9 @@ pub enum Trigger {
     Define,
     /// Its start was refused because it is incomplete.
     Repair,
-    /// Somebody asked to take back what was added.
+    /// A caller requested the revert.
     Revert,
-    /// Somebody asked.
+    /// A caller requested it.
     Request {
         /// Replace a guest address that contradicts the recipe.
         replace: bool,
@@ -67,11 +67,10 @@ impl Preparer {
         Self { libvirt, context }
     }
 
-    /// Completes a domain's definition; blocks for as long as libvirt does. One call per domain at
-    /// a time.
+    /// Completes a domain's definition; blocks for as long as libvirt does. One call per domain at a time.
     ///
     /// # Errors
-    /// A refusal, also one that names what libvirt dropped; or libvirt's own error.
+    /// A refusal, including one that names elements that libvirt dropped; or libvirt's error.
     pub fn prepare(&self, domain: &DomainRef, trigger: Trigger) -> Result<Report, PrepareError> {
         if trigger == Trigger::Revert {
             return self.revert(domain);
@@ -110,16 +109,16 @@ impl Preparer {
         Err(raced(domain).into())
     }
 
-    /// Plans a domain's definition as who may only look sees it; changes nothing.
+    /// Plans a domain's definition as callers that may only read see it; changes nothing.
     ///
     /// # Errors
-    /// A refusal, or libvirt's own error.
+    /// A refusal, or libvirt's error.
     pub fn propose(&self, domain: &DomainRef, replace: bool) -> Result<SavedPlan, PrepareError> {
         let shown = self.public(domain)?;
         Ok(self.look(shown.domain()).0.propose(&shown, replace)?)
     }
 
-    /// Plans a text that libvirt has not formatted: what a transient guest is made of.
+    /// Plans a text that libvirt has not formatted: the XML of a transient guest.
     ///
     /// # Errors
     /// A refusal.
@@ -130,17 +129,16 @@ impl Preparer {
         Ok(host_view.propose(&definition, replace)?)
     }
 
-    /// Makes exactly the edits of a saved plan; blocks for as long as libvirt does. One call per
-    /// domain at a time.
+    /// Makes exactly the edits of a saved plan; blocks for as long as libvirt does. One call per domain at a time.
     ///
     /// # Errors
-    /// A refusal when the plan is not what is planned now; or as [`Self::prepare`].
+    /// A refusal if the plan differs from the present one; or as [`Self::prepare`].
     pub fn apply(&self, domain: &DomainRef, saved: &SavedPlan) -> Result<Report, PrepareError> {
         let before = self.read(domain)?;
         let shown = self.public(domain)?;
         let (host_view, capabilities) = self.look(before.domain());
         host_view.check(&shown, saved)?;
-        // The same edits, in the text that has the secrets.
+        // The same edits, in the text with the secrets.
         let rewrite = host_view.rewrite(&before, saved.basis.replace)?;
         if !saved.adds_the_same(&rewrite) {
             return Err(saved.stale("the definition").into());
@@ -158,12 +156,12 @@ impl Preparer {
         defined.ok_or_else(|| saved.stale("the definition").into())
     }
 
-    /// Takes back what was added to a domain's definition, and leaves it alone until somebody asks.
+    /// Removes the elements that were added to a domain's definition, and opts the domain out until a request.
     fn revert(&self, domain: &DomainRef) -> Result<Report, PrepareError> {
         for _ in 0..ATTEMPTS {
             let before = self.read(domain)?;
             let after = revert(&before)?;
-            // Our own define raises an event that must find it declined.
+            // Our own define causes an event, which must find the domain opted out.
             self.context.opted_out.insert(&domain.uuid);
             let before = before.text();
             if after != before
@@ -176,7 +174,7 @@ impl Preparer {
         Err(raced(domain).into())
     }
 
-    /// Writes a completed definition over `before`; none when another client changed that.
+    /// Writes a completed definition over `before`; `None` if another client changed that.
     fn define(
         &self,
         host_view: &HostView<'_>,
@@ -207,7 +205,7 @@ impl Preparer {
         Ok(Some(report::of_plan(domain, Outcome::Completed, &plan)))
     }
 
-    /// Neither this attempt nor the one that its own event would begin is made again.
+    /// Neither this attempt nor the one that its own event would cause is repeated.
     fn note_failed(
         &self,
         host_view: &HostView<'_>,
@@ -229,14 +227,14 @@ impl Preparer {
         attempt::fingerprint(before, wanted, self.context.known_versions.versions().ok())
     }
 
-    /// One look at the surroundings, with what libvirt says a guest of this kind can have.
+    /// A view of the context, with the capabilities of this kind of guest.
     fn look(&self, domain: &Domain) -> (HostView<'_>, Capabilities) {
         let mut host_view = self.context.look();
         let capabilities = self.ask(&mut host_view, domain);
         (host_view, capabilities)
     }
 
-    /// Adds libvirt's word to a look. Not before the domain is known to be our business: libvirt may start QEMU for it.
+    /// Adds libvirt's answers to a view. Only for a relevant domain, because libvirt may start QEMU for them.
     fn ask(&self, host_view: &mut HostView<'_>, domain: &Domain) -> Capabilities {
         if !domain.networks.is_empty() {
             ask_for_networks(&self.context, &*self.libvirt);
@@ -261,7 +259,7 @@ impl Preparer {
     }
 }
 
-/// Asks libvirt which networks have host devices, and keeps the answer for the hook, which cannot ask.
+/// Queries libvirt's networks with host devices, and stores the answer for the hook, which must not call libvirt.
 pub(crate) fn ask_for_networks(context: &Context, libvirt: &dyn Libvirt) {
     match libvirt.networks() {
         Ok(networks) => context.networks.learn(networks),
@@ -269,7 +267,7 @@ pub(crate) fn ask_for_networks(context: &Context, libvirt: &dyn Libvirt) {
     }
 }
 
-/// A note where the definition names another QEMU than the one whose version is known.
+/// A note if the definition names another QEMU than the one whose version is known.
 fn emulator(domain: &Domain, capabilities: &Capabilities) -> Option<Note> {
     let named = domain.platform.emulator.as_ref()?;
     let known = capabilities
@@ -285,7 +283,7 @@ fn emulator(domain: &Domain, capabilities: &Capabilities) -> Option<Note> {
     })
 }
 
-/// Why nothing is to be done now; `None` when there is.
+/// Why nothing must be done now; `None` if something must be done.
 fn wait_for_request(
     host_view: &HostView<'_>,
     domain: &Domain,
@@ -307,7 +305,7 @@ fn raced(domain: &DomainRef) -> Refusal {
     Refusal::new(Code::XmlRaced, reason, hint)
 }
 
-/// Passes when libvirt has kept a definition as it was written.
+/// Checks that libvirt has kept a definition as it was written.
 fn kept(host_view: &HostView<'_>, written: &str, read: &Definition) -> Result<(), Refusal> {
     let lost = lost_elements(written, read.text());
     if !lost.is_empty() {

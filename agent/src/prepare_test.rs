@@ -1,4 +1,4 @@
-//! Preparing on a libvirt in memory.
+//! Preparation on a libvirt in memory.
 
 use super::*;
 use crate::fixture::{GPU, NIC, context, definition, guest};
@@ -305,7 +305,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
         refused.contains("VD-MEM-005") && refused.contains("each of 2 host devices"),
         "{refused}"
     );
-    // It asks nobody, and goes by what was learned.
+    // It makes no call, and uses the stored versions.
     assert_eq!(hook().expect_err("two devices").code, Code::HardLimit);
     let enough = xml.replace("'GiB'>6<", "'GiB'>9<");
     let saved_plan = preparer

@@ -1,7 +1,7 @@
-//! Asks VFIO for a device's regions or AtomicOps in a disposable child with a deadline.
+//! Queries VFIO for a device's regions or AtomicOps in a child process with a deadline.
 //!
-//! The child opens the device, which resets it, and closes it. Both can block in the kernel where no signal
-//! reaches; such a child is left behind, and holds the device as any other process would.
+//! The child opens the device, which resets it, and closes it. Both can block in the kernel where no signal reaches;
+//! such a child is left running, and holds the device like any other process.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use serde::de::DeserializeOwned;
 use crate::helper::{HelperError, Running};
 use crate::request::{Request, command, no_answer};
 
-/// A function that is reset may take 60 s until it answers again (drivers/pci/pci.c, PCIE_RESET_READY_POLL_MS).
+/// A function may take 60 s to answer after a reset (drivers/pci/pci.c, PCIE_RESET_READY_POLL_MS).
 pub(crate) const DEADLINE: Duration = Duration::from_secs(70);
 
-/// What the child answers.
+/// The child's reply.
 type Answer<T> = Result<T, RegionError>;
 
-/// Runs `program`, which must call [`crate::request::serve`], to ask for the regions of a device below `root`.
+/// Runs `program`, which must call [`crate::request::serve`], to query the regions of a device below `root`.
 ///
 /// # Errors
-/// As [`kernel_glue::kernel::Kernel::regions`]; [`RegionError::Stuck`] when the child has not ended in time.
+/// As [`kernel_glue::kernel::Kernel::regions`]; [`RegionError::Stuck`] if the child has not ended in time.
 pub fn ask(program: &Path, root: &Path, device: PciAddress) -> Result<Regions, RegionError> {
     let root = root.to_owned();
     within(program, Request::Regions { root, device }, DEADLINE)
 }
 
-/// The same for what VFIO tells QEMU of a device's AtomicOps.
+/// The same for the AtomicOps of a device that VFIO reports to QEMU.
 ///
 /// # Errors
 /// As [`ask`].
@@ -41,7 +41,7 @@ pub fn ask_atomics(program: &Path, root: &Path, device: PciAddress) -> Result<Wi
     Ok(Width::ALL.into_iter().filter(named).collect())
 }
 
-/// The child is left behind when it is late: it holds the device.
+/// A late child is left running, because it holds the device.
 fn within<T: DeserializeOwned + Send + 'static>(
     program: &Path,
     request: Request,

@@ -1,33 +1,33 @@
-//! Where programs of our own lie that nobody runs by hand.
+//! Finds our own programs that are not run by users.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Where packages install them.
+/// The directory of installed packages.
 const LIBEXEC: &str = "/usr/libexec/variantd";
 
-/// A program of ours cannot be found.
+/// One of our programs was not found.
 #[derive(Debug, Error)]
 pub enum ProgramError {
-    /// The running program does not know where it is, or cannot look there.
+    /// The path of the running program is unknown, or its directory cannot be read.
     #[error("cannot look for our own programs: {0}")]
     Running(#[from] io::Error),
-    /// It is in neither place.
+    /// It is in neither directory.
     #[error("'{}' is not there, nor '{}': install the package again", beside.display(), installed.display())]
     Absent {
-        /// Where it lies in a build's tree.
+        /// Its path in a build tree.
         beside: PathBuf,
-        /// Where a package puts it.
+        /// Its path in a package.
         installed: PathBuf,
     },
 }
 
-/// The program of this name: beside the running one where both were built, in libexec where they are installed.
+/// The program of this name: beside the running one in a build tree, in libexec if installed.
 ///
 /// # Errors
-/// When it is in neither place.
+/// It is in neither directory.
 pub fn find(name: &str) -> Result<PathBuf, ProgramError> {
     let beside = std::env::current_exe()?.with_file_name(name);
     let installed = Path::new(LIBEXEC).join(name);

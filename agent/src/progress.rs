@@ -1,7 +1,7 @@
-//! What a piece of work says of itself while it goes on: to the job that it is done for, else to nobody.
+//! Progress of an operation, reported to its job if it has one.
 //!
-//! The work runs several calls below whoever listens, in a thread of its own; so the listener goes with the
-//! task, and from there with the thread, and no function in between has to hand it on.
+//! The work runs several calls below its listener, in its own thread. So the listener is attached to the task, and from
+//! there to the thread, and the functions between need not pass it.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::sync::Arc;
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-/// Hears of the progress of one piece of work.
+/// Receives the progress of one operation.
 pub trait Listener: Send + Sync {
     /// Called at each stage; `done` is between 0 and 1.
     fn stage(&self, text: &str, done: f64);
 
-    /// Called before the first change; false when nobody wants it any more.
+    /// Called before the first change; false if the operation was cancelled.
     fn begin(&self) -> bool;
 }
 
@@ -31,7 +31,7 @@ pub async fn heard<T>(listener: Arc<dyn Listener>, work: impl Future<Output = T>
     TASK.scope(listener, work).await
 }
 
-/// The same work, to be run in another thread: the task's listener goes with it.
+/// Wraps the work for another thread: the task's listener goes with it.
 pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let listener = TASK.try_with(Arc::clone).ok();
     move || {
@@ -41,7 +41,7 @@ pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     }
 }
 
-/// Threads are used again for other work.
+/// Threads are reused for other work.
 struct End;
 
 impl Drop for End {
@@ -50,17 +50,17 @@ impl Drop for End {
     }
 }
 
-/// Says how far this thread's work is.
+/// Reports the stage of this thread's work.
 pub fn stage(text: &str, done: f64) {
     if let Some(listener) = listener() {
         listener.stage(text, done);
     }
 }
 
-/// From here on this thread's work changes things, and goes on to its end.
+/// Marks the start of changes: from here on this thread's work continues to its end.
 ///
 /// # Errors
-/// When somebody cancelled it before.
+/// It was cancelled before.
 pub fn begin() -> Result<(), Refusal> {
     if listener().is_none_or(|listener| listener.begin()) {
         return Ok(());

@@ -1,7 +1,7 @@
-//! What VFIO showed of devices when somebody asked, kept so that every later plan agrees with that one.
+//! Regions that VFIO reported of devices on request, stored so that every later plan agrees.
 //!
-//! Asking resets the device, so it is done on request only. Without this memory the definition that a request
-//! completed would be replaced as soon as the agent looks at it again.
+//! A query resets the device, so it is done only on request. Without this cache the agent would replace the definition
+//! that a request completed when it plans the domain again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,12 +24,12 @@ use settings::file;
 /// Regions by device.
 #[derive(Debug, Default)]
 pub struct Shown {
-    /// Where they are kept; `None` in memory only.
+    /// The file of the cache; `None` in memory only.
     path: Option<PathBuf>,
     devices: RwLock<BTreeMap<PciAddress, Kept>>,
 }
 
-/// Of a device with this modalias: another one at the same address has been asked nothing.
+/// Valid for a device with this modalias: another device at the same address was not queried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     modalias: String,
@@ -37,13 +37,13 @@ struct Kept {
 }
 
 impl Shown {
-    /// Starts with what `path` holds; nothing when there is no such file.
+    /// Loads the content of `path`; empty if there is no such file.
     #[must_use]
     pub fn load(path: PathBuf) -> Self {
         let text = match file::read(&path) {
             Ok(text) => text,
             Err(why) if why.kind() == io::ErrorKind::NotFound => "{}".to_owned(),
-            // What cannot be read now is not written over.
+            // An unreadable file is not overwritten.
             Err(why) => {
                 warn!("'{}' is not used: {why}", path.display());
                 return Self::default();
@@ -59,7 +59,7 @@ impl Shown {
         }
     }
 
-    /// Keeps what VFIO shows of a device now.
+    /// Stores the regions that VFIO reports of a device.
     pub fn learn(&self, device: &Device, regions: Regions) {
         let modalias = device.modalias.clone();
         let kept = Kept { modalias, regions };
@@ -69,7 +69,7 @@ impl Shown {
         }
     }
 
-    /// Adds what is known to a host that was read.
+    /// Adds the stored regions to a host that was read.
     pub fn add_to(&self, host: &mut Host) {
         let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
         for (address, kept) in devices.iter() {
@@ -91,7 +91,7 @@ impl Shown {
     }
 }
 
-/// Refuses where another driver than the recipe's would show what the guest does not get.
+/// Refuses a query while another driver than the recipe's has the device, because its regions would differ.
 ///
 /// # Errors
 /// A refusal that names both drivers.
@@ -109,7 +109,7 @@ pub fn on_its_driver(device: &Device, recipe: &Recipe) -> Result<(), Refusal> {
     }
 }
 
-/// The sentence for a device that VFIO did not tell about.
+/// The message for a device whose regions VFIO did not report.
 #[must_use]
 pub fn refusal(device: PciAddress, error: &RegionError) -> Refusal {
     let code = match error {
@@ -178,7 +178,7 @@ mod tests {
         let text = on_its_driver(&gpu, recipe)
             .expect_err("unbound")
             .to_string();
-        assert!(text.contains("it is on no driver"), "{text}");
+        assert!(text.contains("no driver"), "{text}");
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! Writes one definition over the one it was made from, and finds out what other clients did meanwhile.
+//! Replaces one definition by the text that was made from it, and detects concurrent changes of other clients.
 //!
 //! ```text
 //! watch -> read: still the same? -> define -> our event -> read back
 //!                                     |
-//!                        another client's event: read what it defined, while libvirt still validates ours
+//!                        another client's event: read its definition, while libvirt still validates ours
 //! ```
 //!
-//! libvirt has no compare-and-swap. Between our last read and the moment at which libvirt stores our text another client can
-//! change or remove the definition. Events come in libvirt's order, so one more than our own tells that; what the other
-//! client defined is written again, and what it removed is removed again. Where its text could not be read in time, that
-//! is said (`VD-XML-013`).
+//! libvirt has no compare-and-swap. Between our last read and the moment at which libvirt stores our text another
+//! client can change or remove the definition. Events come in libvirt's order, so an additional event shows that. A
+//! definition of the other client is written again, and a removed definition is removed again. If its text could not be
+//! read in time, the report says so (`VD-XML-013`).
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -23,32 +23,32 @@ use domain::code::Code;
 use domain::lost_elements::lost_elements;
 use planner::plan::Note;
 
-/// How long our own event may take. It comes within milliseconds of the define.
+/// Timeout of our own event. It comes within milliseconds of the define.
 const EVENT: Duration = Duration::from_secs(5);
-/// How long events that belong together may be apart; libvirt sends those that are due at once.
+/// Maximum interval between events that belong together; libvirt sends pending events at once.
 const REST: Duration = Duration::from_millis(50);
-/// How often what another client defined is written again when that meets a change, too.
+/// How often the other client's definition is written again if that meets another change.
 const RESTORES: usize = 3;
 
-/// Most texts that are kept of one define.
+/// Maximum number of texts that are kept of one define.
 const CAPTURED: usize = 8;
 
-/// One such read at a time: libvirt takes five calls of one client at once.
+/// One such read at a time: libvirt serves five concurrent calls of one client.
 static CAPTURE: Mutex<()> = Mutex::new(());
 
-/// What came of writing a definition.
+/// The result of a define.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// It is there, as libvirt reads it back; the note is for the user.
+    /// The text that libvirt reads back; the note is for the user.
     Kept(String, Option<Note>),
-    /// Another client has changed the definition: it has to be read again.
+    /// Another client has changed the definition: it must be read again.
     Changed,
 }
 
-/// Defines `text` in the place of `before`.
+/// Defines `text` instead of `before`.
 ///
 /// # Errors
-/// libvirt's; [`PrepareError::NotFound`] when the domain is gone.
+/// libvirt's; [`PrepareError::NotFound`] if the domain was removed.
 pub(crate) fn replace(
     libvirt: &dyn Libvirt,
     domain: &DomainRef,
@@ -66,7 +66,7 @@ fn write(
     restores: usize,
 ) -> Result<Written, PrepareError> {
     let watch = libvirt.changes().watch(&domain.uuid);
-    // Also says whether the domain still has a definition: to define a transient guest would give it one.
+    // Also shows whether the domain still has a definition: defining a transient guest would give it one.
     if read(libvirt, domain)? != before || !watch.seen().is_empty() {
         return Ok(Written::Changed);
     }
@@ -78,7 +78,7 @@ fn write(
     });
     defined.map_err(|why| failed(domain, why))?;
     let seen = settled(domain, &watch);
-    // Ours alone in most cases.
+    // Only our own event in most cases.
     drop(watch);
     let now = libvirt.inactive_xml(&domain.uuid);
     let now = now.map_err(|why| failed(domain, why))?;
@@ -91,7 +91,7 @@ fn write(
     let theirs: Vec<&String> = captured.iter().filter(|text| **text != now).collect();
     let is_ours = lost_elements(text, &now).is_empty() && is_marked(text) == is_marked(&now);
     match theirs.last() {
-        // Theirs is the last one.
+        // The other client's definition is the last one.
         _ if seen.len() > 1 && !is_ours => Ok(Written::Changed),
         Some(theirs_last) if seen.len() <= theirs.len() + 1 => {
             restore(libvirt, domain, &now, theirs_last, restores)
@@ -102,7 +102,8 @@ fn write(
     }
 }
 
-/// The changes up to our own, and what comes with it. The first one may be another client's, with ours right behind.
+/// The changes up to our own event, and those together with it. The first one may be another client's, directly
+/// followed by ours.
 fn settled(domain: &DomainRef, watch: &Watch<'_>) -> Vec<Change> {
     let mut seen = watch.until(|seen| seen.contains(&Change::Defined), EVENT);
     if !seen.contains(&Change::Defined) {
@@ -121,7 +122,7 @@ fn settled(domain: &DomainRef, watch: &Watch<'_>) -> Vec<Change> {
     }
 }
 
-/// The texts that are read at events while ours is being written: another client's, and in the end ours.
+/// The texts that are read at events during our define: another client's, and finally ours.
 fn capture(
     libvirt: &dyn Libvirt,
     domain: &DomainRef,
@@ -146,7 +147,7 @@ fn is_marked(xml: &str) -> bool {
     xml.contains("urn:variantd:1")
 }
 
-/// Another client removed the definition. Ours alone behind that has brought it back: it goes again.
+/// Another client removed the definition, and only our define after it has created it again: removes it.
 fn removed(
     libvirt: &dyn Libvirt,
     domain: &DomainRef,
@@ -167,7 +168,7 @@ fn removed(
     Err(PrepareError::NotFound(domain.name.clone()))
 }
 
-/// Writes again what another client had defined and ours has replaced.
+/// Writes the other client's definition again, which ours has replaced.
 fn restore(
     libvirt: &dyn Libvirt,
     domain: &DomainRef,

@@ -1,4 +1,4 @@
-//! Reports of what came of preparing a domain, made of the planner's and libvirt's answers.
+//! Reports of prepared domains, from the results of the planner and libvirt.
 
 use api::report::{Item, Outcome, Report};
 

@@ -1,6 +1,6 @@
-//! What `variantd-child` is asked for: one write, one module, or one question to VFIO; and the child's side of it.
+//! Requests to `variantd-child`: one write, one module, or one query of VFIO; and the child's side.
 //!
-//! Must use nothing of libvirt: loading its libraries takes longer than the write, for each write to each device.
+//! Must not use libvirt: loading its libraries takes longer than the write, for each write to each device.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -19,7 +19,7 @@ use crate::helper::{self, HelperError};
 /// The program.
 pub const PROGRAM: &str = "variantd-child";
 
-/// What it is asked for.
+/// A request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
@@ -27,9 +27,9 @@ pub enum Request {
     Write {
         /// The root, here and below.
         root: PathBuf,
-        /// Where to.
+        /// The file.
         attribute: Attribute,
-        /// What.
+        /// The value.
         value: String,
     },
     /// A module to be loaded; answered with [`Written`].
@@ -39,14 +39,14 @@ pub enum Request {
         /// Its name.
         module: String,
     },
-    /// A device's regions, as VFIO shows them; answered with them or a [`RegionError`].
+    /// The regions of a device that VFIO reports; answered with them or a [`RegionError`].
     Regions {
         /// See above.
         root: PathBuf,
         /// The device.
         device: PciAddress,
     },
-    /// The widths of AtomicOps that VFIO tells QEMU of; answered with them in bits, or a [`RegionError`].
+    /// The AtomicOp widths that VFIO reports to QEMU; answered with them in bits, or a [`RegionError`].
     Atomics {
         /// See above.
         root: PathBuf,
@@ -55,7 +55,7 @@ pub enum Request {
     },
 }
 
-/// What comes of a write: nothing, or the errno.
+/// The result of a write: the errno if it failed.
 pub type Written = Result<(), i32>;
 
 /// The child's side: one request.
@@ -100,7 +100,7 @@ fn unusable() -> RegionError {
     }
 }
 
-/// What an answer to a write says to the parent.
+/// The result of a write for the parent.
 pub(crate) fn written(answer: Result<Written, HelperError>) -> Result<(), Errno> {
     match answer {
         Ok(written) => written.map_err(Errno::from_raw),
@@ -108,7 +108,7 @@ pub(crate) fn written(answer: Result<Written, HelperError>) -> Result<(), Errno>
     }
 }
 
-/// One that was killed has said nothing.
+/// A killed child sent no reply.
 pub(crate) fn no_answer(why: &HelperError) -> Errno {
     warn!("'{PROGRAM}': {why}");
     match why {
@@ -117,7 +117,7 @@ pub(crate) fn no_answer(why: &HelperError) -> Errno {
     }
 }
 
-/// The program, with what it does as arguments, which people see in ps(1).
+/// The program, with its task as arguments, which ps(1) shows.
 pub(crate) fn command(program: &Path, request: &Request) -> Command {
     let mut command = Command::new(program);
     match request {

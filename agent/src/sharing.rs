@@ -6,7 +6,7 @@ use domain::code::Code;
 use planner::from_libvirt::FromLibvirt;
 use planner::plan::{Note, Plan};
 
-/// A note for each device of a plan and each other domain or network that has it; what cannot be read is left out.
+/// A note for each device of a plan and each other domain or network that has it; skips what cannot be read.
 pub(crate) fn notes(
     libvirt: &dyn Libvirt,
     domain: &DomainRef,
@@ -20,7 +20,8 @@ pub(crate) fn notes(
     others.chain(pooled(plan, said)).collect()
 }
 
-/// An interface of the network is assigned any device of its pool that no other interface of it has (networkAllocatePort).
+/// libvirt assigns an interface of the network any device of its pool that no other interface has
+/// (networkAllocatePort).
 fn pooled(plan: &Plan, said: &FromLibvirt) -> Vec<Note> {
     let networks = said.networks.iter();
     let note = |address, network: &str| Note {

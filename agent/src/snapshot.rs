@@ -1,4 +1,4 @@
-//! The snapshot of this host in the run directory, where programs read it that may not ask libvirt or be root.
+//! The host snapshot in the run directory, for programs without root permission or access to libvirt.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use settings::file;
 
 pub use settings::snapshot::{FILE, MAX_BYTES, Runs, Snapshot, VERSION};
 
-/// What was published last, so that only a change is written.
+/// The last published snapshot, so that only a change is written.
 #[derive(Debug)]
 pub struct Published {
     path: PathBuf,
@@ -30,10 +30,10 @@ impl Published {
         }
     }
 
-    /// Replaces the file when the host is another than the one it shows; true when it was.
+    /// Replaces the file if the host has changed; true if it did.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn update(
         &mut self,
         context: &Context,

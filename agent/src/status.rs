@@ -1,4 +1,4 @@
-//! One device as callers of the bus see it: the host's word and ours.
+//! The status of one device for bus callers: from the host and from the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::recipe::Recipes;
 
-/// What is said of a device; an empty text means none.
+/// The status of a device; an empty text means none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Its address.
@@ -23,9 +23,9 @@ pub struct Status {
     pub id: String,
     /// The recipe that covers it.
     pub recipe: String,
-    /// The driver it is on.
+    /// Its driver.
     pub driver: String,
-    /// The driver it goes back to.
+    /// The driver that a release restores.
     pub previous_driver: String,
     /// Its IOMMU group.
     pub group: Option<u32>,
@@ -33,30 +33,30 @@ pub struct Status {
     pub numa_node: Option<u32>,
     /// The domain that has it.
     pub domain: Option<DomainRef>,
-    /// How it stands.
+    /// Its state.
     pub state: Condition,
     /// Whether it is reserved for guests.
     pub reserved: bool,
-    /// Why it is not on the driver that it had before.
+    /// Why it is not bound to its previous driver.
     pub note: String,
 }
 
-/// All devices that are ours, and whether that is to be looked at again: another process that works on
-/// one says nothing when it has done.
+/// The status of all relevant devices, and whether it must be read again: another process that changes a device sends
+/// no notification at its end.
 #[derive(Clone, Debug, Default)]
 pub struct Statuses {
     /// By address.
     pub devices: BTreeMap<PciAddress, Status>,
-    /// Another process works on one of them.
+    /// Another process is changing one of them.
     pub unsettled: bool,
-    /// The host on which they were seen.
+    /// The host as it was read.
     pub host: Host,
 }
 
-/// Looks at the host, the records and the reservations.
+/// Reads the host, the records and the reservations.
 ///
 /// # Errors
-/// When the host cannot be read.
+/// The host cannot be read.
 pub fn look(
     context: &Context,
     assigner: &Assigner,
@@ -67,7 +67,7 @@ pub fn look(
         let hint = "see what keeps variantd from reading it; it looks again by itself";
         return Err(Refusal::new(Code::JournalFailed, reason, hint));
     }
-    // Before the host: what rings after this look is seen by the next one.
+    // Before the host: a change after this read causes another one.
     let device_states = assigner.device_states();
     let reserved = reservations.all().into_iter().flatten();
     let reserved = reserved.map(|reservation| reservation.device).collect();

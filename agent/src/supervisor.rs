@@ -1,4 +1,4 @@
-//! What the agent tells systemd (sd_notify(3)): ready, reloading, ending, and that it still answers.
+//! Messages to systemd (sd_notify(3)): ready, reloading, stopping, and the watchdog.
 
 use std::env;
 use std::io;
@@ -17,21 +17,22 @@ use crate::assign::Assigner;
 use crate::bus::Callers;
 use crate::worker::Worker;
 
-/// How often a message is sent that the socket does not take: without READY=1 systemd would end us after its start timeout.
+/// How often a message is sent if the socket does not accept it: without READY=1 systemd would kill the agent after its
+/// start timeout.
 const ATTEMPTS: usize = 3;
-/// Before each further attempt.
+/// Pause before each further attempt.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The socket of whoever started us; nothing is said where there is none.
+/// The socket of systemd; nothing is sent without one.
 #[derive(Clone, Debug, Default)]
 pub struct Supervisor {
     socket: Option<SocketAddr>,
-    /// How often it wants to hear that we answer.
+    /// The watchdog interval.
     watchdog: Option<Duration>,
 }
 
 impl Supervisor {
-    /// By the environment that systemd sets.
+    /// From the environment that systemd sets.
     #[must_use]
     pub fn of_environment() -> Self {
         let socket = env::var("NOTIFY_SOCKET").ok();
@@ -44,24 +45,24 @@ impl Supervisor {
         }
     }
 
-    /// Serves from now on.
+    /// Reports that the agent serves.
     pub fn ready(&self) {
         self.say("READY=1");
     }
 
-    /// Reads its configuration again, until it is ready.
+    /// Reports that the agent reloads its configuration, until it is ready.
     pub fn reloading(&self) {
         self.say("RELOADING=1");
     }
 
-    /// Ends.
+    /// Reports that the agent stops.
     pub fn stopping(&self) {
         self.say("STOPPING=1");
     }
 
-    /// Says at half the interval that we answer: that this loop runs and the hook's does, that a thread can be had, and
-    /// every lock that a call may need, and that a call of ourselves over the bus has its answer. Silence makes systemd end and
-    /// restart us.
+    /// Sends a watchdog message at half the interval if the agent works: this loop and the hook's loop run, a thread
+    /// can be created, every lock that a call may need can be taken, and a call of the agent to itself over the bus is
+    /// answered. Without messages systemd kills and restarts the agent.
     pub async fn watch(
         self,
         assigner: Arc<Assigner>,
@@ -185,7 +186,7 @@ mod tests {
             let _ = released.recv();
         });
         begin.await.expect("held");
-        // What was under way is said; then nothing more.
+        // Messages in progress are sent; then nothing more.
         let silence = async {
             socket.set_nonblocking(true).expect("mode");
             let mut quiet = 0;

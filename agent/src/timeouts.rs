@@ -1,7 +1,7 @@
-//! How long a bind may take, and with it the start of a guest, which libvirt's hook waits for.
+//! The time limit of a bind, and of the start of a guest, for which libvirt's hook waits.
 //!
-//! For so long the agent tells the hook that it goes on. Longer than that only a start takes that finds a write of an agent
-//! which has died; the agent then goes on without the hook.
+//! For this time the agent sends the hook progress messages. A start takes longer only if it finds a write of an agent
+//! that has ended; the agent then continues without the hook.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::probe;
 use crate::service;
 use settings::config::Verify;
 
-/// Seconds that the hook is told that a start goes on; it waits for 1500 s itself.
+/// Seconds for which the agent sends progress messages for a start; the hook's own limit is 1500 s.
 const START: RangeInclusive<u64> = 60..=1500;
 
-/// Everything of a start that waits for no device: to read the host, to check, to write records.
+/// The part of a start that waits for no device: reading the host, checks, writing records.
 const REST: Duration = Duration::from_secs(10);
 
-/// How long a guest's start may take: somebody may be asking VFIO for its device, services stop, a module is loaded, the
-/// devices are bound at once, VFIO may be asked for their memory, and then all is taken back.
+/// The time limit of a guest's start: another caller's region query, stopping services, loading a module, binding the
+/// devices in parallel, the query of their memory, and then undoing it all.
 #[must_use]
 pub fn of_start(rules: &Rules) -> Duration {
     let bind = BindLimits::of_recipes(&rules.recipes).longest();
@@ -46,7 +46,7 @@ mod tests {
     const GRACE: &str = include_str!("../recipes/nvidia-grace.toml");
     const X86: &str = include_str!("../recipes/nvidia-x86.toml");
 
-    /// The shipped recipe of Grace GPUs, whose bind may take so long.
+    /// The shipped recipe of Grace GPUs with this bind time.
     fn grace(seconds: u64) -> String {
         let key = format!("prepare = \"on-define\"\nbind_seconds = {seconds}");
         let text = GRACE.replacen("prepare = \"on-define\"", &key, 1);
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_start_has_time_to_bind_and_to_take_it_back() {
         let seconds = |recipe: &str, config| of_start(&rules(&[recipe], config)).as_secs();
-        // Asked for by another (70), loaded (30), bound (40), unbound (15), bound back (40), the rest (10).
+        // Another caller's query (70), load (30), bind (40), unbind (15), bind back (40), the rest (10).
         assert_eq!(seconds(GRACE, Config::default()), 205);
         assert_eq!(seconds(&grace(260), Config::default()), 645);
         let verified = Config {

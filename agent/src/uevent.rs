@@ -1,6 +1,6 @@
-//! The kernel's word that a PCI function came, went or changed its driver (NETLINK_KOBJECT_UEVENT).
+//! The kernel's events about PCI functions that appeared, disappeared or changed their driver (NETLINK_KOBJECT_UEVENT).
 //!
-//! What it says is not used, only that it speaks: whoever hears it looks at the host anew.
+//! The content of an event is not used: the receiver of the notification reads the host again.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,15 +15,15 @@ use tracing::warn;
 
 use crate::notifier::Notifier;
 
-/// The group on which the kernel itself sends; udev has the other.
+/// The group of the kernel's own messages; udev has the other.
 const KERNEL: u32 = 1;
 /// Larger than any event (UEVENT_BUFFER_SIZE is 2 KiB, and the header).
 const LIMIT: usize = 8 << 10;
 
-/// Before the kernel's events are listened for again after an error.
+/// Pause before listening again after an error.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// From now on `notifier` rings for each event about a PCI function.
+/// Notifies of each event about a PCI function from now on.
 pub fn follow(notifier: Notifier) {
     let listener = thread::Builder::new().name("uevent".into());
     if let Err(error) = listener.spawn(move || listen_for_ever(&notifier)) {
@@ -35,7 +35,7 @@ fn deaf(error: &io::Error) {
     warn!("no events of the kernel ({error}): devices are looked at when variantd changes one");
 }
 
-/// Each time that it can listen again it rings, for what it has missed.
+/// Notifies each time that it can listen again, because it missed events.
 fn listen_for_ever(notifier: &Notifier) {
     let mut said = None;
     loop {
@@ -67,13 +67,13 @@ fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Returns when it can hear no more.
+/// Returns when it can receive no more.
 fn listen(socket: &OwnedFd, notifier: &Notifier) -> io::Error {
     let mut buffer = vec![0; LIMIT];
     loop {
         match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Ok(length) if is_about_pci(&buffer[..length]) => notifier.notify(),
-            // Events were lost: one look sees what they were about.
+            // Events were lost: reading the host once replaces them.
             Err(Errno::ENOBUFS) => notifier.notify(),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return error.into(),
@@ -81,7 +81,7 @@ fn listen(socket: &OwnedFd, notifier: &Notifier) -> io::Error {
     }
 }
 
-/// A `add@PATH`, then words `KEY=VALUE`, each ended by a zero.
+/// Checks `add@PATH`, followed by fields `KEY=VALUE`, each ended by a zero.
 fn is_about_pci(event: &[u8]) -> bool {
     let mut words = event.split(|byte| *byte == 0);
     words.any(|word| word == b"SUBSYSTEM=pci")

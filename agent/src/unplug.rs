@@ -1,6 +1,6 @@
-//! After a hot-unplug: no initiator may name a device that is gone, and the device goes back.
+//! After a hot-unplug: deletes initiators whose device was removed, and releases the device.
 //!
-//! QEMU rebuilds its tables at each reset of the guest, and exits when an initiator's device is not there.
+//! QEMU rebuilds its tables at each reset of the guest, and exits if an initiator's device does not exist.
 
 use tracing::{info, warn};
 
@@ -11,7 +11,7 @@ use domain::code::Code;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
 
-/// Deletes the initiators of devices that have left the guest, and says what a person has to do where that fails.
+/// Deletes the initiators of devices that have left the guest, and reports the manual command if that fails.
 pub(crate) fn rescue(libvirt: &dyn Libvirt, domain: &DomainRef) {
     let stale = match libvirt.stale_initiators(&domain.uuid) {
         Ok(stale) => stale,
@@ -31,7 +31,7 @@ pub(crate) fn rescue(libvirt: &dyn Libvirt, domain: &DomainRef) {
     }
 }
 
-/// Gives back what the guest's live definition no longer has.
+/// Releases the devices that the guest's live definition no longer has.
 pub(crate) fn release_devices(assigner: &Assigner, domain: &DomainRef, live: &Domain) {
     if let Err(error) = assigner.release_departed(live) {
         warn!("a device that left guest '{domain}' is not given back: {error}");

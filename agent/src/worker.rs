@@ -1,7 +1,7 @@
 //! The libvirt half of the agent: turns events, repairs and requests into prepared definitions.
 //!
-//! Each call of libvirt may block until a guest has started, so each runs in a thread of its own;
-//! at most [`AT_ONCE`] of them, and one per domain.
+//! Each call of libvirt may block until a guest has started, so each runs in its own thread; at most [`AT_ONCE`] of
+//! them, and one per domain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,18 +31,19 @@ use api::report::{Outcome, Report};
 use domain::{Domain, DomainUuid};
 use planner::saved_plan::SavedPlan;
 
-/// libvirt takes five calls of one client at a time (max_client_requests); beyond that it stops
-/// reading, keepalive messages too.
+/// libvirt serves five concurrent calls of one client (max_client_requests); beyond that it stops reading, including
+/// keepalive messages.
 const AT_ONCE: usize = 4;
-/// The fifth looks up a name, so that a call whose domain does not exist is answered while guests start.
+/// The fifth resolves a name, so that a call for a domain that does not exist is answered while guests start.
 const NAMES_AT_ONCE: usize = 1;
-/// Of the four, calls for callers who may only look, one of root and one of all others: they must not keep the others waiting.
+/// Of the four, calls for callers that may only read, one of root and one of all others, so that they do not delay the
+/// others.
 const LOOKS_AT_ONCE: usize = 2;
 
-/// Reports that wait for somebody who follows them; the oldest are lost beyond that.
+/// Reports that wait for a subscriber; beyond that the oldest are dropped.
 const BACKLOG: usize = 256;
 
-/// Between two questions for libvirt's networks, each of which is a call for each network.
+/// Pause between two queries of libvirt's networks, each of which makes a call for each network.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 250 });
 
 /// Prepares domains, one call per domain at a time.
@@ -57,25 +58,25 @@ pub struct Worker {
     /// Domains whose preparation is queued: another event about them changes nothing.
     queued: Mutex<BTreeSet<DomainUuid>>,
     reports: Mutex<BTreeMap<DomainUuid, Report>>,
-    /// Whoever follows the reports.
+    /// Subscribers of the reports.
     watchers: broadcast::Sender<Report>,
     networks: NetworkQuestion,
 }
 
-/// The question for libvirt's networks: one is under way at most, and one waits.
+/// The query of libvirt's networks: at most one is running, and one waits.
 #[derive(Default)]
 struct NetworkQuestion {
     waits: AtomicBool,
     under_way: tokio::sync::Mutex<()>,
 }
 
-/// Devices that were left half-way could not be looked for.
+/// Interrupted devices could not be searched.
 #[derive(Debug, Error)]
 pub enum RecoverError {
-    /// What is bound is not known.
+    /// The records cannot be read.
     #[error("cannot see what was left half-way: {0}")]
     Journal(#[from] RecordError),
-    /// Whose devices may be given back is not known.
+    /// It is unknown which guests run.
     #[error("cannot ask libvirt which guests run: {0}; start libvirt first")]
     Libvirt(#[from] LibvirtError),
 }
@@ -118,7 +119,7 @@ impl Worker {
         }
     }
 
-    /// Prepares a domain now and says what came of it.
+    /// Prepares a domain now and reports the result.
     ///
     /// # Errors
     /// As [`Preparer::prepare`].
@@ -138,7 +139,7 @@ impl Worker {
         self.call(work).await
     }
 
-    /// Makes the edits of a saved plan now and says what came of it.
+    /// Makes the edits of a saved plan now and reports the result.
     ///
     /// # Errors
     /// As [`Preparer::apply`].
@@ -157,7 +158,7 @@ impl Worker {
         self.call(work).await
     }
 
-    /// Plans a domain, for a caller who may only look.
+    /// Plans a domain for a caller that may only read.
     ///
     /// # Errors
     /// As [`Preparer::propose`].
@@ -171,7 +172,7 @@ impl Worker {
         self.call(move || preparer.propose(&domain, replace)).await
     }
 
-    /// Plans a text that libvirt has not seen.
+    /// Plans a text that libvirt has not stored.
     ///
     /// # Errors
     /// As [`Preparer::propose_text`].
@@ -188,7 +189,7 @@ impl Worker {
     /// The domain of this name or UUID.
     ///
     /// # Errors
-    /// When there is none, or libvirt cannot be asked.
+    /// There is none, or libvirt does not answer.
     pub async fn find(self: &Arc<Self>, name: String) -> Result<DomainRef, PrepareError> {
         let libvirt = self.libvirt.clone();
         let found = self.within(&self.names, move || (libvirt.find(&name), name));
@@ -200,19 +201,18 @@ impl Worker {
         }
     }
 
-    /// Gives back what was left half-way, `device` or all such devices. libvirt is asked only when
-    /// a guest may have left something bound.
+    /// Releases interrupted devices, `device` or all. Calls libvirt only if a guest may have left a device bound.
     ///
     /// # Errors
-    /// When libvirt does not say which guests run, and nothing that a guest has bound was touched then; when not all
-    /// that is bound can be read.
+    /// libvirt does not report which guests run, and no guest's device was changed then; or not all records can be
+    /// read.
     pub async fn recover(
         self: &Arc<Self>,
         device: Option<PciAddress>,
     ) -> Result<Vec<Recovered>, RecoverError> {
         let worker = self.clone();
         let work = move || {
-            // Nobody hears what comes of a job that was cancelled.
+            // The result of a cancelled job has no receiver.
             if progress::begin().is_err() {
                 return Ok(Vec::new());
             }
@@ -234,26 +234,26 @@ impl Worker {
         self.call(work).await
     }
 
-    /// What came of each domain that is ours, by UUID.
+    /// The result of each relevant domain, by UUID.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
         self.kept().values().cloned().collect()
     }
 
-    /// The reports from now on: what `reports` keeps, and `foreign` of a domain that is ours no more.
+    /// A subscription to the reports: those of `reports`, and `foreign` for a domain that is no longer relevant.
     #[must_use]
     pub fn watch(&self) -> broadcast::Receiver<Report> {
         self.watchers.subscribe()
     }
 
-    /// Returns once each lock was had that is never held while libvirt is called.
+    /// Takes each lock that is never held during a call of libvirt, and returns.
     pub fn answers(&self) {
         drop(self.queued());
         drop(self.kept());
         self.locks.answer();
     }
 
-    /// No definition is ours, and no call of libvirt is under way.
+    /// No definition is relevant, and no call of libvirt is running.
     #[must_use]
     pub fn is_unneeded(&self) -> bool {
         self.kept().is_empty() && self.calls.available_permits() == AT_ONCE
@@ -276,7 +276,7 @@ impl Worker {
             Event::Stopped(domain) => drop(tokio::spawn(self.clone().ended(domain))),
             Event::Unplugged(domain) => drop(tokio::spawn(self.clone().device_left(domain))),
             Event::Networks => {
-                // A question that waits will see this change, too.
+                // A waiting query will see this change, too.
                 if !self.networks.waits.swap(true, Ordering::SeqCst) {
                     tokio::spawn(self.clone().networks_changed());
                 }
@@ -285,7 +285,7 @@ impl Worker {
         }
     }
 
-    /// Prepares a domain in the background, unless that is queued already.
+    /// Prepares a domain in the background, unless it is queued already.
     fn queue(self: &Arc<Self>, domain: DomainRef, trigger: Trigger) {
         if trigger == Trigger::Define && !self.queued().insert(domain.uuid.clone()) {
             return;
@@ -294,7 +294,7 @@ impl Worker {
         tokio::spawn(async move { worker.prepare(domain, trigger).await });
     }
 
-    /// What happened while there was no connection: running guests first, then definitions.
+    /// Handles what happened without a connection: running guests first, then definitions.
     async fn catch_up(self: Arc<Self>) {
         let worker = self.clone();
         let found = self.call(move || {
@@ -312,12 +312,12 @@ impl Worker {
         }
     }
 
-    /// Asks at once, and not again before a pause: a burst of changes leads to a question now and another for all the rest.
+    /// Queries at once, and not again before a pause: a burst of changes causes one query now and one for all the rest.
     async fn networks_changed(self: Arc<Self>) {
         let _under_way = self.networks.under_way.lock().await;
         let worker = self.clone();
         let ask = move || {
-            // What changes from now on is for the next question.
+            // Later changes need another query.
             worker.networks.waits.store(false, Ordering::SeqCst);
             ask_for_networks(&worker.context, &*worker.libvirt);
         };
@@ -325,7 +325,7 @@ impl Worker {
         sleep(PAUSE).await;
     }
 
-    /// A guest has ended: its devices go back, if its hook has not come through.
+    /// A guest has ended: releases its devices, if its hook call did not arrive.
     async fn ended(self: Arc<Self>, domain: DomainRef) {
         debug!("guest '{domain}' ended");
         let worker = self.clone();
@@ -342,7 +342,7 @@ impl Worker {
         self.assigner.release_unheard(&domain.uuid, is_active)
     }
 
-    /// A device has left a guest: what stays behind in QEMU goes, and the device goes back.
+    /// A device has left a guest: deletes its remaining objects in QEMU, and releases the device.
     async fn device_left(self: Arc<Self>, domain: DomainRef) {
         let worker = self.clone();
         let work = move || {
@@ -359,7 +359,7 @@ impl Worker {
         self.call(work).await;
     }
 
-    /// Adopts running guests, then gives back what guests that ended unseen still hold.
+    /// Adopts running guests, then releases the devices of guests that ended without an event.
     fn settle(&self) -> Result<(), LibvirtError> {
         let running = self.libvirt.running()?;
         for (domain, xml) in &running {
@@ -396,9 +396,9 @@ impl Worker {
         result
     }
 
-    /// Whoever asks for a definition gets it by what VFIO says, where it can be asked.
+    /// A requested definition uses the regions that VFIO reports, if it can be queried.
     fn ask_regions(&self, domain: &DomainRef) {
-        // What is wrong with the definition or libvirt, preparing says at once.
+        // The preparation reports errors of the definition or of libvirt.
         progress::stage("asking VFIO for the devices' regions", 0.1);
         let text = self.libvirt.inactive_xml(&domain.uuid).ok().flatten();
         if let Some(Ok(definition)) = text.map(|text| Domain::parse(&text)) {
@@ -406,7 +406,7 @@ impl Worker {
         }
     }
 
-    /// What a saved plan is refused for says nothing of the domain, so only what was done is kept.
+    /// The refusal of a saved plan says nothing about the domain, so only a completed change is stored.
     fn apply_now(&self, domain: &DomainRef, saved: &SavedPlan) -> Result<Report, PrepareError> {
         let report = self.preparer().apply(domain, saved)?;
         let replace = saved.basis.replace;
@@ -418,7 +418,7 @@ impl Worker {
         Preparer::new(self.libvirt.clone(), self.context.clone())
     }
 
-    /// Keeps a report for those who ask later, and logs what an operator should see.
+    /// Stores a report for later calls, and logs it for the operator if it matters.
     fn note(&self, domain: &DomainRef, trigger: Trigger, report: Report) {
         let variantd_domain = &*domain.name;
         match (&report.sentence, report.outcome) {
@@ -444,7 +444,7 @@ impl Worker {
         self.keep(domain, report);
     }
 
-    /// Keeps a report, and tells it to whoever follows them.
+    /// Stores a report, and sends it to subscribers.
     fn keep(&self, domain: &DomainRef, report: Report) {
         let mut kept = self.kept();
         let is_news = match report.outcome {
@@ -452,12 +452,12 @@ impl Worker {
             _ => kept.insert(domain.uuid.clone(), report.clone()).as_ref() != Some(&report),
         };
         if is_news {
-            // Nobody follows: nobody is told.
+            // There is no subscriber.
             let _ = self.watchers.send(report);
         }
     }
 
-    /// Runs a call of libvirt in a thread where it may block.
+    /// Runs a call of libvirt in a thread that may block.
     async fn call<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         self.within(&self.calls, work).await
     }

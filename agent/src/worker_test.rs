@@ -38,7 +38,7 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    /// Serves the events, and waits until each domain that they queued is at rest.
+    /// Serves the events, and waits until no change of the domains that they queued is pending.
     async fn serve(&self, events: Vec<Event>, repairs: Vec<DomainRef>) {
         let (event, receive) = unbounded_channel();
         let (repair, receive_repair) = unbounded_channel();
@@ -130,7 +130,7 @@ async fn what_a_guest_held_whose_release_was_missed_goes_back() {
             true => Event::Stopped(domain.clone()),
             false => Event::Connected(Versions::NEWEST_TESTED),
         };
-        // It was started anew, and the event is late.
+        // It was started again, and the event is late.
         scene.serve(vec![event()], vec![]).await;
         assert_eq!(scene.assigner.held().len(), 1);
         scene.libvirt.end(&domain);
@@ -260,7 +260,7 @@ async fn those_who_only_look_do_not_keep_the_others_waiting() {
     while scene.libvirt.looking() == 0 {
         tokio::task::yield_now().await;
     }
-    // More calls than there are looks: those that wait in line had their turn.
+    // More calls than read slots: the waiting ones had their turn.
     let mut served = 0;
     for _ in 0..3 * AT_ONCE {
         let found = timeout(Duration::from_secs(3), scene.worker.find("d0".into()));
@@ -299,7 +299,7 @@ async fn a_burst_of_network_events_leads_to_a_bounded_number_of_questions() {
     scene.serve(vec![Event::Networks; 400], Vec::new()).await;
     let at_once = scene.libvirt.asked_for_networks();
     assert!((1..=2).contains(&at_once), "{at_once} questions");
-    // The same one after another, for several pauses, and a change at the end.
+    // The same sequentially, for several pauses, and a change at the end.
     let (event, receive) = unbounded_channel();
     let (repair, repairs) = unbounded_channel();
     let served = tokio::spawn(scene.worker.clone().serve(receive, repairs));

@@ -19,10 +19,10 @@ pub struct PciAddress {
     function: u8,
 }
 
-/// Why a text or a set of numbers is no PCI address.
+/// Why a text or a set of numbers is not a PCI address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// The text has none of the accepted forms.
+    /// The text is not in an accepted form.
     #[error("'{0}' is not a PCI address: write it as 0000:01:00.0, 01:00.0 or pci_0000_01_00_0")]
     Form(String),
     /// A device number above 31.
@@ -37,7 +37,7 @@ impl PciAddress {
     /// Builds an address from its numbers.
     ///
     /// # Errors
-    /// When `device` is above 31 or `function` above 7.
+    /// `device` is above 31 or `function` above 7.
     pub fn new(domain: u32, bus: u8, device: u8, function: u8) -> Result<Self, AddressError> {
         if device > 0x1f {
             return Err(AddressError::Device(device));
@@ -77,7 +77,7 @@ impl PciAddress {
         self.function
     }
 
-    /// True when both are functions of one device.
+    /// True if both are functions of one device.
     #[must_use]
     pub fn same_slot(self, other: Self) -> bool {
         (self.domain, self.bus, self.device) == (other.domain, other.bus, other.device)
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_named() {
+    fn invalid_address_is_reported() {
         for bad in [
             "",
             "01:00",

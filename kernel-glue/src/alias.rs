@@ -1,29 +1,29 @@
-//! VFIO variant drivers that `modules.alias` offers for a device.
+//! VFIO variant drivers that `modules.alias` lists for a device.
 //!
-//! Follows libvirt's choice (src/util/virpci.c, since 10.0): among `vfio_pci:` lines that match the
-//! device's modalias the one with the fewest wildcards wins, the first of equals.
+//! Follows libvirt's choice (src/util/virpci.c, since 10.0): of the `vfio_pci:` lines that match the device's modalias,
+//! the one with the fewest wildcards, and the first of equals.
 
 use serde::{Deserialize, Serialize};
 
-/// What a line of interest starts with. Other VFIO buses (`vfio_ap:`, ...) have other prefixes.
+/// Prefix of a relevant line. Other VFIO buses (`vfio_ap:`, ...) have other prefixes.
 pub(crate) const LINE: &str = "alias vfio_pci:";
 
-/// The letters in front of each field, in order: vendor, device, both of the subsystem, class.
+/// The letters before each field, in order: vendor, device, subsystem vendor and device, class.
 const KEYS: [&str; 7] = ["v", "d", "sv", "sd", "bc", "sc", "i"];
 
 /// One `alias vfio_pci:... module` line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
-    /// The pattern behind `vfio_pci:`.
+    /// The pattern after `vfio_pci:`.
     pub pattern: String,
     /// The module's name, with underscores.
     pub module: String,
 }
 
 impl Variant {
-    /// How many fields the pattern leaves open, 0 to 7, when it matches the device with this
-    /// `modalias` (`pci:v...`); `None` when it does not match. Letter case counts.
+    /// The number of wildcard fields of the pattern, 0 to 7, if it matches the device with this `modalias`
+    /// (`pci:v...`); `None` otherwise. Case-sensitive.
     #[must_use]
     pub fn wildcards(&self, modalias: &str) -> Option<usize> {
         let pattern = fields(&self.pattern)?;
@@ -34,7 +34,7 @@ impl Variant {
     }
 }
 
-/// The `vfio_pci:` lines of a `modules.alias`, in file order; all others are passed over.
+/// The `vfio_pci:` lines of a `modules.alias`, in file order; skips all others.
 #[must_use]
 pub fn parse(text: &str) -> Vec<Variant> {
     let variant = |line: &str| {
@@ -47,7 +47,7 @@ pub fn parse(text: &str) -> Vec<Variant> {
     text.lines().filter_map(variant).collect()
 }
 
-/// The variant that fits a device best: fewest wildcards, the first of equals.
+/// The best variant for a device: fewest wildcards, the first of equals.
 #[must_use]
 pub fn best<'a>(variants: &'a [Variant], modalias: &str) -> Option<&'a Variant> {
     let fitting = variants
@@ -56,8 +56,8 @@ pub fn best<'a>(variants: &'a [Variant], modalias: &str) -> Option<&'a Variant> 
     fitting.min_by_key(|(open, _)| *open).map(|(_, v)| v)
 }
 
-/// Whether `modules.alias` lists one of `modules`, named with underscores, for the device with this `modalias` (`pci:v...`):
-/// as a driver of its own bus, or as a VFIO driver.
+/// Whether `modules.alias` lists one of `modules`, named with underscores, for the device with this `modalias`
+/// (`pci:v...`): as a driver of its own bus, or as a VFIO driver.
 pub(crate) fn lists(text: &str, modalias: &str, modules: &[String]) -> bool {
     text.lines().any(|line| {
         let named = line
@@ -69,7 +69,7 @@ pub(crate) fn lists(text: &str, modalias: &str, modules: &[String]) -> bool {
     })
 }
 
-/// The same for `modules.builtin.modinfo`: texts such as `ahci.alias=pci:v...`, each ended by a null character.
+/// Like [`lists`] for `modules.builtin.modinfo`: texts such as `ahci.alias=pci:v...`, each ended by a null character.
 pub(crate) fn lists_built_in(text: &str, modalias: &str, modules: &[String]) -> bool {
     text.split('\0').any(|line| {
         let named = line.split_once(".alias=");
@@ -82,13 +82,13 @@ fn is_one_of(modules: &[String], module: &str) -> bool {
     modules.contains(&module)
 }
 
-/// VFIO drivers have the same pattern behind another prefix.
+/// VFIO drivers have the same pattern after another prefix.
 fn fits(pattern: &str, modalias: &str) -> bool {
     let pattern = pattern.strip_prefix("vfio_").unwrap_or(pattern);
     pattern.starts_with("pci:") && matches(pattern.as_bytes(), modalias.as_bytes())
 }
 
-/// A pattern of fnmatch(3) with no other wildcard than `*`, as scripts/mod/file2alias.c writes them for PCI.
+/// Matches a pattern of fnmatch(3) with `*` as the only wildcard, as scripts/mod/file2alias.c writes them for PCI.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut from) = (0, 0);
     let mut star = None;
@@ -108,8 +108,8 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
-/// Splits `v...d...sv...sd...bc...sc...i...` into what stands behind the letters. Hex digits are
-/// upper case, so that the letters, which are lower case, end them.
+/// Splits `v...d...sv...sd...bc...sc...i...` into the values after the letters. Hex digits are upper case, so the
+/// lower-case letters end them.
 fn fields(text: &str) -> Option<[&str; 7]> {
     let mut rest = text.strip_prefix(KEYS[0])?;
     let mut fields = [""; 7];
@@ -167,7 +167,7 @@ alias vfio_pci:damaged
     }
 
     #[test]
-    fn what_is_no_modalias_has_no_variant() {
+    fn invalid_modalias_has_no_variant() {
         for text in [
             "",
             "pci:",

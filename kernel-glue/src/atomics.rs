@@ -59,13 +59,13 @@ impl Widths {
         Width::ALL.into_iter().filter(bit).collect()
     }
 
-    /// True when `width` is in the set.
+    /// True if `width` is in the set.
     #[must_use]
     pub fn contains(self, width: Width) -> bool {
         self.0 & width.mask() != 0
     }
 
-    /// True when no width is in the set.
+    /// True if the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -1,13 +1,14 @@
-//! What one look at the host leaves to the next: files that only a package changes, as they were understood.
+//! Caches the parsed content of files that only a package changes, from one read of the host to the next.
 //!
-//! `modules.alias` and the kernel's configuration have 2 MB on a distribution's kernel, of which a look wants some lines.
+//! `modules.alias` and the kernel's configuration have 2 MB on a distribution's kernel, of which a read needs a few
+//! lines.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::alias::Variant;
 use crate::failure::Failure;
 
-/// Which file it was, and in which state (stat(2)): one that was written or replaced since has another.
+/// Identity and state of a file (stat(2)): a file that was written or replaced since has another stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) device: u64,
@@ -15,18 +16,18 @@ pub(crate) struct Stamp {
     pub(crate) size: i64,
     /// Seconds and nanoseconds.
     pub(crate) modified: (i64, i64),
-    /// The same of its inode, which nobody can set back.
+    /// The ctime of its inode, which no process can set back.
     pub(crate) changed: (i64, i64),
 }
 
-/// What is kept from look to look.
+/// The cache.
 #[derive(Debug, Default)]
 pub struct Cache {
     pub(crate) variants: Slot<Vec<Variant>>,
     pub(crate) nests_smmu: Slot<bool>,
 }
 
-/// What one file said, and which file that was.
+/// The parsed content of one file, and the file's stamp.
 #[derive(Debug)]
 pub(crate) struct Slot<T>(Mutex<Option<(Stamp, T)>>);
 
@@ -37,7 +38,7 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T: Clone> Slot<T> {
-    /// What the file says that `stamp` was taken of before; it is read where it is another one than the last time, or has none.
+    /// Returns the parsed content of the file; reads it if its `stamp` differs from the cached one, or is `None`.
     pub(crate) fn of(
         &self,
         stamp: Option<Stamp>,
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_did_not_change_is_not_read_again() {
+    fn cache_does_not_read_an_unchanged_file() {
         let stamp = |size| Stamp {
             device: 1,
             inode: 2,

@@ -12,27 +12,27 @@ use thiserror::Error;
 
 use crate::atomics::Widths;
 
-/// Config space as far as it could be read.
+/// Config space, as far as it was readable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Config {
-    /// The PCI Express capability was found.
+    /// The device has the PCI Express capability.
     Express(Express),
-    /// All of it was read, and there is no PCI Express capability.
+    /// All of config space was read, and it has no PCI Express capability.
     Conventional,
-    /// It could not be read far enough to tell.
+    /// Config space was not readable up to the capability.
     Unreadable(ConfigError),
 }
 
-/// Why config space says nothing.
+/// Why config space cannot be interpreted.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigError {
-    /// The kernel gives a reader without CAP_SYS_ADMIN 64 bytes and no error.
+    /// The kernel returns 64 bytes, and no error, to a reader without CAP_SYS_ADMIN.
     #[error("only {0} bytes are visible without CAP_SYS_ADMIN")]
     Short(usize),
-    /// All ones: the device is gone or powered down.
-    #[error("config space reads as all ones: the device is gone or powered down")]
+    /// All ones: the device was removed or is powered down.
+    #[error("config space reads as all ones: the device was removed or is powered down")]
     AllOnes,
     /// The capability list does not end, or points outside.
     #[error("the capability list is damaged at offset {0:#x}")]
@@ -60,8 +60,7 @@ pub struct Express {
     pub devcap2: u32,
     /// Device control 2, offset 0x28; 0 when the version is below 2.
     pub devctl2: u16,
-    /// Access control (ACS control register); `None` where the function has none, or extended config space is not
-    /// visible.
+    /// Access control (ACS control register); `None` if the function has none, or extended config space is not visible.
     pub access_control: Option<u16>,
 }
 
@@ -82,24 +81,24 @@ pub enum Port {
     Other(u8),
 }
 
-/// Offset of the first capability's pointer in an ordinary header, and in a CardBus bridge's.
+/// Offset of the capability pointer in an ordinary header, and in a CardBus bridge's.
 const POINTER: usize = 0x34;
 const POINTER_CARDBUS: usize = 0x14;
 /// The header, which every reader sees.
 const HEADER: usize = 0x40;
-/// Conventional config space; all that capability pointers can reach.
+/// Size of conventional config space; capability pointers do not reach beyond it.
 const REACH: usize = 0x100;
-/// Capabilities of 4 bytes that fit between header and end (PCI_FIND_CAP_TTL, drivers/pci/pci.h).
+/// Number of 4-byte capabilities that fit between header and end (PCI_FIND_CAP_TTL, drivers/pci/pci.h).
 const MAX_HOPS: usize = 48;
 /// Capability id of PCI Express.
 const EXPRESS: u8 = 0x10;
 /// Extended capability id of Access Control Services.
 const ACCESS_CONTROL: u16 = 0x0d;
-/// Extended capabilities that fit behind conventional config space (PCI_CFG_SPACE_EXP_SIZE, eight bytes each).
+/// Number of extended capabilities that fit after conventional config space (PCI_CFG_SPACE_EXP_SIZE, eight bytes each).
 const MAX_EXTENDED: usize = (4096 - REACH) / 8;
 
 impl Config {
-    /// Parses config space as read from `config`: whole, or the 64 bytes everyone may see.
+    /// Parses config space as read from `config`: all of it, or the first 64 bytes.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
         let conventional = &bytes[..bytes.len().min(REACH)];
@@ -109,8 +108,8 @@ impl Config {
         })
     }
 
-    /// Reads config space where it is looked at: the kernel asks the device for each four bytes (`pci_read_config`,
-    /// drivers/pci/pci-sysfs.c), so that all 4,096 are 1,024 requests.
+    /// Reads only the needed parts of config space: the kernel asks the device for each four bytes (`pci_read_config`,
+    /// drivers/pci/pci-sysfs.c), so all 4,096 bytes are 1,024 requests.
     pub(crate) fn read(file: &File) -> io::Result<Self> {
         let mut bytes = [0; REACH];
         let mut length = 0;
@@ -129,7 +128,7 @@ impl Config {
                 let mut long = [0; 4];
                 match file.read_exact_at(&mut long, at as u64) {
                     Ok(()) => Some(long),
-                    // Others than root may read the first 64 bytes.
+                    // Users other than root may read the first 64 bytes.
                     Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => None,
                     Err(why) => {
                         failed.set(Some(why));
@@ -152,7 +151,7 @@ impl Config {
         }
     }
 
-    /// The PCI Express capability, when it was found.
+    /// The PCI Express capability, if found.
     #[must_use]
     pub fn express(&self) -> Option<&Express> {
         match self {
@@ -181,19 +180,19 @@ impl Express {
         Widths::from_devcap2(self.devcap2)
     }
 
-    /// Routes AtomicOps: DEVCAP2 bit 6. On a root port that means between root ports.
+    /// Routes AtomicOps: DEVCAP2 bit 6. On a root port: between root ports.
     #[must_use]
     pub fn routes_atomics(&self) -> bool {
         self.devcap2 & 1 << 6 != 0
     }
 
-    /// May send AtomicOps now: DEVCTL2 bit 6.
+    /// May send AtomicOps at present: DEVCTL2 bit 6.
     #[must_use]
     pub fn requester_enabled(&self) -> bool {
         self.devctl2 & 1 << 6 != 0
     }
 
-    /// Blocks AtomicOps that would leave by this port: DEVCTL2 bit 7.
+    /// Blocks AtomicOps that would leave through this port: DEVCTL2 bit 7.
     #[must_use]
     pub fn egress_blocked(&self) -> bool {
         self.devctl2 & 1 << 7 != 0
@@ -205,7 +204,7 @@ impl Express {
         self.devctl & 1 << 4 != 0
     }
 
-    /// Sends requests between devices below it up, instead of across: ACS control bit 2.
+    /// Redirects requests between devices below it to its upstream side: ACS control bit 2.
     #[must_use]
     pub fn redirects_peers(&self) -> bool {
         self.access_control.unwrap_or_default() & 1 << 2 != 0
@@ -217,7 +216,7 @@ impl Express {
         self.devcap2 & 1 << 10 != 0
     }
 
-    /// Can be reset alone: DEVCAP bit 28.
+    /// Supports function level reset: DEVCAP bit 28.
     #[must_use]
     pub fn function_level_reset(&self) -> bool {
         self.devcap & 1 << 28 != 0
@@ -242,11 +241,11 @@ impl From<u8> for Port {
     }
 }
 
-/// Config space of any length, read without a panic.
+/// Config space of any length, read without panics.
 struct Space<'a> {
-    /// As much as there is of the first 256 bytes.
+    /// As much as is readable of the first 256 bytes.
     conventional: &'a [u8],
-    /// The four bytes at an offset behind them.
+    /// Reads the four bytes at an offset after them.
     extended: &'a dyn Fn(usize) -> Option<[u8; 4]>,
 }
 
@@ -263,7 +262,7 @@ impl Space<'_> {
         if length < HEADER {
             return Err(ConfigError::Short(length));
         }
-        // A virtual function's ids alone read as all ones (PCI Express SR-IOV, 9.3.4.1.1).
+        // Only the ids of a virtual function read as all ones (PCI Express SR-IOV, 9.3.4.1.1).
         if self.conventional[..HEADER] == [0xff; HEADER] {
             return Err(ConfigError::AllOnes);
         }
@@ -315,7 +314,7 @@ impl Space<'_> {
         })
     }
 
-    /// What is damaged there is as good as missing: no verdict hangs on it.
+    /// Damaged access control counts as missing: no verdict depends on it.
     fn access_control(&self) -> Option<u16> {
         let mut at = REACH;
         for _ in 0..MAX_EXTENDED {
@@ -341,8 +340,7 @@ impl Space<'_> {
         Ok(u32::from_le_bytes(self.array(at, offset)?))
     }
 
-    /// Bytes of the capability at `at`. Beyond what was read is short; beyond what capabilities
-    /// can occupy is damage.
+    /// Bytes of the capability at `at`. Beyond the readable part: too short; beyond the area of capabilities: damaged.
     fn array<const N: usize>(&self, at: u8, offset: usize) -> Result<[u8; N], ConfigError> {
         let start = usize::from(at) + offset;
         if start + N > REACH {
@@ -361,7 +359,7 @@ mod tests {
     use crate::atomics::Width;
     use proptest::prelude::*;
 
-    /// An endpoint whose PCI Express capability sits at 0x40.
+    /// An endpoint with its PCI Express capability at 0x40.
     fn endpoint(devcap2: u32, devctl2: u16) -> Vec<u8> {
         let mut bytes = vec![0; 256];
         bytes[..4].copy_from_slice(&[0xde, 0x10, 0x42, 0x23]);
@@ -376,7 +374,7 @@ mod tests {
         bytes
     }
 
-    /// The same bytes in a file.
+    /// Reads the same bytes from a file.
     fn read(bytes: &[u8]) -> Config {
         let mut file = tempfile::tempfile().expect("file");
         std::io::Write::write_all(&mut file, bytes).expect("written");
@@ -390,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bits_are_found_behind_another_capability() {
+    fn bits_are_found_after_another_capability() {
         let config = Config::parse(&endpoint(0x0000_0180, 0x0040));
         let express = config.express().expect("express");
         assert_eq!((express.version, express.port), (2, Port::Endpoint));
@@ -400,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn access_control_is_found_behind_another_extended_capability() {
+    fn access_control_is_found_after_another_extended_capability() {
         let mut bytes = endpoint(0, 0);
         bytes[0x68] = 0x10;
         assert_eq!(
@@ -472,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capability_that_runs_out_of_space_is_damage() {
+    fn capability_beyond_config_space_is_damaged() {
         let config = damaged(|bytes| {
             bytes[0x41] = 0xf0;
             bytes[0xf0] = EXPRESS;
@@ -491,7 +489,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), list: bool) {
+        fn arbitrary_bytes_do_not_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), list: bool) {
             if let (true, Some(status)) = (list, bytes.get_mut(6)) {
                 *status |= 0x10;
             }

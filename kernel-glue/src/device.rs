@@ -9,7 +9,7 @@ use crate::id::PciId;
 use crate::numa::NumaNode;
 use crate::region::Regions;
 
-/// One PCI function: everything planning reads, nothing that changes it.
+/// One PCI function: everything that planning reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
@@ -23,26 +23,26 @@ pub struct Device {
     pub driver: Option<DriverName>,
     /// `driver_override` text; `None` when unset (sysfs prints `(null)`).
     pub driver_override: Option<String>,
-    /// `numa_node`; `None` when the firmware gave none (sysfs prints -1).
+    /// `numa_node`; `None` if the firmware gave none (sysfs prints -1).
     pub numa_node: Option<NumaNode>,
     /// Number of its IOMMU group; `None` without an IOMMU.
     pub iommu_group: Option<u32>,
-    /// Name of the IOMMU it sits behind (target of the `iommu` link, e.g. `smmu3.0x0000000011000000`).
+    /// Name of its IOMMU (target of the `iommu` link, e.g. `smmu3.0x0000000011000000`).
     pub iommu: Option<String>,
     /// `modalias` text.
     pub modalias: String,
-    /// `resource` lines 0 to 5: the BARs; emulated BARs of a VFIO variant driver never show here.
+    /// `resource` lines 0 to 5: the BARs. Emulated BARs of a VFIO variant driver are not in this file.
     pub bars: [Bar; 6],
-    /// The BARs that its VFIO driver shows, once somebody has asked ([`crate::kernel::Kernel::regions`]);
-    /// reading a host never does.
+    /// The BARs that its VFIO driver reports, after a query ([`crate::kernel::Kernel::regions`]); reading a host never
+    /// queries them.
     pub regions: Option<Regions>,
-    /// `reset_method` words in use order; empty when the file is absent.
+    /// `reset_method` keywords in order of use; empty if the file is absent.
     pub reset_methods: Vec<String>,
-    /// The physical function, when this is a virtual one (`physfn`).
+    /// The physical function of a virtual function (`physfn`).
     pub physical_function: Option<PciAddress>,
     /// Bridges from the root down to its parent, from the sysfs path; empty on the root bus.
     pub ancestors: Vec<PciAddress>,
-    /// Config space as far as it could be read.
+    /// Config space, as far as it was readable.
     pub config: Config,
 }
 
@@ -73,7 +73,7 @@ impl Bar {
 }
 
 impl Device {
-    /// Bytes of its 64-bit prefetchable BARs as its VFIO driver shows them; `None` when nobody has asked.
+    /// Bytes of its 64-bit prefetchable BARs as its VFIO driver reports them; `None` before a query.
     #[must_use]
     pub fn shown_bytes(&self) -> Option<u64> {
         let regions = self.regions?;

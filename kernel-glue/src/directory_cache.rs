@@ -1,7 +1,7 @@
-//! One walk over a whole host: the directory that was read last is held open, so that the next file in it is opened
-//! by its name and not by its way from the root.
+//! Keeps the last directory open while a whole host is read, so that the next file in it is opened relative to it and
+//! not by its full path from the root.
 //!
-//! Says what [`Root`] says: a name that is a link is opened by the root, whose links do not lead out.
+//! Returns the same as [`Root`]: the root opens a name that is a link, because its links must not leave the root.
 
 use std::cell::{Ref, RefCell};
 use std::io;
@@ -27,7 +27,7 @@ impl<'a> DirectoryCache<'a> {
         Self { root, last }
     }
 
-    /// The directory of `path`, open, and the name in it; `None` where only the root can say what is wrong.
+    /// The open directory of `path`, and the name in it; `None` if the root must report the error.
     fn near<'p>(&self, path: &'p str) -> Option<(Ref<'_, OwnedFd>, &'p str)> {
         let (directory, name) = path.rsplit_once('/')?;
         if matches!(name, "" | "." | "..") {
@@ -43,7 +43,7 @@ impl<'a> DirectoryCache<'a> {
         last.ok().map(|directory| (directory, name))
     }
 
-    /// A file to read; `None` where only the root can say what is wrong.
+    /// Opens a file to read; `None` if the root must report the error.
     fn open(&self, path: &str) -> Option<io::Result<OwnedFd>> {
         let (directory, name) = self.near(path)?;
         let no_link = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
@@ -111,7 +111,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn it_says_what_the_root_says() {
+    fn directory_cache_returns_the_same_as_the_root() {
         let dir = tempfile::tempdir().expect("scratch directory");
         fs::write(dir.path().join("secret"), "x").expect("secret");
         let host = dir.path().join("host");

@@ -6,14 +6,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A driver name fit to be one path component: 1 to 63 of `A-Za-z0-9_-. +`, not starting with a dot.
+/// A driver name that is a valid path component: 1 to 63 of `A-Za-z0-9_-. +`, not starting with a dot.
 ///
 /// Hyphen and underscore differ: the kernel compares with `strcmp` (drivers/base/dd.c).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DriverName(String);
 
-/// The text cannot be a driver's name.
+/// The text is not a valid driver name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "'{0}' is not a driver name: letters, digits, '_', '-', '.', '+' and inner spaces, at most 63"
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_single_path_component_is_refused() {
+    fn driver_name_must_be_one_path_component() {
         let long = "a".repeat(64);
         for bad in [
             "",

@@ -6,26 +6,26 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use thiserror::Error;
 
-/// The host said no. The text names action and object; the source, where there is one, says why.
+/// The host returned an error. The text names action and object; the source, if there is one, is the reason.
 #[derive(Debug, Error)]
 pub enum Failure {
     /// A file could not be read or written.
     #[error("cannot {action} '{path}'")]
     Io {
-        /// What was tried, as a verb.
+        /// The action, as a verb.
         action: &'static str,
-        /// On what.
+        /// The object.
         path: PathBuf,
-        /// Why it failed.
+        /// The reason.
         source: io::Error,
     },
-    /// The root has no PCI devices, so it is neither a live nor a recorded host.
+    /// The root has no PCI devices, so it is not a live or recorded host.
     #[error("'{root}' has no 'sys/bus/pci/devices': {}", remedy(.root))]
     NoDevices {
         /// The root directory.
         root: PathBuf,
     },
-    /// A recording would be mixed with what is in the directory.
+    /// A recording must not mix with existing files of the directory.
     #[error("cannot record a host in '{0}': the directory is not empty")]
     Occupied(PathBuf),
 }
@@ -41,19 +41,19 @@ impl Failure {
         }
     }
 
-    /// True when the object does not exist.
+    /// True if the object does not exist.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// True when this process, or the machine, ran out of something: that says nothing of the object.
+    /// True if this process, or the machine, ran out of a resource: that says nothing about the object.
     #[must_use]
     pub fn is_exhaustion(&self) -> bool {
         self.errno().is_some_and(is_exhaustion)
     }
 
-    /// The errno behind it; `None` when the content is at fault.
+    /// The errno; `None` if the content is invalid.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self {
@@ -62,13 +62,13 @@ impl Failure {
         }
     }
 
-    /// True when this user may not.
+    /// True if this user lacks permission.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         matches!(self.errno(), Some(Errno::EACCES | Errno::EPERM))
     }
 
-    /// Why, without action and object: a lower-case text without full stop.
+    /// The reason without action and object: a lower-case text without full stop.
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
@@ -81,7 +81,7 @@ impl Failure {
     }
 }
 
-/// True for an errno that says that this process, or the machine, ran out of something for now.
+/// True for an errno that means that this process, or the machine, ran out of a resource for now.
 #[must_use]
 pub fn is_exhaustion(errno: Errno) -> bool {
     matches!(
@@ -95,7 +95,7 @@ pub fn is_exhaustion(errno: Errno) -> bool {
     )
 }
 
-/// An errno in words, lower-case but for abbreviations such as I/O.
+/// The text of an errno, lower-case except abbreviations such as I/O.
 #[must_use]
 pub fn describe(errno: Errno) -> String {
     let text = errno.desc();
@@ -108,7 +108,7 @@ pub fn describe(errno: Errno) -> String {
     }
 }
 
-/// True for what [`describe`] makes of the errno of a user who may not; a recorded host has nothing else of it.
+/// True if [`describe`] made the text from a missing permission; a recorded host has only the text.
 #[must_use]
 pub fn is_denied(reason: &str) -> bool {
     [Errno::EACCES, Errno::EPERM]
@@ -118,7 +118,7 @@ pub fn is_denied(reason: &str) -> bool {
 
 fn remedy(root: &Path) -> String {
     if root == Path::new("/") {
-        "is sysfs mounted, and does the machine have PCI?".to_owned()
+        "check that sysfs is mounted and that the machine has PCI".to_owned()
     } else {
         let root = root.display();
         format!("make a recorded host with 'variantctl record-host {root}'")

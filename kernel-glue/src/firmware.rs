@@ -1,16 +1,16 @@
-//! What the firmware's ACPI tables name of GPU memory: `nvgrace_gpu_vfio_pci` shows no other.
+//! Reads from the firmware's ACPI tables whether they name GPU memory: `nvgrace_gpu_vfio_pci` offers no other memory.
 
 use crate::holder::optional;
 use crate::sysfs::Root;
 
-/// The property from which the driver reads the memory; a string constant in the AML of the table that has it.
+/// The property from which the driver reads the memory size; a string constant in the AML of its table.
 const MEMORY_SIZE: &[u8] = b"nvidia,gpu-mem-size\0";
 pub(crate) const TABLES: &str = "sys/firmware/acpi/tables";
-/// Bytes a DSDT or SSDT may have; Grace's have some 100 KiB.
+/// Maximum size of a DSDT or SSDT; those of Grace have about 100 KiB.
 const MAX_TABLE: usize = 16 << 20;
 
-/// Whether some table that describes devices has the property; which device has it takes an AML interpreter. `None`
-/// when it has not been found and not every table can be read.
+/// Whether a table that describes devices has the property. Which device has it is unknown without an AML interpreter.
+/// `None` if it was not found and not every table can be read.
 pub fn names_memory(root: &Root) -> Option<bool> {
     let mut all = true;
     let mut count = 0;

@@ -1,7 +1,7 @@
-//! Who holds a device: the processes that have one of its nodes open or mapped.
+//! Finds the processes that hold a device: they have one of its nodes open or mapped.
 //!
-//! Below `/proc`, which changes while it is read: a process that ends meanwhile is no error, and one that
-//! may not be looked into is counted. Follows proc(5).
+//! Reads `/proc`, which changes meanwhile: a process that ends is not an error, and one that this user may not inspect
+//! is counted. Follows proc(5).
 
 mod node;
 mod process;
@@ -19,14 +19,14 @@ pub(crate) use process::vfio_device;
 
 use node::Nodes;
 
-/// What was found out about the holders of a device.
+/// The holders of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
     /// The processes, by id.
     pub found: Vec<Holder>,
-    /// How many processes could not be looked into; that takes CAP_SYS_PTRACE.
+    /// Number of processes that could not be inspected; that needs CAP_SYS_PTRACE.
     pub hidden: usize,
-    /// How many processes were looked at; none in a recorded host.
+    /// Number of processes that were inspected; 0 in a recorded host.
     pub seen: usize,
 }
 
@@ -48,17 +48,17 @@ pub struct Holder {
 pub struct HeldNode {
     /// The node's path.
     pub path: String,
-    /// The descriptor; `None` when the node is only mapped.
+    /// The descriptor; `None` if the node is only mapped.
     pub descriptor: Option<u32>,
-    /// The node stands for all devices of its driver, so it may be another one that is used.
+    /// The node belongs to all devices of its driver, so the process may use another device.
     pub shared: bool,
 }
 
 impl Holders {
-    /// Looks for the holders of `device` below `root`.
+    /// Finds the holders of `device` below `root`.
     ///
     /// # Errors
-    /// When the device's directory or `/proc` cannot be read.
+    /// The device's directory or `/proc` cannot be read.
     pub(crate) fn read(root: &Root, device: PciAddress) -> Result<Self, Failure> {
         let nodes = Nodes::read(root, device)?;
         let mut holders = Self::default();
@@ -82,7 +82,7 @@ impl Holders {
 }
 
 impl Holder {
-    /// True when one of its nodes is the device's alone.
+    /// True if one of its nodes belongs to the device alone.
     #[must_use]
     pub fn is_certain(&self) -> bool {
         self.nodes.iter().any(|node| !node.shared)
@@ -90,7 +90,7 @@ impl Holder {
 }
 
 impl fmt::Display for Holder {
-    /// As in `nvidia-persistenced (pid 2211, nvidia-persistenced.service, '/dev/nvidia0' as fd 4)`.
+    /// Prints for example `nvidia-persistenced (pid 2211, nvidia-persistenced.service, '/dev/nvidia0' as fd 4)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (pid {}", self.command, self.process)?;
         if let Some(unit) = &self.unit {
@@ -113,7 +113,7 @@ impl fmt::Display for HeldNode {
     }
 }
 
-/// True for what a process that has ended answers.
+/// True for the errno of a process that has ended.
 fn gone(errno: Errno) -> bool {
     matches!(errno, Errno::ENOENT | Errno::ESRCH)
 }

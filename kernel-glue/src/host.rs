@@ -15,39 +15,39 @@ use crate::sysfs::DEVICES;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
-    /// PCI functions by address; a list where the host is written down.
+    /// PCI functions by address; a list in JSON.
     #[serde(serialize_with = "list", deserialize_with = "by_address")]
     pub devices: BTreeMap<PciAddress, Device>,
     /// NUMA nodes.
     pub numa: Numa,
-    /// The firmware's SRAT, when readable (root only) and present.
+    /// The firmware's SRAT, if readable (root only) and present.
     pub srat: Option<Srat>,
     /// `modules.alias` lines with prefix `vfio_pci:`, in file order.
     pub variants: Vec<crate::alias::Variant>,
-    /// Kernel release (`uname -r`), or what a recorded host says.
+    /// Kernel release (`uname -r`), or that of a recorded host.
     pub kernel_release: Option<String>,
     /// Bits of a physical address, as x86 kernels print them; arm64 kernels print none.
     pub address_bits: Option<u32>,
-    /// The iommufd device is there: `/dev/iommu` can be opened.
+    /// The iommufd device exists: `/dev/iommu` can be opened.
     pub iommufd: bool,
-    /// The kernel can nest a guest's SMMUv3 in the host's (CONFIG_ARM_SMMU_V3_IOMMUFD); `None` where its
-    /// configuration is not in `/boot`.
+    /// The kernel can nest a guest's SMMUv3 in the host's (CONFIG_ARM_SMMU_V3_IOMMUFD); `None` if its configuration is
+    /// not in `/boot`.
     pub nests_smmu: Option<bool>,
-    /// What could not be read, in path order: shown to the user, never guessed over.
+    /// Facts that could not be read, in path order: reported to the user and never guessed.
     pub gaps: Vec<Gap>,
 }
 
-/// One thing that could not be read.
+/// One path that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gap {
     /// The path below the root.
     pub path: String,
-    /// Why, as a short text.
+    /// The reason, as a short text.
     pub reason: String,
 }
 
-/// What of a device's directory decides whether and how it may be assigned.
+/// Files of a device's directory that decide whether and how it may be assigned.
 const DECISIVE: [&str; 8] = [
     "",
     "/vendor",
@@ -60,7 +60,7 @@ const DECISIVE: [&str; 8] = [
 ];
 
 impl Host {
-    /// Why a device that may be there, or a fact of it that decides whether it may be assigned, is not known.
+    /// Why it is unknown whether the device exists or may be assigned.
     #[must_use]
     pub fn doubt(&self, device: PciAddress) -> Option<&Gap> {
         let absent = crate::failure::describe(nix::errno::Errno::ENOENT);
@@ -89,7 +89,7 @@ fn by_address<'de, D: Deserializer<'de>>(
         let address = device.address;
         if devices.insert(address, device).is_some() {
             return Err(D::Error::custom(format!(
-                "device '{address}' is there twice"
+                "device '{address}' is listed twice"
             )));
         }
     }

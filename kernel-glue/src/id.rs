@@ -16,7 +16,7 @@ pub struct PciId {
     pub device: u16,
 }
 
-/// The text is no `vvvv:dddd`.
+/// The text is not `vvvv:dddd`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("'{0}' is not a PCI id: write vendor and device as four hex digits each, as in 10de:2342")]
 pub struct IdError(String);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_named() {
+    fn invalid_id_is_reported() {
         for bad in [
             "",
             "10de",

@@ -1,4 +1,4 @@
-//! The only way to change the host: one narrow trait, live or modelled.
+//! The only interface that changes the host: one narrow trait, live or modelled.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::driver::DriverName;
 use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
-/// A file that a change of the host writes to. Absolute, below the kernel's root.
+/// A file that a change of the host writes. Absolute, below the kernel's root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attribute {
@@ -26,84 +26,83 @@ pub enum Attribute {
     Probe,
     /// `/proc/driver/nvidia/gpus/<device>/unbindLock`; takes effect when the file is closed.
     UnbindLock(PciAddress),
-    /// `/sys/bus/pci/devices/<device>/power/control`. What is no word of its own is refused with EINVAL, behind
-    /// the device's lock: whoever writes it waits for every bind and unbind under way, and changes nothing.
+    /// `/sys/bus/pci/devices/<device>/power/control`. The kernel refuses an unknown keyword with EINVAL after it took
+    /// the device lock: such a write waits for every bind and unbind in progress, and changes nothing.
     Barrier(PciAddress),
 }
 
-/// What changes a host, and what is read back at once after a change.
+/// Changes of a host, and the reads that follow each change.
 pub trait Kernel {
-    /// Called for each step of a plan, in order. One `write(2)`.
+    /// Writes one step of a plan, in order, with one `write(2)`.
     ///
     /// # Errors
     /// The kernel's errno.
     fn write(&self, attribute: &Attribute, value: &str) -> Result<(), Errno>;
 
-    /// Called before a bind when the driver is not registered.
+    /// Loads a module before a bind, if its driver is not registered.
     ///
     /// # Errors
-    /// ENOENT when no such module, otherwise what modprobe reported as EIO.
+    /// ENOENT if no such module exists, otherwise the error of modprobe as EIO.
     fn load_module(&self, module: &str) -> Result<(), Errno>;
 
-    /// Called after each step: the driver the device is on now.
+    /// Reads the device's current driver, after each step.
     ///
     /// # Errors
-    /// The errno of reading the link. ENODEV, and no other errno, means that the device is gone.
+    /// The errno of reading the link. Only ENODEV means that the device does not exist any more.
     fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno>;
 
-    /// Called before a plan is made and after it is applied: the override text.
+    /// Reads the override text, before a plan is made and after it is applied.
     ///
     /// # Errors
-    /// The errno of reading the file. ENODEV, and no other errno, means that the device is gone.
+    /// The errno of reading the file. Only ENODEV means that the device does not exist any more.
     fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno>;
 
-    /// Called to resolve a module to its PCI driver's real name: the driver registered under
-    /// `name` as it is, with underscores, or through `/sys/module/<module>/drivers`; `None` when no driver is
-    /// registered under it.
+    /// Resolves a module name to the name of its PCI driver: the driver registered under `name`, the same with
+    /// underscores, or through `/sys/module/<module>/drivers`; `None` if no driver is registered.
     ///
     /// # Errors
-    /// The errno of looking the driver up: then nothing is known of it.
+    /// The errno of the lookup; the driver is then unknown.
     fn registered(&self, name: &str) -> Result<Option<DriverName>, Errno>;
 
-    /// Called before a device is bound to a driver that somebody named: whether the kernel's modules say that `driver`,
-    /// by its own name or its module's, is for `device`. Loads nothing.
+    /// Whether the kernel's module lists name `driver`, or its module, for `device`. Called before a device is bound to
+    /// a driver that a user named. Loads nothing.
     ///
     /// # Errors
-    /// The errno of reading the device or the kernel's list of modules; ENODEV when the device is gone.
+    /// The errno of reading the device or the module lists; ENODEV if the device does not exist any more.
     fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
         let _ = (device, driver);
         Ok(false)
     }
 
-    /// Processes that have a VFIO node of `device` or its group open, as process ids.
+    /// Process ids that have a VFIO node of `device` or its group open.
     ///
     /// # Errors
-    /// The errno of reading `/proc`; EACCES when some process cannot be looked into (that takes
-    /// CAP_SYS_PTRACE) and none of the others has the device.
+    /// The errno of reading `/proc`; EACCES if some process cannot be inspected (that needs CAP_SYS_PTRACE) and none of
+    /// the others has the device.
     fn vfio_users(&self, device: PciAddress) -> Result<Vec<u32>, Errno>;
 
-    /// Called when somebody asked, never on the way of a guest's start: the BARs that the device's VFIO
-    /// driver shows. Opens the device, which resets it, and closes it again; never one that is open already.
+    /// The BARs that the device's VFIO driver reports. Called on request, never during a guest's start. Opens the
+    /// device, which resets it, and closes it again; never opens a device that is already open.
     ///
     /// # Errors
-    /// [`RegionError`]; all but a few of them before anything was opened.
+    /// [`RegionError`]; most of them before anything was opened.
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError>;
 
-    /// Called before anything is planned for a device: what stands against taking it.
+    /// The reasons against unbinding a device, read before anything is planned for it.
     ///
     /// # Errors
-    /// The errno of reading `/proc`; ENOENT when the device is gone.
+    /// The errno of reading `/proc`; ENOENT if the device does not exist any more.
     fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno>;
 
-    /// Called before a device is bound, without opening it: false when the firmware certainly names none of the GPU
-    /// memory that `driver` is there to show, so that it would act as plain `vfio-pci`.
+    /// False if the firmware certainly names none of the GPU memory that `driver` offers, so that it would act like
+    /// plain `vfio-pci`. Called before a device is bound; does not open it.
     fn names_memory(&self, driver: &DriverName) -> bool {
         let _ = driver;
         true
     }
 
-    /// Called before a device is bound: true when VFIO would take one that no IOMMU confines
-    /// (`enable_unsafe_noiommu_mode`).
+    /// True if VFIO would accept a device that no IOMMU confines (`enable_unsafe_noiommu_mode`). Called before a device
+    /// is bound.
     ///
     /// # Errors
     /// The errno of reading the parameter.
@@ -111,8 +110,8 @@ pub trait Kernel {
         Ok(false)
     }
 
-    /// Called before a device is unbound and after a failure: the state of NVIDIA's `unbindLock`;
-    /// `None` where the device's driver has none.
+    /// The state of NVIDIA's `unbindLock`; `None` if the device's driver has none. Called before an unbind and after a
+    /// failure.
     ///
     /// # Errors
     /// The errno of reading it.
@@ -144,13 +143,13 @@ impl Attribute {
 }
 
 impl fmt::Display for Attribute {
-    /// The path.
+    /// Prints the path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path().display().fmt(f)
     }
 }
 
-/// A value as a list of writes shows it: what really is written, control characters escaped.
+/// A value as a list of writes prints it: the written bytes, control characters escaped.
 pub(crate) fn shown(value: &str) -> String {
     let written = if value.is_empty() { "\n" } else { value };
     written.escape_default().to_string()

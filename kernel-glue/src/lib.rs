@@ -1,7 +1,7 @@
-//! The host as the kernel shows it, and the only way to change it.
+//! The host as the kernel shows it, and the only interface that changes it.
 //!
-//! Reads below a root directory given to a constructor (`/` or a recorded host); writes only
-//! through [`kernel::Kernel`]. Knows nothing of XML, libvirt, D-Bus or recipes.
+//! Reads below a root directory passed to a constructor (`/` or a recorded host); writes only through
+//! [`kernel::Kernel`]. Does not depend on XML, libvirt, D-Bus or recipes.
 
 pub mod address;
 pub mod alias;

@@ -1,10 +1,11 @@
-//! The running kernel, as [`Kernel`] sees it: sysfs, `/proc` and modprobe below a root.
+//! The running kernel as [`Kernel`]: sysfs, `/proc` and modprobe below a root.
 //!
-//! Each write is one write(2) to a file that is no link. Nothing is retried: a write that blocks
-//! cannot be taken back, so a deadline belongs to the caller, who runs this in a child.
+//! Each write is one write(2) to a file that is not a link. Nothing is retried: a write that blocks cannot be
+//! cancelled, so the caller runs this in a child process and sets a deadline.
 //!
-//! A device is gone when its name is not in `/sys/bus/pci/devices` (ENOENT), or when an attribute of it that was open
-//! answers ENODEV (fs/kernfs/file.c, kernfs_get_active). Any other error, such as EMFILE, says nothing of the device.
+//! A device does not exist any more if its name is not in `/sys/bus/pci/devices` (ENOENT), or if an open attribute of
+//! it returns ENODEV (fs/kernfs/file.c, kernfs_get_active). Any other error, such as EMFILE, says nothing about the
+//! device.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -31,10 +32,10 @@ use crate::vfio;
 /// The directory of the registered PCI drivers.
 const DRIVERS: &str = "sys/bus/pci/drivers";
 
-/// Whether a list of modules has one of `modules` for a device with this modalias.
+/// Whether a module list names one of `modules` for a device with this modalias.
 type Lists = fn(&str, &str, &[String]) -> bool;
 
-/// The lists of modules that can be loaded, and of those in the kernel's image, below `/lib/modules/RELEASE`.
+/// The lists of loadable modules and of built-in modules, below `/lib/modules/RELEASE`.
 const LISTS: [(&str, Lists); 2] = [
     ("modules.alias", alias::lists),
     ("modules.builtin.modinfo", alias::lists_built_in),
@@ -48,12 +49,12 @@ pub struct Live {
 }
 
 impl Live {
-    /// The kernel whose sysfs and `/proc` are below `root`.
+    /// Opens the kernel whose sysfs and `/proc` are below `root`.
     ///
     /// # Errors
-    /// When `root` is no directory or cannot be opened.
+    /// `root` is not a directory or cannot be opened.
     pub fn new(root: PathBuf) -> Result<Self, Failure> {
-        // A module that a directory asks for must not get into the running kernel.
+        // A recorded host must not load modules into the running kernel.
         let modprobe = match root == Path::new("/") {
             true => PathBuf::from("modprobe"),
             false => root.join("usr/sbin/modprobe"),
@@ -64,7 +65,7 @@ impl Live {
         })
     }
 
-    /// Runs `program` in place of `modprobe`, for a host that has it elsewhere.
+    /// Runs `program` instead of `modprobe`, for a host that has it at another path.
     #[must_use]
     pub fn with_modprobe(self, program: PathBuf) -> Self {
         Self {
@@ -73,7 +74,8 @@ impl Live {
         }
     }
 
-    /// What VFIO tells QEMU of a device's AtomicOps. Opens the device, which resets it, as [`Kernel::regions`] does.
+    /// The AtomicOps of a device that VFIO reports to QEMU. Opens the device, which resets it, like
+    /// [`Kernel::regions`].
     ///
     /// # Errors
     /// As [`Kernel::regions`].
@@ -81,20 +83,20 @@ impl Live {
         vfio::atomics(self, &self.root, device)
     }
 
-    /// The device's directory; ENODEV when the device is gone.
+    /// The device's directory; ENODEV if the device does not exist any more.
     fn device_path(&self, device: PciAddress) -> Result<String, Errno> {
         let dir = format!("{DEVICES}/{device}");
         if self.exists(&dir)? {
             return Ok(dir);
         }
-        // Where sysfs is not mounted, nothing is known of any device.
+        // If sysfs is not mounted, the state of every device is unknown.
         match self.exists(DEVICES)? {
             true => Err(Errno::ENODEV),
             false => Err(Errno::ENOENT),
         }
     }
 
-    /// What a file of the device that is absent means: the device is gone, or it never had the file.
+    /// Interprets an absent file of the device: the device was removed, or it never had the file.
     fn absent<T>(&self, device: PciAddress, without: Result<T, Errno>) -> Result<T, Errno> {
         self.device_path(device).and(without)
     }
@@ -113,7 +115,7 @@ impl Live {
         Ok(drivers.next().and_then(|name| name.parse().ok()))
     }
 
-    /// Texts that a descriptor's link in `/proc` has when it holds the device.
+    /// Link texts of descriptors in `/proc` that refer to the device.
     fn nodes(&self, device: PciAddress) -> Result<Vec<String>, Errno> {
         let dir = self.device_path(device)?;
         let group = match self.root.link_name(&format!("{dir}/iommu_group")) {
@@ -132,7 +134,7 @@ impl Live {
         Ok(group.into_iter().chain(devices).collect())
     }
 
-    /// True when a process has one of `nodes`, or the device itself, open; false too when the process has gone.
+    /// True if a process has one of `nodes`, or the device itself, open; also false if the process has ended.
     fn holds(&self, process: u32, device: PciAddress, nodes: &[String]) -> Result<bool, Errno> {
         let links = match self.root.links(&format!("proc/{process}/fd")) {
             Ok(links) => links,
@@ -166,7 +168,7 @@ impl Kernel for Live {
         let path = path.strip_prefix("/").unwrap_or(&path).to_string_lossy();
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
         let file = self.root.open(&path, flags).map_err(|error| raw(&error))?;
-        // sysfs drops a write of no bytes before the attribute sees it; the newline clears.
+        // sysfs drops an empty write before the attribute sees it, so a newline clears.
         let text = if value.is_empty() { "\n" } else { value };
         match File::from(file).write(text.as_bytes()) {
             Ok(count) if count == text.len() => Ok(()),
@@ -272,7 +274,7 @@ impl Kernel for Live {
         }
     }
 
-    /// Blocks for as long as the device's reset does, or for ever.
+    /// Blocks as long as the device's reset does, possibly forever.
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
         vfio::regions(self, &self.root, device)
     }
@@ -301,7 +303,7 @@ impl Kernel for Live {
     }
 }
 
-/// What modprobe's end means; it has one exit status for all failures.
+/// Interprets modprobe's result; it has one exit status for all failures.
 fn verdict(success: bool, complaint: &[u8]) -> Result<(), Errno> {
     match success {
         true => Ok(()),

@@ -1,8 +1,7 @@
-//! A modelled kernel in memory: binds and refuses as Linux does, and fails where it is told to.
+//! A modelled kernel in memory: binds and refuses as Linux does, and injects errors.
 //!
-//! Follows drivers/base/bus.c, drivers/base/dd.c and drivers/pci/pci-driver.c. It has no devices
-//! of its own, never sleeps, and cannot block: where the kernel would wait for ever it answers
-//! EDEADLK.
+//! Follows drivers/base/bus.c, drivers/base/dd.c and drivers/pci/pci-driver.c. It has no devices of its own, never
+//! sleeps, and cannot block: where the kernel would wait forever it returns EDEADLK.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,26 +20,26 @@ use state::{Slot, State};
 
 mod state;
 
-/// A modelled kernel. Tests give it devices and drivers, or a host that was read.
+/// A modelled kernel. Tests add devices and drivers, or load a recorded host.
 #[derive(Debug, Default)]
 pub struct Model {
     state: Mutex<State>,
 }
 
-/// One write that was tried; prints as `path <- value`, with its errno when it failed.
+/// One attempted write; prints as `path <- value`, with its errno if it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The file.
     pub attribute: Attribute,
-    /// What was written; the newline that clears an override is there.
+    /// The written text, including the newline that clears an override.
     pub value: String,
-    /// Why it failed, when it did.
+    /// The error, if the write failed.
     pub errno: Option<Errno>,
 }
 
 impl Model {
-    /// The kernel of a host that was read: its devices as they are bound, their drivers, and the
-    /// variant drivers of `modules.alias` as modules that can be loaded.
+    /// The kernel of a host: its devices with their current drivers, and the variant drivers of `modules.alias` as
+    /// loadable modules.
     #[must_use]
     pub fn from_host(host: &Host) -> Self {
         let model = Self::default();
@@ -66,7 +65,7 @@ impl Model {
         model
     }
 
-    /// Plugs a device in, unbound, or bound to a driver that was added before.
+    /// Adds a device, unbound, or bound to a driver that was added before.
     pub fn add_device(&self, address: PciAddress, id: PciId, driver: Option<DriverName>) {
         let slot = Slot {
             id,
@@ -77,33 +76,33 @@ impl Model {
         self.state().devices.insert(address, slot);
     }
 
-    /// Registers a driver with the ids it takes without an override; none for a VFIO driver.
+    /// Registers a driver with the ids that it accepts without an override; none for a VFIO driver.
     pub fn add_driver(&self, driver: DriverName, ids: impl IntoIterator<Item = PciId>) {
         self.state()
             .drivers
             .insert(driver, ids.into_iter().collect());
     }
 
-    /// Makes a module that registers a VFIO driver when it is loaded.
+    /// Adds a module that registers a VFIO driver when it is loaded.
     pub fn add_module(&self, module: &str, driver: DriverName) {
         self.state().modules.insert(module.to_owned(), driver);
     }
 
-    /// Lists a module for devices with an id, as `modules.alias` does.
+    /// Lists a module for devices with an id, as in `modules.alias`.
     pub fn add_alias(&self, module: &str, id: PciId) {
         let mut state = self.state();
         let ids = state.aliases.entry(module.to_owned()).or_default();
         ids.insert(id);
     }
 
-    /// Removes a driver and its module from the host, as when its package is removed; no device may be on it.
+    /// Removes a driver and its module, as if its package was removed; no device may be bound to it.
     pub fn remove_driver(&self, driver: &DriverName) {
         let mut state = self.state();
         state.drivers.remove(driver);
         state.modules.retain(|_, of_module| of_module != driver);
     }
 
-    /// Unplugs a device: what a hot reset or a rescan can do in the middle of a plan.
+    /// Removes a device, as a hot reset or a rescan can do during a plan.
     pub fn remove_device(&self, address: PciAddress) {
         self.state().devices.remove(&address);
     }
@@ -115,12 +114,12 @@ impl Model {
         }
     }
 
-    /// Sets what stands against taking a device from its driver.
+    /// Sets the reasons against unbinding a device.
     pub fn set_occupancy(&self, device: PciAddress, occupancy: Occupancy) {
         self.state().occupancies.insert(device, occupancy);
     }
 
-    /// Makes the `number`th write from now on fail before it has an effect; the next is 1.
+    /// Makes the `number`th next write fail before it has an effect; the next is 1.
     pub fn fail_write(&self, number: usize, errno: Errno) {
         let mut state = self.state();
         let number = state.writes.len() + number;
@@ -132,17 +131,17 @@ impl Model {
         self.state().failing_probes.insert(driver, errno);
     }
 
-    /// Makes `driver`, a VFIO driver, show these regions of `device`.
+    /// Makes the VFIO driver `driver` report these regions of `device`.
     pub fn set_regions(&self, device: PciAddress, driver: DriverName, regions: Regions) {
         self.state().regions.insert((device, driver), Ok(regions));
     }
 
-    /// Makes each attempt to learn what `driver` shows of `device` fail once it has been opened.
+    /// Makes each query of `driver` for the regions of `device` fail after the device was opened.
     pub fn fail_regions(&self, device: PciAddress, driver: DriverName, error: RegionError) {
         self.state().regions.insert((device, driver), Err(error));
     }
 
-    /// Makes the firmware name no memory for `driver` to show.
+    /// Makes the firmware name no memory for `driver`.
     pub fn unname_memory(&self, driver: DriverName) {
         self.state().memoryless.insert(driver);
     }
@@ -223,7 +222,7 @@ impl Kernel for Model {
         Ok(names.find(|driver| state.drivers.contains_key(driver)))
     }
 
-    /// A driver is for the ids that it takes; one that is a module still to be loaded, for those that were added.
+    /// A driver accepts its own ids; a driver whose module is not loaded accepts the ids of its aliases.
     fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
         let state = self.state();
         let id = state.slot(device)?.id;
@@ -272,7 +271,7 @@ impl fmt::Display for Write {
     }
 }
 
-/// Drivers are named after their module, but for two whose names have hyphens (in Linux 7.2).
+/// Drivers are named after their module, except two whose names have hyphens (in Linux 7.2).
 fn driver_of_module(module: &str) -> Option<DriverName> {
     let name = match module {
         "vfio_pci" => "vfio-pci",
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_driver_the_device_is_on_shows_its_regions() {
+    fn only_the_current_driver_reports_regions() {
         let (model, gpu) = scene();
         let mut regions = Regions::default();
         regions[4].size = 128 << 30;
@@ -390,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_fails_where_it_is_told_to() {
+    fn model_injects_open_errors() {
         let (model, gpu) = scene();
         model.fail_regions(gpu, name("nvidia"), RegionError::MemoryMissing);
         assert_eq!(model.regions(gpu), Err(RegionError::MemoryMissing));

@@ -1,7 +1,7 @@
-//! Host NUMA nodes as `/sys/devices/system/node` shows them.
+//! Host NUMA nodes from `/sys/devices/system/node`.
 //!
-//! Follows drivers/base/node.c: node lists are range lists, an empty line means none; `distance`
-//! has one value per *online* node, in id order.
+//! Follows drivers/base/node.c: node lists are range lists, an empty line means none; `distance` has one value per
+//! *online* node, in id order.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Nodes the kernel can number at most (MAX_NUMNODES with NODES_SHIFT 10, arch/*/Kconfig).
+/// Maximum number of nodes of a kernel (MAX_NUMNODES with NODES_SHIFT 10, arch/*/Kconfig).
 pub const MAX_NODES: u32 = 1024;
 
 /// A host NUMA node id, 0 to 1023.
@@ -18,19 +18,19 @@ pub const MAX_NODES: u32 = 1024;
 #[serde(try_from = "u32", into = "u32")]
 pub struct NumaNode(u32);
 
-/// A range list such as `0-1,4`: nodes or CPUs. Kept as ranges in order that do not touch, for a guest's
-/// definition may name 65536 numbers in seven bytes, many times.
+/// A range list such as `0-1,4`: nodes or CPUs. Stored as sorted ranges that do not touch, because a guest's definition
+/// may name 65536 numbers in seven bytes, many times.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RangeList(Vec<(u32, u32)>);
 
-/// Why a number or text is no node or range list.
+/// Why a number or text is not a node or range list.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NumaError {
-    /// The number is above what the kernel can have.
+    /// The number is above the kernel's maximum.
     #[error("NUMA node {0} is above {max}", max = MAX_NODES - 1)]
     Node(u32),
-    /// The text is not ranges of numbers joined by commas.
+    /// The text is not a comma-separated list of ranges.
     #[error("'{0}' is not a range list such as 0-1,4")]
     List(String),
 }
@@ -65,7 +65,7 @@ impl RangeList {
         self.0.iter().flat_map(|&(first, last)| first..=last)
     }
 
-    /// True without numbers.
+    /// True for an empty list.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -78,14 +78,14 @@ impl RangeList {
         sizes.map(|size| size as usize + 1).sum()
     }
 
-    /// True when the number is in the list.
+    /// True if the number is in the list.
     #[must_use]
     pub fn contains(&self, number: u32) -> bool {
         let behind = self.0.partition_point(|(first, _)| *first <= number);
         behind > 0 && number <= self.0[behind - 1].1
     }
 
-    /// The list of these ranges, which may touch and overlap.
+    /// Builds a list from ranges that may touch and overlap.
     fn merged(mut ranges: Vec<(u32, u32)>) -> Self {
         ranges.sort_unstable();
         let mut merged: Vec<(u32, u32)> = Vec::new();
@@ -108,7 +108,7 @@ impl From<Range<u32>> for RangeList {
     }
 }
 
-/// Of ranges by first and last number, which may touch and overlap.
+/// Ranges by first and last number, which may touch and overlap.
 impl FromIterator<(u32, u32)> for RangeList {
     fn from_iter<I: IntoIterator<Item = (u32, u32)>>(ranges: I) -> Self {
         Self::merged(ranges.into_iter().collect())
@@ -138,8 +138,8 @@ impl From<RangeList> for String {
 impl FromStr for RangeList {
     type Err = NumaError;
 
-    /// Parses `0-1,4`; white space around it is dropped, an empty text is the empty list.
-    /// Numbers go up to 65535 (more CPUs than any kernel configuration has).
+    /// Parses `0-1,4`; trims white space, and an empty text is the empty list. The maximum number is 65535 (more CPUs
+    /// than any kernel configuration has).
     fn from_str(text: &str) -> Result<Self, NumaError> {
         let error = || NumaError::List(text.chars().take(64).collect());
         let number = |field: &str| {
@@ -185,7 +185,7 @@ pub struct Node {
     pub cpus: RangeList,
     /// MemTotal of `meminfo` in KiB; 0 for a generic-initiator node without memory.
     pub memory_kib: u64,
-    /// Distance to each online node, in the order of [`Numa::nodes`]; empty when unreadable.
+    /// Distance to each online node, in the order of [`Numa::nodes`]; empty if unreadable.
     pub distances: Vec<u8>,
 }
 
@@ -195,27 +195,27 @@ pub struct Node {
 pub struct Numa {
     /// Online nodes by ascending id.
     pub nodes: Vec<Node>,
-    /// `has_generic_initiator`; `None` when the kernel has no such file.
+    /// `has_generic_initiator`; `None` if the kernel has no such file.
     pub generic_initiators: Option<RangeList>,
 }
 
 impl Numa {
-    /// The node with this id, when online.
+    /// The node with this id, if online.
     #[must_use]
     pub fn node(&self, id: NumaNode) -> Option<&Node> {
         self.place(id).map(|place| &self.nodes[place])
     }
 
-    /// Distance as the kernel reports it (10 is local, 255 unreachable); `None` when either node
-    /// is not online or its `distance` could not be read.
+    /// Distance as the kernel reports it (10 is local, 255 unreachable); `None` if a node is not online or its
+    /// `distance` could not be read.
     #[must_use]
     pub fn distance(&self, from: NumaNode, to: NumaNode) -> Option<u8> {
         let column = self.place(to)?;
         self.node(from)?.distances.get(column).copied()
     }
 
-    /// A line of `/sys/devices/system/node/nodeN/distance`: one for each of so many online nodes (0 to 255), or
-    /// `None` (drivers/base/node.c, node_read_distance).
+    /// Parses a line of `/sys/devices/system/node/nodeN/distance`: one value for each of so many online nodes (0 to
+    /// 255), or `None` (drivers/base/node.c, node_read_distance).
     #[must_use]
     pub fn parse_distances(line: &str, online: usize) -> Option<Vec<u8>> {
         let distances: Result<Vec<u8>, _> = line.split_whitespace().map(str::parse).collect();
@@ -223,7 +223,7 @@ impl Numa {
     }
 
     fn place(&self, id: NumaNode) -> Option<usize> {
-        // On most hosts all nodes are online, and a node's place is its id.
+        // On most hosts all nodes are online, and a node's index is its id.
         let place = id.0 as usize;
         if self.nodes.get(place).is_some_and(|node| node.id == id) {
             return Some(place);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_named() {
+    fn invalid_range_list_is_reported() {
         for bad in ["1-", "-1", "2-1", "1,,2", "a", "0-99999999", "1 2"] {
             assert!(bad.parse::<RangeList>().is_err(), "{bad:?} was accepted");
         }

@@ -1,7 +1,7 @@
-//! What stands against taking a device from its driver: holders, virtual functions, onlined memory.
+//! The reasons against unbinding a device: holders, virtual functions, onlined memory.
 //!
-//! Read at once before a device is touched. Follows Documentation/ABI/testing/sysfs-bus-pci and NVIDIA's
-//! open kernel modules (kernel-open/nvidia/nv-procfs.c).
+//! All are read at once before a device is changed. Follows Documentation/ABI/testing/sysfs-bus-pci and NVIDIA's open
+//! kernel modules (kernel-open/nvidia/nv-procfs.c).
 
 use std::path::Path;
 
@@ -13,43 +13,43 @@ use crate::holder::{Holders, NVIDIA, is_alone, optional};
 use crate::numa::NumaNode;
 use crate::sysfs::{DEVICES, Root};
 
-/// How NVIDIA's driver names the GPU memory that it gave to the host's kernel.
+/// NVIDIA's name in `/proc/iomem` of GPU memory that it added to the host's kernel.
 const ONLINED: &str = "System RAM (NVIDIA)";
-/// Bytes that `/proc/iomem` may have: 4,096 functions with a dozen lines each have some 3 MiB.
+/// Maximum size of `/proc/iomem`: 4,096 functions with a dozen lines each have about 3 MiB.
 const MAX_IOMEM: usize = 8 << 20;
 
-/// What stands against taking one device from its driver.
+/// The reasons against unbinding one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Occupancy {
-    /// Who holds it.
+    /// The processes that hold it.
     pub holders: Holders,
-    /// `sriov_numvfs`: virtual functions that exist now.
+    /// `sriov_numvfs`: virtual functions that exist at present.
     pub virtual_functions: u32,
-    /// GPU memory that the host's kernel uses as its own.
+    /// GPU memory that the host's kernel uses as system memory.
     pub onlined: Option<Onlined>,
-    /// The state of NVIDIA's `unbindLock`; `None` where the driver has none.
+    /// The state of NVIDIA's `unbindLock`; `None` if the driver has none.
     pub unbind_lock: Option<bool>,
 }
 
-/// GPU memory that is the host's.
+/// GPU memory that the host uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Onlined {
-    /// Its NUMA node, where the driver says it.
+    /// Its NUMA node, if the driver reports it.
     pub node: Option<NumaNode>,
     /// Its ranges in `/proc/iomem`, of all GPUs.
     pub ranges: usize,
 }
 
 impl Occupancy {
-    /// Reads what stands against taking `device` from its driver, below `root`.
+    /// Reads the reasons against unbinding `device`, below `root`.
     ///
     /// # Errors
-    /// When the device is not there, or `/proc` cannot be read.
+    /// The device does not exist, or `/proc` cannot be read.
     pub fn read(root: &Path, device: PciAddress) -> Result<Self, Failure> {
         Self::read_root(&Root::new(root.to_owned())?, device)
     }
 
-    /// The same below a root that is open already.
+    /// Like [`Self::read`], below a root that is open already.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -71,14 +71,15 @@ pub(crate) fn unbind_lock(root: &Root, device: PciAddress) -> Result<Option<bool
     Ok(text.map(|text| text.trim() == "1"))
 }
 
-/// `/proc/iomem` does not say whose memory it is: it counts where no other GPU is on the driver.
+/// `/proc/iomem` does not say which GPU the memory belongs to: it counts only if no other GPU is bound to the driver.
 fn onlined(root: &Root, device: PciAddress) -> Result<Option<Onlined>, Failure> {
     let driver = optional(root.link_name(&format!("{DEVICES}/{device}/driver")))?;
     if driver.as_deref() != Some(NVIDIA) {
         return Ok(None);
     }
     let iomem = match root.bytes("proc/iomem", MAX_IOMEM) {
-        // Only root may read it, and only root decides: for others all holders are hidden, which is said.
+        // Only root may read this file, and only root decides: for other users all holders are hidden, and that is
+        // reported.
         Err(failure) if failure.errno() == Some(Errno::EACCES) => Vec::new(),
         iomem => optional(iomem)?.unwrap_or_default(),
     };
@@ -90,7 +91,7 @@ fn onlined(root: &Root, device: PciAddress) -> Result<Option<Onlined>, Failure> 
     Ok(certain.then_some(Onlined { node, ranges }))
 }
 
-/// The node, and whether its memory is the host's or on the way to or from it.
+/// The node, and whether the host uses its memory, or is adding or removing it.
 fn numa_status(text: &str) -> (Option<NumaNode>, bool) {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     let node = field("Node:").and_then(|node| node.trim().parse::<u32>().ok());

@@ -1,8 +1,8 @@
 //! Reads a whole host, or one device, below a root directory.
 //!
-//! Fails only where there are no PCI devices at all, or where the process runs out of descriptors or memory, which says
-//! nothing of the host. What else is missing, unreadable or malformed becomes a [`Gap`]. Each file is read once.
-//! `record` stores what is read here and nothing else.
+//! Fails only if there are no PCI devices at all, or if the process runs out of descriptors or memory, which says
+//! nothing about the host. Everything else that is missing, unreadable or malformed becomes a [`Gap`]. Each file is
+//! read once. `record` stores exactly what is read here.
 
 mod device;
 mod node;
@@ -22,37 +22,37 @@ use crate::host::{Gap, Host};
 use crate::srat::Srat;
 use crate::sysfs::{self, DEVICES, MAX_ALIAS, MAX_SRAT, MAX_TEXT, Root, Tree};
 
-/// In a recorded host only: what could not be recorded, `path: reason` in each line.
+/// Only in a recorded host: the paths that could not be recorded, `path: reason` in each line.
 pub(crate) const RECORDED_GAPS: &str = "recorded-gaps";
 
-/// What the line of `/proc/cpuinfo` with the address widths begins with (arch/x86/kernel/cpu/proc.c).
+/// Start of the `/proc/cpuinfo` line with the address widths (arch/x86/kernel/cpu/proc.c).
 pub(crate) const ADDRESS_SIZES: &str = "address sizes";
 
-/// The line of a kernel's configuration that says that a guest's SMMUv3 can be nested in the host's.
+/// The line of a kernel's configuration for nesting a guest's SMMUv3 in the host's.
 pub(crate) const NESTED_SMMU: &str = "CONFIG_ARM_SMMU_V3_IOMMUFD=y";
-/// Bytes of a kernel's configuration: some 300 KiB.
+/// Maximum size of a kernel's configuration: they have about 300 KiB.
 const MAX_CONFIGURATION: usize = 2 << 20;
 
 const CPUINFO: &str = "proc/cpuinfo";
-/// One CPU's block of it; all blocks say the same, and the kernel takes long to print hundreds.
+/// Bytes of one CPU's block; all blocks are the same, and the kernel takes long to print hundreds.
 const CPUINFO_HEAD: usize = 4096;
 /// The misc device of drivers/iommu/iommufd/main.c.
 const IOMMUFD: &str = "sys/class/misc/iommu/dev";
 pub(crate) const OSRELEASE: &str = "proc/sys/kernel/osrelease";
 const SRAT: &str = "sys/firmware/acpi/tables/SRAT";
-/// Bytes the list of recorded gaps may have: some 200 for each of 4,096 functions.
+/// Maximum size of the list of recorded gaps: about 200 bytes for each of 4,096 functions.
 const MAX_GAPS: usize = 1 << 20;
 
 impl Host {
     /// Reads the host below `root`: `/`, or the directory of a recorded host.
     ///
     /// # Errors
-    /// When `root` cannot be opened or has no `sys/bus/pci/devices`.
+    /// `root` cannot be opened or has no `sys/bus/pci/devices`.
     pub fn read(root: &Path) -> Result<Self, Failure> {
         Self::read_again(root, &Cache::default())
     }
 
-    /// The same by somebody who looks often: what only a package changes is read anew only when it was changed.
+    /// Like [`Self::read`] for repeated reads: files that only a package changes are read again only after a change.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -91,10 +91,10 @@ impl Host {
 }
 
 impl Device {
-    /// Reads one device below `root`, without the rest of the host; with what could not be read.
+    /// Reads one device below `root` without the rest of the host; also returns the gaps.
     ///
     /// # Errors
-    /// When `root` cannot be opened, the device is not there, or it shows no vendor and device id.
+    /// `root` cannot be opened, the device does not exist, or it has no vendor and device id.
     pub fn read(root: &Path, address: PciAddress) -> Result<(Self, Vec<Gap>), Failure> {
         let tree = Root::new(root.to_owned())?;
         let dir = device::directory(address);
@@ -111,11 +111,11 @@ impl Device {
     }
 }
 
-/// A read in progress: the tree, and what could not be read so far.
+/// A read in progress: the tree, and the gaps so far.
 struct Reader<'a> {
     tree: &'a dyn Tree,
     gaps: BTreeMap<String, String>,
-    /// Nothing that was read since can be relied on.
+    /// Out of resources: everything read since is unreliable.
     exhausted: Option<Failure>,
 }
 
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// Notes that `path` could not be read, and returns the reason to show.
+    /// Records that `path` could not be read, and returns the reason to print.
     fn unread(&mut self, path: &str, failure: Failure) -> String {
         let reason = self.gap(path, failure.reason());
         if failure.is_exhaustion() {
@@ -147,8 +147,8 @@ impl<'a> Reader<'a> {
         reason
     }
 
-    /// Notes that `path` is not known, and returns the reason to show. The reason noted in a
-    /// recording wins: "permission denied" then, where now there is no such file.
+    /// Records that `path` is unknown, and returns the reason to print. The reason in a recording wins: "permission
+    /// denied" then, although the file does not exist in the recording.
     fn gap(&mut self, path: &str, reason: impl Into<String>) -> String {
         let reason = reason.into();
         self.gaps
@@ -165,13 +165,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text file that belongs there.
+    /// Reads a text file that must exist.
     fn text(&mut self, path: &str) -> Option<String> {
         let text = sysfs::text(self.tree, path, MAX_TEXT);
         text.map_err(|failure| self.unread(path, failure)).ok()
     }
 
-    /// What not every kernel or device has.
+    /// Accepts a file that not every kernel or device has.
     fn optional<T>(&mut self, path: &str, read: Result<T, Failure>) -> Option<T> {
         match read {
             Err(failure) if failure.is_absent() => None,
@@ -183,13 +183,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text file that not every kernel or device has.
+    /// Reads a text file that not every kernel or device has.
     fn optional_text(&mut self, path: &str) -> Option<String> {
         let text = sysfs::text(self.tree, path, MAX_TEXT);
         self.optional(path, text)
     }
 
-    /// The last component of a link that not every device has.
+    /// Reads the last component of a link that not every device has.
     fn optional_link(&mut self, path: &str) -> Option<String> {
         let link = self.tree.link(path);
         let target = self.optional(path, link)?;
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
         self.known(path, name, &target)
     }
 
-    /// Notes a gap when the text of `path` could not be understood.
+    /// Records a gap if the text of `path` could not be parsed.
     fn known<T>(&mut self, path: &str, parsed: Option<T>, text: &str) -> Option<T> {
         if parsed.is_none() {
             self.gap(path, malformed(text));
@@ -219,7 +219,7 @@ impl<'a> Reader<'a> {
         self.known(OSRELEASE, plain.then(|| text.clone()), &text)
     }
 
-    /// From a line such as `address sizes   : 46 bits physical, 57 bits virtual`.
+    /// Parses a line such as `address sizes   : 46 bits physical, 57 bits virtual`.
     fn address_bits(&mut self) -> Option<u32> {
         let head = self.tree.head(CPUINFO, CPUINFO_HEAD);
         let head = self.optional(CPUINFO, head)?;
@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
         (32..=64).contains(&bits).then_some(bits)
     }
 
-    /// From the kernel's configuration as distributions install it.
+    /// Reads the kernel's configuration as distributions install it.
     fn nests_smmu(&mut self, release: &str, cache: &Cache) -> Option<bool> {
         let path = format!("boot/config-{release}");
         let said = cache.nests_smmu.of(self.tree.stamp(&path), || {

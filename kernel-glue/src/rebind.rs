@@ -1,13 +1,13 @@
-//! Binds a device to another driver as a transaction: it is done, or it is as it was before.
+//! Binds a device to another driver as a transaction: it succeeds, or the previous state is restored.
 //!
 //! ```text
-//! there:  (unbindLock = 1)   override = new    unbind old    bind new    the driver link says new
-//! back:   override = old    unbind new    bind old    override = its text before
+//! forward:  (unbindLock = 1)   override = new    unbind old    bind new    the driver link must name new
+//! undo:     override = old    unbind new    bind old    override = its text before
 //! ```
 //!
-//! The override comes first, so that no other driver claims the device in the gap. On the way back
-//! it must name the old driver before that is bound: the kernel still sees the new override. Never
-//! unbinds a device whose VFIO node is open: that would block for ever, and unplug it from a guest.
+//! The override comes first, so that no other driver claims the device between unbind and bind. During the undo the
+//! override must name the old driver before the bind: otherwise the kernel still applies the new override. Never
+//! unbinds a device whose VFIO node is open: that would block forever, and unplug the device from a guest.
 
 use std::fmt;
 
@@ -23,10 +23,10 @@ pub use error::{Cause, RebindError, UndoError};
 mod error;
 mod lock;
 
-/// No word of runtime power management's.
+/// Not a keyword of runtime power management, so the kernel refuses it.
 const NO_WORD: &str = "settle";
 
-/// The wish to have a device on a driver.
+/// The request to bind a device to a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebind {
     /// The device.
@@ -35,10 +35,10 @@ pub struct Rebind {
     pub to: DriverName,
 }
 
-/// How a device was bound: what a caller journals before the first write, and what is restored.
+/// The previous state of a device: a caller journals it before the first write, and restores it later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Before {
-    /// The driver it was on.
+    /// Its driver.
     pub driver: Option<DriverName>,
     /// Its override text.
     pub driver_override: Option<String>,
@@ -49,16 +49,16 @@ pub struct Before {
 pub struct Step {
     /// The file.
     pub attribute: Attribute,
-    /// What is written; empty clears an override.
+    /// The written text; empty clears an override.
     pub value: String,
 }
 
-/// What it took.
+/// The result of a rebind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The device was bound, and is.
+    /// The device was bound.
     Done,
-    /// Nothing was written: it was so already.
+    /// Nothing was written: the device was already bound.
     AlreadySo,
 }
 
@@ -75,7 +75,7 @@ impl Step {
 }
 
 impl Before {
-    /// Reads how `device` is bound now.
+    /// Reads the current state of `device`.
     ///
     /// # Errors
     /// [`RebindError::Unreadable`].
@@ -87,8 +87,8 @@ impl Before {
         })
     }
 
-    /// What is left of this state where its driver cannot be had any more: no driver, and an override only when it
-    /// names another one, so that any driver for the device may take it.
+    /// This state if its driver no longer exists: no driver, and the override only if it names another driver, so that
+    /// any driver for the device may bind it.
     #[must_use]
     pub fn without_driver(&self) -> Self {
         let missing = self.driver.as_ref().map(DriverName::as_str);
@@ -101,7 +101,7 @@ impl Before {
 }
 
 impl Rebind {
-    /// The writes that lead from `before` to the driver, in order; none when it is so already.
+    /// The writes that lead from `before` to the driver, in order; empty if it is bound already.
     #[must_use]
     pub fn plan(&self, before: &Before) -> Vec<Step> {
         if before.driver.as_ref() == Some(&self.to) {
@@ -110,11 +110,11 @@ impl Rebind {
         switch(self.device, before.driver.as_ref(), &self.to)
     }
 
-    /// Binds the device, loading the driver's module when it is not registered. `before` is what
-    /// [`Before::read`] said and the caller journalled.
+    /// Binds the device, and loads the driver's module if it is not registered. `before` is the result of
+    /// [`Before::read`] that the caller journalled.
     ///
     /// # Errors
-    /// [`RebindError`]; the device is as it was before unless `is_degraded` says otherwise.
+    /// [`RebindError`]; the previous state is restored unless `is_degraded`.
     pub fn apply(&self, kernel: &dyn Kernel, before: &Before) -> Result<Outcome, RebindError> {
         let steps = self.plan(before);
         if Before::read(kernel, self.device)? != *before {
@@ -128,11 +128,11 @@ impl Rebind {
     }
 }
 
-/// Gives a device back: the driver and the override text that it had before, whatever it has now.
+/// Restores the driver and the override text that a device had before, from any current state.
 ///
 /// # Errors
-/// [`RebindError`]; the device is as it was when this was called unless `is_degraded` says
-/// otherwise. [`RebindError::InUse`] while a guest holds it.
+/// [`RebindError`]; the device has the state that it had at the call unless `is_degraded`. [`RebindError::InUse`] while
+/// a guest holds it.
 pub fn restore(
     kernel: &dyn Kernel,
     device: PciAddress,
@@ -144,12 +144,12 @@ pub fn restore(
     transact(kernel, device, &steps, &now, before)
 }
 
-/// As [`restore`], once no earlier write for the device is under way any more. It must be waited for before the
-/// state is read: a driver link shows while its probe runs and is gone while its remove does, and Linux 7.2 has
-/// the override changed without the device's lock, also in the middle of a probe.
+/// Like [`restore`], after every earlier write for the device has ended. It must wait before it reads the state: a
+/// driver link exists during the probe and does not exist during the remove, and Linux 7.2 changes the override without
+/// the device's lock, also during a probe.
 ///
 /// # Errors
-/// As [`restore`]; `is_hung` while an earlier write is under way, and nothing was written then.
+/// As [`restore`]; `is_hung` while an earlier write is in progress, and nothing was written then.
 pub fn settle(
     kernel: &dyn Kernel,
     device: PciAddress,
@@ -178,7 +178,7 @@ fn await_turn(kernel: &dyn Kernel, device: PciAddress, wanted: &Before) -> Resul
     }
 }
 
-/// A crash before the unbind leaves the lock taken; where a step unbinds, it ends with the binding.
+/// A crash before the unbind leaves the lock taken. If a step unbinds, the lock ends with the binding.
 fn unlock(kernel: &dyn Kernel, device: PciAddress, steps: &[Step]) -> Result<(), RebindError> {
     match steps.iter().any(Step::unbinds) {
         true => Ok(()),
@@ -186,7 +186,7 @@ fn unlock(kernel: &dyn Kernel, device: PciAddress, steps: &[Step]) -> Result<(),
     }
 }
 
-/// Takes the steps, and on a failure the way back to `from`.
+/// Performs the steps, and on a failure the writes back to `from`.
 fn transact(
     kernel: &dyn Kernel,
     device: PciAddress,
@@ -216,7 +216,7 @@ fn transact(
     })
 }
 
-/// Writes the steps; then the driver link must name what is wanted.
+/// Writes the steps; then the driver link must name the wanted driver.
 fn take(
     kernel: &dyn Kernel,
     device: PciAddress,
@@ -235,7 +235,7 @@ fn take(
     }
 }
 
-/// Brings the device back from wherever it is, and reads that it is back.
+/// Restores the device from any state, and verifies it.
 fn undo(kernel: &dyn Kernel, device: PciAddress, from: &Before) -> Result<(), UndoError> {
     let now = Before::read(kernel, device).map_err(unread)?;
     let steps = way(device, &now, from);
@@ -314,7 +314,7 @@ fn refuse_users(
     }
 }
 
-/// Loads the module of the wanted driver; module names are the driver's with underscores.
+/// Loads the module of the wanted driver; module names are driver names with underscores.
 fn load(kernel: &dyn Kernel, device: PciAddress, wanted: &Before) -> Result<(), RebindError> {
     let Some(driver) = &wanted.driver else {
         return Ok(());

@@ -1,8 +1,7 @@
-//! Records a host below a directory, so that it can be read again elsewhere.
+//! Records a host below a directory, so that it can be read on another machine.
 //!
-//! Stores what the reader asks for and nothing else: it reads the host through a tap and writes
-//! down what came by, without serial numbers. What could not be read is noted, so that reading the
-//! recording gives an equal [`Host`].
+//! Stores exactly what the reader reads: it reads the host through a tap and writes the results, without serial
+//! numbers. Failed reads are recorded too, so that reading the recording gives an equal [`Host`].
 
 mod scrub;
 
@@ -18,22 +17,22 @@ use crate::host::{Gap, Host};
 use crate::reader::RECORDED_GAPS;
 use crate::sysfs::{DEVICES, Root, Tree, last_component};
 
-/// What was recorded.
+/// The result of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// Files written.
     pub files: usize,
     /// Symbolic links made.
     pub links: usize,
-    /// What could not be read, and so is noted in the recording only.
+    /// Paths that could not be read, listed in the recording.
     pub gaps: Vec<Gap>,
 }
 
-/// Records the host below `root` (`/`, or another recording) in `dir`, which must be empty or not
-/// be there. Needs no privilege, but shows less without.
+/// Records the host below `root` (`/`, or another recording) in `dir`, which must be empty or not exist. Needs no
+/// privilege, but records less without.
 ///
 /// # Errors
-/// When `root` is no host, `dir` is not empty, or a file cannot be written.
+/// `root` is not a host, `dir` is not empty, or a file cannot be written.
 pub fn record(root: &Path, dir: &Path) -> Result<Recorded, Failure> {
     let source = Root::new(root.to_owned())?;
     let tap = Tap {
@@ -54,7 +53,7 @@ pub fn record(root: &Path, dir: &Path) -> Result<Recorded, Failure> {
     })
 }
 
-/// A tree that remembers what was read from it.
+/// A tree that records what was read from it.
 struct Tap<'a> {
     root: &'a Root,
     seen: RefCell<Vec<Seen>>,
@@ -138,7 +137,7 @@ impl Writer {
         write().map_err(|source| Failure::io("write", &path, source))
     }
 
-    /// Links to devices are kept, and lead to a directory here; of others only the name counts.
+    /// Links to devices are kept, and lead to a directory here; of other links only the name counts.
     fn link(&self, path: &str, target: &str) -> Result<(), Failure> {
         let at = self.dir.join(path);
         let make = || {
@@ -151,7 +150,7 @@ impl Writer {
             let below = target.strip_prefix("../../../devices/");
             let below = below.filter(|below| !below.split('/').any(|name| name == ".."));
             let below = below.ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidData, "it leads out of sys/devices")
+                io::Error::new(io::ErrorKind::InvalidData, "the link leaves sys/devices")
             })?;
             fs::create_dir_all(self.dir.join("sys/devices").join(below))?;
             symlink(target, &at)
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_noted_with_its_reason() {
+    fn record_stores_failed_reads_with_their_reason() {
         let dir = host();
         fs::create_dir_all(dir.path().join("sys/firmware/acpi/tables/SRAT")).expect("unreadable");
         fs::write(dir.path().join(GPU_DIR).join("class"), "junk").expect("malformed");
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_something_in_it_is_refused() {
+    fn record_refuses_a_directory_that_is_not_empty() {
         let (dir, into) = (host(), host());
         let failure = record(dir.path(), into.path()).expect_err("occupied");
         assert!(matches!(failure, Failure::Occupied(_)));
@@ -247,12 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn a_device_link_that_leads_elsewhere_is_refused() {
+    fn record_refuses_a_device_link_outside_sys_devices() {
         let dir = host();
         let at = dir.path().join(DEVICES).join("0000:00:02.0");
         symlink("../../../devices/../../etc", at).expect("link");
         let into = tempfile::tempdir().expect("scratch directory");
-        let failure = record(dir.path(), into.path()).expect_err("leads out");
-        assert_eq!(failure.reason(), "it leads out of sys/devices");
+        let failure = record(dir.path(), into.path()).expect_err("leaves sys/devices");
+        assert_eq!(failure.reason(), "the link leaves sys/devices");
     }
 }

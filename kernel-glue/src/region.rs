@@ -1,7 +1,7 @@
-//! The BARs that VFIO shows the user of a device, and why it cannot be asked for them.
+//! The BARs that VFIO reports to the user of a device, and why it cannot be queried.
 //!
-//! A VFIO variant driver may show BARs that the device does not have: the GPU memory of a Grace GPU is
-//! BAR 2 and 4 of `nvgrace_gpu_vfio_pci`, and never in sysfs.
+//! A VFIO variant driver may offer BARs that the device does not have: the GPU memory of a Grace GPU is BAR 2 and 4 of
+//! `nvgrace_gpu_vfio_pci`, and never in sysfs.
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::driver::DriverName;
 use crate::failure::describe;
 
-/// The PCI driver of Grace GPUs, which takes the memory to show from the firmware (drivers/vfio/pci/nvgrace-gpu).
+/// The PCI driver of Grace GPUs, which reads its memory from the firmware (drivers/vfio/pci/nvgrace-gpu).
 pub(crate) const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
 
 /// Regions 0 to 5: the BARs, by number.
@@ -19,62 +19,61 @@ pub type Regions = [Region; 6];
 /// One BAR as the device's user sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
-    /// Size in bytes; 0 when there is no such BAR. An emulated one is rounded up to a power of two.
+    /// Size in bytes; 0 if there is no such BAR. An emulated one is rounded up to a power of two.
     pub size: u64,
-    /// Some part of it can be mapped.
+    /// A part of it can be mapped.
     pub mmap: bool,
     /// The type bits of its base address register (PCI local bus specification, 6.2.5.1).
     pub kind: u8,
 }
 
-/// VFIO did not tell a device's regions.
+/// VFIO did not report a device's regions.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum RegionError {
-    /// The device is on no VFIO driver. Nothing was opened.
-    #[error("{}: only a VFIO driver tells", on(.0.as_ref()))]
+    /// The device is not bound to a VFIO driver. Nothing was opened.
+    #[error("{}; only a VFIO driver reports regions", on(.0.as_ref()))]
     NotVfio(Option<DriverName>),
     /// Processes have the device or its group open. Nothing was opened.
-    #[error("it is in use by {}", list(.0))]
+    #[error("in use by {}", list(.0))]
     InUse(Vec<u32>),
-    /// The kernel says that the device is in use, and no process can be seen that has it open.
+    /// The kernel says that the device is in use, and no visible process has it open.
     #[error(
-        "the kernel says that it is in use, but no process has it open; after a GPU without its memory \
-         properties was opened, Linux 7.2 says so of every Grace GPU until the next boot"
+        "the kernel reports it in use, but no process has it open; if a GPU without memory \
+            properties was opened, Linux 7.2 refuses all Grace GPUs until the next boot"
     )]
     Busy,
-    /// Only root may look or open.
+    /// Only root may inspect or open it.
     #[error("only root may open it")]
     NotPermitted,
-    /// The firmware names no GPU memory, so that opening a Grace GPU would make all of them unusable.
-    /// Nothing was opened.
+    /// The firmware names no GPU memory, so opening a Grace GPU would make all of them unusable. Nothing was opened.
     #[error(
-        "the firmware's ACPI tables name no GPU memory: '{}' would show none, and opening the device \
-         makes Linux 7.2 refuse every Grace GPU until the next boot",
+        "the firmware's ACPI tables name no GPU memory for '{}'; opening the device would make \
+            Linux 7.2 refuse all Grace GPUs until the next boot",
         NVGRACE
     )]
     MemoryUnnamed,
-    /// The driver shows no GPU memory: it has fallen back to what the device itself has.
+    /// The driver offers no GPU memory, only the BARs of the device itself.
     #[error(
-        "'{}' shows no GPU memory, since the firmware names none for this device; Linux 7.2 now refuses \
-         every Grace GPU until the next boot",
+        "'{}' offers no GPU memory, because the firmware names none for this device; Linux 7.2 now \
+            refuses all Grace GPUs until the next boot",
         NVGRACE
     )]
     MemoryMissing,
-    /// VFIO without an IOMMU: what opens it gives the device all of the host's memory.
-    #[error("its group has no IOMMU (noiommu mode), and is not opened")]
+    /// VFIO without an IOMMU: opening it would let the device reach all of the host's memory.
+    #[error("its group has no IOMMU (noiommu mode), so it was not opened")]
     NoIommu,
-    /// Another device of its IOMMU group is on a driver of the host.
-    #[error("another device of its IOMMU group is on a driver of the host")]
+    /// Another device of its IOMMU group is bound to a driver of the host.
+    #[error("another device of its IOMMU group is bound to a host driver")]
     NotViable,
-    /// It took longer than the caller waits; the attempt may be stuck in the kernel.
-    #[error("the kernel has not answered in time: an attempt to open it may be stuck")]
+    /// The query exceeded the caller's timeout; it may be stuck in the kernel.
+    #[error("the kernel did not answer in time: an attempt to open it may be stuck")]
     Stuck,
-    /// The kernel refused.
+    /// The kernel returned an error.
     #[error("cannot {action}: {}", describe(Errno::from_raw(*.errno)))]
     Kernel {
-        /// What was tried, with its object.
+        /// The action, with its object.
         action: String,
-        /// Why.
+        /// The reason.
         errno: i32,
     },
 }
@@ -99,7 +98,7 @@ impl RegionError {
         }
     }
 
-    /// VFIO refused `action` with `errno`, which no longer says anything about the caller's rights.
+    /// VFIO refused `action` with `errno`, which here does not concern the caller's permissions.
     pub(crate) fn refused(action: impl Into<String>, errno: Errno) -> Self {
         match errno {
             Errno::EBUSY => Self::Busy,
@@ -110,20 +109,26 @@ impl RegionError {
         }
     }
 
-    /// The way out: lower case, no full stop.
+    /// The fix: lower case, no full stop.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotVfio(_) => "bind it to its VFIO driver first",
-            Self::InUse(_) => "try again when that has ended",
-            Self::Busy => "see 'journalctl -k', end what uses its IOMMU group, or reboot",
+            Self::InUse(_) => "retry when it has ended",
+            Self::Busy => {
+                "see 'journalctl -k', stop the programs that use its IOMMU group, or \
+                reboot"
+            }
             Self::NotPermitted => "run this as root",
             Self::MemoryUnnamed | Self::MemoryMissing => {
-                "see the firmware's settings: the GPU's _DSD needs 'nvidia,gpu-mem-base-pa' and \
-                 'nvidia,gpu-mem-size'"
+                "check the firmware: the GPU's _DSD needs 'nvidia,gpu-mem-base-pa' and \
+                    'nvidia,gpu-mem-size'"
             }
             Self::NoIommu => "enable the IOMMU in the firmware and on the kernel's command line",
-            Self::NotViable => "bind the others of the group to a VFIO driver, or to none",
+            Self::NotViable => {
+                "bind the other functions of the group to a VFIO driver, or unbind \
+                them"
+            }
             Self::Stuck => "see 'journalctl -k'; a stuck device needs a reboot",
             Self::Kernel { .. } => "see 'journalctl -k'",
         }
@@ -132,8 +137,8 @@ impl RegionError {
 
 fn on(driver: Option<&DriverName>) -> String {
     match driver {
-        Some(driver) => format!("it is on '{driver}'"),
-        None => "it is on no driver".to_owned(),
+        Some(driver) => format!("it is bound to '{driver}'"),
+        None => "it has no driver".to_owned(),
     }
 }
 
@@ -159,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn who_uses_the_device_is_named() {
+    fn error_names_the_users_of_the_device() {
         let error = RegionError::InUse(vec![7, 4711]);
-        assert_eq!(error.to_string(), "it is in use by pid 7, pid 4711");
+        assert_eq!(error.to_string(), "in use by pid 7, pid 4711");
     }
 
     #[test]
-    fn what_only_root_may_do_differs_from_what_the_kernel_refuses() {
+    fn missing_privilege_differs_from_a_kernel_refusal() {
         let error = |errno| RegionError::kernel("open '/dev/vfio/7'", errno);
         assert_eq!(error(Errno::EPERM), RegionError::NotPermitted);
         assert_eq!(error(Errno::EBUSY), RegionError::Busy);

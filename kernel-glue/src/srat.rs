@@ -1,9 +1,8 @@
 //! The ACPI System Resource Affinity Table: which device each generic initiator belongs to.
 //!
-//! Follows ACPI 6.5, 5.2.16; node numbering follows drivers/acpi/numa/srat.c (`acpi_numa_init`):
-//! a domain gets the first free node id when it is first met, processors and initiators in table
-//! order, memory in a second pass. A kernel with fewer node ids than [`MAX_NODES`] stops earlier;
-//! the nodes it did not take are then not online.
+//! Follows ACPI 6.5, 5.2.16; node numbering follows drivers/acpi/numa/srat.c (`acpi_numa_init`): a domain gets the
+//! first free node id when it first occurs, processors and initiators in table order, memory in a second pass. A kernel
+//! with fewer node ids than [`MAX_NODES`] stops earlier; the nodes that it skipped are then not online.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use thiserror::Error;
 use crate::address::PciAddress;
 use crate::numa::{MAX_NODES, NumaNode};
 
-/// What SRAT says of generic initiators, translated to the kernel's node ids.
+/// The generic initiators of SRAT, with the kernel's node ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Srat {
@@ -21,18 +20,18 @@ pub struct Srat {
     pub initiators: BTreeMap<PciAddress, Vec<NumaNode>>,
 }
 
-/// Why bytes are no SRAT.
+/// Why bytes are not an SRAT.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SratError {
-    /// The signature is another, or the header is cut off.
+    /// The signature differs, or the header is truncated.
     #[error("not an SRAT")]
     Signature,
-    /// The header's length is not the table's.
-    #[error("the header says {said} bytes, the table has {found}")]
+    /// The length in the header differs from the table's.
+    #[error("the header has length {said}, the table has {found} bytes")]
     Length {
-        /// Bytes the header promises.
+        /// Length in the header.
         said: u32,
-        /// Bytes there are.
+        /// Actual length.
         found: usize,
     },
     /// An entry is shorter than its type, or ends outside the table.
@@ -46,10 +45,10 @@ const HEADER: usize = 48;
 const ENABLED: u32 = 1;
 
 impl Srat {
-    /// Parses the table as `/sys/firmware/acpi/tables/SRAT` shows it.
+    /// Parses the table from `/sys/firmware/acpi/tables/SRAT`.
     ///
     /// # Errors
-    /// When the bytes are no SRAT, or entries do not fill it.
+    /// The bytes are not an SRAT, or entries do not fill it.
     pub fn parse(bytes: &[u8]) -> Result<Self, SratError> {
         let revision = revision(bytes)?;
         let mut numbering = Numbering::default();
@@ -70,12 +69,12 @@ impl Srat {
     }
 }
 
-/// Proximity domain to node, as `acpi_map_pxm_to_node` hands them out.
+/// Maps proximity domains to nodes, as `acpi_map_pxm_to_node` does.
 #[derive(Default)]
 struct Numbering(BTreeMap<u32, NumaNode>);
 
 impl Numbering {
-    /// `None` when the domain's number, or its node's, is above what the kernel can have.
+    /// `None` if the domain's number, or its node's, is above the kernel's maximum.
     fn node(&mut self, domain: u32) -> Option<NumaNode> {
         if domain >= MAX_NODES {
             return None;
@@ -93,8 +92,8 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// What the kernel's first pass makes of the entry: the node of its domain, when it numbers
-    /// one. The outer `None` is a handler's error, after which the pass does nothing more.
+    /// The result of the kernel's first pass for the entry: the node of its domain, if it numbers one. The outer `None`
+    /// is a handler's error, which ends the pass.
     fn first_pass(
         &self,
         numbering: &mut Numbering,
@@ -114,7 +113,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Byte 2, and from revision 2 on three more: bytes 9 to 11.
+    /// Byte 2, and from revision 2 on also bytes 9 to 11.
     fn processor_domain(&self, revision: u8) -> Result<u32, SratError> {
         let low = u32::from(self.array::<1>(2)?[0]);
         let [a, b, c] = self.array(9)?;
@@ -156,7 +155,7 @@ fn revision(bytes: &[u8]) -> Result<u8, SratError> {
     }
 }
 
-/// Cuts the table into entries of at least two bytes, which fill it.
+/// Splits the table into entries of at least two bytes, which must fill it.
 fn entries(bytes: &[u8]) -> Result<Vec<Entry<'_>>, SratError> {
     let mut entries = Vec::new();
     let mut offset = HEADER;
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_comes_after_initiators_wherever_it_stands() {
+    fn memory_is_numbered_after_initiators_in_any_order() {
         let entries = [memory(7), gicc(0), initiator(8, 5, true)];
         assert_eq!(nodes(&entries, 5), [1]);
     }
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_named() {
+    fn damaged_table_is_reported() {
         let good = table(&[gicc(0)]);
         assert_eq!(Srat::parse(b"SLIT"), Err(SratError::Signature));
         let (said, found) = (66, 65);
@@ -290,7 +289,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(entries in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_do_not_panic(entries in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Srat::parse(&table(&[entries]));
         }
     }

@@ -1,8 +1,8 @@
 //! Bounded reads below a root directory: the live host's `/`, or a recorded host.
 //!
-//! Never leaves the root: paths with `..` are refused, and below any root but `/` links are
-//! resolved with openat2(2) RESOLVE_IN_ROOT: neither an absolute link nor one with many `..` leads
-//! out of a recording. Magic links, as in `/proc/PID/fd`, are never followed.
+//! Never leaves the root: paths with `..` are refused, and below any root but `/` links are resolved with openat2(2)
+//! RESOLVE_IN_ROOT, so that neither an absolute link nor one with many `..` leaves a recording. Magic links, as in
+//! `/proc/PID/fd`, are never followed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,20 +21,20 @@ use crate::failure::Failure;
 
 /// The directory of PCI functions: links into `sys/devices`.
 pub(crate) const DEVICES: &str = "sys/bus/pci/devices";
-/// Bytes a text file may have; the kernel's own limit for an attribute is one page.
+/// Maximum size of a text file; the kernel's own limit for an attribute is one page.
 pub const MAX_TEXT: usize = 64 << 10;
-/// Bytes of PCI Express configuration space.
+/// Size of PCI Express configuration space.
 pub const MAX_CONFIG: usize = 4096;
-/// Bytes an SRAT may have; 4,096 processors with 34 nodes need about 75 KiB.
+/// Maximum size of an SRAT; 4,096 processors with 34 nodes need about 75 KiB.
 pub const MAX_SRAT: usize = 1 << 20;
-/// Bytes `modules.alias` may have, as libvirt has it (src/util/virpci.c).
+/// Maximum size of `modules.alias`, as in libvirt (src/util/virpci.c).
 pub const MAX_ALIAS: usize = 8 << 20;
-/// Entries a directory may have.
+/// Maximum number of entries of a directory.
 pub const MAX_ENTRIES: usize = 65_536;
-/// Walks to try while renames elsewhere upset them.
+/// Maximum number of lookups while concurrent renames disturb them.
 const MAX_TRIES: usize = 1000;
 
-/// What a host is read through; paths are relative to the root.
+/// The interface through which a host is read; paths are relative to the root.
 pub(crate) trait Tree {
     /// The content of a file of at most `cap` bytes; a larger one is a failure.
     fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure>;
@@ -53,7 +53,7 @@ pub(crate) trait Tree {
     /// The names in a directory, sorted by bytes.
     fn list(&self, path: &str) -> Result<Vec<String>, Failure>;
 
-    /// Which file is at `path` now; `None` where nothing that it says may be kept.
+    /// The identity of the file at `path`; `None` if its content must not be cached.
     fn stamp(&self, _path: &str) -> Option<Stamp> {
         None
     }
@@ -63,7 +63,7 @@ pub(crate) trait Tree {
 #[derive(Debug)]
 pub struct Root {
     path: PathBuf,
-    /// `None`: nothing is below it.
+    /// `None`: the root is empty.
     directory: Option<OwnedFd>,
     resolve: ResolveFlag,
 }
@@ -72,7 +72,7 @@ impl Root {
     /// Opens a root: `/`, or the directory of a recorded host.
     ///
     /// # Errors
-    /// When `path` is no directory or cannot be opened.
+    /// `path` is not a directory or cannot be opened.
     pub fn new(path: PathBuf) -> Result<Self, Failure> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match open(&path, flags, Mode::empty()) {
@@ -85,7 +85,7 @@ impl Root {
         }
     }
 
-    /// A root that nothing is below: what stands for the files of a host that has none, such as a snapshot.
+    /// An empty root, for a host without files such as a snapshot.
     #[must_use]
     pub fn empty(path: PathBuf) -> Self {
         Self {
@@ -95,34 +95,34 @@ impl Root {
         }
     }
 
-    /// The directory it was made from.
+    /// The path of the root.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A text file of at most [`MAX_TEXT`] bytes, without its final newline.
+    /// Reads a text file of at most [`MAX_TEXT`] bytes, without its final newline.
     ///
     /// # Errors
-    /// When it cannot be read, is larger, or is not UTF-8.
+    /// The file cannot be read, is larger, or is not UTF-8.
     pub fn text(&self, path: &str) -> Result<String, Failure> {
         text(self, path, MAX_TEXT)
     }
 
-    /// The content of a file of at most `cap` bytes.
+    /// Reads a file of at most `cap` bytes.
     ///
     /// # Errors
-    /// When it cannot be read or is larger.
+    /// The file cannot be read or is larger.
     pub fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
         let failure = |source| Failure::io("read", &self.path.join(path), source);
         let file = self.open(path, OFlag::O_RDONLY).map_err(failure)?;
         content(file, cap).map_err(failure)
     }
 
-    /// The first `length` bytes of a file, or all of a shorter one.
+    /// Reads the first `length` bytes of a file, or all of a shorter one.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// The file cannot be read.
     pub fn head(&self, path: &str, length: usize) -> Result<Vec<u8>, Failure> {
         let failure = |source| Failure::io("read", &self.path.join(path), source);
         let file = self.open(path, OFlag::O_RDONLY).map_err(failure)?;
@@ -133,16 +133,16 @@ impl Root {
         Ok(content)
     }
 
-    /// The text of a symbolic link, as it was made.
+    /// Reads the text of a symbolic link.
     ///
     /// # Errors
-    /// When `path` cannot be read or is no link.
+    /// `path` cannot be read or is not a link.
     pub fn link(&self, path: &str) -> Result<String, Failure> {
         let failure = |source| Failure::io("read the link", &self.path.join(path), source);
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
         let link = self.open(path, flags).map_err(failure)?;
-        // An empty path reads the link that the descriptor itself refers to; for anything else
-        // the kernel answers ENOENT, which would look like "no such link".
+        // An empty path reads the link that the descriptor itself refers to; for anything else the kernel returns
+        // ENOENT, which would look like "no such link".
         let text = match readlinkat(&link, "") {
             Err(Errno::ENOENT) => Err(Errno::EINVAL),
             other => other,
@@ -155,18 +155,18 @@ impl Root {
     /// The last component of a symbolic link.
     ///
     /// # Errors
-    /// When `path` cannot be read, is no link, or its last component is `..`.
+    /// `path` cannot be read, is not a link, or its last component is `..`.
     pub fn link_name(&self, path: &str) -> Result<String, Failure> {
         let target = self.link(path)?;
         last_component(&target)
             .map(str::to_owned)
-            .ok_or_else(|| self.malformed(path, "the link names nothing"))
+            .ok_or_else(|| self.malformed(path, "the link has no name"))
     }
 
     /// The names in a directory, sorted by bytes, without `.` and `..`.
     ///
     /// # Errors
-    /// When it cannot be read, or has more than [`MAX_ENTRIES`] entries.
+    /// The directory cannot be read, or has more than [`MAX_ENTRIES`] entries.
     pub fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
         let failure = |source| Failure::io("list", &self.path.join(path), source);
         let mut names = Vec::new();
@@ -181,16 +181,16 @@ impl Root {
         Ok(names)
     }
 
-    /// True when `path` is there and can be looked up. Only for what is shown: a decision asks [`Self::exists`].
+    /// True if `path` exists and can be looked up. Only for output: decisions use [`Self::exists`].
     #[must_use]
     pub fn has(&self, path: &str) -> bool {
         self.open(path, OFlag::O_PATH).is_ok()
     }
 
-    /// Whether `path` is there.
+    /// Whether `path` exists.
     ///
     /// # Errors
-    /// When that cannot be known: any error but ENOENT.
+    /// It is unknown: any error but ENOENT.
     pub fn exists(&self, path: &str) -> Result<bool, Failure> {
         match self.open(path, OFlag::O_PATH) {
             Ok(_) => Ok(true),
@@ -208,7 +208,7 @@ impl Root {
         Ok(names(Dir::from_fd(fd)?))
     }
 
-    /// The same of a directory of links, each with its text; `None` for one that was removed meanwhile.
+    /// Like [`Self::entries`] for links, each with its text; `None` for one that was removed meanwhile.
     pub(crate) fn links(
         &self,
         path: &str,
@@ -219,14 +219,14 @@ impl Root {
             let name = name?;
             match readlinkat(&fd, name.as_str()) {
                 Ok(text) => Ok((name, text.into_string().ok())),
-                // Removed meanwhile, or, in a recorded host, no link.
+                // Removed meanwhile, or, in a recorded host, not a link.
                 Err(Errno::ENOENT | Errno::EINVAL) => Ok((name, None)),
                 Err(errno) => Err(errno.into()),
             }
         }))
     }
 
-    /// Opens what is at `path`; the root is the end of every link's way up.
+    /// Opens `path`; links cannot leave the root.
     pub(crate) fn open(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
         let plain = |component| matches!(component, Component::Normal(_));
         if path.is_empty() || !Path::new(path).components().all(plain) {
@@ -234,14 +234,14 @@ impl Root {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let flags = flags | OFlag::O_CLOEXEC;
-        // Any rename on the machine can upset a scoped walk through `..`: EAGAIN asks to try again.
+        // Any rename on the machine can disturb a scoped lookup through `..`: EAGAIN means that the caller must retry.
         let mut tries = (0..MAX_TRIES).map(|_| self.open_once(path, flags));
         let opened = tries.find(|fd| !matches!(fd, Err(Errno::EAGAIN | Errno::EINTR)));
         Ok(opened.unwrap_or(Err(Errno::EAGAIN))?)
     }
 
-    /// What systemd runs with RestrictSUIDSGID, as a program of a udev rule is, has no openat2(2); below `/` a plain
-    /// open leads to the same file.
+    /// A program that systemd runs with RestrictSUIDSGID, such as one of a udev rule, has no openat2(2); below `/` a
+    /// plain open leads to the same file.
     fn open_once(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
         let how = OpenHow::new().flags(flags).resolve(self.resolve);
         let directory = self.directory.as_ref().ok_or(Errno::ENOENT)?;
@@ -306,7 +306,7 @@ fn names(directory: Dir) -> impl Iterator<Item = io::Result<String>> {
         .filter(|name| !matches!(name.as_deref(), Ok("." | "..")))
 }
 
-/// What is in a file of at most `cap` bytes.
+/// Reads an open file of at most `cap` bytes.
 pub(crate) fn content(file: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
     let mut content = Vec::with_capacity(cap.min(4096) + 1);
@@ -318,7 +318,7 @@ pub(crate) fn content(file: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Below `/` nothing can be left; anywhere else a link must not lead out.
+/// No path leaves `/`; below any other root a link must not leave it.
 fn resolve(root: &Path) -> ResolveFlag {
     match root == Path::new("/") {
         true => ResolveFlag::RESOLVE_NO_MAGICLINKS,
@@ -339,7 +339,7 @@ pub(crate) fn text(tree: &dyn Tree, path: &str, cap: usize) -> Result<String, Fa
     Ok(text)
 }
 
-/// The last component of a link's text; `None` when that is `..` or nothing.
+/// The last component of a link's text; `None` if it is `..` or empty.
 pub(crate) fn last_component(target: &str) -> Option<&str> {
     Path::new(target).file_name()?.to_str()
 }
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_link_is_not_taken_for_a_missing_one() {
+    fn link_of_a_regular_file_is_not_enoent() {
         let (_dir, root) = scratch();
         fs::write(root.path().join("file"), "").expect("file");
         assert!(!root.link("file").expect_err("no link").is_absent());

@@ -1,7 +1,7 @@
-//! Where a device is plugged in: its root port, what is between, and who shares its slot.
+//! The position of a device: its root port, the bridges between, and the functions of its slot.
 //!
-//! Looks only at what was read of the host. Where config space was not readable, the first bridge
-//! above a device stands for its root port.
+//! Uses only a host that was read before. If config space was not readable, the first bridge above a device counts as
+//! its root port.
 
 use std::fmt;
 
@@ -10,22 +10,22 @@ use crate::config::{Config, Port};
 use crate::device::Device;
 use crate::host::Host;
 
-/// A device and what is around it.
+/// A device and its position.
 #[derive(Clone, Debug)]
 pub struct Position<'a> {
     /// The device.
     pub device: &'a Device,
-    /// The root port above it; `None` on a root bus, or below something that is no root port.
+    /// The root port above it; `None` on a root bus, or below a bridge that is not a root port.
     pub root_port: Option<&'a Device>,
-    /// Bridges between the root port (or the root bus) and the device, from above.
+    /// Bridges between the root port (or the root bus) and the device, from the root down.
     pub between: Vec<&'a Device>,
-    /// Bridges above it of which the host shows nothing, from above.
+    /// Bridges above it that the host does not show, from the root down.
     pub unknown: Vec<PciAddress>,
     /// Other functions of its slot, by address.
     pub siblings: Vec<&'a Device>,
 }
 
-/// A bus that hangs from a host bridge; prints as `0009:00`.
+/// A root bus; prints as `0009:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RootBus {
     /// The PCI domain.
@@ -35,7 +35,7 @@ pub struct RootBus {
 }
 
 impl Host {
-    /// Where `device` is plugged in.
+    /// The position of `device`.
     #[must_use]
     pub fn position<'a>(&'a self, device: &'a Device) -> Position<'a> {
         let (known, unknown): (Vec<_>, Vec<_>) = device
@@ -63,13 +63,13 @@ impl Host {
         }
     }
 
-    /// The functions of an IOMMU group that are not bridges, by address: those that a guest, or
-    /// another driver, can hold. Ports in the group do not matter (their driver does no DMA).
+    /// The functions of an IOMMU group that are not bridges, by address: those that a guest, or another driver, can
+    /// use. Ports in the group do not matter (their driver does no DMA).
     pub fn group_endpoints(&self, group: u32) -> impl Iterator<Item = &Device> {
         self.group(group).filter(|device| !device.is_bridge())
     }
 
-    /// The virtual functions of a physical one that are enabled now, by address.
+    /// The virtual functions of a physical one that are enabled at present, by address.
     pub fn virtual_functions(&self, physical: PciAddress) -> impl Iterator<Item = &Device> {
         let is_its = move |device: &&Device| device.physical_function == Some(physical);
         self.devices.values().filter(is_its)
@@ -88,7 +88,7 @@ impl Host {
 }
 
 impl Position<'_> {
-    /// True when nothing is between the device and its root port.
+    /// True if no bridge is between the device and its root port.
     #[must_use]
     pub fn is_directly_on_root_port(&self) -> bool {
         self.root_port.is_some() && self.between.is_empty() && self.unknown.is_empty()
@@ -100,7 +100,7 @@ impl Position<'_> {
         (self.device.address.device(), self.device.address.function()) == (0, 0)
     }
 
-    /// True when the host shows no other function of its slot.
+    /// True if the host shows no other function of its slot.
     #[must_use]
     pub fn is_single_function(&self) -> bool {
         self.siblings.is_empty()
@@ -108,7 +108,7 @@ impl Position<'_> {
 }
 
 impl Device {
-    /// The root bus it hangs from.
+    /// Its root bus.
     #[must_use]
     pub fn root_bus(&self) -> RootBus {
         let top = self.ancestors.first().unwrap_or(&self.address);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_that_nobody_knows_is_not_passed_over() {
+    fn unknown_bridge_is_not_skipped() {
         let missing = host(vec![device(
             "02:00.0",
             &["00:01.0", "01:00.0"],
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn without_privilege_the_first_bridge_stands_for_the_root_port() {
+    fn first_bridge_counts_as_root_port_without_privilege() {
         let host = host(vec![
             device("00:01.0", &[], None),
             device("01:00.0", &["00:01.0"], Some(Port::Endpoint)),

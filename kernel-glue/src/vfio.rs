@@ -1,12 +1,12 @@
-//! Asks VFIO for the regions or the AtomicOps of a device on one of its drivers. **Opening resets the device.**
+//! Queries VFIO for the regions or the AtomicOps of a device on a VFIO driver. **Opening resets the device.**
 //!
 //! ```text
-//! on a VFIO driver? -> open by nobody? -> firmware names GPU memory? -> open -> ask -> close
+//! on a VFIO driver? -> not open? -> firmware names GPU memory? -> open -> query -> close
 //! ```
 //!
-//! What comes before the open is read from sysfs, `/proc` and ACPI tables. Both the open and the close can
-//! block, for a reset or for ever: run this where nobody minds (a child with a deadline), once per device at
-//! a time. Follows include/uapi/linux/vfio.h, Documentation/driver-api/vfio.rst and drivers/vfio.
+//! The checks before the open read sysfs, `/proc` and ACPI tables. Both the open and the close can block, for a reset
+//! or forever: run this in a child process with a deadline, once per device at a time. Follows
+//! include/uapi/linux/vfio.h, Documentation/driver-api/vfio.rst and drivers/vfio.
 
 mod capability;
 mod ioctl;
@@ -38,10 +38,10 @@ use crate::sysfs::{DEVICES, Root};
 const MEMORY: usize = 4;
 /// The base address registers in configuration space, four bytes each.
 const BASE_ADDRESS: u64 = 0x10;
-/// What a group in noiommu mode is called.
+/// The name of a group in noiommu mode.
 const NO_IOMMU: &str = "vfio-noiommu";
 
-/// Opens the device, asks for its regions, and closes it.
+/// Opens the device, queries its regions, and closes it.
 pub(crate) fn regions(
     kernel: &dyn Kernel,
     root: &Root,
@@ -55,8 +55,8 @@ pub(crate) fn regions(
     }
 }
 
-/// Opens the device, asks which AtomicOps it completes and can send to its root port, and closes it. The kernel
-/// enables their sending in the device, or in its physical function; closing puts that back.
+/// Opens the device, queries which AtomicOps it completes and can send to its root port, and closes it. The kernel
+/// enables sending in the device, or in its physical function; closing restores that.
 pub(crate) fn atomics(
     kernel: &dyn Kernel,
     root: &Root,
@@ -64,7 +64,7 @@ pub(crate) fn atomics(
 ) -> Result<Widths, RegionError> {
     let (open, _) = opened(kernel, root, device)?;
     let bytes = ioctl::device_capabilities(&open.device);
-    let bytes = bytes.map_err(|errno| RegionError::refused("ask for its AtomicOps", errno))?;
+    let bytes = bytes.map_err(|errno| RegionError::refused("query its AtomicOps", errno))?;
     Ok(capability::atomics(&bytes))
 }
 
@@ -74,7 +74,7 @@ fn opened(
     root: &Root,
     device: PciAddress,
 ) -> Result<(Open, bool), RegionError> {
-    let read = |errno| RegionError::kernel(format!("read how '{device}' is bound"), errno);
+    let read = |errno| RegionError::kernel(format!("read the driver of '{device}'"), errno);
     let driver = kernel.driver(device).map_err(read)?;
     let node = node(root, device)?.ok_or(RegionError::NotVfio(driver.clone()))?;
     refuse_users(kernel, device)?;
@@ -85,7 +85,7 @@ fn opened(
     Ok((Open::new(root, device, &node)?, grace))
 }
 
-/// The device's number among VFIO's, such as `vfio3`; only a device on a VFIO driver has one.
+/// The device's number in VFIO, such as `vfio3`; only a device on a VFIO driver has one.
 fn node(root: &Root, device: PciAddress) -> Result<Option<String>, RegionError> {
     let names = optional(root.list(&format!("{DEVICES}/{device}/vfio-dev")));
     let names = names.map_err(|failure| unread(device, &failure))?;
@@ -94,18 +94,21 @@ fn node(root: &Root, device: PciAddress) -> Result<Option<String>, RegionError> 
 
 fn unread(device: PciAddress, failure: &Failure) -> RegionError {
     let errno = failure.errno().unwrap_or(Errno::EIO);
-    RegionError::kernel(format!("read how '{device}' is bound"), errno)
+    RegionError::kernel(format!("read the driver of '{device}'"), errno)
 }
 
 fn refuse_users(kernel: &dyn Kernel, device: PciAddress) -> Result<(), RegionError> {
     match kernel.vfio_users(device) {
         Ok(users) if users.is_empty() => Ok(()),
         Ok(users) => Err(RegionError::InUse(users)),
-        Err(errno) => Err(RegionError::kernel("see who has it open", errno)),
+        Err(errno) => Err(RegionError::kernel(
+            "read which processes have it open",
+            errno,
+        )),
     }
 }
 
-/// Without the properties the driver shows what the device itself has.
+/// Without the properties the driver offers only the BARs of the device itself.
 fn has_fallen_back(
     root: &Root,
     device: PciAddress,
@@ -116,14 +119,14 @@ fn has_fallen_back(
     Ok(own == regions[MEMORY].size)
 }
 
-/// An open device, and what keeps it open.
+/// An open device, and the descriptors that keep it open.
 struct Open {
     device: File,
     _keep: [OwnedFd; 2],
 }
 
 impl Open {
-    /// Through the character device and iommufd where the host has both, else through the group.
+    /// Through the character device and iommufd if the host has both, otherwise through the group.
     fn new(root: &Root, device: PciAddress, node: &str) -> Result<Self, RegionError> {
         let there = |path: &str| {
             let there = root.exists(path);
@@ -141,9 +144,9 @@ impl Open {
         let path = format!("dev/vfio/devices/{node}");
         let device = open(root, &path)?;
         ioctl::bind_iommufd(&device, &iommufd).map_err(|errno| match errno {
-            // A character device can be bound once at a time (drivers/vfio/vfio_main.c, vfio_df_open).
+            // A character device can be bound only once at a time (drivers/vfio/vfio_main.c, vfio_df_open).
             Errno::EINVAL => RegionError::Busy,
-            // Another device of the group is on a driver that uses DMA (drivers/iommu/iommufd/device.c).
+            // Another device of the group is bound to a driver that uses DMA (drivers/iommu/iommufd/device.c).
             Errno::EPERM => RegionError::NotViable,
             _ => RegionError::refused(format!("bind '/{path}' to an iommufd"), errno),
         })?;
@@ -163,7 +166,7 @@ impl Open {
             let action = format!("{what} '/{path}'");
             |errno| RegionError::refused(action, errno)
         };
-        let flags = ioctl::group_flags(&group).map_err(refused("ask for the state of"))?;
+        let flags = ioctl::group_flags(&group).map_err(refused("query the state of"))?;
         if flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
             return Err(RegionError::NotViable);
         }
@@ -177,7 +180,7 @@ impl Open {
     }
 
     fn regions(&self) -> Result<Regions, RegionError> {
-        let asked = |errno| RegionError::refused("ask for its regions", errno);
+        let asked = |errno| RegionError::refused("query its regions", errno);
         let info = ioctl::device_info(&self.device).map_err(asked)?;
         if info.flags & VFIO_DEVICE_FLAGS_PCI == 0
             || info.num_regions <= VFIO_PCI_CONFIG_REGION_INDEX

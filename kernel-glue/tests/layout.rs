@@ -1,4 +1,4 @@
-//! The structures and numbers that we give ioctl(2), against the kernel's own header, by the C compiler.
+//! Compares the structures and numbers of our ioctls with the kernel's own header, by the C compiler.
 
 use std::fmt::Write;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use vfio_bindings::bindings::vfio::{
 
 const HEADER: &str = "/usr/include/linux/vfio.h";
 
-/// Lines of C that fail to compile unless each field is where we have it.
+/// Lines of C that compile only if each field has our offset and size.
 macro_rules! layout {
     ($text:ident, $name:ident: $($field:ident)*) => {
         $(
@@ -21,7 +21,7 @@ macro_rules! layout {
             writeln!($text, "_Static_assert(offsetof(struct {0}, {1}) == {ours}, \"{0}.{1}\");",
                 stringify!($name), stringify!($field)).expect("a line");
         )*
-        // A newer kernel's structure may be longer: `argsz` tells it what we have.
+        // A newer kernel's structure may be longer: `argsz` passes our size.
         writeln!($text, "_Static_assert(sizeof(struct {0}) % 4 == 0 && {1} % 4 == 0, \"{0}\");",
             stringify!($name), size_of::<$name>()).expect("a line");
     };
@@ -55,7 +55,7 @@ fn assertions(with_iommufd: bool) -> String {
     text
 }
 
-/// What the compiler says of a text; `None` where there is no compiler.
+/// The compiler's output for a text; `None` if there is no compiler.
 fn compile(text: &str) -> Option<Result<(), String>> {
     let mut compiler = Command::new("cc");
     compiler.args(["-std=gnu11", "-fsyntax-only", "-x", "c", "-"]);

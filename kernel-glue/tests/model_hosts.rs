@@ -1,4 +1,4 @@
-//! The modelled hosts read as the machines that they model.
+//! The modelled hosts read like the machines that they model.
 
 use std::collections::BTreeSet;
 
@@ -177,7 +177,7 @@ fn a_virtual_function_names_its_physical_one() {
 }
 
 #[test]
-fn a_virtual_function_is_not_gone() {
+fn virtual_function_counts_as_present() {
     for name in ["gb200-nic", "hgx-8gpu"] {
         assert_eq!(read(name).gaps, []);
     }

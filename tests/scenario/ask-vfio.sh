@@ -21,7 +21,7 @@ shown() {
 
 stand_in $GPU0 pci-stub
 text=$(variantctl atomics $GPU0 --ask-vfio 2>&1) && fail 'asked on another driver' || true
-contains 'on another driver' "$text" "it is on 'pci-stub': only a VFIO driver tells (VD-ATM-010)"
+contains 'on another driver' "$text" "it is bound to 'pci-stub'; only a VFIO driver reports regions (VD-ATM-010)"
 computed=$(widths 3)
 echo "= AtomicOps of $GPU0 by config space: ${computed:-none}"
 
@@ -41,6 +41,6 @@ equal 'the verdict on the domain' "$judged" "$computed"
 virsh start d0 >/dev/null
 equal "the guest's root port" "$(shown d0)" "$judged"
 text=$(variantctl atomics $GPU0 --ask-vfio 2>&1) && fail 'asked while in use' || true
-contains 'in use' "$text" "it is in use by pid $(cat /run/libvirt/qemu/d0.pid) (VD-BND-003)"
+contains 'in use' "$text" "in use by pid $(cat /run/libvirt/qemu/d0.pid) (VD-BND-003)"
 equal 'guest after somebody asked' "$(virsh domstate d0)" running
 virsh destroy d0 >/dev/null

@@ -15,7 +15,7 @@ fails() {
 }
 
 stand_in $GPU0 pci-stub
-fails 'on another driver' "it is on 'pci-stub': only a VFIO driver tells (VD-REG-001)"
+fails 'on another driver' "it is bound to 'pci-stub'; only a VFIO driver reports regions (VD-REG-001)"
 
 stand_in $GPU0 $VARIANT
 # bar N: the BAR as VFIO shows it; own N: its size as sysfs has it
@@ -37,7 +37,7 @@ variantctl wait d0 >/dev/null
 variantctl prepare d0 >/dev/null
 contains 'what the agent keeps' "$(cat /var/lib/variantd/regions)" "\"$GPU0\""
 virsh start d0 >/dev/null
-fails 'in use' "it is in use by pid $(cat /run/libvirt/qemu/d0.pid) (VD-BND-003)"
+fails 'in use' "in use by pid $(cat /run/libvirt/qemu/d0.pid) (VD-BND-003)"
 equal 'guest after somebody asked' "$(virsh domstate d0)" running
 variantctl prepare d0 >/dev/null
 virsh destroy d0 >/dev/null

@@ -44,7 +44,7 @@ began=$SECONDS
 ! said=$(variantctl bind --driver vfio-pci $GPU0 2>&1) || fail 'it was bound'
 took=$((SECONDS - began))
 contains 'stuck write' "$said" VD-BND-031
-contains 'stuck write' "$said" 'may be under way'
+contains 'stuck write' "$said" 'may still be in progress'
 contains 'way out' "$said" 'variantctl recover'
 [ $took -lt 25 ] || is_busy || fail "given up only after $took s"
 printf "= given up after %s s: %s\n" $took "$(tail -1 <<<"$said")"

@@ -1,11 +1,11 @@
-//! Host devices that QEMU's own arguments assign: `-device vfio-pci,host=...`, past libvirt.
+//! Host devices that QEMU arguments assign without libvirt: `-device vfio-pci,host=...`.
 
 use kernel_glue::address::PciAddress;
 
-/// What such a device's driver begins with: `vfio-pci` and `vfio-pci-nohotplug`.
+/// Prefix of the driver names of such devices: `vfio-pci` and `vfio-pci-nohotplug`.
 const DRIVER: &str = "vfio-pci";
 
-/// The host device of a value of `-device`, in QEMU's form or as JSON; `None` for any other argument.
+/// Parses a value of `-device`, in QEMU's form or as JSON, and returns its host device; `None` for any other argument.
 #[must_use]
 pub fn host_device(value: &str) -> Option<PciAddress> {
     let value = value.trim();
@@ -20,7 +20,7 @@ pub fn host_device(value: &str) -> Option<PciAddress> {
     host.or_else(|| last(property("sysfsdev")?).parse().ok())
 }
 
-/// QEMU's form: `DRIVER,NAME=VALUE,...`; the driver may have its name, too.
+/// Parses QEMU's form: `DRIVER,NAME=VALUE,...`; the driver may have its name, too.
 fn plain<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     let mut parts = value.split(',');
     if name == "driver" {
@@ -31,14 +31,14 @@ fn plain<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     properties.find_map(|(known, value)| (known == name).then_some(value))
 }
 
-/// A text of a flat JSON object: names and values of devices have no escapes.
+/// Returns the value of a name in a flat JSON object: names and values of devices have no escapes.
 fn json<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = value.split_once(&format!("\"{name}\""))?;
     let rest = rest.trim_start().strip_prefix(':')?.trim_start();
     rest.strip_prefix('"')?.split('"').next()
 }
 
-/// The last name of a path such as `/sys/bus/pci/devices/0000:01:00.0`.
+/// Returns the last component of a path such as `/sys/bus/pci/devices/0000:01:00.0`.
 fn last(path: &str) -> &str {
     path.trim_end_matches('/')
         .rsplit('/')
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_device_is_found_in_each_form_of_the_argument() {
+    fn host_device_is_parsed_from_each_form_of_the_argument() {
         for value in [
             "vfio-pci,host=0009:01:00.0,bus=pcie.port1",
             "vfio-pci,id=dev0,host=9:01:00.0",
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn other_arguments_assign_nothing() {
+    fn other_arguments_assign_no_device() {
         for value in [
             "",
             "-device",

@@ -1,11 +1,11 @@
 //! PCI buses for which libvirt adds the controller when it defines the domain.
 //!
 //! Follows qemuDomainPCIAddressSetCreate and virDomainPCIAddressSetGrow (libvirt, src/qemu/qemu_domain_address.c and
-//! src/conf/domain_addr.c): each index without a controller, up to the highest that a controller or an address of a device names,
-//! gets a `pcie-root-port` where the machine has a `pcie-root`, and a `pci-bridge` where it has a `pci-root`. A root port goes
-//! onto the root bus. For a conventional device on a bus above all controllers of a PCI Express machine, libvirt adds a root port, a
-//! `pcie-to-pci-bridge` and `pci-bridge`s instead, and may move the device to the next bus. What is conventional is not read here; a
-//! slot that a root port does not have says so.
+//! src/conf/domain_addr.c): each index without a controller, up to the highest that a controller or a device address
+//! names, gets a `pcie-root-port` if the machine has a `pcie-root`, and a `pci-bridge` if it has a `pci-root`. A root
+//! port goes onto the root bus. For a conventional device on a bus above all controllers of a PCI Express machine,
+//! libvirt adds a root port, a `pcie-to-pci-bridge` and `pci-bridge`s instead, and may move the device to the next bus.
+//! This file does not read whether a device is conventional; it infers that from a slot that a root port does not have.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use super::{Domain, GuestAddress};
 pub const ROOT_PORT: &str = "pcie-root-port";
 
 impl Domain {
-    /// The model of a PCI bus: its controller's, or that of the one which libvirt adds; `None` where that is not known.
+    /// The model of a PCI bus: that of its controller, or of the one that libvirt adds; `None` if unknown.
     #[must_use]
     pub fn bus_model(&self, index: u32) -> Option<&str> {
         match (self.controller(index), index) {
@@ -30,19 +30,19 @@ impl Domain {
         }
     }
 
-    /// The index of the bus that a bus hangs from; `None` for a root bus, and where libvirt has not decided it yet.
+    /// The index of the parent bus; `None` for a root bus, and if libvirt has not decided it yet.
     #[must_use]
     pub fn bus_above(&self, index: u32) -> Option<u32> {
         let address = self.controller(index).map(|controller| controller.address);
         match address {
             Some(Some(address)) => Some(address.at.bus().into()),
-            // A port without an address goes onto the root bus, as one that libvirt adds.
+            // libvirt puts a port without an address onto the root bus, like the ports that it adds.
             _ => (index > 0 && self.bus_model(index) == Some(ROOT_PORT)).then_some(0),
         }
     }
 
-    /// Emulated devices on a bus above all controllers, in a slot that the root port which libvirt adds for a PCI Express device does
-    /// not have: libvirt adds conventional bridges for them instead, as long as no controller above that bus is written.
+    /// Emulated devices on a bus above all controllers, in a slot that an added root port would not have. libvirt adds
+    /// conventional bridges for them instead, if the definition has no controller above that bus.
     pub fn conventional(&self) -> impl Iterator<Item = GuestAddress> {
         let controllers = self.controllers.iter().map(|one| one.index).max();
         let highest = controllers.unwrap_or(0);
@@ -62,7 +62,7 @@ impl Domain {
             .max()
     }
 
-    /// The indexes for which libvirt adds a controller. The root bus is not one of them.
+    /// The indexes for which libvirt adds a controller, without the root bus.
     pub fn added_buses(&self) -> impl Iterator<Item = u32> {
         let written: BTreeSet<u32> = self.controllers.iter().map(|one| one.index).collect();
         let controllers = written.iter().copied().max();
@@ -72,7 +72,7 @@ impl Domain {
         (1..=highest).filter(move |index| !written.contains(index))
     }
 
-    /// The root bus of the machine: as written, or as libvirt adds it (qemuDomainDefAddDefaultDevices).
+    /// The root bus of the machine: from the definition, or as libvirt adds it (qemuDomainDefAddDefaultDevices).
     #[must_use]
     pub fn root_model(&self) -> Option<&'static str> {
         let has = |model: &str| self.controllers.iter().any(|one| one.model == model);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_buses_of_a_conventional_device_above_all_controllers_are_not_known() {
+    fn buses_of_a_conventional_device_above_all_controllers_are_unknown() {
         let sound =
             "<sound model='ich6'><address type='pci' bus='2' slot='1' function='0'/></sound>";
         let of = |devices: &str| {
@@ -126,7 +126,7 @@ mod tests {
         let port = || Some(ROOT_PORT.to_owned());
         assert_eq!(of(sound), [None, None, None, port()]);
         assert_eq!(of(&disk(2)), [port(), port(), port(), port()]);
-        // Below a controller libvirt adds root ports, and refuses the slot itself.
+        // libvirt adds root ports below a controller, and refuses the slot itself.
         let above = "<controller type='pci' index='4' model='pcie-root-port'/>";
         assert_eq!(
             of(&(sound.to_owned() + above)),

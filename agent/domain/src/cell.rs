@@ -16,28 +16,28 @@ pub struct Cell {
     pub cpus: RangeList,
     /// `memory` in KiB.
     pub memory_kib: u64,
-    /// `<distances><sibling>`: value by the other cell's id.
+    /// `<distances><sibling>`: distance by id of the other cell.
     pub distances: BTreeMap<u32, u8>,
     /// `<sibling>` in document order.
     pub siblings: Vec<Sibling>,
-    /// `<distances>`, when there is one.
+    /// `<distances>`, if present.
     pub distances_element: Option<Element>,
     /// The cell.
     pub element: Element,
 }
 
 impl Cell {
-    /// True for a cell that can be a generic initiator's: no CPUs, no memory.
+    /// True for a cell that can represent a generic initiator: no CPUs, no memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.cpus.is_empty() && self.memory_kib == 0
     }
 }
 
-/// What binds the guest as a whole to the host, beside `<memnode>`.
+/// The guest's binding to the host, beside `<memnode>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Binding {
-    /// `<numatune><memory nodeset>`: host nodes of all memory that no `<memnode>` places.
+    /// `<numatune><memory nodeset>`: host nodes of all memory without a `<memnode>`.
     pub memory: Option<RangeList>,
     /// `<cputune><vcpupin>`: host processors that a guest processor runs on.
     pub pins: BTreeMap<u32, RangeList>,
@@ -45,7 +45,7 @@ pub struct Binding {
     pub cpuset: Option<RangeList>,
 }
 
-/// Gives cell 0 the CPUs that no cell names, as libvirt does (qemuDomainDefNumaCPUsPostParse).
+/// Assigns cell 0 the CPUs that no cell names, as libvirt does (qemuDomainDefNumaCPUsPostParse).
 pub(super) fn give_rest(cells: &mut [Cell], vcpus: u32) {
     let is_named = |cpu: &u32| cells.iter().any(|cell| cell.cpus.contains(*cpu));
     let rest: Vec<u32> = (0..vcpus).filter(|cpu| !is_named(cpu)).collect();
@@ -55,7 +55,7 @@ pub(super) fn give_rest(cells: &mut [Cell], vcpus: u32) {
     }
 }
 
-/// `<sibling>`: small, for there are as many as the square of the cells.
+/// `<sibling>`: kept small because a guest has the square of its cells of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sibling {
     /// The other cell.
@@ -67,7 +67,7 @@ pub struct Sibling {
 }
 
 impl Sibling {
-    /// `None` for a place that no definition has.
+    /// Returns `None` for a span that no definition has.
     pub(super) fn new(id: u32, value: u8, span: Range<usize>) -> Option<Self> {
         Some(Self {
             id,
@@ -77,7 +77,7 @@ impl Sibling {
         })
     }
 
-    /// Takes it away with the white space before it.
+    /// Returns an edit that removes the element with the white space before it.
     #[must_use]
     pub fn remove(&self) -> Edit {
         Edit {
@@ -87,7 +87,7 @@ impl Sibling {
     }
 }
 
-/// `<numatune><memnode>`: where a cell's memory comes from.
+/// `<numatune><memnode>`: the host nodes of a cell's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryNode {
     /// `cellid`.

@@ -1,4 +1,4 @@
-//! `<qemu:commandline>`: arguments that libvirt hands to QEMU as they are.
+//! `<qemu:commandline>`: arguments that libvirt passes to QEMU unchanged.
 
 use crate::edit::Element;
 
@@ -12,7 +12,7 @@ pub struct CommandLine {
     pub arguments: Vec<Argument>,
     /// The element.
     pub element: Element,
-    /// Its namespace prefix with the colon; empty for a default namespace.
+    /// The namespace prefix with the colon; empty for a default namespace.
     pub prefix: String,
 }
 

@@ -1,11 +1,12 @@
-//! A definition: a text and what was read of it. Where a text enters it is read once, and passed on as this.
+//! A definition: a text and the domain parsed from it. A text is parsed once, where it enters the program, and passed
+//! on as this type.
 
 use std::str::FromStr;
 
 use super::Domain;
 use crate::refusal::Refusal;
 
-/// A text that is a domain's definition. The elements of its domain have their places in its text.
+/// A text with its parsed domain. The spans of the domain's elements refer to this text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     text: String,
@@ -13,7 +14,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// Reads a text.
+    /// Parses a text.
     ///
     /// # Errors
     /// The refusals of [`Domain::parse`].
@@ -29,13 +30,13 @@ impl Definition {
         &self.text
     }
 
-    /// What was read of it.
+    /// The parsed domain.
     #[must_use]
     pub fn domain(&self) -> &Domain {
         &self.domain
     }
 
-    /// The text alone.
+    /// Returns the text only.
     #[must_use]
     pub fn into_text(self) -> String {
         self.text

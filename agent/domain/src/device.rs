@@ -1,4 +1,4 @@
-//! PCI controllers, host devices, and the addresses the guest sees.
+//! PCI controllers, host devices, and their guest addresses.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use kernel_glue::numa::RangeList;
 
 use crate::edit::Element;
 
-/// `<address type='pci'>`: where the guest sees a device. Bus is the index of a PCI controller.
+/// `<address type='pci'>`: the guest address of a device. The bus is the index of a PCI controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestAddress {
     /// Domain, bus, slot and function as numbers.
@@ -28,27 +28,27 @@ impl GuestAddress {
 /// `<controller type='pci'>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Controller {
-    /// `index`: the bus number that addresses name. Where none is written, the one that libvirt will give.
+    /// `index`: the bus number that addresses use. If the definition has none, the index that libvirt will assign.
     pub index: u32,
     /// `model`, such as `pcie-root` or `pcie-root-port`.
     pub model: String,
     /// `<target busNr>` of an expander bus.
     pub bus_number: Option<u8>,
-    /// `<target><node>` of an expander bus: the guest cell it is at.
+    /// `<target><node>` of an expander bus: its guest cell.
     pub cell: Option<u32>,
     /// Devices can be plugged in while the guest runs (`<target hotplug>`).
     pub hotplug: bool,
     /// `<pcihole64>` in KiB.
     pub hole64_kib: Option<u64>,
-    /// `<pcihole64>`, when there is one.
+    /// `<pcihole64>`, if present.
     pub hole64_element: Option<Element>,
-    /// Its own address.
+    /// The controller's own address.
     pub address: Option<GuestAddress>,
     /// The controller.
     pub element: Element,
 }
 
-/// The element by which a host device is assigned.
+/// The element that assigns a host device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `<hostdev mode='subsystem' type='pci'>`.
@@ -62,55 +62,56 @@ pub enum Kind {
 pub struct Hostdev {
     /// Its element.
     pub kind: Kind,
-    /// Its place among all `<interface type='hostdev'>` and then all `<hostdev>`, of every kind: libvirt numbers their aliases so.
+    /// Position among all `<interface type='hostdev'>`, then all `<hostdev>` of every type: libvirt numbers their
+    /// aliases in this order.
     pub place: usize,
     /// The host device.
     pub source: PciAddress,
-    /// `managed='yes'`: libvirt binds and gives back.
+    /// `managed='yes'`: libvirt binds and releases the device.
     pub managed: bool,
-    /// `<driver>`, when there is one.
+    /// `<driver>`, if present.
     pub driver: Option<Driver>,
-    /// `<alias name>`; one that the user chose begins with `ua-` and is kept by libvirt.
+    /// `<alias name>`; libvirt keeps one that the user chose (prefix `ua-`).
     pub alias: Option<String>,
-    /// `<alias>` as it stands there.
+    /// `<alias>` as written.
     pub alias_text: Option<String>,
-    /// `<alias>`, when there is one.
+    /// `<alias>`, if present.
     pub alias_element: Option<Element>,
     /// `<acpi nodeset>`.
     pub nodeset: Option<RangeList>,
     /// `nodeset` with the white space before it.
     pub nodeset_attribute: Option<Range<usize>>,
-    /// `<acpi>`, when there is one.
+    /// `<acpi>`, if present.
     pub acpi_element: Option<Element>,
-    /// Where the guest sees it.
+    /// The guest address.
     pub address: Option<GuestAddress>,
-    /// `<address>` outside `<source>` as it stands there.
+    /// `<address>` outside `<source>`, as written.
     pub address_text: Option<String>,
-    /// `<address>` outside `<source>`, when there is one.
+    /// `<address>` outside `<source>`, if present.
     pub address_element: Option<Element>,
     /// The hostdev.
     pub element: Element,
 }
 
-/// A host device that the definition uses in another way than as a PCI function of libvirt's.
+/// A host device that the definition uses other than as a PCI function assigned by libvirt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elsewhere {
     /// The host device.
     pub source: PciAddress,
-    /// How it is used.
+    /// How the guest uses it.
     pub way: Way,
 }
 
-/// How a host device is used.
+/// How a guest uses a host device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// `<disk type='nvme'>`: QEMU itself drives it, and the guest sees a disk.
+    /// `<disk type='nvme'>`: QEMU drives the device, and the guest sees a disk.
     NvmeDisk,
-    /// `-device vfio-pci,host=` in `<qemu:commandline>`: QEMU assigns it, past libvirt.
+    /// `-device vfio-pci,host=` in `<qemu:commandline>`: QEMU assigns it without libvirt.
     Argument,
 }
 
-/// Devices for which libvirt raises the limit of locked memory, beside PCI functions that it assigns.
+/// Devices for which libvirt raises the limit of locked memory, besides assigned PCI functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lockers {
     /// Disks with `type='nvme'` anywhere in their chain of backing files.
@@ -122,14 +123,14 @@ pub struct Lockers {
 }
 
 impl Hostdev {
-    /// True when its guest address is on the bus of the PCI controller with this index.
+    /// True if its guest address is on the bus of the PCI controller with this index.
     #[must_use]
     pub fn is_on(&self, index: u32) -> bool {
         self.address
             .is_some_and(|address| u32::from(address.at.bus()) == index)
     }
 
-    /// Where it stands, as an XPath.
+    /// The XPath of the element.
     #[must_use]
     pub fn path(&self) -> String {
         let element = match self.kind {
@@ -153,7 +154,7 @@ pub struct Driver {
     pub iommufd: Option<bool>,
     /// `iommufd` with the white space before it.
     pub iommufd_attribute: Option<Range<usize>>,
-    /// It says nothing but these three.
+    /// The element has no other attributes or content.
     pub is_bare: bool,
     /// The element.
     pub element: Element,

@@ -1,6 +1,6 @@
-//! Changes to a text: spans and their replacements, and where in an XML element they go.
+//! Changes of a text: spans, their replacements, and positions in an XML element.
 //!
-//! Bytes outside the spans do not change: comments, quotes, order and foreign namespaces stay.
+//! Bytes outside the spans do not change: comments, quotes, order and foreign namespaces are kept.
 
 use std::ops::Range;
 
@@ -9,32 +9,32 @@ use std::ops::Range;
 pub struct Edit {
     /// Byte range in the original text.
     pub span: Range<usize>,
-    /// What stands there afterwards.
+    /// The new text.
     pub text: String,
 }
 
-/// Where an element stands in its text.
+/// The position of an element in its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
-    /// From `<` of the start tag to behind the end tag.
+    /// From `<` of the start tag to after the end tag.
     pub span: Range<usize>,
-    /// Where the white space before the start tag begins.
+    /// Start of the white space before the start tag.
     lead: usize,
-    /// Behind `>` of the start tag; for `<a/>` the position of `/`.
+    /// After `>` of the start tag; for `<a/>` the position of `/`.
     inner_start: usize,
     /// `<` of the end tag; for `<a/>` the position of `/`.
     inner_end: usize,
-    /// End of the last child that is not white space; `inner_start` when there is none.
+    /// End of the last child that is not white space; `inner_start` if there is none.
     last_child_end: usize,
     /// Qualified name as written.
     name: String,
-    /// White space before the start tag on its line; `None` when other text stands before it.
+    /// White space before the start tag on its line; `None` if other text precedes it.
     indent: Option<String>,
     self_closed: bool,
 }
 
 impl Edit {
-    /// Takes these bytes away.
+    /// Returns an edit that removes these bytes.
     #[must_use]
     pub fn removal(span: Range<usize>) -> Self {
         let text = String::new();
@@ -74,7 +74,7 @@ impl Element {
         }
     }
 
-    /// Puts `child` behind the last child. Lines of `child` are indented to fit.
+    /// Inserts `child` after the last child, and indents its lines to fit.
     #[must_use]
     pub fn append(&self, child: &str) -> Edit {
         if self.self_closed {
@@ -87,7 +87,7 @@ impl Element {
         }
     }
 
-    /// Puts `sibling` behind this element, at its indentation.
+    /// Inserts `sibling` after this element, with the same indentation.
     #[must_use]
     pub fn insert_after(&self, sibling: &str) -> Edit {
         let text = match &self.indent {
@@ -100,7 +100,7 @@ impl Element {
         }
     }
 
-    /// Puts `child` before the first child.
+    /// Inserts `child` before the first child.
     #[must_use]
     pub fn prepend(&self, child: &str) -> Edit {
         if self.self_closed {
@@ -113,7 +113,7 @@ impl Element {
         }
     }
 
-    /// Gives the element another attribute, as its first.
+    /// Adds an attribute to the element, as its first.
     #[must_use]
     pub fn with_attribute(&self, attribute: &str) -> Edit {
         let at = self.span.start + 1 + self.name.len();
@@ -123,7 +123,7 @@ impl Element {
         }
     }
 
-    /// Takes the element away with the white space before it: undoes every insertion.
+    /// Removes the element with the white space before it: undoes every insertion.
     #[must_use]
     pub fn remove(&self) -> Edit {
         Edit {
@@ -132,7 +132,7 @@ impl Element {
         }
     }
 
-    /// Puts back what stood here before, as it stood here; takes the element away where nothing did.
+    /// Restores the previous text of this element; removes the element if there was none.
     #[must_use]
     pub fn restore(&self, before: Option<&str>) -> Edit {
         match before {
@@ -144,7 +144,7 @@ impl Element {
         }
     }
 
-    /// Takes the whole content away and closes the start tag: undoes the first child of `<a/>`.
+    /// Removes the whole content and closes the start tag: undoes the insertion of the first child of `<a/>`.
     #[must_use]
     pub fn collapse(&self) -> Edit {
         let start = if self.self_closed {
@@ -164,7 +164,7 @@ impl Element {
         self.self_closed
     }
 
-    /// Replaces the whole element, at its indentation.
+    /// Replaces the whole element, with the same indentation.
     #[must_use]
     pub fn replace(&self, with: &str) -> Edit {
         let text = match &self.indent {
@@ -211,10 +211,10 @@ impl Element {
     }
 }
 
-/// Applies edits that do not overlap; inserts at one place keep their order.
+/// Applies edits that do not overlap; insertions at one position keep their order.
 ///
 /// # Errors
-/// When two edits overlap or a span is outside the text: the plan that made them is wrong.
+/// Two edits overlap, or a span is outside the text: the plan that made them is wrong.
 pub fn apply<'e>(
     text: &str,
     edits: impl IntoIterator<Item = &'e Edit>,
@@ -236,7 +236,7 @@ pub fn apply<'e>(
     Ok(out)
 }
 
-/// Two edits overlap, or one is outside the text, at this byte.
+/// Two edits overlap at this byte, or one is outside the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("edits overlap at byte {0}")]
 pub struct OverlapError(usize);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_goes_behind_the_last_child_at_its_indentation() {
+    fn append_inserts_after_the_last_child_with_its_indentation() {
         let text = "<a>\n  <b>\n    <c/>\n  </b>\n</a>";
         let got = after(text, element(text, "b").append("<d>\n  <e/>\n</d>"));
         assert_eq!(
@@ -313,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn a_self_closed_element_is_opened_up() {
+    fn append_opens_a_self_closed_element() {
         let text = "<a>\n  <b x='/>'/>\n</a>";
         let got = after(text, element(text, "b").append("<c/>"));
         assert_eq!(got, "<a>\n  <b x='/>'>\n    <c/>\n  </b>\n</a>");
     }
 
     #[test]
-    fn what_was_inserted_is_removed_without_a_trace() {
+    fn remove_restores_the_text_before_an_insertion() {
         for text in [
             "<a>\n  <b></b>\n</a>",
             "<a>\n  <b>\n  </b>\n</a>",
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_that_was_opened_up_is_closed_again() {
+    fn empty_closes_an_element_that_append_opened() {
         for text in ["<a>\n  <b x='1' />\n</a>", "<a><b/></a>"] {
             let with = after(text, element(text, "b").append("<c/>"));
             assert_eq!(after(&with, element(&with, "b").collapse()), text);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_stands_where_the_element_stood() {
+    fn replacement_keeps_the_position_of_the_element() {
         let text = "<a>\n  <b/>\n  <!-- kept -->\n</a>";
         let got = after(text, element(text, "b").replace("<c>\n  <d/>\n</c>"));
         assert_eq!(got, "<a>\n  <c>\n    <d/>\n  </c>\n  <!-- kept -->\n</a>");
@@ -382,7 +382,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn inserts_at_one_place_keep_their_order_and_the_rest(text in "[a-z]{0,20}", at in 0usize..20) {
+        fn insertions_at_one_position_keep_their_order(text in "[a-z]{0,20}", at in 0usize..20) {
             let at = at.min(text.len());
             let insert = |t: &str| Edit { span: at..at, text: t.to_owned() };
             let got = apply(&text, &[insert("1"), insert("2")]).expect("inserts");

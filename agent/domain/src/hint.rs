@@ -1,16 +1,16 @@
-//! The way out of a refusal or of a failed check: a sentence, and the command in it where running that command is enough.
+//! The fix for a refusal or a failed check: a sentence, and its command if running that command is enough.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Begin and end of a command in its sentence, in bytes.
+/// Start and end of a command in its sentence, in bytes.
 type Span = (usize, usize);
 
-/// Lower case, no full stop. A command is known as such from where it is written, never found in the sentence.
+/// Lower case, no full stop. The caller marks the commands; they are never searched for in the sentence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hint {
     text: Box<str>,
-    /// Where in the text commands are.
+    /// The commands in the text.
     commands: Box<[Span]>,
     command: Option<Box<str>>,
 }
@@ -22,8 +22,8 @@ impl Hint {
         Self::with("run {}", command)
     }
 
-    /// A sentence in which `{}` stands for the command, which is printed between ticks. Text from outside belongs
-    /// into the command or behind [`Self::then`], where no `{}` is looked for.
+    /// Replaces `{}` in a sentence by the command, in quotes. Put text from outside into the command or into
+    /// [`Self::then`], which does not search for `{}`.
     #[must_use]
     pub fn with(sentence: &str, command: impl Into<String>) -> Self {
         let command = command.into();
@@ -33,7 +33,7 @@ impl Hint {
         }
     }
 
-    /// As [`Self::with`], with a command that helps and is not enough.
+    /// Like [`Self::with`], for a command that helps but is not enough.
     #[must_use]
     pub fn naming(sentence: &str, command: &str) -> Self {
         let (before, after) = sentence.split_once("{}").unwrap_or((sentence, ""));
@@ -45,7 +45,7 @@ impl Hint {
         }
     }
 
-    /// The same with words before it.
+    /// Adds text before the hint.
     #[must_use]
     pub fn after(mut self, words: &str) -> Self {
         self.text = format!("{words}{}", self.text).into();
@@ -53,14 +53,14 @@ impl Hint {
         self
     }
 
-    /// The same with words behind it.
+    /// Adds text after the hint.
     #[must_use]
     pub fn then(mut self, words: &str) -> Self {
         self.text = format!("{}{words}", self.text).into();
         self
     }
 
-    /// A sentence and its command as another program has them: nothing is added.
+    /// A sentence and its command, unchanged, as another program sent them.
     #[must_use]
     pub fn known(text: String, command: Option<String>) -> Self {
         Self {
@@ -70,14 +70,14 @@ impl Hint {
         }
     }
 
-    /// The same, where these words of a command are enough.
+    /// Sets the command that is enough by itself.
     #[must_use]
     pub fn by<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
         self.command = Some(line(words).into());
         self
     }
 
-    /// Both, one after the other; the command is that to begin with.
+    /// Joins two hints; the command is that of the first.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         const AND: &str = " and ";
@@ -95,13 +95,13 @@ impl Hint {
         &self.text
     }
 
-    /// The command that is enough by itself; `None` where a person has to look, choose or do something first.
+    /// The command that is enough by itself; `None` if a person must check, choose or do something first.
     #[must_use]
     pub fn command(&self) -> Option<&str> {
         self.command.as_deref()
     }
 
-    /// The same with each of its commands as `change` returns it.
+    /// Replaces each command by the result of `change`.
     #[must_use]
     pub fn map_commands(self, change: impl Fn(&str) -> String) -> Self {
         let mut text = String::new();
@@ -128,13 +128,13 @@ fn moved(commands: &[Span], by: usize) -> Box<[Span]> {
     spans.map(|(begin, end)| (begin + by, end + by)).collect()
 }
 
-/// The words of a command as a line for a shell.
+/// The arguments of a command as a line for a shell.
 #[must_use]
 pub fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// A word as a shell reads it: names of domains may have spaces and quotes.
+/// Quotes an argument for a shell: names of domains may have spaces and quotes.
 fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
     match !word.is_empty() && word.chars().all(is_plain) {
@@ -143,14 +143,14 @@ fn quoted(word: &str) -> Cow<'_, str> {
     }
 }
 
-/// A sentence without a command that is enough.
+/// A sentence without a sufficient command.
 impl From<String> for Hint {
     fn from(text: String) -> Self {
         Self::known(text, None)
     }
 }
 
-/// A sentence without a command that is enough.
+/// A sentence without a sufficient command.
 impl From<&str> for Hint {
     fn from(text: &str) -> Self {
         text.to_owned().into()
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_stands_between_ticks_in_its_sentence() {
+    fn hint_quotes_a_command_in_its_sentence() {
         let hint = Hint::with("set it with {}, or remove it", "virsh edit g");
         assert_eq!(hint.as_str(), "set it with 'virsh edit g', or remove it");
         assert_eq!(hint.command(), Some("virsh edit g"));
@@ -176,19 +176,19 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_alone_has_no_command_whatever_it_quotes() {
+    fn sentence_with_quotes_has_no_command() {
         let hint = Hint::from("see 'virsh list'");
         assert_eq!((hint.as_str(), hint.command()), ("see 'virsh list'", None));
     }
 
     #[test]
-    fn a_command_from_outside_is_no_place_for_another() {
+    fn placeholder_in_a_command_is_not_replaced() {
         let hint = Hint::with("run {} now", "virsh edit '{}'").then(" {}");
         assert_eq!(hint.as_str(), "run 'virsh edit '{}'' now {}");
     }
 
     #[test]
-    fn commands_are_changed_and_the_words_around_them_are_not() {
+    fn map_commands_changes_only_the_commands() {
         let first = Hint::run("variantctl list").after("first ");
         let hint = first
             .and(Hint::naming("see {} for more", "variantctl show X"))
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_a_line_for_a_shell_whatever_a_domain_is_named() {
+    fn command_quotes_domain_names_for_a_shell() {
         for (name, wanted) in [
             ("red-hat.1", "variantctl prepare red-hat.1"),
             ("my guest", "variantctl prepare 'my guest'"),

@@ -1,6 +1,6 @@
-//! A domain definition as libvirt writes it: what planning reads, and where each piece stands.
+//! A domain definition as libvirt writes it: the parts that planning needs, and the position of each element.
 //!
-//! Follows libvirt's formatdomain page. Unknown elements are kept, not read.
+//! Follows libvirt's formatdomain page. Unknown elements are kept and not parsed.
 
 pub mod argument;
 mod bus;
@@ -54,15 +54,15 @@ pub struct DomainUuid(String);
 pub struct Domain {
     /// `<name>`.
     pub name: String,
-    /// `<uuid>`; a definition not yet given to libvirt may have none.
+    /// `<uuid>`; a definition that libvirt has not stored may have none.
     pub uuid: Option<DomainUuid>,
     /// `<os><type arch>`; libvirt fills it in at define.
     pub arch: Option<String>,
     /// `<os><type machine>`, such as `virt`, `q35` or `pc-q35-10.0`.
     pub machine: Option<String>,
-    /// The machine type that libvirt takes where the definition names none; `None` where it was not asked.
+    /// The machine type that libvirt uses if the definition names none; `None` if libvirt was not asked.
     pub default_machine: Option<String>,
-    /// All memory in KiB as libvirt counts it: that of the cells and memory devices, without cells `<memory>`.
+    /// All memory in KiB as libvirt counts it: that of cells and memory devices, or `<memory>` if there are no cells.
     pub memory_kib: u64,
     /// Memory of DIMMs and other memory devices in KiB.
     pub memory_devices_kib: u64,
@@ -78,24 +78,25 @@ pub struct Domain {
     pub numa: Option<Element>,
     /// `<cpu><numa><cell>` in document order.
     pub cells: Vec<Cell>,
-    /// Each cell's id is its place in `cells`.
+    /// The id of each cell is its index in `cells`.
     pub numbered: bool,
     /// `<numatune><memnode>` in document order.
     pub memory_nodes: Vec<MemoryNode>,
-    /// What else binds it to nodes and processors of the host.
+    /// Other bindings to nodes and processors of the host.
     pub binding: Binding,
     /// PCI controllers in document order.
     pub controllers: Vec<Controller>,
     /// PCI hostdevs and interfaces of type `hostdev`, in document order.
     pub hostdevs: Vec<Hostdev>,
-    /// Host devices of NVMe disks and of QEMU's own arguments.
+    /// Host devices of NVMe disks and of QEMU arguments.
     pub elsewhere: Vec<Elsewhere>,
-    /// Devices beside those in `hostdevs` for which memory is locked.
+    /// Devices besides `hostdevs` for which memory is locked.
     pub lockers: Lockers,
-    /// Networks of interfaces, with how many are of each: one with a pool of host devices gives a device when the guest starts.
+    /// Networks of interfaces, with the number of interfaces of each: a network with a pool of host devices assigns one
+    /// when the guest starts.
     pub networks: BTreeMap<String, usize>,
-    /// The primary video device, written or added by libvirt for `<graphics>`, has no address: on q35 libvirt puts it into slot 1 of
-    /// the root bus before it places any port (qemuDomainValidateDevicePCISlotsQ35).
+    /// The primary video device, written or added by libvirt for `<graphics>`, has no address: on q35 libvirt puts it
+    /// into slot 1 of the root bus before it places any port (qemuDomainValidateDevicePCISlotsQ35).
     pub video_is_unplaced: bool,
     /// Guest PCI addresses of all other devices.
     pub other_addresses: Vec<GuestAddress>,
@@ -111,16 +112,16 @@ pub struct Domain {
     pub metadata: Option<Element>,
     /// `<metadata>` has one child.
     pub metadata_is_ours: bool,
-    /// The last of name, uuid, title and description, behind which `<metadata>` goes.
+    /// The last of name, uuid, title and description; `<metadata>` is inserted after it.
     pub heading: Element,
     /// Accelerator, firmware, CPU address width, IOMMUs.
     pub platform: Platform,
-    /// What we added before.
+    /// The record of elements that variantd added before.
     pub mark: Option<Mark>,
 }
 
 impl Domain {
-    /// The cell with this id.
+    /// Returns the cell with this id.
     #[must_use]
     pub fn cell(&self, id: u32) -> Option<&Cell> {
         if self.numbered {
@@ -129,7 +130,7 @@ impl Domain {
         self.cells.iter().find(|cell| cell.id == id)
     }
 
-    /// The PCI controller with this index.
+    /// Returns the PCI controller with this index.
     #[must_use]
     pub fn controller(&self, index: u32) -> Option<&Controller> {
         self.controllers
@@ -137,8 +138,8 @@ impl Domain {
             .find(|controller| controller.index == index)
     }
 
-    /// The index of a new PCI controller: one above the highest there is, and above any bus that a device is on, for which
-    /// libvirt adds a controller where there is none.
+    /// The index of a new PCI controller: one above the highest existing index, and above any bus that a device is on,
+    /// because libvirt adds a controller for such a bus.
     #[must_use]
     pub fn next_controller(&self) -> u32 {
         let known = self.controllers.iter().map(|controller| controller.index);
@@ -159,26 +160,26 @@ impl Domain {
             .chain(self.other_addresses.iter().copied())
     }
 
-    /// How many devices and controllers sit on the bus of the PCI controller with this index.
+    /// Number of devices and controllers on the bus of the PCI controller with this index.
     #[must_use]
     pub fn devices_on(&self, index: u32) -> usize {
         let here = |a: &GuestAddress| a.at.domain() == 0 && u32::from(a.at.bus()) == index;
         self.addresses().filter(here).count()
     }
 
-    /// Every host device that the definition uses, in whatever form.
+    /// Every host device that the definition uses, in any form.
     pub fn sources(&self) -> impl Iterator<Item = PciAddress> {
         let hostdevs = self.hostdevs.iter().map(|hostdev| hostdev.source);
         hostdevs.chain(self.elsewhere.iter().map(|other| other.source))
     }
 
-    /// True when the definition uses this host device.
+    /// True if the definition uses this host device.
     #[must_use]
     pub fn uses(&self, device: PciAddress) -> bool {
         self.sources().any(|source| source == device)
     }
 
-    /// True when a hostdev goes through iommufd, by its own word or by the domain's.
+    /// True if a hostdev uses iommufd, by its own `<driver>` or by the domain's `<iommufd>`.
     #[must_use]
     pub fn goes_through_iommufd(&self, hostdev: &Hostdev) -> bool {
         let iommufd = self.platform.iommufd.as_ref();
@@ -186,7 +187,7 @@ impl Domain {
         own.unwrap_or_else(|| iommufd.is_some_and(|iommufd| iommufd.enabled))
     }
 
-    /// The highest slot that is in use on the bus of the PCI controller with this index.
+    /// The highest slot in use on the bus of the PCI controller with this index.
     #[must_use]
     pub fn last_slot(&self, index: u32) -> Option<u8> {
         let here = |a: &GuestAddress| a.at.domain() == 0 && u32::from(a.at.bus()) == index;
@@ -194,20 +195,20 @@ impl Domain {
         slots.max()
     }
 
-    /// True when the mark says that this device was prepared.
+    /// True if the mark lists this device.
     #[must_use]
     pub fn is_marked(&self, device: PciAddress) -> bool {
         let mut devices = self.mark.iter().flat_map(|mark| &mark.devices);
         devices.any(|marked| marked.address == device)
     }
 
-    /// Puts elements into `<devices>` behind the others, or into a new one.
+    /// Inserts elements into `<devices>` after the others, or into a new `<devices>`.
     #[must_use]
     pub fn append_devices(&self, elements: &str) -> Edit {
         self.put_devices(elements, Element::append)
     }
 
-    /// The same in front of the others.
+    /// Inserts elements into `<devices>` before the others.
     #[must_use]
     pub fn prepend_devices(&self, elements: &str) -> Edit {
         self.put_devices(elements, Element::prepend)
@@ -222,7 +223,7 @@ impl Domain {
         }
     }
 
-    /// Puts an element of QEMU's namespace behind `<devices>`.
+    /// Inserts an element of QEMU's namespace after `<devices>`.
     #[must_use]
     pub fn after_devices(&self, element: &str) -> Edit {
         match &self.devices {
@@ -231,9 +232,9 @@ impl Domain {
         }
     }
 
-    /// The family of the machine type, without its version: `q35`, `pc`, `virt`, or the name as it is. Where the definition
-    /// names none, what libvirt says, or offline its default for its architecture (virQEMUCapsGetPreferredMachine); empty where that
-    /// is not known.
+    /// The family of the machine type without its version: `q35`, `pc`, `virt`, or the full name. If the definition
+    /// names none, libvirt's answer, or without libvirt its default for the architecture
+    /// (virQEMUCapsGetPreferredMachine); empty if unknown.
     #[must_use]
     pub fn family(&self) -> &str {
         let machine = self.machine.as_ref().or(self.default_machine.as_ref());
@@ -258,7 +259,8 @@ impl Domain {
 impl FromStr for DomainUuid {
     type Err = ();
 
-    /// As libvirt reads it (virUUIDParse): `-` and spaces may stand between pairs of digits, white space around all.
+    /// Parses as libvirt does (virUUIDParse): `-` and spaces may separate pairs of digits, white space may surround
+    /// them.
     fn from_str(text: &str) -> Result<Self, ()> {
         let mut rest = text
             .trim_matches(|c: char| c.is_ascii_whitespace())

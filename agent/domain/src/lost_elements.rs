@@ -1,14 +1,14 @@
-//! What libvirt dropped: elements and attributes that were defined and are not read back. Pure.
+//! Elements and attributes that libvirt dropped: they were defined and are not read back. Pure.
 //!
-//! libvirt ignores what it does not know, without a word. Values are not compared, since libvirt
-//! prints some in another unit; that they are right is checked against the plan.
+//! libvirt ignores elements that it does not know, without an error. Values are not compared, because libvirt prints
+//! some in another unit; the plan checks them.
 
 use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
 
-/// Paths of what `read` has less of than `wanted`, such as `/domain/devices/hostdev/acpi`, in path
-/// order; of a dropped element only the element itself, not what is in it.
+/// Returns the paths that occur less often in `read` than in `wanted`, such as `/domain/devices/hostdev/acpi`, in path
+/// order; for a dropped element only the element itself, without its content.
 #[must_use]
 pub fn lost_elements(wanted: &str, read: &str) -> Vec<String> {
     let (wanted, read) = (count(wanted), count(read));
@@ -23,7 +23,7 @@ pub fn lost_elements(wanted: &str, read: &str) -> Vec<String> {
     paths
 }
 
-/// How often each element and attribute path occurs.
+/// Counts each element and attribute path.
 fn count(xml: &str) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     if let Ok(document) = Document::parse(xml) {
@@ -50,14 +50,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_not_named() {
+    fn kept_elements_are_not_reported() {
         let wanted = "<domain><memory unit='GiB'>1</memory></domain>";
         let read = "<domain><uuid/><memory unit='KiB'>1048576</memory></domain>";
         assert!(lost_elements(wanted, read).is_empty());
     }
 
     #[test]
-    fn one_of_two_dropped_elements_is_named_once_without_its_content() {
+    fn dropped_element_is_reported_once_without_its_content() {
         let wanted =
             "<domain><d><acpi nodeset='1'><x/></acpi></d><d><acpi nodeset='2'/></d></domain>";
         let read = "<domain><d><acpi nodeset='1'><x/></acpi></d><d/></domain>";
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_attribute_is_named() {
+    fn dropped_attribute_is_reported() {
         let wanted = "<domain><iommu><driver pciBus='1' accel='on'/></iommu></domain>";
         let read = "<domain><iommu><driver pciBus='1'/></iommu></domain>";
         assert_eq!(lost_elements(wanted, read), ["/domain/iommu/driver/@accel"]);

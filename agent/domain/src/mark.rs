@@ -1,4 +1,4 @@
-//! The mark in a domain's metadata: what was added for which device, by which recipe.
+//! The mark in a domain's metadata: which elements were added for which device, by which recipe.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -11,7 +11,7 @@ use kernel_glue::numa::RangeList;
 use crate::edit::Element;
 use crate::piece::{Opened, Piece};
 
-/// XML namespace of the mark; the hook looks for it.
+/// XML namespace of the mark; the hook searches for it.
 pub const NAMESPACE: &str = "urn:variantd:1";
 
 /// `<variantd:prepared>`.
@@ -19,9 +19,9 @@ pub const NAMESPACE: &str = "urn:variantd:1";
 pub struct Mark {
     /// One entry per device, in address order.
     pub devices: Vec<Marked>,
-    /// What was added for the domain.
+    /// Elements added for the domain.
     pub added: Added,
-    /// What the plan was made of; empty in marks of before there were digests.
+    /// Digest of the plan's inputs; empty in marks of versions without digests.
     pub digest: String,
     /// The element.
     pub element: Element,
@@ -32,21 +32,21 @@ pub struct Mark {
 pub struct Marked {
     /// The host device.
     pub address: PciAddress,
-    /// Name of the recipe that asked for it.
+    /// Name of the recipe that required it.
     pub recipe: String,
     /// Generic-initiator cells of the device.
     pub cells: RangeList,
-    /// What was added for the device.
+    /// Elements added for the device.
     pub added: Added,
-    /// The guest address that was replaced, as it stood there.
+    /// The guest address that was replaced, as written.
     pub replaced: Option<String>,
-    /// The alias that was replaced, as it stood there.
+    /// The alias that was replaced, as written.
     pub alias: Option<String>,
-    /// The driver in a `<driver>` of ours, where nothing else of ours tells the hostdev from others.
+    /// The driver of a `<driver>` that variantd added, if no other added element identifies the hostdev.
     pub driver: Option<String>,
 }
 
-/// What was added, so that it can be taken back.
+/// The added elements, so that they can be reverted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Added(BTreeSet<Piece>);
 
@@ -56,13 +56,13 @@ impl Added {
         self.0.insert(piece);
     }
 
-    /// True when the piece is there.
+    /// True if the piece is in the list.
     #[must_use]
     pub fn has(&self, piece: &Piece) -> bool {
         self.0.contains(piece)
     }
 
-    /// True when there was nothing in an element before.
+    /// True if variantd added the first content of an element.
     #[must_use]
     pub fn opened(&self, element: Opened) -> bool {
         self.has(&Piece::Open(element))
@@ -81,7 +81,7 @@ impl Added {
         self.0.iter()
     }
 
-    /// Adds the pieces of another.
+    /// Adds the pieces of another list.
     pub fn extend(&mut self, other: &Self) {
         self.0.extend(other.0.iter().cloned());
     }

@@ -1,4 +1,4 @@
-//! Reads of a network's definition which host devices it has for its interfaces.
+//! Parses a network's definition: the host devices of its pool.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,13 @@ use super::read::MAX_BYTES;
 use super::value::{children, pci_address, property};
 use crate::shape;
 
-/// Most host devices of one network: a PCI function has at most 65,535 virtual functions, and no device of today more than 1,024.
+/// Maximum number of host devices of one network: a PCI function has at most 65,535 virtual functions, and no current
+/// device more than 1,024.
 pub const MAX_DEVICES: usize = 4096;
 
-/// The host devices of a network, each once and in order, none for one that has no pool of them; `None` when the definition is
-/// larger than a domain's may be, has more than [`MAX_DEVICES`], or cannot be read. An address that cannot be read is left out.
+/// Returns the host devices of a network, each once and in order; empty for a network without a pool; `None` if the
+/// definition is larger than a domain's may be, has more than [`MAX_DEVICES`], or cannot be parsed. Skips an invalid
+/// address.
 #[must_use]
 pub fn host_devices(xml: &str) -> Option<Vec<PciAddress>> {
     if xml.len() > MAX_BYTES || shape::excess(xml).is_some() {
@@ -34,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_as_those_of_a_domain() {
+    fn network_addresses_are_parsed_like_those_of_a_domain() {
         let network = |addresses: &str| {
             format!(
                 "<network><name>p</name><forward mode='hostdev'>{addresses}</forward></network>"
@@ -49,23 +51,23 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_that_is_too_large_or_broken_is_not_read() {
+    fn network_parser_refuses_a_large_or_malformed_definition() {
         let padding = " ".repeat(MAX_BYTES);
         assert_eq!(host_devices("<network/>"), Some(Vec::new()));
         assert_eq!(host_devices(&format!("<network>{padding}</network>")), None);
         assert_eq!(host_devices("<network"), None);
     }
 
-    /// A parser's work grows with the square of the attributes of one element: this took minutes.
+    /// A parser's work grows with the square of the attributes of one element; this input took minutes.
     #[test]
-    fn what_no_parser_should_see_is_not_parsed() {
+    fn network_parser_refuses_a_definition_above_the_shape_limits() {
         let attributes: String = (0..90_000).map(|number| format!(" a{number}=''")).collect();
         assert_eq!(host_devices(&format!("<network{attributes}/>")), None);
         assert_eq!(host_devices("<!DOCTYPE network><network/>"), None);
     }
 
     #[test]
-    fn more_devices_than_a_host_has_are_not_read() {
+    fn network_parser_refuses_more_devices_than_the_limit() {
         let address = |number: usize| {
             let (bus, slot, function) = (number >> 8, (number >> 3) & 0x1f, number & 7);
             format!("<address bus='{bus}' slot='{slot}' function='{function}'/>")

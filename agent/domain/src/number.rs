@@ -1,4 +1,4 @@
-//! Numbers, lists of numbers and sizes in domain XML, read as libvirt reads them.
+//! Numbers, lists of numbers and sizes in domain XML, parsed as libvirt does.
 //!
 //! | here | libvirt |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | [`list`] | virBitmapParse with VIR_DOMAIN_CPUMASK_LEN |
 //! | [`size`] | virParseScaledValue, virScaleInteger |
 //!
-//! All are built on g_ascii_strtoull: white space before a number and a `+` are taken, nothing is taken behind it.
+//! All use g_ascii_strtoull: it accepts white space and a `+` before a number, and nothing after it.
 //! `tests/lab differential` compares each attribute with the real libvirt.
 
 use kernel_glue::numa::RangeList;
@@ -16,7 +16,7 @@ use kernel_glue::numa::RangeList;
 /// Bits of a CPU mask or nodeset (VIR_DOMAIN_CPUMASK_LEN, src/conf/numa_conf.h).
 const LIST_LENGTH: u32 = 16384;
 
-/// Bases that libvirt asks for.
+/// Bases that libvirt passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Base {
     /// 10.
@@ -25,14 +25,14 @@ pub(super) enum Base {
     Any,
 }
 
-/// A sign and what g_ascii_strtoull makes of the digits behind it, with the text that is left.
+/// A sign, the digits as g_ascii_strtoull parses them, and the remaining text.
 struct Scanned<'t> {
     negative: bool,
     magnitude: u64,
     rest: &'t str,
 }
 
-/// `None` where there is no number, or one above 64 bits.
+/// `None` if there is no number, or one above 64 bits.
 fn scan(text: &str, base: Base) -> Option<Scanned<'_>> {
     let text = text.trim_start_matches(is_space);
     let negative = text.starts_with('-');
@@ -45,7 +45,7 @@ fn scan(text: &str, base: Base) -> Option<Scanned<'_>> {
     };
     let is_other = |c: char| !c.is_digit(radix);
     let end = digits.find(is_other).unwrap_or(digits.len());
-    // Without a digit this is an error, as in `from_str_radix`.
+    // Without a digit this fails, like `from_str_radix`.
     let magnitude = u64::from_str_radix(&digits[..end], radix).ok()?;
     Some(Scanned {
         negative,
@@ -91,7 +91,7 @@ pub(super) fn wrapping(text: &str) -> Option<u32> {
     })
 }
 
-/// A list such as `1-2,5-7,^6`; a comma may stand at its end. An empty text is no list.
+/// A list such as `1-2,5-7,^6`; it may end with a comma. An empty text is invalid.
 pub(super) fn list(text: &str) -> Option<RangeList> {
     let mut rest = text.trim_start_matches(is_space);
     let mut bits = Bits::default();
@@ -116,7 +116,7 @@ pub(super) fn list(text: &str) -> Option<RangeList> {
     Some(bits.ranges())
 }
 
-/// A bitmap as libvirt's, in words: a definition may have thousands of lists that are as long as a list can be.
+/// A bitmap in 64-bit words: a definition may have thousands of lists of maximum length.
 #[derive(Clone)]
 struct Bits([u64; (LIST_LENGTH / u64::BITS) as usize]);
 
@@ -127,7 +127,7 @@ impl Default for Bits {
 }
 
 impl Bits {
-    /// Sets or clears the bits from `first` to `last`; `None` where `last` is before `first`.
+    /// Sets or clears the bits from `first` to `last`; `None` if `last` is less than `first`.
     fn set(&mut self, first: u32, last: u32, to: bool) -> Option<()> {
         let (low, high) = (first / u64::BITS, last / u64::BITS);
         let words = self.0.get_mut(low as usize..=high as usize)?;
@@ -153,7 +153,7 @@ impl Bits {
     }
 }
 
-/// The runs of set bits in a word, each by its first and last bit.
+/// The runs of set bits in a 64-bit word, each as its first and last bit.
 fn runs(mut word: u64) -> impl Iterator<Item = (u32, u32)> {
     std::iter::from_fn(move || {
         let first = (word != 0).then(|| word.trailing_zeros())?;
@@ -163,7 +163,7 @@ fn runs(mut word: u64) -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-/// A number of a list, and what is behind it and white space.
+/// A number of a list, and the text after it and white space.
 fn bit(text: &str) -> Option<(u32, &str)> {
     text.starts_with(|c: char| c.is_ascii_digit())
         .then_some(())?;
@@ -173,7 +173,7 @@ fn bit(text: &str) -> Option<(u32, &str)> {
     Some((number, scanned.rest.trim_start_matches(is_space)))
 }
 
-/// Bytes that a size of this unit has, up to `limit`; without a unit KiB.
+/// The bytes of a size in this unit, up to `limit`; KiB without a unit.
 pub(super) fn size(text: &str, unit: &str, limit: u64) -> Option<u64> {
     let bytes = unit_bytes(unit)?;
     let size = long(text, Base::Decimal)?.checked_mul(bytes)?;

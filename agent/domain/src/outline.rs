@@ -1,8 +1,8 @@
-//! A definition without its distances between cells: what the parser reads.
+//! A definition without the distances between its cells: the text that the parser reads.
 //!
-//! A guest with 122 cells has 14,884 `<sibling>` in 600 KiB, and hardly anything else. `<distances>` that holds only those, as
-//! libvirt prints them, is read here, and empty in the outline. What is left out is balanced and can end no comment and
-//! no section around it, so the outline is well-formed exactly when the text is.
+//! A guest with 122 cells has 14,884 `<sibling>` in 600 KiB, and little else. This file parses each `<distances>` that
+//! has only siblings, in libvirt's format, and leaves it empty in the outline. The removed text is balanced and cannot
+//! end a comment or a section around it, so the outline is well-formed exactly if the text is.
 
 use std::cell::Cell as Taken;
 use std::ops::Range;
@@ -14,29 +14,29 @@ use super::Sibling;
 const START: &str = "<distances>";
 const END: &[u8] = b"</distances>";
 
-/// What is parsed of a text, and what is not.
+/// A text and the shorter text that is parsed.
 pub(super) struct Outline<'t> {
     /// The whole text.
     pub(super) text: &'t str,
-    /// The text without the rows' siblings; `None` where there are none.
+    /// The text without the siblings; `None` if there are none.
     short: Option<String>,
     rows: Vec<Row>,
 }
 
 /// The siblings of one `<distances>`.
 struct Row {
-    /// Where they are left out, in what is parsed.
+    /// Their position in the parsed text.
     gap: usize,
-    /// Where they begin in the text.
+    /// Their position in the whole text.
     start: usize,
-    /// Bytes left out up to here, with these.
+    /// Bytes left out up to here, including these.
     left_out: usize,
-    /// Until the cell that they are in is read.
+    /// Taken when the cell of these siblings is read.
     siblings: Taken<Vec<Sibling>>,
 }
 
 impl<'t> Outline<'t> {
-    /// Leaves the siblings out.
+    /// Leaves the siblings out of a text.
     pub(super) fn of(text: &'t str) -> Self {
         let mut outline = Self::whole(text);
         let (mut short, mut from, mut seen) = (String::new(), 0, 0);
@@ -62,7 +62,7 @@ impl<'t> Outline<'t> {
         outline
     }
 
-    /// Leaves nothing out.
+    /// Parses the whole text.
     pub(super) fn whole(text: &'t str) -> Self {
         Self {
             text,
@@ -71,23 +71,23 @@ impl<'t> Outline<'t> {
         }
     }
 
-    /// True when all of the text is parsed.
+    /// True if the whole text is parsed.
     pub(super) fn is_whole(&self) -> bool {
         self.short.is_none()
     }
 
-    /// What is parsed.
+    /// The parsed text.
     pub(super) fn parsed(&self) -> &str {
         self.short.as_deref().unwrap_or(self.text)
     }
 
-    /// Where a node of what was parsed stands in the whole text.
+    /// The span of a parsed node in the whole text.
     pub(super) fn span(&self, node: Node<'_, '_>) -> Range<usize> {
         let range = node.range();
         self.place(range.start)..self.place(range.end)
     }
 
-    /// Where an attribute stands in the whole text, with the white space before it.
+    /// The span of an attribute in the whole text, with the white space before it.
     pub(super) fn attribute(&self, attribute: Attribute<'_, '_>) -> Range<usize> {
         let range = attribute.range();
         let (start, end) = (self.place(range.start), self.place(range.end));
@@ -102,7 +102,7 @@ impl<'t> Outline<'t> {
         at + left_out
     }
 
-    /// The siblings that were left out of this `<distances>`, once; `None` when they were parsed.
+    /// Takes the siblings that were left out of this `<distances>`; `None` if they were parsed.
     pub(super) fn siblings(&self, distances: Node<'_, '_>) -> Option<Vec<Sibling>> {
         let start = self.place(distances.range().start) + START.len();
         let row = self
@@ -113,7 +113,7 @@ impl<'t> Outline<'t> {
     }
 }
 
-/// The siblings from `start` on, and the end of the last, when nothing but white space is between them and the end tag.
+/// Parses siblings from `start`, up to the end of the last; `None` if anything but white space precedes the end tag.
 fn siblings(text: &[u8], start: usize) -> Option<(Vec<Sibling>, usize)> {
     let (mut siblings, mut end) = (Vec::new(), start);
     loop {
@@ -136,7 +136,7 @@ fn blanks(text: &[u8]) -> usize {
     text.iter().take_while(blank).count()
 }
 
-/// A number of few digits at the start of a text, and what is behind it.
+/// Parses a number of few digits; returns it and the text after it.
 fn number(text: &[u8]) -> Option<(u32, &[u8])> {
     let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = text.split_at(count);

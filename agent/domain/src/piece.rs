@@ -1,15 +1,15 @@
-//! A piece: one thing that was added to a definition, and its text form in the mark.
+//! A piece: one element or attribute that was added to a definition, and its text form in the mark.
 //!
-//! The text form is part of the mark in users' definitions. A form that was written once stays readable.
+//! The text form is part of the mark in users' definitions, so later versions must read each released form.
 //!
 //! | text | added to the domain |
 //! |---|---|
 //! | `metadata`, `cpu`, `numa`, `root`, `acpi`, `commandline`, `override` | the element (`root`: the pcie-root controller) |
-//! | `cells` | all cells, in a `<numa>` that was there before |
-//! | `distances:N`, `sibling:N:M` | `<distances>` of cell N; its distance to cell M in `<distances>` that was there before |
+//! | `cells` | all cells, in an existing `<numa>` |
+//! | `distances:N`, `sibling:N:M` | `<distances>` of cell N; its distance to cell M in existing `<distances>` |
 //! | `window:N`, `window` | the MMIO window of N GiB, element or argument; without a size in old marks |
 //! | `width:N`, `width` | `<maxphysaddr>` of N bits; the host's width, or any in old marks |
-//! | `arguments`, `foreign:window` | arguments in a `<qemu:commandline>` that was there before; the window in it is the user's |
+//! | `arguments`, `foreign:window` | arguments in an existing `<qemu:commandline>`; the window in it is the user's |
 //! | `iommufd` | `<iommufd>` of the domain |
 //! | `table:PATH` | an ACPI table |
 //! | `expander:N`, `smmu:N`, `switch:N` | a controller; the SMMUv3 of expander N; a switch's upstream port or the root port above |
@@ -18,23 +18,23 @@
 //! | text | added to a device |
 //! |---|---|
 //! | `driver`, `model`, `iommufd` | `<driver>`; attributes of it |
-//! | `nodeset`, `open:nodeset` | `<acpi nodeset>`; with the latter in an `<acpi>` that was there before |
+//! | `nodeset`, `open:nodeset` | `<acpi nodeset>`; with the latter in an existing `<acpi>` |
 //! | `alias`, `port:N` | the alias; the root port or downstream port with index N |
 
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-/// One thing that was added.
+/// One element or attribute that was added.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Piece {
     /// `<os><acpi>`.
     Acpi,
     /// The alias of a hostdev.
     Alias,
-    /// Arguments in a `<qemu:commandline>` that was there before.
+    /// Arguments in an existing `<qemu:commandline>`.
     Arguments,
-    /// All cells, in a `<numa>` that was there before.
+    /// All cells, in an existing `<numa>`.
     Cells,
     /// `<qemu:commandline>`.
     CommandLine,
@@ -50,7 +50,7 @@ pub enum Piece {
     Iommufd,
     /// `<metadata>`.
     Metadata,
-    /// `model` of a `<driver>` that was there before.
+    /// `model` of an existing `<driver>`.
     Model,
     /// `<acpi nodeset>` of a hostdev.
     Nodeset,
@@ -64,11 +64,11 @@ pub enum Piece {
     Port(u32),
     /// The pcie-root controller.
     Root,
-    /// A distance in `<distances>` that was there before.
+    /// A distance in existing `<distances>`.
     Sibling {
-        /// The cell that has it,
+        /// The cell that has the distance.
         from: u32,
-        /// and the other one.
+        /// The other cell.
         to: u32,
     },
     /// The SMMUv3 of the expander with this index.
@@ -79,15 +79,16 @@ pub enum Piece {
     Table(String),
     /// The window in `<qemu:commandline>` is the user's.
     UsersWindow,
-    /// `<maxphysaddr>` of so many bits; `None`: the host's width, or any width in marks from before widths were recorded.
+    /// `<maxphysaddr>` of so many bits; `None`: the host's width, or any width in marks of versions that recorded no
+    /// width.
     Width(Option<u32>),
-    /// The 64-bit MMIO window in GiB; `None` in marks from before sizes were recorded.
+    /// The 64-bit MMIO window in GiB; `None` in marks of versions that recorded no size.
     Window(Option<u32>),
-    /// A word that this version does not know. It stays in the mark and has no effect.
+    /// A keyword that this version does not know. It is kept in the mark and has no effect.
     Unknown(String),
 }
 
-/// An element that was there before and empty.
+/// An existing element that was empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Opened {
     /// A cell of `<numa>`.
@@ -179,7 +180,7 @@ impl Opened {
     }
 }
 
-/// A number as it is written: without sign and leading zeros, so that what is read is written back byte for byte.
+/// Parses a number without sign and leading zeros, so that it is written back byte for byte.
 fn number(text: &str) -> Option<u32> {
     let is_written = !text.starts_with('+') && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| is_written)

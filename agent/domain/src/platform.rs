@@ -2,18 +2,18 @@
 
 use crate::edit::Element;
 
-/// What a definition says of the guest's platform.
+/// The platform part of a definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Platform {
     /// `<domain type>`, such as `kvm` or `qemu`.
     pub accelerator: Option<String>,
     /// `<devices><emulator>`.
     pub emulator: Option<String>,
-    /// `<features><acpi/>` is there.
+    /// `<features><acpi/>` is present.
     pub acpi: bool,
     /// `<os>` has a `firmware` attribute or a `<loader>`.
     pub firmware: bool,
-    /// `<os><acpi>`, when there is one.
+    /// `<os><acpi>`, if present.
     pub os_acpi: Option<Element>,
     /// `<os>`.
     pub os: Option<Element>,
@@ -23,13 +23,13 @@ pub struct Platform {
     pub cpu_mode: Option<String>,
     /// `<cpu><maxphysaddr>`.
     pub address_width: Option<AddressWidth>,
-    /// `<maxphysaddr>`, when there is one.
+    /// `<maxphysaddr>`, if present.
     pub address_width_element: Option<Element>,
     /// `<memtune><hard_limit>` in KiB.
     pub hard_limit_kib: Option<u64>,
-    /// `<memoryBacking><locked>` is there.
+    /// `<memoryBacking><locked>` is present.
     pub locked: bool,
-    /// `<memoryBacking><hugepages>` is there.
+    /// `<memoryBacking><hugepages>` is present.
     pub hugepages: bool,
     /// `<iommufd>`.
     pub iommufd: Option<Iommufd>,
@@ -40,14 +40,14 @@ pub struct Platform {
 /// `<maxphysaddr>`: bits of a guest-physical address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressWidth {
-    /// `mode='passthrough'`: the host's, up to the limit.
+    /// `mode='passthrough'`: the host's width, up to the limit.
     Host {
         /// `limit`.
         limit: Option<u32>,
     },
     /// `mode='emulate'`.
     Bits(u32),
-    /// `mode='emulate'` without bits: what QEMU's processor model has.
+    /// `mode='emulate'` without bits: the default of QEMU's processor model.
     Default,
 }
 
@@ -74,7 +74,7 @@ pub struct Iommufd {
 pub struct Iommu {
     /// `model`, such as `smmuv3` or `intel`.
     pub model: String,
-    /// `<driver pciBus>`: index of the PCI controller it is for; `None` for the whole machine.
+    /// `<driver pciBus>`: index of its PCI controller; `None` for the whole machine.
     pub bus: Option<u32>,
     /// `<driver accel='on'>`.
     pub accelerated: bool,
@@ -83,14 +83,14 @@ pub struct Iommu {
 }
 
 impl Platform {
-    /// True when QEMU runs the guest. A definition that names no type, which libvirt refuses, counts as one of QEMU's.
+    /// True if QEMU runs the guest. A definition without a type, which libvirt refuses, counts as QEMU's.
     #[must_use]
     pub fn is_qemu(&self) -> bool {
         let kind = self.accelerator.as_deref();
         kind.is_none_or(|kind| matches!(kind, "kvm" | "qemu" | "hvf"))
     }
 
-    /// True when the guest runs in QEMU's translator, without KVM.
+    /// True if QEMU emulates the guest (TCG, without KVM).
     #[must_use]
     pub fn is_emulated(&self) -> bool {
         self.accelerator.as_deref() == Some("qemu")

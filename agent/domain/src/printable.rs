@@ -1,11 +1,13 @@
-//! Text of unknown origin, safe to show: a terminal obeys control characters, and marks of direction reorder a line.
+//! Makes text of unknown origin safe to print: a terminal interprets control characters, and direction marks reorder a
+//! line.
 //!
-//! A domain's name, a path or an error of another program can have any character. Escaped as Rust writes them: `\u{9b}`.
+//! A domain's name, a path or an error of another program can contain any character. Escapes have Rust's form:
+//! `\u{9b}`.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 
-/// A text whose control characters show as escapes. A line end is one, too.
+/// Prints a text with its control characters as escapes, line ends included.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a>(pub &'a str);
 
@@ -18,7 +20,7 @@ impl Display for Printable<'_> {
     }
 }
 
-/// The same with its line ends and tabs as they are.
+/// Prints line ends and tabs unchanged.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     let is_layout = |one: char| matches!(one, '\n' | '\t');
@@ -28,14 +30,14 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     let mut shown = String::with_capacity(text.len() + 8);
     for piece in text.split_inclusive(is_layout) {
         let words = piece.trim_end_matches(is_layout);
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(shown, "{}{}", Printable(words), &piece[words.len()..]);
     }
     Cow::Owned(shown)
 }
 
-/// What does more than to be shown: C0, DEL and C1 (ECMA-48), and what sets the direction of text or ends a line (Unicode, UAX 9
-/// and 14; CVE-2021-42574).
+/// Control characters C0, DEL and C1 (ECMA-48), and characters that set the text direction or end a line (Unicode, UAX
+/// 9 and 14; CVE-2021-42574).
 #[must_use]
 pub fn is_control(one: char) -> bool {
     one.is_control()
@@ -47,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn controls_of_all_kinds_are_escaped_and_nothing_else_is() {
+    fn only_control_characters_are_escaped() {
         for one in [
             '\0', '\u{1b}', '\u{7f}', '\u{9b}', '\u{202e}', '\u{2066}', '\u{2028}', '\r', '\u{8}',
         ] {

@@ -1,4 +1,4 @@
-//! Reads domain XML into [`Domain`]: the only door for it.
+//! Parses domain XML into [`Domain`]; all definitions enter the program here.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,27 +21,27 @@ use crate::edit::Element;
 use crate::refusal::Refusal;
 use crate::shape;
 
-/// Largest definition that is read, in bytes.
+/// Maximum size of a definition in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// Most XML nodes in a definition.
+/// Maximum number of XML nodes of a definition.
 const MAX_NODES: u32 = 1 << 17;
 
-/// Most guest processors; QEMU's machines have 4096 at most.
+/// Maximum number of guest processors; QEMU's machines have at most 4096.
 const MAX_VCPUS: u32 = 1 << 16;
 
-/// Most cells, and one more than a cell's id may be; QEMU takes 128.
+/// Maximum number of cells, and one more than the maximum cell id; QEMU supports 128.
 const MAX_CELLS: usize = 1024;
 
-/// Most of any other list of a definition: controllers, hostdevs, other devices, memory nodes, arguments.
+/// Maximum length of any other list of a definition: controllers, hostdevs, other devices, memory nodes, arguments.
 const MAX_ITEMS: usize = 4096;
 
 impl Domain {
-    /// Reads a definition.
+    /// Parses a definition.
     ///
     /// # Errors
-    /// A refusal with a `VD-XML` code when the text is too large, has a document type declaration,
-    /// is not well-formed, is no domain, or holds a value that cannot be read.
+    /// A refusal with a `VD-XML` code if the text is too large, has a document type declaration, is not well-formed, is
+    /// not a domain, or has an invalid value.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         if text.len() > MAX_BYTES {
             return Err(too_large(&format!(
@@ -55,17 +55,17 @@ impl Domain {
         {
             return Ok(domain);
         }
-        // A refusal names lines of the whole text.
+        // Line numbers in a refusal refer to the whole text.
         read(&Outline::whole(text))
     }
 }
 
-/// Reads what is parsed of a text.
+/// Reads the parsed outline of a text.
 pub(super) fn read(outline: &Outline<'_>) -> Result<Domain, Refusal> {
     let text = outline.parsed();
     if let Some(excess) = shape::excess(text) {
         return Err(too_large(&format!(
-            "the definition is no domain's: {excess}"
+            "the definition is too complex: {excess}"
         )));
     }
     let options = ParsingOptions {
@@ -85,7 +85,7 @@ pub(super) fn read(outline: &Outline<'_>) -> Result<Domain, Refusal> {
     crowded(&domain).map_or(Ok(domain), Err)
 }
 
-/// Refuses what no guest can have, and what planning takes the square of.
+/// Refuses counts that no guest can have, and lists whose planning cost is quadratic.
 fn crowded(domain: &Domain) -> Option<Refusal> {
     let cell = domain.cells.iter().map(|cell| cell.id as usize + 1).max();
     let arguments = domain
@@ -112,12 +112,11 @@ fn crowded(domain: &Domain) -> Option<Refusal> {
     ];
     let over = counts.into_iter().find(|(_, count, limit)| count > limit);
     over.map(|(what, count, limit)| {
-        let reason =
-            format!("the definition has {count} {what}, more than any guest can have ({limit})");
+        let reason = format!("the definition has {count} {what}; the limit is {limit}");
         Refusal::new(
             Code::XmlTooLarge,
             reason,
-            "give the definition of one domain",
+            "pass the definition of one domain",
         )
     })
 }
@@ -130,7 +129,7 @@ impl Reader<'_> {
     fn domain(&self, root: Node<'_, '_>) -> Result<Domain, Refusal> {
         let name = child(root, "name").map(text).unwrap_or_default();
         if name.is_empty() {
-            return Err(no_domain("it has no <name>"));
+            return Err(no_domain("<name> is missing"));
         }
         let os_type = below(root, "os", "type").next();
         let cpu = child(root, "cpu");
@@ -188,13 +187,13 @@ impl Reader<'_> {
         Element::locate(self.outline.text, self.outline.span(node))
     }
 
-    /// Where an attribute stands, with the white space before it.
+    /// The span of an attribute, with the white space before it.
     fn attribute(&self, node: Node<'_, '_>, name: &str) -> Option<Range<usize>> {
         let attribute = property_node(node, name)?;
         Some(self.outline.attribute(attribute))
     }
 
-    /// A node as it is written.
+    /// A node as written.
     fn written(&self, node: Node<'_, '_>) -> String {
         self.outline.text[self.outline.span(node)].to_owned()
     }
@@ -236,7 +235,8 @@ impl Reader<'_> {
             );
             let distance = u8::try_from(distance)
                 .map_err(|_| value(node, "value", &format!("{distance} is above 255")))?;
-            Sibling::new(id, distance, span).ok_or_else(|| value(node, "", "it is too far behind"))
+            Sibling::new(id, distance, span)
+                .ok_or_else(|| value(node, "", "its position exceeds the limit"))
         };
         children(distances, "sibling").map(sibling).collect()
     }
@@ -265,7 +265,7 @@ impl Reader<'_> {
             bus_number,
             cell: target.map(cell_of).transpose()?.flatten(),
             hotplug: target.and_then(|target| property(target, "hotplug")) != Some("off"),
-            // An empty one counts as zero, for it hides any other.
+            // An empty one counts as zero, because it hides any other.
             hole64_kib: hole64
                 .map(window)
                 .transpose()?
@@ -290,7 +290,7 @@ impl Reader<'_> {
     }
 
     fn hostdev(&self, kind: Kind, place: usize, node: Node<'_, '_>) -> Result<Hostdev, Refusal> {
-        // libvirt takes 0000:00:00.0 where there is no address: the host's root, which nobody means.
+        // libvirt assumes 0000:00:00.0 if there is no address: the host's root complex, which no user means.
         let source = child(node, "source")
             .and_then(|source| child(source, "address"))
             .ok_or_else(|| value(node, "source", "no <source><address>"))?;
@@ -374,7 +374,7 @@ impl Reader<'_> {
     }
 }
 
-/// True for an element without attributes that has one child.
+/// True for an element without attributes and with one child.
 fn is_bare(node: Node<'_, '_>) -> bool {
     node.attributes().len() == 0 && node.children().filter(Node::is_element).count() == 1
 }
@@ -398,7 +398,7 @@ fn heading<'a, 'i>(root: Node<'a, 'i>) -> Node<'a, 'i> {
     headings.fold(root, |_, node| node)
 }
 
-/// The kind of an element that assigns a PCI function; `None` for any other.
+/// The kind of an element that assigns a PCI function; `None` for any other element.
 fn kind(node: &Node<'_, '_>) -> Option<Kind> {
     let of_type = property(*node, "type");
     let subsystem = property(*node, "mode").unwrap_or("subsystem") == "subsystem";
@@ -428,7 +428,7 @@ fn is_pci(controller: &Node<'_, '_>) -> bool {
     property(*controller, "type") == Some("pci")
 }
 
-/// `busNr` of an expander bus; which numbers a guest can have is a rule of its own.
+/// `busNr` of an expander bus; another rule checks its range.
 fn bus_number(target: Node<'_, '_>) -> Result<Option<u8>, Refusal> {
     let bus = number(target, "busNr", |text| number::signed(text, Base::Any))?;
     let above = |bus| value(target, "busNr", &format!("{bus:#x} is above 0xff"));
@@ -436,7 +436,7 @@ fn bus_number(target: Node<'_, '_>) -> Result<Option<u8>, Refusal> {
         .transpose()
 }
 
-/// `<node>` of an expander bus; an empty one is none.
+/// `<node>` of an expander bus; `None` if empty.
 fn cell_of(target: Node<'_, '_>) -> Result<Option<u32>, Refusal> {
     let node = child(target, "node").filter(|node| !text(*node).is_empty());
     let cell = |text: &str| number::signed(text, Base::Decimal);
@@ -449,20 +449,21 @@ fn memory_nodes(root: Node<'_, '_>) -> Result<Vec<MemoryNode>, Refusal> {
         .map(|node| {
             Ok(MemoryNode {
                 cell: required_decimal(node, "cellid")?,
-                nodes: nodeset(node)?.ok_or_else(|| value(node, "nodeset", "it is missing"))?,
+                nodes: nodeset(node)?
+                    .ok_or_else(|| value(node, "nodeset", "the value is missing"))?,
             })
         })
         .collect()
 }
 
-/// libvirt takes no notice of lists where it has numad place the guest.
+/// libvirt ignores lists if numad places the guest.
 fn binding(root: Node<'_, '_>) -> Result<Binding, Refusal> {
     let manual = |node: &Node<'_, '_>| property(*node, "placement") != Some("auto");
     let memory = below(root, "numatune", "memory").find(manual);
     let vcpu = child(root, "vcpu").filter(manual);
     let pins = below(root, "cputune", "vcpupin").map(|node| {
         let cpuset = list(node, "cpuset")?;
-        let cpuset = cpuset.ok_or_else(|| value(node, "cpuset", "it is missing"))?;
+        let cpuset = cpuset.ok_or_else(|| value(node, "cpuset", "the value is missing"))?;
         Ok((required_decimal(node, "vcpu")?, cpuset))
     });
     Ok(Binding {
@@ -481,7 +482,8 @@ fn memory_devices(root: Node<'_, '_>) -> Result<u64, Refusal> {
         .try_fold(0, |sum: u64, size| Ok(sum.saturating_add(size?)))
 }
 
-/// All memory of the guest as libvirt counts it: where there are cells, `<memory>` does not count (virDomainDefPostParseMemory).
+/// All memory of the guest as libvirt counts it: if there are cells, `<memory>` does not count
+/// (virDomainDefPostParseMemory).
 fn total_memory(written: u64, cells: &[Cell], devices: u64) -> u64 {
     let add = |sum: u64, cell: &Cell| sum.saturating_add(cell.memory_kib);
     match cells.iter().fold(0, add) {
@@ -500,7 +502,7 @@ fn other_addresses(root: Node<'_, '_>) -> Result<Vec<GuestAddress>, Refusal> {
         .collect()
 }
 
-/// Devices whose addresses are read elsewhere.
+/// True for devices whose addresses are read elsewhere.
 fn is_own_address(node: &Node<'_, '_>) -> bool {
     (is(*node, "controller") && is_pci(node)) || kind(node).is_some()
 }
@@ -514,7 +516,8 @@ fn address(node: Node<'_, '_>) -> Result<Option<GuestAddress>, Refusal> {
         return Ok(None);
     }
     let at = pci_address(node)?;
-    // Slot 0 of bus 0 asks libvirt to choose an address (virPCIDeviceAddressIsEmpty), as `<address type='pci'/>` does.
+    // Slot 0 of bus 0 requests that libvirt chooses an address (virPCIDeviceAddressIsEmpty), like `<address
+    // type='pci'/>`.
     if (at.domain(), at.bus(), at.device()) == (0, 0, 0) {
         return Ok(None);
     }
@@ -526,7 +529,7 @@ fn unparsable(error: roxmltree::Error) -> Refusal {
     match error {
         roxmltree::Error::DtdDetected => Refusal::new(
             Code::XmlDtd,
-            "the definition has a document type declaration, which could name other files",
+            "the definition has a document type declaration",
             "remove <!DOCTYPE ...>",
         ),
         roxmltree::Error::NodesLimitReached => {
@@ -541,19 +544,19 @@ fn unparsable(error: roxmltree::Error) -> Refusal {
 }
 
 fn too_large(what: &str) -> Refusal {
-    let reason = format!("{what}, more than a domain can need (limit {MAX_BYTES} bytes)");
+    let reason = format!("{what}; the limit is {MAX_BYTES} bytes");
     Refusal::new(
         Code::XmlTooLarge,
         reason,
-        "give the definition of one domain",
+        "pass the definition of one domain",
     )
 }
 
 fn no_domain(why: &str) -> Refusal {
-    let hint = "give domain XML as 'virsh dumpxml --inactive' prints it";
+    let hint = "pass domain XML as 'virsh dumpxml --inactive' prints it";
     Refusal::new(
         Code::XmlNoDomain,
-        format!("this is no domain definition: {why}"),
+        format!("not a domain definition: {why}"),
         hint,
     )
 }

@@ -1,4 +1,4 @@
-//! Reads which host devices a definition uses in another way than as PCI functions that libvirt assigns.
+//! Reads the host devices that a definition uses other than as PCI functions assigned by libvirt.
 //!
 //! Counts follow libvirt, qemu_domain.c (`qemuDomainGetNumNVMeDisks`, `qemuDomainGetNumVDPADevices`,
 //! `qemuDomainGetNumVFIOHostdevs`; 11.3.0).
@@ -13,7 +13,7 @@ use super::{Elsewhere, Lockers, Way};
 use crate::argument;
 use crate::refusal::Refusal;
 
-/// Host devices of NVMe disks, and of QEMU's own arguments.
+/// Host devices of NVMe disks and of QEMU arguments.
 pub(super) fn elsewhere(root: Node<'_, '_>) -> Result<Vec<Elsewhere>, Refusal> {
     let images = below(root, "devices", "disk").flat_map(chain);
     let addresses = images
@@ -56,14 +56,14 @@ pub(super) fn lockers(root: Node<'_, '_>) -> Lockers {
     }
 }
 
-/// True when libvirt chooses the address of the primary video device; `none` and `ramfb` are no PCI devices.
+/// True if libvirt chooses the address of the primary video device; `none` and `ramfb` are not PCI devices.
 pub(super) fn video_is_unplaced(root: Node<'_, '_>) -> bool {
     let videos = || below(root, "devices", "video");
     let model = |video: Node<'_, '_>, name| {
         let model = child(video, "model")?;
         property(model, name).map(str::to_owned)
     };
-    // libvirt moves it to the front.
+    // libvirt moves the primary device to the front.
     let marked = videos().find(|video| model(*video, "primary").as_deref() == Some("yes"));
     let Some(video) = marked.or_else(|| videos().next()) else {
         return below(root, "devices", "graphics").next().is_some();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_primary_video_device_has_an_address_or_gets_one() {
+    fn primary_video_device_without_an_address_is_detected() {
         let video =
             |model: &str, address: &str| format!("<video><model {model}/>{address}</video>");
         let at = "<address type='pci' domain='0' bus='0' slot='2' function='0'/>";

@@ -1,4 +1,4 @@
-//! Reads what a definition says of the guest's platform.
+//! Reads the platform part of a definition.
 
 use roxmltree::Node;
 
@@ -90,7 +90,7 @@ fn has_firmware(os: Node<'_, '_>) -> bool {
     os.has_attribute("firmware") || child(os, "loader").is_some()
 }
 
-/// `pciBus`; -1 is libvirt's own word for none.
+/// `pciBus`; libvirt writes -1 for none.
 fn bus(driver: Node<'_, '_>) -> Result<Option<u32>, Refusal> {
     if property(driver, "pciBus") == Some("-1") {
         return Ok(None);
@@ -105,9 +105,11 @@ fn address_width(node: Node<'_, '_>) -> Result<AddressWidth, Refusal> {
     match (property(node, "mode"), limit) {
         (Some("passthrough"), Some(0)) => Err(value(node, "limit", "it must not be 0")),
         (Some("passthrough"), limit) => Ok(AddressWidth::Host { limit }),
-        (Some("emulate"), Some(_)) => {
-            Err(value(node, "limit", "it is for mode 'passthrough' only"))
-        }
+        (Some("emulate"), Some(_)) => Err(value(
+            node,
+            "limit",
+            "it is valid only for mode 'passthrough'",
+        )),
         (Some("emulate"), None) => Ok(match number(node, "bits", bits)? {
             Some(0) | None => AddressWidth::Default,
             Some(bits) => AddressWidth::Bits(bits),

@@ -1,4 +1,4 @@
-//! A refusal: what we will not do, why, and the way out, in one sentence.
+//! A refusal: the operation that variantd does not perform, the reason, and the fix, in one sentence.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use kernel_glue::address::PciAddress;
 use crate::code::Code;
 use crate::hint::Hint;
 
-/// Expected and explained; a *failure* (the host said no) is another type.
+/// Expected and explained; a *failure* (the host returned an error) is another type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The stable code.
     pub code: Code,
-    /// The device it is about, if one.
+    /// The device, if the refusal concerns one.
     pub device: Option<PciAddress>,
-    /// Where in the domain XML, as an XPath from the root.
+    /// The position in the domain XML, as an XPath from the root.
     pub path: Option<String>,
-    /// Why: lower case, no full stop.
+    /// The reason: lower case, no full stop.
     pub reason: String,
-    /// The way out.
+    /// The fix.
     pub hint: Hint,
 }
 
 impl Refusal {
-    /// A refusal about no device in particular.
+    /// A refusal that concerns no single device.
     #[must_use]
     pub fn new(code: Code, reason: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self {
@@ -35,35 +35,35 @@ impl Refusal {
         }
     }
 
-    /// The same, where these words of a command are the way out.
+    /// Sets a command as the fix.
     #[must_use]
     pub fn by<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
         self.hint = self.hint.by(words);
         self
     }
 
-    /// The same, about `device`.
+    /// Sets the device.
     #[must_use]
     pub fn of(mut self, device: PciAddress) -> Self {
         self.device = Some(device);
         self
     }
 
-    /// The same, at `path` in the XML.
+    /// Sets the path in the XML.
     #[must_use]
     pub fn at(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
         self
     }
 
-    /// What is refused and why, without the code and the way out.
+    /// The subject and the reason, without the code and the fix.
     #[must_use]
     pub fn message(&self) -> String {
         about(self.device, &self.reason)
     }
 }
 
-/// Words behind the device that they are about, if one.
+/// A text with its device before it, if there is one.
 #[must_use]
 pub fn about(device: Option<PciAddress>, words: &str) -> String {
     match device {

@@ -1,17 +1,17 @@
-//! The shape of an XML text, bounded before anything parses it. For the hook and for the agent.
+//! Limits of an XML text that are checked before a parser reads it. For the hook and for the agent.
 //!
-//! A parser's work grows with the square of the attributes of one element, and of the namespaces in force; a
-//! megabyte of either keeps it busy for minutes, or takes gigabytes. This looks at each byte once and keeps nothing.
-//! What is not well-formed is the parser's to refuse.
+//! A parser's work grows with the square of the attributes of one element, and of the namespaces in force: a megabyte
+//! of either takes minutes, or gigabytes of memory. This check reads each byte once and stores nothing. The parser
+//! refuses text that is not well-formed.
 
-/// Elements in each other; libxml2, which libvirt reads definitions with, takes no more either.
+/// Maximum depth of elements; libxml2, with which libvirt parses definitions, has the same limit.
 pub const MAX_DEPTH: usize = 256;
-/// Attributes of one element; libvirt's own have twenty at most.
+/// Maximum number of attributes of one element; libvirt's own have at most twenty.
 pub const MAX_ATTRIBUTES: usize = 256;
-/// Declarations of namespaces in the whole text.
+/// Maximum number of namespace declarations in the whole text.
 pub const MAX_NAMESPACES: usize = 1024;
 
-/// What of a text is beyond its bounds; `None` when it can be parsed safely.
+/// Returns the limit that a text exceeds; `None` if it can be parsed safely.
 #[must_use]
 pub fn excess(text: &str) -> Option<String> {
     let (mut rest, mut depth, mut namespaces) = (text.as_bytes(), 0, 0);
@@ -24,20 +24,20 @@ pub fn excess(text: &str) -> Option<String> {
         let tag = Tag::read(rest)?;
         rest = &rest[tag.length..];
         namespaces += tag.namespaces;
-        // Too many ends are the parser's to refuse.
+        // The parser refuses surplus end tags.
         depth = match tag.closes {
             true => usize::saturating_sub(depth, 1),
             false => depth + 1,
         };
-        let over = |what, limit| Some(format!("it has more than {limit} {what}"));
+        let over = |what, limit| Some(format!("more than {limit} {what}"));
         if depth > MAX_DEPTH {
-            return over("elements in each other", MAX_DEPTH);
+            return over("nested elements", MAX_DEPTH);
         }
         if tag.attributes > MAX_ATTRIBUTES {
             return over("attributes of one element", MAX_ATTRIBUTES);
         }
         if namespaces > MAX_NAMESPACES {
-            return over("declarations of namespaces", MAX_NAMESPACES);
+            return over("namespace declarations", MAX_NAMESPACES);
         }
         if tag.is_empty && !tag.closes {
             depth -= 1;
@@ -46,8 +46,8 @@ pub fn excess(text: &str) -> Option<String> {
     None
 }
 
-/// Where a comment, a CDATA section or an instruction ends: `Some(None)` when it does not, and for a declaration,
-/// which no parser of ours takes.
+/// The end of a comment, a CDATA section or a processing instruction; `Some(None)` if it does not end, and for a
+/// declaration, which variantd's parsers refuse.
 fn passed_over(rest: &[u8]) -> Option<Option<usize>> {
     let kinds: [(&[u8], &[u8]); 3] = [(b"<!--", b"-->"), (b"<![CDATA[", b"]]>"), (b"<?", b"?>")];
     let kind = kinds.iter().find(|(start, _)| rest.starts_with(start));
@@ -73,7 +73,7 @@ struct Tag {
 }
 
 impl Tag {
-    /// The tag that the bytes start with; `None` when it does not end.
+    /// Parses the tag at the start of the bytes; `None` if it does not end.
     fn read(bytes: &[u8]) -> Option<Self> {
         let (mut quote, mut attributes, mut namespaces) = (None, 0, 0);
         for (index, byte) in bytes.iter().enumerate() {
@@ -104,14 +104,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_definition_with_everything_is_within_bounds() {
+    fn complete_definition_is_within_the_limits() {
         let text = "<?xml version='1.0'?><!-- <a> --><domain xmlns:q='u' a='>' b=\"'\">\
                     <![CDATA[<a><b>]]><devices><a/><b></b></devices></domain>";
         assert_eq!(excess(text), None);
     }
 
     #[test]
-    fn the_depth_is_bounded_and_only_the_depth() {
+    fn shape_limits_only_the_depth_of_elements() {
         let deep = |count: usize| "<a>".repeat(count) + &"</a>".repeat(count);
         assert_eq!(excess(&deep(MAX_DEPTH)), None);
         assert!(excess(&deep(MAX_DEPTH + 1)).is_some());
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_and_namespaces_are_bounded() {
+    fn shape_limits_attributes_and_namespaces() {
         let attributes = |count: usize, name: &str| {
             let all = (0..count).map(|number| format!(" {name}{number}=''"));
             format!("<a{}/>", all.collect::<String>())
@@ -135,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_looks_empty_too_is_counted_once() {
+    fn end_tag_that_looks_empty_counts_once() {
         assert_eq!(excess("</a/></b/><c/></d></e>"), None);
         assert_eq!(excess("<a></a/></a/>"), None);
     }
 
     #[test]
-    fn what_does_not_end_is_left_to_the_parser() {
+    fn parser_refuses_unterminated_constructs() {
         for text in [
             "<",
             "<a",

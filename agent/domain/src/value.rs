@@ -1,4 +1,4 @@
-//! Attribute and text values of domain XML, each read into its type or refused by name and line.
+//! Attribute and text values of domain XML: each is parsed into its type or refused with name and line.
 
 use std::str::FromStr;
 
@@ -11,16 +11,16 @@ use super::number::{self, Base};
 use crate::code::Code;
 use crate::refusal::Refusal;
 
-/// Bytes of an element that a mark keeps; an address has 200.
+/// Maximum size of an element that a mark keeps; an address has 200 bytes.
 const MAX_ELEMENT: usize = 4096;
 
-/// Most bytes of memory (virMemoryMaxValue).
+/// Maximum memory in bytes (virMemoryMaxValue).
 const MEMORY_LIMIT: u64 = i64::MAX as u64;
 
-/// A limit that is none (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED).
+/// The value of "no limit" (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED).
 const UNLIMITED_KIB: u64 = (1 << 53) - 1;
 
-/// True for an element of libvirt's: those in an XML namespace are others', whatever their names.
+/// True for an element of libvirt's: elements in an XML namespace belong to other programs, even with the same names.
 pub(super) fn is(node: Node<'_, '_>, name: &str) -> bool {
     node.is_element() && node.tag_name().namespace().is_none() && node.tag_name().name() == name
 }
@@ -36,7 +36,8 @@ pub(super) fn children<'a, 'i>(
     node.children().filter(move |child| is(*child, name))
 }
 
-/// The children of all elements of this name: libvirt looks for `./devices/hostdev`, and there may be several `<devices>`.
+/// The children of all elements of this name: libvirt evaluates `./devices/hostdev`, and there may be several
+/// `<devices>`.
 pub(super) fn below<'a, 'i>(
     node: Node<'a, 'i>,
     name: &'static str,
@@ -45,7 +46,7 @@ pub(super) fn below<'a, 'i>(
     children(node, name).flat_map(move |node| children(node, inner))
 }
 
-/// An attribute as xmlGetProp gives it: the first of this name, in any namespace.
+/// An attribute as xmlGetProp returns it: the first of this name, in any namespace.
 pub(super) fn property<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
     property_node(node, name).map(|attribute| attribute.value())
 }
@@ -54,7 +55,7 @@ pub(super) fn property_node<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<At
     node.attributes().find(|attribute| attribute.name() == name)
 }
 
-/// The text of an element, as XPath's string() gives it: comments in it do not count.
+/// The text of an element as XPath's string() returns it, without comments.
 pub(super) fn text(node: Node<'_, '_>) -> String {
     let texts = node.descendants().filter(Node::is_text);
     texts.filter_map(|text| text.text()).collect()
@@ -64,7 +65,7 @@ pub(super) fn content<'a>(node: Node<'a, '_>) -> Option<&'a str> {
     node.text().map(str::trim).filter(|text| !text.is_empty())
 }
 
-/// An attribute that is a number, read by one of `number`'s functions.
+/// A numeric attribute, parsed by one of `number`'s functions.
 pub(super) fn number(
     node: Node<'_, '_>,
     name: &str,
@@ -74,14 +75,14 @@ pub(super) fn number(
     property(node, name).map(read).transpose()
 }
 
-/// The same for a number without a sign and in decimal, as most are.
+/// A decimal number without a sign, as most attributes are.
 pub(super) fn decimal(node: Node<'_, '_>, name: &str) -> Result<Option<u32>, Refusal> {
     number(node, name, |text| number::unsigned(text, Base::Decimal))
 }
 
-/// One that has to be there.
+/// A required decimal attribute.
 pub(super) fn required_decimal(node: Node<'_, '_>, name: &str) -> Result<u32, Refusal> {
-    decimal(node, name)?.ok_or_else(|| value(node, name, "it is missing"))
+    decimal(node, name)?.ok_or_else(|| value(node, name, "the value is missing"))
 }
 
 /// A CPU mask or a nodeset.
@@ -91,10 +92,10 @@ pub(super) fn list(node: Node<'_, '_>, name: &str) -> Result<Option<RangeList>, 
     property(node, name).map(read).transpose()
 }
 
-/// A `nodeset`, which has to name a node.
+/// A `nodeset`, which must name a node.
 pub(super) fn nodeset(node: Node<'_, '_>) -> Result<Option<RangeList>, Refusal> {
     match list(node, "nodeset")? {
-        Some(nodes) if nodes.is_empty() => Err(value(node, "nodeset", "it names no node")),
+        Some(nodes) if nodes.is_empty() => Err(value(node, "nodeset", "it must name a node")),
         nodes => Ok(nodes),
     }
 }
@@ -117,11 +118,11 @@ pub(super) fn optional<T: FromStr>(node: Node<'_, '_>, name: &str) -> Result<Opt
     let parsed = text.trim().parse();
     parsed
         .map(Some)
-        .map_err(|_| value(node, name, &format!("'{}' cannot be read", shortened(text))))
+        .map_err(|_| value(node, name, &format!("'{}' is invalid", shortened(text))))
 }
 
-/// An attribute with the text of an element of this name that can be read, and of nothing else: it is put into a definition as
-/// it is.
+/// An attribute whose value is the text of one element of this name, and nothing else: it is inserted into a definition
+/// unchanged.
 pub(super) fn element(
     node: Node<'_, '_>,
     name: &str,
@@ -144,17 +145,17 @@ pub(super) fn element(
     match is_one {
         true => Ok(Some(text.to_owned())),
         false => {
-            let why = format!("'{}' is no <{tag}>", shortened(text));
+            let why = format!("'{}' is not one <{tag}>", shortened(text));
             Err(value(node, name, &why))
         }
     }
 }
 
 pub(super) fn required<T: FromStr>(node: Node<'_, '_>, name: &str) -> Result<T, Refusal> {
-    optional(node, name)?.ok_or_else(|| value(node, name, "it is missing"))
+    optional(node, name)?.ok_or_else(|| value(node, name, "the value is missing"))
 }
 
-/// A number that is the text of an element.
+/// A number as the text of an element.
 pub(super) fn text_number(
     node: Node<'_, '_>,
     read: impl Fn(&str) -> Option<u32>,
@@ -166,7 +167,7 @@ pub(super) fn text_number(
 pub(super) fn uuid(node: Node<'_, '_>) -> Result<DomainUuid, Refusal> {
     let text = text(node);
     text.parse()
-        .map_err(|()| value(node, "", &format!("'{}' is no UUID", shortened(&text))))
+        .map_err(|()| value(node, "", &format!("'{}' is not a UUID", shortened(&text))))
 }
 
 /// Memory in KiB (virDomainParseMemory); `None` for an empty element.
@@ -174,12 +175,12 @@ pub(super) fn memory(node: Node<'_, '_>) -> Result<Option<u64>, Refusal> {
     size(node, &text(node), "", MEMORY_LIMIT)
 }
 
-/// `<pcihole64>` in KiB: any number of bytes that 64 bits hold.
+/// `<pcihole64>` in KiB: any number of bytes that fits 64 bits.
 pub(super) fn window(node: Node<'_, '_>) -> Result<Option<u64>, Refusal> {
     size(node, &text(node), "", u64::MAX)
 }
 
-/// `<hard_limit>` in KiB (virDomainParseMemoryLimit); `None` where it limits nothing.
+/// `<hard_limit>` in KiB (virDomainParseMemoryLimit); `None` if it sets no limit.
 pub(super) fn limit(node: Node<'_, '_>) -> Result<Option<u64>, Refusal> {
     let limit = size(node, &text(node), "", UNLIMITED_KIB << 10)?;
     Ok(limit.filter(|kib| *kib < UNLIMITED_KIB))
@@ -188,7 +189,7 @@ pub(super) fn limit(node: Node<'_, '_>) -> Result<Option<u64>, Refusal> {
 pub(super) fn cell_memory(node: Node<'_, '_>) -> Result<u64, Refusal> {
     let text = node.attribute("memory").unwrap_or_default();
     let memory = size(node, text, "memory", MEMORY_LIMIT)?;
-    memory.ok_or_else(|| value(node, "memory", "it is missing"))
+    memory.ok_or_else(|| value(node, "memory", "the value is missing"))
 }
 
 /// A size in KiB, rounded up.
@@ -198,16 +199,20 @@ fn size(node: Node<'_, '_>, text: &str, name: &str, limit: u64) -> Result<Option
     }
     let unit = node.attribute("unit").unwrap_or_default();
     if number::unit_bytes(unit).is_none() {
-        let why = format!("'{}' is no unit", shortened(unit));
+        let why = format!("'{}' is not a unit", shortened(unit));
         return Err(value(node, "unit", &why));
     }
-    let why = || format!("'{}' is no memory size", shortened(text));
+    let why = || format!("'{}' is not a memory size", shortened(text));
     let bytes = number::size(text, unit, limit).ok_or_else(|| value(node, name, &why()))?;
     Ok(Some(bytes.div_ceil(1024)))
 }
 
 fn no_number(node: Node<'_, '_>, name: &str, text: &str) -> Refusal {
-    value(node, name, &format!("'{}' is no number", shortened(text)))
+    value(
+        node,
+        name,
+        &format!("'{}' is not a number", shortened(text)),
+    )
 }
 
 fn shortened(text: &str) -> String {
@@ -228,7 +233,7 @@ pub(super) fn value(node: Node<'_, '_>, attribute: &str, why: &str) -> Refusal {
     Refusal::new(
         Code::XmlValue,
         reason,
-        "correct it with 'virsh edit', or in the file",
+        "correct the value with 'virsh edit', or in the file",
     )
     .at(xpath(node))
 }

@@ -18,30 +18,30 @@ pub use mode::{Mode, ModeError};
 mod layer;
 mod mode;
 
-/// Where it is looked for unless an argument says otherwise.
+/// The default path; an argument can name another.
 pub const PATH: &str = "/etc/variantd/variantd.conf";
 
-/// What an administrator decides.
+/// The settings of the administrator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// When definitions are completed, as far as a recipe leaves it open.
+    /// When definitions are completed; a recipe can override it.
     pub prepare: Policy,
     /// Whether an incomplete definition is completed after its start was refused.
     pub repair: bool,
-    /// Where a device goes when its guest has ended.
+    /// The driver of a device after its guest ended.
     pub release: Release,
-    /// What is seen to of a device once it is bound for a guest.
+    /// The check after a device was bound for a guest.
     pub verify: Verify,
-    /// Whether the rest of a device's IOMMU group is taken from the host with it.
+    /// Whether the other functions of a device's IOMMU group are taken from the host with it.
     pub allow_group: bool,
-    /// Services that a guest's start stops when they hold its device.
+    /// Services that a guest's start stops if they hold its device.
     pub stop_services: Vec<ServiceName>,
-    /// Who may read the snapshot of the host that the agent publishes.
+    /// Permissions of the host snapshot that the agent publishes.
     pub snapshot_mode: Mode,
-    /// Seconds after which an agent that nothing needs ends; 0 for never.
+    /// Seconds after which an idle agent exits; 0 for never.
     pub idle_exit: u64,
-    /// Devices that join a recipe.
+    /// Devices added to a recipe.
     #[serde(rename = "device")]
     pub devices: Vec<Extra>,
 }
@@ -50,31 +50,31 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// As soon as they are defined, where the recipe says so.
+    /// At define, if the recipe allows it.
     OnDefine,
-    /// Only when somebody asks.
+    /// Only on request.
     OnRequest,
 }
 
-/// Where a device goes when its guest has ended.
+/// The driver of a device after its guest ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Release {
-    /// To the driver and the override that it had before.
+    /// The driver and driver_override that it had before.
     Previous,
-    /// It stays on the driver that it had in the guest.
+    /// The driver that it had in the guest.
     Keep,
-    /// To this driver.
+    /// This driver.
     Driver(DriverName),
 }
 
-/// What is seen to of a device once it is bound for a guest.
+/// The check after a device was bound for a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verify {
-    /// It is on its driver.
+    /// The device is bound to its driver.
     Driver,
-    /// VFIO shows its memory, too: the device is opened, which resets it, and closed.
+    /// VFIO also reports its memory: the device is opened, which resets it, and closed.
     Regions,
 }
 
@@ -103,15 +103,15 @@ impl From<Release> for String {
 /// The file cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// It cannot be read.
-    #[error("cannot read '{file}': {why} ({code}); see that root can", code = self.code())]
+    /// The file cannot be read.
+    #[error("cannot read '{file}': {why} ({code}); make it readable for root", code = self.code())]
     Read {
         /// The file.
         file: String,
-        /// Why.
+        /// The error.
         why: io::Error,
     },
-    /// It says something that has no meaning.
+    /// A key or value is invalid.
     #[error("{0} ({code})", code = self.code())]
     Meaning(#[from] TomlError),
 }
@@ -144,13 +144,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The key whose values add up.
+    /// The key whose values are added to those of earlier files.
     pub const DEVICE: &str = "device";
 
-    /// Reads a file, its drop-ins and what the distribution ships; none of them means the defaults.
+    /// Reads a file, its drop-ins and the vendor's files; missing files mean the defaults.
     ///
     /// # Errors
-    /// Names file, line and the nearest key of the first mistake.
+    /// Names file, line and the nearest key of the first error.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
         match Layers::read(&Files::around(file)) {
             Ok(layers) => Ok(layers.config),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_verified_is_the_driver_unless_regions_are_asked_for() {
+    fn verify_defaults_to_the_driver() {
         let read = |word: &str| parse("f", &format!("verify = {word:?}\n"));
         assert_eq!(read("regions").expect("regions").verify, Verify::Regions);
         assert_eq!(read("driver").expect("driver").verify, Verify::Driver);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_released_to_what_it_was_or_stays_or_goes_to_a_driver() {
+    fn release_policy_is_previous_keep_or_a_driver() {
         let release = |text: &str| parse("f", &format!("release = {text:?}\n"));
         let read = |text: &str| release(text).expect("configuration").release;
         assert_eq!(read("previous"), Release::Previous);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn services_that_may_be_stopped_are_named_and_libvirt_is_none() {
+    fn stop_services_refuses_libvirt() {
         let read = |name: &str| parse("f", &format!("stop_services = [{name:?}]\n"));
         let config = read("nvidia-imex.service").expect("configuration");
         assert_eq!(config.stop_services[0].as_str(), "nvidia-imex.service");
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
+    fn unknown_key_is_reported_with_line_and_nearest_key() {
         let error = parse("v.conf", "repair = true\nprepair = true\n");
         let text = error.expect_err("unknown key").to_string();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Files: read with a bound, and replaced in one step, so that readers see the old text or the new one, also after a
+//! Reads files up to a size limit, and replaces them atomically: readers see the old text or the new one, also after a
 //! crash.
 
 use std::fs::{self, File, OpenOptions};
@@ -8,23 +8,23 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-/// Largest file of settings or of the agent's own that is read, in bytes.
+/// Maximum size of a configuration file or of the agent's own files, in bytes.
 pub const MAX_BYTES: u64 = 256 << 10;
 
-/// The text of a file of at most [`MAX_BYTES`]. Never waits for a pipe or a terminal.
+/// Reads a file of at most [`MAX_BYTES`]. Never blocks on a pipe or a terminal.
 ///
 /// # Errors
-/// When it cannot be read, is larger, is no UTF-8, or is neither a file nor `/dev/null`.
+/// The file cannot be read, is larger, is not UTF-8, or is neither a regular file nor `/dev/null`.
 pub fn read(path: &Path) -> io::Result<String> {
     let mut options = OpenOptions::new();
     let options = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
     let file = options.open(path)?;
     let kind = file.metadata()?;
-    // A drop-in that is a link to /dev/null leaves out another.
+    // A drop-in that links to /dev/null disables another one.
     if !kind.is_file() && fs::canonicalize(path)? != Path::new("/dev/null") {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "it is no regular file",
+            "it is not a regular file",
         ));
     }
     let mut text = String::new();
@@ -36,24 +36,21 @@ pub fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes `text`, which [`read`] would read again, beside `path`, syncs it and renames it over `path`.
+/// Writes `text` beside `path`, syncs it and renames it to `path`.
 ///
 /// # Errors
-/// The first failing step's, or when it is larger than what is read; `path` is then as it was.
+/// The error of the first failing step, or the text is larger than [`read`] accepts; `path` is then unchanged.
 pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     replace_up_to(MAX_BYTES, path, text, mode)
 }
 
-/// The same for a file of which `most` bytes are read again.
+/// Like [`replace`], for a file with the limit `most`.
 ///
 /// # Errors
 /// As [`replace`].
 pub fn replace_up_to(most: u64, path: &Path, text: &str, mode: u32) -> io::Result<()> {
     if text.len() as u64 > most {
-        let why = format!(
-            "it would have {} bytes, and {most} are read again",
-            text.len()
-        );
+        let why = format!("its {} bytes exceed the limit of {most} bytes", text.len());
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     let named = path.parent().filter(|parent| *parent != Path::new(""));
@@ -68,7 +65,7 @@ pub fn replace_up_to(most: u64, path: &Path, text: &str, mode: u32) -> io::Resul
         .mode(mode)
         .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(&name)?;
-    // One that a crash left behind may have another mode.
+    // A file that a crash left may have another mode.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
@@ -92,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_again_is_not_written() {
+    fn replace_refuses_a_text_above_the_limit() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("entry");
         let full = " ".repeat(usize::try_from(MAX_BYTES).expect("a size"));
         replace(&path, &full, 0o600).expect("at the limit");
         let error = replace(&path, &(full.clone() + " "), 0o600).expect_err("over it");
         assert!(
-            error.to_string().contains("262144 are read again"),
+            error.to_string().contains("the limit of 262144 bytes"),
             "{error}"
         );
         assert_eq!(read(&path).expect("as it was"), full);
@@ -107,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_its_mode_whatever_lies_in_its_way_and_no_link_is_followed() {
+    fn replace_sets_the_mode_and_follows_no_link() {
         let directory = tempfile::tempdir().expect("directory");
         let (path, beside) = (
             directory.path().join("entry"),
@@ -127,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_or_would_wait_is_not_read() {
+    fn read_refuses_large_files_and_pipes() {
         let directory = tempfile::tempdir().expect("directory");
         let path = |name: &str| directory.path().join(name);
         let text = " ".repeat(usize::try_from(MAX_BYTES).expect("a size"));

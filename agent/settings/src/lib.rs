@@ -1,4 +1,5 @@
-//! Files that an administrator or the agent writes: configuration, folder of recipes, snapshots of hosts. Calls no other process.
+//! Files that an administrator or the agent writes: configuration, recipe folder, host snapshots. Calls no other
+//! process.
 
 pub mod config;
 pub mod file;

@@ -1,4 +1,4 @@
-//! Reads the recipes of a directory over the shipped ones.
+//! Reads the recipes of a directory; they override the shipped ones.
 
 use std::fs;
 use std::io::{self, Read};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use planner::recipe::{LoadError, MAX_FILES, Recipes, Sourced};
 use planner::toml_text::MAX_BYTES;
 
-/// The shipped recipes with those of `directory` over them; a missing directory adds none.
+/// The shipped recipes, overridden by those of `directory`; a missing directory adds none.
 ///
 /// # Errors
-/// The first file that cannot be used; no recipe is dropped in silence.
+/// The first file that cannot be used; no recipe is skipped silently.
 pub fn load(directory: &Path) -> Result<Recipes, LoadError> {
     let files = files(directory)?;
     let read = files.iter().map(|path| read(path));
@@ -20,7 +20,7 @@ pub fn load(directory: &Path) -> Result<Recipes, LoadError> {
 /// Reads one recipe file, whose name must be the recipe's.
 ///
 /// # Errors
-/// When it cannot be read or used.
+/// The file cannot be read or used.
 pub fn read(path: &Path) -> Result<Sourced, LoadError> {
     let limit = u64::try_from(MAX_BYTES).map_or(u64::MAX, |max| max + 1);
     let mut text = String::new();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_the_same_name_takes_the_place_of_a_shipped_recipe() {
+    fn file_of_the_same_name_overrides_a_shipped_recipe() {
         let text = GRACE.replacen("cells = 8", "cells = 4", 1);
         let recipes = load(directory(&[("nvidia-grace.toml", &text)]).path()).expect("recipes");
         let grace = recipes
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_adds_a_recipe_and_other_files_are_left_alone() {
+    fn file_of_another_name_adds_a_recipe() {
         let text = GRACE
             .replace("nvidia-grace", "rubin")
             .replace("10de:", "10df:");
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_stops_all_and_is_named() {
+    fn load_fails_on_the_first_invalid_file() {
         let renamed = GRACE.replace("nvidia-grace", "rubin");
         assert!(
             refused(&[("other.toml", &renamed.replace("10de", "10df"))])

@@ -1,4 +1,4 @@
-//! A device reserved for guests, as its file below `reserved.d` and a snapshot say it.
+//! A device reserved for guests: its file below `reserved.d`, also part of a snapshot.
 
 use domain::code::Code;
 use domain::hint::Hint;
@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reservation {
-    /// Its address, which is the file's name, too.
+    /// Its address, also the name of the file.
     pub device: PciAddress,
-    /// The id that must be found there.
+    /// The expected id of the device.
     pub id: PciId,
     /// The driver; by default the one that the device's recipe names at that time.
     #[serde(default)]
@@ -24,14 +24,14 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The device that is reserved, on this host.
+    /// Returns the reserved device of this host.
     ///
     /// # Errors
-    /// A refusal when it is not there, or another one is in its place.
+    /// A refusal if there is no device at the address, or another one.
     pub fn device<'a>(&self, host: &'a Host) -> Result<&'a Device, Refusal> {
         let missing = || {
             let reason = format!(
-                "it is reserved, and this host has no such PCI device{}",
+                "it is reserved, but this host has no PCI device at this address{}",
                 self.elsewhere(host)
             );
             Refusal::new(Code::DeviceMissing, reason, self.hint()).of(self.device)
@@ -41,7 +41,7 @@ impl Reservation {
             return Ok(found);
         }
         let reason = format!(
-            "it was reserved as {}, and {} is there now{}",
+            "it was reserved as {}, but the device at this address is {}{}",
             self.id,
             found.id,
             self.elsewhere(host)
@@ -49,7 +49,7 @@ impl Reservation {
         Err(Refusal::new(Code::ReservedOther, reason, self.hint()).of(self.device))
     }
 
-    /// Where else devices with the reserved id are.
+    /// Lists other addresses of devices with the reserved id.
     fn elsewhere(&self, host: &Host) -> String {
         let same = host.devices.values().filter(|device| device.id == self.id);
         let found: Vec<String> = same.map(|device| format!("'{}'", device.address)).collect();
@@ -61,10 +61,10 @@ impl Reservation {
 
     fn hint(&self) -> Hint {
         Hint::run(format!("variantctl unreserve {}", self.device))
-            .then(", and 'variantctl reserve' for the device that is meant")
+            .then(", then 'variantctl reserve' for the intended device")
     }
 
-    /// Its file's text.
+    /// The text of its file.
     #[must_use]
     pub fn text(&self) -> String {
         let (device, id) = (self.device, self.id);

@@ -1,15 +1,16 @@
 //! Names of services that may be stopped because they hold GPUs.
 //!
-//! Must never name libvirt, the agent itself, or what ends a session: libvirt waits for us while a guest starts.
+//! Must never contain libvirt, the agent itself, or a service that ends a session: libvirt waits for the agent while a
+//! guest starts.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Services that hold GPUs and that nothing else needs: the persistence daemon, the monitors of NVIDIA and AMD,
-/// and the daemon for a notebook's power. Not nvidia-fabricmanager and nvidia-imex, which other GPUs, guests and hosts
-/// of a fabric need: those are stopped where the configuration names them.
+/// Services that hold GPUs and that nothing else needs: the persistence daemon, the monitors of NVIDIA and AMD, and the
+/// daemon for a notebook's power. Not nvidia-fabricmanager and nvidia-imex, which other GPUs, guests and hosts of a
+/// fabric need: those are stopped only if the configuration names them.
 pub const KNOWN: [&str; 12] = [
     "nvidia-persistenced.service",
     "nvidia-powerd.service",
@@ -25,7 +26,7 @@ pub const KNOWN: [&str; 12] = [
     "rocm-smi-exporter.service",
 ];
 
-/// What the names of units begin with that are never stopped.
+/// Name prefixes of units that are never stopped.
 const PROTECTED: [&str; 14] = [
     "libvirt",
     "virt",
@@ -43,7 +44,7 @@ const PROTECTED: [&str; 14] = [
     "sddm",
 ];
 
-/// The longest name of a unit (systemd, UNIT_NAME_MAX).
+/// Maximum length of a unit name (systemd, UNIT_NAME_MAX).
 const MAX_NAME: usize = 255;
 
 /// A systemd service that may be stopped.
@@ -51,24 +52,24 @@ const MAX_NAME: usize = 255;
 #[serde(try_from = "String", into = "String")]
 pub struct ServiceName(String);
 
-/// A text names no service that may be stopped.
+/// The text does not name a service that may be stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ServiceNameError {
-    /// It is no service's name.
+    /// Not a service name.
     #[error("'{0}' is not the name of a service, such as 'nvidia-persistenced.service'")]
     Form(String),
-    /// Stopping it would end guests, sessions or ourselves.
+    /// Stopping the service would end guests, sessions or the agent.
     #[error("'{0}' is never stopped: guests, sessions or variantd need it")]
     Protected(String),
 }
 
 impl ServiceName {
-    /// The known ones.
+    /// The services of [`KNOWN`].
     pub fn known() -> impl Iterator<Item = Self> {
         KNOWN.iter().map(|name| Self((*name).to_owned()))
     }
 
-    /// The name, with its ending.
+    /// The name, with its suffix.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_may_be_stopped() {
+    fn known_services_may_be_stopped() {
         for known in ServiceName::known() {
             assert_eq!(name(known.as_str()), Ok(known));
         }
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_service_is_no_name() {
+    fn invalid_service_name_is_refused() {
         for text in [
             "",
             ".service",

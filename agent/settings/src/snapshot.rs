@@ -1,7 +1,7 @@
-//! A host's snapshot: all that planning reads of a host, as one JSON text for whoever plans elsewhere.
+//! A host snapshot: everything that planning reads of a host, as one JSON text for planning on another machine.
 //!
-//! A recorded host is files as the kernel shows them, to find faults of reading; a snapshot is what was read of
-//! them. Both plan alike. The form has a number: what is not known is refused, never guessed over.
+//! A recorded host has files as the kernel shows them, to debug the reader; a snapshot has the result of reading them.
+//! Plans from both are the same. The format has a version number: an unknown version is refused.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,14 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::reservation::Reservation;
 
-/// The form that is written and read.
+/// The format version that is written and read.
 pub const VERSION: u32 = 1;
-/// Its name in the run directory, where the agent publishes it.
+/// File name in the run directory, where the agent publishes it.
 pub const FILE: &str = "host.json";
-/// Bytes a snapshot may have: twice what 4,096 functions and 1,024 nodes take.
+/// Maximum size of a snapshot in bytes: twice the size for 4,096 functions and 1,024 nodes.
 pub const MAX_BYTES: usize = 16 << 20;
 
-/// All that planning reads of a host.
+/// Everything that planning reads of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
@@ -31,15 +31,15 @@ pub struct Snapshot {
     pub version: u32,
     /// The version of variantd that wrote it.
     pub variantd: String,
-    /// What runs guests there.
+    /// The versions that run guests on the host.
     pub target: Runs,
-    /// The host, with what VFIO showed of its devices.
+    /// The host, including regions that VFIO reported.
     pub host: Host,
-    /// What is reserved for guests.
+    /// Devices reserved for guests.
     pub reservations: Vec<Reservation>,
 }
 
-/// What runs guests on a host; `None` where it was not known.
+/// The versions that run guests on a host; `None` if unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runs {
@@ -49,14 +49,14 @@ pub struct Runs {
     pub arch: Option<Arch>,
 }
 
-/// The number of a form, whatever else it has.
+/// The version number of any format.
 #[derive(Deserialize)]
 struct Form {
     version: u64,
 }
 
 impl Snapshot {
-    /// What is known of a host.
+    /// Makes the snapshot of a host.
     #[must_use]
     pub fn new(host: Host, target: Runs, reservations: Vec<Reservation>) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl Snapshot {
         }
     }
 
-    /// Its text, which ends with a line end.
+    /// Its text, which ends with a newline.
     #[must_use]
     pub fn text(&self) -> String {
         json::text(self) + "\n"
@@ -77,7 +77,7 @@ impl Snapshot {
     /// Reads a file.
     ///
     /// # Errors
-    /// A refusal that names the file and the way out.
+    /// A refusal that names the file and the fix.
     pub fn read(path: &Path) -> Result<Self, Refusal> {
         let name = path.display();
         let bytes = bytes(path).map_err(|error| {
@@ -88,14 +88,14 @@ impl Snapshot {
         Self::parse(&bytes, &name.to_string())
     }
 
-    /// Reads a text; `name` is what it is called in a refusal.
+    /// Parses a text; `name` names it in a refusal.
     ///
     /// # Errors
-    /// A refusal when it is too large, of another form, or no host.
+    /// A refusal if the text is too large, of an unknown format version, or not a host.
     pub fn parse(bytes: &[u8], name: &str) -> Result<Self, Refusal> {
         if bytes.len() > MAX_BYTES {
             let reason = format!("snapshot '{name}' is larger than {} MiB", MAX_BYTES >> 20);
-            let hint = "see that it is one: no host's is that large";
+            let hint = "pass a snapshot that 'variantctl snapshot' wrote; snapshots are smaller";
             return Err(Refusal::new(Code::SnapshotTooLarge, reason, hint));
         }
         match serde_json::from_slice::<Self>(bytes) {
@@ -107,7 +107,7 @@ impl Snapshot {
 }
 
 impl Runs {
-    /// This machine, with the versions that libvirt said last.
+    /// This machine, with the versions that libvirt reported last.
     #[must_use]
     pub fn here(versions: Option<Versions>) -> Self {
         Self {
@@ -117,7 +117,7 @@ impl Runs {
     }
 }
 
-/// At most one byte more than a snapshot may have.
+/// Reads at most one byte more than the limit, so that the caller detects a larger file.
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mut bytes = Vec::new();
@@ -125,12 +125,12 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Another form is to be named even where nothing else of it can be read.
+/// Names an unknown format version even if nothing else of the text can be read.
 fn misread(bytes: &[u8], name: &str, error: &serde_json::Error) -> Refusal {
     match serde_json::from_slice::<Form>(bytes) {
         Ok(form) if form.version != u64::from(VERSION) => other_form(name, form.version),
         _ => {
-            let reason = format!("'{name}' is no snapshot of a host: {error}");
+            let reason = format!("'{name}' is not a host snapshot: {error}");
             let hint = "write one with 'variantctl snapshot FILE'";
             Refusal::new(Code::SnapshotUnreadable, reason, hint)
         }
@@ -138,10 +138,13 @@ fn misread(bytes: &[u8], name: &str, error: &serde_json::Error) -> Refusal {
 }
 
 fn other_form(name: &str, found: u64) -> Refusal {
-    let reason = format!("snapshot '{name}' has form {found}, and this variantd reads {VERSION}");
+    let reason = format!(
+        "snapshot '{name}' has format version {found}; this variantd reads \
+        version {VERSION}"
+    );
     let hint = match found > VERSION.into() {
-        true => "read it with a newer variantctl, or write it with one of this version",
-        false => "write it anew with 'variantctl snapshot FILE' of this version",
+        true => "use a newer variantctl, or write the snapshot with this version",
+        false => "write it again with 'variantctl snapshot FILE' of this version",
     };
     Refusal::new(Code::SnapshotVersion, reason, hint)
 }

@@ -1,12 +1,12 @@
-//! What could not be given back is tried again, by one rule, whoever left it and however.
+//! Retries failed releases of devices, by one rule for all causes.
 //!
 //! ```text
 //! something failed ----> wait, longer each time -> settle -> all is settled: until the next failure
-//!                          ^   `- a write that was stuck ends       |
+//!                          ^   `- a stuck write ends                |
 //!                          `------------ something is left <--------'
 //! ```
 //!
-//! By the records alone, without libvirt: a device that is not `bound` is no running guest's.
+//! Uses only the records, without libvirt: a device that is not `bound` does not belong to a running guest.
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -23,25 +23,25 @@ use crate::assignment::Event;
 use crate::record::{Held, Manual};
 use domain::DomainUuid;
 
-/// Seconds before each attempt; the last one counts for all that follow.
+/// Seconds before each attempt; the last one repeats.
 const PAUSES: [u64; 6] = [2, 5, 15, 30, 60, 300];
 
-/// What is to be tried again.
+/// What must be retried.
 #[derive(Debug, Default)]
 pub(super) struct Again {
     failed: Notify,
-    /// Domains whose release failed, for which the records may not say so.
+    /// Domains whose release failed; the records may not show it.
     domains: Mutex<BTreeSet<DomainUuid>>,
 }
 
 impl Again {
-    /// A release of the domain failed.
+    /// Records that a release of the domain failed.
     pub(super) fn domain(&self, domain: &DomainUuid) {
         self.domains().insert(domain.clone());
         self.something();
     }
 
-    /// Something else is left.
+    /// Records that another change is unfinished.
     pub(super) fn something(&self) {
         self.failed.notify_one();
     }
@@ -51,7 +51,7 @@ impl Again {
     }
 }
 
-/// Tries again for the life of the agent; `ended` is told of each write that was stuck and has ended.
+/// Retries until the agent ends; `ended` is notified of each stuck write that has ended.
 pub async fn serve(assigner: Arc<Assigner>, ended: Arc<Notify>) {
     let pauses = PAUSES.map(Duration::from_secs);
     serve_with(assigner, ended, &pauses).await;
@@ -71,7 +71,7 @@ pub(super) async fn serve_with(assigner: Arc<Assigner>, ended: Arc<Notify>, paus
                 () = ended.notified() => {}
             }
             let again = assigner.clone();
-            // What panicked has left something.
+            // A panic leaves something unfinished.
             if spawn_blocking(move || again.settle())
                 .await
                 .unwrap_or(false)
@@ -83,7 +83,7 @@ pub(super) async fn serve_with(assigner: Arc<Assigner>, ended: Arc<Notify>, paus
 }
 
 impl Assigner {
-    /// Tries once to give back what is left half-way, and to start services that should run; true when nothing is left.
+    /// Tries once to release interrupted devices and to start services that should run; true if nothing is left.
     pub fn settle(&self) -> bool {
         self.unheard();
         let domains = std::mem::take(&mut *self.again.domains());

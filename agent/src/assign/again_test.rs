@@ -1,4 +1,4 @@
-//! What is left half-way is settled as soon as it can be, without anybody who asks.
+//! The agent settles an interrupted change as soon as possible, without a request.
 
 use std::future::pending;
 
@@ -14,7 +14,7 @@ use crate::fixture::{GPU, VARIANT, address, context, driver, kernel};
 use settings::config::Config;
 
 const SOON: Duration = Duration::from_millis(10);
-/// Longer than any test waits, so that only what was told of can have been the reason.
+/// Longer than any test waits, so that only the notification can be the cause.
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// Runs the agent's retries until `done`.

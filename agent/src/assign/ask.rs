@@ -1,4 +1,4 @@
-//! Asks VFIO for the regions of a domain's devices, while no start can want them.
+//! Queries VFIO for the regions of a domain's devices while no start needs them.
 
 use std::sync::PoisonError;
 
@@ -12,12 +12,12 @@ use domain::Domain;
 use domain::refusal::Refusal;
 
 impl Assigner {
-    /// Asks for the devices of a definition that are on their recipe's driver and given to no domain, and
-    /// keeps the answers for every later plan. Resets those devices. What cannot be asked is planned by the
+    /// Queries the devices of a definition that are bound to their recipe's driver and not assigned to a domain, and
+    /// keeps the results for every later plan. Resets those devices. Devices that cannot be queried are planned by the
     /// recipe's table.
     ///
     /// # Errors
-    /// When the host cannot be read.
+    /// The host cannot be read.
     pub fn ask_regions(&self, domain: &Domain) -> Result<(), Refusal> {
         let host_view = self.context.look();
         for hostdev in &domain.hostdevs {
@@ -42,16 +42,16 @@ impl Assigner {
         Ok(())
     }
 
-    /// `None` when a domain holds the device, or it is being asked already.
+    /// `None` if a domain holds the device, or a query of it is running.
     fn ask(&self, device: PciAddress) -> Option<Result<Regions, RegionError>> {
         let _asking = Asking::begin(self, device)?;
-        // Nor while somebody binds it by hand.
+        // Also not while an administrator binds the device.
         let _lock = self.lock(device).ok()?;
         Some(self.kernel.regions(device))
     }
 }
 
-/// A device that is being asked; a claim of it waits until this is dropped.
+/// A device that is being queried; a claim of it waits until this is dropped.
 struct Asking<'a>(&'a Assigner, PciAddress);
 
 impl<'a> Asking<'a> {

@@ -1,4 +1,4 @@
-//! Asking for regions on a modelled kernel.
+//! Region queries on a modelled kernel.
 
 use std::sync::mpsc;
 use std::thread;
@@ -23,7 +23,7 @@ struct Scene {
     directory: tempfile::TempDir,
 }
 
-/// The GPU on `on`, and 128 GiB of memory behind the variant driver.
+/// The GPU on the driver `on`, and 128 GiB of memory from the variant driver.
 fn scene(on: &str) -> Scene {
     let kernel = Arc::new(Model::from_host(&host_on(on)));
     kernel.set_regions(address(GPU), driver(VARIANT), regions());
@@ -182,14 +182,14 @@ fn a_start_waits_until_its_device_has_been_asked() {
     assert_eq!(assigner.held().len(), 1);
 }
 
-/// A kernel that says when a device is open, and closes it when it is told to.
+/// A kernel that reports when a device is open, and closes it on request.
 struct Slow {
     model: Arc<Model>,
     open: mpsc::Sender<()>,
     closed: Mutex<mpsc::Receiver<()>>,
 }
 
-/// An assigner on such a kernel: hears that the device is open, and has it closed.
+/// An assigner on such a kernel, the channel that reports the open device, and the channel that closes it.
 fn slow(there: &Scene) -> (Assigner, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (open, opened) = mpsc::channel();
     let (close, closed) = mpsc::channel();
@@ -216,7 +216,7 @@ impl Kernel for Slow {
     }
 }
 
-/// What a start must not find: whoever asks has the device open.
+/// The agent's own query has the device open, which a start must not see as a holder.
 fn by_ourselves() -> Occupancy {
     let node = HeldNode {
         path: "/dev/vfio/7".into(),

@@ -1,4 +1,4 @@
-//! A start that a recipe's AtomicOps stand against.
+//! A recipe that requires AtomicOps refuses a start.
 
 use kernel_glue::host::Host;
 
@@ -8,7 +8,7 @@ use settings::config::Config;
 
 const GUEST: &str = include_str!("../../../tests/data/golden/atomics.xml");
 
-/// What preparing a completed guest with this device comes to, on the modelled host where AtomicOps end.
+/// The result of preparing a completed guest with this device, on the modelled host where AtomicOps end.
 fn prepared(device: &str, change: impl Fn(&mut Host)) -> Result<(), AssignError> {
     let mut host = Host::read(&testing::hosts::directory("atomics")).expect("a modelled host");
     change(&mut host);

@@ -1,4 +1,4 @@
-//! What is wrong with a host or a record costs its own domain a clear sentence, and no other domain anything.
+//! A fault of a host or a record gives its own domain a clear error, and does not affect other domains.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn other() -> DomainRef {
     }
 }
 
-/// Two GPUs; the first is what is wrong, and the second is for another domain.
+/// Two GPUs; the first has the fault, and the second is for another domain.
 fn trial(faults: &[(usize, Fault)]) -> (tempfile::TempDir, Trial) {
     let (directory, context) = context(Configuration::default());
     (directory, Trial::new(&context, TWO, faults))
@@ -42,7 +42,7 @@ impl Trial {
         records.join(format!("{}.json", GPU0.0))
     }
 
-    /// The other domain gets its device and gives it back.
+    /// The other domain gets its device and releases it.
     fn check_the_rest_works(&self) {
         let mine = planned(&TWO[1..]);
         self.agent.bind(&other(), &mine).expect("the other domain");
@@ -64,7 +64,7 @@ fn a_device_that_is_gone_is_said_to_be() {
     trial.machine.model.remove_device(address(GPU0.0));
     let text = trial.refused();
     assert!(
-        text.starts_with("cannot read how '0009:01:00.0' is bound: no such device"),
+        text.starts_with("cannot read the driver of '0009:01:00.0': no such device"),
         "{text}"
     );
     trial.check_the_rest_works();

@@ -1,4 +1,4 @@
-//! Binds and gives back several devices at once; each may wait 30 s for its link and memory.
+//! Binds and releases several devices in parallel; each may wait 30 s for its link and memory.
 
 use std::thread;
 
@@ -22,11 +22,11 @@ const BOUND_TO: &str = "bound to";
 /// A kernel that several threads share.
 pub type SharedKernel = dyn Kernel + Send + Sync;
 
-/// The driver's real name on this host, loading its module if need be; `name` itself when there is
-/// none, which binding will say.
+/// The driver's real name on this host; loads its module if necessary. Returns `name` itself if there is no such
+/// driver; the bind reports that.
 ///
 /// # Errors
-/// When that cannot be seen, or the module has not been loaded in time.
+/// The lookup failed, or the module was not loaded in time.
 pub(super) fn resolve(
     kernel: &SharedKernel,
     device: PciAddress,
@@ -50,18 +50,18 @@ pub(super) fn resolve(
     }
 }
 
-/// Not all devices could be bound.
+/// Not all devices were bound.
 pub(super) struct Setback {
     /// The first failure.
     pub(super) error: RebindError,
-    /// What is left in the entry: the devices that are not as they were before.
+    /// The devices that are not in their previous state; they stay in the entry.
     pub(super) left: Vec<Held>,
 }
 
-/// Binds each device to its driver. On a failure all are put back as they were before.
+/// Binds each device to its driver. After a failure it restores the previous state of all.
 ///
 /// # Errors
-/// The first failure, and the devices that are not as they were before.
+/// The first failure, and the devices that could not be restored.
 pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Setback>> {
     let results = at_once(devices, |held| bind_one(kernel, held));
     let failed = results.iter().filter_map(|result| result.as_ref().err());
@@ -85,12 +85,12 @@ pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Se
     Err(Box::new(Setback { error, left }))
 }
 
-/// Puts each device back as it was before its bind, wherever it is, after an event that says so; returns what is left in
-/// the entry.
+/// Restores the state that each device had before its bind, from any state, after an event that requires it; returns
+/// what is left in the entry.
 ///
-/// What was found half-way by a bind, after a crash, was not as before either: so what is asked
-/// for is never the state that the bind began with, but the journalled one. A device with a write
-/// that hung is not as before until that write has ended, whatever it looks like.
+/// A bind that starts after a crash may find a device in an interrupted state. So it restores the journalled state, not
+/// the one that the bind found. A device with a hung write does not count as restored until that write has ended,
+/// whatever its driver link shows.
 pub(super) fn restore_drivers(
     kernel: &SharedKernel,
     devices: &[Held],
@@ -148,7 +148,7 @@ impl Begun {
         }
     }
 
-    /// Its line in the entry when the release has come to its end.
+    /// Its line in the entry when the release has ended.
     pub(super) fn left(&self, result: Result<(), &RebindError>) -> Option<Held> {
         let event = match result {
             Ok(()) => Event::Restored,
@@ -160,12 +160,12 @@ impl Begun {
     }
 }
 
-/// What is to be said of a device that was given back, or why it was not.
+/// The result of a release: a note about the device, or the reason of the failure.
 pub(super) type GivenBack = Result<Option<Refusal>, RebindError>;
 
-/// Gives each device to where it belongs after a release.
+/// Releases each device to the state that the policy requires.
 ///
-/// Returns of each the reason why it is not there, or what is to be said of where it is.
+/// Returns for each the reason of the failure, or a note about its state.
 pub(super) fn release_devices(
     kernel: &SharedKernel,
     devices: &[Begun],
@@ -215,7 +215,7 @@ fn release_one(
     Ok(returned.note)
 }
 
-/// True when the device is there and not as it should be.
+/// True if the device exists and is not in the wanted state.
 fn differs(kernel: &SharedKernel, device: PciAddress, wanted: &Before) -> bool {
     match Before::read(kernel, device) {
         Ok(now) => now != *wanted,
@@ -234,7 +234,7 @@ fn report(device: PciAddress, outcome: Outcome, what: &str, driver: Option<&Driv
     }
 }
 
-/// Does the work for each device in a thread of its own; here, one after another, where no thread can be had.
+/// Does the work for each device in its own thread; sequentially in this thread if no thread can be created.
 pub(super) fn at_once<D: Sync, T: Send>(devices: &[D], work: impl Fn(&D) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;

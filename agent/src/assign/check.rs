@@ -1,6 +1,6 @@
-//! What must be true before a device is touched: nobody holds it, and its IOMMU group and state allow it.
+//! The conditions before a device is changed: no process holds it, and its IOMMU group and state allow it.
 //!
-//! The assigner reads, the rest decides over what was read. Changes nothing.
+//! The assigner reads; the other functions decide from what was read. Changes nothing.
 
 mod group;
 mod holder;
@@ -31,18 +31,18 @@ pub use holder::{guest_of, refuse as refuse_holders};
 struct Subject<'a> {
     device: &'a Device,
     occupancy: &'a Occupancy,
-    /// It is on its driver already, so nothing is unbound.
+    /// It is already bound to its driver, so nothing is unbound.
     stays: bool,
-    /// A guest gets it, and its recipe wants it to be reset before.
+    /// A guest gets it, and its recipe requires a reset before.
     needs_reset: bool,
 }
 
 impl Assigner {
-    /// Claims the devices for the domain and sees that nothing stands against taking them. They are claimed before,
-    /// since only then nobody of our own has one open to ask for its regions.
+    /// Claims the devices for the domain and checks that they can be bound. The claim comes first, because after it the
+    /// agent itself does not have a device open for a region query.
     ///
     /// # Errors
-    /// The refusal names what is in the way and the command that frees the device; the claim is as it was.
+    /// The refusal names the obstacle and the command that frees the device; the claim is unchanged.
     pub(super) fn claim_free(
         &self,
         host_view: &HostView<'_>,
@@ -70,7 +70,7 @@ impl Assigner {
         Err(error)
     }
 
-    /// Stops the services of `allowed` that hold a device, and sees that nothing else stands against taking it.
+    /// Stops the services of `allowed` that hold a device, and checks for other obstacles.
     ///
     /// # Errors
     /// As [`inspect`](Self::inspect) and [`stop_services`](Self::stop_services).
@@ -86,11 +86,11 @@ impl Assigner {
         free.map_err(AssignError::Refused)
     }
 
-    /// The planned devices with the rest of their IOMMU groups, as far as that is in the way. `given` is what goes to
-    /// the same guest, planned or not.
+    /// The planned devices with the functions of their IOMMU groups that block VFIO. `given` are the devices of the
+    /// same guest, planned or not.
     ///
     /// # Errors
-    /// When the host uses the rest, and there is no consent to take it.
+    /// The host uses the other functions, and there is no consent to take them.
     pub(super) fn whole(
         &self,
         host_view: &HostView<'_>,
@@ -121,10 +121,10 @@ impl Assigner {
         Ok(planned)
     }
 
-    /// Sees that nothing stands against taking a device for a driver.
+    /// Checks that a device can be bound to a driver.
     ///
     /// # Errors
-    /// The refusal names what is in the way and the command that frees the device.
+    /// The refusal names the obstacle and the command that frees the device.
     pub(super) fn inspect(
         &self,
         host_view: &HostView<'_>,
@@ -135,10 +135,10 @@ impl Assigner {
         against.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// All that stands against taking a device for a driver, the worst first.
+    /// All obstacles against binding a device to a driver, the most serious first.
     ///
     /// # Errors
-    /// When that cannot be seen.
+    /// The obstacles cannot be read.
     pub(super) fn against(
         &self,
         host_view: &HostView<'_>,
@@ -203,7 +203,7 @@ pub fn onlined(memory: &Onlined) -> Refusal {
     Refusal::new(Code::BindMemoryOnlined, reason, hint)
 }
 
-/// Refuses a device that has virtual functions now.
+/// Refuses a device that has virtual functions at present.
 pub fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Refusal> {
     if count == 0 {
         return Ok(());
@@ -218,8 +218,8 @@ pub fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Refusal> {
     Err(Refusal::new(Code::DeviceHasFunctions, reason, hint))
 }
 
-/// Refuses a device that no IOMMU confines, where VFIO would hand it out all the same: its guest could reach all of the
-/// host's memory. Without that mode VFIO refuses it by itself, and `doctor` says why.
+/// Refuses a device that no IOMMU confines, if VFIO would assign it anyway: its guest could reach all of the host's
+/// memory. Without that mode VFIO itself refuses it, and `doctor` reports why.
 fn refuse_unconfined(device: &Device, no_iommu: bool) -> Result<(), Refusal> {
     if !no_iommu || device.iommu_group.is_some() {
         return Ok(());
@@ -231,7 +231,7 @@ fn refuse_unconfined(device: &Device, no_iommu: bool) -> Result<(), Refusal> {
     Err(Refusal::new(Code::DeviceUnconfined, reason, hint))
 }
 
-/// Refuses a device that the kernel cannot reset, where its recipe wants that.
+/// Refuses a device that the kernel cannot reset, if its recipe requires a reset.
 pub fn refuse_without_reset(device: &Device, needs_reset: bool) -> Result<(), Refusal> {
     if !needs_reset || !device.reset_methods.is_empty() {
         return Ok(());

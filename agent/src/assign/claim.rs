@@ -1,4 +1,4 @@
-//! Claims: which domain holds which device, written before the device is touched.
+//! Claims: which domain holds which device, written before the device is changed.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -15,7 +15,7 @@ use domain::{Domain, DomainUuid};
 use planner::plan::Planned;
 
 impl Assigner {
-    /// The drivers of planned devices by the names that they have on this host, their modules loaded.
+    /// The driver names of planned devices on this host; loads their modules.
     pub(super) fn resolve(&self, devices: &[Planned]) -> Result<Vec<DriverName>, AssignError> {
         let resolved = devices
             .iter()
@@ -23,16 +23,16 @@ impl Assigner {
         Ok(resolved.collect::<Result<_, _>>()?)
     }
 
-    /// Records that the domain holds the devices, unless another domain does. Returns all that it holds.
+    /// Records that the domain holds the devices, unless another domain does. Returns all devices of the domain.
     pub(super) fn claim(
         &self,
         domain: &DomainRef,
         devices: &[Planned],
     ) -> Result<Vec<Held>, AssignError> {
-        // A module may take its time to load: nobody waits for that but this domain.
+        // A module may take long to load: only this domain waits for that.
         let drivers = self.resolve(devices)?;
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever asks holds the device open for a moment, and QEMU would find it busy.
+        // A region query has the device open for a moment, and QEMU would find it busy.
         let is_asked =
             |asked: &mut BTreeSet<PciAddress>| devices.iter().any(|d| asked.contains(&d.address));
         let claims = self.asked.wait_while(claims, is_asked);
@@ -49,7 +49,7 @@ impl Assigner {
         }
         held.sort_by_key(|held| held.address);
         if let Err(error) = self.records.set_entry(domain, &held) {
-            // Nothing is bound: what is on record of some devices ends again, and what fails of that is tried again.
+            // Nothing was bound: removes the records again, and retries if that fails.
             let _ = self.records.set_entry(domain, &old);
             self.again.something();
             return Err(error.into());
@@ -60,7 +60,7 @@ impl Assigner {
         Ok(held)
     }
 
-    /// Sees that no other domain holds a host device that the definition uses in whatever form, with a recipe or without.
+    /// Checks that no other domain holds a host device of the definition, in any form, with or without a recipe.
     ///
     /// # Errors
     /// Names the first device that another domain holds.
@@ -74,7 +74,7 @@ impl Assigner {
         Ok(())
     }
 
-    /// The device's line of the domain that asks for it, which has `old`.
+    /// The device's line for the requesting domain, which has `old`.
     fn hold(
         &self,
         domain: &DomainUuid,
@@ -130,10 +130,10 @@ impl Assigner {
     }
 }
 
-/// The record of a device that is asked for; `holder` is the domain that has it.
+/// The record of a requested device; `holder` is the domain that has it.
 ///
 /// # Errors
-/// A refusal while a domain has it, or an earlier change of it was not taken back.
+/// A refusal while a domain has it, or an earlier change of it was not undone.
 pub(super) fn claimed(
     device: PciAddress,
     record: Option<&Record>,

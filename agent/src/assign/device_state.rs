@@ -1,4 +1,4 @@
-//! How each device stands that is, or is becoming, bound: what callers see of the records.
+//! The state of each device that is bound or being changed: the records as callers see them.
 
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
@@ -13,38 +13,38 @@ use crate::libvirt::DomainRef;
 use crate::notifier::Notifier;
 use crate::record::Manual;
 
-/// How a device stands, in a word.
+/// The state of a device as a keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Nobody has it.
+    /// No owner has it.
     Free,
     /// It is reserved, and not bound.
     Reserved,
     /// It is being bound.
     Binding,
-    /// It is bound: for a domain, by hand or by its reservation.
+    /// It is bound: for a domain, manually or by its reservation.
     Bound,
-    /// It is being given back.
+    /// It is being released.
     Releasing,
-    /// A change of it was left half-way.
+    /// A change of it was interrupted.
     Degraded,
 }
 
-/// How a device stands, and for whom.
+/// The state of a device and its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceState {
-    /// In a word.
+    /// The keyword.
     pub condition: Condition,
     /// The domain that has it.
     pub domain: Option<DomainRef>,
-    /// The driver it goes back to.
+    /// The driver that a release restores.
     pub previous: Option<DriverName>,
-    /// Another process works on it, which rings no bell.
+    /// Another process changes it, and its end causes no notification.
     pub elsewhere: bool,
 }
 
 impl Condition {
-    /// The word, as on the bus.
+    /// The keyword, as on D-Bus.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -84,8 +84,8 @@ impl DeviceState {
 pub(super) struct AtWork<'a>(&'a Assigner, PciAddress);
 
 impl Assigner {
-    /// How each device stands that is bound or worked on; what is not here is free, unless
-    /// [`unread`](Self::unread) says otherwise.
+    /// The states of all devices that are bound or being changed; a device that is not in the map is free, unless
+    /// [`unread`](Self::unread) returns an error.
     #[must_use]
     pub fn device_states(&self) -> BTreeMap<PciAddress, DeviceState> {
         let mut all = BTreeMap::new();
@@ -111,7 +111,7 @@ impl Assigner {
         all
     }
 
-    /// Returns once each lock was had that a call may need.
+    /// Takes each lock that a call may need, and returns.
     pub fn answers(&self) {
         self.records.answers();
         drop(self.claims.lock());
@@ -120,20 +120,20 @@ impl Assigner {
         self.locks.answer();
     }
 
-    /// Rings when one of them may have changed.
+    /// Notifies when a device state may have changed.
     #[must_use]
     pub fn notifier(&self) -> &Notifier {
         self.records.notifier()
     }
 
-    /// From now on the device is being bound or released by hand; called with its lock.
+    /// Marks the device as being bound or released manually; called with its lock.
     pub(super) fn at_work(&self, device: PciAddress, condition: Condition) -> AtWork<'_> {
         self.work().insert(device, condition);
         self.notifier().notify();
         AtWork(self, device)
     }
 
-    /// A record that is not `bound` is of another process at work, or was left so.
+    /// A record that is not `bound` belongs to another process at work, or to an interrupted change.
     fn recorded(&self, manual: &Manual) -> DeviceState {
         let condition = match manual.is_unsettled() {
             false => Condition::Bound,
@@ -154,7 +154,7 @@ impl Assigner {
 
 #[cfg(test)]
 impl Assigner {
-    /// Nobody can claim a device meanwhile.
+    /// Prevents claims of devices until it is dropped.
     pub(crate) fn hold_claims(&self) -> MutexGuard<'_, std::collections::BTreeSet<PciAddress>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }

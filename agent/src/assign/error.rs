@@ -1,4 +1,4 @@
-//! Why a device was not assigned or not given back, as one sentence with the way out.
+//! Why a device was not assigned or not released, as one message with the fix.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -9,16 +9,16 @@ use crate::record::{Held, RecordError};
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-/// An operation on a domain's devices did not come about.
+/// A failed operation on a domain's devices.
 #[derive(Debug, Error)]
 pub enum AssignError {
-    /// We will not.
+    /// variantd refuses.
     #[error(transparent)]
     Refused(Refusal),
-    /// The definition lacks something that a repair may add.
+    /// The definition lacks an element that a repair may add.
     #[error(transparent)]
     Incomplete(Refusal),
-    /// The host said no; the sentence has a refusal's form.
+    /// The host returned an error; the message has the form of a refusal.
     #[error("{0}")]
     Failed(Refusal),
 }
@@ -89,20 +89,20 @@ impl From<RecordError> for AssignError {
     }
 }
 
-/// The way out of a write that is under way.
+/// The fix for a write in progress.
 const WAIT: &str = "see 'journalctl -k' and 'variantctl show DEVICE' for what holds it; once that has let go, run 'variantctl recover DEVICE'";
 
-/// The way out of a module that is being loaded.
+/// The fix for a module that is being loaded.
 const LOADING: &str =
     "see 'ps -C modprobe' and 'journalctl -k' for what it waits for; once it has ended, try again";
 
-/// The way out of *degraded*.
+/// The fix for *degraded*.
 const RETRY: &str = "see 'journalctl -k', then have it put back by 'variantctl recover DEVICE'";
 
-/// All that is left so.
+/// Recovers all devices in that state.
 const RECOVER: [&str; 2] = ["variantctl", "recover"];
 
-/// A bind failed; `stuck` are the devices that are not as they were before.
+/// A bind failed; `stuck` are the devices that could not be restored.
 pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {
     let unsaid: Vec<String> = stuck
         .iter()
@@ -124,14 +124,14 @@ pub(super) fn silent(device: PciAddress) -> AssignError {
     AssignError::Refused(Refusal::new(Code::BindSilent, reason, hint).of(device))
 }
 
-/// An earlier change of the device could not be taken back.
+/// An earlier change of the device could not be undone.
 pub(super) fn degraded(device: PciAddress) -> AssignError {
     let reason = "an earlier change of its driver could not be taken back";
     let refusal = Refusal::new(Code::BindDegraded, reason, RETRY).of(device);
     AssignError::Refused(refusal.by(["variantctl", "recover", &device.to_string()]))
 }
 
-/// The device is on another driver than planned once libvirt is done with it.
+/// The device is bound to another driver than planned after libvirt's own device work.
 pub(super) fn wrong_driver(
     device: PciAddress,
     wanted: &DriverName,
@@ -143,7 +143,7 @@ pub(super) fn wrong_driver(
     AssignError::Refused(Refusal::new(Code::BindWrongDriver, reason, hint).of(device))
 }
 
-/// Somebody named a driver that is not for the device.
+/// The caller named a driver that is not for the device.
 pub(super) fn driver_refused(device: PciAddress, driver: &DriverName) -> AssignError {
     let reason = format!(
         "'{driver}' is not for it: no recipe names that driver, and the kernel's modules.alias does not list it for this device"
@@ -152,7 +152,7 @@ pub(super) fn driver_refused(device: PciAddress, driver: &DriverName) -> AssignE
     AssignError::Refused(Refusal::new(Code::DriverRefused, reason, hint).of(device))
 }
 
-/// A device is given back, and its driver before does not have it.
+/// A device was released, and its previous driver does not accept it.
 pub(super) fn left_without_driver(
     device: PciAddress,
     driver: Option<&DriverName>,
@@ -173,7 +173,7 @@ pub(super) fn taken(device: PciAddress, holder: &str) -> AssignError {
     AssignError::Refused(Refusal::new(Code::DeviceTaken, reason, hint).of(device))
 }
 
-/// Somebody binds or releases the device by hand right now.
+/// An administrator binds or releases the device at present.
 pub(super) fn busy(device: PciAddress) -> AssignError {
     let reason = "it is being bound or released by hand";
     let hint = "try again when that has ended";

@@ -1,8 +1,8 @@
-//! Every system call of the agent fails once, reads and start-up included, with each errno that a machine gives when it runs
-//! out of something.
+//! Every system call of the agent fails once, including reads and the start, with each errno of an exhausted resource.
 //!
-//! No device is forgotten: what is not as before is journalled, whatever failed. An error names its cause. When nothing
-//! fails any more, the agent that saw the failure settles all by itself, and so does one that is started anew.
+//! No device is forgotten: a device that is not in its previous state is journalled after every failure. An error names
+//! its cause. When nothing fails any more, the agent that saw the failure settles by itself, and so does a restarted
+//! agent.
 
 use kernel_glue::failure::{Failure, describe};
 use kernel_glue::host::Gap;
@@ -22,12 +22,12 @@ const ERRNOS: [Errno; 5] = [
     Errno::EINTR,
 ];
 
-/// Runs with a fault at each point behind `begin` until none strikes; how many were tried.
+/// Runs with a fault at each point after `begin` until none occurs; returns the number of runs.
 fn each_point(begin: usize, run: impl FnMut(Errno, &[(usize, Fault)]) -> bool) -> usize {
     each_point_of(begin, ERRNOS.len(), run)
 }
 
-/// The same with so many of the errnos at each point, by turns.
+/// Like [`each_point`], with so many errnos at each point, in turn.
 fn each_point_of(
     begin: usize,
     errnos: usize,
@@ -41,7 +41,7 @@ fn each_point_of(
     struck.count() * errnos
 }
 
-/// Every errno at each point of one device; one at each of several, whose calls are the same.
+/// Every errno at each point of one device; one at each point of several devices, whose calls are the same.
 fn errnos(plan: &[Line]) -> usize {
     match plan.len() {
         1 => ERRNOS.len(),
@@ -53,7 +53,7 @@ fn trial(context: &Arc<Context>, plan: &'static [Line], faults: &[(usize, Fault)
     Trial::reading(context, plan, faults)
 }
 
-/// An error that came of a fault has the words of its errno.
+/// The error text of an injected errno contains the errno's text.
 fn check_words(errno: Errno, error: &AssignError) {
     let text = error.to_string();
     let known = text.contains(&describe(errno)) || text.contains(&format!("{errno:?}"));
@@ -196,7 +196,7 @@ fn a_manual_bind_and_release_leave_no_third_state_whatever_call_fails() {
 }
 
 impl Trial {
-    /// A trial whose reads are points, those of the agent's own start, too.
+    /// A trial whose reads are fault points, including those of the agent's start.
     fn reading(context: &Arc<Context>, plan: &'static [Line], faults: &[(usize, Fault)]) -> Self {
         let mut trial = Self::new(context, plan, faults);
         trial.machine.count_reads();
@@ -204,7 +204,7 @@ impl Trial {
         trial
     }
 
-    /// What was bound manually is on record and on its driver, or as it was before and not on record.
+    /// A manually bound device is recorded and bound, or restored and not recorded.
     fn check_manual(&self, bound: bool) {
         self.machine.heal();
         self.agent.settle();
@@ -222,7 +222,7 @@ impl Trial {
     }
 }
 
-/// A guest's definition, and an assigner on a host that is read as `read` says.
+/// A guest's definition, and an assigner on a host that is read by `read`.
 fn prepared(read: fixture::ReadHost) -> (AssignError, Arc<kernel_glue::model::Model>) {
     let (_directory, good) = context(Config::default());
     let complete = good
@@ -251,7 +251,7 @@ fn a_start_is_refused_when_the_host_or_the_device_cannot_be_read() {
     let (error, kernel) = prepared(Box::new(move || Err(exhausted())));
     assert!(error.to_string().contains("too many open files"), "{error}");
     assert!(kernel.writes().is_empty());
-    // The device is not among the host's, since its id could not be read.
+    // The device is not in the host because its id could not be read.
     let (error, kernel) = prepared(Box::new(|| {
         let mut host = fixture::host();
         host.devices.remove(&address(GPU));

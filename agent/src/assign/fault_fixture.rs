@@ -1,8 +1,7 @@
 //! A machine whose writes, to the kernel and of records, fail, hang or end the agent at a chosen point.
 //!
-//! Every write and every load of a module is one point, counted over all agents that run on the
-//! machine one after the other; where the test wants it, so is every read. An agent that has died goes
-//! on in the test, but nothing it does has an effect any more.
+//! Every write and every load of a module is a fault point, counted over all agents that run on the machine in turn; on
+//! request every read is one, too. An agent that has ended continues in the test without any effect.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,35 +22,35 @@ use nix::errno::Errno;
 use crate::record::{Files, Storage};
 use crate::service::{Action, ServiceError, ServiceName, Services};
 
-/// The service that a machine may have.
+/// The service of the machine.
 pub(super) const SERVICE: &str = "nvidia-persistenced.service";
 
-/// What happens at a point.
+/// The fault at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It fails without effect.
+    /// The operation fails without effect.
     Fails,
-    /// It has its effect, and says that it failed.
+    /// The operation has its effect, and returns an error.
     FailsLate,
-    /// It blocks past its deadline, and comes to nothing when it ends.
+    /// The write blocks past its deadline, and has no effect when it ends.
     Hangs,
-    /// It blocks past its deadline, and has its effect when it ends.
+    /// The write blocks past its deadline, and has its effect when it ends.
     HangsLate,
-    /// The agent dies before it.
+    /// The agent ends before the operation.
     DiesBefore,
-    /// The agent dies after it.
+    /// The agent ends after the operation.
     DiesAfter,
-    /// Its device is unplugged.
+    /// The device is removed.
     Vanishes,
-    /// The kernel or the file system does not let the agent.
+    /// The kernel or the file system denies the permission.
     Denied,
-    /// The file system cannot be written to.
+    /// The file system is read-only.
     ReadOnly,
-    /// It fails so, without effect: a write as well as a read.
+    /// A write or a read fails with this errno, without effect.
     Errno(Errno),
 }
 
-/// Those that leave the machine as it is.
+/// The faults that do not change the machine.
 pub(super) const FAULTS: [Fault; 6] = [
     Fault::Fails,
     Fault::FailsLate,
@@ -61,12 +60,12 @@ pub(super) const FAULTS: [Fault; 6] = [
     Fault::DiesAfter,
 ];
 
-/// What outlives an agent.
+/// The state that outlives an agent.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) model: Model,
     script: Mutex<Script>,
-    /// The device that a service holds while it runs, and whether it does.
+    /// The device that the service holds while it runs, and whether it runs.
     service: Mutex<Option<(PciAddress, bool)>>,
 }
 
@@ -74,14 +73,14 @@ pub(super) struct Machine {
 struct Script {
     point: usize,
     faults: BTreeMap<usize, Fault>,
-    /// Reads are points, too.
+    /// Reads are fault points, too.
     reads: bool,
     healthy: bool,
-    /// The write that each device's lock is held by, and whether it will have an effect.
+    /// The write that holds each device's lock, and whether it will have an effect.
     stuck: BTreeMap<PciAddress, (Attribute, String, bool)>,
 }
 
-/// One life of the agent: its kernel and its storage.
+/// One run of the agent: its kernel and its storage.
 #[derive(Clone, Debug)]
 pub(super) struct Life {
     machine: Arc<Machine>,
@@ -101,7 +100,7 @@ impl Machine {
         })
     }
 
-    /// From now on reads are points, too.
+    /// Makes reads fault points, too.
     pub(super) fn count_reads(&self) {
         self.script().reads = true;
     }
@@ -113,13 +112,13 @@ impl Machine {
         }
     }
 
-    /// A service runs that holds `device`.
+    /// Starts a service that holds `device`.
     pub(super) fn serve(&self, device: PciAddress) {
         *self.service.lock().expect("service") = Some((device, false));
         self.run_service(true);
     }
 
-    /// False while there is a service that does not run.
+    /// False if the service does not run.
     pub(super) fn is_served(&self) -> bool {
         self.service
             .lock()
@@ -138,23 +137,23 @@ impl Machine {
         self.model.set_occupancy(*device, occupancy);
     }
 
-    /// Faults whose point has not come.
+    /// Number of faults that have not occurred.
     pub(super) fn ahead(&self) -> usize {
         self.script().faults.len()
     }
 
-    /// Points that have come.
+    /// Number of points passed.
     pub(super) fn point(&self) -> usize {
         self.script().point
     }
 
-    /// Ends every write that is stuck; nothing fails from now on.
+    /// Ends every stuck write; nothing fails from now on.
     pub(super) fn heal(&self) {
         self.script().healthy = true;
         self.let_go();
     }
 
-    /// Ends every write that is stuck.
+    /// Ends every stuck write.
     pub(super) fn let_go(&self) {
         for (_, (attribute, value, late)) in std::mem::take(&mut self.script().stuck) {
             if late {
@@ -183,7 +182,7 @@ impl Life {
         self.dead.load(Ordering::SeqCst)
     }
 
-    /// Does `work` at the next point as its fault has it.
+    /// Does `work` at the next point, with its fault.
     fn at_point(
         &self,
         work: impl FnOnce() -> Result<(), Errno>,
@@ -221,7 +220,7 @@ impl Life {
 }
 
 impl Life {
-    /// Reads, unless that is the next point and fails.
+    /// Reads, unless the next point fails.
     fn reading<T>(&self, read: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
         if self.machine.script().reads {
             self.at_point(|| Ok(()), |_| {})?;

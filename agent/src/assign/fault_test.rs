@@ -1,8 +1,8 @@
-//! Every write of every plan fails, hangs or ends the agent; no device is ever in a third state for good.
+//! Every write of every plan fails, hangs or ends the agent; no device stays in a third state.
 //!
-//! At any time a device that is not as it was before is journalled. Once an agent has recovered on a
-//! machine where nothing fails any more, each device is on its driver and journalled as bound, or
-//! as it was before and not journalled.
+//! At any time a device that is not in its previous state is journalled. After an agent has recovered on a machine
+//! where nothing fails any more, each device is bound to its driver and journalled as bound, or restored and not
+//! journalled.
 
 use super::fault_fixture::{FAULTS, Fault, SERVICE};
 use super::trial_fixture::*;
@@ -15,7 +15,7 @@ fn plain_site() -> (tempfile::TempDir, Arc<Context>) {
     context(Config::default())
 }
 
-/// Points of a start, or of what follows it, at which a single fault strikes; how many there were.
+/// Runs a start, or a later operation, with a single fault at each point; returns the number of points.
 fn each_point(run: impl FnMut(&[(usize, Fault)]) -> bool) -> usize {
     each_point_behind(&[], &FAULTS, run)
 }

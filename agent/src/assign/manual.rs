@@ -1,10 +1,10 @@
-//! Devices bound and released outside of any guest: by hand, and by a reservation.
+//! Devices bound and released outside of any guest: by an administrator, and by a reservation.
 //!
 //! ```text
 //! bind:    lock -> no guest has it -> record (not done) -> rebind -> record (done)
-//!                  a failure: the record as it was; an undo that failed, too: it stays not done
+//!                  on failure: the previous record; if the undo failed too: it stays not done
 //! release: lock -> no guest has it -> record (not done) -> restore -> drop the record
-//!                  a failure: the record as it was; an undo that failed, too: it stays not done
+//!                  on failure: the previous record; if the undo failed too: it stays not done
 //! recover: release what is not done
 //! ```
 //!
@@ -42,50 +42,51 @@ mod group;
 mod onlooker;
 mod recover;
 
-/// What came of a device.
+/// The result for a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BindOutcome {
-    /// It is bound now.
+    /// It was bound.
     Bound,
-    /// It is given back now.
+    /// It was released.
     Released,
-    /// Nothing was written: it was so already.
+    /// Nothing was written: it had the wanted state.
     AlreadySo,
-    /// Nothing was written: this is what would be.
+    /// Nothing was written: a dry run.
     Planned,
 }
 
-/// What is said of a bind or release.
+/// The reply to a bind or release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Answer {
     /// The device.
     pub device: PciAddress,
-    /// The driver it is on, or would be on.
+    /// The driver it is, or would be, bound to.
     pub driver: Option<DriverName>,
-    /// What came of it.
+    /// The result.
     pub outcome: BindOutcome,
     /// The module that is loaded first.
     pub module: Option<String>,
     /// The writes in order, each as `path <- value`.
     pub writes: Vec<String>,
-    /// What a dry run found to stand against them, as sentences; of a release, why the device is not on the driver that
-    /// it had before.
+    /// The obstacles that a dry run found, as messages; for a release, why the device is not bound to its previous
+    /// driver.
     pub against: Vec<String>,
 }
 
-/// What somebody who binds by hand wants, and allows.
+/// The options of an administrator's bind.
 #[derive(Clone, Debug, Default)]
 pub struct BindOptions {
     /// The driver; by default the one that the device's recipe names.
     pub driver: Option<DriverName>,
-    /// What the host uses of the device's IOMMU group may be taken along.
+    /// Functions of the device's IOMMU group that the host uses may be bound, too.
     pub allow_group: bool,
-    /// Services that are known to hold GPUs, or that the configuration names, may be stopped while they hold it.
+    /// Services that are known to hold GPUs, or that the configuration names, may be stopped while they hold the
+    /// device.
     pub stop_services: bool,
 }
 
-/// A bind as it would go.
+/// A planned bind.
 struct Way {
     owner: Owner,
     rebind: Rebind,
@@ -98,8 +99,8 @@ impl Assigner {
     /// Binds a device outside of any guest; by default to the driver that its recipe names.
     ///
     /// # Errors
-    /// A refusal while a guest has the device; a failure leaves it as it was before unless its code
-    /// says otherwise.
+    /// A refusal while a guest has the device; after a failure its previous state is restored unless the code says
+    /// otherwise.
     pub fn bind_manually(
         &self,
         device: PciAddress,
@@ -108,10 +109,10 @@ impl Assigner {
         self.bind_from_holders(Owner::Admin, device, driver, &[])
     }
 
-    /// The same, for its reservation.
+    /// Like [`bind_manually`](Self::bind_manually), for a reservation.
     ///
     /// # Errors
-    /// As [`bind_manually`](Self::bind_by_hand).
+    /// As [`bind_manually`](Self::bind_manually).
     pub fn bind_reserved(
         &self,
         device: PciAddress,
@@ -120,8 +121,8 @@ impl Assigner {
         self.bind_from_holders(Owner::Reservation, device, driver, &[])
     }
 
-    /// The same, where services of `allowed` are stopped first when they hold the device; they are started again when
-    /// it is released, or is not bound after all.
+    /// Like [`bind_manually`](Self::bind_manually), and first stops the services of `allowed` that hold the device;
+    /// they start again when it is released, or if the bind fails.
     fn bind_from_holders(
         &self,
         owner: Owner,
@@ -159,10 +160,10 @@ impl Assigner {
         Ok(answer)
     }
 
-    /// The writes that [`bind_manually`](Self::bind_by_hand) would make, and what stands against them. Touches nothing.
+    /// The writes that [`bind_manually`](Self::bind_manually) would make, and the obstacles. Changes nothing.
     ///
     /// # Errors
-    /// When a guest has the device, or it cannot be read.
+    /// A guest has the device, or it cannot be read.
     pub fn plan_manual_bind(
         &self,
         device: PciAddress,
@@ -193,7 +194,7 @@ impl Assigner {
         Ok(Answer { against, ..answer })
     }
 
-    /// What stands against a bind, or against a guest that then gets the device.
+    /// The obstacles against a bind, or against a guest that then gets the device.
     fn against_manual_bind(
         &self,
         device: PciAddress,
@@ -205,11 +206,10 @@ impl Assigner {
         Ok(found.iter().map(ToString::to_string).collect())
     }
 
-    /// Gives a device back that was bound outside of any guest.
+    /// Releases a device that was bound outside of any guest.
     ///
     /// # Errors
-    /// A refusal while a guest has the device; on a failure it stays recorded, so that this can be
-    /// called again.
+    /// A refusal while a guest has the device; after a failure it stays recorded, so that the caller can retry.
     pub fn release_manually(&self, device: PciAddress) -> Result<Answer, AssignError> {
         let released = self.release_locked(device);
         self.start_services();
@@ -242,7 +242,7 @@ impl Assigner {
     /// The id of a device that could be bound.
     ///
     /// # Errors
-    /// A refusal when it is not there, or no driver is known for it.
+    /// A refusal if the device does not exist, or no driver is known for it.
     pub fn reservable(
         &self,
         device: PciAddress,
@@ -254,7 +254,7 @@ impl Assigner {
         Ok(found.ok_or_else(|| missing(device))?.id)
     }
 
-    /// The device's lock, once VFIO is not being asked about it: whoever asks holds it for a moment.
+    /// The device's lock, after a region query has ended: the query holds it for a moment.
     fn lock_for_admin(&self, device: PciAddress) -> Result<DeviceLock, AssignError> {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let is_asked = |asked: &mut BTreeSet<PciAddress>| asked.contains(&device);
@@ -263,14 +263,14 @@ impl Assigner {
         self.lock(device)
     }
 
-    /// Keeps everybody else from the device, this process and others.
+    /// Locks the device against other threads and processes.
     pub(super) fn lock(&self, device: PciAddress) -> Result<DeviceLock, AssignError> {
         self.records
             .lock(device)?
             .ok_or_else(|| error::busy(device))
     }
 
-    /// The driver that a device is to be bound to: `driver`, or what its recipe names.
+    /// The wanted driver of a device: `driver`, or the one that its recipe names.
     fn wanted(
         &self,
         device: PciAddress,
@@ -302,7 +302,7 @@ impl Assigner {
         })
     }
 
-    /// Binds; returns the record, by which [`cancel`](Self::cancel) takes the bind back.
+    /// Binds; returns the record with which [`cancel`](Self::cancel) undoes the bind.
     fn take(&self, way: &Way) -> Result<assignment::Record, AssignError> {
         let Rebind { device, to } = &way.rebind;
         let old = way.old.as_ref().map(|manual| &manual.record);
@@ -332,7 +332,7 @@ impl Assigner {
         }
     }
 
-    /// Takes a bind back; a device that is not as the bind found it stays recorded for `recover`.
+    /// Undoes a bind; a device that cannot be restored stays recorded for `recover`.
     fn cancel(&self, way: &Way, record: &assignment::Record) -> Result<(), AssignError> {
         let device = way.rebind.device;
         let step = next(Some(record), &Event::Cancelled);
@@ -347,7 +347,7 @@ impl Assigner {
         Ok(())
     }
 
-    /// Writes what stands on record from now on; called before what it announces is done.
+    /// Writes the new record; called before the change that it announces.
     fn note_record(
         &self,
         device: PciAddress,
@@ -360,11 +360,11 @@ impl Assigner {
             record: record.clone(),
         });
         let noted = self.records.set_manual(device, manual);
-        // The file may say what was not to stand there: no caller knows of it, so it is looked at again.
+        // The file may contain a record that should not exist: no caller knows of it, so the agent retries.
         noted.inspect_err(|_| self.again.something())
     }
 
-    /// Writes what a change has left, and has it tried again where that is due.
+    /// Writes the final record of a change, and schedules a retry if one is due.
     fn end(
         &self,
         device: PciAddress,
@@ -377,8 +377,8 @@ impl Assigner {
         self.note_record(device, leader, step.record.as_ref())
     }
 
-    /// Puts a device back that an earlier change was cut off at, or hung: a write of it may still be under way, and a
-    /// driver link that shows meanwhile says nothing.
+    /// Restores a device whose earlier change was interrupted, or hung: its write may still be in progress, and the
+    /// driver link is unreliable meanwhile.
     fn settle_manual(&self, device: PciAddress) -> Result<(), AssignError> {
         self.refuse_held(device)?;
         match self.records.manual(device)? {
@@ -390,7 +390,7 @@ impl Assigner {
         }
     }
 
-    /// Restores a device by an event; says, too, why it is not on the driver that it had before.
+    /// Restores a device by an event; also returns why it is not bound to its previous driver.
     fn restore(
         &self,
         noted: &Manual,

@@ -1,14 +1,14 @@
-//! Gives a domain its devices and takes them back: what libvirt's hook asks for.
+//! Assigns devices to a domain and releases them, as libvirt's hook requests.
 //!
 //! ```text
 //! prepare: verify -> claim: record 'binding' -> devices are free -> bind all -> record 'bound'
-//!                                     a failure: put all back -> drop the record
-//! release: nobody holds the device -> record 'releasing' -> give all back -> drop the record
-//! start of the agent: 'binding', 'degraded' -> put back; 'releasing' -> give back;
-//!                     'bound' -> stays while libvirt says that the guest runs, else give back
+//!                                     on failure: restore all -> drop the record
+//! release: no process holds the device -> record 'releasing' -> release all -> drop the record
+//! start of the agent: 'binding', 'degraded' -> restore; 'releasing' -> release;
+//!                     'bound' -> keep while libvirt reports the guest as running, else release
 //! ```
 //!
-//! Must never ask libvirt, directly or through anything that waits for it.
+//! Must never call libvirt, directly or through code that waits for it: libvirt waits for its hook.
 
 mod again;
 mod ask;
@@ -63,32 +63,32 @@ pub use returning::Unwilling;
 pub struct Assigner {
     kernel: Arc<SharedKernel>,
     context: Arc<Context>,
-    /// Who has which device.
+    /// The domains and their devices.
     records: Records,
-    /// What is being done outside of any guest.
+    /// Devices that are being changed outside of any guest.
     at_work: Mutex<BTreeMap<PciAddress, Condition>>,
     locks: Locks,
-    /// Held while the records are searched and a claim is written, never longer; the devices that are
-    /// being asked for their regions, which cannot be claimed meanwhile.
+    /// Held while the records are searched and a claim is written, never longer. Contains the devices whose regions are
+    /// being queried; they cannot be claimed meanwhile.
     claims: Mutex<BTreeSet<PciAddress>>,
-    /// A device has been asked.
+    /// Notified when a region query has ended.
     asked: Condvar,
-    /// Domains with a device from before the agent started, or with devices that could not be given
-    /// back, of which nothing was heard since.
+    /// Domains with a device from before the agent started, or with devices that could not be released, without an
+    /// event since.
     orphans: Mutex<Orphans>,
-    /// What could not be given back.
+    /// Releases to retry.
     again: Again,
-    /// What is to be said of devices that are given back, until they are bound again.
+    /// Notes about released devices, until they are bound again.
     notes: Mutex<BTreeMap<PciAddress, Refusal>>,
     services: Arc<dyn Services>,
-    /// Read while devices are bound, written while services are started.
+    /// Read-locked while devices are bound, write-locked while services are started.
     binding: RwLock<()>,
     /// How long a QEMU that libvirt has ended may still hold its device files.
     let_go: Duration,
 }
 
 impl Assigner {
-    /// An assigner that goes on where the records stand.
+    /// An assigner that continues from the records.
     #[must_use]
     pub fn new(kernel: Arc<SharedKernel>, context: Arc<Context>, records: Records) -> Self {
         let orphans = Mutex::new(Orphans::of(&records));
@@ -109,16 +109,16 @@ impl Assigner {
         }
     }
 
-    /// The same, that stops and starts services through `services`; otherwise none is touched.
+    /// Stops and starts services through `services`; without this call it touches none.
     #[must_use]
     pub fn with_services(self, services: Arc<dyn Services>) -> Self {
         Self { services, ..self }
     }
 
-    /// Before libvirt touches anything: checks the definition and binds its devices.
+    /// Before libvirt's own device work: checks the definition and binds its devices.
     ///
     /// # Errors
-    /// The start must not go on; the devices are as they were before.
+    /// The start must be refused; the devices' previous state was restored.
     pub fn prepare(&self, definition: &Definition) -> Result<(), AssignError> {
         let host_view = self.context.look();
         let given = definition.domain();
@@ -135,7 +135,7 @@ impl Assigner {
             host_view.host().map_err(AssignError::Refused)?,
             &plan.devices,
         )?;
-        // A module may take its time to load: no other operation on the domain waits for that.
+        // A module may take long to load: no other operation on the domain waits for that.
         self.resolve(&plan.devices)?;
         let bind = || {
             self.restore_incomplete(&domain.uuid)?;
@@ -149,7 +149,7 @@ impl Assigner {
         self.locks.with(&domain.uuid, || self.undisturbed(bind))
     }
 
-    /// After libvirt's own device work: each device must be on its planned driver.
+    /// After libvirt's own device work: each device must be bound to its planned driver.
     ///
     /// # Errors
     /// Names the first device that is not.
@@ -173,11 +173,10 @@ impl Assigner {
         Ok(())
     }
 
-    /// After QEMU is gone: gives the domain's devices back.
+    /// After QEMU has ended: releases the domain's devices.
     ///
     /// # Errors
-    /// Names the devices that could not be given back; they stay journalled, so that this can be
-    /// called again.
+    /// Names the devices that could not be released; they stay journalled, so that the caller can retry.
     pub fn release(&self, domain: &DomainUuid) -> Result<(), AssignError> {
         let released = self.locks.with(domain, || {
             self.heard_of(domain);
@@ -187,7 +186,7 @@ impl Assigner {
         released
     }
 
-    /// What domains hold, by the records.
+    /// The devices of domains, by the records.
     #[must_use]
     pub fn held(&self) -> Vec<(DomainRef, Entry)> {
         self.records.entries()
@@ -217,7 +216,7 @@ impl Assigner {
         })
     }
 
-    /// Journals what is left of a bind that did not come about; the first reason counts.
+    /// Journals what is left of a failed bind; the first error counts.
     fn step_back(
         &self,
         domain: &DomainRef,
@@ -235,7 +234,7 @@ impl Assigner {
         reason
     }
 
-    /// Writes what is left of an entry, or removes it when nothing is.
+    /// Writes what is left of an entry, or removes it if nothing is left.
     fn keep(&self, domain: &DomainRef, left: Vec<Held>) -> Result<(), AssignError> {
         if !left.is_empty() {
             self.left_over(&domain.uuid);
@@ -260,7 +259,7 @@ impl Assigner {
         }
     }
 
-    /// A device that is gone is free; of one that cannot be looked at nothing is known.
+    /// A removed device is free; a device that cannot be read is not known to be free.
     fn is_free(&self, held: &Held) -> bool {
         match self.kernel.vfio_users(held.address) {
             Ok(users) => users.is_empty(),
@@ -268,14 +267,14 @@ impl Assigner {
         }
     }
 
-    /// Why not all is known of what is bound; then no device can be called free.
+    /// Why not all bound devices are known; then no device can be called free.
     #[must_use]
     pub fn unread(&self) -> Option<RecordError> {
         self.records.survey().unread
     }
 }
 
-/// A device that has fallen off its bus would take a driver with it.
+/// A bind would block on a device that has fallen off its bus.
 fn answering(host: &Host, devices: &[Planned]) -> Result<(), AssignError> {
     let config = |address| host.devices.get(&address).map(|device| &device.config);
     let dead = Config::Unreadable(ConfigError::AllOnes);
@@ -286,14 +285,14 @@ fn answering(host: &Host, devices: &[Planned]) -> Result<(), AssignError> {
     }
 }
 
-/// In address order, as an entry has them.
+/// Sorted by address, as in an entry.
 fn sorted(devices: impl Iterator<Item = Held>) -> Vec<Held> {
     let mut devices: Vec<Held> = devices.collect();
     devices.sort_by_key(|held| held.address);
     devices
 }
 
-/// A definition that a rewrite would mend is incomplete, any other that fails is refused.
+/// A definition that a rewrite would complete is incomplete; any other that fails is refused.
 fn verify(host_view: &HostView<'_>, definition: &Definition) -> Result<Plan, AssignError> {
     host_view
         .verify(definition)
@@ -303,10 +302,10 @@ fn verify(host_view: &HostView<'_>, definition: &Definition) -> Result<Plan, Ass
         })
 }
 
-/// The names of a domain.
+/// The name and UUID of a domain.
 ///
 /// # Errors
-/// When it has no UUID; libvirt's always has one.
+/// It has no UUID; libvirt's domains always have one.
 pub fn reference(domain: &Domain) -> Result<DomainRef, AssignError> {
     let no_uuid = || {
         let reason = "the domain has no UUID";

@@ -1,6 +1,7 @@
-//! Domains that have an entry of which nothing was heard: left by an agent that ended, or by a release that failed.
+//! Domains that have an entry and no event since: left by an agent that ended, or by a failed release.
 //!
-//! While a record cannot be read, its domain may be one of them: so the list is made again until all could be read.
+//! While a record cannot be read, its domain may be one of them, so the list is built again until all records could be
+//! read.
 
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -15,12 +16,12 @@ use domain::DomainUuid;
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     domains: BTreeSet<DomainUuid>,
-    /// Not all records could be read yet; the domains that were heard of since the agent started.
+    /// Set while not all records could be read; contains the domains with an event since the agent started.
     unlisted: Option<BTreeSet<DomainUuid>>,
 }
 
 impl Orphans {
-    /// Those that the records name.
+    /// The domains that the records name.
     pub(super) fn of(records: &Records) -> Self {
         let mut orphans = Self {
             domains: BTreeSet::new(),
@@ -30,7 +31,7 @@ impl Orphans {
         orphans
     }
 
-    /// Lists the records, if that has not been possible yet.
+    /// Reads the records, if that was not possible before.
     fn list(&mut self, records: &Records) {
         let Some(heard) = &self.unlisted else {
             return;
@@ -48,12 +49,12 @@ impl Orphans {
         self.domains.contains(domain)
     }
 
-    /// Adds a domain; true when it was not among them.
+    /// Adds a domain; true if it was not in the list.
     pub(super) fn insert(&mut self, domain: &DomainUuid) -> bool {
         self.domains.insert(domain.clone())
     }
 
-    /// Takes a domain off; true when it was, or may have been, among them.
+    /// Removes a domain; true if it was, or may have been, in the list.
     fn remove(&mut self, domain: &DomainUuid) -> bool {
         let unheard = self.unlisted.as_mut();
         let unheard = unheard.is_some_and(|heard| heard.insert(domain.clone()));
@@ -62,17 +63,17 @@ impl Orphans {
 }
 
 impl Assigner {
-    /// Puts the domain on the list of those whose devices are still to be given back.
+    /// Adds the domain to those whose devices must still be released.
     pub(super) fn left_over(&self, domain: &DomainUuid) {
         self.orphans().insert(domain);
     }
 
-    /// Takes the domain off the list of those nothing was heard of; true when it was on it.
+    /// Removes the domain from the list after an event; true if it was in the list.
     pub(super) fn heard_of(&self, domain: &DomainUuid) -> bool {
         self.orphans().remove(domain)
     }
 
-    /// The domains of which nothing was heard.
+    /// The domains without an event.
     pub(super) fn unheard(&self) -> BTreeSet<DomainUuid> {
         let mut orphans = self.orphans();
         orphans.list(&self.records);
@@ -82,7 +83,7 @@ impl Assigner {
         orphans.domains.clone()
     }
 
-    /// Whether all domains with an entry from before are known.
+    /// Whether all domains with an earlier entry are known.
     pub(super) fn has_listed(&self) -> bool {
         self.orphans().unlisted.is_none()
     }

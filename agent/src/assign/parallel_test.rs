@@ -1,4 +1,4 @@
-//! The devices of a domain are bound and put back at once: each waits for its link and memory up to 30 s.
+//! The devices of a domain are bound and restored in parallel: each waits up to 30 s for its link and memory.
 
 use std::sync::{Barrier, Condvar};
 
@@ -13,19 +13,19 @@ use super::*;
 use crate::fixture::{GPU, VARIANT, address, as_the_model, context, definition, driver, guest};
 use settings::config::Config;
 
-/// Longer than any machine needs to start four threads; only a fault waits for it.
+/// Longer than any machine needs to start four threads; only a failure waits for it.
 const GIVE_UP: Duration = Duration::from_secs(20);
 
-/// A kernel where the probe of a driver ends only when it has begun on all devices of a domain.
+/// A kernel on which the probe of a driver ends only after it has begun on all devices of a domain.
 struct Rendezvous {
     model: Model,
     probed: DriverName,
     devices: usize,
-    /// A device that the VFIO driver does not take; the others do not wait for it.
+    /// A device that the VFIO driver does not accept; the others do not wait for it.
     failing: Option<PciAddress>,
     arrived: Mutex<usize>,
     all: Condvar,
-    /// Where a module waits: once when it begins to load, once before it has.
+    /// Where a module waits: when it begins to load, and before it has loaded.
     loading: Option<[Barrier; 2]>,
 }
 
@@ -99,7 +99,7 @@ fn four_devices_are_probed_at_once() {
     }
 }
 
-/// Four GPUs that come from the host's driver, to see them go back to it.
+/// Four GPUs bound to the host's driver, to check that it is restored.
 const BUSY: &[Line] = &[
     ("0009:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT),
     ("0019:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT),

@@ -1,8 +1,8 @@
-//! The drivers that a device may be bound to by somebody's word: whoever may bind must not have any module loaded.
+//! The drivers that a caller may name for a device: the permission to bind does not include loading any module.
 //!
-//! An override makes every driver probe every device, and loading a module runs it. So a driver that a caller or a
-//! reservation names must be vfio-pci, be named by a recipe or the configuration, be listed for the device by the
-//! kernel's modules, or be the one that the device is or was on. Decided before a module is loaded.
+//! An override makes every driver probe every device, and loading a module runs its code. So a driver that a caller or
+//! a reservation names must be vfio-pci, be named by a recipe or the configuration, be listed for the device by the
+//! kernel's modules, or be its current or previous driver. Checked before a module is loaded.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -12,14 +12,14 @@ use super::{AssignError, Assigner, error};
 use crate::context::Rules;
 use settings::config::Release;
 
-/// The driver that takes every device and does nothing to it.
+/// The driver that accepts every device and does nothing to it.
 const PLAIN: &str = "vfio_pci";
 
 impl Assigner {
-    /// Passes for a driver that the device may be bound to.
+    /// Checks that the device may be bound to a driver.
     ///
     /// # Errors
-    /// A refusal for any other; a failure when that cannot be known.
+    /// A refusal for any other driver; a failure if that is unknown.
     pub(super) fn permit(
         &self,
         rules: &Rules,
@@ -36,7 +36,7 @@ impl Assigner {
         }
     }
 
-    /// Whether the device is on the driver, or was before we bound it.
+    /// Whether the device is bound to the driver, or was before variantd bound it.
     fn has_had(&self, device: PciAddress, driver: &DriverName) -> Result<bool, AssignError> {
         let unreadable = |errno| RebindError::Unreadable { device, errno };
         let now = self.kernel.driver(device).map_err(unreadable)?;

@@ -1,4 +1,4 @@
-//! Running guests and left-over entries that the agent finds when it, or libvirt, starts again.
+//! Handles running guests and left-over entries when the agent, or libvirt, starts again.
 
 use tracing::{info, warn};
 
@@ -9,10 +9,10 @@ use crate::record::{Entry, Held};
 use domain::{Domain, DomainUuid};
 
 impl Assigner {
-    /// libvirt found the guest running after its own restart, or we did after ours.
+    /// Adopts a guest that was running when libvirt, or the agent, restarted.
     ///
     /// # Errors
-    /// When the entry cannot be written.
+    /// The entry cannot be written.
     pub fn adopt(&self, running: &Domain) -> Result<(), AssignError> {
         let domain = reference(running)?;
         self.locks.with(&domain.uuid, || {
@@ -26,8 +26,8 @@ impl Assigner {
         })
     }
 
-    /// Ends what the agent had begun when it stopped, by the records alone: a bind goes back, since no
-    /// guest runs before it is done; a release is finished. Called before libvirt is heard.
+    /// Finishes what an earlier agent had begun, by the records alone: a bind is undone, because no guest runs before
+    /// it is done; a release is finished. Called before the first event of libvirt.
     pub fn resume(&self) {
         self.unheard();
         let survey = self.records.survey();
@@ -42,8 +42,8 @@ impl Assigner {
         self.start_services();
     }
 
-    /// A start may come before [`resume`](Self::resume) does. What is half-way is then put back first: a write of the
-    /// agent that has died may still be under way, and a driver link that it shows says nothing.
+    /// A start may come before [`resume`](Self::resume). It then restores interrupted changes first: a write of the
+    /// earlier agent may still be in progress, and the driver link is unreliable meanwhile.
     pub(super) fn restore_incomplete(&self, domain: &DomainUuid) -> Result<(), AssignError> {
         if !self.heard_of(domain) {
             return Ok(());
@@ -65,7 +65,7 @@ impl Assigner {
             warn!("'{device}' of '{domain}' was left {state:?}: it is given back");
         }
         let result = self.locks.with(&domain.uuid, || {
-            // Otherwise a hook has come first, and the entry is of its making.
+            // Otherwise a hook call came first and made the entry.
             let unheard = self.orphans().contains(&domain.uuid);
             match unheard {
                 true => {
@@ -80,7 +80,7 @@ impl Assigner {
         }
     }
 
-    /// Gives back what domains held before the agent started and that are not `running` now.
+    /// Releases what domains held before the agent started and that are not `running` at present.
     pub fn recover(&self, running: &[DomainUuid]) {
         for domain in self.unheard() {
             if running.contains(&domain) {
@@ -94,9 +94,9 @@ impl Assigner {
         self.start_services();
     }
 
-    /// Gives back what a domain holds of whose end no hook has told, as when the agent could not be reached. `is_active`,
-    /// libvirt's word, is asked for after what is held was seen: a start that comes behind that is heard of, and one that is under
-    /// way is active (libvirt 9.0, qemuProcessInit: its id is there before the hook is called).
+    /// Releases what a domain holds if no hook call reported its end, for example because the agent could not be
+    /// reached. Calls `is_active`, libvirt's answer, after reading what is held: a later start causes an event, and a
+    /// start in progress counts as active (libvirt 9.0, qemuProcessInit: its id exists before the hook is called).
     ///
     /// # Errors
     /// Those of `is_active`.
@@ -123,8 +123,7 @@ impl Assigner {
         Ok(())
     }
 
-    /// Gives back what a domain holds, if nothing was heard of it since it failed to, or since the
-    /// agent started.
+    /// Releases what a domain holds, if there was no event since its release failed, or since the agent started.
     ///
     /// # Errors
     /// As [`release`](Self::release).

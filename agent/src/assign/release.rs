@@ -1,4 +1,4 @@
-//! Where a device goes when its domain has ended, and the way there.
+//! The state of a device after its domain has ended, and how it gets there.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -14,13 +14,13 @@ use domain::refusal::Refusal;
 use domain::{Domain, DomainUuid};
 use settings::config::Release;
 
-/// The state that the policy wants for a device; `None` where it stays as it is.
+/// The state that the policy requires for a device; `None` if it stays as it is.
 ///
-/// What was found in a running guest stays. What a guest never had goes back to what it was: the
-/// policy is about guests that have run. Where the policy's driver cannot be had, that is where it goes, too.
+/// A device that was found in a running guest stays. A device that a guest never had is restored to its previous state:
+/// the policy is for guests that have run. The previous state also applies if the policy's driver does not exist.
 ///
 /// # Errors
-/// When that cannot be seen, or the policy's driver is still being loaded.
+/// The state cannot be read, or the policy's driver is still being loaded.
 pub(super) fn goal(
     kernel: &SharedKernel,
     held: &Held,
@@ -46,7 +46,7 @@ pub(super) fn goal(
     }
 }
 
-/// A device on the policy's driver; `None` where no module of this kernel has it.
+/// A device on the policy's driver; `None` if no module of this kernel contains it.
 fn policys(
     kernel: &SharedKernel,
     device: PciAddress,
@@ -67,14 +67,14 @@ fn policys(
 }
 
 impl Assigner {
-    /// Gives all devices of a domain back.
+    /// Releases all devices of a domain.
     pub(super) fn release_devices(&self, domain: &DomainUuid) -> Result<(), AssignError> {
         self.release_those(domain, |_| true, &Event::Released, Unwilling::Kept)?;
         Ok(())
     }
 
-    /// Gives those devices of a domain back that are `due` by an event; the entry keeps what is left, and that is tried again.
-    /// Returns what is to be said of those that are not on the driver they had before.
+    /// Releases those devices of a domain that are `due` by an event; the entry keeps the rest, which is retried.
+    /// Returns notes about devices that are not bound to their previous driver.
     pub(super) fn release_those(
         &self,
         domain: &DomainUuid,
@@ -124,13 +124,13 @@ impl Assigner {
         }
     }
 
-    /// A device has left a guest that goes on: gives back what the guest's live XML no longer has.
+    /// A device has left a running guest: releases the devices that the guest's live XML no longer has.
     ///
-    /// A VFIO group is given as a whole, so a device stays while the guest has another one of its group. It also stays
-    /// while somebody holds it: the guest may have it again.
+    /// A VFIO group is assigned as a whole, so a device stays while the guest has another one of its group. It also
+    /// stays while a process holds it: the guest may have it again.
     ///
     /// # Errors
-    /// Names the device that could not be given back; it stays journalled.
+    /// Names the device that could not be released; it stays journalled.
     pub fn release_departed(&self, live: &Domain) -> Result<(), AssignError> {
         let domain = reference(live)?.uuid;
         let given: Vec<PciAddress> = live.sources().collect();
@@ -157,8 +157,8 @@ impl Assigner {
         })
     }
 
-    /// Journals that devices are about to be given back. Where that fails they are given back all
-    /// the same: the entry that stands says no less, only that libvirt is to be asked first.
+    /// Journals that devices are about to be released. If that fails they are released anyway: the earlier entry only
+    /// means that libvirt is asked first.
     fn intend(&self, domain: &DomainRef, begun: &[Begun], others: &[Held]) {
         let begun = begun.iter().filter_map(|begun| begun.held.clone());
         let all = sorted(begun.chain(others.iter().cloned()));

@@ -1,11 +1,11 @@
-//! The way of one device back to what it had before, and what comes of it where that cannot be had any more.
+//! Restores the previous state of one device, and handles a previous driver that no longer exists.
 //!
 //! ```text
-//! the driver before takes it ---------------------------------> as before
-//! it is not registered, and has no module that loads ----------> no driver, override cleared, warned
-//! it is there and refuses the device: tried again by itself ---> as before, once it takes it
-//!                                     asked for by `recover` --> no driver, override cleared, warned
-//! the device is gone ------------------------------------------> nothing to do
+//! the previous driver accepts it -----------------------------> previous state
+//! it is not registered, and has no module that loads ----------> no driver, override cleared, warning
+//! it exists and refuses the device: retried automatically ----> previous state, once it accepts
+//!                                    on `recover` ------------> no driver, override cleared, warning
+//! the device was removed --------------------------------------> nothing to do
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,33 +19,33 @@ use super::{Assigner, SharedKernel, error};
 use crate::journald;
 use domain::refusal::Refusal;
 
-/// What becomes of a device that the driver before is there for and does not take.
+/// The handling of a device that its previous driver refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unwilling {
-    /// It stays on record, and is tried again.
+    /// It stays recorded, and is retried.
     Kept,
-    /// It ends on no driver: an administrator asked for a state that guests can start from.
+    /// It ends without a driver: an administrator requested a state from which guests can start.
     Freed,
 }
 
-/// How a device is brought back.
+/// How a device is restored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Return {
-    /// No write of an earlier change may be under way afterwards.
+    /// Waits until no write of an earlier change is in progress.
     pub(super) certain: bool,
     pub(super) unwilling: Unwilling,
 }
 
-/// Where a device is now.
+/// The state of a device after a restore.
 #[derive(Debug)]
 pub(super) struct Returned {
     pub(super) outcome: Outcome,
     pub(super) to: Before,
-    /// Why it is not on the driver that it had before.
+    /// Why it is not bound to its previous driver.
     pub(super) note: Option<Refusal>,
 }
 
-/// Brings a device to a state, or to no driver where that state's driver cannot be had.
+/// Restores a device to a state, or to no driver if that state's driver does not exist.
 pub(super) fn bring_back(
     kernel: &SharedKernel,
     device: PciAddress,
@@ -75,13 +75,13 @@ pub(super) fn bring_back(
 }
 
 impl Assigner {
-    /// Why a device that nobody has is not on the driver that it had before.
+    /// Why a free device is not bound to its previous driver.
     #[must_use]
     pub fn note(&self, device: PciAddress) -> Option<String> {
         self.notes().get(&device).map(ToString::to_string)
     }
 
-    /// From now on that is said of a device; nothing, where it has been claimed.
+    /// Sets the note about a device; removes it if the device was claimed.
     pub(super) fn set_note(&self, device: PciAddress, note: Option<&Refusal>) {
         match note {
             Some(note) => drop(self.notes().insert(device, note.clone())),

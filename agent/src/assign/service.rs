@@ -1,11 +1,11 @@
-//! Stops the services that hold a device, and starts them again when nobody has the device any more.
+//! Stops the services that hold a device, and starts them again when the device is free.
 //!
 //! ```text
-//! held by a service that may be stopped -> record -> stop -> look again who holds it -> bind
-//! device given back, or not bound after all, or agent started -> start -> drop the record
+//! held by a service that may be stopped -> record -> stop -> read the holders again -> bind
+//! device released, or not bound after all, or agent started -> start -> drop the record
 //! ```
 //!
-//! Only what a record names is started, and only what the configuration or the caller allows is stopped.
+//! Starts only services that a record names, and stops only services that the configuration or the caller allows.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -21,7 +21,7 @@ use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
 
 impl Assigner {
-    /// Does `work`, which may bind; no service that was stopped is started before it has ended.
+    /// Runs `work`, which may bind; no stopped service is started before it has ended.
     pub(super) fn undisturbed<T>(&self, work: impl FnOnce() -> T) -> T {
         let turn = self.binding.read().unwrap_or_else(PoisonError::into_inner);
         let done = work();
@@ -30,10 +30,10 @@ impl Assigner {
         done
     }
 
-    /// Stops those of `allowed` that hold a device which is to be taken from its driver for `driver`.
+    /// Stops those of `allowed` that hold a device which is about to be bound to `driver`.
     ///
     /// # Errors
-    /// When one does not end, or another unit would end with it; what was stopped is on record.
+    /// A service does not end, or another unit would end with it; stopped services are recorded.
     pub(super) fn stop_services(
         &self,
         device: PciAddress,
@@ -56,7 +56,7 @@ impl Assigner {
         Ok(())
     }
 
-    /// Starts every service again whose devices nobody has any more. Where a bind is under way, its end does that.
+    /// Starts every service again whose devices are free. If a bind is in progress, its end does that.
     pub(super) fn start_services(&self) {
         let Ok(_turn) = self.binding.try_write() else {
             return;
@@ -130,7 +130,7 @@ impl Assigner {
         Ok(now.is_some() && now == wanted.map_err(unreadable)?)
     }
 
-    /// True while a guest has the device, or it is bound outside of any.
+    /// True while a guest has the device, or it is bound outside of any guest.
     fn is_taken(&self, device: PciAddress) -> bool {
         let manual = self.records.manual(device);
         let by_guest = self.records.holder(device, None);

@@ -16,14 +16,14 @@ use settings::config::Config;
 const DAEMON: &str = "nvidia-persistenced.service";
 const MONITOR: &str = "nvidia-dcgm.service";
 
-/// Units that hold the GPU while they run; those that `needs` names go with the unit.
+/// Units that hold the GPU while they run; those in `needs` stop with the unit.
 struct Units {
     kernel: Arc<Model>,
     running: Mutex<BTreeSet<String>>,
     needs: BTreeMap<String, Vec<String>>,
-    /// The manager cannot be asked to start one.
+    /// The manager does not answer start requests.
     silent: AtomicBool,
-    /// It does not end when it is told to.
+    /// A unit that does not end when it is stopped.
     stubborn: Option<&'static str>,
     done: Mutex<Vec<String>>,
 }

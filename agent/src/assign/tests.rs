@@ -1,4 +1,4 @@
-//! Assigning on a modelled kernel.
+//! Assignments on a modelled kernel.
 
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
@@ -277,7 +277,7 @@ fn a_start_after_a_missed_release_keeps_its_devices() {
     let asked = scene.assigner.release_unheard(&uuid(), unknown);
     asked.expect_err("nobody knows");
     assert_eq!(scene.driver().as_deref(), Some(VARIANT));
-    // libvirt says that the guest has ended, and in this moment it is started anew.
+    // libvirt reports that the guest has ended, and it is started again at this moment.
     let ended = || {
         scene.assigner.prepare(&scene.complete()).expect("start");
         Ok::<_, ()>(false)
@@ -308,7 +308,7 @@ fn a_start_right_after_a_crash_waits_for_the_write_that_is_under_way() {
     let agent = scene.restarted();
     scene.kernel.fail_write(1, Errno::ETIMEDOUT);
     let error = agent.prepare(&scene.complete()).expect_err("under way");
-    assert!(error.to_string().contains("under way"), "{error}");
+    assert!(error.to_string().contains("in progress"), "{error}");
     assert!(error.to_string().contains("VD-BND-031"), "{error}");
     agent.recover(&[]);
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
@@ -459,7 +459,7 @@ fn a_module_that_is_not_loaded_in_time_refuses_a_start_and_not_the_next_one() {
     assigner
         .prepare(&scene.complete())
         .expect("the same domain");
-    // The driver before is not registered, and its module does not come: nothing is forgotten.
+    // The previous driver is not registered, and its module does not load: nothing is forgotten.
     scene.kernel.remove_driver(&driver("nvidia"));
     kernel
         .hangs
@@ -503,7 +503,7 @@ fn a_degraded_device_is_put_back_when_somebody_asks() {
         .expect("next start");
 }
 
-/// The GPU's driver shows this of it, and regions are verified.
+/// The GPU's driver reports these regions, and regions are verified.
 fn verified(shown: Result<Regions, RegionError>) -> Scene {
     let (directory, context) = context(Config {
         verify: Verify::Regions,

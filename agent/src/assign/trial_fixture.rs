@@ -1,4 +1,4 @@
-//! A plan on a machine that fails, and the agents that run there one after the other.
+//! A plan on a machine with faults, and the agents that run there in turn.
 
 use kernel_glue::driver::DriverName;
 use kernel_glue::kernel::{Attribute, Kernel};
@@ -11,7 +11,7 @@ use crate::assignment::Phase;
 use crate::fixture::{UUID, VARIANT, address, driver};
 use settings::config::Release;
 
-/// A device of a plan: address, id, the driver before, the override before, the driver wanted.
+/// A device of a plan: address, id, previous driver, previous override, wanted driver.
 pub(super) type Line = (
     &'static str,
     &'static str,
@@ -30,7 +30,7 @@ pub(super) const GPU2: Line = (
     VARIANT,
 );
 pub(super) const GPU3: Line = ("0039:01:00.0", "10de:2342", None, None, VARIANT);
-/// A vGPU build of NVIDIA's driver has it.
+/// A GPU with a vGPU build of NVIDIA's driver.
 pub(super) const GPU4: Line = ("0049:01:00.0", "10de:2342", Some("nvidia"), None, VARIANT);
 pub(super) const AUDIO: Line = (
     "0009:01:00.1",
@@ -52,9 +52,9 @@ pub(super) const TWO: &[Line] = &[GPU0, GPU1];
 pub(super) const FOUR: &[Line] = &[GPU0, GPU1, GPU2, GPU3];
 /// A GPU with the other functions of its card.
 pub(super) const COMPANIONS: &[Line] = &[GPU0, AUDIO, USB];
-/// Two GPUs of one IOMMU group with the function beside them.
+/// Two GPUs of one IOMMU group with their other function.
 pub(super) const GROUP: &[Line] = &[GPU0, GPU2, AUDIO];
-/// A GPU whose driver has an `unbindLock`, with the function beside it.
+/// A GPU whose driver has an `unbindLock`, and its other function.
 pub(super) const LOCKED: &[Line] = &[GPU4, AUDIO];
 pub(super) const PLANS: [&[Line]; 6] = [ONE, TWO, FOUR, COMPANIONS, GROUP, LOCKED];
 
@@ -66,7 +66,7 @@ pub(super) struct Trial {
     pub(super) agent: Assigner,
     pub(super) context: Arc<Context>,
     pub(super) directory: tempfile::TempDir,
-    /// For who reads of a failure.
+    /// Printed if the test fails.
     pub(super) faults: Vec<(usize, Fault)>,
 }
 
@@ -159,7 +159,7 @@ impl Trial {
         })
     }
 
-    /// As libvirt does it: a start that is refused is released.
+    /// As libvirt does: a refused start is followed by a release.
     pub(super) fn start(&self) -> bool {
         let bound = self.bind().is_ok();
         self.check_journalled("after the bind");
@@ -170,7 +170,7 @@ impl Trial {
         bound && !self.life.is_over()
     }
 
-    /// A new agent recovers, again and again while it dies of it.
+    /// Starts agents that recover, until one does not end meanwhile.
     pub(super) fn recover(&mut self, running: &[DomainUuid]) {
         for _ in 0..3 {
             self.life = self.machine.life();
@@ -189,7 +189,7 @@ impl Trial {
         Before::read(&self.machine.model, address(line.0)).expect("state")
     }
 
-    /// By the files: what the agent would be kept from reading is there all the same.
+    /// Reads the files: a fault of the agent's reads does not matter here.
     pub(super) fn journalled(&self, line: &Line) -> Option<Phase> {
         let held = Records::new(self.directory.path().to_owned()).entries();
         let mut devices = held.iter().flat_map(|(_, entry)| &entry.devices);
@@ -202,7 +202,7 @@ impl Trial {
         state.driver == Some(driver(line.4)) && self.journalled(line) == Some(Phase::Bound)
     }
 
-    /// Nothing has been changed that is not journalled, but by the policy.
+    /// Every change is journalled, except by the policy.
     pub(super) fn check_journalled(&self, when: &str) {
         for line in self.plan {
             let state = self.state(line);
@@ -212,7 +212,7 @@ impl Trial {
         }
     }
 
-    /// As it was before, or where the policy says.
+    /// In the previous state, or in the one that the policy requires.
     pub(super) fn is_released(&self, line: &Line) -> bool {
         let state = self.state(line);
         let policy = &self.context.rules().config.release;
@@ -228,7 +228,7 @@ impl Trial {
             }
     }
 
-    /// Each device is fully there and journalled, or fully back and forgotten.
+    /// Each device is bound and journalled, or restored and not journalled.
     pub(super) fn check_settled(&self) {
         for line in self.plan {
             let (state, noted) = (self.state(line), self.journalled(line));
@@ -246,7 +246,7 @@ impl Trial {
         assert_eq!(left, None, "its unbindLock is taken: {faults:?}");
     }
 
-    /// A start; `running` is what libvirt says afterwards whatever the agent said to it.
+    /// A start; `running` is libvirt's later answer, regardless of the agent's.
     pub(super) fn start_and_recover(&mut self, running: bool, stuck_meanwhile: bool) {
         let started = self.start();
         let running = match running || started {
@@ -266,7 +266,7 @@ impl Trial {
         }
     }
 
-    /// A guest that has run ends, and libvirt says so.
+    /// A guest that has run ends, and libvirt reports it.
     pub(super) fn release_and_recover(&mut self) {
         let _ = self.agent.release(&domain().uuid);
         self.check_journalled("after the release");

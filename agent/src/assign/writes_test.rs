@@ -1,6 +1,6 @@
-//! The writes of a guest's start and end on the modelled kernel, by the state that its GPU had before.
+//! The writes of a guest's start and end on the modelled kernel, by the previous state of its GPU.
 //!
-//! `tests/data/writes` has them, and the lab compares the same files with what the real kernel got
+//! `tests/data/writes` has them, and the lab compares the same files with the writes to the real kernel
 //! (`tests/scenario/writes.sh`); `cargo xtask regen writes` writes them.
 
 use std::fs;
@@ -14,7 +14,7 @@ use super::*;
 use crate::fixture::{GPU, UUID, VARIANT, address, context, definition, driver, guest};
 use settings::config::Config;
 
-/// The files' names: the driver before, which the override names, too.
+/// The file names: the previous driver, which the override names, too.
 const BEFORE: [&str; 3] = ["unbound", "pci-stub", "vfio-pci"];
 
 fn kernel(before: &str) -> Arc<Model> {
@@ -32,7 +32,7 @@ fn kernel(before: &str) -> Arc<Model> {
     Arc::new(model)
 }
 
-/// A start and an end, as the files have them.
+/// A start and an end in the form of the files.
 fn start_and_end(before: &str) -> String {
     let (directory, context) = context(Config::default());
     let kernel = kernel(before);

@@ -1,25 +1,25 @@
-//! What the caller does after an event, once the record is written.
+//! The caller's actions after an event, once the record is written.
 
 use super::record::Record;
 
-/// The record from now on, and what is done then.
+/// The new record and the actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// What is written first; `None` when the record ends.
+    /// Written first; `None` if the record ends.
     pub(crate) record: Option<Record>,
     pub(crate) actions: Vec<Action>,
 }
 
-/// One thing to do. None of them waits for libvirt.
+/// One action. None waits for libvirt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Bind the device to the record's target; `Bound` or `NotBound` follows.
     Bind,
-    /// Bring the device to the state that this bind found; `Restored` or `NotRestored` follows.
+    /// Restore the state that this bind found; `Restored` or `NotRestored` follows.
     Undo,
-    /// Bring the device to the state before; `Restored` or `NotRestored` follows.
+    /// Restore the previous state; `Restored` or `NotRestored` follows.
     Restore(Restore),
-    /// Try again later, by `Resumed`.
+    /// Retry later, by `Resumed`.
     Retry,
     /// Refuse the request; nothing changes.
     Refuse(Refused),
@@ -28,9 +28,9 @@ pub(crate) enum Action {
 /// How a device is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Restore {
-    /// A guest has run with it: the configuration's `release` says where it goes.
+    /// A guest has run with it: the configuration's `release` decides its driver.
     pub(crate) by_policy: bool,
-    /// A write of an earlier change may be under way: its end is waited for before the state is read.
+    /// A write of an earlier change may be in progress: wait for its end before reading the state.
     pub(crate) certain: bool,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Restore {
 pub(crate) enum Refused {
     /// A domain has it.
     Taken,
-    /// An earlier change of it was not taken back.
+    /// An earlier change of it was not undone.
     Degraded,
 }
 
@@ -51,12 +51,12 @@ impl Step {
         }
     }
 
-    /// The first thing to do.
+    /// The first action.
     pub(crate) fn action(&self) -> Option<Action> {
         self.actions.first().copied()
     }
 
-    /// How the device is restored, where that is the first thing to do.
+    /// The restore, if that is the first action.
     pub(crate) fn restore(&self) -> Option<Restore> {
         match self.action() {
             Some(Action::Restore(restore)) => Some(restore),

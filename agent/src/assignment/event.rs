@@ -1,37 +1,36 @@
-//! What may happen to a device: requests, results of actions, and starts of the agent.
+//! The events of a device: requests, results of actions, and starts of the agent.
 
 use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
 
 use super::record::{Owner, Phase};
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The device is asked for.
+    /// The device is requested.
     Claim(Claim),
     /// A reserved device appeared, and its override is about to be written; nothing is bound yet.
     Appeared(Claim),
     /// The driver link names the target.
     Bound,
-    /// The target is not bound; the bind has tried to take itself back. `lasting`: without success, or a write of it
-    /// may still have its effect.
+    /// The target is not bound; the bind tried to undo itself. `lasting`: the undo failed, or a write may still have
+    /// its effect.
     NotBound {
-        /// The device is not, or may not stay, as the bind found it.
+        /// The device does not have, or may not keep, the state that the bind found.
         lasting: bool,
     },
-    /// The bind is to be taken back: another device of the same request is not bound, or the request is refused after
-    /// all.
+    /// The bind must be undone: another device of the same request was not bound, or the request is refused.
     Cancelled,
-    /// The owner has no use for the device any more.
+    /// The owner no longer needs the device.
     Released,
-    /// The agent started, or tries again.
+    /// The agent started, or retries.
     Resumed,
-    /// The device is where the last action was to bring it, or it is gone.
+    /// The last action reached its state, or the device was removed.
     Restored,
-    /// It is not. `lasting`: it is in neither state, or a write may still have its effect.
+    /// The last action failed. `lasting`: the device is in neither state, or a write may still have its effect.
     NotRestored {
-        /// Nothing may be concluded from what the device shows.
+        /// The device's visible state is unreliable.
         lasting: bool,
     },
 }
@@ -39,14 +38,14 @@ pub(crate) enum Event {
 /// A request for a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
-    /// For whom.
+    /// The requesting owner.
     pub(crate) owner: Owner,
-    /// The driver it is to be bound to.
+    /// The wanted driver.
     pub(crate) target: DriverName,
-    /// How it is bound now.
+    /// The current driver and override.
     pub(crate) now: Before,
-    /// A domain, other than the one that asks, has it.
+    /// Another domain than the requesting one has it.
     pub(crate) is_taken: bool,
-    /// How far an administrator's bind is that a domain finds.
+    /// The phase of an administrator's bind that a domain finds.
     pub(crate) lender: Option<Phase>,
 }

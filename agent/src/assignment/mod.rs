@@ -1,4 +1,4 @@
-//! What may happen to a device that is assigned: one record, and one pure function that decides.
+//! The state machine of an assigned device: one record, and one pure function that decides.
 //!
 //! ```text
 //!                claim                driver link names the target
@@ -6,13 +6,13 @@
 //!      ^                     | not bound, cancelled, agent started   | released
 //!      |                     v                                       v
 //!      +<---- restored --- (restore) <------ retried ------------ releasing
-//!      |                     | not restored, and that will last      | the same
+//!      |                     | not restored, lasting                 | the same
 //!      |                     v                                       |
 //!      +<---- restored --- degraded <--------------------------------+
 //! ```
 //!
 //! No I/O, no clock, no libvirt. The caller writes `Step::record` (`crate::record`) before it performs `Step::actions`,
-//! and hands each result back as an event. `model` searches what comes of it on a bounded host.
+//! and returns each result as an event. `model` searches all reachable states of a bounded host.
 
 mod action;
 mod event;

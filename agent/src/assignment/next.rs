@@ -1,10 +1,10 @@
-//! The decision: from a record and an event to the next record and what is done then.
+//! The decision: from a record and an event to the next record and its actions.
 
 use super::action::{Action, Refused, Restore, Step};
 use super::event::{Claim, Event};
 use super::record::{Owner, Phase, Record};
 
-/// What follows from an event. An event that has no meaning for the record changes nothing.
+/// Returns the step for an event. An event without a meaning for the record changes nothing.
 pub(crate) fn next(record: Option<&Record>, event: &Event) -> Step {
     match (event, record) {
         (Event::Claim(claim), _) => claimed(record, claim, &[Action::Bind]),
@@ -26,14 +26,14 @@ fn claimed(record: Option<&Record>, claim: &Claim, actions: &[Action]) -> Step {
     if claim.is_taken {
         return refuse(Refused::Taken);
     }
-    // The state that an earlier change has left half-way is not a state to come back to.
+    // The state that an interrupted change left must not be restored.
     if claim.lender.is_some_and(Phase::is_unsettled) {
         return refuse(Refused::Degraded);
     }
     if record.is_some_and(|record| !may_claim_again(record)) {
         return refuse(Refused::Degraded);
     }
-    // What an earlier claim noted as the state before, and who made it, still counts.
+    // The previous state and the owner of an earlier claim still count.
     let before = record.and_then(|record| record.before.clone());
     let replaces = record.filter(|record| record.owner != Owner::Domain);
     let record = Record {
@@ -46,7 +46,7 @@ fn claimed(record: Option<&Record>, claim: &Claim, actions: &[Action]) -> Step {
     Step::new(Some(record), actions.iter().copied())
 }
 
-/// A domain's own bind or release that is not lasting goes on; an administrator's is restored first.
+/// A domain's own bind or release that is not lasting continues; an administrator's is restored first.
 fn may_claim_again(record: &Record) -> bool {
     match record.owner {
         Owner::Domain => record.phase != Phase::Degraded,
@@ -54,8 +54,8 @@ fn may_claim_again(record: &Record) -> bool {
     }
 }
 
-/// A bind of several devices for a domain goes back as a whole, to what was before the first attempt; an administrator's
-/// bind has taken itself back.
+/// A domain's bind of several devices is undone as a whole, to the state before the first attempt; an administrator's
+/// bind has undone itself.
 fn not_bound(record: &Record, lasting: bool) -> Step {
     match (record.owner, lasting) {
         (Owner::Domain, certain) => Step::new(Some(record.clone()), [restore(false, certain)]),
@@ -81,14 +81,14 @@ fn released(record: &Record) -> Step {
     let phase = match (record.owner, record.phase) {
         (_, Phase::Bound) => Phase::Releasing,
         (Owner::Domain, phase) => phase,
-        // The caller whose release it was has had an answer, or has none to wait for: it goes on until it is done.
+        // The caller of that release has its reply, or none to wait for: the release continues until it is done.
         (Owner::Admin | Owner::Reservation, _) => Phase::Degraded,
     };
     let by_policy = ran && record.owner == Owner::Domain;
     Step::new(Some(record.at(phase)), [restore(by_policy, certain)])
 }
 
-/// An administrator's bind that was taken back leaves what it was to replace.
+/// An administrator's bind that was undone leaves the driver that it was to replace.
 fn restored(record: &Record) -> Step {
     match (record.owner, record.phase) {
         (Owner::Admin | Owner::Reservation, Phase::Binding) => Step::new(record.replaced(), []),
@@ -99,7 +99,7 @@ fn restored(record: &Record) -> Step {
 fn not_restored(record: &Record, lasting: bool) -> Step {
     match (record.owner, record.phase, lasting) {
         (Owner::Domain, _, false) => Step::new(Some(record.clone()), [Action::Retry]),
-        // The release is refused, and the device is bound as it was.
+        // The release is refused, and the device stays bound.
         (Owner::Admin | Owner::Reservation, Phase::Releasing, false) => {
             Step::new(Some(record.at(Phase::Bound)), [])
         }

@@ -1,52 +1,52 @@
-//! The record of a device: who has it, what it had before, and how far a change of it has come.
+//! The record of a device: its owner, its previous state, and its phase.
 
 use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
 use serde::{Deserialize, Serialize};
 
-/// What a device is assigned to, and how far that is.
+/// An assignment of a device and its phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Who has it.
+    /// The owner.
     pub owner: Owner,
-    /// The driver it was, or is about to be, bound to.
+    /// The driver that it was, or is about to be, bound to.
     pub target: DriverName,
-    /// Driver and override before; `None` when the device was found in a running guest, and then it stays where it is.
+    /// Previous driver and override; `None` if the device was found in a running guest, and then it stays as it is.
     pub before: Option<Before>,
-    /// How far it is.
+    /// The phase.
     pub phase: Phase,
-    /// The driver that the same owner had bound it to, to which a bind that fails goes back. Not stored: after a crash
-    /// a device goes back to `before`.
+    /// The driver that the same owner had bound before, to which a failed bind returns. Not stored: after a crash a
+    /// device is restored to `before`.
     pub replaces: Option<DriverName>,
 }
 
-/// Who a device is assigned to.
+/// The owner of an assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A guest. It may borrow a device that an administrator has bound.
     Domain,
     /// An administrator.
     Admin,
-    /// A reservation, on behalf of an administrator: all that is said of one holds for it.
+    /// A reservation, on behalf of an administrator: handled like one.
     Reservation,
 }
 
-/// How far a device is, which decides what becomes of it after a crash.
+/// The phase of an assignment, which decides its handling after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Its bind has begun: it goes back to what it had before. No guest runs with it yet.
+    /// Its bind has begun: its previous state is restored. No guest runs with it yet.
     Binding,
-    /// It is on its driver: it stays while its owner has a use for it.
+    /// It is bound to its driver: it stays while its owner needs it.
     Bound,
     /// Its release has begun: it is finished.
     Releasing,
-    /// It could not be restored: that is tried again, and no other bind of it begins before.
+    /// It could not be restored: that is retried, and no other bind of it begins before.
     Degraded,
 }
 
 impl Phase {
-    /// True while neither a bind nor a release has come to its end.
+    /// True while a bind or release has not ended.
     #[must_use]
     pub fn is_unsettled(self) -> bool {
         self != Self::Bound
@@ -54,7 +54,7 @@ impl Phase {
 }
 
 impl Record {
-    /// The same, so far.
+    /// The same record in another phase.
     pub(super) fn at(&self, phase: Phase) -> Self {
         Self {
             phase,
@@ -62,7 +62,7 @@ impl Record {
         }
     }
 
-    /// Bound to the driver that this bind was to replace; none where it was to replace nothing.
+    /// Bound to the driver that this bind was to replace; none if there was none.
     pub(super) fn replaced(&self) -> Option<Self> {
         Some(Self {
             target: self.replaces.clone()?,

@@ -1,6 +1,6 @@
-//! What the agent does to the host, in a process of its own: one write, one module, or one question to VFIO.
+//! Changes the host for the agent in a process of its own: one write, one module, or one query of VFIO.
 //!
-//! Must use nothing of libvirt: loading its libraries takes longer than the write, for each write to each device.
+//! Must not use libvirt: loading its libraries takes longer than the write, for each write to each device.
 
 use std::process::ExitCode;
 
@@ -12,8 +12,8 @@ fn main() -> ExitCode {
     request::serve()
 }
 
-/// Who starts us for libvirt's hook comes before other programs. A driver's probe, which may take long, does not stand before
-/// guests.
+/// The parent may run at the raised priority of the hook's thread. A driver's probe, which may take long, must not run
+/// at a higher priority than guests.
 fn release_devices() {
     if getpriority_process(None).is_ok_and(|priority| priority < 0) {
         let _ = setpriority_process(None, 0);

@@ -1,4 +1,4 @@
-//! The agent: completes definitions, binds and gives back devices, serves `org.variantd1`.
+//! The agent: completes definitions, binds and releases devices, serves `org.variantd1`.
 
 use std::panic;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-/// Exit status of an agent that was started beside another one.
+/// Exit status of an agent that finds another agent running.
 const SECOND: u8 = 5;
 
 /// Assigns GPUs that need a VFIO variant driver to libvirt guests.
@@ -26,22 +26,23 @@ struct Arguments {
     /// Configuration file.
     #[arg(long, default_value = config::PATH)]
     config: PathBuf,
-    /// Directory for what a reboot may forget.
+    /// Directory for state that a reboot may remove.
     #[arg(long, default_value = "/run/variantd")]
     run_dir: PathBuf,
-    /// Directory for what a reboot must not forget.
+    /// Directory for state that must survive a reboot.
     #[arg(long, default_value = daemon::STATE)]
     state_dir: PathBuf,
     /// libvirt's connection URI.
     #[arg(long, default_value = "qemu:///system")]
     connect: String,
-    /// Bind what is reserved for guests, and end: what variantd-reserve.service runs at boot.
+    /// Bind the reserved devices and exit: variantd-reserve.service runs this at boot.
     #[arg(long)]
     reserve: bool,
-    /// Claim a device that has just appeared if it is reserved, and print the driver for its override: what udev's rule asks.
+    /// Claim a device that has just appeared if it is reserved, and print the driver for its driver_override: the udev
+    /// rule runs this.
     #[arg(long, value_name = "DEVICE", conflicts_with = "reserve")]
     reserved: Option<PciAddress>,
-    /// Directory that has the host's sys and proc.
+    /// Directory that contains the host's sys and proc.
     #[arg(long, default_value = "/", hide = true)]
     root: PathBuf,
 }
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     let served = match runtime() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(arguments.into()));
-            // A thread that waits for the kernel or libvirt must not keep us from ending.
+            // A thread that waits for the kernel or libvirt must not delay the exit.
             runtime.shutdown_background();
             served
         }
@@ -76,12 +77,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// tokio panics where it cannot have the descriptors that signals need (tokio 1.54, signal/unix.rs): an error like others here.
+/// tokio panics if it cannot create the descriptors for signals (tokio 1.54, signal/unix.rs): returns an error instead.
 fn runtime() -> anyhow::Result<Runtime> {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let built = panic::catch_unwind(|| {
-        // What works in threads of the pool stands back behind this loop, which has to read the bus as fast as others send.
+        // Threads of the pool run at lower priority than this loop, which must read the bus as fast as clients send.
         let mut builder = Builder::new_current_thread();
         builder
             .on_thread_start(bus::stand_back)
@@ -98,7 +99,7 @@ fn runtime() -> anyhow::Result<Runtime> {
     }
 }
 
-/// Fails when one reservation is not in force; the others are.
+/// Fails if a reservation is not in force; the others are.
 fn reserve(places: &Places) -> ExitCode {
     match daemon::reserve(places) {
         Ok(0) => ExitCode::SUCCESS,
@@ -110,7 +111,7 @@ fn reserve(places: &Places) -> ExitCode {
     }
 }
 
-/// Fails when the device is to be left alone.
+/// Fails if the device must not be touched.
 fn reserved(places: &Places, device: PciAddress) -> ExitCode {
     match daemon::reserved(places, device) {
         Ok(Some(driver)) => {
@@ -140,7 +141,7 @@ async fn serve(places: Places) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             () = agent.idle.reached() => {
                 info!("nothing needs variantd ('idle_exit' of its configuration)");
-                // From now on a call starts it anew.
+                // From now on a call starts a new agent.
                 if let Some(socket) = &agent.socket {
                     socket.close().await;
                 }

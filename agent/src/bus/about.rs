@@ -1,13 +1,13 @@
-//! What a call is about, parsed and bounded before anybody is asked about it: what polkit's rules see, and people in its dialogs.
+//! The subject of a call, parsed and bounded before polkit is asked: polkit's rules and dialogs show it.
 
 use kernel_glue::address::PciAddress;
 
 use super::BusError;
 use crate::libvirt::DomainRef;
 
-/// Longest name of a device or domain. A domain's name is a file name with libvirt (255 bytes).
+/// Maximum length of a device or domain name. libvirt uses a domain's name as a file name (255 bytes).
 const NAME: usize = 255;
-/// Characters of a foreign text in a message.
+/// Maximum number of characters of a foreign text in a message.
 const SHOWN: usize = 64;
 
 /// A device or a domain.
@@ -20,8 +20,8 @@ pub(super) enum About {
 }
 
 impl About {
-    /// The details of polkit's question. A name that is longer or has control characters is shown without them: its UUID says
-    /// which domain it is.
+    /// The details for polkit. A name that is too long or has control characters is left out: the UUID identifies the
+    /// domain.
     pub(super) fn details(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Nothing => Vec::new(),
@@ -35,10 +35,10 @@ impl About {
     }
 }
 
-/// The name of a device or domain, as a caller gives it.
+/// Checks the name of a device or domain from a caller.
 ///
 /// # Errors
-/// When no device or domain can be called that.
+/// No device or domain can have this name.
 pub(super) fn name(text: &str) -> Result<&str, BusError> {
     let is_name = !text.is_empty() && text.len() <= NAME && !text.chars().any(is_hidden);
     match is_name {
@@ -50,7 +50,7 @@ pub(super) fn name(text: &str) -> Result<&str, BusError> {
     }
 }
 
-/// A foreign text as a message quotes it.
+/// Quotes a foreign text for a message.
 pub(super) fn shown(text: &str) -> String {
     let short = printable(text, SHOWN);
     match short.len() < text.len() {
@@ -66,7 +66,7 @@ fn printable(text: &str, length: usize) -> String {
     plain.take(length).collect()
 }
 
-/// Control characters, and those that change the direction or place of what is around them.
+/// Control characters, and characters that change the direction or position of text around them.
 fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

@@ -1,4 +1,4 @@
-//! Says on the bus what came of domains, as soon as it is known.
+//! Sends a signal on D-Bus for each result of a domain.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::worker::Worker;
 use api::name::MANAGER;
 use api::report::Report;
 
-/// Follows the worker's reports for as long as the connection lasts.
+/// Sends the worker's reports until the connection ends.
 pub async fn announce(connection: Connection, worker: Arc<Worker>) {
     let mut reports = worker.watch();
     loop {
@@ -23,7 +23,7 @@ pub async fn announce(connection: Connection, worker: Arc<Worker>) {
                     debug!("a domain cannot be told of: {error}");
                 }
             }
-            // 'ListDomains' has what was missed.
+            // Clients get missed reports from 'ListDomains'.
             Err(RecvError::Lagged(missed)) => debug!("{missed} reports of domains were not told"),
             Err(RecvError::Closed) => return,
         }

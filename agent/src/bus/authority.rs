@@ -1,7 +1,7 @@
-//! Who may do what: polkit decides for everybody but root (polkit(8), CheckAuthorization).
+//! Authorization: polkit decides for all users except root (polkit(8), CheckAuthorization).
 //!
-//! Where there is no polkit, planning stays open and changes are root's. A polkit that fails or is silent
-//! lets nobody through: it may have a rule that says no.
+//! Without polkit, planning is open and only root may change something. If polkit fails or does not answer, no user
+//! except root is authorized: polkit may have a rule that denies it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,7 +23,7 @@ const INTERFACE: &str = "org.freedesktop.PolicyKit1.Authority";
 /// POLKIT_CHECK_AUTHORIZATION_FLAGS_ALLOW_USER_INTERACTION.
 const ALLOW_INTERACTION: u32 = 1;
 
-/// What polkit is asked about; `org.variantd1.policy` has the defaults.
+/// The actions of `org.variantd1.policy`, which has the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Plan a definition.
@@ -32,24 +32,24 @@ pub(super) enum Action {
     Prepare,
     /// Bind, release or reserve a device.
     Bind,
-    /// Bind a device that is taken from somebody for it.
+    /// Bind a device that is in use.
     BindInUse,
-    /// Give back what was left half-way.
+    /// Release devices whose change was interrupted.
     Recover,
 }
 
 /// Asks polkit.
 #[derive(Clone, Debug)]
 pub struct Authority {
-    /// Whether root passes unasked; false in tests, which may run as root.
+    /// Root is authorized without a question; false in tests, which may run as root.
     pub root_passes: bool,
-    /// For an answer that needs no person.
+    /// Timeout of a reply without user interaction.
     pub deadline: Duration,
-    /// For a person who types a password.
+    /// Timeout for a user who types a password.
     pub timeouts: Duration,
-    /// Who calls.
+    /// The callers.
     pub callers: Callers,
-    /// What the caller of a job was granted when it was started; the caller may be gone by now.
+    /// The authorization that the caller of a job had when it started the job; the caller may have disconnected since.
     pub(super) granted: Option<Action>,
 }
 
@@ -65,21 +65,21 @@ impl Default for Authority {
     }
 }
 
-/// What polkit said.
+/// The reply of polkit.
 enum Verdict {
     Yes,
     No,
-    /// It would ask for a password, and may not.
+    /// polkit would ask for a password, and interaction is not allowed.
     Challenge,
-    /// The person closed the question.
+    /// The user closed the dialog.
     Dismissed,
-    /// There is no polkit here.
+    /// polkit is not installed.
     Absent,
     Silent(String),
 }
 
 impl Authority {
-    /// What is usual, for these callers.
+    /// The defaults, for these callers.
     #[must_use]
     pub fn of(callers: Callers) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl Authority {
 }
 
 impl Action {
-    /// All of them, in the order of the shipped policy.
+    /// All actions, in the order of the shipped policy.
     #[cfg(test)]
     pub(super) const ALL: [Self; 5] = [
         Self::Plan,
@@ -100,7 +100,7 @@ impl Action {
         Self::Recover,
     ];
 
-    /// Everybody may, where there is no polkit.
+    /// All users may do it without polkit.
     pub(super) fn is_open(self) -> bool {
         matches!(self, Self::Plan)
     }
@@ -119,7 +119,7 @@ impl fmt::Display for Action {
 }
 
 impl Authority {
-    /// Passes when the sender of a call may have `action` done; `about` has details for polkit's rules.
+    /// Checks that the sender of a call is authorized for `action`; `about` has details for polkit's rules.
     ///
     /// # Errors
     /// [`BusError::not_authorized`], with the action and how to get it.
@@ -137,7 +137,8 @@ impl Authority {
             None => Ok(()),
             Some(user) if self.root_passes && caller::is_root(user) => Ok(()),
             Some(user) => {
-                // First what needs no person, in time: a polkit that hangs is not waited for as a person is.
+                // First without interaction, with a short timeout: a hanging polkit must not get the timeout of a
+                // dialog.
                 let mut verdict = self.ask(connection, header, action, about, false).await;
                 if matches!(verdict, Verdict::Challenge) && is_interactive(header) {
                     verdict = self.ask(connection, header, action, about, true).await;
@@ -147,8 +148,8 @@ impl Authority {
         }
     }
 
-    /// The authority for a job: what needs no person is decided now, while the caller is there. Where a
-    /// person is to be asked, the job does that, and the caller has to stay until then.
+    /// The authority of a job: the check without interaction is done now, while the caller is connected. If a user must
+    /// be asked, the job asks, and the caller must stay connected until then.
     ///
     /// # Errors
     /// As [`Self::admit`].
@@ -184,7 +185,7 @@ impl Authority {
         interactive: bool,
     ) -> Verdict {
         let sender = header.sender().map(ToString::to_string).unwrap_or_default();
-        // Of this call alone: the sender's serial numbers are its own.
+        // Unique for this call: the sender chooses its own serial numbers.
         let id = format!("{sender}/{}", header.primary().serial_num());
         let subject = (
             "system-bus-name",
@@ -203,7 +204,7 @@ impl Authority {
             Ok(reply) => verdict(reply),
             Err(_) => {
                 let (connection, deadline) = (connection.clone(), self.deadline);
-                // Nobody waits for the answer any more: the question is to be closed.
+                // No process waits for the reply any more: cancel the question.
                 tokio::spawn(async move {
                     let body = (id,);
                     let cancel = call(&connection, "CancelCheckAuthorization", &body);
@@ -215,7 +216,7 @@ impl Authority {
     }
 }
 
-/// The caller is ready to have a person asked.
+/// The caller allows interactive authorization.
 fn is_interactive(header: &Header<'_>) -> bool {
     let flags = header.primary().flags();
     flags.contains(Flags::ALLOW_INTERACTIVE_AUTH)
@@ -233,7 +234,7 @@ where
 fn verdict(reply: zbus::Result<Message>) -> Verdict {
     let message = match reply {
         Ok(message) => message,
-        // Nobody has the name, and nothing is known that could be started for it.
+        // The name has no owner, and no service file can start one.
         Err(zbus::Error::FDO(error)) if matches!(*error, fdo::Error::ServiceUnknown(_)) => {
             return Verdict::Absent;
         }

@@ -1,65 +1,68 @@
-//! What callers of one connection may hold of the agent and of the bus: calls under way, their bytes, and answers that they have not read.
+//! Limits of what the callers of one connection may use of the agent and of the bus: unfinished calls, their bytes, and
+//! unread replies.
 //!
-//! Everything is counted by user, for a user may have many connections. Root has a share of its own, which others cannot take.
+//! Everything is counted by user, because a user may have many connections. Root has its own share, which other users
+//! cannot use.
 //!
-//! An answer that its caller does not read stays in the bus, and dbus-daemon counts it as a message of the *agent*: at 127 MiB
-//! (max_incoming_bytes of the system bus) it stops reading from us, for every caller. So answers are counted until they are known to
-//! be read: the caller has replied to a Ping that was sent behind them (the bus keeps the order), or it has left the bus.
+//! A reply that its caller does not read stays in the bus, and dbus-daemon counts it as a message of the *agent*: at
+//! 127 MiB (max_incoming_bytes of the system bus) it stops reading from the agent, for all callers. So the agent counts
+//! replies until it knows that they were read: the caller has answered a Ping that was sent after them (the bus keeps
+//! the order), or it has left the bus.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 
-/// What the agent has of memory while everybody asks for as much as they may: the calls below, each with its text as it came and as
-/// it is read, two plans at once, and what allocators keep. The unit's `MemoryMax` is twice this.
+/// Memory of the agent while all users use their full shares: the calls below, each with its raw and its parsed text,
+/// two plans at once, and the overhead of allocators. The unit's `MemoryMax` is twice this.
 pub const MEMORY_BOUND: u64 = 512 << 20;
 
-/// Calls of one user under way.
+/// Unfinished calls of one user.
 const CALLS: usize = 32;
-/// The same of all users but root.
+/// Unfinished calls of all users except root.
 const CALLS_OF_ALL: usize = 128;
 /// Bytes of one user's calls.
 const BYTES: usize = 12 << 20;
-/// The same of all users but root.
+/// Bytes of the calls of all users except root.
 const BYTES_OF_ALL: usize = 32 << 20;
-/// Bytes of answers that one user has not read.
+/// Bytes of replies that one user has not read.
 const UNREAD: usize = 8 << 20;
-/// The same of all users but root: the users share it, so that `n` users have at most the `n`th harmonic number times this unread,
-/// which is 124 MiB for a hundred users.
+/// The same for all users except root: they share it, so that `n` users leave at most the `n`th harmonic number times
+/// this unread, which is 124 MiB for a hundred users.
 const UNREAD_OF_ALL: usize = 24 << 20;
 /// Calls and bytes of root.
 const CALLS_OF_ROOT: usize = 256;
 const BYTES_OF_ROOT: usize = 64 << 20;
-/// Beyond its share of unread answers a user is told so this many bytes long, then nothing any more.
+/// After its share of unread replies a user gets error replies up to this many bytes, then none.
 const LAST_WORDS: usize = 1 << 20;
-/// Unread bytes of a connection from which on it is asked whether it reads.
+/// Unread bytes of a connection after which the agent sends a Ping.
 const PING_AFTER: usize = 64 << 10;
-/// Such questions under way: the bus lets a connection wait for 128 replies (max_replies_per_connection).
+/// Unanswered Pings: the bus lets a connection wait for 128 replies (max_replies_per_connection).
 const PINGS: usize = 32;
 
-/// A call is not admitted.
+/// Why a call is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// Too many calls of this user are under way.
+    /// The user has too many unfinished calls.
     Calls,
-    /// Too many bytes of them.
+    /// The user's unfinished calls have too many bytes.
     Bytes,
-    /// Too many answers have not been read.
+    /// Too many replies are unread.
     Unread,
-    /// The same, and nothing more is said about it.
+    /// The same, and the error replies are used up.
     Deaf,
 }
 
-/// What becomes of an answer.
+/// The handling of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Send,
-    /// Too many answers before it have not been read: an error goes in its place.
+    /// Too many earlier replies are unread: send an error instead.
     Replace,
-    /// The caller does not wait for it, is gone, or does not read.
+    /// The caller does not wait for it, has disconnected, or does not read.
     Drop,
 }
 
-/// The calls and answers of a connection's callers.
+/// The calls and replies of a connection's callers.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     users: BTreeMap<u32, Used>,
@@ -81,9 +84,9 @@ struct Peer {
     user: u32,
     is_root: bool,
     unread: usize,
-    /// Of these, sent since it was asked last.
+    /// Of these, sent since the last Ping.
     since: usize,
-    /// The serial of the question that it has not answered yet.
+    /// The serial of the unanswered Ping.
     asked: Option<NonZeroU32>,
 }
 
@@ -94,7 +97,7 @@ struct Call {
     is_silent: bool,
 }
 
-/// A call as it comes.
+/// An incoming call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Incoming<'a> {
     pub(super) sender: &'a str,
@@ -109,7 +112,7 @@ impl Budget {
     /// Counts a call until it is answered.
     ///
     /// # Errors
-    /// When the user has used up its share.
+    /// The user has used up its share.
     pub(super) fn admit(&mut self, call: Incoming<'_>) -> Result<(), Full> {
         self.meet(&call);
         self.room(&call)?;
@@ -157,7 +160,7 @@ impl Budget {
         Ok(())
     }
 
-    /// What becomes of the answer of this length to a call.
+    /// Decides about a reply of this length.
     pub(super) fn answer(&mut self, caller: &str, serial: NonZeroU32, length: usize) -> Outcome {
         let key = (caller.to_owned(), serial);
         let call = self.calls.get(&key).and_then(|calls| calls.last());
@@ -167,7 +170,7 @@ impl Budget {
         }
     }
 
-    /// What becomes of a message of this length to `caller`.
+    /// Decides about a message of this length to `caller`.
     pub(super) fn unread(&mut self, caller: &str, length: usize) -> Outcome {
         let Some(peer) = self.peers.get(caller) else {
             return Outcome::Drop;
@@ -185,7 +188,7 @@ impl Budget {
         Outcome::Send
     }
 
-    /// A message of this length goes to `caller` whatever it has not read.
+    /// Counts a message to `caller` regardless of its unread replies.
     pub(super) fn count_unread(&mut self, caller: &str, length: usize) {
         let Some(peer) = self.peers.get_mut(caller) else {
             return;
@@ -195,7 +198,7 @@ impl Budget {
         self.users.entry(peer.user).or_default().unread += length;
     }
 
-    /// Knows a caller from now on, so that what it is told is counted, a refusal too.
+    /// Adds a caller, so that its messages are counted, including refusals.
     pub(super) fn meet(&mut self, call: &Incoming<'_>) {
         let peer = Peer {
             user: call.user,
@@ -207,14 +210,14 @@ impl Budget {
         self.peers.entry(call.sender.to_owned()).or_insert(peer);
     }
 
-    /// Whether `caller` is to be asked now if it reads.
+    /// Whether `caller` must get a Ping now.
     pub(super) fn is_to_be_asked(&self, caller: &str) -> bool {
         let peer = self.peers.get(caller);
         let peer = peer.filter(|peer| peer.asked.is_none() && !peer.is_root);
         peer.is_some_and(|peer| peer.since >= PING_AFTER) && self.pings < PINGS
     }
 
-    /// The question with this serial goes to `caller`.
+    /// A Ping with this serial was sent to `caller`.
     pub(super) fn asks(&mut self, caller: &str, serial: NonZeroU32) {
         if let Some(peer) = self.peers.get_mut(caller) {
             peer.asked = Some(serial);
@@ -223,7 +226,7 @@ impl Budget {
         }
     }
 
-    /// True when this is the reply of `caller` to our question: all that was sent before it has been read.
+    /// True if this is the reply of `caller` to a Ping: everything sent before the Ping was read.
     pub(super) fn has_read(&mut self, caller: &str, serial: NonZeroU32) -> bool {
         let Some(peer) = self.peers.get_mut(caller) else {
             return false;
@@ -240,7 +243,8 @@ impl Budget {
         true
     }
 
-    /// `caller` has left the bus, which has dropped what it did not read. Its calls go on, and are counted until they end.
+    /// `caller` has left the bus, which dropped its unread messages. Its calls continue, and are counted until they
+    /// end.
     pub(super) fn gone(&mut self, caller: &str) {
         if let Some(peer) = self.peers.remove(caller) {
             self.pings -= usize::from(peer.asked.is_some());
@@ -248,13 +252,13 @@ impl Budget {
         }
     }
 
-    /// Calls under way.
+    /// Unfinished calls.
     #[cfg(test)]
     pub(super) fn calls(&self) -> usize {
         self.calls.values().map(Vec::len).sum()
     }
 
-    /// The call has its answer, which is on its way or was dropped.
+    /// The call is answered; its reply was sent or dropped.
     pub(super) fn finish(&mut self, caller: &str, serial: NonZeroU32) {
         let key = (caller.to_owned(), serial);
         let Some(calls) = self.calls.get_mut(&key) else {
@@ -286,7 +290,7 @@ impl Budget {
         }
     }
 
-    /// What `user` may leave unread, as long as no other user comes.
+    /// The bytes that `user` may leave unread while no other user appears.
     fn unread_share(&self, user: u32) -> usize {
         let others = self.users.iter();
         let others =

@@ -1,4 +1,5 @@
-//! One call of a method of `Manager`, held against the method's row: options first, then who calls, then the work in its turn.
+//! One call of a method of `Manager`, checked by the method's row: options first, then the caller, then the work in its
+//! turn.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,10 +28,10 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// The call of the method that the message names.
+    /// Checks the call of the method that the message names.
     ///
     /// # Errors
-    /// When an option is unknown or has another type.
+    /// An option is unknown or has another type.
     pub(super) fn new(
         manager: &'a Manager,
         connection: &'a Connection,
@@ -53,29 +54,30 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// An option that is true or false; false where it is not given.
+    /// A boolean option; false by default.
     pub(super) fn flag(&self, key: &str) -> bool {
         let value = self.options.get(key);
         value.and_then(|value| bool::try_from(value).ok()) == Some(true)
     }
 
-    /// An option that is a text.
+    /// A text option.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         let value = self.options.get(key)?;
         <&str>::try_from(value).ok()
     }
 
-    /// The same, which leaves the call: a large text goes when its work is done with it, not when the call is answered.
+    /// Takes a text option out of the call, so that a large text is freed when its work is done, not when the call is
+    /// answered.
     pub(super) fn take_text(&mut self, key: &str) -> Option<String> {
         String::try_from(self.options.remove(key)?).ok()
     }
 
-    /// Whether an option is given, with whatever value.
+    /// Whether an option is present, with any value.
     pub(super) fn has(&self, key: &str) -> bool {
         self.options.contains_key(key)
     }
 
-    /// Passes when the caller may have this done; `about` has details for polkit's rules.
+    /// Checks that the caller is authorized; `about` has details for polkit's rules.
     ///
     /// # Errors
     /// [`BusError::not_authorized`], with polkit's action and how to get it.
@@ -95,15 +97,15 @@ impl<'a> Call<'a> {
         self.method.action(|key| self.has(key))
     }
 
-    /// The domain that the caller names. Only root does not wait for its turn: everybody may ask.
+    /// The domain that the caller names. Only root does not wait for its turn, because any user may ask.
     pub(super) async fn domain(&self, text: String) -> Result<DomainRef, BusError> {
         self.manager.domain(self.header, text).await
     }
 
-    /// Answers with JSON.
+    /// Replies with JSON.
     ///
     /// # Errors
-    /// Those of the work; with option `refusal` an error that has fields is an answer.
+    /// Those of the work; with option `refusal` an error that has fields is a reply.
     pub(super) async fn json<T: Serialize>(
         &self,
         work: impl Future<Output = Result<T, BusError>>,
@@ -112,7 +114,7 @@ impl<'a> Call<'a> {
         self.answer(text, |refusal| refusal).await
     }
 
-    /// The same for an answer of another form, which `refused` makes of the fields.
+    /// The same for a reply of another type, which `refused` makes from the fields.
     ///
     /// # Errors
     /// As [`Self::json`].
@@ -130,7 +132,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Does what costs much: once it is the caller's turn, where the method is one that waits for it.
+    /// Does expensive work: in the caller's turn, if the method waits for it.
     pub(super) async fn costly<T, E>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -147,7 +149,7 @@ impl<'a> Call<'a> {
 }
 
 impl Method {
-    /// Passes when all options are known and of their type: one that we do not know could mean anything.
+    /// Checks that all options are known and have their type: an unknown option could have any meaning.
     ///
     /// # Errors
     /// Names the option.
@@ -173,7 +175,7 @@ impl Method {
         Ok(())
     }
 
-    /// The same for its options in a job, whose error has a property of its own.
+    /// Checks options of a method as a job, whose error has a property of its own.
     ///
     /// # Errors
     /// As [`Self::check`].

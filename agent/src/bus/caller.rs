@@ -1,6 +1,6 @@
-//! Who calls: the user behind a name of the bus, asked once for each name and forgotten when the name is gone.
+//! The callers: the user of a bus name, queried once per name and forgotten when the name disappears.
 //!
-//! The bus is asked on a connection of its own, to which nobody else sends, and each question has a deadline.
+//! The bus is queried on a separate connection, to which no other client sends, and each query has a deadline.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -23,35 +23,35 @@ use api::client::next;
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-/// For an answer of the bus itself.
+/// Timeout of a reply of the bus itself.
 const DEADLINE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
-/// For an answer of ours to ourselves, over the bus.
+/// Timeout of the agent's call to itself over the bus.
 const ROUND: Duration = Duration::from_secs(20);
 
 const BUS: &str = "org.freedesktop.DBus";
 
-/// The callers of a connection, and what they hold; all clones are one.
+/// The callers of a connection, and their budget; all clones are one.
 #[derive(Clone, Debug, Default)]
 pub struct Callers {
-    /// `None` where there is no bus but a peer, who was looked at when it came.
+    /// `None` for a peer connection without a bus, whose user was checked when it connected.
     bus: Option<Connection>,
     state: Arc<Mutex<State>>,
-    /// Calls that were heard, but for our own.
+    /// Number of received calls, without the agent's own.
     heard: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The user behind each name that has called; `None` while the bus is asked.
+    /// The user of each name that has called; `None` while the bus is queried.
     users: HashMap<String, Option<u32>>,
     budget: Budget,
 }
 
 impl Callers {
-    /// Those on the bus that `builder` leads to.
+    /// The callers on the bus of `builder`.
     ///
     /// # Errors
-    /// When the bus cannot be reached.
+    /// The bus cannot be reached.
     pub async fn on(builder: Builder<'_>) -> zbus::Result<Self> {
         let opened = timeout(DEADLINE, open(builder));
         let (bus, left) = opened.await.map_err(|_| late())??;
@@ -75,7 +75,7 @@ impl Callers {
         debug!("the bus says no more who leaves it");
     }
 
-    /// Waits until the bus can no more be asked; for ever where there is none.
+    /// Waits until the bus can no longer be queried; forever without a bus.
     pub(super) async fn closed(&self) {
         match &self.bus {
             Some(bus) => bus.closed().await,
@@ -91,15 +91,15 @@ impl Callers {
         }
     }
 
-    /// The user behind a unique name.
+    /// The user of a unique name.
     ///
     /// # Errors
-    /// When it is gone, or the bus does not answer in time.
+    /// The name has disappeared, or the bus does not answer in time.
     pub(super) async fn of_name(&self, name: &str) -> zbus::Result<u32> {
         let Some(bus) = &self.bus else {
             return Err(zbus::Error::Unsupported);
         };
-        // Noted before the bus is asked: a name that is gone meanwhile is removed again.
+        // Entered before the query: a name that disappears meanwhile is removed again.
         if let Some(user) = self.state().users.entry(name.to_owned()).or_default() {
             return Ok(*user);
         }
@@ -128,7 +128,7 @@ impl Callers {
         }
     }
 
-    /// Counts a call until it is answered; a caller that is gone has no budget.
+    /// Counts a call until it is answered; a caller that has disconnected has no budget.
     pub(super) fn admit(&self, call: Incoming<'_>) -> Result<(), Full> {
         let mut state = self.state();
         if !state.users.contains_key(call.sender) {
@@ -140,7 +140,7 @@ impl Callers {
         state.budget.admit(call)
     }
 
-    /// Knows who is refused before its call is counted.
+    /// Adds a caller that is refused before its call is counted.
     pub(super) fn meet(&self, call: &Incoming<'_>) {
         let mut state = self.state();
         if state.users.contains_key(call.sender) {
@@ -148,20 +148,20 @@ impl Callers {
         }
     }
 
-    /// What is done with the budget.
+    /// Runs `work` with the budget.
     pub(super) fn with_budget<T>(&self, work: impl FnOnce(&mut Budget) -> T) -> T {
         work(&mut self.state().budget)
     }
 
-    /// Calls that were heard until now, but for our own.
+    /// Number of received calls, without the agent's own.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Calls ourselves over the bus; nothing to do where there is none.
+    /// Calls the agent itself over the bus; does nothing without a bus.
     ///
     /// # Errors
-    /// When there is no answer in time.
+    /// There is no reply in time.
     pub async fn round_trip(&self) -> zbus::Result<()> {
         let Some(bus) = &self.bus else {
             return Ok(());
@@ -183,7 +183,7 @@ impl Callers {
     }
 }
 
-/// A connection, and which names leave the bus.
+/// Opens a connection, and a stream of names that leave the bus.
 async fn open(builder: Builder<'_>) -> zbus::Result<(Connection, NameOwnerChangedStream)> {
     let bus = builder.build().await?;
     let driver = DBusProxy::new(&bus).await?;
@@ -198,7 +198,7 @@ pub(super) fn is_root(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw()
 }
 
-/// Passes for root alone.
+/// Checks that the caller is root.
 ///
 /// # Errors
 /// [`BusError::not_authorized`].
@@ -209,7 +209,7 @@ pub(super) async fn require_root(callers: &Callers, header: &Header<'_>) -> Resu
     }
 }
 
-/// Only root may.
+/// The error for other users than root.
 pub(super) fn root_only(user: u32) -> BusError {
     let reason = format!("only root may do this, not user {user}");
     let refusal = Refusal::new(Code::NotAuthorized, reason, "try again with sudo");

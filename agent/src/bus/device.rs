@@ -1,4 +1,4 @@
-//! Devices and drivers as they come over the bus: texts at the door, addresses and names behind it.
+//! Parses devices and drivers from D-Bus: texts from callers, then addresses and names.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -23,7 +23,7 @@ pub(super) fn driver(call: &Call<'_>) -> Result<Option<DriverName>, BusError> {
     driver.map_err(|error| BusError::failed(error.to_string()))
 }
 
-/// A device that is not there is not found, as a domain is.
+/// A device that does not exist is reported like a missing domain.
 pub(super) fn error(error: AssignError) -> BusError {
     match error {
         AssignError::Refused(refusal) if refusal.code == Code::DeviceMissing => {

@@ -1,7 +1,7 @@
-//! Errors as callers see them: a name under `org.variantd1.Error`, which ends with the code where there is one, and one sentence.
+//! Errors for callers: a name under `org.variantd1.Error`, which ends with the code if there is one, and one sentence.
 //!
-//! The body stays one string: GLib and busctl print nothing of another. The parts of a refusal are also an answer with fields, for
-//! callers that ask for it (option `refusal`).
+//! The body is one string: GLib and busctl print nothing of another type. Callers that request it (option `refusal`)
+//! get the parts of a refusal as a reply with fields.
 
 use std::fmt;
 
@@ -25,19 +25,19 @@ pub struct BusError(Reason);
 enum Reason {
     /// The bus itself failed.
     Bus(zbus::Error),
-    /// What came of a call.
+    /// The error of a call.
     Said {
         kind: Kind,
-        /// As D-Bus has it.
+        /// The D-Bus error name.
         name: String,
         text: String,
-        /// The parts of the text, where it has a code.
+        /// The parts of the text, if it has a code.
         refusal: Option<Box<Refusal>>,
     },
 }
 
 impl BusError {
-    /// We, the host or libvirt could not.
+    /// The agent, the host or libvirt failed.
     pub(super) fn failed(text: impl Into<String>) -> Self {
         Self::plain(Kind::Failed, text)
     }
@@ -47,12 +47,12 @@ impl BusError {
         Self::plain(Kind::NotFound, text)
     }
 
-    /// It was not done in the time that the caller gave; it goes on.
+    /// It was not done within the caller's time limit; it continues.
     pub(super) fn timed_out(text: impl Into<String>) -> Self {
         Self::plain(Kind::TimedOut, text)
     }
 
-    /// The caller may not.
+    /// The caller is not authorized.
     pub(super) fn not_authorized(refusal: Refusal) -> Self {
         Self::coded(Kind::NotAuthorized, refusal)
     }
@@ -75,7 +75,7 @@ impl BusError {
         })
     }
 
-    /// The parts as JSON, where it has a code.
+    /// The parts as JSON, if it has a code.
     pub(super) fn fields(&self) -> Option<String> {
         match &self.0 {
             Reason::Said {

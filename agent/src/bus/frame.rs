@@ -1,6 +1,6 @@
-//! The head of a D-Bus message, read before anything of its body is (D-Bus specification, "Message Format").
+//! Parses the head of a D-Bus message before its body is read (D-Bus specification, "Message Format").
 //!
-//! Every field is the bus's word or the sender's: sender, serial and type are checked by the bus, the others are not trusted.
+//! The bus checks sender, serial and type; all other fields come from the sender and are not trusted.
 
 use std::num::NonZeroU32;
 
@@ -9,7 +9,7 @@ use zbus::{OwnedVariant, Variant};
 
 /// Bytes up to the header fields: the fixed part, and the length of the fields.
 pub(super) const FIXED: usize = 16;
-/// Longest header fields that are read. Names have 255 bytes at most; a path has no limit of its own.
+/// Maximum size of header fields. Names have at most 255 bytes; a path has no limit of its own.
 const FIELDS: usize = 8 << 10;
 /// The flag NO_REPLY_EXPECTED, in the third byte.
 const NO_REPLY: u8 = 1;
@@ -20,7 +20,7 @@ const FIELD_MEMBER: u8 = 3;
 const FIELD_REPLY_SERIAL: u8 = 5;
 const FIELD_SENDER: u8 = 7;
 
-/// What kind of message it is.
+/// The message type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Call,
@@ -53,7 +53,7 @@ pub(super) struct Head {
 type Fields = (u8, u8, u8, u8, u32, u32, Vec<(u8, OwnedVariant)>);
 
 impl Lengths {
-    /// `None` for bytes that begin no message of D-Bus.
+    /// `None` for bytes that do not start a D-Bus message.
     pub(super) fn of(fixed: &[u8; FIXED]) -> Option<Self> {
         let endian = endian(fixed)?;
         let number = |at: usize| usize::try_from(endian.read_u32(&fixed[at..at + 4])).ok();
@@ -63,14 +63,14 @@ impl Lengths {
         })
     }
 
-    /// Whether the fields may be read; no message of ours comes near.
+    /// Whether the fields are small enough to read; the agent's own messages are far smaller.
     pub(super) fn is_readable(self) -> bool {
         self.fields <= FIELDS
     }
 }
 
 impl Head {
-    /// The head in these bytes, which end where the body begins; `None` where it is damaged.
+    /// Parses the head from bytes that end where the body begins; `None` if it is damaged.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let data = Data::new(bytes.to_vec(), Context::new(endian(bytes)?, 0));
         let (fields, _): (Fields, usize) = data.deserialize().ok()?;
@@ -99,7 +99,7 @@ impl Head {
     }
 }
 
-/// Has the message of these bytes wait for a reply.
+/// Clears the flag NO_REPLY_EXPECTED in the message of these bytes.
 pub(super) fn expect_reply(bytes: &mut [u8]) {
     bytes[FLAGS] &= !NO_REPLY;
 }

@@ -1,14 +1,14 @@
-//! The gate before a connection to the bus: decides about each message by its head, before its body is read.
+//! The filter between the bus and zbus: decides about each message by its head, before its body is read.
 //!
 //! ```text
 //! bus --head--> size? --> user? --> budget? --head and body--> zbus --> method --reply--> read? --> bus
 //!                 '---------'----------'-- body skipped; an error instead        '-- counted, or an error instead
 //! ```
 //!
-//! A call holds its share of the budget until zbus hands over its reply; no method can let go of it earlier. So zbus has to
-//! reply to every call: the flag NO_REPLY_EXPECTED is taken off here, and the reply to such a call dropped. Of what nobody
-//! asked for, signals and replies of others, nothing is let in. No descriptors are taken: dbus-daemon lets a connection have
-//! 64 of them under way, so one that carries an answer would cost more than the answer.
+//! A call uses its share of the budget until zbus sends its reply; a method cannot release it earlier. So zbus must
+//! reply to every call: the filter clears the flag NO_REPLY_EXPECTED, and drops the reply to such a call. It drops
+//! signals and replies that the agent did not request. It accepts no descriptors: dbus-daemon lets a connection have
+//! only 64 in flight, so a call with a descriptor would cost more than its reply.
 
 use std::collections::HashSet;
 use std::io;
@@ -41,13 +41,13 @@ use super::method::{self, Method};
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-/// For calls that we make on a connection: each has an answer by then, or none. polkit's is the longest: it asks a person.
+/// Deadline of the agent's own calls on a connection. polkit's is the longest, because it asks a user.
 const DEADLINE: Duration = Duration::from_secs(310);
-/// For each step until the bus has greeted us.
+/// Deadline of each step of the handshake.
 const GREETING: Duration = Duration::from_secs(25);
-/// Longest reply to a call of ours.
+/// Maximum size of a reply to the agent's calls.
 const REPLY: usize = 1 << 20;
-/// Refusals that wait to be sent; more are not.
+/// Maximum number of queued refusals; further ones are dropped.
 const REFUSALS: usize = 64;
 /// Bytes that are skipped at once.
 const SKIP: usize = 64 << 10;
@@ -55,10 +55,10 @@ const SKIP: usize = 64 << 10;
 const BUS: &str = "org.freedesktop.DBus";
 const PEER: &str = "org.freedesktop.DBus.Peer";
 
-/// Connects to the bus at `address` through a gate, with what `add` adds to the connection.
+/// Connects to the bus at `address` through the filter, with the additions of `add`.
 ///
 /// # Errors
-/// When the bus cannot be reached.
+/// The bus cannot be reached.
 pub(super) async fn connect(
     address: &Address,
     callers: Callers,
@@ -94,7 +94,7 @@ fn stream(address: &Address) -> zbus::Result<UnixStream> {
     Ok(UnixStream::from_std(stream)?)
 }
 
-/// Sends what the reading half has to say; it cannot write itself.
+/// Sends the refusals of the reading half, which cannot write itself.
 async fn tell(connection: Connection, mut refusals: Receiver<Message>) {
     while let Some(refusal) = refusals.recv().await {
         if let Err(error) = connection.send(&refusal).await {
@@ -110,7 +110,7 @@ struct Gate {
     refuse: Sender<Message>,
 }
 
-/// Serials of calls that we made and that have no reply.
+/// Serials of the agent's calls without a reply.
 type Ours = Arc<Mutex<HashSet<NonZeroU32>>>;
 
 impl zbus::connection::socket::Socket for Gate {
@@ -164,7 +164,7 @@ impl WriteHalf for Outgoing {
     }
 }
 
-/// Reads lines of the handshake as they are, and messages through the filter.
+/// Passes lines of the handshake unchanged, and messages through the filter.
 #[derive(Debug)]
 struct Handshake(Filter);
 
@@ -188,15 +188,15 @@ impl ReadHalf for Handshake {
     }
 }
 
-/// A stream of the messages that are let in.
+/// A stream of the accepted messages.
 #[derive(Debug)]
 struct Filter {
     incoming: Incoming,
-    /// What was read with the handshake.
+    /// Bytes that were read with the handshake.
     ahead: Vec<u8>,
-    /// What is left of the head of the message that is let in.
+    /// The rest of the head of the accepted message.
     head: Vec<u8>,
-    /// What is left of its body.
+    /// The rest of its body.
     body: usize,
     callers: Callers,
     refuse: Sender<Message>,
@@ -223,7 +223,7 @@ impl ReadHalf for Filter {
 }
 
 impl Filter {
-    /// Skips messages up to one that is let in.
+    /// Skips messages until one is accepted.
     async fn next(&mut self) -> io::Result<()> {
         loop {
             let mut fixed = [0; FIXED];
@@ -256,7 +256,7 @@ impl Filter {
         }
     }
 
-    /// Replies to our calls, and not those to the gate's own question.
+    /// True for replies to the agent's calls, without those to a Ping of the filter.
     fn awaits(&self, head: &Head) -> bool {
         let Some(serial) = head.reply_to else {
             return false;
@@ -303,7 +303,7 @@ impl Filter {
         false
     }
 
-    /// Says why a call is not let in, if there is room for that.
+    /// Sends an error for a refused call, if the queue has space.
     fn refuse(&self, head: &Head, refusal: Refusal) {
         if head.is_silent {
             return;
@@ -331,7 +331,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Some bytes, at least one.
+    /// Reads at least one byte.
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.ahead.is_empty() {
             let length = self.ahead.len().min(buffer.len());
@@ -346,7 +346,7 @@ impl Filter {
     }
 }
 
-/// Sends answers as far as their callers read them.
+/// Sends replies within their callers' budgets.
 #[derive(Debug)]
 struct Out {
     outgoing: Outgoing,
@@ -426,7 +426,8 @@ impl Out {
         self.ask(caller).await
     }
 
-    /// Asks a caller with much unread whether it reads; D-Bus libraries answer by themselves (specification, "org.freedesktop.DBus.Peer").
+    /// Sends a Ping to a caller with many unread bytes; D-Bus libraries answer it by themselves (specification,
+    /// "org.freedesktop.DBus.Peer").
     async fn ask(&mut self, caller: &str) -> zbus::Result<()> {
         if !self
             .callers
@@ -443,7 +444,7 @@ impl Out {
     }
 }
 
-/// The longest body of a call.
+/// The maximum body size of a call.
 fn limit(interface: &str, member: &str) -> usize {
     let method = Method::named(member).filter(|_| interface == MANAGER_INTERFACE);
     method.map_or(method::BODY, Method::longest)
@@ -479,7 +480,7 @@ fn too_large(head: &Head) -> Refusal {
     Refusal::new(Code::CallTooLarge, reason, "send a smaller text")
 }
 
-/// An error in the place of the answer to a call.
+/// An error instead of the reply to a call.
 fn error(caller: &str, serial: NonZeroU32, refusal: Refusal) -> zbus::Result<Message> {
     let call = Message::method_call("/", "Call")
         .sender(caller.to_owned())

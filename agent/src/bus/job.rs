@@ -1,12 +1,13 @@
-//! `org.variantd1.Job`: a call that goes on while its caller does something else.
+//! `org.variantd1.Job`: a call that continues while its caller does something else.
 //!
 //! ```text
-//! waiting --begins to change something--> working --> done or failed --a minute--> gone
-//!    '--Cancel--> cancelled --a minute--> gone
+//! waiting --begins to change something--> working --> done or failed --a minute--> removed
+//!    '--Cancel--> cancelled --a minute--> removed
 //! ```
 //!
-//! What a job does is for its owner and root alone. So jobs are not below the ObjectManager, whose lists and signals are for
-//! everybody; the signal that a property changed has no value, and `Completed` goes to the connection that started the job.
+//! Only the owner and root may read a job's state. So jobs are not below the ObjectManager, whose lists and signals go
+//! to all users; the signal that a property changed has no value, and `Completed` goes to the connection that started
+//! the job.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,28 +33,28 @@ pub use list::Jobs;
 mod kind;
 mod list;
 
-/// It is for the job's owner, whom the method itself knows.
+/// The method itself checks that the caller is the job's owner.
 static CANCEL: Method = Method::public("Cancel");
 
 /// A job's object; all clones are one job.
 #[derive(Clone)]
 pub(super) struct Job {
-    /// What was asked for.
+    /// The request.
     subject: Arc<Subject>,
     progress: Arc<Mutex<Progress>>,
-    /// Something is to be said, or the work to be left.
+    /// Notified when a property changed, or the work must be cancelled.
     news: Arc<Notify>,
 }
 
-/// What a job is about.
+/// The subject of a job.
 pub(super) struct Subject {
     /// The method of `Manager`, in lower case.
     pub(super) operation: Operation,
     /// Its device or domain.
     pub(super) about: About,
-    /// Who started it; `None` for a peer without a bus.
+    /// The user who started it; `None` for a peer without a bus.
     pub(super) owner: Option<u32>,
-    /// Who else calls.
+    /// The other callers.
     pub(super) callers: Callers,
 }
 
@@ -82,7 +83,7 @@ impl Job {
         }
     }
 
-    /// Does the work, and says all along how far it is, to everybody without a value and to `starter` what came of it.
+    /// Does the work; sends progress signals without a value to all clients, and the result to `starter`.
     pub(super) async fn run(
         &self,
         emitter: &SignalEmitter<'_>,
@@ -178,7 +179,7 @@ impl Listener for Job {
     }
 }
 
-/// Says which properties differ.
+/// Signals the properties that differ.
 async fn say(emitter: &SignalEmitter<'_>, old: &Progress, new: &Progress) -> zbus::Result<()> {
     let changed = changed(old, new);
     if changed.is_empty() {
@@ -203,7 +204,7 @@ fn changed(old: &Progress, new: &Progress) -> Vec<&'static str> {
 }
 
 impl Job {
-    /// Passes for its owner and root.
+    /// Admits the owner and root.
     async fn admit(&self, header: &Header<'_>, what: &str) -> Result<(), BusError> {
         let user = self.subject.callers.user(header).await?;
         match user {
@@ -217,7 +218,7 @@ impl Job {
         }
     }
 
-    /// The same for a property. Without a header it is our own process that asks.
+    /// The same for a property. Without a header the agent itself asks.
     async fn look(&self, header: Option<Header<'_>>) -> Result<Progress, BusError> {
         if let Some(header) = header {
             self.admit(&header, "see").await?;
@@ -228,8 +229,8 @@ impl Job {
 
 #[interface(name = "org.variantd1.Job")]
 impl Job {
-    /// Ends the job while it waits: for polkit, or for its turn. Once it changes something it goes on to its
-    /// end, and this is refused. For who started the job, and root.
+    /// Cancels the job while it waits: for polkit, or for its turn. After it has begun to change something it continues
+    /// to its end, and this is refused. For the user who started the job, and root.
     #[zbus(name = "Cancel")]
     async fn stop(
         &self,
@@ -241,7 +242,7 @@ impl Job {
         Ok(self.cancel()?)
     }
 
-    /// What is done: the method of `Manager`, in lower case.
+    /// The operation: the method of `Manager`, in lower case.
     #[zbus(property(emits_changed_signal = "const"))]
     async fn operation(
         &self,
@@ -281,13 +282,13 @@ impl Job {
         Ok(self.look(header).await?.state.as_str())
     }
 
-    /// What is being done, for people.
+    /// The current step, as a text for people.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn stage(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
         Ok(self.look(header).await?.stage)
     }
 
-    /// How much is done, from 0 to 1; grows by stages, not by time.
+    /// The progress from 0 to 1; it grows by steps, not by time.
     #[zbus(property(emits_changed_signal = "invalidates"), name = "Progress")]
     async fn done(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<f64, BusError> {
         Ok(self.look(header).await?.done)
@@ -302,13 +303,14 @@ impl Job {
         Ok(self.look(header).await?.error)
     }
 
-    /// What the method would have returned, or the error's sentence; empty before the end.
+    /// The reply of the method, or the error's sentence; empty before the end.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn result(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
         Ok(self.look(header).await?.result)
     }
 
-    /// The job has ended; `ErrorName` and `Result` say the same for a minute. It goes to the connection that started the job.
+    /// The job has ended; `ErrorName` and `Result` have the same values for a minute. The signal goes to the connection
+    /// that started the job.
     #[zbus(signal)]
     async fn completed(
         emitter: &SignalEmitter<'_>,

@@ -1,5 +1,5 @@
-//! Turns for planning, the costliest thing that everybody may ask for: root has its own, and every other user waits behind one
-//! call of each other user, not behind all of them.
+//! Turns for planning, the most expensive operation that every user may request: root has its own, and every other user
+//! waits for one call of each other user, not for all of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,9 +8,9 @@ use tokio::sync::Semaphore;
 
 use super::caller;
 
-/// Plans of root at once.
+/// Concurrent plans of root.
 const ROOT: usize = 1;
-/// Plans of all other users at once.
+/// Concurrent plans of all other users.
 const OTHERS: usize = 1;
 
 /// The turns; all clones are one.
@@ -36,7 +36,7 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// Does the work once it is the user's turn; the turn lasts as long as the work. `None` is a peer without a bus.
+    /// Does the work in the user's turn; the turn lasts as long as the work. `None` is a peer without a bus.
     pub(super) async fn within<T>(&self, user: Option<u32>, work: impl Future<Output = T>) -> T {
         let Some(user) = user.filter(|user| !caller::is_root(*user)) else {
             let _turn = self.0.root.acquire().await;

@@ -37,26 +37,26 @@ pub type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 /// The manager's object.
 #[derive(Clone)]
 pub struct Manager {
-    /// The libvirt half.
+    /// The libvirt half of the agent.
     pub worker: Arc<Worker>,
-    /// What is bound.
+    /// The assignments.
     pub assigner: Arc<Assigner>,
-    /// The surroundings.
+    /// The context.
     pub context: Arc<Context>,
-    /// What is reserved for guests.
+    /// The reservations.
     pub reservations: Reservations,
     /// What `Reload` does.
     pub reload: Arc<Reload>,
-    /// Who may do what.
+    /// Authorization.
     pub authority: Authority,
-    /// Whose turn it is to plan.
+    /// The turns for planning.
     pub lanes: Lanes,
-    /// Calls that are answered later.
+    /// Calls as jobs.
     pub jobs: Jobs,
 }
 
 impl Manager {
-    /// The domain that a caller names. Only root does not wait for its turn: everybody may ask.
+    /// The domain that the caller names. Only root does not wait for its turn, because any user may ask.
     pub(super) async fn domain(
         &self,
         header: &Header<'_>,
@@ -73,8 +73,7 @@ impl Manager {
 
 #[interface(name = "org.variantd1.Manager")]
 impl Manager {
-    /// The domains that are ours, each with name, uuid, outcome and, if it has one, sentence and
-    /// code.
+    /// The domains with a device of a recipe, each with name, uuid, outcome and, if it has one, sentence and code.
     async fn list_domains(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -86,8 +85,7 @@ impl Manager {
         Ok(self.worker.reports().into_iter().map(domain_row).collect())
     }
 
-    /// The host devices that a recipe covers, each with address, id, recipe, driver and, while one
-    /// holds it, domain.
+    /// The host devices that a recipe covers, each with address, id, recipe, driver and, if it is assigned, domain.
     async fn list_devices(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -108,9 +106,8 @@ impl Manager {
         Ok(rows.collect())
     }
 
-    /// What a domain's definition needs, as JSON: reasons, hunks of a diff, edits, and what they were
-    /// made from. Changes nothing. Option `replace` (b): replace a guest address that contradicts the
-    /// recipe.
+    /// Returns what a domain's definition needs, as JSON: reasons, hunks of a diff, edits, and the inputs of the plan.
+    /// Changes nothing. Option `replace` (b): replace a guest address that contradicts the recipe.
     async fn plan(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -129,8 +126,7 @@ impl Manager {
     }
 
     /// Completes the XML of a guest that has no definition, or none yet, for virDomainCreateXML or virDomainDefineXML;
-    /// `findings` says as JSON what was added and what is to be known. Changes nothing. Option `replace` (b) as for
-    /// `Plan`.
+    /// `findings` lists the added elements and the notes as JSON. Changes nothing. Option `replace` (b) as for `Plan`.
     #[zbus(out_args("completed", "findings"))]
     async fn prepare_xml(
         &self,
@@ -151,9 +147,9 @@ impl Manager {
             .await
     }
 
-    /// Completes a domain's definition and says in JSON what was added. Option `replace` (b):
-    /// replace a guest address that contradicts the recipe. Option `plan` (s), alone: make exactly the
-    /// edits of what `Plan` said, or refuse when the definition, host, recipes or versions changed since.
+    /// Completes a domain's definition and returns the added elements as JSON. Option `replace` (b): replace a guest
+    /// address that contradicts the recipe. Option `plan` (s), alone: make exactly the edits that `Plan` returned, or
+    /// refuse if the definition, host, recipes or versions changed since.
     async fn prepare(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -179,8 +175,8 @@ impl Manager {
         prepared.await
     }
 
-    /// Takes back what was added to a domain's definition and says so in JSON; it is left alone
-    /// until somebody calls `Prepare`.
+    /// Removes the elements that were added to a domain's definition and returns them as JSON; the agent then ignores
+    /// the domain until a caller calls `Prepare`.
     async fn revert(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -197,8 +193,8 @@ impl Manager {
         reverted.await
     }
 
-    /// Waits until a domain's definition is at rest, as scripts need between define and start;
-    /// says the same as `Prepare`, but does only what a definition does by itself.
+    /// Waits until no change of a domain's definition is pending, as scripts need between define and start; returns the
+    /// same as `Prepare`, but makes only the changes that the define itself causes.
     async fn wait(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -225,10 +221,10 @@ impl Manager {
         waited.await
     }
 
-    /// Binds a device outside of any guest and says in JSON what was written. Option `driver` (s):
-    /// the driver, by default the one that its recipe names. Option `dry-run` (b): say it only. Option
-    /// `allow-group` (b): bind what the host uses of its IOMMU group along with it. Option
-    /// `stop-services` (b): stop services that are known to hold GPUs, while they hold it.
+    /// Binds a device outside of any guest and returns the writes as JSON. Option `driver` (s): the driver, by default
+    /// the one that its recipe names. Option `dry-run` (b): only return the writes. Option `allow-group` (b): also bind
+    /// the functions of its IOMMU group that the host uses. Option `stop-services` (b): stop services that are known to
+    /// hold GPUs while they hold it.
     async fn bind(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -250,7 +246,7 @@ impl Manager {
         bound.await
     }
 
-    /// Gives a device back that `Bind` or a reservation bound, with what was bound along with it, and says so in JSON.
+    /// Releases a device that `Bind` or a reservation bound, with its companions, and returns the result as JSON.
     async fn release(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -268,8 +264,8 @@ impl Manager {
         released.await
     }
 
-    /// Gives back every device that a change left half-way and no running guest has, and lists them in
-    /// JSON, each with the reason where it could not be. Option `device` (s): only this one.
+    /// Releases every device whose change was interrupted and that no running guest has, and lists them in JSON, each
+    /// with the reason if that failed. Option `device` (s): only this one.
     async fn recover(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -287,8 +283,8 @@ impl Manager {
         recovered.await
     }
 
-    /// Reserves a device for guests: from the next boot on it is bound before anything else takes it.
-    /// Says so in JSON, and binds nothing now. Option `driver` (s): as for `Bind`.
+    /// Reserves a device for guests: from the next boot on it is bound before another driver can bind it. Returns JSON,
+    /// and binds nothing now. Option `driver` (s): as for `Bind`.
     async fn reserve(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -311,7 +307,7 @@ impl Manager {
         reserved.await
     }
 
-    /// Ends a device's reservation and says so in JSON; it stays bound as it is now.
+    /// Ends a device's reservation and returns JSON; the device keeps its driver.
     async fn unreserve(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -343,11 +339,11 @@ impl Manager {
         reloaded.map_err(BusError::failed)
     }
 
-    /// Calls a method as a job, for whoever does not want to wait for it: returns the path of an object of
-    /// `org.variantd1.Job` at once. Operation: `prepare`, `revert`, `bind`, `release` or `recover`. Subject:
-    /// the method's domain or device; empty for all devices of `recover`. The options are the method's, but `refusal`.
-    /// Subscribe to the job's signals, then read `State`: it may have ended before. A caller has at most 8
-    /// jobs under way. A job goes on when its caller leaves, unless polkit still has to ask somebody for it.
+    /// Starts a method as a job, for callers that do not want to wait: returns the path of an object of
+    /// `org.variantd1.Job` at once. Operation: `prepare`, `revert`, `bind`, `release` or `recover`. Subject: the
+    /// method's domain or device; empty for all devices of `recover`. The options are the method's, without `refusal`.
+    /// Subscribe to the job's signals, then read `State`: it may have ended before. A caller has at most 8 unfinished
+    /// jobs. A job continues when its caller disconnects, unless polkit still has to ask a user for it.
     #[zbus(out_args("job"))]
     async fn start_job(
         &self,
@@ -382,8 +378,8 @@ impl Manager {
         self.jobs.start(connection, &header, subject, work).await
     }
 
-    /// What came of a domain: the outcome as in `ListDomains`, or `foreign` once it is our business no more;
-    /// details have sentence and code, if it has one.
+    /// The result of a domain: the outcome as in `ListDomains`, or `foreign` if it no longer has a device of a recipe;
+    /// details have sentence and code, if there is one.
     #[zbus(signal)]
     pub(super) async fn domain_changed(
         emitter: &SignalEmitter<'_>,
@@ -432,7 +428,7 @@ fn device_rows(context: &Context) -> Result<Vec<(PciAddress, Row)>, Refusal> {
     Ok(rows.collect())
 }
 
-/// What `Bind`'s options ask for.
+/// Parses the options of `Bind`.
 fn bind_options(call: &Call<'_>) -> Result<BindOptions, BusError> {
     Ok(BindOptions {
         driver: device::driver(call)?,

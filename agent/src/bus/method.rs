@@ -1,22 +1,22 @@
-//! The methods of `org.variantd1.Manager`, each declared once: who may call it, its options, and what a call may cost.
+//! The methods of `org.variantd1.Manager`, each declared once: who may call it, its options, and its limits.
 //!
-//! A call finds its row by the member of its message, so no method can act by another's. What else a method has derives from its
-//! row or is compared with it by a test that names what is missing: the longest call that the gate lets in, the options in the
-//! contract, the proxy of clients, polkit's policy.
+//! A call finds its row by the member of its message, so a method cannot use the row of another. The message filter's
+//! limits derive from the rows, and tests compare them with the options in the contract, the clients' proxy and
+//! polkit's policy, and name what is missing.
 
 use super::authority::Action;
 use super::job::Operation;
 use planner::saved_plan;
 
-/// Longest body of a call, but of those that have a text.
+/// Maximum body size of a call, without its texts.
 pub(super) const BODY: usize = 64 << 10;
-/// Longest domain XML, as at the hook.
+/// Maximum size of a domain XML, as for the hook.
 const XML: usize = domain::MAX_BYTES;
 
-/// The option by which an error is an answer with fields; every method that answers with JSON has it.
+/// The option that turns an error into a reply with fields; every method that replies with JSON has it.
 pub(super) const REFUSAL: Choice = Choice::flag("refusal");
 
-/// All of them, in the order of the contract.
+/// All methods, in the order of the contract.
 pub(super) static ALL: [Method; 14] = [
     Method::public("ListDomains"),
     Method::public("ListDevices"),
@@ -54,13 +54,13 @@ pub(super) static ALL: [Method; 14] = [
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Everybody: what it says is public.
+    /// All users: its reply is public.
     Public,
-    /// Whom polkit lets.
+    /// The users whom polkit authorizes.
     Polkit(Action),
     /// Root alone.
     Root,
-    /// Who may call the method of the operation that it starts; its options are that method's, too.
+    /// The callers of the operation's method; its options are that method's, too.
     AsOperation,
 }
 
@@ -69,13 +69,13 @@ pub(super) enum Access {
 pub(super) struct Method {
     pub(super) name: &'static str,
     pub(super) access: Access,
-    /// The options that it knows, but for [`REFUSAL`].
+    /// Its options, without [`REFUSAL`].
     pub(super) options: &'static [Choice],
-    /// Bytes of its longest text.
+    /// Size of its largest text.
     text: usize,
     /// Its work waits for the caller's turn to plan.
     pub(super) in_turn: bool,
-    /// What it is as a job.
+    /// Its operation as a job.
     pub(super) operation: Option<Operation>,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Method {
 pub(super) struct Choice {
     pub(super) key: &'static str,
     pub(super) kind: Kind,
-    /// What polkit is asked for in the place of the method's action, where the option is given.
+    /// The polkit action that replaces the method's action if the option is given.
     asks: Option<Action>,
 }
 
@@ -142,17 +142,17 @@ impl Method {
         ALL.iter().find(|method| method.name == name)
     }
 
-    /// The longest body of a call.
+    /// The maximum body size of a call.
     pub(super) fn longest(&self) -> usize {
         BODY + self.text
     }
 
-    /// An error of it can be an answer with fields.
+    /// Its errors can be replies with fields.
     pub(super) fn answers_refusal(&self) -> bool {
         matches!(self.access, Access::Polkit(_))
     }
 
-    /// What polkit is asked for where these options are given.
+    /// The polkit action for these options.
     pub(super) fn action(&self, is_given: impl Fn(&str) -> bool) -> Option<Action> {
         let Access::Polkit(action) = self.access else {
             return None;
@@ -201,7 +201,7 @@ impl Kind {
         }
     }
 
-    /// What a value of another type is told.
+    /// The error text for a value of another type.
     pub(super) fn expected(self) -> &'static str {
         match self {
             Self::Flag => "true or false",

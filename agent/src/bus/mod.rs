@@ -1,6 +1,7 @@
-//! The D-Bus service `org.variantd1`: `/org/variantd1`, and an object per device. libvirt's hook does not come here: `crate::hook`.
+//! The D-Bus service `org.variantd1`: `/org/variantd1`, and an object per device. libvirt's hook uses its own socket:
+//! `crate::hook`.
 //!
-//! `packaging/dbus/org.variantd1.xml` is the contract; a test compares it with what is served.
+//! `packaging/dbus/org.variantd1.xml` is the contract; a test compares it with the served interfaces.
 
 mod about;
 mod announce;
@@ -41,22 +42,22 @@ pub use manager::{Manager, Reload};
 pub use name::{Lost, NameError, release, request, require_free};
 pub use publish::{Publisher, Sources};
 
-/// How far plans and other long work stand behind the loop that reads the bus (nice(2)).
+/// Priority (nice(2)) of plans and other long work, lower than that of the loop that reads the bus.
 const BEHIND_THE_BUS: i32 = 5;
 
-/// Adds the manager to a connection, and the list of all objects.
+/// Adds the manager and the list of all objects to a connection.
 pub(crate) fn serve(builder: Builder<'_>, manager: Manager) -> Builder<'_> {
     let builder = builder.serve_at(MANAGER, ObjectManager);
     builder.serve_at(MANAGER, manager)
 }
 
-/// Has this thread stand back behind the one that reads the bus.
+/// Lowers the priority of this thread below the one that reads the bus.
 pub fn stand_back() {
-    // Without effect it is only slower for others.
+    // A failure only makes other threads slower.
     let _ = rustix::process::nice(BEHIND_THE_BUS);
 }
 
-/// A connection that serves, and the one on which the bus is asked who calls.
+/// The connection that serves, and the one on which the bus is queried for callers.
 #[derive(Debug)]
 pub struct Served {
     /// Ends the service when dropped.
@@ -77,7 +78,7 @@ impl Served {
         })
     }
 
-    /// Returns once one of the two is closed: without either no call is answered.
+    /// Returns when one of the two is closed: without either no call is answered.
     pub async fn closed(&self) {
         tokio::select! {
             () = self.connection.closed() => {}
@@ -86,17 +87,17 @@ impl Served {
     }
 }
 
-/// Serves the manager on the system bus, behind a gate; it has no name yet.
+/// Serves the manager on the system bus, behind the filter; it has no name yet.
 ///
 /// # Errors
-/// When there is no bus.
+/// There is no bus.
 pub async fn serve_manager(manager: Manager) -> zbus::Result<Served> {
     let callers = manager.authority.callers.clone();
     let add = |builder| serve(builder, manager);
     Served::through_gate(callers, add).await
 }
 
-/// Runs `work`, which may block, on `part` in a thread of its own.
+/// Runs `work`, which may block, on `part` in its own thread.
 async fn blocking<P, T>(part: &Arc<P>, work: impl FnOnce(&P) -> T + Send + 'static) -> T
 where
     P: Send + Sync + 'static,

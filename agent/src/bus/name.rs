@@ -1,4 +1,4 @@
-//! The agent's name on the bus: had by one process, never taken from another, and an end where it is lost.
+//! The agent's bus name: owned by one process, never taken from another; the agent exits when it loses the name.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use super::Served;
 use crate::instance::InstanceError;
 use api::client::next;
 
-/// How long the bus has to answer.
+/// Timeout of the bus.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The name, where it was lost, as the bus says it.
+/// The name, reported by the bus if it is lost.
 #[derive(Debug)]
 pub struct Lost(UnboundedReceiver<&'static str>);
 
 impl Lost {
-    /// Waits until the name is lost; for ever where it is not.
+    /// Waits until the name is lost.
     pub async fn name(&mut self) -> &'static str {
         match self.0.recv().await {
             Some(name) => name,
@@ -29,10 +29,10 @@ impl Lost {
     }
 }
 
-/// Passes where nobody has the agent's name.
+/// Checks that no process owns the agent's name.
 ///
 /// # Errors
-/// When another process has it; when the bus cannot be asked.
+/// Another process owns it, or the bus does not answer.
 pub async fn require_free(name: &'static str) -> Result<(), NameError> {
     let asked = async {
         let connection = Connection::system().await?;
@@ -49,10 +49,10 @@ pub async fn require_free(name: &'static str) -> Result<(), NameError> {
     }
 }
 
-/// A name cannot be had.
+/// The name cannot be acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum NameError {
-    /// Another process has it.
+    /// Another process owns it.
     #[error(transparent)]
     Taken(#[from] InstanceError),
     /// The bus fails.
@@ -63,7 +63,7 @@ pub enum NameError {
     Silent,
 }
 
-/// Requests the name; from then on says when it is lost.
+/// Requests the name; returns a future for its loss.
 ///
 /// # Errors
 /// As [`require_free`].
@@ -74,10 +74,10 @@ pub async fn request(served: &Served, name: &'static str) -> Result<Lost, NameEr
     Ok(Lost(lost))
 }
 
-/// Gives the name back, so that the next call starts an agent.
+/// Releases the name, so that the next call starts an agent.
 ///
 /// # Errors
-/// When the bus fails or does not answer.
+/// The bus fails or does not answer.
 pub async fn release(served: &Served, name: &'static str) -> Result<(), NameError> {
     let released = timeout(ANSWER, served.connection.release_name(name));
     released.await.map_err(|_| NameError::Silent)??;
@@ -90,7 +90,7 @@ async fn request_one(
     losses: UnboundedSender<&'static str>,
 ) -> Result<(), NameError> {
     let bus = DBusProxy::new(connection).await?;
-    // Before the request, so that no loss is missed.
+    // Subscribed before the request, so that no loss is missed.
     let mut signals = bus.receive_name_lost().await?;
     let flags = RequestNameFlags::DO_NOT_QUEUE;
     match connection.request_name_with_flags(name, flags).await {

@@ -9,7 +9,7 @@ use zbus::{Variant, interface};
 
 use crate::status::Status;
 
-/// A device's object; all clones say the same.
+/// A device's object; all clones have the same state.
 #[derive(Clone)]
 pub(super) struct DeviceObject(Arc<Mutex<Status>>);
 
@@ -26,7 +26,7 @@ impl DeviceObject {
         Self(Arc::new(Mutex::new(status)))
     }
 
-    /// From now on it says `status`; returns the properties that differ.
+    /// Sets the status; returns the properties that changed.
     pub(super) fn set(&self, status: Status) -> Properties {
         let mut now = self.status();
         let (old, new) = (properties(&now), properties(&status));
@@ -42,7 +42,7 @@ impl DeviceObject {
     }
 }
 
-/// Those that may change.
+/// The properties that may change.
 fn properties(status: &Status) -> Properties {
     HashMap::from([
         ("Id", status.id.clone().into()),
@@ -59,7 +59,7 @@ fn properties(status: &Status) -> Properties {
     ])
 }
 
-/// -1 for none, as sysfs has it.
+/// -1 for none, as in sysfs.
 fn number(value: Option<u32>) -> i32 {
     value.and_then(|value| value.try_into().ok()).unwrap_or(-1)
 }
@@ -94,13 +94,13 @@ impl DeviceObject {
         self.status().recipe.clone()
     }
 
-    /// The driver it is on; empty for none.
+    /// Its driver; empty for none.
     #[zbus(property)]
     fn driver(&self) -> String {
         self.status().driver.clone()
     }
 
-    /// The driver it goes back to; empty where it had none, or is not bound by variantd.
+    /// The driver that a release restores; empty if it had none, or is not bound by variantd.
     #[zbus(property)]
     fn previous_driver(&self) -> String {
         self.status().previous_driver.clone()
@@ -130,8 +130,8 @@ impl DeviceObject {
         uuid(&self.status())
     }
 
-    /// `free`; `reserved`: for guests, and not bound; `binding`; `bound`: for a domain, by hand or by its
-    /// reservation; `releasing`; `degraded`: a change of it was left half-way, see `Recover`.
+    /// `free`; `reserved`: for guests, and not bound; `binding`; `bound`: for a domain, manually or by its reservation;
+    /// `releasing`; `degraded`: a change of it was interrupted, see `Recover`.
     #[zbus(property)]
     fn state(&self) -> String {
         self.status().state.as_str().to_owned()
@@ -143,7 +143,7 @@ impl DeviceObject {
         self.status().reserved
     }
 
-    /// Why it was given back without the driver that it had before, with a code; empty for nothing to say.
+    /// Why it was released without its previous driver, with a code; empty if there is nothing to report.
     #[zbus(property)]
     fn note(&self) -> String {
         self.status().note.clone()

@@ -1,8 +1,7 @@
-//! Keeps the devices' objects, and the lists that the hook reads, true: looks at the host whenever the bell rings, and
-//! says what changed.
+//! Updates the devices' objects and the hook's lists: reads the host after each notification, and signals the changes.
 //!
-//! Nothing is polled: the records ring when we change a device, the kernel's uevents when somebody
-//! else does. Only while another process works on a device is it looked at again by time.
+//! Nothing is polled: the records notify when the agent changes a device, the kernel's uevents when another program
+//! does. Only while another process changes a device is the host read periodically.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -25,25 +24,26 @@ use crate::reserve::Reservations;
 use crate::snapshot::Published;
 use crate::status::{self, Status, Statuses};
 
-/// Between two looks at a device that another process works on.
+/// Interval of reads while another process changes a device.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Between two attempts to write into a run directory that is full or read-only.
+/// Pause between attempts to write into a run directory that is full or read-only.
 const UNWRITABLE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 
-/// Between a ring and the look: one start rings several times, and a look takes from what the start still has to do.
+/// Pause between a notification and the read: a start notifies several times, and a read would delay the rest of the
+/// start.
 const REST: Duration = Duration::from_millis(250);
 
-/// What the objects are made from.
+/// The inputs of the objects.
 #[derive(Clone)]
 pub struct Sources {
     /// The host.
     pub context: Arc<Context>,
-    /// What is bound.
+    /// The assignments.
     pub assigner: Arc<Assigner>,
-    /// What is reserved.
+    /// The reservations.
     pub reservations: Reservations,
-    /// Where the snapshot of the host is published.
+    /// The directory of the published host snapshot.
     pub run: PathBuf,
 }
 
@@ -53,17 +53,17 @@ pub struct Publisher {
     sources: Arc<Sources>,
     snapshot: Arc<Mutex<Published>>,
     shown: BTreeMap<PciAddress, DeviceObject>,
-    /// Why the lists for the hook could not be written.
+    /// Why the hook's lists could not be written.
     unlisted: Option<String>,
     /// Why the snapshot could not be written.
     unpublished: Option<String>,
 }
 
 impl Publisher {
-    /// Shows the devices that are there.
+    /// Publishes the present devices.
     ///
     /// # Errors
-    /// When the host cannot be read, or the bus fails.
+    /// The host cannot be read, or the bus fails.
     pub async fn start(connection: Connection, sources: Sources) -> Result<Self, BusError> {
         let mut publisher = Self {
             connection,
@@ -77,7 +77,7 @@ impl Publisher {
         Ok(publisher)
     }
 
-    /// Follows all changes for as long as the connection lasts.
+    /// Follows all changes until the connection ends.
     pub async fn serve(mut self) {
         let assigner = self.sources.assigner.clone();
         loop {
@@ -96,11 +96,11 @@ impl Publisher {
         }
     }
 
-    /// Looks once; true when that is to be done again soon.
+    /// Reads once; true if it must be repeated soon.
     async fn refresh(&mut self) -> Result<bool, BusError> {
         let look = |sources: &Sources| {
             let looked = status::look(&sources.context, &sources.assigner, &sources.reservations)?;
-            // Before the objects, which may fail: by these lists the hook knows which guests to ask about.
+            // Before the objects, which may fail: the hook decides by these lists which guests need the agent.
             let recipes = &sources.context.rules().recipes;
             let listed = inventory::update(&looked.host, recipes, &sources.run);
             Ok::<_, BusError>((looked, listed))
@@ -123,7 +123,7 @@ impl Publisher {
         Ok(unsettled)
     }
 
-    /// Why the lists for the hook cannot be written is said once, and again when it is another reason.
+    /// Logs once why the hook's lists cannot be written, and again if the reason changes.
     fn note(&mut self, failure: Option<PublishError>) {
         let failure = failure.map(|error| error.to_string());
         match (&failure, &self.unlisted) {
@@ -138,7 +138,7 @@ impl Publisher {
         self.unlisted = failure;
     }
 
-    /// The snapshot is for programs elsewhere: what goes wrong with it keeps nothing here from working.
+    /// The snapshot is for other programs: its errors do not affect the agent.
     async fn publish(&mut self, host: Host) {
         let snapshot = self.snapshot.clone();
         let update = move |sources: &Sources| {

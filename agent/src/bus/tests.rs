@@ -1,4 +1,4 @@
-//! The bus's objects over a pair of sockets, beside the hook's operations, on a modelled kernel and a libvirt in memory.
+//! The bus objects over a pair of sockets, and the hook's operations, on a modelled kernel and a libvirt in memory.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
@@ -49,7 +49,7 @@ struct Scene {
     directory: tempfile::TempDir,
 }
 
-/// Objects on a modelled host, and what they stand on.
+/// Objects on a modelled host, and their inputs.
 struct Parts {
     manager: Manager,
     hook: Hook,
@@ -66,7 +66,7 @@ fn parts() -> Parts {
     parts_of(&host())
 }
 
-/// The parts on a host whose devices come and go, and change their driver, with the modelled kernel.
+/// The parts on a host whose devices appear, disappear and change their driver with the modelled kernel.
 fn parts_of(whole: &Host) -> Parts {
     let (kernel, libvirt) = (kernel_of(whole), Arc::new(Fake::default()));
     let (model, whole) = (kernel.clone(), whole.clone());
@@ -153,7 +153,7 @@ impl Scene {
         proxy.build().await.expect("proxy")
     }
 
-    /// What libvirt's hook is told at an operation.
+    /// The hook's reply for an operation.
     async fn hook(&self, operation: &str, xml: &str) -> Result<Results, Fault> {
         let known = Operation::ALL
             .into_iter()
@@ -292,7 +292,7 @@ async fn a_definition_is_prepared_and_listed() {
 async fn no_hook_waits_for_a_libvirt_that_is_slow_about_other_guests() {
     let scene = scene().await;
     let complete = scene.complete();
-    // As many calls of libvirt as there may be, and one more.
+    // As many calls of libvirt as allowed, and one more.
     let others: Vec<String> = (0..5)
         .map(|number| {
             let xml = guest(GPU).replace("<name>d0<", &format!("<name>other{number}<"));
@@ -312,7 +312,7 @@ async fn no_hook_waits_for_a_libvirt_that_is_slow_about_other_guests() {
         let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
         answer.expect("in time").expect(method);
     }
-    // What was refused only queues: its repair is for later.
+    // The refusal only queues: its repair runs later.
     let refused = scene.hook("prepare", &others[0]);
     let refused = tokio::time::timeout(Duration::from_secs(20), refused).await;
     refused.expect("in time").expect_err("incomplete");
@@ -392,7 +392,7 @@ async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
     assert!(matches!(garbage, Fault::Failed(ref text) if text.contains("gpu0")));
 }
 
-/// The shipped contract; `cargo xtask regen contract` writes what is served.
+/// The shipped contract; `cargo xtask regen contract` writes the served one.
 #[tokio::test]
 async fn the_contract_is_what_is_served() {
     let scene = scene().await;
@@ -426,7 +426,7 @@ const HEAD: &str = "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Int
     Methods that polkit is asked about, but StartJob, have the option `refusal` (b): an error with a code is then an answer, in JSON as the\n       \
     field `refusal` with `error` (the name without prefix and code), `code`, `device`, `path`, `reason`, `hint` and `command`. -->\n";
 
-/// The interface's element as the service prints it.
+/// The interface's element as the service returns it.
 async fn introspect(client: &Connection, path: &str, interface: &str) -> String {
     let standard = Some("org.freedesktop.DBus.Introspectable");
     let call = client.call_method(None::<&str>, path, standard, "Introspect", &());

@@ -1,4 +1,4 @@
-//! The listening socket that systemd has passed to this process (sd_listen_fds(3)).
+//! The listening socket that systemd passed to this process (sd_listen_fds(3)).
 #![expect(unsafe_code, reason = "a descriptor by its number")]
 
 use std::env;
@@ -13,10 +13,10 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 /// The first descriptor that systemd passes.
 const FIRST: i32 = 3;
 
-/// The socket, where systemd has passed one to this process. Call it once.
+/// The socket, if systemd passed one to this process. Call it once.
 ///
 /// # Errors
-/// When what was passed is not one listening stream socket.
+/// The descriptor is not one listening stream socket.
 pub(super) fn listener() -> io::Result<Option<UnixListener>> {
     let number = |key| env::var(key).ok()?.parse::<u32>().ok();
     if number("LISTEN_PID") != Some(process::id()) {
@@ -31,8 +31,8 @@ pub(super) fn listener() -> io::Result<Option<UnixListener>> {
             )));
         }
     }
-    // SAFETY: systemd has opened this descriptor for this process (LISTEN_PID), no part of the program knows it, and
-    // `Hook::listen` is the only caller, once.
+    // SAFETY: systemd has opened this descriptor for this process (LISTEN_PID), no other part of the program uses it,
+    // and `Hook::listen` is the only caller, once.
     let passed = unsafe { OwnedFd::from_raw_fd(FIRST) };
     fcntl(&passed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     let is_stream = getsockopt(&passed, sockopt::SockType)? == SockType::Stream;

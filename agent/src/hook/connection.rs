@@ -1,7 +1,7 @@
-//! One connection to the hook's socket: reads calls, each within a deadline and a budget, and answers them.
+//! One connection to the hook's socket: reads calls, each within a deadline and a size limit, and answers them.
 //!
-//! The peer is root, and may still be slow, hostile or gone: what it sends is bounded by message, by connection and by all
-//! connections, and no reply waits for a peer that does not read.
+//! The peer is root, and may still be slow, hostile or disconnected: its messages are limited by message, by connection
+//! and by all connections, and no reply waits for a peer that does not read.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -28,18 +28,18 @@ use crate::progress::{Listener, carried, heard};
 
 /// Calls on one connection; libvirt's hook makes one, varlinkctl(1) up to three.
 const CALLS: usize = 16;
-/// Bytes that all callers together may have sent and are not answered for: 32 of the largest calls, hundreds of usual ones.
+/// Unanswered bytes of all callers together: 32 of the largest calls, hundreds of usual ones.
 const BUDGET: usize = 64 << 20;
-/// Bytes that are read at once.
+/// Bytes per read.
 const PIECE: usize = 16 << 10;
-/// How long a caller may take for the next piece of what it sends, and for the whole message.
+/// Timeout of the next bytes of a message, and of the whole message.
 const SILENCE: Duration = Duration::from_secs(5);
 /// See [`SILENCE`].
 const MESSAGE: Duration = Duration::from_secs(20);
-/// How long a caller may take to read a reply.
+/// Timeout of sending a reply.
 const REPLY: Duration = Duration::from_secs(5);
 
-/// What all callers share.
+/// State shared by all callers.
 #[derive(Clone, Debug)]
 pub(super) struct Budget(Arc<Semaphore>);
 
@@ -49,15 +49,15 @@ impl Default for Budget {
     }
 }
 
-/// Tells another user than root that it may not.
+/// Replies to other users than root that they are not authorized.
 pub(super) async fn deny(stream: &mut UnixStream) {
     let _ = send(stream, &failed(PERMISSION_DENIED, Results::default())).await;
 }
 
-/// Serves a caller until it leaves.
+/// Serves a caller until it disconnects.
 ///
 /// # Errors
-/// When it breaks a limit or the protocol, or its connection fails.
+/// It breaks a limit or the protocol, or its connection fails.
 pub(super) async fn serve(
     stream: &mut UnixStream,
     hook: &Arc<Hook>,
@@ -87,16 +87,16 @@ pub(super) async fn serve(
     Err(io::Error::other("more calls than one connection may make"))
 }
 
-/// What one caller sends.
+/// The data of one caller.
 struct Incoming {
     frames: Frames,
     budget: Budget,
-    /// For what has come and is not answered for.
+    /// For the received and unanswered bytes.
     held: Option<OwnedSemaphorePermit>,
 }
 
 impl Incoming {
-    /// The next message; `None` where the caller has closed, or has said nothing for too long.
+    /// The next message; `None` if the caller has closed the connection, or was silent too long.
     async fn next(&mut self, stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
         let mut piece = vec![0; PIECE];
         loop {
@@ -130,7 +130,7 @@ impl Incoming {
 }
 
 async fn answer(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) -> io::Result<()> {
-    // libvirt has gone on without an answer, so that what was asked for would come at a wrong time.
+    // libvirt has continued without a reply, so the operation would come at the wrong time.
     if has_left(stream) {
         return Err(io::Error::other("the caller has left before it was served"));
     }
@@ -159,7 +159,7 @@ async fn said<T: Serialize>(
     }
 }
 
-/// Does what libvirt asks for, and says meanwhile that it goes on. A caller that leaves does not end it.
+/// Performs libvirt's request, and sends progress messages meanwhile. A disconnect does not cancel it.
 async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) -> MethodReply {
     let wants_progress = call.more && !call.oneway;
     let arguments = call.parameters;
@@ -196,7 +196,7 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
             done = &mut work => {
                 return done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             }
-            // Beyond the time that the agent may take, the hook's own limit of silence ends its wait.
+            // After the agent's own time limit the progress messages stop, and the hook's timeout ends its wait.
             _ = ticks.tick(), if tells => {
                 tells = Instant::now() < until && send(stream, &stage.reply()).await.is_ok();
             }
@@ -204,7 +204,7 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
     }
 }
 
-/// What the work of a call says of itself.
+/// The progress of a call's work.
 #[derive(Default)]
 struct Stage(Mutex<Option<String>>);
 
@@ -262,7 +262,7 @@ fn description(interface: &str) -> Option<&'static str> {
     }
 }
 
-/// The reply to GetInterfaceDescription, or the error in its place.
+/// The reply to GetInterfaceDescription, or an error.
 async fn describe(
     stream: &mut UnixStream,
     interface: Option<&str>,
@@ -340,9 +340,9 @@ pub(super) fn failed(error: &str, parameters: Results) -> MethodReply {
     }
 }
 
-/// True where a caller is gone, whatever there is to read.
+/// True if a caller has disconnected, even with unread data.
 fn has_left(stream: &UnixStream) -> bool {
-    // POLLHUP needs no asking.
+    // POLLHUP need not be requested.
     let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|events| events > 0)
 }

@@ -1,9 +1,10 @@
-//! The hook's socket: Varlink for libvirt's qemu hook, past the bus, for root alone. `hooks::protocol` describes the messages.
+//! The hook's socket: Varlink for libvirt's qemu hook, without the bus, for root alone. `hooks::protocol` describes the
+//! messages.
 //!
 //! ```text
-//! socket.rs      listens, or takes systemd's socket (activation.rs); lets root in, and no more than there is room for
+//! socket.rs      listens, or uses systemd's socket (activation.rs); accepts root, up to a number of connections
 //! connection.rs  one connection: messages with deadlines, dispatch, progress
-//! operation.rs   what each operation of libvirt's does
+//! operation.rs   the work of each operation of libvirt
 //! ```
 
 mod activation;

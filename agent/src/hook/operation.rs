@@ -1,7 +1,7 @@
-//! What each operation of libvirt's hook does, while libvirt waits for it.
+//! The work of each operation of libvirt's hook, while libvirt waits for it.
 //!
-//! Holds no libvirt handle and nothing that waits for one: a repair is only queued, and runs when
-//! libvirt has let go of the domain.
+//! Has no libvirt handle and does not wait for one: a repair is only queued, and runs after libvirt has unlocked the
+//! domain.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,26 +21,26 @@ use crate::timeouts;
 use domain::refusal::Refusal;
 use domain::{Definition, Domain};
 
-/// What the operations need.
+/// The context of the operations.
 #[derive(Clone)]
 pub struct Hook {
-    /// Binds and gives back.
+    /// Binds and releases.
     pub assigner: Arc<Assigner>,
-    /// The surroundings.
+    /// The context.
     pub context: Arc<Context>,
     /// Where incomplete definitions are queued.
     pub repairs: UnboundedSender<DomainRef>,
-    /// Where libvirt keeps definitions, a file each.
+    /// The directory of libvirt's definitions, one file each.
     pub definitions: PathBuf,
 }
 
 impl Hook {
-    /// How long an operation may take.
+    /// The time limit of an operation.
     pub(super) fn limit(&self) -> Duration {
         timeouts::of_start(&self.context.rules())
     }
 
-    /// Does what `operation` of the domain with this definition asks for; blocks as long as it takes.
+    /// Performs `operation` for the domain with this definition; blocks until it is done.
     pub(crate) fn run(&self, operation: Operation, xml: &str) -> MethodReply {
         let definition = match Definition::parse(xml) {
             Ok(definition) => definition,
@@ -70,12 +70,12 @@ impl Hook {
         }
     }
 
-    /// Everything of the guest is released: gives its devices back.
+    /// Everything of the guest is released: releases its devices.
     fn release(&self, domain: &Domain) -> Result<(), AssignError> {
         self.assigner.release(&reference(domain)?.uuid)
     }
 
-    /// An incoming or restored guest: its completed definition, where it is not complete.
+    /// An incoming or restored guest: returns its completed definition, if it is incomplete.
     fn rewrite(&self, definition: &Definition) -> MethodReply {
         match self.context.look().filter(definition) {
             Ok(completed) => MethodReply {
@@ -89,7 +89,7 @@ impl Hook {
         }
     }
 
-    /// Queues the completion of a definition; the refusal then says so.
+    /// Queues the completion of a definition, and says so in the refusal.
     fn repair(&self, refusal: Refusal, domain: &Domain) -> Refusal {
         let Ok(domain) = reference(domain) else {
             return refusal;
@@ -118,15 +118,15 @@ impl Hook {
         Refusal { hint, ..refusal }
     }
 
-    /// True when libvirt, which may not be asked now, keeps no definition: 'virsh create' or virDomainCreateXML made it.
-    /// libvirt writes the file before a define returns.
+    /// True if libvirt, which must not be called now, has no definition: 'virsh create' or virDomainCreateXML made the
+    /// guest. libvirt writes the file before a define returns.
     fn is_transient(&self, domain: &DomainRef) -> bool {
         let file = format!("{}.xml", domain.name);
         self.definitions.is_dir() && !self.definitions.join(file).exists()
     }
 }
 
-/// There is no definition to complete: whoever makes the guest has to have its XML completed before.
+/// There is no definition to complete: the caller that creates the guest must complete its XML before.
 fn transient(refusal: Refusal) -> Refusal {
     let hint = "the guest has no definition that could be completed: create it with 'variantctl create FILE' in the \
                 place of 'virsh create FILE', or complete its XML before with 'variantctl rewrite FILE' or \
@@ -137,7 +137,7 @@ fn transient(refusal: Refusal) -> Refusal {
     }
 }
 
-/// The reply to a text that is no definition.
+/// The reply to a text that is not a definition.
 fn unreadable(operation: Operation, refusal: Refusal) -> MethodReply {
     let error = AssignError::Refused(refusal);
     let what = match operation {
@@ -162,7 +162,7 @@ fn told(what: &str, domain: &Domain, done: Result<(), AssignError>) -> Result<()
     done
 }
 
-/// Only logs that a guest runs or ended.
+/// Only logs that a guest started or ended.
 fn log(domain: &Domain, what: &str) -> Result<(), AssignError> {
     let domain = reference(domain)?;
     info!(variantd_domain = &*domain.name, "guest '{domain}' {what}");

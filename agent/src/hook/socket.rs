@@ -1,7 +1,6 @@
-//! Listens at `hook` in the run directory, or on the socket that systemd has opened there, and lets root in.
+//! Listens at `hook` in the run directory, or on the socket that systemd opened there, and accepts root.
 //!
-//! The kernel says who is at the other end (unix(7), SO_PEERCRED). No more callers are let in than there is room for; the others
-//! wait in the socket's queue.
+//! The kernel identifies the peer (unix(7), SO_PEERCRED). Callers above the limit wait in the socket's queue.
 
 use std::fs::{self, Permissions};
 use std::future::pending;
@@ -25,25 +24,26 @@ use super::activation;
 use super::connection::{self, Budget};
 use super::operation::Hook;
 
-/// Callers that are let in at once. libvirt makes one call for each guest that starts or ends.
+/// Maximum number of concurrent callers. libvirt makes one call for each guest that starts or ends.
 const CALLERS: u32 = 256;
-/// How long the hook waits for an answer, but at a guest's start (variantd-hook(8)); then the agent does not end by itself.
+/// How long the hook waits for a reply, except at a guest's start (variantd-hook(8)); the agent does not exit by itself
+/// meanwhile.
 const ANSWER: Duration = Duration::from_secs(20);
-/// After a failure to let a caller in, as when no descriptor is free.
+/// Pause after a failed accept, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens until it is dropped or closed.
 pub struct Socket {
-    /// Where we made it ourselves; systemd's stays, and starts the agent again.
+    /// The path of a socket that the agent made itself; systemd's socket stays, and starts the agent again.
     own: Option<PathBuf>,
     listening: JoinHandle<()>,
     callers: Arc<Semaphore>,
 }
 
-/// Starts the thread in which the hook is served, and gives its runtime: what others send over the bus is never before it.
+/// Starts the thread that serves the hook, and returns its runtime: bus clients cannot delay it.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// The thread cannot be created.
 pub fn thread() -> io::Result<Handle> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -55,10 +55,10 @@ pub fn thread() -> io::Result<Handle> {
 }
 
 impl Socket {
-    /// Listens on systemd's socket, or in the place of what another agent left, and serves in the hook's `thread`.
+    /// Listens on systemd's socket, or replaces the socket of an earlier agent, and serves in the hook's `thread`.
     ///
     /// # Errors
-    /// When the run directory cannot be written, or systemd has passed something else.
+    /// The run directory cannot be written, or systemd has passed something else.
     pub fn listen(run: &Path, hook: Hook, thread: &Handle) -> io::Result<Self> {
         let _inside = thread.enter();
         let (listener, own) = match activation::listener()? {
@@ -81,7 +81,7 @@ impl Socket {
         })
     }
 
-    /// Lets no caller in any more, and returns once each that was in has its answer or has stopped waiting for it.
+    /// Accepts no more callers, and returns when each connected one has its reply or has stopped waiting for it.
     pub async fn close(&self) {
         if let Some(path) = &self.own {
             let _ = fs::remove_file(path);
@@ -97,7 +97,7 @@ impl Drop for Socket {
     }
 }
 
-/// Only root finds it before its mode is set.
+/// Only root can open it before its mode is set.
 fn bound(path: &Path) -> io::Result<UnixListener> {
     let made = path.with_extension("new");
     match fs::remove_file(&made) {

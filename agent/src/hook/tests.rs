@@ -1,4 +1,5 @@
-//! A connection to the hook's socket without a daemon: progress while the work waits, and peers that leave or do not read.
+//! A connection to the hook's socket without a daemon: progress during the work, and peers that disconnect or do not
+//! read.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What libvirt says a kind of guest can have: the few of its domain capabilities that planning asks for.
+//! libvirt's domain capabilities: the few that planning needs.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use planner::from_libvirt::{FromLibvirt, Networks};
 
-/// Most bytes that are read: CPU models make these texts some 100 KiB long.
+/// Maximum size: CPU models make these texts about 100 KiB long.
 const MAX_BYTES: usize = 4 << 20;
 
 /// Domain capabilities (libvirt, formatdomaincaps).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// `<path>`: the QEMU that they are of.
+    /// `<path>`: the QEMU that they describe.
     pub emulator: Option<String>,
-    /// `<arch>`: what they are of, also where the question left it to libvirt.
+    /// `<arch>`: also if the query did not name one.
     pub arch: Option<String>,
     /// `<machine>`: the same.
     pub machine: Option<String>,
-    /// `yes` is among the values of the host devices' enum `iommufd`; `None` where there is no such enum.
+    /// `yes` is among the values of the host devices' enum `iommufd`; `None` if there is no such enum.
     pub iommufd: Option<bool>,
 }
 
 impl Capabilities {
-    /// With libvirt's networks, all that it says beside its versions for planning a guest that these are of.
+    /// Together with libvirt's networks, all its answers besides versions for planning a guest of this kind.
     #[must_use]
     pub fn with(&self, networks: Option<Arc<Networks>>) -> FromLibvirt {
         FromLibvirt {
@@ -34,7 +34,7 @@ impl Capabilities {
         }
     }
 
-    /// Reads them; what is not there or cannot be read is not known.
+    /// Parses them; missing or invalid parts are unknown.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let document = Document::parse(text)

@@ -1,7 +1,7 @@
-//! Changes of definitions as libvirt's events report them, in order, for the domains that are being watched.
+//! Changes of definitions as libvirt's events report them, in order, for the watched domains.
 //!
-//! libvirt has no compare-and-swap: whether another client changed a definition while ours was written is known from the
-//! events alone.
+//! libvirt has no compare-and-swap: only the events show whether another client changed a definition while the agent
+//! wrote it.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use domain::DomainUuid;
 
-/// Most changes that are kept of one watch.
+/// Maximum number of changes that a watch stores.
 const LIMIT: usize = 256;
 
 /// One change of a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is new or another.
+    /// It was created or changed.
     Defined,
-    /// It is gone.
+    /// It was removed.
     Undefined,
 }
 
-/// What happened to the definitions that are being watched.
+/// The changes of the watched definitions.
 #[derive(Debug, Default)]
 pub struct Changes {
     watched: Mutex<BTreeMap<DomainUuid, Log>>,
@@ -31,11 +31,11 @@ pub struct Changes {
 #[derive(Debug, Default)]
 struct Log {
     seen: Vec<Change>,
-    /// Our call has come back.
+    /// The agent's call has returned.
     over: bool,
 }
 
-/// Sees the changes of one definition until it is dropped. One at a time for each domain.
+/// Watches the changes of one definition until it is dropped. One at a time for each domain.
 #[derive(Debug)]
 pub struct Watch<'a> {
     changes: &'a Changes,
@@ -43,7 +43,7 @@ pub struct Watch<'a> {
 }
 
 impl Changes {
-    /// From now on the changes of a definition are kept.
+    /// Starts to store the changes of a definition.
     #[must_use]
     pub fn watch(&self, domain: &DomainUuid) -> Watch<'_> {
         self.watched().insert(domain.clone(), Log::default());
@@ -78,21 +78,21 @@ impl Watch<'_> {
             .map_or(Vec::new(), |log| log.seen.clone())
     }
 
-    /// Waits until the changes are such, at most for so long; returns those that there are.
+    /// Waits until `wanted` accepts the changes, up to a time limit; returns the changes.
     #[must_use]
     pub fn until(&self, such: impl Fn(&[Change]) -> bool, limit: Duration) -> Vec<Change> {
         self.wait(limit, |log| !such(&log.seen));
         self.seen()
     }
 
-    /// Waits until there are more than `count` changes, or [`Self::end`]; true when there are.
+    /// Waits until there are more than `count` changes, or [`Self::end`]; true if there are.
     #[must_use]
     pub fn before_end(&self, count: usize, limit: Duration) -> bool {
         self.wait(limit, |log| log.seen.len() <= count && !log.over);
         self.seen().len() > count
     }
 
-    /// Lets go who waits in [`Self::before_end`].
+    /// Wakes the thread in [`Self::before_end`].
     pub fn end(&self) {
         if let Some(log) = self.changes.watched().get_mut(&self.domain) {
             log.over = true;

@@ -1,8 +1,7 @@
-//! The live connection: opened in a thread of its own, opened again when the daemon restarts.
+//! The live connection: opened in its own thread, and opened again when the daemon restarts.
 //!
-//! One thread runs libvirt's default event loop for the life of the process; another opens the
-//! connection, registers for events and waits for its end. Calls come from any thread and share
-//! the connection, which libvirt serialises itself.
+//! One thread runs libvirt's default event loop for the life of the process; another opens the connection, registers
+//! for events and waits for its end. Calls come from any thread and share the connection; libvirt serialises them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,15 +31,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// libvirt has one event loop per process.
 static EVENT_LOOP: Once = Once::new();
 
-/// QEMU runs on this host, as a process of its own.
+/// QEMU runs on this host as a separate process.
 const PROCESSES: &str = "/proc";
 
-/// How long a call waits for a connection at most: the agent may have been started by the very call, and libvirt's
-/// daemon may be restarting. Once there has been none for so long, one more attempt is all that a call waits for, so
-/// that calls which come one after another do not add up.
+/// Maximum time that a call waits for a connection: the call itself may have started the agent, and libvirt's daemon
+/// may be restarting. After this time without a connection, a call waits for one more attempt only, so that sequential
+/// calls do not add up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection that comes and goes with the daemon.
+/// A connection that is opened again when the daemon restarts.
 #[derive(Clone, Default)]
 pub struct Live {
     current: Arc<Current>,
@@ -55,9 +54,9 @@ struct Current {
 
 struct State {
     open: Option<Open>,
-    /// Since when there is none; of no meaning where there is one.
+    /// The time since which there is no connection; meaningless while there is one.
     without_since: Instant,
-    /// Attempts to connect, by their beginnings and their ends.
+    /// Number of begun and of ended attempts to connect.
     begun: u64,
     ended: u64,
     /// Calls that wait for a connection.
@@ -76,7 +75,7 @@ impl Default for State {
     }
 }
 
-/// A connection, and what libvirt has said on it of a kind of guest: like the versions, for as long as it lasts.
+/// A connection, and the capabilities that libvirt reported on it, valid as long as the connection.
 #[derive(Clone)]
 struct Open {
     connect: Connect,
@@ -86,10 +85,10 @@ struct Open {
 /// Architecture, machine type and accelerator.
 type Kind = [Option<String>; 3];
 
-/// Starts the two threads; what happens goes to `events`, first of all [`Event::Connected`].
+/// Starts the two threads; events go to `events`, first [`Event::Connected`].
 ///
 /// # Errors
-/// When libvirt's library cannot set up its event loop.
+/// libvirt's library cannot set up its event loop.
 pub fn connect(uri: String, events: UnboundedSender<Event>) -> Result<Live, LibvirtError> {
     virt::error::clear_error_callback();
     virt::event::event_register_default_impl().map_err(said)?;
@@ -125,7 +124,7 @@ impl Live {
         }
     }
 
-    /// Pauses between two attempts; a call that waits makes it short.
+    /// Pauses between two attempts; a waiting call shortens the pause.
     fn rest(&self, pause: Duration) {
         thread::sleep(SHORTEST_PAUSE);
         let longer = pause.saturating_sub(SHORTEST_PAUSE);
@@ -138,10 +137,10 @@ impl Live {
         );
     }
 
-    /// Opens, serves until the end of the connection, and lets go of it.
+    /// Opens the connection, serves until its end, and closes it.
     fn open(&self, uri: &str, events: &UnboundedSender<Event>) -> Result<(), virt::error::Error> {
         let connect = Connect::open(Some(uri))?;
-        // The test driver of libvirt has no keepalive; the close callback does without.
+        // libvirt's test driver has no keepalive; the close callback works without it.
         let _ = connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1);
         let (closed, wait) = mpsc::channel();
         let sink = Sink {
@@ -174,10 +173,10 @@ impl Live {
         self.current.changed.notify_all();
     }
 
-    /// A reference of its own, so that no lock is held during a call.
+    /// Returns a separate reference, so that no lock is held during a call.
     fn opened(&self) -> Result<Open, LibvirtError> {
         let mut state = lock(&self.current.state);
-        // The attempt that is under way may have begun before libvirt could be reached.
+        // The attempt in progress may have begun before libvirt was reachable.
         let next = state.begun + 1;
         let hopes = |state: &mut State| {
             let lately = state.without_since.elapsed() < PATIENCE;
@@ -202,7 +201,7 @@ impl Live {
         known(self.now()?.lookup_domain_by_uuid_string(&uuid.to_string()))
     }
 
-    /// QEMU's answer on its monitor; libvirt notes in the guest's log that somebody has asked.
+    /// QEMU's reply on its monitor; libvirt writes each such command to the guest's log.
     fn ask_qemu(&self, uuid: &DomainUuid, command: &str) -> Result<String, LibvirtError> {
         let gone = || LibvirtError::Said(format!("no domain with UUID {uuid}"));
         let domain = self.lookup(uuid)?.ok_or_else(gone)?;
@@ -269,7 +268,7 @@ impl Libvirt for Live {
             return Ok(None);
         };
         let xml = known(domain.xml_desc(0))?;
-        // Asked last: without a guest the text was the definition.
+        // Called last: without a running guest the text was the definition.
         let runs = known(domain.is_active())?.unwrap_or(false);
         Ok(xml.filter(|_| runs))
     }
@@ -277,7 +276,7 @@ impl Libvirt for Live {
     fn stale_initiators(&self, uuid: &DomainUuid) -> Result<Vec<String>, LibvirtError> {
         let started_with = initiator::started_with(Path::new(PROCESSES), uuid);
         let live = self.live_xml(uuid)?.unwrap_or_default();
-        // QEMU's monitor is asked only then: libvirt marks the guest for it.
+        // QEMU's monitor is used only in this case, because libvirt marks the guest as tainted.
         if initiator::have_devices(&started_with, &live) {
             return Ok(Vec::new());
         }
@@ -325,7 +324,7 @@ impl Libvirt for Live {
         };
         let nvram = sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
         let all = domain.undefine_flags(nvram | sys::VIR_DOMAIN_UNDEFINE_KEEP_TPM);
-        // libvirt before 8.9 does not know the flag of the TPM, and libvirt's test driver neither.
+        // libvirt before 8.9 does not know the flag of the TPM, nor does libvirt's test driver.
         let undefined = all
             .or_else(|_| domain.undefine_flags(nvram))
             .or_else(|_| domain.undefine());
@@ -354,7 +353,7 @@ fn named(domain: &Domain) -> Result<DomainRef, LibvirtError> {
     })
 }
 
-/// A domain that went away meanwhile is no failure.
+/// A domain that was removed meanwhile is not an error.
 fn known<T>(result: Result<T, virt::error::Error>) -> Result<Option<T>, LibvirtError> {
     match result {
         Ok(value) => Ok(Some(value)),

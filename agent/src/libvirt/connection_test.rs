@@ -1,4 +1,4 @@
-//! The live connection against libvirt's own test driver, which lives in this process.
+//! The live connection to libvirt's own test driver, which runs in this process.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -74,7 +74,7 @@ async fn what_the_schema_does_not_know_is_refused() {
     assert!(error.to_string().contains("colour"), "{error}");
 }
 
-/// libvirt has been away for as long as a call waits for it.
+/// libvirt has been unreachable for as long as a call waits for it.
 fn long_away(live: &Live) {
     lock(&live.current.state).without_since -= PATIENCE;
 }
@@ -99,7 +99,7 @@ fn a_call_finds_a_libvirt_that_came_back_before_the_next_attempt_was_due() {
     let (send, _events) = unbounded_channel();
     let live = connect(format!("test://{}", node.display()), send).expect("connect");
     long_away(&live);
-    // Behind the fifth attempt comes a pause of 4 s.
+    // After the fifth attempt there is a pause of 4 s.
     while lock(&live.current.state).ended < 5 {
         let _ = live.defined();
     }

@@ -1,4 +1,4 @@
-//! A guest without a definition: started from its XML in one call, with the caller's own rights on libvirt.
+//! A guest without a definition: started from its XML in one call, with the caller's own permissions on libvirt.
 
 use virt::connect::Connect;
 use virt_sys as sys;
@@ -6,11 +6,11 @@ use virt_sys as sys;
 use super::LookError;
 use super::look::{said, unopened};
 
-/// Creates a transient guest from `xml`, which libvirt holds against its own schema; returns its name. Blocks for as
-/// long as the start takes.
+/// Creates a transient guest from `xml`, which libvirt validates against its own schema; returns its name. Blocks until
+/// the guest has started.
 ///
 /// # Errors
-/// libvirt's words, the hook's refusal among them.
+/// libvirt's error, including the hook's refusal.
 pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LookError> {
     virt::error::clear_error_callback();
     let connect = Connect::open(Some(uri)).map_err(unopened)?;

@@ -1,4 +1,4 @@
-//! One domain as libvirt prints it, for whoever looks once.
+//! One domain as libvirt formats it.
 
 use kernel_glue::address::PciAddress;
 use serde::{Deserialize, Serialize};
@@ -20,17 +20,18 @@ pub struct Defined {
     pub xml: String,
     /// It runs.
     pub active: bool,
-    /// The host devices that the running guest has: also those that were attached to it, or chosen from a pool.
+    /// The host devices of the running guest: including those that were attached to it, or chosen from a pool.
     pub has: Vec<PciAddress>,
-    /// What such a guest can have.
+    /// The capabilities of such a guest.
     pub capabilities: Capabilities,
 }
 
-/// A domain before it is known whether it matters: QEMU's capabilities are not asked for yet, since libvirt may start QEMU for them.
+/// A domain before it is known whether it is relevant: QEMU's capabilities are not queried yet, because libvirt may
+/// start QEMU for them.
 pub(super) struct Read {
     name: String,
     text: String,
-    /// `None` for a text that cannot be read.
+    /// `None` for a text that cannot be parsed.
     definition: Option<Definition>,
     active: bool,
     has: Vec<PciAddress>,
@@ -52,7 +53,7 @@ impl Read {
         })
     }
 
-    /// The same; with the live XML where the definition does not have this device.
+    /// The same; with the live XML if the definition does not have this device.
     pub(super) fn with(domain: &Domain, device: Option<PciAddress>) -> Result<Self, Error> {
         let read = Self::next_start(domain)?;
         let lacks = |device| {
@@ -70,13 +71,13 @@ impl Read {
         })
     }
 
-    /// True when an interface is of a network.
+    /// True if an interface belongs to a network.
     pub(super) fn has_networks(&self) -> bool {
         let definition = self.definition.as_ref();
         definition.is_some_and(|definition| !definition.networks.is_empty())
     }
 
-    /// True when it is marked, has one of the devices, or gets one from a pool.
+    /// True if it has a mark, one of the devices, or one from a pool.
     pub(super) fn concerns(&self, devices: &[PciAddress], pools: Option<&Networks>) -> bool {
         let Some(definition) = &self.definition else {
             return false;
@@ -86,7 +87,7 @@ impl Read {
         definition.mark.is_some() || all.chain(pooled).any(|device| devices.contains(&device))
     }
 
-    /// With what such a guest can have.
+    /// Adds the capabilities of such a guest.
     pub(super) fn defined(self, connect: &Connect) -> Defined {
         let definition = self.definition.as_ref();
         let named = |of: fn(&Definition) -> Option<&String>| definition.and_then(of);

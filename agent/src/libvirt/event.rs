@@ -1,7 +1,7 @@
-//! The event shim: libvirt's callbacks turned into channel messages.
+//! The event shim: turns libvirt's callbacks into channel messages.
 //!
-//! Callbacks run in the event loop's thread and make no libvirt call but reading a domain's names,
-//! which are kept in its handle.
+//! Callbacks run in the event loop's thread and make no libvirt call except reading a domain's name and UUID, which are
+//! stored in its handle.
 
 #![allow(unsafe_code)]
 
@@ -16,7 +16,8 @@ use virt_sys as sys;
 
 use super::{Change, Changes, DomainRef, Event};
 
-/// Where events go: to the changes of definitions first, so that whoever hears of an event finds it there.
+/// The receivers of events: the stored changes of definitions first, so that a receiver of the event finds the change
+/// there.
 #[derive(Clone)]
 pub(super) struct Sink {
     pub(super) events: UnboundedSender<Event>,
@@ -34,19 +35,19 @@ impl Sink {
     }
 }
 
-/// Registrations on a connection; dropping it takes them back, which lets the connection go.
+/// Registrations on a connection; dropping it removes them, which allows the connection to close.
 pub(super) struct Watch {
     connect: Connect,
     registered: Vec<c_int>,
     /// The registration for networks; a daemon without networks has none.
     networks: Option<c_int>,
-    /// The data of `on_close`; a driver that knows no end of its connection, as libvirt's test driver, takes the registration
+    /// The data of `on_close`; a driver without a close event, such as libvirt's test driver, accepts the registration
     /// and frees nothing.
     closed: *mut Sender<&'static str>,
 }
 
 impl Watch {
-    /// Registers for what happens to guests, for devices that leave them, and for the connection's end.
+    /// Registers for events of guests, for removed devices, and for the connection's end.
     pub(super) fn register(
         connect: &Connect,
         events: Sink,
@@ -93,7 +94,7 @@ type NetworkCallback =
 type AnyNetworkCallback = unsafe extern "C" fn(sys::virConnectPtr, sys::virNetworkPtr, *mut c_void);
 type GenericCallback = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
 
-/// A kind of event, with a callback whose data is the boxed sender.
+/// An event type, with a callback whose data is the boxed sender.
 struct Subscription {
     event: c_int,
     callback: GenericCallback,
@@ -144,7 +145,7 @@ impl Watch {
         Err(Error::last_error())
     }
 
-    /// A failure is no fault of the connection: networks are another daemon's, which need not be there.
+    /// A failure is not an error of the connection: another daemon serves networks, and need not run.
     fn add_networks(&mut self, events: Sink) {
         let data = Box::into_raw(Box::new(events));
         // SAFETY: this event promises to call with the arguments of `on_network`

@@ -1,4 +1,4 @@
-//! A libvirt for tests: definitions in memory, with the habits that the agent has to live with.
+//! A libvirt for tests: definitions in memory, with the real one's behaviour that matters to the agent.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,41 +17,41 @@ use planner::from_libvirt::Networks;
 #[derive(Default)]
 pub(crate) struct Fake {
     state: Mutex<State>,
-    /// Whoever only looks waits while this is true.
+    /// While true, reading calls wait.
     closed: Mutex<bool>,
-    /// Whoever defines waits while this is true.
+    /// While true, defining calls wait.
     held: Mutex<bool>,
     opened: Condvar,
     let_go: Condvar,
     looking: AtomicUsize,
     changes: Arc<Changes>,
-    /// Events that come later, in order.
+    /// Delayed events, in order.
     late: Mutex<Option<Sender<(DomainUuid, Change, Instant)>>>,
-    /// Whoever hears of definitions.
+    /// The receiver of events.
     events: Mutex<Option<UnboundedSender<Event>>>,
 }
 
-/// What another client does.
+/// The action of another client.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     Define(String),
     Undefine,
 }
 
-/// When another client acts: around the next define of the agent's.
+/// When another client acts: around the agent's next define.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
-    /// Before the agent calls; its event has come.
+    /// Before the agent calls; its event has been sent.
     Before,
-    /// While libvirt still validates what the agent defines.
+    /// While libvirt still validates the agent's text.
     Within,
-    /// In the same moment: nobody can read the text between.
+    /// At the same moment: no client can read the text between.
     Hidden,
-    /// After the agent's definition was stored, before the call comes back.
+    /// After the agent's text was stored, before the call returns.
     After,
 }
 
-/// How long a define validates.
+/// Duration of a define's validation.
 const VALIDATION: Duration = Duration::from_millis(150);
 
 #[derive(Default)]
@@ -78,7 +78,7 @@ impl Fake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Defines as a user does.
+    /// Defines like a user.
     pub(crate) fn put(&self, xml: &str) -> DomainRef {
         let domain = reference(xml);
         let mut state = self.state();
@@ -95,7 +95,7 @@ impl Fake {
         domain
     }
 
-    /// A device leaves a guest, whose XML is `xml` from now on; `stale` are the initiator objects that stay behind.
+    /// Removes a device from a guest, whose XML is then `xml`; `stale` are the initiator objects that remain.
     pub(crate) fn unplug(&self, xml: &str, stale: &[&str]) -> DomainRef {
         let domain = reference(xml);
         self.end(&domain);
@@ -103,7 +103,7 @@ impl Fake {
         self.run(xml)
     }
 
-    /// From now on QEMU deletes no initiator.
+    /// From now on QEMU does not delete initiators.
     pub(crate) fn keep_initiators(&self) {
         self.state().keeps_initiators = true;
     }
@@ -113,12 +113,12 @@ impl Fake {
         self.state().running.retain(|(other, _)| other != domain);
     }
 
-    /// From now on a define replaces `from` by `to`, as a libvirt that does not know `from`.
+    /// From now on a define replaces `from` by `to`, like a libvirt that does not know `from`.
     pub(crate) fn drop_on_define(&self, from: &str, to: &str) {
         self.state().drops = Some((from.to_owned(), to.to_owned()));
     }
 
-    /// After each of the next reads somebody else defines one of `texts`.
+    /// After each of the next reads another client defines one of `texts`.
     pub(crate) fn edit_after_reads(&self, domain: &DomainRef, texts: Vec<String>) {
         let edits = texts.into_iter().map(|text| (domain.uuid.clone(), text));
         self.state().edits = edits.collect();
@@ -129,29 +129,29 @@ impl Fake {
         self.state().refuses = Some(words.to_owned());
     }
 
-    /// From now on only who may see secrets sees `secret`.
+    /// From now on only callers with permission see `secret`.
     pub(crate) fn hide(&self, secret: &str) {
         self.state().secret = Some(secret.to_owned());
     }
 
-    /// From now on whoever only looks waits, until it is opened again.
+    /// Makes reading calls wait, until it is called with false.
     pub(crate) fn close_to_looks(&self, closed: bool) {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
         self.opened.notify_all();
     }
 
-    /// From now on every define waits, until they are let go.
+    /// Makes every define wait, until it is called with false.
     pub(crate) fn hold_defines(&self, held: bool) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         self.let_go.notify_all();
     }
 
-    /// Around the next define another client does this.
+    /// Another client does this around the next define.
     pub(crate) fn act(&self, point: Point, act: Act) {
         self.state().acts.push((point, act));
     }
 
-    /// From now on events come so much later.
+    /// Delays all further events.
     pub(crate) fn delay_events(&self, delay: Duration) {
         let (send, receive) = channel();
         let changes = self.changes.clone();
@@ -165,7 +165,7 @@ impl Fake {
         *self.late.lock().unwrap_or_else(PoisonError::into_inner) = Some(send);
     }
 
-    /// From now on each define is told to `events`.
+    /// Sends each further define to `events`.
     pub(crate) fn tell(&self, events: UnboundedSender<Event>) {
         *self.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
     }
@@ -183,11 +183,11 @@ impl Fake {
             Change::Defined => Event::Defined(domain.clone()),
             Change::Undefined => Event::Undefined(domain.clone()),
         };
-        // Nobody hears any more.
+        // There is no receiver any more.
         let _ = events.as_ref().map(|events| events.send(event));
     }
 
-    /// What another client does at this point of our define of `domain`.
+    /// The action of another client at this point of the agent's define of `domain`.
     fn others(&self, point: Point, domain: &DomainRef) {
         let acts: Vec<_> = self
             .state()
@@ -209,12 +209,12 @@ impl Fake {
         }
     }
 
-    /// Whether the domain has a definition.
+    /// True if the domain has a definition.
     pub(crate) fn has(&self, domain: &DomainRef) -> bool {
         self.state().definitions.contains_key(&domain.uuid)
     }
 
-    /// How many have begun to look.
+    /// Number of reading calls that have begun.
     pub(crate) fn looking(&self) -> usize {
         self.looking.load(Ordering::SeqCst)
     }
@@ -225,39 +225,39 @@ impl Fake {
         drop(self.opened.wait_while(closed, |closed| *closed));
     }
 
-    /// How often it was asked what guests can have.
+    /// Number of queries of capabilities.
     pub(crate) fn asked(&self) -> usize {
         self.state().asked
     }
 
-    /// What guests can have.
+    /// Sets the capabilities.
     pub(crate) fn can(&self, capabilities: Capabilities) {
         self.state().capabilities = capabilities;
     }
 
-    /// Its networks from now on.
+    /// Sets the networks.
     pub(crate) fn has_networks(&self, networks: Networks) {
         self.state().networks = networks;
     }
 
-    /// How often it was asked for its networks.
+    /// Number of queries of networks.
     pub(crate) fn asked_for_networks(&self) -> usize {
         self.state().asked_for_networks
     }
 
-    /// How many defines there were.
+    /// Number of defines.
     pub(crate) fn defines(&self) -> usize {
         self.state().defines
     }
 
-    /// The present definition.
+    /// The current definition.
     pub(crate) fn text(&self, domain: &DomainRef) -> String {
         self.state().definitions[&domain.uuid].clone()
     }
 }
 
 impl State {
-    /// The definition, before somebody edits it.
+    /// The definition, before another client edits it.
     fn read(&mut self, uuid: &DomainUuid) -> Option<String> {
         let text = self.definitions.get(uuid).cloned();
         if !self.edits.is_empty() {

@@ -1,7 +1,7 @@
-//! The initiator objects of a running guest, by QEMU's monitor and the arguments that it was started with.
+//! The initiator objects of a running guest, from QEMU's monitor and its command line.
 //!
-//! QEMU lists its objects and devices (`qom-list`), but does not tell which device an `acpi-generic-initiator` names: that
-//! is only in the `-object` argument, as JSON or as `key=value` pairs.
+//! QEMU lists its objects and devices (`qom-list`), but does not report which device an `acpi-generic-initiator` names:
+//! that is only in the `-object` argument, as JSON or as `key=value` pairs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,11 +13,11 @@ use serde_json::json;
 use domain::DomainUuid;
 
 const KIND: &str = "acpi-generic-initiator";
-/// Where QEMU keeps what `-object` and `-device` made.
+/// The QOM path of objects that `-object` and `-device` created.
 pub(super) const OBJECTS: &str = "/objects";
 pub(super) const DEVICES: &str = "/machine/peripheral";
 
-/// Device by object, both by id, of all initiators that a guest was started with; empty where its process is not found.
+/// Device id by object id of all initiators on a guest's command line; empty if its process is not found.
 pub(super) fn started_with(processes: &Path, guest: &DomainUuid) -> BTreeMap<String, String> {
     let uuid = guest.to_string();
     let entries = fs::read_dir(processes).into_iter().flatten().flatten();
@@ -29,13 +29,13 @@ pub(super) fn started_with(processes: &Path, guest: &DomainUuid) -> BTreeMap<Str
     })
 }
 
-/// Whether the live XML has each device that an initiator names.
+/// Whether the live XML has the device of each initiator.
 pub(super) fn have_devices(started_with: &BTreeMap<String, String>, live: &str) -> bool {
     let has = |device: &String| live.contains(&format!("<alias name='{device}'/>"));
     started_with.values().all(has)
 }
 
-/// The objects that are still there and whose device is not.
+/// The remaining objects whose device does not exist.
 pub(super) fn stale(
     started_with: &BTreeMap<String, String>,
     objects: &BTreeSet<String>,
@@ -48,17 +48,17 @@ pub(super) fn stale(
     stale.map(|(object, _)| object.clone()).collect()
 }
 
-/// What lists the names below `path`.
+/// The command that lists the names below `path`.
 pub(super) fn list(path: &str) -> String {
     json!({"execute": "qom-list", "arguments": {"path": path}}).to_string()
 }
 
-/// What deletes an object.
+/// The command that deletes an object.
 pub(super) fn delete(id: &str) -> String {
     json!({"execute": "object-del", "arguments": {"id": id}}).to_string()
 }
 
-/// The names in an answer to [`list`]; QEMU's own words when it says no.
+/// The names in a reply to [`list`]; QEMU's error text if it failed.
 pub(super) fn names(answer: &str) -> Result<BTreeSet<String>, String> {
     #[derive(Deserialize)]
     struct Property {
@@ -68,7 +68,7 @@ pub(super) fn names(answer: &str) -> Result<BTreeSet<String>, String> {
     Ok(properties.into_iter().map(|one| one.name).collect())
 }
 
-/// What QEMU returned; its own words when it says no.
+/// QEMU's return value; its error text if it failed.
 pub(super) fn returned<T: for<'a> Deserialize<'a>>(answer: &str) -> Result<T, String> {
     #[derive(Deserialize)]
     struct Answer<T> {
@@ -100,7 +100,7 @@ fn values<'a>(words: &'a [String], option: &'a str) -> impl Iterator<Item = &'a 
     pairs.map(|pair| pair[1].as_str())
 }
 
-/// Object and device of an `-object` argument that makes an initiator.
+/// Object and device of an `-object` argument that creates an initiator.
 fn named(argument: &str) -> Option<(String, String)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "kebab-case")]

@@ -1,4 +1,4 @@
-//! Initiators out of command lines and answers of QEMU as they were seen in the lab.
+//! Initiators from command lines and replies of QEMU as recorded in the lab.
 
 use super::*;
 use crate::fixture::UUID;

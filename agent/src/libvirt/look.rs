@@ -1,4 +1,4 @@
-//! One look at libvirt for whoever may only look: versions, and definitions that have one of certain devices.
+//! Read-only queries of libvirt: versions, and definitions that have one of certain devices.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use super::network;
 use planner::from_libvirt::{FromLibvirt, Networks};
 use planner::target::{Version, Versions};
 
-/// What libvirt says.
+/// libvirt's answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Look {
     /// libvirt's version and QEMU's.
     pub versions: Versions,
     /// Definitions with one of the devices, or with a pool that has one, by name.
     pub domains: Vec<Defined>,
-    /// Networks; `None` where no definition has an interface of one, or libvirt does not name them.
+    /// Networks; `None` if no definition has an interface of one, or libvirt does not list them.
     pub networks: Option<Networks>,
 }
 
-/// One domain, with what libvirt says beside it.
+/// One domain, with libvirt's other answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Found {
-    /// libvirt's version and QEMU's; `None` where libvirt does not say them.
+    /// libvirt's version and QEMU's; `None` if libvirt does not report them.
     pub versions: Option<Versions>,
     /// The domain.
     pub domain: Defined,
@@ -39,7 +39,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// What planning for the domain asks of libvirt, beside its versions.
+    /// The inputs from libvirt for planning the domain, besides versions.
     #[must_use]
     pub fn libvirt(&self) -> FromLibvirt {
         let networks = self.networks.clone().map(Arc::new);
@@ -47,17 +47,17 @@ impl Found {
     }
 }
 
-/// libvirt was not asked, or has no answer. Each says whose fault it is, since each has its own way out.
+/// libvirt was not queried, or did not answer. Each variant has its own fix.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LookError {
-    /// We may not ask.
+    /// The caller lacks permission.
     #[error("libvirt: {0}")]
     Denied(String),
-    /// Nothing listens.
+    /// No daemon listens.
     #[error("libvirt: {0}")]
     Silent(String),
-    /// It answers with an error.
+    /// libvirt returned an error.
     #[error("libvirt: {0}")]
     Failed(String),
     /// It has not answered within so many seconds.
@@ -66,20 +66,20 @@ pub enum LookError {
     /// A library that our own program needs is not installed.
     #[error("cannot ask libvirt: {0}")]
     Unloaded(String),
-    /// Our own program, which asks, is missing or cannot run.
+    /// Our own program for the query is missing or cannot run.
     #[error("cannot ask libvirt: {0}")]
     Broken(String),
 }
 
-/// Connects to read only, looks, and closes the connection. May block for as long as a guest's start takes.
+/// Opens a read-only connection, queries, and closes it. May block as long as a guest's start takes.
 ///
 /// # Errors
-/// libvirt's words.
+/// libvirt's error.
 pub fn look(uri: &str, devices: &[PciAddress]) -> Result<Look, LookError> {
     let connect = opened(uri)?;
     let versions = versions(&connect).map_err(said)?;
     let listed = listed(&connect)?;
-    // Asked once, and only where a definition has an interface of a network.
+    // Queried once, and only if a definition has an interface of a network.
     let networks = OnceCell::new();
     let pools = || networks.get_or_init(|| network::networks(&connect).ok());
     let ours = |domain: &Domain| {
@@ -87,7 +87,7 @@ pub fn look(uri: &str, devices: &[PciAddress]) -> Result<Look, LookError> {
         let pools = read.has_networks().then(pools).and_then(Option::as_ref);
         read.concerns(devices, pools).then_some(read)
     };
-    // A domain that is gone since the list was made is left out.
+    // Skips a domain that was removed since the list was made.
     let found = listed.iter().filter_map(ours);
     let mut domains: Vec<Defined> = found.map(|read| read.defined(&connect)).collect();
     domains.sort_by(|a, b| a.name.cmp(&b.name));
@@ -98,11 +98,11 @@ pub fn look(uri: &str, devices: &[PciAddress]) -> Result<Look, LookError> {
     })
 }
 
-/// The domain with this name or UUID: its definition for the next start, without secrets, or its live XML where it runs with a
-/// `device` that the definition does not have. `None` when there is no such domain.
+/// The domain with this name or UUID: its definition for the next start, without secrets, or its live XML if it runs
+/// with a `device` that the definition does not have. `None` if there is no such domain.
 ///
 /// # Errors
-/// libvirt's words.
+/// libvirt's error.
 pub fn definition(
     uri: &str,
     name: &str,
@@ -123,24 +123,24 @@ pub fn definition(
 /// Names of all domains that have a definition.
 ///
 /// # Errors
-/// libvirt's words.
+/// libvirt's error.
 pub fn names(uri: &str) -> Result<Vec<String>, LookError> {
     let connect = opened(uri)?;
     let listed = listed(&connect)?;
-    // One that is gone meanwhile is none.
+    // Skips a domain that was removed meanwhile.
     let mut names: Vec<String> = listed.iter().filter_map(|one| one.name().ok()).collect();
     names.sort();
     Ok(names)
 }
 
-/// To read only; libvirt's library prints nothing of its own.
+/// Opens read-only; libvirt's library prints no errors of its own.
 fn opened(uri: &str) -> Result<Connect, LookError> {
     virt::error::clear_error_callback();
     Connect::open_read_only(Some(uri)).map_err(unopened)
 }
 
-/// Why there is no connection. libvirt names no code for a daemon that is not there: the error is one of connect(2), or of the
-/// connection itself.
+/// Why there is no connection. libvirt has no error code for a daemon that does not run: the error is one of
+/// connect(2), or of the connection itself.
 pub(super) fn unopened(error: Error) -> LookError {
     let code = error.code().to_raw();
     match said(error) {
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_gets_a_device_from_a_pool_is_found_with_the_pool() {
-        // libvirt's test driver keeps what it has for as long as a connection is open in the process.
+        // libvirt's test driver keeps its state as long as a connection is open in the process.
         let client = Connect::open(Some(URI)).expect("a client");
         client.define_network_xml(POOL).expect("a network");
         client.define_domain_xml(GUEST).expect("a guest");

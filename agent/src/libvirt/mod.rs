@@ -1,7 +1,7 @@
-//! libvirt as the agent needs it: a narrow trait, its live side, and what happens to domains.
+//! libvirt as the agent needs it: a narrow trait, its live implementation, and the events.
 //!
-//! Only this folder names the libvirt bindings. The hook's side of the agent never holds a
-//! [`Libvirt`]: libvirt waits for its hook (docs/hooks.rst).
+//! Only this folder names the libvirt bindings. The hook's half of the agent never has a [`Libvirt`]: libvirt waits for
+//! its hook (docs/hooks.rst).
 
 mod capability;
 mod change;
@@ -30,7 +30,7 @@ pub use create::create;
 pub use defined::Defined;
 pub use look::{Found, Look, LookError, definition, look, names};
 
-/// A domain by both of its names.
+/// A domain by its UUID and name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainRef {
     /// Its UUID, which stays when it is renamed.
@@ -39,119 +39,121 @@ pub struct DomainRef {
     pub name: String,
 }
 
-/// What happened, in libvirt's order.
+/// An event, in libvirt's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The connection stands; everything before it may have been missed.
+    /// The connection is open; earlier events may be lost.
     Connected(Versions),
-    /// The connection is gone; it is being opened again.
+    /// The connection is closed; it is being opened again.
     Disconnected,
-    /// A definition is new or changed.
+    /// A definition was created or changed.
     Defined(DomainRef),
-    /// A definition is gone.
+    /// A definition was removed.
     Undefined(DomainRef),
-    /// A guest runs.
+    /// A guest started.
     Started(DomainRef),
     /// A guest ended.
     Stopped(DomainRef),
-    /// A device has left a guest that goes on.
+    /// A device has left a running guest.
     Unplugged(DomainRef),
-    /// A network is new, changed or gone.
+    /// A network was created, changed or removed.
     Networks,
 }
 
-/// libvirt said no, or could not be asked.
+/// libvirt returned an error, or was not reachable.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LibvirtError {
-    /// No daemon.
+    /// No connection to the daemon.
     #[error("libvirt is not reachable")]
     Disconnected,
-    /// Its own words.
+    /// libvirt's error.
     #[error("libvirt: {0}")]
     Said(String),
 }
 
-/// What the agent asks of libvirt. Each call may block for as long as a guest's start takes.
+/// The calls of libvirt that the agent needs. Each call may block for as long as a guest's start takes.
 pub trait Libvirt: Send + Sync {
-    /// Called at start and on reconnection: domains with a definition.
+    /// All domains with a definition; called at start and on reconnection.
     ///
     /// # Errors
     /// libvirt's.
     fn defined(&self) -> Result<Vec<DomainRef>, LibvirtError>;
 
-    /// Called at start and on reconnection: running guests with their live XML.
+    /// Running guests with their live XML; called at start and on reconnection.
     ///
     /// # Errors
     /// libvirt's.
     fn running(&self) -> Result<Vec<(DomainRef, String)>, LibvirtError>;
 
-    /// Called for a request: the domain of this name or UUID.
+    /// The domain of this name or UUID; called for a request.
     ///
     /// # Errors
     /// libvirt's; a domain that does not exist is `None`.
     fn find(&self, name: &str) -> Result<Option<DomainRef>, LibvirtError>;
 
-    /// Called before a definition is completed and to read it back: with its secrets, or `None`
-    /// when the domain is gone or has no definition (defining a transient one would keep it).
+    /// The definition with its secrets, before it is completed and to read it back; `None` if the domain was removed or
+    /// has no definition (defining a transient one would keep it).
     ///
     /// # Errors
     /// libvirt's.
     fn inactive_xml(&self, domain: &DomainUuid) -> Result<Option<String>, LibvirtError>;
 
-    /// Called to plan for who may only look: the same without its secrets, as 'virsh dumpxml --inactive'
-    /// prints it.
+    /// The same without its secrets, as 'virsh dumpxml --inactive' prints it; called to plan for callers that may only
+    /// read.
     ///
     /// # Errors
     /// libvirt's.
     fn public_xml(&self, domain: &DomainUuid) -> Result<Option<String>, LibvirtError>;
 
-    /// Called after a running guest was adopted; false when it is gone.
+    /// True if the guest runs; called after a running guest was adopted.
     ///
     /// # Errors
     /// libvirt's.
     fn is_active(&self, domain: &DomainUuid) -> Result<bool, LibvirtError>;
 
-    /// Called when a device has left a guest: the guest's live XML; `None` when it does not run.
+    /// The guest's live XML, or `None` if it does not run; called after a device has left a guest.
     ///
     /// # Errors
     /// libvirt's.
     fn live_xml(&self, domain: &DomainUuid) -> Result<Option<String>, LibvirtError>;
 
-    /// Called when a device may have left a guest: ids of the initiator objects in its QEMU whose device is gone.
+    /// Ids of the initiator objects in the guest's QEMU whose device does not exist; called when a device may have left
+    /// a guest.
     ///
     /// # Errors
     /// libvirt's, or QEMU's.
     fn stale_initiators(&self, domain: &DomainUuid) -> Result<Vec<String>, LibvirtError>;
 
-    /// Called with an id from [`stale_initiators`](Self::stale_initiators): deletes the object.
+    /// Deletes an object with an id from [`stale_initiators`](Self::stale_initiators).
     ///
     /// # Errors
     /// libvirt's, or QEMU's.
     fn delete_initiator(&self, domain: &DomainUuid, id: &str) -> Result<(), LibvirtError>;
 
-    /// Called before a plan is made: what guests of a domain's machine, architecture and accelerator can have.
+    /// The capabilities of guests with a domain's machine, architecture and accelerator; called before a plan is made.
     ///
     /// # Errors
     /// libvirt's.
     fn capabilities(&self, domain: &Domain) -> Result<Capabilities, LibvirtError>;
 
-    /// Called on connection, when a network changed and before a domain with interfaces of networks is judged: all networks.
+    /// All networks; called on connection, after a network change and before a domain with interfaces of networks is
+    /// planned.
     ///
     /// # Errors
     /// libvirt's.
     fn networks(&self) -> Result<Networks, LibvirtError>;
 
-    /// Called before a definition is written: what events report of definitions from then on.
+    /// The stored events of definitions; called before a definition is written.
     fn changes(&self) -> &Changes;
 
-    /// Called when our define has brought back a definition that another client had removed: a guest that runs goes on
-    /// without a definition. Its NVRAM and TPM are kept.
+    /// Removes a definition that our define has created again after another client had removed it: a running guest
+    /// continues without a definition. Its NVRAM and TPM are kept.
     ///
     /// # Errors
-    /// libvirt's; a domain that is gone is no error.
+    /// libvirt's; a domain that does not exist is not an error.
     fn undefine(&self, domain: &DomainUuid) -> Result<(), LibvirtError>;
 
-    /// Called to complete a definition; validates against libvirt's own schema.
+    /// Defines a completed definition; libvirt validates it against its own schema.
     ///
     /// # Errors
     /// libvirt's.

@@ -1,4 +1,4 @@
-//! Asks a connection for its networks: one function for the agent and for whoever looks once.
+//! Lists the networks of a connection, for the agent and for read-only queries.
 
 use virt::connect::Connect;
 use virt::error::Error;
@@ -9,7 +9,7 @@ use planner::from_libvirt::Networks;
 /// All networks of a connection.
 pub(super) fn networks(connect: &Connect) -> Result<Networks, Error> {
     let listed = connect.list_all_networks(0)?;
-    // A network that was undefined since the list was made is left out.
+    // Skips a network that was undefined since the list was made.
     let read = |network: &Network| Some((network.name().ok()?, network.xml_desc(0).ok()?));
     Ok(Networks::new(listed.iter().filter_map(read)))
 }

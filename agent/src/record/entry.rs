@@ -1,9 +1,9 @@
-//! What one domain has: the records of its devices together.
+//! The entry of one domain: the records of its devices together.
 
 use super::*;
 use crate::assignment::{Event, next};
 
-/// What a domain has.
+/// The devices of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The domain's name at the time.
@@ -12,23 +12,24 @@ pub struct Entry {
     pub devices: Vec<Held>,
 }
 
-/// A device that a domain has.
+/// A device of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The device.
     pub address: PciAddress,
-    /// How far it is.
+    /// Its record.
     pub record: Record,
 }
 
-/// What is on record, as far as it can be read.
+/// All records, as far as they can be read.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// What domains have, by the records that can be read.
+    /// The entries of domains, from the readable records.
     pub found: Vec<(DomainRef, Entry)>,
-    /// What is bound outside of any guest.
+    /// Devices that are bound outside of any guest.
     pub manual: Vec<Manual>,
-    /// Why another record cannot be read now; it may be later. One of a newer version is not meant: that stays so.
+    /// Why another record cannot be read at present. Does not include records of a newer version, which stay
+    /// unreadable.
     pub unread: Option<RecordError>,
 }
 
@@ -41,14 +42,14 @@ impl Entry {
 }
 
 impl Held {
-    /// What is left of it after an event; none when the domain has it no more.
+    /// The entry's line after an event; `None` if the domain no longer has the device.
     pub(crate) fn after(&self, event: &Event) -> Option<Self> {
         let record = next(Some(&self.record), event).record?;
         let address = self.address;
         Some(Self { address, record })
     }
 
-    /// True while neither the bind nor the release has come to its end.
+    /// True while the bind or release has not ended.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
         self.record.phase.is_unsettled()
@@ -56,10 +57,10 @@ impl Held {
 }
 
 impl Records {
-    /// What a domain has; `None` when that is nothing.
+    /// The entry of a domain; `None` if it has no device.
     ///
     /// # Errors
-    /// When a record that may be of the domain cannot be read, or is of the domain and from a newer version.
+    /// A record that may belong to the domain cannot be read, or belongs to it and has a newer version.
     pub fn entry(&self, domain: &DomainUuid) -> Result<Option<Entry>, RecordError> {
         let turn = self.turn()?;
         let of_domain = together(self.of_domain(&turn, domain)?);
@@ -67,10 +68,10 @@ impl Records {
         Ok(entry.map(|(_, entry)| entry))
     }
 
-    /// Writes what a domain has from now on; it is on disk when this returns.
+    /// Writes the new entry of a domain; it is on disk when this returns.
     ///
     /// # Errors
-    /// When it may not be: nothing may be changed on the host then.
+    /// It may not be on disk: nothing may be changed on the host then.
     pub fn set_entry(&self, domain: &DomainRef, devices: &[Held]) -> Result<(), RecordError> {
         let turn = self.turn()?;
         let mut old = self.of_domain(&turn, &domain.uuid)?;
@@ -80,7 +81,7 @@ impl Records {
             self.change(&turn, held.address, set)?;
         }
         old.retain(|one| !devices.iter().any(|held| held.address == one.device));
-        // While one that is `binding` stands, the others count as that: so those end first.
+        // While one record is `binding`, the others count as binding, too: so those end first.
         old.sort_by_key(DeviceRecord::is_binding);
         for one in old {
             self.change(&turn, one.device, |one| one.domain = None)?;
@@ -88,7 +89,7 @@ impl Records {
         Ok(())
     }
 
-    /// What domains have, by all records that can be read.
+    /// The entries of domains, from all readable records.
     #[must_use]
     pub fn entries(&self) -> Vec<(DomainRef, Entry)> {
         self.survey().found
@@ -106,7 +107,7 @@ impl Records {
         }
     }
 
-    /// The domains that have a device, also by a record of a newer version, and whether there may be more.
+    /// The domains that have a device, including records of a newer version, and whether there may be more.
     pub(crate) fn domains(&self) -> (BTreeSet<DomainUuid>, Option<RecordError>) {
         let (mut domains, mut unread) = (BTreeSet::new(), None);
         let paths = self.devices().unwrap_or_else(|why| {
@@ -123,7 +124,7 @@ impl Records {
         (domains, unread)
     }
 
-    /// All records that can be read, in address order, and why another one cannot be.
+    /// All readable records, in address order, and why another one cannot be read.
     pub(super) fn read_all(&self) -> (Vec<DeviceRecord>, Option<RecordError>) {
         let (mut records, mut unread) = (Vec::new(), None);
         let devices = self.devices().unwrap_or_else(|why| {
@@ -176,7 +177,7 @@ impl DeviceRecord {
     }
 }
 
-/// By domain; what other owners have is left out.
+/// Groups records by domain; skips other owners.
 pub(super) fn entries(records: Vec<DeviceRecord>) -> Vec<(DomainRef, Entry)> {
     let mut all: BTreeMap<DomainUuid, Entry> = BTreeMap::new();
     for (address, of) in records

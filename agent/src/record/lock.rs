@@ -1,4 +1,5 @@
-//! A device's lock, which keeps the agent and `variantd --reserve`, two processes, from working on it at the same time.
+//! A device's lock, which prevents the agent and `variantd --reserve`, two processes, from changing it at the same
+//! time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -10,15 +11,15 @@ use kernel_glue::address::PciAddress;
 use super::{DIRECTORY, RecordError, Records, failed};
 use crate::instance;
 
-/// Nobody else works on the device until this is dropped, or its process has ended.
+/// No other process changes the device until this is dropped, or this process ends.
 #[derive(Debug)]
 pub struct DeviceLock(#[expect(dead_code, reason = "held open")] File);
 
 impl Records {
-    /// The device's lock; `None` while somebody else has it.
+    /// Locks the device; `None` while another process has the lock.
     ///
     /// # Errors
-    /// When its file cannot be opened.
+    /// Its file cannot be opened.
     pub fn lock(&self, device: PciAddress) -> Result<Option<DeviceLock>, RecordError> {
         let path = self.lock_path(device);
         match open(&path).map(|file| (file.try_lock(), file)) {
@@ -28,12 +29,12 @@ impl Records {
         }
     }
 
-    /// Whether somebody has the device's lock. Only looks: who takes a lock to see whether it is free keeps others from it.
+    /// Whether a process has the device's lock. Does not take it: a test lock would block other processes.
     #[must_use]
     pub fn is_locked(&self, device: PciAddress) -> bool {
         match fs::metadata(self.lock_path(device)) {
             Ok(file) => instance::holder(&file).is_some(),
-            // Where it cannot be seen, somebody may have it.
+            // If that is unknown, a process may have it.
             Err(why) => why.kind() != io::ErrorKind::NotFound,
         }
     }

@@ -1,14 +1,16 @@
-//! What a variantd before version 2 of the records has left: read, written as records, and only then removed.
+//! Migrates the files of variantd versions before version 2 of the records: reads them, writes records, and only then
+//! removes them.
 //!
 //! ```text
 //! journal/UUID.json     a domain's devices           \
-//! bound/ADDRESS.json    a device bound by hand        > merged by device -> records/ADDRESS.json -> the old files removed
+//! bound/ADDRESS.json    a device bound manually       > merged by device -> records/ADDRESS.json -> the old files
+//! removed
 //! stopped/SERVICE.json  a service stopped for devices /
 //! ```
 //!
-//! Nothing else is done with records before: an agent that dies on the way leaves a state from which the next one comes to the
-//! same records. A file that says nothing we understand is set aside; one that cannot be read ends the attempt, and the next
-//! use of the records is another one.
+//! No other operation uses the records before: an agent that ends meanwhile leaves a state from which the next one
+//! reaches the same records. An invalid file is set aside; an unreadable file ends the attempt, and the next use of the
+//! records retries.
 
 use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
@@ -20,10 +22,10 @@ use super::*;
 
 /// The version of such files.
 const OLDER: u32 = 1;
-/// Of all three kinds: what the directory is called, and how a file in it is read.
+/// The three directories, each with the parser of its files.
 const KINDS: [(&str, Parse); 3] = [("journal", entry), ("bound", bound), ("stopped", stopped)];
 
-/// Reads a file of its name; trusts nothing in it.
+/// Parses a file of this name; trusts nothing in it.
 pub(super) type Parse = fn(&Path, &[u8]) -> Result<Vec<DeviceRecord>, String>;
 
 #[derive(Deserialize)]
@@ -64,14 +66,14 @@ struct OldStopped {
     devices: BTreeSet<PciAddress>,
 }
 
-/// Whether a file is there that is to be migrated; also where that cannot be known.
+/// Whether there is a file to migrate; also true if that is unknown.
 pub(super) fn is_due(run: &Path) -> bool {
     let is_file =
         |(path, _): &(PathBuf, Parse)| path.symlink_metadata().is_ok_and(|one| one.is_file());
     older(run).map_or(true, |files| files.iter().any(is_file))
 }
 
-/// The files of an older version, each with how it is read.
+/// The files of an older version, each with its parser.
 pub(super) fn older(run: &Path) -> io::Result<Vec<(PathBuf, Parse)>> {
     let mut all = Vec::new();
     for (name, parse) in KINDS {
@@ -81,7 +83,7 @@ pub(super) fn older(run: &Path) -> io::Result<Vec<(PathBuf, Parse)>> {
     Ok(all)
 }
 
-/// What a file of an older version says, of whatever kind; its name is `name`, without an ending.
+/// Parses a file of an older version, of any kind; its name is `name`, without suffix.
 #[must_use]
 pub fn of_older_version(name: &Path, bytes: &[u8]) -> Vec<DeviceRecord> {
     let read = KINDS
@@ -102,7 +104,7 @@ impl Records {
             }
         }
         for (device, older) in records {
-            // Of an earlier attempt, or of before a downgrade.
+            // From an earlier attempt, or from before a downgrade.
             let known = self.load(device)?;
             self.store(&older.over(known))?;
         }
@@ -141,7 +143,7 @@ impl Records {
 }
 
 impl DeviceRecord {
-    /// The same, with what is `known` besides. Of a device that an older agent found in a running guest, the record of before
+    /// Merges with what is `known`. For a device that an older agent found in a running guest, the record from before
     /// the downgrade knows more.
     fn over(self, known: Option<Self>) -> Self {
         let known = known.unwrap_or_else(|| Self::new(self.device));
@@ -161,7 +163,7 @@ impl DeviceRecord {
     }
 }
 
-/// Adds what another file says of the same devices. A device has one domain: the first by UUID.
+/// Merges the content of another file about the same devices. A device has one domain: the first by UUID.
 fn merge(all: &mut BTreeMap<PciAddress, DeviceRecord>, found: Vec<DeviceRecord>) {
     for one in found {
         let known = all.remove(&one.device);

@@ -1,10 +1,12 @@
-//! The records: one file per device that says who has it and how it was before, written before the device is touched.
+//! The records: one file per device with its owner and its previous state, written before the device is changed.
 //!
-//! In the run directory, since drivers and overrides do not survive a reboot either. A record stands until the device is
-//! as it was, and until the services that were stopped for it run again. variantd.journal(5) has the format.
+//! They are in the run directory, because drivers and overrides do not survive a reboot either. A record exists until
+//! the device is restored, and until the services that were stopped for it run again. variantd.journal(5) has the
+//! format.
 //!
-//! The devices of one domain are written one after another. A guest starts only once all of them are `bound`: so while one
-//! of them is `binding` on disk, all count as that, and an agent that died between two writes takes all of them back.
+//! The records of one domain's devices are written one after another. A guest starts only after all of them are
+//! `bound`. So while one of them is `binding` on disk, all count as binding, and after a crash between two writes all
+//! are undone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -42,14 +44,15 @@ mod unit;
 /// The directory's name in the run directory.
 const DIRECTORY: &str = "records";
 
-/// What is on record of a device.
+/// The record of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRecord {
     /// The device.
     pub device: PciAddress,
     /// The domain that has it.
     pub domain: Option<OfDomain>,
-    /// What an administrator or a reservation has done; under a domain that borrows the device, what it goes back to.
+    /// The owner is an administrator or a reservation; under a domain that borrows the device, the state to which it
+    /// returns.
     pub manual: Option<Manual>,
     /// Services that were stopped for it, and do not run again yet.
     pub units: BTreeSet<ServiceName>,
@@ -58,9 +61,9 @@ pub struct DeviceRecord {
 /// A domain's assignment of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfDomain {
-    /// The domain, by its name at the time.
+    /// The domain, with its name at the time.
     pub domain: DomainRef,
-    /// How far it is.
+    /// Its record.
     pub record: Record,
 }
 
@@ -69,26 +72,26 @@ pub struct OfDomain {
 pub struct Manual {
     /// The device.
     pub device: PciAddress,
-    /// The device that it was bound along with, of whose IOMMU group it is.
+    /// The leader: the device that it was bound with, whose IOMMU group it is in.
     pub leader: Option<PciAddress>,
-    /// How far it is; what it was before is known.
+    /// Its record, which has a previous state.
     pub record: Record,
 }
 
 /// A record could not be read or written.
 #[derive(Debug, Error)]
 pub enum RecordError {
-    /// The file, or its directory, says no.
+    /// The file or its directory returned an error.
     #[error("cannot {action} journal entry '{path}': {why}")]
     Failed {
-        /// What was to be done.
+        /// The action.
         action: &'static str,
         /// The record.
         path: String,
-        /// Why not.
+        /// The reason.
         why: io::Error,
     },
-    /// A newer variantd wrote it, and may mean what we do not know.
+    /// A newer variantd wrote it, and may use unknown fields.
     #[error("journal entry '{path}' has version {version}, which a newer variantd wrote")]
     Newer {
         /// The record.
@@ -103,14 +106,15 @@ pub enum RecordError {
 pub struct Records {
     run: PathBuf,
     storage: Arc<dyn Storage>,
-    /// Held while a file is read and written again, never longer; whether files of an older version are migrated.
+    /// Held while a file is read and written again, never longer; the value says whether files of an older version are
+    /// migrated.
     turn: Mutex<bool>,
-    /// Rings after each change.
+    /// Notified after each change.
     notifier: Notifier,
 }
 
 impl DeviceRecord {
-    /// Of which nothing is known.
+    /// An empty record.
     #[must_use]
     pub fn new(device: PciAddress) -> Self {
         Self {
@@ -121,7 +125,7 @@ impl DeviceRecord {
         }
     }
 
-    /// Nothing is left to be written down.
+    /// True if nothing is left to record.
     fn is_over(&self) -> bool {
         self.domain.is_none() && self.manual.is_none() && self.units.is_empty()
     }
@@ -134,7 +138,7 @@ impl DeviceRecord {
 }
 
 impl Manual {
-    /// True while neither a bind nor a release has come to its end.
+    /// True while a bind or release has not ended.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
         self.record.phase.is_unsettled()
@@ -142,8 +146,8 @@ impl Manual {
 }
 
 impl Records {
-    /// The records below `run`, whose directory is made at the first. What an older version has left there is migrated at
-    /// the first use, so that only the owner of `run` may use them: all others [`peek`](peek::all).
+    /// The records below `run`; the directory is created at the first write. Files of an older version are migrated at
+    /// the first use, so only the owner of `run` may use this: other processes use [`peek`](peek::all).
     #[must_use]
     pub fn new(run: PathBuf) -> Self {
         Self::with_storage(run, Arc::new(Files))
@@ -160,27 +164,27 @@ impl Records {
         }
     }
 
-    /// Rings after each change of a record.
+    /// Notifies after each change of a record.
     #[must_use]
     pub fn notifier(&self) -> &Notifier {
         &self.notifier
     }
 
-    /// Returns once the lock was had that every call needs.
+    /// Takes the lock that every call needs, and returns.
     pub(crate) fn answers(&self) {
         drop(self.turn.lock());
     }
 
-    /// Whether an older version has left files that are not migrated yet.
+    /// Whether there are files of an older version that are not migrated yet.
     #[must_use]
     pub fn has_older(run: &Path) -> bool {
         migrate::is_due(run)
     }
 
-    /// The name of a domain that has the device, other than `domain`; also by a record of a newer version.
+    /// The name of another domain than `domain` that has the device, including records of a newer version.
     ///
     /// # Errors
-    /// When that cannot be known: nobody else may have the device then.
+    /// That is unknown: no other owner may get the device then.
     pub fn holder(
         &self,
         device: PciAddress,
@@ -199,19 +203,19 @@ impl Records {
         }
     }
 
-    /// What stands of a device that is bound outside of any guest.
+    /// The manual part of a device's record.
     ///
     /// # Errors
-    /// When the file is there and cannot be read; a damaged one is set aside and counts as none.
+    /// The file exists and cannot be read; a damaged one is set aside and counts as none.
     pub fn manual(&self, device: PciAddress) -> Result<Option<Manual>, RecordError> {
         drop(self.turn()?);
         Ok(self.load(device)?.and_then(|found| found.manual))
     }
 
-    /// Writes that down, or that nothing is left of it; it is on disk when this returns.
+    /// Writes the manual part of a device's record, or removes it; it is on disk when this returns.
     ///
     /// # Errors
-    /// When it may not be: nothing may be changed on the host then.
+    /// It may not be on disk: nothing may be changed on the host then.
     pub fn set_manual(
         &self,
         device: PciAddress,
@@ -221,20 +225,19 @@ impl Records {
         self.change(&turn, device, |record| record.manual = manual)
     }
 
-    /// The devices that have a record of whatever kind, in address order, by the names of the files: also of one that cannot
-    /// be read now.
+    /// The devices that have a record, in address order, by the names of the files: including unreadable ones.
     ///
     /// # Errors
-    /// When the directory cannot be listed.
+    /// The directory cannot be listed.
     pub fn devices(&self) -> Result<Vec<PciAddress>, RecordError> {
         drop(self.turn()?);
         self.listed()
     }
 
-    /// What was bound along with `leader`.
+    /// The companions of `leader`.
     ///
     /// # Errors
-    /// When a record cannot be read.
+    /// A record cannot be read.
     pub fn along(&self, leader: PciAddress) -> Result<Vec<Manual>, RecordError> {
         let mut along = Vec::new();
         for device in self.devices()? {
@@ -244,7 +247,7 @@ impl Records {
         Ok(along)
     }
 
-    /// All records that can be read, for who looks often: says nothing of the others.
+    /// All readable records, for frequent reads: does not report the others.
     pub(crate) fn readable(&self) -> Vec<DeviceRecord> {
         let Ok(devices) = self.devices() else {
             return Vec::new();
@@ -253,7 +256,7 @@ impl Records {
         together(read.collect())
     }
 
-    /// Changes a device's record, and ends it when nothing is left of it.
+    /// Changes a device's record, and removes it if nothing is left in it.
     fn change(
         &self,
         _turn: &MutexGuard<'_, bool>,
@@ -290,7 +293,7 @@ impl Records {
         }
     }
 
-    /// A device's record; one that is damaged is set aside and counts as none.
+    /// A device's record; a damaged one is set aside and counts as none.
     fn load(&self, device: PciAddress) -> Result<Option<DeviceRecord>, RecordError> {
         let Some(bytes) = self.bytes(device)? else {
             return Ok(None);
@@ -303,13 +306,13 @@ impl Records {
         }
     }
 
-    /// The domain that a device's record of whatever version names; none where that cannot be known.
+    /// The domain in a device's record of any version; `None` if that is unknown.
     fn outline(&self, device: PciAddress) -> Result<Option<DomainRef>, RecordError> {
         let bytes = self.bytes(device)?;
         Ok(bytes.and_then(|bytes| text::outline(&bytes, device).ok()?))
     }
 
-    /// The text of a device's record, not more of it than shows that it is too long.
+    /// Reads a device's record, up to the size limit plus one byte.
     fn bytes(&self, device: PciAddress) -> Result<Option<Vec<u8>>, RecordError> {
         let path = self.path(device);
         let read = self.storage.read(&path, LIMIT + 1);
@@ -324,7 +327,7 @@ impl Records {
         Ok(devices)
     }
 
-    /// Nobody else changes a record meanwhile; what an older version has left is migrated.
+    /// Locks the records; migrates files of an older version.
     fn turn(&self) -> Result<MutexGuard<'_, bool>, RecordError> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if !*turn {
@@ -354,13 +357,13 @@ fn together(mut records: Vec<DeviceRecord>) -> Vec<DeviceRecord> {
 }
 
 impl RecordError {
-    /// Something that is no file is in the place of the record.
+    /// The path of the record is not a regular file.
     fn is_no_file(&self) -> bool {
         matches!(self, Self::Failed { why, .. } if is_no_file(why))
     }
 }
 
-/// The files of a directory that are records, by name.
+/// The record files of a directory, by name.
 fn list(storage: &dyn Storage, directory: &Path) -> Result<Vec<PathBuf>, RecordError> {
     files(storage, directory).map_err(|why| failed("list", directory, why))
 }
@@ -371,13 +374,13 @@ fn files(storage: &dyn Storage, directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// A directory, a link or a pipe in the place of a record: we have not written that, so it says nothing.
+/// A directory, a link or a pipe at the path of a record: variantd did not write it, so it is ignored.
 fn is_no_file(why: &io::Error) -> bool {
     let errno = why.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EISDIR | Errno::ELOOP | Errno::ENXIO))
 }
 
-/// Keeps the file for a person to look at; its devices stay where they are.
+/// Keeps the file for an administrator to inspect; its devices keep their drivers.
 fn set_aside(path: &Path, reason: &str) -> Result<(), RecordError> {
     let aside = path.with_extension("damaged");
     error!(

@@ -1,24 +1,24 @@
-//! The records for who only looks: nothing is set aside, migrated or logged.
+//! Read-only access to the records: sets nothing aside, migrates nothing and logs nothing.
 
 use super::*;
 
-/// A file, as it is.
+/// The state of a file.
 #[derive(Debug)]
 pub enum Peeked {
-    /// It can be used; one of an older version names several devices.
+    /// Valid; a file of an older version names several devices.
     Good(Vec<DeviceRecord>),
-    /// It cannot: why.
+    /// Damaged, with the reason.
     Damaged(String),
     /// A newer variantd wrote it.
     Newer(u32),
-    /// It cannot be read: why.
+    /// Unreadable, with the reason.
     Hidden(io::Error),
 }
 
-/// All records below `run` by file, those of an older version that are not migrated yet among them.
+/// All records below `run` by file, including files of an older version that are not migrated yet.
 ///
 /// # Errors
-/// When a directory cannot be listed.
+/// A directory cannot be listed.
 pub fn all(run: &Path) -> io::Result<Vec<(String, Peeked)>> {
     let mut all = Vec::new();
     for path in files(&Files, &run.join(DIRECTORY))? {
@@ -41,7 +41,7 @@ pub fn all(run: &Path) -> io::Result<Vec<(String, Peeked)>> {
 /// The name of a domain that has the device.
 ///
 /// # Errors
-/// When a file that may name the device cannot be read.
+/// A file that may name the device cannot be read.
 pub fn holder(run: &Path, device: PciAddress) -> Result<Option<String>, RecordError> {
     let all = all(run).map_err(|why| failed("list", run, why))?;
     for (path, peeked) in all {

@@ -1,4 +1,4 @@
-//! How records get onto the disk and back: the one interface through which a test makes that fail.
+//! The interface between records and the disk, through which tests inject errors.
 
 use std::fmt::Debug;
 use std::fs::{self, OpenOptions};
@@ -12,28 +12,28 @@ use settings::file;
 
 /// Reads and changes files.
 pub trait Storage: Debug + Send + Sync {
-    /// Called for each record: at most `limit` bytes of the file; `None` when it is not there, and for no other reason.
+    /// Reads at most `limit` bytes of a record's file; `None` only if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be opened or read.
+    /// It cannot be opened or read.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>>;
 
-    /// Called to find the records: all files in a directory, by name; none when there is no such directory.
+    /// Lists all files in a directory, by name; empty if there is no such directory.
     ///
     /// # Errors
-    /// When it cannot be listed.
+    /// It cannot be listed.
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// Called for each record; readers see the old text or the new one, also after a crash.
+    /// Replaces a record's file; readers see the old text or the new one, also after a crash.
     ///
     /// # Errors
-    /// The text may be there or not: the last step that can fail is the directory's sync.
+    /// The new text may be stored or not: the last step that can fail is the directory's sync.
     fn replace(&self, path: &Path, text: &str) -> io::Result<()>;
 
-    /// Called when a record has ended.
+    /// Removes the file of a record that has ended.
     ///
     /// # Errors
-    /// When the file is not there, or stays.
+    /// The file does not exist, or was not removed.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
@@ -42,7 +42,7 @@ pub trait Storage: Debug + Send + Sync {
 pub struct Files;
 
 impl Storage for Files {
-    /// Never waits for a pipe, follows no link.
+    /// Never blocks on a pipe, follows no link.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let opened = OpenOptions::new()

@@ -1,4 +1,4 @@
-//! The text of a record: JSON, one device each. variantd.journal(5) says the same for people.
+//! The text of a record: JSON, one device each. variantd.journal(5) documents it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,15 +13,15 @@ use crate::assignment::{self, Phase, Record};
 use crate::libvirt::DomainRef;
 use crate::service::ServiceName;
 
-/// The version written, and the newest that is read.
+/// The version written, and the newest that can be read.
 pub const VERSION: u32 = 2;
-/// Larger than any record that we write, in bytes.
+/// Maximum size of a record in bytes.
 pub const LIMIT: u64 = 64 << 10;
 
-/// Why a text is no record.
+/// Why a text is not a valid record.
 #[derive(Debug)]
 pub enum Unusable {
-    /// Written by a newer variantd, whose meaning is not known here.
+    /// Written by a newer variantd, in an unknown format.
     Newer(u32),
     /// Anything else.
     Damaged(String),
@@ -53,7 +53,7 @@ enum Owner {
     Domain(Named),
     Admin,
     Reservation,
-    /// The device is as it was; services that were stopped for it do not run again yet.
+    /// The device was restored; services that were stopped for it do not run again yet.
     None,
 }
 
@@ -72,7 +72,7 @@ struct Named {
     name: String,
 }
 
-/// What a domain has borrowed the device from.
+/// The owner from which a domain has borrowed the device.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Lender {
@@ -84,7 +84,7 @@ struct Lender {
     leader: Option<PciAddress>,
 }
 
-/// What every version of a record says.
+/// The fields of a record of every version.
 #[derive(Deserialize)]
 struct Outline {
     version: u32,
@@ -92,18 +92,15 @@ struct Outline {
     owner: Option<serde_json::Value>,
 }
 
-/// The text of a record, which can be read again.
+/// The text of a record that [`read`] accepts.
 ///
 /// # Errors
-/// When it would be larger than what is read.
+/// It would exceed the size limit.
 pub fn write(record: &DeviceRecord) -> io::Result<String> {
     let text = serde_json::to_string_pretty(&Text::of(record)).map_err(io::Error::other)?;
     match text.len() as u64 > LIMIT {
         true => {
-            let why = format!(
-                "it would have {} bytes, and {LIMIT} are read again",
-                text.len()
-            );
+            let why = format!("its {} bytes exceed the limit of {LIMIT} bytes", text.len());
             Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
         }
         false => Ok(text),
@@ -113,7 +110,7 @@ pub fn write(record: &DeviceRecord) -> io::Result<String> {
 /// Reads a record that must be about `device`; trusts nothing in it.
 ///
 /// # Errors
-/// When it is larger than any we write, is none, or is from a newer version.
+/// It is too large, invalid, or from a newer version.
 pub fn read(bytes: &[u8], device: PciAddress) -> Result<DeviceRecord, Unusable> {
     let damaged = |reason: String| Err(Unusable::Damaged(reason));
     if bytes.len() as u64 > LIMIT {
@@ -134,10 +131,10 @@ pub fn read(bytes: &[u8], device: PciAddress) -> Result<DeviceRecord, Unusable> 
     }
 }
 
-/// The domain that a text of whatever version names.
+/// The domain in a text of any version.
 ///
 /// # Errors
-/// The version of one that has an owner of whom nothing is known here.
+/// The version of a text with an unknown owner.
 pub(super) fn outline(bytes: &[u8], device: PciAddress) -> Result<Option<DomainRef>, u32> {
     let Ok(outline) = serde_json::from_slice::<Outline>(bytes) else {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! Services that were stopped for a device: on the device's record from before they are stopped until they run again.
+//! Services that were stopped for a device: in the device's record from before they are stopped until they run again.
 //!
-//! That is due as soon as nobody has any of the devices that a service was stopped for: so a crash at any point leaves
-//! nothing stopped.
+//! A service is started again when all devices that it was stopped for are free, so a crash at any point leaves no
+//! service stopped.
 
 use super::*;
 
@@ -15,10 +15,10 @@ pub struct StoppedUnit {
 }
 
 impl Records {
-    /// Notes that `service` is stopped for `device`, too.
+    /// Records that `service` is stopped for `device`, too.
     ///
     /// # Errors
-    /// When it cannot be noted: the service must not be stopped then.
+    /// It cannot be recorded: the service must not be stopped then.
     pub fn add_unit(&self, service: &ServiceName, device: PciAddress) -> Result<(), RecordError> {
         let turn = self.turn()?;
         self.change(&turn, device, |record| {
@@ -26,10 +26,10 @@ impl Records {
         })
     }
 
-    /// Takes a service that runs again off all records.
+    /// Removes a service that runs again from all records.
     ///
     /// # Errors
-    /// When it stays on one.
+    /// It remains in one.
     pub fn remove_unit(&self, unit: &StoppedUnit) -> Result<(), RecordError> {
         let turn = self.turn()?;
         for device in &unit.devices {

@@ -1,5 +1,5 @@
-//! `variantd --reserve`: binds what is reserved for guests, each device by itself and all at once; `variantd --reserved`:
-//! keeps one that appears from every other driver until then.
+//! `variantd --reserve`: binds the reserved devices, each independently and all in parallel; `variantd --reserved`:
+//! keeps a new device from every other driver until then.
 
 use std::thread;
 
@@ -13,7 +13,7 @@ use crate::assign::{AssignError, Assigner, BindOutcome};
 use crate::journald;
 use domain::code::Code;
 
-/// Binds each reserved device; one that fails leaves the others alone. Returns how many are not in force.
+/// Binds each reserved device; a failure does not affect the others. Returns how many are not in force.
 pub fn apply(
     assigner: &Assigner,
     host: &Host,
@@ -44,7 +44,7 @@ pub fn apply(
 /// Claims a device that has just appeared, if it is reserved; returns the driver for its override.
 ///
 /// # Errors
-/// When its reservation cannot be used, or another device is in its place.
+/// Its reservation is invalid, or another device is at its address.
 pub fn claim(
     assigner: &Assigner,
     host: &Host,
@@ -59,7 +59,7 @@ pub fn claim(
     Ok(assigner.claim_reserved(device, found.driver)?)
 }
 
-/// Binds one, and says so.
+/// Binds one, and logs it.
 fn bind(
     assigner: &Assigner,
     host: &Host,
@@ -77,7 +77,7 @@ fn bind(
             let driver = answer.driver.map_or(String::new(), |name| name.to_string());
             Ok(format!("'{device}' is reserved and on '{driver}'{already}"))
         }
-        // What it is reserved for.
+        // The reservation.
         Err(AssignError::Refused(refusal)) if refusal.code == Code::DeviceTaken => {
             Ok(format!("'{device}' is reserved and a guest has it"))
         }

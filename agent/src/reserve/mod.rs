@@ -1,8 +1,8 @@
 //! Devices reserved for guests: one file per device below `reserved.d`, applied at each boot.
 //!
-//! A file each and no list in variantd.conf: the agent writes them, and never edits a file that a person
-//! wrote; one mistake spoils one reservation; and a file comes or goes in one step. The device's id
-//! stands beside its address, so that another device at that address is refused, not bound.
+//! One file each instead of a list in variantd.conf: the agent writes them, and never edits a file that a person wrote;
+//! one error affects one reservation; and a file is created or removed atomically. The file has the device's id beside
+//! its address, so that another device at that address is refused.
 
 mod apply;
 
@@ -25,7 +25,7 @@ pub use settings::reservation::Reservation;
 /// The directory's name, beside variantd.conf.
 pub const DIRECTORY: &str = "reserved.d";
 
-/// What is said of a reservation that was made or ended.
+/// The reply for a reservation that was made or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reserved {
     /// The device.
@@ -40,14 +40,14 @@ pub enum ReserveError {
     /// The file or the directory.
     #[error("cannot {action} reservation '{path}': {why}")]
     File {
-        /// What was done with it.
+        /// The action.
         action: &'static str,
-        /// Which.
+        /// The path.
         path: String,
         /// Why.
         why: io::Error,
     },
-    /// It says something that has no meaning.
+    /// The file has an invalid value.
     #[error(transparent)]
     Meaning(#[from] TomlError),
     /// The address in the file is not the file's name.
@@ -55,7 +55,7 @@ pub enum ReserveError {
     Name {
         /// The file.
         path: String,
-        /// What is in it.
+        /// The device in the file.
         device: PciAddress,
     },
     /// The device cannot be reserved.
@@ -67,12 +67,12 @@ pub enum ReserveError {
 #[derive(Clone, Debug)]
 pub struct Reservations {
     directory: PathBuf,
-    /// Of a host that has no files.
+    /// The reservations of a host without files.
     noted: Vec<Reservation>,
 }
 
 impl Reservations {
-    /// Reservations below `directory`, which is made when it is needed.
+    /// Reservations below `directory`, which is created when needed.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Reservations {
         }
     }
 
-    /// Those that a snapshot of a host names; none can be made or ended.
+    /// The reservations of a host snapshot; none can be made or ended.
     #[must_use]
     pub fn noted(noted: Vec<Reservation>) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl Reservations {
         }
     }
 
-    /// All of them by file name, each as it is or why it cannot be used.
+    /// All reservations by file name; an invalid one as its error.
     #[must_use]
     pub fn all(&self) -> Vec<Result<Reservation, ReserveError>> {
         let paths = match self.paths() {
@@ -102,10 +102,10 @@ impl Reservations {
         noted.chain(paths.iter().map(|path| read(path))).collect()
     }
 
-    /// Reserves a device that is there and has a driver; binds nothing.
+    /// Reserves a device that exists and has a known driver; binds nothing.
     ///
     /// # Errors
-    /// A refusal when it is not or has none; a failure when the file cannot be written.
+    /// A refusal if the device does not exist or has no driver; a failure if the file cannot be written.
     pub fn reserve(
         &self,
         assigner: &Assigner,
@@ -122,10 +122,10 @@ impl Reservations {
         Ok(Reserved::new(device, "reserved"))
     }
 
-    /// Ends a reservation, also of a device that is not there and one whose file has a mistake.
+    /// Ends a reservation, including one of a missing device and one whose file is invalid.
     ///
     /// # Errors
-    /// When the file cannot be removed.
+    /// The file cannot be removed.
     pub fn unreserve(&self, device: PciAddress) -> Result<Reserved, ReserveError> {
         let path = self.path(device);
         match fs::remove_file(&path) {

@@ -1,4 +1,4 @@
-//! Reservations in a directory, and applied on a modelled kernel.
+//! Reservations in a directory, applied on a modelled kernel.
 
 use std::sync::Arc;
 
@@ -143,7 +143,10 @@ fn a_device_that_moved_is_refused_and_no_other_bound_in_its_place() {
     assert!(scene.kernel.writes().is_empty());
     let moved = scene.reservations.all().remove(0).expect("read");
     let said = moved.device(&host()).expect_err("moved").to_string();
-    assert!(said.contains("15b3:1023 is there now"), "{said}");
+    assert!(
+        said.contains("the device at this address is 15b3:1023"),
+        "{said}"
+    );
     assert!(said.contains(&format!("10de:2342 is at '{GPU}'")), "{said}");
     assert!(said.contains("VD-BND-021"), "{said}");
     let gone = Reservation {

@@ -1,6 +1,7 @@
-//! Services of the host that hold GPUs: which of them may be stopped, and what stops them.
+//! Services of the host that hold GPUs: which of them may be stopped, and how.
 //!
-//! Must never name libvirt, the agent itself, or what ends a session: libvirt waits for us while a guest starts.
+//! Must never stop libvirt, the agent itself, or a service that ends a session: libvirt waits for the agent while a
+//! guest starts.
 
 mod systemd;
 
@@ -15,45 +16,45 @@ pub use systemd::Systemd;
 /// A service could not be stopped or started.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ServiceError {
-    /// There is no such unit.
+    /// The unit does not exist.
     #[error("there is no unit '{0}'")]
     Gone(String),
-    /// It did not end in time; systemd may still be about it.
+    /// The unit did not end in time; systemd may still be stopping it.
     #[error("'{unit}' has not ended within {seconds} s")]
     Late {
         /// The unit.
         unit: String,
-        /// How long we waited.
+        /// The timeout.
         seconds: u64,
     },
-    /// Stopping it would stop another unit, which nobody named.
+    /// Stopping it would stop another unit, which is not listed.
     #[error("stopping '{unit}' would stop '{other}', too")]
     Others {
         /// The unit.
         unit: String,
-        /// What needs it.
+        /// The unit that needs it.
         other: String,
     },
-    /// The service manager said no, or could not be asked.
+    /// The service manager returned an error, or did not answer.
     #[error("cannot {action} '{unit}': {why}")]
     Failed {
-        /// What was tried.
+        /// The request.
         action: Action,
         /// The unit.
         unit: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
 }
 
-/// What is asked of the service manager.
+/// A request to the service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Which units need one.
+    /// Which units need a unit.
     Inquire,
-    /// To stop it.
+    /// Stop a unit.
     Stop,
-    /// To start it.
+    /// Start a unit.
     Start,
 }
 
@@ -69,27 +70,27 @@ impl fmt::Display for Action {
 
 /// The service manager.
 pub trait Services: Send + Sync {
-    /// Called before a stop: the units that run and that systemd stops with `unit`.
+    /// The running units that systemd would stop with `unit`; called before a stop.
     ///
     /// # Errors
-    /// When the manager cannot be asked.
+    /// The manager does not answer.
     fn dependents(&self, unit: &ServiceName) -> Result<Vec<String>, ServiceError>;
 
-    /// Called once the stop is journalled. Returns when no process of the unit is left.
+    /// Stops the unit, and returns when none of its processes is left; called after the stop was journalled.
     ///
     /// # Errors
-    /// [`ServiceError`]; the unit may have been stopped, or be about to.
+    /// [`ServiceError`]; the unit may have been stopped, or may be stopping.
     fn stop(&self, unit: &ServiceName) -> Result<(), ServiceError>;
 
-    /// Called when no guest has a device any more that the unit was stopped for. Waits for nothing; does nothing
-    /// to a unit that runs.
+    /// Starts the unit when all devices that it was stopped for are free. Does not wait; does nothing to a running
+    /// unit.
     ///
     /// # Errors
-    /// [`ServiceError::Gone`] when it needs no start any more.
+    /// [`ServiceError::Gone`] if it no longer needs a start.
     fn start(&self, unit: &ServiceName) -> Result<(), ServiceError>;
 }
 
-/// Where no service is ever stopped.
+/// Never stops a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Untouched;
 

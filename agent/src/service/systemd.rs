@@ -11,11 +11,11 @@ use zbus::{Connection, fdo, proxy};
 
 use super::{Action, ServiceError, ServiceName, Services};
 
-/// A stop may take this long; libvirt and its hook wait meanwhile, which [`crate::timeouts::of_start`] counts.
+/// Timeout of a stop; libvirt and its hook wait meanwhile, and [`crate::timeouts::of_start`] includes it.
 pub(crate) const STOP: Duration = Duration::from_secs(15);
-/// Everything else.
+/// Timeout of all other calls.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Between two looks at a unit that ends.
+/// Interval of reads of a stopping unit.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The host's systemd.
@@ -102,7 +102,7 @@ async fn look_at(bus: &Connection, unit: &str) -> zbus::Result<UnitProxy<'static
     proxy.cache_properties(CacheProperties::No).build().await
 }
 
-/// `deactivating` is not over yet; `failed` is.
+/// A `deactivating` unit still runs; a `failed` one does not.
 fn runs(state: &str) -> bool {
     !matches!(state, "inactive" | "failed")
 }

@@ -146,7 +146,7 @@ fn a_dry_run_is_the_beginning_of_what_a_real_agent_writes() {
     let planned = scene.says(&["bind", "--dry-run", GPU]);
     scene.says(&["reserve", GPU]);
     let (success, log) = boot(&scene);
-    assert!(!success && log.contains("it is on 'nvidia' now"), "{log}");
+    assert!(!success && log.contains("it is bound to 'nvidia'"), "{log}");
     let written = log.lines().filter_map(|line| line.strip_prefix("DEBUG "));
     let written: Vec<&str> = written.filter(|line| line.contains(" <- ")).collect();
     let planned: Vec<&str> = planned.lines().collect();

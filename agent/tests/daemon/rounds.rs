@@ -65,7 +65,7 @@ async fn a_hundred_binds_leave_no_descriptor_child_or_memory_behind() {
             .expect_err("files are no kernel");
         let fault = Fault::from(fault);
         assert!(
-            matches!(&fault, Fault::Failed(text) if text.contains("it is on 'nvidia' now")),
+            matches!(&fault, Fault::Failed(text) if text.contains("it is bound to 'nvidia'")),
             "round {round}: {fault:?}"
         );
         // the first rounds fill what is kept for later

@@ -1,7 +1,7 @@
-//! The nodes below `/dev` through which a device is used, by the driver that it is on.
+//! The nodes below `/dev` that give access to a device, by its driver.
 //!
-//! Follows drivers/vfio (group and device nodes), drivers/gpu/drm, drivers/gpu/drm/amd/amdkfd, and
-//! NVIDIA's open kernel modules (kernel-open/nvidia/nv-procfs.c, `Device Minor`).
+//! Follows drivers/vfio (group and device nodes), drivers/gpu/drm, drivers/gpu/drm/amd/amdkfd, and NVIDIA's open kernel
+//! modules (kernel-open/nvidia/nv-procfs.c, `Device Minor`).
 
 use crate::address::PciAddress;
 use crate::failure::Failure;
@@ -10,7 +10,7 @@ use crate::sysfs::{DEVICES, Root};
 /// The PCI driver of NVIDIA's own modules.
 pub(crate) const NVIDIA: &str = "nvidia";
 const AMDGPU: &str = "amdgpu";
-/// Nodes of all GPUs on `nvidia`. Not `nvidiactl`: it is opened to ask which GPUs there are.
+/// Nodes of all GPUs on `nvidia`. Not `nvidiactl`: programs open it to list GPUs.
 const NVIDIA_SHARED: [&str; 3] = [
     "/dev/nvidia-uvm",
     "/dev/nvidia-modeset",
@@ -19,15 +19,15 @@ const NVIDIA_SHARED: [&str; 3] = [
 /// The node of all GPUs on `amdgpu`.
 const AMDGPU_SHARED: [&str; 1] = ["/dev/kfd"];
 
-/// Nodes that lead to one device.
+/// Nodes that give access to one device.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     /// The device itself.
     pub(super) device: Option<PciAddress>,
     own: Vec<String>,
-    /// Those of the driver; one that ends with a slash is a directory.
+    /// Nodes of the driver; a directory if it ends with a slash.
     driver: &'static [&'static str],
-    /// Another device is on the driver, too.
+    /// Another device is bound to the driver, too.
     several: bool,
 }
 
@@ -61,7 +61,7 @@ impl Nodes {
         })
     }
 
-    /// These nodes alone.
+    /// Only these nodes.
     #[cfg(test)]
     pub(super) fn of(own: &[String]) -> Self {
         Self {
@@ -74,7 +74,8 @@ impl Nodes {
         self.own.is_empty() && self.driver.is_empty()
     }
 
-    /// A group's node cannot be mapped (drivers/vfio/group.c), and a device that was opened through it has no name in mappings.
+    /// A group's node cannot be mapped (drivers/vfio/group.c), and a device that was opened through it has no name in
+    /// mappings.
     pub(super) fn can_be_mapped(&self) -> bool {
         let is_group = |node: &String| {
             let name = node.strip_prefix("/dev/vfio/");
@@ -83,8 +84,8 @@ impl Nodes {
         !self.driver.is_empty() || !self.own.iter().all(is_group)
     }
 
-    /// Whether `path` is one of them; inside, whether it may be for another device. A node that was
-    /// removed while it is held has a mark behind its path: libvirt removes those of a guest.
+    /// Whether `path` is one of the nodes; the inner value says whether it may be for another device. A node that was
+    /// removed while it is held has a suffix after its path: libvirt removes those of a guest.
     pub(super) fn find<'a>(&self, path: &'a str) -> Option<(&'a str, bool)> {
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
         if self.own.iter().any(|node| node == path) {
@@ -99,7 +100,7 @@ impl Nodes {
     }
 }
 
-/// True when no second device is on the driver.
+/// True if no second device is bound to the driver.
 pub(crate) fn is_alone(root: &Root, driver: &str) -> Result<bool, Failure> {
     let names = optional(root.list(&format!("sys/bus/pci/drivers/{driver}")))?;
     let names = names.unwrap_or_default();
@@ -109,14 +110,14 @@ pub(crate) fn is_alone(root: &Root, driver: &str) -> Result<bool, Failure> {
     Ok(devices.count() < 2)
 }
 
-/// The nodes in `directory` that have the names of what is below `dir/class`.
+/// The nodes in `directory` that have the names of the entries of `dir/class`.
 fn children(root: &Root, dir: &str, class: &str, directory: &str) -> Result<Vec<String>, Failure> {
     let names = optional(root.list(&format!("{dir}/{class}")))?;
     let nodes = names.unwrap_or_default().into_iter();
     Ok(nodes.map(|name| format!("{directory}/{name}")).collect())
 }
 
-/// The number in `/dev/nvidiaN`; unknown where NVIDIA's driver says nothing of the device.
+/// The number in `/dev/nvidiaN`; unknown if NVIDIA's driver does not list the device.
 fn minor(root: &Root, device: PciAddress) -> Result<Option<u32>, Failure> {
     let path = format!("proc/driver/nvidia/gpus/{device}/information");
     let text = optional(root.text(&path))?.unwrap_or_default();
@@ -126,7 +127,7 @@ fn minor(root: &Root, device: PciAddress) -> Result<Option<u32>, Failure> {
     Ok(line.and_then(|line| line.trim().parse().ok()))
 }
 
-/// What only an absent file leaves out.
+/// Turns an absent file into `None`.
 pub(crate) fn optional<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -1,4 +1,4 @@
-//! What `/proc` says of one process: the nodes it holds, its program, its unit.
+//! Reads one process from `/proc`: the nodes that it holds, its program, its unit.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -12,16 +12,16 @@ use crate::address::PciAddress;
 use crate::directory_cache::DirectoryCache;
 use crate::sysfs::{Root, Tree};
 
-/// Bytes of a list of mappings that are read; 65,530 mappings, the kernel's limit, have some 8 MiB.
+/// Maximum size of a list of mappings; 65,530 mappings, the kernel's limit, have about 8 MiB.
 const MAX_MAPS: u64 = 16 << 20;
-/// Bytes of a command line that are read; only its first word counts.
+/// Bytes of a command line that are read; only its first argument counts.
 const COMMAND_HEAD: usize = 4096;
-/// Characters of a name that are shown.
+/// Maximum length of a printed name.
 const MAX_NAME: usize = 64;
-/// Characters a unit may have (systemd, UNIT_NAME_MAX).
+/// Maximum length of a unit name (systemd, UNIT_NAME_MAX).
 const MAX_UNIT: usize = 255;
 
-/// The process as a holder; `None` when it holds none of the nodes, or has ended.
+/// The process as a holder; `None` if it holds none of the nodes, or has ended.
 pub(super) fn holder(root: &Root, process: u32, nodes: &Nodes) -> Result<Option<Holder>, Errno> {
     if is_kernels(root, process) {
         return Ok(None);
@@ -41,14 +41,14 @@ pub(super) fn holder(root: &Root, process: u32, nodes: &Nodes) -> Result<Option<
     }))
 }
 
-/// True for a thread of the kernel, which has neither files nor mappings, as one that has ended: it has no program. There are
-/// more of these on a host than of others.
+/// True for a kernel thread, which has neither files nor mappings: like a process that has ended, it has no program. A
+/// host has more kernel threads than other processes.
 fn is_kernels(root: &Root, process: u32) -> bool {
     let program = DirectoryCache::new(root).link(&format!("proc/{process}/exe"));
     program.is_err_and(|failure| failure.is_absent())
 }
 
-/// Nothing, when the process has ended.
+/// Returns nothing if the process has ended.
 fn ended(held: Result<Vec<HeldNode>, Errno>) -> Result<Vec<HeldNode>, Errno> {
     match held {
         Err(errno) if gone(errno) => Ok(Vec::new()),
@@ -80,8 +80,8 @@ fn opened(root: &Root, process: u32, nodes: &Nodes) -> Result<Vec<HeldNode>, Err
     Ok(held)
 }
 
-/// The device that VFIO has opened behind a descriptor, which stays when the group's own is closed. Older kernels than
-/// 6.18 do not say (drivers/vfio/vfio_main.c, `vfio_device_show_fdinfo`).
+/// The device that VFIO opened for a descriptor. It stays open after the group's descriptor is closed. Kernels before
+/// 6.18 do not report it (drivers/vfio/vfio_main.c, `vfio_device_show_fdinfo`).
 pub(crate) fn vfio_device(
     root: &Root,
     process: u32,
@@ -106,7 +106,7 @@ pub(crate) fn vfio_device(
         .and_then(|name| name.parse().ok()))
 }
 
-/// A node can be mapped after its descriptor was closed, and is in use all the same.
+/// A node can stay mapped after its descriptor was closed, and is then still in use.
 fn mapped(root: &Root, process: u32, nodes: &Nodes) -> Result<Vec<HeldNode>, Errno> {
     let path = format!("proc/{process}/maps");
     let file = root.open(&path, OFlag::O_RDONLY);
@@ -129,7 +129,7 @@ fn mapped(root: &Root, process: u32, nodes: &Nodes) -> Result<Vec<HeldNode>, Err
     Ok(held)
 }
 
-/// The program's file name; the kernel's short name where there is no command line.
+/// The program's file name; the kernel's short name if there is no command line.
 fn command(root: &Root, process: u32) -> String {
     let line = root.head(&format!("proc/{process}/cmdline"), COMMAND_HEAD);
     let line = line.unwrap_or_default();

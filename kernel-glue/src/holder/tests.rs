@@ -1,4 +1,4 @@
-//! Finding holders below a scratch directory with the layout of `/proc` and sysfs.
+//! Holders below a temporary directory with the layout of `/proc` and sysfs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -34,7 +34,7 @@ fn process(root: &Path, id: u32, command: &str, cgroup: &str, targets: &[&str]) 
     }
 }
 
-/// The GPU on `nvidia` with minor 2, and one more GPU on it.
+/// A GPU on `nvidia` with minor 2, and another GPU on the same driver.
 fn scene() -> tempfile::TempDir {
     let dir = host();
     let information = "Model: \t\t GH200\nDevice Minor: \t 2\nGPU Excluded:\t No\n";
@@ -109,7 +109,7 @@ fn a_guest_is_found_by_group_and_by_device_node_also_when_they_were_removed() {
 }
 
 #[test]
-fn a_device_that_stays_open_when_its_group_is_closed_is_held() {
+fn device_open_after_its_group_was_closed_is_held() {
     let dir = scene();
     for (id, device) in [(5, GPU), (6, "0019:01:00.0")] {
         process(dir.path(), id, "dpdk\0", "/", &["anon_inode:[vfio-device]"]);
@@ -192,7 +192,7 @@ fn a_process_that_ended_is_no_error_and_one_that_is_hidden_is_counted() {
 }
 
 #[test]
-fn only_a_node_that_can_be_mapped_is_looked_for_in_mappings() {
+fn mappings_are_searched_only_for_nodes_that_can_be_mapped() {
     let dir = scene();
     let driver = dir.path().join(GPU_DIR).join("driver");
     fs::remove_file(&driver).expect("on nvidia before");
@@ -217,7 +217,7 @@ fn a_recorded_host_shows_no_process_at_all() {
 }
 
 #[test]
-fn names_are_bounded_and_printable_and_a_foreign_unit_is_none() {
+fn names_are_bounded_and_printable() {
     let dir = scene();
     let long = format!("/x/{}\u{1b}[31m", "a".repeat(500));
     process(

@@ -1,4 +1,4 @@
-//! The live kernel below a scratch directory with sysfs' layout.
+//! The live kernel below a temporary directory with the layout of sysfs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -41,7 +41,7 @@ fn descriptor(root: &Path, process: u32, target: &str) {
 }
 
 #[test]
-fn an_override_is_written_as_it_is_and_cleared_with_a_newline() {
+fn override_is_written_unchanged_and_cleared_with_a_newline() {
     let (dir, live, gpu) = scene();
     let file = dir.path().join(GPU_DIR).join("driver_override");
     live.write(&Attribute::Override(gpu), "nvgrace_gpu_vfio_pci")
@@ -54,7 +54,7 @@ fn an_override_is_written_as_it_is_and_cleared_with_a_newline() {
 }
 
 #[test]
-fn a_knob_that_is_a_link_is_not_written() {
+fn write_refuses_an_attribute_that_is_a_link() {
     let (dir, live, _) = scene();
     put(dir.path(), "victim", "intact");
     let link = dir.path().join("sys/bus/pci/drivers/vfio-pci/unbind");
@@ -69,7 +69,7 @@ fn a_knob_that_is_a_link_is_not_written() {
 }
 
 #[test]
-fn a_missing_knob_is_not_created() {
+fn write_does_not_create_a_missing_attribute() {
     let (dir, live, _) = scene();
     assert_eq!(live.write(&Attribute::Probe, GPU), Err(Errno::ENOENT));
     assert!(!dir.path().join("sys/bus/pci/drivers_probe").exists());
@@ -86,7 +86,7 @@ fn the_driver_is_what_the_link_names() {
 }
 
 #[test]
-fn a_device_that_is_gone_has_no_driver_and_no_override() {
+fn removed_device_has_no_driver_and_no_override() {
     let (_dir, live, _) = scene();
     let gone = "0000:00:00.0".parse().expect("address");
     assert_eq!(live.driver(gone), Err(Errno::ENODEV));
@@ -95,14 +95,14 @@ fn a_device_that_is_gone_has_no_driver_and_no_override() {
 }
 
 #[test]
-fn only_a_name_that_is_not_there_means_that_a_device_or_a_driver_is_gone() {
+fn only_a_missing_name_means_that_a_device_or_driver_was_removed() {
     let (dir, live, gpu) = scene();
     let loops = |path: &str| {
         let path = dir.path().join(path);
         let _ = fs::remove_file(&path);
         symlink(path.file_name().expect("a name"), &path).expect("link");
     };
-    // The kernel answers ELOOP here, as it answers EMFILE to a process that is out of descriptors.
+    // The kernel returns ELOOP here, as it returns EMFILE to a process without free descriptors.
     loops(&format!("{DEVICES}/{GPU}"));
     assert_eq!(live.driver(gpu), Err(Errno::ELOOP));
     assert_eq!(live.driver_override(gpu), Err(Errno::ELOOP));
@@ -178,7 +178,7 @@ fn a_module_is_loaded_when_its_driver_is_not_registered() {
 }
 
 #[test]
-fn what_is_no_module_name_is_not_handed_to_modprobe() {
+fn invalid_module_name_is_not_passed_to_modprobe() {
     let (_dir, live, _) = scene();
     let live = live.with_modprobe("/bin/true".into());
     for name in ["", "a b", "../a", "a;b", "a.ko"] {
@@ -195,7 +195,7 @@ fn a_missing_module_differs_from_one_that_fails() {
 }
 
 #[test]
-fn who_has_the_group_or_the_device_open_is_a_user() {
+fn process_with_the_group_or_device_open_is_a_user() {
     let (dir, live, gpu) = scene();
     fs::create_dir_all(dir.path().join(GPU_DIR).join("vfio-dev/vfio3")).expect("directory");
     for (process, target) in [
@@ -215,7 +215,7 @@ fn who_has_the_group_or_the_device_open_is_a_user() {
 }
 
 #[test]
-fn who_has_only_the_device_open_is_a_user_too() {
+fn process_with_only_the_device_open_is_a_user() {
     let (dir, live, gpu) = scene();
     descriptor(dir.path(), 9, "anon_inode:[vfio-device]");
     assert_eq!(live.vfio_users(gpu), Ok(Vec::new()));
@@ -229,7 +229,7 @@ fn who_has_only_the_device_open_is_a_user_too() {
 }
 
 #[test]
-fn a_process_that_cannot_be_looked_into_may_be_a_user() {
+fn hidden_process_counts_as_a_possible_user() {
     let (dir, live, gpu) = scene();
     put(dir.path(), "proc/9/fd", "no directory");
     assert_eq!(live.vfio_users(gpu), Err(Errno::ENOTDIR));

@@ -1,4 +1,4 @@
-//! The rules by which the modelled kernel binds, and what it remembers.
+//! The state of the modelled kernel, and its rules for binding.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub(super) struct State {
     pub(super) loaded: Vec<String>,
     pub(super) failing_writes: BTreeMap<usize, Errno>,
     pub(super) failing_probes: BTreeMap<DriverName, Errno>,
-    /// What a VFIO driver shows of a device; a driver without an entry is none.
+    /// The regions that a VFIO driver reports of a device; a driver without an entry is not a VFIO driver.
     pub(super) regions: BTreeMap<(PciAddress, DriverName), Result<Regions, RegionError>>,
     /// Drivers whose memory the firmware does not name.
     pub(super) memoryless: BTreeSet<DriverName>,
@@ -76,7 +76,7 @@ impl State {
         self.devices.get_mut(&device).ok_or(Errno::ENODEV)
     }
 
-    /// The value ends at the first newline; nothing left clears. No driver need have the name.
+    /// The value ends at the first newline; an empty value clears. The driver need not exist.
     fn set_override(&mut self, device: PciAddress, value: &str) -> Result<(), Errno> {
         let slot = self.slot_mut(device).map_err(|_| Errno::ENOENT)?;
         if value.len() >= 4095 {
@@ -104,7 +104,7 @@ impl State {
         Ok(())
     }
 
-    /// NVIDIA's driver does not give the lock while it counts users, and says so only when it is read.
+    /// NVIDIA's driver refuses the lock while it counts users, and reports that only when the file is read.
     fn lock(&mut self, device: PciAddress, wanted: bool) -> Result<(), Errno> {
         let occupancy = self.occupancies.get_mut(&device).ok_or(Errno::ENOENT)?;
         let free = occupancy.holders.found.is_empty();
@@ -113,7 +113,7 @@ impl State {
         Ok(())
     }
 
-    /// Of runtime power management only its own words are known, and nothing else comes of them here.
+    /// Runtime power management accepts only its own keywords; they have no effect here.
     fn control(&self, device: PciAddress, word: &str) -> Result<(), Errno> {
         self.slot(device).map_err(|_| Errno::ENOENT)?;
         match word {
@@ -134,7 +134,7 @@ impl State {
         self.probe(driver, device)
     }
 
-    /// Succeeds when the device is bound already, when nothing matches, when the probe fails.
+    /// Succeeds if the device is already bound, if nothing matches, and if the probe fails.
     fn probe_any(&mut self, device: PciAddress) -> Result<(), Errno> {
         let slot = self.slot(device)?;
         if slot.driver.is_none() {
@@ -153,7 +153,7 @@ impl State {
         Ok(())
     }
 
-    /// An override decides alone, past the driver's ids.
+    /// An override decides alone and replaces the driver's ids.
     fn matches(&self, driver: &DriverName, slot: &Slot) -> bool {
         match &slot.driver_override {
             Some(name) => name == driver.as_str(),

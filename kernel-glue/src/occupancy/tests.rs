@@ -1,4 +1,4 @@
-//! Occupancy of a GPU below a scratch directory.
+//! Occupancy of a GPU below a temporary directory.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn numa_status(text: &str) -> Option<Onlined> {
 }
 
 #[test]
-fn a_free_device_has_nothing_against_it() {
+fn free_device_has_no_reason_against_unbinding() {
     assert_eq!(with(&[]), Occupancy::default());
 }
 
@@ -48,7 +48,7 @@ fn memory_of_the_only_gpu_is_counted_and_other_memory_is_not() {
 }
 
 #[test]
-fn of_several_gpus_the_driver_says_whose_memory_is_online() {
+fn driver_reports_which_gpu_has_online_memory() {
     let online = numa_status("Node:      4\nStatus:    online\nSize:      1000\n");
     assert_eq!(online.expect("online").node.map(u32::from), Some(4));
     for status in ["offline", "disabled", "online_failed"] {

@@ -1,4 +1,4 @@
-//! One PCI function from its sysfs directory.
+//! Reads one PCI function from its sysfs directory.
 //!
 //! Follows Documentation/ABI/testing/sysfs-bus-pci and drivers/pci/pci-sysfs.c.
 
@@ -13,12 +13,12 @@ use crate::id::PciId;
 use crate::numa::NumaNode;
 use crate::sysfs::DEVICES;
 
-/// The directory of a device; really a link to the one that shows where it is plugged in.
+/// The directory of a device: a link to the one that shows its position in the topology.
 pub(super) fn directory(address: PciAddress) -> String {
     format!("{DEVICES}/{address}")
 }
 
-/// An override text as sysfs prints it, without its newline; `(null)` and nothing are none.
+/// An override text as sysfs prints it, without its newline; `None` for `(null)` and an empty text.
 pub(crate) fn override_text(text: &str) -> Option<String> {
     (!text.is_empty() && text != "(null)").then(|| text.to_owned())
 }
@@ -39,7 +39,7 @@ impl Reader<'_> {
         devices
     }
 
-    /// `None` when vendor or device id cannot be known; that is a gap then.
+    /// `None` if vendor or device id is unknown; that is recorded as a gap.
     pub(super) fn device(&mut self, address: PciAddress) -> Option<Device> {
         let dir = directory(address);
         let ancestors = self.ancestors(&dir, address);
@@ -68,8 +68,8 @@ impl Reader<'_> {
         })
     }
 
-    /// The bridges above, from the link's text. What comes before the last `pciDDDD:BB` is no
-    /// bridge above the device: a VMD endpoint, for one.
+    /// The bridges above the device, from the link's text. Components before the last `pciDDDD:BB`, such as a VMD
+    /// endpoint, are not bridges above the device.
     fn ancestors(&mut self, dir: &str, address: PciAddress) -> Vec<PciAddress> {
         let target = match self.tree.link(dir) {
             Ok(target) => target,
@@ -97,7 +97,7 @@ impl Reader<'_> {
         self.known(path, class, &text).unwrap_or_default()
     }
 
-    /// What an optional link's last component names.
+    /// Parses the last component of an optional link.
     fn named<T: FromStr>(&mut self, path: &str) -> Option<T> {
         let name = self.optional_link(path)?;
         self.known(path, name.parse().ok(), &name)
@@ -147,8 +147,8 @@ impl Reader<'_> {
     }
 }
 
-/// The bridges that the text of a device's link names, from the root down; `None` where it does not end at the device.
-/// Links of recordings may end in `/` or have doubled ones.
+/// The bridges that the text of a device's link names, from the root down; `None` if it does not end at the device.
+/// Links of recordings may end in `/` or have doubled slashes.
 fn above(target: &str, address: PciAddress) -> Option<Vec<PciAddress>> {
     let components: Vec<&str> = target.split('/').filter(|name| !name.is_empty()).collect();
     let (last, parents) = components.split_last()?;
@@ -162,7 +162,7 @@ fn above(target: &str, address: PciAddress) -> Option<Vec<PciAddress>> {
     (last.parse() == Ok(address) && !above.contains(&address)).then_some(above)
 }
 
-/// A line `start end flags` of `resource`; unset when its end is 0.
+/// Parses a line `start end flags` of `resource`; unset if its end is 0.
 fn resource(line: &str) -> Option<Bar> {
     let mut fields = line.split(' ').map(number);
     let (start, end, flags) = (fields.next()??, fields.next()??, fields.next()??);

@@ -1,4 +1,4 @@
-//! NUMA nodes from `/sys/devices/system/node`.
+//! Reads NUMA nodes from `/sys/devices/system/node`.
 //!
 //! Follows drivers/base/node.c and Documentation/ABI/stable/sysfs-devices-node.
 
@@ -30,7 +30,7 @@ impl Reader<'_> {
         self.known(&path, nodes, &text).unwrap_or_default()
     }
 
-    /// `None` when there is no such file (before Linux 5.10): not the same as an empty one.
+    /// `None` if there is no such file (before Linux 5.10), which differs from an empty one.
     fn generic_initiators(&mut self) -> Option<RangeList> {
         let path = format!("{NODES}/has_generic_initiator");
         let text = self.optional_text(&path)?;

@@ -1,4 +1,4 @@
-//! Reading hosts that are whole, and hosts that are not.
+//! Reads of complete and of incomplete hosts.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use crate::id::PciId;
 const GPU: &str = "0009:01:00.0";
 pub(crate) const GPU_DIR: &str = "sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0";
 
-/// A host with one port and one GPU, complete in what the reader reads.
+/// A host with one port and one GPU, with every file that the reader reads.
 pub(crate) fn host() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("scratch directory");
     let root = dir.path();
@@ -91,7 +91,7 @@ fn gpu(host: &Host) -> &Device {
     &host.devices[&GPU.parse().expect("address")]
 }
 
-/// Reads the host after a change to the GPU's file `name`.
+/// Reads the host after a change of the GPU's file `name`.
 fn changed(name: &str, content: &[u8]) -> Host {
     let dir = host();
     fs::write(dir.path().join(GPU_DIR).join(name), content).expect("file");
@@ -137,7 +137,7 @@ fn one_device_reads_as_it_does_in_the_host() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_a_failure() {
+fn reading_a_missing_device_fails() {
     let dir = host();
     let other = "0000:00:00.0".parse().expect("address");
     let failure = Device::read(dir.path(), other).expect_err("absent");
@@ -145,7 +145,7 @@ fn a_device_that_is_not_there_is_a_failure() {
 }
 
 #[test]
-fn a_directory_without_devices_says_how_to_make_one() {
+fn directory_without_devices_reports_the_fix() {
     let dir = tempfile::tempdir().expect("scratch directory");
     let failure = Host::read(dir.path()).expect_err("empty");
     assert!(matches!(failure, Failure::NoDevices { .. }));
@@ -194,7 +194,7 @@ fn a_device_without_an_id_is_only_a_gap() {
 }
 
 #[test]
-fn what_is_malformed_on_one_device_is_a_gap_and_nothing_else() {
+fn malformed_file_of_one_device_is_only_a_gap() {
     let cases: [(&str, &[u8]); 9] = [
         ("class", b"0x1000000\n"),
         ("numa_node", b"1024\n"),
@@ -215,7 +215,7 @@ fn what_is_malformed_on_one_device_is_a_gap_and_nothing_else() {
 }
 
 #[test]
-fn an_override_is_set_when_it_says_a_name() {
+fn override_text_is_set_only_with_a_name() {
     let unset = |content: &[u8]| {
         gpu(&changed("driver_override", content))
             .driver_override
@@ -228,7 +228,7 @@ fn an_override_is_set_when_it_says_a_name() {
 }
 
 #[test]
-fn an_unknown_node_is_none() {
+fn unknown_node_reads_as_none() {
     let host = changed("numa_node", b"-1\n");
     assert_eq!(gpu(&host).numa_node, None);
     assert!(host.gaps.is_empty());
@@ -272,7 +272,7 @@ fn a_damaged_srat_is_a_gap() {
 }
 
 #[test]
-fn a_release_that_is_no_file_name_leads_nowhere() {
+fn kernel_release_that_is_not_a_file_name_is_ignored() {
     let dir = host();
     put(dir.path(), "proc/sys/kernel/osrelease", "../../etc\n");
     let host = Host::read(dir.path()).expect("host");
@@ -351,7 +351,7 @@ fn values_that_a_recording_ends_with_nul_are_read() {
 }
 
 #[test]
-fn a_name_that_is_no_address_is_a_gap() {
+fn invalid_address_is_a_gap() {
     let dir = host();
     put(dir.path(), "sys/bus/pci/devices/01:00.0/vendor", "0x10de\n");
     let host = Host::read(dir.path()).expect("host");
@@ -396,7 +396,7 @@ fn the_address_width_and_the_iommufd_device_are_read_where_there_are_any() {
 }
 
 #[test]
-fn a_look_keeps_what_installed_files_said_until_they_are_changed() {
+fn cache_keeps_installed_files_until_they_change() {
     let dir = host();
     let path = dir.path().join("lib/modules/7.2.12-arm64/modules.alias");
     let line = |module: &str| format!("alias vfio_pci:v*d*sv*sd*bc*sc*i* {module}\n");

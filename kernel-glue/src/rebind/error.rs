@@ -1,4 +1,4 @@
-//! Why a device is not on the driver it should be on, in words an operator can act on.
+//! Why a device is not bound to the expected driver, with messages that an operator can act on.
 
 use nix::errno::Errno;
 use thiserror::Error;
@@ -9,22 +9,22 @@ use crate::failure::{describe, is_exhaustion};
 use crate::kernel::Attribute;
 use crate::rebind::Step;
 
-/// A rebind or a restore that did not come about.
+/// A failed rebind or restore.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RebindError {
-    /// How the device is bound could not be read. Nothing was written.
-    #[error("cannot read how '{device}' is bound: {}", describe(*.errno))]
+    /// The device's driver could not be read. Nothing was written.
+    #[error("cannot read the driver of '{device}': {}", describe(*.errno))]
     Unreadable {
         /// The device.
         device: PciAddress,
-        /// Why; ENODEV when it is gone.
+        /// The reason; ENODEV if the device does not exist any more.
         errno: Errno,
     },
-    /// Somebody else has bound the device since its state was read. Nothing was written.
-    #[error("cannot bind '{0}': it was bound otherwise in the meantime")]
+    /// Another program has changed the device's driver since its state was read. Nothing was written.
+    #[error("cannot bind '{0}': another program changed its driver; retry")]
     Changed(PciAddress),
     /// Processes have the device's VFIO node open. Nothing was written.
-    #[error("cannot unbind '{device}': device is held through VFIO by {}", list(.processes))]
+    #[error("cannot unbind '{device}': in use through VFIO by {}", list(.processes))]
     InUse {
         /// The device.
         device: PciAddress,
@@ -36,15 +36,15 @@ pub enum RebindError {
     Locked {
         /// The device.
         device: PciAddress,
-        /// Why the lock could not be written; `None` when the driver did not give it.
+        /// Why the lock could not be written; `None` if the driver did not grant it.
         errno: Option<Errno>,
     },
-    /// Whether a process has it open could not be found out. Nothing was written.
-    #[error("cannot unbind '{device}': cannot see who holds it: {}", describe(*.errno))]
+    /// The holders of the device are unknown. Nothing was written.
+    #[error("cannot unbind '{device}': cannot read which processes hold it: {}", describe(*.errno))]
     UsersHidden {
         /// The device.
         device: PciAddress,
-        /// Why; EACCES without CAP_SYS_PTRACE.
+        /// The reason; EACCES without CAP_SYS_PTRACE.
         errno: Errno,
     },
     /// The driver is not registered and could not be loaded. Nothing was written.
@@ -54,52 +54,52 @@ pub enum RebindError {
         device: PciAddress,
         /// The driver.
         driver: DriverName,
-        /// ENOENT when there is no such module or it registers another driver.
+        /// ENOENT if no such module exists or it registers another driver.
         errno: Errno,
     },
-    /// A write failed, or the device is not where the writes should have led.
+    /// A write failed, or the device is not bound to the expected driver after the writes.
     #[error("{}: {}{}", goal(.device, .to.as_ref()), reason(.step.as_ref(), .cause), tail(.undone))]
     Failed {
         /// The device.
         device: PciAddress,
-        /// The driver it should be on; `None` when it should be unbound.
+        /// The expected driver; `None` if it should be unbound.
         to: Option<DriverName>,
-        /// The write that failed; `None` when reading back failed.
+        /// The write that failed; `None` if reading back failed.
         step: Option<Step>,
-        /// Why.
+        /// The reason.
         cause: Cause,
-        /// Whether the device is as it was before; an error here is the *degraded* state.
+        /// Whether the previous state was restored; an error here is the *degraded* state.
         undone: Result<(), Box<UndoError>>,
     },
 }
 
-/// Why a step did not do what it should.
+/// Why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The kernel refused.
     Errno(Errno),
-    /// The kernel accepted, and the device is on this driver, or on none.
+    /// The kernel accepted the write, but the device is bound to this driver, or to none.
     Elsewhere(Option<DriverName>),
 }
 
-/// A way back that failed too: the device is neither as it should be nor as it was.
+/// The undo failed too: the device has neither the expected nor the previous state.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", reason(.step.as_ref(), .cause))]
 pub struct UndoError {
-    /// The write that failed; `None` when reading failed.
+    /// The write that failed; `None` if reading failed.
     pub step: Option<Step>,
-    /// Why.
+    /// The reason.
     pub cause: Cause,
 }
 
 impl RebindError {
-    /// True when the device was left neither as it should be nor as it was.
+    /// True if the device has neither the expected nor the previous state.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         matches!(self, Self::Failed { undone: Err(_), .. })
     }
 
-    /// True when a write did not end in time: it may still have its effect.
+    /// True if a write did not end in time: it may still have its effect.
     #[must_use]
     pub fn is_hung(&self) -> bool {
         let late = |cause: &Cause| *cause == Cause::Errno(Errno::ETIMEDOUT);
@@ -112,21 +112,21 @@ impl RebindError {
         }
     }
 
-    /// True when the driver that the device should be on cannot be had: it is not registered, and no module of it is
-    /// there, or its module does not load. Nothing was written.
+    /// True if the expected driver does not exist: it is not registered, and its module does not exist or does not
+    /// load. Nothing was written.
     #[must_use]
     pub fn lacks_driver(&self) -> bool {
         let passing = |errno: Errno| errno == Errno::ETIMEDOUT || is_exhaustion(errno);
         matches!(self, Self::NoDriver { errno, .. } if !passing(*errno))
     }
 
-    /// True when the module of the driver has not been loaded in time: that may still be under way.
+    /// True if the module of the driver was not loaded in time: the load may still be in progress.
     #[must_use]
     pub fn is_loading(&self) -> bool {
         matches!(self, Self::NoDriver { errno, .. } if *errno == Errno::ETIMEDOUT)
     }
 
-    /// True when the driver that the device should be on was there, and did not take it.
+    /// True if the expected driver exists, and did not accept the device.
     #[must_use]
     pub fn is_refused_by_driver(&self) -> bool {
         let bind = |step: &Step| matches!(step.attribute, Attribute::Bind(_));
@@ -140,13 +140,13 @@ impl RebindError {
         }
     }
 
-    /// True when the device is not in this host any more.
+    /// True if the device does not exist any more.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Unreadable { errno, .. } if *errno == Errno::ENODEV)
     }
 
-    /// True when the driver has waited for the device in vain, and the device is as it was before.
+    /// True if the driver waited for the device without success, and the previous state was restored.
     #[must_use]
     pub fn is_not_ready(&self) -> bool {
         let bind = |step: &Step| matches!(step.attribute, Attribute::Bind(_));
@@ -158,7 +158,7 @@ impl RebindError {
         }
     }
 
-    /// True when it is about `device`.
+    /// True if the error concerns `device`.
     #[must_use]
     pub fn is_about(&self, device: PciAddress) -> bool {
         let about = match self {
@@ -173,7 +173,7 @@ impl RebindError {
         *about == device
     }
 
-    /// The same, after a later attempt has put the device back.
+    /// This error, after a later attempt restored the device.
     #[must_use]
     pub fn restore_drivers(mut self) -> Self {
         if let Self::Failed { undone, .. } = &mut self {
@@ -182,7 +182,7 @@ impl RebindError {
         self
     }
 
-    /// The errno behind it; EBUSY or ENODEV where the kernel gave none.
+    /// The errno; EBUSY or ENODEV if the kernel returned none.
     #[must_use]
     pub fn errno(&self) -> Errno {
         match self {
@@ -215,7 +215,7 @@ fn goal(device: &PciAddress, to: Option<&DriverName>) -> String {
 fn tail(undone: &Result<(), Box<UndoError>>) -> String {
     match undone {
         Ok(()) => String::new(),
-        Err(error) => format!("; it could not be put back: {error}"),
+        Err(error) => format!("; its previous state could not be restored: {error}"),
     }
 }
 
@@ -225,32 +225,35 @@ fn reason(step: Option<&Step>, cause: &Cause) -> String {
             Some(step) => meaning(step, *errno),
             None => format!("its driver cannot be read back: {}", describe(*errno)),
         },
-        Cause::Elsewhere(Some(driver)) => format!("it is on '{driver}' now"),
-        Cause::Elsewhere(None) => "it is on no driver now".to_owned(),
+        Cause::Elsewhere(Some(driver)) => format!("it is bound to '{driver}'"),
+        Cause::Elsewhere(None) => "it has no driver".to_owned(),
     }
 }
 
-/// What an errno of a write means (drivers/base/bus.c, dd.c; drivers/vfio/pci).
+/// The meaning of an errno of a write (drivers/base/bus.c, dd.c; drivers/vfio/pci).
 fn meaning(step: &Step, errno: Errno) -> String {
     let what = match (&step.attribute, errno) {
         (_, Errno::EACCES | Errno::EPERM) => "only root may do this",
         (_, Errno::ETIMEDOUT) => {
-            "the kernel did not answer in time, and the write may be under way"
+            "the kernel did not answer in time; the write may still be in progress"
         }
         (Attribute::Bind(_), Errno::ETIME) => {
             "the GPU did not become ready within the driver's 30 s"
         }
-        (Attribute::Bind(_), Errno::ENODEV) => "the driver does not take it, or it is gone",
+        (Attribute::Bind(_), Errno::ENODEV) => {
+            "the driver does not accept it, or the device was \
+            removed"
+        }
         (Attribute::Bind(_), Errno::EBUSY) => {
-            "it is bound already, has virtual functions, or its IOMMU group is in use"
+            "it is already bound, has virtual functions, or its IOMMU group is in use"
         }
         (Attribute::Bind(_), Errno::EAGAIN) => "the driver waits for another device",
-        (Attribute::Bind(_), Errno::EINVAL) => "the driver does not take this kind of function",
+        (Attribute::Bind(_), Errno::EINVAL) => "the driver does not accept this kind of function",
         (Attribute::Bind(_) | Attribute::Unbind(_), Errno::ENOENT) => {
             "the driver is not registered"
         }
-        (Attribute::Unbind(_), Errno::ENODEV) => "it is not on that driver any more",
-        (Attribute::Override(_), Errno::ENOENT) => "it is gone",
+        (Attribute::Unbind(_), Errno::ENODEV) => "it is no longer bound to that driver",
+        (Attribute::Override(_), Errno::ENOENT) => "the device was removed",
         _ => {
             let verb = step.attribute.path();
             return format!("cannot write '{}': {}", verb.display(), describe(errno));
@@ -261,8 +264,8 @@ fn meaning(step: &Step, errno: Errno) -> String {
 
 fn no_module(errno: Errno) -> String {
     match errno {
-        Errno::ENOENT => "no module of this kernel has it".to_owned(),
-        Errno::ETIMEDOUT => "modprobe has not ended in time, and may be under way".to_owned(),
+        Errno::ENOENT => "no module of this kernel contains it".to_owned(),
+        Errno::ETIMEDOUT => "modprobe did not end in time and may still run".to_owned(),
         other => describe(other),
     }
 }
@@ -270,7 +273,7 @@ fn no_module(errno: Errno) -> String {
 fn unlocked(errno: Option<Errno>) -> String {
     match errno {
         Some(errno) => format!("cannot write its unbindLock: {}", describe(errno)),
-        None => "NVIDIA's driver counts users of it and does not give its unbindLock".to_owned(),
+        None => "NVIDIA's driver counts users of it and does not grant its unbindLock".to_owned(),
     }
 }
 

@@ -1,8 +1,8 @@
-//! `unbindLock`: the word of NVIDIA's driver that nobody opens a GPU from now on.
+//! `unbindLock`: while NVIDIA's driver grants it, no process can open the GPU.
 //!
-//! Only builds for vGPU hosts have the file. The lock is given when the use count is 0, which also counts users
-//! without a file; what was written takes effect when the file is closed, and without an error, so only reading
-//! it back tells. It ends with the binding. Follows kernel-open/nvidia/nv-procfs.c (nv_procfs_close_unbind_lock).
+//! Only builds for vGPU hosts have the file. The driver grants the lock if the use count is 0; the count includes users
+//! without a file. A write takes effect when the file is closed, and never fails, so only reading the file back shows
+//! the result. The lock ends with the binding. Follows kernel-open/nvidia/nv-procfs.c (nv_procfs_close_unbind_lock).
 
 use crate::address::PciAddress;
 use crate::kernel::{Attribute, Kernel};
@@ -12,7 +12,7 @@ use super::{RebindError, Step};
 const TAKE: &str = "1";
 const RELEASE: &str = "0";
 
-/// Takes the lock before the steps, where there is one and a step unbinds; true when it is ours to release.
+/// Takes the lock before the steps, if it exists and a step unbinds; true if this call must release it.
 pub(super) fn take(
     kernel: &dyn Kernel,
     device: PciAddress,
@@ -28,7 +28,7 @@ pub(super) fn take(
             device,
             errno: written.err(),
         }),
-        // It may be taken: whoever cannot know that lets it go.
+        // The lock may be taken: if that is unknown, release it.
         Err(error) => {
             let _ = kernel.write(&Attribute::UnbindLock(device), RELEASE);
             Err(error)
@@ -41,7 +41,7 @@ fn read(kernel: &dyn Kernel, device: PciAddress) -> Result<Option<bool>, RebindE
     kernel.unbind_lock(device).map_err(unreadable)
 }
 
-/// Lets the device be opened again, if it is locked.
+/// Releases the lock, if it is taken, so that the device can be opened again.
 pub(super) fn release(kernel: &dyn Kernel, device: PciAddress) -> Result<(), RebindError> {
     if read(kernel, device)? != Some(true) {
         return Ok(());
@@ -106,12 +106,12 @@ mod tests {
             lines(&model)[..2],
             ["unbindLock <- 1", "driver_override <- vfio-pci"]
         );
-        restore(&model, gpu, &before).expect("given back");
+        restore(&model, gpu, &before).expect("released");
         assert_eq!(model.unbind_lock(gpu), Ok(Some(false)));
     }
 
     #[test]
-    fn a_lock_that_the_driver_does_not_give_leaves_the_device_alone() {
+    fn bind_fails_without_changes_if_the_driver_refuses_the_lock() {
         let (model, gpu) = scene(false);
         let user = Holder {
             process: 9,
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn whichever_write_fails_the_device_can_be_opened_afterwards() {
+    fn device_can_be_opened_after_each_failing_write() {
         for number in 1..=4 {
             let (model, gpu) = scene(false);
             let before = Before::read(&model, gpu).expect("state");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_behind_the_lock_is_mended_by_the_restore() {
+    fn restore_releases_the_lock_after_a_crash() {
         let (model, gpu) = scene(true);
         let before = Before::read(&model, gpu).expect("state");
         restore(&model, gpu, &before).expect("nothing else to do");
@@ -163,20 +163,20 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_between_the_override_and_the_unbind_is_mended_too() {
+    fn restore_after_a_crash_between_override_and_unbind() {
         for back in [restore, settle] {
             let (model, gpu) = scene(true);
             let before = Before::read(&model, gpu).expect("state");
             let attribute = Attribute::Override(gpu);
             model.write(&attribute, "vfio-pci").expect("override");
-            back(&model, gpu, &before).expect("given back");
+            back(&model, gpu, &before).expect("released");
             assert_eq!(Before::read(&model, gpu), Ok(before));
             assert_eq!(model.unbind_lock(gpu), Ok(Some(false)));
         }
     }
 
     #[test]
-    fn a_lock_that_somebody_else_has_stays_his() {
+    fn lock_of_another_program_is_kept() {
         let (model, gpu) = scene(true);
         model.fail_write(1, Errno::EIO);
         bind(&model, gpu).expect_err("fails");

@@ -1,4 +1,4 @@
-//! Every write of a bind and of a restore fails once, and the device is where it may be.
+//! Each write of a bind and of a restore fails once; the device must have an allowed state afterwards.
 
 use super::*;
 use crate::id::PciId;
@@ -15,7 +15,7 @@ fn gpu() -> PciAddress {
     "0009:01:00.0".parse().expect("address")
 }
 
-/// A kernel with the GPU as `before` has it.
+/// A kernel with the GPU in the state `before`.
 fn kernel(before: &Before) -> Model {
     let model = Model::default();
     let id: PciId = "10de:2342".parse().expect("id");
@@ -38,7 +38,7 @@ fn state(driver: Option<&str>, driver_override: Option<&str>) -> Before {
     }
 }
 
-/// States a GPU can be found in.
+/// States in which a GPU can be found.
 fn befores() -> Vec<Before> {
     vec![
         state(Some(OLD), None),
@@ -62,7 +62,7 @@ fn now(model: &Model) -> Before {
     Before::read(model, gpu()).expect("state")
 }
 
-/// Binds on a fresh kernel where the given writes fail.
+/// Binds on a new kernel on which the given writes fail.
 fn bind(before: &Before, failing: &[usize]) -> (Model, Result<Outcome, RebindError>) {
     let model = kernel(before);
     failing
@@ -72,7 +72,7 @@ fn bind(before: &Before, failing: &[usize]) -> (Model, Result<Outcome, RebindErr
     (model, result)
 }
 
-/// Binds, then restores where the given writes fail.
+/// Binds, then restores while the given writes fail.
 fn release_devices(before: &Before, failing: &[usize]) -> (Model, Result<Outcome, RebindError>) {
     let (model, bound) = bind(before, &[]);
     bound.expect("bound");
@@ -97,7 +97,7 @@ fn assert_settled(
 }
 
 #[test]
-fn each_write_of_a_bind_may_fail_and_the_device_is_put_back() {
+fn bind_restores_the_device_after_each_failing_write() {
     let bound = state(Some(NEW), Some(NEW));
     for before in befores() {
         for number in 1..=3 {
@@ -110,7 +110,7 @@ fn each_write_of_a_bind_may_fail_and_the_device_is_put_back() {
 }
 
 #[test]
-fn each_write_of_a_restore_may_fail_and_the_device_stays_bound() {
+fn restore_keeps_the_device_bound_after_each_failing_write() {
     let bound = state(Some(NEW), Some(NEW));
     for before in befores() {
         for number in 1..=4 {
@@ -123,7 +123,7 @@ fn each_write_of_a_restore_may_fail_and_the_device_stays_bound() {
 }
 
 #[test]
-fn two_failing_writes_are_undone_or_said_to_be_degraded() {
+fn two_failing_writes_are_undone_or_reported_as_degraded() {
     let bound = state(Some(NEW), Some(NEW));
     let mut degraded = 0;
     for before in befores() {
@@ -147,7 +147,7 @@ fn a_restore_after_a_bind_is_the_identity() {
 }
 
 #[test]
-fn a_crash_after_any_write_is_restored_from_the_journal() {
+fn restore_from_the_journal_after_a_crash_at_any_write() {
     for before in befores() {
         let steps = rebind().plan(&before);
         for count in 0..=steps.len() {
@@ -162,7 +162,7 @@ fn a_crash_after_any_write_is_restored_from_the_journal() {
 }
 
 #[test]
-fn a_second_time_writes_nothing() {
+fn second_bind_writes_nothing() {
     let before = state(Some(OLD), None);
     let (model, _) = bind(&before, &[]);
     let writes = model.writes().len();
@@ -173,7 +173,7 @@ fn a_second_time_writes_nothing() {
 }
 
 #[test]
-fn the_writes_there_and_back_are_these() {
+fn bind_and_restore_do_these_writes() {
     let (model, _) = release_devices(&state(Some(OLD), None), &[]);
     let lines: Vec<String> = model.writes().iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -222,7 +222,7 @@ fn a_failing_probe_restores_the_previous_driver() {
 }
 
 #[test]
-fn a_failing_undo_is_degraded_and_says_why() {
+fn failed_undo_is_degraded_and_reports_the_reason() {
     let before = state(Some(OLD), None);
     let model = kernel(&before);
     model.fail_probe(name(NEW), Errno::ETIME);
@@ -230,8 +230,8 @@ fn a_failing_undo_is_degraded_and_says_why() {
     let error = rebind().apply(&model, &before).expect_err("both fail");
     assert!(error.is_degraded());
     assert!(error.to_string().ends_with(
-        "it could not be put back: cannot write '/sys/bus/pci/drivers/nvidia/bind': \
-         I/O error"
+        "its previous state could not be restored: cannot write \
+            '/sys/bus/pci/drivers/nvidia/bind': I/O error"
     ));
 }
 
@@ -242,7 +242,7 @@ fn a_device_in_use_is_not_unbound() {
     model.set_users(gpu(), &[2211, 2300]);
     let writes = model.writes().len();
     let error = restore(&model, gpu(), &before).expect_err("in use");
-    let text = "cannot unbind '0009:01:00.0': device is held through VFIO by pid 2211, pid 2300";
+    let text = "cannot unbind '0009:01:00.0': in use through VFIO by pid 2211, pid 2300";
     assert_eq!(error.to_string(), text);
     let other = Rebind {
         to: name("vfio-pci"),
@@ -254,7 +254,7 @@ fn a_device_in_use_is_not_unbound() {
 }
 
 #[test]
-fn a_state_that_has_changed_is_not_written_over() {
+fn bind_fails_if_the_state_has_changed() {
     let model = kernel(&state(Some(OLD), None));
     let stale = state(Some("vfio-pci"), None);
     let result = rebind().apply(&model, &stale);
@@ -276,7 +276,7 @@ fn a_driver_that_is_not_registered_is_loaded_first() {
 }
 
 #[test]
-fn to_be_certain_the_devices_lock_is_waited_for() {
+fn settle_waits_for_the_device_lock() {
     let before = state(Some(OLD), None);
     let model = kernel(&before);
     assert_eq!(settle(&model, gpu(), &before), Ok(Outcome::AlreadySo));
@@ -286,11 +286,14 @@ fn to_be_certain_the_devices_lock_is_waited_for() {
     model.fail_write(1, Errno::ETIMEDOUT);
     let error = settle(&model, gpu(), &before).expect_err("stuck");
     assert!(error.is_hung() && !error.is_degraded());
-    assert!(error.to_string().contains("may be under way"), "{error}");
+    assert!(
+        error.to_string().contains("may still be in progress"),
+        "{error}"
+    );
 }
 
 #[test]
-fn a_device_that_is_gone_is_unreadable() {
+fn removed_device_is_unreadable() {
     let before = state(Some(OLD), None);
     let (model, _) = bind(&before, &[]);
     model.remove_device(gpu());

@@ -1,16 +1,16 @@
-//! Takes out of a file what identifies one machine, or is of no use to the reader.
+//! Removes from a file what identifies one machine, and what the reader does not use.
 //!
 //! Follows PCIe base specification 7.9.3 (Device Serial Number) and PCI 3.0 appendix I (VPD).
 
-/// Id of the vital product data capability, whose data register may hold four bytes of it.
+/// Id of the vital product data capability; its data register may hold four bytes of the data.
 const VITAL_PRODUCT_DATA: u8 = 0x03;
 /// Id of the Device Serial Number extended capability.
 const SERIAL_NUMBER: u32 = 0x0003;
-/// Where extended capabilities start, and how many of 8 bytes there can be.
+/// Start of extended capabilities, and their maximum number at 8 bytes each.
 const EXTENDED: usize = 0x100;
 const MAX_EXTENDED: usize = (4096 - EXTENDED) / 8;
 
-/// What is recorded of a file's content.
+/// The recorded part of a file's content.
 pub(super) fn without_serials(path: &str, mut content: Vec<u8>) -> Vec<u8> {
     match path.rsplit('/').next().unwrap_or_default() {
         "config" => {
@@ -32,7 +32,7 @@ fn lines_with(content: &[u8], wanted: &str) -> Vec<u8> {
     lines.flatten().copied().collect()
 }
 
-/// Zeroes the serial number wherever the list of extended capabilities has it.
+/// Zeroes the serial number at each place in the list of extended capabilities.
 fn clear_serial_number(config: &mut [u8]) {
     let mut at = EXTENDED;
     for _ in 0..MAX_EXTENDED {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn of_aliases_only_those_of_vfio_are_kept() {
+    fn scrub_keeps_only_vfio_aliases() {
         let text = "alias pci:v1 a\nalias vfio_pci:v2 b\nalias usb:v3 c\n";
         let cache = without_serials("lib/modules/7/modules.alias", text.into());
         assert_eq!(cache, b"alias vfio_pci:v2 b\n");
@@ -109,7 +109,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_config_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn arbitrary_config_space_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let length = bytes.len();
             prop_assert_eq!(without_serials("config", bytes).len(), length);
         }

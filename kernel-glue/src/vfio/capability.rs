@@ -1,4 +1,4 @@
-//! The capabilities behind `struct vfio_device_info`, read without a panic.
+//! Parses the capabilities after `struct vfio_device_info` without panics.
 //!
 //! Follows include/uapi/linux/vfio.h: a chain of headers `{u16 id, u16 version, u32 next}`, offsets from the start.
 
@@ -6,16 +6,16 @@ use vfio_bindings::bindings::vfio::VFIO_DEVICE_FLAGS_CAPS;
 
 use crate::atomics::{Width, Widths};
 
-/// VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP, since Linux 6.5; absent where no width passes.
+/// VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP, since Linux 6.5; absent if no width passes.
 const ATOMICS: u16 = 5;
-/// Offsets of `flags` and `cap_offset` in the structure, and of the flags behind a capability's header.
+/// Offsets of `flags` and `cap_offset` in the structure, and of the flags after a capability's header.
 const FLAGS: usize = 4;
 const FIRST: usize = 16;
 const WIDTHS: usize = 8;
-/// More than there are kinds of capabilities.
+/// More than the number of capability types.
 const MAX_HOPS: usize = 64;
 
-/// The widths that the answer names.
+/// The widths in the reply.
 pub(super) fn atomics(info: &[u8]) -> Widths {
     let flags = find(info).and_then(|at| long(info, at + WIDTHS));
     let flags = flags.unwrap_or_default();
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// An answer with a capability of another kind before the one for AtomicOps.
+    /// A reply with another capability before the one for AtomicOps.
     fn info(flags: u32, widths: u32) -> Vec<u8> {
         let other = [3 | 1 << 16, 36];
         let atomics = [u32::from(ATOMICS) | 1 << 16, 0, widths, 0];
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_widths_are_found_behind_another_capability() {
+    fn widths_are_found_after_another_capability() {
         let widths = |flags, widths| atomics(&info(flags, widths)).to_string();
         assert_eq!(widths(VFIO_DEVICE_FLAGS_CAPS, 3), "32, 64");
         assert_eq!(widths(VFIO_DEVICE_FLAGS_CAPS, 4), "128");
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_does_not_end_or_leaves_the_answer_names_nothing() {
+    fn endless_or_out_of_bounds_capability_chain_gives_no_widths() {
         for next in [24_u32, 4000, u32::MAX] {
             let mut looped = info(VFIO_DEVICE_FLAGS_CAPS, 7);
             looped[28..32].copy_from_slice(&next.to_ne_bytes());
@@ -83,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_panics(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+        fn arbitrary_reply_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
             let _ = atomics(&bytes);
         }
     }

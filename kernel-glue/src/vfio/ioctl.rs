@@ -1,7 +1,7 @@
-//! VFIO's ioctls, as functions that take and return what Rust can check.
+//! VFIO's ioctls as functions with checked types.
 //!
-//! Numbers and structures are those of include/uapi/linux/vfio.h; the structures come from the crate
-//! `vfio-bindings`, which has no request numbers.
+//! Numbers and structures are those of include/uapi/linux/vfio.h; the structures come from the crate `vfio-bindings`,
+//! which has no request numbers.
 
 #![expect(unsafe_code, reason = "ioctl(2)")]
 
@@ -47,7 +47,7 @@ nix::ioctl_read_bad!(
     vfio_device_bind_iommufd
 );
 
-/// Bytes of an answer about a device; it has some hundred.
+/// Maximum size of a reply about a device; it has about a hundred bytes.
 const MAX_INFO: u32 = 1 << 16;
 
 /// The flags of a group.
@@ -61,7 +61,7 @@ pub(super) fn group_flags(group: impl AsFd) -> Result<u32, Errno> {
     Ok(status.flags)
 }
 
-/// Puts a group into a container, with translation by a type 1 IOMMU: a device is open only then.
+/// Puts a group into a container, with a type 1 IOMMU: only then a device can be opened.
 pub(super) fn contain(group: impl AsFd, container: impl AsFd) -> Result<(), Errno> {
     let container = container.as_fd().as_raw_fd();
     // SAFETY: the kernel reads one int, which lives until the call returns.
@@ -80,10 +80,10 @@ pub(super) fn device_of_group(group: impl AsFd, name: &str) -> Result<OwnedFd, E
     Ok(unsafe { OwnedFd::from_raw_fd(device) })
 }
 
-/// Binds a device's character device to an iommufd: the device is open only then. Resets the device.
+/// Binds a device's character device to an iommufd: only then the device is open. Resets the device.
 pub(super) fn bind_iommufd(device: impl AsFd, iommufd: impl AsFd) -> Result<(), Errno> {
     let mut bind = vfio_device_bind_iommufd {
-        // Up to the token, which only newer kernels know and we do not have.
+        // Up to the token, which only newer kernels know and this program does not use.
         argsz: std::mem::offset_of!(vfio_device_bind_iommufd, token_uuid_ptr) as u32,
         iommufd: iommufd.as_fd().as_raw_fd(),
         ..Default::default()
@@ -93,7 +93,7 @@ pub(super) fn bind_iommufd(device: impl AsFd, iommufd: impl AsFd) -> Result<(), 
     Ok(())
 }
 
-/// The flags of a device and how many regions it has.
+/// The flags of a device and the number of its regions.
 pub(super) fn device_info(device: impl AsFd) -> Result<vfio_device_info, Errno> {
     let mut info = vfio_device_info {
         argsz: size_of::<vfio_device_info>() as u32,
@@ -104,7 +104,7 @@ pub(super) fn device_info(device: impl AsFd) -> Result<vfio_device_info, Errno> 
     Ok(info)
 }
 
-/// The whole answer about a device, with the capabilities that the kernel has room for only when it is given some.
+/// The whole reply about a device; the kernel adds the capabilities only if `argsz` leaves space for them.
 pub(super) fn device_capabilities(device: impl AsFd) -> Result<Vec<u8>, Errno> {
     let wanted = device_info(&device)?.argsz.min(MAX_INFO);
     let mut answer = room(wanted);
@@ -113,8 +113,8 @@ pub(super) fn device_capabilities(device: impl AsFd) -> Result<Vec<u8>, Errno> {
     Ok(answer.into_iter().flat_map(u64::to_ne_bytes).collect())
 }
 
-/// Room for an answer of so many bytes, with that number in `argsz`, which is the first word of the structure: words of
-/// 8 bytes, so that the structure in them is aligned.
+/// A buffer for a reply of so many bytes, with that number in `argsz`, the first field of the structure: elements of 8
+/// bytes, so that the structure is aligned.
 fn room(wanted: u32) -> Vec<u64> {
     let mut words = vec![
         0;
@@ -128,7 +128,7 @@ fn room(wanted: u32) -> Vec<u64> {
     words
 }
 
-/// Size, flags and offset of a region; its capabilities, for which there is no room, are left out.
+/// Size, flags and offset of a region, without its capabilities.
 pub(super) fn region_info(device: impl AsFd, index: u32) -> Result<vfio_region_info, Errno> {
     let mut info = vfio_region_info {
         argsz: size_of::<vfio_region_info>() as u32,
@@ -145,9 +145,9 @@ mod tests {
     use super::*;
     use vfio_bindings::bindings::vfio;
 
-    /// What the kernel does with it: it reads `argsz` and writes as many bytes.
+    /// Does what the kernel does: reads `argsz` and writes as many bytes.
     #[test]
-    fn the_kernel_finds_its_limit_in_the_room_for_its_answer_and_the_room_holds_it() {
+    fn reply_buffer_is_as_large_as_its_argsz() {
         assert_eq!(std::mem::offset_of!(vfio_device_info, argsz), 0);
         for wanted in [0, 20, 24, 33, 100, MAX_INFO] {
             let mut words = room(wanted);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_of_the_header_is_found_in_both_forms() {
+    fn header_definition_is_found_in_both_forms() {
         let header = "#define A\t_IO(VFIO_TYPE, VFIO_BASE + 18)\n#define B 3\n#define C\n";
         assert_eq!(defined(header, "A"), Some(18));
         assert_eq!(defined(header, "B"), Some(3));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_vfio_file_is_refused() {
+    fn ioctl_refuses_a_file_that_is_not_vfio() {
         let file = std::fs::File::open("/dev/null").expect("file");
         assert_eq!(group_flags(&file), Err(Errno::ENOTTY));
         assert_eq!(contain(&file, &file), Err(Errno::ENOTTY));

@@ -1,6 +1,6 @@
-//! What is looked at before a device is opened, below a scratch directory with sysfs' layout.
+//! Checks before a device is opened, below a temporary directory with the layout of sysfs.
 //!
-//! The files that stand for VFIO's are plain ones: each way ends at the first ioctl, which they refuse.
+//! Plain files replace VFIO's nodes: each test ends at the first ioctl, which they refuse.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -20,7 +20,7 @@ struct Scene {
     gpu: PciAddress,
 }
 
-/// A Grace GPU on `driver` in group 12, open by nobody, with firmware that names its memory.
+/// A Grace GPU on `driver` in group 12, not open, with firmware that names its memory.
 fn scene(driver: &str) -> Scene {
     let root = tempfile::tempdir().expect("scratch directory");
     let path = root.path();
@@ -93,13 +93,16 @@ fn a_device_on_no_vfio_driver_is_not_opened() {
     let scene = scene("nvidia");
     scene.remove(&format!("{GPU_DIR}/vfio-dev"));
     let text = scene.error().to_string();
-    assert_eq!(text, "it is on 'nvidia': only a VFIO driver tells");
+    assert_eq!(
+        text,
+        "it is bound to 'nvidia'; only a VFIO driver reports regions"
+    );
     scene.remove(&format!("{GPU_DIR}/driver"));
     assert_eq!(scene.error(), RegionError::NotVfio(None));
 }
 
 #[test]
-fn asking_for_atomics_looks_at_the_same_things_before_it_opens() {
+fn atomics_query_does_the_same_checks_before_the_open() {
     let scene = scene(NVGRACE);
     link(scene.path(), "proc/4711/fd/9", "/dev/vfio/12");
     let in_use = scene.live.atomics(scene.gpu);
@@ -110,18 +113,18 @@ fn asking_for_atomics_looks_at_the_same_things_before_it_opens() {
 }
 
 #[test]
-fn a_device_that_is_gone_says_so() {
+fn regions_of_a_removed_device_report_enodev() {
     let scene = scene(NVGRACE);
     scene.remove(&format!("{DEVICES}/{GPU}"));
     let text = scene.error().to_string();
     assert!(
-        text.contains("'0009:01:00.0' is bound: no such device"),
+        text.contains("the driver of '0009:01:00.0': no such device"),
         "{text}"
     );
 }
 
 #[test]
-fn who_has_the_device_open_is_named_before_anything_is_opened() {
+fn regions_report_the_users_before_the_open() {
     let scene = scene(NVGRACE);
     link(scene.path(), "proc/4711/fd/9", "/dev/vfio/12");
     scene.remove("dev");
@@ -146,7 +149,7 @@ fn a_grace_gpu_is_not_opened_where_the_firmware_names_no_memory() {
 }
 
 #[test]
-fn what_the_firmware_names_is_unknown_where_its_tables_cannot_be_read() {
+fn firmware_memory_is_unknown_if_tables_are_unreadable() {
     let scene = scene(NVGRACE);
     let root = || Root::new(scene.path().to_owned()).expect("root");
     assert_eq!(names_memory(&root()), Some(true));
@@ -163,7 +166,7 @@ fn what_the_firmware_names_is_unknown_where_its_tables_cannot_be_read() {
 }
 
 #[test]
-fn another_drivers_device_is_opened_whatever_the_firmware_names() {
+fn device_of_another_driver_is_opened_without_firmware_memory() {
     let scene = scene("vfio-pci");
     scene.remove(TABLES);
     assert!(scene.error().to_string().contains(NO_VFIO));
@@ -214,7 +217,7 @@ fn a_group_without_an_iommu_is_not_opened() {
 }
 
 #[test]
-fn a_driver_that_shows_no_more_than_the_device_has_fallen_back() {
+fn driver_without_memory_region_has_fallen_back() {
     let scene = scene(NVGRACE);
     let line = |size: u64| match size {
         0 => "0x0 0x0 0x0\n".to_owned(),
@@ -238,7 +241,7 @@ fn a_driver_that_shows_no_more_than_the_device_has_fallen_back() {
 }
 
 #[test]
-fn an_error_survives_the_way_through_a_pipe() {
+fn error_is_unchanged_after_a_pipe() {
     for error in [
         RegionError::InUse(vec![1, 2]),
         RegionError::NotVfio("vfio-pci".parse().ok()),

@@ -1,5 +1,5 @@
-//! Stable codes of refusals and notes: `VD-XXX-000`. A code, once released, keeps its meaning. All that is said of one stands in
-//! its entry of the table.
+//! Stable codes of refusals and notes: `VD-XXX-000`. A code, once released, keeps its meaning. The table has
+//! severity, title, explanation and source of each.
 
 mod severity;
 
@@ -19,14 +19,14 @@ macro_rules! codes {
             source: $source:literal,
         }
     )*) => {
-        /// What a refusal or note is about; prints as `VD-XXX-000`.
+        /// The reason of a refusal or note; prints as `VD-XXX-000`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $($(#[doc = $doc])* $name,)*
         }
 
         impl Code {
-            /// Every code there is.
+            /// All codes.
             pub const ALL: &'static [Code] = &[$(Code::$name,)*];
 
             pub(super) fn entry(self) -> Entry {
@@ -47,7 +47,7 @@ mod table;
 
 pub use table::Code;
 
-/// What the table says of a code.
+/// A row of the table.
 struct Entry {
     text: &'static str,
     severity: Severity,
@@ -63,7 +63,7 @@ impl Code {
         self.entry().text
     }
 
-    /// How much it asks where it is said unasked; a recipe that requires a piece makes a refusal of its warning.
+    /// The default severity; a recipe that requires a piece turns its warning into a refusal.
     #[must_use]
     pub fn severity(self) -> Severity {
         self.entry().severity
@@ -75,28 +75,29 @@ impl Code {
         titled(self.entry().title)
     }
 
-    /// Why it is so, in a paragraph that ends with the source.
+    /// A paragraph with the reason; ends with the source.
     #[must_use]
     pub fn explanation(self) -> &'static str {
         self.entry().explanation
     }
 }
 
-/// A text is no code.
+/// A text that is not a code.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("'{0}' is no code; 'variantctl explain' lists them")]
+#[error("unknown code '{0}'; 'variantctl explain' lists all codes")]
 pub struct CodeError(String);
 
 /// A doc comment's first sentence as a title.
 fn titled(doc: &str) -> String {
     let text = doc.trim().trim_end_matches('.').replace('`', "");
     let mut letters = text.chars();
-    let acronym = text
+    // "XML" and "KubeVirt" keep their first letter.
+    let name = text
         .split(' ')
         .next()
-        .is_some_and(|word| word.len() > 1 && word.chars().all(|c| !c.is_lowercase()));
+        .is_some_and(|word| word.chars().skip(1).any(char::is_uppercase));
     match letters.next() {
-        Some(first) if !acronym => first.to_lowercase().chain(letters).collect(),
+        Some(first) if !name => first.to_lowercase().chain(letters).collect(),
         _ => text,
     }
 }
@@ -104,7 +105,7 @@ fn titled(doc: &str) -> String {
 impl FromStr for Code {
     type Err = CodeError;
 
-    /// Upper and lower case are one.
+    /// Ignores case.
     fn from_str(text: &str) -> Result<Self, CodeError> {
         let found = Self::ALL
             .iter()
@@ -139,12 +140,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_code_is_named() {
+    fn parse_rejects_an_unknown_code() {
         assert!("VD-XML-999".parse::<Code>().is_err());
     }
 
     #[test]
-    fn no_two_codes_print_alike_and_all_have_the_form() {
+    fn codes_are_unique_and_have_the_form_vd_area_number() {
         let texts: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(texts.len(), Code::ALL.len());
         for text in texts {

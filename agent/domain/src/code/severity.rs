@@ -1,19 +1,19 @@
-//! How much each code asks of whoever reads it.
+//! The severity of a code.
 
 use std::fmt;
 
-/// How much a code asks.
+/// The effect of a finding with this code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// To be known; nothing is to be done.
+    /// Information; no action is needed.
     Note,
-    /// The guest will run, and perhaps not as it should.
+    /// The guest will run, possibly with reduced function.
     Warning,
-    /// `prepare` adds it; a guest without it is not started.
+    /// `prepare` adds the element; the hook refuses a guest without it.
     Missing,
-    /// `variantctl doctor` finds it: a guest will not start, or not as it should.
+    /// A finding of `variantctl doctor`: a guest will not start, or not work correctly.
     Failure,
-    /// Nothing is done until it is mended.
+    /// variantd changes nothing until the cause is fixed.
     Refusal,
 }
 

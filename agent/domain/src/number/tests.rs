@@ -1,9 +1,9 @@
-//! The spellings that libvirt 12.8 takes and those it refuses, as it was seen to.
+//! The spellings that libvirt 12.8 accepts and refuses, as measured.
 
 use super::*;
 
 #[test]
-fn a_number_of_any_base_is_read_as_in_c() {
+fn number_of_any_base_is_parsed_as_in_c() {
     let taken = [
         ("017", 0o17),
         ("0x1f", 0x1f),
@@ -38,7 +38,7 @@ fn a_number_of_any_base_is_read_as_in_c() {
 }
 
 #[test]
-fn a_decimal_number_keeps_its_zeros_and_takes_no_prefix() {
+fn decimal_number_accepts_leading_zeros_and_no_prefix() {
     assert_eq!(unsigned("010", Base::Decimal), Some(10));
     assert_eq!(unsigned("0x1", Base::Decimal), None);
     assert_eq!(signed("-0", Base::Decimal), Some(0));
@@ -51,7 +51,7 @@ fn a_decimal_number_keeps_its_zeros_and_takes_no_prefix() {
 }
 
 #[test]
-fn a_list_is_read_as_a_bitmap() {
+fn list_is_parsed_as_a_bitmap() {
     let taken = [
         ("1-2,5-7,^6", "1-2,5,7"),
         ("0-4,^4", "0-3"),
@@ -96,7 +96,7 @@ fn a_list_is_read_as_a_bitmap() {
 }
 
 #[test]
-fn units_are_taken_in_any_case() {
+fn units_are_accepted_in_any_case() {
     let kib = [
         ("", 1 << 10),
         ("b", 1),

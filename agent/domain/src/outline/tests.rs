@@ -1,4 +1,4 @@
-//! A definition reads the same with its siblings left out and with all of it parsed.
+//! A definition parses the same with and without its siblings.
 
 use proptest::prelude::*;
 
@@ -39,7 +39,7 @@ fn all_siblings_of_a_large_guest_are_left_out() {
 }
 
 #[test]
-fn what_is_not_as_libvirt_prints_it_is_left_to_the_parser() {
+fn parser_reads_distances_that_libvirt_did_not_print() {
     for other in [
         "<distances/>",
         "<distances></distances>",
@@ -67,7 +67,7 @@ fn a_refusal_names_the_line_of_the_whole_text() {
     assert!(refusal.to_string().contains("line 13"), "{refusal}");
 }
 
-/// Pieces that end, open or hide an element, among whole rows.
+/// Fragments that end, open or hide an element, between whole rows.
 fn piece() -> impl Strategy<Value = String> {
     let fixed = prop::sample::select(vec![
         "<!-- ",
@@ -101,7 +101,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_text_reads_the_same_in_short_and_in_whole(pieces in prop::collection::vec(piece(), 1..8)) {
+    fn outline_and_whole_text_parse_the_same(pieces in prop::collection::vec(piece(), 1..8)) {
         let text = guest(&pieces.concat());
         let outline = Outline::of(&text);
         let (short, whole) = (read(&outline), read(&Outline::whole(&text)));

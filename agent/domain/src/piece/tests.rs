@@ -1,4 +1,4 @@
-//! Each text form that a release has written, and what this one does with others.
+//! Each released text form, and how this version handles unknown ones.
 
 use super::*;
 use crate::Added;
@@ -62,7 +62,7 @@ fn a_mark_with_all_forms_is_written_back_byte_for_byte() {
 }
 
 #[test]
-fn words_are_written_in_the_order_of_their_text() {
+fn pieces_are_written_in_the_order_of_their_text() {
     let text = "port:10 port:2 window:16384 window:4096";
     let added: Added = "window:4096 port:2  window:16384 port:10"
         .parse()
@@ -71,7 +71,7 @@ fn words_are_written_in_the_order_of_their_text() {
 }
 
 #[test]
-fn an_unknown_word_stays_in_the_mark_and_is_no_known_piece() {
+fn unknown_piece_is_kept_in_the_mark_without_effect() {
     for word in [
         "later",
         "later:1",

@@ -1,4 +1,4 @@
-//! What is read from good definitions, and what is said of bad ones.
+//! Values of valid definitions, and refusals of invalid ones.
 
 use super::*;
 use crate::DomainUuid;
@@ -42,7 +42,7 @@ fn refusal(text: &str) -> Refusal {
 }
 
 #[test]
-fn everything_planning_needs_is_read() {
+fn parse_reads_all_parts_that_planning_needs() {
     let domain = Domain::parse(GUEST).expect("a good definition");
     assert_eq!(domain.name, "d0");
     assert_eq!(
@@ -65,7 +65,7 @@ fn everything_planning_needs_is_read() {
 }
 
 #[test]
-fn a_pci_hostdev_is_read_with_both_its_addresses() {
+fn pci_hostdev_has_host_and_guest_address() {
     let domain = Domain::parse(GUEST).expect("a good definition");
     assert_eq!(domain.hostdevs.len(), 1, "the USB hostdev is not read");
     let hostdev = &domain.hostdevs[0];
@@ -83,7 +83,7 @@ fn a_pci_hostdev_is_read_with_both_its_addresses() {
 }
 
 #[test]
-fn text_that_is_not_xml_is_refused_with_the_place() {
+fn parse_refuses_malformed_xml_with_its_position() {
     let refusal = refusal("<domain><name>x</domain>");
     assert_eq!(refusal.code, Code::XmlMalformed);
     assert!(refusal.reason.contains("1:"), "{}", refusal.reason);
@@ -96,18 +96,18 @@ fn a_document_type_declaration_is_refused() {
 }
 
 #[test]
-fn a_definition_over_one_mebibyte_is_refused() {
+fn parse_refuses_a_definition_over_one_mebibyte() {
     assert_eq!(refusal(&" ".repeat(MAX_BYTES + 1)).code, Code::XmlTooLarge);
 }
 
 #[test]
-fn deep_nesting_is_refused_or_read_without_harm() {
+fn deep_nesting_does_not_panic() {
     let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
     assert!(Domain::parse(&deep).is_err());
 }
 
 #[test]
-fn another_document_is_refused_by_its_root() {
+fn parse_refuses_another_root_element() {
     assert!(refusal("<network/>").reason.contains("<network>"));
     assert_eq!(
         refusal("<domain><devices/></domain>").code,
@@ -116,7 +116,7 @@ fn another_document_is_refused_by_its_root() {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_is_named_with_its_line() {
+fn parse_reports_an_invalid_value_with_its_line() {
     let text = GUEST.replace("slot='0' function='0'", "slot='0x40' function='0'");
     let refusal = refusal(&text);
     assert_eq!(refusal.code, Code::XmlValue);
@@ -128,7 +128,7 @@ fn a_value_that_cannot_be_read_is_named_with_its_line() {
 }
 
 #[test]
-fn numbers_are_read_as_libvirt_reads_them() {
+fn numbers_are_parsed_as_libvirt_does() {
     let read = |from: &str, to: &str| {
         assert!(GUEST.contains(from), "{from}");
         Domain::parse(&GUEST.replacen(from, to, 1))
@@ -175,7 +175,7 @@ fn numbers_are_read_as_libvirt_reads_them() {
 }
 
 #[test]
-fn memory_is_that_of_the_cells_and_memory_devices() {
+fn memory_is_the_sum_of_cells_and_memory_devices() {
     let text = GUEST.replace("<memory unit='GiB'>1<", "<memory unit='tib'>1<");
     assert_eq!(Domain::parse(&text).expect("cells").memory_kib, 1 << 20);
     let dimm = "<memory model='dimm'><target><size unit='MiB'>256</size></target></memory>";
@@ -190,7 +190,7 @@ fn memory_is_that_of_the_cells_and_memory_devices() {
 }
 
 #[test]
-fn cpus_that_no_cell_names_are_in_cell_0() {
+fn cpus_without_a_cell_are_in_cell_0() {
     let text = GUEST.replace("cpus='0-3'", "cpus='2'");
     let domain = Domain::parse(&text).expect("cells");
     assert_eq!(domain.cells[0].cpus.to_string(), "0-3");
@@ -205,7 +205,7 @@ fn a_definition_may_have_no_devices_or_several() {
 }
 
 #[test]
-fn an_element_of_another_namespace_is_not_read() {
+fn element_of_another_namespace_is_ignored() {
     let foreign = |from: &str, to: &str| {
         let text = GUEST.replacen(from, to, 1);
         Domain::parse(&text.replacen("<domain ", "<domain xmlns:e='urn:e' ", 1))
@@ -219,7 +219,7 @@ fn an_element_of_another_namespace_is_not_read() {
 }
 
 #[test]
-fn a_uuid_is_read_as_libvirt_reads_it() {
+fn uuid_is_parsed_as_libvirt_does() {
     let id = |text: &str| text.parse::<DomainUuid>().map(|uuid| uuid.to_string()).ok();
     let canonical = Some("aaaaaaaa-2222-3333-4444-555555555555".to_owned());
     assert_eq!(id(" AAAAAAAA22223333 4444-555555555555\n"), canonical);
@@ -236,7 +236,7 @@ fn a_uuid_is_read_as_libvirt_reads_it() {
 
 proptest! {
     #[test]
-    fn no_damage_to_a_definition_panics(at in 0usize..1600, with in "\\PC{0,3}") {
+    fn damaged_definition_does_not_panic(at in 0usize..1600, with in "\\PC{0,3}") {
         let mut text = GUEST.to_owned();
         let at = (0..=at.min(text.len() - 1)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
         text.replace_range(at..at + 1, &with);

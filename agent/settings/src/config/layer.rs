@@ -1,12 +1,12 @@
-//! The files that make up the configuration, and which line of which file counts.
+//! The configuration files and their precedence.
 //!
 //! ```text
 //! /usr/lib/variantd/variantd.conf  <  /usr/lib/variantd/variantd.conf.d/*.conf
 //!   <  /etc/variantd/variantd.conf  <  /etc/variantd/variantd.conf.d/*.conf      (the last one wins)
 //! ```
 //!
-//! A drop-in of `/etc` takes the place of one of `/usr/lib` that has its name, as systemd's do; an empty one, or
-//! a link to `/dev/null`, leaves it out. Devices add up; a later one takes the place of one with its id.
+//! A drop-in of `/etc` replaces one of `/usr/lib` with the same name, as in systemd; an empty one, or a link to
+//! `/dev/null`, disables it. Devices are added up; a later one replaces an earlier one with the same id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -23,10 +23,10 @@ use toml::{Table, Value};
 use super::{Config, ConfigError, PATH};
 use crate::file;
 
-/// What a distribution ships.
+/// The file of the distribution.
 const VENDOR: &str = "/usr/lib/variantd/variantd.conf";
 
-/// Where the files are.
+/// The locations of the files.
 #[derive(Clone, Debug)]
 pub struct Files {
     vendor: Option<PathBuf>,
@@ -42,20 +42,20 @@ pub struct Origin {
     pub line: usize,
 }
 
-/// The configuration, and where each part of it comes from.
+/// The configuration, and the origin of each part.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
-    /// The files that are there, the first counting least.
+    /// The existing files, lowest precedence first.
     pub files: Vec<PathBuf>,
-    /// What they say together.
+    /// The merged configuration.
     pub config: Config,
     /// The line of each key that is set.
     pub origins: BTreeMap<String, Origin>,
-    /// The same for each device, in the order of the configuration.
+    /// The same for each device, in configuration order.
     pub devices: Vec<BTreeMap<String, Origin>>,
 }
 
-/// Values and their lines, as far as they are read.
+/// Values and their lines, merged so far.
 #[derive(Default)]
 struct Merged {
     table: Table,
@@ -64,7 +64,7 @@ struct Merged {
 }
 
 impl Files {
-    /// The files around `admin`; the distribution's too where that is the usual place.
+    /// The files that belong to `admin`; the vendor's files too if `admin` is the default path.
     #[must_use]
     pub fn around(admin: &Path) -> Self {
         let vendor = (admin == Path::new(PATH)).then(|| PathBuf::from(VENDOR));
@@ -74,7 +74,7 @@ impl Files {
         }
     }
 
-    /// Those that are there, the first counting least.
+    /// The existing files, lowest precedence first.
     fn found(&self) -> Result<Vec<PathBuf>, ConfigError> {
         let own = drop_ins(&self.admin)?;
         let names: BTreeSet<OsString> = own.iter().filter_map(|path| name(path)).collect();
@@ -97,10 +97,10 @@ impl fmt::Display for Origin {
 }
 
 impl Layers {
-    /// Reads all files; none means the defaults.
+    /// Reads all files; no file means the defaults.
     ///
     /// # Errors
-    /// Each mistake, with file, line and the nearest key.
+    /// Each error, with file, line and the nearest key.
     pub fn read(files: &Files) -> Result<Self, Vec<ConfigError>> {
         let found = files.found().map_err(|error| vec![error])?;
         let (mut merged, mut layers, mut errors) = (Merged::default(), Self::default(), Vec::new());
@@ -124,11 +124,11 @@ impl Layers {
 }
 
 impl Merged {
-    /// Lays the text of `file` over what there is.
+    /// Merges the text of `file` into the values.
     fn add(&mut self, file: &str, text: &str) -> Result<(), TomlError> {
         toml_text::read::<Config>(file, text)?;
         let (table, lines): (Table, _) = (toml_text::read(file, text)?, DeTable::parse(text));
-        // What was read is TOML.
+        // The text was parsed before, so it is TOML.
         let lines = lines.map(toml::Spanned::into_inner).unwrap_or_default();
         let origin = |at: usize| Origin {
             file: file.to_owned(),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_administrators_drop_in_takes_the_place_of_a_vendors_of_its_name() {
+    fn drop_in_of_etc_replaces_a_vendor_drop_in_of_the_same_name() {
         let vendor = ("usr/v.conf.d/50-a.conf", "repair = false\n");
         let scene = Scene::new(&[vendor, ("etc/v.conf.d/50-a.conf", "")]);
         assert!(scene.read().expect("read").config.repair);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_named_not_only_the_first() {
+    fn read_reports_every_error() {
         let scene = Scene::new(&[
             ("usr/v.conf", "repair = 1\n"),
             ("etc/v.conf", "\nprepair = true\n"),

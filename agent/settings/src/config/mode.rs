@@ -1,4 +1,4 @@
-//! The permissions of a file that the agent writes for others to read.
+//! The permissions of a file that the agent writes for other programs.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,16 +8,19 @@ use thiserror::Error;
 #[serde(try_from = "String", into = "String")]
 pub struct Mode(u32);
 
-/// Everybody reads.
+/// All users may read.
 impl Default for Mode {
     fn default() -> Self {
         Self(0o644)
     }
 }
 
-/// A text is no such permissions.
+/// The text is not a valid permission.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("'{0}' is none of \"0644\" (everybody reads), \"0640\" (root's group) and \"0600\" (root)")]
+#[error(
+    "'{0}' is not a valid mode: use \"0644\" (all users read), \"0640\" (root's group) or \
+    \"0600\" (root)"
+)]
 pub struct ModeError(String);
 
 impl Mode {

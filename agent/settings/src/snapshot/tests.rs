@@ -1,4 +1,4 @@
-//! Recorded hosts through a snapshot and back, and what is no snapshot.
+//! Recorded hosts written as snapshots and read back, and texts that are not snapshots.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ fn snapshot(path: &Path) -> Snapshot {
 }
 
 #[test]
-fn every_recorded_host_comes_back_as_it_was() {
+fn recorded_hosts_are_unchanged_after_a_snapshot() {
     let hosts = hosts();
     assert!(hosts.len() > 10);
     for path in hosts {
@@ -31,22 +31,22 @@ fn every_recorded_host_comes_back_as_it_was() {
 }
 
 #[test]
-fn another_form_is_named_with_the_way_out_whatever_else_it_has() {
+fn unknown_format_version_is_reported_with_the_fix() {
     let refused = |text: &str| Snapshot::parse(text.as_bytes(), "a.json").expect_err("refused");
     let newer = refused(r#"{"version": 2, "hosts": [1]}"#);
     assert_eq!(
         newer.to_string(),
-        "snapshot 'a.json' has form 2, and this variantd reads 1 (VD-HST-002); read it with a newer variantctl, \
-         or write it with one of this version"
+        "snapshot 'a.json' has format version 2; this variantd reads version 1 (VD-HST-002); use a newer variantctl, \
+         or write the snapshot with this version"
     );
     let text = snapshot(&hosts()[0]).text();
     let other = refused(&text.replacen("\"version\":1", "\"version\":7", 1));
     assert_eq!(other.code, Code::SnapshotVersion);
-    assert!(refused(r#"{"version": 0}"#).hint.as_str().contains("anew"));
+    assert!(refused(r#"{"version": 0}"#).hint.as_str().contains("again"));
 }
 
 #[test]
-fn what_is_no_snapshot_is_refused_and_nothing_of_it_is_left_out() {
+fn parse_refuses_invalid_and_unknown_fields() {
     let text = snapshot(&hosts()[0]).text();
     let more = text.replacen("\"host\":{", "\"host\":{\"more\":1,", 1);
     let cut = &text[..text.len() / 2];
@@ -69,7 +69,7 @@ fn what_is_no_snapshot_is_refused_and_nothing_of_it_is_left_out() {
 }
 
 #[test]
-fn what_is_larger_than_any_host_is_not_parsed() {
+fn parse_refuses_a_snapshot_above_the_limit() {
     let refusal = Snapshot::parse(&vec![b' '; MAX_BYTES + 1], "a.json").expect_err("refused");
     assert_eq!(refusal.code, Code::SnapshotTooLarge);
     let directory = tempfile::tempdir().expect("directory");

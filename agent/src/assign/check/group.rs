@@ -1,7 +1,8 @@
-//! The rest of a device's IOMMU group: what is in the way of VFIO, and what goes along by consent.
+//! The other functions of a device's IOMMU group: which of them block VFIO, and which are bound with the device by
+//! consent.
 //!
-//! VFIO takes a group only when no member is on a driver that does DMA for the host (EPERM); bridges, unbound
-//! devices and drivers that leave DMA alone are harmless. Follows drivers/iommu/iommu.c.
+//! VFIO accepts a group only if none of its members is bound to a driver that does DMA for the host (EPERM). Bridges,
+//! unbound devices and drivers without DMA are harmless. Follows drivers/iommu/iommu.c.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
@@ -16,21 +17,21 @@ use domain::hint::Hint;
 use domain::refusal::Refusal;
 use planner::plan::Planned;
 
-/// What goes along is bound to this driver.
+/// The driver for the other functions.
 const VFIO: &str = "vfio-pci";
 /// Drivers with `driver_managed_dma` that are not named after VFIO (Linux 7.2).
 const HARMLESS: [&str; 2] = ["pci-stub", "pcieport"];
-/// Base classes of what a host may need to live: mass storage and network.
+/// Base classes that a host may depend on: mass storage and network.
 const VITAL: [(u32, &str); 2] = [(0x01, "storage"), (0x02, "network")];
 
-/// Whether what the host uses of a group may be taken from it.
+/// Consent to take functions of a group that the host uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::assign) enum Consent {
-    /// It may.
+    /// Given.
     Given,
-    /// A guest starts, and the configuration does not say so.
+    /// A guest starts, and the configuration does not allow it.
     NotConfigured,
-    /// Somebody binds by hand, and did not say so.
+    /// An administrator binds, without the option.
     NotSaid,
 }
 
@@ -43,7 +44,7 @@ impl Consent {
         }
     }
 
-    /// For somebody who binds by hand.
+    /// For an administrator's bind.
     pub(in crate::assign) fn said(allow_group: bool) -> Self {
         match allow_group {
             true => Self::Given,
@@ -59,11 +60,11 @@ pub(super) struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    /// The device, if it is in the way: no bridge, and on such a driver now. An NVSwitch (class 0680) calls
-    /// itself a bridge and is none.
+    /// The device, if it blocks VFIO: not a bridge, and bound to such a driver at present. An NVSwitch (class 0680) has
+    /// a bridge class and is not a bridge.
     ///
     /// # Errors
-    /// When its driver cannot be read; one that is gone meanwhile is in nobody's way.
+    /// Its driver cannot be read; a device that was removed meanwhile does not block VFIO.
     pub(super) fn read(kernel: &SharedKernel, device: &'a Device) -> Result<Option<Self>, Refusal> {
         match kernel.driver(device.address) {
             Ok(driver) => Ok(driver.and_then(|driver| Self::on(device, driver))),
@@ -95,10 +96,10 @@ impl<'a> Member<'a> {
     }
 }
 
-/// Whether the host uses a device in a way that keeps VFIO from its group.
+/// Whether the host uses a device in a way that blocks VFIO from its group.
 ///
 /// # Errors
-/// When its driver cannot be read.
+/// Its driver cannot be read.
 pub(in crate::assign) fn in_the_way(
     kernel: &SharedKernel,
     device: &Device,
@@ -106,7 +107,7 @@ pub(in crate::assign) fn in_the_way(
     Ok(Member::read(kernel, device)?.is_some())
 }
 
-/// The members that go along with `leader`: none, or with consent all.
+/// The members that are bound with `leader`: none, or all with consent.
 pub(super) fn companions(
     leader: &Planned,
     group: u32,
@@ -127,7 +128,7 @@ pub(super) fn companions(
     Ok(members.iter().filter_map(companion).collect())
 }
 
-/// Refuses a device whose group has functions that the host uses, as the host was read.
+/// Refuses a device whose group has functions that the host uses, from a host that was read.
 pub fn refuse(host: &Host, device: &Device, group: u32) -> Result<(), Refusal> {
     let others = host
         .group(group)
@@ -146,7 +147,7 @@ pub fn refuse(host: &Host, device: &Device, group: u32) -> Result<(), Refusal> {
     }
 }
 
-/// What goes along with `leader`.
+/// A function that is bound with `leader`.
 pub(in crate::assign) fn companion(
     leader: &Planned,
     address: PciAddress,
@@ -183,7 +184,7 @@ fn refusal(leader: PciAddress, group: u32, members: &[Member<'_>], consent: Cons
     Refusal::new(Code::BindGroup, reason, hint).of(leader)
 }
 
-/// Consent to a group is none to end the host.
+/// Consent to a group does not include devices that the host depends on.
 fn vital(leader: &Planned, group: u32, member: &Member<'_>, what: &str) -> Refusal {
     let reason = format!(
         "its IOMMU group {group} has {what} of the host: {}",

@@ -1,4 +1,4 @@
-//! The holders of a device in a sentence, each with the command that frees it.
+//! Describes the holders of a device, each with the command that frees it.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::holder::{Holder, Holders};
@@ -8,11 +8,10 @@ use domain::code::Code;
 use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
 
-/// Holders that a sentence names; the rest is counted.
+/// Number of holders that a message names; the rest is counted.
 const NAMED: usize = 3;
 
-/// Programs known to hold GPUs and the units that distributions run them in, for where the cgroup says
-/// nothing.
+/// Programs known to hold GPUs and the units that distributions run them in, used if the cgroup has no unit.
 const SERVICES: [(&str, &str); 5] = [
     ("nvidia-persistenced", "nvidia-persistenced.service"),
     ("nv-hostengine", "nvidia-dcgm.service"),
@@ -21,7 +20,7 @@ const SERVICES: [(&str, &str); 5] = [
     ("rdcd", "rdc.service"),
 ];
 
-/// Programs that have a GPU for a graphical session.
+/// Programs that use a GPU for a graphical session.
 const DISPLAYS: [&str; 5] = [
     "Xorg",
     "Xwayland",
@@ -30,7 +29,7 @@ const DISPLAYS: [&str; 5] = [
     "systemd-logind",
 ];
 
-/// What libvirt's scope of a guest begins with, systemd's escapes taken back.
+/// Prefix of libvirt's scope of a guest, with systemd's escapes decoded.
 const GUEST: &str = "machine-qemu-";
 
 /// Refuses a device that a process certainly holds.
@@ -55,7 +54,7 @@ pub fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
         }
     }
     let reason = format!("it is held by {}", names.join(" and "));
-    // A command is enough where it ends all that holds the device.
+    // A command is enough only if it ends every holder of the device.
     let is_enough = ways.len() == 1 && certain.len() <= NAMED;
     let hint = ways.into_iter().reduce(Hint::and).unwrap_or_default();
     let hint = match is_enough {
@@ -65,7 +64,7 @@ pub fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
     Err(Refusal::new(Code::BindHeld, reason, hint))
 }
 
-/// Refuses a device whose holder may be among the processes that cannot be seen.
+/// Refuses a device whose holder may be a hidden process.
 pub(super) fn refuse_hidden(holders: &Holders) -> Result<(), Refusal> {
     if holders.hidden == 0 {
         return Ok(());
@@ -102,7 +101,7 @@ fn way_out(device: PciAddress, holder: &Holder) -> Hint {
     }
 }
 
-/// What stops a known service and starts it again.
+/// The commands that stop a known service and start it again.
 fn by_itself(device: PciAddress, unit: &str) -> String {
     if !service::KNOWN.contains(&unit) {
         return String::new();
@@ -113,26 +112,26 @@ fn by_itself(device: PciAddress, unit: &str) -> String {
     )
 }
 
-/// A unit that can be stopped without ending a user's session, or all of the host.
+/// True for a unit that can be stopped without ending a user's session or the host.
 fn is_own(unit: &str) -> bool {
     !["user@", "session-", "init."]
         .iter()
         .any(|start| unit.starts_with(start))
 }
 
-/// The guest whose QEMU a holder is.
+/// The guest whose QEMU the holder is.
 pub fn guest_of(holder: &Holder) -> Option<String> {
     holder.unit.as_deref().and_then(guest)
 }
 
-/// The guest that a scope is of, by libvirt's `machine-qemu\x2dID\x2dNAME.scope`.
+/// The guest of a scope, by libvirt's `machine-qemu\x2dID\x2dNAME.scope`.
 fn guest(unit: &str) -> Option<String> {
     let scope = unescaped(unit.strip_suffix(".scope")?);
     let (_, name) = scope.strip_prefix(GUEST)?.split_once('-')?;
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// Text without systemd's `\xHH`.
+/// Decodes systemd's `\xHH`.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split("\\x");
     let mut plain = parts.next().unwrap_or_default().to_owned();

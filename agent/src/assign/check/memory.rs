@@ -1,6 +1,6 @@
-//! Whether a driver will show, or shows, the GPU memory that the guest is to have.
+//! Whether a driver will offer, or offers, the GPU memory for the guest.
 //!
-//! Opening is the only way to see it; what the firmware says of all GPUs is known without.
+//! Only opening a device shows its memory; a firmware without any GPU memory is known without opening.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -13,14 +13,14 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 use settings::config::Verify;
 
-/// The driver without anything of its own to show.
+/// The driver without memory regions of its own.
 const PLAIN: &str = "vfio-pci";
 
 impl Assigner {
-    /// Opens and closes each device whose driver has something of its own to show, where the configuration wants that.
+    /// Opens and closes each device whose driver has regions of its own, if the configuration requires that check.
     ///
     /// # Errors
-    /// The first device, by address, that shows no GPU memory or cannot be asked.
+    /// The first device, by address, that has no GPU memory or cannot be queried.
     pub(in crate::assign) fn verify_memory(&self, bound: &[Held]) -> Result<(), AssignError> {
         if self.context.rules().config.verify != Verify::Regions {
             return Ok(());
@@ -40,7 +40,7 @@ impl Assigner {
     }
 }
 
-/// The firmware names none of the memory that the driver is there to show.
+/// The firmware names none of the memory that the driver offers.
 pub(super) fn unnamed(driver: &DriverName) -> Refusal {
     let error = RegionError::MemoryUnnamed;
     let reason = format!(

@@ -1,4 +1,4 @@
-//! Devices that are free, and devices that something stands against, on a modelled kernel.
+//! Free devices, and devices with obstacles, on a modelled kernel.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl Scene {
         self.assigner.prepare(&self.complete())
     }
 
-    /// The sentence of a refusal that touched nothing.
+    /// The message of a refusal that changed nothing.
     fn refused(&self) -> String {
         let error = self.prepare().expect_err("a refusal");
         assert!(matches!(error, AssignError::Refused(_)), "{error}");

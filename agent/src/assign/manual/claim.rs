@@ -1,8 +1,8 @@
-//! A reserved device is claimed when it appears, before any module for it is loaded.
+//! Claims a reserved device when it appears, before any module for it is loaded.
 //!
 //! ```text
-//! udev: device appears -> claim: record (not done) -> the rule writes the override -> modules load, none takes it
-//! variantd-reserve.service -> what is not done is put back -> bind
+//! udev: device appears -> claim: record (not done) -> the rule writes the override -> modules load, none binds it
+//! variantd-reserve.service -> restore what is not done -> bind
 //! ```
 
 use kernel_glue::address::PciAddress;
@@ -12,11 +12,11 @@ use super::{AssignError, Assigner};
 use crate::assignment::{Claim, Event, Owner, next};
 
 impl Assigner {
-    /// Records that a device is about to get an override; returns the driver that is to stand in it. `None` for a device
-    /// that has a driver, an override or a record already, or that a guest has: it is bound when its reservation is applied.
+    /// Records that a device is about to get an override; returns the driver for it. `None` for a device that has a
+    /// driver, an override or a record already, or that a guest has: it is bound when its reservation is applied.
     ///
     /// # Errors
-    /// When it is not there, no driver is known for it, or the record cannot be written.
+    /// The device does not exist, no driver is known for it, or the record cannot be written.
     pub fn claim_reserved(
         &self,
         device: PciAddress,

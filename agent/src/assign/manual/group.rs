@@ -1,8 +1,8 @@
-//! A device and what has to go with it: the rest of its IOMMU group, and its own other functions.
+//! A device and the functions that are bound with it: those of its IOMMU group, and its own other functions.
 //!
 //! ```text
 //! bind:    consent -> companions are free -> companions, one after another -> the device
-//!                                            a failure: companions back, last one first
+//!                                            on failure: restore companions, last one first
 //! release: the device -> companions        recover: companions of a device that is not bound, too
 //! ```
 //!
@@ -27,16 +27,16 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::plan::Planned;
 
-/// Classes of the functions that a GPU has beside itself: audio, USB, and the controller of USB-C.
+/// Classes of the other functions of a GPU: audio, USB, and the controller of USB-C.
 const BESIDE: [u32; 3] = [0x0403, 0x0c03, 0x0c80];
 
-/// What is said of a device and of what went with it.
+/// The reply for a device and its companions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GroupAnswer {
     /// The device.
     #[serde(flatten)]
     pub device: Answer,
-    /// What went with it.
+    /// The companions.
     pub along: Vec<Answer>,
 }
 
@@ -48,12 +48,12 @@ struct Companion {
 }
 
 impl Assigner {
-    /// Binds a device outside of any guest, and with consent what the host uses of its IOMMU group.
+    /// Binds a device outside of any guest, and with consent the functions of its IOMMU group that the host uses.
     ///
     /// # Errors
-    /// As a guest's start refuses while the host uses the rest of the group and nobody consented, or a service holds the
-    /// device that may not be stopped or does not end; a failure leaves all as it was before unless its code says
-    /// otherwise.
+    /// The same refusals as at a guest's start: the host uses other functions of the group without consent, or a
+    /// service that may not be stopped, or does not end, holds the device. After a failure the previous states are
+    /// restored unless the code says otherwise.
     pub fn bind_group_manually(
         &self,
         device: PciAddress,
@@ -74,11 +74,11 @@ impl Assigner {
         Ok(GroupAnswer { device, along })
     }
 
-    /// The writes that [`bind_group_manually`](Self::bind_group_by_hand) would make, and what stands against them, the
-    /// rest of the group among it.
+    /// The writes that [`bind_group_manually`](Self::bind_group_manually) would make, and the obstacles, including
+    /// those of the group.
     ///
     /// # Errors
-    /// As [`plan_manual_bind`](Self::plan_by_hand).
+    /// As [`plan_manual_bind`](Self::plan_manual_bind).
     pub fn plan_manual_group(
         &self,
         device: PciAddress,
@@ -88,7 +88,7 @@ impl Assigner {
         self.plan_group(device, bind_options, plan)
     }
 
-    /// The same where the agent does not run, without a lock.
+    /// The same without a lock, when the agent does not run.
     pub(super) fn plan_group_unlocked(
         &self,
         device: PciAddress,
@@ -120,11 +120,11 @@ impl Assigner {
         Ok(GroupAnswer { device, along })
     }
 
-    /// Gives a device back that was bound outside of any guest, and what was bound along with it.
+    /// Releases a device that was bound outside of any guest, and its companions.
     ///
     /// # Errors
-    /// A refusal while a guest has the device; what could not be given back stays recorded, so that this can be called
-    /// again.
+    /// A refusal while a guest has the device; devices that could not be released stay recorded, so that the caller can
+    /// retry.
     pub fn release_group_manually(&self, device: PciAddress) -> Result<GroupAnswer, AssignError> {
         if let Some(leader) = self
             .records
@@ -136,7 +136,7 @@ impl Assigner {
         let answer = self.release_manually(device)?;
         let companions = self.records.along(device)?.into_iter();
         let released = companions.map(|record| self.release_manually(record.device));
-        // each is tried, whatever becomes of the others
+        // Each device is tried, regardless of failures of the others.
         let released: Vec<_> = released.collect();
         let along = released.into_iter().collect::<Result<_, _>>()?;
         Ok(GroupAnswer {
@@ -145,7 +145,7 @@ impl Assigner {
         })
     }
 
-    /// Whether a companion was left behind: what it was bound along with is not bound.
+    /// True if a companion was left behind: its leader is not bound.
     pub(super) fn is_stray(&self, record: &Manual) -> Result<bool, AssignError> {
         let Some(leader) = record.leader else {
             return Ok(false);
@@ -164,7 +164,7 @@ impl Assigner {
         Ok(!driver.is_some_and(|driver| is_vfio(driver.as_str())))
     }
 
-    /// What has to go along with a device that goes to a VFIO driver.
+    /// The companions of a device that is bound to a VFIO driver.
     fn companions(
         &self,
         device: PciAddress,
@@ -188,7 +188,7 @@ impl Assigner {
         Ok(whole.split_off(1))
     }
 
-    /// The device's own other functions that the host uses and that are in groups of their own.
+    /// The device's own other functions that the host uses and that have their own IOMMU groups.
     fn beside(
         &self,
         host_view: &HostView<'_>,
@@ -209,7 +209,7 @@ impl Assigner {
         Ok(used)
     }
 
-    /// The companions locked, once nothing stands against taking any of them.
+    /// Locks the companions, after checking each for obstacles.
     fn free(
         &self,
         leader: PciAddress,
@@ -243,7 +243,7 @@ impl Assigner {
         }
     }
 
-    /// Brings companions back to what they were before this bind, the last one first.
+    /// Restores the companions' states before this bind, the last one first.
     fn restore_drivers(&self, taken: &[(&Way, assignment::Record)]) {
         for (way, record) in taken.iter().rev() {
             if let Err(error) = self.cancel(way, record) {

@@ -1,4 +1,4 @@
-//! Plans a bind where the agent does not run: on a recorded host, a snapshot, or this host while no agent answers.
+//! Plans a bind without the agent: on a recorded host, a snapshot, or this host while the agent does not run.
 //!
 //! Reads and never writes: it takes no lock and keeps no record.
 
@@ -25,18 +25,18 @@ use crate::record::{RecordError, Records, peek};
 /// A directory that does not exist: no record.
 const NOWHERE: &str = "/nonexistent/variantd";
 
-/// What is planned on: a host, and the files that it was read from.
+/// The input of the plan: a host, and the files that it was read from.
 pub struct Onlooker {
     /// The host.
     pub host: Host,
-    /// Its files; none of a snapshot.
+    /// Its files; none for a snapshot.
     pub files: Option<Live>,
-    /// It is this host, so that its `/proc` says who holds a device, and this run directory which guest has one.
+    /// Set for this host: its `/proc` shows the holders of a device, and this run directory the guest of a device.
     pub run: Option<PathBuf>,
 }
 
 impl Onlooker {
-    /// The writes that a bind would make, and what stands against them.
+    /// The writes of a bind, and the obstacles.
     ///
     /// # Errors
     /// As [`Assigner::plan_manual_group`].
@@ -59,7 +59,7 @@ impl Onlooker {
             .plan_group_unlocked(device, bind_options)
     }
 
-    /// Not seen by a user who may not read the records.
+    /// Skipped for a user who may not read the records.
     fn refuse_held(&self, device: PciAddress) -> Result<(), AssignError> {
         let Some(run) = &self.run else {
             return Ok(());
@@ -80,7 +80,7 @@ impl Onlooker {
         self.host.devices.get(&address).ok_or(Errno::ENODEV)
     }
 
-    /// The driver of this name that some device is on, so that it is registered.
+    /// The driver of this name that some device is bound to, so it is registered.
     fn in_use(&self, name: &str) -> Option<DriverName> {
         let module = |name: &str| name.replace('-', "_");
         let mut drivers = self
@@ -118,7 +118,7 @@ impl Kernel for Onlooker {
         Ok(known.or_else(|| self.in_use(name)))
     }
 
-    /// A record has not all of modules.alias: there nothing is refused for it.
+    /// A recorded host does not have all of modules.alias, so nothing is refused for it.
     fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {
         match (&self.files, &self.run) {
             (Some(files), Some(_)) => files.lists(device, driver),
@@ -134,7 +134,7 @@ impl Kernel for Onlooker {
         Err(RegionError::NotPermitted)
     }
 
-    /// A record has no processes.
+    /// A recorded host has no processes.
     fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
         let Some(files) = &self.files else {
             return Ok(Occupancy::default());

@@ -1,4 +1,4 @@
-//! Gives back what changes left half-way: by hand, and for guests that do not run.
+//! Releases devices whose change was interrupted: manual ones, and those of guests that do not run.
 
 use kernel_glue::address::PciAddress;
 use serde::Serialize;
@@ -12,23 +12,23 @@ use crate::record::Held;
 use domain::DomainUuid;
 use domain::refusal::Refusal;
 
-/// What came of a device that had been left half-way.
+/// The result for a device whose change was interrupted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Recovered {
     /// The device.
     pub device: PciAddress,
-    /// The guest that had left it.
+    /// The guest that left it.
     pub domain: Option<String>,
-    /// Why it is still not given back.
+    /// Why it is still not released.
     pub sentence: Option<String>,
-    /// The code in the sentence.
+    /// The code of that message.
     pub code: Option<&'static str>,
-    /// Why it is given back, and not on the driver that it had before.
+    /// Why it was released without its previous driver.
     pub note: Option<String>,
 }
 
 impl Assigner {
-    /// Gives back what was left half-way outside of any guest: `device`, or all such devices.
+    /// Releases what was interrupted outside of any guest: `device`, or all such devices.
     pub fn recover_manually(
         &self,
         device: Option<PciAddress>,
@@ -66,8 +66,8 @@ impl Assigner {
         recovered
     }
 
-    /// Gives back, without libvirt, what domains hold whose bind or release has not come to its end: `device`,
-    /// or all such devices.
+    /// Releases, without libvirt, the devices of domains whose bind or release was interrupted: `device`, or all such
+    /// devices.
     pub fn recover_unsettled(&self, device: Option<PciAddress>) -> Vec<Recovered> {
         let due = |_: &DomainUuid, held: &Held| {
             device.is_none_or(|device| device == held.address) && held.is_unsettled()
@@ -75,7 +75,7 @@ impl Assigner {
         self.recover_entries(due, &Event::Resumed, Unwilling::Freed)
     }
 
-    /// Gives back what guests that are not `running` left bound: `device`, or all such devices.
+    /// Releases the devices that guests that are not `running` left bound: `device`, or all such devices.
     pub fn recover_guests(
         &self,
         running: &[DomainUuid],
@@ -112,7 +112,7 @@ impl Assigner {
         recovered
     }
 
-    /// Gives those devices of a domain back that are `due`; called with the domain's lock.
+    /// Releases those devices of a domain that are `due`; called with the domain's lock.
     fn recover_entry(
         &self,
         domain: &DomainRef,
@@ -153,7 +153,7 @@ impl Assigner {
         recovered.collect()
     }
 
-    /// `None` where nothing was left; inside, why the device is not on the driver that it had before.
+    /// `None` if nothing was left; the inner value says why the device is not bound to its previous driver.
     fn recover_one(
         &self,
         device: PciAddress,

@@ -1,4 +1,4 @@
-//! Binding and releasing by hand on a modelled kernel.
+//! Manual binds and releases on a modelled kernel.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -255,7 +255,7 @@ fn an_undo_that_failed_is_recovered_on_request() {
     );
 }
 
-/// The driver link shows while the probe runs, so a bind to that driver must not take it for done.
+/// The driver link exists while the probe runs, so a bind to that driver must not treat it as done.
 #[test]
 fn a_second_bind_does_not_believe_the_link_of_a_device_whose_write_is_under_way() {
     let scene = scene();
@@ -267,7 +267,7 @@ fn a_second_bind_does_not_believe_the_link_of_a_device_whose_write_is_under_way(
     let written = scene.kernel.writes().len();
     scene.kernel.fail_write(1, Errno::ETIMEDOUT);
     let error = scene.bind().expect_err("under way").to_string();
-    assert!(error.contains("under way"), "{error}");
+    assert!(error.contains("in progress"), "{error}");
     assert!(scene.kernel.writes().len() <= written + 1);
     let record = scene.assigner.records.manual(address(GPU)).expect("read");
     cut_off.record.phase = Phase::Degraded;
@@ -303,7 +303,7 @@ fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
     assert_eq!(scene.state(), unbound());
 }
 
-/// A kernel under which the agent dies before the write that is behind so many.
+/// A kernel that ends the agent before the write after so many.
 struct Dying {
     model: Arc<Model>,
     writes: AtomicUsize,
@@ -321,7 +321,7 @@ impl Kernel for Dying {
 }
 
 impl Scene {
-    /// An agent that dies before the write that is behind `writes`.
+    /// An agent that ends before the write number `writes` + 1.
     fn dying(&self, writes: usize) -> Assigner {
         let records = Records::new(self.directory.path().to_owned());
         let kernel = Dying {

@@ -1,10 +1,10 @@
-//! Every state that a bounded host can get into, searched breadth first with the real `next`.
+//! Searches every reachable state of a bounded host, breadth first with the real `next`.
 //!
-//! Writes to the kernel and of records fail, fail with effect, hang, and end late; the agent dies at any point, also between
-//! the records of two devices, and starts again; devices are removed. In each state at most one domain has a device, every write is preceded by its
-//! record, and no device is taken from a running guest. From each state a run without further faults ends, first
-//! without libvirt's word with nothing unsettled, then with it bound for a live owner or exactly as before.
-//! `VARIANTD_MODEL_FAULTS=2` searches further.
+//! Writes to the kernel and of records fail, fail with effect, hang, and end late. The agent ends at any point, also
+//! between the records of two devices, and starts again. Devices are removed. In each state at most one domain has a
+//! device, every write is preceded by its record, and no device is taken from a running guest. From each state a run
+//! without further faults ends: without libvirt's answer with nothing unsettled, then with it each device bound for a
+//! live owner or in its previous state. `VARIANTD_MODEL_FAULTS=2` searches further.
 
 use std::collections::{HashSet, VecDeque};
 use std::env;
@@ -20,13 +20,13 @@ mod world;
 /// No run without faults is longer.
 const LONGEST: usize = 300;
 
-/// A host with its requests, and what may go wrong on it.
+/// A host with its requests, and the possible faults.
 struct Bounds {
     model: Model,
     start: World,
 }
 
-/// What a search came to.
+/// The result of a search.
 struct Searched {
     states: usize,
     depth: usize,
@@ -64,7 +64,7 @@ fn model(wants: [&'static [u8]; 2], admin: &'static [u8]) -> Model {
     }
 }
 
-/// Two domains want one device, and one of them another.
+/// Two domains request one device, and one of them another.
 fn two_domains() -> Bounds {
     Bounds {
         model: model([&[0, 1], &[1]], &[2]),
@@ -72,7 +72,7 @@ fn two_domains() -> Bounds {
     }
 }
 
-/// A domain wants what an administrator binds and releases.
+/// A domain requests a device that an administrator binds and releases.
 fn domain_and_admin() -> Bounds {
     Bounds {
         model: model([&[0], &[]], &[0]),
@@ -80,7 +80,7 @@ fn domain_and_admin() -> Bounds {
     }
 }
 
-/// An administrator binds and releases a device along with a companion.
+/// An administrator binds and releases a device with a companion.
 fn companion() -> Bounds {
     Bounds {
         model: model([&[], &[]], &[1, 0]),
@@ -88,7 +88,7 @@ fn companion() -> Bounds {
     }
 }
 
-/// Three devices: two for each of two domains, and one of those is an administrator's, too.
+/// Three devices: two for each of two domains, one of them also for an administrator.
 fn three_devices() -> Bounds {
     let start = host(&[(1, 0), (0, 0), (1, 1)], [1, 1, 1]);
     Bounds {
@@ -166,7 +166,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// Runs without faults until nothing is left to do, or what follows is known.
+    /// Runs without faults until nothing is left to do, or the state was searched before.
     fn run(
         &self,
         mut world: World,
@@ -187,7 +187,7 @@ impl Bounds {
         Err(format!("a run does not end: {world:#?}"))
     }
 
-    /// Bound for a live owner, or as before.
+    /// Bound for a live owner, or in the previous state.
     fn check_end(&self, end: &World, device: usize) -> Result<(), String> {
         let found = &end.devices[device];
         let bound =
@@ -248,7 +248,7 @@ fn a_device_that_is_removed_breaks_no_invariant() {
     assert_sound(&removed());
 }
 
-/// The search with a seeded bug ends with a violation that says so.
+/// The search with a seeded bug ends with a violation that names it.
 fn assert_caught(bounds: &Bounds, expected: &str) {
     let found = bounds.search();
     let violation = found.violation.expect("the bug is found");
@@ -322,7 +322,7 @@ fn without_certainty(record: Option<&Record>, event: &Event) -> Step {
     step
 }
 
-/// What is searched for an administrator holds for a reservation.
+/// The results for an administrator hold for a reservation.
 #[test]
 fn a_reservation_is_treated_as_an_administrator_is() {
     let of = |owner, phase| Record {

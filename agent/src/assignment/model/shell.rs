@@ -1,12 +1,12 @@
-//! The caller of `next` as a model: takes each step that `assign` takes, with every outcome that it may have.
+//! The caller of `next` as a model: takes each step that `assign` takes, with every possible outcome.
 //!
-//! Devices of one request do not touch each other, so their writes are taken in order; the requests of different
+//! Devices of one request do not affect each other, so their writes are taken in order; the requests of different
 //! owners are interleaved in every way. The records of one request are written one after another.
 
 use super::world::*;
 use crate::assignment::{Action, Claim, Event, Owner, Phase, Step};
 
-/// What is searched.
+/// The parameters of a search.
 #[derive(Clone, Copy)]
 pub(super) struct Model {
     pub(super) next: Next,
@@ -20,7 +20,7 @@ pub(super) struct Model {
 pub(super) type Found = Result<Vec<World>, String>;
 
 impl Model {
-    /// Every world that may come next.
+    /// All possible next states.
     pub(super) fn steps(&self, w: &World) -> Found {
         let mut all = self.environment(w);
         if w.alive {
@@ -36,7 +36,7 @@ impl Model {
         Ok(all)
     }
 
-    /// One step without a fault; `None` when nothing is left to do. `libvirt`: its word is had.
+    /// One step without a fault; `None` if nothing is left to do. `libvirt`: its answer is available.
     pub(super) fn fair(&self, w: &World, libvirt: bool) -> Result<Option<World>, String> {
         let calm = World {
             faults: 0,
@@ -130,7 +130,7 @@ impl Model {
         all
     }
 
-    /// The hook of a guest's end, or libvirt's word that the guest does not run.
+    /// The hook call of a guest's end, or libvirt's answer that the guest does not run.
     fn missed_end(&self, w: &World, who: usize) -> Vec<World> {
         let is_due =
             who != ADMIN && w.guests[who] == Guest::Off && (w.ended[who] || w.orphans[who]);
@@ -174,7 +174,7 @@ impl Model {
                 work.parts[device] = acting(w, device, false, goal, way.certain);
             }
         }
-        // Where this is not written it is restored all the same: a fault here is one of a world with less on record.
+        // The restore happens even if this write fails: a fault here equals a state with less on record.
         let written = written_each(w, who, work.records).into_iter();
         let go_on = written.filter_map(|(next, written)| match written {
             Written::Done => Some(with(&next, who, work)),
@@ -217,7 +217,7 @@ impl Model {
             false => work.records,
         };
         let written = written_each(w, who, claims);
-        // What is on record of some devices by then is taken off again: where that fails as well, it is tried again.
+        // The records written so far are removed again; if that fails as well, it is retried.
         let go_on = |(mut next, written): (World, Written)| match written {
             Written::Done => with(&next, who, work),
             Written::Failed => {
@@ -294,7 +294,7 @@ impl Model {
         with(w, who, work)
     }
 
-    /// The end of a release, or of a bind that did not come about: what is left is written.
+    /// The end of a release or of a failed bind: writes what is left.
     fn restored(&self, w: &World, who: usize, mut work: Work) -> Vec<World> {
         let (mut retry, mut failed) = (false, false);
         for device in 0..DEVICES {
@@ -447,7 +447,7 @@ impl Model {
         self.admin_next(with(&w, ADMIN, work))
     }
 
-    /// A bind has failed: those that were bound before it are taken back, the last one first.
+    /// A bind has failed: undoes the earlier binds, the last one first.
     fn admin_failed(&self, w: World, mut work: Work) -> Vec<World> {
         if work.kind != Kind::Take {
             return self.admin_skip(w, work);
@@ -614,17 +614,17 @@ fn without(w: &World, who: usize) -> World {
     next
 }
 
-/// What came of writing the records of several devices.
+/// The result of writing the records of several devices.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
     Done,
-    /// At one of them, which may be there all the same; those before it are.
+    /// At one of them, which may have been written; those before it were.
     Failed,
-    /// The agent has died between two of them.
+    /// The agent ended between two of them.
     Died,
 }
 
-/// Writes a domain's records, one after another: what stands first, then what ends, that of a device which is binding last.
+/// Writes a domain's records, one after another: first those that remain, then those that end, the binding one last.
 fn written_each(w: &World, who: usize, records: Records) -> Vec<(World, Written)> {
     let mut order: Vec<usize> = (0..DEVICES).collect();
     order.retain(|device| w.disk[who][*device] != records[*device]);
@@ -652,7 +652,7 @@ fn written_each(w: &World, who: usize, records: Records) -> Vec<(World, Written)
     all
 }
 
-/// A write of one record: done, failed, or failed and there all the same.
+/// A write of one record: done, failed, or failed with effect.
 fn written(w: &World, write: impl Fn(&mut World)) -> Vec<(World, bool)> {
     let mut done = w.clone();
     write(&mut done);
@@ -674,7 +674,7 @@ fn let_go(w: &World, device: usize) -> World {
     next
 }
 
-/// The agent dies; a start that is under way fails, and nobody hears of its end.
+/// The agent ends; a start in progress fails, and its end causes no event.
 fn crash(w: &World) -> World {
     let mut next = w.clone();
     next.alive = false;

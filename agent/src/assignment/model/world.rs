@@ -1,4 +1,4 @@
-//! What the model knows of a host: devices, their records, guests, and the work that is under way.
+//! The state of the model: devices, their records, guests, and work in progress.
 //!
 //! Drivers are numbers here, 0 for none; the real types are made for each call of `next`.
 
@@ -7,7 +7,7 @@ use kernel_glue::rebind::Before;
 
 use crate::assignment::{Owner, Phase, Record, Step};
 
-/// Devices at most.
+/// Maximum number of devices.
 pub(super) const DEVICES: usize = 3;
 /// Two domains, then the administrator.
 pub(super) const OWNERS: usize = 3;
@@ -20,10 +20,10 @@ const NAMES: [&str; 4] = ["", "nvidia", "nvgrace_gpu_vfio_pci", "vfio-pci"];
 pub(super) type Binding = (u8, u8);
 /// One record per device.
 pub(super) type Records = [Option<Line>; DEVICES];
-/// What decides: the real function, or one with a seeded bug.
+/// The deciding function: the real one, or one with a seeded bug.
 pub(super) type Next = fn(Option<&Record>, &crate::assignment::Event) -> Step;
 
-/// A record, as small as the search wants it.
+/// A record, as small as possible for the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Line {
     pub(super) owner: u8,
@@ -50,12 +50,12 @@ pub(super) struct Device {
     pub(super) gone: bool,
 }
 
-/// An action under way on one device.
+/// An action in progress on one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Part {
     Idle,
     Acting {
-        /// A bind looks at the driver alone.
+        /// A bind checks only the driver.
         is_bind: bool,
         from: Binding,
         goal: Binding,
@@ -73,35 +73,35 @@ pub(super) enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Ended {
     Done,
-    /// It has taken itself back.
+    /// It was undone.
     Undone,
-    /// It could not.
+    /// The undo failed.
     Astray,
     /// A write may still have its effect.
     Hung,
 }
 
-/// What is being done for one owner.
+/// The work in progress for one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Work {
     pub(super) kind: Kind,
     pub(super) records: Records,
     pub(super) parts: [Part; DEVICES],
-    /// Of an administrator's bind: how the device was found.
+    /// For an administrator's bind: the state in which the device was found.
     pub(super) found: [Binding; DEVICES],
-    /// The devices still to come, first one first; an administrator's are changed one after another.
+    /// The remaining devices in order; an administrator's are changed one after another.
     pub(super) queue: [Option<u8>; DEVICES],
-    /// Those that an administrator's bind has bound already, by number of the bit.
+    /// The devices that an administrator's bind has bound, as a bit set.
     pub(super) taken: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// A domain's bind; a start first restores what an earlier agent has left.
+    /// A domain's bind; a start first restores what an earlier agent left.
     Resume,
     Bind,
     PutBack,
-    /// The last device's release ends with the entry.
+    /// The last device's release ends the entry.
     Release,
     Retry,
     /// The administrator's.
@@ -117,15 +117,15 @@ pub(super) enum Guest {
     Running,
 }
 
-/// All of it.
+/// The whole state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
     pub(super) devices: [Device; DEVICES],
     pub(super) disk: [Records; OWNERS],
     pub(super) guests: [Guest; 2],
-    /// The hook of a guest's end is still to come.
+    /// The hook call of a guest's end is still to come.
     pub(super) ended: [bool; 2],
-    /// Nothing was heard of the domain since the agent started, or since a release failed.
+    /// The domain had no event since the agent started, or since a release failed.
     pub(super) orphans: [bool; 2],
     pub(super) retry: [bool; OWNERS],
     pub(super) work: [Option<Work>; OWNERS],
@@ -133,7 +133,7 @@ pub(super) struct World {
     pub(super) faults: u8,
     pub(super) crashes: u8,
     pub(super) removals: u8,
-    /// Requests that are left to each owner.
+    /// Remaining requests of each owner.
     pub(super) requests: [u8; OWNERS],
 }
 
@@ -202,7 +202,7 @@ impl Line {
         PHASES[usize::from(self.phase)]
     }
 
-    /// As it is read again: it says nothing of a driver that it replaces.
+    /// As read back: a record does not store the replaced driver.
     pub(super) fn stored(self) -> Self {
         Self {
             replaces: 0,
@@ -212,7 +212,7 @@ impl Line {
 }
 
 impl World {
-    /// What an owner has on record: while one device of a domain is binding, all are.
+    /// An owner's records: while one device of a domain is binding, all are.
     pub(super) fn read(&self, who: usize) -> Records {
         let mut records = self.disk[who];
         let lines = || records.iter().flatten();
@@ -233,7 +233,7 @@ impl Device {
         match write {
             Write::Override(text) => self.now.1 = text,
             Write::Unbind => self.now.0 = 0,
-            // The kernel binds a driver that the override names; it refuses a device that has one.
+            // The kernel binds a driver that the override names; it refuses a device that has a driver.
             Write::Bind(driver) if self.now.0 == 0 && [0, driver].contains(&self.now.1) => {
                 self.now.0 = driver;
             }
@@ -241,7 +241,7 @@ impl Device {
         }
     }
 
-    /// The next write towards a binding, as `Rebind` orders them.
+    /// The next write towards a binding, in the order of `Rebind`.
     pub(super) fn write_to(&self, goal: Binding, is_bind: bool) -> Option<Write> {
         let (driver, text) = self.now;
         match goal.0 {

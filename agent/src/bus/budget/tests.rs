@@ -1,4 +1,4 @@
-//! Shares of calls, bytes and unread answers.
+//! Shares of calls, bytes and unread replies.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn call(sender: &str, user: u32, number: u32, bytes: usize) -> Incoming<'_> {
     }
 }
 
-/// The calls with these numbers are answered with `length` bytes.
+/// Answers the calls with these numbers with `length` bytes.
 fn answered(budget: &mut Budget, sender: &str, number: u32, length: usize) -> Outcome {
     let outcome = budget.answer(sender, serial(number), length);
     budget.finish(sender, serial(number));
@@ -41,7 +41,7 @@ fn a_user_has_its_calls_whatever_its_connections_and_others_have_theirs() {
         .expect("room of its own");
     assert_eq!(answered(&mut budget, ":1.7", 7, 100), Outcome::Send);
     budget.admit(call(":1.99", ONE, 1, 10)).expect("room again");
-    // Who leaves does not get room for that: its calls go on.
+    // A disconnect does not free a share: the calls continue.
     for number in 1..=32 {
         budget.gone(&format!(":1.{number}"));
     }

@@ -1,4 +1,4 @@
-//! Users behind names, asked of a bus that answers, forgets and is silent.
+//! User queries to a bus that answers, forgets names and does not answer.
 
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicUsize;
@@ -91,7 +91,7 @@ async fn a_bus_that_does_not_answer_is_waited_for_until_its_deadline_and_nothing
     assert_eq!(callers.of_name(":1.7").await, Ok(USER));
 }
 
-/// A bus that greets and says no more.
+/// A bus that completes the handshake and sends nothing else.
 struct Mute;
 
 #[interface(name = "org.freedesktop.DBus")]

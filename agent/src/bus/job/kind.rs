@@ -1,10 +1,10 @@
-//! What a job does, and how far it can be.
+//! The operations and states of jobs.
 
 use crate::bus::BusError;
 use crate::bus::about::shown;
 use crate::bus::method::{self, Method};
 
-/// What can be a job.
+/// A method that can be a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::bus) enum Operation {
     Prepare,
@@ -14,7 +14,7 @@ pub(in crate::bus) enum Operation {
     Recover,
 }
 
-/// How far a job is.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::bus) enum State {
     Waiting,
@@ -33,7 +33,7 @@ impl Operation {
         ("recover", Self::Recover),
     ];
 
-    /// The method of `Manager` that it is.
+    /// Its method of `Manager`.
     pub(in crate::bus) fn method(self) -> &'static Method {
         let mut methods = method::ALL.iter();
         let found = methods.find(|method| method.operation == Some(self));
@@ -65,7 +65,7 @@ impl State {
         }
     }
 
-    /// Nothing comes after it.
+    /// True for a final state.
     pub(in crate::bus) fn is_end(self) -> bool {
         !matches!(self, Self::Waiting | Self::Working)
     }

@@ -1,4 +1,4 @@
-//! The jobs there are: bounded for each caller and in all, and gone a minute after their end.
+//! The list of jobs: limited for each caller and in total; a job is removed a minute after its end.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,19 +16,19 @@ use crate::progress;
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-/// Jobs under way, for all callers and for one.
+/// Maximum number of unfinished jobs, for all callers and for one.
 const LIMIT: usize = 32;
 const LIMIT_OF_ONE: usize = 8;
-/// Jobs of one user but root that are under way or have ended within the last minute: each job makes signals, which stay in the
-/// bus while somebody does not read them.
+/// Maximum number of jobs of one user except root that are unfinished or ended within the last minute: each job sends
+/// signals, which stay in the bus until its clients read them.
 const LIMIT_A_MINUTE: usize = 16;
-/// Jobs that have ended are kept up to this many beside those under way.
+/// Maximum number of ended jobs that are kept beside the unfinished ones.
 const KEPT: usize = 32;
 
 /// The jobs of a connection.
 #[derive(Clone)]
 pub struct Jobs {
-    /// How long one can be looked at after its end.
+    /// How long a job can be read after its end.
     pub kept: Duration,
     list: Arc<Mutex<List>>,
 }
@@ -49,7 +49,7 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// Starts a job, and says where it is.
+    /// Starts a job, and returns its path.
     pub(in crate::bus) async fn start(
         &self,
         connection: &Connection,
@@ -75,7 +75,7 @@ impl Jobs {
         Ok(path?)
     }
 
-    /// How many are under way.
+    /// Number of unfinished jobs.
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.list().under_way(|_| true)
@@ -99,13 +99,13 @@ impl Jobs {
         }
     }
 
-    /// The number of a new job, and that of an old one that makes room for it.
+    /// The number of a new job, and that of an old one that is removed for it.
     fn enter(&self, job: &Job) -> Result<(u32, Option<u32>), Refusal> {
         let mut list = self.list();
         let owner = job.subject.owner;
         let own = list.under_way(|job| job.subject.owner == owner);
         let all = list.under_way(|_| true);
-        // Others cannot keep root from its own.
+        // Other users cannot keep root from starting jobs.
         let is_root = owner.is_none_or(caller::is_root);
         if own >= LIMIT_OF_ONE || (all >= LIMIT && !is_root) {
             let reason = format!("{own} jobs of this caller are under way, and {all} in all");
@@ -117,7 +117,7 @@ impl Jobs {
             let reason = format!("this caller has started {LIMIT_A_MINUTE} jobs within a minute");
             return Err(Refusal::new(Code::JobsFull, reason, "wait a minute"));
         }
-        // Each user makes room for its own jobs, root for everybody's.
+        // The oldest ended job of the same user is removed; for root, of any user.
         let ended = list.jobs.iter().filter(|(_, job)| job.state().is_end());
         let mut ended = ended.filter(|(_, job)| is_root || job.subject.owner == owner);
         let oldest = ended.next().map(|(number, _)| *number);

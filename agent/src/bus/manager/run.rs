@@ -1,4 +1,4 @@
-//! A method of `Manager` as a job: the very call that the caller could have made, answered later.
+//! A method of `Manager` as a job: the same call, answered later.
 
 use api::name::MANAGER;
 use zbus::message::{Header, Message};
@@ -38,7 +38,7 @@ impl Deferred {
     }
 }
 
-/// The name by which the method finds what the job is about.
+/// The name by which the method finds the job's subject.
 fn name(about: &About) -> String {
     match about {
         About::Nothing | About::AllDevices => String::new(),
@@ -48,7 +48,7 @@ fn name(about: &About) -> String {
 }
 
 impl Manager {
-    /// What a job is about, by the name that its caller gives.
+    /// Resolves the job's subject from the name that its caller gave.
     pub(super) async fn about(
         &self,
         header: &Header<'_>,
@@ -66,7 +66,7 @@ impl Manager {
         })
     }
 
-    /// Answers as the method does; asks polkit as it does, too, which may take until a person has answered.
+    /// Runs the method, including polkit's check, which may take until a user has answered.
     pub(super) async fn run(
         &self,
         connection: &Connection,

@@ -1,4 +1,4 @@
-//! Who may do what, on a private bus with a polkit that says what it is told to.
+//! Authorization on a private bus with a polkit whose replies the test chooses.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ pub(super) struct GuardedAgent {
     bus: Bus,
 }
 
-/// An agent that lets nobody pass unasked, and a polkit in this mood; `None` for no polkit.
+/// An agent that authorizes nothing by itself, and a polkit with this reply; `None` for no polkit.
 pub(super) async fn guarded_agent(polkit_answer: Option<PolkitAnswer>) -> GuardedAgent {
     let bus = Bus::start().expect("bus");
     let (asked, cancelled, gone) = (Arc::default(), Arc::default(), Arc::new(Notify::new()));
@@ -69,7 +69,7 @@ impl GuardedAgent {
         ManagerProxy::new(&self.client).await.expect("proxy")
     }
 
-    /// Binds without leave to ask a person.
+    /// Binds without allowing interaction.
     async fn bind_quietly(&self) -> Result<(), Fault> {
         let options: Options<'_> = HashMap::new();
         let (name, interface) = (Some(SERVICE), Some(MANAGER_INTERFACE));
@@ -156,7 +156,7 @@ async fn a_silent_polkit_is_a_no_in_time_and_its_question_is_taken_back() {
     guarded_agent
         .is_refused(&["VD-AGT-007", "systemctl status polkit"])
         .await;
-    // Nor is it waited for as a person is, where the caller would allow one.
+    // A hanging polkit does not get the timeout of a dialog, even if the caller allows interaction.
     let manager = guarded_agent.manager().await;
     let fault = manager.bind(GPU, Options::new()).await;
     let fault = Fault::from(fault.expect_err("refused"));

@@ -1,4 +1,4 @@
-//! The devices' objects: there from the beginning, and true after every change.
+//! The devices' objects exist from the start, and are updated after every change.
 
 use api::name::{DEVICE_INTERFACE, SERVICE};
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ async fn device<'a>(scene: &'a Scene, at: &str) -> DeviceProxy<'a> {
     proxy.build().await.expect("proxy")
 }
 
-/// Waits until the device says so, by its signals.
+/// Waits for a state of the device, by its signals.
 async fn until(scene: &Scene, at: &str, wanted: &str) -> DeviceProxy<'static> {
     let path = object::path(address(at));
     let properties = PropertiesProxy::builder(&scene.client)

@@ -1,4 +1,4 @@
-//! Devices that come and go while the agent runs: the lists for libvirt's hook follow each event of the kernel.
+//! Devices that appear and disappear while the agent runs: the hook's lists follow each event of the kernel.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use planner::recipe::Recipes;
 const VF: &str = "0009:01:00.1";
 
 impl Parts {
-    /// What the kernel's event about a device does (`uevent::follow`).
+    /// The effect of the kernel's event about a device (`uevent::follow`).
     fn uevent(&self) -> impl Fn() + use<> {
         let assigner = self.manager.assigner.clone();
         move || assigner.notifier().notify()
@@ -61,7 +61,7 @@ async fn a_list_that_could_not_be_written_is_written_later() {
     until(&list, &format!("{GPU}\n")).await;
 }
 
-/// The parts of a host whose GPU has a virtual function, which has the GPU's id, as `sriov_numvfs` makes it.
+/// The parts of a host whose GPU has a virtual function with the GPU's id, as `sriov_numvfs` makes it.
 fn with_a_virtual_function() -> Parts {
     let mut host = host();
     let mut virtual_function = device(VF, "10de:2342", "nvidia");
@@ -70,7 +70,7 @@ fn with_a_virtual_function() -> Parts {
     parts_of(&host)
 }
 
-/// The virtual function is made, and then the GPU goes: the list is first `both`, then what is `left` of it.
+/// The virtual function is created, and then the GPU is removed: the list is first `both`, then `left`.
 async fn made_later(parts: Parts, both: &str, left: &str) {
     let (uevent, list) = (parts.uevent(), parts.list());
     parts.kernel.remove_device(address(VF));
@@ -109,7 +109,7 @@ async fn a_list_that_cannot_be_written_is_tried_again_by_time() {
     let run = list.parent().expect("run directory").to_owned();
     fs::write(&run, "no directory").expect("an obstacle");
     let _scene = scene_of(parts).await;
-    // Two looks come of the start; nothing notifies of more.
+    // The start reads twice; nothing notifies of more.
     let retried = async {
         while looks.load(Ordering::Relaxed) < 4 {
             sleep(Duration::from_millis(5)).await;

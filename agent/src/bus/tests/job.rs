@@ -1,4 +1,4 @@
-//! Calls as jobs: started, followed, cancelled, counted and forgotten.
+//! Calls as jobs: start, progress, cancel, limits and removal.
 
 use tokio::time::timeout;
 
@@ -13,7 +13,7 @@ async fn job(scene: &Scene, operation: &str, subject: &str) -> Result<JobProxy<'
     Ok(proxy.build().await.expect("proxy"))
 }
 
-/// Waits for the end, also of a job that has ended before anybody listened.
+/// Waits for the end, also of a job that has ended before the test subscribed.
 async fn end(job: &JobProxy<'static>) -> (String, String, String) {
     let mut completed = job.receive_completed().await.expect("signals");
     let over = async {
@@ -63,7 +63,7 @@ async fn a_job_says_what_the_method_would_have_said() {
         ("failed", "org.variantd1.Error.NotFound.VD_DEV_001")
     );
     assert!(result.contains("0009:1f:00.0"), "{result}");
-    // What it is about is looked up before it starts.
+    // The subject is resolved before the job starts.
     let missing = job(&scene, "prepare", "nobody")
         .await
         .expect_err("no domain");

@@ -1,5 +1,5 @@
-//! The table of methods against everything that says the same elsewhere: the contract, the proxy of clients, polkit's policy, and
-//! what each method does. A test names what is missing for a new method.
+//! Compares the table of methods with the contract, the clients' proxy, polkit's policy, and the effects of each
+//! method. A test names what is missing for a new method.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ fn parsed(text: &str) -> Document<'_> {
     Document::parse_with_options(text, options).expect("XML")
 }
 
-/// The methods of the contract: the names of what goes in, and the comment.
+/// The methods of the contract: the names of the input arguments, and the comment.
 fn contract() -> BTreeMap<String, (Vec<String>, String)> {
     let document = parsed(CONTRACT);
     let is_manager = |node: &Node<'_, '_>| node.attribute("name") == Some(MANAGER_INTERFACE);
@@ -152,7 +152,7 @@ fn clients_have_each_method_and_let_a_person_be_asked_where_polkit_is() {
             .find(|item| item.contains(&format!("async fn {name}(")));
         let item = item.unwrap_or_else(|| unreachable!("api/src/client.rs lacks '{name}'"));
         let asks = matches!(method.access, Access::Polkit(_) | Access::AsOperation);
-        // A plan is open to everybody unless an administrator says otherwise.
+        // All users may plan unless an administrator changes that.
         let may_be_asked = item.contains("allow_interactive_auth") || method.name == "Plan";
         assert!(
             !asks || may_be_asked,
@@ -181,7 +181,7 @@ fn each_operation_is_a_method() {
     }
 }
 
-/// Every action that is asked for is in the policy that is shipped, and no other; open is what needs nobody.
+/// The shipped policy has exactly the actions that are checked; an open method needs none.
 #[test]
 fn the_shipped_policy_has_each_action() {
     let document = parsed(POLICY);
@@ -266,7 +266,7 @@ fn said(fault: Fault) -> String {
     }
 }
 
-/// The answer, or its second part where it has two.
+/// The reply, or its second part if it has two.
 fn text(answer: &zbus::Message) -> String {
     let body = answer.body();
     let one: zbus::Result<String> = body.deserialize();

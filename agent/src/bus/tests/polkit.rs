@@ -1,4 +1,4 @@
-//! A polkit that says what it is told to.
+//! A polkit whose replies the test chooses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use zbus::interface;
 
-/// What the polkit of a test does.
+/// The behaviour of the test's polkit.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum PolkitAnswer {
     Allows,
@@ -14,12 +14,12 @@ pub(super) enum PolkitAnswer {
     Challenges,
     Dismissed,
     Hangs,
-    /// Wants a person, who does not answer.
+    /// Asks a user, who does not answer.
     Ponders,
     Vanishes,
 }
 
-/// A polkit that keeps the actions it was asked about.
+/// A polkit that stores the actions of its checks.
 pub(super) struct Polkit {
     pub(super) polkit_answer: PolkitAnswer,
     pub(super) asked: Arc<std::sync::Mutex<Vec<String>>>,
@@ -50,7 +50,7 @@ impl Polkit {
         match self.polkit_answer {
             PolkitAnswer::Allows => (true, false, Details::new()),
             PolkitAnswer::Denies => (false, false, Details::new()),
-            // A person is asked where that is allowed, and knows the password.
+            // If interaction is allowed, a user is asked and knows the password.
             PolkitAnswer::Challenges => (flags == 1, flags == 0, Details::new()),
             PolkitAnswer::Dismissed => {
                 let dismissed = ("polkit.dismissed".to_owned(), "true".to_owned());

@@ -1,17 +1,17 @@
-//! `Plan`, and `Prepare` with what it said.
+//! `Plan`, and `Prepare` with its result.
 
 use super::*;
 use crate::context::Rules;
 use planner::target::Versions;
 
-/// What `Prepare` says to a saved plan, given as text.
+/// The reply of `Prepare` to a saved plan, given as text.
 async fn apply(scene: &Scene, domain: &str, plan: &str) -> Result<String, Fault> {
     let options = HashMap::from([("plan", Variant::from(plan))]);
     let done = scene.manager().await.prepare(domain, options).await;
     done.map_err(Fault::from)
 }
 
-/// The scene with a defined guest, and the plan for it as the agent says it.
+/// The scene with a defined guest, and the agent's plan for it.
 async fn planned() -> (Scene, DomainRef, String) {
     let scene = scene().await;
     let domain = scene.libvirt.put(&guest(GPU));

@@ -1,4 +1,4 @@
-//! What an older version has left becomes records, wherever the migration is cut off.
+//! Files of an older version become records, regardless of where the migration is interrupted.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,7 +25,7 @@ fn bound(at: &str, done: bool) -> String {
     )
 }
 
-/// Every kind of file: two domains, devices bound by hand, one of them lent, and a service stopped for two devices.
+/// Every kind of file: two domains, manually bound devices, one of them lent, and a service stopped for two devices.
 fn leave(run: &Path) {
     let service = service();
     let files = [
@@ -51,12 +51,12 @@ fn leave(run: &Path) {
     }
 }
 
-/// What is on record, and whether a file of an older version is left.
+/// The records, and whether a file of an older version is left.
 fn found(records: &Records, run: &Path) -> (Vec<DeviceRecord>, bool) {
     (records.readable(), Records::has_older(run))
 }
 
-/// What comes of these files where nothing fails.
+/// The records from these files without faults.
 fn whole() -> Vec<DeviceRecord> {
     let (directory, records) = records();
     leave(directory.path());
@@ -65,7 +65,7 @@ fn whole() -> Vec<DeviceRecord> {
     records
 }
 
-/// Storage of a process that is killed at one of its steps, with or without that one's effect.
+/// Storage of a process that is killed at one of its steps, with or without the effect of that step.
 #[derive(Debug)]
 struct Dying {
     left: AtomicUsize,
@@ -73,7 +73,7 @@ struct Dying {
 }
 
 impl Dying {
-    /// Whether the step is done and whether the process lives on.
+    /// Whether the step has its effect and whether the process continues.
     fn step(&self) -> (bool, bool) {
         let left = self
             .left
@@ -217,7 +217,7 @@ fn who_only_looks_sees_what_is_not_migrated_yet_and_changes_nothing() {
     assert!(Records::has_older(run) && !run.join(DIRECTORY).exists());
 }
 
-/// An agent before version 2 takes a guest that runs for one whose devices it has not bound.
+/// An agent before version 2 treats a running guest's devices as not bound by it.
 #[test]
 fn after_a_downgrade_and_an_upgrade_a_device_still_goes_back_to_what_it_was() {
     let (directory, records) = records();

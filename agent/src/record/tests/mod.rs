@@ -1,4 +1,4 @@
-//! Records on a temporary directory.
+//! Records in a temporary directory.
 
 use std::fs;
 
@@ -62,7 +62,7 @@ impl Records {
         devices.iter().map(|held| held.record.phase).collect()
     }
 
-    /// Whether nothing of the device is on disk.
+    /// True if there is no record of the device on disk.
     fn is_free(&self) -> bool {
         !self.path(address(GPU)).exists()
     }
@@ -109,7 +109,7 @@ fn a_device_of_an_administrator_is_lent_to_a_domain_and_is_the_administrators_ag
     assert!(records.is_free());
 }
 
-/// An agent that dies between the writes of two devices has let no guest start.
+/// An agent that ends between the writes of two devices has let no guest start.
 #[test]
 fn while_one_device_of_a_domain_is_binding_all_are() {
     let (_directory, records) = records();
@@ -279,7 +279,7 @@ fn a_record_that_can_be_written_can_be_read_and_a_larger_one_leaves_the_old() {
         let refused = records.set_entry(&larger, &devices);
         let said = refused.expect_err("too large").to_string();
         let sizes = format!(
-            "it would have {} bytes, and {LIMIT} are read again",
+            "its {} bytes exceed the limit of {LIMIT} bytes",
             limit + more
         );
         assert!(said.contains(&sizes), "{said}");

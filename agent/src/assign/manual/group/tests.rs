@@ -1,4 +1,4 @@
-//! A device and its group by hand, on a modelled kernel.
+//! Manual binds of a device and its group, on a modelled kernel.
 
 use std::sync::Arc;
 
