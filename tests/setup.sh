@@ -4,7 +4,7 @@
 need_packages() {
     local missing=() package
     for package in "$@"; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+        is_installed "$package" || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     if [ "$(id -u)" != 0 ]; then
@@ -13,6 +13,13 @@ need_packages() {
     fi
     echo "installing ${missing[*]}" >&2
     apt_quietly update && apt_quietly install -y --no-install-recommends "${missing[@]}"
+}
+
+# is_installed PACKAGE[:ARCHITECTURE]: for this machine's architecture if none is named
+is_installed() {
+    local architecture=${1#*:}
+    [ "$architecture" != "$1" ] || architecture=$(dpkg --print-architecture)
+    dpkg-query -W -f '${Architecture} ${db:Status-Status}\n' "$1" 2>/dev/null | grep -Eqx "(all|$architecture) installed"
 }
 
 # apt_quietly ARGUMENT...: apt-get, silent unless it fails. While another apt-get or dpkg holds a lock it waits, for at most
@@ -48,12 +55,6 @@ has_cargo() {
     local minor
     minor=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p')
     [ "${minor:-0}" -ge 89 ]
-}
-
-# need_target TARGET: Rust's library for another processor; where it cannot be had, the lab says so once it needs it
-need_target() {
-    [ ! -d "$(rustc --print target-libdir --target "$1")" ] || return 0
-    ! command -v rustup >/dev/null || rustup --quiet target add "$1"
 }
 
 # need_lints: leaves cargo's fmt and clippy in PATH; rustup has them as components, Debian 12 as packages

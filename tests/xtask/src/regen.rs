@@ -16,6 +16,8 @@ pub(crate) enum Part {
     Contract,
     /// variantd.codes(7), org.variantd1(5), and entries of new verbs in variantctl(1)
     Manual,
+    /// packaging/completions
+    Completions,
     /// packaging/schema of verbs that have none yet
     Schemas,
     /// Plans and completed definitions of tests/data/case
@@ -27,7 +29,7 @@ pub(crate) enum Part {
 }
 
 /// The variable that makes tests write, and the tests with their crates; in this order, for the manual is made of the contract.
-const PARTS: [(Part, &str, &[&[&str]]); 6] = [
+const PARTS: [(Part, &str, &[&[&str]]); 7] = [
     (
         Part::Contract,
         "VARIANTD_WRITE_CONTRACT=1",
@@ -37,6 +39,11 @@ const PARTS: [(Part, &str, &[&[&str]]); 6] = [
         Part::Manual,
         "VARIANTD_WRITE_MANUAL=1",
         &[&["ctl", "--test", "manual"]],
+    ),
+    (
+        Part::Completions,
+        "VARIANTD_WRITE_COMPLETIONS=1",
+        &[&["ctl", "--test", "cli", "packaged_scripts"]],
     ),
     (
         Part::Schemas,

@@ -1,5 +1,6 @@
 //! Completions: the scripts in their shells where those are there, and the questions that each script asks in any case.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -20,6 +21,26 @@ fn shell(name: &str, text: &str) -> Command {
 
 fn script(shell: &str) -> String {
     stdout(&variantctl(&host("lab"), &["completions", shell]))
+}
+
+/// They are installed from there, so that the package for another processor has them too.
+#[test]
+fn the_packaged_scripts_are_what_variantctl_prints() {
+    for shell in ["bash", "fish", "zsh"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../packaging/completions")
+            .join(format!("variantctl.{shell}"));
+        let printed = script(shell);
+        if std::env::var_os("VARIANTD_WRITE_COMPLETIONS").is_some() {
+            fs::write(&file, &printed).expect("written");
+        }
+        let packaged = fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            packaged == printed,
+            "'{}' is stale: run 'cargo xtask regen completions'",
+            file.display()
+        );
+    }
 }
 
 /// What bash offers for the last of the words.
