@@ -10,6 +10,7 @@ mod command_line;
 mod definition;
 mod device;
 pub mod edit;
+mod extension;
 pub mod hint;
 mod index;
 pub mod lost_elements;
@@ -40,6 +41,7 @@ pub use cell::{Binding, Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
 pub use definition::Definition;
 pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Lockers, Way};
+pub use extension::{Extension, Part};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
 pub use piece::{Opened, Piece};
 pub use platform::{AcpiTable, AddressWidth, Iommu, Iommufd, Platform};
@@ -116,6 +118,8 @@ pub struct Domain {
     pub heading: Element,
     /// Accelerator, firmware, CPU address width, IOMMUs.
     pub platform: Platform,
+    /// The parts of it that not every libvirt knows.
+    pub extensions: Vec<Extension>,
     /// The record of elements that variantd added before.
     pub mark: Option<Mark>,
 }

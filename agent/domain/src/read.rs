@@ -18,6 +18,7 @@ use super::{
 };
 use crate::code::Code;
 use crate::edit::Element;
+use crate::extension::extensions;
 use crate::refusal::Refusal;
 use crate::shape;
 
@@ -176,6 +177,7 @@ impl Reader<'_> {
             metadata_is_ours: metadata.is_some_and(is_bare),
             heading: self.element(heading(root)),
             platform: self.platform(root)?,
+            extensions: extensions(root),
             mark: metadata
                 .and_then(mark_node)
                 .map(|node| self.mark(node))

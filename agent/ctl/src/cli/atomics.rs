@@ -23,7 +23,7 @@ use domain::{Domain, Way};
 use planner::atomics::{Guest, Kernel, Question, Report, report};
 use planner::target::{Version, Versions};
 
-use definition::Definition;
+use definition::GuestDefinition;
 
 /// What to judge.
 #[derive(Debug, Args)]
@@ -53,8 +53,8 @@ pub(super) struct Request {
 }
 
 pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem> {
-    let definition = Definition::of(host_view, request)?;
-    let domain = definition.as_ref().map(|definition| &definition.domain);
+    let definition = GuestDefinition::of(host_view, request)?;
+    let domain = definition.as_ref().map(|guest| guest.definition.domain());
     let devices = devices(host_view, request.device, domain)?;
     let asked = ask::vfio(host_view, request);
     let question = question(host_view, request, definition.as_ref());
@@ -81,7 +81,7 @@ pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem
 fn question<'a>(
     host_view: &'a HostView,
     request: &Request,
-    definition: Option<&Definition>,
+    definition: Option<&GuestDefinition>,
 ) -> Question<'a> {
     let release = host_view.host.kernel_release.as_deref();
     let of_domain = definition.and_then(|definition| definition.versions);
@@ -135,11 +135,11 @@ fn each<S: Serializer>(reports: &[Report], serializer: S) -> Result<S::Ok, S::Er
     serializer.collect_seq(reports.iter().map(form::json))
 }
 
-fn assumptions(host_view: &HostView, request: &Request, definition: Option<&Definition>) {
+fn assumptions(host_view: &HostView, request: &Request, definition: Option<&GuestDefinition>) {
     let Some(definition) = definition else {
         return;
     };
-    defined::say_networks(&definition.libvirt, &definition.domain);
+    defined::say_networks(&definition.libvirt, definition.definition.domain());
     if request.qemu.is_none() && definition.versions.is_none() {
         let newest = Versions::NEWEST_TESTED.qemu;
         eprintln!("note: judged for QEMU {newest}; say --qemu VERSION for another");

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::{Cli, Request, input, output, recipes};
 use crate::fleet::{self, Asked, Finding, Question};
-use domain::MAX_BYTES;
 use domain::code::Code;
 use domain::refusal::{Refusal, about};
+use domain::{Definition, MAX_BYTES};
 
 /// Bytes of a list of hosts: a million of 64 letters.
 const MAX_LIST: usize = 64 << 20;
@@ -36,10 +36,10 @@ pub(super) fn is_asked(cli: &Cli, request: &Request) -> bool {
 /// Asks every host, and fails when the guest fits on none.
 pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let hosts = hosts(cli, request)?;
-    let text = input::text(&request.subject, MAX_BYTES)?;
+    let definition = Definition::parse(input::text(&request.subject, MAX_BYTES)?)?;
     let recipes = recipes(cli)?;
     let question = Question::new(
-        &text,
+        definition,
         &recipes,
         request.wanted.target,
         request.wanted.replace,

@@ -64,8 +64,8 @@ impl Request {
     fn domain(&self, host_view: &HostView) -> Result<Option<Domain>, Problem> {
         let plan_input = PlanInput::newest(&host_view.host, &host_view.recipes);
         if let Some(file) = &self.file {
-            let text = input::text(file, MAX_BYTES)?;
-            return completed(host_view, &text, &plan_input).map(Some);
+            let definition = Definition::parse(input::text(file, MAX_BYTES)?)?;
+            return completed(host_view, &definition, &plan_input).map(Some);
         }
         let Some(name) = &self.domain else {
             return Ok(None);
@@ -81,19 +81,20 @@ impl Request {
             libvirt: &found.libvirt(),
             ..plan_input
         };
-        completed(host_view, &found.domain.xml, &plan_input).map(Some)
+        let definition = Definition::parse(found.domain.xml.as_str())?;
+        completed(host_view, &definition, &plan_input).map(Some)
     }
 }
 
 /// The definition as the guest will have it; as it stands where it cannot be completed, since a drawing judges nothing.
 fn completed(
     host_view: &HostView,
-    text: &str,
+    definition: &Definition,
     plan_input: &PlanInput<'_>,
 ) -> Result<Domain, Problem> {
-    let definition = Definition::parse(text)?;
     defined::say_networks(plan_input.libvirt, definition.domain());
-    match rewrite::rewrite(&definition, plan_input) {
+    match rewrite::rewrite(definition, plan_input) {
+        Ok(completed) if completed.text == definition.text() => Ok(definition.domain().clone()),
         Ok(completed) => Ok(Domain::parse(&completed.text)?),
         Err(refusal) => {
             let refusal = hint::refusal_for_host(refusal, &host_view.root);

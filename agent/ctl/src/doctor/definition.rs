@@ -1,7 +1,7 @@
 //! Definitions that have a device which a recipe covers: complete, drifted, and within the host's memory?
 
 use super::check::Check;
-use super::scene::{Definition, Libvirt, Memory, Scene, Unavailable};
+use super::scene::{Guest, Libvirt, Memory, Scene, Unavailable};
 use domain::Domain;
 use domain::code::{Code, Severity};
 use domain::hint::{Hint, line};
@@ -45,7 +45,7 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     each.collect()
 }
 
-fn complete(scene: &Scene, versions: Versions, one: &Definition) -> Check {
+fn complete(scene: &Scene, versions: Versions, one: &Guest) -> Check {
     let own = || planned(scene, versions, one);
     match one.planned.clone().unwrap_or_else(own) {
         Ok(codes) => of_codes(&one.name, &codes),
@@ -54,7 +54,8 @@ fn complete(scene: &Scene, versions: Versions, one: &Definition) -> Check {
 }
 
 /// What this program itself plans, where the agent cannot be asked: codes of what is missing and of notes.
-fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Code>, Refusal> {
+fn planned(scene: &Scene, versions: Versions, one: &Guest) -> Result<Vec<Code>, Refusal> {
+    let definition = one.definition.as_ref().map_err(Refusal::clone)?;
     let input = PlanInput {
         host: &scene.host,
         recipes: &scene.recipes,
@@ -67,7 +68,7 @@ fn planned(scene: &Scene, versions: Versions, one: &Definition) -> Result<Vec<Co
         formatted: true,
         libvirt: &one.libvirt,
     };
-    let saved_plan = SavedPlan::make(&one.xml.parse()?, &input)?;
+    let saved_plan = SavedPlan::make(definition, &input)?;
     Ok(codes(&saved_plan))
 }
 
@@ -111,18 +112,18 @@ fn refused(scene: &Scene, refusal: &Refusal) -> Check {
 }
 
 /// All of a guest's memory is locked, so the host must have it.
-fn memory(scene: &Scene, one: &Definition) -> Check {
+fn memory(scene: &Scene, one: &Guest) -> Check {
     let fine = "the host has its memory";
     let memory = match &scene.boot.memory {
         Ok(memory) => memory,
         Err(why) => return Check::unavailable(Code::GuestMemory, fine, why),
     };
-    match Domain::parse(&one.xml) {
-        Ok(domain) => fits(&domain, memory, one.active, fine),
+    match &one.definition {
+        Ok(definition) => fits(definition.domain(), memory, one.active, fine),
         Err(refusal) => Check::unavailable(
             Code::GuestMemory,
             fine,
-            &Unavailable::because(refusal.reason),
+            &Unavailable::because(&refusal.reason),
         ),
     }
 }

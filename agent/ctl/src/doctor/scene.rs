@@ -14,6 +14,9 @@ use kernel_glue::occupancy::Occupancy;
 use agent::libvirt::Defined;
 use agent::record::DeviceRecord;
 use agent::reserve::Reservation;
+use domain::Definition;
+use domain::code::Code;
+use domain::refusal::Refusal;
 use planner::from_libvirt::{FromLibvirt, Networks};
 use planner::recipe::{Recipe, Recipes};
 use planner::target::Versions;
@@ -173,7 +176,7 @@ pub(crate) enum Libvirt {
         /// Its version and QEMU's.
         versions: Versions,
         /// Definitions that have a device which a recipe covers.
-        domains: Vec<Definition>,
+        domains: Vec<Guest>,
     },
     /// Our own program, which asks it, is missing or cannot run.
     Unasked {
@@ -198,13 +201,13 @@ pub(crate) enum Libvirt {
     },
 }
 
-/// A definition of libvirt's.
+/// A guest that libvirt has a definition of.
 #[derive(Clone, Debug)]
-pub(crate) struct Definition {
+pub(crate) struct Guest {
     /// Its name.
     pub name: String,
-    /// Its inactive XML.
-    pub xml: String,
+    /// Its inactive XML, read once.
+    pub definition: Result<Definition, Refusal>,
     /// It runs.
     pub active: bool,
     /// The host devices that the running guest has.
@@ -214,7 +217,7 @@ pub(crate) struct Definition {
     /// What else libvirt says of it: its networks, and the defaults for its architecture and machine.
     pub libvirt: FromLibvirt,
     /// What the agent plans for it: codes of what is missing and notes, or its sentence. `None` when it was not asked.
-    pub planned: Option<Result<Vec<domain::code::Code>, domain::refusal::Refusal>>,
+    pub planned: Option<Result<Vec<Code>, Refusal>>,
 }
 
 /// libvirt's daemon.
@@ -288,13 +291,13 @@ pub(crate) struct Journal {
     pub unusable: Vec<(String, String, bool)>,
 }
 
-impl Definition {
+impl Guest {
     /// As libvirt has it, with the networks that libvirt names.
     pub(super) fn new(found: Defined, networks: Option<Arc<Networks>>) -> Self {
         Self {
             libvirt: found.capabilities.with(networks),
             name: found.name,
-            xml: found.xml,
+            definition: found.xml.parse(),
             active: found.active,
             has: found.has,
             iommufd: found.capabilities.iommufd,
@@ -315,7 +318,7 @@ impl Scene {
         let Ok(Libvirt::Answers { domains, .. }) = &self.libvirt else {
             return None;
         };
-        let has = |one: &&Definition| one.has.contains(&device.address);
+        let has = |one: &&Guest| one.has.contains(&device.address);
         let mut running = domains.iter().filter(|one| one.active);
         running.find(has).map(|one| one.name.as_str())
     }

@@ -9,7 +9,7 @@ use kernel_glue::occupancy::Occupancy;
 
 use super::check::{Check, Verdict};
 use super::scene::{
-    Agent, Boot, Daemon, Definition, Hook, Journal, Libvirt, Memory, Module, Scene, Trouble, Vendor,
+    Agent, Boot, Daemon, Guest, Hook, Journal, Libvirt, Memory, Module, Scene, Trouble, Vendor,
 };
 use crate::fixture::{GPU, NIC, VARIANT, address, guest, host};
 use domain::code::Code;
@@ -102,7 +102,7 @@ pub(super) fn hook() -> Hook {
     }
 }
 
-pub(super) fn answers(domains: Vec<Definition>) -> Libvirt {
+pub(super) fn answers(domains: Vec<Guest>) -> Libvirt {
     Libvirt::Answers {
         versions: Versions::NEWEST_TESTED,
         domains,
@@ -110,10 +110,10 @@ pub(super) fn answers(domains: Vec<Definition>) -> Libvirt {
 }
 
 /// A definition of the GPU's that the agent was not asked about.
-pub(super) fn definition() -> Definition {
-    Definition {
+pub(super) fn definition() -> Guest {
+    Guest {
         name: "d0".into(),
-        xml: guest(GPU),
+        definition: guest(GPU).parse(),
         active: false,
         has: Vec::new(),
         iommufd: None,

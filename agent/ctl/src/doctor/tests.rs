@@ -172,7 +172,7 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| s.libvirt = Ok(answers(vec![drifted()])), Code::MarkOld, "'variantctl prepare d0'"),
     (|s| s.libvirt = Ok(answers(vec![refused()])), Code::GuestFunction, "'variantctl prepare --replace d0'"),
     (|s| { s.libvirt = Ok(answers(vec![definition()])); memory(s).total = 1024 }, Code::GuestMemory, "'virsh edit d0'"),
-    (|s| { let mut d = definition(); d.xml = d.xml.replace("<vcpu>", "<memoryBacking><hugepages/></memoryBacking><vcpu>");
+    (|s| { let mut d = definition(); d.definition = guest(GPU).replace("<vcpu>", "<memoryBacking><hugepages/></memoryBacking><vcpu>").parse();
            s.libvirt = Ok(answers(vec![d])) }, Code::GuestMemory, "'echo 2056 > /proc/sys/vm/nr_hugepages'"),
     (|s| s.settings = Err("'variantd.conf', line 2: unknown key".into()), Code::SettingsUnusable, "mend the line"),
     (|s| installed(s).state = Trouble::Missing, Code::HookMissing, "&& ln -sfn /usr/sbin/variantd-hook"),
@@ -218,20 +218,20 @@ fn record() -> DeviceRecord {
     crate::fixture::interrupted(address(GPU), driver(VARIANT), before)
 }
 
-fn drifted() -> super::scene::Definition {
-    super::scene::Definition {
+fn drifted() -> super::scene::Guest {
+    super::scene::Guest {
         planned: Some(Ok(vec![Code::MarkOld, Code::CellsMissing])),
         ..definition()
     }
 }
 
-fn refused() -> super::scene::Definition {
+fn refused() -> super::scene::Guest {
     let refusal = Refusal::new(
         Code::GuestFunction,
         "its guest address is function 1",
         Hint::run("variantctl prepare --replace d0"),
     );
-    super::scene::Definition {
+    super::scene::Guest {
         planned: Some(Err(refusal.of(address(GPU)))),
         ..definition()
     }
@@ -356,9 +356,9 @@ fn a_guest_that_has_the_device_is_no_obstacle() {
 fn a_guest_that_libvirt_runs_has_its_device_whatever_its_scope_is_called() {
     let mut scene = spoiled(|scene| held_by(scene, "qemu-system-x86", None));
     // The definition need not name the device: it may have been attached since the start, or chosen from a pool.
-    let running = super::scene::Definition {
+    let running = super::scene::Guest {
         active: true,
-        xml: guest(NIC),
+        definition: guest(NIC).parse(),
         has: vec![address(GPU)],
         planned: Some(Ok(Vec::new())),
         ..definition()
@@ -377,8 +377,8 @@ fn a_device_from_a_pool_counts_where_the_agent_is_not_asked() {
     let xml = guest(GPU).replace("  </devices>", DEVICES);
     let networks = Networks::new([("p".to_owned(), POOL)]);
     let with = |networks: Option<Networks>| {
-        let guest = super::scene::Definition {
-            xml: xml.replace("<vcpu>", LIMIT),
+        let guest = super::scene::Guest {
+            definition: xml.replace("<vcpu>", LIMIT).parse(),
             libvirt: FromLibvirt {
                 networks: networks.map(Arc::new),
                 ..FromLibvirt::default()

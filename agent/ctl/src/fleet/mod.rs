@@ -71,14 +71,13 @@ impl<'a> Question<'a> {
     /// Asks about a definition.
     ///
     /// # Errors
-    /// When the text is no domain, or its mark cannot be taken back.
+    /// When what was added before cannot be removed.
     pub(crate) fn new(
-        text: &str,
+        definition: Definition,
         recipes: &'a Recipes,
         target: Option<Target>,
         replace: bool,
     ) -> Result<Self, Refusal> {
-        let definition = Definition::parse(text)?;
         let (completed, base) = match definition.domain().mark {
             Some(_) => {
                 let base = revert(&definition)?.parse()?;

@@ -29,7 +29,8 @@ fn newest() -> Runs {
 
 fn answer(text: &str, host: &Host, runs: Runs) -> Answer {
     let recipes = Recipes::shipped().expect("recipes");
-    let question = Question::new(text, &recipes, None, false).expect("a domain");
+    let question =
+        Question::new(text.parse().expect("a domain"), &recipes, None, false).expect("a domain");
     question.of(host, runs)
 }
 
@@ -138,7 +139,8 @@ fn hosts_are_asked_at_once_and_answer_in_their_order() {
         paths.push(path);
     }
     let (text, recipes) = (guest(), Recipes::shipped().expect("recipes"));
-    let question = Question::new(&text, &recipes, None, false).expect("a domain");
+    let question =
+        Question::new(text.parse().expect("a domain"), &recipes, None, false).expect("a domain");
     let mut last = 0;
     let asked = ask(&paths, &question, |done| last = done);
     assert_eq!((asked.len(), last), (40, 40));

@@ -6,16 +6,15 @@ use super::super::problem::Problem;
 use super::super::{HostView, defined, input};
 use super::Request;
 use agent::libvirt::Found;
-use domain::{Domain, MAX_BYTES};
+use domain::{Definition, MAX_BYTES};
 use planner::from_libvirt::FromLibvirt;
 use planner::target::Versions;
 
 /// A guest's definition.
-pub(super) struct Definition {
+pub(super) struct GuestDefinition {
     /// What it is called.
     pub(super) name: String,
-    pub(super) text: String,
-    pub(super) domain: Domain,
+    pub(super) definition: Definition,
     /// The libvirt and QEMU that would run it; `None` for a file, or where libvirt does not say them.
     pub(super) versions: Option<Versions>,
     /// What libvirt says beside them; nothing for a file.
@@ -26,7 +25,7 @@ pub(super) struct Definition {
     pub(super) defined: bool,
 }
 
-impl Definition {
+impl GuestDefinition {
     /// The one that is asked for, if one is.
     pub(super) fn of(host_view: &HostView, request: &Request) -> Result<Option<Self>, Problem> {
         match (&request.file, &request.domain) {
@@ -40,11 +39,9 @@ impl Definition {
     }
 
     fn in_file(file: &Path) -> Result<Self, Problem> {
-        let text = input::text(file, MAX_BYTES)?;
         Ok(Self {
             name: file.display().to_string(),
-            domain: Domain::parse(&text)?,
-            text,
+            definition: Definition::parse(input::text(file, MAX_BYTES)?)?,
             versions: None,
             libvirt: FromLibvirt::default(),
             iommufd: None,
@@ -55,11 +52,10 @@ impl Definition {
     fn found(name: &str, found: Found) -> Result<Self, Problem> {
         Ok(Self {
             name: name.to_owned(),
-            domain: Domain::parse(&found.domain.xml)?,
             versions: found.versions,
             libvirt: found.libvirt(),
             iommufd: found.domain.capabilities.iommufd,
-            text: found.domain.xml,
+            definition: Definition::parse(found.domain.xml)?,
             defined: true,
         })
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::problem::Problem;
 use super::super::{HostView, diff, hint, output};
-use super::definition::Definition;
+use super::definition::GuestDefinition;
 use domain::code::Code;
 use domain::{Domain, Hostdev};
 use planner::atomics::{Bus, Judgement, Question, Report, report_planned};
@@ -37,7 +37,7 @@ const PLACES: [Code; 6] = [
 /// For the devices of the definition whose place is wrong; `None` where a change of places helps no driver.
 pub(super) fn of(
     host_view: &HostView,
-    definition: &Definition,
+    definition: &GuestDefinition,
     question: &Question<'_>,
     reports: &[Report],
 ) -> Option<Fix> {
@@ -47,7 +47,7 @@ pub(super) fn of(
     let (switched, helped): (Vec<&Report>, Vec<&Report>) = helped.partition(|report| stays(report));
     explain(host_view, &switched);
     let helped: Vec<PciAddress> = helped.iter().map(|report| report.address).collect();
-    let wrong = with_functions(&definition.domain, &helped);
+    let wrong = with_functions(definition.definition.domain(), &helped);
     let versions = Versions {
         qemu: question.qemu,
         ..definition.versions.unwrap_or(Versions::NEWEST_TESTED)
@@ -64,7 +64,7 @@ pub(super) fn of(
         formatted: false,
         libvirt: &definition.libvirt,
     };
-    let changes = plan::placed(&input, &definition.domain, &wrong);
+    let changes = plan::placed(&input, definition.definition.domain(), &wrong);
     let changes = changes
         .inspect_err(|refusal| {
             output::say(&format!(
@@ -80,7 +80,7 @@ pub(super) fn of(
     let covered = covered && switched.is_empty();
     (!changes.is_empty()).then(|| Fix {
         name: definition.name.clone(),
-        hunks: saved_plan::hunks(&definition.text, &changes),
+        hunks: saved_plan::hunks(definition.definition.text(), &changes),
         command: hint::for_host(&command(definition, covered), &host_view.root),
     })
 }
@@ -150,7 +150,7 @@ fn with_functions(domain: &Domain, moved: &[PciAddress]) -> Vec<PciAddress> {
     moved.iter().copied().chain(others).collect()
 }
 
-fn command(definition: &Definition, covered: bool) -> String {
+fn command(definition: &GuestDefinition, covered: bool) -> String {
     let name = &definition.name;
     match (definition.defined, covered) {
         (true, true) => format!("variantctl prepare --replace {name}"),

@@ -7,7 +7,7 @@ use zbus::Connection;
 use zbus::fdo::DBusProxy;
 
 use super::super::definition::codes;
-use super::super::scene::{Agent, Definition, Seen, Unavailable};
+use super::super::scene::{Agent, Guest, Seen, Unavailable};
 use super::Look;
 use api::again::{Effect, again};
 use api::client::{Fault, ManagerProxy, Options};
@@ -21,7 +21,7 @@ const PROGRAM: &str = "usr/sbin/variantd";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the agent for its version and what it plans for each definition.
-pub(super) fn agent(look: &Look, domains: &mut [Definition]) -> Seen<Agent> {
+pub(super) fn agent(look: &Look, domains: &mut [Guest]) -> Seen<Agent> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -34,7 +34,7 @@ pub(super) fn agent(look: &Look, domains: &mut [Definition]) -> Seen<Agent> {
     })
 }
 
-async fn ask(domains: &mut [Definition]) -> Agent {
+async fn ask(domains: &mut [Guest]) -> Agent {
     let bus = match Connection::system().await {
         Ok(bus) => bus,
         Err(error) => return Agent::NoBus(error.to_string()),
@@ -58,7 +58,7 @@ async fn is_owned(bus: &Connection) -> zbus::Result<bool> {
     Ok(DBusProxy::new(bus).await?.name_has_owner(name).await?)
 }
 
-async fn answers(bus: &Connection, domains: &mut [Definition]) -> zbus::Result<String> {
+async fn answers(bus: &Connection, domains: &mut [Guest]) -> zbus::Result<String> {
     let manager = ManagerProxy::new(bus).await?;
     let version = again(Effect::Reads, async || manager.version().await).await?;
     for domain in domains {

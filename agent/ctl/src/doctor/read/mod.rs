@@ -22,7 +22,7 @@ use kernel_glue::occupancy::Occupancy;
 use kernel_glue::sysfs::Root;
 
 use super::driver::module_name;
-use super::scene::{Definition, Libvirt, Scene, Seen, Unavailable};
+use super::scene::{Guest, Libvirt, Scene, Seen, Unavailable};
 use crate::inquiry;
 use agent::libvirt::{Defined, LookError};
 use agent::reserve::Reservations;
@@ -175,12 +175,10 @@ fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
     }
 }
 
-fn definitions(found: Vec<Defined>, networks: Option<Networks>) -> Vec<Definition> {
+fn definitions(found: Vec<Defined>, networks: Option<Networks>) -> Vec<Guest> {
     let networks = networks.map(Arc::new);
     let found = found.into_iter();
-    found
-        .map(|one| Definition::new(one, networks.clone()))
-        .collect()
+    found.map(|one| Guest::new(one, networks.clone())).collect()
 }
 
 /// The unit that starts libvirt's daemon here.
@@ -190,7 +188,7 @@ fn unit(look: &Look) -> Option<String> {
     programs.into_iter().find(there).map(str::to_owned)
 }
 
-fn domains(libvirt: &mut Seen<Libvirt>) -> &mut [Definition] {
+fn domains(libvirt: &mut Seen<Libvirt>) -> &mut [Guest] {
     match libvirt {
         Ok(Libvirt::Answers { domains, .. }) => domains,
         _ => &mut [],
