@@ -14,6 +14,7 @@ mod diff;
 mod doctor;
 mod domain;
 mod dry_run;
+mod example;
 mod explain;
 mod fleet;
 mod hint;
@@ -55,7 +56,7 @@ use problem::{Coded, Exit, Problem};
 
 /// Assign GPUs that need a VFIO variant driver to libvirt guests
 #[derive(Debug, Parser)]
-#[command(name = "variantctl", version, max_term_width = 100)]
+#[command(name = "variantctl", version, max_term_width = 100, mut_subcommands = example::add_to)]
 pub struct Cli {
     /// Read a recorded host below DIR, or a snapshot of one, instead of this host; for 'plan' several, or a DIR of snapshots
     #[arg(

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::command::commands;
 use super::markdown::{code_lines, fenced};
-use super::{Document, document};
+use super::{Document, document, root};
 
 /// Verbs that read the host and files, and ask neither the agent nor libvirt.
 const READING: [&str; 10] = [
@@ -43,6 +43,11 @@ fn folder(guest: &str) -> tempfile::TempDir {
     for name in ["grace.xml", "guest.xml"] {
         fs::write(folder.path().join(name), guest).expect("written");
     }
+    let recipe = fs::read_to_string(root().join("agent/recipes/nvidia-grace.toml"));
+    let recipe = recipe
+        .expect("a recipe")
+        .replacen("\"nvidia-grace\"", "\"my-gpu\"", 1);
+    fs::write(folder.path().join("my-gpu.toml"), recipe).expect("written");
     folder
 }
 
