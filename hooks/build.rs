@@ -1,4 +1,4 @@
-//! Links the program statically, so that no limit of the caller's (open files, address space) stops them in the dynamic loader.
+//! Links the program statically, so that no limit of the caller (open files, address space) makes the dynamic loader fail.
 //!
 //! rustc links statically for a whole build only (`-C target-feature=+crt-static`), but the agent needs libvirt's shared library.
 //! So the C compiler gets `-static-pie`, which overrides rustc's `-pie`, and a directory with linker scripts in the place of the

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use hooks::business::MAX_LIST;
+use hooks::relevance::MAX_LIST;
 use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 use thiserror::Error;

@@ -1,4 +1,4 @@
-//! One call of the agent for one run of the hook, and what became of it.
+//! One call of the agent for one run of the hook, and its outcome.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::protocol::{self, Arguments, MethodCall, MethodReply, SOCKET};
 
 pub use crate::exchange::Limits;
 
-/// How long the agent may say nothing, and how long any operation but `prepare` may take: at `release` the agent goes on when
-/// libvirt does.
+/// The time limit for the next reply, and for each whole operation but `prepare`: after `release` the agent continues in the
+/// background, and libvirt does not wait.
 const SILENCE: Duration = Duration::from_secs(20);
-/// How long `prepare` may take, however much progress there is: longer than the agent works at any start.
+/// The time limit for `prepare` with any number of progress replies; the agent needs less for each start.
 const LONGEST: Duration = Duration::from_secs(1500);
 
-/// How often a call is sent again that an ending agent has not read; the next agent takes it from the same socket.
+/// Attempts to send a call that an ending agent has not read; the next agent serves the same socket.
 const TRIES: usize = 3;
-/// Between two tries.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What an agent of another version answers.
+/// The errors of an agent of another version.
 const UNKNOWN: [&str; 4] = [
     protocol::INTERFACE_NOT_FOUND,
     protocol::METHOD_NOT_FOUND,
@@ -30,22 +30,22 @@ const UNKNOWN: [&str; 4] = [
     protocol::INVALID_PARAMETER,
 ];
 
-/// What came of asking the agent.
+/// The outcome of a call of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Done; for a rewriting operation the new XML, empty when unchanged.
     Done(String),
-    /// The agent says no, or could not: its sentence.
+    /// The agent refused or failed: its message.
     Refused(String),
-    /// No agent answered the call at all: why.
+    /// No agent answered the call: why.
     Unreachable(String),
-    /// The bus had no room for the call, however often it was made (VDSM's hook): why.
+    /// The bus refused each attempt for lack of quota (VDSM's hook): why.
     Full(String),
     /// The agent did not answer within this time.
     Late(Duration),
-    /// The agent took the call and ended.
+    /// The agent read the call and ended.
     Broken,
-    /// An agent answers, and does not know this call: it is of another version.
+    /// An agent of another version answered that it does not know the call.
     Foreign(String),
 }
 
@@ -73,7 +73,7 @@ impl Limits {
     }
 }
 
-/// Asks the agent of the run directory `run` about `operation`.
+/// Calls the agent of the run directory `run` for `operation`.
 #[must_use]
 pub fn call(call: &Call, operation: Operation, xml: &str, run: &Path, limits: Limits) -> Reply {
     let message = MethodCall {
@@ -97,10 +97,10 @@ pub fn call(call: &Call, operation: Operation, xml: &str, run: &Path, limits: Li
         Ok(reply) => reply.into(),
         Err(Fault::Unreachable(why)) => Reply::Unreachable(why),
         Err(Fault::NotTaken) => {
-            Reply::Foreign("it closes the connection before it reads the call".into())
+            Reply::Foreign("it closed the connection before it read the call".into())
         }
         Err(Fault::Silent(limit)) if !is_held(run) => Reply::Unreachable(format!(
-            "it was not started within {} s; see 'journalctl -u variantd'",
+            "it did not start within {} s; see 'journalctl -u variantd'",
             limit.as_secs()
         )),
         Err(Fault::Silent(limit) | Fault::Late(limit)) => Reply::Late(limit),
@@ -118,14 +118,14 @@ fn exchanged(path: &Path, message: &[u8], limits: Limits) -> Result<MethodReply,
     exchange(path, message, limits)
 }
 
-/// Whether an agent runs: it has the lock of its run directory for as long. systemd listens for an agent that cannot start.
+/// Whether an agent runs: it holds the lock of its run directory. The socket is no sign, because systemd listens on it.
 fn is_held(run: &Path) -> bool {
     let tried = File::open(run).map(|directory| directory.try_lock_shared());
     matches!(tried, Ok(Err(TryLockError::WouldBlock)))
 }
 
 impl From<MethodReply> for Reply {
-    /// Other errors of `org.varlink.service` mean that there is no agent for us.
+    /// Other errors of `org.varlink.service` count as an unreachable agent.
     fn from(reply: MethodReply) -> Self {
         let results = reply.parameters;
         match reply.error.as_deref() {

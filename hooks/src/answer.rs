@@ -1,27 +1,27 @@
-//! What the hook tells libvirt: exit status, output and one sentence.
+//! The hook's answer to libvirt: exit status, output and one sentence.
 //!
 //! | guest | agent's reply | at prepare, start, migrate, restore | elsewhere |
 //! |---|---|---|---|
 //! | any | done | pass | pass |
-//! | any | refused, late, broken, the bus is full | refuse | pass, with the sentence |
+//! | any | refused, late, broken, no bus quota | refuse | pass, with the sentence |
 //! | marked | unreachable, of another version, or the XML unreadable | refuse, say what to do | pass, with the sentence |
 //! | unmarked | unreachable, of another version | pass, with a warning | pass, with the sentence |
 //! | unmarked | the XML is unreadable | pass: an unrelated guest | pass |
 //! | any | the XML did not arrive: its mark is unknown | refuse | pass, with the sentence |
 //!
-//! `reconnect`, `started`, `stopped` and `release` never fail. variantd-hook(8) has each case, and a test of each.
+//! `reconnect`, `started`, `stopped` and `release` never fail. variantd-hook(8) lists each case, and a test checks each.
 
 use crate::agent::Reply;
-use crate::business::Business;
 use crate::call::{Call, Operation};
 use crate::input::Unreadable;
+use crate::relevance::Relevance;
 use domain::printable::Printable;
 
-/// The code of "the agent cannot be reached"; a test of the agent's knows every code that is printed.
+/// The code of "the agent cannot be reached"; a test checks that each printed code is in the table.
 pub const UNREACHABLE: &str = "VD-AGT-001";
 /// The code of "the agent has not answered in time".
 const LATE: &str = "VD-BND-045";
-/// The codes of what hooks say by themselves.
+/// The codes of the hooks' own messages.
 const TOO_LARGE: &str = "VD-HOK-001";
 const UNREADABLE: &str = "VD-HOK-002";
 /// The code of "the agent is of another version".
@@ -39,7 +39,7 @@ pub struct Answer {
     pub refused: bool,
     /// Standard output; empty keeps the XML.
     pub xml: String,
-    /// Standard error, which libvirt shows to whoever started the guest.
+    /// Standard error, which libvirt shows to the client that started the guest.
     pub sentence: Option<String>,
 }
 
@@ -56,13 +56,13 @@ impl Answer {
 pub fn answer(
     call: &Call,
     operation: Operation,
-    business: &Business,
+    relevance: &Relevance,
     xml: &str,
     reply: Reply,
 ) -> Answer {
     let needed = match reply {
         Reply::Done(text) => return rewritten(text, xml),
-        Reply::Unreachable(_) | Reply::Foreign(_) => business.marked,
+        Reply::Unreachable(_) | Reply::Foreign(_) => relevance.marked,
         Reply::Refused(_) | Reply::Late(_) | Reply::Broken | Reply::Full(_) => true,
     };
     Answer {
@@ -72,25 +72,25 @@ pub fn answer(
     }
 }
 
-/// The answer for a guest whose XML cannot be read and that has the mark, or may have it: the agent is not asked.
+/// The answer for a guest with an unreadable XML that has the mark, or may have it: the hook does not call the agent.
 #[must_use]
 pub fn unreadable(call: &Call, operation: Operation, why: &Unreadable) -> Answer {
     let (domain, word) = (Printable(&call.domain), operation.word());
     let prepared = |reason: String| {
         format!(
-            "at '{word}' the definition of '{domain}', which variantd prepared, {reason}; \
+            "'{word}' of '{domain}': its definition, which variantd prepared, {reason}; \
              make it smaller or correct it with 'virsh edit {domain}'"
         )
     };
     let sentence = match why {
         Unreadable::TooLarge(size) => {
-            prepared(format!("has {size} bytes, over 1 MiB ({TOO_LARGE})"))
+            prepared(format!("has {size} bytes, more than 1 MiB ({TOO_LARGE})"))
         }
         Unreadable::Malformed(why) => {
             prepared(format!("cannot be read: {} ({UNREADABLE})", one_line(why)))
         }
         Unreadable::Missing(why) => format!(
-            "at '{word}' the definition of '{domain}' did not arrive on the hook's standard input: {} ({MISSING}); \
+            "'{word}' of '{domain}': its definition did not arrive on the hook's standard input: {} ({MISSING}); \
              see the log of libvirt's daemon, then try again",
             one_line(why)
         ),
@@ -116,43 +116,43 @@ fn sentence(call: &Call, operation: Operation, needed: bool, reply: &Reply) -> S
         Reply::Done(_) => String::new(),
         Reply::Refused(text) => one_line(text),
         Reply::Late(limit) => format!(
-            "variantd did not answer within {} s at '{word}' of '{domain}' ({LATE}); \
+            "'{word}' of '{domain}': variantd did not answer within {} s ({LATE}); \
              see 'journalctl -u variantd'",
             limit.as_secs()
         ),
         Reply::Broken => format!(
-            "variantd ended before it answered at '{word}' of '{domain}' ({BROKEN}); \
+            "'{word}' of '{domain}': variantd ended before it answered ({BROKEN}); \
              see 'journalctl -u variantd', then try again"
         ),
         Reply::Full(why) => format!(
-            "the system bus has no room for a call of variantd at '{word}' of '{domain}': {} ({UNREACHABLE}); try again",
+            "'{word}' of '{domain}': the system bus has no quota left for a call of variantd: {} ({UNREACHABLE}); try again",
             one_line(why)
         ),
         Reply::Foreign(why) if needed => format!(
-            "variantd, which prepared '{domain}', is of another version than its hook: {} ({FOREIGN}); \
-             end the upgrade with 'systemctl restart variantd'",
+            "'{word}' of '{domain}', which variantd prepared: hook and agent versions differ: {} ({FOREIGN}); \
+             finish the upgrade with 'systemctl restart variantd'",
             one_line(why)
         ),
         Reply::Foreign(why) => format!(
-            "warning: variantd is of another version than its hook, so the devices of '{domain}' are not checked: \
-             {} ({FOREIGN}); end the upgrade with 'systemctl restart variantd'",
+            "warning: the devices of '{domain}' are not checked: hook and agent versions differ: \
+             {} ({FOREIGN}); finish the upgrade with 'systemctl restart variantd'",
             one_line(why)
         ),
         Reply::Unreachable(why) if needed => format!(
-            "variantd, which prepared '{domain}', is not running: {} ({UNREACHABLE}); \
+            "'{word}' of '{domain}', which variantd prepared: variantd is not running: {} ({UNREACHABLE}); \
              start it with 'systemctl start variantd'",
             one_line(why)
         ),
         Reply::Unreachable(why) => format!(
-            "warning: variantd is not running, so the devices of '{domain}' are not checked: {} ({UNREACHABLE}); \
+            "warning: the devices of '{domain}' are not checked: variantd is not running: {} ({UNREACHABLE}); \
              start it with 'systemctl start variantd'",
             one_line(why)
         ),
     }
 }
 
-/// libvirt puts all of standard error into one message; systemd and the bus end theirs with a stop. The words are of the caller's
-/// XML, too, and end on a terminal.
+/// libvirt puts all of standard error into one message; systemd and the bus end theirs with a full stop. Parts of the text are from
+/// the caller's XML, and a terminal prints it.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -166,14 +166,14 @@ mod tests {
 
     use super::*;
 
-    const MARKED: Business = Business {
+    const MARKED: Relevance = Relevance {
         marked: true,
         device: true,
         unlisted: None,
         journalled: false,
         unreadable: None,
     };
-    const UNMARKED: Business = Business {
+    const UNMARKED: Relevance = Relevance {
         marked: false,
         device: true,
         unlisted: None,
@@ -181,17 +181,17 @@ mod tests {
         unreadable: None,
     };
 
-    fn answer_to(operation: Operation, business: &Business, reply: Reply) -> Answer {
+    fn answer_to(operation: Operation, relevance: &Relevance, reply: Reply) -> Answer {
         let call = Call {
             domain: "d0".into(),
             operation: Some(operation),
             extra: "-".into(),
         };
-        answer(&call, operation, business, "<domain/>", reply)
+        answer(&call, operation, relevance, "<domain/>", reply)
     }
 
     #[test]
-    fn a_refusal_reaches_libvirt_as_one_line() {
+    fn refusal_is_one_line() {
         let reply = Reply::Refused("'0009:01:00.0': held by\n nvidia-persistenced".into());
         let answer = answer_to(Operation::Prepare, &UNMARKED, reply);
         let sentence = answer.sentence.as_deref();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_of_a_refusal_and_of_a_name_do_not_reach_a_terminal() {
+    fn answer_escapes_control_characters_of_refusals_and_names() {
         let reply = Reply::Refused("'\u{9b}31m': \u{1b}[2J no \u{202e}".into());
         let sentence = answer_to(Operation::Prepare, &UNMARKED, reply).sentence;
         let wanted = "'\\u{9b}31m': \\u{1b}[2J no \\u{202e}";
@@ -219,19 +219,19 @@ mod tests {
     }
 
     #[test]
-    fn a_late_agent_is_said_with_the_time_that_it_had() {
+    fn late_answer_names_the_timeout() {
         let late = Reply::Late(Duration::from_secs(607));
         let answer = answer_to(Operation::Prepare, &UNMARKED, late);
         let sentence = answer.sentence.expect("sentence");
         assert!(answer.refused);
         assert_eq!(
             sentence,
-            "variantd did not answer within 607 s at 'prepare' of 'd0' (VD-BND-045); see 'journalctl -u variantd'"
+            "'prepare' of 'd0': variantd did not answer within 607 s (VD-BND-045); see 'journalctl -u variantd'"
         );
     }
 
     #[test]
-    fn nothing_makes_reconnect_release_or_stopped_fail() {
+    fn reconnect_release_and_stopped_never_fail() {
         for operation in [
             Operation::Reconnect,
             Operation::Release,
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_agent_only_a_marked_guest_stays_down() {
+    fn missing_agent_stops_only_a_marked_guest() {
         let gone = || Reply::Unreachable("no such name".into());
         let marked = answer_to(Operation::Prepare, &MARKED, gone());
         let unmarked = answer_to(Operation::Prepare, &UNMARKED, gone());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unchanged_domain_is_not_written() {
+    fn unchanged_domain_is_not_written() {
         let same = answer_to(Operation::Restore, &MARKED, Reply::Done("<domain/>".into()));
         assert_eq!(same, Answer::pass());
         let other = answer_to(

@@ -1,4 +1,4 @@
-//! What libvirt calls the hook for: `<domain> <operation> <sub-operation> <extra>`.
+//! The arguments with which libvirt calls the hook: `<domain> <operation> <sub-operation> <extra>`.
 //!
 //! Follows docs/hooks.rst, section "/etc/libvirt/hooks/qemu".
 
@@ -7,16 +7,16 @@
 pub struct Call {
     /// The domain's name.
     pub domain: String,
-    /// What happens; `None` for operations that are not ours, now or in a later libvirt.
+    /// The operation; `None` for one that the agent does not handle.
     pub operation: Option<Operation>,
     /// libvirt's last argument: since 10.5 the reason at `release`, otherwise `-`.
     pub extra: String,
 }
 
-/// The operations that concern the agent.
+/// The operations that the agent handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Before libvirt touches anything; may veto.
+    /// Before libvirt changes anything; may veto.
     Prepare,
     /// After libvirt's own device work, before QEMU runs; may veto.
     Start,
@@ -24,7 +24,7 @@ pub enum Operation {
     Started,
     /// QEMU is gone, labels are not yet restored.
     Stopped,
-    /// Everything of the guest is released.
+    /// libvirt has released all resources of the guest.
     Release,
     /// The daemon found a running guest after its own restart; a failure kills the guest.
     Reconnect,
@@ -35,7 +35,7 @@ pub enum Operation {
 }
 
 impl Call {
-    /// Reads libvirt's arguments; what is missing counts as empty.
+    /// Reads libvirt's arguments; a missing one counts as empty.
     pub fn from_arguments(arguments: impl Iterator<Item = String>) -> Self {
         let mut arguments = arguments;
         let mut next = || arguments.next().unwrap_or_default();
@@ -62,7 +62,7 @@ impl Operation {
         Self::Restore,
     ];
 
-    /// Reads libvirt's second and third argument; `None` for operations that are not ours.
+    /// Reads libvirt's second and third argument; `None` for an operation that the agent does not handle.
     #[must_use]
     pub fn parse(operation: &str, sub: &str) -> Option<Self> {
         Self::ALL
@@ -70,7 +70,7 @@ impl Operation {
             .find(|known| (known.word(), known.sub()) == (operation, sub))
     }
 
-    /// libvirt's third argument at it.
+    /// libvirt's third argument.
     #[must_use]
     pub fn sub(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl Operation {
         }
     }
 
-    /// libvirt's word for it.
+    /// libvirt's second argument.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_arguments_are_understood() {
+    fn from_arguments_reads_the_documented_arguments() {
         let release = call(&["d0", "release", "end", "destroyed"]);
         assert_eq!(release.domain, "d0");
         assert_eq!(release.operation, Some(Operation::Release));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_no_operation() {
+    fn from_arguments_ignores_other_operations() {
         for other in [
             &["d0", "attach", "begin", "-"][..],
             &["d0", "prepare", "end", "-"],
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_does_no_harm_can_veto() {
+    fn only_operations_before_the_start_can_veto() {
         assert!(Operation::Prepare.can_veto());
         assert!(!Operation::Reconnect.can_veto());
         assert!(!Operation::Started.can_veto());

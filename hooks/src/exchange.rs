@@ -1,4 +1,4 @@
-//! One method call on the agent's socket, blocking, with deadlines: what a process that makes one call needs of Varlink.
+//! One blocking method call on the agent's socket, with deadlines: the part of Varlink that a process with one call needs.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -15,8 +15,8 @@ use nix::unistd::geteuid;
 
 use crate::protocol::{Frames, LONGEST_REPLY, MethodReply};
 
-/// Bytes that are read at once: a short reply.
-const PIECE: usize = 4096;
+/// Bytes of one read: a short reply.
+const CHUNK: usize = 4096;
 
 /// How long a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,24 +30,24 @@ pub struct Limits {
 /// Why there is no reply.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// Nobody listens, or not root.
+    /// No process listens, or another user's does.
     Unreachable(String),
-    /// The other end has closed before it had read the call.
+    /// The agent closed the connection before it had read the call.
     NotTaken,
-    /// Nothing came within this time.
+    /// No reply within this time.
     Silent(Duration),
-    /// Progress came, and then nothing within this time.
+    /// Progress replies, and then no reply within this time.
     Late(Duration),
-    /// The call was read, and the other end has closed, or sent something that is not a reply.
+    /// The agent read the call and closed the connection, or sent something that is not a reply.
     Broken,
 }
 
-/// Sends `call` to who listens at `path`, and waits for its last reply.
+/// Sends `call` to the agent that listens at `path`, and waits for the last reply.
 pub(crate) fn exchange(path: &Path, call: &[u8], limits: Limits) -> Result<MethodReply, Fault> {
     let start = Instant::now();
     let limit = limits.silence.min(limits.total);
     let mut stream = connected(path, limit)?;
-    // Who closes and has not read all of the call resets the connection (unix(7)).
+    // A peer that closes before it has read the whole call resets the connection (unix(7)).
     let cut_off = |error: io::Error| match error.kind() {
         _ if is_late(&error) => Fault::Silent(limit),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Fault::Broken,
@@ -65,15 +65,15 @@ pub(crate) fn exchange(path: &Path, call: &[u8], limits: Limits) -> Result<Metho
         reply = replies.next(until).map_err(|error| match is_late(&error) {
             true if until - now < limits.silence => Fault::Late(limits.total),
             true => Fault::Late(limits.silence),
-            // It has taken the call.
+            // The agent has read the call.
             false => Fault::Broken,
         })?;
     }
     Ok(reply)
 }
 
-/// A connection to root, or to the user that the hook runs as (tests). Who listens and does not accept keeps connect(2) waiting
-/// for as long as a send may take.
+/// A connection to root, or to the user that the hook runs as (tests). While the peer listens and does not accept, connect(2) waits
+/// for the send timeout.
 fn connected(path: &Path, limit: Duration) -> Result<UnixStream, Fault> {
     let connection = || {
         let flags = SockFlag::SOCK_CLOEXEC;
@@ -95,7 +95,7 @@ fn connected(path: &Path, limit: Duration) -> Result<UnixStream, Fault> {
     match getsockopt(&stream, PeerCredentials).map(|peer| peer.uid()) {
         Ok(user) if user == 0 || user == geteuid().as_raw() => Ok(stream),
         Ok(user) => Err(Fault::Unreachable(format!(
-            "user {user} listens at '{place}', not root"
+            "cannot trust '{place}': user {user} listens there, not root"
         ))),
         Err(errno) => Err(Fault::Unreachable(errno.desc().to_owned())),
     }
@@ -114,14 +114,14 @@ fn send(stream: &mut UnixStream, bytes: &[u8], until: Instant) -> io::Result<()>
     Ok(())
 }
 
-/// What comes on a connection.
+/// The replies on a connection.
 struct Replies {
     stream: UnixStream,
     frames: Frames,
 }
 
 impl Replies {
-    /// The next reply, whole.
+    /// The next whole reply.
     fn next(&mut self, until: Instant) -> io::Result<MethodReply> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         loop {
@@ -137,10 +137,10 @@ impl Replies {
         }
     }
 
-    /// Takes what has come, and waits until something has.
+    /// Waits for bytes and keeps them.
     fn receive(&mut self, until: Instant) -> io::Result<()> {
         self.stream.set_read_timeout(Some(left(until)?))?;
-        let mut bytes = [0; PIECE];
+        let mut bytes = [0; CHUNK];
         match self.stream.read(&mut bytes) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => self.frames.push(&bytes[..read]),
@@ -151,7 +151,7 @@ impl Replies {
     }
 }
 
-/// The time that is left, which is some.
+/// The time until the deadline; an error when it has passed.
 fn left(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());
     match left.is_zero() {

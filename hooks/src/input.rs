@@ -10,7 +10,7 @@ pub const NAMESPACE: &str = "urn:variantd:1";
 /// Larger than any domain libvirt writes; the agent reads no more either.
 pub const LIMIT: usize = 1 << 20;
 
-/// Why what libvirt sent is not looked at.
+/// Why the definition that libvirt sent cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// It has this many bytes.
@@ -21,18 +21,18 @@ pub enum Unreadable {
     Missing(String),
 }
 
-/// What came in.
+/// The definition on standard input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
-    /// The text, which nobody has parsed yet; or why there is none.
+    /// The text, not parsed yet; or why there is none.
     pub text: Result<String, Unreadable>,
-    /// The mark's namespace stands somewhere in the bytes, also behind the limit.
+    /// The bytes contain the mark's namespace, also behind the limit.
     pub names_mark: bool,
 }
 
-/// Reads everything, so that libvirt's write never fails; keeps at most 1 MiB.
+/// Reads to the end, so that libvirt's write never fails; keeps at most 1 MiB.
 pub fn read(source: &mut impl Read) -> Input {
-    // Grows with what arrives; where memory is short, the read fails and the program goes on.
+    // The buffer grows with the input; when memory is short, the read fails and the program continues.
     let mut kept = Vec::new();
     let read = source.by_ref().take(LIMIT as u64).read_to_end(&mut kept);
     let mut names_mark = names(&kept);
@@ -52,7 +52,7 @@ pub fn read(source: &mut impl Read) -> Input {
     Input { text, names_mark }
 }
 
-/// What is behind the limit.
+/// The bytes behind the limit.
 struct Rest {
     size: usize,
     names_mark: bool,
@@ -80,12 +80,12 @@ fn drain(source: &mut impl Read, kept: &[u8]) -> io::Result<Rest> {
     }
 }
 
-/// The mark's namespace stands in the bytes.
+/// The bytes contain the mark's namespace.
 fn names(bytes: &[u8]) -> bool {
     memmem::find(bytes, NAMESPACE.as_bytes()).is_some()
 }
 
-/// As much of it as the namespace can begin in.
+/// The last bytes, in which the namespace can begin.
 fn end(bytes: &[u8]) -> &[u8] {
     &bytes[bytes.len().saturating_sub(NAMESPACE.len() - 1)..]
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_input_is_drained_and_its_mark_is_seen_wherever_it_stands() {
+    fn read_drains_a_long_input_and_finds_its_mark_at_each_place() {
         for at in [0, LIMIT - 7, LIMIT + 3, 2 * LIMIT - NAMESPACE.len()] {
             let mut long = vec![b' '; 2 * LIMIT];
             long[at..at + NAMESPACE.len()].copy_from_slice(NAMESPACE.as_bytes());
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_comes_byte_by_byte_is_seen() {
+    fn read_finds_a_mark_that_arrives_byte_by_byte() {
         struct Slow<'a>(&'a [u8]);
         impl Read for Slow<'_> {
             fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_is_kept() {
+    fn read_keeps_a_domain() {
         let input = Input::from("<domain/>");
         assert_eq!(
             (input.text.as_deref(), input.names_mark),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_input_and_one_that_fails_half_way_are_missing() {
+    fn empty_and_interrupted_inputs_are_missing() {
         struct Failing<'a>(&'a [u8]);
         impl Read for Failing<'_> {
             fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_not_kept() {
+    fn read_does_not_keep_invalid_utf8() {
         let mut source = &b"\xff<a/>"[..];
         assert!(matches!(
             read(&mut source).text,

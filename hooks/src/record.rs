@@ -1,7 +1,7 @@
-//! What the agent has on record, as far as the hook has to know it: whether a guest has a device.
+//! Whether the agent has a record of a guest's device.
 //!
-//! `records/ADDRESS.json` names the domain that has the device; an agent of an older version had `journal/UUID.json`. Looked
-//! at as bytes: who may write there is root. What cannot be read may name any guest: then the agent is asked.
+//! `records/ADDRESS.json` names the domain that has the device; agents of older versions wrote `journal/UUID.json`. The files are
+//! searched as bytes, because only root can write there. An unreadable file may name any guest, so the hook then calls the agent.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,18 +12,18 @@ use memchr::memmem;
 /// Larger than any record that the agent writes, in bytes.
 const LIMIT: u64 = 64 << 10;
 
-/// No guest has a device.
+/// True when no record names a guest.
 pub(crate) fn is_empty(run: &Path) -> bool {
     files(&run.join("journal")).is_ok_and(|files| files.is_empty())
         && any(run, "\"domain\"").is_ok_and(|found| !found)
 }
 
-/// The guest has a device.
+/// True when a record names the guest.
 pub(crate) fn has(run: &Path, uuid: &str) -> bool {
     run.join("journal").join(format!("{uuid}.json")).exists() || any(run, uuid).unwrap_or(true)
 }
 
-/// A record has this text.
+/// True when a record contains this text.
 fn any(run: &Path, text: &str) -> io::Result<bool> {
     for path in files(&run.join("records"))? {
         if path.extension().is_some_and(|end| end == "json") {
@@ -52,7 +52,7 @@ fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// Waits for no pipe.
+/// Reads a regular file only: a FIFO would block.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_has_a_device_by_its_record_or_by_the_entry_of_an_older_agent() {
+    fn has_finds_the_record_and_the_entry_of_an_older_agent() {
         let record = format!("{{\"owner\": {{\"domain\": {{\"uuid\": \"{UUID}\"}}}}}}");
         for run in [
             run("records/0009:01:00.0.json", &record),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_no_guest_has_is_nobodys_and_a_lock_is_no_record() {
+    fn has_ignores_records_of_the_administrator_and_locks() {
         let manual = run("records/0009:01:00.0.json", "{\"owner\": \"admin\"}");
         fs::write(manual.path().join("records/0009:01:00.0.lock"), UUID).expect("written");
         assert!(!has(manual.path(), UUID) && is_empty(manual.path()));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_may_be_of_any_guest() {
+    fn unreadable_record_counts_for_each_guest() {
         let run = run("records/file", "");
         fs::create_dir(run.path().join("records/0009:01:00.0.json")).expect("directory");
         assert!(has(run.path(), UUID) && !is_empty(run.path()));

@@ -1,15 +1,15 @@
-//! One warning to the system's log, where nobody would see standard error (syslog(3), RFC 3164).
+//! Sends one warning to the system's log when libvirt does not show standard error (syslog(3), RFC 3164).
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process;
 
-/// Where journald, or another syslog daemon, listens.
+/// The socket of journald or another syslog daemon.
 pub const SOCKET: &str = "/dev/log";
 /// A warning (4) of a daemon (3 * 8).
 const PRIORITY: u8 = 28;
 
-/// Never waits; where nobody listens the warning is lost.
+/// Never blocks; without a syslog daemon the warning is lost.
 pub fn warn(socket: &Path, text: &str) {
     let Ok(sender) = UnixDatagram::unbound() else {
         return;

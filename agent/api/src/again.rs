@@ -1,4 +1,4 @@
-//! Which calls over the bus are made again, and when.
+//! Which calls over the bus are repeated, and when.
 //!
 //! A bus that has no room for a message refuses it with `LimitsExceeded` (dbus-daemon: "The maximum number of ... has been
 //! reached", dbus-broker: a quota): the agent has not seen the call, so every call is made again. `NoReply` says that the agent
@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::time::sleep;
 use zbus::DBusError;
 
-/// The bus has no room for a message, a connection or a name.
+/// A quota of the bus is used up: for messages, connections or names.
 pub const FULL: &str = "org.freedesktop.DBus.Error.LimitsExceeded";
 /// The agent ended before it answered, or its answer was lost.
 pub const NO_REPLY: &str = "org.freedesktop.DBus.Error.NoReply";
 
-/// Before each further attempt, 3.15 s together: a queue that is full at the end of that is not one that somebody empties.
+/// Before each further attempt, 3.15 s together: when a queue is still full then, no process reads it.
 const PAUSES: [Duration; 6] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
@@ -24,17 +24,17 @@ const PAUSES: [Duration; 6] = [
     Duration::from_millis(1600),
 ];
 
-/// What a call does, which decides when it is made again.
+/// The effect of a call, which decides when it is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It only reads: it is made again whenever it has no answer.
+    /// It only reads: it is repeated whenever it has no answer.
     Reads,
-    /// It changes something: it is made again only where the agent has not seen it.
+    /// It changes something: it is repeated only when the agent has not received it.
     Changes,
 }
 
 impl Effect {
-    /// Whether a call that ended with the error of this name is made again.
+    /// Whether a call that failed with this error name is repeated.
     #[must_use]
     pub fn allows_another(self, error: &str) -> bool {
         match self {
@@ -44,7 +44,7 @@ impl Effect {
     }
 }
 
-/// Makes a call, and makes it again where that is right.
+/// Makes a call, and repeats it where that is safe.
 ///
 /// # Errors
 /// That of the last attempt.
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_call_that_reads_is_made_again_where_the_agent_may_have_seen_it() {
+    fn again_repeats_only_reading_calls_that_the_agent_may_have_received() {
         assert!(Effect::Reads.allows_another(FULL) && Effect::Reads.allows_another(NO_REPLY));
         assert!(Effect::Changes.allows_another(FULL) && !Effect::Changes.allows_another(NO_REPLY));
         for effect in [Effect::Reads, Effect::Changes] {

@@ -1,4 +1,4 @@
-//! The agent as its callers see it: a proxy of `org.variantd1.Manager` and its errors in words.
+//! The client's view of the agent: a proxy of `org.variantd1.Manager`, and its errors as text.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,7 +19,7 @@ pub type Options<'a> = HashMap<&'a str, Variant<'a>>;
 /// A row of a list.
 pub type Row = HashMap<String, OwnedVariant>;
 
-/// The next of a stream of signals; `None` when there will be no more.
+/// The next signal of a stream; `None` at its end.
 pub async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
 }
@@ -31,11 +31,11 @@ pub async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     default_path = "/org/variantd1"
 )]
 pub trait Manager {
-    /// The domains that are the agent's business.
+    /// The domains that are relevant to the agent.
     async fn list_domains(&self, options: Options<'_>) -> zbus::Result<Vec<Row>>;
     /// The host devices that a recipe covers.
     async fn list_devices(&self, options: Options<'_>) -> zbus::Result<Vec<Row>>;
-    /// What a definition needs; JSON.
+    /// Plans the missing elements of a definition; JSON.
     async fn plan(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Completes a text that libvirt does not have: the text, and JSON.
     #[zbus(allow_interactive_auth)]
@@ -43,10 +43,10 @@ pub trait Manager {
     /// Completes a definition; JSON.
     #[zbus(allow_interactive_auth)]
     async fn prepare(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
-    /// Takes back what was added; JSON.
+    /// Removes the added elements; JSON.
     #[zbus(allow_interactive_auth)]
     async fn revert(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;
-    /// Waits until a definition is at rest; JSON.
+    /// Waits until no change of a definition is pending; JSON.
     #[zbus(allow_interactive_auth)]
     async fn wait(
         &self,
@@ -57,10 +57,10 @@ pub trait Manager {
     /// Binds a device outside of any guest; JSON.
     #[zbus(allow_interactive_auth)]
     async fn bind(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
-    /// Gives such a device back; JSON.
+    /// Releases such a device; JSON.
     #[zbus(allow_interactive_auth)]
     async fn release(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
-    /// Gives back what was left half-way; JSON.
+    /// Restores devices whose change was interrupted; JSON.
     #[zbus(allow_interactive_auth)]
     async fn recover(&self, options: Options<'_>) -> zbus::Result<String>;
     /// Reserves a device for guests; JSON.
@@ -79,7 +79,7 @@ pub trait Manager {
         subject: &str,
         options: Options<'_>,
     ) -> zbus::Result<OwnedObjectPath>;
-    /// What came of a domain.
+    /// The outcome for a domain.
     #[zbus(signal)]
     fn domain_changed(
         &self,
@@ -99,13 +99,13 @@ pub trait Device {
     /// PCI address.
     #[zbus(property(emits_changed_signal = "const"))]
     fn address(&self) -> zbus::Result<String>;
-    /// How it stands.
+    /// Its device state.
     #[zbus(property)]
     fn state(&self) -> zbus::Result<String>;
-    /// The driver it is on.
+    /// Its driver.
     #[zbus(property)]
     fn driver(&self) -> zbus::Result<String>;
-    /// The driver it goes back to.
+    /// The driver that is restored at its release.
     #[zbus(property)]
     fn previous_driver(&self) -> zbus::Result<String>;
     /// The domain that has it.
@@ -121,13 +121,13 @@ pub trait Device {
 pub trait Job {
     /// Ends it while it waits.
     async fn cancel(&self, options: Options<'_>) -> zbus::Result<()>;
-    /// What is done.
+    /// Its operation.
     #[zbus(property(emits_changed_signal = "const"))]
     fn operation(&self) -> zbus::Result<String>;
     /// `waiting`, `working`, `done`, `failed` or `cancelled`.
     #[zbus(property)]
     fn state(&self) -> zbus::Result<String>;
-    /// What is being done.
+    /// The current step.
     #[zbus(property)]
     fn stage(&self) -> zbus::Result<String>;
     /// From 0 to 1.
@@ -136,7 +136,7 @@ pub trait Job {
     /// The error; empty for none.
     #[zbus(property)]
     fn error_name(&self) -> zbus::Result<String>;
-    /// What came of it.
+    /// Its result.
     #[zbus(property)]
     fn result(&self) -> zbus::Result<String>;
     /// It has ended.
@@ -144,29 +144,29 @@ pub trait Job {
     fn completed(&self, success: bool, error_name: &str, result: &str) -> zbus::Result<()>;
 }
 
-/// What an error of a call means to a caller.
+/// The meaning of a call's error for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The agent will not.
+    /// The agent refused.
     Refused(Words),
-    /// The agent could not.
+    /// The agent failed.
     Failed(Words),
     /// There is no such domain or device.
     NotFound(Words),
-    /// The caller may not.
+    /// The caller is not authorised.
     NotAuthorized(Words),
-    /// The bus has no room for the call, so the agent has not seen it: the bus's sentence.
+    /// A quota of the bus is used up, so the agent has not received the call: the bus's message.
     Full(String),
-    /// The agent ended before it answered, or its answer was lost: the bus's sentence.
+    /// The agent ended before it answered, or its answer was lost: the bus's message.
     Unanswered(String),
-    /// There is no agent: why.
+    /// No agent answered: why.
     Unreachable(String),
 }
 
-/// The agent's sentence, and the code that its error's name ends with.
+/// The agent's message, and the code from the end of its error name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
-    /// The sentence.
+    /// The message.
     pub text: String,
     /// The code, where there is one.
     pub code: Option<Code>,

@@ -1,4 +1,4 @@
-//! The D-Bus interface `org.variantd1` as the agent and its clients share it.
+//! The D-Bus interface `org.variantd1`, for the agent and its clients.
 //!
 //! `packaging/dbus/org.variantd1.xml` is the contract. Must use nothing of libvirt: clients do not load its libraries.
 

@@ -4,9 +4,9 @@
 pub const SERVICE: &str = "org.variantd1";
 /// The manager's object.
 pub const MANAGER: &str = "/org/variantd1";
-/// What the path of each device's object begins with.
+/// The prefix of each device's object path.
 pub const DEVICES: &str = "/org/variantd1/device/";
-/// What the path of each job's object begins with; not below the manager's, which lists all objects below it to everybody.
+/// The prefix of each job's object path; not below the manager's, which lists all objects below it to every client.
 pub const JOBS: &str = "/org/variantd1_job/";
 
 /// The interface of [`MANAGER`].
@@ -16,5 +16,5 @@ pub const DEVICE_INTERFACE: &str = "org.variantd1.Device";
 /// The interface of an object below [`JOBS`].
 pub const JOB_INTERFACE: &str = "org.variantd1.Job";
 
-/// What the name of each of the agent's errors begins with.
+/// The prefix of the agent's error names.
 pub const ERROR: &str = "org.variantd1.Error.";

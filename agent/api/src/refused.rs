@@ -1,5 +1,5 @@
-//! An error of the agent in its parts: as a name of D-Bus, which ends with the code, and as JSON with each part as a field. The
-//! agent writes both, its clients read them.
+//! An error of the agent as a D-Bus error name, which ends with the code, and as JSON with a field for each part. The agent writes
+//! both, its clients read them.
 
 use std::fmt;
 
@@ -14,20 +14,20 @@ use crate::name::ERROR as PREFIX;
 /// Longest JSON that is read: a refusal is a few sentences.
 const MAX_BYTES: usize = 64 << 10;
 
-/// What an error means to a caller.
+/// The meaning of an error for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// We will not.
+    /// The agent refused.
     Refused,
-    /// We, the host or libvirt could not.
+    /// The operation failed in the agent, on the host or in libvirt.
     Failed,
     /// There is no such domain or device.
     NotFound,
-    /// The caller may not.
+    /// The caller is not authorised.
     NotAuthorized,
-    /// It was not done in the time that the caller gave; it goes on.
+    /// It was not done within the caller's timeout; it continues.
     TimedOut,
-    /// The job was ended before it began.
+    /// The job was cancelled before it began.
     Cancelled,
 }
 
@@ -51,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// What a name says; `None` for one that is not the agent's. A kind that is not known here is a failure.
+    /// Reads an error name; `None` for one that is not the agent's. An unknown kind counts as a failure.
     #[must_use]
     pub fn of_name(name: &str) -> Option<(Self, Option<Code>)> {
         let rest = name.strip_prefix(PREFIX)?;
@@ -68,7 +68,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What a method answers with option `refusal`.
+/// A method's answer with the option `refusal`.
 #[derive(Serialize, Deserialize)]
 struct Answer {
     refusal: Fields,
@@ -100,7 +100,7 @@ pub fn write(kind: Kind, refusal: &Refusal) -> String {
     serde_json::to_string(&Answer { refusal: fields }).expect("texts, with texts as keys")
 }
 
-/// The refusal, where the text is one; a code or an address that is not known here makes it none.
+/// Reads a refusal; `None` for other text, and for an unknown code or address.
 #[must_use]
 pub fn read(text: &str) -> Option<(Kind, Refusal)> {
     if text.len() > MAX_BYTES {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_read_as_it_was_written() {
+    fn read_returns_the_written_refusal() {
         let hint = Hint::run("variantctl prepare --replace d0").then(", or move it");
         let whole = Refusal::new(Code::GuestFunction, "its guest address is function 1", hint)
             .of("0009:01:00.0".parse().expect("an address"))
@@ -133,7 +133,7 @@ mod tests {
         let least = Refusal::new(Code::XmlValue, "it is wrong", "correct it");
         for refusal in [whole, least] {
             let written = write(Kind::NotFound, &refusal);
-            // Which words of the sentence are commands is not passed on.
+            // The JSON does not mark the commands in the hint.
             let hint = &refusal.hint;
             let hint = Hint::known(hint.to_string(), hint.command().map(str::to_owned));
             let expected = Refusal { hint, ..refusal };
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_no_refusal() {
+    fn read_returns_none_for_other_text() {
         let refusal = Refusal::new(Code::XmlValue, "it is wrong", "correct it");
         let text = write(Kind::Refused, &refusal);
         let unknown = text.replace(Code::XmlValue.as_str(), "VD-XXX-999");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_and_code_is_read_from_its_name_which_dbus_takes() {
+    fn error_names_are_valid_for_dbus_and_keep_kind_and_code() {
         for kind in Kind::ALL {
             for code in Code::ALL.iter().copied().map(Some).chain([None]) {
                 let name = kind.name(code);

@@ -1,4 +1,4 @@
-//! What came of preparing a domain, in the form that callers get as JSON.
+//! The result of preparing a domain, as callers get it in JSON.
 
 use domain::DomainUuid;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the JSON form.
 const SCHEMA: u32 = 1;
 
-/// What came of preparing a domain.
+/// The result of preparing a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
@@ -16,35 +16,35 @@ pub struct Report {
     pub domain: String,
     /// The domain's UUID.
     pub uuid: String,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What was added, or is missing when it could not be.
+    /// The added elements; the missing ones when preparing failed.
     pub changes: Vec<Item>,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<Item>,
-    /// The refusal's or failure's sentence.
+    /// The message of the refusal or failure.
     pub sentence: Option<String>,
     /// The refusal's code.
     pub code: Option<String>,
 }
 
-/// What came of it, in a word.
+/// The outcome of preparing a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Nothing in it is ours.
+    /// It is an unrelated guest.
     Foreign,
-    /// It waits for somebody to ask.
+    /// It waits for a request.
     OnRequest,
     /// It was complete already.
     Complete,
     /// It was completed now.
     Completed,
-    /// What was added was taken back.
+    /// The added elements were removed.
     Reverted,
     /// It cannot be completed.
     Refused,
-    /// libvirt could not be asked, or said no.
+    /// libvirt did not answer, or answered with an error.
     Failed,
 }
 
@@ -57,12 +57,12 @@ pub struct Item {
     pub device: Option<String>,
     /// Where in the XML.
     pub path: Option<String>,
-    /// Why, or what.
+    /// The reason or the text.
     pub text: String,
 }
 
 impl Outcome {
-    /// The word, as in JSON.
+    /// The keyword in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

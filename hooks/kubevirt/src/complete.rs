@@ -1,4 +1,4 @@
-//! One domain completed: the snapshot read, the text rewritten, and what is to be known of it.
+//! Completes one domain: reads the snapshot, rewrites the text, and returns warnings.
 
 use std::path::PathBuf;
 
@@ -14,14 +14,14 @@ use settings::snapshot::Snapshot;
 
 use crate::foreign;
 
-/// What a sidecar is started with.
+/// The arguments of a sidecar.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The snapshot of the host, which the agent keeps.
     pub host: PathBuf,
     /// The recipes in force.
     pub recipes: Recipes,
-    /// The versions in virt-launcher's image; those of the host are others.
+    /// The versions in virt-launcher's image, which are not those of the host.
     pub target: Option<Target>,
 }
 
@@ -30,11 +30,11 @@ pub struct Setup {
 pub struct Completed {
     /// The text; equal to the input, byte for byte, when nothing is missing.
     pub text: String,
-    /// What the operator should know.
+    /// Warnings for the operator.
     pub notes: Vec<Note>,
 }
 
-/// Completes a domain as virt-launcher hands it over, with its VMI as JSON.
+/// Completes a domain from virt-launcher, with its VMI as JSON.
 ///
 /// # Errors
 /// A refusal with its code, about the snapshot, the input or the domain.
@@ -71,23 +71,27 @@ pub fn complete(setup: &Setup, domain: &[u8], vmi: &[u8]) -> Result<Completed, R
 
 fn text(domain: &[u8]) -> Result<&str, Refusal> {
     if domain.len() > MAX_BYTES {
-        let reason = format!("the domain is over {} MiB", MAX_BYTES >> 20);
+        let reason = format!("the domain has more than {} MiB", MAX_BYTES >> 20);
         return Err(Refusal::new(
             Code::XmlTooLarge,
             reason,
-            "leave out what fills it",
+            "make the VMI smaller",
         ));
     }
     std::str::from_utf8(domain).map_err(|_| {
-        let reason = "the domain is no UTF-8 text";
-        Refusal::new(Code::XmlMalformed, reason, "hand over what KubeVirt made")
+        let reason = "the domain is not UTF-8 text";
+        Refusal::new(
+            Code::XmlMalformed,
+            reason,
+            "pass the domain that KubeVirt wrote",
+        )
     })
 }
 
-/// The VMI says who asks; nothing of it decides.
+/// The VMI names the guest; the plan does not depend on it.
 fn known_vmi(vmi: &[u8]) -> Result<(), Refusal> {
     let broken = |why: String| {
-        let hint = "hand over the VMI as virt-launcher does";
+        let hint = "pass the VMI as virt-launcher does";
         Refusal::new(
             Code::KubevirtVmi,
             format!("the VMI cannot be read: {why}"),
@@ -96,7 +100,7 @@ fn known_vmi(vmi: &[u8]) -> Result<(), Refusal> {
     };
     match serde_json::from_slice(vmi) {
         Ok(Value::Object(_)) => Ok(()),
-        Ok(_) => Err(broken("it is no JSON object".to_owned())),
+        Ok(_) => Err(broken("it is not a JSON object".to_owned())),
         Err(error) => Err(broken(error.to_string())),
     }
 }

@@ -1,19 +1,19 @@
-//! Pieces that KubeVirt itself has written (its Grace support, VEP 199), and what its own reading of a domain loses.
+//! Elements that KubeVirt itself has written (its Grace support, VEP 199), and elements that its own parser loses.
 //!
 //! KubeVirt gives the first initiators of the host to the first GPUs of the guest, so a guest with other GPUs than the host's first
-//! gets distances of the wrong ones.
+//! gets distances of other GPUs.
 //!
-//! What is there is kept and completed, never doubled; what contradicts the host is refused with both values.
+//! KubeVirt's elements are kept and completed, never duplicated. A value that contradicts the host is refused, with both values.
 
 use domain::Domain;
 use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::plan::{Differing, Note};
 
-/// Pieces that KubeVirt made, in words.
+/// The names of the elements that KubeVirt wrote.
 pub type Found = Vec<&'static str>;
 
-/// The pieces of a Grace guest that a domain has although we have not completed it.
+/// The elements of a Grace guest in a domain that variantd has not completed.
 #[must_use]
 pub fn found(domain: &Domain) -> Found {
     if domain.mark.is_some() {
@@ -39,20 +39,20 @@ pub fn found(domain: &Domain) -> Found {
     there.map(|(word, _)| word).collect()
 }
 
-/// A refusal of a domain that KubeVirt has worked on says so.
+/// Adds KubeVirt's elements to the refusal of a domain that has some.
 #[must_use]
 pub fn contradicted(refusal: Refusal, found: &Found) -> Refusal {
     if found.is_empty() {
         return refusal;
     }
     let reason = format!(
-        "KubeVirt has written {} itself, and the host wants something else: {} ({})",
+        "KubeVirt wrote {}, which does not fit the host: {} ({})",
         found.join(", "),
         refusal.reason,
         refusal.code
     );
     let hint = format!(
-        "leave these pieces to one of the two: turn KubeVirt's Grace support off for this VMI, or this sidecar; {}",
+        "let only one of the two write them: turn off KubeVirt's Grace support for this VMI, or this sidecar; {}",
         refusal.hint
     );
     Refusal {
@@ -63,10 +63,10 @@ pub fn contradicted(refusal: Refusal, found: &Found) -> Refusal {
     }
 }
 
-/// Refuses distances that KubeVirt took from other nodes than those of the guest's devices.
+/// Refuses distances that KubeVirt took from nodes of other devices than the guest's.
 ///
 /// # Errors
-/// With the first of them, as it is and as the host has it.
+/// With the first such distance, in the domain and on the host.
 pub fn same_distances(differing: &[Differing], found: &Found) -> Result<(), Refusal> {
     let (Some(first), false) = (differing.first(), found.is_empty()) else {
         return Ok(());
@@ -89,13 +89,13 @@ pub fn same_distances(differing: &[Differing], found: &Found) -> Result<(), Refu
     Err(Refusal::new(Code::KubevirtContradicts, reason, hint).at("/domain/cpu/numa"))
 }
 
-/// What is to be known of a domain that was completed.
+/// The warnings for a completed domain.
 #[must_use]
 pub fn notes(before: &Domain, after: &str, found: &Found) -> Vec<Note> {
     let mut notes = Vec::new();
     if !found.is_empty() {
         let text = format!(
-            "KubeVirt has written {} itself: they are kept as they are, and only what they lack was added",
+            "KubeVirt wrote {}: they are kept, and only missing elements were added",
             found.join(", ")
         );
         notes.push(note(Code::KubevirtDone, text));
@@ -112,7 +112,7 @@ pub fn notes(before: &Domain, after: &str, found: &Found) -> Vec<Note> {
     notes
 }
 
-/// Pieces that KubeVirt's round trip through libvirt's Go types drops (libvirtxml 1.12002). It keeps `accel`, `ats` and `ril`, and
+/// Elements that KubeVirt's round trip through libvirt's Go types drops (libvirtxml 1.12002). It keeps `accel`, `ats` and `ril`, and
 /// of a hostdev's `<driver name='vfio' model='...'/>` it leaves an empty `<driver></driver>`.
 fn lost(after: &str) -> Vec<&'static str> {
     let pieces = [

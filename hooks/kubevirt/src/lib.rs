@@ -1,7 +1,7 @@
 //! KubeVirt's hook sidecar: completes the domain that virt-launcher is about to define, from a snapshot of its host.
 //!
-//! Unprivileged: asks neither the agent nor libvirt, and changes nothing. What it writes is made anew at each call, so
-//! that a domain which was completed before comes out as it went in.
+//! Unprivileged: calls neither the agent nor libvirt, and changes nothing. It plans again at each call, and returns a
+//! completed domain unchanged.
 
 pub mod complete;
 pub mod foreign;

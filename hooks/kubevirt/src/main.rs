@@ -11,7 +11,7 @@ use planner::target::Target;
 use settings::config::Config;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The name by which KubeVirt's shim calls a program, which a link to this one may have.
+/// The name under which KubeVirt's shim calls a program; a link to this program may have it.
 const PROGRAM: &str = "onDefineDomain";
 
 /// Completes the domains of KubeVirt's guests with what their GPUs' drivers need
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Under the shim's name the form is not said again.
+/// A link with the shim's name selects the subcommand.
 fn words(mut words: Vec<OsString>) -> Vec<OsString> {
     let name = words.first().and_then(|word| Path::new(word).file_name());
     if name.is_some_and(|name| name == PROGRAM) {

@@ -1,4 +1,4 @@
-//! KubeVirt's hook protocol on a Unix socket: who we are, and the callbacks of each version.
+//! KubeVirt's hook protocol on a Unix socket: our name, and the callbacks of each version.
 
 use std::fs::{self, File};
 use std::future::Future;
@@ -37,7 +37,7 @@ pub struct Sidecar(Arc<Setup>);
 /// Serves in the directory that virt-launcher looks for sockets in, until `end`.
 ///
 /// # Errors
-/// When the socket cannot be had, or the server fails.
+/// When the socket cannot be made, or the server fails.
 pub async fn serve(
     setup: Setup,
     directory: &Path,
@@ -61,8 +61,8 @@ pub async fn serve(
     served.map_err(io::Error::other)
 }
 
-/// A socket of our own. Sidecars of one pod share the directory, so the second one gets another name. The directory is locked
-/// until we listen: a socket on which nobody listens is one that a sidecar has left which ended.
+/// Listens on a new socket. Sidecars of one pod share the directory, so the second one takes another name. The directory is locked
+/// until we listen: a socket without a listener is left over from a sidecar that ended.
 fn claim(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
     let _locked = File::open(directory).and_then(|file| file.lock().map(|()| file));
     for number in 1..=MOST {
@@ -76,11 +76,11 @@ fn claim(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
             return Ok((path, listener));
         }
     }
-    let why = format!("{MOST} sidecars of variantd serve there already");
+    let why = format!("{MOST} sidecars of variantd already serve there");
     Err(io::Error::new(io::ErrorKind::AddrInUse, why))
 }
 
-/// A socket that a sidecar before us has left; anything else is not ours to remove.
+/// Removes the socket of an ended sidecar, and nothing else.
 fn forget(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
@@ -88,7 +88,7 @@ fn forget(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A line of the container's log, without control characters of the domain's.
+/// A line of the container's log, without the domain's control characters.
 pub fn say(line: &str) {
     eprintln!("{}", Printable(line));
 }
@@ -114,7 +114,7 @@ impl Sidecar {
     }
 }
 
-/// gRPC's word for a refusal; the message has our own code.
+/// gRPC's status code for a refusal; the message has our own code.
 fn grpc_code(refusal: &Refusal) -> GrpcCode {
     match refusal.code {
         Code::KubevirtSnapshot => GrpcCode::Unavailable,
@@ -165,7 +165,7 @@ callbacks!(v1alpha2);
 callbacks! {
     v1alpha3
 
-    /// Nothing is held that would have to be let go.
+    /// There is nothing to release.
     async fn shutdown(
         &self,
         _: Request<v1alpha3::ShutdownParams>,

@@ -1,6 +1,6 @@
-//! The form of a program: `onDefineDomain --vmi JSON --domain XML`, the domain on standard output.
+//! The command form: `onDefineDomain --vmi JSON --domain XML`, the domain on standard output.
 //!
-//! Linux limits one argument to 128 KiB (MAX_ARG_STRLEN). A larger domain never gets here: whoever calls is told E2BIG.
+//! Linux limits one argument to 128 KiB (MAX_ARG_STRLEN). For a larger domain the caller's execve(2) fails with E2BIG.
 
 use domain::code::Code;
 use planner::plan::Note;
@@ -8,7 +8,7 @@ use planner::plan::Note;
 /// Bytes of one argument with its terminating zero (include/uapi/linux/binfmts.h, for pages of 4 KiB).
 pub const MAX_ARGUMENT: usize = 128 << 10;
 
-/// A warning for a domain that has not much left to the limit; the next hook may not get what this one prints.
+/// A warning for a domain near the limit: the next hook may not get the completed text.
 #[must_use]
 pub fn warning(before: usize, after: usize) -> Option<Note> {
     let largest = before.max(after);

@@ -1,4 +1,4 @@
-//! packaging/kubevirt against the programs: what its files name is there, and they name the same.
+//! packaging/kubevirt against the programs: each file and option that it names exists, and its files agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -76,7 +76,7 @@ fn sidecar() -> Sidecar {
     sidecars.remove(0)
 }
 
-/// What the image has, by the path that it has it at.
+/// The paths of the image's files.
 fn image() -> BTreeSet<String> {
     let file = text("Containerfile");
     let (_, last) = file.rsplit_once("\nFROM ").expect("two stages");

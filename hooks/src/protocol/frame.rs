@@ -1,15 +1,15 @@
-//! Messages out of bytes that arrive in pieces: each ends with a NUL byte, and none is kept beyond a limit.
+//! Splits received bytes into messages: each ends with a NUL byte and is shorter than a limit.
 
 use std::fmt;
 use std::mem;
 
 use memchr::memchr;
 
-/// What has arrived and is not taken yet.
+/// Received bytes that are not taken yet.
 #[derive(Debug)]
 pub struct Frames {
     bytes: Vec<u8>,
-    /// Up to here there is no NUL byte.
+    /// The bytes before this index have no NUL byte.
     searched: usize,
     limit: usize,
 }
@@ -37,7 +37,7 @@ impl Frames {
         }
     }
 
-    /// Keeps what has arrived. Call [`Self::take`] before more is read, so that no more is kept than a message and a piece.
+    /// Adds received bytes. Call [`Self::take`] before the next read, so that at most a message and one read are kept.
     pub fn push(&mut self, piece: &[u8]) {
         self.bytes.extend_from_slice(piece);
     }
@@ -63,7 +63,7 @@ impl Frames {
         Ok(Some(message))
     }
 
-    /// Bytes that are kept.
+    /// The number of bytes that are kept.
     #[must_use]
     pub fn kept(&self) -> usize {
         self.bytes.len()

@@ -31,14 +31,14 @@ pub const SERVICE_DESCRIPTION: &str = include_str!("org.varlink.service.varlink"
 
 /// The one method of the hook.
 pub const RUN: &str = "org.variantd1.Hook.Run";
-/// What every service can be asked.
+/// The methods of every service.
 pub const GET_INFO: &str = "org.varlink.service.GetInfo";
 /// See [`GET_INFO`].
 pub const GET_DESCRIPTION: &str = "org.varlink.service.GetInterfaceDescription";
 
-/// The agent will not.
+/// The agent refuses the operation.
 pub const REFUSED: &str = "org.variantd1.Hook.Refused";
-/// The host, libvirt or the agent could not.
+/// The operation failed on the host, in libvirt or in the agent.
 pub const FAILED: &str = "org.variantd1.Hook.Failed";
 /// See `org.varlink.service`.
 pub const INTERFACE_NOT_FOUND: &str = "org.varlink.service.InterfaceNotFound";
@@ -54,13 +54,13 @@ pub const PERMISSION_DENIED: &str = "org.varlink.service.PermissionDenied";
 /// Bytes of a call: a definition of 1 MiB whose every character is escaped as two (JSON escapes quotes, backslashes and line
 /// ends; XML has no other control characters), and the rest.
 pub const LONGEST_CALL: usize = (2 << 20) + (64 << 10);
-/// Bytes of a reply: a definition that was completed may be longer than what came in.
+/// Bytes of a reply: a completed definition may be longer than its input.
 pub const LONGEST_REPLY: usize = 8 << 20;
 
 /// While it works, the agent sends a reply with `continues` at least this often.
 pub const PROGRESS: Duration = Duration::from_secs(3);
 
-/// A call. One sends texts that it has, and the other receives texts of its own.
+/// A call. The sender borrows its texts; the receiver owns them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MethodCall<'a> {
     /// Interface and method.
@@ -68,13 +68,13 @@ pub struct MethodCall<'a> {
     /// The arguments.
     #[serde(default)]
     pub parameters: Arguments<'a>,
-    /// Progress is wanted.
+    /// The caller wants progress replies.
     #[serde(default, skip_serializing_if = "is_false")]
     pub more: bool,
-    /// No reply is wanted.
+    /// The caller wants no reply.
     #[serde(default, skip_serializing_if = "is_false")]
     pub oneway: bool,
-    /// Another protocol is wanted, of which there is none.
+    /// The caller wants another protocol; there is none.
     #[serde(default, skip_serializing_if = "is_false")]
     pub upgrade: bool,
 }
@@ -124,10 +124,10 @@ pub struct MethodReply<T = Results> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Results {
-    /// What is being done.
+    /// The current step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
-    /// The definition in the place of the one that came in.
+    /// The definition that replaces the input.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xml: Option<String>,
     /// `Refused`, `Failed`: the stable code.
@@ -139,7 +139,7 @@ pub struct Results {
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// A command that does it, as a line for a shell.
+    /// A command for the hint, as a line for a shell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// `InterfaceNotFound`: which.
@@ -171,15 +171,15 @@ impl Results {
 /// The results of `GetInfo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Info {
-    /// Who made it.
+    /// The vendor.
     pub vendor: &'static str,
     /// The program.
     pub product: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// Its home.
+    /// Its web page.
     pub url: &'static str,
-    /// What it serves.
+    /// The interfaces that it serves.
     pub interfaces: [&'static str; 2],
 }
 
@@ -193,7 +193,7 @@ pub struct Description {
 /// A message with its NUL byte.
 ///
 /// # Errors
-/// None that texts and flags could have.
+/// Never for texts and flags.
 pub fn encoded(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(message)?;
     bytes.push(0);

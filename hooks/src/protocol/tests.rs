@@ -36,7 +36,7 @@ fn messages(bytes: &[u8], piece: usize, limit: usize) -> Result<Vec<Vec<u8>>, To
 }
 
 #[test]
-fn a_call_is_the_json_that_varlink_describes() {
+fn call_is_the_json_of_varlink() {
     let bytes = encoded(&call("<domain name=\"a\"/>\n")).expect("JSON");
     let text = String::from_utf8(bytes).expect("text");
     assert_eq!(
@@ -47,7 +47,7 @@ fn a_call_is_the_json_that_varlink_describes() {
 }
 
 #[test]
-fn what_varlinkctl_sends_is_understood() {
+fn call_of_varlinkctl_is_read() {
     let text = br#"{"method":"org.varlink.service.GetInfo"}"#;
     let call: MethodCall<'_> = serde_json::from_slice(text).expect("a call");
     assert_eq!(call.method, GET_INFO);
@@ -59,7 +59,7 @@ fn what_varlinkctl_sends_is_understood() {
 }
 
 #[test]
-fn an_error_is_one_sentence_with_code_and_hint() {
+fn error_is_one_sentence_with_code_and_hint() {
     let results = Results {
         code: Some("VD-BND-001".into()),
         message: Some("'0009:01:00.0': in use".into()),
@@ -78,7 +78,7 @@ fn an_error_is_one_sentence_with_code_and_hint() {
 }
 
 #[test]
-fn the_descriptions_name_each_method_and_error() {
+fn descriptions_name_each_method_and_error() {
     for (description, interface, names) in [
         (DESCRIPTION, INTERFACE, &[RUN, REFUSED, FAILED][..]),
         (
@@ -109,7 +109,7 @@ fn the_descriptions_name_each_method_and_error() {
 }
 
 #[test]
-fn a_message_longer_than_the_limit_is_an_error_before_its_end_has_arrived() {
+fn too_long_message_is_an_error_before_its_end_arrives() {
     assert_eq!(messages(&[b'x'; 11], 3, 10), Err(TooLong(10)));
     assert_eq!(
         messages(b"xxxxxxxxxx\0", 11, 10).map(|all| all.len()),

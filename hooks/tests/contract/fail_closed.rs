@@ -1,4 +1,4 @@
-//! Each cell of the table in variantd-hook(8): what a fault means for a guest, by the real hook.
+//! Each cell of the table in variantd-hook(8): the effect of a fault on a guest, with the real hook.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -51,7 +51,7 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn the_table_has_each_fault_for_each_guest_once() {
+fn table_lists_each_fault_for_each_guest_once() {
     let rows = rows();
     let cells: BTreeSet<_> = rows.iter().map(|row| (row.fault, row.marked)).collect();
     let faults = Fault::ALL.map(Fault::name);
@@ -62,9 +62,9 @@ fn the_table_has_each_fault_for_each_guest_once() {
     assert_eq!(cells.len(), rows.len());
 }
 
-/// All operations of all faults at once: those of a fault that hangs take their whole time.
+/// Runs all operations of all faults in parallel, because a hanging fault takes its whole timeout.
 #[test]
-fn a_fault_does_to_a_guest_what_the_manual_says() {
+fn each_fault_has_the_effect_of_the_manual() {
     let rows = rows();
     let wrong: Vec<String> = thread::scope(|scope| {
         let runs: Vec<_> = [Form::Early, Form::Late]
@@ -83,7 +83,7 @@ fn a_fault_does_to_a_guest_what_the_manual_says() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What is not as the row says.
+/// The differences to the row.
 fn each_operation(fault: Fault, form: Form, row: &Row) -> Vec<String> {
     let xml = fault.bend(if row.marked { MARKED } else { UNMARKED });
     let wanted = VETOING.map(|word| (word, row.vetoing)).into_iter();
@@ -117,7 +117,7 @@ fn each_operation(fault: Fault, form: Form, row: &Row) -> Vec<String> {
     })
 }
 
-/// Rust says on lines of its own which allocation failed.
+/// Rust prints extra lines about a failed allocation.
 fn without_allocators_words(told: Told) -> Told {
     let said = told.said.lines().last().unwrap_or_default().to_owned();
     Told { said, ..told }
@@ -131,7 +131,7 @@ fn differs(told: &Told, expected: &str) -> Option<String> {
     if told.took > Duration::from_secs(30) {
         return Some("it takes longer than its deadline".into());
     }
-    // libvirt shows one sentence, and reads what is on standard output as the guest's new XML.
+    // libvirt shows one sentence, and takes standard output as the guest's new XML.
     let said = if code.is_empty() {
         told.said.is_empty()
     } else {

@@ -1,4 +1,4 @@
-//! What can be wrong with the agent, its socket or a definition.
+//! Faults of the agent, its socket or a definition.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use hooks::protocol::{METHOD_NOT_FOUND, MethodReply, Results};
 
 use super::scene::{Call, Peer, Scene};
 
-/// What is wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Missing,
@@ -29,7 +29,7 @@ pub(crate) enum Fault {
     NoMemory,
 }
 
-/// Two forms of each fault of the agent: it has no socket, or a killed one has left its; it fails before its first reply, or
+/// Two forms of each fault of the agent: no socket, or the socket of a killed agent; it fails before its first reply, or
 /// after progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -63,7 +63,7 @@ impl Fault {
         Self::NoMemory,
     ];
 
-    /// As variantd-hook(8) has it.
+    /// Its name in variantd-hook(8).
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Missing => "the agent does not run",
@@ -87,7 +87,7 @@ impl Fault {
     pub(crate) fn bend(self, xml: &str) -> String {
         match self {
             Self::Unreadable => xml.replace("</domain>", "</domian>"),
-            // Nothing of ours stands in the first megabyte.
+            // The first megabyte has none of our elements.
             Self::TooLarge => xml.replace("<name>", &format!("{}<name>", " ".repeat(1 << 20))),
             Self::Empty => String::new(),
             // More nodes than 8 MiB can hold, and fewer than a definition may have.
@@ -98,7 +98,7 @@ impl Fault {
         }
     }
 
-    /// How the hook is called.
+    /// The hook's arguments and input.
     fn shell(self) -> Option<&'static str> {
         match self {
             Self::Closed => Some(r#"exec "$0" "$@" <&-"#),
@@ -186,7 +186,7 @@ fn not_found(peer: &mut Peer) {
     });
 }
 
-/// An agent from before this protocol: it reads the head of a message, and closes.
+/// An agent of before this protocol: it reads the start of a message, and closes the connection.
 fn another_protocol(peer: &mut Peer) {
     let _ = peer.stream.read_exact(&mut [0; 16]);
     let _ = peer.stream.flush();

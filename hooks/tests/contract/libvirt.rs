@@ -1,4 +1,4 @@
-//! The real hook, called as libvirt calls it, against an agent that does as it is told.
+//! The real hook, called as libvirt calls it, with a scripted agent.
 
 use std::sync::{Arc, Mutex};
 
@@ -47,14 +47,14 @@ impl Agent {
         }
     }
 
-    /// What it was asked.
+    /// The calls that it got.
     pub(crate) fn calls(&self) -> Vec<String> {
         self.calls.lock().expect("calls").clone()
     }
 }
 
 #[test]
-fn the_agent_hears_what_libvirt_said_and_its_sentence_comes_back() {
+fn hook_passes_the_arguments_to_the_agent_and_prints_its_message() {
     let (scene, agent) = (Scene::start(), Agent::default());
     let serves = agent.clone();
     let _agent = scene.serve(move |peer| serves.serve(peer));
@@ -82,7 +82,7 @@ fn the_agent_hears_what_libvirt_said_and_its_sentence_comes_back() {
 }
 
 #[test]
-fn without_an_agent_a_marked_guest_stays_down_and_another_starts() {
+fn missing_agent_stops_a_marked_guest_and_no_other() {
     let scene = Scene::start();
     let marked = scene.run("prepare begin -", MARKED);
     assert_eq!(marked.status, 1);
@@ -95,7 +95,7 @@ fn without_an_agent_a_marked_guest_stays_down_and_another_starts() {
 }
 
 #[test]
-fn an_unrelated_guest_needs_no_agent() {
+fn unrelated_guest_needs_no_agent() {
     let scene = Scene::start();
     let nowhere = |operation: &str| Call {
         run: "/nonexistent".into(),
@@ -111,7 +111,7 @@ fn an_unrelated_guest_needs_no_agent() {
 }
 
 #[test]
-fn each_call_is_noted_also_for_a_guest_that_is_no_business_of_ours() {
+fn hook_records_each_call_also_for_unrelated_guests() {
     let scene = Scene::start();
     let noted = scene.path("called");
     assert!(!noted.exists());
@@ -124,7 +124,7 @@ fn each_call_is_noted_also_for_a_guest_that_is_no_business_of_ours() {
 }
 
 #[test]
-fn the_agent_is_asked_about_a_device_that_came_after_its_list() {
+fn hook_calls_the_agent_for_a_device_newer_than_its_list() {
     let scene = Scene::start();
     std::fs::write(scene.path("devices"), "").expect("devices");
     std::fs::write(scene.path("ids"), "10de:2342\n").expect("ids");

@@ -1,11 +1,11 @@
-//! The real hook under limits of the process that calls it, as libvirt's daemon may have them.
+//! The real hook under resource limits that libvirt's daemon may have.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 
 use super::scene::{Call, FOREIGN, MARKED, Scene, UNMARKED};
 
-/// Each leaves the kernel enough to load the program.
+/// With each limit the kernel can still load the program.
 const LIMITS: [&str; 7] = [
     r#"ulimit -n 3; exec "$0" "$@""#,
     r#"ulimit -n 0; exec "$0" "$@""#,
@@ -21,7 +21,7 @@ const LOAD: u64 = 1;
 /// See [`LOAD`].
 const INTERPRETER: u64 = 3;
 
-/// What the hook exits with where no agent runs: operation, unrelated guest, guest with the mark.
+/// The hook's exit status when no agent runs: operation, unrelated guest, guest with the mark.
 const STATUS: [(&str, i32, i32); 8] = [
     ("prepare begin -", 0, 1),
     ("start begin -", 0, 1),
@@ -34,7 +34,7 @@ const STATUS: [(&str, i32, i32); 8] = [
 ];
 
 #[test]
-fn no_limit_changes_what_an_operation_exits_with() {
+fn no_limit_changes_the_exit_status() {
     let scene = Scene::start();
     for limit in LIMITS {
         for (operation, unrelated, marked) in STATUS {
@@ -57,9 +57,9 @@ fn no_limit_changes_what_an_operation_exits_with() {
     }
 }
 
-/// 16 KiB of stack: the work dies by a signal before it has read anything.
+/// 16 KiB of stack: a signal ends the child process before it has read anything.
 #[test]
-fn a_hook_without_a_stack_still_passes_reconnect_and_says_so() {
+fn hook_without_a_stack_passes_reconnect_with_a_message() {
     let scene = Scene::start();
     for (operation, _, marked) in STATUS {
         let call = Call {
@@ -76,7 +76,7 @@ fn a_hook_without_a_stack_still_passes_reconnect_and_says_so() {
     }
 }
 
-/// A program that names no dynamic loader (PT_INTERP) is given none by the kernel.
+/// The kernel starts no dynamic loader for a program without PT_INTERP.
 #[test]
 fn the_hook_is_linked_statically() {
     let program = env!("CARGO_BIN_EXE_variantd-hook");
@@ -99,7 +99,7 @@ fn segments(program: &[u8]) -> Vec<u64> {
 }
 
 #[test]
-fn a_warning_that_libvirt_does_not_show_is_in_the_log() {
+fn hook_logs_a_warning_that_libvirt_does_not_show() {
     let scene = Scene::start();
     let log = UnixDatagram::bind(scene.path("log")).expect("a log");
     log.set_nonblocking(true).expect("a socket");

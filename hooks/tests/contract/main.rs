@@ -1,4 +1,4 @@
-//! The real hook, called as libvirt calls it, against an agent that does as it is told.
+//! The real hook, called as libvirt calls it, with a scripted agent.
 
 mod fail_closed;
 mod fault;

@@ -1,4 +1,4 @@
-//! The run directory of an agent that does as it is told, guests, and runs of libvirt's hook.
+//! The run directory of a scripted agent, guests, and runs of libvirt's hook.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ pub(crate) const UNMARKED: &str = "<domain type='kvm'><name>d0</name><devices>\
     </devices></domain>";
 /// An unrelated guest.
 pub(crate) const FOREIGN: &str = "<domain type='kvm'><name>d0</name></domain>";
-/// How long the hook waits in these tests, for each reply and in all.
+/// The hook's timeout in these tests, for each reply and in total.
 pub(crate) const SECONDS: u64 = 5;
 
 pub(crate) struct Scene {
@@ -33,11 +33,11 @@ pub(crate) struct Scene {
 pub(crate) struct Call {
     pub(crate) arguments: Vec<String>,
     pub(crate) run: PathBuf,
-    /// Where it is called by a shell: what that does, with the hook and its arguments as `"$0" "$@"`.
+    /// A shell script that calls the hook; the hook and its arguments are `"$0" "$@"`.
     pub(crate) shell: Option<&'static str>,
 }
 
-/// What the hook prints, and how long it takes.
+/// The hook's output and duration.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) status: i32,
@@ -53,7 +53,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Its call; `None` where it has left.
+    /// Its call; `None` when it has disconnected.
     pub(crate) fn call(&mut self) -> Option<MethodCall<'static>> {
         loop {
             if let Some(message) = self.frames.take().expect("not too long") {
@@ -121,14 +121,14 @@ impl Scene {
         lock
     }
 
-    /// What every agent holds while it runs.
+    /// The lock that every agent holds while it runs.
     pub(crate) fn lock(&self) -> File {
         let file = File::open(self.directory.path()).expect("run directory");
         file.try_lock().expect("no other agent");
         file
     }
 
-    /// The socket, as systemd has it before there is an agent.
+    /// The socket, on which systemd listens before the agent starts.
     pub(crate) fn listen(&self) -> UnixListener {
         UnixListener::bind(self.socket()).expect("socket")
     }
@@ -150,7 +150,7 @@ impl Scene {
         }
     }
 
-    /// `operation` with what libvirt says behind it.
+    /// `operation` with libvirt's remaining arguments.
     pub(crate) fn call(&self, operation: &str) -> Call {
         let arguments = format!("d0 {operation}");
         Call {
@@ -209,7 +209,7 @@ impl Call {
     }
 }
 
-/// What a program printed, without the end of its last line.
+/// A program's output, without the last line end.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }

@@ -1,4 +1,4 @@
-//! The agent's socket: slow, endless, foreign and false peers, and the hook's deadlines.
+//! The agent's socket: slow, endless and foreign peers, peers of other users, and the hook's deadlines.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -19,13 +19,13 @@ use nix::unistd::Uid;
 use super::libvirt::Agent;
 use super::scene::{MARKED, Peer, SECONDS, Scene, UNMARKED};
 
-/// Where another user listens.
+/// The socket of another user.
 const PLACE: &str = "VARIANTD_TEST_SOCKET";
 /// `nobody`.
 const NOBODY: u32 = 65534;
 
 impl Scene {
-    /// The same call in this process, with limits of its own.
+    /// The same call in this process, with other limits.
     fn asks(&self, operation: Operation, limits: Limits) -> Reply {
         let call = call::Call {
             domain: "d0".into(),
@@ -37,7 +37,7 @@ impl Scene {
 }
 
 #[test]
-fn a_call_that_an_ending_agent_has_not_read_is_sent_to_the_next() {
+fn hook_sends_an_unread_call_of_an_ending_agent_to_the_next() {
     let (scene, agent, count) = (Scene::start(), Agent::default(), AtomicUsize::new(0));
     let serves = agent.clone();
     let _agent = scene.serve(move |peer| match count.fetch_add(1, Ordering::Relaxed) {
@@ -52,7 +52,7 @@ fn a_call_that_an_ending_agent_has_not_read_is_sent_to_the_next() {
 }
 
 #[test]
-fn a_call_that_the_agent_has_read_is_not_made_twice() {
+fn hook_does_not_repeat_a_call_that_the_agent_has_read() {
     let (scene, count) = (Scene::start(), Arc::new(AtomicUsize::new(0)));
     let counted = count.clone();
     let _agent = scene.serve(move |peer| {
@@ -66,7 +66,7 @@ fn a_call_that_the_agent_has_read_is_not_made_twice() {
 }
 
 #[test]
-fn what_is_not_a_reply_does_not_pass() {
+fn invalid_reply_does_not_pass() {
     let endless = vec![b'A'; LONGEST_REPLY + 4096];
     for nonsense in [
         &b"AAAA\0"[..],
@@ -103,7 +103,7 @@ fn slowly(peer: &mut Peer, reply: &MethodReply, pause: Duration) {
 }
 
 #[test]
-fn a_slow_agent_is_understood_within_the_limit_and_is_late_beyond_it() {
+fn slow_agent_is_late_only_beyond_the_limit() {
     for (pause, done) in [(2, true), (400, false)] {
         let scene = Scene::start();
         let _agent = scene.serve(move |peer| {
@@ -135,7 +135,7 @@ fn working(scene: &Scene, count: usize) -> fs::File {
 }
 
 #[test]
-fn progress_extends_the_time_up_to_the_limit_of_the_whole_call() {
+fn progress_extends_the_timeout_up_to_the_total_limit() {
     let limits = |total| Limits {
         silence: Duration::from_secs(1),
         total: Duration::from_secs(total),
@@ -166,7 +166,7 @@ fn only_prepare_may_take_longer_than_20_seconds() {
 
 /// An agent that does not read: the call is longer than the socket's buffers.
 #[test]
-fn an_agent_that_does_not_read_a_long_call_is_late() {
+fn agent_that_does_not_read_a_long_call_is_late() {
     let scene = Scene::start();
     let _agent = scene.serve(|_| thread::sleep(Duration::from_secs(60)));
     let filling = format!("<description>{}</description>", "x".repeat(900_000));
@@ -180,7 +180,7 @@ fn an_agent_that_does_not_read_a_long_call_is_late() {
 /// As another user: listens at `PLACE` until its standard input ends. Alone it is no test.
 #[test]
 #[ignore = "the other process of a false agent"]
-fn false_agent() {
+fn agent_of_another_user() {
     let Some(place) = env::var_os(PLACE) else {
         return;
     };
@@ -190,7 +190,7 @@ fn false_agent() {
 }
 
 #[test]
-fn a_socket_of_another_user_is_not_the_agents() {
+fn hook_does_not_trust_a_socket_of_another_user() {
     if !Uid::effective().is_root() {
         return println!("not run: needs root, to become another user");
     }
@@ -198,7 +198,12 @@ fn a_socket_of_another_user_is_not_the_agents() {
     let anybody = fs::Permissions::from_mode(0o777);
     fs::set_permissions(scene.path(""), anybody).expect("a directory of everybody's");
     let mut listening = Command::new("/proc/self/exe")
-        .args(["--exact", "--ignored", "--nocapture", "socket::false_agent"])
+        .args([
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "socket::agent_of_another_user",
+        ])
         .env(PLACE, scene.socket())
         .uid(NOBODY)
         .gid(NOBODY)
@@ -218,7 +223,11 @@ fn a_socket_of_another_user_is_not_the_agents() {
     assert!(listening.wait().expect("its status").success());
     assert_eq!((marked.status, unmarked.status), (1, 0));
     for told in [marked, unmarked] {
-        assert!(told.said.contains("user 65534 listens at"), "{}", told.said);
+        assert!(
+            told.said.contains("user 65534 listens there"),
+            "{}",
+            told.said
+        );
         assert!(told.said.contains("VD-AGT-001"), "{}", told.said);
     }
 }

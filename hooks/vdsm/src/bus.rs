@@ -10,15 +10,15 @@ use tokio::runtime;
 use tokio::time::timeout;
 use zbus::{Connection, Message, Variant};
 
-/// How long the bus may take until it has greeted us.
+/// The timeout for the bus's Hello.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// The bus's errors for one that is late.
+/// The bus's errors for a timeout.
 const LATE: [&str; 2] = [
     "org.freedesktop.DBus.Error.Timeout",
     "org.freedesktop.DBus.Error.TimedOut",
 ];
-/// What an agent of another version answers.
+/// The errors of an agent of another version.
 const UNKNOWN: [&str; 4] = [
     "org.freedesktop.DBus.Error.UnknownMethod",
     "org.freedesktop.DBus.Error.UnknownInterface",
@@ -26,7 +26,7 @@ const UNKNOWN: [&str; 4] = [
     "org.freedesktop.DBus.Error.InvalidArgs",
 ];
 
-/// Has the definition of a guest that is about to be made completed, and waits no longer than `limit`.
+/// Has the agent complete the definition of a new guest, within `limit`.
 #[must_use]
 pub fn complete(xml: &str, limit: Duration) -> Reply {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -55,7 +55,7 @@ async fn asked(xml: &str, limit: Duration) -> Reply {
     }
 }
 
-/// Makes the call, and makes it again where it got no answer: it only reads.
+/// Makes the call, and repeats it when it got no answer: it only reads.
 async fn called(bus: &Connection, xml: &str) -> zbus::Result<Message> {
     let interface = Some(MANAGER_INTERFACE);
     again(Effect::Reads, async || {
@@ -67,7 +67,7 @@ async fn called(bus: &Connection, xml: &str) -> zbus::Result<Message> {
     .await
 }
 
-/// An error that the agent sent is its answer; any other means that there is no agent.
+/// An error from the agent is its answer; any other error means that no agent answered.
 fn sorted(name: &str, text: Option<String>, limit: Duration) -> Reply {
     let words = text.clone().unwrap_or_else(|| name.to_owned());
     match name {

@@ -1,8 +1,8 @@
 //! VDSM's hook contract, before_vm_start and before_vm_migrate_destination: `_hook_domxml` names a file with the
-//! domain, which is completed where it lies.
+//! domain, which the hook completes in place.
 //!
-//! Exit: 0 fine, 2 failed. VDSM starts a guest after neither 1 nor 2 and shows standard error; 1 would only let hooks behind
-//! this one run, of which the last one's words, none mostly, then stand for ours. Follows VDSM's lib/vdsm/common/hooks.py.
+//! Exit: 0 success, 2 failure. VDSM starts no guest after 1 or 2, and shows standard error. After 1 it runs the remaining hooks
+//! and shows the last one's standard error, which is mostly empty, so this hook exits with 2. Follows VDSM's lib/vdsm/common/hooks.py.
 
 mod bus;
 
@@ -14,17 +14,17 @@ use std::time::Duration;
 use domain::printable::Printable;
 use hooks::agent::Reply;
 use hooks::answer::{FOREIGN, MISSING, UNREACHABLE, one_line};
-use hooks::business::Business;
 use hooks::input::{self, Input, Unreadable};
+use hooks::relevance::Relevance;
 
 pub use bus::complete;
 
 /// The variable that names the file.
 pub const FILE: &str = "_hook_domxml";
-/// How long the agent may take: it only plans.
+/// The agent's time limit: it only plans.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// What VDSM is told.
+/// The hook's answer to VDSM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Exit status.
@@ -48,12 +48,12 @@ impl Outcome {
     }
 }
 
-/// Completes the domain in `file` by what `ask` says of it. `run` is the agent's run directory.
+/// Completes the domain in `file` with the reply of `ask`. `run` is the agent's run directory.
 #[must_use]
 pub fn run(file: Option<&Path>, run: &Path, ask: impl FnOnce(&str) -> Reply) -> Outcome {
     let Some(file) = file else {
         let text = format!(
-            "VDSM has not said where the domain is: {FILE} is not set; run this as a hook of VDSM"
+            "cannot find the domain: {FILE} is not set; run this program as a hook of VDSM"
         );
         return Outcome::failed(text);
     };
@@ -64,16 +64,16 @@ pub fn run(file: Option<&Path>, run: &Path, ask: impl FnOnce(&str) -> Reply) -> 
             return Outcome::failed(text);
         }
     };
-    let business = Business::of(&Input::from(text.as_str()), run);
-    if let Some(Unreadable::Missing(why)) = &business.unreadable {
+    let relevance = Relevance::of(&Input::from(text.as_str()), run);
+    if let Some(Unreadable::Missing(why)) = &relevance.unreadable {
         let text = format!(
             "cannot read the domain '{}': {why} ({MISSING})",
             file.display()
         );
         return Outcome::failed(text);
     }
-    // What has a mark was completed where it comes from, and its guest has seen it so.
-    if business.marked || !(business.device || business.unlisted.is_some()) {
+    // The source host has completed a domain with a mark, and the running guest has these devices.
+    if relevance.marked || !(relevance.device || relevance.unlisted.is_some()) {
         return Outcome::FINE;
     }
     match ask(&text) {
@@ -85,12 +85,12 @@ pub fn run(file: Option<&Path>, run: &Path, ask: impl FnOnce(&str) -> Reply) -> 
                 Outcome::failed(text)
             }
         },
-        other if business.device => answer(&other),
+        other if relevance.device => answer(&other),
         other => unlisted(&other),
     }
 }
 
-/// Which devices recipes cover is unknown: only the agent could say that the guest needs it, so its absence is a warning.
+/// The list of covered devices is unknown: only the agent knows whether the guest needs it, so a missing agent is a warning.
 fn unlisted(reply: &Reply) -> Outcome {
     match (reply, answer(reply)) {
         (Reply::Unreachable(_) | Reply::Foreign(_), Outcome { sentence, .. }) => Outcome {
@@ -101,30 +101,30 @@ fn unlisted(reply: &Reply) -> Outcome {
     }
 }
 
-/// All but a completed domain stops the guest: VDSM makes each anew, so one that ran prepared yesterday would start without what
-/// its driver needs.
+/// Each reply but a completed domain stops the guest: VDSM writes the domain again for each start, so a guest that was prepared
+/// yesterday would start without the elements that its driver needs.
 fn answer(reply: &Reply) -> Outcome {
     match reply {
         Reply::Done(_) => Outcome::FINE,
         Reply::Refused(text) => Outcome::failed(one_line(text)),
         Reply::Unreachable(why) => Outcome::failed(format!(
-            "variantd is not running, so the guest cannot be completed: {} ({UNREACHABLE}); start it with \
+            "cannot complete the guest: variantd is not running: {} ({UNREACHABLE}); start it with \
                  'systemctl start variantd'",
             one_line(why)
         )),
         Reply::Foreign(why) => Outcome::failed(format!(
-            "variantd is of another version than this hook: {} ({FOREIGN}); end the upgrade with \
+            "cannot complete the guest: hook and agent versions differ: {} ({FOREIGN}); finish the upgrade with \
                  'systemctl restart variantd'",
             one_line(why)
         )),
         Reply::Full(why) => Outcome::failed(format!(
-            "the system bus has no room for a call of variantd, so the guest cannot be completed: {} ({UNREACHABLE}); \
+            "cannot complete the guest: the system bus has no quota left for a call of variantd: {} ({UNREACHABLE}); \
                  try again",
             one_line(why)
         )),
-        Reply::Late(_) | Reply::Broken => {
-            Outcome::failed("variantd did not answer; see 'journalctl -u variantd', then try again")
-        }
+        Reply::Late(_) | Reply::Broken => Outcome::failed(
+            "cannot complete the guest: variantd did not answer; see 'journalctl -u variantd', then try again",
+        ),
     }
 }
 
@@ -139,7 +139,7 @@ fn read(file: &Path) -> io::Result<String> {
     }
 }
 
-/// Where it lies: VDSM made the file, and reads it again by its name. What was there comes back when the disk is full.
+/// Writes in place: VDSM made the file, and reads it again by its name. When the disk is full, the old text is restored.
 fn write(file: &Path, text: &str) -> io::Result<()> {
     let before = fs::read(file)?;
     let written = overwrite(file, text.as_bytes());

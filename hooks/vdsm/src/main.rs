@@ -1,6 +1,6 @@
 //! VDSM's hook before_vm_start and before_vm_migrate_destination: completes the domain that VDSM is about to create.
 //!
-//! A link to this program lies in `/usr/libexec/vdsm/hooks/before_vm_start/`. `VARIANTD_RUN_DIR` replaces
+//! The package links this program in `/usr/libexec/vdsm/hooks/before_vm_start/`. `VARIANTD_RUN_DIR` replaces
 //! `/run/variantd` (tests).
 
 use std::env;

@@ -29,7 +29,7 @@ const MANAGER: &str = "/org/variantd1";
 /// The last argument of each call.
 type Options = HashMap<String, OwnedVariant>;
 
-/// How an agent says no.
+/// A refusal of the agent.
 #[derive(Debug, zbus::DBusError)]
 #[zbus(prefix = "org.variantd1.Error")]
 enum Refusal {
@@ -104,7 +104,7 @@ impl Agent {
     }
 }
 
-/// One that the bus answers for at first, so many times.
+/// An agent for which the bus answers the first calls, this many times.
 #[derive(Clone)]
 struct Absent {
     failures: usize,
@@ -172,7 +172,10 @@ async fn a_bus_without_room_is_named() {
     let _served = scene.serve(agent).await;
     let (status, said, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*after), (Some(2), UNMARKED));
-    assert!(said.contains("no room for a call of variantd"), "{said}");
+    assert!(
+        said.contains("no quota left for a call of variantd"),
+        "{said}"
+    );
     assert!(
         said.contains("a full queue (VD-AGT-001); try again"),
         "{said}"
@@ -229,7 +232,7 @@ async fn before_the_agent_has_run_a_guest_with_a_pci_device_starts_with_a_warnin
 }
 
 #[test]
-fn a_contract_that_is_not_kept_stops_the_guest() {
+fn broken_contract_stops_the_guest() {
     let scene = Scene::start();
     let output = scene.run_vdsm(None);
     assert_eq!(output.status.code(), Some(2));
@@ -239,7 +242,7 @@ fn a_contract_that_is_not_kept_stops_the_guest() {
 }
 
 #[test]
-fn the_manual_has_the_contract() {
+fn manual_page_has_the_contract() {
     let page = include_str!("../../../packaging/man/variantd-vdsm.8.md");
     let seconds = format!("{} s;", vdsm::LIMIT.as_secs());
     for word in [
@@ -265,7 +268,7 @@ async fn a_bus_that_does_not_answer_is_not_waited_for() {
     );
 }
 
-/// What a program printed, without the end of its last line.
+/// A program's output, without the last line end.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }

@@ -3,22 +3,22 @@
 use std::path::Path;
 
 use domain::NAMESPACE;
-use hooks::business::Business;
 use hooks::call::Call;
 use hooks::input;
+use hooks::relevance::Relevance;
 
-/// Nothing with our mark is taken for nobody's business.
+/// Nothing with our mark is passed as an unrelated guest.
 pub(crate) fn input(bytes: &[u8]) {
     let mut source = bytes;
     let read = input::read(&mut source);
     assert!(source.is_empty(), "libvirt's write would fail");
-    let business = Business::of(&read, Path::new("/nonexistent"));
+    let relevance = Relevance::of(&read, Path::new("/nonexistent"));
     let named = contains(bytes, NAMESPACE.as_bytes());
     assert!(
-        business.marked || business.unreadable.is_none() || !named,
+        relevance.marked || relevance.unreadable.is_none() || !named,
         "a mark was overlooked"
     );
-    if business.marked {
+    if relevance.marked {
         assert!(
             contains(bytes, NAMESPACE.as_bytes()) || contains(bytes, b"&#"),
             "a mark from nowhere"

@@ -2,9 +2,9 @@
 
 use hooks::agent::Reply;
 use hooks::answer;
-use hooks::business::Business;
 use hooks::call::{Call, Operation};
 use hooks::protocol::{Frames, MethodCall, MethodReply, TooLong, encoded};
+use hooks::relevance::Relevance;
 
 /// Bytes of a message here; small, so that the fuzzer passes it.
 const LIMIT: usize = 1 << 10;
@@ -26,7 +26,7 @@ pub(crate) fn call(bytes: &[u8]) {
 
 /// The hook's end: only an agent's reply decides, in one line, and never at `reconnect`.
 pub(crate) fn reply(bytes: &[u8]) {
-    let business = Business::default();
+    let relevance = Relevance::default();
     let call = Call {
         domain: "d0".into(),
         operation: None,
@@ -44,7 +44,7 @@ pub(crate) fn reply(bytes: &[u8]) {
             "an error is no success"
         );
         for operation in Operation::ALL {
-            let answer = answer::answer(&call, operation, &business, "", reply.clone());
+            let answer = answer::answer(&call, operation, &relevance, "", reply.clone());
             assert!(!answer.refused || operation.can_veto(), "{operation:?}");
             let sentence = answer.sentence.unwrap_or_default();
             assert!(!sentence.contains(char::is_control), "{sentence:?}");

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use domain::Domain;
-use hooks::business::Business;
 use hooks::input::Input;
+use hooks::relevance::Relevance;
 use inputs::target;
 
 /// A debug build on a busy machine; before, they took minutes or all memory.
@@ -21,7 +21,7 @@ fn guest(before: &str, devices: &str) -> String {
 fn refused(text: &str) -> String {
     let began = Instant::now();
     let refusal = Domain::parse(text).expect_err("it is refused");
-    let _ = Business::of(&Input::from(text), "/nonexistent".as_ref());
+    let _ = Relevance::of(&Input::from(text), "/nonexistent".as_ref());
     assert!(began.elapsed() < LIMIT, "it takes {:?}", began.elapsed());
     refusal.to_string()
 }

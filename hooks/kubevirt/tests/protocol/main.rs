@@ -1,5 +1,5 @@
-//! The real sidecar, spoken to as virt-launcher speaks: it looks into the socket directory, asks who is there, takes the
-//! newest version that both know and calls `OnDefineDomain`, each with its time limit.
+//! The real sidecar with a client that acts as virt-launcher: it lists the socket directory, calls `Info`, takes the newest
+//! common version and calls `OnDefineDomain`, each with its time limit.
 
 mod golden;
 mod launcher;

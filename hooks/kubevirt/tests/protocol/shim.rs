@@ -28,7 +28,7 @@ async fn it_prints_what_the_server_answers_for_34_cells() {
 }
 
 #[test]
-fn the_limit_of_one_argument_is_said_before_it_is_met() {
+fn shim_warns_before_the_argument_limit_is_reached() {
     let (scene, devices) = Scene::of_eight();
     let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
     let output = run(&scene, &domain(&devices)).expect("it runs");
@@ -43,7 +43,7 @@ fn the_limit_of_one_argument_is_said_before_it_is_met() {
 }
 
 #[test]
-fn it_answers_to_the_shims_name_and_fails_with_one_line() {
+fn link_with_the_shims_name_fails_with_one_line() {
     let scene = Scene::of_host("gh200-1gpu");
     let link = scene.path().join("onDefineDomain");
     symlink(env!("CARGO_BIN_EXE_variantd-kubevirt"), &link).expect("link");

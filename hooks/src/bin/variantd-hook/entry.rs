@@ -1,11 +1,11 @@
-//! `main` as C has it: what the hook does before and around Rust's code.
+//! The C function `main`: the hook's work before and around the Rust code.
 //!
-//! Rust's own runtime maps memory and opens files before `main`, and ends the process where it cannot. Here libvirt's arguments
-//! are read first, without an allocation. Then a child does the work, so that its end (no memory, no stack, a signal) is an exit
-//! status that the operation allows: libvirt kills a running guest whose hook fails at `reconnect` or `started`.
+//! Rust's own runtime maps memory and opens files before `main`, and ends the process when it cannot. This `main` reads libvirt's
+//! arguments first, without an allocation. Then a child process does the work. When the child dies (no memory, no stack, a signal),
+//! the exit status is one that the operation allows: libvirt kills a running guest whose hook fails at `reconnect` or `started`.
 //!
 //!     main -- arguments, signals, descriptors 0 to 2
-//!       |-- fork fails: at reconnect and started 0 and a sentence; else the work is done here
+//!       |-- fork fails: at reconnect and started 0 and a sentence; else this process does the work
 //!       |-- child:  the work, its exit status
 //!       `-- parent: waits; the child's exit status, or where a signal ended it 1 (may veto) or 0, and a sentence
 #![expect(unsafe_code, reason = "the entry point, its arguments, and fork")]
@@ -42,7 +42,7 @@ fn run(arguments: &Arguments, operation: Option<Operation>) -> u8 {
     // SAFETY: this process has one thread, so the child may do all that a process may (fork(2)).
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
-            // A hook that libvirt has ended waits for nothing any more.
+            // When libvirt kills the hook, the child must not continue to wait.
             let _ = set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
             work(arguments)
         }
@@ -55,7 +55,7 @@ fn run(arguments: &Arguments, operation: Option<Operation>) -> u8 {
     }
 }
 
-/// The exit status for how the child ended.
+/// The exit status for the child's end.
 fn ended(arguments: &Arguments, operation: Option<Operation>, child: Pid) -> u8 {
     let status = loop {
         match waitpid(child, None) {
@@ -84,7 +84,7 @@ fn argument(count: c_int, values: *const *const c_char, index: usize) -> &'stati
     unsafe { CStr::from_ptr(*values.add(index)) }
 }
 
-/// A reader that has left, or a limit of file sizes, is an error where it is written, not an end (signal(7)).
+/// A closed reader or a file size limit makes the write fail instead of ending the process (signal(7)).
 fn ignore_signals() {
     for ignored in [Signal::SIGPIPE, Signal::SIGXFSZ] {
         // SAFETY: no handler of this program is replaced, and SIG_IGN runs no code.
@@ -92,7 +92,7 @@ fn ignore_signals() {
     }
 }
 
-/// No socket or file of ours gets the number of a standard descriptor that is closed: open(2) takes the lowest.
+/// Opens closed standard descriptors, so that no socket or file gets their numbers: open(2) takes the lowest.
 fn fill_descriptors() {
     for descriptor in [stdin(), stdout(), stderr()] {
         if fcntl_getfd(descriptor).is_err() {

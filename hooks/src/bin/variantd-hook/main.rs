@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use hooks::agent::{self, Limits};
 use hooks::answer::{self, Answer};
-use hooks::business::Business;
 use hooks::call::{Call, Operation};
 use hooks::input::{self, Input};
+use hooks::relevance::Relevance;
 use hooks::syslog;
 
-/// Reads the definition, asks the agent where it has to, and tells libvirt: the exit status.
+/// Reads the definition, calls the agent for a relevant guest, and returns the exit status for libvirt.
 fn work(arguments: &entry::Arguments) -> u8 {
     let words = arguments
         .iter()
@@ -30,12 +30,12 @@ fn work(arguments: &entry::Arguments) -> u8 {
     let input = input::read(&mut io::stdin().lock());
     let run = variable("VARIANTD_RUN_DIR", "/run/variantd");
     note(&run);
-    let business = match env::var_os("VARIANTD_ROOT") {
-        Some(root) => Business::with(&input, &run, &Path::new(&root).join("sys/bus/pci/devices")),
-        None => Business::of(&input, &run),
+    let relevance = match env::var_os("VARIANTD_ROOT") {
+        Some(root) => Relevance::with(&input, &run, &Path::new(&root).join("sys/bus/pci/devices")),
+        None => Relevance::of(&input, &run),
     };
     let answer = match call.operation {
-        Some(operation) if business.any() => ask(&call, operation, &business, &input, &run),
+        Some(operation) if relevance.any() => ask(&call, operation, &relevance, &input, &run),
         _ => Answer::pass(),
     };
     deliver(&answer)
@@ -44,17 +44,17 @@ fn work(arguments: &entry::Arguments) -> u8 {
 fn ask(
     call: &Call,
     operation: Operation,
-    business: &Business,
+    relevance: &Relevance,
     input: &Input,
     run: &Path,
 ) -> Answer {
-    let text = match (&business.unreadable, &input.text) {
+    let text = match (&relevance.unreadable, &input.text) {
         (Some(why), _) | (None, Err(why)) => return answer::unreadable(call, operation, why),
         (None, Ok(text)) => text,
     };
     let limits = shortened().unwrap_or_else(|| Limits::of(operation));
     let reply = agent::call(call, operation, text, run, limits);
-    answer::answer(call, operation, business, text, reply)
+    answer::answer(call, operation, relevance, text, reply)
 }
 
 fn shortened() -> Option<Limits> {
@@ -66,16 +66,16 @@ fn variable(name: &str, default: &str) -> PathBuf {
     env::var_os(name).map_or(default.into(), PathBuf::from)
 }
 
-/// The time of this file tells `variantctl doctor` that libvirt calls its hook; nothing depends on it.
+/// `variantctl doctor` reads the time of this file to see whether libvirt calls its hook; nothing else uses it.
 fn note(run: &Path) {
     let _ = fs::write(run.join("called"), "");
 }
 
-/// A reader that went away must not turn into a failed guest start.
+/// Prints the answer. A closed standard error must not make a guest start fail.
 fn deliver(answer: &Answer) -> u8 {
     if let Some(sentence) = &answer.sentence {
         let _ = writeln!(io::stderr(), "{sentence}");
-        // libvirt shows standard error of a hook that fails, and drops it of one that does not (virHookCall).
+        // libvirt shows standard error of a failed hook, and drops that of a successful one (virHookCall).
         if !answer.refused {
             syslog::warn(&variable("VARIANTD_HOOK_LOG", syslog::SOCKET), sentence);
         }

@@ -1,4 +1,4 @@
-//! What the hook says when it could not do its work, without an allocation.
+//! The hook's messages when it cannot do its work, written without an allocation.
 
 use std::io::{Cursor, Write};
 
@@ -13,17 +13,17 @@ use super::entry::Arguments;
 
 /// Longer than both sentences with a domain's name of 255 bytes.
 const LIMIT: usize = 600;
-/// The way out.
-const HINT: &str = "see the limits and the memory of libvirt's daemon; 'systemctl restart variantd' makes the agent look at \
+/// What to do.
+const HINT: &str = "check the resource limits and memory of libvirt's daemon; then 'systemctl restart variantd', which reads the \
                     running guests again";
 
-/// The process that did the work was ended.
+/// A signal ended the process that did the work.
 pub(super) fn killed(arguments: &Arguments, signal: Signal) {
     let why = format_args!("was ended by {}", signal.as_str());
     say(arguments, why);
 }
 
-/// There is no process for the work.
+/// fork(2) failed.
 pub(super) fn not_asked(arguments: &Arguments, why: Error) {
     say(
         arguments,
@@ -34,7 +34,7 @@ pub(super) fn not_asked(arguments: &Arguments, why: Error) {
 fn say(arguments: &Arguments, what: std::fmt::Arguments<'_>) {
     let [domain, operation] = [0, 1].map(|index| arguments[index].to_str().unwrap_or("?"));
     let mut text = Cursor::new([0; LIMIT]);
-    // What does not fit is cut off.
+    // A longer text is cut off.
     let _ = writeln!(
         text,
         "variantd-hook {what} at '{}' of '{}' ({KILLED}); {HINT}",

@@ -1,6 +1,6 @@
-//! Whether a guest is the agent's business, told from its XML and the agent's files, without asking it.
+//! Whether a guest is relevant to the agent, from its XML and the agent's files, without a call of the agent.
 //!
-//! A host full of other guests must not depend on the agent, so most runs of the hook end here.
+//! Unrelated guests must start without the agent, so most runs of the hook end here.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -29,25 +29,25 @@ const MAX_ID: u64 = 16;
 /// Where the kernel shows PCI functions by address.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
-/// Words of which one stands in each definition that assigns a PCI function.
+/// Each definition that assigns a PCI function has one of these words.
 const ASSIGNING: [&str; 3] = ["hostdev", "nvme", "vfio-pci"];
 
-/// Why a guest concerns the agent.
+/// Why a guest is relevant to the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Business {
+pub struct Relevance {
     /// The agent prepared this definition before.
     pub marked: bool,
-    /// It is given a device that some recipe covers.
+    /// It has a device that a recipe covers.
     pub device: bool,
-    /// It is given a PCI device, and which devices recipes cover is unknown: why. The agent knows.
+    /// It has a PCI device, and the list of covered devices cannot be read: why. The agent knows.
     pub unlisted: Option<String>,
-    /// The agent has a device of its on record.
+    /// The agent has a record of one of its devices.
     pub journalled: bool,
-    /// Why its XML cannot be read; then only the mark is looked for, in the bytes.
+    /// Why its XML cannot be read; then only the bytes are searched, for the mark.
     pub unreadable: Option<Unreadable>,
 }
 
-impl Business {
+impl Relevance {
     /// Reads the XML, and `devices`, `ids` and `records` in the agent's run directory.
     #[must_use]
     pub fn of(input: &Input, run: &Path) -> Self {
@@ -86,7 +86,7 @@ impl Business {
         }
     }
 
-    /// True when the agent has to be asked, or the guest may need it and cannot be read.
+    /// True when the agent must be called, or when the guest may need it and its XML did not arrive.
     #[must_use]
     pub fn any(&self) -> bool {
         let missing = matches!(self.unreadable, Some(Unreadable::Missing(_)));
@@ -107,8 +107,8 @@ fn parse(text: &str) -> Result<Document<'_>, Unreadable> {
     document.map_err(|error| Unreadable::Malformed(error.to_string()))
 }
 
-/// Most guests end here, without their XML being parsed. libvirt writes such words as they are, never as references to
-/// characters, and a device is in `<hostdev>`, `<interface type='hostdev'>`, an NVMe disk or QEMU's own arguments.
+/// The quick check for most guests: it does not parse the XML. libvirt writes such words literally, never as character
+/// references, and a device is in `<hostdev>`, `<interface type='hostdev'>`, an NVMe disk or QEMU's own arguments.
 fn is_another(text: &str, run: &Path) -> bool {
     let has = |word: &str| memmem::find(text.as_bytes(), word.as_bytes()).is_some();
     !ASSIGNING.iter().any(|word| has(word)) && record::is_empty(run)
@@ -118,10 +118,10 @@ fn is_mark(node: Node<'_, '_>) -> bool {
     node.tag_name().namespace() == Some(NAMESPACE)
 }
 
-/// A device that the agent has listed, or one that came after the list was written and has an id of a recipe: a GPU
-/// that was plugged in or a new virtual function is known by its id before the agent has seen it, and while none runs.
+/// A device that the agent has listed, or a newer one with an id of a recipe: the id identifies a GPU that was plugged in or a
+/// new virtual function before the agent has read it, and while no agent runs.
 ///
-/// No list is not an empty list: the agent has not run since boot. An error that is not "there is no such file" is not one either.
+/// A missing list is not an empty list: the agent has not run since boot. Neither is a list that cannot be read.
 fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> io::Result<bool> {
     let sources: Vec<PciAddress> = document.descendants().filter_map(source).collect();
     if sources.is_empty() {
@@ -151,7 +151,7 @@ fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> io::Result<boo
     Ok(false)
 }
 
-/// What the agent published, one item a line.
+/// A list that the agent publishes, one item in each line.
 fn list<T: FromStr + Ord>(path: &Path) -> io::Result<BTreeSet<T>> {
     let text = bounded(path, MAX_LIST)?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
@@ -166,7 +166,7 @@ struct Covered {
 }
 
 impl Covered {
-    /// True when the recipe is for such functions; what a newer agent may say counts as both.
+    /// True when the recipe is for such functions; an unknown keyword of a newer agent counts as both.
     fn includes(&self, is_virtual: bool) -> bool {
         match self.functions.as_str() {
             "" | "physical" => !is_virtual,
@@ -239,7 +239,7 @@ fn source(node: Node<'_, '_>) -> Option<PciAddress> {
         .flatten()
 }
 
-/// An element of libvirt's: those in an XML namespace are others'.
+/// An element of libvirt: elements in an XML namespace belong to other programs.
 fn is(node: Node<'_, '_>, name: &str) -> bool {
     node.tag_name().namespace().is_none() && node.tag_name().name() == name
 }
@@ -270,8 +270,8 @@ mod tests {
 
     use super::*;
 
-    fn of(text: &str, run: &Path) -> Business {
-        Business::of(&Input::from(text), run)
+    fn of(text: &str, run: &Path) -> Relevance {
+        Relevance::of(&Input::from(text), run)
     }
 
     const UUID: &str = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_covered_device_is_business_and_another_is_not() {
+    fn covered_device_makes_a_guest_relevant_and_another_does_not() {
         let run = run_directory();
         assert!(of(&hostdev("0x01"), run.path()).device);
         assert!(of(&hostdev("1"), run.path()).device);
@@ -305,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_another_namespace_is_not_a_device() {
+    fn address_of_another_namespace_is_not_a_device() {
         let run = run_directory();
         let foreign = hostdev("0x01").replace("<source>", "<source xmlns='urn:e'>");
         assert!(!of(&foreign, run.path()).any());
     }
 
     #[test]
-    fn a_device_that_came_after_the_list_is_known_by_its_id() {
+    fn id_identifies_a_device_newer_than_the_list() {
         let (run, pci) = (run_directory(), tempfile::tempdir().expect("sysfs"));
         let add = |address: &str, device: &str| {
             let function = pci.path().join(address);
@@ -320,7 +320,8 @@ mod tests {
             fs::write(function.join("vendor"), "0x10de\n").expect("vendor");
             fs::write(function.join("device"), device).expect("device");
         };
-        let asks = |bus| Business::with(&Input::from(&*hostdev(bus)), run.path(), pci.path()).any();
+        let asks =
+            |bus| Relevance::with(&Input::from(&*hostdev(bus)), run.path(), pci.path()).any();
         add("0009:02:00.0", "0x2342\n");
         add("0009:03:00.0", "0x1234\n");
         assert!(!asks("0x02"), "no list of ids");
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_covered_device_is_business_in_whatever_form_it_is_assigned() {
+    fn covered_device_makes_a_guest_relevant_in_each_form_of_assignment() {
         let run = run_directory();
         let address = "<address type='pci' domain='0x0009' bus='0x01' slot='0x00' function='0x0'/>";
         let forms = [
@@ -357,21 +358,21 @@ mod tests {
     }
 
     #[test]
-    fn the_address_inside_the_guest_is_not_a_host_device() {
+    fn guest_address_is_not_a_host_device() {
         let run = run_directory();
         fs::write(run.path().join("devices"), "0000:01:00.0\n").expect("devices");
         assert!(!of(&hostdev("0x01"), run.path()).any());
     }
 
     #[test]
-    fn a_marked_guest_is_business_without_any_file() {
+    fn mark_makes_a_guest_relevant_without_any_file() {
         let mark = "<metadata><v:prepared xmlns:v='urn:variantd:1'/></metadata>";
-        let business = of(&guest(mark), Path::new("/nonexistent"));
-        assert!(business.marked && !business.device);
+        let relevance = of(&guest(mark), Path::new("/nonexistent"));
+        assert!(relevance.marked && !relevance.device);
     }
 
     #[test]
-    fn a_journal_entry_is_business() {
+    fn journal_entry_makes_a_guest_relevant() {
         let run = run_directory();
         fs::create_dir(run.path().join("journal")).expect("journal");
         fs::write(run.path().join(format!("journal/{UUID}.json")), "{}").expect("entry");
@@ -379,10 +380,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_only_a_guest_with_a_pci_device_is_business() {
+    fn missing_list_makes_only_guests_with_a_pci_device_relevant() {
         for missing in ["/nonexistent", "/dev/null"] {
-            let business = of(&hostdev("0x01"), Path::new(missing));
-            assert!(business.any() && business.unlisted.is_some() && !business.device);
+            let relevance = of(&hostdev("0x01"), Path::new(missing));
+            assert!(relevance.any() && relevance.unlisted.is_some() && !relevance.device);
             assert!(!of(&guest("<devices><hostdev/></devices>"), Path::new(missing)).any());
         }
         let run = run_directory();
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_too_long_is_not_cut_off() {
+    fn too_long_list_is_an_error_and_not_cut_off() {
         let run = run_directory();
         let long = "0009:02:00.0\n".repeat(6000);
         fs::write(run.path().join("devices"), long).expect("devices");
@@ -399,30 +400,30 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_that_does_not_arrive_is_business() {
+    fn missing_definition_makes_a_guest_relevant() {
         assert!(of("", Path::new("/nonexistent")).any());
     }
 
     #[test]
-    fn what_cannot_be_parsed_is_business_only_with_our_namespace() {
+    fn malformed_definition_is_relevant_only_with_our_namespace() {
         let run = run_directory();
         assert!(!of("<domain", run.path()).any());
         assert!(of("<domain xmlns:v='urn:variantd:1'", run.path()).marked);
     }
 
     #[test]
-    fn what_no_parser_should_see_is_not_parsed() {
+    fn too_deep_definition_is_not_parsed() {
         let deep = format!("<v xmlns='urn:variantd:1'>{}", "<a>".repeat(100_000));
-        let business = of(&deep, Path::new("/nonexistent"));
+        let relevance = of(&deep, Path::new("/nonexistent"));
         assert!(
-            matches!(business.unreadable, Some(Unreadable::Malformed(why)) if why.contains("in each other"))
+            matches!(relevance.unreadable, Some(Unreadable::Malformed(why)) if why.contains("in each other"))
         );
     }
 
     #[test]
-    fn a_document_type_is_not_read() {
+    fn document_type_is_not_read() {
         let declared = "<!DOCTYPE domain [<!ENTITY a 'urn:variantd:1'>]><domain xmlns:v='&a;'/>";
-        let business = of(declared, Path::new("/nonexistent"));
-        assert!(business.marked && business.unreadable.is_some());
+        let relevance = of(declared, Path::new("/nonexistent"));
+        assert!(relevance.marked && relevance.unreadable.is_some());
     }
 }
