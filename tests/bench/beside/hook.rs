@@ -19,7 +19,7 @@ const SCRIPT: &str = "an empty `bash` hook script";
 
 pub(crate) fn rows() -> Vec<Row> {
     let foreign = |size: &str, bytes| {
-        let work = format!("hook process for a guest without our devices, {size} of XML");
+        let work = format!("hook process for an unrelated guest, {size} of XML");
         Row::ratio(&work, SCRIPT, 0.8, foreign(bytes))
     };
     let prepared = "hook process for a prepared GPU guest, agent running: verify, check topology, already bound";

@@ -15,8 +15,7 @@ const NAME: &str = "bench";
 const DEADLINE: Duration = Duration::from_secs(900);
 
 pub(crate) fn rows() -> Vec<Row> {
-    let work =
-        "`virsh start` of a prepared guest, in the lab (emulated: an order slower than hardware)";
+    let work = "`virsh start` of a prepared guest, in the lab (emulated: about ten times slower than hardware)";
     let (none, script) = ("no hook at all", "an empty `bash` hook script");
     match said() {
         Ok(said) => vec![
@@ -25,7 +24,7 @@ pub(crate) fn rows() -> Vec<Row> {
                 "the same",
                 script,
                 None,
-                "no more than a hook costs",
+                "at most the cost of a hook",
                 pair(&said, "script "),
             ),
         ],

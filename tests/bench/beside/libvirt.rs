@@ -125,7 +125,7 @@ pub(crate) fn rows() -> Vec<Row> {
         let work = format!("agent start to its name on the bus with {count} defined domains");
         let (limit, reach) = match count == MANY {
             true => (Some(0.5), "at most 0.5".to_owned()),
-            false => (None, format!("of {MANY} only")),
+            false => (None, format!("only for {MANY}")),
         };
         let theirs = "`virsh list --all` plus `dumpxml` of each, one virsh";
         rows.push(Row::compared(&work, theirs, limit, &reach, pair));
@@ -253,7 +253,7 @@ fn memories(found: Result<[(u64, u64); 4]>) -> Vec<Row> {
         Ok([idle, first, last, twice]) => (
             Found::Words {
                 text: format!(
-                    "{} MiB resident, {} of them its own (not files')",
+                    "{} MiB resident, {} MiB of them its own (not mapped from files)",
                     mib(idle.0),
                     mib(idle.1)
                 ),
