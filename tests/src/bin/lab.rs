@@ -128,6 +128,9 @@ enum Verb {
         /// Deadline of each scenario in seconds, unless it says another ('# deadline: N')
         #[arg(long, default_value_t = 300)]
         timeout: u64,
+        /// An existing folder that several runs share: a scenario runs in the one that takes it first
+        #[arg(long, value_name = "FOLDER")]
+        share: Option<PathBuf>,
         /// Only these scenarios; a name that none has chooses those that contain it
         names: Vec<String>,
     },
@@ -263,6 +266,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
             options,
             no_package,
             timeout,
+            share,
             names,
         } => {
             let ready = || -> Result<Lab> {
@@ -274,7 +278,11 @@ fn act(arguments: &Arguments) -> Result<u8> {
             };
             let restart = || Lab::down(name).and_then(|_| ready());
             let deadline = Duration::from_secs(*timeout);
-            let passed = check::run(ready()?, names, deadline, restart)?;
+            let choice = check::Choice {
+                names,
+                shared: share.as_deref(),
+            };
+            let passed = check::run(ready()?, &choice, deadline, restart)?;
             Ok(u8::from(!passed))
         }
     }

@@ -1,7 +1,7 @@
 //! Runs the project's scenarios in the emulated host.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,19 +28,46 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenario")
 }
 
-/// Runs the chosen scenarios (all when none is named) and prints a line for each; says whether all passed.
+/// Which scenarios run.
+pub struct Choice<'a> {
+    /// Names as `tests/lab check` takes them; all scenarios when empty.
+    pub names: &'a [String],
+    /// An existing folder that several runs share: each scenario runs in the one that creates its file there first.
+    pub shared: Option<&'a Path>,
+}
+
+impl Choice<'_> {
+    /// Takes the scenario, if no other run that shares the folder has taken it.
+    fn take(&self, scenario: &str) -> Result<bool> {
+        let Some(folder) = self.shared else {
+            return Ok(true);
+        };
+        let file = folder.join(scenario);
+        match fs::File::create_new(&file) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot create '{}'", file.display())),
+        }
+    }
+}
+
+/// Runs the chosen scenarios and prints a line for each; says whether all passed.
 /// `restart` gives a fresh lab, for when the emulated processors have come to a stop: QEMU's emulation of nested
 /// guests does that once in a while, and it says nothing about what is tested.
 pub fn run(
     mut lab: Lab,
-    names: &[String],
+    choice: &Choice<'_>,
     deadline: Duration,
     restart: impl Fn() -> Result<Lab>,
 ) -> Result<bool> {
-    let scenarios = chosen(&folder(), names, &lab.state().kind())?;
+    let scenarios = chosen(&folder(), choice.names, &lab.state().kind())?;
     push(&lab)?;
-    let mut failed = 0;
+    let (mut ran, mut failed) = (0, 0);
     for scenario in &scenarios {
+        if !choice.take(scenario)? {
+            continue;
+        }
+        ran += 1;
         let mut outcome = run_one(&lab, scenario, deadline)?;
         if outcome.status != 0 && !lab.answers() {
             say_where(lab.keep_registers());
@@ -54,7 +81,7 @@ pub fn run(
         outcome.print(scenario)?;
         failed += usize::from(outcome.status != 0);
     }
-    println!("{} passed, {failed} failed", scenarios.len() - failed);
+    println!("{} passed, {failed} failed", ran - failed);
     Ok(failed == 0)
 }
 
@@ -250,6 +277,18 @@ mod tests {
         assert!(fits("# on: iommufd\n", &kind("aarch64 iommufd")));
         let four = "# on: x86_64 gpus=4\n";
         assert!(fits(four, &kind("x86_64 gpus=4")) && !fits(four, &kind("x86_64 gpus=2")));
+    }
+
+    #[test]
+    fn runs_that_share_a_folder_take_each_scenario_once() {
+        let folder = folder_with(&[]);
+        let choice = |shared| Choice { names: &[], shared };
+        let (one, other) = (choice(Some(folder.path())), choice(Some(folder.path())));
+        assert!(one.take("start").expect("writable"));
+        assert!(!other.take("start").expect("writable"));
+        assert!(other.take("define").expect("writable"));
+        assert!(choice(None).take("start").expect("no folder"));
+        assert!(choice(Some(Path::new("/nowhere"))).take("start").is_err());
     }
 
     fn folder_with(names: &[&str]) -> tempfile::TempDir {
