@@ -1,7 +1,6 @@
-# Where the host's kernel can nest a guest's SMMUv3, the plan asks for one. Debian's kernel has the SMMU's driver built in
-# without its half of nesting (CONFIG_ARM_SMMU_V3_IOMMUFD), so the plan leaves it out and says why. With a configuration
-# that claims otherwise libvirt and iommufd do their part, and QEMU ends where it asks for the SMMU's registers: so
-# far it gets, and a kernel with that option would get farther.
+# The plan adds an SMMUv3 where the host's kernel supports nested translation. Debian's kernel builds the SMMU driver without
+# CONFIG_ARM_SMMU_V3_IOMMUFD, so the plan leaves the SMMUv3 out and names the reason. A forged kernel configuration makes the
+# plan add it: libvirt and iommufd then accept the guest, and QEMU ends when it reads the registers of the host's SMMU.
 # on: aarch64 iommufd
 GUEST=/root/scenario/guest-arm.xml
 config=/boot/config-$(uname -r)
@@ -22,7 +21,7 @@ variantctl prepare s0 >/dev/null
 xml=$(inactive s0)
 contains 'accelerated SMMU' "$xml" "accel='on'"
 contains 'iommufd' "$xml" "iommufd='yes'"
-! said=$(virsh start s0 2>&1) || fail 'the guest started: the kernel has the other half of nesting now, make this a test of it'
+! said=$(virsh start s0 2>&1) || fail 'the guest started: the kernel supports nesting now; test a running guest here'
 contains 'where QEMU ends' "$said" 'Wrong data type (0) for Host SMMUv3 device info'
 echo '= QEMU takes iommufd and the character device, and ends at the host SMMU, whose driver has no nesting'
 equal 'driver and override afterwards' "$(driver $GPU0)/$(override $GPU0)" "$before"

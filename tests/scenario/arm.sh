@@ -1,5 +1,5 @@
 # On an aarch64 host a 'virt' guest with a plain hostdev gets its expander bus, initiators and window, starts under
-# nested KVM, and sees its GPU and eight initiator nodes. An SMMUv3 is left to accel.
+# nested KVM, and sees its GPU and eight initiator nodes. Scenario accel tests the SMMUv3.
 # on: aarch64
 # deadline: 900
 GUEST=/root/scenario/guest-arm.xml

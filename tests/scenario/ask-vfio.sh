@@ -1,16 +1,16 @@
-# What is computed of AtomicOps is what VFIO says and what the guest's root port shows.
+# The AtomicOps widths that variantctl computes equal those that VFIO reports and those of the guest's root port.
 trap 'forget d0; stand_in $GPU0' EXIT
 agent_settings
 forget d0
 
-# widths COLUMN ARGUMENT...: those of which the table says yes in that column
+# widths COLUMN ARGUMENT...: the widths with 'yes' in that column of the table
 widths() {
     local column=$1; shift
     variantctl atomics $GPU0 "$@" 2>/dev/null |
         awk -v gpu=$GPU0 -v column="$column" '$1 == gpu && $column == "yes" { print $2 }' | xargs
 }
 
-# shown NAME: the widths on the root port of a guest that runs
+# shown NAME: the widths on the root port of a running guest
 shown() {
     local bits=$(($(devcap2 "$1"))) list=''
     [ $((bits & 0x080)) = 0 ] || list+=' 32'
@@ -42,5 +42,5 @@ virsh start d0 >/dev/null
 equal "the guest's root port" "$(shown d0)" "$judged"
 text=$(variantctl atomics $GPU0 --ask-vfio 2>&1) && fail 'asked while in use' || true
 contains 'in use' "$text" "in use by pid $(cat /run/libvirt/qemu/d0.pid) (VD-BND-003)"
-equal 'guest after somebody asked' "$(virsh domstate d0)" running
+equal 'guest after the query' "$(virsh domstate d0)" running
 virsh destroy d0 >/dev/null

@@ -1,13 +1,13 @@
-# Where a guest has its device decides whether QEMU passes AtomicOps on. Each cell is a guest that QEMU starts for real,
-# and its root ports say what `variantctl atomics` predicted for this version of QEMU.
+# QEMU enables AtomicOps on a guest's root port depending on where the device is. QEMU starts a guest for each case, and the
+# root ports must have the bits that `variantctl atomics` predicted for this version of QEMU.
 # deadline: 600
 . atomics/lib.sh
 . atomics/guest.sh
 QEMU=$(virsh version | sed -n 's/^Running hypervisor: QEMU \([0-9.]*\).*/\1/p')
-trap 'forget cell; take_back $OWN $PAIR0 $PAIR1 $SWITCHED' EXIT
+trap 'forget cell; rebind_default $OWN $PAIR0 $PAIR1 $SWITCHED' EXIT
 forget cell
-lend $OWN $PAIR0 $PAIR1 $SWITCHED
-# Only the endpoint's own bits and those of the ports above it count; the switch routes.
+bind_vfio $OWN $PAIR0 $PAIR1 $SWITCHED
+# Only the bits of the endpoint and of the ports above it count; the switch routes.
 for selector in slot=11 slot=12 $OWN $PAIR0 $PAIR1 $SWITCHED; do bits "$selector" 380; done
 for selector in slot=13 $UPSTREAM slot=14; do bits "$selector" 3c0; done
 
@@ -31,7 +31,7 @@ bits $OWN 380; bits $SWITCHED 380; bits slot=14 380
 started "$PORTS$(hostdev $OWN 1 0 0)$(hostdev $SWITCHED 2 0 0)" \
     "two devices on two ports=0:2=$OWN" "behind a switch of the host that routes not=0:3=$SWITCHED" 'no device=0:4='
 
-# A port gets its bits with a hot-plugged device and loses them with it.
+# QEMU sets the bits of a port when a device is plugged in and clears them when it is unplugged.
 hostdev $OWN 1 0 0 >/tmp/device.xml
 begin "$PORTS"
 virsh attach-device cell /tmp/device.xml --live --config >/dev/null

@@ -1,9 +1,9 @@
-# What VFIO_DEVICE_GET_INFO reports of a device's AtomicOps, for each path that the host can have to it, is what
-# `variantctl atomics` predicted for this kernel from config space alone.
+# For each kind of path in the host, VFIO_DEVICE_GET_INFO must report the AtomicOps that `variantctl atomics` predicted
+# for this kernel from config space alone.
 # deadline: 600
 . atomics/lib.sh
 ALL="$OWN $PAIR0 $PAIR1 $SWITCHED $INTEGRATED $OLD"
-trap 'clear; take_back $ALL' EXIT
+trap 'clear; rebind_default $ALL' EXIT
 clear() {
     local selector
     for selector in slot=11 slot=12 slot=13 slot=14 slot=16 $UPSTREAM $OWN $PAIR0 $PAIR1 $SWITCHED $INTEGRATED; do
@@ -11,7 +11,7 @@ clear() {
     done
 }
 
-# asked NAME DEVICE: one cell; the prediction comes first, for asking enables requests in the device
+# asked NAME DEVICE: one case; it predicts first, because the query enables AtomicOp requests in the device
 asked() {
     local expected found said
     expected=$(predicted host "$2")
@@ -21,7 +21,7 @@ asked() {
     equal "--ask-vfio, $1" "$((said))" "$((found))"
 }
 
-lend $ALL
+bind_vfio $ALL
 echo "= kernel $(uname -r)"
 for pair in 000/380 080/380 100/380 180/380 380/380 380/000 380/080 380/180 380/200 100/080; do
     bits slot=11 ${pair%/*}; bits $OWN ${pair#*/}

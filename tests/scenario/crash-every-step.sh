@@ -1,6 +1,6 @@
 # by name
 # deadline: 3600
-# As crash, at every single step: also where a record is only made, written and synced beside the one that counts,
-# and on both sides of each write to sysfs.
+# Like crash, at every step: also while a record's temporary file is created, written and synced, and before and after
+# each write to sysfs.
 every=yes
 . ./crash.sh

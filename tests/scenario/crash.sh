@@ -1,7 +1,7 @@
 # deadline: 1500
-# The agent is killed at each change of its records and of sysfs that the next agent can see: by hand, for a guest's
-# start and for its end. Afterwards the GPU is bound and recorded, or on its previous driver and not recorded, and all
-# works again. crash-every-step.sh has the changes that nobody sees as well, and sees to each from both sides.
+# The agent is killed at each change of its records and of sysfs that the next agent can see: of an administrator's bind and
+# release, of a guest's start and of its end. Afterwards the GPU is bound and recorded, or on its previous driver and not
+# recorded, and the same verb succeeds. crash-every-step.sh has every step, with a kill before, during and after each.
 settings=/run/systemd/system/variantd.service.d
 step=/run/lab-step
 agent_settings
@@ -13,7 +13,7 @@ virsh define /tmp/c0.xml >/dev/null
 variantctl wait c0 >/dev/null
 virsh dumpxml c0 >/tmp/c0-hook.xml
 
-# An agent that notes its steps, and comes back at once.
+# The agent logs its steps, and systemd restarts it at once.
 mkdir -p $settings $step
 cp step.so /usr/local/lib/lab-step.so
 printf '%s\n' '[Unit]' StartLimitIntervalSec=0 '[Service]' RestartSec=50ms TimeoutStopSec=2 ReadWritePaths=$step \
@@ -31,10 +31,10 @@ records() { find /run/variantd/records -name '*.json' 2>/dev/null; }
 said() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",]*\).*/\1/p" $(records) | tail -1; }
 is_back() { [ "$(state)" = pci-stub/pci-stub ] && [ -z "$(records)" ]; }
 is_held() { [ "$(state)" = $bound ] && [ -n "$(held)" ] && [ "$(said phase)" = bound ]; }
-is_by_hand() { [ "$(state)" = $bound ] && [ "$(said owner)" = admin ] && [ "$(said phase)" = bound ]; }
+is_bound_by_admin() { [ "$(state)" = $bound ] && [ "$(said owner)" = admin ] && [ "$(said phase)" = bound ]; }
 either() { local one; for one in "$@"; do ! "$one" || return 0; done; return 1; }
 agent() { systemctl show -p MainPID --value variantd; }
-# State and process of one moment: systemd may see that the old process has ended between two questions.
+# One call reads state and process: between two calls systemd may notice that the old process has ended.
 is_another() {
     sleep 0.2
     systemctl show -p ActiveState -p MainPID variantd | awk -F= -v old="$1" '
@@ -45,13 +45,13 @@ hook() { variantd-hook c0 "$@" </tmp/c0-hook.xml; }
 bind() { variantctl bind $GPU0; }
 release() { variantctl release $GPU0; }
 prepare() { hook prepare begin -; }
-give_back() { hook release end destroyed; }
+release_guest() { hook release end destroyed; }
 is_off() { [ "$(virsh domstate c0 | head -1)" = 'shut off' ]; }
 start() { virsh start c0 --paused; }
 destroy() { virsh destroy c0; }
 
-# must VERB STATE: undisturbed, it leads there. The hook is called without a start here, and an agent that asks libvirt for the
-# first time releases what it finds in the records of a guest that is not active: its report on c0 comes after that.
+# must VERB STATE: without a kill the verb leads to that state. The scenario calls the hook without a start, and an agent that
+# asks libvirt for the first time releases the devices of inactive guests. Its report on c0 comes after that.
 must() {
     local said
     rm -f $step/plan
@@ -61,7 +61,7 @@ must() {
     within 20 "$2"
 }
 
-# crash VERB NUMBER WHEN STATE...: the agent is killed at that step, and one of these comes of it
+# crash VERB NUMBER WHEN STATE...: kills the agent at that step; one of these states must follow
 crash() {
     local verb=$1 number=$2 when=$3 old; shift 3
     old=$(agent)
@@ -74,8 +74,8 @@ crash() {
     points=$((points + 1))
 }
 
-# crashes VERB UNDO FROM TO STATE...: at each step of a verb that leads from one state to the other, killed there it
-# leads to one of those; after it the verb works, and what undoes it
+# crashes VERB UNDO FROM TO STATE...: the verb leads from one state to the other. For each of its steps: after a kill there one of
+# the states follows, and then the verb and its undo succeed.
 crashes() {
     local verb=$1 undo=$2 from=$3 to=$4 total number when whens; shift 4
     points=0
@@ -84,7 +84,7 @@ crashes() {
     total=$(wc -l </tmp/steps)
     must "$undo" "$from"
     for number in $(seq "$total"); do
-        # Behind a step is before the next one, but for the last one.
+        # After a step is the same as before the next one, except for the last step.
         case $(sed -n "${number}p" /tmp/steps) in
         *' /sys/'*) whens="meanwhile${every:+ before after}" ;;
         "$total "*) whens="after${every:+ before}" ;;
@@ -93,7 +93,7 @@ crashes() {
         esac
         for when in $whens; do
             crash "$verb" "$number" $when "$@"
-            # The next one shows as well that the verb works again, up to where it is killed.
+            # The next kill also shows that the verb succeeds up to that step.
             [ -z "$every" ] && [ "$number" -lt "$total" ] || ! "$from" || must "$verb" "$to"
             "$from" || must "$undo" "$from"
         done
@@ -102,18 +102,18 @@ crashes() {
 }
 
 stand_in $GPU0 pci-stub
-crashes bind release is_back is_by_hand is_back is_by_hand
-crashes prepare give_back is_back is_held is_back
+crashes bind release is_back is_bound_by_admin is_back is_bound_by_admin
+crashes prepare release_guest is_back is_held is_back
 must prepare is_held
-crashes give_back prepare is_held is_back is_back
-must give_back is_back
-must bind is_by_hand
-crashes release bind is_by_hand is_back is_back is_by_hand
+crashes release_guest prepare is_held is_back is_back
+must release_guest is_back
+must bind is_bound_by_admin
+crashes release bind is_bound_by_admin is_back is_back is_bound_by_admin
 must release is_back
 
 libvirt_answered
 
-# The real thing, at each write to sysfs.
+# virsh start and destroy, with a kill at each write to sysfs.
 watch_libvirt version nodedev-list
 must start is_held
 cp $step/log /tmp/start
@@ -133,7 +133,7 @@ must destroy is_back
 
 libvirt_answered
 
-# The write lives on: the GPU's probe waits, and its end comes behind the agent's return.
+# The write outlives the agent: the GPU's probe waits, and ends after the agent has restarted.
 watch_libvirt version 'list --all'
 is_under_way() { pgrep -f 'variantd-child write-knob / bind' >/dev/null; }
 outlived() {
@@ -141,29 +141,29 @@ outlived() {
     crash "$1" "$(sed -n "s/ write .*$VARIANT\/bind\$//p" /tmp/steps)" meanwhile is_under_way
     [ -n "$(records)" ] || fail 'nothing is recorded of a write under way'
 }
-must bind is_by_hand
+must bind is_bound_by_admin
 cp $step/log /tmp/steps
 must release is_back
 outlived bind
 /lab/outside gpu 0 ready
 within 60 is_back
-must bind is_by_hand
+must bind is_bound_by_admin
 must release is_back
 
-# A start that comes while the write is under way waits for it. The agent may not have asked libvirt yet.
+# A start during such a write waits for it. The agent may not have asked libvirt yet.
 must prepare is_held
 cp $step/log /tmp/steps
-must give_back is_back
+must release_guest is_back
 outlived prepare
 (sleep 3; /lab/outside gpu 0 ready) &
 must start is_held
 must destroy is_back
 
-# It ends in a failure.
+# The write fails in the end.
 outlived prepare
 within 60 is_back
 /lab/outside gpu 0 ready
 must prepare is_held
-must give_back is_back
+must release_guest is_back
 libvirt_answered
-printf '= libvirt answered %s calls within %s s each\n' $answered $patience
+printf '= libvirt answered %s calls within %s s each\n' $answered $timeout_s

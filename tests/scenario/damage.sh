@@ -1,4 +1,4 @@
-# A definition damaged after preparation is refused at start: device, rule and mend are named.
+# The start of a definition that was damaged after preparation is refused. The message names device, rule and fix.
 agent_settings 'prepare = "on-request"' 'repair = false'
 trap 'forget d0; rm -f /etc/variantd/variantd.conf; systemctl restart variantd' EXIT
 forget d0
@@ -9,13 +9,13 @@ is_complete d0 || fail 'prepare did not complete the definition'
 inactive d0 >/tmp/good.xml
 before="$(driver $GPU0)/$(override $GPU0)"
 
-# refused CODE PART: the start is refused with this code, and the device is left alone
+# refused CODE PART: the start is refused with this code, and the device does not change
 refused() {
     local said
     ! said=$(virsh start d0 2>&1) || fail "the damaged guest started: $1"
     contains 'device' "$said" "$GPU0"
     contains 'rule' "$said" "$1"
-    contains 'mend' "$said" "$2"
+    contains 'fix' "$said" "$2"
     equal 'sentences' "$(grep -c . <<<"$said")" 2
     equal 'device afterwards' "$(driver $GPU0)/$(override $GPU0)" "$before"
     echo "$said"
@@ -30,7 +30,7 @@ awk '/<hostdev /, /<\/hostdev>/ { if (/<address type=/) sub("function=.0x0.", "f
 virsh define /tmp/damaged.xml >/dev/null
 refused VD-TOP-002 'variantctl prepare --replace d0'
 
-# The mend that the message names does mend it.
+# The command that the message names fixes the definition.
 variantctl prepare --replace d0 >/dev/null
 virsh start d0 >/dev/null
 equal 'driver' "$(driver $GPU0)" $VARIANT

@@ -1,5 +1,5 @@
-# 'virsh define x.xml && virsh start x' in one line: it works, or it is refused in one sentence and
-# works the second time. Counts are printed. ROUNDS=100: more of them.
+# 'virsh define x.xml && virsh start x' in one line: the guest starts, or the start is refused with one sentence and the second
+# start succeeds. Prints both counts. ROUNDS=100 runs more rounds.
 # deadline: 1800
 agent_settings
 trap 'forget r0' EXIT

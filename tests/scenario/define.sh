@@ -1,9 +1,9 @@
-# A plain hostdev is completed right after 'virsh define', and nothing else is touched.
+# The agent completes a plain hostdev right after 'virsh define', and changes nothing else.
 agent_settings
 trap 'kill $events 2>/dev/null; forget d0 d1 d2' EXIT
 forget d0 d1 d2
 
-# libvirt's own time stamps: its 'Added' is our define, the 'Updated' behind it the agent's.
+# libvirt's time stamps: its 'Added' is this define, the next 'Updated' is the agent's.
 virsh event --event lifecycle --loop --timestamp >/tmp/events 2>&1 &
 events=$!
 sleep 1
@@ -20,7 +20,7 @@ equal 'distances' "$(grep -c '<sibling id=' <<<"$xml")" 81
 contains 'own root port' "$(sed -n '/<hostdev /,/<\/hostdev>/p' <<<"$xml")" "slot='0x00' function='0x0'/>"
 contains 'mark' "$(tr '"' "'" <<<"$xml")" "<variantd:device address='$GPU0' recipe='nvidia-grace' cells='1-8' added='driver nodeset'/>"
 
-# What libvirt had before, we take from a definition made while the agent is away.
+# The agent is stopped, so libvirt keeps this definition as it was before completion.
 systemctl stop variantd
 guest d1 $GPU1 >/tmp/d1.xml
 virsh define /tmp/d1.xml >/dev/null
@@ -35,7 +35,7 @@ awk '/<metadata>/, /<\/metadata>/ { next } /<numa>/, /<\/numa>/ { next } /<acpi 
          { print }' >/tmp/stripped.xml
 diff /tmp/before.xml /tmp/stripped.xml || fail 'the rest of the definition changed'
 
-# A guest that is none of our business is not touched.
+# The definition of an unrelated guest does not change.
 guest d2 >/tmp/d2.xml
 virsh define /tmp/d2.xml >/dev/null
 inactive d2 >/tmp/d2.before

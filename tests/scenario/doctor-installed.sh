@@ -1,5 +1,5 @@
-# 'variantctl doctor' finds what is wrong with definitions, hook, agent, libvirt, bus and configuration; the command in
-# its hint mends it.
+# 'variantctl doctor' finds faults of definitions, hook, agent, libvirt, bus and configuration; the command in its hint
+# fixes each of them.
 # deadline: 600
 agent_settings
 hook=/etc/libvirt/hooks/qemu.d/variantd
@@ -19,12 +19,12 @@ trap restore EXIT
 forget k0 plain
 stand_in $GPU0 vfio-pci
 
-# Definitions: not prepared, drifted.
+# Definitions: one is not prepared, one was edited since.
 agent_settings 'prepare = "on-request"'
 guest k0 $GPU0 >/tmp/k0.xml
 virsh define /tmp/k0.xml >/dev/null
 found VD-DOC-031 VD-NUM-004
-mended VD-DOC-031
+fixed_by_hint VD-DOC-031
 equal 'next with a complete guest' "$(variantctl doctor | tail -1)" 'next: virsh start k0'
 mkdir -p /etc/variantd/recipes.d
 variantctl recipe show nvidia-grace | sed 's/^raise_ten_to = .*/raise_ten_to = 12/' >/tmp/nvidia-grace.toml
@@ -33,7 +33,7 @@ systemctl reload variantd
 is_drifted() { ! passes VD-MRK-002; }
 within 20 is_drifted
 found VD-MRK-002 'another recipe, host or version'
-mended VD-MRK-002
+fixed_by_hint VD-MRK-002
 virsh start --paused k0 >/dev/null
 contains 'a running guest' "$(one VD-BND-005)" 'a guest has it (k0)'
 virsh destroy k0 >/dev/null
@@ -41,13 +41,13 @@ forget k0
 rm /etc/variantd/recipes.d/nvidia-grace.toml
 agent_settings
 
-# The hook: gone, not executable, too young for the daemon that runs.
+# The hook: missing, not executable, installed after the daemon's start.
 rm $hook
 found VD-DOC-040 'start unchecked'
-mended VD-DOC-040
+fixed_by_hint VD-DOC-040
 chmod -x $program
 found VD-DOC-041 'in silence'
-mended VD-DOC-041
+fixed_by_hint VD-DOC-041
 rm -f $hook /run/variantd/called
 systemctl restart libvirtd
 sleep 1
@@ -59,11 +59,11 @@ virsh define /tmp/plain.xml >/dev/null
 virsh start --paused plain >/dev/null
 [ ! -e /run/variantd/called ] || fail 'libvirt calls a hook that was not there when it started'
 virsh destroy plain >/dev/null
-# An upgrade brings a newer hook, and keeps what is known of the one before: that it is called, or is not.
+# An upgrade installs a newer hook file and keeps the record whether libvirt calls the hook.
 upgraded() { sleep 2; dpkg -i --force-confold --force-confmiss /root/variantd.deb >/dev/null 2>&1; within 30 is_connected; }
 upgraded
 found VD-DOC-042 'newer than the running libvirtd'
-mended VD-DOC-042
+fixed_by_hint VD-DOC-042
 within 20 virsh start --paused plain
 [ -e /run/variantd/called ] || fail 'libvirt does not call its hook'
 contains 'a hook that was called' "$(one VD-DOC-042)" 'it did since it started'
@@ -76,12 +76,12 @@ passes VD-DOC-042 || fail 'an upgrade forgets that libvirt calls its hook'
 systemctl stop variantd
 found VD-AGT-001 'does not run'
 ! systemctl --quiet is-active variantd || fail 'looking started the agent'
-mended VD-AGT-001
+fixed_by_hint VD-AGT-001
 systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd 2>/dev/null || systemctl stop libvirtd
 found VD-DOC-025 'does not answer'
-mended VD-DOC-025
+fixed_by_hint VD-DOC-025
 mv $policy /tmp/aside.conf
-# The bus sees by itself that the file is gone, and denies the call then.
+# The bus notices the removal of the file and denies the call.
 found VD-DOC-047 'systemctl reload dbus'
 mv /tmp/aside.conf $policy
 within 20 passes VD-DOC-047
@@ -90,12 +90,12 @@ found VD-DOC-048 "did you mean 'prepare'?"
 rm /etc/variantd/variantd.conf
 passes VD-DOC-048 || fail 'the configuration is not read again'
 
-# A warning changes the exit status only when it is asked for.
+# A warning changes the exit status only with --strict.
 no_iommu=/sys/module/vfio/parameters/enable_unsafe_noiommu_mode
 if [ -e $no_iommu ]; then
     echo Y >$no_iommu
     variantctl doctor --only VD-DOC-002 >/dev/null || fail 'a warning is a failure'
     ! passes VD-DOC-002 || fail '--strict lets a warning pass'
-    mended VD-DOC-002
+    fixed_by_hint VD-DOC-002
 fi
 within 30 ready

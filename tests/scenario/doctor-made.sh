@@ -1,12 +1,12 @@
 # by name
-# What 'variantctl doctor' can fail for beyond doctor and doctor-installed: each fault is made, found by its code, and gone once its hint was
-# followed. A stand-in, mounted over the kernel's file, is used only where this host cannot have the fault:
+# Faults that 'variantctl doctor' finds beyond doctor and doctor-installed: the scenario makes each fault, doctor finds its code, and the
+# fault is gone after the hint. Where this host cannot have the fault, a file is mounted over the kernel's:
 #
-#   VD-DOC-018  firmware and kernel find room for every BAR of the emulated GPU: 'resource' says IORESOURCE_UNSET
+#   VD-DOC-018  firmware and kernel place every BAR of the emulated GPU: 'resource' has IORESOURCE_UNSET
 #   VD-DOC-044  the host boots with 'apparmor=0': the daemon's label says that a profile is enforced
 #   VD-DEV-005  the GPU has no SR-IOV capability: its folder has 'sriov_numvfs'
 #   VD-BND-015  the tables are the firmware's, and in use: the one with the GPUs' memory is empty
-#   VD-BND-009  there is no driver that gives GPU memory to the host: driver link, 'numa_status' and 'iomem' say so
+#   VD-BND-009  no driver here adds GPU memory to the host: driver link, 'numa_status' and 'iomem' are replaced
 #
 # VD-DOC-001 needs another boot (no-iommu), VD-TGT-001 an older QEMU (older).
 # deadline: 900
@@ -18,7 +18,7 @@ dropin=/etc/systemd/system/libvirtd.service.d
 hook=/etc/libvirt/hooks/qemu.d/variantd
 reserved=/etc/variantd/reserved.d
 covered=''
-# over FILE COMMAND...: what the command makes of the file stands in its place
+# over FILE COMMAND...: mounts the command's output for the file over the file
 over() {
     local file=$1 from to; shift
     from=$(mktemp) to=$(mktemp)
@@ -27,7 +27,7 @@ over() {
     mount --bind "$to" "$file"
     covered+=" $file"
 }
-# over_folder LINE: the GPU's folder is a copy in which the line was run
+# over_folder LINE: mounts a copy of the GPU's folder, changed by the line, over it
 over_folder() {
     local copy; copy=$(mktemp -d)
     cp -a $real/. "$copy" 2>/dev/null || true
@@ -56,10 +56,10 @@ restore() {
 trap restore EXIT
 forget big pages turned
 stand_in $GPU0 vfio-pci
-# gone CODE: the check passes by itself again
+# gone CODE: the check passes without a fix
 gone() { within 30 passes "$1"; }
 
-# Libvirt's daemon may not raise a limit that it has.
+# libvirt's daemon cannot raise its own limit.
 mkdir -p $dropin
 printf '[Service]\nLimitMEMLOCK=65536\nCapabilityBoundingSet=~CAP_SYS_RESOURCE\n' >$dropin/made.conf
 systemctl daemon-reload
@@ -70,7 +70,7 @@ systemctl daemon-reload
 systemctl restart libvirtd
 gone VD-DOC-005
 
-# Definitions: more memory than there is, huge pages that are not there, an address that breaks a rule.
+# Definitions: more memory than the host has, missing huge pages, an address that breaks a rule.
 guest big $GPU0 | sed "s|<memory unit='MiB'>192</memory>|<memory unit='GiB'>900</memory>|" >/tmp/big.xml
 virsh define /tmp/big.xml >/dev/null
 found VD-DOC-006 'all locked at start'
@@ -81,17 +81,17 @@ forget big
 guest pages $GPU0 | sed "s|<vcpu>|<memoryBacking><hugepages/></memoryBacking><vcpu>|" >/tmp/pages.xml
 virsh define /tmp/pages.xml >/dev/null
 found VD-DOC-006 'huge pages of 2048 KiB'
-mended VD-DOC-006
+fixed_by_hint VD-DOC-006
 forget pages
 echo 0 >/proc/sys/vm/nr_hugepages
 guest turned $GPU0 | sed "s|</hostdev>|<address type='pci' domain='0' bus='1' slot='0' function='1'/></hostdev>|;
     s|<hostdev |<controller type='pci' index='1' model='pcie-root-port'/><hostdev |" >/tmp/turned.xml
 virsh define /tmp/turned.xml >/dev/null
 found VD-TOP-002 'function 1'
-mended VD-TOP-002
+fixed_by_hint VD-TOP-002
 forget turned
 
-# The device does not answer: its port leads to another bus.
+# The device does not answer: its port forwards to another bus.
 secondary() { printf "\\x$1" | dd of=/sys/bus/pci/devices/$port/config bs=1 seek=25 conv=notrunc 2>/dev/null; }
 number=$(od -An -tx1 -j25 -N1 /sys/bus/pci/devices/$port/config | tr -d ' ')
 bus=$number
@@ -121,17 +121,17 @@ found VD-BND-015 'no GPU memory'
 uncover
 gone VD-BND-015
 
-# Its group, and its initiators: a function of the chipset's, taken for a GPU.
+# Its group and its initiators: a recipe covers a function of the chipset.
 chip=0000:00:1f.3
 id=$(printf '%s:%s' "$(sed s/0x// /sys/bus/pci/devices/$chip/vendor)" "$(sed s/0x// /sys/bus/pci/devices/$chip/device)")
 agent_settings '[[device]]' "id = \"$id\"" 'recipe = "nvidia-grace"'
 found VD-NUM-001 ''
 found VD-BND-007 0000:00:1f.2
-mended VD-BND-007
+fixed_by_hint VD-BND-007
 agent_settings
 gone VD-NUM-001
 
-# A recipe that requires what the path does not let through.
+# A recipe requires a width that the path does not support.
 mkdir -p /etc/variantd/recipes.d
 {
     sed '/^\[\[atomics.otherwise\]\]/,$d' /usr/share/variantd/recipes.d/nvidia-grace.toml
@@ -144,20 +144,20 @@ gone VD-ATM-021
 rm -r /etc/variantd/recipes.d
 agent_settings
 
-# Reservations: of another device, of none, of one without a driver.
+# Reservations: for another device, for a missing device, for a device without a driver.
 mkdir -p $reserved
 reserve() { printf 'device = "%s"\nid = "%s"\n' "$1" "$2" >$reserved/$1.toml; }
 reserve $GPU0 10de:2941
 found VD-BND-021 'reserved as 10de:2941'
-mended VD-BND-021
+fixed_by_hint VD-BND-021
 reserve 0000:99:00.0 10de:2342
 found VD-DEV-001 'no such PCI device'
-mended VD-DEV-001
+fixed_by_hint VD-DEV-001
 reserve $chip "$id"
 found VD-BND-022 'names a driver'
-mended VD-BND-022
+fixed_by_hint VD-BND-022
 
-# Records that cannot be used.
+# Damaged records.
 made=/run/variantd/records/ffff:00:00.0.json
 mkdir -p /run/variantd/records
 echo nonsense >$made
@@ -170,7 +170,7 @@ found VD-BND-011 'version 99'
 rm $made $made.damaged
 gone VD-BND-011
 
-# libvirt's hook: another program in its place, and one from where a profile lets nothing run.
+# libvirt's hook: another program in its place, and one in a folder where a profile forbids execution.
 ln -sfn /usr/bin/true $hook
 found VD-DOC-043 "not variantd's hook"
 mv $hook $hook-other

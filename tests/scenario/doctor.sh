@@ -1,5 +1,5 @@
-# 'variantctl doctor' passes on a ready host; each fault that is made here is found by its code, the command in its
-# hint is run as it is printed, and the check passes.
+# 'variantctl doctor' passes on a ready host. The scenario makes faults; doctor finds each one's code, the printed command of
+# its hint runs, and the check passes.
 # deadline: 600
 agent_settings
 release=$(uname -r)
@@ -28,47 +28,47 @@ equal 'next on a ready host' "$(tail -1 <<<"$said")" 'next: virsh define guest.x
 printf '= %s\n' "$(tail -2 <<<"$said" | head -1)"
 ! grep -q 'UNKNOWN' <<<"$said" || fail "root does not see: $said"
 
-# Without root it says what it did not see, fails nothing, and says what to run.
+# Without root it lists unknown facts, reports no failure, and names the command to run.
 said=$(setpriv --reuid=65534 --regid=65534 --clear-groups variantctl doctor) || fail "without root: $said"
 contains 'without root' "$said" 'UNKNOWN'
 equal 'next without root' "$(tail -1 <<<"$said")" 'next: sudo variantctl doctor'
 
-# The driver's module: its file, the index, a blacklist.
+# The driver's module: a missing file, a stale index, a blacklist.
 mv "$module" /tmp/aside.ko
 found VD-DOC-011 'is gone'
 depmod -a
 found VD-DOC-010 "kernel $release offers no '$VARIANT'"
 mv /tmp/aside.ko "$module"
 found VD-DOC-010 'depmod -a'
-mended VD-DOC-010
+fixed_by_hint VD-DOC-010
 passes VD-DOC-011 || fail 'the module is not found again'
 echo 'blacklist nvgrace-gpu-vfio-pci' >$blacklist
 found VD-DOC-012 $blacklist
-mended VD-DOC-012
+fixed_by_hint VD-DOC-012
 
-# The device: somebody holds it, nothing resets it.
+# The device: a process holds it, and no reset method works.
 systemd-run --quiet --unit=holder bash -c "exec 9<>$node; exec sleep infinity"
 is_held() { ! passes VD-BND-005; }
 within 10 is_held
 found VD-BND-005 holder.service
-mended VD-BND-005
+fixed_by_hint VD-BND-005
 echo >$reset
 found VD-BND-008 'no way to reset it'
-mended VD-BND-008
+fixed_by_hint VD-BND-008
 
-# Reserved, and not bound; the unit that binds it at boot is off.
+# A reserved device that is not bound, and the disabled unit that binds it at boot.
 variantctl reserve $GPU0 >/dev/null
 found VD-DOC-014 "instead of '$VARIANT'"
-mended VD-DOC-014
+fixed_by_hint VD-DOC-014
 systemctl disable --quiet variantd-reserve
 found VD-DOC-049 variantd-reserve
-mended VD-DOC-049
+fixed_by_hint VD-DOC-049
 variantctl unreserve --now $GPU0 >/dev/null
 
-# A change of a device that was cut off before its end, as the record of it says.
+# The record of an interrupted change of a device.
 variantctl bind $GPU0 >/dev/null
 sed -i 's/"phase": "bound"/"phase": "binding"/' /run/variantd/records/$GPU0.json
 found VD-BND-004 'failed half-way'
-mended VD-BND-004
+fixed_by_hint VD-BND-004
 equal 'driver once recovered' "$(driver $GPU0)" vfio-pci
 within 30 ready

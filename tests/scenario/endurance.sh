@@ -1,6 +1,6 @@
 # 200 domains are defined at once. Then four guests start and end on four GPUs for MINUTES (30), while the agent is killed at
-# random and somebody else edits their definitions: no edit is lost, no device is on the wrong driver, nothing leaks, and
-# the journal is empty at the end. MINUTES=5: shorter, by 'tests/lab run'.
+# random and another client edits their definitions: no edit is lost, no device is on the wrong driver, nothing leaks, and
+# the journal is empty at the end. MINUTES=5 runs a shorter one, by 'tests/lab run'.
 # by name
 # on: x86_64 gpus=4
 # deadline: 5400
@@ -44,7 +44,7 @@ opened=$(count /proc/$libvirt/fd)
 over() { [ -e $log/end ]; }
 finding() { printf '%s: %s\n' "$(date +%T)" "$*" >>$log/findings; }
 
-# cycle INDEX: a guest starts and ends again and again. A start may be refused while the agent comes back or an edit is completed.
+# cycle INDEX: starts and ends a guest in a loop. A start may be refused while the agent restarts or completes an edit.
 cycle() {
     local name=e$1 gpu=${GPUS[$1]} said
     until over; do
@@ -60,7 +60,7 @@ cycle() {
     done
 }
 
-# edit: somebody gives each definition another description, as 'virsh edit' does, and finds it again later.
+# edit: changes the description of each definition, as 'virsh edit' does, and checks later that the change is there.
 edit() {
     local number=0 name xml
     until over; do
@@ -74,13 +74,13 @@ edit() {
     done
 }
 
-# kill_at_random: whatever the agent does.
+# kill_at_random: kills the agent at random times.
 kill_at_random() {
     local agent
     until over; do
         sleep $((2 + RANDOM % 8)).$((RANDOM % 10))
         agent=$(pid)
-        # 0 while it is started again, which is this process group to kill.
+        # The pid is 0 while systemd restarts the agent, and 'kill 0' would end this process group.
         [ "$agent" = 0 ] || { kill -9 "$agent" 2>/dev/null && echo >>$log/kills; }
     done
 }
@@ -92,7 +92,7 @@ sleep $((minutes * 60))
 touch $log/end
 wait
 
-# At rest.
+# No change is pending any more.
 lines() { cat "$log/$1" 2>/dev/null | wc -l; }
 at_rest() {
     local gpu
@@ -109,7 +109,7 @@ printf '= %d minutes: %d rounds, %d kills, %d edits, %d refused starts (%s), %d 
     "$(lines kills)" "$(lines edits)" "$(lines refused)" "$(sort $log/refused 2>/dev/null | uniq -c | awk '{ printf "%s%s %s", sep, $1, $2; sep = ", " }')" "$(lines findings)"
 [ "$(lines rounds)" -gt 0 ] && [ "$(lines kills)" -gt 0 ] && [ "$(lines edits)" -gt 0 ] || fail 'nothing happened'
 
-# Nobody disturbs it any more: the same guests again, and what the agent and libvirt hold does not grow.
+# Without kills and edits: the same guests again, and descriptors and memory of agent and libvirt do not grow.
 for round in 1 2 3; do
     for index in 0 1 2 3; do
         virsh start e$index --paused >/dev/null

@@ -1,12 +1,12 @@
-# Faults of agent, bus and libvirt under guests: one with the mark is refused at its start, within the hook's deadline and with
-# a reason; others start; one that runs is never ended.
+# Faults of agent, bus and libvirt: the start of a guest with the mark is refused within the hook's deadline and with a
+# reason; other guests start; no fault ends a running guest.
 # by name
 # deadline: 1200
 drop_in=/run/systemd/system/variantd.service.d
 pid() { systemctl show -p MainPID --value variantd; }
 trap 'kill -CONT "$(pid)" 2>/dev/null || true; rm -rf $drop_in; systemctl daemon-reload; systemctl restart variantd; forget f0 f1 f2
     stand_in $GPU0; stand_in $GPU1' EXIT
-# The watchdog would end a hung agent sooner than the hook does: not here.
+# Without the watchdog, which would end a hung agent before the hook's timeout.
 mkdir -p $drop_in
 printf '%s\n' '[Service]' WatchdogSec=0 >$drop_in/fail-closed.conf
 systemctl daemon-reload
@@ -42,12 +42,12 @@ refused() {
     [ $(($(date +%s) - began)) -le "$3" ] || fail "$1: refused after $(($(date +%s) - began)) s only"
 }
 
-# The agent hangs. The hook waits 20 s for a sign of it, and so do the two behind a refused start.
+# The agent hangs. The hook waits 20 s for a progress reply, and so do the two hooks after a refused start.
 kill -STOP "$(pid)"
 plain_starts 'the agent hangs'
 refused 'the agent hangs' VD-BND-045 115
 runs_on 'a hung agent'
-# libvirt's daemon restarts while the agent hangs: its hook at reconnect passes in spite of it.
+# libvirt's daemon restarts while the agent hangs: its hook at reconnect succeeds.
 systemctl restart libvirtd
 within 60 virsh -q version
 runs_on 'a restart of libvirt with a hung agent'
@@ -55,7 +55,7 @@ kill -CONT "$(pid)"
 within 60 given_back
 within 30 is_connected
 
-# A guest ends while the agent hangs: nobody waits for its release any more when the agent goes on.
+# A guest ends while the agent hangs: when the agent continues, no hook waits for the release any more.
 virsh start f0 --paused >/dev/null
 kill -STOP "$(pid)"
 virsh destroy f0 >/dev/null
@@ -64,7 +64,7 @@ kill -CONT "$(pid)"
 within 60 given_back
 runs_on 'a missed release'
 
-# The agent cannot be started at all.
+# The agent cannot start.
 systemctl mask --now variantd >/dev/null 2>&1
 plain_starts 'the agent is masked'
 refused 'the agent is masked' VD-AGT-001 30
@@ -73,7 +73,7 @@ systemctl unmask variantd >/dev/null 2>&1
 systemctl start variantd
 within 30 is_connected
 
-# The agent is killed in the call.
+# The agent is killed during the call.
 /lab/outside gpu 0 '6000 asked'
 (sleep 2; kill -9 "$(pid)") &
 refused 'the agent is killed in the call' VD-HOK-004 90
@@ -90,11 +90,11 @@ virsh dumpxml f0 >/tmp/f0.big.xml
 contains 'reason' "$said" VD-HOK-001
 /usr/sbin/variantd-hook f0 reconnect begin - </tmp/f0.large.xml 2>/dev/null || fail 'reconnect fails'
 
-# The bus restarts, and the package is installed anew, under a running guest.
+# The bus restarts, and the package is installed again, under a running guest.
 systemctl restart dbus.service
 within 60 is_connected
 runs_on 'a restart of the bus'
-# systemd-logind does not come back to a new bus by itself, and libvirt asks it at each start for 25 s.
+# systemd-logind does not reconnect to a new bus, and libvirt waits 25 s for it at each start.
 systemctl restart systemd-logind
 dpkg -i --force-confold /root/variantd.deb >/dev/null 2>&1
 within 60 is_connected

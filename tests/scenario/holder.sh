@@ -1,5 +1,5 @@
-# What stands against taking a GPU is named by the refusal with what frees it; libvirt answers meanwhile, the
-# GPU stays where it was, and when it is free the guest starts.
+# A refusal names the process or setting that prevents the bind, and the fix. Meanwhile libvirt answers, and the GPU stays
+# on its driver. When the GPU is free, the guest starts.
 agent_settings
 trap 'systemctl stop holder >/dev/null 2>&1 || true; forget h0; echo default >$reset; stand_in $GPU0' EXIT
 reset=/sys/bus/pci/devices/$GPU0/reset_method
@@ -10,7 +10,7 @@ guest h0 $GPU0 >/tmp/h0.xml
 virsh define /tmp/h0.xml >/dev/null
 variantctl wait h0 >/dev/null
 
-# refused PART...: the start is refused, says these, and has touched nothing
+# refused PART...: the start is refused with these words, and no device changes
 refused() {
     local said part
     ! said=$(timeout 30 virsh start h0 2>&1) || fail 'the guest started'
@@ -29,7 +29,7 @@ contains 'JSON' "$(variantctl show --json $GPU0 | tr -d ' \n')" '"fd":9'
 refused VD-BND-005 "sleep (pid $(systemctl show -p MainPID --value holder), holder.service" 'systemctl stop holder.service'
 systemctl stop holder
 
-# It cannot be reset: an empty list of methods, as an administrator can write it.
+# It cannot be reset: its list of reset methods is empty, as an administrator can write it.
 echo >$reset
 refused VD-BND-008 'needs_reset = false'
 echo default >$reset

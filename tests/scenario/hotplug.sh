@@ -1,5 +1,5 @@
-# A GPU that appears after the agent's start, or while the agent does not run, is checked at a guest's start; one that is removed
-# while a guest has it leaves nothing behind.
+# The agent checks the start of a guest whose GPU appeared after the agent's start, or while the agent was stopped. A GPU that
+# is removed while a guest has it leaves no record behind.
 # deadline: 600
 agent_settings 'prepare = "on-request"' 'repair = false'
 trap 'forget p0; [ -e /sys/bus/pci/devices/$GPU0 ] || echo 1 >/sys/bus/pci/rescan; systemctl restart variantd; stand_in $GPU0' EXIT
@@ -33,24 +33,24 @@ rescan
 refused 'right after it appeared'
 within 10 listed
 
-# It goes and comes while the agent runs.
+# It disappears and appears again while the agent runs.
 remove
 within 10 unlisted
 rescan
 within 10 listed
 refused 'after it went and came'
 
-# It comes while the agent does not run: the hook knows its id, and the bus starts the agent.
+# It appears while the agent is stopped: the hook knows its id, and its call starts the agent.
 remove
 within 10 unlisted
 systemctl stop variantd
 rescan
-unlisted || fail 'nobody runs that could list it'
+unlisted || fail 'the stopped agent cannot have listed it'
 refused 'while the agent did not run'
 within 20 is_connected
 within 10 listed
 
-# It is removed while a guest has it: the kernel waits until QEMU has let go of it, and then it is gone.
+# It is removed while a guest has it: the kernel waits until QEMU has closed it, then removes it.
 stand_in $GPU0 pci-stub
 variantctl prepare p0 >/dev/null
 virsh start p0 --paused >/dev/null
@@ -69,4 +69,4 @@ virsh start p0 --paused >/dev/null
 equal 'driver after it came back' "$(driver $GPU0)" $VARIANT
 virsh destroy p0 >/dev/null
 within 60 no_guest
-echo '= removed under a guest: nothing is left behind, and the guest starts again when it is back'
+echo '= removed under a guest: nothing is left behind, and the guest starts again when the GPU is back'

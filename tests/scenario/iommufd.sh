@@ -25,6 +25,6 @@ contains 'device behind it' "$arguments" '"iommufd":"iommufd0"'
 files=$(ls -l "/proc/$qemu/fd" | sed -n 's/.* -> //p')
 contains 'character device' "$files" /dev/vfio/devices/vfio
 contains 'iommufd' "$files" /dev/iommu
-case $files in *"/dev/vfio/vfio"*) fail 'the container of old is open, too' ;; esac
+case $files in *"/dev/vfio/vfio"*) fail 'the legacy VFIO container is open, too' ;; esac
 virsh destroy i0 >/dev/null
 equal 'driver and override afterwards' "$(driver $GPU0)/$(override $GPU0)" "$before"

@@ -1,5 +1,5 @@
-# What the scenarios share. Each runs inside the emulated host as root, under bash -eu. A line that begins
-# with '= ' is a result, shown when the scenario passes, too.
+# Shared by the scenarios. Each runs inside the emulated host as root, under bash -eu. A line that begins
+# with '= ' is a result; it is printed also when the scenario passes.
 
 GPU0=0000:21:00.0
 GPU1=0000:41:00.0
@@ -32,8 +32,8 @@ held() { grep -ls '"domain"' /run/variantd/records/*.json || true; }
 # no_guest: no guest has a device, by the records
 no_guest() { [ -z "$(held)" ]; }
 
-# without_initiators: from the agent's next start on the GPUs' recipe is one for hosts whose QEMU has no initiators. A kernel
-# before 6.8 has no variant driver either: VARIANT is the driver then.
+# without_initiators: from its next start on the agent uses a recipe for hosts whose QEMU has no initiators. A kernel before 6.8
+# has no variant driver either: the recipe then has vfio-pci.
 without_initiators() {
     modinfo -n $VARIANT >/dev/null 2>&1 || VARIANT=vfio-pci
     mkdir -p /etc/variantd/recipes.d
@@ -50,14 +50,14 @@ stand_in() {
     [ ! -e "$dir/driver" ] || echo "$1" >"$dir/driver/unbind"
     printf '%s\n' "${2-}" >"$dir/driver_override"
     [ -n "${2-}" ] || return 0
-    # A driver that registers now takes the device by its override.
+    # A driver that registers now binds the device by its override.
     modprobe -q "$2" || true
     [ "$(driver "$1")" = "$2" ] || echo "$1" >"/sys/bus/pci/drivers/$2/bind"
 }
 
-# guest NAME [ADDRESS...]: the definition of a guest with these GPUs and nothing of ours. Its
-# processor is emulated once more, so slow that only its firmware runs: enough where nothing runs in it, and
-# safe, since QEMU's emulation of nested virtualisation hangs now and then. EMULATED=no: it boots.
+# guest NAME [ADDRESS...]: the plain definition of a guest with these GPUs. Its processor is emulated by TCG inside the emulated
+# host, so slow that only its firmware runs. That is enough for most scenarios, and safe: QEMU's emulation of nested
+# virtualisation hangs sometimes. EMULATED=no: it boots.
 guest() {
     local name=$1 devices='' address; shift
     for address in "$@"; do
@@ -71,20 +71,19 @@ guest() {
         if [ "${EMULATED-yes}" = yes ]; then sed "s/type='kvm'/type='qemu'/; s/<cpu mode=.*/<cpu mode='maximum'\/>/"; else cat; fi
 }
 
-# calibrate: sets how many seconds an answer may take: 5, and where the machine is so busy that one takes more than half a
-# second undisturbed, ten times as long
+# calibrate: sets timeout_s, the seconds that an answer may take: 5, or ten times the time of one call if that is more
 calibrate() {
     local began
     began=$(date +%s%N)
     virsh -q version >/dev/null
-    patience=$((($(date +%s%N) - began) / 100000000))
-    [ "$patience" -gt 5 ] || patience=5
+    timeout_s=$((($(date +%s%N) - began) / 100000000))
+    [ "$timeout_s" -gt 5 ] || timeout_s=5
 }
 
-answers() { timeout "$patience" "$@" >/dev/null || fail "no answer within $patience s: $*"; }
+answers() { timeout "$timeout_s" "$@" >/dev/null || fail "no answer within $timeout_s s: $*"; }
 
-# watch_libvirt VERB...: from now on virsh is asked for these again and again, and must answer; libvirt_answered ends that, and
-# fails when it did not. A list of all guests waits for each hook of one that libvirt starts or ends.
+# watch_libvirt VERB...: calls virsh with these verbs every 3 s; libvirt_answered ends that, and fails if a call had no answer. A
+# list of all guests waits for the hook of each guest that libvirt starts or ends.
 watched=/run/lab-watched
 answered=0
 watch_libvirt() {
@@ -92,7 +91,7 @@ watch_libvirt() {
     : >$watched
     while sleep 3; do
         for verb in "$@"; do
-            if timeout "$patience" virsh -q $verb >/dev/null 2>&1; then echo answered; else echo "silent: $verb"; fi
+            if timeout "$timeout_s" virsh -q $verb >/dev/null 2>&1; then echo answered; else echo "silent: $verb"; fi
         done
     done >>$watched &
     watcher=$!
@@ -100,7 +99,7 @@ watch_libvirt() {
 unwatch_libvirt() { kill "${watcher-}" 2>/dev/null || true; }
 libvirt_answered() {
     unwatch_libvirt
-    ! grep -m1 silent $watched || fail "libvirt did not answer within $patience s"
+    ! grep -m1 silent $watched || fail "libvirt did not answer within $timeout_s s"
     answered=$((answered + $(wc -l <$watched)))
 }
 
@@ -114,8 +113,8 @@ forget() {
     done
 }
 
-# is_complete NAME: what variantd adds is in the inactive definition, as elements or, for a libvirt that
-# has none for it, as arguments of QEMU
+# is_complete NAME: the inactive definition has what variantd adds, as elements or, for a libvirt without these
+# elements, as arguments of QEMU
 is_complete() {
     local xml; xml=$(inactive "$1")
     grep -q 'variantd:prepared' <<<"$xml" || return 1
@@ -127,23 +126,22 @@ is_complete() {
     fi
 }
 
-# agent_settings [LINE...]: the agent with this configuration, connected to libvirt
+# agent_settings [LINE...]: restarts the agent with this configuration, and waits for its connection to libvirt
 agent_settings() {
     printf '%s\n' "$@" >/etc/variantd/variantd.conf
     systemctl restart variantd
     within 20 is_connected
 }
 
-# Only an agent that can ask libvirt says that a domain does not exist.
+# Only an agent with a connection to libvirt reports that a domain does not exist.
 is_connected() {
     local status=0
     variantctl wait no-such-domain || status=$?
     [ $status = 3 ]
 }
 
-# devcap2 NAME: Device Capabilities 2 of the root port above the guest's hostdev, out of the guest's
-# config space (PCI Express capability of pcie-root-port at 0x54). The guest is held still meanwhile, and
-# finds its address register as it left it.
+# devcap2 NAME: Device Capabilities 2 of the root port above the guest's hostdev, from the guest's config space (PCI
+# Express capability of pcie-root-port at 0x54). The guest is suspended meanwhile, and its address register is restored.
 devcap2() {
     local xml bus port slot function held
     xml=$(virsh dumpxml "$1")
@@ -177,8 +175,8 @@ found() {
 
 passes() { variantctl doctor -q --strict --only "$1" >/dev/null; }
 
-# mended CODE: the command in its hint is enough
-mended() {
+# fixed_by_hint CODE: the command in its hint fixes the check
+fixed_by_hint() {
     local command
     command=$(variantctl doctor --json --only "$1" | sed -n 's/^ *"command": "\(.*\)",$/\1/p' | head -1)
     [ -n "$command" ] || fail "$1 has no command"
@@ -189,7 +187,7 @@ mended() {
 
 ready() { variantctl doctor -q --strict >/dev/null; }
 
-# What a scenario that was stopped left behind must not fail the next one; behind a reboot it is the scenario's own.
+# Leftovers of an interrupted scenario must not fail the next one; after a reboot they are the scenario's own.
 if [ "${PART-1}" = 1 ]; then
     leftovers=$(virsh list --all --name)
     [ -z "$leftovers" ] || forget $leftovers

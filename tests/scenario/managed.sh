@@ -1,5 +1,5 @@
-# Who binds what when, with managed='yes' and 'no': once it is released the GPU is where the policy says, whatever
-# libvirt did, and wherever it came from.
+# With managed='yes' and 'no': after its release the GPU is on the driver that the policy names, independent of libvirt's
+# own rebinding and of the driver before.
 # deadline: 600
 # by name
 steps=/tmp/steps
@@ -7,7 +7,7 @@ hooks=/etc/libvirt/hooks/qemu.d
 trap 'rm -f $hooks/00-state $hooks/zz-state; forget m0; rm -f /etc/variantd/recipes.d/nvidia-grace.toml /etc/variantd/variantd.conf; systemctl restart variantd; stand_in $GPU0' EXIT
 forget m0
 
-# Where QEMU has no initiators, or the kernel no variant driver, a recipe without them.
+# The recipe has no initiators where QEMU has none, and vfio-pci where the kernel has no variant driver.
 qemu=$(virsh version | sed -n 's/^Running hypervisor: QEMU \([0-9]*\).*/\1/p')
 modinfo -n $VARIANT >/dev/null 2>&1 || VARIANT=vfio-pci
 if [ "$qemu" -lt 9 ] || [ $VARIANT = vfio-pci ]; then
@@ -16,7 +16,7 @@ if [ "$qemu" -lt 9 ] || [ $VARIANT = vfio-pci ]; then
         sed "s/^driver = .*/driver = \"$VARIANT\"/" >/etc/variantd/recipes.d/nvidia-grace.toml
 fi
 
-# Driver and override before and after our own hook, at each of libvirt's calls.
+# Records driver and override before and after the agent's hook, at each call of libvirt.
 cat >$hooks/00-state <<EOF
 #!/bin/sh
 [ "\$1" = m0 ] || exit 0
@@ -30,7 +30,7 @@ state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
 # seen OPERATION WHICH: the state that the hook saw
 seen() { sed -n "s/^$1 $2-state //p" $steps | sed 's/(null)/-/' | tail -1; }
 
-# wanted POLICY BEFORE: where the GPU belongs after a guest
+# wanted POLICY BEFORE: the driver that the GPU must have after a guest
 wanted() {
     case $1 in
     previous) echo "$2" ;;

@@ -1,6 +1,6 @@
 # on: x86_64 intel_iommu=off
-# A host whose IOMMU is off: 'variantctl doctor' says so, names the word that did it, and no device is bound. The way out,
-# a boot without that word, is every other lab: there doctor finds the check passed.
+# A host whose IOMMU is off: 'variantctl doctor' reports it with the kernel argument, and no bind succeeds. Every other lab boots
+# without that argument, and there the check passes.
 #   tests/lab check --name off --kernel-argument intel_iommu=off no-iommu
 [ -z "$(ls /sys/kernel/iommu_groups)" ] || fail 'the IOMMU is on'
 found VD-DOC-001 'the IOMMU is off'

@@ -1,5 +1,5 @@
-# Also on a host whose QEMU has no initiators: the refusal names the version that has, a guest that is not ours is left
-# alone, and a recipe without initiators carries a guest from define to revert.
+# Also on a host whose QEMU has no initiators: the refusal names the version that has them, an unrelated guest does not change,
+# and with a recipe without initiators a guest is completed, started and reverted.
 agent_settings
 trap 'forget o0 o1; rm -f /etc/variantd/recipes.d/nvidia-grace.toml; systemctl restart variantd; stand_in $GPU0' EXIT
 forget o0 o1
@@ -19,7 +19,7 @@ if [ "$qemu" -lt 9 ]; then
     virsh define /tmp/o0.xml >/dev/null
     ! said=$(variantctl wait o0 2>&1) || fail 'a guest without initiators is not complete'
     contains 'version that can' "$said" 'use QEMU 9.0.0 or newer'
-    # The other suites follow its hint: there doctor finds the check passed.
+    # The other suites have a newer QEMU, as the hint says, and there the check passes.
     found VD-TGT-001 'too old for generic initiators (QEMU 9.0)'
     ! said=$(virsh start o0 2>&1) || fail 'a guest without initiators started'
     contains 'refusal at start' "$said" 'VD-TGT-001'

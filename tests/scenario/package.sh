@@ -1,5 +1,5 @@
-# The package under a running guest: upgraded, removed, installed again, purged. The guest runs on, its GPU
-# stays where it is, and is given back by the agent that is there when the guest has ended.
+# The package is upgraded, removed, installed again and purged under a running guest. The guest continues and keeps its GPU;
+# the agent that is installed when the guest ends releases it.
 # deadline: 900
 next=/tmp/variantd-next
 restore() {
@@ -11,7 +11,7 @@ restore() {
 }
 trap restore EXIT
 forget p0
-# What other scenarios made here is the administrator's, and would stay.
+# Files of other scenarios count as the administrator's, and a purge keeps them.
 rm -rf /etc/variantd/recipes.d
 [ "$(qemu_major)" -ge 9 ] || without_initiators
 agent_settings 'release = "previous"'
@@ -19,7 +19,7 @@ stand_in $GPU0 pci-stub
 state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
 process() { cat /run/libvirt/qemu/p0.pid; }
 main() { systemctl show -p MainPID --value "$1"; }
-# runs_on WHEN: the guest is the process it was, and has its GPU
+# runs_on WHEN: the guest has the same process and its GPU
 runs_on() {
     kill -0 "$qemu" 2>/dev/null || fail "the guest ended: $1"
     equal "process of the guest $1" "$(process)" "$qemu"
@@ -51,7 +51,7 @@ contains 'holder' "$(variantctl release $GPU0 2>&1 || true)" "domain 'p0' (VD-DE
 virsh destroy p0 >/dev/null
 within 20 no_guest
 equal 'state after the guest' "$(state)" pci-stub/pci-stub
-echo '= upgraded under a running guest, which the new agent gave back'
+echo '= upgraded under a running guest, whose GPU the new agent released'
 
 virsh start p0 --paused >/dev/null
 qemu=$(process)
@@ -64,10 +64,10 @@ dpkg -i --force-confold /root/variantd.deb >/dev/null 2>&1
 within 20 is_connected
 within 20 no_guest
 equal 'state once installed again' "$(state)" pci-stub/pci-stub
-echo '= removed under a running guest, whose GPU was given back once installed again'
+echo '= removed under a running guest, whose GPU was released after the package was installed again'
 
 variantctl reserve $GPU0 >/dev/null
-# The recipe of an older QEMU's host is the administrator's as well.
+# The recipe for an older QEMU is the administrator's as well.
 rm -rf /etc/variantd/recipes.d
 dpkg -P variantd >/dev/null 2>&1
 for path in /etc/variantd /var/lib/variantd /run/variantd /etc/libvirt/hooks/qemu.d/variantd; do
@@ -76,7 +76,7 @@ done
 ! systemctl list-unit-files --no-legend | grep variantd || fail 'units are left after a purge'
 virsh start p0 --paused >/dev/null || fail 'a prepared guest does not start once the package is purged'
 virsh destroy p0 >/dev/null
-# libvirt's own way back: it clears the override and lets the kernel choose. 'virsh destroy' can return before that is done.
+# libvirt itself clears the override and lets the kernel choose a driver. 'virsh destroy' can return before that.
 is_cleared() { [ "$(state)" = '/(null)' ]; }
 within 20 is_cleared
-echo '= purged: nothing of it is left, and the prepared guest starts without it'
+echo '= purged: no file is left, and the prepared guest starts without the package'

@@ -1,4 +1,4 @@
-# Four GPUs that each need 3 s to become ready are bound for one guest in at most 1.3 times the time of one, where
+# The agent binds four GPUs that each need 3 s to become ready in at most 1.3 times the time of one;
 # 'virsh nodedev-detach' waits for one after another.
 # on: x86_64 gpus=4
 # deadline: 600
@@ -10,7 +10,7 @@ forget p1 p4
 
 each() { local index; for index in 0 1 2 3; do /lab/outside gpu $index "$1"; done; }
 
-# Each GPU is unbound and was reset; its 3 s begin when somebody first waits for it.
+# Each GPU is unbound and was reset; its 3 s begin when a driver first waits for it.
 asleep() {
     local gpu
     each ready
@@ -38,22 +38,22 @@ for name in p1 p4; do
     inactive $name >/tmp/$name.complete.xml
 done
 
-# What libvirt's hook takes to bind, alone.
+# The time that libvirt's hook takes for the bind.
 hook() { /usr/sbin/variantd-hook "$1" "$2" "$3" - </tmp/$1.complete.xml; }
 bind_one() { hook p1 prepare begin; }
 bind_four() { hook p4 prepare begin; }
 hook_one=99999 hook_four=99999
 for _ in 1 2 3; do
     asleep; timed bind_one; on_variant $GPU0; hook p1 release end
-    # the emulated host's clock is not the one that the GPU waits by
-    [ $ms -ge 2000 ] || fail "one GPU was bound in $ms ms: nobody waited for it"
+    # the GPU waits by the outer machine's clock, not by the emulated host's
+    [ $ms -ge 2000 ] || fail "one GPU was bound in $ms ms: the driver did not wait for it"
     [ $ms -ge $hook_one ] || hook_one=$ms
     asleep; timed bind_four; on_variant "${GPUS[@]}"; hook p4 release end
     [ $ms -ge $hook_four ] || hook_four=$ms
 done
 
-# A whole start. QEMU resets each GPU when it opens it, and waits for one after another itself: here they are ready from
-# when they are bound.
+# A whole start. QEMU resets each GPU when it opens it and waits for one after another, so here the GPUs are ready at once after
+# the bind.
 printf '#!/bin/sh\n[ "$2" != prepare ] || rm -f /share/gpu/[0-3]\n' >$waiter
 chmod 755 $waiter
 start_one=99999 start_four=99999

@@ -1,5 +1,5 @@
-# What a user who is not root may have done, by the real polkit and the real bus: looking is open, a change
-# wants leave, and the hook's object is root's alone.
+# Rights of a user who is not root, with the real polkit and the real bus: reading is open, a change needs authorization, and
+# only root may use the hook's socket.
 agent_settings
 user=jane
 rules=/etc/polkit-1/rules.d/40-lab.rules
@@ -29,7 +29,7 @@ refused "'org.variantd1.recover'" variantctl recover
 equal 'driver after refusals' "$(driver $GPU0)" pci-stub
 printf '= without leave: %s\n' "$(as_user variantctl bind $GPU0 | head -1)"
 
-# The hook's socket is root's.
+# Only root may connect to the hook's socket.
 ! as_user perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new("/run/variantd/hook")' || fail 'a user connected to the hook socket'
 
 # A rule for one device.
@@ -49,14 +49,14 @@ as_user variantctl release $GPU0 >/dev/null
 equal 'driver once released' "$(driver $GPU0)" pci-stub
 printf '= with a rule: bound and released by %s\n' $user
 
-# As a job, by the user, for root to see.
+# The user starts a job, and root sees it.
 job=$(manager StartJob 'ssa{sv}' bind $GPU0 0 | sed 's/.*"\(.*\)".*/\1/')
 done_job() { busctl get-property org.variantd1 "$job" org.variantd1.Job State | grep -q done; }
 within 30 done_job
 equal 'driver after a job' "$(driver $GPU0)" $VARIANT
 as_user variantctl release $GPU0 >/dev/null
 
-# A polkit that cannot be started grants nothing, and root needs none.
+# If polkit cannot start, users get no authorization, and root needs none.
 systemctl mask --now polkit >/dev/null 2>&1
 refused VD-AGT-007 variantctl bind $GPU0
 variantctl bind $GPU0 >/dev/null

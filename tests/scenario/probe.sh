@@ -1,7 +1,7 @@
 # deadline: 900
-# A GPU that does not become ready, or only slowly: the start is refused after the driver's 30 s, with the GPU where it
-# was, or succeeds. libvirt answers meanwhile, but for what asks for the guest that is being started, as a list of all
-# does: libvirt holds a guest for as long as any hook of its runs.
+# The start of a guest whose GPU does not become ready is refused after the driver's 30 s, and the GPU is on its previous driver.
+# A start with a slow GPU succeeds. libvirt answers meanwhile, except calls that need the starting guest, as 'virsh list'
+# does: libvirt locks a guest while its hook runs.
 agent_settings
 trap 'for gpu in 0 1; do /lab/outside gpu $gpu ready; done; forget p1 p2; stand_in $GPU0; stand_in $GPU1' EXIT
 forget p1 p2
@@ -16,18 +16,18 @@ done
 state() { echo "$(driver "$1")/$(override "$1")"; }
 is_probed() { [ "$(state "$1")" = $VARIANT/$VARIANT ]; }
 
-# as_before: both GPUs, and no record
+# as_before: both GPUs are on their previous driver, and no record is left
 as_before() {
     [ "$(state $GPU0) $(state $GPU1)" = 'vfio-pci/vfio-pci pci-stub/pci-stub' ] && no_guest
 }
 
-# refused GUEST: its start is refused in time; meanwhile libvirt and the agent answer
+# refused GUEST: its start is refused in time, and libvirt and the agent answer meanwhile
 refused() {
     local began=$SECONDS pid listed=waits
     virsh start "$1" --paused >/tmp/said 2>&1 &
     pid=$!
     within 60 is_probed $GPU0
-    ! timeout $patience virsh -q list --all >/dev/null || listed=answers
+    ! timeout $timeout_s virsh -q list --all >/dev/null || listed=answers
     while kill -0 $pid 2>/dev/null; do
         answers virsh -q version
         answers virsh -q nodedev-list
@@ -51,7 +51,7 @@ calibrate
 refused p1 p2
 refused p2 p1
 
-# It comes up late, and the guest starts.
+# It becomes ready late, and the guest starts.
 virsh start p1 --paused >/tmp/said 2>&1 &
 pid=$!
 within 60 is_probed $GPU0

@@ -1,6 +1,6 @@
 # deadline: 900
-# The host starts again with a reservation in force: the GPU is bound before libvirt starts, a guest that libvirt starts
-# by itself has it, and of the records from before nothing is left.
+# The host reboots with a reservation: the GPU is bound before libvirt starts, an autostarted guest has it, and no record from
+# before the reboot is left.
 agent_settings
 forget r0
 stand_in $GPU0 vfio-pci
@@ -28,7 +28,7 @@ equal 'reservations' "$(at variantd-reserve ActiveState)" active
     fail 'libvirt started before the GPU was bound'
 ! grep -q '^warning: ' <<<"$(variantctl list 2>&1)" || fail "$(variantctl list 2>&1)"
 
-# libvirt has started the guest by itself; what is recorded is of this start.
+# libvirt has autostarted the guest; the record is of this start.
 runs() { [ "$(virsh domstate r0 | head -1)" = running ]; }
 within 60 runs
 contains 'record' "$(cat $(held))" '"bound"'

@@ -1,11 +1,11 @@
-# VFIO shows the GPU memory as BAR 2 and 4, which sysfs does not; a GPU in use is not opened.
+# VFIO shows GPU memory as BAR 2 and 4, which sysfs does not show; variantctl does not open a GPU in use.
 trap 'forget d0; stand_in $GPU0' EXIT
 agent_settings
 forget d0
 
 regions() { variantctl show "$GPU0" --regions; }
 
-# fails CASE PART: it shows what it knows all the same, and says why not more
+# fails CASE PART: it prints the known facts and the reason why the others are missing
 fails() {
     local text status=0
     text=$(regions 2>&1) || status=$?
@@ -29,7 +29,7 @@ contains 'the memory' "$(bar 4)" ', 64-bit prefetchable, mapped'
 case $(bar 4) in "$(own 4),"*) fail 'the memory is no more than what the device itself has' ;; esac
 contains 'asked again at once' "$(regions)" 'guest BAR 4'
 equal 'driver after being asked' "$(driver $GPU0)" $VARIANT
-! variantctl show $GPU0 | grep -q '^guest BAR' || fail 'regions are shown though nobody asked'
+! variantctl show $GPU0 | grep -q '^guest BAR' || fail 'regions are shown without --regions'
 
 guest d0 $GPU0 >/tmp/d0.xml
 virsh define /tmp/d0.xml >/dev/null
@@ -38,7 +38,7 @@ variantctl prepare d0 >/dev/null
 contains 'what the agent keeps' "$(cat /var/lib/variantd/regions)" "\"$GPU0\""
 virsh start d0 >/dev/null
 fails 'in use' "in use by pid $(cat /run/libvirt/qemu/d0.pid) (VD-BND-003)"
-equal 'guest after somebody asked' "$(virsh domstate d0)" running
+equal 'guest after the query' "$(virsh domstate d0)" running
 variantctl prepare d0 >/dev/null
 virsh destroy d0 >/dev/null
 contains 'asked when the guest has ended' "$(regions)" 'guest BAR 4'

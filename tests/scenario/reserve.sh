@@ -1,5 +1,5 @@
-# A GPU is bound and given back by hand, and the dry run lists the very writes; what is reserved is bound by
-# its unit, and a device that is not the reserved one is left alone.
+# An administrator binds and releases a GPU, and the dry run lists the same writes. The unit binds a reserved device, and does
+# not bind another device at its address.
 settings=/run/systemd/system/variantd.service.d
 log=/run/variantd-writes.log
 agent_settings
@@ -27,7 +27,7 @@ printf '= %s\n' "writes as the dry run said: $(wc -l <<<"$planned")"
 contains 'second bind' "$(variantctl bind $GPU0)" already
 equal 'writes of a second bind' "$(writes)" "$planned"
 
-# A guest takes it as it is and leaves it there.
+# A guest uses it as it is, and it stays bound after the guest.
 guest b0 $GPU0 >/tmp/b0.xml
 virsh define /tmp/b0.xml >/dev/null
 variantctl wait b0 >/dev/null
@@ -42,7 +42,7 @@ equal 'state once released' "$(state)" pci-stub/pci-stub
 contains 'second release' "$(variantctl release $GPU0)" 'was not bound'
 equal 'nothing half-way' "$(variantctl recover)" 'no device was left half-way'
 
-# The bind outlives the agent.
+# The bind stays after the agent has ended.
 variantctl bind $GPU0 >/dev/null
 kill -9 "$(systemctl show -p MainPID --value variantd)"
 within 20 is_connected
@@ -50,8 +50,8 @@ equal 'state after a crash of the agent' "$(state)" $bound
 variantctl release $GPU0 >/dev/null
 equal 'state once released' "$(state)" pci-stub/pci-stub
 
-# udev keeps a reserved device that appears from every other driver, until the unit binds it; what the rule wrote is
-# nothing to come back to.
+# udev's rule keeps other drivers off a reserved device until the unit binds it. A release does not restore what the rule
+# wrote.
 stand_in $GPU0
 variantctl reserve $GPU0
 udevadm trigger --settle --action=add /sys/bus/pci/devices/$GPU0
@@ -62,7 +62,7 @@ variantctl unreserve --now $GPU0
 equal 'state of it given back' "$(state)" '/(null)'
 stand_in $GPU0 pci-stub
 
-# At boot the unit binds what is reserved, before whoever else would take it.
+# At boot the unit binds reserved devices before another driver can.
 variantctl reserve $GPU0
 equal 'state of a device reserved for the next boot' "$(state)" pci-stub/pci-stub
 contains 'list' "$(variantctl list 2>&1)" "'$GPU0' is reserved and on 'pci-stub'"
@@ -79,7 +79,7 @@ said=$(variantctl list 2>&1 >/dev/null)
 contains 'list' "$said" "reserved for guests: $GPU0"
 ! grep -q '^warning: ' <<<"$said" || fail "a reservation in force is warned of: $said"
 
-# Another device at the address is not bound in its place.
+# Another device at the address is not bound.
 variantctl release $GPU0 >/dev/null
 sed -i 's/^id = .*/id = "10de:0001"/' /etc/variantd/reserved.d/$GPU0.toml
 ! systemctl restart variantd-reserve 2>/dev/null || fail 'a reservation of another device was in force'

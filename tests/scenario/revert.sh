@@ -1,4 +1,4 @@
-# Revert gives back the definition from before, byte for byte, and it stays so until somebody asks.
+# Revert restores the previous definition byte for byte, and the agent does not complete it until 'prepare'.
 agent_settings
 trap 'forget v0; rm -f /etc/variantd/variantd.conf; systemctl restart variantd' EXIT
 forget v0

@@ -1,5 +1,5 @@
-# Many starts and ends of a guest leave the GPU, the agent's records and the agent itself as after the first:
-# driver, override, journal, bound records, descriptors, threads, children and memory. ROUNDS=100: more of them.
+# After many starts and ends of a guest all is as after the first: driver, override, records, and the agent's descriptors,
+# threads, children and memory. ROUNDS=100 runs more rounds.
 # deadline: 1200
 agent_settings
 trap 'forget n0; stand_in $GPU0' EXIT
@@ -9,7 +9,7 @@ guest n0 $GPU0 >/tmp/n0.xml
 virsh define /tmp/n0.xml >/dev/null
 variantctl wait n0 >/dev/null
 rounds=${ROUNDS:-10}
-# KiB: on a busy machine more threads work at the same time than in the first round, and each keeps some.
+# KiB: on a busy machine more threads run at the same time than in the first round, and each keeps some memory.
 spare=4096
 pid=$(systemctl show -p MainPID --value variantd)
 
@@ -27,7 +27,7 @@ for round in $(seq $rounds); do
     equal "round $round: driver" "$(driver $GPU0)" $VARIANT
     virsh destroy n0 >/dev/null
     if [ $round = 1 ]; then
-        # Threads of a pool end some seconds after their work.
+        # Idle threads of a pool end after some seconds.
         sleep 12
         first=$(rest) threads=$(count /proc/$pid/task) kilobytes=$(memory)
         contains 'device after the first round' "$first" 'pci-stub/pci-stub [] fd '

@@ -1,5 +1,5 @@
-# systemd sees that the agent serves and restarts one that does not answer; 'variantctl monitor' tells what
-# happens, also what others do to a device.
+# systemd's watchdog restarts an agent that does not answer; 'variantctl monitor' prints events, also of changes that other
+# programs make to a device.
 agent_settings
 settings=/run/systemd/system/variantd.service.d
 events=/tmp/events
@@ -12,13 +12,13 @@ event() { local word lines; lines=$(cat $events); for word in "$@"; do lines=$(g
 within 20 event '"kind":"device"' "\"subject\":\"$GPU0\"" '"state":"free"'
 stand_in $GPU0 pci-stub
 within 20 event "\"subject\":\"$GPU0\"" '"driver":"pci-stub"'
-echo '= a driver that somebody else bound was told'
+echo '= a driver change by another program was reported'
 variantctl bind $GPU0 >/dev/null
 within 20 event "\"subject\":\"$GPU0\"" "\"driver\":\"$VARIANT\""
 within 20 event "\"subject\":\"$GPU0\"" '"state":"bound"'
 variantctl release $GPU0 >/dev/null
 
-# Settings of a drop-in, and where they come from.
+# Settings of a drop-in file, and their source.
 mkdir -p /etc/variantd/variantd.conf.d
 printf '# ours\nrepair = false\n' >/etc/variantd/variantd.conf.d/10-lab.conf
 contains 'config show' "$(variantctl config show)" 'variantd.conf.d/10-lab.conf:2'
@@ -30,7 +30,7 @@ printf 'repairs = false\n' >/etc/variantd/variantd.conf.d/10-lab.conf
 contains 'config check' "$said" "line 1: unknown key 'repairs'; did you mean 'repair'? (VD-CFG-001)"
 rm /etc/variantd/variantd.conf.d/10-lab.conf
 
-# What the sandbox leaves open is what the package's page explains; dpkg leaves documentation out of this host.
+# The sandbox allows what sandbox.md of the package explains; dpkg installs no documentation in this host.
 page=$(mktemp)
 dpkg-deb --fsys-tarfile /root/variantd.deb | tar -xO ./usr/share/doc/variantd/sandbox.md >$page
 for unit in variantd variantd-reserve; do
@@ -39,7 +39,7 @@ for unit in variantd variantd-reserve; do
 done
 printf '= the sandbox: %s\n' "$(systemd-analyze security --no-pager variantd.service | tail -1)"
 
-# An agent that stands still.
+# The agent is stopped by a signal.
 equal 'type' "$(systemctl show -p Type --value variantd)" notify
 mkdir -p $settings
 printf '[Service]\nWatchdogSec=5\n' >$settings/watchdog.conf
@@ -56,6 +56,6 @@ restarted() { [ "$(restarts)" -gt "$before" ]; }
 within 60 restarted
 within 20 is_connected
 within 20 event '"kind":"agent"' 'serves again'
-echo '= an agent that stood still was restarted by its watchdog'
+echo '= the watchdog restarted a stopped agent'
 kill -INT $monitor
 wait $monitor || fail 'monitor did not end cleanly'

@@ -1,5 +1,5 @@
-# A service that holds a GPU and that may be stopped is, for a guest's start and for a bind by hand, and runs again when
-# the GPU was given back: also when the agent is killed between stopping it and binding.
+# The agent stops a configured service that holds a GPU, for a guest's start and for an administrator's bind, and starts it
+# again after the release: also when the agent is killed between the stop and the bind.
 unit=nvidia-persistenced.service
 node=/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$GPU0/iommu_group")")
 put_right() {
@@ -19,7 +19,7 @@ guest s0 $GPU0 >/tmp/s0.xml
 virsh define /tmp/s0.xml >/dev/null
 variantctl wait s0 >/dev/null
 
-# It takes a moment to end, as a daemon that closes GPUs does, and knows how often it was started.
+# The service needs a moment to end, as a daemon that closes GPUs does, and counts its starts.
 cat >/run/systemd/system/$unit <<END
 [Service]
 ExecStart=/bin/bash -c 'echo >>/run/starts; exec 9<>$node; trap "sleep 0.3; exit 0" TERM; while :; do sleep 0.1; done'
@@ -38,7 +38,7 @@ within 10 holds
 agent_settings
 ! said=$(timeout 30 virsh start s0 --paused 2>&1) || fail 'the guest started'
 for part in VD-BND-005 "systemctl stop $unit" --stop-services 'stop_services'; do contains 'refusal' "$said" "$part"; done
-equal 'the service that nobody named' "$(state)" active
+equal 'the service that is not configured' "$(state)" active
 printf '= %s\n' "$(grep -o "'$GPU0': .*" <<<"$said" | head -1)"
 
 agent_settings "stop_services = [\"$unit\"]"
@@ -57,19 +57,19 @@ equal 'driver afterwards' "$(driver $GPU0)" vfio-pci
 equal 'its record afterwards' "$(noted)" ''
 within 10 holds
 
-# A bind that fails: another driver of that name cannot be bound.
+# A bind that fails: the driver cannot be bound.
 ! said=$(variantctl bind $GPU0 --driver pcieport --stop-services 2>&1) || fail 'a GPU is no port'
 within 10 is active
 equal 'driver after a bind that failed' "$(driver $GPU0)/$(override $GPU0)" vfio-pci/vfio-pci
 within 10 holds
 
 variantctl bind $GPU0 --stop-services >/dev/null
-equal 'the service while the GPU is bound by hand' "$(state)" inactive
+equal 'the service while the GPU is bound by the administrator' "$(state)" inactive
 variantctl release $GPU0 >/dev/null
 within 10 is active
 within 10 holds
 
-# Killed once the service is stopped: the hook's answer is lost, the next agent starts it again.
+# The agent is killed after it has stopped the service: the hook gets no answer, and the next agent starts the service again.
 begun() { [ -n "$(noted)" ]; }
 variantctl bind $GPU0 --stop-services >/dev/null 2>&1 &
 within 20 begun

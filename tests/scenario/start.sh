@@ -1,5 +1,5 @@
-# A started guest has its GPU on the variant driver, its initiators, and AtomicOps on its root port;
-# destroyed, the GPU is as it was before.
+# A started guest has its GPU on the variant driver, its initiators, and AtomicOps on its root port. After its end the
+# GPU is on its previous driver.
 agent_settings
 trap 'forget d0; stand_in $GPU0' EXIT
 forget d0

@@ -1,6 +1,5 @@
-# A guest without a definition: prepared it starts, unprepared it is refused with the command that helps, which then does.
-# And define and start in one process, as OpenStack Nova does it, and as a Nova does that has the call of packaging/doc/openstack.md.
-# ROUNDS=10: more of the latter.
+# 'virsh create' starts a prepared guest and refuses an unprepared one with the command that starts it. Then define and start in one
+# process, as OpenStack Nova does, without and with the call of packaging/doc/openstack.md. ROUNDS=10 runs more rounds of it.
 # deadline: 900
 agent_settings
 trap 'forget t0 n0' EXIT
@@ -8,7 +7,7 @@ forget t0 n0
 before="$(driver $GPU0)/$(override $GPU0)"
 guest t0 $GPU0 >/tmp/t0.xml
 
-# back WHAT: the guest is gone, and its GPU is as it was
+# back WHAT: the guest has ended, and its GPU is on its previous driver
 back() {
     virsh destroy t0 >/dev/null
     ! virsh dominfo t0 >/dev/null 2>&1 || fail "$1: the transient guest has a definition"
@@ -32,7 +31,7 @@ contains 'mark' "$(virsh dumpxml t0)" 'variantd:prepared'
 back 'variantctl create'
 echo "= $(head -1 /tmp/t0.out)"
 
-# As it stands on the agent's bus: XML in, completed XML out, nothing changed.
+# The agent's D-Bus method: XML in, completed XML out, no change.
 versions=$(sed 's/^/--target /' /var/lib/variantd/versions)
 # shellcheck disable=SC2086 # two words
 variantctl rewrite $versions /tmp/t0.xml >/tmp/t0.done 2>/dev/null
@@ -40,14 +39,14 @@ busctl call org.variantd1 /org/variantd1 org.variantd1.Manager PrepareXml 'sa{sv
 contains 'PrepareXml' "$(cat /tmp/t0.answer)" 'variantd:prepared'
 virsh create /tmp/t0.done >/dev/null
 equal 'driver of a prepared guest' "$(driver $GPU0)" $VARIANT
-# libvirt formatted it: created once more from its own words, it is still complete.
+# The XML as libvirt formats it is still complete when it is created again.
 virsh dumpxml --inactive t0 >/tmp/t0.again
 back 'virsh create of a rewritten guest'
 virsh create /tmp/t0.again >/dev/null
 back 'virsh create of what libvirt printed'
-echo '= virsh create of what variantctl rewrite printed, and of what libvirt made of that, starts'
+echo '= virsh create starts the output of variantctl rewrite, and the XML that libvirt formats from it'
 
-# One process, one connection, no pause between: what the agent's define on define is up against.
+# One process, one connection, no pause between define and start: the agent's completion may come too late.
 guest n0 $GPU0 >/tmp/n0.xml
 first=0 second=0 rounds=${ROUNDS:-10}
 for round in $(seq "$rounds"); do
@@ -64,7 +63,7 @@ for round in $(seq "$rounds"); do
 done
 echo "= define and start in one process, $rounds rounds: $first started at once, $second at the second try"
 
-# That call, by a user who may nothing: completed before it is defined, from the agent's snapshot. No race is left, so few rounds do.
+# The same with that call, by an unprivileged user: completed before the define, from the agent's snapshot. It has no race, so few rounds are enough.
 rounds=${ROUNDS:-3}
 for round in $(seq "$rounds"); do
     setpriv --reuid 65534 --regid 65534 --clear-groups variantctl --host /run/variantd/host.json rewrite - \

@@ -1,5 +1,5 @@
-# A GPU that is hot-unplugged leaves its initiators behind in QEMU, which exits for them at the guest's next reset. With the
-# agent the guest goes on: the initiators are deleted, and the GPU goes back to the driver it had.
+# The initiators of a hot-unplugged GPU stay in QEMU, which exits at the guest's next reset. With the agent the guest continues:
+# the agent deletes the initiators and restores the GPU's previous driver.
 # deadline: 900
 . atomics/guest.sh
 agent_settings
@@ -18,7 +18,7 @@ defined() {
     inactive d0 | sed -n '/<hostdev /,/<\/hostdev>/p' >/tmp/device.xml
 }
 
-# Without the agent. Only firmware runs in this guest, and lets go as it is told to.
+# Without the agent. Only firmware runs in this guest; the scenario ejects the device.
 guest d0 $GPU0 | defined
 virsh start d0 >/dev/null
 systemctl stop variantd
@@ -32,12 +32,12 @@ within 180 is_off
 said=$(grep -a 'Specified device must be a PCI device' $LOG/d0.log | tail -1)
 [ -n "$said" ] || fail "QEMU ended for another reason: $(tail -3 $LOG/d0.log)"
 echo "= without the agent QEMU exits: $said"
-# libvirt's hook has called the agent, which starts for it.
+# libvirt's hook has called the agent, which systemd starts.
 given_back() { [ "$(driver $GPU0)" = pci-stub ]; }
 within 60 given_back
 forget d0
 
-# With the agent. A kernel runs in this guest, and answers the request itself.
+# With the agent. A kernel runs in this guest and ejects the device itself.
 agent_settings
 EMULATED=no guest d0 $GPU0 | defined
 booted() { [ "$(grep -ac '^L2-END' $LOG/d0-serial.log)" -ge "$1" ]; }
@@ -51,7 +51,7 @@ has_booted() {
     virsh destroy d0 >/dev/null
     return 1
 }
-# An emulated nested guest resets itself now and then, whatever is assigned to it.
+# A guest under emulated nested KVM sometimes resets itself, also without an assigned device.
 has_booted || { echo '= the guest did not come up and was started again'; has_booted; } || fail 'the guest does not come up'
 equal 'initiators at first' "$(initiators)" 8
 virsh detach-device d0 /tmp/device.xml --live >/dev/null

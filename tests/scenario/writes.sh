@@ -1,6 +1,6 @@
 # deadline: 900
-# What the agent writes to the host for a guest's start and end is, step by step, what the modelled kernel got: the
-# same files (tests/data/writes) are compared with its record by a test of the agent's.
+# The agent's writes for a guest's start and end equal those that the modelled kernel gets, in the same order: a test of the
+# agent compares its record with the same files (tests/data/writes).
 agent_settings
 settings=/run/systemd/system/variantd.service.d
 log=/run/variantd-writes.log
@@ -10,7 +10,7 @@ guest w0 $GPU0 >/tmp/w0.xml
 virsh define /tmp/w0.xml >/dev/null
 variantctl wait w0 >/dev/null
 
-# The agent's record of its writes, made at each write.
+# The agent records each of its writes.
 mkdir -p $settings
 printf '[Service]\nEnvironment=VARIANTD_LOG=info,agent::child=debug\nStandardError=append:%s\n' $log >$settings/writes.conf
 systemctl daemon-reload

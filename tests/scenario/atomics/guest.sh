@@ -1,4 +1,4 @@
-# Definitions of guests, piece by piece, and what their root ports say once they are started.
+# Builds guest definitions from elements, and reads the root ports of started guests.
 
 # port INDEX SLOT [BUS]: a root port, on the root bus or an expander's
 port() {
@@ -17,7 +17,7 @@ upstream() { printf "<controller type='pci' index='%s' model='pcie-switch-upstre
 downstream() { printf "<controller type='pci' index='%s' model='pcie-switch-downstream-port'><address type='pci' bus='%s' slot='0' function='0'/></controller>" "$1" "$2"; }
 expander() { printf "<controller type='pci' index='%s' model='pcie-expander-bus'><target busNr='%s'/><address type='pci' bus='0' slot='%s' function='0'/></controller>" "$1" "$2" "$3"; }
 
-# definition PIECES: of a guest that is never let run; what runs in it is of no account
+# definition PIECES: the definition of a guest that stays paused
 definition() {
     cat <<XML
 <domain type='qemu'>
@@ -39,7 +39,7 @@ definition() {
 XML
 }
 
-# eject DOMAIN: lets go of the device that QEMU asks back, as the guest's ACPI would (docs/specs/acpi_pci_hotplug in QEMU)
+# eject DOMAIN: ejects the device whose removal QEMU requested, as the guest's ACPI code does (docs/specs/acpi_pci_hotplug in QEMU)
 eject() {
     local bus asked
     for bus in $(seq 0 7); do
@@ -53,7 +53,7 @@ eject() {
 }
 
 # registers BUS:SLOT...: of each port its capability headers at 0x54 (QEMU's own port) and 0x90 (ioh3420), and its Device
-# Capabilities 2 by either; read all at once, for each start of virsh takes a while here
+# Capabilities 2 by either; one virsh reads all of them, because each start of virsh is slow here
 registers() {
     local commands='' port offset base
     for port in "$@"; do
@@ -67,8 +67,8 @@ registers() {
 
 is_root_port() { [ $(($1 & 0xf000ff)) = $((0x400010)) ]; }
 
-# compare NAME=BUS:SLOT=DEVICE...: the root port that the paused guest has there has what was predicted for the device in
-# its slot; without DEVICE it has nothing, and without BUS:SLOT the device is below no port.
+# compare NAME=BUS:SLOT=DEVICE...: the root port at BUS:SLOT of the paused guest has the bits that were predicted for DEVICE;
+# without DEVICE it has none, and without BUS:SLOT the device is not below a port.
 compare() {
     local one name at device expected found ports=() own wide
     for one in "$@"; do
@@ -93,7 +93,7 @@ compare() {
     exec 3<&-
 }
 
-# started PIECES NAME=BUS:SLOT=DEVICE...: several cells in one guest. The definition is as libvirt completes it.
+# started PIECES NAME=BUS:SLOT=DEVICE...: several cases in one guest
 started() {
     begin "$1"; shift
     compare "$@"

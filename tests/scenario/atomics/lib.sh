@@ -1,4 +1,4 @@
-# What the scenarios about AtomicOps share: the emulated host's plain devices, their bits, and what was predicted.
+# Shared by the AtomicOps scenarios: the emulated host's plain devices, their bits, and the predictions.
 
 HERE=/root/scenario/atomics
 OWN=0000:01:00.0        # alone on a root port
@@ -12,14 +12,14 @@ OLD=0000:07:00.0        # its PCI Express capability is of version 1
 WIDTHS='080=32 100=64 200=128'
 wrong=0
 
-# lend DEVICE...: to VFIO, for the length of a scenario
-lend() {
+# bind_vfio DEVICE...: to vfio-pci, until rebind_default
+bind_vfio() {
     local device
     for device in "$@"; do stand_in "$device" vfio-pci; done
 }
 
-# take_back DEVICE...: to the driver that the kernel chooses
-take_back() {
+# rebind_default DEVICE...: to the driver that the kernel chooses
+rebind_default() {
     local device
     for device in "$@"; do
         stand_in "$device"
@@ -36,7 +36,7 @@ predicted() {
     variantctl atomics "$device" --json "$@" | perl "$HERE/predicted.pl" "$what" "$device"
 }
 
-# names BITS: widths as people say them
+# names BITS: the widths as words
 names() {
     local pair found=''
     [ "$1" != open ] || { echo open; return; }
@@ -46,7 +46,7 @@ names() {
     echo "${found:-none}"
 }
 
-# cell NAME EXPECTED FOUND: a line of the table; a difference fails the scenario, after all cells
+# cell NAME EXPECTED FOUND: one line of the table; a difference fails the scenario after the last line
 cell() {
     local word=ok
     [ "$2" = open ] || [ $(($2)) = $(($3)) ] || { word='DIFFERS'; wrong=$((wrong + 1)); }

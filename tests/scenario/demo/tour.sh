@@ -10,7 +10,7 @@ tidy() {
     sed -E -e '/^\((Reading database|Lese Datenbank)/d; /^(Selecting|Preparing|Unpacking|Processing triggers)/d; /^Created symlink/d' \
         -e 's/\(pid [0-9]+/(pid N/; s/within [0-9]+ ms/within N ms/; s/[[:space:]]+$//' -e '/./,$!d'
 }
-# show COMMAND: runs it as the user would, and shows it with what it prints
+# show COMMAND: runs it as the user would, and prints it with its output
 show() {
     local status=0
     printf '\n    $ %s\n' "$1"
