@@ -1,4 +1,4 @@
-//! One door under the fuzzer: the one that the program is named after.
+//! One fuzz target: the one that the program is named after.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use inputs::Target;
 use libfuzzer_sys::fuzz_target;
 use nix::time::{ClockId, clock_gettime};
 
-static DOOR: LazyLock<Target> = LazyLock::new(|| inputs::target(env!("CARGO_BIN_NAME")).expect("a door"));
+static TARGET: LazyLock<Target> = LazyLock::new(|| inputs::target(env!("CARGO_BIN_NAME")).expect("a target"));
 /// Of the processor's time, which a busy machine does not stretch, as it does the fuzzer's own limit.
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -20,7 +20,7 @@ fn worked() -> Duration {
 
 fuzz_target!(|bytes: &[u8]| {
     let began = worked();
-    DOOR(bytes);
+    TARGET(bytes);
     let took = worked() - began;
     assert!(took < LIMIT, "it takes {took:?}");
 });

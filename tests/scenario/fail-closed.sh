@@ -104,4 +104,4 @@ equal 'driver of f0' "$(driver $GPU0)" $VARIANT
 virsh destroy f0 >/dev/null
 virsh destroy f1 >/dev/null
 within 30 no_guest
-equal 'f1 gave back' "$(driver $GPU1)" pci-stub
+equal 'f1 released' "$(driver $GPU1)" pci-stub

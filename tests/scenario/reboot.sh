@@ -39,6 +39,6 @@ within 20 no_guest
 equal 'state after the guest' "$(state)" $bound
 equal 'nothing half-way' "$(variantctl recover)" 'no device was left half-way'
 variantctl unreserve --now $GPU0
-equal 'state given back' "$(state)" '/(null)'
+equal 'state after the release' "$(state)" '/(null)'
 printf '= bound %s ms after the kernel began, libvirt started at %s ms\n' \
     $(($(at variantd-reserve ActiveEnterTimestampMonotonic) / 1000)) $(($(at libvirtd ExecMainStartTimestampMonotonic) / 1000))

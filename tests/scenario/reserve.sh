@@ -59,7 +59,7 @@ equal 'state of a reserved device that appeared' "$(state)" /$VARIANT
 systemctl restart variantd-reserve
 equal 'state of it once bound' "$(state)" $bound
 variantctl unreserve --now $GPU0
-equal 'state of it given back' "$(state)" '/(null)'
+equal 'state after the release' "$(state)" '/(null)'
 stand_in $GPU0 pci-stub
 
 # At boot the unit binds reserved devices before another driver can.

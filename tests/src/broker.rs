@@ -1,5 +1,5 @@
-//! A private `dbus-broker`, started as its launcher does: over a controller, a socket on which it is told where to listen and who
-//! may do what (dbus-broker(1); `org.bus1.DBus.Broker`). The launcher itself needs systemd.
+//! A private `dbus-broker`, started as its launcher does: over a controller socket, which carries where to listen and what each user
+//! may do (dbus-broker(1); `org.bus1.DBus.Broker`). The launcher itself needs systemd.
 
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;

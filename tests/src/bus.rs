@@ -39,7 +39,7 @@ impl Kind {
     }
 }
 
-/// A private bus, and a directory for whoever is tested on it.
+/// A private bus, and a directory for the programs under test.
 pub struct Bus {
     daemon: Child,
     /// A broker ends with it.
@@ -69,7 +69,7 @@ impl Bus {
         }
     }
 
-    /// One to which every user of the machine may come, as to the system's, with the limits of that.
+    /// A bus that every user of the machine may use, with the limits of the system bus.
     ///
     /// # Errors
     /// As for [`Self::start`].
@@ -180,7 +180,7 @@ impl Bus {
         agent
     }
 
-    /// Holds the daemon still: who calls gets no answer from now on.
+    /// Stops the daemon: callers get no answer from now on.
     pub fn stop(&self) {
         let pid = i32::try_from(self.daemon.id()).map(Pid::from_raw);
         let _ = pid.map(|pid| kill(pid, Signal::SIGSTOP));

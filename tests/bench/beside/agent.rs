@@ -16,7 +16,7 @@ use crate::process::binary;
 /// A libvirt that there is not: the versions that were learned count.
 pub(crate) const NO_LIBVIRT: &str = "qemu+unix:///system?socket=/nonexistent";
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What one needs, and the bus that it is on.
 pub(crate) struct Scene {
@@ -79,7 +79,7 @@ fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
         .filter_map(|one| one.split_once('='))
 }
 
-/// An agent whose log nobody reads would stop at a full pipe.
+/// Without a reader the agent blocks when the pipe of its log is full.
 fn follow(stderr: ChildStderr, log: &Mutex<String>) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +91,7 @@ fn follow(stderr: ChildStderr, log: &Mutex<String>) {
 impl Agent {
     /// Waits until the log has these words.
     pub(crate) fn wait_for(&mut self, words: &str) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !self.log().contains(words) {
             if self.child.try_wait()?.is_some() || Instant::now() > end {
                 bail!("variantd does not say '{words}': {}", self.log());

@@ -22,7 +22,7 @@ use crate::row::Row;
 const ROUNDS: usize = 40;
 
 /// A host, and a completed definition for it whose mark is of an older plan: all that was added is taken back and
-/// planned anew, and what comes out must be what the plan in force makes of the plain definition.
+/// planned again, and the result must equal the current plan of the plain definition.
 pub(crate) struct Work {
     folder: TempDir,
     old: String,

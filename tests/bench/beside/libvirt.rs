@@ -23,7 +23,7 @@ const DEFINES: usize = 200;
 const STARTS: usize = 5;
 /// Defined domains with which an agent's start is to be quick.
 const MANY: usize = 1000;
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// A device that no host has: the definition is none of the agent's business, and as long.
 const OTHER: &str = "0099";
 
@@ -90,7 +90,7 @@ impl Stand {
                 self.virsh(&["undefine", name])?;
                 return Ok(time);
             }
-            if time > PATIENCE {
+            if time > TIMEOUT {
                 bail!("'{name}' is not completed");
             }
             thread::sleep(Duration::from_micros(100));
@@ -213,7 +213,7 @@ fn start(stand: &Stand, count: usize) -> Result<Pair> {
     pair
 }
 
-/// KiB at rest, after 1,000, after 10,000 and after 20,000 events.
+/// KiB while idle, after 1,000, after 10,000 and after 20,000 events.
 fn memory(stand: &Stand) -> Result<[(u64, u64); 4]> {
     let file = stand.scene.path("ours.xml");
     fs::write(&file, guest(1, "0010"))?;

@@ -31,7 +31,7 @@ impl Libxml2 {
         })?))
     }
 
-    /// Parses a text and serialises the document; gives back how long the result is.
+    /// Parses a text and serialises the document; returns how long the result is.
     pub(crate) fn round(&self, text: &str) -> Result<usize> {
         let length = c_int::try_from(text.len())?;
         // SAFETY: the types are those of libxml2's headers, of every version with this name; the text outlives the

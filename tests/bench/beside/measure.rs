@@ -78,7 +78,7 @@ pub(crate) fn alternate(
     let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
     let rounds = (rounds / DIVISOR.load(Ordering::Relaxed)).max(3);
     for round in 0..rounds + WARM_UP {
-        // Whoever comes second finds what the first has left in caches: each does so every other time.
+        // The second program benefits from the caches that the first one filled, so they alternate.
         let (our, their) = match round % 2 {
             0 => (ours(), theirs()),
             _ => {

@@ -59,7 +59,7 @@ pub(crate) fn run(command: &mut Command, input: Option<&Path>) -> Result<(Output
     Ok((output, start.elapsed()))
 }
 
-/// The same for one that must succeed; gives back what it printed.
+/// The same for one that must succeed; returns what it printed.
 pub(crate) fn says(command: &mut Command, input: Option<&Path>) -> Result<(String, Duration)> {
     let (output, time) = run(command, input)?;
     if !output.status.success() {

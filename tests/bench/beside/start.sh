@@ -24,7 +24,7 @@ turn() {
     equal 'driver while running' "$(driver $GPU0)" $VARIANT
     equal 'in the journal' "$(grep -ls '"domain"' /run/variantd/records/*.json | wc -l)" "$2"
     virsh destroy d0 >/dev/null
-    # without our hook libvirt gives the device back to nobody
+    # without our hook libvirt binds the device to no driver
     [ "$(driver $GPU0)" = $VARIANT ] || stand_in $GPU0 $VARIANT
     printf '%s %s\n' "$1" $((ended - began))
 }

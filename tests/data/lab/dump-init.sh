@@ -1,4 +1,4 @@
-# prints the tables that the lab mends, then ends
+# prints the tables that the lab corrects, then ends
 for table in DSDT SRAT IORT; do
     [ -e "/sys/firmware/acpi/tables/$table" ] || continue
     echo "BEGIN-$table"

@@ -40,7 +40,7 @@ pub(crate) fn rewrite(input: &[u8]) {
     }
 }
 
-/// A definition with a mark that somebody else may have written is taken back without harm: twice is once.
+/// Reverting a definition whose mark another program may have written changes nothing else; a second revert changes nothing.
 pub(crate) fn revert(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;

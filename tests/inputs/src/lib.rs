@@ -1,6 +1,6 @@
-//! The parsers at the doors, each with what must hold whatever comes in.
+//! The parsers of outside data, each with the invariants that hold for every input.
 //!
-//! A door takes any bytes; it panics when an invariant does not hold. The fuzzer (tests/fuzz) and the replay of
+//! A target takes any bytes; it panics when an invariant does not hold. The fuzzer (tests/fuzz) and the replay of
 //! its corpus (tests/inputs/tests) call the same functions.
 
 mod configuration;
@@ -12,10 +12,10 @@ mod name;
 mod network;
 mod protocol;
 
-/// What a door does with bytes from outside.
+/// A parser and its invariants, for bytes from outside.
 pub type Target = fn(&[u8]);
 
-/// Every door by the name of its fuzz target and of its folder in the corpus.
+/// Every target by its name, which is also its folder in the corpus.
 pub const TARGETS: [(&str, Target); 18] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
@@ -37,7 +37,7 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("distances", name::distances),
 ];
 
-/// The door of this name.
+/// The target of this name.
 #[must_use]
 pub fn target(name: &str) -> Option<Target> {
     let named = TARGETS.iter().find(|(other, _)| *other == name);

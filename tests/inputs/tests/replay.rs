@@ -1,4 +1,4 @@
-//! The fuzzer's corpus and the tests' data through every door, as they are and changed in small ways, each time the
+//! The fuzzer's corpus and the tests' data through every target, unchanged and with small changes, each time the
 //! tests run: what the fuzzer found stays found. tests/fuzz/run looks for more.
 
 use std::fs;
@@ -40,7 +40,7 @@ fn below(folder: &Path, end: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The corpus of a door, and what of the tests' data it reads.
+/// The corpus of a target, and the test data that it reads.
 fn inputs(target: &str) -> Vec<PathBuf> {
     let mut inputs = files(&format!("tests/fuzz/corpus/{target}"), "");
     inputs.extend(match target {
@@ -115,7 +115,7 @@ fn changed(input: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
 fn in_time(target: Target, bytes: &[u8], what: &dyn Fn() -> String) {
     let began = Instant::now();
     if let Err(panic) = std::panic::catch_unwind(|| target(bytes)) {
-        let kept = std::env::temp_dir().join("variantd-door-input");
+        let kept = std::env::temp_dir().join("variantd-replay-input");
         let _ = fs::write(&kept, bytes);
         eprintln!("{}: the input is in '{}'", what(), kept.display());
         std::panic::resume_unwind(panic);
@@ -129,7 +129,7 @@ fn in_time(target: Target, bytes: &[u8], what: &dyn Fn() -> String) {
 }
 
 #[test]
-fn every_door_stands_its_corpus_and_small_changes_of_it() {
+fn every_target_accepts_its_corpus_and_small_changes_of_it() {
     let rounds = std::env::var("DOORS_ROUNDS")
         .ok()
         .and_then(|rounds| rounds.parse().ok());
@@ -156,7 +156,7 @@ fn every_door_stands_its_corpus_and_small_changes_of_it() {
 }
 
 #[test]
-fn every_door_has_its_fuzzer() {
+fn every_target_has_a_fuzzer() {
     let manifest = fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).expect("manifest");
     let names = manifest
         .lines()

@@ -65,7 +65,7 @@ fn every_test_that_the_threat_model_names_is_there() {
 }
 
 #[test]
-fn every_door_and_every_danger_has_a_test() {
+fn every_input_and_every_threat_has_a_test() {
     let rows: Vec<_> = cells().collect();
     assert!(rows.len() > 20, "{} rows", rows.len());
     for (row, names) in rows {

@@ -79,7 +79,7 @@ enum Verb {
     },
     /// Stop it
     Down,
-    /// Say which labs there are
+    /// List the labs
     Status,
     /// Show what variantd does: the first hour of a new user
     Demo {
@@ -103,19 +103,19 @@ enum Verb {
         /// Only these cases (folders of tests/data/case)
         names: Vec<String>,
     },
-    /// Hold the planned MMIO windows against QEMU and EDK2 (one start takes about 10 s)
+    /// Compare the planned MMIO windows with QEMU and EDK2 (one start takes about 10 s)
     Windows {
         /// Only so many GPUs of each kind; 1 to 8
         counts: Vec<usize>,
     },
-    /// Define each file of a folder with the real libvirt and write down what it made of it (tests/differential)
+    /// Define each file of a folder with the real libvirt and write what libvirt formats (tests/differential)
     Define {
         /// The suite whose libvirt it is
         #[arg(long, value_enum, default_value_t)]
         suite: Suite,
         /// Definitions, as *.xml
         from: PathBuf,
-        /// An existing folder for what libvirt made of them
+        /// An existing folder for the XML that libvirt formats
         to: PathBuf,
     },
     /// Install the package and run the scenarios

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 pub enum Delay {
     /// This long after the last reset.
     After(Duration),
-    /// This long after somebody first looked, since the last reset: what is waited for then tells whether several
-    /// devices are waited for at once or one after another.
+    /// This long after the first read since the last reset: the total time then shows whether a program waits for several
+    /// devices at once or one after another.
     AfterLook(Duration),
     /// Never.
     Never,

@@ -1,6 +1,6 @@
-//! Mends ACPI tables of the outer machine, so that Linux reads of them what a Grace host's firmware would say.
+//! Corrects ACPI tables of the outer machine, so that Linux reads from them what a Grace host's firmware has.
 //!
-//! q35's DSDT has revision 1, which makes integers 32 bit wide in every table: revision 2 mends that.
+//! q35's DSDT has revision 1, which makes integers 32 bit wide in every table: revision 2 has 64-bit integers.
 //! QEMU writes the generic initiators of the SRAT in hash order: sorted, node ids equal proximity domains.
 //! GPUs bypass the emulated SMMUv3, which cannot translate for a device in another process: the IORT says that they are
 //! behind it. Linux then groups and attaches them like any other; the synthetic GPU does no DMA that would show it.
@@ -31,7 +31,7 @@ const IORT_MAPPING: usize = 20;
 /// One table of the firmware, and its name.
 pub type Table = (&'static str, Vec<u8>);
 
-/// An archive with the mended tables and `added`; the SRAT keeps its order unless `sort`.
+/// An archive with the corrected tables and `added`; the SRAT keeps its order unless `sort`.
 pub fn upgrade(tables: &[Table], added: &[u8], sort: bool) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     for folder in ["kernel", "kernel/firmware", "kernel/firmware/acpi"] {

@@ -79,7 +79,7 @@ impl Architecture {
         }
     }
 
-    /// Firmware tables that are read at a first boot and mended.
+    /// Firmware tables that are read at a first boot and corrected.
     pub fn tables(self) -> &'static [&'static str] {
         match self {
             Self::X86_64 => &["DSDT", "SRAT"],

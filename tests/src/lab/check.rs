@@ -21,7 +21,7 @@ const LIBRARY: &str = "lib.sh";
 const RESULT: &str = "= ";
 /// A line at which the emulated host starts again, and the scenario goes on with what is below.
 const REBOOT: &str = "# reboot";
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The scenarios' folder in the source tree.
 pub fn folder() -> PathBuf {
@@ -87,7 +87,7 @@ pub fn run(
 
 /// Copies the scenarios into the emulated host.
 pub(super) fn push(lab: &Lab) -> Result<()> {
-    lab.run(&format!("rm -rf {INSIDE}"), PATIENCE)?;
+    lab.run(&format!("rm -rf {INSIDE}"), TIMEOUT)?;
     lab.push(&folder(), INSIDE)?;
     lab.push(
         &data().with_file_name("writes"),

@@ -1,4 +1,4 @@
-//! Runs another program to its end and turns a failure into an error that holds the program's last words.
+//! Runs another program to its end and turns a failure into an error that holds the last lines of its output.
 
 use std::process::{Command, Output, Stdio};
 
@@ -11,7 +11,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     output(command).map(drop)
 }
 
-/// Runs it and gives back what it wrote to standard output.
+/// Runs it and returns what it wrote to standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let done = command

@@ -20,7 +20,7 @@ const EGRESS_BLOCKED: u16 = 0x80;
 const WINDOW: usize = 512;
 /// PCI Express configuration space; each array is this long.
 const SPACE: usize = 4096;
-/// Guest memory and the like: larger than any heap of a QEMU this size.
+/// Mappings of this size or more are guest memory: the heap of such a QEMU is smaller.
 const LARGEST: u64 = 512 << 20;
 const EXPRESS: u8 = 0x10;
 const PORT_TYPES: std::ops::RangeInclusive<u16> = 4..=6;
@@ -34,7 +34,7 @@ const KNOWN: &[[u8; 4]] = &[
     [0x86, 0x80, 0xd3, 0x10],
 ];
 
-/// What a function is to say of AtomicOps.
+/// The AtomicOp bits that a function must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Atomics {
     /// Its bits in Device Capabilities 2.
@@ -207,7 +207,7 @@ impl Memory {
         Ok(found)
     }
 
-    /// Replaces the AtomicOp bits of the selected function; gives back the new Device Capabilities 2.
+    /// Replaces the AtomicOp bits of the selected function; returns the new Device Capabilities 2.
     pub fn set_atomics(&self, selector: &Selector, atomics: Atomics) -> Result<u32> {
         let function = self.only(selector)?;
         ensure!(
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_begins_like_a_function_is_passed_over() {
+    fn a_search_skips_bytes_that_only_begin_like_a_function() {
         let mut bytes = port();
         bytes[0x0b] = 9;
         assert!(scan(0, &bytes).is_empty());

@@ -72,7 +72,7 @@ const TRANSLATE_PACKAGES: &[&str] = &[
 /// QEMUs that no definition names; libvirt would ask each of them what it can do.
 const UNUSED_QEMUS: &[&str] = &["qemu-system-arm", "qemu-system-i386"];
 
-/// Left out of every tree: nobody reads it in the lab.
+/// Left out of every tree: the lab does not need it.
 const EXCLUDED: &[&str] = &[
     "/usr/share/doc/*",
     "/usr/share/info/*",

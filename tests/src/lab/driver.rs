@@ -40,7 +40,7 @@ chroot "$root" sh -c 'exec tar -xJf /usr/src/linux-source-*.tar.xz -C /tmp/modul
 chroot "$root" make -C "/lib/modules/$version/build" M=/tmp/module "$@" CONFIG_NVGRACE_GPU_VFIO_PCI=m modules
 "#;
 
-/// iommufd needs two things of the kernel proper that Debian's has not: its own `driver.c`, and spans of an interval tree.
+/// iommufd needs two parts that are built into the kernel and that Debian's kernel lacks: its own `driver.c`, and spans of an interval tree.
 const IOMMUFD: &str = r#"
 chroot "$root" sh -c 'exec tar -xJf /usr/src/linux-source-*.tar.xz -C /tmp/module --strip-components=2 \
     --wildcards "*/drivers/vfio/*" "*/drivers/iommu/iommufd/*" "*/drivers/iommu/*.h" "*/lib/interval_tree.c"'

@@ -78,7 +78,7 @@ impl Lab {
         &self.state
     }
 
-    /// Runs a script in it, output to standard output; gives back the exit status.
+    /// Runs a script in it, output to standard output; returns the exit status.
     pub fn run(&self, script: &str, deadline: Duration) -> Result<i32> {
         Job::new(script)
             .deadline(deadline)

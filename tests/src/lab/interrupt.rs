@@ -1,4 +1,4 @@
-//! Notices Ctrl-C and the like while a job runs, so that the job can be ended before the program is.
+//! Catches interrupt signals while a job runs, so that the program ends the job before itself.
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};

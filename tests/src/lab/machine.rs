@@ -14,7 +14,7 @@ use super::process::{Process, wait_until};
 use super::state::State;
 use super::topology::{GpuSlot, Topology, words};
 
-/// Boot messages off; nothing that costs time under emulation and proves nothing. On a busy machine the timer fails the
+/// No boot messages, and no boot work that only costs time under emulation. On a busy machine the timer fails the
 /// kernel's check of it, which then panics: a hypervisor of its own would tell it not to look (arch/x86/kernel/apic/io_apic.c).
 const KERNEL_ARGUMENTS: &str = "rw quiet mitigations=off nokaslr audit=0 selinux=0 apparmor=0 lsm=capability \
     random.trust_cpu=on cryptomgr.notests systemd.show_status=0 nowatchdog no_timer_check panic=-1";

@@ -1,7 +1,7 @@
 //! The project's own package: built for the emulated host's processor, and installed there.
 //!
-//! The tree of an aarch64 host was unpacked without its package database, so it gets an empty one, and dpkg is told to
-//! take the dependencies for met. The package's own scripts run there as on any host.
+//! The tree of an aarch64 host was unpacked without a package database, so it gets an empty one, and dpkg does not check the
+//! dependencies. The scripts of the package run there as on any host.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How long a process may take to end after each signal.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// One recorded process.
@@ -66,7 +66,7 @@ impl Process {
                     return Err(error).context(format!("cannot stop process {}", self.pid));
                 }
             }
-            if self.ends_within(PATIENCE) {
+            if self.ends_within(TIMEOUT) {
                 return Ok(());
             }
         }
@@ -93,7 +93,7 @@ pub fn recorded_in(folder: &Path) -> Vec<Process> {
         .collect()
 }
 
-/// Looks often until it is so or patience ends; says whether it was so.
+/// Polls until the condition holds or the time is over; returns whether it holds.
 pub fn wait_until(timeouts: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + timeouts;
     while !is_so() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that is ready for commands.
 pub struct Monitor {
@@ -21,7 +21,7 @@ impl Monitor {
     pub fn connect(socket: &Path) -> Result<Self> {
         let writer = UnixStream::connect(socket)
             .with_context(|| format!("cannot reach QEMU at '{}'", socket.display()))?;
-        writer.set_read_timeout(Some(PATIENCE))?;
+        writer.set_read_timeout(Some(TIMEOUT))?;
         let reader = BufReader::new(writer.try_clone()?);
         let mut monitor = Self { writer, reader };
         monitor.read()?;
@@ -29,7 +29,7 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Runs a command of the human monitor and gives back its text.
+    /// Runs a command of the human monitor and returns its text.
     pub fn human(&mut self, command: &str) -> Result<String> {
         let arguments = json!({ "command-line": command });
         let answer = self.call("human-monitor-command", arguments)?;
@@ -44,7 +44,7 @@ impl Monitor {
     /// Runs a command with arguments.
     pub fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
-        // in one piece: QEMU acts at the closing brace, and after 'quit' nobody reads the rest
+        // in one piece: QEMU acts at the closing brace, and reads nothing after 'quit'
         line.push('\n');
         let sent = self.writer.write_all(line.as_bytes());
         sent.context("QEMU does not listen any more")?;

@@ -13,7 +13,7 @@ use super::machine::{Boot, Machine, last_words};
 use super::progress::Step;
 use super::state::State;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Makes the folder with `early.cpio` for this machine; the SRAT is sorted if `sort`.
 pub fn build(cache: &Cache, machine: &Machine, image: &Path, sort: bool) -> Result<PathBuf> {
@@ -60,7 +60,7 @@ fn dump(machine: &Machine, image: &Path) -> Result<String> {
         paused: false,
     };
     let dumped = machine.start(&state, &boot).and_then(|qemu| {
-        if !qemu.ends_within(PATIENCE) {
+        if !qemu.ends_within(TIMEOUT) {
             bail!("it does not power off:\n{}", last_words(&state.console()));
         }
         let console = fs::read_to_string(state.console()).context("cannot read its console")?;

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_command_prints_is_no_difference() {
+    fn output_of_a_command_is_not_compared() {
         let page =
             |version: &str| format!("# Walk\n\n    $ virsh version\n    libvirt {version}\n");
         assert_eq!(difference(&page("12.8.0"), &page("12.9.0")), None);

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_line_is_refused() {
+    fn a_text_that_is_not_a_command_line_is_refused() {
         for text in [
             "",
             "LC_ALL=C",

@@ -15,7 +15,7 @@ use super::piece::Piece;
 pub struct Verdict {
     /// All that was planned.
     pub planned: BTreeSet<Piece>,
-    /// One line per piece that is missing, or that nobody planned.
+    /// One line per piece that is missing or was not planned.
     pub faults: Vec<String>,
 }
 
@@ -31,8 +31,7 @@ pub fn check(written: &str, completed: &str, arguments: &[Argument]) -> Result<V
     let unplanned = made
         .difference(&planned)
         .filter(|piece| piece.must_be_planned());
-    let unplanned =
-        unplanned.map(|piece| format!("in the arguments, but planned by nobody: {piece}"));
+    let unplanned = unplanned.map(|piece| format!("in the arguments, but not planned: {piece}"));
     Ok(Verdict {
         faults: missing.chain(unplanned).collect(),
         planned,

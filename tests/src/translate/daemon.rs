@@ -16,7 +16,7 @@ use crate::lab::debian::Tree;
 use crate::lab::process::wait_until;
 
 /// The first start asks each QEMU what it can do.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running libvirtd; ends, with all that runs in its namespaces, when it is dropped.
 pub struct Daemon {
@@ -57,14 +57,14 @@ impl Daemon {
             bail!("the namespaces for libvirtd cannot be made");
         }
         let answers = || self.virsh(&["uri"]).is_ok();
-        if !wait_until(PATIENCE, answers) {
+        if !wait_until(TIMEOUT, answers) {
             let log = std::fs::read_to_string(self.path("/var/log/libvirtd.log"));
             bail!("libvirtd does not answer: {}", log.unwrap_or_default());
         }
         Ok(())
     }
 
-    /// Runs a program beside the daemon to its end and gives back what it printed.
+    /// Runs a program beside the daemon to its end and returns what it printed.
     pub fn output(&self, program: &str, words: &[&str]) -> Result<String> {
         let mut command = self.command(program);
         let done = command.args(words).stdin(Stdio::null()).output()?;
@@ -97,7 +97,7 @@ impl Daemon {
         command
     }
 
-    /// Runs virsh and gives back what it printed.
+    /// Runs virsh and returns what it printed.
     pub fn virsh(&self, words: &[&str]) -> Result<String> {
         self.output("virsh", &[&["-q", "-c", "qemu:///system"], words].concat())
     }
@@ -123,7 +123,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         // the first process ends with its input, and the kernel ends all others with it
         drop(self.unshare.stdin.take());
-        // it was spawned, and nobody else waits for it
+        // it was spawned here, and no other code waits for it
         let _ = self.unshare.wait();
     }
 }

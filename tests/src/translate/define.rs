@@ -147,7 +147,7 @@ mod tests {
     use super::stand_in;
 
     #[test]
-    fn what_the_host_lacks_is_replaced_and_nothing_else() {
+    fn only_elements_that_the_host_lacks_are_replaced() {
         let text = "<domain type='kvm'><os><type machine='pc-q35-2.4'>hvm</type></os><cpu mode='host-passthrough'/><devices><emulator>/x</emulator><a type='kvm'/></devices></domain>";
         let expected = "<domain type='qemu'><os><type machine='q35'>hvm</type></os><cpu mode='maximum'/><devices><a type='kvm'/></devices></domain>";
         assert_eq!(stand_in(text), expected);

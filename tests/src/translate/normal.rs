@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_varies_by_itself_is_left_out() {
+    fn values_that_vary_are_left_out() {
         let arguments = [
             Argument::new("-S", ""),
             Argument::new("-machine", "virt-11.1,usb=off"),

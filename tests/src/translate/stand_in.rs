@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withheld_is_known() {
+    fn withheld_values_are_known() {
         let (value, withheld) = one("-device", "arm-smmuv3,primary-bus=pci.1,accel=on,oas=48");
         assert_eq!(value, "arm-smmuv3,primary-bus=pci.1");
         assert_eq!(withheld, ["arm-smmuv3 accel", "arm-smmuv3 oas"]);

@@ -20,7 +20,7 @@ use super::stand_in::Replaced;
 use crate::lab::process::wait_until;
 use crate::lab::qmp::Monitor;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the guest runs.
 const MOMENT: Duration = Duration::from_millis(200);
 const LOG: &str = "/tmp/qemu.log";
@@ -100,7 +100,7 @@ fn connect(qemu: &mut Child, socket: &Path) -> Result<Monitor> {
     let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
     let mut connected = Err(anyhow!("QEMU's monitor was not tried"));
     let mut ended = false;
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         ended = !matches!(qemu.try_wait(), Ok(None));
         connected = Monitor::connect(&short);
         ended || connected.is_ok()

@@ -24,7 +24,7 @@ struct Translated {
     native: String,
 }
 
-/// Takes the definition through all steps; gives back what was found, in words.
+/// Takes the definition through all steps; returns what was found, in words.
 pub fn translate(daemon: &Daemon, written: &str, golden: &Path, update: bool) -> Result<String> {
     validate(daemon, written)?;
     let Translated { completed, native } = define(daemon, written)?;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_definition_says_is_read() {
+    fn a_definition_is_read() {
         let text = "<domain><name>n</name><os><type machine='q35'/><nvram template='/t'>/v</nvram></os></domain>";
         assert_eq!(name(text).expect("a name"), "n");
         assert_eq!(machine(text).expect("a machine"), "q35");

@@ -121,7 +121,7 @@ const BY_ARGUMENTS_MADE: [&str; 18] = [
 ];
 
 #[test]
-fn what_libvirt_made_of_whole_definitions_holds_every_piece() {
+fn arguments_from_libvirt_contain_every_piece() {
     for name in WHOLE {
         let verdict = Sample::read(name).verdict();
         assert!(verdict.faults.is_empty(), "{name}: {:#?}", verdict.faults);
@@ -195,7 +195,7 @@ fn distances_are_compared_one_by_one() {
         other.verdict().faults,
         [
             "not in the arguments: distance from 0 to 1 of 80",
-            "in the arguments, but planned by nobody: distance from 0 to 1 of 20",
+            "in the arguments, but not planned: distance from 0 to 1 of 20",
         ]
     );
 }
