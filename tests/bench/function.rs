@@ -1,4 +1,4 @@
-//! Functions on the way of each definition, by criterion: `cargo bench -p bench`. Whole processes are `beside`.
+//! Measures the functions that process each definition, with criterion: `cargo bench -p bench`. `beside` measures whole processes.
 
 #[path = "beside/model.rs"]
 mod model;

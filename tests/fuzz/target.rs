@@ -1,4 +1,4 @@
-//! One fuzz target: the one that the program is named after.
+//! Runs one fuzz target under the fuzzer: the one with the name of the program.
 
 #![no_main]
 
@@ -9,18 +9,18 @@ use inputs::Target;
 use libfuzzer_sys::fuzz_target;
 use nix::time::{ClockId, clock_gettime};
 
-static TARGET: LazyLock<Target> = LazyLock::new(|| inputs::target(env!("CARGO_BIN_NAME")).expect("a target"));
-/// Of the processor's time, which a busy machine does not stretch, as it does the fuzzer's own limit.
+static TARGET: LazyLock<Target> = LazyLock::new(|| inputs::target(env!("CARGO_BIN_NAME")).expect("a fuzz target"));
+/// Limit of processor time for one input. The fuzzer's own limit is wall-clock time, which depends on the machine's load.
 const LIMIT: Duration = Duration::from_secs(1);
 
-fn worked() -> Duration {
+fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock of each thread");
     time.into()
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let began = worked();
+    let began = processor_time();
     TARGET(bytes);
-    let took = worked() - began;
+    let took = processor_time() - began;
     assert!(took < LIMIT, "it takes {took:?}");
 });

@@ -1,15 +1,16 @@
-# The plan adds an SMMUv3 where the host's kernel supports nested translation. Debian's kernel builds the SMMU driver without
-# CONFIG_ARM_SMMU_V3_IOMMUFD, so the plan leaves the SMMUv3 out and names the reason. A forged kernel configuration makes the
-# plan add it: libvirt and iommufd then accept the guest, and QEMU ends when it reads the registers of the host's SMMU.
+# If the host's kernel supports nested SMMUv3, the plan adds an accelerated SMMU. Debian's kernel lacks
+# CONFIG_ARM_SMMU_V3_IOMMUFD, so the plan must omit it and name the reason. Then a kernel configuration file claims the option:
+# the plan must add the SMMU, libvirt must accept it, and QEMU must exit when it reads the SMMU's registers through iommufd.
+# A kernel with that option would get further.
 # on: aarch64 iommufd
 GUEST=/root/scenario/guest-arm.xml
 config=/boot/config-$(uname -r)
 cp "$config" /tmp/config 2>/dev/null || : >/tmp/config
-trap 'forget s0; cp /tmp/config "$config"; systemctl restart variantd' EXIT
+trap 'remove_guests s0; cp /tmp/config "$config"; systemctl restart variantd' EXIT
 modprobe iommufd
 agent_settings
-forget s0
-stand_in $GPU0
+remove_guests s0
+set_driver $GPU0
 before="$(driver $GPU0)/$(override $GPU0)"
 EMULATED=no guest s0 $GPU0 >/tmp/s0.xml
 grep -v CONFIG_ARM_SMMU_V3_IOMMUFD /tmp/config >"$config" || true
@@ -21,7 +22,7 @@ variantctl prepare s0 >/dev/null
 xml=$(inactive s0)
 contains 'accelerated SMMU' "$xml" "accel='on'"
 contains 'iommufd' "$xml" "iommufd='yes'"
-! said=$(virsh start s0 2>&1) || fail 'the guest started: the kernel supports nesting now; test a running guest here'
-contains 'where QEMU ends' "$said" 'Wrong data type (0) for Host SMMUv3 device info'
-echo '= QEMU takes iommufd and the character device, and ends at the host SMMU, whose driver has no nesting'
+! said=$(virsh start s0 2>&1) || fail 'the guest started: this kernel supports a nested SMMU, so extend this scenario'
+contains 'error of QEMU' "$said" 'Wrong data type (0) for Host SMMUv3 device info'
+echo '= QEMU accepts iommufd and the character device, and exits because the driver of the host SMMU does not support nesting'
 equal 'driver and override afterwards' "$(driver $GPU0)/$(override $GPU0)" "$before"

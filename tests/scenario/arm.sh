@@ -1,15 +1,15 @@
-# On an aarch64 host a 'virt' guest with a plain hostdev gets its expander bus, initiators and window, starts under
-# nested KVM, and sees its GPU and eight initiator nodes. Scenario accel tests the SMMUv3.
+# Completes and starts a 'virt' guest with a plain hostdev on an aarch64 host. It must get an expander bus, initiators and an
+# MMIO window, boot under nested KVM, and see its GPU and eight initiator nodes. accel.sh tests the SMMUv3.
 # on: aarch64
 # deadline: 900
 GUEST=/root/scenario/guest-arm.xml
 own=/etc/variantd/recipes.d/nvidia-grace.toml
 mkdir -p "${own%/*}"
 sed '/^\[smmu\]/,/^\[/s/^need = .*/need = "ignore"/' /usr/share/variantd/recipes.d/nvidia-grace.toml >$own
-trap 'forget a0; rm -f $own; systemctl restart variantd' EXIT
+trap 'remove_guests a0; rm -f $own; systemctl restart variantd' EXIT
 agent_settings
-forget a0
-stand_in $GPU0
+remove_guests a0
+set_driver $GPU0
 before="$(driver $GPU0)/$(override $GPU0)"
 EMULATED=no guest a0 $GPU0 >/tmp/a0.xml
 virsh define /tmp/a0.xml >/dev/null

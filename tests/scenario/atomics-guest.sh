@@ -1,13 +1,13 @@
-# QEMU enables AtomicOps on a guest's root port depending on where the device is. QEMU starts a guest for each case, and the
-# root ports must have the bits that `variantctl atomics` predicted for this version of QEMU.
+# The position of a device in the guest's topology decides whether QEMU sets AtomicOp bits on the root port. Each cell starts
+# a guest, and the bits on its root ports must equal those that `variantctl atomics` predicted for this version of QEMU.
 # deadline: 600
 . atomics/lib.sh
 . atomics/guest.sh
 QEMU=$(virsh version | sed -n 's/^Running hypervisor: QEMU \([0-9.]*\).*/\1/p')
-trap 'forget cell; rebind_default $OWN $PAIR0 $PAIR1 $SWITCHED' EXIT
-forget cell
+trap 'remove_guests cell; rebind_default $OWN $PAIR0 $PAIR1 $SWITCHED' EXIT
+remove_guests cell
 bind_vfio $OWN $PAIR0 $PAIR1 $SWITCHED
-# Only the bits of the endpoint and of the ports above it count; the switch routes.
+# Only the bits of the endpoint and of the ports above it matter. The switch routes AtomicOps.
 for selector in slot=11 slot=12 $OWN $PAIR0 $PAIR1 $SWITCHED; do bits "$selector" 380; done
 for selector in slot=13 $UPSTREAM slot=14; do bits "$selector" 3c0; done
 
@@ -29,14 +29,14 @@ started "$PORTS$(port 4 5)$(hostdev $OWN 1 0 0)$(hostdev $SWITCHED 2 0 0)$(hostd
     "host reports 32=0:2=$OWN" "host reports 32 and 64=0:3=$SWITCHED" "host reports 128=0:4=$PAIR0" "host reports none=0:5=$PAIR1"
 bits $OWN 380; bits $SWITCHED 380; bits slot=14 380
 started "$PORTS$(hostdev $OWN 1 0 0)$(hostdev $SWITCHED 2 0 0)" \
-    "two devices on two ports=0:2=$OWN" "behind a switch of the host that routes not=0:3=$SWITCHED" 'no device=0:4='
+    "two devices on two ports=0:2=$OWN" "behind a switch of the host without routing=0:3=$SWITCHED" 'no device=0:4='
 
-# QEMU sets the bits of a port when a device is plugged in and clears them when it is unplugged.
+# A port gets its bits when a device is hot-plugged, and loses them when it is unplugged.
 hostdev $OWN 1 0 0 >/tmp/device.xml
 begin "$PORTS"
 virsh attach-device cell /tmp/device.xml --live --config >/dev/null
 inactive cell >/tmp/cell.xml
-compare "hot-plugged=0:2=$OWN" 'beside it=0:3='
+compare "hot-plugged=0:2=$OWN" 'other port=0:3='
 virsh detach-device cell /tmp/device.xml --live >/dev/null &
 within 60 eject cell
 is_gone() { ! virsh dumpxml cell | grep -q '<hostdev'; }

@@ -1,5 +1,5 @@
-# For each kind of path in the host, VFIO_DEVICE_GET_INFO must report the AtomicOps that `variantctl atomics` predicted
-# for this kernel from config space alone.
+# For each kind of PCIe path to a device: the AtomicOps that VFIO_DEVICE_GET_INFO reports must equal those that
+# `variantctl atomics` predicted for this kernel from config space alone.
 # deadline: 600
 . atomics/lib.sh
 ALL="$OWN $PAIR0 $PAIR1 $SWITCHED $INTEGRATED $OLD"
@@ -11,8 +11,8 @@ clear() {
     done
 }
 
-# asked NAME DEVICE: one case; it predicts first, because the query enables AtomicOp requests in the device
-asked() {
+# check NAME DEVICE: one cell. The prediction is made first, because the VFIO query enables AtomicOp requests in the device.
+check() {
     local expected found said
     expected=$(predicted host "$2")
     found=$(perl "$HERE/vfio-info.pl" "$2")
@@ -25,17 +25,17 @@ bind_vfio $ALL
 echo "= kernel $(uname -r)"
 for pair in 000/380 080/380 100/380 180/380 380/380 380/000 380/080 380/180 380/200 100/080; do
     bits slot=11 ${pair%/*}; bits $OWN ${pair#*/}
-    asked "root port $(names ${pair%/*}), device $(names ${pair#*/})" $OWN
+    check "root port $(names ${pair%/*}), device $(names ${pair#*/})" $OWN
 done
 
 bits slot=12 380; bits $PAIR0 380; bits $PAIR1 180
-asked 'function 0 of two' $PAIR0
-asked 'function 1 of two' $PAIR1
+check 'function 0 of two' $PAIR0
+check 'function 1 of two' $PAIR1
 
-# through the switch: root port, its upstream port, its downstream port
+# switch NAME ROOT UPSTREAM DOWNSTREAM: one cell for a path through the switch, with the bits of these ports
 switch() {
     bits slot=13 "$2"; bits $UPSTREAM "$3"; bits slot=14 "$4"
-    asked "switch: $1" $SWITCHED
+    check "switch: $1" $SWITCHED
 }
 bits $SWITCHED 380
 switch 'no port routes' 380 0 0
@@ -50,11 +50,11 @@ switch 'downstream port blocks egress' 380 40 40+blocked
 switch 'root port blocks egress' 380+blocked 40 40
 bits slot=13 0; bits $UPSTREAM 0; bits slot=14 0
 bits slot=11 380+blocked; bits $OWN 380
-asked 'own root port that blocks egress' $OWN
+check 'own root port that blocks egress' $OWN
 bits slot=11 0
 
 bits $INTEGRATED 380
-asked 'integrated endpoint' $INTEGRATED
+check 'integrated endpoint' $INTEGRATED
 bits slot=16 380
-asked 'capability of version 1' $OLD
+check 'capability of version 1' $OLD
 all_agree

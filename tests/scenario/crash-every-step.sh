@@ -1,6 +1,6 @@
 # by name
 # deadline: 3600
-# Like crash, at every step: also while a record's temporary file is created, written and synced, and before and after
-# each write to sysfs.
+# As crash.sh, at every step: also while a temporary record file is created, written and synced, and before and after each
+# write to sysfs.
 every=yes
 . ./crash.sh

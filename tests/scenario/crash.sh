@@ -1,19 +1,19 @@
 # deadline: 1500
-# The agent is killed at each change of its records and of sysfs that the next agent can see: of an administrator's bind and
-# release, of a guest's start and of its end. Afterwards the GPU is bound and recorded, or on its previous driver and not
-# recorded, and the same verb succeeds. crash-every-step.sh has every step, with a kill before, during and after each.
+# Kills the agent at each change of its records and of sysfs that the next agent can see: in a manual bind and release, in a
+# guest's start and in its end. Afterwards the GPU must be bound and recorded, or on its previous driver and not recorded, and
+# every verb must work again. crash-every-step.sh also covers the other changes, before and after each of them.
 settings=/run/systemd/system/variantd.service.d
 step=/run/lab-step
 agent_settings
 trap 'unwatch_libvirt; rm -rf $settings $step; systemctl daemon-reload; systemctl restart variantd
-    /lab/outside gpu 0 ready; forget c0; stand_in $GPU0' EXIT
-forget c0
+    /lab/outside gpu 0 ready; remove_guests c0; set_driver $GPU0' EXIT
+remove_guests c0
 guest c0 $GPU0 >/tmp/c0.xml
 virsh define /tmp/c0.xml >/dev/null
 variantctl wait c0 >/dev/null
 virsh dumpxml c0 >/tmp/c0-hook.xml
 
-# The agent logs its steps, and systemd restarts it at once.
+# step.so logs each step of the agent and kills it at the planned one. systemd restarts the agent after 50 ms.
 mkdir -p $settings $step
 cp step.so /usr/local/lib/lab-step.so
 printf '%s\n' '[Unit]' StartLimitIntervalSec=0 '[Service]' RestartSec=50ms TimeoutStopSec=2 ReadWritePaths=$step \
@@ -28,14 +28,14 @@ every=${every-}
 bound=$VARIANT/$VARIANT
 state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
 records() { find /run/variantd/records -name '*.json' 2>/dev/null; }
-said() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",]*\).*/\1/p" $(records) | tail -1; }
-is_back() { [ "$(state)" = pci-stub/pci-stub ] && [ -z "$(records)" ]; }
-is_held() { [ "$(state)" = $bound ] && [ -n "$(held)" ] && [ "$(said phase)" = bound ]; }
-is_bound_by_admin() { [ "$(state)" = $bound ] && [ "$(said owner)" = admin ] && [ "$(said phase)" = bound ]; }
+record_field() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",]*\).*/\1/p" $(records) | tail -1; }
+is_restored() { [ "$(state)" = pci-stub/pci-stub ] && [ -z "$(records)" ]; }
+is_held() { [ "$(state)" = $bound ] && [ -n "$(domain_records)" ] && [ "$(record_field phase)" = bound ]; }
+is_bound_manually() { [ "$(state)" = $bound ] && [ "$(record_field owner)" = admin ] && [ "$(record_field phase)" = bound ]; }
 either() { local one; for one in "$@"; do ! "$one" || return 0; done; return 1; }
 agent() { systemctl show -p MainPID --value variantd; }
-# One call reads state and process: between two calls systemd may notice that the old process has ended.
-is_another() {
+# One call reads both properties: systemd may notice the end of the old process between two calls.
+is_restarted() {
     sleep 0.2
     systemctl show -p ActiveState -p MainPID variantd | awk -F= -v old="$1" '
         $1 == "ActiveState" { active = $2 == "active" } $1 == "MainPID" { other = $2 != 0 && $2 != old } END { exit !(active && other) }'
@@ -45,13 +45,13 @@ hook() { variantd-hook c0 "$@" </tmp/c0-hook.xml; }
 bind() { variantctl bind $GPU0; }
 release() { variantctl release $GPU0; }
 prepare() { hook prepare begin -; }
-release_guest() { hook release end destroyed; }
+unprepare() { hook release end destroyed; }
 is_off() { [ "$(virsh domstate c0 | head -1)" = 'shut off' ]; }
 start() { virsh start c0 --paused; }
 destroy() { virsh destroy c0; }
 
-# must VERB STATE: without a kill the verb leads to that state. The scenario calls the hook without a start, and an agent that
-# asks libvirt for the first time releases the devices of inactive guests. Its report on c0 comes after that.
+# must VERB STATE: without a crash, the verb must succeed and lead to this state. The hook is called here without a start, and an
+# agent that connects to libvirt releases the devices of inactive guests. 'variantctl wait' returns after that.
 must() {
     local said
     rm -f $step/plan
@@ -69,13 +69,13 @@ crash() {
     echo "$number $when" >$step/plan
     "$verb" >/dev/null 2>&1 || true
     [ "$(wc -l <$step/log)" -ge "$number" ] || fail "'$verb' has no step $number"
-    within 30 is_another "$old"
+    within 30 is_restarted "$old"
     within 60 either "$@" || fail "$verb killed $when step $number ($(sed -n "${number}p" $step/log)): $(state), $(tail -n +1 $(records))"
     points=$((points + 1))
 }
 
-# crashes VERB UNDO FROM TO STATE...: the verb leads from one state to the other. For each of its steps: after a kill there one of
-# the states follows, and then the verb and its undo succeed.
+# crashes VERB UNDO FROM TO STATE...: VERB leads from FROM to TO. Kills the agent at each of its steps; one of the STATEs must
+# follow, and then VERB and UNDO must work.
 crashes() {
     local verb=$1 undo=$2 from=$3 to=$4 total number when whens; shift 4
     points=0
@@ -84,7 +84,7 @@ crashes() {
     total=$(wc -l </tmp/steps)
     must "$undo" "$from"
     for number in $(seq "$total"); do
-        # After a step is the same as before the next one, except for the last step.
+        # "after" a step equals "before" the next one, except for the last step.
         case $(sed -n "${number}p" /tmp/steps) in
         *' /sys/'*) whens="meanwhile${every:+ before after}" ;;
         "$total "*) whens="after${every:+ before}" ;;
@@ -93,7 +93,7 @@ crashes() {
         esac
         for when in $whens; do
             crash "$verb" "$number" $when "$@"
-            # The next kill also shows that the verb succeeds up to that step.
+            # Without 'every', the next crash already shows that the verb works again up to its step.
             [ -z "$every" ] && [ "$number" -lt "$total" ] || ! "$from" || must "$verb" "$to"
             "$from" || must "$undo" "$from"
         done
@@ -101,69 +101,69 @@ crashes() {
     printf '= %s: %s steps, killed at %s points\n' "$verb" "$total" $points
 }
 
-stand_in $GPU0 pci-stub
-crashes bind release is_back is_bound_by_admin is_back is_bound_by_admin
-crashes prepare release_guest is_back is_held is_back
+set_driver $GPU0 pci-stub
+crashes bind release is_restored is_bound_manually is_restored is_bound_manually
+crashes prepare unprepare is_restored is_held is_restored
 must prepare is_held
-crashes release_guest prepare is_held is_back is_back
-must release_guest is_back
-must bind is_bound_by_admin
-crashes release bind is_bound_by_admin is_back is_back is_bound_by_admin
-must release is_back
+crashes unprepare prepare is_held is_restored is_restored
+must unprepare is_restored
+must bind is_bound_manually
+crashes release bind is_bound_manually is_restored is_restored is_bound_manually
+must release is_restored
 
 libvirt_answered
 
-# virsh start and destroy, with a kill at each write to sysfs.
+# A real start and end by libvirt, with a crash at each write to sysfs.
 watch_libvirt version nodedev-list
 must start is_held
 cp $step/log /tmp/start
-must destroy is_back
+must destroy is_restored
 cp $step/log /tmp/destroy
 for verb in start destroy; do
     points=0
     for number in $(sed -n 's/ .* \/sys\/.*//p' /tmp/$verb); do
         [ $verb = start ] || must start is_held
-        crash $verb "$number" meanwhile is_back
+        crash $verb "$number" meanwhile is_restored
         within 20 is_off
     done
     printf '= virsh %s: killed at %s points\n' $verb $points
 done
 must start is_held
-must destroy is_back
+must destroy is_restored
 
 libvirt_answered
 
-# The write outlives the agent: the GPU's probe waits, and ends after the agent has restarted.
+# The write outlives the agent: the GPU's probe blocks until after the agent's restart.
 watch_libvirt version 'list --all'
 is_under_way() { pgrep -f 'variantd-child write-knob / bind' >/dev/null; }
 outlived() {
     /lab/outside gpu 0 never
     crash "$1" "$(sed -n "s/ write .*$VARIANT\/bind\$//p" /tmp/steps)" meanwhile is_under_way
-    [ -n "$(records)" ] || fail 'nothing is recorded of a write under way'
+    [ -n "$(records)" ] || fail 'a write is under way and has no record'
 }
-must bind is_bound_by_admin
+must bind is_bound_manually
 cp $step/log /tmp/steps
-must release is_back
+must release is_restored
 outlived bind
 /lab/outside gpu 0 ready
-within 60 is_back
-must bind is_bound_by_admin
-must release is_back
+within 60 is_restored
+must bind is_bound_manually
+must release is_restored
 
-# A start during such a write waits for it. The agent may not have asked libvirt yet.
+# A start during the write waits for it, also if the agent has not connected to libvirt yet.
 must prepare is_held
 cp $step/log /tmp/steps
-must release_guest is_back
+must unprepare is_restored
 outlived prepare
 (sleep 3; /lab/outside gpu 0 ready) &
 must start is_held
-must destroy is_back
+must destroy is_restored
 
-# The write fails in the end.
+# The write fails.
 outlived prepare
-within 60 is_back
+within 60 is_restored
 /lab/outside gpu 0 ready
 must prepare is_held
-must release_guest is_back
+must unprepare is_restored
 libvirt_answered
 printf '= libvirt answered %s calls within %s s each\n' $answered $timeout_s

@@ -1,7 +1,8 @@
-# The start of a definition that was damaged after preparation is refused. The message names device, rule and fix.
+# Damages a completed definition and starts the guest. The hook must refuse the start, and the message must name the device, the
+# rule and the fix.
 agent_settings 'prepare = "on-request"' 'repair = false'
-trap 'forget d0; rm -f /etc/variantd/variantd.conf; systemctl restart variantd' EXIT
-forget d0
+trap 'remove_guests d0; rm -f /etc/variantd/variantd.conf; systemctl restart variantd' EXIT
+remove_guests d0
 guest d0 $GPU0 >/tmp/d0.xml
 virsh define /tmp/d0.xml >/dev/null
 variantctl prepare d0 >/dev/null
@@ -9,7 +10,7 @@ is_complete d0 || fail 'prepare did not complete the definition'
 inactive d0 >/tmp/good.xml
 before="$(driver $GPU0)/$(override $GPU0)"
 
-# refused CODE PART: the start is refused with this code, and the device does not change
+# refused CODE PART: the start must be refused with this code and PART, and the device must stay unchanged
 refused() {
     local said
     ! said=$(virsh start d0 2>&1) || fail "the damaged guest started: $1"
@@ -30,7 +31,7 @@ awk '/<hostdev /, /<\/hostdev>/ { if (/<address type=/) sub("function=.0x0.", "f
 virsh define /tmp/damaged.xml >/dev/null
 refused VD-TOP-002 'variantctl prepare --replace d0'
 
-# The command that the message names fixes the definition.
+# The command in the message fixes the definition.
 variantctl prepare --replace d0 >/dev/null
 virsh start d0 >/dev/null
 equal 'driver' "$(driver $GPU0)" $VARIANT

@@ -1,9 +1,10 @@
-# The agent completes a plain hostdev right after 'virsh define', and changes nothing else.
+# Defines a guest with a plain hostdev. The agent must complete the definition right after 'virsh define' and change nothing
+# else; the definition of an unrelated guest must stay unchanged.
 agent_settings
-trap 'kill $events 2>/dev/null; forget d0 d1 d2' EXIT
-forget d0 d1 d2
+trap 'kill $events 2>/dev/null; remove_guests d0 d1 d2' EXIT
+remove_guests d0 d1 d2
 
-# libvirt's time stamps: its 'Added' is this define, the next 'Updated' is the agent's.
+# Time stamps of libvirt's events: 'Added' is the user's define, the 'Updated' after it is the agent's.
 virsh event --event lifecycle --loop --timestamp >/tmp/events 2>&1 &
 events=$!
 sleep 1
@@ -20,7 +21,7 @@ equal 'distances' "$(grep -c '<sibling id=' <<<"$xml")" 81
 contains 'own root port' "$(sed -n '/<hostdev /,/<\/hostdev>/p' <<<"$xml")" "slot='0x00' function='0x0'/>"
 contains 'mark' "$(tr '"' "'" <<<"$xml")" "<variantd:device address='$GPU0' recipe='nvidia-grace' cells='1-8' added='driver nodeset'/>"
 
-# The agent is stopped, so libvirt keeps this definition as it was before completion.
+# A definition made while the agent is stopped shows the text without the added elements.
 systemctl stop variantd
 guest d1 $GPU1 >/tmp/d1.xml
 virsh define /tmp/d1.xml >/dev/null
@@ -30,12 +31,12 @@ within 20 is_complete d1
 inactive d1 >/tmp/after.xml
 awk '/<metadata>/, /<\/metadata>/ { next } /<numa>/, /<\/numa>/ { next } /<acpi nodeset=/ { next } /<driver name=.vfio. model=/ { next }
      { print }' /tmp/after.xml |
-    awk '/<cpu .*[^\/]>$/ { held = $0; next }
-         held != "" && /<\/cpu>/ { sub(/>$/, "/>", held); print held; held = ""; next }
+    awk '/<cpu .*[^\/]>$/ { open = $0; next }
+         open != "" && /<\/cpu>/ { sub(/>$/, "/>", open); print open; open = ""; next }
          { print }' >/tmp/stripped.xml
 diff /tmp/before.xml /tmp/stripped.xml || fail 'the rest of the definition changed'
 
-# The definition of an unrelated guest does not change.
+# An unrelated guest stays unchanged.
 guest d2 >/tmp/d2.xml
 virsh define /tmp/d2.xml >/dev/null
 inactive d2 >/tmp/d2.before

@@ -1,5 +1,5 @@
-# 'variantctl doctor' passes on a ready host. The scenario makes faults; doctor finds each one's code, the printed command of
-# its hint runs, and the check passes.
+# Runs 'variantctl doctor' on a ready host, where it must pass. Then makes faults of module, device and reservation: doctor must
+# find each by its code, and pass after the printed command ran.
 # deadline: 600
 agent_settings
 release=$(uname -r)
@@ -15,60 +15,60 @@ restore() {
     echo default >$reset
     variantctl unreserve --now $GPU0 >/dev/null 2>&1 || true
     systemctl enable --quiet variantd variantd-reserve
-    stand_in $GPU0
+    set_driver $GPU0
 }
 trap restore EXIT
-stand_in $GPU0 vfio-pci
+set_driver $GPU0 vfio-pci
 
 # A ready host.
 within 30 ready
 said=$(variantctl doctor)
-equal 'what is quiet about a ready host' "$(variantctl doctor -q)" ''
+equal 'quiet output on a ready host' "$(variantctl doctor -q)" ''
 equal 'next on a ready host' "$(tail -1 <<<"$said")" 'next: virsh define guest.xml'
 printf '= %s\n' "$(tail -2 <<<"$said" | head -1)"
 ! grep -q 'UNKNOWN' <<<"$said" || fail "root does not see: $said"
 
-# Without root it lists unknown facts, reports no failure, and names the command to run.
+# Without root it prints UNKNOWN for checks without access, fails none, and names the command to run as root.
 said=$(setpriv --reuid=65534 --regid=65534 --clear-groups variantctl doctor) || fail "without root: $said"
 contains 'without root' "$said" 'UNKNOWN'
 equal 'next without root' "$(tail -1 <<<"$said")" 'next: sudo variantctl doctor'
 
-# The driver's module: a missing file, a stale index, a blacklist.
+# The driver's module: missing file, outdated index, blacklist.
 mv "$module" /tmp/aside.ko
 found VD-DOC-011 'is gone'
 depmod -a
 found VD-DOC-010 "kernel $release offers no '$VARIANT'"
 mv /tmp/aside.ko "$module"
 found VD-DOC-010 'depmod -a'
-fixed_by_hint VD-DOC-010
-passes VD-DOC-011 || fail 'the module is not found again'
+fixed VD-DOC-010
+passes VD-DOC-011 || fail 'doctor does not find the restored module'
 echo 'blacklist nvgrace-gpu-vfio-pci' >$blacklist
 found VD-DOC-012 $blacklist
-fixed_by_hint VD-DOC-012
+fixed VD-DOC-012
 
-# The device: a process holds it, and no reset method works.
+# The device: a service has it open, and it has no reset method.
 systemd-run --quiet --unit=holder bash -c "exec 9<>$node; exec sleep infinity"
 is_held() { ! passes VD-BND-005; }
 within 10 is_held
 found VD-BND-005 holder.service
-fixed_by_hint VD-BND-005
+fixed VD-BND-005
 echo >$reset
 found VD-BND-008 'no way to reset it'
-fixed_by_hint VD-BND-008
+fixed VD-BND-008
 
-# A reserved device that is not bound, and the disabled unit that binds it at boot.
+# Reserved and not bound; then the unit that binds it at boot is disabled.
 variantctl reserve $GPU0 >/dev/null
 found VD-DOC-014 "instead of '$VARIANT'"
-fixed_by_hint VD-DOC-014
+fixed VD-DOC-014
 systemctl disable --quiet variantd-reserve
 found VD-DOC-049 variantd-reserve
-fixed_by_hint VD-DOC-049
+fixed VD-DOC-049
 variantctl unreserve --now $GPU0 >/dev/null
 
-# The record of an interrupted change of a device.
+# A record of an interrupted bind.
 variantctl bind $GPU0 >/dev/null
 sed -i 's/"phase": "bound"/"phase": "binding"/' /run/variantd/records/$GPU0.json
 found VD-BND-004 'failed half-way'
-fixed_by_hint VD-BND-004
+fixed VD-BND-004
 equal 'driver once recovered' "$(driver $GPU0)" vfio-pci
 within 30 ready

@@ -1,21 +1,21 @@
 # by name
-# The commands of packaging/doc/grace-guide.md on this host: its GPU and a guest of the lab stand for those of the page.
+# Runs the commands of packaging/doc/grace-guide.md with this host's GPU and a guest of the lab. Each must succeed.
 # deadline: 600
 agent_settings
 folder=$(mktemp -d)
-trap 'forget grace; variantctl unreserve $GPU0 --now >/dev/null 2>&1 || true; rm -rf $folder /tmp/grace-host; stand_in $GPU0' EXIT
-forget grace
-stand_in $GPU0
+trap 'remove_guests grace; variantctl unreserve $GPU0 --now >/dev/null 2>&1 || true; rm -rf $folder /tmp/grace-host; set_driver $GPU0' EXIT
+remove_guests grace
+set_driver $GPU0
 rm -rf /tmp/grace-host
 cd "$folder"
 
-# dpkg leaves documentation out of this host; a package may compress it.
+# dpkg does not install documentation on this host, so the page is read from the package, which may compress it.
 dpkg-deb --fsys-tarfile /root/variantd.deb | tar -x --wildcards './usr/share/doc/variantd/grace-guide.md*'
 page=$(echo usr/share/doc/variantd/grace-guide.md*)
 case $page in *.gz) gunzip "$page"; page=${page%.gz} ;; esac
 guest grace $GPU0 >grace.xml
 
-# The package is installed already.
+# The package is already installed, so the build command is left out.
 awk '/^```sh$/ { inside = 1; next } /^```/ { inside = 0 } inside' "$page" |
     grep -v '^packaging/build ' | sed "s/0009:01:00\.0/$GPU0/g" >commands
 count=0

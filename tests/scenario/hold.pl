@@ -1,5 +1,5 @@
-# Has a device open through VFIO, as a program in user space would: DEVICE GROUP, and behind them 'alone' to close all
-# but the device itself. Numbers are those of linux/vfio.h.
+# Opens a device through VFIO, as a program in user space would: DEVICE GROUP [alone]. With 'alone' it closes group and
+# container, and keeps the device file open. The ioctl numbers are those of linux/vfio.h.
 use strict;
 my ($device, $group, $alone) = @ARGV;
 open(my $container, '+<', '/dev/vfio/vfio') or die "container: $!";

@@ -1,23 +1,23 @@
-# A refusal names the process or setting that prevents the bind, and the fix. Meanwhile libvirt answers, and the GPU stays
-# on its driver. When the GPU is free, the guest starts.
+# Starts a guest whose GPU is held by a service, and one whose GPU cannot be reset. The refusal must name the reason and the
+# fix, libvirt must answer meanwhile, and the GPU must stay on its driver. Once the GPU is free the guest must start.
 agent_settings
-trap 'systemctl stop holder >/dev/null 2>&1 || true; forget h0; echo default >$reset; stand_in $GPU0' EXIT
+trap 'systemctl stop holder >/dev/null 2>&1 || true; remove_guests h0; echo default >$reset; set_driver $GPU0' EXIT
 reset=/sys/bus/pci/devices/$GPU0/reset_method
 node=/dev/vfio/$(basename "$(readlink "/sys/bus/pci/devices/$GPU0/iommu_group")")
-forget h0
-stand_in $GPU0 vfio-pci
+remove_guests h0
+set_driver $GPU0 vfio-pci
 guest h0 $GPU0 >/tmp/h0.xml
 virsh define /tmp/h0.xml >/dev/null
 variantctl wait h0 >/dev/null
 
-# refused PART...: the start is refused with these words, and no device changes
+# refused PART...: the start must be refused with these texts, and the GPU must stay unchanged
 refused() {
     local said part
     ! said=$(timeout 30 virsh start h0 2>&1) || fail 'the guest started'
     for part in "$@"; do contains 'refusal' "$said" "$part"; done
     timeout 5 virsh list --all >/dev/null || fail 'libvirt does not answer'
     equal 'driver' "$(driver $GPU0)/$(override $GPU0)" vfio-pci/vfio-pci
-    equal 'journal' "$(held)" ''
+    equal 'journal' "$(domain_records)" ''
     printf '= %s\n' "$(grep -o "'$GPU0': .*" <<<"$said" | head -1)"
 }
 
@@ -29,7 +29,7 @@ contains 'JSON' "$(variantctl show --json $GPU0 | tr -d ' \n')" '"fd":9'
 refused VD-BND-005 "sleep (pid $(systemctl show -p MainPID --value holder), holder.service" 'systemctl stop holder.service'
 systemctl stop holder
 
-# It cannot be reset: its list of reset methods is empty, as an administrator can write it.
+# The GPU cannot be reset: the administrator wrote an empty list of reset methods.
 echo >$reset
 refused VD-BND-008 'needs_reset = false'
 echo default >$reset

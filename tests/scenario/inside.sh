@@ -1,6 +1,6 @@
-# Inside the guest: its GPU, its initiators, and AtomicOps on its root port are there.
+# Boots a guest, which must see its GPU, its initiator nodes and the AtomicOp bits on its root port.
 agent_settings
-trap 'forget d0' EXIT
+trap 'remove_guests d0' EXIT
 EMULATED=no guest d0 $GPU0 >/tmp/d0.xml
 virsh define /tmp/d0.xml >/dev/null
 variantctl wait d0 >/dev/null
@@ -15,7 +15,7 @@ has_booted() {
     virsh destroy d0 >/dev/null
     return 1
 }
-# A guest under emulated nested KVM sometimes resets itself, also without an assigned device.
+# A nested guest in emulation resets itself occasionally, also without devices, so it gets a second try.
 has_booted || { echo '= the guest did not boot and was started again'; has_booted; } || fail 'the guest does not boot'
 seen=$(tr -d '\r' <$LOG/d0-serial.log)
 contains 'the GPU in the guest' "$seen" '0x10de 0x2342'

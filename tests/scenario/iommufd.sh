@@ -1,14 +1,15 @@
-# A guest whose host devices go through iommufd starts with the variant driver's character device.
+# Starts a guest whose host device uses iommufd. QEMU must open the variant driver's VFIO character device and /dev/iommu, and not
+# the legacy container.
 # on: iommufd
 own=/etc/variantd/recipes.d/nvidia-grace.toml
-trap 'forget i0; rm -f $own; systemctl restart variantd' EXIT
+trap 'remove_guests i0; rm -f $own; systemctl restart variantd' EXIT
 mkdir -p "${own%/*}"
 sed 's/^prepare = .*/&\niommufd = "require"/; /^\[smmu\]/,/^\[/s/^need = .*/need = "ignore"/' \
     /usr/share/variantd/recipes.d/nvidia-grace.toml >$own
 modprobe iommufd
 agent_settings
-forget i0
-stand_in $GPU0
+remove_guests i0
+set_driver $GPU0
 before="$(driver $GPU0)/$(override $GPU0)"
 EMULATED=yes
 if [ "$(uname -m)" = aarch64 ]; then EMULATED=no GUEST=/root/scenario/guest-arm.xml; fi
@@ -21,7 +22,7 @@ equal 'driver' "$(driver $GPU0)" $VARIANT
 qemu=$(cat /run/libvirt/qemu/i0.pid)
 arguments=$(tr '\0' '\n' <"/proc/$qemu/cmdline")
 contains 'iommufd object' "$arguments" '"qom-type":"iommufd"'
-contains 'device behind it' "$arguments" '"iommufd":"iommufd0"'
+contains 'device on iommufd' "$arguments" '"iommufd":"iommufd0"'
 files=$(ls -l "/proc/$qemu/fd" | sed -n 's/.* -> //p')
 contains 'character device' "$files" /dev/vfio/devices/vfio
 contains 'iommufd' "$files" /dev/iommu

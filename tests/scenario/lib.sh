@@ -1,5 +1,5 @@
-# Shared by the scenarios. Each runs inside the emulated host as root, under bash -eu. A line that begins
-# with '= ' is a result; it is printed also when the scenario passes.
+# Shared functions. Each scenario runs inside the emulated host as root, under bash -eu. A line that begins with '= ' is a
+# result: the lab shows it also when the scenario passes.
 
 GPU0=0000:21:00.0
 GPU1=0000:41:00.0
@@ -14,7 +14,7 @@ equal() { [ "$2" = "$3" ] || fail "$1: expected '$3', got '$2'"; }
 # contains WHAT TEXT PART
 contains() { case $2 in *"$3"*) ;; *) fail "$1: expected '$3' in: $2" ;; esac; }
 
-# within SECONDS COMMAND...: until it succeeds
+# within SECONDS COMMAND...: repeats the command until it succeeds, and fails after that time
 within() {
     local deadline=$(($(date +%s%N) + $1 * 1000000000)); shift
     until "$@" >/dev/null 2>&1; do
@@ -26,14 +26,14 @@ within() {
 driver() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" 2>/dev/null)" 2>/dev/null || true; }
 override() { cat "/sys/bus/pci/devices/$1/driver_override"; }
 
-# held: the records of devices that guests have
-held() { grep -ls '"domain"' /run/variantd/records/*.json || true; }
+# domain_records: the record files of devices that a domain owns
+domain_records() { grep -ls '"domain"' /run/variantd/records/*.json || true; }
 
-# no_guest: no guest has a device, by the records
-no_guest() { [ -z "$(held)" ]; }
+# no_guest: no record names a domain
+no_guest() { [ -z "$(domain_records)" ]; }
 
-# without_initiators: from its next start on the agent uses a recipe for hosts whose QEMU has no initiators. A kernel before 6.8
-# has no variant driver either: the recipe then has vfio-pci.
+# without_initiators: installs a recipe for hosts whose QEMU has no generic initiators; the agent reads it at its next start.
+# Kernels before 6.8 have no variant driver either: then VARIANT becomes vfio-pci.
 without_initiators() {
     modinfo -n $VARIANT >/dev/null 2>&1 || VARIANT=vfio-pci
     mkdir -p /etc/variantd/recipes.d
@@ -44,20 +44,20 @@ without_initiators() {
 # qemu_major: the first number of QEMU's version
 qemu_major() { virsh version | sed -n 's/^Running hypervisor: QEMU \([0-9]*\).*/\1/p'; }
 
-# stand_in DEVICE DRIVER: bind it by override, as an administrator would; no driver: leave it unbound
-stand_in() {
+# set_driver DEVICE [DRIVER]: binds the device with driver_override, as an administrator would; without DRIVER it stays unbound
+set_driver() {
     local dir=/sys/bus/pci/devices/$1
     [ ! -e "$dir/driver" ] || echo "$1" >"$dir/driver/unbind"
     printf '%s\n' "${2-}" >"$dir/driver_override"
     [ -n "${2-}" ] || return 0
-    # A driver that registers now binds the device by its override.
+    # A driver that registers now binds the device because of its override.
     modprobe -q "$2" || true
     [ "$(driver "$1")" = "$2" ] || echo "$1" >"/sys/bus/pci/drivers/$2/bind"
 }
 
-# guest NAME [ADDRESS...]: the plain definition of a guest with these GPUs. Its processor is emulated by TCG inside the emulated
-# host, so slow that only its firmware runs. That is enough for most scenarios, and safe: QEMU's emulation of nested
-# virtualisation hangs sometimes. EMULATED=no: it boots.
+# guest NAME [ADDRESS...]: prints the definition of a guest with these GPUs and without any element of variantd. By default
+# its processor is emulated (TCG inside the emulated host): only its firmware gets time to run. This avoids QEMU's emulation of
+# nested virtualisation, which hangs occasionally. EMULATED=no: nested KVM, and the guest boots.
 guest() {
     local name=$1 devices='' address; shift
     for address in "$@"; do
@@ -71,7 +71,7 @@ guest() {
         if [ "${EMULATED-yes}" = yes ]; then sed "s/type='kvm'/type='qemu'/; s/<cpu mode=.*/<cpu mode='maximum'\/>/"; else cat; fi
 }
 
-# calibrate: sets timeout_s, the seconds that an answer may take: 5, or ten times the time of one call if that is more
+# calibrate: sets timeout_s, the seconds that an answer of libvirt may take: ten times the duration of one call, at least 5
 calibrate() {
     local began
     began=$(date +%s%N)
@@ -82,8 +82,8 @@ calibrate() {
 
 answers() { timeout "$timeout_s" "$@" >/dev/null || fail "no answer within $timeout_s s: $*"; }
 
-# watch_libvirt VERB...: calls virsh with these verbs every 3 s; libvirt_answered ends that, and fails if a call had no answer. A
-# list of all guests waits for the hook of each guest that libvirt starts or ends.
+# watch_libvirt VERB...: calls virsh with each of these every 3 s in the background. libvirt_answered stops that, and fails if
+# one call had no answer in time. 'list --all' waits for the hook of each guest that libvirt starts or stops.
 watched=/run/lab-watched
 answered=0
 watch_libvirt() {
@@ -105,7 +105,7 @@ libvirt_answered() {
 
 inactive() { virsh dumpxml --inactive "$1"; }
 
-forget() {
+remove_guests() {
     local name
     for name in "$@"; do
         virsh destroy "$name" >/dev/null 2>&1 || true
@@ -113,8 +113,8 @@ forget() {
     done
 }
 
-# is_complete NAME: the inactive definition has what variantd adds, as elements or, for a libvirt without these
-# elements, as arguments of QEMU
+# is_complete NAME: the inactive definition has the elements that variantd adds, or QEMU arguments if this libvirt has no
+# elements for them
 is_complete() {
     local xml; xml=$(inactive "$1")
     grep -q 'variantd:prepared' <<<"$xml" || return 1
@@ -126,47 +126,49 @@ is_complete() {
     fi
 }
 
-# agent_settings [LINE...]: restarts the agent with this configuration, and waits for its connection to libvirt
+# agent_settings [LINE...]: restarts the agent with this configuration and waits until it is connected to libvirt
 agent_settings() {
     printf '%s\n' "$@" >/etc/variantd/variantd.conf
     systemctl restart variantd
     within 20 is_connected
 }
 
-# Only an agent with a connection to libvirt reports that a domain does not exist.
+# Status 3 means "no such domain": only an agent that is connected to libvirt can answer that.
 is_connected() {
     local status=0
     variantctl wait no-such-domain || status=$?
     [ $status = 3 ]
 }
 
-# devcap2 NAME: Device Capabilities 2 of the root port above the guest's hostdev, from the guest's config space (PCI
-# Express capability of pcie-root-port at 0x54). The guest is suspended meanwhile, and its address register is restored.
+# devcap2 NAME: prints Device Capabilities 2 of the root port above the guest's hostdev, read from the guest's config space
+# (pcie-root-port has its PCI Express capability at 0x54). The guest is paused meanwhile, and the address register 0xcf8 is
+# restored.
 devcap2() {
-    local xml bus port slot function held
+    local xml bus port slot function saved
     xml=$(virsh dumpxml "$1")
     bus=$(sed -n '/<hostdev /,/<\/hostdev>/s/.*<address type=.pci.* bus=.0x\([0-9a-f]*\).*/\1/p' <<<"$xml" | head -1)
     port=$(sed -n "/<controller type='pci' index='$((0x$bus))' /,/<\/controller>/s/.*<address \(.*\)\/>/\1/p" <<<"$xml")
     slot=$(sed "s/.* slot='\([^']*\)'.*/\1/" <<<"$port")
     function=$(sed "s/.* function='\([^']*\)'.*/\1/" <<<"$port")
     virsh suspend "$1" >/dev/null
-    held=$(port_in "$1" 0xcf8)
+    saved=$(port_in "$1" 0xcf8)
     port_out "$1" 0xcf8 "$(printf '%#x' $((0x80000000 | slot << 11 | function << 8 | 0x78)))"
     port_in "$1" 0xcfc
-    port_out "$1" 0xcf8 "$held"
+    port_out "$1" 0xcf8 "$saved"
     virsh resume "$1" >/dev/null
 }
 
 port_in() { virsh qemu-monitor-command "$1" --hmp "i /w $2" | sed -n 's/.*= //p' | tr -d '\r'; }
 port_out() { virsh qemu-monitor-command "$1" --hmp "o /w $2 $3" >/dev/null; }
 
-# 'variantctl doctor'. one CODE: the line of a check
-one() { variantctl doctor --only "$1" | grep -F "$1: " | head -1; }
+# Functions for 'variantctl doctor'.
+# check_line CODE: prints the line of a check
+check_line() { variantctl doctor --only "$1" | grep -F "$1: " | head -1; }
 
-# found CODE PART: the check fails with this in its line
+# found CODE PART: the check must fail, and its line must contain PART
 found() {
     local line
-    ! variantctl doctor -q --only "$1" >/dev/null || fail "$1 does not fail: $(one "$1")"
+    ! variantctl doctor -q --only "$1" >/dev/null || fail "$1 does not fail: $(check_line "$1")"
     line=$(variantctl doctor -q --only "$1" | grep -F "$1: " | head -1)
     contains "$1" "$line" ' : FAIL ('
     contains "$1" "$line" "$2"
@@ -175,8 +177,8 @@ found() {
 
 passes() { variantctl doctor -q --strict --only "$1" >/dev/null; }
 
-# fixed_by_hint CODE: the command in its hint fixes the check
-fixed_by_hint() {
+# fixed CODE: runs the command of the hint; then the check must pass
+fixed() {
     local command
     command=$(variantctl doctor --json --only "$1" | sed -n 's/^ *"command": "\(.*\)",$/\1/p' | head -1)
     [ -n "$command" ] || fail "$1 has no command"
@@ -187,8 +189,8 @@ fixed_by_hint() {
 
 ready() { variantctl doctor -q --strict >/dev/null; }
 
-# Leftovers of an interrupted scenario must not fail the next one; after a reboot they are the scenario's own.
+# Removes guests that an aborted scenario left. After a reboot (PART 2) the guests belong to this scenario.
 if [ "${PART-1}" = 1 ]; then
     leftovers=$(virsh list --all --name)
-    [ -z "$leftovers" ] || forget $leftovers
+    [ -z "$leftovers" ] || remove_guests $leftovers
 fi

@@ -1,13 +1,13 @@
-# With managed='yes' and 'no': after its release the GPU is on the driver that the policy names, independent of libvirt's
-# own rebinding and of the driver before.
+# Starts and ends a guest with managed='yes' and 'no', with each release policy and from each driver. After the release the GPU
+# must be on the driver that the policy names, independent of what libvirt does. Prints the driver at each hook call.
 # deadline: 600
 # by name
 steps=/tmp/steps
 hooks=/etc/libvirt/hooks/qemu.d
-trap 'rm -f $hooks/00-state $hooks/zz-state; forget m0; rm -f /etc/variantd/recipes.d/nvidia-grace.toml /etc/variantd/variantd.conf; systemctl restart variantd; stand_in $GPU0' EXIT
-forget m0
+trap 'rm -f $hooks/00-state $hooks/zz-state; remove_guests m0; rm -f /etc/variantd/recipes.d/nvidia-grace.toml /etc/variantd/variantd.conf; systemctl restart variantd; set_driver $GPU0' EXIT
+remove_guests m0
 
-# The recipe has no initiators where QEMU has none, and vfio-pci where the kernel has no variant driver.
+# If QEMU has no initiators or the kernel no variant driver, use a recipe without them.
 qemu=$(virsh version | sed -n 's/^Running hypervisor: QEMU \([0-9]*\).*/\1/p')
 modinfo -n $VARIANT >/dev/null 2>&1 || VARIANT=vfio-pci
 if [ "$qemu" -lt 9 ] || [ $VARIANT = vfio-pci ]; then
@@ -16,7 +16,7 @@ if [ "$qemu" -lt 9 ] || [ $VARIANT = vfio-pci ]; then
         sed "s/^driver = .*/driver = \"$VARIANT\"/" >/etc/variantd/recipes.d/nvidia-grace.toml
 fi
 
-# Records driver and override before and after the agent's hook, at each call of libvirt.
+# Two more hooks log driver and override before and after variantd's hook, at each of libvirt's calls.
 cat >$hooks/00-state <<EOF
 #!/bin/sh
 [ "\$1" = m0 ] || exit 0
@@ -27,10 +27,10 @@ chmod 755 $hooks/00-state
 cp $hooks/00-state $hooks/zz-state
 
 state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
-# seen OPERATION WHICH: the state that the hook saw
-seen() { sed -n "s/^$1 $2-state //p" $steps | sed 's/(null)/-/' | tail -1; }
+# logged OPERATION HOOK: the state that this hook logged
+logged() { sed -n "s/^$1 $2-state //p" $steps | sed 's/(null)/-/' | tail -1; }
 
-# wanted POLICY BEFORE: the driver that the GPU must have after a guest
+# wanted POLICY BEFORE: the driver and override that the GPU must have after a guest
 wanted() {
     case $1 in
     previous) echo "$2" ;;
@@ -41,16 +41,16 @@ wanted() {
 
 round() {
     local policy=$1 managed=$2 from=$3 before
-    stand_in $GPU0 "$from"
+    set_driver $GPU0 "$from"
     before=$(state)
     : >$steps
     virsh start m0 --paused >/dev/null
     equal "$policy, managed=$managed from $before: while running" "$(driver $GPU0)" $VARIANT
     virsh destroy m0 >/dev/null
     equal "$policy, managed=$managed from $before: afterwards" "$(state)" "$(wanted $policy "$before")"
-    equal 'journal afterwards' "$(held)" ''
+    equal 'journal afterwards' "$(domain_records)" ''
     printf '= %s managed=%s: %s, bound %s, libvirt %s, stopped %s, libvirt %s, released %s\n' "$policy" $managed \
-        "$(seen prepare 00)" "$(seen prepare zz)" "$(seen start 00)" "$(seen stopped zz)" "$(seen release 00)" "$(seen release zz)"
+        "$(logged prepare 00)" "$(logged prepare zz)" "$(logged start 00)" "$(logged stopped zz)" "$(logged release 00)" "$(logged release zz)"
 }
 
 echo "= $(virsh version | sed -n 's/^Running hypervisor: //p'), libvirt $(virsh version | sed -n 's/^Using library: libvirt //p')"
@@ -63,5 +63,5 @@ for managed in yes no; do
         agent_settings "release = \"$policy\""
         for from in '' pci-stub vfio-pci; do round $policy $managed "$from"; done
     done
-    forget m0
+    remove_guests m0
 done

@@ -1,9 +1,9 @@
-# Also on a host whose QEMU has no initiators: the refusal names the version that has them, an unrelated guest does not change,
-# and with a recipe without initiators a guest is completed, started and reverted.
+# Also runs on a host whose QEMU has no generic initiators. The refusal must name the QEMU version that has them, an unrelated
+# guest must stay unchanged, and with a recipe without initiators define, start, end and revert must work.
 agent_settings
-trap 'forget o0 o1; rm -f /etc/variantd/recipes.d/nvidia-grace.toml; systemctl restart variantd; stand_in $GPU0' EXIT
-forget o0 o1
-stand_in $GPU0 pci-stub
+trap 'remove_guests o0 o1; rm -f /etc/variantd/recipes.d/nvidia-grace.toml; systemctl restart variantd; set_driver $GPU0' EXIT
+remove_guests o0 o1
+set_driver $GPU0 pci-stub
 
 guest o1 >/tmp/o1.xml
 virsh define /tmp/o1.xml >/dev/null
@@ -12,19 +12,19 @@ virsh start o1 >/dev/null
 virsh destroy o1 >/dev/null
 cmp /tmp/o1.before <(inactive o1)
 
-# A libvirt before 10.0 would put a managed device on vfio-pci.
+# libvirt before 10.0 binds a managed device to vfio-pci.
 guest o0 $GPU0 | sed "s/managed='yes'/managed='no'/" >/tmp/o0.xml
 qemu=$(qemu_major)
 if [ "$qemu" -lt 9 ]; then
     virsh define /tmp/o0.xml >/dev/null
     ! said=$(variantctl wait o0 2>&1) || fail 'a guest without initiators is not complete'
     contains 'version that can' "$said" 'use QEMU 9.0.0 or newer'
-    # The other suites have a newer QEMU, as the hint says, and there the check passes.
+    # The other suites have a newer QEMU, as the hint says; there this check passes.
     found VD-TGT-001 'too old for generic initiators (QEMU 9.0)'
     ! said=$(virsh start o0 2>&1) || fail 'a guest without initiators started'
     contains 'refusal at start' "$said" 'VD-TGT-001'
     equal 'driver after the refusal' "$(driver $GPU0)" pci-stub
-    forget o0
+    remove_guests o0
     echo "= QEMU $qemu: $(sed -n 's/^error: //p' <<<"$said" | grep -o 'QEMU.*' | head -1)"
 fi
 

@@ -1,25 +1,25 @@
-# The package is upgraded, removed, installed again and purged under a running guest. The guest continues and keeps its GPU;
-# the agent that is installed when the guest ends releases it.
+# Upgrades, removes, reinstalls and purges the package while a guest runs. The guest must keep running with its GPU, and the agent
+# that is installed when the guest ends, or is installed later, must release the GPU.
 # deadline: 900
 next=/tmp/variantd-next
 restore() {
-    forget p0
+    remove_guests p0
     dpkg -i --force-confold --force-confmiss /root/variantd.deb >/dev/null 2>&1
     systemctl restart libvirtd variantd
-    stand_in $GPU0
+    set_driver $GPU0
     rm -rf $next $next.deb
 }
 trap restore EXIT
-forget p0
-# Files of other scenarios count as the administrator's, and a purge keeps them.
+remove_guests p0
+# dpkg treats files of other scenarios as the administrator's and would keep them.
 rm -rf /etc/variantd/recipes.d
 [ "$(qemu_major)" -ge 9 ] || without_initiators
 agent_settings 'release = "previous"'
-stand_in $GPU0 pci-stub
+set_driver $GPU0 pci-stub
 state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
 process() { cat /run/libvirt/qemu/p0.pid; }
 main() { systemctl show -p MainPID --value "$1"; }
-# runs_on WHEN: the guest has the same process and its GPU
+# runs_on WHEN: the guest is the same process and has its GPU
 runs_on() {
     kill -0 "$qemu" 2>/dev/null || fail "the guest ended: $1"
     equal "process of the guest $1" "$(process)" "$qemu"
@@ -32,9 +32,9 @@ virsh define /tmp/p0.xml >/dev/null
 variantctl wait p0 >/dev/null
 virsh start p0 --paused >/dev/null
 qemu=$(process)
-runs_on 'before anything'
+runs_on 'before the upgrade'
 
-# A newer version of the same files, with the administrator's configuration in place.
+# A newer version of the same files; the administrator has changed the configuration.
 rm -rf $next
 dpkg-deb -R /root/variantd.deb $next
 sed -i 's/^Version: .*/&+next/' $next/DEBIAN/control
@@ -56,7 +56,7 @@ echo '= upgraded under a running guest, whose GPU the new agent released'
 virsh start p0 --paused >/dev/null
 qemu=$(process)
 dpkg -r variantd >/dev/null 2>&1
-[ ! -e /usr/sbin/variantd ] && [ ! -e /etc/libvirt/hooks/qemu.d/variantd ] || fail 'the package is still there'
+[ ! -e /usr/sbin/variantd ] && [ ! -e /etc/libvirt/hooks/qemu.d/variantd ] || fail 'the package is still installed'
 runs_on 'after the removal'
 equal 'configuration after the removal' "$(cat /etc/variantd/variantd.conf)" 'release = "previous"'
 virsh destroy p0 >/dev/null
@@ -64,10 +64,10 @@ dpkg -i --force-confold /root/variantd.deb >/dev/null 2>&1
 within 20 is_connected
 within 20 no_guest
 equal 'state once installed again' "$(state)" pci-stub/pci-stub
-echo '= removed under a running guest, whose GPU was released after the package was installed again'
+echo '= removed under a running guest, whose GPU was released once the package was installed again'
 
 variantctl reserve $GPU0 >/dev/null
-# The recipe for an older QEMU is the administrator's as well.
+# The recipe for an older QEMU is also an administrator's file.
 rm -rf /etc/variantd/recipes.d
 dpkg -P variantd >/dev/null 2>&1
 for path in /etc/variantd /var/lib/variantd /run/variantd /etc/libvirt/hooks/qemu.d/variantd; do
@@ -76,7 +76,7 @@ done
 ! systemctl list-unit-files --no-legend | grep variantd || fail 'units are left after a purge'
 virsh start p0 --paused >/dev/null || fail 'a prepared guest does not start once the package is purged'
 virsh destroy p0 >/dev/null
-# libvirt itself clears the override and lets the kernel choose a driver. 'virsh destroy' can return before that.
+# libvirt's own release clears the override, and the kernel chooses a driver. 'virsh destroy' may return before that.
 is_cleared() { [ "$(state)" = '/(null)' ]; }
 within 20 is_cleared
-echo '= purged: no file is left, and the prepared guest starts without the package'
+echo '= purged: no file is left, and the prepared guest starts without variantd'

@@ -1,27 +1,27 @@
-# The agent binds four GPUs that each need 3 s to become ready in at most 1.3 times the time of one;
-# 'virsh nodedev-detach' waits for one after another.
+# Binds four GPUs, of which each needs 3 s to become ready, for one guest. This must take at most 1.3 times the time of one GPU.
+# Also measures 'virsh nodedev-detach', which waits for one GPU after another.
 # on: x86_64 gpus=4
 # deadline: 600
 agent_settings
 GPUS=($GPU0 $GPU1 0000:61:00.0 0000:81:00.0)
 waiter=/etc/libvirt/hooks/qemu.d/zz-ready
-trap 'rm -f $waiter; forget p1 p4; each ready; for gpu in ${GPUS[@]}; do stand_in $gpu; done' EXIT
-forget p1 p4
+trap 'rm -f $waiter; remove_guests p1 p4; each ready; for gpu in ${GPUS[@]}; do set_driver $gpu; done' EXIT
+remove_guests p1 p4
 
 each() { local index; for index in 0 1 2 3; do /lab/outside gpu $index "$1"; done; }
 
-# Each GPU is unbound and was reset; its 3 s begin when a driver first waits for it.
-asleep() {
+# not_ready: unbinds and resets each GPU; its 3 s begin when a driver first reads its readiness
+not_ready() {
     local gpu
     each ready
     for gpu in "${GPUS[@]}"; do
-        stand_in "$gpu"
+        set_driver "$gpu"
         echo 1 >"/sys/bus/pci/devices/$gpu/reset"
     done
     each '3000 asked'
 }
 
-# timed COMMAND...: sets ms
+# timed COMMAND...: runs the command and sets ms, its duration
 timed() {
     local from; from=$(date +%s%N)
     "$@" >/dev/null
@@ -38,35 +38,35 @@ for name in p1 p4; do
     inactive $name >/tmp/$name.complete.xml
 done
 
-# The time that libvirt's hook takes for the bind.
+# The duration of the bind in libvirt's hook alone.
 hook() { /usr/sbin/variantd-hook "$1" "$2" "$3" - </tmp/$1.complete.xml; }
 bind_one() { hook p1 prepare begin; }
 bind_four() { hook p4 prepare begin; }
 hook_one=99999 hook_four=99999
 for _ in 1 2 3; do
-    asleep; timed bind_one; on_variant $GPU0; hook p1 release end
-    # the GPU waits by the outer machine's clock, not by the emulated host's
-    [ $ms -ge 2000 ] || fail "one GPU was bound in $ms ms: the driver did not wait for it"
+    not_ready; timed bind_one; on_variant $GPU0; hook p1 release end
+    # 2 s instead of 3 s: the GPU uses another clock than the emulated host
+    [ $ms -ge 2000 ] || fail "one GPU was bound in $ms ms, before it was ready"
     [ $ms -ge $hook_one ] || hook_one=$ms
-    asleep; timed bind_four; on_variant "${GPUS[@]}"; hook p4 release end
+    not_ready; timed bind_four; on_variant "${GPUS[@]}"; hook p4 release end
     [ $ms -ge $hook_four ] || hook_four=$ms
 done
 
-# A whole start. QEMU resets each GPU when it opens it and waits for one after another, so here the GPUs are ready at once after
-# the bind.
+# The duration of a whole start. QEMU resets each GPU when it opens it, and waits for one after another. Here the GPUs are ready
+# at once after the bind, so that only variantd's part waits.
 printf '#!/bin/sh\n[ "$2" != prepare ] || rm -f /share/gpu/[0-3]\n' >$waiter
 chmod 755 $waiter
 start_one=99999 start_four=99999
 for _ in 1 2; do
-    asleep; timed virsh start p1 --paused; on_variant $GPU0; virsh destroy p1 >/dev/null
+    not_ready; timed virsh start p1 --paused; on_variant $GPU0; virsh destroy p1 >/dev/null
     [ $ms -ge $start_one ] || start_one=$ms
-    asleep; timed virsh start p4 --paused; on_variant "${GPUS[@]}"; virsh destroy p4 >/dev/null
+    not_ready; timed virsh start p4 --paused; on_variant "${GPUS[@]}"; virsh destroy p4 >/dev/null
     [ $ms -ge $start_four ] || start_four=$ms
 done
 rm -f $waiter
 
 detach_all() { local gpu; for gpu in "${GPUS[@]}"; do virsh nodedev-detach "pci_$(tr ':.' '__' <<<"$gpu")"; done; }
-asleep; timed detach_all; detached=$ms
+not_ready; timed detach_all; detached=$ms
 on_variant "${GPUS[@]}"
 
 ratio() { printf '%d.%02d' $(($1 / $2)) $(($1 * 100 / $2 % 100)); }

@@ -1,21 +1,21 @@
-# Rights of a user who is not root, with the real polkit and the real bus: reading is open, a change needs authorization, and
-# only root may use the hook's socket.
+# Calls the agent as an unprivileged user with the real polkit and the real bus. The user may read, needs a polkit rule for a
+# change, and must not reach the hook's socket.
 agent_settings
 user=jane
 rules=/etc/polkit-1/rules.d/40-lab.rules
-trap 'systemctl unmask polkit || true; virsh -q undefine --nvram j0 || true; rm -f $rules; systemctl try-restart polkit || true; userdel -r $user || true; variantctl release $GPU0 || true; stand_in $GPU0' EXIT
+trap 'systemctl unmask polkit || true; virsh -q undefine --nvram j0 || true; rm -f $rules; systemctl try-restart polkit || true; userdel -r $user || true; variantctl release $GPU0 || true; set_driver $GPU0' EXIT
 id -u $user >/dev/null 2>&1 || useradd --create-home $user
-stand_in $GPU0 pci-stub
+set_driver $GPU0 pci-stub
 as_user() { runuser -u $user -- "$@" 2>&1; }
-# refused WORDS COMMAND...: by the agent, with these words
+# refused PART COMMAND...: the agent must refuse the command of the user with this text
 refused() {
-    local words=$1 said; shift
+    local part=$1 said; shift
     ! said=$(as_user "$@") || fail "a user may: $*"
-    contains "$*" "$said" "$words"
+    contains "$*" "$said" "$part"
 }
 manager() { as_user busctl call org.variantd1 /org/variantd1 org.variantd1.Manager "$@"; }
 
-contains 'a look' "$(manager ListDevices 'a{sv}' 0)" $GPU0
+contains 'list' "$(manager ListDevices 'a{sv}' 0)" $GPU0
 contains 'a property' "$(as_user busctl get-property org.variantd1 \
     /org/variantd1/device/0000_21_00_0 org.variantd1.Device Driver)" pci-stub
 refused 'no-such-domain' variantctl plan no-such-domain
@@ -27,12 +27,12 @@ virsh -q define /tmp/j0.xml
 refused "'org.variantd1.prepare'" variantctl prepare j0
 refused "'org.variantd1.recover'" variantctl recover
 equal 'driver after refusals' "$(driver $GPU0)" pci-stub
-printf '= without leave: %s\n' "$(as_user variantctl bind $GPU0 | head -1)"
+printf '= without a rule: %s\n' "$(as_user variantctl bind $GPU0 | head -1)"
 
-# Only root may connect to the hook's socket.
+# Only root can connect to the hook's socket.
 ! as_user perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new("/run/variantd/hook")' || fail 'a user connected to the hook socket'
 
-# A rule for one device.
+# A polkit rule for one device.
 cat >$rules <<'RULE'
 polkit.addRule(function(action, subject) {
     if (action.id == "org.variantd1.bind" && action.lookup("device") == "0000:21:00.0" && subject.user == "jane")
@@ -49,14 +49,14 @@ as_user variantctl release $GPU0 >/dev/null
 equal 'driver once released' "$(driver $GPU0)" pci-stub
 printf '= with a rule: bound and released by %s\n' $user
 
-# The user starts a job, and root sees it.
+# The user starts a job, and root reads its state.
 job=$(manager StartJob 'ssa{sv}' bind $GPU0 0 | sed 's/.*"\(.*\)".*/\1/')
 done_job() { busctl get-property org.variantd1 "$job" org.variantd1.Job State | grep -q done; }
 within 30 done_job
 equal 'driver after a job' "$(driver $GPU0)" $VARIANT
 as_user variantctl release $GPU0 >/dev/null
 
-# If polkit cannot start, users get no authorization, and root needs none.
+# Without polkit the agent refuses the user, and root needs no polkit.
 systemctl mask --now polkit >/dev/null 2>&1
 refused VD-AGT-007 variantctl bind $GPU0
 variantctl bind $GPU0 >/dev/null

@@ -1,12 +1,12 @@
 # deadline: 900
-# The start of a guest whose GPU does not become ready is refused after the driver's 30 s, and the GPU is on its previous driver.
-# A start with a slow GPU succeeds. libvirt answers meanwhile, except calls that need the starting guest, as 'virsh list'
-# does: libvirt locks a guest while its hook runs.
+# Starts guests with a GPU that never becomes ready, or becomes ready slowly. The start must be refused after the driver's 30 s
+# with the GPU on its previous driver, or succeed. Meanwhile libvirt must answer calls that do not concern this guest: libvirt
+# keeps the guest locked while its hook runs, so 'list --all' may wait.
 agent_settings
-trap 'for gpu in 0 1; do /lab/outside gpu $gpu ready; done; forget p1 p2; stand_in $GPU0; stand_in $GPU1' EXIT
-forget p1 p2
-stand_in $GPU0 vfio-pci
-stand_in $GPU1 pci-stub
+trap 'for gpu in 0 1; do /lab/outside gpu $gpu ready; done; remove_guests p1 p2; set_driver $GPU0; set_driver $GPU1' EXIT
+remove_guests p1 p2
+set_driver $GPU0 vfio-pci
+set_driver $GPU1 pci-stub
 guest p1 $GPU0 >/tmp/p1.xml
 guest p2 $GPU0 $GPU1 >/tmp/p2.xml
 for name in p1 p2; do
@@ -16,12 +16,12 @@ done
 state() { echo "$(driver "$1")/$(override "$1")"; }
 is_probed() { [ "$(state "$1")" = $VARIANT/$VARIANT ]; }
 
-# as_before: both GPUs are on their previous driver, and no record is left
+# as_before: both GPUs are on their previous drivers, and no record names a domain
 as_before() {
     [ "$(state $GPU0) $(state $GPU1)" = 'vfio-pci/vfio-pci pci-stub/pci-stub' ] && no_guest
 }
 
-# refused GUEST: its start is refused in time, and libvirt and the agent answer meanwhile
+# refused GUEST OTHER: the start of GUEST must be refused in time; meanwhile libvirt and the agent must answer
 refused() {
     local began=$SECONDS pid listed=waits
     virsh start "$1" --paused >/tmp/said 2>&1 &
@@ -43,7 +43,7 @@ refused() {
     contains 'refusal' "$(cat /tmp/said)" "$GPU0"
     contains 'refusal' "$(cat /tmp/said)" 'within the driver'
     answers virsh -q list --all
-    as_before || fail "not as before: $(state $GPU0) $(state $GPU1) $(held)"
+    as_before || fail "not as before: $(state $GPU0) $(state $GPU1) $(domain_records)"
 }
 
 calibrate
@@ -51,7 +51,7 @@ calibrate
 refused p1 p2
 refused p2 p1
 
-# It becomes ready late, and the guest starts.
+# The GPU becomes ready late, and the guest starts.
 virsh start p1 --paused >/tmp/said 2>&1 &
 pid=$!
 within 60 is_probed $GPU0

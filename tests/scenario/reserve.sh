@@ -1,11 +1,11 @@
-# An administrator binds and releases a GPU, and the dry run lists the same writes. The unit binds a reserved device, and does
-# not bind another device at its address.
+# Binds and releases a GPU manually: the agent's writes must be those of the dry run. Reserves a GPU: its unit must bind it, and
+# must not bind another device at the same address.
 settings=/run/systemd/system/variantd.service.d
 log=/run/variantd-writes.log
 agent_settings
-trap 'forget b0; rm -rf $settings /etc/variantd/reserved.d/*; systemctl daemon-reload; systemctl restart variantd; stand_in $GPU0' EXIT
-forget b0
-stand_in $GPU0 pci-stub
+trap 'remove_guests b0; rm -rf $settings /etc/variantd/reserved.d/*; systemctl daemon-reload; systemctl restart variantd; set_driver $GPU0' EXIT
+remove_guests b0
+set_driver $GPU0 pci-stub
 state() { echo "$(driver $GPU0)/$(override $GPU0)"; }
 bound=$VARIANT/$VARIANT
 
@@ -27,7 +27,7 @@ printf '= %s\n' "writes as the dry run said: $(wc -l <<<"$planned")"
 contains 'second bind' "$(variantctl bind $GPU0)" already
 equal 'writes of a second bind' "$(writes)" "$planned"
 
-# A guest uses it as it is, and it stays bound after the guest.
+# A guest uses the bound GPU, which stays bound after its end.
 guest b0 $GPU0 >/tmp/b0.xml
 virsh define /tmp/b0.xml >/dev/null
 variantctl wait b0 >/dev/null
@@ -40,9 +40,9 @@ equal 'state after the guest' "$(state)" $bound
 variantctl release $GPU0
 equal 'state once released' "$(state)" pci-stub/pci-stub
 contains 'second release' "$(variantctl release $GPU0)" 'was not bound'
-equal 'nothing half-way' "$(variantctl recover)" 'no device was left half-way'
+equal 'answer of recover' "$(variantctl recover)" 'no device was left half-way'
 
-# The bind stays after the agent has ended.
+# The bind outlives the agent.
 variantctl bind $GPU0 >/dev/null
 kill -9 "$(systemctl show -p MainPID --value variantd)"
 within 20 is_connected
@@ -50,19 +50,19 @@ equal 'state after a crash of the agent' "$(state)" $bound
 variantctl release $GPU0 >/dev/null
 equal 'state once released' "$(state)" pci-stub/pci-stub
 
-# udev's rule keeps other drivers off a reserved device until the unit binds it. A release does not restore what the rule
-# wrote.
-stand_in $GPU0
+# The udev rule sets the override of a reserved device that appears, so no other driver binds it before the unit does. A release
+# must not restore this override.
+set_driver $GPU0
 variantctl reserve $GPU0
 udevadm trigger --settle --action=add /sys/bus/pci/devices/$GPU0
 equal 'state of a reserved device that appeared' "$(state)" /$VARIANT
 systemctl restart variantd-reserve
-equal 'state of it once bound' "$(state)" $bound
+equal 'its state once bound' "$(state)" $bound
 variantctl unreserve --now $GPU0
-equal 'state after the release' "$(state)" '/(null)'
-stand_in $GPU0 pci-stub
+equal 'its state after unreserve' "$(state)" '/(null)'
+set_driver $GPU0 pci-stub
 
-# At boot the unit binds reserved devices before another driver can.
+# At boot the unit binds reserved devices before the services that could open them.
 variantctl reserve $GPU0
 equal 'state of a device reserved for the next boot' "$(state)" pci-stub/pci-stub
 contains 'list' "$(variantctl list 2>&1)" "'$GPU0' is reserved and on 'pci-stub'"
@@ -77,12 +77,12 @@ for _ in 1 2; do
 done
 said=$(variantctl list 2>&1 >/dev/null)
 contains 'list' "$said" "reserved for guests: $GPU0"
-! grep -q '^warning: ' <<<"$said" || fail "a reservation in force is warned of: $said"
+! grep -q '^warning: ' <<<"$said" || fail "a warning about a valid reservation: $said"
 
-# Another device at the address is not bound.
+# The unit must not bind another device at the reserved address.
 variantctl release $GPU0 >/dev/null
 sed -i 's/^id = .*/id = "10de:0001"/' /etc/variantd/reserved.d/$GPU0.toml
-! systemctl restart variantd-reserve 2>/dev/null || fail 'a reservation of another device was in force'
+! systemctl restart variantd-reserve 2>/dev/null || fail 'the unit accepted a reservation of another device'
 equal 'state of another device' "$(state)" pci-stub/pci-stub
 contains 'list' "$(variantctl list 2>&1)" VD-BND-021
 
@@ -90,6 +90,6 @@ variantctl unreserve $GPU0
 variantctl reserve --now $GPU0
 equal 'state of a device reserved now' "$(state)" $bound
 variantctl unreserve --now $GPU0
-equal 'state of a device not reserved any more' "$(state)" pci-stub/pci-stub
+equal 'state of a device after unreserve' "$(state)" pci-stub/pci-stub
 equal 'reservations' "$(ls /etc/variantd/reserved.d)" ''
 systemctl restart variantd-reserve

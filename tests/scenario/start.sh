@@ -1,8 +1,8 @@
-# A started guest has its GPU on the variant driver, its initiators, and AtomicOps on its root port. After its end the
-# GPU is on its previous driver.
+# Starts and destroys a guest. Running, it must have its GPU on the variant driver, its initiators, and AtomicOp bits on its root
+# port. Afterwards the GPU must have the previous driver and override.
 agent_settings
-trap 'forget d0; stand_in $GPU0' EXIT
-forget d0
+trap 'remove_guests d0; set_driver $GPU0' EXIT
+remove_guests d0
 
 round() {
     local before_driver before_override qemu
@@ -15,18 +15,18 @@ round() {
     virsh destroy d0 >/dev/null
     equal 'driver afterwards' "$(driver $GPU0)" "$before_driver"
     equal 'override afterwards' "$(override $GPU0)" "$before_override"
-    equal 'journal afterwards' "$(held)" ''
+    equal 'journal afterwards' "$(domain_records)" ''
 }
 
-forget d0
+remove_guests d0
 guest d0 $GPU0 >/tmp/d0.xml
 virsh define /tmp/d0.xml >/dev/null
 variantctl wait d0 >/dev/null
 is_complete d0 || fail 'the definition is not complete'
 
-stand_in $GPU0
+set_driver $GPU0
 round
-stand_in $GPU0 pci-stub
+set_driver $GPU0 pci-stub
 round
-stand_in $GPU0 vfio-pci
+set_driver $GPU0 vfio-pci
 round

@@ -1,12 +1,12 @@
-# The initiators of a hot-unplugged GPU stay in QEMU, which exits at the guest's next reset. With the agent the guest continues:
-# the agent deletes the initiators and restores the GPU's previous driver.
+# Hot-unplugs a GPU. libvirt leaves its initiators in QEMU, and QEMU exits because of them at the guest's next reset. With the agent
+# the guest must survive the reset: the agent deletes the initiators and returns the GPU to its previous driver.
 # deadline: 900
 . atomics/guest.sh
 agent_settings
-trap 'forget d0; systemctl start variantd; stand_in $GPU0' EXIT
-forget d0
+trap 'remove_guests d0; systemctl start variantd; set_driver $GPU0' EXIT
+remove_guests d0
 rm -f $LOG/d0.log
-stand_in $GPU0 pci-stub
+set_driver $GPU0 pci-stub
 
 initiators() { virsh -q qemu-monitor-command d0 '{"execute":"qom-list","arguments":{"path":"/objects"}}' | grep -o 'child<acpi-generic-initiator>' | wc -l; }
 has_no_device() { ! virsh dumpxml d0 | grep -q '<hostdev'; }
@@ -18,7 +18,7 @@ defined() {
     inactive d0 | sed -n '/<hostdev /,/<\/hostdev>/p' >/tmp/device.xml
 }
 
-# Without the agent. Only firmware runs in this guest; the scenario ejects the device.
+# Without the agent. Only firmware runs in this guest, so 'eject' acts for the guest.
 guest d0 $GPU0 | defined
 virsh start d0 >/dev/null
 systemctl stop variantd
@@ -32,12 +32,12 @@ within 180 is_off
 said=$(grep -a 'Specified device must be a PCI device' $LOG/d0.log | tail -1)
 [ -n "$said" ] || fail "QEMU ended for another reason: $(tail -3 $LOG/d0.log)"
 echo "= without the agent QEMU exits: $said"
-# libvirt's hook has called the agent, which systemd starts.
-given_back() { [ "$(driver $GPU0)" = pci-stub ]; }
-within 60 given_back
-forget d0
+# libvirt's hook has called the agent, which systemd starts for that call.
+is_restored() { [ "$(driver $GPU0)" = pci-stub ]; }
+within 60 is_restored
+remove_guests d0
 
-# With the agent. A kernel runs in this guest and ejects the device itself.
+# With the agent. A kernel runs in this guest and ejects the device.
 agent_settings
 EMULATED=no guest d0 $GPU0 | defined
 booted() { [ "$(grep -ac '^L2-END' $LOG/d0-serial.log)" -ge "$1" ]; }
@@ -51,15 +51,15 @@ has_booted() {
     virsh destroy d0 >/dev/null
     return 1
 }
-# A guest under emulated nested KVM sometimes resets itself, also without an assigned device.
-has_booted || { echo '= the guest did not come up and was started again'; has_booted; } || fail 'the guest does not come up'
+# A nested guest in emulation resets itself occasionally, also without devices, so it gets a second try.
+has_booted || { echo '= the guest did not boot and was started again'; has_booted; } || fail 'the guest does not boot'
 equal 'initiators at first' "$(initiators)" 8
 virsh detach-device d0 /tmp/device.xml --live >/dev/null
 within 60 has_no_device
 has_none() { [ "$(initiators)" = 0 ]; }
 within 30 has_none
-within 60 given_back
-equal 'journal while the guest runs' "$(held)" ''
+within 60 is_restored
+equal 'journal while the guest runs' "$(domain_records)" ''
 before=$(grep -ac '^L2-END' $LOG/d0-serial.log)
 virsh reset d0 >/dev/null
 within 150 booted $((before + 1))

@@ -1,16 +1,16 @@
 # deadline: 900
-# The agent's writes for a guest's start and end equal those that the modelled kernel gets, in the same order: a test of the
-# agent compares its record with the same files (tests/data/writes).
+# Logs the agent's writes to the host in a guest's start and end. They must equal, step by step, the files in tests/data/writes; a
+# test of the agent compares the same files with its writes to the modelled kernel.
 agent_settings
 settings=/run/systemd/system/variantd.service.d
 log=/run/variantd-writes.log
-trap 'rm -rf $settings; systemctl daemon-reload; systemctl restart variantd; forget w0; stand_in $GPU0' EXIT
-forget w0
+trap 'rm -rf $settings; systemctl daemon-reload; systemctl restart variantd; remove_guests w0; set_driver $GPU0' EXIT
+remove_guests w0
 guest w0 $GPU0 >/tmp/w0.xml
 virsh define /tmp/w0.xml >/dev/null
 variantctl wait w0 >/dev/null
 
-# The agent records each of its writes.
+# The agent's record of its writes, made at each write.
 mkdir -p $settings
 printf '[Service]\nEnvironment=VARIANTD_LOG=info,agent::child=debug\nStandardError=append:%s\n' $log >$settings/writes.conf
 systemctl daemon-reload
@@ -21,7 +21,7 @@ writes() { sed -n "s/$GPU0/DEVICE/g; s/^ *DEBUG \(\/sys\/.* <- .*\)/\1/p" $log; 
 for file in writes/*.txt; do
     before=$(basename "$file" .txt)
     on=${before/unbound/}
-    stand_in $GPU0 $on
+    set_driver $GPU0 $on
     : >$log
     virsh start w0 --paused >/dev/null
     started=$(writes)

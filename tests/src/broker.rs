@@ -1,5 +1,5 @@
-//! A private `dbus-broker`, started as its launcher does: over a controller socket, which carries where to listen and what each user
-//! may do (dbus-broker(1); `org.bus1.DBus.Broker`). The launcher itself needs systemd.
+//! A private `dbus-broker`. As its launcher does, a controller socket tells it the address and the policy (dbus-broker(1);
+//! `org.bus1.DBus.Broker`). The launcher itself needs systemd.
 
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -14,9 +14,9 @@ use nix::unistd::geteuid;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use zbus::{Fd, Message, ObjectPath, as_variant};
 
-/// Bytes that a broker keeps for each user at most, as the launcher has it.
+/// The launcher's limit of queued bytes for each user.
 pub(crate) const BYTES: u32 = 512 << 20;
-/// What else it allows each user, as the launcher has it.
+/// The launcher's other limits for each user.
 const LIMITS: [(&str, &str); 3] = [
     ("--max-fds", "4096"),
     ("--max-matches", "131072"),
@@ -26,7 +26,7 @@ const TIME: Duration = Duration::from_secs(20);
 /// The second byte of a reply without an error.
 const RETURN: u8 = 2;
 
-/// Verdict, priority, and what a rule is about.
+/// Verdict, priority and subject of a policy rule.
 type Own = (bool, u64, bool, &'static str);
 type Transmission = (
     bool,
@@ -50,7 +50,7 @@ type Policy = (
     &'static str,
 );
 
-/// Starts one that listens at `path`, to which every user may come, and keeps so many bytes for each. It ends with the controller.
+/// Starts a broker that listens at `path` for every user, with this limit of queued bytes for each. It exits with the controller.
 pub(crate) fn start(path: &Path, bytes: u32) -> Result<(Child, UnixStream)> {
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;

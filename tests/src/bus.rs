@@ -1,4 +1,4 @@
-//! A message bus of its own for one test, ended with it.
+//! A private message bus for one test, which ends with the test.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ use crate::broker;
 const FOR_ALL: &str = "<busconfig><type>system</type><listen>unix:runtime=yes</listen><auth>EXTERNAL</auth><policy context='default'><allow user='*'/>\
     <allow own='*'/><allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/></policy></busconfig>";
 
-/// The program that is the bus.
+/// The program of the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `dbus-daemon`, Debian's.
@@ -27,7 +27,7 @@ pub enum Kind {
     Broker,
 }
 
-/// Which program is the bus where a test does not choose: `dbus-broker` or, by default, `dbus-daemon`.
+/// The program of the bus if a test does not choose: `dbus-broker` or, by default, `dbus-daemon`.
 const PROGRAM: &str = "VARIANTD_BUS";
 
 impl Kind {
@@ -39,10 +39,10 @@ impl Kind {
     }
 }
 
-/// A private bus, and a directory for the programs under test.
+/// A private bus, and a directory for the programs on it.
 pub struct Bus {
     daemon: Child,
-    /// A broker ends with it.
+    /// A broker exits with it.
     _controller: Option<UnixStream>,
     address: String,
     directory: TempDir,
@@ -52,12 +52,12 @@ impl Bus {
     /// Starts one and waits until it listens.
     ///
     /// # Errors
-    /// When the program is not installed, or ends at once.
+    /// When the program is not installed, or exits at once.
     pub fn start() -> Result<Self> {
         Self::start_on(Kind::of_environment())
     }
 
-    /// The same on this program.
+    /// The same with this program.
     ///
     /// # Errors
     /// As for [`Self::start`].
@@ -69,7 +69,7 @@ impl Bus {
         }
     }
 
-    /// A bus that every user of the machine may use, with the limits of the system bus.
+    /// A bus for every user of the machine, with the policy and limits of the system bus.
     ///
     /// # Errors
     /// As for [`Self::start`].
@@ -77,10 +77,10 @@ impl Bus {
         Self::for_all_on(Kind::of_environment())
     }
 
-    /// The same on this program.
+    /// The same with this program.
     ///
     /// # Errors
-    /// When it is not installed, or ends at once.
+    /// When it is not installed, or exits at once.
     pub fn for_all_on(kind: Kind) -> Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory")?;
         if kind == Kind::Broker {
@@ -89,10 +89,10 @@ impl Bus {
         Self::configured(directory, FOR_ALL)
     }
 
-    /// The same on `dbus-broker`, which keeps so many bytes for each user at most.
+    /// The same with `dbus-broker` and this limit of queued bytes for each user.
     ///
     /// # Errors
-    /// When it is not installed, or ends at once.
+    /// When it is not installed, or exits at once.
     pub fn broker_with(bytes: u32) -> Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory")?;
         Self::broker(directory, bytes)
@@ -106,7 +106,7 @@ impl Bus {
         Self::run(directory, &option)
     }
 
-    /// The same with these files of configuration, on `dbus-daemon`.
+    /// The same with these configuration files, with `dbus-daemon`.
     ///
     /// # Errors
     /// As for [`Self::start`].
@@ -142,7 +142,10 @@ impl Bus {
             .spawn()
             .context("cannot run 'dbus-daemon': install the package 'dbus'")?;
         let mut address = String::new();
-        let output = daemon.stdout.take().context("'dbus-daemon' says nothing")?;
+        let output = daemon
+            .stdout
+            .take()
+            .context("'dbus-daemon' prints no address")?;
         BufReader::new(output).read_line(&mut address)?;
         Ok(Self {
             daemon,
@@ -152,13 +155,13 @@ impl Bus {
         })
     }
 
-    /// What clients connect to; `DBUS_SYSTEM_BUS_ADDRESS` for programs.
+    /// The address for clients; `DBUS_SYSTEM_BUS_ADDRESS` of programs.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The agent on this bus: all that it reads and writes is below [`Self::path`], `host` its host.
+    /// The agent on this bus, with all its files below [`Self::path`] and `host` as its host.
     #[must_use]
     pub fn agent(&self, variantd: &Path, connect: &str) -> Command {
         let mut agent = Command::new(variantd);
@@ -180,19 +183,19 @@ impl Bus {
         agent
     }
 
-    /// Stops the daemon: callers get no answer from now on.
+    /// Stops the daemon with SIGSTOP: clients get no answer from now on.
     pub fn stop(&self) {
         let pid = i32::try_from(self.daemon.id()).map(Pid::from_raw);
         let _ = pid.map(|pid| kill(pid, Signal::SIGSTOP));
     }
 
-    /// Ends the daemon; the directory stays.
+    /// Ends the daemon and keeps the directory.
     pub fn end(&mut self) {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
 
-    /// A path in the directory that ends with the bus.
+    /// A path in the directory, which is removed with the bus.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

@@ -1,13 +1,13 @@
-//! Programs of this workspace for tests of another package.
+//! Paths of this workspace's programs, for tests of other packages.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The program as it was built last, beside the folder of the running test; built now where it is not there.
+/// The path of the program beside the folder of the running test; builds it if it is missing.
 ///
 /// # Panics
-/// When it cannot be built.
+/// When the build fails.
 #[must_use]
 pub fn built(package: &str, name: &str) -> PathBuf {
     let own = env::current_exe().expect("the path of this test");

@@ -1,7 +1,8 @@
-//! Starts QEMU with EDK2 and stand-ins for GPUs in the windows of `tests/data/windows.toml`, and reads where firmware put their BARs.
+//! Starts QEMU with EDK2 and test devices instead of GPUs in the windows of `tests/data/windows.toml`, and reads the addresses that
+//! firmware gave to their BARs.
 //!
-//! A stand-in is one slot with a `pci-testdev` per BAR: firmware lays out the BARs behind a port, whatever function they are of.
-//! What it does not prove: how a guest's kernel moves them later.
+//! A test device is one slot with a `pci-testdev` per BAR: firmware places all BARs of a port, independent of their function.
+//! It does not test how a guest's kernel moves the BARs later.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -22,17 +23,17 @@ const TABLE: &str = "data/windows.toml";
 const EMULATOR: &str = "/usr/bin/qemu-system-aarch64";
 const FIRMWARE: &str = "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd";
 
-/// Without a disk firmware ends here, after it has given all addresses.
+/// Without a disk firmware stops here, after it has assigned all addresses.
 const READY: &str = "BdsDxe";
 const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Where `virt` has config space (VIRT_HIGH_PCIE_ECAM, hw/arm/virt.c) with up to 255 GiB of memory.
+/// The address of config space of `virt` (VIRT_HIGH_PCIE_ECAM, hw/arm/virt.c) with up to 255 GiB of memory.
 const ECAM: u64 = 0x40_1000_0000;
 
-/// The BAR of a `pci-testdev` that has the size asked for (hw/misc/pci-testdev.c).
+/// The BAR of a `pci-testdev` with the given size (hw/misc/pci-testdev.c).
 const BAR: u64 = 0x18;
 
-/// The least window that QEMU takes, in GiB.
+/// The smallest window that QEMU accepts, in GiB.
 const LEAST: u64 = 512;
 
 #[derive(Deserialize)]
@@ -47,7 +48,7 @@ struct Kind {
     window_gib: Vec<u64>,
 }
 
-/// Tries so many GPUs of each kind (all, if there is no count); says whether each window is right.
+/// Tries this number of GPUs of each kind (all numbers without a count); returns whether each window is right.
 pub fn run(counts: &[usize]) -> Result<bool> {
     let table = Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE);
     let table: Table = toml::from_str(&fs::read_to_string(table)?)?;
@@ -135,7 +136,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// How many of the stand-ins' BARs have an address within the window of the port above them.
+    /// The number of BARs with an address within the window of their port.
     fn placed(mut self) -> Result<usize> {
         let mut monitor = self.monitor.take().context("no monitor")?;
         let buses = monitor.execute("query-pci")?;
@@ -161,7 +162,7 @@ impl Drop for Machine {
     }
 }
 
-/// Arguments for stand-ins on a root port each, and for a small device on the guest's root bus.
+/// Arguments for test devices, each on a root port, and for a small device on the guest's root bus.
 fn devices(kind: &Kind, count: usize, expanders: bool) -> Vec<String> {
     let mut devices = vec![
         "pcie-root-port,id=others,bus=pcie.0,chassis=99".to_owned(),
@@ -189,7 +190,7 @@ fn devices(kind: &Kind, count: usize, expanders: bool) -> Vec<String> {
         .collect()
 }
 
-/// The ports with stand-ins behind them, on all root buses.
+/// The ports of test devices, on all root buses.
 fn bridges(buses: &Value) -> impl Iterator<Item = &Value> {
     let devices = buses.as_array().into_iter().flatten();
     let devices = devices.flat_map(|bus| bus["devices"].as_array().into_iter().flatten());
@@ -200,7 +201,7 @@ fn bridges(buses: &Value) -> impl Iterator<Item = &Value> {
     ports.map(|device| &device["pci_bridge"])
 }
 
-/// What the BAR's registers say; memory decoding is off as long as no driver has the device, so QEMU itself says nothing.
+/// The address in the BAR's registers. Memory decoding is off without a driver, so QEMU does not report an address.
 fn address(monitor: &mut Monitor, function: &Value) -> Result<u64> {
     let of = |name: &str| number(&function[name]);
     let offset = (of("bus")? << 20) | (of("slot")? << 15) | (of("function")? << 12) | BAR;
@@ -222,7 +223,7 @@ fn number(value: &Value) -> Result<u64> {
         .with_context(|| format!("'{value}' is not a number"))
 }
 
-/// Through the folder's descriptor: the path can be longer than a socket's address.
+/// Connects through the folder's descriptor, because the path can be too long for a socket address.
 fn connect(socket: &Path) -> Result<Monitor> {
     let folder = File::open(socket.parent().context("a socket without a folder")?)?;
     let name = socket.file_name().context("a socket without a name")?;

@@ -1,6 +1,6 @@
 //! tests/setup.sh: `apt-get` waits while another process holds a lock of apt or dpkg.
 //!
-//! Everything is in a private directory; nothing of this machine's package database is read or locked.
+//! All files are in a private directory; the test does not read or lock this machine's package database.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
-/// How long a lock is held. apt tries again once a second, setup.sh every two seconds.
+/// The time for which a lock is held. apt tries again once a second, setup.sh every two seconds.
 const HELD: Duration = Duration::from_secs(3);
 
-/// Directories and a configuration for an apt-get of its own.
+/// Directories and a configuration for a private apt-get.
 fn private(root: &Path) {
     for folder in ["lists/partial", "cache/archives/partial", "dpkg/updates"] {
         fs::create_dir_all(root.join(folder)).expect("folder");

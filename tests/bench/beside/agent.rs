@@ -13,25 +13,25 @@ use tests::bus::Bus;
 
 use crate::process::binary;
 
-/// A libvirt that there is not: the versions that were learned count.
+/// A libvirt URI without a daemon: the agent uses its stored versions.
 pub(crate) const NO_LIBVIRT: &str = "qemu+unix:///system?socket=/nonexistent";
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What one needs, and the bus that it is on.
+/// The files and the bus of an agent.
 pub(crate) struct Scene {
     pub(crate) bus: Bus,
     connect: String,
 }
 
-/// The running agent; ends when it is dropped.
+/// The running agent; dropping it ends the process.
 pub(crate) struct Agent {
     child: Child,
     log: Arc<Mutex<String>>,
 }
 
 impl Scene {
-    /// A bus, an empty host's directory, and versions of libvirt and QEMU as if libvirt had said them.
+    /// Creates a bus, an empty directory for a host, and stored versions of libvirt and QEMU.
     pub(crate) fn new(connect: &str) -> Result<Self> {
         let bus = Bus::start()?;
         fs::create_dir(bus.path("state"))?;
@@ -71,7 +71,7 @@ impl Scene {
     }
 }
 
-/// What its unit sets.
+/// The environment and arguments of its unit.
 fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
     let lines = include_str!("../../../packaging/systemd/variantd.service").lines();
     let set = lines.filter_map(|line| line.strip_prefix("Environment="));
@@ -79,7 +79,7 @@ fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
         .filter_map(|one| one.split_once('='))
 }
 
-/// Without a reader the agent blocks when the pipe of its log is full.
+/// Reads the agent's log, because an agent with a full pipe would block.
 fn follow(stderr: ChildStderr, log: &Mutex<String>) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +89,7 @@ fn follow(stderr: ChildStderr, log: &Mutex<String>) {
 }
 
 impl Agent {
-    /// Waits until the log has these words.
+    /// Waits until the log has this text.
     pub(crate) fn wait_for(&mut self, words: &str) -> Result<()> {
         let end = Instant::now() + TIMEOUT;
         while !self.log().contains(words) {
@@ -108,7 +108,7 @@ impl Agent {
             .clone()
     }
 
-    /// Resident memory, in KiB, with and without what is a file's.
+    /// Resident memory in KiB, with and without file pages.
     pub(crate) fn memory(&self) -> Result<(u64, u64)> {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(Path::new(&path))?;

@@ -1,4 +1,4 @@
-//! Large definitions rewritten, beside `xmllint` as a process and libxml2 in process.
+//! Rewrites large definitions, compared with `xmllint` as a process and libxml2 in process.
 
 use std::fs;
 use std::hint::black_box;
@@ -21,8 +21,8 @@ use crate::row::Row;
 
 const ROUNDS: usize = 40;
 
-/// A host, and a completed definition for it whose mark is of an older plan: all that was added is taken back and
-/// planned again, and the result must equal the current plan of the plain definition.
+/// A host, and a completed definition with the mark of an older plan. The rewrite reverts the added elements and plans again; the
+/// result must equal the rewrite of the plain definition.
 pub(crate) struct Work {
     folder: TempDir,
     old: String,
@@ -66,7 +66,7 @@ fn outdated(text: &str) -> Result<String> {
     Ok(old)
 }
 
-/// QEMU takes 128 cells: a guest with 16 such GPUs would have 130.
+/// QEMU supports 128 cells; a guest with 16 such GPUs would have 130.
 pub(crate) fn rows() -> Vec<Row> {
     [(4, "64 KB", 34), (15, "512 KB", 122)]
         .into_iter()

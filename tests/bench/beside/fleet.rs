@@ -1,4 +1,4 @@
-//! A guest planned for 1,000 and for 10,000 snapshots of hosts in one call: how time and memory grow.
+//! Plans a guest for 1,000 and for 10,000 host snapshots in one call, and compares time and memory.
 
 #[path = "../../../agent/examples/fleet/made_up.rs"]
 mod made_up;
@@ -21,12 +21,12 @@ const FEW: usize = 1_000;
 const MANY: usize = 10_000;
 /// GPUs of each host, and of the guest.
 const GPUS: usize = 4;
-/// What a measurement may be off by.
+/// Tolerance of a measurement.
 const SLACK: f64 = 1.2;
-/// How often a running call is asked for its memory.
+/// The interval in which the memory of a running call is read.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// One call: how long it took, and the most memory it had, in KiB.
+/// One call: its time and its peak memory in KiB.
 struct Call {
     time: Duration,
     memory: u64,
@@ -64,7 +64,7 @@ fn write(fleet: &Path, host: &Host, numbers: std::ops::Range<usize>) -> Result<(
     Ok(())
 }
 
-/// Every host has its line, and the guest fits on all but those that the fleet has without a driver.
+/// The output has a line for every host, and the guest fits on all hosts with the driver.
 fn call(fleet: &Path, guest: &Path, count: usize) -> Result<Call> {
     let said = fleet.with_extension("said");
     let start = Instant::now();
@@ -87,7 +87,7 @@ fn call(fleet: &Path, guest: &Path, count: usize) -> Result<Call> {
     let time = start.elapsed();
     ensure!(status.success(), "the call ends with {status}");
     let said = fs::read_to_string(said)?;
-    let last = said.lines().last().context("the call says nothing")?;
+    let last = said.lines().last().context("the call prints nothing")?;
     ensure!(
         last.starts_with(&format!("{count} hosts: it fits on ")),
         "{last}"

@@ -1,4 +1,4 @@
-//! Planning for hosts with 1 to 64 GPUs and guests with 1 to 15: how the time grows, in words and as a plot.
+//! Plans for hosts with 1 to 64 GPUs and guests with 1 to 15 GPUs, and reports the growth of the time as text and as a plot.
 
 use std::fmt::Write;
 use std::fs;
@@ -18,17 +18,17 @@ use crate::model;
 use crate::row::Row;
 
 const HOSTS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
-/// With 16, a guest would have 130 cells, and QEMU takes 128.
+/// With 16 a guest would have 130 cells, and QEMU supports 128.
 const GUESTS: [usize; 5] = [1, 2, 4, 8, MOST];
 const MOST: usize = 15;
 const ROUNDS: usize = 15;
 
-/// From here on the matrix of distances is what takes time.
+/// From this number of cells on, the matrix of distances dominates the time.
 const FROM: usize = 4;
-/// What a measurement may be off by.
+/// Tolerance of a measurement.
 const SLACK: f64 = 1.2;
 
-/// What was measured, as a picture.
+/// The results, as a plot.
 static PLOT: OnceLock<String> = OnceLock::new();
 
 /// A host's GPUs, a guest's GPUs, the guest's cells, and the shortest time in milliseconds.
@@ -140,7 +140,7 @@ const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 60.0;
 const BOTTOM: f64 = 40.0;
 
-/// Time over cells squared: a straight line is what is wanted.
+/// Time over the square of cells; the expected curve is a straight line.
 fn plot(points: &[Point]) -> String {
     let longest = points.iter().map(|point| point.time).fold(0.0, f64::max);
     let most = points

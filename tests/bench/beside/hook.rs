@@ -1,4 +1,4 @@
-//! libvirt's hook as libvirt runs it, beside an empty script of `bash`.
+//! Runs libvirt's hook as libvirt does, compared with an empty `bash` script.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -30,7 +30,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// A guest with as many disks as make it this long.
+/// A guest with enough disks for this length.
 fn other_guest(bytes: usize) -> String {
     let head = "<domain type='kvm'>\n  <name>bench</name>\n  <uuid>6b3f1a52-9d0c-4c57-8a43-0f64d2f1c002</uuid>\n  \
                 <memory unit='MiB'>1024</memory>\n  <os><type arch='x86_64' machine='q35'>hvm</type></os>\n  <devices>\n";
@@ -57,7 +57,7 @@ fn foreign(bytes: usize) -> Result<Pair> {
     compare(&scene, &other_guest(bytes), None)
 }
 
-/// The guest's GPU is on its driver, and journalled by a first `prepare` that is not timed.
+/// The GPU of the guest is bound and recorded by a first `prepare`, which is not timed.
 fn prepared_guest() -> Result<Pair> {
     let scene = Scene::new(NO_LIBVIRT)?;
     let host = scene.path("host");
@@ -106,7 +106,7 @@ fn script(scene: &Scene) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Once, as libvirt calls it; both must pass in silence.
+/// One call as by libvirt; hook and script must exit 0 without output.
 fn call(program: &Path, scene: &Scene, input: &Path) -> Result<Duration> {
     let mut command = Command::new(program);
     command

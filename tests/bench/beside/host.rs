@@ -1,4 +1,4 @@
-//! A host with 4,096 functions, read and judged, beside `lspci` on the same tree.
+//! Reads and checks a host with 4,096 functions, compared with `lspci` on the same tree.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::process::{binary, rival, says};
 use crate::row::Row;
 
 const FUNCTIONS: usize = 4096;
-/// The rest are root ports, which no guest is given.
+/// The other functions are root ports, which cannot be assigned.
 const ENDPOINTS: usize = FUNCTIONS / 8 * 7;
 const ROUNDS: usize = 20;
 

@@ -10,7 +10,7 @@ use crate::measure::{Pair, Times};
 use crate::process::Unavailable;
 use crate::row::Row;
 
-/// The lab to measure in: it must be up, with the package and the scenarios in it.
+/// The lab for the measurement: it must run and have the package and the scenarios.
 const NAME: &str = "bench";
 const DEADLINE: Duration = Duration::from_secs(900);
 
@@ -32,7 +32,7 @@ pub(crate) fn rows() -> Vec<Row> {
     }
 }
 
-/// The package's hook beside what has this word.
+/// The package's hook, compared with the alternative of this name.
 fn pair(said: &str, word: &str) -> Result<Pair> {
     Ok(Pair {
         ours: times(said, "hook ")?,
@@ -62,6 +62,6 @@ fn times(said: &str, word: &str) -> Result<Times> {
         .collect();
     let rounds = rounds
         .filter(|rounds| !rounds.is_empty())
-        .context("the lab says no time")?;
+        .context("the lab prints no time")?;
     Ok(Times::of(&rounds))
 }

@@ -1,4 +1,4 @@
-//! The agent with a real libvirt: the libvirtd of Debian testing, in namespaces of its own (tests/src/translate).
+//! The agent with a real libvirt: the libvirtd of Debian testing in private namespaces (tests/src/translate).
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,26 +21,26 @@ use crate::row::{Found, Row};
 
 const DEFINES: usize = 200;
 const STARTS: usize = 5;
-/// Defined domains with which an agent's start is to be quick.
+/// The number of defined domains at an agent's start.
 const MANY: usize = 1000;
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// A device that no host has: the definition is none of the agent's business, and as long.
+/// A device that no host has: the definition has the same length and is unrelated to the agent.
 const OTHER: &str = "0099";
 
-/// A libvirtd, and the agent's scene on it.
+/// A libvirtd, and the agent's files for it.
 struct Stand {
     daemon: Daemon,
     virsh: PathBuf,
     uri: String,
     scene: Scene,
-    /// Where the socket's short name is.
+    /// The folder with a short name for the socket.
     _folder: TempDir,
 }
 
 impl Stand {
     fn new() -> Result<Self> {
-        let daemon =
-            daemon().map_err(|error| Unavailable(format!("no libvirtd of its own: {error:#}")))?;
+        let daemon = daemon()
+            .map_err(|error| Unavailable(format!("cannot start a private libvirtd: {error:#}")))?;
         let virsh = rival("virsh", "libvirt-clients")?;
         let folder = tempfile::tempdir()?;
         // A socket's path has room for 107 bytes.
@@ -73,12 +73,12 @@ impl Stand {
         Ok(agent)
     }
 
-    /// Where libvirt keeps a definition.
+    /// The file of a definition in libvirt's folder.
     fn kept(&self, name: &str) -> PathBuf {
         self.daemon.path(&format!("/etc/libvirt/qemu/{name}.xml"))
     }
 
-    /// Defines a guest and takes it back; what counts ends with `is_done`.
+    /// Defines and undefines a guest; the measured time ends with `is_done`.
     fn define(&self, name: &str, file: &str, is_done: impl Fn(&str) -> bool) -> Result<Duration> {
         let start = Instant::now();
         self.virsh(&["define", file])?;
@@ -103,7 +103,7 @@ fn daemon() -> Result<Daemon> {
     Daemon::start(&debian::translate_tree(&cache, Suite::Testing, false)?)
 }
 
-/// A guest that TCG can have, with a device of this PCI domain.
+/// A guest for TCG with a device of this PCI domain.
 fn guest(index: usize, segment: &str) -> String {
     GUEST
         .replace("INDEX", &format!("{index:04x}"))
@@ -213,7 +213,7 @@ fn start(stand: &Stand, count: usize) -> Result<Pair> {
     pair
 }
 
-/// KiB while idle, after 1,000, after 10,000 and after 20,000 events.
+/// KiB at the start, after 1,000, after 10,000 and after 20,000 events.
 fn memory(stand: &Stand) -> Result<[(u64, u64); 4]> {
     let file = stand.scene.path("ours.xml");
     fs::write(&file, guest(1, "0010"))?;

@@ -1,4 +1,4 @@
-//! libxml2, loaded when it is there: parses and serialises a text (libxml/parser.h, libxml/tree.h).
+//! libxml2, loaded if installed: parses and serialises a text (libxml/parser.h, libxml/tree.h).
 
 #![allow(unsafe_code)]
 
@@ -24,14 +24,14 @@ pub(crate) struct Libxml2(Library);
 
 impl Libxml2 {
     pub(crate) fn load() -> Result<Self> {
-        // SAFETY: libxml2 initialises itself when it is first used, and has no constructor that does more.
+        // SAFETY: libxml2 initialises itself at its first use, and its constructors do nothing else.
         let loaded = unsafe { Library::new(NAME) };
         Ok(Self(loaded.map_err(|_| {
             Unavailable(format!("no '{NAME}': install the package 'libxml2'"))
         })?))
     }
 
-    /// Parses a text and serialises the document; returns how long the result is.
+    /// Parses a text, serialises the document, and returns the length of the result.
     pub(crate) fn round(&self, text: &str) -> Result<usize> {
         let length = c_int::try_from(text.len())?;
         // SAFETY: the types are those of libxml2's headers, of every version with this name; the text outlives the

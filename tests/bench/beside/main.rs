@@ -1,5 +1,5 @@
-//! Measures variantd beside what a user would use instead, in one run and in turns, and writes the table of
-//! `packaging/doc/performance.md`. Each round checks the result of what it timed. `tests/bench/run` runs it.
+//! Compares the speed of variantd with the tools that a user would use instead, in turns in one run, and writes the table of
+//! `packaging/doc/performance.md`. Each round checks the result of the timed work. `tests/bench/run` runs it.
 
 mod agent;
 mod definition;
@@ -33,17 +33,17 @@ struct Arguments {
     /// Write packaging/doc/performance.md
     #[arg(long, conflicts_with = "groups")]
     write: bool,
-    /// Exit with 1 where a reach is missed
+    /// Exit with 1 if a target is missed
     #[arg(long)]
     check: bool,
-    /// A tenth of the rounds: to try something
+    /// Run a tenth of the rounds, for a trial
     #[arg(long, conflicts_with = "write")]
     quick: bool,
     /// Only these groups
     groups: Vec<String>,
 }
 
-/// Rows that share what they are measured on.
+/// Rows that share a measured object.
 struct Group {
     name: &'static str,
     rows: fn() -> Vec<Row>,

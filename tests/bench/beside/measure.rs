@@ -1,22 +1,22 @@
-//! Rounds of one piece of work, ours and theirs in turn, and what they took.
+//! Runs rounds of the same work with variantd and with the other tool in turn, and measures their times.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Rounds before the first that counts: they fill caches.
+/// Warm-up rounds, which fill caches and do not count.
 const WARM_UP: usize = 3;
 
 /// Rounds are divided by this: see `--quick`.
 static DIVISOR: AtomicUsize = AtomicUsize::new(1);
 
-/// From now on a tenth of the rounds.
+/// Reduces the following measurements to a tenth of the rounds.
 pub(crate) fn quick() {
     DIVISOR.store(10, Ordering::Relaxed);
 }
 
-/// How long each round took, shortest first, in milliseconds.
+/// The time of each round in milliseconds, shortest first.
 #[derive(Clone, Debug)]
 pub(crate) struct Times(Vec<f64>);
 
@@ -34,7 +34,7 @@ impl Times {
         Self(times)
     }
 
-    /// The time that this part of the rounds did not exceed.
+    /// The quantile of the times for this part of the rounds.
     pub(crate) fn quantile(&self, part: f64) -> f64 {
         let last = self.0.len().saturating_sub(1);
         let index = (part * last as f64).ceil() as usize;
@@ -45,14 +45,14 @@ impl Times {
         self.quantile(0.5)
     }
 
-    /// Shortest, median and longest, as a table has them.
+    /// Shortest, median and longest, as text for the table.
     pub(crate) fn words(&self) -> String {
         let three = [self.quantile(0.0), self.median(), self.quantile(1.0)];
         three.map(digits).join(" / ")
     }
 }
 
-/// Three digits that say something.
+/// A number with three significant digits.
 pub(crate) fn digits(number: f64) -> String {
     match number {
         n if n >= 100.0 => format!("{n:.0}"),
@@ -69,7 +69,7 @@ impl Pair {
     }
 }
 
-/// Takes turns: each function does its work once, checks what came of it and says how long the work took.
+/// Calls the functions in turn. Each does its work once, checks the result and returns the time of the work.
 pub(crate) fn alternate(
     rounds: usize,
     mut ours: impl FnMut() -> Result<Duration>,
@@ -78,7 +78,7 @@ pub(crate) fn alternate(
     let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
     let rounds = (rounds / DIVISOR.load(Ordering::Relaxed)).max(3);
     for round in 0..rounds + WARM_UP {
-        // The second program benefits from the caches that the first one filled, so they alternate.
+        // The second one benefits from the caches that the first one filled, so the order alternates.
         let (our, their) = match round % 2 {
             0 => (ours(), theirs()),
             _ => {

@@ -1,4 +1,4 @@
-//! Hosts of any size, as the modelled hosts of tests are written, and guests for them.
+//! Hosts of any size, in the format of the tests' modelled hosts, and guests for them.
 
 #![allow(dead_code, reason = "function.rs uses only a part of it")]
 
@@ -46,7 +46,7 @@ fn machine(platform: Platform, endpoints: Vec<Endpoint>) -> Machine {
     }
 }
 
-/// What lives as long as the program, as the generator's constants do.
+/// Leaks a value, because the generator needs values with static lifetime.
 fn kept(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
@@ -56,7 +56,7 @@ fn segment(index: usize) -> usize {
     0x10 + index
 }
 
-/// A Grace host with this many GPUs, each with eight initiators.
+/// A Grace host with this number of GPUs, each with eight initiators.
 pub(crate) fn gpus(dir: &Path, count: usize) -> Result<()> {
     let gpu = |index: usize| Endpoint {
         port: kept(format!("{:04x}:00:00.0", segment(index))),
@@ -78,7 +78,7 @@ pub(crate) fn gpus(dir: &Path, count: usize) -> Result<()> {
     Ok(tree::write(dir, &machine.tree())?)
 }
 
-/// An x86-64 host with this many functions, whose config space is as full as that of real ones.
+/// An x86-64 host with this number of functions, with as many capabilities in config space as real ones.
 pub(crate) fn functions(dir: &Path, count: usize) -> Result<()> {
     let endpoint = |index: usize| {
         let (slot, function) = (index / (SLOT - 1), index % (SLOT - 1));
@@ -109,7 +109,7 @@ pub(crate) fn functions(dir: &Path, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// What `lspci` wants beside what we read, and more capabilities: MSI-X, AER and a serial number.
+/// Files that only `lspci` reads, and more capabilities: MSI-X, AER and a serial number.
 fn fill(device: &Path) -> Result<()> {
     for (name, text) in [
         ("irq", "25"),
@@ -137,7 +137,7 @@ fn fill(device: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A guest with this many of the GPUs of [`gpus`], as a user writes it.
+/// A guest with this number of the GPUs of [`gpus`], as a user writes it.
 pub(crate) fn guest(gpus: usize) -> String {
     let hostdev = |index: usize| {
         format!(

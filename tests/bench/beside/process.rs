@@ -1,4 +1,4 @@
-//! Whole processes, from their start to their end, with what they print.
+//! Runs whole processes from start to end, with their output.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// A rival or a privilege is not there: the row is not run, which is no failure.
+/// Another tool or a privilege is missing: the row is skipped, which is not a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Unavailable(pub(crate) String);
 
-/// A release binary of ours, as tests/bench/run has installed it.
+/// A release binary of variantd that tests/bench/run installed.
 pub(crate) fn binary(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("installed");
     let path = path.join(name);
@@ -22,7 +22,7 @@ pub(crate) fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A rival's program, or why it cannot be had.
+/// The program of another tool, or the reason why it is missing.
 pub(crate) fn rival(name: &str, package: &str) -> Result<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&folders).chain(["/usr/sbin".into()]);
@@ -34,7 +34,7 @@ pub(crate) fn rival(name: &str, package: &str) -> Result<PathBuf> {
     )
 }
 
-/// The first line of what a program prints of its version.
+/// The first line of a program's version output.
 pub(crate) fn version(program: &str, argument: &str) -> Option<String> {
     let said = Command::new(program).arg(argument).output().ok()?;
     let text = [said.stdout, said.stderr].concat();
@@ -42,7 +42,7 @@ pub(crate) fn version(program: &str, argument: &str) -> Option<String> {
     text.lines().next().map(str::to_owned)
 }
 
-/// Runs a command to its end, with `input` as its standard input, and says how long that took.
+/// Runs a command to its end with `input` as its standard input, and returns its time.
 pub(crate) fn run(command: &mut Command, input: Option<&Path>) -> Result<(Output, Duration)> {
     let input = match input {
         Some(path) => Stdio::from(File::open(path)?),
@@ -59,7 +59,7 @@ pub(crate) fn run(command: &mut Command, input: Option<&Path>) -> Result<(Output
     Ok((output, start.elapsed()))
 }
 
-/// The same for one that must succeed; returns what it printed.
+/// The same for one that must succeed; returns its output.
 pub(crate) fn says(command: &mut Command, input: Option<&Path>) -> Result<(String, Duration)> {
     let (output, time) = run(command, input)?;
     if !output.status.success() {

@@ -43,7 +43,7 @@ fn joined(cells: &[String; 7]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// The machine and the rivals' versions.
+/// The machine, and the versions of the other tools.
 fn surroundings() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let models = cpus
@@ -74,7 +74,7 @@ fn surroundings() -> String {
     lines.join("\n") + "\n"
 }
 
-/// The numbers that a release begins with; what a distributor appends says nothing here.
+/// The numbers at the start of a release; a distributor's suffix is removed.
 fn numbers(release: &str) -> &str {
     let end = release.find(|c: char| c != '.' && !c.is_ascii_digit());
     &release[..end.unwrap_or(release.len())]

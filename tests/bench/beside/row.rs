@@ -1,4 +1,4 @@
-//! A row of the table: work, what it is beside, what is to be reached and what was found.
+//! A row of the table: the work, the other tool, the target and the result.
 
 use anyhow::Error;
 
@@ -13,29 +13,29 @@ pub(crate) struct Row {
     pub(crate) found: Found,
 }
 
-/// What a measurement gave.
+/// The result of a measurement.
 pub(crate) enum Found {
-    /// Ours and theirs, milliseconds; and whether the ratio is within reach, if one is set.
+    /// Times of variantd and of the other tool in milliseconds, and whether the ratio meets its target, if it has one.
     Pair {
         pair: Pair,
         ratio: f64,
         met: Option<bool>,
     },
-    /// Something else, in words.
+    /// Another result, as text.
     Words { text: String, met: bool },
-    /// Not run here, and why.
+    /// Skipped, with the reason.
     Absent(String),
-    /// It went wrong: what was timed did not do its work.
+    /// Failed: the timed work had a wrong result.
     Failed(String),
 }
 
 impl Row {
-    /// A ratio of medians that is to be at most `limit`.
+    /// A ratio of medians with the target "at most `limit`".
     pub(crate) fn ratio(work: &str, beside: &str, limit: f64, pair: anyhow::Result<Pair>) -> Self {
         Self::compared(work, beside, Some(limit), &format!("at most {limit}"), pair)
     }
 
-    /// A ratio of medians with a reach in words; nothing is missed without a limit.
+    /// A ratio of medians with a target as text; without a limit it is never missed.
     pub(crate) fn compared(
         work: &str,
         beside: &str,
@@ -60,7 +60,7 @@ impl Row {
         }
     }
 
-    /// Something that is judged where it is measured.
+    /// A result with a verdict by the code that measured it.
     pub(crate) fn words(
         work: &str,
         beside: &str,
@@ -78,7 +78,7 @@ impl Row {
         }
     }
 
-    /// The columns: work, beside, ours, theirs, ratio, reach, whether it is reached.
+    /// The columns: work, other tool, time of variantd, time of the other tool, ratio, target, whether it is met.
     pub(crate) fn cells(&self) -> [String; 7] {
         let none = || "-".to_owned();
         let (ours, theirs, ratio, verdict) = match &self.found {
@@ -96,7 +96,7 @@ impl Row {
         [work, beside, ours, theirs, ratio, reach, verdict]
     }
 
-    /// True where the reach was missed or what was timed went wrong.
+    /// Whether the target was missed or the timed work failed.
     pub(crate) fn is_missed(&self) -> bool {
         match &self.found {
             Found::Pair { met, .. } => *met == Some(false),

@@ -1,4 +1,4 @@
-//! Release binaries: stripped, as a package has them.
+//! Sizes of release binaries, stripped as in a package.
 
 use std::fs;
 

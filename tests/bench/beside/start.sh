@@ -1,19 +1,19 @@
-# Runs in the lab: `virsh start` of a prepared guest, with the package's hook, with an empty script for a hook and with none, in
-# turns. libvirt looks for hooks when it starts, so each turn restarts it. Prints 'hook NANOSECONDS', 'script' and 'none'.
+# Runs in the lab and measures `virsh start` of a prepared guest: with the package's hook, with an empty script as hook and without a
+# hook, in turns. libvirt looks for hooks when it starts, so each turn restarts it. Prints 'hook NANOSECONDS', 'script' and 'none'.
 . /root/scenario/lib.sh
 link=/etc/libvirt/hooks/qemu.d/variantd
 rounds=${ROUNDS:-8}
-bring_back() { forget d0; stand_in $GPU0; ln -sf /usr/sbin/variantd-hook $link; systemctl restart libvirtd; }
-trap bring_back EXIT
+restore() { remove_guests d0; set_driver $GPU0; ln -sf /usr/sbin/variantd-hook $link; systemctl restart libvirtd; }
+trap restore EXIT
 agent_settings
-forget d0
+remove_guests d0
 guest d0 $GPU0 >/tmp/d0.xml
 virsh define /tmp/d0.xml >/dev/null
 variantctl wait d0 >/dev/null
 is_complete d0 || fail 'the definition is not complete'
-stand_in $GPU0 $VARIANT
+set_driver $GPU0 $VARIANT
 
-# turn WORD: one start, checked
+# turn NAME RECORDS: measures one start, during which the journal must have this number of records
 turn() {
     systemctl restart libvirtd
     within 30 virsh -q version
@@ -24,8 +24,8 @@ turn() {
     equal 'driver while running' "$(driver $GPU0)" $VARIANT
     equal 'in the journal' "$(grep -ls '"domain"' /run/variantd/records/*.json | wc -l)" "$2"
     virsh destroy d0 >/dev/null
-    # without our hook libvirt binds the device to no driver
-    [ "$(driver $GPU0)" = $VARIANT ] || stand_in $GPU0 $VARIANT
+    # without the hook no agent rebinds the device after the end
+    [ "$(driver $GPU0)" = $VARIANT ] || set_driver $GPU0 $VARIANT
     printf '%s %s\n' "$1" $((ended - began))
 }
 

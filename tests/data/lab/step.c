@@ -1,9 +1,12 @@
 /*
- * Preloaded into the agent: ends it at a chosen change, so that a crash at each step can be tried.
+ * Preloaded into the agent: kills it at a chosen step, to test a crash at each step.
  *
- * A step is a call that changes a file of the agent's records or of sysfs. /run/lab-step/plan says "NUMBER WHEN":
- * at that step the agent's main process gets SIGKILL 'before' the call, which then is not made; 'meanwhile', and the
- * call is made all the same; or 'after' it. Without a plan steps are only noted, in /run/lab-step/log.
+ * A step is a call that changes a file of the agent's records or of sysfs. The file /run/lab-step/plan has "NUMBER WHEN". At that
+ * step the agent's main process gets SIGKILL:
+ *   before     before the call, which is then not made
+ *   meanwhile  before the call, which is still made
+ *   after      after the call
+ * Each step is logged in /run/lab-step/log; without a plan there is no kill.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,7 +29,7 @@ static int counts(const char *path)
     return !strncmp(path, "/run/variantd/records", 21) || !strncmp(path, "/sys/", 5);
 }
 
-/* The number of this step, over all processes; it is noted. */
+/* Returns the number of this step, counted over all processes, and logs the step. */
 static int number(const char *verb, const char *path)
 {
     char text[65536], line[4352];
@@ -57,8 +60,8 @@ static enum when planned(int step)
     return word[0] == 'b' ? BEFORE : word[0] == 'm' ? MEANWHILE : AFTER;
 }
 
-/* A write to sysfs is made by a child of the agent's main process. */
-static void strike(void)
+/* Kills the agent's main process; a write to sysfs is made by its child. */
+static void kill_agent(void)
 {
     char name[32] = "";
     int file = REAL(open)("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
@@ -76,7 +79,7 @@ static enum when reach(const char *verb, const char *path)
         return NOT;
     enum when when = planned(number(verb, path));
     if (when == BEFORE || when == MEANWHILE)
-        strike();
+        kill_agent();
     while (when == BEFORE)
         pause();
     return when;
@@ -97,7 +100,7 @@ static enum when reach_file(const char *verb, int file)
     enum when when = REACHED;                                                                                          \
     __typeof__(CALL) result = CALL;                                                                                    \
     if (when == AFTER)                                                                                                 \
-        strike();                                                                                                      \
+        kill_agent();                                                                                                      \
     return result
 
 ssize_t write(int file, const void *bytes, size_t size)

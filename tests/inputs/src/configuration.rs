@@ -1,11 +1,11 @@
-//! What administrators and users write: configuration, recipes and saved plans.
+//! Input of administrators and users: configuration, recipes and saved plans.
 
 use planner::recipe::Recipe;
 use planner::saved_plan::SavedPlan;
 use planner::toml_text;
 use settings::config::Config;
 
-/// A mistake has a line of the text.
+/// An error names a line of the text.
 pub(crate) fn configuration(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Err(error) = toml_text::read::<Config>("variantd.conf", &text) {
@@ -13,7 +13,7 @@ pub(crate) fn configuration(bytes: &[u8]) {
     }
 }
 
-/// As for the configuration; what is accepted has at least a name.
+/// An error names a line of the text; an accepted recipe has a name.
 pub(crate) fn recipe(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match Recipe::parse("fuzz.toml", &text) {
@@ -22,7 +22,7 @@ pub(crate) fn recipe(bytes: &[u8]) {
     }
 }
 
-/// A refused plan has a sentence of bounded length.
+/// The refusal of a plan has a bounded length.
 pub(crate) fn saved_plan(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Err(refusal) = SavedPlan::parse(&text) {

@@ -23,8 +23,8 @@ static HOSTS: LazyLock<Vec<Host>> = LazyLock::new(|| {
 
 const VERSIONS: [&str; 2] = ["libvirt=12.8,qemu=11.1", "libvirt=11.3,qemu=10.0"];
 
-/// A definition of anybody's is refused, or completed: well-formed, the input's bytes untouched outside of the
-/// edits, complete once it is completed, and what was added is taken back exactly.
+/// Any definition is refused or completed. A completed one is well-formed, has the input's bytes outside of the edits, is found
+/// complete when it is planned again, and reverts to exactly the input.
 pub(crate) fn rewrite(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -40,7 +40,7 @@ pub(crate) fn rewrite(input: &[u8]) {
     }
 }
 
-/// Reverting a definition whose mark another program may have written changes nothing else; a second revert changes nothing.
+/// A definition with any mark, also a forged one, reverts without damage, and a second revert changes nothing.
 pub(crate) fn revert(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -57,7 +57,7 @@ pub(crate) fn revert(input: &[u8]) {
     rewrite(input);
 }
 
-/// A snapshot of anybody's host is refused, or a guest with two of its devices is: planned for, or refused.
+/// Any snapshot is refused or accepted; with an accepted one a guest with two of its devices is planned or refused.
 pub(crate) fn snapshot(input: &[u8]) {
     let Ok(snapshot) = Snapshot::parse(input, "a snapshot") else {
         return;
@@ -132,7 +132,7 @@ fn well_formed(text: &str) {
     );
 }
 
-/// The bytes between the edits are in the output, in their order.
+/// The output contains the bytes between the edits, in their order.
 fn untouched(before: &str, edits: &[Edit], after: &str) {
     let mut edits: Vec<_> = edits.iter().collect();
     edits.sort_by_key(|edit| (edit.span.start, edit.span.end));

@@ -1,4 +1,4 @@
-//! What libvirt gives its hook: arguments, and XML on standard input.
+//! Input of libvirt's hook: arguments, and XML on standard input.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use hooks::call::Call;
 use hooks::input;
 use hooks::relevance::Relevance;
 
-/// Nothing with our mark is passed as an unrelated guest.
+/// XML with variantd's mark is never treated as an unrelated guest.
 pub(crate) fn input(bytes: &[u8]) {
     let mut source = bytes;
     let read = input::read(&mut source);
@@ -26,7 +26,7 @@ pub(crate) fn input(bytes: &[u8]) {
     }
 }
 
-/// Any arguments are a call; an operation is one that libvirt documents.
+/// Any arguments parse as a call, and its operation is one that libvirt documents.
 pub(crate) fn arguments(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let call = Call::from_arguments(text.split('\0').map(str::to_owned));

@@ -1,11 +1,11 @@
-//! What the kernel and the firmware say: config space, SRAT, `modules.alias`.
+//! Input from kernel and firmware: config space, SRAT, `modules.alias`.
 
 use kernel_glue::alias;
 use kernel_glue::config::Config;
 use kernel_glue::numa::MAX_NODES;
 use kernel_glue::srat::Srat;
 
-/// Any bytes are read without leaving them, and all that is said of them can be asked for.
+/// The reader stays within any bytes, and each of its functions returns.
 pub(crate) fn config_space(bytes: &[u8]) {
     let config = Config::parse(bytes);
     if let Some(express) = config.express() {
@@ -26,7 +26,7 @@ pub(crate) fn config_space(bytes: &[u8]) {
     }
 }
 
-/// A table gives each node to one device at most.
+/// A table assigns each node to at most one device.
 pub(crate) fn srat(bytes: &[u8]) {
     let Ok(srat) = Srat::parse(bytes) else {
         return;
@@ -37,7 +37,7 @@ pub(crate) fn srat(bytes: &[u8]) {
     assert!(srat.initiators.values().flatten().all(known));
 }
 
-/// The best variant is one that fits.
+/// The best variant matches the device.
 pub(crate) fn alias(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (modalias, file) = text.split_once('\n').unwrap_or((&text, ""));

@@ -1,11 +1,11 @@
-//! A file of the records: a device's, and those of an older version.
+//! Record files of the journal: of one device, and of an older version.
 
 use agent::record::{DeviceRecord, of_older_version, read, write};
 
 const DEVICE: &str = "0009:01:00.0";
 const UUID: &str = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
 
-/// A record that is accepted says the same when it is written and read again.
+/// An accepted record is equal after it is written and read again.
 pub(crate) fn entry(bytes: &[u8]) {
     let device = DEVICE.parse().expect("an address");
     if let Ok(record) = read(bytes, device) {
@@ -18,7 +18,7 @@ pub(crate) fn entry(bytes: &[u8]) {
 }
 
 fn check(record: &DeviceRecord) {
-    // What one file of an older version says of a device fits into a record, but for a name of nearly 64 KiB.
+    // The data of an older version fits into a record, except for a name of nearly 64 KiB.
     let Ok(text) = write(record) else { return };
     let again = read(text.as_bytes(), record.device).expect("our own text");
     assert_eq!(again, *record);

@@ -1,6 +1,6 @@
-//! The parsers of outside data, each with the invariants that hold for every input.
+//! The fuzz targets: one function for each parser of outside input, with the invariants that must hold for any input.
 //!
-//! A target takes any bytes; it panics when an invariant does not hold. The fuzzer (tests/fuzz) and the replay of
+//! A fuzz target takes any bytes and panics if an invariant does not hold. The fuzzer (tests/fuzz) and the replay of
 //! its corpus (tests/inputs/tests) call the same functions.
 
 mod configuration;
@@ -12,10 +12,10 @@ mod name;
 mod network;
 mod protocol;
 
-/// A parser and its invariants, for bytes from outside.
+/// A fuzz target: checks the invariants for these bytes.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, which is also its folder in the corpus.
+/// Every fuzz target by its name, which is also that of its folder in the corpus.
 pub const TARGETS: [(&str, Target); 18] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
@@ -37,7 +37,7 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("distances", name::distances),
 ];
 
-/// The target of this name.
+/// The fuzz target of this name.
 #[must_use]
 pub fn target(name: &str) -> Option<Target> {
     let named = TARGETS.iter().find(|(other, _)| *other == name);

@@ -10,7 +10,7 @@ use kernel_glue::id::PciId;
 use kernel_glue::numa::{Numa, RangeList};
 use planner::target::Versions;
 
-/// What is accepted prints as something that is read as the same.
+/// An accepted value prints as a text that parses to the same value.
 pub(crate) fn address(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     same_again::<PciAddress>(&text);
@@ -27,7 +27,7 @@ pub(crate) fn address(bytes: &[u8]) {
     }
 }
 
-/// A list has no number twice, and prints shorter than it was or equal.
+/// A list has no number twice, and its printed form is not longer than the input.
 pub(crate) fn nodeset(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     same_again::<RangeList>(&text);
@@ -40,7 +40,7 @@ pub(crate) fn nodeset(bytes: &[u8]) {
     assert!(list.to_string().len() <= text.len());
 }
 
-/// A row of distances has one for each node, and no other number of nodes has the same row.
+/// A row of distances has one distance for each node; for another number of nodes the same row is refused.
 pub(crate) fn distances(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let words = text.split_whitespace().count();

@@ -4,7 +4,7 @@ use domain::MAX_BYTES;
 use domain::network::{MAX_DEVICES, host_devices};
 use kernel_glue::address::PciAddress;
 
-/// A definition of anybody's is not read, or has host devices within the limits, each once, that are read as the same again.
+/// Any definition is refused, or has host devices within the limits, each once, that parse to the same again.
 pub(crate) fn host_devices_of(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;

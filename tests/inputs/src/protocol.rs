@@ -1,4 +1,4 @@
-//! The hook protocol: what each end reads of the other on `/run/variantd/hook`.
+//! The hook protocol on `/run/variantd/hook`: the readers of both ends.
 
 use hooks::agent::Reply;
 use hooks::answer;
@@ -6,12 +6,12 @@ use hooks::call::{Call, Operation};
 use hooks::protocol::{Frames, MethodCall, MethodReply, TooLong, encoded};
 use hooks::relevance::Relevance;
 
-/// Bytes of a message here; small, so that the fuzzer passes it.
+/// The limit of a message here, in bytes; small, so that the fuzzer exceeds it.
 const LIMIT: usize = 1 << 10;
-/// Sizes of the pieces in which the same bytes arrive.
+/// The bytes arrive in pieces of these sizes.
 const PIECES: [usize; 3] = [1, 7, usize::MAX];
 
-/// The agent's end: a call is whole, bounded, and the same however it arrives and when it is sent again.
+/// The agent's end: a call is complete and bounded, and does not depend on the sizes of the pieces; sent again it is equal.
 pub(crate) fn call(bytes: &[u8]) {
     for message in messages(bytes) {
         if let Ok(call) = serde_json::from_slice::<MethodCall<'_>>(&message) {
@@ -24,7 +24,7 @@ pub(crate) fn call(bytes: &[u8]) {
     }
 }
 
-/// The hook's end: only an agent's reply decides, in one line, and never at `reconnect`.
+/// The hook's end: only a reply of the agent refuses, with one line, and never at `reconnect`.
 pub(crate) fn reply(bytes: &[u8]) {
     let relevance = Relevance::default();
     let call = Call {
@@ -61,7 +61,7 @@ fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
     first
 }
 
-/// The messages of `bytes` that arrive in pieces of this size, and how their reading ends.
+/// The messages of `bytes` that arrive in pieces of this size, and the result of the last read.
 fn arrived(bytes: &[u8], size: usize) -> (Vec<Vec<u8>>, Result<(), TooLong>) {
     let (mut frames, mut found) = (Frames::new(LIMIT), Vec::new());
     for piece in bytes.chunks(size) {

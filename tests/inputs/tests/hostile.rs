@@ -1,4 +1,4 @@
-//! Definitions that are small to write and dear to read, by what they cost before there were limits.
+//! Small definitions that were expensive to read before there were limits.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use hooks::input::Input;
 use hooks::relevance::Relevance;
 use inputs::target;
 
-/// A debug build on a busy machine; before, they took minutes or all memory.
+/// The limit for a debug build on a busy machine. Without limits they took minutes or all memory.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn guest(before: &str, devices: &str) -> String {
@@ -17,7 +17,7 @@ fn guest(before: &str, devices: &str) -> String {
     )
 }
 
-/// The code that the agent refuses it with, in time; the hook looks at it in time, too.
+/// The code with which the agent refuses the definition. Agent and hook must both return in time.
 fn refused(text: &str) -> String {
     let began = Instant::now();
     let refusal = Domain::parse(text).expect_err("it is refused");
@@ -64,7 +64,7 @@ fn two_hundred_thousand_elements_in_each_other() {
 
 #[test]
 fn tens_of_thousands_of_cells() {
-    // 16383 is the highest processor that libvirt takes (VIR_DOMAIN_CPUMASK_LEN).
+    // 16383 is the highest processor number that libvirt accepts (VIR_DOMAIN_CPUMASK_LEN).
     let cells = numbered(20_000, |number| {
         format!("<cell id='{number}' cpus='0-16383' memory='1'/>")
     });
@@ -72,7 +72,7 @@ fn tens_of_thousands_of_cells() {
 }
 
 #[test]
-fn a_cell_with_the_highest_number_there_is() {
+fn a_cell_with_the_highest_number() {
     let cell = "<cpu><numa><cell id='4294967295' cpus='0' memory='1'/></numa></cpu>";
     too_large(&guest(cell, ""));
 }
@@ -91,11 +91,11 @@ fn a_node_set_that_names_all_numbers_a_hundred_thousand_times() {
     );
     let text = guest("", &hostdev);
     let began = Instant::now();
-    target("definition").expect("a target")(text.as_bytes());
+    target("definition").expect("a fuzz target")(text.as_bytes());
     assert!(began.elapsed() < LIMIT, "it takes {:?}", began.elapsed());
 }
 
-/// libvirt's bindings end the process at one (RUSTSEC-2025-0126).
+/// libvirt's Rust bindings abort the process at one (RUSTSEC-2025-0126).
 #[test]
 fn a_null_character_is_refused_however_it_is_written() {
     let whole = guest("<title>a</title>", "");

@@ -1,5 +1,5 @@
-//! The fuzzer's corpus and the tests' data through every target, unchanged and with small changes, each time the
-//! tests run: what the fuzzer found stays found. tests/fuzz/run looks for more.
+//! Runs every fuzz target with the fuzzer's corpus and the tests' data, unchanged and with small changes. It finds regressions;
+//! tests/fuzz/run finds new faults.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 
 use inputs::{TARGETS, Target};
 
-/// Changed copies of each input; DOORS_ROUNDS=1000 for more.
+/// Changed copies of each input; INPUTS_ROUNDS=1000 for more.
 const ROUNDS: u64 = 8;
-/// No input may take longer, also in a debug build on a busy machine; the fuzzer's own limit is a second.
+/// Limit for one input in a debug build on a busy machine; the fuzzer's limit is a second.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// All files below a folder of the repository whose path ends so.
+/// All files below a folder of the repository whose path has this end.
 fn files(folder: &str, end: &str) -> Vec<PathBuf> {
     below(&root().join(folder), end)
 }
 
-/// All files of a modelled host whose path ends so.
+/// All files of a modelled host whose path has this end.
 fn of_host(name: &str, end: &str) -> Vec<PathBuf> {
     below(&testing::hosts::directory(name), end)
 }
@@ -40,7 +40,7 @@ fn below(folder: &Path, end: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The corpus of a target, and the test data that it reads.
+/// The corpus of a fuzz target, and the files of the tests' data that it can read.
 fn inputs(target: &str) -> Vec<PathBuf> {
     let mut inputs = files(&format!("tests/fuzz/corpus/{target}"), "");
     inputs.extend(match target {
@@ -56,7 +56,7 @@ fn inputs(target: &str) -> Vec<PathBuf> {
     inputs
 }
 
-/// Small numbers from a seed (splitmix64): the same changes each time.
+/// Small pseudo-random numbers (splitmix64) with a fixed seed: the changes are the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -69,7 +69,7 @@ impl Dice {
     }
 }
 
-/// What breaks parsers: numbers at their ends, quotes, signs, bytes that are no text.
+/// Texts that often break parsers: numbers at their limits, quotes, signs, invalid UTF-8.
 const TOKENS: [&[u8]; 16] = [
     b"0",
     b"-1",
@@ -115,7 +115,7 @@ fn changed(input: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
 fn in_time(target: Target, bytes: &[u8], what: &dyn Fn() -> String) {
     let began = Instant::now();
     if let Err(panic) = std::panic::catch_unwind(|| target(bytes)) {
-        let kept = std::env::temp_dir().join("variantd-replay-input");
+        let kept = std::env::temp_dir().join("variantd-fuzz-input");
         let _ = fs::write(&kept, bytes);
         eprintln!("{}: the input is in '{}'", what(), kept.display());
         std::panic::resume_unwind(panic);
@@ -129,8 +129,8 @@ fn in_time(target: Target, bytes: &[u8], what: &dyn Fn() -> String) {
 }
 
 #[test]
-fn every_target_accepts_its_corpus_and_small_changes_of_it() {
-    let rounds = std::env::var("DOORS_ROUNDS")
+fn every_fuzz_target_passes_its_corpus_and_small_changes_of_it() {
+    let rounds = std::env::var("INPUTS_ROUNDS")
         .ok()
         .and_then(|rounds| rounds.parse().ok());
     for (index, (name, target)) in TARGETS.into_iter().enumerate() {
@@ -156,7 +156,7 @@ fn every_target_accepts_its_corpus_and_small_changes_of_it() {
 }
 
 #[test]
-fn every_target_has_a_fuzzer() {
+fn every_fuzz_target_has_its_program() {
     let manifest = fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).expect("manifest");
     let names = manifest
         .lines()

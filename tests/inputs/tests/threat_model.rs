@@ -1,4 +1,4 @@
-//! The threat model names tests that there are.
+//! Each test and scenario that the threat model names exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -44,7 +44,7 @@ fn cells() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
 }
 
 #[test]
-fn every_test_that_the_threat_model_names_is_there() {
+fn every_test_that_the_threat_model_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut there = BTreeSet::new();
     for folder in ["agent", "hooks", "kernel-glue", "tests"] {

@@ -1,6 +1,6 @@
-# Builds guest definitions from elements, and reads the root ports of started guests.
+# Functions that compose guest definitions and read the root ports of the started guest.
 
-# port INDEX SLOT [BUS]: a root port, on the root bus or an expander's
+# port INDEX SLOT [BUS]: a root port, on the root bus or on an expander bus
 port() {
     printf "<controller type='pci' index='%s' model='pcie-root-port'%s" "$1" ">${MODEL:+<model name='$MODEL'/>}"
     printf "<address type='pci' bus='%s' slot='%s' function='0'/></controller>" "${3-0}" "$2"
@@ -17,7 +17,7 @@ upstream() { printf "<controller type='pci' index='%s' model='pcie-switch-upstre
 downstream() { printf "<controller type='pci' index='%s' model='pcie-switch-downstream-port'><address type='pci' bus='%s' slot='0' function='0'/></controller>" "$1" "$2"; }
 expander() { printf "<controller type='pci' index='%s' model='pcie-expander-bus'><target busNr='%s'/><address type='pci' bus='0' slot='%s' function='0'/></controller>" "$1" "$2" "$3"; }
 
-# definition PIECES: the definition of a guest that stays paused
+# definition PIECES: the definition of a guest that stays paused, so it needs no operating system
 definition() {
     cat <<XML
 <domain type='qemu'>
@@ -39,21 +39,21 @@ definition() {
 XML
 }
 
-# eject DOMAIN: ejects the device whose removal QEMU requested, as the guest's ACPI code does (docs/specs/acpi_pci_hotplug in QEMU)
+# eject DOMAIN: ejects the device that QEMU requests, as the guest's ACPI code would (docs/specs/acpi_pci_hotplug in QEMU)
 eject() {
-    local bus asked
+    local bus requested
     for bus in $(seq 0 7); do
         virsh -q qemu-monitor-command "$1" --hmp "o /w 0xcd0 $bus" >/dev/null
-        asked=$(virsh -q qemu-monitor-command "$1" --hmp 'i /w 0xcc4' | tr -d '\r' | sed -n 's/.*= //p')
-        [ $((asked)) != 0 ] || continue
-        virsh -q qemu-monitor-command "$1" --hmp "o /w 0xcc8 $asked" >/dev/null
+        requested=$(virsh -q qemu-monitor-command "$1" --hmp 'i /w 0xcc4' | tr -d '\r' | sed -n 's/.*= //p')
+        [ $((requested)) != 0 ] || continue
+        virsh -q qemu-monitor-command "$1" --hmp "o /w 0xcc8 $requested" >/dev/null
         return 0
     done
     return 1
 }
 
-# registers BUS:SLOT...: of each port its capability headers at 0x54 (QEMU's own port) and 0x90 (ioh3420), and its Device
-# Capabilities 2 by either; one virsh reads all of them, because each start of virsh is slow here
+# registers BUS:SLOT...: prints for each port the capability headers at 0x54 (pcie-root-port) and 0x90 (ioh3420), each with the
+# Device Capabilities 2 that belongs to it. One virsh call reads all, because virsh starts slowly here.
 registers() {
     local commands='' port offset base
     for port in "$@"; do
@@ -67,8 +67,8 @@ registers() {
 
 is_root_port() { [ $(($1 & 0xf000ff)) = $((0x400010)) ]; }
 
-# compare NAME=BUS:SLOT=DEVICE...: the root port at BUS:SLOT of the paused guest has the bits that were predicted for DEVICE;
-# without DEVICE it has none, and without BUS:SLOT the device is not below a port.
+# compare NAME=BUS:SLOT=DEVICE...: the root port at BUS:SLOT of the paused guest must have the bits that were predicted for
+# DEVICE. Without DEVICE it must have none. Without BUS:SLOT the device is on the root bus.
 compare() {
     local one name at device expected found ports=() own wide
     for one in "$@"; do
@@ -93,7 +93,7 @@ compare() {
     exec 3<&-
 }
 
-# started PIECES NAME=BUS:SLOT=DEVICE...: several cases in one guest
+# started PIECES NAME=BUS:SLOT=DEVICE...: several cells in one guest, with the definition as libvirt completes it
 started() {
     begin "$1"; shift
     compare "$@"

@@ -1,4 +1,4 @@
-# Shared by the AtomicOps scenarios: the emulated host's plain devices, their bits, and the predictions.
+# Shared by the AtomicOps scenarios: the plain devices of the emulated host, their bits, and the predictions.
 
 HERE=/root/scenario/atomics
 OWN=0000:01:00.0        # alone on a root port
@@ -12,31 +12,31 @@ OLD=0000:07:00.0        # its PCI Express capability is of version 1
 WIDTHS='080=32 100=64 200=128'
 wrong=0
 
-# bind_vfio DEVICE...: to vfio-pci, until rebind_default
+# bind_vfio DEVICE...: binds them to vfio-pci
 bind_vfio() {
     local device
-    for device in "$@"; do stand_in "$device" vfio-pci; done
+    for device in "$@"; do set_driver "$device" vfio-pci; done
 }
 
-# rebind_default DEVICE...: to the driver that the kernel chooses
+# rebind_default DEVICE...: rebinds them to the driver that the kernel chooses
 rebind_default() {
     local device
     for device in "$@"; do
-        stand_in "$device"
+        set_driver "$device"
         echo "$device" >/sys/bus/pci/drivers_probe
     done
 }
 
-# bits SELECTOR HEX: AtomicOp bits of a device or port of the emulated host
+# bits SELECTOR HEX: sets the AtomicOp bits of a device or port of the emulated host
 bits() { /lab/outside atomics "$1" "$2" >/dev/null || fail "cannot set the bits of $1"; }
 
-# predicted WHAT DEVICE ARGUMENT...: bits by `variantctl atomics`; WHAT is host, guest, verdict or vfio
+# predicted WHAT DEVICE ARGUMENT...: prints the bits by `variantctl atomics`; WHAT is host, guest, verdict or vfio
 predicted() {
     local what=$1 device=$2; shift 2
     variantctl atomics "$device" --json "$@" | perl "$HERE/predicted.pl" "$what" "$device"
 }
 
-# names BITS: the widths as words
+# names BITS: the widths in decimal
 names() {
     local pair found=''
     [ "$1" != open ] || { echo open; return; }
@@ -46,7 +46,7 @@ names() {
     echo "${found:-none}"
 }
 
-# cell NAME EXPECTED FOUND: one line of the table; a difference fails the scenario after the last line
+# cell NAME EXPECTED FOUND: prints a line of the table. A difference fails the scenario after the last cell.
 cell() {
     local word=ok
     [ "$2" = open ] || [ $(($2)) = $(($3)) ] || { word='DIFFERS'; wrong=$((wrong + 1)); }

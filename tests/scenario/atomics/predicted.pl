@@ -1,5 +1,6 @@
-# Out of `variantctl atomics --json`: the widths that WHAT (host, guest, verdict, or vfio) allows DEVICE, as bits of Device
-# Capabilities 2; 'open' where it cannot be told. Minimal Debian has Perl without its JSON module; JSON is nearly Perl.
+# Reads `variantctl atomics --json` and prints the widths that WHAT (host, guest, verdict or vfio) allows for DEVICE, as bits
+# of Device Capabilities 2, or 'open' if they are unknown. A minimal Debian has Perl without a JSON module, so the JSON is
+# translated to Perl.
 use strict;
 use warnings;
 

@@ -1,5 +1,5 @@
-# The AtomicOp completer bits that VFIO_DEVICE_GET_INFO reports of a device on vfio-pci, as Device Capabilities 2 has
-# them (0x080, 0x100, 0x200). It makes the system calls itself, so that it shares no code with the program under test.
+# Prints the AtomicOp completer bits that VFIO_DEVICE_GET_INFO reports for a device on vfio-pci, in the encoding of Device
+# Capabilities 2 (0x080, 0x100, 0x200). It makes the ioctls itself, so that it shares no code with the program under test.
 use strict;
 use warnings;
 

@@ -1,16 +1,16 @@
-# The first hour of a new user, from the package to a started guest and back, as Markdown: packaging/doc/first-hour.md.
-# Runs in a fresh host. Process ids and times are replaced by letters.
+# Prints packaging/doc/first-hour.md: the commands of a new user, from the package to a started guest and back, with their
+# output. Runs in a fresh host. Letters replace process ids and times.
 . ../lib.sh
 set -eu
 cd /root
-trap 'forget guest other; rm -f guest.xml other.xml' EXIT
+trap 'remove_guests guest other; rm -f guest.xml other.xml' EXIT
 
 say() { printf '\n%s\n' "$*"; }
 tidy() {
     sed -E -e '/^\((Reading database|Lese Datenbank)/d; /^(Selecting|Preparing|Unpacking|Processing triggers)/d; /^Created symlink/d' \
         -e 's/\(pid [0-9]+/(pid N/; s/within [0-9]+ ms/within N ms/; s/[[:space:]]+$//' -e '/./,$!d'
 }
-# show COMMAND: runs it as the user would, and prints it with its output
+# show COMMAND [STATUS]: runs the command, and prints it with its output; it must exit with STATUS (0)
 show() {
     local status=0
     printf '\n    $ %s\n' "$1"
@@ -19,10 +19,10 @@ show() {
     [ "$status" = "${2-0}" ] || fail "'$1' ended with status $status: $(cat /tmp/said)"
 }
 
-forget guest other
+remove_guests guest other
 dpkg -P variantd >/dev/null 2>&1 || true
 systemctl restart libvirtd
-stand_in $GPU0; stand_in $GPU1
+set_driver $GPU0; set_driver $GPU1
 guest guest $GPU0 >guest.xml
 guest other $GPU0 >other.xml
 

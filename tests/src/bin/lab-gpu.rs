@@ -1,4 +1,4 @@
-//! `lab-gpu`: serves one synthetic GPU to one client (the lab's QEMU) and ends when the client goes.
+//! `lab-gpu`: serves one synthetic GPU to one client (the lab's QEMU) and exits when the client disconnects.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,10 +37,10 @@ struct Arguments {
     /// File that overrides readiness while it exists: 'never', milliseconds, or these and 'asked'
     #[arg(long)]
     control: Option<PathBuf>,
-    /// NVIDIA's capability that says MIG works with cached memory
+    /// Add NVIDIA's capability for MIG with cached memory
     #[arg(long)]
     mig_fixed: bool,
-    /// CXL device capability: readiness is read from it
+    /// Add the CXL device capability, from which the driver then reads readiness
     #[arg(long)]
     cxl: bool,
     /// Print each access

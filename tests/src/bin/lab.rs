@@ -24,7 +24,7 @@ use tests::{translate, windows};
     after_help = "The cache is in $VARIANTD_LAB_CACHE, else /var/cache/variantd-lab. Debian's archive is $VARIANTD_LAB_MIRROR, else apt's."
 )]
 struct Arguments {
-    /// Which lab, if you want several
+    /// Name of the lab, to run several
     #[arg(long, global = true, default_value = "default")]
     name: String,
     #[command(subcommand)]
@@ -35,7 +35,7 @@ struct Arguments {
 enum Verb {
     /// Start it; the first time this builds it from Debian's packages
     Up(Options),
-    /// Run a bash script in it; starts it if need be
+    /// Run a bash script in it; starts it if necessary
     Run {
         /// Stop the script after this many seconds, with status 124
         #[arg(long, default_value_t = 300)]
@@ -47,7 +47,7 @@ enum Verb {
         #[arg(required_unless_present = "command", conflicts_with = "command")]
         script: Option<PathBuf>,
     },
-    /// Open a shell in it; starts it if need be
+    /// Open a shell in it; starts it if necessary
     Shell,
     /// Copy a file or folder into it
     Push {
@@ -65,39 +65,39 @@ enum Verb {
     },
     /// Set AtomicOp bits (DEVCAP2 bits 6 to 9) of an emulated port or device
     Atomics {
-        /// 'slot=N' or a PCI address as the emulated host has it
+        /// 'slot=N' or a PCI address of the emulated host
         selector: String,
-        /// Hexadecimal, for example 380; '40+blocked' lets no AtomicOp out
+        /// Hexadecimal, for example 380; '40+blocked' also blocks egress
         bits: String,
     },
     /// Set when a synthetic GPU is ready after a reset
     Gpu {
         /// 0, 1, ...
         index: u32,
-        /// 'ready', 'never', milliseconds, or '3000 asked': counted from the first look after the reset
+        /// 'ready', 'never', milliseconds, or '3000 asked': counted from the first read after the reset
         readiness: String,
     },
     /// Stop it
     Down,
     /// List the labs
     Status,
-    /// Show what variantd does: the first hour of a new user
+    /// Run the commands of a new user, and compare them with packaging/doc/first-hour.md
     Demo {
         #[command(flatten)]
         options: Options,
-        /// Write it to packaging/doc/first-hour.md instead of comparing with that
+        /// Write packaging/doc/first-hour.md instead of comparing
         #[arg(long)]
         write: bool,
     },
-    /// Take golden definitions through the real libvirt and QEMU of Debian's releases
+    /// Translate golden definitions with the real libvirt and QEMU of Debian's releases
     Translate {
         /// Only this suite; may be repeated
         #[arg(long, value_enum)]
         suite: Vec<Suite>,
-        /// Write the golden arguments instead of comparing with them
+        /// Write the golden arguments instead of comparing
         #[arg(long)]
         update: bool,
-        /// Look at Debian's archive even if the cache is recent
+        /// Check Debian's archive even if the cache is recent
         #[arg(long)]
         fresh: bool,
         /// Only these cases (folders of tests/data/case)
@@ -105,12 +105,12 @@ enum Verb {
     },
     /// Compare the planned MMIO windows with QEMU and EDK2 (one start takes about 10 s)
     Windows {
-        /// Only so many GPUs of each kind; 1 to 8
+        /// Only this number of GPUs of each kind; 1 to 8
         counts: Vec<usize>,
     },
     /// Define each file of a folder with the real libvirt and write what libvirt formats (tests/differential)
     Define {
-        /// The suite whose libvirt it is
+        /// The suite of libvirt
         #[arg(long, value_enum, default_value_t)]
         suite: Suite,
         /// Definitions, as *.xml
@@ -125,20 +125,20 @@ enum Verb {
         /// Do not build and install the package
         #[arg(long)]
         no_package: bool,
-        /// Deadline of each scenario in seconds, unless it says another ('# deadline: N')
+        /// Deadline of each scenario in seconds, unless its head has another ('# deadline: N')
         #[arg(long, default_value_t = 300)]
         timeout: u64,
         /// An existing folder that several runs share: a scenario runs in the one that takes it first
         #[arg(long, value_name = "FOLDER")]
         share: Option<PathBuf>,
-        /// Only these scenarios; a name that none has chooses those that contain it
+        /// Only these scenarios; a name that matches none selects those that contain it
         names: Vec<String>,
     },
 }
 
 #[derive(Args)]
 struct Options {
-    /// Look at Debian's archive even if the cache is recent
+    /// Check Debian's archive even if the cache is recent
     #[arg(long)]
     fresh: bool,
     /// Suite of the emulated host
@@ -147,28 +147,28 @@ struct Options {
     /// Processor of the emulated host
     #[arg(long, value_enum, default_value_t)]
     arch: Architecture,
-    /// Build iommufd and VFIO's character devices for its kernel, which Debian leaves out
+    /// Build iommufd and VFIO's character devices for its kernel; Debian's kernel lacks them
     #[arg(long)]
     iommufd: bool,
     /// Number of synthetic GPUs: 0 to 4 [default: 2], on aarch64 0 or 1 [default: 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=4))]
     gpus: Option<u32>,
-    /// Memory of each synthetic GPU, with M or G; a guest's start maps all of it
+    /// Memory of each synthetic GPU, with M or G; the start of a guest maps all of it
     #[arg(long, default_value_t = SMALLEST_GPU_MEMORY)]
     gpu_memory: Size,
-    /// Order of the firmware's initiator entries: with 'unsorted' node ids differ from proximity domains
+    /// Order of the firmware's initiator entries; with 'unsorted' node ids differ from proximity domains
     #[arg(long, value_enum, default_value_t)]
     srat: Order,
     /// AtomicOp bits of a port: SLOT=HEX (GPU ports are slots 1 to 4, others 11 to 16)
     #[arg(long, value_parser = slot_bits)]
     atomics: Vec<(u16, u32)>,
-    /// One more argument for the GPU servers, for example --gpu-argument=--cxl
+    /// An additional argument for the GPU servers, for example --gpu-argument=--cxl
     #[arg(long, allow_hyphen_values = true)]
     gpu_argument: Vec<String>,
-    /// One more word for the kernel's command line, for example intel_iommu=off
+    /// An additional kernel argument, for example intel_iommu=off
     #[arg(long)]
     kernel_argument: Vec<String>,
-    /// How the emulated processors run
+    /// Accelerator of the emulated processors
     #[arg(long, value_enum, default_value_t)]
     accelerator: Choice,
 }
@@ -182,7 +182,7 @@ enum Order {
 
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum Choice {
-    /// KVM if a trial shows that it works, else TCG
+    /// KVM if a trial succeeds, else TCG
     #[default]
     Auto,
     Tcg,
@@ -376,7 +376,7 @@ fn slot_bits(text: &str) -> Result<(u16, u32), String> {
     Ok((slot, bits))
 }
 
-/// Exit statuses of scripts are 0 to 255; anything else is a failure.
+/// Exit statuses of scripts are 0 to 255; any other value is a failure.
 fn status(status: i32) -> u8 {
     u8::try_from(status).unwrap_or(1)
 }

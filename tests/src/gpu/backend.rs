@@ -1,4 +1,4 @@
-//! The synthetic GPU behind a vfio-user server: register reads and writes, resets, and nothing that moves data.
+//! The synthetic GPU of a vfio-user server: register reads and writes, and resets, without DMA.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,7 +16,7 @@ use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, ServerBackend, ServerRegion
 use super::config::{BARS, ConfigSpace, Effect, Identity, MSIX_VECTORS, SIZE};
 use super::readiness::Readiness;
 
-/// Boot register of BAR0; any plausible value will do.
+/// Boot register of BAR0; the driver accepts any plausible value.
 const BOOT: u64 = 0x0;
 /// NVLink-C2C state of BAR0: 0xff is up.
 const C2C_LINK: u64 = 0x1498;
@@ -24,7 +24,7 @@ const C2C_LINK: u64 = 0x1498;
 const MEMORY_TRAINING: u64 = 0x2_00bc;
 const READY: u32 = 0xff;
 
-/// The device as the server sees it.
+/// The device of the server.
 pub struct Gpu {
     config: ConfigSpace,
     readiness: Readiness,

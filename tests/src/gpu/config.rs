@@ -1,4 +1,4 @@
-//! PCI configuration space of the synthetic GPU: bytes, which bits software may write, and what a write means.
+//! PCI configuration space of the synthetic GPU: its bytes, the writable bits, and the effects of writes.
 //!
 //! Layout follows the PCI Express base specification, chapter 7; DVSEC contents follow `nvgrace-gpu/main.c`.
 
@@ -25,7 +25,7 @@ const CXL_RANGE_1_SIZE_LOW: usize = 0x1c;
 const CXL_VALID: u32 = 1;
 const CXL_ACTIVE: u32 = 2;
 
-/// Who the device says it is, and which optional structures it has.
+/// The device's ids and its optional structures.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// PCI vendor id.
@@ -38,9 +38,9 @@ pub struct Identity {
     pub serial: u64,
     /// AtomicOp bits of Device Capabilities 2 (bits 6 to 9).
     pub atomics: u32,
-    /// NVIDIA's DVSEC that says MIG works with cached memory.
+    /// Whether it has NVIDIA's DVSEC for MIG with cached memory.
     pub mig_fixed: bool,
-    /// CXL device DVSEC: readiness is then read from it.
+    /// Whether it has the CXL device DVSEC, from which the driver then reads readiness.
     pub cxl: bool,
 }
 
@@ -58,10 +58,10 @@ impl Default for Identity {
     }
 }
 
-/// Sizes of the real 64-bit BARs 0, 2 and 4; the driver shows its own 2 and 4 to the guest.
+/// Sizes of the real 64-bit BARs 0, 2 and 4; the driver emulates BARs 2 and 4 for the guest.
 pub const BARS: [(u32, u64); 3] = [(0, 16 << 20), (2, 64 << 20), (4, 32 << 20)];
 
-/// What a write to configuration space asks for beyond changing bytes.
+/// The effect of a write to configuration space in addition to changed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
@@ -96,8 +96,7 @@ impl ConfigSpace {
         space
     }
 
-    /// Copies bytes from `offset`; what lies outside reads as ones. `ready` shows in the CXL DVSEC, and is asked when
-    /// that is read.
+    /// Copies bytes from `offset`; bytes outside read as ones. A read of the CXL DVSEC calls `ready` and shows its result.
     pub fn read(&self, offset: usize, ready: impl Fn() -> bool, data: &mut [u8]) {
         for (index, byte) in data.iter_mut().enumerate() {
             let at = offset.saturating_add(index);
@@ -125,7 +124,7 @@ impl ConfigSpace {
         Effect::Reset
     }
 
-    /// What a reset does here: memory decode and bus mastering go off.
+    /// A reset disables memory decode and bus mastering.
     pub fn reset(&mut self) {
         self.set16(0x04, 0);
     }

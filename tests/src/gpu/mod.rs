@@ -1,4 +1,4 @@
-//! A synthetic Grace GPU: what the kernel's driver and QEMU look at, served over vfio-user.
+//! A synthetic Grace GPU, served over vfio-user: the parts that the kernel's driver and QEMU read.
 //!
 //! It has configuration space, a register file with the two readiness registers, and resets.
 //! It executes nothing. Register numbers follow `drivers/vfio/pci/nvgrace-gpu/main.c`.

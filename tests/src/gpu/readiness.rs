@@ -1,19 +1,19 @@
-//! When the synthetic GPU counts as ready: some time after its last reset, at once, or never.
+//! The time at which the synthetic GPU becomes ready: some time after its last reset, at once, or never.
 //!
-//! A control file, if there is one, overrides what was given at the start, so that a test can change it while the device is in use.
+//! A control file overrides the argument of the start, so that a test can change the time while the device is in use.
 
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// How long after a reset memory training and the chip link are reported as done.
+/// The delay after a reset until memory training and the chip link are reported as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delay {
     /// This long after the last reset.
     After(Duration),
-    /// This long after the first read since the last reset: the total time then shows whether a program waits for several
-    /// devices at once or one after another.
+    /// This long after the first read since the last reset. The total time shows whether a driver waits for several devices at
+    /// once or one after another.
     AfterLook(Duration),
     /// Never.
     Never,
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_that_counts_from_a_look_begins_with_the_first_one_after_a_reset() {
+    fn a_delay_from_the_first_read_begins_after_a_reset() {
         let time = Duration::from_millis(40);
         let mut readiness = Readiness::new(Delay::AfterLook(time), None);
         for _ in 0..2 {

@@ -1,10 +1,11 @@
-//! Corrects ACPI tables of the outer machine, so that Linux reads from them what a Grace host's firmware has.
+//! Changes ACPI tables of the outer machine, so that Linux reads the values of a Grace host's firmware.
 //!
-//! q35's DSDT has revision 1, which makes integers 32 bit wide in every table: revision 2 has 64-bit integers.
-//! QEMU writes the generic initiators of the SRAT in hash order: sorted, node ids equal proximity domains.
-//! GPUs bypass the emulated SMMUv3, which cannot translate for a device in another process: the IORT says that they are
-//! behind it. Linux then groups and attaches them like any other; the synthetic GPU does no DMA that would show it.
-//! The kernel takes the tables from an uncompressed archive before its initial file system ("ACPI table upgrade").
+//! - DSDT: q35's has revision 1, with 32-bit integers in every table. Revision 2 has 64-bit integers.
+//! - SRAT: QEMU writes the generic initiators in hash order. Sorted, node ids equal proximity domains.
+//! - IORT: GPUs bypass the emulated SMMUv3, which cannot translate for a device in another process. The changed table puts
+//!   them behind it, so Linux groups and attaches them. The synthetic GPU does no DMA, so the difference has no effect.
+//!
+//! The kernel reads the tables from an uncompressed archive before its initial file system ("ACPI table upgrade").
 
 use std::process::Command;
 
@@ -31,20 +32,20 @@ const IORT_MAPPING: usize = 20;
 /// One table of the firmware, and its name.
 pub type Table = (&'static str, Vec<u8>);
 
-/// An archive with the corrected tables and `added`; the SRAT keeps its order unless `sort`.
+/// An archive with the changed tables and `added`; `sort` sorts the SRAT.
 pub fn upgrade(tables: &[Table], added: &[u8], sort: bool) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     for folder in ["kernel", "kernel/firmware", "kernel/firmware/acpi"] {
         archive.folder(folder);
     }
     for (name, table) in tables {
-        let mended = match *name {
+        let changed = match *name {
             "DSDT" => with_wide_integers(table)?,
             "IORT" => behind_smmu(table)?,
             _ if sort => sorted(table)?,
             _ => continue,
         };
-        archive.file(&path(name), &mended);
+        archive.file(&path(name), &changed);
     }
     archive.file(&path("SSDT"), added);
     Ok(archive.finish())
@@ -91,7 +92,7 @@ fn sorted(srat: &[u8]) -> Result<Vec<u8>> {
     Ok(renewed(table))
 }
 
-/// All root complexes' ids go to the SMMU.
+/// Maps the ids of all root complexes to the SMMU.
 fn behind_smmu(iort: &[u8]) -> Result<Vec<u8>> {
     check(iort, b"IORT")?;
     let nodes = iort_nodes(iort)?;
@@ -129,7 +130,7 @@ fn number(table: &[u8], at: usize) -> Result<usize> {
     Ok(proximity(table, at) as usize)
 }
 
-/// The range for memory hotplug belongs to the last node in QEMU, here a generic initiator: give it to node 0.
+/// QEMU assigns the range for memory hotplug to the last node, here a generic initiator. This assigns it to node 0.
 fn without_late_memory(entry: &[u8]) -> Vec<u8> {
     let mut entry = entry.to_vec();
     let is_late = entry[0] == MEMORY_AFFINITY
@@ -172,7 +173,7 @@ fn check(table: &[u8], signature: &[u8; 4]) -> Result<()> {
     Ok(())
 }
 
-/// The kernel only takes a table whose OEM revision is higher than the one it replaces.
+/// The kernel only accepts a table with a higher OEM revision than the replaced one.
 fn renewed(mut table: Vec<u8>) -> Vec<u8> {
     let length = (table.len() as u32).to_le_bytes();
     table[4..8].copy_from_slice(&length);
@@ -208,10 +209,10 @@ mod tests {
 
     #[test]
     fn the_dsdt_gets_revision_2_and_a_right_checksum() {
-        let mended = with_wide_integers(&table(b"DSDT", &[1, 2, 3])).expect("a table");
-        assert_eq!(mended[REVISION], 2);
-        assert_eq!(mended[OEM_REVISION], 1);
-        assert_eq!(sum(&mended), 0);
+        let changed = with_wide_integers(&table(b"DSDT", &[1, 2, 3])).expect("a table");
+        assert_eq!(changed[REVISION], 2);
+        assert_eq!(changed[OEM_REVISION], 1);
+        assert_eq!(sum(&changed), 0);
     }
 
     #[test]
@@ -219,17 +220,17 @@ mod tests {
         let mut memory = vec![0; 40];
         (memory[0], memory[1], memory[2], memory[MEMORY_FLAGS]) = (MEMORY_AFFINITY, 40, 9, 3);
         let body = [initiator(9), memory, initiator(2), initiator(5)].concat();
-        let mended = sorted(&table(b"SRAT", &body)).expect("a table");
-        let entries = entries(&mended).expect("whole entries");
+        let changed = sorted(&table(b"SRAT", &body)).expect("a table");
+        let entries = entries(&changed).expect("whole entries");
         let kinds: Vec<u8> = entries.iter().map(|entry| entry[0]).collect();
         assert_eq!(kinds, [1, 5, 5, 5]);
         assert_eq!(entries[0][2], 0);
         let nodes: Vec<u8> = entries[1..].iter().map(|entry| entry[4]).collect();
         assert_eq!(nodes, [2, 5, 9]);
-        assert_eq!(sum(&mended), 0);
+        assert_eq!(sum(&changed), 0);
     }
 
-    /// An ITS, an SMMU and a root complex with two mappings, of which `second` tells where the other goes.
+    /// An ITS, an SMMU and a root complex with two mappings; `second` is the target of the second one.
     fn iort(second: u32) -> Vec<u8> {
         let node = |kind: u8, words: &[u32]| {
             let mut node = vec![kind, 0, 0, 0, 0, 0, 0, 0];
@@ -250,15 +251,15 @@ mod tests {
 
     #[test]
     fn ids_that_bypass_the_smmu_are_given_to_it() {
-        let mended = behind_smmu(&iort(48)).expect("a table");
+        let changed = behind_smmu(&iort(48)).expect("a table");
         let untouched = renewed(iort(64));
-        assert_eq!(mended, untouched);
-        assert_eq!(sum(&mended), 0);
+        assert_eq!(changed, untouched);
+        assert_eq!(sum(&changed), 0);
         assert!(behind_smmu(&iort(48)[..70]).is_err());
     }
 
     #[test]
-    fn an_archive_holds_mended_and_added_tables() {
+    fn an_archive_holds_changed_and_added_tables() {
         let tables: [Table; 2] = [("SRAT", table(b"SRAT", &[])), ("IORT", iort(48))];
         let text = |sort| {
             let bytes = upgrade(&tables, b"added", sort).expect("an archive");

@@ -1,10 +1,10 @@
-//! What differs between the processors that an emulated host may have.
+//! Differences between the processor architectures of emulated hosts.
 
 use std::fmt;
 
 use clap::ValueEnum;
 
-/// Instruction set of the emulated host. The machine around it is x86-64.
+/// Instruction set of the emulated host. The outer machine is x86-64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Architecture {
     /// `q35` with an Intel IOMMU.
@@ -25,7 +25,7 @@ impl Architecture {
         }
     }
 
-    /// What the families of its artefacts end with.
+    /// Suffix of the families of its artefacts.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::X86_64 => "",
@@ -57,7 +57,7 @@ impl Architecture {
         }
     }
 
-    /// Most GPUs with eight initiator nodes each. Debian's arm64 kernel has room for 16 nodes in all (CONFIG_NODES_SHIFT=4).
+    /// Most GPUs with eight initiator nodes each. Debian's arm64 kernel supports 16 nodes (CONFIG_NODES_SHIFT=4).
     pub fn most_gpus(self) -> u32 {
         match self {
             Self::X86_64 => 4,
@@ -65,12 +65,12 @@ impl Architecture {
         }
     }
 
-    /// GPUs of a lab that is not asked for a number: each one is a process more and eight nodes more at boot.
+    /// Default number of GPUs of a lab. Each one adds a process, and eight nodes at boot.
     pub fn usual_gpus(self) -> u32 {
         self.most_gpus().min(2)
     }
 
-    /// Where GPU memory begins: above all that the machine type uses itself.
+    /// The start of GPU memory, above the memory map of the machine type.
     pub fn gpu_memory_base(self) -> u64 {
         match self {
             Self::X86_64 => 0x40_0000_0000,
@@ -79,7 +79,7 @@ impl Architecture {
         }
     }
 
-    /// Firmware tables that are read at a first boot and corrected.
+    /// Firmware tables that are read at a first boot and changed.
     pub fn tables(self) -> &'static [&'static str] {
         match self {
             Self::X86_64 => &["DSDT", "SRAT"],

@@ -1,6 +1,6 @@
-//! Artefacts that take time to make, kept outside the source tree and named after what they were made from.
+//! Artefacts that take time to make, stored outside the source tree and named after a digest of their inputs.
 //!
-//! One builder at a time; an artefact appears complete or not at all; making a newer one of a family removes the older.
+//! One builder runs at a time. An artefact appears complete or not at all. A newer one of a family replaces the older.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,12 +20,12 @@ const BUILDING: &str = ".building-";
 pub struct Key(u64);
 
 impl Key {
-    /// The key of nothing.
+    /// The key without inputs.
     pub fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    /// Adds one input; inputs are kept apart.
+    /// Adds one input, separated from the others.
     #[must_use]
     pub fn with(mut self, input: impl AsRef<[u8]>) -> Self {
         for byte in input.as_ref().iter().chain([&0xff]) {
@@ -86,7 +86,7 @@ impl Cache {
         Ok(Self { folder })
     }
 
-    /// Where the cache is.
+    /// The folder of the cache.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -166,7 +166,7 @@ impl Cache {
             let is_family = rest.len() == family.len() + 17;
             if is_family && path != newest && !used.contains(&path) {
                 say(&format!(
-                    "removing '{}', a newer one is there",
+                    "removing '{}', which a newer one replaces",
                     path.display()
                 ));
                 remove(&path)?;
@@ -186,7 +186,7 @@ impl Cache {
     }
 }
 
-/// Removes a tree, but nothing that is mounted in it.
+/// Removes a tree without the file systems that are mounted in it.
 pub fn remove(path: &Path) -> Result<()> {
     command::run(
         Command::new("rm")

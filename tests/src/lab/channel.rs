@@ -1,4 +1,4 @@
-//! Runs scripts in the emulated host: the script lies on the shared folder, a line on a virtual console names it.
+//! Runs scripts in the emulated host: the script is in the shared folder, and a line on a virtual console names it.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -16,13 +16,13 @@ use super::progress::say;
 use super::request;
 use super::state::State;
 
-/// Exit status of a job that ran past its deadline, as timeout(1) has it.
+/// Exit status of a job that exceeded its deadline, as of timeout(1).
 pub const TIMED_OUT: i32 = 124;
-/// The usual deadline.
+/// The default deadline.
 pub const DEADLINE: Duration = Duration::from_secs(300);
 
-const BOOT_PATIENCE: Duration = Duration::from_secs(240);
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(240);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_millis(20);
 const ATTEMPTS: u32 = 3;
 
@@ -49,7 +49,7 @@ impl Job {
         self
     }
 
-    /// Runs it and hands its output on as it comes. The result is its exit status, 124 past the deadline.
+    /// Runs it and passes its output on. Returns its exit status, 124 after the deadline.
     pub fn run(&self, state: &State, output: &mut dyn Write) -> Result<i32> {
         let mut interrupt = Interrupt::hold()?;
         let files = Files::new(state);
@@ -59,7 +59,7 @@ impl Job {
         files.begin(state)?;
         let mut stream = Stream::default();
         loop {
-            // the status first: all output is there once it is
+            // read the status first: once it exists, the output is complete
             let status = files.status();
             stream.copy(&files.path("out"), output)?;
             if let Some(status) = status {
@@ -94,7 +94,7 @@ impl Job {
 
     fn kill(state: &State, files: &Files, why: &str) -> Result<()> {
         send(state, &format!("kill {}", files.id))?;
-        let ended = wait_until(ANSWER_PATIENCE, || files.status().is_some());
+        let ended = wait_until(ANSWER_TIMEOUT, || files.status().is_some());
         let fate = if ended { "killed" } else { "not to be killed" };
         let console = state.console();
         say(&format!(
@@ -105,25 +105,28 @@ impl Job {
     }
 }
 
-/// Before the emulated host starts again: its sign of life is the next one's.
+/// Removes the ready file before the emulated host reboots.
 pub fn forget_agent(state: &State) -> Result<()> {
-    fs::remove_file(sign(state)).context("cannot remove the sign of life")
+    fs::remove_file(sign(state)).context("cannot remove the ready file")
 }
 
 fn sign(state: &State) -> PathBuf {
     state.share().join("agent")
 }
 
-/// Waits until the emulated host takes jobs.
+/// Waits until the emulated host accepts jobs.
 pub fn wait_for_agent(state: &State, qemu: &Process) -> Result<()> {
     let sign = sign(state);
-    let is_there = wait_until(BOOT_PATIENCE, || sign.exists() || !qemu.is_alive());
+    let is_there = wait_until(BOOT_TIMEOUT, || sign.exists() || !qemu.is_alive());
     if sign.exists() {
         return Ok(());
     }
     let reason = match is_there {
         true => format!("QEMU ended: {}", last_words(&state.path("qemu.log"))),
-        false => format!("no sign of life after {} s", BOOT_PATIENCE.as_secs()),
+        false => format!(
+            "the emulated host is not ready after {} s",
+            BOOT_TIMEOUT.as_secs()
+        ),
     };
     bail!(
         "the emulated host did not boot: {reason}\nend of its console:\n{}",
@@ -131,7 +134,7 @@ pub fn wait_for_agent(state: &State, qemu: &Process) -> Result<()> {
     )
 }
 
-/// The files of one job on the shared folder.
+/// The files of one job in the shared folder.
 struct Files {
     id: String,
     folder: PathBuf,
@@ -154,7 +157,7 @@ impl Files {
     fn begin(&self, state: &State) -> Result<()> {
         for _ in 0..ATTEMPTS {
             send(state, &format!("run {}", self.id))?;
-            if wait_until(ANSWER_PATIENCE, || self.path("began").exists()) {
+            if wait_until(ANSWER_TIMEOUT, || self.path("began").exists()) {
                 return Ok(());
             }
             check_alive(state)?;

@@ -14,12 +14,12 @@ use super::host::Lab;
 use super::image::data;
 use super::progress::{Step, say};
 
-/// Where scenarios lie in the emulated host.
+/// The folder of scenarios in the emulated host.
 pub(super) const INSIDE: &str = "/root/scenario";
 const LIBRARY: &str = "lib.sh";
-/// How a scenario begins a line that is shown when it passes, too.
+/// Prefix of a result line, which is shown also when the scenario passes.
 const RESULT: &str = "= ";
-/// A line at which the emulated host starts again, and the scenario goes on with what is below.
+/// A line at which the emulated host reboots; the scenario continues with the lines below.
 const REBOOT: &str = "# reboot";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -99,7 +99,7 @@ pub(super) fn push(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// What ends the agent at a chosen step, built for the emulated host.
+/// Builds the library that kills the agent at a chosen step, for the emulated host.
 fn push_steps(lab: &Lab) -> Result<()> {
     let library = lab.state().path("step.so");
     let mut compiler = Command::new("gcc");
@@ -120,7 +120,7 @@ fn say_where(registers: Result<PathBuf>) {
     }
 }
 
-/// How one scenario went.
+/// The result of one scenario.
 struct Outcome {
     status: i32,
     output: String,
@@ -162,7 +162,7 @@ fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<Outcome> {
     let deadline = own_deadline(&text).unwrap_or(deadline);
     let (mut status, mut output) = (0, String::new());
     for part in 1..=parts(&text) {
-        // a host that hangs before it takes the job counts as a failed scenario, too
+        // a host that hangs before it accepts the job counts as a failed scenario, too
         let run = run_part(lab, scenario, part, deadline);
         let (ended, said) = run.unwrap_or_else(|error| (1, format!("{error:#}\n")));
         output.push_str(&said);
@@ -179,12 +179,12 @@ fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<Outcome> {
     })
 }
 
-/// One more than there are reboots.
+/// The number of reboots plus one.
 fn parts(text: &str) -> usize {
     text.lines().filter(|line| *line == REBOOT).count() + 1
 }
 
-/// Runs the part of this number, behind a reboot unless it is the first. In each part lines count as in the file.
+/// Runs the part with this number, after a reboot unless it is the first. Line numbers in each part are those of the file.
 fn run_part(lab: &Lab, scenario: &str, part: usize, deadline: Duration) -> Result<(i32, String)> {
     if part > 1 {
         lab.reboot()?;
@@ -197,7 +197,7 @@ fn run_part(lab: &Lab, scenario: &str, part: usize, deadline: Duration) -> Resul
     Job::new(script).deadline(deadline).collect(lab.state())
 }
 
-/// What a scenario says of itself in a line such as `# deadline: 1800`, in seconds.
+/// The deadline in a scenario's head, in seconds, from a line such as `# deadline: 1800`.
 fn own_deadline(text: &str) -> Option<Duration> {
     let said = text
         .lines()
@@ -206,13 +206,13 @@ fn own_deadline(text: &str) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
-/// Whether a scenario is left out unless it is named: it has a line `# by name`.
+/// Whether a scenario runs only by name: it has a line `# by name`.
 fn is_by_name(text: &str) -> bool {
     text.lines().any(|line| line == "# by name")
 }
 
-/// Whether a scenario runs in a lab of this kind: all words of its line `# on: WORD...` are the lab's; without such a
-/// line it needs an x86-64 lab.
+/// Whether a scenario runs in a lab of this kind: the lab has all keywords of its line `# on: WORD...`. Without such a line it
+/// needs an x86-64 lab.
 fn fits(text: &str, kind: &[String]) -> bool {
     let said = text.lines().find_map(|line| line.strip_prefix("# on: "));
     said.unwrap_or("x86_64")
@@ -220,8 +220,8 @@ fn fits(text: &str, kind: &[String]) -> bool {
         .all(|word| kind.iter().any(|one| one == word))
 }
 
-/// Names of the scenarios in the folder that fit this kind of lab, in lexical order, without `.sh`. A name that no scenario
-/// has chooses those that contain it.
+/// Names of the scenarios in the folder that fit this kind of lab, in lexical order, without `.sh`. A name that matches no
+/// scenario selects those that contain it.
 fn chosen(folder: &Path, names: &[String], kind: &[String]) -> Result<Vec<String>> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list '{}'", folder.display()))?;
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_says_which_labs_it_fits() {
+    fn a_scenario_runs_only_in_labs_with_its_keywords() {
         let kind = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert!(fits("true\n", &kind("x86_64 iommufd")));
         assert!(!fits("true\n", &kind("aarch64")));
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_may_say_its_own_deadline() {
+    fn a_scenario_may_have_its_own_deadline() {
         assert_eq!(
             own_deadline("# it\n# deadline: 1800\n"),
             Some(Duration::from_secs(1800))

@@ -1,4 +1,4 @@
-//! Runs another program to its end and turns a failure into an error that holds the last lines of its output.
+//! Runs another program to its end and turns a failure into an error with the program's last lines of output.
 
 use std::process::{Command, Output, Stdio};
 
@@ -6,12 +6,12 @@ use anyhow::{Context, Result, bail};
 
 const LAST_LINES: usize = 15;
 
-/// Runs it; its output is only shown when it fails.
+/// Runs it; only a failure shows its output.
 pub fn run(command: &mut Command) -> Result<()> {
     output(command).map(drop)
 }
 
-/// Runs it and returns what it wrote to standard output.
+/// Runs it and returns its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let done = command
@@ -24,7 +24,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
-/// A command that runs in a mount namespace of its own: what it mounts goes when it ends.
+/// A command in a private mount namespace: its mounts end with it.
 pub fn in_namespace(script: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args([
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_names_the_program_and_its_last_words() {
+    fn a_failure_names_the_program_and_its_last_output() {
         let error = run(Command::new("sh").args(["-c", "echo first; echo why >&2; exit 3"]))
             .expect_err("the script fails");
         let text = error.to_string();

@@ -16,7 +16,7 @@ pub const ATOMICS: u32 = 0x3c0;
 /// AtomicOp egress blocking, in Device Control 2.
 const EGRESS_BLOCKED: u16 = 0x80;
 
-/// What is read of each candidate: the header and the capability list.
+/// Bytes that are read of each candidate: the header and the capability list.
 const WINDOW: usize = 512;
 /// PCI Express configuration space; each array is this long.
 const SPACE: usize = 4096;
@@ -34,12 +34,12 @@ const KNOWN: &[[u8; 4]] = &[
     [0x86, 0x80, 0xd3, 0x10],
 ];
 
-/// The AtomicOp bits that a function must have.
+/// AtomicOp bits to set in a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Atomics {
     /// Its bits in Device Capabilities 2.
     pub bits: u32,
-    /// Whether it lets no AtomicOp out.
+    /// Whether it blocks AtomicOp egress.
     pub egress_blocked: bool,
 }
 
@@ -67,12 +67,12 @@ impl FromStr for Atomics {
     }
 }
 
-/// Which function is meant.
+/// Selects a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
-    /// The port with this physical slot number; the only way that works before buses have numbers.
+    /// The port with this physical slot number; this also works before buses have numbers.
     Slot(u16),
-    /// The function whose header reads like this in the guest: ids, and base addresses or bus numbers.
+    /// The function with this header in the guest: ids, and base addresses or bus numbers.
     Header(Box<[u8; 64]>),
 }
 
@@ -156,7 +156,7 @@ impl Function {
     }
 }
 
-/// Where functions were found, by process: a search reads all of a QEMU's memory, and they stay where they are.
+/// Addresses of the found functions, by process: a search reads all memory of a QEMU, and the addresses do not change.
 static FOUND: Mutex<BTreeMap<i32, Vec<u64>>> = Mutex::new(BTreeMap::new());
 
 /// The memory of a QEMU process.
@@ -176,7 +176,7 @@ impl Memory {
         Ok(Self { file, pid })
     }
 
-    /// The functions that an earlier search found, as they are now.
+    /// The functions that an earlier search found, with their present content.
     fn known(&self) -> Vec<Function> {
         let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
         let addresses = found.get(&self.pid).into_iter().flatten();
@@ -207,7 +207,7 @@ impl Memory {
         Ok(found)
     }
 
-    /// Replaces the AtomicOp bits of the selected function; returns the new Device Capabilities 2.
+    /// Replaces the AtomicOp bits of the selected function and returns the new Device Capabilities 2.
     pub fn set_atomics(&self, selector: &Selector, atomics: Atomics) -> Result<u32> {
         let function = self.only(selector)?;
         ensure!(
@@ -274,7 +274,7 @@ fn heap_like(line: &str) -> Option<(u64, u64)> {
     (is_writable && is_heap && end - start < LARGEST).then_some((start, end))
 }
 
-/// Configuration arrays come from malloc, so they lie on boundaries of 16.
+/// malloc allocates configuration arrays, so they are aligned to 16 bytes.
 fn scan(start: u64, bytes: &[u8]) -> Vec<Function> {
     let last = bytes.len().saturating_sub(SPACE - 1);
     (0..last)
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_skips_bytes_that_only_begin_like_a_function() {
+    fn memory_that_only_begins_like_a_function_is_skipped() {
         let mut bytes = port();
         bytes[0x0b] = 9;
         assert!(scan(0, &bytes).is_empty());

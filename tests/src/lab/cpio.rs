@@ -44,7 +44,7 @@ impl Archive {
     /// The finished archive.
     pub fn finish(mut self) -> Vec<u8> {
         self.entry(TRAILER, 0, &[]);
-        // archives may follow each other on a boundary of 512
+        // a following archive must begin on a boundary of 512
         self.pad(512);
         self.bytes
     }

@@ -1,6 +1,6 @@
 //! Trees of Debian packages, made by mmdebstrap from an archive's suite.
 //!
-//! No version is written down here: what the suite holds is what the lab runs.
+//! There is no version here: the lab runs the versions of the suite.
 
 use std::fmt;
 use std::fs;
@@ -16,10 +16,10 @@ use super::cache::{Cache, Key, remove};
 use super::command;
 use super::progress::{Step, say};
 
-/// How long a look at the archive's Release file counts.
+/// The time for which a read of the archive's Release file is valid.
 const RELEASE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What the emulated host is made of.
+/// Packages of the emulated host.
 pub(super) const HOST_PACKAGES: &[&str] = &[
     "systemd",
     "systemd-sysv",
@@ -39,7 +39,7 @@ pub(super) const HOST_PACKAGES: &[&str] = &[
     "gzip",
 ];
 
-/// What the module is built with; unpacked only, so with everything that is usually taken for granted.
+/// Packages to build the module. They are only unpacked, so the list includes essential packages.
 const BUILD_PACKAGES: &[&str] = &[
     "linux-source",
     "make",
@@ -58,7 +58,7 @@ const BUILD_PACKAGES: &[&str] = &[
     "xz-utils",
 ];
 
-/// What translates and starts the golden definitions: no kernel, but firmware and QEMU for Arm as well.
+/// Packages to translate and start the golden definitions: no kernel, and also firmware and QEMU for Arm.
 const TRANSLATE_PACKAGES: &[&str] = &[
     "libvirt-daemon-system",
     "libvirt-clients",
@@ -69,10 +69,10 @@ const TRANSLATE_PACKAGES: &[&str] = &[
     "ovmf",
 ];
 
-/// QEMUs that no definition names; libvirt would ask each of them what it can do.
+/// QEMUs that no definition uses; libvirt would probe each of them.
 const UNUSED_QEMUS: &[&str] = &["qemu-system-arm", "qemu-system-i386"];
 
-/// Left out of every tree: the lab does not need it.
+/// Excluded from every tree, because the lab does not need it.
 const EXCLUDED: &[&str] = &[
     "/usr/share/doc/*",
     "/usr/share/info/*",
@@ -80,7 +80,7 @@ const EXCLUDED: &[&str] = &[
     "/usr/share/man/*",
 ];
 
-/// Stands for what `prepare` does: raise it with each change there.
+/// Version of `prepare`: increase it with each change there.
 const PREPARED: &str = "1";
 
 /// A suite of Debian's archive.
@@ -126,7 +126,7 @@ impl Tree {
     }
 }
 
-/// The tree of the emulated host; `fresh` looks at the archive again.
+/// The tree of the emulated host; `fresh` checks the archive again.
 pub fn host_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> {
     let release = release(cache, suite, fresh)?;
     let key = Key::new()
@@ -143,7 +143,7 @@ pub fn host_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> {
     Ok(Tree { artefact, suite })
 }
 
-/// The tree in which golden definitions are translated; `fresh` looks at the archive again.
+/// The tree that translates golden definitions; `fresh` checks the archive again.
 pub fn translate_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> {
     let release = release(cache, suite, fresh)?;
     let key = Key::new()
@@ -166,7 +166,7 @@ pub fn translate_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> 
     Ok(Tree { artefact, suite })
 }
 
-/// What `build_tree` depends on, beside the archive.
+/// Inputs of `build_tree` in addition to the archive.
 pub fn build_inputs(suite: Suite, architecture: Architecture) -> String {
     arguments(suite, "extract", &build_packages(architecture)).join("\n")
 }
@@ -201,7 +201,7 @@ fn build_packages(architecture: Architecture) -> Vec<String> {
     packages
 }
 
-/// Unpacks packages and what they need into `root`, without running their scripts.
+/// Unpacks packages and their dependencies into `root`, without running their scripts.
 pub(super) fn unpack(
     suite: Suite,
     architectures: &[Architecture],
@@ -231,7 +231,7 @@ pub fn kernel(root: &Path) -> Result<String> {
     }
 }
 
-/// The archive to take packages from: what the environment says, else what apt has for Debian here.
+/// The archive of the packages: from the environment, else from apt's sources for Debian.
 fn mirror() -> Result<String> {
     if let Ok(mirror) = std::env::var("VARIANTD_LAB_MIRROR") {
         return Ok(mirror);
@@ -246,7 +246,7 @@ fn mirror() -> Result<String> {
     Ok(mirror.trim_end_matches('/').to_owned())
 }
 
-/// What mmdebstrap is told, but for the folder and the mirror.
+/// Arguments of mmdebstrap without the folder and the mirror.
 fn arguments(suite: Suite, variant: &str, packages: &[impl AsRef<str>]) -> Vec<String> {
     let mut arguments = vec![
         "--mode=root".to_owned(),
@@ -289,7 +289,7 @@ fn run(suite: Suite, arguments: &[String], root: &Path) -> Result<()> {
         .with_context(|| format!("cannot make a tree of Debian {suite} from '{mirror}'"))
 }
 
-/// Makes the places where a QEMU that runs from this tree finds its files; drops what only costs space.
+/// Creates the paths where a QEMU that runs from this tree finds its files, and removes unneeded files.
 pub(super) fn prepare(root: &Path) -> Result<()> {
     for folder in ["lab/run", "lab/image"] {
         fs::create_dir_all(root.join(folder))

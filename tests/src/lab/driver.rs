@@ -1,8 +1,8 @@
 //! The real `nvgrace_gpu_vfio_pci`, built unmodified from Debian's kernel source for the kernel of a tree.
 //!
-//! Debian's own kernels leave this driver out, and iommufd with VFIO's character devices, too: with those, all of
-//! VFIO is built, since iommufd changes its structures. What the kernel has built in (the SMMU's half of nested
-//! translation, MSI pages for iommufd) stays as Debian built it.
+//! Debian's kernels lack this driver, and also iommufd with VFIO's character devices. With iommufd all of VFIO is built, because
+//! iommufd changes its structures. Built-in parts of the kernel (nested translation of the SMMU, MSI pages for iommufd) stay as
+//! Debian built them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ chroot "$root" sh -c 'exec tar -xJf /usr/src/linux-source-*.tar.xz -C /tmp/modul
 chroot "$root" make -C "/lib/modules/$version/build" M=/tmp/module "$@" CONFIG_NVGRACE_GPU_VFIO_PCI=m modules
 "#;
 
-/// iommufd needs two parts that are built into the kernel and that Debian's kernel lacks: its own `driver.c`, and spans of an interval tree.
+/// iommufd needs two built-in parts that Debian's kernel lacks: its `driver.c`, and spans of an interval tree.
 const IOMMUFD: &str = r#"
 chroot "$root" sh -c 'exec tar -xJf /usr/src/linux-source-*.tar.xz -C /tmp/module --strip-components=2 \
     --wildcards "*/drivers/vfio/*" "*/drivers/iommu/iommufd/*" "*/drivers/iommu/*.h" "*/lib/interval_tree.c"'
@@ -63,10 +63,10 @@ chroot "$root" make -j2 -C "/lib/modules/$version/build" M=/tmp/module "$@" $off
 find vfio iommufd -name '*.ko' -exec cp {} . \;
 "#;
 
-/// Which modules are built.
+/// The set of modules to build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Modules {
-    /// The driver, for the VFIO that the kernel has.
+    /// The driver, for the kernel's own VFIO.
     #[default]
     Driver,
     /// All of VFIO with character devices, iommufd, and the driver.
@@ -74,7 +74,7 @@ pub enum Modules {
 }
 
 impl Modules {
-    /// What the families of artefacts end with.
+    /// Suffix of the families of artefacts.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Driver => "",
@@ -91,7 +91,7 @@ impl Modules {
     }
 }
 
-/// The built modules, or the knowledge that this kernel has no such driver.
+/// The built modules, or the result that this kernel's source lacks the driver.
 #[derive(Clone, Debug)]
 pub struct Driver {
     /// The artefact.
@@ -99,7 +99,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// The built modules; none if the kernel's source has no such driver.
+    /// The built modules; none if the kernel's source lacks the driver.
     pub fn modules(&self) -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(&self.artefact)
             .with_context(|| format!("cannot list '{}'", self.artefact.display()))?;

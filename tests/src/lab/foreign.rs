@@ -1,7 +1,7 @@
 //! Trees of Debian packages for another processor than this machine's: unpacked, since their scripts cannot run here.
 //!
-//! What those scripts would have set up (users, enabled units, alternatives, folders below /var) comes from the
-//! configured tree of the same suite for this machine: it has the same packages, and none of that depends on the processor.
+//! The results of those scripts (users, enabled units, alternatives, folders below /var) are copied from the configured tree of
+//! the same suite for this machine. It has the same packages, and these results do not depend on the processor.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::command;
 use super::debian::{self, HOST_PACKAGES, Tree};
 use super::progress::Step;
 
-/// What the archive marks as essential, which unpacking does not bring by itself.
+/// Packages that the archive marks as essential; unpacking does not add them by itself.
 const ESSENTIAL: &[&str] = &[
     "base-files",
     "base-passwd",
@@ -44,20 +44,20 @@ const ESSENTIAL: &[&str] = &[
     "util-linux",
 ];
 
-/// The QEMU that emulates the host, its firmware, and what prepares the disk.
+/// The QEMU that emulates the host, its firmware, and the tools that prepare the disk.
 const OUTER_PACKAGES: &[&str] = &[
     "base-files",
     "coreutils",
     "bash",
     "kmod",
     "libc-bin",
-    // kmod loads it when it meets a compressed module, and passes over the module in silence without it
+    // kmod needs it for compressed modules, and skips them without an error if it is missing
     "liblzma5",
     "qemu-efi-aarch64",
     "qemu-system-arm",
 ];
 
-/// Stands for what `adopt` and `complete` do: raise it with each change there.
+/// Version of `adopt` and `complete`: increase it with each change there.
 const PREPARED: &str = "1";
 
 const ADOPT: &str = r#"
@@ -95,7 +95,7 @@ pub fn host_tree(cache: &Cache, model: &Tree, architecture: Architecture) -> Res
     Ok(Tree { artefact, suite })
 }
 
-/// The tree that the emulator of another processor comes from, of the same suite as `model`.
+/// The tree with the emulator of another processor, of the same suite as `model`.
 pub fn outer_tree(cache: &Cache, model: &Tree, architecture: Architecture) -> Result<Tree> {
     let suite = model.suite;
     let packages = debian::owned(OUTER_PACKAGES);

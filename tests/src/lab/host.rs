@@ -26,20 +26,20 @@ use super::topology::{PORT_ATOMICS, Topology};
 
 const CHECKPOINT: &str = "until virsh -q list --all >/dev/null 2>&1; do sleep 0.2; done";
 
-/// A lab that is up.
+/// A running lab.
 #[derive(Clone, Debug)]
 pub struct Lab {
     state: State,
 }
 
 impl Lab {
-    /// The lab of this name, if it is up.
+    /// The lab of this name, if it runs.
     pub fn find(name: &str) -> Result<Option<Self>> {
         let state = State::new(name)?;
         Ok(state.is_up().then_some(Self { state }))
     }
 
-    /// The lab of this name; starts it if it is not up. Says whether it did.
+    /// The lab of this name, and whether this call started it.
     pub fn up(name: &str, settings: &Settings) -> Result<(Self, bool)> {
         let state = State::new(name)?;
         let _lock = state.lock()?;
@@ -64,7 +64,7 @@ impl Lab {
         Ok((lab, true))
     }
 
-    /// Stops it and removes its folder. Says how many processes it stopped.
+    /// Stops it, removes its folder, and returns the number of stopped processes.
     pub fn down(name: &str) -> Result<usize> {
         let state = State::new(name)?;
         let _lock = state.lock()?;
@@ -78,20 +78,20 @@ impl Lab {
         &self.state
     }
 
-    /// Runs a script in it, output to standard output; returns the exit status.
+    /// Runs a script in it with its output on standard output, and returns the exit status.
     pub fn run(&self, script: &str, deadline: Duration) -> Result<i32> {
         Job::new(script)
             .deadline(deadline)
             .run(&self.state, &mut std::io::stdout().lock())
     }
 
-    /// Whether it still takes and ends jobs.
+    /// Whether it still runs jobs.
     pub fn answers(&self) -> bool {
         let job = Job::new("true").deadline(Duration::from_secs(20));
         matches!(job.collect(&self.state), Ok((0, _)))
     }
 
-    /// Starts it again from within, as an operator would; the disk keeps what was written.
+    /// Reboots it with its own command, as an operator would; the disk is kept.
     pub fn reboot(&self) -> Result<()> {
         let step = Step::begin("the emulated host starts again");
         let qemu = self.state.qemu().context("the lab is not up")?;
@@ -107,7 +107,7 @@ impl Lab {
         Ok(())
     }
 
-    /// Keeps what the emulated processors are doing, beside the lab's folder; for a host that hangs.
+    /// Writes the state of the emulated processors beside the lab's folder, to analyse a host that hangs.
     pub fn keep_registers(&self) -> Result<PathBuf> {
         let mut monitor = Monitor::connect(&self.state.path("monitor.sock"))?;
         let mut text = String::new();
@@ -186,7 +186,7 @@ impl Lab {
         };
         let step = Step::begin("starting the emulated host");
         let qemu = machine.start(&self.state, &boot)?;
-        // its greeting comes when all devices are there
+        // QMP sends its greeting once all devices exist
         let mut monitor =
             Monitor::connect(&self.state.path("monitor.sock")).with_context(|| {
                 format!(
@@ -249,7 +249,7 @@ fn open(bits: u32) -> Atomics {
     }
 }
 
-/// Makes all that takes time, from the cache if it is there.
+/// Makes the artefacts, or takes them from the cache.
 fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, PathBuf)> {
     let architecture = settings.architecture;
     let (outer, tree) = trees(cache, settings)?;
@@ -279,7 +279,7 @@ fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, PathBuf)> {
     Ok((machine, image))
 }
 
-/// Where QEMU comes from, and the tree of the host.
+/// The tree of QEMU, and the tree of the host.
 fn trees(cache: &Cache, settings: &Settings) -> Result<(Tree, Tree)> {
     if settings.architecture != Architecture::X86_64 {
         let model = debian::host_tree(cache, settings.suite, settings.fresh)?;
@@ -288,7 +288,7 @@ fn trees(cache: &Cache, settings: &Settings) -> Result<(Tree, Tree)> {
         return Ok((outer, tree));
     }
     let outer = outer_tree(cache, settings.fresh)?;
-    // testing was tried for the outer tree, and is not tried again if that failed
+    // testing was tried for the outer tree; after a failure it is not tried again
     let tree = match settings.suite {
         suite if suite == outer.suite || suite == Suite::Testing => outer.clone(),
         suite => debian::host_tree(cache, suite, settings.fresh)?,
@@ -308,7 +308,7 @@ fn possible_gpus(outer: &Tree, settings: &Settings) -> Result<u32> {
     Ok(0)
 }
 
-/// Where QEMU comes from: testing, or stable if testing cannot be had.
+/// The suite of QEMU: testing, or stable if testing is not available.
 fn outer_tree(cache: &Cache, fresh: bool) -> Result<Tree> {
     debian::host_tree(cache, Suite::Testing, fresh).or_else(|error| {
         say(&format!("Debian testing cannot be used: {error:#}"));

@@ -1,6 +1,6 @@
-//! The disk of the emulated host and what boots it: the tree, the driver and the lab's own files, started once.
+//! The disk of the emulated host with its kernel and initial file systems: the tree, the driver and the lab's files, booted once.
 //!
-//! That first start lets libvirt probe QEMU, so that later ones find the answer in its cache.
+//! In that first boot libvirt probes QEMU, so that later boots find the result in libvirt's cache.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -23,7 +23,7 @@ use super::size::Size;
 use super::state::State;
 use super::topology::Topology;
 
-/// What the disk is made of, beside the files in `host`.
+/// Files of the disk in addition to those in `host`.
 const INPUTS: [&str; 6] = [
     "dump-init.sh",
     "host-init.sh",
@@ -33,7 +33,7 @@ const INPUTS: [&str; 6] = [
     "qemu.conf",
 ];
 
-/// Room for what tests install; the file is sparse.
+/// Additional size for packages that tests install; the file is sparse.
 const DISK: &str = "6G";
 
 const WARM_UP: &str = "
@@ -56,20 +56,20 @@ pub fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lab")
 }
 
-/// What a disk is made from.
+/// Inputs of a disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
-    /// Where QEMU comes from.
+    /// The tree of QEMU.
     pub outer: &'a Tree,
     /// The tree of the host.
     pub tree: &'a Tree,
-    /// What is built for its kernel.
+    /// The modules for its kernel.
     pub driver: &'a Driver,
     /// Its processor.
     pub architecture: Architecture,
 }
 
-/// Makes disk, kernel and initial file systems; `kind` tells labs of several kinds apart.
+/// Makes disk, kernel and initial file systems; `kind` distinguishes the kinds of labs.
 pub fn build(cache: &Cache, parts: Parts<'_>, kind: &str) -> Result<PathBuf> {
     let Parts {
         outer,

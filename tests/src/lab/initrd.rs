@@ -1,4 +1,4 @@
-//! Initial file systems made of busybox, just the modules needed, and a script.
+//! Initial file systems: busybox, the needed modules, and a script.
 
 use std::collections::HashSet;
 use std::fs;
@@ -37,10 +37,10 @@ const APPLETS: &[&str] = &[
     "umount",
 ];
 
-/// Older kernels need it for ext4 and say so only in a soft dependency; newer ones have it built in.
+/// Older kernels need it for ext4 and declare only a soft dependency; newer ones have it built in.
 const OPTIONAL: &str = "crc32c_generic";
 
-/// An initial file system that loads `modules` of the kernel below `root`, in order, then goes on with `script`.
+/// An initial file system that loads `modules` of the kernel below `root`, in order, and then runs `script`.
 pub fn build(root: &Path, modules: &[&str], script: &str) -> Result<Vec<u8>> {
     let mut archive = skeleton(root)?;
     let mut init = String::from(
@@ -71,7 +71,7 @@ fn skeleton(root: &Path) -> Result<Archive> {
     Ok(archive)
 }
 
-/// Files of these modules and of what they need, each after its needs; built-in ones have no file.
+/// Files of these modules and of their dependencies, each after its dependencies; built-in ones have no file.
 fn with_dependencies(root: &Path, modules: &[&str]) -> Result<Vec<PathBuf>> {
     let folder = root.join("lib/modules").join(super::debian::kernel(root)?);
     let read = |name: &str| {
@@ -103,7 +103,7 @@ fn line_of<'a>(dependencies: &'a str, module: &str) -> Option<&'a str> {
     })
 }
 
-/// Files of one line of modules.dep, needs first: they are listed nearest first after the module itself.
+/// Files of one line of modules.dep, dependencies first. The line lists the module, then its nearest dependencies first.
 fn files(line: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = line
         .split([':', ' '])
@@ -146,8 +146,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// Fills in what depmod knows about the modules below `root`; the program comes from `tools`, which may be another
-/// processor's tree.
+/// Runs depmod for the modules below `root`; the program comes from `tools`, which may be a tree of another processor.
 pub fn depmod(tools: &Path, root: &Path) -> Result<()> {
     let version = super::debian::kernel(root)?;
     let script = r#"mount --bind "$2" "$1/mnt" && exec chroot "$1" depmod -b /mnt "$3""#;

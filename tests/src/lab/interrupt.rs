@@ -1,17 +1,17 @@
-//! Catches interrupt signals while a job runs, so that the program ends the job before itself.
+//! Blocks Ctrl-C and similar signals while a job runs, so that the job can be ended before the program exits.
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// Holds back interrupts until it is dropped.
+/// Blocks interrupts until it is dropped.
 pub struct Interrupt {
     signals: SigSet,
     descriptor: SignalFd,
 }
 
 impl Interrupt {
-    /// Begins to hold them back.
+    /// Blocks them.
     pub fn hold() -> Result<Self> {
         let mut signals = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -29,7 +29,7 @@ impl Interrupt {
         })
     }
 
-    /// The signal that came, if one did.
+    /// The pending signal, if there is one.
     pub fn came(&mut self) -> Option<i32> {
         let seen = self.descriptor.read_signal().ok()??;
         i32::try_from(seen.ssi_signo).ok()
@@ -38,7 +38,7 @@ impl Interrupt {
 
 impl Drop for Interrupt {
     fn drop(&mut self) {
-        // fails only for a set that is none
+        // fails only for an invalid signal set
         let _ = self.signals.thread_unblock();
     }
 }

@@ -1,4 +1,4 @@
-//! The outer QEMU: its command line, and its start from a tree of Debian packages in a mount namespace of its own.
+//! The outer QEMU: its command line, and its start from a tree of Debian packages in a private mount namespace.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use super::process::{Process, wait_until};
 use super::state::State;
 use super::topology::{GpuSlot, Topology, words};
 
-/// No boot messages, and no boot work that only costs time under emulation. On a busy machine the timer fails the
-/// kernel's check of it, which then panics: a hypervisor of its own would tell it not to look (arch/x86/kernel/apic/io_apic.c).
+/// Kernel arguments that save time under emulation. `no_timer_check`: on a busy machine the kernel's check of the timer fails and
+/// the kernel panics; under a known hypervisor the kernel skips this check (arch/x86/kernel/apic/io_apic.c).
 const KERNEL_ARGUMENTS: &str = "rw quiet mitigations=off nokaslr audit=0 selinux=0 apparmor=0 lsm=capability \
     random.trust_cpu=on cryptomgr.notests systemd.show_status=0 nowatchdog no_timer_check panic=-1";
 
@@ -34,27 +34,27 @@ mount -o "remount,bind,$mode" "$root/lab/image"
 exec setsid chroot "$root" "$@"
 "#;
 
-const SOCKET_PATIENCE: Duration = Duration::from_secs(10);
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How the emulated processors run.
+/// The accelerator of the emulated processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
-    /// In software: works everywhere.
+    /// TCG, which works everywhere.
     Tcg,
-    /// By the kernel.
+    /// KVM.
     Kvm,
 }
 
 /// What to boot.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// Folder with `vmlinuz`, `initrd.cpio` and perhaps `disk.raw`.
+    /// Folder with `vmlinuz`, `initrd.cpio` and an optional `disk.raw`.
     pub image: PathBuf,
     /// Folder with `early.cpio`; none before the tables are known.
     pub acpi: Option<PathBuf>,
     /// Name of the initial file system in the image folder.
     pub initrd: &'static str,
-    /// Whether what is written to the disk stays.
+    /// Whether writes to the disk are kept.
     pub keep: bool,
     /// Whether to wait for `cont`.
     pub paused: bool,
@@ -63,15 +63,15 @@ pub struct Boot {
 /// The machine to start.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// The tree that QEMU comes from.
+    /// The tree of QEMU.
     pub tree: Tree,
-    /// What it consists of.
+    /// Its topology.
     pub topology: Topology,
-    /// How it runs.
+    /// Its accelerator.
     pub accelerator: Accelerator,
     /// More arguments for each GPU server.
     pub gpu_arguments: Vec<String>,
-    /// Words behind the kernel's command line.
+    /// Additional kernel arguments.
     pub kernel_arguments: Vec<String>,
 }
 
@@ -135,7 +135,7 @@ impl Machine {
         let process = Process::find(child.id())?;
         process.record(&state.path("qemu.pid"))?;
         let monitor = state.path("monitor.sock");
-        let is_there = wait_until(SOCKET_PATIENCE, || {
+        let is_there = wait_until(SOCKET_TIMEOUT, || {
             monitor.exists() || !matches!(child.try_wait(), Ok(None))
         });
         if !is_there || !monitor.exists() {
@@ -201,7 +201,7 @@ impl Machine {
             .spawn()
             .context("cannot start 'lab-gpu'")?;
         Process::find(child.id())?.record(&state.path(&format!("{name}.pid")))?;
-        let is_there = wait_until(SOCKET_PATIENCE, || {
+        let is_there = wait_until(SOCKET_TIMEOUT, || {
             socket.exists() || !matches!(child.try_wait(), Ok(None))
         });
         if !is_there || !socket.exists() {
@@ -214,7 +214,7 @@ impl Machine {
     }
 }
 
-/// Whether the QEMU of a tree can take a device from a vfio-user server.
+/// Whether the QEMU of a tree has a vfio-user client.
 pub fn has_vfio_user(tree: &Tree, architecture: Architecture) -> Result<bool> {
     let list = command::output(Command::new("chroot").arg(tree.root()).args([
         architecture.qemu(),

@@ -1,7 +1,7 @@
 //! The lab: an emulated Grace host with the real kernel, driver, libvirt and QEMU, and synthetic GPUs.
 //!
-//! Made of this project's files and Debian's packages; needs root and Debian's archive, no GPU and no KVM.
-//! `Lab` is the interface: find or start one, run scripts in it, move files, stop it.
+//! It consists of this project's files and Debian's packages. It needs root and Debian's archive, but no GPU and no KVM.
+//! `Lab` is the interface: find or start a lab, run scripts in it, copy files, stop it.
 
 pub mod acpi;
 pub mod architecture;

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// How long a process may take to end after each signal.
+/// Time for a process to exit after each signal.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -54,7 +54,7 @@ impl Process {
         })
     }
 
-    /// Ends it: politely, then not.
+    /// Ends it with SIGTERM, then with SIGKILL.
     pub fn stop(&self) -> Result<()> {
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             if !self.is_alive() {
@@ -93,7 +93,7 @@ pub fn recorded_in(folder: &Path) -> Vec<Process> {
         .collect()
 }
 
-/// Polls until the condition holds or the time is over; returns whether it holds.
+/// Polls the condition until it holds or the timeout ends; returns whether it held.
 pub fn wait_until(timeouts: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + timeouts;
     while !is_so() {
@@ -108,7 +108,7 @@ pub fn wait_until(timeouts: Duration, mut is_so: impl FnMut() -> bool) -> bool {
 /// Field 22 of `/proc/PID/stat`, in clock ticks since boot; none for a process that has ended.
 fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the name is in parentheses and may hold anything
+    // the name is in parentheses and may contain any character
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
     if matches!(fields.next()?, "Z" | "X") {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_record() {
+    fn an_invalid_text_is_not_a_record() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for text in ["", "x y", "1 5", "-5 3", "7"] {
             let path = folder.path().join("a.pid");

@@ -1,4 +1,4 @@
-//! Says on standard error what the lab is doing and for how long; standard output stays the guest's.
+//! Prints the lab's progress on standard error; standard output is only for the guest.
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -14,7 +14,7 @@ pub fn say(text: &str) {
     eprintln!("lab: {text}");
 }
 
-/// One thing under way, from `begin` to `done`; dropped before that, it counts as failed.
+/// A step in progress, from `begin` to `done`. Dropped before `done` it counts as failed.
 pub struct Step {
     text: String,
     started: Instant,
@@ -40,12 +40,12 @@ impl Step {
         }
     }
 
-    /// Ends the step well.
+    /// Ends the step with success.
     pub fn done(mut self) {
         self.finish("done");
     }
 
-    /// Ends the step without a word, where the result is told elsewhere.
+    /// Ends the step without output, if other code prints the result.
     pub fn end(mut self) {
         self.stop();
     }
@@ -62,7 +62,7 @@ impl Step {
         }
     }
 
-    /// Stops the ticker and clears its line; false if that was done before.
+    /// Stops the ticker and clears its line; returns false if it was already stopped.
     fn stop(&mut self) -> bool {
         let Some((stop, thread)) = self.ticker.take() else {
             return false;

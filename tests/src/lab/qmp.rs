@@ -29,7 +29,7 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Runs a command of the human monitor and returns its text.
+    /// Runs a command of the human monitor and returns its output.
     pub fn human(&mut self, command: &str) -> Result<String> {
         let arguments = json!({ "command-line": command });
         let answer = self.call("human-monitor-command", arguments)?;
@@ -44,7 +44,7 @@ impl Monitor {
     /// Runs a command with arguments.
     pub fn call(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
-        // in one piece: QEMU acts at the closing brace, and reads nothing after 'quit'
+        // one write: QEMU acts at the closing brace, and after 'quit' it does not read the rest
         line.push('\n');
         let sent = self.writer.write_all(line.as_bytes());
         sent.context("QEMU does not listen any more")?;

@@ -1,4 +1,4 @@
-//! What a script in the emulated host may ask of the machine outside (`/lab/outside`): edits of emulated hardware.
+//! Requests of scripts in the emulated host to the lab (`/lab/outside`): changes of emulated hardware.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use super::config_edit::{Memory, Selector};
 use super::state::State;
 
-/// Answers each request that waits on the shared folder.
+/// Answers each request in the shared folder.
 pub fn serve(state: &State) -> Result<()> {
     for path in waiting(&state.share().join("request")) {
         let taken = path.with_extension("taken");
-        // another command of the same lab may have taken it
+        // another command of the same lab may have answered it
         if fs::rename(&path, &taken).is_ok() {
             reply(state, &taken, &path.with_extension("answer"))?;
         }
@@ -27,7 +27,7 @@ fn reply(state: &State, request: &Path, file: &Path) -> Result<()> {
         Ok(text) => format!("0 {text}\n"),
         Err(error) => format!("1 {error:#}\n"),
     };
-    // written aside, so that it is complete when it is seen
+    // written to a temporary file, so that readers see a complete answer
     fs::write(request, answer)
         .and_then(|()| fs::rename(request, file))
         .with_context(|| format!("cannot write '{}'", file.display()))

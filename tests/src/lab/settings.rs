@@ -1,4 +1,4 @@
-//! What a lab is asked to be, and which wishes do not go together.
+//! The settings of a lab, and the check for unsupported combinations.
 
 use anyhow::{Result, ensure};
 
@@ -8,39 +8,39 @@ use super::driver::Modules;
 use super::machine::Accelerator;
 use super::size::Size;
 
-/// The smallest memory that the driver takes: 1 GiB that it keeps for itself and one block of 512 MiB.
-/// A guest's start maps all of it, so the lab uses no more unless told.
+/// The smallest memory that the driver accepts: 1 GiB that it reserves and one block of 512 MiB.
+/// The start of a guest maps all of it, so this is the default.
 pub const SMALLEST_GPU_MEMORY: Size = Size::mebibytes(1536);
 
-/// How to start a lab.
+/// The settings of a start.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Processor of the emulated host.
     pub architecture: Architecture,
-    /// What is built for its kernel.
+    /// The modules for its kernel.
     pub modules: Modules,
     /// The suite of the emulated host; QEMU around it is always from testing.
     pub suite: Suite,
-    /// Look at Debian's archive even if the cache is recent.
+    /// Whether to check Debian's archive even if the cache is recent.
     pub fresh: bool,
-    /// Number of synthetic GPUs; none means the usual one of the processor.
+    /// Number of synthetic GPUs; without a value the default of the processor.
     pub gpus: Option<u32>,
     /// Memory of each.
     pub gpu_memory: Size,
-    /// Whether node ids equal proximity domains, as most firmware has it.
+    /// Whether node ids equal proximity domains, as with most firmware.
     pub sorted_srat: bool,
-    /// AtomicOp bits of ports, by slot number, beyond those of the GPUs' ports.
+    /// AtomicOp bits of ports by slot number, in addition to those of the GPUs' ports.
     pub atomics: Vec<(u16, u32)>,
     /// More arguments for each GPU server.
     pub gpu_arguments: Vec<String>,
-    /// Words behind the kernel's command line.
+    /// Additional kernel arguments.
     pub kernel_arguments: Vec<String>,
-    /// Processors; none means: try KVM, else emulate.
+    /// The accelerator; without a value KVM if it works, else TCG.
     pub accelerator: Option<Accelerator>,
 }
 
 impl Settings {
-    /// How many GPUs it gets.
+    /// The number of GPUs.
     pub fn gpu_count(&self) -> Result<u32> {
         let most = self.architecture.most_gpus();
         let wanted = self.gpus.unwrap_or(self.architecture.usual_gpus());
@@ -52,7 +52,7 @@ impl Settings {
         Ok(wanted)
     }
 
-    /// Refuses what cannot be had together. Only testing has been tried with another processor or other modules.
+    /// Refuses unsupported combinations. Other processors and other modules are only tested with Debian testing.
     pub fn check(&self) -> Result<()> {
         let is_plain = self.architecture == Architecture::X86_64 && self.modules == Modules::Driver;
         ensure!(
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lab_has_one_or_two_gpus_and_no_more_than_there_is_room_for() {
+    fn a_lab_has_at_most_the_gpus_that_its_processor_supports() {
         assert_eq!(Settings::default().gpu_count().ok(), Some(2));
         assert_eq!(arm().gpu_count().ok(), Some(1));
         let asked = |number, settings| Settings {

@@ -15,12 +15,12 @@ use super::channel::Job;
 use super::progress::say;
 use super::state::State;
 
-/// Control and `]`: leaves the shell running.
+/// Control and `]`: disconnects, and the shell keeps running.
 const LEAVE: u8 = 0x1d;
-/// What `/lab/shell` prints when its bash has ended.
+/// The line that `/lab/shell` prints when its bash has ended.
 const ENDED: &[u8] = b"\x1b]lab-shell-ended\x07";
 
-/// Talks to the shell until it ends, or until Ctrl-].
+/// Connects the terminal to the shell until it ends, or until Ctrl-].
 pub fn attach(state: &State) -> Result<()> {
     ensure!(
         std::io::stdin().is_terminal(),
@@ -32,7 +32,7 @@ pub fn attach(state: &State) -> Result<()> {
     say("a shell in the emulated host; 'exit' ends it, Ctrl-] leaves it");
     fit_window(state)?;
     let _raw = RawTerminal::enter()?;
-    // the prompt was printed before anyone listened
+    // the prompt was printed before this connection
     (&stream)
         .write_all(b"\n")
         .context("the shell does not listen")?;
@@ -89,7 +89,7 @@ fn bridge(stream: UnixStream) -> Result<()> {
     }
 }
 
-/// Prints what the shell says; true once its end has been said.
+/// Prints the shell's output; returns true once the shell has ended.
 fn show(bytes: &[u8], seen: &mut Vec<u8>) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes)
@@ -102,7 +102,7 @@ fn show(bytes: &[u8], seen: &mut Vec<u8>) -> Result<bool> {
     Ok(has_ended)
 }
 
-/// Puts the terminal back when it is dropped.
+/// Restores the terminal when it is dropped.
 struct RawTerminal {
     before: Termios,
 }
@@ -121,7 +121,7 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // nothing more can be done about a terminal that refuses
+        // a failure to restore the terminal has no remedy here
         let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.before);
         eprintln!();
     }

@@ -1,4 +1,4 @@
-//! An amount of memory, written as QEMU writes it: a number with M or G.
+//! An amount of memory in QEMU's notation: a number with M or G.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ const MEBIBYTE: u64 = 1 << 20;
 pub struct Size(u64);
 
 impl Size {
-    /// So many mebibytes.
+    /// This number of mebibytes.
     pub const fn mebibytes(number: u64) -> Self {
         Self(number)
     }
@@ -20,7 +20,7 @@ impl Size {
         self.0 * MEBIBYTE
     }
 
-    /// So many of them.
+    /// A multiple of it.
     #[must_use]
     pub const fn times(self, number: u32) -> Self {
         Self(self.0 * number as u64)
@@ -44,7 +44,7 @@ impl FromStr for Size {
             _ => return Err(wrong()),
         };
         let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-        // 2^44 bytes is more than any emulated address space has room for
+        // 2^44 bytes is more than any emulated address space
         match number.checked_mul(factor) {
             Some(mebibytes) if mebibytes < 1 << 24 => Ok(Self(mebibytes)),
             _ => Err(format!("'{text}' is more than the lab can address")),

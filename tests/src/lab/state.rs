@@ -1,4 +1,4 @@
-//! Where a running lab keeps its sockets, records and logs: `/run/variantd-lab/NAME`.
+//! The folder of a running lab with its sockets, records and logs: `/run/variantd-lab/NAME`.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -60,12 +60,12 @@ impl State {
         self.path("console.log")
     }
 
-    /// Its QEMU, if that runs.
+    /// Its QEMU, if it runs.
     pub fn qemu(&self) -> Option<Process> {
         Process::recorded(&self.path("qemu.pid")).filter(Process::is_alive)
     }
 
-    /// Notes what kind of host it is.
+    /// Writes the kind of the host.
     pub fn set_kind(
         &self,
         architecture: Architecture,
@@ -78,8 +78,8 @@ impl State {
         fs::write(self.path("kind"), text).context("cannot note the kind of the lab")
     }
 
-    /// Words for what it has, for scenarios that only fit some labs: its processor, "iommufd", as "gpus=2" how many
-    /// GPUs, and what its kernel was told beside the usual, such as "intel_iommu=off".
+    /// Keywords for scenarios that only fit some labs: the processor, "iommufd", the number of GPUs such as "gpus=2", and
+    /// additional kernel arguments such as "intel_iommu=off".
     pub fn kind(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path("kind")).unwrap_or_default();
         text.split('-').map(str::to_owned).collect()
@@ -90,7 +90,7 @@ impl State {
         self.qemu().is_some() && self.path("ready").exists()
     }
 
-    /// Begins with an empty folder.
+    /// Creates an empty folder.
     pub fn create(&self) -> Result<()> {
         self.remove()?;
         for folder in [
@@ -127,7 +127,7 @@ impl State {
         Ok(alive.len())
     }
 
-    /// Lets only one command at a time start or stop this lab.
+    /// Locks this lab: only one command at a time may start or stop it.
     pub fn lock(&self) -> Result<Flock<File>> {
         fs::create_dir_all(ROOT).with_context(|| format!("cannot create '{ROOT}'"))?;
         let path = Path::new(ROOT).join(format!("{}.lock", self.name));

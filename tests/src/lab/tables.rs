@@ -1,4 +1,4 @@
-//! The firmware tables of one machine: dumped once by booting it, mended, and kept in the cache.
+//! The firmware tables of one machine: dumped in a first boot, changed, and stored in the cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub fn build(cache: &Cache, machine: &Machine, image: &Path, sort: bool) -> Resu
     })
 }
 
-/// One family per kind of machine, so that labs of several kinds do not push each other's tables out.
+/// One family per kind of machine, so that labs of different kinds do not replace each other's tables.
 fn family(machine: &Machine, sort: bool) -> String {
     let gpus = &machine.topology.gpus;
     let memory = gpus
@@ -111,7 +111,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Whether an ordinary guest runs under KVM here, with nested guests; tried once per boot of this machine.
+/// Whether KVM with nested guests works on this machine; tried once per boot.
 pub fn kvm_works(cache: &Cache, machine: &Machine, image: &Path) -> Result<bool> {
     if !Path::new("/dev/kvm").exists() {
         return Ok(false);
@@ -153,12 +153,12 @@ mod tests {
     #[test]
     fn a_table_is_found_among_other_output() {
         let console = "boot\r\nBEGIN-DSDT\r\nRFNE\r\nVA==\r\nEND-DSDT\r\nend";
-        assert_eq!(table(console, "DSDT").expect("it is there"), b"DSDT");
+        assert_eq!(table(console, "DSDT").expect("a table"), b"DSDT");
         assert!(table(console, "SRAT").is_err());
     }
 
     #[test]
-    fn garbled_text_is_no_table() {
+    fn garbled_text_is_not_a_table() {
         assert_eq!(base64("a!b"), None);
     }
 }

@@ -1,6 +1,6 @@
-//! What hangs where in the emulated host: NUMA nodes, expander buses, root ports, GPUs and plain devices.
+//! The topology of the emulated host: NUMA nodes, expander buses, root ports, GPUs and plain devices.
 //!
-//! Pure: it only turns itself into QEMU arguments and ACPI source text.
+//! It only computes QEMU arguments and ACPI source text.
 
 use std::fmt::Write;
 
@@ -9,12 +9,12 @@ use super::size::Size;
 
 /// Device-specific data properties: the UUID that the ACPI specification gives them.
 const DSD: &str = "daffd814-6eba-4d8c-8a91-bc9bbf4aa301";
-/// Generic-initiator nodes that each GPU has: one for its memory and seven for MIG instances.
+/// Generic-initiator nodes of each GPU: one for its memory and seven for MIG instances.
 const NODES_PER_GPU: u32 = 8;
 /// Nodes with processors and memory.
 const HOST_NODES: u32 = 2;
 
-/// The AtomicOp completer bits that a Grace host's root ports advertise.
+/// AtomicOp completer bits of a Grace host's root ports.
 pub const PORT_ATOMICS: u32 = 0x380;
 
 /// One synthetic GPU and its place.
@@ -26,13 +26,13 @@ pub struct GpuSlot {
     pub bus: u8,
     /// Physical slot number of its root port.
     pub slot: u16,
-    /// Where its memory is.
+    /// Address of its memory.
     pub memory_base: u64,
-    /// How much of it there is.
+    /// Size of its memory.
     pub memory: Size,
     /// First of its generic-initiator nodes.
     pub first_node: u32,
-    /// Node of the socket that it is attached to.
+    /// Node of its socket.
     pub host_node: u32,
 }
 
@@ -41,16 +41,16 @@ pub struct GpuSlot {
 pub struct Topology {
     /// Its processor.
     pub architecture: Architecture,
-    /// The GPUs; none when the outer QEMU cannot have them.
+    /// The GPUs; none if the outer QEMU has no vfio-user client.
     pub gpus: Vec<GpuSlot>,
-    /// Memory of each node that has some.
+    /// Memory of each node with memory.
     pub node_memory: Size,
     /// Processors, spread over the two nodes.
     pub cpus: u32,
 }
 
 impl Topology {
-    /// A host with this many GPUs, each on its own expander bus, on the two sockets in turn.
+    /// A host with this number of GPUs, each on its own expander bus, on the two sockets in turn.
     pub fn new(architecture: Architecture, gpus: u32, gpu_memory: Size) -> Self {
         let gpus = (0..gpus)
             .map(|index| GpuSlot {
@@ -71,7 +71,7 @@ impl Topology {
         }
     }
 
-    /// QEMU arguments for processors, memory, nodes and devices. `socket` tells where a GPU is served.
+    /// QEMU arguments for processors, memory, nodes and devices. `socket` returns the socket of a GPU's server.
     pub fn arguments(&self, socket: impl Fn(&GpuSlot) -> String) -> Vec<String> {
         let mut arguments = self.nodes();
         for gpu in &self.gpus {
@@ -81,7 +81,7 @@ impl Topology {
         arguments
     }
 
-    /// Source of the table that tells where GPU memory is.
+    /// Source of the table with the addresses of GPU memory.
     pub fn asl(&self) -> String {
         let mut text =
             String::from("DefinitionBlock (\"\", \"SSDT\", 2, \"LAB\", \"GPUMEM\", 1)\n{\n");
@@ -117,7 +117,7 @@ impl Topology {
         arguments
     }
 
-    /// Distances of all pairs of nodes; QEMU takes one direction for both.
+    /// Distances of all pairs of nodes; QEMU uses one direction for both.
     fn distances(&self) -> Vec<String> {
         let gpus = self.gpus.iter().flat_map(GpuSlot::nodes);
         let nodes: Vec<u32> = (0..HOST_NODES).chain(gpus).collect();
@@ -137,7 +137,7 @@ impl Topology {
     }
 }
 
-/// Distances as drafts of KubeVirt's Grace support had them: 11 within a GPU, 40 between GPUs and between
+/// Distances from drafts of KubeVirt's Grace support: 11 within a GPU, 40 between GPUs and between
 /// processors, 80 between a GPU and its socket, 120 to the other socket.
 fn distance(from: u32, to: u32) -> u8 {
     let gpu = |node: u32| {
@@ -163,7 +163,7 @@ impl GpuSlot {
     fn arguments(&self, architecture: Architecture, socket: &str) -> Vec<String> {
         let (index, bus, slot, node) = (self.index, self.bus, self.slot, self.host_node);
         let place = 0x10 + index;
-        // QEMU's SMMUv3 cannot translate for a device in another process; `acpi` tells Linux that it does
+        // QEMU's SMMUv3 cannot translate for a device in another process; the IORT that `acpi` changes hides that from Linux
         let bypass = match architecture {
             Architecture::X86_64 => "",
             Architecture::Aarch64 => ",bypass_iommu=on",
@@ -214,7 +214,7 @@ impl GpuSlot {
     }
 }
 
-/// Plain devices, for every placement that the AtomicOp rules tell apart. Slot numbers 11 and up are theirs.
+/// Plain devices, one for every placement that the AtomicOp rules distinguish. They have slot numbers from 11.
 const PLAIN_DEVICES: &str = "
  -blockdev null-co,node-name=n0,size=1048576,read-zeroes=on
  -blockdev null-co,node-name=n1,size=1048576,read-zeroes=on

@@ -1,6 +1,6 @@
-//! The first hour of a new user, walked in the emulated host and kept as a page of the documentation.
+//! Runs the commands of a new user in the emulated host and writes them as a page of the documentation.
 //!
-//! Each command must end as the script says. What the commands print is shown and not compared: Debian testing moves on.
+//! Each command must exit with the status in the script. The output is shown and not compared, because Debian testing changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use super::channel::Job;
 use super::check::{self, INSIDE};
 use super::host::Lab;
 
-/// What was said and printed on the way.
+/// The page: text, commands and their output.
 pub struct Walk {
     text: String,
 }
 
-/// Walks, and shows the page.
+/// Runs the commands and prints the page.
 pub fn take(lab: &Lab, deadline: Duration) -> Result<Walk> {
     check::push(lab)?;
     let job = Job::new(format!("cd {INSIDE}/demo && exec bash tour.sh")).deadline(deadline);
@@ -30,13 +30,13 @@ pub fn take(lab: &Lab, deadline: Duration) -> Result<Walk> {
 }
 
 impl Walk {
-    /// Makes it the page.
+    /// Writes the page.
     pub fn write(&self) -> Result<()> {
         let page = page();
         fs::write(&page, &self.text).with_context(|| format!("cannot write '{}'", page.display()))
     }
 
-    /// Whether the page says the same; shows the first line that differs.
+    /// Whether the stored page is equal; prints the first different line.
     pub fn compare(&self) -> Result<bool> {
         let page = page();
         let kept = fs::read_to_string(&page)
@@ -45,7 +45,7 @@ impl Walk {
             return Ok(true);
         };
         eprintln!(
-            "lab: '{}' is old: it says '{kept}', now it is '{now}'; run 'tests/lab demo --write'",
+            "lab: '{}' is outdated: it has '{kept}', now it is '{now}'; run 'tests/lab demo --write'",
             page.display()
         );
         Ok(false)
@@ -56,7 +56,7 @@ fn page() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/doc/first-hour.md")
 }
 
-/// The first headings or commands that differ; what commands print differs with every version of libvirt.
+/// The first different headings or commands. Output is ignored, because it differs with every version of libvirt.
 fn difference<'a>(kept: &'a str, now: &'a str) -> Option<(&'a str, &'a str)> {
     let (kept, now) = (steps(kept), steps(now));
     let count = kept.len().max(now.len());
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_of_a_command_is_not_compared() {
+    fn the_output_of_a_command_is_not_compared() {
         let page =
             |version: &str| format!("# Walk\n\n    $ virsh version\n    libvirt {version}\n");
         assert_eq!(difference(&page("12.8.0"), &page("12.9.0")), None);

@@ -1,6 +1,6 @@
-//! QEMU arguments as libvirt prints them: options with their values, and the properties in a value.
+//! QEMU arguments in libvirt's format: options with their values, and the properties in a value.
 //!
-//! A value is JSON or `word,name=value,...` with doubled commas; both give the same properties.
+//! A value is JSON or `word,name=value,...` with doubled commas; both parse to the same properties.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ pub struct Argument {
     pub value: String,
 }
 
-/// What a value says.
+/// A parsed value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
-    /// The driver, object type or machine: the first word, or what JSON names `driver` or `qom-type`.
+    /// The driver, object type or machine: the first word, or JSON's `driver` or `qom-type`.
     pub kind: String,
-    /// The rest; switches are `on` and `off`, a name given twice has both values joined by a comma.
+    /// The other properties; switches are `on` and `off`, and a repeated name has its values joined by a comma.
     pub named: BTreeMap<String, String>,
 }
 
@@ -34,7 +34,7 @@ impl Argument {
         }
     }
 
-    /// What its value says.
+    /// Its parsed value.
     pub fn properties(&self) -> Result<Properties> {
         Properties::parse(&self.value)
             .with_context(|| format!("cannot read '{} {}'", self.option, self.value))
@@ -109,7 +109,7 @@ fn parts(value: &str) -> Vec<String> {
         .collect()
 }
 
-/// The arguments behind the emulator in what `domxml-to-native` printed.
+/// The arguments after the emulator in the output of `domxml-to-native`.
 pub fn parse(text: &str) -> Result<Vec<Argument>> {
     let words = words(text)?;
     let emulator = words.iter().position(|word| word.starts_with('/'));
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_a_value_say_the_same() {
+    fn both_forms_of_a_value_parse_to_the_same() {
         let json = r#"{"driver":"pxb-pcie","bus_nr":128,"id":"pci.1","numa_node":0,"x":true}"#;
         let plain = "pxb-pcie,bus_nr=128,id=pci.1,numa_node=0,x";
         let read = Properties::parse(json).expect("readable");

@@ -19,23 +19,23 @@ pub struct Case {
     fault: Option<String>,
 }
 
-/// A fault of a completed definition that is known.
+/// A known fault of a completed definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// In words.
     pub text: String,
-    /// This target has it for certain, so that the day it is gone is a failure as well.
+    /// Whether this target certainly has it, so that its absence is a failure as well.
     pub is_certain: bool,
 }
 
-/// What a case has for a target.
+/// The content of a case for a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Golden {
     /// The completed definition.
     Definition(String),
-    /// It is refused, so there is nothing to translate.
+    /// A refusal, without a definition to translate.
     Refusal,
-    /// The case is not for this target.
+    /// The case does not exist for this target.
     Absent,
 }
 
@@ -75,7 +75,7 @@ impl Case {
         })
     }
 
-    /// What it has for this target.
+    /// Its content for this target.
     pub fn golden(&self, target: Suite) -> Result<Golden> {
         if !self.targets.contains(&target) {
             return Ok(Golden::Absent);
@@ -96,14 +96,14 @@ impl Case {
                 refusal.display()
             ),
             (false, false) => bail!(
-                "neither '{}' nor '{}' is there: write the golden files first",
+                "'{}' and '{}' do not exist: write the golden files first with 'cargo xtask regen golden'",
                 path.display(),
                 refusal.display()
             ),
         }
     }
 
-    /// What `TARGET.fault` says, or `fault` in `case.toml`, which is about some target.
+    /// The text of `TARGET.fault`, or of `fault` in `case.toml`, which is about some target.
     pub fn fault(&self, target: Suite) -> Option<Fault> {
         let certain = fs::read_to_string(self.path(target, "fault")).ok();
         let is_certain = certain.is_some();
@@ -118,7 +118,7 @@ impl Case {
     }
 }
 
-/// Where the cases are.
+/// The folder of the cases.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/case")
 }

@@ -1,4 +1,4 @@
-//! Compares what a definition asks for with what QEMU arguments make.
+//! Compares the pieces of a definition with those of QEMU arguments.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +13,13 @@ use super::piece::Piece;
 /// The result of one comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// All that was planned.
+    /// All planned pieces.
     pub planned: BTreeSet<Piece>,
-    /// One line per piece that is missing or was not planned.
+    /// One line per piece that is missing or not planned.
     pub faults: Vec<String>,
 }
 
-/// Looks for each piece of `written` in the arguments; `completed` is what libvirt made of the definition.
+/// Searches the arguments for each piece of `written`; `completed` is libvirt's text of the definition.
 pub fn check(written: &str, completed: &str, arguments: &[Argument]) -> Result<Verdict> {
     let written = Document::parse(written).context("the definition is not XML")?;
     let completed = Document::parse(completed).context("libvirt's definition is not XML")?;

@@ -1,9 +1,11 @@
-//! A suite's own libvirtd, in namespaces of its own: no systemd, no D-Bus, no network, nothing of the host changes.
+//! The libvirtd of a suite in private namespaces, without systemd, D-Bus or network. It does not change the host.
 //!
-//! The host needs no VFIO: a file `/dev/vfio/vfio` and an entry in `/sys/kernel/iommu_groups`, both on a tmpfs that
-//! only these namespaces see, and a file `/dev/iommu` in the tree are all that libvirt looks for before it translates a
-//! hostdev; likewise 64 NUMA nodes.
-//! So this proves what libvirt writes and what QEMU reads, but nothing of binding, VFIO, KVM or the device itself.
+//! The host needs no VFIO. Before libvirt translates a hostdev, it only checks for these, which exist in the namespaces:
+//! - a file `/dev/vfio/vfio` and an entry in `/sys/kernel/iommu_groups`, on a tmpfs
+//! - a file `/dev/iommu` in the tree
+//! - 64 NUMA nodes
+//!
+//! So this tests the arguments that libvirt writes and QEMU reads, but not binding, VFIO, KVM or the device.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,10 +17,10 @@ use anyhow::{Context, Result, bail};
 use crate::lab::debian::Tree;
 use crate::lab::process::wait_until;
 
-/// The first start asks each QEMU what it can do.
+/// At its first start libvirtd probes each QEMU.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A running libvirtd; ends, with all that runs in its namespaces, when it is dropped.
+/// A running libvirtd. Dropping it ends all processes of its namespaces.
 pub struct Daemon {
     unshare: Child,
     root: PathBuf,
@@ -64,21 +66,21 @@ impl Daemon {
         Ok(())
     }
 
-    /// Runs a program beside the daemon to its end and returns what it printed.
+    /// Runs a program in the daemon's namespaces to its end and returns its output.
     pub fn output(&self, program: &str, words: &[&str]) -> Result<String> {
         let mut command = self.command(program);
         let done = command.args(words).stdin(Stdio::null()).output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if !done.status.success() {
             bail!(
-                "'{program}' says '{}'",
+                "'{program}' failed: '{}'",
                 text(&[done.stderr, done.stdout].concat())
             );
         }
         Ok(text(&done.stdout))
     }
 
-    /// A command that runs beside the daemon, with nothing of this program's environment.
+    /// A command in the daemon's namespaces, without this program's environment.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         let pid = self.unshare.id();
@@ -97,21 +99,21 @@ impl Daemon {
         command
     }
 
-    /// Runs virsh and returns what it printed.
+    /// Runs virsh and returns its output.
     pub fn virsh(&self, words: &[&str]) -> Result<String> {
         self.output("virsh", &[&["-q", "-c", "qemu:///system"], words].concat())
     }
 
-    /// The versions of libvirt and QEMU, in words.
+    /// The versions of libvirt and QEMU, as text.
     pub fn versions(&self) -> Result<String> {
         let said = self.virsh(&["version"])?;
         let of = |what: &str| said.lines().find_map(|line| line.strip_prefix(what));
-        let libvirt = of("Using library: ").context("virsh says no version of libvirt")?;
-        let qemu = of("Running hypervisor: ").context("virsh says no version of QEMU")?;
+        let libvirt = of("Using library: ").context("virsh printed no version of libvirt")?;
+        let qemu = of("Running hypervisor: ").context("virsh printed no version of QEMU")?;
         Ok(format!("{libvirt}, {qemu}"))
     }
 
-    /// Where this program finds a file that the daemon sees at `inside`.
+    /// The path in this program's namespace of the daemon's file `inside`.
     pub fn path(&self, inside: &str) -> PathBuf {
         let seen = PathBuf::from(format!("/proc/{}/root", self.unshare.id()));
         let root = self.root.strip_prefix("/").unwrap_or(&self.root);
@@ -121,9 +123,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // the first process ends with its input, and the kernel ends all others with it
+        // the first process exits at the end of its input, and the kernel then kills all others of the namespace
         drop(self.unshare.stdin.take());
-        // it was spawned here, and no other code waits for it
+        // wait cannot fail: no other code waits for this process
         let _ = self.unshare.wait();
     }
 }

@@ -1,8 +1,8 @@
-//! Defines many files with a suite's own libvirt and writes down what it made of each: `tests/differential` compares that
-//! with what variantd reads.
+//! Defines many files with the libvirt of a suite and writes libvirt's text of each. `tests/differential` compares these texts
+//! with the values that variantd reads.
 //!
-//! For FILE.xml there is afterwards FILE.given.xml, with stand-ins for what this host lacks, and either FILE.dumped.xml
-//! or FILE.refused with libvirt's words.
+//! The result for FILE.xml is FILE.given.xml, with replacements for missing hardware, and either FILE.dumped.xml or FILE.refused
+//! with libvirt's error.
 
 use std::fs;
 use std::ops::Range;
@@ -17,10 +17,10 @@ use crate::lab::cache::Cache;
 use crate::lab::debian::{self, Suite, Tree};
 use crate::lab::progress::say;
 
-/// Where the daemon finds the definition.
+/// The path of the definition for the daemon.
 const INSIDE: &str = "/tmp/given.xml";
 
-/// Machine types of one version only, of which newer QEMUs have forgotten the older ones.
+/// Machine types with a version; newer QEMUs have removed the older ones.
 const VERSIONED: [(&str, &str); 5] = [
     ("pc-q35-", "q35"),
     ("pc-i440fx-", "pc"),
@@ -65,7 +65,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A new daemon where a definition has ended the old one.
+/// Starts a new daemon if a definition made the old one exit.
 fn revived(daemon: Daemon, tree: &Tree) -> Result<Daemon> {
     match daemon.virsh(&["uri"]) {
         Ok(_) => Ok(daemon),
@@ -76,7 +76,7 @@ fn revived(daemon: Daemon, tree: &Tree) -> Result<Daemon> {
     }
 }
 
-/// What libvirt prints of a definition once it has it.
+/// libvirt's text of a definition.
 fn dumped(daemon: &Daemon, given: &str) -> Result<String> {
     fs::write(daemon.path(INSIDE), given)?;
     let name = name(given).context("it names no domain")?;
@@ -102,7 +102,7 @@ fn name(given: &str) -> Option<String> {
     (!name.contains(['\'', '\\', '\n'])).then(|| name.to_owned())
 }
 
-/// TCG for KVM, QEMU's own processor for the host's, machine types without versions, and the QEMU of the suite.
+/// Replaces KVM by TCG, the host's processor by QEMU's, machine types by those without versions, and the emulator by the suite's.
 fn stand_in(text: &str) -> String {
     let Ok(document) = Document::parse(text) else {
         return text.to_owned();
@@ -147,7 +147,7 @@ mod tests {
     use super::stand_in;
 
     #[test]
-    fn only_elements_that_the_host_lacks_are_replaced() {
+    fn only_parts_that_the_host_lacks_are_replaced() {
         let text = "<domain type='kvm'><os><type machine='pc-q35-2.4'>hvm</type></os><cpu mode='host-passthrough'/><devices><emulator>/x</emulator><a type='kvm'/></devices></domain>";
         let expected = "<domain type='qemu'><os><type machine='q35'>hvm</type></os><cpu mode='maximum'/><devices><a type='kvm'/></devices></domain>";
         assert_eq!(stand_in(text), expected);

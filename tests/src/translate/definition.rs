@@ -1,6 +1,6 @@
-//! The pieces that a definition asks for: by its elements, by the mark of what was planned, and by `<qemu:commandline>`.
+//! The pieces of a definition: from its elements, from variantd's mark, and from `<qemu:commandline>`.
 //!
-//! Reads the text by itself, without the agent's own reader, so that one fault cannot hide in both.
+//! It has its own parser instead of the agent's, so that a fault of the agent's parser is found.
 
 use std::collections::BTreeSet;
 
@@ -16,19 +16,19 @@ mod element;
 mod hostdev;
 mod qemu;
 
-/// A definition as it was written, and as libvirt completed it.
+/// A definition as given, and as libvirt completed it.
 pub struct Definition<'a> {
     written: &'a Document<'a>,
     completed: &'a Document<'a>,
 }
 
 impl<'a> Definition<'a> {
-    /// From both texts; only addresses and bus numbers that were not written are taken from the second.
+    /// From both texts; only missing addresses and bus numbers come from the second.
     pub fn new(written: &'a Document<'a>, completed: &'a Document<'a>) -> Self {
         Self { written, completed }
     }
 
-    /// What it asks for.
+    /// Its pieces.
     pub fn pieces(&self) -> Result<BTreeSet<Piece>> {
         let hostdevs = self.hostdevs()?;
         let mut pieces = BTreeSet::new();
@@ -89,7 +89,7 @@ impl<'a> Definition<'a> {
         let kind = match iommu.attribute("model") {
             Some("smmuv3") => {
                 let bus = attribute("pciBus").map(|index| self.bus(index));
-                // QEMU has all but the bus under the same names
+                // QEMU has the same names except for the bus
                 let others = driver.iter().flat_map(|driver| driver.attributes());
                 let others = others.filter(|attribute| attribute.name() != "pciBus");
                 return Ok(Some(Piece::Smmu {

@@ -1,4 +1,4 @@
-//! The pieces that QEMU arguments make.
+//! The pieces of QEMU arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +8,15 @@ use super::argument::{Argument, Properties};
 use super::piece::{Piece, Place};
 use super::size;
 
-/// How QEMU names host devices.
+/// QEMU's names of host devices.
 const HOSTDEVS: [&str; 2] = ["vfio-pci", "vfio-pci-nohotplug"];
-/// IOMMUs that are devices of their own, beside `arm-smmuv3`.
+/// IOMMUs that are separate devices, in addition to `arm-smmuv3`.
 const IOMMUS: [&str; 3] = ["intel-iommu", "amd-iommu", "virtio-iommu-pci"];
 
-/// Where the device with each id is.
+/// The place of each device by its id.
 pub type Places = BTreeMap<String, Place>;
 
-/// Where the arguments put each device.
+/// The place of each device in the arguments.
 pub fn places(arguments: &[Argument]) -> Result<Places> {
     let mut places = Places::new();
     for device in of(arguments, "-device")? {
@@ -27,7 +27,7 @@ pub fn places(arguments: &[Argument]) -> Result<Places> {
     Ok(places)
 }
 
-/// All pieces that the arguments make; `places` says where the devices are that initiators name.
+/// All pieces of the arguments; `places` has the places of the devices that initiators name.
 pub fn pieces(arguments: &[Argument], places: &Places) -> Result<BTreeSet<Piece>> {
     let memory = memory(arguments)?;
     let mut pieces = BTreeSet::new();
@@ -92,7 +92,7 @@ fn backed(node: &Properties, memory: &BTreeMap<String, u64>) -> Result<u64> {
         return Ok(0);
     };
     let size = memory.get(backend).copied();
-    size.with_context(|| format!("a node's memory '{backend}' is not there"))
+    size.with_context(|| format!("the memory backend '{backend}' of a node does not exist"))
 }
 
 fn object(read: &Properties, places: &Places) -> Result<Option<Piece>> {
@@ -167,7 +167,7 @@ fn smmu(read: &Properties) -> Piece {
     }
 }
 
-/// With and without its address on the host: through iommufd libvirt hands over a descriptor instead.
+/// A host device with or without its host address: with iommufd libvirt passes a descriptor instead.
 fn hostdev(read: &Properties) -> Result<Vec<Piece>> {
     let at = place(read).context("a hostdev is on no bus")?;
     let host = read.named("host").map(str::to_owned);
@@ -216,6 +216,6 @@ fn window(text: Option<&str>) -> Result<Option<Piece>> {
     let Some(text) = text else {
         return Ok(None);
     };
-    let kib = size::kib(text).with_context(|| format!("a window of '{text}' is no size"))?;
+    let kib = size::kib(text).with_context(|| format!("the window size '{text}' is not a size"))?;
     Ok(Some(Piece::Window { kib }))
 }

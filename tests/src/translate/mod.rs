@@ -1,9 +1,12 @@
 //! Every golden definition through the real libvirt and QEMU of three Debian releases.
 //!
-//! For each case and target, with the release's own programs: the definition as it stands against the RNG schema
-//! (`virt-xml-validate`); then, with stand-ins for what needs hardware, `define --validate` and `domxml-to-native`;
-//! each planned piece looked for in the arguments; the arguments compared with `TARGET.argv`; and QEMU started with
-//! them, paused. `daemon.rs` says how that goes without VFIO and what it does not prove, `stand_in.rs` what is replaced.
+//! Steps for each case and target, with the release's own programs:
+//! 1. validate the definition against the RNG schema (`virt-xml-validate`)
+//! 2. replace the parts that need hardware (`stand_in.rs`)
+//! 3. `define --validate` and `domxml-to-native`; `daemon.rs` explains how this works without VFIO, and what it does not test
+//! 4. search the arguments for each planned piece
+//! 5. compare the arguments with `TARGET.argv`
+//! 6. start QEMU with them, paused
 
 pub mod argument;
 pub mod case;
@@ -30,10 +33,10 @@ use self::outcome::{Outcome, Tally};
 use crate::lab::cache::Cache;
 use crate::lab::debian::{self, Suite, Tree};
 
-/// All releases that golden cases are written for.
+/// All releases of the golden cases.
 pub const SUITES: [Suite; 3] = [Suite::Testing, Suite::Stable, Suite::Oldstable];
 
-/// Translates the cases of these names (all, if there is none) for these suites; says whether all passed.
+/// Translates the cases with these names (without names all) for these suites; returns whether all passed.
 pub fn run(suites: &[Suite], names: &[String], update: bool, fresh: bool) -> Result<bool> {
     let cases = case::all(&case::folder(), names)?;
     let cache = Cache::open()?;
@@ -74,7 +77,7 @@ fn translate(tree: &Tree, cases: &[Case], update: bool) -> Result<Tally> {
     Ok(tally)
 }
 
-/// What came of a case; nothing where it is not for this target.
+/// The outcome of a case; none if it does not exist for this target.
 fn outcome(daemon: &Daemon, case: &Case, target: Suite, update: bool) -> Option<Outcome> {
     let golden = case.path(target, "argv");
     let tried = match case.golden(target) {
@@ -90,7 +93,7 @@ fn outcome(daemon: &Daemon, case: &Case, target: Suite, update: bool) -> Option<
     Some(weighed(tried, case, target))
 }
 
-/// The outcome in the light of what is known of the case.
+/// The outcome, with the known faults of the case applied.
 fn weighed(tried: Result<Outcome>, case: &Case, target: Suite) -> Outcome {
     match (tried, case.fault(target)) {
         (Ok(_), Some(fault)) if fault.is_certain => Outcome::Failed(anyhow!(

@@ -1,4 +1,4 @@
-//! QEMU arguments in a form that can be compared between runs: one option a line, without what varies by itself.
+//! QEMU arguments in a form that can be compared between runs: one option per line, without values that differ in each run.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::argument::Argument;
 
-/// The text of a golden `.argv` file; `machine` is the machine type as the definition has it.
+/// The text of a golden `.argv` file; `machine` is the machine type in the definition.
 pub fn text(emulator: &str, arguments: &[Argument], machine: &str) -> Result<String> {
     let mut lines = vec![emulator.to_owned()];
     let mut rows: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
@@ -16,7 +16,7 @@ pub fn text(emulator: &str, arguments: &[Argument], machine: &str) -> Result<Str
             rows.entry(from).or_default().insert(to, value);
             continue;
         }
-        // a whole table of distances would hide all else
+        // one line per node instead of one per distance, for readable differences
         lines.extend(std::mem::take(&mut rows).into_iter().map(row));
         lines.push(line(argument, machine, &mut initiators));
     }
@@ -51,7 +51,7 @@ fn line(argument: &Argument, machine: &str, initiators: &mut u32) -> String {
     let Argument { option, value } = argument;
     let value = match option.as_str() {
         "-uuid" => "UUID".to_owned(),
-        // the definition's alias stands for another version in each release
+        // the machine type's alias means another version in each release
         "-machine" => match value.split_once(',') {
             Some((versioned, rest)) if !versioned.contains('=') => format!("{machine},{rest}"),
             _ => value.clone(),
@@ -62,7 +62,7 @@ fn line(argument: &Argument, machine: &str, initiators: &mut u32) -> String {
     format!("{option} {value}").trim_end().to_owned()
 }
 
-/// libvirt counts initiators for the life of its daemon: `gi16` becomes `gi0`.
+/// libvirt numbers initiators over the lifetime of its daemon: `gi16` becomes `gi0`.
 fn renumbered(value: &str, initiators: &mut u32) -> String {
     let Some((before, rest)) = value.split_once(r#""id":"gi"#) else {
         return value.to_owned();
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_that_vary_are_left_out() {
+    fn values_that_differ_in_each_run_are_left_out() {
         let arguments = [
             Argument::new("-S", ""),
             Argument::new("-machine", "virt-11.1,usb=off"),

@@ -1,21 +1,21 @@
-//! What came of a case, and of all of them together.
+//! The outcome of a case, and the counts of all outcomes.
 
 use std::fmt;
 
-/// What came of one case for one target.
+/// The outcome of one case for one target.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Translated, checked and started: what was found.
+    /// Translated, checked and started, with a summary.
     Passed(String),
-    /// Refused, as the golden files say.
+    /// Refused, as in the golden files.
     Refused,
-    /// Failed, with the fault that the case is known to have.
+    /// Failed with the known fault of the case.
     Known(String, anyhow::Error),
     /// Failed.
     Failed(anyhow::Error),
 }
 
-/// How many there were of each.
+/// The number of each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     passed: usize,
@@ -25,7 +25,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one more.
+    /// Counts an outcome.
     pub fn add(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Passed(_) => self.passed += 1,
@@ -35,7 +35,7 @@ impl Tally {
         }
     }
 
-    /// Counts all of another.
+    /// Adds other counts.
     pub fn join(&mut self, other: Self) {
         self.passed += other.passed;
         self.refused += other.refused;
@@ -43,7 +43,7 @@ impl Tally {
         self.failed += other.failed;
     }
 
-    /// Nothing failed, and there was something that could.
+    /// Whether no case failed and at least one was run.
     pub fn is_good(&self) -> bool {
         self.failed == 0 && self.passed + self.refused > 0
     }
@@ -53,7 +53,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed(found) => write!(f, "ok: {found}"),
-            Self::Refused => f.write_str("refused, as its golden file says"),
+            Self::Refused => f.write_str("refused, as in its golden file"),
             Self::Known(fault, error) => {
                 let error = format!("{error:#}");
                 let first = error.lines().next().unwrap_or_default();
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_or_nothing_at_all_is_not_good() {
+    fn a_failure_or_no_case_is_not_good() {
         let mut tally = Tally::default();
         assert!(!tally.is_good());
         tally.add(&Outcome::Known("odd".into(), anyhow::anyhow!("why")));

@@ -1,9 +1,9 @@
-//! What a guest is made of, as far as it is planned: the words that a definition and QEMU arguments share.
+//! The planned pieces of a guest, in a form that definitions and QEMU arguments share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Where the guest sees a device: the bus by its id, then QEMU's `addr`.
+/// A device's place in the guest: the bus by its id, and QEMU's `addr`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Such as `pci.3`.
@@ -20,7 +20,7 @@ pub enum Piece {
     Node { node: u32, cpus: String, kib: u64 },
     /// A distance between two nodes.
     Distance { from: u32, to: u32, value: u32 },
-    /// A generic initiator: a device that speaks for a node.
+    /// A generic initiator: the device of a node.
     Initiator { device: Place, node: u32 },
     /// An expander bus.
     Expander {
@@ -28,35 +28,35 @@ pub enum Piece {
         number: u64,
         node: Option<u64>,
     },
-    /// A root port by its id; the bus it sits on where that is known.
+    /// A root port by its id, and its bus if known.
     Port { id: String, bus: Option<String> },
     /// A port of a switch, likewise.
     SwitchPort { id: String, bus: Option<String> },
-    /// A property of a device, as a definition sets it past libvirt.
+    /// A property of a device that a definition sets without libvirt's check.
     Property {
         device: String,
         name: String,
         value: String,
     },
-    /// A host device, by its address where that is said.
+    /// A host device, by its host address if given.
     Hostdev { at: Place, host: Option<String> },
-    /// A host device that goes through iommufd.
+    /// A host device that uses iommufd.
     Through { at: Place },
     /// The iommufd object.
     Iommufd,
-    /// An SMMU for a bus (for the machine's own: `machine`), with its attributes.
+    /// An SMMU of a bus (`machine` for that of the machine), with its attributes.
     Smmu {
         bus: String,
         attributes: BTreeMap<String, String>,
     },
-    /// Another IOMMU, by QEMU's name for it.
+    /// Another IOMMU, by QEMU's name.
     Iommu { kind: String },
     /// The window for 64-bit BARs.
     Window { kib: u64 },
 }
 
 impl Piece {
-    /// One of them in a word.
+    /// The noun for one of them.
     pub fn noun(&self) -> &'static str {
         match self {
             Self::Node { .. } => "node",
@@ -75,7 +75,7 @@ impl Piece {
         }
     }
 
-    /// Whether it is a thing of its own: not a node's distance to itself, not the second look at a hostdev or port.
+    /// Whether the summary counts it: not a node's distance to itself, and a hostdev or port only once.
     fn counts(&self) -> bool {
         match self {
             Self::Distance { from, to, .. } => from != to,
@@ -85,7 +85,7 @@ impl Piece {
         }
     }
 
-    /// Whether one that no plan holds is a fault: libvirt adds ports of its own, and devices have many properties.
+    /// Whether an unplanned one is a fault. libvirt adds ports, and devices have many properties: these are no faults.
     pub fn must_be_planned(&self) -> bool {
         match self {
             Self::Distance { from, to, .. } => from != to,
@@ -99,7 +99,7 @@ impl Piece {
     }
 }
 
-/// Pieces in words: `9 nodes, 72 distances, 1 window`.
+/// A summary: `9 nodes, 72 distances, 1 window`.
 pub fn count(pieces: &BTreeSet<Piece>) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for noun in pieces

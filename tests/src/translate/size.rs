@@ -1,4 +1,4 @@
-//! Sizes as QEMU and libvirt write them, in KiB.
+//! Sizes in the notation of QEMU and libvirt, in KiB.
 
 /// QEMU's: bytes, or a number with K, M, G or T in either case.
 pub fn kib(text: &str) -> Option<u64> {
@@ -14,7 +14,7 @@ pub fn kib(text: &str) -> Option<u64> {
     }
 }
 
-/// libvirt's: a number and its unit (virScaleInteger in libvirt; KiB where there is none).
+/// libvirt's: a number and its unit (virScaleInteger in libvirt), by default KiB.
 pub fn scaled(number: &str, unit: Option<&str>) -> Option<u64> {
     let number: u64 = number.trim().parse().ok()?;
     let bytes: u64 = match unit.unwrap_or("KiB") {
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_in_both_tongues() {
+    fn sizes_of_qemu_and_of_libvirt_are_read() {
         assert_eq!(kib("1073741824K"), Some(1 << 30));
         assert_eq!(kib("536870912"), Some(1 << 19));
         assert_eq!(kib("4T"), Some(1 << 32));

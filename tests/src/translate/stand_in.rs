@@ -1,17 +1,17 @@
-//! What stands in for hardware: in the definition, before libvirt sees it, and in the arguments, before QEMU does.
+//! Replaces the parts that need hardware: in the definition for libvirt, and in the arguments for QEMU.
 //!
-//! | for | stands |
+//! | part | replacement |
 //! |---|---|
 //! | KVM, of the guest's architecture | TCG |
 //! | the choice of VFIO, which libvirt 9.0 makes at a start only | `<driver name='vfio'/>` |
-//! | the host's processor | `maximum`, all that TCG can emulate |
-//! | `vfio-pci` | `virtio-rng-pci`, an endpoint with the same id, bus and address that needs nothing behind it |
-//! | host nodes of the memory, memory set aside | memory that is not there until it is touched |
-//! | `/dev/iommu` | a descriptor of nothing, which QEMU takes until a device comes |
-//! | `accel` of an SMMU and what goes with it | nothing: QEMU wants KVM's interrupt controller for it |
-//! | the processor's address width on x86-64 | 46 bits, where TCG has 40 unless it is told |
-//! | an interface, for which libvirt makes a tap device even when it only translates | nothing |
-//! | a disk in an image's format, with what is behind it | the empty file itself |
+//! | the host's processor | `maximum`: every feature that TCG emulates |
+//! | `vfio-pci` | `virtio-rng-pci`, an endpoint with the same id, bus and address that needs no backend |
+//! | host nodes of the memory, preallocated memory | memory that is allocated at its first access |
+//! | `/dev/iommu` | another descriptor, which QEMU accepts as long as no device uses it |
+//! | `accel` of an SMMU and its attributes | removed: QEMU needs KVM's interrupt controller for it |
+//! | the processor's address width on x86-64 | 46 bits; TCG's default is 40 |
+//! | an interface, for which libvirt creates a tap device even if it only translates | removed |
+//! | a disk in an image format, with its backing files | the empty file itself |
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -24,14 +24,14 @@ use super::argument::Argument;
 
 const ENDPOINT: &str = "virtio-rng-pci";
 
-/// What a device keeps of a hostdev.
+/// Properties that a replacement keeps from the hostdev.
 const KEPT: [&str; 4] = ["id", "bus", "addr", "multifunction"];
-/// What binds memory to host nodes or sets it aside.
+/// Properties that bind memory to host nodes or preallocate it.
 const BINDING: [&str; 4] = ["host-nodes", "policy", "prealloc", "prealloc-threads"];
-/// What an SMMU has through KVM and the host's SMMU only.
+/// Properties of an SMMU that need KVM and the host's SMMU.
 const ACCELERATED: [&str; 6] = ["accel", "ats", "cmdqv", "oas", "ril", "ssidsize"];
 
-/// What processors of hosts with GPUs have at least.
+/// The least address width of processors in hosts with GPUs.
 const ADDRESS_BITS: &str = "46";
 
 /// Arguments for a QEMU without hardware.
@@ -39,7 +39,7 @@ const ADDRESS_BITS: &str = "46";
 pub struct Replaced {
     /// The arguments.
     pub arguments: Vec<Argument>,
-    /// Properties that QEMU is not given, by their driver: it can still be asked whether it knows them.
+    /// Removed properties by driver: QEMU is asked later whether it has them.
     pub withheld: BTreeSet<(String, String)>,
 }
 
@@ -57,7 +57,7 @@ pub fn definition(text: &str) -> Result<String> {
     let is_interface = |node: &Node<'_, '_>| node.has_tag_name("interface");
     let interfaces = root.descendants().filter(is_interface);
     edits.extend(interfaces.map(|node| (node.range(), String::new())));
-    // from the end, so that earlier positions stay true
+    // from the end, so that earlier positions stay valid
     edits.sort_by_key(|(range, _)| range.start);
     let mut edited = text.to_owned();
     for (range, replacement) in edits.into_iter().rev() {
@@ -66,7 +66,7 @@ pub fn definition(text: &str) -> Result<String> {
     Ok(edited)
 }
 
-/// On Arm TCG's default is a processor of 32 bits, so `maximum` stands for no word as well.
+/// On Arm TCG's default processor has 32 bits, so `maximum` also replaces a missing `<cpu>`.
 fn processor(root: Node<'_, '_>, is_arm: bool) -> Option<(Range<usize>, String)> {
     let Some(cpu) = root.children().find(|node| node.has_tag_name("cpu")) else {
         let start = root.first_child()?.range().start;
@@ -91,7 +91,7 @@ fn backend(hostdev: Node<'_, '_>) -> Option<(Range<usize>, String)> {
     (is_pci && !has_driver).then(|| (start..start, "<driver name='vfio'/>".to_owned()))
 }
 
-/// Replaces what needs hardware.
+/// Replaces the parts that need hardware.
 pub fn arguments(emulator: &str, arguments: &[Argument]) -> Result<Replaced> {
     let is_x86 = emulator.ends_with("x86_64");
     let mut replaced = Replaced::default();
@@ -126,7 +126,7 @@ fn device(argument: &Argument, withheld: &mut BTreeSet<(String, String)>) -> Res
     Ok(kept.replacen(&read.kind, ENDPOINT, 1))
 }
 
-/// Of a format that an empty file does not have.
+/// Whether it has a format that an empty file does not have.
 fn image(argument: &Argument) -> Result<String> {
     if argument.properties()?.kind != "qcow2" {
         return Ok(argument.value.clone());
@@ -135,7 +135,7 @@ fn image(argument: &Argument) -> Result<String> {
     Ok(kept.replacen("qcow2", "raw", 1))
 }
 
-/// Only of `max`, which has the host's under KVM.
+/// Only for `max`, which has the host's width under KVM.
 fn address_width(argument: &Argument) -> Result<String> {
     let read = argument.properties()?;
     if read.kind != "max" || read.named("phys-bits").is_some() {
@@ -158,7 +158,7 @@ fn object(argument: &Argument) -> Result<String> {
     })
 }
 
-/// The value with one property more, in whichever form it has.
+/// The value with one more property, in the same form.
 fn with(value: &str, name: &str, json: &str, plain: &str) -> String {
     match value.strip_suffix('}') {
         Some(open) => format!(r#"{open},"{name}":{json}}}"#),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn vfio_is_named_where_nothing_is() {
+    fn the_vfio_driver_is_added_where_none_is_given() {
         let with = |inside: &str| {
             format!("<domain type='kvm'><hostdev type='pci'>{inside}<source/></hostdev></domain>")
         };
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_stands_at_the_hostdevs_place() {
+    fn an_endpoint_replaces_the_hostdev_at_its_address() {
         let json = r#"{"driver":"vfio-pci","host":"0009:01:00.0","id":"hostdev0","iommufd":"i","bus":"pci.3","addr":"0x0"}"#;
         let (value, withheld) = one("-device", json);
         let read = Properties::parse(&value).expect("readable");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn withheld_values_are_known() {
+    fn removed_properties_are_recorded() {
         let (value, withheld) = one("-device", "arm-smmuv3,primary-bus=pci.1,accel=on,oas=48");
         assert_eq!(value, "arm-smmuv3,primary-bus=pci.1");
         assert_eq!(withheld, ["arm-smmuv3 accel", "arm-smmuv3 oas"]);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_width_is_said_where_the_hosts_would_be_taken() {
+    fn the_address_width_is_set_where_the_hosts_would_be_used() {
         assert_eq!(one("-cpu", "max").0, "max,phys-bits=46");
         assert_eq!(
             one("-cpu", "max,host-phys-bits=on,migratable=on").0,

@@ -1,7 +1,7 @@
-//! Starts a release's QEMU with translated arguments, paused, asks it what it has made of them, lets it go and ends it.
+//! Starts a release's QEMU paused with translated arguments, compares its state with the plan, continues it and ends it.
 //!
-//! QEMU checks nodes, distances and initiators against each other only when it builds the firmware's tables, which
-//! it does before it waits for `cont`; the moment that the guest runs shows that it can.
+//! QEMU checks nodes, distances and initiators only when it builds the firmware's tables, before it waits for `cont`. The guest
+//! then runs for a moment, to check that it can.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,13 +21,13 @@ use crate::lab::process::wait_until;
 use crate::lab::qmp::Monitor;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the guest runs.
+/// The time that the guest runs.
 const MOMENT: Duration = Duration::from_millis(200);
 const LOG: &str = "/tmp/qemu.log";
-/// As libvirt makes it.
+/// The master key for secrets; libvirt passes one of this length.
 const SECRET: [u8; 32] = [0; 32];
 
-/// Starts QEMU and compares what it has with what was planned; `variables` is the template of the firmware's variables.
+/// Starts QEMU and compares its state with the plan; `variables` is the template of the firmware's variables.
 pub fn start(
     daemon: &Daemon,
     emulator: &str,
@@ -51,7 +51,7 @@ pub fn start(
         .context("cannot run QEMU")?;
     let asked = ask(&mut qemu, &socket, planned, &replaced.withheld);
     if asked.is_err() {
-        // it may have ended by itself
+        // it may have exited by itself
         let _ = qemu.kill();
     }
     let status = qemu.wait().context("cannot wait for QEMU")?;
@@ -63,8 +63,8 @@ pub fn start(
 fn judge(asked: Result<()>, status: ExitStatus, said: &str) -> Result<()> {
     match asked {
         Err(error) if said.is_empty() => Err(error),
-        Err(error) => Err(error.context(format!("QEMU says '{said}'"))),
-        Ok(()) if !said.is_empty() => bail!("QEMU says '{said}'"),
+        Err(error) => Err(error.context(format!("QEMU printed '{said}'"))),
+        Ok(()) if !said.is_empty() => bail!("QEMU printed '{said}'"),
         Ok(()) if !status.success() => bail!("QEMU ends with {status}"),
         Ok(()) => Ok(()),
     }
@@ -93,7 +93,7 @@ fn ask(
     monitor.execute("quit").map(drop)
 }
 
-/// Through the folder's descriptor: the path is longer than a socket's address may be.
+/// Connects through the folder's descriptor, because the path is too long for a socket address.
 fn connect(qemu: &mut Child, socket: &Path) -> Result<Monitor> {
     let folder = File::open(socket.parent().context("a socket without a folder")?)?;
     let name = socket.file_name().context("a socket without a name")?;
@@ -119,7 +119,7 @@ fn is_status(monitor: &mut Monitor, expected: &str) -> Result<()> {
     Ok(())
 }
 
-/// QEMU's own count of what it has.
+/// QEMU's count of its devices.
 fn compare(monitor: &mut Monitor, planned: &BTreeSet<Piece>) -> Result<()> {
     let count = |noun| planned.iter().filter(|piece| piece.noun() == noun).count();
     let nodes = monitor.human("info numa")?;
@@ -142,7 +142,7 @@ fn compare(monitor: &mut Monitor, planned: &BTreeSet<Piece>) -> Result<()> {
     Ok(())
 }
 
-/// What was withheld for want of hardware must at least be a property of that driver.
+/// A property that was removed for lack of hardware must exist in that driver.
 fn knows(monitor: &mut Monitor, driver: &str, property: &str) -> Result<()> {
     let known = monitor.call("device-list-properties", json!({ "typename": driver }))?;
     let mut known = known.as_array().into_iter().flatten();
@@ -153,7 +153,7 @@ fn knows(monitor: &mut Monitor, driver: &str, property: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes the files that libvirt would make at a start; says where the monitor's socket will be.
+/// Makes the files that libvirt would make at a start; returns the path of the monitor's socket.
 fn files(daemon: &Daemon, arguments: &[Argument], variables: Option<&str>) -> Result<PathBuf> {
     let mut socket = None;
     for argument in arguments {
@@ -173,7 +173,7 @@ fn files(daemon: &Daemon, arguments: &[Argument], variables: Option<&str>) -> Re
 fn secret(daemon: &Daemon, object: &Properties) -> Result<()> {
     match (object.kind.as_str(), object.named("file")) {
         ("secret", Some(file)) => {
-            fs::write(room(daemon, file)?, SECRET).context("cannot write a key")
+            fs::write(path_here(daemon, file)?, SECRET).context("cannot write a key")
         }
         _ => Ok(()),
     }
@@ -184,7 +184,7 @@ fn disk(daemon: &Daemon, node: &Properties, variables: Option<&str>) -> Result<(
     let Some(file) = node.named("filename").filter(|_| node.kind == "file") else {
         return Ok(());
     };
-    let path = room(daemon, file)?;
+    let path = path_here(daemon, file)?;
     if path.exists() {
         return Ok(());
     }
@@ -195,16 +195,16 @@ fn disk(daemon: &Daemon, node: &Properties, variables: Option<&str>) -> Result<(
     .with_context(|| format!("cannot make '{file}'"))
 }
 
-/// Room for its socket and its log; of the monitor's says where it will be.
+/// Makes the folder of its socket and its log; returns the path of the monitor's socket.
 fn chardev(daemon: &Daemon, chardev: &Properties) -> Result<Option<PathBuf>> {
     if let Some(log) = chardev.named("logfile") {
-        room(daemon, log)?;
+        path_here(daemon, log)?;
     }
     let Some(path) = chardev.named("path") else {
         return Ok(None);
     };
-    let path = room(daemon, path)?;
-    // absent unless a QEMU before this one had to be killed
+    let path = path_here(daemon, path)?;
+    // it only exists if an earlier QEMU was killed
     let _ = fs::remove_file(&path);
     Ok((chardev.named("id") == Some("charmonitor")).then_some(path))
 }
@@ -212,20 +212,20 @@ fn chardev(daemon: &Daemon, chardev: &Properties) -> Result<Option<PathBuf>> {
 /// A display on a socket.
 fn display(daemon: &Daemon, value: &str) -> Result<()> {
     let socket = value.split(',').find_map(|part| part.split_once("unix:"));
-    socket.map_or(Ok(()), |(_, path)| room(daemon, path).map(drop))
+    socket.map_or(Ok(()), |(_, path)| path_here(daemon, path).map(drop))
 }
 
-/// A file that the firmware hands to the guest.
+/// A file that the firmware passes to the guest.
 fn blob(daemon: &Daemon, configuration: &Properties) -> Result<()> {
     let Some(file) = configuration.named("file") else {
         return Ok(());
     };
-    fs::write(room(daemon, file)?, "{}").with_context(|| format!("cannot make '{file}'"))
+    fs::write(path_here(daemon, file)?, "{}").with_context(|| format!("cannot make '{file}'"))
 }
 
-/// The path as this program sees it, in a folder that exists.
-fn room(daemon: &Daemon, file: &str) -> Result<PathBuf> {
-    // a link, which from here would lead into this host's
+/// The path in this program's namespace, in an existing folder.
+fn path_here(daemon: &Daemon, file: &str) -> Result<PathBuf> {
+    // a link, which this program would resolve to its own host's folder
     let file = file
         .strip_prefix("/var")
         .filter(|file| file.starts_with("/run/"))

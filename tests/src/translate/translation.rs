@@ -15,16 +15,16 @@ use super::piece::{self, Piece};
 use super::stand_in::{self, Replaced};
 use super::{normal, start};
 
-/// Where the daemon's programs find a definition.
+/// The path of a definition for the daemon's programs.
 const FILE: &str = "/tmp/definition.xml";
 
-/// What libvirt made of a definition.
+/// libvirt's result for a definition.
 struct Translated {
     completed: String,
     native: String,
 }
 
-/// Takes the definition through all steps; returns what was found, in words.
+/// Runs all steps for the definition; returns a summary.
 pub fn translate(daemon: &Daemon, written: &str, golden: &Path, update: bool) -> Result<String> {
     validate(daemon, written)?;
     let Translated { completed, native } = define(daemon, written)?;
@@ -56,7 +56,7 @@ fn summary(planned: &BTreeSet<Piece>, replaced: &Replaced) -> String {
         return count;
     }
     format!(
-        "{count}; started without the SMMUs' {}, for which QEMU wants KVM",
+        "{count}; started without the SMMUs' {}, for which QEMU needs KVM",
         names.join(", ")
     )
 }
@@ -69,25 +69,25 @@ pub fn no_arguments(golden: &Path, update: bool) -> Result<()> {
             fs::remove_file(golden).with_context(|| format!("cannot remove '{}'", golden.display()))
         }
         (true, false) => bail!(
-            "'{}' is there, but the case is refused: 'tests/lab translate --update' removes it",
+            "'{}' exists, but the case is refused: 'tests/lab translate --update' removes it",
             golden.display()
         ),
     }
 }
 
-/// The definition as it stands against the schema of this release.
+/// Validates the unchanged definition against the schema of this release.
 fn validate(daemon: &Daemon, written: &str) -> Result<()> {
-    fs::write(daemon.path(FILE), written).context("cannot hand the definition over")?;
+    fs::write(daemon.path(FILE), written).context("cannot write the definition for the daemon")?;
     let valid = daemon.output("virt-xml-validate", &[FILE, "domain"]);
     valid
         .map(drop)
         .context("it is not valid by libvirt's schema")
 }
 
-/// Defined, read back, translated and undefined again.
+/// Defines, dumps, translates and undefines it.
 fn define(daemon: &Daemon, written: &str) -> Result<Translated> {
     let text = stand_in::definition(written)?;
-    fs::write(daemon.path(FILE), &text).context("cannot hand the definition over")?;
+    fs::write(daemon.path(FILE), &text).context("cannot write the definition for the daemon")?;
     let name = name(&text)?;
     daemon
         .virsh(&["define", "--validate", FILE])
@@ -123,7 +123,7 @@ fn compare(text: &str, golden: &Path, update: bool) -> Result<()> {
     let diff = diff.unified_diff().header("golden", "libvirt").to_string();
     ensure!(
         diff.is_empty(),
-        "'{}' says something else; if that is right, 'tests/lab translate --update' writes it:\n{diff}",
+        "'{}' differs; if the new arguments are right, 'tests/lab translate --update' writes them:\n{diff}",
         golden.display()
     );
     Ok(())
@@ -166,7 +166,7 @@ mod tests {
     fn golden_arguments_are_written_once_and_then_compared() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let golden = folder.path().join("testing.argv");
-        let error = compare("-S\n", &golden, false).expect_err("there is none");
+        let error = compare("-S\n", &golden, false).expect_err("no golden file");
         assert!(error.to_string().contains("--update"), "{error}");
         compare("-S\n-numa node\n", &golden, true).expect("writable");
         compare("-S\n-numa node\n", &golden, false).expect("the same");
@@ -178,7 +178,7 @@ mod tests {
     fn a_refused_definition_has_no_golden_arguments() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let golden = folder.path().join("stable.argv");
-        no_arguments(&golden, false).expect("none is there");
+        no_arguments(&golden, false).expect("no golden file");
         fs::write(&golden, "-S\n").expect("writable");
         assert!(no_arguments(&golden, false).is_err());
         no_arguments(&golden, true).expect("removed");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_is_read() {
+    fn all_values_of_a_definition_are_read() {
         let text = "<domain><name>n</name><os><type machine='q35'/><nvram template='/t'>/v</nvram></os></domain>";
         assert_eq!(name(text).expect("a name"), "n");
         assert_eq!(machine(text).expect("a machine"), "q35");

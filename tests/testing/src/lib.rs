@@ -1,3 +1,3 @@
-//! What the tests of several crates need. Depends on none of them, so that each can use it.
+//! Modelled and recorded hosts for the tests of several crates. It depends on none of them, so that each can use it.
 
 pub mod hosts;

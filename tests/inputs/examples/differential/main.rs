@@ -1,8 +1,8 @@
-//! Compares what variantd reads of a definition with what libvirt made of it: `differential FOLDER KNOWN`.
+//! Compares the values that variantd reads from a definition with libvirt's: `differential FOLDER KNOWN`.
 //!
-//! FOLDER is what `tests/lab define` wrote. Every value that is written in NAME.given.xml must be read from NAME.dumped.xml
-//! as the same; what libvirt adds by itself does not count. Definitions named `spelling-*` must also be refused by both or by
-//! neither. KNOWN lists differences that have a reason, as `NAME<tab>VALUE<tab>REASON`.
+//! `tests/lab define` writes FOLDER. Each value in NAME.given.xml must have the same value in NAME.dumped.xml; values that
+//! libvirt adds are ignored. Definitions named `spelling-*` must be refused by both or by neither. KNOWN lists differences
+//! that have a reason, as `NAME<tab>VALUE<tab>REASON`.
 
 mod tally;
 mod value;
@@ -63,7 +63,7 @@ fn compare(folder: &Path, name: &str, tally: &mut Tally) {
     }
 }
 
-/// What is in a file, if it is there.
+/// The content of a file, if it exists.
 fn content(file: &Path) -> Option<String> {
     match fs::read_to_string(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,

@@ -1,4 +1,4 @@
-//! What came of all definitions, and whether it is good.
+//! Counts the results of all definitions, and decides whether they pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 struct Kind {
     all: usize,
-    /// Those that libvirt took.
+    /// Those that libvirt accepted.
     taken: usize,
 }
 
@@ -14,9 +14,9 @@ struct Kind {
 pub(crate) struct Tally {
     known: BTreeMap<(String, String), String>,
     met: BTreeSet<(String, String)>,
-    /// The definition at hand.
+    /// The current definition.
     name: String,
-    /// By where definitions come from: the first word of their names.
+    /// By the source of the definitions: the first word of their names.
     kinds: BTreeMap<String, Kind>,
     values: BTreeMap<&'static str, usize>,
     refused: BTreeMap<String, usize>,
@@ -46,7 +46,7 @@ impl Tally {
         self.kind().all += 1;
     }
 
-    /// libvirt took it.
+    /// libvirt accepted it.
     pub(crate) fn taken(&mut self) {
         self.kind().taken += 1;
     }
@@ -63,7 +63,7 @@ impl Tally {
         self.kinds.entry(kind.to_owned()).or_default()
     }
 
-    /// A value that both read the same, or a difference.
+    /// Counts an equal value, or reports a difference.
     pub(crate) fn value(&mut self, what: &'static str, same: bool, words: impl FnOnce() -> String) {
         *self.values.entry(what).or_default() += 1;
         if !same {
@@ -81,7 +81,7 @@ impl Tally {
         }
     }
 
-    /// No difference, and something of each kind was compared.
+    /// Whether there is no difference, and at least one value of each kind was compared.
     pub(crate) fn is_good(&self) -> bool {
         let compared = |kind: &Kind| kind.taken > 0;
         self.differences.is_empty() && !self.kinds.is_empty() && self.kinds.values().all(compared)

@@ -1,4 +1,4 @@
-//! Each value that variantd reads, of what was given and of what libvirt made of it.
+//! Each value that variantd reads, from the given definition and from libvirt's dump.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -7,7 +7,7 @@ use domain::{Cell, Controller, Domain, GuestAddress, Hostdev};
 
 use crate::tally::Tally;
 
-/// The same thing in both definitions.
+/// The same element in both definitions.
 pub(crate) struct Both<'a, T> {
     given: &'a T,
     dumped: &'a T,
@@ -30,7 +30,7 @@ impl<'a, T> Both<'a, T> {
         });
     }
 
-    /// A value that libvirt sets by itself where none is given.
+    /// A value for which libvirt has a default.
     fn same_if_given<V: PartialEq + Debug>(
         &self,
         tally: &mut Tally,
@@ -122,7 +122,7 @@ impl Both<'_, Domain> {
             let iommufd = one.platform.iommufd.as_ref();
             iommufd.is_some_and(|iommufd| iommufd.enabled)
         });
-        // libvirt may add further ones behind those that are given.
+        // libvirt may add further ones after the given ones.
         let count = self.given.platform.iommus.len();
         self.same(tally, "iommu", |one| {
             let iommus = one.platform.iommus.iter().take(count);
@@ -181,7 +181,7 @@ impl Both<'_, Hostdev> {
 }
 
 impl Both<'_, Option<GuestAddress>> {
-    /// libvirt gives an address where there is none.
+    /// libvirt adds a missing address.
     fn address(&self, tally: &mut Tally) {
         let Some(given) = self.given else { return };
         let same = self.dumped.is_some_and(|dumped| is_at(&dumped, given));
@@ -191,7 +191,7 @@ impl Both<'_, Option<GuestAddress>> {
     }
 }
 
-/// libvirt sets multifunction='on' by itself where a slot has several functions.
+/// libvirt sets multifunction='on' if a slot has several functions.
 fn is_at(dumped: &GuestAddress, given: &GuestAddress) -> bool {
     dumped.at == given.at && (dumped.multifunction || !given.multifunction)
 }

@@ -1,9 +1,9 @@
-//! Tests of the comparison, on what libvirt 12.8.0 made of definitions (`data/translate/sample`) and on short texts.
+//! Tests of the comparison, with definitions that libvirt 12.8.0 translated (`data/translate/sample`) and with short texts.
 
 use super::*;
 use crate::translate::argument;
 
-/// A definition, what libvirt made of it, and the arguments.
+/// A definition, libvirt's text of it, and the arguments.
 struct Sample {
     written: String,
     completed: String,
@@ -121,7 +121,7 @@ const BY_ARGUMENTS_MADE: [&str; 18] = [
 ];
 
 #[test]
-fn arguments_from_libvirt_contain_every_piece() {
+fn the_arguments_of_complete_definitions_have_every_piece() {
     for name in WHOLE {
         let verdict = Sample::read(name).verdict();
         assert!(verdict.faults.is_empty(), "{name}: {:#?}", verdict.faults);
@@ -130,7 +130,7 @@ fn arguments_from_libvirt_contain_every_piece() {
 }
 
 #[test]
-fn an_attribute_that_libvirt_dropped_is_missed() {
+fn an_attribute_that_libvirt_dropped_is_a_difference() {
     let faults = Sample::read("aarch64-smmu-accel-ssid").verdict().faults;
     let missing = faults
         .iter()

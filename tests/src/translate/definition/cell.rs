@@ -34,7 +34,7 @@ pub(super) fn pieces(cell: Node<'_, '_>, position: usize) -> Result<Vec<Piece>> 
     Ok(pieces)
 }
 
-/// A distance that is written in one direction is libvirt's for the other as well.
+/// libvirt uses a distance in one direction also for the other direction.
 pub(super) fn mirror(pieces: &mut BTreeSet<Piece>) {
     let distances = pieces.iter().filter_map(|piece| match piece {
         Piece::Distance { from, to, value } => Some(((*from, *to), *value)),

@@ -1,4 +1,4 @@
-//! Host devices: where the guest sees them, what nodes they speak for, and what was planned for them.
+//! Host devices: their guest addresses, the nodes of their initiators, and the plan in the mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ impl Definition<'_> {
         pci_hostdevs(self.written).map(read).collect()
     }
 
-    /// What their elements ask for.
+    /// The pieces of their elements.
     pub(super) fn assigned(&self, hostdevs: &[Hostdev]) -> Result<BTreeSet<Piece>> {
         let mut pieces = BTreeSet::new();
         for (element, hostdev) in pci_hostdevs(self.written).zip(hostdevs) {
@@ -60,7 +60,7 @@ impl Definition<'_> {
         Ok(pieces)
     }
 
-    /// What the mark says was planned: initiators of each device, alone on a root port at slot 0, function 0.
+    /// The pieces in the mark: initiators of each device, which is alone on a root port at slot 0, function 0.
     pub(super) fn marked(&self, hostdevs: &[Hostdev]) -> Result<BTreeSet<Piece>> {
         let devices = self
             .written
@@ -86,7 +86,7 @@ impl Definition<'_> {
         Ok(pieces)
     }
 
-    /// The port that a planned device is on.
+    /// The port of a planned device.
     fn port_of(&self, at: &Place) -> Piece {
         let mut controllers = elements(self.written, &["devices", "controller"]);
         let port = controllers.find_map(|controller| {

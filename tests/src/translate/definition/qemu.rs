@@ -1,4 +1,4 @@
-//! What a definition says to QEMU past libvirt: `<qemu:commandline>` and `<qemu:override>`.
+//! The parts of a definition that libvirt passes to QEMU unchecked: `<qemu:commandline>` and `<qemu:override>`.
 
 use std::collections::BTreeSet;
 
@@ -26,13 +26,13 @@ impl Definition<'_> {
             .filter_map(|argument| argument.attribute("value").map(str::to_owned))
             .collect();
         let arguments = argument::pair(&words).context("cannot read <qemu:commandline>")?;
-        // what is by itself on the command line has no more properties than it says
+        // a device of the command line has only the properties in its text
         let mut pieces = found::pieces(&arguments, &places)?;
         pieces.retain(|piece| !matches!(piece, Piece::Property { .. }));
         Ok(pieces)
     }
 
-    /// `<qemu:override>`, whose devices have the ids that libvirt gives them.
+    /// `<qemu:override>`, whose devices have libvirt's ids.
     pub(super) fn overridden(&self) -> Result<BTreeSet<Piece>> {
         let properties = self.written.descendants();
         let properties = properties.filter(|node| node.has_tag_name((QEMU, "property")));

@@ -1,4 +1,4 @@
-//! A modelled machine on which AtomicOps end at each place where they can.
+//! A modelled machine with a path for each place that can block AtomicOps.
 
 use super::machine::{Endpoint, Kind, Machine, Platform, Reader, SwitchPort};
 use super::x86::{CONNECTX, MI300X, endpoint, virtual_function};
@@ -6,10 +6,10 @@ use super::x86::{CONNECTX, MI300X, endpoint, virtual_function};
 const ROUTING: u32 = 0x0040;
 const EGRESS_BLOCKED: u16 = 0x0080;
 const REQUESTER: u16 = 0x0040;
-/// Source validation and the three redirections, as Linux sets them.
+/// ACS source validation and the three redirections, as Linux sets them.
 const ACCESS_CONTROL: u16 = 0x001d;
 
-/// An accelerator in the processor's package.
+/// An accelerator that is integrated in the root complex.
 const MI300A: Kind = Kind {
     device: 0x74a0,
     ..MI300X

@@ -41,7 +41,7 @@ fn grace(name: &'static str, readme: &'static str, sockets: u32) -> Machine {
     }
 }
 
-/// The same machine, looked at without root.
+/// The same machine, read without root.
 fn seen_by_user(name: &'static str, readme: &'static str, machine: &Machine) -> Machine {
     Machine {
         name,
@@ -85,7 +85,7 @@ fn gpu(
     }
 }
 
-/// A GH200's GPU shows no memory among its BARs, since the variant driver makes those up.
+/// The GPU of a GH200 has no BAR for its memory; the variant driver emulates those BARs.
 fn hopper(addresses: [&'static str; 2], socket: u32, iommu: &'static str) -> Endpoint {
     Endpoint {
         bars: [16 * MIB, 0, 0, 0, 32 * MIB, 0],
@@ -243,7 +243,7 @@ fn gb200_nic() -> Machine {
     }
 }
 
-/// Looked at without root, so that `numa_node` alone tells whose nodes are whose.
+/// Read without root, so that only `numa_node` assigns nodes to devices.
 fn gb200_node_head() -> Machine {
     let mut endpoints = board(0x2941);
     for gpu in &mut endpoints {
@@ -285,7 +285,7 @@ fn gb200_other_initiators() -> Machine {
     }
 }
 
-/// The host's driver has made the GPUs' memory its own.
+/// The host's driver has added the GPUs' memory to the host.
 fn gb200_memory_nodes() -> Machine {
     let mut endpoints = board(0x2941);
     for gpu in &mut endpoints {

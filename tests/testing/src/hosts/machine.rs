@@ -1,4 +1,4 @@
-//! What a modelled machine is made of, and everything below its directory.
+//! The description of a modelled machine, and the files of its directory.
 
 use super::tree::{Entry, Tree, line};
 use super::{node, pci, srat};
@@ -17,12 +17,12 @@ pub struct Machine {
     pub memory_kib: u64,
     /// Distance between sockets.
     pub remote: u8,
-    /// In the order in which the firmware lists their initiators.
+    /// Endpoints in the firmware's order of initiators.
     pub endpoints: Vec<Endpoint>,
     pub reader: Reader,
 }
 
-/// Who made the processors: decides about SRAT's processor entries and the root ports' ids.
+/// The vendor of the processors. It selects SRAT's processor entries and the ids of root ports.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Platform {
     Grace,
@@ -30,7 +30,7 @@ pub enum Platform {
     Amd,
 }
 
-/// Who looked: without root there is no SRAT, and config space ends after 64 bytes.
+/// The reader's privilege: without root there is no SRAT, and config space ends after 64 bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     Root,
@@ -52,9 +52,9 @@ pub struct Endpoint {
     pub devcap2: u32,
     pub devctl2: u16,
     pub port_devcap2: u32,
-    /// Generic initiators of its own: eight for a Grace GPU, one for each MIG instance and one for the whole.
+    /// The number of its generic initiators: eight for a Grace GPU, one for each MIG instance and one for the whole GPU.
     pub initiators: u32,
-    /// Its memory, where the host uses it as the first initiator's.
+    /// Its memory, if the host uses it as memory of the first initiator's node.
     pub memory_kib: u64,
     pub numa_node: At,
     /// The physical function of a virtual one.
@@ -72,7 +72,7 @@ pub struct SwitchPort {
     pub access_control: u16,
 }
 
-/// Which product a function is.
+/// The product of a function.
 #[derive(Clone, Copy)]
 pub struct Kind {
     pub vendor: u16,
@@ -82,7 +82,7 @@ pub struct Kind {
     pub reset: &'static str,
 }
 
-/// Which node `numa_node` names.
+/// The node in `numa_node`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum At {
     Socket,
@@ -90,7 +90,7 @@ pub enum At {
 }
 
 impl Machine {
-    /// How many nodes there are: sockets first, then initiators, device by device.
+    /// The number of nodes: sockets first, then initiators, device by device.
     pub fn nodes(&self) -> u32 {
         let initiators = self.endpoints.iter().map(|one| one.initiators);
         self.sockets + initiators.sum::<u32>()
@@ -103,7 +103,7 @@ impl Machine {
         first..first + self.endpoints[index].initiators
     }
 
-    /// What `numa_node` of the `index`th endpoint says.
+    /// `numa_node` of the `index`th endpoint.
     pub fn numa_node(&self, index: usize) -> u32 {
         let endpoint = &self.endpoints[index];
         match endpoint.numa_node {
@@ -112,14 +112,14 @@ impl Machine {
         }
     }
 
-    /// The endpoint whose initiator a node is; `None` for a socket.
+    /// The endpoint of an initiator's node; `None` for a socket.
     pub fn owner(&self, node: u32) -> Option<&Endpoint> {
         let mut all = self.endpoints.iter().enumerate();
         let owner = all.find(|(index, _)| self.initiators(*index).contains(&node));
         owner.map(|(_, endpoint)| endpoint)
     }
 
-    /// Everything below the host's directory.
+    /// All files of the host's directory.
     pub fn tree(&self) -> Tree {
         let mut tree = Tree::new();
         tree.insert("README".to_owned(), line(self.readme.trim_end()));
@@ -150,7 +150,7 @@ impl Machine {
         tree
     }
 
-    /// What only root sees, as a recording notes it.
+    /// The parts that only root can read, as in a recording.
     fn hidden(&self) -> String {
         format!("/{}: permission denied", srat::PATH)
     }

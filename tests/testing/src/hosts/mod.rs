@@ -1,6 +1,6 @@
 //! Hosts for tests: the modelled ones, which are generated, and the recorded ones of tests/data/hosts.
 
-// The generator's types describe machines in sysfs's own words.
+// The generator's types use the names of sysfs.
 #[allow(missing_docs)]
 pub mod atomics;
 #[allow(missing_docs)]
@@ -51,8 +51,8 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// A host's folder. A modelled host is written at its first use beside the program that runs, under a name that has a
-/// hash of its content: all processes share it, and an edited generator writes another. Do not write to it.
+/// A host's folder. A modelled host is written at its first use beside the running program, under a name with a hash of its
+/// content: all processes share it, and a changed generator writes another. Do not write to it.
 #[must_use]
 pub fn directory(name: &str) -> PathBuf {
     match modelled().find(|machine| machine.name == name) {
@@ -81,7 +81,7 @@ fn written(name: &str, tree: &Tree) -> io::Result<PathBuf> {
             std::thread::current().id()
         ));
         tree::write(&unfinished.join(name), tree)?;
-        // Renaming makes it appear whole. It fails where another process or thread was faster.
+        // The rename is atomic. It fails if another process or thread was faster.
         if fs::rename(&unfinished, parent).is_err() {
             fs::remove_dir_all(&unfinished)?;
         }

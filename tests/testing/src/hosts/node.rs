@@ -38,7 +38,7 @@ fn cpus(machine: &Machine, node: u32) -> String {
     format!("{first}-{}", first + machine.cpus - 1)
 }
 
-/// Of a device's initiators the first has its memory, where the host uses that.
+/// If the host uses a device's memory, the node of its first initiator has that memory.
 fn memory_kib(machine: &Machine, node: u32) -> u64 {
     let first = node.checked_sub(1).and_then(|before| machine.owner(before));
     match (machine.owner(node), first) {

@@ -8,7 +8,7 @@ use super::tree::{Entry, Tree, line};
 /// Bytes of config space that a process without privilege reads.
 const HEADER: usize = 64;
 
-/// A PCI function as sysfs shows it.
+/// A PCI function in sysfs.
 struct Function {
     address: String,
     /// The directory below `sys/devices`.
@@ -26,7 +26,7 @@ struct Function {
     config: Vec<u8>,
 }
 
-/// What config space says of a function's place and of its AtomicOps.
+/// The contents of config space for a function's place and AtomicOps.
 struct Registers {
     /// Port type, bits 7:4 of the capability's flags.
     port: u8,
@@ -146,7 +146,7 @@ fn endpoint(endpoint: &Endpoint, port: &str, group: usize) -> Function {
         devctl2: endpoint.devctl2,
         access_control: 0,
     };
-    // A virtual function's own registers do not say what it is (SR-IOV 1.1, 3.4.1.1).
+    // A virtual function's own id registers read as ones (SR-IOV 1.1, 3.4.1.1).
     let shown = match endpoint.physical {
         Some(_) => (0xffff, 0xffff),
         None => (kind.vendor, kind.device),
@@ -167,7 +167,7 @@ fn endpoint(endpoint: &Endpoint, port: &str, group: usize) -> Function {
     }
 }
 
-/// SMMUs are platform devices, numbered as they are met; those of x86-64 are virtual ones.
+/// SMMUs are platform devices, numbered in order of first use; IOMMUs of x86-64 are virtual devices.
 fn iommu(machine: &Machine, endpoint: &Endpoint) -> String {
     let name = endpoint.iommu;
     if machine.platform != Platform::Grace {

@@ -1,8 +1,8 @@
-//! An SRAT in the order that Linux numbers nodes without surprises.
+//! An SRAT with which the node ids of Linux equal the proximity domains.
 
 use super::machine::{Endpoint, Machine, Platform};
 
-/// Where the kernel shows it.
+/// The path of the table in sysfs.
 pub const PATH: &str = "sys/firmware/acpi/tables/SRAT";
 
 /// Enabled, as bit 0 of the flags of every kind of entry.

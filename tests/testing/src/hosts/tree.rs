@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// What is at a path.
+/// The entry at a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
     File(Vec<u8>),
@@ -21,7 +21,7 @@ pub fn line(text: impl std::fmt::Display) -> Entry {
     Entry::File(format!("{text}\n").into_bytes())
 }
 
-/// Replaces what is at `dir`.
+/// Replaces the entries at `dir`.
 pub fn write(dir: &Path, tree: &Tree) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -1,4 +1,4 @@
-//! The modelled x86-64 machines, and the network adapters of all.
+//! The modelled x86-64 machines, and the network adapters of all machines.
 
 use super::machine::{At, Endpoint, Kind, Machine, Platform, Reader};
 
