@@ -1,9 +1,9 @@
-//! What was tried for a definition and did not last, so that it is not tried again and again.
+//! Attempts to complete a definition that did not last, so that they are not repeated endlessly.
 //!
-//! Each define raises an event to which the agent reacts. Where libvirt does not keep what was defined, or another
-//! program takes it out, the next round would define it once more, for ever. So a text that was tried for one definition and
-//! one pair of versions is not tried a second time unless somebody asks, and no domain is defined more than
-//! [`DEFINES`] times within [`WINDOW`], whatever the cause.
+//! Each define causes an event to which the agent reacts. If libvirt does not keep the definition, or another program
+//! removes elements, the next round would define it once more, without end. So a text that was tried for one definition
+//! and one pair of versions is not tried again until a request, and no domain is defined more than [`DEFINES`] times
+//! within [`WINDOW`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,38 +17,38 @@ use domain::refusal::Refusal;
 use planner::fingerprint::Fingerprint;
 use planner::target::Versions;
 
-/// Most defines of one domain, unasked, within the window.
+/// Maximum number of automatic defines of one domain within the window.
 const DEFINES: usize = 10;
 /// The window.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Most attempts that are remembered of one domain; the oldest are forgotten.
+/// Maximum number of remembered attempts of one domain; the oldest are forgotten.
 const REMEMBERED: usize = 64;
 
-/// What was tried, by domain.
+/// Attempts by domain.
 #[derive(Debug, Default)]
 pub struct Attempts(Mutex<BTreeMap<DomainUuid, Tried>>);
 
 #[derive(Debug, Default)]
 struct Tried {
-    /// What did not last, and why.
+    /// Attempts that did not last, with the reason.
     failed: VecDeque<(Fingerprint, PrepareError)>,
-    /// When something was defined.
+    /// Times of defines.
     defines: VecDeque<Instant>,
-    /// What was defined within the window.
+    /// Attempts within the window.
     lately: BTreeSet<Fingerprint>,
 }
 
-/// The fingerprint of an attempt: a definition, what it was to become, and for which versions.
+/// The fingerprint of an attempt: the definition, its completed text, and the versions.
 #[must_use]
 pub fn fingerprint(before: &str, wanted: &str, versions: Option<Versions>) -> Fingerprint {
     Fingerprint::of_parts(&[before, wanted, &format!("{versions:?}")])
 }
 
 impl Attempts {
-    /// Passes when this was not tried before, and the domain was not defined too often; counts it then.
+    /// Counts an attempt, if it was not tried before and the domain was not defined too often.
     ///
     /// # Errors
-    /// What came of it before; [`Code::XmlLoop`].
+    /// The error of the earlier attempt; [`Code::XmlLoop`].
     pub fn begin(
         &self,
         domain: &DomainRef,
@@ -68,7 +68,7 @@ impl Attempts {
         }
         if tried.defines.len() >= DEFINES {
             let why = PrepareError::from(looping(domain));
-            // None of the texts that went round in it is taken up again when the window has passed.
+            // After the window none of the texts of the loop is tried again.
             let round: Vec<_> = std::mem::take(&mut tried.lately).into_iter().collect();
             tried.fail(round.into_iter().chain([attempt]), &why);
             return Err(why);
@@ -78,7 +78,7 @@ impl Attempts {
         Ok(())
     }
 
-    /// These attempts have not lasted.
+    /// Records that these attempts have not lasted.
     pub fn failed(
         &self,
         domain: &DomainUuid,
@@ -89,7 +89,7 @@ impl Attempts {
         all.entry(domain.clone()).or_default().fail(attempts, why);
     }
 
-    /// Somebody asked, or the domain is gone: everything may be tried again.
+    /// A request came, or the domain was removed: everything may be tried again.
     pub fn forget(&self, domain: &DomainUuid) {
         self.all().remove(domain);
     }
@@ -113,11 +113,11 @@ impl Tried {
 
 fn looping(domain: &DomainRef) -> Refusal {
     let reason = format!(
-        "the definition of '{domain}' was completed {DEFINES} times within {} s and did not stay complete, so it is left as it is",
+        "the definition of '{domain}' was completed {DEFINES} times within {} s and did not stay complete; variantd stops completing it",
         WINDOW.as_secs()
     );
     let hint = format!(
-        "find the program that changes it again ('journalctl -u libvirtd -u virtqemud'), then run 'variantctl prepare {domain}'"
+        "find the program that changes it ('journalctl -u libvirtd -u virtqemud'), then run 'variantctl prepare {domain}'"
     );
     Refusal::new(Code::XmlLoop, reason, hint).by(["variantctl", "prepare", &domain.name])
 }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_failed_is_not_made_again_until_somebody_asks() {
+    fn failed_attempt_is_not_repeated_until_a_request() {
         let (attempts, now) = (Attempts::default(), Instant::now());
         let one = fingerprint("a", "b", Some(Versions::NEWEST_TESTED));
         attempts.begin(&domain(), one, now).expect("first");

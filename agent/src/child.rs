@@ -96,7 +96,7 @@ impl InChild {
         self.refuse_stuck(&object)?;
         let ended = self.ended.clone();
         let came_late = move || {
-            info!("what was stuck has ended");
+            info!("the stuck process has ended");
             ended.notify_one();
         };
         let child = Running::start(command(&self.program, request), request, came_late);
@@ -260,7 +260,7 @@ fn progress(attribute: &Attribute, device: PciAddress, waited: Duration, limit: 
 fn waiting(attribute: &Attribute, device: PciAddress, waited: Duration, limit: Duration) -> String {
     let what = match attribute {
         Attribute::Bind(driver) => format!("to become ready on '{driver}'"),
-        Attribute::Unbind(driver) => format!("to be let go by '{driver}'"),
+        Attribute::Unbind(driver) => format!("to be released by '{driver}'"),
         _ => format!("(the write to '{attribute}')"),
     };
     let (waited, limit) = (waited.as_secs(), limit.as_secs());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_told_with_the_time_that_it_has() {
+    fn wait_message_names_the_object_and_the_limit() {
         let attribute = Attribute::Bind("nvgrace_gpu_vfio_pci".parse().expect("driver"));
         let device = "0009:01:00.0".parse().expect("address");
         let [waited, limit] = [12, 260].map(Duration::from_secs);

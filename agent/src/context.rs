@@ -90,7 +90,7 @@ impl Context {
             Refusal::new(
                 Code::HostUnreadable,
                 reason,
-                "see that /sys is mounted and 'variantctl list --all' works as root",
+                "check that /sys is mounted and that 'variantctl list --all' works as root",
             )
         })?;
         self.shown.add_to(&mut host);

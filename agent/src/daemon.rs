@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 use zbus::connection::Builder;
 
-use crate::assign::{self, Assigner, Unwilling};
+use crate::assign::{self, Assigner, OnRefusal};
 use crate::bind_limit::BindLimits;
 use crate::bus::{
     self, Authority, BusError, Callers, Jobs, Lanes, Lost, Manager, NameError, Publisher, Reload,
@@ -106,7 +106,7 @@ pub enum StartError {
     #[error("cannot serve 'org.variantd1' on the system bus")]
     Bus(#[from] zbus::Error),
     /// The devices cannot be published on the bus.
-    #[error("cannot show the devices on the system bus: {0}")]
+    #[error("cannot publish the devices on the system bus: {0}")]
     Show(#[from] BusError),
     /// A step of the start did not end in time.
     #[error(
@@ -177,7 +177,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     // Before anything is read or recovered: another agent may be changing it.
     let instance = Instance::hold(&places.run)?;
     let free = bus::require_free(SERVICE);
-    in_time("ask the system bus who has our name", free).await?;
+    in_time("query the owner of variantd's name on the system bus", free).await?;
     let thread = hook::thread()?;
     let context = context(places)?;
     published(&context, &places.run)?;
@@ -188,7 +188,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     // long as a probe; only that device waits for it.
     let manual = assigner.clone();
     let manual =
-        tokio::task::spawn_blocking(move || manual.recover_manually(None, Unwilling::Kept));
+        tokio::task::spawn_blocking(move || manual.recover_manually(None, OnRefusal::Kept));
     let _ = timeout(BEFORE_SERVING, manual).await;
     let resumed = assigner.clone();
     // May wait for the kernel; a hook call for one of these domains waits for it.
@@ -207,7 +207,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         notifier,
     );
     let callers = Callers::on(Builder::system());
-    let callers = in_time("ask the system bus who calls", callers).await?;
+    let callers = in_time("connect to the system bus to identify callers", callers).await?;
     let manager = Manager {
         worker: worker.clone(),
         assigner: assigner.clone(),
@@ -257,9 +257,9 @@ fn socket(run: &Path, hook: Hook, thread: &Handle) -> Result<Option<hook::Socket
 /// written again, an assignment is refused for its record (`VD-BND-010`), and the publisher retries.
 fn published(context: &Context, run: &Path) -> Result<(), StartError> {
     match inventory::publish(context, run) {
-        Ok(devices) => info!("{devices} devices are covered by a recipe"),
+        Ok(devices) => info!("recipes cover {devices} devices"),
         Err(error @ PublishError::Write { .. }) => warn!(
-            "{error}: no device is assigned to a guest until the run directory can be written ({})",
+            "{error}; no device is assigned to a guest until the run directory is writable ({})",
             Code::JournalFailed
         ),
         Err(error) => return Err(error.into()),
@@ -294,7 +294,7 @@ async fn serve(manager: Manager, run: &Path) -> Result<Served, StartError> {
     let served = in_time("serve on the system bus", served).await?;
     let connection = served.connection.clone();
     let publisher = Publisher::start(connection.clone(), sources);
-    let publisher = in_time("show the devices on the system bus", publisher).await?;
+    let publisher = in_time("publish the devices on the system bus", publisher).await?;
     tokio::spawn(publisher.serve());
     tokio::spawn(bus::announce(connection, worker));
     uevent::follow(notifier);
@@ -420,7 +420,7 @@ fn reload(
         supervisor.ready();
         notifier.notify();
         let devices = reloaded?;
-        info!("configuration read again; {devices} devices are covered by a recipe");
+        info!("configuration read again; recipes cover {devices} devices");
         Ok(())
     })
 }

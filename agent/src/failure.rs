@@ -13,8 +13,8 @@ pub enum PrepareError {
     Refused(#[from] Refusal),
     /// There is no such definition.
     #[error(
-        "domain '{0}' has no definition; 'virsh list --all --persistent' shows those that have, and a guest without one \
-         is made with 'variantctl create FILE'"
+        "domain '{0}' has no definition; list those with 'virsh list --all --persistent', or start \
+            a guest without one with 'variantctl create FILE'"
     )]
     NotFound(String),
     /// libvirt returned an error, or could not be reached.

@@ -33,7 +33,7 @@ pub enum HelperError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// It exited without a reply.
-    #[error("it ended without an answer{}", told(.words))]
+    #[error("it exited without a reply{}", told(.words))]
     Silent {
         /// Its exit status, if it was not killed.
         status: Option<i32>,
@@ -44,7 +44,7 @@ pub enum HelperError {
 
 impl HelperError {
     /// The thread that waited has ended.
-    fn unheard() -> Self {
+    fn no_thread() -> Self {
         Self::Silent {
             status: None,
             words: String::new(),
@@ -153,7 +153,7 @@ impl<T: DeserializeOwned + Send + 'static> Running<T> {
     /// # Errors
     /// As [`Self::start`], or the helper exited without one.
     pub fn wait(&self) -> Result<T, HelperError> {
-        let silent = |_| Err(HelperError::unheard());
+        let silent = |_| Err(HelperError::no_thread());
         self.answer.recv().unwrap_or_else(silent)
     }
 
@@ -162,7 +162,7 @@ impl<T: DeserializeOwned + Send + 'static> Running<T> {
         match self.answer.try_recv() {
             Ok(answer) => Some(answer),
             Err(mpsc::TryRecvError::Empty) => None,
-            Err(mpsc::TryRecvError::Disconnected) => Some(Err(HelperError::unheard())),
+            Err(mpsc::TryRecvError::Disconnected) => Some(Err(HelperError::no_thread())),
         }
     }
 
@@ -210,7 +210,7 @@ pub fn serve<R: DeserializeOwned>(
     let read = io::stdin().take(LONGEST).read_to_string(&mut text);
     let request = read.ok().and_then(|_| serde_json::from_str(&text).ok());
     let Some(request) = request else {
-        eprintln!("{program}: this is variantd's own; people use 'variantctl' and 'virsh'");
+        eprintln!("{program}: internal program of variantd; use 'variantctl' or 'virsh'");
         return ExitCode::from(2);
     };
     let answer = reply(request).map_err(io::Error::from);
@@ -238,28 +238,28 @@ mod tests {
     }
 
     #[test]
-    fn the_request_comes_in_and_the_answer_goes_out() {
+    fn helper_serves_a_request_and_a_reply() {
         let script = "[ \"$(cat)\" = '\"request\"' ] && echo '[1, 2]'";
         assert_eq!(answer(script), Ok(vec![1, 2]));
     }
 
     #[test]
-    fn a_helper_without_an_answer_is_known_by_its_words() {
+    fn helper_without_a_reply_reports_its_error_output() {
         let unloaded = run("exec 0<&-; exit 127", || {}).within(TIME);
         let unloaded = unloaded.expect("in time").expect_err("no answer");
         assert!(unloaded.is_unloaded(), "{unloaded:?}");
         let unloaded = answer("exec 0<&-; echo ' libvirt.so.0: cannot open ' >&2; exit 127");
-        let words = "it ended without an answer: libvirt.so.0: cannot open";
+        let words = "it exited without a reply: libvirt.so.0: cannot open";
         assert_eq!(unloaded, Err(words.to_owned()));
         for script in ["kill -9 $$", "cat", "exit 0"] {
-            assert_eq!(answer(script), Err("it ended without an answer".to_owned()));
+            assert_eq!(answer(script), Err("it exited without a reply".to_owned()));
         }
         let none = Running::<()>::start(Command::new("/nonexistent"), &(), || {});
         assert!(matches!(none, Err(HelperError::Io(_))), "{none:?}");
     }
 
     #[test]
-    fn an_answer_counts_once_the_helper_has_ended() {
+    fn reply_counts_after_the_helper_exited() {
         let running = run("echo '[]'; exec sleep 5", || {});
         assert!(running.within(Duration::from_millis(50)).is_none());
         running.end();
@@ -269,24 +269,24 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_late_tells_when_it_has_ended_and_one_in_time_does_not() {
+    fn late_helper_notifies_at_its_end() {
         let (send, told) = mpsc::channel();
         let late = send.clone();
         let running = run("sleep 0.3; echo '[3]'", move || {
-            late.send("late").expect("somebody waits")
+            late.send("late").expect("a receiver")
         });
         assert!(running.within(Duration::from_millis(20)).is_none());
         assert_eq!(told.recv_timeout(TIME), Ok("late"));
         assert_eq!(running.now().expect("it has ended").ok(), Some(vec![3]));
         let running = run("echo '[]'", move || {
-            send.send("in time").expect("somebody waits")
+            send.send("in time").expect("a receiver")
         });
         running.within(TIME).expect("in time").expect("an answer");
-        told.recv_timeout(TIME).expect_err("nobody is told");
+        told.recv_timeout(TIME).expect_err("no callback");
     }
 
     #[test]
-    fn a_long_wait_is_told_while_it_lasts() {
+    fn long_wait_reports_its_progress() {
         let told = Mutex::new(0);
         let pauses = [Duration::from_millis(100), TIME];
         let running = run("sleep 0.5; echo '[]'", || {});
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_ended_answers_nothing_more() {
+    fn killed_helper_sends_no_reply() {
         let running = run("exec sleep 1000", || {});
         assert!(running.within(Duration::from_millis(20)).is_none());
         running.end();

@@ -218,7 +218,7 @@ impl<'a> HostView<'a> {
 /// An unreadable device does not count as a missing one.
 fn unknown(device: PciAddress, gap: &Gap) -> Refusal {
     let reason = format!("cannot read '{}': {}", gap.path, gap.reason);
-    let hint = "see 'journalctl -k' for the device, and try again";
+    let hint = "see 'journalctl -k' for the device, then retry";
     Refusal::new(Code::HostUnreadable, reason, hint).of(device)
 }
 

@@ -29,7 +29,8 @@ pub struct Instance(#[expect(dead_code, reason = "held open")] Option<File>);
 #[derive(Debug, Error)]
 pub enum InstanceError {
     /// Another agent has locked it.
-    #[error("another variantd{} has the run directory '{directory}': stop that one first ('systemctl stop variantd')", with_pid(*pid))]
+    #[error("another variantd{} uses the run directory '{directory}'; stop it first with \
+        'systemctl stop variantd'", with_pid(*pid))]
     Taken {
         /// The directory.
         directory: String,
@@ -37,7 +38,8 @@ pub enum InstanceError {
         pid: Option<u32>,
     },
     /// Another agent owns the bus name.
-    #[error("another variantd{} has the name '{name}' on the system bus: stop that one first ('systemctl stop variantd')", with_pid(*pid))]
+    #[error("another variantd{} owns the name '{name}' on the system bus; stop it first with \
+        'systemctl stop variantd'", with_pid(*pid))]
     Served {
         /// The name.
         name: &'static str,
@@ -72,10 +74,7 @@ impl Instance {
         let file = match fs::create_dir_all(run).and_then(|()| File::open(run)) {
             Ok(file) => file,
             Err(why) if is_unwritable(&why) => {
-                warn!(
-                    "the run directory '{}' cannot be made: {why}",
-                    run.display()
-                );
+                warn!("cannot create the run directory '{}': {why}", run.display());
                 return Ok(Self(None));
             }
             Err(why) => return Err(failed(why)),
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_is_ending_is_waited_for() {
+    fn lock_waits_for_an_exiting_agent() {
         let directory = tempfile::tempdir().expect("directory");
         let first = Instance::hold(directory.path()).expect("held");
         let ends = thread::spawn(move || {

@@ -51,8 +51,8 @@ impl KnownVersions {
     pub fn versions(&self) -> Result<Versions, Refusal> {
         let kept = *self.versions.read().unwrap_or_else(PoisonError::into_inner);
         kept.ok_or_else(|| {
-            let reason = "the versions of libvirt and QEMU are not known yet";
-            let hint = "try again once 'virsh version' answers";
+            let reason = "the versions of libvirt and QEMU are unknown";
+            let hint = "retry when 'virsh version' works";
             Refusal::new(Code::TargetUnknown, reason, hint)
         })
     }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_learned_survives_a_restart() {
+    fn known_versions_survive_a_restart() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("versions");
         let known_versions = KnownVersions::load(path.clone());

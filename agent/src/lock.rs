@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_panics_lets_the_next_in() {
+    fn panic_releases_the_domain_lock() {
         let locks = Locks::default();
         let work = || locks.with(&uuid(1), || std::panic::resume_unwind(Box::new(())));
         catch_unwind(AssertUnwindSafe(work)).expect_err("panicked");

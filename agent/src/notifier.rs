@@ -37,21 +37,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_heard_does_not_ring_again_and_what_rings_later_does() {
+    async fn cleared_notification_does_not_repeat() {
         let notifier = Notifier::default();
-        let rings = async || {
+        let notified = async || {
             timeout(Duration::from_millis(20), notifier.notified())
                 .await
                 .is_ok()
         };
         notifier.notify();
         notifier.notify();
-        assert!(rings().await && !rings().await, "two rings are one");
+        assert!(
+            notified().await && !notified().await,
+            "two notifications count as one"
+        );
         notifier.notify();
         notifier.clear();
-        assert!(!rings().await, "it was heard");
+        assert!(!notified().await, "it was received");
         notifier.clear();
         notifier.notify();
-        assert!(rings().await, "what rings behind is another ring");
+        assert!(notified().await, "a later one counts again");
     }
 }

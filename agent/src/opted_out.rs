@@ -89,7 +89,7 @@ impl OptedOut {
             }
             Err(why) if why.kind() == io::ErrorKind::NotFound => domains.loaded = true,
             Err(why) => warn!(
-                "cannot read '{}', so every domain waits for 'variantctl prepare': {why}",
+                "cannot read '{}', so domains are only completed by 'variantctl prepare': {why}",
                 self.path.display()
             ),
         }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_declined_survives_a_restart() {
+    fn opt_out_survives_a_restart() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("declined");
         let domain = "aaaaaaaa-2222-3333-4444-555555555555"
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_now_is_read_later_and_not_written_over() {
+    fn unreadable_opt_outs_are_read_later_and_not_overwritten() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("declined");
         let [first, second] = ["aaaaaaaa", "bbbbbbbb"].map(|start| {

@@ -188,7 +188,7 @@ impl Preparer {
         let Written::Kept(read, note) = written else {
             return Ok(None);
         };
-        progress::stage("reading back what libvirt has kept", 0.8);
+        progress::stage("reading back the definition", 0.8);
         let read = Definition::parse(read);
         let readable = read.as_ref().map_err(Clone::clone);
         if let Err(why) = readable.and_then(|read| kept(host_view, &rewrite.text, read)) {
@@ -263,7 +263,7 @@ impl Preparer {
 pub(crate) fn ask_for_networks(context: &Context, libvirt: &dyn Libvirt) {
     match libvirt.networks() {
         Ok(networks) => context.networks.learn(networks),
-        Err(why) => debug!("libvirt does not name its networks: {why}"),
+        Err(why) => debug!("cannot list libvirt's networks: {why}"),
     }
 }
 
@@ -300,8 +300,11 @@ fn wait_for_request(
 }
 
 fn raced(domain: &DomainRef) -> Refusal {
-    let reason = format!("the definition of '{domain}' was edited again and again meanwhile");
-    let hint = Hint::run(line(["variantctl", "prepare", &domain.name])).then(" when it is at rest");
+    let reason = format!("the definition of '{domain}' kept changing");
+    let hint = Hint::run(line(["variantctl", "prepare", &domain.name])).then(
+        "when no other client \
+        edits it",
+    );
     Refusal::new(Code::XmlRaced, reason, hint)
 }
 
@@ -316,7 +319,7 @@ fn kept(host_view: &HostView<'_>, written: &str, read: &Definition) -> Result<()
 
 fn dropped_refusal(lost: &[String]) -> Refusal {
     let reason = format!("libvirt dropped {} of the definition", lost.join(", "));
-    let hint = "a newer libvirt knows it: 'variantctl plan' says which";
+    let hint = "use a newer libvirt; 'variantctl plan' names the version";
     Refusal::new(Code::XmlDropped, reason, hint).at(lost[0].clone())
 }
 

@@ -39,7 +39,7 @@ impl Scene {
 }
 
 #[test]
-fn a_definition_is_completed_once_and_then_at_rest() {
+fn definition_is_completed_once_and_stays_complete() {
     let scene = scene();
     let report = scene.prepare(Trigger::Define).expect("prepared");
     assert_eq!(report.outcome, Outcome::Completed);
@@ -50,7 +50,7 @@ fn a_definition_is_completed_once_and_then_at_rest() {
 }
 
 #[test]
-fn a_domain_without_our_devices_is_not_touched() {
+fn prepare_ignores_a_domain_without_covered_devices() {
     let scene = scene_with(&guest(NIC), Config::default());
     let request = Trigger::Request { replace: false };
     for trigger in [Trigger::Define, Trigger::Repair, request] {
@@ -74,7 +74,7 @@ fn on_request_waits_for_the_request() {
 }
 
 #[test]
-fn what_somebody_else_defined_meanwhile_is_kept() {
+fn concurrent_define_is_kept() {
     let scene = scene();
     let edited = guest(GPU).replace("<vcpu>4</vcpu>", "<vcpu>5</vcpu>");
     scene.libvirt.edit_after_reads(&scene.domain, vec![edited]);
@@ -84,7 +84,7 @@ fn what_somebody_else_defined_meanwhile_is_kept() {
 }
 
 #[test]
-fn a_definition_that_is_never_at_rest_is_left_alone() {
+fn prepare_refuses_a_definition_that_keeps_changing() {
     let scene = scene();
     let edits = (0..20).map(|n| guest(GPU).replace("<vcpu>4", &format!("<vcpu>{}", n + 5)));
     scene
@@ -96,7 +96,7 @@ fn a_definition_that_is_never_at_rest_is_left_alone() {
 }
 
 #[test]
-fn what_libvirt_drops_is_named() {
+fn prepare_reports_dropped_elements() {
     let scene = scene();
     scene.libvirt.drop_on_define("<acpi nodeset='1-8'/>", "");
     let error = scene.prepare(Trigger::Define).expect_err("dropped");
@@ -106,7 +106,7 @@ fn what_libvirt_drops_is_named() {
 }
 
 #[test]
-fn a_definition_that_libvirt_does_not_keep_is_tried_once_until_somebody_asks() {
+fn definition_that_libvirt_does_not_keep_is_tried_once_until_a_request() {
     let scene = scene();
     scene.libvirt.drop_on_define("<acpi nodeset='1-8'/>", "");
     let first = scene.prepare(Trigger::Define).expect_err("dropped");
@@ -127,7 +127,7 @@ fn a_definition_that_libvirt_does_not_keep_is_tried_once_until_somebody_asks() {
 }
 
 #[test]
-fn a_definition_that_another_program_undoes_each_time_is_left_alone_after_a_while() {
+fn agent_stops_completing_a_definition_that_another_program_reverts() {
     let scene = scene();
     let texts = (0..30).map(|n| guest(GPU).replace("<vcpu>4", &format!("<vcpu>{}", n + 5)));
     let mut last = Ok(());
@@ -143,7 +143,7 @@ fn a_definition_that_another_program_undoes_each_time_is_left_alone_after_a_whil
 }
 
 #[test]
-fn a_saved_plan_is_applied_as_it_is_and_only_once() {
+fn saved_plan_is_applied_once() {
     let scene = scene();
     let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
     assert_eq!(scene.libvirt.defines(), 0);
@@ -206,7 +206,7 @@ fn a_definition_edited_while_its_plan_is_applied_is_kept() {
 }
 
 #[test]
-fn a_saved_plan_of_a_reverted_domain_asks_for_it_again() {
+fn saved_plan_of_a_reverted_domain_opts_it_in() {
     let scene = scene();
     scene.outcome(Trigger::Revert);
     let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
@@ -218,7 +218,7 @@ fn a_saved_plan_of_a_reverted_domain_asks_for_it_again() {
 }
 
 #[test]
-fn libvirts_own_words_come_through() {
+fn error_of_libvirt_is_passed_through() {
     let scene = scene();
     scene
         .libvirt
@@ -231,7 +231,7 @@ fn libvirts_own_words_come_through() {
 }
 
 #[test]
-fn a_device_that_another_definition_has_is_told() {
+fn plan_notes_a_device_of_another_definition() {
     let scene = scene();
     let other = guest(GPU)
         .replace("<name>d0</name>", "<name>rival</name>")
@@ -243,7 +243,7 @@ fn a_device_that_another_definition_has_is_told() {
 }
 
 #[test]
-fn a_device_in_the_pool_of_a_network_is_told() {
+fn plan_notes_a_device_in_the_pool_of_a_network() {
     let scene = scene();
     let pool = "<network><forward mode='hostdev'><address domain='9' bus='1' slot='0' function='0'/></forward></network>";
     let networks = Networks::new([("p".to_owned(), pool)]);
@@ -257,7 +257,7 @@ fn a_device_in_the_pool_of_a_network_is_told() {
 }
 
 #[test]
-fn another_emulator_than_libvirts_own_is_told() {
+fn plan_notes_another_emulator() {
     let xml = guest(GPU).replace("<devices>", "<devices><emulator>/opt/qemu</emulator>");
     let scene = scene_with(&xml, Config::default());
     scene.libvirt.can(Capabilities {
@@ -316,7 +316,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
 }
 
 #[test]
-fn libvirt_says_which_machine_a_definition_without_one_gets() {
+fn definition_without_a_machine_uses_the_default_of_libvirt() {
     let scene = scene();
     let text = |arch: &str| guest(GPU).replace("arch='aarch64' machine='virt'", arch);
     let plan = |text: &str| scene.preparer.propose_text(text.to_owned(), false);

@@ -58,8 +58,10 @@ fn within<T: DeserializeOwned + Send + 'static>(
 fn failed(why: &HelperError) -> RegionError {
     let errno = no_answer(why);
     match why {
-        HelperError::Io(_) => unusable("start a child that asks", errno),
-        HelperError::Silent { .. } => unusable("read what the child says", Errno::EPROTO),
+        HelperError::Io(_) => unusable("start a child process for the query", errno),
+        HelperError::Silent { .. } => {
+            unusable("read the reply of the child process", Errno::EPROTO)
+        }
     }
 }
 
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_child_answers_is_the_answer() {
+    fn reply_of_the_child_is_returned() {
         let mut regions = Regions::default();
         regions[4].size = 1 << 37;
         for answer in [Ok(regions), Err(RegionError::InUse(vec![7]))] {
@@ -101,15 +103,18 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_does_not_end_in_time_is_left_behind() {
+    fn late_child_is_left_running() {
         let stuck = asked("exec sleep 5", Duration::from_millis(50));
         assert_eq!(stuck, Err(RegionError::Stuck));
     }
 
     #[test]
-    fn a_child_that_dies_without_a_word_is_a_failure() {
+    fn child_that_exits_without_a_reply_is_a_failure() {
         let text = soon("kill -9 $$").expect_err("no answer").to_string();
-        assert_eq!(text, "cannot read what the child says: protocol error");
+        assert_eq!(
+            text,
+            "cannot read the reply of the child process: protocol error"
+        );
         let device = "0009:01:00.0".parse().expect("address");
         let nowhere = ask(Path::new("/nonexistent"), Path::new("/"), device);
         let text = nowhere.expect_err("no program").to_string();

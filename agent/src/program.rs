@@ -12,10 +12,10 @@ const LIBEXEC: &str = "/usr/libexec/variantd";
 #[derive(Debug, Error)]
 pub enum ProgramError {
     /// The path of the running program is unknown, or its directory cannot be read.
-    #[error("cannot look for our own programs: {0}")]
+    #[error("cannot find variantd's own programs: {0}")]
     Running(#[from] io::Error),
     /// It is in neither directory.
-    #[error("'{}' is not there, nor '{}': install the package again", beside.display(), installed.display())]
+    #[error("neither '{}' nor '{}' exists; install the package again", beside.display(), installed.display())]
     Absent {
         /// Its path in a build tree.
         beside: PathBuf,
@@ -44,10 +44,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_neither_place_is_named_with_both() {
-        let said = find("variantd-nobody").expect_err("absent").to_string();
+    fn missing_program_is_reported_with_both_paths() {
+        let said = find("variantd-missing").expect_err("absent").to_string();
         assert!(
-            said.contains("/usr/libexec/variantd/variantd-nobody"),
+            said.contains("/usr/libexec/variantd/variantd-missing"),
             "{said}"
         );
         assert!(said.ends_with("install the package again"), "{said}");

@@ -65,7 +65,7 @@ pub fn begin() -> Result<(), Refusal> {
     if listener().is_none_or(|listener| listener.begin()) {
         return Ok(());
     }
-    let reason = "the job was cancelled before it began";
+    let reason = "the job was cancelled before its first change";
     Err(Refusal::new(
         Code::JobCancelled,
         reason,
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_in_another_thread_is_heard_and_the_next_in_it_is_not() {
+    async fn listener_follows_its_work_into_another_thread() {
         let recorder = recorder(false);
         let begun = heard(recorder.clone(), async {
             let work = carried(|| {

@@ -45,12 +45,12 @@ impl Shown {
             Err(why) if why.kind() == io::ErrorKind::NotFound => "{}".to_owned(),
             // An unreadable file is not overwritten.
             Err(why) => {
-                warn!("'{}' is not used: {why}", path.display());
+                warn!("cannot use '{}': {why}", path.display());
                 return Self::default();
             }
         };
         let devices = serde_json::from_str(&text).unwrap_or_else(|error| {
-            warn!("'{}' is not used: {error}", path.display());
+            warn!("cannot use '{}': {error}", path.display());
             BTreeMap::new()
         });
         Self {
@@ -102,7 +102,10 @@ pub fn on_its_driver(device: &Device, recipe: &Recipe) -> Result<(), Refusal> {
         other => {
             let on = other.as_ref().map(|driver| format!("'{driver}'"));
             let on = on.unwrap_or_else(|| "no driver".to_owned());
-            let reason = format!("it is on {on}, and only '{}' shows its BARs", recipe.driver);
+            let reason = format!(
+                "it is bound to {on}, and only '{}' reports its BARs",
+                recipe.driver
+            );
             let hint = "bind it to that driver first";
             Err(Refusal::new(Code::RegionsUnknown, reason, hint).of(device.address))
         }
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_shown_survives_a_restart() {
+    fn reported_regions_survive_a_restart() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("regions");
         let shown = Shown::load(path.clone());
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn another_device_at_the_same_address_has_been_asked_nothing() {
+    fn cached_regions_apply_only_to_the_same_device() {
         let shown = Shown::default();
         shown.learn(&host().devices[&address(GPU)], regions(1 << 37));
         let mut other = host();
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_as_good_as_none() {
+    fn unreadable_region_cache_counts_as_empty() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("regions");
         std::fs::write(&path, "{\"0009:01:00.0\": 7}").expect("file");
@@ -166,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_recipes_driver_shows_what_the_guest_gets() {
+    fn regions_count_only_on_the_driver_of_the_recipe() {
         let recipes = Recipes::shipped().expect("recipes");
         let mut gpu = host().devices[&address(GPU)].clone();
         let recipe = recipes.for_device(&gpu).expect("recipe");

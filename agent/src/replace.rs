@@ -108,7 +108,8 @@ fn settled(domain: &DomainRef, watch: &Watch<'_>) -> Vec<Change> {
     let mut seen = watch.until(|seen| seen.contains(&Change::Defined), EVENT);
     if !seen.contains(&Change::Defined) {
         warn!(
-            "libvirt has sent no event about the definition of '{domain}' within {} s: a change by another client at the same time is not noticed",
+            "libvirt sent no event about the definition of '{domain}' within {} s: a concurrent \
+                change by another client would be missed",
             EVENT.as_secs()
         );
         return seen;
@@ -163,7 +164,7 @@ fn removed(
     let undefined = libvirt.undefine(&domain.uuid);
     undefined.map_err(|why| failed(domain, why))?;
     warn!(
-        "another client undefined '{domain}' while its definition was completed: it is undefined again"
+        "another client undefined '{domain}' while its definition was completed: undefined it again"
     );
     Err(PrepareError::NotFound(domain.name.clone()))
 }
@@ -180,7 +181,8 @@ fn restore(
         && let Written::Kept(..) = write(libvirt, domain, ours, theirs, restores - 1)?
     {
         info!(
-            "another client changed the definition of '{domain}' while it was completed: its change is there again"
+            "another client changed the definition of '{domain}' while it was completed: restored \
+                that change"
         );
     }
     Ok(Written::Changed)
@@ -188,14 +190,16 @@ fn restore(
 
 fn suspected(domain: &DomainRef) -> Note {
     warn!(
-        "another client changed the definition of '{domain}' at the moment at which it was completed, and its change may be lost ({})",
+        "another client changed the definition of '{domain}' while it was completed, and that \
+            change may be lost ({})",
         Code::XmlOverwritten
     );
     Note {
         code: Code::XmlOverwritten,
         device: None,
         text: format!(
-            "another client changed the definition at the moment at which it was completed: compare 'virsh dumpxml --inactive {domain}' with what that client defined"
+            "another client changed the definition while it was completed: compare 'virsh dumpxml \
+                --inactive {domain}' with that client's definition"
         ),
     }
 }

@@ -45,7 +45,7 @@ impl Scene {
 const DELAYS: [Option<Duration>; 2] = [None, Some(Duration::from_millis(120))];
 
 #[test]
-fn an_edit_before_our_define_is_completed_and_not_overwritten() {
+fn edit_before_the_define_is_kept_and_completed() {
     let scene = scene();
     scene.libvirt.act(Point::Before, Act::Define(edited()));
     assert_eq!(
@@ -56,7 +56,7 @@ fn an_edit_before_our_define_is_completed_and_not_overwritten() {
 }
 
 #[test]
-fn an_edit_while_libvirt_validates_ours_is_there_again_and_completed() {
+fn edit_during_the_validation_is_restored_and_completed() {
     let scene = scene();
     scene.libvirt.act(Point::Within, Act::Define(edited()));
     assert_eq!(
@@ -68,7 +68,7 @@ fn an_edit_while_libvirt_validates_ours_is_there_again_and_completed() {
 }
 
 #[test]
-fn an_edit_after_our_define_stays_and_is_completed() {
+fn edit_after_the_define_is_kept_and_completed() {
     for delay in DELAYS {
         let scene = scene();
         delay.inspect(|delay| scene.libvirt.delay_events(*delay));
@@ -87,7 +87,7 @@ fn an_edit_after_our_define_stays_and_is_completed() {
 }
 
 #[test]
-fn an_edit_that_nobody_could_read_is_said_to_be_lost() {
+fn unreadable_concurrent_edit_is_reported_as_lost() {
     for delay in DELAYS {
         let scene = scene();
         delay.inspect(|delay| scene.libvirt.delay_events(*delay));
@@ -99,7 +99,7 @@ fn an_edit_that_nobody_could_read_is_said_to_be_lost() {
 }
 
 #[test]
-fn what_another_client_undefines_stays_undefined() {
+fn concurrent_undefine_is_kept() {
     for delay in DELAYS {
         for point in [Point::Before, Point::Within, Point::Hidden, Point::After] {
             let scene = scene();
@@ -127,7 +127,7 @@ fn a_running_guest_without_a_definition_gets_none() {
 }
 
 #[test]
-fn a_revert_keeps_what_another_client_does_meanwhile() {
+fn revert_keeps_a_concurrent_edit() {
     let revert = |scene: &Scene| scene.preparer.prepare(&scene.domain, Trigger::Revert);
     let scene = scene();
     scene.prepare().expect("prepared");

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_child_answers_is_the_errno_and_one_that_dies_was_interrupted() {
+    fn errno_of_the_child_is_returned() {
         assert_eq!(written(Ok(Ok(()))), Ok(()));
         assert_eq!(written(Ok(Err(Errno::ETIME as i32))), Err(Errno::ETIME));
         let died = HelperError::Silent {

@@ -28,7 +28,8 @@ fn pooled(plan: &Plan, said: &FromLibvirt) -> Vec<Note> {
         code: Code::DeviceShared,
         device: Some(address),
         text: format!(
-            "network '{network}' has it in its pool of host devices, so a guest with an interface of that network may be assigned it first"
+            "the host device pool of network '{network}' contains it, so a guest with an interface \
+                of that network may get it first"
         ),
     };
     let of = |device: &planner::plan::Planned| {
@@ -51,7 +52,7 @@ fn shared(other: &Domain, plan: &Plan) -> Vec<Note> {
         code: Code::DeviceShared,
         device: Some(address),
         text: format!(
-            "domain '{}' is assigned it too: only one of the two can run",
+            "domain '{}' also assigns it: only one of the two can run",
             other.name
         ),
     };

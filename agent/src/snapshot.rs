@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_planning_reads_is_published_once_and_again_when_it_changes() {
+    fn snapshot_is_published_again_only_after_a_change() {
         let (run, context) = context(Config::default());
         let none = Reservations::new(run.path().join("reserved.d"));
         let mut published = Published::new(run.path());

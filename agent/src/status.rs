@@ -63,8 +63,8 @@ pub fn look(
     reservations: &Reservations,
 ) -> Result<Statuses, Refusal> {
     if let Some(why) = assigner.unread() {
-        let reason = format!("what is bound cannot be read: {why}");
-        let hint = "see what keeps variantd from reading it; it looks again by itself";
+        let reason = format!("cannot read the records of bound devices: {why}");
+        let hint = "make the file readable for variantd, which retries by itself";
         return Err(Refusal::new(Code::JournalFailed, reason, hint));
     }
     // Before the host: a change after this read causes another one.
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_free_or_reserved_until_somebody_works_on_it() {
+    fn device_state_is_free_or_reserved_before_a_change() {
         let state = |device_state, reserved| seen(device_state, reserved)[&address(GPU)].state;
         assert_eq!(state(None, false), Condition::Free);
         assert_eq!(state(None, true), Condition::Reserved);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_goes_back_to_is_not_what_it_is_on() {
+    fn previous_driver_differs_from_the_current_one() {
         let gpu = &seen(Some(device_state(Condition::Degraded)), false)[&address(GPU)];
         assert_eq!((&*gpu.driver, &*gpu.previous_driver), ("nvidia", "nvidia"));
         assert_eq!((gpu.numa_node, gpu.group), (Some(0), None));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_without_recipe_is_ours_once_it_is_bound() {
+    fn device_without_recipe_is_published_while_bound() {
         assert!(!seen(None, false).contains_key(&address(NIC)));
         let device_states = BTreeMap::from([(address(NIC), device_state(Condition::Bound))]);
         let recipes = Recipes::shipped().expect("recipes");

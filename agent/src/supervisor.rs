@@ -83,9 +83,10 @@ impl Supervisor {
             let answered = answers.await.and_then(|answered| answered);
             match (answered, callers.round_trip().await) {
                 (Ok(()), Ok(())) => self.say("WATCHDOG=1"),
-                (Err(error), _) => warn!("the watchdog is not told that all is well: {error}"),
+                (Err(error), _) => warn!("cannot send the watchdog message: {error}"),
                 (_, Err(error)) => warn!(
-                    "no answer to our own call over the bus, so the watchdog is not told that all is well: {error}"
+                    "no watchdog message is sent, because variantd's call to itself over the bus failed: \
+                        {error}"
                 ),
             }
             sleep(interval / 2).await;
@@ -102,10 +103,10 @@ impl Supervisor {
             match sent {
                 Ok(_) => return,
                 Err(error) if attempt == ATTEMPTS => {
-                    warn!("systemd does not hear '{words}': {error}");
+                    warn!("cannot send '{words}' to systemd: {error}");
                 }
                 Err(error) => {
-                    debug!("systemd has not heard '{words}' yet: {error}");
+                    debug!("cannot send '{words}' to systemd yet: {error}");
                     thread::sleep(PAUSE);
                 }
             }
@@ -182,7 +183,7 @@ mod tests {
         let (release, released) = std::sync::mpsc::channel::<()>();
         let holder = spawn_blocking(move || {
             let _held = assigner.hold_claims();
-            begun.send(()).expect("somebody waits");
+            begun.send(()).expect("a receiver");
             let _ = released.recv();
         });
         begin.await.expect("held");
@@ -201,7 +202,7 @@ mod tests {
         };
         silence.await;
         drop(release);
-        holder.await.expect("let go");
+        holder.await.expect("released");
         assert_eq!(next().await, "WATCHDOG=1");
         watch.abort();
     }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn less_time_for_one_driver_is_no_less_for_any_other() {
+    fn shorter_limit_of_one_driver_keeps_the_others() {
         let limits = limits(&[&grace(10)]);
         assert_eq!(to(&limits, VARIANT), 10);
         assert_eq!(to(&limits, "nvidia"), 40);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_has_time_to_bind_and_to_take_it_back() {
+    fn start_limit_includes_bind_and_undo() {
         let seconds = |recipe: &str, config| of_start(&rules(&[recipe], config)).as_secs();
         // Another caller's query (70), load (30), bind (40), unbind (15), bind back (40), the rest (10).
         assert_eq!(seconds(GRACE, Config::default()), 205);

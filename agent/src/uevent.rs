@@ -32,7 +32,10 @@ pub fn follow(notifier: Notifier) {
 }
 
 fn deaf(error: &io::Error) {
-    warn!("no events of the kernel ({error}): devices are looked at when variantd changes one");
+    warn!(
+        "cannot receive kernel events ({error}): device state is only updated when variantd \
+        changes a device"
+    );
 }
 
 /// Notifies each time that it can listen again, because it missed events.

@@ -15,7 +15,7 @@ use domain::refusal::Refusal;
 pub(crate) fn rescue(libvirt: &dyn Libvirt, domain: &DomainRef) {
     let stale = match libvirt.stale_initiators(&domain.uuid) {
         Ok(stale) => stale,
-        Err(why) => return warn!("cannot look for initiators of guest '{domain}': {why}"),
+        Err(why) => return warn!("cannot list the initiators of guest '{domain}': {why}"),
     };
     let mut deleted = 0;
     for id in &stale {
@@ -26,7 +26,8 @@ pub(crate) fn rescue(libvirt: &dyn Libvirt, domain: &DomainRef) {
     }
     if deleted > 0 {
         info!(
-            "{deleted} initiators of an unplugged device are deleted, so that guest '{domain}' survives its next reset"
+            "deleted {deleted} initiators of an unplugged device, so that guest '{domain}' can be \
+                reset"
         );
     }
 }
@@ -34,13 +35,14 @@ pub(crate) fn rescue(libvirt: &dyn Libvirt, domain: &DomainRef) {
 /// Releases the devices that the guest's live definition no longer has.
 pub(crate) fn release_devices(assigner: &Assigner, domain: &DomainRef, live: &Domain) {
     if let Err(error) = assigner.release_departed(live) {
-        warn!("a device that left guest '{domain}' is not given back: {error}");
+        warn!("cannot release a device that left guest '{domain}': {error}");
     }
 }
 
 fn stays(domain: &DomainRef, id: &str, why: &LibvirtError) -> Refusal {
     let reason = format!(
-        "guest '{domain}' ends at its next reset: initiator '{id}' names a device that was unplugged, and cannot be deleted: {why}"
+        "guest '{domain}' ends at its next reset: cannot delete initiator '{id}' of an unplugged \
+            device: {why}"
     );
     let delete = format!("virsh qemu-monitor-command {domain} --hmp \"object_del {id}\"");
     let hint = Hint::with("{}, or shut the guest down instead of rebooting it", delete);

@@ -64,7 +64,7 @@ fn stale_initiators_are_deleted() {
 }
 
 #[test]
-fn an_initiator_that_stays_is_said_with_the_command_that_deletes_it() {
+fn remaining_initiator_is_reported_with_the_delete_command() {
     let scene = scene();
     scene.libvirt.keep_initiators();
     let domain = scene.libvirt.unplug(&guest(NIC), &["gi0"]);
@@ -87,7 +87,7 @@ fn an_initiator_that_stays_is_said_with_the_command_that_deletes_it() {
 }
 
 #[test]
-fn a_device_that_left_goes_back_while_its_guest_runs() {
+fn unplugged_device_is_released_while_its_guest_runs() {
     let scene = scene();
     let domain = scene.libvirt.unplug(&guest(NIC), &[]);
     release_devices(&scene.assigner, &domain, definition(&guest(NIC)).domain());
@@ -100,7 +100,7 @@ fn a_device_that_left_goes_back_while_its_guest_runs() {
 }
 
 #[test]
-fn a_device_that_is_still_there_stays() {
+fn unplug_keeps_a_device_that_the_guest_still_has() {
     let scene = scene();
     let domain = scene.libvirt.run(&scene.complete);
     let before = scene.kernel.writes().len();

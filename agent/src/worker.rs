@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::assign::{AssignError, Assigner, Recovered, Unwilling};
+use crate::assign::{AssignError, Assigner, OnRefusal, Recovered};
 use crate::context::Context;
 use crate::failure::PrepareError;
 use crate::journald;
@@ -74,7 +74,7 @@ struct NetworkQuestion {
 #[derive(Debug, Error)]
 pub enum RecoverError {
     /// The records cannot be read.
-    #[error("cannot see what was left half-way: {0}")]
+    #[error("cannot read the records of interrupted changes: {0}")]
     Journal(#[from] RecordError),
     /// It is unknown which guests run.
     #[error("cannot ask libvirt which guests run: {0}; start libvirt first")]
@@ -216,12 +216,12 @@ impl Worker {
             if progress::begin().is_err() {
                 return Ok(Vec::new());
             }
-            progress::stage("giving devices back that no guest had", 0.1);
+            progress::stage("releasing interrupted devices without a guest", 0.1);
             if let Some(why) = worker.assigner.unread() {
                 return Err(why.into());
             }
-            let mut recovered = worker.assigner.recover_manually(device, Unwilling::Freed);
-            progress::stage("giving back what guests left half-way", 0.4);
+            let mut recovered = worker.assigner.recover_manually(device, OnRefusal::Freed);
+            progress::stage("releasing interrupted devices of guests", 0.4);
             recovered.extend(worker.assigner.recover_unsettled(device));
             if !worker.assigner.held().is_empty() {
                 progress::stage("asking libvirt which guests run", 0.7);
@@ -330,16 +330,16 @@ impl Worker {
         debug!("guest '{domain}' ended");
         let worker = self.clone();
         let work = move || {
-            if let Err(error) = worker.release_unheard(&domain) {
-                warn!("cannot ask whether guest '{domain}' has ended: {error}");
+            if let Err(error) = worker.release_missed(&domain) {
+                warn!("cannot query whether guest '{domain}' has ended: {error}");
             }
         };
         self.call(work).await;
     }
 
-    fn release_unheard(&self, domain: &DomainRef) -> Result<(), LibvirtError> {
+    fn release_missed(&self, domain: &DomainRef) -> Result<(), LibvirtError> {
         let is_active = || self.libvirt.is_active(&domain.uuid);
-        self.assigner.release_unheard(&domain.uuid, is_active)
+        self.assigner.release_missed(&domain.uuid, is_active)
     }
 
     /// A device has left a guest: deletes its remaining objects in QEMU, and releases the device.
@@ -353,7 +353,7 @@ impl Worker {
                     Err(why) => warn!("cannot read the definition of guest '{domain}': {why}"),
                 },
                 Ok(None) => {}
-                Err(why) => warn!("cannot ask for the devices of guest '{domain}': {why}"),
+                Err(why) => warn!("cannot read the devices of guest '{domain}': {why}"),
             }
         };
         self.call(work).await;
@@ -378,7 +378,7 @@ impl Worker {
         let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();
         self.assigner.recover(&running);
         for (domain, _) in self.assigner.held() {
-            self.release_unheard(&domain)?;
+            self.release_missed(&domain)?;
         }
         Ok(())
     }
@@ -399,7 +399,7 @@ impl Worker {
     /// A requested definition uses the regions that VFIO reports, if it can be queried.
     fn ask_regions(&self, domain: &DomainRef) {
         // The preparation reports errors of the definition or of libvirt.
-        progress::stage("asking VFIO for the devices' regions", 0.1);
+        progress::stage("querying VFIO for the devices' regions", 0.1);
         let text = self.libvirt.inactive_xml(&domain.uuid).ok().flatten();
         if let Some(Ok(definition)) = text.map(|text| Domain::parse(&text)) {
             let _ = self.assigner.ask_regions(&definition);
@@ -425,7 +425,7 @@ impl Worker {
             (Some(sentence), _) => warn!(
                 variantd_domain,
                 message_id = journald::NOT_PREPARED,
-                "domain '{domain}' is not prepared: {sentence}"
+                "cannot prepare domain '{domain}': {sentence}"
             ),
             (None, Outcome::Completed) => info!(
                 variantd_domain,
@@ -436,7 +436,8 @@ impl Worker {
             (None, Outcome::Reverted) => {
                 info!(
                     variantd_domain,
-                    "domain '{domain}' is reverted; it waits for 'variantctl prepare {domain}'"
+                    "domain '{domain}' is reverted; complete it again with 'variantctl prepare \
+                        {domain}'"
                 );
             }
             _ => debug!("domain '{domain}': {:?}", report.outcome),

@@ -58,7 +58,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn our_own_events_about_what_libvirt_drops_do_not_begin_it_again() {
+async fn own_events_do_not_repeat_a_define_that_libvirt_drops() {
     let scene = scene();
     let domain = scene.libvirt.put(&guest(GPU));
     scene.libvirt.drop_on_define("<acpi nodeset='1-8'/>", "");
@@ -89,7 +89,7 @@ async fn a_definition_is_completed_as_soon_as_it_is_seen() {
 }
 
 #[tokio::test]
-async fn what_was_defined_before_the_connection_is_completed_too() {
+async fn definitions_before_the_connection_are_completed() {
     let scene = scene();
     let domain = scene.libvirt.put(&guest(GPU));
     let connected = Event::Connected(Versions::NEWEST_TESTED);
@@ -111,7 +111,7 @@ async fn a_guest_that_runs_already_is_adopted_and_one_that_ended_is_forgotten() 
 }
 
 #[tokio::test]
-async fn what_a_guest_held_whose_release_was_missed_goes_back() {
+async fn missed_release_is_done_on_the_stop_event() {
     // The second time its end was missed, too.
     for is_seen in [true, false] {
         let scene = scene();
@@ -186,7 +186,7 @@ async fn a_device_that_leaves_a_guest_goes_back_and_leaves_no_initiator_behind()
 }
 
 #[tokio::test]
-async fn a_refusal_is_kept_for_who_asks_later() {
+async fn refusal_is_stored_for_later_calls() {
     let scene = scene();
     let broken = guest(GPU).replace(
         "arch='aarch64' machine='virt'",
@@ -203,7 +203,7 @@ async fn a_refusal_is_kept_for_who_asks_later() {
 }
 
 #[tokio::test]
-async fn a_repair_completes_what_the_policy_left_alone() {
+async fn repair_completes_a_definition_that_the_policy_skipped() {
     let scene = scene();
     let domain = scene.libvirt.put(&guest(GPU));
     scene.serve(vec![], vec![domain.clone()]).await;
@@ -216,7 +216,7 @@ async fn other_guests_leave_no_report() {
     let domain = scene.libvirt.put(&guest(NIC));
     scene.serve(vec![Event::Defined(domain)], vec![]).await;
     assert!(scene.worker.reports().is_empty());
-    let missing = scene.worker.find("nobody".into()).await.expect_err("none");
+    let missing = scene.worker.find("missing".into()).await.expect_err("none");
     assert!(matches!(missing, PrepareError::NotFound(_)));
 }
 
@@ -248,7 +248,7 @@ async fn a_request_asks_vfio_and_a_definition_does_not() {
 }
 
 #[tokio::test]
-async fn those_who_only_look_do_not_keep_the_others_waiting() {
+async fn reading_callers_do_not_delay_others() {
     let scene = scene();
     let domain = scene.libvirt.put(&guest(GPU));
     scene.libvirt.close_to_looks(true);

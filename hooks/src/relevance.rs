@@ -416,7 +416,7 @@ mod tests {
         let deep = format!("<v xmlns='urn:variantd:1'>{}", "<a>".repeat(100_000));
         let relevance = of(&deep, Path::new("/nonexistent"));
         assert!(
-            matches!(relevance.unreadable, Some(Unreadable::Malformed(why)) if why.contains("in each other"))
+            matches!(relevance.unreadable, Some(Unreadable::Malformed(why)) if why.contains("nested elements"))
         );
     }
 

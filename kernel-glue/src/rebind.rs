@@ -24,7 +24,7 @@ mod error;
 mod lock;
 
 /// Not a keyword of runtime power management, so the kernel refuses it.
-const NO_WORD: &str = "settle";
+const UNKNOWN_KEYWORD: &str = "settle";
 
 /// The request to bind a device to a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,7 +164,7 @@ pub fn settle(
 fn await_turn(kernel: &dyn Kernel, device: PciAddress, wanted: &Before) -> Result<(), RebindError> {
     let step = Step {
         attribute: Attribute::Barrier(device),
-        value: NO_WORD.to_owned(),
+        value: UNKNOWN_KEYWORD.to_owned(),
     };
     match kernel.write(&step.attribute, &step.value) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),

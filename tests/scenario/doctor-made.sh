@@ -107,12 +107,12 @@ uncover
 no_finding VD-DOC-018
 
 cover_folder 'echo 2 >sriov_numvfs'
-found VD-DEV-005 'virtual functions (2)'
+found VD-DEV-005 '2 virtual functions'
 uncover
 no_finding VD-DEV-005
 cover_folder 'ln -sfn ../../../../bus/pci/drivers/nvidia driver'
 cover /proc/iomem sed '$a4080000000-40ffffffff : System RAM (NVIDIA)'
-found VD-BND-009 "the host's own"
+found VD-BND-009 'as system memory'
 uncover
 no_finding VD-BND-009
 for table in /sys/firmware/acpi/tables/SSDT*; do

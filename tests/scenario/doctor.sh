@@ -53,7 +53,7 @@ within 10 is_held
 found VD-BND-005 holder.service
 fixed VD-BND-005
 echo >$reset
-found VD-BND-008 'no way to reset it'
+found VD-BND-008 'no reset method for it'
 fixed VD-BND-008
 
 # Reserved and not bound; then the unit that binds it at boot is disabled.

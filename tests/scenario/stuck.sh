@@ -29,7 +29,7 @@ for alone in '' alone; do
     done
     systemctl stop holder
     equal 'state' "$(state $GPU0)" vfio-pci/vfio-pci
-    printf '= %s\n' "$(grep -o "held by perl.*fd [0-9]*" <<<"$said" | head -1)"
+    printf '= %s\n' "$(grep -o "in use by perl.*fd [0-9]*" <<<"$said" | head -1)"
 done
 
 # An administrator binds the device and its probe blocks, so an unbind blocks, too.

@@ -206,7 +206,7 @@ impl From<zbus::Error> for Fault {
             }
             zbus::Error::FDO(error) => match *error {
                 fdo::Error::AccessDenied(_) => Self::NotAuthorized(Words {
-                    text: "only root may do this; try again with sudo".into(),
+                    text: "only root may do this; use sudo".into(),
                     code: Some(Code::NotAuthorized),
                 }),
                 other => {

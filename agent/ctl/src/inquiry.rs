@@ -170,7 +170,7 @@ mod tests {
             unreachable!("{unloaded:?}");
         };
         assert!(
-            why.ends_with("ended without an answer: libvirt.so.0: cannot open"),
+            why.ends_with("exited without a reply: libvirt.so.0: cannot open"),
             "{why}"
         );
     }

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Assigner, Unwilling};
+use super::{Assigner, OnRefusal};
 use crate::assignment::Event;
 use crate::record::{Held, Manual};
 use domain::DomainUuid;
@@ -38,11 +38,11 @@ impl Again {
     /// Records that a release of the domain failed.
     pub(super) fn domain(&self, domain: &DomainUuid) {
         self.domains().insert(domain.clone());
-        self.something();
+        self.unfinished();
     }
 
     /// Records that another change is unfinished.
-    pub(super) fn something(&self) {
+    pub(super) fn unfinished(&self) {
         self.failed.notify_one();
     }
 
@@ -85,21 +85,21 @@ pub(super) async fn serve_with(assigner: Arc<Assigner>, ended: Arc<Notify>, paus
 impl Assigner {
     /// Tries once to release interrupted devices and to start services that should run; true if nothing is left.
     pub fn settle(&self) -> bool {
-        self.unheard();
+        self.without_event();
         let domains = std::mem::take(&mut *self.again.domains());
         for domain in &domains {
             if let Err(error) = self.release_left_over(domain) {
-                warn!("devices of domain {domain} are still not given back: {error}");
+                warn!("cannot release the devices of domain {domain} yet, retrying: {error}");
             }
         }
         let others =
             |domain: &DomainUuid, held: &Held| held.is_unsettled() && !domains.contains(domain);
-        for left in self.recover_entries(others, &Event::Resumed, Unwilling::Kept) {
+        for left in self.recover_entries(others, &Event::Resumed, OnRefusal::Kept) {
             if let Some(sentence) = left.sentence {
-                warn!("'{}' is still not given back: {sentence}", left.device);
+                warn!("cannot release '{}' yet, retrying: {sentence}", left.device);
             }
         }
-        self.recover_manually(None, Unwilling::Kept);
+        self.recover_manually(None, OnRefusal::Kept);
         self.start_services();
         self.is_settled()
     }

@@ -45,13 +45,13 @@ async fn until(
 }
 
 #[tokio::test]
-async fn what_was_busy_when_the_agent_started_is_given_back_once_it_is_free() {
+async fn device_that_was_busy_at_start_is_released_when_free() {
     let (directory, context) = context(Config::default());
     let kernel = kernel();
     let start = || {
         let records = Records::new(directory.path().to_owned());
         let mut agent = Assigner::new(kernel.clone(), context.clone(), records);
-        agent.let_go = Duration::ZERO;
+        agent.qemu_timeout = Duration::ZERO;
         Arc::new(agent)
     };
     let agent = start();
@@ -82,7 +82,7 @@ async fn a_write_that_was_stuck_is_settled_when_it_ends_whatever_came_of_it() {
                 continue; // The module or the record: no device has hung.
             }
             let ended = Arc::new(Notify::new());
-            trial.machine.let_go();
+            trial.machine.end_stuck_writes();
             ended.notify_one();
             until(&agent, &ended, NEVER, || agent.held().is_empty()).await;
             assert_eq!(trial.state(&GPU0), before(&GPU0), "{fault:?} at {point}");
@@ -93,7 +93,7 @@ async fn a_write_that_was_stuck_is_settled_when_it_ends_whatever_came_of_it() {
 }
 
 #[tokio::test]
-async fn a_bind_by_hand_that_could_not_be_undone_is_undone_later() {
+async fn failed_undo_of_a_manual_bind_is_retried() {
     let (directory, context) = context(Config::default());
     let kernel = kernel();
     let records = Records::new(directory.path().to_owned());
@@ -113,7 +113,7 @@ async fn a_bind_by_hand_that_could_not_be_undone_is_undone_later() {
 }
 
 #[test]
-fn what_a_running_guest_has_is_left_alone() {
+fn recover_keeps_the_devices_of_a_running_guest() {
     let (_directory, context) = context(Config::default());
     let trial = Trial::new(&context, TWO, &[]);
     assert!(trial.start());

@@ -60,7 +60,7 @@ impl Scene {
 }
 
 #[test]
-fn what_vfio_shows_counts_in_every_later_look() {
+fn reported_regions_apply_to_later_reads() {
     let scene = scene(VARIANT);
     assert_eq!(scene.known(), None);
     scene.ask();
@@ -120,7 +120,7 @@ fn a_device_that_a_domain_holds_is_not_opened() {
 }
 
 #[test]
-fn a_device_that_somebody_binds_by_hand_is_not_opened() {
+fn region_query_skips_a_device_that_is_bound_manually() {
     let scene = scene(VARIANT);
     let lock = scene.assigner.lock(address(GPU)).expect("lock");
     scene.ask();
@@ -145,7 +145,7 @@ fn a_device_that_is_open_or_fails_is_planned_by_the_table() {
 }
 
 #[test]
-fn a_release_by_hand_waits_until_its_device_has_been_asked() {
+fn manual_release_waits_for_a_region_query() {
     let there = scene(VARIANT);
     let (assigner, opened, close) = slow(&there);
     thread::scope(|scope| {
@@ -161,7 +161,7 @@ fn a_release_by_hand_waits_until_its_device_has_been_asked() {
 }
 
 #[test]
-fn a_start_waits_until_its_device_has_been_asked() {
+fn start_waits_for_a_region_query() {
     let there = scene(VARIANT);
     let (assigner, opened, close) = slow(&there);
     let complete = there

@@ -35,7 +35,7 @@ fn a_start_is_refused_where_required_atomics_do_not_reach_the_guest() {
         let error = prepared(device, |_| {}).expect_err("it does not reach the guest");
         assert!(
             matches!(error, AssignError::Refused(_)),
-            "no repair mends it"
+            "no repair fixes it"
         );
         let said = error.to_string();
         let words = ["VD-ATM-021", rule, "variantctl atomics"];
@@ -45,7 +45,7 @@ fn a_start_is_refused_where_required_atomics_do_not_reach_the_guest() {
 }
 
 #[test]
-fn a_start_is_not_refused_for_what_cannot_be_seen() {
+fn start_is_not_refused_for_unknown_atomics() {
     let hide = |host: &mut Host| {
         for device in host.devices.values_mut() {
             device.config = kernel_glue::config::Config::Unreadable(ConfigError::Short(64));

@@ -47,7 +47,7 @@ impl Trial {
         let mine = planned(&TWO[1..]);
         self.agent.bind(&other(), &mine).expect("the other domain");
         assert_eq!(self.state(&GPU1).driver, Some(driver(VARIANT)));
-        self.agent.release(&other().uuid).expect("given back");
+        self.agent.release(&other().uuid).expect("released");
         assert_eq!(self.state(&GPU1), before(&GPU1));
     }
 
@@ -59,7 +59,7 @@ impl Trial {
 }
 
 #[test]
-fn a_device_that_is_gone_is_said_to_be() {
+fn recover_reports_a_removed_device() {
     let (_site, trial) = trial(&[]);
     trial.machine.model.remove_device(address(GPU0.0));
     let text = trial.refused();
@@ -71,7 +71,7 @@ fn a_device_that_is_gone_is_said_to_be() {
 }
 
 #[test]
-fn a_device_that_vanishes_at_any_write_takes_its_entry_with_it() {
+fn removed_device_loses_its_entry() {
     let mut points = 0;
     for point in 1.. {
         let (_site, trial) = trial(&[(point, Fault::Vanishes)]);
@@ -105,7 +105,7 @@ fn dead_host() -> Host {
 }
 
 #[test]
-fn a_device_whose_config_space_is_all_ones_is_not_touched() {
+fn prepare_refuses_a_device_whose_config_space_is_all_ones() {
     let (directory, context) = context_of(dead_host(), Configuration::default());
     let kernel = fixture::kernel();
     let records = Records::new(directory.path().to_owned());
@@ -126,7 +126,7 @@ fn a_device_whose_config_space_is_all_ones_is_not_touched() {
 }
 
 #[test]
-fn a_driver_that_no_module_has_is_named() {
+fn bind_reports_a_driver_without_a_module() {
     let (_site, trial) = trial(&[]);
     let mut devices = planned(ONE);
     devices[0].driver = driver("no-such-vfio-pci");
@@ -147,7 +147,7 @@ fn a_driver_that_no_module_has_is_named() {
 }
 
 #[test]
-fn a_released_device_whose_policy_names_no_driver_goes_back_to_what_it_had() {
+fn release_without_a_policy_driver_restores_the_previous_one() {
     let (_directory, context) = context(Configuration {
         release: "no-such-driver".to_owned().try_into().expect("policy"),
         ..Configuration::default()
@@ -184,7 +184,7 @@ fn a_record_of_a_newer_version_holds_its_device_and_nothing_else() {
 }
 
 #[test]
-fn a_record_that_was_cut_off_costs_nobody_a_start() {
+fn truncated_record_does_not_block_other_domains() {
     let (_site, mut trial) = trial(&[]);
     fs::write(trial.entry(), "{\"version\":2,\"device\":\"00").expect("half");
     trial.recover(&[]);
@@ -194,7 +194,7 @@ fn a_record_that_was_cut_off_costs_nobody_a_start() {
 }
 
 #[test]
-fn a_full_run_directory_binds_nothing_and_still_lets_go() {
+fn full_run_directory_refuses_binds_and_allows_releases() {
     // The first point loads the module.
     let (_site, trial) = trial(&[(2, Fault::Fails)]);
     let text = trial.refused();
@@ -202,7 +202,7 @@ fn a_full_run_directory_binds_nothing_and_still_lets_go() {
         text.contains("No space left on device") && text.contains("VD-BND-010"),
         "{text}"
     );
-    assert!(text.contains("make room there"), "{text}");
+    assert!(text.contains("free space there"), "{text}");
     assert!(
         trial.machine.model.writes().len() == 1,
         "only the fixture's own"
@@ -211,7 +211,7 @@ fn a_full_run_directory_binds_nothing_and_still_lets_go() {
 }
 
 #[test]
-fn no_room_or_no_permission_for_any_write_of_the_journal_is_said_and_leaves_nothing() {
+fn failed_journal_write_is_reported_and_changes_nothing() {
     for (fault, reason) in [
         (Fault::Fails, "No space left on device"),
         (Fault::Denied, "Permission denied"),
@@ -227,7 +227,7 @@ fn no_room_or_no_permission_for_any_write_of_the_journal_is_said_and_leaves_noth
             let text = bound.map_or_else(|error| error.to_string(), |()| String::new());
             if text.contains("VD-BND-010") {
                 assert!(
-                    text.contains(reason) && text.contains("make room"),
+                    text.contains(reason) && text.contains("free space"),
                     "{text}"
                 );
                 refused += 1;
@@ -239,7 +239,7 @@ fn no_room_or_no_permission_for_any_write_of_the_journal_is_said_and_leaves_noth
 }
 
 #[test]
-fn a_record_that_is_no_file_costs_its_own_device_a_start_and_no_other_anything() {
+fn record_that_is_not_a_file_affects_only_its_device() {
     type Place = fn(&std::path::Path) -> std::io::Result<()>;
     let cases: [(Place, bool); 3] = [
         (|path| fs::create_dir(path), false),
@@ -275,7 +275,7 @@ fn a_release_needs_no_room_in_the_run_directory() {
     let intent = bound.machine.point() + 1;
     let (_site, trial) = trial(&[(intent, Fault::Fails)]);
     assert!(trial.start());
-    trial.agent.release(&domain().uuid).expect("given back");
+    trial.agent.release(&domain().uuid).expect("released");
     assert_eq!(trial.machine.ahead(), 0);
     trial.check_untouched();
 }
@@ -299,7 +299,7 @@ fn a_records_directory_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn without_permission_nothing_is_changed_and_the_reason_is_said() {
+fn missing_permission_is_reported_without_changes() {
     let denied: Vec<_> = (2..9).map(|point| (point, Fault::Denied)).collect();
     let (_site, trial) = trial(&denied[1..]);
     let text = trial.refused();

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use tracing::info;
 
 use super::release;
-use super::returning::{Return, Unwilling, bring_back};
+use super::returning::{OnRefusal, Return, bring_back};
 use crate::assignment::{Event, Restore, next};
 use crate::journald;
 use crate::record::Held;
@@ -51,7 +51,7 @@ pub(super) fn resolve(
 }
 
 /// Not all devices were bound.
-pub(super) struct Setback {
+pub(super) struct FailedBind {
     /// The first failure.
     pub(super) error: RebindError,
     /// The devices that are not in their previous state; they stay in the entry.
@@ -62,7 +62,7 @@ pub(super) struct Setback {
 ///
 /// # Errors
 /// The first failure, and the devices that could not be restored.
-pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Setback>> {
+pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<FailedBind>> {
     let results = at_once(devices, |held| bind_one(kernel, held));
     let failed = results.iter().filter_map(|result| result.as_ref().err());
     let event = |held: &Held| match failed.clone().find(|error| error.is_about(held.address)) {
@@ -82,7 +82,7 @@ pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Se
         true => error,
         false => error.restore_drivers(),
     };
-    Err(Box::new(Setback { error, left }))
+    Err(Box::new(FailedBind { error, left }))
 }
 
 /// Restores the state that each device had before its bind, from any state, after an event that requires it; returns
@@ -112,7 +112,7 @@ fn restore_driver(kernel: &SharedKernel, held: &Held, restore: Option<Restore>) 
     };
     let way = Return {
         certain: restore.certain,
-        unwilling: Unwilling::Kept,
+        on_refusal: OnRefusal::Kept,
     };
     let is_astray = match bring_back(kernel, held.address, before, way) {
         Err(error) if error.is_hung() => true,
@@ -161,7 +161,7 @@ impl Begun {
 }
 
 /// The result of a release: a note about the device, or the reason of the failure.
-pub(super) type GivenBack = Result<Option<Refusal>, RebindError>;
+pub(super) type ReleaseResult = Result<Option<Refusal>, RebindError>;
 
 /// Releases each device to the state that the policy requires.
 ///
@@ -170,10 +170,10 @@ pub(super) fn release_devices(
     kernel: &SharedKernel,
     devices: &[Begun],
     policy: &Release,
-    unwilling: Unwilling,
-) -> Vec<GivenBack> {
+    on_refusal: OnRefusal,
+) -> Vec<ReleaseResult> {
     at_once(devices, |begun| match (&begun.held, begun.restore) {
-        (Some(held), Some(restore)) => release_one(kernel, held, restore, policy, unwilling),
+        (Some(held), Some(restore)) => release_one(kernel, held, restore, policy, on_refusal),
         _ => Ok(None),
     })
 }
@@ -194,8 +194,8 @@ fn release_one(
     held: &Held,
     restore: Restore,
     policy: &Release,
-    unwilling: Unwilling,
-) -> GivenBack {
+    on_refusal: OnRefusal,
+) -> ReleaseResult {
     let goal = match release::goal(kernel, held, restore.by_policy, policy) {
         Err(error) if error.is_gone() => held.record.before.clone(),
         goal => goal?,
@@ -203,13 +203,13 @@ fn release_one(
     let Some(goal) = goal else { return Ok(None) };
     let way = Return {
         certain: restore.certain,
-        unwilling,
+        on_refusal,
     };
     let returned = bring_back(kernel, held.address, &goal, way)?;
     report(
         held.address,
         returned.outcome,
-        "given back to",
+        "released to",
         returned.to.driver.as_ref(),
     );
     Ok(returned.note)

@@ -131,15 +131,15 @@ impl Assigner {
         address: PciAddress,
         driver: &DriverName,
     ) -> Result<(), Refusal> {
-        let against = self.against(host_view, address, driver)?;
-        against.into_iter().next().map_or(Ok(()), Err)
+        let obstacles = self.obstacles(host_view, address, driver)?;
+        obstacles.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// All obstacles against binding a device to a driver, the most serious first.
     ///
     /// # Errors
     /// The obstacles cannot be read.
-    pub(super) fn against(
+    pub(super) fn obstacles(
         &self,
         host_view: &HostView<'_>,
         address: PciAddress,
@@ -182,11 +182,14 @@ fn decide(subject: &Subject<'_>) -> Vec<Refusal> {
 }
 
 fn unreadable(errno: Errno) -> Refusal {
-    let reason = format!("cannot see who holds it: {}", failure::describe(errno));
+    let reason = format!(
+        "cannot read which processes hold it: {}",
+        failure::describe(errno)
+    );
     Refusal::new(
         Code::BindHolderHidden,
         reason,
-        "see that /proc and /sys are mounted",
+        "check that /proc and /sys are mounted",
     )
 }
 
@@ -194,11 +197,11 @@ fn unreadable(errno: Errno) -> Refusal {
 pub fn onlined(memory: &Onlined) -> Refusal {
     let whose = match memory.node {
         Some(node) => format!("its memory is NUMA node {node} of the host"),
-        None => "its memory is in use as the host's own".to_owned(),
+        None => "the host uses its memory as system memory".to_owned(),
     };
     let reason = format!("{whose} (\"System RAM (NVIDIA)\" in /proc/iomem)");
-    let sentence = "end what has memory there and what keeps the GPU ready ({}), until \
-                    'grep -c \"System RAM (NVIDIA)\" /proc/iomem' says 0";
+    let sentence = "stop the processes that use that memory and the services that hold the GPU \
+        ({}) until 'grep -c \"System RAM (NVIDIA)\" /proc/iomem' says 0";
     let hint = Hint::with(sentence, "systemctl stop nvidia-persistenced");
     Refusal::new(Code::BindMemoryOnlined, reason, hint)
 }
@@ -209,10 +212,10 @@ pub fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Refusal> {
         return Ok(());
     }
     let reason =
-        format!("it has virtual functions ({count}), and VFIO drivers take no such device");
+        format!("it has {count} virtual functions, and VFIO drivers do not accept such a device");
     let file = format!("/sys/bus/pci/devices/{device}/sriov_numvfs");
     let hint = Hint::with(
-        "remove them when nobody uses them: {}",
+        "disable them when no guest uses them: {}",
         format!("echo 0 > {file}"),
     );
     Err(Refusal::new(Code::DeviceHasFunctions, reason, hint))
@@ -224,9 +227,10 @@ fn refuse_unconfined(device: &Device, no_iommu: bool) -> Result<(), Refusal> {
     if !no_iommu || device.iommu_group.is_some() {
         return Ok(());
     }
-    let reason = "no IOMMU confines it, and VFIO's no-IOMMU mode is on: its guest could reach all of the host's memory";
-    let sentence = "switch the IOMMU on ({}), and that mode off: 'echo N > \
-                    /sys/module/vfio/parameters/enable_unsafe_noiommu_mode'";
+    let reason = "no IOMMU confines it while VFIO's no-IOMMU mode is on: its guest could reach all \
+        of the host's memory";
+    let sentence = "enable the IOMMU ({}), and disable that mode: 'echo N > \
+        /sys/module/vfio/parameters/enable_unsafe_noiommu_mode'";
     let hint = Hint::naming(sentence, "variantctl doctor --only VD-DOC-001");
     Err(Refusal::new(Code::DeviceUnconfined, reason, hint))
 }
@@ -237,11 +241,10 @@ pub fn refuse_without_reset(device: &Device, needs_reset: bool) -> Result<(), Re
         return Ok(());
     }
     let file = format!("/sys/bus/pci/devices/{}/reset_method", device.address);
-    let reason =
-        "the kernel has no way to reset it, so what one guest leaves in it reaches the next";
+    let reason = "the kernel has no reset method for it, so data of one guest could reach the next";
     let hint = Hint::with("{}", format!("echo default > {file}"))
-        .after(&format!("if '{file}' is there, "))
-        .then("; if all its guests may see each other's data, 'needs_reset = false' in its recipe");
+        .after(&format!("if '{file}' exists, "))
+        .then("; if its guests may see each other's data, set 'needs_reset = false' in its recipe");
     Err(Refusal::new(Code::ResetMissing, reason, hint))
 }
 

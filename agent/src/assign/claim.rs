@@ -51,7 +51,7 @@ impl Assigner {
         if let Err(error) = self.records.set_entry(domain, &held) {
             // Nothing was bound: removes the records again, and retries if that fails.
             let _ = self.records.set_entry(domain, &old);
-            self.again.something();
+            self.again.unfinished();
             return Err(error.into());
         }
         for held in &held {

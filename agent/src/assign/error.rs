@@ -37,7 +37,7 @@ impl From<RebindError> for AssignError {
     fn from(error: RebindError) -> Self {
         let (code, hint) = match &error {
             RebindError::InUse { .. } => {
-                let hint = "end what holds it, then try again";
+                let hint = "stop the processes that hold it, then retry";
                 return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), hint));
             }
             RebindError::Locked {
@@ -45,7 +45,8 @@ impl From<RebindError> for AssignError {
                 errno: None,
             } => {
                 let hint = format!(
-                    "see 'nvidia-smi -i {device}' for who uses it and run 'nvidia-smi -i {device} -pm 0', then try again"
+                    "stop its users ('nvidia-smi -i {device}' lists them), run 'nvidia-smi -i \
+                        {device} -pm 0', then retry"
                 );
                 return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), hint));
             }
@@ -58,11 +59,12 @@ impl From<RebindError> for AssignError {
             _ if error.is_degraded() => (Code::BindDegraded, RETRY),
             _ if error.is_not_ready() => (
                 Code::BindNotReady,
-                "see 'journalctl -k' for its link and memory and try again; if it stays so, reset it or restart the host",
+                "check its link and memory in 'journalctl -k' and retry; if that fails again, \
+                    reset it or restart the host",
             ),
             _ => (
                 Code::BindFailed,
-                "see 'journalctl -k' for the driver's own words",
+                "see the driver's messages in 'journalctl -k'",
             ),
         };
         let refusal = Refusal::new(code, error.to_string(), hint);
@@ -78,11 +80,13 @@ impl From<RecordError> for AssignError {
         let (code, hint) = match &error {
             RecordError::Failed { .. } => (
                 Code::JournalFailed,
-                "make room there, and see that variantd may write: nothing is bound that is not journalled first",
+                "free space there and make it writable for variantd: nothing is bound without a \
+                    journal entry",
             ),
             RecordError::Newer { .. } => (
                 Code::JournalNewer,
-                "install that version again, or remove the file when the domain's devices need not be given back",
+                "install that version again, or remove the file if the domain's devices need not \
+                    be released",
             ),
         };
         Self::Failed(Refusal::new(code, error.to_string(), hint))
@@ -90,20 +94,21 @@ impl From<RecordError> for AssignError {
 }
 
 /// The fix for a write in progress.
-const WAIT: &str = "see 'journalctl -k' and 'variantctl show DEVICE' for what holds it; once that has let go, run 'variantctl recover DEVICE'";
+const WAIT: &str = "see 'journalctl -k' and 'variantctl show DEVICE' for its holder; when it has \
+    ended, run 'variantctl recover DEVICE'";
 
 /// The fix for a module that is being loaded.
 const LOADING: &str =
-    "see 'ps -C modprobe' and 'journalctl -k' for what it waits for; once it has ended, try again";
+    "see 'ps -C modprobe' and 'journalctl -k' for the reason; when it has ended, retry";
 
 /// The fix for *degraded*.
-const RETRY: &str = "see 'journalctl -k', then have it put back by 'variantctl recover DEVICE'";
+const RETRY: &str = "see 'journalctl -k', then run 'variantctl recover DEVICE'";
 
 /// Recovers all devices in that state.
 const RECOVER: [&str; 2] = ["variantctl", "recover"];
 
 /// A bind failed; `stuck` are the devices that could not be restored.
-pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {
+pub(super) fn failed_bind(error: RebindError, stuck: &[Held]) -> AssignError {
     let unsaid: Vec<String> = stuck
         .iter()
         .filter(|held| !(error.is_degraded() && error.is_about(held.address)))
@@ -112,7 +117,7 @@ pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {
     if unsaid.is_empty() {
         return error.into();
     }
-    let reason = format!("{error}; {} could not be put back", unsaid.join(", "));
+    let reason = format!("{error}; {} could not be restored", unsaid.join(", "));
     AssignError::Failed(Refusal::new(Code::BindDegraded, reason, RETRY).by(RECOVER))
 }
 
@@ -120,13 +125,13 @@ pub(super) fn setback(error: RebindError, stuck: &[Held]) -> AssignError {
 pub(super) fn silent(device: PciAddress) -> AssignError {
     let reason = "it does not answer: its config space reads as all ones";
     let hint =
-        "look for its link or power in 'journalctl -k', then rescan its bus or restart the host";
+        "check its link and power in 'journalctl -k', then rescan its bus or restart the host";
     AssignError::Refused(Refusal::new(Code::BindSilent, reason, hint).of(device))
 }
 
 /// An earlier change of the device could not be undone.
 pub(super) fn degraded(device: PciAddress) -> AssignError {
-    let reason = "an earlier change of its driver could not be taken back";
+    let reason = "an earlier change of its driver could not be undone";
     let refusal = Refusal::new(Code::BindDegraded, reason, RETRY).of(device);
     AssignError::Refused(refusal.by(["variantctl", "recover", &device.to_string()]))
 }
@@ -138,7 +143,7 @@ pub(super) fn wrong_driver(
     found: Option<&DriverName>,
 ) -> AssignError {
     let on = found.map_or("no driver".into(), |driver| format!("'{driver}'"));
-    let reason = format!("it is on {on} instead of '{wanted}'");
+    let reason = format!("it is bound to {on} instead of '{wanted}'");
     let hint = "remove <driver model> from its hostdev, or bind it before the start";
     AssignError::Refused(Refusal::new(Code::BindWrongDriver, reason, hint).of(device))
 }
@@ -146,9 +151,10 @@ pub(super) fn wrong_driver(
 /// The caller named a driver that is not for the device.
 pub(super) fn driver_refused(device: PciAddress, driver: &DriverName) -> AssignError {
     let reason = format!(
-        "'{driver}' is not for it: no recipe names that driver, and the kernel's modules.alias does not list it for this device"
+        "'{driver}' is not allowed: no recipe names this driver, and modules.alias does not list \
+            it for this device"
     );
-    let hint = "name 'vfio-pci' or a driver that is listed, or add a recipe (variantd.recipe(5))";
+    let hint = "use 'vfio-pci' or a listed driver, or add a recipe (variantd.recipe(5))";
     AssignError::Refused(Refusal::new(Code::DriverRefused, reason, hint).of(device))
 }
 
@@ -159,9 +165,10 @@ pub(super) fn left_without_driver(
     why: &RebindError,
 ) -> Refusal {
     let driver = driver.map_or("another driver".into(), |driver| format!("'{driver}'"));
-    let reason = format!("it was on {driver} before and is left without a driver: {why}");
+    let reason = format!("it was released without its previous driver {driver}: {why}");
     let hint = format!(
-        "nothing for guests; for the host, once {driver} is there and takes it: 'echo {device} > /sys/bus/pci/drivers_probe'"
+        "guests can use it; to use it on the host when {driver} is available, run 'echo {device} > \
+            /sys/bus/pci/drivers_probe'"
     );
     Refusal::new(Code::LeftWithoutDriver, reason, hint).of(device)
 }
@@ -175,7 +182,7 @@ pub(super) fn taken(device: PciAddress, holder: &str) -> AssignError {
 
 /// An administrator binds or releases the device at present.
 pub(super) fn busy(device: PciAddress) -> AssignError {
-    let reason = "it is being bound or released by hand";
-    let hint = "try again when that has ended";
+    let reason = "another operation binds or releases it";
+    let hint = "retry when it has ended";
     AssignError::Refused(Refusal::new(Code::DeviceBusy, reason, hint).of(device))
 }

@@ -62,7 +62,7 @@ fn check_words(errno: Errno, error: &AssignError) {
 }
 
 #[test]
-fn a_start_fails_with_its_cause_and_ends_bound_or_as_before_whatever_call_fails() {
+fn start_reports_the_cause_of_any_failed_call_and_restores() {
     let (_directory, context) = context(Config::default());
     let points: usize = PLANS
         .iter()
@@ -89,7 +89,7 @@ fn a_start_fails_with_its_cause_and_ends_bound_or_as_before_whatever_call_fails(
 }
 
 #[test]
-fn a_release_is_finished_whatever_call_fails() {
+fn release_finishes_after_any_failed_call() {
     let vfio = Release::Driver(driver("vfio-pci"));
     let mut points = 0;
     for release in [Release::Previous, Release::Keep, vfio] {
@@ -123,7 +123,7 @@ fn a_release_is_finished_whatever_call_fails() {
 }
 
 #[test]
-fn an_agent_that_died_is_recovered_from_whatever_call_of_the_next_one_fails() {
+fn recovery_completes_after_any_failed_call() {
     let (_directory, context) = context(Config::default());
     let mut points = 0;
     let begin = trial(&context, ONE, &[]).machine.point();
@@ -157,7 +157,7 @@ fn an_agent_that_died_is_recovered_from_whatever_call_of_the_next_one_fails() {
 }
 
 #[test]
-fn a_manual_bind_and_release_leave_no_third_state_whatever_call_fails() {
+fn manual_bind_and_release_leave_no_third_state_after_any_failed_call() {
     let (_directory, context) = context(Config::default());
     let gpu = address(GPU0.0);
     let mut points = each_point(0, |errno, faults| {

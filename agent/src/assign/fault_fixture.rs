@@ -150,11 +150,11 @@ impl Machine {
     /// Ends every stuck write; nothing fails from now on.
     pub(super) fn heal(&self) {
         self.script().healthy = true;
-        self.let_go();
+        self.end_stuck_writes();
     }
 
     /// Ends every stuck write.
-    pub(super) fn let_go(&self) {
+    pub(super) fn end_stuck_writes(&self) {
         for (_, (attribute, value, late)) in std::mem::take(&mut self.script().stuck) {
             if late {
                 let _ = self.model.write(&attribute, &value);

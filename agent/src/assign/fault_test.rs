@@ -36,7 +36,7 @@ fn each_point_behind(
 }
 
 #[test]
-fn one_write_that_fails_is_undone_at_once() {
+fn single_failed_write_is_undone() {
     let (_directory, context) = plain_site();
     for plan in PLANS {
         let struck = (1..).take_while(|point| {
@@ -54,7 +54,7 @@ fn one_write_that_fails_is_undone_at_once() {
 }
 
 #[test]
-fn a_start_ends_bound_or_as_before_wherever_one_fault_strikes() {
+fn start_ends_bound_or_restored_after_any_single_fault() {
     let (_directory, context) = plain_site();
     let mut points = 0;
     for plan in PLANS {
@@ -71,7 +71,7 @@ fn a_start_ends_bound_or_as_before_wherever_one_fault_strikes() {
 }
 
 #[test]
-fn a_service_that_was_stopped_runs_again_wherever_one_fault_strikes() {
+fn stopped_service_runs_again_after_any_single_fault() {
     let named = ServiceName::known().filter(|name| name.as_str() == SERVICE);
     let (_directory, context) = context(Config {
         stop_services: named.collect(),
@@ -105,7 +105,7 @@ fn a_service_that_was_stopped_runs_again_wherever_one_fault_strikes() {
 }
 
 #[test]
-fn a_release_ends_where_the_policy_says_or_as_before_wherever_one_fault_strikes() {
+fn release_ends_by_policy_or_restored_after_any_single_fault() {
     let vfio = Release::Driver(driver("vfio-pci"));
     let policies = [Release::Previous, Release::Keep, vfio];
     let points: usize = policies.map(points_of_a_release).iter().sum();
@@ -134,7 +134,7 @@ fn points_of_a_release(release: Release) -> usize {
 }
 
 #[test]
-fn an_undisturbed_release_ends_where_the_policy_says() {
+fn release_without_faults_ends_by_policy() {
     let cases = [
         ("previous", Some("nvidia"), None),
         ("keep", Some(VARIANT), Some(VARIANT)),
@@ -159,14 +159,14 @@ fn an_undisturbed_release_ends_where_the_policy_says() {
 }
 
 #[test]
-fn two_faults_one_in_the_undo_or_the_recovery_of_the_other_leave_no_third_state() {
+fn two_faults_leave_no_third_state() {
     let pairs = pairs(ONE, &FAULTS);
     println!("{pairs} pairs of points of one device tried");
     assert!(pairs > 500, "{pairs}");
 }
 
 #[test]
-fn a_failure_or_a_crash_in_the_undo_of_two_devices_leaves_no_third_state() {
+fn fault_in_the_undo_of_two_devices_leaves_no_third_state() {
     let pairs = pairs(TWO, &[Fault::Fails, Fault::DiesBefore]);
     println!("{pairs} pairs of points of two devices tried");
     assert!(pairs > 500, "{pairs}");
@@ -189,13 +189,13 @@ fn pairs(plan: &'static [Line], second: &[Fault]) -> usize {
 }
 
 #[test]
-fn a_manual_bind_ends_bound_or_as_before_wherever_one_fault_strikes() {
+fn manual_bind_ends_bound_or_restored_after_any_single_fault() {
     let (_directory, context) = plain_site();
     let device = address(GPU0.0);
     let points = each_point(|faults| {
         let mut trial = Trial::new(&context, ONE, faults);
         let bound = trial.agent.bind_manually(device, None).is_ok() && !trial.life.is_over();
-        trial.machine.let_go();
+        trial.machine.end_stuck_writes();
         trial.machine.heal();
         trial.life = trial.machine.life();
         trial.agent = agent(&trial.life, &trial.context, &trial.directory);

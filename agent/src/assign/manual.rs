@@ -21,7 +21,7 @@ use serde::Serialize;
 use tracing::info;
 
 use super::claim::claimed;
-use super::returning::{Return, Unwilling, bring_back};
+use super::returning::{OnRefusal, Return, bring_back};
 use super::{AssignError, Assigner, Condition, bind, error};
 use crate::assignment::{self, Action, Claim, Event, Owner, next};
 use crate::journald;
@@ -71,7 +71,8 @@ pub struct Answer {
     pub writes: Vec<String>,
     /// The obstacles that a dry run found, as messages; for a release, why the device is not bound to its previous
     /// driver.
-    pub against: Vec<String>,
+    #[serde(rename = "against")]
+    pub obstacles: Vec<String>,
 }
 
 /// The options of an administrator's bind.
@@ -152,7 +153,7 @@ impl Assigner {
             let outcome = BindOutcome::AlreadySo;
             return Ok(Answer { outcome, ..answer });
         }
-        progress::stage("looking who uses the device", 0.2);
+        progress::stage("checking which processes use the device", 0.2);
         self.take_from_holders(&self.context.look(), device, driver, allowed)?;
         progress::stage("binding the device", 0.4);
         self.take(&way)?;
@@ -187,21 +188,24 @@ impl Assigner {
             .then(|| driver.as_str().replace('-', "_"));
         let way = self.way(device, registered.unwrap_or(driver))?;
         let answer = way.answer(BindOutcome::Planned, module);
-        let against = match answer.writes.is_empty() {
+        let obstacles = match answer.writes.is_empty() {
             true => Vec::new(),
-            false => self.against_manual_bind(device, &way.rebind.to)?,
+            false => self.manual_bind_obstacles(device, &way.rebind.to)?,
         };
-        Ok(Answer { against, ..answer })
+        Ok(Answer {
+            obstacles,
+            ..answer
+        })
     }
 
     /// The obstacles against a bind, or against a guest that then gets the device.
-    fn against_manual_bind(
+    fn manual_bind_obstacles(
         &self,
         device: PciAddress,
         driver: &DriverName,
     ) -> Result<Vec<String>, AssignError> {
         let host_view = self.context.look();
-        let found = self.against(&host_view, device, driver);
+        let found = self.obstacles(&host_view, device, driver);
         let found = found.map_err(AssignError::Refused)?;
         Ok(found.iter().map(ToString::to_string).collect())
     }
@@ -220,7 +224,7 @@ impl Assigner {
             outcome,
             module: None,
             writes: Vec::new(),
-            against: note.iter().map(ToString::to_string).collect(),
+            obstacles: note.iter().map(ToString::to_string).collect(),
         })
     }
 
@@ -235,8 +239,8 @@ impl Assigner {
         let Some(record) = self.records.manual(device)? else {
             return Ok((BindOutcome::AlreadySo, None));
         };
-        progress::stage("giving the device back", 0.3);
-        self.restore(&record, &Event::Released, Unwilling::Kept)
+        progress::stage("releasing the device", 0.3);
+        self.restore(&record, &Event::Released, OnRefusal::Kept)
     }
 
     /// The id of a device that could be bound.
@@ -361,7 +365,7 @@ impl Assigner {
         });
         let noted = self.records.set_manual(device, manual);
         // The file may contain a record that should not exist: no caller knows of it, so the agent retries.
-        noted.inspect_err(|_| self.again.something())
+        noted.inspect_err(|_| self.again.unfinished())
     }
 
     /// Writes the final record of a change, and schedules a retry if one is due.
@@ -372,7 +376,7 @@ impl Assigner {
         step: &assignment::Step,
     ) -> Result<(), RecordError> {
         if step.action() == Some(Action::Retry) {
-            self.again.something();
+            self.again.unfinished();
         }
         self.note_record(device, leader, step.record.as_ref())
     }
@@ -383,7 +387,7 @@ impl Assigner {
         self.refuse_held(device)?;
         match self.records.manual(device)? {
             Some(record) if record.is_unsettled() => {
-                let restored = self.restore(&record, &Event::Resumed, Unwilling::Kept);
+                let restored = self.restore(&record, &Event::Resumed, OnRefusal::Kept);
                 restored.map(drop)
             }
             _ => Ok(()),
@@ -395,7 +399,7 @@ impl Assigner {
         &self,
         noted: &Manual,
         event: &Event,
-        unwilling: Unwilling,
+        on_refusal: OnRefusal,
     ) -> Result<(BindOutcome, Option<Refusal>), AssignError> {
         let (device, leader) = (noted.device, noted.leader);
         let step = next(Some(&noted.record), event);
@@ -404,7 +408,7 @@ impl Assigner {
         }
         let way = Return {
             certain: step.restore().is_some_and(|restore| restore.certain),
-            unwilling,
+            on_refusal,
         };
         let Some(before) = &noted.record.before else {
             self.end(device, leader, &step)?;
@@ -427,7 +431,8 @@ impl Assigner {
         )?;
         let outcome = match returned.outcome {
             Outcome::Done => {
-                info!(variantd_device = %device, message_id = journald::GIVEN_BACK, "'{device}' given back, outside of any guest");
+                info!(variantd_device = %device, message_id = journald::GIVEN_BACK, "'{device}' \
+                    released, outside of any guest");
                 BindOutcome::Released
             }
             Outcome::AlreadySo => BindOutcome::AlreadySo,
@@ -459,7 +464,7 @@ impl Way {
             outcome,
             module,
             writes: steps.iter().map(Step::to_string).collect(),
-            against: Vec::new(),
+            obstacles: Vec::new(),
         }
     }
 }

@@ -57,7 +57,7 @@ pub use bind::SharedKernel;
 pub use device_state::{Condition, DeviceState};
 pub use error::AssignError;
 pub use manual::{Answer, BindOptions, BindOutcome, GroupAnswer, Onlooker, Recovered};
-pub use returning::Unwilling;
+pub use returning::OnRefusal;
 
 /// Assigns devices to domains.
 pub struct Assigner {
@@ -84,7 +84,7 @@ pub struct Assigner {
     /// Read-locked while devices are bound, write-locked while services are started.
     binding: RwLock<()>,
     /// How long a QEMU that libvirt has ended may still hold its device files.
-    let_go: Duration,
+    qemu_timeout: Duration,
 }
 
 impl Assigner {
@@ -105,7 +105,7 @@ impl Assigner {
             notes: Mutex::default(),
             services: Arc::new(Untouched),
             binding: RwLock::default(),
-            let_go: Duration::from_secs(10),
+            qemu_timeout: Duration::from_secs(10),
         }
     }
 
@@ -179,7 +179,7 @@ impl Assigner {
     /// Names the devices that could not be released; they stay journalled, so that the caller can retry.
     pub fn release(&self, domain: &DomainUuid) -> Result<(), AssignError> {
         let released = self.locks.with(domain, || {
-            self.heard_of(domain);
+            self.note_event(domain);
             self.release_devices(domain)
         });
         self.start_services();
@@ -201,9 +201,9 @@ impl Assigner {
         })?;
         let planned = |held: &Held| devices.iter().any(|d| d.address == held.address);
         let (now, others): (Vec<_>, Vec<_>) = held.into_iter().partition(planned);
-        if let Err(setback) = bind::bind(&*self.kernel, &now) {
-            let error = error::setback(setback.error, &setback.left);
-            return Err(self.step_back(domain, others, setback.left, error));
+        if let Err(failed_bind) = bind::bind(&*self.kernel, &now) {
+            let error = error::failed_bind(failed_bind.error, &failed_bind.left);
+            return Err(self.journal_failed_bind(domain, others, failed_bind.left, error));
         }
         let kept = self.verify_memory(&now).and_then(|()| {
             let bound = now.iter().filter_map(|held| held.after(&Event::Bound));
@@ -212,12 +212,12 @@ impl Assigner {
         });
         kept.map_err(|error| {
             let left = bind::restore_drivers(&*self.kernel, &now, |_| Event::Cancelled);
-            self.step_back(domain, others, left, error)
+            self.journal_failed_bind(domain, others, left, error)
         })
     }
 
     /// Journals what is left of a failed bind; the first error counts.
-    fn step_back(
+    fn journal_failed_bind(
         &self,
         domain: &DomainRef,
         others: Vec<Held>,
@@ -226,7 +226,7 @@ impl Assigner {
     ) -> AssignError {
         let left = sorted(others.into_iter().chain(left));
         if !left.is_empty() {
-            self.again.something();
+            self.again.unfinished();
         }
         if let Err(error) = self.keep(domain, left) {
             warn!("{error}");
@@ -245,7 +245,7 @@ impl Assigner {
 
     /// The kernel closes a killed QEMU's files after libvirt has reaped it.
     fn wait_for_qemu(&self, devices: &[Held]) {
-        let until = Instant::now() + self.let_go;
+        let until = Instant::now() + self.qemu_timeout;
         let returned = |held: &&Held| held.record.before.is_some();
         while devices
             .iter()
@@ -309,7 +309,7 @@ fn verify(host_view: &HostView<'_>, definition: &Definition) -> Result<Plan, Ass
 pub fn reference(domain: &Domain) -> Result<DomainRef, AssignError> {
     let no_uuid = || {
         let reason = "the domain has no UUID";
-        Refusal::new(Code::XmlNoDomain, reason, "give it to libvirt to define")
+        Refusal::new(Code::XmlNoDomain, reason, "define it in libvirt first")
     };
     Ok(DomainRef {
         uuid: domain

@@ -37,11 +37,11 @@ impl Orphans {
             return;
         };
         let (domains, unread) = records.domains();
-        let unheard = domains.into_iter().filter(|domain| !heard.contains(domain));
-        self.domains.extend(unheard);
+        let without_event = domains.into_iter().filter(|domain| !heard.contains(domain));
+        self.domains.extend(without_event);
         match unread {
             None => self.unlisted = None,
-            Some(why) => warn!("what earlier guests hold is not known yet: {why}"),
+            Some(why) => warn!("cannot read yet which devices earlier guests hold: {why}"),
         }
     }
 
@@ -56,9 +56,9 @@ impl Orphans {
 
     /// Removes a domain; true if it was, or may have been, in the list.
     fn remove(&mut self, domain: &DomainUuid) -> bool {
-        let unheard = self.unlisted.as_mut();
-        let unheard = unheard.is_some_and(|heard| heard.insert(domain.clone()));
-        self.domains.remove(domain) || unheard
+        let without_event = self.unlisted.as_mut();
+        let without_event = without_event.is_some_and(|heard| heard.insert(domain.clone()));
+        self.domains.remove(domain) || without_event
     }
 }
 
@@ -69,16 +69,16 @@ impl Assigner {
     }
 
     /// Removes the domain from the list after an event; true if it was in the list.
-    pub(super) fn heard_of(&self, domain: &DomainUuid) -> bool {
+    pub(super) fn note_event(&self, domain: &DomainUuid) -> bool {
         self.orphans().remove(domain)
     }
 
     /// The domains without an event.
-    pub(super) fn unheard(&self) -> BTreeSet<DomainUuid> {
+    pub(super) fn without_event(&self) -> BTreeSet<DomainUuid> {
         let mut orphans = self.orphans();
         orphans.list(&self.records);
         if orphans.unlisted.is_some() {
-            self.again.something();
+            self.again.unfinished();
         }
         orphans.domains.clone()
     }

@@ -113,7 +113,7 @@ fn a_module_that_takes_its_time_keeps_no_lock_that_others_need() {
     let mut kernel = Rendezvous::new(one, "nvidia", None);
     let stops = [Barrier::new(2), Barrier::new(2)];
     Arc::get_mut(&mut kernel)
-        .expect("nobody else has it")
+        .expect("no other reference")
         .loading = Some(stops);
     let (_directory, assigner) = assigner(&kernel);
     let [begun, go_on] = kernel.loading.as_ref().expect("stops");
@@ -135,7 +135,7 @@ fn a_module_that_takes_its_time_does_not_keep_its_domain_locked() {
     let mut kernel = Rendezvous::new(&FOUR[..1], "nvidia", None);
     let stops = [Barrier::new(2), Barrier::new(2)];
     let alone = Arc::get_mut(&mut kernel);
-    alone.expect("nobody else has it").loading = Some(stops);
+    alone.expect("no other reference").loading = Some(stops);
     let (_directory, assigner) = assigner(&kernel);
     let [begun, go_on] = kernel.loading.as_ref().expect("stops");
     thread::scope(|scope| {
@@ -150,18 +150,18 @@ fn a_module_that_takes_its_time_does_not_keep_its_domain_locked() {
 }
 
 #[test]
-fn four_devices_are_given_back_at_once() {
+fn four_devices_are_released_in_parallel() {
     let kernel = Rendezvous::new(BUSY, "nvidia", None);
     let (_directory, assigner) = assigner(&kernel);
     assigner.bind(&domain(), &planned(BUSY)).expect("all bound");
-    assigner.release(&domain().uuid).expect("all given back");
+    assigner.release(&domain().uuid).expect("all released");
     for line in BUSY {
         assert_eq!(state(&kernel, line), before(line));
     }
 }
 
 #[test]
-fn one_failing_device_of_four_takes_all_back_at_once() {
+fn failed_bind_of_one_of_four_devices_restores_all() {
     let kernel = Rendezvous::new(BUSY, "nvidia", Some(BUSY[2].0));
     let (_directory, assigner) = assigner(&kernel);
     let error = assigner

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::{AssignError, Assigner, Unwilling, reference};
+use super::{AssignError, Assigner, OnRefusal, reference};
 use crate::assignment::{Event, Phase};
 use crate::libvirt::DomainRef;
 use crate::record::{Entry, Held};
@@ -16,12 +16,12 @@ impl Assigner {
     pub fn adopt(&self, running: &Domain) -> Result<(), AssignError> {
         let domain = reference(running)?;
         self.locks.with(&domain.uuid, || {
-            self.heard_of(&domain.uuid);
+            self.note_event(&domain.uuid);
             let devices = self.covered(running)?;
             if devices.is_empty() || self.records.entry(&domain.uuid)?.is_some() {
                 return Ok(());
             }
-            info!("guest '{domain}' was found running: its devices stay where they are");
+            info!("guest '{domain}' was found running: its devices keep their drivers");
             Ok(self.records.set_entry(&domain, &devices)?)
         })
     }
@@ -29,7 +29,7 @@ impl Assigner {
     /// Finishes what an earlier agent had begun, by the records alone: a bind is undone, because no guest runs before
     /// it is done; a release is finished. Called before the first event of libvirt.
     pub fn resume(&self) {
-        self.unheard();
+        self.without_event();
         let survey = self.records.survey();
         for (domain, entry) in survey.found {
             if entry.devices.iter().any(Held::is_unsettled) {
@@ -37,7 +37,7 @@ impl Assigner {
             }
         }
         if survey.unread.is_some() {
-            self.again.something();
+            self.again.unfinished();
         }
         self.start_services();
     }
@@ -45,7 +45,7 @@ impl Assigner {
     /// A start may come before [`resume`](Self::resume). It then restores interrupted changes first: a write of the
     /// earlier agent may still be in progress, and the driver link is unreliable meanwhile.
     pub(super) fn restore_incomplete(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        if !self.heard_of(domain) {
+        if !self.note_event(domain) {
             return Ok(());
         }
         let entry = self.records.entry(domain);
@@ -53,8 +53,8 @@ impl Assigner {
         let incomplete =
             |held: &Held| matches!(held.record.phase, Phase::Binding | Phase::Releasing);
         if entry.is_some_and(|entry| entry.devices.iter().any(incomplete)) {
-            self.release_those(domain, incomplete, &Event::Resumed, Unwilling::Kept)?;
-            self.heard_of(domain);
+            self.release_those(domain, incomplete, &Event::Resumed, OnRefusal::Kept)?;
+            self.note_event(domain);
         }
         Ok(())
     }
@@ -62,33 +62,33 @@ impl Assigner {
     fn resume_one(&self, domain: &DomainRef, entry: &Entry) {
         for held in entry.devices.iter().filter(|held| held.is_unsettled()) {
             let (device, state) = (held.address, held.record.phase);
-            warn!("'{device}' of '{domain}' was left {state:?}: it is given back");
+            warn!("releasing '{device}' of '{domain}', which was left {state:?}");
         }
         let result = self.locks.with(&domain.uuid, || {
             // Otherwise a hook call came first and made the entry.
-            let unheard = self.orphans().contains(&domain.uuid);
-            match unheard {
+            let without_event = self.orphans().contains(&domain.uuid);
+            match without_event {
                 true => {
                     let left = Held::is_unsettled;
-                    self.release_those(&domain.uuid, left, &Event::Resumed, Unwilling::Kept)
+                    self.release_those(&domain.uuid, left, &Event::Resumed, OnRefusal::Kept)
                 }
                 false => Ok(Vec::new()),
             }
         });
         if let Err(error) = result {
-            warn!("devices of '{domain}' are not given back: {error}");
+            warn!("cannot release the devices of '{domain}': {error}");
         }
     }
 
     /// Releases what domains held before the agent started and that are not `running` at present.
     pub fn recover(&self, running: &[DomainUuid]) {
-        for domain in self.unheard() {
+        for domain in self.without_event() {
             if running.contains(&domain) {
                 continue;
             }
             let result = self.release_left_over(&domain);
             if let Err(error) = result {
-                warn!("devices of domain {domain} are not given back: {error}");
+                warn!("cannot release the devices of domain {domain}: {error}");
             }
         }
         self.start_services();
@@ -100,7 +100,7 @@ impl Assigner {
     ///
     /// # Errors
     /// Those of `is_active`.
-    pub fn release_unheard<E>(
+    pub fn release_missed<E>(
         &self,
         domain: &DomainUuid,
         is_active: impl FnOnce() -> Result<bool, E>,
@@ -112,12 +112,12 @@ impl Assigner {
         let active = is_active();
         if !matches!(active, Ok(false)) {
             if was_heard {
-                self.heard_of(domain);
+                self.note_event(domain);
             }
             return active.map(drop);
         }
         if let Err(error) = self.release_left_over(domain) {
-            warn!("devices of domain {domain} are not given back: {error}");
+            warn!("cannot release the devices of domain {domain}: {error}");
         }
         self.start_services();
         Ok(())
@@ -128,7 +128,7 @@ impl Assigner {
     /// # Errors
     /// As [`release`](Self::release).
     pub fn release_left_over(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        self.locks.with(domain, || match self.heard_of(domain) {
+        self.locks.with(domain, || match self.note_event(domain) {
             true => self.release_devices(domain),
             false => Ok(()),
         })

@@ -6,7 +6,7 @@ use kernel_glue::rebind::{Before, RebindError};
 use tracing::warn;
 
 use super::bind::Begun;
-use super::{AssignError, Assigner, SharedKernel, Unwilling, bind, reference, sorted};
+use super::{AssignError, Assigner, OnRefusal, SharedKernel, bind, reference, sorted};
 use crate::assignment::{Event, Phase};
 use crate::libvirt::DomainRef;
 use crate::record::Held;
@@ -57,7 +57,8 @@ fn policys(
     let found = found.map_err(|errno| RebindError::Unreadable { device, errno })?;
     if found.is_none() {
         warn!(
-            "'{device}' goes back to the driver it had: '{name}', of 'release' in variantd.conf, cannot be loaded"
+            "restoring the previous driver of '{device}': '{name}' ('release' in variantd.conf) \
+                cannot be loaded"
         );
     }
     Ok(found.map(|driver| Before {
@@ -69,7 +70,7 @@ fn policys(
 impl Assigner {
     /// Releases all devices of a domain.
     pub(super) fn release_devices(&self, domain: &DomainUuid) -> Result<(), AssignError> {
-        self.release_those(domain, |_| true, &Event::Released, Unwilling::Kept)?;
+        self.release_those(domain, |_| true, &Event::Released, OnRefusal::Kept)?;
         Ok(())
     }
 
@@ -80,10 +81,10 @@ impl Assigner {
         domain: &DomainUuid,
         due: impl Fn(&Held) -> bool,
         event: &Event,
-        unwilling: Unwilling,
+        on_refusal: OnRefusal,
     ) -> Result<Vec<Refusal>, AssignError> {
-        let given_back = self.try_to_release(domain, due, event, unwilling);
-        given_back.inspect_err(|_| self.again.domain(domain))
+        let released = self.try_to_release(domain, due, event, on_refusal);
+        released.inspect_err(|_| self.again.domain(domain))
     }
 
     fn try_to_release(
@@ -91,7 +92,7 @@ impl Assigner {
         domain: &DomainUuid,
         due: impl Fn(&Held) -> bool,
         event: &Event,
-        unwilling: Unwilling,
+        on_refusal: OnRefusal,
     ) -> Result<Vec<Refusal>, AssignError> {
         let entry = self.records.entry(domain);
         let Some(entry) = entry.inspect_err(|_| self.left_over(domain))? else {
@@ -105,7 +106,7 @@ impl Assigner {
         let begun: Vec<Begun> = due.iter().map(|held| Begun::by(event, held)).collect();
         self.intend(&domain, &begun, &others);
         let policy = &self.context.rules().config.release;
-        let results = bind::release_devices(&*self.kernel, &begun, policy, unwilling);
+        let results = bind::release_devices(&*self.kernel, &begun, policy, on_refusal);
         let (mut left, mut failed, mut notes) = (others, None, Vec::new());
         for (begun, result) in begun.iter().zip(results) {
             left.extend(begun.left(result.as_ref().map(drop)));
@@ -152,7 +153,7 @@ impl Assigner {
                 return Ok(());
             }
             let departed = |held: &Held| gone.contains(held);
-            self.release_those(&domain, departed, &Event::Released, Unwilling::Kept)?;
+            self.release_those(&domain, departed, &Event::Released, OnRefusal::Kept)?;
             Ok(())
         })
     }

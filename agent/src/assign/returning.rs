@@ -21,7 +21,7 @@ use domain::refusal::Refusal;
 
 /// The handling of a device that its previous driver refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unwilling {
+pub enum OnRefusal {
     /// It stays recorded, and is retried.
     Kept,
     /// It ends without a driver: an administrator requested a state from which guests can start.
@@ -33,7 +33,7 @@ pub enum Unwilling {
 pub(super) struct Return {
     /// Waits until no write of an earlier change is in progress.
     pub(super) certain: bool,
-    pub(super) unwilling: Unwilling,
+    pub(super) on_refusal: OnRefusal,
 }
 
 /// The state of a device after a restore.
@@ -58,10 +58,10 @@ pub(super) fn bring_back(
     };
     let (outcome, to, note) = match to(goal) {
         Err(error) if error.is_gone() => {
-            warn!("'{device}' is gone from this host: nothing to give back");
+            warn!("'{device}' was removed from this host: nothing to release");
             (Outcome::AlreadySo, goal.clone(), None)
         }
-        Err(error) if is_final(&error, way.unwilling) => {
+        Err(error) if is_final(&error, way.on_refusal) => {
             let bare = goal.without_driver();
             let outcome = to(&bare)?;
             let note = error::left_without_driver(device, goal.driver.as_ref(), &error);
@@ -94,6 +94,6 @@ impl Assigner {
     }
 }
 
-fn is_final(error: &RebindError, unwilling: Unwilling) -> bool {
-    error.lacks_driver() || unwilling == Unwilling::Freed && error.is_refused_by_driver()
+fn is_final(error: &RebindError, on_refusal: OnRefusal) -> bool {
+    error.lacks_driver() || on_refusal == OnRefusal::Freed && error.is_refused_by_driver()
 }

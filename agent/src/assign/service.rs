@@ -63,8 +63,11 @@ impl Assigner {
         };
         let (units, unread) = self.records.units();
         if let Some(why) = unread {
-            warn!("services that were stopped for a device may not run again yet: {why}");
-            self.again.something();
+            warn!(
+                "cannot read which services were stopped for a device, so some may not run yet: \
+                {why}"
+            );
+            self.again.unfinished();
         }
         for unit in units {
             if !unit.devices.iter().any(|device| self.is_taken(*device)) {
@@ -113,12 +116,12 @@ impl Assigner {
             Ok(()) | Err(ServiceError::Gone(_)) => {
                 if let Err(error) = self.records.remove_unit(unit) {
                     warn!("{error}");
-                    self.again.something();
+                    self.again.unfinished();
                 }
             }
             Err(error) => {
                 warn!("{}", not_started(service, &error));
-                self.again.something();
+                self.again.unfinished();
             }
         }
     }
@@ -142,9 +145,9 @@ fn not_stopped(device: PciAddress, service: &ServiceName, error: &ServiceError) 
     let reason = format!("'{service}' holds it, and {error}");
     let hint = match error {
         ServiceError::Others { other, .. } => {
-            format!("stop '{other}' first, or name it in 'stop_services' in variantd.conf, too")
+            format!("stop '{other}' first, or add it to 'stop_services' in variantd.conf")
         }
-        _ => format!("see 'systemctl status {service}', stop it, then try again"),
+        _ => format!("see 'systemctl status {service}', stop it, then retry"),
     };
     let unit = match error {
         ServiceError::Others { other, .. } => other,
@@ -155,9 +158,9 @@ fn not_stopped(device: PciAddress, service: &ServiceName, error: &ServiceError) 
 }
 
 fn not_started(service: &ServiceName, error: &ServiceError) -> Refusal {
-    let reason = format!("'{service}' was stopped for a device and does not run again: {error}");
+    let reason = format!("cannot start '{service}', which was stopped for a device: {error}");
     let hint = Hint::with(
-        "{}; that is tried again by itself, too",
+        "{}; variantd retries this",
         line(["systemctl", "start", service.as_str()]),
     );
     Refusal::new(Code::ServiceNotStarted, reason, hint)

@@ -181,7 +181,7 @@ fn a_named_service_is_stopped_for_a_guest_and_started_when_it_has_ended() {
 }
 
 #[test]
-fn a_service_that_nobody_named_is_not_stopped_and_the_refusal_says_how() {
+fn unlisted_service_is_not_stopped_and_the_refusal_names_the_setting() {
     for (running, named) in [(DAEMON, ""), (DAEMON, MONITOR), ("train.service", DAEMON)] {
         let named: Vec<&str> = [named]
             .into_iter()
@@ -205,7 +205,7 @@ fn a_service_that_nobody_named_is_not_stopped_and_the_refusal_says_how() {
 }
 
 #[test]
-fn nothing_is_stopped_where_nothing_holds_the_device() {
+fn free_device_needs_no_service_stop() {
     let scene = scene(&[], &[DAEMON], |_| {});
     scene.assigner.prepare(&scene.complete()).expect("bound");
     scene.assigner.release(&uuid()).expect("released");
@@ -224,7 +224,7 @@ fn a_service_runs_again_after_a_bind_that_failed() {
 }
 
 #[test]
-fn a_service_runs_again_when_something_else_stands_against_the_start() {
+fn refused_start_restarts_the_stopped_service() {
     let scene = scene(&[DAEMON, "train.service"], &[DAEMON], |_| {});
     let error = scene.assigner.prepare(&scene.complete()).expect_err("held");
     assert!(error.to_string().contains("train.service"), "{error}");
@@ -233,7 +233,7 @@ fn a_service_runs_again_when_something_else_stands_against_the_start() {
 }
 
 #[test]
-fn a_service_that_does_not_end_refuses_the_start_and_is_started_again() {
+fn start_is_refused_if_a_service_does_not_stop() {
     let scene = scene(&[DAEMON], &[DAEMON], |units| units.stubborn = Some(DAEMON));
     let error = scene.assigner.prepare(&scene.complete()).expect_err("held");
     let text = error.to_string();
@@ -247,7 +247,7 @@ fn a_service_that_does_not_end_refuses_the_start_and_is_started_again() {
 }
 
 #[test]
-fn what_would_be_stopped_with_it_must_be_named_too() {
+fn stop_refuses_unlisted_dependents() {
     let needed = |units: &mut Units| {
         units
             .needs
@@ -285,7 +285,7 @@ fn an_agent_that_died_between_stop_and_bind_leaves_no_service_stopped() {
 }
 
 #[test]
-fn a_service_that_could_not_be_started_is_started_later() {
+fn failed_service_start_is_retried() {
     let scene = scene(&[DAEMON], &[DAEMON], |_| {});
     scene.assigner.prepare(&scene.complete()).expect("bound");
     scene.units.silent.store(true, Ordering::SeqCst);
@@ -315,7 +315,7 @@ fn after_a_restart_a_service_stays_stopped_while_the_guest_runs() {
 }
 
 #[test]
-fn known_services_are_stopped_for_a_bind_by_hand_that_asks_for_it_until_the_release() {
+fn manual_bind_stops_known_services_on_request_until_the_release() {
     let scene = scene(&[DAEMON], &[], |_| {});
     let refused = scene.assigner.bind_manually(address(GPU), None);
     assert!(refused.expect_err("held").to_string().contains(DAEMON));
@@ -339,7 +339,7 @@ fn known_services_are_stopped_for_a_bind_by_hand_that_asks_for_it_until_the_rele
 }
 
 #[test]
-fn a_device_that_is_on_its_driver_already_has_nothing_stopped_for_it() {
+fn bound_device_needs_no_service_stop() {
     let scene = scene(&[], &[DAEMON], |_| {});
     scene
         .assigner

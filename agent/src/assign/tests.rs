@@ -69,7 +69,7 @@ fn uuid() -> DomainUuid {
 }
 
 #[test]
-fn a_guest_gets_its_device_and_gives_it_back_as_it_was() {
+fn guest_end_restores_the_previous_driver() {
     let scene = scene();
     let xml = scene.complete();
     scene.assigner.prepare(&xml).expect("prepare");
@@ -109,7 +109,7 @@ fn a_guest_without_our_devices_passes() {
 }
 
 #[test]
-fn a_bind_that_fails_leaves_no_trace() {
+fn failed_bind_restores_the_device() {
     for number in 1..=3 {
         let scene = scene();
         scene.kernel.fail_write(number, Errno::EIO);
@@ -125,7 +125,7 @@ fn a_bind_that_fails_leaves_no_trace() {
 }
 
 #[test]
-fn a_gpu_that_is_not_ready_is_put_back_and_the_refusal_says_so() {
+fn prepare_restores_a_gpu_that_is_not_ready() {
     let scene = scene();
     scene.kernel.fail_probe(driver(VARIANT), Errno::ETIME);
     let error = scene.assigner.prepare(&scene.complete());
@@ -137,7 +137,7 @@ fn a_gpu_that_is_not_ready_is_put_back_and_the_refusal_says_so() {
 }
 
 #[test]
-fn a_device_that_could_not_be_put_back_stays_journalled_until_it_is() {
+fn device_stays_journalled_until_it_is_restored() {
     let scene = scene();
     for number in 3..=5 {
         scene.kernel.fail_write(number, Errno::EIO);
@@ -160,9 +160,9 @@ fn a_device_that_could_not_be_put_back_stays_journalled_until_it_is() {
 }
 
 #[test]
-fn a_device_that_left_its_guest_stays_while_somebody_holds_it() {
+fn unplugged_device_stays_bound_while_a_process_holds_it() {
     let mut scene = scene();
-    scene.assigner.let_go = Duration::ZERO;
+    scene.assigner.qemu_timeout = Duration::ZERO;
     scene.assigner.prepare(&scene.complete()).expect("bound");
     scene.kernel.set_users(address(GPU), &[42]);
     let departed = scene
@@ -175,7 +175,7 @@ fn a_device_that_left_its_guest_stays_while_somebody_holds_it() {
     let departed = scene
         .assigner
         .release_departed(definition(&guest(NIC)).domain());
-    departed.expect("given back");
+    departed.expect("released");
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
     assert!(scene.assigner.held().is_empty());
 }
@@ -200,7 +200,7 @@ fn a_device_on_another_driver_is_refused_at_start() {
     let error = scene.assigner.start(xml.domain()).expect_err("on nvidia");
     let text = error.to_string();
     assert!(
-        text.contains("on 'nvidia' instead of 'nvgrace_gpu_vfio_pci'"),
+        text.contains("bound to 'nvidia' instead of 'nvgrace_gpu_vfio_pci'"),
         "{text}"
     );
 }
@@ -216,7 +216,7 @@ fn a_second_start_without_a_release_remembers_the_first_driver() {
 }
 
 #[test]
-fn after_a_crash_what_nobody_uses_is_given_back_and_what_runs_is_not() {
+fn recover_releases_unused_devices_after_a_crash() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     scene.restarted().recover(&[uuid()]);
@@ -227,7 +227,7 @@ fn after_a_crash_what_nobody_uses_is_given_back_and_what_runs_is_not() {
 }
 
 #[test]
-fn a_device_of_another_guest_is_refused_in_whatever_form_it_is_assigned() {
+fn prepare_refuses_a_device_of_another_guest_in_any_form() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     let gpu = address(GPU);
@@ -260,7 +260,7 @@ fn a_device_of_another_guest_is_refused_in_whatever_form_it_is_assigned() {
 }
 
 #[test]
-fn a_start_after_the_restart_is_not_taken_for_what_was_left_over() {
+fn new_start_is_not_treated_as_left_over() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     let agent = scene.restarted();
@@ -274,27 +274,27 @@ fn a_start_after_a_missed_release_keeps_its_devices() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     let unknown = || Err("libvirt is away");
-    let asked = scene.assigner.release_unheard(&uuid(), unknown);
-    asked.expect_err("nobody knows");
+    let asked = scene.assigner.release_missed(&uuid(), unknown);
+    asked.expect_err("unknown");
     assert_eq!(scene.driver().as_deref(), Some(VARIANT));
     // libvirt reports that the guest has ended, and it is started again at this moment.
     let ended = || {
         scene.assigner.prepare(&scene.complete()).expect("start");
         Ok::<_, ()>(false)
     };
-    let asked = scene.assigner.release_unheard(&uuid(), ended);
+    let asked = scene.assigner.release_missed(&uuid(), ended);
     asked.expect("an answer");
     assert_eq!(scene.driver().as_deref(), Some(VARIANT));
     let asked = scene
         .assigner
-        .release_unheard(&uuid(), || Ok::<_, ()>(false));
+        .release_missed(&uuid(), || Ok::<_, ()>(false));
     asked.expect("an answer");
     assert_eq!(scene.driver().as_deref(), Some("nvidia"));
     assert!(scene.assigner.held().is_empty());
 }
 
 #[test]
-fn a_start_right_after_a_crash_waits_for_the_write_that_is_under_way() {
+fn start_after_a_crash_waits_for_the_write_in_progress() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     let entry = scene.assigner.records.entry(&uuid()).expect("read");
@@ -307,7 +307,7 @@ fn a_start_right_after_a_crash_waits_for_the_write_that_is_under_way() {
     written.expect("cut off");
     let agent = scene.restarted();
     scene.kernel.fail_write(1, Errno::ETIMEDOUT);
-    let error = agent.prepare(&scene.complete()).expect_err("under way");
+    let error = agent.prepare(&scene.complete()).expect_err("in progress");
     assert!(error.to_string().contains("in progress"), "{error}");
     assert!(error.to_string().contains("VD-BND-031"), "{error}");
     agent.recover(&[]);
@@ -336,9 +336,9 @@ fn a_guest_found_running_keeps_its_device_where_it_is() {
 }
 
 #[test]
-fn a_device_that_qemu_still_holds_is_not_taken_from_it() {
+fn release_waits_while_qemu_holds_the_device() {
     let mut scene = scene();
-    scene.assigner.let_go = Duration::ZERO;
+    scene.assigner.qemu_timeout = Duration::ZERO;
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     scene.kernel.set_users(address(GPU), &[4711]);
     let error = scene.assigner.release(&uuid()).expect_err("held");
@@ -350,7 +350,7 @@ fn a_device_that_qemu_still_holds_is_not_taken_from_it() {
 }
 
 #[test]
-fn a_device_that_was_unplugged_does_not_hold_its_entry_for_ever() {
+fn entry_ends_without_an_unplugged_device() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     scene.kernel.remove_device(address(GPU));
@@ -359,7 +359,7 @@ fn a_device_that_was_unplugged_does_not_hold_its_entry_for_ever() {
 }
 
 #[test]
-fn a_device_whose_driver_was_removed_under_the_guest_is_released_without_a_driver() {
+fn release_without_driver_if_the_driver_was_removed_meanwhile() {
     for restarted in [false, true] {
         let scene = scene();
         scene.assigner.prepare(&scene.complete()).expect("prepare");
@@ -379,7 +379,7 @@ fn a_device_whose_driver_was_removed_under_the_guest_is_released_without_a_drive
 }
 
 #[test]
-fn recover_releases_a_device_that_its_driver_was_removed_of_and_says_so() {
+fn recover_releases_a_device_whose_driver_was_removed() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     scene.kernel.remove_driver(&driver("nvidia"));
@@ -392,7 +392,7 @@ fn recover_releases_a_device_that_its_driver_was_removed_of_and_says_so() {
 }
 
 #[test]
-fn a_device_that_is_left_without_a_driver_says_so_until_it_is_bound_again() {
+fn note_about_a_missing_driver_lasts_until_the_next_bind() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     scene.kernel.remove_driver(&driver("nvidia"));
@@ -404,7 +404,7 @@ fn a_device_that_is_left_without_a_driver_says_so_until_it_is_bound_again() {
 }
 
 #[test]
-fn a_driver_that_refuses_its_device_is_tried_again_until_recover_is_asked_for() {
+fn refusing_driver_is_retried_until_recover() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     scene.kernel.fail_probe(driver("nvidia"), Errno::EIO);
@@ -474,7 +474,7 @@ fn a_module_that_is_not_loaded_in_time_refuses_a_start_and_not_the_next_one() {
 }
 
 #[test]
-fn a_degraded_device_is_put_back_when_somebody_asks() {
+fn recover_restores_a_degraded_device() {
     let scene = scene();
     let gpu = address(GPU);
     scene.assigner.prepare(&scene.complete()).expect("prepare");
@@ -522,7 +522,7 @@ fn verified(shown: Result<Regions, RegionError>) -> Scene {
 }
 
 #[test]
-fn a_device_that_shows_its_memory_is_opened_once_and_given_to_the_guest() {
+fn prepare_verifies_gpu_memory_once() {
     let scene = verified(Ok(Regions::default()));
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     assert_eq!(scene.kernel.opens(), 1);
@@ -530,14 +530,14 @@ fn a_device_that_shows_its_memory_is_opened_once_and_given_to_the_guest() {
 }
 
 #[test]
-fn a_device_is_not_opened_unless_that_is_asked_for() {
+fn start_opens_no_device_without_the_verify_setting() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     assert_eq!(scene.kernel.opens(), 0);
 }
 
 #[test]
-fn a_device_whose_driver_fell_back_is_given_back_and_its_guest_refused() {
+fn prepare_refuses_a_driver_without_gpu_memory_and_restores_the_device() {
     for (error, code) in [
         (RegionError::MemoryMissing, "VD-BND-015"),
         (RegionError::Busy, "VD-BND-003"),
@@ -556,7 +556,7 @@ fn a_device_whose_driver_fell_back_is_given_back_and_its_guest_refused() {
 }
 
 #[test]
-fn where_the_firmware_names_no_memory_nothing_is_touched() {
+fn prepare_refuses_a_firmware_without_gpu_memory() {
     let scene = scene();
     scene.kernel.unname_memory(driver(VARIANT));
     let refused = scene.assigner.prepare(&scene.complete());

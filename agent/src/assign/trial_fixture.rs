@@ -256,7 +256,7 @@ impl Trial {
         if stuck_meanwhile {
             self.recover(&running);
         }
-        self.machine.let_go();
+        self.machine.end_stuck_writes();
         self.recover(&running);
         self.machine.heal();
         self.recover(&running);
@@ -271,7 +271,7 @@ impl Trial {
         let _ = self.agent.release(&domain().uuid);
         self.check_journalled("after the release");
         self.recover(&[]);
-        self.machine.let_go();
+        self.machine.end_stuck_writes();
         self.recover(&[]);
         self.machine.heal();
         self.recover(&[]);

@@ -85,16 +85,16 @@ fn runtime() -> anyhow::Result<Runtime> {
         // Threads of the pool run at lower priority than this loop, which must read the bus as fast as clients send.
         let mut builder = Builder::new_current_thread();
         builder
-            .on_thread_start(bus::stand_back)
+            .on_thread_start(bus::lower_priority)
             .enable_all()
             .build()
     });
     panic::set_hook(hook);
     match built {
-        Ok(runtime) => Ok(runtime.context("cannot have what the agent's tasks run on")?),
+        Ok(runtime) => Ok(runtime.context("cannot start the task runtime")?),
         Err(why) => {
             let why = why.downcast_ref::<String>().map_or("", String::as_str);
-            anyhow::bail!("cannot follow signals: {why}")
+            anyhow::bail!("cannot handle signals: {why}")
         }
     }
 }
@@ -105,7 +105,10 @@ fn reserve(places: &Places) -> ExitCode {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            error!("nothing is reserved: {:#}", anyhow::Error::from(error));
+            error!(
+                "cannot apply the reservations: {:#}",
+                anyhow::Error::from(error)
+            );
             ExitCode::FAILURE
         }
     }
@@ -120,10 +123,7 @@ fn reserved(places: &Places, device: PciAddress) -> ExitCode {
         }
         Ok(None) => ExitCode::FAILURE,
         Err(error) => {
-            error!(
-                "'{device}' is not claimed: {:#}",
-                anyhow::Error::from(error)
-            );
+            error!("cannot claim '{device}': {:#}", anyhow::Error::from(error));
             ExitCode::FAILURE
         }
     }
@@ -140,7 +140,7 @@ async fn serve(places: Places) -> anyhow::Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = agent.idle.reached() => {
-                info!("nothing needs variantd ('idle_exit' of its configuration)");
+                info!("exiting, because nothing needs variantd ('idle_exit' in variantd.conf)");
                 // From now on a call starts a new agent.
                 if let Some(socket) = &agent.socket {
                     socket.close().await;
@@ -148,7 +148,8 @@ async fn serve(places: Places) -> anyhow::Result<()> {
                 bus::release(&agent.manager, SERVICE).await?;
                 break;
             }
-            name = agent.lost.name() => anyhow::bail!("the name '{name}' on the system bus is another process's now"),
+            name = agent.lost.name() => anyhow::bail!("another process has taken the name '{name}' \
+                on the system bus"),
             () = agent.manager.closed() => anyhow::bail!("the connection to the system bus is closed"),
             _ = hangup.recv() => {
                 if let Err(reason) = (agent.reload)() {
@@ -158,7 +159,7 @@ async fn serve(places: Places) -> anyhow::Result<()> {
         }
     }
     agent.supervisor.stopping();
-    info!("variantd ends; guests and devices stay as they are");
+    info!("variantd ends; guests and devices are not changed");
     Ok(())
 }
 

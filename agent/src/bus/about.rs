@@ -44,7 +44,7 @@ pub(super) fn name(text: &str) -> Result<&str, BusError> {
     match is_name {
         true => Ok(text),
         false => Err(BusError::failed(format!(
-            "'{}' is not a name of a device or domain",
+            "'{}' is not the name of a device or domain",
             shown(text)
         ))),
     }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_device_or_domain_is_called_is_refused_and_quoted_in_short() {
+    fn invalid_name_is_refused_and_quoted_in_short() {
         for text in ["", "a\nb", "a\u{9b}31m", "\u{202e}x", &"x".repeat(256)] {
             let error = name(text).expect_err("no name").to_string();
             assert!(

@@ -20,11 +20,11 @@ pub async fn announce(connection: Connection, worker: Arc<Worker>) {
         match reports.recv().await {
             Ok(report) => {
                 if let Err(error) = say(&connection, report).await {
-                    debug!("a domain cannot be told of: {error}");
+                    debug!("cannot send the signal of a domain: {error}");
                 }
             }
             // Clients get missed reports from 'ListDomains'.
-            Err(RecvError::Lagged(missed)) => debug!("{missed} reports of domains were not told"),
+            Err(RecvError::Lagged(missed)) => debug!("{missed} reports of domains were dropped"),
             Err(RecvError::Closed) => return,
         }
     }

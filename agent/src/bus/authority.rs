@@ -253,11 +253,10 @@ fn verdict(reply: zbus::Result<Message>) -> Verdict {
 
 fn decide(verdict: Verdict, action: Action, user: u32) -> Result<(), BusError> {
     let refused = |code: Code, reason: &str, hint: &str| {
-        let reason = format!("user {user} may not do this: {reason}");
+        let reason = format!("user {user} is not authorized: {reason}");
         Err(BusError::not_authorized(Refusal::new(code, reason, hint)))
     };
-    let rule =
-        format!("try again with sudo, or have a rule below /etc/polkit-1/rules.d grant '{action}'");
+    let rule = format!("use sudo, or grant '{action}' by a rule below /etc/polkit-1/rules.d");
     match verdict {
         Verdict::Yes => Ok(()),
         Verdict::Absent if action.is_open() => Ok(()),
@@ -268,23 +267,20 @@ fn decide(verdict: Verdict, action: Action, user: u32) -> Result<(), BusError> {
             &rule,
         ),
         Verdict::Dismissed => {
-            let reason = format!("polkit's question for '{action}' was closed");
-            refused(
-                Code::NotAuthorized,
-                &reason,
-                "answer it, or try again with sudo",
-            )
+            let reason = format!("the authentication dialog for '{action}' was closed");
+            refused(Code::NotAuthorized, &reason, "authenticate, or use sudo")
         }
         Verdict::Challenge => {
             let reason = format!(
-                "polkit wants a password for '{action}', and nobody is there to ask for it"
+                "polkit requires a password for '{action}', and the caller does not allow \
+                    interaction"
             );
             refused(Code::NotAuthorized, &reason, &rule)
         }
         Verdict::Silent(why) => {
-            warn!("polkit cannot be asked for '{action}' of user {user}: {why}");
-            let reason = format!("polkit does not say whether '{action}' is granted: {why}");
-            let hint = "see 'systemctl status polkit', or try again with sudo";
+            warn!("cannot ask polkit about '{action}' of user {user}: {why}");
+            let reason = format!("polkit did not answer about '{action}': {why}");
+            let hint = "see 'systemctl status polkit', or use sudo";
             refused(Code::AuthoritySilent, &reason, hint)
         }
     }

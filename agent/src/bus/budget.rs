@@ -33,7 +33,7 @@ const UNREAD_OF_ALL: usize = 24 << 20;
 const CALLS_OF_ROOT: usize = 256;
 const BYTES_OF_ROOT: usize = 64 << 20;
 /// After its share of unread replies a user gets error replies up to this many bytes, then none.
-const LAST_WORDS: usize = 1 << 20;
+const ERROR_REPLIES: usize = 1 << 20;
 /// Unread bytes of a connection after which the agent sends a Ping.
 const PING_AFTER: usize = 64 << 10;
 /// Unanswered Pings: the bus lets a connection wait for 128 replies (max_replies_per_connection).
@@ -49,7 +49,7 @@ pub(super) enum Full {
     /// Too many replies are unread.
     Unread,
     /// The same, and the error replies are used up.
-    Deaf,
+    NotReading,
 }
 
 /// The handling of a reply.
@@ -140,8 +140,8 @@ impl Budget {
         }
         let unread = own.map_or(0, |own| own.unread);
         let share = self.unread_share(call.user);
-        if unread >= share + LAST_WORDS {
-            return Err(Full::Deaf);
+        if unread >= share + ERROR_REPLIES {
+            return Err(Full::NotReading);
         }
         if unread >= share {
             return Err(Full::Unread);
@@ -179,7 +179,7 @@ impl Budget {
         let unread = self.users.get(&user).map_or(0, |used| used.unread);
         let share = self.unread_share(user);
         if !is_root && unread + length > share {
-            return match unread < share + LAST_WORDS {
+            return match unread < share + ERROR_REPLIES {
                 true => Outcome::Replace,
                 false => Outcome::Drop,
             };

@@ -183,7 +183,7 @@ impl Method {
         if options.contains_key(REFUSAL.key) {
             let key = REFUSAL.key;
             return Err(BusError::failed(format!(
-                "option '{key}' is not for a job: see its 'ErrorName' and 'Result'"
+                "option '{key}' is not valid for a job: read its 'ErrorName' and 'Result'"
             )));
         }
         self.check(options)

@@ -72,7 +72,7 @@ impl Callers {
                 }
             }
         }
-        debug!("the bus says no more who leaves it");
+        debug!("the bus sends no more NameOwnerChanged signals");
     }
 
     /// Waits until the bus can no longer be queried; forever without a bus.
@@ -132,7 +132,7 @@ impl Callers {
     pub(super) fn admit(&self, call: Incoming<'_>) -> Result<(), Full> {
         let mut state = self.state();
         if !state.users.contains_key(call.sender) {
-            return Err(Full::Deaf);
+            return Err(Full::NotReading);
         }
         if !self.is_ourselves(call.sender) {
             self.heard.fetch_add(1, Ordering::Relaxed);
@@ -212,7 +212,7 @@ pub(super) async fn require_root(callers: &Callers, header: &Header<'_>) -> Resu
 /// The error for other users than root.
 pub(super) fn root_only(user: u32) -> BusError {
     let reason = format!("only root may do this, not user {user}");
-    let refusal = Refusal::new(Code::NotAuthorized, reason, "try again with sudo");
+    let refusal = Refusal::new(Code::NotAuthorized, reason, "use sudo");
     BusError::not_authorized(refusal)
 }
 

@@ -73,7 +73,7 @@ pub(super) async fn connect(
     };
     let builder = Builder::socket(gate).method_timeout(DEADLINE);
     let connection = timeout(GREETING, add(builder).build());
-    let late = |_| zbus::Error::Failure("the bus does not greet us in time".into());
+    let late = |_| zbus::Error::Failure("the bus did not complete the handshake in time".into());
     let connection = connection.await.map_err(late)??;
     tokio::spawn(tell(connection.clone(), refusals));
     Ok(connection)
@@ -98,7 +98,7 @@ fn stream(address: &Address) -> zbus::Result<UnixStream> {
 async fn tell(connection: Connection, mut refusals: Receiver<Message>) {
     while let Some(refusal) = refusals.recv().await {
         if let Err(error) = connection.send(&refusal).await {
-            debug!("a refusal cannot be sent: {error}");
+            debug!("cannot send a refusal: {error}");
             return;
         }
     }
@@ -294,7 +294,7 @@ impl Filter {
         } else {
             match self.callers.admit(call) {
                 Ok(()) => return true,
-                Err(Full::Deaf) => return false,
+                Err(Full::NotReading) => return false,
                 Err(full) => refusal(full),
             }
         };
@@ -310,7 +310,7 @@ impl Filter {
         }
         match error(&head.sender, head.serial, refusal) {
             Ok(message) => drop(self.refuse.try_send(message)),
-            Err(error) => debug!("a refusal cannot be written: {error}"),
+            Err(error) => debug!("cannot write a refusal: {error}"),
         }
     }
 
@@ -454,17 +454,17 @@ fn refusal(full: Full) -> Refusal {
     let (code, reason, hint) = match full {
         Full::Calls => (
             Code::CallsFull,
-            "too many calls of this user are under way",
-            "wait for an answer before the next call",
+            "this user has too many unfinished calls",
+            "wait for a reply before the next call",
         ),
         Full::Bytes => (
             Code::CallsFull,
-            "the calls of this user under way are too large together",
-            "wait for an answer before the next call",
+            "the unfinished calls of this user are too large together",
+            "wait for a reply before the next call",
         ),
-        Full::Unread | Full::Deaf => (
+        Full::Unread | Full::NotReading => (
             Code::AnswersUnread,
-            "too many answers to this user have not been read from the bus",
+            "this user has too many unread replies on the bus",
             "read them, or close the connection, before the next call",
         ),
     };
@@ -474,7 +474,7 @@ fn refusal(full: Full) -> Refusal {
 fn too_large(head: &Head) -> Refusal {
     let limit = limit(&head.interface, &head.member);
     let reason = format!(
-        "a call with {} bytes is too large, {limit} are allowed",
+        "a call of {} bytes is too large; the limit is {limit} bytes",
         head.body
     );
     Refusal::new(Code::CallTooLarge, reason, "send a smaller text")

@@ -137,19 +137,15 @@ impl Job {
         let mut progress = self.progress();
         if progress.state != State::Waiting {
             let reason = match progress.state {
-                State::Working => "it has begun to change something, and goes on to its end",
-                _ => "it has ended",
+                State::Working => "the job has begun to change something, and continues to its end",
+                _ => "the job has ended",
             };
-            return Err(Refusal::new(
-                Code::JobBegun,
-                reason,
-                "see what came of it in 'Result'",
-            ));
+            return Err(Refusal::new(Code::JobBegun, reason, "read its 'Result'"));
         }
         progress.state = State::Cancelled;
         progress.error = Kind::Cancelled.name(Some(Code::JobCancelled));
         progress.result = format!(
-            "the job was cancelled before it began ({})",
+            "the job was cancelled before its first change ({})",
             Code::JobCancelled
         );
         self.news.notify_one();
@@ -210,7 +206,7 @@ impl Job {
         match user {
             Some(user) if Some(user) != self.subject.owner && !caller::is_root(user) => {
                 let reason = format!("user {user} did not start this job");
-                let hint = format!("only who did, or root, can {what} it");
+                let hint = format!("only that user or root can {what} it");
                 let refusal = Refusal::new(Code::NotAuthorized, reason, hint);
                 Err(BusError::not_authorized(refusal))
             }

@@ -207,8 +207,10 @@ impl Manager {
         let waited = call.json(async {
             let limit = Duration::from_millis(timeout_ms.into());
             about::name(&domain)?;
-            let late =
-                format!("domain '{domain}' is not at rest after {timeout_ms} ms; wait longer");
+            let late = format!(
+                "a change of domain '{domain}' is still pending after {timeout_ms} ms; use \
+                    a longer timeout"
+            );
             let late = |_| BusError::timed_out(late.clone());
             let began = Instant::now();
             let found = timeout(limit, call.domain(domain)).await;
@@ -441,7 +443,7 @@ fn bind_options(call: &Call<'_>) -> Result<BindOptions, BusError> {
 fn saved(call: &Call<'_>, text: String) -> Result<SavedPlan, BusError> {
     if call.has("replace") {
         return Err(BusError::failed(
-            "option 'plan' excludes 'replace': the plan says whether addresses are replaced",
+            "option 'plan' excludes 'replace': the plan contains that choice",
         ));
     }
     Ok(SavedPlan::parse(&text)?)

@@ -43,7 +43,7 @@ pub use name::{Lost, NameError, release, request, require_free};
 pub use publish::{Publisher, Sources};
 
 /// Priority (nice(2)) of plans and other long work, lower than that of the loop that reads the bus.
-const BEHIND_THE_BUS: i32 = 5;
+const NICE: i32 = 5;
 
 /// Adds the manager and the list of all objects to a connection.
 pub(crate) fn serve(builder: Builder<'_>, manager: Manager) -> Builder<'_> {
@@ -52,9 +52,9 @@ pub(crate) fn serve(builder: Builder<'_>, manager: Manager) -> Builder<'_> {
 }
 
 /// Lowers the priority of this thread below the one that reads the bus.
-pub fn stand_back() {
+pub fn lower_priority() {
     // A failure only makes other threads slower.
-    let _ = rustix::process::nice(BEHIND_THE_BUS);
+    let _ = rustix::process::nice(NICE);
 }
 
 /// The connection that serves, and the one on which the bus is queried for callers.

@@ -82,7 +82,7 @@ impl Publisher {
         let assigner = self.sources.assigner.clone();
         loop {
             let unsettled = self.refresh().await.unwrap_or_else(|error| {
-                warn!("cannot show the devices: {error}");
+                warn!("cannot publish the devices: {error}");
                 true
             });
             let notified = assigner.notifier().notified();
@@ -128,7 +128,8 @@ impl Publisher {
         let failure = failure.map(|error| error.to_string());
         match (&failure, &self.unlisted) {
             (Some(new), old) if old.as_ref() != Some(new) => warn!(
-                "the list of covered devices for libvirt's hook is old, so the hook knows new devices by their ids alone: {new}"
+                "cannot write the hook's list of covered devices; the hook recognises new devices \
+                    only by their ids: {new}"
             ),
             (None, Some(_)) => {
                 info!("the list of covered devices for libvirt's hook is written again")

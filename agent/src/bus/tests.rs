@@ -206,13 +206,13 @@ async fn a_start_of_an_incomplete_guest_is_refused_and_its_repair_queued() {
         unreachable!("{fault:?}");
     };
     assert!(sentence.contains("VD-"), "{sentence}");
-    assert!(sentence.contains("start 'd0' once more"), "{sentence}");
+    assert!(sentence.contains("start 'd0' again"), "{sentence}");
     assert!(!sentence.contains('\n'), "{sentence}");
     assert_eq!(scene.repairs.recv().await.expect("repair").name, "d0");
 }
 
 #[tokio::test]
-async fn a_transient_guest_is_told_what_can_help_it() {
+async fn refusal_of_a_transient_guest_names_the_fix() {
     let mut scene = scene().await;
     let definitions = scene.directory.path().join("definitions");
     std::fs::create_dir(&definitions).expect("folder");
@@ -231,7 +231,7 @@ async fn a_transient_guest_is_told_what_can_help_it() {
 }
 
 #[tokio::test]
-async fn xml_is_completed_for_who_creates_a_guest_of_it() {
+async fn prepare_xml_completes_a_transient_guest() {
     let scene = scene().await;
     let manager = scene.manager().await;
     let none = HashMap::new;
@@ -320,7 +320,7 @@ async fn no_hook_waits_for_a_libvirt_that_is_slow_about_other_guests() {
 }
 
 #[tokio::test]
-async fn what_came_of_a_domain_is_told_once() {
+async fn result_of_a_domain_is_signalled_once() {
     let scene = scene().await;
     scene.libvirt.put(&guest(GPU));
     let manager = scene.manager().await;
@@ -354,9 +354,9 @@ async fn what_came_of_a_domain_is_told_once() {
 async fn errors_come_by_name_with_one_sentence() {
     let scene = scene().await;
     let manager = scene.manager().await;
-    let missing = manager.prepare("nobody", HashMap::new()).await;
+    let missing = manager.prepare("missing", HashMap::new()).await;
     let missing = Fault::from(missing.expect_err("no such domain"));
-    assert!(matches!(missing, Fault::NotFound(ref text) if text.contains("'nobody'")));
+    assert!(matches!(missing, Fault::NotFound(ref text) if text.contains("'missing'")));
     let options = HashMap::from([("dry-run", Variant::from(true))]);
     let unknown = Fault::from(manager.reload(options).await.expect_err("unknown"));
     assert_eq!(unknown, Fault::Failed("unknown option 'dry-run'".into()));
@@ -367,7 +367,7 @@ async fn errors_come_by_name_with_one_sentence() {
 }
 
 #[tokio::test]
-async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
+async fn interrupted_device_is_recovered_by_its_address() {
     let scene = scene().await;
     let manager = scene.manager().await;
     let complete = scene
@@ -394,7 +394,7 @@ async fn a_device_that_was_left_half_way_is_recovered_by_its_address() {
 
 /// The shipped contract; `cargo xtask regen contract` writes the served one.
 #[tokio::test]
-async fn the_contract_is_what_is_served() {
+async fn contract_equals_the_served_interfaces() {
     let scene = scene().await;
     let mut served = String::from(HEAD);
     let manager = scene.manager().await;

@@ -27,7 +27,7 @@ pub(super) fn listener() -> io::Result<Option<UnixListener>> {
         Some(1) => {}
         Some(count) => {
             return Err(io::Error::other(format!(
-                "systemd passes {count} sockets, 1 is expected"
+                "systemd passed {count} sockets; expected 1"
             )));
         }
     }
@@ -37,7 +37,7 @@ pub(super) fn listener() -> io::Result<Option<UnixListener>> {
     fcntl(&passed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     let is_stream = getsockopt(&passed, sockopt::SockType)? == SockType::Stream;
     if !is_stream || !getsockopt(&passed, sockopt::AcceptConn)? {
-        let why = "what systemd passes is not a listening stream socket";
+        let why = "the descriptor from systemd is not a listening stream socket";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     Ok(Some(UnixListener::from(passed)))

@@ -77,14 +77,14 @@ pub(super) async fn serve(
         match call {
             Ok(call) => answer(stream, hook, call).await?,
             Err(error) if error.is_data() => {
-                debug!("a call with other parameters: {error}");
+                debug!("a call with invalid parameters: {error}");
                 send(stream, &invalid("parameters")).await?;
             }
             Err(error) => return Err(error.into()),
         }
         incoming.held = None;
     }
-    Err(io::Error::other("more calls than one connection may make"))
+    Err(io::Error::other("too many calls on one connection"))
 }
 
 /// The data of one caller.
@@ -132,7 +132,9 @@ impl Incoming {
 async fn answer(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) -> io::Result<()> {
     // libvirt has continued without a reply, so the operation would come at the wrong time.
     if has_left(stream) {
-        return Err(io::Error::other("the caller has left before it was served"));
+        return Err(io::Error::other(
+            "hook client disconnected before being served",
+        ));
     }
     let is_silent = call.oneway;
     let reply = match &*call.method {

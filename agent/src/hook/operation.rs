@@ -108,9 +108,9 @@ impl Hook {
         let (variantd_domain, message_id) = (&*domain.name, journald::REFUSED);
         warn!(
             variantd_domain,
-            message_id, "start of '{domain}' refused, its definition is to be completed: {refusal}"
+            message_id, "start of '{domain}' refused, its definition is being completed: {refusal}"
         );
-        let again = format!(", or start '{domain}' once more: it is being completed now");
+        let again = format!(", or start '{domain}' again: its definition is being completed now");
         let hint = refusal.hint.clone().then(&again);
         if self.repairs.send(domain).is_err() {
             return refusal;
@@ -128,9 +128,9 @@ impl Hook {
 
 /// There is no definition to complete: the caller that creates the guest must complete its XML before.
 fn transient(refusal: Refusal) -> Refusal {
-    let hint = "the guest has no definition that could be completed: create it with 'variantctl create FILE' in the \
-                place of 'virsh create FILE', or complete its XML before with 'variantctl rewrite FILE' or \
-                PrepareXml of org.variantd1";
+    let hint = "the guest has no definition to complete: use 'variantctl create FILE' instead of \
+        'virsh create FILE', or complete its XML with 'variantctl rewrite FILE' or PrepareXml of \
+        org.variantd1";
     Refusal {
         hint: hint.into(),
         ..refusal
@@ -191,7 +191,7 @@ mod tests {
     use domain::code::Code;
 
     #[test]
-    fn an_error_has_the_command_that_is_its_way_out_and_a_domain_without_a_definition_has_none() {
+    fn error_of_an_incomplete_domain_has_a_command() {
         let refusal = Refusal::new(Code::MarkMissing, "it lacks", "run it");
         let refusal = refusal.by(["variantctl", "prepare", "d0"]);
         let failure = problem(&AssignError::Incomplete(refusal.clone()));

@@ -137,13 +137,13 @@ async fn serve(
     match stream.peer_cred() {
         Ok(peer) if is_root(peer.uid()) => {}
         Ok(peer) => {
-            warn!("user {} is not let into the hook's socket", peer.uid());
+            warn!("refused user {} on the hook's socket", peer.uid());
             return connection::deny(&mut stream).await;
         }
-        Err(error) => return debug!("a caller left the hook's socket: {error}"),
+        Err(error) => return debug!("a caller disconnected from the hook's socket: {error}"),
     }
     if let Err(error) = connection::serve(&mut stream, &hook, &budget).await {
-        debug!("a connection to the hook's socket ends: {error}");
+        debug!("a connection to the hook's socket failed: {error}");
     }
 }
 

@@ -121,7 +121,7 @@ async fn a_guest_that_is_not_complete_is_refused_with_the_command_that_completes
 }
 
 #[tokio::test]
-async fn a_peer_that_says_nothing_or_half_a_call_is_left() {
+async fn silent_peer_is_disconnected() {
     for half in [&b""[..], b"{\"method\":"] {
         let mut scene = scene();
         scene.peer.write_all(half).await.expect("sent");

@@ -37,7 +37,7 @@ const PROCESSES: &str = "/proc";
 /// Maximum time that a call waits for a connection: the call itself may have started the agent, and libvirt's daemon
 /// may be restarting. After this time without a connection, a call waits for one more attempt only, so that sequential
 /// calls do not add up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that is opened again when the daemon restarts.
 #[derive(Clone, Default)]
@@ -129,11 +129,11 @@ impl Live {
         thread::sleep(SHORTEST_PAUSE);
         let longer = pause.saturating_sub(SHORTEST_PAUSE);
         let state = lock(&self.current.state);
-        let nobody = |state: &mut State| state.waiting == 0;
+        let no_caller = |state: &mut State| state.waiting == 0;
         drop(
             self.current
                 .changed
-                .wait_timeout_while(state, longer, nobody),
+                .wait_timeout_while(state, longer, no_caller),
         );
     }
 
@@ -179,7 +179,7 @@ impl Live {
         // The attempt in progress may have begun before libvirt was reachable.
         let next = state.begun + 1;
         let hopes = |state: &mut State| {
-            let lately = state.without_since.elapsed() < PATIENCE;
+            let lately = state.without_since.elapsed() < CONNECT_TIMEOUT;
             state.open.is_none() && (lately || state.ended < next)
         };
         state.waiting += 1;
@@ -187,7 +187,7 @@ impl Live {
         let waited = self
             .current
             .changed
-            .wait_timeout_while(state, PATIENCE, hopes);
+            .wait_timeout_while(state, CONNECT_TIMEOUT, hopes);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.waiting -= 1;
         state.open.clone().ok_or(LibvirtError::Disconnected)

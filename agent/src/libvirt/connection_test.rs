@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use super::super::{Change, Event, Libvirt, LibvirtError};
-use super::{Live, PATIENCE, connect, lock};
+use super::{CONNECT_TIMEOUT, Live, connect, lock};
 
 const DOMAIN: &str = "<domain type='test'><name>d1</name>\
     <uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid><memory>1024</memory>\
@@ -31,10 +31,10 @@ async fn a_definition_is_seen_read_and_gone() {
     assert_eq!(
         watch.seen(),
         [Change::Defined],
-        "before whoever hears the event"
+        "before the receiver of the event"
     );
     assert_eq!(domain.name, "d1");
-    assert_eq!(live.find("nobody").expect("find"), None);
+    assert_eq!(live.find("missing").expect("find"), None);
     assert!(live.defined().expect("list").contains(&domain));
     let xml = live.inactive_xml(&domain.uuid).expect("XML");
     assert!(xml.expect("a definition").contains("<name>d1</name>"));
@@ -48,7 +48,7 @@ async fn a_definition_is_seen_read_and_gone() {
 }
 
 #[tokio::test]
-async fn networks_are_named_and_a_change_of_one_is_heard() {
+async fn networks_are_listed_and_a_change_causes_an_event() {
     let (send, mut events) = unbounded_channel();
     let live = connect("test:///default".into(), send).expect("connect");
     assert!(matches!(next(&mut events).await, Event::Connected(_)));
@@ -65,7 +65,7 @@ async fn networks_are_named_and_a_change_of_one_is_heard() {
 }
 
 #[tokio::test]
-async fn what_the_schema_does_not_know_is_refused() {
+async fn define_refuses_elements_outside_the_schema() {
     let (send, mut events) = unbounded_channel();
     let live = connect("test:///default".into(), send).expect("connect");
     assert!(matches!(next(&mut events).await, Event::Connected(_)));
@@ -76,11 +76,11 @@ async fn what_the_schema_does_not_know_is_refused() {
 
 /// libvirt has been unreachable for as long as a call waits for it.
 fn long_away(live: &Live) {
-    lock(&live.current.state).without_since -= PATIENCE;
+    lock(&live.current.state).without_since -= CONNECT_TIMEOUT;
 }
 
 #[test]
-fn calls_that_come_one_after_another_do_not_each_wait_for_a_libvirt_that_is_away() {
+fn sequential_calls_share_the_wait_for_libvirt() {
     let (send, _events) = unbounded_channel();
     let live = connect("test:///nonexistent/node.xml".into(), send).expect("connect");
     long_away(&live);
@@ -89,11 +89,11 @@ fn calls_that_come_one_after_another_do_not_each_wait_for_a_libvirt_that_is_away
         let told = live.defined().expect_err("nothing to connect to");
         assert!(matches!(told, LibvirtError::Disconnected), "{told}");
     }
-    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    assert!(began.elapsed() < CONNECT_TIMEOUT, "{:?}", began.elapsed());
 }
 
 #[test]
-fn a_call_finds_a_libvirt_that_came_back_before_the_next_attempt_was_due() {
+fn waiting_call_triggers_an_early_reconnect() {
     let folder = tempfile::tempdir().expect("a folder");
     let node = folder.path().join("node.xml");
     let (send, _events) = unbounded_channel();

@@ -71,7 +71,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         // SAFETY: the connection is alive (we hold a reference), and all registrations, if they
         // exist, are ours; libvirt frees the data of events itself. A failure means they do not exist. `on_close` is called
-        // under the lock that its end takes (src/datatypes.c), so nobody has `closed` any more.
+        // under the lock that its end takes (src/datatypes.c), so no callback uses `closed` any more.
         unsafe {
             for id in &self.registered {
                 sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), *id);

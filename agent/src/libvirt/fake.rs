@@ -22,7 +22,7 @@ pub(crate) struct Fake {
     /// While true, defining calls wait.
     held: Mutex<bool>,
     opened: Condvar,
-    let_go: Condvar,
+    resumed: Condvar,
     looking: AtomicUsize,
     changes: Arc<Changes>,
     /// Delayed events, in order.
@@ -143,7 +143,7 @@ impl Fake {
     /// Makes every define wait, until it is called with false.
     pub(crate) fn hold_defines(&self, held: bool) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
-        self.let_go.notify_all();
+        self.resumed.notify_all();
     }
 
     /// Another client does this around the next define.
@@ -364,7 +364,7 @@ impl Libvirt for Fake {
 
     fn define(&self, xml: &str) -> Result<(), LibvirtError> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.let_go.wait_while(held, |held| *held));
+        drop(self.resumed.wait_while(held, |held| *held));
         let domain = reference(xml);
         let within = |state: &State| state.acts.iter().any(|(at, _)| *at == Point::Within);
         if within(&self.state()) {

@@ -23,7 +23,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn initiators_are_told_from_both_forms_of_the_argument() {
+fn initiators_are_parsed_from_both_forms_of_the_argument() {
     let other = [
         "-uuid",
         "7070",
@@ -57,7 +57,7 @@ fn a_guest_whose_process_is_not_found_has_none() {
 }
 
 #[test]
-fn a_guest_that_has_all_its_devices_is_left_alone() {
+fn unplug_does_nothing_if_the_guest_has_all_devices() {
     let started = [("gi0".to_owned(), "hostdev1".to_owned())].into();
     let live = |alias| format!("<hostdev><alias name='{alias}'/></hostdev>");
     assert!(have_devices(&started, &live("hostdev1")));
@@ -66,7 +66,7 @@ fn a_guest_that_has_all_its_devices_is_left_alone() {
 }
 
 #[test]
-fn only_what_is_there_and_points_nowhere_is_stale() {
+fn only_an_existing_initiator_without_device_is_stale() {
     let pairs = [
         ("gi0", "hostdev0"),
         ("gi1", "hostdev1"),
@@ -79,7 +79,7 @@ fn only_what_is_there_and_points_nowhere_is_stale() {
 }
 
 #[test]
-fn an_answer_has_names_or_words() {
+fn qemu_reply_has_names_or_an_error() {
     let answer = r#"{"return":[{"name":"type","type":"string"},{"name":"gi0","type":"child<acpi-generic-initiator>"}],"id":"libvirt-20"}"#;
     assert_eq!(names(answer), Ok(set(&["type", "gi0"])));
     let refused =

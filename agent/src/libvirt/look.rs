@@ -64,10 +64,10 @@ pub enum LookError {
     #[error("libvirt did not answer within {0} s")]
     Late(u64),
     /// A library that our own program needs is not installed.
-    #[error("cannot ask libvirt: {0}")]
+    #[error("cannot query libvirt: {0}")]
     Unloaded(String),
     /// Our own program for the query is missing or cannot run.
-    #[error("cannot ask libvirt: {0}")]
+    #[error("cannot query libvirt: {0}")]
     Broken(String),
 }
 
@@ -201,16 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_is_had_by_name_and_by_uuid_and_one_that_is_not_there_is_none() {
+    fn definition_is_found_by_name_and_by_uuid() {
         let xml = text("test").expect("a definition");
         assert!(xml.contains("<name>test</name>"));
         let uuid = "6695eb01-f6a4-8304-79aa-97f2502e193f";
         assert!(text(uuid).is_some());
-        assert_eq!(text("nobody"), None);
+        assert_eq!(text("missing"), None);
     }
 
     #[test]
-    fn a_look_has_the_versions_and_no_definition_without_one_of_the_devices() {
+    fn look_returns_versions_and_only_relevant_definitions() {
         let look = look(URI, &[]).expect("answer");
         assert!(look.versions.libvirt.major >= 9, "{:?}", look.versions);
         assert!(look.domains.is_empty());
@@ -244,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_a_libvirt_that_answers_is_not_silence() {
+    fn libvirt_error_is_not_reported_as_silence() {
         let why = crate::libvirt::create(URI, "<nonsense/>", false);
         assert!(matches!(why, Err(LookError::Failed(_))), "{why:?}");
     }
 
     #[test]
-    fn a_daemon_that_is_not_there_is_silent() {
+    fn missing_daemon_is_reported_as_silent() {
         let why = look("qemu+unix:///system?socket=/nonexistent/libvirt-sock", &[]);
         assert!(matches!(why, Err(LookError::Silent(_))), "{why:?}");
     }

@@ -128,7 +128,7 @@ impl Records {
     pub(super) fn read_all(&self) -> (Vec<DeviceRecord>, Option<RecordError>) {
         let (mut records, mut unread) = (Vec::new(), None);
         let devices = self.devices().unwrap_or_else(|why| {
-            error!("{why}: its devices stay where they are");
+            error!("{why}: its devices keep their drivers");
             unread = Some(why);
             Vec::new()
         });
@@ -136,7 +136,7 @@ impl Records {
             match self.load(device) {
                 Ok(record) => records.extend(record),
                 Err(why) => {
-                    error!("{why}: its devices stay where they are");
+                    error!("{why}: its devices keep their drivers");
                     if matches!(why, RecordError::Failed { .. }) && !why.is_no_file() {
                         unread.get_or_insert(why);
                     }

@@ -114,7 +114,7 @@ impl Records {
                     return Err(failed("remove", path, why));
                 }
                 _ => info!(
-                    "'{}' of an older version is migrated to records by device",
+                    "migrated '{}' of an older version to records by device",
                     path.display()
                 ),
             }
@@ -129,7 +129,10 @@ impl Records {
     ) -> Result<Option<Vec<DeviceRecord>>, RecordError> {
         let bytes = match self.storage.read(path, LIMIT + 1) {
             Err(why) if is_no_file(&why) => {
-                error!("'{}' is no file: it is left where it is", path.display());
+                error!(
+                    "'{}' is not a regular file and was not migrated",
+                    path.display()
+                );
                 return Ok(None);
             }
             read => read.map_err(|why| failed("read", path, why))?,

@@ -384,7 +384,7 @@ fn is_no_file(why: &io::Error) -> bool {
 fn set_aside(path: &Path, reason: &str) -> Result<(), RecordError> {
     let aside = path.with_extension("damaged");
     error!(
-        "journal entry '{}' cannot be used ({reason}): kept as '{}'; its devices stay on their driver",
+        "cannot use journal entry '{}' ({reason}): kept as '{}'; its devices keep their drivers",
         path.display(),
         aside.display()
     );

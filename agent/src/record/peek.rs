@@ -26,7 +26,7 @@ pub fn all(run: &Path) -> io::Result<Vec<(String, Peeked)>> {
         let device = stem.and_then(|stem| stem.parse().ok());
         let parse = |bytes: &[u8]| match device {
             Some(device) => text::read(bytes, device).map(|record| vec![record]),
-            None => Err(Unusable::Damaged("its name is no PCI address".into())),
+            None => Err(Unusable::Damaged("its name is not a PCI address".into())),
         };
         all.extend(one(&path, parse));
     }

@@ -75,11 +75,13 @@ fn bind(
                 _ => "",
             };
             let driver = answer.driver.map_or(String::new(), |name| name.to_string());
-            Ok(format!("'{device}' is reserved and on '{driver}'{already}"))
+            Ok(format!(
+                "'{device}' is reserved and bound to '{driver}'{already}"
+            ))
         }
         // The reservation.
         Err(AssignError::Refused(refusal)) if refusal.code == Code::DeviceTaken => {
-            Ok(format!("'{device}' is reserved and a guest has it"))
+            Ok(format!("'{device}' is reserved and in use by a guest"))
         }
         Err(error) => Err(error.into()),
     }

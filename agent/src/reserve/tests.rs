@@ -64,7 +64,7 @@ fn file_of(at: &str, id: &str) -> String {
 }
 
 #[test]
-fn what_is_reserved_is_bound_at_each_boot_until_it_is_not() {
+fn reserved_device_is_bound_at_each_boot_until_unreserve() {
     let scene = scene();
     assert_eq!(scene.reserve(GPU, None).expect("reserved"), "reserved");
     assert_eq!(scene.reserve(GPU, None).expect("again"), "already-so");
@@ -121,7 +121,7 @@ fn the_same_files_give_the_same_answer_after_each_reboot() {
 }
 
 #[test]
-fn a_failure_of_one_leaves_the_others_done() {
+fn recover_continues_after_a_failed_device() {
     let scene = scene();
     scene.kernel.add_driver(driver("vfio-pci"), []);
     scene.kernel.fail_probe(driver("vfio-pci"), Errno::EIO);
@@ -135,7 +135,7 @@ fn a_failure_of_one_leaves_the_others_done() {
 }
 
 #[test]
-fn a_device_that_moved_is_refused_and_no_other_bound_in_its_place() {
+fn reservation_refuses_another_device_at_its_address() {
     let scene = scene();
     let text = file_of(NIC, "10de:2342");
     scene.write(&format!("{NIC}.toml"), &text);
@@ -177,7 +177,7 @@ fn a_device_that_a_guest_has_counts_as_reserved() {
 }
 
 #[test]
-fn what_is_not_there_or_has_no_driver_cannot_be_reserved() {
+fn reserve_refuses_a_missing_device_and_an_unknown_driver() {
     let scene = scene();
     let said = |at| scene.reserve(at, None).expect_err("refused").to_string();
     assert!(said("0000:00:1f.0").contains("VD-DEV-001"));
@@ -186,7 +186,7 @@ fn what_is_not_there_or_has_no_driver_cannot_be_reserved() {
 }
 
 #[test]
-fn a_mistake_in_a_file_is_named_with_its_place() {
+fn invalid_reservation_is_reported_with_its_position() {
     let scene = scene();
     let said = |name: &str, text: &str| {
         scene.write(name, text);
@@ -209,7 +209,7 @@ fn a_mistake_in_a_file_is_named_with_its_place() {
 }
 
 #[test]
-fn a_driver_of_ones_own_is_kept() {
+fn prepare_keeps_the_driver_of_the_user() {
     let scene = scene();
     scene
         .reserve(GPU, Some(driver("vfio-pci")))
@@ -228,7 +228,7 @@ fn unit(name: &str, key: &str) -> String {
 }
 
 #[test]
-fn the_unit_comes_before_whoever_else_would_take_a_device() {
+fn reserve_unit_runs_before_other_drivers_load() {
     let unit = |key| unit("variantd-reserve.service", key);
     assert_eq!(
         unit("ExecStart"),
@@ -273,7 +273,7 @@ fn claimed(scene: &Scene) -> Result<Option<DriverName>, ReserveError> {
 }
 
 #[test]
-fn a_reserved_device_that_appears_is_claimed_bound_and_given_back_without_an_override() {
+fn reserved_device_is_claimed_bound_and_released_without_an_override() {
     let scene = without_driver();
     assert_eq!(claimed(&scene).expect("not reserved"), None);
     scene.reserve(GPU, None).expect("reserved");
@@ -295,7 +295,7 @@ fn a_reserved_device_that_appears_is_claimed_bound_and_given_back_without_an_ove
 }
 
 #[test]
-fn a_device_on_a_driver_and_another_one_in_its_place_are_not_claimed() {
+fn claim_skips_a_bound_device_and_refuses_another_id() {
     let scene = scene();
     scene.reserve(GPU, None).expect("reserved");
     assert_eq!(claimed(&scene).expect("on a driver"), None);

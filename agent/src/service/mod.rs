@@ -17,10 +17,10 @@ pub use systemd::Systemd;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ServiceError {
     /// The unit does not exist.
-    #[error("there is no unit '{0}'")]
+    #[error("unit '{0}' does not exist")]
     Gone(String),
     /// The unit did not end in time; systemd may still be stopping it.
-    #[error("'{unit}' has not ended within {seconds} s")]
+    #[error("'{unit}' did not stop within {seconds} s")]
     Late {
         /// The unit.
         unit: String,
@@ -28,7 +28,7 @@ pub enum ServiceError {
         seconds: u64,
     },
     /// Stopping it would stop another unit, which is not listed.
-    #[error("stopping '{unit}' would stop '{other}', too")]
+    #[error("stopping '{unit}' would also stop '{other}'")]
     Others {
         /// The unit.
         unit: String,
@@ -61,7 +61,7 @@ pub enum Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Inquire => "ask about",
+            Self::Inquire => "query",
             Self::Stop => "stop",
             Self::Start => "start",
         })

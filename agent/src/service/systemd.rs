@@ -121,7 +121,7 @@ fn within<T>(
             seconds: limit.as_secs(),
         }),
         Err(_) => {
-            let why = format!("systemd does not answer within {} s", limit.as_secs());
+            let why = format!("systemd did not answer within {} s", limit.as_secs());
             Err(no(action, unit, why))
         }
     }

@@ -1,6 +1,6 @@
-//! An agent that loses the bus, or its name there, ends with an error: systemd starts it again.
+//! An agent that loses the bus, or its bus name, exits with an error, and systemd restarts it.
 //!
-//! It reaches the bus through [`Relay`], which can close one connection and say what the bus would say.
+//! It reaches the bus through [`Relay`], which can close one connection and inject messages of the bus.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,15 +18,15 @@ use crate::scene::{Agent, Scene, as_nobody};
 
 const BUS: &str = "org.freedesktop.DBus";
 const BUSES: [Kind; 2] = [Kind::Daemon, Kind::Broker];
-/// Where the other process finds the bus.
+/// Passes the bus address to the other process.
 const ADDRESS: &str = "VARIANTD_TEST_VISIT";
-/// Each is two messages to the agent of some 200 bytes.
+/// Each causes two messages to the agent of about 200 bytes.
 const VISITS: usize = 3000;
 
-/// What lies between the agent and its bus.
+/// A proxy between the agent and its bus.
 struct Relay {
     path: PathBuf,
-    /// The agent's ends of the connections that are open, in the order in which they came.
+    /// The agent's ends of the open connections, in the order of connecting.
     open: Open,
 }
 
@@ -40,7 +40,7 @@ impl Relay {
         let relayed = open.clone();
         thread::spawn(move || {
             for (number, client) in listener.incoming().flatten().enumerate() {
-                // A bus that has ended takes nobody.
+                // A bus that has ended accepts no connection.
                 if let Ok(server) = UnixStream::connect(&bus) {
                     relay(number, &client, &server, &relayed);
                 }
@@ -78,7 +78,7 @@ fn relay(number: usize, client: &UnixStream, server: &UnixStream, open: &Open) {
     }
 }
 
-/// The agent's last words, when it has ended with a failure.
+/// The agent's last log line, after it has exited with a failure.
 fn ended(mut agent: Agent) -> String {
     let log = agent.rest();
     assert_eq!(agent.wait().code(), Some(1), "{log}");
@@ -93,7 +93,7 @@ fn any_connection_is_lost(kind: Kind) {
         let _agent = relay.agent(&scene);
         relay.open().len()
     };
-    // The name's, and the one on which it asks about callers.
+    // The connection with the name, and the one for queries about callers.
     assert_eq!(count, 2);
     for one in 0..count {
         let agent = relay.agent(&scene);
@@ -126,7 +126,7 @@ fn a_name_is_lost(kind: Kind) {
         connection.write_all(lost.data()).expect("said");
     }
     let error = ended(agent);
-    let words = format!("the name '{name}' on the system bus is another process's now");
+    let words = format!("another process has taken the name '{name}' on the system bus");
     assert!(error.contains(&words), "{error}");
 }
 
@@ -145,10 +145,10 @@ fn an_agent_that_loses_its_name_ends_with_an_error() {
     BUSES.into_iter().for_each(a_name_is_lost);
 }
 
-/// dbus-broker disconnects a receiver for which it can keep no further message of its own, such as that a name has come or gone.
+/// dbus-broker disconnects a receiver for which it can queue no further message of its own, such as NameOwnerChanged.
 #[test]
 fn an_agent_that_dbus_broker_disconnects_ends_with_an_error() {
-    // Little, so that few messages fill it; the agent does not read.
+    // Small, so that few messages fill it; the agent does not read.
     let scene = Scene::on_broker_with(256 << 10);
     let mut agent = scene.start();
     agent.says("serves");
@@ -161,7 +161,7 @@ fn an_agent_that_dbus_broker_disconnects_ends_with_an_error() {
     assert!(error.contains("to the system bus is closed"), "{error}");
 }
 
-/// Comes to the bus and leaves it, many times; alone it is no test.
+/// Connects to the bus and disconnects, many times; does nothing without ADDRESS.
 #[tokio::test]
 #[ignore = "the other process of a test"]
 async fn visitor() {

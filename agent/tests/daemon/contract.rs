@@ -1,5 +1,5 @@
-//! Every method, property and signal of the contract against the real agent on a private bus, by a client that
-//! knows nothing but the contract. A method is called with a sample for each argument, by the argument's name.
+//! Calls every method, property and signal of the contract of the real agent on a private bus, with a client that knows
+//! only the contract. A method is called with a sample for each argument, by the argument's name.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,7 +14,7 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, connection};
 use crate::scene::Scene;
 
 const GPU: &str = "0009:01:00.0";
-/// A guest that is none of the agent's business.
+/// An unrelated guest.
 const GUEST: &str = "<domain type='kvm'><name>d0</name><uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid>\
     <memory>1024</memory><os><type arch='aarch64' machine='virt'>hvm</type></os><devices/></domain>";
 
@@ -38,7 +38,7 @@ impl Client {
         client
     }
 
-    /// A call that has an answer, whatever it is; `arguments` are the names of what goes in.
+    /// Makes a call that must have a reply of any kind; `arguments` are the names of the input arguments.
     async fn call(
         &self,
         interface: &str,
@@ -84,7 +84,7 @@ fn sample(argument: &str) -> &'static str {
     }
 }
 
-/// What a method needs to be told here to succeed.
+/// The options with which a method succeeds here.
 fn options(method: &str) -> HashMap<&'static str, Variant<'static>> {
     match method {
         "Bind" => HashMap::from([("dry-run", true.into()), ("driver", "vfio-pci".into())]),
@@ -139,14 +139,14 @@ fn parts<'a>(interface: Node<'a, 'a>, kind: &'static str) -> impl Iterator<Item 
         .filter(move |node| node.has_tag_name(kind))
 }
 
-/// The signature of what comes back.
+/// The signature of the output.
 fn output(method: Node<'_, '_>) -> String {
     let out = parts(method, "arg").filter(|arg| arg.attribute("direction") == Some("out"));
     out.filter_map(|arg| arg.attribute("type")).collect()
 }
 
 #[tokio::test]
-async fn every_method_answers_with_what_the_contract_says() {
+async fn every_method_replies_with_the_types_of_the_contract() {
     let scene = Scene::new();
     let mut agent = scene.start();
     agent.says("serves");
@@ -163,7 +163,7 @@ async fn every_method_answers_with_what_the_contract_says() {
             let answer = client.call(name, member, &arguments).await;
             called += 1;
             match (member, answer) {
-                // The job has ended before this, or has begun.
+                // The job has ended before this, or has begun to change something.
                 ("Cancel", answer) => {
                     let error = answer.expect_err("too late").to_string();
                     assert!(error.contains("VD-AGT-003"), "{error}");
@@ -218,7 +218,7 @@ async fn a_job_ends_with_its_signal_on_the_bus() {
     let job = job.cache_properties(zbus::proxy::CacheProperties::No);
     let job = job.build().await.expect("proxy");
     let mut completed = job.receive_completed().await.expect("signals");
-    // Started before anybody listened: either is heard, or is over.
+    // The job may have ended before the subscription: accept a signal or the final state.
     if ["waiting", "working"].contains(&&*job.state().await.expect("state")) {
         let completed = tokio::time::timeout(Duration::from_secs(20), next(&mut completed)).await;
         assert!(

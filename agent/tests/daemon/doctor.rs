@@ -1,4 +1,4 @@
-//! `variantctl doctor` beside the agent: it asks one that runs, and starts none.
+//! `variantctl doctor` calls a running agent, and starts none.
 
 use nix::sys::signal::Signal;
 use serde_json::Value;

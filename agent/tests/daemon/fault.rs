@@ -1,8 +1,8 @@
-//! A real agent of which each system call fails once, from its start to its end: it serves, or it ends with a clear error.
+//! Each system call of a real agent fails once, from its start to its end: it serves, or it exits with a clear error.
 //!
-//! It never panics, hangs, stays without answering, or loses what its files say. `failing.c` makes a call fail, by seccomp's
-//! user notification. The regular run takes a sample; with VARIANTD_EVERY_CALL=1 every call is tried with every errno, with 7
-//! every seventh; VARIANTD_CALLS=1000-1100 beside it says which.
+//! It never panics, hangs, fails to reply, or loses the state in its files. `failing.c` makes a call fail, by seccomp's
+//! user notification. The regular run takes a sample; with VARIANTD_EVERY_CALL=1 every call is tried with every errno,
+//! with 7 every seventh; VARIANTD_CALLS=1000-1100 selects a range.
 
 use std::collections::{BTreeMap, HashMap};
 use std::env;
@@ -35,28 +35,28 @@ const ERRNOS: [Errno; 5] = [
 ];
 /// Points of the regular run.
 const SAMPLE: usize = 20;
-/// Only a fault waits so long, also on a machine with much else to do.
+/// Only a failure waits so long, also on a busy machine.
 const GIVE_UP: Duration = Duration::from_secs(60);
-/// A call that fails may cost a question its answer, not the next one.
+/// A failed call may cost a request its reply, but not the next request.
 const QUESTIONS: usize = 3;
-/// For an answer.
+/// Timeout of a reply.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A guest that has ended and whose device cannot be given back: the recorded host has neither the driver nor a file that
-/// takes the device from the one that it is on.
+/// A guest that has ended and whose device cannot be released: the recorded host has neither the driver nor an unbind
+/// file.
 const ENDED: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
 const ENTRY: &str = r#"{"version":1,"uuid":"6695eb01-f6a4-8304-79aa-97f2502e193f","name":"test","devices":[
     {"address":"0009:01:00.0","driver":"nvgrace_gpu_vfio_pci","before":{"driver":"gone","driver_override":null},"state":"bound"}]}"#;
 const DECLINED: &str = "aaaaaaaa-2222-3333-4444-555555555555\n";
 
-/// What came of one agent.
+/// The result of one run of an agent.
 struct Life {
     status: Option<i32>,
     served: bool,
-    /// A question over each of its names had an answer.
+    /// A request by each of its interfaces had a reply.
     answered: bool,
     log: String,
-    /// Counted calls, and the number of the one that failed.
+    /// Counted calls, and the number of the failed one.
     calls: usize,
     failed: i32,
 }
@@ -74,7 +74,7 @@ fn shim(scene: &Scene) -> PathBuf {
     program
 }
 
-/// The files of an agent that has a guest with a device.
+/// Writes the files of an agent that has a guest with a device.
 fn reset(scene: &Scene) {
     for directory in ["run", "state"] {
         let _ = fs::remove_dir_all(scene.path(directory));
@@ -84,7 +84,7 @@ fn reset(scene: &Scene) {
     scene.write("state/declined", DECLINED);
 }
 
-/// Starts an agent whose call `number` fails, asks it once, and ends it.
+/// Starts an agent whose call `number` fails, sends it one request, and ends it.
 fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
     reset(scene);
     let notified = UnixDatagram::bind(scene.path("notify")).expect("socket");
@@ -136,8 +136,8 @@ fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
     }
 }
 
-/// Whether the agent tells systemd that it is ready, before it ends and in time. Its log cannot say so: the call that fails
-/// may be the one that writes the line.
+/// Whether the agent reports READY=1 to systemd in time, before it exits. Its log cannot be used: the failing call may
+/// be the one that writes the line.
 fn is_ready(notified: &UnixDatagram, lines: &Receiver<String>, log: &mut Vec<String>) -> bool {
     let until = Instant::now() + GIVE_UP;
     while Instant::now() < until {
@@ -159,7 +159,7 @@ fn is_ready(notified: &UnixDatagram, lines: &Receiver<String>, log: &mut Vec<Str
     false
 }
 
-/// Reads up to the last line of `failing`; false when there is none in time.
+/// Reads up to the last line of `failing`; false if there is none in time.
 fn read_to_end(lines: &Receiver<String>, log: &mut Vec<String>) -> bool {
     let until = Instant::now() + GIVE_UP;
     loop {
@@ -175,7 +175,7 @@ fn read_to_end(lines: &Receiver<String>, log: &mut Vec<String>) -> bool {
     }
 }
 
-/// A call over the bus and one of libvirt's hook; whether both have an answer of the agent's own, be it an error.
+/// Makes a call over the bus and one of libvirt's hook; true if both have a reply of the agent, even an error.
 fn ask(scene: &Scene) -> bool {
     is_listed(scene) && matches!(scene.asks_about("stopped", "no XML"), Reply::Refused(_))
 }
@@ -205,7 +205,7 @@ fn is_answer<T>(reply: zbus::Result<T>) -> bool {
     )
 }
 
-/// From `failing: COUNT calls, SYSCALL failed`.
+/// Parses `failing: COUNT calls, SYSCALL failed`.
 fn counted(line: &str) -> (usize, i32) {
     let numbers: Vec<i32> = line
         .split(' ')
@@ -217,7 +217,7 @@ fn counted(line: &str) -> (usize, i32) {
     }
 }
 
-/// What is wrong with a life.
+/// The failure of a run.
 fn fault(scene: &Scene, life: &Life) -> Option<String> {
     let says = |words: &str| life.log.contains(words);
     let said_why = says("ERROR") || says("error");
@@ -255,7 +255,7 @@ fn fault(scene: &Scene, life: &Life) -> Option<String> {
     wrong.next().map(|(_, what)| (*what).to_owned())
 }
 
-/// The points to try of so many calls, each with its errnos.
+/// The calls to try of so many, each with its errnos.
 fn points(calls: usize) -> Vec<(usize, Errno)> {
     let Ok(stride) = env::var("VARIANTD_EVERY_CALL") else {
         return (1..=calls)
@@ -271,14 +271,14 @@ fn points(calls: usize) -> Vec<(usize, Errno)> {
         .collect()
 }
 
-/// From `FIRST-LAST`.
+/// Parses `FIRST-LAST`.
 fn bounds(range: &str) -> (usize, usize) {
     let (first, last) = range.split_once('-').expect("FIRST-LAST");
     let number = |text: &str| text.parse().expect("a call's number");
     (number(first), number(last))
 }
 
-/// What a life was, for the count.
+/// The outcome of a run, for the summary.
 fn outcome(life: &Life) -> &'static str {
     match (life.failed >= 0, life.served, life.status) {
         (false, ..) => "ended before that call",
@@ -289,7 +289,7 @@ fn outcome(life: &Life) -> &'static str {
 }
 
 #[test]
-fn an_agent_of_which_any_system_call_fails_serves_or_says_why_it_ends() {
+fn agent_serves_or_reports_the_error_after_any_failed_system_call() {
     let scene = Scene::new();
     let shim = shim(&scene);
     let whole = live(&scene, &shim, 0, Errno::EIO);

@@ -1,4 +1,4 @@
-//! Somebody who floods the agent with calls, slowly or leaving in the middle, does not keep libvirt's hook waiting.
+//! A client that floods the agent with calls, slowly or with disconnects, does not delay libvirt's hook.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,7 +14,7 @@ use zbus::{Connection, connection};
 
 use crate::scene::{Scene, as_nobody};
 
-/// What allocators keep of a flood.
+/// Memory that allocators keep after a flood.
 const SPARE_KIB: u64 = 32 << 10;
 
 async fn client(scene: &Scene) -> Connection {
@@ -22,7 +22,7 @@ async fn client(scene: &Scene) -> Connection {
     bus.await.expect("bus")
 }
 
-/// What a guest's start waits for: both calls of the hook, by what libvirt's hook does.
+/// The time of both hook calls of a guest's start.
 fn hook(scene: &Scene) -> Duration {
     let began = Instant::now();
     for operation in ["prepare", "start"] {
@@ -31,7 +31,7 @@ fn hook(scene: &Scene) -> Duration {
     began.elapsed()
 }
 
-async fn at_rest(measure: impl AsyncFn() -> Duration) -> Duration {
+async fn when_idle(measure: impl AsyncFn() -> Duration) -> Duration {
     let mut times = Vec::new();
     for _ in 0..101 {
         times.push(measure().await);
@@ -39,7 +39,7 @@ async fn at_rest(measure: impl AsyncFn() -> Duration) -> Duration {
     middle(times)
 }
 
-/// Also how long the flood took, and how often it was measured in it.
+/// Also returns the duration of the flood, and the number of measurements in it.
 async fn in_a_flood(
     scene: &Scene,
     measure: impl AsyncFn() -> Duration,
@@ -71,7 +71,7 @@ fn resident_kib(process: u32) -> u64 {
         .expect("kibibytes")
 }
 
-/// A call of `Plan` whose answer nobody waits for: the bus bounds only those with an answer.
+/// A call of `Plan` without a reader of its reply: the bus limits only calls with a reply.
 fn plan(domain: &str) -> Message {
     let call = Message::method_call("/org/variantd1", "Plan").destination("org.variantd1");
     let call = call
@@ -81,10 +81,10 @@ fn plan(domain: &str) -> Message {
     call.build(&(domain, options)).expect("a body")
 }
 
-/// Where the process that floods finds the bus.
+/// Passes the bus address to the flooding process.
 const ADDRESS: &str = "VARIANTD_TEST_FLOOD";
 
-/// Floods in its own process, which `ADDRESS` says; alone it is no test.
+/// Floods in its own process, to the bus of `ADDRESS`; does nothing without it.
 #[tokio::test]
 #[ignore = "the other process of a flood"]
 async fn flooder() {
@@ -96,7 +96,7 @@ async fn flooder() {
     for _ in 0..10_000 {
         bus.send(&plan("test")).await.expect("sent");
     }
-    // An answer comes behind all of it.
+    // The reply comes after all of it.
     let manager = ManagerProxy::new(&bus).await.expect("proxy");
     let _ = manager.list_domains(Options::new()).await;
 }
@@ -124,20 +124,20 @@ async fn callers_vanish(kind: Kind) {
         }
         drop(bus);
     }
-    // A domain that is gone, or never was, is said to be; the turns of who left are free again.
+    // A missing domain is reported; the turns of disconnected callers are free again.
     let bus = client(&scene).await;
     let manager = ManagerProxy::new(&bus).await.expect("proxy");
     let fault = manager
-        .plan("nobody", Options::new())
+        .plan("missing", Options::new())
         .await
         .expect_err("no such domain");
-    assert!(fault.to_string().contains("nobody"), "{fault}");
+    assert!(fault.to_string().contains("missing"), "{fault}");
     manager.plan("test", Options::new()).await.expect("a turn");
     hook(&scene);
 }
 
 #[tokio::test]
-async fn who_vanishes_in_the_middle_of_its_calls_leaves_nothing_behind() {
+async fn disconnected_caller_leaves_no_state() {
     callers_vanish(Kind::Daemon).await;
     callers_vanish(Kind::Broker).await;
 }
@@ -185,7 +185,8 @@ async fn no_more_than_its_turns_of_one_caller_are_under_way() {
     }
 }
 
-/// By name, for its times mean nothing on a busy machine: `cargo test -p agent --test daemon --release -- --ignored
+/// Ignored by default, because its times mean nothing on a busy machine: `cargo test -p agent --test daemon --release
+/// -- --ignored
 /// --nocapture ten_thousand`.
 #[tokio::test]
 #[ignore = "takes times: by name"]
@@ -193,7 +194,7 @@ async fn a_flood_of_ten_thousand_calls_leaves_the_hook_its_time() {
     let scene = Scene::for_all();
     let mut agent = scene.start();
     agent.says("serves");
-    let idle = at_rest(async || hook(&scene)).await;
+    let idle = when_idle(async || hook(&scene)).await;
     let before = resident_kib(agent.id());
     let (during, took, calls) = in_a_flood(&scene, async || hook(&scene)).await;
     assert!(

@@ -1,4 +1,4 @@
-//! A bus that has no room for a call of the agent, and an agent that ends in a call: what `variantctl` makes of it.
+//! `variantctl` with a bus that has no queue space for a call of the agent, and with an agent that exits during a call.
 
 use std::fs;
 use std::process::Output;
@@ -14,7 +14,7 @@ use zbus::{Connection, connection};
 
 use crate::scene::{Agent, Scene, as_nobody};
 
-/// dbus-daemon(1), `limit`: what a connection may have in its queue.
+/// dbus-daemon(1), `limit`: maximum size of a connection's queue.
 const LIMITS: &str = "<busconfig><limit name='max_outgoing_bytes'>65536</limit></busconfig>";
 const NAME: &str = "org.variantd1";
 /// More than a socket's buffer and the queue hold together.
@@ -88,10 +88,11 @@ async fn a_bus_that_has_no_room_for_long_is_named() {
     );
 }
 
-/// Where the process that fills the queue finds the bus.
+/// Passes the bus address to the process that fills the queue.
 const ADDRESS: &str = "VARIANTD_TEST_FILL";
 
-/// Fills the queue of an agent that does not read, as another user, until the bus refuses its call; alone it is no test.
+/// Fills the queue of an agent that does not read, as another user, until the bus refuses its call; does nothing
+/// without ADDRESS.
 #[tokio::test]
 #[ignore = "the other process of a test"]
 async fn filler() {
@@ -102,9 +103,10 @@ async fn filler() {
     fill_on(&bus.await.expect("bus")).await;
 }
 
-/// dbus-broker has a quota for each user, of which another one gets a share: who fills the agent's queue is refused, others wait.
+/// dbus-broker has a quota for each user, with shares for other users: the user that fills the agent's queue is
+/// refused, others wait.
 #[test]
-fn who_fills_the_agents_queue_keeps_no_other_user_out_on_dbus_broker() {
+fn full_queue_on_dbus_broker_blocks_only_its_user() {
     if !Uid::effective().is_root() {
         return println!("not run: needs root, to be another user than the agent");
     }

@@ -1,5 +1,5 @@
-//! Users who are not root and mean harm: large texts, answers that nobody reads, calls that want no answer, on either bus. The agent
-//! stays within its memory, and answers root, libvirt's hook and another user meanwhile.
+//! Hostile users that are not root: large texts, unread replies, calls without a reply, on either bus. The agent stays
+//! within its memory limit, and meanwhile answers root, libvirt's hook and another user.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,17 +21,17 @@ use zbus::names::InterfaceName;
 
 use crate::scene::{GUEST, Scene, as_nobody, as_user};
 
-/// What the other processes are told.
+/// Environment of the other processes.
 const ADDRESS: &str = "VARIANTD_TEST_ADDRESS";
 const ATTACK: &str = "VARIANTD_TEST_ATTACK";
 const JOB: &str = "VARIANTD_TEST_JOB";
-/// How long one attack lasts.
+/// Duration of one attack.
 const LASTS: Duration = Duration::from_secs(6);
 /// Connections of one attack.
 const CONNECTIONS: usize = 4;
-/// What a caller waits for at most: VDSM's hook.
+/// Timeout of a caller: that of VDSM's hook.
 const ANSWER: Duration = Duration::from_secs(20);
-/// What allocators keep of an attack.
+/// Memory that allocators keep after an attack.
 const SPARE: u64 = 64 << 20;
 /// Another user than the attacker's, whom dbus-daemon finds in passwd(5): `daemon`.
 const NEIGHBOUR: u32 = 1;
@@ -83,7 +83,7 @@ fn prepare_xml(text: &str, flags: Flags) -> Message {
     call.build(&(text, Options::new())).expect("a call")
 }
 
-/// Attacks in its own process; alone it is no test.
+/// Attacks in its own process; does nothing without ADDRESS.
 #[test]
 #[ignore = "the other process of an attack"]
 fn attacker() {
@@ -118,7 +118,8 @@ fn send(mut stream: &UnixStream, text: &str, attack: &str, until: Instant) {
     let second = Some(Duration::from_secs(1));
     stream.set_write_timeout(second).expect("a limit");
     while Instant::now() < until {
-        // A new serial each time. Whatever the bus does not take within a second is cut off: it closes the connection then.
+        // A new serial each time. A message that the bus does not accept within a second is truncated: the bus then
+        // closes the connection.
         let message = prepare_xml(text, flags);
         if stream.write_all(message.data().bytes()).is_err() {
             break;
@@ -127,7 +128,7 @@ fn send(mut stream: &UnixStream, text: &str, attack: &str, until: Instant) {
     std::thread::sleep(until.saturating_duration_since(Instant::now()));
 }
 
-/// Has three small guests completed, as VDSM's hook would.
+/// Completes three small guests, as VDSM's hook does.
 #[tokio::test]
 #[ignore = "the other process of an attack"]
 async fn neighbour() {
@@ -168,13 +169,13 @@ fn memory(process: u32, what: &str) -> u64 {
     number.expect("kibibytes") << 10
 }
 
-/// The bus has no room.
+/// The bus has no queue space.
 fn is_full(error: zbus::Error) {
     let fault = Fault::from(error);
     assert!(matches!(fault, Fault::Full(_)), "{fault:?}");
 }
 
-/// Lists the domains. Where the agent's queue is full, the bus itself rejects a call, which is then repeated.
+/// Lists the domains. If the agent's queue is full, the bus itself rejects a call, which is then repeated.
 async fn list(manager: &ManagerProxy<'_>, rejected: &mut u32) {
     while let Err(error) = manager.list_domains(Options::new()).await {
         is_full(error);
@@ -248,16 +249,17 @@ async fn attacks_by_large_texts_and_unread_answers_are_withstood_on_dbus_broker(
     is_withstood(Kind::Broker, scene, &ATTACKS).await;
 }
 
-/// What a broker keeps for each user: an attack is beyond it in moments, and the broker disconnects who does not read.
+/// A broker's quota for each user: an attack exceeds it in moments, and the broker disconnects a client that does not
+/// read.
 const SMALL: u32 = 6 << 20;
 
 #[tokio::test]
-async fn unread_answers_beyond_the_quota_of_dbus_broker_disconnect_who_does_not_read() {
+async fn dbus_broker_disconnects_a_client_with_too_many_unread_replies() {
     let scene = Scene::on_broker_with(SMALL);
     is_withstood(Kind::Broker, scene, &["deaf", "silent"]).await;
 }
 
-/// Looks at a job of root's, as another user.
+/// Reads a job of root, as another user.
 #[tokio::test]
 #[ignore = "the other process of a test"]
 async fn stranger() {
@@ -295,7 +297,7 @@ async fn stranger() {
     assert!(objects.keys().any(|path| path.contains("device")));
 }
 
-/// Asks for everything that is public, as another user; `JOB` says whether it may.
+/// Reads everything that is public, as another user; `JOB` says whether that must succeed.
 #[tokio::test]
 #[ignore = "the other process of a test"]
 async fn onlooker() {
@@ -322,7 +324,7 @@ async fn onlooker() {
     assert_eq!(objects.get_managed_objects().await.is_ok(), may);
     assert_eq!(device.get_all(interface.clone()).await.is_ok(), may);
     assert_eq!(device.get(interface, "Domain").await.is_ok(), may);
-    // Another process reserves the device once this one listens.
+    // Another process reserves the device after this one listens.
     println!("listens");
     std::io::stdout().flush().expect("said");
     let told = timeout(
@@ -333,7 +335,7 @@ async fn onlooker() {
     assert_eq!(told.is_ok(), may);
 }
 
-/// With the shipped policy and these files of policy besides.
+/// With the shipped policy and these additional policy files.
 fn public_facts(files: &[&Path], may: bool) {
     let shipped =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/dbus/org.variantd1.conf");
@@ -353,7 +355,7 @@ fn public_facts(files: &[&Path], may: bool) {
         .expect("text");
     scene.says(&["reserve", "--driver", "nvidia", "0009:01:00.0"]);
     assert!(onlooker.wait().expect("status").success(), "may: {may}");
-    // Root is not kept from anything.
+    // Root is not restricted.
     scene.says(&["unreserve", "0009:01:00.0"]);
 }
 
@@ -393,7 +395,7 @@ async fn a_job_is_hidden(kind: Kind) {
         .env(ADDRESS, scene.bus.address())
         .env(JOB, job.as_str());
     assert!(stranger.status().expect("a process").success());
-    // Root sees it, on another connection, too.
+    // Root sees it, also on another connection.
     let other = client(scene.bus.address()).await;
     let properties = PropertiesProxy::builder(&other)
         .destination("org.variantd1")

@@ -1,4 +1,4 @@
-//! What the real agent writes to its log of names that others chose.
+//! The log of the real agent with names that other users chose.
 
 use hooks::agent::Reply;
 

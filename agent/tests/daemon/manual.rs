@@ -1,5 +1,5 @@
-//! `variantctl bind`, `release` and `recover` against the real agent, on a recorded host: what is read
-//! and refused there. Its files take no writes of a kernel; those are tested on the modelled one.
+//! `variantctl bind`, `release` and `recover` with the real agent, on a recorded host: reads and refusals. Its files do
+//! not act on writes; those are tested on the modelled kernel.
 
 use std::fs;
 use std::path::Path;
@@ -51,7 +51,7 @@ fn each_mistake_has_its_exit_status() {
     assert!(said.contains("VD-DEV-001"), "{said}");
     assert_eq!(scene.fails(&["bind", "gpu"]).0, 2);
     assert_eq!(scene.fails(&["bind", "--driver", "../x", GPU]).0, 2);
-    // Its module, and that of any other driver that is not for the device, is not loaded.
+    // Neither its module nor that of another driver that is not for the device is loaded.
     let modprobe = scene.path("asked");
     let script = format!("#!/bin/sh\necho \"$@\" >> {}\nexit 1\n", modprobe.display());
     scene.program("host/usr/sbin/modprobe", &script);

@@ -1,4 +1,4 @@
-//! A driver's probe does not run before guests, even where the agent does.
+//! A driver's probe does not run at a higher priority than guests, even if the agent does.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,14 +19,14 @@ fn nice(task: &Path) -> i32 {
 }
 
 #[test]
-fn a_write_for_the_hook_does_not_come_before_guests() {
+fn write_for_the_hook_has_normal_priority() {
     if !Uid::effective().is_root() {
         return println!("not run: needs root, to come before others");
     }
     let root = tempfile::tempdir().expect("a root");
     let attribute = root.path().join("sys/bus/pci/drivers_probe");
     fs::create_dir_all(attribute.parent().expect("a folder")).expect("sysfs");
-    // Who opens it for writing waits until somebody reads.
+    // A writer's open blocks until there is a reader.
     mkfifo(&attribute, Mode::S_IRUSR | Mode::S_IWUSR).expect("pipe");
     let mut child = Command::new("nice")
         .args(["-n", "-10", env!("CARGO_BIN_EXE_variantd-child")])

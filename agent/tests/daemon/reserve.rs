@@ -1,5 +1,5 @@
-//! `variantctl reserve`, `variantd --reserve` and `variantctl list` together, on a recorded host. Its files
-//! bind nothing, so only what is so already is in force there.
+//! `variantctl reserve`, `variantd --reserve` and `variantctl list` together, on a recorded host. Its files bind
+//! nothing, so a reservation is in force only if the device is already bound.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -8,10 +8,10 @@ use crate::scene::Scene;
 
 const GPU: &str = "0009:01:00.0";
 const NIC: &str = "0000:00:1f.0";
-/// The one above the GPU.
+/// The port above the GPU.
 const PORT: &str = "0009:00:00.0";
 
-/// What the unit runs at boot.
+/// Runs the command of the unit at boot.
 pub(crate) fn boot(scene: &Scene) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_variantd"))
         .arg("--reserve")
@@ -26,7 +26,7 @@ pub(crate) fn boot(scene: &Scene) -> (bool, String) {
     (output.status.success(), log)
 }
 
-/// What udev's rule runs.
+/// Runs the command of the udev rule.
 fn claim(scene: &Scene, device: &str) -> Output {
     Command::new("timeout")
         .args(["60", env!("CARGO_BIN_EXE_variantd"), "--reserved", device])
@@ -39,7 +39,7 @@ fn claim(scene: &Scene, device: &str) -> Output {
 }
 
 #[test]
-fn a_device_that_appears_is_claimed_without_a_look_at_any_other() {
+fn claim_reads_only_the_device_that_appeared() {
     let scene = Scene::new();
     let reserved = |device: &str, id: &str| {
         let text = format!("device = \"{device}\"\nid = \"{id}\"\n");
@@ -48,7 +48,7 @@ fn a_device_that_appears_is_claimed_without_a_look_at_any_other() {
     let devices = scene.path("host/sys/bus/pci/devices");
     fs::remove_file(devices.join(GPU).join("driver")).expect("off its driver");
     reserved(GPU, "10de:2342");
-    // Who reads all devices waits here for somebody who writes.
+    // A reader of all devices would block here until there is a writer.
     let pipe = devices.join(PORT).join("config");
     fs::remove_file(&pipe).expect("removed");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
@@ -88,17 +88,20 @@ fn a_reservation_in_force_is_listed_and_applied_without_a_bus() {
     drop(agent);
     let (success, log) = boot(&scene);
     assert!(success, "{log}");
-    assert!(log.contains("is reserved and on 'nvidia' already"), "{log}");
+    assert!(
+        log.contains("is reserved and bound to 'nvidia' already"),
+        "{log}"
+    );
     let listed = complaint(&list(&scene, &[]));
     assert_eq!(listed, format!("reserved for guests: {GPU}\n"));
 }
 
 #[test]
-fn what_is_not_in_force_is_said_in_the_log_and_by_list() {
+fn reservation_not_in_force_is_logged_and_listed() {
     let scene = Scene::new();
     let (success, log) = boot(&scene);
     assert!(success && log.is_empty(), "{log}");
-    // A registered driver, so that no module is looked for; what is written there binds nothing.
+    // A registered driver, so that no module is loaded; a write to it binds nothing.
     let driver = scene.path("host/sys/bus/pci/drivers/nvgrace_gpu_vfio_pci");
     fs::create_dir_all(driver).expect("driver");
     scene.write(
@@ -135,11 +138,11 @@ fn what_is_not_in_force_is_said_in_the_log_and_by_list() {
 }
 
 #[test]
-fn a_dry_run_is_the_beginning_of_what_a_real_agent_writes() {
+fn dry_run_lists_the_first_writes_of_a_real_agent() {
     let scene = Scene::new();
     let mut agent = scene.start();
     agent.says("serves");
-    // Files that take the writes, and do nothing about them.
+    // Files that accept the writes without an effect.
     for file in ["nvidia/unbind", "nvgrace_gpu_vfio_pci/bind"] {
         scene.write(&format!("host/sys/bus/pci/drivers/{file}"), "");
     }

@@ -1,4 +1,4 @@
-//! The real agent after many changes that the recorded host does not take: each writes, in children, and takes it back.
+//! The real agent after many changes that the recorded host does not perform: each writes, in children, and undoes it.
 
 use std::fs;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use zbus::{Variant, connection};
 use crate::scene::Scene;
 
 const GPU: &str = "0009:01:00.0";
-/// What allocators keep may still grow a little.
+/// Memory that allocators may still add.
 const SPARE_KIB: usize = 1024;
 
-/// How often it is looked for what work under way holds, at intervals of 100 ms.
+/// How often the test waits 100 ms for the resources of running work to be freed.
 const LOOKS: usize = 100;
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Debug)]
 struct Holdings {
     descriptors: usize,
@@ -68,14 +68,14 @@ async fn a_hundred_binds_leave_no_descriptor_child_or_memory_behind() {
             matches!(&fault, Fault::Failed(text) if text.contains("it is bound to 'nvidia'")),
             "round {round}: {fault:?}"
         );
-        // the first rounds fill what is kept for later
+        // the first rounds fill the caches
         if round == 10 {
             first = Some(holdings(agent.id()));
         }
     }
     let first = first.expect("round 10");
     let mut last = holdings(agent.id());
-    // a look at the device may be under way; what leaked stays
+    // a read of the device may be in progress; leaked resources stay
     for _ in 0..LOOKS {
         if last.descriptors <= first.descriptors && last.children.is_empty() {
             break;

@@ -1,5 +1,5 @@
-//! `variantctl plan DOMAIN` and `prepare --plan` against the real agent. libvirt's test driver has one
-//! domain, `test`, without devices; what is applied to others is tested on a libvirt in memory.
+//! `variantctl plan DOMAIN` and `prepare --plan` with the real agent. libvirt's test driver has one domain, `test`,
+//! without devices; plans of other domains are tested on a libvirt in memory.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ fn a_plan_of_a_file_is_applied_to_the_domain_that_has_this_text() {
     let plan = save(&scene, &PLAN);
     let basis = |key: &str| plan["basis"][key].as_str().expect(key).to_owned();
     let target = format!("libvirt={},qemu={}", basis("libvirt"), basis("qemu"));
-    // As 'virsh dumpxml' prints it: one line end more.
+    // As 'virsh dumpxml' prints it: with an additional newline.
     scene.write(
         "test.xml",
         &format!("{}\n", plan["text"].as_str().expect("text")),
@@ -100,7 +100,7 @@ fn a_plan_is_stale_once_the_host_the_recipes_or_the_versions_change() {
 }
 
 #[test]
-fn what_is_no_plan_is_refused_before_the_agent_is_asked() {
+fn invalid_plan_is_refused_before_a_call() {
     let scene = Scene::new();
     scene.write("p", "{\"version\": 1}");
     let (status, said) = scene.fails(&APPLY);
@@ -118,10 +118,10 @@ fn what_is_no_plan_is_refused_before_the_agent_is_asked() {
 fn a_name_that_is_neither_file_nor_domain_is_not_found() {
     let scene = Scene::new();
     let agent = started(&scene);
-    let (status, said) = scene.fails(&["plan", "nobody"]);
+    let (status, said) = scene.fails(&["plan", "missing"]);
     assert_eq!(status, 3);
     assert!(
-        said.contains("no file 'nobody' here") && said.contains("virsh list"),
+        said.contains("no file 'missing' here") && said.contains("virsh list"),
         "{said}"
     );
     for option in [

@@ -16,7 +16,7 @@ use tests::program;
 pub(crate) const GUEST: &str = "<domain type='kvm'><name>d0</name><uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid>\
     <memory>1024</memory><os><type arch='aarch64' machine='virt'>hvm</type></os><devices/></domain>";
 
-/// `nobody`, to whom nothing belongs.
+/// The user `nobody`, who owns no files.
 const NOBODY: u32 = 65534;
 
 pub(crate) struct Scene {
@@ -39,27 +39,27 @@ impl Scene {
         Self::with(Bus::start().expect("bus"), host)
     }
 
-    /// On a bus to which every user of the machine may come.
+    /// On a bus that every user of the machine may use.
     pub(crate) fn for_all() -> Self {
         Self::with(Bus::for_all().expect("bus"), "gh200-1gpu")
     }
 
-    /// The same, where this program is the bus.
+    /// The same with this bus program.
     pub(crate) fn for_all_on(kind: Kind) -> Self {
         Self::with(Bus::for_all_on(kind).expect("bus"), "gh200-1gpu")
     }
 
-    /// The same on `dbus-broker`, which keeps so many bytes for each user at most.
+    /// The same on `dbus-broker` with this quota in bytes for each user.
     pub(crate) fn on_broker_with(bytes: u32) -> Self {
         Self::with(Bus::broker_with(bytes).expect("bus"), "gh200-1gpu")
     }
 
-    /// A bus of this program.
+    /// On a bus of this program.
     pub(crate) fn on_bus(kind: Kind) -> Self {
         Self::with(Bus::start_on(kind).expect("bus"), "gh200-1gpu")
     }
 
-    /// The same with these files of bus policy.
+    /// The same with these bus policy files.
     pub(crate) fn for_all_with(files: &[&Path]) -> Self {
         Self::with(Bus::for_all_with(files).expect("bus"), "gh200-1gpu")
     }
@@ -84,7 +84,7 @@ impl Scene {
         fs::write(path, text).expect(name);
     }
 
-    /// A script that can be run.
+    /// An executable script.
     pub(crate) fn program(&self, name: &str, text: &str) {
         self.write(name, text);
         let mode = fs::Permissions::from_mode(0o755);
@@ -95,7 +95,7 @@ impl Scene {
         self.start_with(&[])
     }
 
-    /// With more in its environment.
+    /// With additional environment variables.
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Agent {
         let program = program::built("agent", "variantd");
         let mut child = self
@@ -108,7 +108,7 @@ impl Scene {
         Agent { child, log }
     }
 
-    /// In a mount namespace of its own, behind what `shell` does there; the process is the agent's. Needs root.
+    /// In its own mount namespace, after `shell` has run there; the process is the agent's. Needs root.
     pub(crate) fn start_behind(&self, shell: &str) -> Agent {
         let program = program::built("agent", "variantd");
         let agent = self.bus.agent(&program, "test:///default");
@@ -142,7 +142,7 @@ impl Scene {
             .expect("variantctl runs")
     }
 
-    /// What a run that must succeed prints.
+    /// The output of a run that must succeed.
     pub(crate) fn says(&self, arguments: &[&str]) -> String {
         let output = self.variantctl(arguments);
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -150,7 +150,7 @@ impl Scene {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// Exit status and complaint of a run that must fail.
+    /// Exit status and error output of a run that must fail.
     pub(crate) fn fails(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.variantctl(arguments);
         assert!(output.stdout.is_empty(), "{arguments:?}");
@@ -166,7 +166,7 @@ impl Agent {
         Self { child, log }
     }
 
-    /// Reads the log up to a line with `words`.
+    /// Reads the log up to a line that contains `words`.
     pub(crate) fn says(&mut self, words: &str) -> String {
         let mut lines = self.log.by_ref().map_while(Result::ok);
         let line = lines.find(|line| line.contains(words));
@@ -200,8 +200,8 @@ impl Drop for Agent {
     }
 }
 
-/// One ignored test of this program in a process of its own: as another user where we are root. The program's path may be
-/// closed to that user, what runs is not.
+/// One ignored test of this program in its own process: as another user if this one is root. The program's path may be
+/// closed to that user, so it runs the open file.
 pub(crate) fn as_nobody(test: &str) -> Command {
     as_user(test, NOBODY)
 }

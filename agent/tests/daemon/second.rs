@@ -1,4 +1,4 @@
-//! A second agent beside the first: it says who is there and ends, and touches nothing.
+//! A second agent beside the first: it reports the first one and exits without any change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,13 +14,13 @@ use zbus::fdo::{RequestNameFlags, RequestNameReply};
 
 use crate::scene::Scene;
 
-/// Exit status of an agent that was started beside another one (variantd(8)).
+/// Exit status of an agent that finds another one (variantd(8)).
 const SECOND: i32 = 5;
 
 const UUID: &str = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
 const DEVICE: &str = "0009:01:00.0";
 
-/// The record of a bind that is under way, which an agent takes back when it starts.
+/// The record of a bind in progress, which an agent undoes when it starts.
 fn binding() -> String {
     format!(
         r#"{{"version": 2, "device": "{DEVICE}", "owner": {{"domain": {{"uuid": "{UUID}", "name": "d0"}}}},
@@ -51,8 +51,8 @@ fn a_second_agent_names_the_first_and_touches_nothing() {
     scene.write(&entry, &binding());
     let mut first = scene.start();
     first.says("serves");
-    // Its recovery at start takes this record away, and the next one, too, until libvirt has said which guests run. One that
-    // stays is as while the first one binds: a second agent that recovers would unbind.
+    // The recovery at start removes this record, and also the next one, until libvirt has reported which guests run. A
+    // record that stays simulates a bind of the first agent: a second agent that recovers would unbind.
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut stays = false;
     while !stays {
@@ -67,7 +67,7 @@ fn a_second_agent_names_the_first_and_touches_nothing() {
     let before = (tree(&scene.path("run")), tree(&scene.path("host")));
     let mut second = scene.start();
     let pid = format!(
-        "another variantd (pid {}) has the run directory",
+        "another variantd (pid {}) uses the run directory",
         first.id()
     );
     second.says(&pid);
@@ -101,7 +101,7 @@ fn an_agent_with_another_run_directory_leaves_the_names_to_the_first() {
         .output()
         .expect("variantd");
     let said = String::from_utf8_lossy(&output.stderr);
-    let pid = format!("(pid {}) has the name 'org.variantd1'", first.id());
+    let pid = format!("(pid {}) owns the name 'org.variantd1'", first.id());
     assert!(said.contains(&pid), "{said}");
     assert_eq!(output.status.code(), Some(SECOND));
     scene.says(&["recover"]);

@@ -1,4 +1,4 @@
-//! What systemd hears of the real agent, and when it ends by itself.
+//! The real agent's messages to systemd, and its exit when idle.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -15,7 +15,7 @@ fn heard(socket: &UnixDatagram) -> String {
 }
 
 #[test]
-fn systemd_hears_when_it_serves_reloads_answers_and_ends() {
+fn systemd_gets_ready_reloading_watchdog_and_stopping() {
     let scene = Scene::new();
     let path = scene.path("notify");
     let socket = UnixDatagram::bind(&path).expect("socket");
@@ -28,7 +28,7 @@ fn systemd_hears_when_it_serves_reloads_answers_and_ends() {
     let mut agent = scene.start_with(&watchdog);
     let until = |words: &str| while heard(&socket) != words {};
     until("READY=1");
-    // The name is there already.
+    // The name is owned already.
     scene.says(&["recover"]);
     until("WATCHDOG=1");
     agent.send(Signal::SIGHUP);
@@ -40,7 +40,7 @@ fn systemd_hears_when_it_serves_reloads_answers_and_ends() {
 }
 
 #[test]
-fn an_agent_that_nothing_needs_ends_when_it_is_told_to() {
+fn idle_agent_exits_if_configured() {
     let scene = Scene::new();
     fs::write(scene.path("variantd.conf"), "idle_exit = 1\n").expect("configuration");
     let mut agent = scene.start();

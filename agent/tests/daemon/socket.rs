@@ -1,4 +1,4 @@
-//! The hook's socket: Varlink, for root alone, and for no longer than the agent serves; systemd's, where it passes one.
+//! The hook's socket: Varlink, for root alone, and only while the agent serves; or systemd's socket.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -19,11 +19,11 @@ use serde_json::{Value, json};
 
 use crate::scene::{Agent, GUEST, Scene, as_nobody};
 
-/// Longer than a silent caller is waited for.
+/// Longer than the timeout of a silent caller.
 const LIMIT: Duration = Duration::from_secs(20);
-/// More than are let in at once.
+/// More than the limit of concurrent callers.
 const MANY: usize = 300;
-/// Where the other user finds the socket.
+/// Passes the socket's path to the other user.
 const PLACE: &str = "VARIANTD_TEST_SOCKET";
 
 impl Scene {
@@ -31,12 +31,12 @@ impl Scene {
         self.path("run").join(SOCKET)
     }
 
-    /// What libvirt's hook hears at `operation` of a guest without devices, when it has no bus to go to.
+    /// The reply to libvirt's hook at `operation` of a guest without devices, without a bus.
     pub(crate) fn asks(&self, operation: &str) -> Reply {
         self.asks_for(operation, LIMIT)
     }
 
-    /// The same of another guest.
+    /// The same for another guest.
     pub(crate) fn asks_about(&self, operation: &str, xml: &str) -> Reply {
         self.asks_with(operation, xml, LIMIT)
     }
@@ -65,7 +65,7 @@ impl Scene {
         stream
     }
 
-    /// The agent, with this socket as systemd passes it.
+    /// The agent with this socket passed as systemd does.
     fn activated(&self, listener: &UnixListener) -> Agent {
         let program = Path::new(env!("CARGO_BIN_EXE_variantd"));
         let agent = self.bus.agent(program, "test:///default");
@@ -136,7 +136,7 @@ fn the_hook_is_answered_while_the_bus_is_not_there() {
 }
 
 #[test]
-fn what_a_killed_agent_leaves_is_taken_by_the_next() {
+fn next_agent_replaces_the_socket_of_a_killed_one() {
     let scene = Scene::new();
     let mut killed = serving(&scene);
     killed.send(Signal::SIGKILL);
@@ -152,7 +152,7 @@ fn an_agent_that_ends_because_nothing_needs_it_leaves_no_socket() {
     let scene = Scene::new();
     fs::write(scene.path("variantd.conf"), "idle_exit = 1\n").expect("configuration");
     let mut agent = serving(&scene);
-    // For whom it does not wait for ever.
+    // The agent does not wait forever for it.
     let silent = UnixStream::connect(scene.socket()).expect("socket");
     assert!(agent.wait().success());
     assert!(!scene.socket().exists());
@@ -169,7 +169,7 @@ fn an_agent_that_cannot_have_its_socket_ends_with_an_error() {
 }
 
 #[test]
-fn who_says_nothing_or_leaves_keeps_nobody_out() {
+fn silent_or_disconnected_callers_do_not_block_others() {
     let scene = Scene::new();
     let agent = serving(&scene);
     let before = descriptors(&agent);
@@ -189,7 +189,7 @@ fn who_says_nothing_or_leaves_keeps_nobody_out() {
     assert!(settled, "{before}, then {}", descriptors(&agent));
 }
 
-/// Stops all its threads: a signal takes its time on a busy machine.
+/// Stops all its threads: a signal may take long on a busy machine.
 fn stop(agent: &Agent) {
     agent.send(Signal::SIGSTOP);
     let tasks = format!("/proc/{}/task", agent.id());
@@ -209,7 +209,7 @@ fn stop(agent: &Agent) {
 }
 
 #[test]
-fn a_call_that_nobody_waits_for_any_more_is_not_made() {
+fn abandoned_call_is_not_executed() {
     let scene = Scene::new();
     let mut agent = serving(&scene);
     stop(&agent);
@@ -224,7 +224,7 @@ fn a_call_that_nobody_waits_for_any_more_is_not_made() {
 }
 
 #[test]
-fn what_is_not_varlink_is_not_answered() {
+fn invalid_varlink_gets_no_reply() {
     let scene = Scene::new();
     let _agent = serving(&scene);
     let endless = vec![b'A'; protocol::LONGEST_CALL + 4096];
@@ -299,7 +299,7 @@ fn the_service_describes_itself_as_varlink_has_it() {
 }
 
 #[test]
-fn what_is_not_known_is_an_error_with_the_name_of_it() {
+fn unknown_method_or_operation_is_an_error() {
     let scene = Scene::new();
     let _agent = serving(&scene);
     let run = "org.variantd1.Hook.Run";
@@ -390,7 +390,7 @@ fn a_run_has_progress_where_it_is_asked_for_and_an_error_has_its_fields() {
         let text = error["parameters"][field].as_str().expect(field);
         assert!(!text.is_empty() && !text.contains("VD-"), "{text}");
     }
-    // A call without a reply, and one behind it.
+    // A call without a reply, and one after it.
     let silent = json!({"method": "org.variantd1.Hook.Run", "oneway": true,
         "parameters": {"operation": "stopped", "xml": GUEST}});
     stream
@@ -421,7 +421,7 @@ fn on_a_socket_of_systemd_the_hook_waits_for_an_agent_that_starts_again() {
     let scene = Scene::new();
     fs::create_dir_all(scene.path("run")).expect("run directory");
     let listener = UnixListener::bind(scene.socket()).expect("socket");
-    // Before there is an agent.
+    // Before an agent runs.
     std::thread::scope(|scope| {
         let early = scope.spawn(|| scene.asks("prepare"));
         let mut first = scene.activated(&listener);
@@ -446,7 +446,7 @@ fn on_a_socket_of_systemd_the_hook_waits_for_an_agent_that_starts_again() {
 }
 
 #[test]
-fn what_systemd_passes_and_is_not_a_socket_is_named() {
+fn other_descriptor_from_systemd_is_reported() {
     let scene = Scene::new();
     let file = fs::File::open("/dev/null").expect("a file");
     let program = Path::new(env!("CARGO_BIN_EXE_variantd"));
@@ -469,7 +469,7 @@ fn what_systemd_passes_and_is_not_a_socket_is_named() {
     assert_eq!(agent.wait().code(), Some(1));
 }
 
-/// As another user: what the socket says to it. Alone it is no test.
+/// As another user: prints the socket's reply. Does nothing without PLACE.
 #[test]
 #[ignore = "the other process of another user's try"]
 fn stranger() {
@@ -484,9 +484,9 @@ fn stranger() {
     assert_eq!(String::from_utf8_lossy(&said), denied);
 }
 
-/// Where somebody has loosened the mode, the agent looks itself.
+/// The agent checks the user itself, in case the socket's mode was changed.
 #[test]
-fn nobody_but_root_is_let_in() {
+fn socket_accepts_only_root() {
     if !Uid::effective().is_root() {
         return println!("not run: needs root, to become another user");
     }
@@ -498,10 +498,10 @@ fn nobody_but_root_is_let_in() {
     let mut process = as_nobody("socket::stranger");
     let tried = process.env(PLACE, scene.socket()).status();
     assert!(tried.expect("a process").success());
-    agent.says("user 65534 is not let into the hook's socket");
+    agent.says("refused user 65534 on the hook's socket");
 }
 
-/// The most memory that the agent has had, in KiB (proc(5), VmHWM).
+/// The agent's peak memory in KiB (proc(5), VmHWM).
 fn peak(agent: &Agent) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -511,9 +511,9 @@ fn peak(agent: &Agent) -> u64 {
         .expect("a number")
 }
 
-/// Callers that send all but the end of the largest call wait for nobody, and keep no hook from its answer for long.
+/// Callers that send all but the end of the largest call neither block others nor delay the hook's reply for long.
 #[test]
-fn callers_that_do_not_end_their_calls_share_a_budget_and_are_left() {
+fn unfinished_calls_share_a_budget_and_time_out() {
     let scene = Scene::new();
     let agent = serving(&scene);
     scene.bus.stop();

@@ -1,5 +1,5 @@
-//! A run directory that is full or read-only: the agent starts and is asked, assigns nothing, and goes on when there is room;
-//! `doctor` says why.
+//! A run directory that is full or read-only: the agent starts and answers, assigns nothing, and continues when there
+//! is space; `doctor` reports the reason.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::scene::{Agent, Scene};
 
 const GPU: &str = "0009:01:00.0";
 
-/// A scene with a run directory, below `host` for `doctor`; `None` where no mount namespace can be had.
+/// A scene with a run directory, below `host` for `doctor`; `None` if no mount namespace is available.
 fn scene(run: &str) -> Option<(Scene, String)> {
     let can_mount = Uid::effective().is_root()
         && Command::new("unshare")
@@ -32,14 +32,14 @@ fn scene(run: &str) -> Option<(Scene, String)> {
     Some((scene, run.display().to_string()))
 }
 
-/// Shell that fills a file system of its own in the run directory.
+/// Shell commands that fill a separate file system in the run directory.
 fn full(run: &str) -> String {
     format!(
         "mount -t tmpfs -o size=64k none {run}; dd if=/dev/zero of={run}/filler bs=4k count=64 2>/dev/null || true"
     )
 }
 
-/// The same with one that cannot be written.
+/// The same for a read-only one.
 fn read_only(run: &str) -> String {
     format!("mount -t tmpfs none {run}; mount -o remount,ro {run}")
 }
@@ -57,7 +57,7 @@ fn runs_without_a_place_to_write(scene: &Scene, mut agent: Agent, hint: impl Fn(
         agent.says("no device is assigned to a guest until the run directory can be written");
     assert!(warned.contains("VD-BND-010"), "{warned}");
     agent.says("serves");
-    // What needs no file is served.
+    // Operations without files work.
     let shown = scene.says(&["recover"]);
     assert_eq!(shown, "no device was left half-way\n");
     let (status, refused) = scene.fails(&["bind", GPU]);
@@ -107,7 +107,7 @@ fn an_agent_whose_run_directory_is_read_only_is_asked_and_goes_on_when_it_is_not
     });
 }
 
-/// What `doctor` finds of the run directory of a host on which `shell` has run.
+/// The finding of `doctor` about the run directory of a host after `shell` has run.
 fn finding(scene: &Scene, shell: &str) -> Option<String> {
     let doctor = "exec \"$1\" --host \"$2\" --json doctor --only VD-BND-010";
     let output = Command::new("unshare")

@@ -1,5 +1,5 @@
-//! The real agent and oVirt's hook, driven as VDSM drives it: every program of a hook point's directory by name, one file with
-//! the domain, and an end at exit status 2.
+//! The real agent and oVirt's hook, called as VDSM does: every program of a hook point's directory by name, one file
+//! with the domain, and a stop at exit status 2.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,15 +14,15 @@ use crate::scene::Scene;
 const POINTS: [&str; 2] = ["before_vm_start", "before_vm_migrate_destination"];
 const GUEST: &str = include_str!("../../../tests/data/golden/gh200.xml");
 
-/// One that the test driver's QEMU, of no version at all, is not too old for.
+/// A guest for which the test driver's QEMU, without a version, is not too old.
 const OTHER: &str = include_str!("../../../tests/data/case/q35-h100/domain.xml");
 const FOREIGN: &str = "<domain type='kvm'><name>other</name></domain>";
 
-/// What VDSM makes of a hook point: the domain that it creates, or its error.
+/// VDSM's result of a hook point: the domain that it creates, or its error.
 type Ran = Result<String, String>;
 
 impl Scene {
-    /// VDSM's directories, with our hook between two of others; the second notes that it ran.
+    /// VDSM's directories, with our hook between two others; the second records that it ran.
     fn with_hooks(host: &str) -> Self {
         let scene = Self::on(host);
         for point in POINTS {
@@ -44,7 +44,7 @@ impl Scene {
         scene
     }
 
-    /// As `_runHooksDir` of VDSM does.
+    /// Runs hooks like `_runHooksDir` of VDSM.
     fn vdsm(&self, point: &str, domain: &str) -> Ran {
         let file = tempfile::NamedTempFile::new().expect("file");
         fs::write(file.path(), domain).expect("domain");
@@ -75,14 +75,14 @@ impl Scene {
         }
     }
 
-    /// Whether the hook behind ours ran since it was asked last.
+    /// Whether the hook after ours ran since the last call.
     fn went_on(&self) -> bool {
         fs::remove_file(self.path("noted")).is_ok()
     }
 }
 
 #[test]
-fn both_hook_points_create_what_the_agent_completes() {
+fn both_hook_points_create_the_completed_guest() {
     let scene = Scene::with_hooks("hgx-8gpu");
     let recipe = include_str!("../../recipes/nvidia-x86.toml").replace("on-request", "on-define");
     scene.write("recipes.d/nvidia-x86.toml", &recipe);
@@ -131,7 +131,7 @@ fn without_its_agent_a_guest_with_a_device_does_not_start_and_another_does() {
     agent.send(Signal::SIGKILL);
     agent.wait();
     for point in POINTS {
-        let error = scene.vdsm(point, GUEST).expect_err("nobody answers");
+        let error = scene.vdsm(point, GUEST).expect_err("no reply");
         assert!(
             error.contains("VD-AGT-001") && error.contains("systemctl start variantd"),
             "{error}"

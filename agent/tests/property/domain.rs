@@ -1,4 +1,4 @@
-//! Definitions: what people write of guests with devices, in many forms.
+//! Generated definitions of guests with devices, in many forms.
 
 mod tree;
 
@@ -11,7 +11,7 @@ use crate::xml::{Element, Style};
 
 const NAMES: [&str; 4] = ["d0", "gpu & co", "'quoted'", "größe-2"];
 
-/// What a definition is made from.
+/// The parameters of a definition.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) machine: &'static str,
@@ -22,7 +22,7 @@ pub(crate) struct Draft {
     metadata: Metadata,
     name: usize,
     heading: [bool; 3],
-    /// Root ports of the user with nothing on them.
+    /// Unused root ports of the user.
     free_ports: u32,
     /// A network interface that has an address; a disk that has none; a USB controller.
     others: [bool; 3],
@@ -39,7 +39,7 @@ pub(crate) struct Draft {
 #[derive(Clone, Debug)]
 pub(crate) struct Assigned {
     pub(crate) address: PciAddress,
-    /// An address of the user on a root port of its own.
+    /// An address of the user on a separate root port.
     addressed: bool,
     /// 0: none, 1: of libvirt's kind, 2: of the user's kind.
     alias: usize,
@@ -49,11 +49,11 @@ pub(crate) struct Assigned {
 
 #[derive(Clone, Debug)]
 struct Cells {
-    /// None when 0; else so many, the first ones of the host's sockets.
+    /// None if 0; otherwise so many, the first ones of the host's sockets.
     count: u32,
-    /// 0: to no node; 1: each to its own; 2: in reverse; 3: each to all.
+    /// 0: to no node; 1: each to its own; 2: in reverse order; 3: each to all.
     bound: usize,
-    /// They name themselves by `id`.
+    /// They have `id`.
     named: bool,
     /// Which distances the user wrote: 0 none, 1 all, 2 of the first cell to itself.
     distances: usize,
@@ -85,7 +85,7 @@ enum Metadata {
     Foreign,
 }
 
-/// What makes a definition unfit.
+/// Faults of a definition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     Slot,
@@ -134,7 +134,7 @@ fn cells(sockets: u32) -> impl Strategy<Value = Cells> {
     )
 }
 
-/// Definitions for a host, nearly all of them fit for it.
+/// Definitions for a host, most of them valid for it.
 pub(crate) fn draft(shape: &Shape) -> impl Strategy<Value = Draft> + use<> {
     let (gpus, sockets) = (shape.gpus(), shape.sockets());
     let most = gpus.len().min(3);
@@ -229,7 +229,7 @@ fn rest(
         )
 }
 
-/// Surfaces.
+/// Styles.
 pub(crate) fn style() -> impl Strategy<Value = Style> {
     let indent = prop_oneof![
         4 => Just(Some("  ")),
@@ -257,7 +257,7 @@ pub(crate) fn style() -> impl Strategy<Value = Style> {
 }
 
 impl Draft {
-    /// The same guest without what a recipe covers.
+    /// The same guest without devices that a recipe covers.
     pub(crate) fn without_recipes(&self) -> Self {
         let plain = ["0002:01:00.0", "10000:e1:00.0"];
         let plain = |one: &Assigned| plain.contains(&one.address.to_string().as_str());

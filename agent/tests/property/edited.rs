@@ -1,4 +1,5 @@
-//! A completed definition that its user edits: completing it again gives what completing the edited original gives, or a refusal.
+//! A completed definition that its user edits: completing it again gives the same as completing the edited original, or
+//! a refusal.
 
 use std::cell::RefCell;
 
@@ -11,25 +12,25 @@ use crate::host::OTHERS;
 use crate::scene::{Scene, Target, every_scene, same};
 use crate::unless_refused;
 
-/// Edits both the original and the completed definition, or only what was added to the latter; `None` where there is nothing of
-/// the kind.
+/// Edits both the original and the completed definition, or only added elements of the latter; `None` if there is
+/// nothing to edit.
 type User = fn(&Scene, &str, Completed) -> Option<String>;
 
-/// The completed definition, and whether the text at hand is it.
+/// The completed definition, and whether the text is it.
 #[derive(Clone, Copy)]
 struct Completed<'a> {
     text: &'a str,
     is_it: bool,
 }
 
-/// How the edits of one property ended.
+/// The results of the edits of one property.
 #[derive(Debug, Default)]
 struct Ends {
     /// Both give the same text.
     same: u32,
     /// Both are refused.
     refused: u32,
-    /// The completed definition alone is refused.
+    /// Only the completed definition is refused.
     refused_alone: u32,
 }
 
@@ -100,7 +101,7 @@ fn with(text: &str, edits: &[Edit]) -> Option<String> {
     Some(apply(text, edits).expect("edits"))
 }
 
-/// Gives the hostdev at this place another source.
+/// Replaces the source of the hostdev at this index.
 fn source(domain: &Domain, text: &str, place: usize, device: PciAddress) -> Option<Edit> {
     let span = domain.hostdevs.get(place)?.element.span.clone();
     let hostdev = &text[span.clone()];
@@ -192,7 +193,7 @@ fn an_address_that_was_added_is_removed() {
     });
 }
 
-/// Edits what was added, and not the original.
+/// Edits added elements, which the original does not have.
 fn ours(
     text: &str,
     completed: Completed<'_>,

@@ -1,4 +1,4 @@
-//! Properties of expander buses: one for each physical SMMU, at the right cell, with bus numbers of its own.
+//! Properties of expander buses: one for each physical SMMU, at the right cell, with unique bus numbers.
 
 use domain::{Controller, Domain};
 use kernel_glue::address::PciAddress;
@@ -19,7 +19,7 @@ fn above(domain: &Domain, device: PciAddress) -> Option<&Controller> {
     (expander.model == "pcie-expander-bus").then_some(expander)
 }
 
-/// Devices that the plan gave an address, on `virt`, with initiators: they are behind expanders.
+/// Devices on `virt` with initiators to which the plan gave an address: they are on expanders.
 fn placed(before: &Domain, rewrite: &Rewrite) -> Vec<PciAddress> {
     let free = |address: &PciAddress| {
         let mut hostdevs = before.hostdevs.iter();

@@ -1,4 +1,4 @@
-//! Hosts: sockets, GPUs with their initiators, distances, and what the kernel tells of them.
+//! Generated hosts: sockets, GPUs with their initiators, distances, and the kernel's files.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::xml::Dice;
 
 /// Initiators of a Grace GPU.
 pub(crate) const INITIATORS: u32 = 8;
-/// Devices that are on every host: address, id, whether only x86-64 guests are served.
+/// Devices of every host: address, id, whether only x86-64 guests are supported.
 pub(crate) const OTHERS: [(&str, &str, bool); 6] = [
     ("0000:1b:00.0", "10de:2330", true),
     ("0000:1c:00.0", "10de:2330", true),
@@ -32,7 +32,7 @@ const GRACE: [&str; 5] = [
     "10de:31c2",
 ];
 
-/// What a host is made from.
+/// The parameters of a host.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     /// How many GPUs each socket has.
@@ -47,26 +47,26 @@ pub(crate) struct Shape {
     head: bool,
     /// The host uses the GPUs' memory.
     memory: bool,
-    /// `has_generic_initiator` is there.
+    /// `has_generic_initiator` exists.
     listed: bool,
     /// SRAT can be read.
     srat: bool,
     /// GPUs of a socket share an SMMU.
     shared: bool,
-    /// It is loaded.
+    /// iommufd is loaded.
     iommufd: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Distances {
     sockets: u8,
-    /// Between initiators of one device; hosts say 10 as well.
+    /// Between initiators of one device; some hosts have 10.
     within: u8,
     near: u8,
     far: u8,
     same_socket: u8,
     other_socket: u8,
-    /// More than that between GPUs of which one has an even address and one an odd one.
+    /// Added between a GPU with an even address and one with an odd address.
     skew: u8,
 }
 

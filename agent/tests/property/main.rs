@@ -1,6 +1,6 @@
-//! Properties of rewriting, over generated hosts, definitions, surfaces and targets.
+//! Properties of rewriting, over generated hosts, definitions, styles and targets.
 //!
-//! `PROPTEST_CASES=5000 cargo test -p agent --test property` looks further than the default does.
+//! `PROPTEST_CASES=5000 cargo test -p agent --test property` searches further than the default.
 
 mod domain;
 mod edited;
@@ -24,7 +24,7 @@ fn revert(text: &str) -> Result<String, Refusal> {
     planner::revert::revert(&text.parse()?)
 }
 
-/// What of a change does not depend on where it is in the text.
+/// The part of a change that does not depend on its position in the text.
 fn essence(change: &Change) -> String {
     let device = change.device.map(|device| device.to_string());
     format!(
@@ -72,7 +72,7 @@ fn rewriting_twice_is_rewriting_once() {
     });
 }
 
-/// An alias that libvirt gave is left out: see the ignored test of it.
+/// Excludes aliases from libvirt: see the ignored test of them.
 #[test]
 fn revert_after_rewrite_is_the_identity() {
     every_scene(|scene, target| {
@@ -95,7 +95,7 @@ fn an_alias_that_libvirt_gave_comes_back() {
     });
 }
 
-/// Takes away what edits put in, by their place in the text after them.
+/// Reverts the edits, by their positions in the text after them.
 fn undone(after: &str, edits: &[Edit]) -> Option<String> {
     let mut edits: Vec<&Edit> = edits.iter().collect();
     edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
@@ -113,7 +113,7 @@ fn undone(after: &str, edits: &[Edit]) -> Option<String> {
     Some(out)
 }
 
-/// What an edit may take away: the end of a tag that gets content, and an alias that libvirt gave.
+/// What an edit may remove: the end of a tag that gets content, and an alias from libvirt.
 fn may_go(old: &str) -> bool {
     let old = old.trim();
     old.is_empty() || old == "/>" || (old.starts_with("<alias") && old.contains("hostdev"))
@@ -151,7 +151,7 @@ fn a_domain_without_a_recipes_device_comes_back_byte_for_byte() {
     });
 }
 
-/// Plans a definition in two orders; `refusal` says what of a refusal must be the same.
+/// Plans a definition in two orders; `refusal` returns the part of a refusal that must be equal.
 fn in_any_order(
     scene: &Scene,
     target: Target,
@@ -176,7 +176,7 @@ fn in_any_order(
     }
 }
 
-/// Which of several devices a refusal names is left out: see the ignored test of it.
+/// Excludes which of several devices a refusal names: see the ignored test of it.
 #[test]
 fn the_order_of_devices_and_attributes_does_not_count() {
     let without_device = |refusal| Refusal {
@@ -192,7 +192,7 @@ fn a_refusal_names_the_same_device_in_any_order() {
 }
 
 #[test]
-fn what_comes_out_is_well_formed_and_says_what_was_planned() {
+fn rewrite_is_well_formed_and_matches_the_plan() {
     every_scene(|scene, target| {
         unless_refused(scene.rewrite(&scene.text(), target), |with| {
             let domain = Domain::parse(&with.text);
@@ -248,7 +248,7 @@ fn every_gpu_gets_its_own_nodes_and_their_distances() {
     });
 }
 
-/// The mark's digest is also about the host's nodes.
+/// The mark's digest also depends on the host's nodes.
 fn without_digest(text: &str) -> String {
     let Some((before, rest)) = text.split_once(" digest='") else {
         return text.to_owned();
@@ -257,7 +257,7 @@ fn without_digest(text: &str) -> String {
     format!("{before}{after}")
 }
 
-/// Without SRAT another group of the socket will do, when no distance tells them apart.
+/// Without SRAT another group of the socket is correct, too, if distances do not distinguish them.
 #[test]
 fn without_the_table_the_distances_are_the_same_or_there_is_a_refusal() {
     scenes(35, |scene, target| {
@@ -270,7 +270,7 @@ fn without_the_table_the_distances_are_the_same_or_there_is_a_refusal() {
     });
 }
 
-/// What a user does to a prepared definition, and what is there before and after.
+/// A user's edit of a prepared definition, before and after.
 fn changed_manually(
     scene: &Scene,
     target: Target,

@@ -1,4 +1,4 @@
-//! A scene: a host, a definition and its surface; and running a property over many of them.
+//! A scene: a host, a definition and its style; runs a property over many scenes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -31,10 +31,10 @@ pub(crate) enum Target {
     Oldstable,
 }
 
-/// What became of a scene for one target.
+/// The result of a scene for one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Something was planned, or the property had nothing to refuse.
+    /// There was a plan, or the property had nothing to refuse.
     Planned,
     /// No device is covered.
     Idle,
@@ -42,7 +42,7 @@ pub(crate) enum Outcome {
     Refused(&'static str),
 }
 
-/// A host, a definition and its surface.
+/// A host, a definition and its style.
 #[derive(Clone)]
 pub(crate) struct Scene {
     pub(crate) shape: Shape,
@@ -68,7 +68,7 @@ impl Scene {
         self.draft.tree(Some(!self.order)).print(&self.style)
     }
 
-    /// One of so many, the same each time.
+    /// One of so many, the same in each run.
     pub(crate) fn pick(&self, count: usize) -> Option<usize> {
         let count = u64::try_from(count).expect("a count");
         let picked = self.order.checked_rem(count)?;
@@ -110,7 +110,7 @@ impl Scene {
             seed: self.order,
         };
         let part = draft.tree(None).print(&self.style);
-        // A fragment has no line ends within tags.
+        // A fragment has no newlines within tags.
         let hostdev = hostdev.print(&plain).trim().replace('\n', " ");
         Some((part, hostdev))
     }
@@ -163,14 +163,14 @@ fn scene() -> impl Strategy<Value = Scene> {
     })
 }
 
-/// Runs a property over generated scenes for every target, the same ones each time.
+/// Runs a property over generated scenes for every target, the same ones in each run.
 ///
-/// Few may be refused; for the oldest target, which knows no initiators, most, but not all.
+/// Only a few may be refused; for the oldest target, which does not support initiators, most, but not all.
 pub(crate) fn every_scene(property: impl Fn(&Scene, Target) -> Result<Outcome, TestCaseError>) {
     scenes(25, property);
 }
 
-/// The same, where so many of a hundred may be refused.
+/// The same, with this percentage of allowed refusals.
 pub(crate) fn scenes(
     limit: u32,
     property: impl Fn(&Scene, Target) -> Result<Outcome, TestCaseError>,
@@ -218,13 +218,13 @@ impl Tally {
         }
     }
 
-    /// Of a hundred.
+    /// Percentage of refusals.
     fn refused(&self) -> u32 {
         self.refused.values().sum::<u32>() * 100 / self.all
     }
 }
 
-/// A definition with a hostdev more, behind its other devices.
+/// Adds a hostdev to a definition, after its other devices.
 pub(crate) fn with_device(text: &str, hostdev: &str) -> String {
     let domain = Domain::parse(text).expect("definition");
     let edit = domain.append_devices(hostdev);

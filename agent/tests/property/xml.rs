@@ -1,4 +1,4 @@
-//! XML as people write it: one tree, many surfaces.
+//! XML in many styles: one tree, many texts.
 
 /// A node of a definition.
 #[derive(Clone, Debug)]
@@ -15,21 +15,21 @@ pub(crate) struct Element {
     children: Vec<Node>,
 }
 
-/// How a tree is written down.
+/// The style of a text.
 #[derive(Clone, Debug)]
 pub(crate) struct Style {
-    /// One step of indentation; `None` writes all on one line.
+    /// One step of indentation; `None` for a single line.
     pub(crate) indent: Option<&'static str>,
     pub(crate) crlf: bool,
     pub(crate) declaration: bool,
     pub(crate) comments: bool,
-    /// A newline ends the text.
+    /// The text ends with a newline.
     pub(crate) ended: bool,
-    /// Decides about quotes, the order of attributes, and white space in tags.
+    /// Selects quotes, the order of attributes, and white space in tags.
     pub(crate) seed: u64,
 }
 
-/// Small numbers from a seed (splitmix64): surfaces need variety, not shrinking.
+/// Small numbers from a seed (splitmix64): styles need variety, not shrinking.
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -79,7 +79,7 @@ impl Element {
         self
     }
 
-    /// Elements below it in another order.
+    /// Shuffles its child elements.
     pub(crate) fn shuffled(mut self, dice: &mut Dice) -> Self {
         dice.shuffle(&mut self.children);
         self
@@ -162,7 +162,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Comments hold what a reader without a parser would fall over.
+    /// Comments contain text that breaks a reader without a parser.
     fn comment(&mut self, depth: usize) {
         if self.style.comments && self.dice.roll(6) == 0 {
             let texts = [

@@ -33,7 +33,7 @@ const PARTS: [(Part, &str, &[&[&str]]); 7] = [
     (
         Part::Contract,
         "VARIANTD_WRITE_CONTRACT=1",
-        &[&["agent", "--lib", "the_contract_is_what_is_served"]],
+        &[&["agent", "--lib", "contract_equals_the_served_interfaces"]],
     ),
     (
         Part::Manual,

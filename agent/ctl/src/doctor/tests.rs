@@ -163,7 +163,7 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| silent(s, None), Code::LibvirtSilent, "'apt-get install libvirt-daemon-system'"),
     (|s| s.libvirt = Ok(Libvirt::Unasked { why: "'/usr/libexec/variantd/variantd-libvirt' is not there".into(), unloaded: false }), Code::LibvirtSilent,
      "'apt-get install --reinstall variantd'"),
-    (|s| s.libvirt = Ok(Libvirt::Unasked { why: "'variantd-libvirt' ended without an answer: libvirt.so.0: cannot open".into(), unloaded: true }),
+    (|s| s.libvirt = Ok(Libvirt::Unasked { why: "'variantd-libvirt' exited without a reply: libvirt.so.0: cannot open".into(), unloaded: true }),
      Code::LibvirtSilent, "'apt-get install libvirt0'"),
     (|s| failing(s, "no connection driver available for qemu:///system"), Code::LibvirtSilent, "QEMU driver"),
     (|s| failing(s, "internal error: no"), Code::LibvirtSilent, "'journalctl -u virtqemud'"),

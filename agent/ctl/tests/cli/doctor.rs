@@ -110,7 +110,7 @@ const CHANGES: [Change; 9] = [
     (|root| put(root, "proc/cmdline", "module_blacklist=nouveau,nvgrace_gpu_vfio_pci\n"), "VD-DOC-012", "command line"),
     (|root| put(root, "sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n"), "VD-DOC-002", "WARN"),
     (|root| put(root, "sys/firmware/acpi/tables/SSDT1", "nothing"), "VD-BND-015", "no ACPI table"),
-    (|root| put(root, &format!("sys/bus/pci/devices/{GPU}/reset_method"), "\n"), "VD-BND-008", "no way to reset it"),
+    (|root| put(root, &format!("sys/bus/pci/devices/{GPU}/reset_method"), "\n"), "VD-BND-008", "no reset method for it"),
     (|root| put(root, "etc/libvirt/hooks/qemu.d/variantd", "#!/bin/sh\nexit 0\n"), "VD-DOC-043", "under another name"),
     (|root| symlinked(root, "/opt/gone/variantd-hook"), "VD-DOC-040", "which is not there"),
     (|root| { symlinked(root, "/usr/sbin/variantd-hook"); put(root, "usr/sbin/variantd-hook", "\x7fELF") },

@@ -186,7 +186,7 @@ fn a_plan_says_which_device_it_could_not_ask() {
     );
     let note = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        note.contains("only 'nvgrace_gpu_vfio_pci' shows its BARs (VD-REG-001)"),
+        note.contains("only 'nvgrace_gpu_vfio_pci' reports its BARs (VD-REG-001)"),
         "{note}"
     );
     let without = variantctl(

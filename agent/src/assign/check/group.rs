@@ -83,7 +83,7 @@ impl<'a> Member<'a> {
     fn text(&self) -> String {
         let (device, class) = (self.device, self.device.class >> 8);
         format!(
-            "'{}' (class {class:04x}, on '{}')",
+            "'{}' (class {class:04x}, driver '{}')",
             device.address, self.driver
         )
     }
@@ -179,7 +179,7 @@ fn refusal(leader: PciAddress, group: u32, members: &[Member<'_>], consent: Cons
         )),
         _ => commands
             .after("assign them to the same guest, run ")
-            .then(", or give the whole group with 'allow_group = true' in variantd.conf"),
+            .then(", or assign the whole group with 'allow_group = true' in variantd.conf"),
     };
     Refusal::new(Code::BindGroup, reason, hint).of(leader)
 }
@@ -191,7 +191,7 @@ fn vital(leader: &Planned, group: u32, member: &Member<'_>, what: &str) -> Refus
         member.text()
     );
     let hint = format!(
-        "see that the host can do without it, then run '{}'",
+        "make sure that the host does not need it, then run '{}'",
         unbind(member)
     );
     Refusal::new(Code::BindGroup, reason, hint).of(leader.address)

@@ -53,7 +53,7 @@ pub fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
             ways.push(way);
         }
     }
-    let reason = format!("it is held by {}", names.join(" and "));
+    let reason = format!("in use by {}", names.join(" and "));
     // A command is enough only if it ends every holder of the device.
     let is_enough = ways.len() == 1 && certain.len() <= NAMED;
     let hint = ways.into_iter().reduce(Hint::and).unwrap_or_default();
@@ -70,7 +70,7 @@ pub(super) fn refuse_hidden(holders: &Holders) -> Result<(), Refusal> {
         return Ok(());
     }
     let reason = format!(
-        "cannot see who holds it: {} of {} processes may not be looked into",
+        "cannot read which processes hold it: {} of {} processes are hidden",
         holders.hidden, holders.seen
     );
     let hint = "run variantd as root with CAP_SYS_PTRACE, as its unit does";
@@ -97,7 +97,7 @@ fn way_out(device: PciAddress, holder: &Holder) -> Hint {
                 .then(&by_itself(device, unit))
         }
         Some(unit) => Hint::run(line(["systemctl", "stop", unit])).then(&by_itself(device, unit)),
-        None => Hint::with("end it: {}", format!("kill {}", holder.process)),
+        None => Hint::with("stop it: {}", format!("kill {}", holder.process)),
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_service_can_be_stopped_and_started_by_itself_and_no_other() {
+    fn only_known_services_get_the_stop_services_hint() {
         let known = way("nv-hostengine", Some("nvidia-dcgm.service"));
         assert!(known.contains("--stop-services"), "{known}");
         assert!(
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_that_is_no_guests_is_none() {
+    fn other_scope_has_no_guest() {
         for unit in [
             "machine-qemu.scope",
             "machine-qemu\\x2d1.scope",
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn many_holders_are_counted_and_one_way_out_is_said_once() {
+    fn further_holders_are_counted_and_hints_are_not_repeated() {
         let holder = |process| Holder {
             process,
             command: "python3".into(),

@@ -44,7 +44,8 @@ impl Assigner {
 pub(super) fn unnamed(driver: &DriverName) -> Refusal {
     let error = RegionError::MemoryUnnamed;
     let reason = format!(
-        "the firmware's ACPI tables name no GPU memory, so '{driver}' would act as plain '{PLAIN}' and the guest get none"
+        "the firmware's ACPI tables name no GPU memory, so with '{driver}' the guest would get \
+            none, as with '{PLAIN}'"
     );
     Refusal::new(Code::MemoryNotShown, reason, error.hint())
 }

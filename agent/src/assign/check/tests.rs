@@ -111,13 +111,13 @@ fn held(command: &str, unit: &str, path: &str, shared: bool) -> Holders {
 }
 
 #[test]
-fn a_holder_is_named_with_the_command_that_frees_the_device() {
+fn refusal_names_the_holder_and_the_command() {
     let scene = usual();
     let service = "nvidia-persistenced.service";
     scene.occupied(|o| o.holders = held("nvidia-persistenced", service, "/dev/nvidia0", false));
     assert_eq!(
         scene.refused(),
-        "'0009:01:00.0': it is held by nvidia-persistenced (pid 2211, nvidia-persistenced.service, \
+        "'0009:01:00.0': in use by nvidia-persistenced (pid 2211, nvidia-persistenced.service, \
          '/dev/nvidia0' as fd 4) (VD-BND-005); run 'systemctl stop nvidia-persistenced.service' or \
          'nvidia-smi -i 0009:01:00.0 -pm 0', or let variantd stop and start it: 'variantctl bind 0009:01:00.0 \
          --stop-services', for guests 'stop_services = [\"nvidia-persistenced.service\"]' in variantd.conf"
@@ -127,14 +127,14 @@ fn a_holder_is_named_with_the_command_that_frees_the_device() {
 }
 
 #[test]
-fn a_holder_of_a_node_that_another_gpu_may_be_meant_by_is_not_in_the_way() {
+fn holder_of_a_shared_node_does_not_block() {
     let scene = usual();
     scene.occupied(|o| o.holders = held("python3", "train.service", "/dev/nvidia-uvm", true));
     scene.prepare().expect("free");
 }
 
 #[test]
-fn a_device_that_is_on_its_driver_is_refused_while_somebody_has_it_open() {
+fn prepare_refuses_a_bound_device_that_a_process_has_open() {
     let scene = usual();
     scene.prepare().expect("first start");
     let writes = scene.kernel.writes().len();
@@ -155,7 +155,7 @@ fn a_device_that_is_on_its_driver_is_refused_while_somebody_has_it_open() {
 }
 
 #[test]
-fn hidden_processes_keep_a_device_on_its_driver_and_not_one_that_need_not_move() {
+fn hidden_processes_block_an_unbind_only() {
     let hide = |scene: &Scene| scene.occupied(|o| (o.holders.hidden, o.holders.seen) = (3, 9));
     let scene = usual();
     hide(&scene);
@@ -171,7 +171,7 @@ fn hidden_processes_keep_a_device_on_its_driver_and_not_one_that_need_not_move()
 }
 
 #[test]
-fn memory_that_is_the_hosts_is_refused_with_its_node() {
+fn prepare_refuses_onlined_memory_with_its_node() {
     let scene = usual();
     let node = Some(4.try_into().expect("node"));
     scene.occupied(|o| o.onlined = Some(Onlined { node, ranges: 2 }));
@@ -188,7 +188,10 @@ fn virtual_functions_are_refused_with_the_command_that_removes_them() {
     scene.occupied(|o| o.virtual_functions = 4);
     let text = scene.refused();
     let command = "echo 0 > /sys/bus/pci/devices/0009:01:00.0/sriov_numvfs";
-    assert!(text.contains("(4)") && text.contains(command), "{text}");
+    assert!(
+        text.contains("4 virtual functions") && text.contains(command),
+        "{text}"
+    );
 }
 
 fn without_reset() -> Host {
@@ -199,7 +202,7 @@ fn without_reset() -> Host {
 }
 
 #[test]
-fn a_device_without_an_iommu_is_refused_whatever_vfio_would_allow() {
+fn prepare_refuses_a_device_without_an_iommu() {
     let scene = scene(fixture::host(), false);
     scene.kernel.allow_no_iommu();
     let text = scene.refused();
@@ -238,7 +241,7 @@ fn a_device_without_a_reset_is_refused_unless_its_recipe_accepts_it() {
 }
 
 #[test]
-fn what_the_host_uses_of_a_group_is_refused_and_what_is_harmless_is_not() {
+fn prepare_refuses_only_group_members_that_the_host_uses() {
     let host = grouped(&[
         (AUDIO, 0x04_0300, Some("snd_hda_intel")),
         (SWITCH, 0x06_8000, Some("nvidia-nvswitch")),
@@ -246,8 +249,8 @@ fn what_the_host_uses_of_a_group_is_refused_and_what_is_harmless_is_not() {
     let text = scene(host, false).refused();
     for part in [
         "IOMMU group 7",
-        "'0009:01:00.1' (class 0403, on 'snd_hda_intel')",
-        "'0009:02:00.0' (class 0680, on 'nvidia-nvswitch')",
+        "'0009:01:00.1' (class 0403, driver 'snd_hda_intel')",
+        "'0009:02:00.0' (class 0680, driver 'nvidia-nvswitch')",
         "echo 0009:01:00.1 > /sys/bus/pci/drivers/snd_hda_intel/unbind",
         "allow_group = true",
     ] {
@@ -264,7 +267,7 @@ fn what_the_host_uses_of_a_group_is_refused_and_what_is_harmless_is_not() {
 }
 
 #[test]
-fn with_consent_the_whole_group_goes_along_and_comes_back() {
+fn consent_assigns_and_releases_the_whole_group() {
     let scene = scene(grouped(&[(AUDIO, 0x04_0300, Some("snd_hda_intel"))]), true);
     scene.kernel.add_driver(driver("vfio-pci"), []);
     scene.prepare().expect("both");
@@ -284,7 +287,7 @@ fn with_consent_the_whole_group_goes_along_and_comes_back() {
 }
 
 #[test]
-fn a_member_that_is_held_keeps_the_whole_group() {
+fn prepare_refuses_a_group_with_a_held_member() {
     let scene = scene(grouped(&[(AUDIO, 0x04_0300, Some("snd_hda_intel"))]), true);
     let holders = held("pipewire", "user@1000.service", "/dev/dri/card1", false);
     let occupancy = Occupancy {
@@ -294,13 +297,13 @@ fn a_member_that_is_held_keeps_the_whole_group() {
     scene.kernel.set_occupancy(address(AUDIO), occupancy);
     let text = scene.refused();
     assert!(
-        text.starts_with("'0009:01:00.1': it is held by pipewire"),
+        text.starts_with("'0009:01:00.1': in use by pipewire"),
         "{text}"
     );
 }
 
 #[test]
-fn consent_to_a_group_is_none_to_take_the_hosts_storage_or_network() {
+fn group_consent_excludes_storage_and_network() {
     for (class, what) in [(0x01_0802, "storage"), (0x02_0000, "network")] {
         let text = scene(grouped(&[(AUDIO, class, Some("nvme"))]), true).refused();
         assert!(text.contains(&format!("has {what} of the host")), "{text}");
@@ -308,7 +311,7 @@ fn consent_to_a_group_is_none_to_take_the_hosts_storage_or_network() {
 }
 
 #[test]
-fn a_member_that_goes_to_the_same_guest_is_not_in_the_way() {
+fn group_member_of_the_same_guest_does_not_block() {
     let mut host = grouped(&[]);
     let nic = host.devices.get_mut(&address(NIC)).expect("the NIC");
     nic.iommu_group = Some(7);
@@ -332,7 +335,7 @@ fn a_member_that_goes_to_the_same_guest_is_not_in_the_way() {
 }
 
 #[test]
-fn a_lock_that_nvidias_driver_does_not_give_is_refused_with_the_way_out() {
+fn prepare_refuses_without_the_unbind_lock_and_names_the_fix() {
     let scene = usual();
     let shared = held("python3", "train.service", "/dev/nvidia-uvm", true);
     scene.occupied(|o| (o.holders, o.unbind_lock) = (shared, Some(false)));
@@ -346,7 +349,7 @@ fn a_lock_that_nvidias_driver_does_not_give_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_dry_run_says_all_that_is_in_the_way_and_touches_nothing() {
+fn dry_run_reports_all_obstacles_and_changes_nothing() {
     let mut host = grouped(&[(AUDIO, 0x04_0300, Some("snd_hda_intel"))]);
     let gpu = host.devices.get_mut(&address(GPU)).expect("the GPU");
     gpu.reset_methods.clear();
@@ -358,12 +361,17 @@ fn a_dry_run_says_all_that_is_in_the_way_and_touches_nothing() {
     let answer = answer.expect("a plan").device;
     assert_eq!(answer.writes.len(), 3);
     let codes = ["VD-BND-005", "VD-BND-008", "VD-BND-007"];
-    assert_eq!(answer.against.len(), codes.len(), "{:?}", answer.against);
-    for (sentence, code) in answer.against.iter().zip(codes) {
+    assert_eq!(
+        answer.obstacles.len(),
+        codes.len(),
+        "{:?}",
+        answer.obstacles
+    );
+    for (sentence, code) in answer.obstacles.iter().zip(codes) {
         assert!(sentence.contains(code), "{sentence}");
     }
     assert!(scene.kernel.writes().is_empty() && scene.kernel.loaded().is_empty());
     scene.occupied(|_| ());
     let free = usual().assigner.plan_manual_bind(address(GPU), None);
-    assert!(free.expect("a plan").against.is_empty());
+    assert!(free.expect("a plan").obstacles.is_empty());
 }

@@ -116,7 +116,7 @@ impl Assigner {
             .map(|companion| plan(companion.address, Some(companion.driver)));
         let along = planned.collect::<Result<_, _>>()?;
         let mut device = plan(device, bind_options.driver)?;
-        device.against.extend(in_the_way);
+        device.obstacles.extend(in_the_way);
         Ok(GroupAnswer { device, along })
     }
 
@@ -247,7 +247,7 @@ impl Assigner {
     fn restore_drivers(&self, taken: &[(&Way, assignment::Record)]) {
         for (way, record) in taken.iter().rev() {
             if let Err(error) = self.cancel(way, record) {
-                warn!("'{}' is not given back: {error}", way.rebind.device);
+                warn!("cannot release '{}': {error}", way.rebind.device);
             }
         }
     }

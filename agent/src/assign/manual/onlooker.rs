@@ -23,7 +23,7 @@ use crate::opted_out::OptedOut;
 use crate::record::{RecordError, Records, peek};
 
 /// A directory that does not exist: no record.
-const NOWHERE: &str = "/nonexistent/variantd";
+const NO_RECORDS: &str = "/nonexistent/variantd";
 
 /// The input of the plan: a host, and the files that it was read from.
 pub struct Onlooker {
@@ -47,14 +47,14 @@ impl Onlooker {
         bind_options: BindOptions,
     ) -> Result<GroupAnswer, AssignError> {
         self.refuse_held(device)?;
-        let (host, state) = (self.host.clone(), Path::new(NOWHERE));
+        let (host, state) = (self.host.clone(), Path::new(NO_RECORDS));
         let context = Context::new(
             Box::new(move || Ok(host.clone())),
             KnownVersions::load(state.join("versions")),
             OptedOut::load(state.join("declined")),
             rules,
         );
-        let records = Records::new(NOWHERE.into());
+        let records = Records::new(NO_RECORDS.into());
         Assigner::new(Arc::new(self), Arc::new(context), records)
             .plan_group_unlocked(device, bind_options)
     }

@@ -4,7 +4,7 @@ use kernel_glue::address::PciAddress;
 use serde::Serialize;
 use tracing::warn;
 
-use crate::assign::{AssignError, Assigner, Condition, Unwilling};
+use crate::assign::{AssignError, Assigner, Condition, OnRefusal};
 use crate::assignment::Event;
 use crate::journald;
 use crate::libvirt::DomainRef;
@@ -32,22 +32,22 @@ impl Assigner {
     pub fn recover_manually(
         &self,
         device: Option<PciAddress>,
-        unwilling: Unwilling,
+        on_refusal: OnRefusal,
     ) -> Vec<Recovered> {
         let asked = |one: &PciAddress| device.is_none_or(|device| device == *one);
         let left = self.records.devices().unwrap_or_else(|why| {
-            warn!("devices that are bound outside of any guest are not looked at: {why}");
-            self.again.something();
+            warn!("cannot check devices that are bound outside of any guest: {why}");
+            self.again.unfinished();
             Vec::new()
         });
         let is_manual = |one: &PciAddress| !matches!(self.records.manual(*one), Ok(None));
         let left = left.into_iter().filter(asked).filter(is_manual);
         let recovered = left.filter_map(|device| {
-            let result = self.recover_one(device, unwilling).transpose()?;
+            let result = self.recover_one(device, on_refusal).transpose()?;
             if let Err(error) = &result {
                 let message_id = journald::NOT_GIVEN_BACK;
-                warn!(variantd_device = %device, message_id, "'{device}' is not given back: {error}");
-                self.again.something();
+                warn!(variantd_device = %device, message_id, "cannot release '{device}': {error}");
+                self.again.unfinished();
             }
             let (note, error) = match result {
                 Ok(note) => (note.map(|note| note.to_string()), None),
@@ -72,7 +72,7 @@ impl Assigner {
         let due = |_: &DomainUuid, held: &Held| {
             device.is_none_or(|device| device == held.address) && held.is_unsettled()
         };
-        self.recover_entries(due, &Event::Resumed, Unwilling::Freed)
+        self.recover_entries(due, &Event::Resumed, OnRefusal::Freed)
     }
 
     /// Releases the devices that guests that are not `running` left bound: `device`, or all such devices.
@@ -86,25 +86,25 @@ impl Assigner {
             let left = !running.contains(domain) && self.orphans().contains(domain);
             asked && left && !held.is_unsettled()
         };
-        self.recover_entries(due, &Event::Released, Unwilling::Freed)
+        self.recover_entries(due, &Event::Released, OnRefusal::Freed)
     }
 
     pub(in crate::assign) fn recover_entries(
         &self,
         due: impl Fn(&DomainUuid, &Held) -> bool,
         event: &Event,
-        unwilling: Unwilling,
+        on_refusal: OnRefusal,
     ) -> Vec<Recovered> {
         let survey = self.records.survey();
         if survey.unread.is_some() {
-            self.again.something();
+            self.again.unfinished();
         }
         let recovered = survey
             .found
             .into_iter()
             .flat_map(|(domain, _)| {
                 self.locks.with(&domain.uuid, || {
-                    self.recover_entry(&domain, |held| due(&domain.uuid, held), event, unwilling)
+                    self.recover_entry(&domain, |held| due(&domain.uuid, held), event, on_refusal)
                 })
             })
             .collect();
@@ -118,7 +118,7 @@ impl Assigner {
         domain: &DomainRef,
         due: impl Fn(&Held) -> bool,
         event: &Event,
-        unwilling: Unwilling,
+        on_refusal: OnRefusal,
     ) -> Vec<Recovered> {
         let devices = || {
             let entry = self.records.entry(&domain.uuid).ok().flatten();
@@ -129,7 +129,7 @@ impl Assigner {
             return Vec::new();
         }
         let is_asked = |held: &Held| asked.iter().any(|one| one.address == held.address);
-        let result = self.release_those(&domain.uuid, is_asked, event, unwilling);
+        let result = self.release_those(&domain.uuid, is_asked, event, on_refusal);
         let (notes, error) = match result {
             Ok(notes) => (notes, None),
             Err(error) => (Vec::new(), Some(error)),
@@ -157,19 +157,19 @@ impl Assigner {
     fn recover_one(
         &self,
         device: PciAddress,
-        unwilling: Unwilling,
+        on_refusal: OnRefusal,
     ) -> Result<Option<Option<Refusal>>, AssignError> {
         let _lock = self.lock_for_admin(device)?;
         let _work = self.at_work(device, Condition::Releasing);
         match self.records.manual(device)? {
             Some(record) if record.is_unsettled() => {
                 self.refuse_held(device)?;
-                let (_, note) = self.restore(&record, &Event::Resumed, unwilling)?;
+                let (_, note) = self.restore(&record, &Event::Resumed, on_refusal)?;
                 Ok(Some(note))
             }
             Some(record) if self.is_stray(&record)? => {
                 self.refuse_held(device)?;
-                let (_, note) = self.restore(&record, &Event::Released, unwilling)?;
+                let (_, note) = self.restore(&record, &Event::Released, on_refusal)?;
                 Ok(Some(note))
             }
             _ => Ok(None),

@@ -84,7 +84,7 @@ fn unbound() -> (String, Option<String>) {
 }
 
 #[test]
-fn a_device_is_bound_and_released_as_it_was_and_twice_is_once() {
+fn release_restores_a_manually_bound_device() {
     let scene = scene();
     assert_eq!(scene.bind().expect("bind").outcome, BindOutcome::Bound);
     assert_eq!(scene.state(), bound());
@@ -116,7 +116,7 @@ fn a_dry_run_prints_the_writes_that_the_kernel_then_sees() {
 }
 
 #[test]
-fn another_driver_by_hand_keeps_the_state_before_the_first() {
+fn second_manual_bind_keeps_the_first_previous_state() {
     let scene = scene();
     scene.kernel.add_driver(driver("vfio-pci"), []);
     let other = Some(driver("vfio-pci"));
@@ -164,7 +164,7 @@ fn a_driver_that_is_not_for_the_device_is_refused_before_its_module_is_loaded() 
 }
 
 #[test]
-fn a_device_bound_by_hand_whose_driver_was_removed_is_released_without_one() {
+fn release_without_driver_if_the_previous_driver_was_removed() {
     let scene = scene();
     scene.bind().expect("bind");
     scene.kernel.remove_driver(&driver("nvidia"));
@@ -173,13 +173,13 @@ fn a_device_bound_by_hand_whose_driver_was_removed_is_released_without_one() {
         (released.outcome, &released.driver),
         (BindOutcome::Released, &None)
     );
-    assert!(released.against[0].contains("VD-BND-034"), "{released:?}");
+    assert!(released.obstacles[0].contains("VD-BND-034"), "{released:?}");
     assert_eq!(scene.state(), ("-".into(), None));
     scene.bind().expect("the next bind");
 }
 
 #[test]
-fn a_guest_uses_a_device_bound_by_hand_and_leaves_it_there() {
+fn guest_end_keeps_a_manually_bound_device() {
     let scene = scene();
     scene.bind().expect("bind");
     scene.assigner.prepare(&scene.complete()).expect("start");
@@ -199,7 +199,7 @@ fn a_guest_uses_a_device_bound_by_hand_and_leaves_it_there() {
 }
 
 #[test]
-fn nobody_works_on_a_device_that_is_locked() {
+fn locked_device_is_not_changed() {
     let scene = scene();
     let other = scene.restarted();
     let lock = other.lock(address(GPU)).expect("lock");
@@ -216,7 +216,7 @@ fn nobody_works_on_a_device_that_is_locked() {
 }
 
 #[test]
-fn a_bind_that_fails_at_any_write_leaves_no_trace() {
+fn failed_bind_restores_the_device_after_any_write() {
     for number in 1..=3 {
         let scene = scene();
         scene.kernel.fail_write(number, Errno::EIO);
@@ -228,7 +228,7 @@ fn a_bind_that_fails_at_any_write_leaves_no_trace() {
 }
 
 #[test]
-fn an_undo_that_failed_is_recovered_on_request() {
+fn recover_completes_a_failed_undo() {
     let scene = scene();
     scene.kernel.fail_write(3, Errno::EIO);
     scene.kernel.fail_write(4, Errno::EIO);
@@ -238,26 +238,26 @@ fn an_undo_that_failed_is_recovered_on_request() {
     assert!(
         scene
             .assigner
-            .recover_manually(Some(address(NIC)), Unwilling::Kept)
+            .recover_manually(Some(address(NIC)), OnRefusal::Kept)
             .is_empty()
     );
     let start = scene.assigner.prepare(&scene.complete());
-    let start = start.expect_err("half-way").to_string();
+    let start = start.expect_err("interrupted").to_string();
     assert!(start.contains("VD-BND-004"), "{start}");
-    let recovered = scene.restarted().recover_manually(None, Unwilling::Kept);
+    let recovered = scene.restarted().recover_manually(None, OnRefusal::Kept);
     assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
     assert_eq!(scene.state(), unbound());
     assert!(
         scene
             .assigner
-            .recover_manually(None, Unwilling::Kept)
+            .recover_manually(None, OnRefusal::Kept)
             .is_empty()
     );
 }
 
 /// The driver link exists while the probe runs, so a bind to that driver must not treat it as done.
 #[test]
-fn a_second_bind_does_not_believe_the_link_of_a_device_whose_write_is_under_way() {
+fn second_bind_waits_for_a_write_in_progress() {
     let scene = scene();
     scene.bind().expect("bind");
     let record = scene.assigner.records.manual(address(GPU)).expect("read");
@@ -266,7 +266,7 @@ fn a_second_bind_does_not_believe_the_link_of_a_device_whose_write_is_under_way(
     scene.write(&cut_off);
     let written = scene.kernel.writes().len();
     scene.kernel.fail_write(1, Errno::ETIMEDOUT);
-    let error = scene.bind().expect_err("under way").to_string();
+    let error = scene.bind().expect_err("in progress").to_string();
     assert!(error.contains("in progress"), "{error}");
     assert!(scene.kernel.writes().len() <= written + 1);
     let record = scene.assigner.records.manual(address(GPU)).expect("read");
@@ -279,13 +279,13 @@ fn a_second_bind_does_not_believe_the_link_of_a_device_whose_write_is_under_way(
 }
 
 #[test]
-fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
+fn restart_undoes_an_interrupted_bind_and_keeps_a_finished_one() {
     let scene = scene();
     scene.bind().expect("bind");
     assert!(
         scene
             .restarted()
-            .recover_manually(None, Unwilling::Kept)
+            .recover_manually(None, OnRefusal::Kept)
             .is_empty()
     );
     assert_eq!(scene.state(), bound());
@@ -296,7 +296,7 @@ fn a_bind_that_was_cut_off_is_taken_back_and_one_that_is_done_is_not() {
     assert_eq!(
         scene
             .restarted()
-            .recover_manually(None, Unwilling::Kept)
+            .recover_manually(None, OnRefusal::Kept)
             .len(),
         1
     );
@@ -333,7 +333,7 @@ impl Scene {
 }
 
 #[test]
-fn a_bind_or_release_that_is_cut_off_at_any_write_is_taken_back_or_finished() {
+fn restart_undoes_or_finishes_a_change_interrupted_at_any_write() {
     let acts: [fn(&Assigner); 2] = [
         |agent| drop(agent.bind_manually(address(GPU), None)),
         |agent| drop(agent.release_manually(address(GPU))),
@@ -346,7 +346,7 @@ fn a_bind_or_release_that_is_cut_off_at_any_write_is_taken_back_or_finished() {
             }
             let agent = scene.dying(writes);
             catch_unwind(AssertUnwindSafe(|| act(&agent))).expect_err("dies");
-            let recovered = scene.restarted().recover_manually(None, Unwilling::Kept);
+            let recovered = scene.restarted().recover_manually(None, OnRefusal::Kept);
             assert_eq!((recovered.len(), &recovered[0].sentence), (1, &None));
             assert_eq!(scene.state(), unbound(), "behind {writes} writes");
             assert!(scene.assigner.records.devices().expect("listed").is_empty());
@@ -356,7 +356,7 @@ fn a_bind_or_release_that_is_cut_off_at_any_write_is_taken_back_or_finished() {
 }
 
 #[test]
-fn what_a_failed_start_left_is_recovered_without_libvirt() {
+fn recover_releases_a_failed_start_without_libvirt() {
     let scene = scene();
     for number in 3..=5 {
         scene.kernel.fail_write(number, Errno::EIO);
@@ -372,7 +372,7 @@ fn what_a_failed_start_left_is_recovered_without_libvirt() {
 }
 
 #[test]
-fn what_still_cannot_be_given_back_is_recovered_with_the_reason() {
+fn recover_reports_why_a_device_is_not_released() {
     let scene = scene();
     for number in 3..=8 {
         scene.kernel.fail_write(number, Errno::EIO);
@@ -385,7 +385,7 @@ fn what_still_cannot_be_given_back_is_recovered_with_the_reason() {
 }
 
 #[test]
-fn what_a_guest_left_bound_is_recovered_unless_it_runs_or_was_heard_of() {
+fn recover_releases_devices_of_ended_guests_only() {
     let scene = scene();
     scene.assigner.prepare(&scene.complete()).expect("prepare");
     assert!(scene.assigner.recover_guests(&[], None).is_empty());
@@ -399,7 +399,7 @@ fn what_a_guest_left_bound_is_recovered_unless_it_runs_or_was_heard_of() {
 }
 
 #[test]
-fn a_device_that_is_not_there_or_has_no_recipe_is_refused() {
+fn bind_refuses_a_missing_device_and_one_without_a_recipe() {
     let scene = scene();
     let nowhere = address("0000:00:1f.0");
     let missing = scene.assigner.bind_manually(nowhere, None);

@@ -224,27 +224,27 @@ fn assert_sound(bounds: &Bounds) {
 }
 
 #[test]
-fn two_domains_break_no_invariant() {
+fn model_holds_for_two_domains() {
     assert_sound(&two_domains());
 }
 
 #[test]
-fn a_domain_and_an_administrator_break_no_invariant() {
+fn model_holds_for_a_domain_and_an_administrator() {
     assert_sound(&domain_and_admin());
 }
 
 #[test]
-fn a_device_and_its_companion_break_no_invariant() {
+fn model_holds_for_a_device_and_its_companion() {
     assert_sound(&companion());
 }
 
 #[test]
-fn three_devices_break_no_invariant() {
+fn model_holds_for_three_devices() {
     assert_sound(&three_devices());
 }
 
 #[test]
-fn a_device_that_is_removed_breaks_no_invariant() {
+fn model_holds_for_a_removed_device() {
     assert_sound(&removed());
 }
 
@@ -257,7 +257,7 @@ fn assert_caught(bounds: &Bounds, expected: &str) {
 }
 
 #[test]
-fn a_claim_that_is_not_written_before_the_bind_is_found() {
+fn model_finds_a_bind_before_its_claim_is_written() {
     for mut bounds in [two_domains(), domain_and_admin()] {
         bounds.model.forgets_claim = true;
         assert_caught(&bounds, "is written to, and on record is None");
@@ -265,7 +265,7 @@ fn a_claim_that_is_not_written_before_the_bind_is_found() {
 }
 
 #[test]
-fn an_override_that_an_undo_forgets_is_found() {
+fn model_finds_an_override_that_an_undo_misses() {
     let mut bounds = two_domains();
     bounds.model.next = |record, event| {
         let mut step = next(record, event);
@@ -282,7 +282,7 @@ fn an_override_that_an_undo_forgets_is_found() {
 }
 
 #[test]
-fn a_claim_of_a_device_that_another_domain_has_is_found() {
+fn model_finds_a_claim_of_a_device_of_another_domain() {
     let mut bounds = two_domains();
     bounds.model.next = |record, event| {
         let mut event = event.clone();
@@ -295,7 +295,7 @@ fn a_claim_of_a_device_that_another_domain_has_is_found() {
 }
 
 #[test]
-fn a_failure_that_is_not_tried_again_is_found() {
+fn model_finds_a_missing_retry() {
     let mut bounds = two_domains();
     bounds.model.next = |record, event| {
         let mut step = next(record, event);
@@ -306,7 +306,7 @@ fn a_failure_that_is_not_tried_again_is_found() {
 }
 
 #[test]
-fn a_restore_that_does_not_wait_for_a_stuck_write_is_found() {
+fn model_finds_a_restore_that_ignores_a_stuck_write() {
     let mut bounds = two_domains();
     bounds.model.next = without_certainty;
     assert_caught(&bounds, "does not end as it should");

@@ -46,7 +46,7 @@ impl Model {
             ..w.clone()
         };
         if let Some(device) = (0..DEVICES).find(|d| calm.devices[*d].stuck.is_some()) {
-            return Ok(Some(let_go(&calm, device)));
+            return Ok(Some(end_write(&calm, device)));
         }
         if !calm.alive {
             return Ok(Some(restart(&calm)));
@@ -69,7 +69,7 @@ impl Model {
         let mut all = Vec::new();
         for device in 0..DEVICES {
             if w.devices[device].stuck.is_some() {
-                all.push(let_go(w, device));
+                all.push(end_write(w, device));
             }
             if w.removals > 0 && w.devices[device].now.0 != 0 && !w.devices[device].gone {
                 let mut next = w.clone();
@@ -474,7 +474,7 @@ impl Model {
 
     /// One write of an action, with every outcome.
     fn act(&self, w: &World, who: usize, device: usize) -> Found {
-        let mut work = w.work[who].expect("it is under way");
+        let mut work = w.work[who].expect("it is in progress");
         let Part::Acting {
             is_bind,
             from,
@@ -666,7 +666,7 @@ fn written(w: &World, write: impl Fn(&mut World)) -> Vec<(World, bool)> {
     all
 }
 
-fn let_go(w: &World, device: usize) -> World {
+fn end_write(w: &World, device: usize) -> World {
     let mut next = w.clone();
     if let Some((write, true)) = next.devices[device].stuck.take() {
         next.devices[device].apply(write);

@@ -28,7 +28,7 @@ fn answered(budget: &mut Budget, sender: &str, number: u32, length: usize) -> Ou
 }
 
 #[test]
-fn a_user_has_its_calls_whatever_its_connections_and_others_have_theirs() {
+fn budget_counts_calls_per_user_across_connections() {
     let mut budget = Budget::default();
     for number in 1..=32 {
         let sender = format!(":1.{number}");
@@ -59,7 +59,7 @@ fn a_user_has_its_calls_whatever_its_connections_and_others_have_theirs() {
 }
 
 #[test]
-fn root_has_room_when_all_others_have_used_up_theirs() {
+fn root_has_a_share_of_its_own() {
     let mut budget = Budget::default();
     let mut admitted = 0;
     for user in 1000..1100 {
@@ -78,7 +78,7 @@ fn root_has_room_when_all_others_have_used_up_theirs() {
 }
 
 #[test]
-fn bytes_count_as_calls_do() {
+fn budget_counts_bytes_like_calls() {
     let mut budget = Budget::default();
     for number in 1..=12 {
         budget
@@ -93,7 +93,7 @@ fn bytes_count_as_calls_do() {
 }
 
 #[test]
-fn who_does_not_read_is_told_so_and_then_nothing_any_more() {
+fn caller_that_does_not_read_gets_errors_then_nothing() {
     let mut budget = Budget::default();
     let mut sent = 0;
     for number in 1..=32 {
@@ -106,8 +106,11 @@ fn who_does_not_read_is_told_so_and_then_nothing_any_more() {
     assert_eq!(budget.admit(call(":1.1", ONE, 40, 10)), Err(Full::Unread));
     // Nor on another connection.
     assert_eq!(budget.admit(call(":1.2", ONE, 1, 10)), Err(Full::Unread));
-    budget.count_unread(":1.1", LAST_WORDS);
-    assert_eq!(budget.admit(call(":1.1", ONE, 41, 10)), Err(Full::Deaf));
+    budget.count_unread(":1.1", ERROR_REPLIES);
+    assert_eq!(
+        budget.admit(call(":1.1", ONE, 41, 10)),
+        Err(Full::NotReading)
+    );
     budget
         .admit(call(":1.3", OTHER, 1, 10))
         .expect("another user");
@@ -119,7 +122,7 @@ fn who_does_not_read_is_told_so_and_then_nothing_any_more() {
 }
 
 #[test]
-fn who_answers_a_ping_has_read_what_came_before_it() {
+fn ping_reply_confirms_earlier_messages() {
     let mut budget = Budget::default();
     for round in 0..100 {
         let number = 2 * round + 1;

@@ -75,7 +75,11 @@ async fn a_name_is_asked_about_once_until_it_is_gone() {
     timeout(Duration::from_secs(10), forgotten)
         .await
         .expect("in time");
-    assert_eq!(callers.admit(call(":1.7")), Err(Full::Deaf), "it is gone");
+    assert_eq!(
+        callers.admit(call(":1.7")),
+        Err(Full::NotReading),
+        "it is gone"
+    );
     assert_eq!(callers.of_name(":1.7").await, Ok(USER));
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }

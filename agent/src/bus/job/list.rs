@@ -90,7 +90,7 @@ impl Jobs {
     ) {
         let work = progress::heard(Arc::new(job.clone()), work);
         if let Err(error) = job.run(&emitter, &starter, work).await {
-            debug!("job {number} cannot be told of: {error}");
+            debug!("cannot send the signals of job {number}: {error}");
         }
         tokio::time::sleep(self.kept).await;
         if self.list().jobs.remove(&number).is_some() {
@@ -108,7 +108,7 @@ impl Jobs {
         // Other users cannot keep root from starting jobs.
         let is_root = owner.is_none_or(caller::is_root);
         if own >= LIMIT_OF_ONE || (all >= LIMIT && !is_root) {
-            let reason = format!("{own} jobs of this caller are under way, and {all} in all");
+            let reason = format!("this caller has {own} unfinished jobs, all callers have {all}");
             let hint = "wait until one of them completes";
             return Err(Refusal::new(Code::JobsFull, reason, hint));
         }

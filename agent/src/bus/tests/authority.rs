@@ -128,7 +128,7 @@ async fn whom_polkit_denies_hears_the_action_and_how_to_get_it() {
 async fn a_person_is_asked_only_where_the_caller_allows_it() {
     let guarded_agent = guarded_agent(Some(PolkitAnswer::Challenges)).await;
     guarded_agent
-        .is_refused(&["wants a password for 'org.variantd1.bind'", "VD-AGT-006"])
+        .is_refused(&["requires a password for 'org.variantd1.bind'", "VD-AGT-006"])
         .await;
     guarded_agent
         .manager()
@@ -145,7 +145,7 @@ async fn a_person_is_asked_only_where_the_caller_allows_it() {
 async fn a_question_that_was_closed_is_a_no() {
     let guarded_agent = guarded_agent(Some(PolkitAnswer::Dismissed)).await;
     guarded_agent
-        .is_refused(&["question for 'org.variantd1.bind' was closed"])
+        .is_refused(&["dialog for 'org.variantd1.bind' was closed"])
         .await;
 }
 
@@ -182,7 +182,7 @@ async fn without_polkit_everybody_looks_and_only_root_changes() {
     guarded_agent.is_refused(&["only root", "VD-AGT-006"]).await;
     let manager = guarded_agent.manager().await;
     manager.list_devices(Options::new()).await.expect("a look");
-    let plan = manager.plan("nobody", Options::new()).await;
+    let plan = manager.plan("missing", Options::new()).await;
     assert!(matches!(
         Fault::from(plan.expect_err("no domain")),
         Fault::NotFound(_)
@@ -224,7 +224,7 @@ async fn polkit_sees_the_canonical_device_and_a_domains_name_and_uuid() {
 }
 
 #[tokio::test]
-async fn what_names_no_device_or_domain_reaches_no_polkit() {
+async fn invalid_name_is_refused_before_polkit() {
     let guarded_agent = guarded_agent(Some(PolkitAnswer::Challenges)).await;
     let manager = guarded_agent.manager().await;
     let none = Options::new;
@@ -260,7 +260,7 @@ async fn what_names_no_device_or_domain_reaches_no_polkit() {
 
 #[tokio::test]
 async fn a_job_asks_as_its_method_does_and_can_be_cancelled_meanwhile() {
-    let guarded_agent = guarded_agent(Some(PolkitAnswer::Ponders)).await;
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::AsksUser)).await;
     let manager = guarded_agent.manager().await;
     let path = manager
         .start_job("bind", GPU, Options::new())

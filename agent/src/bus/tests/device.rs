@@ -70,7 +70,7 @@ async fn each_device_with_a_recipe_is_an_object_that_the_object_manager_lists() 
 }
 
 #[tokio::test]
-async fn a_device_says_what_a_guest_makes_of_it() {
+async fn device_object_shows_the_state_for_a_guest() {
     let scene = scene().await;
     let xml = scene.complete();
     scene.hook("prepare", &xml).await.expect("prepared");
@@ -85,7 +85,7 @@ async fn a_device_says_what_a_guest_makes_of_it() {
 }
 
 #[tokio::test]
-async fn a_device_says_what_is_done_by_hand_and_what_is_reserved() {
+async fn device_object_shows_manual_binds_and_reservations() {
     let scene = scene().await;
     let manager = scene.manager().await;
     manager
@@ -108,7 +108,7 @@ async fn a_device_says_what_is_done_by_hand_and_what_is_reserved() {
 }
 
 #[tokio::test]
-async fn a_device_that_was_left_half_way_is_degraded() {
+async fn interrupted_device_is_degraded() {
     let scene = scene().await;
     for number in 3..=5 {
         scene.kernel.fail_write(number, Errno::EIO);

@@ -45,7 +45,7 @@ async fn until(job: &JobProxy<'static>, state: &str) {
 }
 
 #[tokio::test]
-async fn a_job_says_what_the_method_would_have_said() {
+async fn job_returns_the_reply_of_its_method() {
     let scene = scene().await;
     let bound = job(&scene, "bind", GPU).await.expect("job");
     let (state, error, result) = end(&bound).await;
@@ -64,10 +64,10 @@ async fn a_job_says_what_the_method_would_have_said() {
     );
     assert!(result.contains("0009:1f:00.0"), "{result}");
     // The subject is resolved before the job starts.
-    let missing = job(&scene, "prepare", "nobody")
+    let missing = job(&scene, "prepare", "missing")
         .await
         .expect_err("no domain");
-    assert!(matches!(missing, Fault::NotFound(ref text) if text.contains("'nobody'")));
+    assert!(matches!(missing, Fault::NotFound(ref text) if text.contains("'missing'")));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ async fn said(reply: impl Future<Output = zbus::Result<String>>) -> Result<Value
 }
 
 #[tokio::test]
-async fn a_dry_run_lists_what_a_bind_then_writes() {
+async fn dry_run_lists_the_writes_of_the_bind() {
     let scene = scene().await;
     let manager = scene.manager().await;
     let dry = Options::from([("dry-run", Variant::from(true))]);
@@ -35,7 +35,7 @@ async fn a_dry_run_lists_what_a_bind_then_writes() {
 }
 
 #[tokio::test]
-async fn what_a_guest_has_is_neither_bound_nor_released() {
+async fn bind_and_release_refuse_a_device_of_a_guest() {
     let scene = scene().await;
     scene
         .hook("prepare", &scene.complete())
@@ -56,7 +56,7 @@ async fn what_a_guest_has_is_neither_bound_nor_released() {
 }
 
 #[tokio::test]
-async fn what_a_failed_bind_left_is_recovered() {
+async fn recover_completes_a_failed_bind() {
     let scene = scene().await;
     let manager = scene.manager().await;
     let none = said(manager.recover(Options::new())).await;
@@ -77,7 +77,7 @@ async fn what_a_failed_bind_left_is_recovered() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_is_said() {
+async fn invalid_options_are_refused() {
     let scene = scene().await;
     let manager = scene.manager().await;
     let bind = async |device: &str, key: &'static str, value: Variant<'static>| {

@@ -140,7 +140,7 @@ fn the_contract_names_each_option_with_its_type() {
 }
 
 #[test]
-fn clients_have_each_method_and_let_a_person_be_asked_where_polkit_is() {
+fn client_proxy_has_each_method_and_allows_interaction() {
     let all = CLIENT.find("pub trait Manager").expect("the proxy");
     let all = &CLIENT[all..];
     let all = &all[..all.find("\n}\n").expect("its end")];
@@ -200,7 +200,7 @@ fn the_shipped_policy_has_each_action() {
 }
 
 #[tokio::test]
-async fn each_method_asks_for_what_its_row_says() {
+async fn each_method_checks_the_action_of_its_row() {
     let guarded_agent = guarded_agent(Some(PolkitAnswer::Denies)).await;
     guarded_agent.libvirt.put(&guest(GPU));
     for method in &method::ALL {
@@ -316,7 +316,7 @@ async fn the_error_of_a_job_has_its_code_in_the_name_and_no_other_form() {
     let fault = manager.start_job("bind", GPU, asking).await;
     let fault = said(fault.expect_err("not for a job").into());
     assert!(
-        fault.starts_with("option 'refusal' is not for a job"),
+        fault.starts_with("option 'refusal' is not valid for a job"),
         "{fault}"
     );
 }

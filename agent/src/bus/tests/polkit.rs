@@ -15,7 +15,7 @@ pub(super) enum PolkitAnswer {
     Dismissed,
     Hangs,
     /// Asks a user, who does not answer.
-    Ponders,
+    AsksUser,
     Vanishes,
 }
 
@@ -56,8 +56,8 @@ impl Polkit {
                 let dismissed = ("polkit.dismissed".to_owned(), "true".to_owned());
                 (false, false, Details::from([dismissed]))
             }
-            PolkitAnswer::Ponders if flags == 0 => (false, true, Details::new()),
-            PolkitAnswer::Hangs | PolkitAnswer::Ponders => std::future::pending().await,
+            PolkitAnswer::AsksUser if flags == 0 => (false, true, Details::new()),
+            PolkitAnswer::Hangs | PolkitAnswer::AsksUser => std::future::pending().await,
             PolkitAnswer::Vanishes => {
                 self.gone.notify_one();
                 std::future::pending().await

@@ -26,7 +26,7 @@ async fn a_reservation_is_a_file_and_binds_nothing() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_reserved_is_said() {
+async fn reserve_reports_its_error() {
     let scene = scene().await;
     let manager = scene.manager().await;
     let missing = manager.reserve("0000:00:1f.0", Options::new()).await;

@@ -49,7 +49,7 @@ async fn a_plan_is_said_and_exactly_it_is_applied() {
 }
 
 #[tokio::test]
-async fn a_stale_plan_is_refused_with_what_changed() {
+async fn stale_plan_is_refused_with_the_changed_input() {
     type Change = fn(&Scene);
     let cases: [(&str, Change); 3] = [
         ("the definition", |scene| {
@@ -96,7 +96,7 @@ fn own_recipe(scene: &Scene) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn what_is_no_plan_of_this_domain_is_refused() {
+async fn plan_of_another_domain_is_refused() {
     let (scene, domain, plan) = planned().await;
     let huge = " ".repeat(planner::saved_plan::MAX_BYTES + 1);
     let edited = plan.replace("a root port of its own", "nothing much");

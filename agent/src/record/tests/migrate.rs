@@ -144,7 +144,7 @@ fn each_file_of_an_older_version_becomes_records_by_device() {
 }
 
 #[test]
-fn an_agent_that_is_killed_at_any_step_of_the_migration_leaves_one_that_ends_the_same() {
+fn migration_completes_after_a_kill_at_any_step() {
     let whole = whole();
     let mut steps = 0;
     for step in 1.. {
@@ -172,7 +172,7 @@ fn an_agent_that_is_killed_at_any_step_of_the_migration_leaves_one_that_ends_the
 }
 
 #[test]
-fn an_agent_of_which_a_step_of_the_migration_fails_comes_to_the_same_by_itself() {
+fn migration_completes_after_any_failed_step() {
     let (directory, _) = records();
     leave(directory.path());
     let older = directory.path().join("journal");
@@ -186,7 +186,7 @@ fn an_agent_of_which_a_step_of_the_migration_fails_comes_to_the_same_by_itself()
 }
 
 #[test]
-fn an_older_file_that_says_nothing_is_set_aside_and_what_is_no_file_is_left() {
+fn migration_sets_an_invalid_file_aside_and_skips_other_types() {
     let (directory, records) = records();
     leave(directory.path());
     let journal = directory.path().join("journal");
@@ -202,7 +202,7 @@ fn an_older_file_that_says_nothing_is_set_aside_and_what_is_no_file_is_left() {
 }
 
 #[test]
-fn who_only_looks_sees_what_is_not_migrated_yet_and_changes_nothing() {
+fn peek_reads_unmigrated_files_and_changes_nothing() {
     let (directory, _) = records();
     leave(directory.path());
     let run = directory.path();
@@ -219,7 +219,7 @@ fn who_only_looks_sees_what_is_not_migrated_yet_and_changes_nothing() {
 
 /// An agent before version 2 treats a running guest's devices as not bound by it.
 #[test]
-fn after_a_downgrade_and_an_upgrade_a_device_still_goes_back_to_what_it_was() {
+fn release_restores_the_device_after_downgrade_and_upgrade() {
     let (directory, records) = records();
     let held = held(GPU, Phase::Bound);
     let written = records.set_entry(&domain(), std::slice::from_ref(&held));

@@ -69,7 +69,7 @@ impl Records {
 }
 
 #[test]
-fn what_a_domain_has_reads_as_it_was_written_until_it_is_removed() {
+fn entry_reads_as_it_was_written() {
     let (_directory, records) = records();
     let devices = [held(NIC, Phase::Bound), held(GPU, Phase::Bound)];
     assert_eq!(records.entry(&domain().uuid).expect("nothing"), None);
@@ -90,7 +90,7 @@ fn what_a_domain_has_reads_as_it_was_written_until_it_is_removed() {
 }
 
 #[test]
-fn a_device_of_an_administrator_is_lent_to_a_domain_and_is_the_administrators_again() {
+fn domain_borrows_a_manually_bound_device() {
     let (_directory, records) = records();
     let (device, lent) = (address(GPU), Some(manual(Phase::Bound)));
     records.set_manual(device, lent.clone()).expect("written");
@@ -102,7 +102,7 @@ fn a_device_of_an_administrator_is_lent_to_a_domain_and_is_the_administrators_ag
         records.holder(device, None).expect("read").as_deref(),
         Some("d0")
     );
-    records.set_entry(&domain(), &[]).expect("given back");
+    records.set_entry(&domain(), &[]).expect("released");
     assert_eq!(records.manual(device).expect("read"), lent);
     assert_eq!(records.holder(device, None).expect("read"), None);
     records.set_manual(device, None).expect("removed");
@@ -125,7 +125,7 @@ fn while_one_device_of_a_domain_is_binding_all_are() {
 }
 
 #[test]
-fn a_service_is_noted_for_each_device_until_it_runs_again() {
+fn stopped_service_is_recorded_until_it_runs_again() {
     let (_directory, records) = records();
     for device in [GPU, NIC, GPU] {
         records
@@ -172,15 +172,15 @@ fn a_record_of_a_newer_version_is_left_alone_and_still_holds_its_device() {
             .is_err()
     );
     assert_eq!(fs::read_to_string(&path).expect("kept"), newer);
-    fs::write(&path, newer.replace("\"domain\"", "\"somebody\"")).expect("an owner of later");
+    fs::write(&path, newer.replace("\"domain\"", "\"later\"")).expect("an owner of later");
     assert!(
         records.holder(device, Some(&other)).is_err(),
-        "nobody may have it"
+        "no owner may get it"
     );
 }
 
 #[test]
-fn what_is_no_regular_record_is_an_error_for_its_device_and_waits_for_nobody() {
+fn record_of_another_file_type_is_an_error_and_does_not_block() {
     let (_directory, records) = records();
     let (device, path) = (address(GPU), records.path(address(GPU)));
     fs::create_dir_all(&path).expect("a directory in its place");
@@ -198,7 +198,7 @@ fn what_is_no_regular_record_is_an_error_for_its_device_and_waits_for_nobody() {
 }
 
 #[test]
-fn records_that_cannot_be_read_now_are_not_taken_for_none() {
+fn unreadable_records_do_not_count_as_missing() {
     let (directory, records) = records();
     assert!(records.devices().expect("none yet").is_empty());
     fs::write(directory.path().join(DIRECTORY), "a file in its place").expect("written");
@@ -209,7 +209,7 @@ fn records_that_cannot_be_read_now_are_not_taken_for_none() {
 }
 
 #[test]
-fn a_half_written_file_beside_a_record_is_no_record() {
+fn temporary_file_is_not_a_record() {
     let (_directory, records) = records();
     let set = |phase| records.set_manual(address(GPU), Some(manual(phase)));
     set(Phase::Binding).expect("written");
@@ -262,7 +262,7 @@ fn a_damaged_record_is_set_aside_and_counts_as_none() {
 }
 
 #[test]
-fn a_record_that_can_be_written_can_be_read_and_a_larger_one_leaves_the_old() {
+fn record_above_the_limit_is_refused_and_keeps_the_old_one() {
     let (_directory, records) = records();
     let limit = usize::try_from(LIMIT).expect("a length");
     let named = |more: usize| DomainRef {
@@ -289,7 +289,7 @@ fn a_record_that_can_be_written_can_be_read_and_a_larger_one_leaves_the_old() {
 }
 
 #[test]
-fn a_lock_is_had_once_at_a_time_and_per_device() {
+fn device_lock_is_exclusive_per_device() {
     let (_directory, records) = records();
     let lock = records.lock(address(GPU)).expect("lock");
     assert!(lock.is_some());

@@ -7,7 +7,7 @@ use crate::host::{INITIATORS, OTHERS};
 use crate::xml::{Dice, Element};
 
 impl Draft {
-    /// The definition; `order` shuffles devices, and cells that name themselves.
+    /// The definition; `order` shuffles devices, and cells with ids.
     pub(crate) fn tree(&self, order: Option<u64>) -> Element {
         let mut domain = Element::new("domain").with("type", "kvm");
         if let Some((prefix, true)) = self.command_line {

@@ -10,7 +10,7 @@ use kernel_glue::rebind;
 use nix::errno::Errno;
 
 use super::*;
-use crate::assign::Unwilling;
+use crate::assign::OnRefusal;
 use crate::context::Context;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, definition, driver, guest};
 use crate::record::Records;
@@ -110,7 +110,7 @@ fn without_consent_a_bind_refuses_as_the_start_of_a_guest_does() {
         .assigner
         .plan_manual_group(address(GPU), bind_options(None, false));
     assert_eq!(
-        dry.expect("planned").device.against,
+        dry.expect("planned").device.obstacles,
         std::slice::from_ref(&bind)
     );
     let reason = |text: &str| text.split("; ").next().map(str::to_owned);
@@ -122,7 +122,7 @@ fn without_consent_a_bind_refuses_as_the_start_of_a_guest_does() {
 }
 
 #[test]
-fn with_consent_all_goes_along_and_comes_back_with_the_device() {
+fn consent_binds_and_releases_the_whole_group() {
     let scene = scene();
     let answer = scene.bind(true).expect("bound");
     let along: Vec<_> = answer.along.iter().map(|one| one.device).collect();
@@ -151,7 +151,7 @@ fn a_dry_run_lists_the_writes_in_their_order() {
 }
 
 #[test]
-fn a_bind_that_fails_at_any_write_leaves_no_trace_of_any() {
+fn failed_bind_of_a_group_restores_all_devices() {
     for number in 1..=9 {
         let scene = scene();
         scene.kernel.fail_write(number, Errno::EIO);
@@ -162,7 +162,7 @@ fn a_bind_that_fails_at_any_write_leaves_no_trace_of_any() {
 }
 
 #[test]
-fn a_companion_that_is_held_keeps_all_where_they_are() {
+fn bind_refuses_a_group_with_a_held_companion() {
     let scene = scene();
     let player = Holder {
         process: 9,
@@ -189,13 +189,13 @@ fn a_companion_that_is_held_keeps_all_where_they_are() {
 }
 
 #[test]
-fn companions_of_a_bind_that_was_cut_off_are_recovered() {
+fn recover_releases_companions_of_an_interrupted_bind() {
     let scene = scene();
     scene.bind(true).expect("bound");
     assert!(
         scene
             .restarted()
-            .recover_manually(None, Unwilling::Kept)
+            .recover_manually(None, OnRefusal::Kept)
             .is_empty()
     );
     let gpu = scene.assigner.records.manual(address(GPU)).expect("read");
@@ -206,7 +206,7 @@ fn companions_of_a_bind_that_was_cut_off_are_recovered() {
     assert_eq!(
         scene
             .restarted()
-            .recover_manually(None, Unwilling::Kept)
+            .recover_manually(None, OnRefusal::Kept)
             .len(),
         2
     );
@@ -227,7 +227,7 @@ fn a_release_that_fails_is_called_again() {
 }
 
 #[test]
-fn what_a_guest_needs_out_of_its_devices_group_is_not_released_alone() {
+fn release_keeps_a_companion_that_a_guest_needs() {
     let scene = scene();
     scene.bind(true).expect("bound");
     scene.prepare().expect("start");
@@ -243,7 +243,7 @@ fn what_a_guest_needs_out_of_its_devices_group_is_not_released_alone() {
 }
 
 #[test]
-fn to_a_driver_that_is_none_of_vfio_a_device_goes_alone() {
+fn bind_to_another_driver_takes_no_companions() {
     let scene = scene();
     scene.kernel.add_driver(driver("pci-stub"), []);
     let id = "10de:2342".parse().expect("id");
