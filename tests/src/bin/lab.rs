@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tests::lab::architecture::Architecture;
+use tests::lab::cache::Cache;
 use tests::lab::debian::Suite;
 use tests::lab::driver::Modules;
 use tests::lab::machine::Accelerator;
 use tests::lab::progress::say;
 use tests::lab::settings::SMALLEST_GPU_MEMORY;
 use tests::lab::size::Size;
-use tests::lab::{Lab, Settings, check, package, shell, state, walk};
+use tests::lab::{Lab, Settings, check, emulator, package, shell, state, walk};
 use tests::{translate, windows};
 
 #[derive(Parser)]
@@ -107,6 +108,12 @@ enum Verb {
     Windows {
         /// Only this number of GPUs of each kind; 1 to 8
         counts: Vec<usize>,
+    },
+    /// Print the path of an emulator that runs single programs for aarch64 (tests/arm64)
+    Emulator {
+        /// Look at Debian's archive even if the cache is recent
+        #[arg(long)]
+        fresh: bool,
     },
     /// Define each file of a folder with the real libvirt and write what libvirt formats (tests/differential)
     Define {
@@ -261,6 +268,11 @@ fn act(arguments: &Arguments) -> Result<u8> {
             Ok(u8::from(!translate::run(suites, names, *update, *fresh)?))
         }
         Verb::Windows { counts } => Ok(u8::from(!windows::run(counts)?)),
+        Verb::Emulator { fresh } => {
+            let path = emulator::user_emulator(&Cache::open()?, *fresh)?;
+            println!("{}", path.display());
+            Ok(0)
+        }
         Verb::Define { suite, from, to } => translate::define::run(*suite, from, to).map(|()| 0),
         Verb::Check {
             options,

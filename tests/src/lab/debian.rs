@@ -313,7 +313,7 @@ pub(super) fn prepare(root: &Path) -> Result<()> {
 }
 
 /// The date of the suite's Release file; looked up at most once a week unless `fresh`.
-fn release(cache: &Cache, suite: Suite, fresh: bool) -> Result<String> {
+pub(super) fn release(cache: &Cache, suite: Suite, fresh: bool) -> Result<String> {
     let note = cache.folder().join(format!("release-{suite}"));
     let known = fs::read_to_string(&note).ok();
     if let Some(known) = known.clone().filter(|_| !fresh && is_recent(&note)) {

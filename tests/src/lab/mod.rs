@@ -13,6 +13,7 @@ pub mod config_edit;
 pub mod cpio;
 pub mod debian;
 pub mod driver;
+pub mod emulator;
 pub mod foreign;
 pub mod host;
 pub mod image;

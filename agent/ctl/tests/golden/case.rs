@@ -115,7 +115,7 @@ impl Case {
     /// Runs `variantctl VERB` on the case's definition, or on the text given.
     pub(crate) fn run(&self, target: &str, verb: &[&str], text: Option<&str>) -> Output {
         let versions = versions(target).expect("a target is testing, stable or oldstable");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
+        let mut command = variantctl();
         let scratch = tempfile::tempdir().expect("folder");
         command.current_dir(self.arrange(scratch.path()));
         command.stdin(Stdio::null());
@@ -151,11 +151,22 @@ impl Case {
         let scratch = tempfile::tempdir().expect("folder");
         let file = scratch.path().join("domain.xml");
         fs::write(&file, text).expect("written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
+        let mut command = variantctl();
         let output = command.args(["revert", "--file"]).arg(file).output();
         let output = output.expect("variantctl runs");
         String::from_utf8(output.stdout).expect("text")
     }
+}
+
+/// The program of this build, or the command line in VARIANTD_VARIANTCTL: an emulator and a program for another processor (tests/arm64).
+fn variantctl() -> Command {
+    let Ok(line) = std::env::var("VARIANTD_VARIANTCTL") else {
+        return Command::new(env!("CARGO_BIN_EXE_variantctl"));
+    };
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words);
+    command
 }
 
 fn is_generated(name: &str) -> bool {
