@@ -157,7 +157,7 @@ fn saved_plan_is_applied_once() {
     let error = scene.preparer.apply(&scene.domain, &saved);
     let text = error.expect_err("stale").to_string();
     assert!(
-        text.contains("changed: the definition (VD-PLN-001)"),
+        text.contains("changed since: the definition (VD-PLN-001)"),
         "{text}"
     );
 }

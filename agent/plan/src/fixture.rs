@@ -21,7 +21,7 @@ pub const NIC: &str = "0002:01:00.0";
 /// The UUID of its guests.
 pub const UUID: &str = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
 
-/// Completes a text that may be no definition.
+/// Completes a text that may not be a definition.
 ///
 /// # Errors
 /// As [`Definition::parse`] and [`crate::rewrite::rewrite`].
@@ -29,7 +29,7 @@ pub fn rewrite(text: &str, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
     crate::rewrite::rewrite(&text.parse()?, input)
 }
 
-/// Takes back what was added to a text that may be no definition.
+/// Reverts a text that may not be a definition.
 ///
 /// # Errors
 /// As [`Definition::parse`] and [`crate::revert::revert`].
@@ -37,7 +37,7 @@ pub fn revert(text: &str) -> Result<String, Refusal> {
     crate::revert::revert(&text.parse()?)
 }
 
-/// Checks a text that may be no definition.
+/// Checks a text that may not be a definition.
 ///
 /// # Errors
 /// As [`Definition::parse`] and [`crate::rewrite::verify`].
@@ -45,17 +45,17 @@ pub fn verify(text: &str, input: &PlanInput<'_>) -> Result<Plan, Refusal> {
     crate::rewrite::verify(&text.parse()?, input)
 }
 
-/// A text that is a definition.
+/// Parses a definition.
 pub fn definition(text: &str) -> Definition {
     text.parse().expect("definition")
 }
 
-/// An address that is one.
+/// Parses an address.
 pub fn address(text: &str) -> PciAddress {
     text.parse().expect("address")
 }
 
-/// A driver's name that is one.
+/// Parses a driver's name.
 pub fn driver(text: &str) -> DriverName {
     text.parse().expect("driver name")
 }

@@ -1,8 +1,8 @@
-//! What only libvirt knows and a plan needs: networks with a pool of host devices, and its defaults for architecture and machine.
+//! Facts that only libvirt has: networks with a pool of host devices, and the default architecture and machine.
 //!
-//! The agent asks when it connects, when a network changes and when a definition is prepared, and keeps the networks: the hook must
-//! not call libvirt. libvirt chooses a device of a pool between the hook's `prepare` and `start` (src/qemu/qemu_process.c,
-//! qemuProcessPrepareDomain), so before a start the pool is all that is known.
+//! The agent reads them when it connects, when a network changes and when it prepares a definition, and caches the networks,
+//! because the hook must not call libvirt. libvirt chooses a device of a pool between the hook phases `prepare` and `start`
+//! (src/qemu/qemu_process.c, qemuProcessPrepareDomain), so before a start only the pool is known.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use domain::{Domain, network};
 
-/// What libvirt has answered; nothing where it was not asked.
+/// libvirt's answers; empty if it was not asked.
 #[derive(Clone, Debug, Default)]
 pub struct FromLibvirt {
     /// Its networks.
@@ -30,7 +30,7 @@ pub static NOTHING: FromLibvirt = FromLibvirt {
     machine: None,
 };
 
-/// The host devices of a network; empty for one that has none.
+/// The host devices of a network; empty if it has none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool(Vec<PciAddress>);
 
@@ -38,7 +38,7 @@ pub struct Pool(Vec<PciAddress>);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Networks(BTreeMap<String, Pool>);
 
-/// The networks that libvirt named last.
+/// The networks as libvirt listed them last.
 #[derive(Debug, Default)]
 pub struct KnownNetworks(RwLock<Option<Arc<Networks>>>);
 
@@ -57,7 +57,7 @@ impl Pool {
 }
 
 impl Networks {
-    /// From names and definitions, of which one at a time is in memory; one that cannot be read is not known.
+    /// From names and definitions, with one definition in memory at a time. An unreadable definition counts as unknown.
     #[must_use]
     pub fn new<T: AsRef<str>>(definitions: impl IntoIterator<Item = (String, T)>) -> Self {
         let definitions = definitions.into_iter();
@@ -90,7 +90,7 @@ impl FromLibvirt {
         self.networks.as_ref()?.pool(name)
     }
 
-    /// How many host devices a guest is assigned by pools.
+    /// How many host devices a guest gets from pools.
     #[must_use]
     pub fn assigned(&self, domain: &Domain) -> usize {
         let interfaces = domain.networks.iter();
@@ -101,8 +101,8 @@ impl FromLibvirt {
         pooled.map(|(_, count)| count).sum()
     }
 
-    /// What to say of the interfaces of each network, with the devices of its pool. A network whose pool is not known is named
-    /// only where the guest `has_devices`: most interfaces of most guests assign none.
+    /// A sentence for the interfaces of each network, with the devices of its pool. A network with an unknown pool is named only if
+    /// the guest `has_devices`, because most networks have no pool.
     pub fn interfaces<'a>(
         &'a self,
         domain: &'a Domain,
@@ -123,17 +123,17 @@ impl FromLibvirt {
             }
             Some(_) => "libvirt has no such network, or its definition cannot be read",
         };
-        format!("the interface of network '{name}' is not judged: {why}")
+        format!("the interface of network '{name}' is not checked: {why}")
     }
 }
 
 impl KnownNetworks {
-    /// Takes what libvirt says now.
+    /// Replaces the networks.
     pub fn learn(&self, networks: Networks) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(networks));
     }
 
-    /// What it said last.
+    /// The networks of the last answer.
     #[must_use]
     pub fn now(&self) -> Option<Arc<Networks>> {
         self.0
@@ -146,7 +146,7 @@ impl KnownNetworks {
 /// Most devices of a pool that a sentence names.
 const NAMED: usize = 16;
 
-/// What the interface of a network is assigned; `None` for a network without host devices.
+/// The sentence for the interface of a network; `None` for a network without host devices.
 fn assigned(name: &str, Pool(devices): &Pool) -> Option<String> {
     let named: Vec<String> = devices
         .iter()
@@ -159,7 +159,7 @@ fn assigned(name: &str, Pool(devices): &Pool) -> Option<String> {
     };
     (!named.is_empty()).then(|| {
         format!(
-            "the interface of network '{name}' is assigned one of {}{more} when the guest starts, and is not judged before",
+            "the interface of network '{name}' is assigned one of {}{more} when the guest starts, and is not checked before",
             named.join(", ")
         )
     })
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// What is said of the interface of this network.
+    /// The note on the interface of this network.
     fn said(libvirt: &FromLibvirt, network: &str, has_devices: bool) -> Option<String> {
         let domain = guest(network);
         let mut said = libvirt.interfaces(&domain, has_devices);

@@ -1,8 +1,8 @@
-//! JSON of our own types.
+//! Serialises types of this crate as JSON.
 
 use serde::Serialize;
 
-/// The text of a value of ours: of numbers, texts and lists, with texts as keys, which all can be written.
+/// The JSON text of a value that consists of numbers, strings and lists with string keys, which cannot fail.
 pub fn text(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).expect("numbers, texts and lists, with texts as keys")
 }

@@ -1,4 +1,4 @@
-//! Recipes, what libvirt and QEMU can express, and what is planned for a definition. Reads no clock and calls nobody.
+//! Recipes, what libvirt and QEMU can express, and the plan for a definition. Pure: no I/O, no clock, no calls to other programs.
 
 pub mod atomics;
 pub mod fingerprint;

@@ -1,10 +1,10 @@
-//! Takes back exactly what was added to a definition, by its mark. Pure.
+//! Reverts exactly what was added to a definition, by its mark. Pure.
 //!
-//! What the user changed since stays: a cell that was given memory, an address that was moved, a root port
-//! that another device sits on. Of an untouched definition the text from before comes back, byte for byte.
+//! Later changes of the user are kept: a cell that got memory, an address that was moved, a root port with another device. For an
+//! unchanged definition the result is the original XML, byte for byte.
 //!
 //! A hostdev can have another source than when it was completed, because the user exchanged the GPU. So an address, nodeset or
-//! alias is ours by what it is: on a port, in a cell or of a name that the mark records.
+//! alias is recognised by its value: the port, cell or name that the mark records.
 
 use crate::plan::smmu::iommufd;
 use crate::plan::{
@@ -16,10 +16,10 @@ use domain::edit::{self, Edit};
 use domain::refusal::Refusal;
 use domain::{Definition, Domain, Hostdev, Mark, Marked};
 
-/// The definition without what was added; the text itself when it has no mark.
+/// The definition without the added elements; unchanged if it has no mark.
 ///
 /// # Errors
-/// A refusal where the mark contradicts itself.
+/// A refusal if the mark leads to overlapping edits.
 pub fn revert(definition: &Definition) -> Result<String, Refusal> {
     let (text, domain) = (definition.text(), definition.domain());
     let Some(mark) = &domain.mark else {
@@ -30,7 +30,7 @@ pub fn revert(definition: &Definition) -> Result<String, Refusal> {
         let hint = "please report this with the definition";
         Refusal::new(
             Code::XmlValue,
-            format!("taking back contradicts itself: {error}"),
+            format!("internal error: overlapping edits while reverting: {error}"),
             hint,
         )
     })
@@ -59,7 +59,7 @@ impl Undo<'_> {
         edits
     }
 
-    /// Nodeset, alias, driver and address of a device, where they are ours.
+    /// Reverts nodeset, alias, driver and address of a device, if they are ours.
     fn device(&self, hostdev: &Hostdev) -> Vec<Edit> {
         let nodeset = self.entry(hostdev, numa::is_carried);
         let alias = self.entry(hostdev, alias::is_carried);
@@ -74,7 +74,7 @@ impl Undo<'_> {
         edits.chain(address).collect()
     }
 
-    /// The entry whose pieces a hostdev carries.
+    /// The mark's entry whose pieces a hostdev has.
     fn of_any(&self, hostdev: &Hostdev) -> Option<&Marked> {
         let carried = self.entry(hostdev, placement::is_carried);
         carried
@@ -84,14 +84,14 @@ impl Undo<'_> {
             .or_else(|| self.own(hostdev))
     }
 
-    /// The entry of a hostdev's device.
+    /// The mark's entry for a hostdev's device.
     fn own(&self, hostdev: &Hostdev) -> Option<&Marked> {
         let mut devices = self.mark.devices.iter();
         devices.find(|marked| marked.address == hostdev.source)
     }
 
-    /// The entry whose `<driver>` a hostdev carries. Of two devices of one recipe each has its own: they need the same driver, and
-    /// the user may have named it for one of them.
+    /// The mark's entry whose `<driver>` a hostdev has. Two devices of one recipe have the same driver, so each keeps its own entry:
+    /// the user may have written the driver for one of them.
     fn of_driver(&self, hostdev: &Hostdev) -> Option<&Marked> {
         let own = self.own(hostdev);
         if own.is_some_and(|own| driver::is_carried(own, hostdev)) {
@@ -101,8 +101,8 @@ impl Undo<'_> {
         carried.filter(|marked| own.is_none_or(|own| own.recipe != marked.recipe))
     }
 
-    /// The entry of which a hostdev has a piece. Where the device of that entry has it as well, another one has it by the user's
-    /// own choice; else the user exchanged the two.
+    /// The mark's entry of which a hostdev has a piece. If the entry's own device has the piece as well, the user wrote it for the
+    /// other device; otherwise the user exchanged the two devices.
     fn entry(
         &self,
         hostdev: &Hostdev,

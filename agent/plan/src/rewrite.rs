@@ -1,4 +1,4 @@
-//! Text in, text out: completes a definition, or checks that it is complete.
+//! Completes a definition, or checks that it is complete.
 
 mod intact;
 
@@ -14,16 +14,16 @@ use domain::{Definition, Domain, Mark, Marked};
 /// A completed definition and what was planned for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite {
-    /// The text; equal to the input, byte for byte, when nothing is missing.
+    /// The completed XML; equal to the input, byte for byte, if nothing is missing.
     pub text: String,
-    /// The text that the plan's edits are for: the input, or the input without what an older plan added.
+    /// The XML to which the plan's edits apply: the input, or the input without the elements of an older plan.
     pub base: String,
     /// The plan.
     pub plan: Plan,
 }
 
-/// Completes a definition. What was added by other recipes, for another host or for other versions is taken
-/// back first, so that exactly that is replaced.
+/// Completes a definition. Elements that were added by other recipes, for another host or for other versions are reverted first,
+/// so that exactly those are replaced.
 ///
 /// # Errors
 /// The refusals of [`plan`].
@@ -32,7 +32,7 @@ pub fn rewrite(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite
     let Some(mark) = &domain.mark else {
         return apply(definition, plan(input, domain)?, input);
     };
-    // Of an old mark only what the plan would be made of counts.
+    // A mark is current if its fingerprint equals that of the inputs now.
     let origin = origin(input, domain).ok();
     let current = origin.as_ref().filter(|now| now.digest == mark.digest);
     let current = current.filter(|_| intact::is_intact(domain, mark));
@@ -42,7 +42,7 @@ pub fn rewrite(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite
     }
 }
 
-/// A definition whose plan is that of before: what was added stays, unless something is missing or its values were edited.
+/// A definition with a current mark: the added elements are kept, unless something is missing or their values were edited.
 fn kept(
     definition: &Definition,
     mark: &Mark,
@@ -50,7 +50,7 @@ fn kept(
     input: &PlanInput<'_>,
 ) -> Result<Rewrite, Refusal> {
     let current = apply(definition, plan, input)?;
-    // A definition that cannot be planned from the beginning is as its user wants it.
+    // If the definition cannot be planned from the beginning, the current plan is used.
     let Ok(fresh) = again(definition, mark, None, input) else {
         return Ok(current);
     };
@@ -61,7 +61,7 @@ fn kept(
     }
 }
 
-/// True when a definition has the values of one that was planned from the beginning. Mostly the two are equal.
+/// True when a definition has the values of one that was planned from the beginning. Mostly the two texts are equal.
 fn is_alike(definition: &Definition, fresh: &Rewrite) -> Result<bool, Refusal> {
     if fresh.text == definition.text() {
         return Ok(true);
@@ -70,8 +70,8 @@ fn is_alike(definition: &Definition, fresh: &Rewrite) -> Result<bool, Refusal> {
     Ok(intact::has_same_values(definition.domain(), &fresh))
 }
 
-/// Plans the definition from before what was added to it. Addresses that were replaced are replaced again, unless
-/// somebody has chosen one since.
+/// Reverts the definition and plans it again. Addresses that were replaced are replaced again, unless the user has chosen one
+/// since.
 fn again(
     definition: &Definition,
     mark: &Mark,
@@ -91,13 +91,13 @@ fn again(
     plan.notes.push(Note {
         code: Code::MarkOld,
         device: None,
-        text: "what was added before is replaced: it was for other devices, recipes, host or versions, or was edited since"
+        text: "the elements added before are replaced: they were for other devices, recipes, host or versions, or were edited"
             .to_owned(),
     });
     apply(&base, plan, &input)
 }
 
-/// True for a device that was moved away from the root port that we gave it, and to none that we gave another.
+/// True for a device that the user moved from our root port to a port that is not ours.
 fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
     let hostdev = domain.hostdevs.iter().find(|h| h.source == marked.address);
     let bus = hostdev
@@ -118,7 +118,7 @@ fn apply(base: &Definition, mut plan: Plan, input: &PlanInput<'_>) -> Result<Rew
         let hint = "please report this with the definition";
         Refusal::new(
             Code::XmlValue,
-            format!("the plan contradicts itself: {error}"),
+            format!("internal error: overlapping edits in the plan: {error}"),
             hint,
         )
     })?;
@@ -129,8 +129,8 @@ fn apply(base: &Definition, mut plan: Plan, input: &PlanInput<'_>) -> Result<Rew
     })
 }
 
-/// Checks that a definition is what its plan wants, as far as a start may be refused for it: a missing
-/// mark is no fault, and devices that wait for a request count only once they are marked.
+/// Checks that a definition has everything that a start needs. A missing mark is accepted, and devices of recipes with
+/// `prepare = "on-request"` count only if the mark names them.
 ///
 /// # Errors
 /// The refusals of [`plan`], and one that names the first missing piece.
@@ -155,7 +155,7 @@ pub fn verify(definition: &Definition, input: &PlanInput<'_>) -> Result<Plan, Re
     })
 }
 
-/// A refusal that completing the definition again would mend is one of an old mark.
+/// If completing the definition again would remove the refusal, the refusal names the outdated mark.
 fn outdated(definition: &Definition, input: &PlanInput<'_>, refusal: Refusal) -> Refusal {
     let domain = definition.domain();
     let input = PlanInput {
@@ -167,11 +167,11 @@ fn outdated(definition: &Definition, input: &PlanInput<'_>, refusal: Refusal) ->
     };
     let hint = Hint::run(line(["variantctl", "prepare", &domain.name]));
     if mark.digest.is_empty() || mark.digest == again.plan.digest {
-        let hint = hint.then(", which replaces what was added before");
+        let hint = hint.then(", which replaces the elements added before");
         return Refusal { hint, ..refusal };
     }
     let reason = format!(
-        "what was added before is for another recipe, host or version: {}",
+        "the elements added before are for another recipe, host or version: {}",
         refusal.reason
     );
     let old =

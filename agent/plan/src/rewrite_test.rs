@@ -61,7 +61,7 @@ fn another_host_replaces_the_distances() {
 }
 
 #[test]
-fn a_device_that_was_taken_out_takes_its_cells_along() {
+fn cells_of_a_removed_device_are_removed() {
     let (one, two) = (hostdev("0008:01:00.0", ""), hostdev("0009:01:00.0", ""));
     let fixture = Fixture::new();
     let both = fixture.rewrite(&guest(&format!("{one}{two}"))).text;
@@ -164,7 +164,7 @@ fn an_address_that_is_removed_leaves_no_expander_bus_port_or_smmu_behind() {
 }
 
 #[test]
-fn values_that_are_edited_in_what_was_added_are_planned_again() {
+fn edited_values_of_added_elements_are_planned_again() {
     let fixture = Fixture::new();
     let done = fixture
         .rewrite(&two_sockets(&hostdev("0019:01:00.0", "")))
@@ -182,7 +182,7 @@ fn values_that_are_edited_in_what_was_added_are_planned_again() {
 }
 
 #[test]
-fn another_device_on_our_port_stays_where_its_user_put_it() {
+fn revert_keeps_another_device_on_our_port() {
     let fixture = Fixture::new();
     let done = fixture.rewrite(&guest(&hostdev("0008:01:00.0", ""))).text;
     let port =
@@ -246,7 +246,7 @@ fn a_start_after_the_recipe_changed_is_told_to_prepare_again() {
 }
 
 #[test]
-fn an_address_that_somebody_chose_since_stays() {
+fn a_changed_address_is_kept() {
     let port = "    <controller type='pci' index='1' model='pcie-root-port'/>\n";
     let given =
         "      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>\n";
@@ -281,13 +281,13 @@ fn an_acpi_element_of_the_users_gets_the_nodes_and_keeps_its_index() {
     assert!(done.contains("<acpi nodeset='1-8' index='3'/>"), "{done}");
     assert_eq!(Fixture::new().rewrite(&done).text, done);
     assert_eq!(revert(&done).expect("reverted"), text);
-    // In the order in which somebody else may print it.
+    // In the order in which another client may write it.
     let printed = done.replace("nodeset='1-8' index='3'", "index='3' nodeset='1-8'");
     assert_eq!(revert(&printed).expect("reverted"), text);
 }
 
 #[test]
-fn arguments_of_the_users_stay_where_the_mark_has_none() {
+fn the_users_arguments_are_kept_without_a_mark() {
     let own = "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\
         <qemu:arg value='-numa'/><qemu:arg value='dist,src=0,dst=0,val=10'/></qemu:commandline>";
     let text = guest(&hostdev("0009:01:00.0", "")).replace("</devices>", own);
@@ -298,11 +298,11 @@ fn arguments_of_the_users_stay_where_the_mark_has_none() {
 
 /// libvirt has no `<memnode>` without cells; a file that was never defined may.
 #[test]
-fn a_first_cell_is_on_the_node_that_a_memnode_names_for_it_from_the_beginning() {
+fn a_new_first_cell_is_on_the_node_of_its_memnode() {
     let nodes = "<numatune><memnode cellid='0' mode='strict' nodeset='1'/></numatune><devices>";
     let text = guest(&hostdev("0009:01:00.0", "")).replace("<devices>", nodes);
     let fixture = Fixture::new();
-    // Its distances are arguments, which are made anew each time.
+    // Its distances are arguments, which are written again each time.
     let target = "libvirt=11.3,qemu=10.0".parse().expect("target");
     let input = PlanInput {
         target,
@@ -323,7 +323,7 @@ fn on_a_port(device: &str) -> String {
 }
 
 #[test]
-fn a_device_that_only_our_driver_identifies_is_exchanged_for_one_with_another_driver() {
+fn a_device_identified_by_our_driver_alone_is_exchanged() {
     let mut fixture = Fixture::new();
     let nic = fixture.host.devices.get_mut(&address("0002:01:00.0"));
     nic.expect("nic").id = "15b3:101e".parse().expect("id");
@@ -339,7 +339,7 @@ fn a_device_that_only_our_driver_identifies_is_exchanged_for_one_with_another_dr
         fixture.rewrite(&exchanged).text,
         fixture.rewrite(&fresh).text
     );
-    // A driver that the user names instead is his.
+    // A driver that the user names instead is kept.
     let named = exchanged.replace("model='mlx5_vfio_pci'", "model='vfio-pci'");
     assert!(
         revert(&named)

@@ -28,17 +28,17 @@ pub struct Versions {
     pub qemu: Version,
 }
 
-/// What a definition is for: versions, and the guest that it must be.
+/// The target of a definition: versions, and the kind of guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The versions that will read it.
+    /// The versions of libvirt and QEMU.
     pub versions: Versions,
-    /// The guest's architecture; `None` where the definition says it.
+    /// The guest's architecture; `None` if the definition decides.
     pub arch: Option<Arch>,
-    /// The guest's family of machine types; `None` where the definition says it.
+    /// The guest's family of machine types; `None` if the definition decides.
     pub machine: Option<Family>,
-    /// Whether libvirt says that this guest's host devices can go through iommufd (domain capabilities,
-    /// libvirt 12.1); `None` where it was not asked or says nothing.
+    /// Whether this guest's host devices can use iommufd, by libvirt's domain capabilities (libvirt 12.1); `None` if not
+    /// known.
     pub iommufd: Option<bool>,
 }
 
@@ -59,7 +59,7 @@ pub enum Family {
     Q35,
 }
 
-/// A text is no version or no target.
+/// A text is not a version or not a target.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// Not numbers joined by dots.
@@ -68,8 +68,8 @@ pub enum TargetError {
     /// Not `libvirt=...,qemu=...`.
     #[error("'{0}' is not a target such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt")]
     Target(String),
-    /// An architecture or machine type of which no recipe knows.
-    #[error("'{0}' is none of {1}")]
+    /// An architecture or machine type that no recipe knows.
+    #[error("'{0}' is not one of {1}")]
     Unknown(String, &'static str),
 }
 
@@ -91,9 +91,9 @@ impl Version {
     pub const SMMU_ACCEL_QEMU: Self = Self::new(11, 0, 0);
     /// First QEMU whose accelerated SMMUv3 takes its attributes from the host's (`auto`, QEMU 11.1).
     pub const SMMU_AUTO: Self = Self::new(11, 1, 0);
-    /// A libvirt that takes `<pcihole64>` on `virt`. 12.0.0 (Ubuntu 26.04) has the flag `machine.virt.highmem-mmio-size` in its
-    /// driver, NVIDIA's 11.9.0 takes the element, and 11.3.0 refuses it. By its place among libvirt's flags it came with 11.4;
-    /// no libvirt between the two was tried, and those get the window by an argument of QEMU's.
+    /// A libvirt that accepts `<pcihole64>` on `virt`. 12.0.0 (Ubuntu 26.04) has the flag `machine.virt.highmem-mmio-size` in its
+    /// driver, NVIDIA's 11.9.0 accepts the element, and 11.3.0 refuses it. By its place among libvirt's flags it came with 11.4;
+    /// versions between the two were not tested, and get the window as a QEMU argument.
     pub const VIRT_WINDOW: Self = Self::new(11, 9, 0);
     /// First QEMU with `highmem-mmio-size` (QEMU 10.0).
     pub const VIRT_WINDOW_QEMU: Self = Self::new(10, 0, 0);
@@ -122,7 +122,7 @@ impl Version {
 }
 
 impl Versions {
-    /// The newest pair that is tested, assumed where nothing says otherwise.
+    /// The newest tested pair: the default.
     pub const NEWEST_TESTED: Self = Self {
         libvirt: Version::new(12, 8, 0),
         qemu: Version::new(11, 1, 0),
@@ -284,12 +284,12 @@ mod tests {
             .parse::<Target>()
             .expect_err("unknown")
             .to_string();
-        assert_eq!(unknown, "'riscv64' is none of aarch64 and x86_64");
+        assert_eq!(unknown, "'riscv64' is not one of aarch64 and x86_64");
         assert!("arch=aarch64".parse::<Versions>().is_err());
     }
 
     #[test]
-    fn what_is_no_target_is_named() {
+    fn an_invalid_target_is_named() {
         for bad in [
             "",
             "libvirt",

@@ -1,4 +1,4 @@
-//! TOML text into a type: recipes and configuration, with errors that name file, line and nearest key.
+//! Parses TOML (recipes and configuration), with errors that name file, line and nearest key.
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 /// Largest file that is read, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
 
-/// The text says something that has no meaning.
+/// The text is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("'{file}', line {line}: {reason}")]
 pub struct TomlError {
@@ -16,7 +16,7 @@ pub struct TomlError {
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what is expected.
     pub reason: String,
 }
 
@@ -33,7 +33,10 @@ pub fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, TomlError>
     if text.len() > MAX_BYTES {
         return Err(error(
             1,
-            format!("the file has {} bytes, {MAX_BYTES} are allowed", text.len()),
+            format!(
+                "the file has {} bytes, the limit is {MAX_BYTES}",
+                text.len()
+            ),
         ));
     }
     toml::from_str(text).map_err(|cause: toml::de::Error| {
@@ -58,7 +61,7 @@ pub enum Step {
     Item(usize),
 }
 
-/// The line, from 1, of the value that is so many steps from the top; of the last one on the way that the text has.
+/// The line, from 1, of the value at these steps from the top; of the last step that the text has.
 #[must_use]
 pub fn line_of(text: &str, place: &[Step]) -> usize {
     let Ok(top) = DeTable::parse(text) else {
@@ -97,7 +100,7 @@ fn reason(message: &str) -> String {
     }
 }
 
-/// The known word that looks most like `word`.
+/// The known word that is most similar to `word`.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let nearest = known.min_by_key(|known| strsim::levenshtein(word, known));
     nearest.map(str::to_owned)
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_toml_is_named_with_its_line() {
+    fn invalid_toml_is_named_with_its_line() {
         assert!(said("cells = 8\n[[[").starts_with("'mine.toml', line 2: "));
     }
 
@@ -160,6 +163,6 @@ mod tests {
 
     #[test]
     fn a_file_over_the_limit_is_refused() {
-        assert!(said(&" ".repeat(MAX_BYTES + 1)).contains("are allowed"));
+        assert!(said(&" ".repeat(MAX_BYTES + 1)).contains("the limit is"));
     }
 }

@@ -72,7 +72,7 @@ fn a_plan_is_stale_once_the_host_the_recipes_or_the_versions_change() {
         let (status, said) = scene.fails(&APPLY);
         assert_eq!(status, 1, "{said}");
         assert!(
-            said.contains(&format!("since then changed: {what} (VD-PLN-001)")),
+            said.contains(&format!("changed since: {what} (VD-PLN-001)")),
             "{said}"
         );
         assert!(said.contains("variantctl plan --json test"), "{said}");
@@ -111,7 +111,7 @@ fn invalid_plan_is_refused_before_a_call() {
     );
     assert_eq!(scene.fails(&["prepare", "--plan", "no-such"]).0, 3);
     scene.write("p", &" ".repeat(9 << 20));
-    assert!(scene.fails(&APPLY).1.contains("over 8 MiB"));
+    assert!(scene.fails(&APPLY).1.contains("larger than 8 MiB"));
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn a_network_that_no_snapshot_shows_is_named_as_not_judged() {
     fs::write(&file, text.replace("</devices>", network)).expect("written");
     let file = file.to_str().expect("text");
     let rows = rows(&variantctl(folder.path(), &["plan", file]));
-    assert!(rows[0].contains("network 'p' is not judged"), "{rows:#?}");
+    assert!(rows[0].contains("network 'p' is not checked"), "{rows:#?}");
     assert!(
         rows[0].contains("  fits") && rows[0].contains("VD-DEV-008"),
         "{rows:#?}"

@@ -1,4 +1,4 @@
-//! An answer with its reason: yes, no, or not to be told.
+//! An answer with its reason: yes, no, or unknown.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::atomics::{Width, Widths};
@@ -12,27 +12,27 @@ pub enum Answer {
     Yes,
     /// It does not, by this rule.
     No(Finding),
-    /// It cannot be told, for this reason.
+    /// Unknown, for this reason.
     Open(Finding),
 }
 
-/// A rule, where it fails, and in words how.
+/// A failing rule, with the element and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The stable code.
     pub code: Code,
-    /// The function of the host at which it fails, if at one.
+    /// The host's function at which it fails, if any.
     pub at: Option<PciAddress>,
     /// Why: lower case, no full stop.
     pub reason: String,
 }
 
-/// An answer, and every rule that stands against a yes.
+/// An answer, and every rule that fails or is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// The answer: a no wins over what cannot be told, and the first rule over the next.
+    /// The answer: "no" takes precedence over unknown, and an earlier rule over a later one.
     pub answer: Answer,
-    /// Each rule that fails or cannot be told, in the order in which the user should look at them: hardware first.
+    /// Each rule that fails or is unknown, in the order in which the user should check them: hardware first.
     pub failing: Vec<Answer>,
 }
 
@@ -60,7 +60,7 @@ impl Finding {
 }
 
 impl Answer {
-    /// True or false; `None` where it cannot be told.
+    /// True or false; `None` if unknown.
     #[must_use]
     pub fn ok(&self) -> Option<bool> {
         match self {
@@ -70,7 +70,7 @@ impl Answer {
         }
     }
 
-    /// The rule and the reason, unless it is a plain yes.
+    /// The rule and the reason, unless the answer is yes.
     #[must_use]
     pub fn finding(&self) -> Option<&Finding> {
         match self {
@@ -79,7 +79,7 @@ impl Answer {
         }
     }
 
-    /// Both: a no wins over what cannot be told, and the first reason over the second.
+    /// Both answers: "no" takes precedence over unknown, and the first reason over the second.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         match (self, other) {
@@ -103,7 +103,7 @@ impl Judgement {
         Self::of(self.failing.iter().chain(&other.failing).cloned())
     }
 
-    /// Every rule that fails or cannot be told.
+    /// Every rule that fails or is unknown.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.failing.iter().filter_map(Answer::finding)
     }
@@ -115,7 +115,7 @@ impl PerWidth {
         Self(Width::ALL.map(|width| Judgement::of(answers(width))))
     }
 
-    /// The same where this must hold for each width as well.
+    /// The same, if this answer must hold for each width as well.
     pub(super) fn and(&self, other: &Judgement) -> Self {
         Self(self.0.each_ref().map(|own| own.and(other)))
     }

@@ -1,4 +1,4 @@
-//! What there is to know beside the verdict: reported, never changed.
+//! Facts beside the verdict: reported, never changed.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::config::Port;
@@ -41,17 +41,17 @@ pub(super) fn facts(judged: &Judged<'_>, guest: Option<&Guest<'_>>, initiators: 
     facts
 }
 
-/// Enabled virtual functions, with which VFIO does not take the physical one.
+/// Enabled virtual functions: with them VFIO refuses the physical function.
 pub(super) fn functions(host: &Host, device: &Device) -> Option<Fact> {
     let count = host.virtual_functions(device.address).count();
     let text = functions_enabled(device, count);
     (count > 0).then(|| Fact::new(Code::FunctionsEnabled, device.address, text))
 }
 
-/// Says that virtual functions of a device are enabled, and how to disable them.
+/// The sentence that virtual functions of a device are enabled, and how to disable them.
 pub fn functions_enabled(device: &Device, count: usize) -> String {
     format!(
-        "its virtual functions are enabled ({count}), and VFIO refuses such a device (EBUSY) until \
+        "its virtual functions are enabled ({count}); VFIO refuses the device (EBUSY) until \
          'echo 0 > /sys/bus/pci/devices/{}/sriov_numvfs'",
         device.address
     )
@@ -76,8 +76,8 @@ fn device(judged: &Judged<'_>) -> Vec<Fact> {
 fn plugged(guest: &Guest<'_>, initiators: bool) -> Vec<Fact> {
     let mut facts = Vec::new();
     if guest.attach {
-        let text = "plugged in while the guest runs: a guest driver that read its root port before may act on what it read, \
-                    and after an attach that failed the port may keep widths, and the next device there gets none";
+        let text = "it is plugged in while the guest runs: a guest driver may use what it read from the root port before, \
+                    and after a failed attach the port may keep the widths, so that the next device there gets none";
         facts.push(Fact::new(Code::AtomicsHotplug, None, text));
     }
     if initiators {
@@ -96,7 +96,7 @@ fn port(step: &Step<'_>) -> Vec<Fact> {
     if express.port == Port::RootPort {
         let text = match express.routes_atomics() {
             true => "the root port routes AtomicOps between devices below different root ports",
-            false => "the root port routes no AtomicOps between devices (peer to peer)",
+            false => "the root port does not route AtomicOps between devices (peer to peer)",
         };
         facts.push(Fact::new(Code::AtomicsPeerHost, at, text));
     }
@@ -117,6 +117,6 @@ fn port(step: &Step<'_>) -> Vec<Fact> {
 }
 
 fn in_guest() -> Fact {
-    let text = "QEMU's ports route no AtomicOps between devices, whatever the host's do";
+    let text = "QEMU's ports do not route AtomicOps between devices, even if the host's do";
     Fact::new(Code::AtomicsPeerGuest, None, text)
 }

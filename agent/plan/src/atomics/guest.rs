@@ -1,7 +1,7 @@
-//! QEMU's rules: on which places in a guest it passes the host's widths on.
+//! QEMU's rules: at which guest addresses it passes the host's widths on.
 //!
-//! Follows vfio_pci_enable_rp_atomics (hw/vfio/pci.c) of QEMU 8.1 to 11.1. A place that was predicted is judged as
-//! one that stands in the definition.
+//! Follows vfio_pci_enable_rp_atomics (hw/vfio/pci.c) of QEMU 8.1 to 11.1. A predicted address is checked like one of the
+//! definition.
 
 use super::answer::{Answer, Finding, Judgement};
 use super::place::{Bus, Place};
@@ -10,16 +10,16 @@ use domain::code::Code;
 
 /// First QEMU that passes widths on.
 const FIRST: Version = Version::new(8, 1, 0);
-/// First QEMU of which nothing is known: the change for several functions may be in it.
+/// First QEMU that was not examined: it may have the change for several functions.
 const UNKNOWN: Version = Version::new(11, 2, 0);
 
-/// A rule on the place: whether it stands against passing widths on.
+/// A rule on the guest address: whether it prevents passing widths on.
 type Rule = fn(&Place, Version) -> Option<Answer>;
 
-/// The bus before what is on it; the version last, since the place stays wrong with a newer QEMU.
+/// The bus is first; the version is last, because a newer QEMU does not fix the address.
 const RULES: [Rule; 6] = [machine, bus, function, multifunction, taken, version];
 
-/// Whether QEMU passes the host's widths on at this place, with every rule that fails.
+/// Whether QEMU passes the host's widths on at this address, with every rule that fails.
 pub(super) fn judge(place: &Place, qemu: Version) -> Judgement {
     Judgement::of(RULES.iter().filter_map(|rule| rule(place, qemu)))
 }
@@ -29,7 +29,7 @@ fn no(code: Code, reason: impl Into<String>) -> Option<Answer> {
 }
 
 fn version(_: &Place, qemu: Version) -> Option<Answer> {
-    let reason = || format!("QEMU {qemu} passes no AtomicOps on; {FIRST} and newer do");
+    let reason = || format!("QEMU {qemu} does not pass AtomicOps on; {FIRST} and newer do");
     (qemu < FIRST).then(|| no(Code::AtomicsQemu, reason()))?
 }
 
@@ -37,7 +37,7 @@ fn machine(place: &Place, _: Version) -> Option<Answer> {
     match &place.bus {
         Bus::Conventional(what) => no(
             Code::AtomicsGuestMachine,
-            format!("it is on {what}, where it is no PCI Express device"),
+            format!("it is on {what}, where it is not a PCI Express device"),
         ),
         _ => None,
     }
@@ -62,7 +62,7 @@ fn bus(place: &Place, _: Version) -> Option<Answer> {
         ),
         Bus::NoFreePort => no(
             Code::AtomicsGuestNoPort,
-            "no port of the guest is free, and a running guest gets no new one",
+            "no port of the guest is free, and a running guest cannot get a new one",
         ),
         Bus::Unknown(why) => Some(Answer::Open(Finding::new(
             Code::AtomicsGuestUnknown,
@@ -82,10 +82,10 @@ fn function(place: &Place, _: Version) -> Option<Answer> {
 fn multifunction(place: &Place, qemu: Version) -> Option<Answer> {
     let why = place.multifunction.as_ref()?;
     if qemu >= UNKNOWN {
-        let reason = format!("{why}; whether QEMU {qemu} minds is not known");
+        let reason = format!("{why}; whether QEMU {qemu} accepts that is not known");
         return Some(Answer::Open(Finding::new(Code::AtomicsQemuNewer, reason)));
     }
-    let reason = format!("{why}: QEMU {qemu} passes nothing on there; a newer one may");
+    let reason = format!("{why}: QEMU {qemu} passes no AtomicOps on there; a newer one may");
     no(Code::AtomicsGuestMultifunction, reason)
 }
 
@@ -93,6 +93,6 @@ fn taken(place: &Place, _: Version) -> Option<Answer> {
     let other = place.shared_with?;
     no(
         Code::AtomicsGuestPortTaken,
-        format!("'{other}' is on the same root port, which takes the widths of one device"),
+        format!("'{other}' is on the same root port, which has the widths of one device only"),
     )
 }

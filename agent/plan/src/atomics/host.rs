@@ -1,9 +1,8 @@
 //! The host's path as its kernel computes it, for each width.
 //!
 //! Follows vfio_pci_info_atomic_cap (drivers/vfio/pci/vfio_pci_core.c) and pci_enable_atomic_ops_to_root
-//! (drivers/pci/pci.c) of Linux 7.2, and of 6.5 where they differ. A rule that fails for certain wins over one
-//! that cannot be told. Every rule is looked at, hardware before the kernel: a newer kernel is installed within an hour,
-//! and must not turn out to be in vain.
+//! (drivers/pci/pci.c) of Linux 7.2, and of 6.5 where they differ. A failing rule takes precedence over an unknown one. All rules
+//! are evaluated, hardware before the kernel, so that a user does not install a newer kernel when the hardware fails anyway.
 
 use kernel_glue::atomics::{Width, Widths};
 use kernel_glue::config::{Config, Port};
@@ -13,7 +12,7 @@ use super::kernel::Kernel;
 use super::path::{Judged, Step};
 use domain::code::Code;
 
-/// What VFIO will tell QEMU.
+/// The widths that VFIO will report to QEMU.
 pub(super) fn judge(judged: &Judged<'_>, kernel: Kernel) -> PerWidth {
     let told = told(kernel);
     PerWidth::each(|width| {
@@ -24,7 +23,7 @@ pub(super) fn judge(judged: &Judged<'_>, kernel: Kernel) -> PerWidth {
     })
 }
 
-/// What VFIO said; where it does not name a width, the computed rules say why.
+/// VFIO's answer; for a width that it does not report, the computed rules give the reason.
 pub(super) fn as_asked(widths: Widths, computed: &PerWidth) -> PerWidth {
     PerWidth::each(|width| {
         if widths.contains(width) {
@@ -32,7 +31,7 @@ pub(super) fn as_asked(widths: Widths, computed: &PerWidth) -> PerWidth {
         }
         let said = Answer::No(Finding::new(
             Code::AtomicsVfio,
-            "VFIO was asked, and does not name this width",
+            "VFIO does not report this width",
         ));
         let failing = &computed.judgement(width).failing;
         let certain = failing.iter().filter(|answer| answer.ok() == Some(false));
@@ -45,15 +44,15 @@ fn told(kernel: Kernel) -> Answer {
     match kernel.tells() {
         Some(true) => Answer::Yes,
         Some(false) => Answer::No(finding(
-            "the host's kernel is older than 6.5, whose VFIO is the first that tells QEMU",
+            "the host's kernel is older than 6.5, the first whose VFIO reports AtomicOps to QEMU",
         )),
         None => Answer::Open(finding(
-            "whether the host's kernel tells QEMU does not show in its version",
+            "the version of the host's kernel does not show whether it reports AtomicOps to QEMU",
         )),
     }
 }
 
-/// The device's own part: it must be an endpoint that completes the width itself.
+/// The device's part: it must be an endpoint that completes the width.
 fn function(judged: &Judged<'_>, width: Width) -> Answer {
     let Some(function) = judged.function else {
         let reason = "the host does not show its physical function".to_owned();
@@ -78,10 +77,10 @@ fn function(judged: &Judged<'_>, width: Width) -> Answer {
     if !endpoint || express.version < 2 {
         let reason = match endpoint {
             true => format!(
-                "its PCI Express capability is of version {}, AtomicOps came with version 2",
+                "its PCI Express capability has version {}, AtomicOps need version 2",
                 express.version
             ),
-            false => "it is a port, and not an endpoint".to_owned(),
+            false => "it is a port, not an endpoint".to_owned(),
         };
         return no(Code::AtomicsNoEndpoint, reason);
     }
@@ -92,7 +91,7 @@ fn function(judged: &Judged<'_>, width: Width) -> Answer {
     no(Code::AtomicsDevice, reason)
 }
 
-/// The way up to the root port; that of a function that is not shown is not known either.
+/// The path up to the root port; unknown for a function that the host does not show.
 fn way(judged: &Judged<'_>, kernel: Kernel, width: Width) -> Vec<Answer> {
     if judged.function.is_none() {
         return Vec::new();
@@ -123,7 +122,7 @@ fn root_port(step: &Step<'_>, width: Width) -> Answer {
     Answer::No(Finding::new(Code::AtomicsRootPort, reason).at(step.address))
 }
 
-/// Bridges that are no switch ports are not looked at.
+/// Bridges other than switch ports are not checked.
 fn switch_port(step: &Step<'_>) -> Vec<Answer> {
     if let Some(hidden) = hidden(step) {
         return vec![hidden];
@@ -158,7 +157,7 @@ fn hidden(step: &Step<'_>) -> Option<Answer> {
     ))
 }
 
-/// Older kernels look at the bridges there are, and take the rest for granted.
+/// Older kernels check only the existing bridges.
 fn without_root_port(judged: &Judged<'_>, kernel: Kernel) -> Answer {
     let strict = strictly(judged);
     let lax = Judgement::of(judged.path.iter().flat_map(switch_port)).answer;
@@ -169,7 +168,7 @@ fn without_root_port(judged: &Judged<'_>, kernel: Kernel) -> Answer {
         None => Answer::Open(match strict {
             Answer::No(finding) => Finding {
                 reason: format!(
-                    "{}; whether the host's kernel minds does not show in its version",
+                    "{}; the version of the host's kernel does not show whether it accepts that",
                     finding.reason
                 ),
                 ..finding
@@ -185,10 +184,10 @@ fn strictly(judged: &Judged<'_>) -> Answer {
     }
     let express = judged.express();
     if express.is_some_and(|express| express.port == Port::RootComplexEndpoint) {
-        let reason = "it is integrated into the root complex, so there is no root port to ask";
+        let reason = "it is integrated into the root complex, so it has no root port";
         return Answer::No(Finding::new(Code::AtomicsIntegrated, reason).at(judged.address));
     }
-    // What somebody enabled before is left as it is.
+    // The kernel does not change a requester enable bit that is already set.
     if express.is_some_and(|express| express.requester_enabled()) {
         return Answer::Yes;
     }

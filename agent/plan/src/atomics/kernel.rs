@@ -1,47 +1,47 @@
-//! What a kernel's version says of its rules.
+//! The rules of a kernel, by its version.
 //!
-//! Linux: VFIO tells since 6.5; commit 1ae8c4ce1570 (7.1, and in stable kernels from 5.15 on since June 2026) ended
+//! Linux: VFIO reports AtomicOps since 6.5; commit 1ae8c4ce1570 (7.1, and in stable kernels from 5.15 on since June 2026) ended
 //! AtomicOps without a root port.
 
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// A kernel, as far as its rules go.
+/// A kernel version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
-    /// Major and minor; `None` where it is not known.
+    /// Major and minor; `None` if not known.
     version: Option<(u32, u32)>,
-    /// An enterprise distribution's (Red Hat, openEuler, SUSE): older in name than in what it does.
+    /// A kernel of an enterprise distribution (Red Hat, openEuler, SUSE), with features of newer versions.
     backports: bool,
 }
 
-/// A text is no kernel release.
+/// A text is not a kernel release.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("'{0}' is no kernel release such as 7.2 or 6.12.41+deb13-amd64")]
+#[error("'{0}' is not a kernel release such as 7.2 or 6.12.41+deb13-amd64")]
 pub struct KernelError(String);
 
 /// VFIO's capability (include/uapi/linux/vfio.h).
 const TELLS: (u32, u32) = (6, 5);
-/// The rule that a root port must be seen, and the oldest stable kernels that may have it.
+/// The first kernel with the rule that there must be a root port, and the oldest stable kernels that may have it.
 const STRICT: (u32, u32) = (7, 1);
 const STRICT_STABLE: (u32, u32) = (5, 15);
 
 impl Kernel {
-    /// The kernel of a host that gives this release.
+    /// The kernel of a host with this release.
     #[must_use]
     pub fn of(release: Option<&str>) -> Self {
         let release = release.and_then(|text| text.parse().ok());
         release.unwrap_or_default()
     }
 
-    /// Whether VFIO tells QEMU of AtomicOps; `None` where that is not known.
+    /// Whether VFIO reports AtomicOps to QEMU; `None` if not known.
     pub(super) fn tells(self) -> Option<bool> {
         let version = self.version?;
         (version >= TELLS || !self.backports).then_some(version >= TELLS)
     }
 
-    /// Whether a device without a root port has no AtomicOps; `None` where that is not known.
+    /// Whether a device without a root port has no AtomicOps; `None` if not known.
     pub(super) fn is_strict(self) -> Option<bool> {
         let version = self.version?;
         let open = self.backports || version >= STRICT_STABLE;
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_release_is_named_and_a_host_without_one_leaves_it_open() {
+    fn an_invalid_release_is_named_and_a_missing_one_leaves_the_verdict_open() {
         for bad in ["", "x", "7", "7.", ".7", "seven.two", "7-rc.1"] {
             assert!(bad.parse::<Kernel>().is_err(), "{bad:?} was accepted");
         }

@@ -1,10 +1,10 @@
-//! AtomicOps: which widths a guest's driver gets, and the rule that stands against each. Pure.
+//! AtomicOps: which widths a guest's driver gets, and the rule that prevents each. Pure.
 //!
 //! ```text
-//! host path (as the host's kernel computes it) + guest's place (as QEMU sees it) -> per width -> the driver's need
+//! host path (as the host's kernel computes it) + guest address (as QEMU checks it) -> per width -> the driver's need
 //! ```
 //!
-//! What could not be read is "not visible", never "not supported", and a verdict that hangs on it is left open.
+//! A value that could not be read is "not visible", never "not supported", and a verdict that depends on it is unknown.
 
 mod answer;
 mod fact;
@@ -33,7 +33,7 @@ pub use need::Need;
 pub use path::{Element, Judged};
 pub use place::{Bus, Place};
 
-/// What a function does with AtomicOps: the widths that it completes, and what else is set.
+/// The AtomicOps capabilities of a function as text: widths, routing, egress blocking.
 #[must_use]
 pub fn in_words(completer: Widths, routing: bool, blocked: bool) -> String {
     let routing = if routing { ", routing" } else { "" };
@@ -41,7 +41,7 @@ pub fn in_words(completer: Widths, routing: bool, blocked: bool) -> String {
     format!("{completer}{routing}{blocked}")
 }
 
-/// What the judgement is made against.
+/// The inputs of a verdict.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The host.
@@ -54,59 +54,59 @@ pub struct Question<'a> {
     pub qemu: Version,
 }
 
-/// Everything there is to say of one device's AtomicOps.
+/// The report on one device's AtomicOps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The device.
     pub address: PciAddress,
-    /// The function that the kernel looks at: the physical one of a virtual function.
+    /// The function that the kernel checks: the physical one of a virtual function.
     pub judged: PciAddress,
-    /// What kind of PCI Express function that is; `None` where it is none, or cannot be seen.
+    /// Its PCI Express type; `None` if it has none or is not visible.
     pub kind: Option<Port>,
-    /// Widths it completes itself; `None` where that cannot be seen.
+    /// Widths that it completes; `None` if not visible.
     pub completer: Option<Widths>,
-    /// Whether it may send AtomicOps now; `None` where that cannot be seen.
+    /// Whether it may send AtomicOps now; `None` if not visible.
     pub requester_enabled: Option<bool>,
     /// The root port above it.
     pub root_port: Option<PciAddress>,
-    /// The ports above it, from above.
+    /// The ports above it, from the root.
     pub path: Vec<Element>,
-    /// What VFIO tells QEMU, by width.
+    /// What VFIO reports to QEMU, by width.
     pub host: PerWidth,
     /// Widths that config space gives by the kernel's rules.
     pub computed: Widths,
-    /// What VFIO said when it was asked; `host` is that, then.
+    /// VFIO's own answer, if it was asked; then `host` is that answer.
     pub asked: Option<Widths>,
-    /// Where the guest sees it; `None` without a guest.
+    /// Its guest address; `None` without a guest.
     pub place: Option<Place>,
     /// Whether QEMU passes the host's widths on there; `None` without a guest.
     pub guest: Option<Judgement>,
-    /// Whether the guest's root port has the width; without a guest, the host's part of that.
+    /// Whether the guest's root port has the width; without a guest, the host's part only.
     pub verdict: PerWidth,
     /// What the guest's driver needs.
     pub need: Need,
-    /// Whether it gets that.
+    /// Whether the driver gets that.
     pub driver: Answer,
-    /// What to know beside it.
+    /// Facts beside the verdict.
     pub facts: Vec<Fact>,
 }
 
-/// A guest, and how a device comes to it.
+/// A guest, and whether the device is hot-plugged.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest<'a> {
     /// Its definition.
     pub domain: &'a Domain,
-    /// The device is in no definition yet: it is plugged in while the guest runs.
+    /// The definition does not have the device: it is plugged in while the guest runs.
     pub attach: bool,
 }
 
-/// Judges one device in a guest for which a place is planned: a root port of its own, or a port of a switch.
+/// The report for a device with a planned guest address: a root port of its own, or a port of a switch.
 #[must_use]
 pub fn report_planned(question: &Question<'_>, device: &Device, switch: bool) -> Report {
     judge(question, device, Some(Place::planned(switch)), None, None)
 }
 
-/// Judges one device; `asked` is VFIO's own answer, where somebody had it asked.
+/// The report for a device; `asked` is VFIO's own answer, if VFIO was asked.
 #[must_use]
 pub fn report(
     question: &Question<'_>,
@@ -180,7 +180,7 @@ fn initiators(question: &Question<'_>, device: &Device, guest: Option<&Guest<'_>
     given || (guest.attach && wanted)
 }
 
-/// Why config space does not tell; `None` where it does.
+/// Why config space is not readable; `None` if it is.
 fn hidden(config: &Config) -> Option<String> {
     match config {
         Config::Unreadable(why) => Some(why.to_string()),

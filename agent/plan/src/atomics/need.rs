@@ -1,4 +1,4 @@
-//! What the guest's driver needs, by its recipe, and whether it gets that.
+//! What the guest's driver needs by its recipe, and whether it gets that.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use domain::code::Code;
 /// A driver's need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// The recipe that says so; `None` where no recipe knows the device.
+    /// The recipe; `None` if no recipe covers the device.
     pub recipe: Option<String>,
     /// How much.
     pub need: recipe::Need,
@@ -20,12 +20,12 @@ pub struct Need {
     pub widths: Widths,
     /// One of them is enough.
     pub any: bool,
-    /// How the driver has atomic operations without them.
+    /// How the driver does atomic operations without them.
     pub otherwise: Option<String>,
 }
 
 impl Need {
-    /// Of the driver for a device.
+    /// The need of the driver for a device.
     #[must_use]
     pub fn of(recipes: &Recipes, device: &Device) -> Self {
         let otherwise = recipes.otherwise(device.id);
@@ -67,8 +67,8 @@ impl Need {
             true => yes > 0,
             false => yes == self.widths.iter().count(),
         };
-        // Where one width is enough, the one that the fewest rules stand against is the nearest to a yes. Where all are
-        // needed, one that ends at hardware is reported before one that ends at the definition, which can be changed.
+        // If one width is enough, the one with the fewest failing rules is reported. If all are needed, a width that fails in hardware
+        // is reported before one that fails in the definition, which can be changed.
         let rules = |width: &Width| verdict.judgement(*width).failing.len();
         let in_hardware = |width: &Width| {
             let finding = verdict.of(*width).finding();
@@ -91,7 +91,7 @@ impl Need {
         Answer::Open(self.finding(Code::AtomicsUndecided, verdict, width))
     }
 
-    /// What is wanted, and every rule that stands against the width that is reported.
+    /// The need, and every rule that fails for the reported width.
     fn finding(&self, code: Code, verdict: &PerWidth, width: Width) -> Finding {
         let causes: Vec<String> = verdict
             .judgement(width)
@@ -106,7 +106,7 @@ impl Need {
         let short = match code {
             Code::AtomicsUndecided => format!("{width} bits are open"),
             _ if self.any || (alike == self.widths && self.widths.iter().count() > 1) => {
-                "none of them reaches it".to_owned()
+                "it gets none of them".to_owned()
             }
             _ => format!("{alike} bits fail"),
         };

@@ -1,4 +1,4 @@
-//! The function that the kernel looks at and the ports above it.
+//! The function that the kernel checks, and the ports above it.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::atomics::Widths;
@@ -6,14 +6,14 @@ use kernel_glue::config::{Config, Express, Port};
 use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 
-/// What the kernel looks at for a device.
+/// The path that the kernel checks for a device.
 #[derive(Clone, Debug)]
 pub struct Judged<'a> {
     /// Its address: the device's own, or its physical function's.
     pub address: PciAddress,
-    /// The function; `None` where the host does not show the physical one.
+    /// The function; `None` if the host does not show the physical one.
     pub function: Option<&'a Device>,
-    /// The ports above it, from above.
+    /// The ports above it, from the root.
     pub path: Vec<Step<'a>>,
 }
 
@@ -24,25 +24,25 @@ pub struct Step<'a> {
     pub(super) bridge: Option<&'a Device>,
 }
 
-/// One function above, as it is told.
+/// A function above, as it is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
     /// Its address.
     pub address: PciAddress,
-    /// What kind of port it is; `None` where it is none, or cannot be seen.
+    /// Its port type; `None` if it has none or is not visible.
     pub kind: Option<Port>,
-    /// Why it cannot be seen.
+    /// Why it is not visible.
     pub hidden: Option<String>,
-    /// Whether it routes AtomicOps; on a root port, between root ports.
+    /// Whether it routes AtomicOps; for a root port, between root ports.
     pub routing: Option<bool>,
-    /// Whether it blocks those that leave by it.
+    /// Whether it blocks outgoing AtomicOps (egress).
     pub egress_blocked: Option<bool>,
     /// Widths it completes.
     pub completer: Option<Widths>,
 }
 
 impl<'a> Judged<'a> {
-    /// Of a device; a virtual function is judged by its physical one.
+    /// The path of a device; for a virtual function, of its physical one.
     #[must_use]
     pub fn of(host: &'a Host, device: &'a Device) -> Self {
         let address = device.physical_function.unwrap_or(device.address);
@@ -66,7 +66,7 @@ impl<'a> Judged<'a> {
         self.function?.config.express()
     }
 
-    /// A function that can be seen and is not of PCI Express completes nothing.
+    /// A visible function without a PCI Express capability completes nothing.
     pub(super) fn completer(&self) -> Option<Widths> {
         match &self.function?.config {
             Config::Express(express) => Some(express.completer()),
@@ -75,8 +75,7 @@ impl<'a> Judged<'a> {
         }
     }
 
-    /// The place in the path of the root port that the kernel finds, going up; the first bridge stands for it
-    /// where it cannot be seen.
+    /// The index of the root port that the kernel finds going up; the first bridge if it is not visible.
     pub(super) fn root_index(&self) -> Option<usize> {
         let root = |step: &Step<'a>| step.port() == Some(Port::RootPort);
         let first = self.path.first();
@@ -101,7 +100,7 @@ impl<'a> Step<'a> {
         self.express().map(|express| express.port)
     }
 
-    /// Why it cannot be seen; `None` where it can.
+    /// Why it is not visible; `None` if it is.
     pub(super) fn hidden(&self) -> Option<String> {
         let Some(bridge) = self.bridge else {
             return Some("the host does not show it".to_owned());

@@ -1,9 +1,9 @@
-//! Where the guest sees a device: as the definition says, or as libvirt will choose.
+//! The guest address of a device: from the definition, or as libvirt will choose it.
 //!
 //! libvirt (src/conf/domain_addr.c; seen with 9.0, 11.3 and 12.8) gives a PCI Express device without an address the
-//! free port of the lowest index, of a root port or a switch alike, and adds a root port where none is free. Which of
-//! several free ones it takes depends on devices that come before, such as a USB controller that nobody wrote down; that
-//! matters only where ports of a switch are among them. It also adds a root port for a bus that has no controller, and
+//! free port with the lowest index (of a root port or a switch), and adds a root port if none is free. Which of
+//! several free ones it takes depends on earlier devices, such as a USB controller that the definition does not name; that
+//! matters only if ports of a switch are among them. It also adds a root port for a bus that has no controller, and
 //! sets the multifunction flag on function 0 of a slot with others.
 
 use std::fmt;
@@ -15,46 +15,46 @@ use kernel_glue::device::Device;
 use super::Guest;
 use domain::{Controller, Domain, GuestAddress, Hostdev, Way};
 
-/// Where the guest sees a device.
+/// The guest address of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The bus.
     pub bus: Bus,
     /// Slot and function on it.
     pub slot: (u8, u8),
-    /// Why it is one of several functions; `None` where it is alone.
+    /// Why it is one of several functions; `None` if it is alone.
     pub multifunction: Option<String>,
     /// Another host device on the same root port.
     pub shared_with: Option<PciAddress>,
-    /// How it was predicted; `None` where the definition says it.
+    /// How it was predicted; `None` if the definition has it.
     pub predicted: Option<String>,
 }
 
-/// What a device is plugged into.
+/// The bus of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bus {
     /// A root port.
     RootPort(u32),
-    /// A root port of libvirt's choice.
+    /// A root port that libvirt chooses.
     SomeRootPort,
     /// A root bus: the machine's or an expander's.
     Root(u32),
     /// A switch's downstream port.
     Switch(u32),
-    /// Something else, by its model.
+    /// Another controller, by its model.
     Other(Option<u32>, String),
     /// A machine without PCI Express.
     Conventional(String),
-    /// Nothing: no port is free.
+    /// No port is free.
     NoFreePort,
-    /// It cannot be told, for this reason.
+    /// Unknown, for this reason.
     Unknown(String),
 }
 
 const ROOT_PORT: &str = "pcie-root-port";
 const DOWNSTREAM: &str = "pcie-switch-downstream-port";
 
-/// The place of a device in a guest.
+/// The guest address of a device.
 pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
     let domain = guest.domain;
     let hostdev = domain
@@ -75,14 +75,14 @@ pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
     }
 }
 
-/// A device that the definition uses past libvirt's own PCI devices.
+/// A device that the definition uses outside of libvirt's PCI devices.
 fn unjudged(way: Way) -> Place {
     let why = match way {
         Way::NvmeDisk => {
-            "QEMU drives it itself as an NVMe disk, and the guest sees no PCI function of it"
+            "QEMU uses it as an NVMe disk; the guest does not see it as a PCI function"
         }
         Way::Argument => {
-            "QEMU's own arguments assign it ('-device vfio-pci'), and what they say of its place is not read"
+            "QEMU arguments assign it ('-device vfio-pci'); their guest address is not read"
         }
     };
     let how = "the definition assigns it past libvirt";
@@ -90,7 +90,7 @@ fn unjudged(way: Way) -> Place {
 }
 
 impl Place {
-    /// A port of its own that is still to be added, of a switch or a root port.
+    /// A planned port of its own: a switch port or a root port.
     pub(super) fn planned(switch: bool) -> Self {
         let bus = match switch {
             true => Bus::Other(None, DOWNSTREAM.to_owned()),
@@ -118,7 +118,7 @@ fn given(domain: &Domain, hostdev: &Hostdev, address: GuestAddress) -> Place {
         > 1
     {
         let why = format!(
-            "another device has the guest address {}, too, which libvirt refuses",
+            "another device also has the guest address {}, which libvirt refuses",
             address.at
         );
         return Place::predicted(Bus::Unknown(why), "the definition contradicts itself");
@@ -155,7 +155,7 @@ fn bus(domain: &Domain, index: u32) -> Bus {
     }
 }
 
-/// Passes for a machine whose root bus is PCI Express.
+/// Checks that the machine's root bus is PCI Express.
 fn express(domain: &Domain) -> Result<(), Bus> {
     let has = |model: &str| domain.controllers.iter().any(|c| c.model == model);
     let family = domain.family();
@@ -167,19 +167,18 @@ fn express(domain: &Domain) -> Result<(), Bus> {
         )),
         "q35" | "virt" => Ok(()),
         "pc" if domain.machine.is_none() => Err(Bus::Conventional(
-            "machine 'pc', which libvirt takes where the definition names none".to_owned(),
+            "machine 'pc', libvirt's default where the definition has none".to_owned(),
         )),
         "pc" => Err(Bus::Conventional(format!("machine '{machine}'"))),
         "" => Err(Bus::Unknown(
-            "the definition names no machine type, and libvirt's own choice may have no PCI Express".to_owned(),
+            "the definition has no machine type, and libvirt's default may not have PCI Express"
+                .to_owned(),
         )),
-        _ => Err(Bus::Unknown(format!(
-            "nothing is known of machine '{machine}'"
-        ))),
+        _ => Err(Bus::Unknown(format!("machine '{machine}' is not known"))),
     }
 }
 
-/// libvirt sets the flag itself on function 0 of a slot that has other functions.
+/// libvirt sets the flag on function 0 of a slot that has other functions.
 fn several(domain: &Domain, address: GuestAddress) -> Option<String> {
     if address.multifunction {
         return Some("its address has multifunction='on'".to_owned());
@@ -215,7 +214,7 @@ fn neighbour(domain: &Domain, hostdev: &Hostdev, address: GuestAddress) -> Optio
         .then_some(other.source)
 }
 
-/// What libvirt will choose when the domain is defined.
+/// The address that libvirt will choose when the domain is defined.
 fn chosen(domain: &Domain, device: &Device) -> Place {
     if let Err(bus) = express(domain) {
         return Place::predicted(bus, "the definition gives it no address");
@@ -239,7 +238,7 @@ fn chosen(domain: &Domain, device: &Device) -> Place {
     Place::predicted(Bus::SomeRootPort, how)
 }
 
-/// What libvirt will choose while the guest runs: by then each device has an address.
+/// The address that libvirt will choose while the guest runs: by then each device has an address.
 fn attached(domain: &Domain, device: &Device) -> Place {
     if let Err(bus) = express(domain) {
         return Place::predicted(bus, "it is to be attached");
@@ -272,7 +271,7 @@ fn is_port(controller: &Controller) -> bool {
     matches!(controller.model.as_str(), ROOT_PORT | DOWNSTREAM)
 }
 
-/// Ports on which the definition puts nothing.
+/// Ports without a device in the definition.
 fn free(domain: &Domain) -> impl Iterator<Item = &Controller> {
     let ports = domain.controllers.iter().filter(|port| is_port(port));
     ports.filter(|port| domain.devices_on(port.index) == 0)

@@ -43,7 +43,7 @@ fn chain(functions: &[(&str, Vec<u8>)]) -> Host {
     host
 }
 
-/// A GPU behind a switch where everything is as it must be.
+/// A GPU behind a switch that passes every rule.
 fn good() -> [(&'static str, Vec<u8>); 4] {
     [
         (ROOT, image(2, 4, 0x380, 0)),
@@ -76,7 +76,7 @@ fn codes(report: &Report) -> [Option<Code>; 3] {
 }
 
 #[test]
-fn a_path_without_fault_passes_what_the_device_completes() {
+fn a_sound_path_passes_the_widths_of_the_device() {
     let report = judged(&chain(&good()), GPU, "7.2", None);
     assert_eq!(codes(&report), [None, None, Some(Code::AtomicsDevice)]);
     assert_eq!(report.host.granted().to_string(), "32, 64");
@@ -85,7 +85,7 @@ fn a_path_without_fault_passes_what_the_device_completes() {
 }
 
 #[test]
-fn each_element_of_the_path_can_end_it_and_is_named() {
+fn each_failing_element_of_the_path_is_named() {
     let cases = [
         (
             0,
@@ -146,7 +146,7 @@ fn every_rule_that_fails_is_reported_hardware_before_the_kernel() {
     assert_eq!(codes(&report)[0], Some(Code::AtomicsBlocked));
     let lacking = report.driver.finding().expect("no").reason.clone();
     for part in [
-        "none of them reaches it",
+        "it gets none of them",
         "VD-ATM-005",
         "VD-ATM-006",
         "VD-ATM-009",
@@ -156,14 +156,14 @@ fn every_rule_that_fails_is_reported_hardware_before_the_kernel() {
 }
 
 #[test]
-fn a_driver_that_takes_any_width_lacks_all_of_them_and_not_the_first() {
+fn a_driver_that_needs_any_width_reports_all_missing_widths() {
     let mut host = chain(&good());
     let gpu = host.devices.get_mut(&fixture::address(GPU)).expect("gpu");
     gpu.id = "15b3:101e".parse().expect("id");
     let report = judged(&host, GPU, "6.1", None);
     let reason = report.driver.finding().expect("no").reason.clone();
     assert!(
-        reason.contains("any of 32, 64, 128 bits, none of them reaches it"),
+        reason.contains("any of 32, 64, 128 bits, it gets none of them"),
         "{reason}"
     );
     assert!(
@@ -173,7 +173,7 @@ fn a_driver_that_takes_any_width_lacks_all_of_them_and_not_the_first() {
 }
 
 #[test]
-fn what_the_kernel_does_not_look_at_stands_against_nothing() {
+fn bridges_that_the_kernel_ignores_do_not_fail() {
     let mut path = good();
     path[0].1 = image(2, 4, 0x380, 0x80);
     path[2].1 = image(2, 6, 0x40, 0x80);
@@ -249,7 +249,7 @@ fn images_of_config_space_give_a_verdict_or_are_unreadable() {
 }
 
 #[test]
-fn what_is_hidden_leaves_it_open_but_not_what_fails_for_certain() {
+fn hidden_config_space_leaves_the_verdict_open_unless_a_rule_fails() {
     for place in 0..3 {
         let mut path = good();
         path[place].1.truncate(64);
@@ -261,7 +261,7 @@ fn what_is_hidden_leaves_it_open_but_not_what_fails_for_certain() {
 }
 
 #[test]
-fn without_a_root_port_it_depends_on_the_kernel() {
+fn the_kernel_decides_for_a_device_without_a_root_port() {
     let integrated = chain(&[("0000:00:05.0", image(2, 9, 0x180, 0))]);
     let isolated = chain(&[("0000:00:05.0", image(2, 0, 0x180, 0))]);
     let enabled = chain(&[("0000:00:05.0", image(2, 0, 0x180, 0x40))]);
@@ -298,7 +298,7 @@ fn a_virtual_function_is_judged_by_its_physical_one() {
 }
 
 #[test]
-fn the_drivers_need_is_what_its_recipe_says() {
+fn the_drivers_need_comes_from_its_recipe() {
     let path = |devcap2| {
         let mut path = good();
         path[3].1 = image(2, 0, devcap2, 0);
@@ -319,7 +319,7 @@ fn the_drivers_need_is_what_its_recipe_says() {
 }
 
 #[test]
-fn vfios_own_answer_takes_the_place_of_the_computed_one() {
+fn vfios_answer_replaces_the_computed_one() {
     let host = chain(&good());
     let recipes = recipes();
     let question = Question {

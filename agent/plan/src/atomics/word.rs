@@ -1,8 +1,8 @@
-//! The words for kinds of functions.
+//! Names of PCI Express function types.
 
 use kernel_glue::config::Port;
 
-/// What kind of function it is.
+/// The type of a function.
 #[must_use]
 pub fn port(port: Port) -> &'static str {
     match port {

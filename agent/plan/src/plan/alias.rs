@@ -8,7 +8,7 @@ use domain::code::Code;
 use domain::edit::Edit;
 use domain::{Hostdev, Marked, Piece};
 
-/// The user's own alias, or one that libvirt keeps: it must begin with `ua-`.
+/// The user's alias if it begins with `ua-` (libvirt keeps no other), else ours.
 pub(super) fn of(one: &Assigned<'_>) -> String {
     let own = one
         .hostdev
@@ -18,7 +18,7 @@ pub(super) fn of(one: &Assigned<'_>) -> String {
     own.cloned().unwrap_or_else(|| given(one.hostdev.source))
 }
 
-/// The alias that a device is given.
+/// The alias that variantd gives a device.
 pub(crate) fn given(device: PciAddress) -> String {
     let device = device.to_string().replace([':', '.'], "-");
     format!("ua-variantd-{device}")
@@ -51,7 +51,7 @@ pub(super) fn plan(one: &Assigned<'_>) -> Part {
     part
 }
 
-/// True when a hostdev has the alias that an entry of the mark records.
+/// True when a hostdev has the alias that a mark's entry records.
 pub(crate) fn is_carried(marked: &Marked, hostdev: &Hostdev) -> bool {
     marked.added.has(&Piece::Alias) && hostdev.alias.as_ref() == Some(&given(marked.address))
 }
@@ -61,7 +61,7 @@ pub(crate) fn is_intact(marked: &Marked, hostdev: &Hostdev) -> bool {
     !marked.added.has(&Piece::Alias) || is_carried(marked, hostdev)
 }
 
-/// The alias goes, or the one from before comes back.
+/// Removes the alias, or restores the previous one.
 pub(crate) fn undo(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
     let alias = hostdev.alias_element.as_ref()?;
     Some(alias.restore(marked.alias.as_deref()))

@@ -1,4 +1,4 @@
-//! The 64-bit prefetchable addresses that firmware's allocation takes, as EDK2 lays them out.
+//! The 64-bit prefetchable address space that firmware allocates, as EDK2 lays it out.
 //!
 //! ```text
 //! BARs of a port    largest alignment first, each at a multiple of its own size   PciBusDxe, InsertResourceNode and
@@ -8,8 +8,8 @@
 //!                   the lowest free multiple of its alignment                     AllocateResource
 //! ```
 //!
-//! A window that is too small loses a BAR without a message, so this must never say less than firmware takes. Held against QEMU
-//! and EDK2 by `tests/lab windows`. All sizes are in KiB.
+//! If a window is too small, firmware drops a BAR without a message, so the result must never be too small. `tests/lab windows`
+//! compares it with QEMU and EDK2. All sizes are in KiB.
 
 /// Least size and alignment of a bridge's window: 1 MiB (PCI-to-PCI Bridge Architecture 1.2, 3.2.5.8).
 const BRIDGE: u64 = 1 << 10;
@@ -19,11 +19,11 @@ const BRIDGE: u64 = 1 << 10;
 pub(super) struct Port {
     /// Sizes of 64-bit prefetchable BARs.
     pub(super) bars: Vec<u64>,
-    /// QEMU's `pref64-reserve`: room for what is plugged in later.
+    /// QEMU's `pref64-reserve`: space for devices that are plugged in later.
     pub(super) reserve: u64,
 }
 
-/// A piece of address space under construction.
+/// A range of address space under construction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
     length: u64,
@@ -46,7 +46,7 @@ pub(super) fn end(roots: &[Vec<Port>]) -> u64 {
 }
 
 impl Port {
-    /// The window of the bridge; `None` when nothing behind it needs one.
+    /// The window of the bridge; `None` if no device behind it needs one.
     fn window(&self) -> Option<Piece> {
         let bars = self.bars.iter().filter(|size| **size > 0);
         let bars = packed(bars.map(|size| aligned_to_itself(*size)).collect());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_no_device_has_overflow_nothing() {
+    fn huge_sizes_do_not_overflow() {
         let huge = port(&[u64::MAX, 1 << 63, u64::MAX]);
         assert_eq!(end(&[vec![huge.clone(), huge]]), u64::MAX);
         assert_eq!(end(&[]), 0);

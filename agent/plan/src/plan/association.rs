@@ -1,8 +1,13 @@
 //! Which host nodes are a device's generic initiators.
 //!
-//! The kernel ties no node to a device (the SRAT handle is only printed, drivers/acpi/numa/srat.c),
-//! so in this order: SRAT itself; a `numa_node` that is the head of a group; groups on the device's
-//! socket, when every way to give them out leads to the same distances. Never by position alone.
+//! The kernel does not say which node belongs to which device (it only prints the SRAT handle, drivers/acpi/numa/srat.c).
+//! Sources, in this order:
+//!
+//! 1. SRAT itself;
+//! 2. a `numa_node` that is the first node of a group;
+//! 3. the groups on the device's socket, if every assignment of groups to devices gives the same distances.
+//!
+//! Position alone never decides.
 
 use kernel_glue::device::Device;
 use kernel_glue::numa::{Node, Numa, NumaNode};
@@ -27,15 +32,19 @@ pub(super) fn nodes(
         return from_srat(device, nodes, count);
     }
     let groups = groups(&host.numa, count)
-        .ok_or_else(|| unknown(device, count, "their number does not fit"))?;
+        .ok_or_else(|| unknown(device, count, "their number is not a multiple of that"))?;
     if let Some(node) = device
         .numa_node
         .filter(|node| has_no_cpus(&host.numa, *node))
     {
         let own = groups.iter().find(|group| group.first() == Some(&node));
-        return own
-            .cloned()
-            .ok_or_else(|| unknown(device, count, &format!("node {node} is no head of a group")));
+        return own.cloned().ok_or_else(|| {
+            unknown(
+                device,
+                count,
+                &format!("node {node} is not the first of a group"),
+            )
+        });
     }
     from_socket(input, device, &groups)
 }
@@ -45,7 +54,7 @@ fn from_srat(device: &Device, nodes: &[NumaNode], count: usize) -> Result<Vec<Nu
         return Ok(nodes.to_vec());
     }
     let reason = format!(
-        "the firmware's SRAT gives it {} generic initiators, the recipe wants {count}",
+        "the firmware's SRAT has {} generic initiators for it, the recipe needs {count}",
         nodes.len()
     );
     let hint = "check the firmware's version, or override the recipe's 'cells'";
@@ -177,7 +186,7 @@ fn has_no_cpus(numa: &Numa, node: NumaNode) -> bool {
 
 fn unknown(device: &Device, count: usize, why: &str) -> Refusal {
     let reason = format!(
-        "which {count} generic-initiator nodes of the host belong to it cannot be told: {why}"
+        "cannot tell which {count} generic-initiator nodes of the host belong to it: {why}"
     );
     let sentence = "run as root so that /sys/firmware/acpi/tables/SRAT can be read, and see {}";
     let hint = Hint::with(sentence, "variantctl topology");

@@ -1,6 +1,6 @@
-//! AtomicOps in a plan: what keeps them from drivers that want them, and the change that gives a device its root port.
+//! AtomicOps in a plan: notes on rules that fail, and the change that gives a device a root port.
 //!
-//! A start is refused only where the recipe requires them and the verdict is no: what cannot be told refuses nothing.
+//! A start is refused only if the recipe requires AtomicOps and the verdict is "no". An unknown verdict does not refuse.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
@@ -13,7 +13,7 @@ use domain::code::Code;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
 
-/// What a device without a recipe is planned by: nothing but its place.
+/// The recipe for a device that has none: it only gives the device a root port.
 const PLACE_ALONE: &str = r#"
 name = "place-alone"
 title = "a root port of its own"
@@ -24,7 +24,7 @@ guest = [{ arch = "x86_64", machine = "q35" }]
 placement = { own_root_port = true }
 "#;
 
-/// Notes what stands between the host's AtomicOps and each driver that wants them.
+/// Notes the rules that keep AtomicOps from each driver that wants them.
 pub(super) fn plan(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -51,7 +51,7 @@ pub(super) fn plan(
     part
 }
 
-/// Whether the driver gets them in the completed guest.
+/// Whether the driver gets AtomicOps in the completed guest.
 fn judge(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>, placed: &Placed) -> Answer {
     let question = Question {
         host: input.host,
@@ -73,13 +73,13 @@ fn judge(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>, placed: &Pl
 fn refusal(one: &Assigned<'_>, finding: &Finding) -> Refusal {
     let command = format!("variantctl atomics {}", one.hostdev.source);
     let hint = Hint::naming("see {}", &command).then(&format!(
-        ", or say need = \"prefer\" in [atomics] of recipe '{}'",
+        ", or set need = \"prefer\" in [atomics] of recipe '{}'",
         one.recipe.name
     ));
     Refusal::new(Code::AtomicsLacking, finding.reason.clone(), hint).of(one.hostdev.source)
 }
 
-/// The place alone: the expander bus stays as the recipe wants it, a mirrored switch does not.
+/// Changes the place only. The expander bus of the recipe is kept, a mirrored switch is not.
 pub(super) fn placed(
     input: &PlanInput<'_>,
     domain: &Domain,

@@ -11,7 +11,7 @@ use domain::edit;
 
 const GPU: &str = "0009:01:00.0";
 
-/// A recipe that says nothing of places, and of AtomicOps this.
+/// A recipe without [placement], and with this for AtomicOps.
 fn fixture(atomics: &str) -> Fixture {
     let mut fixture = Fixture::new();
     let recipe = format!(
@@ -29,7 +29,7 @@ fn plan(fixture: &Fixture, inner: &str) -> plan::Plan {
 }
 
 #[test]
-fn a_wish_for_atomics_gives_a_root_port_of_its_own() {
+fn a_recipe_that_prefers_atomics_gets_its_own_root_port() {
     let moved = |atomics: &str| {
         let changes = plan(&fixture(atomics), "").changes;
         changes
@@ -42,7 +42,7 @@ fn a_wish_for_atomics_gives_a_root_port_of_its_own() {
 }
 
 #[test]
-fn only_what_is_required_and_certain_stands_against_a_start() {
+fn only_required_and_certain_findings_refuse_a_start() {
     for (need, visible, code, unmet) in [
         ("require", true, Code::AtomicsLacking, true),
         ("prefer", true, Code::AtomicsMissed, false),

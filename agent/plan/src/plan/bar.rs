@@ -10,17 +10,17 @@ use super::{Placed, PlanInput, qemu};
 use crate::recipe::Member;
 use domain::{Domain, Hostdev};
 
-/// The register BAR of a GPU whose sysfs does not say, in KiB: 64 MiB, as GB200 and GB300 have it.
+/// The register BAR in KiB of a GPU for which sysfs shows none: 64 MiB, as on GB200 and GB300.
 const REGISTERS: u64 = 64 << 10;
 
 /// Everything else that the guest has on its own root bus, in KiB.
 const OTHERS: u64 = GIB;
 
-/// The index that a root port gets from libvirt only at define.
+/// Stands for the index of a root port that libvirt adds at define.
 const UNNUMBERED: u32 = 1 << 16;
 
-/// Sizes in KiB: what VFIO says when it was asked, else the recipe's BARs beside the small ones of sysfs, which does not show
-/// those that the variant driver emulates.
+/// Sizes in KiB: VFIO's regions if they are known, else the recipe's BARs with the small ones of sysfs. sysfs does not show the
+/// BARs that the variant driver emulates.
 pub(super) fn of(input: &PlanInput<'_>, device: &Device) -> Vec<u64> {
     let regions = device.regions.iter().flatten();
     let asked = regions.filter(|region| region.is_64bit_prefetchable());
@@ -30,7 +30,7 @@ pub(super) fn of(input: &PlanInput<'_>, device: &Device) -> Vec<u64> {
     }
 }
 
-/// The same without VFIO's answer.
+/// Sizes in KiB without VFIO's regions.
 pub(super) fn known(input: &PlanInput<'_>, device: &Device) -> Vec<u64> {
     let shown = device.bars.iter().filter(|bar| bar.is_64bit_prefetchable());
     let shown: Vec<u64> = shown.map(|bar| kib(bar.size)).collect();
@@ -49,7 +49,7 @@ pub(super) fn known(input: &PlanInput<'_>, device: &Device) -> Vec<u64> {
     [table, registers].concat()
 }
 
-/// The recipe's BARs. A window of unknown BARs is taken for two equal ones, which GB200, GB300 and Vera Rubin have.
+/// The recipe's BARs. If the recipe has only the window, two equal BARs are assumed, as on GB200, GB300 and Vera Rubin.
 fn table(member: &Member) -> Vec<u64> {
     if member.window_gib == 0 {
         return Vec::new();
@@ -61,7 +61,7 @@ fn table(member: &Member) -> Vec<u64> {
     bars.iter().map(|gib| gib.saturating_mul(GIB)).collect()
 }
 
-/// What the recipe and sysfs say that a device takes at least, in KiB.
+/// The least space that a device takes by its recipe and sysfs, in KiB.
 pub(super) fn least(input: &PlanInput<'_>, device: &Device) -> u64 {
     if device.regions.is_some() {
         return 0;

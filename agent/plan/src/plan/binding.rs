@@ -1,13 +1,13 @@
-//! Which node of the host a guest cell is on: by its memory, or else by the host processors that its own run on.
+//! The host node of a guest cell: by its memory, else by the host processors on which its vCPUs run.
 //!
 //! Follows libvirt's formatdomain: `<memnode>` places one cell's memory and `<numatune><memory>` that of all others; `<vcpupin>`
-//! pins one processor and `<vcpu cpuset>` all others. `<emulatorpin>` says nothing of either.
+//! pins one processor and `<vcpu cpuset>` all others. `<emulatorpin>` has no effect on either.
 
 use kernel_glue::numa::{Numa, NumaNode, RangeList};
 
 use domain::{Domain, MemoryNode};
 
-/// The node of the host that a cell is on; `None` where nothing binds it to a single one.
+/// The host node of a cell; `None` if nothing binds it to one node.
 pub fn node(numa: &Numa, domain: &Domain, cell: u32) -> Option<NumaNode> {
     let own = domain.memory_nodes.iter().find(|node| node.cell == cell);
     let memory = own.map(|own| &own.nodes).or(domain.binding.memory.as_ref());
@@ -16,7 +16,7 @@ pub fn node(numa: &Numa, domain: &Domain, cell: u32) -> Option<NumaNode> {
     by_memory.or_else(|| pinned(numa, domain, cell))
 }
 
-/// The first cell that is on a node: by `<memnode>`, else by what binds its memory or its processors.
+/// The first cell on a node: by `<memnode>`, else by the binding of its memory or its processors.
 pub fn cell_on(numa: &Numa, domain: &Domain, node: NumaNode) -> Option<u32> {
     let alone = |bound: &&MemoryNode| bound.nodes.iter().eq([u32::from(node)]);
     let named = domain.memory_nodes.iter().find(alone);
@@ -34,7 +34,7 @@ pub(super) fn only_socket(numa: &Numa) -> Option<NumaNode> {
     sockets.next().is_none().then_some(first.id)
 }
 
-/// The node whose processors are all that those of a cell may run on.
+/// The node that has all processors on which the vCPUs of a cell may run.
 fn pinned(numa: &Numa, domain: &Domain, cell: u32) -> Option<NumaNode> {
     let all = RangeList::from(0..domain.vcpus);
     let own = match domain.cells.is_empty() {

@@ -1,9 +1,9 @@
-//! PCI bus numbers of a guest: where each expander bus begins, and how many numbers it needs.
+//! PCI bus numbers of a guest: the first number of each expander bus, and how many numbers it needs.
 //!
-//! Firmware numbers depth first: each bridge below an expander takes one number, from the expander's own on, and must not
-//! reach the next expander's (QEMU, hw/pci-bridge/pci_expander_bridge.c, `bus_nr`). QEMU starts such a guest all the same, and
-//! firmware then gives two buses one number, or leaves devices out. An expander without `busNr` gets one from libvirt
-//! (src/qemu/qemu_domain_address.c, `qemuDomainAddressFindNewBusNr`): two below the lowest.
+//! Firmware numbers buses depth first. Each bridge below an expander takes one number, starting at the expander's own, and the
+//! numbers must end before the next expander's (QEMU, hw/pci-bridge/pci_expander_bridge.c, `bus_nr`). QEMU does not check this:
+//! firmware then gives two buses one number, or leaves devices out. libvirt gives an expander without `busNr` the number two
+//! below the lowest (src/qemu/qemu_domain_address.c, `qemuDomainAddressFindNewBusNr`).
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ pub(super) fn needed(domain: &Domain) -> BTreeMap<u32, u32> {
     needed
 }
 
-/// The index of the expander that a bridge is below; 0, the root bus, where it is below none or has no address yet.
+/// The index of the expander above a bridge; 0 (the root bus) if it is below none or has no address yet.
 fn top(by_index: &BTreeMap<u32, &Controller>, bridge: &Controller) -> u32 {
     let mut at = bridge;
     for _ in 0..by_index.len() {
@@ -68,7 +68,7 @@ fn top(by_index: &BTreeMap<u32, &Controller>, bridge: &Controller) -> u32 {
     0
 }
 
-/// How many bus numbers there are from behind `own` to the next expander.
+/// How many bus numbers are between `own` and the next expander's.
 pub(super) fn room(numbers: &BTreeMap<u32, u32>, own: u32) -> u32 {
     let above = numbers.values().filter(|number| **number > own).min();
     above.copied().unwrap_or(BUSES) - own - 1
@@ -93,7 +93,7 @@ pub fn check(domain: &Domain) -> Option<Refusal> {
 }
 
 fn taken(domain: &Domain, index: u32, own: u32, twin: u32) -> Refusal {
-    let reason = format!("expander bus {index} begins at bus number {own}, as bus {twin} does");
+    let reason = format!("expander buses {index} and {twin} both begin at bus number {own}");
     refusal(reason, virsh::edit(domain, "give it another 'busNr'"))
 }
 
@@ -104,7 +104,7 @@ fn too_few(domain: &Domain, (index, own): (u32, u32), needs: u32, has: u32) -> R
         _ => format!("expander bus {index}, which begins at bus number {own},"),
     };
     let reason = format!(
-        "{bus} needs {needs} bus numbers for the ports below it, and up to {end} there are {has}"
+        "{bus} needs {needs} bus numbers for the ports below it, but has {has} (up to {end})"
     );
     let lower = (end + 1).checked_sub(needs + 1).filter(|lower| *lower > 0);
     let what = match lower.filter(|_| index > 0) {
@@ -152,15 +152,15 @@ mod tests {
     fn every_expander_has_a_number_for_each_port_below_it() {
         for (expanders, ports, wanted) in [
             (&["254"][..], &["1"][..], None),
-            (&["254"], &["1", "1"], Some("up to 255 there are 1")),
+            (&["254"], &["1", "1"], Some("has 1 (up to 255)")),
             (&["253"], &["1", "1"], None),
-            (
-                &["100", "102"],
-                &["1", "1", "2"],
-                Some("up to 101 there are 1"),
-            ),
+            (&["100", "102"], &["1", "1", "2"], Some("has 1 (up to 101)")),
             (&["100", "103"], &["1", "1", "2"], None),
-            (&["100", "100"], &["1", "2"], Some("as bus 1 does")),
+            (
+                &["100", "100"],
+                &["1", "2"],
+                Some("both begin at bus number 100"),
+            ),
             (&["255"], &[], None),
             (&["255"], &["1"], Some("set its 'busNr' to 254 or less")),
             (&["2"], &["0"], None),

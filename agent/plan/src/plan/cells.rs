@@ -1,4 +1,4 @@
-//! NUMA cells and distances that a layout adds. In this order: how they are planned, and how they are recognised and reverted.
+//! NUMA cells and distances that a layout adds. Order of the file: plan, recognise, revert.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,7 +66,7 @@ impl Layout<'_> {
         Ok(cells_change(self.added.len(), vec![edit]))
     }
 
-    /// What [`numa`] adds.
+    /// The pieces that [`numa`] adds.
     fn new_numa_pieces(&self) -> Added {
         let mut added = Added::default();
         match (&self.domain.numa, &self.domain.cpu) {
@@ -87,7 +87,7 @@ impl Layout<'_> {
         added
     }
 
-    /// What [`Self::complete`] adds to a cell.
+    /// The pieces that [`Self::complete`] adds to a cell.
     fn distance_pieces(&self, cell: &Cell) -> Added {
         let mut added = Added::default();
         let id = cell.id;
@@ -111,7 +111,7 @@ impl Layout<'_> {
         added
     }
 
-    /// The siblings that an existing cell does not name yet.
+    /// Adds the siblings that an existing cell does not name yet.
     fn complete(
         &self,
         projection: &Projection<'_>,
@@ -151,7 +151,7 @@ impl Layout<'_> {
         Ok(Fragment::new("distances").lines(self.siblings(projection, cell, named)?))
     }
 
-    /// The siblings that a cell does not name yet, one a line. There are as many as the square of the cells.
+    /// The siblings that a cell does not name yet, one per line. Built without [`Fragment`]: a guest has cells squared of them.
     fn siblings(
         &self,
         projection: &Projection<'_>,
@@ -174,7 +174,7 @@ impl Layout<'_> {
             .filter(|place| !named.contains_key(&place.cell));
         let mut lines = String::with_capacity(self.places.len() * SIBLING);
         for to in missing {
-            // A distance that its owner gave in one direction is meant for both.
+            // A distance that the user gave in one direction applies to both.
             let back = self
                 .domain
                 .cell(to.cell)
@@ -203,7 +203,7 @@ fn first(domain: &Domain) -> Fragment {
         .with("unit", "KiB")
 }
 
-/// `<numa>` with these cells, in a `<cpu>` where there is none.
+/// `<numa>` with these cells; with `<cpu>` if there is none.
 fn numa(domain: &Domain, first: Fragment, added: String) -> Edit {
     match (&domain.numa, &domain.cpu) {
         (Some(numa), _) => numa.append(&format!("{}\n{added}", first.print())),
@@ -216,7 +216,7 @@ fn numa(domain: &Domain, first: Fragment, added: String) -> Edit {
     }
 }
 
-/// Gives a guest without cells one that holds CPUs and memory; the others come another way.
+/// Gives a guest without cells one with all CPUs and memory; the initiators' nodes are QEMU arguments.
 pub(super) fn first_cell(layout: &Layout<'_>) -> Part {
     let edit = numa(layout.domain, first(layout.domain), String::new());
     let change = Change {
@@ -243,8 +243,8 @@ fn cells_change(count: usize, edits: Vec<Edit>) -> Change {
     }
 }
 
-/// Takes back our cells, distances and address width: the whole `<cpu>` where nothing else was in it. `is_ours` says of a hostdev
-/// that its nodeset is ours.
+/// Removes our cells, distances and address width; removes the whole `<cpu>` if nothing else was in it. `is_ours` tells whether
+/// the nodeset of a hostdev is ours.
 pub(crate) fn undo(domain: &Domain, mark: &Mark, is_ours: impl Fn(&Hostdev) -> bool) -> Vec<Edit> {
     let undo = Undo {
         domain,
@@ -275,7 +275,7 @@ impl<F: Fn(&Hostdev) -> bool> Undo<'_, F> {
         }
     }
 
-    /// Cells that are still empty, and everything that speaks of them.
+    /// Removes cells that are still empty, and every reference to them.
     fn numa(&self) -> Vec<Edit> {
         if let (true, Some(numa)) = (self.whole_numa_goes(), &self.domain.numa) {
             return vec![numa.remove()];
@@ -300,7 +300,7 @@ impl<F: Fn(&Hostdev) -> bool> Undo<'_, F> {
         edits
     }
 
-    /// True when we made `<numa>`, and nothing but its first cell would be left.
+    /// True when we added `<numa>` and only its first cell would be left.
     fn whole_numa_goes(&self) -> bool {
         let is_ours = self.mark.added.has(&Piece::Cpu) || self.mark.added.has(&Piece::Numa);
         is_ours && self.only_first_left(&self.gone())
@@ -312,7 +312,7 @@ impl<F: Fn(&Hostdev) -> bool> Undo<'_, F> {
         left.next().is_some_and(|cell| cell.id == 0) && left.next().is_none()
     }
 
-    /// Our cells that nobody gave memory or CPUs, and that no other device names.
+    /// Our cells without memory and CPUs that no other device names.
     fn gone(&self) -> BTreeSet<u32> {
         let ours = self
             .mark
@@ -338,7 +338,7 @@ impl<F: Fn(&Hostdev) -> bool> Undo<'_, F> {
             .collect()
     }
 
-    /// Distances of a cell that stays, to cells that go.
+    /// Removes distances of a kept cell to removed cells.
     fn distances(&self, cell: &Cell, gone: &BTreeSet<u32>) -> Vec<Edit> {
         let added = &self.mark.added;
         if added.has(&Piece::Distances(cell.id)) {

@@ -1,8 +1,7 @@
-//! Window, nodes, distances and initiators as arguments of QEMU, for a libvirt that has no elements for them.
+//! Window, nodes, distances and initiators as QEMU arguments, for a libvirt that has no elements for them.
 //!
-//! libvirt before 11.8 has no `<acpi nodeset>`, and turns a cell without memory into a memory backend of
-//! size 0, which QEMU refuses. So such cells exist on QEMU's command line alone, and the hostdev has an
-//! alias that the initiators can name.
+//! libvirt before 11.8 has no `<acpi nodeset>`, and makes a memory backend of size 0 from a cell without memory, which QEMU
+//! refuses. So such cells are on QEMU's command line only, and the hostdev gets an alias that the initiators can name.
 
 use super::cells::first_cell;
 use super::distance::{Place, Projection};
@@ -26,7 +25,7 @@ const OBJECT: &str = "acpi-generic-initiator,id=variantd-gi-";
 /// Nodes and distances.
 const NUMA: &str = "-numa";
 
-/// Arguments that the finished guest needs: options with their values, in order.
+/// QEMU arguments that the completed guest needs: options with their values, in order.
 #[derive(Debug, Default)]
 pub(super) struct Arguments(Vec<(&'static str, String)>);
 
@@ -39,7 +38,7 @@ impl Arguments {
         self.0.extend(later.0);
     }
 
-    /// Plans what is not there yet.
+    /// Plans the arguments that are missing, and removes those that are no longer needed.
     pub(super) fn write(self, domain: &Domain) -> Result<Part, Refusal> {
         let pairs = self.0.into_iter();
         let wanted: Vec<String> = pairs.flat_map(|(o, v)| [o.to_owned(), v]).collect();
@@ -64,7 +63,7 @@ impl Arguments {
     }
 }
 
-/// The 64-bit MMIO window of `virt` in KiB. Beyond its default of 512 GiB that takes QEMU 10.0.
+/// The argument for the 64-bit MMIO window of `virt`, in KiB. A size other than 512 GiB needs QEMU 10.0.
 pub(super) fn window(input: &PlanInput<'_>, kib: u64) -> Result<Part, Refusal> {
     let versions = input.target.versions;
     let mut part = Part::default();
@@ -120,8 +119,8 @@ pub(super) fn plan(
     Ok(part)
 }
 
-/// Arguments that a plan of ours added: options and values, in order. An option and its value are a pair also when only
-/// such pairs are between them: they would be one once those are gone.
+/// The arguments that variantd added: options and values, in order. An option and its value are a pair also if only such pairs
+/// are between them, because removing those makes the two adjacent.
 pub fn ours(domain: &Domain) -> Vec<&Argument> {
     let has =
         |mark: &&Mark| mark.added.has(&Piece::CommandLine) || mark.added.has(&Piece::Arguments);
@@ -145,7 +144,7 @@ pub fn ours(domain: &Domain) -> Vec<&Argument> {
     ours.into_iter().map(|(_, argument)| argument).collect()
 }
 
-/// Takes back our arguments, or the element around them where we made it and nothing else is in it.
+/// Removes our arguments, or the element around them if we added it and nothing else is in it.
 pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Vec<Edit> {
     let ours = ours(domain);
     match &domain.command_line {
@@ -181,7 +180,7 @@ fn is_ours(mark: &Mark, option: &str, value: &str) -> bool {
     }
 }
 
-/// Refuses a '-numa' that is not ours: at the end it would take what we append as its value.
+/// Refuses a '-numa' that is not ours: if it is the last argument, QEMU would read our first one as its value.
 fn refuse_numa(domain: &Domain, ours: &[&Argument]) -> Result<(), Refusal> {
     let is_numa = |argument: &&Argument| argument.value == NUMA;
     let lines = domain.command_line.iter();
@@ -190,7 +189,7 @@ fn refuse_numa(domain: &Domain, ours: &[&Argument]) -> Result<(), Refusal> {
         return Ok(());
     }
     let reason =
-        "its <qemu:commandline> has '-numa' already, which the initiators' nodes would contradict";
+        "<qemu:commandline> already has '-numa', which contradicts the nodes of the initiators";
     let hint = virsh::edit(domain, "remove those arguments");
     Err(Refusal::new(Code::CommandLineTaken, reason, hint).at("/domain/qemu:commandline"))
 }
@@ -228,8 +227,8 @@ fn initiators(
     Ok(arguments)
 }
 
-/// Pairs of different cells, but not those of which libvirt writes the distance itself: it completes the
-/// table of its own cells as soon as one of them has distances.
+/// Pairs of different cells, without those for which libvirt writes the distance: libvirt completes the table of its own cells
+/// as soon as one of them has distances.
 fn pairs(domain: &Domain, layout: &Layout<'_>) -> Vec<(Place, Place)> {
     let complete = domain.cells.iter().any(|cell| !cell.distances.is_empty());
     let places = &layout.places;
@@ -242,13 +241,13 @@ fn pairs(domain: &Domain, layout: &Layout<'_>) -> Vec<(Place, Place)> {
         .collect()
 }
 
-/// What the mark records of arguments that are appended; `None` where it has that already.
+/// The piece for the mark when arguments are appended; `None` if the mark has it.
 fn piece(domain: &Domain) -> Option<Piece> {
     let marked = domain.mark.as_ref();
     let is_ours = marked.is_some_and(|mark| mark.added.has(&Piece::CommandLine));
     match &domain.command_line {
         None => Some(Piece::CommandLine),
-        // Where the element itself was added, its word stands for the arguments in it, too.
+        // `CommandLine` in the mark covers the arguments in the element as well.
         Some(_) if is_ours => None,
         Some(_) => Some(Piece::Arguments),
     }
@@ -284,7 +283,7 @@ fn change(edits: Vec<Edit>) -> Change {
         code: Code::CellsMissing,
         device: None,
         path: "/domain/qemu:commandline".to_owned(),
-        reason: "what this libvirt has no elements for, as QEMU's own arguments: window, initiators, their nodes and distances"
+        reason: "QEMU arguments for what this libvirt has no elements for: window, initiators, their nodes and distances"
             .to_owned(),
         edits,
     }

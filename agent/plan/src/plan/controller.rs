@@ -1,7 +1,7 @@
-//! PCI controllers that libvirt refuses: a root that is not at index 0, index 0 that is not the root, an index twice.
+//! PCI controllers that libvirt refuses: a root controller not at index 0, another controller at index 0, an index used twice.
 //!
 //! libvirt checks this when it defines the domain (virDomainDefRejectDuplicateControllers, and src/qemu/qemu_postparse.c:
-//! "pci-root and pcie-root controllers should have index 0"). A file need not have been through it.
+//! "pci-root and pcie-root controllers should have index 0"). A file may not have been defined yet.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ fn root(domain: &Domain) -> Option<(u32, String)> {
     let wrong = roots.min_by_key(|root| std::cmp::Reverse(root.index))?;
     (wrong.index != 0).then(|| {
         let (model, index) = (&wrong.model, wrong.index);
-        let reason = format!("the PCI controller '{model}' has index {index}, and libvirt takes it at index 0 only (a controller without an index gets the lowest free one)");
+        let reason = format!("the PCI controller '{model}' has index {index}, libvirt accepts it only at index 0 (a controller without an index gets the lowest free one)");
         (index, reason)
     })
 }
@@ -51,7 +51,7 @@ fn other_root(domain: &Domain) -> Option<(u32, String)> {
     let (model, root) = (&domain.controller(0)?.model, domain.root_model()?);
     (model != root).then(|| {
         let family = domain.family();
-        let reason = format!("PCI controller 0 is of model '{model}', and machine '{family}' has '{root}' there (a controller without an index gets the lowest free one)");
+        let reason = format!("PCI controller 0 is '{model}', but machine '{family}' needs '{root}' there (a controller without an index gets the lowest free one)");
         (0, reason)
     })
 }

@@ -1,8 +1,8 @@
-//! What a plan was made of, as one short text: a mark that has another one is old.
+//! The fingerprint of a plan's inputs for the mark: a mark with another one is outdated.
 //!
-//! What recipes say of definitions, the host's facts about the devices, and what the versions can express. Not the
-//! domain: what its owner changes is his. The form is JSON; what a later release adds to it is left out where it is not
-//! there or as before, so that no definition is old of an upgrade alone.
+//! Inputs: what recipes say of definitions, the host's facts about the devices, and what the versions can express. The domain
+//! is not among them, because changes by its user do not outdate a mark. The form is JSON. A field that a later release adds
+//! is left out while it has its default, so that an upgrade alone does not outdate a mark.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Bar;
@@ -21,8 +21,8 @@ use crate::target::Version;
 /// Bytes of `null,`.
 const ONE: usize = 5;
 
-/// What a recipe says of definitions. Not its names and other devices, nor when it completes and how it assigns, nor what
-/// it only lets us say: of migration, of faults, of the widths of AtomicOps.
+/// What a recipe says of definitions. Names, other devices, `prepare`, bind options, and keys that only affect notes (migration,
+/// reset faults, widths of AtomicOps) are left out.
 #[derive(Serialize)]
 struct Needs<'a> {
     driver: &'a DriverName,
@@ -65,7 +65,7 @@ struct Facts<'a> {
     iommu: Option<&'a str>,
     bars: &'a [Bar],
     window_gib: u64,
-    /// What VFIO says of its regions counts only where it differs: to ask is no reason to replace a definition.
+    /// VFIO's regions count only if they differ from the recipe's, so that reading them does not outdate a mark.
     #[serde(skip_serializing_if = "Option::is_none")]
     regions_kib: Option<u64>,
 }
@@ -96,7 +96,7 @@ pub(super) fn digest(
     let mut text = String::new();
     let mut said: Option<(&Recipe, String)> = None;
     for one in assigned {
-        // Devices of one recipe mostly follow each other.
+        // Devices of one recipe are mostly adjacent, so its text is kept.
         let (_, needs) = match said.take() {
             Some(same) if std::ptr::eq(same.0, one.recipe) => said.insert(same),
             _ => said.insert((one.recipe, json::text(&Needs::from(one.recipe)))),
@@ -115,7 +115,7 @@ pub(super) fn digest(
     Fingerprint::of(&text).short()
 }
 
-/// Distances between the sockets and the devices' initiators: as many as the square of the cells, so without a serializer.
+/// Distances between the sockets and the devices' initiators. Written without a serialiser: there are nodes squared of them.
 fn distances(input: &PlanInput<'_>, host_nodes: &[&[NumaNode]]) -> String {
     let numa = &input.host.numa;
     let sockets = numa
@@ -141,7 +141,7 @@ fn distances(input: &PlanInput<'_>, host_nodes: &[&[NumaNode]]) -> String {
     text
 }
 
-/// Which pieces the versions can express: a newer version that can do no more changes nothing.
+/// What the versions can express, and not the versions: an upgrade without a new ability does not outdate a mark.
 fn abilities(input: &PlanInput<'_>) -> Vec<&'static str> {
     let versions = input.target.versions;
     let libvirt = [
@@ -168,7 +168,7 @@ fn abilities(input: &PlanInput<'_>) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    /// What the shipped recipe, with one of its texts replaced, says of definitions.
+    /// The needs of the shipped recipe after replacing one text in it.
     fn said(old: &str, new: &str) -> String {
         let grace = include_str!("../../../recipes/nvidia-grace.toml");
         assert!(grace.contains(old), "{old}");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_recipe_says_of_other_things_makes_no_definition_old() {
+    fn unrelated_recipe_keys_do_not_change_the_digest() {
         let prepare = "prepare = \"on-define\"";
         let shipped = said(prepare, prepare);
         let with = |keys: &str| said(prepare, &format!("{prepare}\n{keys}"));

@@ -10,21 +10,21 @@ use domain::refusal::Refusal;
 /// Distance of a node to itself (ACPI 6.5, 5.2.17; QEMU takes no other value).
 const LOCAL: u8 = 10;
 
-/// What libvirt and Linux take for two nodes of which nothing is known.
+/// The default of libvirt and Linux for two different nodes.
 const REMOTE: u8 = 20;
 
-/// What stands behind a guest cell.
+/// A guest cell and its host node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// The cell's id.
     pub(super) cell: u32,
-    /// Its host node; `None` for a cell that is bound to none.
+    /// Its host node; `None` if it is not bound to one.
     pub(super) node: Option<NumaNode>,
-    /// The device whose initiator it is, and what the recipe says of those.
+    /// The device whose initiator it is, with the recipe's rules for initiators.
     pub(super) initiator: Option<(PciAddress, Initiators)>,
 }
 
-/// Gives distances between places.
+/// Computes distances between places.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Projection<'a> {
     /// The host's nodes.
@@ -65,7 +65,7 @@ impl Projection<'_> {
         })
     }
 
-    /// A cell that is bound to no host node is taken to run on the socket nearest to `node`.
+    /// A cell without a host node is assumed to run on the socket nearest to `node`.
     fn nearest_socket(&self, node: NumaNode) -> Result<u8, Refusal> {
         let sockets = self
             .numa
@@ -86,7 +86,7 @@ fn chosen(from: Place, to: Place) -> Option<u8> {
     }
 }
 
-/// The recipe's stand-in for a distance that the host does not give.
+/// The recipe's fallback for a distance that the host does not have.
 fn fallback(from: Place, to: Place) -> Option<u8> {
     match (from.initiator, to.initiator) {
         (Some((one, rules)), Some((other, _))) => rules.fallback.map(|table| {

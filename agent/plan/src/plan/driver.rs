@@ -1,8 +1,9 @@
-//! `<driver>` of each hostdev: the VFIO driver that libvirt is told to use, and iommufd.
+//! `<driver>` of each hostdev: the VFIO driver that libvirt must use, and iommufd.
 //!
-//! libvirt picks a variant by `modules.alias` since 10.0, which fails where that file is not where it looks;
-//! `<driver model>` names it. An older libvirt puts a managed device on plain vfio-pci. `iommufd='yes'` is here and not in
-//! `<iommufd>` of the domain: every libvirt that has iommufd takes it on a hostdev (upstream since 12.1, NVIDIA's since 11.9).
+//! libvirt chooses a variant driver from `modules.alias` since 10.0; that fails if the file is not at the path that libvirt
+//! expects, so `<driver model>` names the driver. An older libvirt binds a managed device to plain vfio-pci. `iommufd='yes'` is
+//! set here and not in `<iommufd>` of the domain, because every libvirt with iommufd accepts it on a hostdev (upstream since
+//! 12.1, NVIDIA's since 11.9).
 
 use std::collections::BTreeSet;
 
@@ -17,10 +18,10 @@ use domain::edit::Edit;
 use domain::refusal::Refusal;
 use domain::{Domain, Driver, Hostdev, Marked, Piece};
 
-/// What libvirt uses when nothing names a driver.
+/// The driver that libvirt uses by default.
 const PLAIN: &str = "vfio-pci";
 
-/// Devices whose hostdev lacks the name of its driver; refuses what contradicts it.
+/// Devices whose hostdev does not name its driver; refuses a contradicting name.
 pub(super) fn unnamed(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -54,7 +55,7 @@ fn lacks_name(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Res
     }
 }
 
-/// Plans what `<driver>` elements lack: the model of the devices in `unnamed`, iommufd of those in `through`.
+/// Plans what `<driver>` elements lack: the model for devices in `unnamed`, iommufd for devices in `through`.
 pub(super) fn plan(
     assigned: &[Assigned<'_>],
     unnamed: &BTreeSet<PciAddress>,
@@ -88,7 +89,7 @@ pub(crate) fn is_intact(marked: &Marked, hostdev: &Hostdev) -> bool {
     !marked.added.has(&Piece::Driver) || hostdev.driver.is_some()
 }
 
-/// True for a `<driver>` as an entry recorded it.
+/// True when the `<driver>` is the one that a mark's entry records.
 pub(crate) fn is_carried(marked: &Marked, hostdev: &Hostdev) -> bool {
     let (Some(ours), Some(driver)) = (&marked.driver, &hostdev.driver) else {
         return false;
@@ -98,7 +99,7 @@ pub(crate) fn is_carried(marked: &Marked, hostdev: &Hostdev) -> bool {
     same(model, ours) && through
 }
 
-/// Takes `<driver>` back, while it says no more than we wrote; else the attributes that we gave it.
+/// Removes `<driver>` if it has only what we wrote, else only the attributes that we added.
 pub(crate) fn undo(marked: &Marked, driver: &Driver) -> Vec<Edit> {
     let added = &marked.added;
     let (whole, iommufd) = (added.has(&Piece::Driver), added.has(&Piece::Iommufd));
@@ -117,7 +118,7 @@ pub(crate) fn undo(marked: &Marked, driver: &Driver) -> Vec<Edit> {
         .collect()
 }
 
-/// libvirt takes hyphen and underscore for one (src/util/virpci.c).
+/// libvirt treats hyphen and underscore as equal (src/util/virpci.c).
 fn same(one: &str, other: &str) -> bool {
     one.replace('-', "_") == other.replace('-', "_")
 }
@@ -125,7 +126,7 @@ fn same(one: &str, other: &str) -> bool {
 /// `required`: a guest without iommufd must not start.
 fn change(one: &Assigned<'_>, (model, iommufd): (bool, bool), required: bool) -> Change {
     let driver = &one.recipe.driver;
-    let named = format!("libvirt uses '{driver}' or fails, and never plain {PLAIN}");
+    let named = format!("libvirt uses '{driver}' or fails, but never falls back to {PLAIN}");
     let through = "it goes through iommufd: an accelerated SMMUv3 nests only there";
     let (code, reason) = match (model, iommufd) {
         (true, true) if required => (Code::IommufdMissing, format!("{through}; {named}")),

@@ -1,9 +1,7 @@
-//! Expander buses, root ports and switches: where new ones go, and which device is behind which. In this order: how they are
-//! planned, recognised and reverted.
+//! Expander buses, root ports and switches: new ones, and the devices behind them. Order of the file: plan, recognise, revert.
 //!
-//! Bus numbers are given out from 255 downwards, since those behind the guest's own root bus grow from
-//! below: QEMU's `bus_nr` is the first number of an expander (hw/pci-bridge/pci_expander_bridge.c), and
-//! each root port on it takes one more.
+//! Expander buses get numbers from 255 downwards, because the buses of the guest's own root bus are numbered upwards. QEMU's
+//! `bus_nr` is the first number of an expander (hw/pci-bridge/pci_expander_bridge.c); each root port on it takes one more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +32,7 @@ pub(super) struct Port {
     pub(super) part: Part,
 }
 
-/// The PCI buses of the finished guest.
+/// The PCI buses of the completed guest.
 pub(super) struct Buses<'a> {
     input: &'a PlanInput<'a>,
     domain: &'a Domain,
@@ -55,14 +53,14 @@ struct Expander {
     index: u32,
     /// Slot of the next port on it.
     slot: u32,
-    /// Bus numbers that are taken by what is below it.
+    /// Bus numbers in use below it.
     used: u32,
-    /// Bus numbers that it has for what is below it.
+    /// Bus numbers available below it.
     room: u32,
 }
 
 impl<'a> Buses<'a> {
-    /// The buses there are, and the devices that are on them already.
+    /// The existing buses, with the devices on them.
     pub(super) fn of(
         input: &'a PlanInput<'a>,
         domain: &'a Domain,
@@ -91,7 +89,7 @@ impl<'a> Buses<'a> {
         Ok(buses)
     }
 
-    /// Notes the expander that a device with an address is behind.
+    /// Records the expander above a device that has an address.
     fn keep(&mut self, one: &Assigned<'_>) -> Result<(), Refusal> {
         let Some(controller) = expander_of(self.domain, one) else {
             return Ok(());
@@ -120,14 +118,14 @@ impl<'a> Buses<'a> {
         Ok(())
     }
 
-    /// The slot behind the last that the definition uses on the bus of a controller.
+    /// The first slot after the last one in use on the bus of a controller.
     fn next_slot(&self, index: u32) -> u32 {
         self.domain
             .last_slot(index)
             .map_or(0, |slot| u32::from(slot) + 1)
     }
 
-    /// A root port of its own for a device, on its group's expander where the recipe wants one.
+    /// A new port for a device: on its group's expander, behind a mirrored switch, or on the root bus, by the recipe.
     pub(super) fn port(&mut self, one: &Assigned<'_>) -> Result<Port, Refusal> {
         if let Some(address) = self.domain.conventional().next() {
             return Err(conventional(self.domain, one, address));
@@ -167,7 +165,7 @@ impl<'a> Buses<'a> {
         })
     }
 
-    /// Refuses a port whose index is no bus number.
+    /// Refuses a port whose index is not a valid bus number.
     fn numbered(&self, one: &Assigned<'_>, port: Port) -> Result<Port, Refusal> {
         match port.index < BUSES {
             true => Ok(port),
@@ -185,7 +183,7 @@ impl<'a> Buses<'a> {
         }
     }
 
-    /// A downstream port, with the switch above it and its root port where the guest has none yet.
+    /// A downstream port; with the switch and its root port if the guest does not have them yet.
     fn behind_switch(&mut self, host: PciAddress) -> Port {
         let (mut controllers, mut part) = (Vec::new(), Part::default());
         let (up, slot) = match self.switches.get(&host) {
@@ -216,7 +214,7 @@ impl<'a> Buses<'a> {
         index
     }
 
-    /// A new expander with room for every device of its group that the host has.
+    /// A new expander with bus numbers for every device of its group on the host.
     fn expander(&mut self, one: &Assigned<'_>) -> Result<(Expander, Fragment, Part), Refusal> {
         let room = self.members(one);
         let index = self.take();
@@ -287,7 +285,7 @@ fn unknown_cell(one: &Assigned<'_>) -> Note {
     Note {
         code: Code::ExpanderCellUnknown,
         device: Some(one.hostdev.source),
-        text: "no cell of the guest is bound to its socket, neither by <numatune> nor by <vcpupin> or <vcpu cpuset>, so its expander bus names no node".to_owned(),
+        text: "its expander bus has no NUMA node: no guest cell is bound to its socket (by <numatune>, <vcpupin> or <vcpu cpuset>)".to_owned(),
     }
 }
 
@@ -311,15 +309,15 @@ fn group(one: &Assigned<'_>) -> String {
     iommu.unwrap_or_else(|| one.hostdev.source.to_string())
 }
 
-/// True when each port, expander bus and switch of ours is there and has something on it.
+/// True when each port, expander bus and switch that we added exists and has a device on it.
 pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     ours(mark)
         .into_iter()
         .all(|index| domain.controller(index).is_some() && domain.devices_on(index) > 0)
 }
 
-/// Takes back our PCI controllers on which nothing else is left, and our SMMUs in front of these and of the user's.
-/// `is_leaving` says of a hostdev on one of our ports that it gets another address.
+/// Removes our PCI controllers that are no longer used, and our SMMUs in front of them or of the user's controllers.
+/// `is_leaving` tells whether a hostdev on one of our ports gets another address.
 pub(crate) fn undo(
     domain: &Domain,
     mark: &Mark,
@@ -345,7 +343,7 @@ fn ours(mark: &Mark) -> BTreeSet<u32> {
     ports.chain(others).collect()
 }
 
-/// From the leaves up: a controller is unused once everything on it goes.
+/// From the leaves up: a controller is unused when everything on it is removed or moves.
 fn unused(domain: &Domain, mark: &Mark, is_leaving: impl Fn(&Hostdev) -> bool) -> BTreeSet<u32> {
     let ours = ours(mark);
     let mut unused = BTreeSet::new();
@@ -361,7 +359,7 @@ fn unused(domain: &Domain, mark: &Mark, is_leaving: impl Fn(&Hostdev) -> bool) -
     }
 }
 
-/// How many of the devices and controllers on a bus go.
+/// How many devices and controllers on a bus are removed or move.
 fn going(
     domain: &Domain,
     index: u32,
@@ -397,8 +395,9 @@ pub(super) fn address(bus: u32, slot: u32) -> Fragment {
 }
 
 fn shared(domain: &Domain, one: &Assigned<'_>, index: u32, other: &str, own: &str) -> Refusal {
-    let reason =
-        format!("expander bus {index} serves '{other}' already, and it belongs to '{own}'");
+    let reason = format!(
+        "expander bus {index} already serves '{other}', and this device belongs to '{own}'"
+    );
     let name = &domain.name;
     let hint = Hint::run(line(["variantctl", "prepare", "--replace", name]))
         .then(&format!(", or move its root port with 'virsh edit {name}'"));
@@ -407,12 +406,12 @@ fn shared(domain: &Domain, one: &Assigned<'_>, index: u32, other: &str, own: &st
         .at("/domain/devices/controller[@model='pcie-expander-bus']")
 }
 
-/// With a controller above its bus, libvirt no longer adds bridges for a conventional device but a root port, and refuses the slot.
+/// If a controller has a higher index, libvirt adds a root port and no bridge for a conventional device, and refuses the slot.
 fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> Refusal {
     let (at, bus) = (address.at, address.at.bus());
     let reason = format!(
-        "a device has the guest address {at}, and its bus has no controller: libvirt adds bridges for it only while no controller \
-         is above bus {bus}, as the root port for this device is"
+        "the guest address {at} is on a bus without a controller; libvirt adds bridges for it only if no controller has an index \
+         above {bus}, and the root port for this device has one"
     );
     let what = format!(
         "write a controller for bus {bus}, such as <controller type='pci' index='{bus}' model='pcie-to-pci-bridge'/>, or remove that \
@@ -425,7 +424,7 @@ fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> R
 }
 
 fn full(domain: &Domain, one: &Assigned<'_>) -> Refusal {
-    let reason = "the guest has no PCI bus number left for its root port: there are 256";
+    let reason = "the guest has no free PCI bus number for its root port (limit: 256)";
     let what = "assign fewer devices, or give expander buses a lower 'busNr'";
     let hint = virsh::edit(domain, what);
     Refusal::new(Code::GuestBusNumbers, reason, hint)

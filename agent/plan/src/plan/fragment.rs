@@ -152,7 +152,7 @@ pub(super) fn print_all(fragments: impl IntoIterator<Item = Fragment>) -> String
     out
 }
 
-/// The number's digits; what formats numbers takes four times as long, and there are two for each pair of cells.
+/// Writes a number's digits. `fmt` takes four times as long, and there are two numbers for each pair of cells.
 pub(super) fn push_number(out: &mut String, number: u32) {
     if number >= 10 {
         push_number(out, number / 10);

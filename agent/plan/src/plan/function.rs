@@ -1,4 +1,4 @@
-//! Virtual functions: those that no recipe is for, and physical functions that VFIO refuses while theirs are enabled.
+//! Notes on virtual functions that no recipe covers, and on physical functions with enabled virtual functions (VFIO refuses them).
 
 use super::{Assigned, Note, Part, PlanInput};
 use crate::atomics;
@@ -24,23 +24,23 @@ fn enabled(input: &PlanInput<'_>, one: &Assigned<'_>) -> Option<Note> {
     })
 }
 
-/// A virtual function with a physical one's id, such as an NVIDIA vGPU: it stays on its vendor's driver.
+/// A virtual function with the id of a physical one, such as an NVIDIA vGPU, stays on its vendor's driver.
 fn passed_over(input: &PlanInput<'_>, hostdev: &Hostdev) -> Option<Note> {
     let device = input.host.devices.get(&hostdev.source)?;
     let recipe = &input.recipes.passing_over(device)?.name;
     let driver = device.driver.as_ref();
     let stays = match driver {
         Some(driver) if hostdev.managed => format!(
-            "libvirt takes it from its driver '{driver}' (managed='yes'); a vGPU wants managed='no'"
+            "libvirt takes it from its driver '{driver}' (managed='yes'); a vGPU needs managed='no'"
         ),
         Some(driver) => format!("it stays on its driver '{driver}'"),
-        None => "it is left alone".to_owned(),
+        None => "it stays without a driver".to_owned(),
     };
     Some(Note {
         code: Code::FunctionUncovered,
         device: Some(hostdev.source),
         text: format!(
-            "it is a virtual function, and recipe '{recipe}' is for physical functions with its id: {stays}"
+            "it is a virtual function, and recipe '{recipe}' covers only physical functions with its id: {stays}"
         ),
     })
 }

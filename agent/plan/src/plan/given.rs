@@ -1,7 +1,7 @@
-//! Initiators that the user gives QEMU himself, in `<qemu:commandline>`: whether they are complete.
+//! Initiators that the user wrote in `<qemu:commandline>`: checks whether they are complete.
 //!
-//! A device whose initiators are there is the user's work as a whole: no element is added for it, or the guest would have nodes,
-//! initiators or ports twice. One that lacks some cannot be completed beside them, so what is missing is said.
+//! If a device's initiators are complete, no element is added for it, because the guest would have nodes, initiators or ports
+//! twice. An incomplete device cannot be completed by elements, so the refusal names what is missing.
 //! Rules: QEMU's hw/core/numa.c (node ids without holes) and hw/acpi/pci.c (a node must exist), and the recipe's count.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,10 +20,10 @@ use domain::{Cell, Domain};
 pub(super) struct Initiators(BTreeMap<PciAddress, RangeList>);
 
 impl Initiators {
-    /// Judges the user's nodes and initiators.
+    /// Checks the user's nodes and initiators.
     ///
     /// # Errors
-    /// A refusal that says what a device lacks beside them.
+    /// A refusal that names what a device lacks.
     pub(super) fn of(domain: &Domain, assigned: &[Assigned<'_>]) -> Result<Self, Refusal> {
         let line = Line::of(domain);
         let mut complete = BTreeMap::new();
@@ -43,16 +43,16 @@ impl Initiators {
         Ok(Self(complete))
     }
 
-    /// The nodes of a device whose initiators are the user's.
+    /// The nodes of a device whose initiators the user wrote.
     pub(super) fn nodes(&self, device: PciAddress) -> Option<&RangeList> {
         self.0.get(&device)
     }
 
-    /// Says which devices are left alone.
+    /// Notes the devices for which nothing is added.
     pub(super) fn notes(&self, domain: &Domain) -> Part {
         let silent = !qemu::foreign(domain).iter().any(is_distance);
         let hint = match silent && domain.cells.iter().all(|cell| cell.distances.is_empty()) {
-            true => "; no distances are given, so the guest takes 10 and 20",
+            true => "; no distances are given, so the guest uses 10 and 20",
             false => "",
         };
         Part::of_notes(self.0.iter().map(|(device, nodes)| Note {
@@ -65,10 +65,10 @@ impl Initiators {
     }
 }
 
-/// What the user's arguments say.
+/// NUMA nodes and initiators in the user's arguments.
 struct Line<'a> {
     domain: &'a Domain,
-    /// Nodes among them; true for one without CPUs and memory.
+    /// Nodes by id; true for a node without CPUs and memory.
     nodes: BTreeMap<u32, bool>,
     /// Node and device of each initiator.
     initiators: Vec<(u32, Option<PciAddress>)>,
@@ -100,7 +100,7 @@ impl<'a> Line<'a> {
         line
     }
 
-    /// The id that QEMU gives a node without one.
+    /// The id that QEMU gives a node without an id.
     fn next(&self) -> u32 {
         u32::try_from(self.domain.cells.len() + self.nodes.len()).unwrap_or(u32::MAX)
     }
@@ -110,7 +110,7 @@ impl<'a> Line<'a> {
         own.map(|(node, _)| *node).collect()
     }
 
-    /// What a device that must have so many initiators lacks.
+    /// What is wrong with a device that must have `count` initiators.
     fn fault(&self, device: PciAddress, count: usize) -> Option<String> {
         let own = self.of_device(device);
         if own.len() != count {
@@ -134,10 +134,10 @@ impl<'a> Line<'a> {
             return Some(format!("node {node} is another device's initiator as well"));
         }
         let hole = (0..).zip(nodes.keys()).find(|(place, id)| place != *id);
-        hole.map(|(place, _)| format!("node {place} is missing: node ids have no holes"))
+        hole.map(|(place, _)| format!("node {place} is missing: node ids must be consecutive"))
     }
 
-    /// All nodes of the guest; true for one without CPUs and memory. One cell is the guest's where it has none.
+    /// All nodes of the guest by id; true for a node without CPUs and memory.
     fn all(&self) -> BTreeMap<u32, bool> {
         let cells = self.domain.cells.iter();
         let mut nodes: BTreeMap<u32, bool> =
@@ -177,7 +177,7 @@ fn device(domain: &Domain, given: &[Given], id: &str) -> Option<PciAddress> {
 
 fn incomplete(domain: &Domain, fault: &str) -> Refusal {
     let reason =
-        format!("its <qemu:commandline> has NUMA nodes or initiators of its own, but {fault}");
+        format!("<qemu:commandline> has NUMA nodes or initiators of the user's own, but {fault}");
     let what = "add what is missing there, or remove all 'node' and 'acpi-generic-initiator' arguments \
                     so that they are added as elements,";
     let hint = virsh::edit(domain, what);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_definition_is_told_what_it_lacks() {
+    fn an_incomplete_definition_is_refused_with_the_missing_part() {
         let fixture = Fixture::new();
         let right = own("hostdev0", 1..9);
         let bent = |from: &str, to: &str| {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_where_the_driver_finds_no_initiator_is_refused() {
+    fn an_address_without_initiators_for_the_driver_is_refused() {
         let address = "<address type='pci' domain='0' bus='0' slot='5' function='0'/></hostdev>";
         let text = own("hostdev0", 1..9).replace("</hostdev>", address);
         let refusal = Fixture::new().refusal(&text);

@@ -1,4 +1,4 @@
-//! Which cells of the guest are whose: those there are, and those to add.
+//! The guest's NUMA cells and the devices to which they belong: existing ones, and those to add.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,12 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 use domain::{Cell, Domain};
 
-/// The cells of the finished guest: those there are, and those to add.
+/// The cells of the completed guest: existing ones, and those to add.
 pub(super) struct Layout<'a> {
     pub(super) domain: &'a Domain,
     pub(super) places: Vec<Place>,
     pub(super) added: Vec<u32>,
-    /// libvirt has elements for initiators and their cells; otherwise they are on QEMU's command line.
+    /// libvirt has elements for initiators and their cells; otherwise they are QEMU arguments.
     elements: bool,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// The cells of a device: those its nodeset names, those its mark names, else new ones.
+    /// The cells of a device: of its nodeset, else of its mark, else new ones.
     pub(super) fn give(
         &mut self,
         one: &Assigned<'_>,
@@ -63,7 +63,7 @@ impl<'a> Layout<'a> {
         Ok(cells)
     }
 
-    /// The cells that the nodeset names; that they exist and are no other device's is a rule of its own.
+    /// The cells of the nodeset. `rule` checks that they exist and do not belong to another device.
     fn named(
         &self,
         one: &Assigned<'_>,
@@ -71,7 +71,7 @@ impl<'a> Layout<'a> {
         count: usize,
     ) -> Result<RangeList, Refusal> {
         let why = if nodeset.len() != count {
-            format!("names {} cells, the recipe wants {count}", nodeset.len())
+            format!("names {} cells, the recipe needs {count}", nodeset.len())
         } else if let Some(cell) = nodeset
             .iter()
             .find(|id| self.domain.cell(*id).is_some_and(|c| !c.is_empty()))
@@ -134,8 +134,8 @@ impl<'a> Layout<'a> {
         ours.any(|(from, to)| from.cell != to.cell && [from.cell, to.cell].contains(&cell))
     }
 
-    /// Distances that the definition has and the host does not. Only between cells that are on one node of the host, since those of
-    /// others are nobody's fact, and not between cells with CPUs, where they are the user's choice.
+    /// Distances of the definition that differ from the host's. Only between cells that are bound to one host node (others have no
+    /// value on the host), and not between two cells with CPUs, where the value is the user's choice.
     pub(super) fn differing(&self, projection: &Projection<'_>) -> Vec<Differing> {
         let mut differing = Vec::new();
         let only = binding::only_socket(projection.numa);
@@ -165,7 +165,7 @@ impl<'a> Layout<'a> {
         differing
     }
 
-    /// A cell with each that it names a distance to.
+    /// A cell paired with each cell to which it has a distance.
     fn distant(&self, cell: &Cell) -> Vec<(Place, Place)> {
         let place = |id: u32| self.places.iter().find(|place| place.cell == id).copied();
         let others = cell.distances.keys().filter_map(|id| place(*id));
@@ -174,7 +174,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// A cell, on the host node that it is bound to.
+/// A cell with the host node to which it is bound.
 fn place(numa: &Numa, domain: &Domain, cell: u32) -> Place {
     Place {
         cell,

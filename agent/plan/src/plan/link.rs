@@ -1,7 +1,7 @@
-//! The link that a device's root port shows: that of the slowest link on the host's path, where the recipe asks.
+//! Link speed and width of a device's root port, if the recipe asks: those of the slowest link on the host's path.
 //!
-//! QEMU's root ports say 16 GT/s and 32 lanes; a guest driver that tunes by them sees another link than there is.
-//! libvirt has no element for it, so it goes through `<qemu:override>` (libvirt 8.2).
+//! QEMU's root ports report 16 GT/s and 32 lanes, so a guest driver that tunes itself by them gets wrong values. libvirt has no
+//! element for the link; `<qemu:override>` (libvirt 8.2) sets it.
 
 use kernel_glue::config::Express;
 
@@ -33,7 +33,7 @@ pub(super) fn plan(
             part.notes.push(Note {
                 code: Code::LinkUnknown,
                 device: Some(one.hostdev.source),
-                text: "it is on no root port, and other ports of QEMU have no link that can be set"
+                text: "it is not on a root port, and QEMU's other ports have no configurable link"
                     .to_owned(),
             });
             continue;
@@ -62,7 +62,7 @@ pub(super) fn plan(
         Some(_) if !wanted.is_empty() => part.notes.push(Note {
             code: Code::LinkUnknown,
             device: None,
-            text: "the definition has a <qemu:override> of its own, so links are left as they are"
+            text: "the definition has its own <qemu:override>, so link speed and width are not set"
                 .to_owned(),
         }),
         None if !wanted.is_empty() => part.set(domain.after_devices(&print(&wanted))),
@@ -71,7 +71,7 @@ pub(super) fn plan(
     part
 }
 
-/// Takes back `<qemu:override>`, while it says nothing but links.
+/// Removes `<qemu:override>` if it sets only links.
 pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
     let overrides = domain.overrides.as_ref();
     let overrides = overrides.filter(|_| mark.added.has(&Piece::Override))?;
@@ -89,7 +89,7 @@ fn set(port: u32, name: &str, value: String) -> Override {
     }
 }
 
-/// Speed and width that every link from the root to the device has at least; `None` where one is not visible.
+/// The lowest speed and width on the path from the root to the device; `None` if a link is not readable.
 fn slowest(input: &PlanInput<'_>, one: &Assigned<'_>) -> Option<(&'static str, u32)> {
     let ancestors = one.device.ancestors.iter();
     let bridges = ancestors.map(|address| input.host.devices.get(address));
@@ -104,12 +104,12 @@ fn slowest(input: &PlanInput<'_>, one: &Assigned<'_>) -> Option<(&'static str, u
     WIDTHS.contains(&width).then_some((*speed, width))
 }
 
-/// The fastest link that QEMU's ports can show: 32 and 64 GT/s since 9.0.
+/// The fastest link of QEMU's ports: 64 GT/s since 9.0, 16 GT/s before.
 fn fastest(qemu: Version) -> u32 {
     if qemu >= Version::FAST_LINK { 6 } else { 4 }
 }
 
-/// The device's root port: a new one, or the one it has.
+/// The device's root port: the planned one, else the one of its address.
 fn port(domain: &Domain, one: &Assigned<'_>, placed: &Placed) -> Option<u32> {
     let new = placed.ports.get(&one.hostdev.source).copied();
     let own = || {

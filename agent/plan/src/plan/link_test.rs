@@ -20,7 +20,7 @@ fn config(lnkcap: u32) -> Config {
     })
 }
 
-/// A GPU of 32 GT/s and 16 lanes below a port of 16 GT/s and 8 lanes.
+/// A GPU with 32 GT/s and 16 lanes below a port with 16 GT/s and 8 lanes.
 fn fixture() -> Fixture {
     let mut fixture = Fixture::new();
     let recipe = include_str!("../../../recipes/nvidia-grace.toml");
@@ -40,7 +40,7 @@ fn fixture() -> Fixture {
 }
 
 #[test]
-fn the_slowest_link_of_the_path_is_shown_and_taken_back() {
+fn the_slowest_link_of_the_path_is_set_and_reverted() {
     let text = guest(&hostdev("0008:01:00.0", ""));
     let got = fixture().rewrite(&text).text;
     let domain = domain::Domain::parse(&got).expect("well-formed");
@@ -83,7 +83,7 @@ fn a_port_of_a_switch_has_no_link_to_set() {
 }
 
 #[test]
-fn what_is_not_visible_or_the_owners_is_a_note() {
+fn an_unreadable_link_or_a_user_override_gives_a_note() {
     let noted = |fixture: &Fixture, text: &str| {
         let got = fixture.rewrite(text);
         assert!(!got.text.contains("x-speed"), "{}", got.text);
@@ -105,5 +105,5 @@ fn what_is_not_visible_or_the_owners_is_a_note() {
         &fixture(),
         &guest(&hostdev("0008:01:00.0", "")).replace("</domain>", &own)
     ));
-    assert!(!noted(&Fixture::new(), &text), "nobody asked");
+    assert!(!noted(&Fixture::new(), &text), "not requested");
 }

@@ -1,12 +1,12 @@
-//! How much memory a guest with host devices locks, as QEMU and the kernel count it, and whether the limit suffices.
+//! Memory that a guest with host devices locks, as QEMU and the kernel count it, and whether the limit is sufficient.
 //!
-//! VFIO pins everything that a device can reach. Without a vIOMMU all devices share QEMU's one system address space, which is
+//! VFIO pins all memory that a device can reach. Without a vIOMMU all devices share QEMU's one system address space, which is
 //! mapped into one container (or one iommufd IOAS) and counted once. A vIOMMU gives each device an address space of its own:
-//! one container or IOAS each, and until the guest's driver takes the vIOMMU over, each maps all of memory (hw/vfio/container.c).
+//! one container or IOAS each, and each maps all of memory until the guest's driver uses the vIOMMU (hw/vfio/container.c).
 //! An accelerated SMMUv3 translates in hardware behind the shared address space (hw/arm/smmuv3-accel.c). BARs of host devices are
 //! not counted: the kernel skips pages that are not memory. An NVMe disk has a container of QEMU's block layer for itself
 //! (util/vfio-helpers.c), and each vDPA device maps all of memory (hw/virtio/vhost-vdpa.c). A mediated device pins only what its
-//! driver asks for.
+//! driver requests.
 
 mod limit;
 
@@ -29,9 +29,9 @@ pub(super) struct Locked {
     devices: u64,
     nvme_disks: u64,
     vdpa: u64,
-    /// The vIOMMU because of which each device counts.
+    /// The vIOMMU, with which each device counts separately.
     viommu: Option<String>,
-    /// The limit in KiB that libvirt sets by itself; `None` is no limit.
+    /// The limit in KiB that libvirt sets by default; `None` for no limit.
     limit: Option<u64>,
 }
 
@@ -66,11 +66,11 @@ impl Locked {
         let mib = |kib: u64| kib >> 10;
         let memory = mib(self.memory);
         let text = match self.kib > self.memory {
-            false => format!(
-                "all {memory} MiB of the guest's memory are locked on the host while it runs"
-            ),
+            false => {
+                format!("the guest locks all its {memory} MiB of memory on the host while it runs")
+            }
             true => format!(
-                "{} MiB are locked on the host while the guest runs: {} all {memory} MiB of memory",
+                "the guest locks {} MiB on the host while it runs: {} all {memory} MiB of memory",
                 mib(self.kib),
                 self.who()
             ),
@@ -101,18 +101,18 @@ impl Locked {
         let fits = self.limit.is_none_or(|limit| limit >= self.kib);
         let what = match fits {
             false => raise,
-            true => format!("remove it, since libvirt sets a fitting limit by itself, or {raise},"),
+            true => format!("remove it (libvirt then sets a sufficient limit), or {raise},"),
         };
         let hint = virsh::edit(domain, &what);
         let reason = format!(
-            "<hard_limit> is {limit} KiB, and {} all {} KiB of the guest's memory{together}",
+            "<hard_limit> is {limit} KiB, but {} all {} KiB of the guest's memory{together}",
             self.who(),
             self.memory
         );
         Some(Refusal::new(Code::HardLimit, reason, hint).at("/domain/memtune/hard_limit"))
     }
 
-    /// A limit that suffices, in KiB.
+    /// A sufficient limit, in KiB.
     fn enough(&self) -> u64 {
         self.kib.saturating_add(MMIO)
     }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_viommu_memory_is_locked_once_and_with_one_by_each_device() {
+    fn a_viommu_locks_memory_once_for_each_device() {
         let accelerated = "<iommu model='smmuv3'><driver pciBus='0' accel='on'/></iommu>";
         for (inner, arguments, mib) in [
             ("", &[][..], 4096),
@@ -332,7 +332,7 @@ mod tests {
         let newest = Versions::NEWEST_TESTED.libvirt;
         let note = |inner: &str, arguments: &[&str]| note(newest, &two(inner, arguments));
         let hidden = note("", &["-device", "virtio-iommu-pci"]);
-        assert!(hidden.contains("8192 MiB are locked"), "{hidden}");
+        assert!(hidden.contains("locks 8192 MiB"), "{hidden}");
         assert!(hidden.contains("'KiB'>9437184<"), "{hidden}");
         let known = note("<iommu model='virtio'/>", &[]);
         assert!(

@@ -1,4 +1,4 @@
-//! The mark in the metadata: what was added, for which device, by which recipe.
+//! The mark in the metadata: what was added, for which device, and by which recipe.
 
 use super::fragment::Fragment;
 use super::{Change, Part, Planned};
@@ -6,7 +6,7 @@ use domain::code::Code;
 use domain::edit::Edit;
 use domain::{Added, Domain, Mark, Marked, NAMESPACE, Opened, Piece};
 
-/// Adds the mark of what all other parts add, or replaces one that says something else.
+/// Adds the mark, which records what all other parts add, or replaces a mark with another content.
 pub(super) fn plan(domain: &Domain, all: &Part, digest: &str) -> Part {
     let mut added = all.added.clone();
     match (&domain.mark, &domain.metadata) {
@@ -35,7 +35,7 @@ pub(super) fn plan(domain: &Domain, all: &Part, digest: &str) -> Part {
         code: Code::MarkMissing,
         device: None,
         path: "/domain/metadata/variantd:prepared".to_owned(),
-        reason: "a record of what was added, so that it can be checked and taken back".to_owned(),
+        reason: "a record of what was added, so that it can be checked and reverted".to_owned(),
         edits: vec![edit],
     };
     Part {
@@ -44,7 +44,7 @@ pub(super) fn plan(domain: &Domain, all: &Part, digest: &str) -> Part {
     }
 }
 
-/// Takes the mark back, with `<metadata>` where we made it and nothing else is in it.
+/// Removes the mark; with `<metadata>` if we added it and nothing else is in it.
 pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Edit {
     let is_ours = domain.metadata_is_ours;
     match &domain.metadata {
@@ -76,7 +76,7 @@ fn marked(domain: &Domain, all: &Part, one: &Planned) -> Marked {
     }
 }
 
-/// True when `<driver>` is all that tells a hostdev that we completed from others.
+/// True when only `<driver>` tells a hostdev that we completed from others.
 fn is_lone_driver(added: &Added) -> bool {
     let told = |piece| matches!(piece, &Piece::Nodeset | &Piece::Alias | &Piece::Port(_));
     let driver = |piece| matches!(piece, &Piece::Driver | &Piece::Model | &Piece::Iommufd);

@@ -1,7 +1,7 @@
-//! The plan: what a domain needs for its devices, as edits of its text. Pure.
+//! The plan: what a domain needs for its devices, as edits of its XML. Pure.
 //!
-//! No I/O, no clock, no environment: the same host, domain, recipes and versions give the same
-//! plan. A plan without changes says that the domain is as it must be.
+//! No I/O, no clock, no environment: the same host, domain, recipes and versions give the same plan. A plan without changes
+//! means that the definition is complete.
 
 mod advice;
 pub(crate) mod alias;
@@ -69,17 +69,17 @@ pub struct PlanInput<'a> {
     pub target: Target,
     /// Replace a guest address that contradicts the recipe, instead of refusing.
     pub replace: bool,
-    /// Somebody asked: recipes that wait for a request count as well.
+    /// A user asked: recipes with `prepare = "on-request"` apply as well.
     pub asked: bool,
-    /// libvirt formatted the text, so a sound address may be one that it gave by itself, and is moved to an expander
-    /// bus when the device is planned for the first time. In a text of the user's own it is his.
+    /// libvirt formatted the XML, so libvirt may have chosen a guest address. Such an address is moved to an expander bus
+    /// when the device is planned for the first time. In user-written XML the address is the user's choice and is kept.
     pub formatted: bool,
-    /// What libvirt says beside its versions.
+    /// libvirt's networks and defaults.
     pub libvirt: &'a FromLibvirt,
 }
 
 impl<'a> PlanInput<'a> {
-    /// What somebody asks of a text of his own, for the newest versions that are tested.
+    /// The input for user-written XML, for the newest tested versions.
     #[must_use]
     pub fn newest(host: &'a Host, recipes: &'a Recipes) -> Self {
         Self {
@@ -101,38 +101,38 @@ pub struct Plan {
     pub domain: String,
     /// The devices that have a recipe, in address order.
     pub devices: Vec<Planned>,
-    /// What is missing, in the order of the text.
+    /// What is missing, in the order of the XML.
     pub changes: Vec<Change>,
-    /// Codes of changes that only a recipe's `need = "require"` makes a condition of starting.
+    /// Codes of changes that a start needs only because a recipe has `need = "require"`.
     pub required: BTreeSet<Code>,
     /// What the user should know.
     pub notes: Vec<Note>,
-    /// What stands against a start and cannot be added to the definition.
+    /// Why the guest must not start, where no change of the definition can fix it.
     pub unmet: Option<Refusal>,
-    /// What is added for the domain, for its mark.
+    /// Pieces added to the domain, for its mark.
     pub added: Added,
-    /// What is added for each device, for its mark.
+    /// Pieces added to each device, for its mark.
     pub added_for: BTreeMap<PciAddress, Added>,
-    /// Guest addresses that are replaced, as they stood there, for the mark.
+    /// The previous XML of guest addresses that are replaced, for the mark.
     pub replaced: BTreeMap<PciAddress, String>,
-    /// Aliases that are replaced, as they stood there, for the mark.
+    /// The previous XML of aliases that are replaced, for the mark.
     pub aliases: BTreeMap<PciAddress, String>,
-    /// Distances of the definition's own that are not the host's, where an initiator is at one end. They are kept.
+    /// Distances of an initiator in the definition that differ from the host's. They are kept.
     pub differing: Vec<Differing>,
-    /// What the plan was made of: equal for the same recipes, host and versions. Empty without devices.
+    /// Fingerprint of the plan's inputs: equal for the same recipes, host and versions. Empty without devices.
     pub digest: String,
 }
 
-/// A distance that a definition has and the host does not.
+/// A distance of a definition that differs from the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Differing {
-    /// The cell that has it,
+    /// The cell that has the distance.
     pub from: u32,
-    /// and the other one.
+    /// The cell to which it is.
     pub to: u32,
-    /// What the definition says.
+    /// The value in the definition.
     pub have: u8,
-    /// What the host has between the nodes behind the cells, as it would be written.
+    /// The value that the plan would write: the host's, for the nodes of the two cells.
     pub want: u8,
 }
 
@@ -149,7 +149,7 @@ pub struct Planned {
     pub driver: DriverName,
     /// Guest cells that are its generic initiators.
     pub cells: RangeList,
-    /// Host nodes that these cells stand for, in cell order.
+    /// The host nodes of these cells, in cell order.
     pub host_nodes: Vec<NumaNode>,
 }
 
@@ -160,7 +160,7 @@ pub struct Change {
     pub code: Code,
     /// The device it is for; `None` when for the domain.
     pub device: Option<PciAddress>,
-    /// Where, as an XPath.
+    /// The element, as an XPath.
     pub path: String,
     /// Why it is needed.
     pub reason: String,
@@ -168,14 +168,14 @@ pub struct Change {
     pub edits: Vec<Edit>,
 }
 
-/// Something to know that changes nothing.
+/// A note: information without a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The stable code.
     pub code: Code,
-    /// The device it is about, if one.
+    /// The device it is about, if any.
     pub device: Option<PciAddress>,
-    /// What.
+    /// The sentence.
     pub text: String,
 }
 
@@ -188,7 +188,7 @@ struct Assigned<'a> {
 }
 
 impl Plan {
-    /// The first change without which the guest must not start: others are preferred, or for the record.
+    /// The first change that a start needs. Other changes are preferred only, or are for the mark.
     #[must_use]
     pub fn lacking(&self) -> Option<&Change> {
         let optional = [
@@ -211,19 +211,19 @@ impl Plan {
     }
 }
 
-/// What a plan would be made of, without making it.
+/// The fingerprint of a plan's inputs, computed without the plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     /// The plan's digest.
     pub(crate) digest: String,
-    /// How many devices it is of.
+    /// How many devices it covers.
     devices: usize,
 }
 
-/// The origin of the plan that [`plan`] makes, if it makes one.
+/// The origin of the plan that [`plan`] would make.
 ///
 /// # Errors
-/// A refusal where the host does not tell what is needed.
+/// A refusal where the host does not show what a recipe needs.
 pub(crate) fn origin(input: &PlanInput<'_>, domain: &Domain) -> Result<Origin, Refusal> {
     let assigned = assigned(input, domain)?;
     let nodes = assigned.iter().map(|one| host_nodes(input, one));
@@ -240,14 +240,14 @@ pub(crate) fn origin(input: &PlanInput<'_>, domain: &Domain) -> Result<Origin, R
 /// Plans what `domain` needs.
 ///
 /// # Errors
-/// A refusal where the domain contradicts a recipe, the host does not tell what is needed, or the
-/// versions cannot express it.
+/// A refusal where the domain contradicts a recipe, the host does not show what a recipe needs, or the versions cannot
+/// express it.
 pub fn plan(input: &PlanInput<'_>, domain: &Domain) -> Result<Plan, Refusal> {
     plan_from(input, domain, None)
 }
 
-/// The same where the origin is known: of this domain, or of this domain with other pieces of ours in it, whose mark can
-/// have let more devices count.
+/// Plans with a known origin. The origin may be of the same domain with a mark, which can make more devices count: it is used
+/// only if the number of devices agrees.
 pub(crate) fn plan_from(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -302,7 +302,7 @@ fn planned_digest(input: &PlanInput<'_>, assigned: &[Assigned<'_>], devices: &[P
     digest::digest(input, assigned, &nodes)
 }
 
-/// True for a piece that can be missing; with `replace` also for an address that breaks a rule.
+/// True for a code of something that was missing; with `replace` also for an address that breaks a rule.
 fn is_addition(input: &PlanInput<'_>, code: Code) -> bool {
     code.severity() == Severity::Missing || input.replace || code == Code::GuestNoExpander
 }
@@ -341,10 +341,10 @@ fn pieces(
     Ok((part, placed))
 }
 
-/// The changes that put devices of the domain onto root ports of their own, whatever their recipes say of switches.
+/// The changes that move devices of the domain to root ports of their own, even where their recipes mirror switches.
 ///
 /// # Errors
-/// A refusal when the host has no such device, or the guest no room for a port.
+/// A refusal when the host has no such device, or the guest has no bus number for a port.
 pub fn placed(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -356,7 +356,7 @@ pub fn placed(
 /// The host nodes that are generic initiators of a device with a recipe, in cell order.
 ///
 /// # Errors
-/// A refusal when the host does not tell which they are.
+/// A refusal when the host does not show which nodes they are.
 pub fn initiators(input: &PlanInput<'_>, device: &Device) -> Result<Vec<NumaNode>, Refusal> {
     let recipe = input.recipes.for_device(device);
     let rules = recipe.and_then(|recipe| recipe.initiators);
@@ -371,7 +371,7 @@ fn host_nodes(input: &PlanInput<'_>, one: &Assigned<'_>) -> Result<Vec<NumaNode>
     })
 }
 
-/// The hostdevs that have a recipe, by address; none for a guest of Xen, LXC or another hypervisor.
+/// The hostdevs that have a recipe, sorted by address. Empty for a guest of Xen, LXC or another hypervisor.
 fn assigned<'a>(input: &PlanInput<'a>, domain: &'a Domain) -> Result<Vec<Assigned<'a>>, Refusal> {
     let mut assigned: Vec<Assigned<'a>> = Vec::new();
     if !domain.platform.is_qemu() {

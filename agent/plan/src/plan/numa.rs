@@ -1,4 +1,4 @@
-//! Generic-initiator cells of each device, their distances, and the nodeset that names them.
+//! The generic-initiator cells of each device, their distances, and the nodeset that names them.
 
 use kernel_glue::numa::{NumaNode, RangeList};
 
@@ -12,10 +12,10 @@ use domain::edit::{Edit, Element};
 use domain::refusal::Refusal;
 use domain::{Domain, Hostdev, Marked, Opened, Piece};
 
-/// Most nodes QEMU takes (MAX_NODES, include/sysemu/numa.h).
+/// QEMU's limit of nodes (MAX_NODES, include/sysemu/numa.h).
 const MAX_CELLS: usize = 128;
 
-/// Nodes that arm64 kernels take by default (NODES_SHIFT 4, arch/arm64/Kconfig).
+/// The default limit of nodes in arm64 kernels (NODES_SHIFT 4, arch/arm64/Kconfig).
 const ARM64_NODES: usize = 16;
 
 /// Plans cells, distances and nodesets.
@@ -55,7 +55,7 @@ pub(super) fn plan(
     Ok(part)
 }
 
-/// True when a hostdev's nodeset names cells that an entry of the mark records.
+/// True when a hostdev's nodeset names cells that a mark's entry records.
 pub(crate) fn is_carried(marked: &Marked, hostdev: &Hostdev) -> bool {
     let mut cells = hostdev.nodeset.iter().flat_map(RangeList::iter);
     marked.added.has(&Piece::Nodeset) && cells.any(|cell| marked.cells.contains(cell))
@@ -66,7 +66,7 @@ pub(crate) fn is_intact(marked: &Marked, hostdev: &Hostdev) -> bool {
     !marked.added.has(&Piece::Nodeset) || hostdev.nodeset.as_ref() == Some(&marked.cells)
 }
 
-/// The nodeset goes, with `<acpi>` where we made it.
+/// Removes the nodeset; with `<acpi>` if we added it.
 pub(crate) fn undo(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
     if marked.added.opened(Opened::Nodeset) {
         let attribute = hostdev.nodeset_attribute.clone();
@@ -94,7 +94,7 @@ fn limit(input: &PlanInput<'_>, domain: &Domain, layout: &Layout<'_>) -> Result<
     let mut part = Part::default();
     let count = layout.places.len();
     if count > MAX_CELLS {
-        let reason = format!("the guest would have {count} NUMA cells, QEMU takes {MAX_CELLS}");
+        let reason = format!("the guest would have {count} NUMA cells, QEMU supports {MAX_CELLS}");
         return Err(Refusal::new(
             Code::TooManyCells,
             reason,
@@ -104,7 +104,7 @@ fn limit(input: &PlanInput<'_>, domain: &Domain, layout: &Layout<'_>) -> Result<
     }
     if count > ARM64_NODES && domain.arch.as_deref() == Some("aarch64") {
         let text = format!(
-            "the guest has {count} NUMA nodes; an arm64 kernel with CONFIG_NODES_SHIFT=4 takes {ARM64_NODES}: use one built with 6 or more"
+            "the guest has {count} NUMA nodes; an arm64 kernel with CONFIG_NODES_SHIFT=4 supports {ARM64_NODES}: use a kernel built with 6 or more"
         );
         part.notes.push(Note {
             code: Code::GuestNodeLimit,
@@ -123,7 +123,7 @@ fn limit(input: &PlanInput<'_>, domain: &Domain, layout: &Layout<'_>) -> Result<
     let unbound = places.filter(|place| several && place.node.is_none());
     for place in unbound {
         let text = format!(
-            "cell {} is bound to no single host node, neither by <numatune> nor by <vcpupin> or <vcpu cpuset>: its distances are those of the nearest socket{}",
+            "cell {} is not bound to one host node (by <numatune>, <vcpupin> or <vcpu cpuset>): its distances are those of the nearest socket{}",
             place.cell,
             match layout.has_distances(place.cell) {
                 true =>
@@ -140,7 +140,7 @@ fn limit(input: &PlanInput<'_>, domain: &Domain, layout: &Layout<'_>) -> Result<
     Ok(part)
 }
 
-/// Names a device's cells on its hostdev, where no nodeset does.
+/// Names a device's cells on its hostdev, if it has no nodeset.
 fn nodeset((one, planned): (&Assigned<'_>, &Planned)) -> Part {
     let mut part = Part::default();
     let (device, cells) = (one.hostdev.source, &planned.cells);
@@ -149,7 +149,7 @@ fn nodeset((one, planned): (&Assigned<'_>, &Planned)) -> Part {
     }
     part.add_for(device, Piece::Nodeset);
     let edit = match &one.hostdev.acpi_element {
-        // It may have an index.
+        // The user's `<acpi>` may have an index, which must be kept.
         Some(own) => {
             part.add_for(device, Piece::Open(Opened::Nodeset));
             own.with_attribute(&format!("nodeset='{cells}'"))

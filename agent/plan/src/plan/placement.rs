@@ -1,7 +1,7 @@
-//! Where the guest sees a device: slot 0, function 0, alone on a root port.
+//! The guest address of a device: slot 0, function 0, alone on a root port.
 //!
-//! QEMU passes AtomicOp completer bits on only there (hw/vfio/pci.c, since 8.1), and NVIDIA's guest
-//! driver looks for generic initiators only at slot 0, function 0.
+//! QEMU passes AtomicOp completer bits on only there (hw/vfio/pci.c, since 8.1), and NVIDIA's guest driver looks for generic
+//! initiators only at slot 0, function 0.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
 use domain::{Controller, Domain, GuestAddress, Hostdev, Marked, Piece};
 
-/// Where devices are in the finished guest, for the parts that depend on it.
+/// Buses of the devices in the completed guest, for the parts that depend on them.
 #[derive(Debug, Default)]
 pub(super) struct Placed {
     /// The expander bus of each device that is behind one.
@@ -26,7 +26,7 @@ pub(super) struct Placed {
     pub(super) ports: BTreeMap<PciAddress, u32>,
 }
 
-/// Gives each device that has none an address of its own; refuses one that contradicts.
+/// Gives each device without an address a port of its own; refuses an address that contradicts the recipe.
 pub(super) fn plan(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -56,7 +56,7 @@ pub(super) fn plan(
     Ok((part, Placed { behind, ports }))
 }
 
-/// True when a hostdev is on a port that an entry of the mark records.
+/// True when a hostdev is on a port that a mark's entry records.
 pub(crate) fn is_carried(marked: &Marked, hostdev: &Hostdev) -> bool {
     marked.added.ports().any(|port| hostdev.is_on(port))
 }
@@ -66,14 +66,14 @@ pub(crate) fn is_intact(marked: &Marked, hostdev: &Hostdev) -> bool {
     marked.added.ports().next().is_none() || is_carried(marked, hostdev)
 }
 
-/// The address goes, or the one from before comes back.
+/// Removes the address, or restores the previous one.
 pub(crate) fn undo(marked: &Marked, hostdev: &Hostdev) -> Option<Edit> {
     let address = hostdev.address_element.as_ref()?;
     Some(address.restore(marked.replaced.as_deref()))
 }
 
-/// Refuses an address at which the guest's driver does not find the device's initiators; libvirt gives a right one where there
-/// is none.
+/// Refuses an address at which the guest's driver does not find the device's initiators. libvirt chooses a valid one for a device
+/// without an address.
 pub(super) fn check(domain: &Domain, one: &Assigned<'_>) -> Result<(), Refusal> {
     let address = one.hostdev.address.filter(|_| one.recipe.own_root_port());
     let faults = address.map_or(Vec::new(), |address| broken_rules(domain, address));
@@ -85,11 +85,11 @@ pub(super) fn check(domain: &Domain, one: &Assigned<'_>) -> Result<(), Refusal> 
 
 /// What is planned for a device's address.
 enum Verdict {
-    /// It is as the recipe wants it.
+    /// It is what the recipe needs.
     Right,
-    /// It stays, though another one is better.
+    /// It is kept, although another one is better.
     Kept(Note),
-    /// The device gets a new one, and why.
+    /// The device gets a new address, for this reason.
     Moves(Code, String),
 }
 
@@ -119,7 +119,7 @@ fn verdict(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result
     if !expander::wanted(domain, one) || expander::expander_of(domain, one).is_some() {
         return Ok(Verdict::Right);
     }
-    let reason = "its root port is on no expander bus".to_owned();
+    let reason = "its root port is not on an expander bus".to_owned();
     let first = input.formatted && !domain.is_marked(one.hostdev.source);
     if input.replace || first {
         return Ok(Verdict::Moves(Code::GuestNoExpander, reason));
@@ -128,7 +128,7 @@ fn verdict(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result
         code: Code::GuestNoExpander,
         device: Some(one.hostdev.source),
         text: format!(
-            "{reason}: the guest sees no NUMA node of it and no SMMU; 'variantctl prepare --replace {}' moves it",
+            "{reason}: the guest gets no NUMA node and no SMMU for it; 'variantctl prepare --replace {}' moves it",
             domain.name
         ),
     }))
@@ -137,11 +137,11 @@ fn verdict(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result
 /// What a recipe requires of a guest address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Demand {
-    /// A root port right above it: for initiators, or for AtomicOps that it requires.
+    /// A root port directly above it: for initiators, or for required AtomicOps.
     RootPort,
-    /// A port of its own; a switch's is one, too, though the plan never chooses it unasked.
+    /// A port of its own. A user's switch port is accepted, but the plan adds one only if the recipe says `switch`.
     Port,
-    /// Nothing: a root port is only the better place.
+    /// Nothing: a root port is only preferred.
     Nothing,
 }
 
@@ -155,7 +155,7 @@ fn demand(recipe: &Recipe) -> Demand {
     }
 }
 
-/// The note of a place that the definition chose and the recipe does not rule out.
+/// The note for an address that the recipe does not prefer but accepts.
 fn kept(domain: &Domain, one: &Assigned<'_>, faults: Vec<(Code, String)>) -> Note {
     let switched = switch::upstream(domain, one).is_some();
     let (code, reason) = joined(faults);
@@ -166,13 +166,13 @@ fn kept(domain: &Domain, one: &Assigned<'_>, faults: Vec<(Code, String)>) -> Not
         ),
         false => String::new(),
     };
-    let reason = reason.replace("it must be", "better is");
+    let reason = reason.replace("it must be", "recommended:");
     Note {
         code: Code::GuestPlaceKept,
         device: Some(one.hostdev.source),
         text: format!(
-            "{reason} ({code}), and its recipe does not require that, so it stays{accept}; \
-             'variantctl prepare --replace {}' gives it a root port of its own",
+            "{reason} ({code}); kept because its recipe does not require it{accept}; \
+             'variantctl prepare --replace {}' moves it to a root port of its own",
             domain.name
         ),
     }
@@ -188,7 +188,7 @@ fn joined(faults: Vec<(Code, String)>) -> (Code, String) {
     (code, first + &others)
 }
 
-/// The rules that a guest address breaks, with both values: the bus first, since it says what a slot means.
+/// The rules that a guest address breaks, with both values. The bus is first, because it decides what a slot means.
 fn broken_rules(domain: &Domain, address: GuestAddress) -> Vec<(Code, String)> {
     let at = address.at;
     let bus = u32::from(at.bus());
@@ -219,7 +219,7 @@ fn broken_rules(domain: &Domain, address: GuestAddress) -> Vec<(Code, String)> {
         (
             address.multifunction,
             Code::GuestMultifunction,
-            format!("its guest address {at} has multifunction='on', it must be single"),
+            format!("its guest address {at} has multifunction='on', it must be off"),
         ),
         (
             one_slot && domain.devices_on(bus) > 1,

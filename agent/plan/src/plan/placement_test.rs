@@ -1,4 +1,4 @@
-//! Guest addresses of the user's own: what a recipe rules out, what is kept, and what is said of each.
+//! User-written guest addresses: which are refused, which are kept, and the notes on them.
 
 use super::testing::{Fixture, address, device, guest, hostdev};
 use super::{Plan, PlanInput};
@@ -58,7 +58,7 @@ fn kept(plan: &Plan) -> Vec<&str> {
 }
 
 #[test]
-fn the_bus_is_judged_before_the_slot_and_everything_wrong_is_said() {
+fn the_bus_is_checked_before_the_slot_and_all_faults_are_listed() {
     let port = Code::GuestNotOnRootPort;
     for (place, code, words) in [
         (
@@ -113,7 +113,7 @@ fn the_bus_is_judged_before_the_slot_and_everything_wrong_is_said() {
 }
 
 #[test]
-fn a_place_that_no_recipe_rules_out_is_kept_with_a_note() {
+fn an_allowed_address_is_kept_with_a_note() {
     let switch = "bus='3'";
     for device in [NIC, HOPPER] {
         let (plan, done) = planned(device, switch, false).expect("kept");
@@ -139,7 +139,7 @@ fn a_place_that_no_recipe_rules_out_is_kept_with_a_note() {
 }
 
 #[test]
-fn a_device_whose_driver_only_prefers_atomics_is_refused_no_place() {
+fn a_driver_that_prefers_atomics_accepts_any_address() {
     for place in [
         "bus='0' slot='5'",
         "bus='5' function='1'",
@@ -154,7 +154,7 @@ fn a_device_whose_driver_only_prefers_atomics_is_refused_no_place() {
 }
 
 #[test]
-fn placement_switch_accepts_a_switch_of_the_users_without_a_note() {
+fn placement_switch_accepts_the_users_switch_without_a_note() {
     let mut fixture = fixture();
     let recipe = include_str!("../../../recipes/mlx5.toml");
     let recipe = recipe.replace("[atomics]", "[placement]\nswitch = true\n[atomics]");
@@ -183,7 +183,7 @@ fn an_expander_that_the_user_wrote_needs_a_bus_number_for_each_port() {
 }
 
 #[test]
-fn what_the_targets_libvirt_does_not_know_is_named() {
+fn elements_unknown_to_the_targets_libvirt_are_named() {
     let foreign = "<iommu model='intel'><driver pasid='on'/></iommu></devices>";
     let text = text(HOPPER, "bus='5'").replace("</devices>", foreign);
     let done = fixture().rewrite(&text);
@@ -217,7 +217,7 @@ fn a_conventional_device_on_a_bus_without_a_controller_is_refused_before_a_port_
         said.contains("index='1' model='pcie-to-pci-bridge'"),
         "{said}"
     );
-    // As it says.
+    // As the hint says.
     let bridge = "<controller type='pci' index='1' model='pcie-to-pci-bridge'/>";
     let done = rewrite(&text(&format!("{bridge}{sound}")), &fixture.input()).expect("a plan");
     assert!(
@@ -227,7 +227,7 @@ fn a_conventional_device_on_a_bus_without_a_controller_is_refused_before_a_port_
     );
 }
 
-/// The indexes were read from libvirt 12.8, which keeps ours: what it adds for these devices comes behind.
+/// The indexes were read from libvirt 12.8, which keeps ours and adds its own controllers after them.
 #[test]
 fn conventional_devices_without_an_address_do_not_change_the_index_of_an_added_port() {
     let fixture = fixture();

@@ -1,6 +1,6 @@
-//! The arguments that a definition hands to QEMU itself, read as QEMU reads them.
+//! The QEMU arguments of a definition, parsed as QEMU parses them.
 //!
-//! An option has one or two dashes and its value stands in the next argument (system/vl.c). A value is JSON, or `key=value` pairs
+//! An option has one or two dashes, and its value is the next argument (system/vl.c). A value is JSON, or `key=value` pairs
 //! with commas between them, where `,,` is a comma and the first element may be a value without its key (util/keyval.c).
 
 use kernel_glue::address::PciAddress;
@@ -14,13 +14,13 @@ use domain::{Argument, Domain};
 pub(super) struct Given {
     /// Without dashes.
     pub(super) option: String,
-    /// The value without a key: the driver of a `-device`, the type of an `-object` or `-machine`.
+    /// The first value: the driver of a `-device`, the type of an `-object` or `-machine`.
     pub(super) kind: String,
     properties: Vec<(String, String)>,
 }
 
 impl Given {
-    /// The last value of a property: QEMU lets later ones win.
+    /// The last value of a property: in QEMU the last one wins.
     pub(super) fn property(&self, name: &str) -> Option<&str> {
         let mut named = self.properties.iter().rev().filter(|(key, _)| key == name);
         named.next().map(|(_, value)| value.as_str())
@@ -48,7 +48,7 @@ pub(super) fn given(domain: &Domain) -> Vec<Given> {
     read_all(arguments(domain).map(|argument| argument.value.as_str()))
 }
 
-/// The same without those that a plan of ours added.
+/// The options without those that variantd added.
 pub(super) fn foreign(domain: &Domain) -> Vec<Given> {
     let ours = command_line::ours(domain);
     let is_ours = |argument: &Argument| ours.iter().any(|one| std::ptr::eq(*one, argument));
@@ -62,7 +62,7 @@ pub(super) fn assigned(domain: &Domain) -> Vec<PciAddress> {
     given.iter().filter_map(host_device).collect()
 }
 
-/// The host device of a `-device vfio-pci`; one that is named by a descriptor is not known.
+/// The host device of a `-device vfio-pci`; `None` if a file descriptor names it.
 pub(super) fn host_device(given: &Given) -> Option<PciAddress> {
     let named = given
         .property("host")
@@ -70,7 +70,7 @@ pub(super) fn host_device(given: &Given) -> Option<PciAddress> {
     given.is_vfio().then(|| named?.parse().ok()).flatten()
 }
 
-/// `pref64-reserve` of ports in KiB, with the index of the port where libvirt made it.
+/// `pref64-reserve` of ports in KiB, with the index of the port if libvirt added it.
 pub(super) fn reserved(domain: &Domain) -> Vec<(Option<u32>, u64)> {
     const RESERVE: &str = "pref64-reserve";
     let kib = |text: &str| size(text).map(|bytes| bytes.div_ceil(1024));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_has_the_suffixes_of_qemu() {
+    fn a_size_accepts_qemus_suffixes() {
         for (text, bytes) in [
             ("512", Some(512)),
             ("512B", Some(512)),

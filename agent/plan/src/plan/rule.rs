@@ -1,6 +1,6 @@
-//! Rules that libvirt does not enforce: it accepts the definition, and QEMU or the guest fails later.
+//! Rules that libvirt does not enforce: libvirt accepts the definition, and QEMU or the guest fails later.
 //!
-//! Found by starting QEMU 11.1 and reading 10.0 and 11.1; each is a refusal with both values.
+//! Found by starting QEMU 11.1 and reading the source of 10.0 and 11.1. Each is a refusal with both values.
 
 use std::collections::BTreeSet;
 
@@ -35,12 +35,12 @@ fn device_twice(domain: &Domain) -> Option<Refusal> {
     let again = domain.sources().filter(|source| !seen.insert(*source));
     let twice = again.min()?;
     let hint = virsh::edit(domain, "remove one of them");
-    let reason = "the definition assigns this device twice: two hostdevs, interfaces, NVMe disks or arguments of QEMU's name it";
+    let reason = "the definition assigns this device twice (by hostdevs, interfaces, NVMe disks or QEMU arguments)";
     let refusal = Refusal::new(Code::DeviceTwice, reason, hint);
     Some(refusal.of(twice).at("/domain/devices/hostdev"))
 }
 
-/// libvirt wants the ids of N cells to be 0 to N - 1 (src/conf/numa_conf.c), and a file need not have been through it.
+/// libvirt requires the ids of N cells to be 0 to N - 1 (src/conf/numa_conf.c). A file may not have been defined yet.
 fn cell_ids(domain: &Domain) -> Option<Refusal> {
     let count = domain.cells.len();
     let mut seen = BTreeSet::new();
@@ -48,18 +48,18 @@ fn cell_ids(domain: &Domain) -> Option<Refusal> {
     let mut ids = domain.cells.iter().map(|cell| cell.id);
     let wrong = ids.find(|id| is_wrong(*id))?;
     let why = match seen.contains(&wrong) {
-        true => "two cells have it".to_owned(),
-        false => format!("of {count} cells the last has id {}", count - 1),
+        true => "two cells have this id".to_owned(),
+        false => format!("the last of {count} cells has id {}", count - 1),
     };
     let reason = format!(
-        "NUMA cell id '{wrong}' is none that libvirt takes: {why}, and a cell without an id is numbered by its place"
+        "libvirt refuses NUMA cell id '{wrong}': {why}; a cell without an id is numbered by its position"
     );
     let hint = virsh::edit(domain, "number the cells from 0 on");
     let at = format!("/domain/cpu/numa/cell[@id='{wrong}']");
     Some(Refusal::new(Code::XmlValue, reason, hint).at(at))
 }
 
-/// Initiators and SMMUs are described by ACPI alone; libvirt gives a guest ACPI only when asked.
+/// Only ACPI describes initiators and SMMUs, and libvirt gives a guest ACPI only on request.
 fn acpi(domain: &Domain, assigned: &[Assigned<'_>]) -> Option<Refusal> {
     let one = assigned
         .iter()
@@ -68,13 +68,13 @@ fn acpi(domain: &Domain, assigned: &[Assigned<'_>]) -> Option<Refusal> {
     let (reason, hint) = if !domain.platform.acpi {
         let hint = virsh::edit(domain, "add <features><acpi/></features>");
         (
-            "the guest has no ACPI, which alone tells its driver of the initiators",
+            "the guest has no ACPI, without which its driver cannot find the initiators",
             hint,
         )
     } else if virt && !domain.platform.firmware {
         let hint = virsh::edit(domain, "set <os firmware='efi'>");
         (
-            "the guest has ACPI without UEFI firmware, which libvirt refuses on this architecture",
+            "the guest has ACPI but no UEFI firmware; libvirt refuses that on this architecture",
             hint,
         )
     } else {
@@ -90,7 +90,7 @@ fn acpi_tables(domain: &Domain) -> Option<Refusal> {
         return None;
     }
     let reason = format!(
-        "the ACPI table '{path}' cannot be given to machine 'virt': QEMU has -acpitable on x86 alone"
+        "machine 'virt' cannot have the ACPI table '{path}': QEMU supports -acpitable on x86 only"
     );
     let hint = virsh::edit(domain, "remove <os><acpi>");
     Some(Refusal::new(Code::AcpiTableRefused, reason, hint).at("/domain/os/acpi/table"))
@@ -113,11 +113,11 @@ fn nodesets(input: &PlanInput<'_>, domain: &Domain) -> Option<Refusal> {
         .or_else(|| overlap(domain, &named))
 }
 
-/// What libvirt drops in silence, or refuses by its schema.
+/// libvirt drops the attribute silently, or refuses it by its schema.
 fn no_nodeset(domain: &Domain, hostdev: &Hostdev, libvirt: Version) -> Refusal {
     let reason = format!("libvirt {libvirt} has no <acpi nodeset>");
     let hint = virsh::edit(domain, "remove the <acpi> element")
-        .then(": the initiators go to QEMU as arguments then");
+        .then(": the initiators are then passed as QEMU arguments");
     Refusal::new(Code::TargetOld, reason, hint)
         .of(hostdev.source)
         .at("/domain/devices/hostdev/acpi")
@@ -129,7 +129,7 @@ fn empty_cell(domain: &Domain, libvirt: Version) -> Option<Refusal> {
     let reason =
         format!("libvirt {libvirt} cannot start a guest with cell {id}, which has no memory");
     let hint = virsh::edit(domain, "remove the cell, or give it memory")
-        .then(": cells of initiators go to QEMU as arguments");
+        .then(": the cells of initiators are passed as QEMU arguments");
     let refusal = Refusal::new(Code::TargetOld, reason, hint);
     Some(refusal.at(format!("/domain/cpu/numa/cell[@id='{id}']")))
 }
@@ -148,7 +148,7 @@ fn missing_cell(domain: &Domain, hostdev: &Hostdev) -> Option<Refusal> {
     )
 }
 
-/// A cell without CPUs and memory is one device's; one with CPUs may be near to several.
+/// A cell without CPUs and memory belongs to one device; a cell with CPUs may be named by several.
 fn overlap(domain: &Domain, named: &[&Hostdev]) -> Option<Refusal> {
     let sets = |hostdev: &&Hostdev| hostdev.nodeset.clone().unwrap_or_default();
     for (position, one) in named.iter().enumerate() {
@@ -171,7 +171,7 @@ fn overlap(domain: &Domain, named: &[&Hostdev]) -> Option<Refusal> {
     None
 }
 
-/// ACPI 6.5, 5.2.17: 10 for a node itself, more for any other; Linux drops a table that says otherwise.
+/// ACPI 6.5, 5.2.17: 10 for the node itself, more for any other. Linux ignores a table with other values.
 fn distances(domain: &Domain) -> Option<Refusal> {
     let wrong = |cell: &Cell| {
         cell.distances.iter().find_map(|(to, value)| {
@@ -197,11 +197,11 @@ fn distances(domain: &Domain) -> Option<Refusal> {
                 cell.id,
                 *to,
                 *value,
-                "the way back has no distance, and other pairs differ by direction",
+                "the opposite direction has no distance, although other pairs differ by direction",
             ))
         })
     };
-    // QEMU takes one direction for both only while no pair differs (hw/core/numa.c, validate_numa_distance).
+    // QEMU applies one direction to both only while no pair differs (hw/core/numa.c, validate_numa_distance).
     let asymmetric = || {
         domain
             .cells
@@ -210,14 +210,13 @@ fn distances(domain: &Domain) -> Option<Refusal> {
             .then(asymmetric)?
     };
     let (from, to, value, why) = domain.cells.iter().find_map(wrong).or_else(asymmetric)?;
-    let reason =
-        format!("the distance {value} from cell {from} to cell {to} makes no table: {why}");
+    let reason = format!("the distance {value} from cell {from} to cell {to} is invalid: {why}");
     let hint = virsh::edit(domain, "correct it, or remove <distances>");
     let refusal = Refusal::new(Code::DistanceInvalid, reason, hint);
     Some(refusal.at(format!("/domain/cpu/numa/cell[@id='{from}']/distances")))
 }
 
-/// True when a distance of a cell is not that of the way back.
+/// True when a distance of a cell differs from that of the opposite direction.
 fn differs(domain: &Domain, cell: &Cell) -> bool {
     cell.distances.iter().any(|(other, value)| {
         let back = domain.cell(*other).and_then(|o| o.distances.get(&cell.id));

@@ -3,7 +3,7 @@
 use super::testing::{Fixture, guest, hostdev};
 use domain::code::Code;
 
-/// A guest whose pieces the cases bend.
+/// A complete guest, which each case changes.
 fn sound() -> String {
     let cpu = "<cpu mode='host-passthrough'>\n    <numa>\n      <cell id='0' cpus='0-3' memory='4194304'><distances><sibling id='0' value='10'/></distances></cell>\n    </numa>\n  </cpu>";
     guest(&(hostdev("0009:01:00.0", "") + &hostdev("0002:01:00.0", "")))
@@ -122,7 +122,7 @@ fn two_devices_cannot_share_an_initiator_cell_but_a_cell_with_cpus() {
 }
 
 #[test]
-fn distances_of_one_direction_are_a_table_only_while_no_pair_differs() {
+fn one_sided_distances_are_valid_only_while_no_pair_differs() {
     let table = |second: &str| {
         let cells = format!(
             "<cpu><numa><cell id='0' cpus='0-1' memory='2097152'><distances><sibling id='1' value='20'/></distances></cell><cell id='1' cpus='2-3' memory='2097152'><distances>{second}</distances></cell><cell id='2' memory='0'><distances><sibling id='0' value='30'/></distances></cell></numa></cpu>"
@@ -141,15 +141,15 @@ fn cells_are_numbered_from_0_on_without_holes_and_each_once() {
         let numa = format!("<cpu><numa>{}</numa></cpu>", cells.concat());
         guest(&hostdev("0009:01:00.0", "")).replace("<cpu mode='host-passthrough'/>", &numa)
     };
-    // libvirt numbers a cell without an id by its place.
+    // libvirt numbers a cell without an id by its position.
     for sound in [["id='1'", "id='0'"], ["", ""], ["id='0'", ""]] {
         Fixture::new().rewrite(&with(sound));
     }
     for (wrong, words) in [
-        (["id='1'", "id='1'"], "two cells have it"),
-        (["id='1'", ""], "two cells have it"),
-        (["id='0'", "id='2'"], "the last has id 1"),
-        (["id='1'", "id='2'"], "the last has id 1"),
+        (["id='1'", "id='1'"], "two cells have this id"),
+        (["id='1'", ""], "two cells have this id"),
+        (["id='0'", "id='2'"], "the last of 2 cells has id 1"),
+        (["id='1'", "id='2'"], "the last of 2 cells has id 1"),
     ] {
         let refusal = Fixture::new().refusal(&with(wrong));
         assert_eq!(refusal.code, Code::XmlValue, "{refusal}");

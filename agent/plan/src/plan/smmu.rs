@@ -1,7 +1,7 @@
-//! An accelerated SMMUv3 in front of each expander bus, and who needs iommufd, without which QEMU does not accelerate.
+//! An accelerated SMMUv3 in front of each expander bus. QEMU accelerates it only for devices that use iommufd (`iommufd.rs`).
 //!
-//! An SMMUv3 that is not accelerated cannot serve VFIO: it refuses mapping notifiers (hw/arm/smmuv3.c,
-//! `smmuv3_notify_flag_changed`). So it is this one or none.
+//! An SMMUv3 without acceleration cannot serve VFIO: it refuses mapping notifiers (hw/arm/smmuv3.c,
+//! `smmuv3_notify_flag_changed`). So a guest gets an accelerated one or none.
 
 pub(crate) mod iommufd;
 
@@ -85,7 +85,7 @@ pub(super) fn plan(
     Ok((part, Through { devices, required }))
 }
 
-/// True when each SMMUv3 that we added is there, in front of a controller that is.
+/// True when each SMMUv3 that we added exists, and its controller exists.
 pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     let mut ours = mark.added.iter().filter_map(|piece| match piece {
         Piece::Smmu(bus) => Some(*bus),
@@ -94,7 +94,7 @@ pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     ours.all(|bus| domain.controller(bus).is_some() && has_smmu(domain, bus))
 }
 
-/// Takes back the SMMUv3s in front of our expander buses that go, and of the user's. `unused` has the controllers that go.
+/// Removes our SMMUv3s in front of removed expander buses and of the user's. `unused` has the removed controllers.
 pub(crate) fn undo(domain: &Domain, mark: &Mark, unused: &BTreeSet<u32>) -> Vec<Edit> {
     let is_going = |bus: &u32| unused.contains(bus) || !mark.added.has(&Piece::Expander(*bus));
     let ours = domain.platform.iommus.iter().filter(|iommu| {
@@ -109,8 +109,7 @@ fn has_smmu(domain: &Domain, bus: u32) -> bool {
     iommus.iter().any(|iommu| iommu.bus == Some(bus))
 }
 
-/// Why a guest cannot have an accelerated SMMUv3 for a device; `refusing` is a hostdev on its bus that must not go through
-/// iommufd.
+/// Why a guest cannot have an accelerated SMMUv3 for a device. `refusing` is a hostdev on its bus with iommufd off.
 fn lacking(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -135,7 +134,7 @@ fn lacking(
         Some("acceleration needs KVM, and the domain has type='qemu'".to_owned())
     } else if !host.starts_with("smmu3") {
         Some(format!(
-            "the device's IOMMU on this host is no SMMUv3 but '{host}'"
+            "the device's IOMMU on this host is '{host}', not an SMMUv3"
         ))
     } else if input.host.nests_smmu == Some(false) {
         Some("the host's kernel is built without CONFIG_ARM_SMMU_V3_IOMMUFD".to_owned())
@@ -144,7 +143,7 @@ fn lacking(
     }
 }
 
-/// A piece that cannot be had: a refusal where it is required, else a note.
+/// A piece that the guest cannot have: a refusal if the recipe requires it, else a note.
 fn left_out(
     one: &Assigned<'_>,
     code: Code,
@@ -156,7 +155,7 @@ fn left_out(
     if need == Need::Require {
         let reason = format!("its recipe requires {piece}: {lack}");
         let hint = format!(
-            "mend that, or override the recipe '{}' with need = \"prefer\"",
+            "fix that, or override recipe '{}' with need = \"prefer\"",
             one.recipe.name
         );
         return Err(Refusal::new(code, reason, hint)
@@ -206,7 +205,7 @@ fn on(value: bool) -> &'static str {
     if value { "on" } else { "off" }
 }
 
-/// True when the attributes are the recipe's: by its choice, or since QEMU cannot take the host's.
+/// True when the attributes come from the recipe: by its choice, or because this QEMU cannot use the host's.
 fn by_recipe(input: &PlanInput<'_>, rules: Smmu) -> bool {
     rules.attributes == Attributes::Recipe || input.target.versions.qemu < Version::SMMU_AUTO
 }
@@ -216,7 +215,7 @@ fn assumed(input: &PlanInput<'_>, one: &Assigned<'_>, rules: Smmu) -> Option<Not
         return None;
     }
     let text = format!(
-        "its SMMUv3 has assumed attributes (ats {}, ril {}, ssidsize {}, oas {}): QEMU refuses at start what the host's SMMU has not",
+        "its SMMUv3 has assumed attributes (ats {}, ril {}, ssidsize {}, oas {}): QEMU refuses to start if the host's SMMU lacks one",
         on(rules.ats),
         on(rules.ril),
         rules.ssidsize,

@@ -10,7 +10,7 @@ use domain::Domain;
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-/// A host with iommufd where each GPU has an SMMU of its own, but the first two when they share one.
+/// A host with iommufd. Each GPU has its own SMMU, or the first two share one.
 fn fixture(shared: bool) -> Fixture {
     let mut fixture = Fixture::new();
     fixture.host.iommufd = true;
@@ -54,7 +54,7 @@ fn behind(text: &str) -> (BTreeMap<String, u32>, BTreeMap<u32, u8>) {
     (devices.collect(), numbers.collect())
 }
 
-/// What a hostdev of ours says that goes through iommufd.
+/// `<driver>` of a hostdev of ours that uses iommufd.
 const THROUGH: &str = "<driver name='vfio' model='nvgrace_gpu_vfio_pci' iommufd='yes'/>";
 
 fn codes(plan: &Plan) -> Vec<Code> {
@@ -125,7 +125,7 @@ fn an_expander_names_the_cell_whose_memory_is_of_the_devices_socket() {
 }
 
 #[test]
-fn what_keeps_an_smmu_away_is_said_or_refused_as_the_recipe_wants() {
+fn a_missing_smmu_is_noted_or_refused_by_the_recipes_need() {
     type Change = fn(&mut Fixture);
     let cases: [(&str, &str, Change, &str); 6] = [
         (
@@ -212,7 +212,7 @@ fn an_older_qemu_gets_the_recipes_attributes_and_a_note() {
 }
 
 #[test]
-fn a_users_address_without_an_expander_is_left_alone_until_somebody_asks() {
+fn a_users_address_without_an_expander_is_kept_until_replace() {
     let fixture = fixture(false);
     let port = "    <controller type='pci' index='1' model='pcie-root-port'/>\n";
     let address =
@@ -255,7 +255,7 @@ fn devices_of_two_smmus_on_one_expander_are_refused() {
 }
 
 #[test]
-fn iommufd_can_be_asked_for_alone() {
+fn a_recipe_can_require_iommufd_without_an_smmu() {
     let mut fixture = fixture(false);
     let recipe = include_str!("../../../recipes/nvidia-grace.toml")
         .replace("need = \"prefer\"", "need = \"ignore\"")
@@ -273,7 +273,7 @@ fn iommufd_can_be_asked_for_alone() {
 }
 
 #[test]
-fn a_start_waits_for_an_smmu_only_where_the_recipe_requires_it() {
+fn a_start_needs_an_smmu_only_if_the_recipe_requires_it() {
     let mut fixture = fixture(false);
     fixture.host.iommufd = false;
     let text = guest(&hostdev("0008:01:00.0", ""));
@@ -286,7 +286,7 @@ fn a_start_waits_for_an_smmu_only_where_the_recipe_requires_it() {
 }
 
 #[test]
-fn libvirts_own_word_on_iommufd_counts() {
+fn libvirts_capability_for_iommufd_is_respected() {
     let fixture = fixture(false);
     let mut input = fixture.input();
     input.target.iommufd = Some(false);
@@ -331,7 +331,7 @@ fn an_address_that_libvirt_may_have_given_is_moved_once_and_comes_back() {
 }
 
 #[test]
-fn an_smmu_that_was_put_in_front_of_a_users_expander_goes_and_the_expander_stays() {
+fn an_added_smmu_is_removed_and_the_users_expander_is_kept() {
     let buses = "    <controller type='pci' index='1' model='pcie-expander-bus'>\n      <target busNr='254'/>\n    </controller>\n    <controller type='pci' index='2' model='pcie-root-port'>\n      <address type='pci' bus='1' slot='0'/>\n    </controller>\n";
     let address = "      <address type='pci' bus='2' slot='0'/>\n";
     let text = guest(&format!("{buses}{}", hostdev("0008:01:00.0", address)));
@@ -340,7 +340,7 @@ fn an_smmu_that_was_put_in_front_of_a_users_expander_goes_and_the_expander_stays
     assert_eq!(revert(&got).expect("reverted"), text);
 }
 
-/// A guest whose GPU is on the user's own expander bus, behind his accelerated SMMUv3.
+/// A guest whose GPU is on the user's expander bus, behind the user's accelerated SMMUv3.
 fn accelerated(driver: &str) -> String {
     let buses = "    <controller type='pci' index='1' model='pcie-expander-bus'>\n      <target busNr='254'/>\n    </controller>\n    <controller type='pci' index='2' model='pcie-root-port'>\n      <address type='pci' bus='1' slot='0'/>\n    </controller>\n    <iommu model='smmuv3'><driver pciBus='1' accel='on'/></iommu>\n";
     let inner = format!("      {driver}\n      <address type='pci' bus='2' slot='0'/>\n");
@@ -361,7 +361,7 @@ fn a_driver_that_says_iommufd_is_enough_and_revert_leaves_it() {
 }
 
 #[test]
-fn a_driver_that_is_there_gets_what_it_lacks_and_loses_it_again() {
+fn an_existing_driver_element_is_completed_and_reverted() {
     let spellings = [
         "<driver name='vfio'/>",
         "<driver/>",
@@ -415,7 +415,7 @@ fn a_hostdev_without_iommufd_gets_no_smmu_and_a_note() {
 }
 
 #[test]
-fn a_device_that_no_recipe_covers_behind_the_smmu_goes_through_iommufd_by_the_domain() {
+fn an_uncovered_device_behind_the_smmu_uses_iommufd_of_the_domain() {
     let mut fixture = fixture(false);
     let nic = crate::fixture::device("0000:03:00.0", "15b3:1021", "vfio-pci");
     fixture.host.devices.insert(nic.address, nic);
@@ -434,7 +434,7 @@ fn a_device_that_no_recipe_covers_behind_the_smmu_goes_through_iommufd_by_the_do
 }
 
 #[test]
-fn what_was_completed_with_iommufd_of_the_domain_stays_and_is_reverted() {
+fn a_definition_with_iommufd_of_the_domain_is_kept_and_reverted() {
     let text = accelerated("");
     let got = fixture(false).rewrite(&text).text;
     let mark = got

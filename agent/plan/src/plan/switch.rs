@@ -1,7 +1,7 @@
-//! Switches of the host, mirrored in the guest, where the recipe asks: devices behind one upstream port stay together.
+//! Host switches mirrored in the guest, if the recipe asks: devices behind one upstream port stay together.
 //!
-//! Peer-to-peer traffic of a guest's driver can follow it. It ends AtomicOps: QEMU's switch ports
-//! (hw/pci-bridge/xio3130_*.c) advertise no AtomicOp routing.
+//! This lets a guest's driver choose peer-to-peer paths. AtomicOps do not work behind it, because QEMU's switch ports
+//! (hw/pci-bridge/xio3130_*.c) do not advertise AtomicOp routing.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::config::Port;
@@ -12,13 +12,13 @@ use super::{Assigned, Note};
 use domain::code::Code;
 use domain::{Controller, Domain};
 
-/// Model of the port that a device behind a switch is on.
+/// Model of the port above a device behind a switch.
 pub(super) const DOWNSTREAM: &str = "pcie-switch-downstream-port";
 
 /// Model of the port above those.
 pub(super) const UPSTREAM: &str = "pcie-switch-upstream-port";
 
-/// The upstream port of the host's switch that a device is right behind, when its recipe mirrors switches.
+/// The upstream port of the host's switch above a device, if its recipe mirrors switches.
 pub(super) fn of(host: &Host, one: &Assigned<'_>) -> Option<PciAddress> {
     let above: Vec<&Device> = one
         .device
@@ -34,20 +34,20 @@ pub(super) fn of(host: &Host, one: &Assigned<'_>) -> Option<PciAddress> {
     one.recipe.placement.switch.then_some(upstream.address)
 }
 
-/// The upstream port of the guest that a device with an address is behind.
+/// The guest's upstream port above a device that has an address.
 pub(super) fn upstream<'a>(domain: &'a Domain, one: &Assigned<'_>) -> Option<&'a Controller> {
     let down = domain.controller(one.hostdev.address?.at.bus().into())?;
     let up = domain.controller(down.address?.at.bus().into())?;
     (down.model == DOWNSTREAM && up.model == UPSTREAM).then_some(up)
 }
 
-/// What a mirrored switch costs.
+/// The note on the disadvantage of a mirrored switch.
 pub(super) fn note(one: &Assigned<'_>, switch: PciAddress) -> Note {
     Note {
         code: Code::SwitchMirrored,
         device: Some(one.hostdev.source),
         text: format!(
-            "it is behind a switch as on the host (upstream port '{switch}'): no AtomicOps reach it in the guest"
+            "it is behind a switch, as on the host (upstream port '{switch}'), so AtomicOps do not reach it in the guest"
         ),
     }
 }

@@ -80,7 +80,7 @@ fn devices_behind_one_switch_of_the_host_are_behind_one_of_the_guests() {
 }
 
 #[test]
-fn a_driver_that_prefers_atomics_misses_them_behind_a_mirrored_switch() {
+fn a_mirrored_switch_ends_atomics_for_a_driver_that_prefers_them() {
     let mut fixture = fixture();
     let placement = "own_root_port = true\nswitch = true";
     let recipe = RECIPE.replace("own_root_port = true", placement);
@@ -96,7 +96,7 @@ fn a_driver_that_prefers_atomics_misses_them_behind_a_mirrored_switch() {
 }
 
 #[test]
-fn a_switch_stays_while_somebody_elses_device_is_on_it() {
+fn a_switch_with_another_device_is_kept() {
     let got = fixture().rewrite(&text()).text;
     let own = "<interface type='user'><address type='pci' bus='3' slot='0'/></interface></devices>";
     let moved = got.replace(

@@ -1,5 +1,4 @@
-//! ACPI tables that a recipe names, given to the guest's firmware as they are. x86 alone: QEMU has no
-//! `-acpitable` on Arm.
+//! ACPI tables of a recipe, passed to the guest's firmware unchanged. On x86 only: QEMU has no `-acpitable` on Arm.
 
 use super::fragment::{Fragment, print_all};
 use super::{Assigned, Change, Part, PlanInput, command_line};
@@ -8,7 +7,7 @@ use domain::code::Code;
 use domain::edit::Edit;
 use domain::{AcpiTable, Domain, Mark, Piece};
 
-/// Plans the tables that the definition does not name yet.
+/// Plans the tables that the definition does not have yet.
 pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, assigned: &[Assigned<'_>]) -> Part {
     let mut part = Part::default();
     let named = assigned.iter().flat_map(|one| &one.recipe.acpi_tables);
@@ -39,7 +38,7 @@ pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, assigned: &[Assigned<
     part
 }
 
-/// Takes back our tables, or the element around them where we made it and nothing else is in it.
+/// Removes our tables, or the element around them if we added it and nothing else is in it.
 pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Vec<Edit> {
     let ours = |table: &&AcpiTable| mark.added.has(&Piece::Table(table.path.clone()));
     let platform = &domain.platform;

@@ -9,7 +9,7 @@ use domain::Domain;
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-/// The domain, with the architecture and machine of the target where it names none, or else libvirt's own defaults.
+/// The domain. A missing architecture or machine is filled in from the target, else from libvirt's defaults.
 pub(super) fn settled<'a>(
     input: &PlanInput<'_>,
     domain: &'a Domain,
@@ -45,7 +45,7 @@ fn agrees(what: &str, have: Option<&str>, want: Option<&str>) -> Result<(), Refu
     }
 }
 
-/// Refuses versions and machines that cannot carry the plan; notes those that carry it for nothing.
+/// Refuses versions and machines that do not support the plan; notes machines for which no guest driver uses it.
 pub(super) fn check(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -81,7 +81,7 @@ fn since(what: &str, have: Version, need: Version) -> Result<(), Refusal> {
     Err(Refusal::new(Code::TargetOld, reason, hint))
 }
 
-/// The recipe's entry for the domain's machine; `None` while nothing names an architecture.
+/// The recipe's entry for the domain's machine; `None` if the architecture is not known.
 fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, Refusal> {
     let (Some(arch), family) = (&domain.arch, domain.family()) else {
         return Ok(None);
@@ -99,12 +99,12 @@ fn guest<'a>(domain: &Domain, one: &Assigned<'a>) -> Result<Option<&'a Guest>, R
         let (default, hint) = match domain.machine {
             Some(_) => ("", "use one of"),
             None => (
-                ", which libvirt takes where the definition names none",
+                ", libvirt's default where the definition has none",
                 "name the machine in <os><type>, one of",
             ),
         };
         let reason = format!(
-            "recipe '{}' does not serve machine {arch}/{machine}{default}",
+            "recipe '{}' does not support machine {arch}/{machine}{default}",
             recipe.name
         );
         let hint = format!("{hint} {}", served.join(", "));
@@ -122,7 +122,7 @@ mod tests {
     use domain::code::Code;
 
     #[test]
-    fn a_target_fills_in_what_the_definition_leaves_out_and_contradicts_nothing() {
+    fn a_target_fills_in_missing_values_and_must_not_contradict() {
         let fixture = Fixture::new();
         let with = |text: &str, target: &str| {
             let target = target.parse().expect("target");

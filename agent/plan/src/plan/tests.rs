@@ -46,7 +46,7 @@ fn the_third_and_fourth_gpu_get_their_own_nodes() {
 }
 
 #[test]
-fn the_order_of_hostdevs_does_not_matter_to_who_gets_which_cells() {
+fn cells_do_not_depend_on_the_order_of_hostdevs() {
     let fixture = Fixture::new();
     let (a, b) = (hostdev("0008:01:00.0", ""), hostdev("0019:01:00.0", ""));
     let devices = |text: &str| fixture.rewrite(text).plan.devices;
@@ -167,7 +167,7 @@ fn a_guest_address_that_breaks_a_rule_is_refused_with_both_values() {
     }
     fixture.rewrite(&at("bus='0x01' slot='0x00' function='0'"));
     fixture.rewrite(&at("bus='0x09' slot='0x00' function='0'"));
-    // For libvirt this is no address, but the wish for one.
+    // libvirt reads this as a request for an address.
     let chosen = fixture.rewrite(&at("bus='0x00' slot='0x00' function='0'"));
     assert_eq!(
         chosen.text.matches("<address type='pci'").count(),
@@ -200,7 +200,7 @@ fn without_a_machine_the_guest_has_libvirts_default() {
     let refusal = fixture.refusal(&text.replace("aarch64", "x86_64"));
     assert_eq!(refusal.code, Code::TargetMachine, "{refusal}");
     assert!(
-        refusal.reason.contains("x86_64/pc, which libvirt takes"),
+        refusal.reason.contains("x86_64/pc, libvirt's default"),
         "{refusal}"
     );
 }
@@ -312,7 +312,7 @@ fn a_window_is_never_shrunk_and_a_small_one_is_refused() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_named() {
+fn a_missing_device_is_named() {
     let refusal = Fixture::new().refusal(&guest(&hostdev("0042:01:00.0", "")));
     assert_eq!(refusal.code, Code::DeviceMissing);
     assert!(
@@ -342,7 +342,7 @@ fn a_device_that_waits_for_a_request_is_left_alone_until_it_is_marked() {
     let text = guest(&hostdev("0002:02:00.0", ""))
         .replace("aarch64", "x86_64")
         .replace("'virt'", "'q35'");
-    let unasked = verify(&text, &fixture.input()).expect("nobody asked");
+    let unasked = verify(&text, &fixture.input()).expect("not requested");
     assert_eq!(unasked.devices, []);
     let got = fixture.rewrite(&text).text;
     let damaged = got.replace(
@@ -376,7 +376,7 @@ fn one_device_in_two_hostdevs_is_refused() {
 
 proptest! {
     #[test]
-    fn any_set_of_gpus_is_completed_once_and_for_all(mask in 1u8..16, reversed: bool, bound in 0u32..3) {
+    fn completing_any_set_of_gpus_twice_changes_nothing(mask in 1u8..16, reversed: bool, bound in 0u32..3) {
         let fixture = Fixture::new();
         let mut chosen: Vec<String> = GPUS.iter().enumerate()
             .filter(|(bit, _)| mask & (1 << bit) != 0).map(|(_, (at, _))| hostdev(at, "")).collect();

@@ -1,4 +1,4 @@
-//! Host devices that the definition assigns past libvirt's own devices, or that libvirt chooses at the start: named, and not judged.
+//! Notes on host devices that are not checked: those in QEMU arguments, and those that libvirt chooses from a network at start.
 
 use kernel_glue::address::PciAddress;
 
@@ -6,7 +6,7 @@ use super::{Note, Part, PlanInput};
 use domain::code::Code;
 use domain::{Domain, Way};
 
-/// A note for each device that QEMU's own arguments assign, and for each network whose interfaces assign one, or may.
+/// A note for each device that QEMU arguments assign, and for each network whose interfaces assign a device or may do so.
 pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, has_devices: bool) -> Part {
     let arguments = domain
         .elsewhere
@@ -15,7 +15,7 @@ pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, has_devices: bool) ->
     let arguments = arguments.map(|one| Note {
         code: Code::DeviceUnjudged,
         device: Some(one.source),
-        text: "QEMU's own arguments assign it ('-device vfio-pci'): it is neither completed nor checked, and its driver is left alone"
+        text: "QEMU arguments assign it ('-device vfio-pci'): it is not completed or checked, and its driver is not changed"
             .to_owned(),
     });
     let interfaces = input.libvirt.interfaces(domain, has_devices);
@@ -27,12 +27,12 @@ pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, has_devices: bool) ->
     Part::of_notes(arguments.chain(interfaces))
 }
 
-/// The driver that a recipe wants for devices of a pool: libvirt takes it from the network.
+/// The driver that a recipe needs for devices of a pool. libvirt reads it from the network.
 fn driver(input: &PlanInput<'_>, devices: &[PciAddress]) -> Option<String> {
     let mut known = devices.iter().filter_map(|one| input.host.devices.get(one));
     let recipe = known.find_map(|device| input.recipes.for_device(device))?;
     Some(format!(
-        "; recipe '{}' wants <driver name='vfio' model='{}'/> in the network's <forward>",
+        "; recipe '{}' needs <driver name='vfio' model='{}'/> in the network's <forward>",
         recipe.name, recipe.driver
     ))
 }

@@ -1,9 +1,9 @@
-//! Commands of virsh that are a way out.
+//! Hints that name a virsh command.
 
 use domain::Domain;
 use domain::hint::{Hint, line};
 
-/// What to do with 'virsh edit', which is the command.
+/// A hint to do `what` with 'virsh edit'.
 pub(super) fn edit(domain: &Domain, what: &str) -> Hint {
     let command = line(["virsh", "edit", &domain.name]);
     Hint::with("{}", command).after(&format!("{what} with "))

@@ -1,7 +1,7 @@
 //! The width of guest-physical addresses, and whether memory and the MMIO window fit into it.
 //!
-//! x86 (hw/i386/pc.c, target/i386 in QEMU): 40 bits, unless the guest takes the host's CPU under KVM or its
-//! `<maxphysaddr>` says otherwise; the window begins behind memory. Arm (hw/arm/virt.c): the window begins at a
+//! x86 (hw/i386/pc.c, target/i386 in QEMU): 40 bits, unless the guest has the host's CPU under KVM or a
+//! `<maxphysaddr>`; the window begins behind memory. Arm (hw/arm/virt.c): the window begins at a
 //! multiple of its own size.
 
 use super::fragment::Fragment;
@@ -18,7 +18,7 @@ const DEFAULT_BITS: u32 = 40;
 /// Where QEMU moves memory on AMD hosts, behind HyperTransport's range (AMD_HT_START, hw/i386/pc.c), in KiB.
 const RELOCATED: u64 = 1012 * GIB;
 
-/// Checks that a window of `size` KiB fits; widens an x86 guest that says nothing about its width.
+/// Checks that a window of `size` KiB fits; widens the addresses of an x86 guest without an explicit width.
 pub(super) fn check(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -61,32 +61,32 @@ pub(super) fn check(
     }
 }
 
-/// True when the address width of a definition is the one that we set, by the mark. Another one is the user's.
+/// True when the address width of a definition is the one that the mark records. Any other one is the user's.
 fn is_ours(domain: &Domain, mark: &Mark) -> bool {
     match domain.platform.address_width {
         Some(AddressWidth::Host { limit: None }) => mark.added.has(&Piece::Width(None)),
         Some(AddressWidth::Bits(bits)) => match recorded(mark).flatten() {
             Some(ours) => ours == bits,
-            // Marks from before widths were recorded say no number.
+            // Old marks do not record the number of bits.
             None => recorded(mark).is_some() && domain.platform.is_emulated(),
         },
         _ => false,
     }
 }
 
-/// True when a width that we set is there still.
+/// True when a width that we set still exists.
 pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     recorded(mark).is_none() || is_ours(domain, mark)
 }
 
-/// Takes back our width.
+/// Removes our width.
 pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
     let width = domain.platform.address_width_element.as_ref();
     let width = width.filter(|_| is_ours(domain, mark));
     width.map(Element::remove)
 }
 
-/// The width that we set, as the mark records it: its bits, where it is not the host's.
+/// The width that the mark records; the inner `None` is the host's width.
 fn recorded(mark: &Mark) -> Option<Option<u32>> {
     let widths = mark.added.iter().filter_map(|piece| match piece {
         Piece::Width(bits) => Some(*bits),
@@ -105,7 +105,7 @@ fn virt(domain: &Domain, one: &Assigned<'_>, size: u64) -> Result<(), Refusal> {
     }
 }
 
-/// Bits of the guest's addresses; `None` when they are the host's, and that is not known.
+/// Bits of the guest's addresses; `None` if they are the host's and the host's are not known.
 fn x86_bits(input: &PlanInput<'_>, domain: &Domain) -> Option<u32> {
     let host = input.host.address_bits;
     match domain.platform.address_width {
@@ -125,7 +125,7 @@ fn takes_the_hosts_cpu(domain: &Domain) -> bool {
     matches!(mode, Some("host-passthrough" | "maximum")) && !domain.platform.is_emulated()
 }
 
-/// Where the window ends, in KiB: behind 4 GiB, memory, and the hole that AMD hosts have.
+/// The end of the window in KiB: after 4 GiB, memory, and the hole of AMD hosts.
 fn end(domain: &Domain, size: u64) -> u64 {
     let end = (4 * GIB)
         .saturating_add(domain.memory_kib)
@@ -148,7 +148,7 @@ fn widened(needed: u32, edit: Edit) -> Change {
         device: None,
         path: "/domain/cpu/maxphysaddr".to_owned(),
         reason: format!(
-            "wider guest-physical addresses: memory and MMIO window take {needed} bits, and this CPU has {DEFAULT_BITS}"
+            "wider guest-physical addresses: memory and MMIO window need {needed} bits, this CPU has {DEFAULT_BITS}"
         ),
         edits: vec![edit],
     }
@@ -156,7 +156,7 @@ fn widened(needed: u32, edit: Edit) -> Change {
 
 fn narrow(domain: &Domain, one: &Assigned<'_>, size: u64, needed: u32, have: u32) -> Refusal {
     let reason = format!(
-        "a 64-bit MMIO window of {} GiB takes {needed} address bits, and the guest has {have}",
+        "a 64-bit MMIO window of {} GiB needs {needed} address bits, the guest has {have}",
         size / GIB
     );
     let hint = if domain.family() == "virt" {

@@ -1,8 +1,7 @@
 //! The 64-bit MMIO window: large enough for all BARs, a power of two, within the guest's address width.
 //!
-//! On `virt` QEMU takes a power of two of at least 512 GiB (hw/arm/virt.c, `highmem-mmio-size`), and drops the
-//! window without a word when it does not fit the address width. On `q35` it refuses to start then
-//! (hw/i386/pc.c, "phys-bits too low").
+//! On `virt` QEMU accepts a power of two of at least 512 GiB (hw/arm/virt.c, `highmem-mmio-size`), and silently drops a window
+//! that does not fit the address width. On `q35` it then refuses to start (hw/i386/pc.c, "phys-bits too low").
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
@@ -22,7 +21,7 @@ use domain::{Domain, Mark, Opened, Piece};
 /// 1 GiB in KiB.
 pub(super) const GIB: u64 = 1 << 20;
 
-/// Sets the window where none is set; refuses one that is too small, no power of two or too wide.
+/// Sets the window if none is set; refuses one that is too small, not a power of two, or too wide.
 pub(super) fn plan(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -66,7 +65,7 @@ pub(super) fn plan(
     Ok(part)
 }
 
-/// True when the window that the mark records is there still: ours with its size, or the user's own argument.
+/// True when the window that the mark records still exists: ours with its size, or the user's argument.
 pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     let hole = domain.controller(0).and_then(|root| root.hole64_kib);
     let is_argument = || {
@@ -80,7 +79,7 @@ pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
             || arguments.any(|one| one.value.contains("highmem-mmio-size=")))
 }
 
-/// Takes back our window, unless its size is another by now: then it is the user's.
+/// Removes our window, unless its size was changed: then it is the user's.
 pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
     let root = domain.controller(0)?;
     let hole = root.hole64_element.as_ref()?;
@@ -94,14 +93,14 @@ pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
     }
 }
 
-/// The recipe's section, when it is about the domain's machine type.
+/// The recipe's section, if it applies to the domain's machine type.
 fn window<'a>(domain: &Domain, one: &Assigned<'a>) -> Option<&'a Window> {
     let window = one.recipe.window.as_ref()?;
     (domain.family() == window.machine).then_some(window)
 }
 
-/// What firmware takes for all assigned devices and for everything else, as a power of two. Of a device that VFIO was not asked
-/// about also the least that its recipe names counts.
+/// The space that firmware needs for all assigned devices and everything else, as a power of two. For a device without VFIO
+/// regions, the minimum of its recipe counts as well.
 fn needed_kib(
     input: &PlanInput<'_>,
     domain: &Domain,
@@ -120,7 +119,7 @@ fn needed_kib(
     aperture::rounded(end.max(least)).max(minimum)
 }
 
-/// The window in KiB that the user gives QEMU himself: QEMU takes the last one.
+/// The window in KiB of the user's QEMU arguments: QEMU uses the last one.
 fn argued(domain: &Domain, needed: u64) -> Result<Option<u64>, Refusal> {
     let given = qemu::foreign(domain);
     let text = given.iter().rev().find_map(Given::window);
@@ -133,7 +132,7 @@ fn argued(domain: &Domain, needed: u64) -> Result<Option<u64>, Refusal> {
     }
     let least = kib.max(needed);
     let reason = format!(
-        "its <qemu:commandline> has highmem-mmio-size={text}, which is {}; {needed} KiB are needed at least",
+        "<qemu:commandline> has highmem-mmio-size={text}, which is {}; at least {needed} KiB are needed",
         fault(kib, needed)
     );
     let size = aperture::rounded(least);
@@ -142,13 +141,13 @@ fn argued(domain: &Domain, needed: u64) -> Result<Option<u64>, Refusal> {
     Err(Refusal::new(Code::WindowWrong, reason, hint).at("/domain/qemu:commandline"))
 }
 
-/// What VFIO says, in KiB.
+/// The size that VFIO reports, in KiB.
 pub(super) fn asked_kib(device: &Device) -> Option<u64> {
     let rounded = aperture::rounded(device.shown_bytes()?);
     Some(rounded.div_ceil(1024))
 }
 
-/// What is known without VFIO, in KiB.
+/// The size that is known without VFIO, in KiB.
 pub(super) fn known_kib(input: &PlanInput<'_>, device: &Device) -> u64 {
     let unasked = Device {
         regions: None,
@@ -157,7 +156,7 @@ pub(super) fn known_kib(input: &PlanInput<'_>, device: &Device) -> u64 {
     bar::least(input, &unasked)
 }
 
-/// True when VFIO says something else than what is known without it.
+/// True when VFIO reports other sizes than those known without it.
 pub(super) fn differs(input: &PlanInput<'_>, device: &Device) -> bool {
     let sorted = |mut sizes: Vec<u64>| {
         sizes.sort_unstable();
@@ -172,13 +171,13 @@ pub(super) fn piece(kib: u64) -> Piece {
     Piece::Window(Some(u32::try_from(kib / GIB).unwrap_or(u32::MAX)))
 }
 
-/// True when a window of this size is the one that we set, by the mark. Marks from before sizes were recorded say no number.
+/// True when a window of this size is the one that the mark records. Old marks do not record the size.
 fn is_ours(mark: &Mark, kib: u64) -> bool {
     let unsized_mark = || mark.added.has(&Piece::Window(None));
     ours(mark).map_or_else(unsized_mark, |ours| ours == kib)
 }
 
-/// The size in KiB of the window that we set, by the mark.
+/// The size in KiB of our window, as the mark records it.
 pub(super) fn ours(mark: &Mark) -> Option<u64> {
     let mut pieces = mark.added.iter();
     pieces.find_map(|piece| match piece {
@@ -187,12 +186,12 @@ pub(super) fn ours(mark: &Mark) -> Option<u64> {
     })
 }
 
-/// The user's own element, which this libvirt refuses.
+/// Refuses the user's element, which this libvirt does not support.
 fn no_element(input: &PlanInput<'_>, domain: &Domain) -> Refusal {
     let libvirt = input.target.versions.libvirt;
-    let reason = format!("libvirt {libvirt} takes no <pcihole64> on machine 'virt'");
+    let reason = format!("libvirt {libvirt} does not support <pcihole64> on machine 'virt'");
     let newer = format!(
-        ": the window goes to QEMU as an argument then; or use libvirt {}",
+        ": the window is then passed as a QEMU argument; or use libvirt {}",
         Version::VIRT_WINDOW
     );
     let hint = virsh::edit(domain, "remove it").then(&newer);
@@ -200,7 +199,7 @@ fn no_element(input: &PlanInput<'_>, domain: &Domain) -> Refusal {
         .at("/domain/devices/controller[@index='0']/pcihole64")
 }
 
-/// The devices whose regions VFIO was asked for.
+/// The devices with known VFIO regions.
 fn asked(counting: &[&Assigned<'_>]) -> Vec<PciAddress> {
     let devices = counting.iter().map(|one| one.device);
     let asked = devices.filter(|device| device.regions.is_some());
@@ -234,7 +233,7 @@ fn reason(kib: u64, asked: &[PciAddress]) -> String {
     let quoted: Vec<String> = asked.iter().map(|device| format!("'{device}'")).collect();
     match quoted.is_empty() {
         true => text,
-        false => format!("{text}, by what VFIO says of {}", quoted.join(", ")),
+        false => format!("{text}, as VFIO reports for {}", quoted.join(", ")),
     }
 }
 
@@ -249,7 +248,7 @@ fn pieces(domain: &Domain, kib: u64) -> impl Iterator<Item = Piece> {
 fn wrong(domain: &Domain, have: u64, needed: u64) -> Refusal {
     let why = fault(have, needed);
     let reason =
-        format!("the 64-bit MMIO window of {have} KiB is {why}; {needed} KiB are needed at least");
+        format!("the 64-bit MMIO window of {have} KiB is {why}; at least {needed} KiB are needed");
     let size = aperture::rounded(have.max(needed));
     let what = format!("set <pcihole64 unit='KiB'>{size}</pcihole64>");
     let hint = virsh::edit(domain, &what).then(", or remove it");
@@ -259,8 +258,8 @@ fn wrong(domain: &Domain, have: u64, needed: u64) -> Refusal {
 
 fn fault(have: u64, needed: u64) -> &'static str {
     match have {
-        0 => "zero, which QEMU does not take",
+        0 => "zero, which QEMU does not accept",
         _ if have < needed => "too small",
-        _ => "no power of two",
+        _ => "not a power of two",
     }
 }

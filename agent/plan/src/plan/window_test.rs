@@ -1,4 +1,4 @@
-//! The MMIO window: what counts, what fits, and what an x86 guest's address width takes.
+//! The MMIO window: which BARs count, which sizes fit, and the address width of x86 guests.
 
 use kernel_glue::device::Bar;
 use kernel_glue::region::{Region, Regions};
@@ -76,7 +76,7 @@ fn shown(sizes: [u64; 3]) -> Regions {
     regions
 }
 
-/// A host whose GPUs VFIO was asked for.
+/// A host with VFIO regions of its GPUs.
 fn asked(sizes: [u64; 3]) -> Fixture {
     let mut fixture = Fixture::new();
     for (at, _) in super::testing::GPUS {
@@ -96,7 +96,7 @@ fn window_gib(fixture: &Fixture, count: usize) -> u64 {
 }
 
 #[test]
-fn what_vfio_says_counts_more_than_the_recipes_table() {
+fn vfio_regions_override_the_recipes_table() {
     assert_eq!(window_gib(&Fixture::new(), 1), 1024, "by the table");
     assert_eq!(window_gib(&asked([16 << 20, GIB, 128 * GIB]), 1), 512);
     assert_eq!(window_gib(&asked([16 << 20, GIB, 512 * GIB]), 1), 2048);
@@ -111,7 +111,7 @@ fn small_bars_beside_the_memory_round_each_gpu_up() {
 
 /// Three GPUs of 2 x 256 GiB and 64 MiB: each at a multiple of 256 GiB, one beside the other they take 768 GiB each.
 #[test]
-fn a_window_has_room_for_bars_at_multiples_of_their_size_and_vfio_changes_nothing() {
+fn a_window_has_room_for_aligned_bars_with_and_without_vfio() {
     for (id, gib, windows) in [
         ("10de:2941", 256, [1024, 2048, 4096, 4096]),
         ("10de:31c2", 512, [2048, 4096, 8192, 8192]),
@@ -140,7 +140,7 @@ fn a_window_of_an_earlier_plan_that_is_too_small_is_replaced() {
     let right = fixture.rewrite(&guest(&gpus)).text;
     let (four, two) = (">4294967296</pcihole64>", ">2147483648</pcihole64>");
     assert!(right.contains(four));
-    // Marks of before sizes were recorded have the word alone.
+    // Old marks have the word without a size.
     for word in ["window:2048'", "window'"] {
         let earlier = right.replace(four, two).replace("window:4096'", word);
         assert_eq!(fixture.rewrite(&earlier).text, right, "{word}");
@@ -148,7 +148,7 @@ fn a_window_of_an_earlier_plan_that_is_too_small_is_replaced() {
 }
 
 #[test]
-fn what_ports_reserve_for_later_counts() {
+fn memory_reserved_by_ports_counts() {
     let line = |arguments: &str| {
         let line = format!(
             "</devices><qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>{arguments}</qemu:commandline>"
@@ -182,7 +182,7 @@ fn the_users_own_window_on_the_command_line_counts() {
         }
         for (window, word) in [
             ("512G", "too small"),
-            ("3T", "no power of two"),
+            ("3T", "not a power of two"),
             ("x", "zero"),
         ] {
             let window = format!("highmem-mmio-size={window}");
@@ -217,7 +217,7 @@ fn the_reason_says_that_vfio_was_asked() {
     };
     let with = reason(&asked([0, GIB, 128 * GIB]));
     assert!(
-        with.ends_with(", by what VFIO says of '0008:01:00.0'"),
+        with.ends_with(", as VFIO reports for '0008:01:00.0'"),
         "{with}"
     );
     assert!(!reason(&Fixture::new()).contains("VFIO"));
@@ -235,7 +235,7 @@ fn the_digest_changes_only_where_vfio_says_something_else() {
 }
 
 #[test]
-fn a_definition_from_before_vfio_was_asked_gets_its_window_replaced() {
+fn an_old_window_is_replaced_after_vfio_reports_other_regions() {
     let text = guest(&hostdev("0008:01:00.0", ""));
     let before = Fixture::new().rewrite(&text).text;
     let asked = asked([16 << 20, GIB, 128 * GIB]);
@@ -268,7 +268,7 @@ fn gb300_takes_the_larger_window() {
 }
 
 #[test]
-fn zero_too_small_and_no_power_of_two_are_told_apart() {
+fn zero_small_and_uneven_windows_are_refused_with_different_reasons() {
     let with = |kib: u64| {
         let root = "<controller type=\"pci\" index='0' model='pcie-root'/>";
         let own = format!(
@@ -279,7 +279,7 @@ fn zero_too_small_and_no_power_of_two_are_told_apart() {
     for (kib, word) in [
         (0, "zero"),
         (1 << 29, "too small"),
-        (3 << 30, "no power of two"),
+        (3 << 30, "not a power of two"),
     ] {
         let refusal = Fixture::new().refusal(&with(kib));
         assert!(
@@ -298,7 +298,7 @@ fn zero_too_small_and_no_power_of_two_are_told_apart() {
 }
 
 #[test]
-fn a_narrow_x86_cpu_gets_the_hosts_width_where_that_is_enough() {
+fn a_narrow_x86_cpu_gets_the_hosts_address_width() {
     let text = x86(8, "<cpu mode='host-model'/>");
     let got = hgx(46).rewrite(&text).text;
     assert!(got.contains("<maxphysaddr mode='passthrough'/>"), "{got}");
@@ -314,7 +314,7 @@ fn a_narrow_x86_cpu_gets_the_hosts_width_where_that_is_enough() {
 }
 
 #[test]
-fn what_no_width_can_hold_is_refused_with_both_numbers() {
+fn a_window_wider_than_the_address_width_is_refused_with_both_numbers() {
     for (fixture, cpu) in [
         (hgx(40), "<cpu mode='host-passthrough'/>"),
         (hgx(40), "<cpu mode='host-model'/>"),

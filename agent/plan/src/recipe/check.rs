@@ -1,4 +1,4 @@
-//! What the form of a recipe does not rule out: values out of range, contradictions, the impossible.
+//! Checks of a recipe beyond its schema: ranges, contradictions, unsupported combinations.
 
 use super::schema::{
     AcpiTable, Atomics, BIND, Fallback, Guest, Initiators, Member, Need, Placement, Recipe, Smmu,
@@ -11,9 +11,9 @@ const DISTANCES: std::ops::RangeInclusive<u8> = 11..=254;
 /// Most initiators that one device can have beside the guest's own cell (MAX_NODES 128 in QEMU).
 const CELLS: std::ops::RangeInclusive<usize> = 1..=64;
 
-/// What is wrong with a recipe, and where.
+/// A fault of a recipe, with its place.
 pub(super) struct Fault {
-    /// The key; where the file does not have it, the table that lacks it counts.
+    /// The key; if the file does not have it, the table that lacks it.
     pub(super) place: Vec<Step>,
     /// The key, and what it must be.
     pub(super) reason: String,
@@ -26,7 +26,7 @@ fn at(place: impl Into<Vec<Step>>, reason: impl Into<String>) -> Fault {
     }
 }
 
-/// The first thing that is wrong with a recipe.
+/// The first fault of a recipe.
 pub(super) fn fault(recipe: &Recipe) -> Option<Fault> {
     name(&recipe.name)
         .or_else(|| bind_seconds(recipe.bind_seconds))
@@ -58,7 +58,7 @@ fn devices(recipe: &Recipe) -> Option<Fault> {
     if recipe.devices.is_empty() {
         return Some(at(
             [Key("device")],
-            "it names no [[device]]: name at least one",
+            "it has no [[device]]: at least one is needed",
         ));
     }
     let mut members = recipe.devices.iter().enumerate();
@@ -100,7 +100,7 @@ fn bars(place: usize, member: &Member) -> Option<Fault> {
 
 fn guests(recipe: &Recipe) -> Option<Fault> {
     if recipe.guests.is_empty() {
-        let reason = "it names no [[guest]]: name at least one arch and machine";
+        let reason = "it has no [[guest]]: at least one arch and machine are needed";
         return Some(at([Key("guest")], reason));
     }
     let mut guests = recipe.guests.iter().enumerate();
@@ -125,17 +125,17 @@ fn placement(recipe: &Recipe) -> Option<Fault> {
     let (key, reason) = if !recipe.own_root_port() && (link || switch) {
         (
             if link { "link" } else { "switch" },
-            "placement.link and placement.switch need placement.own_root_port, at which they are",
+            "placement.link and placement.switch need placement.own_root_port",
         )
     } else if switch && link {
         (
             "switch",
-            "placement.switch excludes placement.link: QEMU's switch ports have no link of their own",
+            "placement.switch excludes placement.link: QEMU's switch ports have no configurable link",
         )
     } else if switch && recipe.expander.is_some() {
         (
             "switch",
-            "placement.switch goes on the guest's own root bus: it excludes [expander]",
+            "placement.switch excludes [expander]: the switch is on the guest's own root bus",
         )
     } else if switch && recipe.atomics.need == Need::Require {
         (
@@ -150,12 +150,13 @@ fn placement(recipe: &Recipe) -> Option<Fault> {
 
 fn expander(recipe: &Recipe) -> Option<Fault> {
     if recipe.smmu.is_some() && recipe.expander.is_none() {
-        let reason = "[smmu] needs an [expander], in front of which it is put";
+        let reason = "[smmu] needs [expander]: the SMMU is in front of the expander bus";
         return Some(at([Key("smmu")], reason));
     }
     let expander = recipe.expander.as_ref()?;
     if !recipe.placement.own_root_port {
-        let reason = "[expander] needs placement.own_root_port, which goes on it";
+        let reason =
+            "[expander] needs placement.own_root_port: the root port is on the expander bus";
         return Some(at([Key("expander")], reason));
     }
     let machine = &expander.machine;
@@ -192,7 +193,7 @@ fn acpi_tables(recipe: &Recipe) -> Option<Fault> {
         return Some(at([Key("acpi_table"), Item(place), Key("path")], reason));
     }
     let virt = recipe.guests.iter().any(|guest| guest.machine == "virt");
-    let reason = "[[acpi_table]] cannot be given to a guest with machine 'virt': QEMU has no -acpitable there";
+    let reason = "[[acpi_table]] excludes machine 'virt': QEMU has no -acpitable there";
     (virt && !recipe.acpi_tables.is_empty()).then(|| at([Key("acpi_table"), Item(0)], reason))
 }
 
@@ -269,10 +270,11 @@ fn atomics(recipe: &Recipe) -> Option<Fault> {
         return Some(at(place, "atomics.otherwise must name ids and means"));
     }
     if let Some(width) = widths.iter().find(|width| !matches!(width, 32 | 64 | 128)) {
-        let reason = format!("atomics.widths names {width}, there are 32, 64 and 128");
+        let reason =
+            format!("atomics.widths has the unsupported width {width}: expected 32, 64 or 128");
         return Some(at(key("widths"), reason));
     }
-    let reason = "atomics.widths is empty: name the widths that are needed";
+    let reason = "atomics.widths is empty: at least one width is needed";
     let empty = *need != Need::Ignore && widths.is_empty();
     empty.then(|| at(key("widths"), reason))
 }

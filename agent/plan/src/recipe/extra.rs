@@ -1,6 +1,6 @@
 //! Devices that an administrator adds to a recipe: `[[device]]` in variantd.conf.
 //!
-//! For an id that is newer than the recipe; an own recipe file is for everything else.
+//! For an id that is newer than the recipe. For everything else, write a recipe file.
 
 use kernel_glue::id::PciId;
 use serde::{Deserialize, Serialize};
@@ -17,16 +17,16 @@ pub struct Extra {
     pub id: PciId,
     /// Name of the recipe that it joins.
     pub recipe: String,
-    /// A name for people.
+    /// A name for users.
     #[serde(default)]
     pub label: String,
     /// Which functions with this id join.
     #[serde(default)]
     pub functions: Functions,
-    /// 64-bit MMIO that its BARs take in a guest, in GiB, where sysfs does not show them all.
+    /// 64-bit MMIO space of its BARs in a guest, in GiB, if sysfs does not show all of them.
     #[serde(default)]
     pub window_gib: u64,
-    /// The BARs of at least 1 GiB among them, in GiB; without this key two of half the window each.
+    /// The BARs of at least 1 GiB, in GiB; by default two BARs of half the window each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bars_gib: Vec<u64>,
 }
@@ -35,7 +35,7 @@ impl Recipes {
     /// The recipes with more devices.
     ///
     /// # Errors
-    /// When a device names a recipe that there is not, or is in one already.
+    /// When a device names an unknown recipe, or a recipe already has it.
     pub fn extended(mut self, extras: &[Extra]) -> Result<Self, LoadError> {
         for extra in extras {
             self.add(extra)?;
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_that_is_not_there_and_a_device_in_two_are_named() {
+    fn an_unknown_recipe_and_a_device_in_two_recipes_are_named() {
         for (id, recipe, words) in [
             ("10de:3041", "nvidia-grac", "did you mean 'nvidia-grace'"),
             (

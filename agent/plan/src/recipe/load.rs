@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{Functions, Recipe, Recipes, Sourced};
 use crate::toml_text::TomlError;
 
-/// Where an administrator puts recipes.
+/// The directory of an administrator's recipes.
 pub const DIRECTORY: &str = "/etc/variantd/recipes.d";
 
 /// Most files that are read.
@@ -27,18 +27,18 @@ pub enum LoadError {
         /// Why.
         source: io::Error,
     },
-    /// A recipe says something that has no meaning.
+    /// A recipe is not valid.
     #[error(transparent)]
     Meaning(#[from] TomlError),
-    /// The name in the file is not the file's.
-    #[error("'{path}': the recipe is called '{name}', so the file must be '{name}.toml'")]
+    /// The name in the file differs from the file's name.
+    #[error("'{path}': the recipe's name is '{name}', so the file's must be '{name}.toml'")]
     Name {
         /// The file.
         path: String,
         /// The recipe's name.
         name: String,
     },
-    /// A file without a recipe, as `recipe show NAME > NAME.toml` leaves it: the shell empties it first.
+    /// An empty file, which `recipe show NAME > NAME.toml` causes: the shell empties the file before the command runs.
     #[error("'{path}' is empty: {}", mend_empty(path, *shipped))]
     Empty {
         /// The file.
@@ -56,8 +56,8 @@ pub enum LoadError {
         /// The other.
         second: String,
     },
-    /// A device of the configuration is to join a recipe that there is not.
-    #[error("device '{id}' is to join recipe '{recipe}', which there is not; did you mean '{}'?", hint.as_deref().unwrap_or("nvidia-grace"))]
+    /// A device of the configuration names an unknown recipe.
+    #[error("device '{id}' names the unknown recipe '{recipe}'; did you mean '{}'?", hint.as_deref().unwrap_or("nvidia-grace"))]
     NoRecipe {
         /// The device's id.
         id: String,
@@ -66,16 +66,16 @@ pub enum LoadError {
         /// The nearest name.
         hint: Option<String>,
     },
-    /// More files than are read.
+    /// More files than the limit.
     #[error("'{0}' has more than {MAX_FILES} recipes")]
     TooMany(String),
 }
 
 impl Recipes {
-    /// The shipped recipes with `others` over them: one takes the place of that with its name.
+    /// The shipped recipes with `others`, which replace those with the same name.
     ///
     /// # Errors
-    /// When a device is then in two recipes.
+    /// When two recipes have one device.
     pub fn with(others: Vec<Sourced>) -> Result<Self, LoadError> {
         let mut recipes = Self::shipped()?;
         for sourced in others {
@@ -114,7 +114,7 @@ impl Sourced {
     /// The recipe of a file with this text; the file's name must be the recipe's.
     ///
     /// # Errors
-    /// When the file is empty or has another name, or the text has a mistake.
+    /// When the file is empty or has another name, or the text is not valid.
     pub fn parse(path: &Path, text: String) -> Result<Self, LoadError> {
         let name = path.display().to_string();
         let stem = path.file_stem().and_then(|stem| stem.to_str());
@@ -140,13 +140,13 @@ impl Sourced {
     }
 }
 
-/// How to mend an empty file.
+/// How to fix an empty file.
 fn mend_empty(path: &str, shipped: bool) -> String {
     let name = Path::new(path).file_stem().unwrap_or_default();
     let name = name.to_string_lossy();
     match shipped {
         true => format!(
-            "'recipe show' into it reads what the shell has just emptied; run 'variantctl recipe show --shipped {name} > \
+            "the shell empties it before 'recipe show' reads it; run 'variantctl recipe show --shipped {name} > \
              {path}', or remove it"
         ),
         false => "remove it, or put a recipe into it".to_owned(),

@@ -1,7 +1,7 @@
 //! Recipes: what one family of guest drivers needs, as data.
 //!
-//! Shipped ones are compiled in; a file of the same name in `/etc/variantd/recipes.d` takes the place of
-//! one, a file of another name adds one. variantd.recipe(5) is the manual.
+//! Shipped recipes are compiled in. A file in `/etc/variantd/recipes.d` with the same name replaces a shipped one, a file with
+//! another name adds one. variantd.recipe(5) is the manual.
 
 mod check;
 mod extra;
@@ -42,7 +42,7 @@ const SHIPPED: [(&str, &str); 4] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipes(Vec<Sourced>);
 
-/// A recipe and where it came from.
+/// A recipe and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced {
     /// The recipe.
@@ -79,26 +79,26 @@ impl Recipe {
         }
     }
 
-    /// Whether its devices get a root port of their own: it says so, or wants AtomicOps, which reach a guest nowhere else.
+    /// Whether its devices get a root port of their own: it says so, or needs AtomicOps, which work only there.
     #[must_use]
     pub fn own_root_port(&self) -> bool {
         self.placement.own_root_port || self.atomics.need != Need::Ignore
     }
 
-    /// Its entry for a device: of its id, and for the kind of function that it is.
+    /// Its entry for a device: by id and kind of function.
     #[must_use]
     pub fn member(&self, device: &Device) -> Option<&Member> {
         let mut members = self.devices.iter();
         members.find(|member| member.id == device.id && member.functions.include(device))
     }
 
-    /// True when it names the id, for whatever kind of function.
+    /// True when it names the id, for any kind of function.
     #[must_use]
     pub fn names(&self, id: PciId) -> bool {
         self.devices.iter().any(|member| member.id == id)
     }
 
-    /// The known fault of a device's reset.
+    /// The known reset fault of a device.
     #[must_use]
     pub fn reset_fault(&self, id: PciId) -> Option<&ResetFault> {
         self.resets.iter().find(|reset| reset.ids.contains(&id))
@@ -109,7 +109,7 @@ impl Recipes {
     /// The recipes compiled in.
     ///
     /// # Errors
-    /// When a shipped recipe does not read: a fault of the build, found by its test.
+    /// When a shipped recipe is invalid: an error of the build, which a test finds.
     pub fn shipped() -> Result<Self, TomlError> {
         let read = |(file, text): &(&str, &str)| {
             let recipe = Recipe::parse(file, text)?;
@@ -147,8 +147,8 @@ impl Recipes {
         recipes.find(|recipe| recipe.names(device.id))
     }
 
-    /// The recipe that says how the driver of a device has atomic operations without AtomicOps to the root port, and
-    /// how; such a device need not be one that the recipe is for.
+    /// The recipe that says how the driver of a device does atomic operations without AtomicOps to the root port, with that text.
+    /// The recipe need not cover the device.
     #[must_use]
     pub fn otherwise(&self, id: PciId) -> Option<(&Recipe, &str)> {
         let named = |recipe| -> Option<(&Recipe, &str)> {

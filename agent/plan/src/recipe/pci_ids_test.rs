@@ -10,17 +10,17 @@ use kernel_glue::id::PciId;
 
 use super::*;
 
-/// Where Debian and Fedora have it.
+/// The database's path in Debian and Fedora.
 const FILES: [&str; 2] = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids"];
 
-/// Words of labels, in lower case, that the database says otherwise, and why ours stay.
+/// Words of labels, in lower case, that differ from the database, with the reason to keep ours.
 const OTHERWISE: [(&str, &str); 4] = [
     // The database has the board's code name "GH100-88K-A1".
     ("10de:2345", "gh200"),
     ("10de:2345", "480gb"),
     // "144G HBM3e".
     ("10de:2348", "144gb"),
-    // Only AMD's own lists say that it is a virtual function.
+    // Only AMD's own lists name it as a virtual function.
     ("1002:74bd", "vf"),
 ];
 

@@ -1,4 +1,4 @@
-//! The form of a recipe file; variantd.recipe(5) says the same for people.
+//! The schema of a recipe file. variantd.recipe(5) documents it for users.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -9,12 +9,12 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
 use serde::{Deserialize, Serialize};
 
-/// Where no recipe says more: a Grace GPU's probe waits up to 31 s for its link and memory
+/// The default: a Grace GPU's probe waits up to 31 s for its link and memory
 /// (drivers/vfio/pci/nvgrace-gpu).
 pub const UNSAID: Duration = Duration::from_secs(40);
 
-/// Seconds that a recipe may give a bind. The longest wait known is the 256 s that a CXL device may ask for until its
-/// memory is active (CXL 3.1, 8.1.3, Memory_Active_Timeout).
+/// Range of `bind_seconds`. The longest known wait is 256 s, which a CXL device may request until its memory is active
+/// (CXL 3.1, 8.1.3, Memory_Active_Timeout).
 pub const BIND: RangeInclusive<u64> = 10..=600;
 
 /// What one family of guest drivers needs.
@@ -23,7 +23,7 @@ pub const BIND: RangeInclusive<u64> = 10..=600;
 pub struct Recipe {
     /// Its name: lower-case letters, digits and hyphens; equal to the file's name without `.toml`.
     pub name: String,
-    /// One line for people.
+    /// One line for users.
     pub title: String,
     /// The VFIO driver; hyphen or underscore is resolved on the host.
     pub driver: DriverName,
@@ -35,7 +35,7 @@ pub struct Recipe {
     /// Devices that the kernel cannot reset are not assigned.
     #[serde(default = "yes")]
     pub needs_reset: bool,
-    /// How long a probe of the driver may take, 10 to 600 s.
+    /// Timeout of a probe of the driver, 10 to 600 s.
     #[serde(default = "forty")]
     pub bind_seconds: u64,
     /// The devices it is for.
@@ -46,7 +46,7 @@ pub struct Recipe {
     pub guests: Vec<Guest>,
     /// Generic initiators; without this section the guest gets none.
     pub initiators: Option<Initiators>,
-    /// Where the guest sees the device.
+    /// The guest address of the device.
     #[serde(default)]
     pub placement: Placement,
     /// PCI expander buses; without this section root ports are on the guest's own root bus.
@@ -56,9 +56,9 @@ pub struct Recipe {
     /// Whether host devices go through iommufd; an accelerated SMMUv3 needs it anyway.
     #[serde(default)]
     pub iommufd: Need,
-    /// The 64-bit MMIO window; without this section it is left alone.
+    /// The 64-bit MMIO window; without this section it keeps no driver.
     pub window: Option<Window>,
-    /// ACPI tables that the guest's firmware is given as they are.
+    /// ACPI tables that are passed to the guest's firmware unchanged.
     #[serde(default, rename = "acpi_table")]
     pub acpi_tables: Vec<AcpiTable>,
     /// AtomicOps.
@@ -73,9 +73,9 @@ pub struct Recipe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prepare {
-    /// As soon as it is defined; a guest without the pieces is refused.
+    /// As soon as it is defined; the start of an incomplete guest is refused.
     OnDefine,
-    /// Only when somebody asks; a guest that nobody prepared is left alone.
+    /// Only on request; an unprepared guest is not changed.
     OnRequest,
 }
 
@@ -90,10 +90,10 @@ pub struct Member {
     /// Which functions with this id the recipe is for.
     #[serde(default)]
     pub functions: Functions,
-    /// 64-bit MMIO that its BARs take in a guest, in GiB, where sysfs does not show them all.
+    /// 64-bit MMIO space of its BARs in a guest, in GiB, if sysfs does not show all of them.
     #[serde(default)]
     pub window_gib: u64,
-    /// The BARs of at least 1 GiB among them, in GiB; without this key two of half the window each.
+    /// The BARs of at least 1 GiB, in GiB; by default two BARs of half the window each.
     #[serde(default)]
     pub bars_gib: Vec<u64>,
 }
@@ -151,7 +151,7 @@ pub struct Guest {
     /// Whether a guest driver is known to use the pieces there.
     #[serde(default = "yes")]
     pub driver_uses: bool,
-    /// Bits of a guest-physical address where the architecture's hosts do not print it, 36 to 52.
+    /// Bits of a guest-physical address, if hosts of the architecture do not show it, 36 to 52.
     pub address_bits: Option<u32>,
 }
 
@@ -161,16 +161,16 @@ pub struct Guest {
 pub struct Initiators {
     /// Cells per device, 1 to 64.
     pub cells: usize,
-    /// What a host distance of 10 or less between different nodes becomes, 11 to 254.
+    /// Replaces a host distance of 10 or less between different nodes, 11 to 254.
     #[serde(default = "eleven")]
     pub raise_ten_to: u8,
     /// Distance between cells with CPUs and initiators, 11 to 254, instead of the host's.
     pub cpu_distance: Option<u8>,
-    /// Distances where the host gives none; without this section that is a refusal.
+    /// Distances for a host without them; without this section such a host is refused.
     pub fallback: Option<Fallback>,
 }
 
-/// Distances where the host gives none, each 11 to 254.
+/// Distances for a host without them, each 11 to 254.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fallback {
@@ -182,15 +182,15 @@ pub struct Fallback {
     pub cpu: u8,
 }
 
-/// Where the guest sees the device.
+/// The guest address of the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Placement {
-    /// Slot 0, function 0, no multifunction, on a root port that it shares with nothing.
+    /// Slot 0, function 0, no multifunction, alone on a root port.
     pub own_root_port: bool,
-    /// Devices behind one switch of the host are behind one in the guest, which ends AtomicOps.
+    /// Devices behind one switch of the host are behind one switch in the guest. AtomicOps do not work there.
     pub switch: bool,
-    /// The root port shows the speed and width of the slowest link on the host's path.
+    /// The root port reports the speed and width of the slowest link on the host's path.
     pub link: bool,
 }
 
@@ -200,11 +200,11 @@ pub struct Placement {
 pub struct Expander {
     /// Family of machine types that get them: `virt` or `q35`.
     pub machine: String,
-    /// What each is for.
+    /// The devices that share one.
     pub per: Per,
 }
 
-/// What an expander bus is for.
+/// The devices that share an expander bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Per {
@@ -220,7 +220,7 @@ pub enum Per {
 pub struct Smmu {
     /// How much it is needed.
     pub need: Need,
-    /// Whose attributes it has.
+    /// The source of its attributes.
     #[serde(default)]
     pub attributes: Attributes,
     /// Address Translation Services.
@@ -235,11 +235,11 @@ pub struct Smmu {
     pub cmdqv: Option<bool>,
 }
 
-/// Whose attributes an SMMUv3 has.
+/// The source of an SMMUv3's attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attributes {
-    /// The host's, where QEMU takes them from it (since 11.1); else the recipe's, as assumed.
+    /// The host's, if QEMU can read them from it (since 11.1); else the recipe's, as assumptions.
     #[default]
     Host,
     /// The recipe's.
@@ -260,7 +260,7 @@ pub struct AcpiTable {
 pub struct Window {
     /// Family of machine types on which it must be set: `virt` or `q35`.
     pub machine: String,
-    /// Least size in GiB that the machine type takes, a power of two.
+    /// Least size in GiB that the machine type supports, a power of two.
     pub minimum_gib: u64,
 }
 
@@ -268,23 +268,23 @@ pub struct Window {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Atomics {
-    /// How much it wants them.
+    /// How much it needs them.
     pub need: Need,
     /// Widths in bits: 32, 64, 128.
     pub widths: BTreeSet<u32>,
     /// One of the widths is enough.
     pub any: bool,
-    /// Devices whose driver has atomic operations by other means.
+    /// Devices whose driver does atomic operations by other means.
     pub otherwise: Vec<Otherwise>,
 }
 
-/// Devices whose driver does not look at AtomicOps to the root port.
+/// Devices whose driver does not need AtomicOps to the root port.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Otherwise {
     /// The devices; they need not be among the recipe's own.
     pub ids: BTreeSet<PciId>,
-    /// How it has them: completes "its driver has atomic operations ...".
+    /// The means: completes "its driver has atomic operations ...".
     pub means: String,
 }
 
@@ -296,7 +296,7 @@ pub enum Need {
     Require,
     /// The guest's driver works better with it.
     Prefer,
-    /// It is left alone.
+    /// It is not changed.
     #[default]
     Ignore,
 }
@@ -309,7 +309,7 @@ pub struct ResetFault {
     pub ids: BTreeSet<PciId>,
     /// What happens.
     pub fault: String,
-    /// Who says so.
+    /// The source.
     pub source: String,
 }
 

@@ -1,4 +1,4 @@
-//! The shipped recipes, overriding them, and what is said of bad ones.
+//! The shipped recipes, overriding them, and the errors of invalid ones.
 
 use super::*;
 
@@ -52,7 +52,7 @@ fn an_unknown_key_is_named_with_file_line_and_the_nearest() {
 }
 
 #[test]
-fn what_is_out_of_range_is_named_with_its_range_and_line() {
+fn a_value_out_of_range_is_named_with_range_and_line() {
     let cases = [
         (
             "cells = 8",
@@ -92,7 +92,7 @@ fn what_is_out_of_range_is_named_with_its_range_and_line() {
         (
             "[placement]",
             "[atomics]\nwidths = [16]\n[placement]",
-            "atomics.widths names 16",
+            "atomics.widths has the unsupported width 16: expected 32, 64 or 128",
         ),
         (
             "ids = [\"10de:2342\", \"10de:2345\", \"10de:2348\", \"10de:2941\", \"10de:31c2\"]",
@@ -112,7 +112,7 @@ fn what_is_out_of_range_is_named_with_its_range_and_line() {
 }
 
 #[test]
-fn a_value_that_is_wrong_is_named_with_its_own_line_whatever_else_has_its_key() {
+fn a_wrong_value_is_named_with_its_own_line() {
     let cases = [
         ("[initiators]\n", "cells = 0\n", "cells = 8\n"),
         ("[expander]\n", "machine = \"pc\"\n", "machine = \"virt\"\n"),

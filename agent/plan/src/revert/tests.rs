@@ -41,7 +41,7 @@ fn every_shape_of_definition_comes_back_byte_for_byte() {
 }
 
 #[test]
-fn a_mark_puts_back_one_element_of_its_kind_and_nothing_else() {
+fn a_mark_restores_only_elements_of_its_kind() {
     let marked = |attribute: &str, kept: &str| {
         let kept = kept.replace('<', "&lt;").replace('\'', "&apos;");
         let mark = format!(
@@ -71,12 +71,12 @@ fn a_mark_puts_back_one_element_of_its_kind_and_nothing_else() {
     ] {
         let refusal = marked(attribute, kept).expect_err(kept);
         assert_eq!(refusal.code, Code::XmlValue, "{refusal}");
-        assert!(refusal.reason.contains("is no <"), "{refusal}");
+        assert!(refusal.reason.contains("is not one <"), "{refusal}");
     }
 }
 
 #[test]
-fn what_somebody_changed_since_stays() {
+fn revert_keeps_later_changes_of_the_user() {
     let text = guest(&hostdev("0009:01:00.0", ""));
     let with = Fixture::new().rewrite(&text).text;
     let edited = with.replace("<vcpu>4</vcpu>", "<vcpu>8</vcpu>");
@@ -104,7 +104,7 @@ fn what_somebody_changed_since_stays() {
 }
 
 #[test]
-fn distances_of_the_users_come_back_with_what_was_in_them() {
+fn revert_restores_the_users_distances() {
     let with = |distances: &str| {
         let cells = format!(
             "<cpu>\n    <numa>\n      <cell id='0' cpus='0-1' memory='2097152'>\n        {distances}\n      </cell>\n      <cell id='1' cpus='2-3' memory='2097152'/>\n    </numa>\n  </cpu>"
@@ -147,7 +147,7 @@ fn a_numa_element_without_cells_comes_back_without_cells() {
 }
 
 #[test]
-fn a_bus_that_only_a_device_names_is_none_of_ours() {
+fn a_bus_without_a_controller_is_ignored() {
     let nic = "<interface type='user'><address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></interface>";
     let text = guest(&(hostdev("0009:01:00.0", "") + nic));
     let with = Fixture::new().rewrite(&text).text;

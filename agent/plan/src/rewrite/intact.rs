@@ -1,4 +1,4 @@
-//! Whether what was added to a definition is still as it was left there.
+//! Whether the elements that were added to a definition are unchanged.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use kernel_glue::address::PciAddress;
 use crate::plan::{alias, driver, expander, numa, placement, smmu, width, window};
 use domain::{Controller, Domain, Hostdev, Mark, Marked};
 
-/// True when every device has the pieces that the mark records, and nothing of them is missing or left over.
+/// True when every device still has all pieces that the mark records.
 pub(super) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     mark.devices.iter().all(|marked| has_pieces(domain, marked))
         && expander::is_intact(domain, mark)
@@ -30,7 +30,7 @@ fn has_pieces(domain: &Domain, marked: &Marked) -> bool {
     checks.iter().all(|is_intact| is_intact(marked, hostdev))
 }
 
-/// True when both give the same distances, and each device that is behind an expander bus in both one at the same cell.
+/// True when both have the same distances, and each device behind an expander bus in both has the same cell there.
 pub(super) fn has_same_values(one: &Domain, other: &Domain) -> bool {
     let (own, others) = (nodes(one), nodes(other));
     let same = |(device, cell): (&PciAddress, &Option<u32>)| {
@@ -44,7 +44,7 @@ fn distances(domain: &Domain) -> BTreeMap<u32, &BTreeMap<u32, u8>> {
     cells.map(|cell| (cell.id, &cell.distances)).collect()
 }
 
-/// The cell of each device's expander bus, where it has one.
+/// The cell of each device's expander bus, if it has one.
 fn nodes(domain: &Domain) -> BTreeMap<PciAddress, Option<u32>> {
     let hostdevs = domain.hostdevs.iter();
     let node = |hostdev: &Hostdev| {

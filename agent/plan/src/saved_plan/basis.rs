@@ -46,7 +46,7 @@ impl Basis {
         }
     }
 
-    /// What is different in `now`, in words.
+    /// Names of the inputs that are different in `now`.
     pub(super) fn changed(&self, now: &Self) -> Vec<String> {
         let mut changed = Vec::new();
         if self.definition != now.definition {
@@ -67,7 +67,7 @@ impl Basis {
     }
 }
 
-/// Names of what is in one only, or differs; a name that only the plan has is not repeated.
+/// Names of entries that are new or differ. Entries that only the plan has are reported together, without names.
 fn differing(
     then: &BTreeMap<String, Fingerprint>,
     now: &BTreeMap<String, Fingerprint>,
@@ -80,12 +80,12 @@ fn differing(
         .map(|(name, _)| format!("{what} {name}"))
         .collect();
     if then.keys().any(|name| !now.contains_key(name)) {
-        words.push(format!("{what} something that is gone"));
+        words.push(format!("{what} a removed part"));
     }
     words
 }
 
-/// Of each recipe its text and its devices: an administrator can add some.
+/// The text and the devices of each recipe: an administrator can add devices.
 fn texts(recipes: &Recipes) -> BTreeMap<String, Fingerprint> {
     let device = |one: &Member| {
         let functions = one.functions.as_str();

@@ -1,7 +1,7 @@
-//! The unified diff of a plan, made of its edits rather than of two texts, so that each reason stands with its lines.
+//! The unified diff of a plan. It is made from the edits and not from two texts, so that each reason is at its lines.
 //!
 //! ```text
-//! edits -> pieces: lines that go, lines that come, changes -> hunks: pieces close to each other, with context
+//! edits -> pieces (removed lines, added lines, changes) -> hunks (adjacent pieces, with context)
 //! ```
 
 use std::collections::BTreeSet;
@@ -30,9 +30,9 @@ pub struct Hunk {
     pub new_start: usize,
     /// Lines in the completed definition.
     pub new_lines: usize,
-    /// The lines, each behind ' ', '-' or '+'.
+    /// The lines, each prefixed with ' ', '-' or '+'.
     pub lines: Vec<String>,
-    /// Why, in the order of the lines.
+    /// The reasons, in the order of the lines.
     pub reasons: Vec<Reason>,
 }
 
@@ -40,18 +40,18 @@ pub struct Hunk {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
-    /// Index in the hunk's lines of the first one that it is for.
+    /// Index of the first line in the hunk to which it applies.
     pub line: usize,
     /// The stable code.
     #[serde(with = "form::text")]
     pub code: Code,
     /// The device it is for; `None` when for the domain.
     pub device: Option<PciAddress>,
-    /// Where, as an XPath.
+    /// The element, as an XPath.
     pub path: String,
     /// Why.
     pub text: String,
-    /// The same was said at earlier lines.
+    /// An earlier line has the same reason.
     pub again: bool,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn hunks(text: &str, changes: &[Change]) -> Vec<Hunk> {
     hunks
 }
 
-/// A hunk in the making.
+/// A hunk under construction.
 struct Draft<'a> {
     old: &'a Lines<'a>,
     at: usize,

@@ -1,11 +1,15 @@
 //! The host's facts that planning reads, in a fixed form, as one fingerprint per part.
 //!
-//! What counts: of each PCI function that a recipe covers or the domain assigns, of the rest of its IOMMU
-//! group and of the bridges above them, identity, place, BARs and PCI Express capabilities; of each NUMA node its
-//! CPUs and distances; which nodes are generic initiators; width of addresses, iommufd and the kernel's release.
-//! What does not: drivers and overrides, since starting another guest changes them, control and status bits in
-//! config space but the one that blocks AtomicOps, and sizes of memory.
-//! The form is JSON with the keys in the order below; change it only with the plan's version.
+//! Included:
+//!
+//! - identity, place, BARs and PCI Express capabilities of each PCI function that a recipe covers or the domain assigns, of the
+//!   rest of its IOMMU group and of the bridges above them;
+//! - CPUs and distances of each NUMA node, and which nodes are generic initiators;
+//! - address width, iommufd and the kernel's release.
+//!
+//! Not included: drivers and overrides (starting another guest changes them), control and status bits in config space except the
+//! one that blocks AtomicOps, and sizes of memory. The form is JSON with the keys in the order below; change it only with the
+//! plan's version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,12 +36,12 @@ struct DeviceFacts<'a> {
     physical_function: Option<PciAddress>,
     ancestors: &'a [PciAddress],
     bars: Vec<(u64, bool)>,
-    /// What its VFIO driver shows; left out where nobody has asked, as earlier releases do.
+    /// Bytes of its VFIO regions; left out if they are not known, as in earlier releases.
     #[serde(skip_serializing_if = "Option::is_none")]
     shown: Option<u64>,
     /// Version, port type and capabilities: device, link, device 2.
     express: Option<(u8, String, u32, u32, u32)>,
-    /// It blocks AtomicOps on their way out; left out where it does not, as earlier releases do.
+    /// It blocks outgoing AtomicOps; left out if it does not, as in earlier releases.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     blocks_atomics: bool,
 }
@@ -47,7 +51,7 @@ struct NodeFacts<'a> {
     id: u32,
     cpus: String,
     distances: &'a [u8],
-    /// Tells initiators from other nodes only where the kernel does not.
+    /// Set only if the kernel does not list initiators: then it tells them from other nodes.
     without_memory: Option<bool>,
 }
 
@@ -126,7 +130,7 @@ fn nodes(numa: &Numa) -> Vec<NodeFacts<'_>> {
         .collect()
 }
 
-/// What the kernel says of nodes, and what SRAT says of devices.
+/// Initiator nodes as the kernel lists them, and as SRAT assigns them to devices.
 fn initiators(host: &Host) -> impl Serialize {
     let nodes = host.numa.generic_initiators.as_ref();
     let srat = host.srat.as_ref().map(|srat| &srat.initiators);

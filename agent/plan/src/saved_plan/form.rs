@@ -23,7 +23,7 @@ pub struct PlannedDevice {
     pub driver: DriverName,
     /// Guest cells that are its generic initiators, such as `1-8`.
     pub cells: String,
-    /// Host nodes that these cells stand for, in cell order.
+    /// The host nodes of these cells, in cell order.
     pub host_nodes: Vec<NumaNode>,
 }
 
@@ -36,7 +36,7 @@ pub struct Addition {
     pub code: Code,
     /// The device it is for; `None` when for the domain.
     pub device: Option<PciAddress>,
-    /// Where, as an XPath.
+    /// The element, as an XPath.
     pub path: String,
     /// Why it is needed.
     pub reason: String,
@@ -44,28 +44,28 @@ pub struct Addition {
     pub edits: Vec<Replacement>,
 }
 
-/// Bytes `start` to `end` of the definition become `text`.
+/// Replaces bytes `start` to `end` of the definition with `text`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Replacement {
     /// First byte.
     pub start: usize,
-    /// Byte behind the last one.
+    /// Byte after the last one.
     pub end: usize,
-    /// What stands there afterwards.
+    /// The new text.
     pub text: String,
 }
 
-/// Something to know that changes nothing.
+/// A note: information without a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Note {
     /// The stable code.
     #[serde(with = "text")]
     pub code: Code,
-    /// The device it is about, if one.
+    /// The device it is about, if any.
     pub device: Option<PciAddress>,
-    /// What.
+    /// The sentence.
     pub text: String,
 }
 
@@ -98,7 +98,7 @@ impl Addition {
         }
     }
 
-    /// Equal but for the places of the edits.
+    /// Equal except for the positions of the edits.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let texts = |one: &Self| one.edits.iter().map(|e| e.text.clone()).collect::<Vec<_>>();
         let head = |one: &Self| (one.code, one.device, one.path.clone(), one.reason.clone());
@@ -160,7 +160,7 @@ pub(super) mod optional {
         from: D,
     ) -> Result<Option<DomainUuid>, D::Error> {
         let text = Option::<String>::deserialize(from)?;
-        let parse = |text: String| text.parse().map_err(|()| de::Error::custom("no UUID"));
+        let parse = |text: String| text.parse().map_err(|()| de::Error::custom("not a UUID"));
         text.map(parse).transpose()
     }
 }

@@ -1,7 +1,7 @@
-//! A plan in the form that people read and save: reasons beside the hunks, and what it was made from.
+//! A plan that users read and save: hunks with reasons, and the fingerprints of its inputs.
 //!
-//! `variantctl plan --json` prints it, and `prepare --plan` hands it back. Nothing in one that comes back is
-//! applied: the agent makes its own from the same inputs, and the two must be equal.
+//! `variantctl plan --json` prints it, and `prepare --plan` passes it to the agent. The agent does not apply it: it makes its own
+//! plan from the same inputs, and the two must be equal.
 
 mod basis;
 mod diff;
@@ -44,8 +44,8 @@ pub struct SavedPlan {
     pub basis: Basis,
     /// The devices that have a recipe.
     pub devices: Vec<PlannedDevice>,
-    /// What is added, with the edits of the definition's bytes; where what an older plan added is replaced, they
-    /// are for the definition without that.
+    /// What is added, with the edits of the definition's bytes. If elements of an older plan are replaced, the edits apply to the
+    /// definition without those.
     pub changes: Vec<Addition>,
     /// What the user should know.
     pub notes: Vec<Note>,
@@ -59,7 +59,7 @@ pub struct SavedPlan {
     pub result: Fingerprint,
 }
 
-/// What is said beside a completed text.
+/// Devices, changes and notes of a completed definition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     /// Version of this form.
@@ -76,13 +76,13 @@ pub struct Findings {
     pub notes: Vec<Note>,
 }
 
-/// The diff of `text` that changes make, with their reasons; for changes that are in no plan.
+/// The diff that changes make in `text`, with their reasons; for changes outside a plan.
 #[must_use]
 pub fn hunks(text: &str, changes: &[Change]) -> Vec<Hunk> {
     diff::hunks(text, changes)
 }
 
-/// The version alone, so that a plan of another version is named as such.
+/// The version alone, to report another version before other differences.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
@@ -120,7 +120,7 @@ impl SavedPlan {
         })
     }
 
-    /// What is said beside a completed text: pieces and notes, without the text and its edits.
+    /// Devices, changes and notes, without the XML and its edits.
     #[must_use]
     pub fn findings(&self) -> Findings {
         let piece = |one: &Addition| Note {
@@ -141,24 +141,27 @@ impl SavedPlan {
     /// Reads a saved plan.
     ///
     /// # Errors
-    /// A refusal when the text is too large, no plan, or one of another version.
+    /// A refusal when the text is too large, not a plan, or a plan of another version.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         if text.len() > MAX_BYTES {
-            return Err(unreadable(format!("it is over {} MiB", MAX_BYTES >> 20)));
+            return Err(unreadable(format!(
+                "it is larger than {} MiB",
+                MAX_BYTES >> 20
+            )));
         }
         let broken = |error: serde_json::Error| unreadable(error.to_string());
         let Versioned { version } = serde_json::from_str(text).map_err(broken)?;
         if version != VERSION {
-            let reason = format!("it has version {version}, and this variantd reads {VERSION}");
+            let reason = format!("it has version {version}, this variantd reads version {VERSION}");
             return Err(unreadable(reason));
         }
         serde_json::from_str(text).map_err(broken)
     }
 
-    /// Passes when planning the definition again gives this plan.
+    /// Checks that planning the definition again gives this plan.
     ///
     /// # Errors
-    /// A refusal that names what changed since; the planner's own.
+    /// A refusal that names what changed since; refusals of the planner.
     pub fn check(&self, definition: &Definition, input: &PlanInput<'_>) -> Result<(), Refusal> {
         let basis = Basis::of(definition, input);
         let changed = self.basis.changed(&basis);
@@ -168,23 +171,23 @@ impl SavedPlan {
         if Self::make(definition, input)? == *self {
             return Ok(());
         }
-        let reason = "the same definition and host now give another one, so it was edited, or made by \
+        let reason = "planning the same definition on the same host gives another plan: this one was edited, or made by \
                       another build of variantd";
         Err(unreadable(reason.into()))
     }
 
-    /// The refusal to apply this plan since `what` is different now.
+    /// The refusal to apply this plan, because `what` is different now.
     #[must_use]
     pub fn stale(&self, what: &str) -> Refusal {
         let domain = &self.domain;
-        let reason = format!("the plan of domain '{domain}' is stale: since then changed: {what}");
+        let reason = format!("the plan of domain '{domain}' is stale; changed since: {what}");
         let command = line(["variantctl", "plan", "--json", domain]);
         let hint = Hint::naming("plan again with {} and read what is different", &command);
         Refusal::new(Code::PlanStale, reason, hint)
     }
 
-    /// True when `rewrite` adds for the same reasons the same texts in the same order; where they
-    /// go may differ by the secrets that a plan does not show.
+    /// True when `rewrite` adds the same XML for the same reasons in the same order. Positions may differ, because a plan does not
+    /// show secrets.
     #[must_use]
     pub fn adds_the_same(&self, rewrite: &Rewrite) -> bool {
         let theirs: Vec<Addition> = rewrite.plan.changes.iter().map(Addition::of).collect();
@@ -198,7 +201,7 @@ fn unreadable(reason: String) -> Refusal {
     let hint = Hint::naming(sentence, "variantctl plan --json DOMAIN");
     Refusal::new(
         Code::PlanUnreadable,
-        format!("cannot take the plan: {reason}"),
+        format!("cannot use the plan: {reason}"),
         hint,
     )
 }

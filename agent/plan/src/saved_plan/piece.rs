@@ -1,4 +1,4 @@
-//! The pieces of a text that edits replace, in whole lines, each with the edits that touch it.
+//! Groups edits of a text into ranges of whole lines.
 
 use std::ops::Range;
 
@@ -35,7 +35,7 @@ pub(super) fn pieces<'a>(old: &Lines<'_>, changes: &'a [Change]) -> Vec<Piece<'a
         let (mut lines, mut group) = (old.touched(edit), Vec::new());
         while let Some((before, mut edits)) = groups.pop_if(|(before, _)| lines.start < before.end)
         {
-            // Together they may change the line that whole lines only begin behind.
+            // Together they may change the line before inserted whole lines.
             let first = old.at(edits[0].1.span.start);
             lines = lines.start.min(first)..lines.end.max(before.end);
             edits.append(&mut group);
@@ -85,9 +85,9 @@ impl<'a> Lines<'a> {
         first..self.at(edit.span.end) + 1
     }
 
-    /// `None` when nothing changes after all.
+    /// `None` if nothing changes.
     fn piece<'b>(&self, lines: Range<usize>, edits: Vec<(usize, &'b Edit)>) -> Option<Piece<'b>> {
-        // Whole lines begin behind the end of the line before them, which stays.
+        // Whole lines begin after the end of the previous line, which is kept.
         let begin = self.at(edits.first()?.1.span.start);
         let new = self.replaced(begin..lines.end, &edits);
         let new: Vec<String> = new.split_inclusive('\n').map(str::to_owned).collect();
@@ -102,11 +102,11 @@ impl<'a> Lines<'a> {
             span: edit.span.start - begin..edit.span.end - begin,
             text: edit.text.clone(),
         });
-        // Edits that overlap were refused before: they are no plan.
+        // A plan has no overlapping edits: `edit::apply` refused them before.
         edit::apply(&text, &shifted.collect::<Vec<_>>()).unwrap_or(text)
     }
 
-    /// Without the lines that stay the same at both ends.
+    /// Without unchanged lines at both ends.
     fn trimmed<'b>(
         &self,
         lines: Range<usize>,

@@ -1,7 +1,6 @@
-//! The diff where what an older plan added is taken back first: between the two texts, with each reason at the
-//! first line of its own that is new.
+//! The diff of a plan that replaces an older one: between the two texts, with each reason at its first new line.
 //!
-//! What the older plan had added and this one adds again is in no hunk, and so is its reason.
+//! Elements that both plans add are in no hunk, and neither are their reasons.
 
 use std::ops::Range;
 
@@ -10,7 +9,7 @@ use similar::{ChangeTag, DiffOp, TextDiff};
 use super::diff::{CONTEXT, Hunk, NO_NEWLINE, reason};
 use crate::plan::Change;
 
-/// The diff of `text` to `after`, which `changes` make of `base`.
+/// The diff from `text` to `after`, where `changes` turn `base` into `after`.
 pub(super) fn hunks(text: &str, base: &str, after: &str, changes: &[Change]) -> Vec<Hunk> {
     let diff = TextDiff::from_lines(text, after);
     let mut untold: Vec<(&Change, Vec<Range<usize>>)> =
@@ -57,7 +56,7 @@ fn hunk<'a>(
     hunk
 }
 
-/// The lines of the completed text that each change has a part in.
+/// The lines of the completed text to which each change contributes.
 fn lines(base: &str, changes: &[Change]) -> Vec<Vec<Range<usize>>> {
     let numbered = changes.iter().enumerate();
     let mut edits: Vec<_> = numbered
@@ -69,7 +68,7 @@ fn lines(base: &str, changes: &[Change]) -> Vec<Vec<Range<usize>>> {
     let count = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count();
     for (number, edit) in edits {
         line += count(base.get(at..edit.span.start).unwrap_or_default());
-        // A text that begins with a line end leaves the line where it is put as it was.
+        // Inserted text that begins with a newline does not change the line before it.
         let first = line + usize::from(edit.text.starts_with('\n'));
         line += count(&edit.text);
         lines[number].push(first..line + 1);

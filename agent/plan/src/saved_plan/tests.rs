@@ -41,7 +41,7 @@ impl Inputs {
         SavedPlan::make(&definition(&self.text), &self.input()).expect("a plan")
     }
 
-    /// The sentence that a plan made before `change` is refused with after it; empty when it is taken.
+    /// The refusal of a plan that was made before `change`; empty if it is accepted.
     fn refusal(mut self, change: impl FnOnce(&mut Self)) -> String {
         let saved = self.saved_plan();
         change(&mut self);
@@ -140,7 +140,7 @@ fn a_stale_plan_names_what_changed() {
     ];
     for (what, change) in cases {
         let said = inputs().refusal(change);
-        let wanted = format!("since then changed: {what} (VD-PLN-001); plan again");
+        let wanted = format!("changed since: {what} (VD-PLN-001); plan again");
         assert!(said.contains(&wanted), "{what}: {said}");
     }
 }
@@ -156,7 +156,7 @@ fn a_plan_is_stale_once_a_port_blocks_atomics() {
     set(&mut inputs, 0);
     let said = inputs.refusal(|inputs| set(inputs, 1 << 7));
     assert!(
-        said.contains("changed: the host's PCI devices (VD-PLN-001)"),
+        said.contains("changed since: the host's PCI devices (VD-PLN-001)"),
         "{said}"
     );
 }
@@ -173,7 +173,7 @@ const LINK: kernel_glue::config::Express = kernel_glue::config::Express {
 };
 
 #[test]
-fn a_plan_that_replaces_what_an_older_one_added_shows_the_difference_to_the_definition() {
+fn a_replacing_plan_shows_the_difference_to_the_definition() {
     let mut inputs = inputs();
     inputs.text = inputs.saved_plan().text;
     assert!(inputs.saved_plan().hunks.is_empty());
@@ -196,7 +196,7 @@ fn a_plan_that_replaces_what_an_older_one_added_shows_the_difference_to_the_defi
     );
 }
 
-/// The shipped recipes, one of them with a comment more.
+/// The shipped recipes, one of them with an additional comment.
 fn touched(name: &str) -> Recipes {
     let recipes = Recipes::shipped().expect("recipes");
     let mut sourced = recipes.sourced();
@@ -207,19 +207,19 @@ fn touched(name: &str) -> Recipes {
 }
 
 #[test]
-fn what_starting_another_guest_changes_does_not_make_a_plan_stale() {
+fn starting_another_guest_does_not_make_a_plan_stale() {
     let said = inputs().refusal(|i| {
         let gpu = i.host.devices.get_mut(&address(GPU)).expect("GPU");
         gpu.driver = Some(driver("vfio-pci"));
         gpu.driver_override = Some("vfio-pci".into());
-        // No recipe covers it, and the guest has it not.
+        // No recipe covers it, and the guest does not have it.
         i.host.devices.remove(&address(NIC));
         i.host.numa.nodes[0].memory_kib += 4;
     });
     assert_eq!(said, "");
 }
 
-/// Every value in a JSON document, changed a little, one at a time.
+/// A JSON document with one value changed, for each value.
 fn changed(document: &Value) -> Vec<(String, Value)> {
     fn paths(value: &Value, at: &str, out: &mut Vec<String>) {
         match value {
@@ -263,7 +263,7 @@ fn a_plan_with_any_one_value_edited_is_refused() {
         });
         let refusal = match checked {
             Err(refusal) => refusal,
-            // Nothing in this definition needs a new address: with and without 'replace' is one plan.
+            // Nothing in this definition needs a new address, so the plans with and without 'replace' are equal.
             Ok(()) if path == "/basis/replace" => continue,
             Ok(()) => unreachable!("{path} was taken"),
         };
@@ -273,7 +273,7 @@ fn a_plan_with_any_one_value_edited_is_refused() {
 }
 
 #[test]
-fn what_is_no_plan_is_refused_with_the_way_out() {
+fn an_invalid_plan_is_refused_with_a_hint() {
     let good = printed(&inputs().saved_plan());
     let with = |key: &str, value: Value| {
         let mut copy = good.clone();
@@ -287,13 +287,13 @@ fn what_is_no_plan_is_refused_with_the_way_out() {
         (with("version", json!(2)), "it has version 2"),
         (with("version", json!("1")), "invalid type"),
         (with("extra", json!(1)), "unknown field `extra`"),
-        (with("uuid", json!("12")), "no UUID"),
+        (with("uuid", json!("12")), "not a UUID"),
         (with("result", json!("md5:1")), "'md5:1' is not 'sha256:'"),
         (
             "{\"version\":1,\"x\":".to_owned() + &"[".repeat(100_000),
             "EOF while parsing a list",
         ),
-        (" ".repeat(MAX_BYTES + 1), "it is over 8 MiB"),
+        (" ".repeat(MAX_BYTES + 1), "it is larger than 8 MiB"),
     ];
     for (text, why) in cases {
         let refusal = SavedPlan::parse(&text).expect_err("no plan");

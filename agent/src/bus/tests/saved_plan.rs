@@ -75,7 +75,7 @@ async fn stale_plan_is_refused_with_the_changed_input() {
             unreachable!("{what}: the plan was taken");
         };
         assert!(
-            sentence.contains(&format!("changed: {what} (VD-PLN-001)")),
+            sentence.contains(&format!("changed since: {what} (VD-PLN-001)")),
             "{sentence}"
         );
         assert_eq!(scene.libvirt.text(&domain), before);

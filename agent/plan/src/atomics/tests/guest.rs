@@ -77,7 +77,7 @@ fn qemus_rules_are_applied_to_the_place() {
 }
 
 #[test]
-fn an_old_qemu_does_not_hide_a_wrong_place() {
+fn an_old_qemu_does_not_hide_a_wrong_address() {
     let text = guest("", "<address type='pci' bus='0' slot='5' function='1'/>");
     let place = super::super::place::of(
         &Guest {
@@ -94,7 +94,7 @@ fn an_old_qemu_does_not_hide_a_wrong_place() {
 }
 
 #[test]
-fn qemus_version_decides() {
+fn qemus_version_decides_whether_widths_are_passed() {
     let place = guest(PORT, "<address type='pci' bus='1' slot='0' function='0'/>");
     let several = guest(
         PORT,
@@ -153,7 +153,7 @@ fn a_device_that_is_attached_takes_the_free_port_of_the_lowest_index() {
 }
 
 #[test]
-fn a_guest_with_initiators_of_the_device_is_warned_of_unplugging_it() {
+fn a_guest_with_initiators_gets_a_note_on_unplugging() {
     let host = chain(&good());
     let warned = |inner: &str| {
         let domain = guest(PORT, inner);

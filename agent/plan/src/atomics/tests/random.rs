@@ -44,7 +44,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), place in 0_usize..4) {
+    fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), place in 0_usize..4) {
         let mut path = good();
         path[place].1 = bytes;
         let host = chain(&path);

@@ -1,4 +1,4 @@
-//! What an older libvirt gets, and that it comes back off again.
+//! Pieces for an older libvirt as QEMU arguments, and their revert.
 
 use super::*;
 use crate::fixture::rewrite;
@@ -64,7 +64,7 @@ fn an_older_libvirt_gets_nodes_distances_and_initiators_on_the_command_line() {
 }
 
 #[test]
-fn a_users_own_arguments_of_qemu_stay_and_numa_among_them_is_refused() {
+fn the_users_qemu_arguments_are_kept_but_numa_is_refused() {
     let (fixture, target, text) = debian_13();
     let input = PlanInput {
         target,
@@ -92,7 +92,7 @@ fn a_users_own_arguments_of_qemu_stay_and_numa_among_them_is_refused() {
 }
 
 #[test]
-fn a_target_that_cannot_is_refused_with_the_version_that_can() {
+fn an_old_target_is_refused_with_the_needed_version() {
     let (fixture, _, q35) = debian_13();
     let virt = guest(&hostdev("0009:01:00.0", ""));
     for (text, target, version) in [
@@ -114,7 +114,7 @@ fn a_target_that_cannot_is_refused_with_the_version_that_can() {
 }
 
 #[test]
-fn a_numa_option_without_a_value_is_refused_before_anything_is_put_behind_it() {
+fn a_numa_option_without_a_value_is_refused() {
     let (fixture, target, text) = debian_13();
     let input = PlanInput {
         target,
@@ -124,7 +124,7 @@ fn a_numa_option_without_a_value_is_refused_before_anything_is_put_behind_it() {
         <qemu:arg value='-numa'/></qemu:commandline>";
     let refusal = rewrite(&text.replace("</devices>", lone), &input).expect_err("no value");
     assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
-    // Also where ours are there already, and one has lost its value.
+    // Also if ours are present and one has lost its value.
     let done = rewrite(&text, &input).expect("planned").text;
     let at = done
         .rfind("    <qemu:arg value='acpi-gen")
@@ -140,7 +140,7 @@ fn a_numa_option_without_a_value_is_refused_before_anything_is_put_behind_it() {
 }
 
 #[test]
-fn a_window_of_the_users_among_the_arguments_is_not_taken_for_ours() {
+fn the_users_window_argument_is_not_recorded_as_ours() {
     let (fixture, target, _) = debian_13();
     let older = PlanInput {
         target,
@@ -161,7 +161,7 @@ fn a_window_of_the_users_among_the_arguments_is_not_taken_for_ours() {
 }
 
 #[test]
-fn nodes_and_initiators_of_the_users_that_are_not_complete_are_refused_whatever_libvirt_can() {
+fn incomplete_user_nodes_are_refused_for_every_libvirt() {
     let (fixture, target, text) = debian_13();
     let initiator = "<qemu:arg value='-object'/>\
         <qemu:arg value='acpi-generic-initiator,id=gi0,pci-dev=hostdev0,node=1'/>";
@@ -177,14 +177,14 @@ fn nodes_and_initiators_of_the_users_that_are_not_complete_are_refused_whatever_
             ..fixture.input()
         };
         for input in [older, fixture.input()] {
-            let refusal = rewrite(&text, &input).expect_err("initiators by hand");
+            let refusal = rewrite(&text, &input).expect_err("initiators of the user's own");
             assert_eq!(refusal.code, Code::CommandLineTaken, "{refusal}");
         }
     }
 }
 
 #[test]
-fn an_option_that_is_a_pair_once_ours_behind_it_are_gone_is_ours_as_well() {
+fn an_option_paired_after_removing_ours_is_ours() {
     let (fixture, target, text) = debian_13();
     let input = PlanInput {
         target,

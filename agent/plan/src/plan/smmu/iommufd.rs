@@ -1,4 +1,4 @@
-//! Which host devices must go through iommufd: those behind an accelerated SMMUv3, and those whose recipe asks.
+//! Host devices that must use iommufd: those behind an accelerated SMMUv3, and those whose recipe asks for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use domain::edit::Edit;
 use domain::refusal::Refusal;
 use domain::{Domain, Hostdev, Mark, Piece};
 
-/// What is decided over.
+/// The inputs of the decision.
 #[derive(Clone, Copy)]
 pub(super) struct Scene<'a> {
     pub(super) input: &'a PlanInput<'a>,
@@ -24,7 +24,7 @@ pub(super) struct Scene<'a> {
     pub(super) assigned: &'a [Assigned<'a>],
     /// The expander bus of each device that is on one.
     pub(super) behind: &'a BTreeMap<PciAddress, u32>,
-    /// Controllers in front of which an accelerated SMMUv3 is or will be; `None` is one for the whole machine.
+    /// Controllers with an accelerated SMMUv3, existing or planned; `None` for an SMMUv3 of the whole machine.
     pub(super) accelerated: &'a [Option<u32>],
 }
 
@@ -66,7 +66,7 @@ pub(super) fn plan(scene: &Scene<'_>) -> Result<(Part, BTreeSet<PciAddress>), Re
     Ok((part, through))
 }
 
-/// Takes back `<iommufd>` of the domain.
+/// Removes `<iommufd>` of the domain.
 pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
     let iommufd = domain.platform.iommufd.as_ref();
     let iommufd = iommufd.filter(|_| mark.added.has(&Piece::Iommufd))?;
@@ -84,7 +84,7 @@ impl Scene<'_> {
         })
     }
 
-    /// Whether hostdevs that no recipe covers need iommufd as well: `<iommufd>` of the domain is for them, too.
+    /// Whether hostdevs without a recipe need iommufd as well: then `<iommufd>` of the domain is needed.
     fn others(&self) -> Result<bool, Refusal> {
         let is_planned = |hostdev: &Hostdev| {
             let mut sources = self.assigned.iter().map(|one| one.hostdev.source);
@@ -109,13 +109,13 @@ impl Scene<'_> {
     }
 }
 
-/// True when the hostdev's own `<driver>` says `iommufd='no'`.
+/// True when the hostdev's own `<driver>` has `iommufd='no'`.
 pub(super) fn is_off(hostdev: &Hostdev) -> bool {
     let driver = hostdev.driver.as_ref();
     driver.and_then(|driver| driver.iommufd) == Some(false)
 }
 
-/// Why a host device of the guest cannot go through iommufd.
+/// Why a host device of the guest cannot use iommufd.
 pub(super) fn lacking(input: &PlanInput<'_>, domain: &Domain, hostdev: &Hostdev) -> Option<String> {
     let versions = input.target.versions;
     let iommufd = domain.platform.iommufd.as_ref();
@@ -128,19 +128,19 @@ pub(super) fn lacking(input: &PlanInput<'_>, domain: &Domain, hostdev: &Hostdev)
     } else if !input.host.iommufd {
         let hint =
             "'modprobe iommufd' or a kernel built with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV";
-        Some(format!("the host has no /dev/iommu: it takes {hint}"))
+        Some(format!("the host has no /dev/iommu: it needs {hint}"))
     } else if input.target.iommufd == Some(false) {
         Some(
-            "libvirt says that it cannot give this guest iommufd ('virsh domcapabilities')"
+            "libvirt reports that this guest cannot use iommufd ('virsh domcapabilities')"
                 .to_owned(),
         )
     } else if is_off(hostdev) {
         let device = hostdev.source;
         Some(format!(
-            "the hostdev of '{device}' says <driver iommufd='no'/>"
+            "the hostdev of '{device}' has <driver iommufd='no'/>"
         ))
     } else if !domain.goes_through_iommufd(hostdev) && iommufd.is_some() {
-        Some("the definition says <iommufd enabled='no'/>".to_owned())
+        Some("the definition has <iommufd enabled='no'/>".to_owned())
     } else {
         None
     }
@@ -158,7 +158,7 @@ fn enable(domain: &Domain) -> Change {
     }
 }
 
-/// An accelerated SMMUv3 without iommufd: libvirt accepts it, QEMU does not start.
+/// An accelerated SMMUv3 without iommufd: libvirt accepts it, but QEMU does not start.
 fn contradiction(domain: &Domain, hostdev: &Hostdev, lack: &str) -> Refusal {
     let reason =
         format!("it is behind an <iommu> that has accel='on', which needs iommufd: {lack}");

@@ -78,7 +78,7 @@ fn distant_edits_of_one_change_say_the_reason_once_and_then_point_to_it() {
 }
 
 #[test]
-fn an_end_without_a_newline_is_marked() {
+fn a_missing_final_newline_is_marked() {
     let hunks = hunks("<a/>", &[change(&[(2..4, "></a>")])]);
     assert_eq!(
         lines(&hunks[0]),
@@ -87,7 +87,7 @@ fn an_end_without_a_newline_is_marked() {
 }
 
 #[test]
-fn an_edit_that_changes_nothing_is_no_hunk() {
+fn an_edit_without_effect_gives_no_hunk() {
     assert!(hunks("a\n", &[change(&[(0..1, "a")])]).is_empty());
 }
 
