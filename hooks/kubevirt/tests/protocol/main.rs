@@ -104,7 +104,7 @@ async fn what_kubevirt_did_is_kept_and_completed_or_contradicted_with_both_value
     assert!(kept.contains("<pcihole64 unit='KiB'>1073741824</pcihole64>"));
     let small = launcher.define(&window("1048576")).await;
     let small = small.expect_err("too small");
-    for part in ["VD-KVT-005", "VD-MEM-002", "KubeVirt has written"] {
+    for part in ["VD-KVT-005", "VD-MEM-002", "KubeVirt wrote"] {
         assert!(small.message().contains(part), "{}", small.message());
     }
     let said = scene.said();
