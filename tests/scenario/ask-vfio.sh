@@ -28,8 +28,8 @@ echo "= AtomicOps of $GPU0 by config space: ${computed:-none}"
 
 set_driver $GPU0 $VARIANT
 text=$(variantctl atomics $GPU0 --ask-vfio 2>/dev/null)
-contains 'VFIO' "$text" 'VFIO was asked, and says: '
-asked=$(sed -n 's/^ *VFIO was asked, and says: //p' <<<"$text" | tr -d ,)
+contains 'VFIO' "$text" "VFIO's answer: "
+asked=$(sed -n "s/^ *VFIO's answer: //p" <<<"$text" | tr -d ,)
 echo "= AtomicOps of $GPU0 by VFIO: $asked"
 equal 'widths by VFIO' "$asked" "${computed:-none}"
 equal 'config space afterwards' "$(widths 3)" "$computed"

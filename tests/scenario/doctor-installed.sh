@@ -46,7 +46,7 @@ rm $hook
 found VD-DOC-040 'start unchecked'
 fixed VD-DOC-040
 chmod -x $program
-found VD-DOC-041 'in silence'
+found VD-DOC-041 'without a message'
 fixed VD-DOC-041
 rm -f $hook /run/variantd/called
 systemctl restart libvirtd

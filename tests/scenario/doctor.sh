@@ -68,7 +68,7 @@ variantctl unreserve --now $GPU0 >/dev/null
 # A record of an interrupted bind.
 variantctl bind $GPU0 >/dev/null
 sed -i 's/"phase": "bound"/"phase": "binding"/' /run/variantd/records/$GPU0.json
-found VD-BND-004 'failed half-way'
+found VD-BND-004 'was interrupted'
 fixed VD-BND-004
 equal 'driver once recovered' "$(driver $GPU0)" vfio-pci
 within 30 ready

@@ -37,7 +37,7 @@ virsh autostart --disable r0 >/dev/null
 virsh destroy r0 >/dev/null
 within 20 no_guest
 equal 'state after the guest' "$(state)" $bound
-equal 'answer of recover' "$(variantctl recover)" 'no device was left half-way'
+equal 'answer of recover' "$(variantctl recover)" 'no device has an interrupted change'
 variantctl unreserve --now $GPU0
 equal 'state after unreserve' "$(state)" '/(null)'
 printf '= bound %s ms after the kernel began, libvirt started at %s ms\n' \

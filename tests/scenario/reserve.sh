@@ -40,7 +40,7 @@ equal 'state after the guest' "$(state)" $bound
 variantctl release $GPU0
 equal 'state once released' "$(state)" pci-stub/pci-stub
 contains 'second release' "$(variantctl release $GPU0)" 'was not bound'
-equal 'answer of recover' "$(variantctl recover)" 'no device was left half-way'
+equal 'answer of recover' "$(variantctl recover)" 'no device has an interrupted change'
 
 # The bind outlives the agent.
 variantctl bind $GPU0 >/dev/null

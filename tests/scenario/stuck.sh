@@ -70,7 +70,7 @@ equal 'other device' "$(state $GPU1)" pci-stub/pci-stub
 # The kernel answers, and the agent undoes its incomplete steps.
 /lab/outside gpu 0 ready
 wait $binder || true
-is_settled() { [ "$(writers)" = 0 ] && [ "$(variantctl recover 2>&1)" = 'no device was left half-way' ]; }
+is_settled() { [ "$(writers)" = 0 ] && [ "$(variantctl recover 2>&1)" = 'no device has an interrupted change' ]; }
 within 90 is_settled
 equal 'state' "$(state $GPU0)" $VARIANT/$VARIANT
 virsh start s0 --paused >/dev/null

@@ -25,7 +25,7 @@ contains 'prepare' "$(cat /tmp/t0.out)" 'variantctl create FILE'
 echo '= virsh create of an unprepared guest is refused, and the refusal names variantctl create'
 
 variantctl create /tmp/t0.xml >/tmp/t0.out
-contains 'created' "$(cat /tmp/t0.out)" "domain 't0' was completed by"
+contains 'created' "$(cat /tmp/t0.out)" "domain 't0' is created; "
 equal 'driver' "$(driver $GPU0)" $VARIANT
 ! virsh list --all --persistent --name | grep -qx t0 || fail 'variantctl create left a definition'
 contains 'mark' "$(virsh dumpxml t0)" 'variantd:prepared'

@@ -9,7 +9,7 @@ pub(crate) use planner::fixture::{GPU, NIC, UUID, address, driver, guest, host};
 
 pub(crate) const VARIANT: &str = "nvgrace_gpu_vfio_pci";
 
-/// The record of a bind outside of any guest that was cut off.
+/// The record of an interrupted manual bind.
 pub(crate) fn interrupted(device: PciAddress, target: DriverName, before: Before) -> DeviceRecord {
     let record = Record {
         owner: Owner::Admin,

@@ -1,5 +1,5 @@
-//! Asks libvirt in a process of its own, with a deadline: `variantctl` asks seldom, and loading libvirt's libraries
-//! takes longer than all else it does.
+//! Calls libvirt in a helper process, with a deadline: `variantctl` seldom needs libvirt, and loading libvirt's libraries
+//! takes longer than the rest of its work.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use agent::helper::{HelperError, Running};
 use agent::libvirt::{Found, Look, LookError};
 use agent::program;
 
-/// The program that asks.
+/// The helper program.
 pub const PROGRAM: &str = "variantd-libvirt";
 
-/// What is asked.
+/// A query.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Question {
@@ -26,7 +26,7 @@ pub enum Question {
         /// The devices.
         devices: Vec<PciAddress>,
     },
-    /// One domain, with what planning for it asks of libvirt.
+    /// One domain, with the facts from libvirt that planning needs.
     Definition {
         /// See above.
         uri: String,
@@ -46,21 +46,21 @@ pub enum Question {
         uri: String,
         /// Its definition.
         xml: String,
-        /// It is left paused.
+        /// The guest stays paused.
         paused: bool,
     },
 }
 
-/// What libvirt says; see [`agent::libvirt::look`].
+/// libvirt's versions and definitions; see [`agent::libvirt::look`].
 ///
 /// # Errors
-/// libvirt's words, or [`LookError::Late`].
+/// libvirt's error, or [`LookError::Late`].
 pub fn look(uri: &str, devices: Vec<PciAddress>, limit: Duration) -> Result<Look, LookError> {
     let uri = uri.to_owned();
     ask(&Question::Look { uri, devices }, Some(limit))
 }
 
-/// A domain's definition, with what planning for it asks of libvirt; see [`agent::libvirt::definition`].
+/// A domain's definition, with the facts from libvirt that planning needs; see [`agent::libvirt::definition`].
 ///
 /// # Errors
 /// As [`look`].
@@ -90,7 +90,7 @@ pub fn names(uri: &str, limit: Duration) -> Result<Vec<String>, LookError> {
 /// Creates a transient guest, and waits for as long as its start takes; see [`agent::libvirt::create`].
 ///
 /// # Errors
-/// libvirt's words, the hook's refusal among them.
+/// libvirt's error, which may be the hook's refusal.
 pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LookError> {
     let (uri, xml) = (uri.to_owned(), xml.to_owned());
     ask(&Question::Create { uri, xml, paused }, None)
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_hangs_is_ended_and_one_that_breaks_is_not_libvirts_silence() {
+    fn inquiry_kills_a_hanging_helper_and_reports_a_broken_one() {
         assert_eq!(
             says("cat >/dev/null; exec sleep 1000", 1),
             Err(LookError::Late(1))

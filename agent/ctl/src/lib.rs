@@ -1,6 +1,6 @@
-//! The command line: verbs, `doctor`, topology drawings, and what is asked of libvirt for them.
+//! The command line: verbs, `doctor`, topology drawings, and their queries to libvirt.
 //!
-//! Uses the host side of the crate `agent`; what changes the host or a definition, it asks the agent for, by crate `api`.
+//! Uses the host side of the crate `agent`. Only the agent changes the host or a definition; the crate `api` calls it.
 
 pub mod cli;
 mod doctor;

@@ -80,7 +80,7 @@ async fn a_bus_that_has_no_room_for_long_is_named() {
     let (status, said) = scene.fails(&["recover"]);
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(status, 4);
-    let words = "error: the system bus has no room for a call of variantd: ";
+    let words = "error: the system bus has no quota left for a call of variantd: ";
     assert!(said.starts_with(words), "{said}");
     assert!(
         said.trim_end().ends_with("(VD-AGT-001); try again"),
@@ -143,5 +143,5 @@ fn an_agent_that_ends_in_a_call_that_changes_something_is_not_asked_again() {
     assert_eq!(output.status.code(), Some(4), "{said}");
     let words = "error: variantd ended before it answered, or its answer was lost: ";
     assert!(said.starts_with(words), "{said}");
-    assert!(said.contains("what is done already stays"), "{said}");
+    assert!(said.contains("finished steps are kept"), "{said}");
 }

@@ -35,7 +35,7 @@ fn a_dry_run_prints_the_writes_and_changes_nothing() {
     let after = fs::read_to_string(scene.path(&file)).expect("override");
     assert_eq!(before, after);
     let said = scene.says(&["recover"]);
-    assert_eq!(said, "no device was left half-way\n");
+    assert_eq!(said, "no device has an interrupted change\n");
     let said = scene.says(&["release", GPU]);
     assert!(said.contains("was not bound by variantd"), "{said}");
 }

@@ -84,7 +84,7 @@ fn a_reservation_in_force_is_listed_and_applied_without_a_bus() {
         format!("'{GPU}' is reserved: it is bound at each boot\n")
     );
     let said = scene.says(&["reserve", "--driver", "nvidia", GPU]);
-    assert_eq!(said, format!("'{GPU}' is reserved already\n"));
+    assert_eq!(said, format!("'{GPU}' is already reserved\n"));
     drop(agent);
     let (success, log) = boot(&scene);
     assert!(success, "{log}");
@@ -164,7 +164,7 @@ fn a_reservation_ends_even_when_its_device_is_gone() {
     agent.says("serves");
     scene.write(&format!("reserved.d/{NIC}.toml"), "nonsense");
     let said = scene.says(&["unreserve", NIC]);
-    assert_eq!(said, format!("'{NIC}' is not reserved any more\n"));
+    assert_eq!(said, format!("'{NIC}' is no longer reserved\n"));
     let said = scene.says(&["unreserve", NIC]);
     assert_eq!(said, format!("'{NIC}' was not reserved\n"));
     assert_eq!(scene.fails(&["reserve", NIC]).0, 3);

@@ -132,7 +132,7 @@ fn a_name_that_is_neither_file_nor_domain_is_not_found() {
         let (status, said) = scene.fails(&[&["plan", "test"][..], &option].concat());
         assert_eq!(status, 2);
         assert!(
-            said.contains("'test' is no file") && said.contains("'./test'"),
+            said.contains("there is no file 'test'") && said.contains("'./test'"),
             "{said}"
         );
     }

@@ -59,7 +59,7 @@ fn runs_without_a_place_to_write(scene: &Scene, mut agent: Agent, hint: impl Fn(
     agent.says("serves");
     // Operations without files work.
     let shown = scene.says(&["recover"]);
-    assert_eq!(shown, "no device was left half-way\n");
+    assert_eq!(shown, "no device has an interrupted change\n");
     let (status, refused) = scene.fails(&["bind", GPU]);
     assert_eq!(status, 1);
     assert!(refused.contains("VD-BND-010"), "{refused}");

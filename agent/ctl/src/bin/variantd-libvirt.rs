@@ -1,4 +1,4 @@
-//! What `variantctl` asks of libvirt, in a process of its own: all else it does needs none of libvirt's libraries.
+//! The helper process in which `variantctl` calls libvirt, so that `variantctl` itself does not load libvirt's libraries.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `variantctl atomics`: whether AtomicOps reach a device's guest, and the rule that stands against them.
+//! `variantctl atomics`: whether AtomicOps reach a device's guest, and the rule that prevents it.
 
 mod ask;
 mod definition;
@@ -25,10 +25,10 @@ use planner::target::{Version, Versions};
 
 use definition::GuestDefinition;
 
-/// What to judge.
+/// The devices and versions to check.
 #[derive(Debug, Args)]
 pub(super) struct Request {
-    /// PCI address; by default every device that the guest has, or that a recipe knows
+    /// PCI address; default: every device of the guest, or every device of a recipe
     #[arg(add = ArgValueCandidates::new(completion::devices))]
     device: Option<PciAddress>,
     /// Name or UUID of the guest in libvirt
@@ -38,13 +38,13 @@ pub(super) struct Request {
     /// Domain XML of the guest ('-' for standard input)
     #[arg(long, value_name = "XML")]
     file: Option<PathBuf>,
-    /// The guest's QEMU, such as 11.1; by default libvirt's for a domain, else the newest that is tested
+    /// The guest's QEMU, such as 11.1; default: libvirt's for a domain, else the newest tested one
     #[arg(long, value_name = "VERSION")]
     qemu: Option<Version>,
-    /// The host's kernel, such as 7.2; by default the one that it runs
+    /// The host's kernel, such as 7.2; default: the running one
     #[arg(long, value_name = "VERSION")]
     kernel: Option<Kernel>,
-    /// Ask VFIO as QEMU would; opens the device, which resets it, and enables AtomicOp requests in it meanwhile (root only)
+    /// Ask VFIO as QEMU does; opens and so resets the device, and enables its AtomicOp requests meanwhile (root only)
     #[arg(long, requires = "device")]
     ask_vfio: bool,
     /// When to colour the diff
@@ -121,7 +121,7 @@ fn print_json(
     })
 }
 
-/// What `--json` prints: thousands of devices are never all in memory as JSON.
+/// The output of `--json`, written as a stream: JSON of thousands of devices is never in memory at once.
 #[derive(Serialize)]
 struct Answer<'a> {
     #[serde(serialize_with = "each")]
@@ -142,10 +142,10 @@ fn assumptions(host_view: &HostView, request: &Request, definition: Option<&Gues
     defined::say_networks(&definition.libvirt, definition.definition.domain());
     if request.qemu.is_none() && definition.versions.is_none() {
         let newest = Versions::NEWEST_TESTED.qemu;
-        eprintln!("note: judged for QEMU {newest}; say --qemu VERSION for another");
+        eprintln!("note: checked for QEMU {newest}; for another version add --qemu VERSION");
     }
     if request.kernel.is_none() && host_view.host.kernel_release.is_none() {
-        eprintln!("note: the host's kernel is not known; say --kernel VERSION");
+        eprintln!("note: the host's kernel is unknown; add --kernel VERSION");
     }
 }
 
@@ -165,7 +165,7 @@ fn devices<'a>(
     }
 }
 
-/// Those that the guest gets as PCI functions.
+/// The devices that the guest gets as PCI functions.
 fn assigned(domain: &Domain) -> impl Iterator<Item = PciAddress> {
     let arguments = domain
         .elsewhere
@@ -175,7 +175,7 @@ fn assigned(domain: &Domain) -> impl Iterator<Item = PciAddress> {
     hostdevs.chain(arguments.map(|one| one.source))
 }
 
-/// Those of which a recipe says something.
+/// The devices that a recipe names.
 fn known(host_view: &HostView) -> Vec<&Device> {
     let known = |device: &&Device| {
         let recipes = &host_view.recipes;

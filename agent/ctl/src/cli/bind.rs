@@ -13,12 +13,12 @@ use super::problem::{Coded, Exit, Problem};
 use super::{Cli, dry_run, output};
 use api::again::Effect;
 
-/// After this long it is said that the agent is waited for,
+/// The time until the first message about a waiting call,
 const FIRST_WORD: Duration = Duration::from_secs(2);
-/// and after this long again.
+/// and until each further one.
 const NEXT_WORD: Duration = Duration::from_secs(10);
 
-/// What a bind is to do besides.
+/// Options of a bind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct How {
     pub(super) dry_run: bool,
@@ -26,9 +26,9 @@ pub(super) struct How {
     pub(super) stop_services: bool,
 }
 
-/// Binds a device outside of any guest, or prints the writes that would.
+/// Binds a device manually, or prints the writes of the bind.
 ///
-/// A dry run needs no agent: for another host, other recipes, or where no agent answers, it is planned here.
+/// A dry run needs no agent: for another host or other recipes, and without an agent, this process plans it.
 pub(super) fn bind(
     cli: &Cli,
     device: PciAddress,
@@ -76,7 +76,7 @@ fn ask_to_bind(
     })
 }
 
-/// Gives a device back that was bound outside of any guest.
+/// Releases a device that was bound manually.
 pub(super) fn release(device: PciAddress, as_json: bool) -> Result<(), Problem> {
     let device = device.to_string();
     let report = ask(Effect::Changes, async |manager| {
@@ -86,7 +86,7 @@ pub(super) fn release(device: PciAddress, as_json: bool) -> Result<(), Problem> 
     tell(&report, as_json, released)
 }
 
-/// Gives devices back that a change left half-way; fails when one could not be.
+/// Restores devices whose change was interrupted; fails when one could not be restored.
 pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), Problem> {
     let device = device.map(|device| device.to_string());
     let report = ask(Effect::Changes, async |manager| {
@@ -105,18 +105,18 @@ pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), P
     })
 }
 
-/// Says on standard error that the agent has not answered yet.
+/// Prints on standard error that the agent has not answered yet.
 async fn patiently<T>(device: &str, call: impl Future<Output = T>) -> T {
     let say = |waited: Duration| {
         let waited = waited.as_secs();
         output::say(&format!(
-            "waiting for '{device}' ({waited} s); 'journalctl -u variantd' says what for"
+            "waiting for '{device}' ({waited} s); see 'journalctl -u variantd' for the reason"
         ));
     };
     meanwhile(call, [FIRST_WORD, NEXT_WORD], say).await
 }
 
-/// Says how long a call takes: for the first time after the first pause.
+/// Reports the duration of a call after each pause.
 async fn meanwhile<T>(
     call: impl Future<Output = T>,
     [first, next]: [Duration; 2],
@@ -159,7 +159,7 @@ fn bound(report: &Value) -> String {
     }
 }
 
-/// What went with the device.
+/// The devices that were bound together with the device.
 fn along(report: &Value) -> impl Iterator<Item = &Value> {
     report["along"].as_array().into_iter().flatten()
 }
@@ -167,7 +167,7 @@ fn along(report: &Value) -> impl Iterator<Item = &Value> {
 fn bound_along(report: &Value) -> String {
     let line = |one: &Value| {
         format!(
-            "{} goes along, on {}\n",
+            "{} is bound with it, to {}\n",
             quoted(&one["device"]),
             driver(one)
         )
@@ -180,17 +180,17 @@ fn writes(report: &Value) -> impl Iterator<Item = String> {
     writes.map(|write| format!("{}\n", word(write)))
 }
 
-/// A module that is loaded is no write, so it is not among them.
+/// The modules to load, which are not writes.
 fn note_module(report: &Value) {
     if let Some(module) = report["module"].as_str() {
         output::say(&format!("note: module '{module}' is loaded first"));
     }
 }
 
-/// Nor is what stands against it.
+/// The obstacles.
 fn note_against(report: &Value) {
     for sentence in report["against"].as_array().into_iter().flatten() {
-        output::say(&format!("in the way: {}", word(sentence)));
+        output::say(&format!("obstacle: {}", word(sentence)));
     }
 }
 
@@ -206,8 +206,8 @@ fn released_one(report: &Value) -> String {
         .map(|note| format!("note: {}\n", word(note)))
         .collect();
     match report["outcome"].as_str() {
-        Some("released") => format!("{device} is given back to {driver}\n{notes}"),
-        _ => format!("{device} was not bound by variantd: it stays on {driver}\n"),
+        Some("released") => format!("{device} is released to {driver}\n{notes}"),
+        _ => format!("{device} was not bound by variantd and stays on {driver}\n"),
     }
 }
 
@@ -222,20 +222,18 @@ fn recovered(report: &Value) -> String {
     let lines: String = given_back
         .map(|row| {
             let device = quoted(&row["device"]);
-            format!("{device} is given back{}\n{}", left_by(row), note(row))
+            format!("{device} is restored{}\n{}", left_by(row), note(row))
         })
         .collect();
     match report.as_array().is_none_or(Vec::is_empty) {
-        true => "no device was left half-way\n".to_owned(),
+        true => "no device has an interrupted change\n".to_owned(),
         false => lines,
     }
 }
 
 fn left_by(row: &Value) -> String {
     let domain = row["domain"].as_str();
-    domain.map_or(String::new(), |domain| {
-        format!(": domain '{domain}' had left it")
-    })
+    domain.map_or(String::new(), |domain| format!(" after domain '{domain}'"))
 }
 
 fn driver(report: &Value) -> String {
@@ -267,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_takes_long_is_told_of_until_it_is_answered() {
+    async fn long_call_is_reported_until_its_answer() {
         let count = std::cell::Cell::new(0);
         let call = async {
             while count.get() < 3 {
@@ -283,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_and_what_was_so_already_differ() {
+    fn reserve_distinguishes_done_from_already_done() {
         let said = |outcome| bound(&answer(outcome, Some("vfio-pci")));
         assert_eq!(said("bound"), format!("'{GPU}' is on 'vfio-pci' now\n"));
         assert_eq!(
@@ -291,11 +289,11 @@ mod tests {
             format!("'{GPU}' is on 'vfio-pci' already\n")
         );
         let released = released(&answer("released", None));
-        assert_eq!(released, format!("'{GPU}' is given back to no driver\n"));
+        assert_eq!(released, format!("'{GPU}' is released to no driver\n"));
     }
 
     #[test]
-    fn what_goes_along_is_said_and_in_a_dry_run_comes_first() {
+    fn bind_prints_companions_first_in_a_dry_run() {
         let with = |outcome: &str| {
             let mut report = answer(outcome, Some("vfio-pci"));
             let mut other = answer(outcome, Some("snd"));
@@ -305,33 +303,33 @@ mod tests {
         };
         assert_eq!(
             bound(&with("bound")),
-            format!("'{GPU}' is on 'vfio-pci' now\n'0009:01:00.1' goes along, on 'snd'\n")
+            format!("'{GPU}' is on 'vfio-pci' now\n'0009:01:00.1' is bound with it, to 'snd'\n")
         );
         assert_eq!(bound(&with("planned")), "e <- f\na <- b\nc <- d\n");
         let said = released(&with("released"));
         assert!(
-            said.ends_with("\n'0009:01:00.1' is given back to 'snd'\n"),
+            said.ends_with("\n'0009:01:00.1' is released to 'snd'\n"),
             "{said}"
         );
     }
 
     #[test]
-    fn only_what_was_given_back_is_listed_as_such() {
-        assert_eq!(recovered(&json!([])), "no device was left half-way\n");
+    fn release_lists_only_restored_devices() {
+        assert_eq!(
+            recovered(&json!([])),
+            "no device has an interrupted change\n"
+        );
         let rows = json!([
             {"device": GPU, "domain": "d0", "sentence": null, "note": null},
             {"device": "0009:02:00.0", "domain": null, "sentence": "no"},
         ]);
         let said = recovered(&rows);
-        assert_eq!(
-            said,
-            format!("'{GPU}' is given back: domain 'd0' had left it\n")
-        );
+        assert_eq!(said, format!("'{GPU}' is restored after domain 'd0'\n"));
         let rows =
             json!([{"device": GPU, "domain": null, "sentence": null, "note": "without a driver"}]);
         assert_eq!(
             recovered(&rows),
-            format!("'{GPU}' is given back\nnote: without a driver\n")
+            format!("'{GPU}' is restored\nnote: without a driver\n")
         );
     }
 }

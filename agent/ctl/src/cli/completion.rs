@@ -1,7 +1,7 @@
-//! `variantctl completions SHELL`: the script that packages install. It asks this program at each TAB, which is how
-//! devices and domains get into it.
+//! `variantctl completions SHELL`: the script that packages install. It calls this program at each TAB, which offers
+//! devices and domains.
 //!
-//! Devices are completed as libvirt names them: shells take a colon for the end of a word.
+//! Devices are completed in libvirt's form, because shells split words at a colon.
 
 use std::env;
 use std::ffi::OsStr;
@@ -22,13 +22,13 @@ use crate::inquiry;
 use planner::recipe::Recipes;
 
 const PROGRAM: &str = "variantctl";
-/// The variable by which the script asks.
+/// The environment variable of the script's question.
 const VARIABLE: &str = "COMPLETE";
 const URI: &str = "qemu:///system";
-/// How long somebody who has pressed TAB waits for libvirt.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The time limit for libvirt after TAB.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Answers a script's question and ends the process, if it is one.
+/// Answers a script's question and ends the process; returns for any other call.
 pub(super) fn answer() {
     CompleteEnv::with_factory(Cli::command)
         .var(VARIABLE)
@@ -49,7 +49,7 @@ pub(super) fn run(shell: clap_complete::Shell) -> Result<(), Problem> {
     output::text(&String::from_utf8_lossy(&script))
 }
 
-/// Devices that a recipe covers, each with its driver; without any, all.
+/// Devices that a recipe covers, each with its driver; all devices when there is none.
 pub(super) fn devices() -> Vec<CompletionCandidate> {
     let Ok(host) = Host::read(&root()) else {
         return Vec::new();
@@ -67,17 +67,17 @@ pub(super) fn devices() -> Vec<CompletionCandidate> {
     }
 }
 
-/// Every domain of libvirt's.
+/// Every domain in libvirt.
 pub(super) fn domains() -> Vec<CompletionCandidate> {
     let uri = env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| URI.to_owned());
-    let names = inquiry::names(&uri, PATIENCE).unwrap_or_default();
-    // A shell shows what it is offered.
+    let names = inquiry::names(&uri, TIMEOUT).unwrap_or_default();
+    // A shell prints the names, so control characters are escaped.
     let safe = |name: &String| !name.chars().any(is_control);
     let names = names.into_iter().filter(safe);
     names.map(CompletionCandidate::new).collect()
 }
 
-/// Files, and every domain of libvirt's.
+/// Files, and every domain in libvirt.
 pub(super) fn files_and_domains(begun: &OsStr) -> Vec<CompletionCandidate> {
     let begun_so = begun.to_string_lossy();
     let mut all = domains();
@@ -94,7 +94,7 @@ fn device(device: &Device) -> CompletionCandidate {
     CompletionCandidate::new(format!("pci_{name}")).help(Some(StyledStr::from(help)))
 }
 
-/// The host of the line that is completed.
+/// The value of --host on the completed command line.
 fn root() -> PathBuf {
     let words: Vec<String> = env::args().collect();
     let with_sign = words.iter().find_map(|word| word.strip_prefix("--host="));

@@ -1,4 +1,4 @@
-//! `variantctl config show` and `check`: the configuration in force, and where each line of it comes from.
+//! `variantctl config show` and `check`: the configuration in force, with the file and line of each setting.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ struct Line<'a> {
     origin: Option<&'a Origin>,
 }
 
-/// Prints every setting, each with the line that it comes from.
+/// Prints every setting with its file and line.
 pub(super) fn show(file: &Path, as_json: bool) -> Result<(), Problem> {
     let layers = read(file)?;
     let (settings, devices) = lines(&layers)?;
@@ -37,7 +37,7 @@ pub(super) fn show(file: &Path, as_json: bool) -> Result<(), Problem> {
     output::text(&(text(&settings) + &devices.collect::<String>()))
 }
 
-/// Says that the files have no mistake, or names each one.
+/// Prints that the files have no mistake, or each mistake.
 pub(super) fn check(file: &Path, recipes: &Path, as_json: bool) -> Result<(), Problem> {
     let layers = read(file)?;
     let extended =
@@ -52,7 +52,7 @@ pub(super) fn check(file: &Path, recipes: &Path, as_json: bool) -> Result<(), Pr
         return output::object(json!({"files": files}));
     }
     match files.is_empty() {
-        true => output::text("no file: the defaults are in force\n"),
+        true => output::text("no configuration file: the defaults are in force\n"),
         false => output::text(
             &files
                 .iter()
@@ -66,7 +66,7 @@ fn read(file: &Path) -> Result<Layers, Problem> {
     Layers::read(&Files::around(file)).map_err(|errors| {
         let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let sentences = sentences.join("\n");
-        // The first is that of the file that counts least.
+        // The first mistake is of the file with the lowest priority.
         match errors.first() {
             Some(error) => Problem::Coded(Exit::Failed, Coded::new(error.code(), sentences)),
             None => Problem::Failed(sentences),

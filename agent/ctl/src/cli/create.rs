@@ -1,4 +1,4 @@
-//! `variantctl create FILE`: completes domain XML by the agent and creates a transient guest of it.
+//! `variantctl create FILE`: has the agent complete domain XML, and creates a transient guest from it.
 //!
 //! The agent only completes the text. The guest is created with the caller's own rights on libvirt.
 
@@ -16,7 +16,7 @@ use planner::saved_plan::Findings;
 
 const URI: &str = "qemu:///system";
 
-/// What to create, and how.
+/// The guest to create.
 #[derive(Debug, Args)]
 pub(super) struct Request {
     /// File with domain XML; '-' reads standard input
@@ -32,13 +32,13 @@ pub(super) struct Request {
     connect: String,
 }
 
-/// The code of the hook's refusal in libvirt's error. A hook can only say text to libvirt, which has no field for it.
+/// The code of the hook's refusal in libvirt's error. libvirt's errors have no field for it, so it is read from the text.
 fn code_of_the_hook(text: &str) -> Option<Code> {
     let mut parts = text.split(['(', ')']);
     parts.find_map(|part| part.parse().ok())
 }
 
-/// Completes, creates, and says how many pieces were added.
+/// Completes and creates the guest, and prints the number of added pieces.
 pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
     let text = input::text(&request.file, MAX_BYTES)?;
     let (completed, findings) = domain::complete(&text, request.replace)?;
@@ -58,8 +58,8 @@ pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
         return output::object(json!({"domain": name, "changes": changes, "notes": notes}));
     }
     output::text(&match added {
-        0 => format!("domain '{name}' was complete, and is created\n"),
-        1 => format!("domain '{name}' was completed by 1 piece, and is created\n"),
-        _ => format!("domain '{name}' was completed by {added} pieces, and is created\n"),
+        0 => format!("domain '{name}' was complete and is created\n"),
+        1 => format!("domain '{name}' is created; 1 piece was added\n"),
+        _ => format!("domain '{name}' is created; {added} pieces were added\n"),
     })
 }

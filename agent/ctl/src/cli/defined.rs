@@ -1,4 +1,4 @@
-//! A domain's definition from libvirt, with what libvirt says beside it, for the verbs that only read.
+//! A domain's definition and other facts from libvirt, for the verbs that only read.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use planner::from_libvirt::FromLibvirt;
 
 /// The system's libvirt, as the agent uses it; reading needs no rights there.
 const URI: &str = "qemu:///system";
-/// How long libvirt may take; it waits while the hook of another guest runs.
+/// libvirt's time limit; libvirt waits while the hook of another guest runs.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The domain with this name or UUID; with its live XML where it runs with a `device` that its definition does not have.
+/// The domain with this name or UUID; the live XML when it runs with a `device` that its definition does not have.
 pub(super) fn in_libvirt(
     host_view: &HostView,
     name: &str,
     device: Option<PciAddress>,
 ) -> Result<Found, Problem> {
     if host_view.root != Path::new("/") {
-        let text = "a recorded host has no libvirt: give the definition with --file";
+        let text = "a recorded host has no libvirt; pass the definition with --file";
         return Err(Problem::Usage(text.to_owned()));
     }
     let found = inquiry::definition(URI, name, device, TIMEOUT);
@@ -37,7 +37,7 @@ pub(super) fn in_libvirt(
     found.ok_or_else(missing)
 }
 
-/// Says which interfaces of networks may bring a host device that is neither judged nor drawn.
+/// Prints the network interfaces that may add a host device which is neither checked nor drawn.
 pub(super) fn say_networks(libvirt: &FromLibvirt, domain: &Domain) {
     let has_devices = domain.sources().next().is_some();
     for (sentence, _) in libvirt.interfaces(domain, has_devices) {

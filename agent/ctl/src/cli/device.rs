@@ -1,4 +1,4 @@
-//! `variantctl show DEVICE`: what is known of one device.
+//! `variantctl show DEVICE`: the facts about one device.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::{HostView, hint, output, region};
 use planner::plan::{PlanInput, initiators};
 
-/// Prints it; with `regions` also what VFIO shows, or last of all why it could not be asked.
+/// Prints the device; with `regions` also VFIO's BARs, or at the end the reason why VFIO could not be asked.
 pub(super) fn run(host_view: &HostView, address: PciAddress, regions: bool) -> Result<(), Problem> {
     let device = host_view
         .host
@@ -141,7 +141,7 @@ fn initiator_text(host_view: &HostView, device: &Device) -> String {
     }
 }
 
-/// What the function itself completes; the path's verdict needs more than this.
+/// The AtomicOps that the function itself completes; the verdict on the path needs more.
 pub(super) fn atomics(device: &Device) -> String {
     match &device.config {
         Config::Express(express) => format!("completer {}", express.completer()),

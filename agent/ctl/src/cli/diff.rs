@@ -1,4 +1,4 @@
-//! A plan's hunks as a unified diff for people: each reason as a comment line above the lines it is for.
+//! A plan's hunks as a unified diff for people, with each reason as a comment line above its lines.
 //!
 //! patch(1) skips lines that begin with '#', so the diff can still be applied.
 
@@ -20,7 +20,7 @@ const GONE: Style = AnsiColor::Red.on_default();
 const ADDED: Style = AnsiColor::Green.on_default();
 const KEPT: Style = Style::new();
 
-/// When to colour.
+/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Color {
     /// On a terminal, unless NO_COLOR is set

@@ -14,13 +14,13 @@ use agent::snapshot::Snapshot;
 use domain::code::Code;
 use domain::hint::Hint;
 
-/// Which checks to make, and what counts.
+/// The checks to make, and the effect of warnings.
 #[derive(Debug, Args)]
 pub(super) struct Request {
-    /// Exit with 1 after a warning, too
+    /// Exit with 1 also after a warning
     #[arg(long)]
     strict: bool,
-    /// Print warnings and failures alone
+    /// Print only warnings and failures
     #[arg(short, long)]
     quiet: bool,
     /// Only checks of these groups (host, devices, libvirt, domains, installation) or codes, joined by commas
@@ -43,12 +43,12 @@ impl FromStr for Only {
         let group = text.parse().map(Self::Group);
         group.or_else(|()| code()).map_err(|_| {
             let groups = Group::ALL.map(Group::as_str).join(", ");
-            format!("it is neither a group ({groups}) nor a code that 'variantctl explain' lists")
+            format!("neither a group ({groups}) nor a code of 'variantctl explain'")
         })
     }
 }
 
-/// Looks, prints, and fails when a check did.
+/// Runs the checks, prints them, and fails when a check failed.
 pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let (host, reservations) = match is_snapshot(cli.host()) {
         true => {
@@ -106,7 +106,7 @@ fn summary(tally: Tally, strict: bool) -> String {
     let mut parts = vec![format!("{} passed", tally.passed)];
     let counted = [
         (tally.unavailable, "unknown"),
-        (tally.warned, "to be warned of"),
+        (tally.warned, "warned"),
         (tally.failed, "failed"),
     ];
     let present = counted.iter().filter(|(count, _)| *count > 0);

@@ -1,4 +1,4 @@
-//! `variantctl plan DOMAIN`, `prepare`, `revert` and `wait`: asks the agent, which alone changes definitions.
+//! `variantctl plan DOMAIN`, `prepare`, `revert` and `wait`: calls the agent, because only the agent changes definitions.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::saved_plan::{Findings, MAX_BYTES, SavedPlan};
 
-/// Completes a domain's definition and says what was added.
+/// Completes a domain's definition and prints the added elements.
 pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
     let report = ask_for_report(Effect::Changes, async |manager| {
         let options = options([("replace", replace.into())]);
@@ -26,7 +26,7 @@ pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), 
     tell(&report, as_json)
 }
 
-/// Has exactly the edits of a saved plan made.
+/// Makes exactly the edits of a saved plan.
 pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<(), Problem> {
     let text = input::text(file, MAX_BYTES)?;
     let saved = SavedPlan::parse(&text)?;
@@ -39,7 +39,7 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
     tell(&report, as_json)
 }
 
-/// What the agent plans for a domain, and the same as JSON.
+/// The agent's plan for a domain, also as JSON.
 pub(super) fn plan(domain: &str, replace: bool) -> Result<(SavedPlan, Value), Problem> {
     let json = ask(Effect::Reads, async |manager| {
         let options = options([("replace", replace.into())]);
@@ -48,7 +48,7 @@ pub(super) fn plan(domain: &str, replace: bool) -> Result<(SavedPlan, Value), Pr
     Ok((SavedPlan::parse(&json.to_string())?, json))
 }
 
-/// A text of the user's own, completed, and what the agent says of it.
+/// Completes the user's text: the new text, and the agent's findings.
 pub(super) fn complete(xml: &str, replace: bool) -> Result<(String, Findings), Problem> {
     let (completed, findings) = answer(Effect::Reads, async |manager| {
         let options = options([("replace", replace.into())]);
@@ -58,7 +58,7 @@ pub(super) fn complete(xml: &str, replace: bool) -> Result<(String, Findings), P
     Ok((completed, serde_json::from_str(&findings).map_err(unread)?))
 }
 
-/// Takes back what was added to a domain's definition.
+/// Removes the added elements from a domain's definition.
 pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
     let report = ask_for_report(Effect::Changes, async |manager| {
         manager.revert(domain, options([])).await
@@ -66,7 +66,7 @@ pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
     tell(&report, as_json)
 }
 
-/// Waits until a definition is at rest, and says whether it is complete.
+/// Waits until no change of a definition is pending, and reports whether it is complete.
 pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(), Problem> {
     let limit = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     let report = ask_for_report(Effect::Reads, async |manager| {
@@ -81,12 +81,12 @@ pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(),
     Ok(())
 }
 
-/// Options of a call: these, and that a refusal is answered with fields.
+/// Options of a call: these, and the option to get a refusal as fields.
 pub(super) fn options<'a>(own: impl IntoIterator<Item = (&'a str, Variant<'a>)>) -> Options<'a> {
     own.into_iter().chain([("refusal", true.into())]).collect()
 }
 
-/// Makes one call, again where its effect allows it, and reads its JSON.
+/// Makes one call, repeats it where its effect allows that, and reads its JSON.
 pub(super) fn ask(
     effect: Effect,
     call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<String>,
@@ -96,7 +96,7 @@ pub(super) fn ask(
     serde_json::from_str(&text).map_err(unread)
 }
 
-/// Fails where the answer is a refusal.
+/// Fails when the answer is a refusal.
 fn unrefused(answer: &str) -> Result<(), Problem> {
     Err(match refused::read(answer) {
         None => return Ok(()),
@@ -125,7 +125,7 @@ fn answer<T>(
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Problem::Failed(format!("cannot start: {error}")))?;
-    // A bus that is full greets nobody either.
+    // Connecting fails, too, when the bus has no quota left.
     let attempt = async || {
         let connection = Connection::system().await?;
         call(&ManagerProxy::new(&connection).await?).await
@@ -147,14 +147,14 @@ pub(super) fn problem(fault: Fault) -> Problem {
             None => Problem::NotFound(words.text),
         },
         Fault::Full(why) => unreachable(
-            "the system bus has no room for a call of variantd",
+            "the system bus has no quota left for a call of variantd",
             &why,
             "try again",
         ),
         Fault::Unanswered(why) => unreachable(
             "variantd ended before it answered, or its answer was lost",
             &why,
-            "see 'journalctl -u variantd', then try again: what is done already stays",
+            "see 'journalctl -u variantd', then try again: finished steps are kept",
         ),
         Fault::Unreachable(why) => unreachable(
             "variantd does not answer",
@@ -170,7 +170,7 @@ fn unreachable(what: &str, why: &str, hint: &str) -> Problem {
     Problem::Coded(Exit::Unreachable, refusal.into())
 }
 
-/// A report as the agent says it, and as it is read.
+/// The agent's report as JSON and as a value.
 struct Answered {
     json: Value,
     read: Report,

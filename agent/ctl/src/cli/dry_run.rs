@@ -1,4 +1,4 @@
-//! `variantctl bind --dry-run` without the agent: the writes of a bind, planned from what the read verbs read.
+//! `variantctl bind --dry-run` without the agent: plans the writes of a bind from the data of the read verbs.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use agent::context::Rules;
 use domain::code::Code;
 use settings::config::Config;
 
-/// Where the agent of this host keeps what guests hold.
+/// The agent's run directory, which has the records of devices in use.
 const RUN: &str = "/run/variantd";
 
 /// The answer that the agent would give, as JSON.

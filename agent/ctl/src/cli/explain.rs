@@ -1,4 +1,4 @@
-//! `variantctl explain [CODE]`: what a code means, and where that is written.
+//! `variantctl explain [CODE]`: the meaning of a code, with its source.
 
 use serde_json::{Value, json};
 

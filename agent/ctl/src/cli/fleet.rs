@@ -1,4 +1,4 @@
-//! `variantctl plan` of many hosts: on which a guest fits, and what would differ there.
+//! `variantctl plan` for many hosts: the hosts on which a guest fits, and the differences between them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,7 +19,7 @@ const MAX_LIST: usize = 64 << 20;
 /// Letters of the progress bar.
 const BAR: usize = 30;
 
-/// What comes of one host.
+/// The result for one host.
 struct Line<'a> {
     host: String,
     word: &'static str,
@@ -27,13 +27,13 @@ struct Line<'a> {
     differences: Vec<Finding>,
 }
 
-/// True when a plan is asked of more than one host: several, a list, or a directory of snapshots.
+/// True for a plan for more than one host: several, a list, or a directory of snapshots.
 pub(super) fn is_asked(cli: &Cli, request: &Request) -> bool {
     let [only] = &cli.host[..] else { return true };
     request.hosts_from.is_some() || is_folder(only)
 }
 
-/// Asks every host, and fails when the guest fits on none.
+/// Plans for every host, and fails when the guest fits on none.
 pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let hosts = hosts(cli, request)?;
     let definition = Definition::parse(input::text(&request.subject, MAX_BYTES)?)?;
@@ -76,12 +76,12 @@ fn hosts(cli: &Cli, request: &Request) -> Result<Vec<PathBuf>, Problem> {
     }
     if hosts.is_empty() {
         let hint = "write one of each with 'variantctl snapshot FILE'";
-        return Err(Refusal::new(Code::FleetEmpty, "no snapshot of a host is named", hint).into());
+        return Err(Refusal::new(Code::FleetEmpty, "there is no snapshot of a host", hint).into());
     }
     Ok(hosts)
 }
 
-/// True for a directory that is no host, so one of snapshots.
+/// True for a directory of snapshots, which is not a recorded host.
 fn is_folder(path: &Path) -> bool {
     path.is_dir() && !path.join("sys").is_dir()
 }
@@ -97,7 +97,7 @@ fn snapshots(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(paths)
 }
 
-/// Each host beside the first on which the guest fits.
+/// Compares each host with the first on which the guest fits.
 fn lines<'a>(hosts: &[PathBuf], asked: &'a [Asked]) -> Vec<Line<'a>> {
     let reference = asked.iter().find_map(|one| one.shape.as_ref());
     let one = |(host, one): (&PathBuf, &'a Asked)| {
@@ -187,7 +187,7 @@ fn to_json(lines: &[Line<'_>]) -> Value {
     })
 }
 
-/// How far it is, on a terminal alone.
+/// Shows progress, only on a terminal.
 struct Bar {
     all: usize,
     shown: bool,

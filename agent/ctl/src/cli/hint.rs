@@ -1,16 +1,16 @@
-//! Commands in messages, as they have to be typed for the host that was asked about.
+//! Commands in messages, completed with the `--host` of this command line.
 
 use std::path::Path;
 
 use domain::hint::line;
 use domain::refusal::Refusal;
 
-/// Verbs that read the host which `--host` names; the others act on this one, or need none.
+/// Verbs that read the host of `--host`; the others act on this host, or need none.
 const VERBS: [&str; 7] = [
     "atomics", "doctor", "list", "plan", "rewrite", "show", "topology",
 ];
 
-/// The command line with `--host HOST`, if it would otherwise look at this host.
+/// The command line with `--host HOST`, if its verb reads a host.
 pub(super) fn for_host(command: &str, host: &Path) -> String {
     const OURS: &str = "variantctl ";
     let (user, ours) = match command.strip_prefix("sudo ") {

@@ -1,4 +1,4 @@
-//! Reading: a file or standard input, no further than one byte over its limit.
+//! Reads a file or standard input up to one byte over its limit.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::problem::Problem;
 
-/// The text of a file; '-' is standard input. One byte more than `limit` may come back, so that whoever
-/// parses it can say that it is too large.
+/// The text of a file; '-' is standard input. It may have one byte more than `limit`, so that the parser
+/// can refuse it as too large.
 pub(super) fn text(file: &Path, limit: usize) -> Result<String, Problem> {
     let name = file.display();
     let mut bytes = Vec::new();

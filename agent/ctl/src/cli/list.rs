@@ -80,7 +80,7 @@ pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// What `list` and `show` say of a device.
+/// The fields of a device in `list` and `show`.
 pub(super) fn to_json(host_view: &HostView, device: &Device) -> Value {
     let recipe = host_view.recipes.for_device(device);
     json!({

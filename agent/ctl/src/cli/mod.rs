@@ -1,7 +1,7 @@
-//! The command line `variantctl`: verbs, and what they exit with.
+//! The command line `variantctl`: verbs and exit statuses.
 //!
-//! Read verbs work without the agent, without libvirt and without root, and say what they could not
-//! see. Exit: 0 done or already so, 1 failed or a check failed, 2 usage, 3 not found, 4 agent not reachable.
+//! Read verbs work without the agent, without libvirt and without root, and name the facts that they could not
+//! read. Exit: 0 done or already done, 1 failed or a check failed, 2 usage, 3 not found, 4 agent not reachable.
 
 mod atomics;
 mod bind;
@@ -58,7 +58,7 @@ use problem::{Coded, Exit, Problem};
 #[derive(Debug, Parser)]
 #[command(name = "variantctl", version, max_term_width = 100, mut_subcommands = example::add_to)]
 pub struct Cli {
-    /// Read a recorded host below DIR, or a snapshot of one, instead of this host; for 'plan' several, or a DIR of snapshots
+    /// Read a recorded host (DIR) or a snapshot (FILE) instead of this host; 'plan' takes several, or a DIR of snapshots
     #[arg(
         long,
         global = true,
@@ -67,7 +67,7 @@ pub struct Cli {
         hide_default_value = true
     )]
     host: Vec<PathBuf>,
-    /// Read recipes of DIR over the shipped ones
+    /// Read recipes in DIR, which replace shipped ones of the same name
     #[arg(long, global = true, value_name = "DIR", default_value = planner::recipe::DIRECTORY, hide_default_value = true)]
     recipes: PathBuf,
     /// Print JSON instead of text
@@ -85,18 +85,18 @@ enum Verb {
         #[arg(long)]
         all: bool,
     },
-    /// Show one device: driver, group, node, initiators, path to its root port, and who holds it
+    /// Show one device: driver, group, node, initiators, path to its root port, and the processes that use it
     Show {
         /// PCI address: 0000:01:00.0, 01:00.0 or pci_0000_01_00_0
         #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: PciAddress,
-        /// Ask VFIO for the BARs a guest would see; opens the device, which resets it (root only)
+        /// Ask VFIO for the BARs that a guest would see; opens and so resets the device (root only)
         #[arg(long)]
         regions: bool,
     },
     /// Check host, devices, libvirt, domains and installation; changes nothing
     Doctor(doctor::Request),
-    /// Draw the host: sockets, root ports, switches, devices, NUMA nodes; and a guest beside it
+    /// Draw the host: sockets, root ports, switches, devices, NUMA nodes; on request also a guest
     Topology(topology::Request),
     /// Show whether AtomicOps reach a device's guest: by width, on the host and in the guest, with the rule that fails
     Atomics(atomics::Request),
@@ -120,7 +120,7 @@ enum Verb {
         /// Directory to make; it must be empty or not exist
         dir: PathBuf,
     },
-    /// Write what planning reads of this host as one JSON text, for use with --host and by programs elsewhere
+    /// Write the data of this host that planning reads as one JSON text, for use with --host and by other programs
     Snapshot(snapshot::Request),
     /// Complete a domain in libvirt now
     Prepare {
@@ -128,7 +128,7 @@ enum Verb {
         #[arg(required_unless_present = "plan")]
         #[arg(add = ArgValueCandidates::new(completion::domains))]
         domain: Option<String>,
-        /// Give a device whose guest address contradicts its recipe a new one
+        /// Replace the guest address of a device when it contradicts the recipe
         #[arg(long, conflicts_with = "plan")]
         replace: bool,
         /// Make exactly the edits that 'plan --json' put into FILE ('-' for standard input), or refuse
@@ -138,7 +138,7 @@ enum Verb {
     },
     /// Complete domain XML and create a transient guest of it, as 'virsh create' does
     Create(create::Request),
-    /// Take back what was added to a domain; it is left alone until it is prepared again
+    /// Remove the added elements from a domain; the agent ignores it until it is prepared again
     Revert {
         /// Name or UUID of the domain
         #[arg(required_unless_present = "file", conflicts_with = "file")]
@@ -148,7 +148,7 @@ enum Verb {
         #[arg(long)]
         file: Option<PathBuf>,
     },
-    /// Bind a device outside of any guest
+    /// Bind a device manually, without a guest
     Bind {
         /// PCI address
         #[arg(add = ArgValueCandidates::new(completion::devices))]
@@ -156,29 +156,29 @@ enum Verb {
         /// The driver; by default the one that its recipe names
         #[arg(long)]
         driver: Option<DriverName>,
-        /// Bind what the host uses of its IOMMU group along with it
+        /// Bind also the other devices of its IOMMU group that the host uses
         #[arg(long)]
         allow_group: bool,
-        /// Print the writes in order instead, each as 'path <- value'; works with --host, and without the agent
+        /// Print the writes instead, in order, each as 'path <- value'; works with --host, and without the agent
         #[arg(long)]
         dry_run: bool,
-        /// Stop known services that hold it, such as nvidia-persistenced, until it is released
+        /// Stop known services that use it, such as nvidia-persistenced, until it is released
         #[arg(long)]
         stop_services: bool,
     },
-    /// Give a device back that was bound outside of any guest
+    /// Release a device that was bound manually
     Release {
         /// PCI address
         #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: PciAddress,
     },
-    /// Give devices back that a change left half-way
+    /// Restore devices whose change was interrupted
     Recover {
         /// PCI address; by default every such device
         #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: Option<PciAddress>,
     },
-    /// Reserve a device for guests: it is bound at each boot, before anything else takes it
+    /// Reserve a device for guests: it is bound at each boot, before another driver or process takes it
     Reserve {
         /// PCI address
         #[arg(add = ArgValueCandidates::new(completion::devices))]
@@ -186,7 +186,7 @@ enum Verb {
         /// The driver; by default the one that its recipe names at that time
         #[arg(long)]
         driver: Option<DriverName>,
-        /// Bind it now, too
+        /// Bind it now as well
         #[arg(long)]
         now: bool,
     },
@@ -195,11 +195,11 @@ enum Verb {
         /// PCI address
         #[arg(add = ArgValueCandidates::new(completion::devices))]
         device: PciAddress,
-        /// Give the device back now, too
+        /// Release it now as well
         #[arg(long)]
         now: bool,
     },
-    /// Follow what happens to devices, domains and jobs, until Ctrl-C; a line each, JSON with --json
+    /// Print a line for each change of devices, domains and jobs, until Ctrl-C
     Monitor,
     /// Print completions for a shell, for packagers
     #[command(hide = true)]
@@ -207,7 +207,7 @@ enum Verb {
         /// The shell
         shell: Shell,
     },
-    /// Wait until a domain is complete, or exit with 1 and the reason why it is not
+    /// Wait until a domain is complete; exit with 1 and the reason when it is not
     Wait {
         /// Name or UUID of the domain
         #[arg(add = ArgValueCandidates::new(completion::domains))]
@@ -222,15 +222,15 @@ enum Verb {
 enum RecipeVerb {
     /// List the recipes in force
     List,
-    /// Print one as it is in force
+    /// Print one recipe as it is in force
     Show {
         /// Its name
         name: String,
-        /// The one that variantd brings, whatever is over it
+        /// Print the shipped recipe, even when a file replaces it
         #[arg(long)]
         shipped: bool,
     },
-    /// Check a file before it is put into the recipes' directory
+    /// Check a file before you install it in the recipes' directory
     Check {
         /// The file
         file: PathBuf,
@@ -239,13 +239,13 @@ enum RecipeVerb {
 
 #[derive(Debug, Subcommand)]
 enum ConfigVerb {
-    /// Print every setting in force, with the file and line that it comes from
+    /// Print every setting in force, with its file and line
     Show,
-    /// Check all files, and name every mistake
+    /// Check all files and print every mistake
     Check,
 }
 
-/// A definition and what it is for.
+/// A definition and its target.
 #[derive(Debug, Args)]
 struct Definition {
     /// File with domain XML; '-' reads standard input
@@ -254,7 +254,7 @@ struct Definition {
     wanted: PlanArguments,
 }
 
-/// What to plan for, and how to print it.
+/// The subject of a plan, and how to print the plan.
 #[derive(Debug, Args)]
 struct Request {
     /// File with domain XML ('-' for standard input), or name or UUID of a domain in libvirt
@@ -265,18 +265,18 @@ struct Request {
     /// When to colour the diff
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: diff::Color,
-    /// Say on which of the hosts in FILE it fits: a snapshot or recorded host a line ('-' for standard input)
+    /// Print which of the hosts in FILE it fits; FILE has a snapshot or recorded host in each line ('-' for standard input)
     #[arg(long, value_name = "FILE")]
     hosts_from: Option<PathBuf>,
 }
 
-/// What a plan is to be like.
+/// Options of a plan.
 #[derive(Debug, Args)]
 struct PlanArguments {
-    /// What to write for, such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt
+    /// The versions to write for, such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt
     #[arg(long, value_name = "TARGET")]
     target: Option<Target>,
-    /// Give a device whose guest address contradicts its recipe a new one
+    /// Replace the guest address of a device when it contradicts the recipe
     #[arg(long)]
     replace: bool,
     /// Ask VFIO for the BARs of devices that are on their recipe's driver; opens and resets them (root only)
@@ -284,11 +284,11 @@ struct PlanArguments {
     regions: bool,
 }
 
-/// What every verb that reads a host reads.
+/// The data of every verb that reads a host.
 struct HostView {
     root: PathBuf,
     host: Host,
-    /// What a snapshot says of libvirt and QEMU there.
+    /// The versions of libvirt and QEMU in a snapshot.
     versions: Option<Versions>,
     recipes: Recipes,
     reservations: Reservations,
@@ -314,7 +314,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// All hosts that are named, before the verb and behind it: of a global option clap keeps those of one side.
+/// All values of --host, before and behind the verb: clap keeps only those of one side of a global option.
 fn hosts(words: impl Iterator<Item = OsString>) -> Vec<PathBuf> {
     let mut words = words.take_while(|word| word != "--");
     let mut hosts = Vec::new();
@@ -334,14 +334,14 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         _ => cli.host.len() > 1,
     };
     if many {
-        let text = "only 'plan' of a file takes more than one host; name one host";
+        let text = "only 'plan FILE' takes more than one host; pass one --host";
         return Err(Problem::Usage(text.to_owned()));
     }
     if let Some(verb) = cli.verb.by_the_agent()
         && !cli.is_own()
     {
         return Err(Problem::Usage(format!(
-            "'{verb}' acts through the agent of this host, with the agent's recipes; leave out --host and --recipes, \
+            "'{verb}' uses the agent of this host and the agent's recipes; leave out --host and --recipes, \
              or run it on that host"
         )));
     }
@@ -413,7 +413,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
 }
 
 impl Verb {
-    /// Its name, where the agent does what it says.
+    /// Its name, when the agent performs it.
     fn by_the_agent(&self) -> Option<&'static str> {
         Some(match self {
             Self::Prepare { .. } => "prepare",
@@ -446,7 +446,7 @@ impl Verb {
 }
 
 impl Cli {
-    /// This host with its own recipes, which the agent has, too.
+    /// True for this host with its own recipes, which the agent also uses.
     fn is_own(&self) -> bool {
         self.host() == Path::new("/") && self.recipes == Path::new(planner::recipe::DIRECTORY)
     }
@@ -486,7 +486,7 @@ fn is_snapshot(host: &Path) -> bool {
     host.is_file()
 }
 
-/// Beside the recipes; those of this host say nothing of a recorded one.
+/// The reservations beside the recipes; a recorded host has its own.
 fn reservations(cli: &Cli) -> Reservations {
     let recorded = cli.host() != Path::new("/");
     let directory = match recorded && cli.recipes == Path::new(planner::recipe::DIRECTORY) {
@@ -496,7 +496,7 @@ fn reservations(cli: &Cli) -> Reservations {
     Reservations::new(directory.join(agent::reserve::DIRECTORY))
 }
 
-/// Beside the recipes.
+/// The configuration file beside the recipes.
 fn configuration(cli: &Cli) -> PathBuf {
     cli.recipes.with_file_name("variantd.conf")
 }

@@ -1,4 +1,4 @@
-//! `variantctl monitor`: what happens to devices, domains and jobs, a line for each event, until Ctrl-C.
+//! `variantctl monitor`: prints a line for each event of devices, domains and jobs, until Ctrl-C.
 
 use std::io::{self, Write};
 
@@ -20,14 +20,14 @@ use super::problem::Problem;
 
 mod event;
 
-/// Why there is nothing more to print.
+/// Why the verb ends.
 enum End {
-    /// Somebody has heard enough.
+    /// The user pressed Ctrl-C.
     Wanted,
     Failed(Problem),
 }
 
-/// Prints events until Ctrl-C; says when the agent ends and when it is back.
+/// Prints events until Ctrl-C, also when the agent ends and when it is back.
 pub(super) fn run(as_json: bool) -> Result<(), Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +84,7 @@ async fn stream(bus: &Connection, rule: MatchRule<'_>) -> Result<MessageStream, 
     Ok(MessageStream::for_match_rule(rule, bus, None).await?)
 }
 
-/// A job as it is now. Its signals say only that it is another; what it does is said to its owner and root alone.
+/// Reads a job's properties. Its signals only say that it changed; only its owner and root may read the properties.
 async fn look(bus: &Connection, job: OwnedObjectPath) -> Option<Event> {
     let properties = PropertiesProxy::builder(bus)
         .destination(SERVICE)
@@ -95,7 +95,7 @@ async fn look(bus: &Connection, job: OwnedObjectPath) -> Option<Event> {
     Event::of_job(&job, &all)
 }
 
-/// Where things stand before the first event.
+/// The state before the first event.
 async fn show_all(bus: &Connection, as_json: bool) -> Result<(), End> {
     let objects = ObjectManagerProxy::builder(bus)
         .path(MANAGER)

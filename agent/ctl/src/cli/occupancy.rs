@@ -1,4 +1,4 @@
-//! What `variantctl show` says of who uses a device: holders, virtual functions, the rest of its IOMMU group.
+//! The users of a device in `variantctl show`: holders, virtual functions, the rest of its IOMMU group.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::list::or_dash;
 use super::{HostView, is_snapshot};
 
-/// What was read, and where.
+/// The occupancy of a device, and its host.
 pub(super) struct Seen {
     occupancy: Result<Occupancy, Failure>,
     /// A recorded host has no processes.
@@ -31,7 +31,7 @@ impl Seen {
         }
     }
 
-    /// Rows of name and value; all but the first only where there is something to say.
+    /// Rows of name and value; only the first is always printed.
     pub(super) fn rows(&self) -> Vec<(&'static str, String)> {
         let occupancy = match &self.occupancy {
             Ok(occupancy) => occupancy,
@@ -50,7 +50,7 @@ impl Seen {
         rows
     }
 
-    /// The same as JSON; null where it could not be seen.
+    /// The same as JSON; null for an unavailable fact.
     pub(super) fn json(&self) -> Value {
         let Ok(occupancy) = &self.occupancy else {
             return Value::Null;
@@ -70,7 +70,7 @@ impl Seen {
     }
 }
 
-/// The group's number and who else is in it, each with its driver.
+/// The group's number and its other members, each with its driver.
 pub(super) fn group(host: &Host, device: &Device) -> Option<String> {
     let number = device.iommu_group?;
     let others: Vec<String> = others(host, device)
@@ -106,8 +106,15 @@ fn holders(holders: &Holders, recorded: bool) -> Vec<(&'static str, String)> {
         ));
     }
     if lines.is_empty() {
-        let nobody = recorded && holders.seen == 0;
-        lines.push(if nobody { "not recorded" } else { "nobody" }.to_owned());
+        let not_recorded = recorded && holders.seen == 0;
+        lines.push(
+            if not_recorded {
+                "not recorded"
+            } else {
+                "no process"
+            }
+            .to_owned(),
+        );
     }
     let rows = lines.into_iter().enumerate();
     rows.map(|(index, line)| (name(index), line)).collect()
@@ -170,9 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_not_the_same_as_not_recorded() {
+    fn holders_distinguish_no_process_from_not_recorded() {
         let row = |recorded| seen(recorded, Holders::default()).rows();
-        assert_eq!(row(false), [("held by", "nobody".to_owned())]);
+        assert_eq!(row(false), [("held by", "no process".to_owned())]);
         assert_eq!(row(true), [("held by", "not recorded".to_owned())]);
         assert_eq!(seen(true, Holders::default()).json(), Value::Null);
     }

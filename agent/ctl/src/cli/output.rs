@@ -1,7 +1,7 @@
-//! Printing: text and JSON to standard output, complaints and gaps to standard error.
+//! Printing: text and JSON to standard output, errors and unavailable facts to standard error.
 //!
-//! Names, paths and other programs' errors have characters of unknown origin. What people read has control characters escaped,
-//! JSON has them as JSON's escapes, and data for programs (a definition, a diff) stays as it is unless it goes to a terminal.
+//! Names, paths and other programs' errors may have any character. Text for people has control characters escaped, JSON has
+//! them as JSON's escapes, and data for programs (a definition, a diff) stays unchanged unless it goes to a terminal.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,12 +26,12 @@ pub(super) fn text(text: &str) -> Result<(), Problem> {
     print(&lines(text))
 }
 
-/// Prints text for programs: another form only where a terminal shows it.
+/// Prints text for programs: unchanged, except on a terminal.
 pub(super) fn data(text: &str) -> Result<(), Problem> {
     print(&shown(text))
 }
 
-/// The text as data goes to standard output.
+/// The text in the form for standard output.
 pub(super) fn shown(text: &str) -> Cow<'_, str> {
     match io::stdout().is_terminal() {
         true => lines(text),
@@ -39,7 +39,7 @@ pub(super) fn shown(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Text for people, as they may see it.
+/// Text for people, with control characters escaped.
 pub(super) fn readable(text: &str) -> Cow<'_, str> {
     lines(text)
 }
@@ -53,7 +53,7 @@ fn print(text: &str) -> Result<(), Problem> {
     written(io::stdout().write_all(text.as_bytes()))
 }
 
-/// What came of writing to standard output.
+/// The result of a write to standard output.
 pub(super) fn written(result: io::Result<()>) -> Result<(), Problem> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -70,13 +70,13 @@ pub(super) fn object(mut value: Value) -> Result<(), Problem> {
     print(&format!("{}\n", json_text(&value)))
 }
 
-/// JSON text in which control characters that serde_json leaves as they are (DEL, C1, direction) are escaped, too. They stand
-/// in strings alone.
+/// JSON text in which the control characters that serde_json does not escape (DEL, C1, direction) are escaped as well. They occur
+/// only in strings.
 pub(super) fn json_text(value: &Value) -> String {
     escaped(&format!("{value:#}"))
 }
 
-/// The same of a text of JSON.
+/// The same for a JSON text.
 pub(super) fn escaped(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for one in json.chars() {
@@ -88,7 +88,7 @@ pub(super) fn escaped(json: &str) -> String {
     text
 }
 
-/// Escapes what is written. serde_json writes whole characters.
+/// A writer that escapes its input. serde_json writes whole characters.
 struct Escaping<W>(W);
 
 impl<W: Write> Write for Escaping<W> {
@@ -135,7 +135,7 @@ pub(super) fn complain(problem: &Problem, as_json: bool) {
     }
 }
 
-/// Says what could not be seen, one line per reason.
+/// Prints the unavailable facts, one line per reason.
 pub(super) fn gaps(gaps: &[Gap]) {
     let mut reasons: BTreeMap<&str, Vec<&Gap>> = BTreeMap::new();
     for gap in gaps {
@@ -154,20 +154,20 @@ pub(super) fn gaps(gaps: &[Gap]) {
     }
 }
 
-/// Says why a table of covered devices is empty.
+/// Prints why a table of covered devices is empty.
 pub(super) fn none_covered(host: &Path) {
     let all = hint::for_host("variantctl list --all", host);
     eprintln!("no device of this host is covered by a recipe; '{all}' lists every PCI function");
 }
 
-/// The gaps as JSON.
+/// The unavailable facts as JSON.
 pub(super) fn gaps_json(gaps: &[Gap]) -> Value {
     gaps.iter()
         .map(|gap| json!({"path": gap.path, "reason": gap.reason}))
         .collect()
 }
 
-/// Rows as columns two spaces apart; the last column is not padded. A cell is one line, whatever is in it.
+/// Rows as columns two spaces apart; the last column is not padded. A cell is always one line.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let shown = |row: &Vec<String>| row.iter().map(|cell| Printable(cell).to_string()).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();

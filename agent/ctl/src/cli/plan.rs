@@ -1,5 +1,5 @@
-//! `variantctl plan`, `rewrite` and `revert --file`: what a definition needs, as a diff or as the finished text,
-//! and the text from before.
+//! `variantctl plan`, `rewrite` and `revert --file`: the missing elements of a definition as a diff, the completed text,
+//! and the text without the added elements.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use planner::rewrite::{self, Rewrite};
 use planner::saved_plan::{Note, SavedPlan};
 use planner::target::Versions;
 
-/// Prints what is planned for a file or a domain: the devices, then the diff with the reasons.
+/// Prints the plan for a file or a domain: the devices, then the diff with the reasons.
 pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
     if is_file(&request.subject) {
         return show_file(&host_view(cli)?, request);
@@ -23,7 +23,7 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let name = request.subject.to_string_lossy();
     if !cli.is_own() || request.wanted.target.is_some() || request.wanted.regions {
         return Err(Problem::Usage(format!(
-            "'{name}' is no file, and for a domain the agent plans with its own host, recipes and versions; \
+            "there is no file '{name}', and for a domain the agent plans with its own host, recipes and versions; \
              leave out --host, --recipes, --target and --regions, or write './{name}' for a file"
         )));
     }
@@ -38,7 +38,7 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
     print(&saved_plan, &name, request)
 }
 
-/// Prints the finished definition, and nothing else, on standard output.
+/// Prints the completed definition, and nothing else, on standard output.
 pub(super) fn rewrite(host_view: &HostView, definition: &Definition) -> Result<(), Problem> {
     let read = ::domain::Definition::parse(input::text(&definition.file, MAX_BYTES)?)?;
     let host = region::host(host_view, read.domain(), definition.wanted.regions)?;
@@ -46,7 +46,7 @@ pub(super) fn rewrite(host_view: &HostView, definition: &Definition) -> Result<(
     if host_view.json {
         return output::object(json(&SavedPlan::make(&read, &plan_input)?)?);
     }
-    // The text alone: the diff that a proposal has takes longer than all else.
+    // Only the text: the diff of a saved plan takes longer than the rest.
     let Rewrite { text, plan, .. } = rewrite::rewrite(&read, &plan_input)?;
     output::data(&text)?;
     notes(&plan.notes.iter().map(Note::of).collect::<Vec<_>>());
@@ -55,7 +55,7 @@ pub(super) fn rewrite(host_view: &HostView, definition: &Definition) -> Result<(
     Ok(())
 }
 
-/// Prints a definition without what was added to it.
+/// Prints a definition without the added elements.
 pub(super) fn revert(file: &Path) -> Result<(), Problem> {
     let definition = input::text(file, MAX_BYTES)?.parse()?;
     output::data(&planner::revert::revert(&definition)?)
@@ -153,7 +153,7 @@ pub(super) fn notes(notes: &[Note]) {
     );
 }
 
-/// What a plan of a file takes for granted, and could not see.
+/// Prints the assumptions of a plan of a file, and the unavailable facts.
 fn assumptions(host_view: &HostView, devices: &[PciAddress], wanted: &super::PlanArguments) {
     if devices.is_empty() {
         return;
@@ -161,14 +161,14 @@ fn assumptions(host_view: &HostView, devices: &[PciAddress], wanted: &super::Pla
     if wanted.target.is_none() && host_view.versions.is_none() {
         let versions = Versions::NEWEST_TESTED;
         let text = format!(
-            "note: written for {versions}; say --target libvirt=...,qemu=... for another\n"
+            "note: written for {versions}; for other versions add --target libvirt=...,qemu=...\n"
         );
         eprint!("{}", output::readable(&text));
     }
     output::gaps(&concerned(host_view, devices));
 }
 
-/// Gaps of the host as a whole and of the planned devices; others' are no matter of this plan.
+/// The unavailable facts of the host as a whole and of the planned devices.
 fn concerned(host_view: &HostView, devices: &[PciAddress]) -> Vec<Gap> {
     let ours = |gap: &&Gap| {
         let of_a_device = gap.path.contains("/bus/pci/devices/");

@@ -1,4 +1,4 @@
-//! Why a verb did not do what was asked, and the exit status that says so.
+//! Why a verb failed, and its exit status.
 
 use std::fmt;
 use std::path::Path;
@@ -12,11 +12,11 @@ use domain::refusal::Refusal;
 /// Why a verb failed.
 #[derive(Clone, Debug)]
 pub(super) enum Problem {
-    /// We will not.
+    /// Refused.
     Refused(Refusal),
-    /// The same with an exit status of its own, or a sentence with a code.
+    /// Refused, with another exit status or a message with a code.
     Coded(Exit, Coded),
-    /// We could not.
+    /// Failed.
     Failed(String),
     /// There is no such device, file or domain.
     NotFound(String),
@@ -24,7 +24,7 @@ pub(super) enum Problem {
     Unreachable(String),
     /// The arguments contradict each other.
     Usage(String),
-    /// Checks failed, and everything about them was printed.
+    /// Checks failed, and their output is complete.
     Found,
 }
 
@@ -36,11 +36,11 @@ pub(super) enum Exit {
     Unreachable = 4,
 }
 
-/// A sentence and its code.
+/// A message and its code.
 #[derive(Clone, Debug)]
 pub(super) struct Coded {
     code: Code,
-    /// Words before the sentence.
+    /// A prefix of the message.
     before: String,
     said: Said,
 }
@@ -53,7 +53,7 @@ enum Said {
 }
 
 impl Coded {
-    /// A sentence that has the code in it.
+    /// A message that contains the code.
     pub(super) fn new(code: Code, text: impl Into<String>) -> Self {
         Self {
             code,
@@ -112,7 +112,7 @@ impl Problem {
         })
     }
 
-    /// Nothing answers.
+    /// No agent answers.
     pub(super) fn is_unreachable(&self) -> bool {
         matches!(
             self,
@@ -120,7 +120,7 @@ impl Problem {
         )
     }
 
-    /// The same with words before it, where the asked for was not found.
+    /// Adds a prefix when the object was not found.
     pub(super) fn with(self, words: &str) -> Self {
         match self {
             Self::NotFound(text) => Self::NotFound(format!("{words}: {text}")),
@@ -133,7 +133,7 @@ impl Problem {
         }
     }
 
-    /// The same with the host that was asked about in each command that reads one.
+    /// Adds `--host` to each command that reads a host.
     pub(super) fn for_host(self, host: &Path) -> Self {
         match self {
             Self::Refused(refusal) => Self::Refused(hint::refusal_for_host(refusal, host)),
@@ -153,7 +153,7 @@ impl Problem {
         }
     }
 
-    /// The way out, where it is known beside the sentence.
+    /// The hint, when it is not part of the message.
     pub(super) fn hint(&self) -> Option<&Hint> {
         match self {
             Self::Refused(refusal) => Some(&refusal.hint),

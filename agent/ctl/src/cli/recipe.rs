@@ -31,7 +31,7 @@ pub(super) fn show(recipes: &Recipes, name: &str, as_json: bool) -> Result<(), P
     let sourced = found.ok_or_else(|| {
         let known: Vec<&str> = recipes.iter().map(|recipe| recipe.name.as_str()).collect();
         Problem::NotFound(format!(
-            "there is no recipe '{name}'; there are {}",
+            "recipe '{name}' not found; there are {}",
             known.join(", ")
         ))
     })?;
@@ -43,7 +43,7 @@ pub(super) fn show(recipes: &Recipes, name: &str, as_json: bool) -> Result<(), P
     output::data(&sourced.text)
 }
 
-/// Says that a file is a recipe, or where it is wrong.
+/// Prints that a file is a valid recipe, or its error with the line.
 pub(super) fn check(file: &Path, as_json: bool) -> Result<(), Problem> {
     let sourced = settings::recipes::read(file).map_err(problem)?;
     if as_json {
@@ -59,7 +59,7 @@ pub(super) fn check(file: &Path, as_json: bool) -> Result<(), Problem> {
     output::text(&said)
 }
 
-/// A recipe that cannot be used; a file that is not there is another matter.
+/// An invalid recipe; a missing file is "not found".
 pub(super) fn problem(error: LoadError) -> Problem {
     match &error {
         LoadError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {

@@ -17,7 +17,7 @@ use domain::refusal::Refusal;
 
 const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
 
-/// The program that asks VFIO; only on the host itself is there a device to open.
+/// The program that asks VFIO; a recorded host has no device to open.
 pub(super) fn asking(host_view: &HostView) -> Result<PathBuf, Problem> {
     if host_view.root != Path::new("/") {
         let text =
@@ -34,7 +34,7 @@ pub(super) fn ask(host_view: &HostView, device: PciAddress) -> Result<Regions, P
     answer.map_err(|error| refusal(device, &error).into())
 }
 
-/// The view's host; when `asked`, with what VFIO shows of the definition's devices.
+/// The host; when `asked`, with VFIO's BARs of the definition's devices.
 pub(super) fn host<'a>(
     host_view: &'a HostView,
     domain: &Domain,
@@ -46,7 +46,7 @@ pub(super) fn host<'a>(
     }
 }
 
-/// Says which devices it could not ask.
+/// Prints the devices that VFIO could not be asked about.
 fn ask_for(host_view: &HostView, domain: &Domain) -> Result<Host, Problem> {
     let mut host = host_view.host.clone();
     for hostdev in &domain.hostdevs {
@@ -70,7 +70,7 @@ fn ask_for(host_view: &HostView, domain: &Domain) -> Result<Host, Problem> {
     Ok(host)
 }
 
-/// A row for each BAR there is.
+/// A row for each BAR.
 pub(super) fn rows(regions: &Regions) -> Vec<Vec<String>> {
     let there = regions.iter().enumerate().filter(|(_, bar)| bar.size > 0);
     there
@@ -100,7 +100,7 @@ fn words(bar: &Region) -> String {
     format!("{}, {kind}, {mapped}", size(bar.size))
 }
 
-/// The largest unit of which it is a whole number.
+/// In the largest unit that gives a whole number.
 fn size(bytes: u64) -> String {
     let whole = |(shift, _): &&(u32, &str)| bytes.is_multiple_of(1 << shift);
     match UNITS.iter().find(whole) {
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_bar_there_is_gets_a_row_in_the_largest_whole_unit() {
+    fn each_bar_has_a_row_in_the_largest_whole_unit() {
         let mut regions = Regions::default();
         for (number, size, kind) in [
             (0, 16 << 20, 0x4),

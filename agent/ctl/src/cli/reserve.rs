@@ -1,4 +1,4 @@
-//! `variantctl reserve` and `unreserve`, and what `list` says of reservations.
+//! `variantctl reserve` and `unreserve`, and the reservations in `list`.
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
@@ -11,13 +11,13 @@ use super::{Cli, HostView, list::or_dash, output};
 use agent::reserve::{Reservation, ReserveError};
 use api::again::Effect;
 
-/// A reservation beside the host: what it is, and why it is not in force.
+/// A reservation, and why it is not in force on the host.
 pub(super) struct Found {
     reservation: Option<Reservation>,
     sentence: Option<String>,
 }
 
-/// Reserves a device, and binds it now when that is asked for.
+/// Reserves a device, and binds it now on request.
 pub(super) fn reserve(
     device: PciAddress,
     driver: Option<&DriverName>,
@@ -37,7 +37,7 @@ pub(super) fn reserve(
     }
 }
 
-/// Ends a reservation, and gives the device back now when that is asked for.
+/// Ends a reservation, and releases the device now on request.
 pub(super) fn unreserve(device: PciAddress, now: bool, as_json: bool) -> Result<(), Problem> {
     let name = device.to_string();
     let report = ask(Effect::Changes, async |manager| {
@@ -53,7 +53,7 @@ pub(super) fn unreserve(device: PciAddress, now: bool, as_json: bool) -> Result<
 fn said(report: &Value) -> String {
     let device = quoted(&report["device"]);
     match report["outcome"].as_str() {
-        Some("already-so") => format!("{device} is reserved already\n"),
+        Some("already-so") => format!("{device} is already reserved\n"),
         _ => format!("{device} is reserved: it is bound at each boot\n"),
     }
 }
@@ -62,11 +62,11 @@ fn ended(report: &Value) -> String {
     let device = quoted(&report["device"]);
     match report["outcome"].as_str() {
         Some("already-so") => format!("{device} was not reserved\n"),
-        _ => format!("{device} is not reserved any more\n"),
+        _ => format!("{device} is no longer reserved\n"),
     }
 }
 
-/// The reservations, each with the reason where it is not in force.
+/// The reservations, each with the reason when it is not in force.
 pub(super) fn found(host_view: &HostView) -> Vec<Found> {
     let all = host_view.reservations.all().into_iter();
     all.map(|one| Found::new(host_view, one)).collect()
@@ -98,7 +98,7 @@ fn sentence(host_view: &HostView, reservation: &Reservation) -> Option<String> {
         .for_device(found)
         .map(|recipe| &recipe.driver);
     let wanted = reservation.driver.as_ref().or(recipe);
-    // The kernel may spell it with the other dash.
+    // The kernel may use a hyphen or an underscore.
     let name = |driver: &DriverName| driver.as_str().replace('-', "_");
     if wanted.is_some() && found.driver.as_ref().map(name) == wanted.map(name) {
         return None;
@@ -111,7 +111,7 @@ fn sentence(host_view: &HostView, reservation: &Reservation) -> Option<String> {
     ))
 }
 
-/// Says which devices are reserved, and what is not in force.
+/// Prints the reserved devices, and the reservations that are not in force.
 pub(super) fn tell(all: &[Found]) {
     let reserved = all.iter().filter_map(|one| one.reservation.as_ref());
     let reserved: Vec<String> = reserved.map(|one| one.device.to_string()).collect();

@@ -1,4 +1,4 @@
-//! `variantctl snapshot`: what planning reads of a host, as one JSON text.
+//! `variantctl snapshot`: the data of a host that planning reads, as one JSON text.
 
 use std::path::{Path, PathBuf};
 
@@ -13,23 +13,23 @@ use agent::snapshot::{MAX_BYTES, Runs, Snapshot};
 use planner::target::Target;
 use settings::file;
 
-/// Where it goes, and what it says of versions.
+/// The snapshot's file and versions.
 #[derive(Debug, Args)]
 pub(super) struct Request {
     /// File to write; standard output by default
     file: Option<PathBuf>,
-    /// What runs guests there, such as libvirt=12.8,qemu=11.1,arch=aarch64; by default what the agent learned
+    /// The versions that run guests, such as libvirt=12.8,qemu=11.1,arch=aarch64; default: those that the agent recorded
     #[arg(long, value_name = "TARGET")]
     target: Option<Target>,
 }
 
-/// Writes the snapshot; what could not be read stands in it, and is said.
+/// Writes the snapshot, and prints the facts that could not be read.
 pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem> {
     let snapshot = snapshot(host_view, request);
     output::gaps(&snapshot.host.gaps);
     if snapshot.target.versions.is_none() {
         output::say(
-            "note: the versions of libvirt and QEMU are not known here; say --target libvirt=...,qemu=..., or plans \
+            "note: the versions of libvirt and QEMU are unknown here; add --target libvirt=...,qemu=..., or plans \
              made from this snapshot assume the newest that are tested",
         );
     }

@@ -1,4 +1,4 @@
-//! `variantctl topology`: the host, and a guest beside it, as a tree, a matrix, a picture, a graph or NCCL's file.
+//! `variantctl topology`: the host, on request with a guest, as a tree, a matrix, a drawing, a graph or NCCL's file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ use planner::plan::{Note, PlanInput};
 use planner::rewrite;
 use planner::target::Target;
 
-/// What to draw, and of which guest.
+/// The form of the drawing, and the guest.
 #[derive(Debug, Args)]
 pub(super) struct Request {
-    /// Print device by device what two of them share, and how far apart they are
+    /// Print for each pair of devices the nearest element that they share, and their distance
     #[arg(long, group = "form", conflicts_with = "guest")]
     matrix: bool,
-    /// Write a picture to FILE ('-' for standard output)
+    /// Write a drawing as SVG to FILE ('-' for standard output)
     #[arg(long, group = "form", value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Print a graph for Graphviz
@@ -35,11 +35,11 @@ pub(super) struct Request {
     /// Print the topology file that NCCL reads (NCCL_TOPO_FILE)
     #[arg(long, group = "form")]
     nccl: bool,
-    /// Beside the host, the guest that a domain of libvirt's will see
+    /// Draw also the guest of a domain in libvirt
     #[arg(long, group = "guest", value_name = "NAME")]
     #[arg(add = ArgValueCandidates::new(completion::domains))]
     domain: Option<String>,
-    /// Beside the host, the guest of domain XML in FILE ('-' for standard input), as it is once completed
+    /// Draw also the guest of the domain XML in FILE ('-' for standard input), completed
     #[arg(long, group = "guest", value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -60,7 +60,7 @@ pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem
 }
 
 impl Request {
-    /// The guest to draw, of libvirt or a file.
+    /// The guest to draw, from libvirt or a file.
     fn domain(&self, host_view: &HostView) -> Result<Option<Domain>, Problem> {
         let plan_input = PlanInput::newest(&host_view.host, &host_view.recipes);
         if let Some(file) = &self.file {
@@ -86,7 +86,7 @@ impl Request {
     }
 }
 
-/// The definition as the guest will have it; as it stands where it cannot be completed, since a drawing judges nothing.
+/// The completed definition; unchanged with a note when it cannot be completed.
 fn completed(
     host_view: &HostView,
     definition: &Definition,
@@ -99,7 +99,7 @@ fn completed(
         Err(refusal) => {
             let refusal = hint::refusal_for_host(refusal, &host_view.root);
             output::say(&format!(
-                "note: drawn as the definition stands, which cannot be completed: {refusal}"
+                "note: the definition is drawn unchanged, because it cannot be completed: {refusal}"
             ));
             Ok(definition.domain().clone())
         }
@@ -121,7 +121,7 @@ fn text(host_view: &HostView, domain: Option<&Domain>) -> Result<(), Problem> {
     }
 }
 
-/// The host, and the guest beside it, without what leads to no device that matters.
+/// The host and the guest, without branches that lead to no covered or assigned device.
 fn machines(host_view: &HostView, domain: Option<&Domain>) -> Vec<Part> {
     let host = host::parts(&host_view.host, &host_view.recipes);
     let assigned = |part: &Part| {
@@ -189,7 +189,7 @@ fn with_path(host_view: &HostView, device: &Device) -> Value {
     value
 }
 
-/// The nodes without processors; runs of equal ones, such as a GPU's eight, take one line.
+/// The nodes without processors; a run of equal ones, such as a GPU's eight, is one line.
 fn nodes(host_view: &HostView) -> String {
     let numa = &host_view.host.numa;
     let initiators = numa.generic_initiators.clone().unwrap_or_default();

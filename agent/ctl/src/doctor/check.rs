@@ -1,4 +1,4 @@
-//! One check and what came of it: a stable code, a verdict, and for whoever must act a hint.
+//! One check and its result: a stable code, a verdict and a hint.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,20 +9,20 @@ use domain::refusal::Refusal;
 
 use super::scene::Unavailable;
 
-/// What came of a check.
+/// The verdict of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     /// It is as it must be.
     Pass,
-    /// It could not be seen.
+    /// The facts were not available.
     Unavailable,
-    /// It may be meant so, and is worth knowing.
+    /// It may be intended, and the administrator should know.
     Warn,
     /// A guest will not start, or not as it should.
     Fail,
 }
 
-/// What a check is about.
+/// The part of the host that a check is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub(crate) enum Group {
@@ -38,19 +38,19 @@ pub(crate) enum Group {
 pub(crate) struct Check {
     /// The stable code: the same for each verdict, and of a refusal for the same reason.
     pub code: Code,
-    /// Where it stands on the screen.
+    /// Its group on the screen.
     pub group: Group,
-    /// The device or domain it is of; `None` for the host as a whole.
+    /// The device or domain; `None` for the host as a whole.
     pub subject: Option<String>,
-    /// What came of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What is so, in a few words that are equal for equal subjects.
+    /// A short description, equal for equal subjects.
     pub text: String,
-    /// What exactly was found.
+    /// The details.
     pub detail: Option<String>,
-    /// What to do, or why it could not be seen.
+    /// What to do, or why the facts were not available.
     pub hint: Option<Hint>,
-    /// It could not be seen, and root would see it.
+    /// The facts were not available, and root can read them.
     pub needs_root: bool,
 }
 
@@ -60,17 +60,17 @@ impl Check {
         Self::new(code, Verdict::Pass, text, None)
     }
 
-    /// It is worth knowing.
+    /// A warning.
     pub(super) fn warn(code: Code, text: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self::new(code, Verdict::Warn, text, Some(hint.into()))
     }
 
-    /// It is in the way.
+    /// A failure.
     pub(super) fn fail(code: Code, text: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self::new(code, Verdict::Fail, text, Some(hint.into()))
     }
 
-    /// It could not be seen.
+    /// The facts were not available.
     pub(super) fn unavailable(code: Code, text: impl Into<String>, why: &Unavailable) -> Self {
         Self {
             needs_root: why.needs_root,
@@ -83,7 +83,7 @@ impl Check {
         }
     }
 
-    /// It is in the way, as a refusal says.
+    /// A failure for a refusal.
     pub(super) fn refused(refusal: &Refusal) -> Self {
         let failed = Self::fail(refusal.code, refusal.reason.clone(), refusal.hint.clone());
         match refusal.device {
@@ -108,7 +108,7 @@ impl Check {
         }
     }
 
-    /// The same, with what exactly was found.
+    /// The same, with details.
     pub(super) fn with(self, detail: impl Into<String>) -> Self {
         Self {
             detail: Some(detail.into()),
@@ -116,7 +116,7 @@ impl Check {
         }
     }
 
-    /// The command of the hint, when it is enough.
+    /// The command of the hint, when the hint is only a command.
     #[must_use]
     pub(crate) fn command(&self) -> Option<&str> {
         self.hint.as_ref().and_then(Hint::command)
@@ -137,7 +137,7 @@ impl Check {
 }
 
 impl Verdict {
-    /// As on the screen and in JSON.
+    /// Its text on the screen.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -171,7 +171,7 @@ impl Group {
         }
     }
 
-    /// What several of its subjects are called.
+    /// The plural of its subjects.
     pub(super) fn several(self) -> &'static str {
         match self {
             Self::Domains => "domains",

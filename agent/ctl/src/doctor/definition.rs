@@ -1,4 +1,4 @@
-//! Definitions that have a device which a recipe covers: complete, drifted, and within the host's memory?
+//! Checks of definitions with a covered device: complete, current, and within the host's memory.
 
 use super::check::Check;
 use super::scene::{Guest, Libvirt, Memory, Scene, Unavailable};
@@ -16,7 +16,7 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     let (versions, domains) = match &scene.libvirt {
         Ok(Libvirt::Answers { versions, domains }) => (*versions, domains),
         Ok(Libvirt::Silent { .. } | Libvirt::Failed { .. } | Libvirt::Unasked { .. }) => {
-            let why = Unavailable::because("libvirt does not say it");
+            let why = Unavailable::because("libvirt does not answer");
             return vec![Check::unavailable(
                 Code::DefinitionLacks,
                 "definitions are complete",
@@ -53,7 +53,7 @@ fn complete(scene: &Scene, versions: Versions, one: &Guest) -> Check {
     }
 }
 
-/// What this program itself plans, where the agent cannot be asked: codes of what is missing and of notes.
+/// This program's own plan when the agent does not answer: codes of missing elements and of notes.
 fn planned(scene: &Scene, versions: Versions, one: &Guest) -> Result<Vec<Code>, Refusal> {
     let definition = one.definition.as_ref().map_err(Refusal::clone)?;
     let input = PlanInput {
@@ -72,7 +72,7 @@ fn planned(scene: &Scene, versions: Versions, one: &Guest) -> Result<Vec<Code>, 
     Ok(codes(&saved_plan))
 }
 
-/// The codes of what a plan adds, and of the note that it replaces an older one.
+/// The codes of a plan's changes, and of the note that it replaces an older one.
 pub(super) fn codes(saved_plan: &SavedPlan) -> Vec<Code> {
     let added = saved_plan.changes.iter().map(|change| change.code);
     let notes = saved_plan.notes.iter().map(|note| note.code);
@@ -100,7 +100,7 @@ fn of_codes(name: &str, codes: &[Code]) -> Check {
     }
 }
 
-/// What only root can see is no fault of the definition.
+/// A failed check; UNKNOWN when only root can read the facts.
 fn refused(scene: &Scene, refusal: &Refusal) -> Check {
     let is_srat = |gap: &kernel_glue::host::Gap| gap.path.ends_with("/SRAT");
     if refusal.code == Code::InitiatorsUnknown && scene.host.gaps.iter().any(is_srat) {
@@ -111,7 +111,7 @@ fn refused(scene: &Scene, refusal: &Refusal) -> Check {
     Check::fail(refusal.code, refusal.message(), refusal.hint.clone())
 }
 
-/// All of a guest's memory is locked, so the host must have it.
+/// A guest's memory is locked at start, so the host must have it.
 fn memory(scene: &Scene, one: &Guest) -> Check {
     let fine = "the host has its memory";
     let memory = match &scene.boot.memory {
@@ -134,11 +134,14 @@ fn fits(domain: &Domain, memory: &Memory, active: bool, fine: &str) -> Check {
         return Check::fail(
             Code::GuestMemory,
             format!(
-                "it has {} MiB, all locked at start, and the host {} MiB",
+                "it has {} MiB, all locked at start, and the host has {} MiB",
                 wanted >> 10,
                 memory.total >> 10
             ),
-            Hint::with("give it less: {}", line(["virsh", "edit", &domain.name])),
+            Hint::with(
+                "reduce its memory: {}",
+                line(["virsh", "edit", &domain.name]),
+            ),
         );
     }
     let huge = domain.platform.hugepages && memory.page > 0 && !active;
@@ -148,11 +151,11 @@ fn fits(domain: &Domain, memory: &Memory, active: bool, fine: &str) -> Check {
         return Check::fail(
             Code::GuestMemory,
             format!(
-                "it wants {pages} huge pages of {} KiB, and {} are free",
+                "it needs {pages} huge pages of {} KiB, and {} are free",
                 memory.page, memory.free_pages
             ),
             Hint::run(format!("echo {more} > /proc/sys/vm/nr_hugepages"))
-                .then(", at best at boot (hugepages= on the command line)"),
+                .then(", or better at boot (hugepages= on the kernel's command line)"),
         );
     }
     Check::pass(Code::GuestMemory, fine).with(format!("{} MiB", wanted >> 10))

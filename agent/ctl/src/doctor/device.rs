@@ -1,4 +1,4 @@
-//! Each device that a recipe covers: can a guest have it, and does its driver get what it needs?
+//! Checks of each covered device: whether a guest can have it, and whether its driver's needs are met.
 
 use kernel_glue::config::{Config, ConfigError};
 use kernel_glue::device::Device;
@@ -54,7 +54,7 @@ fn answers(device: &Device) -> Check {
         Config::Unreadable(ConfigError::AllOnes) => Check::fail(
             Code::BindSilent,
             "it does not answer: config space reads as all ones",
-            "boot the host again; if it stays so, the device is broken or has no power",
+            "boot the host again; if it still fails, the device is broken or has no power",
         ),
         Config::Unreadable(ConfigError::Io(why)) => Check::unavailable(
             Code::BindSilent,
@@ -78,7 +78,7 @@ fn reset(device: &Device, recipe: &Recipe) -> Check {
 fn reset_fault(device: &Device, recipe: &Recipe) -> Option<Check> {
     let fault = recipe.reset_fault(device.id)?;
     let hint = format!(
-        "start and stop a guest with it once before anybody depends on it; source: {}",
+        "start and stop a guest with it once before production use; source: {}",
         fault.source
     );
     Some(Check::warn(Code::ResetFault, fault.fault.clone(), hint))
@@ -131,8 +131,8 @@ fn node(scene: &Scene, device: &Device) -> Check {
         }
         None => Check::warn(
             Code::NodeUnknown,
-            "the firmware does not say at which NUMA node it is",
-            "look for a firmware that has _PXM for its root port; until then pin the guest by hand",
+            "the firmware does not report its NUMA node",
+            "install a firmware that has _PXM for its root port; until then pin the guest manually",
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! The driver of a device: is there a module for it, can it be loaded, and does it get the GPU's memory?
+//! Checks of a device's driver: its module exists and can be loaded, and the driver gets the GPU's memory.
 
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
@@ -9,7 +9,7 @@ use domain::code::Code;
 use domain::hint::Hint;
 use planner::recipe::Recipe;
 
-/// The driver that takes the memory to show from the firmware.
+/// The driver that reads the size of the GPU's memory from the firmware.
 const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
 
 pub(super) fn checks(scene: &Scene, device: &Device, recipe: &Recipe) -> Vec<Check> {
@@ -27,7 +27,7 @@ pub(super) fn checks(scene: &Scene, device: &Device, recipe: &Recipe) -> Vec<Che
     checks
 }
 
-/// A module's name has underscores, whatever its driver or file has.
+/// A module's name has underscores; its driver and file may have hyphens.
 pub(super) fn module_name(driver: &DriverName) -> String {
     driver.as_str().replace('-', "_")
 }
@@ -61,7 +61,7 @@ fn offered(scene: &Scene, device: &Device, name: &str, module: Option<&Module>) 
     }
 }
 
-/// Why `modules.alias` says nothing, where it does not.
+/// Why `modules.alias` has no entry.
 fn unindexed(scene: &Scene) -> Option<Unavailable> {
     let alias = |gap: &&kernel_glue::host::Gap| gap.path.ends_with("/modules.alias");
     let gap = scene.host.gaps.iter().find(alias)?;
@@ -94,7 +94,7 @@ fn file(name: &str, module: Option<&Module>) -> Check {
             (Some(path), None) => Check::fail(
                 Code::ModuleFile,
                 format!("'{path}' of module '{name}' is gone"),
-                "install the package that has it again, or put the file back and run 'depmod -a'",
+                "reinstall its package, or restore the file and run 'depmod -a'",
             ),
             (None, _) => {
                 let why = Unavailable::because("no module of that name is indexed");
@@ -105,17 +105,17 @@ fn file(name: &str, module: Option<&Module>) -> Check {
 }
 
 fn blocked(name: &str, module: Option<&Module>) -> Check {
-    let fine = "nothing keeps its module from being loaded";
+    let fine = "its module is not blocked";
     let Some(module) = module else {
         return not_recorded(Code::ModuleBlocked, fine);
     };
     let Some(Blocked { file, line, number }) = &module.blocked else {
         return Check::pass(Code::ModuleBlocked, fine);
     };
-    let text = format!("'{line}' in {file} keeps module '{name}' from being loaded");
+    let text = format!("'{line}' in {file} blocks module '{name}'");
     let hint = match number {
         Some(number) => {
-            Hint::run(format!("sed -i {number}s/^/#/ {file}")).then(", which makes a comment of it")
+            Hint::run(format!("sed -i {number}s/^/#/ {file}")).then(", which comments it out")
         }
         None => format!("remove '{line}' from the kernel's command line and boot again").into(),
     };
@@ -133,7 +133,7 @@ fn state(device: &Device, name: &str) -> Check {
         (Some(_), _) => Check::pass(Code::OverrideStray, fine).with(format!("on {on}")),
         (None, Some(text)) if !own(text) && text != "none" => Check::warn(
             Code::OverrideStray,
-            format!("it is on no driver, and its override '{text}' lets no other have it"),
+            format!("it has no driver, and its driver_override '{text}' excludes all others"),
             Hint::with(
                 "load that driver, or run {}",
                 format!(
@@ -146,7 +146,7 @@ fn state(device: &Device, name: &str) -> Check {
     }
 }
 
-/// Tells without opening the device: with the fault of Linux 7.2 one open of a GPU without these properties makes
+/// Does not open the device: with a bug of Linux 7.2, one open of a GPU without these properties makes
 /// all later opens fail.
 fn memory(scene: &Scene) -> Check {
     let fine = "the firmware names GPU memory";
@@ -157,7 +157,7 @@ fn memory(scene: &Scene) -> Check {
             let release = scene.host.kernel_release.as_deref().unwrap_or_default();
             let fault = match release.starts_with("7.2") {
                 true => {
-                    "; with this kernel one guest's open makes every later open of such a GPU busy until the next boot"
+                    "; with this kernel, after one guest opens such a GPU every later open fails (busy) until the next boot"
                 }
                 false => "",
             };
@@ -166,7 +166,7 @@ fn memory(scene: &Scene) -> Check {
                 format!(
                     "no ACPI table has 'nvidia,gpu-mem-size', so a guest sees no GPU memory{fault}"
                 ),
-                "start no guest with it, update the firmware or switch its coherent memory on there, and boot again",
+                "start no guest with it; update the firmware or enable its coherent memory there, and boot again",
             )
         }
         Err(why) => Check::unavailable(Code::MemoryNotShown, fine, why),

@@ -1,4 +1,4 @@
-//! The host as a whole: its IOMMU, what weakens it, and limits of locked memory.
+//! Checks of the host as a whole: its IOMMU, options that weaken it, and limits of locked memory.
 
 use super::check::Check;
 use super::scene::{Boot, Scene, Seen, Unavailable, Vendor};
@@ -104,7 +104,7 @@ fn acs(boot: &Boot) -> Check {
     }
 }
 
-/// libvirt raises QEMU's limit itself, which takes CAP_SYS_RESOURCE where its own is lower.
+/// libvirt raises QEMU's limit itself, and needs CAP_SYS_RESOURCE when its own limit is lower.
 fn lock_limit(scene: &Scene) -> Check {
     let fine = "libvirt can let QEMU lock all of a guest's memory";
     let can = match &scene.daemon {

@@ -1,4 +1,4 @@
-//! The installation: libvirt's hook, the agent, the bus, settings, units, journal.
+//! Checks of the installation: libvirt's hook, the agent, the bus, settings, units, journal.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::scene::{Agent, Daemon, Hook, Scene, Trouble, Unavailable};
 use domain::code::Code;
 use domain::hint::Hint;
 
-/// The hook's program, and where libvirt looks for it.
+/// The hook's program, and libvirt's path for it.
 const PROGRAM: &str = "/usr/sbin/variantd-hook";
-/// How far apart clocks of file system and kernel may be.
+/// The largest difference between the clocks of file system and kernel.
 const SLACK: Duration = Duration::from_millis(100);
-/// Where libvirtd's AppArmor profile lets it run programs (Debian, Ubuntu: usr.sbin.libvirtd).
+/// Directories of programs that libvirtd's AppArmor profile may run (Debian, Ubuntu: usr.sbin.libvirtd).
 const RUNNABLE: [&str; 6] = [
     "/usr/sbin/",
     "/usr/bin/",
@@ -41,7 +41,7 @@ fn settings(scene: &Scene) -> Check {
         Err(why) => Check::fail(
             Code::SettingsUnusable,
             why.clone(),
-            "mend the line that it names; 'variantctl recipe check FILE' checks a recipe",
+            "fix the named line; 'variantctl recipe check FILE' checks a recipe",
         ),
     }
 }
@@ -96,14 +96,14 @@ fn installed(scene: &Scene, hook: &Hook) -> Option<Check> {
         Trouble::NotExecutable(program) => Check::fail(
             Code::HookNotExecutable,
             format!(
-                "'{program}' cannot be executed, and libvirt passes over such a hook in silence"
+                "'{program}' is not executable, and libvirt ignores such a hook without a message"
             ),
             Hint::run(format!("chmod 755 {program} && {restart}")),
         ),
         Trouble::Other(program) => Check::fail(
             Code::HookOther,
             format!("'{path}' is '{program}', not variantd's hook"),
-            format!("put that program beside it under another name, and {link}"),
+            format!("move that program to another name in that directory, and {link}"),
         ),
     })
 }
@@ -115,7 +115,7 @@ fn unit(scene: &Scene) -> &str {
     }
 }
 
-/// libvirt looks for hooks when its daemon starts, and calls none where none was then (`virHookInitialize`).
+/// libvirt searches for hooks when its daemon starts, and never calls one that is added later (`virHookInitialize`).
 fn called(scene: &Scene, hook: &Hook) -> Check {
     let fine = "libvirt calls its hook";
     let daemon = match &scene.daemon {
@@ -137,17 +137,17 @@ fn called(scene: &Scene, hook: &Hook) -> Check {
                 "the hook is newer than the running {}, which has not called it since it started",
                 daemon.unit
             ),
-            Hint::run(format!("systemctl restart {}", daemon.unit)).then("; guests go on running"),
+            Hint::run(format!("systemctl restart {}", daemon.unit)).then("; guests keep running"),
         ),
         None => {
-            let why = Unavailable::because("the file system does not tell how old the hook is");
+            let why = Unavailable::because("the file system does not report the age of the hook");
             Check::unavailable(Code::HookNotCalled, fine, &why)
         }
     }
 }
 
 fn confined(scene: &Scene, hook: &Hook) -> Check {
-    let fine = "nothing keeps libvirt from running its hook";
+    let fine = "libvirt may run its hook";
     let program = hook.program.as_deref().unwrap_or(PROGRAM);
     let label = |daemon: &Daemon| daemon.label.clone();
     let label = scene
@@ -164,7 +164,7 @@ fn confined(scene: &Scene, hook: &Hook) -> Check {
             Code::HookConfined,
             format!("AppArmor's profile of libvirt's daemon does not let it run '{program}'"),
             format!(
-                "put the program to {PROGRAM} and run 'ln -sfn {PROGRAM} {}'",
+                "install the program as {PROGRAM} and run 'ln -sfn {PROGRAM} {}'",
                 hook.path
             ),
         );
@@ -172,8 +172,8 @@ fn confined(scene: &Scene, hook: &Hook) -> Check {
     if hook.selinux {
         return Check::warn(
             Code::HookConfined,
-            "SELinux is enforcing, and variantd brings no policy for its hook",
-            "start a guest and look for denials: 'ausearch -m avc -c variantd-hook'",
+            "SELinux is enforcing, and variantd has no policy for its hook",
+            "start a guest, then check for denials: 'ausearch -m avc -c variantd-hook'",
         );
     }
     Check::pass(Code::HookConfined, fine)
@@ -199,7 +199,7 @@ fn agent(scene: &Scene) -> Vec<Check> {
         ),
         Ok(Agent::Denied(why)) => vec![Check::fail(
             Code::PolicyMissing,
-            format!("the bus does not let us ask the agent: {why}"),
+            format!("the bus does not allow calls of the agent: {why}"),
             "install the variantd package again, then run 'systemctl reload dbus'",
         )],
         Ok(Agent::Answers(version)) => {
@@ -261,7 +261,7 @@ fn disabled(unit: &str) -> Check {
     match unit {
         "variantd" => Check::warn(
             Code::UnitDisabled,
-            "variantd does not start with the host, so definitions are completed only once something calls it",
+            "variantd does not start with the host, so definitions are completed only after a first call",
             hint,
         ),
         _ => Check::fail(

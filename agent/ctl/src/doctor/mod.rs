@@ -1,7 +1,7 @@
-//! `variantctl doctor`: what is checked of a host, its devices, libvirt, domains and the installation.
+//! `variantctl doctor`: checks of a host, its devices, libvirt, domains and the installation.
 //!
-//! [`read`] looks and changes nothing; everything else here is pure and decides over what was read. A check that
-//! could not be made is *unseen*, with the reason: never passed, never failed.
+//! [`read`] reads the facts and changes nothing; the other modules are pure and judge these facts. A check whose facts
+//! are not available is UNKNOWN, with the reason: never passed, never failed.
 
 mod check;
 mod definition;

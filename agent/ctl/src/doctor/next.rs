@@ -1,4 +1,4 @@
-//! The one command to run next: it mends the first failure, or leads on where there is none.
+//! The one command to run next: it fixes the first failure, or is the next step when nothing failed.
 
 use super::check::{Check, Group, Verdict};
 use super::scene::{Libvirt, Scene};
@@ -7,7 +7,7 @@ use super::scene::{Libvirt, Scene};
 #[must_use]
 pub(crate) fn next(scene: &Scene, checks: &[Check]) -> String {
     let is = |verdict| move |check: &&Check| check.verdict == verdict;
-    // Whatever the order of the screen: the agent and libvirt first, since other commands need them.
+    // The agent and libvirt come first, because other commands need them.
     let rank = |check: &&Check| match (check.group, check.command()) {
         (_, None) => 2,
         (Group::Installation | Group::Libvirt, Some(_)) => 0,
@@ -17,7 +17,7 @@ pub(crate) fn next(scene: &Scene, checks: &[Check]) -> String {
     if let Some(first) = failures.min_by_key(rank) {
         return mending(first);
     }
-    // What a record has not, no rights on this machine show.
+    // Root cannot add facts to a recorded host.
     if scene.recorded.is_none() && checks.iter().any(|check| check.needs_root) {
         return "sudo variantctl doctor".to_owned();
     }
@@ -35,7 +35,7 @@ fn mending(check: &Check) -> String {
     }
 }
 
-/// Nothing is in the way: a guest can be defined or started.
+/// No check failed: a guest can be defined or started.
 fn ready(scene: &Scene) -> String {
     if let Some(directory) = &scene.recorded {
         return format!("variantctl --host {} topology", directory.display());

@@ -1,4 +1,4 @@
-//! Who uses a device: holders, virtual functions, memory that the host took, the rest of its IOMMU group.
+//! Checks of a device's users: holders, virtual functions, memory that the host took, the rest of its IOMMU group.
 
 use kernel_glue::device::Device;
 use kernel_glue::occupancy::Occupancy;
@@ -9,7 +9,7 @@ use agent::assign::check;
 use domain::code::Code;
 
 pub(super) fn checks(scene: &Scene, device: &Device) -> Vec<Check> {
-    let fine = "nobody holds it";
+    let fine = "no process holds it";
     let mut checks = match scene.occupancy.get(&device.address) {
         None => vec![unavailable(fine, "not recorded")],
         Some(Err(why)) => vec![Check::unavailable(Code::BindHeld, fine, why)],
@@ -37,7 +37,7 @@ fn seen(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) -> Ve
     checks
 }
 
-/// What a recorded host shows of virtual functions.
+/// The virtual functions of a recorded host.
 fn enabled(scene: &Scene, device: &Device) -> Option<Check> {
     let count = scene.host.virtual_functions(device.address).count();
     let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -45,7 +45,7 @@ fn enabled(scene: &Scene, device: &Device) -> Option<Check> {
     Some(Check::refused(&refused))
 }
 
-/// A guest that has it is no obstacle: it is what the device is for.
+/// A guest that has the device is its intended user.
 fn holders(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) -> Check {
     let holders = &occupancy.holders;
     let scope = holders.found.iter().find_map(check::guest_of);
@@ -60,7 +60,7 @@ fn holders(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) ->
         0 => Check::pass(Code::BindHeld, fine),
         hidden => {
             let why = format!(
-                "{hidden} of {} processes may not be looked into; run it as root",
+                "{hidden} of {} processes are not readable; run it as root",
                 holders.seen
             );
             Check::unavailable(Code::BindHeld, fine, &Unavailable::to_others(why))

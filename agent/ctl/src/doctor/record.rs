@@ -1,4 +1,4 @@
-//! What was written down: reservations that must be in force, and journalled changes that failed half-way.
+//! Checks of records: reservations must be in force, and no change of a device may be interrupted.
 
 use kernel_glue::device::Device;
 
@@ -27,7 +27,7 @@ fn reservation(scene: &Scene, one: &Result<Reservation, String>) -> Check {
     let one = match one {
         Ok(one) => one,
         Err(why) => {
-            let hint = "mend or remove the file, or run 'variantctl reserve' for its device again";
+            let hint = "fix or remove the file, or run 'variantctl reserve' for its device again";
             return Check::fail(Code::ReservedUnbound, why.clone(), hint);
         }
     };
@@ -62,9 +62,9 @@ fn in_force(scene: &Scene, one: &Reservation, device: &Device) -> Check {
     Check::fail(Code::ReservedUnbound, text, hint).of(one.device)
 }
 
-/// Devices whose change failed, or was cut off and nobody is at it.
+/// Devices whose change failed or was interrupted, without an operation in progress.
 pub(super) fn journal(scene: &Scene) -> Vec<Check> {
-    let fine = "no change of a device failed half-way";
+    let fine = "no change of a device was interrupted";
     let journal = match &scene.journal {
         Ok(journal) => journal,
         Err(why) => return vec![Check::unavailable(Code::BindDegraded, fine, why)],
@@ -75,7 +75,12 @@ pub(super) fn journal(scene: &Scene) -> Vec<Check> {
     checks.extend(records.iter().filter_map(|record| held(record, works)));
     let manual = records.iter().filter_map(|record| record.manual.as_ref());
     let undone = manual.filter(|one| Manual::is_unsettled(one));
-    checks.extend(undone.map(|one| incomplete(one.device.to_string(), "by hand or reservation")));
+    checks.extend(undone.map(|one| {
+        incomplete(
+            one.device.to_string(),
+            "by the administrator or a reservation",
+        )
+    }));
     if checks.is_empty() {
         checks.push(Check::pass(Code::BindDegraded, fine));
     }
@@ -94,7 +99,7 @@ fn held(record: &DeviceRecord, works: bool) -> Option<Check> {
 }
 
 fn incomplete(device: String, what: &str) -> Check {
-    let text = format!("a change of it {what} failed half-way or was cut off");
+    let text = format!("a change of it {what} failed or was interrupted");
     let hint = Hint::run(format!("variantctl recover {device}"));
     Check::fail(Code::BindDegraded, text, hint).of(device)
 }
@@ -103,8 +108,8 @@ fn unusable(journal: &Journal) -> Vec<Check> {
     let full = journal.unwritable.as_ref().map(|why| {
         Check::fail(
             Code::JournalFailed,
-            format!("nothing can be written into '/run/variantd', so no device is assigned to a guest: {why}"),
-            "make room or mount it writable ('df -h /run/variantd', 'df -i /run/variantd'); the agent goes on by itself",
+            format!("cannot write into '/run/variantd', so no device is assigned to a guest: {why}"),
+            "free space or mount it writable ('df -h /run/variantd', 'df -i /run/variantd'); the agent then continues by itself",
         )
     });
     let check = |(path, why, newer): &(String, String, bool)| {
@@ -114,9 +119,7 @@ fn unusable(journal: &Journal) -> Vec<Check> {
         };
         let hint = match newer {
             true => "install the newer variantd again".to_owned(),
-            false => format!(
-                "look at it, and when its devices are as they should be, run 'mv {path} {path}.damaged'"
-            ),
+            false => format!("read it, check its devices, then run 'mv {path} {path}.damaged'"),
         };
         Check::fail(code, format!("'{path}' cannot be used: {why}"), hint)
     };

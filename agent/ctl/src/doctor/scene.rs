@@ -1,4 +1,4 @@
-//! What was read for the checks: plain values, each with the reason where it could not be seen.
+//! The facts for the checks: plain values, or the reason why one is not available.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,20 +21,20 @@ use planner::from_libvirt::{FromLibvirt, Networks};
 use planner::recipe::{Recipe, Recipes};
 use planner::target::Versions;
 
-/// What was seen, or why not.
+/// A fact, or why it is not available.
 pub(crate) type Seen<T> = Result<T, Unavailable>;
 
-/// Why something could not be seen.
+/// Why a fact is not available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unavailable {
-    /// In words.
+    /// The reason as text.
     pub why: String,
-    /// Root would see it.
+    /// Root can read it.
     pub needs_root: bool,
 }
 
 impl Unavailable {
-    /// Root would not see it either.
+    /// Root cannot read it either.
     pub(crate) fn because(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
@@ -42,7 +42,7 @@ impl Unavailable {
         }
     }
 
-    /// Root would see it.
+    /// Root can read it.
     pub(crate) fn to_others(why: impl Into<String>) -> Self {
         Self {
             needs_root: true,
@@ -58,7 +58,7 @@ impl Unavailable {
         }
     }
 
-    /// The reason that a file could not be read for, as a host has it that may be recorded; behind these words.
+    /// The reason why a file of a live or recorded host could not be read, behind a prefix.
     pub(super) fn of_reason(words: &str, reason: &str) -> Self {
         Self {
             why: format!("{words}{reason}"),
@@ -67,7 +67,7 @@ impl Unavailable {
     }
 }
 
-/// Everything that the checks look at.
+/// All facts for the checks.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
     /// The directory of a recorded host.
@@ -78,17 +78,17 @@ pub(crate) struct Scene {
     pub recipes: Recipes,
     /// Why configuration and recipes of the host cannot be used.
     pub settings: Result<(), String>,
-    /// The administrator lets the rest of a device's group go with it.
+    /// The administrator allows binding the rest of a device's group.
     pub allow_group: bool,
     /// How the host was started, and its memory.
     pub boot: Boot,
     /// Modules of the drivers that recipes name, by name with underscores.
     pub modules: BTreeMap<String, Module>,
-    /// Who uses each device that a recipe covers.
+    /// The users of each device that a recipe covers.
     pub occupancy: BTreeMap<PciAddress, Seen<Occupancy>>,
     /// A firmware table names the memory of Grace GPUs.
     pub memory_named: Seen<bool>,
-    /// libvirt, as it answers.
+    /// libvirt's answer.
     pub libvirt: Seen<Libvirt>,
     /// libvirt's daemon.
     pub daemon: Seen<Option<Daemon>>,
@@ -100,28 +100,28 @@ pub(crate) struct Scene {
     pub policy: Seen<bool>,
     /// Units that are enabled.
     pub enabled: Seen<Vec<String>>,
-    /// What is journalled.
+    /// The agent's records.
     pub journal: Seen<Journal>,
-    /// Reservations, each as it is or why it cannot be used.
+    /// Reservations, each valid or with its error.
     pub reservations: Seen<Vec<Result<Reservation, String>>>,
 }
 
 /// How the host was started.
 #[derive(Clone, Debug)]
 pub(crate) struct Boot {
-    /// Who made the processor.
+    /// The processor's vendor.
     pub vendor: Vendor,
     /// The kernel's command line.
     pub command_line: Seen<String>,
-    /// VFIO takes devices without an IOMMU.
+    /// VFIO accepts devices without an IOMMU.
     pub no_iommu: Seen<bool>,
-    /// VFIO takes devices whose interrupts are not isolated.
+    /// VFIO accepts devices whose interrupts are not isolated.
     pub unsafe_interrupts: Seen<bool>,
     /// Memory.
     pub memory: Seen<Memory>,
 }
 
-/// Who made a processor, as far as hints differ.
+/// A processor's vendor, as far as hints differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub(crate) enum Vendor {
@@ -149,15 +149,15 @@ pub(crate) struct Memory {
 pub(crate) struct Module {
     /// It is part of the kernel.
     pub built_in: bool,
-    /// Its file as the index has it, below the modules of the kernel.
+    /// Its file in the index, below the modules of the kernel.
     pub indexed: Option<String>,
-    /// Its file is there, whether the index has it or not.
+    /// Its file, also without an index entry.
     pub file: Option<String>,
-    /// What keeps it from being loaded.
+    /// The line that blocks it.
     pub blocked: Option<Blocked>,
 }
 
-/// A line that keeps a module from being loaded.
+/// A line that blocks a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blocked {
     /// The file, or the kernel's command line.
@@ -168,7 +168,7 @@ pub(crate) struct Blocked {
     pub number: Option<usize>,
 }
 
-/// What libvirt says.
+/// libvirt's state.
 #[derive(Clone, Debug)]
 pub(crate) enum Libvirt {
     /// It answers.
@@ -178,7 +178,7 @@ pub(crate) enum Libvirt {
         /// Definitions that have a device which a recipe covers.
         domains: Vec<Guest>,
     },
-    /// Our own program, which asks it, is missing or cannot run.
+    /// Our helper program is missing or cannot run.
     Unasked {
         /// Why.
         why: String,
@@ -189,19 +189,19 @@ pub(crate) enum Libvirt {
     Failed {
         /// Its unit; `None` when its daemon is not installed.
         unit: Option<String>,
-        /// libvirt's words.
+        /// libvirt's error.
         why: String,
     },
     /// It does not answer.
     Silent {
         /// The unit to start; `None` when libvirt is not installed.
         unit: Option<String>,
-        /// libvirt's words.
+        /// libvirt's error.
         why: String,
     },
 }
 
-/// A guest that libvirt has a definition of.
+/// A guest with a definition in libvirt.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
     /// Its name.
@@ -212,11 +212,11 @@ pub(crate) struct Guest {
     pub active: bool,
     /// The host devices that the running guest has.
     pub has: Vec<PciAddress>,
-    /// libvirt says that its host devices can go through iommufd.
+    /// libvirt reports that its host devices can use iommufd.
     pub iommufd: Option<bool>,
-    /// What else libvirt says of it: its networks, and the defaults for its architecture and machine.
+    /// Other facts from libvirt: its networks, and the defaults for its architecture and machine.
     pub libvirt: FromLibvirt,
-    /// What the agent plans for it: codes of what is missing and notes, or its sentence. `None` when it was not asked.
+    /// The agent's plan: codes of missing elements and of notes, or its refusal. `None` when the agent was not asked.
     pub planned: Option<Result<Vec<Code>, Refusal>>,
 }
 
@@ -238,11 +238,11 @@ pub(crate) struct Daemon {
 pub(crate) struct Hook {
     /// Its path.
     pub path: String,
-    /// What is there.
+    /// The state of its file.
     pub state: Trouble,
-    /// The program it leads to; of a missing hook the one that it should lead to, where that is there.
+    /// Its program; for a missing hook the installed program that it should lead to.
     pub program: Option<String>,
-    /// When the oldest of libvirt's qemu hooks that can be run came to be so.
+    /// Since when libvirt has had an executable qemu hook.
     pub since: Option<SystemTime>,
     /// When libvirt last called it.
     pub called: Option<SystemTime>,
@@ -250,7 +250,7 @@ pub(crate) struct Hook {
     pub selinux: bool,
 }
 
-/// What is wrong with a hook's file.
+/// The fault of a hook's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// Nothing.
@@ -274,25 +274,25 @@ pub(crate) enum Agent {
     Stopped,
     /// It answers, with its version.
     Answers(String),
-    /// The bus does not let us ask.
+    /// The bus does not allow the call.
     Denied(String),
     /// There is no bus.
     NoBus(String),
 }
 
-/// What is journalled.
+/// The agent's records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
-    /// What is on record of devices.
+    /// The records of devices.
     pub records: Vec<DeviceRecord>,
-    /// Why nothing can be written into the run directory.
+    /// Why the run directory is not writable.
     pub unwritable: Option<String>,
     /// Files that cannot be used: path, why, and whether a newer version wrote it.
     pub unusable: Vec<(String, String, bool)>,
 }
 
 impl Guest {
-    /// As libvirt has it, with the networks that libvirt names.
+    /// From libvirt's answer, with libvirt's networks.
     pub(super) fn new(found: Defined, networks: Option<Arc<Networks>>) -> Self {
         Self {
             libvirt: found.capabilities.with(networks),
@@ -313,7 +313,7 @@ impl Scene {
         devices.filter_map(|device| Some((device, self.recipes.for_device(device)?)))
     }
 
-    /// The running guest that libvirt has given a device to.
+    /// The running guest that has a device.
     pub(super) fn guest_with(&self, device: &Device) -> Option<&str> {
         let Ok(Libvirt::Answers { domains, .. }) = &self.libvirt else {
             return None;

@@ -1,10 +1,10 @@
-//! Checks as people read them: one line each below their group, what passes for several devices in one.
+//! The checks as text: one line each below their group; equal lines of several devices become one.
 
 use std::collections::BTreeMap;
 
 use super::check::{Check, Group, Verdict};
 
-/// How many checks came out each way.
+/// The number of checks with each verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub(crate) struct Tally {
@@ -31,7 +31,7 @@ impl Tally {
     }
 }
 
-/// The lines of checks; with `quiet` those alone that ask for something.
+/// The lines of checks; with `quiet` only warnings and failures.
 #[must_use]
 pub(crate) fn text(checks: &[Check], quiet: bool) -> String {
     let mut out = String::new();

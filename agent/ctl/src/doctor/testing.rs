@@ -1,4 +1,4 @@
-//! A host on which every check passes, for tests that spoil one thing each.
+//! A host on which every check passes, for tests that change one fact each.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -109,7 +109,7 @@ pub(super) fn answers(domains: Vec<Guest>) -> Libvirt {
     }
 }
 
-/// A definition of the GPU's that the agent was not asked about.
+/// A definition with the GPU, without an answer of the agent.
 pub(super) fn definition() -> Guest {
     Guest {
         name: "d0".into(),

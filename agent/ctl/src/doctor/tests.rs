@@ -122,7 +122,7 @@ fn journalled(scene: &mut Scene, phase: Phase) {
 }
 
 #[test]
-fn a_ready_host_passes_every_check_and_is_told_to_define_a_guest() {
+fn ready_host_passes_every_check_and_next_is_define() {
     let scene = ready();
     assert_eq!(bad(&scene), []);
     assert_eq!(next(&scene, &examine(&scene)), "virsh define guest.xml");
@@ -130,7 +130,7 @@ fn a_ready_host_passes_every_check_and_is_told_to_define_a_guest() {
     assert_eq!(text(&examine(&scene), true), "");
 }
 
-/// What spoils a ready host, the code that must fail for it, and the command or words that mend it.
+/// A change of a ready host, the code that must fail for it, and the hint.
 #[rustfmt::skip]
 pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| gpu(s, |gpu| gpu.iommu_group = None), Code::IommuOff, "'intel_iommu=on'"),
@@ -174,13 +174,13 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| { s.libvirt = Ok(answers(vec![definition()])); memory(s).total = 1024 }, Code::GuestMemory, "'virsh edit d0'"),
     (|s| { let mut d = definition(); d.definition = guest(GPU).replace("<vcpu>", "<memoryBacking><hugepages/></memoryBacking><vcpu>").parse();
            s.libvirt = Ok(answers(vec![d])) }, Code::GuestMemory, "'echo 2056 > /proc/sys/vm/nr_hugepages'"),
-    (|s| s.settings = Err("'variantd.conf', line 2: unknown key".into()), Code::SettingsUnusable, "mend the line"),
+    (|s| s.settings = Err("'variantd.conf', line 2: unknown key".into()), Code::SettingsUnusable, "fix the named line"),
     (|s| installed(s).state = Trouble::Missing, Code::HookMissing, "&& ln -sfn /usr/sbin/variantd-hook"),
     (|s| { let hook = installed(s); hook.state = Trouble::Missing; hook.program = None }, Code::HookMissing, "install the variantd package"),
     (|s| installed(s).state = Trouble::Dangling("/x".into()), Code::HookMissing, "install the variantd package again"),
     (|s| installed(s).state = Trouble::NotExecutable("/usr/sbin/variantd-hook".into()),
      Code::HookNotExecutable, "'chmod 755 /usr/sbin/variantd-hook && systemctl restart libvirtd'"),
-    (|s| installed(s).state = Trouble::Other("/opt/x".into()), Code::HookOther, "under another name"),
+    (|s| installed(s).state = Trouble::Other("/opt/x".into()), Code::HookOther, "to another name"),
     (|s| installed(s).since = Some(at(1001)), Code::HookNotCalled, "'systemctl restart libvirtd'"),
     (|s| { let hook = installed(s); hook.since = Some(at(1001)); hook.called = Some(at(999)) },
      Code::HookNotCalled, "'systemctl restart libvirtd'"),
@@ -192,7 +192,7 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| s.policy = Ok(false), Code::PolicyMissing, "'systemctl reload dbus'"),
     (|s| reserved(s, "10de:2342"), Code::ReservedUnbound, "'variantctl bind 0009:01:00.0'"),
     (|s| reserved(s, "10de:2941"), Code::ReservedOther, "'variantctl unreserve 0009:01:00.0'"),
-    (|s| s.reservations = Ok(vec![Err("'x.toml', line 1".into())]), Code::ReservedUnbound, "mend or remove the file"),
+    (|s| s.reservations = Ok(vec![Err("'x.toml', line 1".into())]), Code::ReservedUnbound, "fix or remove the file"),
     (|s| { reserved(s, "10de:2342"); s.enabled = Ok(vec!["variantd".into()]) }, Code::UnitDisabled, "'systemctl enable variantd-reserve'"),
     (|s| journalled(s, Phase::Degraded), Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
     (|s| { journalled(s, Phase::Binding); s.agent = Ok(Agent::Stopped) }, Code::BindDegraded, "'variantctl recover 0009:01:00.0'"),
@@ -238,7 +238,7 @@ fn refused() -> super::scene::Guest {
 }
 
 #[test]
-fn each_failure_has_its_code_and_what_mends_it() {
+fn each_failure_has_its_code_and_a_hint() {
     for (index, (spoil, code, words)) in FAILURES.iter().enumerate() {
         let failed = check(&spoiled(*spoil), *code);
         let hint = failed.hint.clone().unwrap_or_default();
@@ -248,7 +248,7 @@ fn each_failure_has_its_code_and_what_mends_it() {
 }
 
 #[test]
-fn the_screen_of_each_failure_is_what_it_was() {
+fn screen_of_each_failure_equals_the_snapshot() {
     let screens = FAILURES.iter().map(|(spoil, ..)| {
         let scene = spoiled(*spoil);
         let checks = examine(&scene);
@@ -325,7 +325,7 @@ fn gap(path: &str) -> Gap {
 }
 
 #[test]
-fn what_cannot_be_seen_is_neither_passed_nor_failed() {
+fn unavailable_fact_is_neither_passed_nor_failed() {
     for (index, (spoil, code)) in HIDDEN.iter().enumerate() {
         let scene = spoiled(*spoil);
         let unavailable = check(&scene, *code);
@@ -353,7 +353,7 @@ fn a_guest_that_has_the_device_is_no_obstacle() {
 }
 
 #[test]
-fn a_guest_that_libvirt_runs_has_its_device_whatever_its_scope_is_called() {
+fn holder_check_passes_for_a_running_guest_with_any_scope_name() {
     let mut scene = spoiled(|scene| held_by(scene, "qemu-system-x86", None));
     // The definition need not name the device: it may have been attached since the start, or chosen from a pool.
     let running = super::scene::Guest {
@@ -422,7 +422,7 @@ fn a_reservation_in_force_passes_under_either_spelling() {
 }
 
 #[test]
-fn the_agent_and_libvirt_are_mended_before_what_needs_them() {
+fn next_fixes_the_agent_and_libvirt_first() {
     let scene = spoiled(|scene| {
         scene.libvirt = Ok(answers(vec![definition()]));
         scene.agent = Ok(Agent::Stopped);

@@ -1,4 +1,4 @@
-//! libvirt and QEMU: do they answer, and can they express what the recipes of this host's devices ask for?
+//! Checks of libvirt and QEMU: they answer, and their versions can express the recipes of this host's devices.
 
 use super::check::Check;
 use super::scene::{Libvirt, Scene, Vendor};
@@ -7,7 +7,7 @@ use domain::hint::Hint;
 use planner::recipe::{Need, Recipe};
 use planner::target::{Version, Versions};
 
-/// libvirt's words where the driver for a URI is not installed (src/libvirt.c, virConnectOpenInternal).
+/// libvirt's error when the driver for a URI is not installed (src/libvirt.c, virConnectOpenInternal).
 const NO_DRIVER: &str = "no connection driver available";
 
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
@@ -31,9 +31,8 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
 fn silent(unit: Option<&str>, why: &str) -> Check {
     let hint = match unit {
         Some(unit) => Hint::run(format!("systemctl start {unit}")),
-        None => {
-            Hint::run("apt-get install libvirt-daemon-system").then(", or your distribution's like")
-        }
+        None => Hint::run("apt-get install libvirt-daemon-system")
+            .then(", or your distribution's equivalent"),
     };
     let text = match unit {
         Some(_) => format!("libvirt does not answer: {why}"),
@@ -44,7 +43,7 @@ fn silent(unit: Option<&str>, why: &str) -> Check {
     Check::fail(Code::LibvirtSilent, text, hint)
 }
 
-/// A daemon that answers need not be started.
+/// A daemon that answers runs already.
 fn failed(unit: Option<&str>, why: &str) -> Check {
     let hint = match unit {
         Some(unit) if !why.contains(NO_DRIVER) => format!("see 'journalctl -u {unit}'"),
@@ -55,7 +54,7 @@ fn failed(unit: Option<&str>, why: &str) -> Check {
     Check::fail(Code::LibvirtSilent, text, hint)
 }
 
-/// Nothing is known of libvirt then.
+/// No fact about libvirt is available then.
 fn unasked(why: &str, unloaded: bool) -> Check {
     let hint = match unloaded {
         true => {
@@ -69,7 +68,7 @@ fn unasked(why: &str, unloaded: bool) -> Check {
     Check::fail(Code::LibvirtSilent, text, hint)
 }
 
-/// What a version lacks, and whether a guest can do without it.
+/// The features that a version lacks, required and preferred.
 fn expressible(scene: &Scene, versions: Versions) -> Check {
     let is_arm = scene.boot.vendor == Vendor::Arm;
     let mut required = Vec::new();
@@ -84,7 +83,7 @@ fn expressible(scene: &Scene, versions: Versions) -> Check {
         return Check::fail(
             Code::TargetOld,
             text,
-            "install QEMU 9.0 or newer, from your distribution's backports if need be",
+            "install QEMU 9.0 or newer, for example from your distribution's backports",
         );
     }
     match preferred.is_empty() {
@@ -92,7 +91,7 @@ fn expressible(scene: &Scene, versions: Versions) -> Check {
         false => Check::warn(
             Code::TargetOld,
             format!("{versions}: guests do without {}", preferred.join(", ")),
-            "they start all the same; newer versions give them what is named",
+            "they start without them; newer versions have them",
         ),
     }
 }

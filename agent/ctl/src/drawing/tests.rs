@@ -49,7 +49,7 @@ fn overlap(a: &Frame, b: &Frame) -> bool {
 }
 
 #[test]
-fn pictures_are_well_formed_no_two_boxes_overlap_and_text_stays_in_its_box() {
+fn drawings_are_well_formed_without_overlapping_boxes() {
     let pictures = [
         drawn("gh200-4gpu", None),
         drawn("gh200-4gpu", Some("gh200-all")),
@@ -103,7 +103,7 @@ fn each_assigned_device_has_a_line_from_host_to_guest() {
 }
 
 #[test]
-fn what_is_markup_in_a_name_is_text() {
+fn drawing_escapes_markup_in_names() {
     let mut part = Part::new(Kind::Machine, "<a & \"b\">", "");
     part.below.push(Part::new(Kind::Device, "x", "y"));
     let drawing = svg::drawing(&part, Some(&part));
@@ -264,7 +264,7 @@ impl Element {
 }
 
 #[test]
-fn the_nccl_file_is_what_its_reader_takes() {
+fn nccl_file_is_accepted_by_nccls_reader() {
     for name in [
         "gh200-4gpu",
         "gb200-4gpu",
@@ -561,7 +561,7 @@ fn a_device_on_a_bus_that_libvirt_adds_is_drawn_on_a_root_port() {
 }
 
 #[test]
-fn the_matrix_says_what_two_devices_share() {
+fn matrix_names_the_shared_element_of_two_devices() {
     let host = read("lab");
     let shared = |a: &str, b: &str| {
         matrix::shared(

@@ -1,4 +1,4 @@
-//! Asks thousands of hosts at once: each is read, asked and forgotten, so that memory grows by the answers alone.
+//! Plans for thousands of hosts in parallel: each host is read, planned for and dropped, so that only the answers stay in memory.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,20 +14,20 @@ use agent::snapshot::{Runs, Snapshot};
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-/// Between two looks at how far it is.
+/// Between two updates of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What one host said.
+/// The answer for one host.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    /// What is added there; equal ones are one. `None` where the guest does not fit.
+    /// The added elements; equal shapes are shared. `None` when the guest does not fit.
     pub shape: Option<Arc<Shape>>,
-    /// What is to be known.
+    /// The findings.
     pub findings: Vec<Finding>,
 }
 
-/// Asks the hosts in parallel; the answers are in their order. `tick` is called now and then with how many have
-/// answered.
+/// Plans for the hosts in parallel; the answers are in their order. `tick` gets the number of finished hosts from
+/// time to time.
 pub(crate) fn ask(
     hosts: &[PathBuf],
     question: &Question<'_>,
@@ -93,7 +93,7 @@ fn read(path: &Path) -> Result<(Host, Runs), Refusal> {
     Ok((host, Runs::default()))
 }
 
-/// With its shape shared: a fleet has few kinds of hosts.
+/// Shares equal shapes: a fleet has few kinds of hosts.
 fn kept(answer: Answer, shapes: &Mutex<BTreeSet<Arc<Shape>>>) -> Asked {
     let Answer { shape, findings } = answer;
     let shape = shape.map(|shape| {

@@ -1,6 +1,6 @@
-//! Questions of many hosts: on which a guest fits, and what would differ from one to the next. Pure but for `ask`.
+//! Plans for many hosts: the hosts on which a guest fits, and the differences between them. Pure but for `ask`.
 //!
-//! Each host is planned for as if the guest had never been completed, so that what is added can be held side by side.
+//! Each plan starts from the definition without added elements, so that plans can be compared.
 
 mod ask;
 mod shape;
@@ -22,10 +22,10 @@ use planner::target::{Arch, Target, Versions};
 pub(crate) use ask::{Asked, ask};
 pub(crate) use shape::Shape;
 
-/// A guest, and how it is to be planned.
+/// A guest, and the options of its plans.
 #[derive(Clone, Debug)]
 pub(crate) struct Question<'a> {
-    /// The definition as it stands, where it was completed for some host.
+    /// The given definition, when it was completed for some host.
     completed: Option<Definition>,
     /// The definition from before it was completed.
     base: Definition,
@@ -47,7 +47,7 @@ fn unjudged(plan: &Plan) -> impl Iterator<Item = Finding> {
     })
 }
 
-/// Something to know of one host.
+/// A finding on one host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
     /// The stable code.
@@ -58,17 +58,17 @@ pub(crate) struct Finding {
     pub text: String,
 }
 
-/// What one host says.
+/// The answer for one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// What is added there; `None` where the guest does not fit, which the findings explain.
+    /// The added elements; `None` when the guest does not fit, which the findings explain.
     pub shape: Option<Shape>,
-    /// What is to be known.
+    /// The findings.
     pub findings: Vec<Finding>,
 }
 
 impl<'a> Question<'a> {
-    /// Asks about a definition.
+    /// A question about a definition.
     ///
     /// # Errors
     /// When what was added before cannot be removed.
@@ -129,7 +129,7 @@ impl<'a> Question<'a> {
             findings.push(Finding::new(
                 Code::FleetVersions,
                 format!(
-                    "its versions are not known; planned for {}",
+                    "its versions are unknown; planned for {}",
                     Versions::NEWEST_TESTED
                 ),
             ));
@@ -176,17 +176,17 @@ impl From<Refusal> for Finding {
     }
 }
 
-/// What was completed for another host would have to be completed anew.
+/// A finding when the elements for another host must be replaced.
 fn as_it_is(refusal: Refusal) -> Finding {
     let mut finding = Finding::from(refusal);
     finding.text = format!(
-        "as it is completed now it would not start: {}",
+        "completed for another host, it would not start: {}",
         finding.text
     );
     finding
 }
 
-/// Sees that the driver of each planned device is there.
+/// Checks that the host has the driver of each planned device.
 fn drivers(host: &Host, plan: &Plan) -> Result<Vec<Finding>, Refusal> {
     let alike = |name: &DriverName| name.as_str().replace('-', "_");
     let mut unknown = Vec::new();

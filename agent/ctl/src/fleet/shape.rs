@@ -1,4 +1,4 @@
-//! What is added to a guest on one host, in a form that two hosts can be compared by.
+//! The elements that are added to a guest on one host, in a form for comparing two hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use planner::target::{Version, Versions};
 /// Letters of a piece that a sentence shows.
 const SHOWN: usize = 80;
 
-/// What a piece is for.
+/// The purpose of a piece.
 type Key = (Code, Option<PciAddress>);
 
-/// What a plan adds.
+/// The additions of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     /// libvirt's version and QEMU's.
@@ -53,7 +53,7 @@ impl Shape {
         }
     }
 
-    /// What is other here than in `reference`; nothing when the guest cannot tell the hosts apart.
+    /// The differences to `reference`; empty when the guest sees no difference.
     #[must_use]
     pub(crate) fn differences(&self, reference: &Self) -> Vec<Finding> {
         let mut found = self.cells(reference);
@@ -67,7 +67,7 @@ impl Shape {
             code: Code::FleetWindow,
             device: key.1,
             text: format!(
-                "the window for its BARs is {} in the place of {}",
+                "the window for its BARs is {} instead of {}",
                 shown(self.pieces.get(key)),
                 shown(reference.pieces.get(key))
             ),
@@ -85,20 +85,20 @@ impl Shape {
             (here != there).then(|| Finding {
                 code: Code::FleetNodes,
                 device: Some(*address),
-                text: format!("{} in the place of {}", words(here), words(there)),
+                text: format!("{} instead of {}", words(here), words(there)),
             })
         };
         self.devices.iter().filter_map(one).collect()
     }
 
-    /// One sentence for all pieces that are written in another way.
+    /// One sentence for all pieces that differ.
     fn spelling(&self, reference: &Self, keys: &[&(Code, Option<PciAddress>)]) -> Option<Finding> {
         let codes: BTreeSet<&str> = keys.iter().map(|(code, _)| code.as_str()).collect();
         let codes: Vec<&str> = codes.into_iter().collect();
         let versions = match self.versions == reference.versions {
             true => String::new(),
             false => format!(
-                ", since they are for libvirt {} and QEMU {} in the place of {} and {}",
+                ", since they are for libvirt {} and QEMU {} instead of {} and {}",
                 self.versions.0, self.versions.1, reference.versions.0, reference.versions.1
             ),
         };

@@ -52,7 +52,7 @@ fn equal_hosts_do_not_differ() {
 }
 
 #[test]
-fn older_versions_spell_it_otherwise_and_unknown_ones_are_said() {
+fn shapes_differ_by_version_and_unknown_versions_are_reported() {
     let (text, host) = (guest(), host("gh200-1gpu"));
     let one = answer(&text, &host, newest());
     let old = runs(Version::new(11, 3, 0), Version::new(10, 0, 0));
@@ -105,7 +105,7 @@ fn another_architecture_and_a_missing_device_do_not_fit() {
 }
 
 #[test]
-fn a_completed_guest_is_planned_anew_and_said_not_to_start_as_it_is() {
+fn fleet_plans_a_completed_guest_again_and_reports_that_it_cannot_start() {
     let (text, here) = (guest(), host("gh200-1gpu"));
     let recipes = Recipes::shipped().expect("recipes");
     let input = PlanInput::newest(&here, &recipes);
@@ -122,7 +122,7 @@ fn a_completed_guest_is_planned_anew_and_said_not_to_start_as_it_is() {
         moved
             .findings
             .iter()
-            .any(|one| one.text.contains("as it is completed now")),
+            .any(|one| one.text.contains("completed for another host")),
         "{moved:?}"
     );
 }

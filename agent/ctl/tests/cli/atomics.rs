@@ -84,7 +84,7 @@ fn the_child_that_asks_opens_nothing_on_another_driver() {
 }
 
 #[test]
-fn wrong_words_are_usage_and_missing_devices_are_not_found() {
+fn invalid_arguments_exit_with_2_and_missing_devices_with_3() {
     for arguments in [
         &["atomics", "--kernel", "new"][..],
         &["atomics", "--qemu", "new"],
@@ -105,7 +105,7 @@ fn wrong_words_are_usage_and_missing_devices_are_not_found() {
 }
 
 #[test]
-fn what_is_completed_for_atomics_gets_them() {
+fn completed_definition_gives_the_planned_atomics() {
     let host = host("mi300x-8gpu");
     let text = stdout(&variantctl(
         &host,
@@ -127,7 +127,7 @@ fn what_is_completed_for_atomics_gets_them() {
 }
 
 #[test]
-fn the_change_that_is_offered_mends_the_place() {
+fn fix_moves_the_device_to_a_good_place() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("guest.xml");
     std::fs::copy(data("golden/atomics-misplaced.xml"), &file).expect("copied");
@@ -139,7 +139,7 @@ fn the_change_that_is_offered_mends_the_place() {
     };
     let text = judge(false);
     let diff = &text[text.find("--- ").expect("a diff")..];
-    let patch = folder.path().join("mend.diff");
+    let patch = folder.path().join("fix.diff");
     std::fs::write(&patch, diff).expect("written");
     let patched = std::process::Command::new("patch")
         .arg("--silent")
@@ -177,7 +177,7 @@ fn judged(device: (&str, &str), address: &str, more: &[&str]) -> std::process::O
 }
 
 #[test]
-fn a_place_is_changed_only_where_a_driver_gets_its_atomics_by_it() {
+fn fix_moves_a_device_only_when_its_driver_gets_atomics() {
     let fix = |device, more: &[&str]| {
         let json = stdout(&judged(device, "bus='0' slot='5'", more));
         let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");

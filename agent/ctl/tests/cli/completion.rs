@@ -25,7 +25,7 @@ fn script(shell: &str) -> String {
 
 /// They are installed from there, so that the package for another processor has them too.
 #[test]
-fn the_packaged_scripts_are_what_variantctl_prints() {
+fn packaged_scripts_equal_the_output_of_variantctl() {
     for shell in ["bash", "fish", "zsh"] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../packaging/completions")

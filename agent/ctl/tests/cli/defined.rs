@@ -1,4 +1,4 @@
-//! Verbs that read a domain of libvirt's, with a program beside variantctl that answers in the place of libvirt.
+//! Verbs that read a domain of libvirt's, with a program that answers instead of libvirt.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -17,7 +17,7 @@ fn put(root: &Path, path: &str, text: &str) {
     fs::write(path, text).expect("file");
 }
 
-/// The recorded host on which nobody has installed anything.
+/// The recorded host without an installed variantd.
 fn untouched() -> tempfile::TempDir {
     damaged(|root| {
         put(root, "proc/cmdline", "root=/dev/nvme0n1p2 ro\n");
@@ -88,7 +88,7 @@ fn an_untouched_host_lacks_the_hook_and_the_policy() {
 }
 
 #[test]
-fn what_is_quiet_says_nothing_but_what_asks_for_something() {
+fn doctor_quiet_prints_only_warnings_and_failures() {
     let root = untouched();
     let (status, text) = doctor(root.path(), &["-q", "--only", "devices,host"]);
     assert_eq!((status, text.as_str()), (0, ""));
@@ -111,7 +111,7 @@ const CHANGES: [Change; 9] = [
     (|root| put(root, "sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n"), "VD-DOC-002", "WARN"),
     (|root| put(root, "sys/firmware/acpi/tables/SSDT1", "nothing"), "VD-BND-015", "no ACPI table"),
     (|root| put(root, &format!("sys/bus/pci/devices/{GPU}/reset_method"), "\n"), "VD-BND-008", "no reset method for it"),
-    (|root| put(root, "etc/libvirt/hooks/qemu.d/variantd", "#!/bin/sh\nexit 0\n"), "VD-DOC-043", "under another name"),
+    (|root| put(root, "etc/libvirt/hooks/qemu.d/variantd", "#!/bin/sh\nexit 0\n"), "VD-DOC-043", "to another name"),
     (|root| symlinked(root, "/opt/gone/variantd-hook"), "VD-DOC-040", "which is not there"),
     (|root| { symlinked(root, "/usr/sbin/variantd-hook"); put(root, "usr/sbin/variantd-hook", "\x7fELF") },
      "VD-DOC-041", "'chmod 755 /usr/sbin/variantd-hook"),
@@ -141,7 +141,7 @@ fn each_fault_of_a_modelled_host_is_found_by_its_code() {
 }
 
 #[test]
-fn a_damaged_journal_is_named_and_left_where_it_is() {
+fn doctor_names_a_damaged_journal_and_keeps_it() {
     let root = untouched();
     let entry = "run/variantd/journal/6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11.json";
     put(root.path(), entry, "{");
@@ -192,7 +192,7 @@ fn the_json_has_each_check_with_its_command() {
 }
 
 #[test]
-fn what_is_neither_group_nor_code_is_wrong_usage() {
+fn doctor_refuses_an_unknown_group_or_code() {
     let output = variantctl(&host("gb200-4gpu"), &["doctor", "--only", "hostt"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2));

@@ -1,4 +1,4 @@
-//! Definitions that their user edits or writes by hand, through `variantctl`.
+//! Definitions that a user edits or writes, through `variantctl`.
 
 use std::fs;
 use std::process::Output;
@@ -80,7 +80,7 @@ fn manual(initiators: u32) -> String {
 }
 
 #[test]
-fn initiators_written_by_hand_are_left_alone_when_complete_and_named_when_not() {
+fn complete_manual_initiators_are_kept_and_incomplete_ones_named() {
     let whole = manual(8);
     assert_eq!(completed(&whole), whole);
     let (status, said) = failure(&run("rewrite", &manual(7)));

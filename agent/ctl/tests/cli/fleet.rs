@@ -93,7 +93,7 @@ fn hosts_are_named_one_by_one_or_in_a_list() {
 }
 
 #[test]
-fn a_guest_that_fits_nowhere_is_a_failure_and_no_host_at_all_a_refusal() {
+fn fleet_fails_when_no_host_fits_and_refuses_an_empty_list() {
     let folder = folder();
     let only = folder.path().join("only");
     fs::create_dir(&only).expect("directory");

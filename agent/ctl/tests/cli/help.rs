@@ -16,7 +16,7 @@ fn helps(command: &clap::Command, path: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_help_of_every_verb_is_what_it_was() {
+fn help_of_every_verb_equals_the_golden_file() {
     let mut command = ctl::cli::Cli::command().term_width(100);
     command.build();
     let own = command.render_long_help().to_string();

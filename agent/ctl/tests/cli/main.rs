@@ -126,7 +126,7 @@ golden!(lab_arm_list, "lab-arm", "list");
 golden!(lab_arm_topology, "lab-arm", "topology");
 
 #[test]
-fn a_matrix_of_no_device_says_why_it_is_empty() {
+fn empty_matrix_names_the_reason() {
     let dir = tempfile::tempdir().expect("scratch directory");
     let device = dir.path().join("sys/devices/pci0000:00/0000:00:01.0");
     fs::create_dir_all(&device).expect("device");
@@ -179,7 +179,7 @@ fn a_recorded_host_has_no_regions_to_ask_for_and_is_shown_all_the_same() {
 }
 
 #[test]
-fn a_plan_says_which_device_it_could_not_ask() {
+fn plan_names_a_device_that_vfio_could_not_be_asked_about() {
     let output = variantctl(
         &host("gb200-4gpu"),
         &["rewrite", "--regions", "gb200-third-and-fourth.xml"],
@@ -235,7 +235,7 @@ fn reverting_the_rewritten_gives_the_text_from_before() {
 }
 
 #[test]
-fn a_guest_without_a_gpu_comes_back_byte_for_byte() {
+fn rewrite_returns_a_guest_without_a_gpu_unchanged() {
     let text = stdout(&variantctl(&host("gb200-4gpu"), &["rewrite", "plain.xml"]));
     assert_eq!(
         text,
@@ -310,7 +310,7 @@ fn text_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn what_is_not_there_exits_with_3() {
+fn missing_object_exits_with_3() {
     let (status, said) = failure(&variantctl(&host("gb200-4gpu"), &["show", "0042:00:00.0"]));
     assert_eq!(status, 3, "{said}");
     assert!(
@@ -416,7 +416,7 @@ fn damaged(damage: impl Fn(&Path)) -> tempfile::TempDir {
 type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
 
 #[test]
-fn a_damaged_host_is_read_as_far_as_it_goes_and_says_what_is_missing() {
+fn damaged_host_is_read_partly_and_gaps_are_named() {
     let gpu = "sys/bus/pci/devices/0018:01:00.0";
     let damages: [Damage<'_>; 5] = [
         ("numa_node", &|root| {
@@ -472,7 +472,7 @@ fn a_plan_that_needs_what_is_missing_is_refused_not_guessed() {
 }
 
 #[test]
-fn prepare_without_an_agent_exits_with_4() {
+fn prepare_exits_with_4_without_an_agent() {
     let output = Command::new(env!("CARGO_BIN_EXE_variantctl"))
         .args(["prepare", "d0"])
         .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus")

@@ -91,7 +91,7 @@ const MISPLACED: &str = "<domain type='kvm'><name>g</name><memory unit='GiB'>4</
     <address type='pci' bus='0' slot='5' function='0'/></hostdev></devices></domain>";
 
 #[test]
-fn what_cannot_be_completed_is_drawn_as_it_stands() {
+fn topology_draws_an_incomplete_definition_unchanged() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("guest.xml");
     fs::write(&file, MISPLACED).expect("written");
@@ -110,7 +110,7 @@ fn what_cannot_be_completed_is_drawn_as_it_stands() {
         assert!(stdout(&drawn).contains("0000:00:05.0"), "{form:?}");
         let said = String::from_utf8_lossy(&drawn.stderr).into_owned();
         assert!(
-            said.contains("note: drawn as the definition stands"),
+            said.contains("note: the definition is drawn unchanged"),
             "{said}"
         );
     }
@@ -176,7 +176,7 @@ fn a_bus_without_a_controller_gets_the_root_port_that_libvirt_adds() {
 }
 
 #[test]
-fn the_file_for_nccl_is_printed_though_places_are_missing() {
+fn nccl_file_is_printed_when_places_are_missing() {
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("guest.xml");
     let expander = "<controller type='pci' index='1' model='pcie-expander-bus'><target busNr='254'/></controller>\

@@ -135,7 +135,7 @@ fn an_error_is_as_its_schema_says() {
 }
 
 #[test]
-fn what_no_schema_says_is_found() {
+fn schema_check_finds_unknown_fields() {
     let wrong = serde_json::json!({"version": 1, "files": [], "more": 1});
     assert!(!schema("config-check").is_valid(&wrong));
 }

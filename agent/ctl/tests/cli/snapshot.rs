@@ -1,4 +1,4 @@
-//! A snapshot in the place of a recorded host: the same answers, and what is said where it cannot be read.
+//! A snapshot instead of a recorded host: the same answers, and the error for an unreadable one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ fn a_plan_is_for_the_versions_that_a_snapshot_names() {
 }
 
 #[test]
-fn what_is_no_snapshot_is_refused_with_the_way_out() {
+fn invalid_snapshot_is_refused_with_a_hint() {
     let (code, text) = failure(&variantctl(&data("golden/gh200.xml"), &["list"]));
     assert_eq!(code, 1);
     assert!(

@@ -1,4 +1,4 @@
-//! Control characters of a definition do not reach the terminal of whoever looks at it.
+//! `variantctl` escapes control characters of a definition on a terminal.
 
 use std::fs;
 
@@ -51,7 +51,7 @@ fn no_verb_prints_control_characters_of_a_definition() {
 }
 
 #[test]
-fn data_for_programs_stays_as_it_is() {
+fn data_for_programs_is_not_escaped() {
     let (_directory, file) = definition();
     let output = variantctl(&host("gh200-1gpu"), &["rewrite", &file]);
     let text = String::from_utf8(output.stdout).expect("text");

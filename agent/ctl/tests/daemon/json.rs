@@ -232,7 +232,7 @@ fn events_and_errors_are_as_their_schemas_say() {
     let reserved = monitor.until(|event| event["now"]["state"] == "reserved");
     check("monitor", &reserved);
     assert!(monitor.interrupt());
-    let (_, said) = scene.fails(&["--json", "wait", "nobody"]);
+    let (_, said) = scene.fails(&["--json", "wait", "missing"]);
     check("error", &serde_json::from_str(&said).expect("JSON"));
 }
 

@@ -113,7 +113,7 @@ async fn it_follows_a_job_of_another_connection() {
 }
 
 #[test]
-fn without_an_agent_it_says_how_to_start_one() {
+fn verb_without_an_agent_hints_at_its_start() {
     let scene = Scene::new();
     let (status, said) = scene.fails(&["monitor"]);
     assert_eq!(status, 4);

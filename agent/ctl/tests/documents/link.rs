@@ -161,7 +161,7 @@ fn every_code_that_a_document_names_is_in_the_table() {
 }
 
 #[test]
-fn what_does_not_exist_is_found() {
+fn link_check_finds_missing_targets() {
     let document = Document {
         path: "packaging/doc/a.md".into(),
         text: "[a](security.md) [b](gone.md) [c](security.md#nothing) [d](../../README.md#map)"

@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     pub(crate) refused: bool,
     /// What is known to be wrong with the output; nothing else is claimed of it then.
     pub(crate) fault: Option<String>,
-    /// Which host nodes each device must get, written by hand.
+    /// The host nodes that each device must get, written manually.
     #[serde(default)]
     pub(crate) nodes: BTreeMap<String, String>,
 }

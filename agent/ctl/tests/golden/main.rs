@@ -212,7 +212,7 @@ fn a_completed_definition_is_complete() {
 
 /// An address that was replaced on request does not come back, so these cases are left out.
 #[test]
-fn a_completed_definition_goes_back_to_what_the_user_wrote() {
+fn revert_restores_the_users_text() {
     for one in completed().iter().filter(|one| !one.case.settings.replace) {
         let back = one.case.revert(&one.xml);
         let lost = diff(&one.case.definition(), &back, ("written", "reverted"));

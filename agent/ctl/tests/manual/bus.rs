@@ -114,7 +114,7 @@ variantctl(1), variantd(8), variantd.codes(7), busctl(1)
 ";
 
 #[test]
-fn the_page_of_the_bus_is_what_the_contract_says() {
+fn page_of_the_bus_equals_the_contract() {
     let path = root().join("packaging/dbus/org.variantd1.xml");
     let text = fs::read_to_string(path).expect("the contract");
     let options = roxmltree::ParsingOptions {

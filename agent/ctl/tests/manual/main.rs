@@ -25,7 +25,7 @@ fn page(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_page_of_codes_is_what_explain_says() {
+fn page_of_codes_equals_explain() {
     let output = Command::new(env!("CARGO_BIN_EXE_variantctl"))
         .args(["explain", "--json"])
         .output()
@@ -342,12 +342,12 @@ fn help(text: Option<&clap::builder::StyledStr>) -> String {
 }
 
 #[test]
-fn an_entry_says_what_help_says() {
+fn manual_entry_equals_help() {
     let entry = entry(&Cli::command(), "config check");
     let (head, text) = entry.trim_start().split_once('\n').expect("two lines");
     assert_eq!(head, "`config check`");
     assert!(
-        text.starts_with(":   Check all files, and name every mistake."),
+        text.starts_with(":   Check all files and print every mistake."),
         "{text}"
     );
     let entry = self::entry(&Cli::command(), "unreserve");

@@ -1,4 +1,4 @@
-//! `--ask-vfio`: what VFIO itself says, in a disposable child.
+//! `--ask-vfio`: VFIO's own answer, from a child process.
 
 use kernel_glue::atomics::Widths;
 
@@ -11,14 +11,14 @@ use agent::region::refusal;
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-/// The widths that VFIO names; `None` when nobody wants to know.
+/// The widths that VFIO names; `None` without `--ask-vfio`.
 pub(super) fn vfio(host_view: &HostView, request: &Request) -> Result<Option<Widths>, Problem> {
     let Some(device) = request.device.filter(|_| request.ask_vfio) else {
         return Ok(None);
     };
     let program = asking(host_view)?;
     eprintln!(
-        "note: asking opens '{device}', which resets it, and lets it send AtomicOps until it is closed again"
+        "note: asking VFIO opens and so resets '{device}', and enables its AtomicOp requests until it is closed"
     );
     let answer = probe::ask_atomics(&program, &host_view.root, device);
     answer.map(Some).map_err(|error| {

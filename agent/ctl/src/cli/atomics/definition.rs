@@ -1,4 +1,4 @@
-//! The guest's definition: of a file, or from libvirt.
+//! The guest's definition from a file or from libvirt.
 
 use std::path::Path;
 
@@ -12,21 +12,21 @@ use planner::target::Versions;
 
 /// A guest's definition.
 pub(super) struct GuestDefinition {
-    /// What it is called.
+    /// Its file or domain name.
     pub(super) name: String,
     pub(super) definition: Definition,
-    /// The libvirt and QEMU that would run it; `None` for a file, or where libvirt does not say them.
+    /// The versions of libvirt and QEMU; `None` for a file, and when libvirt does not report them.
     pub(super) versions: Option<Versions>,
-    /// What libvirt says beside them; nothing for a file.
+    /// Other facts from libvirt; empty for a file.
     pub(super) libvirt: FromLibvirt,
-    /// libvirt says that its host devices can go through iommufd.
+    /// libvirt reports that its host devices can use iommufd.
     pub(super) iommufd: Option<bool>,
     /// It is in libvirt.
     pub(super) defined: bool,
 }
 
 impl GuestDefinition {
-    /// The one that is asked for, if one is.
+    /// The requested definition, if any.
     pub(super) fn of(host_view: &HostView, request: &Request) -> Result<Option<Self>, Problem> {
         match (&request.file, &request.domain) {
             (Some(file), _) => Self::in_file(file).map(Some),

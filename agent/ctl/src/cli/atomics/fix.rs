@@ -1,7 +1,7 @@
-//! The fix of the guest's side: the definition with each device on a root port of its own, as a diff.
+//! The fix in the definition: each device on its own root port, as a diff.
 //!
-//! A device is moved only where its driver asks for AtomicOps and can get them there: a move tears a mirrored switch
-//! or the functions of one card apart, and that must be worth it.
+//! A device is moved only when its driver asks for AtomicOps and can get them there, because a move separates the devices of a
+//! mirrored switch or the functions of one card.
 
 use kernel_glue::address::PciAddress;
 use serde_json::{Value, json};
@@ -17,14 +17,14 @@ use planner::recipe::Need;
 use planner::saved_plan::{self, Hunk};
 use planner::target::{Target, Versions};
 
-/// A change of the definition, and how to make it.
+/// A change of the definition, and the command for it.
 pub(super) struct Fix {
     name: String,
     hunks: Vec<Hunk>,
     command: String,
 }
 
-/// What a place of its own mends.
+/// The findings that a root port of its own fixes.
 const PLACES: [Code; 6] = [
     Code::AtomicsGuestBehind,
     Code::AtomicsGuestFunction,
@@ -34,7 +34,7 @@ const PLACES: [Code; 6] = [
     Code::AtomicsGuestUnknown,
 ];
 
-/// For the devices of the definition whose place is wrong; `None` where a change of places helps no driver.
+/// The fix for devices at a wrong place; `None` when a move helps no driver.
 pub(super) fn of(
     host_view: &HostView,
     definition: &GuestDefinition,
@@ -68,11 +68,11 @@ pub(super) fn of(
     let changes = changes
         .inspect_err(|refusal| {
             output::say(&format!(
-                "note: no change of the definition gives them to their drivers: {refusal}"
+                "note: no change of the definition gives the drivers their AtomicOps: {refusal}"
             ));
         })
         .ok()?;
-    // The verbs that plan change the place of every device with a recipe that can be changed, and of no other.
+    // The planning verbs move devices with a recipe, and no other device.
     let covered = wrong.iter().all(|address| {
         let device = host_view.host.devices.get(address);
         device.is_some_and(|device| host_view.recipes.for_device(device).is_some())
@@ -90,7 +90,7 @@ fn is_misplaced(report: &Report) -> bool {
     findings.any(|finding| PLACES.contains(&finding.code))
 }
 
-/// True for a driver that wants AtomicOps, has too few, and is not certain to get none on a root port either.
+/// True for a driver that wants AtomicOps, lacks some, and may get them on a root port.
 fn is_helped(question: &Question<'_>, report: &Report) -> bool {
     let wants = report.need.need != Need::Ignore && report.need.otherwise.is_none();
     let device = question.host.devices.get(&report.address);
@@ -99,7 +99,7 @@ fn is_helped(question: &Question<'_>, report: &Report) -> bool {
     wants && report.driver.ok() != Some(true) && can
 }
 
-/// True for a device behind a switch of the guest whose driver runs without AtomicOps: somebody put it there so that
+/// True for a device behind a switch of the guest whose driver runs without AtomicOps: the user chose the switch so that
 /// the guest sees which devices are near each other.
 fn stays(report: &Report) -> bool {
     let place = report.place.as_ref();
@@ -124,7 +124,7 @@ fn explain(host_view: &HostView, switched: &[&Report]) {
     eprintln!("{text}");
 }
 
-/// With the other functions of each slot whose function 0 moves: a guest finds no function of a slot without it.
+/// Adds the other functions of each slot whose function 0 moves: a guest finds no function of a slot without function 0.
 fn with_functions(domain: &Domain, moved: &[PciAddress]) -> Vec<PciAddress> {
     let addresses = domain
         .hostdevs
@@ -165,10 +165,10 @@ impl Fix {
         json!({"hunks": self.hunks, "command": self.command})
     }
 
-    /// The diff, and what makes the change.
+    /// Prints the diff and the command.
     pub(super) fn print(&self, color: diff::Color) -> Result<(), Problem> {
         diff::print_hunks(&self.hunks, &self.name, color)?;
-        output::say(&format!("note: '{}' makes this change", self.command));
+        output::say(&format!("note: run '{}' to make this change", self.command));
         Ok(())
     }
 }

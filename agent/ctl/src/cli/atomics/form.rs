@@ -49,7 +49,7 @@ fn per_width(answers: &PerWidth) -> Value {
     Value::Object(entries.collect())
 }
 
-/// The place in the guest is good or bad for all widths alike.
+/// The place in the guest has the same effect on all widths.
 fn repeated(one: &Judgement, like: &PerWidth) -> Value {
     let entries = like
         .iter()
@@ -57,7 +57,7 @@ fn repeated(one: &Judgement, like: &PerWidth) -> Value {
     Value::Object(entries.collect())
 }
 
-/// The answer by its first rule, and all rules that stand against a yes.
+/// The answer with its first rule, and all failing rules.
 fn judgement(one: &Judgement) -> Value {
     let mut value = answer(&one.answer);
     value["failing"] = one.failing.iter().map(rule).collect();
@@ -96,7 +96,7 @@ fn driver(report: &Report) -> Value {
     })
 }
 
-/// The recipe's own word.
+/// The recipe's keyword.
 fn need_word(need: recipe::Need) -> &'static str {
     match need {
         recipe::Need::Require => "require",

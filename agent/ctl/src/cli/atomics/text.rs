@@ -17,7 +17,7 @@ const HEAD: [&str; 7] = [
 pub(super) fn print(reports: &[Report], host: &Path) -> Result<(), Problem> {
     if reports.is_empty() {
         let all = hint::for_host("variantctl list --all", host);
-        output::say(&format!("no device: name one, or see '{all}'"));
+        output::say(&format!("no device has a recipe; name one of '{all}'"));
         return Ok(());
     }
     let head = HEAD.map(str::to_owned).to_vec();
@@ -28,7 +28,7 @@ pub(super) fn print(reports: &[Report], host: &Path) -> Result<(), Problem> {
     output::text(&details)
 }
 
-/// Gaps of the host as a whole and on the way of these devices.
+/// Unreadable facts of the host as a whole and on the paths of these devices.
 pub(super) fn concerned(gaps: &[Gap], reports: &[Report]) -> Vec<Gap> {
     let on_the_way = |gap: &Gap, report: &Report| {
         let own = [report.address, report.judged];
@@ -66,7 +66,7 @@ fn rows(report: &Report) -> Vec<Vec<String>> {
     report.verdict.judgements().map(row).collect()
 }
 
-/// The rule that decides with its reason, and the codes of all others that fail.
+/// The deciding rule with its reason, and the codes of all other failing rules.
 fn rules(verdict: &Judgement) -> String {
     let Some(first) = verdict.answer.finding() else {
         return "-".to_owned();
@@ -111,19 +111,17 @@ fn driver(report: &Report) -> String {
     let address = report.address;
     let recipe = match &report.need.recipe {
         Some(recipe) => format!(" by recipe {recipe}"),
-        None => ", of which no recipe says what its driver needs".to_owned(),
+        None => "; no recipe names its driver's needs".to_owned(),
     };
     let said = match report.driver.finding() {
         Some(finding) => format!(": {} ({})", finding.reason, finding.code),
-        None if report.need.need != Need::Ignore => {
-            ": its driver gets the AtomicOps that it wants".to_owned()
-        }
+        None if report.need.need != Need::Ignore => ": its driver gets its AtomicOps".to_owned(),
         None => String::new(),
     };
     format!("{address}{recipe}{said}\n")
 }
 
-/// The path on the host, from the root port down, with the rules that fail where they do.
+/// The path on the host, from the root port down, with the failing rules at each function.
 fn tree(report: &Report) -> String {
     let mut out = String::new();
     let mut indent = String::from("  ");
@@ -146,7 +144,7 @@ fn tree(report: &Report) -> String {
         report.judged
     ));
     if report.judged != report.address {
-        let text = "its virtual function; the physical one is judged";
+        let text = "its virtual function; the physical function is checked";
         out.push_str(&format!("{indent}{} {text}\n", report.address));
     }
     out
@@ -166,7 +164,7 @@ fn what(element: &Element) -> String {
     format!("{kind}, atomics {bits}")
 }
 
-/// Which widths end at a function, and by which rules.
+/// The widths that end at a function, and the rules.
 fn failing(report: &Report, at: PciAddress) -> String {
     let rules = failing_where(report, |finding| finding.at == Some(at));
     let rules: Vec<String> = rules
@@ -179,7 +177,7 @@ fn failing(report: &Report, at: PciAddress) -> String {
     }
 }
 
-/// The rules of the host that fail at no function in particular: its kernel's, and VFIO's own answer.
+/// The failing rules of the host that belong to no function: the kernel's, and VFIO's own answer.
 fn host(report: &Report) -> String {
     let rules = failing_where(report, |finding| finding.at.is_none());
     rules
@@ -193,7 +191,7 @@ fn host(report: &Report) -> String {
         .collect()
 }
 
-/// The failing rules of the host's part that are wanted, each once with the widths that it ends.
+/// The failing rules of the host, each once with the widths that it ends.
 fn failing_where(report: &Report, wanted: impl Fn(&Finding) -> bool) -> Vec<(&Finding, String)> {
     let mut rules: Vec<(&Finding, String)> = Vec::new();
     for (width, judgement) in report.host.judgements() {
@@ -241,5 +239,5 @@ fn asked(report: &Report) -> String {
         true => String::new(),
         false => format!("; config space gives {}", report.computed),
     };
-    format!("  VFIO was asked, and says: {asked}{differs}\n")
+    format!("  VFIO's answer: {asked}{differs}\n")
 }

@@ -13,13 +13,13 @@ use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
 
-/// What happened to whom, and when it was heard.
+/// An event: object, change and time of arrival.
 pub(super) struct Event {
     time: SystemTime,
     /// `device`, `domain`, `job` or `agent`.
     kind: &'static str,
     subject: String,
-    /// What is so now.
+    /// The new properties.
     now: BTreeMap<String, Value>,
 }
 
@@ -51,14 +51,14 @@ impl Event {
         Self::new("agent", "variantd").with("state", state)
     }
 
-    /// An object as it is; `None` for the manager's.
+    /// The state of an object; `None` for the manager.
     pub(super) fn of_object(path: &OwnedObjectPath, interfaces: &Interfaces) -> Option<Self> {
         let named = |name: &str| interfaces.iter().find(|(key, _)| key.as_str() == name);
         let (name, properties) = named(DEVICE_INTERFACE)?;
         Some(Self::of_path(path, name)?.told(properties))
     }
 
-    /// `None` for a signal that is no event.
+    /// `None` for a signal that is not an event.
     pub(super) fn of_signal(message: &Message) -> Option<Self> {
         let header = message.header();
         let (path, body) = (header.path()?.as_str(), message.body());
@@ -97,7 +97,7 @@ impl Event {
         (name == JOB_INTERFACE).then(|| path.to_owned().into())
     }
 
-    /// A job as it is.
+    /// The state of a job.
     pub(super) fn of_job(path: &OwnedObjectPath, properties: &Properties) -> Option<Self> {
         let event = Self::of_path(path, JOB_INTERFACE)?.told(properties);
         let word = |key: &str| <&str>::try_from(&**properties.get(key)?).ok();
@@ -116,7 +116,7 @@ impl Event {
         }
     }
 
-    /// With these properties; what a job returned is not for a line.
+    /// An event with these properties, without a job's result, which may be long.
     fn told(mut self, properties: &Properties) -> Self {
         let told = properties.iter().filter(|(key, _)| *key != "Result");
         let words = told.map(|(key, value)| (kebab(key), to_json(value)));

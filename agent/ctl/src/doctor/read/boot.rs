@@ -3,7 +3,7 @@
 use super::super::scene::{Boot, Memory, Seen, Vendor};
 use super::Look;
 
-/// Bytes of `/proc/cpuinfo` that say who made the processor.
+/// Bytes of `/proc/cpuinfo` that contain the processor's vendor.
 const HEAD: usize = 4096;
 
 pub(super) fn read(look: &Look) -> Boot {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_what_meminfo_says() {
+    fn memory_equals_meminfo() {
         let text = "MemTotal:  1024 kB\nMemFree: 1 kB\nHugePages_Total:    4\nHugePages_Free: 3\nHugepagesize:  2048 kB";
         let memory = memory(text);
         assert_eq!((memory.total, memory.huge_pages), (1024, 4));

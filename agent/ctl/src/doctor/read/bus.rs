@@ -1,4 +1,4 @@
-//! The agent as it answers on the bus. A name without an owner is not called: that would start the agent.
+//! Calls the agent on the bus. A name without an owner is not called, because that would start the agent.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use domain::refusal::Refusal;
 use planner::saved_plan::SavedPlan;
 
 const PROGRAM: &str = "usr/sbin/variantd";
-/// A plan waits for libvirt, and libvirt for every start that is going on.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout: a plan waits for libvirt, and libvirt for every start in progress.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks the agent for its version and what it plans for each definition.
+/// Asks the agent for its version and its plan for each definition.
 pub(super) fn agent(look: &Look, domains: &mut [Guest]) -> Seen<Agent> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Unavailable::because(error.to_string()))?;
-    let late = Unavailable::because(format!("it did not answer within {} s", PATIENCE.as_secs()));
-    let asked = runtime.block_on(async { timeout(PATIENCE, ask(domains)).await });
+    let late = Unavailable::because(format!("it did not answer within {} s", TIMEOUT.as_secs()));
+    let asked = runtime.block_on(async { timeout(TIMEOUT, ask(domains)).await });
     Ok(match asked.map_err(|_| late)? {
         Agent::Stopped if !look.root.has(PROGRAM) => Agent::NotInstalled,
         found => found,
@@ -67,7 +67,7 @@ async fn answers(bus: &Connection, domains: &mut [Guest]) -> zbus::Result<String
     Ok(version)
 }
 
-/// `None` when the agent could not be asked; then what this program plans itself counts.
+/// `None` when the agent does not answer; then this program plans itself.
 async fn planned(
     manager: &ManagerProxy<'_>,
     domain: &str,

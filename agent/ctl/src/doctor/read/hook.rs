@@ -10,7 +10,7 @@ use super::Look;
 
 const HOOKS: &str = "etc/libvirt/hooks";
 const OWN: &str = "etc/libvirt/hooks/qemu.d/variantd";
-/// The hook leaves its time here whenever libvirt calls it.
+/// The hook updates the time of this file at each call by libvirt.
 const CALLED: &str = "run/variantd/called";
 const PROGRAM: &str = "variantd-hook";
 const INSTALLED: &str = "usr/sbin/variantd-hook";
@@ -59,7 +59,7 @@ fn runnable(look: &Look, path: &str) -> Option<SystemTime> {
     executable.then(|| born(&entry))
 }
 
-/// When it came to be; where the file system does not say, when it was last changed.
+/// The time of its creation, or of its last change when the file system does not record the creation.
 fn born(entry: &fs::Metadata) -> SystemTime {
     let changed = Duration::from_secs(u64::try_from(entry.ctime()).unwrap_or_default());
     entry.created().unwrap_or(UNIX_EPOCH + changed)
@@ -69,7 +69,7 @@ fn is_ours(look: &Look, path: &str) -> bool {
     target(look, path).is_some_and(|target| target.rsplit('/').next() == Some(PROGRAM))
 }
 
-/// What is at the hook's place, and the program it leads to.
+/// The state of the hook's file, and its program.
 fn state(look: &Look, path: &str) -> (Trouble, Option<String>) {
     let Ok(entry) = fs::symlink_metadata(place(look, path)) else {
         let program = look.root.has(INSTALLED).then(|| format!("/{INSTALLED}"));

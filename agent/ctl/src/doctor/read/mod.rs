@@ -1,5 +1,5 @@
-//! Reads what the checks look at, below a root and from those who answer. Changes nothing, starts nothing, opens no
-//! device; must not set aside what it cannot read.
+//! Reads the facts for the checks from files below a root, libvirt and the agent. Changes nothing, starts nothing, opens no
+//! device; must not rename unreadable files.
 
 mod boot;
 mod bus;
@@ -30,24 +30,24 @@ use planner::from_libvirt::Networks;
 use planner::recipe::Recipes;
 use settings::config::Config;
 
-/// How long libvirt may take: a list of domains waits for every start that is going on.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// libvirt's time limit: a list of domains waits for every start in progress.
+const TIMEOUT: Duration = Duration::from_secs(10);
 const URI: &str = "qemu:///system";
 
-/// Where to look.
+/// The places to read.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     /// `/`, or the directory of a recorded host.
     pub root: PathBuf,
     /// The host of a snapshot, which has no files.
     pub host: Option<Host>,
-    /// The directory of recipes of one's own.
+    /// The directory of the administrator's recipes.
     pub recipes: PathBuf,
-    /// Where reservations are.
+    /// The reservations.
     pub reservations: Reservations,
 }
 
-/// Files below the root, and whether what is not there is known not to be.
+/// Files below the root. On a live host a missing file does not exist; in a recording it may not be recorded.
 struct Look {
     root: Root,
     live: bool,
@@ -148,7 +148,7 @@ fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
         .filter(|device| recipes.for_device(device).is_some())
         .map(|device| device.address)
         .collect();
-    match inquiry::look(URI, covered, PATIENCE) {
+    match inquiry::look(URI, covered, TIMEOUT) {
         Ok(found) => Ok(Libvirt::Answers {
             versions: found.versions,
             domains: definitions(found.domains, found.networks),
@@ -235,7 +235,7 @@ fn reservations(
 }
 
 impl Look {
-    /// What only a host that runs can answer.
+    /// A fact that only the running host has.
     fn if_live<T>(&self, ask: impl FnOnce() -> Seen<T>) -> Seen<T> {
         match self.live {
             true => ask(),
@@ -243,7 +243,7 @@ impl Look {
         }
     }
 
-    /// Passes where what is not there is known not to be: on this host, and in a recording that has `sign`.
+    /// Passes when a missing file is known not to exist: on this host, and in a recording that has `sign`.
     fn absent(&self, sign: &str) -> Seen<()> {
         match self.live || self.root.has(sign) {
             true => Ok(()),
@@ -251,7 +251,7 @@ impl Look {
         }
     }
 
-    /// A text file; `None` where it is known not to be there.
+    /// A text file; `None` when it is known not to exist.
     fn text(&self, path: &str, sign: &str) -> Seen<Option<String>> {
         match self.root.text(path) {
             Ok(text) => Ok(Some(text)),

@@ -1,4 +1,4 @@
-//! The modules of drivers: where the index has them, where they are, and what keeps them from being loaded.
+//! The modules of drivers: their index entries, their files, and the lines that block them.
 //!
 //! Follows modprobe.d(5), modules.dep(5) and kernel-parameters.txt (`module_blacklist`, `modprobe.blacklist`).
 
@@ -9,7 +9,7 @@ use kernel_glue::host::Host;
 use super::super::scene::{Blocked, Boot, Module};
 use super::Look;
 
-/// Where modprobe looks for its configuration.
+/// modprobe's configuration directories.
 const CONFIGURATION: [&str; 4] = [
     "etc/modprobe.d",
     "run/modprobe.d",
@@ -18,7 +18,7 @@ const CONFIGURATION: [&str; 4] = [
 ];
 /// Bytes of `modules.dep`: some 600 KiB.
 const MAX_INDEX: usize = 8 << 20;
-/// Folders below a kernel's modules that are looked through for a file that the index does not have.
+/// Directories below a kernel's modules that are searched for a file without an index entry.
 const MAX_FOLDERS: usize = 4096;
 
 /// The modules by name; empty for a recording without an index.
@@ -66,7 +66,7 @@ fn module(look: &Look, base: &str, index: &str, built_in: &str, name: &str) -> M
     }
 }
 
-/// A file of the module below `base`, whatever the index says.
+/// A file of the module below `base`, also without an index entry.
 fn found(look: &Look, base: &str, name: &str) -> Option<String> {
     let mut folders = vec![String::new()];
     let mut seen = 0;
@@ -114,7 +114,7 @@ fn configuration(look: &Look) -> Vec<(String, usize, String)> {
     lines
 }
 
-/// The line that keeps a module from being loaded: libvirt heeds `blacklist` (`modprobe -b`), everybody `install`.
+/// The line that blocks a module: libvirt respects `blacklist` (`modprobe -b`), and every program `install`.
 fn blocked(lines: &[(String, usize, String)], name: &str) -> Option<Blocked> {
     let blocks = |line: &str| {
         let mut words = line.split_whitespace();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_known_by_its_file_whatever_its_dashes_and_packing() {
+    fn module_file_matches_with_any_dashes_and_compression() {
         for file in [
             "kernel/x/nvgrace-gpu-vfio-pci.ko",
             "updates/nvgrace_gpu_vfio_pci.ko.xz",

@@ -1,4 +1,4 @@
-//! libvirt's daemon among the processes: when it started, how it is confined, what it may lock. See proc(5).
+//! The process of libvirt's daemon: its start time, its confinement and its limit of locked memory. See proc(5).
 
 use std::time::{Duration, SystemTime};
 
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A process whose name has a blank and a parenthesis, as a hostile one may, that started `ticks` after boot.
+    /// A process whose hostile name has a blank and a parenthesis, started `ticks` after boot.
     fn process(root: &std::path::Path, id: u32, name: &str, ticks: u64) {
         let dir = root.join(format!("proc/{id}"));
         fs::create_dir_all(dir.join("attr")).expect("directory");

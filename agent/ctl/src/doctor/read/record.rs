@@ -1,4 +1,4 @@
-//! What is on record of devices, looked at without setting anything aside.
+//! Reads the agent's records of devices, without renaming unreadable files.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub(super) fn read(look: &Look, root: &Path) -> Seen<Journal> {
     Ok(journal)
 }
 
-/// Why nothing can be written there: by what the file system says of itself, since a check changes nothing.
+/// Why no file can be written there, from the file system's own status: a check writes no file.
 fn unwritable(run: &Path) -> Option<&'static str> {
     let system = statvfs(run).ok()?;
     if system.flags().contains(FsFlags::ST_RDONLY) {
