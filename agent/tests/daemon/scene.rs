@@ -1,11 +1,14 @@
 //! The real `variantd` and `variantctl` on a private bus, with a recorded host and libvirt's test driver.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
@@ -19,13 +22,17 @@ pub(crate) const GUEST: &str = "<domain type='kvm'><name>d0</name><uuid>6f1f0b9e
 /// The user `nobody`, who owns no files.
 const NOBODY: u32 = 65534;
 
+/// How long a line of the log may take on a busy machine.
+const LOG_TIMEOUT: Duration = Duration::from_secs(60);
+
 pub(crate) struct Scene {
     pub(crate) bus: Bus,
 }
 
 pub(crate) struct Agent {
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    /// Lines of standard error.
+    log: Receiver<String>,
 }
 
 impl Scene {
@@ -98,14 +105,13 @@ impl Scene {
     /// With additional environment variables.
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Agent {
         let program = program::built("agent", "variantd");
-        let mut child = self
+        let child = self
             .bus
             .agent(&program, "test:///default")
             .envs(environment.iter().copied())
             .spawn()
             .expect("variantd");
-        let log = BufReader::new(child.stderr.take().expect("stderr")).lines();
-        Agent { child, log }
+        Agent::of(child)
     }
 
     /// In its own mount namespace, after `shell` has run there; the process is the agent's. Needs root.
@@ -127,9 +133,8 @@ impl Scene {
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = unshare.spawn().expect("unshare");
-        let log = BufReader::new(child.stderr.take().expect("stderr")).lines();
-        Agent { child, log }
+        let child = unshare.spawn().expect("unshare");
+        Agent::of(child)
     }
 
     pub(crate) fn variantctl(&self, arguments: &[&str]) -> Output {
@@ -162,20 +167,36 @@ impl Scene {
 impl Agent {
     /// A process whose standard error is a pipe.
     pub(crate) fn of(mut child: Child) -> Self {
-        let log = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        let lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        let (sender, log) = mpsc::channel();
+        // Reads to the end: an agent would block on a full pipe.
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                drop(sender.send(line));
+            }
+        });
         Self { child, log }
     }
 
-    /// Reads the log up to a line that contains `words`.
+    /// Reads the log up to a line that contains `words`; panics if there is none within a minute.
     pub(crate) fn says(&mut self, words: &str) -> String {
-        let mut lines = self.log.by_ref().map_while(Result::ok);
-        let line = lines.find(|line| line.contains(words));
-        line.expect("the words before its end")
+        let end = Instant::now() + LOG_TIMEOUT;
+        let mut before = String::new();
+        loop {
+            let rest = end.saturating_duration_since(Instant::now());
+            let line = self.log.recv_timeout(rest);
+            assert!(line.is_ok(), "no line with '{words}' in:\n{before}");
+            let line = line.expect("a line");
+            if line.contains(words) {
+                return line;
+            }
+            before = before + &line + "\n";
+        }
     }
 
     /// The log up to its end.
     pub(crate) fn rest(&mut self) -> String {
-        let lines: Vec<String> = self.log.by_ref().map_while(Result::ok).collect();
+        let lines: Vec<String> = self.log.iter().collect();
         lines.join("\n")
     }
 

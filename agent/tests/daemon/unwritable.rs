@@ -53,8 +53,7 @@ fn seen_by(agent: &Agent, path: &Path) -> PathBuf {
 }
 
 fn runs_without_a_place_to_write(scene: &Scene, mut agent: Agent, hint: impl Fn(&Agent)) {
-    let warned =
-        agent.says("no device is assigned to a guest until the run directory can be written");
+    let warned = agent.says("no device is assigned to a guest until the run directory is writable");
     assert!(warned.contains("VD-BND-010"), "{warned}");
     agent.says("serves");
     // Operations without files work.
