@@ -23,8 +23,6 @@ const SYSTEM: [&str; 7] = [
     "time::Instant",
     "time::SystemTime",
 ];
-/// How many words of the old language the tree may still have.
-const OLD_WORDS: usize = 1000;
 const KNOWN_CYCLES: &str = include_str!("../known-cycles");
 
 /// A file of Rust code: its path below the repository and its text.
@@ -39,14 +37,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     findings.extend(sources.iter().filter_map(names_libvirt));
     findings.extend(sources.iter().filter_map(touches_the_system));
     findings.extend(new_cycles(&sources));
-    let words = language::check(root)?;
-    println!(
-        "{} words that the glossary replaced, of at most {OLD_WORDS}",
-        words.len()
-    );
-    if words.len() > OLD_WORDS {
-        findings.extend(words);
-    }
+    findings.extend(language::check(root)?);
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }

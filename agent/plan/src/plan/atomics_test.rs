@@ -76,14 +76,14 @@ fn the_place_alone_changes_the_address_and_nothing_else() {
         .iter()
         .flat_map(|change| change.edits.clone())
         .collect();
-    let mended = edit::apply(&text, &edits).expect("edits");
+    let fixed = edit::apply(&text, &edits).expect("edits");
     let added = "<controller type='pci' index='1' model='pcie-root-port'/>";
     assert!(
-        mended.contains(added) && mended.contains("bus='0x01' slot='0x00'"),
-        "{mended}"
+        fixed.contains(added) && fixed.contains("bus='0x01' slot='0x00'"),
+        "{fixed}"
     );
-    assert_eq!(mended.lines().count(), text.lines().count() + 1);
-    let again = Domain::parse(&mended).expect("a domain");
+    assert_eq!(fixed.lines().count(), text.lines().count() + 1);
+    let again = Domain::parse(&fixed).expect("a domain");
     let none = plan::placed(&fixture.input(), &again, &[address(nic)]).expect("changes");
     assert_eq!(none, []);
 }

@@ -1,4 +1,4 @@
-//! Each rule that libvirt does not enforce: the definition that breaks it, and that the mended one passes.
+//! Each rule that libvirt does not enforce: the definition that breaks it, and that the corrected one passes.
 
 use super::testing::{Fixture, guest, hostdev};
 use domain::code::Code;

@@ -199,8 +199,8 @@ fn an_option_paired_after_removing_ours_is_ours() {
     let (before, between) = (&done[..first], &done[first..last]);
     let parted = format!("{before}{option}{between}{}", &done[last + option.len()..]);
     assert_eq!(crate::fixture::revert(&parted).expect("reverted"), text);
-    let mended = rewrite(&parted, &input).expect("planned").text;
-    let twice = rewrite(&mended, &input).expect("planned").text;
-    assert_eq!(twice, mended);
-    assert_eq!(crate::fixture::revert(&mended).expect("reverted"), text);
+    let fixed = rewrite(&parted, &input).expect("planned").text;
+    let twice = rewrite(&fixed, &input).expect("planned").text;
+    assert_eq!(twice, fixed);
+    assert_eq!(crate::fixture::revert(&fixed).expect("reverted"), text);
 }
