@@ -74,16 +74,12 @@ fn unusable(action: &str, errno: Errno) -> RegionError {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn asked(script: &str, deadline: Duration) -> Answer<Regions> {
         let directory = tempfile::tempdir().expect("a folder");
         let program = directory.path().join("child");
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a program");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("mode");
+        ::tests::program::script(&program, &format!("#!/bin/sh\n{script}\n"));
         let (root, device) = ("/".into(), "0009:01:00.0".parse().expect("address"));
         within(&program, Request::Regions { root, device }, deadline)
     }

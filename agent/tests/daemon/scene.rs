@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -93,9 +92,9 @@ impl Scene {
 
     /// An executable script.
     pub(crate) fn program(&self, name: &str, text: &str) {
-        self.write(name, text);
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(self.path(name), mode).expect(name);
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
+        program::script(&path, text);
     }
 
     pub(crate) fn start(&self) -> Agent {

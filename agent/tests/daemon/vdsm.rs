@@ -1,8 +1,8 @@
 //! The real agent and oVirt's hook, called as VDSM does: every program of a hook point's directory by name, one file
 //! with the domain, and a stop at exit status 2.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -36,9 +36,7 @@ impl Scene {
             let before = "#!/bin/sh\nsed -i 's/name-of-vdsm/hopper/' \"$_hook_domxml\"\n";
             let behind = "#!/bin/sh\necho \"$vmId\" > \"$noted\"\n";
             for (name, text) in [("10_before", before), ("60_behind", behind)] {
-                fs::write(folder.join(name), text).expect("script");
-                let mode = Permissions::from_mode(0o755);
-                fs::set_permissions(folder.join(name), mode).expect("mode");
+                program::script(&folder.join(name), text);
             }
         }
         scene

@@ -1,12 +1,13 @@
 //! Verbs that read a domain of libvirt's, with a program that answers instead of libvirt.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use agent::libvirt::{Capabilities, Defined, Found, LookError};
 use planner::from_libvirt::Networks;
 use planner::target::Versions;
+use tests::program;
 
 const POOL: &str = "<network><name>p</name><forward mode='hostdev'>\
     <address type='pci' domain='0' bus='0x81' slot='0' function='2'/></forward></network>";
@@ -31,13 +32,12 @@ const DEVICE: &str = "<hostdev mode='subsystem' type='pci'><source>\
 fn answered(found: Result<Option<Found>, LookError>, arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().expect("directory");
     let path = |name: &str| directory.path().join(name);
-    fs::copy(env!("CARGO_BIN_EXE_variantctl"), path("variantctl")).expect("copied");
+    let variantctl = Path::new(env!("CARGO_BIN_EXE_variantctl"));
+    program::copy(variantctl, &path("variantctl"));
     let answer = serde_json::to_string(&found).expect("JSON");
     fs::write(path("answer"), answer).expect("answer");
     let script = "#!/bin/sh\ncat >\"${0%/*}/question\"\nexec cat \"${0%/*}/answer\"\n";
-    fs::write(path("variantd-libvirt"), script).expect("script");
-    let mode = Permissions::from_mode(0o755);
-    fs::set_permissions(path("variantd-libvirt"), mode).expect("executable");
+    program::script(&path("variantd-libvirt"), script);
     Command::new(path("variantctl"))
         .args(["--recipes", "/nonexistent"])
         .args(arguments)

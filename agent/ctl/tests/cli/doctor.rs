@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
+use tests::program;
 
 use super::{damaged, host, variantctl};
 
@@ -207,7 +208,7 @@ fn doctor_refuses_an_unknown_group_or_code() {
 fn a_missing_program_of_our_own_is_not_taken_for_a_libvirt_that_does_not_run() {
     let directory = tempfile::tempdir().expect("directory");
     let alone = directory.path().join("variantctl");
-    fs::copy(env!("CARGO_BIN_EXE_variantctl"), &alone).expect("copied");
+    program::copy(Path::new(env!("CARGO_BIN_EXE_variantctl")), &alone);
     if std::path::Path::new("/usr/libexec/variantd/variantd-libvirt").exists() {
         return println!("not run: variantd is installed here");
     }
