@@ -7,9 +7,10 @@ mod word;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+use crate::tree;
 
 /// What kind of text it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub(crate) fn print_sentences(root: &Path, seed: u64, count: usize) -> Result<()
 /// A line for each word that the glossary replaced and that stands in a tracked file.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
-    for path in tracked(root)? {
+    for path in tree::files(root, &[])? {
         // A generated or recorded file that is no text, such as a config space, has no words.
         let Ok(text) = fs::read_to_string(root.join(&path)) else {
             continue;
@@ -81,7 +82,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
 /// All texts of the programs, the scripts and the documents.
 fn texts(root: &Path) -> Result<Vec<Text>> {
     let mut texts = Vec::new();
-    for path in tracked(root)? {
+    for path in tree::files(root, &[])? {
         let kind = path.extension().and_then(|extension| extension.to_str());
         let read =
             || fs::read_to_string(root.join(&path)).with_context(|| path.display().to_string());
@@ -93,24 +94,6 @@ fn texts(root: &Path) -> Result<Vec<Text>> {
         }
     }
     Ok(texts)
-}
-
-/// The files of the repository that exist, also new ones.
-fn tracked(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut git = Command::new("git");
-    git.args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "-z",
-    ]);
-    let output = git.current_dir(root).output().context("cannot run git")?;
-    ensure!(output.status.success(), "'git ls-files' fails");
-    let names = String::from_utf8(output.stdout).context("names of files")?;
-    let names = names.split('\0').filter(|name| !name.is_empty());
-    let files = names.filter(|name| root.join(name).is_file());
-    Ok(files.map(PathBuf::from).collect())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod language;
 mod map;
 mod regen;
 mod tidy;
+mod tree;
 
 use std::path::{Path, PathBuf};
 

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
-use crate::{cycle, graph, language, map};
+use crate::{cycle, graph, language, map, tree};
 
 /// The only folder that names libvirt's bindings.
 const LIBVIRT: &str = "agent/src/libvirt/";
@@ -49,25 +48,14 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 }
 
 fn sources(root: &Path) -> Result<Vec<Source>> {
-    let mut git = Command::new("git");
-    git.args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "-z",
-        "*.rs",
-    ]);
-    let output = git.current_dir(root).output().context("cannot run git")?;
-    ensure!(output.status.success(), "'git ls-files' fails");
-    let names = String::from_utf8(output.stdout).context("names of files")?;
-    let names = names.split('\0').filter(|name| !name.is_empty());
-    // A file that is deleted but not yet committed is listed, too.
-    let there = names.filter(|name| root.join(name).exists());
-    there
-        .map(|name| {
-            let text = fs::read_to_string(root.join(name)).with_context(|| name.to_owned())?;
-            Ok((name.into(), text))
+    let files = tree::files(root, &["*.rs"])?.into_iter();
+    files
+        .map(|path| {
+            let text = fs::read_to_string(root.join(&path));
+            Ok((
+                path.clone(),
+                text.with_context(|| path.display().to_string())?,
+            ))
         })
         .collect()
 }
