@@ -1,4 +1,4 @@
-//! The README's map and its table name files and folders that exist.
+//! The README's map names files and folders that exist. The test `documents` of `ctl` checks the paths in all documents.
 
 use std::path::Path;
 
@@ -25,23 +25,7 @@ pub(crate) fn check(root: &Path, readme: &str) -> Result<Vec<String>> {
             }),
         );
     }
-    findings.extend(missing_paths(root, readme));
     Ok(findings)
-}
-
-/// Paths in backquotes, such as `agent/src/prepare.rs`, that do not exist. One with a `*` is not looked at.
-fn missing_paths(root: &Path, readme: &str) -> Vec<String> {
-    let quoted = readme.split('`').skip(1).step_by(2);
-    let of_code = |path: &&str| {
-        let first = path.split('/').next().unwrap_or_default();
-        ["agent", "hooks", "kernel-glue"].contains(&first) && !path.contains(['*', ' '])
-    };
-    let missing = quoted
-        .filter(of_code)
-        .filter(|path| !root.join(path).exists());
-    missing
-        .map(|path| format!("README.md names '{path}', which does not exist"))
-        .collect()
 }
 
 /// The words of a line that are names of files or folders.
@@ -73,19 +57,6 @@ fn exists(root: &Path, top: &str, inner: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_in_backquotes_that_does_not_exist_is_found() {
-        let root = tempfile::tempdir().expect("scratch directory");
-        std::fs::create_dir_all(root.path().join("agent/src")).expect("folder");
-        let table =
-            "| x | `agent/src/`, `agent/src/gone.rs`, `agent/recipes/*.toml`, `doctor/read/` |";
-        let found = missing_paths(root.path(), table);
-        assert_eq!(
-            found,
-            ["README.md names 'agent/src/gone.rs', which does not exist"]
-        );
-    }
 
     #[test]
     fn a_name_that_does_not_exist_is_found() {
