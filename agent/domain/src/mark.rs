@@ -81,15 +81,25 @@ impl Added {
         self.0.iter()
     }
 
-    /// Adds the pieces of another list.
-    pub fn extend(&mut self, other: &Self) {
-        self.0.extend(other.0.iter().cloned());
-    }
-
     /// True without pieces.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Extend<Piece> for Added {
+    fn extend<I: IntoIterator<Item = Piece>>(&mut self, pieces: I) {
+        self.0.extend(pieces);
+    }
+}
+
+impl IntoIterator for Added {
+    type Item = Piece;
+    type IntoIter = <BTreeSet<Piece> as IntoIterator>::IntoIter;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

@@ -25,13 +25,13 @@ impl Layout<'_> {
         };
         if self.domain.cells.is_empty() {
             part.changes.push(self.new_numa(projection, added)?);
-            part.added.extend(&self.new_numa_pieces());
+            part.added.extend(self.new_numa_pieces());
             return Ok(part);
         }
         for cell in &self.domain.cells {
             if let Some(change) = self.complete(projection, cell)? {
                 part.changes.push(change);
-                part.added.extend(&self.distance_pieces(cell));
+                part.added.extend(self.distance_pieces(cell));
             }
         }
         if let (Some(last), false) = (self.domain.cells.last(), added.is_empty()) {

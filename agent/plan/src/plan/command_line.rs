@@ -54,9 +54,7 @@ impl Arguments {
         let mut edits: Vec<Edit> = removed.collect();
         if !wanted.is_empty() {
             edits.push(append(domain, &wanted));
-            piece(domain)
-                .into_iter()
-                .for_each(|piece| part.added.insert(piece));
+            part.added.extend(piece(domain));
         }
         part.changes.push(change(edits));
         Ok(part)

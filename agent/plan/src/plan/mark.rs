@@ -10,7 +10,7 @@ use domain::{Added, Domain, Mark, Marked, NAMESPACE, Opened, Piece};
 pub(super) fn plan(domain: &Domain, all: &Part, digest: &str) -> Part {
     let mut added = all.added.clone();
     match (&domain.mark, &domain.metadata) {
-        (Some(mark), _) => added.extend(&mark.added),
+        (Some(mark), _) => added.extend(mark.added.iter().cloned()),
         (None, Some(metadata)) if metadata.is_self_closed() => {
             added.insert(Piece::Open(Opened::Metadata))
         }
@@ -60,7 +60,7 @@ fn marked(domain: &Domain, all: &Part, one: &Planned) -> Marked {
     let mut alias = all.aliases.get(&one.address).cloned();
     let before = domain.mark.iter().flat_map(|mark| &mark.devices);
     for old in before.filter(|old| old.address == one.address) {
-        added.extend(&old.added);
+        added.extend(old.added.iter().cloned());
         replaced = old.replaced.clone().or(replaced);
         alias = old.alias.clone().or(alias);
     }

@@ -51,9 +51,9 @@ impl Part {
         self.required.extend(later.required);
         self.notes.extend(later.notes);
         self.unmet = self.unmet.take().or(later.unmet);
-        self.added.extend(&later.added);
+        self.added.extend(later.added);
         for (device, added) in later.added_for {
-            self.added_for.entry(device).or_default().extend(&added);
+            self.added_for.entry(device).or_default().extend(added);
         }
         self.replaced.extend(later.replaced);
         self.aliases.extend(later.aliases);

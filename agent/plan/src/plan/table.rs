@@ -33,8 +33,7 @@ pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, assigned: &[Assigned<
     part.changes.push(change);
     let tables = paths.into_iter().map(|path| Piece::Table(path.to_owned()));
     let around = domain.platform.os_acpi.is_none().then_some(Piece::Acpi);
-    let pieces = tables.chain(around);
-    pieces.for_each(|piece| part.added.insert(piece));
+    part.added.extend(tables.chain(around));
     part
 }
 

@@ -47,8 +47,8 @@ pub(super) fn check(
             let mut part = Part::default();
             part.changes
                 .push(widened(needed, cpu.append(&width.print())));
-            let pieces = [Piece::Width(bits)].into_iter().chain(opened);
-            pieces.for_each(|piece| part.added.insert(piece));
+            part.added
+                .extend([Piece::Width(bits)].into_iter().chain(opened));
             Ok(part)
         }
         _ => Err(narrow(

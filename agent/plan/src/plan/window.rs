@@ -61,7 +61,7 @@ pub(super) fn plan(
     }
     let reason = reason(size, &asked(&counting));
     part.changes.push(add(domain, size, reason));
-    pieces(domain, size).for_each(|piece| part.added.insert(piece));
+    part.added.extend(pieces(domain, size));
     Ok(part)
 }
 
