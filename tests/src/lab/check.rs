@@ -62,7 +62,7 @@ pub fn run(
 ) -> Result<bool> {
     let scenarios = chosen(&folder(), choice.names, &lab.state().kind())?;
     push(&lab)?;
-    let (mut ran, mut failed) = (0, 0);
+    let (mut ran, mut failures) = (0, Vec::new());
     for scenario in &scenarios {
         if !choice.take(scenario)? {
             continue;
@@ -79,10 +79,13 @@ pub fn run(
             outcome = run_one(&lab, scenario, deadline)?;
         }
         outcome.print(scenario)?;
-        failed += usize::from(outcome.status != 0);
+        failures.extend(outcome.failure().map(|why| format!("{scenario}: {why}")));
     }
-    println!("{} passed, {failed} failed", ran - failed);
-    Ok(failed == 0)
+    println!("{} passed, {} failed", ran - failures.len(), failures.len());
+    for failure in &failures {
+        println!("  {failure}");
+    }
+    Ok(failures.is_empty())
 }
 
 /// Copies the scenarios into the emulated host.
@@ -141,17 +144,23 @@ impl Outcome {
         for line in self.output.lines().filter(shown) {
             writeln!(out, "    | {line}")?;
         }
-        if failed {
-            writeln!(out, "    | {}", self.reason())?;
+        if let Some(failure) = self.failure() {
+            writeln!(out, "    | {failure}")?;
         }
         Ok(())
     }
 
-    fn reason(&self) -> String {
-        match self.status {
+    /// Why the scenario failed: its last line and how it ended. `None` if it passed.
+    fn failure(&self) -> Option<String> {
+        let ended = match self.status {
+            0 => return None,
             TIMED_OUT => "ran past its deadline".to_owned(),
             status => format!("ended with status {status}"),
-        }
+        };
+        Some(match self.output.lines().last() {
+            Some(last) => format!("{last} ({ended})"),
+            None => ended,
+        })
     }
 }
 
@@ -277,6 +286,25 @@ mod tests {
         assert!(fits("# on: iommufd\n", &kind("aarch64 iommufd")));
         let four = "# on: x86_64 gpus=4\n";
         assert!(fits(four, &kind("x86_64 gpus=4")) && !fits(four, &kind("x86_64 gpus=2")));
+    }
+
+    #[test]
+    fn a_failure_names_the_last_line_and_how_the_scenario_ended() {
+        let failure = |status, output: &str| {
+            let output = output.to_owned();
+            let time = Duration::ZERO;
+            Outcome {
+                status,
+                output,
+                time,
+            }
+            .failure()
+        };
+        assert_eq!(failure(0, "fine\n"), None);
+        let said = failure(1, "note: one\nfailed: bind\n");
+        assert_eq!(said.as_deref(), Some("failed: bind (ended with status 1)"));
+        let silent = failure(TIMED_OUT, "");
+        assert_eq!(silent.as_deref(), Some("ran past its deadline"));
     }
 
     #[test]
