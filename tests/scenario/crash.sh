@@ -36,10 +36,11 @@ either() { local one; for one in "$@"; do ! "$one" || return 0; done; return 1; 
 agent() { systemctl show -p MainPID --value variantd; }
 # One call reads both properties: systemd may notice the end of the old process between two calls.
 is_restarted() {
-    sleep 0.2
-    systemctl show -p ActiveState -p MainPID variantd | awk -F= -v old="$1" '
-        $1 == "ActiveState" { active = $2 == "active" } $1 == "MainPID" { other = $2 != 0 && $2 != old } END { exit !(active && other) }'
+    local said; said=$(systemctl show -p ActiveState -p MainPID variantd)$'\n'
+    [[ $said == *ActiveState=active* && $said != *MainPID=0$'\n'* && $said != *MainPID=$1$'\n'* ]]
 }
+# An agent that connects to libvirt releases the devices of inactive guests; 'variantctl wait' returns after that.
+is_settled() { variantctl wait c0; }
 
 hook() { variantd-hook c0 "$@" </tmp/c0-hook.xml; }
 bind() { variantctl bind $GPU0; }
@@ -50,12 +51,12 @@ is_off() { [ "$(virsh domstate c0 | head -1)" = 'shut off' ]; }
 start() { virsh start c0 --paused; }
 destroy() { virsh destroy c0; }
 
-# must VERB STATE: without a crash, the verb must succeed and lead to this state. The hook is called here without a start, and an
-# agent that connects to libvirt releases the devices of inactive guests. 'variantctl wait' returns after that.
+# must VERB STATE: without a crash, the verb must succeed and lead to this state. The hook is called here without a start, so the
+# agent must have settled before.
 must() {
     local said
     rm -f $step/plan
-    [ "$1" != prepare ] || variantctl wait c0 >/dev/null
+    [ "$1" != prepare ] || within 60 is_settled
     : >$step/log
     said=$("$1" 2>&1) || fail "$1: $said"
     within 20 "$2"
@@ -70,7 +71,7 @@ crash() {
     "$verb" >/dev/null 2>&1 || true
     [ "$(wc -l <$step/log)" -ge "$number" ] || fail "'$verb' has no step $number"
     within 30 is_restarted "$old"
-    within 60 either "$@" || fail "$verb killed $when step $number ($(sed -n "${number}p" $step/log)): $(state), $(tail -n +1 $(records))"
+    succeeds_within 60 either "$@" || fail "$verb killed $when step $number ($(sed -n "${number}p" $step/log)): $(state), $(tail -n +1 $(records))"
     points=$((points + 1))
 }
 
@@ -93,6 +94,8 @@ crashes() {
         esac
         for when in $whens; do
             crash "$verb" "$number" $when "$@"
+            # What the new agent still does must not mix with the next steps.
+            within 60 is_settled
             # Without 'every', the next crash already shows that the verb works again up to its step.
             [ -z "$every" ] && [ "$number" -lt "$total" ] || ! "$from" || must "$verb" "$to"
             "$from" || must "$undo" "$from"
