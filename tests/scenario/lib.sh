@@ -115,8 +115,7 @@ inactive() { virsh dumpxml --inactive "$1"; }
 remove_guests() {
     local name
     for name in "$@"; do
-        virsh destroy "$name" >/dev/null 2>&1 || true
-        virsh undefine --nvram "$name" >/dev/null 2>&1 || true
+        virsh "destroy $name; undefine --nvram $name" >/dev/null 2>&1 || true
     done
 }
 
