@@ -1,5 +1,6 @@
 //! Runs the project's scenarios in the emulated host.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -60,7 +61,10 @@ pub fn run(
     deadline: Duration,
     restart: impl Fn() -> Result<Lab>,
 ) -> Result<bool> {
-    let scenarios = chosen(&folder(), choice.names, &lab.state().kind())?;
+    let mut scenarios = chosen(&folder(), choice.names, &lab.state().kind())?;
+    if choice.shared.is_some() {
+        sort_by_deadline(&folder(), &mut scenarios);
+    }
     push(&lab)?;
     let (mut ran, mut failures) = (0, Vec::new());
     for scenario in &scenarios {
@@ -215,6 +219,15 @@ fn own_deadline(text: &str) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
+/// Sorts the longest first, so that runs that share them end at about the same time.
+fn sort_by_deadline(folder: &Path, scenarios: &mut [String]) {
+    let deadline = |scenario: &String| {
+        let text = fs::read_to_string(folder.join(format!("{scenario}.sh"))).unwrap_or_default();
+        own_deadline(&text).unwrap_or_default()
+    };
+    scenarios.sort_by_cached_key(|scenario| Reverse(deadline(scenario)));
+}
+
 /// Whether a scenario runs only by name: it has a line `# by name`.
 fn is_by_name(text: &str) -> bool {
     text.lines().any(|line| line == "# by name")
@@ -343,6 +356,16 @@ mod tests {
             Some(Duration::from_secs(1800))
         );
         assert_eq!(own_deadline("true\n"), None);
+    }
+
+    #[test]
+    fn shared_scenarios_are_sorted_by_their_deadlines() {
+        let folder = folder_with(&["a.sh"]);
+        fs::write(folder.path().join("b.sh"), "# deadline: 900\n").expect("writable");
+        fs::write(folder.path().join("c.sh"), "# deadline: 600\n").expect("writable");
+        let mut scenarios = ["a", "b", "c"].map(str::to_owned);
+        sort_by_deadline(folder.path(), &mut scenarios);
+        assert_eq!(scenarios, ["b", "c", "a"]);
     }
 
     #[test]
