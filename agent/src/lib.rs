@@ -37,6 +37,7 @@ pub mod reserve;
 pub mod service;
 pub(crate) mod sharing;
 pub mod snapshot;
+pub mod stack;
 pub mod status;
 pub mod supervisor;
 pub mod timeouts;

@@ -1,0 +1,16 @@
+//! What the installed libvirt and QEMU can express, read from the installed software.
+//!
+//! Each file parses one source. All of them are hostile input: a text that is truncated, too large or of an unknown
+//! form gives no answer, and never a wrong "yes".
+
+pub mod flags;
+pub mod grammar;
+pub mod properties;
+
+/// A text recorded from a package.
+#[cfg(test)]
+fn recorded(stack: &str, file: &str) -> String {
+    let path = format!("../tests/data/stack/{stack}/{file}");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(path).expect("a recorded text")
+}
