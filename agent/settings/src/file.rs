@@ -22,15 +22,34 @@ pub fn read(path: &Path) -> io::Result<String> {
     let kind = file.metadata()?;
     // A drop-in that links to /dev/null disables another one.
     if !kind.is_file() && fs::canonicalize(path)? != Path::new("/dev/null") {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        ));
+        return Err(irregular());
     }
+    limited(file, MAX_BYTES)
+}
+
+/// Reads a file with the limit `most` that another user may have written: follows no link to it.
+///
+/// # Errors
+/// As [`read`]; it is a link.
+pub fn read_up_to(most: u64, path: &Path) -> io::Result<String> {
+    let mut options = OpenOptions::new();
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let file = options.read(true).custom_flags(flags.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(irregular());
+    }
+    limited(file, most)
+}
+
+fn irregular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
+}
+
+fn limited(file: File, most: u64) -> io::Result<String> {
     let mut text = String::new();
-    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        let why = format!("it is larger than {MAX_BYTES} bytes");
+    file.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        let why = format!("it is larger than {most} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok(text)

@@ -45,16 +45,8 @@ pub struct Named {
 }
 
 impl Properties {
-    /// Parses the file that another user wrote; `None` if it exceeds a limit.
-    #[must_use]
-    pub fn read(text: &str) -> Option<Self> {
-        let read: Self = serde_json::from_str(text)
-            .ok()
-            .filter(|_| text.len() <= MAX_BYTES)?;
-        read.is_valid().then_some(read)
-    }
-
-    fn is_valid(&self) -> bool {
+    /// False if a name that another user wrote is not one of QEMU's.
+    pub(super) fn is_valid(&self) -> bool {
         let mut names = [&self.devices, &self.objects]
             .into_iter()
             .flatten()
