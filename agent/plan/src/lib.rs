@@ -12,5 +12,6 @@ pub mod recipe;
 pub mod revert;
 pub mod rewrite;
 pub mod saved_plan;
+pub mod stack;
 pub mod target;
 pub mod toml_text;

@@ -1,0 +1,55 @@
+//! Where libvirt writes an SMMUv3 property that this QEMU does not have, or in a JSON type that it does not accept.
+//!
+//! QEMU's JSON `-device` is strict: a number or boolean for a string, or a string for a number, is "Invalid parameter type". The
+//! comma form of `-device` suits both.
+
+use super::answer::{Spelling, Value, ValueType};
+use super::{Feature, Stack};
+
+/// A property that libvirt and QEMU do not agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// The attribute in the definition.
+    pub attribute: &'static str,
+    /// libvirt's question; its answer is what libvirt writes.
+    pub libvirt: Feature,
+    /// QEMU's question; its answer is what QEMU takes.
+    pub qemu: Feature,
+}
+
+/// Attributes of an SMMUv3, and the questions to both halves.
+const PAIRS: [(&str, Feature, Feature); 5] = [
+    ("ats", Feature::SmmuAtsType, Feature::QemuSmmuAtsType),
+    ("ril", Feature::SmmuRilType, Feature::QemuSmmuRilType),
+    ("oas", Feature::SmmuOasType, Feature::QemuSmmuOasType),
+    ("ssidsize", Feature::SmmuSsid, Feature::QemuSmmuSsid),
+    ("cmdqv", Feature::SmmuCmdqv, Feature::QemuSmmuCmdqv),
+];
+
+impl Stack {
+    /// The properties that do not fit. An unknown answer fits.
+    #[must_use]
+    pub fn misfits(&self) -> Vec<Misfit> {
+        let misfit = |(attribute, libvirt, qemu)| {
+            let (writes, takes) = (self.answer(libvirt)?.value, self.answer(qemu)?.value);
+            (!fits(writes, takes)).then_some(Misfit {
+                attribute,
+                libvirt,
+                qemu,
+            })
+        };
+        PAIRS.into_iter().filter_map(misfit).collect()
+    }
+}
+
+/// What libvirt does not write fits each QEMU.
+fn fits(writes: Value, takes: Value) -> bool {
+    match (writes, takes) {
+        (Value::Has(false), _) => true,
+        (Value::Type(ValueType::Text), Value::Type(takes)) => takes == ValueType::Auto,
+        (Value::Named(Spelling::SsidSizeVendor), takes) => {
+            takes == Value::Named(Spelling::SsidSize)
+        }
+        (writes, takes) => writes == takes,
+    }
+}
