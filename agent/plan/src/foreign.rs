@@ -5,6 +5,7 @@
 //! Checked with libvirt 11.3, 12.0 and 12.8. The vendors' names are those of NVIDIA's builds (11.9.0+nvidia) and of KubeVirt.
 
 use crate::plan::Note;
+use crate::stack::{Feature, Package, Spelling, Stack};
 use crate::target::Version;
 use domain::code::Code;
 use domain::{Domain, Extension, Part};
@@ -14,33 +15,47 @@ const SMMUV3: &str = "; upstream has 'smmuv3'";
 
 /// A note for each part of a definition that this libvirt does not know.
 #[must_use]
-pub(crate) fn notes(domain: &Domain, libvirt: Version) -> Vec<Note> {
+pub(crate) fn notes(domain: &Domain, stack: &Stack) -> Vec<Note> {
     let unknown = domain.extensions.iter().copied();
-    let unknown = unknown.filter(|one| since(*one).is_none_or(|since| libvirt < since));
-    unknown.map(|one| note(one, libvirt)).collect()
+    let unknown = unknown.filter(|one| !knows(stack, *one));
+    unknown.map(|one| note(one, stack.libvirt)).collect()
 }
 
-/// The first upstream libvirt that knows it; `None` where only a vendor's build does.
-fn since(extension: Extension) -> Option<Version> {
+/// True if the stack's libvirt knows it.
+fn knows(stack: &Stack, extension: Extension) -> bool {
+    let ssid = |name| stack.spelling(Feature::SmmuSsid) == Some(name);
+    match extension {
+        Extension::Pasid => ssid(Spelling::Pasid),
+        Extension::VendorSsidSize => ssid(Spelling::SsidSizeVendor),
+        Extension::SsidSize => ssid(Spelling::SsidSize),
+        other => feature(other).is_some_and(|feature| stack.has(feature)),
+    }
+}
+
+/// The question whose answer tells whether libvirt knows it; `None` where only old builds of vendors did.
+fn feature(extension: Extension) -> Option<Feature> {
     match extension {
         Extension::Pasid
         | Extension::VendorSsidSize
         | Extension::ParentIdx
         | Extension::NestedSmmuv3
-        | Extension::Smmuv3Dev
-        | Extension::Egm
-        | Extension::PciDev
-        | Extension::VpasidCapOffset => None,
-        Extension::PciBus => Some(Version::new(11, 10, 0)),
-        Extension::Accel
-        | Extension::Ats
-        | Extension::Ril
-        | Extension::SsidSize
-        | Extension::Oas
-        | Extension::Cmdqv => Some(Version::SMMU_ACCEL),
-        Extension::DriverIommufd => Some(Version::new(12, 1, 0)),
-        Extension::Iommufd => Some(Version::IOMMUFD),
+        | Extension::Smmuv3Dev => None,
+        Extension::Egm | Extension::PciDev => Some(Feature::Egm),
+        Extension::VpasidCapOffset => Some(Feature::VpasidCapOffset),
+        Extension::PciBus => Some(Feature::SmmuPerBus),
+        Extension::Accel | Extension::Ats | Extension::Ril | Extension::Oas => {
+            Some(Feature::SmmuAccel)
+        }
+        Extension::SsidSize => Some(Feature::SmmuSsid),
+        Extension::Cmdqv => Some(Feature::SmmuCmdqv),
+        Extension::DriverIommufd => Some(Feature::HostdevIommufd),
+        Extension::Iommufd => Some(Feature::DomainIommufd),
     }
+}
+
+/// The first upstream libvirt that knows it; `None` where only a vendor's build does.
+fn since(extension: Extension) -> Option<Version> {
+    feature(extension)?.since()
 }
 
 /// What upstream has instead of a vendor's name.
@@ -53,7 +68,7 @@ fn instead(extension: Extension) -> &'static str {
     }
 }
 
-fn note(extension: Extension, libvirt: Version) -> Note {
+fn note(extension: Extension, libvirt: Package) -> Note {
     let (path, part) = extension.place();
     let (what, then) = match part {
         Part::Attribute(name) => (format!("{path}/@{name}"), "drops it without a word"),
@@ -79,6 +94,7 @@ fn note(extension: Extension, libvirt: Version) -> Note {
 mod tests {
     use super::*;
     use crate::fixture::definition;
+    use crate::target::Versions;
 
     const TEXT: &str = "<domain><name>g</name><memory>1</memory><iommufd enabled='yes'/><devices>\
         <hostdev><driver iommufd='yes'/><vpasidCapOffset>0xff8</vpasidCapOffset></hostdev>\
@@ -87,13 +103,20 @@ mod tests {
         <memory model='egm' access='shared'><target><pciDev>ua-0</pciDev></target></memory>\
         <disk><driver pasid='x'/></disk></devices></domain>";
 
+    fn stack(libvirt: Version) -> Stack {
+        Stack::assumed(Versions {
+            libvirt,
+            ..Versions::NEWEST_TESTED
+        })
+    }
+
     fn named(libvirt: Version) -> Vec<String> {
         let text = |note: Note| {
             assert_eq!(note.code, Code::XmlForeign);
             let rest = note.text.split_once("does not know ").expect("a path").1;
             rest.split_once(',').expect("a comma").0.to_owned()
         };
-        notes(definition(TEXT).domain(), libvirt)
+        notes(definition(TEXT).domain(), &stack(libvirt))
             .into_iter()
             .map(text)
             .collect()
@@ -130,6 +153,6 @@ mod tests {
     fn notes_ignore_known_attributes_and_other_elements() {
         let plain = "<domain><name>g</name><memory>1</memory><devices><iommu model='intel'><driver eim='on'/></iommu>\
             <disk><driver pasid='x'/></disk></devices></domain>";
-        assert!(notes(definition(plain).domain(), Version::new(11, 3, 0)).is_empty());
+        assert!(notes(definition(plain).domain(), &stack(Version::new(11, 3, 0))).is_empty());
     }
 }

@@ -111,8 +111,8 @@ fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
 
 fn apply(base: &Definition, mut plan: Plan, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
     if !plan.devices.is_empty() {
-        let libvirt = input.target.versions.libvirt;
-        plan.notes.extend(foreign::notes(base.domain(), libvirt));
+        let stack = &input.target.stack;
+        plan.notes.extend(foreign::notes(base.domain(), stack));
     }
     let text = edit::apply(base.text(), plan.edits()).map_err(|error| {
         let hint = "please report this with the definition";

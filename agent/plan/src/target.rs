@@ -1,10 +1,12 @@
-//! The target of a plan: versions of libvirt and QEMU, architecture and machine type.
+//! The target of a plan: the pair of libvirt and QEMU, architecture and machine type.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::stack::Stack;
 
 /// A version as libvirt and QEMU number theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,8 +33,8 @@ pub struct Versions {
 /// The target of a definition: versions, and the kind of guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The versions of libvirt and QEMU.
-    pub versions: Versions,
+    /// The pair of libvirt and QEMU.
+    pub stack: Stack,
     /// The guest's architecture; `None` if the definition decides.
     pub arch: Option<Arch>,
     /// The guest's family of machine types; `None` if the definition decides.
@@ -74,36 +76,6 @@ pub enum TargetError {
 }
 
 impl Version {
-    /// First libvirt with `<acpi nodeset>` on hostdevs (libvirt 11.8.0 release notes).
-    pub const ACPI_NODESET: Self = Self::new(11, 8, 0);
-    /// First QEMU with `acpi-generic-initiator` (QEMU 9.0).
-    pub const GENERIC_INITIATOR: Self = Self::new(9, 0, 0);
-
-    /// First libvirt with `<hostdev><driver model>` and its own choice of a variant (libvirt 10.0.0).
-    pub const DRIVER_MODEL: Self = Self::new(10, 0, 0);
-    /// First libvirt with `<hostdev><driver iommufd>` (libvirt 12.1.0).
-    pub const IOMMUFD: Self = Self::new(12, 1, 0);
-    /// First libvirt with `<iommufd>` for all host devices of a domain (libvirt 12.2.0).
-    pub const IOMMUFD_DOMAIN: Self = Self::new(12, 2, 0);
-    /// First libvirt with `accel` on an SMMUv3 (libvirt 12.7.0).
-    pub const SMMU_ACCEL: Self = Self::new(12, 7, 0);
-    /// First QEMU that accelerates an SMMUv3 (QEMU 11.0).
-    pub const SMMU_ACCEL_QEMU: Self = Self::new(11, 0, 0);
-    /// First QEMU whose accelerated SMMUv3 takes its attributes from the host's (`auto`, QEMU 11.1).
-    pub const SMMU_AUTO: Self = Self::new(11, 1, 0);
-    /// A libvirt that accepts `<pcihole64>` on `virt`. 12.0.0 (Ubuntu 26.04) has the flag `machine.virt.highmem-mmio-size` in its
-    /// driver, NVIDIA's 11.9.0 accepts the element, and 11.3.0 refuses it. By its place among libvirt's flags it came with 11.4;
-    /// versions between the two were not tested, and get the window as a QEMU argument.
-    pub const VIRT_WINDOW: Self = Self::new(11, 9, 0);
-    /// First QEMU with `highmem-mmio-size` (QEMU 10.0).
-    pub const VIRT_WINDOW_QEMU: Self = Self::new(10, 0, 0);
-
-    /// First libvirt with `<os><acpi><table type='raw'>` (libvirt 11.2.0).
-    pub const ACPI_TABLE_RAW: Self = Self::new(11, 2, 0);
-
-    /// First QEMU whose ports show 32 and 64 GT/s (QEMU 9.0; 7.2 refuses them).
-    pub const FAST_LINK: Self = Self::new(9, 0, 0);
-
     /// From its parts.
     #[must_use]
     pub const fn new(major: u32, minor: u32, micro: u32) -> Self {
@@ -172,7 +144,7 @@ impl FromStr for Versions {
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let target: Target = text.parse()?;
         match (target.arch, target.machine) {
-            (None, None) => Ok(target.versions),
+            (None, None) => Ok(target.versions()),
             _ => Err(TargetError::Target(shortened(text))),
         }
     }
@@ -183,17 +155,22 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let error = || TargetError::Target(shortened(text));
-        let mut target = Self::from(Versions::NEWEST_TESTED);
+        let mut versions = Versions::NEWEST_TESTED;
+        let (mut arch, mut machine) = (None, None);
         for part in text.split(',') {
             match part.split_once('=').ok_or_else(error)? {
-                ("libvirt", version) => target.versions.libvirt = version.parse()?,
-                ("qemu", version) => target.versions.qemu = version.parse()?,
-                ("arch", name) => target.arch = Some(name.parse()?),
-                ("machine", name) => target.machine = Some(name.parse()?),
+                ("libvirt", version) => versions.libvirt = version.parse()?,
+                ("qemu", version) => versions.qemu = version.parse()?,
+                ("arch", name) => arch = Some(name.parse()?),
+                ("machine", name) => machine = Some(name.parse()?),
                 _ => return Err(error()),
             }
         }
-        Ok(target)
+        Ok(Self {
+            arch,
+            machine,
+            ..versions.into()
+        })
     }
 }
 
@@ -239,10 +216,24 @@ impl Family {
     }
 }
 
+impl Target {
+    /// The versions of libvirt and QEMU.
+    #[must_use]
+    pub const fn versions(&self) -> Versions {
+        self.stack.versions()
+    }
+}
+
 impl From<Versions> for Target {
     fn from(versions: Versions) -> Self {
+        Stack::assumed(versions).into()
+    }
+}
+
+impl From<Stack> for Target {
+    fn from(stack: Stack) -> Self {
         Self {
-            versions,
+            stack,
             arch: None,
             machine: None,
             iommufd: None,

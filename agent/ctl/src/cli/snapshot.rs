@@ -56,7 +56,7 @@ fn snapshot(host_view: &HostView, request: &Request) -> Snapshot {
         },
     };
     if let Some(target) = request.target {
-        runs.versions = Some(target.versions);
+        runs.versions = Some(target.versions());
         runs.arch = target.arch.or(runs.arch);
     }
     let reservations = host_view.reservations.all().into_iter().flatten().collect();

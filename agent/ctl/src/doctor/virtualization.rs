@@ -5,7 +5,8 @@ use super::scene::{Libvirt, Scene, Vendor};
 use domain::code::Code;
 use domain::hint::Hint;
 use planner::recipe::{Need, Recipe};
-use planner::target::{Version, Versions};
+use planner::stack::{Feature, Stack};
+use planner::target::Versions;
 
 /// libvirt's error when the driver for a URI is not installed (src/libvirt.c, virConnectOpenInternal).
 const NO_DRIVER: &str = "no connection driver available";
@@ -71,10 +72,11 @@ fn unasked(why: &str, unloaded: bool) -> Check {
 /// The features that a version lacks, required and preferred.
 fn expressible(scene: &Scene, versions: Versions) -> Check {
     let is_arm = scene.boot.vendor == Vendor::Arm;
+    let stack = Stack::assumed(versions);
     let mut required = Vec::new();
     let mut preferred = Vec::new();
     for (_, recipe) in scene.covered() {
-        lacks(recipe, versions, is_arm, &mut required, &mut preferred);
+        lacks(recipe, &stack, is_arm, &mut required, &mut preferred);
     }
     required.dedup();
     preferred.dedup();
@@ -98,16 +100,16 @@ fn expressible(scene: &Scene, versions: Versions) -> Check {
 
 fn lacks(
     recipe: &Recipe,
-    versions: Versions,
+    stack: &Stack,
     is_arm: bool,
     required: &mut Vec<&'static str>,
     preferred: &mut Vec<&'static str>,
 ) {
-    if recipe.initiators.is_some() && versions.qemu < Version::GENERIC_INITIATOR {
+    if recipe.initiators.is_some() && !stack.has(Feature::GenericInitiator) {
         required.push("generic initiators (QEMU 9.0)");
     }
     let need = recipe.smmu.as_ref().map_or(Need::Ignore, |smmu| smmu.need);
-    let old = versions.libvirt < Version::SMMU_ACCEL || versions.qemu < Version::SMMU_ACCEL_QEMU;
+    let old = !(stack.has(Feature::SmmuAccel) && stack.has(Feature::QemuSmmuAccel));
     if is_arm && old {
         let text = "an accelerated SMMUv3 (libvirt 12.7, QEMU 11.0)";
         match need {
@@ -116,7 +118,7 @@ fn lacks(
             Need::Ignore => {}
         }
     }
-    if recipe.placement.link && versions.qemu < Version::FAST_LINK {
+    if recipe.placement.link && !stack.has(Feature::FastLink) {
         preferred.push("links of 32 GT/s (QEMU 9.0)");
     }
 }

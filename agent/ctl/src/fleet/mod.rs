@@ -137,7 +137,7 @@ impl<'a> Question<'a> {
         if let Some(completed) = &self.completed {
             findings.extend(rewrite::verify(completed, input).err().map(as_it_is));
         }
-        Ok((Shape::of(&plan, input.target.versions), findings))
+        Ok((Shape::of(&plan, input.target.versions()), findings))
     }
 
     fn runs_natively(&self, runs: Runs) -> Result<(), Refusal> {

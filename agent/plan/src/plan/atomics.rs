@@ -57,7 +57,7 @@ fn judge(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>, placed: &Pl
         host: input.host,
         recipes: input.recipes,
         kernel: Kernel::of(input.host.kernel_release.as_deref()),
-        qemu: input.target.versions.qemu,
+        qemu: input.target.versions().qemu,
     };
     let mirrored = switch::of(input.host, one).is_some();
     if placed.ports.contains_key(&one.hostdev.source) {

@@ -7,7 +7,7 @@ use super::cells::first_cell;
 use super::distance::{Place, Projection};
 use super::layout::Layout;
 use super::{Assigned, Change, Part, PlanInput, Planned, alias, virsh, window};
-use crate::target::Version;
+use crate::stack::Feature;
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::refusal::Refusal;
@@ -63,20 +63,20 @@ impl Arguments {
 
 /// The argument for the 64-bit MMIO window of `virt`, in KiB. A size other than 512 GiB needs QEMU 10.0.
 pub(super) fn window(input: &PlanInput<'_>, kib: u64) -> Result<Part, Refusal> {
-    let versions = input.target.versions;
+    let stack = &input.target.stack;
     let mut part = Part::default();
     if kib == DEFAULT_WINDOW {
         return Ok(part);
     }
-    if versions.qemu >= Version::VIRT_WINDOW_QEMU {
+    if stack.has(Feature::QemuVirtWindow) {
         part.arguments.push("-machine", format!("{WINDOW}{kib}K"));
         part.added.insert(window::piece(kib));
         return Ok(part);
     }
-    let need = Version::VIRT_WINDOW_QEMU;
+    let need = Feature::QemuVirtWindow.first();
     let reason = format!(
         "QEMU {} has a 64-bit MMIO window of 512 GiB on 'virt', and {} GiB are needed",
-        versions.qemu,
+        stack.qemu,
         kib >> 20
     );
     Err(Refusal::new(

@@ -16,7 +16,7 @@ use super::{Assigned, PlanInput, window};
 use crate::fingerprint::Fingerprint;
 use crate::json;
 use crate::recipe::{AcpiTable, Expander, Guest, Initiators, Need, Recipe, Smmu, Window};
-use crate::target::Version;
+use crate::stack::{Feature, Stack};
 
 /// Bytes of `null,`.
 const ONE: usize = 5;
@@ -108,7 +108,7 @@ pub(super) fn digest(
     text.push_str(&distances(input, host_nodes));
     let host = input.host;
     text.push_str(&json::text(&(
-        abilities(input),
+        abilities(&input.target.stack),
         host.iommufd,
         host.nests_smmu,
     )));
@@ -141,27 +141,40 @@ fn distances(input: &PlanInput<'_>, host_nodes: &[&[NumaNode]]) -> String {
     text
 }
 
-/// What the versions can express, and not the versions: an upgrade without a new ability does not outdate a mark.
-fn abilities(input: &PlanInput<'_>) -> Vec<&'static str> {
-    let versions = input.target.versions;
-    let libvirt = [
-        ("acpi-nodeset", Version::ACPI_NODESET),
-        ("acpi-table-raw", Version::ACPI_TABLE_RAW),
-        ("driver-model", Version::DRIVER_MODEL),
-        ("iommufd", Version::IOMMUFD),
-        ("smmu-accel", Version::SMMU_ACCEL),
-        ("virt-window", Version::VIRT_WINDOW),
-    ];
-    let qemu = [
-        ("qemu-smmu-accel", Version::SMMU_ACCEL_QEMU),
-        ("qemu-smmu-auto", Version::SMMU_AUTO),
-        ("qemu-virt-window", Version::VIRT_WINDOW_QEMU),
-    ];
-    let of_libvirt = libvirt
-        .into_iter()
-        .filter(|(_, need)| versions.libvirt >= *need);
-    let of_qemu = qemu.into_iter().filter(|(_, need)| versions.qemu >= *need);
-    of_libvirt.chain(of_qemu).map(|(name, _)| name).collect()
+/// Features by the names that digests have had since the first release. A digest lists those that the stack has.
+const LISTED: [(&str, Feature); 9] = [
+    ("acpi-nodeset", Feature::AcpiNodeset),
+    ("acpi-table-raw", Feature::AcpiTableRaw),
+    ("driver-model", Feature::DriverModel),
+    ("iommufd", Feature::HostdevIommufd),
+    ("smmu-accel", Feature::SmmuAccel),
+    ("virt-window", Feature::VirtWindow),
+    ("qemu-smmu-accel", Feature::QemuSmmuAccel),
+    ("qemu-smmu-auto", AUTO),
+    ("qemu-virt-window", Feature::QemuVirtWindow),
+];
+
+/// The feature that tells whether QEMU takes an SMMUv3's attributes from the host's.
+const AUTO: Feature = Feature::QemuSmmuAtsType;
+
+/// What the stack can express, and not the versions: an upgrade without a new ability does not outdate a mark. Further features
+/// are listed only where the stack answers otherwise than its versions, so that marks of earlier releases stay valid.
+fn abilities(stack: &Stack) -> Vec<String> {
+    let has = |feature| match feature {
+        AUTO => stack.smmu_is_auto(),
+        _ => stack.has(feature),
+    };
+    let listed = LISTED.iter().filter(|(_, feature)| has(*feature));
+    let mut names: Vec<String> = listed.map(|(name, _)| (*name).to_owned()).collect();
+    let assumed = Stack::assumed(stack.versions());
+    for feature in Feature::ALL {
+        let value = |stack: &Stack| stack.answer(feature).map(|answer| answer.value);
+        let is_listed = LISTED.iter().any(|(_, listed)| *listed == feature);
+        if (feature == AUTO || !is_listed) && value(stack) != value(&assumed) {
+            names.push(format!("{} {}", feature.name(), json::text(&value(stack))));
+        }
+    }
+    names
 }
 
 #[cfg(test)]

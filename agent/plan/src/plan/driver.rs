@@ -12,7 +12,7 @@ use kernel_glue::address::PciAddress;
 use super::fragment::Fragment;
 use super::smmu::Through;
 use super::{Assigned, Change, Part, PlanInput, virsh};
-use crate::target::Version;
+use crate::stack::Feature;
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::refusal::Refusal;
@@ -48,7 +48,7 @@ fn lacks_name(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Res
         Some(model) if same(model, wanted) => Ok(false),
         Some(model) => Err(contradicts(domain, one, "model", model)),
         None if wanted == PLAIN => Ok(false),
-        None if input.target.versions.libvirt < Version::DRIVER_MODEL => {
+        None if !input.target.stack.has(Feature::DriverModel) => {
             unmanaged(input, domain, one).map(|()| false)
         }
         None => Ok(true),
@@ -179,11 +179,11 @@ fn unmanaged(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Resu
     }
     let reason = format!(
         "libvirt {} puts a managed device on {PLAIN}, and recipe '{}' needs '{}'",
-        input.target.versions.libvirt, one.recipe.name, one.recipe.driver
+        input.target.stack.libvirt, one.recipe.name, one.recipe.driver
     );
     let newer = format!(
         ": variantd binds the device; or use libvirt {}",
-        Version::DRIVER_MODEL
+        Feature::DriverModel.first()
     );
     let hint = virsh::edit(domain, "set managed='no'").then(&newer);
     Err(Refusal::new(Code::DriverWrong, reason, hint)

@@ -7,7 +7,7 @@ use kernel_glue::config::Express;
 
 use super::fragment::Fragment;
 use super::{Assigned, Change, Note, Part, Placed, PlanInput};
-use crate::target::Version;
+use crate::stack::{Feature, Stack};
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::{Controller, Domain, Mark, Override, Piece, QEMU_NAMESPACE};
@@ -98,15 +98,15 @@ fn slowest(input: &PlanInput<'_>, one: &Assigned<'_>) -> Option<(&'static str, u
         .map(|device| device?.config.express())
         .collect::<Option<_>>()?;
     let speed = links.iter().map(|link| link.link_speed()).min()?;
-    let speed = speed.min(fastest(input.target.versions.qemu));
+    let speed = speed.min(fastest(&input.target.stack));
     let width = links.iter().map(|link| link.link_width()).min()?;
     let speed = SPEEDS.get(usize::try_from(speed.checked_sub(1)?).ok()?)?;
     WIDTHS.contains(&width).then_some((*speed, width))
 }
 
-/// The fastest link of QEMU's ports: 64 GT/s since 9.0, 16 GT/s before.
-fn fastest(qemu: Version) -> u32 {
-    if qemu >= Version::FAST_LINK { 6 } else { 4 }
+/// The fastest link of QEMU's ports: 64 or 16 GT/s.
+fn fastest(stack: &Stack) -> u32 {
+    if stack.has(Feature::FastLink) { 6 } else { 4 }
 }
 
 /// The device's root port: the planned one, else the one of its address.

@@ -57,7 +57,7 @@ impl Locked {
             nvme_disks,
             vdpa,
             viommu,
-            limit: limit::computed(domain, pooled, input.target.versions.libvirt),
+            limit: limit::computed(domain, pooled, &input.target.stack),
         }
     }
 

@@ -6,7 +6,7 @@ use super::distance::Projection;
 use super::fragment::Fragment;
 use super::layout::Layout;
 use super::{Assigned, Change, Note, Part, PlanInput, Planned, association, command_line};
-use crate::target::Version;
+use crate::stack::Feature;
 use domain::code::Code;
 use domain::edit::{Edit, Element};
 use domain::refusal::Refusal;
@@ -25,7 +25,7 @@ pub(super) fn plan(
     assigned: &[Assigned<'_>],
 ) -> Result<Part, Refusal> {
     let mut part = Part::default();
-    let elements = input.target.versions.libvirt >= Version::ACPI_NODESET;
+    let elements = input.target.stack.has(Feature::AcpiNodeset);
     let mut layout = Layout::of(&input.host.numa, domain, elements);
     let mut none = true;
     for one in assigned {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::locked::Locked;
 use super::{Assigned, PlanInput, bus_number, controller, virsh};
-use crate::target::Version;
+use crate::stack::{Feature, Package};
 use domain::code::Code;
 use domain::refusal::Refusal;
 use domain::{Cell, Domain, Hostdev, Iommu};
@@ -99,13 +99,17 @@ fn acpi_tables(domain: &Domain) -> Option<Refusal> {
 fn nodesets(input: &PlanInput<'_>, domain: &Domain) -> Option<Refusal> {
     let named = domain.hostdevs.iter();
     let named: Vec<&Hostdev> = named.filter(|hostdev| hostdev.nodeset.is_some()).collect();
-    let libvirt = input.target.versions.libvirt;
-    if libvirt < Version::ACPI_NODESET {
+    let stack = &input.target.stack;
+    if !stack.has(Feature::AcpiNodeset) {
         let nodeset = named
             .iter()
-            .map(|hostdev| no_nodeset(domain, hostdev, libvirt))
+            .map(|hostdev| no_nodeset(domain, hostdev, stack.libvirt))
             .next();
-        return nodeset.or_else(|| empty_cell(domain, libvirt));
+        let empty = || match stack.has(Feature::EmptyCell) {
+            true => None,
+            false => empty_cell(domain, stack.libvirt),
+        };
+        return nodeset.or_else(empty);
     }
     named
         .iter()
@@ -114,7 +118,7 @@ fn nodesets(input: &PlanInput<'_>, domain: &Domain) -> Option<Refusal> {
 }
 
 /// libvirt drops the attribute silently, or refuses it by its schema.
-fn no_nodeset(domain: &Domain, hostdev: &Hostdev, libvirt: Version) -> Refusal {
+fn no_nodeset(domain: &Domain, hostdev: &Hostdev, libvirt: Package) -> Refusal {
     let reason = format!("libvirt {libvirt} has no <acpi nodeset>");
     let hint = virsh::edit(domain, "remove the <acpi> element")
         .then(": the initiators are then passed as QEMU arguments");
@@ -124,7 +128,7 @@ fn no_nodeset(domain: &Domain, hostdev: &Hostdev, libvirt: Version) -> Refusal {
 }
 
 /// A cell without memory becomes a memory backend of size 0, which QEMU refuses.
-fn empty_cell(domain: &Domain, libvirt: Version) -> Option<Refusal> {
+fn empty_cell(domain: &Domain, libvirt: Package) -> Option<Refusal> {
     let id = domain.cells.iter().find(|cell| cell.memory_kib == 0)?.id;
     let reason =
         format!("libvirt {libvirt} cannot start a guest with cell {id}, which has no memory");

@@ -12,7 +12,7 @@ use kernel_glue::address::PciAddress;
 use super::fragment::Fragment;
 use super::{Assigned, Change, Note, Part, PlanInput};
 use crate::recipe::{Attributes, Need, Smmu};
-use crate::target::Version;
+use crate::stack::Feature;
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::refusal::Refusal;
@@ -116,19 +116,19 @@ fn lacking(
     one: &Assigned<'_>,
     refusing: Option<&Hostdev>,
 ) -> Option<String> {
-    let versions = input.target.versions;
+    let stack = &input.target.stack;
     let host = one.device.iommu.as_deref().unwrap_or("none");
-    if versions.libvirt < Version::SMMU_ACCEL {
+    if !stack.has(Feature::SmmuAccel) {
         Some(format!(
             "libvirt {} has no 'accel', {} has",
-            versions.libvirt,
-            Version::SMMU_ACCEL
+            stack.libvirt,
+            Feature::SmmuAccel.first()
         ))
-    } else if versions.qemu < Version::SMMU_ACCEL_QEMU {
-        let need = Version::SMMU_ACCEL_QEMU;
+    } else if !stack.has(Feature::QemuSmmuAccel) {
+        let need = Feature::QemuSmmuAccel.first();
         Some(format!(
             "QEMU {} cannot accelerate it, {need} can",
-            versions.qemu
+            stack.qemu
         ))
     } else if domain.platform.is_emulated() {
         Some("acceleration needs KVM, and the domain has type='qemu'".to_owned())
@@ -207,7 +207,7 @@ fn on(value: bool) -> &'static str {
 
 /// True when the attributes come from the recipe: by its choice, or because this QEMU cannot use the host's.
 fn by_recipe(input: &PlanInput<'_>, rules: Smmu) -> bool {
-    rules.attributes == Attributes::Recipe || input.target.versions.qemu < Version::SMMU_AUTO
+    rules.attributes == Attributes::Recipe || !input.target.stack.smmu_is_auto()
 }
 
 fn assumed(input: &PlanInput<'_>, one: &Assigned<'_>, rules: Smmu) -> Option<Note> {

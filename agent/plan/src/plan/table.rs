@@ -2,7 +2,7 @@
 
 use super::fragment::{Fragment, print_all};
 use super::{Assigned, Change, Part, PlanInput, command_line};
-use crate::target::Version;
+use crate::stack::Feature;
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::{AcpiTable, Domain, Mark, Piece};
@@ -14,7 +14,7 @@ pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, assigned: &[Assigned<
     let mut paths: Vec<&str> = named.map(|table| table.path.as_str()).collect();
     paths.sort_unstable();
     paths.dedup();
-    if input.target.versions.libvirt < Version::ACPI_TABLE_RAW {
+    if !input.target.stack.has(Feature::AcpiTableRaw) {
         for path in paths {
             part.add(command_line::table(path));
         }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::{Assigned, Note, Part, PlanInput};
 use crate::recipe::Guest;
-use crate::target::{Arch, Family, Version};
+use crate::stack::{Feature, Stack};
+use crate::target::{Arch, Family};
 use domain::Domain;
 use domain::code::Code;
 use domain::refusal::Refusal;
@@ -51,13 +52,11 @@ pub(super) fn check(
     domain: &Domain,
     assigned: &[Assigned<'_>],
 ) -> Result<Part, Refusal> {
-    let versions = input.target.versions;
     let mut part = Part::default();
     for one in assigned {
         let guest = guest(domain, one)?;
         if one.recipe.initiators.is_some() {
-            since("QEMU", versions.qemu, Version::GENERIC_INITIATOR)
-                .map_err(|r| r.of(one.device.address))?;
+            has_initiators(&input.target.stack).map_err(|r| r.of(one.device.address))?;
         }
         if guest.is_some_and(|guest| !guest.driver_uses) {
             let arch = domain.arch.as_deref().unwrap_or("this architecture");
@@ -72,12 +71,16 @@ pub(super) fn check(
     Ok(part)
 }
 
-fn since(what: &str, have: Version, need: Version) -> Result<(), Refusal> {
-    if have >= need {
+fn has_initiators(stack: &Stack) -> Result<(), Refusal> {
+    let feature = Feature::GenericInitiator;
+    if stack.has(feature) {
         return Ok(());
     }
-    let reason = format!("{what} {have} cannot give a guest ACPI generic initiators");
-    let hint = format!("use {what} {need} or newer");
+    let reason = format!(
+        "QEMU {} cannot give a guest ACPI generic initiators",
+        stack.qemu
+    );
+    let hint = format!("use QEMU {} or newer", feature.first());
     Err(Refusal::new(Code::TargetOld, reason, hint))
 }
 

@@ -12,7 +12,7 @@ use super::{
     Assigned, Change, Part, Placed, PlanInput, aperture, bar, command_line, qemu, virsh, width,
 };
 use crate::recipe::Window;
-use crate::target::Version;
+use crate::stack::Feature;
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::refusal::Refusal;
@@ -47,7 +47,7 @@ pub(super) fn plan(
         return Err(wrong(domain, size, needed).of(first.hostdev.source));
     }
     let mut part = width::check(input, domain, first, size)?;
-    let old = domain.family() == "virt" && input.target.versions.libvirt < Version::VIRT_WINDOW;
+    let old = domain.family() == "virt" && !input.target.stack.has(Feature::VirtWindow);
     if have.is_some() && old {
         return Err(no_element(input, domain).of(first.hostdev.source));
     }
@@ -188,11 +188,11 @@ pub(super) fn ours(mark: &Mark) -> Option<u64> {
 
 /// Refuses the user's element, which this libvirt does not support.
 fn no_element(input: &PlanInput<'_>, domain: &Domain) -> Refusal {
-    let libvirt = input.target.versions.libvirt;
+    let libvirt = input.target.stack.libvirt;
     let reason = format!("libvirt {libvirt} does not support <pcihole64> on machine 'virt'");
     let newer = format!(
         ": the window is then passed as a QEMU argument; or use libvirt {}",
-        Version::VIRT_WINDOW
+        Feature::VirtWindow.first()
     );
     let hint = virsh::edit(domain, "remove it").then(&newer);
     Refusal::new(Code::TargetOld, reason, hint)

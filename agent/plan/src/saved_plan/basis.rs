@@ -39,8 +39,8 @@ impl Basis {
             definition: Fingerprint::of(definition.text()),
             host: facts::fingerprints(definition.domain(), input.host, input.recipes),
             recipes: texts(input.recipes),
-            libvirt: input.target.versions.libvirt,
-            qemu: input.target.versions.qemu,
+            libvirt: input.target.versions().libvirt,
+            qemu: input.target.versions().qemu,
             variantd: env!("CARGO_PKG_VERSION").to_owned(),
             replace: input.replace,
         }

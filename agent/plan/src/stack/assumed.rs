@@ -57,6 +57,13 @@ impl Feature {
         Some(version)
     }
 
+    /// The first upstream version that has the feature, in words.
+    #[must_use]
+    pub fn first(self) -> String {
+        let version = self.since().map(|version| version.to_string());
+        version.unwrap_or_else(|| "a vendor's build".to_owned())
+    }
+
     /// The answer by version; `None` if the version does not tell.
     pub(super) fn assumed(self, versions: Versions) -> Option<Answer> {
         let have = match self.half() {

@@ -17,24 +17,19 @@
 //! Any `<iommu>` counts, an accelerated SMMUv3 too, and a host device counts the same with iommufd. 9.2.0 and 8.7.0 are by
 //! libvirt's release notes. ppc64, which has another formula, is no architecture of ours.
 
-use crate::target::Version;
+use crate::stack::{Feature, Stack};
 use domain::Domain;
 
 /// "Space reserved for the MMIO region for the whole system", in KiB.
 pub(super) const MMIO: u64 = 1 << 20;
 
-/// First libvirt whose limit grows with the number of devices.
-const BY_DEVICE: Version = Version::new(8, 7, 0);
-/// First libvirt that counts each NVMe disk.
-const BY_DISK: Version = Version::new(9, 2, 0);
-
 /// The limit in KiB that this libvirt computes where there is no `<hard_limit>`; `None` is no limit at all. `pooled` devices come
 /// from networks: libvirt has chosen them by then (qemuProcessPrepareDomain).
-pub(super) fn computed(domain: &Domain, pooled: usize, libvirt: Version) -> Option<u64> {
+pub(super) fn computed(domain: &Domain, pooled: usize, stack: &Stack) -> Option<u64> {
     if domain.platform.locked {
         return None;
     }
-    Some(match factor(domain, pooled, libvirt) {
+    Some(match factor(domain, pooled, stack) {
         0 => 0,
         factor => domain
             .memory_kib
@@ -43,7 +38,7 @@ pub(super) fn computed(domain: &Domain, pooled: usize, libvirt: Version) -> Opti
     })
 }
 
-fn factor(domain: &Domain, pooled: usize, libvirt: Version) -> u64 {
+fn factor(domain: &Domain, pooled: usize, stack: &Stack) -> u64 {
     let others = domain.lockers;
     let (vfio, nvme) = (
         domain.hostdevs.len() + pooled + others.mediated,
@@ -53,9 +48,9 @@ fn factor(domain: &Domain, pooled: usize, libvirt: Version) -> u64 {
         true => devices.min(1),
         false => devices,
     };
-    let factor = if libvirt >= BY_DISK {
+    let factor = if stack.has(Feature::LimitByDisk) {
         others.vdpa + nvme + shared(vfio)
-    } else if libvirt >= BY_DEVICE {
+    } else if stack.has(Feature::LimitByDevice) {
         others.vdpa + shared(vfio + nvme)
     } else {
         (others.vdpa + vfio + nvme).min(1)
@@ -67,6 +62,7 @@ fn factor(domain: &Domain, pooled: usize, libvirt: Version) -> u64 {
 mod tests {
     use super::super::super::testing::{guest, hostdev};
     use super::*;
+    use crate::target::{Version, Versions};
 
     const DISK: &str = "<disk type='nvme'><source><address domain='0' bus='9' slot='0' function='0'/></source></disk>";
     const VDPA: &str = "<interface type='vdpa'><source dev='/dev/vhost-vdpa-0'/></interface>";
@@ -74,11 +70,18 @@ mod tests {
     const VIOMMU: &str = "<iommu model='intel'/>";
     const SMMU: &str = "<iommu model='smmuv3'><driver pciBus='1' accel='on'/></iommu>";
 
+    fn stack(major: u32, minor: u32) -> Stack {
+        Stack::assumed(Versions {
+            libvirt: Version::new(major, minor, 0),
+            ..Versions::NEWEST_TESTED
+        })
+    }
+
     /// How often libvirt counts the memory of a guest with two GPUs and these devices.
     fn times(version: (u32, u32), devices: &[&str]) -> u64 {
         let two = hostdev("0002:01:00.0", "") + &hostdev("0009:01:00.0", "");
         let domain = Domain::parse(&guest(&(two + &devices.concat()))).expect("domain");
-        let limit = computed(&domain, 0, Version::new(version.0, version.1, 0)).expect("a limit");
+        let limit = computed(&domain, 0, &stack(version.0, version.1)).expect("a limit");
         assert_eq!((limit - MMIO) % domain.memory_kib, 0);
         (limit - MMIO) / domain.memory_kib
     }
@@ -112,7 +115,7 @@ mod tests {
                 "<domain type='kvm'><name>g</name><memory unit='KiB'>1048576</memory>{inner}<devices>{devices}</devices></domain>"
             );
             let domain = Domain::parse(&text).expect("domain");
-            computed(&domain, 0, Version::new(11, 3, 0)).map(|kib| kib << 10)
+            computed(&domain, 0, &stack(11, 3)).map(|kib| kib << 10)
         };
         let device = hostdev("0002:01:00.0", "");
         assert_eq!(limit("", &[]), Some(0));

@@ -10,7 +10,7 @@ use crate::plan::rule::is_behind;
 use crate::plan::virsh;
 use crate::plan::{Assigned, Change, Part, PlanInput};
 use crate::recipe::Need;
-use crate::target::Version;
+use crate::stack::Feature;
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::refusal::Refusal;
@@ -97,9 +97,9 @@ impl Scene<'_> {
             return Ok(false);
         };
         let off = others.find(|hostdev| is_off(hostdev)).unwrap_or(first);
-        let libvirt = self.input.target.versions.libvirt;
-        let old = (libvirt < Version::IOMMUFD_DOMAIN).then(|| {
-            let need = Version::IOMMUFD_DOMAIN;
+        let stack = &self.input.target.stack;
+        let old = (!stack.has(Feature::DomainIommufd)).then(|| {
+            let (libvirt, need) = (stack.libvirt, Feature::DomainIommufd.first());
             format!("libvirt {libvirt} has no <iommufd> for all of a domain, {need} has")
         });
         match lacking(self.input, self.domain, off).or(old) {
@@ -117,13 +117,13 @@ pub(super) fn is_off(hostdev: &Hostdev) -> bool {
 
 /// Why a host device of the guest cannot use iommufd.
 pub(super) fn lacking(input: &PlanInput<'_>, domain: &Domain, hostdev: &Hostdev) -> Option<String> {
-    let versions = input.target.versions;
+    let stack = &input.target.stack;
     let iommufd = domain.platform.iommufd.as_ref();
-    if versions.libvirt < Version::IOMMUFD {
+    if !stack.has(Feature::HostdevIommufd) {
         Some(format!(
             "libvirt {} has no iommufd for host devices, {} has",
-            versions.libvirt,
-            Version::IOMMUFD
+            stack.libvirt,
+            Feature::HostdevIommufd.first()
         ))
     } else if !input.host.iommufd {
         let hint =
