@@ -23,7 +23,7 @@ pub(crate) fn snapshot(mut host: Host, number: usize) -> Snapshot {
     };
     let runs = Runs {
         versions: Some(versions),
-        arch: None,
+        ..Runs::default()
     };
     Snapshot::new(host, runs, Vec::new())
 }

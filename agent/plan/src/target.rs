@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::stack::Stack;
+use crate::stack::{Stack, StackError};
 
 /// A version as libvirt and QEMU number theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,6 +70,9 @@ pub enum TargetError {
     /// Not `libvirt=...,qemu=...`.
     #[error("'{0}' is not a target such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt")]
     Target(String),
+    /// Not a known stack.
+    #[error("{0}; versions are also accepted, such as libvirt=12.8,qemu=11.1")]
+    Stack(#[from] StackError),
     /// An architecture or machine type that no recipe knows.
     #[error("'{0}' is not one of {1}")]
     Unknown(String, &'static str),
@@ -143,8 +146,9 @@ impl FromStr for Versions {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let target: Target = text.parse()?;
+        let by_versions = target.stack == Stack::assumed(target.versions());
         match (target.arch, target.machine) {
-            (None, None) => Ok(target.versions()),
+            (None, None) if by_versions => Ok(target.versions()),
             _ => Err(TargetError::Target(shortened(text))),
         }
     }
@@ -155,6 +159,12 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let error = || TargetError::Target(shortened(text));
+        let (first, rest) = text
+            .split_once(',')
+            .map_or((text, None), |(a, b)| (a, Some(b)));
+        if !first.contains('=') {
+            return Self::of(Stack::named(first)?, rest);
+        }
         let mut versions = Versions::NEWEST_TESTED;
         let (mut arch, mut machine) = (None, None);
         for part in text.split(',') {
@@ -217,6 +227,22 @@ impl Family {
 }
 
 impl Target {
+    /// The target with a stack; `rest` names the guest, such as `arch=aarch64,machine=virt`.
+    ///
+    /// # Errors
+    /// `rest` names something else, or an unknown architecture or machine type.
+    pub fn of(stack: Stack, rest: Option<&str>) -> Result<Self, TargetError> {
+        let mut target = Self::from(stack);
+        for part in rest.into_iter().flat_map(|rest| rest.split(',')) {
+            match part.split_once('=') {
+                Some(("arch", name)) => target.arch = Some(name.parse()?),
+                Some(("machine", name)) => target.machine = Some(name.parse()?),
+                _ => return Err(TargetError::Target(shortened(part))),
+            }
+        }
+        Ok(target)
+    }
+
     /// The versions of libvirt and QEMU.
     #[must_use]
     pub const fn versions(&self) -> Versions {
@@ -277,6 +303,23 @@ mod tests {
             .to_string();
         assert_eq!(unknown, "'riscv64' is not one of aarch64 and x86_64");
         assert!("arch=aarch64".parse::<Versions>().is_err());
+    }
+
+    #[test]
+    fn a_target_can_name_a_stack() {
+        let target: Target = "nvidia-10.1,arch=aarch64".parse().expect("target");
+        assert_eq!(target.arch, Some(Arch::Aarch64));
+        let text = target.stack.to_string();
+        assert_eq!(text, "libvirt 11.9.0+nvidia4-1, QEMU 1:10.1.0+nvidia5-1");
+        let unknown = "nvidia-9"
+            .parse::<Target>()
+            .expect_err("unknown")
+            .to_string();
+        for name in ["'nvidia-9'", "nvidia-10.1", "debian-12", "ubuntu-26.04"] {
+            assert!(unknown.contains(name), "{unknown}");
+        }
+        assert!("nvidia-10.1,libvirt=12.8".parse::<Target>().is_err());
+        assert!("nvidia-10.1".parse::<Versions>().is_err());
     }
 
     #[test]

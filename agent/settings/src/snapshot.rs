@@ -11,7 +11,8 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 use kernel_glue::host::Host;
 use planner::json;
-use planner::target::{Arch, Versions};
+use planner::stack::Stack;
+use planner::target::{Arch, Target, Versions};
 use serde::{Deserialize, Serialize};
 
 use crate::reservation::Reservation;
@@ -47,6 +48,9 @@ pub struct Runs {
     pub versions: Option<Versions>,
     /// The processor's architecture.
     pub arch: Option<Arch>,
+    /// What the pair can express, where that is not what its versions say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Stack>,
 }
 
 /// The version number of any format.
@@ -113,7 +117,27 @@ impl Runs {
         Self {
             versions,
             arch: std::env::consts::ARCH.parse().ok(),
+            stack: None,
         }
+    }
+
+    /// The pair of libvirt and QEMU; by its versions where nothing else is known of it.
+    #[must_use]
+    pub fn pair(&self) -> Option<Stack> {
+        self.stack.or(self.versions.map(Stack::assumed))
+    }
+
+    /// Sets the pair. The stack itself is only kept where it says more than its versions.
+    pub fn set_pair(&mut self, stack: Stack) {
+        self.versions = Some(stack.versions());
+        self.stack = Some(stack).filter(|stack| *stack != Stack::assumed(stack.versions()));
+    }
+
+    /// The target of plans for this host.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        let newest = || Stack::assumed(Versions::NEWEST_TESTED);
+        self.pair().unwrap_or_else(newest).into()
     }
 }
 

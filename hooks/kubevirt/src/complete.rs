@@ -8,7 +8,7 @@ use domain::{Definition, MAX_BYTES};
 use planner::plan::{Note, PlanInput};
 use planner::recipe::Recipes;
 use planner::rewrite::rewrite;
-use planner::target::{Target, Versions};
+use planner::target::Target;
 use serde_json::Value;
 use settings::snapshot::Snapshot;
 
@@ -50,9 +50,8 @@ pub fn complete(setup: &Setup, domain: &[u8], vmi: &[u8]) -> Result<Completed, R
         });
     }
     let snapshot = Snapshot::read(&setup.host).map_err(unavailable)?;
-    let versions = snapshot.target.versions.unwrap_or(Versions::NEWEST_TESTED);
     let input = PlanInput {
-        target: setup.target.unwrap_or(versions.into()),
+        target: setup.target.unwrap_or(snapshot.target.target()),
         ..PlanInput::newest(&snapshot.host, &setup.recipes)
     };
     let found = foreign::found(before);

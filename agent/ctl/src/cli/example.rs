@@ -76,6 +76,10 @@ const EXAMPLES: [(&str, &[Example]); 26] = [
                 "variantctl plan --target libvirt=11.3,qemu=10.0 guest.xml",
             ),
             (
+                "the same for NVIDIA's certified pair",
+                "variantctl plan --target nvidia-10.1 guest.xml",
+            ),
+            (
                 "on which of two hosts it fits",
                 "variantctl plan --host host1.json --host host2 guest.xml",
             ),

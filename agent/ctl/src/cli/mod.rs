@@ -30,6 +30,7 @@ mod record;
 mod region;
 mod reserve;
 mod snapshot;
+mod target;
 mod topology;
 
 use std::ffi::{OsStr, OsString};
@@ -49,7 +50,8 @@ use ::domain::code::Code;
 use agent::reserve::Reservations;
 use agent::snapshot::Snapshot;
 use planner::recipe::Recipes;
-use planner::target::{Target, Versions};
+use planner::stack::Stack;
+use planner::target::Target;
 use settings::config::{Config, ConfigError};
 
 use problem::{Coded, Exit, Problem};
@@ -273,8 +275,9 @@ struct Request {
 /// Options of a plan.
 #[derive(Debug, Args)]
 struct PlanArguments {
-    /// The versions to write for, such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt
-    #[arg(long, value_name = "TARGET")]
+    /// What to write for: versions such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt, a stack's name such as
+    /// nvidia-10.1, or its file FILE.json
+    #[arg(long, value_name = "TARGET", value_parser = target::parse)]
     target: Option<Target>,
     /// Replace the guest address of a device when it contradicts the recipe
     #[arg(long)]
@@ -288,8 +291,8 @@ struct PlanArguments {
 struct HostView {
     root: PathBuf,
     host: Host,
-    /// The versions of libvirt and QEMU in a snapshot.
-    versions: Option<Versions>,
+    /// The pair of libvirt and QEMU in a snapshot.
+    stack: Option<Stack>,
     recipes: Recipes,
     reservations: Reservations,
     json: bool,
@@ -464,7 +467,7 @@ fn host_view(cli: &Cli) -> Result<HostView, Problem> {
         return Ok(HostView {
             root: cli.host().to_owned(),
             host: snapshot.host,
-            versions: snapshot.target.versions,
+            stack: snapshot.target.pair(),
             recipes,
             reservations: Reservations::noted(snapshot.reservations),
             json: cli.json,
@@ -474,7 +477,7 @@ fn host_view(cli: &Cli) -> Result<HostView, Problem> {
     Ok(HostView {
         root: cli.host().to_owned(),
         host,
-        versions: None,
+        stack: None,
         recipes,
         reservations: reservations(cli),
         json: cli.json,

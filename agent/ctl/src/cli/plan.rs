@@ -13,7 +13,7 @@ use ::domain::refusal::about;
 use planner::plan::PlanInput;
 use planner::rewrite::{self, Rewrite};
 use planner::saved_plan::{Note, SavedPlan};
-use planner::target::Versions;
+use planner::target::{Target, Versions};
 
 /// Prints the plan for a file or a domain: the devices, then the diff with the reasons.
 pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
@@ -98,7 +98,7 @@ fn plan_input<'a>(
     PlanInput {
         host,
         recipes: &host_view.recipes,
-        target: wanted.target.unwrap_or(assumed(host_view).into()),
+        target: wanted.target.unwrap_or(assumed(host_view)),
         replace: wanted.replace,
         asked: true,
         formatted: false,
@@ -106,9 +106,10 @@ fn plan_input<'a>(
     }
 }
 
-/// The versions that a snapshot names, or the newest tested.
-fn assumed(host_view: &HostView) -> Versions {
-    host_view.versions.unwrap_or(Versions::NEWEST_TESTED)
+/// The pair that a snapshot names, or the newest tested.
+fn assumed(host_view: &HostView) -> Target {
+    let newest = || Versions::NEWEST_TESTED.into();
+    host_view.stack.map_or_else(newest, Target::from)
 }
 
 fn print(saved_plan: &SavedPlan, name: &str, request: &Request) -> Result<(), Problem> {
@@ -158,7 +159,7 @@ fn assumptions(host_view: &HostView, devices: &[PciAddress], wanted: &super::Pla
     if devices.is_empty() {
         return;
     }
-    if wanted.target.is_none() && host_view.versions.is_none() {
+    if wanted.target.is_none() && host_view.stack.is_none() {
         let versions = Versions::NEWEST_TESTED;
         let text = format!(
             "note: written for {versions}; for other versions add --target libvirt=...,qemu=...\n"

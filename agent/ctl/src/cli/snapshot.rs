@@ -18,8 +18,9 @@ use settings::file;
 pub(super) struct Request {
     /// File to write; standard output by default
     file: Option<PathBuf>,
-    /// The versions that run guests, such as libvirt=12.8,qemu=11.1,arch=aarch64; default: those that the agent recorded
-    #[arg(long, value_name = "TARGET")]
+    /// What runs guests: versions such as libvirt=12.8,qemu=11.1,arch=aarch64, a stack's name such as nvidia-10.1, or its
+    /// file FILE.json; default: the versions that the agent recorded
+    #[arg(long, value_name = "TARGET", value_parser = super::target::parse)]
     target: Option<Target>,
 }
 
@@ -50,13 +51,16 @@ fn snapshot(host_view: &HostView, request: &Request) -> Snapshot {
             Shown::load(state.join("regions")).add_to(&mut host);
             Runs::here(KnownVersions::load(state.join("versions")).versions().ok())
         }
-        false => Runs {
-            versions: host_view.versions,
-            arch: None,
-        },
+        false => {
+            let mut runs = Runs::default();
+            if let Some(stack) = host_view.stack {
+                runs.set_pair(stack);
+            }
+            runs
+        }
     };
     if let Some(target) = request.target {
-        runs.versions = Some(target.versions());
+        runs.set_pair(target.stack);
         runs.arch = target.arch.or(runs.arch);
     }
     let reservations = host_view.reservations.all().into_iter().flatten().collect();

@@ -99,10 +99,9 @@ impl<'a> Question<'a> {
     /// Plans for one host.
     #[must_use]
     pub(crate) fn of(&self, host: &Host, runs: Runs) -> Answer {
-        let versions = runs.versions.unwrap_or(Versions::NEWEST_TESTED);
         let input = PlanInput {
             replace: self.replace,
-            target: self.target.unwrap_or(versions.into()),
+            target: self.target.unwrap_or(runs.target()),
             ..PlanInput::newest(host, self.recipes)
         };
         match self.planned(&input, runs) {

@@ -19,6 +19,7 @@ fn runs(libvirt: Version, qemu: Version) -> Runs {
     Runs {
         versions: Some(Versions { libvirt, qemu }),
         arch: Some(Arch::Aarch64),
+        stack: None,
     }
 }
 

@@ -199,3 +199,45 @@ fn nccl_file_is_printed_when_places_are_missing() {
         assert!(said.contains("warning: ") && said.contains(code), "{said}");
     }
 }
+
+#[test]
+fn a_target_is_a_named_stack_or_a_file_of_one() {
+    let keep = tempfile::tempdir().expect("folder");
+    let file = keep.path().join("stack.json");
+    let name = file.to_str().expect("text");
+    let rewritten = |target: &str| {
+        let arguments = ["rewrite", "--target", target, "gh200.xml"];
+        stdout(&variantctl(&host("gh200-1gpu"), &arguments))
+    };
+    let libvirt = r#"{"version": "11.9.0", "name": "11.9.0+vendor1"}"#;
+    let yes = r#"{"value": true, "how": "asked"}"#;
+    let with = |answers: &str| {
+        let qemu = r#"{"version": "10.1.0"}"#;
+        let text = format!(r#"{{"libvirt": {libvirt}, "qemu": {qemu}, "answers": {{{answers}}}}}"#);
+        fs::write(&file, text).expect("written");
+    };
+    let iommufd = "iommufd='yes'";
+    assert!(!rewritten("libvirt=11.9,qemu=10.1").contains(iommufd));
+    with("");
+    assert!(!rewritten(name).contains(iommufd));
+    with(&format!(
+        r#""hostdev_iommufd": {yes}, "smmu_accel": {yes}, "qemu_smmu_accel": {yes}"#
+    ));
+    assert!(rewritten(name).contains(iommufd));
+    assert!(rewritten(&format!("{name},arch=aarch64")).contains(iommufd));
+    assert!(rewritten("nvidia-10.1").contains(iommufd));
+    with(r#""hostdev_iommufd": {"value": "pasid", "how": "asked"}"#);
+    for (target, why) in [
+        (name, "wrong kind"),
+        ("/nonexistent/stack.json", "cannot read"),
+        ("nvidia-9", "nvidia-10.1, nvidia-11.0"),
+    ] {
+        let output = variantctl(
+            &host("gh200-1gpu"),
+            &["plan", "--target", target, "gh200.xml"],
+        );
+        assert_eq!(output.status.code(), Some(2));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(why), "{text}");
+    }
+}

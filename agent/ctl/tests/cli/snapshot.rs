@@ -132,3 +132,24 @@ fn a_bare_name_is_a_file_of_the_directory_that_one_is_in() {
     let list = variantctl(&keep.path().join("host.json"), &["list"]);
     assert!(stdout(&list).contains("0009:01:00.0"));
 }
+
+#[test]
+fn a_plan_is_for_the_stack_that_a_snapshot_names() {
+    let keep = tempfile::tempdir().expect("directory");
+    let file = keep.path().join("vendor.json");
+    let name = file.to_str().expect("text");
+    let target = ["--target", "nvidia-10.1"];
+    let write = [&["snapshot", name], &target[..]].concat();
+    stdout(&variantctl(&host("gh200-1gpu"), &write));
+    let rewrite = |host: &Path, arguments: &[&str]| {
+        let all = [&["rewrite", "gh200.xml"], arguments].concat();
+        stdout(&variantctl(host, &all))
+    };
+    let asked = rewrite(&host("gh200-1gpu"), &target);
+    assert_eq!(asked, rewrite(&file, &[]));
+    assert!(asked.contains("iommufd='yes'"), "{asked}");
+    let text = fs::read_to_string(&file).expect("text");
+    assert!(text.contains("11.9.0+nvidia4-1"), "{text}");
+    let again = stdout(&variantctl(&file, &["snapshot"]));
+    assert_eq!(again, text);
+}

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{facts, form};
 use crate::fingerprint::Fingerprint;
+use crate::json;
 use crate::plan::PlanInput;
 use crate::recipe::{Member, Recipes, Sourced};
+use crate::stack::{Feature, Stack};
 use crate::target::Version;
 use domain::Definition;
 
@@ -27,6 +29,9 @@ pub struct Basis {
     /// QEMU's version.
     #[serde(with = "form::text")]
     pub qemu: Version,
+    /// Fingerprint of the pair's features, where they are not those of its versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<Fingerprint>,
     /// Version of the program that planned.
     pub variantd: String,
     /// Whether a guest address that contradicts its recipe is replaced.
@@ -41,6 +46,7 @@ impl Basis {
             recipes: texts(input.recipes),
             libvirt: input.target.versions().libvirt,
             qemu: input.target.versions().qemu,
+            features: features(&input.target.stack),
             variantd: env!("CARGO_PKG_VERSION").to_owned(),
             replace: input.replace,
         }
@@ -60,11 +66,28 @@ impl Basis {
         if self.qemu != now.qemu {
             changed.push(format!("QEMU ({} to {})", self.qemu, now.qemu));
         }
+        if self.features != now.features {
+            changed.push("the features of libvirt and QEMU".to_owned());
+        }
         if self.variantd != now.variantd {
             changed.push(format!("variantd (now {})", now.variantd));
         }
         changed
     }
+}
+
+/// The answers of the stack, without how they are known.
+fn features(stack: &Stack) -> Option<Fingerprint> {
+    let values = |stack: &Stack| {
+        let answers = Feature::ALL.map(|feature| stack.answer(feature));
+        let values: Vec<_> = answers
+            .into_iter()
+            .map(|one| one.map(|one| one.value))
+            .collect();
+        json::text(&values)
+    };
+    let own = values(stack);
+    (own != values(&Stack::assumed(stack.versions()))).then(|| Fingerprint::of(&own))
 }
 
 /// Names of entries that are new or differ. Entries that only the plan has are reported together, without names.

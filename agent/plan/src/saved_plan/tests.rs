@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 use super::*;
 use crate::fixture::{GPU, NIC, address, definition, driver, guest, host};
 use crate::recipe::{Recipes, Sourced};
-use crate::target::Versions;
+use crate::stack::{self, Feature, How, Stack};
+use crate::target::{Target, Versions};
 
 struct Inputs {
     text: String,
     host: Host,
     recipes: Recipes,
     versions: Versions,
+    stack: Option<Stack>,
 }
 
 fn inputs() -> Inputs {
@@ -21,6 +23,7 @@ fn inputs() -> Inputs {
         host: host(),
         recipes: Recipes::shipped().expect("recipes"),
         versions: Versions::NEWEST_TESTED,
+        stack: None,
     }
 }
 
@@ -29,7 +32,7 @@ impl Inputs {
         PlanInput {
             host: &self.host,
             recipes: &self.recipes,
-            target: self.versions.into(),
+            target: self.stack.map_or(self.versions.into(), Target::from),
             replace: false,
             asked: true,
             formatted: false,
@@ -98,7 +101,7 @@ fn the_hosts_digests_are_those_of_earlier_releases() {
 #[test]
 fn a_stale_plan_names_what_changed() {
     type Case = (&'static str, fn(&mut Inputs));
-    let cases: [Case; 12] = [
+    let cases: [Case; 13] = [
         ("the definition", |i| {
             i.text = i.text.replace("<vcpu>4", "<vcpu>5")
         }),
@@ -134,6 +137,12 @@ fn a_stale_plan_names_what_changed() {
             i.versions.libvirt.minor = 9
         }),
         ("QEMU (11.1.0 to 11.2.0)", |i| i.versions.qemu.minor = 2),
+        ("the features of libvirt and QEMU", |i| {
+            let mut stack = Stack::assumed(i.versions);
+            let set = stack.set(Feature::Egm, stack::Value::Has(true), How::Asked);
+            set.expect("a value");
+            i.stack = Some(stack);
+        }),
         ("recipe nvidia-grace", |i| {
             i.recipes = touched("nvidia-grace")
         }),

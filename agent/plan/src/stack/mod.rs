@@ -6,7 +6,9 @@
 mod answer;
 mod assumed;
 mod feature;
+mod file;
 mod fit;
+mod named;
 mod package;
 
 use std::collections::BTreeMap;
@@ -42,6 +44,15 @@ pub enum StackError {
         "'{0}' is not the version of a package: 1 to 64 printable ASCII characters are expected"
     )]
     PackageName(String),
+    /// Not the name of a stack; with the known names.
+    #[error("'{0}' is not a known stack: the names are {1}")]
+    Name(String, String),
+    /// A file is larger than this number of KiB.
+    #[error("a file of a stack has at most {0} KiB")]
+    TooLarge(usize),
+    /// Not JSON, or not a stack.
+    #[error("this is not a stack: {0}")]
+    Json(String),
     /// The value cannot answer the question.
     #[error("the stack's answer '{0}' to '{1}' has the wrong kind")]
     Kind(String, String),

@@ -126,3 +126,44 @@ fn halves_fit_by_name_and_json_type() {
     assert_eq!(misfits(&vendor), all);
     assert!(misfits(&stack("libvirt=11.3,qemu=10.0")).is_empty());
 }
+
+#[test]
+fn named_stacks_are_read_and_their_versions_agree_with_their_packages() {
+    for name in Stack::names() {
+        let stack = Stack::named(name).expect(name);
+        for package in [stack.libvirt, stack.qemu] {
+            let text = package.to_string();
+            assert!(
+                text.contains(&package.version.to_string()),
+                "{name}: {text}"
+            );
+        }
+        let text = serde_json::to_vec(&stack).expect("JSON");
+        assert_eq!(Stack::parse(&text), Ok(stack), "{name}");
+    }
+}
+
+#[test]
+fn named_stacks_of_distributions_answer_as_their_versions_do() {
+    for name in Stack::names().filter(|name| !name.starts_with("nvidia")) {
+        let stack = Stack::named(name).expect(name);
+        let assumed = Stack::assumed(stack.versions());
+        for feature in Feature::ALL {
+            let value = |stack: &Stack| stack.answer(feature).map(|answer| answer.value);
+            assert_eq!(value(&stack), value(&assumed), "{name}: {feature:?}");
+        }
+    }
+}
+
+#[test]
+fn the_halves_of_nvidias_older_stack_fit_and_those_of_the_newer_one_do_not() {
+    let misfits = |name| Stack::named(name).expect("a stack").misfits().len();
+    assert_eq!((misfits("nvidia-10.1"), misfits("nvidia-11.0")), (0, 5));
+}
+
+#[test]
+fn a_file_of_a_stack_is_bounded() {
+    let large = vec![b' '; Stack::MAX_BYTES + 1];
+    assert_eq!(Stack::parse(&large), Err(StackError::TooLarge(64)));
+    assert!(matches!(Stack::parse(b"{}"), Err(StackError::Json(_))));
+}
