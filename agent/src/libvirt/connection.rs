@@ -310,6 +310,13 @@ impl Libvirt for Live {
         Ok(capabilities)
     }
 
+    fn translate(&self, xml: &str) -> Result<String, LibvirtError> {
+        let connect = self.now()?;
+        connect
+            .domain_xml_to_native("qemu-argv", xml, 0)
+            .map_err(said)
+    }
+
     fn networks(&self) -> Result<Networks, LibvirtError> {
         network::networks(&self.now()?).map_err(said)
     }

@@ -344,6 +344,12 @@ impl Libvirt for Fake {
         Ok(state.capabilities.clone())
     }
 
+    fn translate(&self, _xml: &str) -> Result<String, LibvirtError> {
+        Err(LibvirtError::Said(
+            "this function is not supported".to_owned(),
+        ))
+    }
+
     fn networks(&self) -> Result<Networks, LibvirtError> {
         let mut state = self.state();
         state.asked_for_networks += 1;

@@ -136,6 +136,13 @@ pub trait Libvirt: Send + Sync {
     /// libvirt's.
     fn capabilities(&self, domain: &Domain) -> Result<Capabilities, LibvirtError>;
 
+    /// The QEMU arguments that libvirt makes of a definition, which it does not store or start; called when libvirt or QEMU
+    /// changed.
+    ///
+    /// # Errors
+    /// libvirt's.
+    fn translate(&self, xml: &str) -> Result<String, LibvirtError>;
+
     /// All networks; called on connection, after a network change and before a domain with interfaces of networks is
     /// planned.
     ///

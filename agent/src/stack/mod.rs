@@ -7,6 +7,7 @@ pub mod emulator;
 pub mod flags;
 pub mod grammar;
 pub mod properties;
+pub mod translation;
 
 /// A text recorded from a package.
 #[cfg(test)]
