@@ -11,6 +11,7 @@ use crate::attempt::Attempts;
 use crate::known_versions::KnownVersions;
 use crate::opted_out::OptedOut;
 use crate::region::Shown;
+use crate::stack::known::KnownStack;
 use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::from_libvirt::KnownNetworks;
@@ -25,6 +26,8 @@ pub struct Context {
     read_host: ReadHost,
     /// The versions that libvirt reported.
     pub known_versions: KnownVersions,
+    /// What the installed libvirt and QEMU can express.
+    pub known_stack: KnownStack,
     /// The networks that libvirt reported.
     pub networks: KnownNetworks,
     /// Domains whose preparation was reverted.
@@ -59,6 +62,7 @@ impl Context {
         Self {
             read_host,
             known_versions,
+            known_stack: KnownStack::default(),
             networks: KnownNetworks::default(),
             opted_out,
             attempts: Attempts::default(),

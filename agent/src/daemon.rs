@@ -44,6 +44,7 @@ use crate::region::Shown;
 use crate::request;
 use crate::reserve::{self, Reservations, ReserveError};
 use crate::service::Systemd;
+use crate::stack::{self, known::KnownStack};
 use crate::supervisor::Supervisor;
 use crate::uevent;
 use crate::worker::Worker;
@@ -378,6 +379,8 @@ fn context_on(places: &Places, read_host: ReadHost) -> Result<Arc<Context>, Star
     let known_versions = KnownVersions::load(places.state.join("versions"));
     let opted_out = OptedOut::load(places.state.join("declined"));
     let mut context = Context::new(read_host, known_versions, opted_out, rules(&places.config)?);
+    context.known_stack =
+        KnownStack::load(places.root.clone(), places.state.join(stack::known::FILE));
     context.shown = Shown::load(places.state.join("regions"));
     Ok(Arc::new(context))
 }

@@ -26,10 +26,12 @@ use crate::prepare::{Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::record::RecordError;
 use crate::report;
+use crate::stack;
 use crate::unplug;
 use api::report::{Outcome, Report};
 use domain::{Domain, DomainUuid};
 use planner::saved_plan::SavedPlan;
+use planner::target::Versions;
 
 /// libvirt serves five concurrent calls of one client (max_client_requests); beyond that it stops reading, including
 /// keepalive messages.
@@ -264,7 +266,7 @@ impl Worker {
             Event::Connected(versions) => {
                 self.context.known_versions.learn(versions);
                 self.assigner.notifier().notify();
-                tokio::spawn(self.clone().catch_up());
+                tokio::spawn(self.clone().catch_up(versions));
             }
             Event::Defined(domain) => self.queue(domain, Trigger::Define),
             Event::Undefined(domain) => {
@@ -295,11 +297,13 @@ impl Worker {
     }
 
     /// Handles what happened without a connection: running guests first, then definitions.
-    async fn catch_up(self: Arc<Self>) {
+    /// Definitions are planned for the stack as it is now.
+    async fn catch_up(self: Arc<Self>, versions: Versions) {
         let worker = self.clone();
         let found = self.call(move || {
             ask_for_networks(&worker.context, &*worker.libvirt);
             worker.settle()?;
+            worker.ask_stack(versions);
             worker.libvirt.defined()
         });
         match found.await {
@@ -309,6 +313,14 @@ impl Worker {
                 }
             }
             Err(error) => warn!("cannot catch up with libvirt: {error}"),
+        }
+    }
+
+    /// Asks the installed programs what they can express, if one of them changed.
+    fn ask_stack(&self, versions: Versions) {
+        let known = &self.context.known_stack;
+        if stack::collect::refresh(known, &self.libvirt, versions, &stack::emulator::run_unit) {
+            self.assigner.notifier().notify();
         }
     }
 

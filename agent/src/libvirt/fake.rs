@@ -54,6 +54,9 @@ pub(crate) enum Point {
 /// Duration of a define's validation.
 const VALIDATION: Duration = Duration::from_millis(150);
 
+/// Translates a definition into QEMU arguments.
+pub(crate) type Translate = fn(&str) -> Result<String, String>;
+
 #[derive(Default)]
 struct State {
     acts: Vec<(Point, Act)>,
@@ -66,6 +69,7 @@ struct State {
     refuses: Option<String>,
     secret: Option<String>,
     capabilities: Capabilities,
+    translate: Option<Translate>,
     networks: Networks,
     asked_for_networks: usize,
     asked: usize,
@@ -230,6 +234,11 @@ impl Fake {
         self.state().asked
     }
 
+    /// Sets the translation of definitions.
+    pub(crate) fn translates(&self, translate: Translate) {
+        self.state().translate = Some(translate);
+    }
+
     /// Sets the capabilities.
     pub(crate) fn can(&self, capabilities: Capabilities) {
         self.state().capabilities = capabilities;
@@ -344,10 +353,11 @@ impl Libvirt for Fake {
         Ok(state.capabilities.clone())
     }
 
-    fn translate(&self, _xml: &str) -> Result<String, LibvirtError> {
-        Err(LibvirtError::Said(
-            "this function is not supported".to_owned(),
-        ))
+    fn translate(&self, xml: &str) -> Result<String, LibvirtError> {
+        let translate = self.state().translate;
+        let unsupported = || Err("this function is not supported".to_owned());
+        let translated = translate.map_or_else(unsupported, |translate| translate(xml));
+        translated.map_err(LibvirtError::Said)
     }
 
     fn networks(&self) -> Result<Networks, LibvirtError> {

@@ -10,8 +10,8 @@ use std::fmt;
 use thiserror::Error;
 
 pub use settings::service::{KNOWN, ServiceName, ServiceNameError};
-pub(crate) use systemd::STOP;
 pub use systemd::Systemd;
+pub(crate) use systemd::{STOP, run};
 
 /// A service could not be stopped or started.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -41,6 +41,8 @@ trait Unit {
     #[zbus(property(emits_changed_signal = "false"))]
     fn active_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn job(&self) -> zbus::Result<(u32, zbus::OwnedObjectPath)>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn required_by(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn bound_by(&self) -> zbus::Result<Vec<String>>;
@@ -93,6 +95,32 @@ impl Services for Systemd {
         })?;
         info!("'{unit}' started again");
         Ok(())
+    }
+}
+
+/// Runs a unit of type oneshot to its end, at most for `limit`.
+///
+/// # Errors
+/// It does not exist, or has failed.
+pub(crate) fn run(unit: &ServiceName, limit: Duration) -> Result<(), ServiceError> {
+    let state = within(limit, Action::Start, unit, async {
+        let bus = Connection::system().await?;
+        let manager = ManagerProxy::new(&bus).await?;
+        manager.start_unit(unit.as_str(), "replace").await?;
+        let proxy = look_at(&bus, unit.as_str()).await?;
+        // The job of a oneshot unit ends with the unit's process.
+        while proxy.job().await?.0 != 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        proxy.active_state().await
+    })?;
+    match state.as_str() {
+        "failed" => Err(no(
+            Action::Start,
+            unit,
+            format!("see 'journalctl -u {unit}'"),
+        )),
+        _ => Ok(()),
     }
 }
 

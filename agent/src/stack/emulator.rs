@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use settings::file;
 
+use crate::service::{self, ServiceName, ServiceNameError};
+
 use super::properties::{self, MAX_BYTES, Properties};
 
 /// The emulators of Debian, Ubuntu and Fedora, and of RHEL.
@@ -39,6 +41,8 @@ pub const FILE: &str = "run/variantd-probe/answer.json";
 
 /// Time for all questions to one emulator; each takes about 0.1 s. Less than the timeout of the unit.
 pub const DEADLINE: Duration = Duration::from_secs(8);
+/// Time for the unit, which systemd ends after 10 s.
+const UNIT_LIMIT: Duration = Duration::from_secs(12);
 /// Maximum size of the file with all answers; that of QEMU 11.1 for two architectures has 30 KiB.
 const MAX_ANSWERS: u64 = 1 << 20;
 /// Interval at which the end of an emulator is checked.
@@ -93,6 +97,16 @@ pub fn serve(file: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the unit that asks the emulators, to its end.
+///
+/// # Errors
+/// It does not exist or failed, or systemd does not answer.
+pub fn run_unit() -> Result<(), String> {
+    let unit = ServiceName::try_from(UNIT.to_owned());
+    let unit = unit.map_err(|why: ServiceNameError| why.to_string())?;
+    service::run(&unit, UNIT_LIMIT).map_err(|why| why.to_string())
 }
 
 /// Reads the file that the unit's user wrote; no answers if a part of it is invalid.

@@ -3,9 +3,13 @@
 //! Each file parses one source. All of them are hostile input: a text that is truncated, too large or of an unknown
 //! form gives no answer, and never a wrong "yes".
 
+pub mod collect;
 pub mod emulator;
 pub mod flags;
 pub mod grammar;
+pub mod known;
+pub mod merge;
+mod package;
 pub mod properties;
 pub mod translation;
 

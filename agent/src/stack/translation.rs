@@ -106,7 +106,11 @@ pub fn ask(translate: impl Fn(&str) -> Translated) -> Translation {
         egm: egm.filter(|has| *has),
     };
     // If the connection was lost meanwhile, its errors are not answers.
-    works(&kind).then_some(translation).unwrap_or_default()
+    if works(&kind) {
+        translation
+    } else {
+        Translation::default()
+    }
 }
 
 /// `cmdqv` may be refused alone, and so may all attributes by a QEMU that does not accelerate.
@@ -239,3 +243,5 @@ fn words(text: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 #[path = "translation_test.rs"]
 mod test;
+#[cfg(test)]
+pub(super) use test::{answer as recorded_answer, asked as recorded_answers};

@@ -4,7 +4,7 @@ use super::*;
 use crate::stack::recorded;
 
 /// The recorded answer to a definition.
-fn answer(stack: &str, xml: &str) -> Translated {
+pub(in crate::stack) fn answer(stack: &str, xml: &str) -> Translated {
     let kinds = [
         ("kvm", "<domain type='kvm'"),
         ("hole", "pcihole64"),
@@ -26,7 +26,7 @@ fn answer(stack: &str, xml: &str) -> Translated {
     }
 }
 
-fn asked(stack: &str) -> Translation {
+pub(in crate::stack) fn asked(stack: &str) -> Translation {
     ask(|xml| answer(stack, xml))
 }
 
