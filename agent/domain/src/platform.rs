@@ -72,7 +72,8 @@ pub struct Iommufd {
 /// `<iommu>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Iommu {
-    /// `model`, such as `smmuv3` or `intel`.
+    /// `model`, such as `smmuv3` or `intel`; `smmuv3` also where an early build of NVIDIA's libvirt had `smmuv3Dev` or
+    /// `nestedSmmuv3`.
     pub model: String,
     /// `<driver pciBus>`: index of its PCI controller; `None` for the whole machine.
     pub bus: Option<u32>,

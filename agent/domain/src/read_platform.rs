@@ -77,10 +77,18 @@ impl Reader<'_> {
 
     fn iommu(&self, node: Node<'_, '_>) -> Result<Iommu, Refusal> {
         let driver = child(node, "driver");
+        let model = property(node, "model").unwrap_or_default();
+        let nested = model == "nestedSmmuv3";
+        let own = driver.map(bus).transpose()?.flatten();
+        let accel = |node: Node<'_, '_>| property(node, "accel") == Some("on");
         Ok(Iommu {
-            model: property(node, "model").unwrap_or_default().to_owned(),
-            bus: driver.map(bus).transpose()?.flatten(),
-            accelerated: driver.is_some_and(|driver| property(driver, "accel") == Some("on")),
+            model: match model {
+                "smmuv3Dev" | "nestedSmmuv3" => "smmuv3",
+                model => model,
+            }
+            .to_owned(),
+            bus: own.map_or_else(|| bus(node), |own| Ok(Some(own)))?,
+            accelerated: nested || driver.into_iter().chain([node]).any(accel),
             element: self.element(node),
         })
     }
@@ -90,13 +98,15 @@ fn has_firmware(os: Node<'_, '_>) -> bool {
     os.has_attribute("firmware") || child(os, "loader").is_some()
 }
 
-/// `pciBus`; libvirt writes -1 for none.
-fn bus(driver: Node<'_, '_>) -> Result<Option<u32>, Refusal> {
-    if property(driver, "pciBus") == Some("-1") {
-        return Ok(None);
-    }
+/// `pciBus`, or `parentIdx` of early builds of NVIDIA's libvirt; libvirt writes -1 for none.
+fn bus(node: Node<'_, '_>) -> Result<Option<u32>, Refusal> {
+    let name = match property(node, "pciBus") {
+        Some("-1") => return Ok(None),
+        Some(_) => "pciBus",
+        None => "parentIdx",
+    };
     let decimal = |text: &str| number::signed(text, Base::Decimal);
-    number(driver, "pciBus", decimal)
+    number(node, name, decimal)
 }
 
 fn address_width(node: Node<'_, '_>) -> Result<AddressWidth, Refusal> {

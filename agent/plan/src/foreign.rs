@@ -10,6 +10,8 @@ use crate::target::Version;
 use domain::code::Code;
 use domain::{Domain, Extension, Part};
 
+/// Seen with libvirt 11.3.
+const MACHINE_WIDE: &str = "makes it an SMMUv3 of the whole machine without a word";
 const SSIDSIZE: &str = "; upstream has 'ssidsize' (libvirt 12.7)";
 const SMMUV3: &str = "; upstream has 'smmuv3'";
 
@@ -71,6 +73,7 @@ fn instead(extension: Extension) -> &'static str {
 fn note(extension: Extension, libvirt: Package) -> Note {
     let (path, part) = extension.place();
     let (what, then) = match part {
+        Part::Attribute("pciBus") => (format!("{path}/@pciBus"), MACHINE_WIDE),
         Part::Attribute(name) => (format!("{path}/@{name}"), "drops it without a word"),
         Part::Element => (path.to_owned(), "drops it without a word"),
         Part::Value(name, value) => (
@@ -147,6 +150,36 @@ mod tests {
                 "{newer}: {old:?}"
             );
         }
+    }
+
+    #[test]
+    fn notes_depend_on_the_stack_and_not_on_its_version() {
+        let vendor = Stack::named("nvidia-10.1").expect("a stack");
+        let notes = notes(definition(TEXT).domain(), &vendor);
+        let texts: Vec<String> = notes.into_iter().map(|note| note.text).collect();
+        let has = |what: &str| texts.iter().any(|text| text.contains(what));
+        for known in [
+            "@pasid",
+            "egm",
+            "pciDev",
+            "@accel",
+            "@oas",
+            "hostdev/driver",
+        ] {
+            assert!(!has(known), "{known}: {texts:?}");
+        }
+        for unknown in ["@ssidSize", "@ssidsize", "/domain/iommufd"] {
+            assert!(has(unknown), "{unknown}: {texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_note_says_that_an_old_libvirt_makes_an_smmu_of_the_whole_machine() {
+        let old = stack(Version::new(11, 3, 0));
+        let notes = notes(definition(TEXT).domain(), &old);
+        let bus = notes.iter().find(|note| note.text.contains("@pciBus"));
+        let text = &bus.expect("a note").text;
+        assert!(text.contains("SMMUv3 of the whole machine"), "{text}");
     }
 
     #[test]

@@ -15,3 +15,4 @@ pub mod saved_plan;
 pub mod stack;
 pub mod target;
 pub mod toml_text;
+mod version;

@@ -3,7 +3,7 @@
 mod intact;
 
 use crate::foreign;
-use crate::plan::{Note, Origin, Plan, PlanInput, origin, plan, plan_from};
+use crate::plan::{Note, Origin, Plan, PlanInput, origin, pair, plan, plan_from};
 use crate::revert::revert;
 use domain::code::Code;
 use domain::edit;
@@ -113,6 +113,7 @@ fn apply(base: &Definition, mut plan: Plan, input: &PlanInput<'_>) -> Result<Rew
     if !plan.devices.is_empty() {
         let stack = &input.target.stack;
         plan.notes.extend(foreign::notes(base.domain(), stack));
+        plan.notes.extend(pair::notes(base.domain(), stack));
     }
     let text = edit::apply(base.text(), plan.edits()).map_err(|error| {
         let hint = "please report this with the definition";

@@ -1,34 +1,13 @@
 //! The target of a plan: the pair of libvirt and QEMU, architecture and machine type.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::stack::{Stack, StackError};
-
-/// A version as libvirt and QEMU number theirs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Version {
-    /// Major.
-    pub major: u32,
-    /// Minor.
-    pub minor: u32,
-    /// Micro, libvirt's "release".
-    pub micro: u32,
-}
-
-/// The versions a definition is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Versions {
-    /// libvirt.
-    pub libvirt: Version,
-    /// QEMU.
-    pub qemu: Version,
-}
+use crate::version::VersionError;
+pub use crate::version::{Version, Versions};
 
 /// The target of a definition: versions, and the kind of guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +44,8 @@ pub enum Family {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// Not numbers joined by dots.
-    #[error("'{0}' is not a version such as 12.8 or 11.1.2")]
-    Version(String),
+    #[error(transparent)]
+    Version(#[from] VersionError),
     /// Not `libvirt=...,qemu=...`.
     #[error("'{0}' is not a target such as libvirt=12.8,qemu=11.1,arch=aarch64,machine=virt")]
     Target(String),
@@ -76,69 +55,6 @@ pub enum TargetError {
     /// An architecture or machine type that no recipe knows.
     #[error("'{0}' is not one of {1}")]
     Unknown(String, &'static str),
-}
-
-impl Version {
-    /// From its parts.
-    #[must_use]
-    pub const fn new(major: u32, minor: u32, micro: u32) -> Self {
-        Self {
-            major,
-            minor,
-            micro,
-        }
-    }
-
-    /// From libvirt's number: major * 1,000,000 + minor * 1,000 + release (virGetVersion).
-    #[must_use]
-    pub const fn from_number(number: u32) -> Self {
-        Self::new(number / 1_000_000, number / 1000 % 1000, number % 1000)
-    }
-}
-
-impl Versions {
-    /// The newest tested pair: the default.
-    pub const NEWEST_TESTED: Self = Self {
-        libvirt: Version::new(12, 8, 0),
-        qemu: Version::new(11, 1, 0),
-    };
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.micro)
-    }
-}
-
-impl TryFrom<String> for Version {
-    type Error = TargetError;
-
-    fn try_from(text: String) -> Result<Self, TargetError> {
-        text.parse()
-    }
-}
-
-impl From<Version> for String {
-    fn from(version: Version) -> Self {
-        version.to_string()
-    }
-}
-
-impl FromStr for Version {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        let error = || TargetError::Version(text.chars().take(64).collect());
-        let mut parts = text.split('.').map(str::parse);
-        let mut part = || parts.next().transpose().map_err(|_| error());
-        let major = part()?.ok_or_else(error)?;
-        let version = Self::new(major, part()?.unwrap_or(0), part()?.unwrap_or(0));
-        if parts.next().is_some() {
-            Err(error())
-        } else {
-            Ok(version)
-        }
-    }
 }
 
 impl FromStr for Versions {
@@ -269,12 +185,6 @@ impl From<Stack> for Target {
 
 fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
-}
-
-impl fmt::Display for Versions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "libvirt {}, QEMU {}", self.libvirt, self.qemu)
-    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ fn versions(target: &str) -> Option<&'static str> {
     })
 }
 
-fn data(path: &str) -> PathBuf {
+pub(crate) fn data(path: &str) -> PathBuf {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_dir.join("../../tests/data").join(path)
 }
@@ -115,6 +115,11 @@ impl Case {
     /// Runs `variantctl VERB` on the case's definition, or on the text given.
     pub(crate) fn run(&self, target: &str, verb: &[&str], text: Option<&str>) -> Output {
         let versions = versions(target).expect("a target is testing, stable or oldstable");
+        self.run_for(versions, verb, text)
+    }
+
+    /// The same for any value of `--target`.
+    pub(crate) fn run_for(&self, target: &str, verb: &[&str], text: Option<&str>) -> Output {
         let mut command = variantctl();
         let scratch = tempfile::tempdir().expect("folder");
         command.current_dir(self.arrange(scratch.path()));
@@ -122,7 +127,7 @@ impl Case {
         command.args(["--recipes", "/nonexistent", "--host"]);
         let host = Path::new("../../hosts").join(&self.settings.host);
         command.arg(host).args(verb);
-        command.args(["--target", versions]);
+        command.args(["--target", target]);
         command.args(self.settings.replace.then_some("--replace"));
         let file = text.map_or_else(
             || PathBuf::from("domain.xml"),

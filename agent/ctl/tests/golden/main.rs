@@ -5,6 +5,7 @@
 
 mod case;
 mod distance;
+mod stack;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;

@@ -937,6 +937,16 @@ codes! {
         source: "NVIDIA's fork of KubeVirt requires them; Linux, drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c",
     }
 
+    /// libvirt and QEMU do not fit each other in an attribute of an SMMUv3.
+    SmmuPair = "VD-IOM-010" {
+        severity: Warning,
+        explanation: "libvirt writes each attribute of an SMMUv3 as a property with its own name and JSON type. NVIDIA's \
+            libvirt 11.9 writes 'pasid', numbers and booleans; QEMU 11.1 has 'ssidsize' and takes strings. QEMU exits at \
+            start if a property is missing or has another type. So variantd leaves out what does not fit, and refuses a \
+            definition that has it where both packages were asked. Install a libvirt and a QEMU of one vendor and age.",
+        source: "libvirt 12.8 with QEMU 11.1, run; NVIDIA's libvirt 11.9, read; 'variantctl plan --target' with a stack",
+    }
+
     /// The 64-bit MMIO window is not set.
     WindowMissing = "VD-MEM-001" {
         severity: Missing,

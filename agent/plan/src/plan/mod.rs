@@ -26,6 +26,7 @@ pub(crate) mod link;
 mod locked;
 pub(crate) mod mark;
 pub(crate) mod numa;
+pub(crate) mod pair;
 mod part;
 pub(crate) mod placement;
 mod qemu;
@@ -416,6 +417,8 @@ mod atomics_test;
 mod controller_test;
 #[cfg(test)]
 mod link_test;
+#[cfg(test)]
+mod pair_test;
 #[cfg(test)]
 mod placement_test;
 #[cfg(test)]

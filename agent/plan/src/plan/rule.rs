@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::locked::Locked;
-use super::{Assigned, PlanInput, bus_number, controller, virsh};
+use super::{Assigned, PlanInput, bus_number, controller, pair, virsh};
 use crate::stack::{Feature, Package};
 use domain::code::Code;
 use domain::refusal::Refusal;
@@ -25,6 +25,7 @@ pub(super) fn check(
         .or_else(|| nodesets(input, domain))
         .or_else(|| distances(domain))
         .or_else(|| iommus(domain))
+        .or_else(|| pair::check(input, domain))
         .or_else(|| bus_number::check(domain))
         .or_else(|| Locked::of(input, domain).check(domain));
     broken.map_or(Ok(()), Err)

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use kernel_glue::address::PciAddress;
 
 use super::fragment::Fragment;
-use super::{Assigned, Change, Note, Part, PlanInput};
+use super::{Assigned, Change, Note, Part, PlanInput, pair};
 use crate::recipe::{Attributes, Need, Smmu};
-use crate::stack::Feature;
+use crate::stack::{Feature, Spelling, Stack};
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::refusal::Refusal;
@@ -59,7 +59,8 @@ pub(super) fn plan(
                 part.changes.push(add(input, domain, one, rules, *bus));
                 part.added.insert(Piece::Smmu(*bus));
                 part.notes.extend(assumed(input, one, rules));
-                part.notes.extend(command_queues(domain, one, rules));
+                part.notes
+                    .extend(command_queues(input, domain, one, rules)?);
                 accelerated.push(Some(*bus));
                 if rules.need == Need::Require {
                     part.required
@@ -138,9 +139,17 @@ fn lacking(
         ))
     } else if input.host.nests_smmu == Some(false) {
         Some("the host's kernel is built without CONFIG_ARM_SMMU_V3_IOMMUFD".to_owned())
+    } else if let Some(lack) = misfit(input, one) {
+        Some(lack)
     } else {
         lacking_iommufd(input, domain, refusing.unwrap_or(one.hostdev))
     }
+}
+
+/// Why the pair cannot have the attributes that are written.
+fn misfit(input: &PlanInput<'_>, one: &Assigned<'_>) -> Option<String> {
+    let rules = one.recipe.smmu.filter(|rules| by_recipe(input, *rules));
+    rules.and_then(|_| pair::attributes(&input.target.stack))
 }
 
 /// A piece that the guest cannot have: a refusal if the recipe requires it, else a note.
@@ -180,13 +189,14 @@ fn add(
         .with("pciBus", bus)
         .with("accel", "on");
     if by_recipe(input, rules) {
-        driver = driver
-            .with("ats", on(rules.ats))
-            .with("ril", on(rules.ril))
-            .with("ssidsize", rules.ssidsize)
-            .with("oas", rules.oas);
+        driver = driver.with("ats", on(rules.ats)).with("ril", on(rules.ril));
+        if let Some((name, value)) = substream_id(&input.target.stack, rules) {
+            driver = driver.with(name, value);
+        }
+        driver = driver.with("oas", rules.oas);
     }
-    if let Some(cmdqv) = rules.cmdqv {
+    let fits = pair::command_queues(&input.target.stack).is_none();
+    if let Some(cmdqv) = rules.cmdqv.filter(|_| fits) {
         driver = driver.with("cmdqv", on(cmdqv));
     }
     let iommu = Fragment::new("iommu").with("model", "smmuv3").child(driver);
@@ -199,6 +209,16 @@ fn add(
         ),
         edits: vec![domain.append_devices(&iommu.print())],
     }
+}
+
+/// The attribute for the size of the substream id, as this libvirt has it.
+fn substream_id(stack: &Stack, rules: Smmu) -> Option<(&'static str, String)> {
+    let name = stack.spelling(Feature::SmmuSsid)?;
+    let value = match name {
+        Spelling::Pasid => on(rules.ssidsize > 0).to_owned(),
+        _ => rules.ssidsize.to_string(),
+    };
+    Some((name.as_str(), value))
 }
 
 fn on(value: bool) -> &'static str {
@@ -214,11 +234,12 @@ fn assumed(input: &PlanInput<'_>, one: &Assigned<'_>, rules: Smmu) -> Option<Not
     if !by_recipe(input, rules) {
         return None;
     }
+    let ssid = substream_id(&input.target.stack, rules);
+    let ssid = ssid.map_or_else(String::new, |(name, value)| format!(" {name} {value},"));
     let text = format!(
-        "its SMMUv3 has assumed attributes (ats {}, ril {}, ssidsize {}, oas {}): QEMU refuses to start if the host's SMMU lacks one",
+        "its SMMUv3 has assumed attributes (ats {}, ril {},{ssid} oas {}): QEMU refuses to start if the host's SMMU lacks one",
         on(rules.ats),
         on(rules.ril),
-        rules.ssidsize,
         rules.oas
     );
     Some(Note {
@@ -228,12 +249,23 @@ fn assumed(input: &PlanInput<'_>, one: &Assigned<'_>, rules: Smmu) -> Option<Not
     })
 }
 
-fn command_queues(domain: &Domain, one: &Assigned<'_>, rules: Smmu) -> Option<Note> {
+fn command_queues(
+    input: &PlanInput<'_>,
+    domain: &Domain,
+    one: &Assigned<'_>,
+    rules: Smmu,
+) -> Result<Option<Note>, Refusal> {
+    if rules.cmdqv == Some(true)
+        && let Some(lack) = pair::command_queues(&input.target.stack)
+    {
+        let piece = "command queues of its SMMUv3";
+        return left_out(one, Code::SmmuPair, piece, rules.need, lack).map(Some);
+    }
     let lacks_pages = rules.cmdqv == Some(true) && !domain.platform.hugepages;
-    lacks_pages.then(|| Note {
+    Ok(lacks_pages.then(|| Note {
         code: Code::CommandQueues,
         device: Some(one.hostdev.source),
         text: "its SMMUv3 has command queues, which need the guest's memory in <hugepages/>"
             .to_owned(),
-    })
+    }))
 }

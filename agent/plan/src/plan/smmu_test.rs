@@ -11,7 +11,7 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 
 /// A host with iommufd. Each GPU has its own SMMU, or the first two share one.
-fn fixture(shared: bool) -> Fixture {
+pub(super) fn fixture(shared: bool) -> Fixture {
     let mut fixture = Fixture::new();
     fixture.host.iommufd = true;
     for (position, (at, _)) in GPUS.iter().enumerate() {
@@ -22,7 +22,7 @@ fn fixture(shared: bool) -> Fixture {
     fixture
 }
 
-fn all() -> String {
+pub(super) fn all() -> String {
     guest(
         &GPUS
             .iter()
@@ -55,9 +55,9 @@ fn behind(text: &str) -> (BTreeMap<String, u32>, BTreeMap<u32, u8>) {
 }
 
 /// `<driver>` of a hostdev of ours that uses iommufd.
-const THROUGH: &str = "<driver name='vfio' model='nvgrace_gpu_vfio_pci' iommufd='yes'/>";
+pub(super) const THROUGH: &str = "<driver name='vfio' model='nvgrace_gpu_vfio_pci' iommufd='yes'/>";
 
-fn codes(plan: &Plan) -> Vec<Code> {
+pub(super) fn codes(plan: &Plan) -> Vec<Code> {
     plan.notes.iter().map(|note| note.code).collect()
 }
 

@@ -4,7 +4,7 @@
 
 use super::answer::{Answer, How, Spelling, Value, ValueType};
 use super::feature::{Feature, Half};
-use crate::target::{Version, Versions};
+use crate::version::{Version, Versions};
 
 /// First libvirt whose accelerated SMMUv3 has attributes (libvirt 12.7.0).
 const SMMU: Version = Version::new(12, 7, 0);

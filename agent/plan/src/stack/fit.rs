@@ -3,7 +3,7 @@
 //! QEMU's JSON `-device` is strict: a number or boolean for a string, or a string for a number, is "Invalid parameter type". The
 //! comma form of `-device` suits both.
 
-use super::answer::{Spelling, Value, ValueType};
+use super::answer::{How, Spelling, Value, ValueType};
 use super::{Feature, Stack};
 
 /// A property that libvirt and QEMU do not agree on.
@@ -39,6 +39,45 @@ impl Stack {
             })
         };
         PAIRS.into_iter().filter_map(misfit).collect()
+    }
+}
+
+impl Misfit {
+    /// True if neither of the two answers is assumed.
+    #[must_use]
+    pub fn is_sure(&self, stack: &Stack) -> bool {
+        let is_known = |feature| {
+            let answer = stack.answer(feature);
+            answer.is_some_and(|answer| answer.how != How::Assumed)
+        };
+        is_known(self.libvirt) && is_known(self.qemu)
+    }
+
+    /// Both packages, and what each has.
+    #[must_use]
+    pub fn text(&self, stack: &Stack) -> String {
+        let value = |feature| stack.answer(feature).map(|answer| answer.value);
+        let writes = match value(self.libvirt) {
+            Some(Value::Named(name)) => format!("'{}'", name.as_str()),
+            value => format!("'{}' as {}", self.attribute, kind(value)),
+        };
+        let takes = match value(self.qemu) {
+            Some(Value::Named(name)) => format!("has '{}'", name.as_str()),
+            Some(Value::Type(_)) => format!("takes {}", kind(value(self.qemu))),
+            _ => "has no such property".to_owned(),
+        };
+        format!(
+            "libvirt {} writes {writes}, and QEMU {} {takes}",
+            stack.libvirt, stack.qemu
+        )
+    }
+}
+
+fn kind(value: Option<Value>) -> &'static str {
+    match value {
+        Some(Value::Type(ValueType::Bool)) => "a boolean",
+        Some(Value::Type(ValueType::Integer)) => "a number",
+        _ => "a string",
     }
 }
 

@@ -22,7 +22,7 @@ pub use feature::{Feature, Half};
 pub use fit::Misfit;
 pub use package::{Package, PackageName};
 
-use crate::target::Versions;
+use crate::version::Versions;
 
 /// A pair of libvirt and QEMU, and what each can express.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::StackError;
-use crate::target::Version;
+use crate::version::Version;
 
 /// The longest version of a package that is read.
 const LONGEST: usize = 64;

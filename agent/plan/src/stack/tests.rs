@@ -1,7 +1,7 @@
 //! Tests of stacks: answers by version, their form in a file, and whether the halves fit.
 
 use super::*;
-use crate::target::Version;
+use crate::version::Version;
 
 fn stack(versions: &str) -> Stack {
     Stack::assumed(versions.parse().expect("versions"))
