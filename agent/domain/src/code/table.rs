@@ -873,7 +873,8 @@ codes! {
         severity: Warning,
         explanation: "The recipe requests an accelerated SMMUv3 for the guest, and the versions, the host or the \
             guest do not support it; the note says which. Without one the GPU still works, and the host alone maps \
-            its DMA. The recipe's [smmu] need = \"require\" makes this a refusal.",
+            its DMA. NVIDIA's builds (libvirt 11.9, QEMU 10.1) have what upstream has since libvirt 12.7 and QEMU 11.0. \
+            The recipe's [smmu] need = \"require\" makes this a refusal.",
         source: "libvirt 12.7 (accel), 12.1 (iommufd); QEMU 11.0; Linux, CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV",
     }
 

@@ -2,7 +2,7 @@
 
 use super::PlanInput;
 use super::smmu_test::{THROUGH, all, codes, fixture};
-use super::testing::{GPUS, guest};
+use super::testing::{GPUS, guest, hostdev};
 use crate::fixture::rewrite;
 use crate::rewrite::Rewrite;
 use crate::stack::{Feature, How, Spelling, Stack, Value, ValueType};
@@ -169,4 +169,30 @@ fn old_spellings_of_an_accelerated_smmu_are_read() {
         let found = (read.model.as_str(), read.bus, read.accelerated);
         assert_eq!(found, ("smmuv3", bus, true), "{iommu}");
     }
+}
+
+#[test]
+fn a_device_without_a_recipe_behind_an_smmu_gets_the_hint_that_its_libvirt_takes() {
+    let fixture = fixture(false);
+    let at = "<address type='pci' domain='0' bus='0' slot='5' function='0'/>";
+    let plan = |nic: &str| {
+        let nic = hostdev("0002:01:00.0", &format!("{nic}{at}"));
+        let own = "<iommu model='smmuv3'><driver pciBus='0' accel='on'/></iommu></devices>";
+        let text = all().replace("</devices>", &format!("{nic}{own}"));
+        let target = Stack::named("nvidia-10.1").expect("a stack").into();
+        let input = PlanInput {
+            target,
+            ..fixture.input()
+        };
+        rewrite(&text, &input)
+    };
+    let refusal = plan("").expect_err("a refusal");
+    assert_eq!(refusal.code, Code::IommufdLeftOut, "{refusal}");
+    let hint = refusal.hint.to_string();
+    assert!(
+        hint.contains("<driver iommufd='yes'/> on its <hostdev>"),
+        "{hint}"
+    );
+    let done = plan("<driver name='vfio' iommufd='yes'/>").expect("a plan");
+    assert!(!done.text.contains("<iommufd"), "{}", done.text);
 }

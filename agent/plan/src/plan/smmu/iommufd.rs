@@ -98,14 +98,16 @@ impl Scene<'_> {
         };
         let off = others.find(|hostdev| is_off(hostdev)).unwrap_or(first);
         let stack = &self.input.target.stack;
-        let old = (!stack.has(Feature::DomainIommufd)).then(|| {
-            let (libvirt, need) = (stack.libvirt, Feature::DomainIommufd.first());
-            format!("libvirt {libvirt} has no <iommufd> for all of a domain, {need} has")
-        });
-        match lacking(self.input, self.domain, off).or(old) {
-            Some(lack) => Err(contradiction(self.domain, off, &lack)),
-            None => Ok(true),
+        if let Some(lack) = lacking(self.input, self.domain, off) {
+            return Err(contradiction(self.domain, off, &lack));
         }
+        if stack.has(Feature::DomainIommufd) {
+            return Ok(true);
+        }
+        let (libvirt, need) = (stack.libvirt, Feature::DomainIommufd.first());
+        let lack = format!("libvirt {libvirt} has no <iommufd> for all of a domain, {need} has");
+        let what = "set <driver iommufd='yes'/> on its <hostdev>, or remove the <iommu>";
+        Err(refusal(self.domain, off, &lack, what))
     }
 }
 
@@ -160,9 +162,13 @@ fn enable(domain: &Domain) -> Change {
 
 /// An accelerated SMMUv3 without iommufd: libvirt accepts it, but QEMU does not start.
 fn contradiction(domain: &Domain, hostdev: &Hostdev, lack: &str) -> Refusal {
+    refusal(domain, hostdev, lack, "correct that, or remove the <iommu>")
+}
+
+fn refusal(domain: &Domain, hostdev: &Hostdev, lack: &str, what: &str) -> Refusal {
     let reason =
         format!("it is behind an <iommu> that has accel='on', which needs iommufd: {lack}");
-    let hint = virsh::edit(domain, "correct that, or remove the <iommu>");
+    let hint = virsh::edit(domain, what);
     Refusal::new(Code::IommufdLeftOut, reason, hint)
         .of(hostdev.source)
         .at("/domain/devices/iommu")
