@@ -135,11 +135,65 @@ fn gpu_ten_may_stand_before_gpu_two_in_the_table() {
 }
 
 #[test]
-fn a_gb300_is_a_gb200_with_other_gpus() {
-    let (host, other) = (read("gb300-4gpu"), read("gb200-4gpu"));
-    assert_usual(&host);
-    assert_eq!(gpus(&host), gpus(&other));
-    assert_eq!(device(&host, "0008:01:00.0").id.to_string(), "10de:31c2");
+fn a_gb300_has_each_gpu_behind_two_switches_and_alone_in_its_group() {
+    let host = read("gb300-4gpu");
+    let groups: Vec<u32> = ["0008", "0009", "0018", "0019"]
+        .map(|domain| device(&host, &format!("{domain}:06:00.0")))
+        .iter()
+        .filter_map(|gpu| gpu.iommu_group)
+        .collect();
+    assert_eq!(groups, [79, 80, 81, 82]);
+    let gpu = device(&host, "0018:06:00.0");
+    assert_eq!(gpu.id.to_string(), "10de:31c2");
+    let position = host.position(gpu);
+    assert!(!position.is_directly_on_root_port() && position.is_first_function());
+    assert_eq!(position.between.len(), 4);
+    let srat = host.srat.as_ref().expect("table");
+    let first = srat.initiators[&gpu.address].first().copied();
+    assert_eq!(first.map(u32::from), Some(18));
+    let memory = |id: usize| host.numa.nodes[id].memory_kib >> 10;
+    assert_eq!(
+        [0, 1, 2, 3, 10].map(memory),
+        [483_137, 481_768, 283_136, 0, 283_136]
+    );
+}
+
+#[test]
+fn a_gb300_with_acs_for_peer_to_peer_has_switch_ports_in_the_gpus_group() {
+    let host = read("gb300-p2p");
+    let members: Vec<String> = host.group(30).map(|one| one.address.to_string()).collect();
+    let expected = [
+        "0008:02:03.0",
+        "0008:04:00.0",
+        "0008:05:00.0",
+        "0008:06:00.0",
+    ];
+    assert_eq!(members, expected);
+    assert_eq!(host.group_endpoints(30).count(), 1);
+}
+
+#[test]
+fn only_the_unrouted_gb300_has_switches_without_atomics() {
+    for (name, routes) in [("gb300-4gpu", true), ("gb300-unrouted", false)] {
+        let host = read(name);
+        for port in [
+            "0008:01:00.0",
+            "0008:02:03.0",
+            "0008:04:00.0",
+            "0008:05:00.0",
+        ] {
+            let express = device(&host, port).config.express().expect("express");
+            assert_eq!(express.routes_atomics(), routes, "{name} {port}");
+        }
+    }
+}
+
+#[test]
+fn a_gh200_may_call_the_initiators_of_one_gpu_unreachable() {
+    let host = read("gh200-255");
+    assert_eq!((distance(&host, 0, 3), distance(&host, 3, 4)), (80, 255));
+    let memory = |id: usize| host.numa.nodes[id].memory_kib >> 10;
+    assert_eq!([0, 1, 2].map(memory), [490_037, 97_280, 0]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use testing::hosts::machine::{At, Endpoint, Kind, Machine, Platform, Reader};
+use testing::hosts::machine::{At, Endpoint, Group, Kind, Machine, Platform, Reader};
 use testing::hosts::tree;
 
 const MIB: u64 = 1 << 20;
@@ -39,8 +39,9 @@ fn machine(platform: Platform, endpoints: Vec<Endpoint>) -> Machine {
         platform,
         sockets: 2,
         cpus: 72,
-        memory_kib: 501_219_328,
+        memory_kib: &[501_219_328],
         remote: 40,
+        same_device: 11,
         endpoints,
         reader: Reader::Root,
     }
@@ -73,6 +74,7 @@ pub(crate) fn gpus(dir: &Path, count: usize) -> Result<()> {
         memory_kib: 0,
         numa_node: At::Socket,
         physical: None,
+        group: Group::Next,
     };
     let machine = machine(Platform::Grace, (0..count).map(gpu).collect());
     Ok(tree::write(dir, &machine.tree())?)
@@ -99,6 +101,7 @@ pub(crate) fn functions(dir: &Path, count: usize) -> Result<()> {
             memory_kib: 0,
             numa_node: At::Socket,
             physical: None,
+            group: Group::Next,
         }
     };
     let endpoints = (0..count / SLOT * (SLOT - 1)).map(endpoint).collect();

@@ -241,3 +241,37 @@ fn a_target_is_a_named_stack_or_a_file_of_one() {
         assert!(text.contains(why), "{text}");
     }
 }
+
+#[test]
+fn a_vera_rubin_gpu_joins_the_recipe_by_the_configuration() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = |name: &str| directory.path().join(name);
+    let device = "[[device]]\nid = \"10de:3041\"\nrecipe = \"nvidia-grace\"\nwindow_gib = 1024\n";
+    fs::write(path("variantd.conf"), device).expect("written");
+    let definition = fs::read_to_string(data("case/gh200/domain.xml")).expect("definition");
+    let definition = definition.replace("domain='0x0009'", "domain='0x0008'");
+    fs::write(path("rubin.xml"), definition).expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_variantctl"))
+        .arg("--recipes")
+        .arg(path("recipes.d"))
+        .arg("--host")
+        .arg(host("vera-rubin"))
+        .args(["plan", "--target", "libvirt=12.8,qemu=11.1"])
+        .arg(path("rubin.xml"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("variantctl runs");
+    let text = stdout(&output);
+    assert!(text.contains("a 64-bit MMIO window of 2048 GiB"), "{text}");
+}
+
+/// The GPU is behind two switches of the host, and directly on a root port in the guest.
+#[test]
+fn only_switches_that_do_not_route_atomics_are_named() {
+    for (name, named) in [("gb300-4gpu", false), ("gb300-unrouted", true)] {
+        let output = variantctl(&host(name), &["atomics", "0018:06:00.0"]);
+        let text = String::from_utf8(output.stdout).expect("text");
+        assert!(text.contains("0018:06:00.0"), "{name}: {text}");
+        assert_eq!(text.contains("VD-ATM-005"), named, "{name}: {text}");
+    }
+}

@@ -571,8 +571,8 @@ codes! {
     AtomicsGuestMultifunction = "VD-ATM-015" {
         severity: Warning,
         explanation: "With the multifunction flag, which libvirt also sets by itself if a slot has several functions, \
-            QEMU sets no AtomicOp widths: another function could support other ones. A change that uses the widths of \
-            all functions was proposed in 2025 and is not in QEMU 11.1.",
+            QEMU sets no AtomicOp widths: another function could support other ones. QEMU's maintainer declined a \
+            change for several functions. Give the device a root port of its own.",
         source: "QEMU, hw/vfio/pci.c, vfio_pci_enable_rp_atomics; qemu-devel, February 2026",
     }
 
@@ -607,14 +607,6 @@ codes! {
         explanation: "libvirt plugs a device into a free port of a running guest and cannot add a port. Define spare \
             root ports beside those that are in use (<controller type='pci' model='pcie-root-port'/>).",
         source: "libvirt, PCI topology and hotplug",
-    }
-
-    /// The AtomicOp rules of the target's QEMU are unknown because it is too new.
-    AtomicsQemuNewer = "VD-ATM-020" {
-        severity: Warning,
-        explanation: "A change that lets several functions of a slot share their AtomicOp widths was under review at \
-            the time of writing, and this QEMU is newer than the newest whose rules are known (11.1).",
-        source: "qemu-devel, February 2026",
     }
 
     /// The guest's driver lacks AtomicOps that it needs.
@@ -848,6 +840,15 @@ codes! {
             driver of the device, and lets the guest start. It checks only the MMIO window, and adds it if it is \
             missing.",
         source: "QEMU, hw/acpi/pci.c, hw/core/numa.c",
+    }
+
+    /// The host says that initiators of one device cannot reach each other.
+    DistanceLowered = "VD-NUM-015" {
+        severity: Note,
+        explanation: "The firmware of GH200 hosts gives distance 255 (unreachable) between the generic initiators of \
+            one GPU. In the guest that would mean that one part of the GPU's memory cannot be reached from another. \
+            The guest gets the recipe's 'lower_unreachable_to' instead.",
+        source: "ACPI 6.5, 5.2.17; Linux 63db8170bf34",
     }
 
     /// A device was hot-unplugged, and its initiators still exist.

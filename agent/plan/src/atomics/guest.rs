@@ -10,9 +10,6 @@ use domain::code::Code;
 
 /// First QEMU that passes widths on.
 const FIRST: Version = Version::new(8, 1, 0);
-/// First QEMU that was not examined: it may have the change for several functions.
-const UNKNOWN: Version = Version::new(11, 2, 0);
-
 /// A rule on the guest address: whether it prevents passing widths on.
 type Rule = fn(&Place, Version) -> Option<Answer>;
 
@@ -79,13 +76,9 @@ fn function(place: &Place, _: Version) -> Option<Answer> {
     (behind && (slot, function) != (0, 0)).then(|| no(Code::AtomicsGuestFunction, reason()))?
 }
 
-fn multifunction(place: &Place, qemu: Version) -> Option<Answer> {
+fn multifunction(place: &Place, _: Version) -> Option<Answer> {
     let why = place.multifunction.as_ref()?;
-    if qemu >= UNKNOWN {
-        let reason = format!("{why}; whether QEMU {qemu} accepts that is not known");
-        return Some(Answer::Open(Finding::new(Code::AtomicsQemuNewer, reason)));
-    }
-    let reason = format!("{why}: QEMU {qemu} passes no AtomicOps on there; a newer one may");
+    let reason = format!("{why}: QEMU passes no AtomicOps on there");
     no(Code::AtomicsGuestMultifunction, reason)
 }
 

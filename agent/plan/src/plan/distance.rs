@@ -13,6 +13,9 @@ const LOCAL: u8 = 10;
 /// The default of libvirt and Linux for two different nodes.
 const REMOTE: u8 = 20;
 
+/// "Unreachable" (ACPI 6.5, 5.2.17). GH200's firmware has it between the initiators of one GPU.
+pub(super) const UNREACHABLE: u8 = 255;
+
 /// A guest cell and its host node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -48,11 +51,24 @@ impl Projection<'_> {
 
     fn projected(&self, from: Place, to: Place) -> Result<u8, Refusal> {
         let distance = match (from.node, to.node) {
-            (Some(from), Some(to)) => self.host(from, to),
+            (Some(one), Some(other)) => self.bound((from, one), (to, other)),
             (Some(node), None) | (None, Some(node)) => self.nearest_socket(node),
             (None, None) => Ok(REMOTE),
         };
         distance.or_else(|refusal| fallback(from, to).ok_or(refusal))
+    }
+
+    fn bound(
+        &self,
+        (from, one): (Place, NumaNode),
+        (to, other): (Place, NumaNode),
+    ) -> Result<u8, Refusal> {
+        match (self.host(one, other)?, same_device(from, to)) {
+            (UNREACHABLE, Some(rules)) => Ok(rules.lower_unreachable_to),
+            // Outside of one device the value would tell the guest that it cannot use the memory.
+            (UNREACHABLE, None) => Err(unreachable(one, other)),
+            (distance, _) => Ok(distance),
+        }
     }
 
     fn host(&self, from: NumaNode, to: NumaNode) -> Result<u8, Refusal> {
@@ -74,7 +90,12 @@ impl Projection<'_> {
             .filter(|socket| !socket.cpus.is_empty());
         let distances = sockets.map(|socket| self.host(socket.id, node));
         let distances: Vec<u8> = distances.collect::<Result<_, _>>()?;
-        Ok(distances.into_iter().min().unwrap_or(REMOTE))
+        let reachable = |distance: &u8| *distance != UNREACHABLE;
+        Ok(distances
+            .into_iter()
+            .filter(reachable)
+            .min()
+            .unwrap_or(REMOTE))
     }
 }
 
@@ -84,6 +105,20 @@ fn chosen(from: Place, to: Place) -> Option<u8> {
         (Some((_, rules)), None) | (None, Some((_, rules))) => rules.cpu_distance,
         _ => None,
     }
+}
+
+/// The rules for two initiators of one device.
+fn same_device(from: Place, to: Place) -> Option<Initiators> {
+    let ((one, rules), (other, _)) = from.initiator.zip(to.initiator)?;
+    (one == other).then_some(rules)
+}
+
+fn unreachable(from: NumaNode, to: NumaNode) -> Refusal {
+    let reason = format!(
+        "the host's distance from node {from} to node {to} is 255 (unreachable), which no guest gets"
+    );
+    let hint = "update the host's firmware, or give the recipe an [initiators.fallback]";
+    Refusal::new(Code::DistanceMissing, reason, hint)
 }
 
 /// The recipe's fallback for a distance that the host does not have.

@@ -1,11 +1,12 @@
 //! The generic-initiator cells of each device, their distances, and the nodeset that names them.
 
-use kernel_glue::numa::{NumaNode, RangeList};
+use kernel_glue::numa::{Numa, NumaNode, RangeList};
 
-use super::distance::Projection;
+use super::distance::{Projection, UNREACHABLE};
 use super::fragment::Fragment;
 use super::layout::Layout;
 use super::{Assigned, Change, Note, Part, PlanInput, Planned, association, command_line};
+use crate::recipe::Initiators;
 use crate::stack::Feature;
 use domain::code::Code;
 use domain::edit::{Edit, Element};
@@ -34,6 +35,8 @@ pub(super) fn plan(
             host_nodes = association::nodes(input, one.device, rules.cells)?;
             cells = layout.give(one, rules, &host_nodes)?;
             none &= cells.is_empty();
+            part.notes
+                .extend(lowered(&input.host.numa, one, rules, &host_nodes));
         }
         part.devices.push(planned(one, cells, host_nodes));
     }
@@ -53,6 +56,23 @@ pub(super) fn plan(
         nodesets.into_iter().for_each(|nodeset| part.add(nodeset));
     }
     Ok(part)
+}
+
+/// A note if the host's distances between a device's initiators are replaced.
+fn lowered(numa: &Numa, one: &Assigned<'_>, rules: Initiators, nodes: &[NumaNode]) -> Option<Note> {
+    let unreachable = |from: &NumaNode| {
+        nodes
+            .iter()
+            .any(|to| numa.distance(*from, *to) == Some(UNREACHABLE))
+    };
+    nodes.iter().any(unreachable).then(|| Note {
+        code: Code::DistanceLowered,
+        device: Some(one.hostdev.source),
+        text: format!(
+            "the host's distance between its initiators is 255 (unreachable); the guest gets {}",
+            rules.lower_unreachable_to
+        ),
+    })
 }
 
 /// True when a hostdev's nodeset names cells that a mark's entry records.

@@ -394,3 +394,38 @@ proptest! {
         }
     }
 }
+
+/// The fixture whose host has distance 255 for the pairs that `chosen` names.
+fn unreachable(chosen: impl Fn(usize, usize) -> bool) -> Fixture {
+    let mut fixture = Fixture::new();
+    for (from, node) in fixture.host.numa.nodes.iter_mut().enumerate() {
+        for (to, distance) in node.distances.iter_mut().enumerate() {
+            if from != to && chosen(from, to) {
+                *distance = 255;
+            }
+        }
+    }
+    fixture
+}
+
+#[test]
+fn an_unreachable_distance_within_one_gpu_becomes_that_of_the_recipe() {
+    let within = |from: usize, to: usize| from.min(to) >= 2 && (from - 2) / 8 == (to - 2) / 8;
+    let fixture = unreachable(within);
+    let text = guest(&hostdev("0009:01:00.0", ""));
+    let got = fixture.rewrite(&text);
+    let cells = |text: &str| text[text.find("<cpu").expect("cells")..].to_owned();
+    assert_eq!(cells(&got.text), cells(&Fixture::new().rewrite(&text).text));
+    let notes = got.plan.notes.iter();
+    let lowered = notes.filter(|note| note.code == Code::DistanceLowered);
+    assert_eq!(lowered.count(), 1);
+}
+
+#[test]
+fn an_unreachable_distance_outside_of_one_gpu_is_refused() {
+    let fixture = unreachable(|from, to| from.min(to) >= 2 && (from - 2) / 8 != (to - 2) / 8);
+    let gpus = hostdev("0009:01:00.0", "") + &hostdev("0019:01:00.0", "");
+    let refusal = fixture.refusal(&guest(&gpus));
+    assert_eq!(refusal.code, Code::DistanceMissing);
+    assert!(refusal.reason.contains("is 255 (unreachable)"), "{refusal}");
+}

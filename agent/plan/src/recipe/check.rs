@@ -208,6 +208,7 @@ fn initiators(section: &Initiators) -> Option<Fault> {
     }
     let named = [
         ("raise_ten_to", Some(section.raise_ten_to)),
+        ("lower_unreachable_to", Some(section.lower_unreachable_to)),
         ("cpu_distance", section.cpu_distance),
     ];
     let mut named = named

@@ -164,6 +164,10 @@ pub struct Initiators {
     /// Replaces a host distance of 10 or less between different nodes, 11 to 254.
     #[serde(default = "eleven")]
     pub raise_ten_to: u8,
+    /// Replaces a host distance of 255 (unreachable) between initiators of one device, 11 to 254.
+    // The default is left out of digests, so that definitions completed before the key existed stay current.
+    #[serde(default = "eleven", skip_serializing_if = "is_eleven")]
+    pub lower_unreachable_to: u8,
     /// Distance between cells with CPUs and initiators, 11 to 254, instead of the host's.
     pub cpu_distance: Option<u8>,
     /// Distances for a host without them; without this section such a host is refused.
@@ -319,6 +323,12 @@ fn yes() -> bool {
 
 fn eleven() -> u8 {
     11
+}
+
+// serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_eleven(value: &u8) -> bool {
+    *value == eleven()
 }
 
 fn forty() -> u64 {

@@ -66,6 +66,11 @@ fn a_value_out_of_range_is_named_with_range_and_line() {
             "initiators.raise_ten_to is 10, it must be 11 to 254",
         ),
         (
+            "lower_unreachable_to = 11",
+            "lower_unreachable_to = 255",
+            "initiators.lower_unreachable_to is 255",
+        ),
+        (
             "raise_ten_to = 11",
             "raise_ten_to = 11\ncpu_distance = 255",
             "initiators.cpu_distance is 255",

@@ -267,6 +267,16 @@ fn prepare_refuses_only_group_members_that_the_host_uses() {
 }
 
 #[test]
+fn a_group_of_a_gpu_and_switch_ports_is_accepted() {
+    let host = Host::read(&testing::hosts::directory("gb300-p2p")).expect("host");
+    for (group, gpu) in [(30, "0008:06:00.0"), (33, "0019:06:00.0")] {
+        let device = &host.devices[&address(gpu)];
+        assert_eq!(device.iommu_group, Some(group));
+        refuse_group(&host, device, group).expect("no member that the host uses");
+    }
+}
+
+#[test]
 fn consent_assigns_and_releases_the_whole_group() {
     let scene = scene(grouped(&[(AUDIO, 0x04_0300, Some("snd_hda_intel"))]), true);
     scene.kernel.add_driver(driver("vfio-pci"), []);

@@ -56,8 +56,9 @@ pub fn all() -> Vec<Machine> {
         platform: Platform::Amd,
         sockets: 1,
         cpus: 4,
-        memory_kib: 16_777_216,
+        memory_kib: &[16_777_216],
         remote: 32,
+        same_device: 11,
         endpoints: endpoints(),
         reader: Reader::Root,
     }]

@@ -1,7 +1,9 @@
 //! The modelled Grace machines.
 
-use super::machine::{At, Endpoint, Kind, Machine, Platform, Reader};
+use super::machine::{At, Endpoint, Group, Kind, Machine, Platform, Reader};
 
+/// The device id of a Vera Rubin GPU.
+pub const RUBIN: u16 = 0x3041;
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 /// AtomicOp completer of 32, 64 and 128 bits.
@@ -22,11 +24,12 @@ pub fn all() -> Vec<Machine> {
         seen_by_user("gb200-user", readme, &gb200()),
         gb200_memory_nodes(),
     ]);
-    all.push(gb300());
+    all.extend([gh200_255(), vera_rubin()]);
+    all.extend(super::gb300::all());
     all
 }
 
-fn grace(name: &'static str, readme: &'static str, sockets: u32) -> Machine {
+pub fn grace(name: &'static str, readme: &'static str, sockets: u32) -> Machine {
     Machine {
         name,
         readme,
@@ -34,8 +37,9 @@ fn grace(name: &'static str, readme: &'static str, sockets: u32) -> Machine {
         platform: Platform::Grace,
         sockets,
         cpus: 72,
-        memory_kib: 501_219_328,
+        memory_kib: &[501_219_328],
         remote: 40,
+        same_device: 11,
         endpoints: Vec::new(),
         reader: Reader::Root,
     }
@@ -61,7 +65,7 @@ const fn gpu_kind(device: u16) -> Kind {
     }
 }
 
-fn gpu(
+pub fn gpu(
     device: u16,
     [port, address]: [&'static str; 2],
     socket: u32,
@@ -82,6 +86,7 @@ fn gpu(
         memory_kib: 0,
         numa_node: At::Socket,
         physical: None,
+        group: Group::Next,
     }
 }
 
@@ -99,6 +104,21 @@ fn gh200() -> Machine {
     Machine {
         endpoints: vec![hopper(at, 0, "smmu3.0x0000000012000000")],
         ..grace("gh200-1gpu", include_str!("readme/gh200.txt"), 1)
+    }
+}
+
+/// Distances and sizes of a recorded host.
+fn gh200_255() -> Machine {
+    let at = ["0009:00:00.0", "0009:01:00.0"];
+    let gpu = Endpoint {
+        memory_kib: 97_280 << 10,
+        ..hopper(at, 0, "smmu3.0x0000000012000000")
+    };
+    Machine {
+        endpoints: vec![gpu],
+        memory_kib: &[490_037 << 10],
+        same_device: 255,
+        ..grace("gh200-255", include_str!("readme/gh200-255.txt"), 1)
     }
 }
 
@@ -195,10 +215,16 @@ fn gb200() -> Machine {
     }
 }
 
-fn gb300() -> Machine {
+/// A GPU with two visible BARs of 512 GiB.
+fn vera_rubin() -> Machine {
+    let at = ["0008:00:00.0", "0008:01:00.0"];
+    let gpu = Endpoint {
+        bars: [64 * MIB, 0, 512 * GIB, 0, 512 * GIB, 0],
+        ..gpu(RUBIN, at, 0, "smmu3.0x0000000011000000")
+    };
     Machine {
-        endpoints: board(0x31c2),
-        ..grace("gb300-4gpu", include_str!("readme/gb300.txt"), 2)
+        endpoints: vec![gpu],
+        ..grace("vera-rubin", include_str!("readme/vera-rubin.txt"), 1)
     }
 }
 
@@ -289,11 +315,12 @@ fn gb200_other_initiators() -> Machine {
 fn gb200_memory_nodes() -> Machine {
     let mut endpoints = board(0x2941);
     for gpu in &mut endpoints {
-        gpu.memory_kib = 186 << 20;
+        gpu.memory_kib = 188_416 << 10;
     }
     let readme = include_str!("readme/gb200-memory-nodes.txt");
     Machine {
         endpoints,
+        memory_kib: &[489_935 << 10, 489_795 << 10],
         ..grace("gb200-memory-nodes", readme, 2)
     }
 }

@@ -13,10 +13,12 @@ pub struct Machine {
     pub sockets: u32,
     /// CPUs of each socket.
     pub cpus: u32,
-    /// Memory of each socket.
-    pub memory_kib: u64,
+    /// Memory of each socket; the last value is that of all further ones.
+    pub memory_kib: &'static [u64],
     /// Distance between sockets.
     pub remote: u8,
+    /// Distance between initiators of one endpoint.
+    pub same_device: u8,
     /// Endpoints in the firmware's order of initiators.
     pub endpoints: Vec<Endpoint>,
     pub reader: Reader,
@@ -59,6 +61,17 @@ pub struct Endpoint {
     pub numa_node: At,
     /// The physical function of a virtual one.
     pub physical: Option<&'static str>,
+    pub group: Group,
+}
+
+/// The IOMMU group of an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// The next free number.
+    Next,
+    Number(usize),
+    /// With the switch ports above it, except the first: ACS is set for peer-to-peer traffic.
+    WithPorts(usize),
 }
 
 /// A port of a switch.
@@ -112,6 +125,12 @@ impl Machine {
         }
     }
 
+    /// Memory of a socket.
+    pub fn socket_kib(&self, socket: u32) -> u64 {
+        let mut own = self.memory_kib.iter().take(socket as usize + 1);
+        own.next_back().copied().unwrap_or_default()
+    }
+
     /// The endpoint of an initiator's node; `None` for a socket.
     pub fn owner(&self, node: u32) -> Option<&Endpoint> {
         let mut all = self.endpoints.iter().enumerate();
@@ -125,7 +144,7 @@ impl Machine {
         tree.insert("README".to_owned(), line(self.readme.trim_end()));
         tree.insert("proc/sys/kernel/osrelease".to_owned(), line(self.release));
         let alias = format!("lib/modules/{}/modules.alias", self.release);
-        tree.insert(alias, line(include_str!("modules.alias").trim_end()));
+        tree.insert(alias, line(self.aliases()));
         let (name, text) = match self.platform {
             // The misc device of drivers/iommu/iommufd/main.c; x86-64 hosts are without its module.
             Platform::Grace => ("sys/class/misc/iommu/dev", "10:126"),
@@ -148,6 +167,16 @@ impl Machine {
             }
         }
         tree
+    }
+
+    /// Patterns of the kernel's modules; a kernel of a Vera Rubin machine also knows that GPU.
+    fn aliases(&self) -> String {
+        let known = include_str!("modules.alias").trim_end();
+        let mut ids = self.endpoints.iter().map(|one| one.kind.device);
+        let rubin = ids.find(|id| *id == super::grace::RUBIN).map(|id| {
+            format!("alias vfio_pci:v000010DEd{id:08X}sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci\n")
+        });
+        rubin.unwrap_or_default() + known
     }
 
     /// The parts that only root can read, as in a recording.

@@ -42,7 +42,7 @@ fn cpus(machine: &Machine, node: u32) -> String {
 fn memory_kib(machine: &Machine, node: u32) -> u64 {
     let first = node.checked_sub(1).and_then(|before| machine.owner(before));
     match (machine.owner(node), first) {
-        (None, _) => machine.memory_kib,
+        (None, _) => machine.socket_kib(node),
         (Some(own), Some(before)) if std::ptr::eq(own, before) => 0,
         (Some(own), _) => own.memory_kib,
     }
@@ -53,7 +53,7 @@ fn distance(machine: &Machine, from: u32, to: u32) -> u8 {
         return 10;
     }
     match (machine.owner(from), machine.owner(to)) {
-        (Some(a), Some(b)) if std::ptr::eq(a, b) => 11,
+        (Some(a), Some(b)) if std::ptr::eq(a, b) => machine.same_device,
         (None, None) => machine.remote,
         (Some(_), Some(_)) => 40,
         (Some(own), None) if own.socket == to => 80,

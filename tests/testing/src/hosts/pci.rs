@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::machine::{Endpoint, Machine, Platform, Reader, SwitchPort};
+use super::machine::{Endpoint, Group, Machine, Platform, Reader, SwitchPort};
 use super::tree::{Entry, Tree, line};
 
 /// Bytes of config space that a process without privilege reads.
@@ -41,20 +41,28 @@ const UPSTREAM: u8 = 5;
 const DOWNSTREAM: u8 = 6;
 const INTEGRATED: u8 = 9;
 
-/// Every port and endpoint of a machine; each in an IOMMU group of its own.
+/// Every port and endpoint of a machine; each in an IOMMU group of its own, if the endpoint names no other.
 pub fn add(tree: &mut Tree, machine: &Machine) {
     let (mut group, mut ports) = (0, BTreeSet::new());
     for (index, endpoint) in machine.endpoints.iter().enumerate() {
         let mut dir = format!("pci{}", &endpoint.address[..7]);
-        for port in above(machine, endpoint) {
-            let port = Function { group, ..port };
+        for (depth, port) in above(machine, endpoint).into_iter().enumerate() {
+            let own = match endpoint.group {
+                Group::WithPorts(number) if depth > 1 => number,
+                _ => group,
+            };
+            let port = Function { group: own, ..port };
             dir.clone_from(&port.dir);
             if ports.insert(port.address.clone()) {
                 add_function(tree, &port);
                 group += 1;
             }
         }
-        add_endpoint(tree, machine, index, (&dir, group));
+        let own = match endpoint.group {
+            Group::Next => group,
+            Group::Number(number) | Group::WithPorts(number) => number,
+        };
+        add_endpoint(tree, machine, index, (&dir, own));
         group += 1;
     }
 }

@@ -24,7 +24,7 @@ pub fn table(machine: &Machine) -> Vec<u8> {
         }
     }
     for socket in 0..machine.sockets {
-        entries.extend(memory(socket, machine.memory_kib));
+        entries.extend(memory(socket, machine.socket_kib(socket)));
     }
     let mut table = header(48 + entries.len());
     table.extend(entries);
@@ -66,13 +66,14 @@ fn x2apic(domain: u32, id: u32) -> Vec<u8> {
     entry
 }
 
-/// Type 5, generic initiator affinity, 32 bytes, with a PCI handle: bus 1, device 0, function 0.
+/// Type 5, generic initiator affinity, 32 bytes, with a PCI handle: segment, bus, device 0 and function 0.
 fn initiator(domain: u32, endpoint: &Endpoint) -> Vec<u8> {
     let segment = u16::from_str_radix(&endpoint.address[..4], 16);
+    let bus = u8::from_str_radix(&endpoint.address[5..7], 16);
     let mut entry = vec![5, 32, 0, 1];
     entry.extend(domain.to_le_bytes());
     entry.extend(segment.unwrap_or_default().to_le_bytes());
-    entry.extend([1, 0]);
+    entry.extend([bus.unwrap_or_default(), 0]);
     entry.extend([0; 12]);
     entry.extend(ENABLED);
     entry.extend([0; 4]);

@@ -1,6 +1,6 @@
 //! The modelled x86-64 machines, and the network adapters of all machines.
 
-use super::machine::{At, Endpoint, Kind, Machine, Platform, Reader};
+use super::machine::{At, Endpoint, Group, Kind, Machine, Platform, Reader};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -68,6 +68,7 @@ pub fn endpoint(kind: Kind, [port, address, iommu]: [&'static str; 3], socket: u
         memory_kib: 0,
         numa_node: At::Socket,
         physical: None,
+        group: Group::Next,
     }
 }
 
@@ -101,8 +102,9 @@ fn hgx() -> Machine {
         platform: Platform::Intel,
         sockets: 2,
         cpus: 56,
-        memory_kib: 1_056_423_936,
+        memory_kib: &[1_056_423_936],
         remote: 21,
+        same_device: 11,
         endpoints,
         reader: Reader::Root,
     }
@@ -120,8 +122,9 @@ fn mi300x() -> Machine {
         platform: Platform::Amd,
         sockets: 2,
         cpus: 96,
-        memory_kib: 1_188_226_048,
+        memory_kib: &[1_188_226_048],
         remote: 32,
+        same_device: 11,
         endpoints: vec![
             gpu(["0000:04:01.1", "0000:05:00.0", "ivhd0"], 0),
             gpu(["0000:25:01.1", "0000:26:00.0", "ivhd1"], 0),

@@ -96,10 +96,6 @@ fn an_old_qemu_does_not_hide_a_wrong_address() {
 #[test]
 fn qemus_version_decides_whether_widths_are_passed() {
     let place = guest(PORT, "<address type='pci' bus='1' slot='0' function='0'/>");
-    let several = guest(
-        PORT,
-        "<address type='pci' bus='1' slot='0' function='0' multifunction='on'/>",
-    );
     let old = Version::new(8, 0, 5);
     assert_eq!(
         placed(&place, false, old),
@@ -112,8 +108,18 @@ fn qemus_version_decides_whether_widths_are_passed() {
     ] {
         assert_eq!(placed(&place, false, qemu), (Some(true), None), "{qemu}");
     }
-    let newer = placed(&several, false, Version::new(12, 0, 0));
-    assert_eq!(newer, (None, Some(Code::AtomicsQemuNewer)));
+}
+
+#[test]
+fn no_version_of_qemu_accepts_the_multifunction_flag() {
+    let several = guest(
+        PORT,
+        "<address type='pci' bus='1' slot='0' function='0' multifunction='on'/>",
+    );
+    for qemu in [Version::new(11, 1, 2), Version::new(12, 0, 0)] {
+        let refused = (Some(false), Some(Code::AtomicsGuestMultifunction));
+        assert_eq!(placed(&several, false, qemu), refused, "{qemu}");
+    }
 }
 
 #[test]
