@@ -127,7 +127,7 @@ pub(crate) fn command(program: &Path, request: &Request) -> Command {
             value,
         } => {
             let [kind, name] = words(attribute);
-            command.arg("write-knob").arg(root).arg(kind);
+            command.arg("write-attribute").arg(root).arg(kind);
             command.arg(name).arg(value)
         }
         Request::LoadModule { root, module } => command.arg("load-module").arg(root).arg(module),

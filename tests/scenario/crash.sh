@@ -138,7 +138,7 @@ libvirt_answered
 
 # The write outlives the agent: the GPU's probe blocks until after the agent's restart.
 watch_libvirt version 'list --all'
-is_under_way() { pgrep -f 'variantd-child write-knob / bind' >/dev/null; }
+is_under_way() { pgrep -f 'variantd-child write-attribute / bind' >/dev/null; }
 outlived() {
     /lab/outside gpu 0 never
     crash "$1" "$(sed -n "s/ write .*$VARIANT\/bind\$//p" /tmp/steps)" meanwhile is_under_way

@@ -70,7 +70,7 @@ static void kill_agent(void)
     close(file);
     if (got > 0)
         snprintf(name, sizeof name, "%s", line + strlen(line) + 1);
-    kill(strcmp(name, "write-knob") ? getpid() : getppid(), SIGKILL);
+    kill(strcmp(name, "write-attribute") ? getpid() : getppid(), SIGKILL);
 }
 
 static enum when reach(const char *verb, const char *path)

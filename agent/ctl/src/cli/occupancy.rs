@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn each_holder_has_a_line_and_what_is_hidden_is_said() {
+    fn each_holder_has_a_line_and_hidden_ones_are_counted() {
         let holders = Holders {
             found: vec![holder(false), holder(true)],
             hidden: 2,

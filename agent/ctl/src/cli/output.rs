@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_has_no_control_character_and_says_the_same() {
+    fn json_without_control_characters_has_the_same_content() {
         let value = json!({"name": "a\u{9b}31m\u{7f}\u{202e}\n é", "list": [1, "\u{1b}"]});
         for text in [json_text(&value), streamed(&value)] {
             assert!(

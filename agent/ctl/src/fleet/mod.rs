@@ -37,7 +37,7 @@ pub(crate) struct Question<'a> {
 }
 
 /// Host devices that the guest gets past libvirt, or perhaps from a network that no snapshot shows.
-fn unjudged(plan: &Plan) -> impl Iterator<Item = Finding> {
+fn unchecked(plan: &Plan) -> impl Iterator<Item = Finding> {
     let notes = plan.notes.iter();
     let notes = notes.filter(|note| note.code == Code::DeviceUnjudged);
     notes.map(|note| Finding {
@@ -123,7 +123,7 @@ impl<'a> Question<'a> {
             return Err(unmet.clone());
         }
         let mut findings = drivers(input.host, &plan)?;
-        findings.extend(unjudged(&plan));
+        findings.extend(unchecked(&plan));
         if runs.versions.is_none() && self.target.is_none() && !plan.devices.is_empty() {
             findings.push(Finding::new(
                 Code::FleetVersions,

@@ -74,7 +74,7 @@ fn screen(name: &str, text: String) {
 }
 
 #[test]
-fn doctor_names_what_a_recorded_host_lacks() {
+fn doctor_names_missing_parts_of_a_recorded_host() {
     let (status, text) = doctor(&host("gb200-4gpu"), &[]);
     assert_eq!(status, 0);
     screen("doctor_recorded", text);

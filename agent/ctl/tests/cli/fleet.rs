@@ -30,7 +30,7 @@ fn rows(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn each_host_of_a_directory_says_whether_the_guest_fits_and_what_differs() {
+fn each_host_of_a_directory_is_reported_as_fitting_or_with_differences() {
     let folder = folder();
     let rows = rows(&variantctl(folder.path(), &["plan", "gh200.xml"]));
     let has = |row: usize, host: &str, word: &str, code: &str| {

@@ -455,7 +455,7 @@ fn damaged_host_is_read_partly_and_gaps_are_named() {
 }
 
 #[test]
-fn a_plan_that_needs_what_is_missing_is_refused_not_guessed() {
+fn a_plan_with_missing_input_is_refused() {
     let root = damaged(|root| {
         fs::remove_file(root.join("sys/firmware/acpi/tables/SRAT")).expect("removed");
         fs::write(root.join("sys/devices/system/node/node20/distance"), "").expect("emptied");

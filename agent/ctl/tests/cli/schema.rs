@@ -81,7 +81,7 @@ fn plans_recipes_and_codes_are_as_their_schemas_say() {
 }
 
 #[test]
-fn settings_are_as_their_schema_says_each_with_its_line() {
+fn settings_match_their_schema_and_name_their_line() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("variantd.conf");
     let text =
@@ -129,7 +129,7 @@ fn settings_are_as_their_schema_says_each_with_its_line() {
 }
 
 #[test]
-fn an_error_is_as_its_schema_says() {
+fn errors_match_their_schema() {
     let output = variantctl(&host("lab"), &["--json", "show", "0000:ff:00.0"]);
     check("error", &String::from_utf8_lossy(&output.stderr));
 }

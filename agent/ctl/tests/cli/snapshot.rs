@@ -46,7 +46,7 @@ fn names(folder: &str, end: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_recorded_host_is_answered_for_alike_by_its_snapshot() {
+fn a_snapshot_gives_the_same_answers_as_its_host() {
     let (hosts, definitions) = (testing::hosts::names(), names("golden", ".xml"));
     assert!(hosts.len() > 10 && definitions.len() > 3);
     for name in hosts {

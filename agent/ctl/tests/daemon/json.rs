@@ -155,7 +155,7 @@ fn form(value: &Value) -> Value {
 }
 
 #[test]
-fn a_schema_is_made_of_what_a_verb_says() {
+fn schemas_match_the_output_of_verbs() {
     let said =
         json!({"version": 1, "seconds": 5, "rows": [{"name": "a", "on": true}], "none": null});
     let form = form(&said);

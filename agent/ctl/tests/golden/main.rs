@@ -151,7 +151,7 @@ fn complete(case: &Case) -> Vec<Completed> {
 }
 
 #[test]
-fn every_case_gives_what_is_committed() {
+fn every_case_equals_its_committed_files() {
     let mut report = String::new();
     for case in case::all() {
         assert!(

@@ -25,7 +25,7 @@ const PIECES: [&str; 8] = [
 ];
 
 #[test]
-fn every_stack_and_board_gives_what_is_committed() {
+fn every_stack_and_board_equals_its_committed_file() {
     let mut report = String::new();
     for case in case::all()
         .iter()

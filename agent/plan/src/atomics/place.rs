@@ -64,7 +64,7 @@ pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
     let elsewhere = domain.elsewhere.iter();
     let elsewhere = elsewhere.filter(|one| one.source == device.address);
     if let Some(other) = elsewhere.map(|one| one.way).next() {
-        return unjudged(other);
+        return unchecked(other);
     }
     match hostdev {
         Some(hostdev) if !guest.attach => match hostdev.address {
@@ -76,7 +76,7 @@ pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
 }
 
 /// A device that the definition uses outside of libvirt's PCI devices.
-fn unjudged(way: Way) -> Place {
+fn unchecked(way: Way) -> Place {
     let why = match way {
         Way::NvmeDisk => {
             "QEMU uses it as an NVMe disk; the guest does not see it as a PCI function"

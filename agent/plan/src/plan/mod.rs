@@ -35,7 +35,7 @@ pub(crate) mod smmu;
 mod switch;
 pub(crate) mod table;
 mod target;
-mod unjudged;
+mod unchecked;
 mod virsh;
 pub(crate) mod width;
 pub(crate) mod window;
@@ -257,7 +257,7 @@ pub(crate) fn plan_from(
     let domain = &*target::settled(input, domain)?;
     let assigned = assigned(input, domain)?;
     let mut part = function::plan(input, domain, &assigned);
-    part.add(unjudged::plan(input, domain, !assigned.is_empty()));
+    part.add(unchecked::plan(input, domain, !assigned.is_empty()));
     if assigned.is_empty() {
         return Ok(part.into_plan(domain.name.clone(), String::new()));
     }

@@ -39,7 +39,7 @@ pub enum LoadError {
         name: String,
     },
     /// An empty file, which `recipe show NAME > NAME.toml` causes: the shell empties the file before the command runs.
-    #[error("'{path}' is empty: {}", mend_empty(path, *shipped))]
+    #[error("'{path}' is empty: {}", empty_hint(path, *shipped))]
     Empty {
         /// The file.
         path: String,
@@ -141,7 +141,7 @@ impl Sourced {
 }
 
 /// How to fix an empty file.
-fn mend_empty(path: &str, shipped: bool) -> String {
+fn empty_hint(path: &str, shipped: bool) -> String {
     let name = Path::new(path).file_stem().unwrap_or_default();
     let name = name.to_string_lossy();
     match shipped {

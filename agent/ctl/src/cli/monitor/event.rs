@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_a_line_without_what_is_empty() {
+    fn an_object_is_one_line_without_empty_fields() {
         let path = OwnedObjectPath::try_from("/org/variantd1/device/0009_01_00_0");
         let value = |value: Variant<'_>| value.try_to_owned().expect("value");
         let properties = HashMap::from([
