@@ -128,9 +128,8 @@ impl Hook {
 
 /// There is no definition to complete: the caller that creates the guest must complete its XML before.
 fn transient(refusal: Refusal) -> Refusal {
-    let hint = "the guest has no definition to complete: use 'variantctl create FILE' instead of \
-        'virsh create FILE', or complete its XML with 'variantctl rewrite FILE' or PrepareXml of \
-        org.variantd1";
+    let hint = "a transient guest has no definition to complete: use 'variantctl create FILE', or complete its \
+        XML with 'variantctl rewrite FILE' or PrepareXml of org.variantd1";
     Refusal {
         hint: hint.into(),
         ..refusal

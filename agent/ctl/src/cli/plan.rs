@@ -23,8 +23,8 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let name = request.subject.to_string_lossy();
     if !cli.is_own() || request.wanted.target.is_some() || request.wanted.regions {
         return Err(Problem::Usage(format!(
-            "there is no file '{name}', and for a domain the agent plans with its own host, recipes and versions; \
-             leave out --host, --recipes, --target and --regions, or write './{name}' for a file"
+            "there is no file '{name}', and the agent plans a domain with its own host and versions; \
+             leave out --host, --recipes, --target and --regions, or write './{name}'"
         )));
     }
     let (saved_plan, json) = domain::plan(&name, request.wanted.replace).map_err(|problem| {

@@ -76,8 +76,8 @@ fn device(judged: &Judged<'_>) -> Vec<Fact> {
 fn plugged(guest: &Guest<'_>, initiators: bool) -> Vec<Fact> {
     let mut facts = Vec::new();
     if guest.attach {
-        let text = "it is plugged in while the guest runs: a guest driver may use what it read from the root port before, \
-                    and after a failed attach the port may keep the widths, so that the next device there gets none";
+        let text = "it is plugged into a running guest: its driver may use widths that it read from the root port before, \
+                    and a failed attach may leave widths on the port";
         facts.push(Fact::new(Code::AtomicsHotplug, None, text));
     }
     if initiators {

@@ -116,8 +116,8 @@ fn explain(host_view: &HostView, switched: &[&Report]) {
         .map(|one| format!("'{}'", one.address))
         .collect();
     let text = format!(
-        "note: {}: left behind the guest's switch, which ends AtomicOps: the driver runs without them, and on a root port of \
-         its own the guest would not see which devices are near it; '{}' moves it",
+        "note: {}: left behind the guest's switch, without AtomicOps, which its driver does not need; \
+         '{}' moves it to a root port",
         devices.join(", "),
         hint::for_host("variantctl rewrite --replace", &host_view.root)
     );
