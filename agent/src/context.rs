@@ -16,6 +16,7 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::from_libvirt::KnownNetworks;
 use planner::recipe::Recipes;
+use planner::stack::Stack;
 use settings::config::Config;
 
 /// Reads the host; called for each operation, because other programs change drivers.
@@ -81,6 +82,15 @@ impl Context {
     /// Replaces the rules; operations that have begun use the old ones until they end.
     pub fn reload(&self, rules: Rules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// What the installed libvirt and QEMU can express; by version until they were asked.
+    ///
+    /// # Errors
+    /// libvirt was never reached on this host.
+    pub fn stack(&self) -> Result<Stack, Refusal> {
+        let versions = self.known_versions.versions()?;
+        Ok(self.known_stack.stack(versions))
     }
 
     /// The present host, with the regions that VFIO reported before.

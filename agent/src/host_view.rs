@@ -205,7 +205,7 @@ impl<'a> HostView<'a> {
             recipes: &self.rules.recipes,
             target: Target {
                 iommufd: self.iommufd,
-                ..self.context.known_versions.versions()?.into()
+                ..self.context.stack()?.into()
             },
             replace,
             asked: true,

@@ -41,7 +41,10 @@ impl Published {
         reservations: &Reservations,
     ) -> Result<bool, PublishError> {
         let mode = context.rules().config.snapshot_mode;
-        let runs = Runs::here(context.known_versions.versions().ok());
+        let mut runs = Runs::here(None);
+        if let Ok(stack) = context.stack() {
+            runs.set_pair(stack);
+        }
         let usable = reservations.all().into_iter().flatten().collect();
         let text = Snapshot::new(host, runs, usable).text();
         let now = (mode, Fingerprint::of(&text));
@@ -63,8 +66,12 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::fixture::{GPU, address, context};
+    use crate::stack::known::{Found, Key, KnownStack};
+    use planner::stack::{Feature, How, Stack, Value};
     use settings::config::Config;
 
     fn inode(path: &Path) -> u64 {
@@ -102,6 +109,29 @@ mod tests {
         );
         let read = Snapshot::read(&path).expect("a snapshot");
         assert_eq!(read.reservations[0].device, address(GPU));
+    }
+
+    #[test]
+    fn snapshot_and_plans_use_the_stack_that_was_found() {
+        let (run, mut context) = context(Config::default());
+        let versions = context.known_versions.versions().expect("versions");
+        assert_eq!(context.stack(), Ok(Stack::assumed(versions)));
+        fs::write(run.path().join("qemu"), "QEMU").expect("written");
+        let key = Key::now(run.path(), Path::new("/qemu"), versions.libvirt).expect("a key");
+        let mut stack = Stack::assumed(versions);
+        let sorted = stack.set(Feature::InitiatorOrder, Value::Has(true), How::Asked);
+        sorted.expect("an answer");
+        let known = KnownStack::load(run.path().to_owned(), run.path().join("stack.json"));
+        let notes = Vec::new();
+        known.learn(Found { key, stack, notes });
+        Arc::get_mut(&mut context).expect("one owner").known_stack = known;
+        assert_eq!(context.stack(), Ok(stack));
+        let none = Reservations::noted(Vec::new());
+        let host = context.host().expect("host");
+        let mut published = Published::new(run.path());
+        published.update(&context, host, &none).expect("written");
+        let read = Snapshot::read(&run.path().join(FILE)).expect("a snapshot");
+        assert_eq!(read.target.pair(), Some(stack));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Command;
 type Example = (&'static str, &'static str);
 
 /// For each verb at least two, in the order of `--help`.
-const EXAMPLES: [(&str, &[Example]); 26] = [
+const EXAMPLES: [(&str, &[Example]); 27] = [
     (
         "list",
         &[
@@ -143,6 +143,19 @@ const EXAMPLES: [(&str, &[Example]); 26] = [
         &[
             ("every mistake in the files", "variantctl config check"),
             ("as JSON", "variantctl config check --json"),
+        ],
+    ),
+    (
+        "stack",
+        &[
+            (
+                "what the installed libvirt and QEMU can express",
+                "variantctl stack",
+            ),
+            (
+                "the pair that NVIDIA certified for Grace",
+                "variantctl stack --target nvidia-10.1",
+            ),
         ],
     ),
     (

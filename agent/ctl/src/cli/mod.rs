@@ -30,6 +30,7 @@ mod record;
 mod region;
 mod reserve;
 mod snapshot;
+mod stack;
 mod target;
 mod topology;
 
@@ -112,6 +113,8 @@ enum Verb {
     /// Show or check the configuration: variantd.conf, its drop-ins and the shipped defaults
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Show what the installed libvirt and QEMU can express, how it is known, and whether the two fit each other
+    Stack(stack::Request),
     /// Explain a code such as VD-TOP-002, or list all of them
     Explain {
         /// The code
@@ -367,6 +370,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Config(ConfigVerb::Check) => {
             config::check(&configuration(cli), &cli.recipes, cli.json)
         }
+        Verb::Stack(request) => stack::run(cli, request),
         Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(cli.host(), dir, cli.json),
         Verb::Snapshot(request) => snapshot::run(&host_view(cli)?, request),
@@ -438,6 +442,7 @@ impl Verb {
             | Self::Rewrite(_)
             | Self::Recipe(_)
             | Self::Config(_)
+            | Self::Stack(_)
             | Self::Explain { .. }
             | Self::RecordHost { .. }
             | Self::Snapshot(_)

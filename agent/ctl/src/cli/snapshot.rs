@@ -10,6 +10,7 @@ use agent::daemon::STATE;
 use agent::known_versions::KnownVersions;
 use agent::region::Shown;
 use agent::snapshot::{MAX_BYTES, Runs, Snapshot};
+use agent::stack::known::{FILE, KnownStack};
 use planner::target::Target;
 use settings::file;
 
@@ -49,7 +50,12 @@ fn snapshot(host_view: &HostView, request: &Request) -> Snapshot {
         true => {
             let state = Path::new(STATE);
             Shown::load(state.join("regions")).add_to(&mut host);
-            Runs::here(KnownVersions::load(state.join("versions")).versions().ok())
+            let mut runs = Runs::here(None);
+            if let Ok(versions) = KnownVersions::load(state.join("versions")).versions() {
+                let known = KnownStack::load(host_view.root.clone(), state.join(FILE));
+                runs.set_pair(known.stack(versions));
+            }
+            runs
         }
         false => {
             let mut runs = Runs::default();

@@ -13,6 +13,7 @@ mod other_host;
 mod plan;
 mod schema;
 mod snapshot;
+mod stack;
 mod terminal;
 
 use std::fs;

@@ -17,7 +17,7 @@ fn schema(name: &str) -> Validator {
     jsonschema::validator_for(&schema).expect("a schema")
 }
 
-fn check(name: &str, said: &str) -> Value {
+pub(super) fn check(name: &str, said: &str) -> Value {
     let said: Value = serde_json::from_str(said).expect("JSON");
     let wrong: Vec<String> = schema(name)
         .iter_errors(&said)

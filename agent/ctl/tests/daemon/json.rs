@@ -15,7 +15,7 @@ const GPU: &str = "0009:01:00.0";
 const READ: [&str; 4] = ["--host", "host", "--recipes", "recipes.d"];
 
 /// Verbs, the schema of each answer, and how it is asked.
-const VERBS: [(&str, &str, &[&str]); 25] = [
+const VERBS: [(&str, &str, &[&str]); 26] = [
     ("list", "list", &[]),
     ("show", "show", &[GPU]),
     ("doctor", "doctor", &[]),
@@ -34,6 +34,7 @@ const VERBS: [(&str, &str, &[&str]); 25] = [
     ("config show", "config-show", &[]),
     ("config check", "config-check", &[]),
     ("explain", "explain", &["VD-TOP-002"]),
+    ("stack", "stack", &["--target", "nvidia-10.1"]),
     ("snapshot", "snapshot", &[]),
     ("record-host", "record-host", &["recorded"]),
     ("wait", "report", &["test"]),
