@@ -52,7 +52,7 @@ trait Unit {
 
 impl Services for Systemd {
     fn dependents(&self, unit: &ServiceName) -> Result<Vec<String>, ServiceError> {
-        within(ANSWER, Action::Inquire, unit, async {
+        within(ANSWER, Action::Inquire, unit.as_str(), async {
             let bus = Connection::system().await?;
             let proxy = look_at(&bus, unit.as_str()).await?;
             let needing = [
@@ -72,7 +72,7 @@ impl Services for Systemd {
 
     fn stop(&self, unit: &ServiceName) -> Result<(), ServiceError> {
         let begun = Instant::now();
-        within(STOP, Action::Stop, unit, async {
+        within(STOP, Action::Stop, unit.as_str(), async {
             let bus = Connection::system().await?;
             let manager = ManagerProxy::new(&bus).await?;
             manager.stop_unit(unit.as_str(), "replace").await?;
@@ -87,7 +87,7 @@ impl Services for Systemd {
     }
 
     fn start(&self, unit: &ServiceName) -> Result<(), ServiceError> {
-        within(ANSWER, Action::Start, unit, async {
+        within(ANSWER, Action::Start, unit.as_str(), async {
             let bus = Connection::system().await?;
             let manager = ManagerProxy::new(&bus).await?;
             manager.start_unit(unit.as_str(), "replace").await?;
@@ -98,16 +98,17 @@ impl Services for Systemd {
     }
 }
 
-/// Runs a unit of type oneshot to its end, at most for `limit`.
+/// Runs a unit of type oneshot to its end, at most for `limit`. It is one of ours, so it needs no [`ServiceName`]: that names only
+/// services which the agent may stop.
 ///
 /// # Errors
 /// It does not exist, or has failed.
-pub(crate) fn run(unit: &ServiceName, limit: Duration) -> Result<(), ServiceError> {
+pub(crate) fn run(unit: &str, limit: Duration) -> Result<(), ServiceError> {
     let state = within(limit, Action::Start, unit, async {
         let bus = Connection::system().await?;
         let manager = ManagerProxy::new(&bus).await?;
-        manager.start_unit(unit.as_str(), "replace").await?;
-        let proxy = look_at(&bus, unit.as_str()).await?;
+        manager.start_unit(unit, "replace").await?;
+        let proxy = look_at(&bus, unit).await?;
         // The job of a oneshot unit ends with the unit's process.
         while proxy.job().await?.0 != 0 {
             tokio::time::sleep(LOOK).await;
@@ -138,7 +139,7 @@ fn runs(state: &str) -> bool {
 fn within<T>(
     limit: Duration,
     action: Action,
-    unit: &ServiceName,
+    unit: &str,
     work: impl Future<Output = zbus::Result<T>>,
 ) -> Result<T, ServiceError> {
     let done = zbus::block_on(async { tokio::time::timeout(limit, work).await });
@@ -155,7 +156,7 @@ fn within<T>(
     }
 }
 
-fn failed(action: Action, unit: &ServiceName, error: zbus::Error) -> ServiceError {
+fn failed(action: Action, unit: &str, error: zbus::Error) -> ServiceError {
     match error {
         zbus::Error::MethodError(name, ..)
             if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" =>
@@ -173,7 +174,7 @@ fn failed(action: Action, unit: &ServiceName, error: zbus::Error) -> ServiceErro
     }
 }
 
-fn no(action: Action, unit: &ServiceName, why: String) -> ServiceError {
+fn no(action: Action, unit: &str, why: String) -> ServiceError {
     let unit = unit.to_string();
     ServiceError::Failed { action, unit, why }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use settings::file;
 
-use crate::service::{self, ServiceName, ServiceNameError};
+use crate::service;
 
 use super::properties::{self, MAX_BYTES, Properties};
 
@@ -104,9 +104,7 @@ pub fn serve(file: &Path) -> ExitCode {
 /// # Errors
 /// It does not exist or failed, or systemd does not answer.
 pub fn run_unit() -> Result<(), String> {
-    let unit = ServiceName::try_from(UNIT.to_owned());
-    let unit = unit.map_err(|why: ServiceNameError| why.to_string())?;
-    service::run(&unit, UNIT_LIMIT).map_err(|why| why.to_string())
+    service::run(UNIT, UNIT_LIMIT).map_err(|why| why.to_string())
 }
 
 /// Reads the file that the unit's user wrote; no answers if a part of it is invalid.
