@@ -125,7 +125,6 @@ impl Authority {
     /// [`BusError::not_authorized`], with the action and how to get it.
     pub(super) async fn admit(
         &self,
-        connection: &Connection,
         header: &Header<'_>,
         action: Action,
         about: &About,
@@ -139,9 +138,9 @@ impl Authority {
             Some(user) => {
                 // First without interaction, with a short timeout: a hanging polkit must not get the timeout of a
                 // dialog.
-                let mut verdict = self.ask(connection, header, action, about, false).await;
+                let mut verdict = self.ask(header, action, about, false).await;
                 if matches!(verdict, Verdict::Challenge) && is_interactive(header) {
-                    verdict = self.ask(connection, header, action, about, true).await;
+                    verdict = self.ask(header, action, about, true).await;
                 }
                 decide(verdict, action, user)
             }
@@ -155,7 +154,6 @@ impl Authority {
     /// As [`Self::admit`].
     pub(super) async fn foresee(
         &self,
-        connection: &Connection,
         header: &Header<'_>,
         action: Action,
         about: &About,
@@ -169,7 +167,7 @@ impl Authority {
             Some(user) if self.root_passes && caller::is_root(user) => return Ok(granted),
             Some(user) => user,
         };
-        let question = self.ask(connection, header, action, about, false);
+        let question = self.ask(header, action, about, false);
         match question.await {
             Verdict::Challenge if is_interactive(header) => Ok(self.clone()),
             verdict => decide(verdict, action, user).map(|()| granted),
@@ -178,12 +176,16 @@ impl Authority {
 
     async fn ask(
         &self,
-        connection: &Connection,
         header: &Header<'_>,
         action: Action,
         about: &About,
         interactive: bool,
     ) -> Verdict {
+        // A peer without a bus is never asked about. The agent serves calls on another connection: while one user's calls fill
+        // the queue of that one, dbus-daemon discards replies to it, too.
+        let Some(bus) = self.callers.bus() else {
+            return Verdict::Absent;
+        };
         let sender = header.sender().map(ToString::to_string).unwrap_or_default();
         // Unique for this call: the sender chooses its own serial numbers.
         let id = format!("{sender}/{}", header.primary().serial_num());
@@ -194,7 +196,7 @@ impl Authority {
         let details: HashMap<&str, String> = about.details().into_iter().collect();
         let interaction = if interactive { ALLOW_INTERACTION } else { 0 };
         let body = (subject, action.to_string(), details, interaction, &*id);
-        let check = call(connection, "CheckAuthorization", &body);
+        let check = call(bus, "CheckAuthorization", &body);
         let limit = if interactive {
             self.timeouts
         } else {
@@ -203,11 +205,11 @@ impl Authority {
         match timeout(limit, check).await {
             Ok(reply) => verdict(reply),
             Err(_) => {
-                let (connection, deadline) = (connection.clone(), self.deadline);
+                let (bus, deadline) = (bus.clone(), self.deadline);
                 // No process waits for the reply any more: cancel the question.
                 tokio::spawn(async move {
                     let body = (id,);
-                    let cancel = call(&connection, "CancelCheckAuthorization", &body);
+                    let cancel = call(&bus, "CancelCheckAuthorization", &body);
                     let _ = timeout(deadline, cancel).await;
                 });
                 Verdict::Silent(format!("no answer within {} s", limit.as_secs()))
@@ -222,12 +224,11 @@ fn is_interactive(header: &Header<'_>) -> bool {
     flags.contains(Flags::ALLOW_INTERACTIVE_AUTH)
 }
 
-async fn call<B>(connection: &Connection, method: &str, body: &B) -> zbus::Result<Message>
+async fn call<B>(bus: &Connection, method: &str, body: &B) -> zbus::Result<Message>
 where
     B: serde::Serialize + zbus::Type,
 {
-    connection
-        .call_method(Some(POLKIT), PATH, Some(INTERFACE), method, body)
+    bus.call_method(Some(POLKIT), PATH, Some(INTERFACE), method, body)
         .await
 }
 

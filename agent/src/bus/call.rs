@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::future::Future;
 
 use serde::Serialize;
+use zbus::OwnedVariant;
 use zbus::message::Header;
-use zbus::{Connection, OwnedVariant};
 
 use super::about::{self, About};
 use super::authority::Action;
@@ -21,7 +21,6 @@ pub(super) type Options = HashMap<String, OwnedVariant>;
 /// A call whose options its method knows.
 pub(super) struct Call<'a> {
     manager: &'a Manager,
-    connection: &'a Connection,
     header: &'a Header<'a>,
     method: &'static Method,
     options: Options,
@@ -34,7 +33,6 @@ impl<'a> Call<'a> {
     /// An option is unknown or has another type.
     pub(super) fn new(
         manager: &'a Manager,
-        connection: &'a Connection,
         header: &'a Header<'a>,
         options: Options,
     ) -> Result<Self, BusError> {
@@ -47,7 +45,6 @@ impl<'a> Call<'a> {
         method.check(&options)?;
         Ok(Self {
             manager,
-            connection,
             header,
             method,
             options,
@@ -85,7 +82,7 @@ impl<'a> Call<'a> {
         let authority = &self.manager.authority;
         match (self.action(), self.method.access) {
             (Some(action), _) => {
-                let admitted = authority.admit(self.connection, self.header, action, about);
+                let admitted = authority.admit(self.header, action, about);
                 admitted.await
             }
             (None, Access::Public) => Ok(()),

@@ -83,6 +83,11 @@ impl Callers {
         }
     }
 
+    /// The connection for the agent's own questions; `None` without a bus.
+    pub(super) fn bus(&self) -> Option<&Connection> {
+        self.bus.as_ref()
+    }
+
     /// The user who sent a message; `None` for a peer without a bus.
     pub(super) async fn user(&self, header: &Header<'_>) -> Result<Option<u32>, BusError> {
         match header.sender().filter(|_| self.bus.is_some()) {

@@ -76,11 +76,10 @@ impl Manager {
     /// The domains with a device of a recipe, each with name, uuid, outcome and, if it has one, sentence and code.
     async fn list_domains(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<Vec<Row>, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         call.admit(&About::Nothing).await?;
         Ok(self.worker.reports().into_iter().map(domain_row).collect())
     }
@@ -88,11 +87,10 @@ impl Manager {
     /// The host devices that a recipe covers, each with address, id, recipe, driver and, if it is assigned, domain.
     async fn list_devices(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<Vec<Row>, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         call.admit(&About::Nothing).await?;
         let held = self.assigner.held();
         let rows = blocking(&self.context, device_rows).await?;
@@ -110,12 +108,11 @@ impl Manager {
     /// Changes nothing. Option `replace` (b): replace a guest address that contradicts the recipe.
     async fn plan(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         let planned = call.json(async {
             let domain = call.domain(domain).await?;
             call.admit(&About::Domain(domain.clone())).await?;
@@ -130,12 +127,11 @@ impl Manager {
     #[zbus(out_args("completed", "findings"))]
     async fn prepare_xml(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         xml: String,
         options: Options,
     ) -> Result<(String, String), BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         let planned = async {
             call.admit(&About::Nothing).await?;
             let saved_plan = self.worker.propose_text(xml, call.flag("replace"));
@@ -152,12 +148,11 @@ impl Manager {
     /// refuse if the definition, host, recipes or versions changed since.
     async fn prepare(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let mut call = Call::new(self, connection, &header, options)?;
+        let mut call = Call::new(self, &header, options)?;
         let plan = call.take_text("plan");
         let prepared = call.json(async {
             let domain = call.domain(domain).await?;
@@ -179,12 +174,11 @@ impl Manager {
     /// the domain until a caller calls `Prepare`.
     async fn revert(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         domain: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         let reverted = call.json(async {
             let domain = call.domain(domain).await?;
             call.admit(&About::Domain(domain.clone())).await?;
@@ -197,13 +191,12 @@ impl Manager {
     /// same as `Prepare`, but makes only the changes that the define itself causes.
     async fn wait(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         domain: String,
         timeout_ms: u32,
         options: Options,
     ) -> Result<String, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         let waited = call.json(async {
             let limit = Duration::from_millis(timeout_ms.into());
             about::name(&domain)?;
@@ -229,12 +222,11 @@ impl Manager {
     /// hold GPUs while they hold it.
     async fn bind(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         let bound = call.json(async {
             let (address, bind_options) = (device::address(&device)?, bind_options(&call)?);
             let dry = call.flag("dry-run");
@@ -251,12 +243,11 @@ impl Manager {
     /// Releases a device that `Bind` or a reservation bound, with its companions, and returns the result as JSON.
     async fn release(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         let released = call.json(async {
             let address = device::address(&device)?;
             call.admit(&About::Device(address)).await?;
@@ -270,11 +261,10 @@ impl Manager {
     /// with the reason if that failed. Option `device` (s): only this one.
     async fn recover(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<String, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         let recovered = call.json(async {
             let wanted = call.text("device").map(device::address).transpose()?;
             let about = wanted.map_or(About::AllDevices, About::Device);
@@ -289,12 +279,11 @@ impl Manager {
     /// and binds nothing now. Option `driver` (s): as for `Bind`.
     async fn reserve(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         let reserved = call.json(async {
             let (address, driver) = (device::address(&device)?, device::driver(&call)?);
             call.admit(&About::Device(address)).await?;
@@ -312,12 +301,11 @@ impl Manager {
     /// Ends a device's reservation and returns JSON; the device keeps its driver.
     async fn unreserve(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         device: String,
         options: Options,
     ) -> Result<String, BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         let ended = call.json(async {
             let address = device::address(&device)?;
             call.admit(&About::Device(address)).await?;
@@ -331,11 +319,10 @@ impl Manager {
     /// Reads configuration and recipes again.
     async fn reload(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         options: Options,
     ) -> Result<(), BusError> {
-        let call = Call::new(self, connection, &header, options)?;
+        let call = Call::new(self, &header, options)?;
         call.admit(&About::Nothing).await?;
         let reloaded = blocking(&self.reload, |reload| reload()).await;
         reloaded.map_err(BusError::failed)
@@ -362,7 +349,7 @@ impl Manager {
         method.check_in_job(&options)?;
         let action = method.action(|key| options.contains_key(key));
         let action = action.ok_or_else(|| BusError::failed("it cannot be a job"))?;
-        let authority = self.authority.foresee(connection, &header, action, &about);
+        let authority = self.authority.foresee(&header, action, &about);
         let authority = authority.await?;
         let call = Deferred::new(&header, operation, &about, options)?;
         let subject = Subject {
@@ -371,12 +358,11 @@ impl Manager {
             owner,
             callers: self.authority.callers.clone(),
         };
-        let (manager, bus) = (self.clone(), connection.clone());
         let manager = Self {
             authority,
-            ..manager
+            ..self.clone()
         };
-        let work = async move { manager.run(&bus, call).await };
+        let work = async move { manager.run(call).await };
         self.jobs.start(connection, &header, subject, work).await
     }
 

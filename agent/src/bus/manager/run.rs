@@ -2,7 +2,7 @@
 
 use api::name::MANAGER;
 use zbus::message::{Header, Message};
-use zbus::{Connection, OwnedVariant, Variant};
+use zbus::{OwnedVariant, Variant};
 
 use super::{Manager, Operation, Options};
 use crate::bus::about::About;
@@ -67,24 +67,20 @@ impl Manager {
     }
 
     /// Runs the method, including polkit's check, which may take until a user has answered.
-    pub(super) async fn run(
-        &self,
-        connection: &Connection,
-        call: Deferred,
-    ) -> Result<String, BusError> {
+    pub(super) async fn run(&self, call: Deferred) -> Result<String, BusError> {
         let header = call.message.header();
         let (name, mut options) = (call.name, call.options);
         match call.operation {
-            Operation::Prepare => self.prepare(connection, header, name, options).await,
-            Operation::Revert => self.revert(connection, header, name, options).await,
-            Operation::Bind => self.bind(connection, header, name, options).await,
-            Operation::Release => self.release(connection, header, name, options).await,
+            Operation::Prepare => self.prepare(header, name, options).await,
+            Operation::Revert => self.revert(header, name, options).await,
+            Operation::Bind => self.bind(header, name, options).await,
+            Operation::Release => self.release(header, name, options).await,
             Operation::Recover => {
                 if !name.is_empty() {
                     let name = OwnedVariant::try_from(Variant::from(name));
                     options.insert("device".into(), name?);
                 }
-                self.recover(connection, header, options).await
+                self.recover(header, options).await
             }
         }
     }

@@ -14,6 +14,7 @@ pub(super) struct GuardedAgent {
     pub(super) client: Connection,
     _agent: Connection,
     asked: Arc<std::sync::Mutex<Vec<String>>>,
+    askers: Arc<std::sync::Mutex<Vec<String>>>,
     cancelled: Arc<Notify>,
     kernel: Arc<Model>,
     pub(super) libvirt: Arc<Fake>,
@@ -24,11 +25,13 @@ pub(super) struct GuardedAgent {
 /// An agent that authorizes nothing by itself, and a polkit with this reply; `None` for no polkit.
 pub(super) async fn guarded_agent(polkit_answer: Option<PolkitAnswer>) -> GuardedAgent {
     let bus = Bus::start().expect("bus");
-    let (asked, cancelled, gone) = (Arc::default(), Arc::default(), Arc::new(Notify::new()));
+    let (asked, askers) = (Arc::default(), Arc::default());
+    let (cancelled, gone) = (Arc::default(), Arc::new(Notify::new()));
     if let Some(polkit_answer) = polkit_answer {
         let polkit = Polkit {
             polkit_answer,
             asked: Arc::clone(&asked),
+            askers: Arc::clone(&askers),
             cancelled: Arc::clone(&cancelled),
             gone: gone.clone(),
         };
@@ -56,6 +59,7 @@ pub(super) async fn guarded_agent(polkit_answer: Option<PolkitAnswer>) -> Guarde
         client: client.expect("client"),
         _agent: agent.expect("agent"),
         asked,
+        askers,
         cancelled,
         kernel: parts.kernel,
         libvirt: parts.libvirt,
@@ -99,6 +103,20 @@ impl GuardedAgent {
         }
         assert!(!self.is_bound() && self.kernel.writes().is_empty());
     }
+}
+
+/// Callers can fill the queue of the connection that serves them, and the bus then discards replies to it.
+#[tokio::test]
+async fn polkit_is_asked_on_a_connection_that_serves_no_calls() {
+    let guarded_agent = guarded_agent(Some(PolkitAnswer::Allows)).await;
+    guarded_agent.bind_quietly().await.expect("bound");
+    let bus = zbus::fdo::DBusProxy::new(&guarded_agent.client).await;
+    let name = SERVICE.try_into().expect("a name");
+    let serving = bus.expect("bus").get_name_owner(name).await;
+    let serving = serving.expect("an owner").to_string();
+    let askers = guarded_agent.askers.lock().expect("askers").clone();
+    assert_eq!(askers.len(), 1);
+    assert_ne!(askers, [serving]);
 }
 
 #[tokio::test]

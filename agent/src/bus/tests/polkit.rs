@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use zbus::interface;
+use zbus::message::Header;
 
 /// The behaviour of the test's polkit.
 #[derive(Clone, Copy, PartialEq)]
@@ -23,6 +24,8 @@ pub(super) enum PolkitAnswer {
 pub(super) struct Polkit {
     pub(super) polkit_answer: PolkitAnswer,
     pub(super) asked: Arc<std::sync::Mutex<Vec<String>>>,
+    /// The unique names that asked.
+    pub(super) askers: Arc<std::sync::Mutex<Vec<String>>>,
     pub(super) cancelled: Arc<Notify>,
     pub(super) gone: Arc<Notify>,
 }
@@ -33,6 +36,7 @@ type Details = HashMap<String, String>;
 impl Polkit {
     async fn check_authorization(
         &self,
+        #[zbus(header)] header: Header<'_>,
         subject: (String, HashMap<String, zbus::OwnedVariant>),
         action: String,
         details: Details,
@@ -47,6 +51,8 @@ impl Polkit {
         let about: String = about.collect();
         let words = format!("{action}{about} {flags}");
         self.asked.lock().expect("asked").push(words);
+        let asker = header.sender().map(ToString::to_string);
+        self.askers.lock().expect("askers").extend(asker);
         match self.polkit_answer {
             PolkitAnswer::Allows => (true, false, Details::new()),
             PolkitAnswer::Denies => (false, false, Details::new()),
