@@ -32,12 +32,26 @@ pub fn read(path: &Path) -> io::Result<String> {
 /// # Errors
 /// As [`read`]; it is a link.
 pub fn read_up_to(most: u64, path: &Path) -> io::Result<String> {
+    read_trusted(most, path, |_| Ok(()))
+}
+
+/// As [`read_up_to`], if `trust` accepts the file that was opened.
+///
+/// # Errors
+/// As [`read_up_to`], and those of `trust`.
+pub fn read_trusted(
+    most: u64,
+    path: &Path,
+    trust: impl FnOnce(&fs::Metadata) -> io::Result<()>,
+) -> io::Result<String> {
     let mut options = OpenOptions::new();
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
     let file = options.read(true).custom_flags(flags.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
+    let kind = file.metadata()?;
+    if !kind.is_file() {
         return Err(irregular());
     }
+    trust(&kind)?;
     limited(file, most)
 }
 

@@ -5,16 +5,16 @@
 //! does not know is never in it.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
 use roxmltree::Document;
 use sha2::{Digest, Sha256};
 
 use planner::target::Version;
+use settings::file;
 
 /// Maximum size; that of QEMU 11.1 for x86_64 has 142 KiB.
 const MAX_BYTES: u64 = 4 << 20;
@@ -62,16 +62,12 @@ impl Entry {
     /// # Errors
     /// The file cannot be read, or is not one of root's.
     pub fn read(root: &Path, installed: &Installed) -> io::Result<Option<Self>> {
-        let mut options = OpenOptions::new();
-        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let options = options.read(true).custom_flags(flags.bits());
-        let file = match options.open(path(root, &installed.emulator)) {
+        let owner = std::fs::metadata(root)?.uid();
+        let path = path(root, &installed.emulator);
+        let text = match file::read_trusted(MAX_BYTES, &path, |kind| trusted(kind, owner)) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
+            read => read?,
         };
-        trusted(&file, &std::fs::metadata(root)?)?;
-        let mut text = String::new();
-        file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
         Ok(Self::parse(&text).filter(|entry| entry.fits(installed)))
     }
 
@@ -126,16 +122,11 @@ fn path(root: &Path, emulator: &str) -> PathBuf {
 }
 
 /// Only a file of the owner of the root directory (root), which no other user can write.
-fn trusted(file: &File, root: &std::fs::Metadata) -> io::Result<()> {
-    let kind = file.metadata()?;
-    let why = if !kind.is_file() {
-        "it is not a regular file"
-    } else if kind.uid() != root.uid() {
+fn trusted(kind: &Metadata, owner: u32) -> io::Result<()> {
+    let why = if kind.uid() != owner {
         "its owner is not root"
     } else if kind.mode() & 0o022 != 0 {
         "other users can write it"
-    } else if kind.len() > MAX_BYTES {
-        "it is larger than 4 MiB"
     } else {
         return Ok(());
     };

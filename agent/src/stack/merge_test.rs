@@ -58,8 +58,8 @@ fn answers_of_debians_packages_are_those_that_versions_assume() {
         let versions = versions(libvirt, qemu);
         let (asked, assumed) = (merge(versions, &sources(name)), Stack::assumed(versions));
         for feature in Feature::ALL {
-            let value = |stack: &Stack| stack.answer(feature).map(|answer| answer.value);
-            assert_eq!(value(&asked), value(&assumed), "{name}: {feature:?}");
+            let (own, by_version) = (asked.value(feature), assumed.value(feature));
+            assert_eq!(own, by_version, "{name}: {feature:?}");
         }
         assert!(asked.misfits().is_empty(), "{name}");
         assert!(asked.qemu.name.is_some(), "{name}");

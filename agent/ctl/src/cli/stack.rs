@@ -153,7 +153,7 @@ fn half(half: Half) -> &'static str {
 
 /// `yes`, `no`, a type or a name.
 fn value(stack: &Stack, feature: Feature) -> String {
-    match stack.answer(feature).map(|answer| word(answer.value)) {
+    match stack.value(feature).map(word) {
         Some(text) if text == "true" => "yes".to_owned(),
         Some(text) if text == "false" => "no".to_owned(),
         Some(text) => text,

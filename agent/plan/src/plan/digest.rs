@@ -168,10 +168,10 @@ fn abilities(stack: &Stack) -> Vec<String> {
     let mut names: Vec<String> = listed.map(|(name, _)| (*name).to_owned()).collect();
     let assumed = Stack::assumed(stack.versions());
     for feature in Feature::ALL {
-        let value = |stack: &Stack| stack.answer(feature).map(|answer| answer.value);
+        let value = stack.value(feature);
         let is_listed = LISTED.iter().any(|(_, listed)| *listed == feature);
-        if (feature == AUTO || !is_listed) && value(stack) != value(&assumed) {
-            names.push(format!("{} {}", feature.name(), json::text(&value(stack))));
+        if (feature == AUTO || !is_listed) && value != assumed.value(feature) {
+            names.push(format!("{} {}", feature.name(), json::text(&value)));
         }
     }
     names

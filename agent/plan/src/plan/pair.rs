@@ -15,16 +15,19 @@ const QUEUES: &str = "cmdqv";
 
 /// Why the attributes of an SMMUv3 other than command queues cannot be written.
 pub(super) fn attributes(stack: &Stack) -> Option<String> {
-    let mut misfits = stack.misfits().into_iter();
-    let misfit = misfits.find(|misfit| misfit.attribute != QUEUES)?;
-    Some(misfit.text(stack))
+    first(stack, |attribute| attribute != QUEUES)
 }
 
 /// Why command queues cannot be written.
 pub(super) fn command_queues(stack: &Stack) -> Option<String> {
+    first(stack, |attribute| attribute == QUEUES)
+}
+
+/// The first misfit among these attributes.
+fn first(stack: &Stack, is_one: impl Fn(&str) -> bool) -> Option<String> {
     let mut misfits = stack.misfits().into_iter();
-    let misfit = misfits.find(|misfit| misfit.attribute == QUEUES);
-    misfit.map(|misfit| misfit.text(stack))
+    let misfit = misfits.find(|misfit| is_one(misfit.attribute))?;
+    Some(misfit.text(stack))
 }
 
 /// Refuses an attribute of the definition that is known not to fit.

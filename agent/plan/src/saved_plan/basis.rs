@@ -78,14 +78,7 @@ impl Basis {
 
 /// The answers of the stack, without how they are known.
 fn features(stack: &Stack) -> Option<Fingerprint> {
-    let values = |stack: &Stack| {
-        let answers = Feature::ALL.map(|feature| stack.answer(feature));
-        let values: Vec<_> = answers
-            .into_iter()
-            .map(|one| one.map(|one| one.value))
-            .collect();
-        json::text(&values)
-    };
+    let values = |stack: &Stack| json::text(&Feature::ALL.map(|one| stack.value(one)).to_vec());
     let own = values(stack);
     (own != values(&Stack::assumed(stack.versions()))).then(|| Fingerprint::of(&own))
 }

@@ -31,7 +31,7 @@ impl Stack {
     #[must_use]
     pub fn misfits(&self) -> Vec<Misfit> {
         let misfit = |(attribute, libvirt, qemu)| {
-            let (writes, takes) = (self.answer(libvirt)?.value, self.answer(qemu)?.value);
+            let (writes, takes) = (self.value(libvirt)?, self.value(qemu)?);
             (!fits(writes, takes)).then_some(Misfit {
                 attribute,
                 libvirt,
@@ -56,14 +56,13 @@ impl Misfit {
     /// Both packages, and what each has.
     #[must_use]
     pub fn text(&self, stack: &Stack) -> String {
-        let value = |feature| stack.answer(feature).map(|answer| answer.value);
-        let writes = match value(self.libvirt) {
+        let writes = match stack.value(self.libvirt) {
             Some(Value::Named(name)) => format!("'{}'", name.as_str()),
             value => format!("'{}' as {}", self.attribute, kind(value)),
         };
-        let takes = match value(self.qemu) {
+        let takes = match stack.value(self.qemu) {
             Some(Value::Named(name)) => format!("has '{}'", name.as_str()),
-            Some(Value::Type(_)) => format!("takes {}", kind(value(self.qemu))),
+            Some(Value::Type(_)) => format!("takes {}", kind(stack.value(self.qemu))),
             _ => "has no such property".to_owned(),
         };
         format!(

@@ -94,6 +94,12 @@ impl Stack {
         self.answers[feature as usize]
     }
 
+    /// The answer's value; `None` if it is not known.
+    #[must_use]
+    pub fn value(&self, feature: Feature) -> Option<Value> {
+        self.answer(feature).map(|answer| answer.value)
+    }
+
     /// Records an answer in place of the present one.
     ///
     /// # Errors
@@ -110,14 +116,14 @@ impl Stack {
     /// True if the stack has the feature. An unknown answer is no.
     #[must_use]
     pub fn has(&self, feature: Feature) -> bool {
-        let value = self.answer(feature).map(|answer| answer.value);
+        let value = self.value(feature);
         value.is_some_and(|value| value != Value::Has(false))
     }
 
     /// The answer's type; `None` if it is not known or not a type.
     #[must_use]
     pub fn value_type(&self, feature: Feature) -> Option<ValueType> {
-        match self.answer(feature)?.value {
+        match self.value(feature)? {
             Value::Type(of) => Some(of),
             Value::Has(_) | Value::Named(_) => None,
         }
@@ -126,7 +132,7 @@ impl Stack {
     /// The answer's name; `None` if it is not known or not a name.
     #[must_use]
     pub fn spelling(&self, feature: Feature) -> Option<Spelling> {
-        match self.answer(feature)?.value {
+        match self.value(feature)? {
             Value::Named(name) => Some(name),
             Value::Has(_) | Value::Type(_) => None,
         }

@@ -149,8 +149,8 @@ fn named_stacks_of_distributions_answer_as_their_versions_do() {
         let stack = Stack::named(name).expect(name);
         let assumed = Stack::assumed(stack.versions());
         for feature in Feature::ALL {
-            let value = |stack: &Stack| stack.answer(feature).map(|answer| answer.value);
-            assert_eq!(value(&stack), value(&assumed), "{name}: {feature:?}");
+            let (own, by_version) = (stack.value(feature), assumed.value(feature));
+            assert_eq!(own, by_version, "{name}: {feature:?}");
         }
     }
 }
