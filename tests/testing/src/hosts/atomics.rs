@@ -1,9 +1,8 @@
 //! A modelled machine with a path for each place that can block AtomicOps.
 
-use super::machine::{Endpoint, Kind, Machine, Platform, Reader, SwitchPort};
+use super::machine::{Endpoint, Kind, Machine, Platform, ROUTING, Reader, SwitchPort};
 use super::x86::{CONNECTX, MI300X, endpoint, virtual_function};
 
-const ROUTING: u32 = 0x0040;
 const EGRESS_BLOCKED: u16 = 0x0080;
 const REQUESTER: u16 = 0x0040;
 /// ACS source validation and the three redirections, as Linux sets them.
@@ -20,31 +19,21 @@ const MI300X_FUNCTION: Kind = Kind {
     ..MI300X
 };
 
-const fn port(address: &'static str, upstream: bool, devcap2: u32) -> SwitchPort {
-    SwitchPort {
-        address,
-        upstream,
-        devcap2,
-        devctl2: 0,
-        access_control: 0,
-    }
-}
-
-const SWITCH: SwitchPort = port("0000:01:00.0", true, ROUTING);
+const SWITCH: SwitchPort = SwitchPort::new("0000:01:00.0", true, ROUTING);
 const ROUTED: [SwitchPort; 2] = [
     SWITCH,
     SwitchPort {
         access_control: ACCESS_CONTROL,
-        ..port("0000:02:00.0", false, ROUTING)
+        ..SwitchPort::new("0000:02:00.0", false, ROUTING)
     },
 ];
-const UNROUTED: [SwitchPort; 2] = [SWITCH, port("0000:02:01.0", false, 0)];
+const UNROUTED: [SwitchPort; 2] = [SWITCH, SwitchPort::new("0000:02:01.0", false, 0)];
 const BLOCKED: [SwitchPort; 2] = [
     SwitchPort {
         devctl2: EGRESS_BLOCKED,
-        ..port("0000:21:00.0", true, ROUTING)
+        ..SwitchPort::new("0000:21:00.0", true, ROUTING)
     },
-    port("0000:22:00.0", false, ROUTING),
+    SwitchPort::new("0000:22:00.0", false, ROUTING),
 ];
 
 /// The machine.

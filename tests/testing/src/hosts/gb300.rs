@@ -1,11 +1,9 @@
 //! The modelled GB300 boards, with paths, groups and sizes of a recorded host: each GPU is behind two switches.
 
 use super::grace::{gpu, grace};
-use super::machine::{Endpoint, Group, Kind, Machine, SwitchPort};
+use super::machine::{Endpoint, Group, Kind, Machine, ROUTING, SwitchPort};
 
 const MIB: u64 = 1 << 20;
-/// AtomicOp routing, bit 6 of Device Capabilities 2.
-const ROUTING: u32 = 0x0040;
 
 /// A ConnectX-8's function for direct access to GPU memory, beside each GPU.
 const DATA_DIRECT: Kind = Kind {
@@ -52,22 +50,12 @@ fn machine(name: &'static str, readme: &'static str, endpoints: Vec<Endpoint>) -
     }
 }
 
-const fn port(address: &'static str, upstream: bool, devcap2: u32) -> SwitchPort {
-    SwitchPort {
-        address,
-        upstream,
-        devcap2,
-        devctl2: 0,
-        access_control: 0,
-    }
-}
-
 const fn to_gpu(at: [&'static str; 4], devcap2: u32) -> [SwitchPort; 4] {
     [
-        port(at[0], true, devcap2),
-        port(at[1], false, devcap2),
-        port(at[2], true, devcap2),
-        port(at[3], false, devcap2),
+        SwitchPort::new(at[0], true, devcap2),
+        SwitchPort::new(at[1], false, devcap2),
+        SwitchPort::new(at[2], true, devcap2),
+        SwitchPort::new(at[3], false, devcap2),
     ]
 }
 
@@ -115,20 +103,20 @@ const fn all_ports(devcap2: u32) -> Ports {
 const fn all_beside(devcap2: u32) -> Beside {
     [
         [
-            port("0008:01:00.0", true, devcap2),
-            port("0008:02:00.0", false, devcap2),
+            SwitchPort::new("0008:01:00.0", true, devcap2),
+            SwitchPort::new("0008:02:00.0", false, devcap2),
         ],
         [
-            port("0009:01:00.0", true, devcap2),
-            port("0009:02:00.0", false, devcap2),
+            SwitchPort::new("0009:01:00.0", true, devcap2),
+            SwitchPort::new("0009:02:00.0", false, devcap2),
         ],
         [
-            port("0018:01:00.0", true, devcap2),
-            port("0018:02:00.0", false, devcap2),
+            SwitchPort::new("0018:01:00.0", true, devcap2),
+            SwitchPort::new("0018:02:00.0", false, devcap2),
         ],
         [
-            port("0019:01:00.0", true, devcap2),
-            port("0019:02:00.0", false, devcap2),
+            SwitchPort::new("0019:01:00.0", true, devcap2),
+            SwitchPort::new("0019:02:00.0", false, devcap2),
         ],
     ]
 }

@@ -85,6 +85,22 @@ pub struct SwitchPort {
     pub access_control: u16,
 }
 
+/// AtomicOp routing, bit 6 of Device Capabilities 2.
+pub const ROUTING: u32 = 0x0040;
+
+impl SwitchPort {
+    /// A port without ACS that blocks nothing.
+    pub const fn new(address: &'static str, upstream: bool, devcap2: u32) -> Self {
+        Self {
+            address,
+            upstream,
+            devcap2,
+            devctl2: 0,
+            access_control: 0,
+        }
+    }
+}
+
 /// The product of a function.
 #[derive(Clone, Copy)]
 pub struct Kind {
