@@ -78,6 +78,23 @@ guest() {
         if [ "${EMULATED-yes}" = yes ]; then sed "s/type='kvm'/type='qemu'/; s/<cpu mode=.*/<cpu mode='maximum'\/>/"; else cat; fi
 }
 
+# has_booted NAME [TIMES]: the guest's kernel has written its report that often
+has_booted() { [ "$(grep -ac '^L2-END' "$LOG/$1-serial.log")" -ge "${2-1}" ]; }
+
+# boot NAME SECONDS: starts a guest that has a kernel, and waits for its report. A nested guest in emulation resets itself
+# occasionally, also without devices, so it gets a second try.
+boot() {
+    local try
+    for try in first second; do
+        rm -f "$LOG/$1-serial.log"
+        virsh start "$1" >/dev/null
+        ! succeeds_within "$2" has_booted "$1" || return 0
+        virsh destroy "$1" >/dev/null
+        [ $try = second ] || echo '= the guest did not boot and was started again'
+    done
+    fail 'the guest does not boot'
+}
+
 # calibrate: sets timeout_s, the seconds that an answer of libvirt may take: ten times the duration of one call, at least 5
 calibrate() {
     local began
