@@ -21,8 +21,8 @@ pub fn warning(before: usize, after: usize) -> Option<Note> {
             MAX_ARGUMENT - 1
         ),
         false => format!(
-            "the completed domain has {after} bytes, more than the {} that Linux passes as one argument: it goes to libvirt as \
-             it is, but no hook in the form of a program can take it behind this one (E2BIG)",
+            "the completed domain has {after} bytes, and Linux passes at most {} as one argument: libvirt gets it, but no later program \
+             hook (E2BIG)",
             MAX_ARGUMENT - 1
         ),
     };

@@ -117,4 +117,26 @@ mod tests {
         }
         assert!(unclear.is_empty(), "{unclear:#?}");
     }
+
+    /// An operator reads a message in one line of a terminal or a log; `explain` has the detail.
+    const LONGEST: usize = 160;
+    /// Explanations of codes, which `variantctl explain` wraps, and files with a style sheet or a recipe in a string.
+    const OTHER_TEXTS: [&str; 3] = [
+        "agent/domain/src/code/table.rs",
+        "agent/ctl/src/drawing/svg.rs",
+        "agent/plan/src/plan/atomics.rs",
+    ];
+
+    #[test]
+    fn each_message_fits_in_one_line() {
+        let texts = texts(&crate::root()).expect("texts");
+        let long: Vec<_> = texts
+            .iter()
+            .filter(|one| one.kind == Kind::Message && !one.text.starts_with('<'))
+            .filter(|one| !OTHER_TEXTS.iter().any(|path| one.path == Path::new(path)))
+            .filter(|one| one.text.chars().count() > LONGEST)
+            .map(|one| format!("{}:{}: {}", one.path.display(), one.line, one.text))
+            .collect();
+        assert!(long.is_empty(), "{long:#?}");
+    }
 }

@@ -410,8 +410,8 @@ fn shared(domain: &Domain, one: &Assigned<'_>, index: u32, other: &str, own: &st
 fn conventional(domain: &Domain, one: &Assigned<'_>, address: GuestAddress) -> Refusal {
     let (at, bus) = (address.at, address.at.bus());
     let reason = format!(
-        "the guest address {at} is on a bus without a controller; libvirt adds bridges for it only if no controller has an index \
-         above {bus}, and the root port for this device has one"
+        "the guest address {at} is on bus {bus}, which has no controller; libvirt adds none, because the root port of this device has \
+         a higher index"
     );
     let what = format!(
         "write a controller for bus {bus}, such as <controller type='pci' index='{bus}' model='pcie-to-pci-bridge'/>, or remove that \
