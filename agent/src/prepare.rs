@@ -240,8 +240,8 @@ impl Preparer {
             ask_for_networks(&self.context, &*self.libvirt);
         }
         let has_devices = !domain.hostdevs.is_empty();
-        let said = has_devices.then(|| self.libvirt.capabilities(domain).ok());
-        let capabilities = said.flatten().unwrap_or_default();
+        let printed = has_devices.then(|| self.libvirt.capabilities(domain).ok());
+        let capabilities = printed.flatten().unwrap_or_default();
         host_view.iommufd = capabilities.iommufd;
         host_view.libvirt = capabilities.with(self.context.networks.now());
         host_view.formatted = true;

@@ -282,7 +282,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
     let libvirt = Arc::new(Fake::default());
     let preparer = Preparer::new(libvirt.clone(), context.clone());
     let domain = libvirt.put(&xml);
-    let said = |report: &Report| {
+    let printed = |report: &Report| {
         let mut notes = report.notes.iter();
         let note = notes.find(|note| note.code == "VD-DEV-008");
         note.map(|note| note.text.clone()).unwrap_or_default()
@@ -291,7 +291,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
         .prepare(&domain, Trigger::Define)
         .expect("completed");
     assert!(
-        said(&report).contains("libvirt has no such network"),
+        printed(&report).contains("libvirt has no such network"),
         "{report:?}"
     );
     let hook = || context.look().verify(&definition(&libvirt.text(&domain)));

@@ -45,11 +45,11 @@ mod tests {
 
     #[test]
     fn missing_program_is_reported_with_both_paths() {
-        let said = find("variantd-missing").expect_err("absent").to_string();
+        let printed = find("variantd-missing").expect_err("absent").to_string();
         assert!(
-            said.contains("/usr/libexec/variantd/variantd-missing"),
-            "{said}"
+            printed.contains("/usr/libexec/variantd/variantd-missing"),
+            "{printed}"
         );
-        assert!(said.ends_with("install the package again"), "{said}");
+        assert!(printed.ends_with("install the package again"), "{printed}");
     }
 }

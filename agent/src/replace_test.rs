@@ -78,7 +78,7 @@ fn edit_after_the_define_is_kept_and_completed() {
         assert!(scene.has_their_edit(), "{delay:?}");
         assert!(
             prepared.is_err() || scene.libvirt.text(&scene.domain).contains("urn:variantd:1"),
-            "{delay:?}: it is not said to be complete while it is not"
+            "{delay:?}: it is not reported complete"
         );
         scene.prepare().expect("prepared");
         assert!(scene.has_their_edit(), "{delay:?}");

@@ -66,12 +66,12 @@ pub fn serve() -> ExitCode {
             root,
             attribute,
             value,
-        } => serde_json::to_vec(&said(
+        } => serde_json::to_vec(&printed(
             live(root).and_then(|live| live.write(&attribute, &value)),
         )),
-        Request::LoadModule { root, module } => {
-            serde_json::to_vec(&said(live(root).and_then(|live| live.load_module(&module))))
-        }
+        Request::LoadModule { root, module } => serde_json::to_vec(&printed(
+            live(root).and_then(|live| live.load_module(&module)),
+        )),
         Request::Regions { root, device } => {
             let live = Live::new(root).map_err(|_| unusable());
             serde_json::to_vec(&live.and_then(|live| live.regions(device)))
@@ -89,7 +89,7 @@ fn live(root: PathBuf) -> Result<Live, Errno> {
     Live::new(root).map_err(|failure| failure.errno().unwrap_or(Errno::EIO))
 }
 
-fn said(result: Result<(), Errno>) -> Written {
+fn printed(result: Result<(), Errno>) -> Written {
     result.map_err(|errno| errno as i32)
 }
 

@@ -11,19 +11,19 @@ pub(crate) fn notes(
     libvirt: &dyn Libvirt,
     domain: &DomainRef,
     plan: &Plan,
-    said: &FromLibvirt,
+    printed: &FromLibvirt,
 ) -> Vec<Note> {
     let others = libvirt.defined().unwrap_or_default().into_iter();
     let others = others.filter(|other| other.uuid != domain.uuid);
     let others = others.filter_map(|other| read(libvirt, &other));
     let others = others.flat_map(|other| shared(&other, plan));
-    others.chain(pooled(plan, said)).collect()
+    others.chain(pooled(plan, printed)).collect()
 }
 
 /// libvirt assigns an interface of the network any device of its pool that no other interface has
 /// (networkAllocatePort).
-fn pooled(plan: &Plan, said: &FromLibvirt) -> Vec<Note> {
-    let networks = said.networks.iter();
+fn pooled(plan: &Plan, printed: &FromLibvirt) -> Vec<Note> {
+    let networks = printed.networks.iter();
     let note = |address, network: &str| Note {
         code: Code::DeviceShared,
         device: Some(address),

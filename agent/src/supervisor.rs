@@ -154,8 +154,8 @@ mod tests {
         supervisor.ready();
         supervisor.reloading();
         supervisor.stopping();
-        let said = [heard(&socket), heard(&socket), heard(&socket)];
-        assert_eq!(said, ["READY=1", "RELOADING=1", "STOPPING=1"]);
+        let printed = [heard(&socket), heard(&socket), heard(&socket)];
+        assert_eq!(printed, ["READY=1", "RELOADING=1", "STOPPING=1"]);
         Supervisor::default().ready();
     }
 

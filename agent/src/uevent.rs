@@ -40,21 +40,21 @@ fn deaf(error: &io::Error) {
 
 /// Notifies each time that it can listen again, because it missed events.
 fn listen_for_ever(notifier: &Notifier) {
-    let mut said = None;
+    let mut printed = None;
     loop {
         let error = match open() {
             Ok(socket) => {
-                said = None;
+                printed = None;
                 notifier.notify();
                 listen(&socket, notifier)
             }
             Err(error) => error,
         };
         let kind = error.raw_os_error();
-        if said != Some(kind) {
+        if printed != Some(kind) {
             deaf(&error);
         }
-        said = Some(kind);
+        printed = Some(kind);
         thread::sleep(PAUSE);
     }
 }

@@ -74,7 +74,7 @@ fn remaining_initiator_is_reported_with_the_delete_command() {
     let text = stays(
         &domain,
         "gi0",
-        &LibvirtError::Said("monitor is busy".into()),
+        &LibvirtError::Reported("monitor is busy".into()),
     )
     .to_string();
     assert!(

@@ -56,7 +56,7 @@ impl<'a> DirectoryCache<'a> {
         }
     }
 
-    fn said<T>(&self, path: &str, read: io::Result<T>) -> Result<T, Failure> {
+    fn printed<T>(&self, path: &str, read: io::Result<T>) -> Result<T, Failure> {
         read.map_err(|why| Failure::io("read", &self.root.path().join(path), why))
     }
 }
@@ -64,14 +64,14 @@ impl<'a> DirectoryCache<'a> {
 impl Tree for DirectoryCache<'_> {
     fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
         match self.open(path) {
-            Some(file) => self.said(path, file.and_then(|file| sysfs::content(file, cap))),
+            Some(file) => self.printed(path, file.and_then(|file| sysfs::content(file, cap))),
             None => self.root.bytes(path, cap),
         }
     }
 
     fn config(&self, path: &str) -> Result<Config, Failure> {
         match self.open(path) {
-            Some(file) => self.said(path, file.and_then(|file| Config::read(&file.into()))),
+            Some(file) => self.printed(path, file.and_then(|file| Config::read(&file.into()))),
             None => self.root.config(path),
         }
     }
@@ -140,19 +140,19 @@ mod tests {
         }) {
             for cap in [100, 2] {
                 let (read, known) = (directory_cache.bytes(&name, cap), root.bytes(&name, cap));
-                assert_eq!(said(read), said(known), "{name}");
+                assert_eq!(printed(read), printed(known), "{name}");
             }
             assert_eq!(
-                said(directory_cache.link(&name)),
-                said(root.link(&name)),
+                printed(directory_cache.link(&name)),
+                printed(root.link(&name)),
                 "{name}"
             );
             let (read, known) = (directory_cache.config(&name), Tree::config(&root, &name));
-            assert_eq!(said(read), said(known), "{name}");
+            assert_eq!(printed(read), printed(known), "{name}");
         }
     }
 
-    fn said<T>(result: Result<T, Failure>) -> Result<T, String> {
+    fn printed<T>(result: Result<T, Failure>) -> Result<T, String> {
         result.map_err(|failure| format!("{failure}: {}", failure.reason()))
     }
 }

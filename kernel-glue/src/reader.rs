@@ -233,20 +233,20 @@ impl<'a> Reader<'a> {
     /// Reads the kernel's configuration as distributions install it.
     fn nests_smmu(&mut self, release: &str, cache: &Cache) -> Option<bool> {
         let path = format!("boot/config-{release}");
-        let said = cache.nests_smmu.of(self.tree.stamp(&path), || {
+        let printed = cache.nests_smmu.of(self.tree.stamp(&path), || {
             let text = sysfs::text(self.tree, &path, MAX_CONFIGURATION)?;
             Ok(text.lines().any(|line| line == NESTED_SMMU))
         });
-        self.optional(&path, said)
+        self.optional(&path, printed)
     }
 
     fn variants(&mut self, release: &str, cache: &Cache) -> Vec<alias::Variant> {
         let path = format!("lib/modules/{release}/modules.alias");
-        let said = cache.variants.of(self.tree.stamp(&path), || {
+        let printed = cache.variants.of(self.tree.stamp(&path), || {
             let text = sysfs::text(self.tree, &path, MAX_ALIAS)?;
             Ok(alias::parse(&text))
         });
-        said.unwrap_or_else(|failure| {
+        printed.unwrap_or_else(|failure| {
             self.unread(&path, failure);
             Vec::new()
         })

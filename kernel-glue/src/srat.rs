@@ -27,10 +27,10 @@ pub enum SratError {
     #[error("not an SRAT")]
     Signature,
     /// The length in the header differs from the table's.
-    #[error("the header has length {said}, the table has {found} bytes")]
+    #[error("the header has length {printed}, the table has {found} bytes")]
     Length {
         /// Length in the header.
-        said: u32,
+        printed: u32,
         /// Actual length.
         found: usize,
     },
@@ -147,11 +147,11 @@ fn revision(bytes: &[u8]) -> Result<u8, SratError> {
     if bytes.len() < HEADER || !bytes.starts_with(b"SRAT") {
         return Err(SratError::Signature);
     }
-    let said = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+    let printed = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     let found = bytes.len();
-    match usize::try_from(said) {
-        Ok(said) if said == found => Ok(bytes[8]),
-        _ => Err(SratError::Length { said, found }),
+    match usize::try_from(printed) {
+        Ok(printed) if printed == found => Ok(bytes[8]),
+        _ => Err(SratError::Length { printed, found }),
     }
 }
 
@@ -276,9 +276,9 @@ mod tests {
     fn damaged_table_is_reported() {
         let good = table(&[gicc(0)]);
         assert_eq!(Srat::parse(b"SLIT"), Err(SratError::Signature));
-        let (said, found) = (66, 65);
+        let (printed, found) = (66, 65);
         let cut = Srat::parse(&good[..found]);
-        assert_eq!(cut, Err(SratError::Length { said, found }));
+        assert_eq!(cut, Err(SratError::Length { printed, found }));
         let mut endless = good.clone();
         endless[49] = 0;
         assert_eq!(Srat::parse(&endless), Err(SratError::Entry(48)));

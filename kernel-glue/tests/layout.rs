@@ -68,11 +68,11 @@ fn compile(text: &str) -> Option<Result<(), String>> {
     input.write_all(text.as_bytes()).ok()?;
     drop(input);
     let output = run.wait_with_output().ok()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     Some(if output.status.success() {
         Ok(())
     } else {
-        Err(said)
+        Err(printed)
     })
 }
 
@@ -84,14 +84,14 @@ fn the_layouts_are_those_of_the_kernels_header() {
     };
     // Headers before Linux 6.6 do not have it.
     let text = assertions(header.contains("struct vfio_device_bind_iommufd"));
-    let Some(said) = compile(&text) else {
+    let Some(printed) = compile(&text) else {
         eprintln!("no C compiler: nothing to compare with");
         return;
     };
-    assert_eq!(said, Ok(()));
+    assert_eq!(printed, Ok(()));
     let wrong = text.replace("_IO(';', 107)", "_IO(';', 99)");
-    let said = compile(&wrong)
+    let printed = compile(&wrong)
         .expect("a compiler")
         .expect_err("another number");
-    assert!(said.contains("VFIO_DEVICE_GET_INFO"), "{said}");
+    assert!(printed.contains("VFIO_DEVICE_GET_INFO"), "{printed}");
 }

@@ -22,7 +22,7 @@ variantctl prepare s0 >/dev/null
 xml=$(inactive s0)
 contains 'accelerated SMMU' "$xml" "accel='on'"
 contains 'iommufd' "$xml" "iommufd='yes'"
-! said=$(virsh start s0 2>&1) || fail 'the guest started: this kernel supports a nested SMMU, so extend this scenario'
-contains 'error of QEMU' "$said" 'Wrong data type (0) for Host SMMUv3 device info'
+! printed=$(virsh start s0 2>&1) || fail 'the guest started: this kernel supports a nested SMMU, so extend this scenario'
+contains 'error of QEMU' "$printed" 'Wrong data type (0) for Host SMMUv3 device info'
 echo '= QEMU accepts iommufd and the character device, and exits because the driver of the host SMMU does not support nesting'
 equal 'driver and override afterwards' "$(driver $GPU0)/$(override $GPU0)" "$before"

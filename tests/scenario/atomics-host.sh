@@ -13,12 +13,12 @@ clear() {
 
 # check NAME DEVICE: one cell. The prediction is made first, because the VFIO query enables AtomicOp requests in the device.
 check() {
-    local expected found said
+    local expected found printed
     expected=$(predicted host "$2")
     found=$(perl "$HERE/vfio-info.pl" "$2")
     cell "$1" "$expected" "$found"
-    said=$(predicted vfio "$2" --ask-vfio)
-    equal "--ask-vfio, $1" "$((said))" "$((found))"
+    printed=$(predicted vfio "$2" --ask-vfio)
+    equal "--ask-vfio, $1" "$((printed))" "$((found))"
 }
 
 bind_vfio $ALL

@@ -36,8 +36,8 @@ either() { local one; for one in "$@"; do ! "$one" || return 0; done; return 1; 
 agent() { systemctl show -p MainPID --value variantd; }
 # One call reads both properties: systemd may notice the end of the old process between two calls.
 is_restarted() {
-    local said; said=$(systemctl show -p ActiveState -p MainPID variantd)$'\n'
-    [[ $said == *ActiveState=active* && $said != *MainPID=0$'\n'* && $said != *MainPID=$1$'\n'* ]]
+    local printed; printed=$(systemctl show -p ActiveState -p MainPID variantd)$'\n'
+    [[ $printed == *ActiveState=active* && $printed != *MainPID=0$'\n'* && $printed != *MainPID=$1$'\n'* ]]
 }
 # An agent that connects to libvirt releases the devices of inactive guests; 'variantctl wait' returns after that.
 is_settled() { variantctl wait c0; }
@@ -54,11 +54,11 @@ destroy() { virsh destroy c0; }
 # must VERB STATE: without a crash, the verb must succeed and lead to this state. The hook is called here without a start, so the
 # agent must have settled before.
 must() {
-    local said
+    local printed
     rm -f $step/plan
     [ "$1" != prepare ] || within 60 is_settled
     : >$step/log
-    said=$("$1" 2>&1) || fail "$1: $said"
+    printed=$("$1" 2>&1) || fail "$1: $printed"
     within 20 "$2"
 }
 

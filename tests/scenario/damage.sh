@@ -12,14 +12,14 @@ before="$(driver $GPU0)/$(override $GPU0)"
 
 # refused CODE PART: the start must be refused with this code and PART, and the device must stay unchanged
 refused() {
-    local said
-    ! said=$(virsh start d0 2>&1) || fail "the damaged guest started: $1"
-    contains 'device' "$said" "$GPU0"
-    contains 'rule' "$said" "$1"
-    contains 'fix' "$said" "$2"
-    equal 'sentences' "$(grep -c . <<<"$said")" 2
+    local printed
+    ! printed=$(virsh start d0 2>&1) || fail "the damaged guest started: $1"
+    contains 'device' "$printed" "$GPU0"
+    contains 'rule' "$printed" "$1"
+    contains 'fix' "$printed" "$2"
+    equal 'sentences' "$(grep -c . <<<"$printed")" 2
     equal 'device afterwards' "$(driver $GPU0)/$(override $GPU0)" "$before"
-    echo "$said"
+    echo "$printed"
 }
 
 grep -v '<acpi nodeset=' /tmp/good.xml >/tmp/damaged.xml

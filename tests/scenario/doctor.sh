@@ -22,16 +22,16 @@ set_driver $GPU0 vfio-pci
 
 # A ready host.
 within 30 ready
-said=$(variantctl doctor)
+printed=$(variantctl doctor)
 equal 'quiet output on a ready host' "$(variantctl doctor -q)" ''
-equal 'next on a ready host' "$(tail -1 <<<"$said")" 'next: virsh define guest.xml'
-printf '= %s\n' "$(tail -2 <<<"$said" | head -1)"
-! grep -q 'UNKNOWN' <<<"$said" || fail "root does not see: $said"
+equal 'next on a ready host' "$(tail -1 <<<"$printed")" 'next: virsh define guest.xml'
+printf '= %s\n' "$(tail -2 <<<"$printed" | head -1)"
+! grep -q 'UNKNOWN' <<<"$printed" || fail "root does not see: $printed"
 
 # Without root it prints UNKNOWN for checks without access, fails none, and names the command to run as root.
-said=$(setpriv --reuid=65534 --regid=65534 --clear-groups variantctl doctor) || fail "without root: $said"
-contains 'without root' "$said" 'UNKNOWN'
-equal 'next without root' "$(tail -1 <<<"$said")" 'next: sudo variantctl doctor'
+printed=$(setpriv --reuid=65534 --regid=65534 --clear-groups variantctl doctor) || fail "without root: $printed"
+contains 'without root' "$printed" 'UNKNOWN'
+equal 'next without root' "$(tail -1 <<<"$printed")" 'next: sudo variantctl doctor'
 
 # The driver's module: missing file, outdated index, blacklist.
 mv "$module" /tmp/aside.ko

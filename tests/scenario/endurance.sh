@@ -46,15 +46,15 @@ finding() { printf '%s: %s\n' "$(date +%T)" "$*" >>$log/findings; }
 
 # cycle INDEX: starts and destroys a guest until the end. A start may be refused while the agent restarts or completes an edit.
 cycle() {
-    local name=e$1 gpu=${GPUS[$1]} said
+    local name=e$1 gpu=${GPUS[$1]} printed
     until is_over; do
-        if said=$(virsh start $name --paused 2>&1); then
+        if printed=$(virsh start $name --paused 2>&1); then
             echo >>$log/rounds
             [ "$(driver $gpu)" = $VARIANT ] || finding "$name runs with $gpu on '$(driver $gpu)'"
             virsh -q destroy $name >/dev/null 2>&1 || finding "$name cannot be ended"
         else
-            echo "$said" | grep -o 'VD-[A-Z]*-[0-9]*' | head -1 >>$log/refused
-            grep -q 'VD-[A-Z]*-[0-9]*' <<<"$said" || finding "$name: a refusal without a code: $said"
+            echo "$printed" | grep -o 'VD-[A-Z]*-[0-9]*' | head -1 >>$log/refused
+            grep -q 'VD-[A-Z]*-[0-9]*' <<<"$printed" || finding "$name: a refusal without a code: $printed"
             sleep 1
         fi
     done

@@ -34,11 +34,11 @@ plain_starts() { virsh start f2 --paused >/dev/null || fail "a plain guest does 
 
 # refused FAULT CODE SECONDS: the start of f0 must be refused with this code within this time
 refused() {
-    local began said
+    local began printed
     began=$(date +%s)
-    ! said=$(virsh start f0 --paused 2>&1) || fail "f0 starts: $1"
-    contains "reason of $1" "$said" "$2"
-    printf '= %s: refused after %d s: %s\n' "$1" $(($(date +%s) - began)) "$(sed -n 's/.*exit status 1: //p' <<<"$said" | head -1)"
+    ! printed=$(virsh start f0 --paused 2>&1) || fail "f0 starts: $1"
+    contains "reason of $1" "$printed" "$2"
+    printf '= %s: refused after %d s: %s\n' "$1" $(($(date +%s) - began)) "$(sed -n 's/.*exit status 1: //p' <<<"$printed" | head -1)"
     [ $(($(date +%s) - began)) -le "$3" ] || fail "$1: refused after $(($(date +%s) - began)) s only"
 }
 
@@ -86,8 +86,8 @@ runs_on 'a killed agent'
 # A definition of over a megabyte, with the mark at its end.
 virsh dumpxml f0 >/tmp/f0.big.xml
 { sed 's,</domain>,,' /tmp/f0.big.xml; head -c 1100000 /dev/zero | tr '\0' ' '; echo '</domain>'; } >/tmp/f0.large.xml
-! said=$(/usr/sbin/variantd-hook f0 prepare begin - </tmp/f0.large.xml 2>&1) || fail 'a large definition with the mark passes'
-contains 'reason' "$said" VD-HOK-001
+! printed=$(/usr/sbin/variantd-hook f0 prepare begin - </tmp/f0.large.xml 2>&1) || fail 'a large definition with the mark passes'
+contains 'reason' "$printed" VD-HOK-001
 /usr/sbin/variantd-hook f0 reconnect begin - </tmp/f0.large.xml 2>/dev/null || fail 'reconnect fails'
 
 # The bus restarts and the package is installed again while a guest runs.

@@ -20,7 +20,7 @@ awk '/^```sh$/ { inside = 1; next } /^```/ { inside = 0 } inside' "$page" |
     grep -v '^packaging/build ' | sed "s/0009:01:00\.0/$GPU0/g" >commands
 count=0
 while IFS= read -r command; do
-    bash -c "$command" >said 2>&1 </dev/null || fail "'$command' ended with status $?: $(cat said)"
+    bash -c "$command" >printed 2>&1 </dev/null || fail "'$command' ended with status $?: $(cat printed)"
     count=$((count + 1))
 done <commands
 [ $count -ge 15 ] || fail "only $count commands"

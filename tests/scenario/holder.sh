@@ -12,13 +12,13 @@ variantctl wait h0 >/dev/null
 
 # refused PART...: the start must be refused with these texts, and the GPU must stay unchanged
 refused() {
-    local said part
-    ! said=$(timeout 30 virsh start h0 2>&1) || fail 'the guest started'
-    for part in "$@"; do contains 'refusal' "$said" "$part"; done
+    local printed part
+    ! printed=$(timeout 30 virsh start h0 2>&1) || fail 'the guest started'
+    for part in "$@"; do contains 'refusal' "$printed" "$part"; done
     timeout 5 virsh list --all >/dev/null || fail 'libvirt does not answer'
     equal 'driver' "$(driver $GPU0)/$(override $GPU0)" vfio-pci/vfio-pci
     equal 'journal' "$(domain_records)" ''
-    printf '= %s\n' "$(grep -o "'$GPU0': .*" <<<"$said" | head -1)"
+    printf '= %s\n' "$(grep -o "'$GPU0': .*" <<<"$printed" | head -1)"
 }
 
 # A service has the VFIO node open.

@@ -16,10 +16,10 @@ rescan() { echo 1 >/sys/bus/pci/rescan; is_there || fail 'the rescan does not fi
 
 # refused WHEN: the agent must refuse the start of the incomplete guest
 refused() {
-    local said
-    ! said=$(virsh start p0 --paused 2>&1) || fail "the guest starts unchecked: $1"
-    contains "refusal $1" "$said" 'VD-'
-    printf '= %s: %s\n' "$1" "$(sed -n 's/.*exit status 1: //p' <<<"$said" | head -1 | cut -c1-160)"
+    local printed
+    ! printed=$(virsh start p0 --paused 2>&1) || fail "the guest starts unchecked: $1"
+    contains "refusal $1" "$printed" 'VD-'
+    printf '= %s: %s\n' "$1" "$(sed -n 's/.*exit status 1: //p' <<<"$printed" | head -1 | cut -c1-160)"
 }
 
 listed || fail 'the GPU is not on the list at first'

@@ -6,6 +6,6 @@
 found VD-DOC-001 'the IOMMU is off'
 contains 'the hint' "$(variantctl doctor --only VD-DOC-001 || true)" "remove 'intel_iommu=off' from the kernel's command line"
 set_driver $GPU0
-! said=$(variantctl bind $GPU0 2>&1) || fail 'a device without an IOMMU is bound'
+! printed=$(variantctl bind $GPU0 2>&1) || fail 'a device without an IOMMU is bound'
 equal 'driver after the refusal' "$(driver $GPU0)" ''
-printf '= %s\n' "$said"
+printf '= %s\n' "$printed"

@@ -17,15 +17,15 @@ guest o0 $GPU0 | sed "s/managed='yes'/managed='no'/" >/tmp/o0.xml
 qemu=$(qemu_major)
 if [ "$qemu" -lt 9 ]; then
     virsh define /tmp/o0.xml >/dev/null
-    ! said=$(variantctl wait o0 2>&1) || fail 'a guest without initiators is not complete'
-    contains 'version that can' "$said" 'use QEMU 9.0.0 or newer'
+    ! printed=$(variantctl wait o0 2>&1) || fail 'a guest without initiators is not complete'
+    contains 'version that can' "$printed" 'use QEMU 9.0.0 or newer'
     # The other suites have a newer QEMU, as the hint says; there this check passes.
     found VD-TGT-001 'too old for generic initiators (QEMU 9.0)'
-    ! said=$(virsh start o0 2>&1) || fail 'a guest without initiators started'
-    contains 'refusal at start' "$said" 'VD-TGT-001'
+    ! printed=$(virsh start o0 2>&1) || fail 'a guest without initiators started'
+    contains 'refusal at start' "$printed" 'VD-TGT-001'
     equal 'driver after the refusal' "$(driver $GPU0)" pci-stub
     remove_guests o0
-    echo "= QEMU $qemu: $(sed -n 's/^error: //p' <<<"$said" | grep -o 'QEMU.*' | head -1)"
+    echo "= QEMU $qemu: $(sed -n 's/^error: //p' <<<"$printed" | grep -o 'QEMU.*' | head -1)"
 fi
 
 without_initiators

@@ -28,8 +28,8 @@ virsh start o0 --paused >/dev/null
 systemctl mask --now variantd >/dev/null 2>&1
 virsh destroy o0 >/dev/null
 equal 'driver without an agent' "$(driver $GPU0)" $VARIANT
-! said=$(virsh start o0 2>&1) || fail 'a prepared guest started without its agent'
-contains 'hint' "$said" 'systemctl start variantd'
+! printed=$(virsh start o0 2>&1) || fail 'a prepared guest started without its agent'
+contains 'hint' "$printed" 'systemctl start variantd'
 systemctl unmask variantd >/dev/null 2>&1
 systemctl start variantd
 within 20 is_restored

@@ -9,9 +9,9 @@ set_driver $GPU0 pci-stub
 as_user() { runuser -u $user -- "$@" 2>&1; }
 # refused PART COMMAND...: the agent must refuse the command of the user with this text
 refused() {
-    local part=$1 said; shift
-    ! said=$(as_user "$@") || fail "a user may: $*"
-    contains "$*" "$said" "$part"
+    local part=$1 printed; shift
+    ! printed=$(as_user "$@") || fail "a user may: $*"
+    contains "$*" "$printed" "$part"
 }
 manager() { as_user busctl call org.variantd1 /org/variantd1 org.variantd1.Manager "$@"; }
 

@@ -24,7 +24,7 @@ as_before() {
 # refused GUEST OTHER: the start of GUEST must be refused in time; meanwhile libvirt and the agent must answer
 refused() {
     local began=$SECONDS pid listed=waits
-    virsh start "$1" --paused >/tmp/said 2>&1 &
+    virsh start "$1" --paused >/tmp/printed 2>&1 &
     pid=$!
     within 60 is_probed $GPU0
     ! timeout $timeout_s virsh -q list --all >/dev/null || listed=answers
@@ -38,10 +38,10 @@ refused() {
     done
     ! wait $pid || fail 'the guest started'
     printf '= refused after %s s, a list of all guests %s meanwhile: %s\n' $((SECONDS - began)) $listed \
-        "$(grep -o "cannot bind .*" /tmp/said | head -1)"
-    contains 'refusal' "$(cat /tmp/said)" 'VD-BND-030'
-    contains 'refusal' "$(cat /tmp/said)" "$GPU0"
-    contains 'refusal' "$(cat /tmp/said)" 'within the driver'
+        "$(grep -o "cannot bind .*" /tmp/printed | head -1)"
+    contains 'refusal' "$(cat /tmp/printed)" 'VD-BND-030'
+    contains 'refusal' "$(cat /tmp/printed)" "$GPU0"
+    contains 'refusal' "$(cat /tmp/printed)" 'within the driver'
     answers virsh -q list --all
     as_before || fail "not as before: $(state $GPU0) $(state $GPU1) $(domain_records)"
 }
@@ -52,14 +52,14 @@ refused p1 p2
 refused p2 p1
 
 # The GPU becomes ready late, and the guest starts.
-virsh start p1 --paused >/tmp/said 2>&1 &
+virsh start p1 --paused >/tmp/printed 2>&1 &
 pid=$!
 within 60 is_probed $GPU0
 shown=$(variantctl show $GPU0)
 listed=$(variantctl list 2>&1)
 sleep 5
 /lab/outside gpu 0 ready
-wait $pid || fail "$(cat /tmp/said)"
+wait $pid || fail "$(cat /tmp/printed)"
 equal 'state while running' "$(state $GPU0)" $VARIANT/$VARIANT
 virsh destroy p1 >/dev/null
 within 20 as_before

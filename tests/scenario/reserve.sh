@@ -23,7 +23,7 @@ equal 'writes of a dry run' "$(writes)" ''
 variantctl bind $GPU0
 equal 'state once bound' "$(state)" $bound
 equal 'writes' "$(writes)" "$planned"
-printf '= %s\n' "writes as the dry run said: $(wc -l <<<"$planned")"
+printf '= %s\n' "writes as the dry run printed: $(wc -l <<<"$planned")"
 contains 'second bind' "$(variantctl bind $GPU0)" already
 equal 'writes of a second bind' "$(writes)" "$planned"
 
@@ -32,8 +32,8 @@ guest b0 $GPU0 >/tmp/b0.xml
 virsh define /tmp/b0.xml >/dev/null
 variantctl wait b0 >/dev/null
 virsh start b0 --paused >/dev/null
-! said=$(variantctl release $GPU0 2>&1) || fail 'a device of a running guest was released'
-contains 'holder' "$said" "domain 'b0' (VD-DEV-003)"
+! printed=$(variantctl release $GPU0 2>&1) || fail 'a device of a running guest was released'
+contains 'holder' "$printed" "domain 'b0' (VD-DEV-003)"
 virsh destroy b0 >/dev/null
 within 20 no_guest
 equal 'state after the guest' "$(state)" $bound
@@ -75,9 +75,9 @@ for _ in 1 2; do
     systemctl restart variantd-reserve
     equal 'state of a reserved device' "$(state)" $bound
 done
-said=$(variantctl list 2>&1 >/dev/null)
-contains 'list' "$said" "reserved for guests: $GPU0"
-! grep -q '^warning: ' <<<"$said" || fail "a warning about a valid reservation: $said"
+printed=$(variantctl list 2>&1 >/dev/null)
+contains 'list' "$printed" "reserved for guests: $GPU0"
+! grep -q '^warning: ' <<<"$printed" || fail "a warning about a valid reservation: $printed"
 
 # The unit must not bind another device at the reserved address.
 variantctl release $GPU0 >/dev/null

@@ -12,8 +12,8 @@ variantctl revert v0
 cmp /tmp/v0.before <(inactive v0)
 variantctl wait v0 2>&1 | grep -q 'waits for a request' || fail 'a reverted domain must wait for a request'
 cmp /tmp/v0.before <(inactive v0)
-! said=$(virsh start v0 2>&1) || fail 'a guest without its initiators started'
-contains 'hint' "$said" 'variantctl prepare v0'
+! printed=$(virsh start v0 2>&1) || fail 'a guest without its initiators started'
+contains 'hint' "$printed" 'variantctl prepare v0'
 sleep 2
 cmp /tmp/v0.before <(inactive v0)
 variantctl prepare v0 2>/dev/null

@@ -26,8 +26,8 @@ systemctl reload variantd
 is_reloaded() { [ "$(systemctl is-active variantd)" = active ]; }
 within 20 is_reloaded
 printf 'repairs = false\n' >/etc/variantd/variantd.conf.d/10-lab.conf
-! said=$(variantctl config check 2>&1) || fail 'config check accepts an unknown key'
-contains 'config check' "$said" "line 1: unknown key 'repairs'; did you mean 'repair'? (VD-CFG-001)"
+! printed=$(variantctl config check 2>&1) || fail 'config check accepts an unknown key'
+contains 'config check' "$printed" "line 1: unknown key 'repairs'; did you mean 'repair'? (VD-CFG-001)"
 rm /etc/variantd/variantd.conf.d/10-lab.conf
 
 # The permissions that the sandbox leaves must be those of the page in the package. dpkg does not install documentation here.

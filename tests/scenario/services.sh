@@ -36,10 +36,10 @@ systemctl start $unit
 within 10 holds
 
 agent_settings
-! said=$(timeout 30 virsh start s0 --paused 2>&1) || fail 'the guest started'
-for part in VD-BND-005 "systemctl stop $unit" --stop-services 'stop_services'; do contains 'refusal' "$said" "$part"; done
+! printed=$(timeout 30 virsh start s0 --paused 2>&1) || fail 'the guest started'
+for part in VD-BND-005 "systemctl stop $unit" --stop-services 'stop_services'; do contains 'refusal' "$printed" "$part"; done
 equal 'the service without permission to stop it' "$(state)" active
-printf '= %s\n' "$(grep -o "'$GPU0': .*" <<<"$said" | head -1)"
+printf '= %s\n' "$(grep -o "'$GPU0': .*" <<<"$printed" | head -1)"
 
 agent_settings "stop_services = [\"$unit\"]"
 before=$(date +%s%N)
@@ -58,7 +58,7 @@ equal 'its record afterwards' "$(recorded)" ''
 within 10 holds
 
 # A bind that fails: the driver of PCIe ports does not bind a GPU.
-! said=$(variantctl bind $GPU0 --driver pcieport --stop-services 2>&1) || fail 'pcieport was bound to a GPU'
+! printed=$(variantctl bind $GPU0 --driver pcieport --stop-services 2>&1) || fail 'pcieport was bound to a GPU'
 within 10 is active
 equal 'driver after a bind that failed' "$(driver $GPU0)/$(override $GPU0)" vfio-pci/vfio-pci
 within 10 holds

@@ -23,13 +23,13 @@ for alone in '' alone; do
     is_held() { variantctl show $GPU0 | grep -q '^held by .*perl (pid [0-9]*, holder.service'; }
     within 20 is_held
     for verb in "variantctl bind $GPU0" 'virsh start s0 --paused'; do
-        ! said=$(timeout $((timeout_s + 5)) $verb 2>&1) || fail "the device was bound: $verb"
-        contains 'refusal' "$said" VD-BND-005
-        contains 'refusal' "$said" 'systemctl stop holder.service'
+        ! printed=$(timeout $((timeout_s + 5)) $verb 2>&1) || fail "the device was bound: $verb"
+        contains 'refusal' "$printed" VD-BND-005
+        contains 'refusal' "$printed" 'systemctl stop holder.service'
     done
     systemctl stop holder
     equal 'state' "$(state $GPU0)" vfio-pci/vfio-pci
-    printf '= %s\n' "$(grep -o "in use by perl.*fd [0-9]*" <<<"$said" | head -1)"
+    printf '= %s\n' "$(grep -o "in use by perl.*fd [0-9]*" <<<"$printed" | head -1)"
 done
 
 # An administrator binds the device and its probe blocks, so an unbind blocks, too.
@@ -42,25 +42,25 @@ binder=$!
 is_probed() { [ "$(driver $GPU0)" = $VARIANT ]; }
 within 60 is_probed
 began=$SECONDS
-! said=$(variantctl bind --driver vfio-pci $GPU0 2>&1) || fail 'the device was bound'
+! printed=$(variantctl bind --driver vfio-pci $GPU0 2>&1) || fail 'the device was bound'
 took=$((SECONDS - began))
-contains 'stuck write' "$said" VD-BND-031
-contains 'stuck write' "$said" 'may still be in progress'
-contains 'hint' "$said" 'variantctl recover'
+contains 'stuck write' "$printed" VD-BND-031
+contains 'stuck write' "$printed" 'may still be in progress'
+contains 'hint' "$printed" 'variantctl recover'
 [ $took -lt 25 ] || is_busy || fail "the agent answered only after $took s"
-printf "= answered after %s s: %s\n" $took "$(tail -1 <<<"$said")"
+printf "= answered after %s s: %s\n" $took "$(tail -1 <<<"$printed")"
 
 # The agent starts no second write. Other devices keep working, and no guest gets this one.
 writers() { pgrep -fc "variantd-child .* $GPU0"; }
 for verb in "variantctl bind $GPU0" "variantctl recover $GPU0" 'virsh start s0 --paused'; do
     # The driver's 30 s may end before all verbs are tried.
     status=0
-    said=$(timeout $((timeout_s + 5)) $verb 2>&1) || status=$?
+    printed=$(timeout $((timeout_s + 5)) $verb 2>&1) || status=$?
     if [ "$(writers)" = 0 ] && is_busy; then break; fi
     equal 'writes under way' "$(writers)" 1
     [ $status != 0 ] || fail "the device was bound: $verb"
-    contains "$verb" "$said" VD-BND-0
-    printf '= while it is under way, %s: %s\n' "$verb" "$(grep -o "'$GPU0'.*" <<<"$said" | head -1)"
+    contains "$verb" "$printed" VD-BND-0
+    printf '= while it is under way, %s: %s\n' "$verb" "$(grep -o "'$GPU0'.*" <<<"$printed" | head -1)"
 done
 variantctl bind $GPU1 >/dev/null
 equal 'other device' "$(state $GPU1)" $VARIANT/$VARIANT

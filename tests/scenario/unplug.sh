@@ -29,9 +29,9 @@ wait
 equal 'initiators that libvirt leaves' "$(initiators)" 8
 virsh reset d0 >/dev/null
 within 180 is_off
-said=$(grep -a 'Specified device must be a PCI device' $LOG/d0.log | tail -1)
-[ -n "$said" ] || fail "QEMU ended for another reason: $(tail -3 $LOG/d0.log)"
-echo "= without the agent QEMU exits: $said"
+printed=$(grep -a 'Specified device must be a PCI device' $LOG/d0.log | tail -1)
+[ -n "$printed" ] || fail "QEMU ended for another reason: $(tail -3 $LOG/d0.log)"
+echo "= without the agent QEMU exits: $printed"
 # libvirt's hook has called the agent, which systemd starts for that call.
 is_restored() { [ "$(driver $GPU0)" = pci-stub ]; }
 within 60 is_restored

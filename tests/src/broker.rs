@@ -74,13 +74,13 @@ fn authenticate(mut controller: &UnixStream) -> Result<()> {
     let hexadecimal: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
     let words = format!("\0AUTH EXTERNAL {hexadecimal}\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n");
     controller.write_all(words.as_bytes())?;
-    let mut said = Vec::new();
-    while !said.ends_with(b"AGREE_UNIX_FD\r\n") {
+    let mut printed = Vec::new();
+    while !printed.ends_with(b"AGREE_UNIX_FD\r\n") {
         let mut byte = [0];
         controller
             .read_exact(&mut byte)
             .context("'dbus-broker' does not greet its controller")?;
-        said.push(byte[0]);
+        printed.push(byte[0]);
     }
     Ok(())
 }

@@ -120,8 +120,8 @@ impl Machine {
             monitor: None,
             socket,
         };
-        let said = || fs::read(console.path()).unwrap_or_default();
-        let text = || String::from_utf8_lossy(&said()).into_owned();
+        let printed = || fs::read(console.path()).unwrap_or_default();
+        let text = || String::from_utf8_lossy(&printed()).into_owned();
         let mut ended = false;
         wait_until(TIMEOUT, || {
             ended = !matches!(machine.qemu.try_wait(), Ok(None));

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_and_an_error_is_one() {
+    fn inquiry_returns_answers_and_errors_of_its_helper() {
         let names = says(r#"cat >/dev/null; echo '{"Ok":["a","b"]}'"#, 20);
         assert_eq!(names, Ok(vec!["a".to_owned(), "b".to_owned()]));
         let denied = says(r#"cat >/dev/null; echo '{"Err":{"denied":"no"}}'"#, 20);

@@ -99,12 +99,12 @@ pub struct Elsewhere {
     /// The host device.
     pub source: PciAddress,
     /// How the guest uses it.
-    pub way: Way,
+    pub usage: Usage,
 }
 
 /// How a guest uses a host device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Usage {
     /// `<disk type='nvme'>`: QEMU drives the device, and the guest sees a disk.
     NvmeDisk,
     /// `-device vfio-pci,host=` in `<qemu:commandline>`: QEMU assigns it without libvirt.

@@ -40,7 +40,7 @@ pub use bus::ROOT_PORT;
 pub use cell::{Binding, Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};
 pub use definition::Definition;
-pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Lockers, Way};
+pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Lockers, Usage};
 pub use extension::{Extension, Part};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
 pub use piece::{Opened, Piece};

@@ -9,7 +9,7 @@ use roxmltree::Node;
 
 use super::read::command_line;
 use super::value::{below, child, pci_address, property};
-use super::{Elsewhere, Lockers, Way};
+use super::{Elsewhere, Lockers, Usage};
 use crate::argument;
 use crate::refusal::Refusal;
 
@@ -23,7 +23,7 @@ pub(super) fn elsewhere(root: Node<'_, '_>) -> Result<Vec<Elsewhere>, Refusal> {
     let disks = addresses.map(|address| {
         Ok(Elsewhere {
             source: pci_address(address)?,
-            way: Way::NvmeDisk,
+            usage: Usage::NvmeDisk,
         })
     });
     let line = command_line(root).into_iter();
@@ -33,7 +33,7 @@ pub(super) fn elsewhere(root: Node<'_, '_>) -> Result<Vec<Elsewhere>, Refusal> {
     let arguments = values.filter_map(argument::host_device).map(|source| {
         Ok(Elsewhere {
             source,
-            way: Way::Argument,
+            usage: Usage::Argument,
         })
     });
     disks.chain(arguments).collect()

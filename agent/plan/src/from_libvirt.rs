@@ -108,11 +108,11 @@ impl FromLibvirt {
         domain: &'a Domain,
         has_devices: bool,
     ) -> impl Iterator<Item = (String, &'a [PciAddress])> {
-        let said = move |name: &'a String| match self.pool(name) {
+        let printed = move |name: &'a String| match self.pool(name) {
             None => has_devices.then(|| (self.unknown(name), &[][..])),
             Some(pool) => Some((assigned(name, pool)?, pool.devices())),
         };
-        domain.networks.keys().filter_map(said)
+        domain.networks.keys().filter_map(printed)
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -190,17 +190,17 @@ mod tests {
     }
 
     /// The note on the interface of this network.
-    fn said(libvirt: &FromLibvirt, network: &str, has_devices: bool) -> Option<String> {
+    fn printed(libvirt: &FromLibvirt, network: &str, has_devices: bool) -> Option<String> {
         let domain = guest(network);
-        let mut said = libvirt.interfaces(&domain, has_devices);
-        said.next().map(|(sentence, _)| sentence)
+        let mut printed = libvirt.interfaces(&domain, has_devices);
+        printed.next().map(|(sentence, _)| sentence)
     }
 
     #[test]
     fn a_pool_of_host_devices_is_named_and_another_network_is_not() {
-        let named = said(&asked(), "p", false).expect("a note");
+        let named = printed(&asked(), "p", false).expect("a note");
         assert!(named.contains("one of 0000:81:00.2"), "{named}");
-        assert_eq!(said(&asked(), "default", true), None);
+        assert_eq!(printed(&asked(), "default", true), None);
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
             networks: Some(Arc::new(Networks::new([("p".to_owned(), xml)]))),
             ..FromLibvirt::default()
         };
-        let named = said(&libvirt, "p", false).expect("a note");
+        let named = printed(&libvirt, "p", false).expect("a note");
         assert!(named.contains("0000:09:01.7 and 48 more when"), "{named}");
     }
 
@@ -230,8 +230,8 @@ mod tests {
             (&asked(), "gone", "libvirt has no such network"),
             (&asked(), "broken", "cannot be read"),
         ] {
-            assert_eq!(said(libvirt, network, false), None);
-            let named = said(libvirt, network, true).expect("a note");
+            assert_eq!(printed(libvirt, network, false), None);
+            let named = printed(libvirt, network, true).expect("a note");
             assert!(named.contains(why), "{named}");
         }
     }

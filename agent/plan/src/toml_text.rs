@@ -119,7 +119,7 @@ mod tests {
         driver: String,
     }
 
-    fn said(text: &str) -> String {
+    fn printed(text: &str) -> String {
         read::<Sample>("mine.toml", text)
             .expect_err("it must be refused")
             .to_string()
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
-        let text = said("cells = 8\n# comment\ndrivre = 'x'\n");
+        let text = printed("cells = 8\n# comment\ndrivre = 'x'\n");
         assert_eq!(
             text,
             "'mine.toml', line 3: unknown key 'drivre'; did you mean 'driver'?"
@@ -136,12 +136,12 @@ mod tests {
 
     #[test]
     fn a_value_out_of_range_is_named_with_its_line() {
-        assert!(said("\ncells = 300\ndriver = 'x'").starts_with("'mine.toml', line 2: "));
+        assert!(printed("\ncells = 300\ndriver = 'x'").starts_with("'mine.toml', line 2: "));
     }
 
     #[test]
     fn invalid_toml_is_named_with_its_line() {
-        assert!(said("cells = 8\n[[[").starts_with("'mine.toml', line 2: "));
+        assert!(printed("cells = 8\n[[[").starts_with("'mine.toml', line 2: "));
     }
 
     #[test]
@@ -163,6 +163,6 @@ mod tests {
 
     #[test]
     fn a_file_over_the_limit_is_refused() {
-        assert!(said(&" ".repeat(MAX_BYTES + 1)).contains("the limit is"));
+        assert!(printed(&" ".repeat(MAX_BYTES + 1)).contains("the limit is"));
     }
 }

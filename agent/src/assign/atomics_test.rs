@@ -37,9 +37,9 @@ fn a_start_is_refused_where_required_atomics_do_not_reach_the_guest() {
             matches!(error, AssignError::Refused(_)),
             "no repair fixes it"
         );
-        let said = error.to_string();
+        let printed = error.to_string();
         let words = ["VD-ATM-021", rule, "variantctl atomics"];
-        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        assert!(words.iter().all(|word| printed.contains(word)), "{printed}");
     }
     prepared("03", |_| {}).expect("AtomicOps reach it");
 }

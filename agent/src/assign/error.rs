@@ -109,15 +109,15 @@ const RECOVER: [&str; 2] = ["variantctl", "recover"];
 
 /// A bind failed; `stuck` are the devices that could not be restored.
 pub(super) fn failed_bind(error: RebindError, stuck: &[Held]) -> AssignError {
-    let unsaid: Vec<String> = stuck
+    let unnamed: Vec<String> = stuck
         .iter()
         .filter(|held| !(error.is_degraded() && error.is_about(held.address)))
         .map(|held| format!("'{}'", held.address))
         .collect();
-    if unsaid.is_empty() {
+    if unnamed.is_empty() {
         return error.into();
     }
-    let reason = format!("{error}; {} could not be restored", unsaid.join(", "));
+    let reason = format!("{error}; {} could not be restored", unnamed.join(", "));
     AssignError::Failed(Refusal::new(Code::BindDegraded, reason, RETRY).by(RECOVER))
 }
 

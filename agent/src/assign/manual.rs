@@ -88,7 +88,7 @@ pub struct BindOptions {
 }
 
 /// A planned bind.
-struct Way {
+struct ManualBind {
     owner: Owner,
     rebind: Rebind,
     now: Before,
@@ -146,9 +146,13 @@ impl Assigner {
         allowed: &[ServiceName],
     ) -> Result<Answer, AssignError> {
         self.settle_manual(device)?;
-        let way = self.way(device, bind::resolve(&*self.kernel, device, driver)?)?;
-        let way = Way { owner, ..way };
-        let answer = way.answer(BindOutcome::Bound, None);
+        let manual_bind =
+            self.manual_bind(device, bind::resolve(&*self.kernel, device, driver)?)?;
+        let manual_bind = ManualBind {
+            owner,
+            ..manual_bind
+        };
+        let answer = manual_bind.answer(BindOutcome::Bound, None);
         if answer.writes.is_empty() {
             let outcome = BindOutcome::AlreadySo;
             return Ok(Answer { outcome, ..answer });
@@ -156,7 +160,7 @@ impl Assigner {
         progress::stage("checking which processes use the device", 0.2);
         self.take_from_holders(&self.context.look(), device, driver, allowed)?;
         progress::stage("binding the device", 0.4);
-        self.take(&way)?;
+        self.take(&manual_bind)?;
         info!(variantd_device = %device, message_id = journald::BOUND, "'{device}' bound to '{driver}', outside of any guest");
         Ok(answer)
     }
@@ -186,11 +190,11 @@ impl Assigner {
         let module = registered
             .is_none()
             .then(|| driver.as_str().replace('-', "_"));
-        let way = self.way(device, registered.unwrap_or(driver))?;
-        let answer = way.answer(BindOutcome::Planned, module);
+        let manual_bind = self.manual_bind(device, registered.unwrap_or(driver))?;
+        let answer = manual_bind.answer(BindOutcome::Planned, module);
         let obstacles = match answer.writes.is_empty() {
             true => Vec::new(),
-            false => self.manual_bind_obstacles(device, &way.rebind.to)?,
+            false => self.manual_bind_obstacles(device, &manual_bind.rebind.to)?,
         };
         Ok(Answer {
             obstacles,
@@ -295,9 +299,9 @@ impl Assigner {
         })
     }
 
-    fn way(&self, device: PciAddress, to: DriverName) -> Result<Way, AssignError> {
+    fn manual_bind(&self, device: PciAddress, to: DriverName) -> Result<ManualBind, AssignError> {
         self.refuse_held(device)?;
-        Ok(Way {
+        Ok(ManualBind {
             owner: Owner::Admin,
             rebind: Rebind { device, to },
             now: self.now(device)?,
@@ -307,46 +311,54 @@ impl Assigner {
     }
 
     /// Binds; returns the record with which [`cancel`](Self::cancel) undoes the bind.
-    fn take(&self, way: &Way) -> Result<assignment::Record, AssignError> {
-        let Rebind { device, to } = &way.rebind;
-        let old = way.old.as_ref().map(|manual| &manual.record);
+    fn take(&self, manual_bind: &ManualBind) -> Result<assignment::Record, AssignError> {
+        let Rebind { device, to } = &manual_bind.rebind;
+        let old = manual_bind.old.as_ref().map(|manual| &manual.record);
         let holder = self.records.holder(*device, None)?;
         let claim = Claim {
-            owner: way.owner,
+            owner: manual_bind.owner,
             target: to.clone(),
-            now: way.now.clone(),
+            now: manual_bind.now.clone(),
             is_taken: holder.is_some(),
             lender: None,
         };
         let record = claimed(*device, old, claim, holder.as_deref())?;
-        self.note_record(*device, way.leader, Some(&record))?;
-        match way.rebind.apply(&*self.kernel, &way.now) {
+        self.note_record(*device, manual_bind.leader, Some(&record))?;
+        match manual_bind.rebind.apply(&*self.kernel, &manual_bind.now) {
             Ok(_) => {
                 self.set_note(*device, None);
                 let step = next(Some(&record), &Event::Bound);
-                self.end(*device, way.leader, &step)?;
+                self.end(*device, manual_bind.leader, &step)?;
                 Ok(step.record.unwrap_or(record))
             }
             Err(error) => {
                 let lasting = error.is_degraded() || error.is_hung();
                 let step = next(Some(&record), &Event::NotBound { lasting });
-                self.end(*device, way.leader, &step)?;
+                self.end(*device, manual_bind.leader, &step)?;
                 Err(error.into())
             }
         }
     }
 
     /// Undoes a bind; a device that cannot be restored stays recorded for `recover`.
-    fn cancel(&self, way: &Way, record: &assignment::Record) -> Result<(), AssignError> {
-        let device = way.rebind.device;
+    fn cancel(
+        &self,
+        manual_bind: &ManualBind,
+        record: &assignment::Record,
+    ) -> Result<(), AssignError> {
+        let device = manual_bind.rebind.device;
         let step = next(Some(record), &Event::Cancelled);
-        self.note_record(device, way.leader, step.record.as_ref())?;
-        let back = rebind::restore(&*self.kernel, device, &way.now);
+        self.note_record(device, manual_bind.leader, step.record.as_ref())?;
+        let back = rebind::restore(&*self.kernel, device, &manual_bind.now);
         let event = match &back {
             Ok(_) => Event::Restored,
             Err(_) => Event::NotRestored { lasting: true },
         };
-        self.end(device, way.leader, &next(step.record.as_ref(), &event))?;
+        self.end(
+            device,
+            manual_bind.leader,
+            &next(step.record.as_ref(), &event),
+        )?;
         back?;
         Ok(())
     }
@@ -406,7 +418,7 @@ impl Assigner {
         if !noted.is_unsettled() {
             self.note_record(device, leader, step.record.as_ref())?;
         }
-        let way = Return {
+        let target = Return {
             certain: step.restore().is_some_and(|restore| restore.certain),
             on_refusal,
         };
@@ -414,7 +426,7 @@ impl Assigner {
             self.end(device, leader, &step)?;
             return Ok((BindOutcome::AlreadySo, None));
         };
-        let returned = match bring_back(&*self.kernel, device, before, way) {
+        let returned = match bring_back(&*self.kernel, device, before, target) {
             Err(error) => {
                 let lasting = error.is_degraded() || error.is_hung();
                 let event = Event::NotRestored { lasting };
@@ -455,7 +467,7 @@ impl Assigner {
     }
 }
 
-impl Way {
+impl ManualBind {
     fn answer(&self, outcome: BindOutcome, module: Option<String>) -> Answer {
         let steps = self.rebind.plan(&self.now);
         Answer {

@@ -26,7 +26,7 @@ enum Reason {
     /// The bus itself failed.
     Bus(zbus::Error),
     /// The error of a call.
-    Said {
+    Text {
         kind: Kind,
         /// The D-Bus error name.
         name: String,
@@ -58,7 +58,7 @@ impl BusError {
     }
 
     fn plain(kind: Kind, text: impl Into<String>) -> Self {
-        Self(Reason::Said {
+        Self(Reason::Text {
             kind,
             name: kind.name(None),
             text: text.into(),
@@ -67,7 +67,7 @@ impl BusError {
     }
 
     pub(super) fn coded(kind: Kind, refusal: Refusal) -> Self {
-        Self(Reason::Said {
+        Self(Reason::Text {
             kind,
             name: kind.name(Some(refusal.code)),
             text: refusal.to_string(),
@@ -78,7 +78,7 @@ impl BusError {
     /// The parts as JSON, if it has a code.
     pub(super) fn fields(&self) -> Option<String> {
         match &self.0 {
-            Reason::Said {
+            Reason::Text {
                 kind,
                 refusal: Some(refusal),
                 ..
@@ -97,7 +97,7 @@ impl DBusError for BusError {
     fn name(&self) -> ErrorName<'_> {
         match &self.0 {
             Reason::Bus(_) => ErrorName::from_static_str_unchecked("org.freedesktop.zbus.Error"),
-            Reason::Said { name, .. } => ErrorName::from_str_unchecked(name),
+            Reason::Text { name, .. } => ErrorName::from_str_unchecked(name),
         }
     }
 
@@ -105,7 +105,7 @@ impl DBusError for BusError {
         match &self.0 {
             Reason::Bus(zbus::Error::MethodError(_, text, _)) => text.as_deref(),
             Reason::Bus(_) => None,
-            Reason::Said { text, .. } => Some(text),
+            Reason::Text { text, .. } => Some(text),
         }
     }
 }
@@ -114,7 +114,7 @@ impl fmt::Display for BusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Reason::Bus(error) => error.fmt(f),
-            Reason::Said { name, text, .. } => write!(f, "{name}: {text}"),
+            Reason::Text { name, text, .. } => write!(f, "{name}: {text}"),
         }
     }
 }

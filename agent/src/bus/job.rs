@@ -91,19 +91,19 @@ impl Job {
         work: impl Future<Output = Result<String, BusError>>,
     ) -> zbus::Result<()> {
         let mut work = std::pin::pin!(work);
-        let mut said = self.progress().clone();
+        let mut printed = self.progress().clone();
         loop {
             tokio::select! {
                 result = &mut work => self.end(result),
                 () = self.news.notified() => {}
             }
             let now = self.progress().clone();
-            say(emitter, &said, &now).await?;
+            say(emitter, &printed, &now).await?;
             if now.state.is_end() {
                 let success = now.state == State::Done;
                 return Self::completed(starter, success, &now.error, &now.result).await;
             }
-            said = now;
+            printed = now;
         }
     }
 

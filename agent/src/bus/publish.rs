@@ -182,10 +182,10 @@ impl Publisher {
         let none: &[&str] = &[];
         let body = (DEVICE_INTERFACE, changed, none);
         let (interface, name) = ("org.freedesktop.DBus.Properties", "PropertiesChanged");
-        let said = self
-            .connection
-            .emit_signal(None::<&str>, path(device), interface, name, &body);
-        Ok(said.await?)
+        let printed =
+            self.connection
+                .emit_signal(None::<&str>, path(device), interface, name, &body);
+        Ok(printed.await?)
     }
 
     async fn remove(&mut self, device: PciAddress) -> Result<(), BusError> {

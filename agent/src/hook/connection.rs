@@ -139,7 +139,7 @@ async fn answer(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>)
     let is_silent = call.oneway;
     let reply = match &*call.method {
         _ if call.upgrade => not_implemented(&call.method),
-        GET_INFO => return said(stream, &info(), is_silent).await,
+        GET_INFO => return printed(stream, &info(), is_silent).await,
         GET_DESCRIPTION => {
             let interface = call.parameters.interface.as_deref();
             return describe(stream, interface, is_silent).await;
@@ -147,10 +147,10 @@ async fn answer(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>)
         RUN => run(stream, hook, call).await,
         other => unknown(other),
     };
-    said(stream, &reply, is_silent).await
+    printed(stream, &reply, is_silent).await
 }
 
-async fn said<T: Serialize>(
+async fn printed<T: Serialize>(
     stream: &mut UnixStream,
     reply: &MethodReply<T>,
     is_silent: bool,
@@ -276,12 +276,12 @@ async fn describe(
                 parameters: Description { description },
                 ..MethodReply::default()
             };
-            return said(stream, &reply, is_silent).await;
+            return printed(stream, &reply, is_silent).await;
         }
         Some((other, None)) => no_interface(other),
         None => invalid("interface"),
     };
-    said(stream, &error, is_silent).await
+    printed(stream, &error, is_silent).await
 }
 
 fn unknown(method: &str) -> MethodReply {

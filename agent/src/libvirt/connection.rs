@@ -91,7 +91,7 @@ type Kind = [Option<String>; 3];
 /// libvirt's library cannot set up its event loop.
 pub fn connect(uri: String, events: UnboundedSender<Event>) -> Result<Live, LibvirtError> {
     virt::error::clear_error_callback();
-    virt::event::event_register_default_impl().map_err(said)?;
+    virt::event::event_register_default_impl().map_err(printed)?;
     let live = Live::default();
     let kept = live.clone();
     EVENT_LOOP.call_once(|| drop(thread::spawn(run_events)));
@@ -203,10 +203,10 @@ impl Live {
 
     /// QEMU's reply on its monitor; libvirt writes each such command to the guest's log.
     fn ask_qemu(&self, uuid: &DomainUuid, command: &str) -> Result<String, LibvirtError> {
-        let gone = || LibvirtError::Said(format!("no domain with UUID {uuid}"));
+        let gone = || LibvirtError::Reported(format!("no domain with UUID {uuid}"));
         let domain = self.lookup(uuid)?.ok_or_else(gone)?;
         let flags = sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT;
-        domain.qemu_monitor_command(command, flags).map_err(said)
+        domain.qemu_monitor_command(command, flags).map_err(printed)
     }
 
     fn definition(&self, uuid: &DomainUuid, flags: u32) -> Result<Option<String>, LibvirtError> {
@@ -223,13 +223,13 @@ impl Live {
 impl Libvirt for Live {
     fn defined(&self) -> Result<Vec<DomainRef>, LibvirtError> {
         let flags = sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT;
-        let domains = self.now()?.list_all_domains(flags).map_err(said)?;
+        let domains = self.now()?.list_all_domains(flags).map_err(printed)?;
         domains.iter().map(named).collect()
     }
 
     fn running(&self) -> Result<Vec<(DomainRef, String)>, LibvirtError> {
         let flags = sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE;
-        let domains = self.now()?.list_all_domains(flags).map_err(said)?;
+        let domains = self.now()?.list_all_domains(flags).map_err(printed)?;
         let live = domains
             .iter()
             .filter_map(|domain| Some((named(domain), known(domain.xml_desc(0)).transpose()?)));
@@ -282,7 +282,7 @@ impl Libvirt for Live {
         }
         let names = |path| {
             let answer = self.ask_qemu(uuid, &initiator::list(path))?;
-            initiator::names(&answer).map_err(LibvirtError::Said)
+            initiator::names(&answer).map_err(LibvirtError::Reported)
         };
         let (objects, devices) = (names(initiator::OBJECTS)?, names(initiator::DEVICES)?);
         Ok(initiator::stale(&started_with, &objects, &devices))
@@ -291,7 +291,7 @@ impl Libvirt for Live {
     fn delete_initiator(&self, uuid: &DomainUuid, id: &str) -> Result<(), LibvirtError> {
         let answer = self.ask_qemu(uuid, &initiator::delete(id))?;
         let nothing: Result<serde_json::Map<_, _>, _> = initiator::returned(&answer);
-        nothing.map(drop).map_err(LibvirtError::Said)
+        nothing.map(drop).map_err(LibvirtError::Reported)
     }
 
     fn capabilities(&self, domain: &Definition) -> Result<Capabilities, LibvirtError> {
@@ -305,7 +305,7 @@ impl Libvirt for Live {
         let text = open
             .connect
             .domain_capabilities(None, arch, machine, accelerator, 0);
-        let capabilities = Capabilities::parse(&text.map_err(said)?);
+        let capabilities = Capabilities::parse(&text.map_err(printed)?);
         lock(&open.capabilities).insert(kind, capabilities.clone());
         Ok(capabilities)
     }
@@ -314,11 +314,11 @@ impl Libvirt for Live {
         let connect = self.now()?;
         connect
             .domain_xml_to_native("qemu-argv", xml, 0)
-            .map_err(said)
+            .map_err(printed)
     }
 
     fn networks(&self) -> Result<Networks, LibvirtError> {
-        network::networks(&self.now()?).map_err(said)
+        network::networks(&self.now()?).map_err(printed)
     }
 
     fn changes(&self) -> &Changes {
@@ -342,7 +342,7 @@ impl Libvirt for Live {
         let defined = self
             .now()?
             .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE);
-        defined.map(drop).map_err(said)
+        defined.map(drop).map_err(printed)
     }
 }
 
@@ -351,12 +351,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn named(domain: &Domain) -> Result<DomainRef, LibvirtError> {
-    let uuid = domain.uuid_string().map_err(said)?;
+    let uuid = domain.uuid_string().map_err(printed)?;
     Ok(DomainRef {
         uuid: uuid
             .parse()
-            .map_err(|()| LibvirtError::Said(format!("'{uuid}' is not a UUID")))?,
-        name: domain.name().map_err(said)?,
+            .map_err(|()| LibvirtError::Reported(format!("'{uuid}' is not a UUID")))?,
+        name: domain.name().map_err(printed)?,
     })
 }
 
@@ -365,12 +365,12 @@ fn known<T>(result: Result<T, virt::error::Error>) -> Result<Option<T>, LibvirtE
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.code().to_raw() == sys::VIR_ERR_NO_DOMAIN => Ok(None),
-        Err(error) => Err(said(error)),
+        Err(error) => Err(printed(error)),
     }
 }
 
-pub(super) fn said(error: virt::error::Error) -> LibvirtError {
-    LibvirtError::Said(error.message().to_owned())
+pub(super) fn printed(error: virt::error::Error) -> LibvirtError {
+    LibvirtError::Reported(error.message().to_owned())
 }
 
 #[cfg(test)]

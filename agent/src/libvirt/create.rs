@@ -4,7 +4,7 @@ use virt::connect::Connect;
 use virt_sys as sys;
 
 use super::LookError;
-use super::look::{said, unopened};
+use super::look::{printed, unopened};
 
 /// Creates a transient guest from `xml`, which libvirt validates against its own schema; returns its name. Blocks until
 /// the guest has started.
@@ -18,6 +18,6 @@ pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LookError> {
     if paused {
         flags |= sys::VIR_DOMAIN_START_PAUSED;
     }
-    let domain = connect.create_domain_xml(xml, flags).map_err(said)?;
-    domain.name().map_err(said)
+    let domain = connect.create_domain_xml(xml, flags).map_err(printed)?;
+    domain.name().map_err(printed)
 }

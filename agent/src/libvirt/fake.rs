@@ -341,7 +341,7 @@ impl Libvirt for Fake {
     fn delete_initiator(&self, _: &DomainUuid, id: &str) -> Result<(), LibvirtError> {
         let mut state = self.state();
         if state.keeps_initiators {
-            return Err(LibvirtError::Said("monitor is busy".into()));
+            return Err(LibvirtError::Reported("monitor is busy".into()));
         }
         state.stale.retain(|other| other != id);
         Ok(())
@@ -357,7 +357,7 @@ impl Libvirt for Fake {
         let translate = self.state().translate;
         let unsupported = || Err("this function is not supported".to_owned());
         let translated = translate.map_or_else(unsupported, |translate| translate(xml));
-        translated.map_err(LibvirtError::Said)
+        translated.map_err(LibvirtError::Reported)
     }
 
     fn networks(&self) -> Result<Networks, LibvirtError> {
@@ -392,7 +392,7 @@ impl Libvirt for Fake {
             let mut state = self.state();
             state.defines += 1;
             if let Some(words) = &state.refuses {
-                return Err(LibvirtError::Said(words.clone()));
+                return Err(LibvirtError::Reported(words.clone()));
             }
             let text = match &state.drops {
                 Some((from, to)) => xml.replace(from, to),

@@ -77,7 +77,7 @@ pub enum LookError {
 /// libvirt's error.
 pub fn look(uri: &str, devices: &[PciAddress]) -> Result<Look, LookError> {
     let connect = opened(uri)?;
-    let versions = versions(&connect).map_err(said)?;
+    let versions = versions(&connect).map_err(printed)?;
     let listed = listed(&connect)?;
     // Queried once, and only if a definition has an interface of a network.
     let networks = OnceCell::new();
@@ -114,9 +114,9 @@ pub fn definition(
         .lookup_domain_by_name(name)
         .or_else(|why| by_uuid().map_err(|_| why));
     match domain {
-        Ok(domain) => found(&connect, &domain, device).map(Some).map_err(said),
+        Ok(domain) => found(&connect, &domain, device).map(Some).map_err(printed),
         Err(why) if why.code().to_raw() == sys::VIR_ERR_NO_DOMAIN => Ok(None),
-        Err(why) => Err(said(why)),
+        Err(why) => Err(printed(why)),
     }
 }
 
@@ -143,7 +143,7 @@ fn opened(uri: &str) -> Result<Connect, LookError> {
 /// connect(2), or of the connection itself.
 pub(super) fn unopened(error: Error) -> LookError {
     let code = error.code().to_raw();
-    match said(error) {
+    match printed(error) {
         LookError::Failed(text)
             if [sys::VIR_ERR_SYSTEM_ERROR, sys::VIR_ERR_RPC].contains(&code) =>
         {
@@ -156,7 +156,7 @@ pub(super) fn unopened(error: Error) -> LookError {
 /// All domains that have a definition.
 fn listed(connect: &Connect) -> Result<Vec<Domain>, LookError> {
     let listed = connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT);
-    listed.map_err(said)
+    listed.map_err(printed)
 }
 
 fn versions(connect: &Connect) -> Result<Versions, Error> {
@@ -176,7 +176,7 @@ fn found(connect: &Connect, domain: &Domain, device: Option<PciAddress>) -> Resu
     })
 }
 
-pub(super) fn said(error: Error) -> LookError {
+pub(super) fn printed(error: Error) -> LookError {
     let text = error.message().to_owned();
     let denied = ["ermission denied", "authentication", "access denied"];
     match denied.iter().any(|words| text.contains(words)) {

@@ -68,7 +68,7 @@ pub enum LibvirtError {
     Disconnected,
     /// libvirt's error.
     #[error("libvirt: {0}")]
-    Said(String),
+    Reported(String),
 }
 
 /// The calls of libvirt that the agent needs. Each call may block for as long as a guest's start takes.

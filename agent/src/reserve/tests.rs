@@ -142,20 +142,26 @@ fn reservation_refuses_another_device_at_its_address() {
     assert_eq!(scene.apply(), 1);
     assert!(scene.kernel.writes().is_empty());
     let moved = scene.reservations.all().remove(0).expect("read");
-    let said = moved.device(&host()).expect_err("moved").to_string();
+    let printed = moved.device(&host()).expect_err("moved").to_string();
     assert!(
-        said.contains("the device at this address is 15b3:1023"),
-        "{said}"
+        printed.contains("the device at this address is 15b3:1023"),
+        "{printed}"
     );
-    assert!(said.contains(&format!("10de:2342 is at '{GPU}'")), "{said}");
-    assert!(said.contains("VD-BND-021"), "{said}");
+    assert!(
+        printed.contains(&format!("10de:2342 is at '{GPU}'")),
+        "{printed}"
+    );
+    assert!(printed.contains("VD-BND-021"), "{printed}");
     let gone = Reservation {
         device: address("0000:00:1f.0"),
         ..moved
     };
-    let said = gone.device(&host()).expect_err("gone").to_string();
-    assert!(said.contains("VD-DEV-001"), "{said}");
-    assert!(said.contains("variantctl unreserve 0000:00:1f.0"), "{said}");
+    let printed = gone.device(&host()).expect_err("gone").to_string();
+    assert!(printed.contains("VD-DEV-001"), "{printed}");
+    assert!(
+        printed.contains("variantctl unreserve 0000:00:1f.0"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -179,32 +185,32 @@ fn a_device_that_a_guest_has_counts_as_reserved() {
 #[test]
 fn reserve_refuses_a_missing_device_and_an_unknown_driver() {
     let scene = scene();
-    let said = |at| scene.reserve(at, None).expect_err("refused").to_string();
-    assert!(said("0000:00:1f.0").contains("VD-DEV-001"));
-    assert!(said(NIC).contains("VD-BND-022"));
+    let printed = |at| scene.reserve(at, None).expect_err("refused").to_string();
+    assert!(printed("0000:00:1f.0").contains("VD-DEV-001"));
+    assert!(printed(NIC).contains("VD-BND-022"));
     assert!(scene.reservations.all().is_empty());
 }
 
 #[test]
 fn invalid_reservation_is_reported_with_its_position() {
     let scene = scene();
-    let said = |name: &str, text: &str| {
+    let printed = |name: &str, text: &str| {
         scene.write(name, text);
         let mut all = scene.reservations.all();
         fs::remove_file(scene.directory.path().join(DIRECTORY).join(name)).expect("removed");
         all.remove(0).expect_err("a mistake").to_string()
     };
     let name = format!("{GPU}.toml");
-    let key = said(&name, &(file_of(GPU, "10de:2342") + "drivers = \"x\"\n"));
+    let key = printed(&name, &(file_of(GPU, "10de:2342") + "drivers = \"x\"\n"));
     assert!(
         key.contains("line 3: unknown key 'drivers'; did you mean 'driver'?"),
         "{key}"
     );
-    let id = said(&name, &file_of(GPU, "2342"));
+    let id = printed(&name, &file_of(GPU, "2342"));
     assert!(id.contains("line 2") && id.contains("10de:2342"), "{id}");
-    let lacks = said(&name, &format!("device = \"{GPU}\"\n"));
+    let lacks = printed(&name, &format!("device = \"{GPU}\"\n"));
     assert!(lacks.contains("missing field `id`"), "{lacks}");
-    let other = said("gpu.toml", &file_of(GPU, "10de:2342"));
+    let other = printed("gpu.toml", &file_of(GPU, "10de:2342"));
     assert!(other.contains(&format!("must be '{GPU}.toml'")), "{other}");
 }
 

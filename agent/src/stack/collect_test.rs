@@ -64,7 +64,9 @@ impl Scene {
     fn probe(&self, limit: Duration) -> Result<(), String> {
         let path = self.path(EMULATOR);
         let answers = emulator::ask_all(&[&path], limit).into_iter();
-        let named: emulator::Answers = answers.map(|(_, said)| (EMULATOR.into(), said)).collect();
+        let named: emulator::Answers = answers
+            .map(|(_, printed)| (EMULATOR.into(), printed))
+            .collect();
         self.write(
             emulator::FILE,
             &serde_json::to_string(&named).expect("text"),

@@ -30,7 +30,7 @@ pub fn merge(versions: Versions, sources: &Sources) -> Stack {
     let named = sources
         .properties
         .as_ref()
-        .and_then(|said| said.version.as_ref());
+        .and_then(|printed| printed.version.as_ref());
     let qemu = named.map_or(versions.qemu, |named| named.version);
     let mut stack = Stack::assumed(Versions { qemu, ..versions });
     let entry = sources.entry.as_ref();
@@ -177,22 +177,26 @@ impl Merging {
         }
     }
 
-    fn properties(&mut self, said: &Properties) {
+    fn properties(&mut self, printed: &Properties) {
         let how = How::Asked;
-        if let Some(objects) = &said.objects {
+        if let Some(objects) = &printed.objects {
             for (feature, name) in OBJECTS {
                 self.has(feature, Some(objects.contains(name)), how);
             }
         }
         // An emulator of another architecture has neither 'virt' nor an SMMU.
-        let Some(machine) = &said.machine else { return };
+        let Some(machine) = &printed.machine else {
+            return;
+        };
         let window = machine.contains_key("highmem-mmio-size");
         self.has(Feature::QemuVirtWindow, Some(window), how);
         self.has(Feature::QemuRas, Some(machine.contains_key("ras")), how);
-        let Some(devices) = &said.devices else { return };
+        let Some(devices) = &printed.devices else {
+            return;
+        };
         let is_creatable = devices.contains("arm-smmuv3");
         self.has(Feature::QemuSmmuPerBus, Some(is_creatable), how);
-        match (&said.smmu, is_creatable) {
+        match (&printed.smmu, is_creatable) {
             (Some(types), true) => self.qemu_smmu(types),
             (_, false) => self.qemu_smmu(&Types::new()),
             (None, true) => {}

@@ -109,9 +109,9 @@ fn vendor_pair_fits_and_half_an_upgrade_does_not() {
         .replace("OnOffAuto", "bool")
         .replace("cmdqv=", "tegra241-cmdqv=");
     let version = "QEMU emulator version 10.1.0 (Debian 1:10.1.0+nvidia5-1)";
-    if let Some(said) = &mut pair.properties {
-        said.smmu = properties::types(&text);
-        said.version = properties::version(version);
+    if let Some(printed) = &mut pair.properties {
+        printed.smmu = properties::types(&text);
+        printed.version = properties::version(version);
     }
     let asked = |sources: &Sources| merge(versions([11, 9, 0], [10, 1, 0]), sources);
     let stack = asked(&pair);

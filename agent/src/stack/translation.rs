@@ -84,13 +84,17 @@ pub fn ask(translate: impl Fn(&str) -> Translated) -> Translation {
     let say = |cells, devices: &str| translate(&definition(kind, cells, devices));
     // An error, if libvirt knows the element and QEMU or this machine type does not.
     let hostdev = say(EMPTY_CELL, HOSTDEV).ok();
-    let has_egm = |said: Arguments| said.objects("acpi-egm-memory").next().is_some();
+    let has_egm = |printed: Arguments| printed.objects("acpi-egm-memory").next().is_some();
     let egm = say(EMPTY_CELL, &(HOSTDEV.to_owned() + EGM))
         .ok()
         .map(has_egm);
     let translation = Translation {
-        empty_cell: say(EMPTY_CELL, "").ok().map(|said| said.has_bare_cell()),
-        window: Some(say("", WINDOW).is_ok_and(|said| said.machine_has("highmem-mmio-size="))),
+        empty_cell: say(EMPTY_CELL, "")
+            .ok()
+            .map(|printed| printed.has_bare_cell()),
+        window: Some(
+            say("", WINDOW).is_ok_and(|printed| printed.machine_has("highmem-mmio-size=")),
+        ),
         smmu: smmu(|attributes| {
             let driver = format!("<driver pciBus='1' {attributes}/>");
             let element = format!("{EXPANDER}<iommu model='smmuv3'>{driver}</iommu>");
@@ -98,7 +102,7 @@ pub fn ask(translate: impl Fn(&str) -> Translated) -> Translation {
         }),
         nodeset: hostdev
             .as_ref()
-            .map(|said| said.objects("acpi-generic-initiator").next().is_some()),
+            .map(|printed| printed.objects("acpi-generic-initiator").next().is_some()),
         hostdev_iommufd: hostdev
             .as_ref()
             .and_then(Arguments::host_device_has_iommufd),
@@ -116,10 +120,10 @@ pub fn ask(translate: impl Fn(&str) -> Translated) -> Translation {
 /// `cmdqv` may be refused alone, and so may all attributes by a QEMU that does not accelerate.
 fn smmu(say: impl Fn(&str) -> Option<Arguments>) -> Option<Smmu> {
     let all = say(&format!("{ATTRIBUTES} cmdqv='on'")).or_else(|| say(ATTRIBUTES));
-    if let Some(said) = all {
-        return Some(said.smmu(true));
+    if let Some(printed) = all {
+        return Some(printed.smmu(true));
     }
-    say("").map(|said| said.smmu(false))
+    say("").map(|printed| printed.smmu(false))
 }
 
 fn definition((kind, cpu): (&str, &str), cells: &str, devices: &str) -> String {

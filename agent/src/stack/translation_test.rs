@@ -140,6 +140,6 @@ fn lost_connection_is_not_an_answer() {
 #[test]
 fn comma_form_has_no_types() {
     let text = "/q -machine virt -device arm-smmuv3,primary-bus=pci.1,oas=48";
-    let said = Arguments::parse(text).expect("arguments");
-    assert_eq!(said.smmu(true), Smmu::PerBus(Some(Types::new())));
+    let printed = Arguments::parse(text).expect("arguments");
+    assert_eq!(printed.smmu(true), Smmu::PerBus(Some(Types::new())));
 }

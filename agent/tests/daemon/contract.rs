@@ -170,11 +170,11 @@ async fn every_method_replies_with_the_types_of_the_contract() {
                 }
                 (_, answer) => {
                     let answer = answer.unwrap_or_else(|error| unreachable!("{member}: {error}"));
-                    let said = answer.body().signature().to_string();
+                    let printed = answer.body().signature().to_string();
                     // Several values are a structure without its parentheses.
                     let out = output(method);
-                    let alike = said == out || said == format!("({out})");
-                    assert!(alike, "{name}.{member}: {said}, not {out}");
+                    let alike = printed == out || printed == format!("({out})");
+                    assert!(alike, "{name}.{member}: {printed}, not {out}");
                 }
             }
         }

@@ -220,7 +220,7 @@ fn counted(line: &str) -> (usize, i32) {
 /// The failure of a run.
 fn fault(scene: &Scene, life: &Life) -> Option<String> {
     let says = |words: &str| life.log.contains(words);
-    let said_why = says("ERROR") || says("error");
+    let gave_reason = says("ERROR") || says("error");
     let uuid = ENDED.parse().expect("uuid");
     let entry = Records::new(scene.path("run")).entry(&uuid);
     let device = "0009:01:00.0".parse().expect("address");
@@ -234,7 +234,7 @@ fn fault(scene: &Scene, life: &Life) -> Option<String> {
             "it is killed, or aborts",
         ),
         (
-            life.status == Some(1) && !said_why,
+            life.status == Some(1) && !gave_reason,
             "it ends without a word",
         ),
         (

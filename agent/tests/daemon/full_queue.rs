@@ -77,14 +77,14 @@ async fn a_bus_that_has_no_room_for_long_is_named() {
     agent.send(Signal::SIGSTOP);
     fill(&scene).await;
     let began = Instant::now();
-    let (status, said) = scene.fails(&["recover"]);
+    let (status, printed) = scene.fails(&["recover"]);
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(status, 4);
     let words = "error: the system bus has no quota left for a call of variantd: ";
-    assert!(said.starts_with(words), "{said}");
+    assert!(printed.starts_with(words), "{printed}");
     assert!(
-        said.trim_end().ends_with("(VD-AGT-001); try again"),
-        "{said}"
+        printed.trim_end().ends_with("(VD-AGT-001); try again"),
+        "{printed}"
     );
 }
 
@@ -139,9 +139,9 @@ fn an_agent_that_ends_in_a_call_that_changes_something_is_not_asked_again() {
         agent.send(Signal::SIGKILL);
         asking.join().expect("variantctl")
     });
-    let said = told(&output);
-    assert_eq!(output.status.code(), Some(4), "{said}");
+    let printed = told(&output);
+    assert_eq!(output.status.code(), Some(4), "{printed}");
     let words = "error: variantd ended before it answered, or its answer was lost: ";
-    assert!(said.starts_with(words), "{said}");
-    assert!(said.contains("finished steps are kept"), "{said}");
+    assert!(printed.starts_with(words), "{printed}");
+    assert!(printed.contains("finished steps are kept"), "{printed}");
 }

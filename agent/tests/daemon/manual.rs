@@ -23,9 +23,9 @@ fn a_dry_run_prints_the_writes_and_changes_nothing() {
     agent.says("serves");
     let file = format!("host/sys/bus/pci/devices/{GPU}/driver_override");
     let before = fs::read_to_string(scene.path(&file)).expect("override");
-    let said = scene.says(&["bind", "--dry-run", "--driver", "vfio-pci", GPU]);
+    let printed = scene.says(&["bind", "--dry-run", "--driver", "vfio-pci", GPU]);
     let devices = format!("/sys/bus/pci/devices/{GPU}/driver_override");
-    let lines: Vec<&str> = said.lines().collect();
+    let lines: Vec<&str> = printed.lines().collect();
     assert_eq!(lines[0], format!("{devices} <- vfio-pci"));
     let last = lines.last().expect("a line");
     assert_eq!(
@@ -34,10 +34,10 @@ fn a_dry_run_prints_the_writes_and_changes_nothing() {
     );
     let after = fs::read_to_string(scene.path(&file)).expect("override");
     assert_eq!(before, after);
-    let said = scene.says(&["recover"]);
-    assert_eq!(said, "no device has an interrupted change\n");
-    let said = scene.says(&["release", GPU]);
-    assert!(said.contains("was not bound by variantd"), "{said}");
+    let printed = scene.says(&["recover"]);
+    assert_eq!(printed, "no device has an interrupted change\n");
+    let printed = scene.says(&["release", GPU]);
+    assert!(printed.contains("was not bound by variantd"), "{printed}");
 }
 
 #[test]
@@ -46,9 +46,9 @@ fn each_mistake_has_its_exit_status() {
     assert_eq!(scene.fails(&["bind", GPU]).0, 4);
     let mut agent = scene.start();
     agent.says("serves");
-    let (status, said) = scene.fails(&["bind", "0000:00:1f.0"]);
-    assert_eq!(status, 3, "{said}");
-    assert!(said.contains("VD-DEV-001"), "{said}");
+    let (status, printed) = scene.fails(&["bind", "0000:00:1f.0"]);
+    assert_eq!(status, 3, "{printed}");
+    assert!(printed.contains("VD-DEV-001"), "{printed}");
     assert_eq!(scene.fails(&["bind", "gpu"]).0, 2);
     assert_eq!(scene.fails(&["bind", "--driver", "../x", GPU]).0, 2);
     // Neither its module nor that of another driver that is not for the device is loaded.
@@ -57,9 +57,9 @@ fn each_mistake_has_its_exit_status() {
     scene.program("host/usr/sbin/modprobe", &script);
     for driver in ["floppy", "sctp", "no_such"] {
         for verb in ["bind", "reserve"] {
-            let (status, said) = scene.fails(&[verb, "--driver", driver, GPU]);
-            assert_eq!(status, 1, "{said}");
-            assert!(said.contains("VD-BND-033"), "{said}");
+            let (status, printed) = scene.fails(&[verb, "--driver", driver, GPU]);
+            assert_eq!(status, 1, "{printed}");
+            assert!(printed.contains("VD-BND-033"), "{printed}");
         }
         scene.write(
             &format!("reserved.d/{GPU}.toml"),
@@ -69,9 +69,9 @@ fn each_mistake_has_its_exit_status() {
         assert!(!success && log.contains("VD-BND-033"), "{log}");
         assert!(!modprobe.exists());
     }
-    let (status, said) = scene.fails(&["bind", "--driver", "mlx5_vfio_pci", GPU]);
-    assert_eq!(status, 1, "{said}");
-    assert!(said.contains("VD-BND-001"), "{said}");
+    let (status, printed) = scene.fails(&["bind", "--driver", "mlx5_vfio_pci", GPU]);
+    assert_eq!(status, 1, "{printed}");
+    assert!(printed.contains("VD-BND-001"), "{printed}");
     let asked = fs::read_to_string(modprobe).expect("asked");
     assert!(asked.contains("-- mlx5_vfio_pci"), "{asked}");
 }

@@ -53,9 +53,9 @@ fn claim_reads_only_the_device_that_appeared() {
     fs::remove_file(&pipe).expect("removed");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
     let output = claim(&scene, GPU);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(said.trim(), "nvgrace_gpu_vfio_pci", "{complaint}");
+    assert_eq!(printed.trim(), "nvgrace_gpu_vfio_pci", "{complaint}");
     reserved("0009:42:00.0", "10de:2342");
     let output = claim(&scene, "0009:42:00.0");
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -78,13 +78,13 @@ fn a_reservation_in_force_is_listed_and_applied_without_a_bus() {
     let scene = Scene::new();
     let mut agent = scene.start();
     agent.says("serves");
-    let said = scene.says(&["reserve", "--driver", "nvidia", GPU]);
+    let printed = scene.says(&["reserve", "--driver", "nvidia", GPU]);
     assert_eq!(
-        said,
+        printed,
         format!("'{GPU}' is reserved: it is bound at each boot\n")
     );
-    let said = scene.says(&["reserve", "--driver", "nvidia", GPU]);
-    assert_eq!(said, format!("'{GPU}' is already reserved\n"));
+    let printed = scene.says(&["reserve", "--driver", "nvidia", GPU]);
+    assert_eq!(printed, format!("'{GPU}' is already reserved\n"));
     drop(agent);
     let (success, log) = boot(&scene);
     assert!(success, "{log}");
@@ -122,13 +122,13 @@ fn reservation_not_in_force_is_logged_and_listed() {
     ] {
         assert!(log.contains(part), "{part}: {log}");
     }
-    let said = complaint(&list(&scene, &[]));
+    let printed = complaint(&list(&scene, &[]));
     for part in [
         "instead of 'nvgrace_gpu_vfio_pci'",
         "VD-DEV-001",
         "unknown key 'devise'",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
     let json: serde_json::Value =
         serde_json::from_slice(&list(&scene, &["--json"]).stdout).expect("JSON");
@@ -163,9 +163,9 @@ fn a_reservation_ends_even_when_its_device_is_gone() {
     let mut agent = scene.start();
     agent.says("serves");
     scene.write(&format!("reserved.d/{NIC}.toml"), "nonsense");
-    let said = scene.says(&["unreserve", NIC]);
-    assert_eq!(said, format!("'{NIC}' is no longer reserved\n"));
-    let said = scene.says(&["unreserve", NIC]);
-    assert_eq!(said, format!("'{NIC}' was not reserved\n"));
+    let printed = scene.says(&["unreserve", NIC]);
+    assert_eq!(printed, format!("'{NIC}' is no longer reserved\n"));
+    let printed = scene.says(&["unreserve", NIC]);
+    assert_eq!(printed, format!("'{NIC}' was not reserved\n"));
     assert_eq!(scene.fails(&["reserve", NIC]).0, 3);
 }

@@ -22,8 +22,11 @@ const APPLY: [&str; 3] = ["prepare", "--plan", "p"];
 fn a_domain_is_planned_by_name_and_its_plan_applied() {
     let scene = Scene::new();
     let _agent = started(&scene);
-    let said = scene.says(&["plan", "test"]);
-    assert_eq!(said, "domain 'test' has no device that a recipe covers\n");
+    let printed = scene.says(&["plan", "test"]);
+    assert_eq!(
+        printed,
+        "domain 'test' has no device that a recipe covers\n"
+    );
     let plan = save(&scene, &PLAN);
     assert_eq!(
         (&plan["domain"], &plan["changed"]),
@@ -31,8 +34,8 @@ fn a_domain_is_planned_by_name_and_its_plan_applied() {
     );
     let uuid = plan["uuid"].as_str().expect("uuid").to_owned();
     assert_eq!(save(&scene, &["plan", "--json", &uuid]), plan);
-    assert_eq!(scene.says(&APPLY), said);
-    assert_eq!(scene.says(&["prepare", "--plan", "p", "test"]), said);
+    assert_eq!(scene.says(&APPLY), printed);
+    assert_eq!(scene.says(&["prepare", "--plan", "p", "test"]), printed);
 }
 
 #[test]
@@ -69,13 +72,13 @@ fn a_plan_is_stale_once_the_host_the_recipes_or_the_versions_change() {
     let before = fs::read_to_string(scene.path(distance)).expect("distances");
     scene.write(distance, &before.replace("80", "90"));
     let stale = |what: &str| {
-        let (status, said) = scene.fails(&APPLY);
-        assert_eq!(status, 1, "{said}");
+        let (status, printed) = scene.fails(&APPLY);
+        assert_eq!(status, 1, "{printed}");
         assert!(
-            said.contains(&format!("changed since: {what} (VD-PLN-001)")),
-            "{said}"
+            printed.contains(&format!("changed since: {what} (VD-PLN-001)")),
+            "{printed}"
         );
-        assert!(said.contains("variantctl plan --json test"), "{said}");
+        assert!(printed.contains("variantctl plan --json test"), "{printed}");
     };
     stale("the host's NUMA nodes");
     let json = scene.fails(&[&["--json"][..], &APPLY].concat()).1;
@@ -93,9 +96,9 @@ fn a_plan_is_stale_once_the_host_the_recipes_or_the_versions_change() {
     other["basis"]["qemu"] = "0.1.0".into();
     other["basis"]["definition"] = format!("sha256:{}", "0".repeat(64)).into();
     scene.write("p", &other.to_string());
-    let (_, said) = scene.fails(&APPLY);
+    let (_, printed) = scene.fails(&APPLY);
     for what in ["the definition", "recipe mlx5", "QEMU (0.1.0 to "] {
-        assert!(said.contains(what), "{said}");
+        assert!(printed.contains(what), "{printed}");
     }
 }
 
@@ -103,11 +106,11 @@ fn a_plan_is_stale_once_the_host_the_recipes_or_the_versions_change() {
 fn invalid_plan_is_refused_before_a_call() {
     let scene = Scene::new();
     scene.write("p", "{\"version\": 1}");
-    let (status, said) = scene.fails(&APPLY);
+    let (status, printed) = scene.fails(&APPLY);
     assert_eq!(status, 1);
     assert!(
-        said.contains("VD-PLN-002") && said.contains("missing field"),
-        "{said}"
+        printed.contains("VD-PLN-002") && printed.contains("missing field"),
+        "{printed}"
     );
     assert_eq!(scene.fails(&["prepare", "--plan", "no-such"]).0, 3);
     scene.write("p", &" ".repeat(9 << 20));
@@ -118,28 +121,28 @@ fn invalid_plan_is_refused_before_a_call() {
 fn a_name_that_is_neither_file_nor_domain_is_not_found() {
     let scene = Scene::new();
     let agent = started(&scene);
-    let (status, said) = scene.fails(&["plan", "missing"]);
+    let (status, printed) = scene.fails(&["plan", "missing"]);
     assert_eq!(status, 3);
     assert!(
-        said.contains("no file 'missing' here") && said.contains("virsh list"),
-        "{said}"
+        printed.contains("no file 'missing' here") && printed.contains("virsh list"),
+        "{printed}"
     );
     for option in [
         ["--host", "host"],
         ["--recipes", "recipes.d"],
         ["--target", "qemu=9.0"],
     ] {
-        let (status, said) = scene.fails(&[&["plan", "test"][..], &option].concat());
+        let (status, printed) = scene.fails(&[&["plan", "test"][..], &option].concat());
         assert_eq!(status, 2);
         assert!(
-            said.contains("there is no file 'test'") && said.contains("'./test'"),
-            "{said}"
+            printed.contains("there is no file 'test'") && printed.contains("'./test'"),
+            "{printed}"
         );
     }
     drop(agent);
-    let (status, said) = scene.fails(&["plan", "test"]);
+    let (status, printed) = scene.fails(&["plan", "test"]);
     assert_eq!(status, 4);
-    assert!(said.contains("systemctl start variantd"), "{said}");
+    assert!(printed.contains("systemctl start variantd"), "{printed}");
 }
 
 /// The agent, connected to libvirt.

@@ -100,9 +100,9 @@ fn an_agent_with_another_run_directory_leaves_the_names_to_the_first() {
         .env("DBUS_SYSTEM_BUS_ADDRESS", scene.bus.address())
         .output()
         .expect("variantd");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     let pid = format!("(pid {}) owns the name 'org.variantd1'", first.id());
-    assert!(said.contains(&pid), "{said}");
+    assert!(printed.contains(&pid), "{printed}");
     assert_eq!(output.status.code(), Some(SECOND));
     scene.says(&["recover"]);
 }

@@ -242,9 +242,9 @@ fn invalid_varlink_gets_no_reply() {
         let mut stream = scene.connected();
         let _ = stream.write_all(nonsense);
         let _ = stream.shutdown(Shutdown::Write);
-        let mut said = Vec::new();
-        let _ = stream.read_to_end(&mut said);
-        assert!(said.is_empty(), "{said:?}");
+        let mut printed = Vec::new();
+        let _ = stream.read_to_end(&mut printed);
+        assert!(printed.is_empty(), "{printed:?}");
     }
     assert_eq!(scene.asks("prepare"), Reply::Done(String::new()));
 }
@@ -271,9 +271,9 @@ fn a_call_is_read_however_it_arrives_and_however_deep_it_is() {
             stream.write_all(piece).expect("sent");
         }
         stream.shutdown(Shutdown::Write).expect("the last call");
-        let mut said = String::new();
-        stream.read_to_string(&mut said).expect("replies");
-        assert_eq!(said.matches("\"product\":\"variantd\"").count(), count);
+        let mut printed = String::new();
+        stream.read_to_string(&mut printed).expect("replies");
+        assert_eq!(printed.matches("\"product\":\"variantd\"").count(), count);
     }
 }
 
@@ -410,9 +410,9 @@ fn one_connection_makes_a_bounded_number_of_calls() {
     let mut stream = scene.connected();
     let call = b"{\"method\":\"org.varlink.service.GetInfo\"}\0".repeat(100);
     let _ = stream.write_all(&call);
-    let mut said = Vec::new();
-    let _ = stream.read_to_end(&mut said);
-    let replies = said.iter().filter(|byte| **byte == 0).count();
+    let mut printed = Vec::new();
+    let _ = stream.read_to_end(&mut printed);
+    let replies = printed.iter().filter(|byte| **byte == 0).count();
     assert!(replies <= 16, "{replies}");
 }
 
@@ -478,10 +478,10 @@ fn stranger() {
     };
     let mut stream = UnixStream::connect(socket).expect("the mode is loosened");
     let _ = stream.write_all(b"{\"method\":\"org.varlink.service.GetInfo\"}\0");
-    let mut said = Vec::new();
-    let _ = stream.read_to_end(&mut said);
+    let mut printed = Vec::new();
+    let _ = stream.read_to_end(&mut printed);
     let denied = "{\"parameters\":{},\"error\":\"org.varlink.service.PermissionDenied\"}\0";
-    assert_eq!(String::from_utf8_lossy(&said), denied);
+    assert_eq!(String::from_utf8_lossy(&printed), denied);
 }
 
 /// The agent checks the user itself, in case the socket's mode was changed.

@@ -115,8 +115,8 @@ fn finding(scene: &Scene, shell: &str) -> Option<String> {
         .arg(scene.path("host"))
         .output()
         .expect("unshare");
-    let said = String::from_utf8_lossy(&output.stderr);
-    let json: Value = serde_json::from_slice(&output.stdout).expect(&said);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    let json: Value = serde_json::from_slice(&output.stdout).expect(&printed);
     let checks = json["checks"].as_array().expect("checks");
     let failed = checks.iter().find(|check| check["verdict"] == "fail");
     failed.map(|check| check.to_string())

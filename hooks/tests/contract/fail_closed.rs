@@ -119,8 +119,8 @@ fn each_operation(fault: Fault, form: Form, row: &Row) -> Vec<String> {
 
 /// Rust prints extra lines about a failed allocation.
 fn without_allocators_words(told: Told) -> Told {
-    let said = told.said.lines().last().unwrap_or_default().to_owned();
-    Told { said, ..told }
+    let printed = told.printed.lines().last().unwrap_or_default().to_owned();
+    Told { printed, ..told }
 }
 
 fn differs(told: &Told, expected: &str) -> Option<String> {
@@ -132,13 +132,13 @@ fn differs(told: &Told, expected: &str) -> Option<String> {
         return Some("it takes longer than its deadline".into());
     }
     // libvirt shows one sentence, and takes standard output as the guest's new XML.
-    let said = if code.is_empty() {
-        told.said.is_empty()
+    let printed = if code.is_empty() {
+        told.printed.is_empty()
     } else {
-        told.said.contains(code)
+        told.printed.contains(code)
     };
-    let one_line = !told.said.contains('\n');
-    (!said || !one_line || !told.xml.is_empty()).then(|| format!("'{code}' is expected"))
+    let one_line = !told.printed.contains('\n');
+    (!printed || !one_line || !told.xml.is_empty()).then(|| format!("'{code}' is expected"))
 }
 
 #[test]

@@ -25,14 +25,14 @@ impl Agent {
         assert!(call.more && call.method == RUN, "{call:?}");
         let arguments = &call.parameters;
         let word = |word: &Option<_>| word.as_deref().unwrap_or("?").to_owned();
-        let said = [
+        let printed = [
             &arguments.domain,
             &arguments.operation,
             &arguments.sub,
             &arguments.extra,
         ];
-        let said = said.map(word).join(" ");
-        self.calls.lock().expect("calls").push(said);
+        let printed = printed.map(word).join(" ");
+        self.calls.lock().expect("calls").push(printed);
         match &*word(&arguments.operation) {
             "start" => refusal("'0009:01:00.0': is on vfio-pci"),
             "release" => refusal("'0009:01:00.0': still held"),
@@ -63,10 +63,10 @@ fn hook_passes_the_arguments_to_the_agent_and_prints_its_message() {
     let release = scene.run("release end destroyed", MARKED);
     let restore = scene.run("restore begin -", MARKED);
     let foreign = scene.run("prepare begin -", FOREIGN);
-    assert_eq!((prepare.status, &*prepare.said), (0, ""));
+    assert_eq!((prepare.status, &*prepare.printed), (0, ""));
     assert_eq!(start.status, 1);
     assert_eq!(
-        start.said,
+        start.printed,
         "'0009:01:00.0': is on vfio-pci (VD-BND-001); see 'variantctl list'"
     );
     assert_eq!(release.status, 0);
@@ -86,10 +86,10 @@ fn missing_agent_stops_a_marked_guest_and_no_other() {
     let scene = Scene::start();
     let marked = scene.run("prepare begin -", MARKED);
     assert_eq!(marked.status, 1);
-    assert!(marked.said.contains("systemctl start variantd"));
+    assert!(marked.printed.contains("systemctl start variantd"));
     let unmarked = scene.run("prepare begin -", UNMARKED);
     assert_eq!(unmarked.status, 0);
-    assert!(unmarked.said.starts_with("warning: "));
+    assert!(unmarked.printed.starts_with("warning: "));
     let reconnect = scene.run("reconnect begin -", MARKED);
     assert_eq!(reconnect.status, 0, "a failure would kill the guest");
 }
@@ -104,7 +104,7 @@ fn unrelated_guest_needs_no_agent() {
     let long = " ".repeat(3 << 20);
     for input in [FOREIGN, "no xml", &long] {
         let told = nowhere("prepare begin -").run(input);
-        assert_eq!((told.status, &*told.said), (0, ""));
+        assert_eq!((told.status, &*told.printed), (0, ""));
     }
     let marked = nowhere("restore begin -").run(MARKED);
     assert_eq!((marked.status, &*marked.xml), (1, ""));

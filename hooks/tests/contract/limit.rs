@@ -68,7 +68,7 @@ fn hook_without_a_stack_passes_reconnect_with_a_message() {
         };
         let told = call.run(MARKED);
         assert_eq!(told.status, marked, "{operation}: {told:?}");
-        let last = told.said.lines().last().unwrap_or_default();
+        let last = told.printed.lines().last().unwrap_or_default();
         assert!(
             last.contains("VD-HOK-006") || last.contains("VD-AGT-001"),
             "{operation}: {told:?}"

@@ -41,7 +41,7 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) status: i32,
-    pub(crate) said: String,
+    pub(crate) printed: String,
     pub(crate) xml: String,
     pub(crate) took: Duration,
 }
@@ -202,7 +202,7 @@ impl Call {
         let output = hook.wait_with_output().expect("output");
         Told {
             status: output.status.code().unwrap_or(-1),
-            said: text(&output.stderr),
+            printed: text(&output.stderr),
             xml: text(&output.stdout),
             took: began.elapsed(),
         }

@@ -47,7 +47,7 @@ fn hook_sends_an_unread_call_of_an_ending_agent_to_the_next() {
         _ => serves.serve(peer),
     });
     let told = scene.run("prepare begin -", MARKED);
-    assert_eq!((told.status, &*told.said), (0, ""));
+    assert_eq!((told.status, &*told.printed), (0, ""));
     assert_eq!(agent.calls(), ["d0 prepare begin -"]);
 }
 
@@ -61,7 +61,7 @@ fn hook_does_not_repeat_a_call_that_the_agent_has_read() {
     });
     let told = scene.run("prepare begin -", MARKED);
     assert_eq!(told.status, 1);
-    assert!(told.said.contains("VD-HOK-004"), "{}", told.said);
+    assert!(told.printed.contains("VD-HOK-004"), "{}", told.printed);
     assert_eq!(count.load(Ordering::Relaxed), 1);
 }
 
@@ -86,7 +86,11 @@ fn invalid_reply_does_not_pass() {
         });
         let told = scene.run("prepare begin -", MARKED);
         assert_eq!(told.status, 1, "{start}");
-        assert!(told.said.contains("VD-HOK-004"), "{start}: {}", told.said);
+        assert!(
+            told.printed.contains("VD-HOK-004"),
+            "{start}: {}",
+            told.printed
+        );
         assert!(told.took < Duration::from_secs(SECONDS), "{start}");
         assert_eq!(scene.run("reconnect begin -", MARKED).status, 0, "{start}");
     }
@@ -173,7 +177,7 @@ fn agent_that_does_not_read_a_long_call_is_late() {
     let xml = MARKED.replace("<metadata>", &format!("{filling}<metadata>"));
     let told = scene.run("prepare begin -", &xml);
     assert_eq!(told.status, 1);
-    assert!(told.said.contains("VD-BND-045"), "{}", told.said);
+    assert!(told.printed.contains("VD-BND-045"), "{}", told.printed);
     assert!(told.took < Duration::from_secs(SECONDS * 3));
 }
 
@@ -224,10 +228,10 @@ fn hook_does_not_trust_a_socket_of_another_user() {
     assert_eq!((marked.status, unmarked.status), (1, 0));
     for told in [marked, unmarked] {
         assert!(
-            told.said.contains("user 65534 listens there"),
+            told.printed.contains("user 65534 listens there"),
             "{}",
-            told.said
+            told.printed
         );
-        assert!(told.said.contains("VD-AGT-001"), "{}", told.said);
+        assert!(told.printed.contains("VD-AGT-001"), "{}", told.printed);
     }
 }

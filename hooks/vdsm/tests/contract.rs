@@ -80,9 +80,9 @@ impl Scene {
         let scene = self.clone();
         let run = move || scene.run_vdsm(Some(&scene.domain()));
         let output = tokio::task::spawn_blocking(run).await.expect("run");
-        let said = text(&output.stderr);
+        let printed = text(&output.stderr);
         let after = fs::read_to_string(self.domain()).expect("domain");
-        (output.status.code(), said, after)
+        (output.status.code(), printed, after)
     }
 }
 
@@ -129,12 +129,12 @@ async fn a_guest_is_completed_where_its_file_lies() {
     let scene = Arc::new(Scene::start());
     let agent = Agent::default();
     let _served = scene.serve(agent.clone()).await;
-    let (status, said, after) = scene.run_on(UNMARKED).await;
-    assert_eq!((status, &*said), (Some(0), ""));
+    let (status, printed, after) = scene.run_on(UNMARKED).await;
+    assert_eq!((status, &*printed), (Some(0), ""));
     assert_eq!(after, format!("{UNMARKED}<!-- new -->"));
     for untouched in [PREPARED, FOREIGN] {
-        let (status, said, after) = scene.run_on(untouched).await;
-        assert_eq!((status, &*said, &*after), (Some(0), "", untouched));
+        let (status, printed, after) = scene.run_on(untouched).await;
+        assert_eq!((status, &*printed, &*after), (Some(0), "", untouched));
     }
     assert_eq!(
         *agent.calls.lock().expect("calls"),
@@ -154,8 +154,8 @@ async fn a_call_without_an_answer_is_made_again_for_it_only_reads() {
             calls: Arc::default(),
         };
         let _served = scene.serve(agent.clone()).await;
-        let (status, said, after) = scene.run_on(UNMARKED).await;
-        assert_eq!((status, &*said), (Some(0), ""));
+        let (status, printed, after) = scene.run_on(UNMARKED).await;
+        assert_eq!((status, &*printed), (Some(0), ""));
         assert_eq!(after, format!("{UNMARKED}<!-- new -->"));
         assert_eq!(*agent.calls.lock().expect("calls"), 4);
     }
@@ -170,15 +170,15 @@ async fn a_bus_without_room_is_named() {
         calls: Arc::default(),
     };
     let _served = scene.serve(agent).await;
-    let (status, said, after) = scene.run_on(UNMARKED).await;
+    let (status, printed, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*after), (Some(2), UNMARKED));
     assert!(
-        said.contains("no quota left for a call of variantd"),
-        "{said}"
+        printed.contains("no quota left for a call of variantd"),
+        "{printed}"
     );
     assert!(
-        said.contains("a full queue (VD-AGT-001); try again"),
-        "{said}"
+        printed.contains("a full queue (VD-AGT-001); try again"),
+        "{printed}"
     );
 }
 
@@ -190,18 +190,18 @@ async fn a_refusal_stops_the_guest_with_one_line() {
         ..Agent::default()
     };
     let _served = scene.serve(agent).await;
-    let (status, said, after) = scene.run_on(UNMARKED).await;
-    assert_eq!((status, &*said), (Some(2), "'0009:01:00.0': not so"));
+    let (status, printed, after) = scene.run_on(UNMARKED).await;
+    assert_eq!((status, &*printed), (Some(2), "'0009:01:00.0': not so"));
     assert_eq!(after, UNMARKED);
 }
 
 #[tokio::test]
 async fn without_the_agent_a_guest_with_a_device_does_not_start() {
     let scene = Arc::new(Scene::start());
-    let (status, said, after) = scene.run_on(UNMARKED).await;
+    let (status, printed, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*after), (Some(2), UNMARKED));
-    assert!(said.contains("VD-AGT-001"), "{said}");
-    assert!(said.contains("systemctl start variantd"), "{said}");
+    assert!(printed.contains("VD-AGT-001"), "{printed}");
+    assert!(printed.contains("systemctl start variantd"), "{printed}");
     assert_eq!(scene.run_on(FOREIGN).await.0, Some(0));
 }
 
@@ -209,11 +209,11 @@ async fn without_the_agent_a_guest_with_a_device_does_not_start() {
 async fn before_the_agent_has_run_a_guest_with_a_pci_device_starts_with_a_warning() {
     let scene = Arc::new(Scene::start());
     fs::remove_file(scene.bus.path("devices")).expect("the list");
-    let (status, said, after) = scene.run_on(UNMARKED).await;
+    let (status, printed, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*after), (Some(0), UNMARKED));
     assert!(
-        said.starts_with("warning: ") && said.contains("VD-AGT-001"),
-        "{said}"
+        printed.starts_with("warning: ") && printed.contains("VD-AGT-001"),
+        "{printed}"
     );
     assert_eq!(
         scene.run_on(FOREIGN).await,
@@ -226,9 +226,9 @@ async fn before_the_agent_has_run_a_guest_with_a_pci_device_starts_with_a_warnin
         (status, after),
         (Some(0), format!("{UNMARKED}<!-- new -->"))
     );
-    let (status, said, _) = scene.run_on("").await;
+    let (status, printed, _) = scene.run_on("").await;
     assert_eq!(status, Some(2));
-    assert!(said.contains("VD-HOK-005"), "{said}");
+    assert!(printed.contains("VD-HOK-005"), "{printed}");
 }
 
 #[test]
@@ -260,11 +260,11 @@ fn manual_page_has_the_contract() {
 async fn a_bus_that_does_not_answer_is_not_waited_for() {
     let scene = Arc::new(Scene::start());
     scene.bus.stop();
-    let (status, said, after) = scene.run_on(UNMARKED).await;
+    let (status, printed, after) = scene.run_on(UNMARKED).await;
     assert_eq!((status, &*after), (Some(2), UNMARKED));
     assert!(
-        said.contains("the bus does not answer (VD-AGT-001)"),
-        "{said}"
+        printed.contains("the bus does not answer (VD-AGT-001)"),
+        "{printed}"
     );
 }
 

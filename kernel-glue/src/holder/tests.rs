@@ -117,8 +117,8 @@ fn device_open_after_its_group_was_closed_is_held() {
         put(dir.path(), &format!("proc/{id}/fdinfo/3"), &text);
     }
     process(dir.path(), 7, "old\0", "/", &["anon_inode:[vfio-device]"]);
-    let said = ["dpdk (pid 5, 'anon_inode:[vfio-device]' as fd 3)"];
-    assert_eq!(sentences(dir.path()), said);
+    let printed = ["dpdk (pid 5, 'anon_inode:[vfio-device]' as fd 3)"];
+    assert_eq!(sentences(dir.path()), printed);
 }
 
 #[test]

@@ -66,14 +66,14 @@ fn write(fleet: &Path, host: &Host, numbers: std::ops::Range<usize>) -> Result<(
 
 /// The output has a line for every host, and the guest fits on all hosts with the driver.
 fn call(fleet: &Path, guest: &Path, count: usize) -> Result<Call> {
-    let said = fleet.with_extension("said");
+    let printed = fleet.with_extension("said");
     let start = Instant::now();
     let mut child = Command::new(binary("variantctl")?)
         .args(["--recipes", "/nonexistent", "--host"])
         .arg(fleet)
         .arg("plan")
         .arg(guest)
-        .stdout(File::create(&said)?)
+        .stdout(File::create(&printed)?)
         .stderr(Stdio::null())
         .spawn()?;
     let mut memory = 0;
@@ -86,14 +86,14 @@ fn call(fleet: &Path, guest: &Path, count: usize) -> Result<Call> {
     };
     let time = start.elapsed();
     ensure!(status.success(), "the call ends with {status}");
-    let said = fs::read_to_string(said)?;
-    let last = said.lines().last().context("the call prints nothing")?;
+    let printed = fs::read_to_string(printed)?;
+    let last = printed.lines().last().context("the call prints nothing")?;
     ensure!(
         last.starts_with(&format!("{count} hosts: it fits on ")),
         "{last}"
     );
     ensure!(
-        said.lines().count() == count + 1,
+        printed.lines().count() == count + 1,
         "not every host has its line"
     );
     Ok(Call { time, memory })

@@ -116,10 +116,10 @@ fn call(program: &Path, scene: &Scene, input: &Path) -> Result<Duration> {
         .env("VARIANTD_RUN_DIR", scene.path("run"))
         .current_dir("/");
     let (output, time) = run(&mut command, Some(input))?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
-        output.status.success() && said.is_empty(),
-        "{}: {said}",
+        output.status.success() && printed.is_empty(),
+        "{}: {printed}",
         output.status
     );
     ensure!(output.stdout.is_empty(), "the hook writes XML");

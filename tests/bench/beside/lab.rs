@@ -17,15 +17,15 @@ const DEADLINE: Duration = Duration::from_secs(900);
 pub(crate) fn rows() -> Vec<Row> {
     let work = "`virsh start` of a prepared guest, in the lab (emulated: about ten times slower than hardware)";
     let (none, script) = ("no hook at all", "an empty `bash` hook script");
-    match said() {
-        Ok(said) => vec![
-            Row::ratio(work, none, 1.02, pair(&said, "none ")),
+    match printed() {
+        Ok(printed) => vec![
+            Row::ratio(work, none, 1.02, pair(&printed, "none ")),
             Row::compared(
                 "the same",
                 script,
                 None,
                 "at most the cost of a hook",
-                pair(&said, "script "),
+                pair(&printed, "script "),
             ),
         ],
         Err(error) => vec![Row::ratio(work, none, 1.02, Err(error))],
@@ -33,30 +33,30 @@ pub(crate) fn rows() -> Vec<Row> {
 }
 
 /// The package's hook, compared with the alternative of this name.
-fn pair(said: &str, word: &str) -> Result<Pair> {
+fn pair(printed: &str, word: &str) -> Result<Pair> {
     Ok(Pair {
-        ours: times(said, "hook ")?,
-        theirs: times(said, word)?,
+        ours: times(printed, "hook ")?,
+        theirs: times(printed, word)?,
     })
 }
 
-fn said() -> Result<String> {
+fn printed() -> Result<String> {
     let lab = Lab::find(NAME)?.ok_or_else(|| {
         Unavailable(format!(
             "no lab: run 'tests/lab check --name {NAME} start' before"
         ))
     })?;
     let job = Job::new(include_str!("start.sh")).deadline(DEADLINE);
-    let (status, said) = job.collect(lab.state())?;
+    let (status, printed) = job.collect(lab.state())?;
     ensure!(
         status == 0,
-        "the script in the lab ends with {status}: {said}"
+        "the script in the lab ends with {status}: {printed}"
     );
-    Ok(said)
+    Ok(printed)
 }
 
-fn times(said: &str, word: &str) -> Result<Times> {
-    let numbers = said.lines().filter_map(|line| line.strip_prefix(word));
+fn times(printed: &str, word: &str) -> Result<Times> {
+    let numbers = printed.lines().filter_map(|line| line.strip_prefix(word));
     let rounds: Option<Vec<Duration>> = numbers
         .map(|number| Some(Duration::from_nanos(number.parse().ok()?)))
         .collect();

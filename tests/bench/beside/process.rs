@@ -36,8 +36,8 @@ pub(crate) fn rival(name: &str, package: &str) -> Result<PathBuf> {
 
 /// The first line of a program's version output.
 pub(crate) fn version(program: &str, argument: &str) -> Option<String> {
-    let said = Command::new(program).arg(argument).output().ok()?;
-    let text = [said.stdout, said.stderr].concat();
+    let printed = Command::new(program).arg(argument).output().ok()?;
+    let text = [printed.stdout, printed.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     text.lines().next().map(str::to_owned)
 }

@@ -65,10 +65,10 @@ fn surroundings() -> String {
         ("xmllint", "--version"),
         ("virsh", "--version=long"),
     ] {
-        let said = version(program, argument);
+        let printed = version(program, argument);
         lines.push(format!(
             "- {program}: {}",
-            said.as_deref().unwrap_or("not here")
+            printed.as_deref().unwrap_or("not here")
         ));
     }
     lines.join("\n") + "\n"

@@ -27,8 +27,8 @@ fn refused(text: &str) -> String {
 }
 
 fn too_large(text: &str) {
-    let said = refused(text);
-    assert!(said.contains("VD-XML-003"), "{said}");
+    let printed = refused(text);
+    assert!(printed.contains("VD-XML-003"), "{printed}");
 }
 
 fn numbered(count: usize, item: impl Fn(usize) -> String) -> String {

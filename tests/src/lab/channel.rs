@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::interrupt::Interrupt;
-use super::machine::last_words;
+use super::machine::last_lines;
 use super::process::{Process, wait_until};
 use super::progress::say;
 use super::request;
@@ -95,10 +95,10 @@ impl Job {
     fn kill(state: &State, files: &Files, why: &str) -> Result<()> {
         send(state, &format!("kill {}", files.id))?;
         let ended = wait_until(ANSWER_TIMEOUT, || files.status().is_some());
-        let fate = if ended { "killed" } else { "not to be killed" };
+        let outcome = if ended { "killed" } else { "not to be killed" };
         let console = state.console();
         say(&format!(
-            "job {why}, {fate} (console: '{}')",
+            "job {why}, {outcome} (console: '{}')",
             console.display()
         ));
         Ok(())
@@ -122,7 +122,7 @@ pub fn wait_for_agent(state: &State, qemu: &Process) -> Result<()> {
         return Ok(());
     }
     let reason = match is_there {
-        true => format!("QEMU ended: {}", last_words(&state.path("qemu.log"))),
+        true => format!("QEMU ended: {}", last_lines(&state.path("qemu.log"))),
         false => format!(
             "the emulated host is not ready after {} s",
             BOOT_TIMEOUT.as_secs()
@@ -130,7 +130,7 @@ pub fn wait_for_agent(state: &State, qemu: &Process) -> Result<()> {
     };
     bail!(
         "the emulated host did not boot: {reason}\nend of its console:\n{}",
-        last_words(&state.console())
+        last_lines(&state.console())
     )
 }
 
@@ -225,6 +225,6 @@ fn check_alive(state: &State) -> Result<()> {
     bail!(
         "the emulated host is gone (console: '{}'): {}",
         state.console().display(),
-        last_words(&state.path("qemu.log"))
+        last_lines(&state.path("qemu.log"))
     )
 }

@@ -177,8 +177,8 @@ fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<Outcome> {
     for part in 1..=parts(&text) {
         // a host that hangs before it accepts the job counts as a failed scenario, too
         let run = run_part(lab, scenario, part, deadline);
-        let (ended, said) = run.unwrap_or_else(|error| (1, format!("{error:#}\n")));
-        output.push_str(&said);
+        let (ended, printed) = run.unwrap_or_else(|error| (1, format!("{error:#}\n")));
+        output.push_str(&printed);
         status = ended;
         if status != 0 {
             break;
@@ -212,10 +212,11 @@ fn run_part(lab: &Lab, scenario: &str, part: usize, deadline: Duration) -> Resul
 
 /// The deadline in a scenario's head, in seconds, from a line such as `# deadline: 1800`.
 fn own_deadline(text: &str) -> Option<Duration> {
-    let said = text
+    let printed = text
         .lines()
         .find_map(|line| line.strip_prefix("# deadline: "));
-    said.and_then(|seconds| seconds.trim().parse().ok())
+    printed
+        .and_then(|seconds| seconds.trim().parse().ok())
         .map(Duration::from_secs)
 }
 
@@ -236,8 +237,9 @@ fn is_by_name(text: &str) -> bool {
 /// Whether a scenario runs in a lab of this kind: the lab has all keywords of its line `# on: WORD...`. Without such a line it
 /// needs an x86-64 lab.
 fn fits(text: &str, kind: &[String]) -> bool {
-    let said = text.lines().find_map(|line| line.strip_prefix("# on: "));
-    said.unwrap_or("x86_64")
+    let printed = text.lines().find_map(|line| line.strip_prefix("# on: "));
+    printed
+        .unwrap_or("x86_64")
         .split_whitespace()
         .all(|word| kind.iter().any(|one| one == word))
 }
@@ -314,8 +316,11 @@ mod tests {
             .failure()
         };
         assert_eq!(failure(0, "fine\n"), None);
-        let said = failure(1, "note: one\nfailed: bind\n");
-        assert_eq!(said.as_deref(), Some("failed: bind (ended with status 1)"));
+        let printed = failure(1, "note: one\nfailed: bind\n");
+        assert_eq!(
+            printed.as_deref(),
+            Some("failed: bind (ended with status 1)")
+        );
         let silent = failure(TIMED_OUT, "");
         assert_eq!(silent.as_deref(), Some("ran past its deadline"));
     }

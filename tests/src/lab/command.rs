@@ -19,7 +19,7 @@ pub fn output(command: &mut Command) -> Result<String> {
         .output()
         .with_context(|| format!("cannot run '{name}'"))?;
     if !done.status.success() {
-        bail!("'{name}' failed ({}):\n{}", done.status, last_words(&done));
+        bail!("'{name}' failed ({}):\n{}", done.status, last_lines(&done));
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
@@ -39,7 +39,7 @@ pub fn in_namespace(script: &str) -> Command {
     command
 }
 
-fn last_words(done: &Output) -> String {
+fn last_lines(done: &Output) -> String {
     let mut text = String::from_utf8_lossy(&done.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&done.stderr));
     let lines: Vec<&str> = text.lines().collect();

@@ -15,7 +15,7 @@ use super::debian::{self, Suite, Tree};
 use super::driver;
 use super::foreign;
 use super::image::{self, Parts};
-use super::machine::{Accelerator, Boot, Machine, has_vfio_user, last_words};
+use super::machine::{Accelerator, Boot, Machine, has_vfio_user, last_lines};
 use super::process::Process;
 use super::progress::{Step, say};
 use super::qmp::Monitor;
@@ -191,7 +191,7 @@ impl Lab {
             Monitor::connect(&self.state.path("monitor.sock")).with_context(|| {
                 format!(
                     "QEMU does not start: {}",
-                    last_words(&self.state.path("qemu.log"))
+                    last_lines(&self.state.path("qemu.log"))
                 )
             })?;
         self.set_port_atomics(&qemu, &machine.topology, settings)?;
@@ -234,7 +234,7 @@ impl Lab {
             bail!(
                 "libvirt does not answer in the emulated host: {}\nend of its console:\n{}",
                 output.trim(),
-                last_words(&self.state.console())
+                last_lines(&self.state.console())
             );
         }
         Ok(())

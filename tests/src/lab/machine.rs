@@ -141,7 +141,7 @@ impl Machine {
         if !is_there || !monitor.exists() {
             bail!(
                 "QEMU does not start: {}",
-                last_words(&state.path("qemu.log"))
+                last_lines(&state.path("qemu.log"))
             );
         }
         Ok(process)
@@ -207,7 +207,7 @@ impl Machine {
         if !is_there || !socket.exists() {
             bail!(
                 "'lab-gpu' does not start: {}",
-                last_words(&state.path(&format!("{name}.log")))
+                last_lines(&state.path(&format!("{name}.log")))
             );
         }
         Ok(())
@@ -225,7 +225,7 @@ pub fn has_vfio_user(tree: &Tree, architecture: Architecture) -> Result<bool> {
 }
 
 /// The last lines of a log, for an error.
-pub fn last_words(log: &Path) -> String {
+pub fn last_lines(log: &Path) -> String {
     // QEMU repeats this line thousands of times while a guest maps its memory
     let noise = |line: &&str| !line.contains("iommu map to non memory area");
     let text = fs::read(log)

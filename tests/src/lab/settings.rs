@@ -114,8 +114,8 @@ mod tests {
         };
         assert_eq!(asked(4, Settings::default()).gpu_count().ok(), Some(4));
         for (settings, most) in [(asked(5, Settings::default()), 4), (asked(2, arm()), 1)] {
-            let said = refusal(&settings);
-            assert!(said.contains(&format!("--gpus {most}")), "{said}");
+            let printed = refusal(&settings);
+            assert!(printed.contains(&format!("--gpus {most}")), "{printed}");
         }
     }
 

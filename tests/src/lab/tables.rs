@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::acpi;
 use super::cache::{Cache, Key};
 use super::command;
-use super::machine::{Boot, Machine, last_words};
+use super::machine::{Boot, Machine, last_lines};
 use super::progress::Step;
 use super::state::State;
 
@@ -61,11 +61,11 @@ fn dump(machine: &Machine, image: &Path) -> Result<String> {
     };
     let dumped = machine.start(&state, &boot).and_then(|qemu| {
         if !qemu.ends_within(TIMEOUT) {
-            bail!("it does not power off:\n{}", last_words(&state.console()));
+            bail!("it does not power off:\n{}", last_lines(&state.console()));
         }
         let console = fs::read_to_string(state.console()).context("cannot read its console")?;
         if !console.contains("END-SRAT") {
-            bail!("it printed none:\n{}", last_words(&state.path("qemu.log")));
+            bail!("it printed none:\n{}", last_lines(&state.path("qemu.log")));
         }
         Ok(console)
     });

@@ -106,8 +106,8 @@ impl Daemon {
 
     /// The versions of libvirt and QEMU, as text.
     pub fn versions(&self) -> Result<String> {
-        let said = self.virsh(&["version"])?;
-        let of = |what: &str| said.lines().find_map(|line| line.strip_prefix(what));
+        let printed = self.virsh(&["version"])?;
+        let of = |what: &str| printed.lines().find_map(|line| line.strip_prefix(what));
         let libvirt = of("Using library: ").context("virsh printed no version of libvirt")?;
         let qemu = of("Running hypervisor: ").context("virsh printed no version of QEMU")?;
         Ok(format!("{libvirt}, {qemu}"))

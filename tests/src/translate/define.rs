@@ -86,8 +86,8 @@ fn dumped(daemon: &Daemon, given: &str) -> Result<String> {
     let done = virsh.stdin(Stdio::null()).output()?;
     let printed = String::from_utf8_lossy(&done.stdout);
     let Some(start) = printed.find("<domain ") else {
-        let said = String::from_utf8_lossy(&done.stderr);
-        let reason = said
+        let errors = String::from_utf8_lossy(&done.stderr);
+        let reason = errors
             .lines()
             .find(|line| !line.contains("Failed to define domain"));
         bail!("{}", reason.unwrap_or_default());

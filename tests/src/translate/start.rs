@@ -55,16 +55,16 @@ pub fn start(
         let _ = qemu.kill();
     }
     let status = qemu.wait().context("cannot wait for QEMU")?;
-    let said = fs::read_to_string(daemon.path(LOG)).unwrap_or_default();
-    judge(asked, status, said.trim())
+    let log = fs::read_to_string(daemon.path(LOG)).unwrap_or_default();
+    judge(asked, status, log.trim())
         .map_err(|error| anyhow!("{error:#}; its arguments were\n{}", printed(arguments)))
 }
 
-fn judge(asked: Result<()>, status: ExitStatus, said: &str) -> Result<()> {
+fn judge(asked: Result<()>, status: ExitStatus, log: &str) -> Result<()> {
     match asked {
-        Err(error) if said.is_empty() => Err(error),
-        Err(error) => Err(error.context(format!("QEMU printed '{said}'"))),
-        Ok(()) if !said.is_empty() => bail!("QEMU printed '{said}'"),
+        Err(error) if log.is_empty() => Err(error),
+        Err(error) => Err(error.context(format!("QEMU printed '{log}'"))),
+        Ok(()) if !log.is_empty() => bail!("QEMU printed '{log}'"),
         Ok(()) if !status.success() => bail!("QEMU ends with {status}"),
         Ok(()) => Ok(()),
     }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::completion;
 use super::problem::Problem;
 use super::{HostView, defined, diff, output};
-use domain::{Domain, Way};
+use domain::{Domain, Usage};
 use planner::atomics::{Guest, Kernel, Question, Report, report};
 use planner::target::{Version, Versions};
 
@@ -170,7 +170,7 @@ fn assigned(domain: &Domain) -> impl Iterator<Item = PciAddress> {
     let arguments = domain
         .elsewhere
         .iter()
-        .filter(|one| one.way == Way::Argument);
+        .filter(|one| one.usage == Usage::Argument);
     let hostdevs = domain.hostdevs.iter().map(|hostdev| hostdev.source);
     hostdevs.chain(arguments.map(|one| one.source))
 }

@@ -63,7 +63,7 @@ fn ask_to_bind(
     options.extend(
         consents
             .into_iter()
-            .filter(|(_, said)| *said)
+            .filter(|(_, printed)| *printed)
             .map(|(key, _)| (key, true.into())),
     );
     if let Some(driver) = driver {
@@ -260,12 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_is_its_writes_and_nothing_else() {
+    fn a_dry_run_prints_only_its_writes() {
         assert_eq!(bound(&answer("planned", Some("x"))), "a <- b\nc <- d\n");
     }
 
     #[tokio::test]
-    async fn long_call_is_reported_until_its_answer() {
+    async fn a_long_call_is_reported_until_its_answer() {
         let count = std::cell::Cell::new(0);
         let call = async {
             while count.get() < 3 {
@@ -282,10 +282,10 @@ mod tests {
 
     #[test]
     fn reserve_distinguishes_done_from_already_done() {
-        let said = |outcome| bound(&answer(outcome, Some("vfio-pci")));
-        assert_eq!(said("bound"), format!("'{GPU}' is on 'vfio-pci' now\n"));
+        let printed = |outcome| bound(&answer(outcome, Some("vfio-pci")));
+        assert_eq!(printed("bound"), format!("'{GPU}' is on 'vfio-pci' now\n"));
         assert_eq!(
-            said("already-so"),
+            printed("already-so"),
             format!("'{GPU}' is on 'vfio-pci' already\n")
         );
         let released = released(&answer("released", None));
@@ -306,10 +306,10 @@ mod tests {
             format!("'{GPU}' is on 'vfio-pci' now\n'0009:01:00.1' is bound with it, to 'snd'\n")
         );
         assert_eq!(bound(&with("planned")), "e <- f\na <- b\nc <- d\n");
-        let said = released(&with("released"));
+        let printed = released(&with("released"));
         assert!(
-            said.ends_with("\n'0009:01:00.1' is released to 'snd'\n"),
-            "{said}"
+            printed.ends_with("\n'0009:01:00.1' is released to 'snd'\n"),
+            "{printed}"
         );
     }
 
@@ -323,8 +323,8 @@ mod tests {
             {"device": GPU, "domain": "d0", "sentence": null, "note": null},
             {"device": "0009:02:00.0", "domain": null, "sentence": "no"},
         ]);
-        let said = recovered(&rows);
-        assert_eq!(said, format!("'{GPU}' is restored after domain 'd0'\n"));
+        let printed = recovered(&rows);
+        assert_eq!(printed, format!("'{GPU}' is restored after domain 'd0'\n"));
         let rows =
             json!([{"device": GPU, "domain": null, "sentence": null, "note": "without a driver"}]);
         assert_eq!(

@@ -191,7 +191,7 @@ fn tell(report: &Answered, as_json: bool) -> Result<(), Problem> {
     }
     let report = &report.read;
     let domain = &report.domain;
-    let said = match report.outcome {
+    let printed = match report.outcome {
         Outcome::Completed => format!("domain '{domain}' was completed\n"),
         Outcome::Complete => format!("domain '{domain}' is complete\n"),
         Outcome::Reverted => {
@@ -209,7 +209,7 @@ fn tell(report: &Answered, as_json: bool) -> Result<(), Problem> {
         .map(|note| format!("note: {}\n", line(note)))
         .collect();
     eprint!("{}", output::readable(&notes));
-    output::text(&(said + &changes.collect::<String>()))
+    output::text(&(printed + &changes.collect::<String>()))
 }
 
 fn line(item: &Item) -> String {

@@ -527,12 +527,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_definition_of_the_command_line_is_sound() {
+    fn clap_accepts_the_definition_of_the_command_line() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn hosts_are_found_on_both_sides_of_the_verb_and_not_behind_the_end_of_options() {
+    fn host_options_are_found_before_and_after_the_verb_but_not_after_the_end_of_options() {
         let words = "variantctl --host a plan --host=b --target x --host c -- --host d";
         let found = hosts(words.split(' ').map(OsString::from));
         assert_eq!(found, ["a", "b", "c"].map(PathBuf::from));

@@ -42,11 +42,11 @@ pub(super) struct Coded {
     code: Code,
     /// A prefix of the message.
     before: String,
-    said: Said,
+    content: Content,
 }
 
 #[derive(Clone, Debug)]
-enum Said {
+enum Content {
     /// With the code and the hint in it.
     Text(String),
     Refusal(Box<Refusal>),
@@ -58,7 +58,7 @@ impl Coded {
         Self {
             code,
             before: String::new(),
-            said: Said::Text(text.into()),
+            content: Content::Text(text.into()),
         }
     }
 }
@@ -68,35 +68,35 @@ impl From<Refusal> for Coded {
         Self {
             code: refusal.code,
             before: String::new(),
-            said: Said::Refusal(Box::new(refusal)),
+            content: Content::Refusal(Box::new(refusal)),
         }
     }
 }
 
 impl Coded {
     fn hint(&self) -> Option<&Hint> {
-        match &self.said {
-            Said::Refusal(refusal) => Some(&refusal.hint),
-            Said::Text(_) => None,
+        match &self.content {
+            Content::Refusal(refusal) => Some(&refusal.hint),
+            Content::Text(_) => None,
         }
     }
 
     fn for_host(self, host: &Path) -> Self {
-        let said = match self.said {
-            Said::Refusal(refusal) => {
-                Said::Refusal(Box::new(hint::refusal_for_host(*refusal, host)))
+        let content = match self.content {
+            Content::Refusal(refusal) => {
+                Content::Refusal(Box::new(hint::refusal_for_host(*refusal, host)))
             }
-            said @ Said::Text(_) => said,
+            content @ Content::Text(_) => content,
         };
-        Self { said, ..self }
+        Self { content, ..self }
     }
 }
 
 impl fmt::Display for Coded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.said {
-            Said::Text(text) => write!(f, "{}{text}", self.before),
-            Said::Refusal(refusal) => write!(f, "{}{refusal}", self.before),
+        match &self.content {
+            Content::Text(text) => write!(f, "{}{text}", self.before),
+            Content::Refusal(refusal) => write!(f, "{}{refusal}", self.before),
         }
     }
 }

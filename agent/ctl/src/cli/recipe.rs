@@ -50,13 +50,13 @@ pub(super) fn check(file: &Path, as_json: bool) -> Result<(), Problem> {
         return output::object(json!({"recipe": entry(&sourced)}));
     }
     let recipe = &sourced.recipe;
-    let said = format!(
+    let printed = format!(
         "'{}' is recipe '{}' for {} devices; put it into '{DIRECTORY}' and reload the agent\n",
         file.display(),
         recipe.name,
         recipe.devices.len()
     );
-    output::text(&said)
+    output::text(&printed)
 }
 
 /// An invalid recipe; a missing file is "not found".

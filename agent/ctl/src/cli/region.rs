@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_keep_what_no_unit_divides() {
+    fn a_size_that_no_unit_divides_is_printed_in_bytes() {
         assert_eq!(size((1 << 30) + (1 << 20)), "1025 MiB");
         assert_eq!(size(512 << 30), "512 GiB");
         assert_eq!(size(1 << 40), "1 TiB");

@@ -30,7 +30,7 @@ pub(super) fn reserve(
     let report = ask(Effect::Changes, async |manager| {
         manager.reserve(&name, options.clone()).await
     })?;
-    bind::tell(&report, cli.json, said)?;
+    bind::tell(&report, cli.json, printed)?;
     match now {
         true => bind::bind(cli, device, driver, bind::How::default()),
         false => Ok(()),
@@ -50,7 +50,7 @@ pub(super) fn unreserve(device: PciAddress, now: bool, as_json: bool) -> Result<
     }
 }
 
-fn said(report: &Value) -> String {
+fn printed(report: &Value) -> String {
     let device = quoted(&report["device"]);
     match report["outcome"].as_str() {
         Some("already-so") => format!("{device} is already reserved\n"),

@@ -48,7 +48,7 @@ fn each_failure_is_made_and_found_in_the_lab() {
 }
 
 #[test]
-fn each_code_that_a_check_fails_with_is_among_them() {
+fn each_failure_code_of_doctor_has_a_lab_case() {
     let known = failures();
     let sources = texts(&folder("src/doctor"), ".rs").concat();
     let mut found = 0;

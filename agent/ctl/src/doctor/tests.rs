@@ -122,7 +122,7 @@ fn journalled(scene: &mut Scene, phase: Phase) {
 }
 
 #[test]
-fn ready_host_passes_every_check_and_next_is_define() {
+fn a_ready_host_passes_every_check_and_the_next_step_is_define() {
     let scene = ready();
     assert_eq!(bad(&scene), []);
     assert_eq!(next(&scene, &examine(&scene)), "virsh define guest.xml");
@@ -339,7 +339,7 @@ fn unavailable_fact_is_neither_passed_nor_failed() {
 }
 
 #[test]
-fn a_guest_that_has_the_device_is_no_obstacle() {
+fn a_device_held_by_a_guest_passes_the_check() {
     let unit = "machine-qemu\\x2d1\\x2dred.scope";
     let scene = spoiled(|scene| {
         held_by(
@@ -369,7 +369,7 @@ fn holder_check_passes_for_a_running_guest_with_any_scope_name() {
 }
 
 #[test]
-fn a_device_from_a_pool_counts_where_the_agent_is_not_asked() {
+fn doctor_counts_pool_devices_without_the_agent() {
     const POOL: &str = "<network><forward mode='hostdev'><address type='pci' domain='2' bus='1' slot='0' function='0'/></forward></network>";
     const DEVICES: &str = "<interface type='network'><source network='p'/></interface><iommu model='virtio'/>\n  </devices>";
     // More than the guest's 4 GiB, and less than two devices lock behind a vIOMMU.
@@ -396,7 +396,7 @@ fn a_device_from_a_pool_counts_where_the_agent_is_not_asked() {
 }
 
 #[test]
-fn a_call_since_the_daemon_started_proves_a_younger_hook() {
+fn a_hook_call_after_the_daemons_start_proves_that_the_hook_is_used() {
     let mut scene = ready();
     scene.hook = Ok(super::scene::Hook {
         since: Some(at(2000)),
@@ -407,13 +407,13 @@ fn a_call_since_the_daemon_started_proves_a_younger_hook() {
 }
 
 #[test]
-fn the_agents_own_change_that_goes_on_is_no_failure() {
+fn a_running_change_of_the_agent_is_not_a_failure() {
     assert_eq!(bad(&spoiled(|scene| journalled(scene, Phase::Binding))), []);
     assert_eq!(bad(&spoiled(|scene| journalled(scene, Phase::Bound))), []);
 }
 
 #[test]
-fn a_reservation_in_force_passes_under_either_spelling() {
+fn a_reservation_in_force_passes_with_either_spelling_of_the_driver() {
     let mut scene = with_gpu(ready(), |gpu| {
         gpu.driver = Some(driver("nvgrace-gpu-vfio-pci"))
     });
@@ -422,7 +422,7 @@ fn a_reservation_in_force_passes_under_either_spelling() {
 }
 
 #[test]
-fn next_fixes_the_agent_and_libvirt_first() {
+fn next_names_the_agent_and_libvirt_before_devices() {
     let scene = spoiled(|scene| {
         scene.libvirt = Ok(answers(vec![definition()]));
         scene.agent = Ok(Agent::Stopped);

@@ -286,7 +286,7 @@ fn nccl_file_is_accepted_by_nccls_reader() {
 }
 
 #[test]
-fn a_guest_sees_its_device_behind_its_expander_at_the_cell_of_it() {
+fn nccl_file_puts_a_device_at_the_cell_of_its_expander() {
     let system = system(&nccl::guest(&read("gh200-4gpu"), &completed("gh200-all")).text);
     let seen: Vec<(&str, &str)> = system
         .below
@@ -317,7 +317,7 @@ const SWITCHED: &str =
   </devices></domain>";
 
 #[test]
-fn a_switch_of_the_host_is_above_its_device_and_buses_count_in_the_order_of_slots() {
+fn nccl_file_puts_a_host_switch_above_its_device_and_numbers_buses_by_slot() {
     let domain = Domain::parse(SWITCHED).expect("domain");
     let system = system(&nccl::guest(&read("lab"), &domain).text);
     let switch = &system.below[0].below[0];
@@ -351,7 +351,7 @@ fn placed(devices: &[String]) -> Domain {
 }
 
 #[test]
-fn switches_of_the_host_get_ids_that_no_device_of_the_guest_has() {
+fn nccl_file_gives_host_switches_unused_ids() {
     let host = read("mi300x-8gpu");
     let gpus = host
         .devices
@@ -372,7 +372,7 @@ fn switches_of_the_host_get_ids_that_no_device_of_the_guest_has() {
 }
 
 #[test]
-fn a_device_on_the_guests_root_bus_is_at_the_cell_whose_memory_is_on_its_node() {
+fn nccl_file_puts_a_root_bus_device_at_the_cell_whose_memory_is_on_its_node() {
     let host = read("hgx-8gpu");
     let gpus = host
         .devices
@@ -399,7 +399,7 @@ fn a_device_on_the_guests_root_bus_is_at_the_cell_whose_memory_is_on_its_node() 
 }
 
 #[test]
-fn accelerators_that_are_no_display_are_in_the_file_of_a_host() {
+fn nccl_file_of_a_host_includes_accelerators_without_display_class() {
     let mut host = read("lab");
     let one = address("0000:21:00.0");
     let device = host.devices.get_mut(&one).expect("device");
@@ -413,7 +413,7 @@ fn accelerators_that_are_no_display_are_in_the_file_of_a_host() {
 }
 
 #[test]
-fn too_many_processors_for_one_value_are_left_to_nccl() {
+fn nccl_file_omits_an_affinity_that_is_too_long() {
     let mut domain = placed(&[]);
     domain.cells[1].cpus = (0..2000).collect();
     let text = nccl::guest(&read("lab"), &domain).text;
@@ -440,7 +440,7 @@ fn bus_numbers_that_overlap_are_drawn_with_a_warning() {
 }
 
 #[test]
-fn two_devices_of_one_id_are_once_in_the_file() {
+fn nccl_file_names_each_device_id_once() {
     let twin = "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='2' slot='0' function='0'/></source>\
                 <address type='pci' domain='0' bus='1' slot='0' function='0'/></hostdev></devices>";
     let text = SWITCHED.replace("</devices>", twin);
@@ -450,7 +450,7 @@ fn two_devices_of_one_id_are_once_in_the_file() {
 }
 
 #[test]
-fn ports_that_libvirt_has_not_placed_yet_are_drawn_where_it_will_put_them() {
+fn drawing_shows_unplaced_ports_where_libvirt_will_put_them() {
     let domain = completed("q35-h100-all");
     let (text, warnings) = nccl_file("hgx-8gpu", &domain);
     for bus in 1..=domain.hostdevs.len() {
@@ -467,7 +467,7 @@ fn ports_that_libvirt_has_not_placed_yet_are_drawn_where_it_will_put_them() {
 /// What libvirt 12.8 makes of such definitions was read from it: the video device goes into slot 1 of the root bus, so the port
 /// without an address behind the one in slot 2; a bridge to conventional PCI takes the first free port.
 #[test]
-fn conventional_devices_without_an_address_are_taken_where_libvirt_puts_them() {
+fn conventional_devices_without_an_address_go_where_libvirt_puts_them() {
     let guest = |devices: &str| {
         let text = format!(
             "<domain type='kvm'><name>g</name><memory unit='GiB'>4</memory><vcpu>2</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>\
@@ -517,7 +517,7 @@ fn conventional_devices_without_an_address_are_taken_where_libvirt_puts_them() {
 }
 
 #[test]
-fn a_port_without_an_address_comes_behind_or_before_those_that_have_one() {
+fn a_port_without_an_address_is_ordered_as_libvirt_orders_it() {
     let port = "<controller type='pci' index='3' model='pcie-root-port'/><hostdev";
     let with = |text: &str| Domain::parse(text).expect("domain");
     // Slot 1 holds a root port alone, so the new one is its second function, before the one in slot 2.
@@ -531,7 +531,7 @@ fn a_port_without_an_address_comes_behind_or_before_those_that_have_one() {
 }
 
 #[test]
-fn a_device_without_an_address_is_left_to_nccl_with_a_warning() {
+fn nccl_file_omits_a_device_without_an_address_and_warns() {
     let text = SWITCHED.replace(
         "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>",
         "",
@@ -585,7 +585,7 @@ fn matrix_names_the_shared_element_of_two_devices() {
 }
 
 #[test]
-fn functions_below_one_switch_and_below_two_are_told_apart() {
+fn matrix_distinguishes_one_switch_from_two() {
     let host = read("lab");
     let at = |above: &[&str], own: &str| {
         let mut device = host.devices[&address("0000:05:00.0")].clone();

@@ -45,7 +45,7 @@ fn codes(findings: &[Finding]) -> Vec<Code> {
 }
 
 #[test]
-fn equal_hosts_do_not_differ() {
+fn equal_hosts_have_no_differences() {
     let (text, host) = (guest(), host("gh200-1gpu"));
     let one = answer(&text, &host, newest());
     assert_eq!(codes(&one.findings), []);
@@ -129,7 +129,7 @@ fn fleet_plans_a_completed_guest_again_and_reports_that_it_cannot_start() {
 }
 
 #[test]
-fn hosts_are_asked_at_once_and_answer_in_their_order() {
+fn hosts_are_asked_in_parallel_and_printed_in_order() {
     let directory = tempfile::tempdir().expect("directory");
     let snapshot = Snapshot::new(host("gh200-1gpu"), newest(), Vec::new()).text();
     let mut paths = Vec::new();

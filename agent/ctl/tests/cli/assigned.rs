@@ -33,12 +33,12 @@ fn judged(devices: &str, line: &str) -> (String, String) {
     let dir = tempfile::tempdir().expect("scratch directory");
     let file = guest(dir.path(), devices, line);
     let output = variantctl(&host("atomics"), &["atomics", "--file", &file]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (stdout(&output), said)
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    (stdout(&output), printed)
 }
 
 #[test]
-fn an_interface_is_judged_where_the_guest_sees_it() {
+fn an_interface_is_judged_at_its_guest_address() {
     let (good, _) = judged(&interface(1, 0), "");
     assert!(
         good.contains(VIRTUAL) && good.contains("guest: root port, bus 1"),
@@ -50,36 +50,36 @@ fn an_interface_is_judged_where_the_guest_sees_it() {
 }
 
 #[test]
-fn two_devices_at_one_guest_address_are_no_place() {
+fn two_devices_at_one_guest_address_are_not_placed() {
     let beside = "<interface type='bridge'><source bridge='br0'/>\
                   <address type='pci' domain='0' bus='1' slot='0' function='0'/></interface>";
-    let (said, _) = judged(&format!("{beside}{}", interface(1, 0)), "");
+    let (printed, _) = judged(&format!("{beside}{}", interface(1, 0)), "");
     assert!(
-        said.contains("VD-ATM-018") && said.contains("libvirt refuses"),
-        "{said}"
+        printed.contains("VD-ATM-018") && printed.contains("libvirt refuses"),
+        "{printed}"
     );
 }
 
 #[test]
-fn a_device_of_an_argument_is_named_and_not_judged() {
-    let (said, _) = judged("", ARGUMENT);
+fn a_device_in_a_qemu_argument_is_named_but_not_judged() {
+    let (printed, _) = judged("", ARGUMENT);
     assert!(
-        said.contains(VIRTUAL) && said.contains("VD-ATM-018"),
-        "{said}"
+        printed.contains(VIRTUAL) && printed.contains("VD-ATM-018"),
+        "{printed}"
     );
-    assert!(!said.contains("VD-ATM-036"), "{said}");
+    assert!(!printed.contains("VD-ATM-036"), "{printed}");
     let dir = tempfile::tempdir().expect("scratch directory");
     let file = guest(dir.path(), "", ARGUMENT);
     let output = variantctl(&host("atomics"), &["plan", &file]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains(VIRTUAL) && said.contains("VD-DEV-008"),
-        "{said}"
+        printed.contains(VIRTUAL) && printed.contains("VD-DEV-008"),
+        "{printed}"
     );
 }
 
 #[test]
-fn a_device_that_is_assigned_in_two_forms_is_refused() {
+fn a_device_that_is_assigned_twice_in_two_forms_is_refused() {
     let disk = "<disk type='nvme' device='disk'><source type='pci' namespace='1'>\
                 <address domain='0' bus='0x81' slot='0' function='2'/></source><target dev='vda' bus='virtio'/></disk>";
     let dir = tempfile::tempdir().expect("scratch directory");
@@ -90,9 +90,9 @@ fn a_device_that_is_assigned_in_two_forms_is_refused() {
     ] {
         let file = guest(dir.path(), &devices, line);
         let output = variantctl(&host("atomics"), &["plan", &file]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("VD-DEV-002"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(printed.contains("VD-DEV-002"), "{printed}");
     }
 }
 
@@ -118,12 +118,12 @@ fn an_interface_gets_the_driver_and_the_root_port_of_its_recipe() {
 }
 
 #[test]
-fn a_network_is_unknown_until_libvirt_is_asked() {
+fn a_network_is_unknown_until_libvirt_answers() {
     let network = "<interface type='network'><source network='pool'/></interface>";
-    let (_, said) = judged(&format!("{network}{}", interface(1, 0)), "");
+    let (_, printed) = judged(&format!("{network}{}", interface(1, 0)), "");
     assert!(
-        said.contains("network 'pool'") && said.contains("unknown until libvirt is asked"),
-        "{said}"
+        printed.contains("network 'pool'") && printed.contains("unknown until libvirt is asked"),
+        "{printed}"
     );
     let dir = tempfile::tempdir().expect("scratch directory");
     let gpu = "<hostdev mode='subsystem' type='pci' managed='yes'><source>\
@@ -132,8 +132,8 @@ fn a_network_is_unknown_until_libvirt_is_asked() {
         let noted = |devices: &str| {
             let file = guest(dir.path(), devices, "");
             let output = variantctl(&host("atomics"), &[verb, &file]);
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            said.contains("VD-DEV-008") && said.contains("unknown until libvirt is asked")
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            printed.contains("VD-DEV-008") && printed.contains("unknown until libvirt is asked")
         };
         assert!(noted(&format!("{network}{gpu}")), "{verb}: beside a device");
         assert!(!noted(network), "{verb}: an ordinary guest");

@@ -60,21 +60,21 @@ golden!(atomics_topology, "atomics", "topology");
 #[test]
 fn a_recorded_host_has_neither_vfio_nor_libvirt_to_ask() {
     let asked = variantctl(&host("atomics"), &["atomics", "--ask-vfio", "0000:03:00.0"]);
-    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&asked.stderr).into_owned();
     assert!(
-        said.contains("a recorded host has no device to open"),
-        "{said}"
+        printed.contains("a recorded host has no device to open"),
+        "{printed}"
     );
     assert_eq!(asked.status.code(), Some(1));
     let shown = String::from_utf8_lossy(&asked.stdout).into_owned();
     assert!(shown.contains("0000:03:00.0"), "{shown}");
-    let (status, said) = failure(&variantctl(&host("atomics"), &["atomics", "--domain", "d"]));
-    assert!(status == 2 && said.contains("--file"), "{said}");
+    let (status, printed) = failure(&variantctl(&host("atomics"), &["atomics", "--domain", "d"]));
+    assert!(status == 2 && printed.contains("--file"), "{printed}");
 }
 
 /// What the child that asks VFIO answers below a recorded host, where no device can be opened.
 #[test]
-fn the_child_that_asks_opens_nothing_on_another_driver() {
+fn the_asking_child_does_not_open_a_device_of_another_driver() {
     let program = tests::program::built("agent", "variantd-child");
     let device = "0000:03:00.0".parse().expect("address");
     let answer = agent::probe::ask_atomics(&program, &host("atomics"), device);
@@ -99,13 +99,13 @@ fn invalid_arguments_exit_with_2_and_missing_devices_with_3() {
         &["atomics", "--file", "no-such.xml"],
         &["atomics", "--file", "gh200.xml"],
     ] {
-        let (status, said) = failure(&variantctl(&host("atomics"), arguments));
-        assert_eq!(status, 3, "{said}");
+        let (status, printed) = failure(&variantctl(&host("atomics"), arguments));
+        assert_eq!(status, 3, "{printed}");
     }
 }
 
 #[test]
-fn completed_definition_gives_the_planned_atomics() {
+fn a_completed_definition_gives_the_planned_atomics() {
     let host = host("mi300x-8gpu");
     let text = stdout(&variantctl(
         &host,

@@ -61,7 +61,7 @@ fn found(devices: &str, networks: Option<Networks>) -> Result<Option<Found>, Loo
     }))
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -75,23 +75,23 @@ fn the_pool_of_a_network_is_named_by_each_verb() {
     for verb in VERBS {
         let pools = Networks::new([("p".to_owned(), POOL)]);
         let output = answered(found(&interface("p"), Some(pools)), verb);
-        let said = said(&output);
-        assert!(output.status.success(), "{verb:?}: {said}");
+        let printed = printed(&output);
+        assert!(output.status.success(), "{verb:?}: {printed}");
         let named = "network 'p' is assigned one of 0000:81:00.2 when the guest starts";
-        assert!(said.contains(named), "{verb:?}: {said}");
-        assert!(said.contains("(VD-DEV-008)"), "{verb:?}: {said}");
+        assert!(printed.contains(named), "{verb:?}: {printed}");
+        assert!(printed.contains("(VD-DEV-008)"), "{verb:?}: {printed}");
     }
 }
 
 #[test]
-fn a_network_that_libvirt_does_not_name_is_not_judged_where_the_guest_has_a_device() {
+fn an_unknown_network_is_not_judged() {
     for (networks, why) in [
         (Some(Networks::default()), "libvirt has no such network"),
         (None, "unknown until libvirt is asked"),
     ] {
         let noted = |devices: &str| {
             let output = answered(found(devices, networks.clone()), VERBS[1]);
-            said(&output).contains(why)
+            printed(&output).contains(why)
         };
         assert!(noted(&format!("{}{DEVICE}", interface("p"))), "{why}");
         assert!(!noted(&interface("p")), "{why}: an ordinary guest");
@@ -99,24 +99,27 @@ fn a_network_that_libvirt_does_not_name_is_not_judged_where_the_guest_has_a_devi
 }
 
 #[test]
-fn the_name_of_a_network_does_not_control_the_terminal() {
+fn the_name_of_a_network_is_escaped_on_a_terminal() {
     let hostile = "a&#x9b;31m";
     let pools = Networks::new([("a\u{9b}31m".to_owned(), POOL)]);
     for verb in VERBS {
         let output = answered(found(&interface(hostile), Some(pools.clone())), verb);
-        let said = said(&output);
-        assert!(said.contains("31m' is assigned one of"), "{verb:?}: {said}");
-        assert!(!said.contains('\u{9b}'), "{verb:?}: {said:?}");
+        let printed = printed(&output);
+        assert!(
+            printed.contains("31m' is assigned one of"),
+            "{verb:?}: {printed}"
+        );
+        assert!(!printed.contains('\u{9b}'), "{verb:?}: {printed:?}");
     }
 }
 
 #[test]
-fn a_domain_that_is_not_there_and_a_silent_libvirt_have_their_exit_status() {
+fn a_missing_domain_and_a_hanging_libvirt_have_different_exit_statuses() {
     for verb in VERBS {
         let missing = answered(Ok(None), verb);
         assert_eq!(missing.status.code(), Some(3), "{verb:?}");
         let silent = answered(Err(LookError::Silent("no socket".to_owned())), verb);
         assert_eq!(silent.status.code(), Some(4), "{verb:?}");
-        assert!(said(&silent).contains("no socket"), "{verb:?}");
+        assert!(printed(&silent).contains("no socket"), "{verb:?}");
     }
 }

@@ -81,7 +81,7 @@ fn doctor_names_missing_parts_of_a_recorded_host() {
 }
 
 #[test]
-fn an_untouched_host_lacks_the_hook_and_the_policy() {
+fn doctor_finds_the_missing_hook_and_policy_of_a_new_host() {
     let root = untouched();
     let (status, text) = doctor(root.path(), &[]);
     assert_eq!(status, 1);
@@ -152,7 +152,7 @@ fn doctor_names_a_damaged_journal_and_keeps_it() {
 }
 
 #[test]
-fn a_warning_counts_only_when_it_is_asked_for() {
+fn a_warning_changes_the_exit_status_only_with_its_option() {
     let root = untouched();
     put(
         root.path(),
@@ -195,17 +195,17 @@ fn the_json_has_each_check_with_its_command() {
 #[test]
 fn doctor_refuses_an_unknown_group_or_code() {
     let output = variantctl(&host("gb200-4gpu"), &["doctor", "--only", "hostt"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said.contains("host, devices, libvirt, domains, installation"),
-        "{said}"
+        printed.contains("host, devices, libvirt, domains, installation"),
+        "{printed}"
     );
 }
 
 /// variantctl without its own program beside it, and without a package: what asks libvirt is missing, not libvirt.
 #[test]
-fn a_missing_program_of_our_own_is_not_taken_for_a_libvirt_that_does_not_run() {
+fn a_missing_helper_program_is_not_reported_as_a_stopped_libvirt() {
     let directory = tempfile::tempdir().expect("directory");
     let alone = directory.path().join("variantctl");
     program::copy(Path::new(env!("CARGO_BIN_EXE_variantctl")), &alone);
@@ -216,11 +216,11 @@ fn a_missing_program_of_our_own_is_not_taken_for_a_libvirt_that_does_not_run() {
         .args(["doctor", "--json", "--only", "VD-DOC-025"])
         .output()
         .expect("variantctl runs");
-    let said = String::from_utf8(output.stdout).expect("text");
-    assert!(said.contains("variantd-libvirt"), "{said}");
+    let printed = String::from_utf8(output.stdout).expect("text");
+    assert!(printed.contains("variantd-libvirt"), "{printed}");
     assert!(
-        said.contains("apt-get install --reinstall variantd"),
-        "{said}"
+        printed.contains("apt-get install --reinstall variantd"),
+        "{printed}"
     );
-    assert!(!said.contains("systemctl start"), "{said}");
+    assert!(!printed.contains("systemctl start"), "{printed}");
 }

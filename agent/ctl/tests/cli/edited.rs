@@ -44,7 +44,7 @@ fn three_gpus_get_the_window_that_firmware_takes() {
 }
 
 #[test]
-fn a_gpu_exchanged_for_another_is_completed_as_in_a_fresh_definition() {
+fn an_exchanged_gpu_is_completed_as_in_a_new_definition() {
     let (near, far) = (board(&["0x0008"]), board(&["0x0019"]));
     let exchanged = completed(&near).replacen("domain='0x0008'", "domain='0x0019'", 1);
     assert_ne!(completed(&near), completed(&far));
@@ -83,10 +83,10 @@ fn manual(initiators: u32) -> String {
 fn complete_manual_initiators_are_kept_and_incomplete_ones_named() {
     let whole = manual(8);
     assert_eq!(completed(&whole), whole);
-    let (status, said) = failure(&run("rewrite", &manual(7)));
-    assert_eq!(status, 1, "{said}");
-    assert!(said.contains("7 of the 8 initiators"), "{said}");
-    assert!(said.contains("VD-NUM-010"), "{said}");
+    let (status, printed) = failure(&run("rewrite", &manual(7)));
+    assert_eq!(status, 1, "{printed}");
+    assert!(printed.contains("7 of the 8 initiators"), "{printed}");
+    assert!(printed.contains("VD-NUM-010"), "{printed}");
 }
 
 #[test]
@@ -96,7 +96,10 @@ fn a_limit_of_locked_memory_counts_each_device_behind_a_viommu() {
     let limited = two.replacen("<vcpu", limit, 1);
     completed(&limited);
     let viommu = limited.replace("  </devices>", "    <iommu model='virtio'/>\n  </devices>");
-    let (status, said) = failure(&run("rewrite", &viommu));
-    assert_eq!(status, 1, "{said}");
-    assert!(said.contains("together 2097152 KiB (VD-MEM-005)"), "{said}");
+    let (status, printed) = failure(&run("rewrite", &viommu));
+    assert_eq!(status, 1, "{printed}");
+    assert!(
+        printed.contains("together 2097152 KiB (VD-MEM-005)"),
+        "{printed}"
+    );
 }

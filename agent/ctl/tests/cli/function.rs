@@ -60,7 +60,7 @@ fn guest(dir: &Path, slot: &str, managed: &str) -> String {
 }
 
 #[test]
-fn a_virtual_function_stays_on_its_vendors_driver() {
+fn a_virtual_function_keeps_its_vendors_driver() {
     let dir = host();
     let listed = stdout(&variantctl(dir.path(), &["list"]));
     assert!(
@@ -72,32 +72,32 @@ fn a_virtual_function_stays_on_its_vendors_driver() {
         ("yes", "libvirt takes it from its driver 'nvidia'"),
     ] {
         let output = variantctl(dir.path(), &["plan", &guest(dir.path(), "4", managed)]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(stdout(&output).contains("has no device that a recipe covers"));
         assert!(
-            said.contains(words) && said.contains("(VD-DEV-007)"),
-            "{said}"
+            printed.contains(words) && printed.contains("(VD-DEV-007)"),
+            "{printed}"
         );
     }
 }
 
 #[test]
-fn a_physical_function_with_virtual_ones_is_named_without_its_host() {
+fn a_physical_function_with_virtual_functions_is_named_on_a_recorded_host() {
     let dir = host();
     let file = guest(dir.path(), "0", "yes");
     let planned = variantctl(dir.path(), &["plan", &file]);
-    let said = String::from_utf8_lossy(&planned.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&planned.stderr).into_owned();
     assert!(
-        said.contains("are enabled (1)") && said.contains("(VD-DEV-006)"),
-        "{said}"
+        printed.contains("are enabled (1)") && printed.contains("(VD-DEV-006)"),
+        "{printed}"
     );
     let judged = variantctl(dir.path(), &["atomics", "--file", &file]);
-    let said = String::from_utf8_lossy(&judged.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&judged.stdout).into_owned();
     assert!(
-        said.contains("are enabled (1)") && said.contains("(VD-DEV-006)"),
-        "{said}"
+        printed.contains("are enabled (1)") && printed.contains("(VD-DEV-006)"),
+        "{printed}"
     );
     let checked = variantctl(dir.path(), &["doctor"]);
-    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(said.contains("VD-DEV-005"), "{said}");
+    let printed = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(printed.contains("VD-DEV-005"), "{printed}");
 }

@@ -35,7 +35,7 @@ fn held() -> tempfile::TempDir {
 }
 
 #[test]
-fn the_holders_are_shown_with_unit_node_and_descriptor() {
+fn occupancy_shows_holders_with_unit_node_and_descriptor() {
     let root = held();
     let text = stdout(&variantctl(root.path(), &["show", GPU]));
     for line in [
@@ -47,7 +47,7 @@ fn the_holders_are_shown_with_unit_node_and_descriptor() {
 }
 
 #[test]
-fn the_holders_are_in_the_json_too() {
+fn occupancy_as_json_has_the_holders() {
     let root = held();
     let text = stdout(&variantctl(root.path(), &["show", GPU, "--json"]));
     let json: Value = serde_json::from_str(&text).expect("JSON");
@@ -59,7 +59,7 @@ fn the_holders_are_in_the_json_too() {
 }
 
 #[test]
-fn members_of_the_group_are_shown_with_their_drivers() {
+fn show_prints_group_members_with_their_drivers() {
     let root = super::host("lab");
     let text = stdout(&variantctl(&root, &["show", "0000:00:1f.3"]));
     let row = "IOMMU group      11, with 0000:00:1f.0 (-), 0000:00:1f.2 (ahci)\n";

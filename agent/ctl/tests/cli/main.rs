@@ -141,10 +141,10 @@ fn empty_matrix_names_the_reason() {
     for arguments in [&["topology", "--matrix"][..], &["list"][..]] {
         let output = variantctl(dir.path(), arguments);
         assert_eq!(stdout(&output), "");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            said.contains("no device of this host is covered by a recipe"),
-            "{said}"
+            printed.contains("no device of this host is covered by a recipe"),
+            "{printed}"
         );
     }
 }
@@ -167,7 +167,7 @@ fn the_third_and_fourth_gpu_get_the_distances_of_their_own_socket() {
 }
 
 #[test]
-fn a_recorded_host_has_no_regions_to_ask_for_and_is_shown_all_the_same() {
+fn show_prints_a_recorded_host_without_its_regions() {
     let output = variantctl(&host("gh200-1gpu"), &["show", "--regions", "0009:01:00.0"]);
     let complaint = String::from_utf8(output.stderr).expect("text");
     assert!(
@@ -180,7 +180,7 @@ fn a_recorded_host_has_no_regions_to_ask_for_and_is_shown_all_the_same() {
 }
 
 #[test]
-fn plan_names_a_device_that_vfio_could_not_be_asked_about() {
+fn plan_names_a_device_whose_regions_vfio_did_not_report() {
     let output = variantctl(
         &host("gb200-4gpu"),
         &["rewrite", "--regions", "gb200-third-and-fourth.xml"],
@@ -297,36 +297,36 @@ fn bad_definitions_are_refused_by_code_with_nothing_printed() {
         (missing.as_bytes(), "VD-DEV-001"),
     ];
     for (text, code) in cases {
-        let (status, said) = failure(&rewritten(text));
-        assert_eq!(status, 1, "{code}: {said}");
-        assert!(said.contains(code), "expected {code}: {said}");
+        let (status, printed) = failure(&rewritten(text));
+        assert_eq!(status, 1, "{code}: {printed}");
+        assert!(printed.contains(code), "expected {code}: {printed}");
     }
 }
 
 #[test]
 fn text_that_is_not_utf8_is_refused() {
-    let (status, said) = failure(&rewritten(b"<domain>\xff\xfe</domain>"));
+    let (status, printed) = failure(&rewritten(b"<domain>\xff\xfe</domain>"));
     assert_eq!(status, 1);
-    assert!(said.contains("UTF-8"), "{said}");
+    assert!(printed.contains("UTF-8"), "{printed}");
 }
 
 #[test]
 fn missing_object_exits_with_3() {
-    let (status, said) = failure(&variantctl(&host("gb200-4gpu"), &["show", "0042:00:00.0"]));
-    assert_eq!(status, 3, "{said}");
+    let (status, printed) = failure(&variantctl(&host("gb200-4gpu"), &["show", "0042:00:00.0"]));
+    assert_eq!(status, 3, "{printed}");
     assert!(
-        said.contains("0042:00:00.0") && said.contains("list --all"),
-        "{said}"
+        printed.contains("0042:00:00.0") && printed.contains("list --all"),
+        "{printed}"
     );
-    let (status, said) = failure(&variantctl(
+    let (status, printed) = failure(&variantctl(
         &host("gb200-4gpu"),
         &["rewrite", "no-such.xml"],
     ));
-    assert_eq!(status, 3, "{said}");
+    assert_eq!(status, 3, "{printed}");
 }
 
 #[test]
-fn a_recipe_file_is_checked_before_it_counts() {
+fn a_recipe_file_is_checked_before_it_is_used() {
     let dir = tempfile::tempdir().expect("folder");
     let file = dir.path().join("nvidia-grace.toml");
     let shipped = stdout(&variantctl(
@@ -334,30 +334,33 @@ fn a_recipe_file_is_checked_before_it_counts() {
         &["recipe", "show", "nvidia-grace"],
     ));
     fs::write(&file, &shipped).expect("file");
-    let said = stdout(&variantctl(
+    let printed = stdout(&variantctl(
         &host("lab"),
         &["recipe", "check", &file.to_string_lossy()],
     ));
-    assert!(said.contains("recipe 'nvidia-grace' for "), "{said}");
+    assert!(printed.contains("recipe 'nvidia-grace' for "), "{printed}");
     fs::write(&file, shipped.replace("cells = 8", "cels = 8")).expect("file");
-    let (status, said) = failure(&variantctl(
+    let (status, printed) = failure(&variantctl(
         &host("lab"),
         &["recipe", "check", &file.to_string_lossy()],
     ));
     assert_eq!(status, 1);
     assert!(
-        said.contains("nvidia-grace.toml") && said.contains("did you mean 'cells'?"),
-        "{said}"
+        printed.contains("nvidia-grace.toml") && printed.contains("did you mean 'cells'?"),
+        "{printed}"
     );
     // As the shell leaves it before 'recipe show nvidia-grace > nvidia-grace.toml' runs.
     fs::write(&file, "").expect("emptied");
-    let (status, said) = failure(&variantctl(
+    let (status, printed) = failure(&variantctl(
         &host("lab"),
         &["recipe", "check", &file.to_string_lossy()],
     ));
     assert_eq!(status, 1);
     let hint = "run 'variantctl recipe show --shipped nvidia-grace > ";
-    assert!(said.contains("is empty") && said.contains(hint), "{said}");
+    assert!(
+        printed.contains("is empty") && printed.contains(hint),
+        "{printed}"
+    );
     let over = ["--recipes", &dir.path().to_string_lossy()].map(String::from);
     let with = |verb: &[&'static str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
@@ -394,11 +397,11 @@ fn wrong_usage_exits_with_2() {
 }
 
 #[test]
-fn a_folder_that_is_no_host_is_named() {
+fn a_folder_that_is_not_a_host_is_refused() {
     let dir = tempfile::tempdir().expect("folder");
-    let (status, said) = failure(&variantctl(dir.path(), &["list"]));
+    let (status, printed) = failure(&variantctl(dir.path(), &["list"]));
     assert_eq!(status, 1);
-    assert!(said.contains("record-host"), "{said}");
+    assert!(printed.contains("record-host"), "{printed}");
 }
 
 /// A copy of a recorded host that a test may damage.
@@ -442,10 +445,10 @@ fn damaged_host_is_read_partly_and_gaps_are_named() {
         let root = damaged(|root| damage(root));
         let output = variantctl(root.path(), &["list"]);
         assert!(output.status.success(), "{file}");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            said.contains(file) && said.contains("0018:01:00.0"),
-            "{file}: {said}"
+            printed.contains(file) && printed.contains("0018:01:00.0"),
+            "{file}: {printed}"
         );
         let listed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
@@ -461,14 +464,14 @@ fn a_plan_with_missing_input_is_refused() {
         fs::remove_file(root.join("sys/firmware/acpi/tables/SRAT")).expect("removed");
         fs::write(root.join("sys/devices/system/node/node20/distance"), "").expect("emptied");
     });
-    let (status, said) = failure(&variantctl(
+    let (status, printed) = failure(&variantctl(
         root.path(),
         &["rewrite", "gb200-third-and-fourth.xml"],
     ));
     assert_eq!(status, 1);
     assert!(
-        said.contains("VD-NUM-001") || said.contains("VD-NUM-002"),
-        "{said}"
+        printed.contains("VD-NUM-001") || printed.contains("VD-NUM-002"),
+        "{printed}"
     );
 }
 
@@ -479,8 +482,8 @@ fn prepare_exits_with_4_without_an_agent() {
         .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus")
         .output()
         .expect("variantctl runs");
-    let (status, said) = failure(&output);
+    let (status, printed) = failure(&output);
     assert_eq!(status, 4);
-    assert!(said.contains("systemctl start variantd"), "{said}");
-    assert!(said.contains("VD-AGT-001"), "{said}");
+    assert!(printed.contains("systemctl start variantd"), "{printed}");
+    assert!(printed.contains("VD-AGT-001"), "{printed}");
 }

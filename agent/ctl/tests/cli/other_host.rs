@@ -34,34 +34,34 @@ fn alone(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_verb_that_acts_takes_no_other_host_and_no_other_recipes() {
+fn a_verb_that_changes_the_host_refuses_other_hosts_and_recipes() {
     let other = host("gb200-4gpu");
     let other = other.to_str().expect("a path");
     for verb in ACTING {
         for option in [["--host", other], ["--recipes", "/nonexistent"]] {
             let arguments = [&option[..], verb].concat();
-            let (status, said) = failure(&alone(&arguments));
-            assert_eq!(status, 2, "{arguments:?}: {said}");
-            assert!(said.contains(&format!("'{}'", verb[0])), "{said}");
+            let (status, printed) = failure(&alone(&arguments));
+            assert_eq!(status, 2, "{arguments:?}: {printed}");
+            assert!(printed.contains(&format!("'{}'", verb[0])), "{printed}");
             let behind = [verb, &option[..]].concat();
             assert_eq!(failure(&alone(&behind)).0, 2, "{behind:?}");
         }
-        let (status, said) = failure(&alone(verb));
-        assert_eq!(status, 4, "{verb:?}: {said}");
+        let (status, printed) = failure(&alone(verb));
+        assert_eq!(status, 4, "{verb:?}: {printed}");
     }
     let (status, _) = failure(&alone(&["--host", "/", "release", GPU]));
     assert_eq!(status, 4, "it is this host");
 }
 
 #[test]
-fn a_domain_of_libvirt_is_not_on_a_recorded_host() {
+fn a_libvirt_domain_is_refused_for_a_recorded_host() {
     for verb in [
         &["topology", "--domain", "d0"][..],
         &["atomics", "--domain", "d0"],
     ] {
-        let (status, said) = failure(&variantctl(&host("gb200-4gpu"), verb));
-        assert_eq!(status, 2, "{said}");
-        assert!(said.contains("--file"), "{said}");
+        let (status, printed) = failure(&variantctl(&host("gb200-4gpu"), verb));
+        assert_eq!(status, 2, "{printed}");
+        assert!(printed.contains("--file"), "{printed}");
     }
 }
 
@@ -92,22 +92,22 @@ fn a_bind_is_planned_on_a_recorded_host_and_on_its_snapshot() {
 }
 
 #[test]
-fn a_bind_of_a_device_that_is_not_there_is_not_planned() {
+fn planning_a_bind_refuses_a_missing_device() {
     let dry = |device| variantctl(&host("gb200-4gpu"), &["bind", "--dry-run", device]);
-    let (status, said) = failure(&dry("0042:01:00.0"));
-    assert_eq!(status, 3, "{said}");
-    let (status, said) = failure(&dry("0018:00:00.0"));
-    assert_eq!(status, 1, "no recipe covers a port: {said}");
+    let (status, printed) = failure(&dry("0042:01:00.0"));
+    assert_eq!(status, 3, "{printed}");
+    let (status, printed) = failure(&dry("0018:00:00.0"));
+    assert_eq!(status, 1, "no recipe covers a port: {printed}");
 }
 
 #[test]
-fn without_an_agent_a_dry_run_is_planned_from_this_host() {
+fn a_dry_run_without_an_agent_is_planned_from_this_host() {
     let output = alone(&["bind", "--dry-run", "ffff:ff:1f.7"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(3), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{printed}");
     assert!(
-        said.starts_with("note: planned without the agent: "),
-        "{said}"
+        printed.starts_with("note: planned without the agent: "),
+        "{printed}"
     );
-    assert!(said.contains("VD-AGT-001"), "{said}");
+    assert!(printed.contains("VD-AGT-001"), "{printed}");
 }

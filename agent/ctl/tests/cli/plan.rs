@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::{data, host, stdout, variantctl};
 
 #[test]
-fn every_reason_stands_once_beside_a_hunk_for_every_target() {
+fn diff_prints_each_reason_once() {
     let targets = ["libvirt=12.8,qemu=11.1", "libvirt=11.3,qemu=10.0"];
     let cases = [
         ("gh200-1gpu", "gh200.xml"),
@@ -23,16 +23,16 @@ fn every_reason_stands_once_beside_a_hunk_for_every_target() {
         planned += 1;
         let plan: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
         let list = |value: &serde_json::Value| value.as_array().expect("a list").clone();
-        let said = |item: &serde_json::Value, text: &str| {
+        let printed = |item: &serde_json::Value, text: &str| {
             let parts = [&item["code"], &item["device"], &item["path"], &item[text]];
             parts.map(ToString::to_string)
         };
         let hunks = list(&plan["hunks"]);
         let reasons = hunks.iter().flat_map(|hunk| list(&hunk["reasons"]));
         let first = reasons.filter(|reason| reason["again"] == false);
-        let mut reasons: Vec<_> = first.map(|reason| said(&reason, "text")).collect();
+        let mut reasons: Vec<_> = first.map(|reason| printed(&reason, "text")).collect();
         let changes = list(&plan["changes"]);
-        let mut wanted: Vec<_> = changes.iter().map(|c| said(c, "reason")).collect();
+        let mut wanted: Vec<_> = changes.iter().map(|c| printed(c, "reason")).collect();
         reasons.sort();
         wanted.sort();
         assert!(!wanted.is_empty(), "{file} for {target}");
@@ -69,7 +69,7 @@ fn on_a_terminal(arguments: &[&str], no_color: bool) -> String {
 }
 
 #[test]
-fn a_diff_is_coloured_on_a_terminal_only_unless_told_otherwise() {
+fn a_diff_has_colours_only_on_a_terminal_by_default() {
     let piped = |arguments: &[&str]| {
         let arguments = [&["plan", "gh200.xml"][..], arguments].concat();
         stdout(&variantctl(&host("gh200-1gpu"), &arguments))
@@ -99,8 +99,8 @@ fn topology_draws_an_incomplete_definition_unchanged() {
     let gh200 = host("gh200-1gpu");
     let plan = variantctl(&gh200, &["plan", &file]);
     assert_eq!(plan.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&plan.stderr).into_owned();
-    assert!(said.contains("VD-TOP-004"), "{said}");
+    let printed = String::from_utf8_lossy(&plan.stderr).into_owned();
+    assert!(printed.contains("VD-TOP-004"), "{printed}");
     let forms: [&[&str]; 4] = [&[], &["--dot"], &["--nccl"], &["--svg", "-"]];
     for form in forms {
         let drawn = variantctl(
@@ -108,10 +108,10 @@ fn topology_draws_an_incomplete_definition_unchanged() {
             &[&["topology", "--file", &*file][..], form].concat(),
         );
         assert!(stdout(&drawn).contains("0000:00:05.0"), "{form:?}");
-        let said = String::from_utf8_lossy(&drawn.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&drawn.stderr).into_owned();
         assert!(
-            said.contains("note: the definition is drawn unchanged"),
-            "{said}"
+            printed.contains("note: the definition is drawn unchanged"),
+            "{printed}"
         );
     }
 }
@@ -120,9 +120,9 @@ fn topology_draws_an_incomplete_definition_unchanged() {
 fn hints_name_the_recorded_host() {
     let lab = host("lab");
     let output = variantctl(&lab, &["show", "0042:00:00.0"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     let command = format!("'variantctl --host {} list --all'", lab.display());
-    assert!(said.contains(&command), "{said}");
+    assert!(printed.contains(&command), "{printed}");
 }
 
 #[test]
@@ -152,26 +152,26 @@ fn a_bus_without_a_controller_gets_the_root_port_that_libvirt_adds() {
     let planned = |machine: &str, place: &str| {
         fs::write(&file, ports_left_out(machine, place)).expect("written");
         let output = variantctl(&host("hgx-8gpu"), &["plan", &file.to_string_lossy()]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.code(), said)
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), printed)
     };
     let at = |bus: u32, slot: u32| {
         format!("<address type='pci' domain='0' bus='{bus}' slot='{slot}' function='0'/>")
     };
     for bus in [1, 3] {
-        let (status, said) = planned("q35", &at(bus, 0));
-        assert_eq!(status, Some(0), "{said}");
-        assert!(!said.contains("VD-TOP"), "{said}");
+        let (status, printed) = planned("q35", &at(bus, 0));
+        assert_eq!(status, Some(0), "{printed}");
+        assert!(!printed.contains("VD-TOP"), "{printed}");
     }
-    let (_, said) = planned("q35", &at(1, 5));
+    let (_, printed) = planned("q35", &at(1, 5));
     assert!(
-        said.contains("VD-TOP-001") && !said.contains("missing"),
-        "{said}"
+        printed.contains("VD-TOP-001") && !printed.contains("missing"),
+        "{printed}"
     );
-    let (_, said) = planned("pc", &at(1, 5));
+    let (_, printed) = planned("pc", &at(1, 5));
     assert!(
-        said.contains("'pci-bridge'") || said.contains("machine"),
-        "{said}"
+        printed.contains("'pci-bridge'") || printed.contains("machine"),
+        "{printed}"
     );
 }
 
@@ -194,9 +194,12 @@ fn nccl_file_is_printed_when_places_are_missing() {
             &host("hgx-8gpu"),
             &["topology", "--nccl", "--file", &file.to_string_lossy()],
         );
-        let said = String::from_utf8_lossy(&drawn.stderr).into_owned();
-        assert!(stdout(&drawn).contains("</system>"), "{said}");
-        assert!(said.contains("warning: ") && said.contains(code), "{said}");
+        let printed = String::from_utf8_lossy(&drawn.stderr).into_owned();
+        assert!(stdout(&drawn).contains("</system>"), "{printed}");
+        assert!(
+            printed.contains("warning: ") && printed.contains(code),
+            "{printed}"
+        );
     }
 }
 

@@ -17,18 +17,18 @@ fn schema(name: &str) -> Validator {
     jsonschema::validator_for(&schema).expect("a schema")
 }
 
-pub(super) fn check(name: &str, said: &str) -> Value {
-    let said: Value = serde_json::from_str(said).expect("JSON");
+pub(super) fn check(name: &str, printed: &str) -> Value {
+    let printed: Value = serde_json::from_str(printed).expect("JSON");
     let wrong: Vec<String> = schema(name)
-        .iter_errors(&said)
+        .iter_errors(&printed)
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();
     assert!(wrong.is_empty(), "{name}: {wrong:#?}");
-    said
+    printed
 }
 
 /// The verb's output on a host.
-fn said(name: &str, on: &str, arguments: &[&str]) -> Value {
+fn printed(name: &str, on: &str, arguments: &[&str]) -> Value {
     let arguments = [&["--json"], arguments].concat();
     check(name, &stdout(&variantctl(&host(on), &arguments)))
 }
@@ -38,16 +38,16 @@ fn every_recorded_host_is_listed_shown_and_drawn_by_schema() {
     let hosts = testing::hosts::names();
     assert!(hosts.len() > 10);
     for name in &hosts {
-        said("topology", name, &["topology"]);
-        said("atomics", name, &["atomics"]);
+        printed("topology", name, &["topology"]);
+        printed("atomics", name, &["atomics"]);
         let doctor = variantctl(&host(name), &["--json", "doctor"]);
         check("doctor", &String::from_utf8_lossy(&doctor.stdout));
-        said("list", name, &["list", "--all"]);
-        said("snapshot", name, &["snapshot"]);
-        let listed = said("list", name, &["list"]);
+        printed("list", name, &["list", "--all"]);
+        printed("snapshot", name, &["snapshot"]);
+        let listed = printed("list", name, &["list"]);
         for device in listed["devices"].as_array().expect("devices") {
             let address = device["address"].as_str().expect("address");
-            said("show", name, &["show", address]);
+            printed("show", name, &["show", address]);
         }
     }
 }
@@ -55,29 +55,29 @@ fn every_recorded_host_is_listed_shown_and_drawn_by_schema() {
 #[test]
 fn plans_recipes_and_codes_are_as_their_schemas_say() {
     for xml in ["gh200.xml", "plain.xml"] {
-        said("plan", "gh200-1gpu", &["plan", xml]);
+        printed("plan", "gh200-1gpu", &["plan", xml]);
     }
-    said(
+    printed(
         "plan",
         "gb200-4gpu",
         &["plan", "gb200-third-and-fourth.xml"],
     );
-    let recipes = said("recipe-list", "lab", &["recipe", "list"]);
+    let recipes = printed("recipe-list", "lab", &["recipe", "list"]);
     for recipe in recipes["recipes"].as_array().expect("recipes") {
         let name = recipe["name"].as_str().expect("name");
-        said("recipe-show", "lab", &["recipe", "show", name]);
+        printed("recipe-show", "lab", &["recipe", "show", name]);
         let file = format!("../../../agent/recipes/{name}.toml");
-        said("recipe-check", "lab", &["recipe", "check", &file]);
+        printed("recipe-check", "lab", &["recipe", "check", &file]);
     }
     let several = host("gh200-4gpu");
     let several = several.to_str().expect("text");
-    said(
+    printed(
         "plan-fleet",
         "gh200-1gpu",
         &["--host", several, "plan", "gh200.xml"],
     );
-    said("explain", "lab", &["explain"]);
-    said("explain", "lab", &["explain", "VD-TOP-002"]);
+    printed("explain", "lab", &["explain"]);
+    printed("explain", "lab", &["explain", "VD-TOP-002"]);
 }
 
 #[test]

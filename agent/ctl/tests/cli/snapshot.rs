@@ -26,7 +26,7 @@ fn pair(name: &str) -> Pair {
 }
 
 /// Exit status, output and complaints on a host, without the host's own name.
-fn said(on: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+fn printed(on: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = variantctl(on, arguments);
     let text = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes).into_owned();
@@ -52,10 +52,10 @@ fn a_snapshot_gives_the_same_answers_as_its_host() {
     for name in hosts {
         let pair = pair(&name);
         let same = |arguments: &[&str]| {
-            let files = said(&pair.directory, arguments);
+            let files = printed(&pair.directory, arguments);
             assert_eq!(
                 files,
-                said(&pair.snapshot, arguments),
+                printed(&pair.snapshot, arguments),
                 "{name}: {arguments:?}"
             );
             files
@@ -93,11 +93,11 @@ fn a_plan_is_for_the_versions_that_a_snapshot_names() {
     let versions = ["--target", "libvirt=11.3,qemu=10.0"];
     let write = [&["snapshot", name], &versions[..]].concat();
     stdout(&variantctl(&host("gh200-1gpu"), &write));
-    let (_, asked, _) = said(
+    let (_, asked, _) = printed(
         &host("gh200-1gpu"),
         &[&["plan", "gh200.xml"], &versions[..]].concat(),
     );
-    let (_, named, notes) = said(&file, &["plan", "gh200.xml"]);
+    let (_, named, notes) = printed(&file, &["plan", "gh200.xml"]);
     assert_eq!(asked, named);
     assert!(asked.contains("qemu:commandline"), "{asked}");
     assert!(!notes.contains("--target"), "{notes}");
@@ -119,7 +119,7 @@ fn invalid_snapshot_is_refused_with_a_hint() {
 }
 
 #[test]
-fn a_bare_name_is_a_file_of_the_directory_that_one_is_in() {
+fn a_bare_name_is_a_file_in_the_current_directory() {
     let keep = tempfile::tempdir().expect("directory");
     let written = Command::new(env!("CARGO_BIN_EXE_variantctl"))
         .current_dir(keep.path())

@@ -104,13 +104,13 @@ fn stack_as_json_is_as_its_schema_says() {
         asked(root.path(), oas);
         let output = variantctl(root.path(), &["--json", "stack"]);
         let text = String::from_utf8_lossy(&output.stdout);
-        let said = super::schema::check("stack", &text);
-        assert_eq!(said["fits"], oas == "auto");
-        assert_eq!(said["emulator"], "/usr/bin/qemu-system-aarch64");
+        let printed = super::schema::check("stack", &text);
+        assert_eq!(printed["fits"], oas == "auto");
+        assert_eq!(printed["emulator"], "/usr/bin/qemu-system-aarch64");
     }
     let target = ["--json", "stack", "--target", "libvirt=12.8,qemu=10.0"];
-    let said = super::schema::check("stack", &stdout(&variantctl(root.path(), &target)));
-    assert!(said["emulator"].is_null());
+    let printed = super::schema::check("stack", &stdout(&variantctl(root.path(), &target)));
+    assert!(printed["emulator"].is_null());
     // This QEMU has no accelerated SMMUv3, so guests do without.
-    assert_eq!(said["fits"], true);
+    assert_eq!(printed["fits"], true);
 }

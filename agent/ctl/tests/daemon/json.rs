@@ -117,12 +117,12 @@ impl Plain {
     }
 
     /// Writes a schema for what it says, where it has none.
-    fn write_schema(&self, said: &Value) {
+    fn write_schema(&self, printed: &Value) {
         let path = folder().join(format!("{}.json", self.schema()));
         if std::env::var_os("VARIANTD_WRITE_SCHEMAS").is_none() || path.exists() {
             return;
         }
-        let mut form = form(said);
+        let mut form = form(printed);
         form["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
         form["title"] = format!("variantctl: {}", self.verb).into();
         form["description"] = self.about.clone().into();
@@ -157,11 +157,11 @@ fn form(value: &Value) -> Value {
 
 #[test]
 fn schemas_match_the_output_of_verbs() {
-    let said =
+    let printed =
         json!({"version": 1, "seconds": 5, "rows": [{"name": "a", "on": true}], "none": null});
-    let form = form(&said);
+    let form = form(&printed);
     let schema = jsonschema::validator_for(&form).expect("a schema");
-    assert!(schema.is_valid(&said));
+    assert!(schema.is_valid(&printed));
     for other in [
         json!({}),
         json!([]),
@@ -172,7 +172,7 @@ fn schemas_match_the_output_of_verbs() {
 }
 
 #[test]
-fn every_schema_is_of_a_verb() {
+fn every_schema_belongs_to_a_verb() {
     let plain = unlisted(&ctl::cli::Cli::command(), "");
     let mut used: BTreeSet<String> = plain.iter().map(Plain::schema).collect();
     used.extend(VERBS.iter().map(|(_, schema, _)| (*schema).to_owned()));
@@ -207,18 +207,18 @@ fn every_verb_answers_by_its_schema() {
         // A host that is not ready makes 'doctor' exit with 1.
         let done = output.status.success() || verb == "doctor";
         assert!(done, "{verb}: {complaint}");
-        let said = serde_json::from_slice(&output.stdout);
+        let printed = serde_json::from_slice(&output.stdout);
         check(
             schema,
-            &said.unwrap_or_else(|why| unreachable!("{verb}: {why}")),
+            &printed.unwrap_or_else(|why| unreachable!("{verb}: {why}")),
         );
     }
     for verb in unlisted(&ctl::cli::Cli::command(), "") {
         let words: Vec<&str> = verb.verb.split(' ').collect();
-        let said = scene.says(&[&["--json"], &*words, &verb.arguments].concat());
-        let said = serde_json::from_str(&said).expect("JSON");
-        verb.write_schema(&said);
-        check(&verb.schema(), &said);
+        let printed = scene.says(&[&["--json"], &*words, &verb.arguments].concat());
+        let printed = serde_json::from_str(&printed).expect("JSON");
+        verb.write_schema(&printed);
+        check(&verb.schema(), &printed);
     }
 }
 
@@ -233,23 +233,23 @@ fn events_and_errors_are_as_their_schemas_say() {
     let reserved = monitor.until(|event| event["now"]["state"] == "reserved");
     check("monitor", &reserved);
     assert!(monitor.interrupt());
-    let (_, said) = scene.fails(&["--json", "wait", "missing"]);
-    check("error", &serde_json::from_str(&said).expect("JSON"));
+    let (_, printed) = scene.fails(&["--json", "wait", "missing"]);
+    check("error", &serde_json::from_str(&printed).expect("JSON"));
 }
 
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/schema")
 }
 
-fn check(name: &str, said: &Value) {
+fn check(name: &str, printed: &Value) {
     let text = fs::read_to_string(folder().join(format!("{name}.json")));
     let text = text
         .unwrap_or_else(|why| unreachable!("{name}.json: {why}; run 'cargo xtask regen schemas'"));
     let schema: Value = serde_json::from_str(&text).expect("JSON");
     let schema = jsonschema::validator_for(&schema).expect("a schema");
     let wrong: Vec<String> = schema
-        .iter_errors(said)
+        .iter_errors(printed)
         .map(|error| error.to_string())
         .collect();
-    assert!(wrong.is_empty(), "{name}: {wrong:#?} in {said:#}");
+    assert!(wrong.is_empty(), "{name}: {wrong:#?} in {printed:#}");
 }

@@ -46,7 +46,7 @@ impl Monitor {
 }
 
 #[test]
-fn it_follows_devices_jobs_and_the_agents_end_and_return() {
+fn monitor_follows_devices_jobs_and_restarts_of_the_agent() {
     let scene = Scene::new();
     let mut agent = scene.start();
     agent.says("serves");
@@ -74,7 +74,7 @@ fn it_follows_devices_jobs_and_the_agents_end_and_return() {
 }
 
 #[test]
-fn a_device_that_a_reload_covers_is_told_at_once() {
+fn monitor_prints_a_device_that_a_reload_covers() {
     let scene = Scene::new();
     let mut agent = scene.start();
     agent.says("serves");
@@ -90,7 +90,7 @@ fn a_device_that_a_reload_covers_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn it_follows_a_job_of_another_connection() {
+async fn monitor_follows_a_job_of_another_connection() {
     let scene = Scene::new();
     let mut agent = scene.start();
     agent.says("serves");
@@ -113,9 +113,9 @@ async fn it_follows_a_job_of_another_connection() {
 }
 
 #[test]
-fn verb_without_an_agent_hints_at_its_start() {
+fn a_verb_without_an_agent_names_how_to_start_it() {
     let scene = Scene::new();
-    let (status, said) = scene.fails(&["monitor"]);
+    let (status, printed) = scene.fails(&["monitor"]);
     assert_eq!(status, 4);
-    assert!(said.contains("systemctl start variantd"), "{said}");
+    assert!(printed.contains("systemctl start variantd"), "{printed}");
 }

@@ -112,7 +112,7 @@ fn every_command_in_inline_code_has_a_verb_and_options_of_the_program() {
 }
 
 #[test]
-fn commands_of_a_line_are_told_from_the_rest() {
+fn commands_are_separated_from_the_rest_of_a_line() {
     let line = "$ virsh define a.xml && variantctl --json plan a > p | grep '^#' # why";
     assert_eq!(commands(line), [["variantctl", "--json", "plan", "a"]]);
     assert!(commands("grep variantctl").is_empty());

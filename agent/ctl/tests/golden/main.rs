@@ -44,18 +44,18 @@ fn generated(case: &Case, target: &str) -> Files {
         return Files::from([(format!("{target}.refusal"), stderr(&plan))]);
     }
     let (shown, xml) = (stdout(&plan), stdout(&rewrite));
-    let (said, shown) = said(&shown);
+    let (printed, shown) = printed(&shown);
     let patched = patched(&case.definition(), &shown);
     let lost = diff(&xml, &patched, ("rewritten", "by the plan's diff"));
     assert_eq!(lost, "", "{name}");
     Files::from([
-        (format!("{target}.plan"), said + &stderr(&plan)),
+        (format!("{target}.plan"), printed + &stderr(&plan)),
         (format!("{target}.xml"), xml),
     ])
 }
 
 /// What a plan says: lines before its diff and reasons in it; and the diff without them.
-fn said(plan: &str) -> (String, String) {
+fn printed(plan: &str) -> (String, String) {
     let start = plan.find("--- domain.xml\n").unwrap_or(plan.len());
     let (head, diff) = plan.split_at(start);
     let (reasons, diff): (Vec<&str>, Vec<&str>) = diff
@@ -196,7 +196,7 @@ fn every_device_gets_the_nodes_that_its_case_names() {
 }
 
 #[test]
-fn every_distance_is_the_hosts() {
+fn every_distance_equals_that_of_the_host() {
     let compare = |one: &Completed| distance::compare(&one.name(), &one.case, &one.plan, &one.xml);
     let pairs: usize = completed().iter().map(compare).sum();
     assert!(pairs > 5000, "only {pairs} distances were compared");

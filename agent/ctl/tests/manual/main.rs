@@ -30,8 +30,8 @@ fn page_of_codes_equals_explain() {
         .args(["explain", "--json"])
         .output()
         .expect("variantctl runs");
-    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let wanted = codes_page(said["codes"].as_array().expect("codes"));
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let wanted = codes_page(printed["codes"].as_array().expect("codes"));
     let path = page("variantd.codes.7.md");
     if std::env::var_os("VARIANTD_WRITE_MANUAL").is_some() {
         fs::write(&path, &wanted).expect("written");
@@ -119,7 +119,7 @@ fn filled(text: &str) -> String {
 }
 
 #[test]
-fn no_line_of_a_page_is_a_command_of_roff() {
+fn no_line_of_a_manual_page_starts_a_roff_request() {
     for entry in fs::read_dir(page("")).expect("the pages") {
         let path = entry.expect("a page").path();
         for line in fs::read_to_string(&path).expect("a page").lines() {
@@ -222,7 +222,7 @@ fn every_code_in_the_table_is_used_by_a_program() {
 }
 
 #[test]
-fn codes_are_found_in_texts_and_not_in_the_tests_behind_them() {
+fn codes_are_found_in_texts_and_not_in_tests() {
     let text = "x(Code::XmlDtd, \"VD-ABC-123\", ExitCode::SUCCESS, VD-abc-123 VD-XML-0)\n\
                 #[cfg(test)]\nmod tests { Code::Other, VD-DEF-456 }";
     let text = without_tests(text);
@@ -272,24 +272,24 @@ fn the_page_of_variantctl_names_every_verb_and_option() {
     let command = Cli::command();
     for option in options(&command) {
         assert!(
-            !said_of(&text, &option).is_empty(),
+            !text_of(&text, &option).is_empty(),
             "the page lacks '{option}'"
         );
     }
     for (verb, options) in verbs(&command, "") {
-        if said_of(&text, &verb).is_empty() && std::env::var_os("VARIANTD_WRITE_MANUAL").is_some() {
+        if text_of(&text, &verb).is_empty() && std::env::var_os("VARIANTD_WRITE_MANUAL").is_some() {
             let new = format!("{}{NEW}", entry(&command, &verb));
             text = text.replacen(NEW, &new, 1);
             fs::write(&path, &text).expect("written");
         }
-        let said = said_of(&text, &verb);
+        let printed = text_of(&text, &verb);
         assert!(
-            !said.is_empty(),
+            !printed.is_empty(),
             "the page lacks the verb '{verb}': run 'cargo xtask regen manual'"
         );
         for option in options {
             assert!(
-                said.contains(&option),
+                printed.contains(&option),
                 "the page lacks '{option}' of '{verb}'"
             );
         }
@@ -297,7 +297,7 @@ fn the_page_of_variantctl_names_every_verb_and_option() {
 }
 
 /// The entries of a page that begin with these words.
-fn said_of(page: &str, start: &str) -> String {
+fn text_of(page: &str, start: &str) -> String {
     let own = |term: &String| term == start || term.starts_with(&format!("{start} "));
     let entries = entries(page).into_iter();
     let own = entries.filter(|(term, _)| own(term));
@@ -358,7 +358,7 @@ fn manual_entry_equals_help() {
 }
 
 #[test]
-fn the_page_of_variantctl_names_no_option_that_is_not_there() {
+fn the_page_of_variantctl_names_only_existing_options() {
     let page = fs::read_to_string(page("variantctl.1.md")).expect("the page");
     let command = Cli::command();
     let mut known: BTreeSet<String> = options(&command).into_iter().collect();

@@ -29,13 +29,13 @@ pub(super) fn as_asked(widths: Widths, computed: &PerWidth) -> PerWidth {
         if widths.contains(width) {
             return Vec::new();
         }
-        let said = Answer::No(Finding::new(
+        let printed = Answer::No(Finding::new(
             Code::AtomicsVfio,
             "VFIO does not report this width",
         ));
         let failing = &computed.judgement(width).failing;
         let certain = failing.iter().filter(|answer| answer.ok() == Some(false));
-        certain.cloned().chain([said]).collect()
+        certain.cloned().chain([printed]).collect()
     })
 }
 

@@ -13,7 +13,7 @@ use kernel_glue::config::Config;
 use kernel_glue::device::Device;
 
 use super::Guest;
-use domain::{Controller, Domain, GuestAddress, Hostdev, Way};
+use domain::{Controller, Domain, GuestAddress, Hostdev, Usage};
 
 /// The guest address of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
         .find(|hostdev| hostdev.source == device.address);
     let elsewhere = domain.elsewhere.iter();
     let elsewhere = elsewhere.filter(|one| one.source == device.address);
-    if let Some(other) = elsewhere.map(|one| one.way).next() {
+    if let Some(other) = elsewhere.map(|one| one.usage).next() {
         return unchecked(other);
     }
     match hostdev {
@@ -76,12 +76,12 @@ pub(super) fn of(guest: &Guest<'_>, device: &Device) -> Place {
 }
 
 /// A device that the definition uses outside of libvirt's PCI devices.
-fn unchecked(way: Way) -> Place {
-    let why = match way {
-        Way::NvmeDisk => {
+fn unchecked(usage: Usage) -> Place {
+    let why = match usage {
+        Usage::NvmeDisk => {
             "QEMU uses it as an NVMe disk; the guest does not see it as a PCI function"
         }
-        Way::Argument => {
+        Usage::Argument => {
             "QEMU arguments assign it ('-device vfio-pci'); their guest address is not read"
         }
     };

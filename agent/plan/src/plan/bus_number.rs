@@ -173,12 +173,12 @@ mod tests {
             // libvirt adds ports 3 and 4 below the root bus, for a port on bus 4.
             (&["3"], &["4"], Some("the guest's root bus needs 3")),
         ] {
-            let said = check(&guest(expanders, ports)).map(|refusal| refusal.to_string());
-            match (said, wanted) {
+            let printed = check(&guest(expanders, ports)).map(|refusal| refusal.to_string());
+            match (printed, wanted) {
                 (None, None) => {}
-                (Some(said), Some(words)) => assert!(said.contains(words), "{said}"),
-                (said, wanted) => {
-                    unreachable!("{expanders:?} {ports:?}: {said:?}, wanted {wanted:?}")
+                (Some(printed), Some(words)) => assert!(printed.contains(words), "{printed}"),
+                (printed, wanted) => {
+                    unreachable!("{expanders:?} {ports:?}: {printed:?}, wanted {wanted:?}")
                 }
             }
         }

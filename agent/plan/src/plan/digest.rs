@@ -94,12 +94,12 @@ pub(super) fn digest(
     host_nodes: &[&[NumaNode]],
 ) -> String {
     let mut text = String::new();
-    let mut said: Option<(&Recipe, String)> = None;
+    let mut printed: Option<(&Recipe, String)> = None;
     for one in assigned {
         // Devices of one recipe are mostly adjacent, so its text is kept.
-        let (_, needs) = match said.take() {
-            Some(same) if std::ptr::eq(same.0, one.recipe) => said.insert(same),
-            _ => said.insert((one.recipe, json::text(&Needs::from(one.recipe)))),
+        let (_, needs) = match printed.take() {
+            Some(same) if std::ptr::eq(same.0, one.recipe) => printed.insert(same),
+            _ => printed.insert((one.recipe, json::text(&Needs::from(one.recipe)))),
         };
         text.push_str(needs);
         text.push_str(&json::text(&Facts::of(one, input)));
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     /// The needs of the shipped recipe after replacing one text in it.
-    fn said(old: &str, new: &str) -> String {
+    fn printed(old: &str, new: &str) -> String {
         let grace = include_str!("../../../recipes/nvidia-grace.toml");
         assert!(grace.contains(old), "{old}");
         let text = grace.replacen(old, new, 1);
@@ -194,20 +194,20 @@ mod tests {
     #[test]
     fn unrelated_recipe_keys_do_not_change_the_digest() {
         let prepare = "prepare = \"on-define\"";
-        let shipped = said(prepare, prepare);
-        let with = |keys: &str| said(prepare, &format!("{prepare}\n{keys}"));
+        let shipped = printed(prepare, prepare);
+        let with = |keys: &str| printed(prepare, &format!("{prepare}\n{keys}"));
         assert_eq!(with("bind_seconds = 260\nneeds_reset = false"), shipped);
         assert_eq!(with("migrates = true"), shipped);
-        assert_eq!(said(prepare, "prepare = \"on-request\""), shipped);
+        assert_eq!(printed(prepare, "prepare = \"on-request\""), shipped);
         let device = "[[device]]\nid = \"10de:ffff\"\nlabel = \"later\"\n\n[[device]]";
-        assert_eq!(said("[[device]]", device), shipped);
+        assert_eq!(printed("[[device]]", device), shipped);
         assert_ne!(with("iommufd = \"require\""), shipped);
-        assert_ne!(said("cells = 8", "cells = 4"), shipped);
+        assert_ne!(printed("cells = 8", "cells = 4"), shipped);
     }
 
     #[test]
     fn the_form_is_this_one() {
-        let needs = said("", "");
+        let needs = printed("", "");
         insta::assert_snapshot!(needs.replace(",\"", ",\n\""));
     }
 }

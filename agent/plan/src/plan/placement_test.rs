@@ -211,11 +211,11 @@ fn a_conventional_device_on_a_bus_without_a_controller_is_refused_before_a_port_
     let sound = "<sound model='ich6'><address type='pci' bus='1' slot='1' function='0'/></sound>";
     let refused = rewrite(&text(sound), &fixture.input()).expect_err("a port above");
     assert_eq!(refused.code, Code::XmlValue);
-    let said = refused.to_string();
-    assert!(said.contains("guest address 0000:01:01.0"), "{said}");
+    let printed = refused.to_string();
+    assert!(printed.contains("guest address 0000:01:01.0"), "{printed}");
     assert!(
-        said.contains("index='1' model='pcie-to-pci-bridge'"),
-        "{said}"
+        printed.contains("index='1' model='pcie-to-pci-bridge'"),
+        "{printed}"
     );
     // As the hint says.
     let bridge = "<controller type='pci' index='1' model='pcie-to-pci-bridge'/>";

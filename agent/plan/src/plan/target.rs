@@ -20,9 +20,9 @@ pub(super) fn settled<'a>(
     let written = domain.machine.as_ref().map(|_| domain.family());
     agrees("arch", domain.arch.as_deref(), arch)?;
     agrees("machine", written, machine)?;
-    let said = input.libvirt;
-    let arch = arch.or(said.arch.as_deref());
-    let default = said.machine.as_ref();
+    let printed = input.libvirt;
+    let arch = arch.or(printed.arch.as_deref());
+    let default = printed.machine.as_ref();
     let missing = (domain.arch.is_none() && arch.is_some())
         || (domain.machine.is_none() && (machine.is_some() || default.is_some()));
     if !missing {

@@ -4,14 +4,14 @@ use kernel_glue::address::PciAddress;
 
 use super::{Note, Part, PlanInput};
 use domain::code::Code;
-use domain::{Domain, Way};
+use domain::{Domain, Usage};
 
 /// A note for each device that QEMU arguments assign, and for each network whose interfaces assign a device or may do so.
 pub(super) fn plan(input: &PlanInput<'_>, domain: &Domain, has_devices: bool) -> Part {
     let arguments = domain
         .elsewhere
         .iter()
-        .filter(|one| one.way == Way::Argument);
+        .filter(|one| one.usage == Usage::Argument);
     let arguments = arguments.map(|one| Note {
         code: Code::DeviceUnjudged,
         device: Some(one.source),

@@ -67,13 +67,13 @@ fn devices(recipe: &Recipe) -> Option<Fault> {
         before.any(|other| other.id == member.id && other.functions.overlap(member.functions))
     };
     let twice = members.find(is_again);
-    let said = |(place, member): (usize, &Member)| {
+    let printed = |(place, member): (usize, &Member)| {
         let reason = format!("device '{}' is named twice: remove one", member.id);
         at([Key("device"), Item(place), Key("id")], reason)
     };
     let mut all = recipe.devices.iter().enumerate();
     twice
-        .map(said)
+        .map(printed)
         .or_else(|| all.find_map(|(place, member)| bars(place, member)))
 }
 

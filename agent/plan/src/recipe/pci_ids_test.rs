@@ -67,8 +67,8 @@ fn ids_and_labels_agree_with_the_installed_database() {
             continue;
         }
         known += 1;
-        let is_said = |word: &&String| OTHERWISE.iter().any(|(at, w)| *at == id && w == word);
-        let lacking: Vec<&String> = ours.difference(&theirs).filter(|w| !is_said(w)).collect();
+        let is_listed = |word: &&String| OTHERWISE.iter().any(|(at, w)| *at == id && w == word);
+        let lacking: Vec<&String> = ours.difference(&theirs).filter(|w| !is_listed(w)).collect();
         let is_virtual = theirs.contains("vf") || theirs.contains("virtual");
         if !lacking.is_empty() || (is_virtual && member.functions == Functions::Physical) {
             wrong.push(format!(

@@ -8,7 +8,7 @@ fn shipped() -> Recipes {
     Recipes::shipped().expect("shipped recipes")
 }
 
-fn said(text: &str) -> String {
+fn printed(text: &str) -> String {
     Recipe::parse("mine.toml", text)
         .expect_err("it must be refused")
         .to_string()
@@ -48,7 +48,7 @@ fn an_unknown_key_is_named_with_file_line_and_the_nearest() {
     let expected = format!(
         "'mine.toml', line {line}: unknown key 'raise_tem_to'; did you mean 'raise_ten_to'?"
     );
-    assert_eq!(said(&text), expected);
+    assert_eq!(printed(&text), expected);
 }
 
 #[test]
@@ -108,10 +108,10 @@ fn a_value_out_of_range_is_named_with_range_and_line() {
     for (from, to, part) in cases {
         let text = GRACE.replacen(from, to, 1);
         assert_ne!(text, GRACE, "{from}");
-        let said = said(&text);
+        let printed = printed(&text);
         assert!(
-            said.starts_with("'mine.toml', line ") && said.contains(part),
-            "{to}: {said}"
+            printed.starts_with("'mine.toml', line ") && printed.contains(part),
+            "{to}: {printed}"
         );
     }
 }
@@ -128,10 +128,10 @@ fn a_wrong_value_is_named_with_its_own_line() {
         let text = GRACE[..at].to_owned() + &GRACE[at..].replacen(right, wrong, 1);
         let line = text[at..].find(wrong).map(|found| at + found);
         let line = 1 + text[..line.expect(wrong)].matches('\n').count();
-        let said = said(&text);
+        let printed = printed(&text);
         assert!(
-            said.starts_with(&format!("'mine.toml', line {line}: ")),
-            "{said}"
+            printed.starts_with(&format!("'mine.toml', line {line}: ")),
+            "{printed}"
         );
     }
     let twice = GRACE.replacen("id = \"10de:2345\"", "id = \"10de:2342\"", 1);
@@ -141,7 +141,7 @@ fn a_wrong_value_is_named_with_its_own_line() {
         .expect("two")
         .0;
     let line = 1 + twice[..second].matches('\n').count();
-    assert!(said(&twice).starts_with(&format!("'mine.toml', line {line}: ")));
+    assert!(printed(&twice).starts_with(&format!("'mine.toml', line {line}: ")));
 }
 
 #[test]
@@ -164,10 +164,10 @@ fn a_bind_has_10_to_600_seconds_and_40_where_nothing_is_said() {
         assert_eq!(parsed(value).expect_err(value), expected);
     }
     for value in ["-40", "\"40\"", "40.5"] {
-        let said = parsed(value).expect_err(value);
+        let printed = parsed(value).expect_err(value);
         assert!(
-            said.starts_with(&format!("'mine.toml', line {line}: ")),
-            "{said}"
+            printed.starts_with(&format!("'mine.toml', line {line}: ")),
+            "{printed}"
         );
     }
     for (value, seconds) in [("10", 10), ("256", 256), ("600", 600)] {
@@ -212,9 +212,9 @@ fn an_entry_is_for_physical_functions_unless_it_says_otherwise() {
         covered(&recipes, &physical).as_deref(),
         Some("amd-instinct")
     );
-    let said = said(&GRACE.replacen("label =", "functions = \"vf\"\nlabel =", 1));
+    let printed = printed(&GRACE.replacen("label =", "functions = \"vf\"\nlabel =", 1));
     assert!(
-        said.contains("physical") && said.contains("virtual"),
-        "{said}"
+        printed.contains("physical") && printed.contains("virtual"),
+        "{printed}"
     );
 }

@@ -110,8 +110,8 @@ mod tests {
             lines,
             [" <a>", "- old", "+ new", "  kept", "+ more", " </a>"]
         );
-        let said = hunks[0].reasons.iter().map(|r| (r.line, r.text.as_str()));
-        assert_eq!(said.collect::<Vec<_>>(), [(2, "\n new"), (4, "\n more")]);
+        let printed = hunks[0].reasons.iter().map(|r| (r.line, r.text.as_str()));
+        assert_eq!(printed.collect::<Vec<_>>(), [(2, "\n new"), (4, "\n more")]);
         assert_eq!((hunks[0].old_lines, hunks[0].new_lines), (4, 5));
     }
 }

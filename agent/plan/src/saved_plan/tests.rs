@@ -148,9 +148,9 @@ fn a_stale_plan_names_what_changed() {
         }),
     ];
     for (what, change) in cases {
-        let said = inputs().refusal(change);
+        let message = inputs().refusal(change);
         let wanted = format!("changed since: {what} (VD-PLN-001); plan again");
-        assert!(said.contains(&wanted), "{what}: {said}");
+        assert!(message.contains(&wanted), "{what}: {message}");
     }
 }
 
@@ -163,10 +163,10 @@ fn a_plan_is_stale_once_a_port_blocks_atomics() {
     };
     let mut inputs = inputs();
     set(&mut inputs, 0);
-    let said = inputs.refusal(|inputs| set(inputs, 1 << 7));
+    let message = inputs.refusal(|inputs| set(inputs, 1 << 7));
     assert!(
-        said.contains("changed since: the host's PCI devices (VD-PLN-001)"),
-        "{said}"
+        message.contains("changed since: the host's PCI devices (VD-PLN-001)"),
+        "{message}"
     );
 }
 
@@ -217,7 +217,7 @@ fn touched(name: &str) -> Recipes {
 
 #[test]
 fn starting_another_guest_does_not_make_a_plan_stale() {
-    let said = inputs().refusal(|i| {
+    let message = inputs().refusal(|i| {
         let gpu = i.host.devices.get_mut(&address(GPU)).expect("GPU");
         gpu.driver = Some(driver("vfio-pci"));
         gpu.driver_override = Some("vfio-pci".into());
@@ -225,7 +225,7 @@ fn starting_another_guest_does_not_make_a_plan_stale() {
         i.host.devices.remove(&address(NIC));
         i.host.numa.nodes[0].memory_kib += 4;
     });
-    assert_eq!(said, "");
+    assert_eq!(message, "");
 }
 
 /// A JSON document with one value changed, for each value.
@@ -306,9 +306,9 @@ fn an_invalid_plan_is_refused_with_a_hint() {
     ];
     for (text, why) in cases {
         let refusal = SavedPlan::parse(&text).expect_err("no plan");
-        let said = refusal.to_string();
-        assert!(said.contains(why), "{why}: {said}");
-        assert!(said.contains("(VD-PLN-002); make one with"), "{said}");
+        let message = refusal.to_string();
+        assert!(message.contains(why), "{why}: {message}");
+        assert!(message.contains("(VD-PLN-002); make one with"), "{message}");
     }
 }
 

@@ -280,11 +280,11 @@ mod tests {
             (&config.release, config.allow_group),
             (&Release::Previous, false)
         );
-        let said = |key: &str| scene.origin(&layers.origins[key]);
-        assert_eq!(said("prepare"), "usr/v.conf:1");
-        assert_eq!(said("repair"), "usr/v.conf.d/50-a.conf:1");
-        assert_eq!(said("release"), "etc/v.conf:3");
-        assert_eq!(said("allow_group"), "etc/v.conf.d/20-c.conf:1");
+        let printed = |key: &str| scene.origin(&layers.origins[key]);
+        assert_eq!(printed("prepare"), "usr/v.conf:1");
+        assert_eq!(printed("repair"), "usr/v.conf.d/50-a.conf:1");
+        assert_eq!(printed("release"), "etc/v.conf:3");
+        assert_eq!(printed("allow_group"), "etc/v.conf.d/20-c.conf:1");
         assert_eq!(layers.files.len(), 5);
     }
 
@@ -322,16 +322,16 @@ mod tests {
             ("etc/v.conf", "\nprepair = true\n"),
         ]);
         let errors = scene.read().expect_err("mistakes");
-        let said: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(said.len(), 2);
-        assert!(said[0].contains("usr/v.conf', line 1"), "{said:?}");
+        let printed: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(printed.len(), 2);
+        assert!(printed[0].contains("usr/v.conf', line 1"), "{printed:?}");
         assert!(
-            said[1].contains("etc/v.conf', line 2: unknown key 'prepair'"),
-            "{said:?}"
+            printed[1].contains("etc/v.conf', line 2: unknown key 'prepair'"),
+            "{printed:?}"
         );
         assert!(
-            said.iter().all(|text| text.contains("VD-CFG-001")),
-            "{said:?}"
+            printed.iter().all(|text| text.contains("VD-CFG-001")),
+            "{printed:?}"
         );
     }
 

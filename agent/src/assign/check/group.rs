@@ -45,7 +45,7 @@ impl Consent {
     }
 
     /// For an administrator's bind.
-    pub(in crate::assign) fn said(allow_group: bool) -> Self {
+    pub(in crate::assign) fn printed(allow_group: bool) -> Self {
         match allow_group {
             true => Self::Given,
             false => Self::NotSaid,

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 use tracing::warn;
 
-use super::{Answer, AssignError, Assigner, BindOptions, BindOutcome, Way};
+use super::{Answer, AssignError, Assigner, BindOptions, BindOutcome, ManualBind};
 use crate::assign::bind;
 use crate::assign::check::{Consent, companion, in_the_way, is_vfio};
 use crate::assignment::{self, Owner};
@@ -42,7 +42,7 @@ pub struct GroupAnswer {
 
 /// A companion that is about to be bound.
 struct Companion {
-    way: Way,
+    manual_bind: ManualBind,
     /// Held until the device itself is bound.
     _lock: DeviceLock,
 }
@@ -63,10 +63,10 @@ impl Assigner {
         let companions = self.free(device, &companions)?;
         let (mut along, mut taken) = (Vec::new(), Vec::new());
         for companion in &companions {
-            along.push(companion.way.answer(BindOutcome::Bound, None));
-            let record = self.take(&companion.way);
+            along.push(companion.manual_bind.answer(BindOutcome::Bound, None));
+            let record = self.take(&companion.manual_bind);
             let record = record.inspect_err(|_| self.restore_drivers(&taken))?;
-            taken.push((&companion.way, record));
+            taken.push((&companion.manual_bind, record));
         }
         let services = self.may_stop(&bind_options);
         let bound = self.bind_from_holders(Owner::Admin, device, bind_options.driver, &services);
@@ -175,7 +175,8 @@ impl Assigner {
             return Ok(Vec::new());
         }
         let host_view = self.context.look();
-        let consent = Consent::said(bind_options.allow_group || host_view.rules.config.allow_group);
+        let consent =
+            Consent::printed(bind_options.allow_group || host_view.rules.config.allow_group);
         let planned = vec![leader(device, driver)];
         let whole = self.whole(&host_view, &[device], planned, consent);
         let mut whole = whole.map_err(AssignError::Refused)?;
@@ -220,12 +221,15 @@ impl Assigner {
             let _lock = self.lock_for_admin(planned.address)?;
             self.settle_manual(planned.address)?;
             let to = bind::resolve(&*self.kernel, planned.address, &planned.driver)?;
-            let way = self.way(planned.address, to)?;
+            let manual_bind = self.manual_bind(planned.address, to)?;
             let inspected = self.inspect(&host_view, planned.address, &planned.driver);
             inspected.map_err(AssignError::Refused)?;
             let leader = Some(leader);
             Ok(Companion {
-                way: Way { leader, ..way },
+                manual_bind: ManualBind {
+                    leader,
+                    ..manual_bind
+                },
                 _lock,
             })
         });
@@ -244,10 +248,10 @@ impl Assigner {
     }
 
     /// Restores the companions' states before this bind, the last one first.
-    fn restore_drivers(&self, taken: &[(&Way, assignment::Record)]) {
-        for (way, record) in taken.iter().rev() {
-            if let Err(error) = self.cancel(way, record) {
-                warn!("cannot release '{}': {error}", way.rebind.device);
+    fn restore_drivers(&self, taken: &[(&ManualBind, assignment::Record)]) {
+        for (manual_bind, record) in taken.iter().rev() {
+            if let Err(error) = self.cancel(manual_bind, record) {
+                warn!("cannot release '{}': {error}", manual_bind.rebind.device);
             }
         }
     }

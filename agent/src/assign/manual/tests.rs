@@ -185,10 +185,10 @@ fn guest_end_keeps_a_manually_bound_device() {
     scene.assigner.prepare(&scene.complete()).expect("start");
     let bind = scene.bind().expect_err("the guest has it").to_string();
     let release = scene.release().expect_err("the guest has it").to_string();
-    for said in [bind, release] {
+    for printed in [bind, release] {
         assert!(
-            said.contains("VD-DEV-003") && said.contains("'d0'"),
-            "{said}"
+            printed.contains("VD-DEV-003") && printed.contains("'d0'"),
+            "{printed}"
         );
     }
     let uuid = UUID.parse().expect("uuid");
@@ -417,10 +417,10 @@ fn bind_refuses_a_missing_device_and_one_without_a_recipe() {
             .contains("VD-DEV-001")
     );
     let none = scene.assigner.bind_manually(address(NIC), None);
-    let said = none.expect_err("no recipe").to_string();
+    let printed = none.expect_err("no recipe").to_string();
     assert!(
-        said.contains("VD-BND-022") && said.contains("--driver"),
-        "{said}"
+        printed.contains("VD-BND-022") && printed.contains("--driver"),
+        "{printed}"
     );
 }
 
@@ -429,10 +429,10 @@ fn a_device_in_use_is_not_unbound() {
     let scene = scene();
     scene.bind().expect("bind");
     scene.kernel.set_users(address(GPU), &[4711]);
-    let said = scene.release().expect_err("in use").to_string();
+    let printed = scene.release().expect_err("in use").to_string();
     assert!(
-        said.contains("VD-BND-003") && said.contains("4711"),
-        "{said}"
+        printed.contains("VD-BND-003") && printed.contains("4711"),
+        "{printed}"
     );
     assert_eq!(scene.state(), bound());
     scene.kernel.set_users(address(GPU), &[]);

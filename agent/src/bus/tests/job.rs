@@ -80,12 +80,12 @@ async fn the_end_is_a_signal_with_the_result() {
     scene.libvirt.hold_defines(false);
     let completed = timeout(Duration::from_secs(10), next(&mut completed)).await;
     let completed = completed.expect("in time").expect("a signal");
-    let said = completed.args().expect("arguments");
-    assert!(*said.success(), "{said:?}");
-    assert_eq!(*said.error_name(), "");
+    let printed = completed.args().expect("arguments");
+    assert!(*printed.success(), "{printed:?}");
+    assert_eq!(*printed.error_name(), "");
     assert!(
-        said.result().contains(r#""outcome":"completed""#),
-        "{said:?}"
+        printed.result().contains(r#""outcome":"completed""#),
+        "{printed:?}"
     );
     let reverted = job(&scene, "revert", "d0").await.expect("job");
     assert!(end(&reverted).await.2.contains(r#""outcome":"reverted""#));

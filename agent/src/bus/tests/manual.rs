@@ -8,7 +8,7 @@ use super::*;
 use crate::fixture::NIC;
 use api::client::Options;
 
-async fn said(reply: impl Future<Output = zbus::Result<String>>) -> Result<Value, Fault> {
+async fn printed(reply: impl Future<Output = zbus::Result<String>>) -> Result<Value, Fault> {
     let text = reply.await.map_err(Fault::from)?;
     Ok(serde_json::from_str(&text).expect("JSON"))
 }
@@ -18,10 +18,10 @@ async fn dry_run_lists_the_writes_of_the_bind() {
     let scene = scene().await;
     let manager = scene.manager().await;
     let dry = Options::from([("dry-run", Variant::from(true))]);
-    let plan = said(manager.bind(GPU, dry)).await.expect("plan");
+    let plan = printed(manager.bind(GPU, dry)).await.expect("plan");
     assert_eq!(plan["outcome"], "planned");
     assert!(scene.kernel.writes().is_empty());
-    let bound = said(manager.bind("pci_0009_01_00_0", Options::new())).await;
+    let bound = printed(manager.bind("pci_0009_01_00_0", Options::new())).await;
     let bound = bound.expect("bound");
     assert_eq!(
         (&bound["outcome"], scene.driver().as_str()),
@@ -29,7 +29,7 @@ async fn dry_run_lists_the_writes_of_the_bind() {
     );
     let recorded: Value = scene.kernel.writes().iter().map(Write::to_string).collect();
     assert_eq!((&plan["writes"], &bound["writes"]), (&recorded, &recorded));
-    let released = said(manager.release(GPU, Options::new())).await;
+    let released = printed(manager.release(GPU, Options::new())).await;
     assert_eq!(released.expect("released")["outcome"], "released");
     assert_eq!(scene.driver(), "nvidia");
 }
@@ -43,8 +43,8 @@ async fn bind_and_release_refuse_a_device_of_a_guest() {
         .expect("start");
     let manager = scene.manager().await;
     for reply in [
-        said(manager.bind(GPU, Options::new())).await,
-        said(manager.release(GPU, Options::new())).await,
+        printed(manager.bind(GPU, Options::new())).await,
+        printed(manager.release(GPU, Options::new())).await,
     ] {
         let fault = reply.expect_err("refused");
         assert!(
@@ -59,16 +59,16 @@ async fn bind_and_release_refuse_a_device_of_a_guest() {
 async fn recover_completes_a_failed_bind() {
     let scene = scene().await;
     let manager = scene.manager().await;
-    let none = said(manager.recover(Options::new())).await;
+    let none = printed(manager.recover(Options::new())).await;
     assert_eq!(none.expect("nothing"), Value::Array(Vec::new()));
     scene.kernel.fail_write(3, Errno::EIO);
     scene.kernel.fail_write(4, Errno::EIO);
-    let fault = said(manager.bind(GPU, Options::new())).await;
+    let fault = printed(manager.bind(GPU, Options::new())).await;
     assert!(matches!(fault, Err(Fault::Failed(text)) if text.contains("VD-BND-004")));
     let other = Options::from([("device", Variant::from(NIC))]);
-    let other = said(manager.recover(other)).await;
+    let other = printed(manager.recover(other)).await;
     assert_eq!(other.expect("nothing"), Value::Array(Vec::new()));
-    let recovered = said(manager.recover(Options::new()))
+    let recovered = printed(manager.recover(Options::new()))
         .await
         .expect("recovered");
     assert_eq!(recovered[0]["device"], GPU);
@@ -81,7 +81,7 @@ async fn invalid_options_are_refused() {
     let scene = scene().await;
     let manager = scene.manager().await;
     let bind = async |device: &str, key: &'static str, value: Variant<'static>| {
-        let fault = said(manager.bind(device, Options::from([(key, value)]))).await;
+        let fault = printed(manager.bind(device, Options::from([(key, value)]))).await;
         fault.expect_err("a mistake")
     };
     let fault = bind("0000:00:1f.0", "dry-run", true.into()).await;

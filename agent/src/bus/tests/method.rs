@@ -247,19 +247,19 @@ async fn an_option_is_refused_where_it_is_unknown_or_of_another_type() {
     for method in &method::ALL {
         let unknown = Options::from([("nonsense", true.into())]);
         let fault = call(&scene.client, method.name, unknown).await;
-        let fault = said(fault.expect_err(method.name));
+        let fault = printed(fault.expect_err(method.name));
         assert_eq!(fault, "unknown option 'nonsense'", "{}", method.name);
         for option in method.options {
             let other = Options::from([(option.key, 1_u32.into())]);
             let fault = call(&scene.client, method.name, other).await;
-            let fault = said(fault.expect_err(method.name));
+            let fault = printed(fault.expect_err(method.name));
             let (key, expected) = (option.key, option.kind.expected());
             assert_eq!(fault, format!("option '{key}' is not {expected}"));
         }
     }
 }
 
-fn said(fault: Fault) -> String {
+fn printed(fault: Fault) -> String {
     match fault {
         Fault::Failed(words) => words.text,
         other => unreachable!("{other:?}"),
@@ -279,7 +279,7 @@ async fn a_refusal_is_an_error_with_its_code_in_the_name_or_fields_as_the_caller
     guarded_agent.libvirt.put(&guest(GPU));
     for method in method::ALL.iter().filter(|one| one.answers_refusal()) {
         let refused = call(&guarded_agent.client, method.name, Options::new()).await;
-        let Err(Fault::NotAuthorized(said)) = refused else {
+        let Err(Fault::NotAuthorized(printed)) = refused else {
             unreachable!("{}: {refused:?}", method.name);
         };
         let asking = Options::from([(REFUSAL.key, true.into())]);
@@ -289,7 +289,7 @@ async fn a_refusal_is_an_error_with_its_code_in_the_name_or_fields_as_the_caller
         assert_eq!(kind, Kind::NotAuthorized);
         assert_eq!(
             (refusal.code, refusal.to_string()),
-            (said.code.expect("a code"), said.text)
+            (printed.code.expect("a code"), printed.text)
         );
     }
 }
@@ -304,7 +304,7 @@ async fn a_refused_plan_has_the_command_that_is_its_way_out() {
     let options = HashMap::from([("refusal", Variant::from(true))]);
     let answer = manager.plan("d0", options).await.expect("an answer");
     let (_, refusal) = refused::read(&answer).expect("a refusal");
-    assert!(matches!(error, Fault::Refused(said) if said.text == refusal.to_string()));
+    assert!(matches!(error, Fault::Refused(printed) if printed.text == refusal.to_string()));
     assert_eq!(refusal.hint.command(), Some("variantctl list"));
 }
 
@@ -314,7 +314,7 @@ async fn the_error_of_a_job_has_its_code_in_the_name_and_no_other_form() {
     let manager = scene.manager().await;
     let asking = HashMap::from([("refusal", Variant::from(true))]);
     let fault = manager.start_job("bind", GPU, asking).await;
-    let fault = said(fault.expect_err("not for a job").into());
+    let fault = printed(fault.expect_err("not for a job").into());
     assert!(
         fault.starts_with("option 'refusal' is not valid for a job"),
         "{fault}"

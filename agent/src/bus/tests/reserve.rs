@@ -8,8 +8,8 @@ async fn a_reservation_is_a_file_and_binds_nothing() {
     let scene = scene().await;
     let manager = scene.manager().await;
     let options = Options::from([("driver", Variant::from("vfio-pci"))]);
-    let said = manager.reserve(GPU, options).await.expect("reserved");
-    assert!(said.contains(r#""outcome":"reserved""#), "{said}");
+    let printed = manager.reserve(GPU, options).await.expect("reserved");
+    assert!(printed.contains(r#""outcome":"reserved""#), "{printed}");
     let path = scene
         .directory
         .path()
@@ -20,8 +20,8 @@ async fn a_reservation_is_a_file_and_binds_nothing() {
         "{text}"
     );
     assert!(scene.kernel.writes().is_empty());
-    let said = manager.unreserve(GPU, Options::new()).await.expect("ended");
-    assert!(said.contains(r#""outcome":"unreserved""#), "{said}");
+    let printed = manager.unreserve(GPU, Options::new()).await.expect("ended");
+    assert!(printed.contains(r#""outcome":"unreserved""#), "{printed}");
     assert!(!path.exists());
 }
 

@@ -154,10 +154,10 @@ fn a_record_of_a_newer_version_is_left_alone_and_still_holds_its_device() {
     let text = fs::read_to_string(&path).expect("text");
     let newer = text.replace("\"version\": 2", "\"version\": 7, \"more\": true");
     fs::write(&path, &newer).expect("newer");
-    let said = records.entry(&uuid).expect_err("newer").to_string();
+    let printed = records.entry(&uuid).expect_err("newer").to_string();
     assert!(
-        said.ends_with("has version 7, which a newer variantd wrote"),
-        "{said}"
+        printed.ends_with("has version 7, which a newer variantd wrote"),
+        "{printed}"
     );
     assert!(records.entries().is_empty() && records.survey().unread.is_none());
     let other: DomainUuid = OTHER.parse().expect("uuid");
@@ -202,8 +202,8 @@ fn unreadable_records_do_not_count_as_missing() {
     let (directory, records) = records();
     assert!(records.devices().expect("none yet").is_empty());
     fs::write(directory.path().join(DIRECTORY), "a file in its place").expect("written");
-    let said = records.devices().expect_err("unknown").to_string();
-    assert!(said.contains("cannot list"), "{said}");
+    let printed = records.devices().expect_err("unknown").to_string();
+    assert!(printed.contains("cannot list"), "{printed}");
     assert!(records.domains().1.is_some() && records.survey().unread.is_some());
     assert!(records.holder(address(GPU), None).is_err());
 }
@@ -277,12 +277,12 @@ fn record_above_the_limit_is_refused_and_keeps_the_old_one() {
     for more in [1, 2, 4096] {
         let larger = named(largest.name.len() + more);
         let refused = records.set_entry(&larger, &devices);
-        let said = refused.expect_err("too large").to_string();
+        let printed = refused.expect_err("too large").to_string();
         let sizes = format!(
             "its {} bytes exceed the limit of {LIMIT} bytes",
             limit + more
         );
-        assert!(said.contains(&sizes), "{said}");
+        assert!(printed.contains(&sizes), "{printed}");
         let entry = records.entry(&domain().uuid).expect("readable");
         assert_eq!(entry.expect("as it was").name, largest.name);
     }

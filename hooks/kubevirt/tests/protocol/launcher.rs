@@ -51,16 +51,20 @@ impl Launcher {
     /// `None` when it is not ready yet.
     async fn ask(socket: &Path) -> Option<Self> {
         let channel = dial(socket).await?;
-        let said = timeout(CALL, InfoClient::new(channel).info(InfoParams {})).await;
-        let said = said.expect("in time").expect("who it is").into_inner();
-        let knows = |version: &&&str| said.versions.iter().any(|one| one == **version);
+        let printed = timeout(CALL, InfoClient::new(channel).info(InfoParams {})).await;
+        let printed = printed.expect("in time").expect("who it is").into_inner();
+        let knows = |version: &&&str| printed.versions.iter().any(|one| one == **version);
         let version = KNOWN.iter().find(knows).expect("a version that both know");
         Some(Self {
             socket: socket.to_owned(),
-            name: said.name,
-            points: said.hook_points.into_iter().map(|one| one.name).collect(),
+            name: printed.name,
+            points: printed
+                .hook_points
+                .into_iter()
+                .map(|one| one.name)
+                .collect(),
             version: (*version).to_owned(),
-            versions: said.versions,
+            versions: printed.versions,
         })
     }
 

@@ -107,8 +107,8 @@ async fn what_kubevirt_did_is_kept_and_completed_or_contradicted_with_both_value
     for part in ["VD-KVT-005", "VD-MEM-002", "KubeVirt wrote"] {
         assert!(small.message().contains(part), "{}", small.message());
     }
-    let said = scene.said();
-    assert!(said.contains("VD-KVT-004"), "{said}");
+    let printed = scene.printed();
+    assert!(printed.contains("VD-KVT-004"), "{printed}");
 }
 
 /// KubeVirt counts initiators from the host's first GPU, so the second socket's GPUs get distances of the first socket's.
@@ -160,17 +160,17 @@ async fn distances_are_compared_by_pins_and_said_to_be_unknown_where_nothing_bin
         .define(&pinned)
         .await
         .expect_err("another distance");
-    let said = fault.message();
+    let printed = fault.message();
     assert!(
-        said.contains("VD-KVT-005") && said.contains("the host has 120"),
-        "{said}"
+        printed.contains("VD-KVT-005") && printed.contains("the host has 120"),
+        "{printed}"
     );
     let unbound = without(&pinned, &["<vcpupin"]);
     launcher.define(&unbound).await.expect("not comparable");
-    let said = scene.said();
+    let printed = scene.printed();
     assert!(
-        said.contains("VD-NUM-008") && said.contains("cannot be compared"),
-        "{said}"
+        printed.contains("VD-NUM-008") && printed.contains("cannot be compared"),
+        "{printed}"
     );
 }
 
@@ -187,15 +187,15 @@ async fn what_kubevirts_round_trip_drops_is_added_again() {
         assert_eq!(count(&again), count(&completed), "{piece}: {again}");
     }
     assert_eq!(launcher.define(&again).await.expect("complete"), again);
-    let said = scene.said();
+    let printed = scene.printed();
     for part in [
         "VD-KVT-006",
         "driver name and model of <hostdev>",
         "metadata of variantd",
     ] {
-        assert!(said.contains(part), "{said}");
+        assert!(printed.contains(part), "{printed}");
     }
-    assert!(!said.contains("accel"), "it is kept: {said}");
+    assert!(!printed.contains("accel"), "it is kept: {printed}");
 }
 
 #[tokio::test]

@@ -61,12 +61,12 @@ impl Scene {
             let text = Snapshot::new(host, Runs::default(), Vec::new()).text();
             fs::write(directory.path().join("host.json"), text).expect("snapshot");
         }
-        let said = fs::File::create(directory.path().join("said")).expect("log");
+        let printed = fs::File::create(directory.path().join("said")).expect("log");
         let sidecar = program(directory.path())
             .arg("--socket-dir")
             .arg(directory.path().join("sockets"))
             .args(target.into_iter().flat_map(|target| ["--target", target]))
-            .stderr(Stdio::from(said))
+            .stderr(Stdio::from(printed))
             .spawn()
             .expect("the sidecar runs");
         Self { directory, sidecar }
@@ -80,7 +80,7 @@ impl Scene {
         self.directory.path()
     }
 
-    pub(crate) fn said(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         fs::read_to_string(self.directory.path().join("said")).expect("log")
     }
 }

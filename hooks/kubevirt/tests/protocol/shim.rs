@@ -34,9 +34,9 @@ fn shim_warns_before_the_argument_limit_is_reached() {
     let output = run(&scene, &domain(&devices)).expect("it runs");
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).expect("text");
-    let said = String::from_utf8(output.stderr).expect("text");
+    let printed = String::from_utf8(output.stderr).expect("text");
     for part in ["VD-KVT-003", "131071", "E2BIG", "server"] {
-        assert!(said.contains(part), "{said}");
+        assert!(printed.contains(part), "{printed}");
     }
     let again = run(&scene, &text).expect_err("Linux takes no such argument");
     assert_eq!(again.raw_os_error(), Some(7), "E2BIG");
@@ -59,11 +59,11 @@ fn link_with_the_shims_name_fails_with_one_line() {
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("urn:variantd:1"));
     let output = define(&domain(&["0019:01:00.0"]));
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && output.stdout.is_empty());
     assert!(
-        said.starts_with("error: ") && said.contains("VD-DEV-001"),
-        "{said}"
+        printed.starts_with("error: ") && printed.contains("VD-DEV-001"),
+        "{printed}"
     );
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(printed.lines().count(), 1, "{printed}");
 }

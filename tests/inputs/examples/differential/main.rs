@@ -46,12 +46,12 @@ fn compare(folder: &Path, name: &str, tally: &mut Tally) {
     let given = Domain::parse(&read("given.xml").expect("a given definition"));
     tally.begin(name);
     let Some(dumped) = read("dumped.xml") else {
-        let said = read("refused").expect("what libvirt said");
-        let said = said.trim();
+        let printed = read("refused").expect("what libvirt said");
+        let printed = printed.trim();
         if name.starts_with("spelling-") && given.is_ok() {
-            tally.difference("refusal", &format!("only libvirt refuses: {said}"));
+            tally.difference("refusal", &format!("only libvirt refuses: {printed}"));
         }
-        return tally.refused(said);
+        return tally.refused(printed);
     };
     tally.taken();
     match (given, Domain::parse(&dumped)) {

@@ -52,8 +52,8 @@ impl Tally {
     }
 
     /// libvirt refused it.
-    pub(crate) fn refused(&mut self, said: &str) {
-        let reason = said.trim_start_matches("error: ").split(':').next();
+    pub(crate) fn refused(&mut self, printed: &str) {
+        let reason = printed.trim_start_matches("error: ").split(':').next();
         let reason: String = reason.unwrap_or_default().chars().take(40).collect();
         *self.refused.entry(reason).or_default() += 1;
     }

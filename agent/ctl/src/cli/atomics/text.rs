@@ -44,7 +44,7 @@ fn rows(report: &Report) -> Vec<Vec<String>> {
     let guest = report
         .guest
         .as_ref()
-        .map_or("-", |guest| said(&guest.answer));
+        .map_or("-", |guest| printed(&guest.answer));
     let row = |(width, verdict): (kernel_glue::atomics::Width, &Judgement)| {
         let wants = report.need.widths.contains(width) && report.need.otherwise.is_none();
         let driver = match report.need.need {
@@ -55,10 +55,10 @@ fn rows(report: &Report) -> Vec<Vec<String>> {
         let cells = [
             report.address.to_string(),
             width.to_string(),
-            said(report.host.of(width)).to_owned(),
+            printed(report.host.of(width)).to_owned(),
             guest.to_owned(),
             driver.to_owned(),
-            said(&verdict.answer).to_owned(),
+            printed(&verdict.answer).to_owned(),
             rules(verdict),
         ];
         cells.to_vec()
@@ -80,7 +80,7 @@ fn rules(verdict: &Judgement) -> String {
     format!("{} {}{also}", first.code, first.reason)
 }
 
-fn said(answer: &Answer) -> &'static str {
+fn printed(answer: &Answer) -> &'static str {
     match answer.ok() {
         Some(true) => "yes",
         Some(false) => "no",
@@ -113,12 +113,12 @@ fn driver(report: &Report) -> String {
         Some(recipe) => format!(" by recipe {recipe}"),
         None => "; no recipe names its driver's needs".to_owned(),
     };
-    let said = match report.driver.finding() {
+    let printed = match report.driver.finding() {
         Some(finding) => format!(": {} ({})", finding.reason, finding.code),
         None if report.need.need != Need::Ignore => ": its driver gets its AtomicOps".to_owned(),
         None => String::new(),
     };
-    format!("{address}{recipe}{said}\n")
+    format!("{address}{recipe}{printed}\n")
 }
 
 /// The path on the host, from the root port down, with the failing rules at each function.
@@ -204,7 +204,7 @@ fn failing_where(report: &Report, wanted: impl Fn(&Finding) -> bool) -> Vec<(&Fi
                 .find(|(known, _)| known.code == finding.code)
             {
                 Some((_, widths)) => widths.push_str(&format!(", {width}")),
-                None => rules.push((finding, format!("{} {width}", said(answer)))),
+                None => rules.push((finding, format!("{} {width}", printed(answer)))),
             }
         }
     }

@@ -137,8 +137,8 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", utc(self.time), self.kind, self.subject)?;
-        let said = |value: &Value| !matches!(value, Value::String(text) if text.is_empty());
-        for (key, value) in self.now.iter().filter(|(_, value)| said(value)) {
+        let printed = |value: &Value| !matches!(value, Value::String(text) if text.is_empty());
+        for (key, value) in self.now.iter().filter(|(_, value)| printed(value)) {
             match value {
                 Value::String(text) if !text.contains(' ') => write!(f, " {key}={text}")?,
                 value => write!(f, " {key}={value}")?,
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_written_in_utc() {
+    fn times_are_printed_in_utc() {
         let at = |seconds: u64| utc(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
         assert_eq!(at(0), "1970-01-01T00:00:00.007Z");
         assert_eq!(at(951_827_696), "2000-02-29T12:34:56.007Z");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_one_line_without_empty_fields() {
+    fn an_object_is_printed_on_one_line_without_empty_fields() {
         let path = OwnedObjectPath::try_from("/org/variantd1/device/0009_01_00_0");
         let value = |value: Variant<'_>| value.try_to_owned().expect("value");
         let properties = HashMap::from([

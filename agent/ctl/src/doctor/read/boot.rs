@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_equals_meminfo() {
+    fn memory_is_read_from_meminfo() {
         let text = "MemTotal:  1024 kB\nMemFree: 1 kB\nHugePages_Total:    4\nHugePages_Free: 3\nHugepagesize:  2048 kB";
         let memory = memory(text);
         assert_eq!((memory.total, memory.huge_pages), (1024, 4));

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blacklist_blocks_and_so_does_an_install_that_does_nothing() {
+    fn a_blacklist_and_an_empty_install_line_block_a_module() {
         assert!(is_blocked("blacklist nvgrace-gpu-vfio-pci"));
         assert!(is_blocked("install nvgrace_gpu_vfio_pci /bin/false"));
         assert!(!is_blocked(

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_daemon_counts_with_its_start_label_and_limit() {
+    fn doctor_reads_start_time_label_and_limit_of_the_oldest_daemon() {
         let (directory, root) = scene();
         process(directory.path(), 41, "libvirtd", 9050);
         process(directory.path(), 42, "libvirtd", 5050);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_daemon_there_is_none() {
+    fn no_daemon_is_found_when_none_runs() {
         let (directory, root) = scene();
         process(directory.path(), 43, "bash", 10);
         assert_eq!(daemon(&root), None);

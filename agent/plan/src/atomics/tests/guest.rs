@@ -71,8 +71,8 @@ fn qemus_rules_are_applied_to_the_place() {
         ),
     ];
     for (controllers, address, code) in cases {
-        let (ok, said) = placed(&guest(controllers, &address), false, NEW);
-        assert_eq!((ok, said), (Some(code.is_none()), code), "{address}");
+        let (ok, printed) = placed(&guest(controllers, &address), false, NEW);
+        assert_eq!((ok, printed), (Some(code.is_none()), code), "{address}");
     }
 }
 
