@@ -124,6 +124,7 @@ fn is_mark(node: Node<'_, '_>) -> bool {
 /// A missing list is not an empty list: the agent has not run since boot. Neither is a list that cannot be read.
 fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> io::Result<bool> {
     let sources: Vec<PciAddress> = document.descendants().filter_map(source).collect();
+    // Before the lists are read: a guest without PCI devices must start even if they are unreadable.
     if sources.is_empty() {
         return Ok(false);
     }

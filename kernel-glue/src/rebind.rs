@@ -197,6 +197,7 @@ fn transact(
     if steps.is_empty() {
         return Ok(Outcome::AlreadySo);
     }
+    // Both before the first write: a refusal then leaves nothing to undo.
     refuse_users(kernel, device, steps)?;
     load(kernel, device, wanted)?;
     let locked = lock::take(kernel, device, steps)?;
@@ -241,6 +242,7 @@ fn undo(kernel: &dyn Kernel, device: PciAddress, from: &Before) -> Result<(), Un
     let steps = way(device, &now, from);
     refuse_users(kernel, device, &steps).map_err(unread)?;
     take(kernel, device, &steps, from).map_err(|(step, cause)| UndoError::new(step, cause))?;
+    // The driver link alone does not show whether the override has its old text.
     match Before::read(kernel, device).map_err(unread)? {
         there if there == *from => Ok(()),
         there => Err(UndoError::new(None, Cause::Elsewhere(there.driver))),
@@ -327,6 +329,7 @@ fn load(kernel: &dyn Kernel, device: PciAddress, wanted: &Before) -> Result<(), 
         return Ok(());
     }
     let errno = match kernel.load_module(&driver.as_str().replace('-', "_")) {
+        // A module may load without error and register another driver, or none.
         Ok(()) if registered()? => return Ok(()),
         Ok(()) => Errno::ENOENT,
         Err(errno) => errno,

@@ -47,6 +47,7 @@ impl Element {
     #[must_use]
     pub fn locate(text: &str, span: Range<usize>) -> Self {
         let tag_end = start_tag_end(text, span.start);
+        // '>' is at tag_end - 1; white space between '/' and '>' is not well-formed.
         let self_closed = text.as_bytes()[tag_end - 2] == b'/';
         let inner_start = if self_closed { tag_end - 2 } else { tag_end };
         let inner_end = if self_closed {
@@ -220,6 +221,7 @@ pub fn apply<'e>(
     edits: impl IntoIterator<Item = &'e Edit>,
 ) -> Result<String, OverlapError> {
     let mut ordered: Vec<&Edit> = edits.into_iter().collect();
+    // A stable sort: insertions at one position keep the order in which they were planned.
     ordered.sort_by_key(|edit| (edit.span.start, edit.span.end));
     let added: usize = ordered.iter().map(|edit| edit.text.len()).sum();
     let mut out = String::with_capacity(text.len() + added);
@@ -242,6 +244,7 @@ pub fn apply<'e>(
 pub struct OverlapError(usize);
 
 fn start_tag_end(text: &str, start: usize) -> usize {
+    // An attribute's value may contain '>'.
     let mut quote = None;
     for (offset, byte) in text.as_bytes()[start..].iter().enumerate() {
         match (quote, byte) {
@@ -255,6 +258,7 @@ fn start_tag_end(text: &str, start: usize) -> usize {
 }
 
 fn end_tag_start(text: &str, span: &Range<usize>) -> usize {
+    // The last end tag of the span is the element's own: those of its children are before it.
     text[span.clone()]
         .rfind("</")
         .map_or(span.end, |offset| span.start + offset)

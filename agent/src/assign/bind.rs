@@ -39,6 +39,7 @@ pub(super) fn resolve(
     if let Some(driver) = registered()? {
         return Ok(driver);
     }
+    // After a timeout the load may still be in progress, so the bind is not tried. The bind itself reports any other error.
     match kernel.load_module(name.as_str()) {
         Err(errno @ Errno::ETIMEDOUT) => Err(RebindError::NoDriver {
             device,
@@ -114,6 +115,7 @@ fn restore_driver(kernel: &SharedKernel, held: &Held, restore: Option<Restore>) 
         certain: restore.certain,
         on_refusal: OnRefusal::Kept,
     };
+    // The driver link of a device with a hung write may change at any time, so it proves nothing.
     let is_astray = match bring_back(kernel, held.address, before, way) {
         Err(error) if error.is_hung() => true,
         Ok(returned) => differs(kernel, held.address, &returned.to),
@@ -197,6 +199,7 @@ fn release_one(
     on_refusal: OnRefusal,
 ) -> ReleaseResult {
     let goal = match release::goal(kernel, held, restore.by_policy, policy) {
+        // Unplugged: the restore reports it as gone, and the record ends.
         Err(error) if error.is_gone() => held.record.before.clone(),
         goal => goal?,
     };
@@ -248,6 +251,7 @@ pub(super) fn at_once<D: Sync, T: Send>(devices: &[D], work: impl Fn(&D) -> T + 
                 Ok(thread) => thread
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // No thread is left (RLIMIT_NPROC, memory): slower, but nothing is skipped.
                 Err(_) => work(held),
             };
         threads.into_iter().map(end).collect()

@@ -52,6 +52,7 @@ impl Assigner {
         if devices.is_empty() {
             return Ok(());
         }
+        // A guest that starts again may own some of these devices; a refusal must not take them away.
         let before = self.records.entry(&domain.uuid)?;
         let claimed = self.claim(domain, devices);
         claimed.inspect_err(|_| self.left_over(&domain.uuid))?;
@@ -171,6 +172,7 @@ fn decide(subject: &Subject<'_>) -> Vec<Refusal> {
     let occupancy = subject.occupancy;
     let held = holder::refuse(subject.device.address, &occupancy.holders);
     let mut all = vec![held.err()];
+    // A device that keeps its driver is not unbound, so other users of that driver do not matter.
     if !subject.stays {
         all.push(holder::refuse_hidden(&occupancy.holders).err());
         all.push(occupancy.onlined.as_ref().map(onlined));

@@ -114,6 +114,7 @@ impl Budget {
     /// # Errors
     /// The user has used up its share.
     pub(super) fn admit(&mut self, call: Incoming<'_>) -> Result<(), Full> {
+        // Also for a call that is refused below: its error reply is counted, too.
         self.meet(&call);
         self.room(&call)?;
         let used = self.users.entry(call.user).or_default();
@@ -131,6 +132,7 @@ impl Budget {
     fn room(&self, call: &Incoming<'_>) -> Result<(), Full> {
         let own = self.users.get(&call.user);
         let (calls, bytes) = own.map_or((0, 0), |own| (own.calls, own.bytes));
+        // Root's share is not part of the others' sums, so an administrator can act while users fill theirs.
         if call.is_root {
             return match () {
                 () if calls >= CALLS_OF_ROOT => Err(Full::Calls),
@@ -163,6 +165,7 @@ impl Budget {
     /// Decides about a reply of this length.
     pub(super) fn answer(&mut self, caller: &str, serial: NonZeroU32, length: usize) -> Outcome {
         let key = (caller.to_owned(), serial);
+        // A hostile client may use one serial for several unfinished calls; each reply ends one of them.
         let call = self.calls.get(&key).and_then(|calls| calls.last());
         match call.is_some_and(|call| call.is_silent) {
             true => Outcome::Drop,
@@ -234,6 +237,7 @@ impl Budget {
         if peer.asked != Some(serial) {
             return false;
         }
+        // Messages that were sent after the Ping may still be unread.
         let read = peer.unread - peer.since;
         peer.asked = None;
         peer.unread = peer.since;

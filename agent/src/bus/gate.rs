@@ -176,6 +176,7 @@ impl ReadHalf for Handshake {
         ahead: &mut Vec<u8>,
         descriptors: &mut Vec<OwnedFd>,
     ) -> zbus::Result<Message> {
+        // zbus has read behind the handshake; those bytes are the first messages.
         self.0.ahead.append(ahead);
         descriptors.clear();
         let (mut none, mut no_descriptors) = (Vec::new(), Vec::new());
@@ -230,6 +231,7 @@ impl Filter {
             self.fill(&mut fixed).await?;
             let lengths = Lengths::of(&fixed);
             let lengths = lengths.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+            // Too long to keep: skipped without memory for it, and without an answer, as its sender is not known.
             if !lengths.is_readable() {
                 self.skip(lengths.fields.saturating_add(lengths.body))
                     .await?;
@@ -239,6 +241,7 @@ impl Filter {
             bytes.resize(FIXED + lengths.fields, 0);
             self.fill(&mut bytes[FIXED..]).await?;
             if self.lets_in(Head::parse(&bytes)).await {
+                // zbus sends no reply to a call that wants none, and the call's share would never be released.
                 expect_reply(&mut bytes);
                 (self.head, self.body) = (bytes, lengths.body);
                 return Ok(());
@@ -262,6 +265,7 @@ impl Filter {
             return false;
         };
         let read = |budget: &mut super::budget::Budget| budget.has_read(&head.sender, serial);
+        // The filter sent this Ping; zbus has no call for the reply.
         if self.callers.with_budget(read) {
             return false;
         }
@@ -294,6 +298,7 @@ impl Filter {
         } else {
             match self.callers.admit(call) {
                 Ok(()) => return true,
+                // One more error would be one more unread message.
                 Err(Full::NotReading) => return false,
                 Err(full) => refusal(full),
             }
@@ -309,6 +314,7 @@ impl Filter {
             return;
         }
         match error(&head.sender, head.serial, refusal) {
+            // Never waits for space: a client that does not read would stop the reading half for all clients.
             Ok(message) => drop(self.refuse.try_send(message)),
             Err(error) => debug!("cannot write a refusal: {error}"),
         }

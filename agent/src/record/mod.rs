@@ -192,6 +192,7 @@ impl Records {
     ) -> Result<Option<String>, RecordError> {
         drop(self.turn()?);
         let bytes = match self.bytes(device) {
+            // variantd writes regular files only, so this path records no owner.
             Err(why) if why.is_no_file() => None,
             read => read?,
         };
@@ -266,6 +267,7 @@ impl Records {
         let old = self.load(device)?;
         let mut new = old.clone().unwrap_or_else(|| DeviceRecord::new(device));
         change(&mut new);
+        // Without a change there is no write and no notification, which would make others read everything again.
         match old {
             Some(old) if old == new => Ok(()),
             None if new.is_over() => Ok(()),
@@ -286,6 +288,7 @@ impl Records {
                 )
             }
         };
+        // Also after an error: the file may have changed before it.
         self.notifier.notify();
         match done {
             Err(why) if is_over && why.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -34,6 +34,7 @@ fn has_pieces(domain: &Domain, marked: &Marked) -> bool {
 pub(super) fn has_same_values(one: &Domain, other: &Domain) -> bool {
     let (own, others) = (nodes(one), nodes(other));
     let same = |(device, cell): (&PciAddress, &Option<u32>)| {
+        // A device that only one of them has behind an expander was moved by the user, which is not a difference in values.
         others.get(device).is_none_or(|other| other == cell)
     };
     distances(one) == distances(other) && own.iter().all(same)
