@@ -21,8 +21,9 @@ use domain::printable::Printable;
 pub const UNREACHABLE: &str = "VD-AGT-001";
 /// The code of "the agent has not answered in time".
 const LATE: &str = "VD-BND-045";
-/// The codes of the hooks' own messages.
-const TOO_LARGE: &str = "VD-HOK-001";
+/// The code of "the definition is too large".
+pub const TOO_LARGE: &str = "VD-HOK-001";
+/// The code of "the definition cannot be read".
 const UNREADABLE: &str = "VD-HOK-002";
 /// The code of "the agent is of another version".
 pub const FOREIGN: &str = "VD-HOK-003";

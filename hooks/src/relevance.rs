@@ -94,7 +94,11 @@ impl Relevance {
     }
 }
 
-fn parse(text: &str) -> Result<Document<'_>, Unreadable> {
+/// Parses XML of a guest within the limits of a definition, without a document type.
+///
+/// # Errors
+/// It is not XML, or of a shape that no domain has.
+pub fn parse(text: &str) -> Result<Document<'_>, Unreadable> {
     if let Some(excess) = shape::excess(text) {
         return Err(Unreadable::Malformed(excess));
     }

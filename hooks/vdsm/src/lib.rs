@@ -4,8 +4,6 @@
 //! Exit: 0 success, 2 failure. VDSM starts no guest after 1 or 2, and shows standard error. After 1 it runs the remaining hooks
 //! and shows the last one's standard error, which is mostly empty, so this hook exits with 2. Follows VDSM's lib/vdsm/common/hooks.py.
 
-mod bus;
-
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -13,11 +11,9 @@ use std::time::Duration;
 
 use domain::printable::Printable;
 use hooks::agent::Reply;
-use hooks::answer::{FOREIGN, MISSING, UNREACHABLE, one_line};
+use hooks::answer::MISSING;
 use hooks::input::{self, Input, Unreadable};
 use hooks::relevance::Relevance;
-
-pub use bus::complete;
 
 /// The variable that names the file.
 pub const FILE: &str = "_hook_domxml";
@@ -106,25 +102,7 @@ fn unlisted(reply: &Reply) -> Outcome {
 fn answer(reply: &Reply) -> Outcome {
     match reply {
         Reply::Done(_) => Outcome::FINE,
-        Reply::Refused(text) => Outcome::failed(one_line(text)),
-        Reply::Unreachable(why) => Outcome::failed(format!(
-            "cannot complete the guest: variantd is not running: {} ({UNREACHABLE}); start it with \
-                 'systemctl start variantd'",
-            one_line(why)
-        )),
-        Reply::Foreign(why) => Outcome::failed(format!(
-            "cannot complete the guest: hook and agent versions differ: {} ({FOREIGN}); finish the upgrade with \
-                 'systemctl restart variantd'",
-            one_line(why)
-        )),
-        Reply::Full(why) => Outcome::failed(format!(
-            "cannot complete the guest: the system bus has no quota left for a call of variantd: {} ({UNREACHABLE}); \
-                 try again",
-            one_line(why)
-        )),
-        Reply::Late(_) | Reply::Broken => Outcome::failed(
-            "cannot complete the guest: variantd did not answer; see 'journalctl -u variantd', then try again",
-        ),
+        other => Outcome::failed(ask::failure(other)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let file = env::var_os(vdsm::FILE).map(PathBuf::from);
     let run = env::var_os("VARIANTD_RUN_DIR").map_or("/run/variantd".into(), PathBuf::from);
-    let ask = |xml: &str| vdsm::complete(xml, vdsm::LIMIT);
+    let ask = |xml: &str| ask::complete(xml, vdsm::LIMIT);
     let outcome = vdsm::run(file.as_deref(), &run, ask);
     if let Some(sentence) = outcome.sentence {
         eprintln!("{sentence}");

@@ -8,14 +8,16 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Each crate uses only crates that stand before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 17] = [
     "kernel-glue",
     "domain",
     "planner",
     "settings",
     "api",
     "hooks",
+    "ask",
     "vdsm",
+    "connect",
     "agent",
     "ctl",
     "kubevirt",

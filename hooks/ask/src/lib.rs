@@ -1,0 +1,130 @@
+//! Calls of `org.variantd1` over the system bus, with a deadline: for programs whose user may not connect to the hook's socket.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use api::again::{Effect, FULL, NO_REPLY, again, replied};
+use api::name::{ERROR, MANAGER, MANAGER_INTERFACE, SERVICE};
+use hooks::agent::Reply;
+use hooks::answer::{FOREIGN, UNREACHABLE, one_line};
+use serde::Serialize;
+use tokio::runtime;
+use tokio::time::timeout;
+use zbus::{Connection, Message, Type, Variant};
+
+/// The timeout for the bus's Hello.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// The bus's errors for a timeout.
+const LATE: [&str; 2] = [
+    "org.freedesktop.DBus.Error.Timeout",
+    "org.freedesktop.DBus.Error.TimedOut",
+];
+/// The errors of an agent of another version.
+const UNKNOWN: [&str; 4] = [
+    "org.freedesktop.DBus.Error.UnknownMethod",
+    "org.freedesktop.DBus.Error.UnknownInterface",
+    "org.freedesktop.DBus.Error.UnknownObject",
+    "org.freedesktop.DBus.Error.InvalidArgs",
+];
+
+/// Options of a call: none.
+type Options<'a> = HashMap<&'a str, Variant<'a>>;
+
+/// Has the agent complete the definition of a new guest, within `limit`.
+#[must_use]
+pub fn complete(xml: &str, limit: Duration) -> Reply {
+    let body = (xml, Options::new());
+    match called("PrepareXml", &body, limit) {
+        Ok(reply) => match reply.body().deserialize::<(String, String)>() {
+            Ok((completed, _)) => Reply::Done(completed),
+            Err(error) => Reply::Foreign(error.to_string()),
+        },
+        Err(reply) => reply,
+    }
+}
+
+/// Waits until the agent has no change of this domain pending, at most `limit`.
+#[must_use]
+pub fn settle(domain: &str, limit: Duration) -> Reply {
+    let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    let body = (domain, milliseconds, Options::new());
+    match called("Wait", &body, limit) {
+        Ok(_) => Reply::Done(String::new()),
+        Err(reply) => reply,
+    }
+}
+
+/// The message of a definition that was not completed, as one line.
+#[must_use]
+pub fn failure(reply: &Reply) -> String {
+    match reply {
+        Reply::Done(_) => String::new(),
+        Reply::Refused(text) => one_line(text),
+        Reply::Unreachable(why) => format!(
+            "cannot complete the guest: variantd is not running: {} ({UNREACHABLE}); start it with \
+                 'systemctl start variantd'",
+            one_line(why)
+        ),
+        Reply::Foreign(why) => format!(
+            "cannot complete the guest: hook and agent versions differ: {} ({FOREIGN}); finish the upgrade with \
+                 'systemctl restart variantd'",
+            one_line(why)
+        ),
+        Reply::Full(why) => format!(
+            "cannot complete the guest: the system bus has no quota left for a call of variantd: {} ({UNREACHABLE}); \
+                 try again",
+            one_line(why)
+        ),
+        Reply::Late(_) | Reply::Broken => {
+            "cannot complete the guest: variantd did not answer; see 'journalctl -u variantd', then try again".into()
+        }
+    }
+}
+
+fn called<B: Serialize + Type>(method: &str, body: &B, limit: Duration) -> Result<Message, Reply> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(asked(method, body, limit)),
+        Err(error) => Err(Reply::Unreachable(error.to_string())),
+    }
+}
+
+async fn asked<B: Serialize + Type>(
+    method: &str,
+    body: &B,
+    limit: Duration,
+) -> Result<Message, Reply> {
+    let bus = match timeout(GREETING.min(limit), Connection::system()).await {
+        Ok(Ok(bus)) => bus,
+        Ok(Err(error)) => return Err(Reply::Unreachable(error.to_string())),
+        Err(_) => return Err(Reply::Unreachable("the bus does not answer".into())),
+    };
+    // Both methods can be repeated when they got no answer: the first one only reads, the second one waits.
+    let call = again(Effect::Reads, async || {
+        let interface = Some(MANAGER_INTERFACE);
+        bus.call_method(Some(SERVICE), MANAGER, interface, method, body)
+            .await
+    });
+    match timeout(limit, call).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(match replied(&error) {
+            Some((name, text)) => sorted(&name, text, limit),
+            None => Reply::Unreachable(error.to_string()),
+        }),
+        Err(_) => Err(Reply::Late(limit)),
+    }
+}
+
+/// An error from the agent is its answer; any other error means that no agent answered.
+fn sorted(name: &str, text: Option<String>, limit: Duration) -> Reply {
+    let words = text.clone().unwrap_or_else(|| name.to_owned());
+    match name {
+        _ if name.starts_with(ERROR) => Reply::Refused(words),
+        NO_REPLY => Reply::Broken,
+        FULL => Reply::Full(words),
+        _ if LATE.contains(&name) => Reply::Late(limit),
+        _ if UNKNOWN.contains(&name) => Reply::Foreign(words),
+        _ => Reply::Unreachable(text.map_or(words, |text| format!("{name}: {text}"))),
+    }
+}

@@ -1,0 +1,101 @@
+//! The socket of libvirt's daemon, chosen as libvirt's own clients choose it (src/remote/remote_sockets.c).
+
+use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
+
+/// The directory of the system daemons' sockets.
+pub const DIRECTORY: &str = "/run/libvirt";
+
+/// Why there is no connection to libvirt's daemon.
+#[derive(Debug)]
+pub enum Fault {
+    /// connect(2) failed.
+    Connect(PathBuf, io::Error),
+    /// This user, neither root nor the caller, listens there.
+    Untrusted(PathBuf, u32),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(path, error) => {
+                let hint = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "join the group 'libvirt'",
+                    _ => {
+                        "start it with 'systemctl start virtqemud.socket' or 'systemctl start libvirtd.socket'"
+                    }
+                };
+                let path = path.display();
+                write!(
+                    f,
+                    "cannot connect to libvirt's daemon at '{path}': {error}; {hint}"
+                )
+            }
+            Self::Untrusted(path, user) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "cannot trust '{path}': user {user} listens there, not root"
+                )
+            }
+        }
+    }
+}
+
+/// The modular daemon's socket where it exists, else that of libvirtd.
+#[must_use]
+pub fn socket(directory: &Path, read_only: bool) -> PathBuf {
+    let end = if read_only { "sock-ro" } else { "sock" };
+    let modular = directory.join(format!("virtqemud-{end}"));
+    match modular.exists() {
+        true => modular,
+        false => directory.join(format!("libvirt-{end}")),
+    }
+}
+
+/// Connects to a daemon of root or of the caller.
+///
+/// # Errors
+/// No process listens there, or another user's does.
+pub fn connect(path: &Path) -> Result<UnixStream, Fault> {
+    let connected = UnixStream::connect(path);
+    let stream = connected.map_err(|error| Fault::Connect(path.to_owned(), error))?;
+    let peer = socket_peercred(&stream);
+    let peer = peer.map_err(|error| Fault::Connect(path.to_owned(), error.into()))?;
+    match peer.uid.is_root() || peer.uid == geteuid() {
+        true => Ok(stream),
+        false => Err(Fault::Untrusted(path.to_owned(), peer.uid.as_raw())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn socket_prefers_the_modular_daemon() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = |read_only| socket(directory.path(), read_only);
+        let file = |name| directory.path().join(name);
+        assert_eq!(path(false), file("libvirt-sock"));
+        assert_eq!(path(true), file("libvirt-sock-ro"));
+        fs::write(file("virtqemud-sock"), "").expect("file");
+        assert_eq!(path(false), file("virtqemud-sock"));
+        assert_eq!(path(true), file("libvirt-sock-ro"));
+    }
+
+    #[test]
+    fn connect_names_the_socket_and_the_fix() {
+        let path = Path::new("/nonexistent/virtqemud-sock");
+        let fault = connect(path).expect_err("no socket").to_string();
+        assert!(fault.contains("'/nonexistent/virtqemud-sock'"), "{fault}");
+        assert!(fault.contains("systemctl start"), "{fault}");
+    }
+}

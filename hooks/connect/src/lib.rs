@@ -1,0 +1,15 @@
+//! A libvirt transport that completes definitions before libvirt's daemon sees them.
+//!
+//! `variantd-connect` runs as the client (`qemu+ext:///system?command=...`), connects to libvirt's daemon as the same user, and
+//! forwards libvirt's remote protocol byte for byte. It rewrites or refuses only calls with the definition of a relevant guest, by the
+//! answer of the agent. It never makes a call of its own.
+
+pub mod admission;
+pub mod daemon;
+pub mod failure;
+pub mod forward;
+pub mod packet;
+pub mod procedure;
+pub mod socket;
+pub mod splitter;
+pub mod xdr;

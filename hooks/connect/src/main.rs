@@ -1,0 +1,94 @@
+//! A libvirt transport that completes definitions before libvirt's daemon sees them.
+//!
+//! Standard input and output are the client. `VARIANTD_RUN_DIR` replaces `/run/variantd` (tests).
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use connect::admission::{Admission, Agent};
+use connect::daemon;
+use connect::forward::forward;
+use connect::socket::End;
+use domain::printable::Printable;
+use hooks::agent::Reply;
+use rustix::stdio::{stdin, stdout};
+use std::os::fd::AsFd;
+
+/// The time limit for the agent's answer about one definition.
+const LIMIT: Duration = Duration::from_secs(20);
+
+const USAGE: &str = "usage: variantd-connect [--read-only] [--socket PATH]; libvirt runs it for \
+                     'qemu+ext:///system?command=/usr/libexec/variantd/variantd-connect'";
+
+/// The arguments.
+struct Options {
+    socket: Option<PathBuf>,
+    read_only: bool,
+}
+
+impl Options {
+    /// libvirt passes no arguments, so the program's name also asks for the read-only socket.
+    fn parse(mut words: impl Iterator<Item = OsString>) -> Option<Self> {
+        let name = words.next().map(PathBuf::from).unwrap_or_default();
+        let name = name
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let mut options = Self {
+            socket: None,
+            read_only: name.ends_with("-ro"),
+        };
+        while let Some(word) = words.next() {
+            match word.to_str() {
+                Some("--read-only") => options.read_only = true,
+                Some("--socket") => options.socket = Some(words.next()?.into()),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
+
+/// The agent on the system bus.
+struct Bus;
+
+impl Agent for Bus {
+    fn complete(&self, xml: &str) -> Reply {
+        ask::complete(xml, LIMIT)
+    }
+
+    fn settle(&self, uuid: &str) {
+        let _ = ask::settle(uuid, LIMIT);
+    }
+}
+
+fn main() -> ExitCode {
+    let Some(options) = Options::parse(env::args_os()) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("variantd-connect: {}", Printable(&sentence));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<(), String> {
+    let Options { socket, read_only } = options;
+    let path = socket.unwrap_or_else(|| daemon::socket(Path::new(daemon::DIRECTORY), read_only));
+    let stream = daemon::connect(&path).map_err(|fault| fault.to_string())?;
+    let run = env::var_os("VARIANTD_RUN_DIR").map_or("/run/variantd".into(), PathBuf::from);
+    let failed = |error: std::io::Error| format!("cannot prepare the connection: {error}");
+    let mut admission = Admission::new(run, Bus).map_err(failed)?;
+    let client = End::new(stdin(), stdout()).map_err(failed)?;
+    let server = End::new(stream.as_fd(), stream.as_fd()).map_err(failed)?;
+    forward(&client, &server, &mut admission)
+        .map_err(|fault| format!("the connection ended: {fault}"))
+}

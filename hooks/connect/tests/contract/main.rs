@@ -1,0 +1,7 @@
+//! The transport between a client and a daemon: recorded packets, any bytes, modelled peers, and the real libvirt.
+
+mod admission;
+mod forward;
+mod packet;
+mod recorded;
+mod splitter;
