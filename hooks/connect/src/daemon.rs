@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::net::sockopt::socket_peercred;
-use rustix::process::geteuid;
+use rustix::process::{Uid, geteuid};
 
 /// The directory of the system daemons' sockets.
 pub const DIRECTORY: &str = "/run/libvirt";
@@ -67,9 +67,14 @@ pub fn connect(path: &Path) -> Result<UnixStream, Fault> {
     let stream = connected.map_err(|error| Fault::Connect(path.to_owned(), error))?;
     let peer = socket_peercred(&stream);
     let peer = peer.map_err(|error| Fault::Connect(path.to_owned(), error.into()))?;
-    match peer.uid.is_root() || peer.uid == geteuid() {
-        true => Ok(stream),
-        false => Err(Fault::Untrusted(path.to_owned(), peer.uid.as_raw())),
+    check(path, peer.uid)?;
+    Ok(stream)
+}
+
+fn check(path: &Path, peer: Uid) -> Result<(), Fault> {
+    match peer.is_root() || peer == geteuid() {
+        true => Ok(()),
+        false => Err(Fault::Untrusted(path.to_owned(), peer.as_raw())),
     }
 }
 
@@ -89,6 +94,18 @@ mod tests {
         fs::write(file("virtqemud-sock"), "").expect("file");
         assert_eq!(path(false), file("virtqemud-sock"));
         assert_eq!(path(true), file("libvirt-sock-ro"));
+    }
+
+    #[test]
+    fn connect_refuses_a_socket_of_another_user() {
+        let check = |peer| check(Path::new("/run/libvirt/libvirt-sock"), Uid::from_raw(peer));
+        check(0).expect("root");
+        check(geteuid().as_raw()).expect("the caller");
+        let fault = check(4711).expect_err("another user").to_string();
+        assert_eq!(
+            fault,
+            "cannot trust '/run/libvirt/libvirt-sock': user 4711 listens there, not root"
+        );
     }
 
     #[test]

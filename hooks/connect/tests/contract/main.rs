@@ -2,6 +2,8 @@
 
 mod admission;
 mod forward;
+mod libvirt;
+mod many;
 mod packet;
 mod recorded;
 mod splitter;

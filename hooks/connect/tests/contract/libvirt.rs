@@ -1,0 +1,491 @@
+//! The real `virsh` and `libvirtd` of Debian, with `variantd-connect` between them and a modelled agent on a private bus.
+//!
+//! The daemon is a session daemon with folders of its own. As root it runs in a user namespace, so that it takes itself for one.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::geteuid;
+use tests::bus::Bus;
+use tests::program;
+use zbus::{Connection, OwnedVariant, connection};
+
+const GPU: &str = "<devices><hostdev mode='subsystem' type='pci'><source><address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/>\
+                   </source></hostdev></devices>";
+const COMPLETED: &str = "<description>completed</description>";
+
+/// A domain of the test driver.
+fn guest(name: &str, content: &str) -> String {
+    format!(
+        "<domain type='test'><name>{name}</name><memory>1024</memory><os><type>hvm</type></os>{content}</domain>"
+    )
+}
+
+/// An agent that adds a description, and refuses a guest of the name `refused`.
+#[derive(Clone, Default)]
+struct Agent {
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+/// A refusal of the agent.
+#[derive(Debug, zbus::DBusError)]
+#[zbus(prefix = "org.variantd1.Error")]
+enum Refusal {
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    Refused(String),
+}
+
+type Options = HashMap<String, OwnedVariant>;
+
+#[zbus::interface(name = "org.variantd1.Manager")]
+impl Agent {
+    fn prepare_xml(&self, xml: &str, _options: Options) -> Result<(String, String), Refusal> {
+        self.asked.lock().expect("log").push("PrepareXml".into());
+        match xml.contains("<name>refused") {
+            true => Err(Refusal::Refused(
+                "'0009:01:00.0': the host has no such device (VD-DEV-001)".into(),
+            )),
+            false => Ok((
+                xml.replace("<memory", &format!("{COMPLETED}<memory")),
+                "{}".into(),
+            )),
+        }
+    }
+
+    fn wait(&self, domain: &str, _milliseconds: u32, _options: Options) -> String {
+        self.asked.lock().expect("log").push(domain.into());
+        "{}".into()
+    }
+}
+
+struct Scene {
+    bus: Bus,
+    daemon: Child,
+    /// Keeps the test driver's state, which lives as long as one connection.
+    keeper: Option<(Child, ChildStdin)>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let bus = Bus::start().expect("bus");
+        fs::write(bus.path("devices"), "0009:01:00.0\n").expect("a list");
+        let log = File::create(bus.path("log")).expect("a log");
+        fs::create_dir(bus.path("run")).expect("a folder");
+        let mut daemon = match geteuid().is_root() {
+            true => {
+                let mut daemon = Command::new("unshare");
+                daemon.args(["--user", "--map-user=1000", "--map-group=1000", "libvirtd"]);
+                daemon
+            }
+            false => Command::new("libvirtd"),
+        };
+        for (name, folder) in [
+            ("HOME", ""),
+            ("XDG_RUNTIME_DIR", "run"),
+            ("XDG_CONFIG_HOME", "config"),
+            ("XDG_CACHE_HOME", "cache"),
+        ] {
+            daemon.env(name, bus.path(folder));
+        }
+        let daemon = daemon
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let daemon = daemon.expect("install the packages 'libvirt-daemon' and 'util-linux'");
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        let mut scene = Self {
+            bus,
+            daemon,
+            keeper: None,
+            runtime: threads.expect("a runtime"),
+        };
+        let until = Instant::now() + Duration::from_secs(30);
+        while !scene.socket().exists() {
+            assert!(
+                Instant::now() < until,
+                "{}",
+                fs::read_to_string(scene.bus.path("log")).expect("log")
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        let command = format!(
+            "#!/bin/sh\nDBUS_SYSTEM_BUS_ADDRESS='{}' VARIANTD_RUN_DIR='{}' exec '{}' --socket '{}'\n",
+            scene.bus.address(),
+            scene.bus.path("").display(),
+            env!("CARGO_BIN_EXE_variantd-connect"),
+            scene.socket().display()
+        );
+        program::script(&scene.bus.path("transport"), &command);
+        scene.keep();
+        scene
+    }
+
+    fn keep(&mut self) {
+        let mut keeper = Command::new("virsh");
+        keeper.args(["-c", &self.uri("test:///default", false)]);
+        keeper
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut keeper = keeper
+            .spawn()
+            .expect("install the package 'libvirt-clients'");
+        let mut input = keeper.stdin.take().expect("a pipe");
+        writeln!(input, "list").expect("virsh reads");
+        self.keeper = Some((keeper, input));
+        let until = Instant::now() + Duration::from_secs(30);
+        while !self.virsh(&["list"]).status.success() {
+            assert!(Instant::now() < until, "libvirtd does not answer");
+        }
+    }
+
+    fn serve(&self) -> (Agent, Connection) {
+        let agent = Agent::default();
+        let builder = connection::Builder::address(self.bus.address());
+        let builder = builder
+            .serve_at("/org/variantd1", agent.clone())
+            .name("org.variantd1");
+        (
+            agent,
+            self.runtime.block_on(builder.build()).expect("served"),
+        )
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.bus.path("run/libvirt/libvirt-sock")
+    }
+
+    /// With the transport, or directly.
+    fn uri(&self, base: &str, through: bool) -> String {
+        let (driver, path) = base.split_once(':').expect("a URI");
+        match through {
+            true => format!(
+                "{driver}+ext:{path}?command={}",
+                self.bus.path("transport").display()
+            ),
+            false => format!("{driver}+unix:{path}?socket={}", self.socket().display()),
+        }
+    }
+
+    /// virsh over the transport.
+    fn virsh(&self, arguments: &[&str]) -> Output {
+        self.virsh_of("test:///default", true, arguments)
+    }
+
+    fn virsh_of(&self, base: &str, through: bool, arguments: &[&str]) -> Output {
+        let mut virsh = Command::new("virsh");
+        virsh
+            .env("LC_ALL", "C")
+            .args(["-q", "-c", &self.uri(base, through)])
+            .args(arguments);
+        virsh
+            .stdin(Stdio::null())
+            .output()
+            .expect("install the package 'libvirt-clients'")
+    }
+
+    /// The standard output of a command that must succeed.
+    fn said(&self, arguments: &[&str]) -> String {
+        let output = self.virsh(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn error(&self, arguments: &[&str]) -> String {
+        let output = self.virsh(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.bus.path(name);
+        fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let Some((mut keeper, input)) = self.keeper.take() {
+            drop(input);
+            let _ = keeper.wait();
+        }
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+#[test]
+fn define_and_create_of_a_relevant_guest_are_completed() {
+    let scene = Scene::start();
+    let (agent, _served) = scene.serve();
+    let defined = scene.file("d.xml", &guest("d0", GPU));
+    let created = scene.file("c.xml", &guest("d1", GPU));
+    let other = scene.file("o.xml", &guest("d2", ""));
+    scene.said(&["define", &defined]);
+    scene.said(&["undefine", "d0"]);
+    scene.said(&["define", "--validate", &defined]);
+    scene.said(&["create", &created]);
+    scene.said(&["define", &other]);
+    for (name, completed) in [("d0", true), ("d1", true), ("d2", false)] {
+        let xml = scene.said(&["dumpxml", name]);
+        assert_eq!(xml.contains(COMPLETED), completed, "{xml}");
+    }
+    assert_eq!(*agent.asked.lock().expect("log"), ["PrepareXml"; 3]);
+}
+
+#[test]
+fn refusal_is_libvirts_own_error() {
+    let scene = Scene::start();
+    let _served = scene.serve();
+    let path = scene.file("d.xml", &guest("refused", GPU));
+    let error = scene.error(&["define", &path]);
+    assert_eq!(
+        error.trim(),
+        format!(
+            "error: Failed to define domain from {path}\nerror: '0009:01:00.0': the host has no such device (VD-DEV-001)"
+        )
+    );
+    let listed = scene.said(&["list", "--all", "--name"]);
+    assert_eq!(listed.trim(), "test");
+}
+
+#[test]
+fn without_an_agent_a_relevant_guest_is_refused_and_others_pass() {
+    let scene = Scene::start();
+    let path = scene.file("d.xml", &guest("d0", GPU));
+    let error = scene.error(&["define", &path]);
+    for part in [
+        "variantd is not running",
+        "VD-AGT-001",
+        "systemctl start variantd",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    let other = scene.file("o.xml", &guest("d2", ""));
+    scene.said(&["define", &other]);
+    scene.said(&["start", "d2"]);
+    scene.said(&["destroy", "d2"]);
+}
+
+#[test]
+fn start_waits_for_pending_changes() {
+    let scene = Scene::start();
+    let (agent, _served) = scene.serve();
+    let path = scene.file("d.xml", &guest("d0", ""));
+    scene.said(&["define", &path]);
+    let uuid = scene.said(&["domuuid", "d0"]);
+    scene.said(&["start", "d0"]);
+    scene.said(&["destroy", "d0"]);
+    scene.said(&["start", "d0"]);
+    let asked = agent.asked.lock().expect("log").clone();
+    assert!(
+        !asked.is_empty() && asked.iter().all(|one| one == uuid.trim()),
+        "{asked:?}"
+    );
+}
+
+#[test]
+fn redefined_snapshot_has_a_completed_guest() {
+    let scene = Scene::start();
+    let _served = scene.serve();
+    let path = scene.file("d.xml", &guest("d0", ""));
+    scene.said(&["define", &path]);
+    let uuid = scene.said(&["domuuid", "d0"]);
+    let domain = guest("d0", &format!("<uuid>{}</uuid>{GPU}", uuid.trim()));
+    let snapshot = format!(
+        "<domainsnapshot><name>s</name><state>shutoff</state><creationTime>1</creationTime>{domain}</domainsnapshot>"
+    );
+    let path = scene.file("s.xml", &snapshot);
+    scene.said(&["snapshot-create", "d0", &path, "--redefine"]);
+    let xml = scene.said(&["snapshot-dumpxml", "d0", "s"]);
+    assert!(xml.contains(COMPLETED), "{xml}");
+}
+
+/// Each command prints the same with the transport and without it.
+#[test]
+fn other_calls_and_errors_are_the_same_with_and_without_the_transport() {
+    let scene = Scene::start();
+    let commands = [
+        "list --all",
+        "dumpxml test",
+        "domid test",
+        "domstate test --reason",
+        "vcpuinfo test",
+        "domxml-to-native qemu-argv /dev/null",
+        "net-list --all",
+        "net-dumpxml default",
+        "pool-list --all",
+        "pool-dumpxml default-pool",
+        "iface-list --all",
+        "nodedev-list",
+        "nodeinfo",
+        "capabilities",
+        "version",
+        "uri",
+        "hostname",
+        "dumpxml missing",
+        "start test",
+        "undefine missing",
+        "define /dev/null",
+        "attach-device test /dev/null",
+        "snapshot-list test",
+        "secret-list",
+        "nwfilter-list",
+        "freecell 0",
+        "domblklist test",
+        "domiflist test",
+        "schedinfo test",
+        "sysinfo",
+        "domcapabilities",
+        "allocpages 4 1",
+        "maxvcpus",
+        "event --list",
+    ];
+    let mut same = 0;
+    for command in commands {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let [with, without] =
+            [true, false].map(|through| scene.virsh_of("test:///default", through, &arguments));
+        let text = |output: &Output| [&output.stdout[..], &output.stderr].concat();
+        if command != "uri" {
+            assert_eq!(
+                String::from_utf8_lossy(&text(&with)),
+                String::from_utf8_lossy(&text(&without)),
+                "{command}"
+            );
+        }
+        assert_eq!(with.status.code(), without.status.code(), "{command}");
+        same += 1;
+    }
+    println!("{same} commands print the same with the transport and without it");
+}
+
+#[test]
+fn events_arrive_and_keepalive_is_answered() {
+    let scene = Scene::start();
+    let path = scene.file("d.xml", &guest("d0", ""));
+    let mut virsh = Command::new("virsh");
+    let uri = scene.uri("test:///default", true);
+    // A ping each second, and two unanswered ones end the connection.
+    virsh.args([
+        "-k1",
+        "-K2",
+        "-c",
+        &uri,
+        "event",
+        "--event",
+        "lifecycle",
+        "--loop",
+        "--timeout",
+        "6",
+    ]);
+    let watching = virsh
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("virsh");
+    thread::sleep(Duration::from_secs(3));
+    scene.said(&["define", &path]);
+    let output = watching.wait_with_output().expect("the end");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("event 'lifecycle' for domain 'd0': Defined Added"),
+        "{said}"
+    );
+}
+
+#[test]
+fn volume_of_64_mib_goes_up_and_down_unchanged() {
+    let scene = Scene::start();
+    let size = 64 << 20;
+    let folder = scene.bus.path("pool");
+    fs::create_dir(&folder).expect("a folder");
+    let source = scene.bus.path("source");
+    // No block equals another one.
+    let file = File::create(&source).expect("a file");
+    for (at, block) in (0..size as u64).step_by(1 << 16).zip(0_u64..) {
+        let bytes: Vec<u8> = (0..8192)
+            .flat_map(|word: u64| {
+                (word ^ (block << 32))
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    .to_le_bytes()
+            })
+            .collect();
+        file.write_all_at(&bytes, at).expect("written");
+    }
+    let (folder, source) = (folder.display().to_string(), source.display().to_string());
+    let back = scene.bus.path("back").display().to_string();
+    let length = size.to_string();
+    let steps: [&[&str]; 4] = [
+        &["pool-create-as", "p", "dir", "--target", &folder],
+        &["vol-create-as", "p", "v", &length],
+        &["vol-upload", "--pool", "p", "v", &source],
+        &["vol-download", "--pool", "p", "v", &back],
+    ];
+    for step in steps {
+        let output = scene.virsh_of("storage:///session", true, step);
+        assert!(
+            output.status.success(),
+            "{step:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let read = |path: &str| fs::read(path).expect("a file");
+    let sent = read(&source);
+    assert!(sent.len() == size && sent == read(&format!("{folder}/v")) && sent == read(&back));
+}
+
+#[test]
+fn missing_daemon_is_named_in_virshs_error() {
+    let mut scene = Scene::start();
+    scene.daemon.kill().expect("the daemon");
+    scene.daemon.wait().expect("its end");
+    let error = scene.error(&["list"]);
+    assert!(
+        error.contains("cannot connect to libvirt's daemon at"),
+        "{error}"
+    );
+    assert!(error.contains("systemctl start"), "{error}");
+}
+
+#[test]
+fn client_that_sends_garbage_gets_an_end_and_a_reason() {
+    let scene = Scene::start();
+    let mut transport = Command::new(scene.bus.path("transport"));
+    transport
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut transport = transport.spawn().expect("the transport");
+    let mut input = transport.stdin.take().expect("a pipe");
+    input.write_all(&[0xff; 64]).expect("written");
+    let mut said = String::new();
+    transport
+        .stderr
+        .take()
+        .expect("a pipe")
+        .read_to_string(&mut said)
+        .expect("text");
+    assert!(!transport.wait().expect("its end").success());
+    assert!(
+        said.contains("the client sent a packet of 4294967295 bytes"),
+        "{said}"
+    );
+    scene.said(&["list"]);
+}
