@@ -4,6 +4,7 @@
 //! its corpus (tests/inputs/tests) call the same functions.
 
 mod configuration;
+mod connect;
 mod definition;
 mod hook;
 mod host;
@@ -16,7 +17,7 @@ mod protocol;
 pub type Target = fn(&[u8]);
 
 /// Every fuzz target by its name, which is also that of its folder in the corpus.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
     ("network", network::host_devices_of),
@@ -24,6 +25,7 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("hook_arguments", hook::arguments),
     ("hook_call", protocol::call),
     ("hook_reply", protocol::reply),
+    ("connect_packet", connect::packet),
     ("journal", journal::entry),
     ("configuration", configuration::configuration),
     ("recipe", configuration::recipe),
