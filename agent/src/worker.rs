@@ -26,7 +26,7 @@ use crate::prepare::{Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::record::RecordError;
 use crate::report;
-use crate::stack;
+use crate::stack::{self, collect::Programs};
 use crate::unplug;
 use api::report::{Outcome, Report};
 use domain::{Domain, DomainUuid};
@@ -63,6 +63,8 @@ pub struct Worker {
     /// Subscribers of the reports.
     watchers: broadcast::Sender<Report>,
     networks: NetworkQuestion,
+    /// A task waits until sources of the stack that failed are asked again.
+    stack_waits: AtomicBool,
 }
 
 /// The query of libvirt's networks: at most one is running, and one waits.
@@ -103,6 +105,7 @@ impl Worker {
             reports: Mutex::default(),
             watchers: broadcast::Sender::new(BACKLOG),
             networks: NetworkQuestion::default(),
+            stack_waits: AtomicBool::default(),
         })
     }
 
@@ -314,13 +317,34 @@ impl Worker {
             }
             Err(error) => warn!("cannot catch up with libvirt: {error}"),
         }
+        if !self.stack_waits.swap(true, Ordering::SeqCst) {
+            self.ask_stack_again().await;
+            self.stack_waits.store(false, Ordering::SeqCst);
+        }
     }
 
-    /// Asks the installed programs what they can express, if one of them changed.
+    /// Asks the installed programs what they can express, if one of them changed or a source failed.
     fn ask_stack(&self, versions: Versions) {
-        let known = &self.context.known_stack;
-        if stack::collect::refresh(known, &self.libvirt, versions, &stack::emulator::run_unit) {
+        let programs = Programs {
+            libvirt: &self.libvirt,
+            versions,
+            probe: &stack::emulator::run_unit,
+            limit: stack::collect::LIMIT,
+        };
+        if stack::collect::refresh(&self.context.known_stack, &programs) {
             self.assigner.notifier().notify();
+        }
+    }
+
+    /// Asks again after each pause, until no source fails.
+    async fn ask_stack_again(self: &Arc<Self>) {
+        while let Some(pause) = self.context.known_stack.pause() {
+            sleep(pause).await;
+            let Ok(versions) = self.context.known_versions.versions() else {
+                return;
+            };
+            let worker = self.clone();
+            self.call(move || worker.ask_stack(versions)).await;
         }
     }
 

@@ -11,8 +11,10 @@ use super::*;
 use crate::fixture::{
     GPU, NIC, VARIANT, address, context, context_of, definition, driver, guest, host_on, kernel,
 };
+use crate::libvirt::Capabilities;
 use crate::libvirt::fake::Fake;
 use crate::record::Records;
+use crate::stack::known::KnownStack;
 use planner::from_libvirt::Networks;
 use planner::target::Versions;
 use settings::config::Config;
@@ -95,6 +97,60 @@ async fn definitions_before_the_connection_are_completed() {
     let connected = Event::Connected(Versions::NEWEST_TESTED);
     scene.serve(vec![connected], vec![]).await;
     assert!(scene.libvirt.text(&domain).contains("urn:variantd:1"));
+}
+
+/// Other guests do not wait for programs that do not answer.
+#[tokio::test]
+async fn guests_are_planned_and_started_while_the_stack_is_asked() {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    static ANSWERS: AtomicBool = AtomicBool::new(false);
+    let (directory, mut context) = context(Config::default());
+    std::fs::write(directory.path().join("qemu"), "").expect("written");
+    let known = KnownStack::load(
+        directory.path().to_owned(),
+        directory.path().join("stack.json"),
+    );
+    Arc::get_mut(&mut context).expect("one owner").known_stack = known;
+    let records = Records::new(directory.path().to_owned());
+    let assigner = Arc::new(Assigner::new(kernel(), context.clone(), records));
+    let libvirt = Arc::new(Fake::default());
+    libvirt.can(Capabilities {
+        emulator: Some("/qemu".to_owned()),
+        ..Capabilities::default()
+    });
+    libvirt.translates(|_| {
+        ASKED.store(true, Ordering::SeqCst);
+        while !ANSWERS.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(String::new())
+    });
+    let worker = Worker::new(libvirt.clone(), context.clone(), assigner.clone());
+    let asking = tokio::spawn(worker.clone().catch_up(Versions::NEWEST_TESTED));
+    while !ASKED.load(Ordering::SeqCst) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let prepared = worker.prepare(libvirt.put(&guest(GPU)), Trigger::Repair);
+    let report = timeout(Duration::from_secs(2), prepared).await;
+    let report = report.expect("no wait").expect("a plan");
+    assert_eq!(report.outcome, Outcome::Completed);
+    let unrelated = guest(GPU)
+        .replace("<hostdev", "<x")
+        .replace("</hostdev", "</x");
+    let prepared = worker.prepare(libvirt.put(&unrelated), Trigger::Repair);
+    let report = timeout(Duration::from_secs(2), prepared).await;
+    assert_eq!(
+        report.expect("no wait").expect("a report").outcome,
+        Outcome::Foreign
+    );
+    let complete = context.look().rewrite(&definition(&guest(GPU)), false);
+    let begun = Instant::now();
+    assigner
+        .prepare(&definition(&complete.expect("complete").text))
+        .expect("bound");
+    assert!(begun.elapsed() < Duration::from_secs(2) && !asking.is_finished());
+    asking.abort();
+    ANSWERS.store(true, Ordering::SeqCst);
 }
 
 #[tokio::test]

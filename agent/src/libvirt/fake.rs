@@ -69,6 +69,8 @@ struct State {
     refuses: Option<String>,
     secret: Option<String>,
     capabilities: Capabilities,
+    /// Duration of a query of capabilities.
+    hang: Duration,
     translate: Option<Translate>,
     networks: Networks,
     asked_for_networks: usize,
@@ -244,6 +246,11 @@ impl Fake {
         self.state().capabilities = capabilities;
     }
 
+    /// From now on a query of capabilities takes this time.
+    pub(crate) fn hang_capabilities(&self, hang: Duration) {
+        self.state().hang = hang;
+    }
+
     /// Sets the networks.
     pub(crate) fn has_networks(&self, networks: Networks) {
         self.state().networks = networks;
@@ -348,9 +355,13 @@ impl Libvirt for Fake {
     }
 
     fn capabilities(&self, _: &Domain) -> Result<Capabilities, LibvirtError> {
-        let mut state = self.state();
-        state.asked += 1;
-        Ok(state.capabilities.clone())
+        self.state().asked += 1;
+        let (hang, capabilities) = {
+            let state = self.state();
+            (state.hang, state.capabilities.clone())
+        };
+        thread::sleep(hang);
+        Ok(capabilities)
     }
 
     fn translate(&self, xml: &str) -> Result<String, LibvirtError> {

@@ -1,17 +1,19 @@
 //! Asks all sources about the installed libvirt and QEMU, when one of them changed since they were asked last.
 //!
 //! ```text
-//! connection to libvirt -> key changed? -> emulator's path -> schemas, cache -> translation -> variantd-probe.service
-//!                                                                          \___ merge ___/ -> stack.json
+//!                                                /- translation ------------------------\
+//! connection to libvirt -> due? -> emulator's path                                         merge -> stack.json
+//!                                                \- schemas, cache, variantd-probe.service /
 //! ```
-//! Runs in the background; each source has a deadline, and one that fails leaves a note. Until the end, planning uses the
-//! stack that versions assume.
+//! Runs in the background. All sources together have [`LIMIT`], and one that fails leaves a note and is asked again later
+//! (`known.rs`). Until the end, planning uses the stack that versions assume.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -27,56 +29,122 @@ use super::merge::{Sources, merge};
 use super::package;
 use super::properties::Properties;
 use super::translation::{self, Translation};
-use crate::libvirt::Libvirt;
+use crate::libvirt::{Libvirt, LibvirtError};
 
-/// Time for all translations; one takes about 50 ms.
-const TRANSLATION: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
+/// Time for all sources together; they need about 2 s. `variantd-probe.service` ends 1 s earlier.
+pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// A guest of this host's other architecture, whose emulator is asked if there is none for aarch64.
 const OTHER: &str = "<domain type='qemu'><name>variantd-probe</name><memory>65536</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>";
 
-/// Runs the unit that asks the emulators, to its end.
-pub type Probe<'a> = &'a dyn Fn() -> Result<(), String>;
+/// Runs the unit that asks the emulators to its end, at most for this time.
+pub type Probe<'a> = &'a dyn Fn(Duration) -> Result<(), String>;
 
-/// Asks again if the installed programs changed; true if it did.
-pub fn refresh(
-    known: &KnownStack,
-    libvirt: &Arc<dyn Libvirt>,
-    versions: Versions,
-    probe: Probe<'_>,
-) -> bool {
-    if known.current(versions.libvirt).is_some() {
-        return false;
-    }
-    let key = emulator_of(&**libvirt)
-        .and_then(|emulator| Key::now(known.root(), &emulator, versions.libvirt));
-    let Some(key) = key else { return false };
-    let mut notes = Notes::default();
-    let sources = Sources {
-        grammar: notes.grammar(known.root()),
-        translation: notes.translation(libvirt),
-        entry: notes.entry(known.root(), &key),
-        properties: notes.properties(known.root(), &key, probe),
-        package: package::libvirt(known.root()),
-    };
-    let stack = merge(versions, &sources);
-    for note in &notes.0 {
-        warn!("{note}");
-    }
-    info!("{stack}: asked what they can express");
-    known.learn(Found {
-        key,
-        stack,
-        notes: notes.0,
-    });
-    true
+/// The programs that are asked.
+pub struct Programs<'a> {
+    /// libvirt.
+    pub libvirt: &'a Arc<dyn Libvirt>,
+    /// The versions that it reports.
+    pub versions: Versions,
+    /// The emulators.
+    pub probe: Probe<'a>,
+    /// Time for all sources together: [`LIMIT`].
+    pub limit: Duration,
 }
 
-/// The emulator that libvirt uses for a guest of aarch64, or else of x86_64.
-fn emulator_of(libvirt: &dyn Libvirt) -> Option<PathBuf> {
+/// Asks again if the installed programs changed, or if a source failed and its pause is over; true if that told something new.
+pub fn refresh(known: &KnownStack, programs: &Programs<'_>) -> bool {
+    let libvirt = programs.versions.libvirt;
+    if !known.is_due(libvirt) {
+        return false;
+    }
+    // A libvirt that does not answer gets no more calls.
+    let Some(round) = known.begin() else {
+        known.note(true);
+        return false;
+    };
+    let round = Round {
+        calls: &round,
+        programs,
+        end: Instant::now() + programs.limit,
+    };
+    let emulator = round.ask(emulator_of);
+    let key = match emulator.recv_timeout(round.left()) {
+        Ok(Ok(Some(path))) => Key::now(known.root(), &path, libvirt),
+        Ok(Ok(None)) => {
+            known.note(false);
+            return false;
+        }
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let found = key.map(|key| round.find(known.root(), key));
+    known.note(found.as_ref().is_none_or(|found| !found.notes.is_empty()));
+    found.is_some_and(|found| known.learn(found))
+}
+
+/// One round of questions.
+struct Round<'a> {
+    /// Shared with each call that has not returned.
+    calls: &'a Arc<()>,
+    programs: &'a Programs<'a>,
+    end: Instant,
+}
+
+impl Round<'_> {
+    fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// Asks libvirt in a thread that is not joined: libvirt may never answer.
+    fn ask<T: Send + 'static>(&self, question: fn(&dyn Libvirt) -> T) -> Receiver<T> {
+        let (send, answer) = mpsc::channel();
+        let (libvirt, call) = (self.programs.libvirt.clone(), self.calls.clone());
+        thread::spawn(move || {
+            let _ = send.send(question(&*libvirt));
+            drop(call);
+        });
+        answer
+    }
+
+    fn find(&self, root: &Path, key: Key) -> Found {
+        // Runs while the unit does.
+        let translation = self.ask(translation);
+        let mut notes = Notes::default();
+        let sources = Sources {
+            grammar: notes.grammar(root),
+            entry: notes.entry(root, &key),
+            properties: notes.properties(root, &key, || (self.programs.probe)(self.left())),
+            translation: notes.translation(translation.recv_timeout(self.left()).ok()),
+            package: package::libvirt(root),
+        };
+        let stack = merge(self.programs.versions, &sources);
+        for note in &notes.0 {
+            warn!("{note}");
+        }
+        info!("{stack}: asked what they can express");
+        Found {
+            key,
+            stack,
+            notes: notes.0,
+        }
+    }
+}
+
+fn translation(libvirt: &dyn Libvirt) -> Translation {
+    translation::ask(|xml| libvirt.translate(xml).map_err(|why| why.to_string()))
+}
+
+/// The emulator that libvirt uses for a guest of aarch64, or else of x86_64; `None` if libvirt has neither.
+fn emulator_of(libvirt: &dyn Libvirt) -> Result<Option<PathBuf>, LibvirtError> {
     let texts = [translation::plain(), OTHER.to_owned()];
-    let mut domains = texts.iter().filter_map(|text| Domain::parse(text).ok());
-    domains.find_map(|domain| Some(libvirt.capabilities(&domain).ok()?.emulator?.into()))
+    let mut said = Ok(None);
+    for domain in texts.iter().filter_map(|text| Domain::parse(text).ok()) {
+        said = libvirt.capabilities(&domain).map(|said| said.emulator);
+        if let Ok(Some(path)) = said {
+            return Ok(Some(path.into()));
+        }
+    }
+    said.map(|_| None)
 }
 
 /// Why sources gave no answer.
@@ -107,24 +175,12 @@ impl Notes {
         found
     }
 
-    fn translation(&mut self, libvirt: &Arc<dyn Libvirt>) -> Translation {
-        let (send, answer) = mpsc::channel();
-        let libvirt = libvirt.clone();
-        // Not joined: libvirt may never answer.
-        thread::spawn(move || {
-            let translate = |xml: &str| libvirt.translate(xml).map_err(|why| why.to_string());
-            let _ = send.send(translation::ask(translate));
-        });
-        match answer.recv_timeout(TRANSLATION) {
-            Ok(translation) => translation,
-            Err(_) => {
-                let seconds = TRANSLATION.as_secs();
-                let text =
-                    format!("libvirt did not translate the test definitions within {seconds} s");
-                self.0.push(text);
-                Translation::default()
-            }
-        }
+    fn translation(&mut self, answer: Option<Translation>) -> Translation {
+        answer.unwrap_or_else(|| {
+            self.0
+                .push("libvirt did not translate the test definitions in time".to_owned());
+            Translation::default()
+        })
     }
 
     fn entry(&mut self, root: &Path, key: &Key) -> Option<Entry> {
@@ -143,7 +199,12 @@ impl Notes {
         })
     }
 
-    fn properties(&mut self, root: &Path, key: &Key, probe: Probe<'_>) -> Option<Properties> {
+    fn properties(
+        &mut self,
+        root: &Path,
+        key: &Key,
+        probe: impl FnOnce() -> Result<(), String>,
+    ) -> Option<Properties> {
         let emulator = key.emulator.display();
         let file = root.join(emulator::FILE);
         let read = || {

@@ -40,9 +40,7 @@ pub const ARGUMENT: &str = "emulators";
 pub const FILE: &str = "run/variantd-probe/answer.json";
 
 /// Time for all questions to one emulator; each takes about 0.1 s. Less than the timeout of the unit.
-pub const DEADLINE: Duration = Duration::from_secs(8);
-/// Time for the unit, which systemd ends after 10 s.
-const UNIT_LIMIT: Duration = Duration::from_secs(12);
+pub const DEADLINE: Duration = Duration::from_secs(7);
 /// Maximum size of the file with all answers; that of QEMU 11.1 for two architectures has 30 KiB.
 const MAX_ANSWERS: u64 = 1 << 20;
 /// Interval at which the end of an emulator is checked.
@@ -99,12 +97,12 @@ pub fn serve(file: &Path) -> ExitCode {
     }
 }
 
-/// Runs the unit that asks the emulators, to its end.
+/// Runs the unit that asks the emulators to its end, at most for `limit`.
 ///
 /// # Errors
-/// It does not exist or failed, or systemd does not answer.
-pub fn run_unit() -> Result<(), String> {
-    service::run(UNIT, UNIT_LIMIT).map_err(|why| why.to_string())
+/// It does not exist, failed or still runs, or systemd does not answer.
+pub fn run_unit(limit: Duration) -> Result<(), String> {
+    service::run(UNIT, limit).map_err(|why| why.to_string())
 }
 
 /// Reads the file that the unit's user wrote; no answers if a part of it is invalid.
