@@ -5,7 +5,7 @@ is_asked() { variantctl stack 2>/dev/null | grep -q '^qemu_egm .* asked$'; }
 
 rm -f /var/lib/variantd/stack.json
 agent_settings
-within 60 is_asked
+within 150 is_asked
 variantctl stack >/tmp/stack 2>/tmp/stack.notes || fail "the halves do not fit: $(tail -1 /tmp/stack)"
 equal 'notes' "$(cat /tmp/stack.notes)" ''
 contains 'hostdev iommufd' "$(grep '^hostdev_iommufd ' /tmp/stack)" grammar
@@ -20,5 +20,5 @@ equal 'probes after a restart' "$(probes)" "$before"
 chmod --reference=/usr/bin/qemu-system-x86_64 /usr/bin/qemu-system-x86_64
 agent_settings
 was_asked_again() { [ "$(probes)" -gt "$before" ]; }
-within 60 was_asked_again
-within 60 is_asked
+within 150 was_asked_again
+within 150 is_asked

@@ -40,7 +40,7 @@ pub const ARGUMENT: &str = "emulators";
 pub const FILE: &str = "run/variantd-probe/answer.json";
 
 /// Time for all questions to one emulator; each takes about 0.1 s. Less than the timeout of the unit.
-pub const DEADLINE: Duration = Duration::from_secs(7);
+pub const DEADLINE: Duration = Duration::from_secs(6);
 /// Maximum size of the file with all answers; that of QEMU 11.1 for two architectures has 30 KiB.
 const MAX_ANSWERS: u64 = 1 << 20;
 /// Interval at which the end of an emulator is checked.

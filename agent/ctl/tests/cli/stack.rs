@@ -16,7 +16,7 @@ fn asked(root: &Path, oas: &str) {
     fs::write(state.join("versions"), "libvirt=12.8,qemu=11.1.2\n").expect("written");
     let answer = |value: &str, how: &str| serde_json::json!({"value": value, "how": how});
     let found = serde_json::json!({
-        "key": {"emulator": "/usr/bin/qemu-system-aarch64", "build": build, "libvirt": "12.8.0", "driver_ctime": null, "iommufd": false},
+        "key": {"emulator": "/usr/bin/qemu-system-aarch64", "build": build, "libvirt": "12.8.0", "driver_ctime": null, "iommufd": false, "questions": 1},
         "stack": {
             "libvirt": {"version": "12.8.0", "name": "12.8.0-1"},
             "qemu": {"version": "11.1.2", "name": "Debian 1:11.1.2+ds-3"},
