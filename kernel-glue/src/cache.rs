@@ -24,7 +24,14 @@ pub(crate) struct Stamp {
 #[derive(Debug, Default)]
 pub struct Cache {
     pub(crate) variants: Slot<Vec<Variant>>,
-    pub(crate) nests_smmu: Slot<bool>,
+    pub(crate) configuration: Slot<Configuration>,
+}
+
+/// What a read needs of a kernel's configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Configuration {
+    pub(crate) nests_smmu: bool,
+    pub(crate) command_queues: Option<bool>,
 }
 
 /// The parsed content of one file, and the file's stamp.

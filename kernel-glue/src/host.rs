@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::address::PciAddress;
 use crate::device::Device;
+use crate::egm::EgmRegion;
 use crate::numa::Numa;
 use crate::srat::Srat;
 use crate::sysfs::DEVICES;
@@ -33,6 +34,13 @@ pub struct Host {
     /// The kernel can nest a guest's SMMUv3 in the host's (CONFIG_ARM_SMMU_V3_IOMMUFD); `None` if its configuration is
     /// not in `/boot`.
     pub nests_smmu: Option<bool>,
+    /// The kernel has the command queues of Tegra241 (CONFIG_TEGRA241_CMDQV); `None` as above, for kernels without that option,
+    /// and in snapshots of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_queues: Option<bool>,
+    /// EGM regions, by number. Snapshots of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egm: Vec<EgmRegion>,
     /// Facts that could not be read, in path order: reported to the user and never guessed.
     pub gaps: Vec<Gap>,
 }
@@ -67,6 +75,12 @@ impl Host {
         let paths = DECISIVE.map(|name| format!("/{DEVICES}/{device}{name}"));
         let mut gaps = self.gaps.iter();
         gaps.find(|gap| paths.contains(&gap.path) && gap.reason != absent)
+    }
+
+    /// The EGM region that a GPU shares; `None` also while the GPU is not bound to its driver.
+    #[must_use]
+    pub fn egm_region(&self, gpu: PciAddress) -> Option<&EgmRegion> {
+        self.egm.iter().find(|region| region.gpus.contains(&gpu))
     }
 
     /// The functions of an IOMMU group, by address.

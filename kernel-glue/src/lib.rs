@@ -11,6 +11,7 @@ pub mod config;
 pub mod device;
 mod directory_cache;
 pub mod driver;
+pub mod egm;
 pub mod failure;
 pub mod firmware;
 pub mod holder;

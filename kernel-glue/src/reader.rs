@@ -5,6 +5,7 @@
 //! read once. `record` stores exactly what is read here.
 
 mod device;
+mod egm;
 mod node;
 
 pub(crate) use device::override_text;
@@ -14,7 +15,7 @@ use std::path::Path;
 
 use crate::address::PciAddress;
 use crate::alias;
-use crate::cache::Cache;
+use crate::cache::{Cache, Configuration};
 use crate::device::Device;
 use crate::directory_cache::DirectoryCache;
 use crate::failure::Failure;
@@ -30,6 +31,8 @@ pub(crate) const ADDRESS_SIZES: &str = "address sizes";
 
 /// The line of a kernel's configuration for nesting a guest's SMMUv3 in the host's.
 pub(crate) const NESTED_SMMU: &str = "CONFIG_ARM_SMMU_V3_IOMMUFD=y";
+/// The option of a kernel's configuration for the command queues of Tegra241 (Grace).
+pub(crate) const COMMAND_QUEUES: &str = "CONFIG_TEGRA241_CMDQV";
 /// Maximum size of a kernel's configuration: they have about 300 KiB.
 const MAX_CONFIGURATION: usize = 2 << 20;
 
@@ -67,24 +70,27 @@ impl Host {
             .map_err(|failure| no_devices(failure, root))?;
         let mut reader = Reader::new(tree);
         let devices = reader.devices(names);
+        let egm = reader.egm(devices.keys());
         let numa = reader.numa();
         let srat = reader.srat();
         let kernel_release = reader.kernel_release();
         let address_bits = reader.address_bits();
         let iommufd = reader.optional_text(IOMMUFD).is_some();
         let variants = kernel_release.as_deref().map(|r| reader.variants(r, cache));
-        let nests_smmu = kernel_release
+        let configuration = kernel_release
             .as_deref()
-            .and_then(|r| reader.nests_smmu(r, cache));
+            .and_then(|r| reader.configuration(r, cache));
         Ok(Self {
             devices,
             numa,
             srat,
             variants: variants.unwrap_or_default(),
-            nests_smmu,
+            nests_smmu: configuration.map(|one| one.nests_smmu),
+            command_queues: configuration.and_then(|one| one.command_queues),
             kernel_release,
             address_bits,
             iommufd,
+            egm,
             gaps: reader.into_gaps()?,
         })
     }
@@ -231,11 +237,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the kernel's configuration as distributions install it.
-    fn nests_smmu(&mut self, release: &str, cache: &Cache) -> Option<bool> {
+    fn configuration(&mut self, release: &str, cache: &Cache) -> Option<Configuration> {
         let path = format!("boot/config-{release}");
-        let printed = cache.nests_smmu.of(self.tree.stamp(&path), || {
+        let printed = cache.configuration.of(self.tree.stamp(&path), || {
             let text = sysfs::text(self.tree, &path, MAX_CONFIGURATION)?;
-            Ok(text.lines().any(|line| line == NESTED_SMMU))
+            Ok(Configuration {
+                nests_smmu: text.lines().any(|line| line == NESTED_SMMU),
+                command_queues: text.lines().find_map(command_queues),
+            })
         });
         self.optional(&path, printed)
     }
@@ -250,6 +259,18 @@ impl<'a> Reader<'a> {
             self.unread(&path, failure);
             Vec::new()
         })
+    }
+}
+
+/// Whether a line of a kernel's configuration sets the option for command queues; `None` for another line. Kernels without the
+/// option, and recordings of earlier releases, have no such line.
+fn command_queues(line: &str) -> Option<bool> {
+    let (set, unset) = (line.strip_prefix(COMMAND_QUEUES), line.strip_prefix("# "));
+    let unset = unset.and_then(|rest| rest.strip_prefix(COMMAND_QUEUES));
+    match (set, unset) {
+        (Some("=y"), _) => Some(true),
+        (_, Some(" is not set")) => Some(false),
+        _ => None,
     }
 }
 

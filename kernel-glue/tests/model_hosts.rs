@@ -293,6 +293,25 @@ fn the_first_initiator_of_each_gpu_may_have_memory() {
 }
 
 #[test]
+fn the_egm_regions_of_a_host_name_their_gpus() {
+    let host = read("gb200-egm");
+    assert_eq!(host.gaps, []);
+    let regions = host.egm.iter();
+    let regions: Vec<(String, Option<u64>, usize)> = regions
+        .map(|region| (region.path(), region.bytes, region.gpus.len()))
+        .collect();
+    let size = Some(457_728 << 20);
+    let wanted = [("/dev/egm4", size, 2), ("/dev/egm5", size, 2)];
+    assert_eq!(
+        regions,
+        wanted.map(|(path, size, gpus)| (path.to_owned(), size, gpus))
+    );
+    let gpu = "0018:01:00.0".parse().expect("address");
+    assert_eq!(host.egm_region(gpu).map(|region| region.number), Some(5));
+    assert_eq!(read("gb200-4gpu").egm, []);
+}
+
+#[test]
 fn x86_hosts_have_eight_gpus_and_no_initiators() {
     for (name, id, remote) in [
         ("hgx-8gpu", "10de:2330", 21),

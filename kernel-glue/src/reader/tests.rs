@@ -391,6 +391,12 @@ fn the_address_width_and_the_iommufd_device_are_read_where_there_are_any() {
         config("# CONFIG_ARM_SMMU_V3_IOMMUFD is not set\n"),
         Some(false)
     );
+    let queues = |text: &str| with(&format!("boot/config-{release}"), text).command_queues;
+    assert_eq!(queues("CONFIG_TEGRA241_CMDQV=y\n"), Some(true));
+    assert_eq!(queues("# CONFIG_TEGRA241_CMDQV is not set\n"), Some(false));
+    for other in ["", "CONFIG_TEGRA241_CMDQV_X=y\n", "CONFIG_X=y\n"] {
+        assert_eq!(queues(other), None, "{other}");
+    }
     let strange = with("proc/cpuinfo", "address sizes\t: many\n");
     assert_eq!(strange.address_bits, None);
 }
@@ -440,4 +446,86 @@ fn a_modules_alias_that_is_missing_or_huge_is_a_gap_and_costs_nothing_else() {
         );
         fs::write(&path, line).expect("as before");
     }
+}
+
+#[test]
+fn egm_regions_are_read_in_each_of_the_three_forms() {
+    let region = "sys/class/egm/egm4";
+    let read = |write: &dyn Fn(&Path)| {
+        let dir = host();
+        put(dir.path(), &format!("{region}/dev"), "240:4\n");
+        write(dir.path());
+        let host = Host::read(dir.path()).expect("host");
+        let copy = tempfile::tempdir().expect("scratch directory");
+        crate::record::record(dir.path(), copy.path()).expect("recorded");
+        assert_eq!(Host::read(copy.path()).expect("recording"), host);
+        assert!(gaps(&host).is_empty(), "{:?}", host.gaps);
+        host.egm
+    };
+    let size = |root: &Path| put(root, &format!("{region}/egm_size"), "0x6fc0000000\n");
+    let listed = read(&|root| {
+        size(root);
+        put(root, &format!("{region}/gpu_devices"), &format!("{GPU}\n"));
+    });
+    assert_eq!((listed[0].number, listed[0].gpus.len()), (4, 1));
+    assert_eq!(listed[0].bytes, Some(457_728 << 20));
+    assert_eq!(listed[0].path(), "/dev/egm4");
+    let linked = read(&|root| {
+        size(root);
+        link(&root.join(region).join(GPU), "../../../bus/pci/devices/x");
+    });
+    assert_eq!(linked, listed);
+    let linking = read(&|root| {
+        link(
+            &root.join(GPU_DIR).join("egm4"),
+            "../../../../class/egm/egm4",
+        );
+    });
+    assert_eq!(
+        (&linking[0].gpus, linking[0].bytes),
+        (&listed[0].gpus, None)
+    );
+    let alone = read(&|_| {});
+    assert!(alone[0].gpus.is_empty());
+}
+
+#[test]
+fn strange_egm_entries_are_gaps_and_cost_nothing_else() {
+    let with = |path: &str, content: &str| {
+        let dir = host();
+        put(dir.path(), path, content);
+        Host::read(dir.path()).expect("host")
+    };
+    for (path, content) in [
+        ("sys/class/egm/egm04/dev", "240:4\n"),
+        ("sys/class/egm/egm4/egm_size", "0x0\n"),
+        ("sys/class/egm/egm4/egm_size", "many\n"),
+        ("sys/class/egm/egm4/gpu_devices", "0009:01:00.0 x\n"),
+        ("sys/class/egm", "a file\n"),
+    ] {
+        let host = with(path, content);
+        assert_eq!(gaps(&host).len(), 1, "{path} {content}: {:?}", host.gaps);
+        assert!(
+            host.egm
+                .iter()
+                .all(|region| region.bytes.is_none() && region.gpus.is_empty())
+        );
+        assert_eq!(host.devices.len(), 2);
+    }
+    let dir = host();
+    for number in 0..100 {
+        put(dir.path(), &format!("sys/class/egm/egm{number}/dev"), "\n");
+    }
+    let host = Host::read(dir.path()).expect("host");
+    assert_eq!((host.egm.len(), gaps(&host).len()), (64, 1));
+}
+
+#[test]
+fn a_snapshot_without_egm_regions_has_the_form_of_earlier_releases() {
+    let text = serde_json::to_string(&Host::default()).expect("JSON");
+    assert!(!text.contains("egm"), "{text}");
+    assert_eq!(
+        serde_json::from_str::<Host>(&text).expect("read"),
+        Host::default()
+    );
 }

@@ -2,6 +2,8 @@
 //!
 //! Follows PCIe base specification 7.9.3 (Device Serial Number) and PCI 3.0 appendix I (VPD).
 
+use crate::reader::{COMMAND_QUEUES, NESTED_SMMU};
+
 /// Id of the vital product data capability; its data register may hold four bytes of the data.
 const VITAL_PRODUCT_DATA: u8 = 0x03;
 /// Id of the Device Serial Number extended capability.
@@ -19,7 +21,9 @@ pub(super) fn without_serials(path: &str, mut content: Vec<u8>) -> Vec<u8> {
             content
         }
         "modules.alias" => lines_with(&content, crate::alias::LINE),
-        name if name.starts_with("config-") => lines_with(&content, crate::reader::NESTED_SMMU),
+        name if name.starts_with("config-") => [NESTED_SMMU, COMMAND_QUEUES]
+            .map(|wanted| lines_with(&content, wanted))
+            .concat(),
         "cpuinfo" => lines_with(&content, crate::reader::ADDRESS_SIZES),
         "meminfo" => lines_with(&content, " MemTotal:"),
         _ => content,

@@ -49,6 +49,7 @@ pub fn all() -> Vec<Machine> {
         remote: 32,
         same_device: 11,
         endpoints: endpoints(),
+        egm: &[],
         reader: Reader::Root,
     }]
 }

@@ -26,6 +26,7 @@ pub fn all() -> Vec<Machine> {
     ]);
     all.extend([gh200_255(), vera_rubin()]);
     all.extend(super::gb300::all());
+    all.extend(super::egm::all(&gb200(), &gh200_4gpu()));
     all
 }
 
@@ -41,6 +42,7 @@ pub fn grace(name: &'static str, readme: &'static str, sockets: u32) -> Machine 
         remote: 40,
         same_device: 11,
         endpoints: Vec::new(),
+        egm: &[],
         reader: Reader::Root,
     }
 }

@@ -21,7 +21,16 @@ pub struct Machine {
     pub same_device: u8,
     /// Endpoints in the firmware's order of initiators.
     pub endpoints: Vec<Endpoint>,
+    pub egm: &'static [Egm],
     pub reader: Reader,
+}
+
+/// An EGM region.
+#[derive(Clone, Copy)]
+pub struct Egm {
+    pub number: u32,
+    pub mib: u64,
+    pub gpus: &'static [&'static str],
 }
 
 /// The vendor of the processors. It selects SRAT's processor entries and the ids of root ports.
@@ -171,6 +180,7 @@ impl Machine {
             ),
         };
         tree.insert(name.to_owned(), line(text));
+        self.add_egm(&mut tree);
         node::add(&mut tree, self);
         pci::add(&mut tree, self);
         match self.reader {
@@ -183,6 +193,18 @@ impl Machine {
             }
         }
         tree
+    }
+
+    /// Regions as NVIDIA's kernels 6.17 and 7.0 show them.
+    fn add_egm(&self, tree: &mut Tree) {
+        for region in self.egm {
+            let dir = format!("sys/class/egm/egm{}", region.number);
+            let bytes = region.mib << 20;
+            tree.insert(format!("{dir}/dev"), line(format!("240:{}", region.number)));
+            tree.insert(format!("{dir}/egm_size"), line(format!("{bytes:#x}")));
+            let gpus = line(region.gpus.join("\n"));
+            tree.insert(format!("{dir}/gpu_devices"), gpus);
+        }
     }
 
     /// Patterns of the kernel's modules; a kernel of a Vera Rubin machine also knows that GPU.

@@ -4,6 +4,8 @@
 #[allow(missing_docs)]
 pub mod atomics;
 #[allow(missing_docs)]
+pub mod egm;
+#[allow(missing_docs)]
 pub mod gb300;
 #[allow(missing_docs)]
 pub mod grace;

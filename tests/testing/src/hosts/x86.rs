@@ -106,6 +106,7 @@ fn hgx() -> Machine {
         remote: 21,
         same_device: 11,
         endpoints,
+        egm: &[],
         reader: Reader::Root,
     }
 }
@@ -135,6 +136,7 @@ fn mi300x() -> Machine {
             gpu(["0000:c5:01.1", "0000:c6:00.0", "ivhd6"], 1),
             gpu(["0000:e4:01.1", "0000:e5:00.0", "ivhd7"], 1),
         ],
+        egm: &[],
         reader: Reader::Root,
     }
 }
