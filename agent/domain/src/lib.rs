@@ -17,6 +17,7 @@ pub mod lost_elements;
 mod mark;
 pub mod network;
 mod number;
+mod options;
 mod outline;
 mod piece;
 mod platform;
@@ -43,8 +44,9 @@ pub use definition::Definition;
 pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Lockers, Usage};
 pub use extension::{Extension, Part};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
+pub use options::{OPTIONS_NAMESPACE, Options};
 pub use piece::{Opened, Piece};
-pub use platform::{AcpiTable, AddressWidth, Iommu, Iommufd, Platform};
+pub use platform::{AcpiTable, AddressWidth, EgmMemory, Iommu, Iommufd, Platform};
 pub use read::MAX_BYTES;
 
 /// A domain's UUID in canonical form.
@@ -120,6 +122,8 @@ pub struct Domain {
     pub platform: Platform,
     /// The parts of it that not every libvirt knows.
     pub extensions: Vec<Extension>,
+    /// What the user asks of variantd for this domain.
+    pub options: Options,
     /// The record of elements that variantd added before.
     pub mark: Option<Mark>,
 }

@@ -11,6 +11,7 @@
 //! | `width:N`, `width` | `<maxphysaddr>` of N bits; the host's width, or any in old marks |
 //! | `arguments`, `foreign:window` | arguments in an existing `<qemu:commandline>`; the window in it is the user's |
 //! | `iommufd` | `<iommufd>` of the domain |
+//! | `egm:ALIAS` | `<memory model='egm'>` of the hostdev with this alias |
 //! | `table:PATH` | an ACPI table |
 //! | `expander:N`, `smmu:N`, `switch:N` | a controller; the SMMUv3 of expander N; a switch's upstream port or the root port above |
 //! | `open:X` | content of an element X that was empty: `metadata`, `cpu`, `numa`, `root`, `cell:N`, `distances:N` |
@@ -44,6 +45,8 @@ pub enum Piece {
     Distances(u32),
     /// `<driver>` of a hostdev.
     Driver,
+    /// EGM memory of the hostdev with this alias.
+    Egm(String),
     /// An expander bus, by its index.
     Expander(u32),
     /// `<iommufd>` of the domain, or the attribute of a hostdev's `<driver>`.
@@ -144,6 +147,7 @@ impl Piece {
     fn valued(name: &str, value: &str) -> Option<Self> {
         Some(match name {
             "distances" => Self::Distances(number(value)?),
+            "egm" => Self::Egm(value.to_owned()),
             "expander" => Self::Expander(number(value)?),
             "foreign" if value == "window" => Self::UsersWindow,
             "open" => Self::Open(Opened::read(value)?),
@@ -215,6 +219,7 @@ impl fmt::Display for Piece {
             Self::Width(None) => "width",
             Self::Window(None) => "window",
             Self::Distances(cell) => return write!(f, "distances:{cell}"),
+            Self::Egm(alias) => return write!(f, "egm:{alias}"),
             Self::Expander(index) => return write!(f, "expander:{index}"),
             Self::Open(opened) => return write!(f, "open:{opened}"),
             Self::Port(index) => return write!(f, "port:{index}"),

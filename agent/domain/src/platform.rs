@@ -35,6 +35,23 @@ pub struct Platform {
     pub iommufd: Option<Iommufd>,
     /// `<devices><iommu>` in document order.
     pub iommus: Vec<Iommu>,
+    /// `<devices><memory model='egm'>` in document order.
+    pub egm: Vec<EgmMemory>,
+}
+
+/// `<memory model='egm'>`: the share of one GPU in the EGM region that is the memory of a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgmMemory {
+    /// `<source><path>`, such as `/dev/egm4`.
+    pub path: String,
+    /// `<target><size>` in KiB.
+    pub kib: u64,
+    /// `<target><node>`: the cell.
+    pub cell: Option<u32>,
+    /// `<target><pciDev>`: the alias of the GPU's hostdev.
+    pub alias: String,
+    /// The element.
+    pub element: Element,
 }
 
 /// `<maxphysaddr>`: bits of a guest-physical address.

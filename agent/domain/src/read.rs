@@ -14,7 +14,7 @@ use super::value::{
 };
 use super::{
     Argument, Binding, Cell, CommandLine, Controller, Domain, Driver, GuestAddress, Hostdev, Kind,
-    Mark, Marked, MemoryNode, NAMESPACE, QEMU_NAMESPACE, Sibling, cell, index, read_other,
+    Mark, Marked, MemoryNode, NAMESPACE, Options, QEMU_NAMESPACE, Sibling, cell, index, read_other,
 };
 use crate::code::Code;
 use crate::edit::Element;
@@ -108,6 +108,7 @@ fn crowded(domain: &Domain) -> Option<Refusal> {
         ("NVMe disks", domain.elsewhere.len(), MAX_ITEMS),
         ("networks", domain.networks.len(), MAX_ITEMS),
         ("devices", domain.other_addresses.len(), MAX_ITEMS),
+        ("EGM memory devices", domain.platform.egm.len(), MAX_CELLS),
         ("arguments for QEMU", arguments, MAX_ITEMS),
         ("marked devices", marked, MAX_CELLS),
     ];
@@ -178,6 +179,7 @@ impl Reader<'_> {
             heading: self.element(heading(root)),
             platform: self.platform(root)?,
             extensions: extensions(root),
+            options: Options::read(metadata)?,
             mark: metadata
                 .and_then(mark_node)
                 .map(|node| self.mark(node))
@@ -475,13 +477,19 @@ fn binding(root: Node<'_, '_>) -> Result<Binding, Refusal> {
     })
 }
 
-/// The sum of all DIMMs and other memory devices, in KiB.
+/// The sum of all DIMMs and other memory devices, in KiB. Memory of model `egm` is that of a cell.
 fn memory_devices(root: Node<'_, '_>) -> Result<u64, Refusal> {
-    let targets = below(root, "devices", "memory").filter_map(|node| child(node, "target"));
+    let devices = below(root, "devices", "memory").filter(|node| !is_egm(node));
+    let targets = devices.filter_map(|node| child(node, "target"));
     let sizes = targets.filter_map(|target| child(target, "size"));
     sizes
         .map(|size| Ok(memory(size)?.unwrap_or(0)))
         .try_fold(0, |sum: u64, size| Ok(sum.saturating_add(size?)))
+}
+
+/// True for `<memory model='egm'>`.
+pub(super) fn is_egm(memory: &Node<'_, '_>) -> bool {
+    property(*memory, "model") == Some("egm")
 }
 
 /// All memory of the guest as libvirt counts it: if there are cells, `<memory>` does not count

@@ -3,10 +3,14 @@
 use roxmltree::Node;
 
 use super::number::{self, Base};
-use super::read::Reader;
-use super::value::{below, child, children, content, decimal, limit, number, property, value};
+use super::read::{Reader, is_egm};
+use super::value::{
+    below, child, children, content, decimal, limit, memory, number, property, text, text_number,
+    value,
+};
 use super::{
-    AcpiTable, AddressWidth, Iommu, Iommufd, Override, Overrides, Platform, QEMU_NAMESPACE,
+    AcpiTable, AddressWidth, EgmMemory, Iommu, Iommufd, Override, Overrides, Platform,
+    QEMU_NAMESPACE,
 };
 use crate::refusal::Refusal;
 
@@ -42,6 +46,29 @@ impl Reader<'_> {
             iommus: below(root, "devices", "iommu")
                 .map(|node| self.iommu(node))
                 .collect::<Result<_, _>>()?,
+            egm: below(root, "devices", "memory")
+                .filter(is_egm)
+                .map(|node| self.egm(node))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn egm(&self, node: Node<'_, '_>) -> Result<EgmMemory, Refusal> {
+        let below = |parent: &str, name: &str| child(child(node, parent)?, name);
+        let words = |found: Option<Node<'_, '_>>| found.map(text).unwrap_or_default();
+        let cell = |text: &str| number::signed(text, Base::Decimal);
+        Ok(EgmMemory {
+            path: words(below("source", "path")),
+            kib: below("target", "size")
+                .map(memory)
+                .transpose()?
+                .flatten()
+                .unwrap_or(0),
+            cell: below("target", "node")
+                .map(|node| text_number(node, cell))
+                .transpose()?,
+            alias: words(below("target", "pciDev")),
+            element: self.element(node),
         })
     }
 

@@ -8,8 +8,8 @@
 
 use crate::plan::smmu::iommufd;
 use crate::plan::{
-    alias, cells, command_line, driver, expander, link, mark as plan_mark, numa, placement, table,
-    window,
+    alias, cells, command_line, driver, egm, expander, link, mark as plan_mark, numa, placement,
+    table, window,
 };
 use domain::code::Code;
 use domain::edit::{self, Edit};
@@ -49,6 +49,7 @@ impl Undo<'_> {
         let is_leaving = |hostdev: &Hostdev| self.entry(hostdev, placement::is_carried).is_some();
         edits.extend(expander::undo(domain, mark, is_leaving));
         edits.extend(iommufd::undo(domain, mark));
+        edits.extend(egm::undo(domain, mark));
         edits.extend(link::undo(domain, mark));
         edits.extend(table::undo(domain, mark));
         edits.extend(command_line::undo(domain, mark));

@@ -1,10 +1,11 @@
 //! Generated hosts: sockets, GPUs with their initiators, distances, and the kernel's files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::config::{Config, ConfigError};
 use kernel_glue::device::{Bar, Device};
+use kernel_glue::egm::EgmRegion;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{Node, Numa, NumaNode, RangeList};
 use kernel_glue::srat::Srat;
@@ -217,6 +218,28 @@ impl Shape {
             iommufd: self.iommufd,
             ..Host::default()
         }
+    }
+
+    /// The same host with its GPUs bound to their driver, and an EGM region for the GPUs of each socket.
+    pub(crate) fn build_with_egm(&self) -> Host {
+        let mut host = self.build();
+        for owner in self.owners().into_iter().filter(|owner| owner.gpu) {
+            let gpu = host.devices.get_mut(&owner.address).expect("a GPU");
+            gpu.driver = Some("nvgrace_gpu_vfio_pci".parse().expect("driver"));
+            let number = owner.socket + 4;
+            let known = host.egm.iter().position(|region| region.number == number);
+            let place = known.unwrap_or_else(|| {
+                host.egm.push(EgmRegion {
+                    number,
+                    bytes: Some(1 << 38),
+                    gpus: BTreeSet::new(),
+                });
+                host.egm.len() - 1
+            });
+            host.egm[place].gpus.insert(owner.address);
+        }
+        host.egm.sort_by_key(|region| region.number);
+        host
     }
 
     fn device(&self, address: PciAddress, id: &str, numa_node: u32, socket: u32) -> Device {

@@ -9,7 +9,8 @@ mod host;
 mod scene;
 mod xml;
 
-use std::collections::BTreeSet;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::domain::Domain;
 use ::domain::edit::{self, Edit};
@@ -58,6 +59,27 @@ fn unless_refused(
         }
         Err(refusal) => Ok(Outcome::Refused(refusal.code.as_str())),
     }
+}
+
+#[test]
+fn egm_memory_is_planned_in_many_scenes_and_adds_up_to_the_cells() {
+    let with_egm = Cell::new(0);
+    every_scene(|scene, target| {
+        unless_refused(scene.rewrite(&scene.text(), target), |with| {
+            let domain = Domain::parse(&with.text).expect("a definition");
+            let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
+            for memory in &domain.platform.egm {
+                *sums.entry(memory.cell.expect("a cell")).or_default() += memory.kib;
+            }
+            for (cell, sum) in &sums {
+                prop_assert_eq!(domain.cell(*cell).expect("the cell").memory_kib, *sum);
+            }
+            with_egm.set(with_egm.get() + u32::from(!sums.is_empty()));
+            prop_assert!(sums.is_empty() || target == Target::Vendor);
+            Ok(())
+        })
+    });
+    assert!(with_egm.get() >= 10, "{}", with_egm.get());
 }
 
 #[test]

@@ -20,12 +20,24 @@ use crate::xml::Style;
 
 static RECIPES: LazyLock<Recipes> = LazyLock::new(|| Recipes::shipped().expect("recipes"));
 
+/// The shipped recipe of Grace GPUs, which prefers EGM here, and the others.
+static RECIPES_WITH_EGM: LazyLock<Recipes> = LazyLock::new(|| {
+    let text = |name: &str| {
+        let sourced = RECIPES.sourced().find(|one| one.recipe.name == name);
+        sourced.expect("a recipe").text.clone()
+    };
+    let grace = text("nvidia-grace").replace("[egm]\nneed = \"ignore\"", "[egm]\nneed = \"prefer\"");
+    let texts = [grace, text("nvidia-x86"), text("amd-instinct"), text("mlx5")];
+    Recipes::of(&texts.each_ref().map(String::as_str))
+});
+
 /// Cases of each property, each for every target.
 const CASES: u32 = 128;
 
-/// Releases of Debian.
+/// Releases of Debian, and NVIDIA's stack on a host with EGM, whose recipe prefers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
+    Vendor,
     Testing,
     Stable,
     Oldstable,
@@ -52,10 +64,11 @@ pub(crate) struct Scene {
 }
 
 impl Target {
-    const ALL: [Self; 3] = [Self::Testing, Self::Stable, Self::Oldstable];
+    const ALL: [Self; 4] = [Self::Vendor, Self::Testing, Self::Stable, Self::Oldstable];
 
     fn versions(self) -> &'static str {
         match self {
+            Self::Vendor => "nvidia-10.1",
             Self::Testing => "libvirt=12.8,qemu=11.1",
             Self::Stable => "libvirt=11.3,qemu=10.0",
             Self::Oldstable => "libvirt=9.0,qemu=7.2",
@@ -130,10 +143,13 @@ impl Scene {
     }
 
     pub(crate) fn rewrite(&self, text: &str, target: Target) -> Result<Rewrite, Refusal> {
-        let host = self.shape.build();
+        let (host, recipes) = match target {
+            Target::Vendor => (self.shape.build_with_egm(), &*RECIPES_WITH_EGM),
+            _ => (self.shape.build(), &*RECIPES),
+        };
         let input = PlanInput {
             host: &host,
-            recipes: &RECIPES,
+            recipes,
             target: target.versions().parse().expect("target"),
             replace: false,
             asked: true,
@@ -183,7 +199,7 @@ pub(crate) fn scenes(
         rng_seed: RngSeed::Fixed(2),
         ..Config::default()
     });
-    let tally: [RefCell<Tally>; 3] = Default::default();
+    let tally: [RefCell<Tally>; 4] = Default::default();
     let result = runner.run(&scene(), |scene| {
         for (target, tally) in Target::ALL.into_iter().zip(&tally) {
             tally.borrow_mut().count(property(&scene, target)?);
@@ -192,8 +208,8 @@ pub(crate) fn scenes(
     });
     let failure = result.err().map(|error| error.to_string());
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
-    let [newest, older, oldest] = tally.map(RefCell::into_inner);
-    for tally in [newest, older] {
+    let [vendor, newest, older, oldest] = tally.map(RefCell::into_inner);
+    for tally in [vendor, newest, older] {
         assert!(tally.refused() <= limit, "for {limit}: {tally:?}");
         assert!(tally.planned * 2 >= tally.all, "too idle: {tally:?}");
     }

@@ -930,13 +930,14 @@ codes! {
         source: "Linux, drivers/iommu/iommufd; libvirt 12.1 release notes",
     }
 
-    /// Command queues are requested, and the guest's memory is not in huge pages.
+    /// Command queues are requested, and the guest cannot have or use them.
     CommandQueues = "VD-IOM-009" {
         severity: Warning,
-        explanation: "A recipe with smmu.cmdqv = true gives the guest's SMMUv3 the command queues of Tegra241 \
-            (Grace). The hardware reads them from guest memory as one contiguous range, which only huge pages \
+        explanation: "smmu.cmdqv = true in the recipe, or cmdqv='on' in the domain's options, gives the guest's SMMUv3 the \
+            command queues of Tegra241 (Grace). The host's kernel needs CONFIG_TEGRA241_CMDQV and Linux 6.17, or NVIDIA's \
+            backport. The hardware reads the queues from guest memory as one contiguous range, which huge pages and EGM \
             provide.",
-        source: "NVIDIA's fork of KubeVirt requires them; Linux, drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c",
+        source: "NVIDIA's fork of KubeVirt requires these; Linux, drivers/iommu/arm/arm-smmu-v3/tegra241-cmdqv.c",
     }
 
     /// libvirt and QEMU do not fit each other in an attribute of an SMMUv3.
@@ -947,6 +948,76 @@ codes! {
             start if a property is missing or has another type. So variantd leaves out what does not fit, and refuses a \
             definition that has it where both packages were asked. Install a libvirt and a QEMU of one vendor and age.",
         source: "libvirt 12.8 with QEMU 11.1, run; NVIDIA's libvirt 11.9, read; 'variantctl plan --target' with a stack",
+    }
+
+    /// The guest lacks EGM memory.
+    EgmMissing = "VD-EGM-001" {
+        severity: Missing,
+        explanation: "With EGM (Extended GPU Memory) firmware keeps most of the host's memory from Linux, and a region of it \
+            becomes the memory of a cell of one guest: <memory model='egm'> for each GPU of the region. It is off by default; \
+            need in [egm] of the recipe, or egm='on' in the domain's options, asks for it.",
+        source: "NVIDIA's libvirt 11.9 and QEMU 10.1 (acpi-egm-memory), read; variantd.recipe(5)",
+    }
+
+    /// The guest cannot have EGM memory.
+    EgmLeftOut = "VD-EGM-002" {
+        severity: Warning,
+        explanation: "EGM needs NVIDIA's libvirt (11.9.0+nvidia2 or newer), NVIDIA's QEMU (10.1.0+nvidia, or 11.0.0+nvidia3 and \
+            newer), a kernel with nvgrace_egm (Ubuntu's linux-nvidia 6.17 and 7.0), and EGM enabled in the firmware. QEMU's \
+            arguments cannot take libvirt's place: libvirt writes a memory backend for each cell, and QEMU refuses a second one \
+            for the same node. A recipe with need = \"require\" and the domain's option refuse the guest; need = \"prefer\" \
+            leaves EGM out.",
+        source: "NVIDIA's trees, read; QEMU, hw/core/numa.c ('Duplicate NUMA nodeid')",
+    }
+
+    /// An EGM region is not known while its GPU is not bound.
+    EgmUnbound = "VD-EGM-003" {
+        severity: Warning,
+        explanation: "The kernel shows /sys/class/egm/egmN only while a GPU of the region is bound to nvgrace_gpu_vfio_pci, and \
+            lists only bound GPUs. Before that, EGM memory cannot be planned, and that of a definition cannot be compared with \
+            the region. Bind the GPUs of the guest first.",
+        source: "NVIDIA's kernels, drivers/vfio/pci/nvgrace-gpu/egm.c, read",
+    }
+
+    /// Not all GPUs of an EGM region are in the guest.
+    EgmShared = "VD-EGM-004" {
+        severity: Refusal,
+        explanation: "An EGM region has one user at a time: its first open zeroes all of it, and a second open gets no memory. So \
+            all GPUs of a region go to one guest, or the guest has no EGM.",
+        source: "NVIDIA's kernels, egm.c; NVIDIA's fork of KubeVirt and kubevirt-gpu-device-plugin, read",
+    }
+
+    /// The EGM memory does not fit the region or the cell.
+    EgmSize = "VD-EGM-005" {
+        severity: Refusal,
+        explanation: "The GPUs of a region share the cell's memory evenly, in whole MiB, and their sizes add up to the cell's \
+            memory. The sum is at most egm_size: the kernel does not check it, and a larger backend maps foreign memory.",
+        source: "NVIDIA's kernels, egm.c (mmap); NVIDIA's libvirt 11.9, read",
+    }
+
+    /// The cell of EGM memory is not that of the GPUs' socket.
+    EgmCell = "VD-EGM-006" {
+        severity: Refusal,
+        explanation: "QEMU describes the region to the guest as all memory of one node, so this must be the cell with CPUs that is \
+            bound to the GPUs' socket (by <numatune>, <vcpupin> or <vcpu cpuset>), and each region needs a cell of its own.",
+        source: "NVIDIA's QEMU, hw/acpi (acpi-egm-memory), read",
+    }
+
+    /// The guest's memory cannot be EGM and in huge pages.
+    EgmHugepages = "VD-EGM-007" {
+        severity: Refusal,
+        explanation: "EGM memory is contiguous and is not made of huge pages of the host: <hugepages/> asks for another memory of \
+            the same cells.",
+        source: "NVIDIA's fork of KubeVirt, admission rules, read",
+    }
+
+    /// EGM memory in the definition contradicts the host or the rest of the definition.
+    EgmWrong = "VD-EGM-008" {
+        severity: Refusal,
+        explanation: "A <memory model='egm'> names the region, the cell, and the GPU by the alias of its hostdev. variantd keeps one \
+            that the user wrote, and refuses it if the host's region, the cell or the size is another. 'variantctl prepare' \
+            replaces EGM memory that variantd added.",
+        source: "NVIDIA's libvirt 11.9, read",
     }
 
     /// The 64-bit MMIO window is not set.

@@ -14,6 +14,7 @@ fn forms() -> Vec<(&'static str, Piece)> {
         ("cpu", Piece::Cpu),
         ("distances:0", Piece::Distances(0)),
         ("driver", Piece::Driver),
+        ("egm:ua-gpu_0", Piece::Egm("ua-gpu_0".to_owned())),
         ("expander:12", Piece::Expander(12)),
         ("foreign:window", Piece::UsersWindow),
         ("iommufd", Piece::Iommufd),

@@ -1,4 +1,4 @@
-//! The alias of a hostdev, by which initiators on QEMU's command line name it.
+//! The alias of a hostdev, by which initiators on QEMU's command line and EGM memory name it.
 
 use kernel_glue::address::PciAddress;
 
@@ -8,14 +8,23 @@ use domain::code::Code;
 use domain::edit::Edit;
 use domain::{Hostdev, Marked, Piece};
 
-/// The user's alias if it begins with `ua-` (libvirt keeps no other), else ours.
+/// Why a hostdev needs an alias.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purpose {
+    pub(super) code: Code,
+    pub(super) reason: &'static str,
+}
+
+/// The user's alias if libvirt keeps it, else ours.
 pub(super) fn of(one: &Assigned<'_>) -> String {
-    let own = one
-        .hostdev
-        .alias
-        .as_ref()
-        .filter(|alias| alias.starts_with("ua-"));
+    let own = one.hostdev.alias.as_ref().filter(|alias| is_kept(alias));
     own.cloned().unwrap_or_else(|| given(one.hostdev.source))
+}
+
+/// libvirt replaces every other alias by its own (src/conf/device_conf.c, virDomainDeviceAliasIsUserAlias, USER_ALIAS_CHARS).
+fn is_kept(alias: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    alias.starts_with("ua-") && alias.bytes().all(allowed)
 }
 
 /// The alias that variantd gives a device.
@@ -24,8 +33,8 @@ pub(crate) fn given(device: PciAddress) -> String {
     format!("ua-variantd-{device}")
 }
 
-/// Gives a hostdev an alias that QEMU's arguments can name, unless it has one.
-pub(super) fn plan(one: &Assigned<'_>) -> Part {
+/// Gives a hostdev an alias that others can name, unless it has one.
+pub(super) fn plan(one: &Assigned<'_>, purpose: Purpose) -> Part {
     let mut part = Part::default();
     let alias = of(one);
     if one.hostdev.alias.as_ref() == Some(&alias) {
@@ -42,10 +51,10 @@ pub(super) fn plan(one: &Assigned<'_>) -> Part {
     part.aliases
         .extend(old.map(|old| (one.hostdev.source, old)));
     part.changes.push(Change {
-        code: Code::NodesetMissing,
+        code: purpose.code,
         device: Some(one.hostdev.source),
         path: format!("{}/alias", one.hostdev.path()),
-        reason: "a name that the initiators on QEMU's command line can use".to_owned(),
+        reason: purpose.reason.to_owned(),
         edits: vec![edit],
     });
     part

@@ -22,6 +22,12 @@ const WINDOW: &str = "highmem-mmio-size=";
 /// What the ids of our initiator objects begin with.
 const OBJECT: &str = "acpi-generic-initiator,id=variantd-gi-";
 
+/// Why a hostdev needs an alias here.
+const POINTED_AT: alias::Purpose = alias::Purpose {
+    code: Code::NodesetMissing,
+    reason: "a name that the initiators on QEMU's command line can use",
+};
+
 /// Nodes and distances.
 const NUMA: &str = "-numa";
 
@@ -112,7 +118,7 @@ pub(super) fn plan(
         .iter()
         .filter(|one| one.recipe.initiators.is_some())
     {
-        part.add(alias::plan(one));
+        part.add(alias::plan(one, POINTED_AT));
     }
     Ok(part)
 }

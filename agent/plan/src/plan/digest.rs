@@ -15,7 +15,7 @@ use super::fragment::push_number;
 use super::{Assigned, PlanInput, window};
 use crate::fingerprint::Fingerprint;
 use crate::json;
-use crate::recipe::{AcpiTable, Expander, Guest, Initiators, Need, Recipe, Smmu, Window};
+use crate::recipe::{AcpiTable, Egm, Expander, Guest, Initiators, Need, Recipe, Smmu, Window};
 use crate::stack::{Feature, Stack};
 
 /// Bytes of `null,`.
@@ -34,6 +34,8 @@ struct Needs<'a> {
     expander: Option<&'a Expander>,
     smmu: Option<Smmu>,
     iommufd: Need,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    egm: Option<Egm>,
     window: Option<&'a Window>,
     acpi_tables: &'a [AcpiTable],
 }
@@ -50,6 +52,7 @@ impl<'a> From<&'a Recipe> for Needs<'a> {
             expander: recipe.expander.as_ref(),
             smmu: recipe.smmu,
             iommufd: recipe.iommufd,
+            egm: recipe.egm.filter(|egm| egm.need != Need::Ignore),
             window: recipe.window.as_ref(),
             acpi_tables: &recipe.acpi_tables,
         }

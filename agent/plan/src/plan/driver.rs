@@ -119,7 +119,7 @@ pub(crate) fn undo(marked: &Marked, driver: &Driver) -> Vec<Edit> {
 }
 
 /// libvirt treats hyphen and underscore as equal (src/util/virpci.c).
-fn same(one: &str, other: &str) -> bool {
+pub(super) fn same(one: &str, other: &str) -> bool {
     one.replace('-', "_") == other.replace('-', "_")
 }
 

@@ -225,7 +225,7 @@ impl<'a> Buses<'a> {
         let mut part = Part::default();
         part.added.insert(Piece::Expander(index));
         let mut target = Fragment::new("target").with("busNr", number);
-        match self.cell(one) {
+        match cell(self.input, self.domain, one) {
             Some(cell) => target = target.child(Fragment::new("node").text(cell)),
             None => part.notes.push(unknown_cell(one)),
         }
@@ -257,28 +257,23 @@ impl<'a> Buses<'a> {
         let count = self.input.host.devices.values().filter(same).count();
         u32::try_from(count).unwrap_or(BUSES).max(1)
     }
+}
 
-    /// The guest cell at the device's socket.
-    fn cell(&self, one: &Assigned<'_>) -> Option<u32> {
-        let with_cpus: Vec<u32> = self
-            .domain
-            .cells
-            .iter()
-            .filter(|cell| !cell.cpus.is_empty())
-            .map(|cell| cell.id)
-            .collect();
-        match with_cpus[..] {
-            [] => return Some(0),
-            [only] => return Some(only),
-            _ => {}
-        }
-        let socket = association::socket(&self.input.host.numa, one.device);
-        let numa = &self.input.host.numa;
-        socket.and_then(|node| {
-            let here = |cell: &&u32| binding::node(numa, self.domain, **cell) == Some(node);
-            with_cpus.iter().find(here).copied()
-        })
+/// The guest cell at the device's socket: cell 0 of a guest without cells.
+pub(super) fn cell(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Option<u32> {
+    let with_cpus = domain.cells.iter().filter(|cell| !cell.cpus.is_empty());
+    let with_cpus: Vec<u32> = with_cpus.map(|cell| cell.id).collect();
+    match with_cpus[..] {
+        [] => return Some(0),
+        [only] => return Some(only),
+        _ => {}
     }
+    let numa = &input.host.numa;
+    let socket = association::socket(numa, one.device);
+    socket.and_then(|node| {
+        let here = |cell: &&u32| binding::node(numa, domain, **cell) == Some(node);
+        with_cpus.iter().find(here).copied()
+    })
 }
 
 fn unknown_cell(one: &Assigned<'_>) -> Note {

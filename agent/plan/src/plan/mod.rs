@@ -17,6 +17,7 @@ mod controller;
 mod digest;
 mod distance;
 pub(crate) mod driver;
+pub(crate) mod egm;
 pub(crate) mod expander;
 mod fragment;
 pub mod function;
@@ -198,6 +199,7 @@ impl Plan {
             Code::SmmuMissing,
             Code::IommufdMissing,
             Code::LinkMissing,
+            Code::EgmMissing,
             Code::GuestNoExpander,
         ];
         let needed = |change: &&Change| {
@@ -327,7 +329,9 @@ fn pieces(
     }
     let unnamed = driver::unnamed(input, domain, assigned)?;
     let (placement, placed) = placement::plan(input, domain, assigned)?;
-    let (smmu, through) = smmu::plan(input, domain, assigned, &placed.behind)?;
+    let (egm, has_egm) = egm::plan(input, domain, assigned)?;
+    let memory = smmu::Memory::of(domain, has_egm);
+    let (smmu, through) = smmu::plan(input, domain, assigned, &placed.behind, memory)?;
     part.add(placement);
     part.add(smmu);
     part.add(driver::plan(assigned, &unnamed, &through));
@@ -335,6 +339,7 @@ fn pieces(
     part.add(window::plan(input, domain, all, &placed)?);
     part.add(table::plan(input, domain, assigned));
     part.add(numa::plan(input, domain, assigned)?);
+    part.add(egm);
     part.devices.sort_by_key(|device| device.address);
     // The arguments of all pieces are one element, in the order of the pieces.
     let arguments = std::mem::take(&mut part.arguments);
@@ -415,6 +420,8 @@ fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
 mod atomics_test;
 #[cfg(test)]
 mod controller_test;
+#[cfg(test)]
+mod egm_test;
 #[cfg(test)]
 mod link_test;
 #[cfg(test)]

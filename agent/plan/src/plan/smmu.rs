@@ -4,6 +4,7 @@
 //! `smmuv3_notify_flag_changed`). So a guest gets an accelerated one or none.
 
 pub(crate) mod iommufd;
+mod queues;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,8 @@ use domain::edit::Edit;
 use domain::refusal::Refusal;
 use domain::{Domain, Hostdev, Mark, Piece};
 use iommufd::{Scene, is_off, lacking as lacking_iommufd};
+pub(super) use queues::Memory;
+use queues::Queues;
 
 /// The devices that need iommufd on their hostdev and do not have it.
 #[derive(Debug, Default)]
@@ -33,6 +36,7 @@ pub(super) fn plan(
     domain: &Domain,
     assigned: &[Assigned<'_>],
     behind: &BTreeMap<PciAddress, u32>,
+    memory: Memory,
 ) -> Result<(Part, Through), Refusal> {
     let (mut part, mut served) = (Part::default(), BTreeSet::new());
     let known = domain
@@ -56,11 +60,12 @@ pub(super) fn plan(
             .find(|hostdev| is_off(hostdev));
         match lacking(input, domain, one, refusing) {
             None => {
-                part.changes.push(add(input, domain, one, rules, *bus));
+                let queues = Queues::of(input, domain, rules);
+                part.changes
+                    .push(add(input, domain, one, (rules, *bus), &queues));
                 part.added.insert(Piece::Smmu(*bus));
                 part.notes.extend(assumed(input, one, rules));
-                part.notes
-                    .extend(command_queues(input, domain, one, rules)?);
+                part.notes.extend(queues.note(one, rules, memory)?);
                 accelerated.push(Some(*bus));
                 if rules.need == Need::Require {
                     part.required
@@ -182,8 +187,8 @@ fn add(
     input: &PlanInput<'_>,
     domain: &Domain,
     one: &Assigned<'_>,
-    rules: Smmu,
-    bus: u32,
+    (rules, bus): (Smmu, u32),
+    queues: &Queues,
 ) -> Change {
     let mut driver = Fragment::new("driver")
         .with("pciBus", bus)
@@ -195,8 +200,7 @@ fn add(
         }
         driver = driver.with("oas", rules.oas);
     }
-    let fits = pair::command_queues(&input.target.stack).is_none();
-    if let Some(cmdqv) = rules.cmdqv.filter(|_| fits) {
+    if let Some(cmdqv) = queues.attribute() {
         driver = driver.with("cmdqv", on(cmdqv));
     }
     let iommu = Fragment::new("iommu").with("model", "smmuv3").child(driver);
@@ -247,25 +251,4 @@ fn assumed(input: &PlanInput<'_>, one: &Assigned<'_>, rules: Smmu) -> Option<Not
         device: Some(one.hostdev.source),
         text,
     })
-}
-
-fn command_queues(
-    input: &PlanInput<'_>,
-    domain: &Domain,
-    one: &Assigned<'_>,
-    rules: Smmu,
-) -> Result<Option<Note>, Refusal> {
-    if rules.cmdqv == Some(true)
-        && let Some(lack) = pair::command_queues(&input.target.stack)
-    {
-        let piece = "command queues of its SMMUv3";
-        return left_out(one, Code::SmmuPair, piece, rules.need, lack).map(Some);
-    }
-    let lacks_pages = rules.cmdqv == Some(true) && !domain.platform.hugepages;
-    Ok(lacks_pages.then(|| Note {
-        code: Code::CommandQueues,
-        device: Some(one.hostdev.source),
-        text: "its SMMUv3 has command queues, which need the guest's memory in <hugepages/>"
-            .to_owned(),
-    }))
 }

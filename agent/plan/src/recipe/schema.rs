@@ -56,6 +56,8 @@ pub struct Recipe {
     /// Whether host devices go through iommufd; an accelerated SMMUv3 needs it anyway.
     #[serde(default)]
     pub iommufd: Need,
+    /// EGM memory; without this section the guest gets none, also on request.
+    pub egm: Option<Egm>,
     /// The 64-bit MMIO window; without this section it keeps no driver.
     pub window: Option<Window>,
     /// ACPI tables that are passed to the guest's firmware unchanged.
@@ -248,6 +250,14 @@ pub enum Attributes {
     Host,
     /// The recipe's.
     Recipe,
+}
+
+/// EGM memory: firmware's regions of host memory that the devices share become the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egm {
+    /// How much it is needed, unless the domain's options say otherwise.
+    pub need: Need,
 }
 
 /// An ACPI table (`<os><acpi><table>`).

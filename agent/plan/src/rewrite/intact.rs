@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kernel_glue::address::PciAddress;
 
-use crate::plan::{alias, driver, expander, numa, placement, smmu, width, window};
+use crate::plan::{alias, driver, egm, expander, numa, placement, smmu, width, window};
 use domain::{Controller, Domain, Hostdev, Mark, Marked};
 
 /// True when every device still has all pieces that the mark records.
@@ -12,6 +12,7 @@ pub(super) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     mark.devices.iter().all(|marked| has_pieces(domain, marked))
         && expander::is_intact(domain, mark)
         && smmu::is_intact(domain, mark)
+        && egm::is_intact(domain, mark)
         && window::is_intact(domain, mark)
         && width::is_intact(domain, mark)
 }

@@ -1,0 +1,93 @@
+//! What a user asks of variantd for one domain: `<options>` in its `<metadata>`.
+//!
+//! ```xml
+//! <metadata>
+//!   <variantd:options xmlns:variantd='urn:variantd:options:1' egm='on' cmdqv='on'/>
+//! </metadata>
+//! ```
+//!
+//! libvirt keeps one element of each namespace there, so the namespace is not that of the mark.
+
+use roxmltree::Node;
+
+use crate::refusal::Refusal;
+use crate::value::value;
+
+/// XML namespace of the options.
+pub const OPTIONS_NAMESPACE: &str = "urn:variantd:options:1";
+
+/// The options of a domain. An option that is `None` is as the recipe has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `egm`: the GPUs' EGM regions are the guest's memory.
+    pub egm: Option<bool>,
+    /// `cmdqv`: the SMMUv3s have command queues.
+    pub cmdqv: Option<bool>,
+}
+
+impl Options {
+    /// Reads the element, if there is one.
+    pub(crate) fn read(metadata: Option<Node<'_, '_>>) -> Result<Self, Refusal> {
+        let mut options = Self::default();
+        let named = |node: &Node<'_, '_>| node.has_tag_name((OPTIONS_NAMESPACE, "options"));
+        let Some(node) = metadata.and_then(|metadata| metadata.children().find(named)) else {
+            return Ok(options);
+        };
+        for attribute in node.attributes() {
+            let (name, text) = (attribute.name(), attribute.value());
+            let option = match name {
+                "egm" => &mut options.egm,
+                "cmdqv" => &mut options.cmdqv,
+                _ => {
+                    let why = "there is no such option: egm and cmdqv exist";
+                    return Err(value(node, &shortened(name), why));
+                }
+            };
+            *option = match text {
+                "on" => Some(true),
+                "off" => Some(false),
+                _ => return Err(value(node, name, "it must be 'on' or 'off'")),
+            };
+        }
+        Ok(options)
+    }
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Domain;
+    use crate::code::Code;
+
+    fn read(attributes: &str) -> Result<Options, Refusal> {
+        let options = format!("<v:options xmlns:v='{OPTIONS_NAMESPACE}' {attributes}/>");
+        let text = format!(
+            "<domain type='kvm'><name>g</name><metadata>{options}</metadata><devices/></domain>"
+        );
+        Domain::parse(&text).map(|domain| domain.options)
+    }
+
+    #[test]
+    fn each_option_is_on_or_off() {
+        let (on, off) = (Some(true), Some(false));
+        for (attributes, egm, cmdqv) in [
+            ("", None, None),
+            ("egm='on'", on, None),
+            ("egm='off' cmdqv='on'", off, on),
+        ] {
+            assert_eq!(read(attributes).expect("options"), Options { egm, cmdqv });
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_or_value_is_refused() {
+        for attributes in ["emg='on'", "egm='yes'", "egm=''", "cmdqv='ON'"] {
+            let refusal = read(attributes).expect_err("refused");
+            assert_eq!(refusal.code, Code::XmlValue, "{attributes}: {refusal}");
+        }
+    }
+}
