@@ -26,8 +26,14 @@ static RECIPES_WITH_EGM: LazyLock<Recipes> = LazyLock::new(|| {
         let sourced = RECIPES.sourced().find(|one| one.recipe.name == name);
         sourced.expect("a recipe").text.clone()
     };
-    let grace = text("nvidia-grace").replace("[egm]\nneed = \"ignore\"", "[egm]\nneed = \"prefer\"");
-    let texts = [grace, text("nvidia-x86"), text("amd-instinct"), text("mlx5")];
+    let grace =
+        text("nvidia-grace").replace("[egm]\nneed = \"ignore\"", "[egm]\nneed = \"prefer\"");
+    let texts = [
+        grace,
+        text("nvidia-x86"),
+        text("amd-instinct"),
+        text("mlx5"),
+    ];
     Recipes::of(&texts.each_ref().map(String::as_str))
 });
 

@@ -5,6 +5,7 @@
 
 mod case;
 mod distance;
+mod published;
 mod stack;
 
 use std::collections::{BTreeMap, BTreeSet};

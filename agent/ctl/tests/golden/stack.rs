@@ -12,14 +12,20 @@ use crate::{diff, stderr, stdout};
 /// Cases with all four GPUs of a board.
 const BOARDS: [&str; 3] = ["gb200-all", "gb300-all", "gh200-all"];
 
+/// The case of a board with EGM, which asks for it and for command queues.
+const WITH_EGM: &str = "gb200-egm";
+
 /// Elements that depend on the stack.
-const PIECES: [&str; 8] = [
+const PIECES: [&str; 11] = [
     "<iommu",
     "<driver pciBus",
     "<driver name='vfio'",
     "<acpi nodeset",
     "<pcihole64",
     "<memory model",
+    "<path>",
+    "<size unit='MiB'>",
+    "<pciDev>",
     "<qemu:commandline",
     "<qemu:arg ",
 ];
@@ -40,7 +46,22 @@ fn every_stack_and_board_equals_its_committed_file() {
     assert!(report.is_empty(), "{report}{hint}");
 }
 
-fn compared(path: &Path, text: &str) -> String {
+#[test]
+fn egm_and_command_queues_of_every_stack_equal_their_committed_file() {
+    let all = case::all();
+    let case = all.iter().find(|case| case.name == WITH_EGM);
+    let case = case.expect("the case");
+    let mut text = String::new();
+    for stack in Stack::names() {
+        writeln!(text, "# {stack}").expect("text");
+        text += &of_board(case, stack);
+    }
+    let report = compared(&case::data("stacks").join("egm-gb200.txt"), &text);
+    let hint = "read the differences; 'cargo xtask regen golden' writes them";
+    assert!(report.is_empty(), "{report}{hint}");
+}
+
+pub(crate) fn compared(path: &Path, text: &str) -> String {
     if std::env::var_os("VARIANTD_WRITE_GOLDEN").is_some() {
         std::fs::write(path, text).expect("written");
     }

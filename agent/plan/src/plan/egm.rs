@@ -190,7 +190,7 @@ fn lack(input: &PlanInput<'_>, domain: &Domain, lacking: bool) -> Option<Fault> 
         )
     } else if !stack.has(Feature::Egm) {
         format!(
-            "libvirt {} has no <memory model='egm'>, and QEMU arguments cannot replace it",
+            "libvirt {} has no <memory model='egm'>, and no QEMU argument replaces it",
             stack.libvirt
         )
     } else if !stack.has(Feature::QemuEgm) {
@@ -198,7 +198,7 @@ fn lack(input: &PlanInput<'_>, domain: &Domain, lacking: bool) -> Option<Fault> 
     } else {
         return check::hugepages(domain).err();
     };
-    let hint = "install NVIDIA's libvirt (11.9.0+nvidia2 or newer) and QEMU, or do without EGM";
+    let hint = "use NVIDIA's libvirt (11.9.0+nvidia2) and QEMU, or no EGM";
     Some(Fault::new(Code::EgmLeftOut, reason, hint))
 }
 
