@@ -442,8 +442,7 @@ fn table(one: &Published, recipes: &Recipes) -> String {
         ..PlanInput::newest(&host, recipes)
     };
     let definition = one.guest.definition(&host).parse().expect("definition");
-    let got =
-        rewrite(&definition, &input).unwrap_or_else(|refusal| panic!("{}: {refusal}", one.name));
+    let got = rewrite(&definition, &input).expect(one.name);
     let planned = items::of(&got.text);
     let mut decided: BTreeMap<&str, &str> = one.decided.iter().copied().collect();
     let mut text = format!(
@@ -452,15 +451,19 @@ fn table(one: &Published, recipes: &Recipes) -> String {
     );
     for (item, published) in one.items {
         let planned = planned.get(item).expect("an item that is read");
-        let name = one.name;
-        match (published == planned, decided.remove(item)) {
-            (true, None) => writeln!(text, "{item}: {planned}"),
-            (false, Some(reason)) => writeln!(
+        let (name, same) = (one.name, published == planned);
+        let reason = decided.remove(item);
+        assert_eq!(
+            same,
+            reason.is_none(),
+            "{name}: '{item}' is {planned}, and {published} is published"
+        );
+        match reason {
+            None => writeln!(text, "{item}: {planned}"),
+            Some(reason) => writeln!(
                 text,
                 "{item}: differs\n  published: {published}\n  planned:   {planned}\n  reason:    {reason}"
             ),
-            (true, Some(_)) => panic!("{name}: a reason, and no difference in '{item}'"),
-            (false, None) => panic!("{name}: '{item}' is {planned}, and {published} is published"),
         }
         .expect("text");
     }

@@ -114,7 +114,7 @@ fn each_gpu_gets_an_even_share_of_its_sockets_region() {
     ];
     assert_eq!(memories(&got.text), wanted);
     let domain = Domain::parse(&got.text).expect("a domain");
-    assert_eq!(domain.memory_kib, 2 * MIB << 10);
+    assert_eq!(domain.memory_kib, (2 * MIB) << 10);
     let aliases = domain
         .hostdevs
         .iter()

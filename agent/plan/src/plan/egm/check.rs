@@ -1,4 +1,4 @@
-//! Rules for EGM memory, whoever wrote it: neither libvirt nor the kernel checks them.
+//! Rules for EGM memory, added or written by the user: neither libvirt nor the kernel checks them.
 
 use std::collections::BTreeMap;
 
