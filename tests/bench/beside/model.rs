@@ -43,6 +43,7 @@ fn machine(platform: Platform, endpoints: Vec<Endpoint>) -> Machine {
         remote: 40,
         same_device: 11,
         endpoints,
+        egm: &[],
         reader: Reader::Root,
     }
 }
