@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
+use kernel_glue::id::PciId;
 use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::live::Live;
 use kernel_glue::occupancy::Occupancy;
@@ -112,10 +113,11 @@ impl InChild {
         }
     }
 
-    fn deadline(&self, attribute: &Attribute) -> Duration {
+    fn deadline(&self, attribute: &Attribute, device: PciAddress) -> Duration {
         // If the lookup fails, the name is used unchanged.
         let registered = |name: &DriverName| self.live.registered(name.as_str()).unwrap_or(None);
-        deadline(attribute, &(self.limits)(), registered)
+        let id = self.live.id(device);
+        deadline(attribute, id, &(self.limits)(), registered)
     }
 
     /// Refuses an object with a stuck write.
@@ -147,7 +149,7 @@ impl Kernel for InChild {
             attribute: attribute.clone(),
             value: value.to_owned(),
         };
-        let limit = self.deadline(attribute);
+        let limit = self.deadline(attribute, device);
         let waiting = |waited| progress(attribute, device, waited, limit);
         let written = self.within(object, &request, limit, waiting);
         if written == Err(Errno::ETIMEDOUT) {
@@ -237,18 +239,21 @@ fn device_in(text: &str) -> Result<PciAddress, Errno> {
     text.parse().map_err(|_| Errno::EINVAL)
 }
 
-/// `registered` returns the host's name of a recipe's driver.
+/// `device` is the device's id, if it is known; `registered` returns the host's name of a recipe's driver.
 fn deadline(
     attribute: &Attribute,
+    device: Option<PciId>,
     limits: &BindLimits,
     registered: impl Fn(&DriverName) -> Option<DriverName>,
 ) -> Duration {
     match attribute {
         Attribute::Bind(driver) => {
-            limits.of(|name| name == driver || registered(name).as_ref() == Some(driver))
+            let is_it =
+                |name: &DriverName| name == driver || registered(name).as_ref() == Some(driver);
+            limits.of(device, is_it)
         }
         // A barrier waits for a bind in progress, and the kernel chooses the driver: use the limit of any driver.
-        Attribute::Probe | Attribute::Barrier(_) => limits.longest(),
+        Attribute::Probe | Attribute::Barrier(_) => limits.with_any_driver(device),
         Attribute::Override(_) | Attribute::Unbind(_) | Attribute::UnbindLock(_) => DEADLINE,
     }
 }
@@ -280,7 +285,10 @@ mod tests {
         let limits = BindLimits::of_recipes(&Recipes::of(&[&text]));
         let name = |text: &str| text.parse::<DriverName>().expect("driver");
         let on_host = |named: &DriverName| name(&named.as_str().replace('-', "_")).into();
-        let seconds = |attribute: &Attribute| deadline(attribute, &limits, on_host).as_secs();
+        let id = |text: &str| text.parse().ok();
+        let (gpu, rubin) = (id("10de:2342"), id("10de:307f"));
+        let of = |id, attribute: &Attribute| deadline(attribute, id, &limits, on_host).as_secs();
+        let seconds = |attribute: &Attribute| of(gpu, attribute);
         let device = "0009:01:00.0".parse().expect("address");
         let variant = name("nvgrace_gpu_vfio_pci");
         for (attribute, limit) in [
@@ -294,6 +302,14 @@ mod tests {
         ] {
             assert_eq!(seconds(&attribute), limit, "{attribute}");
         }
+        // The recipe's entry of this device asks for more.
+        for attribute in [
+            Attribute::Bind(name("nvgrace_gpu_vfio_pci")),
+            Attribute::Barrier(device),
+        ] {
+            assert_eq!(of(rubin, &attribute), 270, "{attribute}");
+        }
+        assert_eq!(of(rubin, &Attribute::Override(device)), 15);
     }
 
     #[test]

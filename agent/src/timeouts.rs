@@ -78,7 +78,7 @@ mod tests {
     }
 
     fn to(limits: &BindLimits, name: &str) -> u64 {
-        limits.of(|known| *known == driver(name)).as_secs()
+        limits.of(None, |known| *known == driver(name)).as_secs()
     }
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
         let limits = limits(&[&grace(260), &second(90), X86]);
         assert_eq!(to(&limits, VARIANT), 260);
         assert_eq!(to(&limits, "nvidia"), 40);
-        assert_eq!(limits.longest().as_secs(), 260);
+        assert_eq!(limits.with_any_driver(None).as_secs(), 260);
     }
 
     #[test]
@@ -94,28 +94,34 @@ mod tests {
         let limits = limits(&[&grace(10)]);
         assert_eq!(to(&limits, VARIANT), 10);
         assert_eq!(to(&limits, "nvidia"), 40);
-        assert_eq!(limits.longest().as_secs(), 40);
+        assert_eq!(limits.with_any_driver(None).as_secs(), 40);
     }
 
     #[test]
-    fn the_shipped_recipes_give_each_bind_40_s() {
+    fn the_shipped_recipes_give_each_bind_40_s_and_a_device_behind_cxl_270() {
         let shipped = BindLimits::of_recipes(&Recipes::shipped().expect("recipes"));
         assert_eq!(to(&shipped, VARIANT), 40);
-        assert_eq!(shipped.longest(), UNSAID);
+        assert_eq!(shipped.with_any_driver(None), UNSAID);
+        let rubin = "10de:307f".parse().ok();
+        let limit = shipped.of(rubin, |known| *known == driver(VARIANT));
+        assert_eq!(limit.as_secs(), 270);
+        assert_eq!(shipped.longest(), limit);
     }
 
     #[test]
     fn start_limit_includes_bind_and_undo() {
         let seconds = |recipe: &str, config| of_start(&rules(&[recipe], config)).as_secs();
         // Another caller's query (70), load (30), bind (40), unbind (15), bind back (40), the rest (10).
-        assert_eq!(seconds(GRACE, Config::default()), 205);
-        assert_eq!(seconds(&grace(260), Config::default()), 645);
+        assert_eq!(seconds(X86, Config::default()), 205);
+        // The recipe has a device whose bind takes up to 270 s.
+        assert_eq!(seconds(GRACE, Config::default()), 665);
+        assert_eq!(seconds(&grace(280), Config::default()), 685);
         let verified = Config {
             verify: Verify::Regions,
             stop_services: vec![imex()],
             ..Config::default()
         };
-        assert_eq!(seconds(GRACE, verified.clone()), 205 + 70 + 15);
+        assert_eq!(seconds(X86, verified.clone()), 205 + 70 + 15);
         assert_eq!(seconds(&grace(600), verified.clone()), 1410);
         let many = Config {
             stop_services: vec![imex(); 64],

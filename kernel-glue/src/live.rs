@@ -22,6 +22,7 @@ use crate::driver::DriverName;
 use crate::failure::Failure;
 use crate::firmware;
 use crate::holder::{self, optional};
+use crate::id::PciId;
 use crate::kernel::{Attribute, Kernel};
 use crate::occupancy::{self, Occupancy};
 use crate::reader::{OSRELEASE, override_text};
@@ -81,6 +82,19 @@ impl Live {
     /// As [`Kernel::regions`].
     pub fn atomics(&self, device: PciAddress) -> Result<Widths, RegionError> {
         vfio::atomics(self, &self.root, device)
+    }
+
+    /// The device's vendor and device id; `None` if it cannot be read.
+    #[must_use]
+    pub fn id(&self, device: PciAddress) -> Option<PciId> {
+        let half = |name: &str| {
+            let text = self.root.text(&format!("{DEVICES}/{device}/{name}")).ok()?;
+            u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+        };
+        Some(PciId {
+            vendor: half("vendor")?,
+            device: half("device")?,
+        })
     }
 
     /// The device's directory; ENODEV if the device does not exist any more.

@@ -8,11 +8,19 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Services that hold GPUs and that nothing else needs: the persistence daemon, the monitors of NVIDIA and AMD, and the
-/// daemon for a notebook's power. Not nvidia-fabricmanager and nvidia-imex, which other GPUs, guests and hosts of a
-/// fabric need: those are stopped only if the configuration names them.
-pub const KNOWN: [&str; 12] = [
+/// Services that hold GPUs: the persistence daemon, MIG's manager, the monitors of NVIDIA and AMD (on DGX and Grace also
+/// NVSM's units), the daemon for a notebook's power, and nvidia-imex, which on Grace holds every GPU of its host. Not
+/// nvidia-fabricmanager, which other GPUs and guests of a fabric need: it is stopped only if the configuration names it.
+pub const KNOWN: [&str; 20] = [
     "nvidia-persistenced.service",
+    "nvidia-mig-manager.service",
+    "nvidia-imex.service",
+    "nvsm.service",
+    "nvsm-core.service",
+    "nvsm-api-gateway.service",
+    "nvsm-lifecycled.service",
+    "nvsm-mqtt.service",
+    "nvsm-notifier.service",
     "nvidia-powerd.service",
     "nvidia-dcgm.service",
     "dcgm.service",

@@ -29,7 +29,7 @@ fn at(place: impl Into<Vec<Step>>, reason: impl Into<String>) -> Fault {
 /// The first fault of a recipe.
 pub(super) fn fault(recipe: &Recipe) -> Option<Fault> {
     name(&recipe.name)
-        .or_else(|| bind_seconds(recipe.bind_seconds))
+        .or_else(|| bind_seconds(recipe.bind_seconds, &[Key("bind_seconds")]))
         .or_else(|| devices(recipe))
         .or_else(|| guests(recipe))
         .or_else(|| recipe.initiators.as_ref().and_then(initiators))
@@ -48,10 +48,10 @@ fn name(name: &str) -> Option<Fault> {
     (!shaped).then(|| at([Key("name")], reason()))
 }
 
-fn bind_seconds(seconds: u64) -> Option<Fault> {
+fn bind_seconds(seconds: u64, place: &[Step]) -> Option<Fault> {
     let (least, most) = (BIND.start(), BIND.end());
     let reason = || format!("bind_seconds is {seconds}, it must be {least} to {most}");
-    (!BIND.contains(&seconds)).then(|| at([Key("bind_seconds")], reason()))
+    (!BIND.contains(&seconds)).then(|| at(place, reason()))
 }
 
 fn devices(recipe: &Recipe) -> Option<Fault> {
@@ -72,9 +72,14 @@ fn devices(recipe: &Recipe) -> Option<Fault> {
         at([Key("device"), Item(place), Key("id")], reason)
     };
     let mut all = recipe.devices.iter().enumerate();
-    twice
-        .map(printed)
-        .or_else(|| all.find_map(|(place, member)| bars(place, member)))
+    twice.map(printed).or_else(|| {
+        all.find_map(|(place, member)| bars(place, member).or_else(|| slow(place, member)))
+    })
+}
+
+fn slow(place: usize, member: &Member) -> Option<Fault> {
+    let place = [Key("device"), Item(place), Key("bind_seconds")];
+    bind_seconds(member.bind_seconds?, &place)
 }
 
 /// BARs are powers of two (PCI Local Bus 3.0, 6.2.5.1).

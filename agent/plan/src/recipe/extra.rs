@@ -3,9 +3,11 @@
 //! For an id that is newer than the recipe. For everything else, write a recipe file.
 
 use kernel_glue::id::PciId;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::load::LoadError;
+use super::schema::BIND;
 use super::{Functions, Member, Recipes};
 use crate::toml_text;
 
@@ -29,6 +31,25 @@ pub struct Extra {
     /// The BARs of at least 1 GiB, in GiB; by default two BARs of half the window each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bars_gib: Vec<u64>,
+    /// Timeout of the driver's probe for this device, 10 to 600 s, if it needs longer than the recipe's others.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "in_range"
+    )]
+    pub bind_seconds: Option<u64>,
+}
+
+fn in_range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let seconds = u64::deserialize(from)?;
+    match BIND.contains(&seconds) {
+        true => Ok(Some(seconds)),
+        false => {
+            let (least, most) = (BIND.start(), BIND.end());
+            let text = format!("bind_seconds is {seconds}, it must be {least} to {most}");
+            Err(D::Error::custom(text))
+        }
+    }
 }
 
 impl Recipes {
@@ -59,6 +80,7 @@ impl Recipes {
             functions: extra.functions,
             window_gib: extra.window_gib,
             bars_gib: extra.bars_gib.clone(),
+            bind_seconds: extra.bind_seconds,
         });
         Ok(())
     }
@@ -76,6 +98,7 @@ mod tests {
             functions: Functions::Physical,
             window_gib: 1024,
             bars_gib: Vec::new(),
+            bind_seconds: None,
         }
     }
 

@@ -98,6 +98,9 @@ pub struct Member {
     /// The BARs of at least 1 GiB, in GiB; by default two BARs of half the window each.
     #[serde(default)]
     pub bars_gib: Vec<u64>,
+    /// Timeout of the driver's probe for this device, 10 to 600 s, if it needs longer than the recipe's others.
+    #[serde(default)]
+    pub bind_seconds: Option<u64>,
 }
 
 /// Which functions of SR-IOV devices an entry is for. Virtual functions of some vendors have the physical function's id

@@ -28,6 +28,7 @@ fn the_shipped_recipes_read_and_grace_covers_the_kernel_ids() {
         "10de:2348",
         "10de:2941",
         "10de:31c2",
+        "10de:307f",
     ] {
         let id = id.parse().expect("id");
         let owner = recipes
@@ -90,6 +91,11 @@ fn a_value_out_of_range_is_named_with_range_and_line() {
         ("[256, 1]", "[200, 1]", "has 200 in bars_gib"),
         ("[512, 512]", "[512, 1024]", "window_gib must be at least"),
         (
+            "bind_seconds = 270",
+            "bind_seconds = 9",
+            "bind_seconds is 9, it must be 10 to 600",
+        ),
+        (
             "[placement]",
             "[atomics]\nneed = \"require\"\n[placement]",
             "atomics.widths is empty",
@@ -100,7 +106,7 @@ fn a_value_out_of_range_is_named_with_range_and_line() {
             "atomics.widths has the unsupported width 16: expected 32, 64 or 128",
         ),
         (
-            "ids = [\"10de:2342\", \"10de:2345\", \"10de:2348\", \"10de:2941\", \"10de:31c2\"]",
+            "ids = [\"10de:2342\", \"10de:2345\", \"10de:2348\", \"10de:2941\", \"10de:31c2\", \"10de:307f\"]",
             "ids = []",
             "atomics.otherwise must name ids and means",
         ),
