@@ -17,6 +17,7 @@ pub mod firmware;
 pub mod holder;
 pub mod host;
 pub mod id;
+pub mod iort;
 pub mod kernel;
 pub mod live;
 pub mod model;
