@@ -72,7 +72,10 @@ impl Iort {
         let nodes = nodes(bytes)?;
         let is_smmu = |offset: u32| {
             let at = |node: &&Node<'_>| usize::try_from(offset) == Ok(node.offset);
-            nodes.iter().find(at).is_some_and(|node| node.kind() == SMMU_V3)
+            nodes
+                .iter()
+                .find(at)
+                .is_some_and(|node| node.kind() == SMMU_V3)
         };
         let mut segments = BTreeMap::new();
         for node in nodes.iter().filter(|node| node.kind() == ROOT_COMPLEX) {
@@ -118,8 +121,13 @@ impl Node<'_> {
 
     fn long(&self, at: usize) -> Result<u32, IortError> {
         let end = at.saturating_add(4);
-        let bytes = self.bytes.get(at..end).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(u32::from_le_bytes).ok_or(IortError::Node(self.offset))
+        let bytes = self
+            .bytes
+            .get(at..end)
+            .and_then(|bytes| bytes.try_into().ok());
+        bytes
+            .map(u32::from_le_bytes)
+            .ok_or(IortError::Node(self.offset))
     }
 }
 
@@ -226,7 +234,12 @@ mod tests {
     #[test]
     fn output_that_is_no_smmu_is_not_one() {
         // An ITS group (type 0) and an offset inside of the SMMU.
-        let iort = parsed(&[node(0, 24), root_complex(9, 4, 48), smmu(), root_complex(8, 4, 140)]);
+        let iort = parsed(&[
+            node(0, 24),
+            root_complex(9, 4, 48),
+            smmu(),
+            root_complex(8, 4, 140),
+        ]);
         assert_eq!(segment(&iort, 9), (false, true));
         assert_eq!(segment(&iort, 8), (false, true));
     }
@@ -249,13 +262,25 @@ mod tests {
         assert_eq!(changed(36, &[255, 255, 255, 255]), IortError::Node(0));
         assert_eq!(changed(36, &[3]), IortError::Node(good.len()));
         assert_eq!(changed(40, &[8]), IortError::Node(0));
-        assert_eq!(changed(40, &[255, 255, 255, 255]), IortError::Node(usize::try_from(u32::MAX).expect("64 bits")));
+        assert_eq!(
+            changed(40, &[255, 255, 255, 255]),
+            IortError::Node(usize::try_from(u32::MAX).expect("64 bits"))
+        );
         assert_eq!(changed(49, &[0, 0]), IortError::Node(48));
         assert_eq!(changed(117, &[61]), IortError::Node(116));
         // A root complex that is too short, too many mappings, mappings outside of it.
-        assert_eq!(Iort::parse(&table(&[node(ROOT_COMPLEX, 20)])), Err(IortError::Node(48)));
-        assert_eq!(changed(116 + 8, &[255, 255, 255, 255]), IortError::Node(116));
-        assert_eq!(changed(116 + 12, &[255, 255, 255, 255]), IortError::Node(116));
+        assert_eq!(
+            Iort::parse(&table(&[node(ROOT_COMPLEX, 20)])),
+            Err(IortError::Node(48))
+        );
+        assert_eq!(
+            changed(116 + 8, &[255, 255, 255, 255]),
+            IortError::Node(116)
+        );
+        assert_eq!(
+            changed(116 + 12, &[255, 255, 255, 255]),
+            IortError::Node(116)
+        );
     }
 
     proptest! {

@@ -11,6 +11,7 @@ pub mod known;
 pub mod merge;
 mod package;
 pub mod properties;
+pub mod recorded;
 pub mod translation;
 
 /// A text recorded from a package.

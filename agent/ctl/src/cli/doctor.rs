@@ -11,6 +11,7 @@ use crate::doctor::read::{self, Places};
 use crate::doctor::{Check, Group, Tally, Verdict, examine, next, text};
 use agent::reserve::Reservations;
 use agent::snapshot::Snapshot;
+use agent::stack::recorded::{of_agent, recorded};
 use domain::code::Code;
 use domain::hint::Hint;
 
@@ -50,17 +51,18 @@ impl FromStr for Only {
 
 /// Runs the checks, prints them, and fails when a check failed.
 pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
-    let (host, reservations) = match is_snapshot(cli.host()) {
+    let (host, stack, reservations) = match is_snapshot(cli.host()) {
         true => {
             let snapshot = Snapshot::read(cli.host())?;
             let noted = Reservations::noted(snapshot.reservations);
-            (Some(snapshot.host), noted)
+            (Some(snapshot.host), snapshot.target.pair(), noted)
         }
-        false => (None, reservations(cli)),
+        false => (None, recorded(cli.host())?, reservations(cli)),
     };
     let places = Places {
         root: cli.host().to_owned(),
         host,
+        stack: stack.or_else(|| of_agent(cli.host())),
         recipes: cli.recipes.clone(),
         reservations,
     };

@@ -50,6 +50,7 @@ use kernel_glue::host::Host;
 use ::domain::code::Code;
 use agent::reserve::Reservations;
 use agent::snapshot::Snapshot;
+use agent::stack::recorded::recorded;
 use planner::recipe::Recipes;
 use planner::stack::Stack;
 use planner::target::Target;
@@ -482,7 +483,7 @@ fn host_view(cli: &Cli) -> Result<HostView, Problem> {
     Ok(HostView {
         root: cli.host().to_owned(),
         host,
-        stack: None,
+        stack: recorded(cli.host())?,
         recipes,
         reservations: reservations(cli),
         json: cli.json,

@@ -7,15 +7,24 @@ use serde_json::json;
 
 use super::output;
 use super::problem::Problem;
+use agent::stack::recorded as stack;
+use planner::stack::Stack;
+use settings::file;
 
 pub(super) fn run(root: &Path, dir: &Path, as_json: bool) -> Result<(), Problem> {
     let recorded =
         record::record(root, dir).map_err(|failure| Problem::Failed(failure.to_string()))?;
+    let stack = keep_stack(root, dir)?;
     output::gaps(&recorded.gaps);
+    if stack.is_none() {
+        output::say(
+            "note: the versions of libvirt and QEMU are unknown here; plans on this recording assume the newest that are tested",
+        );
+    }
     if as_json {
         let gaps = output::gaps_json(&recorded.gaps);
         return output::object(
-            json!({"directory": dir, "files": recorded.files, "links": recorded.links, "gaps": gaps}),
+            json!({"directory": dir, "files": recorded.files, "links": recorded.links, "gaps": gaps, "stack": stack}),
         );
     }
     output::text(&format!(
@@ -24,4 +33,16 @@ pub(super) fn run(root: &Path, dir: &Path, as_json: bool) -> Result<(), Problem>
         recorded.links,
         dir.display()
     ))
+}
+
+/// Stores what libvirt and QEMU can express, so that plans on the recording are those of the host.
+fn keep_stack(root: &Path, dir: &Path) -> Result<Option<Stack>, Problem> {
+    let Some(stack) = stack::recorded(root)?.or_else(|| stack::of_agent(root)) else {
+        return Ok(None);
+    };
+    let path = dir.join(stack::FILE);
+    let text = planner::json::text(&stack) + "\n";
+    let written = file::replace(&path, &text, 0o644);
+    written.map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", path.display())))?;
+    Ok(Some(stack))
 }

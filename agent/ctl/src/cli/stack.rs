@@ -12,6 +12,7 @@ use agent::daemon::STATE;
 use agent::known_versions::KnownVersions;
 use agent::snapshot::Snapshot;
 use agent::stack::known::{FILE, Found, KnownStack};
+use agent::stack::recorded::recorded;
 use planner::stack::{Feature, Half, Misfit, Package, Stack};
 use planner::target::Target;
 
@@ -33,7 +34,7 @@ struct Shown {
 /// Exits with 1 if the halves do not fit.
 pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let shown = shown(cli.host(), request)?;
-    let misfits = misfits(&shown.stack);
+    let misfits = shown.stack.misfits_in_use();
     if cli.json {
         output::object(to_json(&shown, &misfits))?;
     } else {
@@ -54,6 +55,9 @@ fn shown(host: &Path, request: &Request) -> Result<Shown, Problem> {
     }
     if is_snapshot(host) {
         let stack = Snapshot::read(host)?.target.pair().ok_or_else(unknown)?;
+        return Ok(pair(stack, Vec::new()));
+    }
+    if let Some(stack) = recorded(host)? {
         return Ok(pair(stack, Vec::new()));
     }
     let state = host.join(STATE.trim_start_matches('/'));
@@ -158,15 +162,6 @@ fn value(stack: &Stack, feature: Feature) -> String {
         Some(text) if text == "false" => "no".to_owned(),
         Some(text) => text,
         None => "unknown".to_owned(),
-    }
-}
-
-/// Where one half does not accelerate an SMMUv3, no guest gets its properties.
-fn misfits(stack: &Stack) -> Vec<Misfit> {
-    let accelerates = [Feature::SmmuAccel, Feature::QemuSmmuAccel];
-    match accelerates.iter().all(|feature| stack.has(*feature)) {
-        true => stack.misfits(),
-        false => Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::check::Check;
 use super::scene::{Guest, Libvirt, Memory, Scene, Unavailable};
+use super::stack;
 use domain::Domain;
 use domain::code::{Code, Severity};
 use domain::hint::{Hint, line};
@@ -13,8 +14,8 @@ use planner::target::{Target, Versions};
 const COMPLETE: &str = "its definition is complete";
 
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
-    let (versions, domains) = match &scene.libvirt {
-        Ok(Libvirt::Answers { versions, domains }) => (*versions, domains),
+    let domains = match &scene.libvirt {
+        Ok(Libvirt::Answers { domains, .. }) => domains,
         Ok(Libvirt::Silent { .. } | Libvirt::Failed { .. } | Libvirt::Unasked { .. }) => {
             let why = Unavailable::because("libvirt does not answer");
             return vec![Check::unavailable(
@@ -39,14 +40,13 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
         return vec![none];
     }
     let each = domains.iter().flat_map(|one| {
-        [complete(scene, versions, one), memory(scene, one)]
-            .map(|check| check.of(format!("'{}'", one.name)))
+        [complete(scene, one), memory(scene, one)].map(|check| check.of(format!("'{}'", one.name)))
     });
     each.collect()
 }
 
-fn complete(scene: &Scene, versions: Versions, one: &Guest) -> Check {
-    let own = || planned(scene, versions, one);
+fn complete(scene: &Scene, one: &Guest) -> Check {
+    let own = || planned(scene, one);
     match one.planned.clone().unwrap_or_else(own) {
         Ok(codes) => of_codes(&one.name, &codes),
         Err(refusal) => refused(scene, &refusal),
@@ -54,14 +54,14 @@ fn complete(scene: &Scene, versions: Versions, one: &Guest) -> Check {
 }
 
 /// This program's own plan when the agent does not answer: codes of missing elements and of notes.
-fn planned(scene: &Scene, versions: Versions, one: &Guest) -> Result<Vec<Code>, Refusal> {
+fn planned(scene: &Scene, one: &Guest) -> Result<Vec<Code>, Refusal> {
     let definition = one.definition.as_ref().map_err(Refusal::clone)?;
     let input = PlanInput {
         host: &scene.host,
         recipes: &scene.recipes,
         target: Target {
             iommufd: one.iommufd,
-            ..versions.into()
+            ..stack::of(scene).map_or(Versions::NEWEST_TESTED.into(), Target::from)
         },
         replace: false,
         asked: true,

@@ -17,6 +17,7 @@ pub(crate) mod read;
 mod record;
 mod scene;
 mod screen;
+mod stack;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

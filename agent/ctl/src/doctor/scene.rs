@@ -19,6 +19,7 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::from_libvirt::{FromLibvirt, Networks};
 use planner::recipe::{Recipe, Recipes};
+use planner::stack::Stack;
 use planner::target::Versions;
 
 /// A fact, or why it is not available.
@@ -88,6 +89,8 @@ pub(crate) struct Scene {
     pub occupancy: BTreeMap<PciAddress, Seen<Occupancy>>,
     /// A firmware table names the memory of Grace GPUs.
     pub memory_named: Seen<bool>,
+    /// What libvirt and QEMU can express, as the agent found it or a recording has it.
+    pub stack: Option<Stack>,
     /// libvirt's answer.
     pub libvirt: Seen<Libvirt>,
     /// libvirt's daemon.

@@ -35,6 +35,7 @@ pub(super) fn ready() -> Scene {
         modules: [(VARIANT.to_owned(), module())].into(),
         occupancy: [(address(GPU), Ok(Occupancy::default()))].into(),
         memory_named: Ok(true),
+        stack: None,
         libvirt: Ok(answers(Vec::new())),
         daemon: Ok(Some(daemon())),
         hook: Ok(hook()),

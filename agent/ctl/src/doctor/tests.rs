@@ -8,7 +8,8 @@ use kernel_glue::host::Gap;
 use kernel_glue::occupancy::{Occupancy, Onlined};
 use kernel_glue::rebind::Before;
 
-use super::check::Verdict;
+use super::check::{Check, Verdict};
+use super::read::{self, Places};
 use super::scene::{
     Agent, Blocked, Daemon, Hook, Journal, Libvirt, Memory, Module, Scene, Trouble, Unavailable,
     Vendor,
@@ -27,6 +28,7 @@ use domain::code::Code;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
 use planner::from_libvirt::{FromLibvirt, Networks};
+use planner::stack::{Feature, How, Stack, Value, ValueType};
 use planner::target::Versions;
 
 pub(super) type Spoil = fn(&mut Scene);
@@ -202,6 +204,95 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| journal(s).unusable.push(("/run/x.json".into(), "newer".into(), true)), Code::JournalNewer, "install the newer"),
 ];
 
+/// An Arm host on which the agent asked this pair.
+fn paired(scene: &mut Scene, versions: &str, change: impl FnOnce(&mut Stack)) {
+    let mut stack = Stack::assumed(versions.parse().expect("versions"));
+    change(&mut stack);
+    scene.boot.vendor = Vendor::Arm;
+    scene.stack = Some(stack);
+    scene.libvirt = Ok(Libvirt::Answers {
+        versions: stack.versions(),
+        domains: Vec::new(),
+    });
+}
+
+/// The check of the pair by its name, on an Arm host without libvirt.
+fn named(name: &str) -> Check {
+    let mut scene = ready();
+    scene.boot.vendor = Vendor::Arm;
+    scene.libvirt = hidden();
+    scene.stack = Some(Stack::named(name).expect("a stack"));
+    check(&scene, Code::TargetOld)
+}
+
+#[test]
+fn stack_check_names_lacking_features_with_package_versions() {
+    let ubuntu = named("ubuntu-24.04");
+    assert_eq!(ubuntu.verdict, Verdict::Fail);
+    assert_eq!(
+        ubuntu.text,
+        "no guest can have a GPU of this host: libvirt 10.0.0-2ubuntu8.19 has no accelerated SMMUv3, iommufd; \
+         QEMU 1:8.2.2+ds-0ubuntu1.18 has no generic initiators, 64-bit MMIO window above 512 GiB, accelerated SMMUv3, \
+         iommufd"
+    );
+    let hint = ubuntu.hint.expect("a hint");
+    assert!(hint.as_str().contains("libvirt 11.9.0+nvidia4"), "{hint}");
+    let certified = named("nvidia-10.1");
+    assert_eq!(certified.verdict, Verdict::Pass, "{certified:?}");
+    let detail = certified.detail.expect("a detail");
+    assert!(
+        detail.ends_with("answers assumed by version, not asked"),
+        "{detail}"
+    );
+    // The pair that was asked before an upgrade does not count.
+    let mut scene = ready();
+    paired(&mut scene, "libvirt=12.8,qemu=11.1", |_| {});
+    scene.stack = Stack::named("ubuntu-24.04").ok();
+    assert_eq!(check(&scene, Code::TargetOld).verdict, Verdict::Pass);
+}
+
+/// Ubuntu 24.04's own packages on a GB300, as a recorded host: kernel 6.8.0, QEMU 8.2.2, libvirt 10.0.0.
+#[test]
+fn gb300_with_ubuntu_24_04_says_what_to_install() {
+    let hosts = testing::hosts::modelled();
+    let mut machine = { hosts }
+        .find(|one| one.name == "gb300-4gpu")
+        .expect("a host");
+    machine.release = "6.8.0-138-generic";
+    let mut tree = machine.tree();
+    let put = |tree: &mut testing::hosts::tree::Tree, path: &str, text: String| {
+        tree.insert(path.to_owned(), testing::hosts::tree::line(text));
+    };
+    let modules = "lib/modules/6.8.0-138-generic";
+    let vfio = "alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci".to_owned();
+    put(&mut tree, &format!("{modules}/modules.alias"), vfio);
+    put(&mut tree, &format!("{modules}/modules.dep"), String::new());
+    put(
+        &mut tree,
+        "proc/cpuinfo",
+        "CPU implementer\t: 0x41".to_owned(),
+    );
+    let stack = Stack::named("ubuntu-24.04").expect("a stack");
+    put(
+        &mut tree,
+        "recorded-stack.json",
+        planner::json::text(&stack),
+    );
+    let root = tempfile::tempdir().expect("a folder");
+    let root = root.path().join("host");
+    testing::hosts::tree::write(&root, &tree).expect("written");
+    let stack = agent::stack::recorded::recorded(&root).expect("a stack");
+    let places = Places {
+        recipes: root.join("etc/variantd/recipes.d"),
+        reservations: agent::reserve::Reservations::noted(Vec::new()),
+        host: None,
+        stack,
+        root,
+    };
+    let scene = read::scene(places).expect("a host");
+    insta::assert_snapshot!("gb300_ubuntu_24_04", text(&examine(&scene), true));
+}
+
 fn old() -> Versions {
     "libvirt=9.0,qemu=7.2".parse().expect("versions")
 }
@@ -270,6 +361,10 @@ const WARNINGS: &[(Spoil, Code, &str)] = &[
     (|s| gpu(s, |gpu| gpu.id = "1002:74a1".parse().expect("id")), Code::ResetFault, "source: github.com/amd"),
     (|s| { s.boot.vendor = Vendor::Arm; s.libvirt = Ok(Libvirt::Answers { versions: trixie(), domains: Vec::new() }) },
      Code::TargetOld, "newer versions"),
+    (|s| paired(s, "libvirt=12.8,qemu=11.1", |stack| {
+        let bool_ = Value::Type(ValueType::Bool);
+        stack.set(Feature::QemuSmmuAtsType, bool_, How::Asked).expect("an answer");
+     }), Code::SmmuPair, "one vendor and age"),
     (|s| s.agent = Ok(Agent::Answers("0.0.9".into())), Code::AgentVersion, "'systemctl restart variantd'"),
     (|s| s.enabled = Ok(Vec::new()), Code::UnitDisabled, "'systemctl enable variantd'"),
     (|s| installed(s).selinux = true, Code::HookConfined, "ausearch"),

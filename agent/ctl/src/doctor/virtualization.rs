@@ -1,30 +1,38 @@
-//! Checks of libvirt and QEMU: they answer, and their versions can express the recipes of this host's devices.
+//! Checks of libvirt and QEMU: they answer, and can express the recipes of this host's devices.
 
 use super::check::Check;
-use super::scene::{Libvirt, Scene, Vendor};
+use super::scene::{Libvirt, Scene};
+use super::stack;
 use domain::code::Code;
 use domain::hint::Hint;
-use planner::recipe::{Need, Recipe};
-use planner::stack::{Feature, Stack};
-use planner::target::Versions;
 
 /// libvirt's error when the driver for a URI is not installed (src/libvirt.c, virConnectOpenInternal).
 const NO_DRIVER: &str = "no connection driver available";
 
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
+    let stack = stack::of(scene);
+    let mut checks = vec![answers(scene)];
+    match (&scene.libvirt, &stack) {
+        (_, Some(stack)) => checks.extend(stack::checks(scene, stack)),
+        (Err(why), None) => {
+            let fine = "libvirt and QEMU can express the recipes";
+            checks.push(Check::unavailable(Code::TargetOld, fine, why));
+        }
+        (Ok(_), None) => {}
+    }
+    checks
+}
+
+fn answers(scene: &Scene) -> Check {
     match &scene.libvirt {
-        Err(why) => vec![
-            Check::unavailable(Code::LibvirtSilent, "libvirt answers", why),
-            Check::unavailable(Code::TargetOld, "its versions can express the recipes", why),
-        ],
-        Ok(Libvirt::Silent { unit, why }) => vec![silent(unit.as_deref(), why)],
-        Ok(Libvirt::Failed { unit, why }) => vec![failed(unit.as_deref(), why)],
-        Ok(Libvirt::Unasked { why, unloaded }) => vec![unasked(why, *unloaded)],
+        Err(why) => Check::unavailable(Code::LibvirtSilent, "libvirt answers", why),
+        Ok(Libvirt::Silent { unit, why }) => silent(unit.as_deref(), why),
+        Ok(Libvirt::Failed { unit, why }) => failed(unit.as_deref(), why),
+        Ok(Libvirt::Unasked { why, unloaded }) => unasked(why, *unloaded),
         Ok(Libvirt::Answers { versions, .. }) => {
             let kernel = scene.host.kernel_release.as_deref().unwrap_or("unknown");
-            let answers = Check::pass(Code::LibvirtSilent, "libvirt answers")
-                .with(format!("{versions}, kernel {kernel}"));
-            vec![answers, expressible(scene, *versions)]
+            Check::pass(Code::LibvirtSilent, "libvirt answers")
+                .with(format!("{versions}, kernel {kernel}"))
         }
     }
 }
@@ -67,58 +75,4 @@ fn unasked(why: &str, unloaded: bool) -> Check {
     };
     let text = format!("cannot ask libvirt: {why}");
     Check::fail(Code::LibvirtSilent, text, hint)
-}
-
-/// The features that a version lacks, required and preferred.
-fn expressible(scene: &Scene, versions: Versions) -> Check {
-    let is_arm = scene.boot.vendor == Vendor::Arm;
-    let stack = Stack::assumed(versions);
-    let mut required = Vec::new();
-    let mut preferred = Vec::new();
-    for (_, recipe) in scene.covered() {
-        lacks(recipe, &stack, is_arm, &mut required, &mut preferred);
-    }
-    required.dedup();
-    preferred.dedup();
-    if let Some(first) = required.first() {
-        let text = format!("{versions}: too old for {first}");
-        return Check::fail(
-            Code::TargetOld,
-            text,
-            "install QEMU 9.0 or newer, for example from your distribution's backports",
-        );
-    }
-    match preferred.is_empty() {
-        true => Check::pass(Code::TargetOld, "its versions can express the recipes"),
-        false => Check::warn(
-            Code::TargetOld,
-            format!("{versions}: guests do without {}", preferred.join(", ")),
-            "they start without them; newer versions have them",
-        ),
-    }
-}
-
-fn lacks(
-    recipe: &Recipe,
-    stack: &Stack,
-    is_arm: bool,
-    required: &mut Vec<&'static str>,
-    preferred: &mut Vec<&'static str>,
-) {
-    if recipe.initiators.is_some() && !stack.has(Feature::GenericInitiator) {
-        required.push("generic initiators (QEMU 9.0)");
-    }
-    let need = recipe.smmu.as_ref().map_or(Need::Ignore, |smmu| smmu.need);
-    let old = !(stack.has(Feature::SmmuAccel) && stack.has(Feature::QemuSmmuAccel));
-    if is_arm && old {
-        let text = "an accelerated SMMUv3 (libvirt 12.7, QEMU 11.0)";
-        match need {
-            Need::Require => required.push(text),
-            Need::Prefer => preferred.push(text),
-            Need::Ignore => {}
-        }
-    }
-    if recipe.placement.link && !stack.has(Feature::FastLink) {
-        preferred.push("links of 32 GT/s (QEMU 9.0)");
-    }
 }

@@ -11,6 +11,7 @@ use kernel_glue::host::Host;
 
 use super::{Answer, Finding, Question, Shape};
 use agent::snapshot::{Runs, Snapshot};
+use agent::stack::recorded::recorded;
 use domain::code::Code;
 use domain::refusal::Refusal;
 
@@ -90,7 +91,11 @@ fn read(path: &Path) -> Result<(Host, Runs), Refusal> {
         let hint = "name snapshots, or directories of recorded hosts";
         Refusal::new(Code::SnapshotUnreadable, failure.to_string(), hint)
     })?;
-    Ok((host, Runs::default()))
+    let mut runs = Runs::default();
+    if let Some(stack) = recorded(path)? {
+        runs.set_pair(stack);
+    }
+    Ok((host, runs))
 }
 
 /// Shares equal shapes: a fleet has few kinds of hosts.

@@ -40,6 +40,16 @@ impl Stack {
         };
         PAIRS.into_iter().filter_map(misfit).collect()
     }
+
+    /// The properties that do not fit, where a guest could get them: none where one half does not accelerate an SMMUv3.
+    #[must_use]
+    pub fn misfits_in_use(&self) -> Vec<Misfit> {
+        let accelerates = [Feature::SmmuAccel, Feature::QemuSmmuAccel];
+        match accelerates.iter().all(|feature| self.has(*feature)) {
+            true => self.misfits(),
+            false => Vec::new(),
+        }
+    }
 }
 
 impl Misfit {

@@ -28,6 +28,7 @@ use agent::libvirt::{Defined, LookError};
 use agent::reserve::Reservations;
 use planner::from_libvirt::Networks;
 use planner::recipe::Recipes;
+use planner::stack::Stack;
 use settings::config::Config;
 
 /// libvirt's time limit: a list of domains waits for every start in progress.
@@ -41,6 +42,8 @@ pub(crate) struct Places {
     pub root: PathBuf,
     /// The host of a snapshot, which has no files.
     pub host: Option<Host>,
+    /// What libvirt and QEMU can express, if it is known.
+    pub stack: Option<Stack>,
     /// The directory of the administrator's recipes.
     pub recipes: PathBuf,
     /// The reservations.
@@ -87,6 +90,7 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
         enabled: enabled(&look),
         journal: record::read(&look, &places.root),
         reservations: reservations(&look, &places.reservations),
+        stack: places.stack,
         host,
         recipes,
         settings,
