@@ -10,7 +10,7 @@ use domain::hint::Hint;
 use planner::recipe::Recipe;
 
 /// The driver that reads the size of the GPU's memory from the firmware.
-const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
+pub(super) const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
 
 pub(super) fn checks(scene: &Scene, device: &Device, recipe: &Recipe) -> Vec<Check> {
     let name = module_name(&recipe.driver);
@@ -21,6 +21,7 @@ pub(super) fn checks(scene: &Scene, device: &Device, recipe: &Recipe) -> Vec<Che
         blocked(&name, module),
         state(device, &name),
     ];
+    checks.extend(dynamic_id(device, &name));
     if name == NVGRACE {
         checks.push(memory(scene));
     }
@@ -57,7 +58,7 @@ fn offered(scene: &Scene, device: &Device, name: &str, module: Option<&Module>) 
             format!("{text}, although '{file}' is there"),
             Hint::run("depmod -a"),
         ),
-        None => Check::fail(Code::ModuleMissing, text, installing(name)),
+        None => Check::fail(Code::ModuleMissing, text, installing(name, release)),
     }
 }
 
@@ -68,8 +69,15 @@ fn unindexed(scene: &Scene) -> Option<Unavailable> {
     Some(Unavailable::of_reason("modules.alias: ", &gap.reason))
 }
 
-fn installing(name: &str) -> String {
+/// Of Ubuntu's kernels, linux-nvidia 6.17 and 7.0 and the generic 7.0 have NVIDIA's variant driver; linux-nvidia 6.8 has not.
+fn installing(name: &str, release: &str) -> String {
+    let ubuntu = ["-generic", "-generic-64k", "-nvidia", "-nvidia-64k"];
     match name {
+        NVGRACE if ubuntu.iter().any(|end| release.ends_with(end)) => {
+            "install linux-nvidia-64k-hwe-24.04 (on 26.04: linux-nvidia-64k) and boot it: linux-nvidia 6.8 has no such driver, 6.17 and \
+             7.0 have, and so has the generic 7.0"
+                .to_owned()
+        }
         NVGRACE => "install a kernel with CONFIG_NVGRACE_GPU_VFIO_PCI (Linux 6.8), or its module, and run 'depmod -a'"
             .to_owned(),
         _ => format!("install a kernel that has '{name}', or its module, and run 'depmod -a'"),
@@ -144,6 +152,27 @@ fn state(device: &Device, name: &str) -> Check {
         ),
         (None, _) => Check::pass(Code::OverrideStray, fine).with("on no driver"),
     }
+}
+
+/// A variant driver's ids are only for devices whose override names it, so a binding without that comes from `new_id`.
+fn dynamic_id(device: &Device, name: &str) -> Option<Check> {
+    let driver = device.driver.as_ref()?;
+    let is_own = module_name(driver) == name && name != "vfio_pci";
+    if !is_own || device.driver_override.is_some() {
+        return None;
+    }
+    let (vendor, id) = (device.id.vendor, device.id.device);
+    let file = format!("/sys/bus/pci/drivers/{driver}/remove_id");
+    Some(Check::warn(
+        Code::DynamicId,
+        format!(
+            "it is on '{driver}' without a driver_override: 'new_id' makes that driver claim every later such device"
+        ),
+        Hint::with(
+            "run {}, and reserve the device instead",
+            format!("echo {vendor:04x} {id:04x} > {file}"),
+        ),
+    ))
 }
 
 /// Does not open the device: with a bug of Linux 7.2, one open of a GPU without these properties makes

@@ -1,18 +1,21 @@
 //! Checks of the host as a whole: its IOMMU, options that weaken it, and limits of locked memory.
 
 use super::check::Check;
+use super::grace;
 use super::scene::{Boot, Scene, Seen, Unavailable, Vendor};
 use domain::code::Code;
 use domain::hint::Hint;
 
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
-    vec![
+    let mut checks = vec![
         iommu(scene),
         no_iommu(&scene.boot),
         interrupts(&scene.boot),
         acs(&scene.boot),
         lock_limit(scene),
-    ]
+    ];
+    checks.extend(grace::of_host(scene));
+    checks
 }
 
 fn iommu(scene: &Scene) -> Check {

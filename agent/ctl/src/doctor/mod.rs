@@ -7,6 +7,7 @@ mod check;
 mod definition;
 mod device;
 mod driver;
+mod grace;
 mod host;
 mod installation;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use kernel_glue::device::Device;
 use kernel_glue::occupancy::Occupancy;
 
 use super::check::Check;
+use super::grace;
 use super::scene::{Scene, Unavailable};
 use agent::assign::check;
 use domain::code::Code;
@@ -74,6 +75,11 @@ fn group(scene: &Scene, device: &Device) -> Check {
         Some(number) if scene.allow_group => {
             Check::pass(Code::BindGroup, fine).with(format!("group {number}, by allow_group"))
         }
+        None if grace::is_grace(scene) && has_groups(scene) => Check::fail(
+            Code::IommuOff,
+            "it has no IOMMU group and other devices have, so the firmware has its SMMU off",
+            "switch its SMMU on in the firmware, so that IORT maps its root complex to it, and boot again",
+        ),
         None => unavailable_group(fine, "it has no IOMMU group"),
         Some(number) => Check::of_result(
             Code::BindGroup,
@@ -82,6 +88,11 @@ fn group(scene: &Scene, device: &Device) -> Check {
         )
         .with(format!("group {number}")),
     }
+}
+
+fn has_groups(scene: &Scene) -> bool {
+    let mut devices = scene.host.devices.values();
+    devices.any(|device| device.iommu_group.is_some())
 }
 
 fn unavailable(text: &str, why: &str) -> Check {

@@ -9,6 +9,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
 use kernel_glue::failure::{Failure, is_denied};
 use kernel_glue::host::Host;
+use kernel_glue::iort::Iort;
 use kernel_glue::occupancy::Occupancy;
 
 use agent::libvirt::Defined;
@@ -83,6 +84,8 @@ pub(crate) struct Scene {
     pub allow_group: bool,
     /// How the host was started, and its memory.
     pub boot: Boot,
+    /// Facts that matter only on a Grace host; `None` on others.
+    pub platform: Option<Platform>,
     /// Modules of the drivers that recipes name, by name with underscores.
     pub modules: BTreeMap<String, Module>,
     /// The users of each device that a recipe covers.
@@ -145,6 +148,41 @@ pub(crate) struct Memory {
     pub free_pages: u64,
     /// The size of one.
     pub page: u64,
+}
+
+/// Facts that matter only on a host with Grace GPUs.
+#[derive(Clone, Debug)]
+pub(crate) struct Platform {
+    /// Huge pages of 512 MiB by node; `None` if the kernel has none, because its pages are not of 64 KiB.
+    pub huge_pages: Seen<Option<Vec<HugePages>>>,
+    /// The firmware's root complexes.
+    pub iort: Seen<Iort>,
+    /// The options for BARs as dma-buf that the kernel lacks.
+    pub configuration: Seen<Vec<String>>,
+    /// The emulator; `None` if none is installed where distributions have it.
+    pub emulator: Seen<Option<Emulator>>,
+    /// The list in qemu.conf of devices that QEMU may open; `None` if libvirt's own counts.
+    pub devices_allowed: Seen<Option<Vec<String>>>,
+}
+
+/// Huge pages of 512 MiB of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HugePages {
+    /// The node.
+    pub node: u32,
+    /// All of them.
+    pub all: u64,
+    /// Of these, free.
+    pub free: u64,
+}
+
+/// An emulator's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Emulator {
+    /// Its path.
+    pub path: String,
+    /// It has file capabilities (extended attribute `security.capability`).
+    pub has_capabilities: bool,
 }
 
 /// A kernel module.
@@ -234,6 +272,8 @@ pub(crate) struct Daemon {
     pub label: Option<String>,
     /// It can raise the limit of locked memory.
     pub can_lock: Seen<bool>,
+    /// Its bounding set has CAP_IPC_LOCK, so it can execute an emulator that has it as a file capability.
+    pub may_lock: Seen<bool>,
 }
 
 /// libvirt's qemu hook as installed.

@@ -36,6 +36,7 @@ pub(super) fn ready() -> Scene {
         occupancy: [(address(GPU), Ok(Occupancy::default()))].into(),
         memory_named: Ok(true),
         stack: None,
+        platform: None,
         libvirt: Ok(answers(Vec::new())),
         daemon: Ok(Some(daemon())),
         hook: Ok(hook()),
@@ -89,6 +90,7 @@ pub(super) fn daemon() -> Daemon {
         started: at(1000),
         label: Some("libvirtd (enforce)".into()),
         can_lock: Ok(true),
+        may_lock: Ok(true),
     }
 }
 

@@ -358,6 +358,8 @@ const WARNINGS: &[(Spoil, Code, &str)] = &[
     (|s| s.host.variants = vec![variant("v000010DEd00002941sv*sd*bc*sc*i*", VARIANT)], Code::ModuleMissing, "install a kernel"),
     (|s| gpu(s, |gpu| { gpu.driver = None; gpu.driver_override = Some("nvidia-open".into()) }), Code::OverrideStray, "driver_override'"),
     (|s| { gpu(s, |gpu| gpu.numa_node = None); s.host.numa.nodes[1].cpus = (72..144).collect() }, Code::NodeUnknown, "_PXM"),
+    (|s| gpu(s, |gpu| { gpu.driver = Some(driver(VARIANT)); gpu.driver_override = None }), Code::DynamicId,
+     "'echo 10de 2342 > /sys/bus/pci/drivers/nvgrace_gpu_vfio_pci/remove_id'"),
     (|s| gpu(s, |gpu| gpu.id = "1002:74a1".parse().expect("id")), Code::ResetFault, "source: github.com/amd"),
     (|s| { s.boot.vendor = Vendor::Arm; s.libvirt = Ok(Libvirt::Answers { versions: trixie(), domains: Vec::new() }) },
      Code::TargetOld, "newer versions"),
@@ -510,7 +512,8 @@ fn a_running_change_of_the_agent_is_not_a_failure() {
 #[test]
 fn a_reservation_in_force_passes_with_either_spelling_of_the_driver() {
     let mut scene = with_gpu(ready(), |gpu| {
-        gpu.driver = Some(driver("nvgrace-gpu-vfio-pci"))
+        gpu.driver = Some(driver("nvgrace-gpu-vfio-pci"));
+        gpu.driver_override = Some("nvgrace-gpu-vfio-pci".into());
     });
     reserved(&mut scene, "10de:2342");
     assert_eq!(bad(&scene), []);

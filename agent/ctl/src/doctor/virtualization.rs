@@ -1,6 +1,7 @@
 //! Checks of libvirt and QEMU: they answer, and can express the recipes of this host's devices.
 
 use super::check::Check;
+use super::grace;
 use super::scene::{Libvirt, Scene};
 use super::stack;
 use domain::code::Code;
@@ -20,6 +21,7 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
         }
         (Ok(_), None) => {}
     }
+    checks.extend(grace::of_libvirt(scene));
     checks
 }
 

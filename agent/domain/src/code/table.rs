@@ -1638,6 +1638,60 @@ codes! {
         source: "libvirt, src/security/apparmor/usr.sbin.libvirtd.in",
     }
 
+    /// The kernel has no pages of 64 KiB, or no free huge pages for command queues.
+    PageSize = "VD-DOC-050" {
+        severity: Warning,
+        explanation: "NVIDIA recommends a kernel with pages of 64 KiB on Grace. Only such a kernel has huge pages of 512 MiB, \
+            which the command queues of a guest's SMMUv3 need for all guest memory, unless it comes from EGM. The check reads \
+            free_hugepages of hugepages-524288kB of each node.",
+        source: "NVIDIA Grace performance tuning guide; OpenNebula's manual for GB200; Linux, admin-guide/mm/hugetlbpage.rst",
+    }
+
+    /// The firmware does not let an SMMUv3 be nested.
+    NestingFirmware = "VD-DOC-051" {
+        severity: Warning,
+        explanation: "Linux nests a guest's SMMUv3 in the host's only where DMA can be made coherent: IORT gives the root \
+            complex the memory access flag CANWBS, or the SMMU has S2FWB. The check reads /sys/firmware/acpi/tables/IORT as \
+            root. Without either, QEMU exits at start.",
+        source: "Arm DEN0049, IO Remapping Table, E.f; Linux, drivers/iommu/arm/arm-smmu-v3 (arm_smmu_master_canwbs)",
+    }
+
+    /// The kernel cannot share BARs as dma-buf.
+    PeerToPeer = "VD-DOC-052" {
+        severity: Warning,
+        explanation: "QEMU since 11.0 maps BARs for other devices through dma-buf when iommufd is used. Without \
+            CONFIG_VFIO_PCI_DMABUF and CONFIG_PCI_P2PDMA (/boot/config-RELEASE) such a guest runs, and its devices cannot \
+            reach each other's BARs.",
+        source: "Linux, drivers/vfio/pci/Kconfig; QEMU 11.0, hw/vfio",
+    }
+
+    /// QEMU may not open /dev/iommu.
+    IommufdDenied = "VD-DOC-053" {
+        severity: Warning,
+        explanation: "cgroup_device_acl in qemu.conf replaces libvirt's list of devices that QEMU may open. Without /dev/iommu \
+            in it, a guest with iommufd may not start.",
+        source: "libvirt, src/qemu/qemu.conf.in (cgroup_device_acl)",
+    }
+
+    /// A device was bound to its variant driver by `new_id`.
+    DynamicId = "VD-DOC-054" {
+        severity: Warning,
+        explanation: "The ids of a variant driver are only for devices whose driver_override names it. A device that is bound \
+            without one was bound by 'new_id', and the driver then claims every unbound and every later device with this id, also \
+            after a hot reset. 'variantctl reserve' binds one device at each boot.",
+        source: "Linux, Documentation/ABI/testing/sysfs-bus-pci; drivers/pci/pci-driver.c",
+    }
+
+    /// This QEMU needs something of guest kernels.
+    GuestKernel = "VD-DOC-055" {
+        severity: Warning,
+        explanation: "NVIDIA's QEMU 10.1.0 up to +nvidia5 does not translate the address of interrupt messages behind an \
+            accelerated SMMUv3: guests that boot with iommu.passthrough=1, the default of NVIDIA's kernels after 6.11, report \
+            C_BAD_CD. Each GPU also has 8 NUMA nodes in its guest; a guest kernel has 2 to the power of CONFIG_NODES_SHIFT of them, on \
+            arm64 16 by default, and ignores the rest.",
+        source: "NVIDIA/QEMU pull request 15; NV-Kernels pull request 226; Linux, arch/arm64/Kconfig",
+    }
+
     /// The agent and variantctl have different versions.
     AgentVersion = "VD-DOC-046" {
         severity: Warning,

@@ -3,6 +3,7 @@
 
 mod boot;
 mod bus;
+mod grace;
 mod hook;
 mod module;
 mod process;
@@ -22,6 +23,7 @@ use kernel_glue::occupancy::Occupancy;
 use kernel_glue::sysfs::Root;
 
 use super::driver::module_name;
+use super::grace::is_grace;
 use super::scene::{Guest, Libvirt, Scene, Seen, Unavailable};
 use crate::inquiry;
 use agent::libvirt::{Defined, LookError};
@@ -81,7 +83,8 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
     let daemon = look.if_live(|| Ok(process::daemon(&look.root)));
     let mut libvirt = look.if_live(|| libvirt(&host, &recipes, &look));
     let agent = look.if_live(|| bus::agent(&look, domains(&mut libvirt)));
-    Ok(Scene {
+    let mut scene = Scene {
+        platform: None,
         recorded: (!look.live).then(|| places.root.clone()),
         occupancy: occupancy(&look, covered.keys()),
         memory_named: memory_named(&look),
@@ -100,7 +103,11 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
         daemon,
         libvirt,
         agent,
-    })
+    };
+    let release = scene.host.kernel_release.as_deref();
+    let platform = is_grace(&scene).then(|| grace::read(&look, release));
+    scene.platform = platform;
+    Ok(scene)
 }
 
 /// The rules in force, or the shipped recipes and why the others cannot be used.

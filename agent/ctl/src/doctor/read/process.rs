@@ -12,6 +12,8 @@ const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 const TICKS: u64 = 100;
 /// CAP_SYS_RESOURCE (include/uapi/linux/capability.h).
 const SYS_RESOURCE: u64 = 1 << 24;
+/// CAP_IPC_LOCK, there.
+const IPC_LOCK: u64 = 1 << 14;
 
 /// The daemon that has run longest; `None` when none runs.
 pub(super) fn daemon(root: &Root) -> Option<Daemon> {
@@ -30,6 +32,7 @@ pub(super) fn daemon(root: &Root) -> Option<Daemon> {
         started: started(root, ticks)?,
         label: label(root, process),
         can_lock: can_lock(root, process),
+        may_lock: may_lock(root, process),
     })
 }
 
@@ -53,6 +56,18 @@ fn label(root: &Root, process: &str) -> Option<String> {
     Some(text.trim_end_matches(['\0', '\n']).to_owned())
 }
 
+fn may_lock(root: &Root, process: &str) -> Seen<bool> {
+    let status = root.text(&format!("proc/{process}/status"));
+    let status = status.map_err(|failure| Unavailable::of(&failure))?;
+    Ok(capabilities(&status, "CapBnd:").is_some_and(|set| set & IPC_LOCK != 0))
+}
+
+/// A set of capabilities of `/proc/PID/status`.
+fn capabilities(status: &str, name: &str) -> Option<u64> {
+    let hex = status.lines().find_map(|line| line.strip_prefix(name))?;
+    u64::from_str_radix(hex.trim(), 16).ok()
+}
+
 /// It may raise QEMU's limit, or has none itself.
 fn can_lock(root: &Root, process: &str) -> Seen<bool> {
     let read = |file: &str| {
@@ -60,8 +75,7 @@ fn can_lock(root: &Root, process: &str) -> Seen<bool> {
         text.map_err(|failure| Unavailable::of(&failure))
     };
     let (status, limits) = (read("status")?, read("limits")?);
-    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let capabilities = capabilities.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let capabilities = capabilities(&status, "CapEff:");
     let limit = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max locked memory"));
@@ -82,7 +96,10 @@ mod tests {
         put("comm", &format!("{name}\n"));
         let zeros = "0 ".repeat(18);
         put("stat", &format!("{id} ({name} ) x) S {zeros}{ticks} 0\n"));
-        put("status", "Name:\tx\nCapEff:\t0000000000000000\n");
+        put(
+            "status",
+            "Name:\tx\nCapEff:\t0000000000000000\nCapBnd:\t0000000000004000\n",
+        );
         put(
             "limits",
             "Max locked memory         67108864             67108864             bytes\n",
@@ -111,6 +128,7 @@ mod tests {
         assert!((49..52).contains(&age.as_secs()), "{age:?}");
         assert_eq!(daemon.label.as_deref(), Some("libvirtd (enforce)"));
         assert_eq!(daemon.can_lock, Ok(false));
+        assert_eq!(daemon.may_lock, Ok(true));
     }
 
     #[test]

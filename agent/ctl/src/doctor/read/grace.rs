@@ -1,0 +1,191 @@
+//! Facts of a Grace host: huge pages by node, IORT, the kernel's configuration, the emulator, qemu.conf.
+
+use kernel_glue::iort::{self, Iort};
+
+use super::super::scene::{Emulator, HugePages, Platform, Seen, Unavailable};
+use super::Look;
+
+/// Huge pages of 512 MiB exist only in a kernel with pages of 64 KiB.
+const POOL: &str = "hugepages/hugepages-524288kB";
+const NODES: &str = "sys/devices/system/node";
+/// Options for BARs as dma-buf (drivers/vfio/pci/Kconfig).
+const FOR_PEERS: [&str; 2] = ["CONFIG_VFIO_PCI_DMABUF", "CONFIG_PCI_P2PDMA"];
+/// Maximum size of a kernel's configuration: they have about 300 KiB.
+const MAX_CONFIGURATION: usize = 2 << 20;
+const QEMU_CONF: &str = "etc/libvirt/qemu.conf";
+/// Where distributions have the emulator.
+const EMULATORS: [&str; 2] = ["usr/bin/qemu-system-aarch64", "usr/libexec/qemu-kvm"];
+/// The extended attribute of file capabilities.
+const CAPABILITIES: &str = "security.capability";
+
+pub(super) fn read(look: &Look, release: Option<&str>) -> Platform {
+    Platform {
+        huge_pages: huge_pages(look),
+        iort: iort(look),
+        configuration: missing(look, release.unwrap_or_default()),
+        emulator: emulator(look),
+        devices_allowed: look
+            .text(QEMU_CONF, "etc/libvirt")
+            .map(|text| text.as_deref().and_then(device_list)),
+    }
+}
+
+fn huge_pages(look: &Look) -> Seen<Option<Vec<HugePages>>> {
+    let nodes = look
+        .root
+        .list(NODES)
+        .map_err(|failure| Unavailable::of(&failure))?;
+    let numbers = nodes
+        .iter()
+        .filter_map(|name| name.strip_prefix("node")?.parse().ok());
+    let mut numbers: Vec<u32> = numbers.collect();
+    numbers.sort_unstable();
+    let read = |node: u32, file: &str| {
+        let text = look
+            .root
+            .text(&format!("{NODES}/node{node}/{POOL}/{file}"))
+            .ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let one = |node: &u32| {
+        Some(HugePages {
+            node: *node,
+            all: read(*node, "nr_hugepages")?,
+            free: read(*node, "free_hugepages")?,
+        })
+    };
+    let pools: Vec<HugePages> = numbers.iter().filter_map(one).collect();
+    match pools.is_empty() {
+        true => look.absent("sys/kernel/mm/hugepages").map(|()| None),
+        false => Ok(Some(pools)),
+    }
+}
+
+fn iort(look: &Look) -> Seen<Iort> {
+    match look.root.bytes(iort::PATH, iort::MAX_BYTES) {
+        Ok(bytes) => {
+            Iort::parse(&bytes).map_err(|why| Unavailable::because(format!("IORT: {why}")))
+        }
+        Err(failure) if failure.is_absent() => {
+            look.absent(iort::PATH)?;
+            Ok(Iort::default())
+        }
+        Err(failure) => Err(Unavailable::of_reason("IORT: ", &failure.reason())),
+    }
+}
+
+/// The options that the kernel lacks.
+fn missing(look: &Look, release: &str) -> Seen<Vec<String>> {
+    let path = format!("boot/config-{release}");
+    let bytes = look.root.bytes(&path, MAX_CONFIGURATION);
+    let bytes = bytes
+        .map_err(|failure| Unavailable::of_reason(&format!("/{path}: "), &failure.reason()))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let has = |option: &str| text.lines().any(|line| line == format!("{option}=y"));
+    let missing = FOR_PEERS.into_iter().filter(|option| !has(option));
+    Ok(missing.map(str::to_owned).collect())
+}
+
+fn emulator(look: &Look) -> Seen<Option<Emulator>> {
+    let there = EMULATORS.into_iter().find(|path| look.root.has(path));
+    let Some(path) = there else {
+        return look.absent("usr/bin").map(|()| None);
+    };
+    // A recording has no extended attributes.
+    look.if_live(|| {
+        let path = format!("/{path}");
+        let read = rustix::fs::getxattr(&path, CAPABILITIES, &mut [0_u8; 64]);
+        let has_capabilities = match read {
+            Ok(length) => length > 0,
+            Err(rustix::io::Errno::RANGE) => true,
+            Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => false,
+            Err(why) => return Err(Unavailable::because(format!("'{path}': {why}"))),
+        };
+        Ok(Some(Emulator {
+            path,
+            has_capabilities,
+        }))
+    })
+}
+
+/// The devices of `cgroup_device_acl = [...]`; `None` if libvirt's own list counts. Of libvirt's format only strings and comments
+/// matter here.
+fn device_list(text: &str) -> Option<Vec<String>> {
+    let lines = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default());
+    let text: Vec<&str> = lines
+        .skip_while(|line| !line.trim_start().starts_with("cgroup_device_acl"))
+        .collect();
+    let text = text.join("\n");
+    let (_, rest) = text.split_once('[')?;
+    let list = rest.split(']').next()?;
+    Some(
+        list.split('"')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel_glue::sysfs::Root;
+    use std::fs;
+
+    fn read_from(files: &[(&str, &str)]) -> Platform {
+        let directory = tempfile::tempdir().expect("directory");
+        for (path, text) in files {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+            fs::write(path, text).expect("file");
+        }
+        let root = Root::new(directory.path().to_owned()).expect("root");
+        read(&Look { root, live: false }, Some("7.0.0"))
+    }
+
+    #[test]
+    fn recorded_facts_are_read() {
+        let pool = format!("{NODES}/node1/{POOL}");
+        let platform = read_from(&[
+            (&format!("{pool}/nr_hugepages"), "8\n"),
+            (&format!("{pool}/free_hugepages"), "3\n"),
+            (
+                "boot/config-7.0.0",
+                "CONFIG_PCI_P2PDMA=y\n# CONFIG_VFIO_PCI_DMABUF is not set\n",
+            ),
+            (iort::PATH, "IORT"),
+            (
+                QEMU_CONF,
+                "# cgroup_device_acl = [ \"/dev/kvm\" ]\ncgroup_device_acl = [\n \"/dev/null\", # \"/dev/iommu\"\n \"/dev/full\"\n]\nx = [\"y\"]\n",
+            ),
+        ]);
+        let pools = platform.huge_pages.expect("read");
+        assert_eq!(
+            pools,
+            Some(vec![HugePages {
+                node: 1,
+                all: 8,
+                free: 3
+            }])
+        );
+        assert_eq!(
+            platform.configuration,
+            Ok(vec!["CONFIG_VFIO_PCI_DMABUF".to_owned()])
+        );
+        assert_eq!(platform.iort.expect_err("damaged").why, "IORT: not an IORT");
+        let allowed = ["/dev/null", "/dev/full"].map(str::to_owned);
+        assert_eq!(platform.devices_allowed, Ok(Some(allowed.to_vec())));
+        assert!(platform.emulator.is_err(), "not recorded");
+    }
+
+    #[test]
+    fn missing_files_of_a_recording_are_unknown_and_a_default_list_is_none() {
+        let platform = read_from(&[(QEMU_CONF, "#cgroup_device_acl = [\n#  \"/dev/null\"\n#]\n")]);
+        assert_eq!(platform.devices_allowed, Ok(None));
+        assert!(platform.huge_pages.is_err() && platform.iort.is_err());
+        assert!(platform.configuration.is_err());
+    }
+}
