@@ -24,7 +24,7 @@ pub(super) fn run(root: &Path, dir: &Path, as_json: bool) -> Result<(), Problem>
     if as_json {
         let gaps = output::gaps_json(&recorded.gaps);
         return output::object(
-            json!({"directory": dir, "files": recorded.files, "links": recorded.links, "gaps": gaps, "stack": stack}),
+            json!({"directory": dir, "files": recorded.files, "links": recorded.links, "gaps": gaps, "stack": stack.map(|stack| stack.to_string())}),
         );
     }
     output::text(&format!(
