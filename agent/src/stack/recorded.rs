@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 
 use super::known::{self, KnownStack};
-use crate::daemon::STATE;
 use crate::known_versions::KnownVersions;
 use domain::code::Code;
 use domain::refusal::Refusal;
@@ -33,10 +32,11 @@ pub fn recorded(root: &Path) -> Result<Option<Stack>, Refusal> {
     Ok(Some(stack))
 }
 
-/// The pair of the host below `root`, as its agent found it, or by the versions that libvirt reported last.
+/// The pair of the host below `root`, as its agent with the state directory `state` found it, or by the versions that libvirt
+/// reported last.
 #[must_use]
-pub fn of_agent(root: &Path) -> Option<Stack> {
-    let state = root.join(STATE.trim_start_matches('/'));
+pub fn of_agent(root: &Path, state: &str) -> Option<Stack> {
+    let state = root.join(state.trim_start_matches('/'));
     let versions = KnownVersions::load(state.join("versions"))
         .versions()
         .ok()?;
@@ -75,11 +75,14 @@ mod tests {
     #[test]
     fn the_agents_pair_needs_its_versions() {
         let root = tempfile::tempdir().expect("a folder");
-        assert_eq!(of_agent(root.path()), None);
-        let state = root.path().join(STATE.trim_start_matches('/'));
+        assert_eq!(of_agent(root.path(), "/state"), None);
+        let state = root.path().join("state");
         fs::create_dir_all(&state).expect("a folder");
         fs::write(state.join("versions"), "libvirt=10.0.0,qemu=8.2.2\n").expect("written");
         let versions = "libvirt=10.0,qemu=8.2.2".parse().expect("versions");
-        assert_eq!(of_agent(root.path()), Some(Stack::assumed(versions)));
+        assert_eq!(
+            of_agent(root.path(), "/state"),
+            Some(Stack::assumed(versions))
+        );
     }
 }

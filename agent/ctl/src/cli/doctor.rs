@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::{Cli, hint, is_snapshot, output, reservations};
 use crate::doctor::read::{self, Places};
 use crate::doctor::{Check, Group, Tally, Verdict, examine, next, text};
+use agent::daemon::STATE;
 use agent::reserve::Reservations;
 use agent::snapshot::Snapshot;
 use agent::stack::recorded::{of_agent, recorded};
@@ -62,7 +63,7 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let places = Places {
         root: cli.host().to_owned(),
         host,
-        stack: stack.or_else(|| of_agent(cli.host())),
+        stack: stack.or_else(|| of_agent(cli.host(), STATE)),
         recipes: cli.recipes.clone(),
         reservations,
     };

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::output;
 use super::problem::Problem;
+use agent::daemon::STATE;
 use agent::stack::recorded as stack;
 use planner::stack::Stack;
 use settings::file;
@@ -37,7 +38,7 @@ pub(super) fn run(root: &Path, dir: &Path, as_json: bool) -> Result<(), Problem>
 
 /// Stores what libvirt and QEMU can express, so that plans on the recording are those of the host.
 fn keep_stack(root: &Path, dir: &Path) -> Result<Option<Stack>, Problem> {
-    let Some(stack) = stack::recorded(root)?.or_else(|| stack::of_agent(root)) else {
+    let Some(stack) = stack::recorded(root)?.or_else(|| stack::of_agent(root, STATE)) else {
         return Ok(None);
     };
     let path = dir.join(stack::FILE);
