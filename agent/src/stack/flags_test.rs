@@ -12,7 +12,7 @@ fn installed() -> Installed {
     Installed {
         emulator: EMULATOR.to_owned(),
         emulator_ctime: 1_795_825_844,
-        driver_ctime: Some(1_795_825_841),
+        driver_ctime: Some(1_795_825_844),
         libvirt: Version::new(12, 8, 0),
     }
 }
@@ -51,7 +51,7 @@ fn entry_of_other_programs_does_not_count() {
             ..installed()
         },
         Installed {
-            driver_ctime: Some(1_795_825_842),
+            driver_ctime: Some(1_795_825_845),
             ..installed()
         },
         Installed {

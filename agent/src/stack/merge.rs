@@ -304,3 +304,5 @@ fn taken(kind: &str) -> Option<Value> {
 #[cfg(test)]
 #[path = "merge_test.rs"]
 mod test;
+#[cfg(test)]
+pub(super) use test::sources as recorded_sources;

@@ -23,7 +23,7 @@ fn emulated(stack: &str) -> Properties {
     }
 }
 
-fn sources(stack: &str) -> Sources {
+pub(in crate::stack) fn sources(stack: &str) -> Sources {
     Sources {
         grammar: grammar(stack),
         translation: crate::stack::translation::recorded_answers(stack),

@@ -14,6 +14,9 @@ pub mod properties;
 pub mod recorded;
 pub mod translation;
 
+#[cfg(test)]
+mod debian_test;
+
 /// A text recorded from a package.
 #[cfg(test)]
 fn recorded(stack: &str, file: &str) -> String {

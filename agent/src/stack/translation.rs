@@ -248,4 +248,4 @@ fn words(text: &str) -> Option<Vec<String>> {
 #[path = "translation_test.rs"]
 mod test;
 #[cfg(test)]
-pub(super) use test::{answer as recorded_answer, asked as recorded_answers};
+pub(super) use test::{answer as recorded_answer, asked as recorded_answers, kind_of};

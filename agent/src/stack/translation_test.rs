@@ -3,8 +3,8 @@
 use super::*;
 use crate::stack::recorded;
 
-/// The recorded answer to a definition.
-pub(in crate::stack) fn answer(stack: &str, xml: &str) -> Translated {
+/// The name of a definition.
+pub(in crate::stack) fn kind_of(xml: &str) -> &'static str {
     let kinds = [
         ("kvm", "<domain type='kvm'"),
         ("hole", "pcihole64"),
@@ -16,7 +16,12 @@ pub(in crate::stack) fn answer(stack: &str, xml: &str) -> Translated {
         ("plain", "<domain"),
     ];
     let kind = kinds.into_iter().find(|(_, part)| xml.contains(part));
-    let (name, _) = kind.expect("a definition");
+    kind.expect("a definition").0
+}
+
+/// The recorded answer to a definition.
+pub(in crate::stack) fn answer(stack: &str, xml: &str) -> Translated {
+    let name = kind_of(xml);
     let all = recorded(stack, "translation.txt");
     let section = all.split("=== ").find_map(|part| part.strip_prefix(name));
     let text = section.expect("recorded").trim();

@@ -104,6 +104,18 @@ enum Verb {
         /// Only these cases (folders of tests/data/case)
         names: Vec<String>,
     },
+    /// Record what the libvirt and QEMU of Debian's releases tell about themselves (tests/data/stack), or compare it
+    Stacks {
+        /// Only this suite; may be repeated
+        #[arg(long, value_enum)]
+        suite: Vec<Suite>,
+        /// Write the texts instead of comparing; then run 'cargo xtask regen stacks'
+        #[arg(long)]
+        update: bool,
+        /// Check Debian's archive even if the cache is recent
+        #[arg(long)]
+        fresh: bool,
+    },
     /// Compare the planned MMIO windows with QEMU and EDK2 (one start takes about 10 s)
     Windows {
         /// Only this number of GPUs of each kind; 1 to 8
@@ -260,12 +272,16 @@ fn act(arguments: &Arguments) -> Result<u8> {
             fresh,
             names,
         } => {
-            let suites = if suite.is_empty() {
-                &translate::SUITES
-            } else {
-                suite.as_slice()
-            };
-            Ok(u8::from(!translate::run(suites, names, *update, *fresh)?))
+            let passed = translate::run(chosen(suite), names, *update, *fresh)?;
+            Ok(u8::from(!passed))
+        }
+        Verb::Stacks {
+            suite,
+            update,
+            fresh,
+        } => {
+            let same = translate::record::run(chosen(suite), *update, *fresh)?;
+            Ok(u8::from(!same))
         }
         Verb::Windows { counts } => Ok(u8::from(!windows::run(counts)?)),
         Verb::Emulator { fresh } => {
@@ -297,6 +313,14 @@ fn act(arguments: &Arguments) -> Result<u8> {
             let passed = check::run(ready()?, &choice, deadline, restart)?;
             Ok(u8::from(!passed))
         }
+    }
+}
+
+/// These suites; without any, all of the golden cases.
+fn chosen(suites: &[Suite]) -> &[Suite] {
+    match suites.is_empty() {
+        true => &translate::SUITES,
+        false => suites,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod found;
 pub mod normal;
 pub mod outcome;
 pub mod piece;
+pub mod record;
 pub mod size;
 pub mod stand_in;
 pub mod start;

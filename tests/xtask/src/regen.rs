@@ -1,7 +1,7 @@
 //! `cargo xtask regen`: writes the generated files that need no lab, by running the tests that compare them.
 //!
-//! What needs the lab is written by `tests/lab translate --update` (QEMU's arguments), `tests/lab demo --write` and
-//! `tests/bench/run --write`.
+//! What needs the lab is written by `tests/lab translate --update` (QEMU's arguments), `tests/lab stacks --update`,
+//! `tests/lab demo --write` and `tests/bench/run --write`.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,6 +20,8 @@ pub(crate) enum Part {
     Completions,
     /// packaging/schema of verbs that have none yet
     Schemas,
+    /// Stacks of Debian in agent/plan/stacks, and the definitions of tests/data/stack that `tests/lab stacks` translates
+    Stacks,
     /// Plans and completed definitions of tests/data/case
     Golden,
     /// Lists of writes in tests/data/writes
@@ -29,7 +31,7 @@ pub(crate) enum Part {
 }
 
 /// The variable that makes tests write, and the tests with their crates; in this order, for the manual is made of the contract.
-const PARTS: [(Part, &str, &[&[&str]]); 7] = [
+const PARTS: [(Part, &str, &[&[&str]]); 8] = [
     (
         Part::Contract,
         "VARIANTD_WRITE_CONTRACT=1",
@@ -49,6 +51,11 @@ const PARTS: [(Part, &str, &[&[&str]]); 7] = [
         Part::Schemas,
         "VARIANTD_WRITE_SCHEMAS=1",
         &[&["ctl", "--test", "daemon", "json::"]],
+    ),
+    (
+        Part::Stacks,
+        "VARIANTD_WRITE_STACKS=1",
+        &[&["agent", "--lib", "stack::debian_test"]],
     ),
     (
         Part::Golden,
