@@ -216,7 +216,13 @@ impl Notes {
             Ok(Some(answer)) if answer.properties == Properties::default() => {
                 "it printed no usable help".to_owned()
             }
-            Ok(Some(answer)) => return Some(answer.properties),
+            Ok(Some(answer)) => {
+                if !answer.properties.is_complete() {
+                    let text = format!("'{emulator}' did not answer all questions in time");
+                    self.0.push(text);
+                }
+                return Some(answer.properties);
+            }
             Ok(None) => format!("'{}' has no answer of it", file.display()),
             Err(why) => why,
         };

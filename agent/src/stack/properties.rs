@@ -45,6 +45,15 @@ pub struct Named {
 }
 
 impl Properties {
+    /// False if a question that every QEMU answers has no answer: it was too slow or failed. Only one for Arm has an SMMUv3.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let has_smmu = |devices: &BTreeSet<String>| devices.contains("arm-smmuv3");
+        let is_arm = self.devices.as_ref().is_some_and(has_smmu);
+        let lists = self.version.is_some() && self.devices.is_some() && self.objects.is_some();
+        lists && (!is_arm || self.smmu.is_some() && self.machine.is_some())
+    }
+
     /// False if a name that another user wrote is not one of QEMU's.
     pub(super) fn is_valid(&self) -> bool {
         let mut names = [&self.devices, &self.objects]

@@ -74,3 +74,35 @@ fn garbage_gives_no_answer() {
     assert_eq!(devices(&many).map(|names| names.len()), Some(MAX_NAMES));
     assert_eq!(devices("name \"a b\"\nname \"\u{1b}[2J\"\n"), None);
 }
+
+#[test]
+fn slow_emulator_is_incomplete() {
+    let all = |stack| {
+        let text = |name: &str| recorded(stack, &format!("{name}.txt"));
+        Properties {
+            version: version(&text("version")),
+            devices: devices(&text("device")),
+            objects: objects(&text("object")),
+            smmu: types(&text("arm-smmuv3")),
+            machine: types(&text("machine")),
+        }
+    };
+    let complete = all("debian-testing");
+    assert!(complete.is_complete() && !Properties::default().is_complete());
+    let without = |take: fn(&mut Properties)| {
+        let mut properties = complete.clone();
+        take(&mut properties);
+        properties.is_complete()
+    };
+    assert!(!without(|some| some.version = None));
+    assert!(!without(|some| some.objects = None));
+    assert!(!without(|some| some.smmu = None));
+    assert!(!without(|some| some.machine = None));
+    // QEMU 10.0 has no SMMUv3 that users create, and QEMU for x86 no 'virt'.
+    let x86 = Properties {
+        smmu: None,
+        machine: None,
+        ..all("debian-13")
+    };
+    assert!(x86.is_complete());
+}
