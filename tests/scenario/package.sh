@@ -39,7 +39,7 @@ rm -rf $next
 dpkg-deb -R /root/variantd.deb $next
 sed -i 's/^Version: .*/&+next/' $next/DEBIAN/control
 echo '# newer' >>$next/etc/variantd/variantd.conf
-dpkg-deb --root-owner-group -b $next $next.deb >/dev/null
+dpkg-deb --root-owner-group -Znone -b $next $next.deb >/dev/null
 libvirt=$(main libvirtd) agent=$(main variantd)
 dpkg -i --force-confold $next.deb >/dev/null
 within 20 is_connected

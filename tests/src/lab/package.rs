@@ -52,6 +52,8 @@ fn build(architecture: Architecture, output: &Path) -> Result<()> {
     let status = Command::new(&program)
         .args(["--arch", architecture.debian()])
         .arg(output)
+        // xz costs more than the rest of an installation under emulation, and scenarios install the package many times (dpkg-deb(1)).
+        .env("DPKG_DEB_COMPRESSOR_TYPE", "none")
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .status()
