@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -269,7 +270,7 @@ impl Text {
                     return Err(Refusal(CONFIG_UNSUPPORTED, one_line(&why)));
                 }
                 reply @ (Reply::Unreachable(_) | Reply::Foreign(_)) if part.optional => {
-                    eprintln!("warning: {}", Printable(&ask::failure(&reply)));
+                    warn(&ask::failure(&reply));
                 }
                 reply => return Err(Refusal(OPERATION_FAILED, ask::failure(&reply))),
             }
@@ -283,6 +284,15 @@ impl Refusal {
         let Self(code, message) = self;
         Verdict::Reply(failure::reply(call, code, &Printable(&message).to_string()))
     }
+}
+
+/// Prints the first warning of the connection. A client may have closed standard error, or may never read it: more warnings could
+/// fill that pipe, and the connection would hang.
+fn warn(sentence: &str) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = writeln!(io::stderr(), "warning: {}", Printable(sentence));
+    });
 }
 
 fn too_large(size: usize) -> String {

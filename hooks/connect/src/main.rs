@@ -4,6 +4,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -68,16 +69,21 @@ impl Agent for Bus {
 
 fn main() -> ExitCode {
     let Some(options) = Options::parse(env::args_os()) else {
-        eprintln!("{USAGE}");
+        tell(USAGE);
         return ExitCode::from(2);
     };
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
-            eprintln!("variantd-connect: {}", Printable(&sentence));
+            tell(&format!("variantd-connect: {}", Printable(&sentence)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a line, if the client has not closed standard error.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn run(options: Options) -> Result<(), String> {
