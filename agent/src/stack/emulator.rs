@@ -110,13 +110,18 @@ pub fn run_unit(limit: Duration) -> Result<(), String> {
 /// # Errors
 /// It cannot be read, or is not a regular file.
 pub fn read(file: &Path) -> io::Result<Answers> {
-    let text = file::read_up_to(MAX_ANSWERS, file)?;
-    let answers: Answers = serde_json::from_str(&text).unwrap_or_default();
+    Ok(parse(&file::read_up_to(MAX_ANSWERS, file)?))
+}
+
+/// Parses the file's text.
+#[must_use]
+pub fn parse(text: &str) -> Answers {
+    let answers: Answers = serde_json::from_str(text).unwrap_or_default();
     let valid = |answer: &Answer| answer.properties.is_valid();
-    Ok(match answers.values().all(valid) {
+    match answers.values().all(valid) {
         true => answers,
         false => Answers::new(),
-    })
+    }
 }
 
 /// Asks the emulators that exist, all at the same time.

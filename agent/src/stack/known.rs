@@ -103,6 +103,14 @@ impl Key {
     }
 }
 
+impl Found {
+    /// Parses the stored text; `None` if it has another form, such as that of another version of the agent.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
 /// An absolute path below the root directory.
 fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
@@ -116,7 +124,7 @@ impl KnownStack {
         Self {
             root,
             path,
-            found: RwLock::new(serde_json::from_str(&text).ok()),
+            found: RwLock::new(Found::parse(&text)),
             retry: Mutex::default(),
             round: Mutex::default(),
         }

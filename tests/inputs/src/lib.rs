@@ -12,12 +12,13 @@ mod journal;
 mod name;
 mod network;
 mod protocol;
+mod stack;
 
 /// A fuzz target: checks the invariants for these bytes.
 pub type Target = fn(&[u8]);
 
 /// Every fuzz target by its name, which is also that of its folder in the corpus.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
     ("network", network::host_devices_of),
@@ -37,6 +38,12 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("address", name::address),
     ("nodeset", name::nodeset),
     ("distances", name::distances),
+    ("schemas", stack::schemas),
+    ("capabilities", stack::capabilities),
+    ("translation", stack::translated),
+    ("emulator_help", stack::help),
+    ("emulator_answers", stack::answers),
+    ("stack", stack::stack),
 ];
 
 /// The fuzz target of this name.

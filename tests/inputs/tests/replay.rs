@@ -51,6 +51,10 @@ fn inputs(target: &str) -> Vec<PathBuf> {
         "config_space" => of_host("atomics", "/config"),
         "distances" => of_host("gb200-4gpu", "/distance"),
         "srat" => of_host("gh200-1gpu", "/SRAT"),
+        "schemas" => files("tests/data/stack", ".rng"),
+        "capabilities" => files("tests/data/stack", "/capabilities.xml"),
+        "translation" => files("tests/data/stack", "/translation.txt"),
+        "emulator_help" => files("tests/data/stack", ".txt"),
         _ => Vec::new(),
     });
     inputs
