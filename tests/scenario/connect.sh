@@ -43,7 +43,7 @@ remove_guests c1
 echo '= create starts an unprepared guest, and an edited one stays complete'
 
 # The sentence of a refusal is libvirt's error; nothing is defined.
-sed "s/<name>c1/<name>c2/; /<hostdev/,/<\/hostdev>/s/bus='0x[0-9a-f]*'/bus='0x77'/" /tmp/c1.xml >/tmp/c2.xml
+guest c2 $GPU0 0000:77:00.0 >/tmp/c2.xml
 ! through define /tmp/c2.xml >/tmp/c2.out 2>&1 || fail 'a guest with a missing device was defined'
 contains 'refusal' "$(cat /tmp/c2.out)" VD-DEV-001
 ! virsh dominfo c2 >/dev/null 2>&1 || fail 'the refused guest is defined'
