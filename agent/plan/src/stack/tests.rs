@@ -132,11 +132,10 @@ fn named_stacks_are_read_and_their_versions_agree_with_their_packages() {
     for name in Stack::names() {
         let stack = Stack::named(name).expect(name);
         for package in [stack.libvirt, stack.qemu] {
-            let text = package.to_string();
-            assert!(
-                text.contains(&package.version.to_string()),
-                "{name}: {text}"
-            );
+            let (text, version) = (package.to_string(), package.version);
+            // Debian's package of 7.2.0 is '7.2+dfsg'.
+            let number = format!("{}.{}", version.major, version.minor);
+            assert!(text.contains(&number), "{name}: {text}");
         }
         let text = serde_json::to_vec(&stack).expect("JSON");
         assert_eq!(Stack::parse(&text), Ok(stack), "{name}");
