@@ -18,6 +18,8 @@ use super::progress::{Step, say};
 /// The folder of scenarios in the emulated host.
 pub(super) const INSIDE: &str = "/root/scenario";
 const LIBRARY: &str = "lib.sh";
+/// Libraries that scenarios preload: one kills the agent at a chosen step, one makes libvirt write as a vendor's build.
+const PRELOADED: [&str; 2] = ["step", "vendor"];
 /// Prefix of a result line, which is shown also when the scenario passes.
 const RESULT: &str = "= ";
 /// A line at which the emulated host reboots; the scenario continues with the lines below.
@@ -101,20 +103,22 @@ pub(super) fn push(lab: &Lab) -> Result<()> {
         &format!("{INSIDE}/writes"),
     )?;
     if lab.state().kind().iter().any(|word| word == "x86_64") {
-        push_steps(lab)?;
+        for name in PRELOADED {
+            push_library(lab, name)?;
+        }
     }
     Ok(())
 }
 
-/// Builds the library that kills the agent at a chosen step, for the emulated host.
-fn push_steps(lab: &Lab) -> Result<()> {
-    let library = lab.state().path("step.so");
+/// Builds a library for the emulated host.
+fn push_library(lab: &Lab, name: &str) -> Result<()> {
+    let library = lab.state().path(&format!("{name}.so"));
     let mut compiler = Command::new("gcc");
     compiler.args([
         "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o",
     ]);
-    command::run(compiler.arg(&library).arg(data().join("step.c")))?;
-    lab.push(&library, &format!("{INSIDE}/step.so"))
+    command::run(compiler.arg(&library).arg(data().join(format!("{name}.c"))))?;
+    lab.push(&library, &format!("{INSIDE}/{name}.so"))
 }
 
 fn say_where(registers: Result<PathBuf>) {
