@@ -200,6 +200,11 @@ pub struct Numa {
 }
 
 impl Numa {
+    /// The nodes with processors: one for each socket.
+    pub fn sockets(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| !node.cpus.is_empty())
+    }
+
     /// The node with this id, if online.
     #[must_use]
     pub fn node(&self, id: NumaNode) -> Option<&Node> {

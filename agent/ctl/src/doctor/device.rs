@@ -121,8 +121,7 @@ fn gib(bytes: u64) -> String {
 }
 
 fn node(scene: &Scene, device: &Device) -> Check {
-    let sockets = scene.host.numa.nodes.iter();
-    let sockets = sockets.filter(|node| !node.cpus.is_empty()).count();
+    let sockets = scene.host.numa.sockets().count();
     let fine = "its NUMA node is known";
     match device.numa_node {
         Some(node) => Check::pass(Code::NodeUnknown, fine).with(format!("node {node}")),

@@ -208,13 +208,7 @@ fn guest_kernels(scene: &Scene, stack: &Stack) -> Check {
         .covered()
         .filter_map(|(_, recipe)| recipe.initiators.as_ref());
     let nodes: usize = cells.map(|one| one.cells).sum();
-    let sockets = scene
-        .host
-        .numa
-        .nodes
-        .iter()
-        .filter(|node| !node.cpus.is_empty());
-    let nodes = nodes + sockets.count();
+    let nodes = nodes + scene.host.numa.sockets().count();
     let detail = match nodes > DEFAULT_NODES {
         true => format!(
             "a guest with all GPUs has {nodes} nodes and needs CONFIG_NODES_SHIFT={}; arm64's default is 4",

@@ -32,8 +32,8 @@ pub(crate) fn parts(host: &Host, recipes: &Recipes) -> Part {
 
 /// Nodes with processors.
 fn sockets(host: &Host) -> impl Iterator<Item = (NumaNode, Part)> {
-    let with = host.numa.nodes.iter().filter(|node| !node.cpus.is_empty());
-    with.map(|node| (node.id, socket(node)))
+    let sockets = host.numa.sockets();
+    sockets.map(|node| (node.id, socket(node)))
 }
 
 fn socket(node: &Node) -> Part {

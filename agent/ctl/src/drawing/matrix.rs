@@ -91,8 +91,8 @@ pub(crate) fn shared(host: &Host, one: &Device, other: &Device) -> Shared {
 
 /// True at one NUMA node, and where there is only one with processors.
 fn is_near(host: &Host, one: &Device, other: &Device) -> bool {
-    let with_cpus = host.numa.nodes.iter().filter(|node| !node.cpus.is_empty());
-    (one.numa_node.is_some() && one.numa_node == other.numa_node) || with_cpus.count() == 1
+    let is_same = one.numa_node.is_some() && one.numa_node == other.numa_node;
+    is_same || host.numa.sockets().count() == 1
 }
 
 /// The mark, with the distance where the nodes are two.

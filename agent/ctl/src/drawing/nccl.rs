@@ -65,7 +65,7 @@ pub(crate) fn host(host: &Host, recipes: &Recipes) -> File {
         busid: device.address,
         device,
     });
-    let nodes = host.numa.nodes.iter().filter(|node| !node.cpus.is_empty());
+    let nodes = host.numa.sockets();
     let nodes = nodes.map(|node| (node.id.into(), node.cpus.clone()));
     let arch = host.address_bits.map_or("arm64", |_| "x86_64");
     file(

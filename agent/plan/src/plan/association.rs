@@ -140,8 +140,8 @@ fn peers<'a>(
 /// The CPU node nearest to a group; `None` when two are equally near.
 fn nearest(numa: &Numa, group: &[NumaNode]) -> Option<NumaNode> {
     let head = *group.first()?;
-    let sockets = numa.nodes.iter().filter(|node| !node.cpus.is_empty());
-    let mut by_distance: Vec<(u8, NumaNode)> = sockets
+    let mut by_distance: Vec<(u8, NumaNode)> = numa
+        .sockets()
         .filter_map(|node| Some((numa.distance(node.id, head)?, node.id)))
         .collect();
     by_distance.sort_unstable();

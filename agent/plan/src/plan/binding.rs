@@ -29,7 +29,7 @@ pub fn cell_on(numa: &Numa, domain: &Domain, node: NumaNode) -> Option<u32> {
 
 /// The only node of the host that has processors: every guest runs there.
 pub(super) fn only_socket(numa: &Numa) -> Option<NumaNode> {
-    let mut sockets = numa.nodes.iter().filter(|node| !node.cpus.is_empty());
+    let mut sockets = numa.sockets();
     let first = sockets.next()?;
     sockets.next().is_none().then_some(first.id)
 }

@@ -8,7 +8,7 @@ use kernel_glue::address::PciAddress;
 use kernel_glue::device::Bar;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
-use kernel_glue::numa::{Node, NumaNode};
+use kernel_glue::numa::NumaNode;
 use serde::Serialize;
 
 use super::fragment::push_number;
@@ -121,10 +121,7 @@ pub(super) fn digest(
 /// Distances between the sockets and the devices' initiators. Written without a serialiser: there are nodes squared of them.
 fn distances(input: &PlanInput<'_>, host_nodes: &[&[NumaNode]]) -> String {
     let numa = &input.host.numa;
-    let sockets = numa
-        .nodes
-        .iter()
-        .filter(|node: &&Node| !node.cpus.is_empty());
+    let sockets = numa.sockets();
     let initiators = host_nodes.iter().flat_map(|nodes| nodes.iter().copied());
     let nodes: Vec<NumaNode> = sockets.map(|node| node.id).chain(initiators).collect();
     let mut text = String::with_capacity(nodes.len() * (nodes.len() * ONE + 3) + 2);

@@ -83,12 +83,7 @@ impl Projection<'_> {
 
     /// A cell without a host node is assumed to run on the socket nearest to `node`.
     fn nearest_socket(&self, node: NumaNode) -> Result<u8, Refusal> {
-        let sockets = self
-            .numa
-            .nodes
-            .iter()
-            .filter(|socket| !socket.cpus.is_empty());
-        let distances = sockets.map(|socket| self.host(socket.id, node));
+        let distances = self.numa.sockets().map(|socket| self.host(socket.id, node));
         let distances: Vec<u8> = distances.collect::<Result<_, _>>()?;
         let reachable = |distance: &u8| *distance != UNREACHABLE;
         Ok(distances

@@ -132,13 +132,7 @@ fn limit(input: &PlanInput<'_>, domain: &Domain, layout: &Layout<'_>) -> Result<
             text,
         });
     }
-    let sockets = input
-        .host
-        .numa
-        .nodes
-        .iter()
-        .filter(|node| !node.cpus.is_empty());
-    let several = sockets.count() > 1;
+    let several = input.host.numa.sockets().count() > 1;
     let places = layout.places.iter();
     let unbound = places.filter(|place| several && place.node.is_none());
     for place in unbound {
