@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use kernel_glue::address::PciAddress;
 use kernel_glue::egm::EgmRegion;
 
 use super::{Fault, Share};
 use crate::plan::{PlanInput, virsh};
 use domain::code::Code;
+use domain::hint::Hint;
 use domain::{Domain, EgmMemory, Hostdev};
 
 /// Each `<memory model='egm'>` names a hostdev of the guest, each hostdev once, all GPUs of its region are in the guest, and huge
@@ -25,7 +27,9 @@ pub(super) fn elements(input: &PlanInput<'_>, domain: &Domain) -> Result<(), Fau
         }
         let mut regions = input.host.egm.iter();
         if let Some(region) = regions.find(|region| region.path() == memory.path) {
-            whole(domain, region)?;
+            let is_there = |gpu| domain.hostdevs.iter().any(|hostdev| hostdev.source == gpu);
+            let what = "assign all GPUs of the region, or remove <memory model='egm'>,";
+            whole(region, is_there, virsh::edit(domain, what))?;
         }
     }
     hugepages(domain)
@@ -97,20 +101,18 @@ fn hostdev<'a>(domain: &'a Domain, memory: &EgmMemory) -> Result<&'a Hostdev, Fa
     })
 }
 
-/// All GPUs that the kernel lists for a region are in the guest.
-fn whole(domain: &Domain, region: &EgmRegion) -> Result<(), Fault> {
-    let has = |gpu| domain.hostdevs.iter().any(|hostdev| hostdev.source == gpu);
-    let Some(other) = region.gpus.iter().find(|gpu| !has(**gpu)) else {
+/// All GPUs that the kernel lists for a region are there.
+pub(super) fn whole(
+    region: &EgmRegion,
+    is_there: impl Fn(PciAddress) -> bool,
+    hint: Hint,
+) -> Result<(), Fault> {
+    let Some(other) = region.gpus.iter().find(|gpu| !is_there(**gpu)) else {
         return Ok(());
     };
     let path = region.path();
     let reason = format!("{path} is also that of '{other}', which the guest does not have");
-    let what = "assign all GPUs of the region, or remove <memory model='egm'>,";
-    Err(Fault::new(
-        Code::EgmShared,
-        reason,
-        virsh::edit(domain, what),
-    ))
+    Err(Fault::new(Code::EgmShared, reason, hint))
 }
 
 fn wrong(domain: &Domain, reason: String, what: &str) -> Fault {

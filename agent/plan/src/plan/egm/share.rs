@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kernel_glue::egm::EgmRegion;
 
+use super::check::whole;
 use super::{Fault, own};
 use crate::plan::{Assigned, PlanInput, driver, expander, virsh};
 use domain::Domain;
@@ -99,11 +100,8 @@ fn unseen(input: &PlanInput<'_>, one: &Assigned<'_>) -> Fault {
 fn share(input: &PlanInput<'_>, domain: &Domain, group: &Group<'_>) -> Result<Share, Fault> {
     let (region, path) = (group.region, group.region.path());
     let is_member = |gpu| group.members.iter().any(|one| one.hostdev.source == gpu);
-    if let Some(other) = region.gpus.iter().find(|gpu| !is_member(**gpu)) {
-        let reason = format!("{path} is also that of '{other}', which the guest does not have");
-        let hint = virsh::edit(domain, "assign all GPUs of the region").then(", or do without EGM");
-        return Err(Fault::new(Code::EgmShared, reason, hint));
-    }
+    let hint = virsh::edit(domain, "assign all GPUs of the region").then(", or do without EGM");
+    whole(region, is_member, hint)?;
     let cell = cell(input, domain, group)?;
     let kib = memory(domain, cell);
     let count = u64::try_from(group.members.len()).unwrap_or(u64::MAX);
