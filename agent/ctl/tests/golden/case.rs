@@ -55,6 +55,12 @@ fn versions(target: &str) -> Option<&'static str> {
     })
 }
 
+/// Fails with the differences from committed files, if there are any.
+pub(crate) fn expect_none(differences: &str) {
+    let hint = "read the differences; 'cargo xtask regen golden' writes them";
+    assert!(differences.is_empty(), "{differences}{hint}");
+}
+
 pub(crate) fn data(path: &str) -> PathBuf {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_dir.join("../../tests/data").join(path)
