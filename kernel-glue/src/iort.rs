@@ -50,10 +50,10 @@ pub enum IortError {
     #[error("not an IORT")]
     Signature,
     /// The length in the header differs from the table's.
-    #[error("the header has length {said}, the table has {found} bytes")]
+    #[error("the header has length {stated}, the table has {found} bytes")]
     Length {
         /// Length in the header.
-        said: u32,
+        stated: u32,
         /// Actual length.
         found: usize,
     },
@@ -135,11 +135,11 @@ fn revision(bytes: &[u8]) -> Result<u8, IortError> {
     if bytes.len() < HEADER || !bytes.starts_with(b"IORT") {
         return Err(IortError::Signature);
     }
-    let said = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+    let stated = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     let found = bytes.len();
-    match usize::try_from(said) {
-        Ok(said) if said == found => Ok(bytes[8]),
-        _ => Err(IortError::Length { said, found }),
+    match usize::try_from(stated) {
+        Ok(stated) if stated == found => Ok(bytes[8]),
+        _ => Err(IortError::Length { stated, found }),
     }
 }
 
@@ -249,9 +249,9 @@ mod tests {
         let good = table(&[smmu(), root_complex(9, 4, 48)]);
         assert_eq!(Iort::parse(b"SRAT"), Err(IortError::Signature));
         for found in [HEADER, 60, good.len() - 1] {
-            let said = u32::try_from(good.len()).expect("small");
+            let stated = u32::try_from(good.len()).expect("small");
             let cut = Iort::parse(&good[..found]);
-            assert_eq!(cut, Err(IortError::Length { said, found }));
+            assert_eq!(cut, Err(IortError::Length { stated, found }));
         }
         let changed = |at: usize, to: &[u8]| {
             let mut bytes = good.clone();

@@ -137,14 +137,14 @@ fn translation(libvirt: &dyn Libvirt) -> Translation {
 /// The emulator that libvirt uses for a guest of aarch64, or else of x86_64; `None` if libvirt has neither.
 fn emulator_of(libvirt: &dyn Libvirt) -> Result<Option<PathBuf>, LibvirtError> {
     let texts = [translation::plain(), OTHER.to_owned()];
-    let mut said = Ok(None);
+    let mut answer = Ok(None);
     for domain in texts.iter().filter_map(|text| Domain::parse(text).ok()) {
-        said = libvirt.capabilities(&domain).map(|said| said.emulator);
-        if let Ok(Some(path)) = said {
+        answer = libvirt.capabilities(&domain).map(|found| found.emulator);
+        if let Ok(Some(path)) = answer {
             return Ok(Some(path.into()));
         }
     }
-    said.map(|_| None)
+    answer.map(|_| None)
 }
 
 /// Why sources gave no answer.

@@ -45,13 +45,13 @@ fn stack(name: &str) -> Stack {
         package: Some(recorded(name, "package.txt").trim().to_owned()),
         ..recorded_sources(name)
     };
-    let said = sources
+    let properties = sources
         .properties
         .as_ref()
-        .and_then(|said| said.version.as_ref());
+        .and_then(|printed| printed.version.as_ref());
     let versions = Versions {
         libvirt: sources.entry.as_ref().expect("an entry").libvirt,
-        qemu: said.expect("a version").version,
+        qemu: properties.expect("a version").version,
     };
     merge(versions, &sources)
 }

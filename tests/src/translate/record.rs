@@ -116,8 +116,8 @@ fn recorded(daemon: &Daemon, root: &Path) -> Result<Vec<(String, String)>> {
     };
     let mut files = Vec::new();
     for (name, words) in HELP {
-        let said = daemon.output(EMULATOR, words)?;
-        files.push((format!("{name}.txt"), help(name, &said)));
+        let printed = daemon.output(EMULATOR, words)?;
+        files.push((format!("{name}.txt"), help(name, &printed)));
     }
     for name in ["domaincommon.rng", "basictypes.rng"] {
         files.push((
@@ -135,14 +135,14 @@ fn recorded(daemon: &Daemon, root: &Path) -> Result<Vec<(String, String)>> {
 }
 
 /// The emulator's text; of the long list of devices, only the known ones.
-fn help(name: &str, said: &str) -> String {
+fn help(name: &str, printed: &str) -> String {
     let is_kept = |line: &&str| {
         let device = line
             .strip_prefix("name \"")
             .and_then(|rest| rest.split('"').next());
         device.is_none_or(|device| DEVICES.contains(&device))
     };
-    let lines = said
+    let lines = printed
         .lines()
         .filter(|line| name != "device" || is_kept(line));
     let lines: Vec<&str> = match name {

@@ -198,7 +198,7 @@ impl Scene {
     }
 
     /// The standard output of a command that must succeed.
-    fn said(&self, arguments: &[&str]) -> String {
+    fn printed(&self, arguments: &[&str]) -> String {
         let output = self.virsh(arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {error}");
@@ -236,13 +236,13 @@ fn define_and_create_of_a_relevant_guest_are_completed() {
     let defined = scene.file("d.xml", &guest("d0", GPU));
     let created = scene.file("c.xml", &guest("d1", GPU));
     let other = scene.file("o.xml", &guest("d2", ""));
-    scene.said(&["define", &defined]);
-    scene.said(&["undefine", "d0"]);
-    scene.said(&["define", "--validate", &defined]);
-    scene.said(&["create", &created]);
-    scene.said(&["define", &other]);
+    scene.printed(&["define", &defined]);
+    scene.printed(&["undefine", "d0"]);
+    scene.printed(&["define", "--validate", &defined]);
+    scene.printed(&["create", &created]);
+    scene.printed(&["define", &other]);
     for (name, completed) in [("d0", true), ("d1", true), ("d2", false)] {
-        let xml = scene.said(&["dumpxml", name]);
+        let xml = scene.printed(&["dumpxml", name]);
         assert_eq!(xml.contains(COMPLETED), completed, "{xml}");
     }
     assert_eq!(*agent.asked.lock().expect("log"), ["PrepareXml"; 3]);
@@ -260,7 +260,7 @@ fn refusal_is_libvirts_own_error() {
             "error: Failed to define domain from {path}\nerror: '0009:01:00.0': the host has no such device (VD-DEV-001)"
         )
     );
-    let listed = scene.said(&["list", "--all", "--name"]);
+    let listed = scene.printed(&["list", "--all", "--name"]);
     assert_eq!(listed.trim(), "test");
 }
 
@@ -277,9 +277,9 @@ fn without_an_agent_a_relevant_guest_is_refused_and_others_pass() {
         assert!(error.contains(part), "{error}");
     }
     let other = scene.file("o.xml", &guest("d2", ""));
-    scene.said(&["define", &other]);
-    scene.said(&["start", "d2"]);
-    scene.said(&["destroy", "d2"]);
+    scene.printed(&["define", &other]);
+    scene.printed(&["start", "d2"]);
+    scene.printed(&["destroy", "d2"]);
 }
 
 #[test]
@@ -287,11 +287,11 @@ fn start_waits_for_pending_changes() {
     let scene = Scene::start();
     let (agent, _served) = scene.serve();
     let path = scene.file("d.xml", &guest("d0", ""));
-    scene.said(&["define", &path]);
-    let uuid = scene.said(&["domuuid", "d0"]);
-    scene.said(&["start", "d0"]);
-    scene.said(&["destroy", "d0"]);
-    scene.said(&["start", "d0"]);
+    scene.printed(&["define", &path]);
+    let uuid = scene.printed(&["domuuid", "d0"]);
+    scene.printed(&["start", "d0"]);
+    scene.printed(&["destroy", "d0"]);
+    scene.printed(&["start", "d0"]);
     let asked = agent.asked.lock().expect("log").clone();
     assert!(
         !asked.is_empty() && asked.iter().all(|one| one == uuid.trim()),
@@ -304,15 +304,15 @@ fn redefined_snapshot_has_a_completed_guest() {
     let scene = Scene::start();
     let _served = scene.serve();
     let path = scene.file("d.xml", &guest("d0", ""));
-    scene.said(&["define", &path]);
-    let uuid = scene.said(&["domuuid", "d0"]);
+    scene.printed(&["define", &path]);
+    let uuid = scene.printed(&["domuuid", "d0"]);
     let domain = guest("d0", &format!("<uuid>{}</uuid>{GPU}", uuid.trim()));
     let snapshot = format!(
         "<domainsnapshot><name>s</name><state>shutoff</state><creationTime>1</creationTime>{domain}</domainsnapshot>"
     );
     let path = scene.file("s.xml", &snapshot);
-    scene.said(&["snapshot-create", "d0", &path, "--redefine"]);
-    let xml = scene.said(&["snapshot-dumpxml", "d0", "s"]);
+    scene.printed(&["snapshot-create", "d0", &path, "--redefine"]);
+    let xml = scene.printed(&["snapshot-dumpxml", "d0", "s"]);
     assert!(xml.contains(COMPLETED), "{xml}");
 }
 
@@ -400,13 +400,13 @@ fn events_arrive_and_keepalive_is_answered() {
         .spawn()
         .expect("virsh");
     thread::sleep(Duration::from_secs(3));
-    scene.said(&["define", &path]);
+    scene.printed(&["define", &path]);
     let output = watching.wait_with_output().expect("the end");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}");
     assert!(
-        said.contains("event 'lifecycle' for domain 'd0': Defined Added"),
-        "{said}"
+        printed.contains("event 'lifecycle' for domain 'd0': Defined Added"),
+        "{printed}"
     );
 }
 
@@ -475,17 +475,17 @@ fn client_that_sends_garbage_gets_an_end_and_a_reason() {
     let mut transport = transport.spawn().expect("the transport");
     let mut input = transport.stdin.take().expect("a pipe");
     input.write_all(&[0xff; 64]).expect("written");
-    let mut said = String::new();
+    let mut printed = String::new();
     transport
         .stderr
         .take()
         .expect("a pipe")
-        .read_to_string(&mut said)
+        .read_to_string(&mut printed)
         .expect("text");
     assert!(!transport.wait().expect("its end").success());
     assert!(
-        said.contains("the client sent a packet of 4294967295 bytes"),
-        "{said}"
+        printed.contains("the client sent a packet of 4294967295 bytes"),
+        "{printed}"
     );
-    scene.said(&["list"]);
+    scene.printed(&["list"]);
 }
