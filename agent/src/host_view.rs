@@ -141,6 +141,14 @@ impl<'a> HostView<'a> {
         rewrite::verify(definition, &self.input(false)?)
     }
 
+    /// Checks what the kernel shows only while the definition's devices are bound.
+    ///
+    /// # Errors
+    /// As [`rewrite::verify_bound`].
+    pub fn verify_bound(&self, definition: &Definition) -> Result<(), Refusal> {
+        rewrite::verify_bound(definition, &self.input(false)?)
+    }
+
     /// Whether a domain has the agent's mark or a device with a recipe, and when definitions with such devices are
     /// completed.
     ///

@@ -3,7 +3,7 @@
 mod intact;
 
 use crate::foreign;
-use crate::plan::{Note, Origin, Plan, PlanInput, origin, pair, plan, plan_from};
+use crate::plan::{Note, Origin, Plan, PlanInput, check_bound_egm, origin, pair, plan, plan_from};
 use crate::revert::revert;
 use domain::code::Code;
 use domain::edit;
@@ -154,6 +154,19 @@ pub fn verify(definition: &Definition, input: &PlanInput<'_>) -> Result<Plan, Re
         Some(device) => refusal.of(device),
         None => refusal,
     })
+}
+
+/// Checks the EGM memory of a guest that starts, after its devices were bound.
+///
+/// # Errors
+/// As [`check_bound_egm`].
+pub fn verify_bound(definition: &Definition, input: &PlanInput<'_>) -> Result<(), Refusal> {
+    let input = PlanInput {
+        asked: false,
+        formatted: false,
+        ..*input
+    };
+    check_bound_egm(&input, definition.domain())
 }
 
 /// If completing the definition again would remove the refusal, the refusal names the outdated mark.

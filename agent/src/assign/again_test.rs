@@ -55,7 +55,9 @@ async fn device_that_was_busy_at_start_is_released_when_free() {
         Arc::new(agent)
     };
     let agent = start();
-    agent.bind(&domain(), &planned(ONE)).expect("bound");
+    agent
+        .bind(&domain(), &planned(ONE), || Ok(()))
+        .expect("bound");
     kernel.set_users(address(GPU), &[4711]);
     agent.release(&domain().uuid).expect_err("held");
     let agent = start();
@@ -74,7 +76,7 @@ async fn a_write_that_was_stuck_is_settled_when_it_ends_whatever_came_of_it() {
             let (_directory, context) = context(Config::default());
             let trial = Trial::new(&context, ONE, &[(point, fault)]);
             let agent = Arc::new(agent(&trial.life, &context, &trial.directory));
-            let bound = agent.bind(&domain(), &planned(ONE)).is_ok();
+            let bound = agent.bind(&domain(), &planned(ONE), || Ok(())).is_ok();
             if trial.machine.ahead() > 0 {
                 break;
             }

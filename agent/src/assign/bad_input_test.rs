@@ -32,7 +32,7 @@ fn trial(faults: &[(usize, Fault)]) -> (tempfile::TempDir, Trial) {
 
 impl Trial {
     fn refused(&self) -> String {
-        let error = self.agent.bind(&domain(), &planned(ONE));
+        let error = self.agent.bind(&domain(), &planned(ONE), || Ok(()));
         error.expect_err("it must not be bound").to_string()
     }
 
@@ -45,7 +45,9 @@ impl Trial {
     /// The other domain gets its device and releases it.
     fn check_the_rest_works(&self) {
         let mine = planned(&TWO[1..]);
-        self.agent.bind(&other(), &mine).expect("the other domain");
+        self.agent
+            .bind(&other(), &mine, || Ok(()))
+            .expect("the other domain");
         assert_eq!(self.state(&GPU1).driver, Some(driver(VARIANT)));
         self.agent.release(&other().uuid).expect("released");
         assert_eq!(self.state(&GPU1), before(&GPU1));
@@ -75,7 +77,10 @@ fn removed_device_loses_its_entry() {
     let mut points = 0;
     for point in 1.. {
         let (_site, trial) = trial(&[(point, Fault::Vanishes)]);
-        let bound = trial.agent.bind(&domain(), &planned(TWO)).is_ok();
+        let bound = trial
+            .agent
+            .bind(&domain(), &planned(TWO), || Ok(()))
+            .is_ok();
         if trial.machine.ahead() > 0 {
             assert!(bound);
             break;
@@ -132,7 +137,7 @@ fn bind_reports_a_driver_without_a_module() {
     devices[0].driver = driver("no-such-vfio-pci");
     let text = trial
         .agent
-        .bind(&domain(), &devices)
+        .bind(&domain(), &devices, || Ok(()))
         .expect_err("no driver");
     let text = text.to_string();
     assert!(
@@ -174,7 +179,10 @@ fn a_record_of_a_newer_version_holds_its_device_and_nothing_else() {
         trial.refused()
     );
     assert!(trial.refused().contains("VD-BND-011"));
-    let taken = trial.agent.bind(&other(), &planned(ONE)).expect_err("held");
+    let taken = trial
+        .agent
+        .bind(&other(), &planned(ONE), || Ok(()))
+        .expect_err("held");
     assert!(
         taken.to_string().contains("assigned to domain 'd0'"),
         "{taken}"
@@ -220,7 +228,7 @@ fn failed_journal_write_is_reported_and_changes_nothing() {
         let mut refused = 0;
         for point in 2.. {
             let (_site, trial) = trial(&[(point, fault)]);
-            let bound = trial.agent.bind(&domain(), &planned(ONE));
+            let bound = trial.agent.bind(&domain(), &planned(ONE), || Ok(()));
             if trial.machine.ahead() > 0 {
                 break;
             }
@@ -289,7 +297,7 @@ fn a_records_directory_that_cannot_be_made_is_named() {
     let kernel = Arc::new(trial.life.clone());
     let agent = Assigner::new(kernel, trial.context.clone(), records);
     let error = agent
-        .bind(&domain(), &planned(ONE))
+        .bind(&domain(), &planned(ONE), || Ok(()))
         .expect_err("no records");
     assert!(
         error.to_string().contains(&path.display().to_string()),

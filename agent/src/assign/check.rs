@@ -2,6 +2,7 @@
 //!
 //! The assigner reads; the other functions decide from what was read. Changes nothing.
 
+mod egm;
 mod group;
 mod holder;
 mod memory;

@@ -42,7 +42,10 @@ fn single_failed_write_is_undone() {
         let struck = (1..).take_while(|point| {
             let tried = [Fault::Fails, Fault::FailsLate].map(|fault| {
                 let trial = Trial::new(&context, plan, &[(*point, fault)]);
-                let bound = trial.agent.bind(&domain(), &planned(plan)).is_ok();
+                let bound = trial
+                    .agent
+                    .bind(&domain(), &planned(plan), || Ok(()))
+                    .is_ok();
                 let back = plan.iter().all(|line| trial.state(line) == before(line));
                 assert!(back || bound, "{fault:?} at {point}");
                 trial.machine.ahead() == 0

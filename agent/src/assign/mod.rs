@@ -1,7 +1,7 @@
 //! Assigns devices to a domain and releases them, as libvirt's hook requests.
 //!
 //! ```text
-//! prepare: verify -> claim: record 'binding' -> devices are free -> bind all -> record 'bound'
+//! prepare: verify -> claim: record 'binding' -> devices are free -> bind all -> GPU memory, EGM regions -> record 'bound'
 //!                                     on failure: restore all -> drop the record
 //! release: no process holds the device -> record 'releasing' -> release all -> drop the record
 //! start of the agent: 'binding', 'degraded' -> restore; 'releasing' -> release;
@@ -85,6 +85,8 @@ pub struct Assigner {
     binding: RwLock<()>,
     /// How long a QEMU that libvirt has ended may still hold its device files.
     qemu_timeout: Duration,
+    /// How long the EGM regions of bound GPUs may be missing.
+    egm_timeout: Duration,
 }
 
 impl Assigner {
@@ -106,6 +108,7 @@ impl Assigner {
             services: Arc::new(Untouched),
             binding: RwLock::default(),
             qemu_timeout: Duration::from_secs(10),
+            egm_timeout: Duration::from_secs(5),
         }
     }
 
@@ -144,7 +147,7 @@ impl Assigner {
             let devices = self.whole(&host_view, &given, plan.devices, consent);
             let devices = devices.map_err(AssignError::Refused)?;
             self.claim_free(&host_view, &domain, &devices)?;
-            self.bind(&domain, &devices)
+            self.bind(&domain, &devices, || self.verify_egm(definition))
         };
         self.locks.with(&domain.uuid, || self.undisturbed(bind))
     }
@@ -192,7 +195,13 @@ impl Assigner {
         self.records.entries()
     }
 
-    fn bind(&self, domain: &DomainRef, devices: &[Planned]) -> Result<(), AssignError> {
+    /// Binds the devices; `accept` is called when all are bound, and its refusal restores them.
+    fn bind(
+        &self,
+        domain: &DomainRef,
+        devices: &[Planned],
+        accept: impl FnOnce() -> Result<(), AssignError>,
+    ) -> Result<(), AssignError> {
         if devices.is_empty() {
             return Ok(());
         }
@@ -205,7 +214,8 @@ impl Assigner {
             let error = error::failed_bind(failed_bind.error, &failed_bind.left);
             return Err(self.journal_failed_bind(domain, others, failed_bind.left, error));
         }
-        let kept = self.verify_memory(&now).and_then(|()| {
+        let accepted = self.verify_memory(&now).and_then(|()| accept());
+        let kept = accepted.and_then(|()| {
             let bound = now.iter().filter_map(|held| held.after(&Event::Bound));
             let all = sorted(others.iter().cloned().chain(bound));
             Ok(self.records.set_entry(domain, &all)?)

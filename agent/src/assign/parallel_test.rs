@@ -93,7 +93,9 @@ fn assigner(kernel: &Arc<Rendezvous>) -> (tempfile::TempDir, Assigner) {
 fn four_devices_are_probed_at_once() {
     let kernel = Rendezvous::new(FOUR, VARIANT, None);
     let (_directory, assigner) = assigner(&kernel);
-    assigner.bind(&domain(), &planned(FOUR)).expect("all bound");
+    assigner
+        .bind(&domain(), &planned(FOUR), || Ok(()))
+        .expect("all bound");
     for line in FOUR {
         assert_eq!(state(&kernel, line).driver, Some(driver(VARIANT)));
     }
@@ -118,7 +120,7 @@ fn a_module_that_takes_its_time_keeps_no_lock_that_others_need() {
     let (_directory, assigner) = assigner(&kernel);
     let [begun, go_on] = kernel.loading.as_ref().expect("stops");
     thread::scope(|scope| {
-        let bind = scope.spawn(|| assigner.bind(&domain(), &planned(one)));
+        let bind = scope.spawn(|| assigner.bind(&domain(), &planned(one), || Ok(())));
         begun.wait();
         assigner.answers();
         assert!(assigner.device_states().is_empty());
@@ -153,7 +155,9 @@ fn a_module_that_takes_its_time_does_not_keep_its_domain_locked() {
 fn four_devices_are_released_in_parallel() {
     let kernel = Rendezvous::new(BUSY, "nvidia", None);
     let (_directory, assigner) = assigner(&kernel);
-    assigner.bind(&domain(), &planned(BUSY)).expect("all bound");
+    assigner
+        .bind(&domain(), &planned(BUSY), || Ok(()))
+        .expect("all bound");
     assigner.release(&domain().uuid).expect("all released");
     for line in BUSY {
         assert_eq!(state(&kernel, line), before(line));
@@ -165,7 +169,7 @@ fn failed_bind_of_one_of_four_devices_restores_all() {
     let kernel = Rendezvous::new(BUSY, "nvidia", Some(BUSY[2].0));
     let (_directory, assigner) = assigner(&kernel);
     let error = assigner
-        .bind(&domain(), &planned(BUSY))
+        .bind(&domain(), &planned(BUSY), || Ok(()))
         .expect_err("one fails");
     assert!(error.to_string().contains(BUSY[2].0), "{error}");
     for line in BUSY {

@@ -155,7 +155,7 @@ impl Trial {
         let (host_view, devices) = (self.context.look(), planned(self.plan));
         self.agent.undisturbed(|| {
             self.agent.claim_free(&host_view, &domain(), &devices)?;
-            self.agent.bind(&domain(), &devices)
+            self.agent.bind(&domain(), &devices, || Ok(()))
         })
     }
 

@@ -974,8 +974,9 @@ codes! {
     EgmUnbound = "VD-EGM-003" {
         severity: Warning,
         explanation: "The kernel shows /sys/class/egm/egmN only while a GPU of the region is bound to nvgrace_gpu_vfio_pci, and \
-            lists only bound GPUs. Before that, EGM memory cannot be planned, and that of a definition cannot be compared with \
-            the region. Bind the GPUs of the guest first.",
+            lists only bound GPUs. Before that, EGM memory cannot be planned: bind the GPUs of the guest first. A guest that has \
+            EGM memory may start with unbound GPUs. The agent binds them, compares sizes and paths with the regions, which it \
+            waits for up to 5 s, and refuses the start with another VD-EGM code and restores the drivers if they differ.",
         source: "NVIDIA's kernels, drivers/vfio/pci/nvgrace-gpu/egm.c, read",
     }
 

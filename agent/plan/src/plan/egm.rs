@@ -16,7 +16,7 @@ use crate::recipe::Need;
 use crate::stack::Feature;
 use domain::code::Code;
 use domain::edit::Edit;
-use domain::hint::Hint;
+use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
 use domain::{Domain, EgmMemory, Mark, Piece};
 use share::{Share, shares};
@@ -112,6 +112,29 @@ pub(super) fn plan(
     Ok((part, has_egm))
 }
 
+/// Compares EGM memory with the regions of bound GPUs: the kernel shows each of them then, so what [`plan`] only notes while
+/// they are not bound is refused here.
+pub(super) fn check_bound(
+    input: &PlanInput<'_>,
+    domain: &Domain,
+    assigned: &[Assigned<'_>],
+) -> Result<(), Refusal> {
+    for one in assigned {
+        let Some(own) = own(domain, one) else {
+            continue;
+        };
+        let Some(region) = input.host.egm_region(one.hostdev.source) else {
+            return Err(share::unseen(input, one).refusal());
+        };
+        // QEMU creates a plain file where a path of a memory backend does not exist.
+        if !input.host.egm.iter().any(|other| other.path() == own.path) {
+            let (have, want) = (&own.path, region.path());
+            return Err(differs(domain, one, Code::EgmWrong, have, &want));
+        }
+    }
+    plan(input, domain, assigned).map(|_| ())
+}
+
 /// True when all EGM memory that we added exists.
 pub(crate) fn is_intact(domain: &Domain, mark: &Mark) -> bool {
     let mut ours = ours(mark);
@@ -164,7 +187,7 @@ fn unasked(domain: &Domain) -> Result<(), Refusal> {
 }
 
 fn prepare(domain: &Domain) -> Hint {
-    Hint::run(domain::hint::line(["variantctl", "prepare", &domain.name]))
+    Hint::run(line(["variantctl", "prepare", &domain.name]))
 }
 
 /// The EGM memory that a definition has for a device.
@@ -246,11 +269,22 @@ fn compare(
     } else {
         return Ok(());
     };
+    Err(differs(domain, one, code, &have, &want))
+}
+
+/// EGM memory of ours is planned again while the GPU is bound; the user corrects their own.
+fn differs(domain: &Domain, one: &Assigned<'_>, code: Code, have: &str, want: &str) -> Refusal {
+    let device = one.hostdev.source;
+    let have: String = have.chars().take(64).collect();
     let reason = format!("its EGM memory has {have}, and {want} is needed");
-    let hint = virsh::edit(domain, "correct it, or remove the <memory>");
-    Err(Fault::new(code, reason, hint)
-        .of(one.hostdev.source)
-        .refusal())
+    let added = domain.mark.iter().flat_map(ours);
+    let hint = match added.into_iter().any(|alias| alias == alias::of(one)) {
+        true => Hint::naming("run {}", &line(["variantctl", "bind", &device.to_string()])).and(
+            Hint::naming("{}", &line(["variantctl", "prepare", &domain.name])),
+        ),
+        false => virsh::edit(domain, "correct it, or remove the <memory>"),
+    };
+    Fault::new(code, reason, hint).of(device).refusal()
 }
 
 fn add(domain: &Domain, one: &Assigned<'_>, share: &Share) -> Change {

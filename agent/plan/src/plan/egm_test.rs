@@ -4,7 +4,7 @@ use kernel_glue::egm::EgmRegion;
 
 use super::smmu_test::{codes, fixture};
 use super::testing::{Fixture, GPUS, address, guest, hostdev};
-use super::{Note, PlanInput};
+use super::{Note, PlanInput, check_bound_egm};
 use crate::fixture::{self as one_socket, revert, rewrite, verify};
 use crate::recipe::Recipes;
 use crate::target::Target;
@@ -321,6 +321,17 @@ fn while_gpus_are_not_bound_a_complete_guest_may_start_and_a_new_one_waits() {
         .filter(|code| *code == Code::EgmUnbound);
     assert_eq!(notes.count(), 4);
     assert_eq!(planned(&unbound, &prepared).expect("kept").text, prepared);
+    // Bound by the agent at the start: the region has another number than at planning time.
+    let mut moved = host();
+    moved.host.egm[0].number = 2;
+    let domain = Domain::parse(&prepared).expect("a domain");
+    check_bound_egm(&input(&fixture, "nvidia-10.1"), &domain).expect("it starts");
+    let refused = check_bound_egm(&input(&moved, "nvidia-10.1"), &domain).expect_err("moved");
+    assert_eq!(refused.code, Code::EgmWrong, "{refused}");
+    assert_eq!(
+        refused.hint.as_str(),
+        "run 'variantctl bind 0008:01:00.0' and 'variantctl prepare d0'"
+    );
     // Bound, and still no region: the firmware has none.
     unbound.host.devices.clone_from(&fixture.host.devices);
     let refused = refusal(&unbound, &all());

@@ -359,6 +359,22 @@ pub fn placed(
     atomics::placed(input, domain, devices)
 }
 
+/// Checks the EGM memory of a domain whose devices are bound. While they were not, the kernel showed no region, and a plan
+/// could only note that sizes and paths were not compared.
+///
+/// # Errors
+/// A refusal with a code VD-EGM-*; it is [`Code::EgmLeftOut`] while the kernel does not show a region.
+pub fn check_bound_egm(input: &PlanInput<'_>, domain: &Domain) -> Result<(), Refusal> {
+    if domain.platform.egm.is_empty() {
+        return Ok(());
+    }
+    let domain = &*target::settled(input, domain)?;
+    let mut assigned = assigned(input, domain)?;
+    let given = given::Initiators::of(domain, &assigned)?;
+    assigned.retain(|one| given.nodes(one.hostdev.source).is_none());
+    egm::check_bound(input, domain, &assigned)
+}
+
 /// The host nodes that are generic initiators of a device with a recipe, in cell order.
 ///
 /// # Errors

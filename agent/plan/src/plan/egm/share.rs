@@ -81,7 +81,7 @@ fn region<'a>(
 }
 
 /// Why the kernel shows no region of a device.
-fn unseen(input: &PlanInput<'_>, one: &Assigned<'_>) -> Fault {
+pub(super) fn unseen(input: &PlanInput<'_>, one: &Assigned<'_>) -> Fault {
     let (device, driver) = (one.hostdev.source, one.recipe.driver.as_str());
     let bound = one.device.driver.as_ref();
     if bound.is_some_and(|bound| driver::same(bound.as_str(), driver)) {
