@@ -170,6 +170,7 @@ mod tests {
     const MARKED: Relevance = Relevance {
         marked: true,
         device: true,
+        absent: false,
         unlisted: None,
         journalled: false,
         unreadable: None,
@@ -177,6 +178,7 @@ mod tests {
     const UNMARKED: Relevance = Relevance {
         marked: false,
         device: true,
+        absent: false,
         unlisted: None,
         journalled: false,
         unreadable: None,

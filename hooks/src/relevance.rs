@@ -27,7 +27,7 @@ pub const MAX_LIST: u64 = 64 << 10;
 /// Bytes of an id in sysfs: `0x10de` and a newline.
 const MAX_ID: u64 = 16;
 /// Where the kernel shows PCI functions by address.
-const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+pub const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
 /// Each definition that assigns a PCI function has one of these words.
 const ASSIGNING: [&str; 3] = ["hostdev", "nvme", "vfio-pci"];
@@ -39,6 +39,8 @@ pub struct Relevance {
     pub marked: bool,
     /// It has a device that a recipe covers.
     pub device: bool,
+    /// It has a PCI device that this host does not have. libvirt's hook ignores that, because such a guest does not start.
+    pub absent: bool,
     /// It has a PCI device, and the list of covered devices cannot be read: why. The agent knows.
     pub unlisted: Option<String>,
     /// The agent has a record of one of its devices.
@@ -76,10 +78,12 @@ impl Relevance {
     }
 
     fn of_document(document: &Document<'_>, run: &Path, pci: &Path) -> Self {
-        let device = has_device(document, run, pci);
+        let sources: Vec<PciAddress> = document.descendants().filter_map(source).collect();
+        let device = has_device(&sources, run, pci);
         Self {
             marked: document.descendants().any(is_mark),
             device: *device.as_ref().unwrap_or(&false),
+            absent: sources.iter().any(|address| is_absent(pci, address)),
             unlisted: device.err().map(|why| why.to_string()),
             journalled: is_journalled(document, run),
             unreadable: None,
@@ -126,8 +130,7 @@ fn is_mark(node: Node<'_, '_>) -> bool {
 /// new virtual function before the agent has read it, and while no agent runs.
 ///
 /// A missing list is not an empty list: the agent has not run since boot. Neither is a list that cannot be read.
-fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> io::Result<bool> {
-    let sources: Vec<PciAddress> = document.descendants().filter_map(source).collect();
+fn has_device(sources: &[PciAddress], run: &Path, pci: &Path) -> io::Result<bool> {
     // Before the lists are read: a guest without PCI devices must start even if they are unreadable.
     if sources.is_empty() {
         return Ok(false);
@@ -140,7 +143,7 @@ fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> io::Result<boo
     if ids.is_empty() {
         return Ok(false);
     }
-    for address in &sources {
+    for address in sources {
         let Some(id) = present(id(pci, address))?.flatten() else {
             continue;
         };
@@ -154,6 +157,12 @@ fn has_device(document: &Document<'_>, run: &Path, pci: &Path) -> io::Result<boo
         }
     }
     Ok(false)
+}
+
+/// False when the kernel's directory of the function cannot be looked up for another reason.
+fn is_absent(pci: &Path, address: &PciAddress) -> bool {
+    let function = fs::symlink_metadata(pci.join(address.to_string()));
+    function.is_err_and(|why| why.kind() == io::ErrorKind::NotFound)
 }
 
 /// A list that the agent publishes, one item in each line.
@@ -382,6 +391,17 @@ mod tests {
         fs::create_dir(run.path().join("journal")).expect("journal");
         fs::write(run.path().join(format!("journal/{UUID}.json")), "{}").expect("entry");
         assert!(of(&guest(""), run.path()).journalled);
+    }
+
+    #[test]
+    fn absent_device_is_noted_and_does_not_make_a_guest_relevant_to_the_hook() {
+        let (run, pci) = (run_directory(), tempfile::tempdir().expect("sysfs"));
+        fs::create_dir(pci.path().join("0009:02:00.0")).expect("function");
+        let of = |text: &str| Relevance::with(&Input::from(text), run.path(), pci.path());
+        let absent = of(&hostdev("0x03"));
+        assert!(absent.absent && !absent.any());
+        assert!(!of(&hostdev("0x02")).absent);
+        assert!(!of(&guest("<devices><hostdev/></devices>")).absent);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! | unrelated guest | not asked | forwarded |
 //! | relevant | completed | forwarded with the completed definition |
 //! | relevant | refused | answered with the refusal |
+//! | has a PCI device that this host does not have | completed or refused | as for a relevant guest |
+//! | has such a device | none | forwarded, with a warning |
 //! | relevant | none, or of another version | answered with an error that says what to do |
 //! | has a PCI device, and no agent ran since boot | none | forwarded, with a warning |
 //!
@@ -50,6 +52,8 @@ pub trait Agent: Send + Sync + 'static {
 /// The gate of one connection.
 pub struct Admission {
     run: PathBuf,
+    /// Where the kernel shows PCI functions.
+    pci: PathBuf,
     jobs: Sender<Job>,
     done: Receiver<Verdict>,
     notifier: UnixStream,
@@ -87,11 +91,12 @@ struct Part {
 struct Refusal(u32, String);
 
 impl Admission {
-    /// For the agent of the run directory `run`; a thread of its own asks it.
+    /// For the agent of the run directory `run`, on a host whose PCI functions are in the directory `pci`; a thread of its own asks
+    /// the agent.
     ///
     /// # Errors
     /// The thread or its notifier cannot be made.
-    pub fn new(run: PathBuf, agent: impl Agent) -> io::Result<Self> {
+    pub fn new(run: PathBuf, pci: PathBuf, agent: impl Agent) -> io::Result<Self> {
         let (jobs, taken) = channel::<Job>();
         let (decided, done) = channel();
         let (notifier, notify) = UnixStream::pair()?;
@@ -107,6 +112,7 @@ impl Admission {
         thread::Builder::new().name("agent".into()).spawn(work)?;
         Ok(Self {
             run,
+            pci,
             jobs,
             done,
             notifier,
@@ -123,11 +129,13 @@ impl Admission {
             Some(Ok(Arguments::Definitions(definitions))) => {
                 let texts = definitions
                     .iter()
-                    .map(|one| self.text(one, iter::once(0..one.text.len())));
+                    .map(|one| self.text(one, iter::once(0..one.text.len()), needs_answer));
                 texts.collect::<Result<Vec<_>, _>>()?
             }
             Some(Ok(Arguments::Snapshot(snapshot))) => {
-                vec![self.text(&snapshot, contained(snapshot.text).into_iter())?]
+                let parts = contained(snapshot.text).into_iter();
+                // Its device may have been removed since: a snapshot must stay restorable from a backup.
+                vec![self.text(&snapshot, parts, is_relevant)?]
             }
             Some(Ok(Arguments::Start(uuid))) => {
                 let known = self.run.join("devices").exists();
@@ -142,24 +150,23 @@ impl Admission {
         Ok((!asked.is_empty()).then_some(Question::Complete(asked)))
     }
 
-    /// The relevant definitions in a string.
+    /// The definitions in a string that the agent is asked about.
     fn text(
         &self,
         outer: &Definition<'_>,
         parts: impl Iterator<Item = Range<usize>>,
+        asks: fn(&Relevance) -> bool,
     ) -> Result<Text, Refusal> {
         let mut relevant = Vec::new();
         for range in parts {
             let input = Input::from(&outer.text[range.clone()]);
-            let relevance = Relevance::of(&input, &self.run);
+            let relevance = Relevance::with(&input, &self.run, &self.pci);
             if let (Some(Unreadable::TooLarge(size)), true) =
                 (&relevance.unreadable, relevance.marked)
             {
                 return Err(Refusal(CONFIG_UNSUPPORTED, too_large(*size)));
             }
-            let asked = relevance.unreadable.is_none()
-                && (relevance.marked || relevance.device || relevance.unlisted.is_some());
-            if asked {
+            if relevance.unreadable.is_none() && asks(&relevance) {
                 let optional = !relevance.marked && !relevance.device;
                 relevant.push(Part { range, optional });
             }
@@ -293,6 +300,15 @@ fn warn(sentence: &str) {
     ONCE.call_once(|| {
         let _ = writeln!(io::stderr(), "warning: {}", Printable(sentence));
     });
+}
+
+fn is_relevant(relevance: &Relevance) -> bool {
+    relevance.marked || relevance.device || relevance.unlisted.is_some()
+}
+
+/// The agent names a device that this host does not have; libvirt finds out at the start.
+fn needs_answer(relevance: &Relevance) -> bool {
+    is_relevant(relevance) || relevance.absent
 }
 
 fn too_large(size: usize) -> String {

@@ -1,6 +1,6 @@
 //! A libvirt transport that completes definitions before libvirt's daemon sees them.
 //!
-//! Standard input and output are the client. `VARIANTD_RUN_DIR` replaces `/run/variantd` (tests).
+//! Standard input and output are the client. `VARIANTD_RUN_DIR` replaces `/run/variantd`, `VARIANTD_ROOT` the root of `/sys` (tests).
 
 use std::env;
 use std::ffi::OsString;
@@ -15,6 +15,7 @@ use connect::forward::forward;
 use connect::socket::End;
 use domain::printable::Printable;
 use hooks::agent::Reply;
+use hooks::relevance::PCI_DEVICES;
 use rustix::stdio::{stdin, stdout};
 use std::os::fd::AsFd;
 
@@ -91,8 +92,10 @@ fn run(options: Options) -> Result<(), String> {
     let path = socket.unwrap_or_else(|| daemon::socket(Path::new(daemon::DIRECTORY), read_only));
     let stream = daemon::connect(&path).map_err(|fault| fault.to_string())?;
     let run = env::var_os("VARIANTD_RUN_DIR").map_or("/run/variantd".into(), PathBuf::from);
+    let root = env::var_os("VARIANTD_ROOT").map_or("/".into(), PathBuf::from);
+    let pci = root.join(PCI_DEVICES.trim_start_matches('/'));
     let failed = |error: std::io::Error| format!("cannot prepare the connection: {error}");
-    let mut admission = Admission::new(run, Bus).map_err(failed)?;
+    let mut admission = Admission::new(run, pci, Bus).map_err(failed)?;
     let client = End::new(stdin(), stdout()).map_err(failed)?;
     let server = End::new(stream.as_fd(), stream.as_fd()).map_err(failed)?;
     forward(&client, &server, &mut admission)

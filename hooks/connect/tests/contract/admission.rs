@@ -51,6 +51,7 @@ struct Scene {
     gate: Admission,
     agent: Modelled,
     run: TempDir,
+    _pci: TempDir,
 }
 
 /// What became of a call.
@@ -61,18 +62,24 @@ enum Outcome {
 }
 
 impl Scene {
-    /// The agent has listed `0009:01:00.0`.
+    /// The agent has listed `0009:01:00.0`; the host has `0009:02:00.0` as well.
     fn start(answer: Option<Reply>) -> Self {
         let run = tempfile::tempdir().expect("directory");
         fs::write(run.path().join("devices"), "0009:01:00.0\n").expect("a list");
+        let pci = tempfile::tempdir().expect("directory");
+        for function in ["0009:01:00.0", "0009:02:00.0"] {
+            fs::create_dir(pci.path().join(function)).expect("a function");
+        }
         let agent = Modelled {
             answer,
             asked: Arc::default(),
         };
         Self {
-            gate: Admission::new(run.path().to_owned(), agent.clone()).expect("a gate"),
+            gate: Admission::new(run.path().into(), pci.path().into(), agent.clone())
+                .expect("a gate"),
             agent,
             run,
+            _pci: pci,
         }
     }
 
@@ -145,6 +152,26 @@ fn guest_with_a_covered_device_or_a_mark_is_completed() {
         );
     }
     assert_eq!(scene.asked(), [guest(GPU), guest(MARK)]);
+}
+
+#[test]
+fn guest_with_a_device_that_the_host_does_not_have_is_refused_by_the_agent() {
+    let missing = guest(&GPU.replace("0x01", "0x77"));
+    let why = "'0009:77:00.0': this host has no such PCI device (VD-DEV-001)";
+    let mut scene = Scene::start(Some(Reply::Refused(why.into())));
+    assert_eq!(
+        scene.outcome(&define(1, &missing)),
+        Outcome::Refused(67, why.into())
+    );
+    let asked = [missing.clone()];
+    assert_eq!(scene.asked(), asked);
+    let snapshot = string(&format!("<domainsnapshot>{missing}</domainsnapshot>"));
+    let bytes = call(185, 1, &[domain(), snapshot, numbers(&[1])].concat());
+    assert_eq!(scene.outcome(&bytes), Outcome::Forwarded(bytes));
+    assert_eq!(scene.asked(), asked, "a snapshot may have an absent device");
+    let mut scene = Scene::start(Some(Reply::Unreachable("no name".into())));
+    let bytes = define(1, &missing);
+    assert_eq!(scene.outcome(&bytes), Outcome::Forwarded(bytes));
 }
 
 #[test]
