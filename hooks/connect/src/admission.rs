@@ -36,8 +36,13 @@ use crate::packet::{Header, Packet};
 use crate::procedure::{Arguments, Call, Definition, replace};
 use crate::splitter::Fate;
 
-/// Calls that are decided at the same time; libvirt's daemon takes 5 of a client by default (`max_client_requests`).
-const ROOM: usize = 4;
+/// Calls that wait for the agent before the client is read no more. Keepalive stops then, and libvirt's daemon closes a connection
+/// that does not answer for 30 s (`keepalive_interval`, `keepalive_count` in its settings). A hanging agent takes 20 s for each call.
+const CALLS: usize = 64;
+/// Cost of the waiting calls, in bytes, before the client is read no more; one call has at most 8 MiB more.
+const COST: usize = 16 << 20;
+/// Cost of a descriptor: 128 of them wait, far fewer than a process may open (1,024).
+const DESCRIPTOR: usize = 128 << 10;
 /// The definition of a snapshot's guest for its next start (libvirt's src/conf/snapshot_conf.c).
 const INACTIVE: &str = "inactiveDomain";
 
@@ -55,12 +60,17 @@ pub struct Admission {
     /// Where the kernel shows PCI functions.
     pci: PathBuf,
     jobs: Sender<Job>,
-    done: Receiver<Verdict>,
+    done: Receiver<Decided>,
     notifier: UnixStream,
     ready: VecDeque<Verdict>,
     /// Jobs whose verdict was not taken yet.
     pending: usize,
+    /// Their cost.
+    cost: usize,
 }
+
+/// A verdict, and the cost of its call.
+struct Decided(usize, Verdict);
 
 /// A held call, and what the agent must answer before it goes on.
 struct Job {
@@ -104,7 +114,9 @@ impl Admission {
         let mut notify = notify;
         let work = move || {
             for job in taken {
-                if decided.send(job.decide(&agent)).is_err() || notify.write_all(&[0]).is_err() {
+                let cost = cost(&job.packet);
+                let verdict = Decided(cost, job.decide(&agent));
+                if decided.send(verdict).is_err() || notify.write_all(&[0]).is_err() {
                     break;
                 }
             }
@@ -118,6 +130,7 @@ impl Admission {
             notifier,
             ready: VecDeque::new(),
             pending: 0,
+            cost: 0,
         })
     }
 
@@ -202,11 +215,14 @@ impl Gate for Admission {
             Err(refusal) => refusal.verdict(&packet.header),
             Ok(None) => Verdict::Forward(packet),
             Ok(Some(question)) => {
+                let cost = cost(&packet);
                 self.pending += 1;
+                self.cost += cost;
                 match self.jobs.send(Job { packet, question }) {
                     Ok(()) => return,
                     Err(unsent) => {
                         self.pending -= 1;
+                        self.cost -= cost;
                         let why = "the thread that asks the agent has ended";
                         Refusal(OPERATION_FAILED, why.into()).verdict(&unsent.0.packet.header)
                     }
@@ -217,7 +233,7 @@ impl Gate for Admission {
     }
 
     fn has_room(&self) -> bool {
-        self.pending < ROOM
+        self.pending < CALLS && self.cost < COST
     }
 
     fn is_busy(&self) -> bool {
@@ -232,10 +248,11 @@ impl Gate for Admission {
         if let Some(ready) = self.ready.pop_front() {
             return Some(ready);
         }
-        let verdict = self.done.try_recv().ok()?;
+        let Decided(cost, verdict) = self.done.try_recv().ok()?;
         // The thread sends the verdict before the byte, which may therefore be read by a later call.
         let _ = self.notifier.read(&mut [0]);
         self.pending -= 1;
+        self.cost -= cost;
         Some(verdict)
     }
 }
@@ -291,6 +308,10 @@ impl Refusal {
         let Self(code, message) = self;
         Verdict::Reply(failure::reply(call, code, &Printable(&message).to_string()))
     }
+}
+
+fn cost(packet: &Packet) -> usize {
+    packet.bytes.len() + packet.descriptors.len() * DESCRIPTOR
 }
 
 /// Prints the first warning of the connection. A client may have closed standard error, or may never read it: more warnings could

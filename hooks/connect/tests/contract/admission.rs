@@ -1,21 +1,26 @@
 //! The decisions about calls, with a modelled agent: what it is asked, and what becomes of the call.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use connect::admission::{Admission, Agent};
-use connect::forward::{Gate, Verdict};
-use connect::packet::HEAD;
+use connect::forward::{Gate, Verdict, forward};
+use connect::packet::{HEAD, Header};
 use connect::procedure::{Arguments, Call};
+use connect::socket::End;
 use connect::splitter::Fate;
 use connect::xdr::Reader;
 use hooks::agent::Reply;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
-use crate::packet::{call, define, numbers, parsed, string};
+use crate::packet::{call, define, numbers, packet, parsed, string};
 
 const GPU: &str = "<devices><hostdev mode='subsystem' type='pci'><source><address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/>\
                    </source></hostdev></devices>";
@@ -300,16 +305,86 @@ fn both_definitions_of_a_snapshot_are_completed() {
 }
 
 #[test]
-fn gate_takes_four_calls_at_a_time_and_decides_them_in_order() {
+fn gate_takes_64_calls_and_decides_them_in_order() {
     let mut scene = Scene::start(None);
-    for serial in 1..=4 {
+    for serial in 1..=64 {
         assert!(scene.gate.has_room());
         scene.gate.take(parsed(&define(serial, &guest(GPU))));
     }
     assert!(!scene.gate.has_room());
-    for serial in 1..=4 {
+    for serial in 1..=64 {
         let completed = guest(&format!("{GPU}<new/>"));
         assert_eq!(scene.next(), Outcome::Forwarded(define(serial, &completed)));
     }
     assert!(scene.gate.has_room() && !scene.gate.is_busy());
+}
+
+#[test]
+fn gate_takes_16_mib_of_calls() {
+    let mut scene = Scene::start(None);
+    let filler = "a".repeat(1_000_000);
+    let bytes = define(1, &guest(&format!("{GPU}<title>{filler}</title>")));
+    let mut taken = 0;
+    while scene.gate.has_room() {
+        scene.gate.take(parsed(&bytes));
+        taken += 1;
+    }
+    assert_eq!(taken, 17);
+    scene.next();
+    assert!(scene.gate.has_room());
+}
+
+/// An agent that answers no call until the sender is dropped.
+struct Hanging(Mutex<Receiver<()>>);
+
+impl Agent for Hanging {
+    fn complete(&self, _xml: &str) -> Reply {
+        let _ = self.0.lock().expect("the receiver").recv();
+        Reply::Late(Duration::from_secs(20))
+    }
+
+    fn settle(&self, _uuid: &str) {}
+}
+
+#[test]
+fn keepalive_passes_while_calls_wait_for_a_hanging_agent() {
+    let run = tempfile::tempdir().expect("directory");
+    fs::write(run.path().join("devices"), "0009:01:00.0\n").expect("a list");
+    let (resume, hangs) = channel();
+    let agent = Hanging(Mutex::new(hangs));
+    let mut gate = Admission::new(run.path().into(), "/nonexistent".into(), agent).expect("a gate");
+    let (mut client, ours) = UnixStream::pair().expect("sockets");
+    let (mut daemon, theirs) = UnixStream::pair().expect("sockets");
+    let ended = thread::spawn(move || {
+        let client = End::new(ours.as_fd(), ours.as_fd()).expect("an end");
+        let daemon = End::new(theirs.as_fd(), theirs.as_fd()).expect("an end");
+        forward(&client, &daemon, &mut gate)
+    });
+    for end in [&client, &daemon] {
+        end.set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a timeout");
+    }
+    let calls = 1..=20;
+    let ping = packet(2, 1, 0, &[]);
+    for serial in calls.clone() {
+        let call = define(serial, &guest(GPU));
+        client.write_all(&call).expect("sent");
+        client.write_all(&ping).expect("sent");
+        let mut received = vec![0; ping.len()];
+        daemon.read_exact(&mut received).expect("a ping");
+        assert_eq!(received, ping, "behind call {serial}");
+    }
+    drop(resume);
+    for serial in calls {
+        let mut head = [0; HEAD];
+        client.read_exact(&mut head).expect("a reply");
+        let header = Header::parse(&head).expect("a header");
+        let mut payload = vec![0; header.size() - HEAD];
+        client.read_exact(&mut payload).expect("its payload");
+        let reply = [&head[..], &payload].concat();
+        assert!(matches!(refusal(&reply), Outcome::Refused(9, _)));
+        assert_eq!(header.serial, serial);
+    }
+    drop((client, daemon));
+    ended.join().expect("the loop").expect("no fault");
 }
