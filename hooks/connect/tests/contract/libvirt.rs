@@ -121,10 +121,13 @@ impl Scene {
             );
             thread::sleep(Duration::from_millis(20));
         }
+        let function = scene.bus.path("sys/bus/pci/devices/0009:01:00.0");
+        fs::create_dir_all(function).expect("a function");
+        let folder = scene.bus.path("");
+        let folder = folder.display();
         let command = format!(
-            "#!/bin/sh\nDBUS_SYSTEM_BUS_ADDRESS='{}' VARIANTD_RUN_DIR='{}' exec '{}' --socket '{}'\n",
+            "#!/bin/sh\nDBUS_SYSTEM_BUS_ADDRESS='{}' VARIANTD_RUN_DIR='{folder}' VARIANTD_ROOT='{folder}' exec '{}' --socket '{}'\n",
             scene.bus.address(),
-            scene.bus.path("").display(),
             env!("CARGO_BIN_EXE_variantd-connect"),
             scene.socket().display()
         );
@@ -262,6 +265,20 @@ fn refusal_is_libvirts_own_error() {
     );
     let listed = scene.printed(&["list", "--all", "--name"]);
     assert_eq!(listed.trim(), "test");
+}
+
+#[test]
+fn definition_with_only_a_missing_device_is_refused_by_the_agent() {
+    let scene = Scene::start();
+    let missing = GPU.replace("0x01", "0x77");
+    let path = scene.file("d.xml", &guest("refused", &missing));
+    let (agent, _served) = scene.serve();
+    let error = scene.error(&["define", &path]);
+    assert!(error.contains("VD-DEV-001"), "{error}");
+    assert_eq!(*agent.asked.lock().expect("log"), ["PrepareXml"]);
+    let path = scene.file("o.xml", &guest("d2", ""));
+    scene.printed(&["define", &path]);
+    assert_eq!(agent.asked.lock().expect("log").len(), 1);
 }
 
 #[test]
