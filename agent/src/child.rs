@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
+use kernel_glue::holder::Holders;
 use kernel_glue::id::PciId;
 use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::live::Live;
+use kernel_glue::numa::NumaNode;
 use kernel_glue::occupancy::Occupancy;
 use kernel_glue::rebind::Step;
 use kernel_glue::region::{RegionError, Regions};
@@ -202,6 +204,10 @@ impl Kernel for InChild {
 
     fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
         self.live.occupancy(device)
+    }
+
+    fn memory_users(&self, node: NumaNode) -> Result<Holders, Errno> {
+        self.live.memory_users(node)
     }
 
     fn names_memory(&self, driver: &DriverName) -> bool {

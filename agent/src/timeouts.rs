@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::assign::check;
 use crate::bind_limit::BindLimits;
 use crate::child;
 use crate::context::Rules;
@@ -19,8 +20,8 @@ const START: RangeInclusive<u64> = 60..=1500;
 /// The part of a start that waits for no device: reading the host, checks, writing records.
 const REST: Duration = Duration::from_secs(10);
 
-/// The time limit of a guest's start: another caller's region query, stopping services, loading a module, binding the
-/// devices in parallel, the query of their memory, and then undoing it all.
+/// The time limit of a guest's start: another caller's region query, stopping services, adding and removing GPU memory,
+/// loading a module, binding the devices in parallel, the query of their memory, and then undoing it all.
 #[must_use]
 pub fn of_start(rules: &Rules) -> Duration {
     let bind = BindLimits::of_recipes(&rules.recipes).longest();
@@ -31,7 +32,9 @@ pub fn of_start(rules: &Rules) -> Duration {
     };
     let undo = child::DEADLINE + bind;
     let loaded = child::LOADING;
-    let all = probe::DEADLINE + services.sum::<Duration>() + loaded + bind + verified + undo + REST;
+    let memory = 2 * check::WAIT;
+    let waits = probe::DEADLINE + services.sum::<Duration>() + memory;
+    let all = waits + loaded + bind + verified + undo + REST;
     Duration::from_secs(all.as_secs().clamp(*START.start(), *START.end()))
 }
 
@@ -111,18 +114,18 @@ mod tests {
     #[test]
     fn start_limit_includes_bind_and_undo() {
         let seconds = |recipe: &str, config| of_start(&rules(&[recipe], config)).as_secs();
-        // Another caller's query (70), load (30), bind (40), unbind (15), bind back (40), the rest (10).
-        assert_eq!(seconds(X86, Config::default()), 205);
+        // Another caller's query (70), GPU memory added and removed (60), load (30), bind (40), unbind (15), bind back (40), the rest (10).
+        assert_eq!(seconds(X86, Config::default()), 265);
         // The recipe has a device whose bind takes up to 270 s.
-        assert_eq!(seconds(GRACE, Config::default()), 665);
-        assert_eq!(seconds(&grace(280), Config::default()), 685);
+        assert_eq!(seconds(GRACE, Config::default()), 725);
+        assert_eq!(seconds(&grace(280), Config::default()), 745);
         let verified = Config {
             verify: Verify::Regions,
             stop_services: vec![imex()],
             ..Config::default()
         };
-        assert_eq!(seconds(X86, verified.clone()), 205 + 70 + 15);
-        assert_eq!(seconds(&grace(600), verified.clone()), 1410);
+        assert_eq!(seconds(X86, verified.clone()), 265 + 70 + 15);
+        assert_eq!(seconds(&grace(600), verified.clone()), 1470);
         let many = Config {
             stop_services: vec![imex(); 64],
             ..verified

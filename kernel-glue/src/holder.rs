@@ -12,6 +12,7 @@ use nix::errno::Errno;
 
 use crate::address::PciAddress;
 use crate::failure::Failure;
+use crate::numa::NumaNode;
 use crate::sysfs::Root;
 
 pub(crate) use node::{NVIDIA, is_alone, optional};
@@ -65,19 +66,40 @@ impl Holders {
         if nodes.is_empty() {
             return Ok(holders);
         }
+        holders.search(root, |process| process::holder(root, process, &nodes))?;
+        Ok(holders)
+    }
+
+    /// Finds the processes that have memory of a NUMA node, from the lists of their mappings (`/proc/PID/numa_maps`). Takes
+    /// as long as the kernel needs to walk the page tables of all processes: only for a message.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub(crate) fn of_memory(root: &Root, node: NumaNode) -> Result<Self, Failure> {
+        let mut users = Self::default();
+        users.search(root, |process| process::user(root, process, node))?;
+        Ok(users)
+    }
+
+    /// Adds the processes for which `read` returns a holder, and counts those that it cannot read.
+    fn search(
+        &mut self,
+        root: &Root,
+        read: impl Fn(u32) -> Result<Option<Holder>, Errno>,
+    ) -> Result<(), Failure> {
         let failure = |source| Failure::io("list", &root.path().join("proc"), source);
         for name in root.entries("proc").map_err(failure)? {
             let Ok(process) = name.map_err(failure)?.parse() else {
                 continue;
             };
-            holders.seen += 1;
-            match process::holder(root, process, &nodes) {
-                Ok(holder) => holders.found.extend(holder),
-                Err(_) => holders.hidden += 1,
+            self.seen += 1;
+            match read(process) {
+                Ok(holder) => self.found.extend(holder),
+                Err(_) => self.hidden += 1,
             }
         }
-        holders.found.sort_by_key(|holder| holder.process);
-        Ok(holders)
+        self.found.sort_by_key(|holder| holder.process);
+        Ok(())
     }
 }
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::PciAddress;
 use crate::driver::DriverName;
+use crate::holder::Holders;
+use crate::numa::NumaNode;
 use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
@@ -93,6 +95,15 @@ pub trait Kernel {
     /// # Errors
     /// The errno of reading `/proc`; ENOENT if the device does not exist any more.
     fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno>;
+
+    /// The processes that have memory of a NUMA node. Called for the message that the node's memory is not removed.
+    ///
+    /// # Errors
+    /// The errno of reading `/proc`.
+    fn memory_users(&self, node: NumaNode) -> Result<Holders, Errno> {
+        let _ = node;
+        Ok(Holders::default())
+    }
 
     /// False if the firmware certainly names none of the GPU memory that `driver` offers, so that it would act like
     /// plain `vfio-pci`. Called before a device is bound; does not open it.

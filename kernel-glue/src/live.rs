@@ -21,9 +21,10 @@ use crate::atomics::Widths;
 use crate::driver::DriverName;
 use crate::failure::Failure;
 use crate::firmware;
-use crate::holder::{self, optional};
+use crate::holder::{self, Holders, optional};
 use crate::id::PciId;
 use crate::kernel::{Attribute, Kernel};
+use crate::numa::NumaNode;
 use crate::occupancy::{self, Occupancy};
 use crate::reader::{OSRELEASE, override_text};
 use crate::region::{NVGRACE, RegionError, Regions};
@@ -295,6 +296,10 @@ impl Kernel for Live {
 
     fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
         Occupancy::read_root(&self.root, device).map_err(|failure| errno(&failure))
+    }
+
+    fn memory_users(&self, node: NumaNode) -> Result<Holders, Errno> {
+        Holders::of_memory(&self.root, node).map_err(|failure| errno(&failure))
     }
 
     fn names_memory(&self, driver: &DriverName) -> bool {

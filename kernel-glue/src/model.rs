@@ -3,6 +3,7 @@
 //! Follows drivers/base/bus.c, drivers/base/dd.c and drivers/pci/pci-driver.c. It has no devices of its own, never
 //! sleeps, and cannot block: where the kernel would wait forever it returns EDEADLK.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,9 +11,11 @@ use nix::errno::Errno;
 
 use crate::address::PciAddress;
 use crate::driver::DriverName;
+use crate::holder::Holders;
 use crate::host::Host;
 use crate::id::PciId;
 use crate::kernel::{Attribute, Kernel, shown};
+use crate::numa::NumaNode;
 use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
@@ -116,7 +119,22 @@ impl Model {
 
     /// Sets the reasons against unbinding a device.
     pub fn set_occupancy(&self, device: PciAddress, occupancy: Occupancy) {
-        self.state().occupancies.insert(device, occupancy);
+        self.set_occupancies(device, [occupancy]);
+    }
+
+    /// Sets what each next read finds as the reasons against unbinding a device; the last stays.
+    pub fn set_occupancies(
+        &self,
+        device: PciAddress,
+        occupancies: impl IntoIterator<Item = Occupancy>,
+    ) {
+        let occupancies = occupancies.into_iter().collect();
+        self.state().occupancies.insert(device, occupancies);
+    }
+
+    /// Sets the processes that have memory of a node.
+    pub fn set_memory_users(&self, node: NumaNode, users: Holders) {
+        self.state().memory_users.insert(node, users);
     }
 
     /// Makes the `number`th next write fail before it has an effect; the next is 1.
@@ -241,9 +259,21 @@ impl Kernel for Model {
     }
 
     fn occupancy(&self, device: PciAddress) -> Result<Occupancy, Errno> {
-        let state = self.state();
+        let mut state = self.state();
         state.slot(device)?;
-        Ok(state.occupancies.get(&device).cloned().unwrap_or_default())
+        let Some(next) = state.occupancies.get_mut(&device) else {
+            return Ok(Occupancy::default());
+        };
+        let found = match next.len() {
+            0 | 1 => next.front().cloned(),
+            _ => next.pop_front(),
+        };
+        Ok(found.unwrap_or_default())
+    }
+
+    fn memory_users(&self, node: NumaNode) -> Result<Holders, Errno> {
+        let users = self.state().memory_users.get(&node).cloned();
+        Ok(users.unwrap_or_default())
     }
 
     fn names_memory(&self, driver: &DriverName) -> bool {
@@ -256,7 +286,7 @@ impl Kernel for Model {
 
     fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
         let state = self.state();
-        let occupancy = state.occupancies.get(&device);
+        let occupancy = state.occupancies.get(&device).and_then(VecDeque::front);
         Ok(occupancy.and_then(|occupancy| occupancy.unbind_lock))
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use crate::address::PciAddress;
+use crate::driver::DriverName;
 use crate::failure::Failure;
 use crate::holder::{Holders, NVIDIA, is_alone, optional};
 use crate::numa::NumaNode;
@@ -27,6 +28,8 @@ pub struct Occupancy {
     pub virtual_functions: u32,
     /// GPU memory that the host's kernel uses as system memory.
     pub onlined: Option<Onlined>,
+    /// The driver can add the GPU's memory to the host, and has not done so (`numa_status` is `offline`).
+    pub is_offline: bool,
     /// The state of NVIDIA's `unbindLock`; `None` if the driver has none.
     pub unbind_lock: Option<bool>,
 }
@@ -38,6 +41,14 @@ pub struct Onlined {
     pub node: Option<NumaNode>,
     /// Its ranges in `/proc/iomem`, of all GPUs.
     pub ranges: usize,
+    /// The driver is adding or removing it at present (`online_in_progress`, `offline_in_progress`).
+    pub is_changing: bool,
+}
+
+/// True for the driver that adds the memory of coherent GPUs to the host as a NUMA node.
+#[must_use]
+pub fn can_add_memory(driver: &DriverName) -> bool {
+    driver.as_str() == NVIDIA
 }
 
 impl Occupancy {
@@ -56,10 +67,12 @@ impl Occupancy {
     pub fn read_root(root: &Root, device: PciAddress) -> Result<Self, Failure> {
         let functions = optional(root.text(&format!("{DEVICES}/{device}/sriov_numvfs")))?;
         let functions = functions.and_then(|text| text.parse().ok());
+        let (onlined, is_offline) = memory(root, device)?;
         Ok(Self {
             holders: Holders::read(root, device)?,
             virtual_functions: functions.unwrap_or_default(),
-            onlined: onlined(root, device)?,
+            onlined,
+            is_offline,
             unbind_lock: unbind_lock(root, device)?,
         })
     }
@@ -71,11 +84,13 @@ pub(crate) fn unbind_lock(root: &Root, device: PciAddress) -> Result<Option<bool
     Ok(text.map(|text| text.trim() == "1"))
 }
 
+/// The memory that the host uses, and whether the driver can still add it.
+///
 /// `/proc/iomem` does not say which GPU the memory belongs to: it counts only if no other GPU is bound to the driver.
-fn onlined(root: &Root, device: PciAddress) -> Result<Option<Onlined>, Failure> {
+fn memory(root: &Root, device: PciAddress) -> Result<(Option<Onlined>, bool), Failure> {
     let driver = optional(root.link_name(&format!("{DEVICES}/{device}/driver")))?;
     if driver.as_deref() != Some(NVIDIA) {
-        return Ok(None);
+        return Ok((None, false));
     }
     let iomem = match root.bytes("proc/iomem", MAX_IOMEM) {
         // Only root may read this file, and only root decides: for other users all holders are hidden, and that is
@@ -86,19 +101,24 @@ fn onlined(root: &Root, device: PciAddress) -> Result<Option<Onlined>, Failure> 
     let iomem = String::from_utf8_lossy(&iomem);
     let ranges = iomem.lines().filter(|line| line.contains(ONLINED)).count();
     let status = optional(root.text(&format!("proc/driver/nvidia/gpus/{device}/numa_status")))?;
-    let (node, online) = status.map_or((None, false), |text| numa_status(&text));
-    let certain = online || (ranges > 0 && is_alone(root, NVIDIA)?);
-    Ok(certain.then_some(Onlined { node, ranges }))
+    let (node, status) = numa_status(status.as_deref().unwrap_or_default());
+    let away = matches!(status, "" | "disabled" | "offline" | "online_failed");
+    let certain = !away || (ranges > 0 && is_alone(root, NVIDIA)?);
+    let onlined = certain.then_some(Onlined {
+        node,
+        ranges,
+        is_changing: status.ends_with("_in_progress"),
+    });
+    Ok((onlined, status == "offline"))
 }
 
-/// The node, and whether the host uses its memory, or is adding or removing it.
-fn numa_status(text: &str) -> (Option<NumaNode>, bool) {
+/// The node, and the state of its memory; an empty text without a state. A driver that keeps the memory to itself
+/// (`NVreg_CoherentGPUMemoryMode=driver`) has no such file, or says `disabled`.
+fn numa_status(text: &str) -> (Option<NumaNode>, &str) {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     let node = field("Node:").and_then(|node| node.trim().parse::<u32>().ok());
     let node = node.and_then(|node| node.try_into().ok());
-    let status = field("Status:").map_or("", str::trim);
-    let away = matches!(status, "" | "disabled" | "offline" | "online_failed");
-    (node, !away)
+    (node, field("Status:").map_or("", str::trim))
 }
 
 #[cfg(test)]

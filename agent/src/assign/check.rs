@@ -6,6 +6,7 @@ mod egm;
 mod group;
 mod holder;
 mod memory;
+mod onlined;
 
 use kernel_glue::address::PciAddress;
 use kernel_glue::device::Device;
@@ -27,6 +28,8 @@ use group::Member;
 pub use group::refuse as refuse_group;
 pub(super) use group::{Consent, companion, in_the_way, is_vfio};
 pub use holder::{guest_of, refuse as refuse_holders};
+pub(super) use onlined::Budget;
+pub(crate) use onlined::WAIT;
 
 /// A device that is about to be assigned.
 struct Subject<'a> {
@@ -58,11 +61,12 @@ impl Assigner {
         let claimed = self.claim(domain, devices);
         claimed.inspect_err(|_| self.left_over(&domain.uuid))?;
         let allowed = &host_view.rules.config.stop_services;
+        let mut budget = Budget::new(self.memory_timeout);
         let refused = devices.iter().find_map(|planned| {
             let Planned {
                 address, driver, ..
             } = planned;
-            self.take_from_holders(host_view, *address, driver, allowed)
+            self.take_from_holders(host_view, *address, driver, allowed, &mut budget)
                 .err()
         });
         let Some(error) = refused else {
@@ -72,18 +76,22 @@ impl Assigner {
         Err(error)
     }
 
-    /// Stops the services of `allowed` that hold a device, and checks for other obstacles.
+    /// Stops the services of `allowed` that hold a device, waits until the host uses none of its memory, and checks for other
+    /// obstacles.
     ///
     /// # Errors
-    /// As [`inspect`](Self::inspect) and [`stop_services`](Self::stop_services).
+    /// As [`inspect`](Self::inspect), [`stop_services`](Self::stop_services) and
+    /// [`wait_until_removed`](Self::wait_until_removed).
     pub(super) fn take_from_holders(
         &self,
         host_view: &HostView<'_>,
         address: PciAddress,
         driver: &DriverName,
         allowed: &[ServiceName],
+        budget: &mut Budget,
     ) -> Result<(), AssignError> {
         self.stop_services(address, driver, allowed)?;
+        self.wait_until_removed(address, driver, budget)?;
         let free = self.inspect(host_view, address, driver);
         free.map_err(AssignError::Refused)
     }

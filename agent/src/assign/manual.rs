@@ -20,6 +20,7 @@ use kernel_glue::rebind::{self, Before, Outcome, Rebind, RebindError, Step};
 use serde::Serialize;
 use tracing::info;
 
+use super::check::Budget;
 use super::claim::claimed;
 use super::returning::{OnRefusal, Return, bring_back};
 use super::{AssignError, Assigner, Condition, bind, error};
@@ -133,6 +134,7 @@ impl Assigner {
     ) -> Result<Answer, AssignError> {
         let driver = self.wanted(device, driver)?;
         let _lock = self.lock_for_admin(device)?;
+        self.wait_until_stable([(device, &driver)], allowed)?;
         progress::begin().map_err(AssignError::Refused)?;
         let _work = self.at_work(device, Condition::Binding);
         self.undisturbed(|| self.bind_locked(owner, device, &driver, allowed))
@@ -158,7 +160,8 @@ impl Assigner {
             return Ok(Answer { outcome, ..answer });
         }
         progress::stage("checking which processes use the device", 0.2);
-        self.take_from_holders(&self.context.look(), device, driver, allowed)?;
+        let mut budget = Budget::new(self.memory_timeout);
+        self.take_from_holders(&self.context.look(), device, driver, allowed, &mut budget)?;
         progress::stage("binding the device", 0.4);
         self.take(&manual_bind)?;
         info!(variantd_device = %device, message_id = journald::BOUND, "'{device}' bound to '{driver}', outside of any guest");

@@ -1,8 +1,8 @@
 //! Assigns devices to a domain and releases them, as libvirt's hook requests.
 //!
 //! ```text
-//! prepare: verify -> claim: record 'binding' -> devices are free -> bind all -> GPU memory, EGM regions -> record 'bound'
-//!                                     on failure: restore all -> drop the record
+//! prepare: verify -> GPU memory is stable -> claim: record 'binding' -> devices are free, GPU memory removed -> bind all -> GPU memory, EGM regions -> record 'bound'
+//!                                                              on failure: restore all -> drop the record
 //! release: no process holds the device -> record 'releasing' -> release all -> drop the record
 //! start of the agent: 'binding', 'degraded' -> restore; 'releasing' -> release;
 //!                     'bound' -> keep while libvirt reports the guest as running, else release
@@ -87,6 +87,8 @@ pub struct Assigner {
     qemu_timeout: Duration,
     /// How long the EGM regions of bound GPUs may be missing.
     egm_timeout: Duration,
+    /// How long the driver may add memory to the host, and how long it may remove it.
+    memory_timeout: Duration,
 }
 
 impl Assigner {
@@ -109,6 +111,7 @@ impl Assigner {
             binding: RwLock::default(),
             qemu_timeout: Duration::from_secs(10),
             egm_timeout: Duration::from_secs(5),
+            memory_timeout: check::WAIT,
         }
     }
 
@@ -140,6 +143,8 @@ impl Assigner {
         )?;
         // A module may take long to load: no other operation on the domain waits for that.
         self.resolve(&plan.devices)?;
+        let planned = plan.devices.iter().map(|one| (one.address, &one.driver));
+        self.wait_until_stable(planned, &host_view.rules.config.stop_services)?;
         let bind = || {
             self.restore_incomplete(&domain.uuid)?;
             let given: Vec<PciAddress> = given.sources().collect();

@@ -126,7 +126,12 @@ impl Assigner {
         }
     }
 
-    fn stays(&self, device: PciAddress, driver: &DriverName) -> Result<bool, AssignError> {
+    /// True if the device is bound to that driver already, so that nothing is unbound.
+    pub(super) fn stays(
+        &self,
+        device: PciAddress,
+        driver: &DriverName,
+    ) -> Result<bool, AssignError> {
         let unreadable = |errno| RebindError::Unreadable { device, errno };
         let now = self.kernel.driver(device).map_err(unreadable)?;
         let wanted = self.kernel.registered(driver.as_str());

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kernel_glue::holder::{HeldNode, Holder};
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::Model;
+use kernel_glue::occupancy::{Occupancy, Onlined};
 use nix::errno::Errno;
 
 use super::*;
@@ -25,6 +26,8 @@ struct Units {
     silent: AtomicBool,
     /// A unit that does not end when it is stopped.
     stubborn: Option<&'static str>,
+    /// The GPU's memory, which the driver removes when no unit runs any more.
+    memory: Option<Onlined>,
     done: Mutex<Vec<String>>,
 }
 
@@ -41,9 +44,23 @@ impl Units {
                 shared: false,
             }],
         });
-        let mut occupancy = kernel_glue::occupancy::Occupancy::default();
+        let mut occupancy = Occupancy::default();
         occupancy.holders.found = holders.collect();
-        self.kernel.set_occupancy(address(GPU), occupancy);
+        occupancy.onlined = self.memory.clone();
+        if !occupancy.holders.found.is_empty() {
+            self.kernel.set_occupancy(address(GPU), occupancy);
+            return;
+        }
+        let onlined = self.memory.clone().map(|memory| Onlined {
+            is_changing: true,
+            ..memory
+        });
+        let removing = Occupancy {
+            onlined,
+            ..Occupancy::default()
+        };
+        let next = [removing.clone(), removing, Occupancy::default()];
+        self.kernel.set_occupancies(address(GPU), next);
     }
 
     fn note(&self, what: &str, unit: &ServiceName) {
@@ -114,6 +131,7 @@ fn scene(running: &[&str], named: &[&str], alter: impl FnOnce(&mut Units)) -> Sc
         needs: BTreeMap::new(),
         silent: AtomicBool::new(false),
         stubborn: None,
+        memory: None,
         done: Mutex::default(),
     };
     alter(&mut units);
@@ -178,6 +196,20 @@ fn a_named_service_is_stopped_for_a_guest_and_started_when_it_has_ended() {
     scene.assigner.release(&uuid()).expect("released");
     assert!(scene.units.is_running(DAEMON));
     assert_eq!((scene.driver(), scene.records()), ("nvidia".into(), 0));
+}
+
+#[test]
+fn start_waits_until_a_stopped_service_has_left_the_memory() {
+    let scene = scene(&[DAEMON], &[DAEMON], |units| {
+        units.memory = Some(Onlined {
+            node: None,
+            ranges: 2,
+            is_changing: false,
+        });
+    });
+    scene.assigner.prepare(&scene.complete()).expect("bound");
+    assert_eq!(scene.driver(), VARIANT);
+    assert_eq!(scene.done(), [format!("stop {DAEMON}")]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::node::Nodes;
 use super::{HeldNode, Holder, gone};
 use crate::address::PciAddress;
 use crate::directory_cache::DirectoryCache;
+use crate::numa::NumaNode;
 use crate::sysfs::{Root, Tree};
 
 /// Maximum size of a list of mappings; 65,530 mappings, the kernel's limit, have about 8 MiB.
@@ -39,6 +40,39 @@ pub(super) fn holder(root: &Root, process: u32, nodes: &Nodes) -> Result<Option<
         unit: unit(root, process),
         nodes: held,
     }))
+}
+
+/// The process as a user of a NUMA node's memory, without nodes of `/dev`; `None` if it has none of it, or has ended.
+pub(super) fn user(root: &Root, process: u32, node: NumaNode) -> Result<Option<Holder>, Errno> {
+    if is_kernels(root, process) {
+        return Ok(None);
+    }
+    let uses = match has_memory(root, process, node) {
+        Err(errno) if gone(errno) => false,
+        other => other?,
+    };
+    Ok(uses.then(|| Holder {
+        process,
+        command: command(root, process),
+        unit: unit(root, process),
+        nodes: Vec::new(),
+    }))
+}
+
+/// Whether a mapping has pages of the node: a word such as `N4=512`. In the words of files the kernel escapes blanks
+/// (fs/proc/task_mmu.c, `show_numa_map`).
+fn has_memory(root: &Root, process: u32, node: NumaNode) -> Result<bool, Errno> {
+    let file = root.open(&format!("proc/{process}/numa_maps"), OFlag::O_RDONLY);
+    let file = file.map_err(|error| raw(&error))?;
+    let word = format!("N{node}=");
+    for line in BufReader::new(File::from(file).take(MAX_MAPS)).split(b'\n') {
+        let line = line.map_err(|error| raw(&error))?;
+        let mut words = line.split(|byte| *byte == b' ');
+        if words.any(|one| one.starts_with(word.as_bytes())) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// True for a kernel thread, which has neither files nor mappings: like a process that has ended, it has no program. A

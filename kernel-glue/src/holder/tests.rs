@@ -277,3 +277,31 @@ fn the_kernels_own_proc_shows_what_this_process_has_open_and_mapped() {
     assert!(name.starts_with(&holder.command), "{}", holder.command);
     assert_eq!(found(Path::new("/dev/vfio/4096")), None);
 }
+
+#[test]
+fn processes_with_memory_of_a_node_are_found_by_their_numa_maps() {
+    let dir = host();
+    let maps = [
+        (11, "7f0 default anon=3 N0=2 N4=1 kernelpagesize_kB=64\n"),
+        (12, "7f0 default anon=3 N0=2 N40=1 kernelpagesize_kB=64\n"),
+        (13, "7f0 default file=/tmp/\\040N4=1 mapped=1 N0=1\n"),
+        (14, "7f0 default N0=1\n7f1 bind:4 anon=512 N4=512\n"),
+    ];
+    for (id, text) in maps {
+        let cgroup = "/system.slice/train.service";
+        process(dir.path(), id, "/usr/bin/python3\0train\0", cgroup, &[]);
+        put(dir.path(), &format!("proc/{id}/numa_maps"), text);
+    }
+    let cgroup = "/system.slice/other.service";
+    process(dir.path(), 15, "/usr/bin/other\0", cgroup, &[]);
+    let root = Root::new(dir.path().to_owned()).expect("root");
+    let users = Holders::of_memory(&root, 4.try_into().expect("node")).expect("users");
+    let names: Vec<String> = users.found.iter().map(Holder::to_string).collect();
+    let train = |id: u32| format!("python3 (pid {id}, train.service)");
+    assert_eq!(names, [train(11), train(14)]);
+    assert_eq!(
+        (users.seen, users.hidden),
+        (5, 0),
+        "a process without the file has ended"
+    );
+}

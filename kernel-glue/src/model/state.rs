@@ -1,14 +1,16 @@
 //! The state of the modelled kernel, and its rules for binding.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use nix::errno::Errno;
 
 use super::Write;
 use crate::address::PciAddress;
 use crate::driver::DriverName;
+use crate::holder::Holders;
 use crate::id::PciId;
 use crate::kernel::Attribute;
+use crate::numa::NumaNode;
 use crate::occupancy::Occupancy;
 use crate::region::{RegionError, Regions};
 
@@ -29,7 +31,9 @@ pub(super) struct State {
     pub(super) memoryless: BTreeSet<DriverName>,
     pub(super) no_iommu: bool,
     pub(super) opens: usize,
-    pub(super) occupancies: BTreeMap<PciAddress, Occupancy>,
+    /// What the next reads find; the last stays.
+    pub(super) occupancies: BTreeMap<PciAddress, VecDeque<Occupancy>>,
+    pub(super) memory_users: BTreeMap<NumaNode, Holders>,
 }
 
 #[derive(Clone, Debug)]
@@ -98,7 +102,10 @@ impl State {
         }
         slot.driver = None;
         let lock = self.occupancies.get_mut(&device);
-        if let Some(locked) = lock.and_then(|one| one.unbind_lock.as_mut()) {
+        if let Some(locked) = lock
+            .and_then(VecDeque::front_mut)
+            .and_then(|one| one.unbind_lock.as_mut())
+        {
             *locked = false;
         }
         Ok(())
@@ -106,7 +113,10 @@ impl State {
 
     /// NVIDIA's driver refuses the lock while it counts users, and reports that only when the file is read.
     fn lock(&mut self, device: PciAddress, wanted: bool) -> Result<(), Errno> {
-        let occupancy = self.occupancies.get_mut(&device).ok_or(Errno::ENOENT)?;
+        let occupancy = self.occupancies.get_mut(&device);
+        let occupancy = occupancy
+            .and_then(VecDeque::front_mut)
+            .ok_or(Errno::ENOENT)?;
         let free = occupancy.holders.found.is_empty();
         let locked = occupancy.unbind_lock.as_mut().ok_or(Errno::ENOENT)?;
         *locked = wanted && (free || *locked);

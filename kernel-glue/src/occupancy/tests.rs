@@ -20,11 +20,15 @@ fn with(files: &[(&str, &str)]) -> Occupancy {
 }
 
 fn numa_status(text: &str) -> Option<Onlined> {
+    with_status(text).onlined
+}
+
+fn with_status(text: &str) -> Occupancy {
     let other = "sys/bus/pci/drivers/nvidia/0019:01:00.0";
     let own = "sys/bus/pci/drivers/nvidia/0009:01:00.0";
     let path = format!("{NVIDIA_GPU}/numa_status");
     let iomem = "420000000000-4237ffffffff : System RAM (NVIDIA)\n";
-    with(&[(other, ""), (own, ""), (&path, text), ("proc/iomem", iomem)]).onlined
+    with(&[(other, ""), (own, ""), (&path, text), ("proc/iomem", iomem)])
 }
 
 #[test]
@@ -41,7 +45,8 @@ fn memory_of_the_only_gpu_is_counted_and_other_memory_is_not() {
         onlined,
         Some(Onlined {
             node: None,
-            ranges: 2
+            ranges: 2,
+            is_changing: false,
         })
     );
     assert_eq!(with(&[("proc/iomem", "0-1 : System RAM\n")]).onlined, None);
@@ -56,6 +61,28 @@ fn driver_reports_which_gpu_has_online_memory() {
         assert_eq!(numa_status(&text), None, "{status}");
     }
     assert!(numa_status("Node:      -1\nStatus:    offline_failed\n").is_some());
+}
+
+#[test]
+fn only_memory_in_progress_changes_and_only_offline_memory_can_be_added() {
+    let states = [
+        ("online_in_progress", Some(true), false),
+        ("offline_in_progress", Some(true), false),
+        ("online", Some(false), false),
+        ("offline_failed", Some(false), false),
+        ("offline", None, true),
+        ("online_failed", None, false),
+        ("disabled", None, false),
+    ];
+    for (state, is_changing, is_offline) in states {
+        let found = with_status(&format!("Node:      4\nStatus:    {state}\n"));
+        let changing = found.onlined.map(|memory| memory.is_changing);
+        assert_eq!(
+            (changing, found.is_offline),
+            (is_changing, is_offline),
+            "{state}"
+        );
+    }
 }
 
 #[test]

@@ -155,7 +155,7 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| held_by(s, "nvidia-persistenced", None), Code::BindHeld, "'systemctl stop nvidia-persistenced.service'"),
     (|s| held_by(s, "train", None), Code::BindHeld, "'kill 41'"),
     (|s| occupied(s, Occupancy { virtual_functions: 2, ..Occupancy::default() }), Code::DeviceHasFunctions, "'echo 0 > /sys"),
-    (|s| occupied(s, Occupancy { onlined: Some(Onlined { node: None, ranges: 1 }), ..Occupancy::default() }),
+    (|s| occupied(s, Occupancy { onlined: Some(Onlined { node: None, ranges: 1, is_changing: false }), ..Occupancy::default() }),
      Code::BindMemoryOnlined, "'systemctl stop nvidia-persistenced'"),
     (|s| *s = with_companion(ready()), Code::BindGroup, "'echo 0002:01:00.0 > /sys/bus/pci/drivers/mlx5_core/unbind'"),
     (|s| gpu(s, |gpu| gpu.reset_methods.clear()), Code::ResetMissing, "'echo default > /sys/bus/pci/devices/0009:01:00.0/reset_method'"),

@@ -1231,7 +1231,9 @@ codes! {
     BindMemoryOnlined = "VD-BND-009" {
         severity: Refusal,
         explanation: "On Grace, NVIDIA's driver adds the GPU's memory to the host as a NUMA node. While processes use \
-            that memory, it cannot be removed, and the driver does not release the device. If several GPUs are bound \
+            that memory, it cannot be removed, and the driver does not release the device. Before a bind variantd waits up \
+            to 30 s until the driver has finished adding memory, stops the services that it may stop, and waits up to 30 s \
+            until the memory is removed; the refusal then names the processes that have memory there. If several GPUs are bound \
             to the driver, its numa_status says which GPU the memory belongs to.",
         source: "/proc/iomem; NVIDIA open-gpu-kernel-modules, kernel-open/nvidia/nv-procfs.c; OpenNebula's manual \
             for GB200",

@@ -1,5 +1,7 @@
 //! Describes the holders of a device, each with the command that frees it.
 
+use std::borrow::Borrow;
+
 use kernel_glue::address::PciAddress;
 use kernel_glue::holder::{Holder, Holders};
 
@@ -38,14 +40,6 @@ pub fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
     if certain.is_empty() {
         return Ok(());
     }
-    let mut names: Vec<String> = certain
-        .iter()
-        .take(NAMED)
-        .map(ToString::to_string)
-        .collect();
-    if certain.len() > NAMED {
-        names.push(format!("{} more", certain.len() - NAMED));
-    }
     let mut ways: Vec<Hint> = Vec::new();
     for holder in certain.iter().take(NAMED) {
         let way = way_out(device, holder);
@@ -53,7 +47,7 @@ pub fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
             ways.push(way);
         }
     }
-    let reason = format!("in use by {}", names.join(" and "));
+    let reason = format!("in use by {}", names(&certain));
     // A command is enough only if it ends every holder of the device.
     let is_enough = ways.len() == 1 && certain.len() <= NAMED;
     let hint = ways.into_iter().reduce(Hint::and).unwrap_or_default();
@@ -62,6 +56,16 @@ pub fn refuse(device: PciAddress, holders: &Holders) -> Result<(), Refusal> {
         false => hint.to_string().into(),
     };
     Err(Refusal::new(Code::BindHeld, reason, hint))
+}
+
+/// The first processes, and the number of the others.
+pub(super) fn names<H: Borrow<Holder>>(holders: &[H]) -> String {
+    let first = holders.iter().take(NAMED);
+    let mut names: Vec<String> = first.map(|holder| holder.borrow().to_string()).collect();
+    if holders.len() > NAMED {
+        names.push(format!("{} more", holders.len() - NAMED));
+    }
+    names.join(" and ")
 }
 
 /// Refuses a device whose holder may be a hidden process.

@@ -1,6 +1,7 @@
 //! Free devices, and devices with obstacles, on a modelled kernel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kernel_glue::holder::{HeldNode, Holder, Holders};
 use kernel_glue::host::Host;
@@ -19,9 +20,9 @@ use settings::config::Config;
 const AUDIO: &str = "0009:01:00.1";
 const SWITCH: &str = "0009:02:00.0";
 
-struct Scene {
-    kernel: Arc<Model>,
-    assigner: Assigner,
+pub(super) struct Scene {
+    pub(super) kernel: Arc<Model>,
+    pub(super) assigner: Assigner,
     context: Arc<Context>,
     _directory: tempfile::TempDir,
 }
@@ -42,7 +43,7 @@ fn scene(host: Host, allow_group: bool) -> Scene {
     }
 }
 
-fn usual() -> Scene {
+pub(super) fn usual() -> Scene {
     scene(fixture::host(), false)
 }
 
@@ -67,12 +68,12 @@ impl Scene {
         definition(&rewrite.expect("a complete guest").text)
     }
 
-    fn prepare(&self) -> Result<(), AssignError> {
+    pub(super) fn prepare(&self) -> Result<(), AssignError> {
         self.assigner.prepare(&self.complete())
     }
 
     /// The message of a refusal that changed nothing.
-    fn refused(&self) -> String {
+    pub(super) fn refused(&self) -> String {
         let error = self.prepare().expect_err("a refusal");
         assert!(matches!(error, AssignError::Refused(_)), "{error}");
         assert!(self.kernel.writes().is_empty(), "it was touched");
@@ -86,13 +87,13 @@ impl Scene {
         self.kernel.set_occupancy(address(GPU), occupancy);
     }
 
-    fn driver(&self, at: &str) -> Option<String> {
+    pub(super) fn driver(&self, at: &str) -> Option<String> {
         let driver = self.kernel.driver(address(at)).expect("device");
         driver.map(|driver| driver.to_string())
     }
 }
 
-fn held(command: &str, unit: &str, path: &str, shared: bool) -> Holders {
+pub(super) fn held(command: &str, unit: &str, path: &str, shared: bool) -> Holders {
     let node = HeldNode {
         path: path.into(),
         descriptor: Some(4),
@@ -172,14 +173,19 @@ fn hidden_processes_block_an_unbind_only() {
 
 #[test]
 fn prepare_refuses_onlined_memory_with_its_node() {
-    let scene = usual();
-    let node = Some(4.try_into().expect("node"));
-    scene.occupied(|o| o.onlined = Some(Onlined { node, ranges: 2 }));
+    let mut scene = usual();
+    scene.assigner.memory_timeout = Duration::from_millis(300);
+    let memory = |node: Option<u32>| Onlined {
+        node: node.map(|node| node.try_into().expect("node")),
+        ranges: 2,
+        is_changing: false,
+    };
+    scene.occupied(|o| o.onlined = Some(memory(Some(4))));
     let text = scene.refused();
-    assert!(
-        text.contains("NUMA node 4") && text.contains("/proc/iomem"),
-        "{text}"
-    );
+    assert!(text.contains("NUMA node 4"), "{text}");
+    scene.occupied(|o| o.onlined = Some(memory(None)));
+    let text = scene.refused();
+    assert!(text.contains("/proc/iomem"), "{text}");
 }
 
 #[test]
