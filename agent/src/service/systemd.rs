@@ -15,8 +15,10 @@ use super::{Action, ServiceError, ServiceName, Services};
 pub(crate) const STOP: Duration = Duration::from_secs(15);
 /// Timeout of all other calls.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Interval of reads of a stopping unit.
+/// Interval of reads of a unit that stops or runs.
 const LOOK: Duration = Duration::from_millis(50);
+/// The state of a oneshot unit whose program has not ended.
+const STILL_RUNS: &str = "activating";
 
 /// The host's systemd.
 #[derive(Clone, Copy, Debug)]
@@ -98,12 +100,13 @@ impl Services for Systemd {
     }
 }
 
-/// Runs a unit of type oneshot to its end, at most for `limit`. It is one of ours, so it needs no [`ServiceName`]: that names only
-/// services which the agent may stop.
+/// Runs a unit of type oneshot to its end, and waits at most for `limit`: then the unit continues. It is one of ours, so it needs
+/// no [`ServiceName`]: that names only services which the agent may stop.
 ///
 /// # Errors
-/// It does not exist, or has failed.
+/// It does not exist, has failed, or still runs.
 pub(crate) fn run(unit: &str, limit: Duration) -> Result<(), ServiceError> {
+    let end = Instant::now() + limit.saturating_sub(2 * LOOK);
     let state = within(limit, Action::Start, unit, async {
         let bus = Connection::system().await?;
         let manager = ManagerProxy::new(&bus).await?;
@@ -111,6 +114,9 @@ pub(crate) fn run(unit: &str, limit: Duration) -> Result<(), ServiceError> {
         let proxy = look_at(&bus, unit).await?;
         // The job of a oneshot unit ends with the unit's process.
         while proxy.job().await?.0 != 0 {
+            if Instant::now() >= end {
+                return Ok(STILL_RUNS.to_owned());
+            }
             tokio::time::sleep(LOOK).await;
         }
         proxy.active_state().await
@@ -121,6 +127,10 @@ pub(crate) fn run(unit: &str, limit: Duration) -> Result<(), ServiceError> {
             unit,
             format!("see 'journalctl -u {unit}'"),
         )),
+        STILL_RUNS => {
+            let why = format!("it still runs after {} s", limit.as_secs());
+            Err(no(Action::Start, unit, why))
+        }
         _ => Ok(()),
     }
 }

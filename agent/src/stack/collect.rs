@@ -31,13 +31,14 @@ use super::properties::Properties;
 use super::translation::{self, Translation};
 use crate::libvirt::{Libvirt, LibvirtError};
 
-/// Time for all sources together; they need about 2 s. `variantd-probe.service` ends 1 s earlier.
+/// Time for all sources together; they need about 2 s. `variantd-probe.service` may take longer: its answer is used at the next
+/// try.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// A guest of this host's other architecture, whose emulator is asked if there is none for aarch64.
 const OTHER: &str = "<domain type='qemu'><name>variantd-probe</name><memory>65536</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>";
 
-/// Runs the unit that asks the emulators to its end, at most for this time.
+/// Runs the unit that asks the emulators to its end, and waits at most for this time.
 pub type Probe<'a> = &'a dyn Fn(Duration) -> Result<(), String>;
 
 /// The programs that are asked.
@@ -210,6 +211,14 @@ impl Notes {
         let read = || {
             emulator::read(&file).map_err(|why| format!("cannot read '{}': {why}", file.display()))
         };
+        // The unit may have ended after an earlier try.
+        let earlier = read().ok().and_then(|mut all| all.remove(&key.emulator));
+        let is_usable = |answer: &emulator::Answer| {
+            answer.build == key.build && answer.properties.is_complete()
+        };
+        if let Some(answer) = earlier.filter(is_usable) {
+            return Some(answer.properties);
+        }
         let answers = probe().and_then(|()| read());
         let why = match answers.map(|mut answers| answers.remove(&key.emulator)) {
             Ok(Some(answer)) if answer.build != key.build => "it changed meanwhile".to_owned(),

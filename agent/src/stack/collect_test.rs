@@ -222,7 +222,7 @@ fn hanging_libvirt_is_asked_nothing_else() {
     assert!(!scene.refresh(limit, probe));
     assert!(!scene.refresh(limit, probe));
     assert_eq!(scene.fake.asked(), 1);
-    assert!(scene.known.pause() > Some(Duration::from_secs(100)));
+    assert!(scene.known.pause() > Some(Duration::from_secs(20)));
 }
 
 #[test]
@@ -247,6 +247,27 @@ fn source_that_failed_is_asked_again_at_the_next_start() {
     let found = again.current(VERSIONS.libvirt).expect("a stack");
     assert_eq!(how(&found.stack, Feature::QemuSmmuOasType), How::Asked);
     assert_eq!((found.notes.len(), again.pause()), (0, None));
+}
+
+#[test]
+fn answer_that_came_too_late_is_used_at_the_next_try_without_another_run() {
+    let scene = Scene::new();
+    let late: Probe<'_> = &|limit| {
+        scene.probe(limit)?;
+        let file = scene.path(emulator::FILE);
+        fs::rename(&file, file.with_extension("later")).expect("renamed");
+        Err("it still runs".to_owned())
+    };
+    assert!(scene.refresh(PLENTY, late));
+    assert_eq!(scene.found().notes.len(), 1);
+    let file = scene.path(emulator::FILE);
+    fs::rename(file.with_extension("later"), &file).expect("renamed");
+    let again = scene.restarted();
+    let unused: Probe<'_> = &|_| unreachable!("its answer is there");
+    assert!(scene.refresh_of(&again, PLENTY, unused));
+    let found = again.current(VERSIONS.libvirt).expect("a stack");
+    assert_eq!(how(&found.stack, Feature::QemuSmmuOasType), How::Asked);
+    assert_eq!(found.notes, Vec::<String>::new());
 }
 
 #[test]

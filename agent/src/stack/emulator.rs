@@ -39,8 +39,9 @@ pub const ARGUMENT: &str = "emulators";
 /// and the file with the answers.
 pub const FILE: &str = "run/variantd-probe/answer.json";
 
-/// Time for all questions to one emulator; each takes about 0.1 s. Less than the timeout of the unit.
-pub const DEADLINE: Duration = Duration::from_secs(6);
+/// Time for all questions to one emulator; each takes about 0.1 s, and more than 1 s on a busy host. Less than the timeout of
+/// the unit. The agent waits for a shorter time, and reads a later answer at its next try.
+pub const DEADLINE: Duration = Duration::from_secs(40);
 /// Maximum size of the file with all answers; that of QEMU 11.1 for two architectures has 30 KiB.
 const MAX_ANSWERS: u64 = 1 << 20;
 /// Interval at which the end of an emulator is checked.
@@ -97,7 +98,7 @@ pub fn serve(file: &Path) -> ExitCode {
     }
 }
 
-/// Runs the unit that asks the emulators to its end, at most for `limit`.
+/// Runs the unit that asks the emulators to its end, and waits at most for `limit`.
 ///
 /// # Errors
 /// It does not exist, failed or still runs, or systemd does not answer.

@@ -27,7 +27,7 @@ pub const FILE: &str = "stack.json";
 const QUESTIONS: u32 = 1;
 
 /// The shortest and the longest pause before a source that failed is asked again.
-const PAUSES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(3600)];
+const PAUSES: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(3600)];
 
 /// libvirt's driver for QEMU, on Fedora, and on Debian for both architectures.
 const DRIVERS: [&str; 3] = [

@@ -25,11 +25,12 @@ fn found(root: &Path, notes: &[&str]) -> Found {
 fn pauses_double_up_to_an_hour_and_end_with_a_success() {
     let mut retry = Retry::default();
     let mut pauses = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..10 {
         retry.note(true);
-        pauses.push(retry.pause.as_secs() / 60);
+        pauses.push(retry.pause.as_secs());
     }
-    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    let wanted = [15, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600];
+    assert_eq!(pauses, wanted);
     retry.note(false);
     assert!(retry.at.is_none() && retry.pause == Duration::ZERO);
 }
