@@ -190,9 +190,9 @@ check_line() { variantctl doctor --only "$1" | grep -F "$1: " | head -1; }
 
 # found CODE PART: the check must fail, and its line must contain PART
 found() {
-    local line
-    ! variantctl doctor -q --only "$1" >/dev/null || fail "$1 does not fail: $(check_line "$1")"
-    line=$(variantctl doctor -q --only "$1" | grep -F "$1: " | head -1)
+    local printed line
+    ! printed=$(variantctl doctor -q --only "$1") || fail "$1 does not fail: $(check_line "$1")"
+    line=$(grep -F "$1: " <<<"$printed" | head -1)
     contains "$1" "$line" ' : FAIL ('
     contains "$1" "$line" "$2"
     printf '= %s\n' "$(sed 's/^ *//; s/  */ /g' <<<"$line")"
