@@ -1,6 +1,7 @@
 //! Artefacts that take time to make, stored outside the source tree and named after a digest of their inputs.
 //!
-//! One builder runs at a time. An artefact appears complete or not at all. A newer one of a family replaces the older.
+//! Each family has one builder at a time; families are built beside each other, because most builders use one processor. An
+//! artefact appears complete or not at all. A newer one of a family replaces the older.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -108,12 +109,13 @@ impl Cache {
         if path.is_dir() {
             return Ok(path);
         }
-        let _lock = self.lock()?;
+        let _lock = self.lock(family)?;
         if path.is_dir() {
             return Ok(path);
         }
-        self.clear_unfinished()?;
         let building = self.folder.join(format!("{BUILDING}{family}"));
+        // of a builder that was killed
+        remove(&building)?;
         fs::create_dir(&building)
             .with_context(|| format!("cannot create '{}'", building.display()))?;
         let made = make(&building);
@@ -131,14 +133,14 @@ impl Cache {
         self.folder.join(format!("{family}-{key}"))
     }
 
-    fn lock(&self) -> Result<Flock<File>> {
-        let path = self.folder.join("lock");
+    fn lock(&self, family: &str) -> Result<Flock<File>> {
+        let path = self.folder.join(format!("{family}.lock"));
         let file =
             File::create(&path).with_context(|| format!("cannot create '{}'", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(lock),
             Err((file, _)) => {
-                let step = Step::begin("waiting for another lab that fills the cache");
+                let step = Step::begin(format!("waiting for another lab that makes '{family}'"));
                 let lock = Flock::lock(file, FlockArg::LockExclusive)
                     .map_err(|(_, error)| error)
                     .with_context(|| format!("cannot lock '{}'", path.display()))?;
@@ -146,13 +148,6 @@ impl Cache {
                 Ok(lock)
             }
         }
-    }
-
-    fn clear_unfinished(&self) -> Result<()> {
-        for path in self.list(BUILDING)? {
-            remove(&path)?;
-        }
-        Ok(())
     }
 
     fn prune(&self, family: &str, newest: &Path) -> Result<()> {
@@ -227,6 +222,20 @@ mod tests {
             .artefact("thing", Key::new().with("2"), make)
             .expect("made");
         assert!(new.is_dir() && !old.exists());
+    }
+
+    #[test]
+    fn a_family_does_not_wait_for_another() {
+        let (_folder, cache) = cache();
+        let other = |folder: &Path| {
+            let made = cache.artefact("other", Key::new(), |_| Ok(()))?;
+            Ok(fs::write(
+                folder.join("x"),
+                made.as_os_str().as_encoded_bytes(),
+            )?)
+        };
+        cache.artefact("thing", Key::new(), other).expect("made");
+        assert!(cache.find("other", Key::new()).is_some());
     }
 
     #[test]
