@@ -29,6 +29,8 @@ pub struct HostView<'a> {
     host: OnceCell<Host>,
     /// libvirt's answer about iommufd for this domain.
     pub(crate) iommufd: Option<bool>,
+    /// The caller sets the domain's option for EGM.
+    pub(crate) egm: Option<bool>,
     /// The definitions are formatted by libvirt.
     pub(crate) formatted: bool,
     /// libvirt's other answers: its networks as of the last query.
@@ -61,6 +63,7 @@ impl<'a> HostView<'a> {
             rules,
             host: OnceCell::new(),
             iommufd: None,
+            egm: None,
             formatted: false,
             libvirt: FromLibvirt {
                 networks: context.networks.now(),
@@ -130,7 +133,11 @@ impl<'a> HostView<'a> {
     /// # Errors
     /// As [`SavedPlan::check`].
     pub fn check(&self, definition: &Definition, saved: &SavedPlan) -> Result<(), Refusal> {
-        saved.check(definition, &self.input(saved.basis.replace)?)
+        let input = PlanInput {
+            egm: saved.basis.egm,
+            ..self.input(saved.basis.replace)?
+        };
+        saved.check(definition, &input)
     }
 
     /// Checks that a definition is complete for this host.
@@ -216,6 +223,7 @@ impl<'a> HostView<'a> {
                 ..self.context.stack()?.into()
             },
             replace,
+            egm: self.egm,
             asked: true,
             formatted: self.formatted,
             libvirt: &self.libvirt,

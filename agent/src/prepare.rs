@@ -47,10 +47,32 @@ pub enum Trigger {
     /// A caller requested the revert.
     Revert,
     /// A caller requested it.
-    Request {
-        /// Replace a guest address that contradicts the recipe.
-        replace: bool,
-    },
+    Request(Options),
+}
+
+/// What a caller asks of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Replace a guest address that contradicts the recipe.
+    pub replace: bool,
+    /// Set the domain's option for EGM.
+    pub egm: Option<bool>,
+}
+
+impl Trigger {
+    /// A request without options.
+    #[cfg(test)]
+    pub(crate) const REQUEST: Self = Self::Request(Options {
+        replace: false,
+        egm: None,
+    });
+
+    fn options(self) -> Option<Options> {
+        match self {
+            Self::Request(options) => Some(options),
+            Self::Define | Self::Repair | Self::Revert => None,
+        }
+    }
 }
 
 /// Completes definitions through libvirt.
@@ -75,7 +97,8 @@ impl Preparer {
         if trigger == Trigger::Revert {
             return self.revert(domain);
         }
-        let asked = matches!(trigger, Trigger::Request { .. });
+        let asked = trigger.options().is_some();
+        let options = trigger.options().unwrap_or_default();
         for _ in 0..ATTEMPTS {
             if asked {
                 self.context.opted_out.remove(&domain.uuid);
@@ -90,8 +113,8 @@ impl Preparer {
             }
             progress::stage("planning what the definition needs", 0.3);
             let capabilities = self.ask(&mut host_view, before.domain());
-            let replace = trigger == Trigger::Request { replace: true };
-            let rewrite = host_view.rewrite(&before, replace)?;
+            host_view.egm = options.egm;
+            let rewrite = host_view.rewrite(&before, options.replace)?;
             if rewrite.text == before.text() {
                 let plan = &rewrite.plan;
                 return Ok(report::of_plan(domain, Outcome::Complete, plan));
@@ -113,9 +136,11 @@ impl Preparer {
     ///
     /// # Errors
     /// A refusal, or libvirt's error.
-    pub fn propose(&self, domain: &DomainRef, replace: bool) -> Result<SavedPlan, PrepareError> {
+    pub fn propose(&self, domain: &DomainRef, options: Options) -> Result<SavedPlan, PrepareError> {
         let shown = self.public(domain)?;
-        Ok(self.look(shown.domain()).0.propose(&shown, replace)?)
+        let (mut host_view, _) = self.look(shown.domain());
+        host_view.egm = options.egm;
+        Ok(host_view.propose(&shown, options.replace)?)
     }
 
     /// Plans a text that libvirt has not formatted: the XML of a transient guest.
@@ -136,8 +161,9 @@ impl Preparer {
     pub fn apply(&self, domain: &DomainRef, saved: &SavedPlan) -> Result<Report, PrepareError> {
         let before = self.read(domain)?;
         let shown = self.public(domain)?;
-        let (host_view, capabilities) = self.look(before.domain());
+        let (mut host_view, capabilities) = self.look(before.domain());
         host_view.check(&shown, saved)?;
+        host_view.egm = saved.basis.egm;
         // The same edits, in the text with the secrets.
         let rewrite = host_view.rewrite(&before, saved.basis.replace)?;
         if !saved.adds_the_same(&rewrite) {

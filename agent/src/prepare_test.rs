@@ -52,7 +52,7 @@ fn definition_is_completed_once_and_stays_complete() {
 #[test]
 fn prepare_ignores_a_domain_without_covered_devices() {
     let scene = scene_with(&guest(NIC), Config::default());
-    let request = Trigger::Request { replace: false };
+    let request = Trigger::REQUEST;
     for trigger in [Trigger::Define, Trigger::Repair, request] {
         assert_eq!(scene.outcome(trigger), Outcome::Foreign);
     }
@@ -69,7 +69,7 @@ fn on_request_waits_for_the_request() {
     let scene = scene_with(&guest(GPU), config);
     assert_eq!(scene.outcome(Trigger::Define), Outcome::OnRequest);
     assert_eq!(scene.libvirt.defines(), 0);
-    let request = Trigger::Request { replace: false };
+    let request = Trigger::REQUEST;
     assert_eq!(scene.outcome(request), Outcome::Completed);
 }
 
@@ -114,9 +114,7 @@ fn definition_that_libvirt_does_not_keep_is_tried_once_until_a_request() {
         assert_eq!(scene.prepare(trigger).expect_err("dropped"), first);
     }
     assert_eq!(scene.libvirt.defines(), 1);
-    scene
-        .prepare(Trigger::Request { replace: false })
-        .expect_err("dropped");
+    scene.prepare(Trigger::REQUEST).expect_err("dropped");
     scene.prepare(Trigger::Define).expect_err("dropped");
     assert_eq!(scene.libvirt.defines(), 2);
     // Another text is another attempt.
@@ -138,14 +136,17 @@ fn agent_stops_completing_a_definition_that_another_program_reverts() {
     let error = last.expect_err("a loop");
     assert!(matches!(error, PrepareError::Refused(r) if r.code == Code::XmlLoop));
     assert_eq!(scene.libvirt.defines(), 10);
-    let request = Trigger::Request { replace: false };
+    let request = Trigger::REQUEST;
     assert_eq!(scene.outcome(request), Outcome::Completed);
 }
 
 #[test]
 fn saved_plan_is_applied_once() {
     let scene = scene();
-    let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
+    let saved = scene
+        .preparer
+        .propose(&scene.domain, Options::default())
+        .expect("plan");
     assert_eq!(scene.libvirt.defines(), 0);
     let report = scene
         .preparer
@@ -170,7 +171,10 @@ fn a_saved_plan_does_not_show_a_secret_and_keeps_it() {
         Config::default(),
     );
     scene.libvirt.hide(secret);
-    let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
+    let saved = scene
+        .preparer
+        .propose(&scene.domain, Options::default())
+        .expect("plan");
     assert!(
         !serde_json::to_string(&saved)
             .expect("JSON")
@@ -188,7 +192,10 @@ fn a_saved_plan_does_not_show_a_secret_and_keeps_it() {
 #[test]
 fn a_definition_edited_while_its_plan_is_applied_is_kept() {
     let scene = scene();
-    let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
+    let saved = scene
+        .preparer
+        .propose(&scene.domain, Options::default())
+        .expect("plan");
     let edited = guest(GPU).replace("<vcpu>4</vcpu>", "<vcpu>5</vcpu>");
     for reads_before in 0..2 {
         let same = vec![guest(GPU); reads_before];
@@ -209,7 +216,10 @@ fn a_definition_edited_while_its_plan_is_applied_is_kept() {
 fn saved_plan_of_a_reverted_domain_opts_it_in() {
     let scene = scene();
     scene.outcome(Trigger::Revert);
-    let saved = scene.preparer.propose(&scene.domain, false).expect("plan");
+    let saved = scene
+        .preparer
+        .propose(&scene.domain, Options::default())
+        .expect("plan");
     scene
         .preparer
         .apply(&scene.domain, &saved)
@@ -341,4 +351,34 @@ fn definition_without_a_machine_uses_the_default_of_libvirt() {
         refused.to_string().contains("aarch64/sbsa-ref"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_caller_sets_the_option_for_egm_which_stays() {
+    let scene = scene();
+    let options = |egm| Options {
+        replace: false,
+        egm: Some(egm),
+    };
+    // No upstream libvirt has EGM memory.
+    let refused = scene.prepare(Trigger::Request(options(true)));
+    let refused = refused.expect_err("refused").to_string();
+    assert!(refused.contains("VD-EGM-002"), "{refused}");
+    assert_eq!(scene.libvirt.text(&scene.domain), guest(GPU));
+    let saved = scene.preparer.propose(&scene.domain, options(false));
+    let saved = saved.expect("plan");
+    assert_eq!(saved.basis.egm, Some(false));
+    let report = scene.prepare(Trigger::Request(options(false)));
+    assert_eq!(report.expect("prepared").outcome, Outcome::Completed);
+    let text = scene.libvirt.text(&scene.domain);
+    assert_eq!(text, saved.text);
+    assert!(text.contains("egm='off'"), "{text}");
+    assert_eq!(scene.outcome(Trigger::Define), Outcome::Complete);
+    scene.outcome(Trigger::Revert);
+    let text = scene.libvirt.text(&scene.domain);
+    assert!(text.contains("egm='off'"), "{text}");
+    scene.libvirt.put(&guest(GPU));
+    let applied = scene.preparer.apply(&scene.domain, &saved);
+    assert_eq!(applied.expect("applied").outcome, Outcome::Completed);
+    assert_eq!(scene.libvirt.text(&scene.domain), saved.text);
 }

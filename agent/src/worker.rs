@@ -22,7 +22,7 @@ use crate::failure::PrepareError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
-use crate::prepare::{Preparer, Trigger, ask_for_networks};
+use crate::prepare::{Options, Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::record::RecordError;
 use crate::report;
@@ -170,11 +170,11 @@ impl Worker {
     pub async fn propose(
         self: &Arc<Self>,
         domain: DomainRef,
-        replace: bool,
+        options: Options,
     ) -> Result<SavedPlan, PrepareError> {
         let _permit = permit(&self.looks).await;
         let preparer = self.preparer();
-        self.call(move || preparer.propose(&domain, replace)).await
+        self.call(move || preparer.propose(&domain, options)).await
     }
 
     /// Plans a text that libvirt has not stored.
@@ -420,7 +420,7 @@ impl Worker {
     }
 
     fn prepare_now(&self, domain: &DomainRef, trigger: Trigger) -> Result<Report, PrepareError> {
-        if let Trigger::Request { .. } = trigger {
+        if let Trigger::Request(_) = trigger {
             self.ask_regions(domain);
         }
         let result = self.preparer().prepare(domain, trigger);
@@ -445,8 +445,9 @@ impl Worker {
     /// The refusal of a saved plan says nothing about the domain, so only a completed change is stored.
     fn apply_now(&self, domain: &DomainRef, saved: &SavedPlan) -> Result<Report, PrepareError> {
         let report = self.preparer().apply(domain, saved)?;
-        let replace = saved.basis.replace;
-        self.note(domain, Trigger::Request { replace }, report.clone());
+        let (replace, egm) = (saved.basis.replace, saved.basis.egm);
+        let trigger = Trigger::Request(Options { replace, egm });
+        self.note(domain, trigger, report.clone());
         Ok(report)
     }
 

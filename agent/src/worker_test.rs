@@ -295,7 +295,7 @@ async fn a_request_asks_vfio_and_a_definition_does_not() {
     let gib = |gib: u64| format!("<pcihole64 unit='KiB'>{}</pcihole64>", gib << 20);
     assert!(libvirt.text(&domain).contains(&gib(1024)), "by the table");
     assert_eq!(kernel.opens(), 0);
-    prepare(Trigger::Request { replace: false }).await;
+    prepare(Trigger::REQUEST).await;
     assert!(libvirt.text(&domain).contains(&gib(512)), "by VFIO");
     assert_eq!(kernel.opens(), 1);
     prepare(Trigger::Define).await;
@@ -310,7 +310,7 @@ async fn reading_callers_do_not_delay_others() {
     scene.libvirt.close_to_looks(true);
     let look = || {
         let (worker, domain) = (scene.worker.clone(), domain.clone());
-        tokio::spawn(async move { worker.propose(domain, false).await })
+        tokio::spawn(async move { worker.propose(domain, Options::default()).await })
     };
     let looks: Vec<_> = (0..=AT_ONCE).map(|_| look()).collect();
     while scene.libvirt.looking() == 0 {

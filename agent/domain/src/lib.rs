@@ -44,7 +44,7 @@ pub use definition::Definition;
 pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Lockers, Usage};
 pub use extension::{Extension, Part};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
-pub use options::{OPTIONS_NAMESPACE, Options};
+pub use options::{OPTIONS_NAMESPACE, Options, OptionsElement};
 pub use piece::{Opened, Piece};
 pub use platform::{AcpiTable, AddressWidth, EgmMemory, Iommu, Iommufd, Platform};
 pub use read::MAX_BYTES;
@@ -124,6 +124,8 @@ pub struct Domain {
     pub extensions: Vec<Extension>,
     /// What the user asks of variantd for this domain.
     pub options: Options,
+    /// The element of these options.
+    pub options_element: Option<OptionsElement>,
     /// The record of elements that variantd added before.
     pub mark: Option<Mark>,
 }

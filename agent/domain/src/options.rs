@@ -8,8 +8,11 @@
 //!
 //! libvirt keeps one element of each namespace there, so the namespace is not that of the mark.
 
+use std::ops::Range;
+
 use roxmltree::Node;
 
+use crate::edit::{Edit, Element};
 use crate::refusal::Refusal;
 use crate::value::value;
 
@@ -25,12 +28,40 @@ pub struct Options {
     pub cmdqv: Option<bool>,
 }
 
+/// The place of the options in a definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionsElement {
+    pub(crate) element: Element,
+    /// The attribute `egm` with the white space before it.
+    pub(crate) egm: Option<Range<usize>>,
+}
+
+impl OptionsElement {
+    /// Sets `egm` to `on` or `off`; other attributes stay.
+    #[must_use]
+    pub fn with_egm(&self, value: &str) -> Edit {
+        let attribute = format!("egm='{value}'");
+        match &self.egm {
+            Some(span) => Edit {
+                span: span.clone(),
+                text: format!(" {attribute}"),
+            },
+            None => self.element.with_attribute(&attribute),
+        }
+    }
+}
+
+/// The element in `<metadata>`.
+pub(crate) fn node<'a, 'i>(metadata: Option<Node<'a, 'i>>) -> Option<Node<'a, 'i>> {
+    let named = |node: &Node<'_, '_>| node.has_tag_name((OPTIONS_NAMESPACE, "options"));
+    metadata?.children().find(named)
+}
+
 impl Options {
     /// Reads the element, if there is one.
-    pub(crate) fn read(metadata: Option<Node<'_, '_>>) -> Result<Self, Refusal> {
+    pub(crate) fn read(node: Option<Node<'_, '_>>) -> Result<Self, Refusal> {
         let mut options = Self::default();
-        let named = |node: &Node<'_, '_>| node.has_tag_name((OPTIONS_NAMESPACE, "options"));
-        let Some(node) = metadata.and_then(|metadata| metadata.children().find(named)) else {
+        let Some(node) = node else {
             return Ok(options);
         };
         for attribute in node.attributes() {

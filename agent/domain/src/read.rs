@@ -19,6 +19,7 @@ use super::{
 use crate::code::Code;
 use crate::edit::Element;
 use crate::extension::extensions;
+use crate::options::{self, OptionsElement};
 use crate::refusal::Refusal;
 use crate::shape;
 
@@ -137,6 +138,7 @@ impl Reader<'_> {
         let cpu = child(root, "cpu");
         let numa = cpu.and_then(|cpu| child(cpu, "numa"));
         let metadata = child(root, "metadata");
+        let options = options::node(metadata);
         let vcpus = child(root, "vcpu").map(|node| text_number(node, number::wrapping));
         let vcpus = vcpus.transpose()?.unwrap_or(1);
         let cells = self.cells(numa, vcpus)?;
@@ -179,7 +181,11 @@ impl Reader<'_> {
             heading: self.element(heading(root)),
             platform: self.platform(root)?,
             extensions: extensions(root),
-            options: Options::read(metadata)?,
+            options: Options::read(options)?,
+            options_element: options.map(|node| OptionsElement {
+                element: self.element(node),
+                egm: self.attribute(node, "egm"),
+            }),
             mark: metadata
                 .and_then(mark_node)
                 .map(|node| self.mark(node))

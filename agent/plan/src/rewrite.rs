@@ -3,10 +3,12 @@
 mod intact;
 
 use crate::foreign;
-use crate::plan::{Note, Origin, Plan, PlanInput, check_bound_egm, origin, pair, plan, plan_from};
+use crate::plan::{
+    Note, Origin, Plan, PlanInput, check_bound_egm, option, origin, pair, plan, plan_from,
+};
 use crate::revert::revert;
 use domain::code::Code;
-use domain::edit;
+use domain::edit::{self, Edit};
 use domain::hint::{Hint, line};
 use domain::refusal::Refusal;
 use domain::{Definition, Domain, Mark, Marked};
@@ -23,11 +25,24 @@ pub struct Rewrite {
 }
 
 /// Completes a definition. Elements that were added by other recipes, for another host or for other versions are reverted first,
-/// so that exactly those are replaced.
+/// so that exactly those are replaced. The option of the input is written into a definition whose devices have a recipe.
 ///
 /// # Errors
 /// The refusals of [`plan`].
 pub fn rewrite(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
+    let Some(edit) = option::with_egm(definition.domain(), input.egm) else {
+        return completed(definition, input);
+    };
+    let with_option = Definition::parse(edited(definition.text(), [&edit])?)?;
+    let mut rewrite = completed(&with_option, input)?;
+    if rewrite.plan.devices.is_empty() {
+        return completed(definition, input);
+    }
+    rewrite.plan.notes.extend(input.egm.map(option::note));
+    Ok(rewrite)
+}
+
+fn completed(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
     let domain = definition.domain();
     let Some(mark) = &domain.mark else {
         return apply(definition, plan(input, domain)?, input);
@@ -115,18 +130,22 @@ fn apply(base: &Definition, mut plan: Plan, input: &PlanInput<'_>) -> Result<Rew
         plan.notes.extend(foreign::notes(base.domain(), stack));
         plan.notes.extend(pair::notes(base.domain(), stack));
     }
-    let text = edit::apply(base.text(), plan.edits()).map_err(|error| {
+    let text = edited(base.text(), plan.edits())?;
+    Ok(Rewrite {
+        text,
+        base: base.text().to_owned(),
+        plan,
+    })
+}
+
+fn edited<'e>(text: &str, edits: impl IntoIterator<Item = &'e Edit>) -> Result<String, Refusal> {
+    edit::apply(text, edits).map_err(|error| {
         let hint = "please report this with the definition";
         Refusal::new(
             Code::XmlValue,
             format!("internal error: overlapping edits in the plan: {error}"),
             hint,
         )
-    })?;
-    Ok(Rewrite {
-        text,
-        base: base.text().to_owned(),
-        plan,
     })
 }
 
@@ -137,6 +156,7 @@ fn apply(base: &Definition, mut plan: Plan, input: &PlanInput<'_>) -> Result<Rew
 /// The refusals of [`plan`], and one that names the first missing piece.
 pub fn verify(definition: &Definition, input: &PlanInput<'_>) -> Result<Plan, Refusal> {
     let input = PlanInput {
+        egm: None,
         asked: false,
         formatted: false,
         ..*input
@@ -162,6 +182,7 @@ pub fn verify(definition: &Definition, input: &PlanInput<'_>) -> Result<Plan, Re
 /// As [`check_bound_egm`].
 pub fn verify_bound(definition: &Definition, input: &PlanInput<'_>) -> Result<(), Refusal> {
     let input = PlanInput {
+        egm: None,
         asked: false,
         formatted: false,
         ..*input

@@ -13,6 +13,7 @@ use super::authority::Action;
 use super::method::{Access, Kind, Method, REFUSAL};
 use super::{BusError, Manager, caller};
 use crate::libvirt::DomainRef;
+use crate::prepare;
 use planner::json;
 
 /// Options of a call, by key.
@@ -55,6 +56,14 @@ impl<'a> Call<'a> {
     pub(super) fn flag(&self, key: &str) -> bool {
         let value = self.options.get(key);
         value.and_then(|value| bool::try_from(value).ok()) == Some(true)
+    }
+
+    /// The options of a plan.
+    pub(super) fn plan_options(&self) -> prepare::Options {
+        prepare::Options {
+            replace: self.flag("replace"),
+            egm: self.has("egm").then(|| self.flag("egm")),
+        }
     }
 
     /// A text option.

@@ -105,7 +105,8 @@ impl Manager {
     }
 
     /// Returns what a domain's definition needs, as JSON: reasons, hunks of a diff, edits, and the inputs of the plan.
-    /// Changes nothing. Option `replace` (b): replace a guest address that contradicts the recipe.
+    /// Changes nothing. Option `replace` (b): replace a guest address that contradicts the recipe. Option `egm` (b): set
+    /// the domain's option for EGM to on or off, variantd.recipe(5).
     async fn plan(
         &self,
         #[zbus(header)] header: Header<'_>,
@@ -116,7 +117,7 @@ impl Manager {
         let planned = call.json(async {
             let domain = call.domain(domain).await?;
             call.admit(&About::Domain(domain.clone())).await?;
-            let saved_plan = self.worker.propose(domain, call.flag("replace"));
+            let saved_plan = self.worker.propose(domain, call.plan_options());
             call.costly(saved_plan).await
         });
         planned.await
@@ -143,8 +144,8 @@ impl Manager {
             .await
     }
 
-    /// Completes a domain's definition and returns the added elements as JSON. Option `replace` (b): replace a guest
-    /// address that contradicts the recipe. Option `plan` (s), alone: make exactly the edits that `Plan` returned, or
+    /// Completes a domain's definition and returns the added elements as JSON. Options `replace` (b) and `egm` (b) as for
+    /// `Plan`. Option `plan` (s), alone: make exactly the edits that `Plan` returned, or
     /// refuse if the definition, host, recipes or versions changed since.
     async fn prepare(
         &self,
@@ -161,8 +162,7 @@ impl Manager {
             Ok(match saved {
                 Some(saved) => self.worker.apply(domain, saved).await?,
                 None => {
-                    let replace = call.flag("replace");
-                    let trigger = Trigger::Request { replace };
+                    let trigger = Trigger::Request(call.plan_options());
                     self.worker.prepare(domain, trigger).await?
                 }
             })
@@ -427,10 +427,10 @@ fn bind_options(call: &Call<'_>) -> Result<BindOptions, BusError> {
 
 /// The saved plan among the options.
 fn saved(call: &Call<'_>, text: String) -> Result<SavedPlan, BusError> {
-    if call.has("replace") {
-        return Err(BusError::failed(
-            "option 'plan' excludes 'replace': the plan contains that choice",
-        ));
+    if let Some(key) = ["replace", "egm"].into_iter().find(|key| call.has(key)) {
+        return Err(BusError::failed(format!(
+            "option 'plan' excludes '{key}': the plan contains that choice"
+        )));
     }
     Ok(SavedPlan::parse(&text)?)
 }

@@ -22,13 +22,17 @@ pub(super) static ALL: [Method; 14] = [
     Method::public("ListDevices"),
     Method::asks("Plan", Action::Plan)
         .in_turn()
-        .with(&[Choice::flag("replace")]),
+        .with(&[Choice::flag("replace"), Choice::flag("egm")]),
     Method::asks("PrepareXml", Action::Plan)
         .in_turn()
         .with(&[Choice::flag("replace")])
         .taking(XML),
     Method::asks("Prepare", Action::Prepare)
-        .with(&[Choice::flag("replace"), Choice::text("plan")])
+        .with(&[
+            Choice::flag("replace"),
+            Choice::flag("egm"),
+            Choice::text("plan"),
+        ])
         .taking(saved_plan::MAX_BYTES)
         .job(Operation::Prepare),
     Method::asks("Revert", Action::Prepare).job(Operation::Revert),

@@ -158,6 +158,7 @@ impl Scene {
             recipes,
             target: target.versions().parse().expect("target"),
             replace: false,
+            egm: None,
             asked: true,
             formatted: false,
             libvirt: &planner::from_libvirt::NOTHING,

@@ -93,6 +93,7 @@ fn plan_input<'a>(host: &'a Host, versions: &str) -> PlanInput<'a> {
         recipes: &RECIPES,
         target: versions.parse().expect("versions"),
         replace: false,
+        egm: None,
         asked: true,
         formatted: false,
         libvirt: &planner::from_libvirt::NOTHING,

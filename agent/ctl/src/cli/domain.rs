@@ -17,11 +17,24 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::saved_plan::{Findings, MAX_BYTES, SavedPlan};
 
+/// What the user asks of a plan.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) replace: bool,
+    pub(super) egm: Option<bool>,
+}
+
+impl Wanted {
+    fn options(self) -> Options<'static> {
+        let egm = self.egm.map(|egm| ("egm", egm.into()));
+        options([("replace", self.replace.into())].into_iter().chain(egm))
+    }
+}
+
 /// Completes a domain's definition and prints the added elements.
-pub(super) fn prepare(domain: &str, replace: bool, as_json: bool) -> Result<(), Problem> {
+pub(super) fn prepare(domain: &str, wanted: Wanted, as_json: bool) -> Result<(), Problem> {
     let report = ask_for_report(Effect::Changes, async |manager| {
-        let options = options([("replace", replace.into())]);
-        manager.prepare(domain, options).await
+        manager.prepare(domain, wanted.options()).await
     })?;
     tell(&report, as_json)
 }
@@ -40,10 +53,9 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
 }
 
 /// The agent's plan for a domain, also as JSON.
-pub(super) fn plan(domain: &str, replace: bool) -> Result<(SavedPlan, Value), Problem> {
+pub(super) fn plan(domain: &str, wanted: Wanted) -> Result<(SavedPlan, Value), Problem> {
     let json = ask(Effect::Reads, async |manager| {
-        let options = options([("replace", replace.into())]);
-        manager.plan(domain, options).await
+        manager.plan(domain, wanted.options()).await
     })?;
     Ok((SavedPlan::parse(&json.to_string())?, json))
 }

@@ -43,7 +43,8 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
         &recipes,
         request.wanted.target,
         request.wanted.replace,
-    )?;
+    )?
+    .with_egm(request.wanted.egm.map(bool::from));
     let mut bar = Bar::new(hosts.len());
     let asked = fleet::ask(&hosts, &question, |done| bar.show(done));
     bar.clear();

@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use kernel_glue::address::PciAddress;
@@ -137,6 +137,9 @@ enum Verb {
         /// Replace the guest address of a device when it contradicts the recipe
         #[arg(long, conflicts_with = "plan")]
         replace: bool,
+        /// Set the domain's option for EGM: the GPUs' EGM regions are the guest's memory, or are not
+        #[arg(long, value_enum, value_name = "WHETHER", conflicts_with = "plan")]
+        egm: Option<Switch>,
         /// Make exactly the edits that 'plan --json' put into FILE ('-' for standard input), or refuse
         /// because the definition, the host, the recipes or the versions changed since
         #[arg(long, value_name = "FILE")]
@@ -286,9 +289,25 @@ struct PlanArguments {
     /// Replace the guest address of a device when it contradicts the recipe
     #[arg(long)]
     replace: bool,
+    /// Set the domain's option for EGM: the GPUs' EGM regions are the guest's memory, or are not
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    egm: Option<Switch>,
     /// Ask VFIO for the BARs of devices that are on their recipe's driver; opens and resets them (root only)
     #[arg(long)]
     regions: bool,
+}
+
+/// The value of an option of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl From<Switch> for bool {
+    fn from(switch: Switch) -> Self {
+        switch == Switch::On
+    }
 }
 
 /// The data of every verb that reads a host.
@@ -381,8 +400,17 @@ fn run(cli: &Cli) -> Result<(), Problem> {
             ..
         } => domain::apply(domain.as_deref(), plan, cli.json),
         Verb::Prepare {
-            domain, replace, ..
-        } => domain::prepare(domain.as_deref().unwrap_or_default(), *replace, cli.json),
+            domain,
+            replace,
+            egm,
+            ..
+        } => {
+            let wanted = domain::Wanted {
+                replace: *replace,
+                egm: egm.map(bool::from),
+            };
+            domain::prepare(domain.as_deref().unwrap_or_default(), wanted, cli.json)
+        }
         Verb::Create(request) => create::run(request, cli.json),
         Verb::Revert {
             file: Some(file), ..

@@ -27,7 +27,11 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
              leave out --host, --recipes, --target and --regions, or write './{name}'"
         )));
     }
-    let (saved_plan, json) = domain::plan(&name, request.wanted.replace).map_err(|problem| {
+    let wanted = domain::Wanted {
+        replace: request.wanted.replace,
+        egm: request.wanted.egm.map(bool::from),
+    };
+    let (saved_plan, json) = domain::plan(&name, wanted).map_err(|problem| {
         problem.with(&format!(
             "no file '{name}' here, so it is taken for a domain"
         ))
@@ -100,6 +104,7 @@ fn plan_input<'a>(
         recipes: &host_view.recipes,
         target: wanted.target.unwrap_or(assumed(host_view)),
         replace: wanted.replace,
+        egm: wanted.egm.map(bool::from),
         asked: true,
         formatted: false,
         libvirt: &planner::from_libvirt::NOTHING,
@@ -139,6 +144,9 @@ fn summary(saved_plan: &SavedPlan) -> String {
     let domain = &saved_plan.domain;
     match (saved_plan.devices.is_empty(), saved_plan.changes.len()) {
         (true, _) => format!("domain '{domain}' has no device that a recipe covers\n"),
+        (false, 0) if saved_plan.changed => {
+            format!("{devices}domain '{domain}' is complete, and its options change:\n")
+        }
         (false, 0) => format!("{devices}domain '{domain}' is complete\n"),
         (false, 1) => format!("{devices}domain '{domain}' lacks 1 piece:\n"),
         (false, count) => format!("{devices}domain '{domain}' lacks {count} pieces:\n"),

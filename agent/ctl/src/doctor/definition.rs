@@ -64,6 +64,7 @@ fn planned(scene: &Scene, one: &Guest) -> Result<Vec<Code>, Refusal> {
             ..stack::of(scene).map_or(Versions::NEWEST_TESTED.into(), Target::from)
         },
         replace: false,
+        egm: None,
         asked: true,
         formatted: true,
         libvirt: &one.libvirt,

@@ -34,6 +34,8 @@ pub(crate) struct Question<'a> {
     recipes: &'a Recipes,
     target: Option<Target>,
     replace: bool,
+    /// Sets the domain's option for EGM.
+    egm: Option<bool>,
 }
 
 /// Host devices that the guest gets past libvirt, or perhaps from a network that no snapshot shows.
@@ -93,7 +95,13 @@ impl<'a> Question<'a> {
             recipes,
             target,
             replace,
+            egm: None,
         })
+    }
+
+    /// The same with this option of the domain.
+    pub(crate) fn with_egm(self, egm: Option<bool>) -> Self {
+        Self { egm, ..self }
     }
 
     /// Plans for one host.
@@ -101,6 +109,7 @@ impl<'a> Question<'a> {
     pub(crate) fn of(&self, host: &Host, runs: Runs) -> Answer {
         let input = PlanInput {
             replace: self.replace,
+            egm: self.egm,
             target: self.target.unwrap_or(runs.target()),
             ..PlanInput::newest(host, self.recipes)
         };

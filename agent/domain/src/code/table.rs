@@ -1021,6 +1021,15 @@ codes! {
         source: "NVIDIA's libvirt 11.9, read",
     }
 
+    /// The domain's option for EGM is set.
+    EgmOption = "VD-EGM-009" {
+        severity: Note,
+        explanation: "With --egm, 'plan' and 'prepare' write egm='on' or egm='off' into the domain's options in <metadata>, as 'virsh \
+            metadata' does. The option stays after 'revert'. A later '--egm', or an edit of the metadata, changes it. On refuses \
+            the guest where it cannot have EGM, off removes EGM memory that variantd added.",
+        source: "variantd.recipe(5), OPTIONS OF A DOMAIN",
+    }
+
     /// The 64-bit MMIO window is not set.
     WindowMissing = "VD-MEM-001" {
         severity: Missing,

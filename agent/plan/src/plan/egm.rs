@@ -73,7 +73,7 @@ pub(super) fn plan(
     check::elements(input, domain).map_err(Fault::refusal)?;
     let mut part = Part::default();
     if asked.is_empty() {
-        unasked(domain)?;
+        unasked(input, domain)?;
         check::sums(input, domain, &[]).map_err(Fault::refusal)?;
         return Ok((part, !domain.platform.egm.is_empty()));
     }
@@ -172,10 +172,13 @@ fn need(domain: &Domain, one: &Assigned<'_>) -> Need {
 }
 
 /// Refuses a domain that asks without a device for it, and EGM memory of ours that is no longer asked for.
-fn unasked(domain: &Domain) -> Result<(), Refusal> {
+fn unasked(input: &PlanInput<'_>, domain: &Domain) -> Result<(), Refusal> {
     if domain.options.egm == Some(true) {
         let reason = "the domain's options ask for EGM, and no recipe of its devices has [egm]";
-        let hint = virsh::edit(domain, "remove egm='on' from <metadata>");
+        let hint = match input.egm {
+            Some(_) => Hint::from("plan without '--egm on'"),
+            None => virsh::edit(domain, "remove egm='on' from <metadata>"),
+        };
         return Err(Fault::new(Code::EgmLeftOut, reason, hint).refusal());
     }
     let mark = domain.mark.iter();

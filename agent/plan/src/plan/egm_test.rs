@@ -464,3 +464,99 @@ fn command_queues_need_a_kernel_and_a_pair_that_have_them() {
     let off = rewrite(&off, &input(&fixture, "nvidia-10.1")).expect("planned");
     assert!(off.text.contains("oas='48' cmdqv='off'"), "{}", off.text);
 }
+
+/// The result of a caller that sets the option.
+fn set(
+    fixture: &Fixture,
+    text: &str,
+    egm: Option<bool>,
+) -> Result<crate::rewrite::Rewrite, Refusal> {
+    let input = PlanInput {
+        egm,
+        ..input(fixture, "nvidia-10.1")
+    };
+    rewrite(text, &input)
+}
+
+#[test]
+fn a_caller_sets_the_option_which_later_starts_find() {
+    let fixture = host();
+    let namespace = "xmlns:o='urn:variantd:options:1'";
+    for (before, after) in [
+        ("cmdqv='off'", format!("egm='on' {namespace} cmdqv='off'")),
+        (
+            "egm='off' cmdqv='off'",
+            format!("{namespace} egm='on' cmdqv='off'"),
+        ),
+        (
+            "cmdqv='off' egm='off'",
+            format!("{namespace} cmdqv='off' egm='on'"),
+        ),
+    ] {
+        let text = with(before, 4, [MIB; 2]);
+        let done = set(&fixture, &text, Some(true)).expect("planned");
+        let wanted = text.replace(&format!("{namespace} {before}"), &after);
+        assert_eq!(done.text, planned(&fixture, &wanted).expect("planned").text);
+        assert!(codes(&done.plan).contains(&Code::EgmOption));
+        verify(&done.text, &input(&fixture, "nvidia-10.1")).expect("it starts");
+        assert_eq!(revert(&done.text).expect("reverted"), wanted);
+        let again = set(&fixture, &done.text, Some(true)).expect("planned");
+        assert_eq!(again.text, done.text);
+        assert!(!codes(&again.plan).contains(&Code::EgmOption));
+        let off = set(&fixture, &done.text, Some(false))
+            .expect("planned")
+            .text;
+        let without = wanted.replace("egm='on'", "egm='off'");
+        assert_eq!(off, planned(&fixture, &without).expect("planned").text);
+        assert_eq!(memories(&off), []);
+    }
+}
+
+#[test]
+fn the_option_is_written_into_a_definition_without_options_or_metadata() {
+    let fixture = host();
+    let text = all();
+    let (start, end) = (text.find("  <metadata>"), text.find("</metadata>\n"));
+    let metadata = start.expect("start")..end.expect("end") + "</metadata>\n".len();
+    let without = [&text[..metadata.start], &text[metadata.end..]].concat();
+    let options = "<variantd:options xmlns:variantd='urn:variantd:options:1' egm='on'/>";
+    for (metadata, wanted) in [
+        ("", format!("<metadata>\n    {options}\n  </metadata>")),
+        (
+            "  <metadata/>\n",
+            format!("<metadata>\n    {options}\n  </metadata>"),
+        ),
+        (
+            "  <metadata>\n    <a xmlns='urn:a'/>\n  </metadata>\n",
+            format!("<metadata>\n    <a xmlns='urn:a'/>\n    {options}\n  </metadata>"),
+        ),
+    ] {
+        let text = without.replace("  <vcpu>", &format!("{metadata}  <vcpu>"));
+        let done = set(&fixture, &text, Some(true)).expect("planned").text;
+        let plain = revert(&done).expect("reverted");
+        assert!(plain.contains(&wanted), "{plain}");
+        assert_eq!(memories(&done).len(), 4);
+        let again = set(&fixture, &done, Some(true)).expect("planned").text;
+        assert_eq!(again, done);
+    }
+}
+
+#[test]
+fn a_caller_who_asks_for_egm_that_no_device_can_have_is_refused_and_other_guests_stay() {
+    let grace = include_str!("../../../recipes/nvidia-grace.toml");
+    let section = "[egm]\nneed = \"ignore\"";
+    assert!(grace.contains(section));
+    let lacking = Fixture {
+        recipes: Recipes::of(&[&grace.replace(section, "")]),
+        ..host()
+    };
+    let plain = with("", 4, [MIB; 2]);
+    let refusal = set(&lacking, &plain, Some(true)).expect_err("refused");
+    assert_eq!(refusal.code, Code::EgmLeftOut, "{refusal}");
+    assert_eq!(refusal.hint.as_str(), "plan without '--egm on'");
+    let unrelated = guest("");
+    assert_eq!(
+        set(&host(), &unrelated, Some(true)).expect("kept").text,
+        unrelated
+    );
+}

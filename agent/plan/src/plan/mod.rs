@@ -27,6 +27,7 @@ pub(crate) mod link;
 mod locked;
 pub(crate) mod mark;
 pub(crate) mod numa;
+pub(crate) mod option;
 pub(crate) mod pair;
 mod part;
 pub(crate) mod placement;
@@ -71,6 +72,8 @@ pub struct PlanInput<'a> {
     pub target: Target,
     /// Replace a guest address that contradicts the recipe, instead of refusing.
     pub replace: bool,
+    /// Sets the domain's option `egm`; `None` leaves it as it is.
+    pub egm: Option<bool>,
     /// A user asked: recipes with `prepare = "on-request"` apply as well.
     pub asked: bool,
     /// libvirt formatted the XML, so libvirt may have chosen a guest address. Such an address is moved to an expander bus
@@ -89,6 +92,7 @@ impl<'a> PlanInput<'a> {
             recipes,
             target: Versions::NEWEST_TESTED.into(),
             replace: false,
+            egm: None,
             asked: true,
             formatted: false,
             libvirt: &NOTHING,

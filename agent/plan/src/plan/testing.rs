@@ -129,6 +129,7 @@ impl Fixture {
             recipes: &self.recipes,
             target: crate::target::Versions::NEWEST_TESTED.into(),
             replace: false,
+            egm: None,
             asked: true,
             formatted: false,
             libvirt: &crate::from_libvirt::NOTHING,

@@ -36,6 +36,9 @@ pub struct Basis {
     pub variantd: String,
     /// Whether a guest address that contradicts its recipe is replaced.
     pub replace: bool,
+    /// The domain's option `egm` that is set; left out where it stays, as in earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egm: Option<bool>,
 }
 
 impl Basis {
@@ -49,6 +52,7 @@ impl Basis {
             features: features(&input.target.stack),
             variantd: env!("CARGO_PKG_VERSION").to_owned(),
             replace: input.replace,
+            egm: input.egm,
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fixture::{GPU, NIC, address, definition, driver, guest, host};
+use crate::json;
 use crate::recipe::{Recipes, Sourced};
 use crate::stack::{self, Feature, How, Stack};
 use crate::target::{Target, Versions};
@@ -34,6 +35,7 @@ impl Inputs {
             recipes: &self.recipes,
             target: self.stack.map_or(self.versions.into(), Target::from),
             replace: false,
+            egm: None,
             asked: true,
             formatted: false,
             libvirt: &crate::from_libvirt::NOTHING,
@@ -319,4 +321,25 @@ fn the_largest_plan_fits() {
     inputs.text = inputs.text.replace("<vcpu>", &format!("{comment}<vcpu>"));
     let text = format!("{:#}", printed(&inputs.saved_plan()));
     assert!(SavedPlan::parse(&text).is_ok(), "{} bytes", text.len());
+}
+
+#[test]
+fn a_plan_that_sets_an_option_is_checked_with_it() {
+    let inputs = inputs();
+    let input = PlanInput {
+        egm: Some(false),
+        ..inputs.input()
+    };
+    let text = definition(&inputs.text);
+    let saved = SavedPlan::make(&text, &input).expect("planned");
+    assert!(saved.text.contains("egm='off'"), "{}", saved.text);
+    let lines = saved.hunks.iter().flat_map(|hunk| &hunk.lines);
+    assert!(lines.into_iter().any(|line| line.contains("egm='off'")));
+    let read = SavedPlan::parse(&json::text(&saved)).expect("read");
+    assert_eq!(read, saved);
+    read.check(&text, &input).expect("the same");
+    let refusal = read.check(&text, &inputs.input()).expect_err("another");
+    assert_eq!(refusal.code, Code::PlanUnreadable, "{refusal}");
+    let plain = serde_json::to_value(inputs.saved_plan()).expect("JSON");
+    assert_eq!(plain["basis"].get("egm"), None);
 }

@@ -60,6 +60,7 @@ pub(super) fn of(
             ..Target::from(versions)
         },
         replace: true,
+        egm: None,
         asked: true,
         formatted: false,
         libvirt: &definition.libvirt,
