@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::list::{driver, or_dash, to_json};
 use super::occupancy::{self, Seen};
 use super::problem::Problem;
-use super::{HostView, hint, output, region};
+use super::{HostView, egm, hint, output, region};
 use planner::plan::{PlanInput, initiators};
 
 /// Prints the device; with `regions` also VFIO's BARs, or at the end the reason why VFIO could not be asked.
@@ -93,6 +93,7 @@ fn rows(host_view: &HostView, device: &Device, seen: &Seen) -> Vec<Vec<String>> 
         ),
     ]
     .into_iter()
+    .chain(egm::row(host_view, device))
     .chain(seen.rows())
     .map(|(name, value)| vec![name.to_owned(), value])
     .collect()

@@ -4,7 +4,7 @@ use kernel_glue::device::Device;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{HostView, output, reserve};
+use super::{HostView, egm, output, reserve};
 
 pub(super) fn run(host_view: &HostView, all: bool) -> Result<(), Problem> {
     let wanted = |device: &&Device| all || host_view.recipes.for_device(device).is_some();
@@ -20,6 +20,7 @@ pub(super) fn run(host_view: &HostView, all: bool) -> Result<(), Problem> {
         );
     }
     output::text(&table(host_view, &devices))?;
+    output::text(&egm::lines(&host_view.host))?;
     if devices.is_empty() {
         output::none_covered(&host_view.root);
     }
@@ -35,11 +36,11 @@ pub(super) fn run(host_view: &HostView, all: bool) -> Result<(), Problem> {
 }
 
 fn table(host_view: &HostView, devices: &[&Device]) -> String {
-    let head = [
-        "ADDRESS", "DRIVER", "ID", "NODE", "GROUP", "RECIPE", "DEVICE",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let has_egm = !host_view.host.egm.is_empty();
+    let mut head = vec!["ADDRESS", "DRIVER", "ID", "NODE", "GROUP"];
+    head.extend(has_egm.then_some("EGM"));
+    head.extend(["RECIPE", "DEVICE"]);
+    let head = head.into_iter().map(str::to_owned).collect();
     let rows: Vec<Vec<String>> = if devices.is_empty() {
         Vec::new()
     } else {
@@ -55,15 +56,17 @@ fn row(host_view: &HostView, device: &Device) -> Vec<String> {
     let label = recipe
         .and_then(|recipe| recipe.member(device))
         .map(|member| member.label.clone());
-    vec![
+    let mut row = vec![
         device.address.to_string(),
         driver(device),
         device.id.to_string(),
         or_dash(device.numa_node),
         or_dash(device.iommu_group),
-        or_dash(recipe.map(|recipe| &recipe.name)),
-        or_dash(label),
-    ]
+    ];
+    let has_egm = !host_view.host.egm.is_empty();
+    row.extend(has_egm.then(|| egm::name(&host_view.host, device)));
+    row.extend([or_dash(recipe.map(|recipe| &recipe.name)), or_dash(label)]);
+    row
 }
 
 /// The driver's name, `-` when unbound, with `*` when an override is set.
@@ -91,6 +94,7 @@ pub(super) fn to_json(host_view: &HostView, device: &Device) -> Value {
         "driver_override": device.driver_override,
         "numa_node": device.numa_node,
         "iommu_group": device.iommu_group,
+        "egm": egm::to_json(&host_view.host, device),
         "recipe": recipe.map(|recipe| &recipe.name),
         "label": recipe.and_then(|recipe| recipe.member(device)).map(|member| &member.label),
     })

@@ -14,6 +14,7 @@ mod diff;
 mod doctor;
 mod domain;
 mod dry_run;
+mod egm;
 mod example;
 mod explain;
 mod fleet;

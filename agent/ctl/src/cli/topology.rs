@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::completion;
 use super::list::to_json;
 use super::problem::Problem;
-use super::{HostView, defined, hint, input, output};
+use super::{HostView, defined, egm, hint, input, output};
 use crate::drawing::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
 use domain::refusal::about;
 use domain::{Definition, Domain, MAX_BYTES};
@@ -112,6 +112,7 @@ fn text(host_view: &HostView, domain: Option<&Domain>) -> Result<(), Problem> {
         &host_view.recipes,
     )))?;
     output::text(&nodes(host_view))?;
+    output::text(&egm::lines(&host_view.host))?;
     match domain {
         Some(domain) => {
             let tree = tree::text(&guest::parts(domain));

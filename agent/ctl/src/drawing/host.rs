@@ -88,6 +88,7 @@ fn one(host: &Host, recipes: &Recipes, device: &Device) -> Part {
     .fact(format!("driver {}{mark}", or_dash(device.driver.as_ref())))
     .fact(format!("group {}", or_dash(device.iommu_group)))
     .fact(format!("node {}", or_dash(device.numa_node)))
+    .fact(egm(host, device))
     .fact(link(device))
     .fact(format!("atomics {}", atomics(device)));
     part.device = Some(device.address);
@@ -95,6 +96,12 @@ fn one(host: &Host, recipes: &Recipes, device: &Device) -> Part {
         true => part.fact(nodes(host, recipes, device)),
         false => part,
     }
+}
+
+/// `egm4`: the EGM region that the GPU shares.
+fn egm(host: &Host, device: &Device) -> String {
+    let region = host.egm_region(device.address);
+    region.map_or(String::new(), |region| format!("egm{}", region.number))
 }
 
 fn kind(device: &Device) -> Kind {

@@ -99,6 +99,10 @@ golden!(
     "rewrite",
     "gb200-third-and-fourth.xml"
 );
+golden!(egm_list, "gb200-egm", "list");
+golden!(egm_list_json, "gb200-egm", "list", "--json");
+golden!(egm_show, "gb200-egm", "show", "0018:01:00.0");
+golden!(egm_topology, "gb200-egm", "topology");
 golden!(explain_list, "lab", "explain");
 golden!(explain_one, "lab", "explain", "vd-top-002");
 golden!(recipe_list, "lab", "recipe", "list");

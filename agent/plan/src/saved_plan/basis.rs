@@ -45,7 +45,7 @@ impl Basis {
     pub(super) fn of(definition: &Definition, input: &PlanInput<'_>) -> Self {
         Self {
             definition: Fingerprint::of(definition.text()),
-            host: facts::fingerprints(definition.domain(), input.host, input.recipes),
+            host: facts::fingerprints(definition.domain(), input),
             recipes: texts(input.recipes),
             libvirt: input.target.versions().libvirt,
             qemu: input.target.versions().qemu,

@@ -5,6 +5,7 @@
 //! - identity, place, BARs and PCI Express capabilities of each PCI function that a recipe covers or the domain assigns, of the
 //!   rest of its IOMMU group and of the bridges above them;
 //! - CPUs and distances of each NUMA node, and which nodes are generic initiators;
+//! - for a domain that has or asks for EGM memory, the EGM regions of its devices and those that it names;
 //! - address width, iommufd and the kernel's release.
 //!
 //! Not included: drivers and overrides (starting another guest changes them), control and status bits in config space except the
@@ -16,13 +17,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use kernel_glue::address::PciAddress;
 use kernel_glue::config::Express;
 use kernel_glue::device::{Bar, Device};
+use kernel_glue::egm::EgmRegion;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{Node, Numa};
 use serde::Serialize;
 
 use crate::fingerprint::Fingerprint;
 use crate::json;
-use crate::recipe::Recipes;
+use crate::plan::PlanInput;
+use crate::recipe::{Need, Recipes};
 use domain::Domain;
 
 #[derive(Serialize)]
@@ -58,10 +61,10 @@ struct NodeFacts<'a> {
 /// One fingerprint per part of the host.
 pub(super) fn fingerprints(
     domain: &Domain,
-    host: &Host,
-    recipes: &Recipes,
+    input: &PlanInput<'_>,
 ) -> BTreeMap<String, Fingerprint> {
-    let parts = [
+    let (host, recipes) = (input.host, input.recipes);
+    let mut parts = vec![
         ("PCI devices", json::text(&devices(domain, host, recipes))),
         ("NUMA nodes", json::text(&nodes(&host.numa))),
         ("generic initiators", json::text(&initiators(host))),
@@ -71,6 +74,10 @@ pub(super) fn fingerprints(
             json::text(&(host.address_bits, host.iommufd)),
         ),
     ];
+    let regions = regions(domain, input);
+    if !regions.is_empty() {
+        parts.push(("EGM regions", json::text(&regions)));
+    }
     let fingerprint = |(name, text): (&str, String)| (name.to_owned(), Fingerprint::of(&text));
     parts.into_iter().map(fingerprint).collect()
 }
@@ -128,6 +135,30 @@ fn nodes(numa: &Numa) -> Vec<NodeFacts<'_>> {
             }
         })
         .collect()
+}
+
+/// The regions that the plan reads: none for a domain without EGM memory, because each bind of a GPU changes the regions.
+fn regions<'a>(domain: &Domain, input: &PlanInput<'a>) -> Vec<&'a EgmRegion> {
+    let host = input.host;
+    let mut devices = domain.sources().filter_map(|at| host.devices.get(&at));
+    let prefers = |device: &Device| {
+        let recipe = input.recipes.for_device(device);
+        let egm = recipe.and_then(|recipe| recipe.egm);
+        egm.is_some_and(|egm| egm.need != Need::Ignore)
+    };
+    let is_asked = match input.egm.or(domain.options.egm) {
+        Some(option) => option,
+        None => devices.any(prefers),
+    };
+    let own = &domain.platform.egm;
+    if !is_asked && own.is_empty() {
+        return Vec::new();
+    }
+    let concerns = |region: &&EgmRegion| {
+        let is_named = own.iter().any(|memory| memory.path == region.path());
+        is_named || region.gpus.iter().any(|gpu| domain.uses(*gpu))
+    };
+    host.egm.iter().filter(concerns).collect()
 }
 
 /// Initiator nodes as the kernel lists them, and as SRAT assigns them to devices.

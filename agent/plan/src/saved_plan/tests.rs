@@ -1,10 +1,11 @@
 //! Saved plans: what makes one stale, what is no plan, and what is refused as edited.
 
+use kernel_glue::egm::EgmRegion;
 use kernel_glue::host::Host;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::{GPU, NIC, address, definition, driver, guest, host};
+use crate::fixture::{GPU, NIC, address, definition, driver, guest, host, host_on};
 use crate::json;
 use crate::recipe::{Recipes, Sourced};
 use crate::stack::{self, Feature, How, Stack};
@@ -342,4 +343,49 @@ fn a_plan_that_sets_an_option_is_checked_with_it() {
     assert_eq!(refusal.code, Code::PlanUnreadable, "{refusal}");
     let plain = serde_json::to_value(inputs.saved_plan()).expect("JSON");
     assert_eq!(plain["basis"].get("egm"), None);
+}
+
+/// A guest with an option for EGM, on a host that shows the region of its GPU, for packages that have EGM.
+fn with_egm(option: &str) -> Inputs {
+    let options =
+        format!("<metadata><options xmlns='urn:variantd:options:1' {option}/></metadata>");
+    let mut inputs = Inputs {
+        text: guest(GPU).replace("  <vcpu>", &format!("{options}<vcpu>")),
+        host: host_on("nvgrace_gpu_vfio_pci"),
+        stack: Some(Stack::named("nvidia-10.1").expect("a stack")),
+        ..inputs()
+    };
+    inputs.host.egm = vec![EgmRegion {
+        number: 4,
+        bytes: Some(8 << 30),
+        gpus: [address(GPU)].into(),
+    }];
+    inputs
+}
+
+#[test]
+fn a_changed_egm_region_makes_only_the_plan_of_a_guest_with_egm_stale() {
+    let changes: [fn(&mut EgmRegion); 3] = [
+        |region| region.bytes = Some(16 << 30),
+        |region| region.number = 5,
+        |region| region.gpus.extend([address(NIC)]),
+    ];
+    for change in changes {
+        let refusal = with_egm("egm='on'").refusal(|i| change(&mut i.host.egm[0]));
+        let words = "changed since: the host's EGM regions (VD-PLN-001)";
+        assert!(refusal.contains(words), "{refusal}");
+        for option in ["", "egm='off'"] {
+            let refusal = with_egm(option).refusal(|i| change(&mut i.host.egm[0]));
+            assert_eq!(refusal, "");
+        }
+    }
+    // The region of another guest's GPU.
+    let refusal = with_egm("egm='on'").refusal(|i| {
+        i.host.egm.push(EgmRegion {
+            number: 5,
+            bytes: None,
+            gpus: [address(NIC)].into(),
+        });
+    });
+    assert_eq!(refusal, "");
 }
