@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use planner::stack::Stack;
+use planner::stack::{Feature, Stack};
 
 use crate::case::{self, Case};
 use crate::{diff, stderr, stdout};
@@ -12,8 +12,14 @@ use crate::{diff, stderr, stdout};
 /// Cases with all four GPUs of a board.
 const BOARDS: [&str; 3] = ["gb200-all", "gb300-all", "gh200-all"];
 
-/// The case of a board with EGM, which asks for it and for command queues.
+/// The case with EGM that is compared for every stack.
 const WITH_EGM: &str = "gb200-egm";
+
+/// Cases with EGM that are compared for the stacks that have it.
+const MORE_WITH_EGM: [&str; 3] = ["gb200-nic-egm", "gb300-egm", "gh200-egm"];
+
+/// The domain of each network adapter, which guests with one or two GPUs also have.
+const ADAPTERS: [&str; 2] = ["<address domain='0x0002'", "<address domain='0x0012'"];
 
 /// Elements that depend on the stack.
 const PIECES: [&str; 11] = [
@@ -47,16 +53,36 @@ fn every_stack_and_board_equals_its_committed_file() {
 
 #[test]
 fn egm_and_command_queues_of_every_stack_equal_their_committed_file() {
+    case::expect_none(&with_egm(WITH_EGM, Stack::names()));
+}
+
+#[test]
+fn egm_of_every_board_equals_its_committed_file() {
+    let has_egm = |name: &&str| {
+        let stack = Stack::named(name).expect("a stack");
+        stack.has(Feature::Egm) && stack.has(Feature::QemuEgm)
+    };
+    let stacks: Vec<&str> = Stack::names().filter(has_egm).collect();
+    assert_eq!(stacks, ["nvidia-10.1", "nvidia-11.0"]);
+    let boards = MORE_WITH_EGM.map(|name| with_egm(name, stacks.iter().copied()));
+    case::expect_none(&boards.concat());
+}
+
+/// Differences of a case from its committed file, `egm-BOARD.txt`.
+fn with_egm(name: &str, stacks: impl Iterator<Item = &'static str>) -> String {
     let all = case::all();
-    let case = all.iter().find(|case| case.name == WITH_EGM);
+    let case = all.iter().find(|case| case.name == name);
     let case = case.expect("the case");
     let mut text = String::new();
-    for stack in Stack::names() {
+    for stack in stacks {
         writeln!(text, "# {stack}").expect("text");
         text += &of_board(case, stack);
     }
-    let report = compared(&case::data("stacks").join("egm-gb200.txt"), &text);
-    case::expect_none(&report);
+    let board = name.trim_end_matches("-egm");
+    compared(
+        &case::data("stacks").join(format!("egm-{board}.txt")),
+        &text,
+    )
 }
 
 pub(crate) fn compared(path: &Path, text: &str) -> String {
@@ -81,17 +107,17 @@ fn of_board(case: &Case, stack: &str) -> String {
     text
 }
 
-/// The definition with its first hostdevs only.
+/// The definition with its first GPUs only.
 fn with_gpus(definition: &str, count: usize) -> String {
     let (head, rest) = definition.split_once("    <hostdev").expect("a hostdev");
     let all = format!("    <hostdev{rest}");
     let end = all.rfind("</hostdev>\n").expect("an end") + "</hostdev>\n".len();
     let (hostdevs, tail) = all.split_at(end);
-    let kept: String = hostdevs
-        .split_inclusive("</hostdev>\n")
-        .take(count)
-        .collect();
-    format!("{head}{kept}{tail}")
+    let is_adapter = |hostdev: &str| ADAPTERS.iter().any(|one| hostdev.contains(one));
+    let all = hostdevs.split_inclusive("</hostdev>\n");
+    let (adapters, gpus): (Vec<&str>, Vec<&str>) = all.partition(|hostdev| is_adapter(hostdev));
+    let kept = gpus.into_iter().take(count).chain(adapters);
+    format!("{head}{}{tail}", kept.collect::<String>())
 }
 
 /// The lines that depend on the stack. Nodes and distances among the arguments are counted.

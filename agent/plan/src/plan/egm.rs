@@ -209,22 +209,33 @@ fn lack(input: &PlanInput<'_>, domain: &Domain, lacking: bool) -> Option<Fault> 
         return None;
     }
     let stack = &input.target.stack;
-    let reason = if domain.family() != "virt" {
-        format!(
-            "machine '{}' cannot have EGM memory, 'virt' can",
-            domain.family()
-        )
-    } else if !stack.has(Feature::Egm) {
-        format!(
-            "libvirt {} has no <memory model='egm'>, and no QEMU argument replaces it",
-            stack.libvirt
-        )
-    } else if !stack.has(Feature::QemuEgm) {
-        format!("QEMU {} has no 'acpi-egm-memory'", stack.qemu)
+    let (libvirt, qemu) = (&stack.libvirt, &stack.qemu);
+    let (reason, hint) = if domain.family() != "virt" {
+        let family = domain.family();
+        let reason = format!("machine '{family}' cannot have EGM memory, 'virt' can");
+        (reason, "use machine 'virt', or no EGM")
     } else {
-        return check::hugepages(domain).err();
+        match (stack.has(Feature::Egm), stack.has(Feature::QemuEgm)) {
+            (true, true) => return check::hugepages(domain).err(),
+            (true, false) => (
+                format!(
+                    "QEMU {qemu} has no 'acpi-egm-memory' for the <memory model='egm'> of libvirt {libvirt}"
+                ),
+                "use NVIDIA's QEMU, or no EGM",
+            ),
+            // No argument of QEMU replaces the element: see the head of this file.
+            (false, true) => (
+                format!(
+                    "libvirt {libvirt} has no <memory model='egm'> for the 'acpi-egm-memory' of QEMU {qemu}"
+                ),
+                "use libvirt 11.9.0+nvidia2, or no EGM",
+            ),
+            (false, false) => (
+                format!("libvirt {libvirt} and QEMU {qemu} have no EGM"),
+                "use NVIDIA's libvirt (11.9.0+nvidia2) and QEMU, or no EGM",
+            ),
+        }
     };
-    let hint = "use NVIDIA's libvirt (11.9.0+nvidia2) and QEMU, or no EGM";
     Some(Fault::new(Code::EgmLeftOut, reason, hint))
 }
 

@@ -7,6 +7,7 @@ use super::testing::{Fixture, GPUS, address, guest, hostdev};
 use super::{Note, PlanInput, check_bound_egm};
 use crate::fixture::{self as one_socket, revert, rewrite, verify};
 use crate::recipe::Recipes;
+use crate::stack::{Feature, How, Stack, Value};
 use crate::target::Target;
 use domain::code::Code;
 use domain::edit::apply;
@@ -255,27 +256,45 @@ fn a_stack_without_one_half_refuses_and_names_the_package() {
         let input = input(&fixture, target);
         let refusal = rewrite(&all(), &input).expect_err("refused");
         assert_eq!(refusal.code, Code::EgmLeftOut, "{refusal}");
-        let words = format!(
-            "libvirt {} has no <memory model='egm'>",
-            input.target.stack.libvirt
-        );
+        let Stack { libvirt, qemu, .. } = input.target.stack;
+        let words = format!("libvirt {libvirt} and QEMU {qemu} have no EGM");
         assert!(refusal.reason.contains(&words), "{refusal}");
         assert!(
             refusal.hint.as_str().contains("11.9.0+nvidia2"),
             "{refusal}"
         );
     }
-    let mut input = input(&fixture, "nvidia-10.1");
-    let no = crate::stack::Value::Has(false);
-    let stack = &mut input.target.stack;
-    stack
-        .set(crate::stack::Feature::QemuEgm, no, crate::stack::How::Asked)
-        .expect("set");
-    let refusal = rewrite(&all(), &input).expect_err("refused");
-    assert!(
-        refusal.reason.contains("QEMU 1:10.1.0+nvidia5-1 has no"),
-        "{refusal}"
-    );
+    for (half, reason, hint) in [
+        (
+            Feature::QemuEgm,
+            "QEMU 1:10.1.0+nvidia5-1 has no 'acpi-egm-memory' for the <memory model='egm'> of libvirt 11.9.0+nvidia4-1",
+            "use NVIDIA's QEMU, or no EGM",
+        ),
+        (
+            Feature::Egm,
+            "libvirt 11.9.0+nvidia4-1 has no <memory model='egm'> for the 'acpi-egm-memory' of QEMU 1:10.1.0+nvidia5-1",
+            "use libvirt 11.9.0+nvidia2, or no EGM",
+        ),
+    ] {
+        let mut input = input(&fixture, "nvidia-10.1");
+        let stack = &mut input.target.stack;
+        let set = stack.set(half, Value::Has(false), How::Asked);
+        set.expect("set");
+        let refusal = rewrite(&all(), &input).expect_err("refused");
+        assert_eq!(refusal.code, Code::EgmLeftOut, "{refusal}");
+        assert_eq!((&*refusal.reason, refusal.hint.as_str()), (reason, hint));
+        assert!(refusal.to_string().len() <= 160, "{refusal}");
+        // A recipe that prefers EGM leaves it out for the same reason.
+        let prefers = needing("prefer");
+        let prefers = PlanInput {
+            target: input.target,
+            ..prefers.input()
+        };
+        let text = with("", 4, [MIB; 2]);
+        let plan = rewrite(&text, &prefers).expect("planned").plan;
+        let note = plan.notes.iter().find(|note| note.code == Code::EgmLeftOut);
+        assert!(note.expect("a note").text.ends_with(reason));
+    }
 }
 
 #[test]

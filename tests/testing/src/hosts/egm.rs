@@ -19,6 +19,18 @@ const GB200: [Egm; 2] = [
     },
 ];
 
+/// The same for the places of a GB300's GPUs.
+const GB300: [Egm; 2] = [
+    Egm {
+        gpus: &["0008:06:00.0", "0009:06:00.0"],
+        ..GB200[0]
+    },
+    Egm {
+        gpus: &["0018:06:00.0", "0019:06:00.0"],
+        ..GB200[1]
+    },
+];
+
 /// Size and numbers of Kata's fixtures, one region for each socket.
 const GH200: [Egm; 4] = [
     region(4, &["0009:01:00.0"]),
@@ -35,14 +47,28 @@ const fn region(number: u32, gpus: &'static [&'static str]) -> Egm {
     }
 }
 
-/// The machines with EGM, made of those without.
-pub fn all(gb200: &Machine, gh200: &Machine) -> [Machine; 2] {
-    let readme = include_str!("readme/gb200-egm.txt");
-    let four = include_str!("readme/gh200-4gpu-egm.txt");
-    [
-        with("gb200-egm", readme, gb200, &GB200),
-        with("gh200-4gpu-egm", four, gh200, &GH200),
-    ]
+/// The machines that get EGM.
+pub struct Without<'a> {
+    pub gb200: &'a Machine,
+    pub gb200_nic: &'a Machine,
+    pub gb300: &'a Machine,
+    pub gh200: &'a Machine,
+}
+
+impl Without<'_> {
+    /// The machines with EGM.
+    pub fn with_egm(self) -> [Machine; 4] {
+        let gb200 = include_str!("readme/gb200-egm.txt");
+        let nic = include_str!("readme/gb200-nic-egm.txt");
+        let gb300 = include_str!("readme/gb300-egm.txt");
+        let gh200 = include_str!("readme/gh200-4gpu-egm.txt");
+        [
+            with("gb200-egm", gb200, self.gb200, &GB200),
+            with("gb200-nic-egm", nic, self.gb200_nic, &GB200),
+            with("gb300-egm", gb300, self.gb300, &GB300),
+            with("gh200-4gpu-egm", gh200, self.gh200, &GH200),
+        ]
+    }
 }
 
 fn with(
@@ -52,7 +78,8 @@ fn with(
     egm: &'static [Egm],
 ) -> Machine {
     let mut machine = machine.clone();
-    for gpu in &mut machine.endpoints {
+    let gpus = machine.endpoints.iter_mut();
+    for gpu in gpus.filter(|one| one.initiators > 0) {
         gpu.kind.driver = DRIVER;
     }
     Machine {

@@ -25,8 +25,15 @@ pub fn all() -> Vec<Machine> {
         gb200_memory_nodes(),
     ]);
     all.extend([gh200_255(), vera_rubin()]);
-    all.extend(super::gb300::all());
-    all.extend(super::egm::all(&gb200(), &gh200_4gpu()));
+    let gb300 = super::gb300::all();
+    let without = super::egm::Without {
+        gb200: &gb200(),
+        gb200_nic: &gb200_nic(),
+        gb300: &gb300[0],
+        gh200: &gh200_4gpu(),
+    };
+    all.extend(without.with_egm());
+    all.extend(gb300);
     all
 }
 
