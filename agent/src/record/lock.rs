@@ -13,7 +13,15 @@ use crate::instance;
 
 /// No other process changes the device until this is dropped, or this process ends.
 #[derive(Debug)]
-pub struct DeviceLock(#[expect(dead_code, reason = "held open")] File);
+pub struct DeviceLock(File);
+
+impl Drop for DeviceLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that another thread starts at this moment has a copy of the descriptor until it
+        // executes its program, and flock(2) ends with the last copy. If this fails, closing remains.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Records {
     /// Locks the device; `None` while another process has the lock.
@@ -54,4 +62,20 @@ fn open(path: &Path) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(path)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn lock_ends_although_a_starting_child_has_a_copy_of_its_descriptor() {
+        let directory = tempfile::tempdir().expect("directory");
+        let records = Records::new(directory.path().to_owned());
+        let device = "0009:01:00.0".parse().expect("address");
+        let lock = records.lock(device).expect("lock").expect("free");
+        let _copy = lock.0.try_clone().expect("a copy");
+        drop(lock);
+        assert!(records.lock(device).expect("lock").is_some());
+    }
 }
