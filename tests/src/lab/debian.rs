@@ -284,7 +284,10 @@ fn run(suite: Suite, arguments: &[String], root: &Path) -> Result<()> {
         .args(["--mount", "--propagation", "private", "mmdebstrap"])
         .args(arguments)
         .arg(root)
-        .arg(&mirror);
+        .arg(&mirror)
+        // The lab uses no initrd of a tree, and it takes longer than the kernel's other files (initramfs-tools'
+        // postinst.d hook).
+        .env("INITRD", "No");
     command::run(&mut mmdebstrap)
         .with_context(|| format!("cannot make a tree of Debian {suite} from '{mirror}'"))
 }
