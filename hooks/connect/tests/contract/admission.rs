@@ -3,23 +3,21 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use connect::admission::{Admission, Agent};
-use connect::forward::{Gate, Verdict, forward};
+use connect::forward::{Gate, Verdict};
 use connect::packet::{HEAD, Header};
 use connect::procedure::{Arguments, Call};
-use connect::socket::End;
 use connect::splitter::Fate;
 use connect::xdr::Reader;
 use hooks::agent::Reply;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
+use crate::forward::forwarding;
 use crate::packet::{call, define, numbers, packet, parsed, string};
 
 const GPU: &str = "<devices><hostdev mode='subsystem' type='pci'><source><address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/>\
@@ -352,18 +350,8 @@ fn keepalive_passes_while_calls_wait_for_a_hanging_agent() {
     fs::write(run.path().join("devices"), "0009:01:00.0\n").expect("a list");
     let (resume, hangs) = channel();
     let agent = Hanging(Mutex::new(hangs));
-    let mut gate = Admission::new(run.path().into(), "/nonexistent".into(), agent).expect("a gate");
-    let (mut client, ours) = UnixStream::pair().expect("sockets");
-    let (mut daemon, theirs) = UnixStream::pair().expect("sockets");
-    let ended = thread::spawn(move || {
-        let client = End::new(ours.as_fd(), ours.as_fd()).expect("an end");
-        let daemon = End::new(theirs.as_fd(), theirs.as_fd()).expect("an end");
-        forward(&client, &daemon, &mut gate)
-    });
-    for end in [&client, &daemon] {
-        end.set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("a timeout");
-    }
+    let gate = Admission::new(run.path().into(), "/nonexistent".into(), agent).expect("a gate");
+    let (mut client, mut daemon, ended) = forwarding(gate);
     let calls = 1..=20;
     let ping = packet(2, 1, 0, &[]);
     for serial in calls.clone() {

@@ -87,28 +87,36 @@ struct Scene {
     resume: Option<(UnixStream, UnixStream)>,
 }
 
+/// A client and a daemon with the loop between them, which runs in a thread.
+pub(crate) fn forwarding(
+    mut gate: impl Gate + Send + 'static,
+) -> (UnixStream, UnixStream, JoinHandle<Result<(), Fault>>) {
+    let (client, ours) = UnixStream::pair().expect("sockets");
+    let (daemon, theirs) = UnixStream::pair().expect("sockets");
+    let ended = thread::spawn(move || {
+        let client = End::new(ours.as_fd(), ours.as_fd()).expect("an end");
+        let daemon = End::new(theirs.as_fd(), theirs.as_fd()).expect("an end");
+        forward(&client, &daemon, &mut gate)
+    });
+    for end in [&client, &daemon] {
+        end.set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a timeout");
+    }
+    (client, daemon, ended)
+}
+
 impl Scene {
     fn start(waits: bool) -> Self {
-        let (client, ours) = UnixStream::pair().expect("sockets");
-        let (daemon, theirs) = UnixStream::pair().expect("sockets");
         let (notifier, notify) = UnixStream::pair().expect("sockets");
         let (release, resume) = UnixStream::pair().expect("sockets");
         notifier.set_nonblocking(true).expect("a flag");
-        let mut gate = Renaming {
+        let gate = Renaming {
             ready: VecDeque::new(),
             notifier,
             resume: waits.then_some(resume),
             pending: 0,
         };
-        let ended = thread::spawn(move || {
-            let client = End::new(ours.as_fd(), ours.as_fd()).expect("an end");
-            let daemon = End::new(theirs.as_fd(), theirs.as_fd()).expect("an end");
-            forward(&client, &daemon, &mut gate)
-        });
-        for end in [&client, &daemon] {
-            end.set_read_timeout(Some(Duration::from_secs(20)))
-                .expect("a timeout");
-        }
+        let (client, daemon, ended) = forwarding(gate);
         Self {
             client,
             daemon,
