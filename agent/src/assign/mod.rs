@@ -1,8 +1,9 @@
 //! Assigns devices to a domain and releases them, as libvirt's hook requests.
 //!
 //! ```text
-//! prepare: verify -> GPU memory is stable -> claim: record 'binding' -> devices are free, GPU memory removed -> bind all -> GPU memory, EGM regions -> record 'bound'
-//!                                                              on failure: restore all -> drop the record
+//! prepare: verify -> GPU memory is stable -> claim: record 'binding' -> devices are free, GPU memory is removed
+//!          -> bind all -> GPU memory and EGM regions are as needed -> record 'bound'
+//!                on failure: restore all -> drop the record
 //! release: no process holds the device -> record 'releasing' -> release all -> drop the record
 //! start of the agent: 'binding', 'degraded' -> restore; 'releasing' -> release;
 //!                     'bound' -> keep while libvirt reports the guest as running, else release
