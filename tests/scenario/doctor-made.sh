@@ -47,7 +47,7 @@ restore() {
     [ -z "${bus-}" ] || secondary "$bus"
     rm -rf $dropin $reserved /run/variantd/records/ffff:* /etc/variantd/recipes.d
     rm -f $hook; ln -s /usr/sbin/variantd-hook $hook
-    remove_guests big pages turned
+    remove_guests big pages extended turned
     echo 0 >/proc/sys/vm/nr_hugepages
     systemctl daemon-reload
     systemctl restart libvirtd
@@ -55,7 +55,7 @@ restore() {
     set_driver $GPU0
 }
 trap restore EXIT
-remove_guests big pages turned
+remove_guests big pages extended turned
 set_driver $GPU0 vfio-pci
 # no_finding CODE: the check must pass again
 no_finding() { within 30 passes "$1"; }
@@ -85,6 +85,13 @@ found VD-DOC-006 'huge pages of 2048 KiB'
 fixed VD-DOC-006
 remove_guests pages
 echo 0 >/proc/sys/vm/nr_hugepages
+
+# EGM is asked for, and the kernel has no nvgrace_egm.
+guest extended $GPU0 | sed "s|<vcpu>|<metadata><v:options xmlns:v='urn:variantd:options:1' egm='on'/></metadata><vcpu>|" >/tmp/extended.xml
+virsh define /tmp/extended.xml >/dev/null
+found VD-DOC-056 "has no 'nvgrace_egm'"
+remove_guests extended
+no_finding VD-DOC-056
 guest turned $GPU0 | sed "s|</hostdev>|<address type='pci' domain='0' bus='1' slot='0' function='1'/></hostdev>|;
     s|<hostdev |<controller type='pci' index='1' model='pcie-root-port'/><hostdev |" >/tmp/turned.xml
 virsh define /tmp/turned.xml >/dev/null

@@ -1,8 +1,8 @@
 //! Checks of the host as a whole: its IOMMU, options that weaken it, and limits of locked memory.
 
 use super::check::Check;
-use super::grace;
 use super::scene::{Boot, Scene, Seen, Unavailable, Vendor};
+use super::{egm, grace};
 use domain::code::Code;
 use domain::hint::Hint;
 
@@ -15,6 +15,7 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
         lock_limit(scene),
     ];
     checks.extend(grace::of_host(scene));
+    checks.extend(egm::check(scene));
     checks
 }
 

@@ -7,6 +7,7 @@ mod check;
 mod definition;
 mod device;
 mod driver;
+mod egm;
 mod grace;
 mod host;
 mod installation;

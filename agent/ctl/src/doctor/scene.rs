@@ -84,6 +84,8 @@ pub(crate) struct Scene {
     pub allow_group: bool,
     /// How the host was started, and its memory.
     pub boot: Boot,
+    /// The kernel has the class `egm`, whose module makes it when it is loaded.
+    pub egm_class: Seen<bool>,
     /// Facts that matter only on a Grace host; `None` on others.
     pub platform: Option<Platform>,
     /// Modules of the drivers that recipes name, by name with underscores.

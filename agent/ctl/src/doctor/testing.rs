@@ -36,6 +36,7 @@ pub(super) fn ready() -> Scene {
         occupancy: [(address(GPU), Ok(Occupancy::default()))].into(),
         memory_named: Ok(true),
         stack: None,
+        egm_class: Ok(false),
         platform: None,
         libvirt: Ok(answers(Vec::new())),
         daemon: Ok(Some(daemon())),
@@ -122,6 +123,16 @@ pub(super) fn definition() -> Guest {
         iommufd: None,
         libvirt: FromLibvirt::default(),
         planned: None,
+    }
+}
+
+/// A definition with the GPU, whose options ask for EGM.
+pub(super) fn asking_for_egm() -> Guest {
+    let options = "<metadata><v:options xmlns:v='urn:variantd:options:1' egm='on'/></metadata>";
+    let xml = guest(GPU).replace("<vcpu>", &format!("{options}<vcpu>"));
+    Guest {
+        definition: xml.parse(),
+        ..definition()
     }
 }
 

@@ -15,8 +15,8 @@ use super::scene::{
     Vendor,
 };
 use super::testing::{
-    answers, at, bad, check, definition, holder, hook, module, ready, variant, with_companion,
-    with_gpu,
+    answers, asking_for_egm, at, bad, check, definition, holder, hook, module, ready, variant,
+    with_companion, with_gpu,
 };
 use super::{examine, next, text};
 use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest};
@@ -176,6 +176,7 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| { s.libvirt = Ok(answers(vec![definition()])); memory(s).total = 1024 }, Code::GuestMemory, "'virsh edit d0'"),
     (|s| { let mut d = definition(); d.definition = guest(GPU).replace("<vcpu>", "<memoryBacking><hugepages/></memoryBacking><vcpu>").parse();
            s.libvirt = Ok(answers(vec![d])) }, Code::GuestMemory, "'echo 2056 > /proc/sys/vm/nr_hugepages'"),
+    (|s| { s.modules.insert("nvgrace_egm".into(), Module::default()); s.libvirt = Ok(answers(vec![asking_for_egm()])) }, Code::EgmAbsent, "linux-nvidia"),
     (|s| s.settings = Err("'variantd.conf', line 2: unknown key".into()), Code::SettingsUnusable, "fix the named line"),
     (|s| installed(s).state = Trouble::Missing, Code::HookMissing, "&& ln -sfn /usr/sbin/variantd-hook"),
     (|s| { let hook = installed(s); hook.state = Trouble::Missing; hook.program = None }, Code::HookMissing, "install the variantd package"),

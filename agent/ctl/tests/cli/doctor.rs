@@ -8,7 +8,7 @@ use std::process::Output;
 use serde_json::Value;
 use tests::program;
 
-use super::{damaged, host, variantctl};
+use super::{damaged, damaged_one, host, variantctl};
 
 const GPU: &str = "0018:01:00.0";
 
@@ -86,6 +86,28 @@ fn doctor_finds_the_missing_hook_and_policy_of_a_new_host() {
     let (status, text) = doctor(root.path(), &[]);
     assert_eq!(status, 1);
     screen("doctor_untouched", text);
+}
+
+/// A host whose GPUs are bound, whose recipe requires EGM, and whose firmware has it off.
+#[test]
+fn doctor_names_the_firmware_when_the_recipe_asks_for_egm_and_the_class_is_empty() {
+    let root = damaged_one("gb200-egm", |root| {
+        let class = root.join("sys/class/egm");
+        fs::remove_dir_all(&class).expect("regions");
+        fs::create_dir(&class).expect("an empty class");
+        let shipped = include_str!("../../../recipes/nvidia-grace.toml");
+        let own = shipped.replacen("[egm]\nneed = \"ignore\"", "[egm]\nneed = \"require\"", 1);
+        put(root, "recipes.d/nvidia-grace.toml", &own);
+    });
+    let recipes = root.path().join("recipes.d").display().to_string();
+    let of_egm = |root: &Path| {
+        let options = ["--recipes", &recipes, "-q", "--only", "VD-DOC-056"];
+        doctor(root, &options)
+    };
+    let (status, text) = of_egm(root.path());
+    assert_eq!(status, 1);
+    screen("doctor_egm_off", text);
+    assert_eq!(of_egm(&host("gb200-egm")), (0, String::new()));
 }
 
 #[test]

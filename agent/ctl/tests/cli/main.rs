@@ -410,10 +410,15 @@ fn a_folder_that_is_not_a_host_is_refused() {
 
 /// A copy of a recorded host that a test may damage.
 fn damaged(damage: impl Fn(&Path)) -> tempfile::TempDir {
+    damaged_one("gb200-4gpu", damage)
+}
+
+/// The same for a host by its name.
+fn damaged_one(name: &str, damage: impl Fn(&Path)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("folder");
     let status = Command::new("cp")
         .arg("-a")
-        .arg(host("gb200-4gpu").join("."))
+        .arg(host(name).join("."))
         .arg(dir.path())
         .status();
     assert!(status.expect("cp runs").success());

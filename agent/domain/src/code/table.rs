@@ -1704,6 +1704,17 @@ codes! {
         source: "NVIDIA/QEMU pull request 15; NV-Kernels pull request 226; Linux, arch/arm64/Kconfig",
     }
 
+    /// EGM is asked for, and the kernel shows no region.
+    EgmAbsent = "VD-DOC-056" {
+        severity: Failure,
+        explanation: "A recipe (need in [egm]) or a guest (egm='on' in its options, or <memory model='egm'>) asks for EGM, and \
+            /sys/class/egm is missing or empty. It needs a kernel with the module nvgrace_egm, which makes the class (Ubuntu's \
+            linux-nvidia 6.17 and 7.0; Linux 7.2 and the generic kernels have none), firmware that has EGM enabled, and a GPU that \
+            is bound to nvgrace_gpu_vfio_pci: the kernel shows a region only then. Without EGM a guest that requires it does not \
+            start; one whose recipe has need = \"prefer\" goes without.",
+        source: "NVIDIA's kernels, drivers/vfio/pci/nvgrace-gpu/egm.c, read",
+    }
+
     /// The agent and variantctl have different versions.
     AgentVersion = "VD-DOC-046" {
         severity: Warning,

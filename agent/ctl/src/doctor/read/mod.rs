@@ -23,6 +23,7 @@ use kernel_glue::occupancy::Occupancy;
 use kernel_glue::sysfs::Root;
 
 use super::driver::module_name;
+use super::egm;
 use super::grace::is_grace;
 use super::scene::{Guest, Libvirt, Scene, Seen, Unavailable};
 use crate::inquiry;
@@ -79,11 +80,14 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
     });
     let covered: BTreeMap<PciAddress, DriverName> = covered.collect();
     let boot = boot::read(&look);
-    let modules = module::read(&look, &host, &boot, covered.values().map(module_name));
+    let names = covered.values().map(module_name);
+    let names = names.chain([egm::MODULE.to_owned()]);
+    let modules = module::read(&look, &host, &boot, names);
     let daemon = look.if_live(|| Ok(process::daemon(&look.root)));
     let mut libvirt = look.if_live(|| libvirt(&host, &recipes, &look));
     let agent = look.if_live(|| bus::agent(&look, domains(&mut libvirt)));
     let mut scene = Scene {
+        egm_class: look.exists("sys/class/egm"),
         platform: None,
         recorded: (!look.live).then(|| places.root.clone()),
         occupancy: occupancy(&look, covered.keys()),
@@ -259,6 +263,15 @@ impl Look {
         match self.live || self.root.has(sign) {
             true => Ok(()),
             false => Err(Unavailable::not_recorded()),
+        }
+    }
+
+    /// Whether a path exists.
+    fn exists(&self, path: &str) -> Seen<bool> {
+        match self.root.exists(path) {
+            Ok(true) => Ok(true),
+            Ok(false) => self.absent(path).map(|()| false),
+            Err(failure) => Err(Unavailable::of(&failure)),
         }
     }
 
