@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
@@ -77,11 +77,34 @@ pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     replace_up_to(MAX_BYTES, path, text, mode)
 }
 
+/// Like [`replace`], with owner, group and mode of the file whose metadata is `like`.
+///
+/// # Errors
+/// As [`replace`]; only root may write a file of another user.
+pub fn replace_like(like: &fs::Metadata, path: &Path, text: &str) -> io::Result<()> {
+    let access = Access {
+        mode: like.mode() & 0o7777,
+        owner: Some((like.uid(), like.gid())),
+    };
+    write(MAX_BYTES, path, text, access)
+}
+
 /// Like [`replace`], for a file with the limit `most`.
 ///
 /// # Errors
 /// As [`replace`].
 pub fn replace_up_to(most: u64, path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    write(most, path, text, Access { mode, owner: None })
+}
+
+/// The mode of a new file, and its user and group if they are not those of this process.
+struct Access {
+    mode: u32,
+    owner: Option<(u32, u32)>,
+}
+
+fn write(most: u64, path: &Path, text: &str, access: Access) -> io::Result<()> {
+    let Access { mode, owner } = access;
     if text.len() as u64 > most {
         let why = format!("its {} bytes exceed the limit of {most} bytes", text.len());
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
@@ -98,6 +121,9 @@ pub fn replace_up_to(most: u64, path: &Path, text: &str, mode: u32) -> io::Resul
         .mode(mode)
         .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(&name)?;
+    if let Some((user, group)) = owner {
+        fchown(&file, Some(user), Some(group))?;
+    }
     // A file that a crash left may have another mode.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
@@ -154,6 +180,24 @@ mod tests {
         assert!(replace(&path, "other", 0o600).is_err());
         assert_eq!(fs::read_to_string(&victim).expect("victim"), "kept");
         assert_eq!(read(&path).expect("as it was"), "text");
+    }
+
+    #[test]
+    fn replace_like_keeps_mode_and_owner() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("entry");
+        fs::write(&path, "of others").expect("entry");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("mode");
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(4711), Some(4712)).expect("owner");
+        }
+        let before = fs::metadata(&path).expect("entry");
+        replace_like(&before, &path, "text").expect("replaced");
+        let after = fs::metadata(&path).expect("entry");
+        let access = |kind: &fs::Metadata| (kind.mode(), kind.uid(), kind.gid());
+        assert_eq!(access(&after), access(&before));
+        assert_ne!(after.ino(), before.ino());
+        assert_eq!(read(&path).expect("text"), "text");
     }
 
     #[test]

@@ -13,6 +13,22 @@ pub(crate) fn configuration(bytes: &[u8]) {
     }
 }
 
+/// An error names a line of the text; settings are in the order of their lines, and the first of a name is found.
+pub(crate) fn libvirt(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match settings::libvirt::parse(&text) {
+        Err(malformed) => placed(malformed.line, &text),
+        Ok(settings) => {
+            assert!(settings.is_sorted_by_key(|setting| setting.line));
+            for setting in &settings {
+                placed(setting.line, &text);
+                let found = settings::libvirt::find(&settings, &setting.name);
+                assert!(found.is_some_and(|found| found.line <= setting.line));
+            }
+        }
+    }
+}
+
 /// An error names a line of the text; an accepted recipe has a name.
 pub(crate) fn recipe(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);

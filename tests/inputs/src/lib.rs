@@ -18,7 +18,7 @@ mod stack;
 pub type Target = fn(&[u8]);
 
 /// Every fuzz target by its name, which is also that of its folder in the corpus.
-pub const TARGETS: [(&str, Target); 25] = [
+pub const TARGETS: [(&str, Target); 26] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
     ("network", network::host_devices_of),
@@ -29,6 +29,7 @@ pub const TARGETS: [(&str, Target); 25] = [
     ("connect_packet", connect::packet),
     ("journal", journal::entry),
     ("configuration", configuration::configuration),
+    ("libvirt_configuration", configuration::libvirt),
     ("recipe", configuration::recipe),
     ("proposal", configuration::saved_plan),
     ("snapshot", definition::snapshot),

@@ -6,7 +6,7 @@ use clap::Command;
 type Example = (&'static str, &'static str);
 
 /// For each verb at least two, in the order of `--help`.
-const EXAMPLES: [(&str, &[Example]); 27] = [
+const EXAMPLES: [(&str, &[Example]); 28] = [
     (
         "list",
         &[
@@ -143,6 +143,23 @@ const EXAMPLES: [(&str, &[Example]); 27] = [
         &[
             ("every mistake in the files", "variantctl config check"),
             ("as JSON", "variantctl config check --json"),
+        ],
+    ),
+    (
+        "connect",
+        &[
+            (
+                "what each client of libvirt needs",
+                "variantctl connect --how",
+            ),
+            (
+                "root's clients use the transport from now on",
+                "variantctl connect --enable",
+            ),
+            (
+                "root's clients use libvirt's own default again",
+                "variantctl connect --disable",
+            ),
         ],
     ),
     (

@@ -7,6 +7,7 @@ mod atomics;
 mod bind;
 mod completion;
 mod config;
+mod connect;
 mod create;
 mod defined;
 mod device;
@@ -115,6 +116,8 @@ enum Verb {
     /// Show or check the configuration: variantd.conf, its drop-ins and the shipped defaults
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Show how libvirt's clients use the transport variantd-connect, or make it the default of root's clients
+    Connect(connect::Request),
     /// Show what the installed libvirt and QEMU can express, how it is known, and whether the two fit each other
     Stack(stack::Request),
     /// Explain a code such as VD-TOP-002, or list all of them
@@ -391,6 +394,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Config(ConfigVerb::Check) => {
             config::check(&configuration(cli), &cli.recipes, cli.json)
         }
+        Verb::Connect(request) => connect::run(cli.host(), request, cli.json),
         Verb::Stack(request) => stack::run(cli, request),
         Verb::Explain { code } => explain::run(*code, cli.json),
         Verb::RecordHost { dir } => record::run(cli.host(), dir, cli.json),
@@ -472,6 +476,7 @@ impl Verb {
             | Self::Rewrite(_)
             | Self::Recipe(_)
             | Self::Config(_)
+            | Self::Connect(_)
             | Self::Stack(_)
             | Self::Explain { .. }
             | Self::RecordHost { .. }

@@ -2,6 +2,7 @@
 
 mod assigned;
 mod completion;
+mod connect;
 mod defined;
 mod doctor;
 mod edited;

@@ -15,7 +15,7 @@ const GPU: &str = "0009:01:00.0";
 const READ: [&str; 4] = ["--host", "host", "--recipes", "recipes.d"];
 
 /// Verbs, the schema of each answer, and how it is asked.
-const VERBS: [(&str, &str, &[&str]); 26] = [
+const VERBS: [(&str, &str, &[&str]); 27] = [
     ("list", "list", &[]),
     ("show", "show", &[GPU]),
     ("doctor", "doctor", &[]),
@@ -34,6 +34,7 @@ const VERBS: [(&str, &str, &[&str]); 26] = [
     ("config show", "config-show", &[]),
     ("config check", "config-check", &[]),
     ("explain", "explain", &["VD-TOP-002"]),
+    ("connect", "connect", &["--how"]),
     ("stack", "stack", &["--target", "nvidia-10.1"]),
     ("snapshot", "snapshot", &[]),
     ("record-host", "record-host", &["recorded"]),

@@ -1834,6 +1834,15 @@ codes! {
         source: "variantctl(1), config",
     }
 
+    /// `variantctl connect` does not change libvirt.conf.
+    ConnectSettings = "VD-CON-001" {
+        severity: Refusal,
+        explanation: "With --enable 'variantctl connect' adds lines to the libvirt.conf of root's clients, and with \
+            --disable it removes exactly these. It changes no other line: a uri_default of the administrator stays, a \
+            file that libvirt cannot read is not changed, and lines that were edited since are not removed.",
+        source: "variantctl(1), connect; libvirt, src/util/virconf.c",
+    }
+
     /// The inputs of a saved plan have changed.
     PlanStale = "VD-PLN-001" {
         severity: Refusal,
