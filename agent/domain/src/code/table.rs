@@ -1843,6 +1843,16 @@ codes! {
         source: "variantctl(1), connect; libvirt, src/util/virconf.c",
     }
 
+    /// A socket for several users cannot serve a libvirt with fine-grained access control.
+    ConnectAccess = "VD-CON-002" {
+        severity: Refusal,
+        explanation: "A connection over /run/variantd/libvirt-sock has the rights of the user variantd-proxy. With \
+            access_drivers in libvirtd.conf or in the file of a modular daemon, libvirt judges each user, so all clients of \
+            the socket would have equal rights. The URI with 'qemu+ext' runs the transport as the client itself. A file that \
+            cannot be read is refused, too.",
+        source: "libvirt, Fine grained access control (acl.html)",
+    }
+
     /// The inputs of a saved plan have changed.
     PlanStale = "VD-PLN-001" {
         severity: Refusal,

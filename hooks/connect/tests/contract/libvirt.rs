@@ -17,12 +17,12 @@ use tests::bus::Bus;
 use tests::program;
 use zbus::{Connection, OwnedVariant, connection};
 
-const GPU: &str = "<devices><hostdev mode='subsystem' type='pci'><source><address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/>\
+pub(super) const GPU: &str = "<devices><hostdev mode='subsystem' type='pci'><source><address domain='0x0009' bus='0x01' slot='0x00' function='0x0'/>\
                    </source></hostdev></devices>";
-const COMPLETED: &str = "<description>completed</description>";
+pub(super) const COMPLETED: &str = "<description>completed</description>";
 
 /// A domain of the test driver.
-fn guest(name: &str, content: &str) -> String {
+pub(super) fn guest(name: &str, content: &str) -> String {
     format!(
         "<domain type='test'><name>{name}</name><memory>1024</memory><os><type>hvm</type></os>{content}</domain>"
     )
@@ -30,7 +30,7 @@ fn guest(name: &str, content: &str) -> String {
 
 /// An agent that adds a description, and refuses a guest of the name `refused`.
 #[derive(Clone, Default)]
-struct Agent {
+pub(super) struct Agent {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -66,8 +66,8 @@ impl Agent {
     }
 }
 
-struct Scene {
-    bus: Bus,
+pub(super) struct Scene {
+    pub(super) bus: Bus,
     daemon: Child,
     /// Keeps the test driver's state, which lives as long as one connection.
     keeper: Option<(Child, ChildStdin)>,
@@ -75,7 +75,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let bus = Bus::start().expect("bus");
         fs::write(bus.path("devices"), "0009:01:00.0\n").expect("a list");
         let log = File::create(bus.path("log")).expect("a log");
@@ -155,7 +155,7 @@ impl Scene {
         }
     }
 
-    fn serve(&self) -> (Agent, Connection) {
+    pub(super) fn serve(&self) -> (Agent, Connection) {
         let agent = Agent::default();
         let builder = connection::Builder::address(self.bus.address());
         let builder = builder
@@ -167,12 +167,17 @@ impl Scene {
         )
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(super) fn socket(&self) -> PathBuf {
         self.bus.path("run/libvirt/libvirt-sock")
     }
 
+    pub(super) fn end_daemon(&mut self) {
+        self.daemon.kill().expect("the daemon");
+        self.daemon.wait().expect("its end");
+    }
+
     /// With the transport, or directly.
-    fn uri(&self, base: &str, through: bool) -> String {
+    pub(super) fn uri(&self, base: &str, through: bool) -> String {
         let (driver, path) = base.split_once(':').expect("a URI");
         match through {
             true => format!(
@@ -189,10 +194,15 @@ impl Scene {
     }
 
     fn virsh_of(&self, base: &str, through: bool, arguments: &[&str]) -> Output {
+        self.client(&self.uri(base, through), arguments)
+    }
+
+    /// virsh with this URI.
+    pub(super) fn client(&self, uri: &str, arguments: &[&str]) -> Output {
         let mut virsh = Command::new("virsh");
         virsh
             .env("LC_ALL", "C")
-            .args(["-q", "-c", &self.uri(base, through)])
+            .args(["-q", "-c", uri])
             .args(arguments);
         virsh
             .stdin(Stdio::null())
@@ -201,7 +211,7 @@ impl Scene {
     }
 
     /// The standard output of a command that must succeed.
-    fn printed(&self, arguments: &[&str]) -> String {
+    pub(super) fn printed(&self, arguments: &[&str]) -> String {
         let output = self.virsh(arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {error}");
@@ -214,7 +224,7 @@ impl Scene {
         String::from_utf8(output.stderr).expect("text")
     }
 
-    fn file(&self, name: &str, text: &str) -> String {
+    pub(super) fn file(&self, name: &str, text: &str) -> String {
         let path = self.bus.path(name);
         fs::write(&path, text).expect("a file");
         path.display().to_string()
@@ -471,8 +481,7 @@ fn volume_of_64_mib_goes_up_and_down_unchanged() {
 #[test]
 fn missing_daemon_is_named_in_virshs_error() {
     let mut scene = Scene::start();
-    scene.daemon.kill().expect("the daemon");
-    scene.daemon.wait().expect("its end");
+    scene.end_daemon();
     let error = scene.error(&["list"]);
     assert!(
         error.contains("cannot connect to libvirt's daemon at"),

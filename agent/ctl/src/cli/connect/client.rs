@@ -5,6 +5,11 @@ use serde_json::{Value, json};
 use super::super::output;
 use super::{URI, block};
 
+/// The socket of variantd-connect.socket, for clients that cannot run a program.
+const SOCKET: &str = "/run/variantd/libvirt-sock";
+/// What it needs.
+const ENABLE: &str = "'systemctl enable --now variantd-connect.socket'";
+
 /// A client, and its setting.
 struct Client {
     name: &'static str,
@@ -36,6 +41,14 @@ fn all() -> Vec<Client> {
         client(
             "OpenStack Nova, nova.conf",
             format!("[libvirt] connection_uri = {URI}"),
+        ),
+        client(
+            "Terraform, go-libvirt",
+            format!("uri = \"qemu:///system?socket={SOCKET}\", after {ENABLE}"),
+        ),
+        client(
+            "qemu+ssh",
+            format!("qemu+ssh://root@HOST/system?proxy=netcat&socket={SOCKET}, after {ENABLE}"),
         ),
         client(
             "Cockpit",
