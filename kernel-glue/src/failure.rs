@@ -41,6 +41,14 @@ impl Failure {
         }
     }
 
+    /// The file or directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. } | Self::NoDevices { root: path } | Self::Occupied(path) => path,
+        }
+    }
+
     /// True if the object does not exist.
     #[must_use]
     pub fn is_absent(&self) -> bool {

@@ -32,7 +32,7 @@ pub struct Host {
     /// The iommufd device exists: `/dev/iommu` can be opened.
     pub iommufd: bool,
     /// The kernel can nest a guest's SMMUv3 in the host's (CONFIG_ARM_SMMU_V3_IOMMUFD); `None` if its configuration is
-    /// not in `/boot`.
+    /// neither in `/boot` nor in `/proc/config.gz`.
     pub nests_smmu: Option<bool>,
     /// The kernel has the command queues of Tegra241 (CONFIG_TEGRA241_CMDQV); `None` as above, for kernels without that option,
     /// and in snapshots of earlier releases.

@@ -18,6 +18,7 @@ pub mod holder;
 pub mod host;
 pub mod id;
 pub mod iort;
+pub mod kconfig;
 pub mod kernel;
 pub mod live;
 pub mod model;

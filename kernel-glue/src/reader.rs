@@ -20,6 +20,7 @@ use crate::device::Device;
 use crate::directory_cache::DirectoryCache;
 use crate::failure::Failure;
 use crate::host::{Gap, Host};
+use crate::kconfig;
 use crate::srat::Srat;
 use crate::sysfs::{self, DEVICES, MAX_ALIAS, MAX_SRAT, MAX_TEXT, Root, Tree};
 
@@ -33,8 +34,6 @@ pub(crate) const ADDRESS_SIZES: &str = "address sizes";
 pub(crate) const NESTED_SMMU: &str = "CONFIG_ARM_SMMU_V3_IOMMUFD=y";
 /// The option of a kernel's configuration for the command queues of Tegra241 (Grace).
 pub(crate) const COMMAND_QUEUES: &str = "CONFIG_TEGRA241_CMDQV";
-/// Maximum size of a kernel's configuration: they have about 300 KiB.
-const MAX_CONFIGURATION: usize = 2 << 20;
 
 const CPUINFO: &str = "proc/cpuinfo";
 /// Bytes of one CPU's block; all blocks are the same, and the kernel takes long to print hundreds.
@@ -77,9 +76,7 @@ impl Host {
         let address_bits = reader.address_bits();
         let iommufd = reader.optional_text(IOMMUFD).is_some();
         let variants = kernel_release.as_deref().map(|r| reader.variants(r, cache));
-        let configuration = kernel_release
-            .as_deref()
-            .and_then(|r| reader.configuration(r, cache));
+        let configuration = reader.configuration(kernel_release.as_deref(), cache);
         Ok(Self {
             devices,
             numa,
@@ -236,17 +233,20 @@ impl<'a> Reader<'a> {
         (32..=64).contains(&bits).then_some(bits)
     }
 
-    /// Reads the kernel's configuration as distributions install it.
-    fn configuration(&mut self, release: &str, cache: &Cache) -> Option<Configuration> {
-        let path = format!("boot/config-{release}");
-        let printed = cache.configuration.of(self.tree.stamp(&path), || {
-            let text = sysfs::text(self.tree, &path, MAX_CONFIGURATION)?;
-            Ok(Configuration {
-                nests_smmu: text.lines().any(|line| line == NESTED_SMMU),
-                command_queues: text.lines().find_map(command_queues),
+    /// Reads the kernel's configuration as distributions install it, or as the kernel shows it.
+    fn configuration(&mut self, release: Option<&str>, cache: &Cache) -> Option<Configuration> {
+        let tree = self.tree;
+        let read = |path: &str| {
+            cache.configuration.of(tree.stamp(path), || {
+                let text = kconfig::text(tree, path)?;
+                Ok(Configuration {
+                    nests_smmu: text.lines().any(|line| line == NESTED_SMMU),
+                    command_queues: text.lines().find_map(command_queues),
+                })
             })
-        });
-        self.optional(&path, printed)
+        };
+        let (path, found) = kconfig::first(release, read);
+        self.optional(&path, found)
     }
 
     fn variants(&mut self, release: &str, cache: &Cache) -> Vec<alias::Variant> {

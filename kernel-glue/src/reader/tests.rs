@@ -11,6 +11,7 @@ use crate::device::Device;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::id::PciId;
+use crate::kconfig;
 
 const GPU: &str = "0009:01:00.0";
 pub(crate) const GPU_DIR: &str = "sys/devices/pci0009:00/0009:00:00.0/0009:01:00.0";
@@ -391,6 +392,15 @@ fn the_address_width_and_the_iommufd_device_are_read_where_there_are_any() {
         config("# CONFIG_ARM_SMMU_V3_IOMMUFD is not set\n"),
         Some(false)
     );
+    let packed = |text: &str| {
+        let dir = self::host();
+        fs::create_dir_all(dir.path().join("proc")).expect("directory");
+        let content = kconfig::packed(text.as_bytes()).expect("packed");
+        fs::write(dir.path().join(kconfig::SHOWN), content).expect("file");
+        Host::read(dir.path()).expect("host").nests_smmu
+    };
+    assert_eq!(packed("CONFIG_ARM_SMMU_V3_IOMMUFD=y\n"), Some(true));
+    assert_eq!(packed("CONFIG_X=y\n"), Some(false));
     let queues = |text: &str| with(&format!("boot/config-{release}"), text).command_queues;
     assert_eq!(queues("CONFIG_TEGRA241_CMDQV=y\n"), Some(true));
     assert_eq!(queues("# CONFIG_TEGRA241_CMDQV is not set\n"), Some(false));

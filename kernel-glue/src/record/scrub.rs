@@ -2,6 +2,7 @@
 //!
 //! Follows PCIe base specification 7.9.3 (Device Serial Number) and PCI 3.0 appendix I (VPD).
 
+use crate::kconfig::{self, FOR_PEERS};
 use crate::reader::{COMMAND_QUEUES, NESTED_SMMU};
 
 /// Id of the vital product data capability; its data register may hold four bytes of the data.
@@ -21,13 +22,32 @@ pub(super) fn without_serials(path: &str, mut content: Vec<u8>) -> Vec<u8> {
             content
         }
         "modules.alias" => lines_with(&content, crate::alias::LINE),
-        name if name.starts_with("config-") => [NESTED_SMMU, COMMAND_QUEUES]
-            .map(|wanted| lines_with(&content, wanted))
-            .concat(),
+        "config.gz" => {
+            // The reader unpacked it before, so an error is that of a file that it could not use either.
+            let unpacked = kconfig::unpacked(&content).map(|text| options(&text));
+            let packed = unpacked.and_then(|text| kconfig::packed(&text));
+            packed.unwrap_or_default()
+        }
+        name if name.starts_with("config-") => options(&content),
         "cpuinfo" => lines_with(&content, crate::reader::ADDRESS_SIZES),
         "meminfo" => lines_with(&content, " MemTotal:"),
         _ => content,
     }
+}
+
+/// The lines of a kernel's configuration with options that are read. An option for peers that it does not name is not set there;
+/// in a recording without the line it is unknown.
+fn options(content: &[u8]) -> Vec<u8> {
+    let [first, second] = FOR_PEERS.map(|option| {
+        let own = lines_with(content, &format!("{option}="));
+        match own.is_empty() {
+            true => format!("# {option} is not set\n").into_bytes(),
+            false => own,
+        }
+    });
+    let nested = lines_with(content, NESTED_SMMU);
+    let queues = lines_with(content, COMMAND_QUEUES);
+    [nested, queues, first, second].concat()
 }
 
 fn lines_with(content: &[u8], wanted: &str) -> Vec<u8> {
@@ -109,6 +129,18 @@ mod tests {
         let text = "alias pci:v1 a\nalias vfio_pci:v2 b\nalias usb:v3 c\n";
         let kept = without_serials("lib/modules/7/modules.alias", text.into());
         assert_eq!(kept, b"alias vfio_pci:v2 b\n");
+    }
+
+    #[test]
+    fn a_kernels_configuration_keeps_only_options_that_are_read() {
+        let text = "CONFIG_LOCALVERSION=\"-secret\"\nCONFIG_ARM_SMMU_V3_IOMMUFD=y\n# CONFIG_TEGRA241_CMDQV is not set\nCONFIG_PCI_P2PDMA=y\n";
+        let wanted = "CONFIG_ARM_SMMU_V3_IOMMUFD=y\n# CONFIG_TEGRA241_CMDQV is not set\n# CONFIG_VFIO_PCI_DMABUF is not set\nCONFIG_PCI_P2PDMA=y\n";
+        let kept = without_serials("boot/config-7", text.into());
+        assert_eq!(String::from_utf8_lossy(&kept), wanted);
+        let packed = kconfig::packed(text.as_bytes()).expect("packed");
+        let kept = kconfig::unpacked(&without_serials(kconfig::SHOWN, packed)).expect("gzip");
+        assert_eq!(String::from_utf8_lossy(&kept), wanted);
+        assert!(without_serials(kconfig::SHOWN, b"no gzip".into()).is_empty());
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Checks that matter only on a host with Grace GPUs: page size, firmware, kernel configuration, emulator, guest kernels.
 
 use super::check::Check;
-use super::scene::{HugePages, Platform, Scene, Unavailable, Vendor};
+use super::scene::{HugePages, Peers, Platform, Scene, Unavailable, Vendor};
 use super::stack;
 use super::{driver, scene::Seen};
 use domain::code::Code;
@@ -38,7 +38,7 @@ pub(super) fn of_host(scene: &Scene) -> Vec<Check> {
     if nested {
         checks.push(firmware(scene, &platform.iort));
     }
-    checks.push(peers(scene, &platform.configuration));
+    checks.push(peers(scene, &platform.peers));
     checks
 }
 
@@ -120,17 +120,17 @@ fn firmware(scene: &Scene, found: &Seen<Iort>) -> Check {
 }
 
 /// QEMU maps BARs for other devices through dma-buf when iommufd is used.
-fn peers(scene: &Scene, missing: &Seen<Vec<String>>) -> Check {
+fn peers(scene: &Scene, found: &Seen<Peers>) -> Check {
     let fine = "devices on iommufd can reach each other's BARs";
     let kernel = scene.host.kernel_release.as_deref().unwrap_or("unknown");
-    match missing {
+    match found {
         Err(why) => Check::unavailable(Code::PeerToPeer, fine, why),
-        Ok(missing) if missing.is_empty() => Check::pass(Code::PeerToPeer, fine),
-        Ok(missing) => Check::warn(
+        Ok(peers) if peers.lacking.is_empty() => Check::pass(Code::PeerToPeer, fine),
+        Ok(peers) => Check::warn(
             Code::PeerToPeer,
             format!(
                 "kernel {kernel} has no {}: a guest with iommufd runs without P2P between its devices",
-                missing.join(" and ")
+                peers.lacking.join(" and ")
             ),
             "install a kernel with these options, such as Ubuntu's linux-nvidia 7.0",
         ),
@@ -258,7 +258,7 @@ mod tests {
                 free: 3,
             }])),
             iort: Ok(iort(true)),
-            configuration: Ok(Vec::new()),
+            peers: Ok(Peers::default()),
             devices_allowed: Ok(None),
             emulator: Ok(Some(Emulator {
                 path: "/usr/bin/qemu-system-aarch64".into(),
@@ -310,7 +310,7 @@ mod tests {
         (|_, p| p.iort = Ok(iort(false)), Code::NestingFirmware, Verdict::Warn, "1.3 or newer"),
         (|_, p| p.iort = Ok(Iort::default()), Code::NestingFirmware, Verdict::Warn, "1.3 or newer"),
         (|_, p| p.iort = Err(Unavailable::to_others("root")), Code::NestingFirmware, Verdict::Unavailable, "root"),
-        (|_, p| p.configuration = Ok(vec!["CONFIG_VFIO_PCI_DMABUF".into()]), Code::PeerToPeer, Verdict::Warn, "linux-nvidia 7.0"),
+        (|_, p| p.peers = Ok(Peers { lacking: vec!["CONFIG_VFIO_PCI_DMABUF".into()], ..Peers::default() }), Code::PeerToPeer, Verdict::Warn, "linux-nvidia 7.0"),
         (|_, p| p.devices_allowed = Ok(Some(vec!["/dev/null".into()])), Code::IommufdDenied, Verdict::Warn, "/dev/iommu"),
         (|s, _| s.host.iommufd = false, Code::IommufdDenied, Verdict::Unavailable, "no iommufd"),
         (|s, _| s.stack = Stack::named("nvidia-10.1").ok(), Code::GuestKernel, Verdict::Warn, "iommu.passthrough=0"),

@@ -159,12 +159,21 @@ pub(crate) struct Platform {
     pub huge_pages: Seen<Option<Vec<HugePages>>>,
     /// The firmware's root complexes.
     pub iort: Seen<Iort>,
-    /// The options for BARs as dma-buf that the kernel lacks.
-    pub configuration: Seen<Vec<String>>,
+    /// The kernel's options for BARs as dma-buf.
+    pub peers: Seen<Peers>,
     /// The emulator; `None` if none is installed where distributions have it.
     pub emulator: Seen<Option<Emulator>>,
     /// The list in qemu.conf of devices that QEMU may open; `None` if libvirt's own counts.
     pub devices_allowed: Seen<Option<Vec<String>>>,
+}
+
+/// The kernel's options for BARs as dma-buf.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Peers {
+    /// Those that it lacks.
+    pub lacking: Vec<String>,
+    /// The file of its configuration.
+    pub path: String,
 }
 
 /// Huge pages of 512 MiB of one node.

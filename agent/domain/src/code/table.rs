@@ -1672,8 +1672,8 @@ codes! {
     PeerToPeer = "VD-DOC-052" {
         severity: Warning,
         explanation: "QEMU since 11.0 maps BARs for other devices through dma-buf when iommufd is used. Without \
-            CONFIG_VFIO_PCI_DMABUF and CONFIG_PCI_P2PDMA (/boot/config-RELEASE) such a guest runs, and its devices cannot \
-            reach each other's BARs.",
+            CONFIG_VFIO_PCI_DMABUF and CONFIG_PCI_P2PDMA (/boot/config-RELEASE, else /proc/config.gz) such a guest runs, and its \
+            devices cannot reach each other's BARs.",
         source: "Linux, drivers/vfio/pci/Kconfig; QEMU 11.0, hw/vfio",
     }
 

@@ -1,17 +1,14 @@
 //! Facts of a Grace host: huge pages by node, IORT, the kernel's configuration, the emulator, qemu.conf.
 
 use kernel_glue::iort::{self, Iort};
+use kernel_glue::kconfig::{FOR_PEERS, Kconfig};
 
-use super::super::scene::{Emulator, HugePages, Platform, Seen, Unavailable};
+use super::super::scene::{Emulator, HugePages, Peers, Platform, Seen, Unavailable};
 use super::Look;
 
 /// Huge pages of 512 MiB exist only in a kernel with pages of 64 KiB.
 const POOL: &str = "hugepages/hugepages-524288kB";
 const NODES: &str = "sys/devices/system/node";
-/// Options for BARs as dma-buf (drivers/vfio/pci/Kconfig).
-const FOR_PEERS: [&str; 2] = ["CONFIG_VFIO_PCI_DMABUF", "CONFIG_PCI_P2PDMA"];
-/// Maximum size of a kernel's configuration: they have about 300 KiB.
-const MAX_CONFIGURATION: usize = 2 << 20;
 const QEMU_CONF: &str = "etc/libvirt/qemu.conf";
 /// Where distributions have the emulator.
 const EMULATORS: [&str; 2] = ["usr/bin/qemu-system-aarch64", "usr/libexec/qemu-kvm"];
@@ -22,7 +19,7 @@ pub(super) fn read(look: &Look, release: Option<&str>) -> Platform {
     Platform {
         huge_pages: huge_pages(look),
         iort: iort(look),
-        configuration: missing(look, release.unwrap_or_default()),
+        peers: peers(look, release),
         emulator: emulator(look),
         devices_allowed: look
             .text(QEMU_CONF, "etc/libvirt")
@@ -74,16 +71,29 @@ fn iort(look: &Look) -> Seen<Iort> {
     }
 }
 
-/// The options that the kernel lacks.
-fn missing(look: &Look, release: &str) -> Seen<Vec<String>> {
-    let path = format!("boot/config-{release}");
-    let bytes = look.root.bytes(&path, MAX_CONFIGURATION);
-    let bytes = bytes
-        .map_err(|failure| Unavailable::of_reason(&format!("/{path}: "), &failure.reason()))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let has = |option: &str| text.lines().any(|line| line == format!("{option}=y"));
-    let missing = FOR_PEERS.into_iter().filter(|option| !has(option));
-    Ok(missing.map(str::to_owned).collect())
+/// The options for BARs as dma-buf that the kernel lacks.
+fn peers(look: &Look, release: Option<&str>) -> Seen<Peers> {
+    let configuration = Kconfig::read(&look.root, release).map_err(|failure| {
+        let path = failure.path().strip_prefix(look.root.path());
+        let path = path.unwrap_or(failure.path()).display();
+        Unavailable::of_reason(&format!("/{path}: "), &failure.reason())
+    })?;
+    let path = format!("/{}", configuration.path);
+    // A kernel that is older than an option has no line with it. A recording of an earlier release has none of these lines.
+    let is_recorded = FOR_PEERS
+        .into_iter()
+        .any(|option| configuration.has(option).is_some());
+    if !look.live && !is_recorded {
+        return Err(Unavailable::because(format!(
+            "{path}: the options are not recorded"
+        )));
+    }
+    let is_lacking = |option: &&str| configuration.has(option) != Some(true);
+    let lacking = FOR_PEERS.into_iter().filter(is_lacking);
+    Ok(Peers {
+        lacking: lacking.map(str::to_owned).collect(),
+        path,
+    })
 }
 
 fn emulator(look: &Look) -> Seen<Option<Emulator>> {
@@ -171,10 +181,9 @@ mod tests {
                 free: 3
             }])
         );
-        assert_eq!(
-            platform.configuration,
-            Ok(vec!["CONFIG_VFIO_PCI_DMABUF".to_owned()])
-        );
+        let peers = platform.peers.expect("read");
+        assert_eq!(peers.lacking, ["CONFIG_VFIO_PCI_DMABUF"]);
+        assert_eq!(peers.path, "/boot/config-7.0.0");
         assert_eq!(platform.iort.expect_err("damaged").why, "IORT: not an IORT");
         let allowed = ["/dev/null", "/dev/full"].map(str::to_owned);
         assert_eq!(platform.devices_allowed, Ok(Some(allowed.to_vec())));
@@ -186,6 +195,6 @@ mod tests {
         let platform = read_from(&[(QEMU_CONF, "#cgroup_device_acl = [\n#  \"/dev/null\"\n#]\n")]);
         assert_eq!(platform.devices_allowed, Ok(None));
         assert!(platform.huge_pages.is_err() && platform.iort.is_err());
-        assert!(platform.configuration.is_err());
+        assert!(platform.peers.is_err());
     }
 }
