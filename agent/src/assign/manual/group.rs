@@ -1,8 +1,8 @@
 //! A device and the functions that are bound with it: those of its IOMMU group, and its own other functions.
 //!
 //! ```text
-//! bind:    consent -> companions are free -> companions, one after another -> the device
-//!                                            on failure: restore companions, last one first
+//! bind:    consent -> companions' memory is stable -> companions are free -> companions, one after another -> the device
+//!                                                                            on failure: restore companions, last one first
 //! release: the device -> companions        recover: companions of a device that is not bound, too
 //! ```
 //!
@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::{Answer, AssignError, Assigner, BindOptions, BindOutcome, ManualBind};
 use crate::assign::bind;
-use crate::assign::check::{Consent, companion, in_the_way, is_vfio};
+use crate::assign::check::{Budget, Consent, companion, in_the_way, is_vfio};
 use crate::assignment::{self, Owner};
 use crate::host_view::HostView;
 use crate::record::{DeviceLock, Manual};
@@ -59,8 +59,22 @@ impl Assigner {
         device: PciAddress,
         bind_options: BindOptions,
     ) -> Result<GroupAnswer, AssignError> {
+        let services = self.may_stop(&bind_options);
         let companions = self.companions(device, &bind_options)?;
-        let companions = self.free(device, &companions)?;
+        let planned = companions.iter().map(|one| (one.address, &one.driver));
+        self.wait_until_stable(planned, &services)?;
+        self.undisturbed(|| self.bind_whole(device, bind_options.driver, &companions, &services))
+    }
+
+    /// Binds the companions and then the device; stops the services that hold one of them.
+    fn bind_whole(
+        &self,
+        device: PciAddress,
+        driver: Option<DriverName>,
+        companions: &[Planned],
+        services: &[ServiceName],
+    ) -> Result<GroupAnswer, AssignError> {
+        let companions = self.free(device, companions, services)?;
         let (mut along, mut taken) = (Vec::new(), Vec::new());
         for companion in &companions {
             along.push(companion.manual_bind.answer(BindOutcome::Bound, None));
@@ -68,8 +82,7 @@ impl Assigner {
             let record = record.inspect_err(|_| self.restore_drivers(&taken))?;
             taken.push((&companion.manual_bind, record));
         }
-        let services = self.may_stop(&bind_options);
-        let bound = self.bind_from_holders(Owner::Admin, device, bind_options.driver, &services);
+        let bound = self.bind_from_holders(Owner::Admin, device, driver, services);
         let device = bound.inspect_err(|_| self.restore_drivers(&taken))?;
         Ok(GroupAnswer { device, along })
     }
@@ -210,20 +223,22 @@ impl Assigner {
         Ok(used)
     }
 
-    /// Locks the companions, after checking each for obstacles.
+    /// Locks the companions, after taking each from the services that hold it, and from the host, which may use its memory.
     fn free(
         &self,
         leader: PciAddress,
         companions: &[Planned],
+        services: &[ServiceName],
     ) -> Result<Vec<Companion>, AssignError> {
         let host_view = self.context.look();
+        let mut budget = Budget::new(self.memory_timeout);
         let free = companions.iter().map(|planned| {
             let _lock = self.lock_for_admin(planned.address)?;
             self.settle_manual(planned.address)?;
             let to = bind::resolve(&*self.kernel, planned.address, &planned.driver)?;
             let manual_bind = self.manual_bind(planned.address, to)?;
-            let inspected = self.inspect(&host_view, planned.address, &planned.driver);
-            inspected.map_err(AssignError::Refused)?;
+            let (address, driver) = (planned.address, &planned.driver);
+            self.take_from_holders(&host_view, address, driver, services, &mut budget)?;
             let leader = Some(leader);
             Ok(Companion {
                 manual_bind: ManualBind {

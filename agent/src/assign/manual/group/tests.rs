@@ -1,11 +1,12 @@
 //! Manual binds of a device and its group, on a modelled kernel.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kernel_glue::holder::{Holder, Holders};
 use kernel_glue::kernel::Kernel;
 use kernel_glue::model::{Model, Write};
-use kernel_glue::occupancy::Occupancy;
+use kernel_glue::occupancy::{Occupancy, Onlined};
 use kernel_glue::rebind;
 use nix::errno::Errno;
 
@@ -14,6 +15,7 @@ use crate::assign::OnRefusal;
 use crate::context::Context;
 use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, definition, driver, guest};
 use crate::record::Records;
+use crate::service::{ServiceError, Services};
 use settings::config::Config;
 
 const AUDIO: &str = "0009:01:00.1";
@@ -29,9 +31,14 @@ struct Scene {
 
 /// The GPU with its audio function in its IOMMU group, and its USB function in a group of its own.
 fn scene() -> Scene {
+    scene_on(SOUND)
+}
+
+/// The same with another driver of the audio function.
+fn scene_on(driver_of_audio: &str) -> Scene {
     let mut host = fixture::host();
     for (at, class, on, group) in [
-        (AUDIO, 0x04_0300, SOUND, 7),
+        (AUDIO, 0x04_0300, driver_of_audio, 7),
         (USB, 0x0c_0330, "xhci_hcd", 8),
     ] {
         let mut function = fixture::device(at, "10de:22a3", on);
@@ -186,6 +193,117 @@ fn bind_refuses_a_group_with_a_held_companion() {
     let error = scene.bind(true).expect_err("held").to_string();
     assert!(error.contains("player (pid 9"), "{error}");
     assert!(scene.is_untouched() && scene.kernel.writes().is_empty());
+}
+
+/// Memory that NVIDIA's driver added to the host.
+fn memory(ranges: usize, is_changing: bool) -> Occupancy {
+    let onlined = Onlined {
+        node: None,
+        ranges,
+        is_changing,
+    };
+    Occupancy {
+        onlined: Some(onlined),
+        ..Occupancy::default()
+    }
+}
+
+#[test]
+fn bind_waits_until_a_companions_memory_is_stable_and_then_removed() {
+    let scene = scene_on("nvidia");
+    let found = [
+        memory(1, true),
+        memory(2, false),
+        memory(2, false),
+        memory(2, false),
+        memory(1, true),
+        Occupancy::default(),
+    ];
+    scene.kernel.set_occupancies(address(AUDIO), found);
+    scene.bind(true).expect("bound");
+    assert_eq!(scene.drivers(), TAKEN);
+}
+
+#[test]
+fn bind_is_refused_before_its_first_write_while_a_companions_memory_stays() {
+    for (is_changing, words) in [
+        (true, "NVIDIA's driver still adds or removes its memory"),
+        (false, "as system memory"),
+    ] {
+        let mut scene = scene_on("nvidia");
+        scene.assigner.memory_timeout = Duration::from_millis(300);
+        scene
+            .kernel
+            .set_occupancy(address(AUDIO), memory(2, is_changing));
+        let error = scene.bind(true).expect_err("refused").to_string();
+        assert!(
+            error.contains("VD-BND-009") && error.contains(AUDIO),
+            "{error}"
+        );
+        assert!(error.contains(words), "{error}");
+        assert!(scene.kernel.writes().is_empty());
+        assert_eq!(scene.drivers()[1], "nvidia");
+    }
+}
+
+#[test]
+fn services_that_hold_a_companion_are_stopped_on_request() {
+    let scene = scene_on("nvidia");
+    let daemon = Holder {
+        process: 9,
+        command: "nvidia-persistenced".into(),
+        unit: Some("nvidia-persistenced.service".into()),
+        nodes: vec![kernel_glue::holder::HeldNode {
+            path: "/dev/nvidia1".into(),
+            descriptor: Some(4),
+            shared: false,
+        }],
+    };
+    let mut held = Occupancy::default();
+    held.holders.found = vec![daemon];
+    let found = [held.clone(), held, Occupancy::default()];
+    scene.kernel.set_occupancies(address(AUDIO), found);
+    let options = BindOptions {
+        stop_services: true,
+        ..bind_options(None, true)
+    };
+    let stopped = Arc::new(Stopped::default());
+    let assigner = scene.restarted().with_services(stopped.clone());
+    let bound = assigner.bind_group_manually(address(GPU), options);
+    assert_eq!(bound.expect("bound").along.len(), 2);
+    let stop = "stop nvidia-persistenced.service";
+    assert_eq!(*stopped.0.lock().expect("done"), [stop]);
+    assigner
+        .release_group_manually(address(GPU))
+        .expect("released");
+    let start = "start nvidia-persistenced.service";
+    assert_eq!(*stopped.0.lock().expect("done"), [stop, start]);
+}
+
+/// Notes which services are stopped and started.
+#[derive(Default)]
+struct Stopped(Mutex<Vec<String>>);
+
+impl Stopped {
+    fn note(&self, what: &str, unit: &ServiceName) {
+        self.0.lock().expect("done").push(format!("{what} {unit}"));
+    }
+}
+
+impl Services for Stopped {
+    fn dependents(&self, _: &ServiceName) -> Result<Vec<String>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    fn stop(&self, unit: &ServiceName) -> Result<(), ServiceError> {
+        self.note("stop", unit);
+        Ok(())
+    }
+
+    fn start(&self, unit: &ServiceName) -> Result<(), ServiceError> {
+        self.note("start", unit);
+        Ok(())
+    }
 }
 
 #[test]
